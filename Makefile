@@ -1,0 +1,28 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint check bench
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: .venv/.installed  ## compare the dual-encoder LISA with both shared-encoder variants, at a tiny size, on this machine
+	$(BIN)/lisabench run tiny
+
+test: .venv/.installed
+	$(BIN)/python -m pytest
+
+lint: .venv/.installed  ## mends what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+check: .venv/.installed  ## never edits
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: .venv/.installed
+	$(BIN)/python -m pytest benchmarks/micro --benchmark-only

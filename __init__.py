@@ -1,0 +1,20 @@
+"""lisabench: is this cheaper LISA really cheaper, and is it still as good?
+
+The rooms: ``harness`` (the instrument), ``models`` (the adapters), ``datasets``, ``reports`` and ``benchmarks`` (what
+is run). Importing the package imports none of them.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas
+
+__version__ = "0.1.0"
+
+
+def load(folder: "str | Path") -> "pandas.DataFrame":
+    """The queries of a run, a row each; see `reports.frame.load`."""
+    from .reports.frame import load
+
+    return load(folder)

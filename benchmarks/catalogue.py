@@ -1,0 +1,59 @@
+"""What can be named on the command line and in suites."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any, get_args, get_type_hints
+
+from ..harness import metrics
+from ..harness.errors import unknown
+from ..models import registry
+from ..models.presets import PRESETS
+from . import suite
+
+
+def catalogue(what: str | None) -> dict[str, dict[str, str]]:
+    """Names and a word on each, under the headings suites, adapters, settings, presets, metrics.
+
+    Raises:
+        UsageError: no such heading.
+    """
+    if what is not None and what not in HEADINGS:
+        raise unknown("list", what, HEADINGS)
+    return {heading: listing() for heading, listing in HEADINGS.items() if what in (None, heading)}
+
+
+def _adapters() -> dict[str, str]:
+    return {name: _first_line(registry.find(name).__doc__) for name in registry.names()}
+
+
+def _settings() -> dict[str, str]:
+    """Of the plan and the data, then of each adapter, as ``ADAPTER: SETTING``."""
+    sections = (suite.Plan, suite.Data)
+    shared = {n: f"{f.description} [{f.default}]" for section in sections for n, f in section.model_fields.items()}
+    return shared | {f"{a}: {name}": text for a in registry.names() for name, text in _fields(a).items()}
+
+
+def _fields(adapter: str) -> dict[str, str]:
+    kind = registry.case_type(adapter)
+    hints, known = get_type_hints(kind), getattr(kind, "KNOWN", {})
+    fields = dataclasses.fields(kind)
+    return {
+        f.name: f"{_choices(known.get(f.name) or get_args(hints[f.name]), hints[f.name])} [{f.default}]" for f in fields
+    }
+
+
+def _choices(choices: Iterable[Any], hint: Any) -> str:
+    return " | ".join(map(str, choices)) or getattr(hint, "__name__", str(hint))
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().split("\n")[0]
+
+
+HEADINGS = {
+    "suites": suite.shipped,
+    "adapters": _adapters,
+    "settings": _settings,
+    "presets": lambda: {name: str(preset) for name, preset in PRESETS.items()},
+    "metrics": lambda: {name: metric.definition for name, metric in metrics.METRICS.items()},
+}

@@ -1,0 +1,91 @@
+"""``lisabench run``, from what was asked to an exit code: the suite, its queries, the session, the report."""
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ..harness import records
+from ..harness.errors import UsageError
+from ..reports.page import write_report
+from ..reports.tables import print_table
+from .queries import Queries
+from .session import Progress, Session
+from .suite import Suite, load
+
+DEFAULT_SUITE = "tiny"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for; `changes` as `suite.change` takes them."""
+
+    suite: str | None
+    changes: dict[str, Any]
+    out: Path | None
+    resume: bool
+
+
+def carry_out(request: Request) -> int:
+    """Runs what was asked, prints the table and the report's path, and returns the exit code.
+
+    Raises:
+        LisabenchError: nothing could be begun, or the run cannot go on.
+    """
+    suite = _suite(request)
+    folder = request.out or Path("runs") / f"{suite.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    with _progress() as progress:
+        session = Session(suite, Queries.of(suite.data), folder, progress, _command(request))
+        try:
+            session.resume() if request.resume else session.start()
+        except KeyboardInterrupt:
+            sys.stderr.write(f"\ninterrupted; go on with: lisabench run --resume --out {folder}\n")
+            raise
+    return _conclude(folder)
+
+
+def _command(request: Request) -> str:
+    """The command line that asks for the same run in a new folder."""
+    changes = (f"--set={key}={json.dumps(value, default=str)}" for key, value in request.changes.items())
+    return shlex.join(["lisabench", "run", request.suite or DEFAULT_SUITE, *changes])
+
+
+def _suite(request: Request) -> Suite:
+    """The suite that was named, or that of the run to be resumed where nothing was named."""
+    if request.resume:
+        if request.out is None or not request.out.is_dir():
+            raise UsageError(f"--resume needs the folder of a run that was begun: --out DIR, not {request.out}")
+        if request.suite is None and not request.changes:
+            return Suite.model_validate(records.read_run(request.out).run["definition"])
+    return load(request.suite or DEFAULT_SUITE, request.changes)
+
+
+def _conclude(folder: Path) -> int:
+    page = write_report(folder)
+    print_table(folder)
+    print(page)
+    failed = records.read_run(folder).run["status"] != "complete"
+    if failed:
+        sys.stderr.write(f"lisabench: some queries failed; {page} says which and why\n")
+    return 5 if failed else 0
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A bar on stderr, drawn only between blocks: nothing of ours runs while a model is being timed."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def report(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total, description=what, refresh=True)
+
+        yield report

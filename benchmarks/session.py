@@ -1,0 +1,192 @@
+"""A session: one suite, run into one folder.
+
+First the memory pass, each case alone in a fresh process. Then rounds for time: in each round every case has a fresh
+process of its own, and the cases take turns block by block (A B C, C B A, ...; the next round the other way round), so
+that whatever drifts on the machine drifts for all of them; only one process works at a time. The controls follow, once.
+Everything is journalled block by block, and a session that was killed resumes by measuring the rounds that are missing.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..harness import records
+from ..harness.errors import NothingToCompare, UsageError
+from ..models import registry
+from .journal import Journal
+from .pool import Lost, Pool, WorkerHandle, must
+from .queries import Queries
+from .suite import Suite
+from .turn import Turn
+from .worker import Order
+
+Progress = Callable[[int, int, str], None]
+SAME_MACHINE = ("os", "cpu", "cpu_count", "gpu", "gpu_count", "driver", "power_limit_w", "ecc", "mig")
+KEPT = ("started", "command", "cases", "passport", "versions", "gallery", "attempts")
+
+
+class Session:
+    """Runs a suite into a folder; `report` is told how far it is: steps done, steps in all, what is being done.
+
+    `command` is how a user would ask for the same run; the report repeats it.
+    """
+
+    def __init__(self, suite: Suite, queries: Queries, folder: Path, report: Progress, command: str = "") -> None:
+        self.suite, self.queries, self.folder, self.report = suite, queries, folder, report
+        self.page: dict[str, Any] = _first_page(suite, queries) | {"command": command}
+        self.journal = Journal(folder, suite, queries.count)
+        self.done = 0
+        adapters = {suite.settings(case)["adapter"] for case in suite.all_cases()}
+        self.pool = Pool(sorted({m for name in adapters for m in registry.preload(name)}), suite.plan.time_limit_s)
+
+    def start(self) -> None:
+        """A new run. The folder is tried before anything is loaded."""
+        records.create(self.folder)
+        self._save()
+        self._measure()
+
+    def resume(self) -> None:
+        """Goes on with a run that was cut short: only what is missing is measured, and that is all where nothing was.
+
+        Raises:
+            UsageError: the folder's run is another suite's, or over other data.
+            NothingToCompare: it was begun on another machine.
+        """
+        if records.holds_run(self.folder):
+            self._take_over(records.read_run(self.folder).run)
+            self._measure()
+        else:
+            self.start()
+
+    def _take_over(self, begun: dict[str, Any]) -> None:
+        for what in ("definition", "data"):
+            if begun[what] != self.page[what]:
+                raise UsageError(f"{self.folder} holds a run with another {what}; repeat the command it was begun with")
+        self.page |= {key: begun[key] for key in KEPT}
+        self.page["attempts"] += 1
+        self.journal.supersede_unfinished()
+
+    def _measure(self) -> None:
+        with self.pool.start(Order("", None, self.queries.reader)) as clerk:
+            self._prepare(clerk)
+            for case in self.suite.cases:
+                self._memory_pass(case)
+            for process in range(self.suite.plan.processes):
+                self._round(clerk, process, list(self.suite.cases))
+            for control in self.suite.controls:
+                self._round(clerk, 0, [control])
+        broken = self.journal.failures() or any(entry["error"] for entry in self.page["cases"])
+        self.page |= {"status": "failed" if broken else "complete", "finished": _now()}
+        self._save()
+
+    def _prepare(self, clerk: WorkerHandle) -> None:
+        """The machine, the data and the gallery: what must be known before any case is built."""
+        self._advance(0, "reading the machine and the data")
+        here = must(clerk, "passport")
+        if self.page["passport"]:
+            _same_machine(self.folder, self.page["passport"], here["passport"])
+        must(clerk, "check_data")
+        wanted = min(self.suite.plan.gallery, self.queries.count)
+        positions = [i * self.queries.count // wanted for i in range(wanted)]
+        shown = must(clerk, "gallery", positions, str(self.folder / records.GALLERY))
+        self.page |= here | {"gallery": shown}
+        self._save()
+
+    def _memory_pass(self, case: str) -> None:
+        if not self.journal.has_memory(case):
+            with self.pool.start(self._order(case)) as worker:
+                try:
+                    rows = worker.ask("memory", self.suite.plan.memory_queries)
+                except Lost as lost:
+                    rows = []
+                    self._note(case, error=f"memory pass: {lost.reason}")
+            who = {"case": case, "process": 0, "attempt": self.page["attempts"]}
+            self.journal.add_memory(who | row for row in rows)
+        self._advance(1, f"memory of {case}")
+
+    def _round(self, clerk: WorkerHandle, process: int, cases: list[str]) -> None:
+        """A fresh process per case, taking turns; nothing where all of its records are there already."""
+        if self.journal.has_round(process, cases):
+            self._advance(self.queries.count * len(cases), "already measured")
+            return
+        with ExitStack() as stack:
+            turns = {case: self._turn(stack, clerk, case, process) for case in cases}
+            for block, positions in enumerate(self._blocks()):
+                for case in cases if (block + process) % 2 == 0 else cases[::-1]:
+                    rows = turns[case].block(positions)
+                    place = {"case": case, "process": process, "attempt": self.page["attempts"], "block": block}
+                    self.journal.add_queries(place | {"position": p} | r for p, r in zip(positions, rows, strict=True))
+                    self._advance(len(rows), f"process {process + 1}: {case}")
+
+    def _turn(self, stack: ExitStack, clerk: WorkerHandle, case: str, process: int) -> Turn:
+        self._advance(0, f"process {process + 1}: building {case}")
+        worker = stack.enter_context(self.pool.start(self._order(case, process)))
+        warmup = self.suite.plan.warmup if case in self.suite.cases else 0
+        return Turn(worker, clerk, lambda **known: self._note(case, **known), warmup)
+
+    def _order(self, case: str, process: int = 0) -> Order:
+        keep = None if self.suite.plan.save_masks else tuple(self.page["gallery"]) if process == 0 else ()
+        return Order(self.suite.settings(case)["adapter"], self.suite.make(case), self.queries.reader, process, keep)
+
+    def _blocks(self) -> Iterator[range]:
+        size, count = self.suite.plan.block, self.queries.count
+        return (range(start, min(start + size, count)) for start in range(0, count, size))
+
+    def _note(self, case: str, **known: Any) -> None:
+        """Writes down what has become known of a case; the first process's word on how it was built stands."""
+        entry = next(entry for entry in self.page["cases"] if entry["name"] == case)
+        entry.update({key: value for key, value in known.items() if entry.get(key) is None})
+        self._save()
+
+    def _save(self) -> None:
+        records.write_json(self.folder / records.RUN, self.page)
+
+    def _advance(self, steps: int, what: str) -> None:
+        self.done += steps
+        cases = len(self.suite.cases)
+        per_query = cases * self.suite.plan.processes + len(self.suite.controls)
+        self.report(self.done, cases + self.queries.count * per_query, what)
+
+
+def _first_page(suite: Suite, queries: Queries) -> dict[str, Any]:
+    """``run.json`` as it stands before anything is measured."""
+    return {
+        "schema": records.RUN_SCHEMA,
+        "suite": suite.name,
+        "title": suite.title,
+        "reference": suite.reference,
+        "metrics": list(suite.metrics),
+        "status": "running",
+        "started": _now(),
+        "finished": None,
+        "attempts": 0,
+        "data": queries.page(),
+        "plan": suite.plan.model_dump(mode="json"),
+        "definition": suite.model_dump(mode="json"),
+        "cases": [_unknown_yet(suite, case) for case in suite.all_cases()],
+        "passport": None,
+        "versions": None,
+        "gallery": [],
+        "warnings": [],
+    }
+
+
+def _unknown_yet(suite: Suite, case: str) -> dict[str, Any]:
+    given = suite.settings(case)
+    role = "control" if case in suite.controls else "model"
+    later = ("settings", "has_quality", "parameters", "build_s", "clock")
+    later += ("first_query_ms", "warmup_queries", "warmup_stable", "error")
+    return {"name": case, "adapter": given["adapter"], "role": role, "given": given} | dict.fromkeys(later)
+
+
+def _same_machine(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    pairs = ((key, before.get(key), now.get(key)) for key in SAME_MACHINE)
+    differing = "; ".join(f"{key} was {then}, is {here}" for key, then, here in pairs if then != here)
+    if differing:
+        raise NothingToCompare(f"{folder} was begun on another machine ({differing}); start anew with --out")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,189 @@
+"""Suites: what is compared, on which data, and how often. Shipped ones lie in ``suites/`` as YAML.
+
+title: ...                     one line, shown on the report
+reference: dual                the case that the others are compared with
+data: {split: val, count: 48}  the scenes made by the package, or root: FOLDER in ReasonSeg's format
+plan: {processes: 3}           see `Plan`
+metrics: [gIoU, cIoU]          quality columns of the report's table
+defaults: {adapter: lisa}      settings shared by all cases
+cases: {NAME: {adapter: NAME, SETTING: VALUE}}
+controls: {NAME: {adapter: NAME}}   floors; asked for quality only, never compared in time
+"""
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..harness import metrics
+from ..harness.errors import UsageError, unknown
+from ..models import registry
+
+SHIPPED = files("lisabench.benchmarks") / "suites"
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Strict):
+    """Which queries are asked. Without `root`, scenes that the package makes itself."""
+
+    root: Path | None = Field(default=None, description="a folder in ReasonSeg's format, holding the split's folder")
+    split: str = Field(default="val", description="the split asked")
+    count: int = Field(default=48, gt=0, description="queries to make, where the package makes them")
+    seed: int = Field(default=0, ge=0, description="seed of the scenes")
+    texts: Literal["first", "all"] = Field(default="first", description="one wording of each query, or all")
+    limit: int | None = Field(default=None, gt=0, description="ask only the first so many queries")
+
+
+class Plan(Strict):
+    """How the measurement is laid out."""
+
+    processes: int = Field(default=3, gt=0, description="fresh processes per case for timing")
+    block: int = Field(default=8, gt=0, description="queries in a row before the next case takes its turn")
+    warmup: int = Field(default=12, ge=0, description="most queries to warm up with, per process")
+    memory_queries: int = Field(default=4, gt=0, description="queries of the memory pass")
+    gallery: int = Field(default=4, ge=0, description="queries whose images and masks the report shows")
+    save_masks: bool = Field(default=False, description="keep every mask, run-length encoded")
+    time_limit_s: float = Field(default=600, gt=0, description="for a build with its warm-up, or a block")
+
+
+class Suite(Strict):
+    name: str
+    title: str
+    reference: str
+    data: Data = Data()
+    plan: Plan = Plan()
+    metrics: tuple[str, ...] = ("gIoU", "cIoU", "mIoU")
+    defaults: dict[str, Any] = {}
+    cases: dict[str, dict[str, Any]]
+    controls: dict[str, dict[str, Any]] = {}
+
+    def settings(self, case: str) -> dict[str, Any]:
+        """What the suite says of a case or control, its adapter's name included."""
+        if case in self.controls:
+            return self.controls[case]
+        return {**self.defaults, **self.cases[case]}
+
+    def make(self, case: str) -> Any:
+        """The case as a value of its adapter's settings dataclass."""
+        given = self.settings(case)
+        if "adapter" not in given:
+            raise UsageError(f"case {case!r} names no adapter; known: {', '.join(registry.names())}")
+        return registry.make_case(given["adapter"], {k: v for k, v in given.items() if k != "adapter"})
+
+    def all_cases(self) -> list[str]:
+        return [*self.cases, *self.controls]
+
+
+def shipped() -> dict[str, str]:
+    """Names and titles of the suites that come with the package."""
+    return {name: yaml.safe_load(_shipped(name).read_text())["title"] for name in shipped_names()}
+
+
+def shipped_names() -> list[str]:
+    return sorted(item.name.removesuffix(".yaml") for item in SHIPPED.iterdir() if item.name.endswith(".yaml"))
+
+
+def _shipped(name: str) -> Any:
+    return SHIPPED / f"{name}.yaml"
+
+
+def load(name: str, changes: Mapping[str, Any] | None = None) -> Suite:
+    """A shipped suite by name, or one from a YAML file, with changes as `change` takes them.
+
+    Raises:
+        UsageError: no such suite, or something in it that it cannot have.
+    """
+    text, origin = _read(name)
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"suite {origin}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"suite {origin}: expected a mapping with title, reference and cases")
+    content = {"name": Path(name).stem} | content
+    for key, value in (changes or {}).items():
+        change(content, key, value)
+    return validate(content)
+
+
+def _read(name: str) -> tuple[str, str]:
+    if name in shipped_names():
+        return _shipped(name).read_text(), name
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        try:
+            return path.read_text(encoding="utf-8"), name
+        except OSError as error:
+            raise UsageError(f"suite {name}: {error.strerror}") from error
+    raise unknown("suite", name, shipped_names())
+
+
+def validate(content: Mapping[str, Any]) -> Suite:
+    """Checks everything that can be checked without loading a model.
+
+    Raises:
+        UsageError: naming the first thing that is wrong, and what is known in its place.
+    """
+    for key in content:
+        if key not in Suite.model_fields:
+            raise unknown("key of a suite", key, Suite.model_fields)
+    try:
+        suite = Suite.model_validate(content)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise UsageError(f"suite {content.get('name')}: {problems}") from error
+    if suite.reference not in suite.cases:
+        raise unknown("case as reference", suite.reference, suite.cases)
+    for metric in suite.metrics:
+        if metric not in metrics.METRICS:
+            raise unknown("metric", metric, metrics.METRICS)
+    for case in suite.all_cases():
+        suite.make(case)
+    return suite
+
+
+def change(content: dict[str, Any], key: str, value: Any) -> None:
+    """One ``--set key=value``.
+
+    The key is a field of the plan or of the data, ``metrics`` or ``reference``, a setting (changed in every case that
+    has it), or ``CASE.SETTING``.
+    """
+    case, _, setting = key.rpartition(".")
+    if case:
+        _change_case(content, case, setting, value)
+    elif key in ("metrics", "reference"):
+        content[key] = value
+    elif section := next((s for s, model in (("plan", Plan), ("data", Data)) if key in model.model_fields), None):
+        content[section] = {**(content.get(section) or {}), key: value}
+    else:
+        _change_all_cases(content, key, value)
+
+
+def _change_case(content: dict[str, Any], case: str, setting: str, value: Any) -> None:
+    cases = content.get("cases") or {}
+    if case not in cases:
+        raise unknown("case", case, cases)
+    cases[case] = {**cases[case], setting: value}
+
+
+def _change_all_cases(content: dict[str, Any], key: str, value: Any) -> None:
+    cases, defaults = content.get("cases") or {}, content.get("defaults") or {}
+    settings = {name: registry.settings_of({**defaults, **case}["adapter"]) for name, case in cases.items()}
+    having = [name for name in cases if key in settings[name]]
+    if not having:
+        known = {
+            *Plan.model_fields,
+            *Data.model_fields,
+            "metrics",
+            "reference",
+            *(s for of in settings.values() for s in of),
+        }
+        raise unknown("setting", key, known)
+    for name in having:
+        _change_case(content, name, key, value)

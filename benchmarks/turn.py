@@ -1,0 +1,37 @@
+"""One case's process in a round: built and warmed up once, then asked block by block, whatever happens to it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .pool import Lost, WorkerHandle
+
+Note = Callable[..., None]
+
+
+class Turn:
+    """Answers blocks with records, also where the worker is lost: then each query records why there is no answer.
+
+    Args:
+        worker: the case's process.
+        clerk: a process without a model, which describes the queries that a lost worker leaves unanswered.
+        note: takes what becomes known of the case, by name.
+        warmup: most queries to warm up with.
+    """
+
+    def __init__(self, worker: WorkerHandle, clerk: WorkerHandle, note: Note, warmup: int) -> None:
+        self._worker, self._clerk = worker, clerk
+        self._lost: Lost | None = None
+        try:
+            note(**worker.ask("build", warmup))
+        except Lost as lost:
+            self._lost = lost
+            note(error=f"build: {lost.reason}")
+
+    def block(self, positions: Sequence[int]) -> list[dict[str, Any]]:
+        """One record per position, in order."""
+        if self._lost is None:
+            try:
+                return self._worker.ask("block", positions)
+            except Lost as lost:
+                self._lost = lost
+        return self._clerk.ask("unanswered", positions, self._lost.status, self._lost.reason)

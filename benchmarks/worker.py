@@ -1,0 +1,138 @@
+"""A worker: one case in a process of its own, doing what the session asks through a pipe, one thing at a time.
+
+The session asks ``(function, arguments)``; the worker answers ``("ok", value)``, ``("failed", (status, reason))`` or
+``("refused", error)`` for what the user must mend. It ends when the pipe does, so that no worker outlives a session
+that was killed.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ..datasets.reasonseg import ReasonSeg
+from ..harness import environment, measure
+from ..harness.clock import VirtualClock, clock_for
+from ..harness.contract import Sample
+from ..harness.errors import LisabenchError
+from ..harness.memory import MemoryProbe, meter_for
+from ..harness.probe import NullProbe, TimingProbe
+from ..models import registry
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a worker is: a case, the data, and which of the case's processes this is."""
+
+    adapter: str
+    case: Any
+    data: dict[str, Any]
+    process: int = 0
+    keep_masks_of: tuple[str, ...] | None = ()  # None: of all
+
+    def samples(self) -> ReasonSeg:
+        return ReasonSeg(**self.data)
+
+
+class Worker:
+    """The functions that a session may ask for."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.samples: Sequence[Sample] = order.samples()
+
+    def passport(self) -> dict[str, Any]:
+        return {"passport": environment.passport(), "versions": environment.versions()}
+
+    def check_data(self) -> int:
+        """Reads every image and target once.
+
+        Raises:
+            DataError: the first one that is broken.
+        """
+        for sample in self.samples:
+            _ = sample.image, sample.target_HW
+        return len(self.samples)
+
+    def build(self, warmup: int) -> dict[str, Any]:
+        """Builds the case for timing and warms it up."""
+        case, device = self._case()
+        probe = TimingProbe(VirtualClock() if getattr(case, "clock", "host") == "virtual" else clock_for(device))
+        start_ns = time.perf_counter_ns()
+        self.adapter, self.probe = registry.find(self.order.adapter)(case, probe), probe
+        build_s = (time.perf_counter_ns() - start_ns) / 1e9
+        warmed = asdict(measure.warm_up(self.adapter, self.samples, probe, warmup))
+        return self._description() | {"build_s": build_s, "clock": probe.clock.name} | warmed
+
+    def block(self, positions: Sequence[int]) -> list[dict[str, Any]]:
+        """Measures some queries in a row; records without the session's own fields."""
+        keep = self.order.keep_masks_of
+        samples = (self.samples[position] for position in positions)
+        return [measure.measure(self.adapter, s, self.probe, keep is None or s.id in keep) for s in samples]
+
+    def unanswered(self, positions: Sequence[int], status: str, reason: str) -> list[dict[str, Any]]:
+        """Records of queries whose worker was lost."""
+        samples = (self.samples[position] for position in positions)
+        return [measure.describe(sample) | measure.failure(sample, status, reason) for sample in samples]
+
+    def gallery(self, positions: Sequence[int], path: str) -> list[str]:
+        """Saves small images and whole targets of some queries for the report; their ids."""
+        samples = [self.samples[position] for position in positions]
+        arrays = {f"image_{i}": _thumbnail(sample.image) for i, sample in enumerate(samples)}
+        arrays |= {f"target_{i}": sample.target_HW for i, sample in enumerate(samples)}
+        np.savez_compressed(path, **arrays)  # pyright: ignore[reportArgumentType]
+        return [sample.id for sample in samples]
+
+    def memory(self, queries: int) -> list[dict[str, Any]]:
+        """The memory pass: builds the case and asks a few queries; a row per stage."""
+        case, device = self._case()
+        meter = meter_for(device)
+        probe = MemoryProbe(meter)
+        with probe.stage("build"):
+            adapter = registry.find(self.order.adapter)(case, NullProbe())
+        samples = [self.samples[i] for i in range(min(queries, len(self.samples)))]
+        readings = probe.peaks() | measure.measure_memory(adapter, samples, meter)
+        return [{"stage": stage, "instrument": meter.instrument} | reading for stage, reading in readings.items()]
+
+    def _case(self) -> tuple[Any, str]:
+        device = environment.resolve_device(getattr(self.order.case, "device", "cpu"))
+        return registry.complete(self.order.case, device=device, process=self.order.process), device
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "settings": dict(self.adapter.settings),
+            "has_quality": self.adapter.has_quality,
+            "parameters": getattr(self.adapter, "parameters", None),
+        }
+
+
+def _thumbnail(image_HW3: np.ndarray, longest_px: int = 320) -> np.ndarray:
+    height, width = image_HW3.shape[:2]
+    scale = min(1.0, longest_px / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(image_HW3, size, interpolation=cv2.INTER_AREA)
+
+
+def serve(pipe: Connection, order: Order) -> None:
+    """A worker's whole life."""
+    worker = Worker(order)
+    while True:
+        try:
+            function, arguments = pipe.recv()
+        except EOFError:
+            os._exit(0)  # the session is gone: leave at once, without libraries' farewells
+        pipe.send(_obey(worker, function, arguments))
+
+
+def _obey(worker: Worker, function: str, arguments: tuple[Any, ...]) -> tuple[str, Any]:
+    try:
+        return "ok", getattr(worker, function)(*arguments)
+    except LisabenchError as error:
+        return "refused", error
+    except Exception as error:
+        return "failed", measure.classify(error)

@@ -1,0 +1,156 @@
+"""The front door: parses, delegates, prints. Rooms are imported inside the commands, so that ``--help`` is instant."""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .harness.errors import LisabenchError, UsageError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+data_app = typer.Typer(no_args_is_help=True, help="Make and check data folders in ReasonSeg's format.")
+app.add_typer(data_app, name="data")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+SET_HELP = "Change a setting of the plan or of every case (CASE.KEY=VALUE: of one). May be repeated."
+Folder = Annotated[Path, typer.Argument(help="The folder of a run.")]
+
+
+def main() -> None:
+    """The console script: errors that a user can mend are one line and an exit code."""
+    arguments = [a for a in sys.argv[1:] if a != "--traceback"]
+    try:
+        app(args=arguments, prog_name="lisabench")
+    except LisabenchError as error:
+        if "--traceback" in sys.argv[1:]:
+            raise
+        sys.stderr.write(f"lisabench: {error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("lisabench: interrupted; what was measured is kept\n")
+        sys.exit(130)
+
+
+@app.callback()
+def _options(
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show a traceback instead of one line.")] = False,
+) -> None:
+    """Is this cheaper LISA really cheaper, and is it still as good?"""
+    del traceback  # read from the command line before anything can go wrong
+
+
+@app.command()
+def run(
+    suite: Annotated[str | None, typer.Argument(help="A shipped suite or a YAML file.", show_default="tiny")] = None,
+    data: Annotated[Path | None, typer.Option(help="A folder in ReasonSeg's format, not the made scenes.")] = None,
+    split: Annotated[str | None, typer.Option(help="The split to ask.", show_default="val")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Ask only the first so many queries.")] = None,
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=SET_HELP)] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/SUITE-TIME")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Measure what is missing of the run in --out.")] = False,
+    thorough: Annotated[bool, typer.Option("--thorough", help="Eight processes a case instead of three.")] = False,
+    save_masks: Annotated[bool, typer.Option("--save-masks", help="Keep every mask, run-length encoded.")] = False,
+) -> None:  # fmt: skip
+    """Run a suite and compare its cases; leaves records and a report.
+
+    Ends with 0 where every case has its records without a failure, 5 where any failed, 2 where nothing could be begun.
+    """
+    from .benchmarks.run import Request, carry_out
+
+    settings = _pairs(changes or [])
+    settings |= {"root": data} if data else {}
+    settings |= {"split": split} if split else {}
+    settings |= {"limit": limit} if limit else {}
+    settings |= {"processes": 8} if thorough else {}
+    settings |= {"save_masks": True} if save_masks else {}
+    raise typer.Exit(carry_out(Request(suite, settings, out, resume)))
+
+
+@app.command()
+def report(folder: Folder) -> None:
+    """Write a run's summary, figures and report again from its records."""
+    from .reports.page import write_report
+
+    typer.echo(write_report(folder))
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str | None, typer.Argument(help="One of these; all when left out.")] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """List what can be named: suites, adapters, settings, presets, metrics."""
+    from .benchmarks.catalogue import catalogue
+
+    listed = catalogue(what)
+    typer.echo(json.dumps(listed, indent=1) if as_json else _outline(listed))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine has and what is amiss with it; ends with 1 where something must be mended."""
+    from .benchmarks.doctor import examine, healthy
+
+    findings = examine()
+    lines = [f"{finding.verdict:5} {finding.what}: {finding.found}" for finding in findings]
+    typer.echo(json.dumps([vars(f) for f in findings], indent=1) if as_json else "\n".join(lines))
+    raise typer.Exit(0 if healthy(findings) else 1)
+
+
+@data_app.command("make")
+def data_make(
+    folder: Annotated[Path, typer.Argument(help="Where the split's folder is made.")],
+    split: Annotated[str, typer.Option(help="Name of the split.")] = "val",
+    count: Annotated[int, typer.Option(min=1, help="Queries to make.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same scenes.")] = 0,
+) -> None:
+    """Make reasoning scenes in ReasonSeg's format."""
+    from .datasets.scenes import make
+
+    make(folder, split, count, seed)
+    typer.echo(folder / split)
+
+
+@data_app.command("verify")
+def data_verify(
+    folder: Annotated[Path, typer.Argument(help="A folder in ReasonSeg's format.")],
+    split: Annotated[str | None, typer.Option(help="Only this split.", show_default="all")] = None,
+) -> None:
+    """List every problem of a data folder; ends with 1 where there is one."""
+    from .datasets.verify import verify
+
+    problems = verify(folder, split)
+    for problem in problems:
+        typer.echo(problem)
+    typer.echo(f"{len(problems)} problems" if problems else "no problems", err=True)
+    raise typer.Exit(1 if problems else 0)
+
+
+def _pairs(changes: list[str]) -> dict[str, Any]:
+    """``KEY=VALUE`` arguments; values are read as YAML, so that 3 is a number and [a, b] a list."""
+    import yaml
+
+    pairs = [change.partition("=") for change in changes]
+    for key, equals, _ in pairs:
+        if not equals:
+            raise UsageError(f"--set {key}: expected KEY=VALUE, such as --set precision=bf16")
+    try:
+        return {key: yaml.safe_load(value) for key, _, value in pairs}
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set: not a value: {' '.join(str(error).split())}") from error
+
+
+def _outline(tree: Mapping[str, Any]) -> str:
+    lines = []
+    for heading, entries in tree.items():
+        lines.append(f"{heading}:")
+        width = max((len(name) for name in entries), default=0)
+        lines += [f"  {name:{width}}  {text}".rstrip() for name, text in entries.items()]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

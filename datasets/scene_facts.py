@@ -1,0 +1,131 @@
+"""What can be said about the objects of a layout without doubt: positions, sizes and distances, with margins."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+from .scene_layout import Layout, Thing
+from .scene_words import ATTRIBUTES, name
+
+GAP = 0.05  # two positions differ if their centres are that far apart, as a share of the picture's side
+LARGER = 1.3  # one object is larger than another if its area is that many times the other's
+FARTHER = 1.3  # likewise for distances
+COVERED = 0.08  # an object is partly hidden by another that covers that share of it
+DIRECTIONS = {"left": (0, 1), "right": (0, -1), "top": (1, 1), "bottom": (1, -1)}  # axis, and the sense of counting
+
+
+@dataclass(frozen=True)
+class Group:
+    """All objects that some attributes name. ``given`` holds those attributes."""
+
+    given: tuple[tuple[str, str], ...]
+    members: tuple[int, ...]
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Singular and plural."""
+        return name(**dict(self.given))
+
+    @property
+    def fields(self) -> set[str]:
+        return {field for field, _ in self.given}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Answers questions about a layout's objects, which are numbers from 0 on. "Clearly" means: with a margin."""
+
+    layout: Layout
+
+    @property
+    def everything(self) -> range:
+        return range(len(self.layout.things))
+
+    def value(self, i: int, field: str) -> str:
+        return getattr(self.layout.things[i], field)
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        """Every combination of attributes (none, some, all) that occurs, with the objects it names."""
+        found: dict[tuple[tuple[str, str], ...], list[int]] = {}
+        for i in self.everything:
+            for given in _descriptions(self.layout.things[i]):
+                found.setdefault(given, []).append(i)
+        return [Group(given, tuple(members)) for given, members in found.items()]
+
+    def broad_groups(self, smallest: int) -> list[Group]:
+        """Groups named by at most one attribute, with at least so many members."""
+        return [group for group in self.groups if len(group.given) <= 1 and len(group.members) >= smallest]
+
+    @cached_property
+    def unique_names(self) -> dict[int, str]:
+        """The shortest name that fits an object and no other, for those that have one; two attributes at most."""
+        single = [group for group in self.groups if len(group.members) == 1 and 1 <= len(group.given) <= 2]
+        ordered = sorted(single, key=lambda group: (-len(group.given), "shape" in group.fields))
+        return {group.members[0]: group.names[0] for group in ordered}
+
+    def centre(self, i: int) -> tuple[float, float]:
+        """Of the visible part's bounding box, in pixels."""
+        x0, y0, x1, y1 = self.layout.boxes[i]
+        return (x0 + x1) / 2, (y0 + y1) / 2
+
+    def _before(self, i: int, j: int, side: str) -> bool:
+        """Whether i clearly lies nearer to that side of the picture than j, by the centre and by the nearest edge."""
+        axis, sense = DIRECTIONS[side]
+        length = (self.layout.width, self.layout.height)[axis]
+        edge = axis if sense > 0 else axis + 2
+        centres = sense * (self.centre(j)[axis] - self.centre(i)[axis])
+        edges = sense * (self.layout.boxes[j][edge] - self.layout.boxes[i][edge])
+        return centres > max(GAP * length, 12) and edges > max(GAP * length, 12) / 2
+
+    def ranked(self, members: tuple[int, ...], side: str) -> list[int | None]:
+        """The members from that side on; None in every rank that is open to doubt."""
+        axis, sense = DIRECTIONS[side]
+        order = sorted(members, key=lambda i: sense * self.centre(i)[axis])
+        return _certain(order, lambda i, j: self._before(i, j, side))
+
+    def by_size(self, members: tuple[int, ...], largest_first: bool) -> list[int | None]:
+        """The members by size; None in every rank that is open to doubt."""
+        order = sorted(members, key=lambda i: self.layout.full_px[i], reverse=largest_first)
+        return _certain(order, self._larger if largest_first else lambda i, j: self._larger(j, i))
+
+    def _larger(self, i: int, j: int) -> bool:
+        """Larger in area, whether or not one completes hidden parts in one's mind, and not smaller across."""
+        area = self.layout.visible_px[i] > LARGER * self.layout.full_px[j]
+        return area and self.layout.extent_px[i] >= self.layout.extent_px[j]
+
+    def on_side(self, i: int, ref: int, side: str) -> bool | None:
+        """Whether i lies to that side of ref; None if open to doubt."""
+        if self._before(i, ref, side):
+            return True
+        return False if self._before(ref, i, side) else None
+
+    def by_distance(self, members: tuple[int, ...], ref: int, nearest_first: bool) -> list[int | None]:
+        """The members by the distance of their centres from ref's; None in every rank that is open to doubt."""
+        far = {i: math.dist(self.centre(i), self.centre(ref)) for i in members}
+        order = sorted(members, key=far.__getitem__, reverse=not nearest_first)
+        low, high = (0, 1) if nearest_first else (1, 0)
+        return _certain(order, lambda *pair: far[pair[high]] > FARTHER * far[pair[low]])
+
+    def covers(self, i: int, j: int) -> bool | None:
+        """Whether i hides a part of j; None if it hides so little that it may go unnoticed."""
+        share = self.layout.hidden_px[i, j] / self.layout.full_px[j]
+        return None if 0 < share < COVERED else share > 0
+
+
+def _descriptions(thing: Thing) -> Iterator[tuple[tuple[str, str], ...]]:
+    for chosen in product((False, True), repeat=len(ATTRIBUTES)):
+        yield tuple((field, getattr(thing, field)) for field, take in zip(ATTRIBUTES, chosen, strict=True) if take)
+
+
+def _certain(order: list[int], clearly_before) -> list[int | None]:
+    """Keeps a rank where all earlier ones clearly come before it and all later ones clearly after."""
+    return [
+        here
+        if all(clearly_before(other, here) for other in order[:rank])
+        and all(clearly_before(here, other) for other in order[rank + 1 :])
+        else None
+        for rank, here in enumerate(order)
+    ]

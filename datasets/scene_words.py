@@ -1,0 +1,195 @@
+"""Every word of the reasoning scenes: attributes, how an object is named, and how each kind of query is put."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from string import Formatter
+
+SHAPES = {
+    "circle": "circles",
+    "square": "squares",
+    "triangle": "triangles",
+    "star": "stars",
+    "cross": "crosses",
+    "heart": "hearts",
+    "moon": "moons",
+}
+COLOURS = ("red", "yellow", "green", "blue", "purple", "white", "black")
+TEXTURES = ("plain", "striped", "dotted", "checked")
+ATTRIBUTES = {"shape": "shape", "colour": "colour", "texture": "pattern"}  # as a field, as a word
+RANKS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
+OPPOSITE = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
+EDGEMOST = {"left": "leftmost", "right": "rightmost", "top": "topmost", "bottom": "lowest"}
+SIZES = {"largest": ("larger", "most"), "smallest": ("smaller", "least")}
+
+SINGULAR = (
+    "Where is {np}?",
+    "Please segment {np}.",
+    "Can you find {np}?",
+    "Please show me {np}.",
+    "I am looking for {np}, where is it?",
+)
+PLURAL = (
+    "Where are {np}?",
+    "Please segment {np}.",
+    "Can you find {np}?",
+    "Please show me {np}.",
+    "I am looking for {np}, where are they?",
+)
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How one kind of query is put: as noun phrases (which also go into the sentences above), and as questions."""
+
+    phrases: tuple[str, ...]
+    questions: tuple[str, ...]
+    plural: bool = False
+
+
+WORDINGS = {
+    "named": Wording(("the {what}",), ("Where in the picture is the {what}?", "Do you see the {what}?")),
+    "all": Wording(("all the {whats}", "the {whats}"), ("Where in the picture are the {whats}?",), plural=True),
+    "beside": Wording(
+        ("the {what} to the {side} of the {ref}", "the {what} that lies {side} of the {ref}"),
+        (
+            "Which {what} lies to the {side} of the {ref}?",
+            "Starting at the {ref} and going {side}, which {what} is there?",
+        ),
+    ),
+    "above": Wording(
+        ("the {what} above the {ref}", "the {what} that is higher up than the {ref}"),
+        ("Which {what} is above the {ref}?", "Which {what} is higher up in the picture than the {ref}?"),
+    ),
+    "below": Wording(
+        ("the {what} below the {ref}", "the {what} that is lower down than the {ref}"),
+        ("Which {what} is below the {ref}?", "Which {what} is lower down in the picture than the {ref}?"),
+    ),
+    "nearest": Wording(
+        ("the {what} nearest to the {ref}", "the {what} closest to the {ref}"),
+        ("Which {what} is nearest to the {ref}?", "Of all the {whats}, which one is closest to the {ref}?"),
+    ),
+    "farthest": Wording(
+        ("the {what} farthest from the {ref}", "the {what} at the greatest distance from the {ref}"),
+        ("Which {what} is farthest from the {ref}?", "Of all the {whats}, which one is farthest from the {ref}?"),
+    ),
+    "hides": Wording(
+        ("the {what} that partly hides the {ref}", "the {what} in front of the {ref}"),
+        ("Which {what} covers a part of the {ref}?", "Which {what} lies in front of the {ref}?"),
+    ),
+    "hidden": Wording(
+        ("the {what} partly hidden by the {ref}", "the {what} behind the {ref}"),
+        ("Which {what} is partly covered by the {ref}?", "Which {what} lies behind the {ref}?"),
+    ),
+    "size": Wording(
+        ("the {most} {what}", "the {what} that is {more} than any other {what}"),
+        ("Which {what} is the {most}?", "Which of the {whats} takes up the {amount} space?"),
+    ),
+    "edge": Wording(
+        ("the {most} {what}", "the {what} closest to the {side} edge of the picture"),
+        ("Which {what} is closest to the {side} edge?", "Going from {side} to {opposite}, which {what} comes first?"),
+    ),
+    "odd": Wording(
+        (
+            "the {what} whose {attribute} differs from that of all the other {whats}",
+            "the odd one out among the {whats} by {attribute}",
+        ),
+        (
+            "Which {what} does not match the other {whats} in {attribute}?",
+            "All the {whats} but one have the same {attribute}, which one is different?",
+        ),
+    ),
+    "once": Wording(
+        ("the {what} whose {attribute} appears only once", "the only {what} that shares its {attribute} with no other"),
+        (
+            "Which {what} shares its {attribute} with no other {what}?",
+            "Which {what} is the only one of its {attribute}?",
+        ),
+    ),
+    "not": Wording(
+        ("the {what} that is not {value}", "the only {what} that is not {value}"),
+        ("Which {what} is not {value}?", "Leaving out everything {value}, which {what} remains?"),
+    ),
+    "not a": Wording(
+        ("the {what} that is not a {value}", "the only {what} that is not a {value}"),
+        ("Which {what} is not a {value}?", "Leaving out every {value}, which {what} remains?"),
+    ),
+    "neither": Wording(
+        ("the {what} that is neither {value} nor {other}", "the {what} that is not {value} and not {other}"),
+        (
+            "Which {what} is neither {value} nor {other}?",
+            "Leaving out everything {value} or {other}, which {what} remains?",
+        ),
+    ),
+    "all not": Wording(
+        ("all the {whats} that are not {value}", "the {whats} that are not {value}"),
+        ("Which {whats} are not {value}?",),
+        plural=True,
+    ),
+    "rank": Wording(
+        ("the {rank} {what} from the {side}", "the {what} that comes {rank} from the {side}"),
+        (
+            "Counting from the {side}, which {what} is the {rank}?",
+            "Going from {side} to {opposite}, which {what} comes {rank}?",
+        ),
+    ),
+    "size rank": Wording(
+        ("the {rank} {most} {what}", "the {what} that is {rank} {most}"),
+        ("Which {what} is the {rank} {most}?", "Ordered by size, which {what} is the {rank} {most}?"),
+    ),
+    "most common": Wording(
+        ("all the {whats} of the most common {attribute}", "the {whats} whose {attribute} appears most often"),
+        ("Counting each {attribute}, which {whats} have the most common one?",),
+        plural=True,
+    ),
+}
+
+
+def name(shape: str | None = None, colour: str | None = None, texture: str | None = None) -> tuple[str, str]:
+    """Singular and plural of what is named by some attributes, such as ("striped circle", "striped circles")."""
+    words = [word for word in (texture, colour) if word]
+    nouns = (shape, SHAPES[shape]) if shape else ("object", "objects")
+    return " ".join([*words, nouns[0]]), " ".join([*words, nouns[1]])
+
+
+def phrases(kind: str, slots: dict[str, str]) -> list[str]:
+    """Every noun phrase for a query of this kind."""
+    return [template.format(**slots) for template in WORDINGS[kind].phrases]
+
+
+def questions(kind: str, slots: dict[str, str]) -> list[str]:
+    """Every question that is particular to this kind."""
+    return [template.format(**slots) for template in WORDINGS[kind].questions]
+
+
+def requests(kind: str, slots: dict[str, str]) -> list[str]:
+    """Every sentence that asks for one of the noun phrases."""
+    frames = PLURAL if WORDINGS[kind].plural else SINGULAR
+    return [frame.format(np=phrase) for frame, phrase in product(frames, phrases(kind, slots))]
+
+
+def words(text: str) -> list[str]:
+    """Splits a query into lower-case words and punctuation marks."""
+    return re.findall(r"[a-z]+|[^\sa-z]", text.lower())
+
+
+def vocabulary() -> list[str]:
+    """Every word and punctuation mark that a query can hold, sorted."""
+    return sorted({word for text in _texts() for word in words(text)})
+
+
+def _texts() -> Iterator[str]:
+    """The templates without their slots, and everything that can fill a slot."""
+    for wording in WORDINGS.values():
+        for template in (*wording.phrases, *wording.questions):
+            yield from _literals(template)
+    for frame in (*SINGULAR, *PLURAL):
+        yield from _literals(frame)
+    yield from (*SHAPES, *SHAPES.values(), *COLOURS, *TEXTURES, *ATTRIBUTES.values(), "object", "objects")
+    yield from (*RANKS[1:], *OPPOSITE, *EDGEMOST.values(), *SIZES)
+    yield from (word for pair in SIZES.values() for word in pair)
+
+
+def _literals(template: str) -> Iterator[str]:
+    return (literal for literal, *_ in Formatter().parse(template))

@@ -1,0 +1,117 @@
+"""The machine's passport: what must be known of a machine before its figures mean anything."""
+
+import importlib.metadata
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from .errors import UsageError
+
+DISTRIBUTIONS = (
+    "lisabench", "torch", "transformers", "accelerate", "bitsandbytes", "tokenizers", "numpy", "scipy", "pandas",
+    "opencv-python-headless", "pillow", "matplotlib", "nvidia-ml-py",
+)  # fmt: skip
+
+
+def passport() -> dict[str, Any]:
+    """What the figures depend on; None for what this platform does not tell. No name of the host or its user."""
+    return _host() | _gpu()
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python and of the libraries that the figures depend on; None where one is not installed."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in DISTRIBUTIONS}
+
+
+def resolve_device(device: str) -> str:
+    """``auto`` becomes ``cuda`` where there is a usable GPU, else ``cpu``.
+
+    Raises:
+        UsageError: a GPU is asked for and there is none.
+    """
+    if device == "cpu":
+        return device
+    import torch
+
+    usable = torch.cuda.is_available()
+    if device == "auto":
+        return "cuda" if usable else "cpu"
+    if not usable:
+        raise UsageError(f"device {device!r}: PyTorch {torch.__version__} sees no GPU here; use --set device=cpu")
+    return device
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _host() -> dict[str, Any]:
+    import psutil
+
+    return {
+        "os": f"{platform.system()} {platform.machine()}",
+        "kernel": platform.release(),
+        "cpu": _cpu_model(),
+        "cpu_count": usable_cpus(),
+        "memory_bytes": psutil.virtual_memory().total,
+    }
+
+
+def usable_cpus() -> int:
+    """The cores that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cpu_model() -> str | None:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or None
+
+
+def _gpu() -> dict[str, Any]:
+    """The first GPU's identity, by NVML; all None without a driver."""
+    import pynvml
+
+    names = ("gpu", "gpu_memory_bytes", "driver", "power_limit_w", "ecc", "mig", "compute_capability")
+    try:
+        pynvml.nvmlInit()
+        count = pynvml.nvmlDeviceGetCount()
+    except pynvml.NVMLError:
+        return {"gpu_count": 0} | dict.fromkeys(names)
+    if not count:
+        return {"gpu_count": 0} | dict.fromkeys(names)
+    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+    queries = {
+        "gpu": lambda: _text(pynvml.nvmlDeviceGetName(handle)),
+        "gpu_memory_bytes": lambda: int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
+        "driver": lambda: _text(pynvml.nvmlSystemGetDriverVersion()),
+        "power_limit_w": lambda: pynvml.nvmlDeviceGetPowerManagementLimit(handle) / 1000,
+        "ecc": lambda: bool(pynvml.nvmlDeviceGetEccMode(handle)[0]),
+        "mig": lambda: bool(pynvml.nvmlDeviceGetMigMode(handle)[0]),
+        "compute_capability": lambda: ".".join(map(str, pynvml.nvmlDeviceGetCudaComputeCapability(handle))),
+    }
+    return {"gpu_count": count} | {name: _ask(query) for name, query in queries.items()}
+
+
+def _ask(query: Any) -> Any:
+    """One NVML answer; None where this GPU or driver does not have it."""
+    import pynvml
+
+    try:
+        return query()
+    except pynvml.NVMLError:
+        return None
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

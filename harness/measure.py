@@ -1,0 +1,138 @@
+"""The one loop: every model, real or fake, is asked every query in just this way.
+
+Five stages, in order, each in a region of its own. The image is decoded before the clock starts and the mask is scored
+after it has stopped: a query's time runs from pixels in memory to a mask of the image's size on the host.
+"""
+
+import statistics
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from . import masks, metrics
+from .contract import Adapter, Prediction, Probe, Sample
+from .memory import MemoryProbe, Meter
+from .probe import Ledger, TimingProbe
+
+UNATTRIBUTED_LIMIT = 0.05
+STABLE_WITHIN = 0.05
+NOTHING_SAID = dict.fromkeys(("predicted_iou", "text", "prompt_tokens", "answer_tokens"))
+
+
+def answer(adapter: Adapter, sample: Sample, probe: Probe) -> Prediction:
+    """One query through the five stages."""
+    with probe.region("preprocess"):
+        inputs = adapter.preprocess([sample])
+    with probe.region("vision"):
+        features = adapter.vision(inputs)
+    with probe.region("llm"):
+        answers = adapter.llm(inputs, features)
+    with probe.region("decoder"):
+        decoded = adapter.decoder(inputs, features, answers)
+    with probe.region("postprocess"):
+        (prediction,) = adapter.postprocess(inputs, answers, decoded)
+    return prediction
+
+
+def measure(adapter: Adapter, sample: Sample, probe: TimingProbe, keep_mask: bool = False) -> dict[str, Any]:
+    """One query's record: its ledger, its answer and its counts of pixels; a failure is a status, never a number.
+
+    Returns:
+        The fields of a line of ``samples.jsonl`` that the query itself determines (see `records.py`).
+    """
+    record = describe(sample)
+    _ = sample.target_HW  # read here, as the image was: outside the clock, and broken data is not the model's failure
+    try:
+        with probe.query() as ledger:
+            prediction = answer(adapter, sample, probe)
+        return record | _times(ledger) | _outcome(prediction, sample, keep_mask)
+    except Exception as error:
+        return record | failure(sample, *classify(error))
+
+
+def describe(sample: Sample) -> dict[str, Any]:
+    """What a record says of its query, whatever came of it."""
+    height, width = sample.image.shape[:2]
+    who = {"sample_id": sample.id, "image_id": sample.image_id, "query": sample.query, "tags": dict(sample.tags)}
+    return who | {"height": height, "width": width}
+
+
+def failure(sample: Sample, status: str, reason: str) -> dict[str, Any]:
+    """The part of a record that says why there is no answer: IoU 0, the target's area added to the union, no time."""
+    no_times = {"latency_ns": None, "host_ns": None, "regions": {}, "unattributed_ns": None, "warnings": []}
+    counts = asdict(metrics.failed(sample.target_HW))
+    return {"status": status, "reason": reason} | no_times | NOTHING_SAID | counts
+
+
+def _times(ledger: Ledger) -> dict[str, Any]:
+    record = ledger.as_record()
+    share = ledger.unattributed_ns / ledger.latency_ns if ledger.latency_ns else 0.0
+    suspicious = not 0 <= share <= UNATTRIBUTED_LIMIT
+    warnings = [f"{share:.1%} of the query's time lies in no stage"] if suspicious else []
+    return record | {"warnings": warnings}
+
+
+def _outcome(prediction: Prediction, sample: Sample, keep_mask: bool) -> dict[str, Any]:
+    expected, found = sample.target_HW.shape, prediction.mask_HW.shape
+    if expected != found:
+        raise ValueError(f"the mask has shape {found}, the image {expected}: postprocess must return the image's size")
+    counts = metrics.count(prediction.mask_HW, sample.target_HW)
+    said = {name: getattr(prediction, name) for name in NOTHING_SAID}
+    status = {"status": "ok" if prediction.has_seg else "no_seg", "reason": None}
+    kept = {"mask_rle": masks.encode(prediction.mask_HW)} if keep_mask else {}
+    return status | said | asdict(counts) | kept
+
+
+def classify(error: Exception) -> tuple[str, str]:
+    """A failure's status, ``oom`` or ``error``, and its reason in one line."""
+    out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    first_line = (str(error).splitlines() or [""])[0]
+    return ("oom" if out_of_memory else "error"), f"{type(error).__name__}: {first_line}"
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """How a case came to speed: never part of its figures.
+
+    Attributes:
+        first_query_ms: the first query ever, lazy initialisation included; None where it failed.
+        warmup_queries: how many were asked until the median held still, one failed, or the bound was reached.
+        warmup_stable: whether it held still.
+    """
+
+    first_query_ms: float | None
+    warmup_queries: int
+    warmup_stable: bool
+
+
+def warm_up(adapter: Adapter, samples: Sequence[Sample], probe: TimingProbe, at_most: int) -> WarmUp:
+    """Asks queries until the median of the last three is within 5 % of that of the three before.
+
+    A query that fails ends it: the measurement will meet the same failure and record it.
+    """
+    times_ms: list[float] = []
+    with suppress(Exception):
+        while len(times_ms) < at_most and not _stable(times_ms):
+            sample = samples[len(times_ms) % len(samples)]
+            _ = sample.image
+            with probe.query() as ledger:
+                answer(adapter, sample, probe)
+            times_ms.append(ledger.latency_ns / 1e6)
+    return WarmUp(times_ms[0] if times_ms else None, len(times_ms), _stable(times_ms))
+
+
+def _stable(times_ms: list[float], window: int = 3) -> bool:
+    if len(times_ms) < 2 * window:
+        return False
+    before, now = statistics.median(times_ms[-2 * window : -window]), statistics.median(times_ms[-window:])
+    return abs(now - before) <= STABLE_WITHIN * before
+
+
+def measure_memory(adapter: Adapter, samples: Sequence[Sample], meter: Meter) -> dict[str, dict[str, Any]]:
+    """Peak memory of each stage over some queries: the pass beside the timing."""
+    probe = MemoryProbe(meter)
+    for sample in samples:
+        _ = sample.image
+        answer(adapter, sample, probe)
+    return probe.peaks()

@@ -1,0 +1,124 @@
+"""The folder of a run: what was measured, written down before anything is derived from it.
+
+    run.json        the suite, the cases with their resolved settings, the machine's passport, versions, status
+    samples.jsonl   one line per query, case and process (`measure.measure` says what is in it)
+    memory.jsonl    one line per case and stage, from the memory pass
+    gallery.npz     a few images and targets, for the report's gallery
+
+Both journals are appended, flushed and synced a block at a time. A line that no longer counts stays, marked
+``"superseded": true``. JSON throughout, null for what is unknown, never NaN.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import DataError, UsageError
+
+RUN_SCHEMA = "lisabench.run/1"
+RUN, SAMPLES, MEMORY, GALLERY = "run.json", "samples.jsonl", "memory.jsonl", "gallery.npz"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run read back: superseded lines are left out."""
+
+    folder: Path
+    run: dict[str, Any]
+    samples: list[dict[str, Any]]
+    memory: list[dict[str, Any]]
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a run has begun in a folder. Its first page is the first thing that is written whole."""
+    return (folder / RUN).is_file()
+
+
+def create(folder: Path) -> None:
+    """Makes a run's folder and tries to write into it, before anything is loaded or measured.
+
+    Raises:
+        UsageError: it cannot be written to, or holds a run already.
+    """
+    if holds_run(folder):
+        raise UsageError(f"{folder} holds a run already; continue it with --resume or name another folder with --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (SAMPLES, MEMORY):
+            (folder / name).touch()
+            with (folder / name).open("a"):
+                pass
+    except OSError as error:
+        raise UsageError(f"cannot write to {folder}: {error.strerror}; name a folder of your own with --out") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes whole or not at all; NaN and infinity are refused."""
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def append(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Adds lines to a journal, and returns when they are on the disk."""
+    lines = [json.dumps(row, allow_nan=False, ensure_ascii=False) + "\n" for row in rows]
+    with path.open("a", encoding="utf-8") as journal:
+        journal.write("".join(lines))
+        journal.flush()
+        os.fsync(journal.fileno())
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """A journal's lines, superseded ones too. A half-written last line, as a kill leaves it, is dropped.
+
+    Raises:
+        DataError: any other line is not JSON.
+    """
+    lines = _lines(path) if path.exists() else []
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise DataError(f"{path}, line {number}: not JSON ({error.msg}); the journal was edited") from error
+    return rows
+
+
+def _lines(path: Path) -> list[str]:
+    """Ended by line feeds alone: other ends of lines that Unicode knows may stand in a query's words."""
+    with path.open(encoding="utf-8", errors="replace", newline="\n") as journal:
+        return list(journal)
+
+
+def supersede(path: Path, no_longer_counts: Callable[[dict[str, Any]], bool]) -> None:
+    """Marks lines as superseded, and drops a half-written last one; the journal is replaced whole."""
+    rows = [row | {"superseded": True} if no_longer_counts(row) else row for row in read_lines(path)]
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.unlink(missing_ok=True)
+    append(temporary, rows)
+    temporary.replace(path)
+
+
+def read_run(folder: Path) -> Run:
+    """Reads a run's folder, finished or not.
+
+    Raises:
+        UsageError: the folder holds no run.
+    """
+    if not holds_run(folder):
+        raise UsageError(f"{folder} is not a run's folder: it has no {RUN}; give the folder that `lisabench run` named")
+    try:
+        run = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{folder / RUN} is not JSON ({error.msg})") from error
+    if run.get("schema") != RUN_SCHEMA:
+        raise DataError(f"{folder / RUN} has schema {run.get('schema')!r}; this version reads {RUN_SCHEMA!r}")
+    return Run(folder, run, _current(folder / SAMPLES), _current(folder / MEMORY))
+
+
+def _current(path: Path) -> list[dict[str, Any]]:
+    return [row for row in read_lines(path) if not row.get("superseded")]

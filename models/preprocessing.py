@@ -1,0 +1,67 @@
+"""From an image to what the encoders see: one view of it for each, by transformers' Pillow processors.
+
+The original feeds CLIP with its processor's centre crop, and SAM with the whole image in SAM's frame: scaled to it by
+the longest side, in its top left corner, zeros below or to the right (dvlab-research/LISA at 3cb2d43). Masks cover the
+whole image, so CLIP, where it serves the masks too, sees the whole image in such a frame.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from PIL.Image import Resampling
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
+from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+from .presets import ClipSizes, Preset, SamSizes
+
+Processor = CLIPImageProcessorPil | SamImageProcessorPil
+
+
+def _clip_crop(sizes: ClipSizes) -> CLIPImageProcessorPil:
+    side = {"height": sizes.image_px, "width": sizes.image_px}
+    return CLIPImageProcessorPil(size={"shortest_edge": sizes.image_px}, crop_size=side)
+
+
+def _clip_frame(sizes: ClipSizes) -> SamImageProcessorPil:
+    """CLIP's filter, mean and deviation in SAM's frame; the zeros are added after normalising, as SAM's are."""
+    return SamImageProcessorPil(
+        size={"longest_edge": sizes.image_px},
+        pad_size={"height": sizes.image_px, "width": sizes.image_px},
+        resample=Resampling.BICUBIC,
+        image_mean=OPENAI_CLIP_MEAN,
+        image_std=OPENAI_CLIP_STD,
+    )
+
+
+def _sam_frame(sizes: SamSizes) -> SamImageProcessorPil:
+    side = {"height": sizes.image_px, "width": sizes.image_px}
+    return SamImageProcessorPil(size={"longest_edge": sizes.image_px}, pad_size=side)
+
+
+VIEWS: dict[str, Callable[[Preset], Processor]] = {
+    "clip_crop": lambda preset: _clip_crop(preset.clip),
+    "clip_frame": lambda preset: _clip_frame(preset.clip),
+    "sam_frame": lambda preset: _sam_frame(preset.sam),
+}
+
+
+class Preprocessor:
+    """Makes the views of an image that a model's encoders ask for, and no others.
+
+    Args:
+        preset: the sizes of the views.
+        views: names in `VIEWS`.
+    """
+
+    def __init__(self, preset: Preset, views: Sequence[str]) -> None:
+        self._processors = {view: VIEWS[view](preset) for view in views}
+
+    def __call__(self, view: str, image_HW3: np.ndarray) -> np.ndarray:
+        """One view: float32 [3, side, side], normalised.
+
+        Args:
+            view: one of those that the preprocessor was made for.
+            image_HW3: uint8, RGB.
+        """
+        return self._processors[view](image_HW3, input_data_format="channels_last")["pixel_values"][0]

@@ -1,0 +1,69 @@
+"""The words around a query, as the original writes them (dvlab-research/LISA at 3cb2d43). Pure Python.
+
+A prompt is teacher-forced, as in the original's validation: the query sits in a fixed request and the answer is given.
+Or it is a chat, which ends where the model has to answer.
+"""
+
+from dataclasses import dataclass
+
+from ..harness.errors import unknown
+
+IMAGE = "<image>"
+IMAGE_START = "<im_start>"
+IMAGE_END = "<im_end>"
+SEG = "[SEG]"
+END = "</s>"
+
+
+@dataclass(frozen=True)
+class Template:
+    """One turn of a conversation: what stands before the request, between it and the answer, and after the answer."""
+
+    before: str
+    between: str
+    after: str
+
+
+TEMPLATES = {
+    "llava_v1": Template(
+        before="A chat between a curious human and an artificial intelligence assistant. "
+        "The assistant gives helpful, detailed, and polite answers to the human's questions. USER: ",
+        between=" ASSISTANT:",
+        after=END,
+    ),
+    "llava_llama_2": Template(
+        before="[INST] <<SYS>>\nYou are a helpful language and vision assistant. "
+        "You are able to understand the visual content that the user provides, "
+        "and assist the user with a variety of tasks using natural language.\n<</SYS>>\n\n",
+        between=" [/INST]",
+        after=f" {END}",
+    ),
+}
+
+
+def teacher_forced(template: str, query: str, is_sentence: bool) -> str:
+    """The prompt and its answer ``[SEG].``, as the original's validation has them.
+
+    Args:
+        template: a name in `TEMPLATES`.
+        query: a whole question, or a noun phrase to put into one.
+        is_sentence: which of the two `query` is.
+    """
+    question = query.strip() if is_sentence else f"What is {query.strip()} in this image?"
+    return f"{_open(template, f' {question} Please output segmentation mask.')} {SEG}.{_template(template).after}"
+
+
+def chat(template: str, query: str) -> str:
+    """The prompt of a conversation, up to where the model answers."""
+    return _open(template, query)
+
+
+def _open(template: str, request: str) -> str:
+    words = _template(template)
+    return f"{words.before}{IMAGE_START}{IMAGE}{IMAGE_END}\n{request}{words.between}"
+
+
+def _template(name: str) -> Template:
+    if name not in TEMPLATES:
+        raise unknown("template", name, TEMPLATES)
+    return TEMPLATES[name]

@@ -1,0 +1,89 @@
+"""From prompts to token ids, and the tiny preset's own tokenizer."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+
+from ..harness.errors import DataError
+from .prompts import END, IMAGE, IMAGE_END, IMAGE_START, SEG, TEMPLATES, teacher_forced
+
+IMAGE_ID = -200
+START = "<s>"
+UNKNOWN = "[UNK]"
+SPECIAL = (UNKNOWN, START, END, SEG, IMAGE_START, IMAGE_END)
+ASSETS = {"tiny": Path(__file__).parent / "assets" / "tiny_tokenizer.json"}
+
+_PRINTABLE = [chr(code) for code in range(ord("!"), ord("~") + 1) if not chr(code).isupper()]
+
+
+class PromptTokenizer:
+    """Turns prompts into ids.
+
+    Args:
+        tokenizer: knows ``<s>``, ``[SEG]`` and the two marks around an image.
+
+    Attributes:
+        seg_id: the id of ``[SEG]``.
+
+    Raises:
+        DataError: ``<s>`` or ``[SEG]`` is not one token.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._start_id, self.seg_id = (self._one(token) for token in (START, SEG))
+
+    def _one(self, token: str) -> int:
+        ids = self._tokenizer.encode(token).ids
+        if ids != [self._tokenizer.token_to_id(token)]:
+            raise DataError(f"the tokenizer splits {token} into {len(ids)} tokens: add it as a token of its own")
+        return ids[0]
+
+    def encode(self, prompt: str) -> list[int]:
+        """``<s>`` and the prompt's ids, with `IMAGE_ID` in place of the first ``<image>``."""
+        before, _, after = prompt.partition(IMAGE)
+        return [self._start_id, *self._tokenizer.encode(before).ids, IMAGE_ID, *self._tokenizer.encode(after).ids]
+
+
+def before_seg(ids: list[int], seg_id: int) -> list[int]:
+    """The ids before the answer's ``[SEG]``; with causal attention, nothing after them changes what predicts it."""
+    return ids[: len(ids) - 1 - ids[::-1].index(seg_id)]
+
+
+def load(preset: str) -> Tokenizer:
+    """The tokenizer that is packaged with a preset."""
+    return Tokenizer.from_file(str(ASSETS[preset]))
+
+
+def build(words: Iterable[str]) -> Tokenizer:
+    """A lower-casing WordPiece tokenizer that knows `words`, the prompts' words, and every printable ASCII character.
+
+    Deterministic: the order of `words` does not matter. Other words are spelled out character by character.
+    """
+    tokenizer = Tokenizer(WordPiece({UNKNOWN: 0}, unk_token=UNKNOWN))
+    tokenizer.normalizer = BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = BertPreTokenizer()
+    whole = {piece for text in (*words, *_prompt_texts()) for piece in _pieces(tokenizer, text)}
+    vocabulary = [*SPECIAL, *_PRINTABLE, *(f"##{character}" for character in _PRINTABLE)]
+    vocabulary += sorted(whole.difference(vocabulary))
+    tokenizer.model = WordPiece({word: i for i, word in enumerate(vocabulary)}, unk_token=UNKNOWN)
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in SPECIAL])
+    return tokenizer
+
+
+def _prompt_texts() -> list[str]:
+    """Every text that a template puts around a query, without the special tokens."""
+    texts = [teacher_forced(name, "", is_sentence) for name in TEMPLATES for is_sentence in (True, False)]
+    for token in (*SPECIAL, IMAGE):
+        texts = [text.replace(token, " ") for text in texts]
+    return texts
+
+
+def _pieces(tokenizer: Tokenizer, text: str) -> list[str]:
+    """The words of a text as WordPiece gets to see them."""
+    normal = tokenizer.normalizer.normalize_str(text)
+    return [piece for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal)]

@@ -1,0 +1,124 @@
+"""What a reader should know before believing a run's figures: one sentence each, with what it is about."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+from ..harness.records import Run
+from .readings import ANSWERED, Record, of_case
+from .schema import Case, Comparison
+
+UNATTRIBUTED_LIMIT = 0.05
+CLOCKS_DIFFER_BY = 0.10
+
+
+def doubts(run: Run, cases: Sequence[Case], comparisons: Sequence[Comparison]) -> list[str]:
+    """All warnings of a run, the gravest first, none twice."""
+    found = [
+        *_unfinished(run),
+        *(f"{case.name} could not be run: {case.error}" for case in cases if case.error),
+        *_missing(run, cases),
+        *_failures(run, cases),
+        *_not_better_than_floors(cases),
+        *_confounds(comparisons),
+        *_instruments(cases),
+        *_clocks(cases),
+        *_not_warm(run),
+        *_unattributed(cases),
+        *(run.run.get("warnings") or []),
+        *_from_records(run, cases),
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _unfinished(run: Run) -> Iterable[str]:
+    status = run.run["status"]
+    if status == "running":
+        yield "The run is not finished: it is going on, or was stopped (`lisabench run --resume` measures the rest)."
+    elif status == "failed":
+        yield "The run failed in part: what is below is what was measured."
+
+
+def _missing(run: Run, cases: Sequence[Case]) -> Iterable[str]:
+    """Models are measured in every process of the plan; a control is asked once."""
+    queries = (run.run.get("data") or {}).get("count") or 0
+    processes = (run.run.get("plan") or {}).get("processes") or 1
+    for case in cases:
+        records = of_case(case.name, run.samples)
+        expected = queries * processes if case.role == "model" else queries
+        if len(records) < expected:
+            yield f"{case.name} has {len(records)} of {expected} records; its figures are of these."
+
+
+def _failures(run: Run, cases: Sequence[Case]) -> Iterable[str]:
+    for case in cases:
+        records = of_case(case.name, run.samples)
+        failed = Counter(record["status"] for record in records if record["status"] not in ANSWERED)
+        for status, count in failed.items():
+            reasons = Counter(record["reason"] for record in records if record["status"] == status and record["reason"])
+            why = f", most often: {reasons.most_common(1)[0][0]}" if reasons else ""
+            yield f"{case.name}: {count} of {len(records)} queries ended in {status}{why}"
+
+
+def _not_better_than_floors(cases: Sequence[Case]) -> Iterable[str]:
+    known = [(case, case.quality.gIoU) for case in cases if case.quality.gIoU is not None]
+    best, floor = max(((gIoU, case.name) for case, gIoU in known if case.role == "control"), default=(-1.0, ""))
+    for case, gIoU in known:
+        if case.role == "model" and gIoU <= best:
+            yield f"{case.name} (gIoU {gIoU:.3f}) is not better than the floor {floor} (gIoU {best:.3f})."
+
+
+def _confounds(comparisons: Sequence[Comparison]) -> Iterable[str]:
+    """A setting that one side does not have at all follows from another one, and is no confound of its own."""
+    for found in comparisons:
+        names = [name for name, sides in found.differences.items() if None not in sides]
+        if len(names) > 1:
+            pair, listed = f"{found.candidate} and {found.reference}", ", ".join(names)
+            yield f"{pair} differ in more than one setting ({listed}): the ratios are of all of them together."
+
+
+def _instruments(cases: Sequence[Case]) -> Iterable[str]:
+    models = [case for case in cases if case.role == "model"]
+    clocks = {case.time.clock or "unknown" for case in models if case.time.n}
+    instruments = {case.memory.instrument or "unknown" for case in models if case.memory.stages}
+    for what, used in (("clocks", clocks), ("memory instruments", instruments)):
+        if len(used) > 1:
+            yield f"The cases were measured by different {what} ({', '.join(sorted(used))}): those have no ratio."
+
+
+def _clocks(cases: Sequence[Case]) -> Iterable[str]:
+    for case in cases:
+        clock_ms, host_ms = case.time.end_to_end_ms, case.time.host_ms
+        if case.role == "model" and clock_ms and host_ms and abs(host_ms / clock_ms - 1) > CLOCKS_DIFFER_BY:
+            yield f"{case.name}: {clock_ms:.1f} ms a query by {case.time.clock}, {host_ms:.1f} ms by the host's clock."
+
+
+def _not_warm(run: Run) -> Iterable[str]:
+    for entry in run.run["cases"]:
+        if entry["role"] == "model" and entry.get("warmup_stable") is False:
+            count = entry.get("warmup_queries")
+            yield f"{entry['name']}: after {count} queries of warm-up its times were not yet steady."
+
+
+def _unattributed(cases: Sequence[Case]) -> Iterable[str]:
+    for case in cases:
+        share = case.time.unattributed_share
+        if case.role == "model" and share is not None and not 0 <= share <= UNATTRIBUTED_LIMIT:
+            yield f"{case.name}: {share:.1%} of its time lies in no stage (expected: at most {UNATTRIBUTED_LIMIT:.0%})."
+
+
+def _from_records(run: Run, cases: Sequence[Case]) -> Iterable[str]:
+    """Warnings of single records, counted: those that differ only in their figures are one."""
+    for case in cases:
+        records = of_case(case.name, run.samples) if case.role == "model" else []  # a control's time is no result
+        for texts in _alike(records).values():
+            example = f" ({texts[0]})" if len(set(texts)) == 1 else f" (such as: {texts[0]})"
+            yield f"{case.name}: a warning in {len(texts)} of {len(records)} records{example}"
+
+
+def _alike(records: Sequence[Record]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = defaultdict(list)
+    for record in records:
+        for text in record.get("warnings") or ():
+            groups[re.sub(r"\d+(\.\d+)?", "#", text)].append(text)
+    return groups

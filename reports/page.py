@@ -1,0 +1,266 @@
+"""A run's page: ``report.md`` with its tables and figures, as GitHub shows it; readable while the run still goes on."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..harness.records import RUN, Run, read_run
+from . import figures, gallery, tables, wording
+from .schema import Case, Summary
+from .summary import SUMMARY, write_summary
+
+REPORT = "report.md"
+FIGURES = {
+    figures.STAGE_TIMES: "Stacked bars: the median time of each stage, one bar per case",
+    figures.PEAK_MEMORY: "Bars: the peak memory of each stage, one group per case",
+    gallery.FILE: "Images with their targets and the masks that each case answered",
+}
+CLOCKS = {
+    "host": "the host's monotonic clock",
+    "cuda events": "CUDA events on the stream, read after one synchronisation at the end of the query",
+    "virtual": "a virtual clock: no real time has passed, and these figures test the harness, not a model",
+}
+INSTRUMENTS = {
+    "resident set": "the peak resident set of a process, in which Python and all its libraries are included: "
+    "a ratio of two of them understates by how much the models differ",
+    "cuda allocator": "the peak of PyTorch's CUDA allocator, reset at the start of each stage",
+}
+
+PLAN = {
+    "warmup": "Before, at most {} queries of warm-up in each process",
+    "memory_queries": "The memory pass takes {} queries",
+}
+
+
+def write_report(folder: Path) -> Path:
+    """Derives summary.json, the figures and report.md from a run's records, finished or not.
+
+    Returns:
+        The path of report.md.
+
+    Raises:
+        UsageError: the folder holds no run.
+        DataError: a journal is damaged.
+    """
+    run = read_run(folder)
+    summary = write_summary(run)
+    drawn = [path.name for path in figures.draw_all(summary, folder)]
+    found = gallery.draw(run, summary)
+    path, temporary = folder / REPORT, folder / f".{REPORT}.partial"
+    temporary.write_text(page(run, summary, {*drawn, *([found.name] if found else [])}), encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def page(run: Run, summary: Summary, drawn: set[str]) -> str:
+    """The Markdown of a report.
+
+    Args:
+        drawn: names of the figures that lie beside it.
+    """
+    sections = [
+        f"# {summary.title}",
+        "\n".join(_headline(summary)),
+        _warnings(summary),
+        "## Comparison",
+        _figure(figures.STAGE_TIMES, drawn),
+        tables.comparison_table(summary),
+        _figure(figures.PEAK_MEMORY, drawn),
+        *_section("Where the time goes", tables.breakdown_table(summary), _BREAKDOWN),
+        *_section("Masks", _figure(gallery.FILE, drawn)),
+        *_quality(summary),
+        *_section("Cold start", tables.cold_table(summary), "Once per process, and part of no figure above."),
+        *_section("What differs between the cases", _differences(summary)),
+        "## How this was measured",
+        "\n".join(f"- {line}" for line in _method(run, summary)),
+        *_section("Machine and versions", tables.markdown(["", ""], _passport(run), figures=False)),
+        "## How to reproduce",
+        _reproduce(run),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+_BREAKDOWN = (
+    "Per stage its share of the end-to-end time (median); per finer region its time (ms, median, without the regions "
+    "inside it). A count stands where a query enters a region more than once."
+)
+
+
+def _section(title: str, body: str, words: str = "") -> list[str]:
+    return [f"## {title}", words, body] if body else []
+
+
+def _figure(name: str, drawn: set[str]) -> str:
+    return f"![{FIGURES[name]}]({name})" if name in drawn else ""
+
+
+def _headline(summary: Summary) -> Iterator[str]:
+    """What was compared, where, and what came of it, in one paragraph."""
+    status = "" if summary.status == "complete" else f" **Status: {summary.status}.**"
+    data = summary.data.get("description") or f"{summary.data.get('count', 'some')} queries"
+    yield f"{_compared(summary)} in the suite `{summary.suite}`, on {data}; measured on {summary.machine}.{status}"
+    bullet = "- " if len(summary.comparisons) > 2 else ""
+    for found in summary.comparisons:
+        memory, gIoU = found.peak_memory.ratio, found.gIoU_points
+        and_memory = f"; its peak memory is {wording.times(memory)}" if memory is not None else ""
+        and_quality = f"; its gIoU differs by {wording.points(gIoU)}" if gIoU is not None else ""
+        yield f"{bullet}**{wording.takes(found)}**{and_memory}{and_quality}."
+    yield from (f"{bullet}{line}" for line in _random_weights(summary))
+
+
+def _compared(summary: Summary) -> str:
+    names = [case.name for case in summary.cases]
+    others = [name for name in names if name != summary.reference]
+    if not others or summary.reference not in names:
+        return _listed(names) or "No model"
+    return f"{_listed(others)} against the reference `{summary.reference}`"
+
+
+def _random_weights(summary: Summary) -> Iterator[str]:
+    random = [case.name for case in summary.cases if case.has_quality is False]
+    if random:
+        whose = "all models" if len(random) == len(summary.cases) else _listed(random)
+        yield f"**The weights of {whose} are random**: time and memory are real, quality is {wording.NOT_AVAILABLE}."
+
+
+def _listed(names: list[str]) -> str:
+    quoted = [f"`{name}`" for name in names]
+    return " and ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
+
+
+def _warnings(summary: Summary) -> str:
+    if not summary.warnings:
+        return ""
+    return "\n".join(["> [!WARNING]", *(f"> - {tables.escape(warning)}" for warning in summary.warnings)])
+
+
+def _quality(summary: Summary) -> Iterator[str]:
+    if not summary.cases:
+        return
+    yield "## Quality"
+    models, controls = summary.cases, [case for case in summary.controls if case.quality.n]
+    if models:
+        yield tables.quality_table(models)
+    if any(case.has_quality is False for case in models):
+        yield wording.WHY_NO_QUALITY
+    yield _both_answered(summary)
+    if controls:
+        yield "### Controls"
+        yield "Answers without a look at the image or the query. A model that is not better has learnt nothing."
+        yield tables.quality_table(controls)
+    slices = tables.slices_table(summary)
+    if slices:
+        yield "### By kind of query"
+        yield slices
+
+
+def _both_answered(summary: Summary) -> str:
+    """Said only where failures make a difference."""
+    return "\n".join(
+        f"- Over the {found.both_answered.n} queries that `{found.candidate}` and `{found.reference}` both answered, "
+        f"gIoU differs by {wording.points(found.both_answered.gIoU_points)}."
+        for found in summary.comparisons
+        if found.both_answered.gIoU_points is not None and found.both_answered.gIoU_points != found.gIoU_points
+    )
+
+
+def _differences(summary: Summary) -> str:
+    """The settings in which a candidate differs from the reference; whatever is not listed is the same."""
+    names = list(dict.fromkeys(name for found in summary.comparisons for name in found.differences))
+    if not names:
+        return ""
+    shown = [case for case in summary.cases if case.settings is not None]
+    rows = [[name, *(_setting(case, name) for case in shown)] for name in names]
+    return tables.markdown(["setting", *(case.name for case in shown)], rows, figures=False)
+
+
+def _setting(case: Case, name: str) -> str:
+    value = (case.settings or {}).get(name)
+    return "-" if value is None else str(value)
+
+
+_METHOD = (
+    "A query runs from pixels in memory to a mask of the image's size on the host. The harness times the stages; what "
+    "lies in none of them is shown as such. Warm-up is in no figure.",
+    "Ratio: per pair of processes the median over the queries of ln(variant / reference); the result is exp(mean) over "
+    "the pairs, with Student's t interval (95 %): the unit is the process, not the query.",
+)
+
+
+def _method(run: Run, summary: Summary) -> Iterator[str]:
+    models = summary.cases
+    yield from (f"Time: {words}." for clock, words in CLOCKS.items() if clock in {case.time.clock for case in models})
+    yield _data(summary)
+    yield _plan(run, models)
+    yield from _METHOD
+    yield _detectable(summary)
+    instruments = {case.memory.instrument for case in models}
+    yield from (f"Memory, in a pass of its own: {words}." for name, words in INSTRUMENTS.items() if name in instruments)
+    yield from _percentiles(models)
+    yield from _outliers(models)
+
+
+def _data(summary: Summary) -> str:
+    data = summary.data
+    description = str(data.get("description") or "not described")
+    known = [
+        f"{name} {data[name]}" for name in ("split", "count", "texts", "fingerprint") if data.get(name) is not None
+    ]
+    return f"Data: {', '.join([description, *(fact for fact in known if fact not in description)])}."
+
+
+def _plan(run: Run, models: list[Case]) -> str:
+    plan = run.run.get("plan") or {}
+    queries, processes = max((case.time.queries for case in models), default=0), plan.get("processes")
+    each = f" in each of {processes} processes of its own" if processes else ""
+    block = plan.get("block") if len(models) > 1 else None
+    turns = f", taking turns with the others, {block} at a time" if block else ""
+    known = ((words, plan.get(name)) for name, words in PLAN.items())
+    return f"Each model answers {queries} queries{each}{turns}." + "".join(f" {w.format(v)}." for w, v in known if v)
+
+
+def _detectable(summary: Summary) -> str:
+    found = [
+        (f.candidate, f.end_to_end.smallest_detectable) for f in summary.comparisons if f.end_to_end.smallest_detectable
+    ]
+    if not found:
+        return "No smallest difference of time can be given: that takes two pairs of processes."
+    limits = ", ".join(f"{100 * (limit - 1):.1f} % for `{name}`" for name, limit in found)
+    return f"The smallest difference of time that this run could have told from none: {limits}."
+
+
+def _percentiles(models: list[Case]) -> Iterator[str]:
+    if models and not any(case.time.percentiles_ms for case in models):
+        yield "Too few queries for a percentile: P90 takes 36, P95 72, P99 368."
+
+
+def _outliers(models: list[Case]) -> Iterator[str]:
+    found = [f"{case.time.outliers} of {case.time.n} for `{case.name}`" for case in models if case.time.outliers]
+    if found:
+        yield f"Outliers (more than 14.826 MAD from the median), flagged and kept: {', '.join(found)}."
+
+
+def _passport(run: Run) -> list[list[str]]:
+    facts = {**(run.run.get("passport") or {}), **(run.run.get("versions") or {})}
+    return [_fact(name, value) for name, value in facts.items() if value is not None]
+
+
+def _fact(name: str, value: Any) -> list[str]:
+    if name.endswith("_bytes") and isinstance(value, int):
+        name, value = name.removesuffix("_bytes"), f"{value / 2**30:.1f} GiB"
+    return [name.replace("_", " "), str(value)]
+
+
+def _reproduce(run: Run) -> str:
+    started = run.run.get("started") or "at an unknown time"
+    return "\n".join(
+        (
+            "```sh",
+            run.run.get("command") or f"lisabench run {run.run['suite']}",
+            "```",
+            "",
+            f"`lisabench report RUN` derives `{SUMMARY}`, `{REPORT}` and the figures again, from the records alone. "
+            f"This run was started {started}. Its `{RUN}` keeps the suite, the resolved settings of every case, the "
+            "machine and all versions; `samples.jsonl` keeps every query.",
+        )
+    )

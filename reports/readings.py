@@ -1,0 +1,61 @@
+"""Reading single records: which of them count for what, and what one says."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..harness.metrics import METRICS, Counts, scores
+
+ANSWERED = ("ok", "no_seg")
+
+Record = dict[str, Any]
+
+
+def of_case(name: str, records: Iterable[Record]) -> list[Record]:
+    """The records of one case."""
+    return [record for record in records if record["case"] == name]
+
+
+def answered(records: Iterable[Record]) -> list[Record]:
+    """The records of queries that did not fail, with [SEG] or without."""
+    return [record for record in records if record["status"] in ANSWERED]
+
+
+def timed(records: Iterable[Record]) -> list[Record]:
+    """The records that have a time."""
+    return [record for record in answered(records) if record["latency_ns"]]
+
+
+def one_per_query(records: Iterable[Record]) -> list[Record]:
+    """Of each query the record of the lowest process that has it: what quality is computed from."""
+    chosen: dict[str, Record] = {}
+    for record in sorted(records, key=lambda record: record["process"]):
+        chosen.setdefault(record["sample_id"], record)
+    return list(chosen.values())
+
+
+def stage_of(region: str) -> str:
+    """``vision.clip`` belongs to ``vision``."""
+    return region.split(".")[0]
+
+
+def stage_ns(record: Record, stage: str) -> int:
+    """Time of one stage in one query, in nanoseconds: the exclusive times of all its regions."""
+    return sum(region["exclusive_ns"] for name, region in record["regions"].items() if stage_of(name) == stage)
+
+
+def counts(record: Record) -> Counts:
+    """The pixels that one record has counted; whether it failed is known by its status."""
+    names = [name for name in Counts.__dataclass_fields__ if name != "failed"]
+    return Counts(**{name: record[name] for name in names}, failed=record["status"] not in ANSWERED)
+
+
+def quality_scores(records: Sequence[Record]) -> dict[str, float | None]:
+    """`METRICS` of these records, one a query; all None where there is no record."""
+    if not records:
+        return no_scores(records)
+    return scores(counts(record) for record in records)
+
+
+def no_scores(_: Sequence[Record]) -> dict[str, float | None]:
+    """What stands in the place of `quality_scores` where a case has no quality."""
+    return dict.fromkeys(METRICS)

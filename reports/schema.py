@@ -1,0 +1,198 @@
+"""The documented schema of a run's ``summary.json`` (``lisabench.summary/1``).
+
+Every figure in it is derived from run.json, samples.jsonl and memory.jsonl and can be made again. Null means unknown or
+not applicable; NaN and infinities are refused. Times are milliseconds (``_ms``) or seconds (``_s``), memory is bytes,
+shares and quality are fractions, ratios are candidate over reference.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+SCHEMA = "lisabench.summary/1"
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+class Strict(BaseModel):
+    """What all parts share: unknown keys, NaN and infinities are errors; a summary is never changed once made."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, populate_by_name=True, frozen=True)
+
+
+class Slice(Strict):
+    """Scores over the queries that carry one value of a tag."""
+
+    n: Count = Field(description="Queries in the slice.")
+    gIoU: Fraction | None = Field(description="As in `quality`, over the slice; null without quality.")
+    cIoU: Fraction | None = Field(description="As in `quality`, over the slice; null without quality.")
+
+
+class StatusCounts(Strict):
+    """How the queries that `quality` is computed from ended."""
+
+    ok: Count = Field(description="Answered with a mask.")
+    no_seg: Count = Field(description="Answered without [SEG]: an empty mask, timed like any other.")
+    oom: Count = Field(description="Out of memory: IoU 0, no time.")
+    timeout: Count = Field(description="Took too long: IoU 0, no time.")
+    error: Count = Field(description="Raised an error: IoU 0, no time.")
+
+
+class Quality(Strict):
+    """Scores over one record a query (of the lowest process that has it). All null where has_quality is not true."""
+
+    n: Count = Field(description="Queries, failed ones included.")
+    gIoU: Fraction | None = Field(description="Mean foreground IoU over all queries; 1 where both are empty.")
+    cIoU: Fraction | None = Field(description="Sum of intersections over sum of unions.")
+    mIoU: Fraction | None = Field(description="Mean foreground IoU over the queries whose target is not empty.")
+    class_IoU: Fraction | None = Field(description="Mean of background's and foreground's accumulated IoU.")
+    box_GIoU: float | None = Field(ge=-1, le=1, description="Mean generalised IoU of the masks' bounding boxes.")
+    precision_05: Fraction | None = Field(alias="precision_0.5", description="Share of non-empty targets, IoU >= 0.5.")
+    precision_07: Fraction | None = Field(alias="precision_0.7", description="Share of non-empty targets, IoU >= 0.7.")
+    precision_09: Fraction | None = Field(alias="precision_0.9", description="Share of non-empty targets, IoU >= 0.9.")
+    N_acc: Fraction | None = Field(description="Share of empty targets that are answered with an empty mask.")
+    T_acc: Fraction | None = Field(description="Share of non-empty targets that are answered with a non-empty mask.")
+    no_seg_rate: Fraction | None = Field(description="Share of queries answered without [SEG].")
+    status: StatusCounts = Field(description="Queries by how they ended; also known without quality.")
+    slices: dict[str, dict[str, Slice]] = Field(description="By tag (such as family), then by its value.")
+
+
+class RegionTime(Strict):
+    """One named region of the ledger."""
+
+    calls: Count = Field(description="Median number of times that a query enters the region.")
+    median_ms: float = Field(description="Median over records of the region's exclusive time, in milliseconds.")
+
+
+class StageTime(RegionTime):
+    """One stage: the sum of the exclusive times of its regions. `calls` is of its region that is entered most."""
+
+    share: float = Field(description="Median over records of the stage's share of the query's end-to-end time.")
+
+
+class Time(Strict):
+    """Warm queries that ended ok or no_seg, of all processes. Null where nothing has been timed."""
+
+    clock: str | None = Field(description="Clock of every figure here but host_ms: host, cuda events or virtual.")
+    n: Count = Field(description="Timed records: queries times processes.")
+    queries: Count = Field(description="Distinct queries among them; what decides which percentiles are given.")
+    processes: Count = Field(description="Processes among them.")
+    end_to_end_ms: NotNegative | None = Field(description="Median time of a query, in milliseconds.")
+    host_ms: NotNegative | None = Field(description="The same by the host's clock, in milliseconds.")
+    percentiles_ms: dict[str, float] = Field(description="P90, P95, P99, each only if p ** queries <= 0.025.")
+    unattributed_ms: float | None = Field(description="Median time outside all regions, in milliseconds.")
+    unattributed_share: float | None = Field(description="Median of that time's share of the end-to-end time.")
+    stages: dict[str, StageTime] = Field(description="By stage, in the order in which they run.")
+    regions: dict[str, RegionTime] = Field(description="By region, such as vision.clip.")
+    outliers: Count = Field(description="Records farther than 14.826 MAD from the median: flagged, never dropped.")
+
+
+class StageMemory(Strict):
+    """Memory of one stage, the largest of all processes; null where the platform cannot tell."""
+
+    start_bytes: Count | None = Field(description="In use when the stage began.")
+    peak_bytes: Count | None = Field(description="Largest over the queries of the memory pass.")
+    peak_reserved_bytes: Count | None = Field(description="The same of what the allocator holds (CUDA).")
+    device_process_bytes: Count | None = Field(description="What the driver counts for the process (CUDA).")
+
+
+class Memory(Strict):
+    """Peaks of a pass of its own, apart from timing."""
+
+    instrument: str | None = Field(description="'resident set' (whole process, CPU) or 'cuda allocator'.")
+    peak_bytes: Count | None = Field(description="The largest of all stages.")
+    peak_reserved_bytes: Count | None = Field(description="The largest of all stages, as reserved (CUDA).")
+    device_process_bytes: Count | None = Field(description="The largest of all stages, as the driver counts (CUDA).")
+    stages: dict[str, StageMemory] = Field(description="By stage; `build` is the loading of the model.")
+
+
+class Cold(Strict):
+    """What happens once, and is in no other figure."""
+
+    build_s: NotNegative | None = Field(description="Seconds to build the adapter.")
+    first_query_ms: NotNegative | None = Field(description="Milliseconds of the very first query.")
+
+
+class Case(Strict):
+    """One model, or one control, as it was run."""
+
+    name: str = Field(description="Name of the case in its suite.")
+    adapter: str = Field(description="Name under which the adapter is registered.")
+    role: Literal["model", "control"] = Field(description="A control is a floor for quality; its time is no result.")
+    settings: dict[str, JsonValue] | None = Field(description="Resolved and flat; null until the case was built.")
+    has_quality: bool | None = Field(description="False for random weights; null until the case was built.")
+    parameters: dict[str, Count] | None = Field(description="Number of parameters by part.")
+    error: str | None = Field(description="Why the case could not be run.")
+    quality: Quality = Field(description="Scores, and how the queries ended.")
+    time: Time = Field(description="Warm queries: medians, stages, regions.")
+    memory: Memory = Field(description="Peaks.")
+    cold: Cold = Field(description="What happens once.")
+
+
+class TimeRatio(Strict):
+    """exp(mean over process pairs of the median over queries of ln(candidate / reference)), with a t interval."""
+
+    ratio: Positive | None = Field(description="Candidate over reference: below 1 is cheaper. Null without a pair.")
+    low: Positive | None = Field(description="Lower end of the 95 % interval; null with fewer than two pairs.")
+    high: Positive | None = Field(description="Upper end of the 95 % interval; null with fewer than two pairs.")
+    processes: Count = Field(description="Pairs of processes compared.")
+    smallest_detectable: Annotated[float, Field(ge=1)] | None = Field(
+        description="Factor by which an estimate must differ from 1 for its interval to exclude 1."
+    )
+
+
+class PlainRatio(Strict):
+    """A ratio of two single figures."""
+
+    ratio: NotNegative | None = Field(description="Candidate over reference: below 1 is cheaper.")
+
+
+class BothAnswered(Strict):
+    """Quality over the queries that both cases answered: what failures cost is left out."""
+
+    n: Count = Field(description="Queries that ended ok or no_seg in both.")
+    gIoU_points: float | None = Field(description="Candidate minus reference, times 100.")
+    cIoU_points: float | None = Field(description="Candidate minus reference, times 100.")
+
+
+class Comparison(Strict):
+    """One candidate against the reference, paired by query."""
+
+    reference: str = Field(description="Name of the case that is compared with.")
+    candidate: str = Field(description="Name of the case that is compared.")
+    end_to_end: TimeRatio = Field(description="Of the time of a query.")
+    stages: dict[str, TimeRatio] = Field(description="By stage that both cases have.")
+    peak_memory: PlainRatio = Field(description="Of memory.peak_bytes; null where the instruments differ.")
+    gIoU_points: float | None = Field(description="Candidate minus reference, times 100, over the queries of both.")
+    cIoU_points: float | None = Field(description="Candidate minus reference, times 100, over the queries of both.")
+    both_answered: BothAnswered = Field(description="The same, without the queries that either failed.")
+    differences: dict[str, tuple[JsonValue, JsonValue]] = Field(
+        description="Every setting that differs: [of the reference, of the candidate]. More than one is a confound."
+    )
+
+
+class Summary(Strict):
+    """A whole run."""
+
+    schema_: Literal["lisabench.summary/1"] = Field(
+        alias="schema", default=SCHEMA, description="Name and version of this schema."
+    )
+    suite: str = Field(description="Name of the suite that was run.")
+    title: str = Field(description="What the suite is about.")
+    status: Literal["running", "complete", "failed"] = Field(description="How far the run has come.")
+    started: str | None = Field(description="ISO 8601.")
+    machine: str = Field(description="The machine in one line.")
+    data: dict[str, JsonValue] = Field(description="Root, split, count of queries and description of the data.")
+    reference: str | None = Field(description="Name of the case that the others are compared with.")
+    metrics: list[str] = Field(description="The metrics that the suite asks for; `quality` holds all of them.")
+    cases: list[Case] = Field(description="The models that are compared, the reference first.")
+    controls: list[Case] = Field(description="The floors, which the quality of `cases` is read against.")
+    comparisons: list[Comparison] = Field(description="Every other model against the reference.")
+    warnings: list[str] = Field(description="Doubts about this run, each with what it is about.")
+
+    def comparison(self, candidate: str) -> Comparison | None:
+        """The comparison of this candidate with the reference, where there is one."""
+        return next((found for found in self.comparisons if found.candidate == candidate), None)

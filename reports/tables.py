@@ -1,0 +1,278 @@
+"""The tables of a report, as Markdown, and the one that a run ends with in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..harness.contract import STAGES
+from ..harness.metrics import METRICS
+from ..harness.statistics import PERCENTILES
+from . import wording
+from .schema import Case, Comparison, Memory, StageMemory, Summary, TimeRatio
+from .summary import SUMMARY
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+VARIANTS_BESIDE_REFERENCE = 3
+MEMORY_STAGES = ("build", *STAGES)
+WIDTH_OF_A_FILE = 120
+TERMINAL_STAGES = ("vision", "llm", "decoder")
+HEADINGS = {
+    "precision_0.5": "P@0.5",
+    "precision_0.7": "P@0.7",
+    "precision_0.9": "P@0.9",
+    "N_acc": "N-acc",
+    "T_acc": "T-acc",
+}
+
+Row = list[str]
+
+
+def markdown(header: Row, rows: Sequence[Row], figures: bool = True) -> str:
+    """A table whose first column is text, and whose others are figures or text too."""
+    lines = [header, ["---", *["---:" if figures else "---"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(escape(cell) for cell in line)} |" for line in lines)
+
+
+def escape(cell: str) -> str:
+    """A text on one line of Markdown, with what would end a cell or begin a tag made harmless."""
+    return " ".join(cell.replace("|", "\\|").replace("<", "&lt;").split())
+
+
+def comparison_table(summary: Summary) -> str:
+    """Quality, time per stage and memory: the reference first, each variant with its ratio and the ratio's interval.
+
+    More than a few variants are spread over several tables, each of which begins with the reference.
+    """
+    tables = [_comparison(summary, group) for group in _groups(summary.cases)]
+    return "\n\n".join([*tables, *_footnotes(summary)]) if tables else "No model has been measured."
+
+
+def _groups(models: list[Case]) -> Iterator[list[Case]]:
+    for start in range(1, max(len(models), 2), VARIANTS_BESIDE_REFERENCE):
+        if models:
+            yield [models[0], *models[start : start + VARIANTS_BESIDE_REFERENCE]]
+
+
+def _header(summary: Summary, cases: Sequence[Case]) -> Row:
+    return ["", *(f"{case.name} (reference)" if case.name == summary.reference else case.name for case in cases)]
+
+
+def _comparison(summary: Summary, cases: list[Case]) -> str:
+    sides = [(case, summary.comparison(case.name)) for case in cases]
+
+    def row(label: str, cell: Callable[[Case, Comparison | None], str]) -> Row:
+        return [label, *(cell(case, found) for case, found in sides)]
+
+    rows = [*_quality_rows(row, summary.metrics), *_time_rows(row, cases), *_memory_rows(row, summary)]
+    return markdown(_header(summary, cases), [*rows, row("parameters (millions)", lambda case, _: _parameters(case))])
+
+
+def _quality_rows(row: Callable, metrics: Sequence[str]) -> list[Row]:
+    def cell(case: Case, found: Comparison | None, name: str) -> str:
+        difference = getattr(found, f"{name}_points", None)
+        value = wording.score(case.quality.model_dump(by_alias=True)[name])
+        return value if difference is None else f"{value} ({wording.points(difference)})"
+
+    rows = [row(_heading(name), lambda case, found, name=name: cell(case, found, name)) for name in metrics]
+    return [row("**Quality**", lambda *_: ""), *rows]
+
+
+def _heading(metric: str) -> str:
+    return HEADINGS.get(metric, metric)
+
+
+def _time_rows(row: Callable, cases: Sequence[Case]) -> list[Row]:
+    def total(case: Case, found: Comparison | None) -> str:
+        return wording.milliseconds(case.time.end_to_end_ms) + (_bold_ratio(found.end_to_end) if found else "")
+
+    def stage(case: Case, found: Comparison | None, name: str) -> str:
+        time, ratio = case.time.stages.get(name), found.stages.get(name) if found else None
+        known = f" ({wording.ratio_with_interval(ratio)})" if ratio and ratio.ratio is not None else ""
+        return wording.milliseconds(time.median_ms if time else None) + known
+
+    names = [name for name in STAGES if any(name in case.time.stages for case in cases)]
+    tails = [p for p in PERCENTILES if any(p in case.time.percentiles_ms for case in cases)]
+    return [
+        row("**Time of a query (ms, median)**", lambda *_: ""),
+        row("end to end", total),
+        *(
+            row(f"end to end, {p}", lambda case, _, p=p: wording.milliseconds(case.time.percentiles_ms.get(p)))
+            for p in tails
+        ),
+        *(row(name, lambda case, found, name=name: stage(case, found, name)) for name in names),
+        row("in no stage", lambda case, _: wording.milliseconds(case.time.unattributed_ms)),
+    ]
+
+
+def _bold_ratio(found: TimeRatio) -> str:
+    if found.ratio is None:
+        return ""
+    ratio, *interval = wording.ratio_with_interval(found).split(" ", 1)
+    return f" ({' '.join([f'**{ratio}**', *interval])})"
+
+
+def _memory_rows(row: Callable, summary: Summary) -> list[Row]:
+    unit, models = wording.memory_unit_of(summary), summary.cases
+    instruments = ", ".join(sorted({case.memory.instrument for case in models if case.memory.instrument}))
+
+    def peak(case: Case, found: Comparison | None) -> str:
+        ratio = (
+            f" (**{wording.times(found.peak_memory.ratio)}**)" if found and found.peak_memory.ratio is not None else ""
+        )
+        return wording.memory(case.memory.peak_bytes, unit) + ratio
+
+    def of(part: Memory | StageMemory | None, name: str) -> str:
+        return wording.memory(getattr(part, name) if part else None, unit)
+
+    beside = {"peak_reserved_bytes": "largest, reserved", "device_process_bytes": "largest, by the driver"}
+    beside = {name: label for name, label in beside.items() if any(getattr(case.memory, name) for case in models)}
+    stages = [name for name in MEMORY_STAGES if any(name in case.memory.stages for case in models)]
+    return [
+        row(f"**Peak memory ({unit[0]}{', ' + instruments if instruments else ''})**", lambda *_: ""),
+        row("before the build", lambda case, _: of(case.memory.stages.get("build"), "start_bytes")),
+        row("largest", peak),
+        *(row(label, lambda case, _, name=name: of(case.memory, name)) for name, label in beside.items()),
+        *(row(s, lambda case, _, s=s: of(case.memory.stages.get(s), "peak_bytes")) for s in stages),
+    ]
+
+
+def _parameters(case: Case) -> str:
+    return f"{sum(case.parameters.values()) / 1e6:,.1f}" if case.parameters else wording.NOT_AVAILABLE
+
+
+def _footnotes(summary: Summary) -> Iterator[str]:
+    """What the table cannot say in its cells."""
+    if summary.comparisons:
+        yield (
+            "In brackets: variant over reference, paired by query, with its 95 % interval; below 1x is cheaper. "
+            "It is not the quotient of the two medians, which mix easy and hard queries."
+        )
+    if any(found.end_to_end.processes == 1 for found in summary.comparisons):
+        yield "One pair of processes gives a ratio, but no interval."
+    if any(case.has_quality is False for case in summary.cases):
+        yield wording.WHY_NO_QUALITY
+
+
+def breakdown_table(summary: Summary) -> str:
+    """Per stage its share of the time and how often it is entered; per finer region its time."""
+    return "\n\n".join(_breakdown(summary, group) for group in _groups(summary.cases))
+
+
+def _breakdown(summary: Summary, cases: list[Case]) -> str:
+    rows = []
+    for stage in (stage for stage in STAGES if any(stage in case.time.stages for case in cases)):
+        rows.append([f"**{stage}**", *(_stage_share(case, stage) for case in cases)])
+        names = [name for case in cases for name in case.time.regions if name.startswith(f"{stage}.")]
+        rows += [[name, *(_region(case, name) for case in cases)] for name in dict.fromkeys(names)]
+    return markdown(_header(summary, cases), rows)
+
+
+def _stage_share(case: Case, stage: str) -> str:
+    time, whole = case.time.stages.get(stage), case.time.regions.get(stage)
+    return wording.share(time.share) + _calls(whole.calls if whole else 1) if time else "-"
+
+
+def _region(case: Case, name: str) -> str:
+    time = case.time.regions.get(name)
+    return f"{wording.milliseconds(time.median_ms)} ms{_calls(time.calls)}" if time else "-"
+
+
+def _calls(count: int) -> str:
+    return "" if count == 1 else f", {count} calls"
+
+
+def quality_table(cases: Sequence[Case]) -> str:
+    """Every metric, one case a row."""
+    header = ["", "queries", *(_heading(name) for name in METRICS), "without [SEG]", "failed"]
+    return markdown(header, [_quality_row(case) for case in cases])
+
+
+def _quality_row(case: Case) -> Row:
+    values = case.quality.model_dump(by_alias=True)
+    failed = case.quality.n - case.quality.status.ok - case.quality.status.no_seg
+    no_seg = case.quality.no_seg_rate
+    return [
+        case.name,
+        str(case.quality.n),
+        *(wording.score(values[name]) for name in METRICS),
+        wording.share(no_seg),
+        str(failed),
+    ]
+
+
+def slices_table(summary: Summary) -> str | None:
+    """gIoU by each tag's values, models and controls side by side; None where no model has quality."""
+    models = [case for case in summary.cases if case.has_quality is True and case.quality.n]
+    if not models:
+        return None
+    cases = [*models, *(case for case in summary.controls if case.quality.n)]
+    names = {(tag, value): s.n for case in cases for tag, by in case.quality.slices.items() for value, s in by.items()}
+    rows = [
+        [f"{tag}: {value}", str(n), *(_slice(case, tag, value) for case in cases)] for (tag, value), n in names.items()
+    ]
+    return markdown(["gIoU", "queries", *(case.name for case in cases)], rows) if rows else None
+
+
+def _slice(case: Case, tag: str, value: str) -> str:
+    found = case.quality.slices.get(tag, {}).get(value)
+    return wording.score(found.gIoU if found else None)
+
+
+def cold_table(summary: Summary) -> str:
+    """What happens once."""
+    rows = [
+        [case.name, *(wording.NOT_AVAILABLE if v is None else f"{v:,.2f}" for v in (case.cold.build_s,)),
+         wording.milliseconds(case.cold.first_query_ms), wording.milliseconds(case.time.end_to_end_ms)]
+        for case in summary.cases
+    ]  # fmt: skip
+    return markdown(["", "build (s)", "first query (ms)", "warm query (ms, median)"], rows)
+
+
+def print_table(folder: Path) -> None:
+    """Prints the comparison in a run's summary.json on standard output."""
+    from rich.console import Console
+
+    summary = Summary.model_validate_json((folder / SUMMARY).read_text(encoding="utf-8"))
+    width = None if sys.stdout.isatty() else WIDTH_OF_A_FILE
+    Console(width=width, file=sys.stdout).print(terminal_table(summary))
+
+
+def terminal_table(summary: Summary) -> Table:
+    """The comparison in a width of about 80 characters, a case a row, for `rich`."""
+    from rich import box
+    from rich.table import Table
+
+    unit = wording.memory_unit_of(summary)
+    table = Table(title=summary.title, caption=_caption(summary), caption_justify="left", title_justify="left")
+    table.box, table.padding, table.pad_edge = box.SIMPLE_HEAD, (0, 1, 0, 0), False
+    table.add_column("case", overflow="fold", min_width=10)
+    stages = (f"{stage}\n(ms)" for stage in TERMINAL_STAGES)
+    for heading in ("time\n(ms)", "ratio\n[95 %]", *stages, f"peak\n({unit[0]})", "ratio", "gIoU"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for case in summary.cases:
+        table.add_row(*_terminal_row(case, summary.comparison(case.name), unit))
+    return table
+
+
+def _terminal_row(case: Case, found: Comparison | None, unit: tuple[str, int]) -> Row:
+    stages = [case.time.stages.get(stage) for stage in TERMINAL_STAGES]
+    return [
+        case.name.replace("[", "\\["),  # rich would take it for markup
+        wording.milliseconds(case.time.end_to_end_ms),
+        wording.ratio_with_interval(found.end_to_end) if found else "",
+        *(wording.milliseconds(time.median_ms if time else None) for time in stages),
+        wording.memory(case.memory.peak_bytes, unit),
+        wording.times(found.peak_memory.ratio) if found else "",
+        wording.score(case.quality.gIoU),
+    ]
+
+
+def _caption(summary: Summary) -> str | None:
+    why = [wording.WHY_NO_QUALITY] if any(case.has_quality is False for case in summary.cases) else []
+    doubts = [f"{len(summary.warnings)} warning(s): the report lists them."] if summary.warnings else []
+    return "\n".join([*why, *doubts]) or None

@@ -1,0 +1,105 @@
+"""How figures are written, everywhere alike: times with three digits, ratios with two decimals, the unknown as n/a."""
+
+from collections.abc import Iterable, Sequence
+
+from .schema import Case, Comparison, Summary, TimeRatio
+
+NOT_AVAILABLE = "n/a"
+WHY_NO_QUALITY = "n/a: random weights have no quality; their time and memory are real."
+_GIB_FROM = 10 * 2**30
+
+
+def milliseconds(value: float | None) -> str:
+    """Three significant digits, at most two decimals, without the unit."""
+    if value is None:
+        return NOT_AVAILABLE
+    if value != 0 and abs(value) < 0.005:
+        return "<0.01"
+    return f"{value:,.{0 if value >= 99.95 else 1 if value >= 9.995 else 2}f}"
+
+
+def times(ratio: float | None) -> str:
+    """``0.72x``."""
+    return NOT_AVAILABLE if ratio is None else f"{ratio:.2f}x"
+
+
+def ratio_with_interval(found: TimeRatio) -> str:
+    """``0.72x [0.70, 0.74]``; without the brackets where one pair of processes gives no interval."""
+    if found.low is None or found.high is None:
+        return times(found.ratio)
+    return f"{times(found.ratio)} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def score(value: float | None) -> str:
+    """A metric, as a fraction with three decimals."""
+    return NOT_AVAILABLE if value is None else f"{value:.3f}"
+
+
+def points(value: float) -> str:
+    """A difference of quality: ``-1.4 points``."""
+    return f"{value:+.1f} points"
+
+
+def share(value: float | None) -> str:
+    """A fraction in per cent."""
+    return NOT_AVAILABLE if value is None else f"{100 * value:.0f} %"
+
+
+def memory_unit(values: Iterable[int | None]) -> tuple[str, int]:
+    """The unit for a whole table or figure, with its bytes: MiB, or GiB where the largest is 10 GiB or more."""
+    largest = max((value for value in values if value is not None), default=0)
+    return ("GiB", 2**30) if largest >= _GIB_FROM else ("MiB", 2**20)
+
+
+def memory(value: int | None, unit: tuple[str, int]) -> str:
+    """Bytes in that unit, without its name: whole MiB, or GiB with two decimals."""
+    if value is None:
+        return NOT_AVAILABLE
+    return f"{value / unit[1]:,.{0 if unit[0] == 'MiB' else 2}f}"
+
+
+def memory_unit_of(summary: Summary) -> tuple[str, int]:
+    """The unit in which all memory of this run is shown."""
+    return memory_unit(
+        value
+        for case in summary.cases
+        for part in (case.memory, *case.memory.stages.values())
+        for value in (part.peak_bytes, part.peak_reserved_bytes, part.device_process_bytes)
+    )
+
+
+def differs(found: TimeRatio) -> bool:
+    """Whether the interval excludes 1."""
+    return found.low is not None and found.high is not None and not found.low <= 1 <= found.high
+
+
+def takes(found: Comparison) -> str:
+    """One clause about a candidate's time, which claims no more than the interval carries."""
+    time = found.end_to_end
+    who, than = found.candidate, found.reference
+    if time.ratio is None:
+        return f"{who} could not be compared with {than} in time"
+    if time.low is None or time.high is None:
+        return f"{who} takes {times(time.ratio)} the time of {than} (one pair of processes, so no interval)"
+    interval = f"95 % interval {time.low:.2f} to {time.high:.2f}"
+    if differs(time):
+        return f"{who} takes {times(time.ratio)} the time of {than} ({interval})"
+    return f"{who} and {than} cannot be told apart in time ({times(time.ratio)}, {interval})"
+
+
+def takes_in_short(found: Sequence[Comparison]) -> str:
+    """A title: one or two candidates named, or of more only the first."""
+    than = found[0].reference
+    apart = [comparison for comparison in found if differs(comparison.end_to_end) or comparison.end_to_end.low is None]
+    if not apart:
+        return f"no variant can be told apart from {than} in time"
+    first, *others = apart if len(found) == 2 else apart[:1]
+    more = "".join(f" and {comparison.candidate} {times(comparison.end_to_end.ratio)}" for comparison in others)
+    return f"{first.candidate} takes {times(first.end_to_end.ratio)}{more} the time of {than}"
+
+
+def quality_of(case: Case) -> str:
+    """Why a case's quality is not shown, in the words that stand in its place; empty where it is."""
+    if case.has_quality is True:
+        return ""
+    return "random weights" if case.has_quality is False else "not known yet"

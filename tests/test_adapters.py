@@ -1,0 +1,95 @@
+"""Adding an adapter: an entry point of a package outside, or one file and one line."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from lisabench.harness.errors import UsageError
+from lisabench.harness.measure import answer
+from lisabench.harness.probe import NullProbe
+from lisabench.models import registry
+from samples import sample_of
+
+ADAPTER = '''
+from dataclasses import dataclass
+import numpy as np
+from lisabench.harness.contract import Prediction
+
+@dataclass(frozen=True)
+class Case:
+    """A corner of the image."""
+    size_px: int = 4
+
+class Corner:
+    has_quality = True
+    def __init__(self, case): self.case, self.settings = case, {"adapter": "corner", "size_px": case.size_px}
+    def preprocess(self, samples): return samples
+    def vision(self, inputs): pass
+    def llm(self, inputs, features): pass
+    def decoder(self, inputs, features, answers): pass
+    def postprocess(self, inputs, answers, decoded):
+        masks = [np.zeros(sample.image.shape[:2], bool) for sample in inputs]
+        for mask in masks: mask[:self.case.size_px, :self.case.size_px] = True
+        return [Prediction(mask) for mask in masks]
+    def close(self): pass
+
+def build(case: Case, probe): return Corner(case)
+'''
+SUITE = """
+title: a corner and a bigger one
+reference: small
+plan: {processes: 1, warmup: 0}
+defaults: {adapter: corner}
+cases: {small: {}, big: {size_px: 9}}
+"""
+
+
+@pytest.fixture
+def outside(tmp_path):
+    """A package of its own, installed as far as Python is concerned, that registers the adapter `corner`."""
+    (tmp_path / "corner_model.py").write_text(ADAPTER)
+    info = tmp_path / "corner_model-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: corner-model\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[lisabench.adapters]\ncorner = corner_model:build\n")
+    (tmp_path / "suite.yaml").write_text(SUITE)
+    return tmp_path
+
+
+def lisabench(outside, *arguments):
+    command = [sys.executable, "-m", "lisabench.cli", *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(outside)}
+    return subprocess.run(command, env=environment, cwd=outside, capture_output=True, text=True)
+
+
+def test_a_package_outside_registers_an_adapter_by_entry_point(outside, data_root):
+    done = lisabench(outside, "run", "suite.yaml", "--data", data_root, "--out", "out")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((outside / "out" / "summary.json").read_text())
+    small, big = summary["cases"]
+    assert (small["settings"]["size_px"], big["settings"]["size_px"]) == (4, 9)
+    assert small["quality"]["gIoU"] < big["quality"]["gIoU"]
+    assert "corner" in json.loads(lisabench(outside, "list", "adapters", "--json").stdout)["adapters"]
+
+
+def test_its_settings_are_checked_like_any_others(outside, data_root):
+    done = lisabench(outside, "run", "suite.yaml", "--data", data_root, "--set", "big.sizes=3", "--out", "out")
+    assert done.returncode == 2
+    assert "size_px" in done.stderr
+
+
+def test_an_adapter_that_cannot_be_loaded_says_where_it_was_registered(monkeypatch):
+    monkeypatch.setitem(registry.ADAPTERS, "gone", "lisabench.models.gone:build")
+    with pytest.raises(UsageError, match=r"'gone' is registered as 'lisabench\.models\.gone:build'"):
+        registry.find("gone")
+
+
+@pytest.mark.parametrize(("name", "pixels"), [("whole-image", 80), ("centre-box", 24), ("empty", 0)])
+def test_the_floors_answer_by_the_size_of_the_image_alone(name, pixels):
+    floor = registry.find(name)(registry.make_case(name, {}), NullProbe())
+    prediction = answer(floor, sample_of(np.zeros((8, 10), np.uint8)), NullProbe())
+    assert prediction.mask_HW.shape == (8, 10)
+    assert prediction.mask_HW.sum() == pixels

@@ -1,0 +1,172 @@
+"""The command line, as a user meets it."""
+
+import json
+import subprocess
+import sys
+
+import lisabench
+import pytest
+
+
+def lisabench_cli(*arguments, cwd=None):
+    command = [sys.executable, "-m", "lisabench.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+
+
+@pytest.fixture(scope="module")
+def tiny_run(tmp_path_factory):
+    """The tiny suite over eight queries, one process a case, from any folder."""
+    folder = tmp_path_factory.mktemp("tiny")
+    done = lisabench_cli("run", "tiny", "--limit", 8, "--set", "processes=2", "--out", "D", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "D", done
+
+
+def summary_of(tiny_run):
+    return json.loads((tiny_run[0] / "summary.json").read_text())
+
+
+def test_a_run_leaves_its_records_and_a_report_with_figures(tiny_run):
+    names = {path.name for path in tiny_run[0].iterdir()}
+    assert {"run.json", "samples.jsonl", "memory.jsonl", "summary.json", "report.md"} <= names
+    assert len([name for name in names if name.endswith(".png")]) >= 3
+    page = (tiny_run[0] / "report.md").read_text()
+    assert all(f"]({name})" in page for name in names if name.endswith(".png"))
+
+
+def test_a_run_ends_with_the_table_and_the_path_of_the_report(tiny_run):
+    lines = tiny_run[1].stdout.strip().splitlines()
+    assert lines[-1].endswith("report.md")
+    assert {"dual", "clip", "sam"} <= {line.split()[0] for line in lines if line.strip()}
+
+
+def test_random_weights_have_no_quality_in_any_place(tiny_run):
+    summary = summary_of(tiny_run)
+    for case in summary["cases"]:
+        figures = {key: value for key, value in case["quality"].items() if key not in ("n", "status", "slices")}
+        slices = [s for tag in case["quality"]["slices"].values() for s in tag.values()]
+        assert set(figures.values()) == {None}
+        assert {value for s in slices for value in (s["gIoU"], s["cIoU"])} == {None}
+    assert all(floor["quality"]["gIoU"] is not None for floor in summary["controls"])
+    assert all(c["gIoU_points"] is None and c["cIoU_points"] is None for c in summary_of(tiny_run)["comparisons"])
+
+
+def test_the_summary_has_time_and_memory_of_every_case(tiny_run):
+    models = summary_of(tiny_run)["cases"]
+    assert [case["name"] for case in models] == ["dual", "clip", "sam"]
+    for case in models:
+        assert case["time"]["end_to_end_ms"] > 1
+        assert case["memory"]["peak_bytes"] > 2**20
+        for stage in ("preprocess", "vision", "llm", "decoder", "postprocess"):
+            assert case["time"]["stages"][stage]["median_ms"] > 0
+            assert case["time"]["stages"][stage]["calls"] >= 1
+
+
+def test_the_shared_variants_enter_only_the_encoder_that_they_have(tiny_run):
+    regions = {case["name"]: set(case["time"]["regions"]) for case in summary_of(tiny_run)["cases"]}
+    assert {"vision.clip", "vision.sam"} <= regions["dual"]
+    assert "vision.sam" not in regions["clip"]
+    assert "vision.clip" not in regions["sam"]
+
+
+def test_in_every_query_the_stages_and_the_rest_add_up(tiny_run):
+    rows = [json.loads(line) for line in (tiny_run[0] / "samples.jsonl").read_text().splitlines()]
+    models = [row for row in rows if row["case"] in ("dual", "clip", "sam")]
+    assert len(models) == 3 * 2 * 8
+    for row in models:
+        assert (
+            sum(entry["exclusive_ns"] for entry in row["regions"].values()) + row["unattributed_ns"]
+            == row["latency_ns"]
+        )
+    shares = sorted(row["unattributed_ns"] / row["latency_ns"] for row in models)
+    assert 0 <= shares[len(shares) // 2] < 0.05
+
+
+def test_the_report_can_be_written_again_from_the_records(tiny_run):
+    before = (tiny_run[0] / "summary.json").read_text()
+    (tiny_run[0] / "summary.json").unlink()
+    done = lisabench_cli("report", tiny_run[0])
+    assert done.returncode == 0, done.stderr
+    assert (tiny_run[0] / "summary.json").read_text() == before
+
+
+def test_a_finished_run_resumes_to_itself(tiny_run):
+    before = (tiny_run[0] / "samples.jsonl").read_text()
+    done = lisabench_cli("run", "--resume", "--out", tiny_run[0])
+    assert done.returncode == 0, done.stderr
+    assert (tiny_run[0] / "samples.jsonl").read_text() == before
+
+
+def test_records_load_as_a_table_with_a_row_a_line(tiny_run):
+    table = lisabench.load(tiny_run[0])
+    assert len(table) == 3 * 2 * 8 + 3 * 8
+    assert table.loc[table.case == "dual", "regions.vision.sam.exclusive_ns"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run", "tinny"], "known: tiny"),
+        (["run", "tiny", "--set", "presision=bf16"], "did you mean 'precision'"),
+        (["run", "tiny", "--set", "vision=dino"], "known: clip, dual, sam"),
+        (["run", "tiny", "--set", "metrics=[IoU]"], "gIoU"),
+        (["run", "tiny", "--set", "dual.adapter=lissa"], "did you mean 'lisa'"),
+        (["run", "tiny", "--set", "precision"], "expected KEY=VALUE"),
+        (["run", "tiny", "--data", "gone"], "gone"),
+        (["run", "--resume"], "--out"),
+        (["run", "--resume", "--out", "gone"], "gone"),
+        (["report", "gone"], "run.json"),
+        (["list", "suits"], "did you mean 'suites'"),
+        (["run", "--limit", "0"], "--limit"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_exit_code_2(arguments, expected, tmp_path):
+    done = lisabench_cli(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_traceback_is_shown_when_asked_for():
+    done = lisabench_cli("--traceback", "run", "tinny")
+    assert "Traceback" in done.stderr
+
+
+def test_a_run_over_a_broken_annotation_names_file_and_reason(data_root, tmp_path):
+    (data_root / "val" / "q3.json").write_text("{")
+    done = lisabench_cli("run", "tiny", "--data", data_root, "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert "q3.json" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_failing_case_ends_with_5_and_keeps_the_rest(data_root, tmp_path):
+    suite = tmp_path / "failing.yaml"
+    suite.write_text(
+        "title: t\nreference: a\ncases:\n  a: {adapter: fake}\n  b: {adapter: fake, fail: oom, fail_every: 2}\n"
+    )
+    done = lisabench_cli("run", suite, "--data", data_root, "--set", "processes=1", "--out", tmp_path / "out")
+    assert done.returncode == 5
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert {case["name"]: case["quality"]["status"]["oom"] for case in summary["cases"]}["b"] > 0
+    assert "oom" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_lists_and_the_doctor_speak_json():
+    listed = json.loads(lisabench_cli("list", "--json").stdout)
+    assert set(listed) == {"suites", "adapters", "settings", "presets", "metrics"}
+    assert "tiny" in listed["suites"] and "gIoU" in listed["metrics"]
+    findings = json.loads(lisabench_cli("doctor", "--json").stdout)
+    assert {"torch", "GPU", "cache"} <= {finding["what"] for finding in findings}
+
+
+def test_data_is_made_and_verified(tmp_path):
+    assert lisabench_cli("data", "make", tmp_path / "d", "--count", 6, "--seed", 3).returncode == 0
+    assert len(list((tmp_path / "d" / "val").glob("*.json"))) == 6
+    assert lisabench_cli("data", "verify", tmp_path / "d").returncode == 0
+    broken = sorted((tmp_path / "d" / "val").glob("*.json"))[2]
+    broken.write_text("{")
+    done = lisabench_cli("data", "verify", tmp_path / "d")
+    assert done.returncode == 1
+    assert broken.name in done.stdout

@@ -1,0 +1,167 @@
+"""What is at (x, y) in an image is found at its place in every view, on every grid, and in the mask."""
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from lisabench.models.bridges import carry, extent_in_frame, grid_map, logits_at_size
+from lisabench.models.preprocessing import Preprocessor
+from lisabench.models.presets import PRESETS
+from lisabench.models.shared_encoder import ClipEncoder, SamEncoder, pool
+from torch import nn
+from torch.nn import functional
+
+TINY = PRESETS["tiny"]
+NO_PROBE = SimpleNamespace(region=lambda _: nullcontext())
+SIZES = {"wide": (200, 640), "tall": (500, 301), "square": (333, 333)}
+MARKS = [(0.07, 0.11), (0.45, 0.8), (0.93, 0.3)]
+
+each_size = pytest.mark.parametrize("size_HW", SIZES.values(), ids=SIZES)
+each_mark = pytest.mark.parametrize("mark", MARKS)
+
+
+def marked(size_HW: tuple[int, int], mark: tuple[float, float]) -> tuple[np.ndarray, tuple[float, float]]:
+    """A black image with a small white square, and where its centre is: (x, y) in pixels."""
+    image_HW3 = np.zeros((*size_HW, 3), np.uint8)
+    radius = max(size_HW) // 60
+    x, y = int(mark[0] * size_HW[1]), int(mark[1] * size_HW[0])
+    x, y = (min(max(v, radius), side - radius - 1) for v, side in ((x, size_HW[1]), (y, size_HW[0])))
+    image_HW3[y - radius : y + radius + 1, x - radius : x + radius + 1] = 255
+    return image_HW3, (x + 0.5, y + 0.5)
+
+
+def in_frame(place: tuple[float, float], size_HW: tuple[int, int], frame_px: int) -> tuple[float, float]:
+    height, width = extent_in_frame(size_HW, frame_px)
+    return place[0] * width / size_HW[1], place[1] * height / size_HW[0]
+
+
+def brightness(pixels_3HW: np.ndarray) -> torch.Tensor:
+    """[1, 1, H, W], 0 where the image is black or absent."""
+    grey_HW = torch.from_numpy(np.ascontiguousarray(pixels_3HW)).mean(0)
+    return (grey_HW - 1).clamp(min=0)[None, None]
+
+
+def centre(grey_11HW: torch.Tensor) -> tuple[float, float]:
+    """Centre of brightness (x, y), in cells."""
+    grey_HW = grey_11HW[0, 0] / grey_11HW.sum()
+    y, x = (torch.arange(side) + 0.5 for side in grey_HW.shape)
+    return float((grey_HW.sum(0) * x).sum()), float((grey_HW.sum(1) * y).sum())
+
+
+class BrightPatches(nn.Module):
+    """In an encoder's place: every patch's state is its brightness."""
+
+    dtype = torch.float32
+
+    def __init__(self, patch_px: int) -> None:
+        super().__init__()
+        self.patch_px = patch_px
+
+    def forward(self, pixels_B3HW: torch.Tensor, **_: object) -> SimpleNamespace:
+        grid_11hw = functional.avg_pool2d(brightness(pixels_B3HW[0].numpy()), self.patch_px)
+        states = torch.cat([torch.zeros(1, 1, 1), grid_11hw.flatten(2).transpose(1, 2)], dim=1)
+        return SimpleNamespace(hidden_states=[states, states * float("nan")], last_hidden_state=grid_11hw)
+
+
+def stand_in(name: str, _: object) -> nn.Module:
+    patch_px = {"clip": TINY.clip.patch_px, "sam_encoder": TINY.sam.patch_px}
+    return BrightPatches(patch_px[name]) if name in patch_px else nn.Identity()
+
+
+def cell(place: tuple[float, float], frame_px: int, grid: int) -> tuple[int, int]:
+    """Row and column of the cell that holds a place of the frame."""
+    return int(place[1] * grid / frame_px), int(place[0] * grid / frame_px)
+
+
+@each_size
+@each_mark
+@pytest.mark.parametrize(("view", "frame_px"), [("clip_frame", TINY.clip.image_px), ("sam_frame", TINY.sam.image_px)])
+def test_a_mark_is_at_its_place_in_a_frame(
+    size_HW: tuple[int, int], mark: tuple[float, float], view: str, frame_px: int
+) -> None:
+    image_HW3, place = marked(size_HW, mark)
+    pixels_3HW = Preprocessor(TINY, [view])(view, image_HW3)
+    assert pixels_3HW.shape == (3, frame_px, frame_px)
+    np.testing.assert_allclose(centre(brightness(pixels_3HW)), in_frame(place, size_HW, frame_px), rtol=0, atol=0.5)
+
+
+def test_clips_own_crop_does_not_see_the_ends_of_a_wide_image_and_its_frame_does() -> None:
+    image_HW3, _ = marked(SIZES["wide"], (0.07, 0.5))
+    seen = {view: brightness(Preprocessor(TINY, [view])(view, image_HW3)).max() for view in ("clip_crop", "clip_frame")}
+    assert seen["clip_crop"] == 0 and seen["clip_frame"] > 0.5
+
+
+@each_size
+@each_mark
+def test_a_mark_that_clip_saw_is_at_its_place_for_the_language_model_and_for_the_mask_decoder(
+    size_HW: tuple[int, int], mark: tuple[float, float]
+) -> None:
+    image_HW3, place = marked(size_HW, mark)
+    encoder = ClipEncoder(TINY, stand_in)
+    pixels = torch.from_numpy(Preprocessor(TINY, encoder.views)("clip_frame", image_HW3))[None]
+    maps = {name: each[None] for name, each in encoder.maps(size_HW).items()}
+    features = encoder({"clip_frame": pixels, **maps}, NO_PROBE)
+
+    row, column = cell(in_frame(place, size_HW, TINY.clip.image_px), TINY.clip.image_px, TINY.clip.grid)
+    assert int(features.image_tokens_BNC.argmax()) == row * TINY.clip.grid + column
+    expected = in_frame(place, size_HW, TINY.sam.image_px)
+    found = [each * TINY.sam.patch_px for each in centre(features.mask_embedding_BChw)]
+    patch_on_sam_px = TINY.sam.image_px / TINY.clip.grid
+    np.testing.assert_allclose(found, expected, rtol=0, atol=0.55 * patch_on_sam_px)
+
+
+@each_size
+@each_mark
+def test_a_mark_that_sam_saw_is_at_its_place_for_the_language_model_and_for_the_mask_decoder(
+    size_HW: tuple[int, int], mark: tuple[float, float]
+) -> None:
+    image_HW3, place = marked(size_HW, mark)
+    encoder = SamEncoder(TINY, stand_in)
+    pixels = torch.from_numpy(Preprocessor(TINY, encoder.views)("sam_frame", image_HW3))[None]
+    features = encoder({"sam_frame": pixels}, NO_PROBE)
+
+    expected = in_frame(place, size_HW, TINY.sam.image_px)
+    row, column = cell(expected, TINY.sam.image_px, TINY.clip.grid)
+    assert int(features.image_tokens_BNC.argmax()) == row * TINY.clip.grid + column
+    row, column = cell(expected, TINY.sam.image_px, TINY.sam.grid)
+    assert int(features.mask_embedding_BChw.argmax()) == row * TINY.sam.grid + column
+
+
+@each_size
+@pytest.mark.parametrize(("clip_px", "sam_px"), [(112, 256), (224, 1024), (336, 1024)])
+def test_carrying_between_grids_keeps_every_place_of_the_image(
+    size_HW: tuple[int, int], clip_px: int, sam_px: int
+) -> None:
+    """Features that say where in the image they are still say so on the other grid."""
+    clip_cells, sam_cells = clip_px // 14, sam_px // 16
+
+    def places(frame_px: int, cells: int) -> torch.Tensor:
+        height, width = extent_in_frame(size_HW, frame_px)
+        centres = (torch.arange(cells) + 0.5) * frame_px / cells
+        x, y = centres / width * size_HW[1], centres / height * size_HW[0]
+        return torch.stack([x.expand(cells, -1), y[:, None].expand(-1, cells)])
+
+    carried = carry(places(clip_px, clip_cells)[None], grid_map(size_HW, clip_px, sam_px, sam_cells)[None])[0]
+    edge = -(-sam_cells // clip_cells)  # nearer to the edge than the outermost patch's centre, nothing can be known
+    inner = (slice(None), slice(edge, -edge), slice(edge, -edge))
+    torch.testing.assert_close(carried[inner], places(sam_px, sam_cells)[inner], rtol=0, atol=1e-2)
+
+
+def test_pooling_averages_the_cells_that_a_token_covers() -> None:
+    features = torch.arange(16.0).reshape(1, 1, 4, 4)
+    torch.testing.assert_close(pool(features, 2)[0, :, 0], torch.tensor([2.5, 4.5, 10.5, 12.5]), rtol=0, atol=0)
+
+
+@each_size
+@each_mark
+def test_a_mark_in_the_logits_is_at_its_place_in_the_mask(size_HW: tuple[int, int], mark: tuple[float, float]) -> None:
+    frame_px, cells = TINY.sam.image_px, 4 * TINY.sam.grid
+    _, place = marked(size_HW, mark)
+    logits_hw = torch.zeros(cells, cells)
+    logits_hw[cell(in_frame(place, size_HW, frame_px), frame_px, cells)] = 1
+    image_HW = logits_at_size(logits_hw, frame_px, extent_in_frame(size_HW, frame_px), size_HW)
+    assert image_HW.shape == size_HW
+    cell_px = max(size_HW) / cells
+    np.testing.assert_allclose(centre(image_HW[None, None]), place, rtol=0, atol=0.75 * cell_px)

@@ -1,0 +1,32 @@
+"""The encoders are fed the original's pixels."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lisabench.models.bridges import extent_in_frame
+from lisabench.models.preprocessing import Preprocessor
+from lisabench.models.presets import PRESETS
+
+GOLDENS = Path(os.environ.get("LISABENCH_GOLDENS", Path(__file__).parent / "goldens"))
+TINY = PRESETS["tiny"]
+FULL = replace(TINY, clip=replace(TINY.clip, image_px=224), sam=replace(TINY.sam, image_px=1024))
+
+
+@pytest.fixture(scope="module")
+def recorded() -> dict[str, np.ndarray]:
+    return dict(np.load(GOLDENS / "lisa_data.npz"))
+
+
+@pytest.mark.parametrize(("view", "name", "step"), [("sam_frame", "sam_input", 16), ("clip_crop", "clip_input", 7)])
+def test_golden_pixels_are_the_originals(recorded: dict[str, np.ndarray], view: str, name: str, step: int) -> None:
+    pixels_3HW = Preprocessor(FULL, [view])(view, recorded["image"])
+    np.testing.assert_allclose(pixels_3HW[:, ::step, ::step], recorded[name], rtol=0, atol=1e-5)
+
+
+def test_golden_extent_in_sams_frame_is_the_originals(recorded: dict[str, np.ndarray]) -> None:
+    extent = json.loads((GOLDENS / "lisa_data.json").read_text())["sam_resized"]
+    assert list(extent_in_frame(recorded["image"].shape[:2], 1024)) == extent

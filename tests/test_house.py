@@ -1,0 +1,114 @@
+"""The rules of the house: who may import whom, what the package holds, and how fast the door opens."""
+
+import ast
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("harness", "models", "datasets", "reports", "benchmarks")
+MAY_IMPORT = {
+    "harness": set(),
+    "models": {"harness"},
+    "datasets": {"harness"},
+    "reports": {"harness"},
+    "benchmarks": {"harness", "models", "datasets", "reports"},
+}
+
+
+def imported_rooms(source: str, room: str) -> set[str]:
+    """The rooms that a module of `room` imports, relatively or by the package's name."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom):
+            found |= _rooms_of(node, room)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("lisabench.")}
+    return (found & set(ROOMS)) - {room}
+
+
+def _rooms_of(node: ast.ImportFrom, room: str) -> set[str]:
+    parts = (node.module or "").split(".")
+    if node.level == 2:
+        return {parts[0]} if node.module else {alias.name for alias in node.names}
+    if node.level == 1:
+        return {room}
+    if parts[0] == "lisabench":
+        return {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+    return set()
+
+
+def modules():
+    return [(room, path) for room in ROOMS for path in sorted((ROOT / room).glob("*.py"))]
+
+
+@pytest.mark.parametrize(("room", "path"), modules(), ids=lambda value: getattr(value, "name", value))
+def test_imports_run_downwards_only(room, path):
+    assert imported_rooms(path.read_text(), room) <= MAY_IMPORT[room]
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "from ..reports import page",
+        "from ..reports.page import write_report",
+        "from .. import reports",
+        "import lisabench.reports.page",
+        "def f():\n    from lisabench.reports.page import write_report",
+    ],
+)
+def test_a_planted_violation_is_found(planted):
+    assert imported_rooms(planted, "models") - MAY_IMPORT["models"] == {"reports"}
+
+
+def test_reports_import_no_torch():
+    run_python("import lisabench.reports.page, sys; assert 'torch' not in sys.modules")
+
+
+def test_the_hugging_face_package_named_datasets_is_not_hidden(tmp_path):
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "__init__.py").write_text("REAL = True")
+    run_python(f"import sys; sys.path.append({str(tmp_path)!r}); import datasets; assert datasets.REAL", cwd=ROOT)
+
+
+def test_help_is_instant_and_imports_no_torch():
+    run_python("import lisabench.cli, sys; assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)")
+    times_s = [_timed("--help") for _ in range(5)]
+    assert min(times_s) < 0.4
+
+
+def test_the_wheel_holds_the_rooms_and_nothing_else(tmp_path):
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path)]
+    command = [sys.executable, "-m", "pip", "wheel", *options, str(_copy(tmp_path))]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
+    tops = {name.split("/")[1] for name in names if name.startswith("lisabench/")}
+    assert tops == {*ROOMS, "__init__.py", "cli.py"}
+    assert "lisabench/benchmarks/suites/tiny.yaml" in names
+    assert "lisabench/models/assets/tiny_tokenizer.json" in names
+    assert not [name for name in names if "test" in name or "conftest" in name]
+
+
+def _copy(folder: Path) -> Path:
+    """The tracked files only, as a fresh clone has them, so that no stale build folder gets in."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, listed.split("\0")):
+        target = folder / "clone" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((ROOT / name).read_bytes())
+    return folder / "clone"
+
+
+def _timed(argument: str) -> float:
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "lisabench.cli", argument], check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
+def run_python(code: str, cwd: Path | None = None) -> None:
+    done = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+from lisabench.harness import masks, measure
+from lisabench.harness.clock import VirtualClock
+from lisabench.harness.contract import STAGES
+from lisabench.harness.errors import DataError
+from lisabench.harness.memory import MemoryProbe, ResidentSetMeter
+from lisabench.harness.probe import TimingProbe
+from lisabench.models.fake import FakeCase, build
+from samples import sample_of
+
+
+def target(ignored=False):
+    mask_HW = np.zeros((8, 8), np.uint8)
+    mask_HW[2:6, 2:6] = 1
+    if ignored:
+        mask_HW[:, 7] = 255
+    return mask_HW
+
+
+def measured(keep_mask=False, sample=None, **settings):
+    probe = TimingProbe(VirtualClock())
+    adapter = build(FakeCase(**settings), probe)
+    return measure.measure(adapter, sample or sample_of(target()), probe, keep_mask)
+
+
+def test_the_stages_are_timed_in_order_and_add_up():
+    record = measured(preprocess_ms=1, vision_ms=2, llm_ms=3, decoder_ms=4, postprocess_ms=5)
+    assert list(record["regions"]) == list(STAGES)
+    assert [entry["exclusive_ns"] for entry in record["regions"].values()] == [i * 1_000_000 for i in (1, 2, 3, 4, 5)]
+    assert record["latency_ns"] == 15_000_000
+    assert record["unattributed_ns"] == 0
+
+
+def test_a_right_mask_has_as_much_intersection_as_union():
+    record = measured(sample=sample_of(target(ignored=True)))
+    assert (record["intersection_px"], record["union_px"], record["valid_px"]) == (16, 16, 56)
+
+
+def test_a_shifted_mask_loses_intersection():
+    record = measured(mask="shifted", shift_px=2)
+    assert (record["intersection_px"], record["union_px"]) == (8, 24)
+
+
+@pytest.mark.parametrize(("fail", "status"), [("error", "error"), ("oom", "oom")])
+def test_a_failure_is_a_status_without_a_time(fail, status):
+    record = measured(fail=fail, fail_every=1)
+    assert record["status"] == status
+    assert "asked for" in record["reason"]
+    assert record["latency_ns"] is None
+    assert record["regions"] == {}
+    assert (record["intersection_px"], record["union_px"], record["target_px"]) == (0, 16, 16)
+
+
+def test_an_answer_without_seg_is_an_empty_mask_and_timed():
+    record = measured(fail="no_seg", fail_every=1)
+    assert record["status"] == "no_seg"
+    assert record["latency_ns"] > 0
+    assert record["predicted_px"] == 0
+
+
+def test_a_mask_of_another_size_is_an_error():
+    probe = TimingProbe(VirtualClock())
+    adapter = build(FakeCase(), probe)
+    adapter._mask = lambda _: np.zeros((4, 4), bool)
+    record = measure.measure(adapter, sample_of(target()), probe)
+    assert record["status"] == "error"
+    assert "(4, 4)" in record["reason"]
+
+
+def test_broken_data_is_not_the_models_failure():
+    def broken():
+        raise DataError("x.jpg: no image")
+
+    sample = sample_of(target())
+    object.__setattr__(sample, "pixels", broken)
+    with pytest.raises(DataError, match="no image"):
+        measured(sample=sample)
+
+
+def test_time_outside_the_stages_is_a_warning():
+    probe = TimingProbe(VirtualClock())
+    adapter = build(FakeCase(), probe)
+    settle = probe.clock.mark
+
+    def slow_mark():
+        probe.clock.wait(100_000)
+        return settle()
+
+    probe.clock.mark = slow_mark
+    record = measure.measure(adapter, sample_of(target()), probe)
+    assert record["warnings"] and "in no stage" in record["warnings"][0]
+
+
+def test_a_mask_is_kept_when_asked_for():
+    record = measured(keep_mask=True)
+    assert np.array_equal(masks.decode(record["mask_rle"]), target() == 1)
+    assert "mask_rle" not in measured()
+
+
+def test_warm_up_ends_when_the_median_holds_still():
+    probe = TimingProbe(VirtualClock())
+    warmed = measure.warm_up(build(FakeCase(), probe), [sample_of(target())], probe, at_most=50)
+    assert warmed.warmup_stable
+    assert warmed.warmup_queries == 6
+    assert warmed.first_query_ms == pytest.approx(10, abs=1e-6)
+
+
+def test_warm_up_is_bounded_where_it_never_holds_still():
+    probe = TimingProbe(VirtualClock())
+    warmed = measure.warm_up(build(FakeCase(drift=0.5), probe), [sample_of(target())], probe, at_most=9)
+    assert not warmed.warmup_stable
+    assert warmed.warmup_queries == 9
+
+
+def test_a_stage_that_holds_256_mib_shows_256_mib():
+    adapter = build(FakeCase(allocate_mib=256), MemoryProbe(ResidentSetMeter()))
+    peaks = measure.measure_memory(adapter, [sample_of(target())] * 2, ResidentSetMeter())
+    if peaks["vision"]["peak_bytes"] is None:
+        pytest.skip("this system cannot reset a process's peak memory")
+    grown = peaks["vision"]["peak_bytes"] - peaks["vision"]["start_bytes"]
+    assert grown == pytest.approx(256 * 2**20, abs=8 * 2**20)
+    assert peaks["llm"]["peak_bytes"] - peaks["llm"]["start_bytes"] < 8 * 2**20
+    assert peaks["vision"]["queries"] == 2

@@ -1,0 +1,191 @@
+"""Counts and scores, on masks made by hand, against torchmetrics, and against a brute-force computation."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lisabench.harness.metrics import METRICS, Counts, box_giou, count, failed, iou, scores
+from torchmetrics.functional.classification import binary_jaccard_index, multiclass_jaccard_index
+
+
+def mask(*rows):
+    """A mask from pictures of its rows: # is 1, . is 0, ? is ignored."""
+    return np.array([[{"#": 1, ".": 0, "?": 255}[c] for c in row] for row in rows], dtype=np.uint8)
+
+
+EMPTY = mask("....", "....")
+LEFT = mask("##..", "##..")
+TOP = mask("####", "....")
+
+
+def counted(predicted, target):
+    return count(predicted == 1, target)
+
+
+def masks(rng, share):
+    return (rng.random((13, 17)) < share).astype(np.uint8)
+
+
+@pytest.fixture
+def pairs():
+    rng = np.random.default_rng(0)
+    shares = [(a, b) for a in (0.0, 0.1, 0.6) for b in (0.0, 0.3, 0.9)]
+    return [(masks(rng, a), masks(rng, b)) for a, b in shares * 3]
+
+
+def test_counts_of_a_pair_made_by_hand():
+    assert counted(LEFT, TOP) == Counts(2, 6, 4, 4, 8, target_box=(0, 0, 4, 1), predicted_box=(0, 0, 2, 2))
+
+
+def test_boxes_are_half_open_edges_and_none_for_an_empty_mask():
+    target = mask("....", ".#..", "..#.")
+    assert counted(EMPTY[:, :4].repeat(2, 0)[:3], target).target_box == (1, 1, 3, 3)
+    assert counted(EMPTY, EMPTY).predicted_box is None
+
+
+def test_ignored_pixels_count_in_neither_set():
+    target = mask("##??", "..??")
+    ours = counted(mask("#.##", "..##"), target)
+    assert ours == Counts(1, 2, 2, 1, 4, target_box=(0, 0, 2, 1), predicted_box=(0, 0, 1, 1))
+
+
+def test_counts_are_plain_integers_that_json_can_write():
+    assert json.loads(json.dumps(vars(counted(LEFT, TOP))))["union_px"] == 6
+
+
+def test_masks_of_different_size_are_refused():
+    with pytest.raises(ValueError, match="one size"):
+        count(np.zeros((2, 3), bool), np.zeros((3, 2), np.uint8))
+
+
+def test_giou_is_one_where_both_are_empty_and_zero_where_only_one_is():
+    assert iou(counted(EMPTY, EMPTY)) == 1
+    assert iou(counted(LEFT, EMPTY)) == 0
+    assert iou(counted(EMPTY, LEFT)) == 0
+    assert scores([counted(EMPTY, EMPTY), counted(LEFT, EMPTY)])["gIoU"] == 0.5
+
+
+def test_ciou_divides_sums_and_is_not_a_mean():
+    ours = scores([counted(LEFT, TOP), counted(EMPTY, mask("#...", "...."))])
+    assert ours["cIoU"] == pytest.approx(2 / 7, rel=0, abs=1e-12)
+    assert ours["gIoU"] == pytest.approx((2 / 6 + 0) / 2, rel=0, abs=1e-12)
+
+
+def test_miou_precision_and_box_giou_leave_out_empty_targets():
+    alone, beside = [counted(LEFT, TOP)], [counted(LEFT, TOP), counted(LEFT, EMPTY)]
+    for name in ("mIoU", "box_GIoU", "precision_0.5", "T_acc"):
+        assert scores(alone)[name] == scores(beside)[name]
+
+
+def test_precision_holds_at_the_threshold_itself():
+    target = mask("##########")
+    seven = scores([counted(mask("#######..."), target)])
+    assert [seven[f"precision_{t}"] for t in ("0.5", "0.7", "0.9")] == [1, 1, 0]
+    six = scores([counted(mask("######...."), target)])
+    assert [six[f"precision_{t}"] for t in ("0.5", "0.7", "0.9")] == [1, 0, 0]
+
+
+def test_target_and_no_target_accuracies():
+    ours = scores([counted(EMPTY, EMPTY), counted(LEFT, EMPTY), counted(LEFT, TOP)])
+    assert (ours["N_acc"], ours["T_acc"]) == (0.5, 1)
+
+
+def test_scores_are_none_where_undefined():
+    assert set(scores([]).values()) == {None}
+    empty = scores([counted(EMPTY, EMPTY)])
+    assert [name for name, value in empty.items() if value is None] == [
+        *("cIoU", "mIoU", "box_GIoU", "precision_0.5", "precision_0.7", "precision_0.9", "T_acc")
+    ]
+    assert scores([counted(LEFT, LEFT)])["N_acc"] is None
+
+
+def test_a_failure_is_zero_and_adds_its_target_to_the_union():
+    assert failed(TOP) == Counts(0, 4, 4, 0, 8, (0, 0, 4, 1), None, failed=True)
+    ours = scores([counted(LEFT, LEFT), failed(TOP)])
+    assert (ours["gIoU"], ours["cIoU"], ours["T_acc"], ours["box_GIoU"]) == (0.5, 0.5, 0.5, 0)
+
+
+def test_a_failure_on_an_empty_target_is_no_hit():
+    ours = scores([failed(EMPTY)])
+    assert (ours["gIoU"], ours["N_acc"], ours["class_IoU"]) == (0, 0, 0)
+
+
+def test_box_giou_of_boxes_made_by_hand():
+    apart = counted(mask("#..."), mask("...#"))
+    assert box_giou(apart) == pytest.approx(0 - (4 - 2) / 4, rel=0, abs=1e-12)
+    assert box_giou(counted(EMPTY, LEFT)) == -1
+    assert box_giou(counted(LEFT, LEFT)) == 1
+
+
+def brute_force_box_giou(predicted, target):
+    """Counts the pixels of painted boxes, instead of computing with edges."""
+    boxes = []
+    for mask_HW in (predicted, target):
+        ys, xs = np.nonzero(mask_HW)
+        box = np.zeros(mask_HW.shape, bool)
+        box[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1] = True
+        boxes.append(box)
+    union = boxes[0] | boxes[1]
+    ys, xs = np.nonzero(union)
+    hull = (ys.max() - ys.min() + 1) * (xs.max() - xs.min() + 1)
+    return (boxes[0] & boxes[1]).sum() / union.sum() - (hull - union.sum()) / hull
+
+
+def test_box_giou_agrees_with_painting_the_boxes():
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        predicted, target = masks(rng, 0.02), masks(rng, 0.02)
+        if predicted.any() and target.any():
+            ours = box_giou(counted(predicted, target))
+            assert ours == pytest.approx(brute_force_box_giou(predicted, target), rel=0, abs=1e-12)
+
+
+def test_every_iou_agrees_with_torchmetrics(pairs):
+    for predicted, target in pairs:
+        if predicted.any() or target.any():
+            theirs = binary_jaccard_index(torch.tensor(predicted), torch.tensor(target))
+            assert iou(counted(predicted, target)) == pytest.approx(float(theirs), rel=0, abs=1e-6)
+
+
+def test_ciou_and_class_iou_agree_with_torchmetrics_over_all_pixels(pairs):
+    predicted, target = (torch.tensor(np.stack(side)) for side in zip(*pairs, strict=True))
+    ours = scores([counted(*pair) for pair in pairs])
+    theirs = multiclass_jaccard_index(predicted.long(), target.long(), num_classes=2, average="macro")
+    assert ours["cIoU"] == pytest.approx(float(binary_jaccard_index(predicted, target)), rel=0, abs=1e-6)
+    assert ours["class_IoU"] == pytest.approx(float(theirs), rel=0, abs=1e-6)
+
+
+def test_ignored_pixels_agree_with_torchmetrics(pairs):
+    rng = np.random.default_rng(2)
+    for predicted, target in pairs:
+        target = np.where(rng.random(target.shape) < 0.3, 255, target).astype(np.uint8)
+        if (target == 1).any():
+            theirs = binary_jaccard_index(torch.tensor(predicted), torch.tensor(target.astype(int)), ignore_index=255)
+            assert iou(counted(predicted, target)) == pytest.approx(float(theirs), rel=0, abs=1e-6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_scores_stay_in_their_ranges(seed):
+    rng = np.random.default_rng(seed)
+    queries = [counted(masks(rng, rng.random() ** 4), masks(rng, rng.random() ** 4)) for _ in range(4)]
+    queries.append(failed(masks(rng, rng.random())))
+    for name, value in scores(queries).items():
+        assert value is None or (-1 if name == "box_GIoU" else 0) <= value <= 1
+    assert list(scores(queries)) == list(METRICS)
+
+
+def test_counting_a_picture_takes_little_time():
+    target = np.zeros((480, 640), np.uint8)
+    target[100:300, 200:500] = 1
+    predicted = np.roll(target, 20, axis=1) == 1
+    took = []
+    for _ in range(30):
+        start = time.perf_counter_ns()
+        count(predicted, target)
+        took.append(time.perf_counter_ns() - start)
+    assert min(took) < 5e6

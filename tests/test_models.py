@@ -1,0 +1,251 @@
+"""The LISA adapter at the tiny preset, with random weights."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lisabench.harness.contract import Prediction, Sample
+from lisabench.harness.errors import UsageError
+from lisabench.models.axes import LisaCase, build
+from lisabench.models.lisa import DTYPES, Lisa, image_positions
+from lisabench.models.parts import RandomParts, prompt_encoder, sam_vision_config
+from lisabench.models.presets import PRESETS
+from transformers.models.clip.modeling_clip import CLIPVisionModel
+from transformers.models.sam.modeling_sam import SamConfig, SamModel, SamVisionEncoder
+
+KNOWN = LisaCase.KNOWN
+VARIANTS = KNOWN["vision"]
+each_variant = pytest.mark.parametrize("vision", VARIANTS)
+
+
+class Names:
+    """A probe that remembers which regions were entered."""
+
+    def __init__(self) -> None:
+        self.entered: list[str] = []
+
+    @contextmanager
+    def region(self, name: str) -> Iterator[None]:
+        self.entered.append(name)
+        yield
+
+
+def sample(query: str = "the red circle", size_HW: tuple[int, int] = (60, 90), seed: int = 0) -> Sample:
+    image_HW3 = np.random.default_rng(seed).integers(0, 256, (*size_HW, 3), np.uint8)
+    return Sample(
+        id=query,
+        query=query,
+        is_sentence=False,
+        source=Path("noise.png"),
+        pixels=lambda: image_HW3,
+        annotation=lambda: np.zeros(size_HW, np.uint8),
+        identity=lambda: str(seed),
+    )
+
+
+def lisa(probe: Names | None = None, **axes: object) -> Lisa:
+    return build(LisaCase(device="cpu", **axes), probe or Names())
+
+
+def answer(adapter: Lisa, *samples: Sample) -> list[Prediction]:
+    inputs = adapter.preprocess(samples)
+    features = adapter.vision(inputs)
+    answers = adapter.llm(inputs, features)
+    return adapter.postprocess(inputs, answers, adapter.decoder(inputs, features, answers))
+
+
+@pytest.fixture(scope="module")
+def tiny() -> dict[str, Lisa]:
+    return {vision: lisa(vision=vision) for vision in VARIANTS}
+
+
+@each_variant
+def test_a_mask_has_the_size_of_its_image(tiny: dict[str, Lisa], vision: str) -> None:
+    predictions = answer(tiny[vision], sample(size_HW=(60, 90)), sample(size_HW=(131, 40)))
+    assert [prediction.mask_HW.shape for prediction in predictions] == [(60, 90), (131, 40)]
+    assert all(prediction.mask_HW.dtype == bool and prediction.has_seg for prediction in predictions)
+
+
+@each_variant
+def test_samples_answered_together_are_answered_as_if_alone(tiny: dict[str, Lisa], vision: str) -> None:
+    samples = [sample("the red circle"), sample("a very much longer query that is about something else", (131, 40), 1)]
+    together, alone = answer(tiny[vision], *samples), [answer(tiny[vision], each)[0] for each in samples]
+    for both, one in zip(together, alone, strict=True):
+        assert both.prompt_tokens == one.prompt_tokens
+        np.testing.assert_allclose(both.predicted_iou, one.predicted_iou, rtol=1e-4, atol=1e-5)
+        assert np.mean(both.mask_HW != one.mask_HW) < 1e-3
+
+
+@each_variant
+def test_the_answer_depends_on_the_words_and_on_the_image(tiny: dict[str, Lisa], vision: str) -> None:
+    base, words, image = answer(tiny[vision], sample(), sample("the blue square"), sample(seed=1))
+    assert len({base.predicted_iou, words.predicted_iou, image.predicted_iou}) == 3
+
+
+@pytest.mark.parametrize(
+    ("vision", "parts", "views"),
+    [
+        ("dual", {"clip", "sam_encoder", "projector"}, {"clip_crop", "sam_frame"}),
+        ("clip", {"clip", "projector", "bridge"}, {"clip_frame", "clip_to_sam"}),
+        ("sam", {"sam_encoder", "projector", "bridge"}, {"sam_frame"}),
+    ],
+)
+def test_a_variant_neither_builds_nor_preprocesses_for_an_encoder_that_it_does_without(
+    tiny: dict[str, Lisa], vision: str, parts: set[str], views: set[str]
+) -> None:
+    adapter = tiny[vision]
+    everywhere = {"llm", "seg_projection", "prompt_encoder", "mask_decoder"}
+    assert adapter.parameters.keys() == parts | everywhere
+    modules = list(adapter.model.modules())
+    assert any(isinstance(module, CLIPVisionModel) for module in modules) == (vision != "sam")
+    assert any(isinstance(module, SamVisionEncoder) for module in modules) == (vision != "clip")
+    assert adapter.preprocess([sample()]).seen.keys() == views
+
+
+@pytest.mark.parametrize(
+    ("vision", "regions"),
+    [
+        ("dual", ["vision.clip", "vision.projector", "vision.sam"]),
+        ("clip", ["vision.clip", "vision.projector", "vision.bridge"]),
+        ("sam", ["vision.sam", "vision.bridge", "vision.projector"]),
+    ],
+)
+def test_regions_are_named_by_what_they_do(vision: str, regions: list[str]) -> None:
+    probe = Names()
+    answer(lisa(probe, vision=vision), sample())
+    before = ["preprocess.image", "preprocess.tokens", "preprocess.copy"]
+    after = ["llm.embed", "llm.prefill", "llm.projection", "decoder.prompt", "decoder.masks"]
+    assert probe.entered == [*before, *regions, *after, "postprocess.resize", "postprocess.copy"]
+
+
+def test_every_query_has_its_image_encoded(tiny: dict[str, Lisa]) -> None:
+    same = [sample("the red circle"), sample("the blue square")]
+    features = tiny["dual"].vision(tiny["dual"].preprocess(same))
+    assert len(features.image_tokens_BNC) == len(features.mask_embedding_BChw) == 2
+
+
+def test_variants_of_one_seed_share_their_common_parts_weights(tiny: dict[str, Lisa]) -> None:
+    dual = tiny["dual"].model.state_dict()
+    for vision in ("clip", "sam"):
+        shared = tiny[vision].model.state_dict()
+        common = [name for name in shared if "bridge" not in name]
+        assert all(torch.equal(shared[name], dual[name]) for name in common)
+
+
+@pytest.mark.parametrize("vision", ["clip", "sam"])
+def test_a_shared_variant_that_is_given_the_duals_features_gives_the_duals_masks(
+    tiny: dict[str, Lisa], vision: str
+) -> None:
+    shared, dual = tiny[vision], tiny["dual"]
+    inputs = dual.preprocess([sample()])
+    features = dual.vision(inputs)
+    answers = shared.llm(inputs, features)
+    given = shared.postprocess(inputs, answers, shared.decoder(inputs, features, answers))[0]
+    expected = answer(dual, sample())[0]
+    np.testing.assert_array_equal(given.mask_HW, expected.mask_HW)
+    assert given.predicted_iou == expected.predicted_iou
+
+
+def test_another_seed_gives_other_weights() -> None:
+    assert answer(lisa(), sample())[0].predicted_iou == answer(lisa(), sample())[0].predicted_iou
+    assert answer(lisa(seed=1), sample())[0].predicted_iou != answer(lisa(), sample())[0].predicted_iou
+
+
+def test_building_leaves_the_global_random_state_alone() -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    lisa()
+    assert torch.equal(torch.rand(3), expected)
+
+
+@each_variant
+@pytest.mark.parametrize("precision", DTYPES)
+def test_random_weights_give_finite_logits_that_are_not_flat(vision: str, precision: str) -> None:
+    adapter = lisa(vision=vision, precision=precision)
+    inputs = adapter.preprocess([sample()])
+    features = adapter.vision(inputs)
+    assert features.image_tokens_BNC.dtype == features.mask_embedding_BChw.dtype == DTYPES[precision]
+    decoded = adapter.decoder(inputs, features, adapter.llm(inputs, features))
+    assert torch.isfinite(decoded.logits_Bhw).all() and torch.isfinite(decoded.iou_B1).all()
+    assert decoded.logits_Bhw.float().std() > 1e-3
+    assert features.mask_embedding_BChw.float().std() > 1e-3
+
+
+def test_half_precision_answers_about_as_full_precision_does() -> None:
+    iou = {precision: answer(lisa(precision=precision), sample())[0].predicted_iou for precision in DTYPES}
+    assert iou["bf16"] == pytest.approx(iou["fp32"], rel=0, abs=0.02)
+    assert iou["fp16"] == pytest.approx(iou["fp32"], rel=0, abs=0.005)
+
+
+def test_sams_neck_computes_in_float32_where_the_model_is_fp16() -> None:
+    seen = []
+    for precision in ("fp16", "bf16"):
+        adapter = lisa(precision=precision)
+        adapter.model.encoder.sam_encoder.neck.conv2.register_forward_hook(lambda _, __, out: seen.append(out.dtype))
+        adapter.vision(adapter.preprocess([sample()]))
+    assert seen == [torch.float32, torch.bfloat16]
+
+
+def test_the_prompt_is_counted_with_its_image_tokens(tiny: dict[str, Lisa]) -> None:
+    adapter = tiny["dual"]
+    ids = adapter._prompt_ids(sample())
+    assert answer(adapter, sample())[0].prompt_tokens == len(ids) - 1 + PRESETS["tiny"].clip.image_tokens
+
+
+def test_the_tiny_dual_has_about_thirteen_million_parameters(tiny: dict[str, Lisa]) -> None:
+    assert 12.5e6 < sum(tiny["dual"].parameters.values()) < 14e6
+    assert tiny["dual"].parameters["prompt_encoder"] == 6220  # SAM's in the original's counting
+
+
+@each_variant
+def test_settings_are_flat_and_resolved(tiny: dict[str, Lisa], vision: str) -> None:
+    settings = tiny[vision].settings
+    assert "auto" not in settings.values() and settings["device"] == "cpu"
+    assert all(value is None or isinstance(value, (str, int, bool)) for value in settings.values())
+    assert settings["adapter"] == "lisa" and settings["vision"] == vision
+    assert tiny[vision].has_quality is False
+
+
+def test_attention_is_the_one_that_the_settings_name(tiny: dict[str, Lisa]) -> None:
+    configured = {m.config._attn_implementation for m in tiny["dual"].model.modules() if hasattr(m, "config")}
+    assert configured == {tiny["dual"].settings["attention"]}
+
+
+def test_positions_are_those_of_transformers_own_sam() -> None:
+    sizes = PRESETS["tiny"].sam
+    ours = RandomParts("cpu", torch.float32, seed=0)("prompt_encoder", lambda: prompt_encoder(sizes))
+    sam = SamModel(SamConfig(vision_config=sam_vision_config(sizes), prompt_encoder_config=ours_config(sizes)))
+    sam.shared_image_embedding.load_state_dict(ours.shared_embedding.state_dict())
+    with torch.inference_mode():
+        theirs = sam.get_image_wide_positional_embeddings()
+        torch.testing.assert_close(image_positions(ours), theirs, rtol=0, atol=1e-5)
+
+
+def ours_config(sizes: object) -> dict[str, int]:
+    return {"image_size": sizes.image_px, "patch_size": sizes.patch_px}
+
+
+@pytest.mark.parametrize("axis", KNOWN)
+def test_an_unknown_value_of_an_axis_lists_the_known_ones(axis: str) -> None:
+    with pytest.raises(UsageError, match=rf"unknown {axis} 'nonsense'.*known: .*{KNOWN[axis][0]}"):
+        LisaCase(**{axis: "nonsense"})
+
+
+def test_a_closed_adapter_holds_no_model() -> None:
+    adapter = lisa()
+    adapter.close()
+    assert not hasattr(adapter, "model")
+
+
+def test_axes_presets_and_prompts_are_cheap_to_import() -> None:
+    code = (
+        "import sys, lisabench.models.axes; "
+        "sys.exit(', '.join({'torch', 'transformers', 'tokenizers'} & sys.modules.keys()) or 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

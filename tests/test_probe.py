@@ -1,0 +1,103 @@
+import time
+
+import pytest
+from lisabench.harness.clock import HostClock, VirtualClock
+from lisabench.harness.probe import NullProbe, TimingProbe
+
+MS = 1_000_000
+
+
+@pytest.fixture
+def probe():
+    return TimingProbe(VirtualClock())
+
+
+def spend(probe, milliseconds):
+    probe.clock.wait(milliseconds * MS)
+
+
+def test_regions_and_the_rest_add_up_to_the_latency(probe):
+    with probe.query() as ledger:
+        spend(probe, 1)
+        with probe.region("vision"):
+            spend(probe, 2)
+            with probe.region("vision.clip"):
+                spend(probe, 3)
+        spend(probe, 4)
+    assert ledger.latency_ns == 10 * MS
+    assert ledger.unattributed_ns == 5 * MS
+    assert ledger.regions["vision"].exclusive_ns == 2 * MS
+    assert ledger.regions["vision"].inclusive_ns == 5 * MS
+    assert ledger.regions["vision.clip"].exclusive_ns == 3 * MS
+
+
+def test_a_region_entered_again_counts_every_call(probe):
+    with probe.query() as ledger, probe.region("llm"):
+        for _ in range(3):
+            with probe.region("vision.clip"):
+                spend(probe, 2)
+    assert ledger.regions["vision.clip"].calls == 3
+    assert ledger.regions["vision.clip"].exclusive_ns == 6 * MS
+    assert ledger.regions["llm"].exclusive_ns == 0
+
+
+def test_a_region_inside_itself_is_not_counted_twice(probe):
+    with probe.query() as ledger, probe.region("llm"):
+        spend(probe, 1)
+        with probe.region("decoder"), probe.region("llm"):
+            spend(probe, 2)
+    assert ledger.regions["llm"].inclusive_ns == 3 * MS
+    assert ledger.regions["llm"].exclusive_ns == 3 * MS
+    assert ledger.regions["decoder"].exclusive_ns == 0
+    assert ledger.unattributed_ns == 0
+
+
+def test_each_query_starts_an_empty_ledger(probe):
+    with probe.query(), probe.region("vision"):
+        spend(probe, 1)
+    with probe.query() as second, probe.region("llm"):
+        spend(probe, 1)
+    assert set(second.regions) == {"llm"}
+
+
+def test_a_failed_query_does_not_leak_into_the_next(probe):
+    with pytest.raises(RuntimeError, match="half way"), probe.query(), probe.region("vision"):
+        raise RuntimeError("half way")
+    with probe.query() as ledger, probe.region("llm"):
+        spend(probe, 1)
+    assert set(ledger.regions) == {"llm"}
+    assert ledger.unattributed_ns == 0
+
+
+def test_the_host_clock_measures_a_sleep_of_20_ms_within_1_ms():
+    probe = TimingProbe(HostClock())
+    times_ms = []
+    for _ in range(5):
+        with probe.query() as ledger, probe.region("vision"):
+            time.sleep(0.02)
+        times_ms.append(ledger.regions["vision"].exclusive_ns / MS)
+    assert min(times_ms) == pytest.approx(20, abs=1)
+
+
+def test_a_region_that_measures_nothing_costs_less_than_a_microsecond():
+    probe, entries = NullProbe(), 20_000
+    best_ns = min(_cost_ns(probe, entries) for _ in range(5))
+    assert best_ns / entries < 1_000
+
+
+def test_a_timed_region_costs_less_than_ten_microseconds():
+    probe, entries = TimingProbe(HostClock()), 2_000
+
+    def once():
+        with probe.query():
+            return _cost_ns(probe, entries)
+
+    assert min(once() for _ in range(5)) / entries < 10_000
+
+
+def _cost_ns(probe, entries):
+    start = time.perf_counter_ns()
+    for _ in range(entries):
+        with probe.region("vision"):
+            pass
+    return time.perf_counter_ns() - start

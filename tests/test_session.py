@@ -1,0 +1,185 @@
+"""A session on fake models: real processes, simulated failures."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+from lisabench.benchmarks import suite as suites
+from lisabench.benchmarks.queries import Queries
+from lisabench.benchmarks.session import Session
+from lisabench.harness import records
+from lisabench.harness.contract import STAGES
+from lisabench.harness.errors import DataError, NothingToCompare, UsageError
+
+QUICK = {"adapter": "fake", "clock": "virtual"}
+
+
+def suite(data_root, plan=None, **cases):
+    plan = {"processes": 2, "block": 2, "warmup": 0, "memory_queries": 1, "gallery": 2} | (plan or {})
+    cases = {"a": QUICK, "b": QUICK | {"vision_ms": 9.0}} | cases
+    content = {"name": "s", "title": "t", "reference": "a", "data": {"root": data_root}, "plan": plan, "cases": cases}
+    return suites.validate(content | {"controls": {"empty": {"adapter": "empty"}}})
+
+
+def session(suite, folder):
+    return Session(suite, Queries.of(suite.data), folder, lambda *_: None)
+
+
+def run(suite, folder):
+    session(suite, folder).start()
+    return records.read_run(folder)
+
+
+def keys(run):
+    return Counter((row["case"], row["process"], row["sample_id"]) for row in run.samples)
+
+
+def test_every_query_of_every_case_and_process_has_one_record(data_root, tmp_path):
+    result = run(suite(data_root), tmp_path / "out")
+    queries = [f"q{i}" for i in range(6)]
+    expected = {(case, process, q) for case in "ab" for process in (0, 1) for q in queries}
+    expected |= {("empty", 0, q) for q in queries}
+    assert keys(result) == Counter(expected)
+    assert result.run["status"] == "complete"
+    assert {(row["case"], row["stage"]) for row in result.memory} == {(c, s) for c in "ab" for s in ("build", *STAGES)}
+
+
+def test_cases_take_turns_and_the_next_process_starts_the_other_way_round(data_root, tmp_path):
+    result = run(suite(data_root), tmp_path / "out")
+    for process, expected in ((0, "abbaab"), (1, "baabba")):
+        rows = [row for row in result.samples if row["process"] == process and row["case"] != "empty"]
+        assert "".join(row["case"] for row in rows[::2]) == expected
+
+
+def test_what_is_known_of_the_cases_and_the_machine_is_written_down(data_root, tmp_path):
+    page = run(suite(data_root), tmp_path / "out").run
+    a = next(case for case in page["cases"] if case["name"] == "a")
+    assert a["settings"]["vision_ms"] == 4.0
+    assert (a["has_quality"], a["clock"], a["error"]) == (True, "virtual", None)
+    assert page["passport"]["cpu_count"] >= 1
+    assert page["versions"]["torch"]
+    assert page["gallery"] == ["q0", "q3"]
+
+
+def test_masks_are_kept_for_the_gallery_or_all(data_root, tmp_path):
+    few = run(suite(data_root), tmp_path / "few").samples
+    assert {row["sample_id"] for row in few if "mask_rle" in row} == {"q0", "q3"}
+    every = run(suite(data_root, plan={"save_masks": True}), tmp_path / "all").samples
+    assert all("mask_rle" in row for row in every)
+
+
+@pytest.mark.parametrize(
+    ("settings", "status", "reason"),
+    [
+        ({"fail": "error", "fail_every": 6}, "error", "asked for"),
+        ({"fail": "oom", "fail_every": 6}, "oom", "asked for"),
+        ({"fail": "crash", "fail_every": 6}, "error", "SIGKILL"),
+        ({"fail": "hang", "fail_every": 6}, "timeout", "no answer in 2 s"),
+    ],
+)
+def test_a_failing_case_is_recorded_and_the_others_go_on(data_root, tmp_path, settings, status, reason):
+    plan = {"processes": 1, "time_limit_s": 2 if status == "timeout" else 60}
+    result = run(suite(data_root, plan=plan, b=QUICK | settings), tmp_path / "out")
+    last = next(row for row in result.samples if row["case"] == "b" and row["sample_id"] == "q5")
+    assert (last["status"], last["latency_ns"]) == (status, None)
+    assert reason in last["reason"]
+    assert all(row["status"] == "ok" for row in result.samples if row["case"] == "a")
+    assert len(result.samples) == 18
+    assert result.run["status"] == "failed"
+
+
+def test_a_run_killed_at_any_moment_resumes_to_the_same_records(data_root, tmp_path):
+    slow = suite(data_root, b={"adapter": "fake", "vision_ms": 60.0}, a={"adapter": "fake", "vision_ms": 60.0})
+    whole = keys(run(slow, tmp_path / "whole"))
+    for number, patience in enumerate((0.0, 4, 14, 22)):
+        folder = tmp_path / f"killed{number}"
+        _killed_after(slow, folder, patience)
+        first = keys(records.read_run(folder)) if (folder / "run.json").exists() else Counter()
+        assert first != whole, "the run was over before it was killed"
+        session(slow, folder).resume()
+        assert keys(records.read_run(folder)) == whole
+        assert records.read_run(folder).run["status"] == "complete"
+
+
+def test_resuming_measures_only_what_is_missing(data_root, tmp_path):
+    s = suite(data_root)
+    before = run(s, tmp_path / "out").samples
+    lines = (tmp_path / "out" / "samples.jsonl").read_text().splitlines()
+    kept = [line for line in lines if json.loads(line)["process"] == 0 or json.loads(line)["case"] == "a"]
+    (tmp_path / "out" / "samples.jsonl").write_text("\n".join(kept) + '\n{"case": "b", "proc')
+    session(s, tmp_path / "out").resume()
+    after = records.read_run(tmp_path / "out").samples
+    assert Counter(row["attempt"] for row in after if row["process"] == 0) == {0: 18}
+    assert Counter(row["attempt"] for row in after if row["process"] == 1) == {1: 12}
+    assert len(after) == len(before)
+    marked = [row for row in records.read_lines(tmp_path / "out" / "samples.jsonl") if row.get("superseded")]
+    assert {(row["case"], row["process"]) for row in marked} == {("a", 1)}
+
+
+def test_a_run_is_not_resumed_as_another(data_root, tmp_path):
+    run(suite(data_root), tmp_path / "out")
+    with pytest.raises(UsageError, match="another definition"):
+        session(suite(data_root, plan={"processes": 3}), tmp_path / "out").resume()
+    annotation = data_root / "val" / "q0.json"
+    annotation.write_text(annotation.read_text().replace("the square", "the circle"))
+    with pytest.raises(UsageError, match="another data"):
+        session(suite(data_root), tmp_path / "out").resume()
+
+
+def test_a_run_is_not_resumed_on_another_machine(data_root, tmp_path):
+    run(suite(data_root), tmp_path / "out")
+    page = json.loads((tmp_path / "out" / "run.json").read_text())
+    page["passport"]["cpu"] = "abacus"
+    (tmp_path / "out" / "run.json").write_text(json.dumps(page))
+    with pytest.raises(NothingToCompare, match="cpu was abacus"):
+        session(suite(data_root), tmp_path / "out").resume()
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(data_root, tmp_path):
+    run(suite(data_root), tmp_path / "out")
+    with pytest.raises(UsageError, match="--resume"):
+        session(suite(data_root), tmp_path / "out").start()
+
+
+def test_an_unwritable_folder_fails_before_anything_is_loaded(data_root, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot write to"):
+        session(suite(data_root), tmp_path / "file" / "out").start()
+
+
+def test_a_broken_annotation_or_image_names_file_and_reason(data_root, tmp_path):
+    (data_root / "val" / "q2.jpg").write_bytes(b"not an image")
+    with pytest.raises(DataError, match=r"q2\.jpg.*decoded"):
+        session(suite(data_root), tmp_path / "out").start()
+    (data_root / "val" / "q1.json").write_text("{")
+    with pytest.raises(DataError, match=r"q1\.json"):
+        session(suite(data_root), tmp_path / "out2")
+
+
+RUNNER = """
+import json, sys
+from pathlib import Path
+from lisabench.benchmarks.queries import Queries
+from lisabench.benchmarks.session import Session
+from lisabench.benchmarks.suite import Suite
+suite = Suite.model_validate(json.loads(sys.argv[1]))
+Session(suite, Queries.of(suite.data), Path(sys.argv[2]), lambda *_: None).start()
+"""
+
+
+def _killed_after(suite, folder, lines):
+    """Starts a run in a process of its own and kills it when so many lines are in its journal (0: at once)."""
+    process = subprocess.Popen([sys.executable, "-c", RUNNER, suite.model_dump_json(), str(folder)])
+    journal = folder / "samples.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if (folder / "run.json").exists() and len(journal.read_text().splitlines()) >= lines:
+            break
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()

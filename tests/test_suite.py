@@ -1,0 +1,98 @@
+import pytest
+import yaml
+from lisabench.benchmarks import suite as suites
+from lisabench.harness.errors import UsageError
+from lisabench.models import registry
+
+CONTENT = {
+    "name": "mine",
+    "title": "two fakes",
+    "reference": "a",
+    "cases": {"a": {"adapter": "fake"}, "b": {"adapter": "fake", "vision_ms": 9.0}},
+}
+
+
+def changed(**changes):
+    content = {**CONTENT, "cases": dict(CONTENT["cases"])}
+    for key, value in changes.items():
+        suites.change(content, key.replace("__", "."), value)
+    return suites.validate(content)
+
+
+def test_shipped_suites_are_valid():
+    for name in suites.shipped():
+        assert suites.load(name).name == name
+
+
+def test_the_tiny_suite_varies_nothing_but_the_vision():
+    tiny = suites.load("tiny")
+    cases = [vars(tiny.make(name)) for name in tiny.cases]
+    varying = {key for case in cases for key in case if case[key] != cases[0][key]}
+    assert varying == {"vision"}
+    assert [case["vision"] for case in cases] == ["dual", "clip", "sam"]
+    assert set(tiny.controls) == {"whole-image", "centre-box", "empty"}
+
+
+def test_a_suite_is_read_from_a_file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(CONTENT | {"name": "mine"}))
+    assert suites.load(str(path)).make("b").vision_ms == 9.0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({"reference": "c"}, "known: a, b"),
+        ({"cases": {"a": {"adapter": "lissa"}}}, "did you mean 'lisa'"),
+        ({"cases": {"a": {"adapter": "fake", "vision_s": 1}}}, "vision_ms"),
+        ({"cases": {"a": {"adapter": "fake", "vision_ms": "slow"}}}, "vision_ms"),
+        ({"cases": {"a": {"adapter": "lisa", "vision": "dino"}}}, "known: clip, dual, sam"),
+        ({"cases": {"a": {}}}, "names no adapter"),
+        ({"metrics": ["IoU"]}, "gIoU"),
+        ({"plan": {"proceses": 3}}, "proceses"),
+        ({"plans": {}}, "did you mean 'plan'"),
+        ({"data": {"count": 0}}, "count"),
+    ],
+)
+def test_what_a_suite_cannot_have_is_refused_with_what_it_can(wrong, expected):
+    with pytest.raises(UsageError) as caught:
+        suites.validate(CONTENT | wrong)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_an_unknown_suite_lists_the_known_ones():
+    with pytest.raises(UsageError, match=r"unknown suite 'tinny' .*did you mean 'tiny'"):
+        suites.load("tinny")
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"gone\.yaml: No such file"):
+        suites.load(str(tmp_path / "gone.yaml"))
+    (tmp_path / "bad.yaml").write_text("title: [")
+    with pytest.raises(UsageError, match=r"bad\.yaml: not YAML"):
+        suites.load(str(tmp_path / "bad.yaml"))
+
+
+def test_a_change_reaches_the_plan_the_data_every_case_or_one():
+    assert changed(processes=5).plan.processes == 5
+    assert changed(limit=2).data.limit == 2
+    assert changed(metrics=["mIoU"]).metrics == ("mIoU",)
+    both = changed(llm_ms=7.0)
+    assert (both.make("a").llm_ms, both.make("b").llm_ms) == (7.0, 7.0)
+    one = changed(b__llm_ms=7.0)
+    assert (one.make("a").llm_ms, one.make("b").llm_ms) == (3.0, 7.0)
+
+
+def test_an_unknown_change_lists_what_can_be_changed():
+    with pytest.raises(UsageError, match=r"unknown setting 'proceses' \(did you mean 'processes'\?\)"):
+        changed(proceses=5)
+    with pytest.raises(UsageError, match="unknown case 'c'; known: a, b"):
+        changed(c__llm_ms=5)
+
+
+def test_every_registered_adapter_can_be_found():
+    for name in registry.ADAPTERS:
+        assert callable(registry.find(name))
+        assert registry.case_type(name)

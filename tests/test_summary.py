@@ -1,0 +1,301 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from lisabench.harness.records import read_run
+from lisabench.reports.schema import Cold, Summary
+from lisabench.reports.summary import machine, summarise, write_summary
+from run_factory import edit_lines, edit_run, failed, write_run
+
+PLAIN = {"queries": 8, "size": (24, 32), "gallery": 0}
+
+
+def case_of(summary: Summary, name: str):
+    return next(case for case in [*summary.cases, *summary.controls] if case.name == name)
+
+
+def warned(summary: Summary, *words: str) -> bool:
+    return any(all(word in warning for word in words) for warning in summary.warnings)
+
+
+def test_times_are_medians_over_all_processes_and_stages_are_sums_of_their_regions(tmp_path):
+    run = read_run(write_run(tmp_path, **PLAIN))
+    records = [record for record in run.samples if record["case"] == "dual"]
+    time = case_of(summarise(run), "dual").time
+    vision_ns = [
+        sum(r["exclusive_ns"] for name, r in q["regions"].items() if name.startswith("vision")) for q in records
+    ]
+    assert time.n == 24 and time.queries == 8 and time.processes == 3
+    assert time.end_to_end_ms == pytest.approx(np.median([q["latency_ns"] for q in records]) / 1e6, rel=1e-12, abs=0)
+    assert time.stages["vision"].median_ms == pytest.approx(np.median(vision_ns) / 1e6, rel=1e-12, abs=0)
+    assert time.stages["vision"].calls == 2  # vision.clip is entered twice, vision once
+    assert time.regions["vision.sam"].calls == 1
+    assert list(time.stages) == ["preprocess", "vision", "llm", "decoder", "postprocess"]
+
+
+def test_stages_and_the_rest_add_up_in_shares(tmp_path):
+    time = case_of(summarise(read_run(write_run(tmp_path, **PLAIN))), "dual").time
+    whole = sum(stage.share for stage in time.stages.values()) + time.unattributed_share
+    assert whole == pytest.approx(1, rel=0, abs=0.02)  # a sum of medians is not quite the median of the sum
+
+
+def test_ratios_pair_by_query_and_process(tmp_path):
+    """Each process is slower than the last, and each query than the one before: only pairing sees the exact half."""
+    write_run(tmp_path, cases=2, controls=False, **PLAIN)
+
+    def timed(line):
+        base_ns = (1 + line["process"]) * (1000 + int(line["sample_id"][-4:])) * 1000
+        latency_ns = base_ns // (2 if line["case"] == "sam" else 1)
+        regions = {"vision": {"calls": 1, "exclusive_ns": latency_ns, "inclusive_ns": latency_ns}}
+        return line | {"latency_ns": latency_ns, "regions": regions, "unattributed_ns": 0}
+
+    edit_lines(tmp_path / "samples.jsonl", timed)
+    (found,) = summarise(read_run(tmp_path)).comparisons
+    for ratio in (found.end_to_end, found.stages["vision"]):
+        assert (ratio.ratio, ratio.low, ratio.high) == pytest.approx((0.5, 0.5, 0.5), rel=1e-9, abs=0)
+        assert ratio.processes == 3
+
+
+def test_a_process_that_only_one_side_has_is_no_pair(tmp_path):
+    write_run(tmp_path, cases=2, **PLAIN)
+    lost = {("sam", 1), ("sam", 2)}
+    edit_lines(tmp_path / "samples.jsonl", lambda line: None if (line["case"], line["process"]) in lost else line)
+    summary = summarise(read_run(tmp_path))
+    ratio = summary.comparisons[0].end_to_end
+    assert ratio.processes == 1 and ratio.ratio is not None and ratio.low is None
+    assert warned(summary, "sam has 8 of 24 records")
+
+
+def test_quality_is_computed_from_one_record_a_query(tmp_path):
+    run = read_run(write_run(tmp_path, **PLAIN))
+    records = [r for r in run.samples if r["case"] == "clip" and r["process"] == 0]
+    quality = case_of(summarise(run), "clip").quality
+    intersections, unions = (np.array([r[key] for r in records]) for key in ("intersection_px", "union_px"))
+    ious = [i / u if u else 1 for i, u in zip(intersections, unions, strict=True)]
+    assert quality.n == 8 and quality.status.ok == 8
+    assert quality.gIoU == pytest.approx(np.mean(ious), rel=1e-12, abs=0)
+    assert quality.cIoU == pytest.approx(intersections.sum() / unions.sum(), rel=1e-12, abs=0)
+    assert sum(part.n for part in quality.slices["family"].values()) == 8
+
+
+def test_the_record_of_the_lowest_process_counts_wherever_it_stands(tmp_path):
+    whole = case_of(summarise(read_run(write_run(tmp_path, **PLAIN))), "clip").quality
+    edit_lines(tmp_path / "samples.jsonl", lambda q: q | ({"intersection_px": 0} if q["process"] else {}))
+    journal = tmp_path / "samples.jsonl"
+    journal.write_text("".join(reversed(journal.read_text().splitlines(keepends=True))))
+    quality = case_of(summarise(read_run(tmp_path)), "clip").quality
+    assert (quality.gIoU, quality.cIoU) == pytest.approx((whole.gIoU, whole.cIoU), rel=1e-12, abs=0)
+
+
+def quality_figures(value, key=""):
+    """Every figure of quality in a summary, wherever it stands."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from quality_figures(inner, name)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from quality_figures(inner, key)
+    elif any(word in key for word in ("IoU", "precision", "_acc", "no_seg_rate")):
+        yield value
+
+
+@pytest.mark.parametrize("has_quality", [False, None])
+def test_random_weights_have_no_quality_anywhere(tmp_path, has_quality):
+    write_run(tmp_path, controls=False, **PLAIN)
+    cases = json.loads((tmp_path / "run.json").read_text())["cases"]
+    edit_run(tmp_path, cases=[case | {"has_quality": has_quality} for case in cases])
+    figures = list(quality_figures(summarise(read_run(tmp_path)).model_dump(mode="json", by_alias=True)))
+    assert len(figures) > 40 and set(figures) == {None}
+
+
+def test_differences_of_quality_are_in_points_and_need_quality_on_both_sides(tmp_path):
+    write_run(tmp_path, cases=2, **PLAIN)
+    summary = summarise(read_run(tmp_path))
+    expected = 100 * (case_of(summary, "sam").quality.gIoU - case_of(summary, "dual").quality.gIoU)
+    assert summary.comparisons[0].gIoU_points == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    cases = json.loads((tmp_path / "run.json").read_text())["cases"]
+    cases[0]["has_quality"] = False
+    edit_run(tmp_path, cases=cases)
+    assert summarise(read_run(tmp_path)).comparisons[0].gIoU_points is None
+
+
+def test_failures_count_as_iou_0_have_no_time_and_are_reported_by_status(tmp_path):
+    write_run(tmp_path, cases=2, **PLAIN)
+    whole = summarise(read_run(tmp_path))
+    hit = ("sam", "scene-0000")
+    edit_lines(tmp_path / "samples.jsonl", lambda q: failed(q) if (q["case"], q["sample_id"]) == hit else q)
+    summary = summarise(read_run(tmp_path))
+    sam = case_of(summary, "sam")
+    assert (sam.quality.n, sam.quality.status.ok, sam.quality.status.oom, sam.time.n) == (8, 7, 1, 21)
+    assert sam.quality.gIoU < case_of(whole, "sam").quality.gIoU
+    assert warned(summary, "sam: 3 of 24 queries ended in oom", "OutOfMemoryError")
+    both = summary.comparisons[0].both_answered
+    assert both.n == 7 and both.gIoU_points > summary.comparisons[0].gIoU_points
+
+
+def test_a_query_that_either_side_failed_is_not_answered_by_both(tmp_path):
+    write_run(tmp_path, cases=2, **PLAIN)
+    hits = {("sam", "scene-0000"), ("dual", "scene-0001")}
+    edit_lines(tmp_path / "samples.jsonl", lambda q: failed(q) if (q["case"], q["sample_id"]) in hits else q)
+    assert summarise(read_run(tmp_path)).comparisons[0].both_answered.n == 6
+
+
+def test_an_answer_without_seg_is_timed_and_counted(tmp_path):
+    write_run(tmp_path, cases=1, **PLAIN)
+    edit_lines(tmp_path / "samples.jsonl", lambda q: q | {"status": "no_seg"} if q["sample_id"] == "scene-0001" else q)
+    dual = case_of(summarise(read_run(tmp_path)), "dual")
+    assert dual.time.n == 24 and dual.quality.no_seg_rate == pytest.approx(1 / 8, rel=1e-12, abs=0)
+
+
+def test_peaks_are_the_largest_of_all_stages(tmp_path):
+    summary = summarise(read_run(write_run(tmp_path, **PLAIN)))
+    memory = case_of(summary, "dual").memory
+    assert memory.peak_bytes == memory.stages["vision"].peak_bytes == 742 << 20
+    assert (memory.instrument, memory.peak_reserved_bytes) == ("resident set", None)
+    assert summary.comparison("clip").peak_memory.ratio == pytest.approx(671 / 742, rel=1e-12, abs=0)
+
+
+def test_memory_by_different_instruments_has_no_ratio(tmp_path):
+    write_run(tmp_path, cases=2, **PLAIN)
+    edit_lines(
+        tmp_path / "memory.jsonl", lambda m: m | ({"instrument": "cuda allocator"} if m["case"] == "sam" else {})
+    )
+    summary = summarise(read_run(tmp_path))
+    assert summary.comparisons[0].peak_memory.ratio is None
+    assert warned(summary, "different memory instruments")
+
+
+def test_times_by_different_clocks_have_no_ratio(tmp_path):
+    write_run(tmp_path, cases=2, **PLAIN)
+    cases = json.loads((tmp_path / "run.json").read_text())["cases"]
+    cases[1]["clock"] = "cuda events"
+    edit_run(tmp_path, cases=cases)
+    summary = summarise(read_run(tmp_path))
+    assert summary.comparisons[0].end_to_end.ratio is None and summary.comparisons[0].stages["vision"].ratio is None
+    assert warned(summary, "different clocks")
+
+
+def test_the_reference_comes_first_and_controls_are_compared_with_nothing(tmp_path):
+    write_run(tmp_path, **PLAIN)
+    cases = json.loads((tmp_path / "run.json").read_text())["cases"]
+    edit_run(tmp_path, reference="clip", cases=cases[3:] + cases[:3])
+    summary = summarise(read_run(tmp_path))
+    assert [case.name for case in summary.cases] == ["clip", "dual", "sam"]
+    assert [case.name for case in summary.controls] == ["whole-image", "centre-box", "empty"]
+    assert [found.candidate for found in summary.comparisons] == ["dual", "sam"]
+
+
+def test_settings_that_differ_are_listed_and_more_than_one_is_a_warning(tmp_path):
+    summary = summarise(read_run(write_run(tmp_path, cases=6, **PLAIN)))
+    assert summary.comparison("sam").differences == {"vision": ("dual", "sam")}
+    assert summary.comparison("sam-nf4").differences == {"vision": ("dual", "sam"), "quantization": ("none", "nf4")}
+    assert warned(summary, "sam-nf4 and dual differ in more than one setting")
+    assert not warned(summary, "sam and dual differ")
+
+
+def test_a_setting_that_one_side_does_without_is_listed_but_no_confound(tmp_path):
+    write_run(tmp_path, cases=2, **PLAIN)
+    cases = json.loads((tmp_path / "run.json").read_text())["cases"]
+    cases[1]["settings"]["sam"] = None
+    edit_run(tmp_path, cases=cases)
+    summary = summarise(read_run(tmp_path))
+    assert summary.comparison("sam").differences == {"vision": ("dual", "sam"), "sam": ("tiny", None)}
+    assert summary.warnings == []
+
+
+def test_unattributed_time_over_5_per_cent_is_a_warning(tmp_path):
+    write_run(tmp_path, cases=2, **PLAIN)
+    assert not warned(summarise(read_run(tmp_path)), "in no stage")
+    edit_lines(
+        tmp_path / "samples.jsonl",
+        lambda q: q | ({"unattributed_ns": int(0.06 * q["latency_ns"])} if q["case"] == "sam" else {}),
+    )
+    summary = summarise(read_run(tmp_path))
+    assert warned(summary, "sam: 6.0%", "in no stage") and not warned(summary, "dual:", "in no stage")
+
+
+def test_warnings_of_records_are_counted_and_those_of_controls_left_out(tmp_path):
+    write_run(tmp_path, cases=1, **PLAIN)
+    edit_run(tmp_path, warnings=["the machine is busy"])
+
+    def mark(line):
+        return line | {"warnings": [f"{line['process']}.5% of the query's time lies in no stage"]}
+
+    edit_lines(tmp_path / "samples.jsonl", mark)
+    summary = summarise(read_run(tmp_path))
+    assert "the machine is busy" in summary.warnings
+    assert warned(summary, "dual: a warning in 24 of 24 records") and len(summary.warnings) == 2
+
+
+def test_a_warm_up_that_did_not_settle_is_a_warning(tmp_path):
+    write_run(tmp_path, cases=1, **PLAIN)
+    cases = json.loads((tmp_path / "run.json").read_text())["cases"]
+    edit_run(tmp_path, cases=[case | {"warmup_stable": False} for case in cases])
+    summary = summarise(read_run(tmp_path))
+    assert warned(summary, "dual: after 6 queries of warm-up") and not warned(summary, "empty: after")
+
+
+def test_a_model_that_is_not_better_than_the_floors_is_a_warning(tmp_path):
+    write_run(tmp_path, cases=1, **PLAIN)
+    assert not warned(summarise(read_run(tmp_path)), "not better")
+    edit_lines(tmp_path / "samples.jsonl", lambda q: q | ({"intersection_px": 0} if q["case"] == "dual" else {}))
+    assert warned(summarise(read_run(tmp_path)), "dual", "not better than the floor")
+
+
+def test_a_run_that_has_hardly_begun_has_no_figures(tmp_path):
+    write_run(tmp_path, status="running", **PLAIN)
+    for name in ("samples.jsonl", "memory.jsonl"):
+        (tmp_path / name).write_text("")
+    unknown = dict.fromkeys(("settings", "has_quality", "parameters", "build_s", "first_query_ms", "clock"))
+    cases = json.loads((tmp_path / "run.json").read_text())["cases"]
+    edit_run(tmp_path, cases=[case | unknown for case in cases])
+    summary = write_summary(read_run(tmp_path))
+    dual = case_of(summary, "dual")
+    assert dual.time.end_to_end_ms is None and dual.time.stages == {} and dual.time.percentiles_ms == {}
+    assert dual.memory.peak_bytes is None and dual.quality.gIoU is None and dual.quality.n == 0
+    assert summary.comparisons[0].end_to_end.ratio is None and summary.comparisons[0].differences == {}
+    assert warned(summary, "not finished")
+
+
+def test_percentiles_wait_for_enough_queries_however_often_they_were_repeated(tmp_path):
+    few = write_run(tmp_path / "few", cases=1, controls=False, **PLAIN | {"queries": 35})
+    enough = write_run(tmp_path / "enough", cases=1, controls=False, **PLAIN | {"queries": 36})
+    assert case_of(summarise(read_run(few)), "dual").time.percentiles_ms == {}
+    assert list(case_of(summarise(read_run(enough)), "dual").time.percentiles_ms) == ["P90"]
+
+
+def test_the_written_summary_is_the_documented_schema_and_nothing_else(tmp_path):
+    written = write_summary(read_run(write_run(tmp_path, clock="cuda events", **PLAIN)))
+    text = (tmp_path / "summary.json").read_text()
+    assert Summary.model_validate_json(text) == written
+    raw = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in summary.json"))
+    assert raw["schema"] == "lisabench.summary/1" and "precision_0.5" in raw["cases"][0]["quality"]
+    with pytest.raises(ValueError, match="extra"):
+        Summary.model_validate(raw | {"more": 1})
+    assert [path.name for path in tmp_path.glob(".*")] == []  # no half-written file is left
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_a_number_is_refused(value):
+    with pytest.raises(ValueError, match="finite"):
+        Cold(build_s=value, first_query_ms=None)
+
+
+def test_every_field_of_the_schema_is_described():
+    schema = Summary.model_json_schema()
+    parts = schema["$defs"] | {"Summary": schema}
+    bare = [
+        f"{name}.{key}"
+        for name, part in parts.items()
+        for key, f in part.get("properties", {}).items()
+        if not f.get("description")
+    ]
+    assert bare == []
+
+
+def test_the_machine_is_one_line_of_what_is_known():
+    assert machine({"cpu": "A CPU", "cpu_count": 2, "memory_bytes": 8 << 30, "os": "Linux", "gpu": None}) == (
+        "A CPU, 2 cores, 8 GiB; Linux"
+    )
+    assert machine({}) == "unknown machine"
