@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from samples import sample_of
-
 from lisabench.harness import measure
 from lisabench.harness.clock import CudaClock
 from lisabench.harness.contract import STAGES
 from lisabench.harness.memory import CudaMeter, MemoryProbe
 from lisabench.harness.probe import NullProbe, TimingProbe
 from lisabench.models.registry import find, make_case
+from samples import sample_of
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
