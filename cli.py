@@ -52,11 +52,14 @@ def run(
     out: Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/SUITE-TIME")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Measure what is missing of the run in --out.")] = False,
     thorough: Annotated[bool, typer.Option("--thorough", help="Eight processes a case instead of three.")] = False,
+    gpu_memory: Annotated[str | None, typer.Option(metavar="SIZE", help="Cap each process to such a card.")] = None,
+    stop_after: Annotated[float | None, typer.Option(metavar="MINUTES", help="Begin nothing new after that.")] = None,
     save_masks: Annotated[bool, typer.Option("--save-masks", help="Keep every mask, run-length encoded.")] = False,
 ) -> None:  # fmt: skip
     """Run a suite and compare its cases; leaves records and a report.
 
-    Ends with 0 where every case has its records without a failure, 5 where any failed, 2 where nothing could be begun.
+    Ends with 0 where every case has its records without a failure, 5 where any failed, 2 where nothing could be begun,
+    3 where --stop-after left something to --resume.
     """
     from .benchmarks.run import Request, carry_out
 
@@ -66,7 +69,8 @@ def run(
     settings |= {"limit": limit} if limit else {}
     settings |= {"processes": 8} if thorough else {}
     settings |= {"save_masks": True} if save_masks else {}
-    raise typer.Exit(carry_out(Request(suite, settings, out, resume)))
+    settings |= {"gpu_memory": gpu_memory} if gpu_memory else {}
+    raise typer.Exit(carry_out(Request(suite, settings, out, resume, stop_after)))
 
 
 @app.command()

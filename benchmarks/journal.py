@@ -34,8 +34,9 @@ class Journal:
 
     def supersede_unfinished(self) -> None:
         """Lines of rounds that did not finish no longer count: what is paired is measured together or not at all."""
-        rounds = [(process, list(self.suite.cases)) for process in range(self.suite.plan.processes)]
-        rounds += [(0, [control]) for control in self.suite.controls]
+        processes = range(self.suite.plan.processes)
+        rounds = [(process, team.cases) for process in processes for team in self.suite.all_teams()]
+        rounds += [(0, (control,)) for control in self.suite.controls]
         gone = {(p, case) for p, cases in rounds if not self.has_round(p, cases) for case in cases}
         records.supersede(self._samples, lambda row: (row["process"], row["case"]) in gone)
         halves = {case for case in self.suite.cases if not self.has_memory(case)}

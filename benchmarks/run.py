@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,11 @@ from .session import Progress, Session
 from .suite import Suite, load
 
 DEFAULT_SUITE = "tiny"
+EXIT_CODES = {"complete": 0, "running": 3, "failed": 5}
+WHY = {
+    "running": "not all is measured yet; go on with: lisabench run --resume --out {folder}",
+    "failed": "some queries failed; the report in {folder} says which and why",
+}
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,7 @@ class Request:
     changes: dict[str, Any]
     out: Path | None
     resume: bool
+    stop_after_min: float | None = None
 
 
 def carry_out(request: Request) -> int:
@@ -40,7 +47,8 @@ def carry_out(request: Request) -> int:
     suite = _suite(request)
     folder = request.out or Path("runs") / f"{suite.name}-{datetime.now():%Y%m%d-%H%M%S}"
     with _progress() as progress:
-        session = Session(suite, Queries.of(suite.data), folder, progress, _command(request))
+        deadline = time.monotonic() + 60 * request.stop_after_min if request.stop_after_min else None
+        session = Session(suite, Queries.of(suite.data), folder, progress, _command(request), deadline)
         try:
             session.resume() if request.resume else session.start()
         except KeyboardInterrupt:
@@ -69,10 +77,10 @@ def _conclude(folder: Path) -> int:
     page = write_report(folder)
     print_table(folder)
     print(page)
-    failed = records.read_run(folder).run["status"] != "complete"
-    if failed:
-        sys.stderr.write(f"lisabench: some queries failed; {page} says which and why\n")
-    return 5 if failed else 0
+    status = records.read_run(folder).run["status"]
+    if status != "complete":
+        sys.stderr.write(f"lisabench: {WHY[status].format(folder=folder)}\n")
+    return EXIT_CODES[status]
 
 
 @contextmanager

@@ -6,9 +6,12 @@ that whatever drifts on the machine drifts for all of them; only one process wor
 Everything is journalled block by block, and a session that was killed resumes by measuring the rounds that are missing.
 """
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +33,20 @@ KEPT = ("started", "command", "cases", "passport", "versions", "gallery", "attem
 class Session:
     """Runs a suite into a folder; `report` is told how far it is: steps done, steps in all, what is being done.
 
-    `command` is how a user would ask for the same run; the report repeats it.
+    `command` is how a user would ask for the same run; the report repeats it. From `deadline_s` on, by the monotonic
+    clock, no memory pass or round is begun any more; `resume` goes on from there.
     """
 
-    def __init__(self, suite: Suite, queries: Queries, folder: Path, report: Progress, command: str = "") -> None:
-        self.suite, self.queries, self.folder, self.report = suite, queries, folder, report
+    def __init__(
+        self,
+        suite: Suite,
+        queries: Queries,
+        folder: Path,
+        report: Progress,
+        command: str = "",
+        deadline_s: float | None = None,
+    ) -> None:
+        self.suite, self.queries, self.folder, self.report, self.deadline_s = suite, queries, folder, report, deadline_s
         self.page: dict[str, Any] = _first_page(suite, queries) | {"command": command}
         self.journal = Journal(folder, suite, queries.count)
         self.done = 0
@@ -71,12 +83,27 @@ class Session:
     def _measure(self) -> None:
         with self.pool.start(Order("", None, self.queries.reader)) as clerk:
             self._prepare(clerk)
-            for case in self.suite.cases:
-                self._memory_pass(case)
-            for process in range(self.suite.plan.processes):
-                self._round(clerk, process, list(self.suite.cases))
-            for control in self.suite.controls:
-                self._round(clerk, 0, [control])
+            finished = all(self._done_in_time(step) for step in self._steps(clerk))
+        if finished:
+            self._conclude()
+
+    def _steps(self, clerk: WorkerHandle) -> Iterator[Callable[[], None]]:
+        """The memory passes, the rounds, the controls: each measured whole or, after a resume, anew."""
+        for case in self.suite.cases:
+            yield partial(self._memory_pass, case)
+        for process in range(self.suite.plan.processes):
+            for team in self.suite.all_teams():
+                yield partial(self._round, clerk, process, team.cases)
+        for control in self.suite.controls:
+            yield partial(self._round, clerk, 0, (control,))
+
+    def _done_in_time(self, step: Callable[[], None]) -> bool:
+        if self.deadline_s is not None and time.monotonic() >= self.deadline_s:
+            return False
+        step()
+        return True
+
+    def _conclude(self) -> None:
         broken = self.journal.failures() or any(entry["error"] for entry in self.page["cases"])
         self.page |= {"status": "failed" if broken else "complete", "finished": _now()}
         self._save()
@@ -106,7 +133,7 @@ class Session:
             self.journal.add_memory(who | row for row in rows)
         self._advance(1, f"memory of {case}")
 
-    def _round(self, clerk: WorkerHandle, process: int, cases: list[str]) -> None:
+    def _round(self, clerk: WorkerHandle, process: int, cases: Sequence[str]) -> None:
         """A fresh process per case, taking turns; nothing where all of its records are there already."""
         if self.journal.has_round(process, cases):
             self._advance(self.queries.count * len(cases), "already measured")
@@ -128,7 +155,8 @@ class Session:
 
     def _order(self, case: str, process: int = 0) -> Order:
         keep = None if self.suite.plan.save_masks else tuple(self.page["gallery"]) if process == 0 else ()
-        return Order(self.suite.settings(case)["adapter"], self.suite.make(case), self.queries.reader, process, keep)
+        adapter = self.suite.settings(case)["adapter"]
+        return Order(adapter, self.suite.make(case), self.queries.reader, process, keep, self.suite.plan.gpu_memory)
 
     def _blocks(self) -> Iterator[range]:
         size, count = self.suite.plan.block, self.queries.count
@@ -157,6 +185,7 @@ def _first_page(suite: Suite, queries: Queries) -> dict[str, Any]:
         "suite": suite.name,
         "title": suite.title,
         "reference": suite.reference,
+        "teams": [asdict(team) for team in suite.all_teams()],
         "metrics": list(suite.metrics),
         "status": "running",
         "started": _now(),

@@ -7,10 +7,13 @@ plan: {processes: 3}           see `Plan`
 metrics: [gIoU, cIoU]          quality columns of the report's table
 defaults: {adapter: lisa}      settings shared by all cases
 cases: {NAME: {adapter: NAME, SETTING: VALUE}}
+teams: {NAME: [CASE, ...]}     where not all fit at once, or not all have one reference: the cases of a team take turns
+                               and are compared with its first
 controls: {NAME: {adapter: NAME}}   floors; asked for quality only, never compared in time
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..harness import metrics
 from ..harness.errors import UsageError, unknown
+from ..harness.memory import card_bytes
 from ..models import registry
 
 SHIPPED = files("lisabench.benchmarks") / "suites"
@@ -48,8 +52,18 @@ class Plan(Strict):
     warmup: int = Field(default=12, ge=0, description="most queries to warm up with, per process")
     memory_queries: int = Field(default=4, gt=0, description="queries of the memory pass")
     gallery: int = Field(default=4, ge=0, description="queries whose images and masks the report shows")
+    gpu_memory: str | None = Field(default=None, description="size of the card that each process must fit, such as 8GB")
     save_masks: bool = Field(default=False, description="keep every mask, run-length encoded")
     time_limit_s: float = Field(default=600, gt=0, description="for a build with its warm-up, or a block")
+
+
+@dataclass(frozen=True)
+class Team:
+    """Cases that take turns and are compared with one of them."""
+
+    name: str
+    reference: str
+    cases: tuple[str, ...]
 
 
 class Suite(Strict):
@@ -61,6 +75,7 @@ class Suite(Strict):
     metrics: tuple[str, ...] = ("gIoU", "cIoU", "mIoU")
     defaults: dict[str, Any] = {}
     cases: dict[str, dict[str, Any]]
+    teams: dict[str, list[str]] = {}
     controls: dict[str, dict[str, Any]] = {}
 
     def settings(self, case: str) -> dict[str, Any]:
@@ -75,6 +90,12 @@ class Suite(Strict):
         if "adapter" not in given:
             raise UsageError(f"case {case!r} names no adapter; known: {', '.join(registry.names())}")
         return registry.make_case(given["adapter"], {k: v for k, v in given.items() if k != "adapter"})
+
+    def all_teams(self) -> list[Team]:
+        """The teams; where the suite names none, all of its cases are one."""
+        if not self.teams:
+            return [Team("", self.reference, tuple(self.cases))]
+        return [Team(name, cases[0], tuple(cases)) for name, cases in self.teams.items()]
 
     def all_cases(self) -> list[str]:
         return [*self.cases, *self.controls]
@@ -140,12 +161,26 @@ def validate(content: Mapping[str, Any]) -> Suite:
         raise UsageError(f"suite {content.get('name')}: {problems}") from error
     if suite.reference not in suite.cases:
         raise unknown("case as reference", suite.reference, suite.cases)
+    _check_teams(suite)
     for metric in suite.metrics:
         if metric not in metrics.METRICS:
             raise unknown("metric", metric, metrics.METRICS)
+    if suite.plan.gpu_memory:
+        card_bytes(suite.plan.gpu_memory)
     for case in suite.all_cases():
         suite.make(case)
     return suite
+
+
+def _check_teams(suite: Suite) -> None:
+    named = [case for cases in suite.teams.values() for case in cases]
+    for case in named:
+        if case not in suite.cases:
+            raise unknown("case in a team", case, suite.cases)
+    wrong = [case for case in suite.cases if suite.teams and named.count(case) != 1]
+    if wrong or not all(suite.teams.values()):
+        where = ", ".join(wrong) or "an empty team"
+        raise UsageError(f"suite {suite.name}: each case belongs to exactly one team, which is not so for {where}")
 
 
 def change(content: dict[str, Any], key: str, value: Any) -> None:

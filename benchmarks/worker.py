@@ -19,8 +19,8 @@ from ..datasets.reasonseg import ReasonSeg
 from ..harness import environment, measure
 from ..harness.clock import VirtualClock, clock_for
 from ..harness.contract import Sample
-from ..harness.errors import LisabenchError
-from ..harness.memory import MemoryProbe, meter_for
+from ..harness.errors import LisabenchError, UsageError
+from ..harness.memory import MemoryProbe, cap_gpu, card_bytes, meter_for
 from ..harness.probe import NullProbe, TimingProbe
 from ..models import registry
 
@@ -34,6 +34,7 @@ class Order:
     data: dict[str, Any]
     process: int = 0
     keep_masks_of: tuple[str, ...] | None = ()  # None: of all
+    gpu_memory: str | None = None
 
     def samples(self) -> ReasonSeg:
         return ReasonSeg(**self.data)
@@ -101,7 +102,14 @@ class Worker:
 
     def _case(self) -> tuple[Any, str]:
         device = environment.resolve_device(getattr(self.order.case, "device", "cpu"))
+        if self.order.gpu_memory and hasattr(self.order.case, "device"):
+            self._cap(self.order.gpu_memory, device)
         return registry.complete(self.order.case, device=device, process=self.order.process), device
+
+    def _cap(self, card: str, device: str) -> None:
+        if not device.startswith("cuda"):
+            raise UsageError(f"GPU memory {card} is asked for, but the case runs on {device}; leave out --gpu-memory")
+        cap_gpu(card_bytes(card))
 
     def _description(self) -> dict[str, Any]:
         return {

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from .clock import Clock, HostClock
 from .contract import STAGES
+from .errors import UsageError
 
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
@@ -134,3 +135,48 @@ def device_process_bytes() -> int | None:
         return None
     mine = [p.usedGpuMemory for p in processes if p.pid == os.getpid() and p.usedGpuMemory is not None]
     return sum(mine) if mine else None
+
+
+def card_bytes(size: str) -> int:
+    """Bytes of a card that is sold as ``8GB``: 8192 MiB.
+
+    Raises:
+        UsageError: not a size.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(GB|GiB|MB|MiB)\s*", size, re.IGNORECASE)
+    if not found:
+        raise UsageError(f"GPU memory {size!r}: expected a size such as 8GB (8192 MiB)")
+    return round(float(found[1]) * 2 ** (30 if found[2][0] in "gG" else 20))
+
+
+def cap_gpu(card: int) -> int:
+    """Caps PyTorch's allocator so that this process fits a card of `card` bytes; the bytes left to the allocator.
+
+    What the CUDA context, its kernels and libraries take beside the allocator is measured, not assumed: the device's
+    used memory before and after a first matrix product and convolution, less what the allocator holds of it. To be
+    called before anything else in this process has touched the GPU.
+
+    Raises:
+        UsageError: the context alone does not fit.
+    """
+    before = _device_used_bytes()
+    import torch
+
+    x = torch.ones(1, 8, 64, 64, device="cuda", dtype=torch.bfloat16)
+    (torch.nn.functional.conv2d(x, x[:, :, :3, :3]) @ x[:, :1, :62, :1]).sum().item()
+    beside = _device_used_bytes() - before - torch.cuda.memory_reserved()
+    left = card - beside
+    if left <= 0:
+        raise UsageError(f"a card of {card >> 20} MiB is smaller than the CUDA context ({beside >> 20} MiB)")
+    torch.cuda.set_per_process_memory_fraction(min(1.0, left / torch.cuda.get_device_properties(0).total_memory))
+    return left
+
+
+def _device_used_bytes() -> int:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).used)
+    except pynvml.NVMLError as error:
+        raise UsageError(f"GPU memory cannot be capped: the driver does not tell how much is used ({error})") from error

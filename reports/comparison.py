@@ -8,17 +8,17 @@ from functools import partial
 from ..harness.contract import STAGES
 from ..harness.statistics import log_ratio, paired_ratio
 from .readings import Record, answered, of_case, one_per_query, quality_scores, stage_ns, timed
-from .schema import BothAnswered, Case, Comparison, PlainRatio, TimeRatio
+from .schema import BothAnswered, Case, Comparison, PlainRatio, Team, TimeRatio
 
 NO_RATIO = TimeRatio(ratio=None, low=None, high=None, processes=0, smallest_detectable=None)
 
 
-def compare(cases: Sequence[Case], reference: str | None, samples: Sequence[Record]) -> list[Comparison]:
-    """Every model against the reference; none where the reference is not among the cases."""
-    base = next((case for case in cases if case.name == reference), None)
+def compare(cases: Sequence[Case], team: Team, samples: Sequence[Record]) -> list[Comparison]:
+    """Every other case of a team against its reference; none where the reference is not among the cases."""
+    base = next((case for case in cases if case.name == team.reference), None)
     if base is None:
         return []
-    candidates = [case for case in cases if case.role == "model" and case is not base]
+    candidates = [case for case in cases if case.name in team.cases and case is not base]
     return [_compare(base, case, of_case(base.name, samples), of_case(case.name, samples)) for case in candidates]
 
 

@@ -145,7 +145,7 @@ def _total(summary: Summary, case: Case) -> str:
     total = f"{wording.milliseconds(case.time.end_to_end_ms)} ms"
     if found and found.end_to_end.ratio is not None:
         return f"{total}\n{wording.ratio_with_interval(found.end_to_end)}"
-    return f"{total}\n(reference)" if case.name == summary.reference else total
+    return f"{total}\n(reference)" if summary.is_reference(case) else total
 
 
 def _clock(cases: Sequence[Case]) -> str:

@@ -110,10 +110,11 @@ def _headline(summary: Summary) -> Iterator[str]:
 
 def _compared(summary: Summary) -> str:
     names = [case.name for case in summary.cases]
-    others = [name for name in names if name != summary.reference]
-    if not others or summary.reference not in names:
+    if not summary.comparisons:
         return _listed(names) or "No model"
-    return f"{_listed(others)} against the reference `{summary.reference}`"
+    sides = {team.reference: [c.candidate for c in summary.comparisons if c.reference == team.reference]
+             for team in summary.teams}  # fmt: skip
+    return "; ".join(f"{_listed(others)} against the reference `{base}`" for base, others in sides.items() if others)
 
 
 def _random_weights(summary: Summary) -> Iterator[str]:

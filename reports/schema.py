@@ -174,6 +174,14 @@ class Comparison(Strict):
     )
 
 
+class Team(Strict):
+    """Cases that took turns and are compared with one of them."""
+
+    name: str = Field(description="Empty where all cases are one team.")
+    reference: str = Field(description="Name of the case that the others are compared with.")
+    cases: list[str] = Field(description="Names, the reference among them.")
+
+
 class Summary(Strict):
     """A whole run."""
 
@@ -187,11 +195,21 @@ class Summary(Strict):
     machine: str = Field(description="The machine in one line.")
     data: dict[str, JsonValue] = Field(description="Root, split, count of queries and description of the data.")
     reference: str | None = Field(description="Name of the case that the others are compared with.")
+    teams: list[Team] = Field(description="Which cases took turns; all of them, unless the suite says otherwise.")
     metrics: list[str] = Field(description="The metrics that the suite asks for; `quality` holds all of them.")
     cases: list[Case] = Field(description="The models that are compared, the reference first.")
     controls: list[Case] = Field(description="The floors, which the quality of `cases` is read against.")
-    comparisons: list[Comparison] = Field(description="Every other model against the reference.")
+    comparisons: list[Comparison] = Field(description="Every other model against its team's reference.")
     warnings: list[str] = Field(description="Doubts about this run, each with what it is about.")
+
+    def of_team(self, team: Team) -> list[Case]:
+        """Its cases, the reference first."""
+        members = [case for case in self.cases if case.name in team.cases]
+        return sorted(members, key=lambda case: case.name != team.reference)
+
+    def is_reference(self, case: Case) -> bool:
+        """Whether others are compared with this case."""
+        return any(case.name == team.reference for team in self.teams)
 
     def comparison(self, candidate: str) -> Comparison | None:
         """The comparison of this candidate with the reference, where there is one."""

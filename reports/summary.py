@@ -13,7 +13,20 @@ from ..harness.records import Run, write_json
 from .comparison import compare
 from .doubts import doubts
 from .readings import Record, no_scores, of_case, one_per_query, quality_scores, stage_ns, stage_of, timed
-from .schema import Case, Cold, Memory, Quality, RegionTime, Slice, StageMemory, StageTime, StatusCounts, Summary, Time
+from .schema import (
+    Case,
+    Cold,
+    Memory,
+    Quality,
+    RegionTime,
+    Slice,
+    StageMemory,
+    StageTime,
+    StatusCounts,
+    Summary,
+    Team,
+    Time,
+)
 
 SUMMARY = "summary.json"
 MEMORY_STAGES = ("build", *STAGES)
@@ -33,7 +46,8 @@ def summarise(run: Run) -> Summary:
         _case(case, of_case(case["name"], run.samples), of_case(case["name"], run.memory)) for case in _ordered(entry)
     ]
     reference = entry.get("reference")
-    comparisons = compare(cases, reference, run.samples)
+    teams = [Team(**team) for team in entry.get("teams") or [_everyone(entry)]]
+    comparisons = [found for team in teams for found in compare(cases, team, run.samples)]
     return Summary(
         suite=entry["suite"],
         title=entry.get("title") or entry["suite"],
@@ -42,6 +56,7 @@ def summarise(run: Run) -> Summary:
         machine=machine(entry.get("passport") or {}),
         data=entry.get("data") or {},
         reference=reference,
+        teams=teams,
         metrics=[name for name in entry.get("metrics") or METRICS if name in METRICS],
         cases=[case for case in cases if case.role == "model"],
         controls=[case for case in cases if case.role == "control"],
@@ -63,6 +78,12 @@ def machine(passport: dict[str, Any]) -> str:
 
 def _with_memory(name: str | None, size_bytes: int | None) -> str | None:
     return f"{name}, {size_bytes / 2**30:.0f} GiB" if name and size_bytes else name
+
+
+def _everyone(entry: dict[str, Any]) -> dict[str, Any]:
+    """The team of a run that was recorded without teams."""
+    models = [case["name"] for case in entry["cases"] if case["role"] == "model"]
+    return {"name": "", "reference": entry.get("reference") or "", "cases": models}
 
 
 def _ordered(entry: dict[str, Any]) -> list[dict[str, Any]]:

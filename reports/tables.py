@@ -11,7 +11,7 @@ from ..harness.contract import STAGES
 from ..harness.metrics import METRICS
 from ..harness.statistics import PERCENTILES
 from . import wording
-from .schema import Case, Comparison, Memory, StageMemory, Summary, TimeRatio
+from .schema import Case, Comparison, Memory, StageMemory, Summary, Team, TimeRatio
 from .summary import SUMMARY
 
 if TYPE_CHECKING:
@@ -48,8 +48,15 @@ def comparison_table(summary: Summary) -> str:
 
     More than a few variants are spread over several tables, each of which begins with the reference.
     """
-    tables = [_comparison(summary, group) for group in _groups(summary.cases)]
+    tables = [text for team in summary.teams for text in _of_team(summary, team, _comparison)]
     return "\n\n".join([*tables, *_footnotes(summary)]) if tables else "No model has been measured."
+
+
+def _of_team(summary: Summary, team: Team, table: Callable[[Summary, list[Case]], str]) -> Iterator[str]:
+    """A team's tables, under its name where it has one."""
+    if team.name:
+        yield f"### {escape(team.name)}"
+    yield from (table(summary, group) for group in _groups(summary.of_team(team)))
 
 
 def _groups(models: list[Case]) -> Iterator[list[Case]]:
@@ -59,7 +66,7 @@ def _groups(models: list[Case]) -> Iterator[list[Case]]:
 
 
 def _header(summary: Summary, cases: Sequence[Case]) -> Row:
-    return ["", *(f"{case.name} (reference)" if case.name == summary.reference else case.name for case in cases)]
+    return ["", *(f"{case.name} (reference)" if summary.is_reference(case) else case.name for case in cases)]
 
 
 def _comparison(summary: Summary, cases: list[Case]) -> str:
@@ -160,7 +167,7 @@ def _footnotes(summary: Summary) -> Iterator[str]:
 
 def breakdown_table(summary: Summary) -> str:
     """Per stage its share of the time and how often it is entered; per finer region its time."""
-    return "\n\n".join(_breakdown(summary, group) for group in _groups(summary.cases))
+    return "\n\n".join(text for team in summary.teams for text in _of_team(summary, team, _breakdown))
 
 
 def _breakdown(summary: Summary, cases: list[Case]) -> str:

@@ -121,6 +121,24 @@ def test_resuming_measures_only_what_is_missing(data_root, tmp_path):
     assert {(row["case"], row["process"]) for row in marked} == {("a", 1)}
 
 
+def test_a_run_stops_when_asked_to_and_goes_on_from_there(data_root, tmp_path):
+    s = suite(data_root)
+    late = Session(s, Queries.of(s.data), tmp_path / "out", lambda *_: None, deadline_s=0.0)
+    late.start()
+    assert records.read_run(tmp_path / "out").run["status"] == "running"
+    assert not records.read_run(tmp_path / "out").samples
+    session(s, tmp_path / "out").resume()
+    assert keys(records.read_run(tmp_path / "out")) == keys(run(s, tmp_path / "whole"))
+    assert records.read_run(tmp_path / "out").run["status"] == "complete"
+
+
+def test_only_the_cases_of_a_team_take_turns(data_root, tmp_path):
+    content = suite(data_root, c=QUICK).model_dump() | {"teams": {"one": ["a", "b"], "two": ["c"]}}
+    result = run(suites.validate(content), tmp_path / "out")
+    order = "".join(row["case"] for row in result.samples if row["process"] == 0 and row["case"] != "empty")
+    assert order == "aabbbbaaaabb" + "c" * 6
+
+
 def test_a_run_is_not_resumed_as_another(data_root, tmp_path):
     run(suite(data_root), tmp_path / "out")
     with pytest.raises(UsageError, match="another definition"):

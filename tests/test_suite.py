@@ -52,6 +52,9 @@ def test_a_suite_is_read_from_a_file(tmp_path):
         ({"plan": {"proceses": 3}}, "proceses"),
         ({"plans": {}}, "did you mean 'plan'"),
         ({"data": {"count": 0}}, "count"),
+        ({"teams": {"t": ["a"]}}, "exactly one team, which is not so for b"),
+        ({"teams": {"t": ["a", "b"], "u": ["c"]}}, "unknown case in a team 'c'"),
+        ({"plan": {"gpu_memory": "8"}}, "8GB"),
     ],
 )
 def test_what_a_suite_cannot_have_is_refused_with_what_it_can(wrong, expected):

@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 from lisabench.harness.records import read_run
+from lisabench.reports import tables
 from lisabench.reports.schema import Cold, Summary
 from lisabench.reports.summary import machine, summarise, write_summary
 from run_factory import edit_lines, edit_run, failed, write_run
@@ -299,3 +300,14 @@ def test_the_machine_is_one_line_of_what_is_known():
         "A CPU, 2 cores, 8 GiB; Linux"
     )
     assert machine({}) == "unknown machine"
+
+
+def test_each_team_is_compared_with_its_own_reference(tmp_path):
+    write_run(tmp_path, **PLAIN)
+    one = {"name": "one", "reference": "sam", "cases": ["dual", "sam"]}
+    edit_run(tmp_path, teams=[one, {"name": "two", "reference": "clip", "cases": ["clip"]}])
+    summary = summarise(read_run(tmp_path))
+    assert [(found.reference, found.candidate) for found in summary.comparisons] == [("sam", "dual")]
+    page = tables.comparison_table(summary)
+    places = [page.index(words) for words in ("### one", "sam (reference)", "### two", "clip (reference)")]
+    assert places == sorted(places)
