@@ -81,6 +81,46 @@ def report(folder: Folder) -> None:
     typer.echo(write_report(folder))
 
 
+@app.command()
+def convert(
+    src: Annotated[Path, typer.Argument(help="As the original or its releases lay it out, a LLaVA, or an adapter.")],
+    dst: Annotated[Path, typer.Argument(help="A new folder.")],
+    vision_tower: Annotated[Path | None, typer.Option(help="A folder with CLIP, where SRC leaves it out.")] = None,
+    sam: Annotated[Path | None, typer.Option(help="SAM's checkpoint, where SRC is a LLaVA to train from.")] = None,
+    seed: Annotated[int, typer.Option(help="Of what is new: rows of added tokens, a projection of [SEG].")] = 0,
+) -> None:
+    """Convert a checkpoint of the original into a folder for `weights`."""
+    from .benchmarks.progress import shown
+    from .models.convert import convert
+
+    with shown() as progress:
+        done = convert(src, dst, vision_tower, sam, lambda name, n, total: progress(n, total, name), seed)
+    for warning in done.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    typer.echo(f"{done.folder}: {done.parameters:,} parameters, {done.total_bytes / 2**30:.2f} GiB")
+
+
+@app.command()
+def segment(
+    image: Annotated[Path, typer.Argument(help="A picture.")],
+    query: Annotated[str, typer.Argument(help="What to segment, in words.")],
+    out: Annotated[Path, typer.Option(help="The mask, a PNG; an overlay is written beside it.")],
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of `lisa`.")
+    ] = None,
+    allow_random: Annotated[bool, typer.Option("--allow-random", help="Take random weights all the same.")] = False,
+) -> None:
+    """Ask one LISA about one picture: `--set weights=FOLDER` names it."""
+    from .models.registry import make_case
+    from .models.segment import segment
+
+    found = segment(image, query, make_case("lisa", _pairs(changes or [])), out, allow_random)
+    said = [] if found.text is None else [f"answer: {found.text}"]
+    typer.echo(
+        "\n".join([*said, f"mask: {found.mask} ({found.covered:.1%} of the image)", f"overlay: {found.overlay}"])
+    )
+
+
 @app.command("list")
 def list_(
     what: Annotated[str | None, typer.Argument(help="One of these; all when left out.")] = None,

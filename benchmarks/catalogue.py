@@ -6,7 +6,7 @@ from typing import Any, get_args, get_type_hints
 
 from ..harness import metrics
 from ..harness.errors import unknown
-from ..models import registry
+from ..models import costs, registry
 from ..models.presets import PRESETS
 from . import suite
 
@@ -54,6 +54,6 @@ HEADINGS = {
     "suites": suite.shipped,
     "adapters": _adapters,
     "settings": _settings,
-    "presets": lambda: {name: str(preset) for name, preset in PRESETS.items()},
+    "presets": lambda: {name: costs.described(name) for name in PRESETS},
     "metrics": lambda: {name: metric.definition for name, metric in metrics.METRICS.items()},
 }

@@ -4,8 +4,6 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,8 +13,9 @@ from ..harness import records
 from ..harness.errors import UsageError
 from ..reports.page import write_report
 from ..reports.tables import print_table
+from .progress import shown
 from .queries import Queries
-from .session import Progress, Session
+from .session import Session
 from .suite import Suite, load
 
 DEFAULT_SUITE = "tiny"
@@ -46,7 +45,7 @@ def carry_out(request: Request) -> int:
     """
     suite = _suite(request)
     folder = request.out or Path("runs") / f"{suite.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    with _progress() as progress:
+    with shown() as progress:
         deadline = time.monotonic() + 60 * request.stop_after_min if request.stop_after_min else None
         session = Session(suite, Queries.of(suite.data), folder, progress, _command(request), deadline)
         try:
@@ -81,19 +80,3 @@ def _conclude(folder: Path) -> int:
     if status != "complete":
         sys.stderr.write(f"lisabench: {WHY[status].format(folder=folder)}\n")
     return EXIT_CODES[status]
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """A bar on stderr, drawn only between blocks: nothing of ours runs while a model is being timed."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as bar:
-        task = bar.add_task("starting", total=None)
-
-        def report(done: int, total: int, what: str) -> None:
-            bar.update(task, completed=done, total=total, description=what, refresh=True)
-
-        yield report

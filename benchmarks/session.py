@@ -20,12 +20,12 @@ from ..harness.errors import NothingToCompare, UsageError
 from ..models import registry
 from .journal import Journal
 from .pool import Lost, Pool, WorkerHandle, must
+from .progress import Progress
 from .queries import Queries
 from .suite import Suite
 from .turn import Turn
 from .worker import Order
 
-Progress = Callable[[int, int, str], None]
 SAME_MACHINE = ("os", "cpu", "cpu_count", "gpu", "gpu_count", "driver", "power_limit_w", "ecc", "mig")
 KEPT = ("started", "command", "cases", "passport", "versions", "gallery", "attempts")
 

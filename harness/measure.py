@@ -5,6 +5,7 @@ after it has stopped: a query's time runs from pixels in memory to a mask of the
 """
 
 import statistics
+import textwrap
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -87,8 +88,8 @@ def _outcome(prediction: Prediction, sample: Sample, keep_mask: bool) -> dict[st
 def classify(error: Exception) -> tuple[str, str]:
     """A failure's status, ``oom`` or ``error``, and its reason in one line."""
     out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    first_line = (str(error).splitlines() or [""])[0]
-    return ("oom" if out_of_memory else "error"), f"{type(error).__name__}: {first_line}"
+    reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
+    return ("oom" if out_of_memory else "error"), reason
 
 
 @dataclass(frozen=True)

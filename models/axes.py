@@ -1,14 +1,24 @@
 """What can be set about a LISA: one frozen value is one case of a suite. Cheap to import: `build` imports torch."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator
 
 from ..harness.contract import Adapter, Probe
-from ..harness.errors import unknown
-from .presets import PRESETS
+from ..harness.errors import UsageError, unknown
+from .presets import PRESETS, SAM_SIZES, Preset
 from .prompts import TEMPLATES
 
 PRELOAD = ("lisabench.models.lisa",)  # what `build` imports; takes seconds, so workers are forked with it
+
+
+def _switch(value: Any) -> Any:
+    """YAML reads a bare ``on`` as True."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+Switch = Annotated[str, BeforeValidator(_switch)]
 
 
 @dataclass(frozen=True)
@@ -18,33 +28,66 @@ class LisaCase:
     Attributes:
         preset: the sizes of its parts.
         vision: ``dual`` is the original; ``clip`` and ``sam`` make do with that one encoder for both purposes.
+        sam: sizes of SAM's image encoder; ``preset`` takes the preset's own.
+        frame: what CLIP sees where it serves the masks too: the ``whole`` image, or the centre ``crop`` that it sees in
+            the original (a control: masks then know nothing of what the crop leaves out).
         precision: of weights and activations. With fp16, SAM's neck is computed in fp32, as in the original.
+        quantization: of the Linear layers of the parts named by `quantized`, by bitsandbytes: ``nf4`` with double
+            quantisation, computing in `precision`; ``int8`` is LLM.int8.
+        quantized: ``llm`` is the language model without its head, ``sam`` is SAM's image encoder, and a part that the
+            variant lacks is passed over. ``upstream`` is the original's set: the language model with its head, the
+            projector and the projection of [SEG], computing in fp16.
+        execution: ``upstream`` has the original's habits, as a control. It never has a KV cache.
+        answer: ``forced`` gives the model its answer, as the original's validation does; or it is ``generated``.
+        max_new_tokens: most tokens of a generated answer.
+        kv_cache: of a generated answer.
+        reuse: whether queries about one image share its encoding.
+        conditioning: how the language model prompts the masks: as the ``original`` does, or as the modified LISA is
+            ``described``: the query ends in ``<SEG>``, the state at it is read, and the dense prompt is zeros.
+        seg_head: what projects that state: the original's ``text_hidden_fcs``, or the described ``seg_token_to_sam``.
         template: the words around a query.
-        weights: ``random`` measures time and memory only.
-        answer: ``forced`` gives the model its answer, as the original's validation does.
+        weights: a folder, a hub id, or ``random``, which measures time and memory only.
         device: ``auto`` takes CUDA where there is one.
         seed: of the random weights.
 
     Raises:
-        UsageError: a value that an axis does not know.
+        UsageError: a value that an axis does not know, or values that contradict each other.
     """
 
     KNOWN: ClassVar = {
         "preset": tuple(PRESETS),
         "vision": ("dual", "clip", "sam"),
+        "sam": ("preset", *SAM_SIZES),
+        "frame": ("whole", "crop"),
         "precision": ("fp32", "bf16", "fp16"),
+        "quantization": ("none", "nf4", "int8"),
+        "quantized": ("llm", "clip", "sam", "llm+clip", "llm+sam", "clip+sam", "llm+clip+sam", "upstream"),
+        "execution": ("eager", "compiled", "upstream"),
+        "answer": ("forced", "generated"),
+        "kv_cache": ("on", "off"),
+        "reuse": ("off", "on"),
+        "conditioning": ("original", "described"),
+        "seg_head": ("text_hidden_fcs", "seg_token_to_sam"),
         "template": tuple(TEMPLATES),
-        "weights": ("random",),
-        "answer": ("forced",),
         "device": ("auto", "cpu", "cuda"),
     }
 
     preset: str = "tiny"
     vision: str = "dual"
+    sam: str = "preset"
+    frame: str = "whole"
     precision: str = "fp32"
+    quantization: str = "none"
+    quantized: str = "llm"
+    execution: str = "eager"
+    answer: str = "forced"
+    max_new_tokens: int = 512
+    kv_cache: Switch = "on"
+    reuse: Switch = "off"
+    conditioning: str = "original"
+    seg_head: str = "text_hidden_fcs"
     template: str = "llava_v1"
     weights: str = "random"
-    answer: str = "forced"
     device: str = "auto"
     seed: int = 0
 
@@ -52,6 +95,45 @@ class LisaCase:
         for axis, known in self.KNOWN.items():
             if getattr(self, axis) not in known:
                 raise unknown(axis, getattr(self, axis), known)
+        for wrong, message in self._contradictions():
+            if wrong:
+                raise UsageError(message)
+
+    def _contradictions(self) -> tuple[tuple[bool, str], ...]:
+        idle = self.quantization == "none" and self.quantized != "llm"
+        missing = self.quantization != "none" and not self.quantized_parts
+        described = self.conditioning == "described" and self.answer == "generated"
+        return (
+            (self.max_new_tokens < 1, f"max_new_tokens is {self.max_new_tokens}; an answer has at least 1"),
+            (not self.weights, "weights is empty; give a folder, a hub id, or random"),
+            (
+                self.frame == "crop" and self.vision != "clip",
+                f"frame=crop is for vision=clip: with vision={self.vision}, CLIP does not serve the masks",
+            ),
+            (idle, f"quantized={self.quantized} quantises nothing with quantization=none; set it to nf4 or int8"),
+            (missing, f"quantized={self.quantized} names nothing that vision={self.vision} has; add llm to it"),
+            (described, "conditioning=described reads a state of the query and generates nothing; set answer=forced"),
+        )
+
+    @property
+    def sizes(self) -> Preset:
+        """The preset, with the SAM that `sam` names."""
+        return PRESETS[self.preset].with_sam(self.sam)
+
+    @property
+    def quantized_parts(self) -> frozenset[str]:
+        """The parts, by their names in a `LisaModel`, that hold quantised layers; ``lm_head`` stands for the head."""
+        if self.quantization == "none":
+            return frozenset()
+        if self.quantized == "upstream":
+            return frozenset({"llm", "lm_head", "projector", "seg_projection"})
+        absent = {"clip": "sam", "sam": "clip"}.get(self.vision)
+        return frozenset({"sam": "sam_encoder"}.get(n, n) for n in self.quantized.split("+") if n != absent)
+
+    @property
+    def caches(self) -> bool:
+        """Whether the answer is made with a KV cache."""
+        return self.answer == "generated" and self.kv_cache == "on" and self.execution != "upstream"
 
 
 def build(case: LisaCase, probe: Probe) -> Adapter:

@@ -4,13 +4,13 @@ Names are those of dvlab-research/LISA at 3cb2d43, as in ``xinlai/LISA-7B-v1``.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ..harness.errors import DataError
-from .lisa import LisaModel
+from .network import LisaModel
 from .parts import RandomParts
 from .presets import Preset
 
@@ -70,9 +70,13 @@ def from_upstream(
     """
     clip = {VISION_TOWER + name.removeprefix("vision_model."): tensor for name, tensor in (vision_tower or {}).items()}
     given = {name: tensor for name, tensor in {**state_dict, **clip}.items() if not DERIVED.search(name)}
-    model = LisaModel(config, "dual", RandomParts("cpu", torch.float32, seed=0))
+    model = LisaModel(config, "dual", RandomParts.plain("cpu", torch.float32, seed=0))
     names = {upstream_name(ours): ours for ours in model.state_dict()}
-    _refuse_misfits(given, {theirs: model.state_dict()[ours] for theirs, ours in names.items()})
+    wanted = {theirs: model.state_dict()[ours].shape for theirs, ours in names.items()}
+    problems = misfits(wanted, {name: tensor.shape for name, tensor in given.items()})
+    if problems:
+        hint = "" if any(name.startswith(VISION_TOWER) for name in given) else "; CLIP's can be passed as vision_tower"
+        raise DataError(f"the checkpoint does not fit the sizes it is read with ({problems}{hint})")
     model.load_state_dict({names[theirs]: tensor for theirs, tensor in given.items()})
     return model
 
@@ -86,16 +90,20 @@ def upstream_name(name: str) -> str:
     return name
 
 
-def _refuse_misfits(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    misfits = {
+def misfits(wanted: Mapping[str, Sequence[int]], given: Mapping[str, Sequence[int]]) -> str:
+    """How names and shapes differ from those that a model has, in words; nothing if they do not.
+
+    Args:
+        wanted: shapes by name, as the model has them.
+        given: shapes by name, as a checkpoint has them.
+    """
+    both = wanted.keys() & given.keys()
+    kinds = {
         "missing": wanted.keys() - given.keys(),
         "unknown": given.keys() - wanted.keys(),
-        "of another shape": {name for name in wanted.keys() & given.keys() if given[name].shape != wanted[name].shape},
+        "of another shape": {name for name in both if tuple(given[name]) != tuple(wanted[name])},
     }
-    problems = [f"{len(names)} {kind}: {_listed(names)}" for kind, names in misfits.items() if names]
-    if problems:
-        hint = "" if any(name.startswith(VISION_TOWER) for name in given) else "; CLIP's can be passed as vision_tower"
-        raise DataError(f"the checkpoint does not fit the sizes it is read with ({'; '.join(problems)}{hint})")
+    return "; ".join(f"{len(names)} {kind}: {_listed(names)}" for kind, names in kinds.items() if names)
 
 
 def _listed(names: Collection[str], most: int = 8) -> str:

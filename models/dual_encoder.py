@@ -5,7 +5,6 @@ Axes: B samples, N image tokens, C channels, h and w the mask decoder's grid.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor, nn
 from transformers.models.clip.modeling_clip import CLIPVisionModel
@@ -36,7 +35,7 @@ class Encoder(nn.Module):
         views: the views of an image that `forward` wants, names in ``preprocessing.VIEWS``.
     """
 
-    views: ClassVar[tuple[str, ...]]
+    views: tuple[str, ...]
 
     def maps(self, size_HW: tuple[int, int]) -> dict[str, Tensor]:  # noqa: ARG002
         """Coordinate maps that `forward` wants for an image of this size, by name: float32, whatever the precision."""

@@ -1,110 +1,34 @@
-"""LISA: a language model whose hidden state tells SAM's mask decoder what to cut out.
+"""The adapter: a LISA as the instrument wants to see it.
 
-The pipeline is here once; the parts are in `parts.py`, and how features are made of pixels is in `dual_encoder.py` and
-`shared_encoder.py`. What is followed is dvlab-research/LISA at 3cb2d43 (``model/LISA.py``): the state that predicts
-``[SEG]``, through a two-layer projection, is the mask decoder's only sparse prompt, beside the dense `no_mask_embed`.
+The network is in `network.py`, how it answers in `answers.py`, how it is run in `execution.py`.
 
-Axes: B samples, N image tokens, L tokens, C channels, h and w the mask decoder's grids, H and W an image in pixels.
+Axes: B samples (in `Decoded`, their masks), C channels, M masks, h and w the mask decoder's grids, H and W an image.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from statistics import fmean
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
-from transformers.models.sam.modeling_sam import SamPromptEncoder
+from torch import Tensor
 
 from ..harness.contract import Prediction, Probe, Sample
-from . import tokenizer
+from ..harness.errors import UsageError
+from . import tokenizer, weights
+from .answers import Answers, Generation, forced, generated, script
 from .axes import LisaCase
 from .bridges import extent_in_frame, logits_at_size
-from .dual_encoder import DualEncoder, Encoder, Features
-from .parts import ATTENTION, Make, RandomParts, language_model, mask_decoder, prompt_encoder, seg_projection
+from .dual_encoder import Features
+from .execution import Remembering, look_again, prepare
+from .network import LisaModel, Prompt
+from .network import image_positions as image_positions
+from .parts import DTYPES, parameters
 from .preprocessing import Preprocessor
-from .presets import PRESETS, Preset
-from .prompts import teacher_forced
-from .shared_encoder import ClipEncoder, SamEncoder
-
-ENCODERS: dict[str, Callable[[Preset, Make], Encoder]] = {"dual": DualEncoder, "clip": ClipEncoder, "sam": SamEncoder}
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A prompt up to where `[SEG]` is predicted: token ids before and after the image, each an int64 vector."""
-
-    before: Tensor
-    after: Tensor
-
-
-class LisaModel(nn.Module):
-    """The parts of a LISA, and how they hang together.
-
-    Args:
-        preset: their sizes.
-        vision: a name in `ENCODERS`.
-        make: makes each part.
-    """
-
-    def __init__(self, preset: Preset, vision: str, make: Make) -> None:
-        super().__init__()
-        self.preset = preset
-        self.encoder = ENCODERS[vision](preset, make)
-        self.llm = make("llm", lambda: language_model(preset.llama))
-        self.seg_projection = make("seg_projection", lambda: seg_projection(preset))
-        self.prompt_encoder = make("prompt_encoder", lambda: prompt_encoder(preset.sam))
-        self.mask_decoder = make("mask_decoder", lambda: mask_decoder(preset.sam))
-
-    def seg_embedding(self, prompts: Sequence[Prompt], image_tokens_BNC: Tensor, probe: Probe) -> Tensor:
-        """What the mask decoder is prompted with: [B, C], a row for every prompt.
-
-        One prefill. Shorter prompts are filled up at their end, which causal attention keeps from mattering. The mask
-        does not need the answer's logits, so the head is left out.
-        """
-        with probe.region("llm.embed"):
-            pairs = zip(prompts, image_tokens_BNC, strict=True)
-            rows = [self._spliced(prompt, image_tokens_NC) for prompt, image_tokens_NC in pairs]
-            embedded_BLC = pad_sequence(rows, batch_first=True)
-        with probe.region("llm.prefill"):
-            states_BLC = self.llm.model(inputs_embeds=embedded_BLC, use_cache=False).last_hidden_state
-            last_BC = torch.stack([states_LC[len(row) - 1] for states_LC, row in zip(states_BLC, rows, strict=True)])
-        with probe.region("llm.projection"):
-            return self.seg_projection(last_BC)
-
-    def _spliced(self, prompt: Prompt, image_tokens_NC: Tensor) -> Tensor:
-        embed = self.llm.model.embed_tokens
-        return torch.cat([embed(prompt.before), image_tokens_NC, embed(prompt.after)])
-
-    def decode(self, mask_embedding_BChw: Tensor, seg_embedding_BC: Tensor, probe: Probe) -> tuple[Tensor, Tensor]:
-        """Mask logits at four times the grid [B, 4h, 4w], and the predicted IoU [B, 1]."""
-        with probe.region("decoder.prompt"):
-            _, dense_1Chw = self.prompt_encoder(None, None, None, None)
-            positions_1Chw = image_positions(self.prompt_encoder)
-        with probe.region("decoder.masks"):
-            logits_B11hw, iou_B11 = self.mask_decoder(
-                image_embeddings=mask_embedding_BChw,
-                image_positional_embeddings=positions_1Chw.expand_as(mask_embedding_BChw),
-                sparse_prompt_embeddings=seg_embedding_BC[:, None, None],
-                dense_prompt_embeddings=dense_1Chw,
-                multimask_output=False,
-            )
-        return logits_B11hw[:, 0, 0], iou_B11[:, 0]
-
-    def parts(self) -> dict[str, nn.Module]:
-        """Every part that was built, by its name."""
-        return {**dict(self.encoder.named_children()), **{k: v for k, v in self.named_children() if k != "encoder"}}
-
-
-def image_positions(encoder: SamPromptEncoder) -> Tensor:
-    """SAM's encoding of where each cell of its grid is: [1, C, h, w]."""
-    height, width = encoder.image_embedding_size
-    device = encoder.no_mask_embed.weight.device
-    y = (torch.arange(height, device=device) + 0.5) / height
-    x = (torch.arange(width, device=device) + 0.5) / width
-    places_hw2 = torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)], dim=-1)
-    return encoder.shared_embedding(places_hw2).permute(2, 0, 1)[None]
+from .prompts import chat, described, teacher_forced
+from .settings import RANDOM, resolved
 
 
 @dataclass(frozen=True)
@@ -115,74 +39,58 @@ class Inputs:
         seen: the views and maps that the encoder wants, by name.
         prompts: one a sample.
         sizes_HW: the images' own sizes.
+        image_ids: what the images are known by, where queries share an encoding.
     """
 
     seen: dict[str, Tensor]
     prompts: list[Prompt]
     sizes_HW: list[tuple[int, int]]
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What the language model made of each query.
-
-    Attributes:
-        seg_embedding_BC: prompts for the mask decoder.
-        prompt_tokens: lengths of the prompts, image tokens included.
-    """
-
-    seg_embedding_BC: Tensor
-    prompt_tokens: list[int]
+    image_ids: list[str] | None
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Mask logits [B, h, w] on SAM's frame, and the predicted IoU [B, 1]."""
+    """A batch of masks, one for every [SEG] of the answers: logits [B, h, w] on SAM's frame, predicted IoU [B, 1]."""
 
     logits_Bhw: Tensor
     iou_B1: Tensor
 
 
 class Lisa:
-    """The adapter: a LISA as the instrument wants to see it.
+    """The adapter.
 
     Attributes:
+        has_quality: False for random weights.
+        warnings: what is to be known of the weights, one sentence each.
         parameters: how many each part has, in the original's counting.
     """
-
-    has_quality = False  # random weights
 
     def __init__(self, case: LisaCase, probe: Probe) -> None:
         self.case, self.probe = case, probe
         self.device = _resolved(case.device)
         self.dtype = DTYPES[case.precision]
-        preset = PRESETS[case.preset]
-        self.model = LisaModel(preset, case.vision, RandomParts(self.device, self.dtype, case.seed))
-        self.tokenizer = tokenizer.PromptTokenizer(tokenizer.load(case.preset))
-        self._preprocessor = Preprocessor(preset, self.model.encoder.views)
-        self.settings: Mapping[str, Any] = self._settings()
-        self.parameters = {name: _parameters(part) for name, part in self.model.parts().items()}
+        source = weights.source(case, self.device)
+        self.model = LisaModel(
+            source.preset,
+            case.vision,
+            source.make,
+            frame=case.frame,
+            seg_head=case.seg_head,
+            described=case.conditioning == "described",
+        )
+        self.tokenizer, self.has_quality, self.warnings = source.tokenizer, source.has_quality, source.warnings
+        self._preprocessor = Preprocessor(source.preset, self.model.encoder.views)
+        self._generation = self._how_to_generate() if case.answer == "generated" else None
+        self._remembering = Remembering(self.model.encoder) if case.reuse == "on" else None
+        self.settings: Mapping[str, Any] = resolved(case, source, self.device, self.dtype, self.model.encoder.views)
+        self.parameters = {name: parameters(part) for name, part in self.model.parts().items()}
+        prepare(self.model, case.execution, case.answer)
 
-    def _settings(self) -> dict[str, Any]:
-        preset, views = self.model.preset, self.model.encoder.views
-        return {
-            "adapter": "lisa",
-            **asdict(self.case),
-            "device": self.device,
-            "dtype": str(self.dtype).removeprefix("torch."),
-            "attention": ATTENTION["attn_implementation"],
-            "clip_px": preset.clip.image_px if self.case.vision != "sam" else None,
-            "clip_view": next((view for view in views if view.startswith("clip")), None),
-            "sam_px": preset.sam.image_px if self.case.vision != "clip" else None,
-            "mask_grid": preset.sam.grid,
-            "image_tokens": preset.clip.image_tokens,
-            "tf32_matmul": torch.backends.cuda.matmul.allow_tf32,
-            "tf32_convolution": torch.backends.cudnn.allow_tf32,
-            "execution": "eager",
-            "kv_cache": "off",
-            "reuse": "off",
-            "empty_cache": False,
-        }
+    def _how_to_generate(self) -> Generation:
+        tokens, most = self.tokenizer, self.case.max_new_tokens
+        scripted = self.case.weights == RANDOM
+        script_T = torch.tensor(script(tokens, most), device=self.device) if scripted else None
+        return Generation(most, tokens.seg_id, tokens.end_id, self.case.caches, script_T)
 
     @torch.inference_mode()
     def preprocess(self, samples: Sequence[Sample]) -> Inputs:
@@ -193,17 +101,34 @@ class Lisa:
             maps = [self.model.encoder.maps(size_HW) for size_HW in sizes_HW]
         with self.probe.region("preprocess.tokens"):
             ids = [self._prompt_ids(sample) for sample in samples]
+            image_ids = [sample.image_id for sample in samples] if self._remembering else None
         with self.probe.region("preprocess.copy"):
             seen = {name: _stack(each).to(self.device, self.dtype).contiguous() for name, each in views.items()}
             seen |= {name: torch.stack([each[name] for each in maps]).to(self.device) for name in maps[0]}
-            return Inputs(seen, [self._prompt(each) for each in ids], sizes_HW)
+            return Inputs(seen, [self._prompt(each) for each in ids], sizes_HW, image_ids)
 
     def _view(self, name: str, sample: Sample) -> Tensor:
         return torch.from_numpy(self._preprocessor(name, sample.image))
 
     def _prompt_ids(self, sample: Sample) -> list[int]:
-        text = teacher_forced(self.case.template, sample.query, sample.is_sentence)
-        return tokenizer.before_seg(self.tokenizer.encode(text), self.tokenizer.seg_id)
+        """Up to the token whose state is read, or after which an answer begins."""
+        encode, seg_id, template = self.tokenizer.encode, self.tokenizer.seg_id, self.case.template
+        if self.case.answer == "generated":
+            ids = encode(chat(template, sample.query))
+        elif self.case.conditioning == "described":
+            ids = [*tokenizer.before_seg(encode(described(template, sample.query)), seg_id), seg_id]
+        else:
+            ids = tokenizer.before_seg(encode(teacher_forced(template, sample.query, sample.is_sentence)), seg_id)
+        self._refuse_overlong(len(ids) - 1 + self.model.preset.clip.image_tokens)
+        return ids
+
+    def _refuse_overlong(self, prompt_tokens: int) -> None:
+        most = self._generation.max_new_tokens if self._generation else 0
+        context = self.model.preset.llama.context
+        if prompt_tokens + most > context:
+            answer = f" and an answer of up to {most}" if most else ""
+            cure = "lower max_new_tokens, or shorten the query" if most else "shorten the query"
+            raise UsageError(f"a prompt of {prompt_tokens} tokens{answer} exceeds the context of {context}: {cure}")
 
     def _prompt(self, ids: list[int]) -> Prompt:
         image = ids.index(tokenizer.IMAGE_ID)
@@ -212,40 +137,68 @@ class Lisa:
 
     @torch.inference_mode()
     def vision(self, inputs: Inputs) -> Features:
-        """Encodes every sample's image, also where several samples show the same."""
+        """Encodes every sample's image, also where several samples show the same, unless `reuse` is on."""
+        if self._remembering and inputs.image_ids:
+            return self._remembering(inputs.seen, inputs.image_ids, self.probe)
         return self.model.encoder(inputs.seen, self.probe)
 
     @torch.inference_mode()
     def llm(self, inputs: Inputs, features: Features) -> Answers:
-        """One prefill of the prompts, up to where `[SEG]` is predicted."""
-        embedding_BC = self.model.seg_embedding(inputs.prompts, features.image_tokens_BNC, self.probe)
-        tokens = [len(p.before) + features.image_tokens_BNC.shape[1] + len(p.after) for p in inputs.prompts]
-        return Answers(embedding_BC, tokens)
+        """The states that masks are made from: of given answers, or of generated ones."""
+        if self._generation is None:
+            return forced(self.model, inputs.prompts, features.image_tokens_BNC, self.probe)
+        how = self._generation
+        if self.case.execution == "upstream":
+            how = replace(how, look_again=look_again(self.model.encoder, inputs.seen, self.probe))
+        return generated(self.model, inputs.prompts, features.image_tokens_BNC, how, self.probe)
 
     @torch.inference_mode()
     def decoder(self, inputs: Inputs, features: Features, answers: Answers) -> Decoded:  # noqa: ARG002
-        """One mask a query."""
-        return Decoded(*self.model.decode(features.mask_embedding_BChw, answers.seg_embedding_BC, self.probe))
+        """A mask for every [SEG] of the answers; where there is none, nothing is run."""
+        embedding_BChw = features.mask_embedding_BChw
+        if answers.seg_embedding_MC is None:
+            return Decoded(embedding_BChw.new_empty(0, 1, 1), embedding_BChw.new_empty(0, 1))
+        if any(count != 1 for count in answers.segs):
+            pairs = zip(embedding_BChw, answers.segs, strict=True)
+            embedding_BChw = torch.cat([each_Chw.expand(count, -1, -1, -1) for each_Chw, count in pairs])
+        return Decoded(*self.model.decode(embedding_BChw, answers.seg_embedding_MC, self.probe))
 
     @torch.inference_mode()
     def postprocess(self, inputs: Inputs, answers: Answers, decoded: Decoded) -> list[Prediction]:
-        """Masks where the logits at the image's own size are above 0."""
-        frame_px = self.model.preset.sam.image_px
+        """Masks where the logits at the image's own size are above 0, for any [SEG] of an answer."""
         with self.probe.region("postprocess.resize"):
-            masks_HW = [
-                logits_at_size(logits_hw, frame_px, extent_in_frame(size_HW, frame_px), size_HW) > 0
-                for logits_hw, size_HW in zip(decoded.logits_Bhw, inputs.sizes_HW, strict=True)
-            ]
+            pairs = zip(decoded.logits_Bhw.split(answers.segs), inputs.sizes_HW, strict=True)
+            masks_HW = [self._united(logits_Bhw, size_HW) for logits_Bhw, size_HW in pairs]
         with self.probe.region("postprocess.copy"):
-            ious = decoded.iou_B1[:, 0].tolist()
+            ious = iter(decoded.iou_B1[:, 0].tolist())
             return [
-                Prediction(mask_HW.cpu().numpy(), predicted_iou=iou, prompt_tokens=tokens, answer_tokens=0)
-                for mask_HW, iou, tokens in zip(masks_HW, ious, answers.prompt_tokens, strict=True)
+                self._prediction(mask_HW.cpu().numpy(), list(islice(ious, answers.segs[i])), answers, i)
+                for i, mask_HW in enumerate(masks_HW)
             ]
+
+    def _united(self, logits_Bhw: Tensor, size_HW: tuple[int, int]) -> Tensor:
+        frame_px = self.model.preset.sam.image_px
+        extent_HW = extent_in_frame(size_HW, frame_px)
+        mask_HW = torch.zeros(size_HW, dtype=torch.bool, device=logits_Bhw.device)
+        for logits_hw in logits_Bhw:
+            mask_HW |= logits_at_size(logits_hw, frame_px, extent_HW, size_HW) > 0
+        return mask_HW
+
+    def _prediction(self, mask_HW: np.ndarray, ious: list[float], answers: Answers, i: int) -> Prediction:
+        """Of several masks, the predicted IoU is the mean; the text holds a [SEG] for each."""
+        ids = answers.ids[i] if answers.ids is not None else None
+        return Prediction(
+            mask_HW,
+            has_seg=bool(ious),
+            predicted_iou=fmean(ious) if ious else None,
+            text=None if ids is None else self.tokenizer.decode(ids),
+            prompt_tokens=answers.prompt_tokens[i],
+            answer_tokens=len(ids or ()),
+        )
 
     def close(self) -> None:
         """Frees the model."""
-        del self.model
+        del self.model, self._remembering
         if self.device == "cuda":
             torch.cuda.empty_cache()
 
@@ -254,11 +207,6 @@ def _resolved(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return device
-
-
-def _parameters(part: nn.Module) -> int:
-    """Parameters in the original's counting: SAM's random frequencies are a buffer there, and frozen here."""
-    return sum(parameter.numel() for parameter in part.parameters() if parameter.requires_grad)
 
 
 def _stack(views: list[Tensor]) -> Tensor:

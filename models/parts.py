@@ -5,10 +5,11 @@ What transformers sets otherwise than the original (dvlab-research/LISA at 3cb2d
 
 import zlib
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from transformers.modeling_utils import PreTrainedModel
 from transformers.models.clip.configuration_clip import CLIPVisionConfig
 from transformers.models.clip.modeling_clip import CLIPVisionModel
 from transformers.models.llama.configuration_llama import LlamaConfig
@@ -19,11 +20,21 @@ from transformers.models.sam.configuration_sam import (
     SamPromptEncoderConfig,
     SamVisionConfig,
 )
-from transformers.models.sam.modeling_sam import SamMaskDecoder, SamPromptEncoder, SamVisionEncoder
+from transformers.models.sam.modeling_sam import (
+    SamMaskDecoder,
+    SamPromptEncoder,
+    SamVisionEncoder,
+    SamVisionSdpaAttention,
+)
 
+from .axes import LisaCase
+from .bridges import bridge
 from .presets import ClipSizes, LlamaSizes, Preset, SamSizes
+from .quantize import Quantization, is_quantized, quantize_layer, quantize_part
 
 ATTENTION: dict[str, Any] = {"attn_implementation": "sdpa"}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+FREQUENCIES = "shared_embedding.positional_embedding"  # SAM's, at random: a buffer in the original
 
 Part = TypeVar("Part", bound=nn.Module)
 
@@ -35,22 +46,110 @@ class Make(Protocol):
 
 
 class RandomParts:
-    """Makes parts at random. A part depends on the seed and its name alone, so that variants have the same parts.
+    """Makes parts at random, straight on their device.
+
+    A part depends on the seed and its name alone, so that variants have the same parts. The large ones are built empty
+    and filled layer by layer, each layer initialised in float32 and at once brought to its precision or quantised: what
+    is in memory is never more than the finished part and one layer.
 
     Args:
+        case: says the precision, the seed, and what is quantised.
         device: "cpu" or "cuda".
-        dtype: of the weights.
-        seed: any integer.
     """
 
-    def __init__(self, device: str, dtype: torch.dtype, seed: int) -> None:
-        self._device, self._dtype, self._seed = device, dtype, seed
+    LARGE: ClassVar = frozenset({"clip", "sam_encoder", "llm"})
+
+    def __init__(self, case: LisaCase, device: str) -> None:
+        self._device, self._dtype, self._seed = device, DTYPES[case.precision], case.seed
+        self._quantization = quantization(case)
+
+    @classmethod
+    def plain(cls, device: str, dtype: torch.dtype, seed: int) -> Self:
+        """The same by a dtype, for the tests and for reading checkpoints: nothing is quantised."""
+        precision = next(name for name, each in DTYPES.items() if each == dtype)
+        return cls(LisaCase(precision=precision, seed=seed), device)
 
     def __call__(self, name: str, build: Callable[[], Part], /) -> Part:
         disturbed = [torch.cuda.current_device()] if self._device == "cuda" else []
-        with torch.random.fork_rng(disturbed), torch.device(self._device):
+        with torch.random.fork_rng(disturbed), torch.no_grad():
             torch.manual_seed(zlib.crc32(f"{self._seed}:{name}".encode()))
-            return build().to(self._dtype).eval()
+            part = self._large(name, build) if name in self.LARGE else self._small(name, build)
+            return cast(Part, part.eval())
+
+    def _small(self, name: str, build: Callable[[], nn.Module]) -> nn.Module:
+        with torch.device(self._device):
+            return quantize_part(build().to(self._dtype), name, self._quantization)
+
+    def _large(self, name: str, build: Callable[[], nn.Module]) -> nn.Module:
+        """The largest layers first: while they are in float32, little else is in memory."""
+        with torch.device("meta"):
+            part = cast(PreTrainedModel, build())
+        sizes = {path: _own_size(module) for path, module in part.named_modules()}
+        for path in sorted((path for path in sizes if sizes[path]), key=lambda path: -sizes[path]):
+            self._fill(part, name, path)
+        return part
+
+    def _fill(self, part: PreTrainedModel, name: str, path: str) -> None:
+        """One layer. Nobody else may hold it: what quantising replaces must leave the memory at once."""
+        module = part.get_submodule(path)
+        _allocate(module, self._device)
+        _initialise(part, path)
+        _cast(module, self._dtype)
+        quantize_layer(part, name, path, self._quantization)
+        _mark(part.get_submodule(path))
+
+
+def quantization(case: LisaCase) -> Quantization | None:
+    """What a case wants quantised. The original's set computes in fp16, whatever the precision of the rest."""
+    if case.quantization == "none":
+        return None
+    compute = torch.float16 if case.quantized == "upstream" else DTYPES[case.precision]
+    return Quantization(case.quantization, case.quantized_parts, compute)
+
+
+def parameters(part: nn.Module) -> int:
+    """Parameters in the original's counting, where SAM's frequencies are a buffer; quantised ones as they were."""
+    quantized = {f"{path}.weight".lstrip("."): module for path, module in part.named_modules() if is_quantized(module)}
+    layers = (cast(nn.Linear, module) for module in quantized.values())
+    counted = sum(layer.in_features * layer.out_features for layer in layers)
+    rest = (
+        p.numel() for name, p in part.named_parameters() if name not in quantized and not name.endswith(FREQUENCIES)
+    )
+    return counted + sum(rest)
+
+
+def _own_size(module: nn.Module) -> int:
+    own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+    return sum(tensor.numel() for tensor in own)
+
+
+def _allocate(module: nn.Module, device: str) -> None:
+    for name, parameter in module.named_parameters(recurse=False):
+        setattr(module, name, nn.Parameter(torch.empty_like(parameter, device=device), parameter.requires_grad))
+    for name, buffer in module.named_buffers(recurse=False):
+        setattr(module, name, torch.empty_like(buffer, device=device))
+
+
+def _initialise(part: PreTrainedModel, path: str) -> None:
+    """Gives one module the initialisation that transformers gives it, and that any module around it gives it.
+
+    Modules that are still empty are on the meta device and stay as they are; finished ones are marked, by transformers'
+    own mark, and skipped.
+    """
+    steps = path.split(".") if path else []
+    for depth in range(len(steps), -1, -1):
+        part._init_weights(part.get_submodule(".".join(steps[:depth])))
+
+
+def _cast(module: nn.Module, dtype: torch.dtype) -> None:
+    """Brings weights to their precision. Buffers keep theirs: rotary frequencies in bf16 would misplace tokens."""
+    for name, parameter in module.named_parameters(recurse=False):
+        setattr(module, name, nn.Parameter(parameter.data.to(dtype), parameter.requires_grad))
+
+
+def _mark(module: nn.Module) -> None:
+    for parameter in module.parameters(recurse=False):
+        cast(Any, parameter)._is_hf_initialized = True
 
 
 def clip_tower(sizes: ClipSizes) -> CLIPVisionModel:
@@ -67,9 +166,11 @@ def clip_tower(sizes: ClipSizes) -> CLIPVisionModel:
     return CLIPVisionModel(config)
 
 
-def projector(preset: Preset) -> nn.Linear:
-    """LLaVA's, from the tower's width to the language model's."""
-    return nn.Linear(preset.clip.hidden, preset.llama.hidden)
+def projector(preset: Preset) -> nn.Module:
+    """LLaVA's, from the tower's width to the language model's: one layer, or LLaVA-1.5's two."""
+    hidden = preset.llama.hidden
+    first = nn.Linear(preset.clip.hidden, hidden)
+    return first if preset.projector == "linear" else nn.Sequential(first, nn.GELU(), nn.Linear(hidden, hidden))
 
 
 def sam_vision_config(sizes: SamSizes) -> SamVisionConfig:
@@ -89,8 +190,34 @@ def sam_vision_config(sizes: SamSizes) -> SamVisionConfig:
     )
 
 
+class SamAttention(SamVisionSdpaAttention):
+    """transformers' own, with the relative positions laid out in memory as the attention wants them.
+
+    There they are copied once more before use: 512 MiB in a global layer of ViT-H in bf16, at the peak of a query.
+    """
+
+    def get_decomposed_rel_pos(
+        self,
+        query: Tensor,
+        rel_pos_h: Tensor,
+        rel_pos_w: Tensor,
+        q_size: tuple[int, int],
+        k_size: tuple[int, int],
+    ) -> Tensor:
+        to_rows = self.get_rel_pos(q_size[0], k_size[0], rel_pos_h)
+        to_columns = self.get_rel_pos(q_size[1], k_size[1], rel_pos_w)
+        query_BhwC = query.unflatten(1, q_size)
+        rows_Bhwk = torch.einsum("bhwc,hkc->bhwk", query_BhwC, to_rows).contiguous()
+        columns_Bhwk = torch.einsum("bhwc,wkc->bhwk", query_BhwC, to_columns).contiguous()
+        return rows_Bhwk[..., None] + columns_Bhwk[..., None, :]
+
+
 def sam_encoder(sizes: SamSizes) -> SamVisionEncoder:
-    return SamVisionEncoder(sam_vision_config(sizes))
+    encoder = SamVisionEncoder(sam_vision_config(sizes))
+    for module in encoder.modules():
+        if type(module) is SamVisionSdpaAttention:
+            module.__class__ = SamAttention
+    return encoder
 
 
 def neck_in_fp32(encoder: SamVisionEncoder) -> SamVisionEncoder:
@@ -110,17 +237,24 @@ def language_model(sizes: LlamaSizes) -> LlamaForCausalLM:
         num_hidden_layers=sizes.layers,
         num_attention_heads=sizes.heads,
         max_position_embeddings=sizes.context,
-        rms_norm_eps=1e-6,
+        rms_norm_eps=sizes.norm_epsilon,
         tie_word_embeddings=False,
         **ATTENTION,
     )
     return LlamaForCausalLM(config)
 
 
-def seg_projection(preset: Preset) -> nn.Sequential:
-    """The original's ``text_hidden_fcs``."""
-    hidden = preset.llama.hidden
-    return nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, preset.sam.prompt_dim))
+def seg_projection(preset: Preset, head: str = "text_hidden_fcs") -> nn.Sequential:
+    """From the state of [SEG] to a prompt of the mask decoder.
+
+    Args:
+        preset: the sizes.
+        head: the original's ``text_hidden_fcs``, or ``seg_token_to_sam`` as the modified LISA is described.
+    """
+    hidden, prompt = preset.llama.hidden, preset.sam.prompt_dim
+    if head == "seg_token_to_sam":
+        return bridge(hidden, prompt)
+    return nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, prompt))
 
 
 def prompt_encoder(sizes: SamSizes) -> SamPromptEncoder:

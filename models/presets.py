@@ -3,7 +3,9 @@
 Lengths ending in ``_px`` are pixels; a `grid` is the number of patches along one side of a square input.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from ..harness.errors import unknown
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class LlamaSizes:
     layers: int
     heads: int
     context: int
+    norm_epsilon: float = 1e-6
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,28 @@ class SamSizes:
 
 @dataclass(frozen=True)
 class Preset:
-    """The sizes of one LISA."""
+    """The sizes of one LISA.
+
+    Attributes:
+        projector: between CLIP and the language model: ``linear``, or LLaVA-1.5's ``mlp2x_gelu``.
+    """
 
     clip: ClipSizes
     llama: LlamaSizes
     sam: SamSizes
+    projector: str = "linear"
+
+    def with_sam(self, name: str) -> "Preset":
+        """The same with SAM's sizes by a name in `SAM_SIZES`, or with its own: ``preset``.
+
+        Raises:
+            UsageError: no such name.
+        """
+        if name == "preset":
+            return self
+        if name not in SAM_SIZES:
+            raise unknown("sam", name, ("preset", *SAM_SIZES))
+        return replace(self, sam=SAM_SIZES[name])
 
     def __str__(self) -> str:
         clip, llama, sam = self.clip, self.llama, self.sam
@@ -74,6 +94,38 @@ class Preset:
             f"SAM {sam.image_px} px, {sam.layers} x {sam.hidden}"
         )
 
+
+def _sam(hidden: int, layers: int, heads: int, global_layers: tuple[int, ...]) -> SamSizes:
+    """One of the three SAMs that were published."""
+    return SamSizes(
+        image_px=1024,
+        patch_px=16,
+        hidden=hidden,
+        layers=layers,
+        heads=heads,
+        window=14,
+        global_layers=global_layers,
+        relative_positions=True,
+        prompt_dim=256,
+        decoder_mlp=2048,
+    )
+
+
+SAM_SIZES = {
+    "vit_b": _sam(768, 12, 12, (2, 5, 8, 11)),
+    "vit_l": _sam(1024, 24, 16, (5, 11, 17, 23)),
+    "vit_h": _sam(1280, 32, 16, (7, 15, 23, 31)),
+}
+
+CLIP_224 = ClipSizes(image_px=224, patch_px=14, hidden=1024, intermediate=4096, layers=24, heads=16)
+CLIP_336 = replace(CLIP_224, image_px=336)
+
+# Vocabularies: LISA-7B-v1's base had a padding token beside LLaMA's 32000, LISA-13B-llama2-v1's had not; the original
+# adds [SEG], <im_start> and <im_end> to either. The modified LISA is described with one new token; its presets have the
+# three, because the prompts put the image between <im_start> and <im_end> here as well.
+LLAMA_7B = LlamaSizes(vocabulary=32004, hidden=4096, intermediate=11008, layers=32, heads=32, context=2048)
+LLAMA2_7B = replace(LLAMA_7B, vocabulary=32003, context=4096, norm_epsilon=1e-5)
+LLAMA2_13B = replace(LLAMA2_7B, hidden=5120, intermediate=13824, layers=40, heads=40)
 
 PRESETS = {
     "tiny": Preset(
@@ -92,4 +144,8 @@ PRESETS = {
             decoder_mlp=512,
         ),
     ),
+    "lisa-7b": Preset(CLIP_224, LLAMA_7B, SAM_SIZES["vit_h"]),
+    "lisa-13b": Preset(CLIP_224, LLAMA2_13B, SAM_SIZES["vit_h"]),
+    "lisa-7b-llava15": Preset(CLIP_336, LLAMA2_7B, SAM_SIZES["vit_h"], "mlp2x_gelu"),
+    "lisa-13b-llava15": Preset(CLIP_336, LLAMA2_13B, SAM_SIZES["vit_h"], "mlp2x_gelu"),
 }

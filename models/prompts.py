@@ -1,7 +1,8 @@
 """The words around a query, as the original writes them (dvlab-research/LISA at 3cb2d43). Pure Python.
 
 A prompt is teacher-forced, as in the original's validation: the query sits in a fixed request and the answer is given.
-Or it is a chat, which ends where the model has to answer.
+Or it is a chat, which ends where the model has to answer. Or it is as the modified LISA is described: the query itself
+asks for the mask, by ending in the token for it.
 """
 
 from dataclasses import dataclass
@@ -56,6 +57,11 @@ def teacher_forced(template: str, query: str, is_sentence: bool) -> str:
 def chat(template: str, query: str) -> str:
     """The prompt of a conversation, up to where the model answers."""
     return _open(template, query)
+
+
+def described(template: str, query: str) -> str:
+    """The modified LISA's prompt, as it is described: ``[SEG]`` ends the query itself, and nothing after it matters."""
+    return _open(template, f"{query.strip()} {SEG}")
 
 
 def _open(template: str, request: str) -> str:

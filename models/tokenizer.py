@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer
+from tokenizers.decoders import WordPiece as WordPieceDecoder
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
@@ -28,14 +29,15 @@ class PromptTokenizer:
 
     Attributes:
         seg_id: the id of ``[SEG]``.
+        end_id: the id of ``</s>``, with which an answer ends.
 
     Raises:
-        DataError: ``<s>`` or ``[SEG]`` is not one token.
+        DataError: ``<s>``, ``[SEG]`` or ``</s>`` is not one token.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._start_id, self.seg_id = (self._one(token) for token in (START, SEG))
+        self._start_id, self.seg_id, self.end_id = (self._one(token) for token in (START, SEG, END))
 
     def _one(self, token: str) -> int:
         ids = self._tokenizer.encode(token).ids
@@ -47,6 +49,12 @@ class PromptTokenizer:
         """``<s>`` and the prompt's ids, with `IMAGE_ID` in place of the first ``<image>``."""
         before, _, after = prompt.partition(IMAGE)
         return [self._start_id, *self._tokenizer.encode(before).ids, IMAGE_ID, *self._tokenizer.encode(after).ids]
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of an answer, without ``<s>`` and ``</s>``."""
+        return self._tokenizer.decode(
+            [i for i in ids if i not in (self._start_id, self.end_id)], skip_special_tokens=False
+        )
 
 
 def before_seg(ids: list[int], seg_id: int) -> list[int]:
@@ -72,6 +80,7 @@ def build(words: Iterable[str]) -> Tokenizer:
     vocabulary += sorted(whole.difference(vocabulary))
     tokenizer.model = WordPiece({word: i for i, word in enumerate(vocabulary)}, unk_token=UNKNOWN)
     tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in SPECIAL])
+    tokenizer.decoder = WordPieceDecoder()
     return tokenizer
 
 

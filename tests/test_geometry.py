@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from lisabench.models.bridges import carry, extent_in_frame, grid_map, logits_at_size
+from lisabench.models.bridges import carry, crop_map, extent_in_frame, grid_map, logits_at_size
 from lisabench.models.preprocessing import Preprocessor
 from lisabench.models.presets import PRESETS
-from lisabench.models.shared_encoder import ClipEncoder, SamEncoder, pool
+from lisabench.models.shared_encoder import ClipEncoder, CroppedClipEncoder, SamEncoder, pool
 from torch import nn
 from torch.nn import functional
 
@@ -147,6 +147,69 @@ def test_carrying_between_grids_keeps_every_place_of_the_image(
     edge = -(-sam_cells // clip_cells)  # nearer to the edge than the outermost patch's centre, nothing can be known
     inner = (slice(None), slice(edge, -edge), slice(edge, -edge))
     torch.testing.assert_close(carried[inner], places(sam_px, sam_cells)[inner], rtol=0, atol=1e-2)
+
+
+@each_size
+@each_mark
+@pytest.mark.parametrize("clip_px", [224, 336])
+def test_at_full_size_a_place_of_the_image_keeps_it_from_clips_view_to_sams_grid(
+    size_HW: tuple[int, int], mark: tuple[float, float], clip_px: int
+) -> None:
+    """From the whole image in CLIP's frame: the cell of SAM's grid that holds a mark is sampled where CLIP has it."""
+    place = mark[0] * size_HW[1], mark[1] * size_HW[0]
+    row, column = cell(in_frame(place, size_HW, 1024), 1024, 64)
+    sampled_px = (grid_map(size_HW, clip_px, 1024, 64)[row, column].numpy() + 1) / 2 * clip_px
+    np.testing.assert_allclose(sampled_px, in_frame(place, size_HW, clip_px), rtol=0, atol=0.55 * clip_px / 64)
+
+
+def in_crop(place: tuple[float, float], size_HW: tuple[int, int], crop_px: int) -> tuple[float, float]:
+    """Where CLIP's processor puts a place: the short side scaled, the centre cut out."""
+    scale = crop_px / min(size_HW)
+    return tuple(v * scale - (side * scale - crop_px) / 2 for v, side in zip(place, size_HW[::-1], strict=True))
+
+
+@each_size
+@each_mark
+@pytest.mark.parametrize("crop_px", [112, 224, 336])
+def test_a_place_of_the_image_keeps_it_from_clips_crop_to_sams_grid(
+    size_HW: tuple[int, int], mark: tuple[float, float], crop_px: int
+) -> None:
+    place = mark[0] * size_HW[1], mark[1] * size_HW[0]
+    row, column = cell(in_frame(place, size_HW, 1024), 1024, 64)
+    sampled_px = (crop_map(size_HW, crop_px, 1024, 64)[row, column].numpy() + 1) / 2 * crop_px
+    half_a_cell_px = 0.5 * max(size_HW) / min(size_HW) * crop_px / 64
+    np.testing.assert_allclose(sampled_px, in_crop(place, size_HW, crop_px), rtol=0, atol=half_a_cell_px + 1)
+
+
+@each_size
+@pytest.mark.parametrize("mark", [(0.07, 0.11), (0.45, 0.7), (0.93, 0.3)])  # none on a crop's edge
+def test_a_mark_is_where_it_was_for_the_mask_decoder_if_clips_crop_saw_it_and_nowhere_if_not(
+    size_HW: tuple[int, int], mark: tuple[float, float]
+) -> None:
+    image_HW3, place = marked(size_HW, mark)
+    encoder = CroppedClipEncoder(TINY, stand_in)
+    pixels = torch.from_numpy(Preprocessor(TINY, encoder.views)("clip_crop", image_HW3))[None]
+    maps = {name: each[None] for name, each in encoder.maps(size_HW).items()}
+    features = encoder({"clip_crop": pixels, **maps}, NO_PROBE)
+
+    seen_at = in_crop(place, size_HW, TINY.clip.image_px)
+    if not all(0 < v < TINY.clip.image_px for v in seen_at):
+        assert features.mask_embedding_BChw.abs().max() < 1e-3
+        return
+    row, column = cell(seen_at, TINY.clip.image_px, TINY.clip.grid)
+    assert int(features.image_tokens_BNC.argmax()) == row * TINY.clip.grid + column
+    found = [each * TINY.sam.patch_px for each in centre(features.mask_embedding_BChw)]
+    patch_on_sam_px = TINY.sam.image_px / TINY.clip.grid * min(size_HW) / max(size_HW)
+    expected = in_frame(place, size_HW, TINY.sam.image_px)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=0.55 * patch_on_sam_px + 0.5 * TINY.sam.patch_px)
+
+
+def test_what_lies_outside_the_crop_is_zeros_and_inside_it_is_what_clip_saw() -> None:
+    """A wide image, 3 : 1: the crop is the middle third, and SAM's frame is filled in its upper third."""
+    carried = carry(torch.ones(1, 1, 8, 8), crop_map((200, 600), 112, 1024, 64)[None], "zeros")[0, 0]
+    middle, first_padded_row = slice(22, 42), 22
+    assert (carried[:21, middle] == 1).all()
+    assert carried[:, :21].sum() == carried[:, 43:].sum() == carried[first_padded_row:].sum() == 0
 
 
 def test_pooling_averages_the_cells_that_a_token_covers() -> None:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,14 @@ import pytest
 import torch
 from lisabench.harness.contract import Prediction, Sample
 from lisabench.harness.errors import UsageError
+from lisabench.models import shared_encoder
 from lisabench.models.axes import LisaCase, build
 from lisabench.models.lisa import DTYPES, Lisa, image_positions
-from lisabench.models.parts import RandomParts, prompt_encoder, sam_vision_config
+from lisabench.models.parts import RandomParts, projector, prompt_encoder, sam_encoder, sam_vision_config
 from lisabench.models.presets import PRESETS
+from lisabench.models.registry import make_case
 from transformers.models.clip.modeling_clip import CLIPVisionModel
-from transformers.models.sam.modeling_sam import SamConfig, SamModel, SamVisionEncoder
+from transformers.models.sam.modeling_sam import SamConfig, SamModel, SamVisionAttention, SamVisionEncoder
 
 KNOWN = LisaCase.KNOWN
 VARIANTS = KNOWN["vision"]
@@ -151,6 +154,104 @@ def test_a_shared_variant_that_is_given_the_duals_features_gives_the_duals_masks
     assert given.predicted_iou == expected.predicted_iou
 
 
+class Instead(torch.nn.Module):
+    """In a bridge's place: what the dual saw."""
+
+    def __init__(self, seen: torch.Tensor) -> None:
+        super().__init__()
+        self.seen = seen
+
+    def forward(self, *_: object) -> torch.Tensor:
+        return self.seen
+
+
+@pytest.mark.parametrize("vision", ["clip", "sam"])
+def test_with_the_duals_features_in_place_of_its_bridges_output_a_shared_variant_gives_the_duals_masks(
+    tiny: dict[str, Lisa], monkeypatch: pytest.MonkeyPatch, vision: str
+) -> None:
+    dual = tiny["dual"]
+    with torch.inference_mode():
+        inputs = dual.preprocess([sample()])
+        embedding_BChw = dual.vision(inputs).mask_embedding_BChw
+        patches_BNC = dual.model.encoder.clip(inputs.seen["clip_crop"], output_hidden_states=True).hidden_states[-2]
+    if vision == "clip":  # which sees the crop as the dual's does; what it carries to the mask decoder is the dual's
+        shared = lisa(vision="clip", frame="crop")
+        monkeypatch.setattr(shared_encoder, "carry", Instead(embedding_BChw))
+    else:  # what it carries to the language model is the dual's
+        shared = lisa(vision="sam")
+        shared.model.encoder.bridge = Instead(patches_BNC[:, 1:])
+    given, expected = answer(shared, sample())[0], answer(dual, sample())[0]
+    np.testing.assert_array_equal(given.mask_HW, expected.mask_HW)
+    assert given.predicted_iou == expected.predicted_iou
+
+
+def test_a_cropped_clip_is_given_the_view_that_it_has_in_the_original() -> None:
+    adapter = lisa(vision="clip", frame="crop")
+    assert adapter.preprocess([sample()]).seen.keys() == {"clip_crop", "clip_to_sam"}
+    assert answer(adapter, sample())[0].mask_HW.shape == (60, 90)
+
+
+def test_a_preset_of_llava_15_has_two_layers_between_clip_and_the_language_model() -> None:
+    small = replace(PRESETS["tiny"], projector="mlp2x_gelu")
+    layers = [type(layer).__name__ for layer in projector(small)]
+    assert layers == ["Linear", "GELU", "Linear"]
+    assert projector(small)(torch.zeros(1, 64, small.clip.hidden)).shape == (1, 64, small.llama.hidden)
+    assert all(PRESETS[name].projector == "mlp2x_gelu" for name in PRESETS if name.endswith("llava15"))
+
+
+def test_the_described_head_is_linear_gelu_and_layer_norm() -> None:
+    adapter = lisa(seg_head="seg_token_to_sam")
+    layers = [type(layer).__name__ for layer in adapter.model.seg_projection]
+    assert layers == ["Linear", "GELU", "LayerNorm"]
+    assert answer(adapter, sample())[0].predicted_iou != answer(lisa(), sample())[0].predicted_iou
+
+
+@pytest.mark.parametrize("window", [0, 7])
+def test_sams_relative_positions_are_transformers_own_without_a_copy(window: int) -> None:
+    sizes = replace(PRESETS["tiny"].sam, relative_positions=True, window=7)
+    layers = RandomParts.plain("cpu", torch.float32, seed=0)("sam_encoder", lambda: sam_encoder(sizes)).layers
+    attention = layers[2 if window == 0 else 0].attn
+    side = window or sizes.grid
+    torch.nn.init.normal_(attention.rel_pos_h)
+    torch.nn.init.normal_(attention.rel_pos_w)
+    query = torch.randn(6, side * side, sizes.hidden // sizes.heads)
+    given = (query, attention.rel_pos_h, attention.rel_pos_w, (side, side), (side, side))
+    with torch.inference_mode():
+        ours, theirs = (
+            attention.get_decomposed_rel_pos(*given),
+            SamVisionAttention.get_decomposed_rel_pos(attention, *given),
+        )
+    assert torch.equal(ours, theirs)
+    assert ours.is_contiguous() and not theirs.is_contiguous()
+
+
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        ({"frame": "crop"}, "frame=crop is for vision=clip"),
+        ({"quantized": "upstream"}, "quantises nothing with quantization=none"),
+        ({"quantization": "nf4", "quantized": "clip", "vision": "sam"}, "names nothing that vision=sam has"),
+        ({"answer": "generated", "conditioning": "described"}, "set answer=forced"),
+        ({"max_new_tokens": 0}, "an answer has at least 1"),
+        ({"weights": ""}, "give a folder, a hub id, or random"),
+    ],
+)
+def test_axes_that_contradict_each_other_are_refused_in_one_line(axes: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as error:
+        LisaCase(**axes)
+    assert "\n" not in str(error.value)
+
+
+def test_yaml_may_switch_a_bare_on_and_off() -> None:
+    case = make_case("lisa", {"kv_cache": False, "reuse": True})
+    assert (case.kv_cache, case.reuse) == ("off", "on")
+
+
+def test_a_case_takes_the_sam_that_it_names_and_else_its_presets() -> None:
+    assert LisaCase(preset="lisa-7b").sizes == LisaCase(preset="lisa-7b", sam="vit_h").sizes == PRESETS["lisa-7b"]
+    assert LisaCase(preset="lisa-7b", sam="vit_b").sizes.sam.hidden == 768
+
+
 def test_another_seed_gives_other_weights() -> None:
     assert answer(lisa(), sample())[0].predicted_iou == answer(lisa(), sample())[0].predicted_iou
     assert answer(lisa(seed=1), sample())[0].predicted_iou != answer(lisa(), sample())[0].predicted_iou
@@ -219,7 +320,7 @@ def test_attention_is_the_one_that_the_settings_name(tiny: dict[str, Lisa]) -> N
 
 def test_positions_are_those_of_transformers_own_sam() -> None:
     sizes = PRESETS["tiny"].sam
-    ours = RandomParts("cpu", torch.float32, seed=0)("prompt_encoder", lambda: prompt_encoder(sizes))
+    ours = RandomParts.plain("cpu", torch.float32, seed=0)("prompt_encoder", lambda: prompt_encoder(sizes))
     sam = SamModel(SamConfig(vision_config=sam_vision_config(sizes), prompt_encoder_config=ours_config(sizes)))
     sam.shared_image_embedding.load_state_dict(ours.shared_embedding.state_dict())
     with torch.inference_mode():

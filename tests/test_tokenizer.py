@@ -58,3 +58,8 @@ def test_the_prompt_is_cut_in_front_of_the_answers_seg_and_not_of_one_in_the_que
 def test_a_tokenizer_that_splits_seg_is_refused() -> None:
     with pytest.raises(DataError, match=r"splits .* into"):
         tokenizer.PromptTokenizer(Tokenizer(WordLevel({"[UNK]": 0}, unk_token="[UNK]")))
+
+
+def test_an_answer_is_read_as_words_with_its_seg_and_without_its_end() -> None:
+    ids = tokenizer.load("tiny").encode("sure, it is zyzzyva [SEG] .</s>").ids
+    assert TINY.decode([*ids, TINY.end_id]) == "sure, it is zyzzyva [SEG]."

@@ -1,0 +1,100 @@
+"""Parts with saved weights, made straight on their device."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar, cast
+
+import torch
+from accelerate import init_empty_weights
+from torch import Tensor, nn
+
+from ..harness.errors import DataError
+from .axes import LisaCase
+from .checkpoint import misfits
+from .parts import DTYPES, quantization
+from .quantize import quantize_layer
+from .shards import INDEX, Shape, json_of, opened
+
+ENCODER_PARTS = ("clip", "projector", "sam_encoder", "bridge")
+PARTS = (*ENCODER_PARTS, "llm", "seg_projection", "prompt_encoder", "mask_decoder")
+
+Part = TypeVar("Part", bound=nn.Module)
+Tensors = dict[str, tuple[Shape, Callable[[str], Tensor]]]
+
+
+class LoadedParts:
+    """Makes parts of the weights in a folder of our layout, each when it is asked for and layer by layer.
+
+    What is in memory is never more than the finished parts and one layer. Parts that are not asked for are not read.
+
+    Args:
+        folder: holds safetensors and their index.
+        case: says the precision, and what is quantised.
+        device: "cpu" or "cuda".
+
+    Raises:
+        DataError: the index is missing, or names a part that no LISA has.
+    """
+
+    def __init__(self, folder: Path, case: LisaCase, device: str) -> None:
+        self._folder, self._device, self._dtype = folder, device, DTYPES[case.precision]
+        self._vision, self._quantization = case.vision, quantization(case)
+        self._file_of: dict[str, str] = json_of(folder / INDEX).get("weight_map", {})
+        strange = {name for name in self._file_of if _part_of(name) not in PARTS}
+        if strange:
+            raise DataError(f"{folder} holds {misfits({}, dict.fromkeys(strange, ()))}")
+
+    def __call__(self, name: str, build: Callable[[], Part], /) -> Part:
+        tensors = self._opened(name)
+        with torch.device(self._device), init_empty_weights(include_buffers=False):
+            part = build()
+        self._refuse_misfits(name, part, tensors)
+        with torch.no_grad():
+            return cast(Part, self._filled(name, part, tensors).eval())
+
+    def _opened(self, part: str) -> Tensors:
+        """The shape of every tensor of a part, and what reads it."""
+        files = sorted({file for name, file in self._file_of.items() if _part_of(name) == part})
+        if not files:
+            raise DataError(
+                f"the weights in {self._folder} have no {part}, which vision={self._vision} needs; "
+                "take weights of that variant, or weights=random"
+            )
+        found: Tensors = {}
+        for file in files:
+            shapes, read = opened(self._folder / file)
+            found |= {name: (shape, read) for name, shape in shapes.items() if _part_of(name) == part}
+        return found
+
+    def _refuse_misfits(self, name: str, part: nn.Module, tensors: Tensors) -> None:
+        wanted = {_prefix(name) + key: tuple(tensor.shape) for key, tensor in part.state_dict().items()}
+        problems = misfits(wanted, {key: shape for key, (shape, _) in tensors.items()})
+        if problems:
+            raise DataError(f"the weights in {self._folder} do not fit the sizes they are read with ({problems})")
+
+    def _filled(self, name: str, part: nn.Module, tensors: Tensors) -> nn.Module:
+        """The largest layers first: while they are on their way, little else is in memory."""
+        sizes = {path: _own_size(module) for path, module in part.named_modules()}
+        for path in sorted(sizes, key=lambda path: -sizes[path]):
+            self._fill(part.get_submodule(path), _prefix(name) + (f"{path}." if path else ""), tensors)
+            part = quantize_layer(part, name, path, self._quantization)
+        return part
+
+    def _fill(self, module: nn.Module, prefix: str, tensors: Tensors) -> None:
+        for key, parameter in list(module.named_parameters(recurse=False)):
+            _, read = tensors[prefix + key]
+            value = read(prefix + key).to(self._device, self._dtype, copy=True)
+            setattr(module, key, nn.Parameter(value, parameter.requires_grad))
+
+
+def _own_size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters(recurse=False))
+
+
+def _prefix(part: str) -> str:
+    """Where a part's parameters are in a `LisaModel`."""
+    return f"encoder.{part}." if part in ENCODER_PARTS else f"{part}."
+
+
+def _part_of(name: str) -> str:
+    return name.removeprefix("encoder.").partition(".")[0]

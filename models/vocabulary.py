@@ -1,0 +1,64 @@
+"""Tokens that a LLaVA lacks and a LISA has: their ids, their rows in the embedding and the head, and training those."""
+
+import zlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from .llama_tokenizer import ADDED
+
+INITIAL_STD = 0.02  # LLaMA's `initializer_range`, which new rows get in the original too
+
+
+def with_added(vocabulary: int, present: Mapping[str, int]) -> dict[str, int]:
+    """The tokens that a LLaVA has, and those of LISA that it lacks, at the next free ids, in the original's order.
+
+    Args:
+        vocabulary: pieces in the ``tokenizer.model``.
+        present: the tokens added already.
+    """
+    tokens = dict(present)
+    for token in ADDED:
+        tokens.setdefault(token, max([vocabulary, *(i + 1 for i in tokens.values())]))
+    return tokens
+
+
+def grown(weight: Tensor, rows: int, name: str, seed: int) -> Tensor:
+    """The embedding or the head with as many rows as there are tokens; new ones at random, as in the original.
+
+    Args:
+        weight: [rows so far, width]. Rows that no token has are dropped, as in the original.
+        rows: how many there are to be.
+        name: of the weight, so that embedding and head differ.
+        seed: any integer.
+    """
+    kept = weight[:rows]
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}:{name}".encode()))
+    fresh = INITIAL_STD * torch.randn(rows - len(kept), weight.shape[1], generator=generator)
+    return torch.cat([kept, fresh.to(weight.dtype)])
+
+
+def new_rows(rows: int, new: tuple[int, ...]) -> Tensor:
+    """Which rows are new: bool [rows].
+
+    Args:
+        rows: of the embedding or the head.
+        new: the ids of the new tokens, as ``config.json`` of a converted folder names them.
+    """
+    return torch.isin(torch.arange(rows), torch.tensor(new, dtype=torch.int64))
+
+
+def train_rows(weight: torch.nn.Parameter, rows: Tensor) -> RemovableHandle:
+    """Has an embedding or a head learn in these rows alone: gradients elsewhere are set to 0.
+
+    An optimiser with weight decay would still shrink the others; the original has none.
+
+    Args:
+        weight: [rows, width].
+        rows: bool [rows], on any device.
+    """
+    mask = rows.to(weight.device)[:, None]
+    weight.requires_grad_(True)
+    return weight.register_hook(lambda gradient: gradient * mask)

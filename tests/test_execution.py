@@ -1,0 +1,149 @@
+"""How a model is run: plainly, compiled, or with the original's habits."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from lisabench.models import execution
+from lisabench.models.presets import PRESETS
+from lisas import Regions, ask, decoded, lisa, noise
+from torch._dynamo.utils import counters
+
+CLOSE = {"rtol": 1e-4, "atol": 1e-5}
+
+
+@pytest.fixture
+def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny preset with two layers a stack, of which one of SAM's is global: compiling takes its time."""
+    tiny = PRESETS["tiny"]
+    clip, llama = (replace(sizes, layers=2) for sizes in (tiny.clip, tiny.llama))
+    sam = replace(tiny.sam, layers=2, global_layers=(1,))
+    monkeypatch.setitem(PRESETS, "tiny", replace(tiny, clip=clip, llama=llama, sam=sam))
+
+
+def compiled_and_eager(**axes: object) -> None:
+    """Compares the logits of two queries; compiling starts anew, and none of it is left for other tests."""
+    torch._dynamo.reset()
+    counters["stats"].clear()
+    eager, compiled = lisa(**axes), lisa(**axes, execution="compiled")
+    for query in (noise(), noise("a longer query than the one before it", (131, 40), 1)):
+        (expected, masks), (found, found_masks) = (decoded(adapter, query) for adapter in (eager, compiled))
+        assert expected.ids == found.ids
+        difference = (masks.logits_Bhw - found_masks.logits_Bhw).abs().max()
+        assert difference < 1e-4 * masks.logits_Bhw.std()
+    torch._dynamo.reset()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method")
+@pytest.mark.usefixtures("shallow")
+def test_compiled_gives_what_eager_gives() -> None:
+    compiled_and_eager(vision="clip")
+    assert counters["stats"]["unique_graphs"] >= 3  # CLIP, the language model, the mask decoder
+
+
+@pytest.mark.usefixtures("shallow")
+def test_every_stage_of_a_generated_answer_is_traced_for_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "BACKEND", "aot_eager")  # all but the kernels, whose making takes most of the time
+    compiled_and_eager(answer="generated", max_new_tokens=5)
+    assert counters["stats"]["unique_graphs"] >= 4  # SAM as well
+
+
+@pytest.mark.parametrize("vision", ["dual", "clip", "sam"])
+def test_the_originals_habits_change_no_mask(vision: str) -> None:
+    axes = {"vision": vision, "answer": "generated", "max_new_tokens": 4}
+    (answers, plain), (same, upstream) = (
+        decoded(lisa(**axes, execution=execution), noise()) for execution in ("eager", "upstream")
+    )
+    assert answers.ids == same.ids
+    torch.testing.assert_close(plain.logits_Bhw, upstream.logits_Bhw, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("vision", "calls"),
+    [
+        ("dual", {"vision.clip": 4, "vision.projector": 4, "vision.sam": 1}),
+        ("clip", {"vision.clip": 4, "vision.projector": 4, "vision.bridge": 1}),
+        ("sam", {"vision.sam": 1, "vision.projector": 1, "vision.bridge": 1}),
+    ],
+)
+def test_upstream_encodes_clip_anew_for_every_token_and_sam_once(vision: str, calls: dict[str, int]) -> None:
+    probe = Regions()
+    adapter = lisa(probe, vision=vision, answer="generated", max_new_tokens=4, execution="upstream")
+    ask(adapter, noise())
+    assert {name: count for name, count in probe.calls.items() if name.startswith("vision")} == calls
+    assert probe.calls["llm.decode"] == 3
+    probe.calls.clear()
+    ask(adapter, noise())
+    assert {name: count for name, count in probe.calls.items() if name.startswith("vision")} == calls
+
+
+def test_upstream_writes_attention_out_and_keeps_no_cache() -> None:
+    adapter = lisa(answer="generated", max_new_tokens=3, execution="upstream")
+    configured = {m.config._attn_implementation for m in adapter.model.modules() if hasattr(m, "config")}
+    assert configured == {adapter.settings["attention"]} == {"eager"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            torch.nn.functional, "scaled_dot_product_attention", lambda *_, **__: pytest.fail("sdpa was used")
+        )
+        ask(adapter, noise())
+    assert adapter.settings["kv_cache"] == "off" and adapter.settings["empty_cache"] is True
+
+
+@pytest.mark.parametrize(("answer", "lengths"), [("forced", 1), ("generated", 3)])
+def test_upstream_applies_the_head_to_every_position(answer: str, lengths: int) -> None:
+    adapter = lisa(answer=answer, max_new_tokens=3, execution="upstream")
+    seen = []
+    adapter.model.llm.lm_head.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape))
+    prompt_tokens = ask(adapter, noise())[0].prompt_tokens
+    assert [shape[1] for shape in seen if len(shape) == 3] == [prompt_tokens + i for i in range(lengths)]
+
+
+@pytest.mark.parametrize(("answer", "times"), [("forced", 5), ("generated", 5)])
+def test_upstream_empties_the_allocators_cache_where_the_original_does(
+    monkeypatch: pytest.MonkeyPatch, answer: str, times: int
+) -> None:
+    """Always around SAM and after each CLIP; where the answer is given, before the query and after the prefill too."""
+    emptied = []
+    adapter = lisa(answer=answer, max_new_tokens=3, execution="upstream")
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
+    ask(adapter, noise())
+    assert len(emptied) == times
+    emptied.clear()
+    ask(lisa(answer=answer, max_new_tokens=3), noise())
+    assert not emptied
+
+
+@pytest.mark.parametrize("vision", ["dual", "clip", "sam"])
+def test_reuse_encodes_the_image_of_several_queries_once(vision: str) -> None:
+    probe = Regions()
+    adapter, fresh = lisa(probe, vision=vision, reuse="on"), lisa(vision=vision)
+    for query, encoded in (("the red circle", 1), ("the blue square", 0), ("the red circle", 0)):
+        probe.calls.clear()
+        found, expected = ask(adapter, noise(query))[0], ask(fresh, noise(query))[0]
+        entered = sum(count for name, count in probe.calls.items() if name.startswith("vision."))
+        assert bool(entered) == bool(encoded)
+        np.testing.assert_array_equal(found.mask_HW, expected.mask_HW)
+    probe.calls.clear()
+    other = ask(adapter, noise(seed=1))[0]
+    assert sum(count for name, count in probe.calls.items() if name.startswith("vision.")) > 0
+    np.testing.assert_array_equal(other.mask_HW, ask(fresh, noise(seed=1))[0].mask_HW)
+
+
+def test_reuse_shares_within_a_batch_too() -> None:
+    probe = Regions()
+    adapter, fresh = lisa(probe, reuse="on"), lisa()
+    samples = [noise("the red circle"), noise("the blue square"), noise("the red circle", (131, 40), 1)]
+    together = ask(adapter, *samples)
+    assert probe.calls["vision.sam"] == 2
+    for found, sample in zip(together, samples, strict=True):
+        np.testing.assert_allclose(found.predicted_iou, ask(fresh, sample)[0].predicted_iou, **CLOSE)
+
+
+def test_without_reuse_every_query_is_encoded_and_the_setting_says_which() -> None:
+    probe = Regions()
+    adapter = lisa(probe)
+    for _ in range(2):
+        ask(adapter, noise())
+    assert probe.calls["vision.sam"] == probe.calls["vision.clip"] == 2
+    assert adapter.settings["reuse"] == "off" and lisa(reuse="on").settings["reuse"] == "on"

@@ -1,0 +1,103 @@
+"""One image, one query: the files that `segment` writes, and what it refuses."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from lisabench.harness.errors import DataError, LisabenchError, UsageError
+from lisabench.models import segment as module
+from lisabench.models.axes import LisaCase
+from lisabench.models.segment import segment
+from lisas import ask, lisa, noise
+from PIL import Image
+
+CASE = LisaCase(device="cpu")
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "picture.png"
+    Image.fromarray(noise().image).save(path)
+    return path
+
+
+def read(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+def test_the_mask_and_an_overlay_are_written_at_the_images_size(picture: Path, tmp_path: Path) -> None:
+    found = segment(picture, "the red circle", CASE, tmp_path / "new" / "mask.png", allow_random=True)
+    expected = ask(lisa(), noise("the red circle"))[0]
+    assert (found.mask, found.overlay) == (tmp_path / "new" / "mask.png", tmp_path / "new" / "mask-overlay.png")
+    mask, overlay, image = read(found.mask), read(found.overlay), noise().image
+    np.testing.assert_array_equal(mask, expected.mask_HW * np.uint8(255))
+    inside = expected.mask_HW
+    assert 0 < inside.mean() < 1 and found.covered == pytest.approx(inside.mean(), rel=1e-6, abs=0)
+    np.testing.assert_array_equal(overlay[~inside], image[~inside])
+    np.testing.assert_allclose(overlay[inside], image[inside] / 2 + np.array([127.5, 0, 0]), rtol=0, atol=1)
+    assert found.has_seg and found.text is None and found.answer_tokens == 0
+    assert found.predicted_iou == pytest.approx(expected.predicted_iou, rel=1e-4, abs=1e-5)
+
+
+def test_a_generated_answer_is_told(picture: Path, tmp_path: Path) -> None:
+    case = LisaCase(device="cpu", answer="generated", max_new_tokens=5)
+    found = segment(picture, "the red circle", case, tmp_path / "mask.png", allow_random=True)
+    assert found.text.replace(" ", "") == ",,[SEG]." and found.answer_tokens == 5
+
+
+def test_an_image_that_lies_on_its_side_is_turned_upright(tmp_path: Path) -> None:
+    path, exif = tmp_path / "turned.jpg", Image.Exif()
+    exif[0x0112] = 6  # the top of the scene is at the right of the stored pixels
+    Image.fromarray(noise(size_HW=(40, 70)).image).save(path, exif=exif)
+    found = segment(path, "the red circle", CASE, tmp_path / "mask.png", allow_random=True)
+    assert read(found.mask).shape == (70, 40)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P"])
+def test_any_kind_of_image_is_taken(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "bild ü.png"
+    Image.fromarray(noise(size_HW=(30, 40)).image).convert(mode).save(path)
+    found = segment(path, "the red circle", CASE, tmp_path / "mäsk.png", allow_random=True)
+    assert read(found.mask).shape == (30, 40) and read(found.overlay).shape == (30, 40, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        ({"query": "  "}, UsageError, r"the query is empty; say what to segment"),
+        ({"allow_random": False}, UsageError, r"weights=random segments noise; name a checkpoint"),
+        ({"image": "none.jpg"}, DataError, r"none\.jpg: cannot be read \(No such file or directory\)"),
+        ({"image": "."}, DataError, r"cannot be read \(Is a directory\)"),
+        ({"image": "words.jpg"}, DataError, r"words\.jpg: cannot be decoded as an image"),
+        ({"image": "empty.jpg"}, DataError, r"empty\.jpg: cannot be decoded as an image"),
+        ({"out": "mask.jpg"}, UsageError, r"mask\.jpg: the mask is written as PNG"),
+        ({"out": "words.jpg/mask.png"}, UsageError, r"no folder can be made there"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line_before_a_model_is_built(
+    tmp_path: Path,
+    picture: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, object],
+    kind: type[LisabenchError],
+    message: str,
+) -> None:
+    (tmp_path / "words.jpg").write_text("no image")
+    (tmp_path / "empty.jpg").touch()
+    monkeypatch.setattr(module, "build", lambda *_: pytest.fail("a model was built"))
+    given = {"image": picture, "query": "a", "case": CASE, "out": "mask.png", "allow_random": True, **changes}
+    given |= {"image": tmp_path / given["image"], "out": tmp_path / given["out"]}
+    with pytest.raises(kind, match=message) as caught:
+        segment(**given)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_written_is_one_line(picture: Path, tmp_path: Path) -> None:
+    (tmp_path / "mask.png").mkdir()
+    with pytest.raises(UsageError, match=r"mask\.png: cannot be written \(Is a directory\)"):
+        segment(picture, "the red circle", CASE, tmp_path / "mask.png", allow_random=True)
+
+
+def test_images_are_read_as_data_sets_read_them(picture: Path) -> None:
+    np.testing.assert_array_equal(module._sample(picture, "a").image, cv2.imread(str(picture))[..., ::-1])
