@@ -64,12 +64,12 @@ def run(
     from .benchmarks.run import Request, carry_out
 
     settings = _pairs(changes or [])
-    settings |= {"root": data} if data else {}
-    settings |= {"split": split} if split else {}
-    settings |= {"limit": limit} if limit else {}
-    settings |= {"processes": 8} if thorough else {}
-    settings |= {"save_masks": True} if save_masks else {}
-    settings |= {"gpu_memory": gpu_memory} if gpu_memory else {}
+    settings |= {"data.root": str(data)} if data else {}
+    settings |= {"data.split": split} if split else {}
+    settings |= {"data.limit": limit} if limit else {}
+    settings |= {"plan.processes": 8} if thorough else {}
+    settings |= {"plan.save_masks": True} if save_masks else {}
+    settings |= {"plan.gpu_memory": gpu_memory} if gpu_memory else {}
     raise typer.Exit(carry_out(Request(suite, settings, out, resume, stop_after)))
 
 

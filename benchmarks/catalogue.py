@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any, get_args, get_type_hints
 
 from ..harness import metrics
-from ..harness.errors import unknown
+from ..harness.errors import UsageError, unknown
 from ..models import costs, registry
 from ..models.presets import PRESETS
 from . import suite
@@ -23,7 +23,16 @@ def catalogue(what: str | None) -> dict[str, dict[str, str]]:
 
 
 def _adapters() -> dict[str, str]:
-    return {name: _first_line(registry.find(name).__doc__) for name in registry.names()}
+    return {name: _described(name) for name in registry.names()}
+
+
+def _described(adapter: str) -> str:
+    """Its first line, or what is amiss with it: one broken package must not hide the others."""
+    try:
+        registry.case_type(adapter)
+        return _first_line(registry.find(adapter).__doc__)
+    except UsageError as error:
+        return f"cannot be used: {error}"
 
 
 def _settings() -> dict[str, str]:
@@ -34,7 +43,10 @@ def _settings() -> dict[str, str]:
 
 
 def _fields(adapter: str) -> dict[str, str]:
-    kind = registry.case_type(adapter)
+    try:
+        kind = registry.case_type(adapter)
+    except UsageError:
+        return {}
     hints, known = get_type_hints(kind), getattr(kind, "KNOWN", {})
     fields = dataclasses.fields(kind)
     return {

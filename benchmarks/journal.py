@@ -32,8 +32,16 @@ class Journal:
     def has_memory(self, case: str) -> bool:
         return {"build", *STAGES} <= {row["stage"] for row in _current(self._memory) if row["case"] == case}
 
-    def supersede_unfinished(self) -> None:
-        """Lines of rounds that did not finish no longer count: what is paired is measured together or not at all."""
+    def half_written(self) -> list[str]:
+        """Names of the journals whose last line a kill cut short."""
+        return [path.name for path in (self._samples, self._memory) if records.ends_half_written(path)]
+
+    def supersede_unfinished(self) -> set[str]:
+        """Lines of rounds that did not finish no longer count: what is paired is measured together or not at all.
+
+        Returns:
+            The cases of which something is to be measured again.
+        """
         processes = range(self.suite.plan.processes)
         rounds = [(process, team.cases) for process in processes for team in self.suite.all_teams()]
         rounds += [(0, (control,)) for control in self.suite.controls]
@@ -41,6 +49,7 @@ class Journal:
         records.supersede(self._samples, lambda row: (row["process"], row["case"]) in gone)
         halves = {case for case in self.suite.cases if not self.has_memory(case)}
         records.supersede(self._memory, lambda row: row["case"] in halves)
+        return halves | {case for _, case in gone}
 
     def failures(self) -> int:
         return sum(row["status"] in FAILURES for row in _current(self._samples))

@@ -27,7 +27,10 @@ from .turn import Turn
 from .worker import Order
 
 SAME_MACHINE = ("os", "cpu", "cpu_count", "gpu", "gpu_count", "driver", "power_limit_w", "ecc", "mig")
-KEPT = ("started", "command", "cases", "passport", "versions", "gallery", "attempts")
+SAME_MACHINE += ("threads", "device")
+SAME_VERSIONS = ("lisabench", "python", "torch", "transformers", "bitsandbytes")
+KEPT = ("started", "command", "cases", "passport", "versions", "gallery", "attempts", "warnings")
+WARMUP = ("first_query_ms", "warmup_queries", "warmup_stable")
 
 
 class Session:
@@ -56,8 +59,9 @@ class Session:
     def start(self) -> None:
         """A new run. The folder is tried before anything is loaded."""
         records.create(self.folder)
-        self._save()
-        self._measure()
+        with records.writing(self.folder):
+            self._save()
+            self._measure()
 
     def resume(self) -> None:
         """Goes on with a run that was cut short: only what is missing is measured, and that is all where nothing was.
@@ -67,8 +71,9 @@ class Session:
             NothingToCompare: it was begun on another machine.
         """
         if records.holds_run(self.folder):
-            self._take_over(records.read_run(self.folder).run)
-            self._measure()
+            with records.writing(self.folder):
+                self._take_over(records.read_run(self.folder).run)
+                self._measure()
         else:
             self.start()
 
@@ -78,7 +83,10 @@ class Session:
                 raise UsageError(f"{self.folder} holds a run with another {what}; repeat the command it was begun with")
         self.page |= {key: begun[key] for key in KEPT}
         self.page["attempts"] += 1
-        self.journal.supersede_unfinished()
+        for name in self.journal.half_written():
+            self._warn(f"the last line of {name} was cut short, and dropped when the run went on")
+        for case in self.journal.supersede_unfinished():
+            self._entry(case).update(error=None, memory_error=None)
 
     def _measure(self) -> None:
         with self.pool.start(Order("", None, self.queries.reader)) as clerk:
@@ -104,7 +112,7 @@ class Session:
         return True
 
     def _conclude(self) -> None:
-        broken = self.journal.failures() or any(entry["error"] for entry in self.page["cases"])
+        broken = self.journal.failures() or any(entry["error"] or entry["memory_error"] for entry in self.page["cases"])
         self.page |= {"status": "failed" if broken else "complete", "finished": _now()}
         self._save()
 
@@ -113,7 +121,10 @@ class Session:
         self._advance(0, "reading the machine and the data")
         here = must(clerk, "passport")
         if self.page["passport"]:
-            _same_machine(self.folder, self.page["passport"], here["passport"])
+            _same(self.folder, "machine", SAME_MACHINE, self.page["passport"], here["passport"])
+            _same(self.folder, "software", SAME_VERSIONS, self.page["versions"], here["versions"])
+        devices = {getattr(self.suite.make(case), "device", "cpu") for case in self.suite.all_cases()}
+        must(clerk, "check_devices", sorted(devices))
         must(clerk, "check_data")
         wanted = min(self.suite.plan.gallery, self.queries.count)
         positions = [i * self.queries.count // wanted for i in range(wanted)]
@@ -125,10 +136,10 @@ class Session:
         if not self.journal.has_memory(case):
             with self.pool.start(self._order(case)) as worker:
                 try:
-                    rows = worker.ask("memory", self.suite.plan.memory_queries)
+                    rows, reason = worker.ask("memory", self.suite.plan.memory_queries)
                 except Lost as lost:
-                    rows = []
-                    self._note(case, error=f"memory pass: {lost.reason}")
+                    rows, reason = [], lost.reason
+                self._note(case, 0, memory_error=reason)
             who = {"case": case, "process": 0, "attempt": self.page["attempts"]}
             self.journal.add_memory(who | row for row in rows)
         self._advance(1, f"memory of {case}")
@@ -151,7 +162,7 @@ class Session:
         self._advance(0, f"process {process + 1}: building {case}")
         worker = stack.enter_context(self.pool.start(self._order(case, process)))
         warmup = self.suite.plan.warmup if case in self.suite.cases else 0
-        return Turn(worker, clerk, lambda **known: self._note(case, **known), warmup)
+        return Turn(worker, clerk, partial(self._note, case, process), warmup)
 
     def _order(self, case: str, process: int = 0) -> Order:
         keep = None if self.suite.plan.save_masks else tuple(self.page["gallery"]) if process == 0 else ()
@@ -162,11 +173,25 @@ class Session:
         size, count = self.suite.plan.block, self.queries.count
         return (range(start, min(start + size, count)) for start in range(0, count, size))
 
-    def _note(self, case: str, **known: Any) -> None:
-        """Writes down what has become known of a case; the first process's word on how it was built stands."""
-        entry = next(entry for entry in self.page["cases"] if entry["name"] == case)
+    def _note(self, case: str, process: int, **known: Any) -> None:
+        """Writes down what has become known of a case; what its first process said of how it was built stands."""
+        entry = self._entry(case)
+        for warning in known.pop("warnings", ()):
+            self._warn(f"{case}: {warning}")
+        if "warmup_queries" in known:
+            entry["warmups"].append({"process": process} | {key: known[key] for key in WARMUP})
+        for key in ("settings", "clock"):
+            if entry[key] is not None and key in known and known[key] != entry[key]:
+                self._warn(f"process {process + 1} of {case} was built with another value of {key} than the first")
         entry.update({key: value for key, value in known.items() if entry.get(key) is None})
         self._save()
+
+    def _entry(self, case: str) -> dict[str, Any]:
+        return next(entry for entry in self.page["cases"] if entry["name"] == case)
+
+    def _warn(self, text: str) -> None:
+        if text not in self.page["warnings"]:
+            self.page["warnings"].append(text)
 
     def _save(self) -> None:
         records.write_json(self.folder / records.RUN, self.page)
@@ -198,7 +223,7 @@ def _first_page(suite: Suite, queries: Queries) -> dict[str, Any]:
         "passport": None,
         "versions": None,
         "gallery": [],
-        "warnings": [],
+        "warnings": suite.contaminations(),
     }
 
 
@@ -206,15 +231,16 @@ def _unknown_yet(suite: Suite, case: str) -> dict[str, Any]:
     given = suite.settings(case)
     role = "control" if case in suite.controls else "model"
     later = ("settings", "has_quality", "parameters", "build_s", "clock")
-    later += ("first_query_ms", "warmup_queries", "warmup_stable", "error")
-    return {"name": case, "adapter": given["adapter"], "role": role, "given": given} | dict.fromkeys(later)
+    later += (*WARMUP, "error", "memory_error")
+    now = {"name": case, "adapter": given["adapter"], "role": role, "given": given, "warmups": []}
+    return now | dict.fromkeys(later)
 
 
-def _same_machine(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    pairs = ((key, before.get(key), now.get(key)) for key in SAME_MACHINE)
+def _same(folder: Path, what: str, keys: Sequence[str], before: dict[str, Any], now: dict[str, Any]) -> None:
+    pairs = ((key, before.get(key), now.get(key)) for key in keys)
     differing = "; ".join(f"{key} was {then}, is {here}" for key, then, here in pairs if then != here)
     if differing:
-        raise NothingToCompare(f"{folder} was begun on another machine ({differing}); start anew with --out")
+        raise NothingToCompare(f"{folder} was begun with another {what} ({differing}); start anew with --out")
 
 
 def _now() -> str:

@@ -2,7 +2,7 @@
 
 title: ...                     one line, shown on the report
 reference: dual                the case that the others are compared with
-data: {split: val, count: 48}  the scenes made by the package, or root: FOLDER in ReasonSeg's format
+data: {count: 48}  the scenes made by the package, or root: FOLDER in ReasonSeg's format
 plan: {processes: 3}           see `Plan`
 metrics: [gIoU, cIoU]          quality columns of the report's table
 defaults: {adapter: lisa}      settings shared by all cases
@@ -37,7 +37,7 @@ class Data(Strict):
     """Which queries are asked. Without `root`, scenes that the package makes itself."""
 
     root: Path | None = Field(default=None, description="a folder in ReasonSeg's format, holding the split's folder")
-    split: str = Field(default="val", description="the split asked")
+    split: str | None = Field(default=None, description="the split asked; val, or test for weights that have seen val")
     count: int = Field(default=48, gt=0, description="queries to make, where the package makes them")
     seed: int = Field(default=0, ge=0, description="seed of the scenes")
     texts: Literal["first", "all"] = Field(default="first", description="one wording of each query, or all")
@@ -55,6 +55,9 @@ class Plan(Strict):
     gpu_memory: str | None = Field(default=None, description="size of the card that each process must fit, such as 8GB")
     save_masks: bool = Field(default=False, description="keep every mask, run-length encoded")
     time_limit_s: float = Field(default=600, gt=0, description="for a build with its warm-up, or a block")
+
+
+SECTIONS: dict[str, type[Strict]] = {"plan": Plan, "data": Data}
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,17 @@ class Suite(Strict):
             raise UsageError(f"case {case!r} names no adapter; known: {', '.join(registry.names())}")
         return registry.make_case(given["adapter"], {k: v for k, v in given.items() if k != "adapter"})
 
+    def split(self) -> str:
+        """The split that is asked: where none is named, one that no case was trained on."""
+        wanted = {getattr(self.make(case), "default_split", "val") for case in self.cases}
+        return self.data.split or ("test" if self.data.root and "test" in wanted else "val")
+
+    def contaminations(self) -> list[str]:
+        """The cases whose weights were trained on the very split of ReasonSeg that they are asked about."""
+        made = {case: self.make(case) for case in self.cases} if self.data.root else {}
+        found = {case: one.contaminated(self.split()) for case, one in made.items() if hasattr(one, "contaminated")}
+        return [f"{case}: {warning}" for case, warning in found.items() if warning]
+
     def all_teams(self) -> list[Team]:
         """The teams; where the suite names none, all of its cases are one."""
         if not self.teams:
@@ -114,6 +128,17 @@ def _shipped(name: str) -> Any:
     return SHIPPED / f"{name}.yaml"
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML would silently keep the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = [key for key in keys if keys.count(key) > 1]
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def load(name: str, changes: Mapping[str, Any] | None = None) -> Suite:
     """A shipped suite by name, or one from a YAML file, with changes as `change` takes them.
 
@@ -122,7 +147,7 @@ def load(name: str, changes: Mapping[str, Any] | None = None) -> Suite:
     """
     text, origin = _read(name)
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise UsageError(f"suite {origin}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
@@ -159,6 +184,9 @@ def validate(content: Mapping[str, Any]) -> Suite:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise UsageError(f"suite {content.get('name')}: {problems}") from error
+    twice = suite.cases.keys() & suite.controls.keys()
+    if twice:
+        raise UsageError(f"suite {suite.name}: {', '.join(sorted(twice))} is both a case and a control; rename one")
     if suite.reference not in suite.cases:
         raise unknown("case as reference", suite.reference, suite.cases)
     _check_teams(suite)
@@ -186,39 +214,41 @@ def _check_teams(suite: Suite) -> None:
 def change(content: dict[str, Any], key: str, value: Any) -> None:
     """One ``--set key=value``.
 
-    The key is a field of the plan or of the data, ``metrics`` or ``reference``, a setting (changed in every case that
-    has it), or ``CASE.SETTING``.
+    The key is ``metrics`` or ``reference``; a field of the plan or of the data, or a setting of cases, and then it is
+    changed wherever there is one of that name; or it says where: ``plan.KEY``, ``data.KEY``, ``CASE.KEY``.
     """
-    case, _, setting = key.rpartition(".")
-    if case:
-        _change_case(content, case, setting, value)
+    where, _, name = key.rpartition(".")
+    if where in SECTIONS and name in SECTIONS[where].model_fields:
+        content[where] = {**(content.get(where) or {}), name: value}
+    elif where:
+        _change_case(content, where, name, value)
     elif key in ("metrics", "reference"):
-        content[key] = value
-    elif section := next((s for s, model in (("plan", Plan), ("data", Data)) if key in model.model_fields), None):
-        content[section] = {**(content.get(section) or {}), key: value}
+        content[key] = [value] if key == "metrics" and isinstance(value, str) else value
     else:
-        _change_all_cases(content, key, value)
+        _change_everywhere(content, key, value)
 
 
 def _change_case(content: dict[str, Any], case: str, setting: str, value: Any) -> None:
     cases = content.get("cases") or {}
     if case not in cases:
         raise unknown("case", case, cases)
-    cases[case] = {**cases[case], setting: value}
+    cases[case] = {**(cases[case] or {}), setting: value}
 
 
-def _change_all_cases(content: dict[str, Any], key: str, value: Any) -> None:
-    cases, defaults = content.get("cases") or {}, content.get("defaults") or {}
-    settings = {name: registry.settings_of({**defaults, **case}["adapter"]) for name, case in cases.items()}
-    having = [name for name in cases if key in settings[name]]
-    if not having:
-        known = {
-            *Plan.model_fields,
-            *Data.model_fields,
-            "metrics",
-            "reference",
-            *(s for of in settings.values() for s in of),
-        }
-        raise unknown("setting", key, known)
-    for name in having:
-        _change_case(content, name, key, value)
+def _change_everywhere(content: dict[str, Any], key: str, value: Any) -> None:
+    sections = [section for section, model in SECTIONS.items() if key in model.model_fields]
+    settings = {case: registry.settings_of(adapter) for case, adapter in _adapters(content).items()}
+    cases = [case for case, known in settings.items() if key in known]
+    if not sections and not cases:
+        fields = {name for model in SECTIONS.values() for name in model.model_fields}
+        of_cases = {name for known in settings.values() for name in known}
+        raise unknown("setting", key, {"metrics", "reference"} | fields | of_cases)
+    for place in (*sections, *cases):
+        change(content, f"{place}.{key}", value)
+
+
+def _adapters(content: Mapping[str, Any]) -> dict[str, str]:
+    """The adapter of every case that names one; what is amiss with the others is said when the suite is validated."""
+    defaults = content.get("defaults") or {}
+    merged = {name: {**defaults, **(case or {})} for name, case in (content.get("cases") or {}).items()}
+    return {name: case["adapter"] for name, case in merged.items() if "adapter" in case}

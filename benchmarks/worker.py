@@ -5,7 +5,9 @@ The session asks ``(function, arguments)``; the worker answers ``("ok", value)``
 that was killed.
 """
 
+import json
 import os
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -46,9 +48,19 @@ class Worker:
     def __init__(self, order: Order) -> None:
         self.order = order
         self.samples: Sequence[Sample] = order.samples()
+        self.adapter: Any = None
 
     def passport(self) -> dict[str, Any]:
-        return {"passport": environment.passport(), "versions": environment.versions()}
+        passport = environment.passport() | environment.conditions()
+        return {"passport": passport, "versions": environment.versions()}
+
+    def check_devices(self, devices: Sequence[str]) -> list[str]:
+        """What each device is here.
+
+        Raises:
+            UsageError: one that is asked for is not there.
+        """
+        return [environment.resolve_device(device) for device in devices]
 
     def check_data(self) -> int:
         """Reads every image and target once.
@@ -74,7 +86,7 @@ class Worker:
         """Measures some queries in a row; records without the session's own fields."""
         keep = self.order.keep_masks_of
         samples = (self.samples[position] for position in positions)
-        return [measure.measure(self.adapter, s, self.probe, keep is None or s.id in keep) for s in samples]
+        return plain([measure.measure(self.adapter, s, self.probe, keep is None or s.id in keep) for s in samples])
 
     def unanswered(self, positions: Sequence[int], status: str, reason: str) -> list[dict[str, Any]]:
         """Records of queries whose worker was lost."""
@@ -89,16 +101,32 @@ class Worker:
         np.savez_compressed(path, **arrays)  # pyright: ignore[reportArgumentType]
         return [sample.id for sample in samples]
 
-    def memory(self, queries: int) -> list[dict[str, Any]]:
-        """The memory pass: builds the case and asks a few queries; a row per stage."""
+    def memory(self, queries: int) -> tuple[list[dict[str, Any]], str | None]:
+        """The memory pass: builds the case and asks a few queries.
+
+        Returns:
+            A row per stage that was read, and why not all of them were, if so.
+        """
         case, device = self._case()
         meter = meter_for(device)
         probe = MemoryProbe(meter)
-        with probe.stage("build"):
-            adapter = registry.find(self.order.adapter)(case, NullProbe())
-        samples = [self.samples[i] for i in range(min(queries, len(self.samples)))]
-        readings = probe.peaks() | measure.measure_memory(adapter, samples, meter)
-        return [{"stage": stage, "instrument": meter.instrument} | reading for stage, reading in readings.items()]
+        reason = None
+        try:
+            with probe.stage("build"):
+                self.adapter = registry.find(self.order.adapter)(case, NullProbe())
+            samples = (self.samples[i] for i in range(min(queries, len(self.samples))))
+            measure.measure_memory(self.adapter, samples, probe)
+        except LisabenchError:
+            raise
+        except Exception as error:
+            reason = measure.classify(error)[1]
+        rows = probe.peaks().items()
+        return [{"stage": stage, "instrument": meter.instrument} | reading for stage, reading in rows], reason
+
+    def close(self) -> None:
+        """Lets the adapter free what it took."""
+        if self.adapter is not None:
+            self.adapter.close()
 
     def _case(self) -> tuple[Any, str]:
         device = environment.resolve_device(getattr(self.order.case, "device", "cpu"))
@@ -113,10 +141,16 @@ class Worker:
 
     def _description(self) -> dict[str, Any]:
         return {
-            "settings": dict(self.adapter.settings),
+            "settings": plain(dict(self.adapter.settings)),
             "has_quality": self.adapter.has_quality,
+            "warnings": list(getattr(self.adapter, "warnings", ())),
             "parameters": getattr(self.adapter, "parameters", None),
         }
+
+
+def plain(value: Any) -> Any:
+    """The same in JSON's own types: an adapter may hand over numpy's numbers."""
+    return json.loads(json.dumps(value, default=lambda other: other.item() if hasattr(other, "item") else str(other)))
 
 
 def _thumbnail(image_HW3: np.ndarray, longest_px: int = 320) -> np.ndarray:
@@ -128,11 +162,13 @@ def _thumbnail(image_HW3: np.ndarray, longest_px: int = 320) -> np.ndarray:
 
 def serve(pipe: Connection, order: Order) -> None:
     """A worker's whole life."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the session is interrupted, and ends its workers
     worker = Worker(order)
     while True:
         try:
             function, arguments = pipe.recv()
         except EOFError:
+            worker.close()
             os._exit(0)  # the session is gone: leave at once, without libraries' farewells
         pipe.send(_obey(worker, function, arguments))
 

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..harness.errors import DataError
+from .files import read_bytes
 
 FARTHEST = 2**31 - 1  # OpenCV draws with 32 bit coordinates
+SURROGATE = "which has half a surrogate pair in it; expected whole characters"
 
 
 def is_flag(shape: dict[str, Any]) -> bool:
@@ -26,18 +26,23 @@ def read_annotation(path: Path) -> dict[str, Any]:
     Raises:
         DataError: names the file and what is wrong in it.
     """
-    annotation = _parse(path)
+    return parse_annotation(path, read_bytes(path))
+
+
+def parse_annotation(path: Path, encoded: bytes) -> dict[str, Any]:
+    """What `read_annotation` does once it has the bytes of the file.
+
+    Raises:
+        DataError: names the file and what is wrong in it.
+    """
+    annotation = _parse(path, encoded)
     reason = fault(annotation)
     if reason:
         raise DataError(f"{path}: {reason}")
     return annotation
 
 
-def _parse(path: Path) -> Any:
-    try:
-        encoded = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+def _parse(path: Path, encoded: bytes) -> Any:
     reasons = []
     for encoding in ("utf-8", "cp1252"):
         try:
@@ -68,14 +73,24 @@ def _text_fault(texts: Any) -> str | None:
         return "text is empty; expected at least one query"
     if not all(text.strip() for text in texts):
         return "text holds a blank query"
-    return None
+    return next((f"text holds {text!r}, {SURROGATE}" for text in texts if not _is_writable(text)), None)
+
+
+def _is_writable(text: str) -> bool:
+    """JSON can spell halves of characters that no encoding can write."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _meta_fault(annotation: dict[str, Any]) -> str | None:
     meta = annotation.get("meta", {})
-    if isinstance(meta, dict) and all(isinstance(value, str) for value in meta.values()):
-        return None
-    return "meta is not an object of strings"
+    if not isinstance(meta, dict) or not all(isinstance(value, str) for value in meta.values()):
+        return "meta is not an object of strings"
+    pairs = (text for pair in meta.items() for text in pair)
+    return next((f"meta holds {text!r}, {SURROGATE}" for text in pairs if not _is_writable(text)), None)
 
 
 def _shapes_fault(shapes: Any) -> str | None:
@@ -93,7 +108,12 @@ def _shape_fault(shape: Any) -> str | None:
         return "is not an object"
     if not isinstance(shape.get("label"), str):
         return "has no label; expected a string such as 'target', 'ignore' or 'flag'"
-    return None if is_flag(shape) else _points_fault(shape.get("points"))
+    if is_flag(shape):
+        return None
+    kind = shape.get("shape_type", "polygon")
+    if kind != "polygon":
+        return f"has shape_type {kind!r}; expected 'polygon'"
+    return _points_fault(shape.get("points"))
 
 
 def _points_fault(points: Any) -> str | None:
@@ -102,7 +122,7 @@ def _points_fault(points: Any) -> str | None:
         return "has no points; expected a list of [x, y] in pixels"
     if not all(_is_point(point) for point in points):
         return "has a point that is not a pair of numbers"
-    if not np.all(np.abs(np.array(points, dtype=np.float64)) <= FARTHEST):
+    if not all(abs(value) <= FARTHEST for point in points for value in point):  # false for NaN; integers have no limit
         return "has a point that is not finite, or farther out than 32 bit coordinates reach"
     return None
 

@@ -5,19 +5,21 @@ target. Facts about the format: `utils/data_processing.py` of dvlab-research/LIS
 """
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, overload
 
-import cv2
 import numpy as np
 
 from ..harness.contract import IGNORED, Sample
 from ..harness.errors import DataError, UsageError, unknown
-from .annotation import is_flag, read_annotation
+from .annotation import is_flag, parse_annotation, read_annotation
+from .files import digest, read_bytes
+from .image import image_hash, read_image
 from .raster import draw_polygon
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -55,40 +57,15 @@ def _draw(canvas_HW: np.ndarray, shape: dict[str, Any], value: int) -> np.ndarra
     return canvas_HW
 
 
-def read_image(path: Path) -> np.ndarray:
-    """Decodes an image as the original does with ``cv2.imread``: upright by its EXIF orientation, 8 bits, no alpha.
-
-    Returns:
-        uint8 [H, W, 3], RGB.
-
-    Raises:
-        DataError: the file cannot be read or is not an image.
-    """
-    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if pixels is None:  # on Windows also for a name beyond ASCII, which reading the bytes ourselves gets around
-        encoded = np.frombuffer(_read_bytes(path), np.uint8)
-        pixels = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
-    if pixels is None:
-        raise DataError(f"{path}: cannot be decoded as an image; replace the file")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-
-
-def image_hash(path: Path) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of the file's bytes."""
-    return hashlib.sha256(_read_bytes(path)).hexdigest()[:16]
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-
-
 def image_files(folder: Path) -> list[Path]:
     """The images of one split, sorted by name; hidden files are none of them."""
     files = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     return sorted(path for path in files if not path.name.startswith("."))
+
+
+def annotation_files(folder: Path) -> list[Path]:
+    """The JSON files of one split, sorted by name; hidden files are none of them."""
+    return sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
 
 
 def splits(root: Path) -> list[str]:
@@ -160,7 +137,7 @@ class ReasonSeg(Sequence[Sample]):
 
         Raises:
             UsageError: `texts` or `limit` is out of range.
-            DataError: the folder or the split is missing, or empty, or an image lacks its JSON.
+            DataError: the folder or the split is missing, or empty, or an image lacks its JSON, or a JSON its image.
         """
         if texts not in TEXTS:
             raise unknown("choice of texts", texts, TEXTS)
@@ -187,6 +164,26 @@ class ReasonSeg(Sequence[Sample]):
             return [_sample(*query) for query in self._queries[index]]
         return _sample(*self._queries[index])
 
+    def fingerprint(self) -> str:
+        """A digest of all that the queries are made of: ids, words, and the bytes of annotations and images.
+
+        Each file is read once, in constant memory, and each annotation checked.
+
+        Returns:
+            16 hexadecimal digits.
+
+        Raises:
+            DataError: a file cannot be read, or a JSON is broken.
+        """
+        total = hashlib.sha256()
+        for path, queries in groupby(self._queries, key=lambda query: query[0]):  # queries of one file are neighbours
+            encoded = read_bytes(path.with_suffix(".json"))
+            texts = parse_annotation(path.with_suffix(".json"), encoded)["text"]
+            total.update(hashlib.sha256(encoded).digest() + digest(path))
+            for _, number in queries:
+                total.update(json.dumps([_id(path, number), texts[number or 0]]).encode())
+        return total.hexdigest()[:16]
+
 
 def _paired_images(folder: Path) -> list[Path]:
     images = image_files(folder)
@@ -199,6 +196,9 @@ def _paired_images(folder: Path) -> list[Path]:
         if path.stem in stems:
             raise DataError(f"{path}: has the same name as {stems[path.stem].name}; keep one of them")
         stems[path.stem] = path
+    lonely = next((path for path in annotation_files(folder) if path.stem not in stems), None)
+    if lonely:
+        raise DataError(f"{lonely}: has no image beside it; `lisabench data verify` lists all that is wrong")
     return images
 
 
@@ -213,12 +213,16 @@ def _sample(path: Path, number: int | None) -> Sample:
     pair = _Pair(path, annotation)
     form = "sentence" if annotation["is_sentence"] else "phrase"
     return Sample(
-        id=path.stem if number is None else f"{path.stem}#{number}",
+        id=_id(path, number),
         query=annotation["text"][number or 0],
         is_sentence=annotation["is_sentence"],
         source=path,
         pixels=pair.image,
         annotation=pair.target,
         identity=pair.identity,
-        tags={"form": form, **annotation.get("meta", {})},
+        tags={**annotation.get("meta", {}), "form": form},
     )
+
+
+def _id(path: Path, number: int | None) -> str:
+    return path.stem if number is None else f"{path.stem}#{number}"

@@ -11,7 +11,11 @@ from PIL import Image
 from ..harness.contract import IGNORED
 from ..harness.errors import DataError
 from .annotation import is_flag, read_annotation
-from .reasonseg import draw_mask, image_files, read_image, split_folder, splits
+from .image import read_image
+from .reasonseg import annotation_files, draw_mask, image_files, split_folder, splits
+
+NARROWEST_PX = 2
+MOST_EXTREME = 200  # long side over short side: scaled to 1024 pixels, five are left of the short side
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,8 @@ def _folder_problems(folder: Path) -> Iterator[Problem]:
             continue
         seen[path.stem] = path
         yield from _pair_problems(path)
-    for path in sorted(folder.glob("*.json")):
-        if path.stem not in seen and not path.name.startswith("."):
+    for path in annotation_files(folder):
+        if path.stem not in seen:
             yield Problem(path, "has no image beside it")
             yield from _json_problems(path)
 
@@ -67,6 +71,8 @@ def _pair_problems(path: Path) -> Iterator[Problem]:
     pixels, reason = _decode(path)
     if reason:
         yield Problem(path, reason)
+    if pixels is not None and _is_narrow(*pixels.shape[:2]):
+        yield Problem(path, _narrow_reason(*pixels.shape[:2]))
     json_path = path.with_suffix(".json")
     if not json_path.is_file():
         yield Problem(path, f"has no annotation; expected {json_path.name} beside it")
@@ -80,7 +86,7 @@ def _pair_problems(path: Path) -> Iterator[Problem]:
 
 
 def _decode(path: Path) -> tuple[np.ndarray | None, str | None]:
-    """The pixels, and what is wrong. OpenCV accepts a file that breaks off and fills it with grey; Pillow does not."""
+    """The pixels, and what is wrong. OpenCV accepts much that is damaged and fills it with grey; Pillow does not."""
     try:
         pixels = read_image(path)
     except DataError as error:
@@ -91,6 +97,16 @@ def _decode(path: Path) -> tuple[np.ndarray | None, str | None]:
     except (OSError, SyntaxError, ValueError) as error:
         return pixels, f"is damaged ({error})"
     return pixels, None
+
+
+def _is_narrow(height: int, width: int) -> bool:
+    short, long = sorted((height, width))
+    return short < NARROWEST_PX or long > MOST_EXTREME * short
+
+
+def _narrow_reason(height: int, width: int) -> str:
+    expected = f"expected sides of {NARROWEST_PX} pixels or more, at most {MOST_EXTREME}:1"
+    return f"too narrow for the models: {width} x {height} pixels; {expected}"
 
 
 def _reason(error: DataError, path: Path) -> str:
@@ -115,9 +131,6 @@ def _shape_faults(annotation: dict[str, Any], image_name: str) -> Iterator[str]:
     for number, shape in enumerate(annotation["shapes"]):
         if is_flag(shape):
             continue
-        kind = shape.get("shape_type", "polygon")
-        if kind != "polygon":
-            yield f"shapes[{number}] has shape_type {kind!r}; expected 'polygon'"
         if len(shape["points"]) < 3:
             yield f"shapes[{number}] has {len(shape['points'])} points; a polygon needs three"
         if shape.get("image_name", image_name) != image_name:

@@ -88,6 +88,8 @@ class Adapter(Protocol):
     Attributes:
         settings: flat and resolved (no "auto"); what the confound check compares.
         has_quality: False for random weights: no quality figure is ever derived from such a run.
+
+    An adapter may also have `parameters`, a count for each of its parts, and `warnings`, what is to be known of it.
     """
 
     settings: Mapping[str, Any]

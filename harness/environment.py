@@ -43,6 +43,13 @@ def resolve_device(device: str) -> str:
     return device
 
 
+def conditions() -> dict[str, Any]:
+    """What else figures depend on that may change between two starts on one machine. Imports torch."""
+    import torch
+
+    return {"threads": torch.get_num_threads(), "device": resolve_device("auto")}
+
+
 def _version(distribution: str) -> str | None:
     try:
         return importlib.metadata.version(distribution)

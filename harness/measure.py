@@ -4,16 +4,17 @@ Five stages, in order, each in a region of its own. The image is decoded before 
 after it has stopped: a query's time runs from pixels in memory to a mask of the image's size on the host.
 """
 
+import math
 import statistics
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from . import masks, metrics
 from .contract import Adapter, Prediction, Probe, Sample
-from .memory import MemoryProbe, Meter
+from .memory import MemoryProbe
 from .probe import Ledger, TimingProbe
 
 UNATTRIBUTED_LIMIT = 0.05
@@ -79,10 +80,16 @@ def _outcome(prediction: Prediction, sample: Sample, keep_mask: bool) -> dict[st
     if expected != found:
         raise ValueError(f"the mask has shape {found}, the image {expected}: postprocess must return the image's size")
     counts = metrics.count(prediction.mask_HW, sample.target_HW)
-    said = {name: getattr(prediction, name) for name in NOTHING_SAID}
+    said = {name: getattr(prediction, name) for name in NOTHING_SAID} | {"predicted_iou": _finite(prediction)}
     status = {"status": "ok" if prediction.has_seg else "no_seg", "reason": None}
     kept = {"mask_rle": masks.encode(prediction.mask_HW)} if keep_mask else {}
     return status | said | asdict(counts) | kept
+
+
+def _finite(prediction: Prediction) -> float | None:
+    """The predicted IoU; unknown where the model's arithmetic broke down, which says nothing about the mask."""
+    iou = prediction.predicted_iou
+    return None if iou is None or not math.isfinite(iou) else float(iou)
 
 
 def classify(error: Exception) -> tuple[str, str]:
@@ -130,10 +137,8 @@ def _stable(times_ms: list[float], window: int = 3) -> bool:
     return abs(now - before) <= STABLE_WITHIN * before
 
 
-def measure_memory(adapter: Adapter, samples: Sequence[Sample], meter: Meter) -> dict[str, dict[str, Any]]:
-    """Peak memory of each stage over some queries: the pass beside the timing."""
-    probe = MemoryProbe(meter)
+def measure_memory(adapter: Adapter, samples: Iterable[Sample], probe: MemoryProbe) -> None:
+    """Reads the peak memory of each stage over some queries into the probe: the pass beside the timing."""
     for sample in samples:
         _ = sample.image
         answer(adapter, sample, probe)
-    return probe.peaks()

@@ -46,13 +46,15 @@ def count(predicted_HW: np.ndarray, target_HW: np.ndarray) -> Counts:
         target_HW: uint8 [H, W]: 0 background, 1 target, 255 ignored.
 
     Raises:
-        ValueError: the two differ in size.
+        ValueError: the two differ in size, or the prediction is not of booleans.
     """
+    if predicted_HW.dtype != np.bool_:  # logits would count as foreground wherever they are not exactly 0
+        raise ValueError(f"the mask has dtype {predicted_HW.dtype}; expected bool: compare logits with > 0")
     if predicted_HW.shape != target_HW.shape:
         raise ValueError(f"the prediction is {predicted_HW.shape}, the target {target_HW.shape}; expected one size")
     valid_HW = target_HW != IGNORED
     target_HW = target_HW == 1
-    predicted_HW = predicted_HW.astype(bool, copy=False) & valid_HW
+    predicted_HW = predicted_HW & valid_HW
     intersection = int(np.count_nonzero(predicted_HW & target_HW))
     target = int(np.count_nonzero(target_HW))
     predicted = int(np.count_nonzero(predicted_HW))

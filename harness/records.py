@@ -11,15 +11,19 @@ Both journals are appended, flushed and synced a block at a time. A line that no
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from .errors import DataError, UsageError
 
 RUN_SCHEMA = "lisabench.run/1"
 RUN, SAMPLES, MEMORY, GALLERY = "run.json", "samples.jsonl", "memory.jsonl", "gallery.npz"
+LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -45,14 +49,33 @@ def create(folder: Path) -> None:
     """
     if holds_run(folder):
         raise UsageError(f"{folder} holds a run already; continue it with --resume or name another folder with --out")
+    if any((folder / name).is_file() and (folder / name).stat().st_size for name in (SAMPLES, MEMORY)):
+        raise UsageError(f"{folder} holds records of a run whose {RUN} is gone; name another folder with --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in (SAMPLES, MEMORY):
-            (folder / name).touch()
             with (folder / name).open("a"):
                 pass
     except OSError as error:
         raise UsageError(f"cannot write to {folder}: {error.strerror}; name a folder of your own with --out") from error
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Keeps a folder for this process while it measures; the system lets go of it when the process ends, however.
+
+    Raises:
+        UsageError: another process measures into it.
+    """
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UsageError(f"another lisabench is measuring into {folder}; wait for it, or name another --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -92,6 +115,12 @@ def _lines(path: Path) -> list[str]:
     """Ended by line feeds alone: other ends of lines that Unicode knows may stand in a query's words."""
     with path.open(encoding="utf-8", errors="replace", newline="\n") as journal:
         return list(journal)
+
+
+def ends_half_written(path: Path) -> bool:
+    """Whether a kill cut a journal's last line short."""
+    lines = _lines(path) if path.exists() else []
+    return bool(lines) and not lines[-1].endswith("\n")
 
 
 def supersede(path: Path, no_longer_counts: Callable[[dict[str, Any]], bool]) -> None:

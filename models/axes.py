@@ -131,6 +131,19 @@ class LisaCase:
         return frozenset({"sam": "sam_encoder"}.get(n, n) for n in self.quantized.split("+") if n != absent)
 
     @property
+    def default_split(self) -> str:
+        """The split of ReasonSeg to evaluate the weights on, if none is named."""
+        from . import saved
+
+        return saved.default_split(self.weights)
+
+    def contaminated(self, split: str) -> str | None:
+        """The warning that the weights were trained on a split of ReasonSeg; None if nothing is known against it."""
+        from . import saved
+
+        return saved.contaminated(self.weights, split)
+
+    @property
     def caches(self) -> bool:
         """Whether the answer is made with a KV cache."""
         return self.answer == "generated" and self.kv_cache == "on" and self.execution != "upstream"

@@ -255,7 +255,8 @@ def _write(plan: Plan, source: Original, folder: Path, progress: Progress) -> Co
     llama_tokenizer.write(folder, source.tokenizer, plan.tokens)
     (folder / "README.md").write_text(_card(known, writer), encoding="utf-8")
     saved.write(folder, known)
-    return Conversion(folder, known, writer.parameters, writer.total_bytes, (*known.warnings, *_doubts(known)))
+    warnings = (*known.contaminations, *known.warnings, *_doubts(known))
+    return Conversion(folder, known, writer.parameters, writer.total_bytes, warnings)
 
 
 def _tensors(plan: Plan, source: Original) -> Iterator[tuple[str, Tensor]]:

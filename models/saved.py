@@ -53,10 +53,14 @@ class Saved:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a user of these weights has to know."""
+        """What a user of these weights has to know, whatever they are asked."""
         start = "these weights are a start of training: their projection of [SEG] is at random, and their masks too"
-        contaminations = [self.contamination(split) for split in self.contaminated_splits]
-        return tuple(each for each in (*contaminations, None if self.trained else start) if each)
+        return () if self.trained else (start,)
+
+    @property
+    def contaminations(self) -> tuple[str, ...]:
+        """What an evaluation on some split has to know."""
+        return tuple(warning for split in self.contaminated_splits if (warning := self.contamination(split)))
 
     def contamination(self, split: str) -> str | None:
         """The warning that the weights were trained on a split; None if nothing is known against it."""

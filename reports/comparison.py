@@ -33,11 +33,13 @@ def _compare(base: Case, case: Case, before: list[Record], after: list[Record]) 
         candidate=case.name,
         end_to_end=ratio(lambda record: record["latency_ns"]),
         stages={name: ratio(partial(stage_ns, stage=name)) for name in STAGES if name in base.time.stages},
-        peak_memory=PlainRatio(ratio=_memory_ratio(base, case)),
+        peak_memory=PlainRatio(ratio=_memory_ratio(base, case, "peak_bytes")),
+        query_peak_memory=PlainRatio(ratio=_memory_ratio(base, case, "query_peak_bytes")),
         gIoU_points=points["gIoU_points"],
         cIoU_points=points["cIoU_points"],
         both_answered=both,
         differences=_differences(base, case),
+        same_settings=bool(base.settings) and base.settings == case.settings,
     )
 
 
@@ -59,11 +61,11 @@ def _pair(record: Record) -> tuple[int, str]:
     return record["process"], record["sample_id"]
 
 
-def _memory_ratio(base: Case, case: Case) -> float | None:
-    before, after = base.memory, case.memory
-    if before.instrument != after.instrument or not before.peak_bytes or after.peak_bytes is None:
+def _memory_ratio(base: Case, case: Case, peak: str) -> float | None:
+    before, after = getattr(base.memory, peak), getattr(case.memory, peak)
+    if base.memory.instrument != case.memory.instrument or not before or after is None:
         return None
-    return after.peak_bytes / before.peak_bytes
+    return after / before
 
 
 def _points(before: list[Record], after: list[Record], quality: bool) -> dict:

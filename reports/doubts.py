@@ -1,11 +1,13 @@
 """What a reader should know before believing a run's figures: one sentence each, with what it is about."""
 
 import re
+import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from ..harness.records import Run
-from .readings import ANSWERED, Record, of_case
+from .confounds import confounds, without_difference
+from .readings import ANSWERED, Record, of_case, warm_ups
 from .schema import Case, Comparison
 
 UNATTRIBUTED_LIMIT = 0.05
@@ -16,11 +18,17 @@ def doubts(run: Run, cases: Sequence[Case], comparisons: Sequence[Comparison]) -
     """All warnings of a run, the gravest first, none twice."""
     found = [
         *_unfinished(run),
-        *(f"{case.name} could not be run: {case.error}" for case in cases if case.error),
+        *without_difference(cases, comparisons),
+        *(f"{case.name} could not be run: {_brief(case.error)}" for case in cases if case.error),
+        *(
+            f"{case.name}: its memory could not be measured: {_brief(case.memory_error)}"
+            for case in cases
+            if case.memory_error
+        ),
         *_missing(run, cases),
         *_failures(run, cases),
         *_not_better_than_floors(cases),
-        *_confounds(comparisons),
+        *confounds(run.run["cases"], comparisons),
         *_instruments(cases),
         *_clocks(cases),
         *_not_warm(run),
@@ -29,6 +37,11 @@ def doubts(run: Run, cases: Sequence[Case], comparisons: Sequence[Comparison]) -
         *_from_records(run, cases),
     ]
     return list(dict.fromkeys(found))
+
+
+def _brief(error: str) -> str:
+    """The beginning of an error: run.json keeps the whole, which may be a page long."""
+    return textwrap.shorten(error, 240, placeholder=" ...")
 
 
 def _unfinished(run: Run) -> Iterable[str]:
@@ -56,7 +69,7 @@ def _failures(run: Run, cases: Sequence[Case]) -> Iterable[str]:
         failed = Counter(record["status"] for record in records if record["status"] not in ANSWERED)
         for status, count in failed.items():
             reasons = Counter(record["reason"] for record in records if record["status"] == status and record["reason"])
-            why = f", most often: {reasons.most_common(1)[0][0]}" if reasons else ""
+            why = f", most often: {_brief(reasons.most_common(1)[0][0])}" if reasons else ""
             yield f"{case.name}: {count} of {len(records)} queries ended in {status}{why}"
 
 
@@ -66,15 +79,6 @@ def _not_better_than_floors(cases: Sequence[Case]) -> Iterable[str]:
     for case, gIoU in known:
         if case.role == "model" and gIoU <= best:
             yield f"{case.name} (gIoU {gIoU:.3f}) is not better than the floor {floor} (gIoU {best:.3f})."
-
-
-def _confounds(comparisons: Sequence[Comparison]) -> Iterable[str]:
-    """A setting that one side does not have at all follows from another one, and is no confound of its own."""
-    for found in comparisons:
-        names = [name for name, sides in found.differences.items() if None not in sides]
-        if len(names) > 1:
-            pair, listed = f"{found.candidate} and {found.reference}", ", ".join(names)
-            yield f"{pair} differ in more than one setting ({listed}): the ratios are of all of them together."
 
 
 def _instruments(cases: Sequence[Case]) -> Iterable[str]:
@@ -94,10 +98,14 @@ def _clocks(cases: Sequence[Case]) -> Iterable[str]:
 
 
 def _not_warm(run: Run) -> Iterable[str]:
-    for entry in run.run["cases"]:
-        if entry["role"] == "model" and entry.get("warmup_stable") is False:
-            count = entry.get("warmup_queries")
-            yield f"{entry['name']}: after {count} queries of warm-up its times were not yet steady."
+    """One sentence a run; of a case with several processes it says how many."""
+    models = [entry for entry in run.run["cases"] if entry["role"] == "model"]
+    found = [(entry["name"], [warm_up["warmup_stable"] is False for warm_up in warm_ups(entry)]) for entry in models]
+    named = [(name, sum(unsteady), len(unsteady)) for name, unsteady in found if any(unsteady)]
+    counted = [f"{name} ({count} of {of}{'' if i else ' processes'})" if of > 1 else name
+               for i, (name, count, of) in enumerate(named)]  # fmt: skip
+    if counted:
+        yield f"not steady after warm-up: {', '.join(counted)}"
 
 
 def _unattributed(cases: Sequence[Case]) -> Iterable[str]:

@@ -18,7 +18,7 @@ from ..harness.masks import decode
 from ..harness.metrics import iou
 from ..harness.records import GALLERY, Run
 from . import wording
-from .figures import (
+from .drawing import (
     GREEN,
     GREY,
     HEAD_IN,

@@ -6,13 +6,13 @@ from typing import Any
 
 from ..harness.records import RUN, Run, read_run
 from . import figures, gallery, tables, wording
-from .schema import Case, Summary
+from .schema import Case, Comparison, Summary, Team
 from .summary import SUMMARY, write_summary
 
 REPORT = "report.md"
 FIGURES = {
     figures.STAGE_TIMES: "Stacked bars: the median time of each stage, one bar per case",
-    figures.PEAK_MEMORY: "Bars: the peak memory of each stage, one group per case",
+    figures.PEAK_MEMORY: "Bars: the peak memory of the build and of a query, with each stage marked, one pair per case",
     gallery.FILE: "Images with their targets and the masks that each case answered",
 }
 CLOCKS = {
@@ -99,19 +99,45 @@ def _headline(summary: Summary) -> Iterator[str]:
     status = "" if summary.status == "complete" else f" **Status: {summary.status}.**"
     data = summary.data.get("description") or f"{summary.data.get('count', 'some')} queries"
     yield f"{_compared(summary)} in the suite `{summary.suite}`, on {data}; measured on {summary.machine}.{status}"
-    bullet = "- " if len(summary.comparisons) > 2 else ""
+    several = len(summary.teams) > 1
+    lines = [*(_by_team(summary) if several else _by_candidate(summary)), *_random_weights(summary)]
+    bullet = "- " if several or len(summary.comparisons) > 2 else ""
+    yield from (["\n" + bullet + lines[0], *(bullet + line for line in lines[1:])] if bullet else lines)
+
+
+def _by_candidate(summary: Summary) -> Iterator[str]:
     for found in summary.comparisons:
-        memory, gIoU = found.peak_memory.ratio, found.gIoU_points
-        and_memory = f"; its peak memory is {wording.times(memory)}" if memory is not None else ""
+        and_memory = f"; its peak memory is {wording.peaks(found)}" if found.peak_memory.ratio is not None else ""
+        gIoU = found.gIoU_points
         and_quality = f"; its gIoU differs by {wording.points(gIoU)}" if gIoU is not None else ""
-        yield f"{bullet}**{wording.takes(found)}**{and_memory}{and_quality}."
-    yield from (f"{bullet}{line}" for line in _random_weights(summary))
+        yield f"**{wording.takes(found)}**{and_memory}{and_quality}."
+
+
+def _by_team(summary: Summary) -> Iterator[str]:
+    """A line a team: of each candidate the ratio of time, that of peak memory and the difference of gIoU."""
+    for team in summary.teams:
+        found = [found for found in summary.comparisons if found.candidate in team.cases]
+        if found:
+            candidates = "; ".join(_in_team(comparison) for comparison in found)
+            yield f"**{team.name}**, against `{team.reference}`: {candidates}."
+    if all(found.end_to_end.low is None for found in summary.comparisons):
+        yield "No ratio of time has an interval: that takes two pairs of processes."
+
+
+def _in_team(found: Comparison) -> str:
+    if found.same_settings:
+        return f"`{found.candidate}` has the same settings"
+    gIoU = f", gIoU {wording.points(found.gIoU_points)}" if found.gIoU_points is not None else ""
+    memory = f", peak memory {wording.peaks(found)}" if found.peak_memory.ratio is not None else ""
+    return f"`{found.candidate}` time **{wording.ratio_with_interval(found.end_to_end)}**{memory}{gIoU}"
 
 
 def _compared(summary: Summary) -> str:
     names = [case.name for case in summary.cases]
     if not summary.comparisons:
         return _listed(names) or "No model"
+    if len(summary.teams) > 1:
+        return f"{len(names)} cases in {len(summary.teams)} teams, each case against its team's reference,"
     sides = {team.reference: [c.candidate for c in summary.comparisons if c.reference == team.reference]
              for team in summary.teams}  # fmt: skip
     return "; ".join(f"{_listed(others)} against the reference `{base}`" for base, others in sides.items() if others)
@@ -125,8 +151,7 @@ def _random_weights(summary: Summary) -> Iterator[str]:
 
 
 def _listed(names: list[str]) -> str:
-    quoted = [f"`{name}`" for name in names]
-    return " and ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
+    return wording.listed([f"`{name}`" for name in names])
 
 
 def _warnings(summary: Summary) -> str:
@@ -166,11 +191,18 @@ def _both_answered(summary: Summary) -> str:
 
 
 def _differences(summary: Summary) -> str:
-    """The settings in which a candidate differs from the reference; whatever is not listed is the same."""
-    names = list(dict.fromkeys(name for found in summary.comparisons for name in found.differences))
+    """The settings in which a candidate differs from its reference; whatever is not listed is the same."""
+    tables_of_teams = ((team, _differences_in(summary, team)) for team in summary.teams)
+    named = ((f"### {tables.escape(team.name)}\n\n" if team.name else "", table) for team, table in tables_of_teams)
+    return "\n\n".join(name + table for name, table in named if table)
+
+
+def _differences_in(summary: Summary, team: Team) -> str:
+    compared = (found for found in summary.comparisons if found.candidate in team.cases)
+    names = list(dict.fromkeys(name for found in compared for name in found.differences))
+    shown = [case for case in summary.of_team(team) if case.settings is not None]
     if not names:
         return ""
-    shown = [case for case in summary.cases if case.settings is not None]
     rows = [[name, *(_setting(case, name) for case in shown)] for name in names]
     return tables.markdown(["setting", *(case.name for case in shown)], rows, figures=False)
 

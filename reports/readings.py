@@ -59,3 +59,18 @@ def quality_scores(records: Sequence[Record]) -> dict[str, float | None]:
 def no_scores(_: Sequence[Record]) -> dict[str, float | None]:
     """What stands in the place of `quality_scores` where a case has no quality."""
     return dict.fromkeys(METRICS)
+
+
+def warm_ups(entry: Record) -> list[Record]:
+    """How each process of a case came to speed, by process; older runs kept only that of process 0."""
+    if entry.get("warmups"):
+        return sorted(entry["warmups"], key=lambda warm_up: warm_up["process"])
+    if entry.get("warmup_stable") is None and entry.get("first_query_ms") is None:
+        return []
+    names = ("first_query_ms", "warmup_queries", "warmup_stable")
+    return [{"process": 0, **{name: entry.get(name) for name in names}}]
+
+
+def first_query_ms(entry: Record) -> float | None:
+    """Of process 0; None where it has not been asked, or failed."""
+    return next((w["first_query_ms"] for w in warm_ups(entry) if w["process"] == 0), None)

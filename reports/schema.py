@@ -103,7 +103,8 @@ class Memory(Strict):
     """Peaks of a pass of its own, apart from timing."""
 
     instrument: str | None = Field(description="'resident set' (whole process, CPU) or 'cuda allocator'.")
-    peak_bytes: Count | None = Field(description="The largest of all stages.")
+    peak_bytes: Count | None = Field(description="The largest of all stages, the build among them.")
+    query_peak_bytes: Count | None = Field(default=None, description="The largest of the stages of a query.")
     peak_reserved_bytes: Count | None = Field(description="The largest of all stages, as reserved (CUDA).")
     device_process_bytes: Count | None = Field(description="The largest of all stages, as the driver counts (CUDA).")
     stages: dict[str, StageMemory] = Field(description="By stage; `build` is the loading of the model.")
@@ -113,7 +114,7 @@ class Cold(Strict):
     """What happens once, and is in no other figure."""
 
     build_s: NotNegative | None = Field(description="Seconds to build the adapter.")
-    first_query_ms: NotNegative | None = Field(description="Milliseconds of the very first query.")
+    first_query_ms: NotNegative | None = Field(description="Milliseconds of the first process's very first query.")
 
 
 class Case(Strict):
@@ -126,6 +127,7 @@ class Case(Strict):
     has_quality: bool | None = Field(description="False for random weights; null until the case was built.")
     parameters: dict[str, Count] | None = Field(description="Number of parameters by part.")
     error: str | None = Field(description="Why the case could not be run.")
+    memory_error: str | None = Field(default=None, description="Why its memory could not be measured.")
     quality: Quality = Field(description="Scores, and how the queries ended.")
     time: Time = Field(description="Warm queries: medians, stages, regions.")
     memory: Memory = Field(description="Peaks.")
@@ -166,12 +168,17 @@ class Comparison(Strict):
     end_to_end: TimeRatio = Field(description="Of the time of a query.")
     stages: dict[str, TimeRatio] = Field(description="By stage that both cases have.")
     peak_memory: PlainRatio = Field(description="Of memory.peak_bytes; null where the instruments differ.")
+    query_peak_memory: PlainRatio = Field(
+        default=PlainRatio(ratio=None), description="Of memory.query_peak_bytes; null where the instruments differ."
+    )
     gIoU_points: float | None = Field(description="Candidate minus reference, times 100, over the queries of both.")
     cIoU_points: float | None = Field(description="Candidate minus reference, times 100, over the queries of both.")
     both_answered: BothAnswered = Field(description="The same, without the queries that either failed.")
     differences: dict[str, tuple[JsonValue, JsonValue]] = Field(
-        description="Every setting that differs: [of the reference, of the candidate]. More than one is a confound."
+        description="Every setting that differs: [of the reference, of the candidate]. More than one is a confound, "
+        "unless it follows from another."
     )
+    same_settings: bool = Field(default=False, description="No setting differs: there is nothing to compare.")
 
 
 class Team(Strict):

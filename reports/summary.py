@@ -12,7 +12,17 @@ from ..harness.metrics import METRICS
 from ..harness.records import Run, write_json
 from .comparison import compare
 from .doubts import doubts
-from .readings import Record, no_scores, of_case, one_per_query, quality_scores, stage_ns, stage_of, timed
+from .readings import (
+    Record,
+    first_query_ms,
+    no_scores,
+    of_case,
+    one_per_query,
+    quality_scores,
+    stage_ns,
+    stage_of,
+    timed,
+)
 from .schema import (
     Case,
     Cold,
@@ -100,10 +110,11 @@ def _case(entry: dict[str, Any], records: list[Record], memory: list[Record]) ->
         has_quality=entry.get("has_quality"),
         parameters=entry.get("parameters"),
         error=entry.get("error"),
+        memory_error=entry.get("memory_error"),
         quality=_quality(one_per_query(records), has_quality=entry.get("has_quality") is True),
         time=_time(entry.get("clock"), records),
         memory=_memory(memory),
-        cold=Cold(build_s=entry.get("build_s"), first_query_ms=entry.get("first_query_ms")),
+        cold=Cold(build_s=entry.get("build_s"), first_query_ms=first_query_ms(entry)),
     )
 
 
@@ -200,7 +211,9 @@ def _region_time(name: str, records: list[Record]) -> RegionTime:
 def _memory(lines: list[Record]) -> Memory:
     stages = {stage: [line for line in lines if line["stage"] == stage] for stage in MEMORY_STAGES}
     instruments = sorted({line["instrument"] for line in lines if line.get("instrument")})
+    of_queries = [line for line in lines if line["stage"] != "build"]
     return Memory(
+        query_peak_bytes=_largest(of_queries, StageMemory)["peak_bytes"],
         instrument=" and ".join(instruments) or None,
         stages={stage: StageMemory(**_largest(found, StageMemory)) for stage, found in stages.items() if found},
         **{name: value for name, value in _largest(lines, StageMemory).items() if name != "start_bytes"},

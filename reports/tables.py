@@ -128,10 +128,12 @@ def _memory_rows(row: Callable, summary: Summary) -> list[Row]:
     instruments = ", ".join(sorted({case.memory.instrument for case in models if case.memory.instrument}))
 
     def peak(case: Case, found: Comparison | None) -> str:
-        ratio = (
-            f" (**{wording.times(found.peak_memory.ratio)}**)" if found and found.peak_memory.ratio is not None else ""
-        )
-        return wording.memory(case.memory.peak_bytes, unit) + ratio
+        ratio = found.peak_memory.ratio if found else None
+        return wording.memory(case.memory.peak_bytes, unit) + (f" (**{wording.times(ratio)}**)" if ratio else "")
+
+    def of_query(case: Case, found: Comparison | None) -> str:
+        ratio = found.query_peak_memory.ratio if found else None
+        return wording.memory(case.memory.query_peak_bytes, unit) + (f" ({wording.times(ratio)})" if ratio else "")
 
     def of(part: Memory | StageMemory | None, name: str) -> str:
         return wording.memory(getattr(part, name) if part else None, unit)
@@ -143,6 +145,7 @@ def _memory_rows(row: Callable, summary: Summary) -> list[Row]:
         row(f"**Peak memory ({unit[0]}{', ' + instruments if instruments else ''})**", lambda *_: ""),
         row("before the build", lambda case, _: of(case.memory.stages.get("build"), "start_bytes")),
         row("largest", peak),
+        row("largest of a query (without build)", of_query),
         *(row(label, lambda case, _, name=name: of(case.memory, name)) for name, label in beside.items()),
         *(row(s, lambda case, _, s=s: of(case.memory.stages.get(s), "peak_bytes")) for s in stages),
     ]

@@ -1,5 +1,6 @@
 """How figures are written, everywhere alike: times with three digits, ratios with two decimals, the unknown as n/a."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 from .schema import Case, Comparison, Summary, TimeRatio
@@ -73,10 +74,23 @@ def differs(found: TimeRatio) -> bool:
     return found.low is not None and found.high is not None and not found.low <= 1 <= found.high
 
 
+def listed(names: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def peaks(found: Comparison) -> str:
+    """``1.17x (of a query 0.40x)``: the second where the build's peak makes the two differ."""
+    whole, query = times(found.peak_memory.ratio), times(found.query_peak_memory.ratio)
+    return whole if query in (whole, NOT_AVAILABLE) else f"{whole} (of a query {query})"
+
+
 def takes(found: Comparison) -> str:
     """One clause about a candidate's time, which claims no more than the interval carries."""
     time = found.end_to_end
     who, than = found.candidate, found.reference
+    if found.same_settings:
+        return f"{who} and {than} have the same settings, and there is nothing to compare"
     if time.ratio is None:
         return f"{who} could not be compared with {than} in time"
     if time.low is None or time.high is None:
@@ -87,15 +101,42 @@ def takes(found: Comparison) -> str:
     return f"{who} and {than} cannot be told apart in time ({times(time.ratio)}, {interval})"
 
 
+NOTHING_TO_COMPARE = "Nothing is compared: the cases have the same settings"
+
+
 def takes_in_short(found: Sequence[Comparison]) -> str:
-    """A title: one or two candidates named, or of more only the first."""
-    than = found[0].reference
+    """A title: one or two candidates named, or of more only the one that differs most; of teams both ends."""
+    found = [comparison for comparison in found if not comparison.same_settings]
+    if not found:
+        return NOTHING_TO_COMPARE
+    references = {comparison.reference for comparison in found}
+    than = references.pop() if len(references) == 1 else "its team's reference"
     apart = [comparison for comparison in found if differs(comparison.end_to_end) or comparison.end_to_end.low is None]
     if not apart:
         return f"no variant can be told apart from {than} in time"
-    first, *others = apart if len(found) == 2 else apart[:1]
+    ordered = sorted(apart, key=lambda comparison: comparison.end_to_end.ratio or 0)
+    ends = ordered if len(found) == 2 or references else [max(ordered, key=_time_apart)]
+    first, *others = ends if len(ends) < 3 else [ends[0], ends[-1]]
     more = "".join(f" and {comparison.candidate} {times(comparison.end_to_end.ratio)}" for comparison in others)
     return f"{first.candidate} takes {times(first.end_to_end.ratio)}{more} the time of {than}"
+
+
+def _time_apart(found: Comparison) -> float:
+    return apart_from_1(found.end_to_end.ratio)
+
+
+def apart_from_1(ratio: float | None) -> float:
+    """How far, a half being as far as the double."""
+    return abs(math.log(ratio)) if ratio else 0.0
+
+
+def peaks_in_short(found: Sequence[Comparison]) -> str:
+    """A title: the peak that differs most from its reference's."""
+    found = [comparison for comparison in found if not comparison.same_settings]
+    if not found:
+        return NOTHING_TO_COMPARE
+    most = max(found, key=lambda comparison: apart_from_1(comparison.peak_memory.ratio))
+    return f"{most.candidate} peaks at {times(most.peak_memory.ratio)} the memory of {most.reference}"
 
 
 def quality_of(case: Case) -> str:

@@ -75,6 +75,15 @@ def test_a_package_outside_registers_an_adapter_by_entry_point(outside, data_roo
     assert "corner" in json.loads(lisabench(outside, "list", "adapters", "--json").stdout)["adapters"]
 
 
+def test_one_broken_package_does_not_hide_the_others(outside):
+    (outside / "corner_model.py").write_text("import nowhere")
+    done = lisabench(outside, "list", "--json")
+    assert done.returncode == 0, done.stderr
+    adapters = json.loads(done.stdout)["adapters"]
+    assert "cannot be used" in adapters["corner"] and "nowhere" in adapters["corner"]
+    assert adapters["lisa"].startswith("The original")
+
+
 def test_its_settings_are_checked_like_any_others(outside, data_root):
     done = lisabench(outside, "run", "suite.yaml", "--data", data_root, "--set", "big.sizes=3", "--out", "out")
     assert done.returncode == 2

@@ -106,7 +106,7 @@ def test_records_load_as_a_table_with_a_row_a_line(tiny_run):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["run", "tinny"], "known: tiny"),
+        (["run", "tinny"], "did you mean 'tiny'"),
         (["run", "tiny", "--set", "presision=bf16"], "did you mean 'precision'"),
         (["run", "tiny", "--set", "vision=dino"], "known: clip, dual, sam"),
         (["run", "tiny", "--set", "metrics=[IoU]"], "gIoU"),

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from lisabench.harness import masks, measure
+from lisabench.harness import masks, measure, memory
 from lisabench.harness.clock import VirtualClock
-from lisabench.harness.contract import STAGES
+from lisabench.harness.contract import STAGES, Prediction
 from lisabench.harness.errors import DataError
 from lisabench.harness.memory import MemoryProbe, ResidentSetMeter
 from lisabench.harness.probe import TimingProbe
@@ -68,6 +68,42 @@ def test_a_mask_of_another_size_is_an_error():
     assert "(4, 4)" in record["reason"]
 
 
+def test_a_mask_that_is_not_boolean_is_an_error():
+    probe = TimingProbe(VirtualClock())
+    adapter = build(FakeCase(), probe)
+    adapter._mask = lambda sample: np.zeros(sample.target_HW.shape, np.float32)
+    record = measure.measure(adapter, sample_of(target()), probe)
+    assert record["status"] == "error"
+    assert "float32" in record["reason"]
+
+
+@pytest.mark.parametrize(("said", "kept"), [(float("nan"), None), (np.float32(0.5), 0.5), (None, None)])
+def test_a_predicted_iou_is_a_finite_number_or_unknown(said, kept):
+    probe = TimingProbe(VirtualClock())
+    adapter = build(FakeCase(), probe)
+    adapter.postprocess = lambda *_: [Prediction(target() == 1, predicted_iou=said)]
+    assert measure.measure(adapter, sample_of(target()), probe)["predicted_iou"] == kept
+
+
+def test_images_are_decoded_before_the_clock_starts():
+    decoded, probe = [], TimingProbe(VirtualClock())
+    adapter = build(FakeCase(), probe)
+    preprocess = adapter.preprocess
+    adapter.preprocess = lambda samples: decoded.append("image" in vars(samples[0])) or preprocess(samples)
+    measure.warm_up(adapter, [sample_of(target())], probe, at_most=1)
+    measure.measure_memory(adapter, [sample_of(target())], MemoryProbe(ResidentSetMeter()))
+    measure.measure(adapter, sample_of(target()), probe)
+    assert decoded == [True, True, True]
+
+
+def test_memory_that_cannot_be_read_is_unknown_not_zero(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path / "no" / "such" / "file")
+    probe = MemoryProbe(ResidentSetMeter())
+    with probe.region("vision"):
+        pass
+    assert probe.peaks()["vision"]["peak_bytes"] is None
+
+
 def test_broken_data_is_not_the_models_failure():
     def broken():
         raise DataError("x.jpg: no image")
@@ -115,7 +151,9 @@ def test_warm_up_is_bounded_where_it_never_holds_still():
 
 def test_a_stage_that_holds_256_mib_shows_256_mib():
     adapter = build(FakeCase(allocate_mib=256), MemoryProbe(ResidentSetMeter()))
-    peaks = measure.measure_memory(adapter, [sample_of(target())] * 2, ResidentSetMeter())
+    probe = MemoryProbe(ResidentSetMeter())
+    measure.measure_memory(adapter, [sample_of(target())] * 2, probe)
+    peaks = probe.peaks()
     if peaks["vision"]["peak_bytes"] is None:
         pytest.skip("this system cannot reset a process's peak memory")
     grown = peaks["vision"]["peak_bytes"] - peaks["vision"]["start_bytes"]

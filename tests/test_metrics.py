@@ -62,6 +62,12 @@ def test_masks_of_different_size_are_refused():
         count(np.zeros((2, 3), bool), np.zeros((3, 2), np.uint8))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "uint8", "int64"])
+def test_a_prediction_that_is_not_of_booleans_is_refused(dtype):
+    with pytest.raises(ValueError, match=f"the mask has dtype {dtype}; expected bool: compare logits with > 0"):
+        count(LEFT.astype(dtype), LEFT)
+
+
 def test_giou_is_one_where_both_are_empty_and_zero_where_only_one_is():
     assert iou(counted(EMPTY, EMPTY)) == 1
     assert iou(counted(LEFT, EMPTY)) == 0

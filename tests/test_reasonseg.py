@@ -1,15 +1,19 @@
 """Reading folders in ReasonSeg's format."""
 
+import io
 import json
 import pickle
+import shutil
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
 import psutil
 import pytest
+from lisabench.datasets.image import breaks_off, read_image
 from lisabench.datasets.raster import draw_polygon
-from lisabench.datasets.reasonseg import ReasonSeg, draw_mask, read_image
+from lisabench.datasets.reasonseg import ReasonSeg, draw_mask
 from lisabench.harness.errors import DataError, UsageError
 from PIL import Image
 
@@ -159,13 +163,52 @@ def test_images_are_turned_upright_and_masks_follow(tmp_path):
     np.testing.assert_array_equal(sample.image, cv2.imread(str(tmp_path / "val" / "a.jpg"))[..., ::-1])
 
 
-def test_an_image_that_breaks_off_is_read_as_far_as_it_goes_as_the_original_does(tmp_path):
-    write(tmp_path / "val", "a", annotation(), size=(120, 160))
-    path = tmp_path / "val" / "a.jpg"
-    whole, encoded = read_image(path), path.read_bytes()
-    path.write_bytes(encoded[: len(encoded) // 2])
-    assert read_image(path).shape == whole.shape
-    np.testing.assert_array_equal(read_image(path)[:16], whole[:16])
+def test_a_tag_of_the_metadata_cannot_pass_for_the_form(tmp_path):
+    write(tmp_path / "val", "a", annotation(meta={"form": "sentence"}))
+    assert ReasonSeg(tmp_path)[0].tags == {"form": "phrase"}
+
+
+def encoded_image(form, **options):
+    pixels = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, form, **options)
+    return file.getvalue()
+
+
+def with_thumbnail(jpeg):
+    """An application header that holds a whole little JPEG, as cameras write it."""
+    thumbnail = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(thumbnail, "JPEG")
+    return jpeg[:2] + b"\xff\xe1" + (2 + len(thumbnail.getvalue())).to_bytes(2, "big") + thumbnail.getvalue() + jpeg[2:]
+
+
+WHOLE = {
+    "baseline": encoded_image("JPEG"),
+    "progressive": encoded_image("JPEG", progressive=True),
+    "with a thumbnail": with_thumbnail(encoded_image("JPEG")),
+    "png": encoded_image("PNG"),
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_an_image_that_breaks_off_is_refused_and_padding_is_not(tmp_path, kind):
+    path, encoded = tmp_path / "a.jpg", WHOLE[kind]
+    path.write_bytes(encoded + bytes(512) + b"\n")
+    assert read_image(path).shape == (120, 160, 3)
+    for share in (0.5, 0.9, 1):
+        path.write_bytes(encoded[: int(len(encoded) * share) - 8] + bytes(512))
+        with pytest.raises(DataError, match=r"a\.jpg: is damaged \(it breaks off"):
+            read_image(path)
+
+
+def test_looking_for_the_end_of_an_image_takes_less_than_a_millisecond():
+    jpeg = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (1000, 1000, 3), dtype=np.uint8))[1].tobytes()
+    took = []
+    for _ in range(10):
+        start = time.perf_counter_ns()
+        assert not breaks_off(jpeg)
+        took.append(time.perf_counter_ns() - start)
+    assert min(took) < 1e6
 
 
 def test_texts_in_cp1252_are_read(tmp_path):
@@ -195,6 +238,68 @@ def test_samples_can_be_sent_to_another_process(tmp_path):
     assert sent.target_HW[5, 5] == 1
 
 
+# The fingerprint
+
+
+@pytest.fixture
+def pair_of(tmp_path):
+    write(tmp_path / "val", "a", annotation(shape(SQUARE), text=["one", "two"]))
+    write(tmp_path / "val", "b", annotation(text=["three"]))
+    return tmp_path
+
+
+def test_the_fingerprint_is_the_same_for_the_same_files_wherever_they_lie(pair_of, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    shutil.copytree(pair_of / "val", elsewhere / "val")
+    found = ReasonSeg(pair_of).fingerprint()
+    assert len(found) == 16 and int(found, 16) >= 0
+    assert found == ReasonSeg(elsewhere).fingerprint()
+
+
+CHANGES = {
+    "the image": lambda folder: write(folder, "b", annotation(text=["three"]), size=(13, 16)),
+    "the polygons": lambda folder: write(folder, "b", annotation(shape(INNER), text=["three"])),
+    "the words": lambda folder: write(folder, "b", annotation(text=["four"])),
+    "the name": lambda folder: [path.rename(path.with_stem("c")) for path in folder.glob("b.*")],
+    "one query more": lambda folder: write(folder, "c", annotation()),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_fingerprint_changes_with(pair_of, change):
+    before = ReasonSeg(pair_of).fingerprint()
+    CHANGES[change](pair_of / "val")
+    assert ReasonSeg(pair_of).fingerprint() != before
+
+
+def test_the_fingerprint_is_of_the_queries_that_are_asked(pair_of):
+    readers = [{}, {"texts": "all"}, {"limit": 1}, {"texts": "all", "limit": 1}, {"texts": "all", "limit": 2}]
+    assert len({ReasonSeg(pair_of, **reader).fingerprint() for reader in readers}) == len(readers)
+
+
+def test_the_fingerprint_reads_each_file_once(pair_of, monkeypatch):
+    data, opened = ReasonSeg(pair_of, texts="all"), []
+    real_open = io.open
+
+    def counting(path, *more, **options):
+        opened.append(Path(path).name)
+        return real_open(path, *more, **options)
+
+    monkeypatch.setattr(io, "open", counting)
+    data.fingerprint()
+    assert sorted(opened) == ["a.jpg", "a.json", "b.jpg", "b.json"]
+
+
+def test_the_fingerprint_names_a_file_that_is_broken_or_gone(pair_of):
+    data = ReasonSeg(pair_of)
+    (pair_of / "val" / "a.jpg").unlink()
+    with pytest.raises(DataError, match=r"a\.jpg: cannot be read"):
+        data.fingerprint()
+    (pair_of / "val" / "a.json").write_text("{")
+    with pytest.raises(DataError, match=r"a\.json: is not JSON"):
+        data.fingerprint()
+
+
 # What is wrong, and how it is said
 
 BROKEN = {
@@ -212,6 +317,11 @@ BROKEN = {
     r"shapes\[0\] has a point that is not a pair": annotation(shape([[1, 2], [3]])),
     r"has a point that is not finite": annotation(shape([[1, 2], [3, float("nan")]])),
     r"or farther out": annotation(shape([[1, 2], [3, 1e300]])),
+    r"farther out than 32 bit": annotation(shape([[1, 2], [3, -1e12]])),
+    r"out than 32 bit": annotation(shape([[1, 2], [3, 10**400]])),
+    r"shapes\[0\] has shape_type 'circle'; expected 'polygon'": annotation(shape(SQUARE) | {"shape_type": "circle"}),
+    r"text holds 'a \\ud800', which has half a surrogate": annotation(text=["good", "a \ud800"]),
+    r"meta holds '\\udfff'": annotation(meta={"family": "\udfff"}),
 }
 
 
@@ -240,6 +350,28 @@ def test_an_empty_split_and_an_image_without_annotation_are_refused(tmp_path):
     write(tmp_path / "val", "a")
     with pytest.raises(DataError, match=r"a\.jpg: has no annotation"):
         ReasonSeg(tmp_path)
+
+
+def test_an_annotation_without_image_is_refused(tmp_path):
+    write(tmp_path / "val", "a", annotation())
+    (tmp_path / "val" / ".b.json").write_text("hidden")
+    assert len(ReasonSeg(tmp_path)) == 1
+    (tmp_path / "val" / "b.json").write_text(json.dumps(annotation()))
+    with pytest.raises(DataError, match=r"b\.json: has no image beside it; .*data verify"):
+        ReasonSeg(tmp_path)
+
+
+def test_whole_characters_beyond_16_bits_are_read(tmp_path):
+    write(tmp_path / "val", "a", annotation(text=["the \U0001f600"]))
+    assert b"\\ud83d\\ude00" in (tmp_path / "val" / "a.json").read_bytes()
+    assert ReasonSeg(tmp_path)[0].query == "the \U0001f600"
+
+
+def test_polygons_as_far_out_as_is_allowed_are_drawn_in_no_time():
+    far = 2**31 - 1
+    start = time.perf_counter()
+    assert draw_mask(annotation(shape([[-far, -far], [far, -far], [far, far], [-far, far]])), 12, 16).all()
+    assert time.perf_counter() - start < 0.5
 
 
 def test_two_images_of_one_name_are_refused(tmp_path):

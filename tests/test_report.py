@@ -9,10 +9,12 @@ import pytest
 from lisabench.harness.errors import UsageError
 from lisabench.harness.records import read_run
 from lisabench.reports import wording
+from lisabench.reports.figures import peak_memory, stage_times
 from lisabench.reports.page import write_report
 from lisabench.reports.summary import summarise
 from lisabench.reports.tables import comparison_table, print_table, slices_table, terminal_table
 from matplotlib.image import imread
+from matplotlib.text import Text
 from rich.console import Console
 from run_factory import edit_lines, edit_run, failed, write_run
 
@@ -26,6 +28,10 @@ def rows_of(markdown: str) -> dict[str, list[str]]:
         [cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines() if line.startswith("|")
     ]
     return {first: rest for first, *rest in cells}
+
+
+def texts(figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(Text)]
 
 
 def printed(table, width: int) -> str:
@@ -61,6 +67,7 @@ def test_the_reference_comes_first_and_variants_carry_ratio_and_interval(tmp_pat
     assert rows["end to end"][2].endswith(f"(**{ratio.ratio:.2f}x** [{ratio.low:.2f}, {ratio.high:.2f}])")
     assert "x" not in rows["end to end"][0]
     assert rows["largest"] == ["718", "742 (**1.03x**)", "671 (**0.93x**)"]
+    assert rows["largest of a query (without build)"] == ["718", "742 (1.03x)", "671 (0.93x)"]
 
 
 def test_many_variants_are_spread_over_tables_that_each_begin_with_the_reference(tmp_path):
@@ -225,3 +232,51 @@ def test_the_same_records_make_the_same_summary(tmp_path):
     write_report(tmp_path)
     assert (tmp_path / "summary.json").read_text() == first
     assert json.loads(first)["suite"] == "tiny"
+
+
+def test_a_case_without_times_or_memory_keeps_its_place_in_the_figures(tmp_path):
+    write_run(tmp_path, **SMALL)
+    for name in ("samples.jsonl", "memory.jsonl"):
+        edit_lines(tmp_path / name, lambda line: None if line["case"] == "sam" else line)
+    summary = summarise(read_run(tmp_path))
+    for figure, instead in ((stage_times(summary), "no times"), (peak_memory(summary), "not measured")):
+        assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["dual", "sam", "clip"]
+        assert texts(figure).count(instead) == 1
+
+
+def test_the_title_of_the_memory_names_the_peak_that_differs_most(tmp_path):
+    write_run(tmp_path, **SMALL)
+    peaks_mib = {"dual": 700, "sam": 690, "clip": 1400}
+    edit_lines(tmp_path / "memory.jsonl", lambda line: line | {"peak_bytes": peaks_mib[line["case"]] << 20})
+    figure = peak_memory(summarise(read_run(tmp_path)))
+    assert "clip peaks at 2.00x the memory of dual" in texts(figure)
+
+
+def test_the_figure_of_times_says_that_its_labels_are_no_sums(tmp_path):
+    found = texts(stage_times(summarise(read_run(write_run(tmp_path, **SMALL)))))
+    assert any(text.startswith("bars: stage medians; label: median end to end") for text in found)
+
+
+def test_teams_have_a_panel_a_bullet_and_a_table_of_differences_each(tmp_path):
+    write_run(tmp_path, cases=4, **SMALL)
+    one = {"name": "small ones", "reference": "sam", "cases": ["dual", "sam"]}
+    edit_run(tmp_path, teams=[one, {"name": "others", "reference": "clip", "cases": ["clip", "dual-nf4"]}])
+    text = write_report(tmp_path).read_text()
+    summary = summarise(read_run(tmp_path))
+    for figure in (stage_times(summary), peak_memory(summary)):
+        assert len(figure.axes) == 2 and {"small ones", "others"} <= set(texts(figure))
+    assert "4 cases in 2 teams" in text and "- **small ones**, against `sam`: `dual` time **" in text
+    differ = text.split("## What differs")[1].split("## How")[0]
+    assert (
+        "### small ones" in differ
+        and "| setting | sam | dual |" in differ
+        and "| setting | clip | dual-nf4 |" in differ
+    )
+    assert "its team's reference" in wording.takes_in_short(summary.comparisons)
+
+
+def test_a_bar_that_is_longer_than_the_median_end_to_end_is_not_cut_off(tmp_path):
+    write_run(tmp_path, cases=1, **SMALL)
+    edit_lines(tmp_path / "samples.jsonl", lambda line: line | {"latency_ns": line["latency_ns"] // 2})
+    (axes,) = stage_times(summarise(read_run(tmp_path))).axes
+    assert max(bar.get_x() + bar.get_width() for bar in axes.patches) <= axes.get_xlim()[1]

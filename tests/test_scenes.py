@@ -1,6 +1,7 @@
 """Reasoning scenes: reproducible, in ReasonSeg's format, and with one right answer."""
 
 import hashlib
+import shutil
 import subprocess
 import sys
 import time
@@ -395,12 +396,39 @@ def test_an_interrupted_making_leaves_nothing_half_made(cache, monkeypatch):
 def test_who_comes_second_uses_what_the_first_one_made(cache, monkeypatch):
     def overtaken(root, split, count, seed):
         make(root, split, count, seed)
-        make(cache / place, split, count, seed)
+        monkeypatch.setattr(embedded_module, "make", make)
+        (embedded(split, count, seed) / "first").touch()
 
-    place = embedded("val", 2, 0).name.replace("-2-0", "-3-0")
     monkeypatch.setattr(embedded_module, "make", overtaken)
-    assert len(ReasonSeg(embedded("val", 3, 0))) == 3
+    root = embedded("val", 3, 0)
+    assert len(ReasonSeg(root)) == 3
+    assert (root / "first").exists()
     assert not [p for p in cache.iterdir() if p.name.startswith(".")]
+
+
+DAMAGES = {
+    "a pair is missing": lambda root: [path.unlink() for path in (root / "val").glob("000001.*")],
+    "an image is cut": lambda root: (root / "val" / "000002.jpg").write_bytes(b""),
+    "a file too many": lambda root: (root / "val" / "notes.txt").touch(),
+    "no seal, as of a making that was copied by hand": lambda root: (root / embedded_module.SEAL).unlink(),
+    "no split": lambda root: shutil.rmtree(root / "val"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cache_is_made_anew(cache, damage):
+    root = embedded("val", 4, 0)
+    whole = digests(root)
+    DAMAGES[damage](root)
+    assert embedded("val", 4, 0) == root
+    assert digests(root) == whole
+    assert [path.name for path in cache.iterdir()] == [root.name]
+
+
+def test_a_sound_seal_over_too_few_pairs_is_not_believed(cache):
+    fewer = embedded("val", 2, 0)
+    fewer.rename(cache / fewer.name.replace("-2-0", "-3-0"))
+    assert len(ReasonSeg(embedded("val", 3, 0))) == 3
 
 
 def test_a_cache_that_cannot_be_written_is_named_with_a_cure(tmp_path, monkeypatch):

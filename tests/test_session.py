@@ -9,6 +9,7 @@ import time
 from collections import Counter
 
 import pytest
+import torch
 from lisabench.benchmarks import suite as suites
 from lisabench.benchmarks.queries import Queries
 from lisabench.benchmarks.session import Session
@@ -27,7 +28,7 @@ def suite(data_root, plan=None, **cases):
 
 
 def session(suite, folder):
-    return Session(suite, Queries.of(suite.data), folder, lambda *_: None)
+    return Session(suite, Queries.of(suite), folder, lambda *_: None)
 
 
 def run(suite, folder):
@@ -123,7 +124,7 @@ def test_resuming_measures_only_what_is_missing(data_root, tmp_path):
 
 def test_a_run_stops_when_asked_to_and_goes_on_from_there(data_root, tmp_path):
     s = suite(data_root)
-    late = Session(s, Queries.of(s.data), tmp_path / "out", lambda *_: None, deadline_s=0.0)
+    late = Session(s, Queries.of(s), tmp_path / "out", lambda *_: None, deadline_s=0.0)
     late.start()
     assert records.read_run(tmp_path / "out").run["status"] == "running"
     assert not records.read_run(tmp_path / "out").samples
@@ -170,6 +171,78 @@ def test_an_unwritable_folder_fails_before_anything_is_loaded(data_root, tmp_pat
         session(suite(data_root), tmp_path / "file" / "out").start()
 
 
+def test_records_whose_run_is_gone_are_not_taken_for_a_new_runs(data_root, tmp_path):
+    run(suite(data_root), tmp_path / "out")
+    (tmp_path / "out" / "run.json").unlink()
+    with pytest.raises(UsageError, match=r"records of a run whose run\.json is gone"):
+        session(suite(data_root), tmp_path / "out").resume()
+
+
+def test_two_sessions_do_not_measure_into_one_folder(data_root, tmp_path):
+    run(suite(data_root), tmp_path / "out")
+    with records.writing(tmp_path / "out"), pytest.raises(UsageError, match="another lisabench is measuring"):
+        session(suite(data_root), tmp_path / "out").resume()
+    session(suite(data_root), tmp_path / "out").resume()
+
+
+def test_a_run_is_not_resumed_over_other_targets(data_root, tmp_path):
+    run(suite(data_root), tmp_path / "out")
+    annotation = data_root / "val" / "q0.json"
+    annotation.write_text(annotation.read_text().replace("[15, 15]", "[15, 9]"))
+    with pytest.raises(UsageError, match="another data"):
+        session(suite(data_root), tmp_path / "out").resume()
+
+
+@pytest.mark.parametrize(("page", "key"), [("versions", "torch"), ("passport", "threads"), ("passport", "device")])
+def test_a_run_is_not_resumed_with_other_software_threads_or_device(data_root, tmp_path, page, key):
+    run(suite(data_root), tmp_path / "out")
+    begun = json.loads((tmp_path / "out" / "run.json").read_text())
+    begun[page][key] = "another"
+    (tmp_path / "out" / "run.json").write_text(json.dumps(begun))
+    with pytest.raises(NothingToCompare, match=f"{key} was another"):
+        session(suite(data_root), tmp_path / "out").resume()
+
+
+def test_a_device_that_is_not_there_is_said_before_anything_is_measured(data_root, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(UsageError, match="sees no GPU"):
+        run(suite(data_root, b={"adapter": "lisa", "device": "cuda"}), tmp_path / "out")
+    assert not (tmp_path / "out" / "memory.jsonl").read_text()
+
+
+def test_a_failure_of_the_memory_pass_keeps_what_was_read_and_is_no_failure_of_the_case(data_root, tmp_path):
+    result = run(
+        suite(data_root, b=QUICK | {"fail": "oom", "fail_every": 2}, plan={"memory_queries": 4}), tmp_path / "out"
+    )
+    b = next(case for case in result.run["cases"] if case["name"] == "b")
+    assert b["error"] is None
+    assert "asked for" in b["memory_error"]
+    assert {"build", "vision"} <= {row["stage"] for row in result.memory if row["case"] == "b"}
+
+
+def test_a_failure_that_was_mended_is_forgotten_when_the_run_goes_on(data_root, tmp_path):
+    run(suite(data_root), tmp_path / "out")
+    page = json.loads((tmp_path / "out" / "run.json").read_text())
+    page["cases"][1]["memory_error"] = "killed"
+    (tmp_path / "out" / "run.json").write_text(json.dumps(page))
+    kept = [line for line in (tmp_path / "out" / "memory.jsonl").read_text().splitlines() if '"case": "a"' in line]
+    (tmp_path / "out" / "memory.jsonl").write_text("\n".join(kept) + '\n{"case": "b", "st')
+    session(suite(data_root), tmp_path / "out").resume()
+    page = records.read_run(tmp_path / "out").run
+    assert (page["status"], page["cases"][1]["memory_error"]) == ("complete", None)
+    assert any("memory.jsonl was cut short" in warning for warning in page["warnings"])
+
+
+def test_the_warm_up_of_every_process_is_kept(data_root, tmp_path):
+    result = run(suite(data_root, plan={"warmup": 7}), tmp_path / "out")
+    a = next(case for case in result.run["cases"] if case["name"] == "a")
+    assert [(w["process"], w["warmup_queries"], w["warmup_stable"]) for w in a["warmups"]] == [
+        (0, 6, True),
+        (1, 6, True),
+    ]
+
+
 def test_a_broken_annotation_or_image_names_file_and_reason(data_root, tmp_path):
     (data_root / "val" / "q2.jpg").write_bytes(b"not an image")
     with pytest.raises(DataError, match=r"q2\.jpg.*decoded"):
@@ -186,7 +259,7 @@ from lisabench.benchmarks.queries import Queries
 from lisabench.benchmarks.session import Session
 from lisabench.benchmarks.suite import Suite
 suite = Suite.model_validate(json.loads(sys.argv[1]))
-Session(suite, Queries.of(suite.data), Path(sys.argv[2]), lambda *_: None).start()
+Session(suite, Queries.of(suite), Path(sys.argv[2]), lambda *_: None).start()
 """
 
 

@@ -52,6 +52,7 @@ def test_a_suite_is_read_from_a_file(tmp_path):
         ({"plan": {"proceses": 3}}, "proceses"),
         ({"plans": {}}, "did you mean 'plan'"),
         ({"data": {"count": 0}}, "count"),
+        ({"controls": {"a": {"adapter": "empty"}}}, "a is both a case and a control"),
         ({"teams": {"t": ["a"]}}, "exactly one team, which is not so for b"),
         ({"teams": {"t": ["a", "b"], "u": ["c"]}}, "unknown case in a team 'c'"),
         ({"plan": {"gpu_memory": "8"}}, "8GB"),
@@ -86,6 +87,27 @@ def test_a_change_reaches_the_plan_the_data_every_case_or_one():
     assert (both.make("a").llm_ms, both.make("b").llm_ms) == (7.0, 7.0)
     one = changed(b__llm_ms=7.0)
     assert (one.make("a").llm_ms, one.make("b").llm_ms) == (3.0, 7.0)
+
+
+def test_a_change_reaches_every_place_of_that_name_or_the_one_that_is_named():
+    everywhere = changed(seed=7)
+    assert (everywhere.data.seed, everywhere.make("a").seed, everywhere.make("b").seed) == (7, 7, 7)
+    assert changed(data__seed=7).make("a").seed == 0
+    assert changed(a__seed=7).data.seed == 0
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    (tmp_path / "twice.yaml").write_text("title: t\nreference: a\ncases: {a: {adapter: fake}, a: {adapter: lisa}}\n")
+    with pytest.raises(UsageError, match="'a' stands twice"):
+        suites.load(str(tmp_path / "twice.yaml"))
+
+
+def test_a_case_without_adapter_or_settings_is_one_clear_line():
+    for case in ({}, None):
+        content = {**CONTENT, "cases": {"a": case, "b": {"adapter": "fake"}}}
+        with pytest.raises(UsageError):
+            suites.change(content, "noise", 1.0)
+            suites.validate(content)
 
 
 def test_an_unknown_change_lists_what_can_be_changed():

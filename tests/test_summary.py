@@ -4,12 +4,20 @@ import math
 import numpy as np
 import pytest
 from lisabench.harness.records import read_run
-from lisabench.reports import tables
+from lisabench.reports import tables, wording
 from lisabench.reports.schema import Cold, Summary
 from lisabench.reports.summary import machine, summarise, write_summary
 from run_factory import edit_lines, edit_run, failed, write_run
 
 PLAIN = {"queries": 8, "size": (24, 32), "gallery": 0}
+
+
+def edit_cases(folder, change) -> None:
+    """Maps `change` over the cases of run.json, in place."""
+    cases = json.loads((folder / "run.json").read_text())["cases"]
+    for case in cases:
+        change(case)
+    edit_run(folder, cases=cases)
 
 
 def case_of(summary: Summary, name: str):
@@ -191,7 +199,7 @@ def test_settings_that_differ_are_listed_and_more_than_one_is_a_warning(tmp_path
     summary = summarise(read_run(write_run(tmp_path, cases=6, **PLAIN)))
     assert summary.comparison("sam").differences == {"vision": ("dual", "sam")}
     assert summary.comparison("sam-nf4").differences == {"vision": ("dual", "sam"), "quantization": ("none", "nf4")}
-    assert warned(summary, "sam-nf4 and dual differ in more than one setting")
+    assert warned(summary, "sam-nf4", "and dual differ in more than one setting (vision and quantization)")
     assert not warned(summary, "sam and dual differ")
 
 
@@ -234,7 +242,7 @@ def test_a_warm_up_that_did_not_settle_is_a_warning(tmp_path):
     cases = json.loads((tmp_path / "run.json").read_text())["cases"]
     edit_run(tmp_path, cases=[case | {"warmup_stable": False} for case in cases])
     summary = summarise(read_run(tmp_path))
-    assert warned(summary, "dual: after 6 queries of warm-up") and not warned(summary, "empty: after")
+    assert "not steady after warm-up: dual" in summary.warnings and not warned(summary, "empty")
 
 
 def test_a_model_that_is_not_better_than_the_floors_is_a_warning(tmp_path):
@@ -311,3 +319,114 @@ def test_each_team_is_compared_with_its_own_reference(tmp_path):
     page = tables.comparison_table(summary)
     places = [page.index(words) for words in ("### one", "sam (reference)", "### two", "clip (reference)")]
     assert places == sorted(places)
+
+
+def test_cases_with_the_same_settings_are_a_loud_warning_and_no_claim(tmp_path):
+    write_run(tmp_path, **PLAIN)
+    edit_cases(tmp_path, lambda case: case["role"] == "model" and case["settings"].update(vision="clip"))
+    summary = summarise(read_run(tmp_path))
+    assert summary.warnings[0] == (
+        "dual, sam and clip have the same settings: there is nothing to compare, "
+        "'dual', 'sam' and 'clip' are only names."
+    )
+    assert all(found.same_settings for found in summary.comparisons)
+    assert wording.takes(summary.comparison("clip")) == (
+        "clip and dual have the same settings, and there is nothing to compare"
+    )
+    assert wording.takes_in_short(summary.comparisons) == wording.peaks_in_short(summary.comparisons)
+    assert wording.takes_in_short(summary.comparisons).startswith("Nothing is compared")
+
+
+def test_settings_that_are_not_known_yet_are_not_the_same_settings(tmp_path):
+    write_run(tmp_path, status="running", **PLAIN)
+    edit_cases(tmp_path, lambda case: case.update(settings=None))
+    summary = summarise(read_run(tmp_path))
+    assert not warned(summary, "same settings") and not summary.comparisons[0].same_settings
+
+
+def test_a_failed_build_and_a_failed_memory_pass_are_told_apart(tmp_path):
+    write_run(tmp_path, cases=2, **PLAIN)
+    wrong = {"sam": {"error": "no such file"}, "dual": {"memory_error": "out of memory" + 300 * " page"}}
+    edit_cases(tmp_path, lambda case: case.update(wrong.get(case["name"], {})))
+    warnings = summarise(read_run(tmp_path)).warnings
+    assert warnings[0] == "sam could not be run: no such file"
+    assert warnings[1].startswith("dual: its memory could not be measured: out of memory page")
+    assert warnings[1].endswith(" ...") and len(warnings[1]) < 300
+    assert len(warnings) == 2
+
+
+def test_unsteady_processes_are_counted_by_case_in_one_warning(tmp_path):
+    write_run(tmp_path, **PLAIN)
+    steady = {"dual": (False, True, False), "sam": (True, True, True), "clip": (True, False, True)}
+
+    def kept_by_process(case):
+        flat = [case.pop(name) for name in ("first_query_ms", "warmup_queries", "warmup_stable")]
+        case["warmups"] = [
+            {"process": process, "first_query_ms": flat[0] + process, "warmup_queries": 6, "warmup_stable": stable}
+            for process, stable in reversed(list(enumerate(steady.get(case["name"], ()))))
+        ]
+
+    edit_cases(tmp_path, kept_by_process)
+    summary = summarise(read_run(tmp_path))
+    assert summary.warnings == ["not steady after warm-up: dual (2 of 3 processes), clip (1 of 3)"]
+    assert case_of(summary, "dual").cold.first_query_ms == 131.0
+
+
+@pytest.mark.parametrize(
+    ("derived", "axis", "sides"),
+    [("dtype", "precision", ("fp32", "bf16")), ("clip_view", "vision", ("dual", "clip")),
+     ("head", "execution", ("eager", "upstream")), ("mask_grid", "preset", ("tiny", "lisa-7b"))],
+)  # fmt: skip
+def test_a_setting_that_follows_from_another_counts_only_where_that_one_is_the_same(tmp_path, derived, axis, sides):
+    write_run(tmp_path, cases=2, **PLAIN)
+
+    def differ(case, *names):
+        if case["role"] == "model":
+            side = case["name"] == "sam"
+            same = {"vision": "dual", "quantization": ("none", "nf4")[side]}
+            case["settings"] |= same | {axis: sides[0]} | dict.fromkeys(names, sides[side])
+
+    edit_cases(tmp_path, lambda case: differ(case, derived, axis))
+    summary = summarise(read_run(tmp_path))
+    assert derived in summary.comparison("sam").differences
+    (warning,) = summary.warnings
+    assert f"{axis} (with it {derived})" in warning and f", {derived}" not in warning
+    edit_cases(tmp_path, lambda case: differ(case, derived))
+    (warning,) = summarise(read_run(tmp_path)).warnings
+    assert derived in warning and "with it" not in warning
+
+
+def test_one_axis_with_what_follows_from_it_is_no_confound(tmp_path):
+    write_run(tmp_path, cases=2, **PLAIN)
+    edit_cases(tmp_path, lambda case: case["settings"].update(clip_view=case["name"]))
+    assert summarise(read_run(tmp_path)).warnings == []
+
+
+def test_a_setting_that_was_asked_for_differently_counts_though_it_might_follow(tmp_path):
+    write_run(tmp_path, cases=2, **PLAIN)
+    parts = {"dual": "clip+llm", "sam": "llm"}
+    edit_cases(tmp_path, lambda case: case["settings"].update(quantized=parts.get(case["name"])))
+    assert summarise(read_run(tmp_path)).warnings == []
+    edit_cases(tmp_path, lambda case: case["given"].update(quantized=parts.get(case["name"])))
+    assert warned(summarise(read_run(tmp_path)), "sam and dual differ", "vision and quantized")
+
+
+def test_comparisons_that_differ_in_the_same_settings_share_a_warning(tmp_path):
+    write_run(tmp_path, **PLAIN)
+    edit_cases(tmp_path, lambda case: case["settings"].update(template=str(case["name"] != "dual")))
+    assert [w for w in summarise(read_run(tmp_path)).warnings if "differ" in w] == [
+        "sam, clip and dual differ in more than one setting (vision and template): "
+        "the ratios are of all of them together."
+    ]
+
+
+def test_the_peak_of_a_query_is_told_from_that_of_the_build(tmp_path):
+    write_run(tmp_path, cases=2, **PLAIN)
+    high = {"peak_bytes": 900 << 20}
+    edit_lines(tmp_path / "memory.jsonl", lambda m: m | (high if (m["case"], m["stage"]) == ("sam", "build") else {}))
+    summary = summarise(read_run(tmp_path))
+    memory, found = case_of(summary, "sam").memory, summary.comparison("sam")
+    assert (memory.peak_bytes, memory.query_peak_bytes) == (900 << 20, 718 << 20)
+    assert found.peak_memory.ratio == pytest.approx(900 / 742, rel=1e-12, abs=0)
+    assert found.query_peak_memory.ratio == pytest.approx(718 / 742, rel=1e-12, abs=0)
+    assert wording.peaks(found) == "1.21x (of a query 0.97x)"
