@@ -83,7 +83,7 @@ def report(folder: Folder) -> None:
 
 @app.command()
 def convert(
-    src: Annotated[Path, typer.Argument(help="As the original or its releases lay it out, a LLaVA, or an adapter.")],
+    src: Annotated[Path, typer.Argument(help="A folder or hub id: the original's, a LLaVA, an adapter.")],
     dst: Annotated[Path, typer.Argument(help="A new folder.")],
     vision_tower: Annotated[Path | None, typer.Option(help="A folder with CLIP, where SRC leaves it out.")] = None,
     sam: Annotated[Path | None, typer.Option(help="SAM's checkpoint, where SRC is a LLaVA to train from.")] = None,
@@ -92,9 +92,10 @@ def convert(
     """Convert a checkpoint of the original into a folder for `weights`."""
     from .benchmarks.progress import shown
     from .models.convert import convert
+    from .models.saved import fetched
 
     with shown() as progress:
-        done = convert(src, dst, vision_tower, sam, lambda name, n, total: progress(n, total, name), seed)
+        done = convert(fetched(src), dst, vision_tower, sam, lambda name, n, total: progress(n, total, name), seed)
     for warning in done.warnings:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(f"{done.folder}: {done.parameters:,} parameters, {done.total_bytes / 2**30:.2f} GiB")

@@ -27,7 +27,7 @@ from .network import LisaModel, Prompt
 from .network import image_positions as image_positions
 from .parts import DTYPES, parameters
 from .preprocessing import Preprocessor
-from .prompts import chat, described, teacher_forced
+from .prompts import chat, described, request, teacher_forced
 from .settings import RANDOM, resolved
 
 
@@ -114,7 +114,7 @@ class Lisa:
         """Up to the token whose state is read, or after which an answer begins."""
         encode, seg_id, template = self.tokenizer.encode, self.tokenizer.seg_id, self.case.template
         if self.case.answer == "generated":
-            ids = encode(chat(template, sample.query))
+            ids = encode(chat(template, request(sample.query, sample.is_sentence)))
         elif self.case.conditioning == "described":
             ids = [*tokenizer.before_seg(encode(described(template, sample.query)), seg_id), seg_id]
         else:

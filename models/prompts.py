@@ -50,13 +50,18 @@ def teacher_forced(template: str, query: str, is_sentence: bool) -> str:
         query: a whole question, or a noun phrase to put into one.
         is_sentence: which of the two `query` is.
     """
+    return f"{_open(template, f' {request(query, is_sentence)}')} {SEG}.{_template(template).after}"
+
+
+def request(query: str, is_sentence: bool) -> str:
+    """A query as the original's validation puts it, to be forced or to be answered in a chat."""
     question = query.strip() if is_sentence else f"What is {query.strip()} in this image?"
-    return f"{_open(template, f' {question} Please output segmentation mask.')} {SEG}.{_template(template).after}"
+    return f"{question} Please output segmentation mask."
 
 
-def chat(template: str, query: str) -> str:
+def chat(template: str, words: str) -> str:
     """The prompt of a conversation, up to where the model answers."""
-    return _open(template, query)
+    return _open(template, words)
 
 
 def described(template: str, query: str) -> str:
@@ -64,9 +69,9 @@ def described(template: str, query: str) -> str:
     return _open(template, f"{query.strip()} {SEG}")
 
 
-def _open(template: str, request: str) -> str:
-    words = _template(template)
-    return f"{words.before}{IMAGE_START}{IMAGE}{IMAGE_END}\n{request}{words.between}"
+def _open(template: str, words: str) -> str:
+    around = _template(template)
+    return f"{around.before}{IMAGE_START}{IMAGE}{IMAGE_END}\n{words}{around.between}"
 
 
 def _template(name: str) -> Template:

@@ -158,6 +158,15 @@ def download(hub_id: str, *patterns: str) -> Path:
         ) from None
 
 
+def fetched(src: Path) -> Path:
+    """A checkpoint's folder as its authors lay it out: one that is here, or a copy of what the hub has.
+
+    Raises:
+        DataError: it is neither a folder nor on the hub, or the hub is not reached.
+    """
+    return download(str(src)) if not src.exists() and HUB_ID.match(str(src)) else src
+
+
 def trained_on_val(folder: Path, named: str = "") -> bool:
     """Whether a folder's path or a name in its settings is that of a release that was trained on val."""
     return any(TRAINED_ON_VAL.search(name) for name in (*folder.absolute().parts, named))
