@@ -110,14 +110,12 @@ class Worker:
         case, device = self._case()
         meter = meter_for(device)
         probe = MemoryProbe(meter)
+        with probe.stage("build"):
+            self.adapter = registry.find(self.order.adapter)(case, NullProbe())
+        samples = (self.samples[i] for i in range(min(queries, len(self.samples))))
         reason = None
         try:
-            with probe.stage("build"):
-                self.adapter = registry.find(self.order.adapter)(case, NullProbe())
-            samples = (self.samples[i] for i in range(min(queries, len(self.samples))))
             measure.measure_memory(self.adapter, samples, probe)
-        except LisabenchError:
-            raise
         except Exception as error:
             reason = measure.classify(error)[1]
         rows = probe.peaks().items()

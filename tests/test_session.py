@@ -274,3 +274,13 @@ def _killed_after(suite, folder, lines):
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def test_a_query_that_a_model_refuses_fails_alone(data_root, tmp_path):
+    annotation = data_root / "val" / "q1.json"
+    annotation.write_text(annotation.read_text().replace("the square", "cup " * 3000))
+    result = run(suite(data_root, b={"adapter": "lisa", "device": "cpu"}, plan={"processes": 1}), tmp_path / "out")
+    status = {row["sample_id"]: row["status"] for row in result.samples if row["case"] == "b"}
+    assert status == {f"q{i}": "error" if i == 1 else "ok" for i in range(6)}
+    refused = next(row for row in result.samples if row["case"] == "b" and row["sample_id"] == "q1")
+    assert "exceeds the context of 2048" in refused["reason"]
