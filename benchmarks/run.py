@@ -44,12 +44,11 @@ def carry_out(request: Request) -> int:
         LisabenchError: nothing could be begun, or the run cannot go on.
     """
     suite = _suite(request)
-    for warning in suite.contaminations():
-        sys.stderr.write(f"warning: {warning}\n")
     folder = request.out or Path("runs") / f"{suite.name}-{datetime.now():%Y%m%d-%H%M%S}"
     with shown() as progress:
         deadline = time.monotonic() + 60 * request.stop_after_min if request.stop_after_min else None
         session = Session(suite, Queries.of(suite), folder, progress, _command(request), deadline)
+        sys.stderr.writelines(f"warning: {warning}\n" for warning in session.page["warnings"])
         try:
             session.resume() if request.resume else session.start()
         except KeyboardInterrupt:

@@ -2,7 +2,7 @@
 
 title: ...                     one line, shown on the report
 reference: dual                the case that the others are compared with
-data: {count: 48}  the scenes made by the package, or root: FOLDER in ReasonSeg's format
+data: {count: 48}              the scenes made by the package, or root: FOLDER in ReasonSeg's format
 plan: {processes: 3}           see `Plan`
 metrics: [gIoU, cIoU]          quality columns of the report's table
 defaults: {adapter: lisa}      settings shared by all cases
@@ -96,8 +96,10 @@ class Suite(Strict):
 
     def split(self) -> str:
         """The split that is asked: where none is named, one that no case was trained on."""
+        if self.data.split or not self.data.root:
+            return self.data.split or "val"
         wanted = {getattr(self.make(case), "default_split", "val") for case in self.cases}
-        return self.data.split or ("test" if self.data.root and "test" in wanted else "val")
+        return "test" if "test" in wanted else "val"
 
     def contaminations(self) -> list[str]:
         """The cases whose weights were trained on the very split of ReasonSeg that they are asked about."""

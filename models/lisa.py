@@ -24,7 +24,6 @@ from .bridges import extent_in_frame, logits_at_size
 from .dual_encoder import Features
 from .execution import Remembering, look_again, prepare
 from .network import LisaModel, Prompt
-from .network import image_positions as image_positions
 from .parts import DTYPES, parameters
 from .preprocessing import Preprocessor
 from .prompts import chat, described, request, teacher_forced

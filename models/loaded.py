@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..harness.errors import DataError
 from .axes import LisaCase
 from .checkpoint import misfits
-from .parts import DTYPES, quantization
+from .parts import DTYPES, largest_first, quantization
 from .quantize import quantize_layer
 from .shards import INDEX, Shape, json_of, opened
 
@@ -74,8 +74,7 @@ class LoadedParts:
 
     def _filled(self, name: str, part: nn.Module, tensors: Tensors) -> nn.Module:
         """The largest layers first: while they are on their way, little else is in memory."""
-        sizes = {path: _own_size(module) for path, module in part.named_modules()}
-        for path in sorted(sizes, key=lambda path: -sizes[path]):
+        for path in largest_first(part):
             self._fill(part.get_submodule(path), _prefix(name) + (f"{path}." if path else ""), tensors)
             part = quantize_layer(part, name, path, self._quantization)
         return part
@@ -85,10 +84,6 @@ class LoadedParts:
             _, read = tensors[prefix + key]
             value = read(prefix + key).to(self._device, self._dtype, copy=True)
             setattr(module, key, nn.Parameter(value, parameter.requires_grad))
-
-
-def _own_size(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters(recurse=False))
 
 
 def _prefix(part: str) -> str:

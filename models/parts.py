@@ -84,8 +84,7 @@ class RandomParts:
         """The largest layers first: while they are in float32, little else is in memory."""
         with torch.device("meta"):
             part = cast(PreTrainedModel, build())
-        sizes = {path: _own_size(module) for path, module in part.named_modules()}
-        for path in sorted((path for path in sizes if sizes[path]), key=lambda path: -sizes[path]):
+        for path in largest_first(part):
             self._fill(part, name, path)
         return part
 
@@ -116,6 +115,15 @@ def parameters(part: nn.Module) -> int:
         p.numel() for name, p in part.named_parameters() if name not in quantized and not name.endswith(FREQUENCIES)
     )
     return counted + sum(rest)
+
+
+def largest_first(part: nn.Module) -> list[str]:
+    """Names of the modules that hold tensors of their own, the largest first: the order to fill a part in.
+
+    Names, not modules: a list of modules would keep each in full precision after it was replaced by a quantised one.
+    """
+    sizes = {path: _own_size(module) for path, module in part.named_modules()}
+    return sorted((path for path in sizes if sizes[path]), key=lambda path: -sizes[path])
 
 
 def _own_size(module: nn.Module) -> int:

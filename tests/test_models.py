@@ -14,7 +14,8 @@ from lisabench.harness.contract import Prediction, Sample
 from lisabench.harness.errors import UsageError
 from lisabench.models import shared_encoder
 from lisabench.models.axes import LisaCase, build
-from lisabench.models.lisa import DTYPES, Lisa, image_positions
+from lisabench.models.lisa import DTYPES, Lisa
+from lisabench.models.network import image_positions
 from lisabench.models.parts import RandomParts, projector, prompt_encoder, sam_encoder, sam_vision_config
 from lisabench.models.presets import PRESETS
 from lisabench.models.registry import make_case
