@@ -29,8 +29,9 @@ class Journal:
         there = {(row["case"], row["position"]) for row in _current(self._samples) if row["process"] == process}
         return all((case, position) in there for case in cases for position in range(self.count))
 
-    def has_memory(self, case: str) -> bool:
-        return {"build", *STAGES} <= {row["stage"] for row in _current(self._memory) if row["case"] == case}
+    def has_memory(self, process: int, case: str) -> bool:
+        rows = (row for row in _current(self._memory) if (row["process"], row["case"]) == (process, case))
+        return {"build", *STAGES} <= {row["stage"] for row in rows}
 
     def half_written(self) -> list[str]:
         """Names of the journals whose last line a kill cut short."""
@@ -47,9 +48,10 @@ class Journal:
         rounds += [(0, (control,)) for control in self.suite.controls]
         gone = {(p, case) for p, cases in rounds if not self.has_round(p, cases) for case in cases}
         records.supersede(self._samples, lambda row: (row["process"], row["case"]) in gone)
-        halves = {case for case in self.suite.cases if not self.has_memory(case)}
-        records.supersede(self._memory, lambda row: row["case"] in halves)
-        return halves | {case for _, case in gone}
+        passes = ((process, case) for process in range(self.suite.plan.memory_processes) for case in self.suite.cases)
+        halves = {one for one in passes if not self.has_memory(*one)}
+        records.supersede(self._memory, lambda row: (row["process"], row["case"]) in halves)
+        return {case for _, case in gone | halves}
 
     def failures(self) -> int:
         return sum(row["status"] in FAILURES for row in _current(self._samples))

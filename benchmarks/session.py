@@ -1,6 +1,6 @@
 """A session: one suite, run into one folder.
 
-First the memory pass, each case alone in a fresh process. Then rounds for time: in each round every case has a fresh
+First the memory pass, each case alone in fresh processes. Then rounds for time: in each round every case has a fresh
 process of its own, and the cases take turns block by block (A B C, C B A, ...; the next round the other way round), so
 that whatever drifts on the machine drifts for all of them; only one process works at a time. The controls follow, once.
 Everything is journalled block by block, and a session that was killed resumes by measuring the rounds that are missing.
@@ -97,8 +97,9 @@ class Session:
 
     def _steps(self, clerk: WorkerHandle) -> Iterator[Callable[[], None]]:
         """The memory passes, the rounds, the controls: each measured whole or, after a resume, anew."""
-        for case in self.suite.cases:
-            yield partial(self._memory_pass, case)
+        for process in range(self.suite.plan.memory_processes):
+            for case in self.suite.cases:
+                yield partial(self._memory_pass, process, case)
         for process in range(self.suite.plan.processes):
             for team in self.suite.all_teams():
                 yield partial(self._round, clerk, process, team.cases)
@@ -132,15 +133,15 @@ class Session:
         self.page |= here | {"gallery": shown}
         self._save()
 
-    def _memory_pass(self, case: str) -> None:
-        if not self.journal.has_memory(case):
-            with self.pool.start(self._order(case)) as worker:
+    def _memory_pass(self, process: int, case: str) -> None:
+        if not self.journal.has_memory(process, case):
+            with self.pool.start(self._order(case, process)) as worker:
                 try:
                     rows, reason = worker.ask("memory", self.suite.plan.memory_queries)
                 except Lost as lost:
                     rows, reason = [], lost.reason
-                self._note(case, 0, memory_error=reason)
-            who = {"case": case, "process": 0, "attempt": self.page["attempts"]}
+                self._note(case, process, memory_error=reason)
+            who = {"case": case, "process": process, "attempt": self.page["attempts"]}
             self.journal.add_memory(who | row for row in rows)
         self._advance(1, f"memory of {case}")
 
@@ -200,7 +201,8 @@ class Session:
         self.done += steps
         cases = len(self.suite.cases)
         per_query = cases * self.suite.plan.processes + len(self.suite.controls)
-        self.report(self.done, cases + self.queries.count * per_query, what)
+        passes = cases * self.suite.plan.memory_processes
+        self.report(self.done, passes + self.queries.count * per_query, what)
 
 
 def _first_page(suite: Suite, queries: Queries) -> dict[str, Any]:

@@ -1,28 +1,29 @@
 """Candidates against the reference, paired by query within each pair of processes."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 
 from ..harness.contract import STAGES
+from ..harness.records import Run
 from ..harness.statistics import log_ratio, paired_ratio
 from .readings import Record, answered, of_case, one_per_query, quality_scores, stage_ns, timed
-from .schema import BothAnswered, Case, Comparison, PlainRatio, Team, TimeRatio
-
-NO_RATIO = TimeRatio(ratio=None, low=None, high=None, processes=0, smallest_detectable=None)
+from .schema import NO_RATIO, BothAnswered, Case, Comparison, Ratio, Team
 
 
-def compare(cases: Sequence[Case], team: Team, samples: Sequence[Record]) -> list[Comparison]:
+def compare(cases: Sequence[Case], team: Team, run: Run) -> list[Comparison]:
     """Every other case of a team against its reference; none where the reference is not among the cases."""
     base = next((case for case in cases if case.name == team.reference), None)
     if base is None:
         return []
     candidates = [case for case in cases if case.name in team.cases and case is not base]
-    return [_compare(base, case, of_case(base.name, samples), of_case(case.name, samples)) for case in candidates]
+    return [_compare(base, case, run) for case in candidates]
 
 
-def _compare(base: Case, case: Case, before: list[Record], after: list[Record]) -> Comparison:
+def _compare(base: Case, case: Case, run: Run) -> Comparison:
+    before, after = (of_case(side.name, run.samples) for side in (base, case))
+    lines = of_case(base.name, run.memory), of_case(case.name, run.memory)
     comparable = base.time.clock == case.time.clock
     ratio = partial(time_ratio, before, after) if comparable else lambda _: NO_RATIO
     quality = base.has_quality is True and case.has_quality is True
@@ -33,8 +34,8 @@ def _compare(base: Case, case: Case, before: list[Record], after: list[Record]) 
         candidate=case.name,
         end_to_end=ratio(lambda record: record["latency_ns"]),
         stages={name: ratio(partial(stage_ns, stage=name)) for name in STAGES if name in base.time.stages},
-        peak_memory=PlainRatio(ratio=_memory_ratio(base, case, "peak_bytes")),
-        query_peak_memory=PlainRatio(ratio=_memory_ratio(base, case, "query_peak_bytes")),
+        peak_memory=ratio_over(memory_logs(*lines)),
+        query_peak_memory=ratio_over(memory_logs(of_queries(lines[0]), of_queries(lines[1]))),
         gIoU_points=points["gIoU_points"],
         cIoU_points=points["cIoU_points"],
         both_answered=both,
@@ -43,29 +44,57 @@ def _compare(base: Case, case: Case, before: list[Record], after: list[Record]) 
     )
 
 
-def time_ratio(before: list[Record], after: list[Record], span_ns: Callable[[Record], int]) -> TimeRatio:
-    """The paired ratio of a time over the queries that both sides have in the same process; a zero has no ratio."""
+def time_ratio(before: list[Record], after: list[Record], span_ns: Callable[[Record], int]) -> Ratio:
+    """The paired ratio of a time; see `time_logs`."""
+    return ratio_over(time_logs(before, after, span_ns))
+
+
+def ratio_over(logs: Mapping[int, float]) -> Ratio:
+    """From log ratios by process."""
+    return Ratio(**asdict(paired_ratio(list(logs.values())))) if logs else NO_RATIO
+
+
+def time_logs(before: list[Record], after: list[Record], span_ns: Callable[[Record], int]) -> dict[int, float]:
+    """By process, the log ratio of a time over the queries that both sides have in it; a zero has no ratio."""
     reference = {_pair(record): span_ns(record) for record in timed(before)}
     pairs: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for record in timed(after):
         times = reference.get(_pair(record), 0), span_ns(record)
         if min(times) > 0:
             pairs[record["process"]].append(times)
-    if not pairs:
-        return NO_RATIO
-    per_process = [log_ratio([b for b, _ in times], [a for _, a in times]) for times in pairs.values()]
-    return TimeRatio(**asdict(paired_ratio(per_process)))
+    return {process: log_ratio([b for b, _ in times], [a for _, a in times]) for process, times in pairs.items()}
 
 
 def _pair(record: Record) -> tuple[int, str]:
     return record["process"], record["sample_id"]
 
 
-def _memory_ratio(base: Case, case: Case, peak: str) -> float | None:
-    before, after = getattr(base.memory, peak), getattr(case.memory, peak)
-    if base.memory.instrument != case.memory.instrument or not before or after is None:
-        return None
-    return after / before
+def memory_logs(before: list[Record], after: list[Record], figure: str = "peak_bytes") -> dict[int, float]:
+    """By process, the log ratio of the largest peak of these lines of the memory pass; none of unlike instruments.
+
+    Args:
+        before, after: lines of ``memory.jsonl``, of the reference and of the candidate.
+        figure: which of a line's figures.
+    """
+    if len({line["instrument"] for line in (*before, *after)}) != 1:
+        return {}
+    sides = [largest_by_process(lines, figure) for lines in (before, after)]
+    common = sides[0].keys() & sides[1].keys()
+    return {process: log_ratio([sides[0][process]], [sides[1][process]]) for process in sorted(common)}
+
+
+def largest_by_process(lines: list[Record], figure: str) -> dict[int, int]:
+    """The largest known of a figure, in bytes, in each process of the memory pass."""
+    found: dict[int, int] = {}
+    for line in lines:
+        if line.get(figure):
+            found[line["process"]] = max(found.get(line["process"], 0), line[figure])
+    return found
+
+
+def of_queries(lines: list[Record]) -> list[Record]:
+    """Lines of the memory pass without those of the build."""
+    return [line for line in lines if line["stage"] != "build"]
 
 
 def _points(before: list[Record], after: list[Record], quality: bool) -> dict:

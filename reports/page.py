@@ -28,7 +28,8 @@ INSTRUMENTS = {
 
 PLAN = {
     "warmup": "Before, at most {} queries of warm-up in each process",
-    "memory_queries": "The memory pass takes {} queries",
+    "memory_queries": "The memory pass takes {} queries in a process",
+    "memory_processes": "It is made in {} fresh processes of each case",
 }
 
 

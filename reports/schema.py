@@ -134,8 +134,11 @@ class Case(Strict):
     cold: Cold = Field(description="What happens once.")
 
 
-class TimeRatio(Strict):
-    """exp(mean over process pairs of the median over queries of ln(candidate / reference)), with a t interval."""
+class Ratio(Strict):
+    """exp(mean over process pairs of ln(candidate / reference)), with a t interval.
+
+    Of a time, a pair's figure is the median over its queries; of memory it is that of the two peaks.
+    """
 
     ratio: Positive | None = Field(description="Candidate over reference: below 1 is cheaper. Null without a pair.")
     low: Positive | None = Field(description="Lower end of the 95 % interval; null with fewer than two pairs.")
@@ -146,10 +149,7 @@ class TimeRatio(Strict):
     )
 
 
-class PlainRatio(Strict):
-    """A ratio of two single figures."""
-
-    ratio: NotNegative | None = Field(description="Candidate over reference: below 1 is cheaper.")
+NO_RATIO = Ratio(ratio=None, low=None, high=None, processes=0, smallest_detectable=None)
 
 
 class BothAnswered(Strict):
@@ -165,11 +165,11 @@ class Comparison(Strict):
 
     reference: str = Field(description="Name of the case that is compared with.")
     candidate: str = Field(description="Name of the case that is compared.")
-    end_to_end: TimeRatio = Field(description="Of the time of a query.")
-    stages: dict[str, TimeRatio] = Field(description="By stage that both cases have.")
-    peak_memory: PlainRatio = Field(description="Of memory.peak_bytes; null where the instruments differ.")
-    query_peak_memory: PlainRatio = Field(
-        default=PlainRatio(ratio=None), description="Of memory.query_peak_bytes; null where the instruments differ."
+    end_to_end: Ratio = Field(description="Of the time of a query.")
+    stages: dict[str, Ratio] = Field(description="By stage that both cases have.")
+    peak_memory: Ratio = Field(description="Of memory.peak_bytes; null where the instruments differ.")
+    query_peak_memory: Ratio = Field(
+        default=NO_RATIO, description="Of memory.query_peak_bytes; null where the instruments differ."
     )
     gIoU_points: float | None = Field(description="Candidate minus reference, times 100, over the queries of both.")
     cIoU_points: float | None = Field(description="Candidate minus reference, times 100, over the queries of both.")

@@ -10,7 +10,7 @@ from ..harness import statistics
 from ..harness.contract import STAGES
 from ..harness.metrics import METRICS
 from ..harness.records import Run, write_json
-from .comparison import compare
+from .comparison import compare, of_queries
 from .doubts import doubts
 from .readings import (
     Record,
@@ -57,7 +57,7 @@ def summarise(run: Run) -> Summary:
     ]
     reference = entry.get("reference")
     teams = [Team(**team) for team in entry.get("teams") or [_everyone(entry)]]
-    comparisons = [found for team in teams for found in compare(cases, team, run.samples)]
+    comparisons = [found for team in teams for found in compare(cases, team, run)]
     return Summary(
         suite=entry["suite"],
         title=entry.get("title") or entry["suite"],
@@ -211,9 +211,8 @@ def _region_time(name: str, records: list[Record]) -> RegionTime:
 def _memory(lines: list[Record]) -> Memory:
     stages = {stage: [line for line in lines if line["stage"] == stage] for stage in MEMORY_STAGES}
     instruments = sorted({line["instrument"] for line in lines if line.get("instrument")})
-    of_queries = [line for line in lines if line["stage"] != "build"]
     return Memory(
-        query_peak_bytes=_largest(of_queries, StageMemory)["peak_bytes"],
+        query_peak_bytes=_largest(of_queries(lines), StageMemory)["peak_bytes"],
         instrument=" and ".join(instruments) or None,
         stages={stage: StageMemory(**_largest(found, StageMemory)) for stage, found in stages.items() if found},
         **{name: value for name, value in _largest(lines, StageMemory).items() if name != "start_bytes"},

@@ -11,7 +11,7 @@ from ..harness.contract import STAGES
 from ..harness.metrics import METRICS
 from ..harness.statistics import PERCENTILES
 from . import wording
-from .schema import Case, Comparison, Memory, StageMemory, Summary, Team, TimeRatio
+from .schema import Case, Comparison, Memory, Ratio, StageMemory, Summary, Team
 from .summary import SUMMARY
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _time_rows(row: Callable, cases: Sequence[Case]) -> list[Row]:
     ]
 
 
-def _bold_ratio(found: TimeRatio) -> str:
+def _bold_ratio(found: Ratio) -> str:
     if found.ratio is None:
         return ""
     ratio, *interval = wording.ratio_with_interval(found).split(" ", 1)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 
-from .schema import Case, Comparison, Summary, TimeRatio
+from .schema import Case, Comparison, Ratio, Summary
 
 NOT_AVAILABLE = "n/a"
 WHY_NO_QUALITY = "n/a: random weights have no quality; their time and memory are real."
@@ -24,7 +24,7 @@ def times(ratio: float | None) -> str:
     return NOT_AVAILABLE if ratio is None else f"{ratio:.2f}x"
 
 
-def ratio_with_interval(found: TimeRatio) -> str:
+def ratio_with_interval(found: Ratio) -> str:
     """``0.72x [0.70, 0.74]``; without the brackets where one pair of processes gives no interval."""
     if found.low is None or found.high is None:
         return times(found.ratio)
@@ -69,7 +69,7 @@ def memory_unit_of(summary: Summary) -> tuple[str, int]:
     )
 
 
-def differs(found: TimeRatio) -> bool:
+def differs(found: Ratio) -> bool:
     """Whether the interval excludes 1."""
     return found.low is not None and found.high is not None and not found.low <= 1 <= found.high
 

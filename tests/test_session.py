@@ -21,7 +21,9 @@ QUICK = {"adapter": "fake", "clock": "virtual"}
 
 
 def suite(data_root, plan=None, **cases):
-    plan = {"processes": 2, "block": 2, "warmup": 0, "memory_queries": 1, "gallery": 2} | (plan or {})
+    plan = {"processes": 2, "block": 2, "warmup": 0, "memory_processes": 1, "memory_queries": 1, "gallery": 2} | (
+        plan or {}
+    )
     cases = {"a": QUICK, "b": QUICK | {"vision_ms": 9.0}} | cases
     content = {"name": "s", "title": "t", "reference": "a", "data": {"root": data_root}, "plan": plan, "cases": cases}
     return suites.validate(content | {"controls": {"empty": {"adapter": "empty"}}})

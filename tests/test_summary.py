@@ -7,7 +7,8 @@ from lisabench.harness.records import read_run
 from lisabench.reports import tables, wording
 from lisabench.reports.schema import Cold, Summary
 from lisabench.reports.summary import machine, summarise, write_summary
-from run_factory import edit_lines, edit_run, failed, write_run
+from run_factory import edit_lines, edit_run, failed, write_lines, write_run
+from scipy import stats
 
 PLAIN = {"queries": 8, "size": (24, 32), "gallery": 0}
 
@@ -430,3 +431,20 @@ def test_the_peak_of_a_query_is_told_from_that_of_the_build(tmp_path):
     assert found.peak_memory.ratio == pytest.approx(900 / 742, rel=1e-12, abs=0)
     assert found.query_peak_memory.ratio == pytest.approx(718 / 742, rel=1e-12, abs=0)
     assert wording.peaks(found) == "1.21x (of a query 0.97x)"
+
+
+def test_a_ratio_of_memory_has_an_interval_over_the_processes_of_the_memory_pass(tmp_path):
+    write_run(tmp_path)
+    peaks = {"dual": [700, 710, 690], "clip": [350, 351, 349]}
+    lines = [
+        {"case": case, "process": process, "stage": "vision", "instrument": "resident set", "peak_bytes": peak << 20}
+        for case, found in peaks.items()
+        for process, peak in enumerate(found)
+    ]
+    write_lines(tmp_path / "memory.jsonl", lines)
+    found = summarise(read_run(tmp_path)).comparison("clip").peak_memory
+    logs = np.log(np.divide(peaks["clip"], peaks["dual"]))
+    expected = np.exp(stats.ttest_1samp(logs, 0).confidence_interval(0.95))
+    assert found.ratio == pytest.approx(math.exp(logs.mean()), rel=1e-12, abs=0)
+    assert (found.low, found.high) == pytest.approx(expected, rel=1e-12, abs=0)
+    assert found.processes == 3
