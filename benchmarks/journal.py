@@ -4,25 +4,34 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..harness import records
+from ..harness import passes, records
 from ..harness.contract import STAGES
+from ..harness.memory import CudaMeter
 from .suite import Suite
 
 FAILURES = ("oom", "timeout", "error")
+CONTEXT_BYTES = 700 << 20  # of a CUDA context with its kernels; 0.5 to 0.7 GiB seen
 
 
 class Journal:
-    """The two journals of a run's folder, read as a suite's `count` queries expect them."""
+    """The journals of a run's folder, read as a suite's `count` queries expect them."""
 
     def __init__(self, folder: Path, suite: Suite, count: int) -> None:
         self.suite, self.count = suite, count
         self._samples, self._memory = folder / records.SAMPLES, folder / records.MEMORY
+        self._passes = folder / records.PASSES
 
     def add_queries(self, rows: Iterable[dict[str, Any]]) -> None:
         records.append(self._samples, rows)
 
     def add_memory(self, rows: Iterable[dict[str, Any]]) -> None:
         records.append(self._memory, rows)
+
+    def add_passes(self, rows: Iterable[dict[str, Any]]) -> None:
+        """To be written before the lines that tell that a round or a memory pass is complete."""
+        rows = list(rows)
+        if rows:
+            records.append(self._passes, rows)
 
     def has_round(self, process: int, cases: Iterable[str]) -> bool:
         """Whether every query of these cases is there from this process."""
@@ -33,9 +42,18 @@ class Journal:
         rows = (row for row in _current(self._memory) if (row["process"], row["case"]) == (process, case))
         return {"build", *STAGES} <= {row["stage"] for row in rows}
 
+    def memory_needed(self, cases: Iterable[str]) -> tuple[int, bool]:
+        """Bytes that the processes of these cases hold side by side, by their memory passes, and whether of a GPU."""
+        rows = [row for row in _current(self._memory) if row["case"] in cases]
+        largest: dict[str, int] = {}
+        for row in rows:
+            largest[row["case"]] = max(largest.get(row["case"], 0), _held_bytes(row))
+        return sum(largest.values()), any(row["instrument"] == CudaMeter.instrument for row in rows)
+
     def half_written(self) -> list[str]:
         """Names of the journals whose last line a kill cut short."""
-        return [path.name for path in (self._samples, self._memory) if records.ends_half_written(path)]
+        journals = self._samples, self._memory, self._passes
+        return [path.name for path in journals if records.ends_half_written(path)]
 
     def supersede_unfinished(self) -> set[str]:
         """Lines of rounds that did not finish no longer count: what is paired is measured together or not at all.
@@ -48,13 +66,23 @@ class Journal:
         rounds += [(0, (control,)) for control in self.suite.controls]
         gone = {(p, case) for p, cases in rounds if not self.has_round(p, cases) for case in cases}
         records.supersede(self._samples, lambda row: (row["process"], row["case"]) in gone)
-        passes = ((process, case) for process in range(self.suite.plan.memory_processes) for case in self.suite.cases)
-        halves = {one for one in passes if not self.has_memory(*one)}
+        wanted = ((process, case) for process in range(self.suite.plan.memory_processes) for case in self.suite.cases)
+        halves = {one for one in wanted if not self.has_memory(*one)}
         records.supersede(self._memory, lambda row: (row["process"], row["case"]) in halves)
+        if self._passes.exists():
+            of = {passes.SYNCHRONISED: gone, passes.PROFILED: halves}
+            records.supersede(self._passes, lambda row: (row["process"], row["case"]) in of[row["pass"]])
         return {case for _, case in gone | halves}
 
     def failures(self) -> int:
         return sum(row["status"] in FAILURES for row in _current(self._samples))
+
+
+def _held_bytes(row: dict[str, Any]) -> int:
+    """Of the process; where the driver does not tell, what the allocator holds and a CUDA context beside it."""
+    if row["instrument"] == CudaMeter.instrument:
+        return row["device_process_bytes"] or (row["peak_reserved_bytes"] or 0) + CONTEXT_BYTES
+    return row["peak_bytes"] or 0
 
 
 def _current(path: Path) -> list[dict[str, Any]]:

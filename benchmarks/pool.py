@@ -12,6 +12,7 @@ from typing import Any
 from ..harness.errors import RunFailed
 from .worker import Order, serve
 
+CLERKS_LIMIT_S = 120
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
@@ -49,6 +50,10 @@ class Pool:
 
     def start(self, order: Order) -> "WorkerHandle":
         return WorkerHandle(self._context, order, self._time_limit_s)
+
+    def clerk(self, data: dict[str, Any]) -> "WorkerHandle":
+        """A process without a model, which a suite's time limit is not about."""
+        return WorkerHandle(self._context, Order("", None, data), max(self._time_limit_s, CLERKS_LIMIT_S))
 
 
 class WorkerHandle:

@@ -9,8 +9,6 @@ Everything is journalled block by block, and a session that was killed resumes b
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 from ..harness import records
 from ..harness.errors import NothingToCompare, UsageError
 from ..models import registry
+from .first_page import WARMUP, first_page, now
 from .journal import Journal
 from .pool import Lost, Pool, WorkerHandle, must
 from .progress import Progress
@@ -29,8 +28,9 @@ from .worker import Order
 SAME_MACHINE = ("os", "cpu", "cpu_count", "gpu", "gpu_count", "driver", "power_limit_w", "ecc", "mig")
 SAME_MACHINE += ("threads", "device")
 SAME_VERSIONS = ("lisabench", "python", "torch", "transformers", "bitsandbytes")
-KEPT = ("started", "command", "cases", "passport", "versions", "gallery", "attempts", "warnings")
-WARMUP = ("first_query_ms", "warmup_queries", "warmup_stable")
+KEPT = ("started", "command", "cases", "passport", "versions", "ceilings", "gallery", "attempts", "warnings")
+SYNCHRONISED_QUERIES = 4  # a process; they come before the timed ones
+ROOM = 0.92  # of a machine's memory that cases side by side may need
 
 
 class Session:
@@ -50,7 +50,7 @@ class Session:
         deadline_s: float | None = None,
     ) -> None:
         self.suite, self.queries, self.folder, self.report, self.deadline_s = suite, queries, folder, report, deadline_s
-        self.page: dict[str, Any] = _first_page(suite, queries) | {"command": command}
+        self.page: dict[str, Any] = first_page(suite, queries) | {"command": command}
         self.journal = Journal(folder, suite, queries.count)
         self.done = 0
         adapters = {suite.settings(case)["adapter"] for case in suite.all_cases()}
@@ -89,7 +89,7 @@ class Session:
             self._entry(case).update(error=None, memory_error=None)
 
     def _measure(self) -> None:
-        with self.pool.start(Order("", None, self.queries.reader)) as clerk:
+        with self.pool.clerk(self.queries.reader) as clerk:
             self._prepare(clerk)
             finished = all(self._done_in_time(step) for step in self._steps(clerk))
         if finished:
@@ -105,6 +105,7 @@ class Session:
                 yield partial(self._round, clerk, process, team.cases)
         for control in self.suite.controls:
             yield partial(self._round, clerk, 0, (control,))
+        yield self._measure_ceilings
 
     def _done_in_time(self, step: Callable[[], None]) -> bool:
         if self.deadline_s is not None and time.monotonic() >= self.deadline_s:
@@ -114,7 +115,7 @@ class Session:
 
     def _conclude(self) -> None:
         broken = self.journal.failures() or any(entry["error"] or entry["memory_error"] for entry in self.page["cases"])
-        self.page |= {"status": "failed" if broken else "complete", "finished": _now()}
+        self.page |= {"status": "failed" if broken else "complete", "finished": now()}
         self._save()
 
     def _prepare(self, clerk: WorkerHandle) -> None:
@@ -124,8 +125,7 @@ class Session:
         if self.page["passport"]:
             _same(self.folder, "machine", SAME_MACHINE, self.page["passport"], here["passport"])
             _same(self.folder, "software", SAME_VERSIONS, self.page["versions"], here["versions"])
-        devices = {getattr(self.suite.make(case), "device", "cpu") for case in self.suite.all_cases()}
-        must(clerk, "check_devices", sorted(devices))
+        must(clerk, "check_devices", self._devices())
         must(clerk, "check_data")
         wanted = min(self.suite.plan.gallery, self.queries.count)
         positions = [i * self.queries.count // wanted for i in range(wanted)]
@@ -133,25 +133,73 @@ class Session:
         self.page |= here | {"gallery": shown}
         self._save()
 
+    def _devices(self) -> list[str]:
+        return sorted({getattr(self.suite.make(case), "device", "cpu") for case in self.suite.all_cases()})
+
+    def _measure_ceilings(self) -> None:
+        """Of the devices of the cases that say on paper what they take, in a process without a model."""
+        devices = {entry["settings"]["device"] for entry in self.page["cases"] if entry["paper"] and entry["settings"]}
+        for device in sorted(devices - self.page["ceilings"].keys()):
+            self._advance(0, f"ceilings of the {device}")
+            with self.pool.clerk(self.queries.reader) as worker:
+                self.page["ceilings"] |= {device: must(worker, "ceilings", device)}
+            self._save()
+
     def _memory_pass(self, process: int, case: str) -> None:
         if not self.journal.has_memory(process, case):
             with self.pool.start(self._order(case, process)) as worker:
-                try:
-                    rows, reason = worker.ask("memory", self.suite.plan.memory_queries)
-                except Lost as lost:
-                    rows, reason = [], lost.reason
-                self._note(case, process, memory_error=reason)
+                found, beside = self._examined(worker, profiled=process == 0)
+            rows = found.pop("rows")
+            self._note(case, process, **found)
             who = {"case": case, "process": process, "attempt": self.page["attempts"]}
+            self.journal.add_passes(who | row for row in beside)
             self.journal.add_memory(who | row for row in rows)
         self._advance(1, f"memory of {case}")
 
+    def _examined(self, worker: WorkerHandle, profiled: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """What the memory pass and the profiled one find; a failure of the second takes nothing from the first."""
+        queries, found = self.suite.plan.memory_queries, {}
+        try:
+            found = worker.ask("memory", queries)
+            return found, worker.ask("gpu_busy", queries) if profiled and not found["memory_error"] else []
+        except Lost as lost:
+            return found or {"rows": [], "memory_error": lost.reason}, []
+
     def _round(self, clerk: WorkerHandle, process: int, cases: Sequence[str]) -> None:
-        """A fresh process per case, taking turns; nothing where all of its records are there already."""
+        """A fresh process per case, taking turns; nothing where all of its records are there already.
+
+        Cases that do not fit side by side take their turns one after the other, each with all of its queries.
+        """
         if self.journal.has_round(process, cases):
             self._advance(self.queries.count * len(cases), "already measured")
             return
+        for warning in must(clerk, "surroundings", self._devices()):
+            self._warn(warning)
+        if self._fit_together(cases):
+            self._take_turns(clerk, process, cases)
+        else:
+            for case in cases if process % 2 == 0 else cases[::-1]:
+                self._take_turns(clerk, process, (case,))
+
+    def _fit_together(self, cases: Sequence[str]) -> bool:
+        """By what the memory pass found; a machine that does not tell its size is trusted to be large enough."""
+        needed, gpu = self.journal.memory_needed(cases)
+        has = self.page["passport"].get("gpu_memory_bytes" if gpu else "memory_bytes")
+        if has is None or needed <= ROOM * has or len(cases) == 1:
+            return True
+        self._warn(
+            f"{', '.join(cases)} do not fit side by side ({needed / 2**30:.1f} of {has / 2**30:.1f} GiB): "
+            "they alternate as fresh processes, not block by block, and their ratios are less sure"
+        )
+        return False
+
+    def _take_turns(self, clerk: WorkerHandle, process: int, cases: Sequence[str]) -> None:
         with ExitStack() as stack:
             turns = {case: self._turn(stack, clerk, case, process) for case in cases}
+            for case, turn in turns.items():
+                place = {"case": case, "process": process, "attempt": self.page["attempts"]}
+                few = range(min(SYNCHRONISED_QUERIES, self.queries.count))
+                self.journal.add_passes(place | row for row in turn.synchronised(few))
             for block, positions in enumerate(self._blocks()):
                 for case in cases if (block + process) % 2 == 0 else cases[::-1]:
                     rows = turns[case].block(positions)
@@ -205,45 +253,8 @@ class Session:
         self.report(self.done, passes + self.queries.count * per_query, what)
 
 
-def _first_page(suite: Suite, queries: Queries) -> dict[str, Any]:
-    """``run.json`` as it stands before anything is measured."""
-    return {
-        "schema": records.RUN_SCHEMA,
-        "suite": suite.name,
-        "title": suite.title,
-        "reference": suite.reference,
-        "teams": [asdict(team) for team in suite.all_teams()],
-        "metrics": list(suite.metrics),
-        "status": "running",
-        "started": _now(),
-        "finished": None,
-        "attempts": 0,
-        "data": queries.page(),
-        "plan": suite.plan.model_dump(mode="json"),
-        "definition": suite.model_dump(mode="json"),
-        "cases": [_unknown_yet(suite, case) for case in suite.all_cases()],
-        "passport": None,
-        "versions": None,
-        "gallery": [],
-        "warnings": suite.contaminations(),
-    }
-
-
-def _unknown_yet(suite: Suite, case: str) -> dict[str, Any]:
-    given = suite.settings(case)
-    role = "control" if case in suite.controls else "model"
-    later = ("settings", "has_quality", "parameters", "build_s", "clock")
-    later += (*WARMUP, "error", "memory_error")
-    now = {"name": case, "adapter": given["adapter"], "role": role, "given": given, "warmups": []}
-    return now | dict.fromkeys(later)
-
-
 def _same(folder: Path, what: str, keys: Sequence[str], before: dict[str, Any], now: dict[str, Any]) -> None:
     pairs = ((key, before.get(key), now.get(key)) for key in keys)
     differing = "; ".join(f"{key} was {then}, is {here}" for key, then, here in pairs if then != here)
     if differing:
         raise NothingToCompare(f"{folder} was begun with another {what} ({differing}); start anew with --out")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -27,6 +27,15 @@ class Turn:
             self._lost = lost
             note(error=f"build: {lost.reason}")
 
+    def synchronised(self, positions: Sequence[int]) -> list[dict[str, Any]]:
+        """Lines of the pass that waits for each stage; none on a CPU, or where the worker is lost."""
+        if self._lost is None:
+            try:
+                return self._worker.ask("synchronised", positions)
+            except Lost as lost:
+                self._lost = lost
+        return []
+
     def block(self, positions: Sequence[int]) -> list[dict[str, Any]]:
         """One record per position, in order."""
         if self._lost is None:

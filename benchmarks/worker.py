@@ -18,13 +18,14 @@ import cv2
 import numpy as np
 
 from ..datasets.reasonseg import ReasonSeg
-from ..harness import environment, measure
+from ..harness import environment, measure, noise, passes
 from ..harness.clock import VirtualClock, clock_for
-from ..harness.contract import Sample
+from ..harness.contract import Prediction, Sample
 from ..harness.errors import LisabenchError, UsageError
 from ..harness.memory import MemoryProbe, cap_gpu, card_bytes, meter_for
 from ..harness.probe import NullProbe, TimingProbe
 from ..models import registry
+from . import ceilings
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Worker:
         self.order = order
         self.samples: Sequence[Sample] = order.samples()
         self.adapter: Any = None
+        self.device = "cpu"
 
     def passport(self) -> dict[str, Any]:
         passport = environment.passport() | environment.conditions()
@@ -84,9 +86,17 @@ class Worker:
 
     def block(self, positions: Sequence[int]) -> list[dict[str, Any]]:
         """Measures some queries in a row; records without the session's own fields."""
-        keep = self.order.keep_masks_of
+        keep, watch = self.order.keep_masks_of, noise.Watch(self.device)
         samples = (self.samples[position] for position in positions)
-        return plain([measure.measure(self.adapter, s, self.probe, keep is None or s.id in keep) for s in samples])
+        rows = [measure.measure(self.adapter, s, self.probe, keep is None or s.id in keep) for s in samples]
+        found = watch.since(len(rows))
+        return plain([row | found | {"warnings": [*row["warnings"], *found["warnings"]]} for row in rows])
+
+    def synchronised(self, positions: Sequence[int]) -> list[dict[str, Any]]:
+        """The pass that waits for each stage; nothing on a CPU, where the host never runs ahead."""
+        if not self.device.startswith("cuda"):
+            return []
+        return [passes.synchronised(self.adapter, self.samples[p], self.probe.clock) for p in positions]
 
     def unanswered(self, positions: Sequence[int], status: str, reason: str) -> list[dict[str, Any]]:
         """Records of queries whose worker was lost."""
@@ -101,25 +111,50 @@ class Worker:
         np.savez_compressed(path, **arrays)  # pyright: ignore[reportArgumentType]
         return [sample.id for sample in samples]
 
-    def memory(self, queries: int) -> tuple[list[dict[str, Any]], str | None]:
+    def memory(self, queries: int) -> dict[str, Any]:
         """The memory pass: builds the case and asks a few queries.
 
         Returns:
-            A row per stage that was read, and why not all of them were, if so.
+            `rows`, one per stage that was read; `memory_error`, why not all of them were, if so; `weights`, the bytes
+            of each part, and `paper`, what the case should take, where the adapter tells.
         """
         case, device = self._case()
         meter = meter_for(device)
         probe = MemoryProbe(meter)
+        before = meter.asked_bytes()
         with probe.stage("build"):
             self.adapter = registry.find(self.order.adapter)(case, NullProbe())
+        weights = getattr(self.adapter, "weights", None)
+        built = _built(before, meter.asked_bytes(), weights)
         samples = (self.samples[i] for i in range(min(queries, len(self.samples))))
-        reason = None
-        try:
-            measure.measure_memory(self.adapter, samples, probe)
-        except Exception as error:
-            reason = measure.classify(error)[1]
-        rows = probe.peaks().items()
-        return [{"stage": stage, "instrument": meter.instrument} | reading for stage, reading in rows], reason
+        longest, reason = measure.measure_memory(self.adapter, samples, probe)
+        beside = {"build": {"weights_bytes": built}, "llm": {"kv_cache_bytes": longest and longest.kv_cache_bytes}}
+        rows = [
+            {"stage": stage, "instrument": meter.instrument} | reading | beside.get(stage, {})
+            for stage, reading in probe.peaks().items()
+        ]
+        return plain({"rows": rows, "memory_error": reason, "weights": weights, "paper": self._paper(longest)})
+
+    def _paper(self, longest: Prediction | None) -> dict[str, Any] | None:
+        if longest is None or not hasattr(self.adapter, "paper"):
+            return None
+        return asdict(self.adapter.paper(longest.prompt_tokens, longest.answer_tokens))
+
+    def gpu_busy(self, queries: int) -> list[dict[str, Any]]:
+        """The profiled pass, after that for memory; nothing on a CPU."""
+        if not self.device.startswith("cuda"):
+            return []
+        samples = [self.samples[i] for i in range(min(queries, len(self.samples)))]
+        return [passes.gpu_busy(self.adapter, samples, clock_for(self.device))]
+
+    def surroundings(self, devices: Sequence[str]) -> list[str]:
+        """Warnings of what goes on here beside the run, asked where none of its models is on a GPU."""
+        resolved = dict.fromkeys(environment.resolve_device(device) for device in devices)
+        return list(dict.fromkeys(warning for device in resolved for warning in noise.surroundings(device)))
+
+    def ceilings(self, device: str) -> dict[str, Any]:
+        """What the machine can do at best, measured once and then kept with its passport."""
+        return ceilings.known(device)
 
     def close(self) -> None:
         """Lets the adapter free what it took."""
@@ -127,7 +162,7 @@ class Worker:
             self.adapter.close()
 
     def _case(self) -> tuple[Any, str]:
-        device = environment.resolve_device(getattr(self.order.case, "device", "cpu"))
+        device = self.device = environment.resolve_device(getattr(self.order.case, "device", "cpu"))
         if self.order.gpu_memory and hasattr(self.order.case, "device"):
             self._cap(self.order.gpu_memory, device)
         return registry.complete(self.order.case, device=device, process=self.order.process), device
@@ -144,6 +179,13 @@ class Worker:
             "warnings": list(getattr(self.adapter, "warnings", ())),
             "parameters": getattr(self.adapter, "parameters", None),
         }
+
+
+def _built(before: int | None, now: int | None, weights: dict[str, int] | None) -> int | None:
+    """What the weights take: by the allocator, which sees all that was loaded, or else by the model's own tensors."""
+    if before is not None and now is not None:
+        return now - before
+    return sum(weights.values()) if weights else None
 
 
 def plain(value: Any) -> Any:

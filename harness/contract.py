@@ -72,6 +72,7 @@ class Prediction:
         text: the answer in words, or None.
         prompt_tokens: length of the language model's prompt, image tokens included; None without a language model.
         answer_tokens: tokens that were generated (0 where the answer was forced).
+        kv_cache_bytes: what the language model's keys and values took at the end; None without a language model.
     """
 
     mask_HW: np.ndarray
@@ -80,6 +81,24 @@ class Prediction:
     text: str | None = None
     prompt_tokens: int | None = None
     answer_tokens: int | None = None
+    kv_cache_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What a model should take, by arithmetic, for one query.
+
+    Attributes:
+        weight_bytes: of each part, as it lies in memory.
+        kv_cache_bytes: keys and values of the prompt and the answer.
+        flops: floating-point operations of each stage; a multiplication and an addition are two.
+        traffic_bytes: the fewest bytes that each stage must read: its weights, once for each pass over them.
+    """
+
+    weight_bytes: Mapping[str, int]
+    kv_cache_bytes: int
+    flops: Mapping[str, int]
+    traffic_bytes: Mapping[str, int]
 
 
 class Adapter(Protocol):
@@ -89,7 +108,9 @@ class Adapter(Protocol):
         settings: flat and resolved (no "auto"); what the confound check compares.
         has_quality: False for random weights: no quality figure is ever derived from such a run.
 
-    An adapter may also have `parameters`, a count for each of its parts, and `warnings`, what is to be known of it.
+    An adapter may also have `parameters`, a count for each of its parts; `weights`, the bytes that each of them holds
+    in memory; `warnings`, what is to be known of it; and ``paper(prompt_tokens, answer_tokens)``, the `Paper` that it
+    is read against.
     """
 
     settings: Mapping[str, Any]

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from . import nvml
 from .errors import UsageError
 
 DISTRIBUTIONS = (
@@ -90,14 +91,9 @@ def _gpu() -> dict[str, Any]:
     import pynvml
 
     names = ("gpu", "gpu_memory_bytes", "driver", "power_limit_w", "ecc", "mig", "compute_capability")
-    try:
-        pynvml.nvmlInit()
-        count = pynvml.nvmlDeviceGetCount()
-    except pynvml.NVMLError:
+    handle = nvml.handle()
+    if handle is None:
         return {"gpu_count": 0} | dict.fromkeys(names)
-    if not count:
-        return {"gpu_count": 0} | dict.fromkeys(names)
-    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
     queries = {
         "gpu": lambda: _text(pynvml.nvmlDeviceGetName(handle)),
         "gpu_memory_bytes": lambda: int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
@@ -107,17 +103,7 @@ def _gpu() -> dict[str, Any]:
         "mig": lambda: bool(pynvml.nvmlDeviceGetMigMode(handle)[0]),
         "compute_capability": lambda: ".".join(map(str, pynvml.nvmlDeviceGetCudaComputeCapability(handle))),
     }
-    return {"gpu_count": count} | {name: _ask(query) for name, query in queries.items()}
-
-
-def _ask(query: Any) -> Any:
-    """One NVML answer; None where this GPU or driver does not have it."""
-    import pynvml
-
-    try:
-        return query()
-    except pynvml.NVMLError:
-        return None
+    return {"gpu_count": pynvml.nvmlDeviceGetCount()} | {name: nvml.ask(query) for name, query in queries.items()}
 
 
 def _text(value: Any) -> str:

@@ -19,7 +19,7 @@ from .probe import Ledger, TimingProbe
 
 UNATTRIBUTED_LIMIT = 0.05
 STABLE_WITHIN = 0.05
-NOTHING_SAID = dict.fromkeys(("predicted_iou", "text", "prompt_tokens", "answer_tokens"))
+NOTHING_SAID = dict.fromkeys(("predicted_iou", "text", "prompt_tokens", "answer_tokens", "kv_cache_bytes"))
 
 
 def answer(adapter: Adapter, sample: Sample, probe: Probe) -> Prediction:
@@ -137,8 +137,21 @@ def _stable(times_ms: list[float], window: int = 3) -> bool:
     return abs(now - before) <= STABLE_WITHIN * before
 
 
-def measure_memory(adapter: Adapter, samples: Iterable[Sample], probe: MemoryProbe) -> None:
-    """Reads the peak memory of each stage over some queries into the probe: the pass beside the timing."""
-    for sample in samples:
-        _ = sample.image
-        answer(adapter, sample, probe)
+def measure_memory(
+    adapter: Adapter, samples: Iterable[Sample], probe: MemoryProbe
+) -> tuple[Prediction | None, str | None]:
+    """Reads the peak memory of each stage over some queries into the probe: the pass beside the timing.
+
+    Returns:
+        The answer with the longest prompt; why not all queries were answered, if so.
+    """
+    longest: Prediction | None = None
+    try:
+        for sample in samples:
+            _ = sample.image
+            found = answer(adapter, sample, probe)
+            if longest is None or (found.prompt_tokens or 0) > (longest.prompt_tokens or 0):
+                longest = found
+    except Exception as error:
+        return longest, classify(error)[1]
+    return longest, None

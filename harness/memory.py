@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from . import nvml
 from .clock import Clock, HostClock
 from .contract import STAGES
 from .errors import UsageError
@@ -41,6 +42,10 @@ class Meter(Protocol):
         """The peak since `reset`."""
         ...
 
+    def asked_bytes(self) -> int | None:
+        """What the process has asked the allocator for and not given back; None where that is not counted."""
+        ...
+
 
 class ResidentSetMeter:
     """The process's peak resident set (`VmHWM`)."""
@@ -58,6 +63,9 @@ class ResidentSetMeter:
 
     def read(self, start_bytes: int | None) -> Reading:
         return Reading(start_bytes, _status_bytes("VmHWM") if self._can_reset else None)
+
+    def asked_bytes(self) -> int | None:
+        return None
 
 
 class CudaMeter:
@@ -79,6 +87,9 @@ class CudaMeter:
         self._cuda.synchronize()
         peak, reserved = self._cuda.max_memory_allocated(), self._cuda.max_memory_reserved()
         return Reading(start_bytes, peak, reserved, device_process_bytes())
+
+    def asked_bytes(self) -> int | None:
+        return self._cuda.memory_stats().get("requested_bytes.all.current", 0)  # empty before the first allocation
 
 
 def meter_for(device: str) -> Meter:
@@ -173,10 +184,7 @@ def cap_gpu(card: int) -> int:
 
 
 def _device_used_bytes() -> int:
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).used)
-    except pynvml.NVMLError as error:
-        raise UsageError(f"GPU memory cannot be capped: the driver does not tell how much is used ({error})") from error
+    used = nvml.used_bytes()
+    if used is None:
+        raise UsageError("GPU memory cannot be capped: the driver does not tell how much is used")
+    return used

@@ -2,10 +2,11 @@
 
     run.json        the suite, the cases with their resolved settings, the machine's passport, versions, status
     samples.jsonl   one line per query, case and process (`measure.measure` says what is in it)
-    memory.jsonl    one line per case and stage, from the memory pass
+    memory.jsonl    one line per case, process and stage, from the memory pass
+    passes.jsonl    on a GPU, lines of the passes beside the timing (`passes.py`): stages waited for, GPU at work
     gallery.npz     a few images and targets, for the report's gallery
 
-Both journals are appended, flushed and synced a block at a time. A line that no longer counts stays, marked
+The journals are appended, flushed and synced a block at a time. A line that no longer counts stays, marked
 ``"superseded": true``. JSON throughout, null for what is unknown, never NaN.
 """
 
@@ -23,6 +24,7 @@ from .errors import DataError, UsageError
 
 RUN_SCHEMA = "lisabench.run/1"
 RUN, SAMPLES, MEMORY, GALLERY = "run.json", "samples.jsonl", "memory.jsonl", "gallery.npz"
+PASSES = "passes.jsonl"
 LOCK = ".lock"
 
 
@@ -34,6 +36,7 @@ class Run:
     run: dict[str, Any]
     samples: list[dict[str, Any]]
     memory: list[dict[str, Any]]
+    passes: list[dict[str, Any]]
 
 
 def holds_run(folder: Path) -> bool:
@@ -146,7 +149,7 @@ def read_run(folder: Path) -> Run:
         raise DataError(f"{folder / RUN} is not JSON ({error.msg})") from error
     if run.get("schema") != RUN_SCHEMA:
         raise DataError(f"{folder / RUN} has schema {run.get('schema')!r}; this version reads {RUN_SCHEMA!r}")
-    return Run(folder, run, _current(folder / SAMPLES), _current(folder / MEMORY))
+    return Run(folder, run, *(_current(folder / name) for name in (SAMPLES, MEMORY, PASSES)))
 
 
 def _current(path: Path) -> list[dict[str, Any]]:

@@ -9,10 +9,11 @@ Axes: B prompts, N image tokens, L tokens, C channels, M masks, T tokens of an a
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache
+from transformers.cache_utils import CacheLayerMixin, DynamicCache
 
 from ..harness.contract import Probe
 from .network import LisaModel, Prompt
@@ -32,12 +33,14 @@ class Answers:
         segs: how many of them each query has.
         prompt_tokens: lengths of the prompts, image tokens included.
         ids: the answers' tokens; None where they were given.
+        kv_cache_bytes: of keys and values at the end, of the whole batch.
     """
 
     seg_embedding_MC: Tensor | None
     segs: list[int]
     prompt_tokens: list[int]
     ids: list[list[int]] | None = None
+    kv_cache_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ def generated(
         [len(answer.seg_states) for answer in written],
         _lengths(prompts, image_tokens_BNC),
         [answer.ids for answer in written],
+        reader.cache_bytes(),
     )
 
 
@@ -154,6 +158,11 @@ class _Reader:
     ) -> None:
         self.model, self.prompts, self.image_tokens_BNC = model, list(prompts), image_tokens_BNC
         self.look_again, self.probe = how.look_again, probe
+
+    def cache_bytes(self) -> int:
+        """What the keys and values take that are kept by now."""
+        layers = cast(list[CacheLayerMixin], self.cache.layers) if self.cache else []
+        return sum(kept.nbytes for layer in layers for kept in (layer.keys, layer.values) if kept is not None)
 
     def prefill(self) -> Tensor:
         """Reads the prompts."""

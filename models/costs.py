@@ -4,6 +4,9 @@ Cheap to import. A multiplication and an addition are two operations; norms, act
 Attention of the language model counts the causal half. Numbers are for a batch of one.
 """
 
+from dataclasses import replace
+
+from ..harness.contract import Paper
 from .axes import LisaCase
 from .inventory import MASK_TOKENS, SAM_BLOCKS, Inventory, Linear, inventory, neck_weights, upscaling_weights
 from .presets import PRESETS, ClipSizes, LlamaSizes, SamSizes
@@ -35,7 +38,7 @@ def flops(case: LisaCase, prompt_tokens: int | None = None, answer_tokens: int |
         answer_tokens: how many are generated; by default ``max_new_tokens``.
     """
     sizes, parts = case.sizes, _parts(case)
-    prompt = prompt_tokens or sizes.clip.image_tokens + TEXT_TOKENS
+    prompt = prompt_tokens or _prompt(case)
     passes = 1 if case.answer == "forced" else answer_tokens or case.max_new_tokens
     looks = passes if case.execution == "upstream" else 1  # how often CLIP sees the image
     return {
@@ -43,6 +46,41 @@ def flops(case: LisaCase, prompt_tokens: int | None = None, answer_tokens: int |
         **_llm(case, parts["llm"], prompt, passes),
         "llm.projection": 2 * parts["seg_projection"].weights,
         "decoder.masks": _decoder(sizes.sam, parts["mask_decoder"]),
+    }
+
+
+def paper(case: LisaCase, prompt_tokens: int | None = None, answer_tokens: int | None = None) -> Paper:
+    """Everything that the instrument reads a case against; arguments as those of `flops`."""
+    prompt = prompt_tokens or _prompt(case)
+    answer = 0 if case.answer == "forced" else answer_tokens or case.max_new_tokens
+    return Paper(
+        weight_bytes(case),
+        kv_cache_bytes(case, prompt + answer - 1) if case.caches else 0,
+        stages(flops(case, prompt, answer)),
+        traffic_bytes(case, answer or 1),
+    )
+
+
+def kv_cache_bytes(case: LisaCase, tokens: int) -> int:
+    """Keys and values of so many tokens, in every layer of the language model."""
+    sizes = case.sizes.llama
+    return 2 * sizes.layers * sizes.hidden * tokens * WIDTHS[case.precision]
+
+
+def traffic_bytes(case: LisaCase, passes: int) -> dict[str, int]:
+    """The weights that each stage reads in one query, once for each of its passes; a lookup in the embeddings is none.
+
+    Activations are left out: this is the least that a stage must move.
+    """
+    held, upstream = weight_bytes(case), case.execution == "upstream"
+    looks, llama, llm = passes if upstream else 1, case.sizes.llama, _parts(case)["llm"]
+    body = _bytes("llm", replace(llm, head=(), other=llm.other - llama.vocabulary * llama.hidden), case)
+    head = _bytes("llm", Inventory((), head=llm.head), case) if upstream or case.answer == "generated" else 0
+    towers = held.get("clip", 0) + held["projector"]
+    return {
+        "vision": towers * looks + held.get("sam_encoder", 0) + held.get("bridge", 0),
+        "llm": passes * (body + head) + held["seg_projection"],
+        "decoder": held["mask_decoder"] + held["prompt_encoder"],
     }
 
 
@@ -60,6 +98,10 @@ def described(preset: str) -> str:
     total = sum(parameters(LisaCase(preset=preset)).values())
     gib = sum(weight_bytes(LisaCase(preset=preset, precision="bf16")).values()) / GIB
     return f"{PRESETS[preset]}; {total:,} parameters, {gib:.2f} GiB in bf16"
+
+
+def _prompt(case: LisaCase) -> int:
+    return case.sizes.clip.image_tokens + TEXT_TOKENS
 
 
 def _parts(case: LisaCase) -> dict[str, Inventory]:

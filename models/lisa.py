@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..harness.contract import Prediction, Probe, Sample
+from ..harness.contract import Paper, Prediction, Probe, Sample
 from ..harness.errors import UsageError
-from . import tokenizer, weights
+from . import costs, tokenizer, weights
 from .answers import Answers, Generation, forced, generated, script
 from .axes import LisaCase
 from .bridges import extent_in_frame, logits_at_size
@@ -27,6 +27,7 @@ from .network import LisaModel, Prompt
 from .parts import DTYPES, parameters
 from .preprocessing import Preprocessor
 from .prompts import chat, described, request, teacher_forced
+from .quantize import weight_bytes
 from .settings import RANDOM, resolved
 
 
@@ -62,6 +63,7 @@ class Lisa:
         has_quality: False for random weights.
         warnings: what is to be known of the weights, one sentence each.
         parameters: how many each part has, in the original's counting.
+        weights: bytes that each part holds in memory; ``other`` is what belongs to none.
     """
 
     def __init__(self, case: LisaCase, probe: Probe) -> None:
@@ -193,7 +195,18 @@ class Lisa:
             text=None if ids is None else self.tokenizer.decode(ids),
             prompt_tokens=answers.prompt_tokens[i],
             answer_tokens=len(ids or ()),
+            kv_cache_bytes=answers.kv_cache_bytes,
         )
+
+    @property
+    def weights(self) -> dict[str, int]:
+        parts = {name: weight_bytes(part) for name, part in self.model.parts().items()}
+        other = weight_bytes(self.model) - sum(parts.values())
+        return parts | ({"other": other} if other > 0 else {})
+
+    def paper(self, prompt_tokens: int | None, answer_tokens: int | None) -> Paper:
+        """What the case takes by arithmetic, for a query of such lengths."""
+        return costs.paper(self.case, prompt_tokens, answer_tokens)
 
     def close(self) -> None:
         """Frees the model."""

@@ -10,6 +10,7 @@ from lisabench.models.axes import LisaCase
 from lisabench.models.inventory import mask_decoder, prompt_encoder, sam_encoder
 from lisabench.models.network import LisaModel
 from lisabench.models.presets import PRESETS, SAM_SIZES
+from lisas import ask, lisa, noise
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -171,3 +172,43 @@ def test_a_preset_is_described_by_its_parameters_and_bytes() -> None:
 def test_costs_are_cheap_to_import() -> None:
     code = "import sys, lisabench.models.costs; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_kv_cache_on_paper_is_what_a_generated_answer_keeps(precision: str) -> None:
+    adapter = lisa(precision=precision, answer="generated", max_new_tokens=5)
+    (said,) = ask(adapter, noise())
+    paper = adapter.paper(said.prompt_tokens, said.answer_tokens)
+    assert said.kv_cache_bytes == paper.kv_cache_bytes > 0
+
+
+@pytest.mark.parametrize("axes", [{}, {"answer": "generated", "kv_cache": "off"}, {"execution": "upstream"}])
+def test_an_answer_without_a_cache_keeps_nothing(axes: dict) -> None:
+    (said,) = ask(lisa(**axes, max_new_tokens=3), noise())
+    assert said.kv_cache_bytes == 0
+
+
+@pytest.mark.parametrize("vision", ["dual", "clip", "sam"])
+@pytest.mark.parametrize("quantization", ["none", "nf4", "int8"])
+def test_the_bytes_of_every_part_are_those_on_paper(vision: str, quantization: str) -> None:
+    adapter = lisa(vision=vision, quantization=quantization)
+    paper = adapter.paper(None, None).weight_bytes
+    assert adapter.weights.keys() - {"other"} == paper.keys()
+    for part, size in paper.items():
+        assert adapter.weights[part] == pytest.approx(size, rel=0.01, abs=1 << 20), part
+
+
+def test_a_stage_reads_each_of_its_weights_once_in_a_forced_query() -> None:
+    case = LisaCase(preset="lisa-7b", precision="bf16")
+    held, read = costs.weight_bytes(case), costs.traffic_bytes(case, passes=1)
+    rows = 2 * 32_004 * 4096
+    assert read["vision"] == held["clip"] + held["projector"] + held["sam_encoder"]
+    assert read["llm"] == pytest.approx(held["llm"] - 2 * rows + held["seg_projection"], rel=1e-3, abs=0)
+
+
+def test_the_originals_habits_read_clip_and_the_language_model_for_every_token() -> None:
+    upstream = LisaCase(preset="lisa-7b", precision="bf16", answer="generated", execution="upstream")
+    once, thrice = costs.traffic_bytes(upstream, passes=1), costs.traffic_bytes(upstream, passes=3)
+    held = costs.weight_bytes(upstream)
+    assert thrice["vision"] - once["vision"] == 2 * (held["clip"] + held["projector"])
+    assert thrice["llm"] - held["seg_projection"] == 3 * (once["llm"] - held["seg_projection"])

@@ -1,0 +1,50 @@
+"""``run.json`` as it stands before anything is measured: every key that will ever be in it, unknown ones as null."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from ..harness import records
+from .queries import Queries
+from .suite import Suite
+
+WARMUP = ("first_query_ms", "warmup_queries", "warmup_stable")
+
+
+def first_page(suite: Suite, queries: Queries) -> dict[str, Any]:
+    """The page of a run that is about to begin."""
+    return {
+        "schema": records.RUN_SCHEMA,
+        "suite": suite.name,
+        "title": suite.title,
+        "reference": suite.reference,
+        "teams": [asdict(team) for team in suite.all_teams()],
+        "metrics": list(suite.metrics),
+        "status": "running",
+        "started": now(),
+        "finished": None,
+        "attempts": 0,
+        "data": queries.page(),
+        "plan": suite.plan.model_dump(mode="json"),
+        "definition": suite.model_dump(mode="json"),
+        "cases": [_unknown_yet(suite, case) for case in suite.all_cases()],
+        "passport": None,
+        "versions": None,
+        "ceilings": {},
+        "gallery": [],
+        "warnings": suite.contaminations(),
+    }
+
+
+def _unknown_yet(suite: Suite, case: str) -> dict[str, Any]:
+    given = suite.settings(case)
+    role = "control" if case in suite.controls else "model"
+    later = ("settings", "has_quality", "parameters", "build_s", "clock")
+    later += (*WARMUP, "error", "memory_error", "weights", "paper")
+    now = {"name": case, "adapter": given["adapter"], "role": role, "given": given, "warmups": []}
+    return now | dict.fromkeys(later)
+
+
+def now() -> str:
+    """This moment, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
