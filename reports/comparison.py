@@ -26,6 +26,7 @@ def _compare(base: Case, case: Case, run: Run) -> Comparison:
     lines = of_case(base.name, run.memory), of_case(case.name, run.memory)
     comparable = base.time.clock == case.time.clock
     ratio = partial(time_ratio, before, after) if comparable else lambda _: NO_RATIO
+    waited = _stages_waited_for(of_case(base.name, run.passes), of_case(case.name, run.passes))
     quality = base.has_quality is True and case.has_quality is True
     both = BothAnswered(**_points(answered(one_per_query(before)), answered(one_per_query(after)), quality))
     points = _points(one_per_query(before), one_per_query(after), quality)
@@ -33,7 +34,8 @@ def _compare(base: Case, case: Case, run: Run) -> Comparison:
         reference=base.name,
         candidate=case.name,
         end_to_end=ratio(lambda record: record["latency_ns"]),
-        stages={name: ratio(partial(stage_ns, stage=name)) for name in STAGES if name in base.time.stages},
+        stages=waited or {name: ratio(partial(stage_ns, stage=name)) for name in STAGES if name in base.time.stages},
+        stages_synchronised=bool(waited),
         peak_memory=ratio_over(memory_logs(*lines)),
         query_peak_memory=ratio_over(memory_logs(of_queries(lines[0]), of_queries(lines[1]))),
         gIoU_points=points["gIoU_points"],
@@ -62,6 +64,24 @@ def time_logs(before: list[Record], after: list[Record], span_ns: Callable[[Reco
         times = reference.get(_pair(record), 0), span_ns(record)
         if min(times) > 0:
             pairs[record["process"]].append(times)
+    return {process: log_ratio([b for b, _ in times], [a for _, a in times]) for process, times in pairs.items()}
+
+
+def _stages_waited_for(before: list[Record], after: list[Record]) -> dict[str, Ratio]:
+    """By stage, of the pass that waits for the GPU; empty where a side has none."""
+    waited = [[line for line in side if line["pass"] == "synchronised"] for side in (before, after)]
+    if not all(waited):
+        return {}
+    names = [name for name in STAGES if all(name in line["stages_ns"] for side in waited for line in side)]
+    return {name: ratio_over(_waited_logs(waited[0], waited[1], name)) for name in names}
+
+
+def _waited_logs(before: list[Record], after: list[Record], stage: str) -> dict[int, float]:
+    reference = {_pair(line): line["stages_ns"][stage] for line in before}
+    pairs: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for line in after:
+        if _pair(line) in reference:
+            pairs[line["process"]].append((reference[_pair(line)], line["stages_ns"][stage]))
     return {process: log_ratio([b for b, _ in times], [a for _, a in times]) for process, times in pairs.items()}
 
 

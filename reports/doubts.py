@@ -9,6 +9,7 @@ from ..harness.records import Run
 from .confounds import confounds, without_difference
 from .readings import ANSWERED, Record, of_case, warm_ups
 from .schema import Case, Comparison
+from .split import off_paper
 
 UNATTRIBUTED_LIMIT = 0.05
 CLOCKS_DIFFER_BY = 0.10
@@ -30,6 +31,7 @@ def doubts(run: Run, cases: Sequence[Case], comparisons: Sequence[Comparison]) -
         *_not_better_than_floors(cases),
         *confounds(run.run["cases"], comparisons),
         *_instruments(cases),
+        *off_paper(cases),
         *_clocks(cases),
         *_not_warm(run),
         *_unattributed(cases),

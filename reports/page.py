@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..harness.records import RUN, Run, read_run
-from . import figures, gallery, tables, wording
+from . import figures, gallery, instrument, tables, wording
 from .schema import Case, Comparison, Summary, Team
 from .summary import SUMMARY, write_summary
 
@@ -68,13 +68,15 @@ def page(run: Run, summary: Summary, drawn: set[str]) -> str:
         tables.comparison_table(summary),
         _figure(figures.PEAK_MEMORY, drawn),
         *_section("Where the time goes", tables.breakdown_table(summary), _BREAKDOWN),
+        *_section("What the memory is made of", instrument.split_table(summary), _SPLIT),
+        *_section("How near the ceilings", instrument.ceilings_table(summary), _CEILINGS),
         *_section("Masks", _figure(gallery.FILE, drawn)),
         *_quality(summary),
         *_section("Cold start", tables.cold_table(summary), "Once per process, and part of no figure above."),
         *_section("What differs between the cases", _differences(summary)),
         "## How this was measured",
         "\n".join(f"- {line}" for line in _method(run, summary)),
-        *_section("Machine and versions", tables.markdown(["", ""], _passport(run), figures=False)),
+        *_section("Machine and versions", tables.markdown(["", ""], _passport(run, summary), figures=False)),
         "## How to reproduce",
         _reproduce(run),
     ]
@@ -84,6 +86,15 @@ def page(run: Run, summary: Summary, drawn: set[str]) -> str:
 _BREAKDOWN = (
     "Per stage its share of the end-to-end time (median); per finer region its time (ms, median, without the regions "
     "inside it). A count stands where a query enters a region more than once."
+)
+
+_SPLIT = (
+    "The peak of a query, taken apart. Weights: what building asked the allocator for (CUDA), or what the model's own "
+    "tensors hold (CPU); beside them what arithmetic says."
+)
+_CEILINGS = (
+    "What a stage would take at the machine's measured ceilings, over what it takes: the larger of its operations over "
+    "the matrix rate and its weights over the bandwidth. `GPU at work`: its share of the query's time, by the profiler."
 )
 
 
@@ -274,8 +285,9 @@ def _outliers(models: list[Case]) -> Iterator[str]:
         yield f"Outliers (more than 14.826 MAD from the median), flagged and kept: {', '.join(found)}."
 
 
-def _passport(run: Run) -> list[list[str]]:
-    facts = {**(run.run.get("passport") or {}), **(run.run.get("versions") or {})}
+def _passport(run: Run, summary: Summary) -> list[list[str]]:
+    ceilings = {"ceilings": instrument.described(summary.ceilings) or None}
+    facts = (run.run.get("passport") or {}) | ceilings | (run.run.get("versions") or {})
     return [_fact(name, value) for name, value in facts.items() if value is not None]
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 SCHEMA = "lisabench.summary/1"
+DIFFER_BY = 0.10  # the share by which a stage's two times must differ for both to be shown
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -71,6 +72,28 @@ class StageTime(RegionTime):
     """One stage: the sum of the exclusive times of its regions. `calls` is of its region that is entered most."""
 
     share: float = Field(description="Median over records of the stage's share of the query's end-to-end time.")
+    synchronised_ms: NotNegative | None = Field(
+        default=None, description="Median of the pass that waits for the GPU at each stage's end; null on a CPU."
+    )
+    gpu_busy_ms: NotNegative | None = Field(
+        default=None, description="How long the GPU was at work in the stage, by the profiler; null on a CPU."
+    )
+    floor_ms: NotNegative | None = Field(
+        default=None,
+        description="What the stage takes at the machine's ceilings: the larger of its operations over the matrix rate "
+        "and its weights over the bandwidth. Null where the model does not say what it takes.",
+    )
+
+    @property
+    def by_itself_ms(self) -> float:
+        """Waited for, where the GPU runs behind the host."""
+        return self.median_ms if self.synchronised_ms is None else self.synchronised_ms
+
+    @property
+    def runs_ahead(self) -> bool:
+        """Whether waiting for the stage makes its time another."""
+        waited = self.synchronised_ms
+        return waited is not None and abs(waited - self.median_ms) > DIFFER_BY * max(self.median_ms, waited)
 
 
 class Time(Strict):
@@ -99,6 +122,20 @@ class StageMemory(Strict):
     device_process_bytes: Count | None = Field(description="What the driver counts for the process (CUDA).")
 
 
+class MemorySplit(Strict):
+    """What the peak of a query is made of; null where it is not known."""
+
+    weights_bytes: Count | None = Field(
+        description="What building asked the allocator for (CUDA), or the model's own tensors hold (CPU)."
+    )
+    paper_weights_bytes: Count | None = Field(description="The same by arithmetic.")
+    kv_cache_bytes: Count | None = Field(description="Keys and values at the end of the longest query.")
+    paper_kv_cache_bytes: Count | None = Field(description="The same by arithmetic.")
+    activations_bytes: Count | None = Field(description="The rest of the allocator's peak in a query (CUDA).")
+    slack_bytes: Count | None = Field(description="What the allocator holds beyond what it has given out (CUDA).")
+    outside_bytes: Count | None = Field(description="What the driver counts beyond that: context, libraries (CUDA).")
+
+
 class Memory(Strict):
     """Peaks of a pass of its own, apart from timing."""
 
@@ -108,6 +145,7 @@ class Memory(Strict):
     peak_reserved_bytes: Count | None = Field(description="The largest of all stages, as reserved (CUDA).")
     device_process_bytes: Count | None = Field(description="The largest of all stages, as the driver counts (CUDA).")
     stages: dict[str, StageMemory] = Field(description="By stage; `build` is the loading of the model.")
+    split: MemorySplit | None = Field(default=None, description="What the peak of a query is made of.")
 
 
 class Cold(Strict):
@@ -167,6 +205,9 @@ class Comparison(Strict):
     candidate: str = Field(description="Name of the case that is compared.")
     end_to_end: Ratio = Field(description="Of the time of a query.")
     stages: dict[str, Ratio] = Field(description="By stage that both cases have.")
+    stages_synchronised: bool = Field(
+        default=False, description="Whether `stages` is of the pass that waits for the GPU at each stage's end."
+    )
     peak_memory: Ratio = Field(description="Of memory.peak_bytes; null where the instruments differ.")
     query_peak_memory: Ratio = Field(
         default=NO_RATIO, description="Of memory.query_peak_bytes; null where the instruments differ."
@@ -189,6 +230,13 @@ class Team(Strict):
     cases: list[str] = Field(description="Names, the reference among them.")
 
 
+class Ceilings(Strict):
+    """What a device can do at best, as measured."""
+
+    matrix_flops_per_s: dict[str, Positive] = Field(description="Of square matrix products, by data type.")
+    bandwidth_bytes_per_s: Positive = Field(description="Of a copy, bytes read and written.")
+
+
 class Summary(Strict):
     """A whole run."""
 
@@ -207,6 +255,7 @@ class Summary(Strict):
     cases: list[Case] = Field(description="The models that are compared, the reference first.")
     controls: list[Case] = Field(description="The floors, which the quality of `cases` is read against.")
     comparisons: list[Comparison] = Field(description="Every other model against its team's reference.")
+    ceilings: dict[str, Ceilings] = Field(default={}, description="What the machine can do at best, by device.")
     warnings: list[str] = Field(description="Doubts about this run, each with what it is about.")
 
     def of_team(self, team: Team) -> list[Case]:

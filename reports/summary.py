@@ -10,6 +10,7 @@ from ..harness import statistics
 from ..harness.contract import STAGES
 from ..harness.metrics import METRICS
 from ..harness.records import Run, write_json
+from .ceilings import stages_beside
 from .comparison import compare, of_queries
 from .doubts import doubts
 from .readings import (
@@ -27,6 +28,7 @@ from .schema import (
     Case,
     Cold,
     Memory,
+    MemorySplit,
     Quality,
     RegionTime,
     Slice,
@@ -37,6 +39,7 @@ from .schema import (
     Team,
     Time,
 )
+from .split import memory_split
 
 SUMMARY = "summary.json"
 MEMORY_STAGES = ("build", *STAGES)
@@ -52,8 +55,10 @@ def write_summary(run: Run) -> Summary:
 def summarise(run: Run) -> Summary:
     """What the records say. A run that is not finished, or has failed in part, is summarised as far as it went."""
     entry = run.run
+    ceilings = entry.get("ceilings") or {}
     cases = [
-        _case(case, of_case(case["name"], run.samples), of_case(case["name"], run.memory)) for case in _ordered(entry)
+        _case(case, of_case(name, run.samples), of_case(name, run.memory), of_case(name, run.passes), ceilings)
+        for name, case in ((case["name"], case) for case in _ordered(entry))
     ]
     reference = entry.get("reference")
     teams = [Team(**team) for team in entry.get("teams") or [_everyone(entry)]]
@@ -71,6 +76,7 @@ def summarise(run: Run) -> Summary:
         cases=[case for case in cases if case.role == "model"],
         controls=[case for case in cases if case.role == "control"],
         comparisons=comparisons,
+        ceilings=ceilings,
         warnings=doubts(run, cases, comparisons),
     )
 
@@ -101,7 +107,13 @@ def _ordered(entry: dict[str, Any]) -> list[dict[str, Any]]:
     return sorted(entry["cases"], key=lambda case: (case["role"] == "control", case["name"] != entry.get("reference")))
 
 
-def _case(entry: dict[str, Any], records: list[Record], memory: list[Record]) -> Case:
+def _case(
+    entry: dict[str, Any],
+    records: list[Record],
+    memory: list[Record],
+    passes: list[Record],
+    ceilings: dict[str, Any],
+) -> Case:
     return Case(
         name=entry["name"],
         adapter=entry["adapter"],
@@ -112,8 +124,8 @@ def _case(entry: dict[str, Any], records: list[Record], memory: list[Record]) ->
         error=entry.get("error"),
         memory_error=entry.get("memory_error"),
         quality=_quality(one_per_query(records), has_quality=entry.get("has_quality") is True),
-        time=_time(entry.get("clock"), records),
-        memory=_memory(memory),
+        time=_time(entry.get("clock"), records, stages_beside(entry, ceilings, passes)),
+        memory=_memory(memory, memory_split(entry.get("paper"), memory)),
         cold=Cold(build_s=entry.get("build_s"), first_query_ms=first_query_ms(entry)),
     )
 
@@ -149,7 +161,7 @@ def _slices_by(tag: str, records: list[Record], score: Callable) -> Iterable[tup
         yield name, Slice(n=len(members), gIoU=found["gIoU"], cIoU=found["cIoU"])
 
 
-def _time(clock: str | None, records: list[Record]) -> Time:
+def _time(clock: str | None, records: list[Record], beside: dict[str, dict[str, float | None]]) -> Time:
     answered = timed(records)
     latencies_ms = [record["latency_ns"] / 1e6 for record in answered]
     queries = len({record["sample_id"] for record in answered})
@@ -168,7 +180,9 @@ def _time(clock: str | None, records: list[Record]) -> Time:
         percentiles_ms=statistics.percentiles(latencies_ms, queries) if answered else {},
         unattributed_ms=_median([rest / 1e6 for rest, _ in rests]),
         unattributed_share=_median([rest / latency for rest, latency in rests]),
-        stages={stage: _stage_time(stage, answered) for stage in STAGES if _enters(answered, stage)},
+        stages={
+            stage: _stage_time(stage, answered, beside.get(stage, {})) for stage in STAGES if _enters(answered, stage)
+        },
         regions={name: _region_time(name, answered) for name in _names(answered)},
         outliers=int(statistics.outliers(latencies_ms).sum()),
     )
@@ -189,11 +203,11 @@ def _enters(records: list[Record], stage: str) -> bool:
     return any(stage_of(name) == stage for record in records for name in record["regions"])
 
 
-def _stage_time(stage: str, records: list[Record]) -> StageTime:
+def _stage_time(stage: str, records: list[Record], beside: dict[str, float | None]) -> StageTime:
     spans_ns = [stage_ns(record, stage) for record in records]
     shares = [span_ns / record["latency_ns"] for span_ns, record in zip(spans_ns, records, strict=True)]
     return StageTime(calls=median_low(_most_calls(record, stage) for record in records),
-                     median_ms=median(spans_ns) / 1e6, share=median(shares))  # fmt: skip
+                     median_ms=median(spans_ns) / 1e6, share=median(shares), **beside)  # fmt: skip
 
 
 def _most_calls(record: Record, stage: str) -> int:
@@ -208,10 +222,11 @@ def _region_time(name: str, records: list[Record]) -> RegionTime:
     return RegionTime(calls=median_low(region["calls"] for region in regions), median_ms=median(spans_ns) / 1e6)
 
 
-def _memory(lines: list[Record]) -> Memory:
+def _memory(lines: list[Record], split: MemorySplit | None) -> Memory:
     stages = {stage: [line for line in lines if line["stage"] == stage] for stage in MEMORY_STAGES}
     instruments = sorted({line["instrument"] for line in lines if line.get("instrument")})
     return Memory(
+        split=split,
         query_peak_bytes=_largest(of_queries(lines), StageMemory)["peak_bytes"],
         instrument=" and ".join(instruments) or None,
         stages={stage: StageMemory(**_largest(found, StageMemory)) for stage, found in stages.items() if found},

@@ -11,7 +11,7 @@ from ..harness.contract import STAGES
 from ..harness.metrics import METRICS
 from ..harness.statistics import PERCENTILES
 from . import wording
-from .schema import Case, Comparison, Memory, Ratio, StageMemory, Summary, Team
+from .schema import Case, Comparison, Memory, Ratio, StageMemory, StageTime, Summary, Team
 from .summary import SUMMARY
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _time_rows(row: Callable, cases: Sequence[Case]) -> list[Row]:
     def stage(case: Case, found: Comparison | None, name: str) -> str:
         time, ratio = case.time.stages.get(name), found.stages.get(name) if found else None
         known = f" ({wording.ratio_with_interval(ratio)})" if ratio and ratio.ratio is not None else ""
-        return wording.milliseconds(time.median_ms if time else None) + known
+        return _stage_ms(time) + known
 
     names = [name for name in STAGES if any(name in case.time.stages for case in cases)]
     tails = [p for p in PERCENTILES if any(p in case.time.percentiles_ms for case in cases)]
@@ -114,6 +114,14 @@ def _time_rows(row: Callable, cases: Sequence[Case]) -> list[Row]:
         *(row(name, lambda case, found, name=name: stage(case, found, name)) for name in names),
         row("in no stage", lambda case, _: wording.milliseconds(case.time.unattributed_ms)),
     ]
+
+
+def _stage_ms(time: StageTime | None) -> str:
+    """As it ran, and waited for where that is another time."""
+    if time is None:
+        return wording.NOT_AVAILABLE
+    waited = f"; {wording.milliseconds(time.synchronised_ms)} waited for" if time.runs_ahead else ""
+    return wording.milliseconds(time.median_ms) + waited
 
 
 def _bold_ratio(found: Ratio) -> str:
@@ -161,6 +169,11 @@ def _footnotes(summary: Summary) -> Iterator[str]:
         yield (
             "In brackets: variant over reference, paired by query, with its 95 % interval; below 1x is cheaper. "
             "It is not the quotient of the two medians, which mix easy and hard queries."
+        )
+    if any(found.stages_synchronised for found in summary.comparisons):
+        yield (
+            "A stage's ratio is of the pass that waits for the GPU at its end; the end-to-end ratio is of the timing, "
+            "which never waits inside a query. Where the two times of a stage differ by more than 10 %, both are shown."
         )
     if any(found.end_to_end.processes == 1 for found in summary.comparisons):
         yield "One pair of processes gives a ratio, but no interval."
