@@ -10,6 +10,7 @@ from ..harness import statistics
 from ..harness.contract import STAGES
 from ..harness.metrics import METRICS
 from ..harness.records import Run, write_json
+from .attribution import attribute
 from .comparison import compare, of_queries
 from .doubts import doubts
 from .readings import (
@@ -58,6 +59,7 @@ def summarise(run: Run) -> Summary:
     reference = entry.get("reference")
     teams = [Team(**team) for team in entry.get("teams") or [_everyone(entry)]]
     comparisons = [found for team in teams for found in compare(cases, team, run)]
+    attributions = [found for team in teams for found in attribute(cases, team, run)]
     return Summary(
         suite=entry["suite"],
         title=entry.get("title") or entry["suite"],
@@ -71,7 +73,8 @@ def summarise(run: Run) -> Summary:
         cases=[case for case in cases if case.role == "model"],
         controls=[case for case in cases if case.role == "control"],
         comparisons=comparisons,
-        warnings=doubts(run, cases, comparisons),
+        attributions=sorted(attributions, key=lambda found: -len(found.levels)),
+        warnings=doubts(run, cases, comparisons, attributions),
     )
 
 
