@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..harness import records
+from .factors import design
 from .queries import Queries
 from .suite import Suite
 
@@ -19,6 +20,7 @@ def first_page(suite: Suite, queries: Queries) -> dict[str, Any]:
         "title": suite.title,
         "reference": suite.reference,
         "teams": [asdict(team) for team in suite.all_teams()],
+        "design": design(suite),
         "metrics": list(suite.metrics),
         "status": "running",
         "started": now(),

@@ -9,6 +9,7 @@ defaults: {adapter: lisa}      settings shared by all cases
 cases: {NAME: {adapter: NAME, SETTING: VALUE}}
 teams: {NAME: [CASE, ...]}     where not all fit at once, or not all have one reference: the cases of a team take turns
                                and are compared with its first
+factors: [SETTING, ...]        of cases that differ in several of these, the report says what each of them causes
 controls: {NAME: {adapter: NAME}}   floors; asked for quality only, never compared in time
 """
 
@@ -25,6 +26,7 @@ from ..harness import metrics
 from ..harness.errors import UsageError, unknown
 from ..harness.memory import card_bytes
 from ..models import registry
+from . import factors
 
 SHIPPED = files("lisabench.benchmarks") / "suites"
 
@@ -80,6 +82,7 @@ class Suite(Strict):
     defaults: dict[str, Any] = {}
     cases: dict[str, dict[str, Any]]
     teams: dict[str, list[str]] = {}
+    factors: tuple[str, ...] = ()
     controls: dict[str, dict[str, Any]] = {}
 
     def settings(self, case: str) -> dict[str, Any]:
@@ -200,6 +203,7 @@ def validate(content: Mapping[str, Any]) -> Suite:
         card_bytes(suite.plan.gpu_memory)
     for case in suite.all_cases():
         suite.make(case)
+    factors.check(suite)
     return suite
 
 

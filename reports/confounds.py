@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from . import wording
-from .schema import Case, Comparison
+from .schema import Attribution, Case, Comparison
 
 # A setting on the left is made from those on the right, so that it is no cause of its own where they differ too.
 FOLLOWS: dict[str, tuple[str, ...]] = {
@@ -32,18 +32,22 @@ FOLLOWS: dict[str, tuple[str, ...]] = {
 Given = dict[str, Any]
 
 
-def confounds(entries: Iterable[dict[str, Any]], comparisons: Sequence[Comparison]) -> Iterator[str]:
+def confounds(
+    entries: Iterable[dict[str, Any]], comparisons: Sequence[Comparison], attributions: Sequence[Attribution] = ()
+) -> Iterator[str]:
     """A sentence for each list of settings that sides differ in together, with all comparisons that it holds for.
 
     Args:
         entries: the cases of run.json, whose ``given`` says what was asked for.
         comparisons: those of the run.
+        attributions: changes that are taken apart: their factors confound nothing.
     """
+    apart = {found.candidate: found.levels.keys() for found in attributions if _known(found)}
     given = {entry["name"]: entry.get("given") or {} for entry in entries}
     groups: dict[tuple[str, ...], list[tuple[Comparison, dict[str, list[str]]]]] = defaultdict(list)
     for found in comparisons:
         causes = _causes(found, given.get(found.reference, {}), given.get(found.candidate, {}))
-        if len(causes) > 1:
+        if len(causes) > 1 and not causes.keys() <= apart.get(found.candidate, set()):
             groups[tuple(sorted(causes))].append((found, causes))
     for members in groups.values():
         settings = wording.listed(_described([causes for _, causes in members]))
@@ -51,6 +55,11 @@ def confounds(entries: Iterable[dict[str, Any]], comparisons: Sequence[Compariso
             f"{_pairs([found for found, _ in members])} differ in more than one setting ({settings}): "
             "the ratios are of all of them together."
         )
+
+
+def _known(found: Attribution) -> bool:
+    """Whether both its time and its memory could be taken apart."""
+    return found.time.whole.ratio is not None and found.memory.whole.bytes is not None
 
 
 def _causes(found: Comparison, before: Given, after: Given) -> dict[str, list[str]]:

@@ -8,14 +8,16 @@ from collections.abc import Iterable, Sequence
 from ..harness.records import Run
 from .confounds import confounds, without_difference
 from .readings import ANSWERED, Record, of_case, warm_ups
-from .schema import Case, Comparison
+from .schema import Attribution, Case, Comparison
 from .split import off_paper
 
 UNATTRIBUTED_LIMIT = 0.05
 CLOCKS_DIFFER_BY = 0.10
 
 
-def doubts(run: Run, cases: Sequence[Case], comparisons: Sequence[Comparison]) -> list[str]:
+def doubts(
+    run: Run, cases: Sequence[Case], comparisons: Sequence[Comparison], attributions: Sequence[Attribution] = ()
+) -> list[str]:
     """All warnings of a run, the gravest first, none twice."""
     found = [
         *_unfinished(run),
@@ -29,7 +31,7 @@ def doubts(run: Run, cases: Sequence[Case], comparisons: Sequence[Comparison]) -
         *_missing(run, cases),
         *_failures(run, cases),
         *_not_better_than_floors(cases),
-        *confounds(run.run["cases"], comparisons),
+        *confounds(run.run["cases"], comparisons, attributions),
         *_instruments(cases),
         *off_paper(cases),
         *_clocks(cases),

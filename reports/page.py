@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from ..harness.records import RUN, Run, read_run
-from . import figures, gallery, instrument, tables, wording
-from .schema import Case, Comparison, Summary, Team
+from . import causes, figures, gallery, instrument, tables, waterfall, wording
+from .schema import Case, Comparison, Summary
 from .summary import SUMMARY, write_summary
 
 REPORT = "report.md"
 FIGURES = {
     figures.STAGE_TIMES: "Stacked bars: the median time of each stage, one bar per case",
     figures.PEAK_MEMORY: "Bars: the peak memory of the build and of a query, with each stage marked, one pair per case",
+    waterfall.FILE: "Bars from the reference to a case that differs in several factors: the change that each makes",
     gallery.FILE: "Images with their targets and the masks that each case answered",
 }
 CLOCKS = {
@@ -46,9 +47,9 @@ def write_report(folder: Path) -> Path:
     run = read_run(folder)
     summary = write_summary(run)
     drawn = [path.name for path in figures.draw_all(summary, folder)]
-    found = gallery.draw(run, summary)
+    found = [path.name for path in (gallery.draw(run, summary), waterfall.draw(summary, folder)) if path]
     path, temporary = folder / REPORT, folder / f".{REPORT}.partial"
-    temporary.write_text(page(run, summary, {*drawn, *([found.name] if found else [])}), encoding="utf-8")
+    temporary.write_text(page(run, summary, {*drawn, *found}), encoding="utf-8")
     temporary.replace(path)
     return path
 
@@ -67,13 +68,14 @@ def page(run: Run, summary: Summary, drawn: set[str]) -> str:
         _figure(figures.STAGE_TIMES, drawn),
         tables.comparison_table(summary),
         _figure(figures.PEAK_MEMORY, drawn),
+        *_section(causes.TITLE, causes.effects(summary, _figure(waterfall.FILE, drawn))),
         *_section("Where the time goes", tables.breakdown_table(summary), _BREAKDOWN),
         *_section("What the memory is made of", instrument.split_table(summary), _SPLIT),
         *_section("How near the ceilings", instrument.ceilings_table(summary), _CEILINGS),
         *_section("Masks", _figure(gallery.FILE, drawn)),
         *_quality(summary),
         *_section("Cold start", tables.cold_table(summary), "Once per process, and part of no figure above."),
-        *_section("What differs between the cases", _differences(summary)),
+        *_section("What differs between the cases", causes.differences(summary)),
         "## How this was measured",
         "\n".join(f"- {line}" for line in _method(run, summary)),
         *_section("Machine and versions", tables.markdown(["", ""], _passport(run, summary), figures=False)),
@@ -200,28 +202,6 @@ def _both_answered(summary: Summary) -> str:
         for found in summary.comparisons
         if found.both_answered.gIoU_points is not None and found.both_answered.gIoU_points != found.gIoU_points
     )
-
-
-def _differences(summary: Summary) -> str:
-    """The settings in which a candidate differs from its reference; whatever is not listed is the same."""
-    tables_of_teams = ((team, _differences_in(summary, team)) for team in summary.teams)
-    named = ((f"### {tables.escape(team.name)}\n\n" if team.name else "", table) for team, table in tables_of_teams)
-    return "\n\n".join(name + table for name, table in named if table)
-
-
-def _differences_in(summary: Summary, team: Team) -> str:
-    compared = (found for found in summary.comparisons if found.candidate in team.cases)
-    names = list(dict.fromkeys(name for found in compared for name in found.differences))
-    shown = [case for case in summary.of_team(team) if case.settings is not None]
-    if not names:
-        return ""
-    rows = [[name, *(_setting(case, name) for case in shown)] for name in names]
-    return tables.markdown(["setting", *(case.name for case in shown)], rows, figures=False)
-
-
-def _setting(case: Case, name: str) -> str:
-    value = (case.settings or {}).get(name)
-    return "-" if value is None else str(value)
 
 
 _METHOD = (

@@ -222,6 +222,48 @@ class Comparison(Strict):
     same_settings: bool = Field(default=False, description="No setting differs: there is nothing to compare.")
 
 
+class Difference(Strict):
+    """Mean over the pairs of processes of the memory pass of candidate minus reference, with a t interval."""
+
+    bytes: float | None = Field(description="Candidate minus reference, in bytes. Null without a pair.")
+    low: float | None = Field(description="Lower end of the 95 % interval; null with fewer than two pairs.")
+    high: float | None = Field(description="Upper end of the 95 % interval; null with fewer than two pairs.")
+    processes: Count = Field(description="Pairs of processes compared.")
+    share: float | None = Field(description="Of the whole change; null where that cannot be told from 0.")
+
+
+class TimeParts(Strict):
+    """A change of the time of a query: the whole is the product of all `own` and `interaction`."""
+
+    whole: Ratio = Field(description="The candidate over the reference, over the queries that all cases answered.")
+    own: dict[str, Ratio] = Field(description="By factor, of the case that differs in it alone.")
+    interaction: Ratio = Field(description="What the product of `own` leaves; 1 where the factors are independent.")
+
+
+class MemoryParts(Strict):
+    """A change of the peak of a query, the build left out: the whole is the sum of all `own` and `interaction`."""
+
+    reference_bytes: float | None = Field(description="Mean over processes of the reference's peak.")
+    whole: Difference = Field(description="The candidate minus the reference.")
+    own: dict[str, Difference] = Field(description="By factor, of the case that differs in it alone.")
+    interaction: Difference = Field(description="What the sum of `own` leaves; 0 where the factors are independent.")
+
+
+class Attribution(Strict):
+    """What each factor causes of the change of one case that differs from its reference in several, and nothing else.
+
+    A factor's own effect is seen at the reference's levels of the others. With three factors or more the interaction
+    holds those of two as well; the attributions with those two alone show them.
+    """
+
+    reference: str = Field(description="Name of the case that is compared with.")
+    candidate: str = Field(description="Name of the case whose change is taken apart.")
+    levels: dict[str, tuple[str, str]] = Field(description="By factor, [of the reference, of the candidate].")
+    cases: dict[str, str] = Field(description="By factor, the case that differs from the reference in it alone.")
+    time: TimeParts = Field(description="Of the time of a query.")
+    memory: MemoryParts = Field(description="Of the peak memory of a query; null where the instruments differ.")
+
+
 class Team(Strict):
     """Cases that took turns and are compared with one of them."""
 
@@ -256,6 +298,9 @@ class Summary(Strict):
     controls: list[Case] = Field(description="The floors, which the quality of `cases` is read against.")
     comparisons: list[Comparison] = Field(description="Every other model against its team's reference.")
     ceilings: dict[str, Ceilings] = Field(default={}, description="What the machine can do at best, by device.")
+    attributions: list[Attribution] = Field(
+        default=[], description="Changes that are taken apart into what each factor causes, most factors first."
+    )
     warnings: list[str] = Field(description="Doubts about this run, each with what it is about.")
 
     def of_team(self, team: Team) -> list[Case]:

@@ -10,6 +10,7 @@ from ..harness import statistics
 from ..harness.contract import STAGES
 from ..harness.metrics import METRICS
 from ..harness.records import Run, write_json
+from .attribution import attribute
 from .ceilings import stages_beside
 from .comparison import compare, of_queries
 from .doubts import doubts
@@ -63,6 +64,7 @@ def summarise(run: Run) -> Summary:
     reference = entry.get("reference")
     teams = [Team(**team) for team in entry.get("teams") or [_everyone(entry)]]
     comparisons = [found for team in teams for found in compare(cases, team, run)]
+    attributions = [found for team in teams for found in attribute(cases, team, run)]
     return Summary(
         suite=entry["suite"],
         title=entry.get("title") or entry["suite"],
@@ -77,7 +79,8 @@ def summarise(run: Run) -> Summary:
         controls=[case for case in cases if case.role == "control"],
         comparisons=comparisons,
         ceilings=ceilings,
-        warnings=doubts(run, cases, comparisons),
+        attributions=sorted(attributions, key=lambda found: -len(found.levels)),
+        warnings=doubts(run, cases, comparisons, attributions),
     )
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 
-from .schema import Case, Comparison, Ratio, Summary
+from .schema import Case, Comparison, Difference, Ratio, Summary
 
 NOT_AVAILABLE = "n/a"
 WHY_NO_QUALITY = "n/a: random weights have no quality; their time and memory are real."
@@ -43,7 +43,7 @@ def points(value: float) -> str:
 
 def share(value: float | None) -> str:
     """A fraction in per cent."""
-    return NOT_AVAILABLE if value is None else f"{100 * value:.0f} %"
+    return NOT_AVAILABLE if value is None else f"{100 * value:z.0f} %"
 
 
 def memory_unit(values: Iterable[int | None]) -> tuple[str, int]:
@@ -57,6 +57,22 @@ def memory(value: int | None, unit: tuple[str, int]) -> str:
     if value is None:
         return NOT_AVAILABLE
     return f"{value / unit[1]:,.{0 if unit[0] == 'MiB' else 2}f}"
+
+
+def memory_change(value: float | None, unit: tuple[str, int]) -> str:
+    """A difference of bytes in that unit, with its sign and without the unit's name."""
+    if value is None:
+        return NOT_AVAILABLE
+    return f"{value / unit[1]:+z,.{0 if unit[0] == 'MiB' else 2}f}"
+
+
+def difference(found: Difference, unit: tuple[str, int]) -> str:
+    """``-71 [-75, -67] (52 %)``: a change of memory, its interval, and its share of the whole change."""
+    share_of_it = f" ({share(found.share)})" if found.share is not None else ""
+    if found.low is None or found.high is None:
+        return memory_change(found.bytes, unit) + share_of_it
+    low, high = (memory_change(end, unit) for end in (found.low, found.high))
+    return f"{memory_change(found.bytes, unit)} [{low}, {high}]{share_of_it}"
 
 
 def memory_unit_of(summary: Summary) -> tuple[str, int]:

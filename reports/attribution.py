@@ -1,0 +1,107 @@
+"""Changes taken apart: of a case that differs from its reference in several factors, what each of them causes."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+from scipy import stats
+
+from ..harness.factorial import corners
+from ..harness.records import Run
+from .comparison import largest_by_process, of_queries, ratio_over, time_logs
+from .readings import Record, of_case, timed
+from .schema import Attribution, Case, Difference, MemoryParts, Team, TimeParts
+
+CONFIDENCE = 0.95
+
+ByProcess = Mapping[int, float]
+Sides = Sequence[list[Record]]  # of the reference, of each case that differs in one factor alone, of the corner
+
+
+def attribute(cases: Sequence[Case], team: Team, run: Run) -> list[Attribution]:
+    """Every corner of a team's part of the design (`run.json`); none where its reference takes no part in one."""
+    design = run.run.get("design") or {}
+    levels = {name: design[name] for name in team.cases if name in design}
+    if team.reference not in levels:
+        return []
+    found = corners(levels, team.reference)
+    return [_attribution(cases, levels, team.reference, corner, alone, run) for corner, alone in found.items()]
+
+
+def _attribution(
+    cases: Sequence[Case],
+    levels: Mapping[str, Mapping[str, str]],
+    reference: str,
+    corner: str,
+    alone: dict[str, str],
+    run: Run,
+) -> Attribution:
+    names = [reference, *alone.values(), corner]
+    clocks = {case.time.clock for case in cases if case.name in names}
+    samples = [of_case(name, run.samples) if len(clocks) == 1 else [] for name in names]
+    return Attribution(
+        reference=reference,
+        candidate=corner,
+        levels={factor: (levels[reference][factor], levels[corner][factor]) for factor in alone},
+        cases=alone,
+        time=_time(samples, alone),
+        memory=_memory([of_queries(of_case(name, run.memory)) for name in names], alone),
+    )
+
+
+def _time(sides: Sides, factors: Iterable[str]) -> TimeParts:
+    """Over the queries that all sides have in a process, so that the parts are parts of the same whole."""
+    keys = [{_query(record) for record in timed(side)} for side in sides]
+    common = set.intersection(*keys)
+    before, *after = [[record for record in side if _query(record) in common] for side in sides]
+    *own, whole = (time_logs(before, side, lambda record: record["latency_ns"]) for side in after)
+    return TimeParts(
+        whole=ratio_over(whole),
+        own={factor: ratio_over(logs) for factor, logs in zip(factors, own, strict=True)},
+        interaction=ratio_over(_left_over(whole, own)),
+    )
+
+
+def _query(record: Record) -> tuple[int, str]:
+    return record["process"], record["sample_id"]
+
+
+def _memory(sides: Sides, factors: Iterable[str]) -> MemoryParts:
+    """Over the processes that all sides have, if one instrument weighed them all."""
+    one = len({line["instrument"] for side in sides for line in side}) == 1
+    peaks = [largest_by_process(side, "peak_bytes") if one else {} for side in sides]
+    common = sorted(set.intersection(*({*found} for found in peaks)))
+    before = peaks[0]
+    *own, whole = ({process: float(found[process] - before[process]) for process in common} for found in peaks[1:])
+    part = partial(difference_over, whole=whole)
+    return MemoryParts(
+        reference_bytes=float(np.mean([before[process] for process in common])) if common else None,
+        whole=part(whole),
+        own={factor: part(changes) for factor, changes in zip(factors, own, strict=True)},
+        interaction=part(_left_over(whole, own)),
+    )
+
+
+def _left_over(whole: ByProcess, own: Iterable[ByProcess]) -> dict[int, float]:
+    """By process, what the factors' own effects leave of a whole change: their interaction."""
+    effects = list(own)
+    return {process: change - sum(effect[process] for effect in effects) for process, change in whole.items()}
+
+
+def difference_over(changes: ByProcess, whole: ByProcess) -> Difference:
+    """The mean of changes in bytes by process, with Student's t interval, and its share of the whole change's mean."""
+    (mean, low, high), (all_of_it, least, most) = _interval(changes), _interval(whole)
+    told_from_none = all_of_it and (least is None or most is None or not least <= 0 <= most)
+    share = mean / all_of_it if mean is not None and all_of_it and told_from_none else None
+    return Difference(bytes=mean, low=low, high=high, processes=len(changes), share=share)
+
+
+def _interval(changes: ByProcess) -> tuple[float | None, float | None, float | None]:
+    """The mean and the ends of its interval, as far as there are any."""
+    values, pairs = list(changes.values()), len(changes)
+    if pairs < 2:
+        return (values[0] if values else None), None, None
+    mean = float(np.mean(values))
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, pairs - 1) * np.std(values, ddof=1) / math.sqrt(pairs))
+    return mean, mean - half, mean + half
