@@ -18,6 +18,7 @@ from typing import Any
 from ..harness import records
 from ..harness.errors import NothingToCompare, UsageError
 from ..models import registry
+from . import schedule
 from .journal import Journal
 from .pool import Lost, Pool, WorkerHandle, must
 from .progress import Progress
@@ -152,8 +153,8 @@ class Session:
             return
         with ExitStack() as stack:
             turns = {case: self._turn(stack, clerk, case, process) for case in cases}
-            for block, positions in enumerate(self._blocks()):
-                for case in cases if (block + process) % 2 == 0 else cases[::-1]:
+            for block, positions in enumerate(schedule.blocks(self.queries.count, self.suite.plan.block)):
+                for case in schedule.turns(cases, process, block):
                     rows = turns[case].block(positions)
                     place = {"case": case, "process": process, "attempt": self.page["attempts"], "block": block}
                     self.journal.add_queries(place | {"position": p} | r for p, r in zip(positions, rows, strict=True))
@@ -169,10 +170,6 @@ class Session:
         keep = None if self.suite.plan.save_masks else tuple(self.page["gallery"]) if process == 0 else ()
         adapter = self.suite.settings(case)["adapter"]
         return Order(adapter, self.suite.make(case), self.queries.reader, process, keep, self.suite.plan.gpu_memory)
-
-    def _blocks(self) -> Iterator[range]:
-        size, count = self.suite.plan.block, self.queries.count
-        return (range(start, min(start + size, count)) for start in range(0, count, size))
 
     def _note(self, case: str, process: int, **known: Any) -> None:
         """Writes down what has become known of a case; what its first process said of how it was built stands."""

@@ -2,6 +2,18 @@
 
 The unit of evidence is the process: queries of one process share its memory layout, its clock speed and its neighbours,
 so an interval over queries would be far too narrow.
+
+Simulated coverage of the 95 % intervals, paired / unpaired, in percent (`tests/simulation.py`: 1,000 comparisons each
+of 3, 5 or 8 processes a side; 48 queries in blocks of 8, in the order of a real session):
+
+    processes differ by                   3              5              8
+    1 %, normally distributed         96.1 / 96.9    95.5 / 96.1    94.7 / 95.4
+    1 % times t with 2 dof            96.3 / 97.0    95.8 / 96.1    96.3 / 96.2
+    1 %, and 1 in 5 is 10 % slower    97.0 / 98.8    98.7 / 98.8    98.8 / 99.1
+    1 %, while all drift by 20 %      94.4 / 100     94.6 / 100     93.9 / 100
+    the same, one block a process     100  / 100     99.3 / 100     98.5 / 100
+
+Drift does not bias a paired ratio, but with one block a process it stays in the pairs and widens the interval.
 """
 
 import math
@@ -21,8 +33,8 @@ class Ratio:
 
     Attributes:
         ratio: candidate over reference; below 1 the candidate is cheaper.
-        low, high: ends of the confidence interval; None with a single pair of processes.
-        processes: pairs of processes that the interval is made from.
+        low, high: ends of the confidence interval; None with a single pair of processes, or a side of one.
+        processes: pairs of processes that the interval is made from; unpaired, the processes of the smaller side.
         smallest_detectable: factor (>= 1) by which an estimate must differ from 1 for its interval to exclude 1.
     """
 
@@ -62,11 +74,56 @@ def paired_ratio(log_ratios: Sequence[float], confidence: float = 0.95) -> Ratio
     """
     if len(log_ratios) == 0:
         raise ValueError("a ratio needs at least one pair of processes")
-    mean, pairs = float(np.mean(log_ratios)), len(log_ratios)
-    if pairs == 1:
+    error = float(np.std(log_ratios, ddof=1)) / math.sqrt(len(log_ratios)) if len(log_ratios) > 1 else 0.0
+    return _ratio(float(np.mean(log_ratios)), error, len(log_ratios) - 1, len(log_ratios), confidence)
+
+
+def log_median(times: Sequence[float]) -> float:
+    """Median over queries of ln(time): one figure for one process, where no process of the other side pairs with it.
+
+    Args:
+        times: positive times of one process's queries, in the unit of the side it is compared with.
+
+    Raises:
+        ValueError: there is no time, or one that is not positive.
+    """
+    times_n = np.asarray(times, dtype=float)
+    if times_n.size == 0 or not np.all(times_n > 0):
+        raise ValueError("a process needs times, all of them above zero")
+    return float(np.median(np.log(times_n)))
+
+
+def unpaired_ratio(reference: Sequence[float], candidate: Sequence[float], confidence: float = 0.95) -> Ratio:
+    """The ratio of two sides measured in different sessions: exp(difference of means), with Welch's t interval.
+
+    What differed between the two sessions for all of their processes is in the ratio, and not in its interval.
+
+    Args:
+        reference, candidate: one `log_median` per process, over the same queries; the sides may differ in number.
+        confidence: coverage of the interval, between 0 and 1.
+
+    Raises:
+        ValueError: a side has no process.
+
+    Source: Welch 1947; the degrees of freedom are Satterthwaite's.
+    """
+    sides = [np.asarray(side, dtype=float) for side in (reference, candidate)]
+    fewest = min(side.size for side in sides)
+    if fewest == 0:
+        raise ValueError("a ratio needs at least one process on each side")
+    squares = [float(np.var(side, ddof=1)) / side.size if fewest > 1 else 0.0 for side in sides]
+    spread = sum(square**2 / (side.size - 1) for square, side in zip(squares, sides, strict=True) if square)
+    freedom = sum(squares) ** 2 / spread if spread else fewest - 1  # without any spread the interval is a point
+    mean = float(np.mean(sides[1]) - np.mean(sides[0]))
+    return _ratio(mean, math.sqrt(sum(squares)), freedom, fewest, confidence)
+
+
+def _ratio(mean: float, error: float, freedom: float, processes: int, confidence: float) -> Ratio:
+    """Student's t interval around the mean of logarithms, whose standard error is known; none from one process."""
+    if processes == 1:
         return Ratio(math.exp(mean), None, None, 1, None)
-    half = float(stats.t.ppf((1 + confidence) / 2, pairs - 1) * np.std(log_ratios, ddof=1) / math.sqrt(pairs))
-    return Ratio(math.exp(mean), math.exp(mean - half), math.exp(mean + half), pairs, math.exp(half))
+    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
+    return Ratio(math.exp(mean), math.exp(mean - half), math.exp(mean + half), processes, math.exp(half))
 
 
 def percentile_allowed(fraction: float, n: int) -> bool:

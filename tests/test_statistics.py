@@ -2,7 +2,15 @@ import math
 
 import numpy as np
 import pytest
-from lisabench.harness.statistics import log_ratio, outliers, paired_ratio, percentile_allowed, percentiles
+from lisabench.harness.statistics import (
+    log_median,
+    log_ratio,
+    outliers,
+    paired_ratio,
+    percentile_allowed,
+    percentiles,
+    unpaired_ratio,
+)
 from scipy import stats
 
 
@@ -47,6 +55,46 @@ def test_times_without_a_ratio_are_refused(reference, candidate):
 def test_no_pair_of_processes_is_refused():
     with pytest.raises(ValueError, match="at least one pair"):
         paired_ratio([])
+
+
+@pytest.mark.parametrize(("before", "after"), [(3, 3), (5, 3), (2, 8)])
+def test_the_unpaired_interval_is_welchs(before, after):
+    rng = np.random.default_rng(3)
+    reference, candidate = rng.normal(3, 0.05, before), rng.normal(2.8, 0.01, after)
+    expected = stats.ttest_ind(candidate, reference, equal_var=False).confidence_interval(0.95)
+    found = unpaired_ratio(reference, candidate)
+    ratio = stats.gmean(np.exp(candidate)) / stats.gmean(np.exp(reference))
+    np.testing.assert_allclose(found.ratio, ratio, rtol=1e-12, atol=0)
+    np.testing.assert_allclose((found.low, found.high), np.exp((expected.low, expected.high)), rtol=1e-11, atol=0)
+    np.testing.assert_allclose(found.smallest_detectable, found.ratio / found.low, rtol=1e-12, atol=0)
+    assert found.processes == min(before, after)
+
+
+def test_unpaired_sides_without_any_spread_have_a_point_for_an_interval():
+    found = unpaired_ratio([1.0, 1.0], [1.0 + math.log(2)] * 3)
+    assert (found.low, found.high, found.smallest_detectable) == (found.ratio, found.ratio, 1)
+
+
+@pytest.mark.parametrize(("before", "after"), [([1.0], [1.0, 1.1]), ([1.0, 1.1], [1.0])])
+def test_a_side_of_one_process_gives_an_unpaired_ratio_without_an_interval(before, after):
+    found = unpaired_ratio(before, after)
+    assert (found.low, found.high, found.smallest_detectable, found.processes) == (None, None, None, 1)
+
+
+def test_a_side_without_a_process_is_refused():
+    with pytest.raises(ValueError, match="at least one process"):
+        unpaired_ratio([], [1.0, 2.0])
+
+
+def test_a_process_is_summed_up_by_the_median_of_its_logarithms():
+    assert log_median([1, 4, 1000]) == pytest.approx(math.log(4), rel=1e-12, abs=0)
+    assert log_median([1, 4]) == pytest.approx(math.log(2), rel=1e-12, abs=0)
+
+
+@pytest.mark.parametrize("times", [[], [1, 0], [-1], [math.nan]])
+def test_a_process_without_positive_times_is_refused(times):
+    with pytest.raises(ValueError, match="above zero"):
+        log_median(times)
 
 
 @pytest.mark.parametrize(("fraction", "first"), [(0.90, 36), (0.95, 72), (0.99, 368)])

@@ -1,0 +1,114 @@
+"""What an interval says of a threshold, for time, for quality, and for both at once.
+
+A verdict is drawn from the interval alone: where it straddles the threshold, or where there is none, it claims nothing.
+"""
+
+from typing import Literal, Protocol
+
+Verdict = Literal["improvement", "same", "regression", "inconclusive"]
+Answer = Literal["holds", "fails", "inconclusive"]
+Ends = tuple[float, float]
+
+
+class Interval(Protocol):
+    """Whatever has two ends, both None where nothing could be said, such as `Ratio` and `Difference`."""
+
+    @property
+    def low(self) -> float | None:
+        """The lower end."""
+
+    @property
+    def high(self) -> float | None:
+        """The upper end."""
+
+
+def ratio_verdict(ratio: Interval, threshold: float) -> Verdict:
+    """Of a ratio of costs, candidate over reference, where more is worse.
+
+    The thresholds are 1 + t and 1 / (1 + t): equally far from 1 in logarithms, so that swapping the two sides turns a
+    regression into an improvement and leaves the other verdicts alone.
+
+    Args:
+        ratio: with the ends of its interval, as ratios.
+        threshold: t, such as 0.05 for 5 %.
+
+    Raises:
+        ValueError: the threshold is negative.
+    """
+    _not_negative(threshold)
+    return _verdict(_ends(ratio), 1 / (1 + threshold), 1 + threshold)
+
+
+def quality_verdict(difference: Interval, threshold: float) -> Verdict:
+    """Of a difference of a score, candidate minus reference, where less is worse.
+
+    Args:
+        difference: with the ends of its interval.
+        threshold: not negative, and in the unit of the ends: shares, or points where those are points.
+
+    Raises:
+        ValueError: the threshold is negative.
+    """
+    _not_negative(threshold)
+    return _verdict(_losses(difference), -threshold, threshold)
+
+
+def joint_answer(time: Interval, quality: Interval, faster: float, worse: float) -> Answer:
+    """Whether the candidate is faster by at least `faster` and not worse by more than `worse`.
+
+    It holds if both intervals lie wholly on the right side, and fails if one lies wholly on the wrong side. Each end of
+    a two-sided 95 % interval errs in 2.5 %. Both halves must be shown for it to hold, so that needs no correction:
+    it is wrong in at most 2.5 %. One is enough for it to fail: that is wrong in at most 5 %.
+
+    Args:
+        time: ratio of times, candidate over reference.
+        quality: difference of a score, candidate minus reference.
+        faster: share of the reference's time that is saved, at least 0 and below 1: with 0.2, a ratio of at most 0.8.
+        worse: largest loss of quality that is accepted, not negative, in the unit of `quality`.
+
+    Raises:
+        ValueError: `faster` or `worse` lies outside its range.
+
+    Source: the intersection-union test, Berger 1982.
+    """
+    _not_negative(worse)
+    if not 0 <= faster < 1:
+        raise ValueError(f"the share of time saved is {faster}; expected at least 0 and less than 1")
+    shown = (_at_most(_ends(time), 1 - faster), _at_most(_losses(quality), worse))
+    if False in shown:
+        return "fails"
+    return "inconclusive" if None in shown else "holds"
+
+
+def _ends(interval: Interval) -> Ends | None:
+    return None if interval.low is None or interval.high is None else (interval.low, interval.high)
+
+
+def _losses(interval: Interval) -> Ends | None:
+    """The ends of what is lost instead of gained, so that more is worse, as with costs."""
+    ends = _ends(interval)
+    return ends and (-ends[1], -ends[0])
+
+
+def _verdict(ends: Ends | None, best: float, worst: float) -> Verdict:
+    """More is worse; an end on a threshold lies within."""
+    if ends is None:
+        return "inconclusive"
+    low, high = ends
+    if low > worst:
+        return "regression"
+    if high < best:
+        return "improvement"
+    return "same" if best <= low and high <= worst else "inconclusive"
+
+
+def _at_most(ends: Ends | None, limit: float) -> bool | None:
+    """What the whole interval says; None where it straddles the limit, or where there is none."""
+    if ends is None or ends[0] <= limit < ends[1]:
+        return None
+    return ends[1] <= limit
+
+
+def _not_negative(threshold: float) -> None:
+    if not threshold >= 0:
+        raise ValueError(f"the threshold is {threshold}; expected a number that is not negative")

@@ -1,0 +1,93 @@
+import math
+from types import SimpleNamespace
+
+import pytest
+from lisabench.harness.statistics import Ratio
+from lisabench.harness.verdicts import joint_answer, quality_verdict, ratio_verdict
+
+
+def interval(low, high):
+    return SimpleNamespace(low=low, high=high)
+
+
+NONE = interval(None, None)
+RATIOS = [
+    ((1.051, 1.20), "regression"),
+    ((1.04, 1.20), "inconclusive"),
+    ((0.96, 1.04), "same"),
+    ((1.01, 1.04), "same"),  # surely slower, and surely by less than what matters
+    ((0.94, 1.06), "inconclusive"),
+    ((0.94, 1.00), "inconclusive"),
+    ((0.80, 0.952), "improvement"),  # 1 / 1.05 is 0.95238
+    ((0.80, 0.953), "inconclusive"),
+]
+
+
+@pytest.mark.parametrize(("ends", "expected"), RATIOS)
+def test_a_ratio_is_judged_by_where_its_whole_interval_lies(ends, expected):
+    assert ratio_verdict(interval(*ends), 0.05) == expected
+
+
+@pytest.mark.parametrize(("ends", "expected"), RATIOS)
+def test_swapping_the_sides_turns_a_regression_into_an_improvement_and_nothing_else(ends, expected):
+    swapped = {"regression": "improvement", "improvement": "regression"}.get(expected, expected)
+    assert ratio_verdict(interval(1 / ends[1], 1 / ends[0]), 0.05) == swapped
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ((-5.0, -1.1), "regression"),
+        ((-5.0, -0.9), "inconclusive"),
+        ((-1.0, 1.0), "same"),
+        ((-0.5, 1.1), "inconclusive"),
+        ((1.1, 5.0), "improvement"),
+    ],
+)
+def test_a_lower_score_is_worse(ends, expected):
+    assert quality_verdict(interval(*ends), 1.0) == expected
+
+
+def test_an_end_on_the_threshold_lies_within():
+    assert ratio_verdict(interval(1 / 1.25, 1.25), 0.25) == "same"
+    assert ratio_verdict(interval(1.25, 1.5), 0.25) == "inconclusive"
+
+
+def test_without_an_interval_nothing_is_claimed():
+    assert ratio_verdict(Ratio(2.0, None, None, 1, None), 0.05) == "inconclusive"
+    assert quality_verdict(NONE, 1.0) == "inconclusive"
+    assert joint_answer(NONE, NONE, 0.2, 1.0) == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("time", "quality", "expected"),
+    [
+        ((0.70, 0.80), (-1.0, 2.0), "holds"),
+        ((0.70, 0.81), (-1.0, 2.0), "inconclusive"),
+        ((0.70, 0.80), (-1.1, 2.0), "inconclusive"),
+        ((0.81, 0.90), (-1.0, 2.0), "fails"),
+        ((0.70, 0.80), (-3.0, -1.1), "fails"),
+        ((0.81, 0.90), (None, None), "fails"),
+        ((None, None), (-3.0, -1.1), "fails"),
+        ((0.70, 0.80), (None, None), "inconclusive"),
+        ((0.80, 0.90), (-3.0, -1.0), "inconclusive"),
+    ],
+)
+def test_the_joint_statement_needs_both_halves_to_hold_and_one_to_fail(time, quality, expected):
+    assert joint_answer(interval(*time), interval(*quality), faster=0.2, worse=1.0) == expected
+
+
+@pytest.mark.parametrize("threshold", [-0.01, math.nan])
+def test_a_threshold_below_zero_is_refused(threshold):
+    with pytest.raises(ValueError, match="not negative"):
+        ratio_verdict(interval(1, 1), threshold)
+    with pytest.raises(ValueError, match="not negative"):
+        quality_verdict(NONE, threshold)
+    with pytest.raises(ValueError, match="not negative"):
+        joint_answer(NONE, NONE, 0.2, threshold)
+
+
+@pytest.mark.parametrize("faster", [-0.1, 1.0, math.nan])
+def test_more_than_all_of_the_time_cannot_be_saved(faster):
+    with pytest.raises(ValueError, match="share of time saved"):
+        joint_answer(NONE, NONE, faster, 1.0)
