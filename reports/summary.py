@@ -12,6 +12,7 @@ from ..harness.metrics import METRICS
 from ..harness.records import Run, write_json
 from .comparison import compare, of_queries
 from .doubts import doubts
+from .quality import BOOTSTRAP, intervals
 from .readings import (
     Record,
     first_query_ms,
@@ -53,10 +54,11 @@ def summarise(run: Run) -> Summary:
     """What the records say. A run that is not finished, or has failed in part, is summarised as far as it went."""
     entry = run.run
     cases = [
-        _case(case, of_case(case["name"], run.samples), of_case(case["name"], run.memory)) for case in _ordered(entry)
+        summarise_case(case, of_case(case["name"], run.samples), of_case(case["name"], run.memory))
+        for case in _ordered(entry)
     ]
     reference = entry.get("reference")
-    teams = [Team(**team) for team in entry.get("teams") or [_everyone(entry)]]
+    teams = teams_of(entry)
     comparisons = [found for team in teams for found in compare(cases, team, run)]
     return Summary(
         suite=entry["suite"],
@@ -71,6 +73,7 @@ def summarise(run: Run) -> Summary:
         cases=[case for case in cases if case.role == "model"],
         controls=[case for case in cases if case.role == "control"],
         comparisons=comparisons,
+        bootstrap=BOOTSTRAP,
         warnings=doubts(run, cases, comparisons),
     )
 
@@ -90,6 +93,11 @@ def _with_memory(name: str | None, size_bytes: int | None) -> str | None:
     return f"{name}, {size_bytes / 2**30:.0f} GiB" if name and size_bytes else name
 
 
+def teams_of(entry: dict[str, Any]) -> list[Team]:
+    """Which cases took turns, by a run's run.json."""
+    return [Team(**team) for team in entry.get("teams") or [_everyone(entry)]]
+
+
 def _everyone(entry: dict[str, Any]) -> dict[str, Any]:
     """The team of a run that was recorded without teams."""
     models = [case["name"] for case in entry["cases"] if case["role"] == "model"]
@@ -101,7 +109,8 @@ def _ordered(entry: dict[str, Any]) -> list[dict[str, Any]]:
     return sorted(entry["cases"], key=lambda case: (case["role"] == "control", case["name"] != entry.get("reference")))
 
 
-def _case(entry: dict[str, Any], records: list[Record], memory: list[Record]) -> Case:
+def summarise_case(entry: dict[str, Any], records: list[Record], memory: list[Record]) -> Case:
+    """One case from its entry in run.json and its lines of the two journals."""
     return Case(
         name=entry["name"],
         adapter=entry["adapter"],
@@ -125,6 +134,7 @@ def _quality(records: list[Record], has_quality: bool) -> Quality:
     return Quality(
         n=len(records),
         **{name: found[name] for name in METRICS},  # pyright: ignore[reportArgumentType]  # the metrics' names are aliases
+        intervals=intervals(records) if has_quality else {},
         no_seg_rate=status["no_seg"] / len(records) if has_quality and records else None,
         status=StatusCounts(**{name: status[name] for name in StatusCounts.model_fields}),
         slices=_slices(records, score),
