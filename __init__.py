@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(folder: "str | Path") -> "pandas.DataFrame":
-    """The queries of a run, a row each; see `reports.frame.load`."""
+def load(*folders: "str | Path") -> "pandas.DataFrame":
+    """The queries of one run or of several, a row each; see `reports.frame.load`."""
     from .reports.frame import load
 
-    return load(folder)
+    return load(*folders)

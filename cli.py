@@ -16,7 +16,7 @@ app.add_typer(data_app, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 SET_HELP = "Change a setting of the plan or of every case (CASE.KEY=VALUE: of one). May be repeated."
-Folder = Annotated[Path, typer.Argument(help="The folder of a run.")]
+Folder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 
 
 def main() -> None:
@@ -79,6 +79,26 @@ def report(folder: Folder) -> None:
     from .reports.page import write_report
 
     typer.echo(write_report(folder))
+
+
+@app.command()
+def compare(
+    folder: Folder,
+    a: Annotated[str, typer.Argument(metavar="A", help="The case of RUN that is compared with.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The case that is compared: of RUN, or of each further run.")],
+    further: Annotated[list[Path] | None, typer.Argument(metavar="RUN2", help="Folders of further runs.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two cases of one run, or of several; ends with 4 where nothing can be compared.
+
+    With further runs, A of RUN is compared with B of each of them. Time and memory need the same machine, quality the
+    same data.
+    """
+    from .reports.across import compare_cases
+    from .reports.side_by_side import side_by_side
+
+    found = compare_cases(folder, a, b, further or [])
+    typer.echo(found.model_dump_json(by_alias=True, indent=1) if as_json else side_by_side(found))
 
 
 @app.command()

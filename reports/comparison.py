@@ -2,14 +2,40 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from functools import partial
+from typing import Any
 
 from ..harness.contract import STAGES
 from ..harness.records import Run
 from ..harness.statistics import log_ratio, paired_ratio
-from .readings import Record, answered, of_case, one_per_query, quality_scores, stage_ns, timed
-from .schema import NO_RATIO, BothAnswered, Case, Comparison, Ratio, Team
+from ..harness.verdicts import ratio_verdict
+from .quality import in_both, no_points, points
+from .readings import Record, answered, of_case, one_per_query, stage_ns, timed
+from .schema import NO_RATIO, BothAnswered, Case, Comparison, Joint, Points, Ratio, Team
+
+TIME_THRESHOLD = 0.05
+
+Found = dict[str, Points | None]  # by score
+
+
+@dataclass(frozen=True)
+class Side:
+    """A case with its lines of the journals."""
+
+    case: Case
+    samples: list[Record]
+    memory: list[Record]
+    passes: list[Record] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How the records of a reference and of a candidate become a ratio of times, one of peaks, and points."""
+
+    time: Callable[[list[Record], list[Record], Callable[[Record], int]], Ratio]
+    memory: Callable[[list[Record], list[Record]], Ratio]
+    quality: Callable[[list[Record], list[Record]], Found]
 
 
 def compare(cases: Sequence[Case], team: Team, run: Run) -> list[Comparison]:
@@ -18,32 +44,65 @@ def compare(cases: Sequence[Case], team: Team, run: Run) -> list[Comparison]:
     if base is None:
         return []
     candidates = [case for case in cases if case.name in team.cases and case is not base]
-    return [_compare(base, case, run) for case in candidates]
+    return [compare_sides(_side(base, run), _side(case, run), paired(base, case)) for case in candidates]
 
 
-def _compare(base: Case, case: Case, run: Run) -> Comparison:
-    before, after = (of_case(side.name, run.samples) for side in (base, case))
-    lines = of_case(base.name, run.memory), of_case(case.name, run.memory)
-    comparable = base.time.clock == case.time.clock
-    ratio = partial(time_ratio, before, after) if comparable else lambda _: NO_RATIO
-    waited = _stages_waited_for(of_case(base.name, run.passes), of_case(case.name, run.passes))
+def _side(case: Case, run: Run) -> Side:
+    return Side(case, *(of_case(case.name, lines) for lines in (run.samples, run.memory, run.passes)))
+
+
+def paired(base: Case, case: Case) -> Way:
+    """Process by process, as the two took turns; no time by different clocks, no quality of random weights."""
+    same_clock = base.time.clock == case.time.clock
     quality = base.has_quality is True and case.has_quality is True
-    both = BothAnswered(**_points(answered(one_per_query(before)), answered(one_per_query(after)), quality))
-    points = _points(one_per_query(before), one_per_query(after), quality)
+    return Way(time_ratio if same_clock else no_ratio, memory_ratio, points if quality else no_points)
+
+
+def compare_sides(base: Side, side: Side, way: Way) -> Comparison:
+    """One candidate against one reference."""
+    time = partial(way.time, base.samples, side.samples)
+    end_to_end = time(lambda record: record["latency_ns"])
+    before, after = one_per_query(base.samples), one_per_query(side.samples)
+    found, waited = way.quality(before, after), _stages_waited_for(base.passes, side.passes)
     return Comparison(
-        reference=base.name,
-        candidate=case.name,
-        end_to_end=ratio(lambda record: record["latency_ns"]),
-        stages=waited or {name: ratio(partial(stage_ns, stage=name)) for name in STAGES if name in base.time.stages},
+        reference=base.case.name,
+        candidate=side.case.name,
+        end_to_end=end_to_end,
+        time_verdict=ratio_verdict(end_to_end, TIME_THRESHOLD),
+        stages=waited
+        or {name: time(partial(stage_ns, stage=name)) for name in STAGES if name in base.case.time.stages},
         stages_synchronised=bool(waited),
-        peak_memory=ratio_over(memory_logs(*lines)),
-        query_peak_memory=ratio_over(memory_logs(of_queries(lines[0]), of_queries(lines[1]))),
-        gIoU_points=points["gIoU_points"],
-        cIoU_points=points["cIoU_points"],
-        both_answered=both,
-        differences=_differences(base, case),
-        same_settings=bool(base.settings) and base.settings == case.settings,
+        peak_memory=way.memory(base.memory, side.memory),
+        query_peak_memory=way.memory(of_queries(base.memory), of_queries(side.memory)),
+        **_named(found),
+        joint=_joint(end_to_end, found["gIoU"]),
+        both_answered=_both_answered(before, after, found, way),
+        differences=_differences(base.case, side.case),
+        same_settings=bool(base.case.settings) and base.case.settings == side.case.settings,
     )
+
+
+def _joint(time: Ratio, quality: Points | None) -> Joint | None:
+    if quality is None or quality.low is None or time.high is None:
+        return None
+    return Joint(time_saved_at_least=1 - time.high, gIoU_points_lost_at_most=-quality.low)
+
+
+def _both_answered(before: list[Record], after: list[Record], whole: Found, way: Way) -> BothAnswered:
+    """Where nothing failed it is the same, and is not worked out twice."""
+    common = in_both(before, after)[0]
+    sides = in_both(answered(before), answered(after))
+    found = whole if len(sides[0]) == len(common) else way.quality(*sides)
+    return BothAnswered(n=len(sides[0]), **_named(found))
+
+
+def _named(found: Found) -> dict[str, Any]:
+    return {f"{name}_points": value for name, value in found.items()}
+
+
+def no_ratio(*_: Any) -> Ratio:
+    """What stands in the place of a ratio that cannot be."""
+    return NO_RATIO
 
 
 def time_ratio(before: list[Record], after: list[Record], span_ns: Callable[[Record], int]) -> Ratio:
@@ -89,6 +148,11 @@ def _pair(record: Record) -> tuple[int, str]:
     return record["process"], record["sample_id"]
 
 
+def memory_ratio(before: list[Record], after: list[Record]) -> Ratio:
+    """The paired ratio of the largest peaks; see `memory_logs`."""
+    return ratio_over(memory_logs(before, after))
+
+
 def memory_logs(before: list[Record], after: list[Record], figure: str = "peak_bytes") -> dict[int, float]:
     """By process, the log ratio of the largest peak of these lines of the memory pass; none of unlike instruments.
 
@@ -115,20 +179,6 @@ def largest_by_process(lines: list[Record], figure: str) -> dict[int, int]:
 def of_queries(lines: list[Record]) -> list[Record]:
     """Lines of the memory pass without those of the build."""
     return [line for line in lines if line["stage"] != "build"]
-
-
-def _points(before: list[Record], after: list[Record], quality: bool) -> dict:
-    """Differences of quality in points, over the queries that are in both."""
-    common = {record["sample_id"] for record in before} & {record["sample_id"] for record in after}
-    sides = [[record for record in side if record["sample_id"] in common] for side in (before, after)]
-    found = [quality_scores(side) for side in sides] if quality else [{}, {}]
-    return {"n": len(common)} | {
-        f"{name}_points": _difference(*(f.get(name) for f in found)) for name in ("gIoU", "cIoU")
-    }
-
-
-def _difference(before: float | None, after: float | None) -> float | None:
-    return None if before is None or after is None else 100 * (after - before)
 
 
 def _differences(base: Case, case: Case) -> dict[str, tuple]:

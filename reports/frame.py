@@ -1,18 +1,39 @@
 """Records as a table, for notebooks."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
+from ..harness.contract import STAGES
+from ..harness.errors import UsageError
 from ..harness.records import read_run
+from .readings import Record, stage_ns, timed
 
 
-def load(folder: str | Path) -> pd.DataFrame:
-    """The queries of a run, a row per line of its journal that counts.
+def load(*folders: str | Path) -> pd.DataFrame:
+    """The queries of one run or of several, a row per line of their journals that counts.
 
-    Nested fields become columns with dots: ``regions.vision.clip.exclusive_ns``, ``tags.family``.
+    Nested fields become columns with dots: ``regions.vision.clip.exclusive_ns``, ``tags.family``. Beside them stand
+    ``run``, the folder as it was given, ``role``, model or control, and ``stages.vision_ns`` and its like: the stage's
+    time as the report has it, the exclusive times of all its regions; missing where a query has no time.
 
     Raises:
-        UsageError: the folder holds no run.
+        UsageError: a folder holds no run, or none is given.
     """
-    return pd.json_normalize(read_run(Path(folder)).samples)
+    if not folders:
+        raise UsageError("load needs the folder of a run, such as lisabench.load('runs/mine')")
+    return pd.json_normalize([row for folder in folders for row in _rows(folder)])
+
+
+def _rows(folder: str | Path) -> Iterator[Record]:
+    run = read_run(Path(folder))
+    roles = {case["name"]: case["role"] for case in run.run["cases"]}
+    for row in run.samples:
+        yield {"run": str(folder), "role": roles.get(row["case"])} | row | _stages(row)
+
+
+def _stages(row: Record) -> dict[str, int]:
+    if not timed([row]):
+        return {}
+    return {f"stages.{stage}_ns": stage_ns(row, stage) for stage in STAGES}

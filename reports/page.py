@@ -6,7 +6,8 @@ from typing import Any
 
 from ..harness.records import RUN, Run, read_run
 from . import causes, figures, gallery, instrument, tables, waterfall, wording
-from .schema import Case, Comparison, Summary
+from .headline import headline
+from .schema import Case, Summary
 from .summary import SUMMARY, write_summary
 
 REPORT = "report.md"
@@ -62,7 +63,7 @@ def page(run: Run, summary: Summary, drawn: set[str]) -> str:
     """
     sections = [
         f"# {summary.title}",
-        "\n".join(_headline(summary)),
+        "\n".join(headline(summary)),
         _warnings(summary),
         "## Comparison",
         _figure(figures.STAGE_TIMES, drawn),
@@ -106,66 +107,6 @@ def _section(title: str, body: str, words: str = "") -> list[str]:
 
 def _figure(name: str, drawn: set[str]) -> str:
     return f"![{FIGURES[name]}]({name})" if name in drawn else ""
-
-
-def _headline(summary: Summary) -> Iterator[str]:
-    """What was compared, where, and what came of it, in one paragraph."""
-    status = "" if summary.status == "complete" else f" **Status: {summary.status}.**"
-    data = summary.data.get("description") or f"{summary.data.get('count', 'some')} queries"
-    yield f"{_compared(summary)} in the suite `{summary.suite}`, on {data}; measured on {summary.machine}.{status}"
-    several = len(summary.teams) > 1
-    lines = [*(_by_team(summary) if several else _by_candidate(summary)), *_random_weights(summary)]
-    bullet = "- " if several or len(summary.comparisons) > 2 else ""
-    yield from (["\n" + bullet + lines[0], *(bullet + line for line in lines[1:])] if bullet else lines)
-
-
-def _by_candidate(summary: Summary) -> Iterator[str]:
-    for found in summary.comparisons:
-        and_memory = f"; its peak memory is {wording.peaks(found)}" if found.peak_memory.ratio is not None else ""
-        gIoU = found.gIoU_points
-        and_quality = f"; its gIoU differs by {wording.points(gIoU)}" if gIoU is not None else ""
-        yield f"**{wording.takes(found)}**{and_memory}{and_quality}."
-
-
-def _by_team(summary: Summary) -> Iterator[str]:
-    """A line a team: of each candidate the ratio of time, that of peak memory and the difference of gIoU."""
-    for team in summary.teams:
-        found = [found for found in summary.comparisons if found.candidate in team.cases]
-        if found:
-            candidates = "; ".join(_in_team(comparison) for comparison in found)
-            yield f"**{team.name}**, against `{team.reference}`: {candidates}."
-    if all(found.end_to_end.low is None for found in summary.comparisons):
-        yield "No ratio of time has an interval: that takes two pairs of processes."
-
-
-def _in_team(found: Comparison) -> str:
-    if found.same_settings:
-        return f"`{found.candidate}` has the same settings"
-    gIoU = f", gIoU {wording.points(found.gIoU_points)}" if found.gIoU_points is not None else ""
-    memory = f", peak memory {wording.peaks(found)}" if found.peak_memory.ratio is not None else ""
-    return f"`{found.candidate}` time **{wording.ratio_with_interval(found.end_to_end)}**{memory}{gIoU}"
-
-
-def _compared(summary: Summary) -> str:
-    names = [case.name for case in summary.cases]
-    if not summary.comparisons:
-        return _listed(names) or "No model"
-    if len(summary.teams) > 1:
-        return f"{len(names)} cases in {len(summary.teams)} teams, each case against its team's reference,"
-    sides = {team.reference: [c.candidate for c in summary.comparisons if c.reference == team.reference]
-             for team in summary.teams}  # fmt: skip
-    return "; ".join(f"{_listed(others)} against the reference `{base}`" for base, others in sides.items() if others)
-
-
-def _random_weights(summary: Summary) -> Iterator[str]:
-    random = [case.name for case in summary.cases if case.has_quality is False]
-    if random:
-        whose = "all models" if len(random) == len(summary.cases) else _listed(random)
-        yield f"**The weights of {whose} are random**: time and memory are real, quality is {wording.NOT_AVAILABLE}."
-
-
-def _listed(names: list[str]) -> str:
-    return wording.listed([f"`{name}`" for name in names])
 
 
 def _warnings(summary: Summary) -> str:
@@ -218,7 +159,8 @@ def _method(run: Run, summary: Summary) -> Iterator[str]:
     yield _data(summary)
     yield _plan(run, models)
     yield from _METHOD
-    yield _detectable(summary)
+    yield from _quality_method(summary)
+    yield from _detectable(summary)
     instruments = {case.memory.instrument for case in models}
     yield from (f"Memory, in a pass of its own: {words}." for name, words in INSTRUMENTS.items() if name in instruments)
     yield from _percentiles(models)
@@ -244,14 +186,33 @@ def _plan(run: Run, models: list[Case]) -> str:
     return f"Each model answers {queries} queries{each}{turns}." + "".join(f" {w.format(v)}." for w, v in known if v)
 
 
-def _detectable(summary: Summary) -> str:
-    found = [
-        (f.candidate, f.end_to_end.smallest_detectable) for f in summary.comparisons if f.end_to_end.smallest_detectable
+def _quality_method(summary: Summary) -> Iterator[str]:
+    drawn = summary.bootstrap
+    if drawn and any(case.has_quality is True for case in summary.cases):
+        yield (
+            f"Quality: 95 % intervals from {drawn.resamples:,} bootstrap resamples of the images (seed {drawn.seed}), "
+            "both sides of a difference scored on the same draw. Bounds of time and quality that are stated together "
+            "hold together at 95 %."
+        )
+
+
+def _detectable(summary: Summary) -> Iterator[str]:
+    times = [
+        f"{100 * (found.end_to_end.smallest_detectable - 1):.1f} % for `{found.candidate}`"
+        for found in summary.comparisons
+        if found.end_to_end.smallest_detectable
     ]
-    if not found:
-        return "No smallest difference of time can be given: that takes two pairs of processes."
-    limits = ", ".join(f"{100 * (limit - 1):.1f} % for `{name}`" for name, limit in found)
-    return f"The smallest difference of time that this run could have told from none: {limits}."
+    points = [
+        f"{found.gIoU_points.smallest_detectable:.1f} points for `{found.candidate}`"
+        for found in summary.comparisons
+        if found.gIoU_points and found.gIoU_points.smallest_detectable is not None
+    ]
+    if times:
+        yield f"The smallest difference of time that this run could have told from none: {', '.join(times)}."
+    else:
+        yield "No smallest difference of time can be given: that takes two pairs of processes."
+    if points:
+        yield f"The smallest difference of gIoU that it could have told from none: {', '.join(points)}."
 
 
 def _percentiles(models: list[Case]) -> Iterator[str]:

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from ..harness.verdicts import Verdict
+
 SCHEMA = "lisabench.summary/1"
 DIFFER_BY = 0.10  # the share by which a stage's two times must differ for both to be shown
 
@@ -57,6 +59,9 @@ class Quality(Strict):
     N_acc: Fraction | None = Field(description="Share of empty targets that are answered with an empty mask.")
     T_acc: Fraction | None = Field(description="Share of non-empty targets that are answered with a non-empty mask.")
     no_seg_rate: Fraction | None = Field(description="Share of queries answered without [SEG].")
+    intervals: dict[str, tuple[Fraction, Fraction]] = Field(
+        default={}, description="95 % intervals of gIoU, cIoU and mIoU; empty without quality, or with one image."
+    )
     status: StatusCounts = Field(description="Queries by how they ended; also known without quality.")
     slices: dict[str, dict[str, Slice]] = Field(description="By tag (such as family), then by its value.")
 
@@ -181,7 +186,7 @@ class Ratio(Strict):
     ratio: Positive | None = Field(description="Candidate over reference: below 1 is cheaper. Null without a pair.")
     low: Positive | None = Field(description="Lower end of the 95 % interval; null with fewer than two pairs.")
     high: Positive | None = Field(description="Upper end of the 95 % interval; null with fewer than two pairs.")
-    processes: Count = Field(description="Pairs of processes compared.")
+    processes: Count = Field(description="Pairs of processes compared; unpaired, processes of the side with fewer.")
     smallest_detectable: Annotated[float, Field(ge=1)] | None = Field(
         description="Factor by which an estimate must differ from 1 for its interval to exclude 1."
     )
@@ -190,12 +195,44 @@ class Ratio(Strict):
 NO_RATIO = Ratio(ratio=None, low=None, high=None, processes=0, smallest_detectable=None)
 
 
+class Points(Strict):
+    """A difference of a score, in points: candidate minus reference, times 100, over the queries of both.
+
+    The interval is that of the bootstrap over images, both sides scored on the same draw: see `bootstrap`.
+    """
+
+    difference: float = Field(description="Candidate minus reference, times 100: above 0 is better.")
+    low: float | None = Field(description="Lower end of the 95 % interval; null with one image.")
+    high: float | None = Field(description="Upper end of the 95 % interval; null with one image.")
+    clusters: Count = Field(description="Images.")
+    smallest_detectable: NotNegative | None = Field(
+        description="Points by which a difference must be away from 0 for its interval to exclude 0."
+    )
+
+
+class Bootstrap(Strict):
+    """How images are drawn for the intervals of quality."""
+
+    resamples: Count = Field(description="Draws of as many images as there are, with replacement.")
+    seed: int = Field(description="Of the draws.")
+
+
 class BothAnswered(Strict):
     """Quality over the queries that both cases answered: what failures cost is left out."""
 
     n: Count = Field(description="Queries that ended ok or no_seg in both.")
-    gIoU_points: float | None = Field(description="Candidate minus reference, times 100.")
-    cIoU_points: float | None = Field(description="Candidate minus reference, times 100.")
+    gIoU_points: Points | None = Field(description="Of gIoU; null without quality.")
+    cIoU_points: Points | None = Field(description="Of cIoU; null without quality.")
+    mIoU_points: Points | None = Field(default=None, description="Of mIoU; null without quality.")
+
+
+class Joint(Strict):
+    """Two bounds that hold together, at 95 %: each is an end of a 95 % interval, beyond which lie 2.5 %."""
+
+    time_saved_at_least: float = Field(
+        description="Share of the reference's time; below 0, the candidate may take so much more."
+    )
+    gIoU_points_lost_at_most: float = Field(description="Below 0, the candidate is better by at least so much.")
 
 
 class Comparison(Strict):
@@ -204,6 +241,9 @@ class Comparison(Strict):
     reference: str = Field(description="Name of the case that is compared with.")
     candidate: str = Field(description="Name of the case that is compared.")
     end_to_end: Ratio = Field(description="Of the time of a query.")
+    time_verdict: Verdict = Field(
+        default="inconclusive", description="What the interval of end_to_end says of a threshold of 5 %."
+    )
     stages: dict[str, Ratio] = Field(description="By stage that both cases have.")
     stages_synchronised: bool = Field(
         default=False, description="Whether `stages` is of the pass that waits for the GPU at each stage's end."
@@ -212,8 +252,10 @@ class Comparison(Strict):
     query_peak_memory: Ratio = Field(
         default=NO_RATIO, description="Of memory.query_peak_bytes; null where the instruments differ."
     )
-    gIoU_points: float | None = Field(description="Candidate minus reference, times 100, over the queries of both.")
-    cIoU_points: float | None = Field(description="Candidate minus reference, times 100, over the queries of both.")
+    gIoU_points: Points | None = Field(description="Of gIoU; null without quality.")
+    cIoU_points: Points | None = Field(description="Of cIoU; null without quality.")
+    mIoU_points: Points | None = Field(default=None, description="Of mIoU; null without quality.")
+    joint: Joint | None = Field(default=None, description="Time and gIoU at once; null where either has no interval.")
     both_answered: BothAnswered = Field(description="The same, without the queries that either failed.")
     differences: dict[str, tuple[JsonValue, JsonValue]] = Field(
         description="Every setting that differs: [of the reference, of the candidate]. More than one is a confound, "
@@ -301,6 +343,7 @@ class Summary(Strict):
     attributions: list[Attribution] = Field(
         default=[], description="Changes that are taken apart into what each factor causes, most factors first."
     )
+    bootstrap: Bootstrap | None = Field(default=None, description="How the intervals of quality were made.")
     warnings: list[str] = Field(description="Doubts about this run, each with what it is about.")
 
     def of_team(self, team: Team) -> list[Case]:

@@ -1,9 +1,10 @@
 """From the records of a run to its summary: what the tables and figures show, and nothing that was not measured."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from statistics import median, median_low
+from types import MappingProxyType
 from typing import Any
 
 from ..harness import statistics
@@ -14,6 +15,7 @@ from .attribution import attribute
 from .ceilings import stages_beside
 from .comparison import compare, of_queries
 from .doubts import doubts
+from .quality import BOOTSTRAP, intervals
 from .readings import (
     Record,
     first_query_ms,
@@ -58,11 +60,11 @@ def summarise(run: Run) -> Summary:
     entry = run.run
     ceilings = entry.get("ceilings") or {}
     cases = [
-        _case(case, of_case(name, run.samples), of_case(name, run.memory), of_case(name, run.passes), ceilings)
+        summarise_case(case, of_case(name, run.samples), of_case(name, run.memory), of_case(name, run.passes), ceilings)
         for name, case in ((case["name"], case) for case in _ordered(entry))
     ]
     reference = entry.get("reference")
-    teams = [Team(**team) for team in entry.get("teams") or [_everyone(entry)]]
+    teams = teams_of(entry)
     comparisons = [found for team in teams for found in compare(cases, team, run)]
     attributions = [found for team in teams for found in attribute(cases, team, run)]
     return Summary(
@@ -78,6 +80,7 @@ def summarise(run: Run) -> Summary:
         cases=[case for case in cases if case.role == "model"],
         controls=[case for case in cases if case.role == "control"],
         comparisons=comparisons,
+        bootstrap=BOOTSTRAP,
         ceilings=ceilings,
         attributions=sorted(attributions, key=lambda found: -len(found.levels)),
         warnings=doubts(run, cases, comparisons, attributions),
@@ -99,6 +102,11 @@ def _with_memory(name: str | None, size_bytes: int | None) -> str | None:
     return f"{name}, {size_bytes / 2**30:.0f} GiB" if name and size_bytes else name
 
 
+def teams_of(entry: dict[str, Any]) -> list[Team]:
+    """Which cases took turns, by a run's run.json."""
+    return [Team(**team) for team in entry.get("teams") or [_everyone(entry)]]
+
+
 def _everyone(entry: dict[str, Any]) -> dict[str, Any]:
     """The team of a run that was recorded without teams."""
     models = [case["name"] for case in entry["cases"] if case["role"] == "model"]
@@ -110,13 +118,14 @@ def _ordered(entry: dict[str, Any]) -> list[dict[str, Any]]:
     return sorted(entry["cases"], key=lambda case: (case["role"] == "control", case["name"] != entry.get("reference")))
 
 
-def _case(
+def summarise_case(
     entry: dict[str, Any],
     records: list[Record],
     memory: list[Record],
-    passes: list[Record],
-    ceilings: dict[str, Any],
+    passes: Sequence[Record] = (),
+    ceilings: Mapping[str, Any] = MappingProxyType({}),
 ) -> Case:
+    """One case from its entry in run.json, its lines of the journals, and the machine's ceilings by device."""
     return Case(
         name=entry["name"],
         adapter=entry["adapter"],
@@ -140,6 +149,7 @@ def _quality(records: list[Record], has_quality: bool) -> Quality:
     return Quality(
         n=len(records),
         **{name: found[name] for name in METRICS},  # pyright: ignore[reportArgumentType]  # the metrics' names are aliases
+        intervals=intervals(records) if has_quality else {},
         no_seg_rate=status["no_seg"] / len(records) if has_quality and records else None,
         status=StatusCounts(**{name: status[name] for name in StatusCounts.model_fields}),
         slices=_slices(records, score),

@@ -136,12 +136,12 @@ def _memory_rows(row: Callable, summary: Summary) -> list[Row]:
     instruments = ", ".join(sorted({case.memory.instrument for case in models if case.memory.instrument}))
 
     def peak(case: Case, found: Comparison | None) -> str:
-        ratio = found.peak_memory.ratio if found else None
-        return wording.memory(case.memory.peak_bytes, unit) + (f" (**{wording.times(ratio)}**)" if ratio else "")
+        return wording.memory(case.memory.peak_bytes, unit) + (_bold_ratio(found.peak_memory) if found else "")
 
     def of_query(case: Case, found: Comparison | None) -> str:
-        ratio = found.query_peak_memory.ratio if found else None
-        return wording.memory(case.memory.query_peak_bytes, unit) + (f" ({wording.times(ratio)})" if ratio else "")
+        ratio = found.query_peak_memory if found else None
+        known = f" ({wording.ratio_with_interval(ratio)})" if ratio and ratio.ratio is not None else ""
+        return wording.memory(case.memory.query_peak_bytes, unit) + known
 
     def of(part: Memory | StageMemory | None, name: str) -> str:
         return wording.memory(getattr(part, name) if part else None, unit)
@@ -177,6 +177,8 @@ def _footnotes(summary: Summary) -> Iterator[str]:
         )
     if any(found.end_to_end.processes == 1 for found in summary.comparisons):
         yield "One pair of processes gives a ratio, but no interval."
+    if any(wording.is_certain(found.peak_memory) for found in summary.comparisons):
+        yield "A ratio of peaks without an interval came out alike in every process of the memory pass."
     if any(case.has_quality is False for case in summary.cases):
         yield wording.WHY_NO_QUALITY
 
@@ -210,7 +212,7 @@ def _calls(count: int) -> str:
 
 
 def quality_table(cases: Sequence[Case]) -> str:
-    """Every metric, one case a row."""
+    """Every metric, one case a row; with 95 % intervals where they are known."""
     header = ["", "queries", *(_heading(name) for name in METRICS), "without [SEG]", "failed"]
     return markdown(header, [_quality_row(case) for case in cases])
 
@@ -222,7 +224,7 @@ def _quality_row(case: Case) -> Row:
     return [
         case.name,
         str(case.quality.n),
-        *(wording.score(values[name]) for name in METRICS),
+        *(wording.score(values[name], case.quality.intervals.get(name)) for name in METRICS),
         wording.share(no_seg),
         str(failed),
     ]

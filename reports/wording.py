@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 
-from .schema import Case, Comparison, Difference, Ratio, Summary
+from .schema import Case, Comparison, Difference, Joint, Points, Ratio, Summary
 
 NOT_AVAILABLE = "n/a"
 WHY_NO_QUALITY = "n/a: random weights have no quality; their time and memory are real."
@@ -25,20 +25,57 @@ def times(ratio: float | None) -> str:
 
 
 def ratio_with_interval(found: Ratio) -> str:
-    """``0.72x [0.70, 0.74]``; without the brackets where one pair of processes gives no interval."""
-    if found.low is None or found.high is None:
+    """``0.72x [0.70, 0.74]``; without the brackets where there is no interval, or one that is a point."""
+    if found.low is None or found.high is None or is_certain(found):
         return times(found.ratio)
     return f"{times(found.ratio)} [{found.low:.2f}, {found.high:.2f}]"
 
 
-def score(value: float | None) -> str:
-    """A metric, as a fraction with three decimals."""
-    return NOT_AVAILABLE if value is None else f"{value:.3f}"
+def score(value: float | None, interval: tuple[float, float] | None = None) -> str:
+    """A metric, as a fraction with three decimals: ``0.812``, or ``0.812 [0.771, 0.850]``."""
+    if value is None:
+        return NOT_AVAILABLE
+    return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else f"{value:.3f}"
 
 
-def points(value: float) -> str:
-    """A difference of quality: ``-1.4 points``."""
-    return f"{value:+.1f} points"
+def points(found: Points) -> str:
+    """A difference of quality: ``-1.4 points [-2.3, -0.4]``; without the brackets where one image gives no interval."""
+    difference = f"{found.difference:+.1f} points"
+    if found.low is None or found.high is None:
+        return difference
+    return f"{difference} [{found.low:+.1f}, {found.high:+.1f}]"
+
+
+def joint(found: Comparison) -> str:
+    """``it takes at least 18.0 % less time and is at most 0.9 points worse in gIoU, both at 95 %``.
+
+    Empty without both intervals. Bounds are rounded to the side on which they still hold.
+    """
+    if found.joint is None:
+        return ""
+    return f"it takes {_time_bound(found.end_to_end)} and is {_quality_bound(found.joint)} in gIoU, both at 95 %"
+
+
+def _time_bound(found: Ratio) -> str:
+    low, high = found.low or 0, found.high or 0
+    if high < 1:
+        return f"at least {_down(100 * (1 - high))} % less time"
+    return (
+        f"at least {_down(100 * (low - 1))} % more time" if low > 1 else f"at most {_up(100 * (high - 1))} % more time"
+    )
+
+
+def _quality_bound(found: Joint) -> str:
+    lost = found.gIoU_points_lost_at_most
+    return f"at least {_down(-lost)} points better" if lost < 0 else f"at most {_up(lost)} points worse"
+
+
+def _down(value: float) -> str:
+    return f"{math.floor(10 * value + 1e-9) / 10:.1f}"
+
+
+def _up(value: float) -> str:
+    return f"{math.ceil(10 * value - 1e-9) / 10:.1f}"
 
 
 def share(value: float | None) -> str:
@@ -85,6 +122,11 @@ def memory_unit_of(summary: Summary) -> tuple[str, int]:
     )
 
 
+def is_certain(found: Ratio) -> bool:
+    """Whether the interval is a point, since it came out alike in every process."""
+    return found.low is not None and found.high is not None and math.isclose(found.low, found.high, rel_tol=1e-9)
+
+
 def differs(found: Ratio) -> bool:
     """Whether the interval excludes 1."""
     return found.low is not None and found.high is not None and not found.low <= 1 <= found.high
@@ -96,8 +138,8 @@ def listed(names: Sequence[str]) -> str:
 
 
 def peaks(found: Comparison) -> str:
-    """``1.17x (of a query 0.40x)``: the second where the build's peak makes the two differ."""
-    whole, query = times(found.peak_memory.ratio), times(found.query_peak_memory.ratio)
+    """``1.17x (of a query 0.40x)``, with intervals: the second where the build's peak makes the two differ."""
+    whole, query = ratio_with_interval(found.peak_memory), ratio_with_interval(found.query_peak_memory)
     return whole if query in (whole, NOT_AVAILABLE) else f"{whole} (of a query {query})"
 
 

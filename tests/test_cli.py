@@ -43,9 +43,10 @@ def test_a_run_ends_with_the_table_and_the_path_of_the_report(tiny_run):
 def test_random_weights_have_no_quality_in_any_place(tiny_run):
     summary = summary_of(tiny_run)
     for case in summary["cases"]:
-        figures = {key: value for key, value in case["quality"].items() if key not in ("n", "status", "slices")}
+        parts = ("n", "status", "slices", "intervals")
+        figures = {key: value for key, value in case["quality"].items() if key not in parts}
         slices = [s for tag in case["quality"]["slices"].values() for s in tag.values()]
-        assert set(figures.values()) == {None}
+        assert set(figures.values()) == {None} and case["quality"]["intervals"] == {}
         assert {value for s in slices for value in (s["gIoU"], s["cIoU"])} == {None}
     assert all(floor["quality"]["gIoU"] is not None for floor in summary["controls"])
     assert all(c["gIoU_points"] is None and c["cIoU_points"] is None for c in summary_of(tiny_run)["comparisons"])

@@ -123,7 +123,7 @@ def test_differences_of_quality_are_in_points_and_need_quality_on_both_sides(tmp
     write_run(tmp_path, cases=2, **PLAIN)
     summary = summarise(read_run(tmp_path))
     expected = 100 * (case_of(summary, "sam").quality.gIoU - case_of(summary, "dual").quality.gIoU)
-    assert summary.comparisons[0].gIoU_points == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    assert summary.comparisons[0].gIoU_points.difference == pytest.approx(expected, rel=1e-9, abs=1e-9)
     cases = json.loads((tmp_path / "run.json").read_text())["cases"]
     cases[0]["has_quality"] = False
     edit_run(tmp_path, cases=cases)
@@ -141,7 +141,7 @@ def test_failures_count_as_iou_0_have_no_time_and_are_reported_by_status(tmp_pat
     assert sam.quality.gIoU < case_of(whole, "sam").quality.gIoU
     assert warned(summary, "sam: 3 of 24 queries ended in oom", "OutOfMemoryError")
     both = summary.comparisons[0].both_answered
-    assert both.n == 7 and both.gIoU_points > summary.comparisons[0].gIoU_points
+    assert both.n == 7 and both.gIoU_points.difference > summary.comparisons[0].gIoU_points.difference
 
 
 def test_a_query_that_either_side_failed_is_not_answered_by_both(tmp_path):

@@ -1,0 +1,248 @@
+"""One case against another, of one run or of two: what may be compared of them, and what comes of it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, JsonValue
+
+from ..harness.errors import NothingToCompare, UsageError, unknown
+from ..harness.records import Run, read_run
+from . import wording
+from .comparison import Side, Way, compare_sides, no_ratio, paired
+from .confounds import confounds
+from .doubts import doubts
+from .quality import no_points
+from .readings import Record, of_case
+from .schema import Case, Comparison, Count, Strict
+from .summary import summarise_case, teams_of
+from .unpaired import unpaired_memory, unpaired_time
+
+SCHEMA = "lisabench.compare/1"
+SAME_MACHINE = ("gpu", "gpu_count", "driver", "power_limit_w", "ecc", "mig", "cpu", "cpu_count")
+PLAN = ("processes", "block", "warmup", "memory_queries", "memory_processes", "gpu_memory")
+
+Sides = tuple[JsonValue, JsonValue]
+
+
+class Across(Strict):
+    """A candidate against a reference, each with the run that it is from. Figures are over the common queries."""
+
+    reference_run: str = Field(description="Folder of the run of the reference.")
+    candidate_run: str = Field(description="Folder of the run of the candidate.")
+    paired: bool = Field(description="Both took turns: process by process. Otherwise the interval is Welch's.")
+    queries: Count = Field(description="Queries that both were asked.")
+    reference: Case = Field(description="As in summary.json.")
+    candidate: Case = Field(description="As in summary.json.")
+    comparison: Comparison = Field(description="As in summary.json.")
+    not_compared: dict[str, str] = Field(description="Why there is no comparison of time, memory or quality.")
+    versions: dict[str, Sides] = Field(description="Libraries whose versions differ: [reference, candidate].")
+    machine: dict[str, Sides] = Field(description="Facts of the passport that differ: [reference, candidate].")
+    plan: dict[str, Sides] = Field(description="In what the measuring itself differs: [reference, candidate].")
+    warnings: list[str] = Field(description="Doubts about either side, and settings that differ together.")
+
+
+class Compared(Strict):
+    """What ``lisabench compare --json`` prints."""
+
+    schema_: Literal["lisabench.compare/1"] = Field(alias="schema", default=SCHEMA, description="Name and version.")
+    comparisons: list[Across] = Field(description="One, or with further runs one for each of them.")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A case in its run, with all of its records."""
+
+    run: Run
+    entry: dict[str, Any]
+    label: str
+
+    def samples(self) -> list[Record]:
+        return of_case(self.entry["name"], self.run.samples)
+
+    def memory(self) -> list[Record]:
+        return of_case(self.entry["name"], self.run.memory)
+
+    def fingerprint(self) -> str | None:
+        return (self.run.run.get("data") or {}).get("fingerprint")
+
+    def side(self, common: set[tuple]) -> Side:
+        """Over the common queries, and under a name of its own."""
+        samples = [record for record in self.samples() if _query(record) in common]
+        return Side(summarise_case(self.entry | {"name": self.label}, samples, self.memory()), samples, self.memory())
+
+    def doubts(self) -> list[str]:
+        """What a report would say of this case alone."""
+        alone = replace(self.run, run=self.run.run | {"cases": [self.entry]}, samples=self.samples())
+        return doubts(alone, [summarise_case(self.entry, self.samples(), self.memory())], [])
+
+
+def compare_cases(folder: Path, reference: str, candidate: str, further: Sequence[Path] = ()) -> Compared:
+    """Two cases of one run; with further runs, the reference of the first against the candidate of each further one.
+
+    Raises:
+        UsageError: a folder holds no run, a run has no such case, or both are the same case.
+        NothingToCompare: neither time nor memory nor quality can be compared; says why.
+    """
+    run = read_run(folder)
+    found = [_across(*_places(run, reference, other, candidate)) for other in map(read_run, further or [folder])]
+    if not any(_is_comparable(one) for one in found):
+        raise NothingToCompare(f"nothing can be compared: {'; '.join(_reasons(found))}")
+    return Compared(comparisons=found)
+
+
+def _is_comparable(found: Across) -> bool:
+    return len(found.not_compared) < 3  # of time, memory and quality
+
+
+def _reasons(found: Sequence[Across]) -> list[str]:
+    return list(dict.fromkeys(f"{what}: {why}" for one in found for what, why in one.not_compared.items()))
+
+
+def _places(run: Run, reference: str, other: Run, candidate: str) -> tuple[_Place, _Place]:
+    one_run = run.folder.resolve() == other.folder.resolve()
+    if one_run and reference == candidate:
+        raise UsageError(f"{reference!r} is compared with itself; name two cases of {run.folder}, or a further run")
+    named = ((run, reference), (other, candidate))
+    first, second = (_Place(r, _entry(r, name), name if one_run else f"{name} ({r.folder})") for r, name in named)
+    return first, second
+
+
+def _entry(run: Run, name: str) -> dict[str, Any]:
+    entries = {entry["name"]: entry for entry in run.run["cases"]}
+    if name not in entries:
+        raise unknown(f"case of {run.folder}", name, entries)
+    return entries[name]
+
+
+def _across(base: _Place, other: _Place) -> Across:
+    common = {_query(record) for record in base.samples()} & {_query(record) for record in other.samples()}
+    sides = base.side(common), other.side(common)
+    refused = dict(_refusals(base, other, *sides))
+    took_turns = _took_turns(base, other)
+    found = compare_sides(*sides, _way(*sides, took_turns, refused))
+    versions = _differing(base.run.run.get("versions"), other.run.run.get("versions"))
+    return Across(
+        reference_run=str(base.run.folder),
+        candidate_run=str(other.run.folder),
+        paired=took_turns,
+        queries=len(common),
+        reference=sides[0].case,
+        candidate=sides[1].case,
+        comparison=found,
+        not_compared=refused | dict(_not_measured(found, refused)),
+        versions=versions,
+        machine=_differing(base.run.run.get("passport"), other.run.run.get("passport")),
+        plan=_differing(_plan(base), _plan(other)),
+        warnings=list(dict.fromkeys([*_warnings(base, other, found), *_of_versions(versions)])),
+    )
+
+
+def _query(record: Record) -> tuple[str, str, str]:
+    """What makes a query the same in two runs: other data may use the same ids."""
+    return record["sample_id"], record["image_id"], record["query"]
+
+
+def _took_turns(base: _Place, other: _Place) -> bool:
+    """Whether both are of one team of one run."""
+    names = {base.entry["name"], other.entry["name"]}
+    one_run = base.run.folder.resolve() == other.run.folder.resolve()
+    return one_run and any(names <= set(team.cases) for team in teams_of(base.run.run))
+
+
+def _way(base: Side, side: Side, took_turns: bool, refused: dict[str, str]) -> Way:
+    way = paired(base.case, side.case)
+    if not took_turns:
+        way = Way(unpaired_time, unpaired_memory, way.quality)
+    return Way(
+        no_ratio if "time" in refused else way.time,
+        no_ratio if "memory" in refused else way.memory,
+        no_points if "quality" in refused else way.quality,
+    )
+
+
+def _refusals(base: _Place, other: _Place, before: Side, after: Side) -> Iterator[tuple[str, str]]:
+    """What must not be compared, with the gravest reason."""
+    reasons = {
+        "time": [*_no_cost(base, other), *_no_time(before, after)],
+        "memory": [*_no_cost(base, other), *_no_memory(before, after)],
+        "quality": [*_no_quality(base, other), *_no_scores(before, after)],
+    }
+    yield from ((what, found[0]) for what, found in reasons.items() if found)
+
+
+def _no_cost(base: _Place, other: _Place) -> Iterator[str]:
+    controls = [place.label for place in (base, other) if place.entry["role"] == "control"]
+    if controls:
+        yield f"{wording.listed(controls)} is a control, whose costs are no result"
+    passports = (_comparable(place.run.run.get("passport") or {}) for place in (base, other))
+    differing = [f"{name} {then} and {now}" for name, (then, now) in _differing(*passports).items()]
+    if differing:
+        yield f"measured on different machines ({', '.join(differing)})"
+
+
+def _comparable(passport: dict[str, Any]) -> dict[str, Any]:
+    """What must be the same on both machines; of the driver only its major version."""
+    facts = {name: passport.get(name) for name in SAME_MACHINE}
+    return facts | {"driver": str(facts["driver"]).split(".")[0]}
+
+
+def _no_time(before: Side, after: Side) -> Iterator[str]:
+    if not before.samples:
+        yield "no query is common to both"
+    if before.case.time.clock != after.case.time.clock:
+        yield f"measured by different clocks ({before.case.time.clock} and {after.case.time.clock})"
+
+
+def _no_memory(before: Side, after: Side) -> Iterator[str]:
+    instruments = [side.case.memory.instrument for side in (before, after)]
+    if None not in instruments and instruments[0] != instruments[1]:
+        yield f"measured by different instruments ({instruments[0]} and {instruments[1]})"
+
+
+def _no_quality(base: _Place, other: _Place) -> Iterator[str]:
+    if base.fingerprint() != other.fingerprint():
+        yield f"asked on different data (fingerprint {base.fingerprint()} and {other.fingerprint()})"
+
+
+def _no_scores(before: Side, after: Side) -> Iterator[str]:
+    random = [side.case.name for side in (before, after) if side.case.has_quality is False]
+    if random:
+        yield f"random weights have no quality ({wording.listed(random)})"
+    if not before.samples:
+        yield "no query is common to both"
+    targets = [{record["sample_id"]: record["target_px"] for record in side.samples} for side in (before, after)]
+    if targets[0] != targets[1]:
+        yield "the targets of the common queries differ"
+
+
+def _not_measured(found: Comparison, refused: dict[str, str]) -> Iterator[tuple[str, str]]:
+    figures = {"time": found.end_to_end.ratio, "memory": found.peak_memory.ratio, "quality": found.gIoU_points}
+    yield from (
+        (what, "not measured on both sides") for what, f in figures.items() if f is None and what not in refused
+    )
+
+
+def _plan(place: _Place) -> dict[str, Any]:
+    return {name: (place.run.run.get("plan") or {}).get(name) for name in PLAN}
+
+
+def _differing(before: dict[str, Any] | None, after: dict[str, Any] | None) -> dict[str, Sides]:
+    before, after = before or {}, after or {}
+    names = dict.fromkeys([*before, *after])
+    return {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}
+
+
+def _warnings(base: _Place, other: _Place, found: Comparison) -> Iterator[str]:
+    across = base.run.folder != other.run.folder
+    for place in (base, other):
+        yield from (f"{place.run.folder}: {doubt}" if across else doubt for doubt in place.doubts())
+    if base.fingerprint() != other.fingerprint() and found.peak_memory.ratio is not None:
+        yield "The data differ, and with them the queries of the memory passes: the ratio of peaks is of that, too."
+    yield from confounds([place.entry | {"name": place.label} for place in (base, other)], [found])
+
+
+def _of_versions(versions: dict[str, Sides]) -> Iterator[str]:
+    if versions:
+        yield f"The versions of {wording.listed(list(versions))} differ: the figures are of that, too."

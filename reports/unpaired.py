@@ -1,0 +1,47 @@
+"""Ratios of two sides that did not take turns: no process of one has a partner on the other."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+from ..harness.statistics import log_median, unpaired_ratio
+from .comparison import largest_by_process
+from .readings import Record, timed
+from .schema import NO_RATIO, Ratio
+
+
+def unpaired_time(before: list[Record], after: list[Record], span_ns: Callable[[Record], int]) -> Ratio:
+    """Of each process's median of log time, over the queries that every process of both sides has timed."""
+    sides = [_spans(side, span_ns) for side in (before, after)]
+    if not all(sides):
+        return NO_RATIO
+    common = set.intersection(*(set(spans) for side in sides for spans in side))
+    reference, candidate = (
+        [log_median([spans[name] for name in common]) for spans in side if common] for side in sides
+    )
+    return _ratio(reference, candidate)
+
+
+def _spans(records: list[Record], span_ns: Callable[[Record], int]) -> list[dict[str, int]]:
+    """Of each process, its times by query; a zero has no logarithm."""
+    found: dict[int, dict[str, int]] = defaultdict(dict)
+    for record in timed(records):
+        if span_ns(record) > 0:
+            found[record["process"]][record["sample_id"]] = span_ns(record)
+    return list(found.values())
+
+
+def unpaired_memory(before: list[Record], after: list[Record]) -> Ratio:
+    """Of the largest peak of each process of the memory pass; none of unlike instruments."""
+    if len({line["instrument"] for line in (*before, *after)}) != 1:
+        return NO_RATIO
+    return _ratio(_log_peaks(before), _log_peaks(after))
+
+
+def _log_peaks(lines: list[Record]) -> list[float]:
+    return [math.log(peak) for peak in largest_by_process(lines, "peak_bytes").values()]
+
+
+def _ratio(reference: Sequence[float], candidate: Sequence[float]) -> Ratio:
+    return Ratio(**asdict(unpaired_ratio(reference, candidate))) if reference and candidate else NO_RATIO
