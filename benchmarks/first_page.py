@@ -20,6 +20,7 @@ def first_page(suite: Suite, queries: Queries) -> dict[str, Any]:
         "reference": suite.reference,
         "teams": [asdict(team) for team in suite.all_teams()],
         "metrics": list(suite.metrics),
+        "claims": [claim.recorded(suite.references()) for claim in suite.claims],
         "status": "running",
         "started": now(),
         "finished": None,

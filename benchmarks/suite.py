@@ -10,6 +10,7 @@ cases: {NAME: {adapter: NAME, SETTING: VALUE}}
 teams: {NAME: [CASE, ...]}     where not all fit at once, or not all have one reference: the cases of a team take turns
                                and are compared with its first
 controls: {NAME: {adapter: NAME}}   floors; asked for quality only, never compared in time
+claims: [{claim: ..., quantity: NAME, candidate: CASE, at_most: BOUND}]   see `claim`
 """
 
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from ..harness import metrics
 from ..harness.errors import UsageError, unknown
 from ..harness.memory import card_bytes
 from ..models import registry
+from .claim import Claim
 
 SHIPPED = files("lisabench.benchmarks") / "suites"
 
@@ -81,6 +83,7 @@ class Suite(Strict):
     cases: dict[str, dict[str, Any]]
     teams: dict[str, list[str]] = {}
     controls: dict[str, dict[str, Any]] = {}
+    claims: tuple[Claim, ...] = ()
 
     def settings(self, case: str) -> dict[str, Any]:
         """What the suite says of a case or control, its adapter's name included."""
@@ -116,6 +119,14 @@ class Suite(Strict):
 
     def all_cases(self) -> list[str]:
         return [*self.cases, *self.controls]
+
+    def references(self) -> dict[str, str]:
+        """Of each case the one that it is compared with."""
+        return {case: team.reference for team in self.all_teams() for case in team.cases}
+
+    def fits(self) -> list[tuple[str, str]]:
+        """The cases and cards of which claims say that the one fits the other, each pair once."""
+        return list(dict.fromkeys((c.candidate, c.card) for c in self.claims if c.candidate and c.card))
 
 
 def shipped() -> dict[str, str]:
@@ -200,6 +211,8 @@ def validate(content: Mapping[str, Any]) -> Suite:
         card_bytes(suite.plan.gpu_memory)
     for case in suite.all_cases():
         suite.make(case)
+    for claim in suite.claims:
+        claim.check(suite.references())
     return suite
 
 

@@ -10,6 +10,7 @@ from ..harness import statistics
 from ..harness.contract import STAGES
 from ..harness.metrics import METRICS
 from ..harness.records import Run, write_json
+from .claims import judge
 from .comparison import compare, of_queries
 from .doubts import doubts
 from .readings import (
@@ -71,6 +72,7 @@ def summarise(run: Run) -> Summary:
         cases=[case for case in cases if case.role == "model"],
         controls=[case for case in cases if case.role == "control"],
         comparisons=comparisons,
+        claims=[judge(claim, run) for claim in entry.get("claims") or []],
         warnings=doubts(run, cases, comparisons),
     )
 
