@@ -22,6 +22,7 @@ def first_page(suite: Suite, queries: Queries) -> dict[str, Any]:
         "teams": [asdict(team) for team in suite.all_teams()],
         "design": design(suite),
         "metrics": list(suite.metrics),
+        "claims": [claim.recorded(suite.references()) for claim in suite.claims],
         "status": "running",
         "started": now(),
         "finished": None,

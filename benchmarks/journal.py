@@ -20,6 +20,7 @@ class Journal:
         self.suite, self.count = suite, count
         self._samples, self._memory = folder / records.SAMPLES, folder / records.MEMORY
         self._passes = folder / records.PASSES
+        self._fits = folder / records.FITS
 
     def add_queries(self, rows: Iterable[dict[str, Any]]) -> None:
         records.append(self._samples, rows)
@@ -32,6 +33,12 @@ class Journal:
         rows = list(rows)
         if rows:
             records.append(self._passes, rows)
+
+    def add_fit(self, row: dict[str, Any]) -> None:
+        records.append(self._fits, [row])
+
+    def has_fit(self, case: str, card: str) -> bool:
+        return any((row["case"], row["card"]) == (case, card) for row in _current(self._fits))
 
     def has_round(self, process: int, cases: Iterable[str]) -> bool:
         """Whether every query of these cases is there from this process."""
@@ -52,7 +59,7 @@ class Journal:
 
     def half_written(self) -> list[str]:
         """Names of the journals whose last line a kill cut short."""
-        journals = self._samples, self._memory, self._passes
+        journals = self._samples, self._memory, self._passes, self._fits
         return [path.name for path in journals if records.ends_half_written(path)]
 
     def supersede_unfinished(self) -> set[str]:
@@ -72,6 +79,8 @@ class Journal:
         if self._passes.exists():
             of = {passes.SYNCHRONISED: gone, passes.PROFILED: halves}
             records.supersede(self._passes, lambda row: (row["process"], row["case"]) in of[row["pass"]])
+        if self._fits.exists():
+            records.supersede(self._fits, lambda row: row["status"] == "error")
         return {case for _, case in gone | halves}
 
     def failures(self) -> int:

@@ -1,14 +1,16 @@
 """A session: one suite, run into one folder.
 
-First the memory pass, each case alone in fresh processes. Then rounds for time: in each round every case has a fresh
-process of its own, and the cases take turns block by block (A B C, C B A, ...; the next round the other way round), so
-that whatever drifts on the machine drifts for all of them; only one process works at a time. The controls follow, once.
+First the memory pass, each case alone in fresh processes, and in one capped to a card that a claim says it fits. Then
+rounds for time: in each round every case has a fresh process of its own, and the cases take turns block by block
+(A B C, C B A, ...; the next round the other way round), so that whatever drifts on the machine drifts for all of them;
+only one process works at a time. The controls follow, once.
 Everything is journalled block by block, and a session that was killed resumes by measuring the rounds that are missing.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,8 @@ class Session:
         for process in range(self.suite.plan.memory_processes):
             for case in self.suite.cases:
                 yield partial(self._memory_pass, process, case)
+        for case, card in self.suite.fits():
+            yield partial(self._fit_pass, case, card)
         for process in range(self.suite.plan.processes):
             for team in self.suite.all_teams():
                 yield partial(self._round, clerk, process, team.cases)
@@ -165,6 +169,17 @@ class Session:
             return found, worker.ask("gpu_busy", queries) if profiled and not found["memory_error"] else []
         except Lost as lost:
             return found or {"rows": [], "memory_error": lost.reason}, []
+
+    def _fit_pass(self, case: str, card: str) -> None:
+        """Whether a case fits a card. That it does not is a result of the run, and no failure."""
+        if not self.journal.has_fit(case, card):
+            with self.pool.start(replace(self._order(case), gpu_memory=card)) as worker:
+                try:
+                    found = worker.ask("fit", self.suite.plan.memory_queries)
+                except (Lost, UsageError) as error:  # a process that broke, or a card that cannot be imitated here
+                    found = {"status": "error", "reason": str(error)}
+            self.journal.add_fit({"case": case, "card": card, "attempt": self.page["attempts"]} | found)
+        self._advance(1, f"{case} on a card of {card}")
 
     def _round(self, clerk: WorkerHandle, process: int, cases: Sequence[str]) -> None:
         """A fresh process per case, taking turns; nothing where all of its records are there already.
@@ -246,7 +261,7 @@ class Session:
         self.done += steps
         cases = len(self.suite.cases)
         per_query = cases * self.suite.plan.processes + len(self.suite.controls)
-        passes = cases * self.suite.plan.memory_processes
+        passes = cases * self.suite.plan.memory_processes + len(self.suite.fits())
         self.report(self.done, passes + self.queries.count * per_query, what)
 
 

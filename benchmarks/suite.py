@@ -11,6 +11,7 @@ teams: {NAME: [CASE, ...]}     where not all fit at once, or not all have one re
                                and are compared with its first
 factors: [SETTING, ...]        of cases that differ in several of these, the report says what each of them causes
 controls: {NAME: {adapter: NAME}}   floors; asked for quality only, never compared in time
+claims: [{claim: ..., quantity: NAME, candidate: CASE, at_most: BOUND}]   see `claim`
 """
 
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ from ..harness.errors import UsageError, unknown
 from ..harness.memory import card_bytes
 from ..models import registry
 from . import factors
+from .claim import Claim
 
 SHIPPED = files("lisabench.benchmarks") / "suites"
 
@@ -84,6 +86,7 @@ class Suite(Strict):
     teams: dict[str, list[str]] = {}
     factors: tuple[str, ...] = ()
     controls: dict[str, dict[str, Any]] = {}
+    claims: tuple[Claim, ...] = ()
 
     def settings(self, case: str) -> dict[str, Any]:
         """What the suite says of a case or control, its adapter's name included."""
@@ -119,6 +122,14 @@ class Suite(Strict):
 
     def all_cases(self) -> list[str]:
         return [*self.cases, *self.controls]
+
+    def references(self) -> dict[str, str]:
+        """Of each case the one that it is compared with."""
+        return {case: team.reference for team in self.all_teams() for case in team.cases}
+
+    def fits(self) -> list[tuple[str, str]]:
+        """The cases and cards of which claims say that the one fits the other, each pair once."""
+        return list(dict.fromkeys((c.candidate, c.card) for c in self.claims if c.candidate and c.card))
 
 
 def shipped() -> dict[str, str]:
@@ -204,6 +215,8 @@ def validate(content: Mapping[str, Any]) -> Suite:
     for case in suite.all_cases():
         suite.make(case)
     factors.check(suite)
+    for claim in suite.claims:
+        claim.check(suite.references())
     return suite
 
 

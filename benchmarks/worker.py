@@ -51,6 +51,7 @@ class Worker:
         self.samples: Sequence[Sample] = order.samples()
         self.adapter: Any = None
         self.device = "cpu"
+        self.beside_bytes: int | None = None  # of a card: what the cap leaves to everything but the allocator
 
     def passport(self) -> dict[str, Any]:
         passport = environment.passport() | environment.conditions()
@@ -156,6 +157,31 @@ class Worker:
         """What the machine can do at best, measured once and then kept with its passport."""
         return ceilings.known(device)
 
+    def fit(self, queries: int) -> dict[str, Any]:
+        """Whether the case is built and answers a few queries on the card that the order caps it to.
+
+        Returns:
+            The status ``ok``, ``skipped`` where there is no GPU to cap, or how it failed; the reason of the last two;
+            the peaks, of a failure up to it, and what of the card is not the allocator's, in bytes.
+        """
+        device = environment.resolve_device(getattr(self.order.case, "device", "cpu"))
+        if not device.startswith("cuda"):
+            return {"status": "skipped", "reason": f"it takes an NVIDIA GPU, and the case runs on {device}"}
+        case, _ = self._case()
+        probe = MemoryProbe(meter_for(device))
+        status, reason = "ok", None
+        try:
+            with probe.stage("build"):
+                self.adapter = registry.find(self.order.adapter)(case, NullProbe())
+            for i in range(min(queries, len(self.samples))):
+                measure.answer(self.adapter, self.samples[i], probe)
+        except Exception as error:
+            status, reason = measure.classify(error)
+        peaks = [*probe.peaks().values(), asdict(probe.meter.read(None))]
+        names = ("peak_reserved_bytes", "device_process_bytes")
+        largest = {name: max((p[name] for p in peaks if p[name] is not None), default=None) for name in names}
+        return {"status": status, "reason": reason, "beside_bytes": self.beside_bytes} | largest
+
     def close(self) -> None:
         """Lets the adapter free what it took."""
         if self.adapter is not None:
@@ -170,7 +196,7 @@ class Worker:
     def _cap(self, card: str, device: str) -> None:
         if not device.startswith("cuda"):
             raise UsageError(f"GPU memory {card} is asked for, but the case runs on {device}; leave out --gpu-memory")
-        cap_gpu(card_bytes(card))
+        self.beside_bytes = card_bytes(card) - cap_gpu(card_bytes(card))
 
     def _description(self) -> dict[str, Any]:
         return {

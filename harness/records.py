@@ -4,6 +4,7 @@
     samples.jsonl   one line per query, case and process (`measure.measure` says what is in it)
     memory.jsonl    one line per case, process and stage, from the memory pass
     passes.jsonl    on a GPU, lines of the passes beside the timing (`passes.py`): stages waited for, GPU at work
+    fits.jsonl      one line per case and card, where a suite claims that the one fits the other
     gallery.npz     a few images and targets, for the report's gallery
 
 The journals are appended, flushed and synced a block at a time. A line that no longer counts stays, marked
@@ -25,6 +26,7 @@ from .errors import DataError, UsageError
 RUN_SCHEMA = "lisabench.run/1"
 RUN, SAMPLES, MEMORY, GALLERY = "run.json", "samples.jsonl", "memory.jsonl", "gallery.npz"
 PASSES = "passes.jsonl"
+FITS = "fits.jsonl"
 LOCK = ".lock"
 
 
@@ -37,6 +39,7 @@ class Run:
     samples: list[dict[str, Any]]
     memory: list[dict[str, Any]]
     passes: list[dict[str, Any]]
+    fits: list[dict[str, Any]]
 
 
 def holds_run(folder: Path) -> bool:
@@ -149,7 +152,7 @@ def read_run(folder: Path) -> Run:
         raise DataError(f"{folder / RUN} is not JSON ({error.msg})") from error
     if run.get("schema") != RUN_SCHEMA:
         raise DataError(f"{folder / RUN} has schema {run.get('schema')!r}; this version reads {RUN_SCHEMA!r}")
-    return Run(folder, run, *(_current(folder / name) for name in (SAMPLES, MEMORY, PASSES)))
+    return Run(folder, run, *(_current(folder / name) for name in (SAMPLES, MEMORY, PASSES, FITS)))
 
 
 def _current(path: Path) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..harness.records import RUN, Run, read_run
-from . import causes, figures, gallery, instrument, tables, waterfall, wording
+from . import causes, claim_table, figures, gallery, instrument, tables, waterfall, wording
 from .headline import headline
 from .schema import Case, Summary
 from .summary import SUMMARY, write_summary
@@ -27,7 +27,6 @@ INSTRUMENTS = {
     "a ratio of two of them understates by how much the models differ",
     "cuda allocator": "the peak of PyTorch's CUDA allocator, reset at the start of each stage",
 }
-
 PLAN = {
     "warmup": "Before, at most {} queries of warm-up in each process",
     "memory_queries": "The memory pass takes {} queries in a process",
@@ -65,6 +64,7 @@ def page(run: Run, summary: Summary, drawn: set[str]) -> str:
         f"# {summary.title}",
         "\n".join(headline(summary)),
         _warnings(summary),
+        *_section("Claims", claim_table.table(summary.claims)),
         "## Comparison",
         _figure(figures.STAGE_TIMES, drawn),
         tables.comparison_table(summary),

@@ -1,6 +1,6 @@
 """The documented schema of a run's ``summary.json`` (``lisabench.summary/1``).
 
-Every figure in it is derived from run.json, samples.jsonl and memory.jsonl and can be made again. Null means unknown or
+Every figure in it is derived from run.json and the journals beside it and can be made again. Null means unknown or
 not applicable; NaN and infinities are refused. Times are milliseconds (``_ms``) or seconds (``_s``), memory is bytes,
 shares and quality are fractions, ratios are candidate over reference.
 """
@@ -321,6 +321,26 @@ class Ceilings(Strict):
     bandwidth_bytes_per_s: Positive = Field(description="Of a copy, bytes read and written.")
 
 
+class ClaimResult(Strict):
+    """One claim of the suite and what came of it. Figures are in `unit`: candidate over reference, points, or bytes."""
+
+    claim: str = Field(description="In words.")
+    quantity: str | None = Field(description="Such as time.vision; null where this run cannot measure it.")
+    unit: Literal["ratio", "points", "bytes"] | None = Field(description="Of every figure here; null without quantity.")
+    reference: str | None = Field(description="Name of the case that is compared with; null where the claim is of one.")
+    candidate: str | None = Field(description="Name of the case that the claim is about.")
+    at_most: float | None = Field(description="The bound: the claim holds up to it.")
+    at_least: float | None = Field(description="The bound: the claim holds from it on.")
+    published: float | None = Field(description="What the claim's author measured.")
+    source: str | None = Field(description="Who says so, and how the claim is read here.")
+    measured: float | None = Field(description="The figure of this run; of fits the memory that was taken.")
+    interval: tuple[float, float] | None = Field(description="95 % interval of it; null where the run gives none.")
+    verdict: Literal["confirmed", "refuted", "inconclusive", "not measured"] = Field(
+        description="By the side of the bound on which the whole interval lies; of fits, by a capped process."
+    )
+    reason: str | None = Field(description="Why it is inconclusive or not measured; of fits, what came of it.")
+
+
 class Summary(Strict):
     """A whole run."""
 
@@ -344,6 +364,7 @@ class Summary(Strict):
         default=[], description="Changes that are taken apart into what each factor causes, most factors first."
     )
     bootstrap: Bootstrap | None = Field(default=None, description="How the intervals of quality were made.")
+    claims: list[ClaimResult] = Field(default=[], description="What the suite claims, in its order.")
     warnings: list[str] = Field(description="Doubts about this run, each with what it is about.")
 
     def of_team(self, team: Team) -> list[Case]:

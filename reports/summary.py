@@ -13,6 +13,7 @@ from ..harness.metrics import METRICS
 from ..harness.records import Run, write_json
 from .attribution import attribute
 from .ceilings import stages_beside
+from .claims import judge
 from .comparison import compare, of_queries
 from .doubts import doubts
 from .quality import BOOTSTRAP, intervals
@@ -83,6 +84,7 @@ def summarise(run: Run) -> Summary:
         bootstrap=BOOTSTRAP,
         ceilings=ceilings,
         attributions=sorted(attributions, key=lambda found: -len(found.levels)),
+        claims=[judge(claim, run) for claim in entry.get("claims") or []],
         warnings=doubts(run, cases, comparisons, attributions),
     )
 

@@ -265,6 +265,8 @@ def print_table(folder: Path) -> None:
     summary = Summary.model_validate_json((folder / SUMMARY).read_text(encoding="utf-8"))
     width = None if sys.stdout.isatty() else WIDTH_OF_A_FILE
     Console(width=width, file=sys.stdout).print(terminal_table(summary))
+    if summary.claims:
+        print(wording.claims_in_short(summary.claims))
 
 
 def terminal_table(summary: Summary) -> Table:

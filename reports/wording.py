@@ -1,9 +1,10 @@
 """How figures are written, everywhere alike: times with three digits, ratios with two decimals, the unknown as n/a."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from .schema import Case, Comparison, Difference, Joint, Points, Ratio, Summary
+from .schema import Case, ClaimResult, Comparison, Difference, Joint, Points, Ratio, Summary
 
 NOT_AVAILABLE = "n/a"
 WHY_NO_QUALITY = "n/a: random weights have no quality; their time and memory are real."
@@ -202,3 +203,12 @@ def quality_of(case: Case) -> str:
     if case.has_quality is True:
         return ""
     return "random weights" if case.has_quality is False else "not known yet"
+
+
+VERDICTS = ("confirmed", "refuted", "inconclusive", "not measured")
+
+
+def claims_in_short(claims: Sequence[ClaimResult]) -> str:
+    """``claims: 2 confirmed, 1 inconclusive``."""
+    counts = Counter(claim.verdict for claim in claims)
+    return "claims: " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])

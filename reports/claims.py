@@ -1,0 +1,211 @@
+"""Claims against what was measured: each is confirmed, refuted, inconclusive, or not measured for a reason.
+
+A claim is confirmed where the whole 95 % interval keeps its bound, and refuted where none of it does.
+"""
+
+import math
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+from ..harness.contract import STAGES
+from ..harness.records import Run
+from .comparison import memory_logs, of_queries, ratio_over, time_logs
+from .readings import Record, of_case, one_per_query, quality_scores, stage_ns
+from .schema import ClaimResult
+
+LOOKING = ("clip", "sam_encoder", "projector", "bridge")  # the parts that see pixels, or carry what was seen elsewhere
+
+Verdict = Literal["confirmed", "refuted", "inconclusive", "not measured"]
+Interval = tuple[float, float]
+Stated = dict[str, Any]  # a claim as it stands in run.json
+
+
+class NotMeasured(Exception):  # noqa: N818  (a state of a claim, which becomes its verdict)
+    """Why there is no figure to hold against a claim."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What there is to hold against a claim; a figure whose quantity has no bound of its own brings its verdict."""
+
+    measured: float | None
+    interval: Interval | None = None
+    verdict: Verdict | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What a claim can be about: the unit of its figures, and how a run is read for it."""
+
+    unit: Literal["ratio", "points", "bytes"]
+    find: Callable[[Stated, Run], Finding]
+
+
+def judge(claim: Stated, run: Run) -> ClaimResult:
+    """One claim of ``run.json`` against the run's records."""
+    quantity = QUANTITIES.get(claim["quantity"])
+    found = _found(claim, quantity, run)
+    verdict, reason = found.verdict, found.reason
+    if verdict is None:
+        verdict, reason = verdict_of(found.interval, claim["at_most"], claim["at_least"])
+    stated = {name: claim[name] for name in ClaimResult.model_fields if name in claim}
+    return ClaimResult(
+        **stated,
+        unit=quantity.unit if quantity else None,
+        measured=found.measured,
+        interval=found.interval,
+        verdict=verdict,
+        reason=reason,
+    )
+
+
+def verdict_of(interval: Interval | None, at_most: float | None, at_least: float | None) -> tuple[Verdict, str | None]:
+    """The verdict, and where it is inconclusive the reason; the bound itself is on the good side.
+
+    Args:
+        interval: None where the run gives none.
+        at_most, at_least: the bound; one of the two is None.
+    """
+    if interval is None:
+        return "inconclusive", "this run gives no interval for it"
+    low, high = interval
+    floor, ceiling = -math.inf if at_least is None else at_least, math.inf if at_most is None else at_most
+    if floor <= low and high <= ceiling:
+        return "confirmed", None
+    if high < floor or ceiling < low:
+        return "refuted", None
+    return "inconclusive", "its interval reaches over the bound"
+
+
+def _found(claim: Stated, quantity: Quantity | None, run: Run) -> Finding:
+    try:
+        if quantity is None:
+            raise NotMeasured(f"it needs {claim['needs']}")
+        return quantity.find(claim, run)
+    except NotMeasured as why:
+        return Finding(None, verdict="not measured", reason=textwrap.shorten(str(why), 240, placeholder=" ..."))
+
+
+def _time(span_ns: Callable[[Record], int], claim: Stated, run: Run) -> Finding:
+    entries = _entries(claim, run, "error")
+    if len({entry["clock"] for entry in entries if entry["clock"]}) > 1:
+        raise NotMeasured("the two cases were timed by different clocks")
+    before, after = (of_case(entry["name"], run.samples) for entry in entries)
+    return _ratio(time_logs(before, after, span_ns), "no query has this time in both cases")
+
+
+def _peak(claim: Stated, run: Run) -> Finding:
+    before, after = (of_case(entry["name"], run.memory) for entry in _entries(claim, run, "memory_error"))
+    found = _ratio(memory_logs(of_queries(before), of_queries(after)), _NO_MEMORY)
+    if found.interval is None or before[0]["instrument"] != "resident set":
+        return found
+    verdict, _ = verdict_of(_of_models(found.interval), claim["at_most"], claim["at_least"])
+    return replace(found, verdict=verdict, reason=_WHOLE_PROCESSES)
+
+
+def _of_models(of_processes: Interval) -> Interval:
+    """Where the ratio of two models lies, of which that of two processes is known: farther from 1, on the same side."""
+    low, high = of_processes
+    return low if low >= 1 else 0.0, high if high <= 1 else math.inf
+
+
+_WHOLE_PROCESSES = "by the resident set of whole processes, whose libraries draw the ratio towards 1"
+
+
+def _looking(claim: Stated, run: Run) -> Finding:
+    """The weights of the parts that look at pixels, and what the vision stage allocates above its start."""
+    before, after = (_looking_lines(entry, run.memory) for entry in _entries(claim, run, "memory_error"))
+    return _ratio(memory_logs(before, after, "looking_bytes"), _NO_MEMORY)
+
+
+def _looking_lines(entry: Record, memory: list[Record]) -> list[Record]:
+    weights = [size for part, size in (entry.get("weights") or {}).items() if part in LOOKING]
+    if not weights:
+        raise NotMeasured(f"the bytes of the weights of each part of {entry['name']} were not measured")
+    lines = (line for line in of_case(entry["name"], memory) if line["stage"] == "vision")
+    known = (line for line in lines if line["start_bytes"] is not None and line["peak_bytes"] is not None)
+    return [line | {"looking_bytes": sum(weights) + line["peak_bytes"] - line["start_bytes"]} for line in known]
+
+
+_NO_MEMORY = "the memory pass has no process of both cases, or read them by different instruments"
+
+
+def _ratio(logs: Mapping[int, float], why_not: str) -> Finding:
+    found = ratio_over(logs)
+    if found.ratio is None:
+        raise NotMeasured(why_not)
+    return Finding(found.ratio, _interval(found.low, found.high))
+
+
+def _interval(low: float | None, high: float | None) -> Interval | None:
+    return None if low is None or high is None else (low, high)
+
+
+def _quality(metric: str, claim: Stated, run: Run) -> Finding:
+    """In points, over the queries that both cases have."""
+    entries = _entries(claim, run, "error")
+    for entry in entries:
+        if entry["has_quality"] is not True:
+            raise NotMeasured(_NO_QUALITY[entry["has_quality"]].format(entry["name"]))
+    sides = [{r["sample_id"]: r for r in one_per_query(of_case(entry["name"], run.samples))} for entry in entries]
+    common = sorted(sides[0].keys() & sides[1].keys())
+    before, after = (quality_scores([side[name] for name in common])[metric] for side in sides)
+    if before is None or after is None:
+        raise NotMeasured("no query that both cases were asked has this quality")
+    return Finding(100 * (after - before))
+
+
+_NO_QUALITY = {False: "random weights have no quality", None: "{} has not been built yet"}
+
+
+def _fits(claim: Stated, run: Run) -> Finding:
+    """By a process that was capped to the card; what is measured is what it took of it."""
+    _entry(run, claim["candidate"])
+    tried = ((row["case"], row["card"], row) for row in run.fits)
+    found = next((row for *pair, row in tried if pair == [claim["candidate"], claim["card"]]), None)
+    if found is None:
+        raise NotMeasured(f"{claim['candidate']} has not been tried on a card of {claim['card']} yet")
+    if found["status"] not in ("ok", "oom"):
+        raise NotMeasured(found["reason"])
+    return _tried(found, claim["at_most"])
+
+
+def _tried(found: Record, card_bytes: int) -> Finding:
+    taken, by_driver = found["peak_reserved_bytes"] + found["beside_bytes"], found["device_process_bytes"]
+    if found["status"] == "oom":
+        return Finding(taken, verdict="refuted", reason=f"it ran out of memory: {found['reason']}")
+    if by_driver is not None and by_driver > card_bytes:
+        return Finding(
+            taken, verdict="inconclusive", reason=f"the driver counts {by_driver / 2**30:.2f} GiB for the process"
+        )
+    return Finding(taken, verdict="confirmed", reason="every query was answered by a process capped to the card")
+
+
+def _entries(claim: Stated, run: Run, failure: str) -> list[Record]:
+    """What is known of reference and candidate, both of which have not failed."""
+    entries = [_entry(run, claim[side]) for side in ("reference", "candidate")]
+    for entry in entries:
+        if entry.get(failure):
+            raise NotMeasured(f"{entry['name']} failed: {entry[failure]}")
+    return entries
+
+
+def _entry(run: Run, name: str) -> Record:
+    found = next((entry for entry in run.run["cases"] if entry["name"] == name), None)
+    if found is None:
+        raise NotMeasured(f"{name} is not among the cases of this run")
+    return found
+
+
+QUANTITIES: Mapping[str, Quantity] = {
+    "time.end_to_end": Quantity("ratio", partial(_time, lambda record: record["latency_ns"])),
+    **{f"time.{stage}": Quantity("ratio", partial(_time, partial(stage_ns, stage=stage))) for stage in STAGES},
+    "memory.peak": Quantity("ratio", _peak),
+    "memory.vision": Quantity("ratio", _looking),
+    **{f"quality.{metric}": Quantity("points", partial(_quality, metric)) for metric in ("gIoU", "cIoU", "mIoU")},
+    "fits": Quantity("bytes", _fits),
+}

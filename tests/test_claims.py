@@ -1,0 +1,386 @@
+"""Claims: what a suite may state, what a run says of it, and the pass that tries a case on a smaller card."""
+
+import json
+from collections import Counter
+from contextlib import nullcontext
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+from lisabench.benchmarks import run as runs
+from lisabench.benchmarks import suite as suites
+from lisabench.benchmarks import worker
+from lisabench.benchmarks.pool import Lost
+from lisabench.benchmarks.queries import Queries
+from lisabench.benchmarks.session import Session
+from lisabench.harness import records
+from lisabench.harness.errors import UsageError
+from lisabench.harness.memory import Reading
+from lisabench.models.fake import FakeCase
+from lisabench.reports import claims, tables
+from lisabench.reports.page import write_report
+from lisabench.reports.summary import summarise, write_summary
+from run_factory import edit_run, write_lines, write_run
+
+PLAIN = {"queries": 8, "size": (24, 32), "gallery": 0, "controls": False}
+GIB = 2**30
+NOTHING = dict.fromkeys(
+    ("quantity", "reference", "candidate", "at_most", "at_least", "card", "published", "source", "needs")
+)
+FASTER = {"claim": "faster", "quantity": "time.end_to_end", "candidate": "b", "at_most": 0.9}
+FITS = {"claim": "it fits", "quantity": "fits", "candidate": "b", "card": "8GB"}
+
+
+def judged(folder, **claim):
+    """The result of one claim about a run that was made up; `dual` against `clip` unless it says otherwise."""
+    edit_run(folder, claims=[NOTHING | {"claim": "c", "reference": "dual", "candidate": "clip"} | claim])
+    return summarise(records.read_run(folder)).claims[0]
+
+
+def edit_entry(folder, name, **changes):
+    cases = json.loads((folder / "run.json").read_text())["cases"]
+    edit_run(folder, cases=[case | (changes if case["name"] == name else {}) for case in cases])
+
+
+@pytest.mark.parametrize(
+    ("interval", "bound", "expected"),
+    [
+        ((0.3, 0.5), {"at_most": 0.5}, "confirmed"),
+        ((0.5, 0.5), {"at_most": 0.5}, "confirmed"),
+        ((0.3, 0.501), {"at_most": 0.5}, "inconclusive"),
+        ((0.5, 0.6), {"at_most": 0.5}, "inconclusive"),
+        ((0.501, 0.6), {"at_most": 0.5}, "refuted"),
+        ((-2.0, 3.0), {"at_least": -2.0}, "confirmed"),
+        ((-2.1, 3.0), {"at_least": -2.0}, "inconclusive"),
+        ((-4.0, -2.0), {"at_least": -2.0}, "inconclusive"),
+        ((-4.0, -2.1), {"at_least": -2.0}, "refuted"),
+        (None, {"at_most": 0.5}, "inconclusive"),
+    ],
+)
+def test_a_claim_holds_where_its_whole_interval_keeps_the_bound_and_the_bound_itself_is_kept(interval, bound, expected):
+    verdict, reason = claims.verdict_of(interval, bound.get("at_most"), bound.get("at_least"))
+    assert verdict == expected
+    assert (reason is not None) == (expected == "inconclusive")
+
+
+def test_a_stage_is_claimed_about_by_its_own_time(tmp_path):
+    write_run(tmp_path, **PLAIN)
+    vision = judged(tmp_path, quantity="time.vision", at_most=0.5)  # drawn around 6.9 of 31 ms
+    llm = judged(tmp_path, quantity="time.llm", at_most=0.5)  # drawn around 18.4 of 18.3 ms
+    assert (vision.verdict, llm.verdict) == ("confirmed", "refuted")
+    assert vision.interval[0] < vision.measured < vision.interval[1] < 0.3
+    assert 0.9 < llm.measured < 1.1
+
+
+def test_one_pair_of_processes_gives_a_figure_and_no_verdict(tmp_path):
+    found = judged(write_run(tmp_path, processes=1, **PLAIN), quantity="time.vision", at_most=0.5)
+    assert (found.verdict, found.interval) == ("inconclusive", None)
+    assert found.measured < 0.3
+    assert "no interval" in found.reason
+
+
+def test_quality_is_a_difference_in_points(tmp_path):
+    write_run(tmp_path, **PLAIN)
+    found = judged(tmp_path, quantity="quality.mIoU", at_least=-2)
+    before, after = (case.quality.mIoU for case in sorted(summarise(records.read_run(tmp_path)).cases,
+                     key=lambda case: case.name != "dual") if case.name in ("dual", "clip"))  # fmt: skip
+    assert found.measured == pytest.approx(100 * (after - before), rel=1e-9, abs=0)
+    assert (found.unit, found.measured < -2) == ("points", True)
+
+
+@pytest.mark.parametrize(
+    ("entry", "claim", "expected"),
+    [
+        ({}, {"quantity": None, "candidate": None, "needs": "a training"}, "it needs a training"),
+        ({}, {"quantity": "time.vision", "candidate": "gone", "at_most": 1}, "gone is not among the cases"),
+        ({"error": "build: broken"}, {"quantity": "time.vision", "at_most": 1}, "clip failed: build: broken"),
+        ({"clock": "cuda events"}, {"quantity": "time.vision", "at_most": 1}, "different clocks"),
+        ({"memory_error": "killed"}, {"quantity": "memory.peak", "at_most": 1}, "clip failed: killed"),
+        ({}, {"quantity": "memory.vision", "at_most": 1}, "weights of each part of dual were not measured"),
+        ({"has_quality": False}, {"quantity": "quality.gIoU", "at_least": 1}, "random weights have no quality"),
+        ({"has_quality": None}, {"quantity": "quality.gIoU", "at_least": 1}, "clip has not been built yet"),
+        ({}, {"quantity": "fits", "reference": None, "card": "8GB"}, "has not been tried on a card of 8GB yet"),
+    ],
+)
+def test_what_was_not_measured_says_why(tmp_path, entry, claim, expected):
+    edit_entry(write_run(tmp_path, **PLAIN), "clip", **entry)
+    found = judged(tmp_path, **claim)
+    assert (found.verdict, found.measured, found.interval) == ("not measured", None, None)
+    assert expected in found.reason
+
+
+def test_cases_without_records_are_not_measured(tmp_path):
+    write_run(tmp_path, **PLAIN)
+    for name in ("samples.jsonl", "memory.jsonl"):
+        write_lines(tmp_path / name, [])
+    for quantity, bound in (("time.vision", "at_most"), ("memory.peak", "at_most"), ("quality.mIoU", "at_least")):
+        found = judged(tmp_path, quantity=quantity, **{bound: 1})
+        assert found.verdict == "not measured" and found.reason
+
+
+def memory_line(case, process, start_mib, peak_mib, instrument="cuda allocator", stage="vision"):
+    return {
+        "case": case, "process": process, "stage": stage, "instrument": instrument, "start_bytes": start_mib << 20,
+        "peak_bytes": peak_mib << 20, "peak_reserved_bytes": None, "device_process_bytes": None, "queries": 2,
+    }  # fmt: skip
+
+
+def test_the_memory_of_vision_is_its_weights_and_what_it_allocates(tmp_path):
+    """(100 + 50) MiB of 400 + 200: a quarter, whatever the language model takes."""
+    write_run(tmp_path, **PLAIN)
+    edit_entry(tmp_path, "dual", weights={"clip": 90 << 20, "sam_encoder": 310 << 20, "llm": 5 << 30})
+    edit_entry(tmp_path, "clip", weights={"clip": 90 << 20, "bridge": 10 << 20, "llm": 1 << 30, "other": 7})
+    lines = [memory_line("dual", process, 5000, 5200) for process in (0, 1)]
+    lines += [memory_line("clip", process, 1000, 1050) for process in (0, 1)]
+    write_lines(tmp_path / "memory.jsonl", [*lines, memory_line("clip", 0, 0, 9000, stage="llm")])
+    found = judged(tmp_path, quantity="memory.vision", at_most=0.5)
+    assert found.verdict == "confirmed"
+    assert found.measured == pytest.approx(0.25, rel=1e-9, abs=0)
+
+
+@pytest.mark.parametrize(
+    ("instrument", "candidate_mib", "at_most", "expected"),
+    [
+        ("cuda allocator", 800, 0.6, "refuted"),
+        ("resident set", 800, 0.6, "inconclusive"),  # without the libraries it may be less than 0.6
+        ("resident set", 500, 0.6, "confirmed"),
+        ("resident set", 1100, 0.6, "refuted"),
+        ("resident set", 1100, 1.2, "inconclusive"),  # without the libraries it may be more than 1.2
+    ],
+)
+def test_whole_processes_decide_only_what_their_libraries_cannot_hide(
+    tmp_path, instrument, candidate_mib, at_most, expected
+):
+    write_run(tmp_path, **PLAIN)
+    sides = (("dual", 1000), ("clip", candidate_mib))
+    lines = [memory_line(case, process, 0, peak, instrument) for case, peak in sides for process in (0, 1)]
+    write_lines(tmp_path / "memory.jsonl", lines)
+    assert judged(tmp_path, quantity="memory.peak", at_most=at_most).verdict == expected
+
+
+@pytest.mark.parametrize(
+    ("tried", "verdict", "measured_gib", "expected"),
+    [
+        ({"status": "ok"}, "confirmed", 6.5, "every query was answered"),
+        ({"status": "oom", "reason": "OutOfMemoryError: 8"}, "refuted", 6.5, "ran out of memory: OutOfMemoryError: 8"),
+        ({"status": "ok", "device_process_bytes": 9 * GIB}, "inconclusive", 6.5, "driver counts 9.00 GiB"),
+        ({"status": "skipped", "reason": "it takes an NVIDIA GPU"}, "not measured", None, "NVIDIA GPU"),
+        ({"status": "error", "reason": "RuntimeError: no"}, "not measured", None, "RuntimeError: no"),
+    ],
+)
+def test_a_case_fits_a_card_where_a_capped_process_answered(tmp_path, tried, verdict, measured_gib, expected):
+    write_run(tmp_path, **PLAIN)
+    known = {"reason": None, "peak_reserved_bytes": 6 * GIB, "beside_bytes": GIB // 2, "device_process_bytes": None}
+    other = {"case": "clip", "card": "4GB", "status": "oom", "reason": "not this one"}
+    write_lines(tmp_path / "fits.jsonl", [other | known, {"case": "clip", "card": "8GB"} | known | tried])
+    found = judged(tmp_path, quantity="fits", reference=None, card="8GB", at_most=8 * GIB)
+    assert found.verdict == verdict
+    assert found.measured == (None if measured_gib is None else measured_gib * GIB)
+    assert expected in found.reason
+
+
+def suite_of(data_root, claims, **changes):
+    plan = {"processes": 2, "block": 2, "warmup": 0, "memory_processes": 1, "memory_queries": 1, "gallery": 0}
+    fake = {"adapter": "fake", "clock": "virtual"}
+    content = {"name": "s", "title": "t", "reference": "a", "data": {"root": data_root}, "plan": plan}
+    content["cases"] = {"a": fake, "b": fake | {"vision_ms": 2.0, "mask": "empty"}}
+    return suites.validate(content | {"claims": claims} | changes)
+
+
+@pytest.mark.parametrize(
+    ("claim", "expected"),
+    [
+        (FASTER | {"quantity": "time.end_to_edn"}, "did you mean 'time.end_to_end'"),
+        (FASTER | {"candidate": "c"}, "unknown case in a claim 'c'; known: a, b"),
+        (FASTER | {"reference": "c"}, "unknown case in a claim 'c'; known: a, b"),
+        (FASTER | {"at_least": 0.5}, "exactly one bound"),
+        (FASTER | {"at_most": None}, "exactly one bound"),
+        (FASTER | {"at_most": 0}, "those are above 0"),
+        (FASTER | {"candidate": None}, "names no candidate"),
+        (FASTER | {"candidate": "a"}, "compares a with itself"),
+        (FASTER | {"card": "8GB"}, "must have a card, such as 8GB, with the quantity fits and no other"),
+        (FASTER | {"needs": "time"}, "must have a quantity or, in needs"),
+        (FASTER | {"at_mots": 0.5}, "at_mots"),
+        (FITS | {"card": None}, "must have a card"),
+        (FITS | {"card": "8"}, "8GB"),
+        (FITS | {"at_most": 8}, "has a bound"),
+        (FITS | {"reference": "a"}, "has a reference"),
+        (FITS | {"published": 8}, "that is what was published"),
+        ({"claim": "c"}, "must have a quantity or, in needs"),
+        ({"claim": "c", "needs": "x", "candidate": "a"}, "has a candidate"),
+        ({"claim": "c", "needs": "x", "at_most": 1}, "has a bound"),
+    ],
+)
+def test_a_claim_that_cannot_be_put_to_the_test_is_refused_in_one_line(data_root, claim, expected):
+    with pytest.raises(UsageError) as caught:
+        suite_of(data_root, [claim])
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_times_are_compared_only_between_cases_that_take_turns(data_root):
+    cases = {name: {"adapter": "fake"} for name in "abcd"}
+    changes = {"cases": cases, "teams": {"one": ["a", "b"], "two": ["c", "d"]}}
+    with pytest.raises(UsageError, match="of a and d, which take no turns"):
+        suite_of(data_root, [FASTER | {"candidate": "d", "reference": "a"}], **changes)
+    suite = suite_of(data_root, [FASTER | {"candidate": "d"}], **changes)
+    assert suite.claims[0].recorded(suite.references())["reference"] == "c"
+
+
+def session(suite, folder):
+    return Session(suite, Queries.of(suite), folder, lambda *_: None)
+
+
+def test_the_claims_of_a_run_come_out_as_what_its_models_do(data_root, tmp_path):
+    """b takes 2 ms instead of 4 in vision, 8 instead of 10 in all, and answers nothing; it has one memory process."""
+    stated = [
+        FASTER | {"published": 0.75},
+        FASTER | {"claim": "vision in a third", "quantity": "time.vision", "at_most": 0.34},
+        {"claim": "as good", "quantity": "quality.mIoU", "candidate": "b", "at_least": -2},
+        FITS,
+        {"claim": "learns faster", "needs": "a training"},
+    ]
+    session(suite_of(data_root, stated), tmp_path / "out").start()
+    summary = write_summary(records.read_run(tmp_path / "out"))
+    assert summary.status == "complete"
+    verdicts = ["confirmed", "refuted", "inconclusive", "not measured", "not measured"]
+    assert [claim.verdict for claim in summary.claims] == verdicts
+    measured = [claim.measured for claim in summary.claims]
+    assert measured[:3] == pytest.approx([0.8, 0.5, -100], rel=1e-9, abs=0)
+    written = json.loads((tmp_path / "out" / "summary.json").read_text())["claims"]
+    assert all({"claim", "verdict", "measured", "interval"} <= set(claim) for claim in written)
+    assert written[0]["interval"] == pytest.approx([0.8, 0.8], rel=1e-9, abs=0)
+    assert (written[0]["published"], written[0]["reference"]) == (0.75, "a")
+    assert "NVIDIA GPU" in written[3]["reason"]
+    assert (written[3]["at_most"], written[3]["reference"]) == (8 * GIB, None)
+
+
+def tries(session, monkeypatch, *answers):
+    """Lets the capped processes of a session answer so, one after the other; the orders that they were started with."""
+    start, orders, answers = session.pool.start, [], list(answers)
+
+    def ask(*_):
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def instead(order):
+        if order.gpu_memory is None:
+            return start(order)
+        orders.append(order)
+        return nullcontext(SimpleNamespace(ask=ask))
+
+    monkeypatch.setattr(session.pool, "start", instead)
+    return orders
+
+
+OUT_OF_MEMORY = {"status": "oom", "reason": "OutOfMemoryError: no more", "beside_bytes": GIB}
+OUT_OF_MEMORY |= {"peak_reserved_bytes": 6 * GIB, "device_process_bytes": None}
+
+
+def test_a_refuted_fit_is_a_result_and_no_failure_and_is_not_tried_again(data_root, tmp_path, monkeypatch, capsys):
+    suite = suite_of(data_root, [FITS, FITS | {"claim": "it still fits"}])
+    first, again = session(suite, tmp_path / "out"), session(suite, tmp_path / "out")
+    orders = tries(first, monkeypatch, OUT_OF_MEMORY)
+    first.start()
+    assert [(order.adapter, order.case, order.gpu_memory) for order in orders] == [("fake", suite.make("b"), "8GB")]
+    assert not tries(again, monkeypatch)
+    again.resume()
+    rows = records.read_lines(tmp_path / "out" / "fits.jsonl")
+    assert [(row["case"], row["card"], row["status"], row["attempt"]) for row in rows] == [("b", "8GB", "oom", 0)]
+    assert runs._conclude(tmp_path / "out") == 0
+    assert "claims: 2 refuted\n" in capsys.readouterr().out
+    summary = summarise(records.read_run(tmp_path / "out"))
+    assert [(claim.verdict, claim.measured) for claim in summary.claims] == [("refuted", 7 * GIB)] * 2
+
+
+@pytest.mark.parametrize(
+    "broken", [Lost("timeout", "no answer in 2 s"), UsageError("the driver does not tell how much is used")]
+)
+def test_a_fit_that_could_not_be_tried_stops_nothing_and_is_tried_again(data_root, tmp_path, monkeypatch, broken):
+    suite = suite_of(data_root, [FITS])
+    first, again = session(suite, tmp_path / "out"), session(suite, tmp_path / "out")
+    tries(first, monkeypatch, broken)
+    first.start()
+    run = records.read_run(tmp_path / "out")
+    assert (run.run["status"], summarise(run).claims[0].verdict) == ("complete", "not measured")
+    assert str(broken) in summarise(run).claims[0].reason
+    tries(again, monkeypatch, OUT_OF_MEMORY)
+    again.resume()
+    run = records.read_run(tmp_path / "out")
+    assert [(row["status"], row["attempt"]) for row in run.fits] == [("oom", 1)]
+    assert Counter(row["attempt"] for row in run.samples) == {0: 24}
+
+
+@dataclass(frozen=True)
+class FakeOnGpu(FakeCase):
+    device: str = "cuda"
+
+
+class Meter:
+    instrument = "cuda allocator"
+
+    def __init__(self) -> None:
+        self.readings = 0
+
+    def reset(self) -> int:
+        return 0
+
+    def read(self, start_bytes):
+        self.readings += 1
+        return Reading(start_bytes, GIB, (4 + self.readings) << 20, None)
+
+
+@pytest.mark.parametrize(
+    ("fails", "status", "reserved_mib"),
+    [({}, "ok", 16), ({"fail": "oom", "fail_every": 2}, "oom", 13), ({"fail_every": 1}, "error", 8)],
+)
+def test_a_capped_process_says_how_it_ended_and_what_it_had_taken(
+    data_root, monkeypatch, fails, status, reserved_mib
+):  # the meter reads 1 MiB more each time: the build, five stages a query, the end
+    capped = []
+    monkeypatch.setattr(worker.environment, "resolve_device", lambda device: device)
+    monkeypatch.setattr(worker, "meter_for", lambda _: Meter())
+    monkeypatch.setattr(worker, "cap_gpu", lambda card: capped.append(card) or card - GIB)
+    data = {"root": data_root, "split": "val"}
+    order = worker.Order("fake", FakeOnGpu(clock="virtual", **fails), data, gpu_memory="8GB")
+    found = worker.Worker(order).fit(2)
+    assert capped == [8 * GIB]
+    assert (found["status"], found["beside_bytes"]) == (status, GIB)
+    assert found["peak_reserved_bytes"] == reserved_mib << 20
+    assert (found["reason"] is None) == (status == "ok")
+
+
+def test_the_report_shows_what_was_published_beside_what_was_measured(tmp_path):
+    write_run(tmp_path, **PLAIN)
+    common = {"reference": "dual", "candidate": "clip", "claim": "a | b"}
+    edit_run(tmp_path, claims=[
+        NOTHING | common | {"quantity": "time.vision", "at_most": 0.5, "published": 0.5, "source": "The paper"},
+        NOTHING | common | {"quantity": "quality.mIoU", "at_least": -2},
+        NOTHING | {"claim": "learns faster", "needs": "a training"},
+    ])  # fmt: skip
+    text = write_report(tmp_path).read_text()
+    section = text.split("## Claims\n")[1].split("## Comparison")[0]
+    found = summarise(records.read_run(tmp_path)).claims[0]
+    low, high = found.interval
+    assert f"| a \\| b | 0.50x | {found.measured:.2f}x [{low:.2f}, {high:.2f}] | at most 0.50x | confirmed |" in section
+    assert "| at least -2.0 points | inconclusive |" in section
+    assert "- a \\| b: `time.vision` of `clip` against `dual`. The paper." in section
+    assert "- learns faster: not measured: it needs a training." in section
+
+
+def test_a_run_without_claims_says_nothing_of_them(tmp_path, capsys):
+    text = write_report(write_run(tmp_path, **PLAIN)).read_text()
+    tables.print_table(tmp_path)
+    assert "Claims" not in text
+    assert "claims:" not in capsys.readouterr().out
+
+
+def test_both_suites_state_the_same_nine_claims():
+    full, tiny = suites.load("claims"), suites.load("claims-tiny")
+    assert len(full.claims) == 9
+    stated = [[claim.model_dump(exclude={"claim"}) for claim in suite.claims] for suite in (full, tiny)]
+    assert stated[0] == stated[1]
+    assert {full.make(case).preset for case in full.cases} == {"lisa-7b-llava15"}
+    assert {tiny.make(case).device for case in tiny.cases} == {"cpu"}
