@@ -13,7 +13,8 @@ from typing import Any, Literal
 from ..harness.contract import STAGES
 from ..harness.records import Run
 from .comparison import memory_logs, of_queries, ratio_over, time_logs
-from .readings import Record, of_case, one_per_query, quality_scores, stage_ns
+from .quality import points
+from .readings import Record, of_case, one_per_query, stage_ns
 from .schema import ClaimResult
 
 LOOKING = ("clip", "sam_encoder", "projector", "bridge")  # the parts that see pixels, or carry what was seen elsewhere
@@ -151,12 +152,11 @@ def _quality(metric: str, claim: Stated, run: Run) -> Finding:
     for entry in entries:
         if entry["has_quality"] is not True:
             raise NotMeasured(_NO_QUALITY[entry["has_quality"]].format(entry["name"]))
-    sides = [{r["sample_id"]: r for r in one_per_query(of_case(entry["name"], run.samples))} for entry in entries]
-    common = sorted(sides[0].keys() & sides[1].keys())
-    before, after = (quality_scores([side[name] for name in common])[metric] for side in sides)
-    if before is None or after is None:
+    before, after = (one_per_query(of_case(entry["name"], run.samples)) for entry in entries)
+    found = points(before, after)[metric]
+    if found is None:
         raise NotMeasured("no query that both cases were asked has this quality")
-    return Finding(100 * (after - before))
+    return Finding(found.difference, _interval(found.low, found.high))
 
 
 _NO_QUALITY = {False: "random weights have no quality", None: "{} has not been built yet"}
