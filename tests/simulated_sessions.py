@@ -13,7 +13,7 @@ from lisabench.harness.probe import TimingProbe
 from lisabench.harness.verdicts import ratio_verdict
 from lisabench.models.fake import FakeCase, build
 from lisabench.reports.comparison import time_ratio
-from lisabench.reports.schema import TimeRatio
+from lisabench.reports.schema import Ratio
 from samples import sample_of
 
 Record = dict[str, Any]
@@ -49,7 +49,7 @@ class Setup:
 
 
 @cache
-def ratios(setup: Setup, sessions: int) -> list[TimeRatio]:
+def ratios(setup: Setup, sessions: int) -> list[Ratio]:
     """The candidate's time over the reference's in so many sessions; setups that differ in drift share their noise."""
     return [_ratio(setup, seed) for seed in range(sessions)]
 
@@ -62,7 +62,7 @@ def excluding_one(setup: Setup, sessions: int) -> int:
     return sum(not ratio.low <= 1 <= ratio.high for ratio in ratios(setup, sessions))
 
 
-def _ratio(setup: Setup, seed: int) -> TimeRatio:
+def _ratio(setup: Setup, seed: int) -> Ratio:
     clock = DriftingClock(setup.drift, 2 * setup.processes * len(SAMPLES) * QUERY_MS * 1e6)
     records: dict[str, list[Record]] = {"a": [], "b": []}
     for process in range(setup.processes):
