@@ -20,7 +20,7 @@ def table(claims: Sequence[ClaimResult]) -> str:
 def _figure(value: float | None, unit: str | None) -> str:
     if value is None:
         return "-"
-    return {"ratio": wording.times, "points": wording.points}.get(unit or "", _gib)(value)
+    return {"ratio": wording.times, "points": wording.in_points}.get(unit or "", _gib)(value)
 
 
 def _gib(value: float) -> str:

@@ -39,9 +39,14 @@ def score(value: float | None, interval: tuple[float, float] | None = None) -> s
     return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else f"{value:.3f}"
 
 
+def in_points(value: float) -> str:
+    """``-1.4 points``."""
+    return f"{value:+.1f} points"
+
+
 def points(found: Points) -> str:
     """A difference of quality: ``-1.4 points [-2.3, -0.4]``; without the brackets where one image gives no interval."""
-    difference = f"{found.difference:+.1f} points"
+    difference = in_points(found.difference)
     if found.low is None or found.high is None:
         return difference
     return f"{difference} [{found.low:+.1f}, {found.high:+.1f}]"

@@ -1,12 +1,17 @@
 """The instrument on a GPU. Skipped where there is none."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
 from lisabench.harness import measure
+from lisabench.harness.ceilings import ceilings
 from lisabench.harness.clock import CudaClock
 from lisabench.harness.contract import STAGES
 from lisabench.harness.memory import CudaMeter, MemoryProbe
+from lisabench.harness.noise import Watch
+from lisabench.harness.passes import SynchronisedProbe, gpu_busy, synchronised
 from lisabench.harness.probe import NullProbe, TimingProbe
 from lisabench.models.registry import find, make_case
 from samples import sample_of
@@ -72,3 +77,94 @@ def test_a_lisa_of_the_same_weights_answers_alike_on_gpu_and_cpu():
     gpu.model.load_state_dict(cpu.model.state_dict())
     masks = [measure.answer(adapter, sample, probe).mask_HW for adapter in (cpu, gpu)]
     assert (masks[0] != masks[1]).mean() < 0.01
+
+
+def test_a_loop_of_kernels_takes_as_long_as_the_profiler_says():
+    from torch.profiler import ProfilerActivity, profile
+
+    a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+    probe = TimingProbe(CudaClock())
+
+    def loop():
+        with probe.query() as ledger, probe.region("vision"):
+            for _ in range(50):
+                a @ a
+        return ledger.regions["vision"].exclusive_ns
+
+    loop()
+    ours_ns = loop()
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
+        loop()
+    theirs_ns = 1e3 * sum(event.self_device_time_total for event in found.key_averages())
+    assert ours_ns == pytest.approx(theirs_ns, rel=0.01, abs=0)
+
+
+def test_a_stage_that_sleeps_20_ms_is_measured_within_1_ms():
+    probe = TimingProbe(CudaClock())
+    with probe.query() as ledger, probe.region("vision"):
+        time.sleep(0.02)
+    assert ledger.regions["vision"].exclusive_ns / 1e6 == pytest.approx(20, rel=0, abs=1)
+
+
+def test_a_stage_waits_for_its_own_work_in_the_synchronised_pass():
+    a = torch.randn(8192, 8192, device="cuda")
+    probe = SynchronisedProbe(CudaClock())
+    a @ a
+    with probe.region("vision"):
+        for _ in range(10):
+            a @ a
+    with probe.region("llm"):
+        pass
+    assert probe.stages_ns["llm"] < 0.01 * probe.stages_ns["vision"]
+
+
+@pytest.mark.parametrize("vision", ["dual", "clip"])
+def test_the_gpu_is_at_work_for_no_longer_than_a_query_takes(vision):
+    clock = CudaClock()
+    adapter, sample = lisa(NullProbe(), "cuda", vision=vision), noise()
+    waited = [synchronised(adapter, sample, clock)["stages_ns"] for _ in range(10)][-1]
+    busy = gpu_busy(adapter, [sample, sample], clock)["stages_ns"]
+    assert {"vision", "llm", "decoder"} <= busy.keys()
+    assert 0 < sum(busy.values()) < sum(waited.values())
+
+
+@pytest.mark.parametrize("quantization", ["none", "nf4", "int8"])
+def test_what_building_asks_the_allocator_for_is_what_arithmetic_says(quantization):
+    meter = CudaMeter()
+    before = meter.asked_bytes()
+    adapter = lisa(NullProbe(), "cuda", quantization=quantization)
+    asked, paper = meter.asked_bytes() - before, sum(adapter.paper(None, None).weight_bytes.values())
+    assert asked == pytest.approx(paper, rel=0.01, abs=0)
+    assert sum(adapter.weights.values()) == pytest.approx(paper, rel=0.01, abs=0)
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
+def test_a_quantised_model_answers_on_a_gpu(quantization):
+    adapter = lisa(NullProbe(), "cuda", precision="bf16", quantization=quantization)
+    assert measure.answer(adapter, noise(), NullProbe()).has_seg
+
+
+@pytest.mark.parametrize("axes", [{}, {"quantization": "nf4"}, {"vision": "sam"}], ids=str)
+def test_a_compiled_model_gives_the_masks_of_an_eager_one_on_a_gpu(axes):
+    masks = [
+        measure.answer(lisa(NullProbe(), "cuda", execution=execution, **axes), noise(), NullProbe()).mask_HW
+        for execution in ("eager", "compiled")
+    ]
+    assert (masks[0] != masks[1]).mean() < 0.01
+
+
+def test_the_ceilings_of_a_gpu_are_of_its_order():
+    found = ceilings("cuda")
+    assert found["matrix_flops_per_s"]["bfloat16"] > 3 * found["matrix_flops_per_s"]["float32"] > 1e12
+    assert found["bandwidth_bytes_per_s"] > 1e11
+
+
+def test_a_block_knows_its_clock_and_its_energy():
+    watch = Watch("cuda")
+    a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+    for _ in range(300):
+        a @ a
+    torch.cuda.synchronize()
+    found = watch.since(queries=10)
+    assert found["sm_clock_mhz"] > 100
+    assert found["energy_mj"] is None or found["energy_mj"] > 1
