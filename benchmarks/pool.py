@@ -81,16 +81,27 @@ class WorkerHandle:
             Lost: it failed, took too long, or the process is gone.
             LisabenchError: it refused, for a reason that the user must mend.
         """
-        verdict, value = self._exchange((function, arguments))
+        self.tell(function, *arguments)
+        return self.hear()
+
+    def tell(self, function: str, *arguments: Any) -> None:
+        """Asks without waiting: `hear` gives what `ask` would."""
+        try:
+            self._pipe.send((function, arguments))
+        except (BrokenPipeError, ConnectionResetError):
+            raise Lost("error", self._epitaph()) from None
+
+    def hear(self) -> Any:
+        """What comes of the oldest `tell` that was not heard yet; raises as `ask` does."""
+        verdict, value = self._received()
         if verdict == "refused":
             raise value
         if verdict == "failed":
             raise Lost(*value)
         return value
 
-    def _exchange(self, message: Any) -> tuple[str, Any]:
+    def _received(self) -> tuple[str, Any]:
         try:
-            self._pipe.send(message)
             if not self._pipe.poll(self._time_limit_s):
                 self._process.kill()
                 raise Lost("timeout", f"no answer in {self._time_limit_s:g} s; the process was killed")

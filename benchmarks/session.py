@@ -213,6 +213,9 @@ class Session:
         with ExitStack() as stack:
             turns = {case: self._turn(stack, clerk, case, process) for case in cases}
             for case, turn in turns.items():
+                self._advance(0, f"process {process + 1}: building and warming up {case}")
+                turn.get_ready(self.suite.plan.warmup if case in self.suite.cases else 0)
+            for case, turn in turns.items():
                 place = {"case": case, "process": process, "attempt": self.page["attempts"]}
                 few = range(min(SYNCHRONISED_QUERIES, self.queries.count))
                 self.journal.add_passes(place | row for row in turn.synchronised(few))
@@ -224,10 +227,8 @@ class Session:
                     self._advance(len(rows), f"process {process + 1}: {case}")
 
     def _turn(self, stack: ExitStack, clerk: WorkerHandle, case: str, process: int) -> Turn:
-        self._advance(0, f"process {process + 1}: building {case}")
         worker = stack.enter_context(self.pool.start(self._order(case, process)))
-        warmup = self.suite.plan.warmup if case in self.suite.cases else 0
-        return Turn(worker, clerk, partial(self._note, case, process), warmup)
+        return Turn(worker, clerk, partial(self._note, case, process))
 
     def _order(self, case: str, process: int = 0) -> Order:
         keep = None if self.suite.plan.save_masks else tuple(self.page["gallery"]) if process == 0 else ()

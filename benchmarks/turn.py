@@ -12,20 +12,31 @@ class Turn:
     """Answers blocks with records, also where the worker is lost: then each query records why there is no answer.
 
     Args:
-        worker: the case's process.
+        worker: the case's process, which begins to build at once; others may build beside it.
         clerk: a process without a model, which describes the queries that a lost worker leaves unanswered.
         note: takes what becomes known of the case, by name.
-        warmup: most queries to warm up with.
     """
 
-    def __init__(self, worker: WorkerHandle, clerk: WorkerHandle, note: Note, warmup: int) -> None:
-        self._worker, self._clerk = worker, clerk
+    def __init__(self, worker: WorkerHandle, clerk: WorkerHandle, note: Note) -> None:
+        self._worker, self._clerk, self._note = worker, clerk, note
         self._lost: Lost | None = None
         try:
-            note(**worker.ask("build", warmup))
+            worker.tell("build")
         except Lost as lost:
-            self._lost = lost
-            note(error=f"build: {lost.reason}")
+            self._lose(lost)
+
+    def get_ready(self, warmup: int) -> None:
+        """Waits until the case is built, and warms it up with at most so many queries; nothing else is at work then."""
+        try:
+            if self._lost is None:
+                self._note(**self._worker.hear())
+                self._note(**self._worker.ask("warm_up", warmup))
+        except Lost as lost:
+            self._lose(lost)
+
+    def _lose(self, lost: Lost) -> None:
+        self._lost = lost
+        self._note(error=f"build: {lost.reason}")
 
     def synchronised(self, positions: Sequence[int]) -> list[dict[str, Any]]:
         """Lines of the pass that waits for each stage; none on a CPU, or where the worker is lost."""

@@ -75,15 +75,16 @@ class Worker:
             _ = sample.image, sample.target_HW
         return len(self.samples)
 
-    def build(self, warmup: int) -> dict[str, Any]:
-        """Builds the case for timing and warms it up."""
+    def build(self) -> dict[str, Any]:
+        """Builds the case for timing. Other workers may build beside it: nothing of this is a figure."""
         case, device = self._case()
         probe = TimingProbe(VirtualClock() if getattr(case, "clock", "host") == "virtual" else clock_for(device))
-        start_ns = time.perf_counter_ns()
         self.adapter, self.probe = registry.find(self.order.adapter)(case, probe), probe
-        build_s = (time.perf_counter_ns() - start_ns) / 1e9
-        warmed = asdict(measure.warm_up(self.adapter, self.samples, probe, warmup))
-        return self._description() | {"build_s": build_s, "clock": probe.clock.name} | warmed
+        return self._description() | {"clock": probe.clock.name}
+
+    def warm_up(self, at_most: int) -> dict[str, Any]:
+        """Brings the case to speed."""
+        return asdict(measure.warm_up(self.adapter, self.samples, self.probe, at_most))
 
     def block(self, positions: Sequence[int]) -> list[dict[str, Any]]:
         """Measures some queries in a row; records without the session's own fields."""
@@ -116,15 +117,17 @@ class Worker:
         """The memory pass: builds the case and asks a few queries.
 
         Returns:
-            `rows`, one per stage that was read; `memory_error`, why not all of them were, if so; `weights`, the bytes
-            of each part, and `paper`, what the case should take, where the adapter tells.
+            `rows`, one per stage that was read; `memory_error`, why not all of them were, if so; `build_s`; `weights`,
+            the bytes of each part, and `paper`, what the case should take, where the adapter tells.
         """
         case, device = self._case()
         meter = meter_for(device)
         probe = MemoryProbe(meter)
         before = meter.asked_bytes()
+        start_ns = time.perf_counter_ns()
         with probe.stage("build"):
             self.adapter = registry.find(self.order.adapter)(case, NullProbe())
+        build_s = (time.perf_counter_ns() - start_ns) / 1e9
         weights = getattr(self.adapter, "weights", None)
         built = _built(before, meter.asked_bytes(), weights)
         samples = (self.samples[i] for i in range(min(queries, len(self.samples))))
@@ -134,7 +137,8 @@ class Worker:
             {"stage": stage, "instrument": meter.instrument} | reading | beside.get(stage, {})
             for stage, reading in probe.peaks().items()
         ]
-        return plain({"rows": rows, "memory_error": reason, "weights": weights, "paper": self._paper(longest)})
+        known = {"build_s": build_s, "weights": weights, "paper": self._paper(longest)}
+        return plain({"rows": rows, "memory_error": reason} | known)
 
     def _paper(self, longest: Prediction | None) -> dict[str, Any] | None:
         if longest is None or not hasattr(self.adapter, "paper"):

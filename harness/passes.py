@@ -67,7 +67,7 @@ def gpu_busy(adapter: Adapter, samples: Sequence[Sample], clock: Clock) -> dict[
     from torch.profiler import ProfilerActivity, profile
 
     probe = _NamingProbe(clock)
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA], acc_events=True) as found:
         for sample in samples:
             _ = sample.image
             answer(adapter, sample, probe)
