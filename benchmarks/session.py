@@ -84,7 +84,7 @@ class Session:
         for what in ("definition", "data"):
             if begun[what] != self.page[what]:
                 raise UsageError(f"{self.folder} holds a run with another {what}; repeat the command it was begun with")
-        self.page |= {key: begun[key] for key in KEPT}
+        self.page |= {key: begun[key] for key in KEPT if key in begun}
         self.page["attempts"] += 1
         for name in self.journal.half_written():
             self._warn(f"the last line of {name} was cut short, and dropped when the run went on")
@@ -105,12 +105,12 @@ class Session:
                 yield partial(self._memory_pass, process, case)
         for case, card in self.suite.fits():
             yield partial(self._fit_pass, case, card)
+        yield partial(self._measure_ceilings, clerk)
         for process in range(self.suite.plan.processes):
             for team in self.suite.all_teams():
                 yield partial(self._round, clerk, process, team.cases)
         for control in self.suite.controls:
             yield partial(self._round, clerk, 0, (control,))
-        yield self._measure_ceilings
 
     def _done_in_time(self, step: Callable[[], None]) -> bool:
         if self.deadline_s is not None and time.monotonic() >= self.deadline_s:
@@ -141,9 +141,10 @@ class Session:
     def _devices(self) -> list[str]:
         return sorted({getattr(self.suite.make(case), "device", "cpu") for case in self.suite.all_cases()})
 
-    def _measure_ceilings(self) -> None:
+    def _measure_ceilings(self, clerk: WorkerHandle) -> None:
         """Of the devices of the cases that say on paper what they take, in a process without a model."""
-        devices = {entry["settings"]["device"] for entry in self.page["cases"] if entry["paper"] and entry["settings"]}
+        named = {self.suite.make(entry["name"]).device for entry in self.page["cases"] if entry["paper"]}
+        devices = set(must(clerk, "check_devices", sorted(named)))
         for device in sorted(devices - self.page["ceilings"].keys()):
             self._advance(0, f"ceilings of the {device}")
             with self.pool.clerk(self.queries.reader) as worker:
@@ -166,7 +167,7 @@ class Session:
         queries, found = self.suite.plan.memory_queries, {}
         try:
             found = worker.ask("memory", queries)
-            return found, worker.ask("gpu_busy", queries) if profiled and not found["memory_error"] else []
+            return found, worker.ask("gpu_busy") if profiled and not found["memory_error"] else []
         except Lost as lost:
             return found or {"rows": [], "memory_error": lost.reason}, []
 

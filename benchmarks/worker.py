@@ -145,12 +145,14 @@ class Worker:
             return None
         return asdict(self.adapter.paper(longest.prompt_tokens, longest.answer_tokens))
 
-    def gpu_busy(self, queries: int) -> list[dict[str, Any]]:
-        """The profiled pass, after that for memory; nothing on a CPU."""
+    def gpu_busy(self) -> list[dict[str, Any]]:
+        """The profiled pass, after that for memory, of one query: kernels are steady, and reading a profile is slow.
+
+        Nothing on a CPU.
+        """
         if not self.device.startswith("cuda"):
             return []
-        samples = [self.samples[i] for i in range(min(queries, len(self.samples)))]
-        return [passes.gpu_busy(self.adapter, samples, clock_for(self.device))]
+        return [passes.gpu_busy(self.adapter, [self.samples[0]], clock_for(self.device))]
 
     def surroundings(self, devices: Sequence[str]) -> list[str]:
         """Warnings of what goes on here beside the run, asked where none of its models is on a GPU."""
