@@ -243,7 +243,7 @@ def test_the_claims_of_a_run_come_out_as_what_its_models_do(data_root, tmp_path)
     session(suite_of(data_root, stated), tmp_path / "out").start()
     summary = write_summary(records.read_run(tmp_path / "out"))
     assert summary.status == "complete"
-    verdicts = ["confirmed", "refuted", "inconclusive", "not measured", "not measured"]
+    verdicts = ["confirmed", "refuted", "refuted", "not measured", "not measured"]
     assert [claim.verdict for claim in summary.claims] == verdicts
     measured = [claim.measured for claim in summary.claims]
     assert measured[:3] == pytest.approx([0.8, 0.5, -100], rel=1e-9, abs=0)
@@ -365,7 +365,9 @@ def test_the_report_shows_what_was_published_beside_what_was_measured(tmp_path):
     found = summarise(records.read_run(tmp_path)).claims[0]
     low, high = found.interval
     assert f"| a \\| b | 0.50x | {found.measured:.2f}x [{low:.2f}, {high:.2f}] | at most 0.50x | confirmed |" in section
-    assert "| at least -2.0 points | inconclusive |" in section
+    quality = summarise(records.read_run(tmp_path)).claims[1]
+    assert quality.interval[0] < quality.measured < quality.interval[1] < -2
+    assert "| at least -2.0 points | refuted |" in section
     assert "- a \\| b: `time.vision` of `clip` against `dual`. The paper." in section
     assert "- learns faster: not measured: it needs a training." in section
 
