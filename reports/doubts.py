@@ -10,6 +10,7 @@ from .confounds import confounds, without_difference
 from .readings import ANSWERED, Record, of_case, warm_ups
 from .schema import Attribution, Case, Comparison
 from .split import off_paper
+from .wording import listed
 
 UNATTRIBUTED_LIMIT = 0.05
 CLOCKS_DIFFER_BY = 0.10
@@ -60,11 +61,15 @@ def _missing(run: Run, cases: Sequence[Case]) -> Iterable[str]:
     """Models are measured in every process of the plan; a control is asked once."""
     queries = (run.run.get("data") or {}).get("count") or 0
     processes = (run.run.get("plan") or {}).get("processes") or 1
+    found: dict[tuple[int, int], list[str]] = defaultdict(list)
     for case in cases:
         records = of_case(case.name, run.samples)
         expected = queries * processes if case.role == "model" else queries
         if len(records) < expected:
-            yield f"{case.name} has {len(records)} of {expected} records; its figures are of these."
+            found[len(records), expected].append(case.name)
+    for (there, expected), names in found.items():
+        has, each, its = ("has", "", "its") if len(names) == 1 else ("have", " each", "their")
+        yield f"{listed(names)} {has} {there} of {expected} records{each}; {its} figures are of these."
 
 
 def _failures(run: Run, cases: Sequence[Case]) -> Iterable[str]:

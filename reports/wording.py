@@ -110,9 +110,9 @@ def memory_change(value: float | None, unit: tuple[str, int]) -> str:
 
 
 def difference(found: Difference, unit: tuple[str, int]) -> str:
-    """``-71 [-75, -67] (52 %)``: a change of memory, its interval, and its share of the whole change."""
+    """``-71 [-75, -67] (52 %)``: a change of memory, its interval unless it has no width, and its share of the whole."""
     share_of_it = f" ({share(found.share)})" if found.share is not None else ""
-    if found.low is None or found.high is None:
+    if found.low is None or found.high is None or found.low == found.high:
         return memory_change(found.bytes, unit) + share_of_it
     low, high = (memory_change(end, unit) for end in (found.low, found.high))
     return f"{memory_change(found.bytes, unit)} [{low}, {high}]{share_of_it}"
