@@ -110,7 +110,7 @@ def memory_change(value: float | None, unit: tuple[str, int]) -> str:
 
 
 def difference(found: Difference, unit: tuple[str, int]) -> str:
-    """``-71 [-75, -67] (52 %)``: a change of memory, its interval unless it has no width, and its share of the whole."""
+    """``-71 [-75, -67] (52 %)``: its interval unless that has no width, and its share of the whole change."""
     share_of_it = f" ({share(found.share)})" if found.share is not None else ""
     if found.low is None or found.high is None or found.low == found.high:
         return memory_change(found.bytes, unit) + share_of_it

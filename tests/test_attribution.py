@@ -201,9 +201,9 @@ def test_the_report_has_a_row_a_change_in_two_tables_and_a_figure(tmp_path):
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
     assert lines[0] == ["time of a query", "whole change", *FACTORS, "interaction"]
     assert [row[0] for row in lines[2:6]] == ["clip-nf4-compiled", "clip-nf4", "clip-compiled", "nf4-compiled"]
-    assert lines[3][2:] == ["clip: 0.50x [0.50, 0.50]", "nf4: 1.25x [1.25, 1.25]", "-", "1.00x [1.00, 1.00]"]
-    assert lines[8][:3] == ["clip-nf4-compiled", "-330 [-330, -330] (100 %)", "clip: -70 [-70, -70] (21 %)"]
-    assert lines[8][-1] == "+0 [+0, +0] (0 %)" and len(lines) == 12
+    assert lines[3][2:] == ["clip: 0.50x", "nf4: 1.25x", "-", "1.00x"]
+    assert lines[8][:3] == ["clip-nf4-compiled", "-330 (100 %)", "clip: -70 (21 %)"]
+    assert lines[8][-1] == "+0 (0 %)" and len(lines) == 12
 
 
 def test_the_figure_says_what_causes_most_and_its_labels_stay_on_the_canvas(tmp_path):
@@ -298,11 +298,12 @@ def test_factors_that_the_cases_cannot_tell_apart_are_refused_in_one_clear_line(
     assert expected in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "corners"), [("factorial-tiny", 2), ("factorial", 7)])
+@pytest.mark.parametrize(("name", "corners"), [("factorial-tiny", 2), ("h200-lisa7b", 5)])
 def test_the_shipped_factorial_suites_are_full_designs_with_controls_beside_them(name, corners):
     suite = suites.load(name)
     found = design(suite)
     forced, *controls = suite.all_teams()
     varied = [case for case in forced.cases if sum(v != found["dual"][f] for f, v in found[case].items()) > 1]
     assert len(varied) == corners and set(forced.cases) <= set(found)
-    assert all(suite.make(case).answer == "generated" for team in controls for case in team.cases)
+    beside = [suite.make(case) for team in controls for case in team.cases]
+    assert {case.execution for case in beside if case.answer == "generated"} == {"eager", "upstream"}
