@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import suppress
 from typing import Any
 
 from ..datasets.embedded import cache_folder
@@ -24,9 +25,7 @@ def known(device: str) -> dict[str, Any]:
     if kept.is_file():
         return json.loads(kept.read_text(encoding="utf-8"))["ceilings"]
     found = ceilings(device)
-    try:
+    with suppress(OSError):
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_json(kept, {"owner": owner, "ceilings": found})
-    except OSError:
-        return found
     return found
