@@ -12,7 +12,7 @@ from typing import Any
 from ..harness import records
 from ..harness.errors import UsageError
 from ..reports.page import write_report
-from ..reports.tables import print_table
+from ..reports.terminal import print_table
 from .progress import shown
 from .queries import Queries
 from .session import Session

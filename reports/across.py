@@ -15,7 +15,8 @@ from .confounds import confounds
 from .doubts import doubts
 from .quality import no_points
 from .readings import Record, of_case
-from .schema import Case, Comparison, Count, Strict
+from .schema import Case, Comparison
+from .schema_parts import Count, Strict
 from .summary import summarise_case, teams_of
 from .unpaired import unpaired_memory, unpaired_time
 

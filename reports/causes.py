@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from . import wording
-from .schema import Attribution, Case, Difference, Ratio, Summary, Team
+from .schema import Attribution, Case, Difference, Summary, Team
+from .schema_parts import Ratio
 from .tables import escape, markdown
 
 TITLE = "What causes the difference"

@@ -10,7 +10,7 @@ from .readings import Record
 def stages_beside(
     entry: Record, ceilings: Mapping[str, Any], lines: Sequence[Record]
 ) -> dict[str, dict[str, float | None]]:
-    """By stage what the passes beside the timing say, as further fields of `schema.StageTime`.
+    """By stage what the passes beside the timing say, as further fields of `schema_parts.StageTime`.
 
     Args:
         entry: the case, as run.json has it.

@@ -12,7 +12,8 @@ from ..harness.statistics import log_ratio, paired_ratio
 from ..harness.verdicts import ratio_verdict
 from .quality import in_both, no_points, points
 from .readings import Record, answered, of_case, one_per_query, stage_ns, timed
-from .schema import NO_RATIO, BothAnswered, Case, Comparison, Joint, Points, Ratio, Team
+from .schema import BothAnswered, Case, Comparison, Joint, Team
+from .schema_parts import NO_RATIO, Points, Ratio
 
 TIME_THRESHOLD = 0.05
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from ..harness.resampling import SCORES, Difference, Draws, bootstrap_differences, bootstrap_scores
 from .readings import Record, counts
-from .schema import Bootstrap, Points
+from .schema import Bootstrap
+from .schema_parts import Points
 
 DRAWS = Draws()
 BOOTSTRAP = Bootstrap(resamples=DRAWS.resamples, seed=DRAWS.seed)

@@ -2,162 +2,18 @@
 
 Every figure in it is derived from run.json and the journals beside it and can be made again. Null means unknown or
 not applicable; NaN and infinities are refused. Times are milliseconds (``_ms``) or seconds (``_s``), memory is bytes,
-shares and quality are fractions, ratios are candidate over reference.
+shares and quality are fractions, ratios are candidate over reference. The parts that a case
+and a comparison are made of are in `schema_parts`.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
 from ..harness.verdicts import Verdict
+from .schema_parts import NO_RATIO, Cold, Count, Memory, Points, Positive, Quality, Ratio, Strict, Time
 
 SCHEMA = "lisabench.summary/1"
-DIFFER_BY = 0.10  # the share by which a stage's two times must differ for both to be shown
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-
-
-class Strict(BaseModel):
-    """What all parts share: unknown keys, NaN and infinities are errors; a summary is never changed once made."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, populate_by_name=True, frozen=True)
-
-
-class Slice(Strict):
-    """Scores over the queries that carry one value of a tag."""
-
-    n: Count = Field(description="Queries in the slice.")
-    gIoU: Fraction | None = Field(description="As in `quality`, over the slice; null without quality.")
-    cIoU: Fraction | None = Field(description="As in `quality`, over the slice; null without quality.")
-
-
-class StatusCounts(Strict):
-    """How the queries that `quality` is computed from ended."""
-
-    ok: Count = Field(description="Answered with a mask.")
-    no_seg: Count = Field(description="Answered without [SEG]: an empty mask, timed like any other.")
-    oom: Count = Field(description="Out of memory: IoU 0, no time.")
-    timeout: Count = Field(description="Took too long: IoU 0, no time.")
-    error: Count = Field(description="Raised an error: IoU 0, no time.")
-
-
-class Quality(Strict):
-    """Scores over one record a query (of the lowest process that has it). All null where has_quality is not true."""
-
-    n: Count = Field(description="Queries, failed ones included.")
-    gIoU: Fraction | None = Field(description="Mean foreground IoU over all queries; 1 where both are empty.")
-    cIoU: Fraction | None = Field(description="Sum of intersections over sum of unions.")
-    mIoU: Fraction | None = Field(description="Mean foreground IoU over the queries whose target is not empty.")
-    class_IoU: Fraction | None = Field(description="Mean of background's and foreground's accumulated IoU.")
-    box_GIoU: float | None = Field(ge=-1, le=1, description="Mean generalised IoU of the masks' bounding boxes.")
-    precision_05: Fraction | None = Field(alias="precision_0.5", description="Share of non-empty targets, IoU >= 0.5.")
-    precision_07: Fraction | None = Field(alias="precision_0.7", description="Share of non-empty targets, IoU >= 0.7.")
-    precision_09: Fraction | None = Field(alias="precision_0.9", description="Share of non-empty targets, IoU >= 0.9.")
-    N_acc: Fraction | None = Field(description="Share of empty targets that are answered with an empty mask.")
-    T_acc: Fraction | None = Field(description="Share of non-empty targets that are answered with a non-empty mask.")
-    no_seg_rate: Fraction | None = Field(description="Share of queries answered without [SEG].")
-    intervals: dict[str, tuple[Fraction, Fraction]] = Field(
-        default={}, description="95 % intervals of gIoU, cIoU and mIoU; empty without quality, or with one image."
-    )
-    status: StatusCounts = Field(description="Queries by how they ended; also known without quality.")
-    slices: dict[str, dict[str, Slice]] = Field(description="By tag (such as family), then by its value.")
-
-
-class RegionTime(Strict):
-    """One named region of the ledger."""
-
-    calls: Count = Field(description="Median number of times that a query enters the region.")
-    median_ms: float = Field(description="Median over records of the region's exclusive time, in milliseconds.")
-
-
-class StageTime(RegionTime):
-    """One stage: the sum of the exclusive times of its regions. `calls` is of its region that is entered most."""
-
-    share: float = Field(description="Median over records of the stage's share of the query's end-to-end time.")
-    synchronised_ms: NotNegative | None = Field(
-        default=None, description="Median of the pass that waits for the GPU at each stage's end; null on a CPU."
-    )
-    gpu_busy_ms: NotNegative | None = Field(
-        default=None, description="How long the GPU was at work in the stage, by the profiler; null on a CPU."
-    )
-    floor_ms: NotNegative | None = Field(
-        default=None,
-        description="What the stage takes at the machine's ceilings: the larger of its operations over the matrix rate "
-        "and its weights over the bandwidth. Null where the model does not say what it takes.",
-    )
-
-    @property
-    def by_itself_ms(self) -> float:
-        """Waited for, where the GPU runs behind the host."""
-        return self.median_ms if self.synchronised_ms is None else self.synchronised_ms
-
-    @property
-    def runs_ahead(self) -> bool:
-        """Whether waiting for the stage makes its time another."""
-        waited = self.synchronised_ms
-        return waited is not None and abs(waited - self.median_ms) > DIFFER_BY * max(self.median_ms, waited)
-
-
-class Time(Strict):
-    """Warm queries that ended ok or no_seg, of all processes. Null where nothing has been timed."""
-
-    clock: str | None = Field(description="Clock of every figure here but host_ms: host, cuda events or virtual.")
-    n: Count = Field(description="Timed records: queries times processes.")
-    queries: Count = Field(description="Distinct queries among them; what decides which percentiles are given.")
-    processes: Count = Field(description="Processes among them.")
-    end_to_end_ms: NotNegative | None = Field(description="Median time of a query, in milliseconds.")
-    host_ms: NotNegative | None = Field(description="The same by the host's clock, in milliseconds.")
-    percentiles_ms: dict[str, float] = Field(description="P90, P95, P99, each only if p ** queries <= 0.025.")
-    unattributed_ms: float | None = Field(description="Median time outside all regions, in milliseconds.")
-    unattributed_share: float | None = Field(description="Median of that time's share of the end-to-end time.")
-    stages: dict[str, StageTime] = Field(description="By stage, in the order in which they run.")
-    regions: dict[str, RegionTime] = Field(description="By region, such as vision.clip.")
-    outliers: Count = Field(description="Records farther than 14.826 MAD from the median: flagged, never dropped.")
-
-
-class StageMemory(Strict):
-    """Memory of one stage, the largest of all processes; null where the platform cannot tell."""
-
-    start_bytes: Count | None = Field(description="In use when the stage began.")
-    peak_bytes: Count | None = Field(description="Largest over the queries of the memory pass.")
-    peak_reserved_bytes: Count | None = Field(description="The same of what the allocator holds (CUDA).")
-    device_process_bytes: Count | None = Field(description="What the driver counts for the process (CUDA).")
-
-
-class MemorySplit(Strict):
-    """What the peak of a query is made of; null where it is not known."""
-
-    weights_bytes: Count | None = Field(
-        description="What building asked the allocator for (CUDA), or the model's own tensors hold (CPU)."
-    )
-    paper_weights_bytes: Count | None = Field(description="The same by arithmetic.")
-    kv_cache_bytes: Count | None = Field(description="Keys and values at the end of the longest query.")
-    paper_kv_cache_bytes: Count | None = Field(description="The same by arithmetic.")
-    activations_bytes: Count | None = Field(description="The rest of the allocator's peak in a query (CUDA).")
-    slack_bytes: Count | None = Field(description="What the allocator holds beyond what it has given out (CUDA).")
-    outside_bytes: Count | None = Field(description="What the driver counts beyond that: context, libraries (CUDA).")
-
-
-class Memory(Strict):
-    """Peaks of a pass of its own, apart from timing."""
-
-    instrument: str | None = Field(description="'resident set' (whole process, CPU) or 'cuda allocator'.")
-    peak_bytes: Count | None = Field(description="The largest of all stages, the build among them.")
-    query_peak_bytes: Count | None = Field(default=None, description="The largest of the stages of a query.")
-    peak_reserved_bytes: Count | None = Field(description="The largest of all stages, as reserved (CUDA).")
-    device_process_bytes: Count | None = Field(description="The largest of all stages, as the driver counts (CUDA).")
-    stages: dict[str, StageMemory] = Field(description="By stage; `build` is the loading of the model.")
-    split: MemorySplit | None = Field(default=None, description="What the peak of a query is made of.")
-
-
-class Cold(Strict):
-    """What happens once, and is in no other figure."""
-
-    build_s: NotNegative | None = Field(description="Seconds to build the adapter.")
-    first_query_ms: NotNegative | None = Field(description="Milliseconds of the first process's very first query.")
 
 
 class Case(Strict):
@@ -175,39 +31,6 @@ class Case(Strict):
     time: Time = Field(description="Warm queries: medians, stages, regions.")
     memory: Memory = Field(description="Peaks.")
     cold: Cold = Field(description="What happens once.")
-
-
-class Ratio(Strict):
-    """exp(mean over process pairs of ln(candidate / reference)), with a t interval.
-
-    Of a time, a pair's figure is the median over its queries; of memory it is that of the two peaks.
-    """
-
-    ratio: Positive | None = Field(description="Candidate over reference: below 1 is cheaper. Null without a pair.")
-    low: Positive | None = Field(description="Lower end of the 95 % interval; null with fewer than two pairs.")
-    high: Positive | None = Field(description="Upper end of the 95 % interval; null with fewer than two pairs.")
-    processes: Count = Field(description="Pairs of processes compared; unpaired, processes of the side with fewer.")
-    smallest_detectable: Annotated[float, Field(ge=1)] | None = Field(
-        description="Factor by which an estimate must differ from 1 for its interval to exclude 1."
-    )
-
-
-NO_RATIO = Ratio(ratio=None, low=None, high=None, processes=0, smallest_detectable=None)
-
-
-class Points(Strict):
-    """A difference of a score, in points: candidate minus reference, times 100, over the queries of both.
-
-    The interval is that of the bootstrap over images, both sides scored on the same draw: see `bootstrap`.
-    """
-
-    difference: float = Field(description="Candidate minus reference, times 100: above 0 is better.")
-    low: float | None = Field(description="Lower end of the 95 % interval; null with one image.")
-    high: float | None = Field(description="Upper end of the 95 % interval; null with one image.")
-    clusters: Count = Field(description="Images.")
-    smallest_detectable: NotNegative | None = Field(
-        description="Points by which a difference must be away from 0 for its interval to exclude 0."
-    )
 
 
 class Bootstrap(Strict):

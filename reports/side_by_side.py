@@ -6,7 +6,8 @@ from ..harness.contract import STAGES
 from ..harness.resampling import SCORES
 from . import wording
 from .across import Across, Compared, Sides
-from .schema import Case, Points, Ratio
+from .schema import Case
+from .schema_parts import Points, Ratio
 from .tables import Row, escape
 
 PAIRED = (

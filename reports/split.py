@@ -5,7 +5,8 @@ from typing import Any
 
 from ..harness.contract import STAGES
 from .readings import Record
-from .schema import Case, MemorySplit
+from .schema import Case
+from .schema_parts import MemorySplit
 
 WITHIN_SHARE, WITHIN_BYTES = 0.01, 32 << 20  # measured and paper agree to the larger of the two
 

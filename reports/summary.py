@@ -28,8 +28,8 @@ from .readings import (
     stage_of,
     timed,
 )
-from .schema import (
-    Case,
+from .schema import Case, Summary, Team
+from .schema_parts import (
     Cold,
     Memory,
     MemorySplit,
@@ -39,8 +39,6 @@ from .schema import (
     StageMemory,
     StageTime,
     StatusCounts,
-    Summary,
-    Team,
     Time,
 )
 from .split import memory_split

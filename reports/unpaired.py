@@ -8,7 +8,7 @@ from dataclasses import asdict
 from ..harness.statistics import log_median, unpaired_ratio
 from .comparison import largest_by_process
 from .readings import Record, timed
-from .schema import NO_RATIO, Ratio
+from .schema_parts import NO_RATIO, Ratio
 
 
 def unpaired_time(before: list[Record], after: list[Record], span_ns: Callable[[Record], int]) -> Ratio:

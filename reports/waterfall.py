@@ -16,7 +16,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from . import wording
 from .drawing import BLUE, GREY, INK, STYLE, VERMILION, heading, legend, panel_title, panels, save, wrapped
-from .schema import Attribution, Difference, MemoryParts, Ratio, Summary, TimeParts
+from .schema import Attribution, Difference, MemoryParts, Summary, TimeParts
+from .schema_parts import Ratio
 
 FILE = "attribution.png"
 INTERACTION = "interaction"

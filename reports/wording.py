@@ -4,7 +4,8 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from .schema import Case, ClaimResult, Comparison, Difference, Joint, Points, Ratio, Summary
+from .schema import Case, ClaimResult, Comparison, Difference, Joint, Summary
+from .schema_parts import Points, Ratio
 
 NOT_AVAILABLE = "n/a"
 WHY_NO_QUALITY = "n/a: random weights have no quality; their time and memory are real."

@@ -13,7 +13,7 @@ from lisabench.harness.probe import TimingProbe
 from lisabench.harness.verdicts import ratio_verdict
 from lisabench.models.fake import FakeCase, build
 from lisabench.reports.comparison import time_ratio
-from lisabench.reports.schema import Ratio
+from lisabench.reports.schema_parts import Ratio
 from samples import sample_of
 
 Record = dict[str, Any]

@@ -17,7 +17,7 @@ from lisabench.harness import records
 from lisabench.harness.errors import UsageError
 from lisabench.harness.memory import Reading
 from lisabench.models.fake import FakeCase
-from lisabench.reports import claims, tables
+from lisabench.reports import claims, terminal
 from lisabench.reports.page import write_report
 from lisabench.reports.summary import summarise, write_summary
 from run_factory import edit_run, write_lines, write_run
@@ -374,7 +374,7 @@ def test_the_report_shows_what_was_published_beside_what_was_measured(tmp_path):
 
 def test_a_run_without_claims_says_nothing_of_them(tmp_path, capsys):
     text = write_report(write_run(tmp_path, **PLAIN)).read_text()
-    tables.print_table(tmp_path)
+    terminal.print_table(tmp_path)
     assert "Claims" not in text
     assert "claims:" not in capsys.readouterr().out
 

@@ -4,7 +4,8 @@ from lisabench.harness.resampling import bootstrap_differences, bootstrap_scores
 from lisabench.reports import wording
 from lisabench.reports.page import write_report
 from lisabench.reports.readings import counts, of_case, one_per_query
-from lisabench.reports.schema import Joint, Ratio, Summary
+from lisabench.reports.schema import Joint, Summary
+from lisabench.reports.schema_parts import Ratio
 from lisabench.reports.summary import summarise
 from lisabench.reports.tables import comparison_table
 from run_factory import edit_lines, failed, write_lines, write_run

@@ -12,7 +12,8 @@ from lisabench.reports import wording
 from lisabench.reports.figures import peak_memory, stage_times
 from lisabench.reports.page import write_report
 from lisabench.reports.summary import summarise
-from lisabench.reports.tables import comparison_table, print_table, slices_table, terminal_table
+from lisabench.reports.tables import comparison_table, slices_table
+from lisabench.reports.terminal import print_table, terminal_table
 from matplotlib.image import imread
 from matplotlib.text import Text
 from rich.console import Console
