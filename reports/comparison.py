@@ -118,9 +118,13 @@ def ratio_over(logs: Mapping[int, float]) -> Ratio:
 
 def time_logs(before: list[Record], after: list[Record], span_ns: Callable[[Record], int]) -> dict[int, float]:
     """By process, the log ratio of a time over the queries that both sides have in it; a zero has no ratio."""
-    reference = {_pair(record): span_ns(record) for record in timed(before)}
+    return _paired_logs(timed(before), timed(after), span_ns)
+
+
+def _paired_logs(before: list[Record], after: list[Record], span_ns: Callable[[Record], int]) -> dict[int, float]:
+    reference = {_pair(record): span_ns(record) for record in before}
     pairs: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for record in timed(after):
+    for record in after:
         times = reference.get(_pair(record), 0), span_ns(record)
         if min(times) > 0:
             pairs[record["process"]].append(times)
@@ -129,20 +133,14 @@ def time_logs(before: list[Record], after: list[Record], span_ns: Callable[[Reco
 
 def _stages_waited_for(before: list[Record], after: list[Record]) -> dict[str, Ratio]:
     """By stage, of the pass that waits for the GPU; empty where a side has none."""
-    waited = [[line for line in side if line["pass"] == "synchronised"] for side in (before, after)]
-    if not all(waited):
+    reference, candidate = ([line for line in side if line["pass"] == "synchronised"] for side in (before, after))
+    if not reference or not candidate:
         return {}
-    names = [name for name in STAGES if all(name in line["stages_ns"] for side in waited for line in side)]
-    return {name: ratio_over(_waited_logs(waited[0], waited[1], name)) for name in names}
-
-
-def _waited_logs(before: list[Record], after: list[Record], stage: str) -> dict[int, float]:
-    reference = {_pair(line): line["stages_ns"][stage] for line in before}
-    pairs: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for line in after:
-        if _pair(line) in reference:
-            pairs[line["process"]].append((reference[_pair(line)], line["stages_ns"][stage]))
-    return {process: log_ratio([b for b, _ in times], [a for _, a in times]) for process, times in pairs.items()}
+    names = [name for name in STAGES if all(name in line["stages_ns"] for line in (*reference, *candidate))]
+    return {
+        name: ratio_over(_paired_logs(reference, candidate, lambda line, name=name: line["stages_ns"][name]))
+        for name in names
+    }
 
 
 def _pair(record: Record) -> tuple[int, str]:
