@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -192,6 +193,21 @@ def data_verify(
         typer.echo(problem)
     typer.echo(f"{len(problems)} problems" if problems else "no problems", err=True)
     raise typer.Exit(1 if problems else 0)
+
+
+@data_app.command("ceiling")
+def data_ceiling(
+    folder: Annotated[Path, typer.Argument(help="A folder in ReasonSeg's format.")],
+    split: Annotated[str | None, typer.Option(help="Only this split.", show_default="all")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what an encoder's grid alone leaves of a folder's true masks, without any model."""
+    from .benchmarks.progress import shown
+    from .datasets.ceiling import ceilings, table
+
+    with shown() as progress:
+        found = ceilings(folder, split, progress)
+    typer.echo(json.dumps([asdict(one) for one in found], indent=1) if as_json else table(found))
 
 
 def _pairs(changes: list[str]) -> dict[str, Any]:

@@ -171,3 +171,25 @@ def test_data_is_made_and_verified(tmp_path):
     done = lisabench_cli("data", "verify", tmp_path / "d")
     assert done.returncode == 1
     assert broken.name in done.stdout
+
+
+def test_the_ceiling_of_a_folder_is_a_table_on_stdout_or_json_and_progress_goes_to_stderr(data_root):
+    done = lisabench_cli("data", "ceiling", data_root, "--split", "val")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("one value per cell") and "6 queries, 6 of them with a target" in done.stdout
+    assert "6/6" in done.stderr
+    rows = json.loads(lisabench_cli("data", "ceiling", data_root, "--json").stdout)
+    assert len(rows) == 12
+    assert {row["cells"] for row in rows} == {16, 24, 64}
+    assert all(row["queries"] == sum(size["queries"] for size in row["sizes"]) == 6 for row in rows)
+    assert all(0.5 < row["gIoU"] <= 1 for row in rows if row["frame"] == "whole")
+
+
+def test_the_ceiling_of_what_is_missing_or_broken_is_one_line_and_exit_code_2(data_root):
+    (data_root / "val" / "q3.json").write_text("{")
+    wrong = {"q3.json": [data_root], "no split 'test'": [data_root, "--split", "test"], "gone": ["gone"]}
+    for expected, arguments in wrong.items():
+        done = lisabench_cli("data", "ceiling", *arguments)
+        assert done.returncode == 2
+        assert expected in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr and not done.stdout
