@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .benchmarks import training_options
 from .harness.errors import LisabenchError, UsageError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -120,6 +121,19 @@ def convert(
     for warning in done.warnings:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(f"{done.folder}: {done.parameters:,} parameters, {done.total_bytes / 2**30:.2f} GiB")
+
+
+def _train(said: dict[str, Any]) -> None:
+    """Train a LISA, the original or a modified one; leaves checkpoints and a run's folder.
+
+    Starts by `accelerate launch -m lisabench.cli train ...` too, on several GPUs.
+    """
+    from .benchmarks.train import carry_out
+
+    carry_out(said | ({"changes": _pairs(said["changes"])} if "changes" in said else {}))
+
+
+app.command("train")(training_options.command(_train))
 
 
 @app.command()

@@ -7,13 +7,18 @@
     fits.jsonl      one line per case and card, where a suite claims that the one fits the other
     gallery.npz     a few images and targets, for the report's gallery
 
+A training's has, instead of the journals above,
+
+    training.jsonl      one line a step, and one an epoch, each with its `kind`
+    evaluations.jsonl   one line per query and epoch
+
 The journals are appended, flushed and synced a block at a time. A line that no longer counts stays, marked
 ``"superseded": true``. JSON throughout, null for what is unknown, never NaN.
 """
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +28,11 @@ from filelock import FileLock, Timeout
 
 from .errors import DataError, UsageError
 
-RUN_SCHEMA = "lisabench.run/1"
+RUN_SCHEMA, TRAINING_SCHEMA = "lisabench.run/1", "lisabench.training/1"
 RUN, SAMPLES, MEMORY, GALLERY = "run.json", "samples.jsonl", "memory.jsonl", "gallery.npz"
 PASSES = "passes.jsonl"
 FITS = "fits.jsonl"
+TRAINING, EVALUATIONS = "training.jsonl", "evaluations.jsonl"
 LOCK = ".lock"
 
 
@@ -47,19 +53,23 @@ def holds_run(folder: Path) -> bool:
     return (folder / RUN).is_file()
 
 
-def create(folder: Path) -> None:
+def create(folder: Path, journals: Sequence[str] = (SAMPLES, MEMORY)) -> None:
     """Makes a run's folder and tries to write into it, before anything is loaded or measured.
+
+    Args:
+        folder: of the run.
+        journals: names of those that every such run has.
 
     Raises:
         UsageError: it cannot be written to, or holds a run already.
     """
     if holds_run(folder):
         raise UsageError(f"{folder} holds a run already; continue it with --resume or name another folder with --out")
-    if any((folder / name).is_file() and (folder / name).stat().st_size for name in (SAMPLES, MEMORY)):
+    if any((folder / name).is_file() and (folder / name).stat().st_size for name in journals):
         raise UsageError(f"{folder} holds records of a run whose {RUN} is gone; name another folder with --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (SAMPLES, MEMORY):
+        for name in journals:
             with (folder / name).open("a"):
                 pass
     except OSError as error:
@@ -144,15 +154,52 @@ def read_run(folder: Path) -> Run:
     Raises:
         UsageError: the folder holds no run.
     """
+    page = _first_page(folder, RUN_SCHEMA)
+    return Run(folder, page, *(_current(folder / name) for name in (SAMPLES, MEMORY, PASSES, FITS)))
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training read back: superseded lines are left out."""
+
+    folder: Path
+    page: dict[str, Any]
+    steps: list[dict[str, Any]]
+    epochs: list[dict[str, Any]]
+    evaluations: list[dict[str, Any]]
+
+
+def read_training(folder: Path) -> Training:
+    """Reads a training's folder, finished or not.
+
+    Raises:
+        UsageError: the folder holds no training.
+    """
+    page = _first_page(folder, TRAINING_SCHEMA)
+    lines = _current(folder / TRAINING)
+    steps, epochs = ([row for row in lines if row["kind"] == kind] for kind in ("step", "epoch"))
+    return Training(folder, page, steps, epochs, _current(folder / EVALUATIONS))
+
+
+def is_training(folder: Path) -> bool:
+    """Whether a folder holds a training, rather than a run of a suite."""
+    return holds_run(folder) and _page(folder).get("schema") == TRAINING_SCHEMA
+
+
+def _first_page(folder: Path, schema: str) -> dict[str, Any]:
     if not holds_run(folder):
-        raise UsageError(f"{folder} is not a run's folder: it has no {RUN}; give the folder that `lisabench run` named")
+        raise UsageError(f"{folder} is not a run's folder: it has no {RUN}; give the folder that lisabench named")
+    page = _page(folder)
+    if page.get("schema") != schema:
+        raise DataError(f"{folder / RUN} has schema {page.get('schema')!r}; expected {schema!r} here")
+    return page
+
+
+def _page(folder: Path) -> dict[str, Any]:
     try:
-        run = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        return json.loads((folder / RUN).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise DataError(f"{folder / RUN} is not JSON ({error.msg})") from error
-    if run.get("schema") != RUN_SCHEMA:
-        raise DataError(f"{folder / RUN} has schema {run.get('schema')!r}; this version reads {RUN_SCHEMA!r}")
-    return Run(folder, run, *(_current(folder / name) for name in (SAMPLES, MEMORY, PASSES, FITS)))
 
 
 def _current(path: Path) -> list[dict[str, Any]]:

@@ -17,9 +17,8 @@ from transformers.cache_utils import CacheLayerMixin, DynamicCache
 
 from ..harness.contract import Probe
 from .network import LisaModel, Prompt
-from .prompts import IMAGE, SEG
-from .tokenizer import IMAGE_ID
-from .weights import Tokens
+from .prompts import SEG
+from .tokenizer import Tokens, ids_of
 
 FILLER = ","
 
@@ -100,14 +99,9 @@ def generated(
 
 def script(tokens: Tokens, length: int) -> list[int]:
     """An answer of exactly so many tokens that asks for one mask near its end: random weights would only say noise."""
-    ending = [*_ids(tokens, f"{SEG}."), tokens.end_id][:length]
-    filler = _ids(tokens, FILLER)
+    ending = [*ids_of(tokens, f"{SEG}."), tokens.end_id][:length]
+    filler = ids_of(tokens, FILLER)
     return [*(filler * length)[: length - len(ending)], *ending]
-
-
-def _ids(tokens: Tokens, text: str) -> list[int]:
-    ids = tokens.encode(IMAGE + text)
-    return ids[ids.index(IMAGE_ID) + 1 :]
 
 
 def _lengths(prompts: Sequence[Prompt], image_tokens_BNC: Tensor) -> list[int]:

@@ -17,16 +17,17 @@ from torch import Tensor
 
 from ..harness.contract import Paper, Prediction, Probe, Sample
 from ..harness.errors import UsageError
-from . import costs, tokenizer, weights
+from . import costs, weights
 from .answers import Answers, Generation, forced, generated, script
 from .axes import LisaCase
 from .bridges import extent_in_frame, logits_at_size
 from .dual_encoder import Features
 from .execution import Remembering, look_again, prepare
-from .network import LisaModel, Prompt
+from .forcing import forced_ids
+from .network import LisaModel, Prompt, split_at_image
 from .parts import DTYPES, parameters
-from .preprocessing import Preprocessor
-from .prompts import chat, described, request, teacher_forced
+from .preprocessing import Preprocessor, collated
+from .prompts import chat, request
 from .quantize import weight_bytes
 from .settings import RANDOM, resolved
 
@@ -59,18 +60,24 @@ class Decoded:
 class Lisa:
     """The adapter.
 
+    Args:
+        case: what it is.
+        probe: what its regions are opened on.
+        starting: it is to be trained, and what joins the parts of its weights may be new, at random.
+
     Attributes:
         has_quality: False for random weights.
         warnings: what is to be known of the weights, one sentence each.
         parameters: how many each part has, in the original's counting.
+        new_parts: those that were made at random, where the others were read.
         weights: bytes that each part holds in memory; ``other`` is what belongs to none.
     """
 
-    def __init__(self, case: LisaCase, probe: Probe) -> None:
+    def __init__(self, case: LisaCase, probe: Probe, starting: bool = False) -> None:
         self.case, self.probe = case, probe
         self.device = _resolved(case.device)
         self.dtype = DTYPES[case.precision]
-        source = weights.source(case, self.device)
+        source = weights.source(case, self.device, starting)
         self.model = LisaModel(
             source.preset,
             case.vision,
@@ -80,6 +87,7 @@ class Lisa:
             described=case.conditioning == "described",
         )
         self.tokenizer, self.has_quality, self.warnings = source.tokenizer, source.has_quality, source.warnings
+        self.new_parts = source.new_parts
         self._preprocessor = Preprocessor(source.preset, self.model.encoder.views)
         self._generation = self._how_to_generate() if case.answer == "generated" else None
         self._remembering = Remembering(self.model.encoder) if case.reuse == "on" else None
@@ -104,22 +112,18 @@ class Lisa:
             ids = [self._prompt_ids(sample) for sample in samples]
             image_ids = [sample.image_id for sample in samples] if self._remembering else None
         with self.probe.region("preprocess.copy"):
-            seen = {name: _stack(each).to(self.device, self.dtype).contiguous() for name, each in views.items()}
-            seen |= {name: torch.stack([each[name] for each in maps]).to(self.device) for name in maps[0]}
-            return Inputs(seen, [self._prompt(each) for each in ids], sizes_HW, image_ids)
+            seen = collated(views, maps, self.device, self.dtype)
+            return Inputs(seen, [split_at_image(each, self.device) for each in ids], sizes_HW, image_ids)
 
     def _view(self, name: str, sample: Sample) -> Tensor:
         return torch.from_numpy(self._preprocessor(name, sample.image))
 
     def _prompt_ids(self, sample: Sample) -> list[int]:
         """Up to the token whose state is read, or after which an answer begins."""
-        encode, seg_id, template = self.tokenizer.encode, self.tokenizer.seg_id, self.case.template
         if self.case.answer == "generated":
-            ids = encode(chat(template, request(sample.query, sample.is_sentence)))
-        elif self.case.conditioning == "described":
-            ids = [*tokenizer.before_seg(encode(described(template, sample.query)), seg_id), seg_id]
+            ids = self.tokenizer.encode(chat(self.case.template, request(sample.query, sample.is_sentence)))
         else:
-            ids = tokenizer.before_seg(encode(teacher_forced(template, sample.query, sample.is_sentence)), seg_id)
+            ids, _ = forced_ids(self.case, self.tokenizer, sample.query, sample.is_sentence)
         self._refuse_overlong(len(ids) - 1 + self.model.preset.clip.image_tokens)
         return ids
 
@@ -130,11 +134,6 @@ class Lisa:
             answer = f" and an answer of up to {most}" if most else ""
             cure = "lower max_new_tokens, or shorten the query" if most else "shorten the query"
             raise UsageError(f"a prompt of {prompt_tokens} tokens{answer} exceeds the context of {context}: {cure}")
-
-    def _prompt(self, ids: list[int]) -> Prompt:
-        image = ids.index(tokenizer.IMAGE_ID)
-        before, after = (torch.tensor(part, device=self.device) for part in (ids[:image], ids[image + 1 :]))
-        return Prompt(before, after)
 
     @torch.inference_mode()
     def vision(self, inputs: Inputs) -> Features:
@@ -219,8 +218,3 @@ def _resolved(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return device
-
-
-def _stack(views: list[Tensor]) -> Tensor:
-    """A batch of views; a single one is not copied."""
-    return views[0][None] if len(views) == 1 else torch.stack(views)

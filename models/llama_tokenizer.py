@@ -12,11 +12,10 @@ from pathlib import Path
 
 from ..harness.errors import DataError
 from . import sentencepiece
-from .prompts import END, IMAGE, IMAGE_END, IMAGE_START, SEG
+from .prompts import ADDED, END, IMAGE
 from .tokenizer import IMAGE_ID, START
 
 MODEL_FILE, ADDED_FILE = "tokenizer.model", "added_tokens.json"
-ADDED = (SEG, IMAGE_START, IMAGE_END)  # in the order in which the original adds them
 
 
 class LlamaTokenizer:

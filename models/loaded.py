@@ -1,6 +1,6 @@
 """Parts with saved weights, made straight on their device."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..harness.errors import DataError
 from .axes import LisaCase
 from .checkpoint import misfits
-from .parts import DTYPES, largest_first, quantization
+from .parts import DTYPES, Make, largest_first, quantization
 from .quantize import quantize_layer
 from .shards import INDEX, Shape, json_of, opened
 
@@ -31,20 +31,23 @@ class LoadedParts:
         folder: holds safetensors and their index.
         case: says the precision, and what is quantised.
         device: "cpu" or "cuda".
+        new: makes the parts that are not to be read from the folder, by name.
 
     Raises:
         DataError: the index is missing, or names a part that no LISA has.
     """
 
-    def __init__(self, folder: Path, case: LisaCase, device: str) -> None:
+    def __init__(self, folder: Path, case: LisaCase, device: str, new: Mapping[str, Make] | None = None) -> None:
         self._folder, self._device, self._dtype = folder, device, DTYPES[case.precision]
-        self._vision, self._quantization = case.vision, quantization(case)
+        self._vision, self._quantization, self._new = case.vision, quantization(case), new or {}
         self._file_of: dict[str, str] = json_of(folder / INDEX).get("weight_map", {})
-        strange = {name for name in self._file_of if _part_of(name) not in PARTS}
+        strange = {name for name in self._file_of if part_of(name) not in PARTS}
         if strange:
             raise DataError(f"{folder} holds {misfits({}, dict.fromkeys(strange, ()))}")
 
     def __call__(self, name: str, build: Callable[[], Part], /) -> Part:
+        if name in self._new:
+            return self._new[name](name, build)
         tensors = self._opened(name)
         with torch.device(self._device), init_empty_weights(include_buffers=False):
             part = build()
@@ -54,7 +57,7 @@ class LoadedParts:
 
     def _opened(self, part: str) -> Tensors:
         """The shape of every tensor of a part, and what reads it."""
-        files = sorted({file for name, file in self._file_of.items() if _part_of(name) == part})
+        files = sorted({file for name, file in self._file_of.items() if part_of(name) == part})
         if not files:
             raise DataError(
                 f"the weights in {self._folder} have no {part}, which vision={self._vision} needs; "
@@ -63,7 +66,7 @@ class LoadedParts:
         found: Tensors = {}
         for file in files:
             shapes, read = opened(self._folder / file)
-            found |= {name: (shape, read) for name, shape in shapes.items() if _part_of(name) == part}
+            found |= {name: (shape, read) for name, shape in shapes.items() if part_of(name) == part}
         return found
 
     def _refuse_misfits(self, name: str, part: nn.Module, tensors: Tensors) -> None:
@@ -91,5 +94,6 @@ def _prefix(part: str) -> str:
     return f"encoder.{part}." if part in ENCODER_PARTS else f"{part}."
 
 
-def _part_of(name: str) -> str:
+def part_of(name: str) -> str:
+    """The part that a weight of a `LisaModel` belongs to."""
     return name.removeprefix("encoder.").partition(".")[0]

@@ -22,6 +22,7 @@ from .dual_encoder import DualEncoder, Encoder
 from .parts import Make, language_model, mask_decoder, prompt_encoder, seg_projection
 from .presets import Preset
 from .shared_encoder import ClipEncoder, CroppedClipEncoder, SamEncoder
+from .tokenizer import IMAGE_ID
 
 ENCODERS: dict[tuple[str, str], Callable[[Preset, Make], Encoder]] = {
     ("dual", "whole"): DualEncoder,
@@ -37,6 +38,13 @@ class Prompt:
 
     before: Tensor
     after: Tensor
+
+
+def split_at_image(ids: Sequence[int], device: str) -> Prompt:
+    """Ids with `IMAGE_ID` among them, on the device."""
+    image = ids.index(IMAGE_ID)
+    before, after = (torch.tensor(part, dtype=torch.int64, device=device) for part in (ids[:image], ids[image + 1 :]))
+    return Prompt(before, after)
 
 
 class NoCache(DynamicCache):
@@ -86,8 +94,8 @@ class LisaModel(nn.Module):
         pairs = zip(prompts, image_tokens_BNC, strict=True)
         return [torch.cat([embed(p.before), image_tokens_NC, embed(p.after)]) for p, image_tokens_NC in pairs]
 
-    def last_states(self, rows: Sequence[Tensor], cache: DynamicCache | None = None) -> Tensor:
-        """The state at the end of each row: [B, C].
+    def states(self, rows: Sequence[Tensor], cache: DynamicCache | None = None) -> Tensor:
+        """The state at every token: [B, L, C].
 
         Shorter rows are filled up at their end, which causal attention keeps from mattering.
 
@@ -97,7 +105,11 @@ class LisaModel(nn.Module):
         """
         embedded_BLC = rows[0][None] if len(rows) == 1 else pad_sequence(list(rows), batch_first=True)
         past = NoCache() if cache is None else cache
-        states_BLC = self.llm.model(inputs_embeds=embedded_BLC, past_key_values=past, use_cache=cache is not None)[0]
+        return self.llm.model(inputs_embeds=embedded_BLC, past_key_values=past, use_cache=cache is not None)[0]
+
+    def last_states(self, rows: Sequence[Tensor], cache: DynamicCache | None = None) -> Tensor:
+        """The state at the end of each row: [B, C]. The arguments are those of `states`."""
+        states_BLC = self.states(rows, cache)
         return torch.stack([states_LC[len(row) - 1] for states_LC, row in zip(states_BLC, rows, strict=True)])
 
     def seg_embedding(self, prompts: Sequence[Prompt], image_tokens_BNC: Tensor, probe: Probe) -> Tensor:

@@ -5,10 +5,12 @@ the longest side, in its top left corner, zeros below or to the right (dvlab-res
 whole image, so CLIP, where it serves the masks too, sees the whole image in such a frame.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import torch
 from PIL.Image import Resampling
+from torch import Tensor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
 from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
@@ -65,3 +67,23 @@ class Preprocessor:
             image_HW3: uint8, RGB.
         """
         return self._processors[view](image_HW3, input_data_format="channels_last")["pixel_values"][0]
+
+
+def collated(
+    views: Mapping[str, Sequence[Tensor]], maps: Sequence[Mapping[str, Tensor]], device: str, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """A batch for an encoder: views by name [B, 3, side, side] in `dtype`, maps by name [B, ...] in float32.
+
+    Args:
+        views: of every image, by the view's name.
+        maps: of every image, by the map's name.
+        device: where the batch is to be.
+        dtype: of the views.
+    """
+    seen = {name: _stack(each).to(device, dtype).contiguous() for name, each in views.items()}
+    return seen | {name: torch.stack([each[name] for each in maps]).to(device) for name in maps[0]}
+
+
+def _stack(views: Sequence[Tensor]) -> Tensor:
+    """A batch of views; a single one is not copied."""
+    return views[0][None] if len(views) == 1 else torch.stack(list(views))

@@ -14,6 +14,7 @@ IMAGE_START = "<im_start>"
 IMAGE_END = "<im_end>"
 SEG = "[SEG]"
 END = "</s>"
+ADDED = (SEG, IMAGE_START, IMAGE_END)  # what a LLaVA lacks, in the order in which the original adds it
 
 
 @dataclass(frozen=True)

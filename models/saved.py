@@ -6,6 +6,9 @@ The layout: ``config.json``, safetensors shards with an index under the names of
 
 import json
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,6 +34,7 @@ class Saved:
         template: the words around a query that they were trained with.
         seg_head: what projects the state that prompts the masks.
         conditioning: which state that is.
+        frame: what CLIP saw, where it serves the masks too.
         trained: False for a start of training, whose projection of [SEG] is at random.
         new_rows: ids of tokens whose rows are at random yet.
         contaminated_splits: splits of ReasonSeg that they were trained on, although they are meant for evaluation.
@@ -50,6 +54,7 @@ class Saved:
     contaminated_splits: tuple[str, ...]
     source: str
     weights_hash: str
+    frame: str = "whole"
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -75,6 +80,25 @@ class Saved:
     def default_split(self) -> str:
         """The split of ReasonSeg to evaluate on, if none is named."""
         return "test" if "val" in self.contaminated_splits else "val"
+
+
+@contextmanager
+def appearing(folder: Path) -> Iterator[Path]:
+    """A folder to write into that takes its name only when all is written, so that it is there whole or not at all.
+
+    What an earlier attempt left is removed first, and what this one leaves if it fails.
+
+    Args:
+        folder: must not exist yet.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write(folder: Path, saved: Saved) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.decoders import WordPiece as WordPieceDecoder
@@ -16,9 +17,34 @@ IMAGE_ID = -200
 START = "<s>"
 UNKNOWN = "[UNK]"
 SPECIAL = (UNKNOWN, START, END, SEG, IMAGE_START, IMAGE_END)
+FILE = "tokenizer.json"
 ASSETS = {"tiny": Path(__file__).parent / "assets" / "tiny_tokenizer.json"}
 
 _PRINTABLE = [chr(code) for code in range(ord("!"), ord("~") + 1) if not chr(code).isupper()]
+
+
+class Tokens(Protocol):
+    """Turns prompts into ids and ids into answers.
+
+    Attributes:
+        seg_id: the id of ``[SEG]``.
+        end_id: the id of ``</s>``, with which an answer ends.
+        size: one more than the highest id: the rows that an embedding must have.
+    """
+
+    seg_id: int
+    end_id: int
+
+    @property
+    def size(self) -> int: ...
+
+    def encode(self, prompt: str) -> list[int]:
+        """The prompt's ids, ``<s>`` first, with `IMAGE_ID` in place of the image."""
+        ...
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of an answer, without ``<s>`` and ``</s>``."""
+        ...
 
 
 class PromptTokenizer:
@@ -45,6 +71,11 @@ class PromptTokenizer:
             raise DataError(f"the tokenizer splits {token} into {len(ids)} tokens: add it as a token of its own")
         return ids[0]
 
+    @property
+    def size(self) -> int:
+        """One more than the highest id: the rows that an embedding must have."""
+        return self._tokenizer.get_vocab_size()
+
     def encode(self, prompt: str) -> list[int]:
         """``<s>`` and the prompt's ids, with `IMAGE_ID` in place of the first ``<image>``."""
         before, _, after = prompt.partition(IMAGE)
@@ -62,9 +93,29 @@ def before_seg(ids: list[int], seg_id: int) -> list[int]:
     return ids[: len(ids) - 1 - ids[::-1].index(seg_id)]
 
 
+def ids_of(tokens: Tokens, text: str) -> list[int]:
+    """The ids of a text that follows an image, alone."""
+    ids = tokens.encode(IMAGE + text)
+    return ids[ids.index(IMAGE_ID) + 1 :]
+
+
 def load(preset: str) -> Tokenizer:
     """The tokenizer that is packaged with a preset."""
     return Tokenizer.from_file(str(ASSETS[preset]))
+
+
+def read(folder: Path) -> PromptTokenizer:
+    """The tokenizer in a folder's ``tokenizer.json``.
+
+    Raises:
+        DataError: it is broken, or a token that a LISA needs is not one token in it.
+    """
+    try:
+        return PromptTokenizer(Tokenizer.from_file(str(folder / FILE)))
+    except DataError:
+        raise
+    except Exception as error:  # whatever the Rust beneath raises
+        raise DataError(f"{folder / FILE} is no tokenizer ({error}): get it again") from None
 
 
 def build(words: Iterable[str]) -> Tokenizer:

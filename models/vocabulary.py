@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from .llama_tokenizer import ADDED
+from .prompts import ADDED
 
 INITIAL_STD = 0.02  # LLaMA's `initializer_range`, which new rows get in the original too
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from ..harness.errors import DataError, UsageError
 from . import llama_tokenizer, saved, tokenizer
@@ -11,26 +10,6 @@ from .axes import LisaCase
 from .loaded import LoadedParts
 from .parts import Make, RandomParts
 from .presets import Preset
-
-
-class Tokens(Protocol):
-    """Turns prompts into ids and ids into answers.
-
-    Attributes:
-        seg_id: the id of ``[SEG]``.
-        end_id: the id of ``</s>``, with which an answer ends.
-    """
-
-    seg_id: int
-    end_id: int
-
-    def encode(self, prompt: str) -> list[int]:
-        """The prompt's ids, ``<s>`` first, with ``tokenizer.IMAGE_ID`` in place of the image."""
-        ...
-
-    def decode(self, ids: list[int]) -> str:
-        """The text of an answer, without ``<s>`` and ``</s>``."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -44,28 +23,31 @@ class Source:
         has_quality: False for random weights.
         weights_hash: of the weights that were read; None for random ones, which follow from the seed.
         warnings: what a user of these weights has to know, one sentence each.
+        new_parts: those that were made at random, the rest being read; none where all are random.
     """
 
     make: Make
-    tokenizer: Tokens
+    tokenizer: tokenizer.Tokens
     preset: Preset
     has_quality: bool
     weights_hash: str | None = None
     warnings: tuple[str, ...] = ()
+    new_parts: frozenset[str] = frozenset()
 
 
-def source(case: LisaCase, device: str) -> Source:
+def source(case: LisaCase, device: str, starting: bool = False) -> Source:
     """The weights of a case.
 
     Args:
         case: names them.
         device: "cpu" or "cuda", where the parts are to be.
+        starting: they are to be trained, and what joins their parts may be new, at random.
 
     Raises:
         UsageError: there are no such weights, or they are of another preset than the case's.
         DataError: they are incomplete or broken, or the hub is not reached.
     """
-    return _random(case, device) if case.weights == "random" else _saved(case, device)
+    return _random(case, device) if case.weights == "random" else _saved(case, device, starting)
 
 
 def _random(case: LisaCase, device: str) -> Source:
@@ -74,22 +56,30 @@ def _random(case: LisaCase, device: str) -> Source:
     return Source(RandomParts(case, device), tokens, case.sizes, has_quality=False)
 
 
-def _saved(case: LisaCase, device: str) -> Source:
+def _saved(case: LisaCase, device: str, starting: bool) -> Source:
     folder = saved.located(case.weights)
     known = saved.read(folder)
-    _refuse_another_model(case, folder, known)
+    _refuse_another_model(case, folder, known, starting)
     tokens = _tokens(folder, known)
+    new = _new_joints(case, device, known) if starting else {}
     return Source(
-        make=LoadedParts(folder, case, device),
+        make=LoadedParts(folder, case, device, new),
         tokenizer=tokens,
         preset=known.sizes,
         has_quality=known.trained,
         weights_hash=known.weights_hash,
-        warnings=(*known.warnings, *_departures(case, known)),
+        warnings=(*known.warnings, *(() if starting else _departures(case, known))),
+        new_parts=frozenset(new),
     )
 
 
-def _refuse_another_model(case: LisaCase, folder: Path, known: saved.Saved) -> None:
+def _new_joints(case: LisaCase, device: str, known: saved.Saved) -> dict[str, Make]:
+    """What may be made at random: what the weights lack, or have otherwise."""
+    otherwise = {"bridge": case.vision != known.vision, "seg_projection": case.seg_head != known.seg_head}
+    return {name: RandomParts(case, device) for name, differs in otherwise.items() if differs}
+
+
+def _refuse_another_model(case: LisaCase, folder: Path, known: saved.Saved, starting: bool) -> None:
     llama = known.sizes.llama
     own = {"vocabulary": llama.vocabulary, "context": llama.context, "norm_epsilon": llama.norm_epsilon}
     if replace(case.sizes, llama=replace(case.sizes.llama, **own)) != known.sizes:
@@ -98,12 +88,15 @@ def _refuse_another_model(case: LisaCase, folder: Path, known: saved.Saved) -> N
             f"the weights in {folder} are not of {wanted}: set preset={known.preset} and sam={known.sam} "
             f"({known.sizes} instead of {case.sizes})"
         )
-    if case.seg_head != known.seg_head:
+    if case.seg_head != known.seg_head and not starting:
         raise UsageError(f"the weights in {folder} have seg_head={known.seg_head}, not {case.seg_head}: set that")
 
 
-def _tokens(folder: Path, known: saved.Saved) -> Tokens:
-    tokens = llama_tokenizer.load(folder)
+def _tokens(folder: Path, known: saved.Saved) -> tokenizer.Tokens:
+    if (folder / tokenizer.FILE).exists():
+        tokens: tokenizer.Tokens = tokenizer.read(folder)
+    else:
+        tokens = llama_tokenizer.load(folder)
     if tokens.size > known.sizes.llama.vocabulary:
         raise DataError(
             f"the tokenizer in {folder} has {tokens.size} tokens and the weights have rows for "
@@ -114,7 +107,7 @@ def _tokens(folder: Path, known: saved.Saved) -> Tokens:
 
 def _departures(case: LisaCase, known: saved.Saved) -> Iterator[str]:
     """Where a case uses weights otherwise than they were trained."""
-    for axis in ("vision", "template", "conditioning"):
+    for axis in ("vision", "template", "conditioning", "frame"):
         trained, used = getattr(known, axis), getattr(case, axis)
         if trained != used:
             yield f"these weights ({known.source}) were trained with {axis}={trained} and are used with {used}"

@@ -1,0 +1,83 @@
+"""What training minimises: BCE, Dice and IoU of masks, and the cross-entropy of the answer.
+
+BCE, Dice and cross-entropy are the original's (``model/LISA.py`` of dvlab-research/LISA at 3cb2d43). The IoU loss is
+the modified LISA's: the Jaccard index of probabilities instead of pixels (Rahman and Wang 2016, "Optimizing
+Intersection-Over-Union in Deep Neural Networks for Image Segmentation").
+
+Axes: P pixels, T tokens of an answer, V tokens of the vocabulary.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..harness.contract import IGNORED
+from .recipes import LossWeights
+
+DICE_SCALE, DICE_EPSILON = 1000.0, 1e-6
+IOU_EPSILON = 1.0  # pixels: an empty target that is answered with an empty mask costs nothing
+
+
+def weighted(losses: Mapping[str, Tensor], weights: LossWeights) -> Tensor:
+    """What is minimised: scalars by name, each times its weight, added up."""
+    return torch.stack([getattr(weights, name) * loss for name, loss in losses.items()]).sum()
+
+
+def of_masks(logits_P: Tensor, target_P: Tensor, weights: LossWeights) -> dict[str, Tensor]:
+    """The losses of one mask that have a weight, by name."""
+    return {name: loss(logits_P, target_P) for name, loss in OF_MASKS.items() if getattr(weights, name)}
+
+
+def bce(logits_P: Tensor, target_P: Tensor) -> Tensor:
+    """Binary cross-entropy, the mean over the pixels of a mask.
+
+    Args:
+        logits_P: float.
+        target_P: bool, or 0 and 1.
+    """
+    return functional.binary_cross_entropy_with_logits(logits_P, target_P.to(logits_P.dtype))
+
+
+def dice(logits_P: Tensor, target_P: Tensor) -> Tensor:
+    """One less twice the overlap over the sum of areas, areas being sums of probabilities."""
+    probability_P, target_P = logits_P.sigmoid() / DICE_SCALE, target_P.to(logits_P.dtype) / DICE_SCALE
+    overlap = 2 * (probability_P * target_P).sum() * DICE_SCALE
+    return 1 - (overlap + DICE_EPSILON) / (probability_P.sum() + target_P.sum() + DICE_EPSILON)
+
+
+def iou(logits_P: Tensor, target_P: Tensor) -> Tensor:
+    """One less the intersection over the union, areas being sums of probabilities."""
+    probability_P, target_P = logits_P.sigmoid(), target_P.to(logits_P.dtype)
+    intersection = (probability_P * target_P).sum()
+    union = probability_P.sum() + target_P.sum() - intersection
+    return 1 - (intersection + IOU_EPSILON) / (union + IOU_EPSILON)
+
+
+OF_MASKS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"bce": bce, "dice": dice, "iou": iou}
+
+
+def ce(logits_TV: Tensor, answer_T: Tensor) -> Tensor:
+    """Cross-entropy, the mean over the tokens of an answer.
+
+    Args:
+        logits_TV: what the language model says at the position before each of them.
+        answer_T: int64, the tokens.
+    """
+    return functional.cross_entropy(logits_TV.float(), answer_T)
+
+
+def pixels_that_count(logits_HW: Tensor, target_HW: Tensor, ignored: str) -> tuple[Tensor, Tensor]:
+    """The logits and the target of a mask, flat.
+
+    Args:
+        logits_HW: float.
+        target_HW: uint8: 0 background, 1 target, 255 ignored.
+        ignored: ``background`` takes ignored pixels for background, as the original does in training; ``left_out``
+            leaves them out, as every evaluation does.
+    """
+    if ignored == "left_out":
+        counts_HW = target_HW != IGNORED
+        return logits_HW[counts_HW], target_HW[counts_HW] == 1
+    return logits_HW.flatten(), target_HW.flatten() == 1
