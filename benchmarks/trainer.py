@@ -12,8 +12,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object, set_seed
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
-from transformers.optimization import get_linear_schedule_with_warmup
 
 from ..datasets.reasonseg import ReasonSeg
 from ..harness.clock import clock_for
@@ -65,14 +65,18 @@ class Trainer:
         learner = Learner(lisa.model, setup.losses, setup.options.ignored)
         self.learned = trained(lisa.model)
         own = optimiser(setup.options, list(self.learned.values()))
-        warmup = setup.options.warmup_steps
-        warmup = min(WARMUP_STEPS, self.plan.steps // 10) if warmup is None else warmup
-        self.schedule = get_linear_schedule_with_warmup(own, warmup, self.plan.steps)
+        self.schedule = LambdaLR(own, self._share_of_lr)
         self.probe = TimingProbe(clock_for(lisa.device))
         self.learner, self.optimizer = accelerator.prepare(learner, own)
         self.own: Learner = learner
         self.own.probe = self.probe
         self.meter = meter_for(lisa.device)
+
+    def _share_of_lr(self, step: int) -> float:
+        """Rises linearly to 1, then falls to 0, as in the original."""
+        said, steps = self.setup.options.warmup_steps, self.plan.steps
+        warmup = min(WARMUP_STEPS, steps // 10) if said is None else said
+        return min((step + 1) / (warmup + 1), (steps - step) / max(1, steps - warmup))
 
     def run(self, teacher: Any = None) -> None:
         """Trains to the end, from the last checkpoint on where there is one.

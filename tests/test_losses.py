@@ -1,0 +1,80 @@
+"""The losses of training, against the original's and by hand."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lisabench.harness.errors import UsageError
+from lisabench.models import losses
+from lisabench.models.recipes import LOSSES, LossWeights
+
+GOLDENS = Path(os.environ.get("LISABENCH_GOLDENS", Path(__file__).parent / "goldens"))
+
+
+def flat(values):
+    return torch.tensor(values, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("name", ["bce", "dice"])
+def test_the_originals_losses_are_those_of_the_golden_masks(name):
+    arrays = np.load(GOLDENS / "lisa_data.npz")
+    expected = json.loads((GOLDENS / "lisa_data.json").read_text())["losses"][name]
+    masks = zip(torch.from_numpy(arrays["loss_logits"]), torch.from_numpy(arrays["loss_targets"]), strict=True)
+    loss = getattr(losses, name)
+    found = torch.stack([loss(logits.flatten().float(), target.flatten()) for logits, target in masks]).mean()
+    assert found.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_iou_loss_is_one_less_the_intersection_over_the_union_of_probabilities():
+    logits_P, target_P = flat([0.0, 0.0, 40.0, -40.0] * 1000), flat([1.0, 0.0, 1.0, 0.0] * 1000)
+    intersection, union = 1500, 500 + 500 + 1000 + 500
+    expected = 1 - (intersection + 1) / (union + 1)
+    assert losses.iou(logits_P, target_P).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_an_empty_target_answered_with_nothing_costs_nothing():
+    logits_P, target_P = flat([-40.0] * 100), flat([0.0] * 100)
+    assert losses.iou(logits_P, target_P).item() == pytest.approx(0, abs=1e-6)
+    assert losses.bce(logits_P, target_P).item() == pytest.approx(0, abs=1e-6)
+    assert losses.dice(logits_P, target_P).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_the_answer_costs_what_its_tokens_lack_of_certainty():
+    logits_TV = torch.log(flat([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]]))
+    expected = -(np.log(0.25) + np.log(0.8)) / 2
+    assert losses.ce(logits_TV, torch.tensor([1, 2])).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_ignored_pixels_are_background_in_training_as_in_the_original():
+    target_HW = torch.tensor([[0, 1], [255, 1]], dtype=torch.uint8)
+    logits_P, target_P = losses.pixels_that_count(flat([[1, 2], [3, 4]]), target_HW, "background")
+    assert logits_P.tolist() == [1, 2, 3, 4]
+    assert target_P.tolist() == [False, True, False, True]
+
+
+def test_ignored_pixels_can_be_left_out():
+    target_HW = torch.tensor([[0, 1], [255, 1]], dtype=torch.uint8)
+    logits_P, target_P = losses.pixels_that_count(flat([[1, 2], [3, 4]]), target_HW, "left_out")
+    assert logits_P.tolist() == [1, 2, 4]
+    assert target_P.tolist() == [False, True, True]
+
+
+def test_only_what_has_a_weight_is_computed_and_added():
+    found = losses.of_masks(flat([0.3, -2.0]), flat([1.0, 0.0]), LossWeights(bce=2, iou=0.5))
+    assert found.keys() == {"bce", "iou"}
+    expected = 2 * found["bce"] + 0.5 * found["iou"]
+    assert losses.weighted(found, LossWeights(bce=2, iou=0.5)).item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_the_named_weights_are_the_originals_and_the_described_ones():
+    assert LOSSES["original-losses"] == LossWeights(ce=1, bce=2, dice=0.5, iou=0)
+    assert LOSSES["described"] == LossWeights(ce=0, bce=1, dice=1, iou=1)
+
+
+@pytest.mark.parametrize("weights", [{"bce": -1.0, "ce": 1.0}, {}])
+def test_weights_that_minimise_nothing_are_refused(weights):
+    with pytest.raises(UsageError, match="at least one above 0"):
+        LossWeights(**weights)
