@@ -129,7 +129,7 @@ class Trainer:
         for i in range(len(shares)):
             last = i + 1 == len(shares)
             with nullcontext() if last else self.accelerator.no_sync(self.learner):
-                found = self._losses(next(batches))
+                found = self._losses(batches)
                 counted = {name: loss * self.plan.counts(step) / queries for name, loss in found.items()}
                 sums.append({name: loss.detach() for name, loss in counted.items()})
                 with self.probe.region("backward"):
@@ -139,9 +139,9 @@ class Trainer:
             self._update()
         return losses
 
-    def _losses(self, examples: list[Example]) -> dict[str, Tensor]:
+    def _losses(self, batches: Iterator[list[Example]]) -> dict[str, Tensor]:
         with self.probe.region("data"):
-            batch = batch_of(examples, self.lisa.model.encoder, self.lisa.device, self.lisa.dtype)
+            batch = batch_of(next(batches), self.lisa.model.encoder, self.lisa.device, self.lisa.dtype)
         return self.learner(batch)
 
     def _over_processes(self, sums: list[dict[str, Tensor]]) -> dict[str, float]:
