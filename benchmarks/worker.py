@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -136,15 +137,14 @@ class Worker:
         build_s = (time.perf_counter_ns() - start_ns) / 1e9
         weights = getattr(self.adapter, "weights", None)
         built = _built(before, meter.asked_bytes(), weights)
-        samples = (self.samples[i] for i in range(min(queries, len(self.samples))))
-        longest, reason = measure.measure_memory(self.adapter, samples, probe)
+        longest, failed = measure.measure_memory(self.adapter, islice(self.samples, queries), probe)
         beside = {"build": {"weights_bytes": built}, "llm": {"kv_cache_bytes": longest and longest.kv_cache_bytes}}
         rows = [
             {"stage": stage, "instrument": meter.instrument} | reading | beside.get(stage, {})
             for stage, reading in probe.peaks().items()
         ]
         known = {"build_s": build_s, "weights": weights, "paper": self._paper(longest)}
-        return plain({"rows": rows, "memory_error": reason} | known)
+        return plain({"rows": rows, "memory_error": failed and failed[1]} | known)
 
     def _paper(self, longest: Prediction | None) -> dict[str, Any] | None:
         if longest is None or not hasattr(self.adapter, "paper"):
@@ -181,14 +181,13 @@ class Worker:
             return {"status": "skipped", "reason": f"it takes an NVIDIA GPU, and the case runs on {device}"}
         case, _ = self._case()
         probe = MemoryProbe(meter_for(device))
-        status, reason = "ok", None
         try:
             with probe.stage("build"):
                 self.adapter = registry.find(self.order.adapter)(case, NullProbe())
-            for i in range(min(queries, len(self.samples))):
-                measure.answer(self.adapter, self.samples[i], probe)
+            _, failed = measure.measure_memory(self.adapter, islice(self.samples, queries), probe)
         except Exception as error:
-            status, reason = measure.classify(error)
+            failed = measure.classify(error)
+        status, reason = failed or ("ok", None)
         peaks = [*probe.peaks().values(), asdict(probe.meter.read(None))]
         names = ("peak_reserved_bytes", "device_process_bytes")
         largest = {name: max((p[name] for p in peaks if p[name] is not None), default=None) for name in names}
