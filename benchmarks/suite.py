@@ -11,7 +11,8 @@ teams: {NAME: [CASE, ...]}     where not all fit at once, or not all have one re
                                and are compared with its first
 factors: [SETTING, ...]        of cases that differ in several of these, the report says what each of them causes
 controls: {NAME: {adapter: NAME}}   floors; asked for quality only, never compared in time
-claims: [{claim: ..., quantity: NAME, candidate: CASE, at_most: BOUND}]   see `claim`
+claims: [{claim: ..., quantity: NAME, candidate: CASE, at_most: BOUND}]   see `claim`; or the name or file of a suite
+                               that lists them, for cases of the same names
 """
 
 from collections.abc import Mapping
@@ -162,6 +163,15 @@ def load(name: str, changes: Mapping[str, Any] | None = None) -> Suite:
     Raises:
         UsageError: no such suite, or something in it that it cannot have.
     """
+    content = {"name": Path(name).stem} | _content(name)
+    if isinstance(content.get("claims"), str):
+        content["claims"] = _claims(content["claims"])
+    for key, value in (changes or {}).items():
+        change(content, key, value)
+    return validate(content)
+
+
+def _content(name: str) -> dict[str, Any]:
     text, origin = _read(name)
     try:
         content = yaml.load(text, Loader=_Loader)
@@ -169,10 +179,16 @@ def load(name: str, changes: Mapping[str, Any] | None = None) -> Suite:
         raise UsageError(f"suite {origin}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
         raise UsageError(f"suite {origin}: expected a mapping with title, reference and cases")
-    content = {"name": Path(name).stem} | content
-    for key, value in (changes or {}).items():
-        change(content, key, value)
-    return validate(content)
+    return content
+
+
+def _claims(name: str) -> list[Any]:
+    claims = _content(name).get("claims")
+    if not isinstance(claims, list):
+        raise UsageError(
+            f"suite {name} states no claims that another suite could take; name one that lists them itself"
+        )
+    return claims
 
 
 def _read(name: str) -> tuple[str, str]:

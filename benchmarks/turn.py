@@ -40,18 +40,20 @@ class Turn:
 
     def synchronised(self, positions: Sequence[int]) -> list[dict[str, Any]]:
         """Lines of the pass that waits for each stage; none on a CPU, or where the worker is lost."""
-        if self._lost is None:
-            try:
-                return self._worker.ask("synchronised", positions)
-            except Lost as lost:
-                self._lost = lost
-        return []
+        return self._rows("synchronised", positions)
 
     def block(self, positions: Sequence[int]) -> list[dict[str, Any]]:
         """One record per position, in order."""
+        rows = self._rows("block", positions)
+        if self._lost is None:
+            return rows
+        return self._clerk.ask("unanswered", positions, self._lost.status, self._lost.reason)
+
+    def _rows(self, function: str, positions: Sequence[int]) -> list[dict[str, Any]]:
+        """What the worker returns; none where it is lost."""
         if self._lost is None:
             try:
-                return self._worker.ask("block", positions)
+                return self._worker.ask(function, positions)
             except Lost as lost:
                 self._lost = lost
-        return self._clerk.ask("unanswered", positions, self._lost.status, self._lost.reason)
+        return []

@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -20,12 +21,14 @@ import numpy as np
 from ..datasets.reasonseg import ReasonSeg
 from ..harness import environment, measure, noise, passes
 from ..harness.clock import VirtualClock, clock_for
-from ..harness.contract import Prediction, Sample
+from ..harness.contract import Prediction
 from ..harness.errors import LisabenchError, UsageError
 from ..harness.memory import MemoryProbe, cap_gpu, card_bytes, meter_for
 from ..harness.probe import NullProbe, TimingProbe
 from ..models import registry
 from . import ceilings
+
+READ_AHEAD_BYTES = 64 << 20  # a process: over 100 of the scenes that the package makes
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Worker:
 
     def __init__(self, order: Order) -> None:
         self.order = order
-        self.samples: Sequence[Sample] = order.samples()
+        self.samples = order.samples()
         self.adapter: Any = None
         self.device = "cpu"
         self.beside_bytes: int | None = None  # of a card: what the cap leaves to everything but the allocator
@@ -76,7 +79,11 @@ class Worker:
         return len(self.samples)
 
     def build(self) -> dict[str, Any]:
-        """Builds the case for timing. Other workers may build beside it: nothing of this is a figure."""
+        """Builds the case for timing, and reads queries ahead, so that little else is done between them later.
+
+        Other workers may build beside it: nothing of this is a figure.
+        """
+        self.samples.read_ahead(READ_AHEAD_BYTES)
         case, device = self._case()
         probe = TimingProbe(VirtualClock() if getattr(case, "clock", "host") == "virtual" else clock_for(device))
         self.adapter, self.probe = registry.find(self.order.adapter)(case, probe), probe
@@ -130,15 +137,14 @@ class Worker:
         build_s = (time.perf_counter_ns() - start_ns) / 1e9
         weights = getattr(self.adapter, "weights", None)
         built = _built(before, meter.asked_bytes(), weights)
-        samples = (self.samples[i] for i in range(min(queries, len(self.samples))))
-        longest, reason = measure.measure_memory(self.adapter, samples, probe)
+        longest, failed = measure.measure_memory(self.adapter, islice(self.samples, queries), probe)
         beside = {"build": {"weights_bytes": built}, "llm": {"kv_cache_bytes": longest and longest.kv_cache_bytes}}
         rows = [
             {"stage": stage, "instrument": meter.instrument} | reading | beside.get(stage, {})
             for stage, reading in probe.peaks().items()
         ]
         known = {"build_s": build_s, "weights": weights, "paper": self._paper(longest)}
-        return plain({"rows": rows, "memory_error": reason} | known)
+        return plain({"rows": rows, "memory_error": failed and failed[1]} | known)
 
     def _paper(self, longest: Prediction | None) -> dict[str, Any] | None:
         if longest is None or not hasattr(self.adapter, "paper"):
@@ -175,14 +181,13 @@ class Worker:
             return {"status": "skipped", "reason": f"it takes an NVIDIA GPU, and the case runs on {device}"}
         case, _ = self._case()
         probe = MemoryProbe(meter_for(device))
-        status, reason = "ok", None
         try:
             with probe.stage("build"):
                 self.adapter = registry.find(self.order.adapter)(case, NullProbe())
-            for i in range(min(queries, len(self.samples))):
-                measure.answer(self.adapter, self.samples[i], probe)
+            _, failed = measure.measure_memory(self.adapter, islice(self.samples, queries), probe)
         except Exception as error:
-            status, reason = measure.classify(error)
+            failed = measure.classify(error)
+        status, reason = failed or ("ok", None)
         peaks = [*probe.peaks().values(), asdict(probe.meter.read(None))]
         names = ("peak_reserved_bytes", "device_process_bytes")
         largest = {name: max((p[name] for p in peaks if p[name] is not None), default=None) for name in names}

@@ -43,18 +43,19 @@ def draw_mask(annotation: dict[str, Any], height: int, width: int) -> np.ndarray
         uint8 [H, W]: 0 background, 1 target, 255 ignored.
     """
     shapes = [shape for shape in annotation["shapes"] if not is_flag(shape)]
-    rasters = [_draw(np.zeros((height, width), np.uint8), shape, 1) for shape in shapes]
-    areas = [int(raster.sum()) for raster in rasters]
+    rasters = [_raster(shape, height, width) for shape in shapes]
+    areas = [np.count_nonzero(raster_HW) for raster_HW in rasters]
     mask_HW = np.zeros((height, width), np.uint8)
     for i in np.argsort(areas, kind="stable")[::-1]:
-        _draw(mask_HW, shapes[i], IGNORED if "ignore" in shapes[i]["label"].lower() else 1)
+        mask_HW[rasters[i]] = IGNORED if "ignore" in shapes[i]["label"].lower() else 1
     return mask_HW
 
 
-def _draw(canvas_HW: np.ndarray, shape: dict[str, Any], value: int) -> np.ndarray:
-    """Draws one polygon in place; the cast to int truncates towards zero."""
-    draw_polygon(canvas_HW, np.array(shape["points"], dtype=np.float64).astype(np.int32), value)
-    return canvas_HW
+def _raster(shape: dict[str, Any], height: int, width: int) -> np.ndarray:
+    """One polygon as bool [H, W]; the cast of its points to int truncates towards zero."""
+    canvas_HW = np.zeros((height, width), np.uint8)
+    draw_polygon(canvas_HW, np.array(shape["points"], dtype=np.float64).astype(np.int32), 1)
+    return canvas_HW.view(bool)
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -122,7 +123,7 @@ class ReasonSeg(Sequence[Sample]):
     """The queries of one split, in the order of their file names.
 
     Holds file names only. Each access makes a new sample, which reads its JSON then and its pixels when asked, so that
-    walking through a split takes constant memory.
+    walking through a split takes constant memory; only what `read_ahead` was asked for is kept.
     """
 
     def __init__(self, root: str | Path, split: str = "val", texts: str = "first", limit: int | None = None) -> None:
@@ -146,6 +147,7 @@ class ReasonSeg(Sequence[Sample]):
         images = _paired_images(split_folder(Path(root), split))
         queries = ((path, None) for path in images) if texts == "first" else _every_text(images)
         self._queries = list(islice(queries, limit))
+        self._kept: list[Sample] = []
 
     def __len__(self) -> int:
         return len(self._queries)
@@ -160,9 +162,28 @@ class ReasonSeg(Sequence[Sample]):
         Raises:
             DataError: the JSON is broken; names the file and the reason.
         """
-        if isinstance(index, slice):
-            return [_sample(*query) for query in self._queries[index]]
-        return _sample(*self._queries[index])
+        positions = range(len(self))[index]
+        if isinstance(positions, range):
+            return [self._sample(position) for position in positions]
+        return self._sample(positions)
+
+    def _sample(self, position: int) -> Sample:
+        return self._kept[position] if position < len(self._kept) else _sample(*self._queries[position])
+
+    def read_ahead(self, at_most_bytes: int) -> None:
+        """Reads the first queries whole and keeps them: as many as fit in so many bytes of pixels and targets.
+
+        Raises:
+            DataError: one of them is broken.
+        """
+        kept: list[Sample] = []
+        for sample in self:
+            at_most_bytes -= sample.image.nbytes + sample.target_HW.nbytes
+            if at_most_bytes < 0:
+                break
+            _ = sample.image_id
+            kept.append(sample)
+        self._kept = kept
 
     def fingerprint(self) -> str:
         """A digest of all that the queries are made of: ids, words, and the bytes of annotations and images.

@@ -23,7 +23,7 @@ IGNORED = 255
 
 @dataclass(frozen=True)
 class Sample:
-    """One query about one image. The pixels and the target are read when first asked for.
+    """One query about one image. The pixels and the target are read when first asked for, and never to be written into.
 
     Attributes:
         id: unique within its split.

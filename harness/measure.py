@@ -139,11 +139,11 @@ def _stable(times_ms: list[float], window: int = 3) -> bool:
 
 def measure_memory(
     adapter: Adapter, samples: Iterable[Sample], probe: MemoryProbe
-) -> tuple[Prediction | None, str | None]:
+) -> tuple[Prediction | None, tuple[str, str] | None]:
     """Reads the peak memory of each stage over some queries into the probe: the pass beside the timing.
 
     Returns:
-        The answer with the longest prompt; why not all queries were answered, if so.
+        The answer with the longest prompt; status and reason, as of `classify`, where not all queries were answered.
     """
     longest: Prediction | None = None
     try:
@@ -153,5 +153,5 @@ def measure_memory(
             if longest is None or (found.prompt_tokens or 0) > (longest.prompt_tokens or 0):
                 longest = found
     except Exception as error:
-        return longest, classify(error)[1]
+        return longest, classify(error)
     return longest, None

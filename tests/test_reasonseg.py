@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import psutil
 import pytest
+from lisabench.datasets import reasonseg
 from lisabench.datasets.image import breaks_off, read_image
 from lisabench.datasets.raster import draw_polygon
 from lisabench.datasets.reasonseg import ReasonSeg, draw_mask
@@ -406,3 +407,20 @@ def test_loading_is_quick_and_takes_constant_memory(tmp_path):
         most = max(most, process.memory_info().rss)
     assert (time.process_time() - start) / len(data) < 0.02
     assert most - before < 20 * 2**20  # all the pictures together have 130 MiB
+
+
+def test_queries_are_read_ahead_as_far_as_they_fit_and_then_not_read_again(tmp_path, monkeypatch):
+    for name in ("a", "b", "c"):
+        write(tmp_path / "val", name, annotation(shape(SQUARE)))
+    read, drawn = [], []
+    monkeypatch.setattr(reasonseg, "read_image", lambda path: read.append(path.stem) or read_image(path))
+    monkeypatch.setattr(reasonseg, "draw_mask", lambda *of: drawn.append(of) or draw_mask(*of))
+    data, picture_bytes = ReasonSeg(tmp_path), 12 * 16 * 4
+    for _ in range(2):  # a second time changes nothing
+        data.read_ahead(2 * picture_bytes + 1)
+    read.clear()
+    drawn.clear()
+    for number, name in enumerate(("a", "b", "c")):
+        for sample in (data[number], data[number - 3], *data[number : number + 1]):
+            assert (sample.id, sample.image.shape, sample.target_HW.sum()) == (name, (12, 16, 3), 49)
+    assert (read, len(drawn)) == (["c"] * 3, 3)

@@ -13,9 +13,12 @@ import torch
 from lisabench.benchmarks import suite as suites
 from lisabench.benchmarks.queries import Queries
 from lisabench.benchmarks.session import Session
+from lisabench.benchmarks.worker import Order, Worker
+from lisabench.datasets import reasonseg
 from lisabench.harness import records
 from lisabench.harness.contract import STAGES
 from lisabench.harness.errors import DataError, NothingToCompare, UsageError
+from lisabench.models.fake import FakeCase
 
 QUICK = {"adapter": "fake", "clock": "virtual"}
 
@@ -57,6 +60,20 @@ def test_cases_take_turns_and_the_next_process_starts_the_other_way_round(data_r
     for process, expected in ((0, "abbaab"), (1, "baabba")):
         rows = [row for row in result.samples if row["process"] == process and row["case"] != "empty"]
         assert "".join(row["case"] for row in rows[::2]) == expected
+
+
+def test_a_timed_process_reads_and_draws_each_query_once_and_none_between_queries(data_root, monkeypatch):
+    done = []
+    for part in ("read_annotation", "read_image", "image_hash", "draw_mask"):
+        whole = getattr(reasonseg, part)
+        monkeypatch.setattr(reasonseg, part, lambda *of, part=part, whole=whole: done.append(part) or whole(*of))
+    worker = Worker(Order("fake", FakeCase(clock="virtual"), {"root": data_root, "split": "val"}))
+    worker.build()
+    assert Counter(done) == dict.fromkeys(("read_annotation", "read_image", "image_hash", "draw_mask"), 6)
+    worker.warm_up(8)
+    rows = [row for block in (range(4), range(4, 6)) for row in worker.block(block)]
+    assert [row["status"] for row in rows] == ["ok"] * 6
+    assert len(done) == 4 * 6
 
 
 def test_what_is_known_of_the_cases_and_the_machine_is_written_down(data_root, tmp_path):

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import yaml
 from lisabench.benchmarks import suite as suites
@@ -77,6 +79,22 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
     (tmp_path / "bad.yaml").write_text("title: [")
     with pytest.raises(UsageError, match=r"bad\.yaml: not YAML"):
         suites.load(str(tmp_path / "bad.yaml"))
+
+
+def test_a_suite_takes_its_claims_from_another_that_lists_them(tmp_path):
+    claim = {"claim": "it is faster", "quantity": "time.end_to_end", "candidate": "b", "at_most": 0.9}
+    listing, taking, none = (str(tmp_path / f"{name}.yaml") for name in ("listing", "taking", "none"))
+    Path(listing).write_text(yaml.safe_dump(CONTENT | {"claims": [claim]}))
+    Path(taking).write_text(yaml.safe_dump(CONTENT | {"claims": listing}))
+    (taken,) = suites.load(taking).claims
+    assert (taken.claim, taken.at_most) == ("it is faster", 0.9)
+    for silent in ("tiny", taking):
+        Path(none).write_text(yaml.safe_dump(CONTENT | {"claims": silent}))
+        with pytest.raises(UsageError, match="states no claims that another suite could take"):
+            suites.load(none)
+    Path(none).write_text(yaml.safe_dump(CONTENT | {"claims": "clams"}))
+    with pytest.raises(UsageError, match="did you mean 'claims'"):
+        suites.load(none)
 
 
 def test_a_change_reaches_the_plan_the_data_every_case_or_one():
