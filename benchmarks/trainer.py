@@ -119,7 +119,8 @@ class Trainer:
             with self.probe.query() as ledger:
                 losses = self._step(step, batches)
             self._write_down(step, losses, ledger)
-            if self.setup.options.save_steps and (step + 1) % self.setup.options.save_steps == 0:
+            every = self.setup.options.save_steps
+            if every and (step + 1) % every == 0 and not self.plan.ends_epoch(step):
                 self._keep(step + 1)
 
     def _step(self, step: int, batches: Iterator[list[Example]]) -> dict[str, float]:

@@ -57,6 +57,7 @@ class Checkpoints:
             RunFailed: it cannot be written; the one before stays.
         """
         place = self.folder / f"{BEST}{epoch}"
+        shutil.rmtree(place, ignore_errors=True)  # left by a training that was killed after it, and goes on before it
         self._save(place)
         for other in self.folder.glob(f"{BEST}*"):
             if other != place:
