@@ -6,6 +6,7 @@ all its queries, so that the number of processes does not change it.
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -99,16 +100,18 @@ class Trainer:
         """The step to go on with."""
         last = self.checkpoints.last() if self.setup.options.resume else None
         set_seed(self.setup.options.seed + self.plan.rank)
-        if last is None:
-            self.journal.rewind(0)
-            return 0
+        step = 0 if last is None else self._restored(last)
+        if self.accelerator.is_main_process:
+            self.journal.rewind(step)
+        return step
+
+    def _restored(self, last: Path) -> int:
         rest = restore(last, self.learned)
         self.optimizer.load_state_dict(rest["optimizer"])
         self.schedule.load_state_dict(rest["schedule"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(rest["scaler"])
         _set_random_state(rest["random"][self.plan.rank])
-        self.journal.rewind(rest["step"])
         return rest["step"]
 
     def _steps(self, steps: range) -> None:
@@ -199,8 +202,8 @@ class Trainer:
         peaks = gather_object([{"peak_bytes": reading.peak_bytes, "peak_reserved_bytes": reading.peak_reserved_bytes}])
         if epoch:
             rows = self._evaluated(epoch, step)
-            best = self.journal.is_best(scores(rows))
             if self.accelerator.is_main_process:
+                best = self.journal.is_best(scores(rows))
                 self.journal.add_epoch(epoch, step, rows, peaks, best)
                 if best and self.setup.options.save_strategy != "no":
                     self.checkpoints.save_best(epoch)
@@ -210,9 +213,8 @@ class Trainer:
     def _evaluated(self, epoch: int, step: int) -> list[dict[str, Any]]:
         def progress(done: int) -> None:
             if self.accelerator.is_main_process:
-                self.progress(
-                    step, self.plan.steps, f"epoch {epoch}, evaluating: {done * self.plan.world} of {len(self.val)}"
-                )
+                asked, count = min(done * self.plan.world, len(self.val)), len(self.val)
+                self.progress(step, self.plan.steps, f"epoch {epoch}, evaluating: {asked} of {count}")
 
         plan = self.plan
         return evaluate(self.lisa, self.val, plan.rank, plan.world, lambda: self.accelerator.autocast(), progress)

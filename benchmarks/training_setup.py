@@ -116,6 +116,8 @@ def _filled(given: Mapping[str, Any]) -> TrainingOptions:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, not {e['input']!r}" for e in error.errors())
         raise UsageError(f"options of training: {problems}") from error
+    if options.use_vlm_vision and options.vision == "sam":
+        raise UsageError("--use_vlm_vision is --vision clip, and --vision sam was asked for too: take one of them")
     tiny = options.preset == "tiny"
     vision = "clip" if options.use_vlm_vision else options.vision
     return replace(
@@ -139,8 +141,6 @@ def _check(options: TrainingOptions) -> None:
     for kind, (value, known) in named.items():
         if value not in known:
             raise unknown(kind, value, [name for name in known if name])
-    if options.use_vlm_vision and options.vision == "sam":
-        raise UsageError("--use_vlm_vision is --vision clip, and --vision sam was asked for too: take one of them")
     if options.resume and (options.output_dir is None or not options.output_dir.is_dir()):
         raise UsageError(f"--resume needs the folder of a training: --output_dir DIR, not {options.output_dir}")
 

@@ -1,0 +1,229 @@
+"""`lisabench train` from the command line: what it leaves, that it can be killed, and on several processes."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from lisabench.benchmarks import training_state
+from lisabench.benchmarks.training_setup import setup
+from lisabench.benchmarks.training_state import Checkpoints
+from lisabench.harness import records
+from lisabench.harness.errors import RunFailed, UsageError
+from lisabench.models import saved
+from lisabench.models.recipes import LossWeights
+
+QUICK = ("--recipe", "everything", "--max_train_samples", "16", "--max_val_samples", "4", "--lr", "1e-3")
+BIN = Path(sys.executable).parent
+
+
+def train(*words: object, launch: tuple[str, ...] = (), **options) -> subprocess.CompletedProcess[str]:
+    command = [*(launch or (sys.executable,)), "-m", "lisabench.cli", "train", "--device", "cpu", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+def trained(*words: object, out: Path, **options) -> records.Training:
+    done = train(*words, "--out", out, **options)
+    assert done.returncode == 0, done.stderr
+    return records.read_training(out)
+
+
+def losses(training: records.Training) -> list[float]:
+    return [row["loss"] for row in training.steps]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> records.Training:
+    """A training of 12 steps that nobody disturbs."""
+    return trained(*QUICK, "--epochs", 3, "--save_steps", 3, out=tmp_path_factory.mktemp("training") / "whole")
+
+
+def test_the_quick_test_of_the_modified_lisas_document_runs_as_it_stands_there(tmp_path):
+    words = ["--epochs", "2", "--batch_size", "1", "--max_train_samples", "5", "--max_val_samples", "3"]
+    training = trained(*words, out=tmp_path / "run")
+    assert [row["step"] for row in training.steps] == list(range(1, 11))
+    assert [row["queries"] for row in training.epochs] == [3, 3]
+    assert training.page["status"] == "complete"
+    history = json.loads((tmp_path / "run" / "outputs" / "training_history.json").read_text())
+    assert [row["epoch"] for row in history["epochs"]] == [1, 2]
+    for row in history["epochs"]:
+        assert row["peak_memory_gb"] > 0.1
+        assert row["avg_inference_time_s"] > 0.001
+    assert (tmp_path / "run" / "outputs" / "metrics_epoch_2.json").is_file()
+    best = [path.name for path in (tmp_path / "run" / "checkpoints").glob("best_model_epoch_*")]
+    assert best == [f"best_model_epoch_{history['best_epoch']}"]
+
+
+def test_a_few_steps_halve_the_loss(whole):
+    assert sum(losses(whole)[-3:]) / 3 < losses(whole)[0] / 2
+
+
+def test_a_step_says_what_it_took_and_where(whole):
+    for row in whole.steps:
+        assert {"data", "vision", "llm", "decoder", "losses", "backward", "optimizer"} <= row["regions"].keys()
+        assert row["unattributed_ns"] < 0.1 * row["latency_ns"]
+        assert row["loss"] == pytest.approx(row["ce"] + 2 * row["bce"] + 0.5 * row["dice"], rel=1e-5)
+
+
+def test_a_killed_training_goes_on_exactly_as_if_nobody_had_disturbed_it(whole, tmp_path):
+    out, words = tmp_path / "killed", [*QUICK, "--epochs", "3", "--save_steps", "3"]
+    command = [sys.executable, "-m", "lisabench.cli", "train", "--device", "cpu", *words, "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while not ((out / "training.jsonl").exists() and '"step": 8,' in (out / "training.jsonl").read_text()):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    resumed = trained(*words, "--resume", out=out)
+    assert [row["step"] for row in resumed.steps] == list(range(1, 13))
+    assert losses(resumed) == losses(whole)
+    assert [row["gIoU"] for row in resumed.epochs] == [row["gIoU"] for row in whole.epochs]
+    assert last_weights(out) == last_weights(whole.folder), "the same seed gives the same bytes"
+
+
+def last_weights(folder: Path) -> bytes:
+    return (folder / "checkpoints" / "checkpoint-12" / "model-00001.safetensors").read_bytes()
+
+
+def test_another_configuration_is_not_resumed_and_nothing_is_overwritten(whole):
+    before = (whole.folder / "training.jsonl").read_bytes()
+    done = train(*QUICK, "--epochs", 3, "--lr", "2e-3", "--resume", "--out", whole.folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "another configuration (lr was 0.001 and is 0.002)" in done.stderr
+    done = train(*QUICK, "--out", whole.folder)
+    assert done.returncode == 2
+    assert "holds a run already" in done.stderr
+    assert (whole.folder / "training.jsonl").read_bytes() == before
+
+
+def test_two_processes_train_as_one_with_the_same_global_batch(tmp_path):
+    words = ("--use_vlm_vision", "--max_train_samples", 10, "--max_val_samples", 5, "--epochs", 2, "--lr", "1e-3")
+    one = trained(*words, "--batch_size", 4, out=tmp_path / "one")
+    launch = (str(BIN / "accelerate"), "launch", "--multi_gpu", "--mixed_precision", "no", "--dynamo_backend", "no")
+    two = trained(
+        *words, "--batch_size", 2, out=tmp_path / "two", launch=(*launch, "--num_processes", "2", "--num_machines", "1")
+    )
+    same_course(one, two)
+
+
+def test_two_launchers_stand_in_for_two_machines(tmp_path):
+    words = ("--use_vlm_vision", "--max_train_samples", "6", "--max_val_samples", "3", "--epochs", "1")
+    one = trained(*words, "--batch_size", 2, out=tmp_path / "one")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    launch = [str(BIN / "accelerate"), "launch", "--multi_gpu", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launch += ["--num_machines", "2", "--num_processes", "2", "--main_process_ip", "127.0.0.1"]
+    launch += ["--main_process_port", port, "--no_python", "--machine_rank"]
+    rest = [
+        str(BIN / "lisabench"),
+        "train",
+        "--device",
+        "cpu",
+        *words,
+        "--batch_size",
+        "1",
+        "--out",
+        str(tmp_path / "two"),
+    ]
+    machines = [subprocess.Popen([*launch, str(rank), *rest], stderr=subprocess.DEVNULL) for rank in (0, 1)]
+    assert [machine.wait(timeout=120) for machine in machines] == [0, 0]
+    same_course(one, records.read_training(tmp_path / "two"))
+
+
+def same_course(one: records.Training, other: records.Training) -> None:
+    assert [row["queries"] for row in one.steps] == [row["queries"] for row in other.steps]
+    assert losses(one) == pytest.approx(losses(other), rel=1e-5, abs=1e-5)
+    for mine, theirs in zip(one.epochs, other.epochs, strict=True):
+        assert mine["gIoU"] == pytest.approx(theirs["gIoU"], abs=1e-5)
+    ids = [row["sample_id"] for row in one.evaluations]
+    assert ids == [row["sample_id"] for row in other.evaluations]
+    assert len(set(ids)) * len(one.epochs) == len(ids)
+
+
+def test_accumulated_batches_are_one_batch(tmp_path):
+    words = ("--use_vlm_vision", "--max_train_samples", 6, "--max_val_samples", 2, "--epochs", 1)
+    one = trained(*words, "--batch_size", 4, out=tmp_path / "one")
+    accumulated = ("--batch_size", 1, "--gradient_accumulation_steps", 4, "--gradient_checkpointing")
+    same_course(one, trained(*words, *accumulated, out=tmp_path / "accumulated"))
+
+
+def test_trained_weights_are_found_by_a_run_and_get_a_score(whole, tmp_path):
+    weights = next((whole.folder / "checkpoints").glob("best_model_epoch_*"))
+    words = ["run", "tiny", "--limit", "2", "--set", f"dual.weights={weights}", "--set", "device=cpu"]
+    words += ["--set", "plan.processes=1", "--out", str(tmp_path / "run")]
+    done = subprocess.run([str(BIN / "lisabench"), *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    cases = {case["name"]: case for case in json.loads((tmp_path / "run" / "summary.json").read_text())["cases"]}
+    assert cases["dual"]["quality"]["gIoU"] is not None
+    assert cases["clip"]["quality"] is None or cases["clip"]["quality"]["gIoU"] is None
+
+
+def test_a_loss_that_is_no_number_ends_with_a_message_and_an_intact_checkpoint(tmp_path):
+    done = train(
+        *QUICK, "--lr", "1e30", "--max_grad_norm", 0, "--save_steps", 1, "--epochs", 3, "--out", tmp_path / "run"
+    )
+    assert done.returncode == 5
+    assert "the loss is no number any more" in done.stderr.splitlines()[-1]
+    last = Checkpoints(tmp_path / "run" / "checkpoints", lambda _: None).last()
+    assert last is not None and str(last) in done.stderr
+    assert saved.read(last).trained
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    keep = Checkpoints(tmp_path, lambda folder: (folder / "weights").write_text("whole"))
+    keep.save_last(3, {}, {"step": 3})
+    monkeypatch.setattr(training_state, "save_file", fill_the_disk)
+    with pytest.raises(RunFailed, match=r"checkpoint-6 cannot be written .*No space left.*the last checkpoint is .*-3"):
+        keep.save_last(6, {}, {"step": 6})
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-3"]
+    assert (tmp_path / "checkpoint-3" / "weights").read_text() == "whole"
+
+
+def fill_the_disk(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"recipe": "leen"}, r"unknown recipe 'leen' \(did you mean 'lean'\?\)"),
+        ({"losses": "x"}, "unknown choice of losses 'x'"),
+        ({"optim": "sgd"}, "unknown optimiser 'sgd'"),
+        ({"vision": "both"}, "unknown vision 'both'"),
+        ({"vision": "sam", "use_vlm_vision": True}, "--use_vlm_vision is --vision clip"),
+        ({"recipe": "distilled"}, "needs --vision clip"),
+        ({"resume": True, "output_dir": Path("nowhere")}, "--resume needs the folder of a training"),
+        ({"changes": {"answer": "generated"}}, "training forces the answer"),
+        ({"preset": "lisa-7b"}, "random weights that are quantised cannot be saved"),
+        ({"ce_weight": 0.0, "bce_weight": 0.0, "dice_weight": 0.0}, "at least one above 0"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(said, message):
+    with pytest.raises(UsageError, match=message):
+        setup(said)
+
+
+def test_options_come_from_a_file_too_and_the_command_line_comes_first(tmp_path):
+    (tmp_path / "options.yaml").write_text("epochs: 7\nlr: 0.01\nuse_vlm_vision: true\niou_weight: 3\n")
+    found = setup({"config": tmp_path / "options.yaml", "lr": 0.5})
+    assert (found.options.epochs, found.options.lr, found.case.vision) == (7, 0.5, "clip")
+    assert found.options.recipe == "described"
+    assert found.losses == LossWeights(bce=1, dice=1, iou=3)
+
+
+def test_a_file_with_an_unknown_option_is_refused(tmp_path):
+    (tmp_path / "options.yaml").write_text("epoch: 7\n")
+    with pytest.raises(UsageError, match=r"unknown option 'epoch' \(did you mean 'epochs'\?\)"):
+        setup({"config": tmp_path / "options.yaml"})
+
+
+def test_full_size_is_quantised_unless_it_is_said_otherwise():
+    full = {"preset": "lisa-7b-llava15", "save_strategy": "no"}
+    assert (setup(full).case.quantization, setup(full).case.precision) == ("nf4", "bf16")
+    assert setup(full | {"no_quantization": True}).case.quantization == "none"
+    assert (setup({}).case.quantization, setup({}).case.precision) == ("none", "fp32")
