@@ -104,6 +104,15 @@ def compare(
 
 
 @app.command()
+def baseline(folder: Folder, out: Annotated[Path, typer.Option(help="The file to commit; replaced.")]) -> None:
+    """Reduce a finished run to the file that later runs are checked against."""
+    from .benchmarks.gate import keep_baseline
+
+    keep_baseline(folder, out)
+    typer.echo(out)
+
+
+@app.command()
 def convert(
     src: Annotated[Path, typer.Argument(help="A folder or hub id: the original's, a LLaVA, an adapter.")],
     dst: Annotated[Path, typer.Argument(help="A new folder.")],
