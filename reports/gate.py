@@ -3,6 +3,9 @@
 No process of one side has a partner on the other, so the interval of a ratio is Welch's, widened by what two sessions
 differ by (`Thresholds.sessions`), since measuring the new side again cannot take that out. A figure holds where its
 whole interval keeps the threshold, and has regressed where the whole of it lies beyond.
+
+A second look asks whether the first was a fluke of its processes. What the sessions differ by is the same for both, and
+was allowed for by the first: here the interval of the processes alone must lie beyond. To hold, it needs the whole one.
 """
 
 import math
@@ -58,6 +61,7 @@ class _Pair:
     allowed: Thresholds
     other_queries: str | None
     other_machine: str | None
+    second_look: bool
 
     @property
     def sides(self) -> tuple[BaselineCase, BaselineCase]:
@@ -73,8 +77,14 @@ class _Pair:
         )
 
 
-def judge(before: Baseline, after: Baseline, gate: Gate) -> list[Check]:
-    """Every case of the baseline, in its order."""
+def judge(before: Baseline, after: Baseline, gate: Gate, second_look: bool = False) -> list[Check]:
+    """Every case of the baseline, in its order.
+
+    Args:
+        before, after: the baseline, and the run reduced likewise.
+        gate: what is accepted.
+        second_look: the run measures again what has regressed in a first one.
+    """
     other_data = _other_data(before, after)
     machines = next(iter(different_machines(before.passport, after.passport)), None)
     checks: list[Check] = []
@@ -84,7 +94,9 @@ def judge(before: Baseline, after: Baseline, gate: Gate) -> list[Check]:
             gone = "the run has no such case"
             checks.append(Check(case=case.name, metric="case", verdict="missing", unit="case", why=gone))
         else:
-            pair = _Pair(case, found, gate.of(case.name), other_data or _other_queries(case, found), machines)
+            pair = _Pair(
+                case, found, gate.of(case.name), other_data or _other_queries(case, found), machines, second_look
+            )
             checks += [_failures(pair), *_times(pair), *_peaks(pair), *_quality(pair), _masks(pair)]
     return checks
 
@@ -149,13 +161,20 @@ def _ratio(
     if not all(sides) or refused:
         verdict, why = _not_compared(sides, threshold is not None, refused)
         return pair.check(metric, verdict, unit, **known, why=why)
-    found = unpaired_ratio(logs[0], logs[1], between=pair.allowed.sessions if unit == "ns" else 0.0)
+    found = _interval(pair, logs, threshold, pair.allowed.sessions if unit == "ns" else 0.0)
     verdict, why = _of_ratio(found, threshold)
     if unit == "ns" and verdict != "not gated" and pair.before.untimed != pair.after.untimed:
         verdict, why = "inconclusive", "not the same queries have a time in every process"
     detectable = found.smallest_detectable and found.smallest_detectable - 1
     ends = {"change": found.ratio, "low": found.low, "high": found.high, "detectable": detectable}
     return pair.check(metric, verdict, unit, **known, **ends, why=why)
+
+
+def _interval(pair: _Pair, logs: Sequence[Sequence[float]], threshold: float | None, between: float) -> Ratio:
+    of_processes = unpaired_ratio(logs[0], logs[1])
+    if pair.second_look and threshold is not None and ratio_at_most(of_processes, 1 + threshold) == "fails":
+        return of_processes
+    return unpaired_ratio(logs[0], logs[1], between=between)
 
 
 def _not_compared(sides: Sequence[Sequence[int]], gated: bool, refused: str | None) -> tuple[Verdict, str | None]:

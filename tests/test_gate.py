@@ -86,6 +86,17 @@ def test_the_interval_of_a_time_takes_in_what_sessions_differ_by(before):
     assert math.hypot(1.96 * 0.01, math.log(welch.high / welch.low) / 2) == pytest.approx(widened, rel=0.05, abs=0)
 
 
+def test_a_second_look_needs_the_interval_of_its_processes_to_convict_and_the_whole_one_to_acquit(before):
+    def verdicts(time):
+        after = changed(before, end_to_end_ns=ms(time))
+        looks = (judge(before, after, Gate(), second_look=second) for second in (False, True))
+        return [next(c.verdict for c in look if c.metric == "time.end_to_end") for look in looks]
+
+    assert verdicts(107) == ["inconclusive", "regression"]  # 1.06 to 1.08 by its processes, 1.05 to 1.09 with sessions
+    assert verdicts(103.5) == ["inconclusive", "inconclusive"]
+    assert verdicts(102) == ["holds", "holds"]
+
+
 def test_a_stage_is_shown_and_gated_only_where_the_suite_says_so(before):
     after = changed(before, stages_ns={"vision": ms(44)})
     shown = of(before, after, "time.vision")
