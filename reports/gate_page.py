@@ -59,7 +59,7 @@ def _summary(found: Checked) -> str:
 
 def _row(check: Check) -> list[str]:
     verdict = f"**{check.verdict}**" if check.verdict in FAILING else check.verdict
-    notes = [note for note in (check.why, _at_first(check)) if note]
+    notes = list(_notes(check))
     return [
         check.case,
         check.metric,
@@ -71,11 +71,15 @@ def _row(check: Check) -> list[str]:
     ]
 
 
-def _at_first(check: Check) -> str | None:
-    if check.first is None:
-        return None
-    said = _change(check.first) or _figure(check.first, check.first.after) or check.first.verdict
-    return f"measured again, at first {said}"
+def _notes(check: Check) -> Iterator[str]:
+    if check.why:
+        yield check.why
+    if check.verdict == "inconclusive" and check.detectable:
+        seen = f"{check.detectable:.2f} points" if check.unit == "score" else f"{100 * check.detectable:.1f} %"
+        yield f"the smallest change to be seen is {seen}"
+    if check.first is not None:
+        said = _change(check.first) or _figure(check.first, check.first.after) or check.first.verdict
+        yield f"measured again, at first {said}"
 
 
 def _figure(check: Check, value: float | None) -> str:
@@ -130,7 +134,7 @@ def _annotation(kind: str, title: str, message: str) -> str:
 def _sentence(check: Check) -> str:
     parts = [check.verdict, _change(check) or _figure(check, check.after)]
     limit = [f"limit {_limit(check)}"] if check.limit is not None else []
-    return ", ".join(part for part in [*parts, *limit, check.why or "", _at_first(check) or ""] if part)
+    return ", ".join(part for part in [*parts, *limit, *_notes(check)] if part)
 
 
 def junit(found: Checked) -> str:

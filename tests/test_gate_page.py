@@ -37,6 +37,11 @@ def test_what_was_measured_first_stands_beside_what_was_measured_again():
     assert "holds (measured again, at first 1.100x [1.080, 1.120])" in gate_page.page(page_of(again))
 
 
+def test_a_doubt_says_what_could_have_been_seen():
+    doubt = SLOW.model_copy(update={"verdict": "inconclusive", "why": "it straddles", "detectable": 0.031})
+    assert "inconclusive (it straddles; the smallest change to be seen is 3.1 %)" in gate_page.page(page_of(doubt))
+
+
 def test_what_differs_and_what_is_new_is_listed():
     page = gate_page.page(page_of(SLOW, changed={"version: torch": ("2.1", None)}, new=["c", "d"]))
     assert "Not in the baseline, and so not gated: c and d." in page
