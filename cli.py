@@ -104,6 +104,33 @@ def compare(
 
 
 @app.command()
+def baseline(folder: Folder, out: Annotated[Path, typer.Option(help="The file to commit; replaced.")]) -> None:
+    """Reduce a finished run to the file that later runs are checked against."""
+    from .benchmarks.gate import keep_baseline
+
+    keep_baseline(folder, out)
+    typer.echo(out)
+
+
+@app.command()
+def check(
+    folder: Folder,
+    against: Annotated[Path, typer.Option("--baseline", metavar="FILE", help="What `lisabench baseline` made.")],
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit's XML there.")] = None,
+    comment: Annotated[Path | None, typer.Option(help="Write the body of a comment there, in Markdown.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Hold a run against a baseline: nothing slower, larger or worse. A regression is measured again before it counts.
+
+    Ends with 0 where the gate holds, 1 at a regression or a missing case, 2 without a sound baseline, 3 where it is
+    inconclusive, 4 where something that is gated cannot be compared.
+    """
+    from .benchmarks.gate import Outputs, check
+
+    raise typer.Exit(check(folder, against, Outputs(junit, comment, as_json)))
+
+
+@app.command()
 def convert(
     src: Annotated[Path, typer.Argument(help="A folder or hub id: the original's, a LLaVA, an adapter.")],
     dst: Annotated[Path, typer.Argument(help="A new folder.")],

@@ -36,9 +36,10 @@ def _described(adapter: str) -> str:
 
 
 def _settings() -> dict[str, str]:
-    """Of the plan and the data, then of each adapter, as ``ADAPTER: SETTING``."""
-    sections = (suite.Plan, suite.Data)
-    shared = {n: f"{f.description} [{f.default}]" for section in sections for n, f in section.model_fields.items()}
+    """Of the plan and the data, of the gate as ``gate.SETTING``, then of each adapter, as ``ADAPTER: SETTING``."""
+    sections = (("", suite.Plan), ("", suite.Data), ("gate.", suite.Gate))
+    fields = {where + name: field for where, section in sections for name, field in section.model_fields.items()}
+    shared = {name: f"{field.description} [{field.default}]" for name, field in fields.items()}
     return shared | {f"{a}: {name}": text for a in registry.names() for name, text in _fields(a).items()}
 
 

@@ -13,6 +13,7 @@ factors: [SETTING, ...]        of cases that differ in several of these, the rep
 controls: {NAME: {adapter: NAME}}   floors; asked for quality only, never compared in time
 claims: [{claim: ..., quantity: NAME, candidate: CASE, at_most: BOUND}]   see `claim`; or the name or file of a suite
                                that lists them, for cases of the same names
+gate: {end_to_end: 0.05}       what `lisabench check` lets pass; see `reports.thresholds`
 """
 
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from ..harness import metrics
 from ..harness.errors import UsageError, unknown
 from ..harness.memory import card_bytes
 from ..models import registry
+from ..reports.thresholds import Gate
 from . import factors
 from .claim import Claim
 
@@ -63,7 +65,7 @@ class Plan(Strict):
     time_limit_s: float = Field(default=600, gt=0, description="for a build with its warm-up, or a block")
 
 
-SECTIONS: dict[str, type[Strict]] = {"plan": Plan, "data": Data}
+SECTIONS: dict[str, type[BaseModel]] = {"plan": Plan, "data": Data, "gate": Gate}
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Suite(Strict):
     factors: tuple[str, ...] = ()
     controls: dict[str, dict[str, Any]] = {}
     claims: tuple[Claim, ...] = ()
+    gate: Gate = Gate()
 
     def settings(self, case: str) -> dict[str, Any]:
         """What the suite says of a case or control, its adapter's name included."""
@@ -231,6 +234,7 @@ def validate(content: Mapping[str, Any]) -> Suite:
     for case in suite.all_cases():
         suite.make(case)
     factors.check(suite)
+    suite.gate.check(suite.cases)
     for claim in suite.claims:
         claim.check(suite.references())
     return suite

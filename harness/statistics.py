@@ -93,14 +93,18 @@ def log_median(times: Sequence[float]) -> float:
     return float(np.median(np.log(times_n)))
 
 
-def unpaired_ratio(reference: Sequence[float], candidate: Sequence[float], confidence: float = 0.95) -> Ratio:
+def unpaired_ratio(
+    reference: Sequence[float], candidate: Sequence[float], confidence: float = 0.95, between: float = 0.0
+) -> Ratio:
     """The ratio of two sides measured in different sessions: exp(difference of means), with Welch's t interval.
 
-    What differed between the two sessions for all of their processes is in the ratio, and not in its interval.
+    What differed between the two sessions for all of their processes is in the ratio; it is in the interval only as far
+    as `between` says, since no number of processes shows it.
 
     Args:
         reference, candidate: one `log_median` per process, over the same queries; the sides may differ in number.
         confidence: coverage of the interval, between 0 and 1.
+        between: standard deviation of the log ratio from session to session, taken as known.
 
     Raises:
         ValueError: a side has no process.
@@ -113,9 +117,10 @@ def unpaired_ratio(reference: Sequence[float], candidate: Sequence[float], confi
         raise ValueError("a ratio needs at least one process on each side")
     squares = [float(np.var(side, ddof=1)) / side.size if fewest > 1 else 0.0 for side in sides]
     spread = sum(square**2 / (side.size - 1) for square, side in zip(squares, sides, strict=True) if square)
-    freedom = sum(squares) ** 2 / spread if spread else fewest - 1  # without any spread the interval is a point
+    variance = sum(squares) + between**2
+    freedom = variance**2 / spread if spread else math.inf  # what is known, or nil, has no degrees of freedom to lose
     mean = float(np.mean(sides[1]) - np.mean(sides[0]))
-    return _ratio(mean, math.sqrt(sum(squares)), freedom, fewest, confidence)
+    return _ratio(mean, math.sqrt(variance), freedom, fewest, confidence)
 
 
 def _ratio(mean: float, error: float, freedom: float, processes: int, confidence: float) -> Ratio:

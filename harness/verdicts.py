@@ -3,6 +3,7 @@
 A verdict is drawn from the interval alone: where it straddles the threshold, or where there is none, it claims nothing.
 """
 
+from collections.abc import Mapping
 from typing import Literal, Protocol
 
 Verdict = Literal["improvement", "same", "regression", "inconclusive"]
@@ -78,6 +79,24 @@ def joint_answer(time: Interval, quality: Interval, faster: float, worse: float)
     if False in shown:
         return "fails"
     return "inconclusive" if None in shown else "holds"
+
+
+def ratio_at_most(ratio: Interval, limit: float) -> Answer:
+    """Whether a ratio of costs is at most `limit`: of no concern is how far below it lies.
+
+    Args:
+        ratio: with the ends of its interval, as ratios.
+        limit: such as 1.05, where at most 5 % more are accepted.
+    """
+    return _ANSWERS[_at_most(_ends(ratio), limit)]
+
+
+def loss_at_most(difference: Interval, limit: float) -> Answer:
+    """Whether a score, candidate minus reference, is not worse by more than `limit`, in the unit of the ends."""
+    return _ANSWERS[_at_most(_losses(difference), limit)]
+
+
+_ANSWERS: Mapping[bool | None, Answer] = {True: "holds", False: "fails", None: "inconclusive"}
 
 
 def _ends(interval: Interval) -> Ends | None:

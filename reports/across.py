@@ -123,7 +123,7 @@ def _across(base: _Place, other: _Place) -> Across:
     refused = dict(_refusals(base, other, *sides))
     took_turns = _took_turns(base, other)
     found = compare_sides(*sides, _way(*sides, took_turns, refused))
-    versions = _differing(base.run.run.get("versions"), other.run.run.get("versions"))
+    versions = differing(base.run.run.get("versions"), other.run.run.get("versions"))
     return Across(
         reference_run=str(base.run.folder),
         candidate_run=str(other.run.folder),
@@ -134,8 +134,8 @@ def _across(base: _Place, other: _Place) -> Across:
         comparison=found,
         not_compared=refused | dict(_not_measured(found, refused)),
         versions=versions,
-        machine=_differing(base.run.run.get("passport"), other.run.run.get("passport")),
-        plan=_differing(_plan(base), _plan(other)),
+        machine=differing(base.run.run.get("passport"), other.run.run.get("passport")),
+        plan=differing(_plan(base), _plan(other)),
         warnings=list(dict.fromkeys([*_warnings(base, other, found), *_of_versions(versions)])),
     )
 
@@ -177,10 +177,14 @@ def _no_cost(base: _Place, other: _Place) -> Iterator[str]:
     controls = [place.label for place in (base, other) if place.entry["role"] == "control"]
     if controls:
         yield f"{wording.listed(controls)} is a control, whose costs are no result"
-    passports = (_comparable(place.run.run.get("passport") or {}) for place in (base, other))
-    differing = [f"{name} {then} and {now}" for name, (then, now) in _differing(*passports).items()]
-    if differing:
-        yield f"measured on different machines ({', '.join(differing)})"
+    yield from different_machines(*((place.run.run.get("passport") or {}) for place in (base, other)))
+
+
+def different_machines(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Why two machines' costs must not be compared, by their passports; nothing where they may."""
+    facts = differing(_comparable(before), _comparable(after))
+    named = ", ".join(f"{name} {then} and {now}" for name, (then, now) in facts.items())
+    return [f"measured on different machines ({named})"] if named else []
 
 
 def _comparable(passport: dict[str, Any]) -> dict[str, Any]:
@@ -229,7 +233,8 @@ def _plan(place: _Place) -> dict[str, Any]:
     return {name: (place.run.run.get("plan") or {}).get(name) for name in PLAN}
 
 
-def _differing(before: dict[str, Any] | None, after: dict[str, Any] | None) -> dict[str, Sides]:
+def differing(before: dict[str, Any] | None, after: dict[str, Any] | None) -> dict[str, Sides]:
+    """What has another value on either side; of one that does not have it, None."""
     before, after = before or {}, after or {}
     names = dict.fromkeys([*before, *after])
     return {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}

@@ -30,7 +30,7 @@ def _sections(found: Across) -> Iterator[str]:
     names = found.reference.name, found.candidate.name
     yield f"## {escape(names[1])} against {escape(names[0])}"
     yield f"{_how(found)} {NO_BRACKETS}"
-    yield _aligned(["", *names, "ratio or difference [95 %]"], list(_rows(found)), figures=True)
+    yield aligned(["", *names, "ratio or difference [95 %]"], list(_rows(found)), figures=True)
     if found.comparison.joint:
         yield f"Of {names[1]}: {wording.joint(found.comparison)}."
     yield from _listed([f"n/a, {what}: {why}." for what, why in found.not_compared.items()])
@@ -101,7 +101,7 @@ def _differences(found: Across) -> Iterator[str]:
     }
     rows = [[f"{kind} {name}", *_values(sides)] for kind, of_kind in groups.items() for name, sides in of_kind.items()]
     if rows:
-        yield _aligned(["differs", found.reference.name, found.candidate.name], rows, figures=False)
+        yield aligned(["differs", found.reference.name, found.candidate.name], rows, figures=False)
     else:
         yield "No setting, version, fact of the machine or part of the plan differs."
 
@@ -110,7 +110,7 @@ def _values(sides: Sides) -> list[str]:
     return ["-" if value is None else str(value) for value in sides]
 
 
-def _aligned(header: Row, rows: Sequence[Row], figures: bool) -> str:
+def aligned(header: Row, rows: Sequence[Row], figures: bool) -> str:
     """A table of Markdown with its columns filled up; figures stand on the right."""
     lines = [[escape(cell) for cell in line] for line in [header, *rows]]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

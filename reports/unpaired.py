@@ -13,17 +13,17 @@ from .schema_parts import NO_RATIO, Ratio
 
 def unpaired_time(before: list[Record], after: list[Record], span_ns: Callable[[Record], int]) -> Ratio:
     """Of each process's median of log time, over the queries that every process of both sides has timed."""
-    sides = [_spans(side, span_ns) for side in (before, after)]
+    sides = [spans(side, span_ns) for side in (before, after)]
     if not all(sides):
         return NO_RATIO
-    common = set.intersection(*(set(spans) for side in sides for spans in side))
+    common = set.intersection(*(set(times) for side in sides for times in side))
     reference, candidate = (
-        [log_median([spans[name] for name in common]) for spans in side if common] for side in sides
+        [log_median([times[name] for name in common]) for times in side if common] for side in sides
     )
     return _ratio(reference, candidate)
 
 
-def _spans(records: list[Record], span_ns: Callable[[Record], int]) -> list[dict[str, int]]:
+def spans(records: list[Record], span_ns: Callable[[Record], int]) -> list[dict[str, int]]:
     """Of each process, its times by query; a zero has no logarithm."""
     found: dict[int, dict[str, int]] = defaultdict(dict)
     for record in timed(records):

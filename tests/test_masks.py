@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from lisabench.harness.errors import DataError
-from lisabench.harness.masks import decode, encode
+from lisabench.harness.masks import decode, encode, overlap, pack, unpack
 
 MASKS = arrays.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12)))
 
@@ -44,3 +44,26 @@ def test_slices_and_transposed_masks_are_read_by_their_rows():
 def test_runs_that_do_not_fill_the_mask_are_refused(counts):
     with pytest.raises(DataError, match="mask_rle"):
         decode({"size": [2, 2], "counts": counts})
+
+
+def test_packed_runs_come_back_and_are_short():
+    mask_HW = np.zeros((400, 600), dtype=bool)
+    mask_HW[100:300, 200:400] = True
+    packed = pack(encode(mask_HW))
+    assert unpack(json.loads(json.dumps(packed))) == encode(mask_HW)
+    assert len(packed["packed"]) < len(json.dumps(encode(mask_HW)["counts"])) / 10
+
+
+@pytest.mark.parametrize("text", ["?", "AAAA", "eJwBAwD8/wECAwALAAc="])
+def test_packed_text_that_is_damaged_is_refused(text):
+    with pytest.raises(DataError, match="packed mask"):
+        unpack({"size": [1, 1], "packed": text})
+
+
+def test_the_overlap_of_two_masks_is_their_iou():
+    a_HW, b_HW = np.zeros((4, 4), dtype=bool), np.zeros((4, 4), dtype=bool)
+    assert overlap(a_HW, b_HW) == 1.0
+    a_HW[0, :3] = True
+    b_HW[0, 1:] = True
+    assert overlap(a_HW, b_HW) == 2 / 4
+    assert overlap(a_HW, np.zeros((4, 5), dtype=bool)) == 0.0

@@ -75,6 +75,19 @@ def test_unpaired_sides_without_any_spread_have_a_point_for_an_interval():
     assert (found.low, found.high, found.smallest_detectable) == (found.ratio, found.ratio, 1)
 
 
+def test_what_sessions_differ_by_widens_an_unpaired_interval_and_counts_as_known():
+    known = unpaired_ratio([1.0, 1.0], [1.0, 1.0], between=0.01)
+    ends = np.exp(stats.norm.interval(0.95, 0, 0.01))
+    np.testing.assert_allclose((known.low, known.high), ends, rtol=1e-12, atol=0)
+    sides = ([0.0, 0.02, 0.04], [0.0, 0.01, 0.02, 0.03])
+    squares = [np.var(side, ddof=1) / len(side) for side in sides]
+    variance = sum(squares) + 0.01**2
+    freedom = variance**2 / sum(s**2 / (len(side) - 1) for s, side in zip(squares, sides, strict=True))
+    ends = np.exp(stats.t.interval(0.95, freedom, np.mean(sides[1]) - np.mean(sides[0]), np.sqrt(variance)))
+    found = unpaired_ratio(*sides, between=0.01)
+    np.testing.assert_allclose((found.low, found.high), ends, rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize(("before", "after"), [([1.0], [1.0, 1.1]), ([1.0, 1.1], [1.0])])
 def test_a_side_of_one_process_gives_an_unpaired_ratio_without_an_interval(before, after):
     found = unpaired_ratio(before, after)

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 from lisabench.harness.statistics import Ratio
-from lisabench.harness.verdicts import joint_answer, quality_verdict, ratio_verdict
+from lisabench.harness.verdicts import joint_answer, loss_at_most, quality_verdict, ratio_at_most, ratio_verdict
 
 
 def interval(low, high):
@@ -91,3 +91,25 @@ def test_a_threshold_below_zero_is_refused(threshold):
 def test_more_than_all_of_the_time_cannot_be_saved(faster):
     with pytest.raises(ValueError, match="share of time saved"):
         joint_answer(NONE, NONE, faster, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ((0.5, 1.05), "holds"),  # how far below does not matter, and the limit itself still holds
+        ((1.0, 1.06), "inconclusive"),
+        ((1.05, 1.06), "inconclusive"),
+        ((1.051, 1.06), "fails"),
+        ((None, None), "inconclusive"),
+    ],
+)
+def test_a_cost_holds_its_limit_where_the_whole_interval_does(ends, expected):
+    assert ratio_at_most(interval(*ends), 1.05) == expected
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [((-0.5, 9.0), "holds"), ((-0.6, 0.0), "inconclusive"), ((-3.0, -0.51), "fails"), ((None, None), "inconclusive")],
+)
+def test_a_score_holds_where_its_whole_interval_loses_no_more_than_allowed(ends, expected):
+    assert loss_at_most(interval(*ends), 0.5) == expected

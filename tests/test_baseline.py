@@ -1,0 +1,206 @@
+"""The file that one commits: what is in it, that intervals can be made again from it, and that an edit shows."""
+
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from lisabench.harness import masks
+from lisabench.harness.errors import DataError, NothingToCompare, UsageError
+from lisabench.harness.records import read_run
+from lisabench.harness.statistics import unpaired_ratio
+from lisabench.reports.baseline import reduced
+from lisabench.reports.baseline_file import digest, read_baseline, write_baseline
+from lisabench.reports.quality import points
+from lisabench.reports.readings import of_case, one_per_query, stage_ns
+from lisabench.reports.unpaired import unpaired_memory, unpaired_time
+from run_factory import edit_lines, edit_run, failed, write_run
+
+SMALL = {"queries": 8, "size": (24, 32), "cases": 2, "gallery": 2}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_run(tmp_path / "run", **SMALL)
+
+
+@pytest.fixture
+def file(folder, tmp_path):
+    write_baseline(tmp_path / "baseline.json", reduced(read_run(folder)))
+    return tmp_path / "baseline.json"
+
+
+def lisabench_cli(*arguments):
+    command = [sys.executable, "-m", "lisabench.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_baseline_reads_back_as_it_was_written_and_holds_the_models_alone(folder, file):
+    found = read_baseline(file)
+    assert found == reduced(read_run(folder))
+    assert [case.name for case in found.cases] == ["dual", "sam"]
+    assert found.passport["cpu"].startswith("AMD") and found.versions["torch"] == "2.13.0"
+
+
+@pytest.mark.parametrize("stage", [None, "vision", "decoder"])
+def test_the_interval_of_a_time_is_that_of_the_records(folder, file, stage):
+    def span_ns(record):
+        return record["latency_ns"] if stage is None else stage_ns(record, stage)
+
+    sides = [of_case(name, read_run(folder).samples) for name in ("dual", "sam")]
+    cases = [read_baseline(file).case(name) for name in ("dual", "sam")]
+    kept = [case.end_to_end_ns if stage is None else case.stages_ns[stage] for case in cases]
+    again = unpaired_ratio(*(list(map(math.log, side)) for side in kept))
+    expected = unpaired_time(*sides, span_ns)
+    for end in ("ratio", "low", "high"):
+        np.testing.assert_allclose(getattr(again, end), getattr(expected, end), rtol=1e-6, atol=0)
+
+
+def test_peaks_are_those_of_each_process_by_what_is_reserved_where_that_is_known(folder, tmp_path):
+    edit_lines(folder / "memory.jsonl", lambda line: line | {"process": 1})
+    cases = reduced(read_run(folder)).cases
+    assert (cases[0].peak_figure, cases[0].peak_bytes) == ("peak_bytes", [742 << 20])
+    expected = unpaired_memory(*(of_case(name, read_run(folder).memory) for name in ("dual", "sam")))
+    assert cases[1].peak_bytes[0] / cases[0].peak_bytes[0] == pytest.approx(expected.ratio, rel=1e-12, abs=0)
+    gpu = reduced(read_run(write_run(tmp_path / "gpu", **SMALL, clock="cuda events"))).cases[0]
+    assert (gpu.peak_figure, gpu.peak_bytes) == ("peak_reserved_bytes", [(742 + 64) << 20])
+
+
+def test_the_peak_of_a_query_leaves_out_the_build(folder):
+    built = {"peak_bytes": 9 << 30}
+    edit_lines(folder / "memory.jsonl", lambda line: line | (built if line["stage"] == "build" else {}))
+    case = reduced(read_run(folder)).case("dual")
+    assert (case.peak_bytes, case.query_peak_bytes) == ([9 << 30], [742 << 20])
+
+
+def test_a_memory_pass_that_broke_leaves_no_peak(folder):
+    entries = json.loads((folder / "run.json").read_text())["cases"]
+    edit_run(folder, cases=[entry | {"memory_error": "killed"} for entry in entries])
+    assert reduced(read_run(folder)).case("dual").peak_bytes == []
+
+
+def test_differences_of_quality_are_those_of_the_records(folder, file):
+    sides = [one_per_query(of_case(name, read_run(folder).samples)) for name in ("dual", "sam")]
+    again = [read_baseline(file).case(name).answers.records() for name in ("dual", "sam")]
+    assert points(*again) == points(*sides)
+
+
+def test_kept_masks_come_back_to_the_pixel(folder, file):
+    kept = {r["sample_id"]: r["mask_rle"] for r in of_case("dual", read_run(folder).samples) if r.get("mask_rle")}
+    packed = read_baseline(file).case("dual").masks
+    assert len(kept) == 2
+    assert {name: masks.unpack(mask.model_dump())["counts"] for name, mask in packed.items()} == {
+        name: rle["counts"] for name, rle in kept.items()
+    }
+
+
+def test_medians_are_over_the_queries_that_every_process_has_timed(folder):
+    edit_lines(
+        folder / "samples.jsonl",
+        lambda line: failed(line) if (line["process"], line["sample_id"]) == (1, "scene-0003") else line,
+    )
+    case = reduced(read_run(folder)).case("dual")
+    assert (case.untimed, case.failed, case.records) == (["scene-0003"], 1, 24)
+    logs = [
+        np.median([math.log(r["latency_ns"]) for r in of_case("dual", read_run(folder).samples)
+                   if r["process"] == process and r["sample_id"] != "scene-0003"])
+        for process in range(3)
+    ]  # fmt: skip
+    np.testing.assert_allclose(np.log(case.end_to_end_ns), logs, rtol=1e-7, atol=0)
+
+
+def test_stages_are_those_that_were_waited_for_where_there_are_such(folder):
+    assert not reduced(read_run(folder)).case("dual").stages_synchronised
+    lines = [
+        {"case": "dual", "process": p, "pass": "synchronised", "sample_id": s, "stages_ns": {"vision": 1000 * (p + 1)}}
+        for p in range(3)
+        for s in ("scene-0000", "scene-0001")
+    ]
+    (folder / "passes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    case = reduced(read_run(folder)).case("dual")
+    assert case.stages_synchronised and case.stages_ns == {"vision": [1000, 2000, 3000]}
+
+
+def test_the_layout_of_the_file_is_nobodys_business(file):
+    before = read_baseline(file)
+    file.write_text(json.dumps(json.loads(file.read_text()), indent=4).replace("\n", "\r\n"))
+    assert read_baseline(file) == before
+
+
+def edited(file, change):
+    page = json.loads(file.read_text())
+    change(page)
+    file.write_text(json.dumps(page))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda page: page["cases"][0]["end_to_end_ns"].__setitem__(0, 10**12),
+        lambda page: page["cases"][0]["answers"]["intersection_px"].__setitem__(0, 0),
+        lambda page: page["cases"].pop(),
+        lambda page: page.pop("digest"),
+        lambda page: page.update(note="x"),
+    ],
+)
+def test_an_edit_by_hand_shows(file, change):
+    edited(file, change)
+    with pytest.raises(DataError, match=r"baseline\.json was edited"):
+        read_baseline(file)
+
+
+def test_another_schema_is_named_with_the_way_out(file):
+    edited(file, lambda page: page.update(schema="lisabench.baseline/0"))
+    with pytest.raises(NothingToCompare, match=r"'lisabench\.baseline/0'.*lisabench baseline RUN"):
+        read_baseline(file)
+
+
+def test_a_right_digest_over_something_that_is_no_baseline_is_not_enough(file):
+    page = json.loads(file.read_text())
+    del page["digest"]
+    page["cases"][0]["answers"]["union_px"].pop()
+    file.write_text(json.dumps(page | {"digest": digest(page)}))
+    with pytest.raises(DataError, match="not a whole baseline"):
+        read_baseline(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (b"{", "not JSON"),
+        (b"<<<<<<< HEAD\n{}", "not JSON"),
+        (b"[1]", "not a baseline"),
+        (b"\xff\xfe", "no text"),
+        (b'{"schema": NaN}', "NaN is no number"),
+        (b'{"schema": 1e999}', "1e999 is no number"),
+        (b"[" * 100_000, "not JSON"),
+    ],
+)
+def test_a_broken_file_is_named_in_one_line(tmp_path, content, expected):
+    (tmp_path / "b.json").write_bytes(content)
+    with pytest.raises(DataError, match=expected) as caught:
+        read_baseline(tmp_path / "b.json")
+    assert "b.json" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_or_cannot_be_written_is_the_users_to_mend(tmp_path, folder):
+    with pytest.raises(UsageError, match="there is no baseline"):
+        read_baseline(tmp_path / "gone.json")
+    with pytest.raises(UsageError, match="cannot read"):
+        read_baseline(tmp_path)
+    with pytest.raises(UsageError, match="cannot write"):
+        write_baseline(tmp_path / "gone" / "b.json", reduced(read_run(folder)))
+
+
+def test_the_command_keeps_a_finished_run_and_no_other(folder, tmp_path):
+    done = lisabench_cli("baseline", folder, "--out", tmp_path / "b.json")
+    assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / "b.json"))
+    assert "3 processes a case" in done.stderr
+    assert read_baseline(tmp_path / "b.json") == reduced(read_run(folder))
+    edit_run(folder, status="failed")
+    done = lisabench_cli("baseline", folder, "--out", tmp_path / "c.json")
+    assert done.returncode == 2 and "is failed" in done.stderr and not (tmp_path / "c.json").exists()

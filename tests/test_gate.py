@@ -1,0 +1,302 @@
+"""A run against a baseline: what holds, what has regressed, and what nothing can be said of."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from lisabench.harness import masks
+from lisabench.harness.metrics import METRICS
+from lisabench.harness.records import read_run
+from lisabench.harness.statistics import unpaired_ratio
+from lisabench.reports.baseline import Baseline, PackedMask, reduced
+from lisabench.reports.gate import judge
+from lisabench.reports.gate_verdict import changes, checked, outcome, settle, to_measure_again
+from lisabench.reports.readings import counts, one_per_query
+from lisabench.reports.thresholds import Gate
+from run_factory import write_run
+
+SMALL = {"queries": 8, "size": (24, 32), "cases": 2, "gallery": 2, "processes": 5}
+MIB = 1 << 20
+STEADY = [1.00, 1.01, 0.99, 1.005, 0.995]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> Baseline:
+    return reduced(read_run(write_run(tmp_path_factory.mktemp("runs") / "run", **SMALL)))
+
+
+@pytest.fixture
+def before(drawn):
+    """Two cases whose processes differ by 1 %, at 100 ms and 500 MiB."""
+    return changed(drawn, end_to_end_ns=ms(100), stages_ns={"vision": ms(40)}, **peaks(500))
+
+
+def ms(time, spread=STEADY):
+    return [round(time * 1e6 * factor) for factor in spread]
+
+
+def peaks(mib):
+    return {"peak_bytes": [round(mib * MIB)] * 3, "query_peak_bytes": [round(mib * MIB)] * 3}
+
+
+def changed(baseline, case=None, **changes):
+    """A copy with other figures, of one case or of all."""
+    cases = [c.model_copy(update=changes) if case in (None, c.name) else c for c in baseline.cases]
+    return baseline.model_copy(update={"cases": cases})
+
+
+def of(before, after, metric, case="dual", **gate):
+    found = [c for c in judge(before, after, Gate(**gate)) if (c.case, c.metric) == (case, metric)]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_a_run_against_itself_holds_in_every_figure_that_is_gated(before):
+    checks = judge(before, before, Gate(stages=["vision"]))
+    assert {check.verdict for check in checks} == {"holds"}
+    assert [check.metric for check in checks if check.case == "sam"] == [
+        "failures",
+        "time.end_to_end",
+        "time.vision",
+        "memory.peak",
+        "memory.query_peak",
+        "quality.gIoU",
+        "quality.cIoU",
+        "masks",
+    ]
+    assert outcome(checks) == "holds"
+
+
+@pytest.mark.parametrize(
+    ("factor", "verdict"),
+    [(0.5, "holds"), (1.0, "holds"), (1.02, "holds"), (1.05, "inconclusive"), (1.1, "regression")],
+)
+def test_a_time_holds_or_has_regressed_only_where_its_whole_interval_says_so(before, factor, verdict):
+    assert of(before, changed(before, end_to_end_ns=ms(100 * factor)), "time.end_to_end").verdict == verdict
+
+
+def test_the_interval_of_a_time_takes_in_what_sessions_differ_by(before):
+    after = changed(before, end_to_end_ns=ms(103))
+    logs = [np.log(case.end_to_end_ns) for case in (before.case("dual"), after.case("dual"))]
+    found, welch = of(before, after, "time.end_to_end"), unpaired_ratio(*logs)
+    exactly = of(before, after, "time.end_to_end", sessions=0)
+    np.testing.assert_allclose([exactly.low, exactly.high], [welch.low, welch.high], rtol=1e-9, atol=0)
+    widened = math.log(found.high / found.low) / 2
+    assert math.hypot(1.96 * 0.01, math.log(welch.high / welch.low) / 2) == pytest.approx(widened, rel=0.05, abs=0)
+
+
+def test_a_second_look_needs_the_interval_of_its_processes_to_convict_and_the_whole_one_to_acquit(before):
+    def verdicts(time):
+        after = changed(before, end_to_end_ns=ms(time))
+        looks = (judge(before, after, Gate(), second_look=second) for second in (False, True))
+        return [next(c.verdict for c in look if c.metric == "time.end_to_end") for look in looks]
+
+    assert verdicts(107) == ["inconclusive", "regression"]  # 1.06 to 1.08 by its processes, 1.05 to 1.09 with sessions
+    assert verdicts(103.5) == ["inconclusive", "inconclusive"]
+    assert verdicts(102) == ["holds", "holds"]
+
+
+def test_a_stage_is_shown_and_gated_only_where_the_suite_says_so(before):
+    after = changed(before, stages_ns={"vision": ms(44)})
+    shown = of(before, after, "time.vision")
+    assert (shown.verdict, shown.limit) == ("not gated", None)
+    assert shown.change == pytest.approx(1.1, rel=1e-6, abs=0)
+    assert of(before, after, "time.vision", stages={"vision": 0.05}).verdict == "regression"
+    assert of(before, after, "time.vision", cases={"dual": {"stages": {"vision": 0.05}}}).verdict == "regression"
+    assert of(before, after, "time.vision", cases={"sam": {"stages": {"vision": 0.05}}}).verdict == "not gated"
+    assert of(before, after, "time.vision", stages=["vision"]).verdict == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("mib", "more", "verdict"),
+    [
+        (500, 4, "holds"),
+        (500, 6, "regression"),
+        (10_000, 31, "holds"),
+        (10_000, 33, "regression"),
+        (500, -300, "holds"),
+    ],
+)
+def test_a_peak_may_grow_by_1_percent_or_32_mib_whichever_is_less(before, mib, more, verdict):
+    found = of(changed(before, **peaks(mib)), changed(before, **peaks(mib + more)), "memory.peak")
+    assert found.verdict == verdict
+    assert found.limit == pytest.approx(1 + min(0.01, 32 / mib), rel=1e-9, abs=0)
+
+
+def test_peaks_by_other_instruments_or_of_other_figures_are_refused(before):
+    for other in ({"instrument": "cuda allocator"}, {"peak_figure": "peak_reserved_bytes"}):
+        found = of(before, changed(before, **other), "memory.peak")
+        assert found.verdict == "refused" and "different instruments" in found.why
+
+
+def worse_by(baseline, pixels):
+    """Each answer loses so many of its pixels, all of them hits."""
+    cases = []
+    for case in baseline.cases:
+        lost = [min(pixels, hit) for hit in case.answers.intersection_px]
+        update = {
+            name: [value - fewer for value, fewer in zip(getattr(case.answers, name), lost, strict=True)]
+            for name in ("intersection_px", "predicted_px")
+        }
+        cases.append(case.model_copy(update={"answers": case.answers.model_copy(update=update)}))
+    return baseline.model_copy(update={"cases": cases})
+
+
+def test_scores_are_paired_by_query_and_a_loss_is_found(before):
+    worse = worse_by(before, 5)
+    found = of(before, worse, "quality.gIoU")
+    scores = [
+        METRICS["gIoU"].compute(list(map(counts, side.case("dual").answers.records()))) for side in (before, worse)
+    ]
+    assert found.verdict == "regression" and found.high < -0.5
+    assert found.change == pytest.approx(100 * (scores[1] - scores[0]), rel=1e-9, abs=0)
+    assert of(worse, before, "quality.gIoU").verdict == "holds"
+    assert of(before, worse, "quality.cIoU", cIoU=99).verdict == "holds"
+    assert of(before, worse, "quality.cIoU", cIoU=None).verdict == "not gated"
+
+
+def test_the_order_of_the_queries_does_not_matter(before):
+    answers = before.case("dual").answers
+    turned = {name: column[::-1] for name, column in vars(answers).items()}
+    assert of(before, changed(before, "dual", answers=answers.model_copy(update=turned)), "quality.gIoU").change == 0
+
+
+def test_random_weights_have_no_quality_to_hold_but_masks(before):
+    random = changed(before, has_quality=False)
+    assert of(random, random, "quality.gIoU").verdict == "n/a"
+    assert of(random, random, "masks").verdict == "holds"
+    assert of(before, random, "quality.gIoU").verdict == "missing"
+
+
+def with_mask(baseline, change):
+    case = baseline.case("dual")
+    name = min(case.masks)
+    mask_HW = change(masks.decode(masks.unpack(case.masks[name].model_dump())))
+    return changed(baseline, "dual", masks=case.masks | {name: PackedMask(**masks.pack(masks.encode(mask_HW)))})
+
+
+def test_one_mask_that_has_moved_is_found_among_the_others(before):
+    found = of(before, with_mask(before, lambda mask_HW: np.roll(mask_HW, 1, axis=1)), "masks")
+    assert found.verdict == "regression" and "1 of 2" in found.why and found.after < 0.99
+    assert of(before, with_mask(before, np.copy), "masks").after == 1.0
+
+
+def test_masks_that_the_run_did_not_keep_leave_the_gate_in_doubt(before):
+    case = before.case("dual")
+    fewer = changed(before, "dual", masks=dict([min(case.masks.items())]))
+    found = of(before, fewer, "masks")
+    assert found.verdict == "inconclusive" and "1 of 2" in found.why
+    assert of(fewer, before, "masks").verdict == "holds"
+    assert of(changed(before, masks={}), before, "masks").verdict == "n/a"
+
+
+def test_a_case_that_the_run_does_not_have_fails_the_gate_and_a_new_one_does_not(before):
+    alone = before.model_copy(update={"cases": before.cases[:1]})
+    checks = judge(before, alone, Gate())
+    assert [(c.case, c.metric) for c in checks if c.verdict == "missing"] == [("sam", "case")]
+    assert outcome(checks) == "regression" and to_measure_again(checks) == []
+    assert outcome(judge(alone, before, Gate())) == "holds"
+    assert checked("RUN", "FILE", alone, before, judge(alone, before, Gate())).new == ["sam"]
+
+
+@pytest.mark.parametrize(
+    ("gone", "metric"),
+    [({"end_to_end_ns": []}, "time.end_to_end"), ({"peak_bytes": [], "instrument": None}, "memory.peak")],
+)
+def test_a_figure_that_the_run_has_not_measured_fails_the_gate(before, gone, metric):
+    assert of(before, changed(before, **gone), metric).verdict == "missing"
+    assert of(changed(before, **gone), before, metric).verdict == "n/a"
+
+
+def test_more_failures_than_before_fail_the_gate(before):
+    assert of(before, changed(before, failed=1), "failures").verdict == "regression"
+    assert of(changed(before, failed=1), changed(before, failed=1), "failures").verdict == "holds"
+
+
+def test_where_other_queries_have_times_their_medians_are_not_judged(before):
+    after = changed(before, untimed=["scene-0003"])
+    found = of(before, after, "time.end_to_end")
+    assert found.verdict == "inconclusive" and "not the same queries" in found.why
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"gpu": "H200"}, {"gpu_count": 4}, {"driver": "999.1"}, {"power_limit_w": 300}, {"ecc": True}, {"cpu": "Abacus"}],
+)
+def test_another_machine_is_refused_for_time_and_memory_and_not_for_quality(before, facts):
+    after = before.model_copy(update={"passport": before.passport | facts})
+    verdicts = {c.metric: c.verdict for c in judge(before, after, Gate()) if c.case == "dual"}
+    assert {verdicts[m] for m in ("time.end_to_end", "memory.peak", "memory.query_peak")} == {"refused"}
+    assert {verdicts[m] for m in ("quality.gIoU", "quality.cIoU", "masks", "failures")} == {"holds"}
+    assert outcome(judge(before, after, Gate())) == "nothing comparable"
+    assert outcome(judge(before, worse_by(after, 5), Gate())) == "regression"
+    assert outcome(judge(before, after, Gate(end_to_end=None, peak=None))) == "holds"
+
+
+def test_versions_settings_and_the_plan_are_listed_and_never_refused(before):
+    settings = before.case("dual").settings | {"sam": "vit_b"}
+    after = changed(before, "dual", settings=settings).model_copy(update={"versions": before.versions | {"torch": "3"}})
+    assert outcome(judge(before, after, Gate())) == "holds"
+    assert changes(before, after) == {"dual: sam": ("tiny", "vit_b"), "version: torch": ("2.13.0", "3")}
+
+
+@pytest.mark.parametrize("what", ["fingerprint", "targets"])
+def test_other_data_are_refused_for_everything(before, what):
+    if what == "fingerprint":
+        after = before.model_copy(update={"data": before.data | {"fingerprint": "b"}})
+    else:
+        answers = before.case("dual").answers
+        after = changed(before, answers=answers.model_copy(update={"target_px": [px + 1 for px in answers.target_px]}))
+    verdicts = {c.metric: c.verdict for c in judge(before, after, Gate(stages=["vision"])) if c.metric != "failures"}
+    assert set(verdicts.values()) == {"refused"}
+    assert outcome(judge(before, after, Gate())) == "nothing comparable"
+
+
+def test_one_process_gives_no_interval_and_is_no_pass(before):
+    one = changed(before, end_to_end_ns=ms(100)[:1])
+    found = of(before, one, "time.end_to_end")
+    assert found.verdict == "inconclusive" and "one process" in found.why
+
+
+def test_a_gate_that_gates_nothing_is_no_pass(before):
+    nothing = Gate(end_to_end=None, peak=None, gIoU=None, cIoU=None, mask_iou=None)
+    assert outcome(judge(before, before, nothing)) == "nothing comparable"
+
+
+def test_a_refusal_is_not_hidden_by_a_doubt(before):
+    after = with_mask(before, np.copy).model_copy(update={"passport": before.passport | {"cpu": "Abacus"}})
+    after = changed(after, "dual", masks={})
+    assert {"refused", "inconclusive"} <= {check.verdict for check in judge(before, after, Gate())}
+    assert outcome(judge(before, after, Gate())) == "nothing comparable"
+
+
+def test_a_second_measurement_stands_in_the_place_of_each_regression(before):
+    slow = judge(before, changed(before, "sam", end_to_end_ns=ms(110)), Gate())
+    assert to_measure_again(slow) == ["sam"]
+    confirmed = settle(slow, {"sam": slow})
+    assert outcome(confirmed) == "regression"
+    quick = settle(slow, {"sam": [c for c in judge(before, before, Gate()) if c.case == "sam"]})
+    assert outcome(quick) == "holds"
+    again = next(check for check in quick if check.first)
+    assert (again.case, again.metric, again.first.verdict) == ("sam", "time.end_to_end", "regression")
+    assert [c for c in quick if not c.first] == [c for c in slow if c.verdict == "holds" or c.verdict == "not gated"]
+
+
+def test_a_regression_that_cannot_be_measured_again_is_unconfirmed(before):
+    slow = judge(before, changed(before, "sam", end_to_end_ns=ms(110)), Gate())
+    found = settle(slow, {"sam": "another machine"})
+    assert outcome(found) == "inconclusive"
+    assert [(c.verdict, c.why) for c in found if c.verdict == "unconfirmed"] == [("unconfirmed", "another machine")]
+
+
+def test_what_is_judged_is_json_without_nan(before):
+    found = checked("RUN", "FILE", before, before, judge(before, before, Gate()))
+    page = json.loads(found.model_dump_json(by_alias=True), parse_constant=pytest.fail)
+    assert (page["schema"], page["exit_code"], page["outcome"]) == ("lisabench.check/1", 0, "holds")
+
+
+def test_one_answer_a_query_is_that_of_the_lowest_process(tmp_path):
+    run = read_run(write_run(tmp_path / "run", **SMALL))
+    chosen = one_per_query([record for record in run.samples if record["case"] == "dual"])
+    assert reduced(run).case("dual").answers.sample_id == [record["sample_id"] for record in chosen]

@@ -1,0 +1,230 @@
+"""`lisabench check`, as a pipeline meets it: exit codes, the second look, and what is shown."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+from run_factory import edit_lines, edit_run
+from samples import write_sample
+
+NOISY = {"adapter": "fake", "clock": "virtual", "process_noise": 0.01, "noise": 0.02}
+CASES = {name: NOISY | {"seed": seed} for seed, name in enumerate(("slow", "large", "moved", "gone"))}
+PLAN = {"processes": 5, "warmup": 0, "memory_queries": 1, "gallery": 0, "save_masks": True}
+
+
+def lisabench_cli(*arguments, **environment):
+    command = [sys.executable, "-m", "lisabench.cli", *map(str, arguments)]
+    known = {key: value for key, value in os.environ.items() if not key.startswith("GITHUB_")}
+    return subprocess.run(command, capture_output=True, text=True, env=known | environment)
+
+
+def measured(folder, out, cases, gate):
+    """A run of these cases over six queries."""
+    if not (folder / "data").exists():
+        for i in range(6):
+            write_sample(folder / "data" / "val", f"q{i}", seed=i)
+    content = {"title": "t", "reference": next(iter(cases)), "data": {"root": str(folder / "data")}, "plan": PLAN}
+    (folder / f"{out}.yaml").write_text(yaml.safe_dump(content | {"cases": cases, "gate": gate}))
+    done = lisabench_cli("run", folder / f"{out}.yaml", "--out", folder / out)
+    assert done.returncode == 0, done.stderr
+    return folder / out
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """The run that baselines are made of."""
+    return measured(tmp_path_factory.mktemp("base"), "base", CASES, gate={})
+
+
+@pytest.fixture(scope="module")
+def worse(base):
+    """The same with a stage 10 % slower, 64 MiB more, and a case less."""
+    cases = {
+        "slow": CASES["slow"] | {"vision_ms": 4.4},
+        "large": CASES["large"] | {"allocate_mib": 64},
+        "moved": CASES["moved"],
+    }
+    gate = {"cases": {"slow": {"stages": {"vision": 0.05}}}}
+    return measured(base.parent, "worse", cases, gate)
+
+
+@pytest.fixture
+def baseline_of(base, tmp_path):
+    """Makes a baseline of some of the cases; `change` edits lines of samples.jsonl before that."""
+
+    def make(*names, change=None, **page):
+        copy = shutil.copytree(base, tmp_path / "copy")
+        entries = json.loads((copy / "run.json").read_text())["cases"]
+        edit_run(copy, cases=[entry for entry in entries if entry["name"] in names], **page)
+        if change:
+            edit_lines(copy / "samples.jsonl", change)
+        assert lisabench_cli("baseline", copy, "--out", tmp_path / "b.json").returncode == 0
+        return tmp_path / "b.json"
+
+    return make
+
+
+@pytest.fixture
+def copied(worse, tmp_path):
+    """A copy of the worse run, to be edited or measured again."""
+    return shutil.copytree(worse, tmp_path / "run")
+
+
+def checks_of(run, file, *arguments, **environment):
+    done = lisabench_cli("check", run, "--baseline", file, "--json", *arguments, **environment)
+    assert "Traceback" not in done.stderr
+    found = json.loads(done.stdout)
+    assert found["exit_code"] == done.returncode
+    return done.returncode, {(c["case"], c["metric"]): c for c in found["checks"]}
+
+
+def test_a_run_against_its_own_baseline_holds_with_0(base, baseline_of):
+    done = lisabench_cli("check", base, "--baseline", baseline_of(*CASES))
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.startswith("## lisabench: the gate holds\n")
+    assert not (base / "again").exists()
+
+
+@pytest.mark.parametrize(("case", "metric"), [("slow", "time.vision"), ("large", "memory.peak")])
+def test_a_slow_stage_and_more_memory_are_caught_and_confirmed_by_a_second_look(copied, baseline_of, case, metric):
+    code, checks = checks_of(copied, baseline_of(case, "moved"))
+    assert code == 1
+    found = {key for key, check in checks.items() if check["verdict"] == "regression"}
+    assert (case, metric) in found and {name for name, _ in found} == {case}
+    assert checks[case, metric]["first"]["verdict"] == "regression"
+    again = [json.loads(path.read_text()) for path in copied.glob("again/*/run.json")]
+    assert [[entry["name"] for entry in page["cases"]] for page in again] == [[case]]
+
+
+def moved(line):
+    """One query of one case, with the runs of its mask one pixel further on."""
+    if (line["case"], line["sample_id"]) != ("moved", "q3"):
+        return line
+    first, *others, last = line["mask_rle"]["counts"]
+    return line | {"mask_rle": line["mask_rle"] | {"counts": [first + 1, *others, last - 1]}}
+
+
+def test_one_mask_that_has_moved_is_caught(copied, baseline_of):
+    code, checks = checks_of(copied, baseline_of("moved", change=moved))
+    assert code == 1
+    assert [key for key, check in checks.items() if check["verdict"] == "regression"] == [("moved", "masks")]
+    assert "q3" in checks["moved", "masks"]["why"]
+
+
+def test_a_missing_case_fails_the_gate_with_1_and_nothing_is_measured_for_it(copied, baseline_of):
+    code, checks = checks_of(copied, baseline_of("moved", "gone"))
+    assert code == 1
+    assert checks["gone", "case"]["verdict"] == "missing"
+    assert not (copied / "again").exists()
+
+
+def slower(line):
+    return line | {"latency_ns": round(1.2 * line["latency_ns"])} if line["case"] == "moved" else line
+
+
+def test_a_regression_that_a_second_look_does_not_find_again_stops_nobody(copied, baseline_of):
+    edit_lines(copied / "samples.jsonl", slower)
+    code, checks = checks_of(copied, baseline_of("moved"))
+    found = checks["moved", "time.end_to_end"]
+    assert (code, found["verdict"], found["first"]["verdict"]) == (0, "holds", "regression")
+
+
+ELSEWHERE = {"passport": {"cpu": "Abacus"}, "versions": {"torch": "0.1"}}
+
+
+@pytest.mark.parametrize("what", ELSEWHERE)
+def test_elsewhere_a_regression_is_unconfirmed_and_ends_with_3(copied, baseline_of, what):
+    page = {what: json.loads((copied / "run.json").read_text())[what] | ELSEWHERE[what]}
+    edit_run(copied, **page)
+    edit_lines(copied / "samples.jsonl", slower)
+    code, checks = checks_of(copied, baseline_of("moved", **page))
+    found = checks["moved", "time.end_to_end"]
+    assert (code, found["verdict"]) == (3, "unconfirmed")
+    assert next(iter(ELSEWHERE[what])) in found["why"]
+    assert not (copied / "again").exists()
+
+
+def test_a_second_look_at_other_data_confirms_nothing(copied, baseline_of):
+    page = json.loads((copied / "run.json").read_text())
+    data = page["data"] | {"fingerprint": "b"}
+    edit_run(copied, data=data)
+    edit_lines(copied / "samples.jsonl", slower)
+    code, checks = checks_of(copied, baseline_of("moved", data=data))
+    assert code == 3 and "data" in checks["moved", "time.end_to_end"]["why"]
+
+
+def test_a_doubt_ends_with_3(copied, baseline_of):
+    page = json.loads((copied / "run.json").read_text())
+    gate = page["definition"]["gate"] | {"end_to_end": 0.0}
+    edit_run(copied, definition=page["definition"] | {"gate": gate})
+    code, checks = checks_of(copied, baseline_of("moved"))
+    assert (code, checks["moved", "time.end_to_end"]["verdict"]) == (3, "inconclusive")
+
+
+def test_an_unrelated_machine_is_refused_for_time_with_4_and_not_for_quality(copied, baseline_of):
+    code, checks = checks_of(copied, baseline_of("moved", passport={"cpu": "Abacus"}))
+    verdicts = {metric: check["verdict"] for (_, metric), check in checks.items()}
+    assert code == 4
+    assert (verdicts["time.end_to_end"], verdicts["memory.peak"]) == ("refused", "refused")
+    assert (verdicts["quality.gIoU"], verdicts["masks"]) == ("holds", "holds")
+
+
+@pytest.mark.parametrize(
+    ("break_it", "code", "expected"),
+    [
+        (lambda file: file.unlink(), 2, "there is no baseline"),
+        (lambda file: file.write_text(""), 2, "is empty"),
+        (lambda file: file.write_text("{"), 2, "not JSON"),
+        (lambda file: file.write_text(file.read_text().replace("baseline/1", "baseline/0")), 4, "has schema"),
+        (lambda file: file.write_text(file.read_text().replace('"failed": 0', '"failed": 9')), 2, "was edited"),
+    ],
+)
+def test_a_baseline_that_is_none_is_one_clear_line_and_never_a_pass(
+    copied, baseline_of, tmp_path, break_it, code, expected
+):
+    file = baseline_of("moved")
+    break_it(file)
+    outputs = {"--junit": tmp_path / "junit.xml", "--comment": tmp_path / "comment.md"}
+    given = [part for pair in outputs.items() for part in pair]
+    done = lisabench_cli("check", copied, "--baseline", file, *given, GITHUB_ACTIONS="true")
+    assert done.returncode == code
+    assert len(done.stderr.strip().splitlines()) == 1 and expected in done.stderr
+    assert done.stdout.startswith("::error title=lisabench gate::") and expected in done.stdout
+    assert ElementTree.parse(outputs["--junit"]).find(".//error") is not None
+    assert expected in outputs["--comment"].read_text()
+
+
+def test_a_run_that_is_not_finished_is_refused_with_the_way_on(copied, baseline_of):
+    edit_run(copied, status="running")
+    done = lisabench_cli("check", copied, "--baseline", baseline_of("moved"))
+    assert done.returncode == 2 and "--resume" in done.stderr
+
+
+def test_all_that_ci_shows_is_written_when_the_gate_fails(copied, baseline_of, tmp_path):
+    summary, junit, comment = tmp_path / "summary.md", tmp_path / "junit.xml", tmp_path / "comment.md"
+    summary.write_text("# of an earlier step\n")
+    given = ["--baseline", baseline_of("slow", "gone"), "--junit", junit, "--comment", comment]
+    done = lisabench_cli("check", copied, *given, GITHUB_STEP_SUMMARY=str(summary), GITHUB_ACTIONS="true")
+    assert done.returncode == 1
+    errors = [line for line in done.stdout.splitlines() if line.startswith("::error ")]
+    assert {line.split("::")[1] for line in errors} == {"error title=slow%3A time.vision", "error title=gone%3A case"}
+    assert [line for line in done.stdout.splitlines() if line.startswith("::warning ")]  # end to end is in doubt
+    assert summary.read_text().startswith("# of an earlier step\n## lisabench: the gate fails\n")
+    assert comment.read_text().startswith("<!-- lisabench gate -->\n## lisabench: the gate fails\n")
+    assert "| time.vision" in summary.read_text() and "| time.vision" in comment.read_text()
+    suites = {suite.get("name"): suite for suite in ElementTree.parse(junit).getroot()}
+    failures = {name: [t.get("name") for t in s if t.find("failure") is not None] for name, s in suites.items()}
+    assert failures == {"slow": ["time.vision"], "gone": ["case"]}
+    for suite in suites.values():
+        counted = {tag: len(suite.findall(f".//{tag}")) for tag in ("failure", "error", "skipped")}
+        assert [int(suite.get(name)) for name in ("failures", "errors", "skipped")] == list(counted.values())
+
+
+def test_an_output_that_cannot_be_written_is_said_and_no_pass(base, baseline_of, tmp_path):
+    done = lisabench_cli("check", base, "--baseline", baseline_of("moved"), "--junit", tmp_path / "gone" / "j.xml")
+    assert done.returncode == 2 and "cannot write to" in done.stderr

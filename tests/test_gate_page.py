@@ -1,0 +1,75 @@
+"""What a gate looks like where pipelines show it."""
+
+from xml.etree import ElementTree
+
+from lisabench.reports import gate_page
+from lisabench.reports.gate import Check
+from lisabench.reports.gate_verdict import Checked, broken
+
+SLOW = Check(case="a|b", metric="time.vision", verdict="regression", unit="ns", before=40e6, after=44e6, change=1.1,
+             low=1.08, high=1.12, limit=1.05)  # fmt: skip
+
+
+def page_of(*checks, **known):
+    return Checked(run="RUN", baseline="FILE", outcome="regression", exit_code=1, checks=list(checks), **known)
+
+
+def row(page, metric):
+    return next(" ".join(line.split()) for line in page.splitlines() if metric in line).split(" | ")
+
+
+def test_a_row_has_both_figures_the_change_with_its_interval_the_limit_and_the_verdict():
+    expected = ["| a\\|b", "time.vision", "40.0 ms", "44.0 ms", "1.100x [1.080, 1.120]", "1.050x", "**regression** |"]
+    assert row(gate_page.page(page_of(SLOW)), "time.vision") == expected
+
+
+def test_peaks_are_in_mib_and_scores_in_points():
+    peak = SLOW.model_copy(update={"metric": "memory.peak", "unit": "bytes", "before": 2**30, "after": 2**30})
+    score = Check(case="a", metric="quality.gIoU", verdict="holds", unit="score", before=0.5, after=0.498, change=-0.2,
+                  low=-0.4, high=0.01, limit=-0.5)  # fmt: skip
+    page = gate_page.page(page_of(peak, score))
+    assert row(page, "memory.peak")[2] == "1,024.0 MiB"
+    assert row(page, "quality.gIoU")[2:6] == ["0.500", "0.498", "-0.20 points [-0.40, +0.01]", "-0.50 points"]
+
+
+def test_what_was_measured_first_stands_beside_what_was_measured_again():
+    again = SLOW.model_copy(update={"verdict": "holds", "change": 1.0, "low": 0.99, "high": 1.01, "first": SLOW})
+    assert "holds (measured again, at first 1.100x [1.080, 1.120])" in gate_page.page(page_of(again))
+
+
+def test_a_doubt_says_what_could_have_been_seen():
+    doubt = SLOW.model_copy(update={"verdict": "inconclusive", "why": "it straddles", "detectable": 0.031})
+    assert "inconclusive (it straddles; the smallest change to be seen is 3.1 %)" in gate_page.page(page_of(doubt))
+
+
+def test_what_differs_and_what_is_new_is_listed():
+    page = gate_page.page(page_of(SLOW, changed={"version: torch": ("2.1", None)}, new=["c", "d"]))
+    assert "Not in the baseline, and so not gated: c and d." in page
+    assert row(page, "version: torch") == ["| version: torch", "2.1", "- |"]
+
+
+def test_annotations_keep_to_one_line_whatever_is_in_them():
+    odd = SLOW.model_copy(update={"case": "a:b,c", "why": "100 %\nof it\r"})
+    (line,) = gate_page.annotations(page_of(odd))
+    assert line.startswith("::error title=a%3Ab%2Cc%3A time.vision::regression, 1.100x")
+    assert line.endswith("100 %25%0Aof it%0D")
+
+
+def test_doubts_and_refusals_are_warnings():
+    for verdict in ("inconclusive", "unconfirmed", "refused"):
+        (line,) = gate_page.annotations(page_of(SLOW.model_copy(update={"verdict": verdict})))
+        assert line.startswith("::warning ")
+    assert gate_page.annotations(page_of(SLOW.model_copy(update={"verdict": "holds"}))) == []
+
+
+def test_the_xml_can_be_read_whatever_is_in_it():
+    odd = SLOW.model_copy(update={"case": 'a<"&\x1b', "why": "\x00]]>"})
+    (suite,) = ElementTree.fromstring(gate_page.junit(page_of(odd)).encode())
+    assert suite.get("name") == 'a<"&?'
+    assert suite.find("testcase/failure").get("message").endswith("?]]>")
+
+
+def test_a_gate_that_could_not_be_held_is_shown_as_that():
+    found = broken("RUN", "FILE", "there is no baseline FILE", 2)
+    assert "## lisabench: the gate cannot be held" in gate_page.page(found) and "there is no" in gate_page.page(found)
+    assert broken("RUN", "FILE", "another schema", 4).outcome == "nothing comparable"

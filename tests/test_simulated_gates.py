@@ -1,0 +1,45 @@
+"""The gate tested as a medical test is: how often it cries wolf, and how often it finds what is there.
+
+`LISABENCH_SIMULATIONS=1000 pytest tests/test_simulated_gates.py -rP` prints the figures of the log.
+"""
+
+from collections import Counter
+
+import pytest
+from simulated_gates import Truth, gates
+from simulation import TRIALS, at_least
+
+GATES = max(200, TRIALS)
+
+
+def told(truth):
+    found = Counter(gate.outcome for gate in gates(truth, GATES))
+    print(f"{truth}: {dict(found)}; at first {dict(Counter(gate.first for gate in gates(truth, GATES)))}")
+    return found
+
+
+@pytest.mark.parametrize("truth", [Truth(), Truth(process_noise=0.05), Truth(processes=3)])
+def test_a_model_against_its_own_baseline_turns_at_most_5_percent_of_the_gates_red(truth):
+    assert told(truth)["regression"] <= 0.05 * GATES
+
+
+def test_a_model_against_its_own_baseline_mostly_holds():
+    assert told(Truth())["holds"] >= at_least(0.95, GATES)
+
+
+def test_a_slowdown_of_10_percent_turns_95_percent_of_the_gates_red_after_a_second_look():
+    assert told(Truth(slowdown=0.1))["regression"] >= 0.95 * GATES
+
+
+def test_a_slowdown_of_10_percent_passes_no_gate():
+    assert told(Truth(slowdown=0.1))["holds"] == 0
+
+
+def test_at_the_threshold_itself_at_most_5_percent_are_red():
+    assert told(Truth(slowdown=0.05))["regression"] <= 0.05 * GATES
+
+
+def test_a_neighbour_that_was_busy_during_the_first_look_alone_turns_no_gate_red():
+    disturbed = Truth(disturbed=0.15)
+    assert told(disturbed)["regression"] == 0
+    assert sum(gate.first == "regression" for gate in gates(disturbed, GATES)) >= 0.95 * GATES

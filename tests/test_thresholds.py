@@ -1,0 +1,69 @@
+"""What a gate lets pass, and how a suite says so."""
+
+import pytest
+from lisabench.benchmarks import suite as suites
+from lisabench.harness.errors import UsageError
+from lisabench.reports.thresholds import Gate, gate_of
+
+CONTENT = {
+    "name": "mine",
+    "title": "two fakes",
+    "reference": "a",
+    "cases": {"a": {"adapter": "fake"}, "b": {"adapter": "fake", "vision_ms": 9.0}},
+}
+
+
+def gate(**given):
+    return suites.validate(CONTENT | {"gate": given}).gate
+
+
+def test_without_a_word_of_the_suite_the_defaults_hold_and_no_stage_is_gated():
+    allowed = suites.validate(CONTENT).gate.of("a")
+    assert (allowed.end_to_end, allowed.stages, allowed.peak, allowed.peak_mib) == (0.05, {}, 0.01, 32)
+    assert (allowed.gIoU, allowed.cIoU, allowed.mask_iou, allowed.sessions) == (0.5, 0.5, 0.99, 0.01)
+
+
+def test_stages_that_are_only_named_are_gated_at_10_percent():
+    assert gate(stages=["vision", "llm"]).of("a").stages == {"vision": 0.10, "llm": 0.10}
+    found = gate(stages={"vision": 0.2}).of("a")
+    assert (found.of_stage("vision"), found.of_stage("llm")) == (0.2, None)
+
+
+def test_a_case_has_thresholds_of_its_own_and_shares_the_others():
+    found = gate(end_to_end=0.02, gIoU=None, cases={"b": {"end_to_end": 0.3, "stages": ["vision"]}})
+    assert (found.of("a").end_to_end, found.of("b").end_to_end) == (0.02, 0.3)
+    assert (found.of("b").gIoU, found.of("a").stages, found.of("b").stages) == (None, {}, {"vision": 0.10})
+
+
+def test_a_gate_comes_back_from_run_json_as_it_was():
+    suite = suites.validate(CONTENT | {"gate": {"end_to_end": 0.02, "cases": {"b": {"peak": None}}}})
+    assert gate_of(suite.model_dump(mode="json")) == suite.gate
+    assert gate_of({}) == Gate()
+
+
+def test_the_command_line_changes_a_threshold():
+    content = dict(CONTENT)
+    suites.change(content, "gate.end_to_end", 0.5)
+    assert suites.validate(content).gate.of("b").end_to_end == 0.5
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({"end_to_end": -0.1}, "end_to_end"),
+        ({"mask_iou": 1.1}, "mask_iou"),
+        ({"speed": 0.1}, "speed"),
+        ({"stages": ["clip"]}, "stages"),
+        ({"stages": {"vision": None}}, "stages"),
+        ({"cases": {"b": {"speed": 1}}}, "speed"),
+        ({"cases": {"bb": {}}}, "did you mean 'b'"),
+    ],
+)
+def test_what_no_gate_can_have_is_refused_by_name(wrong, expected):
+    with pytest.raises(UsageError, match=expected):
+        gate(**wrong)
+
+
+def test_a_gate_that_was_edited_in_run_json_is_refused():
+    with pytest.raises(UsageError, match=r"gate in run\.json"):
+        gate_of({"gate": {"end_to_end": "fast"}})
