@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from dataclasses import fields, replace
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 
@@ -43,7 +42,6 @@ def carry_out(said: Mapping[str, Any]) -> None:
     device = environment.resolve_device(wanted.case.device)
     if wanted.options.gpu_memory and device == "cuda":
         cap_gpu(card_bytes(wanted.options.gpu_memory))
-    torch.set_flush_denormal(True)  # on a CPU, the smallest numbers take ten times as long, and say nothing
     accelerator = _accelerator(wanted, device)
     (folder,) = broadcast_object_list([wanted.folder])  # the time of day may differ among processes
     wanted = replace(wanted, options=replace(wanted.options, output_dir=folder))
