@@ -35,8 +35,17 @@ def first_page(suite: Suite, queries: Queries) -> dict[str, Any]:
         "versions": None,
         "ceilings": {},
         "gallery": [],
-        "warnings": suite.contaminations(),
+        "warnings": [*suite.contaminations(), *_half_random(suite)],
     }
+
+
+def _half_random(suite: Suite) -> list[str]:
+    """Of cases that are compared, some may have weights and others not."""
+    weights = {case: getattr(suite.make(case), "weights", None) for case in suite.cases}
+    at_random = [case for case, named in weights.items() if named == "random"]
+    if not at_random or {"random", None} >= set(weights.values()):
+        return []
+    return [f"{', '.join(at_random)}: random weights, beside trained ones; no score, and no comparison of quality"]
 
 
 def _unknown_yet(suite: Suite, case: str) -> dict[str, Any]:

@@ -28,7 +28,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..harness import metrics
 from ..harness.errors import UsageError, unknown
 from ..harness.memory import card_bytes
-from ..models import registry
+from ..models import registry, saved
+from ..models.axes import LisaCase
 from ..reports.thresholds import Gate
 from . import factors
 from .claim import Claim
@@ -255,7 +256,8 @@ def change(content: dict[str, Any], key: str, value: Any) -> None:
     """One ``--set key=value``.
 
     The key is ``metrics`` or ``reference``; a field of the plan or of the data, or a setting of cases, and then it is
-    changed wherever there is one of that name; or it says where: ``plan.KEY``, ``data.KEY``, ``CASE.KEY``.
+    changed wherever there is one of that name; or it says where: ``plan.KEY``, ``data.KEY``, ``CASE.KEY``. Weights that
+    are named for all go to the cases of the variant that they are of.
     """
     where, _, name = key.rpartition(".")
     if where in SECTIONS and name in SECTIONS[where].model_fields:
@@ -283,8 +285,15 @@ def _change_everywhere(content: dict[str, Any], key: str, value: Any) -> None:
         fields = {name for model in SECTIONS.values() for name in model.model_fields}
         of_cases = {name for known in settings.values() for name in known}
         raise unknown("setting", key, {"metrics", "reference"} | fields | of_cases)
+    if key == "weights":
+        variant = saved.variant(str(value))
+        cases = [case for case in cases if variant in (None, _variant(content, case))] or cases
     for place in (*sections, *cases):
         change(content, f"{place}.{key}", value)
+
+
+def _variant(content: Mapping[str, Any], case: str) -> str:
+    return ((content.get("defaults") or {}) | (content["cases"][case] or {})).get("vision", LisaCase.vision)
 
 
 def _adapters(content: Mapping[str, Any]) -> dict[str, str]:

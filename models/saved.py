@@ -209,6 +209,19 @@ def default_split(weights: str) -> str:
     return "val" if weights == "random" else read(located(weights)).default_split
 
 
+def variant(weights: str) -> str | None:
+    """The variant that these weights are of; None for random ones, which are of any.
+
+    Args:
+        weights: "random", a folder, or a hub id.
+
+    Raises:
+        UsageError: there are no such weights.
+        DataError: they are not of our layout, or the hub is not reached.
+    """
+    return None if weights == "random" else read(located(weights)).vision
+
+
 def contaminated(weights: str, split: str) -> str | None:
     """The warning that these weights were trained on this split; None if nothing is known against it.
 

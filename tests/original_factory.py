@@ -63,20 +63,24 @@ def only(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def write_lisa(folder: Path, tensors: Mapping[str, Tensor], kind: str = "bin", shards: int = 1) -> Path:
+def write_lisa(
+    folder: Path, tensors: Mapping[str, Tensor], kind: str = "bin", shards: int = 1, sizes: Preset = SMALL
+) -> Path:
     """A LISA as it is released: settings, tokenizer and weights, without CLIP's unless `tensors` has them."""
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(CONFIG))
+    llama = sizes.llama
+    own = {"hidden_size": llama.hidden, "num_attention_heads": llama.heads, "max_position_embeddings": llama.context}
+    (folder / "config.json").write_text(json.dumps(CONFIG | own))
     (folder / "added_tokens.json").write_text(json.dumps(ADDED))
     write_tokenizer(folder)
     write_weights(folder, tensors, kind, shards)
     return folder
 
 
-def write_clip(folder: Path, tensors: Mapping[str, Tensor], whole: bool = False) -> Path:
+def write_clip(folder: Path, tensors: Mapping[str, Tensor], whole: bool = False, sizes: Preset = SMALL) -> Path:
     """CLIP as it is released, with its half for texts if `whole`."""
     folder.mkdir(parents=True)
-    settings = {"num_attention_heads": 2, "hidden_act": "quick_gelu"}
+    settings = {"num_attention_heads": sizes.clip.heads, "hidden_act": "quick_gelu"}
     text = {"text_model.embeddings.weight": torch.zeros(2, 2), "logit_scale": torch.zeros(())} if whole else {}
     (folder / "config.json").write_text(json.dumps({"vision_config": settings} if whole else settings))
     derived = {"vision_model.embeddings.position_ids": torch.arange(17)[None]}

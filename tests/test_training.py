@@ -6,8 +6,10 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import original_factory
 import pytest
 from lisabench.benchmarks import training_state
 from lisabench.benchmarks.training_setup import setup
@@ -15,6 +17,7 @@ from lisabench.benchmarks.training_state import Checkpoints
 from lisabench.harness import records
 from lisabench.harness.errors import RunFailed, UsageError
 from lisabench.models import saved
+from lisabench.models.presets import PRESETS
 from lisabench.models.recipes import LossWeights
 
 QUICK = ("--recipe", "everything", "--max_train_samples", "16", "--max_val_samples", "4", "--lr", "1e-3")
@@ -154,13 +157,49 @@ def test_accumulated_batches_are_one_batch(tmp_path):
 
 def test_trained_weights_are_found_by_a_run_and_get_a_score(whole, tmp_path):
     weights = next((whole.folder / "checkpoints").glob("best_model_epoch_*"))
-    words = ["run", "tiny", "--limit", "2", "--set", f"dual.weights={weights}", "--set", "device=cpu"]
+    words = ["run", "tiny", "--limit", "2", "--set", f"weights={weights}", "--set", "device=cpu"]
     words += ["--set", "plan.processes=1", "--out", str(tmp_path / "run")]
     done = subprocess.run([str(BIN / "lisabench"), *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     cases = {case["name"]: case for case in json.loads((tmp_path / "run" / "summary.json").read_text())["cases"]}
     assert cases["dual"]["quality"]["gIoU"] is not None
     assert cases["clip"]["quality"] is None or cases["clip"]["quality"]["gIoU"] is None
+    assert "clip, sam: random weights, beside trained ones" in done.stderr
+
+
+def test_a_converted_checkpoint_is_evaluated_and_trained(tmp_path):
+    """Tiny, and laid out as the original lays out its own; trained on a folder in ReasonSeg's format."""
+    tiny = PRESETS["tiny"]
+    sizes = replace(tiny, llama=replace(tiny.llama, vocabulary=original_factory.ROWS))
+    weights = original_factory.weights(sizes)
+    src = original_factory.write_lisa(
+        tmp_path / "LISA-7B-v1", original_factory.without(weights, original_factory.CLIP), sizes=sizes
+    )
+    clip = original_factory.write_clip(tmp_path / "clip", weights, sizes=sizes)
+    lisabench("convert", src, tmp_path / "converted", "--vision-tower", clip)
+    lisabench("data", "make", tmp_path / "data", "--split", "train", "--count", 4)
+    lisabench("data", "make", tmp_path / "data", "--split", "test", "--count", 3)
+    data = ("--data", tmp_path / "data")
+    start = ("--weights", tmp_path / "converted", "--val_split", "test", *data)
+    training = trained(*start, "--use_vlm_vision", "--recipe", "lean", "--epochs", 1, out=tmp_path / "run")
+    assert [row["queries"] for row in training.epochs] == [3]
+    best = tmp_path / "run" / "checkpoints" / "best_model_epoch_1"
+    assert saved.read(best).contaminated_splits == ("val",), "as the weights that it was trained from"
+    for name, vision in (("converted", "dual"), (best, "clip")):
+        axes = {"device": "cpu", "weights": tmp_path / name, "vision": vision}
+        words = [word for axis, value in axes.items() for word in ("--set", f"{axis}={value}")]
+        (tmp_path / "one.yaml").write_text(
+            "name: one\ntitle: One\nreference: only\ncases:\n  only: {adapter: lisa}\nplan: {processes: 1}\n"
+        )
+        out = tmp_path / f"evaluated-{vision}"
+        lisabench("run", tmp_path / "one.yaml", *data, "--split", "test", *words, "--out", out)
+        (case,) = [c for c in json.loads((out / "summary.json").read_text())["cases"] if c["name"] == "only"]
+        assert case["quality"]["gIoU"] is not None
+
+
+def lisabench(*words: object) -> None:
+    done = subprocess.run([str(BIN / "lisabench"), *map(str, words)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_loss_that_is_no_number_ends_with_a_message_and_an_intact_checkpoint(tmp_path):
