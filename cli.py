@@ -189,7 +189,7 @@ def list_(
     what: Annotated[str | None, typer.Argument(help="One of these; all when left out.")] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """List what can be named: suites, adapters, settings, presets, metrics."""
+    """List what can be named: suites, adapters, settings, presets, recipes, metrics."""
     from .benchmarks.catalogue import catalogue
 
     listed = catalogue(what)

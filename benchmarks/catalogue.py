@@ -6,13 +6,13 @@ from typing import Any, get_args, get_type_hints
 
 from ..harness import metrics
 from ..harness.errors import UsageError, unknown
-from ..models import costs, registry
+from ..models import costs, recipes, registry
 from ..models.presets import PRESETS
 from . import suite
 
 
 def catalogue(what: str | None) -> dict[str, dict[str, str]]:
-    """Names and a word on each, under the headings suites, adapters, settings, presets, metrics.
+    """Names and a word on each, under the headings suites, adapters, settings, presets, recipes, metrics.
 
     Raises:
         UsageError: no such heading.
@@ -68,5 +68,6 @@ HEADINGS = {
     "adapters": _adapters,
     "settings": _settings,
     "presets": lambda: {name: costs.described(name) for name in PRESETS},
+    "recipes": lambda: {name: recipes.in_a_line(name) for name in recipes.RECIPES},
     "metrics": lambda: {name: metric.definition for name, metric in metrics.METRICS.items()},
 }

@@ -63,6 +63,7 @@ RECIPES = {
     "distilled": Recipe(("projections", "embeddings"), "described", distils=True),
     "everything": Recipe((EVERYTHING,), "original-losses"),
 }
+FULL_SIZE = "lisa-7b-llava15"
 LORA_RANK, LORA_ALPHA, LORA_DROPOUT = 8, 16, 0.05  # the original's
 LORA_TARGETS = ("q_proj", "v_proj")
 
@@ -91,3 +92,15 @@ def trainable(case: LisaCase, trains: tuple[str, ...]) -> dict[str, int]:
     inside = sum(count for name, count in wide.items() if name in trains)
     named = dict.fromkeys(part for name in trains for part in PARTS.get(name, ()) if part in parts)
     return {part: parts[part].parameters for part in named} | ({"llm": inside} if inside else {})
+
+
+def in_a_line(name: str) -> str:
+    """A recipe, and how many parameters it trains of each variant at the modified LISA's sizes."""
+    one = recipe(name)
+    weights = ", ".join(f"{loss} {weight:g}" for loss, weight in vars(LOSSES[one.losses]).items() if weight)
+    counts = (
+        f"{vision} {sum(trainable(LisaCase(preset=FULL_SIZE, vision=vision), one.trains).values()):,}"
+        for vision in (("clip",) if one.distils else LisaCase.KNOWN["vision"])
+    )
+    first = "SAM's features distilled first; " if one.distils else ""
+    return f"{first}trains {', '.join(one.trains)}; minimises {weights}; of {FULL_SIZE}: {', '.join(counts)}"

@@ -156,7 +156,7 @@ def test_a_failing_case_ends_with_5_and_keeps_the_rest(data_root, tmp_path):
 
 def test_lists_and_the_doctor_speak_json():
     listed = json.loads(lisabench_cli("list", "--json").stdout)
-    assert set(listed) == {"suites", "adapters", "settings", "presets", "metrics"}
+    assert set(listed) == {"suites", "adapters", "settings", "presets", "recipes", "metrics"}
     assert "tiny" in listed["suites"] and "gIoU" in listed["metrics"]
     findings = json.loads(lisabench_cli("doctor", "--json").stdout)
     assert {"torch", "GPU", "cache"} <= {finding["what"] for finding in findings}
