@@ -17,7 +17,7 @@ from ..harness.probe import NullProbe
 from .bridges import extent_in_frame, logits_at_size
 from .dual_encoder import sam_features
 from .examples import Batch
-from .losses import ce, of_masks, pixels_that_count, weighted
+from .losses import ce, of_masks, target_and_counts, weighted
 from .network import LisaModel, Prompt
 from .recipes import LossWeights
 
@@ -86,4 +86,5 @@ class Learner(nn.Module):
         """At the image's own size, as in the original."""
         size_HW, frame_px = (target_HW.shape[0], target_HW.shape[1]), self.model.preset.sam.image_px
         logits_HW = logits_at_size(logits_hw, frame_px, extent_in_frame(size_HW, frame_px), size_HW)
-        return of_masks(*pixels_that_count(logits_HW.float(), target_HW, self._ignored), self._weights)
+        target_P, counts_P = target_and_counts(target_HW, self._ignored)
+        return of_masks(logits_HW.float().flatten(), target_P, self._weights, counts_P)

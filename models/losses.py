@@ -25,37 +25,44 @@ def weighted(losses: Mapping[str, Tensor], weights: LossWeights) -> Tensor:
     return torch.stack([getattr(weights, name) * loss for name, loss in losses.items()]).sum()
 
 
-def of_masks(logits_P: Tensor, target_P: Tensor, weights: LossWeights) -> dict[str, Tensor]:
-    """The losses of one mask that have a weight, by name."""
-    return {name: loss(logits_P, target_P) for name, loss in OF_MASKS.items() if getattr(weights, name)}
-
-
-def bce(logits_P: Tensor, target_P: Tensor) -> Tensor:
-    """Binary cross-entropy, the mean over the pixels of a mask.
+def of_masks(
+    logits_P: Tensor, target_P: Tensor, weights: LossWeights, counts_P: Tensor | None = None
+) -> dict[str, Tensor]:
+    """The losses that have a weight, by name, of one mask [P] or of several [..., P].
 
     Args:
         logits_P: float.
         target_P: bool, or 0 and 1.
+        weights: of the losses.
+        counts_P: 1 where a pixel counts, 0 where it does not; all count without.
     """
-    return functional.binary_cross_entropy_with_logits(logits_P, target_P.to(logits_P.dtype))
+    target_P = target_P.to(logits_P.dtype)
+    counts_P = torch.ones_like(logits_P) if counts_P is None else counts_P.to(logits_P.dtype)
+    return {name: loss(logits_P, target_P, counts_P) for name, loss in OF_MASKS.items() if getattr(weights, name)}
 
 
-def dice(logits_P: Tensor, target_P: Tensor) -> Tensor:
+def bce(logits_P: Tensor, target_P: Tensor, counts_P: Tensor) -> Tensor:
+    """Binary cross-entropy, the mean over the pixels of a mask. The arguments are those of `of_masks`."""
+    each_P = functional.binary_cross_entropy_with_logits(logits_P, target_P, reduction="none")
+    return (each_P * counts_P).sum(-1) / counts_P.sum(-1).clamp(min=1)
+
+
+def dice(logits_P: Tensor, target_P: Tensor, counts_P: Tensor) -> Tensor:
     """One less twice the overlap over the sum of areas, areas being sums of probabilities."""
-    probability_P, target_P = logits_P.sigmoid() / DICE_SCALE, target_P.to(logits_P.dtype) / DICE_SCALE
-    overlap = 2 * (probability_P * target_P).sum() * DICE_SCALE
-    return 1 - (overlap + DICE_EPSILON) / (probability_P.sum() + target_P.sum() + DICE_EPSILON)
+    probability_P, target_P = counts_P * logits_P.sigmoid() / DICE_SCALE, counts_P * target_P
+    overlap = 2 * (probability_P * target_P).sum(-1)
+    return 1 - (overlap + DICE_EPSILON) / (probability_P.sum(-1) + (target_P / DICE_SCALE).sum(-1) + DICE_EPSILON)
 
 
-def iou(logits_P: Tensor, target_P: Tensor) -> Tensor:
+def iou(logits_P: Tensor, target_P: Tensor, counts_P: Tensor) -> Tensor:
     """One less the intersection over the union, areas being sums of probabilities."""
-    probability_P, target_P = logits_P.sigmoid(), target_P.to(logits_P.dtype)
-    intersection = (probability_P * target_P).sum()
-    union = probability_P.sum() + target_P.sum() - intersection
+    probability_P, target_P = counts_P * logits_P.sigmoid(), counts_P * target_P
+    intersection = (probability_P * target_P).sum(-1)
+    union = probability_P.sum(-1) + target_P.sum(-1) - intersection
     return 1 - (intersection + IOU_EPSILON) / (union + IOU_EPSILON)
 
 
-OF_MASKS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"bce": bce, "dice": dice, "iou": iou}
+OF_MASKS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"bce": bce, "dice": dice, "iou": iou}
 
 
 def ce(logits_TV: Tensor, answer_T: Tensor) -> Tensor:
@@ -68,16 +75,14 @@ def ce(logits_TV: Tensor, answer_T: Tensor) -> Tensor:
     return functional.cross_entropy(logits_TV.float(), answer_T)
 
 
-def pixels_that_count(logits_HW: Tensor, target_HW: Tensor, ignored: str) -> tuple[Tensor, Tensor]:
-    """The logits and the target of a mask, flat.
+def target_and_counts(target_HW: Tensor, ignored: str) -> tuple[Tensor, Tensor]:
+    """What the target of a mask is, and which pixels count: bool, flat.
 
     Args:
-        logits_HW: float.
         target_HW: uint8: 0 background, 1 target, 255 ignored.
         ignored: ``background`` takes ignored pixels for background, as the original does in training; ``left_out``
             leaves them out, as every evaluation does.
     """
-    if ignored == "left_out":
-        counts_HW = target_HW != IGNORED
-        return logits_HW[counts_HW], target_HW[counts_HW] == 1
-    return logits_HW.flatten(), target_HW.flatten() == 1
+    target_P = target_HW.flatten()
+    counts_P = target_P != IGNORED if ignored == "left_out" else torch.ones_like(target_P, dtype=torch.bool)
+    return target_P == 1, counts_P

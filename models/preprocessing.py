@@ -15,6 +15,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
 from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+from .bridges import extent_in_frame
 from .presets import ClipSizes, Preset, SamSizes
 
 Processor = CLIPImageProcessorPil | SamImageProcessorPil
@@ -67,6 +68,31 @@ class Preprocessor:
             image_HW3: uint8, RGB.
         """
         return self._processors[view](image_HW3, input_data_format="channels_last")["pixel_values"][0]
+
+    def pixels(self, view: str, image_HW3: np.ndarray) -> np.ndarray:
+        """A view before it is normalised: uint8 [3, side, side]. The arguments are those of a call."""
+        options = {"do_rescale": False, "do_normalize": False, "input_data_format": "channels_last"}
+        return np.asarray(self._processors[view](image_HW3, **options)["pixel_values"][0])
+
+    def normalised(self, view: str, pixels_B3HW: Tensor, sizes_HW: Sequence[tuple[int, int]]) -> Tensor:
+        """What a call gives, of many at once: float32 [B, 3, side, side].
+
+        Args:
+            view: one of those that the preprocessor was made for.
+            pixels_B3HW: as `pixels` makes them.
+            sizes_HW: of the images, in pixels.
+        """
+        how, side = self._processors[view], pixels_B3HW.shape[-1]
+        mean, std = (pixels_B3HW.new_tensor(each, dtype=torch.float32) for each in (how.image_mean, how.image_std))
+        scaled = (pixels_B3HW * how.rescale_factor - mean[:, None, None]) / std[:, None, None]
+        return scaled if view == "clip_crop" else scaled * _covered(sizes_HW, side).to(scaled.device)[:, None]
+
+
+def _covered(sizes_HW: Sequence[tuple[int, int]], side: int) -> Tensor:
+    """Where images lie in their frames: bool [B, side, side]."""
+    extents = torch.tensor([extent_in_frame(size_HW, side) for size_HW in sizes_HW])
+    places = torch.arange(side)
+    return (places < extents[:, :1])[:, :, None] & (places < extents[:, 1:])[:, None]
 
 
 def collated(

@@ -228,3 +228,13 @@ def test_a_mark_in_the_logits_is_at_its_place_in_the_mask(size_HW: tuple[int, in
     assert image_HW.shape == size_HW
     cell_px = max(size_HW) / cells
     np.testing.assert_allclose(centre(image_HW[None, None]), place, rtol=0, atol=0.75 * cell_px)
+
+
+@pytest.mark.parametrize("view", ["clip_crop", "clip_frame", "sam_frame"])
+def test_views_that_are_normalised_together_are_those_made_one_by_one(view):
+    preprocessor, rng = Preprocessor(TINY, [view]), np.random.default_rng(0)
+    images = [rng.integers(0, 256, (*size_HW, 3), np.uint8) for size_HW in ((60, 90), (130, 70), (50, 50))]
+    pixels = torch.from_numpy(np.stack([preprocessor.pixels(view, image) for image in images]))
+    together = preprocessor.normalised(view, pixels, [image.shape[:2] for image in images])
+    for mine, image in zip(together, images, strict=True):
+        torch.testing.assert_close(mine, torch.from_numpy(preprocessor(view, image)), rtol=1e-5, atol=1e-5)

@@ -15,7 +15,11 @@ GOLDENS = Path(os.environ.get("LISABENCH_GOLDENS", Path(__file__).parent / "gold
 
 
 def flat(values):
-    return torch.tensor(values, dtype=torch.float32)
+    return torch.as_tensor(values, dtype=torch.float32).flatten()
+
+
+def cost(name, logits, target, counts=None):
+    return losses.of_masks(flat(logits), flat(target), LossWeights(**{name: 1}), counts)[name].item()
 
 
 @pytest.mark.parametrize("name", ["bce", "dice"])
@@ -23,43 +27,47 @@ def test_the_originals_losses_are_those_of_the_golden_masks(name):
     arrays = np.load(GOLDENS / "lisa_data.npz")
     expected = json.loads((GOLDENS / "lisa_data.json").read_text())["losses"][name]
     masks = zip(torch.from_numpy(arrays["loss_logits"]), torch.from_numpy(arrays["loss_targets"]), strict=True)
-    loss = getattr(losses, name)
-    found = torch.stack([loss(logits.flatten().float(), target.flatten()) for logits, target in masks]).mean()
+    only = LossWeights(**{name: 1})
+    found = torch.stack([losses.of_masks(*map(flat, pair), only)[name] for pair in masks]).mean()
     assert found.item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_iou_loss_is_one_less_the_intersection_over_the_union_of_probabilities():
-    logits_P, target_P = flat([0.0, 0.0, 40.0, -40.0] * 1000), flat([1.0, 0.0, 1.0, 0.0] * 1000)
+    logits, target = [0.0, 0.0, 40.0, -40.0] * 1000, [1.0, 0.0, 1.0, 0.0] * 1000
     intersection, union = 1500, 500 + 500 + 1000 + 500
     expected = 1 - (intersection + 1) / (union + 1)
-    assert losses.iou(logits_P, target_P).item() == pytest.approx(expected, abs=1e-6)
+    assert cost("iou", logits, target) == pytest.approx(expected, abs=1e-6)
 
 
 def test_an_empty_target_answered_with_nothing_costs_nothing():
-    logits_P, target_P = flat([-40.0] * 100), flat([0.0] * 100)
-    assert losses.iou(logits_P, target_P).item() == pytest.approx(0, abs=1e-6)
-    assert losses.bce(logits_P, target_P).item() == pytest.approx(0, abs=1e-6)
-    assert losses.dice(logits_P, target_P).item() == pytest.approx(0, abs=1e-6)
+    for name in ("iou", "bce", "dice"):
+        assert cost(name, [-40.0] * 100, [0.0] * 100) == pytest.approx(0, abs=1e-6), name
 
 
 def test_the_answer_costs_what_its_tokens_lack_of_certainty():
-    logits_TV = torch.log(flat([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]]))
+    logits_TV = torch.log(torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]]))
     expected = -(np.log(0.25) + np.log(0.8)) / 2
     assert losses.ce(logits_TV, torch.tensor([1, 2])).item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_ignored_pixels_are_background_in_training_as_in_the_original():
-    target_HW = torch.tensor([[0, 1], [255, 1]], dtype=torch.uint8)
-    logits_P, target_P = losses.pixels_that_count(flat([[1, 2], [3, 4]]), target_HW, "background")
-    assert logits_P.tolist() == [1, 2, 3, 4]
+@pytest.mark.parametrize(("ignored", "counted"), [("background", [0, 1, 2, 3]), ("left_out", [0, 1, 3])])
+def test_ignored_pixels_are_background_as_in_the_original_or_left_out(ignored, counted):
+    logits, target = flat([1, 2, 3, -4]), torch.tensor([[0, 1], [255, 1]], dtype=torch.uint8)
+    target_P, counts_P = losses.target_and_counts(target, ignored)
     assert target_P.tolist() == [False, True, False, True]
+    for name in ("bce", "dice", "iou"):
+        expected = cost(name, logits[counted], target_P[counted])
+        assert cost(name, logits, target_P, counts_P) == pytest.approx(expected, abs=1e-6), name
 
 
-def test_ignored_pixels_can_be_left_out():
-    target_HW = torch.tensor([[0, 1], [255, 1]], dtype=torch.uint8)
-    logits_P, target_P = losses.pixels_that_count(flat([[1, 2], [3, 4]]), target_HW, "left_out")
-    assert logits_P.tolist() == [1, 2, 4]
-    assert target_P.tolist() == [False, True, True]
+def test_masks_cost_together_what_they_cost_alone():
+    generator = torch.Generator().manual_seed(0)
+    logits_MP, target_MP = torch.randn(3, 50, generator=generator), torch.rand(3, 50, generator=generator) > 0.5
+    counts_MP = torch.rand(3, 50, generator=generator) > 0.3
+    together = losses.of_masks(logits_MP, target_MP, LossWeights(bce=1, dice=1, iou=1), counts_MP)
+    for name, loss_M in together.items():
+        alone = [cost(name, *mask) for mask in zip(logits_MP, target_MP, counts_MP, strict=True)]
+        assert loss_M.tolist() == pytest.approx(alone, rel=1e-5, abs=1e-6)
 
 
 def test_only_what_has_a_weight_is_computed_and_added():
