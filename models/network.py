@@ -94,16 +94,16 @@ class LisaModel(nn.Module):
         pairs = zip(prompts, image_tokens_BNC, strict=True)
         return [torch.cat([embed(p.before), image_tokens_NC, embed(p.after)]) for p, image_tokens_NC in pairs]
 
-    def states(self, rows: Sequence[Tensor], cache: DynamicCache | None = None) -> Tensor:
+    def states(self, rows: Sequence[Tensor] | Tensor, cache: DynamicCache | None = None) -> Tensor:
         """The state at every token: [B, L, C].
 
         Shorter rows are filled up at their end, which causal attention keeps from mattering.
 
         Args:
-            rows: as `embed` makes them.
+            rows: as `embed` makes them, or all in one tensor [B, L, C].
             cache: takes the keys and values.
         """
-        embedded_BLC = rows[0][None] if len(rows) == 1 else pad_sequence(list(rows), batch_first=True)
+        embedded_BLC = rows if isinstance(rows, Tensor) else _filled_up(rows)
         past = NoCache() if cache is None else cache
         return self.llm.model(inputs_embeds=embedded_BLC, past_key_values=past, use_cache=cache is not None)[0]
 
@@ -144,6 +144,10 @@ class LisaModel(nn.Module):
     def parts(self) -> dict[str, nn.Module]:
         """Every part that was built, by its name."""
         return {**dict(self.encoder.named_children()), **{k: v for k, v in self.named_children() if k != "encoder"}}
+
+
+def _filled_up(rows: Sequence[Tensor]) -> Tensor:
+    return rows[0][None] if len(rows) == 1 else pad_sequence(list(rows), batch_first=True)
 
 
 def image_positions(encoder: SamPromptEncoder) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from . import llama_tokenizer, saved, tokenizer
@@ -32,19 +33,22 @@ class Origin:
     command: str
 
 
-def save(lisa: Lisa, folder: Path, origin: Origin) -> saved.Saved:
+def save(lisa: Lisa, folder: Path, origin: Origin, dtype: torch.dtype | None = None) -> saved.Saved:
     """Writes weights, settings, tokenizer and a card.
 
-    What was not trained is copied from where it was loaded from, in its precision there; what was is in float32.
+    What was not trained is copied from where it was loaded from, in its precision there; what was is in float32; or all
+    of it in one precision.
 
     Args:
         lisa: built to be trained, and trained.
-        folder: an empty one.
+        folder: holds no weights yet.
         origin: for the card, and for whoever evaluates.
+        dtype: of all weights, if they are to be of one.
     """
     writer, learned = ShardWriter(folder), changes(lisa.model)
     for name, tensor in _untrained(lisa):
-        writer.add(name, learned[name](tensor) if name in learned else tensor)
+        after = learned[name](tensor) if name in learned else tensor
+        writer.add(name, after if dtype is None else after.to(dtype))
     start = None if lisa.case.weights == RANDOM else saved.located(lisa.case.weights)
     known = replace(_known(lisa, start, origin), weights_hash=writer.close())
     for path in _tokenizer_files(start):

@@ -1,0 +1,162 @@
+"""Scenes rendered ahead, as a GPU wants them: views as pixels, labels, and queries as ids, in files of some hundreds.
+
+A training from scratch looks at every scene dozens of times; what the CPU makes of it is made once, by many processes.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..datasets.scene_words import COLOURS, SHAPES, TEXTURES
+from ..datasets.scenes import Query, Scene, chosen, scene
+from ..models.axes import LisaCase
+from ..models.bridges import extent_in_frame
+from ..models.forcing import forced_ids
+from ..models.preprocessing import Preprocessor
+from ..models.tokenizer import IMAGE_ID, PromptTokenizer, load
+
+FAMILIES = ("attribute", "negation", "superlative", "odd", "ordinal", "relation")
+ATTRIBUTES = (tuple(SHAPES), tuple(COLOURS), tuple(TEXTURES))
+VIEWS = ("clip_crop", "clip_frame", "sam_frame")
+LABELS_PX = 128  # side of the label map, in SAM's frame
+OUTSIDE = 255
+MOST_OBJECTS = 16
+PER_FILE = 500
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some scenes and all that is asked about them.
+
+    Attributes:
+        views: uint8 [N, 3, side, side], by name.
+        sizes_N2: height and width of the images, in pixels.
+        labels_NHW: uint8, the object at each place of SAM's frame; 0 is background, `OUTSIDE` the padding.
+        crop_labels_NHW: uint8, likewise at the middle of each patch of CLIP's crop.
+        attributes_NO3: int16, the shape, colour and texture of each object, from 1 on; 0 is none.
+        scene_Q: int32, the scene of each query.
+        targets_Q: int32, the objects asked for: bit i is label i.
+        family_Q: uint8, a place in `FAMILIES`.
+        chosen_Q: bool, whether it is the wording that a folder in ReasonSeg's format would have.
+        ids_QL: int16, the tokens after the image and the answer's, filled up with 0.
+        ends_Q: int16, how many of them come before the answer.
+        prefix: the tokens before the image, the same for all.
+    """
+
+    views: dict[str, Tensor]
+    sizes_N2: Tensor
+    labels_NHW: Tensor
+    crop_labels_NHW: Tensor
+    attributes_NO3: Tensor
+    scene_Q: Tensor
+    targets_Q: Tensor
+    family_Q: Tensor
+    chosen_Q: Tensor
+    ids_QL: Tensor
+    ends_Q: Tensor
+    prefix: Tensor
+
+
+def render(folder: Path, seed: int, split: str, scenes: int, processes: int) -> list[Path]:
+    """Renders scenes into files, those apart that are there already.
+
+    Args:
+        folder: where to.
+        seed: of the scenes.
+        split: of the scenes.
+        scenes: how many.
+        processes: that work at once.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    starts = range(0, scenes, PER_FILE)
+    files = [folder / f"{split}-{seed}-{start:06}-{min(start + PER_FILE, scenes)}.pt" for start in starts]
+    missing = [
+        (file, range(s, min(s + PER_FILE, scenes))) for file, s in zip(files, starts, strict=True) if not file.exists()
+    ]
+    if processes == 1:
+        for job in missing:
+            _write(seed, split, job)
+    else:
+        with ProcessPoolExecutor(processes) as pool:
+            list(pool.map(partial(_write, seed, split), missing))
+    return files
+
+
+def _write(seed: int, split: str, job: tuple[Path, range]) -> None:
+    file, indices = job
+    cv2.setNumThreads(1)
+    partial_file = file.with_suffix(".partial")
+    torch.save(vars(chunk([scene(seed, split, i) for i in indices])), partial_file)
+    partial_file.rename(file)
+
+
+def read(file: Path) -> Chunk:
+    """A file of `render`, its tensors left on the disk until they are used."""
+    return Chunk(**torch.load(file, mmap=True, weights_only=True))
+
+
+def chunk(scenes: Sequence[Scene]) -> Chunk:
+    """What a GPU wants of some scenes, at the tiny preset's sizes."""
+    case = LisaCase()
+    preset, tokens = case.sizes, PromptTokenizer(load("tiny"))
+    preprocessor = Preprocessor(preset, VIEWS)
+    views = {view: np.stack([preprocessor.pixels(view, each.image) for each in scenes]) for view in VIEWS}
+    asked = [(i, query, text) for i, each in enumerate(scenes) for query in each.queries for text in query.texts]
+    folder = {(i, query.texts[0]) for i, each in enumerate(scenes) for query in chosen(each)}
+    prompts = [forced_ids(case, tokens, text, query.is_sentence) for _, query, text in asked]
+    image = prompts[0][0].index(IMAGE_ID)
+    after = [prompt[image + 1 :] for prompt, _ in prompts]
+    rows = [ids + answer for ids, (_, answer) in zip(after, prompts, strict=True)]
+    return Chunk(
+        views={view: torch.from_numpy(pixels) for view, pixels in views.items()},
+        sizes_N2=torch.tensor([each.labels_HW.shape for each in scenes]),
+        labels_NHW=torch.from_numpy(np.stack([_in_frame(each.labels_HW) for each in scenes])),
+        crop_labels_NHW=torch.from_numpy(np.stack([_in_crop(each.labels_HW, preset.clip.grid) for each in scenes])),
+        attributes_NO3=torch.tensor([_attributes(each) for each in scenes], dtype=torch.int16),
+        scene_Q=torch.tensor([i for i, _, _ in asked], dtype=torch.int32),
+        targets_Q=torch.tensor([_bits(query) for _, query, _ in asked], dtype=torch.int32),
+        family_Q=torch.tensor([FAMILIES.index(query.family) for _, query, _ in asked], dtype=torch.uint8),
+        chosen_Q=torch.tensor([(i, text) in folder for i, _, text in asked]),
+        ids_QL=torch.nn.utils.rnn.pad_sequence(
+            [torch.tensor(row, dtype=torch.int16) for row in rows], batch_first=True
+        ),
+        ends_Q=torch.tensor([len(ids) for ids in after], dtype=torch.int16),
+        prefix=torch.tensor(prompts[0][0][:image], dtype=torch.int64),
+    )
+
+
+def _bits(query: Query) -> int:
+    return sum(1 << label for label in query.targets)
+
+
+def _attributes(made: Scene) -> list[list[int]]:
+    things = [
+        [values.index(value) + 1 for values, value in zip(ATTRIBUTES, (t.shape, t.colour, t.texture), strict=True)]
+        for t in made.layout.things
+    ]
+    return [[0, 0, 0], *things, *([[0, 0, 0]] * (MOST_OBJECTS - 1 - len(things)))]
+
+
+def _in_frame(labels_HW: np.ndarray) -> np.ndarray:
+    """The label at the middle of each cell of SAM's frame."""
+    height, width = labels_HW.shape
+    extent = extent_in_frame((height, width), LABELS_PX)
+    frame = np.full((LABELS_PX, LABELS_PX), OUTSIDE, np.uint8)
+    frame[: extent[0], : extent[1]] = cv2.resize(labels_HW, extent[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    return frame
+
+
+def _in_crop(labels_HW: np.ndarray, grid: int) -> np.ndarray:
+    """The label at the middle of each patch of the centre square."""
+    height, width = labels_HW.shape
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = np.ascontiguousarray(labels_HW[top : top + side, left : left + side])
+    return cv2.resize(square, (grid, grid), interpolation=cv2.INTER_NEAREST_EXACT)

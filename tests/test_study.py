@@ -1,0 +1,165 @@
+"""Tiny LISAs trained from rendered scenes: what is rendered, drawn, learned and judged."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lisabench.benchmarks.study import TRAINING, Study, carry_out
+from lisabench.benchmarks.study_batches import SceneStore
+from lisabench.benchmarks.study_judging import judge, labels
+from lisabench.benchmarks.study_learner import Helpers, StudyLearner
+from lisabench.benchmarks.study_scenes import ATTRIBUTES, LABELS_PX, OUTSIDE, VIEWS, chunk, render
+from lisabench.benchmarks.study_training import Course, fit
+from lisabench.datasets.scenes import Query, Scene, chosen, scene
+from lisabench.harness import measure
+from lisabench.harness.clock import HostClock
+from lisabench.harness.contract import Sample
+from lisabench.harness.errors import UsageError
+from lisabench.harness.probe import NullProbe, TimingProbe
+from lisabench.models.axes import LisaCase
+from lisabench.models.examples import ExampleReader, batch_of
+from lisabench.models.learner import Learner
+from lisabench.models.lisa import Lisa
+from lisabench.models.recipes import LOSSES, RECIPES
+from lisabench.models.trainable import make_trainable
+
+SCENES = 7  # of every aspect
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return render(tmp_path_factory.mktemp("scenes"), 0, "test", SCENES, 1)
+
+
+def tiny(vision: str = "dual") -> Lisa:
+    case = LisaCase(device="cpu", vision=vision)
+    lisa = Lisa(case, NullProbe(), starting=True)
+    make_trainable(lisa.model, case, RECIPES["everything"].trains, lisa.tokenizer)
+    return lisa
+
+
+def store_of(files, lisa: Lisa) -> SceneStore:
+    return SceneStore(files, lisa.model.encoder, lisa.model.preset, "cpu")
+
+
+def samples() -> dict[int, Sample]:
+    """What a folder of the scenes would ask, by the query's number in the store."""
+    scenes = [scene(0, "test", i) for i in range(SCENES)]
+    wordings = [(made, query, text) for made in scenes for query in made.queries for text in query.texts]
+    folder = {(made.index, query.texts[0]) for made in scenes for query in chosen(made)}
+    asked = ((number, *each) for number, each in enumerate(wordings))
+    return {number: sample_of(made, query) for number, made, query, text in asked if (made.index, text) in folder}
+
+
+def sample_of(made: Scene, query: Query) -> Sample:
+    return Sample(
+        id=f"{made.index} {query.texts[0]}",
+        query=query.texts[0],
+        is_sentence=query.is_sentence,
+        source=Path("scene.png"),
+        pixels=lambda: made.image,
+        annotation=lambda: made.target_HW(query).astype(np.uint8),
+        identity=lambda: str(made.index),
+    )
+
+
+def test_labels_in_sams_frame_lie_where_the_image_does():
+    made = chunk([scene(0, "test", i) for i in range(SCENES)])
+    for labels_HW, size_HW in zip(made.labels_NHW, made.sizes_N2.tolist(), strict=True):
+        inside = (labels_HW != OUTSIDE).nonzero()
+        height, width = (round(LABELS_PX * side / max(size_HW)) for side in size_HW)
+        assert (inside.max(0).values + 1).tolist() == pytest.approx([height, width], abs=1)
+        assert len(inside) == pytest.approx(height * width, abs=2 * LABELS_PX)
+    assert {view: made.views[view].dtype for view in VIEWS} == dict.fromkeys(VIEWS, torch.uint8)
+
+
+def test_attributes_are_those_of_the_object_that_is_seen():
+    made, drawn = scene(0, "test", 0), chunk([scene(0, "test", 0)])
+    for number, thing in enumerate(made.layout.things, start=1):
+        places = drawn.attributes_NO3[0, number].tolist()
+        values = [kinds[place - 1] for kinds, place in zip(ATTRIBUTES, places, strict=True)]
+        assert values == [thing.shape, thing.colour, thing.texture]
+    assert drawn.attributes_NO3[0, 0].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("vision", ["dual", "clip", "sam"])
+def test_a_scene_is_judged_as_the_harness_judges_the_adapter(vision, files):
+    lisa = tiny(vision)
+    rows = judge(lisa.model, store_of(files, lisa), labels(0, "test", SCENES, 1))
+    asked, probe = samples(), TimingProbe(HostClock())
+    assert [row["query"] for row in rows] == list(asked)
+    for mine in rows:
+        theirs = measure.measure(lisa, asked[mine["query"]], probe)
+        assert mine["scene"] == int(theirs["image_id"])
+        assert mine["target_px"] == theirs["target_px"]
+        for count in ("intersection_px", "union_px", "predicted_px"):
+            assert mine[count] == pytest.approx(theirs[count], abs=0.002 * theirs["valid_px"])
+
+
+def test_many_queries_cost_what_the_learner_says_of_each(files):
+    """In the answer to the digit; in the mask nearly, since one looks at SAM's frame and the other at the image."""
+    lisa = tiny()
+    store = store_of(files, lisa)
+    (batch,) = store.walked(store.chosen_Q.nonzero().flatten(), SCENES)
+    many, _ = StudyLearner(lisa.model, LOSSES["original-losses"])(batch)
+    reader = ExampleReader(lisa.case, lisa.model.preset, lisa.model.encoder.views, lisa.tokenizer)
+    examples = [reader(sample) for sample in samples().values()]
+    few = Learner(lisa.model, LOSSES["original-losses"])(batch_of(examples, lisa.model.encoder, "cpu", torch.float32))
+    assert many["ce"].item() == pytest.approx(few["ce"].item() / len(examples), rel=1e-4)
+    for name in ("bce", "dice"):
+        assert many[name].item() == pytest.approx(few[name].item() / len(examples), rel=0.03)
+
+
+def test_draws_lean_on_the_families_that_need_a_look(files):
+    lisa = tiny()
+    store, generator = store_of(files, lisa), torch.Generator().manual_seed(0)
+    families = torch.cat([store.family_Q[store.drawn(generator, 5, 4).query_N] for _ in range(100)])
+    assert (families >= 2).float().mean() >= 2 / 3
+    batch = store.drawn(generator, 5, 4)
+    assert torch.equal(batch.scene_N, torch.arange(5).repeat_interleave(4))
+    assert all(len(set(row)) == 4 for row in batch.query_N.view(5, 4).tolist())
+
+
+def test_training_lowers_the_losses_and_what_helps_fades(files):
+    lisa = tiny()
+    course = Course(steps=14, lr=1e-3, scenes=2, queries=3, warmup=2, helped=True)
+    rows = list(fit(lisa.model, LOSSES["original-losses"], store_of(files, lisa), course, 0, "cpu"))
+    assert [row["step"] for row in rows] == [14]
+    assert rows[0]["ce"] < 3
+    assert rows[0]["bce"] < 0.6
+
+
+def test_the_helping_heads_look_at_every_feature(files):
+    lisa = tiny()
+    store = store_of(files, lisa)
+    batch = store.drawn(torch.Generator().manual_seed(0), 3, 2)
+    _, looked_at = StudyLearner(lisa.model, LOSSES["original-losses"])(batch)
+    costs = Helpers(lisa.model.preset)(looked_at, batch)
+    assert costs.keys() == {"clip_attributes", "sam_attributes", "target_map"}
+    assert all(0 < cost.item() < 20 for cost in costs.values())
+
+
+def test_a_study_trains_a_dual_then_its_variants_and_keeps_what_is_finished(tmp_path):
+    how = Study(tmp_path, scenes=6, test_queries=3, dual_steps=2, steps=1, batch=2, jobs=1, device="cpu")
+    first = carry_out(how, [0], ["sam"])
+    assert [(row["name"], row["seed"], row["queries"]) for row in first] == [("dual", 0, 3), ("sam", 0, 3)]
+    stamp = (tmp_path / "dual-0" / TRAINING).stat().st_mtime_ns
+    carry_out(how, [0], ["sam"])
+    assert (tmp_path / "dual-0" / TRAINING).stat().st_mtime_ns == stamp
+    assert (tmp_path / "sam-0" / "counts.jsonl").read_text().count("\n") == 3
+    again = Lisa(LisaCase(device="cpu", vision="sam", weights=str(tmp_path / "sam-0")), NullProbe())
+    assert again.has_quality
+    with pytest.raises(UsageError, match="holds another study \\(steps was 1 and is 5\\)"):
+        carry_out(Study(tmp_path, 6, 3, 2, 5, 2, 1, "cpu"), [0], ["sam"])
+
+
+def test_an_unknown_variant_is_refused_in_one_line(tmp_path):
+    words = [sys.executable, "-m", "lisabench.cli", "study", str(tmp_path), "--variant", "clap", "--device", "cpu"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "unknown variant 'clap' (did you mean 'clip'?)" in done.stderr
+    assert json.dumps(sorted(path.name for path in tmp_path.iterdir())) == "[]"
