@@ -28,6 +28,7 @@ from .training_setup import Setup, check_targets, setup
 from .training_state import Checkpoints
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+Samples = tuple[ReasonSeg, ReasonSeg]  # to train on, and to evaluate on
 EVALUATION_SPLITS = ("val", "test")
 
 
@@ -46,7 +47,9 @@ def carry_out(said: Mapping[str, Any]) -> None:
     (folder,) = broadcast_object_list([wanted.folder])  # the time of day may differ among processes
     wanted = replace(wanted, options=replace(wanted.options, output_dir=folder))
     main = accelerator.is_main_process
-    page = _page(wanted, accelerator)
+    samples = wanted.train_samples(), wanted.val_samples()
+    check_targets(samples[0])
+    page = _page(wanted, accelerator, samples)
     if main:
         _open(wanted, page)
     accelerator.wait_for_everyone()
@@ -54,7 +57,7 @@ def carry_out(said: Mapping[str, Any]) -> None:
         records.writing(wanted.folder) if main else nullcontext(),
         shown() if main else nullcontext(_silent) as progress,
     ):
-        _train(wanted, accelerator, TrainingJournal(wanted.folder, page), progress)
+        _train(wanted, accelerator, samples, TrainingJournal(wanted.folder, page), progress)
     if main:
         print(wanted.folder)
 
@@ -71,15 +74,18 @@ def _accelerator(wanted: Setup, device: str) -> Accelerator:
     return Accelerator(cpu=device == "cpu", mixed_precision=PRECISIONS[wanted.case.precision], kwargs_handlers=[apart])
 
 
-def _page(wanted: Setup, accelerator: Accelerator) -> dict[str, Any]:
+def _page(wanted: Setup, accelerator: Accelerator, samples: Samples) -> dict[str, Any]:
     """``run.json`` as it stands before anything is trained."""
+    data = {"train": _described(samples[0]), "val": _described(samples[1])}
+    fingerprints = {f"{use} data": each["fingerprint"] for use, each in data.items()}
     return {
         "schema": records.TRAINING_SCHEMA,
         "status": "running",
         "started": now(),
         "finished": None,
         "setup": wanted.recorded(),
-        "configuration": {**wanted.configuration(), "processes": accelerator.num_processes},
+        "configuration": {**wanted.configuration(), **fingerprints, "processes": accelerator.num_processes},
+        "data": data,
         "training": {"recipe": wanted.options.recipe, "preset": wanted.case.preset, "vision": wanted.case.vision},
         "passport": environment.passport() | environment.conditions(),
         "versions": environment.versions(),
@@ -118,10 +124,9 @@ def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _train(wanted: Setup, accelerator: Accelerator, journal: TrainingJournal, progress: Progress) -> None:
-    samples = wanted.train_samples(), wanted.val_samples()
-    check_targets(samples[0])
-    journal.page["data"] = {"train": _described(samples[0]), "val": _described(samples[1])}
+def _train(
+    wanted: Setup, accelerator: Accelerator, samples: Samples, journal: TrainingJournal, progress: Progress
+) -> None:
     lisa = Lisa(wanted.case, NullProbe(), starting=True)
     make_trainable(lisa.model, wanted.case, wanted.recipe.trains, lisa.tokenizer)
     if wanted.options.gradient_checkpointing:
