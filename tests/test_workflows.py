@@ -127,7 +127,8 @@ def test_only_a_job_that_checks_nothing_out_may_write(workflow):
 def test_the_workflow_gives_the_action_inputs_that_it_has_and_a_suite_that_ships(workflow):
     (asked,) = [step["with"] for step in steps_of(workflow, "gate") if step.get("uses") == "./"]
     assert {"suite", "against"} <= asked.keys() <= read("action.yml")["inputs"].keys()
-    assert asked["suite"] in shipped_names()
+    suite = ROOT / asked["suite"]
+    assert suite.exists() and suite.stem in shipped_names()
 
 
 def test_the_readme_describes_every_input_of_the_action():
@@ -246,9 +247,8 @@ def gate(tmp_path):
 def test_side_by_side_the_step_ends_as_the_run_does_but_for_a_doubt(gate, code):
     done, calls = gate(run=code, against="HEAD^1", args="--limit 4 --set processes=6")
     folder = done.outputs["folder"]
-    shown = ["--junit", f"{folder}/junit.xml", "--comment", f"{folder}/comment.md"]
     extra = ["--limit", "4", "--set", "processes=6", "--against", "HEAD^1"]
-    assert calls == [["run", "s.yaml", "--out", f"{folder}/run", *extra, *shown]]
+    assert calls == [["run", "s.yaml", "--out", folder, *extra]]
     assert (done.code, done.outputs["exit-code"]) == (0 if code == 3 else code, str(code))
     assert ("::warning" in done.stdout) == (code == 3)
 
@@ -260,7 +260,8 @@ def test_against_a_baseline_the_step_ends_as_the_check_does_unless_the_run_faile
     done, calls = gate(run, check, baseline="b.json")
     folder = done.outputs["folder"]
     assert [call[0] for call in calls] == ["run", "check"]
-    assert calls[1][1:4] == [f"{folder}/run", "--baseline", "b.json"]
+    shown = ["--junit", f"{folder}/junit.xml", "--comment", f"{folder}/comment.md"]
+    assert calls[1][1:] == [f"{folder}/run", "--baseline", "b.json", *shown]
     assert (done.code, done.outputs["exit-code"]) == (0 if expected == 3 else expected, str(expected))
 
 
