@@ -123,6 +123,19 @@ def test_only_a_job_that_checks_nothing_out_may_write(workflow):
             assert job["permissions"] == {"contents": "read"}
 
 
+def test_no_checkout_leaves_a_token_behind():
+    workflows = [path.read_text() for path in WORKFLOWS] + [example_workflow()]
+    jobs = [job for text in workflows for job in yaml.safe_load(text)["jobs"].values()]
+    checkouts = [s for job in jobs for s in job["steps"] if s.get("uses", "").startswith("actions/checkout@")]
+    assert [step["with"]["persist-credentials"] for step in checkouts] == [False] * 4
+
+
+@pytest.mark.parametrize(("workflow", "job"), [("ci", "comment"), ("gpu", "gate")])
+def test_a_fork_gets_neither_a_token_that_writes_nor_a_machine_of_ours(workflow, job):
+    condition = read(f".github/workflows/{workflow}.yml")["jobs"][job]["if"]
+    assert "github.event.pull_request.head.repo.full_name == github.repository" in condition
+
+
 @pytest.mark.parametrize("workflow", ["ci", "gpu"])
 def test_the_workflow_gives_the_action_inputs_that_it_has_and_a_suite_that_ships(workflow):
     (asked,) = [step["with"] for step in steps_of(workflow, "gate") if step.get("uses") == "./"]
