@@ -24,5 +24,5 @@ check: .venv/.installed  ## never edits
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-bench: .venv/.installed
-	$(BIN)/python -m pytest benchmarks/micro --benchmark-only
+bench: .venv/.installed  ## SAVE=NAME keeps the figures in .benchmarks/, for `pytest-benchmark compare`
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks/micro --benchmark-only $(if $(SAVE),--benchmark-save=$(SAVE))

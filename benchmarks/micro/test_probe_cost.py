@@ -8,8 +8,6 @@ import statistics
 import time
 
 import pytest
-from lisabench.datasets.embedded import embedded
-from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.harness.clock import HostClock
 from lisabench.harness.measure import answer
 from lisabench.harness.probe import NullProbe, TimingProbe
@@ -30,11 +28,9 @@ class Switch:
 
 
 @pytest.fixture(scope="module")
-def tiny():
+def tiny(sample):
     switch = Switch()
     adapter = find("lisa")(make_case("lisa", {"preset": "tiny", "device": "cpu"}), switch)
-    sample = ReasonSeg(embedded("val", 48, 0), "val")[0]
-    _ = sample.image
     answer(adapter, sample, switch)
     return adapter, sample, switch
 
