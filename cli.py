@@ -57,11 +57,13 @@ def run(
     gpu_memory: Annotated[str | None, typer.Option(metavar="SIZE", help="Cap each process to such a card.")] = None,
     stop_after: Annotated[float | None, typer.Option(metavar="MINUTES", help="Begin nothing new after that.")] = None,
     save_masks: Annotated[bool, typer.Option("--save-masks", help="Keep every mask, run-length encoded.")] = False,
+    against: Annotated[str | None, typer.Option(metavar="GIT_REF", help="Gate: measure that version beside.")] = None,
+    python: Annotated[Path | None, typer.Option("--against-python", help="Python that runs that version.")] = None,
 ) -> None:  # fmt: skip
     """Run a suite and compare its cases; leaves records and a report.
 
     Ends with 0 where every case has its records without a failure, 5 where any failed, 2 where nothing could be begun,
-    3 where --stop-after left something to --resume.
+    3 where --stop-after left something to --resume; with --against as `check` does, by five processes a side.
     """
     from .benchmarks.run import Request, carry_out
 
@@ -72,7 +74,12 @@ def run(
     settings |= {"plan.processes": 8} if thorough else {}
     settings |= {"plan.save_masks": True} if save_masks else {}
     settings |= {"plan.gpu_memory": gpu_memory} if gpu_memory else {}
-    raise typer.Exit(carry_out(Request(suite, settings, out, resume, stop_after)))
+    request = Request(suite, settings, out, resume, stop_after)
+    if against is None and python is None:
+        raise typer.Exit(carry_out(request))
+    from .benchmarks.against import side_by_side
+
+    raise typer.Exit(side_by_side(request, against, python))
 
 
 @app.command()

@@ -56,10 +56,10 @@ def check(folder: Path, file: Path, outputs: Outputs) -> int:
     try:
         found = _held(folder, file)
     except LisabenchError as error:
-        _publish(broken(str(folder), str(file), str(error), error.exit_code), outputs)
+        publish(broken(str(folder), str(file), str(error), error.exit_code), outputs)
         raise
     print(found.model_dump_json(by_alias=True, indent=1) if outputs.as_json else gate_page.page(found))
-    _publish(found, outputs)
+    publish(found, outputs)
     return found.exit_code
 
 
@@ -83,8 +83,12 @@ def _again(run: Run, case: str, before: Baseline) -> Sequence[Check] | str:
     return judge(before, fresh, gate_of(run.run["definition"]), second_look=True)
 
 
-def _publish(found: Checked, outputs: Outputs) -> None:
-    """Also of a gate that fails: that is when somebody reads it."""
+def publish(found: Checked, outputs: Outputs) -> None:
+    """Writes what CI shows; also of a gate that fails: that is when somebody reads it.
+
+    Raises:
+        UsageError: something cannot be written.
+    """
     page = gate_page.page(found)
     for path, text in ((outputs.junit, gate_page.junit(found)), (outputs.comment, gate_page.comment(found))):
         if path is not None:

@@ -4,6 +4,7 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -59,8 +60,12 @@ def carry_out(request: Request) -> int:
 
 def _command(request: Request) -> str:
     """The command line that asks for the same run in a new folder."""
-    changes = (f"--set={key}={json.dumps(value, default=str)}" for key, value in request.changes.items())
-    return shlex.join(["lisabench", "run", request.suite or DEFAULT_SUITE, *changes])
+    return shlex.join(["lisabench", "run", request.suite or DEFAULT_SUITE, *as_arguments(request.changes)])
+
+
+def as_arguments(changes: Mapping[str, Any]) -> list[str]:
+    """Changes as the command line takes them."""
+    return [f"--set={key}={json.dumps(value, default=str)}" for key, value in changes.items()]
 
 
 def _suite(request: Request) -> Suite:

@@ -44,13 +44,21 @@ def alone(page: dict[str, Any], case: str) -> Suite:
         NothingToCompare: another version has written the suite down.
     """
     try:
-        suite = Suite.model_validate(page.get("definition"))
-    except ValidationError as error:
+        return Suite.model_validate(definition_of(page, case))
+    except (ValidationError, KeyError, TypeError) as error:
         raise NothingToCompare("another version of lisabench has made the run") from error
-    data = suite.data.model_copy(update={"split": page["data"]["split"]})
-    nothing = {"teams": {}, "factors": (), "controls": {}, "claims": ()}
-    of_case = {"reference": case, "cases": {case: suite.cases[case]}, "data": data}
-    return suite.model_copy(update=nothing | of_case)
+
+
+def definition_of(page: dict[str, Any], case: str) -> dict[str, Any]:
+    """The suite of a run with nothing but one of its cases, as whichever version that made the run writes suites."""
+    whole = page["definition"]
+    nothing = {"teams": {}, "factors": [], "controls": {}, "claims": []}
+    emptied = {key: empty for key, empty in nothing.items() if key in whole}
+    data = whole["data"] | {"split": page["data"]["split"]}
+    gate = whole.get("gate") or {}
+    if gate.get("cases"):
+        emptied["gate"] = gate | {"cases": {name: own for name, own in gate["cases"].items() if name == case}}
+    return whole | emptied | {"reference": case, "cases": {case: whole["cases"][case]}, "data": data}
 
 
 def _is_here(page: dict[str, Any]) -> None:

@@ -118,10 +118,11 @@ def ratio_over(logs: Mapping[int, float]) -> Ratio:
 
 def time_logs(before: list[Record], after: list[Record], span_ns: Callable[[Record], int]) -> dict[int, float]:
     """By process, the log ratio of a time over the queries that both sides have in it; a zero has no ratio."""
-    return _paired_logs(timed(before), timed(after), span_ns)
+    return paired_logs(timed(before), timed(after), span_ns)
 
 
-def _paired_logs(before: list[Record], after: list[Record], span_ns: Callable[[Record], int]) -> dict[int, float]:
+def paired_logs(before: list[Record], after: list[Record], span_ns: Callable[[Record], int]) -> dict[int, float]:
+    """As `time_logs`, of lines that all have a time, as those of a pass beside the timing."""
     reference = {_pair(record): span_ns(record) for record in before}
     pairs: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for record in after:
@@ -138,7 +139,7 @@ def _stages_waited_for(before: list[Record], after: list[Record]) -> dict[str, R
         return {}
     names = [name for name in STAGES if all(name in line["stages_ns"] for line in (*reference, *candidate))]
     return {
-        name: ratio_over(_paired_logs(reference, candidate, lambda line, name=name: line["stages_ns"][name]))
+        name: ratio_over(paired_logs(reference, candidate, lambda line, name=name: line["stages_ns"][name]))
         for name in names
     }
 

@@ -6,6 +6,9 @@ whole interval keeps the threshold, and has regressed where the whole of it lies
 
 A second look asks whether the first was a fluke of its processes. What the sessions differ by is the same for both, and
 was allowed for by the first: here the interval of the processes alone must lie beyond. To hold, it needs the whole one.
+
+Where two versions took turns in one job, a process of the one next to a process of the other, a time's interval is that
+of the pairs in both looks. Peaks do not drift, so pairs would only cost them degrees of freedom: theirs stays Welch's.
 """
 
 import math
@@ -18,10 +21,11 @@ from pydantic import Field
 from ..harness import masks
 from ..harness.contract import STAGES
 from ..harness.metrics import METRICS
-from ..harness.statistics import Ratio, unpaired_ratio
+from ..harness.statistics import Ratio, paired_ratio, unpaired_ratio
 from ..harness.verdicts import Answer, loss_at_most, ratio_at_most
 from .across import different_machines
 from .baseline import Baseline, BaselineCase
+from .pairs import Pairs
 from .quality import points
 from .readings import counts
 from .schema_parts import Points, Strict
@@ -31,6 +35,7 @@ Verdict = Literal["holds", "regression", "missing", "refused", "inconclusive", "
 Unit = Literal["ns", "bytes", "score", "IoU", "share", "case"]
 
 FAILURES, MASKS = "failures", "masks"
+NO_PAIRS: Pairs = {}
 VERDICTS: Mapping[Answer, Verdict] = {"holds": "holds", "fails": "regression", "inconclusive": "inconclusive"}
 
 
@@ -62,6 +67,7 @@ class _Pair:
     other_queries: str | None
     other_machine: str | None
     second_look: bool
+    pairs: Pairs
 
     @property
     def sides(self) -> tuple[BaselineCase, BaselineCase]:
@@ -77,13 +83,16 @@ class _Pair:
         )
 
 
-def judge(before: Baseline, after: Baseline, gate: Gate, second_look: bool = False) -> list[Check]:
+def judge(
+    before: Baseline, after: Baseline, gate: Gate, second_look: bool = False, pairs: Pairs = NO_PAIRS
+) -> list[Check]:
     """Every case of the baseline, in its order.
 
     Args:
         before, after: the baseline, and the run reduced likewise.
         gate: what is accepted.
         second_look: the run measures again what has regressed in a first one.
+        pairs: log ratios of times, where the processes of the two took turns.
     """
     other_data = _other_data(before, after)
     machines = next(iter(different_machines(before.passport, after.passport)), None)
@@ -94,9 +103,8 @@ def judge(before: Baseline, after: Baseline, gate: Gate, second_look: bool = Fal
             gone = "the run has no such case"
             checks.append(Check(case=case.name, metric="case", verdict="missing", unit="case", why=gone))
         else:
-            pair = _Pair(
-                case, found, gate.of(case.name), other_data or _other_queries(case, found), machines, second_look
-            )
+            other_queries = other_data or _other_queries(case, found)
+            pair = _Pair(case, found, gate.of(case.name), other_queries, machines, second_look, pairs)
             checks += [_failures(pair), *_times(pair), *_peaks(pair), *_quality(pair), _masks(pair)]
     return checks
 
@@ -161,7 +169,11 @@ def _ratio(
     if not all(sides) or refused:
         verdict, why = _not_compared(sides, threshold is not None, refused)
         return pair.check(metric, verdict, unit, **known, why=why)
-    found = _interval(pair, logs, threshold, pair.allowed.sessions if unit == "ns" else 0.0)
+    taken_in_turn = pair.pairs.get((pair.before.name, metric))
+    if taken_in_turn:
+        found = paired_ratio(taken_in_turn)
+    else:
+        found = _interval(pair, logs, threshold, pair.allowed.sessions if unit == "ns" else 0.0)
     verdict, why = _of_ratio(found, threshold)
     if unit == "ns" and verdict != "not gated" and pair.before.untimed != pair.after.untimed:
         verdict, why = "inconclusive", "not the same queries have a time in every process"

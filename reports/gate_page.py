@@ -19,11 +19,17 @@ HEADINGS = {
     "nothing comparable": "the gate cannot be held",
     "broken": "the gate cannot be held",
 }
-FOOTNOTE = (
-    "In brackets: the 95 % interval, for time and peaks Welch's over processes (for time with what two sessions differ "
-    "by), for scores a bootstrap over images. A figure holds where the whole interval keeps the limit, and has "
-    "regressed where all of it lies beyond. A regression counts once a second, fresh measurement has confirmed it."
+HELD = (
+    "A figure holds where the whole interval keeps the limit, and has regressed where all of it lies beyond. A "
+    "regression counts once a second, fresh measurement has confirmed it."
 )
+FOOTNOTES = {
+    False: "In brackets: the 95 % interval, for time and peaks Welch's over processes (for time with what two sessions "
+    f"differ by), for scores a bootstrap over images. {HELD}",
+    True: "In brackets: the 95 % interval, for time over pairs of processes that ran next to each other, for peaks "
+    f"Welch's over processes, for scores a bootstrap over images. {HELD}",
+}
+CONFOUNDED = "Beside the code, this differs between the two versions; the figures are of it, too."
 
 
 def page(found: Checked) -> str:
@@ -42,10 +48,12 @@ def _sections(found: Checked) -> Iterator[str]:
     if found.checks:
         header = ["case", "figure", "baseline", "now", "change [95 %]", "limit", "verdict"]
         yield aligned(header, [_row(check) for check in found.checks], figures=False)
-        yield FOOTNOTE
+        yield FOOTNOTES[found.paired]
     if found.new:
         yield f"Not in the baseline, and so not gated: {escape(wording.listed(found.new))}."
     if found.changed:
+        if found.paired:
+            yield CONFOUNDED
         rows = [[name, *map(_value, sides)] for name, sides in found.changed.items()]
         yield aligned(["differs", "baseline", "now"], rows, figures=False)
 

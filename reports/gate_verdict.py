@@ -29,7 +29,8 @@ class Checked(Strict):
 
     schema_: Literal["lisabench.check/1"] = Field(alias="schema", default=SCHEMA, description="Name and version.")
     run: str = Field(description="Folder of the run.")
-    baseline: str = Field(description="The baseline's file.")
+    baseline: str = Field(description="The baseline's file, or the version that it was measured side by side with.")
+    paired: bool = Field(default=False, description="Both took turns: process by process, in one job.")
     outcome: Outcome = Field(description="Of the whole gate.")
     exit_code: int = Field(description="That the command ends with.")
     problem: str | None = Field(default=None, description="Why nothing could be checked.")
@@ -80,12 +81,15 @@ def _settled(first: Check, again: Sequence[Check] | str) -> Check:
     return second.model_copy(update={"first": first})
 
 
-def checked(run: str, file: str, before: Baseline, after: Baseline, checks: Sequence[Check]) -> Checked:
-    """All that is to be told of a gate."""
+def checked(
+    run: str, file: str, before: Baseline, after: Baseline, checks: Sequence[Check], paired: bool = False
+) -> Checked:
+    """All that is to be told of a gate; `paired`, where the two sides took turns."""
     found = outcome(checks)
     return Checked(
         run=run,
         baseline=file,
+        paired=paired,
         outcome=found,
         exit_code=EXIT_CODES[found],
         checks=list(checks),
