@@ -81,7 +81,7 @@ def _new_folder(out: Path) -> Path:
     if any((out / name).exists() for name in ("base", "head", "parts", records.RUN)):
         raise UsageError(f"{out} holds something that was measured already; name another folder with --out")
     try:
-        (out / "parts").mkdir(parents=True)
+        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot write to {out}: {error.strerror}; name a folder of your own with --out") from error
     return out
@@ -154,7 +154,7 @@ def _part(version: Version, suite: str, changes: Mapping[str, Any], folder: Path
 def _refusal(version: Version, done: Done, folder: Path) -> LisabenchError:
     """That the reference refuses what the working tree does is no mistake of the user's: it is older."""
     log = folder.with_suffix(".log")
-    log.parent.mkdir(exist_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(f"{done.stdout}\n{done.stderr}", encoding="utf-8")
     said = last_line(done.stderr).removeprefix("lisabench: ")
     if done.returncode not in REFUSED:

@@ -7,6 +7,7 @@ asked, before anything is measured, which files it was imported from.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ LANDMARKS = ("__init__.py", "cli.py", "benchmarks/suites")
 WHICH = f"import {PACKAGE}; print({PACKAGE}.__file__)"
 GITS_OWN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")  # set in hooks, for another worktree than ours
 DEEPEN = "; this clone is shallow: git fetch --unshallow, or in a workflow actions/checkout with fetch-depth: 0"
+GRACE_S = 10  # for an interrupted version to end its workers
 
 Done = subprocess.CompletedProcess[str]
 
@@ -161,10 +163,36 @@ def _git(folder: Path, *arguments: str) -> Done:
 
 
 def _called(command: list[str], folder: Path, own: dict[str, str]) -> Done:
-    known = {name: value for name, value in os.environ.items() if name not in GITS_OWN}
-    return subprocess.run(
-        command, cwd=folder, env=known | own, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
+    """In a session of its own, so that an interrupt meets it once, from here, and it can tidy up."""
+    env = {name: value for name, value in os.environ.items() if name not in GITS_OWN} | own
+    child = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
     )
+    with child:
+        try:
+            stdout, stderr = child.communicate()
+        except BaseException:
+            _end(child)
+            raise
+    return subprocess.CompletedProcess(command, child.returncode, stdout, stderr)
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    try:
+        child.send_signal(signal.SIGINT)
+        child.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        child.kill()
 
 
 def last_line(text: str) -> str:

@@ -2,6 +2,8 @@
 
 Each gate has three sessions: that of the baseline, that of the run, and where the run has regressed a second look.
 Within a session processes differ; between the baseline's and today's, the whole machine does, for both looks alike.
+
+Side by side there is one session for each look, in which the processes of the two sides take turns while all drifts.
 """
 
 from collections.abc import Sequence
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lisabench.benchmarks import schedule
 from lisabench.harness.clock import VirtualClock
 from lisabench.harness.contract import STAGES
 from lisabench.harness.measure import measure
@@ -20,6 +23,7 @@ from lisabench.models.fake import FakeCase, build
 from lisabench.reports.baseline import Baseline, reduced
 from lisabench.reports.gate import Check, judge
 from lisabench.reports.gate_verdict import outcome, settle, to_measure_again
+from lisabench.reports.pairs import time_pairs
 from lisabench.reports.thresholds import Gate
 from simulated_sessions import SAMPLES, STAGES_MS
 
@@ -37,6 +41,7 @@ class Truth:
     query_noise: float = 0.02
     session_noise: float = 0.01
     disturbed: float = 0.0  # how much longer the first look takes, and no other session
+    drift: float = 0.0  # how much longer the last process of a look side by side takes than the first would
 
 
 @dataclass(frozen=True)
@@ -66,11 +71,37 @@ def _of_time(checks: Sequence[Check]) -> Check:
     return next(check for check in checks if check.metric == "time.end_to_end")
 
 
+@cache
+def gates_side_by_side(truth: Truth, count: int) -> list[Ended]:
+    return [_gate_side_by_side(truth, seed) for seed in range(count)]
+
+
+def _gate_side_by_side(truth: Truth, seed: int) -> Ended:
+    checks = _look(truth, 2 * seed)
+    again = {case: _look(truth, 2 * seed + 1) for case in to_measure_again(checks)}
+    return Ended(_of_time(checks).verdict, outcome(settle(checks, again)))
+
+
+def _look(truth: Truth, seed: int) -> list[Check]:
+    longer: dict[str, list[float]] = {"base": [], "head": []}
+    for pair in range(truth.processes):
+        for turn, side in enumerate(schedule.turns(("head", "base"), pair, block=0)):
+            drifted = 1 + truth.drift * (2 * pair + turn) / (2 * truth.processes)
+            longer[side].append(drifted * (1 + truth.slowdown * (side == "head")))
+    runs = _run(truth, longer["base"], 2 * seed), _run(truth, longer["head"], 2 * seed + 1)
+    return judge(reduced(runs[0]), reduced(runs[1]), Gate(), pairs=time_pairs(*runs))
+
+
 def _session(truth: Truth, longer: float, seed: int) -> Baseline:
-    samples = [line for process in range(truth.processes) for line in _process(truth, longer, seed, process)]
+    return reduced(_run(truth, [longer] * truth.processes, seed))
+
+
+def _run(truth: Truth, longer: Sequence[float], seed: int) -> Run:
+    """Each process by how much longer it takes than the model alone."""
+    samples = [line for process, more in enumerate(longer) for line in _process(truth, more, seed, process)]
     entry = {"name": CASE, "role": "model", "settings": SETTINGS, "has_quality": True, "clock": "virtual"}
     page = {"suite": "s", "cases": [entry], "passport": {}, "versions": {}, "data": {"fingerprint": "f"}}
-    return reduced(Run(Path("nowhere"), page, samples, _memory(), [], []))
+    return Run(Path("nowhere"), page, samples, _memory(), [], [])
 
 
 def _process(truth: Truth, longer: float, seed: int, process: int) -> list[dict[str, Any]]:

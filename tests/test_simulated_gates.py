@@ -6,15 +6,16 @@
 from collections import Counter
 
 import pytest
-from simulated_gates import Truth, gates
+from simulated_gates import Truth, gates, gates_side_by_side
 from simulation import TRIALS, at_least
 
 GATES = max(200, TRIALS)
 
 
-def told(truth):
-    found = Counter(gate.outcome for gate in gates(truth, GATES))
-    print(f"{truth}: {dict(found)}; at first {dict(Counter(gate.first for gate in gates(truth, GATES)))}")
+def told(truth, simulated=gates):
+    found = Counter(gate.outcome for gate in simulated(truth, GATES))
+    first = Counter(gate.first for gate in simulated(truth, GATES))
+    print(f"{simulated.__name__}, {truth}: {dict(found)}; at first {dict(first)}")
     return found
 
 
@@ -43,3 +44,20 @@ def test_a_neighbour_that_was_busy_during_the_first_look_alone_turns_no_gate_red
     disturbed = Truth(disturbed=0.15)
     assert told(disturbed)["regression"] == 0
     assert sum(gate.first == "regression" for gate in gates(disturbed, GATES)) >= 0.95 * GATES
+
+
+@pytest.mark.parametrize("truth", [Truth(), Truth(drift=0.2)])
+def test_side_by_side_a_model_against_itself_turns_at_most_5_percent_of_the_gates_red(truth):
+    assert told(truth, gates_side_by_side)["regression"] <= 0.05 * GATES
+
+
+def test_side_by_side_a_model_against_itself_mostly_holds():
+    assert told(Truth(), gates_side_by_side)["holds"] >= at_least(0.95, GATES)
+
+
+def test_side_by_side_a_slowdown_of_10_percent_turns_95_percent_of_the_gates_red():
+    assert told(Truth(slowdown=0.1), gates_side_by_side)["regression"] >= 0.95 * GATES
+
+
+def test_side_by_side_a_slowdown_of_10_percent_passes_no_gate_while_all_drifts_by_20_percent():
+    assert told(Truth(slowdown=0.1, drift=0.2), gates_side_by_side)["holds"] == 0

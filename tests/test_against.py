@@ -1,0 +1,285 @@
+"""`lisabench run --against`, in a small git repository that holds this package: one commit, and a working tree."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from lisabench.benchmarks.versions import checked_out
+from lisabench.harness.records import read_run
+from samples import write_sample
+
+ROOT = Path(__file__).resolve().parent.parent
+PLAN = {"block": 3, "warmup": 0, "memory_queries": 1, "gallery": 0}
+FAKE = {"adapter": "fake", "clock": "virtual"}
+SLOWER = ("models/fake.py", "* 1e6 * self._factor", "* 1.1e6 * self._factor")
+
+
+def git(folder, *arguments):
+    known = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    done = subprocess.run(["git", *who, *arguments], cwd=folder, env=os.environ | known, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def edit(repository, name, before, after):
+    text = (repository / name).read_text()
+    assert text.count(before) == 1
+    (repository / name).write_text(text.replace(before, after))
+
+
+def suite_of(folder, name="s.yaml", cases=None, **more):
+    """A suite over six queries beside the repository; returns its file."""
+    data = folder / "data"
+    if not data.exists():
+        for i in range(6):
+            write_sample(data / "val", f"q{i}", seed=i)
+    cases = cases or {"a": FAKE, "b": FAKE}
+    content = {"title": "t", "reference": next(iter(cases)), "data": {"root": str(data)}, "plan": PLAN, "cases": cases}
+    (folder / name).write_text(yaml.safe_dump(content | more))
+    return folder / name
+
+
+@pytest.fixture(scope="module")
+def first_commit(tmp_path_factory):
+    repository = tmp_path_factory.mktemp("first") / "repository"
+    for room in ("harness", "models", "datasets", "reports", "benchmarks"):
+        shutil.copytree(ROOT / room, repository / room, ignore=shutil.ignore_patterns("__pycache__", "published"))
+    for name in ("__init__.py", "cli.py", ".gitignore"):
+        shutil.copyfile(ROOT / name, repository / name)
+    git(repository, "init", "--quiet", "--initial-branch=main")
+    commit(repository)
+    return repository
+
+
+@pytest.fixture
+def repository(first_commit, tmp_path):
+    return shutil.copytree(first_commit, tmp_path / "repository")
+
+
+def commit(repository):
+    git(repository, "add", "--all")
+    git(repository, "commit", "--quiet", "--message", "a version")
+
+
+def environment(folder):
+    """With a folder of its own for temporary files, which is to be empty again afterwards."""
+    (folder / "temporary").mkdir(exist_ok=True)
+    known = {key: value for key, value in os.environ.items() if not key.startswith("GITHUB_")}
+    return known | {"TMPDIR": str(folder / "temporary"), "COLUMNS": "200"}
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "lisabench.cli", "run", *map(str, arguments)]
+
+
+def against(repository, *arguments, reference="HEAD", processes=2):
+    """The exit code, what was judged, and the one line of an error."""
+    out = repository.parent / "out"
+    given = command(*arguments, "--against", reference, "--set", f"processes={processes}", "--out", out)
+    done = subprocess.run(given, cwd=repository, env=environment(repository.parent), capture_output=True, text=True)
+    assert "Traceback" not in done.stderr, done.stderr
+    assert no_trace(repository)
+    file = out / "check.json"
+    found = json.loads(file.read_text()) if file.exists() else None
+    return done, found
+
+
+def no_trace(repository):
+    trees = git(repository, "worktree", "list", "--porcelain").count("worktree ")
+    return trees == 1 and not list((repository.parent / "temporary").iterdir())
+
+
+def verdicts(found):
+    return {(c["case"], c["metric"]): c["verdict"] for c in found["checks"]}
+
+
+def test_an_unchanged_tree_holds_and_leaves_a_run_of_each_side_and_nothing_else(repository):
+    suite = suite_of(repository.parent, controls={"nothing": {"adapter": "empty"}})
+    done, found = against(repository, suite)
+    assert (done.returncode, found["outcome"], found["paired"]) == (0, "holds", True)
+    assert "4/4" in done.stderr and done.stdout.startswith("## lisabench: the gate holds\n")
+    assert git(repository, "status", "--porcelain") == ""
+    out = repository.parent / "out"
+    for side in ("base", "head"):
+        run = read_run(out / side)
+        asked = {(line["case"], line["process"]): 0 for line in run.samples}
+        assert set(asked) == {("a", 0), ("a", 1), ("b", 0), ("b", 1), ("nothing", 0)}
+        assert {line["process"] for line in run.memory} == {0, 1}
+        assert (run.run["status"], run.run["plan"]["processes"]) == ("complete", 2)
+        assert run.run["source"]["commit"] == git(repository, "rev-parse", "HEAD").strip()
+        assert subprocess.run([*command()[:-1], "report", out / side], capture_output=True).returncode == 0
+    parts = sorted((out / "parts").glob("*/run.json"), key=lambda path: path.stat().st_mtime)
+    assert [part.parent.name for part in parts] == ["1-head", "1-base", "2-base", "2-head"]
+
+
+def test_a_tree_that_is_10_percent_slower_is_red_after_a_second_look_at_each_case_alone(repository):
+    edit(repository, *SLOWER)
+    cases = {"a": FAKE, "b": FAKE | {"vision_ms": 400.0, "clock": "virtual"}}
+    suite = suite_of(repository.parent, cases=cases, gate={"cases": {"b": {"end_to_end": 0.2}}})
+    done, found = against(repository, suite)
+    assert (done.returncode, found["exit_code"]) == (1, 1)
+    red = [c for c in found["checks"] if c["verdict"] == "regression"]
+    assert [(c["case"], c["metric"]) for c in red] == [("a", "time.end_to_end")]
+    assert red[0]["change"] == pytest.approx(1.1, rel=1e-6, abs=0)
+    assert red[0]["first"]["verdict"] == "regression"
+    again = [read_run(path.parent).run for path in repository.parent.glob("out/again/*/*/run.json")]
+    assert [[entry["name"] for entry in page["cases"]] for page in again] == [["a"], ["a"]]
+    out = repository.parent / "out"
+    assert "failure" in (out / "junit.xml").read_text() and "**regression**" in (out / "comment.md").read_text()
+
+
+def test_of_a_shipped_suite_each_version_runs_its_own(repository):
+    def ship(cases):
+        suite_of(repository.parent, "shipped-fake.yaml", cases)
+        shutil.copy(repository.parent / "shipped-fake.yaml", repository / "benchmarks" / "suites")
+
+    ship({"a": FAKE, "gone": FAKE})
+    commit(repository)
+    ship({"a": FAKE | {"llm_ms": 2.5}, "new": FAKE})
+    done, found = against(repository, "shipped-fake", processes=1)
+    assert (done.returncode, found["new"]) == (1, ["new"])
+    assert verdicts(found)["gone", "case"] == "missing"
+    assert verdicts(found)["a", "time.end_to_end"] == "inconclusive"
+    assert found["changed"] == {"a: llm_ms": [3.0, 2.5]}
+    assert "Beside the code, this differs" in done.stdout
+
+
+OLDER = {
+    "records": (("harness/records.py", '"lisabench.run/1"', '"lisabench.run/0"'), 4, "the records of HEAD"),
+    "settings": (
+        ("models/fake.py", "    drift: float = 0.0\n", ""),
+        4,
+        "cannot run what the working tree can",
+    ),
+    "broken": (
+        ("cli.py", '"""The front door', 'raise RuntimeError("gone")\n"""The front door'),
+        5,
+        "failed while running",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", OLDER)
+def test_an_older_version_that_cannot_be_compared_is_one_clear_line(repository, what):
+    (name, before, after), code, expected = OLDER[what]
+    newer = (repository / name).read_text()
+    edit(repository, name, before, after)
+    commit(repository)
+    (repository / name).write_text(newer)
+    suite = suite_of(repository.parent, cases={"a": FAKE | {"drift": 0.0}})
+    done, found = against(repository, suite)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("lisabench:")]
+    assert (done.returncode, found, len(lines)) == (code, None, 1)
+    assert expected in lines[0]
+    assert expected in (repository.parent / "out" / "comment.md").read_text()
+
+
+def test_what_the_working_tree_itself_refuses_is_a_usage_error(repository):
+    done, found = against(repository, "no-such-suite")
+    assert (done.returncode, found) == (2, None)
+    assert "lisabench: unknown suite 'no-such-suite'" in done.stderr
+
+
+def shallow(folder, repository):
+    commit_more = ["commit", "--quiet", "--allow-empty", "--message", "b"]
+    git(repository, *commit_more)
+    git(folder, "clone", "--quiet", "--depth=1", repository.as_uri(), "shallow")
+    return folder / "shallow"
+
+
+def foreign(folder, _):
+    git(folder, "init", "--quiet", "foreign")
+    return folder / "foreign"
+
+
+PLACES = {
+    "unknown": (lambda _, repository: repository, "nosuch", "git knows no commit 'nosuch'"),
+    "an option": (lambda _, repository: repository, "--all", "git knows no commit '--all'"),
+    "shallow": (shallow, "HEAD~1", "git fetch --unshallow"),
+    "foreign": (foreign, "HEAD", "is no clone of it"),
+    "nowhere": (lambda folder, _: folder, "HEAD", "needs a clone of lisabench"),
+}
+
+
+@pytest.mark.parametrize("what", PLACES)
+def test_what_git_cannot_do_is_one_line_and_2(repository, tmp_path, what):
+    place, reference, expected = PLACES[what]
+    given = command("--against", reference, "--out", tmp_path / "out")
+    known = environment(tmp_path) | {"GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
+    done = subprocess.run(given, cwd=place(tmp_path, repository), env=known, capture_output=True, text=True)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("lisabench:")]
+    assert (done.returncode, len(lines)) == (2, 1)
+    assert expected in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--against-python", sys.executable], "--against-python says how"),
+        (["--against", "HEAD", "--resume"], "--against measures in one go"),
+        (["--against", "HEAD", "--set", "processes=0"], "processes is 0"),
+        (["--against", "HEAD", "--set", "memory_processes=2"], "--against measures memory once"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(tmp_path, arguments, said):
+    done = subprocess.run(command(*arguments, "--out", tmp_path / "o"), capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith(f"lisabench: {said}")
+
+
+def test_each_version_is_its_own_whatever_is_installed_or_lies_in_the_current_folder(repository, monkeypatch):
+    decoy = repository / "lisabench"
+    decoy.mkdir()
+    (decoy / "__init__.py").write_text("raise ImportError('the decoy')")
+    suite_of(repository.parent, "mine.yaml")
+    shutil.copy(repository.parent / "mine.yaml", repository / "benchmarks" / "suites")
+    monkeypatch.chdir(repository)
+    monkeypatch.setenv("PYTHONPATH", str(repository))
+    with checked_out("HEAD", None) as (base, head):
+        listed = [version.run("list", "suites").stdout for version in (base, head)]
+        tree = base.tree
+    assert ["mine" in text for text in listed] == [False, True]
+    assert all("tiny" in text for text in listed)
+    assert not tree.exists() and git(repository, "worktree", "list", "--porcelain").count("worktree ") == 1
+
+
+def test_a_python_that_imports_another_lisabench_is_found_out(repository):
+    python = repository.parent / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -E "$@"\n')
+    python.chmod(0o755)
+    done, found = against(repository, suite_of(repository.parent), "--against-python", python)
+    assert (done.returncode, found) == (5, None)
+    assert "does not import lisabench from HEAD" in done.stderr
+
+
+def test_a_reference_that_holds_no_lisabench_is_nothing_to_compare(repository):
+    empty = git(repository, "commit-tree", git(repository, "mktree", "--missing").strip(), "-m", "empty").strip()
+    done, found = against(repository, suite_of(repository.parent), reference=empty)
+    assert (done.returncode, found) == (4, None)
+    assert "holds no lisabench" in done.stderr
+
+
+def test_an_interrupt_leaves_no_worktree_and_keeps_what_was_measured(repository):
+    suite, out = suite_of(repository.parent), repository.parent / "out"
+    given = command(suite, "--against", "HEAD", "--out", out)
+    running = subprocess.Popen(given, cwd=repository, env=environment(repository.parent), stderr=subprocess.PIPE)
+    until(lambda: (out / "parts" / "1-base").exists())
+    assert not no_trace(repository)
+    running.send_signal(signal.SIGINT)
+    assert running.wait(timeout=60) == 130
+    assert no_trace(repository)
+    assert read_run(out / "parts" / "1-head").run["status"] == "complete"
+
+
+def until(happened, seconds=120):
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.05)
