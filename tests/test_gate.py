@@ -2,16 +2,18 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from lisabench.harness import masks
 from lisabench.harness.metrics import METRICS
 from lisabench.harness.records import read_run
-from lisabench.harness.statistics import unpaired_ratio
+from lisabench.harness.statistics import paired_ratio, unpaired_ratio
 from lisabench.reports.baseline import Baseline, PackedMask, reduced
 from lisabench.reports.gate import judge
 from lisabench.reports.gate_verdict import changes, checked, outcome, settle, to_measure_again
+from lisabench.reports.pairs import time_pairs
 from lisabench.reports.readings import counts, one_per_query
 from lisabench.reports.thresholds import Gate
 from run_factory import write_run
@@ -84,6 +86,47 @@ def test_the_interval_of_a_time_takes_in_what_sessions_differ_by(before):
     np.testing.assert_allclose([exactly.low, exactly.high], [welch.low, welch.high], rtol=1e-9, atol=0)
     widened = math.log(found.high / found.low) / 2
     assert math.hypot(1.96 * 0.01, math.log(welch.high / welch.low) / 2) == pytest.approx(widened, rel=0.05, abs=0)
+
+
+def test_where_two_versions_took_turns_a_time_has_the_interval_of_the_pairs_in_both_looks(before):
+    after = changed(before, end_to_end_ns=ms(100, [1, 2, 3, 4, 5]))
+    logs = [0.09, 0.10, 0.11, 0.10, 0.12]
+    pairs = {("dual", "time.end_to_end"): logs}
+    expected = paired_ratio(logs)
+    for second in (False, True):
+        checks = {(c.case, c.metric): c for c in judge(before, after, Gate(), second, pairs)}
+        found = checks["dual", "time.end_to_end"]
+        assert (found.change, found.low, found.high) == (expected.ratio, expected.low, expected.high)
+        assert found.verdict == "regression"
+        assert checks["sam", "time.end_to_end"].verdict == "inconclusive"  # of that there are no pairs
+
+
+def test_pairs_are_of_the_same_query_in_the_same_process_of_either_run(tmp_path):
+    run = read_run(write_run(tmp_path / "run", **SMALL))
+    slower = replace(run, samples=[line | {"latency_ns": 2 * line["latency_ns"]} for line in run.samples[::-1]])
+    found = time_pairs(run, slower)
+    np.testing.assert_allclose(found["dual", "time.end_to_end"], [math.log(2)] * 5, rtol=1e-9, atol=0)
+    np.testing.assert_allclose(found["dual", "time.vision"], [0.0] * 5, rtol=0, atol=1e-12)
+
+
+def test_pairs_of_stages_are_of_the_pass_that_waits_where_both_runs_have_it(tmp_path):
+    run = read_run(write_run(tmp_path / "run", **SMALL))
+    waited = [
+        {
+            "case": "dual",
+            "pass": "synchronised",
+            "process": process,
+            "sample_id": "q",
+            "stages_ns": {"vision": 10 * more},
+        }
+        for more in (1, 3)
+        for process in range(5)
+    ]
+    before, after = replace(run, passes=waited[:5]), replace(run, passes=waited[5:])
+    found = time_pairs(before, after)
+    np.testing.assert_allclose(found["dual", "time.vision"], [math.log(3)] * 5, rtol=1e-9, atol=0)
+    assert found["dual", "time.llm"] == []
+    np.testing.assert_allclose(time_pairs(before, run)["dual", "time.vision"], [0.0] * 5, rtol=0, atol=1e-12)
 
 
 def test_a_second_look_needs_the_interval_of_its_processes_to_convict_and_the_whole_one_to_acquit(before):

@@ -48,6 +48,13 @@ def test_what_differs_and_what_is_new_is_listed():
     assert row(page, "version: torch") == ["| version: torch", "2.1", "- |"]
 
 
+def test_of_two_versions_side_by_side_it_says_how_they_were_paired_and_what_confounds_them():
+    differs = {"changed": {"a: precision": ("fp32", "bf16")}}
+    page, unpaired = (gate_page.page(page_of(SLOW, paired=paired, **differs)) for paired in (True, False))
+    assert "over pairs of processes" in page and "what two sessions differ by" in unpaired
+    assert "Beside the code, this differs between the two versions" in page and "Beside the code" not in unpaired
+
+
 def test_annotations_keep_to_one_line_whatever_is_in_them():
     odd = SLOW.model_copy(update={"case": "a:b,c", "why": "100 %\nof it\r"})
     (line,) = gate_page.annotations(page_of(odd))
