@@ -89,7 +89,7 @@ def test_the_interval_of_a_time_takes_in_what_sessions_differ_by(before):
 
 
 def test_where_two_versions_took_turns_a_time_has_the_interval_of_the_pairs_in_both_looks(before):
-    after = changed(before, end_to_end_ns=ms(100, [1, 2, 3, 4, 5]))
+    after = changed(before, end_to_end_ns=ms(100, [0.5, 0.8, 1, 1.25, 2]))
     logs = [0.09, 0.10, 0.11, 0.10, 0.12]
     pairs = {("dual", "time.end_to_end"): logs}
     expected = paired_ratio(logs)
