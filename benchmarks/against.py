@@ -9,6 +9,7 @@ minutes. What has regressed is measured again in the same way, case by case, bef
     OUT/check.json, comment.md, junit.xml    the verdicts; what `lisabench check` writes
 """
 
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -49,6 +50,8 @@ def side_by_side(request: Request, reference: str | None, python: Path | None) -
     suite = request.suite or DEFAULT_SUITE
     out = _new_folder(request.out or Path("runs") / f"{Path(suite).stem}-against-{datetime.now():%Y%m%d-%H%M%S}")
     outputs = Outputs(out / "junit.xml", out / "comment.md")
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # as a job is cancelled: tidied up after as after an interrupt
+        signal.signal(ending, signal.default_int_handler)
     try:
         with shown() as progress, checked_out(str(reference), python) as versions:
             found = Bench(versions, processes, out, progress).gate(suite, changes)

@@ -266,13 +266,14 @@ def test_a_reference_that_holds_no_lisabench_is_nothing_to_compare(repository):
     assert "holds no lisabench" in done.stderr
 
 
-def test_an_interrupt_leaves_no_worktree_and_keeps_what_was_measured(repository):
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_no_worktree_and_keeps_what_was_measured(repository, ending):
     suite, out = suite_of(repository.parent), repository.parent / "out"
     given = command(suite, "--against", "HEAD", "--out", out)
     running = subprocess.Popen(given, cwd=repository, env=environment(repository.parent), stderr=subprocess.PIPE)
     until(lambda: (out / "parts" / "1-base").exists())
     assert not no_trace(repository)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(ending)
     assert running.wait(timeout=60) == 130
     assert no_trace(repository)
     assert read_run(out / "parts" / "1-head").run["status"] == "complete"
