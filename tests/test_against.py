@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from lisabench.benchmarks.second_look import definition_of
+from lisabench.benchmarks.suite import load, shipped_names
 from lisabench.benchmarks.versions import checked_out
 from lisabench.harness.records import read_run
 from samples import write_sample
@@ -150,6 +152,18 @@ def test_of_a_shipped_suite_each_version_runs_its_own(repository):
     assert verdicts(found)["a", "time.end_to_end"] == "inconclusive"
     assert found["changed"] == {"a: llm_ms": [3.0, 2.5]}
     assert "Beside the code, this differs" in done.stdout
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_a_case_of_any_shipped_suite_can_be_measured_alone_from_what_its_run_has_written_down(name, tmp_path):
+    own = {case: {"peak": None} for case in load(name).cases}
+    suite = load(name, {"gate.cases": own})
+    page = {"definition": suite.model_dump(mode="json"), "data": {"split": suite.split()}}
+    for case in suite.cases:
+        (tmp_path / "alone.yaml").write_text(yaml.safe_dump(definition_of(page, case)))
+        alone = load(str(tmp_path / "alone.yaml"))
+        assert (alone.name, list(alone.cases), list(alone.gate.cases)) == (suite.name, [case], [case])
+        assert alone.settings(case) == suite.settings(case)
 
 
 OLDER = {
