@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -219,10 +218,10 @@ def list_(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """List what can be named: suites, adapters, settings, presets, recipes, metrics."""
-    from .benchmarks.catalogue import catalogue
+    from .benchmarks.catalogue import catalogue, outline
 
     listed = catalogue(what)
-    typer.echo(json.dumps(listed, indent=1) if as_json else _outline(listed))
+    typer.echo(json.dumps(listed, indent=1) if as_json else outline(listed))
 
 
 @app.command()
@@ -292,15 +291,6 @@ def _pairs(changes: list[str]) -> dict[str, Any]:
         return {key: yaml.safe_load(value) for key, _, value in pairs}
     except yaml.YAMLError as error:
         raise UsageError(f"--set: not a value: {' '.join(str(error).split())}") from error
-
-
-def _outline(tree: Mapping[str, Any]) -> str:
-    lines = []
-    for heading, entries in tree.items():
-        lines.append(f"{heading}:")
-        width = max((len(name) for name in entries), default=0)
-        lines += [f"  {name:{width}}  {text}".rstrip() for name, text in entries.items()]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What can be named on the command line and in suites."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, get_args, get_type_hints
 
 from ..harness import metrics
@@ -20,6 +20,16 @@ def catalogue(what: str | None) -> dict[str, dict[str, str]]:
     if what is not None and what not in HEADINGS:
         raise unknown("list", what, HEADINGS)
     return {heading: listing() for heading, listing in HEADINGS.items() if what in (None, heading)}
+
+
+def outline(catalogue: Mapping[str, Mapping[str, str]]) -> str:
+    """Its headings, each with its names and words in two columns."""
+    lines = []
+    for heading, entries in catalogue.items():
+        lines.append(f"{heading}:")
+        width = max((len(name) for name in entries), default=0)
+        lines += [f"  {name:{width}}  {text}".rstrip() for name, text in entries.items()]
+    return "\n".join(lines)
 
 
 def _adapters() -> dict[str, str]:
