@@ -77,10 +77,12 @@ def run(
 
 @app.command()
 def report(folder: Folder) -> None:
-    """Write a run's summary, figures and report again from its records."""
+    """Write the summary, figures and report of a run, or of a training, again from its records."""
+    from .harness.records import is_training
     from .reports.page import write_report
+    from .reports.training_page import write_training_report
 
-    typer.echo(write_report(folder))
+    typer.echo(write_training_report(folder) if is_training(folder) else write_report(folder))
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ..harness.records import RUN, Run, read_run
 from . import causes, claim_table, figures, gallery, instrument, tables, waterfall, wording
@@ -229,13 +228,7 @@ def _outliers(models: list[Case]) -> Iterator[str]:
 def _passport(run: Run, summary: Summary) -> list[list[str]]:
     ceilings = {"ceilings": instrument.described(summary.ceilings) or None}
     facts = (run.run.get("passport") or {}) | ceilings | (run.run.get("versions") or {})
-    return [_fact(name, value) for name, value in facts.items() if value is not None]
-
-
-def _fact(name: str, value: Any) -> list[str]:
-    if name.endswith("_bytes") and isinstance(value, int):
-        name, value = name.removesuffix("_bytes"), f"{value / 2**30:.1f} GiB"
-    return [name.replace("_", " "), str(value)]
+    return [tables.fact(name, value) for name, value in facts.items() if value is not None]
 
 
 def _reproduce(run: Run) -> str:
