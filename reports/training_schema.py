@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from .schema_parts import Count, Fraction, NotNegative, Strict
+from .schema_parts import Count, Fraction, NotNegative, Points, Ratio, Strict
 
 SCHEMA = "lisabench.training_summary/1"
 
@@ -79,3 +79,61 @@ class TrainingSummary(Strict):
     step_time: StepTime = Field(description="Where the time of a step goes.")
     memory: TrainingMemory = Field(description="Peaks.")
     warnings: list[str] = Field(description="Doubts about this training, each with what it is about.")
+
+
+class TrainedSide(Strict):
+    """Trainings that differ in the seed alone. Lists are by `seeds`; null is what was not reached, or is not known."""
+
+    name: str = Field(description="In a suite as it is named there, otherwise of the folders.")
+    folders: list[str] = Field(description="Of the trainings, by seed.")
+    seeds: list[int] = Field(description="In ascending order.")
+    trained_parameters: Count | None = Field(description="Of all parts together.")
+    steps: list[Count] = Field(description="Steps made.")
+    step_ms: list[float | None] = Field(description="Median time of a step, distillation apart.")
+    peak_bytes: list[Count | None] = Field(description="Largest while it trained, of all processes.")
+    steps_to_mIoU: list[Count | None] = Field(description="Steps made at the evaluation that first shows target_mIoU.")
+    seconds_to_mIoU: list[float | None] = Field(description="Of these steps.")
+    steps_to_loss: list[Count | None] = Field(description="Until the running mean of the loss is at most target_loss.")
+    seconds_to_loss: list[float | None] = Field(description="Of these steps.")
+    final: dict[str, list[float | None]] = Field(description="mIoU and gIoU after the last epoch.")
+    best: dict[str, list[float | None]] = Field(description="mIoU and gIoU after the best epoch.")
+
+
+class TrainingComparison(Strict):
+    """One side against another, paired by seed. Ratios are candidate over reference, with a t interval over the pairs.
+
+    An evaluation shows that a target was reached since the one before it: the interval of what is `to_mIoU` allows for
+    any step in between.
+    """
+
+    reference: str = Field(description="Name of the side that is compared with.")
+    candidate: str = Field(description="Name of the side that is compared.")
+    seeds: list[int] = Field(description="That both sides have.")
+    step_time: Ratio = Field(description="Of the median time of a step.")
+    peak_memory: Ratio = Field(description="Of the peaks.")
+    steps_to_mIoU: Ratio = Field(description="Null where one of the trainings has not reached the target.")
+    seconds_to_mIoU: Ratio = Field(description="Likewise.")
+    steps_to_loss: Ratio = Field(description="Likewise.")
+    seconds_to_loss: Ratio = Field(description="Likewise.")
+    final: dict[str, Points | None] = Field(
+        description="Of mIoU and gIoU, over all queries of all seeds. The interval is that of the images; with several "
+        "seeds, that of the seeds is added to it in quadrature."
+    )
+    best: dict[str, Points | None] = Field(description="The same of each training's best epoch.")
+
+
+class ComparedTrainings(Strict):
+    """What ``lisabench compare --json`` prints of trainings, and what a suite with trainings says of them."""
+
+    schema_: Literal["lisabench.compare_trainings/1"] = Field(
+        alias="schema", default="lisabench.compare_trainings/1", description="Name and version."
+    )
+    target_mIoU: float | None = Field(description="As asked for, or the worst that any of them ended at.")
+    target_loss: float | None = Field(description="As asked for, or the highest running mean that one ended at.")
+    loss_window: Count = Field(description="Steps of the running mean.")
+    instrument: str | None = Field(description="Of the peaks; null where the sides differ in it.")
+    sides: list[TrainedSide] = Field(description="The reference first.")
+    comparisons: list[TrainingComparison] = Field(description="Every other side against the reference.")
+    differences: dict[str, list[JsonValue]] = Field(description="Options that differ, with the value of each side.")
+    not_compared: dict[str, str] = Field(description="Why there is no comparison of time, memory, quality or a target.")
+    warnings: list[str] = Field(description="Doubts about these trainings.")
