@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from ..harness import environment
 from ..harness.errors import NothingToCompare
 from ..harness.records import Run, read_run
-from ..reports.across import different_machines, differing
+from ..reports.machines import different_machines, differing
 from .progress import Progress
 from .queries import Queries
 from .session import SAME_VERSIONS, Session
@@ -48,7 +48,7 @@ def alone(page: dict[str, Any], case: str) -> Suite:
     except ValidationError as error:
         raise NothingToCompare("another version of lisabench has made the run") from error
     data = suite.data.model_copy(update={"split": page["data"]["split"]})
-    nothing = {"teams": {}, "factors": (), "controls": {}, "claims": ()}
+    nothing = {"teams": {}, "factors": (), "controls": {}, "claims": (), "trainings": {}}
     of_case = {"reference": case, "cases": {case: suite.cases[case]}, "data": data}
     return suite.model_copy(update=nothing | of_case)
 

@@ -20,8 +20,8 @@ from ..harness.contract import STAGES
 from ..harness.metrics import METRICS
 from ..harness.statistics import Ratio, unpaired_ratio
 from ..harness.verdicts import Answer, loss_at_most, ratio_at_most
-from .across import different_machines
 from .baseline import Baseline, BaselineCase
+from .machines import different_machines
 from .quality import points
 from .readings import counts
 from .schema_parts import Points, Strict

@@ -8,6 +8,7 @@ from . import causes, claim_table, figures, gallery, instrument, tables, waterfa
 from .headline import headline
 from .schema import Case, Summary
 from .summary import SUMMARY, write_summary
+from .trainings_table import trainings_section
 
 REPORT = "report.md"
 FIGURES = {
@@ -72,6 +73,7 @@ def page(run: Run, summary: Summary, drawn: set[str]) -> str:
         *_section("Where the time goes", tables.breakdown_table(summary), _BREAKDOWN),
         *_section("What the memory is made of", instrument.split_table(summary), _SPLIT),
         *_section("How near the ceilings", instrument.ceilings_table(summary), _CEILINGS),
+        *_section("Trainings", trainings_section(summary)),
         *_section("Masks", _figure(gallery.FILE, drawn)),
         *_quality(summary),
         *_section("Cold start", tables.cold_table(summary), "Once per process, and part of no figure above."),

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from ..harness.contract import STAGES
 from ..harness.resampling import SCORES
 from . import wording
-from .across import Across, Compared, Sides
+from .across import Across, Compared
+from .machines import Sides
 from .schema import Case
 from .schema_parts import Points, Ratio
 from .tables import Row, escape

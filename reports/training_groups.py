@@ -10,7 +10,7 @@ from typing import Any
 
 from ..harness.errors import UsageError
 from ..harness.records import Training, read_training
-from .across import different_machines
+from .machines import different_machines
 from .training_readings import instrument_of
 
 

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 
 from . import wording
+from .schema import Summary, TrainingRun
 from .schema_parts import Points, Ratio
 from .side_by_side import aligned, listed
-from .tables import Row, escape
+from .tables import Row, escape, markdown
 from .training_schema import ComparedTrainings, TrainedSide, TrainingComparison
 
 PAIRED = (
@@ -25,15 +26,32 @@ SECONDS = (
 )
 
 
-def training_sections(found: ComparedTrainings) -> str:
-    """All comparisons with their figures, what differs, and what to doubt."""
-    return "\n\n".join([*(text for one in found.comparisons for text in _sections(found, one)), *_common(found)])
+def training_sections(found: ComparedTrainings, level: str = "##") -> str:
+    """All comparisons with their figures, what differs, and what to doubt, under headings of a level."""
+    texts = (text for one in found.comparisons for text in _sections(found, one, level))
+    return "\n\n".join([*texts, *_common(found)])
 
 
-def _sections(found: ComparedTrainings, compared: TrainingComparison) -> Iterator[str]:
+def trainings_section(summary: Summary) -> str:
+    """Of a suite's report: what came of each training, and the comparisons; empty without trainings."""
+    if not summary.trainings:
+        return ""
+    rows = [
+        [run.name, str(run.seed), run.status or "not begun", _linked(run), run.reason or ""]
+        for run in summary.trainings
+    ]
+    table = markdown(["training", "seed", "status", "report", "why"], rows, figures=False)
+    return "\n\n".join([table, *(training_sections(found, "###") for found in summary.training_comparisons)])
+
+
+def _linked(run: TrainingRun) -> str:
+    return f"[{run.folder}]({run.folder}/report.md)" if run.status == "complete" else ""
+
+
+def _sections(found: ComparedTrainings, compared: TrainingComparison, level: str) -> Iterator[str]:
     names = compared.reference, compared.candidate
     sides = [next(side for side in found.sides if side.name == name) for name in names]
-    yield f"## {escape(names[1])} against {escape(names[0])}"
+    yield f"{level} {escape(names[1])} against {escape(names[0])}"
     yield _how(compared)
     yield aligned(["", *names, "ratio or difference [95 %]"], list(_rows(found, sides, compared)), figures=True)
 
@@ -110,7 +128,7 @@ def _common(found: ComparedTrainings) -> Iterator[str]:
 
 
 def _loss(found: ComparedTrainings) -> Iterator[str]:
-    if found.target_loss is not None:
+    if found.target_loss is not None and found.loss_window > 1:
         yield f"The loss is the mean of {found.loss_window} steps."
 
 
