@@ -17,6 +17,7 @@ app.add_typer(data_app, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 SET_HELP = "Change a setting of the plan or of every case (CASE.KEY=VALUE: of one). May be repeated."
+COMPARE_HELP = "Of a run: the case compared with, the one compared, and folders of further runs. Of trainings: folders."
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 
 
@@ -83,30 +84,51 @@ def run(
 
 @app.command()
 def report(folder: Folder) -> None:
-    """Write a run's summary, figures and report again from its records."""
+    """Write the summary, figures and report of a run, or of a training, again from its records."""
+    from .harness.records import is_training
     from .reports.page import write_report
+    from .reports.training_page import write_training_report
 
-    typer.echo(write_report(folder))
+    typer.echo(write_training_report(folder) if is_training(folder) else write_report(folder))
 
 
 @app.command()
 def compare(
     folder: Folder,
-    a: Annotated[str, typer.Argument(metavar="A", help="The case of RUN that is compared with.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="The case that is compared: of RUN, or of each further run.")],
-    further: Annotated[list[Path] | None, typer.Argument(metavar="RUN2", help="Folders of further runs.")] = None,
+    further: Annotated[list[str], typer.Argument(metavar="A B [RUN2 ...] | RUN2 ...", help=COMPARE_HELP)],
+    target_miou: Annotated[float | None, typer.Option(help="Of trainings: the mIoU to be reached.")] = None,
+    target_loss: Annotated[float | None, typer.Option(help="Of trainings: the loss to be reached.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare two cases of one run, or of several; ends with 4 where nothing can be compared.
+    """Compare two cases of one run, or of several, or trainings; ends with 4 where nothing can be compared.
 
     With further runs, A of RUN is compared with B of each of them. Time and memory need the same machine, quality the
-    same data.
+    same data. Trainings are named by their folders alone; those that differ in the seed alone are repetitions.
     """
+    from .harness.records import is_training
+
+    compared = _trainings if is_training(folder) else _cases
+    found, text = compared(folder, further, target_miou, target_loss)
+    typer.echo(found.model_dump_json(by_alias=True, indent=1) if as_json else text(found))
+
+
+def _trainings(folder: Path, further: list[str], target_miou: float | None, target_loss: float | None) -> Any:
+    from .reports.trainings import compare_folders
+    from .reports.trainings_table import training_sections
+
+    return compare_folders([folder, *map(Path, further)], target_miou, target_loss), training_sections
+
+
+def _cases(folder: Path, further: list[str], target_miou: float | None, target_loss: float | None) -> Any:
     from .reports.across import compare_cases
     from .reports.side_by_side import side_by_side
 
-    found = compare_cases(folder, a, b, further or [])
-    typer.echo(found.model_dump_json(by_alias=True, indent=1) if as_json else side_by_side(found))
+    if (target_miou, target_loss) != (None, None):
+        raise UsageError(f"{folder} holds no training: --target-miou and --target-loss are of trainings")
+    if len(further) < 2:
+        raise UsageError("two cases are compared: lisabench compare RUN A B [RUN2 ...]; trainings: RUN RUN2 ...")
+    reference, candidate, *runs = further
+    return compare_cases(folder, reference, candidate, [Path(run) for run in runs]), side_by_side
 
 
 @app.command()

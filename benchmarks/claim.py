@@ -3,9 +3,10 @@
 claim: peak memory falls by 40 %    the claim in words
 quantity: memory.peak               one of `reports.claims.QUANTITIES`
 reference: dual                     by default the case that the candidate is compared with
+                                    names of trainings where the quantity is training.NAME; by default the first
 candidate: clip-nf4                 time and memory are candidate over reference, quality is the difference in points
 at_most: 0.6                        or at_least, in the quantity's unit; the bound itself still holds
-card: 8GB                           in place of reference and bound, for the quantity `fits`
+card: 8GB                           in place of reference and bound, for the quantities `fits` and `training.fits`
 published: 0.57                     what the claim's author measured, in the same unit
 source: the paper, table 3          who says so, and how it is read here
 needs: a training                   in place of a quantity: what this run lacks to measure it
@@ -19,6 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..harness.errors import UsageError, unknown
 from ..harness.memory import card_bytes
 from ..reports.claims import QUANTITIES
+
+FITS = ("fits", "training.fits")
 
 
 class Claim(BaseModel):
@@ -39,14 +42,19 @@ class Claim(BaseModel):
 
     @property
     def is_fit(self) -> bool:
-        """Whether it is about one case on a card of some size."""
-        return self.quantity == "fits"
+        """Whether it is about one case, or one training, on a card of some size."""
+        return self.quantity in FITS
+
+    @property
+    def of_trainings(self) -> bool:
+        """Whether reference and candidate are trainings, and not cases."""
+        return (self.quantity or "").startswith("training.")
 
     def check(self, references: Mapping[str, str]) -> None:
         """Against the suite that states it.
 
         Args:
-            references: of each case the one that it is compared with.
+            references: of each case, or training, that it can be about, the one that it is compared with.
 
         Raises:
             UsageError: an unknown name, or parts that contradict each other or are missing.
@@ -55,7 +63,7 @@ class Claim(BaseModel):
             raise unknown("quantity of a claim", self.quantity, QUANTITIES)
         for case in (self.candidate, self.reference):
             if case is not None and case not in references:
-                raise unknown("case in a claim", case, references)
+                raise unknown(f"{'training' if self.of_trainings else 'case'} in a claim", case, references)
         for wrong, message in (*self._contradictions(), *self._pairing(references)):
             if wrong:
                 raise UsageError(f"claim {self.claim!r} {message}")

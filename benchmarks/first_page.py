@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..harness import records
+from . import trainings
 from .factors import design
 from .queries import Queries
 from .suite import Suite
@@ -22,7 +23,8 @@ def first_page(suite: Suite, queries: Queries) -> dict[str, Any]:
         "teams": [asdict(team) for team in suite.all_teams()],
         "design": design(suite),
         "metrics": list(suite.metrics),
-        "claims": [claim.recorded(suite.references()) for claim in suite.claims],
+        "claims": [claim.recorded(suite.references_for(claim)) for claim in suite.claims],
+        "trainings": trainings.first_rows(suite.trainings, suite.plan.training_seeds),
         "status": "running",
         "started": now(),
         "finished": None,

@@ -23,7 +23,7 @@ DEFAULT_SUITE = "tiny"
 EXIT_CODES = {"complete": 0, "running": 3, "failed": 5}
 WHY = {
     "running": "not all is measured yet; go on with: lisabench run --resume --out {folder}",
-    "failed": "some queries failed; the report in {folder} says which and why",
+    "failed": "some queries or trainings failed; the report in {folder} says which and why",
 }
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from ..harness import environment
 from ..harness.errors import NothingToCompare
 from ..harness.records import Run, read_run
-from ..reports.across import different_machines, differing
+from ..reports.machines import different_machines, differing
 from .progress import Progress
 from .queries import Queries
 from .session import SAME_VERSIONS, Session
@@ -52,7 +52,7 @@ def alone(page: dict[str, Any], case: str) -> Suite:
 def definition_of(page: dict[str, Any], case: str) -> dict[str, Any]:
     """The suite of a run with nothing but one of its cases, as whichever version that made the run writes suites."""
     whole = page["definition"]
-    nothing = {"teams": {}, "factors": [], "controls": {}, "claims": []}
+    nothing = {"teams": {}, "factors": [], "controls": {}, "claims": [], "trainings": {}}
     emptied = {key: empty for key, empty in nothing.items() if key in whole}
     data = whole["data"] | {"split": page["data"]["split"]}
     gate = whole.get("gate") or {}

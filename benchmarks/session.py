@@ -1,9 +1,9 @@
 """A session: one suite, run into one folder.
 
-First the memory pass, each case alone in fresh processes, and in one capped to a card that a claim says it fits. Then
-rounds for time: in each round every case has a fresh process of its own, and the cases take turns block by block
-(A B C, C B A, ...; the next round the other way round), so that whatever drifts on the machine drifts for all of them;
-only one process works at a time. The controls follow, once.
+First the trainings, where there are any. Then the memory pass, each case alone in fresh processes, and in one capped
+to a card that a claim says it fits. Then rounds for time: in each round every case has a fresh process of its own, and
+the cases take turns block by block (A B C, C B A, ...; the next round the other way round), so that whatever drifts on
+the machine drifts for all of them; only one process works at a time. The controls follow, once.
 Everything is journalled block by block, and a session that was killed resumes by measuring the rounds that are missing.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 from ..harness import records
 from ..harness.errors import NothingToCompare, UsageError
 from ..models import registry
-from . import schedule
+from . import schedule, trainings
 from .first_page import WARMUP, first_page, now
 from .journal import Journal
 from .pool import Lost, Pool, WorkerHandle, must
@@ -31,7 +31,8 @@ from .worker import Order
 SAME_MACHINE = ("os", "cpu", "cpu_count", "gpu", "gpu_count", "driver", "power_limit_w", "ecc", "mig")
 SAME_MACHINE += ("threads", "device")
 SAME_VERSIONS = ("lisabench", "python", "torch", "transformers", "bitsandbytes")
-KEPT = ("started", "command", "cases", "passport", "versions", "ceilings", "gallery", "attempts", "warnings")
+KEPT = ("started", "command", "cases", "passport", "versions", "ceilings", "gallery", "attempts", "warnings",
+        "trainings")  # fmt: skip
 SYNCHRONISED_QUERIES = 4  # a process; they come before the timed ones
 ROOM = 0.95  # of a machine's memory that cases side by side may need
 
@@ -99,7 +100,9 @@ class Session:
             self._conclude()
 
     def _steps(self, clerk: WorkerHandle) -> Iterator[Callable[[], None]]:
-        """The memory passes, the rounds, the controls: each measured whole or, after a resume, anew."""
+        """Trainings, memory passes, rounds, controls: each measured whole or, after a resume, anew."""
+        for row in self.page["trainings"]:
+            yield partial(self._training, row)
         for process in range(self.suite.plan.memory_processes):
             for case in self.suite.cases:
                 yield partial(self._memory_pass, process, case)
@@ -120,6 +123,7 @@ class Session:
 
     def _conclude(self) -> None:
         broken = self.journal.failures() or any(entry["error"] or entry["memory_error"] for entry in self.page["cases"])
+        broken = broken or any(row["status"] == trainings.FAILED for row in self.page["trainings"])
         self.page |= {"status": "failed" if broken else "complete", "finished": now()}
         self._save()
 
@@ -150,6 +154,15 @@ class Session:
             with self.pool.clerk(self.queries.reader) as worker:
                 self.page["ceilings"] |= {device: must(worker, "ceilings", device)}
             self._save()
+
+    def _training(self, row: dict[str, Any]) -> None:
+        """One training with one seed. That it fails, or does not fit, keeps nothing else from being measured."""
+        if row["status"] not in trainings.DONE:
+            self._advance(0, f"training {row['name']} with seed {row['seed']}")
+            gpu = self.page["passport"].get("device") == "cuda"
+            row.update(trainings.carry_out(self.folder, row, self.suite.trainings[row["name"]], gpu))
+            self._save()
+        self._advance(1, f"training {row['name']}")
 
     def _memory_pass(self, process: int, case: str) -> None:
         if not self.journal.has_memory(process, case):
@@ -263,7 +276,7 @@ class Session:
         self.done += steps
         cases = len(self.suite.cases)
         per_query = cases * self.suite.plan.processes + len(self.suite.controls)
-        passes = cases * self.suite.plan.memory_processes + len(self.suite.fits())
+        passes = cases * self.suite.plan.memory_processes + len(self.suite.fits()) + len(self.page["trainings"])
         self.report(self.done, passes + self.queries.count * per_query, what)
 
 

@@ -13,6 +13,7 @@ factors: [SETTING, ...]        of cases that differ in several of these, the rep
 controls: {NAME: {adapter: NAME}}   floors; asked for quality only, never compared in time
 claims: [{claim: ..., quantity: NAME, candidate: CASE, at_most: BOUND}]   see `claim`; or the name or file of a suite
                                that lists them, for cases of the same names
+trainings: {NAME: {OPTION: VALUE}}   options of `lisabench train`; each is carried out with several seeds, first of all
 gate: {end_to_end: 0.05}       what `lisabench check` lets pass; see `reports.thresholds`
 """
 
@@ -20,10 +21,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ..harness import metrics
 from ..harness.errors import UsageError, unknown
@@ -31,39 +32,11 @@ from ..harness.memory import card_bytes
 from ..models import registry, saved
 from ..models.axes import LisaCase
 from ..reports.thresholds import Gate
-from . import factors
+from . import factors, trainings
 from .claim import Claim
+from .sections import Data, Plan, Strict
 
 SHIPPED = files("lisabench.benchmarks") / "suites"
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Data(Strict):
-    """Which queries are asked. Without `root`, scenes that the package makes itself."""
-
-    root: Path | None = Field(default=None, description="a folder in ReasonSeg's format, holding the split's folder")
-    split: str | None = Field(default=None, description="the split asked; val, or test for weights that have seen val")
-    count: int = Field(default=48, gt=0, description="queries to make, where the package makes them")
-    seed: int = Field(default=0, ge=0, description="seed of the scenes")
-    texts: Literal["first", "all"] = Field(default="first", description="one wording of each query, or all")
-    limit: int | None = Field(default=None, gt=0, description="ask only the first so many queries")
-
-
-class Plan(Strict):
-    """How the measurement is laid out."""
-
-    processes: int = Field(default=3, gt=0, description="fresh processes per case for timing")
-    block: int = Field(default=8, gt=0, description="queries in a row before the next case takes its turn")
-    warmup: int = Field(default=12, ge=0, description="most queries to warm up with, per process")
-    memory_processes: int = Field(default=3, gt=0, description="fresh processes per case for the memory pass")
-    memory_queries: int = Field(default=4, gt=0, description="queries of the memory pass, per process")
-    gallery: int = Field(default=4, ge=0, description="queries whose images and masks the report shows")
-    gpu_memory: str | None = Field(default=None, description="size of the card that each process must fit, such as 8GB")
-    save_masks: bool = Field(default=False, description="keep every mask, run-length encoded")
-    time_limit_s: float = Field(default=600, gt=0, description="for a build with its warm-up, or a block")
 
 
 SECTIONS: dict[str, type[BaseModel]] = {"plan": Plan, "data": Data, "gate": Gate}
@@ -78,7 +51,9 @@ class Team:
     cases: tuple[str, ...]
 
 
-class Suite(Strict):
+class Suite(BaseModel):
+    model_config = Strict.model_config
+
     name: str
     title: str
     reference: str
@@ -91,6 +66,7 @@ class Suite(Strict):
     factors: tuple[str, ...] = ()
     controls: dict[str, dict[str, Any]] = {}
     claims: tuple[Claim, ...] = ()
+    trainings: dict[str, dict[str, Any]] = {}
     gate: Gate = Gate()
 
     def settings(self, case: str) -> dict[str, Any]:
@@ -132,9 +108,15 @@ class Suite(Strict):
         """Of each case the one that it is compared with."""
         return {case: team.reference for team in self.all_teams() for case in team.cases}
 
+    def references_for(self, claim: Claim) -> dict[str, str]:
+        """Of each case, or each training, that the claim can be about, the one that it is compared with."""
+        first = next(iter(self.trainings), "")
+        return dict.fromkeys(self.trainings, first) if claim.of_trainings else self.references()
+
     def fits(self) -> list[tuple[str, str]]:
         """The cases and cards of which claims say that the one fits the other, each pair once."""
-        return list(dict.fromkeys((c.candidate, c.card) for c in self.claims if c.candidate and c.card))
+        claims = [claim for claim in self.claims if not claim.of_trainings]
+        return list(dict.fromkeys((c.candidate, c.card) for c in claims if c.candidate and c.card))
 
 
 def shipped() -> dict[str, str]:
@@ -150,11 +132,14 @@ def _shipped(name: str) -> Any:
     return SHIPPED / f"{name}.yaml"
 
 
+MERGE = "<<"  # what stands beside it in a mapping takes the place of what it brings
+
+
 class _Loader(yaml.SafeLoader):
     """Refuses a key that stands twice, of which YAML would silently keep the last."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.value != MERGE]
         twice = [key for key in keys if keys.count(key) > 1]
         if twice:
             raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} stands twice", node.start_mark)
@@ -236,8 +221,10 @@ def validate(content: Mapping[str, Any]) -> Suite:
         suite.make(case)
     factors.check(suite)
     suite.gate.check(suite.cases)
+    trainings.check(suite.trainings)
     for claim in suite.claims:
-        claim.check(suite.references())
+        claim.check(suite.references_for(claim))
+        trainings.check_card(claim, suite.trainings)
     return suite
 
 

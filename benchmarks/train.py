@@ -19,6 +19,7 @@ from ..harness.probe import NullProbe
 from ..models.lisa import Lisa
 from ..models.save import Origin, save
 from ..models.trainable import make_trainable, trained_by_part
+from ..reports.training_page import write_training_report
 from .first_page import now
 from .progress import Progress, shown
 from .trainer import Trainer
@@ -59,7 +60,7 @@ def carry_out(said: Mapping[str, Any]) -> None:
     ):
         _train(wanted, accelerator, samples, TrainingJournal(wanted.folder, page), progress)
     if main:
-        print(wanted.folder)
+        print(write_training_report(wanted.folder))
 
 
 def _silent(done: int, total: int, what: str) -> None:

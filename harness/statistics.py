@@ -123,6 +123,25 @@ def unpaired_ratio(
     return _ratio(mean, math.sqrt(variance), freedom, fewest, confidence)
 
 
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float | None, float | None]:
+    """The mean of values, one a pair, and the ends of Student's t interval; None for those of a single one.
+
+    Args:
+        values: in one unit, which is that of all three.
+        confidence: coverage of the interval, between 0 and 1.
+
+    Raises:
+        ValueError: there is no value.
+    """
+    if len(values) == 0:
+        raise ValueError("a mean needs at least one value")
+    mean, pairs = float(np.mean(values)), len(values)
+    if pairs == 1:
+        return mean, None, None
+    half = float(stats.t.ppf((1 + confidence) / 2, pairs - 1) * np.std(values, ddof=1) / math.sqrt(pairs))
+    return mean, mean - half, mean + half
+
+
 def _ratio(mean: float, error: float, freedom: float, processes: int, confidence: float) -> Ratio:
     """Student's t interval around the mean of logarithms, whose standard error is known; none from one process."""
     if processes == 1:

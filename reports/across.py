@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
 from ..harness.errors import NothingToCompare, UsageError, unknown
 from ..harness.records import Run, read_run
@@ -13,6 +13,7 @@ from . import wording
 from .comparison import Side, Way, compare_sides, no_ratio, paired
 from .confounds import confounds
 from .doubts import doubts
+from .machines import Sides, different_machines, differing
 from .quality import no_points
 from .readings import Record, of_case
 from .schema import Case, Comparison
@@ -21,10 +22,7 @@ from .summary import summarise_case, teams_of
 from .unpaired import unpaired_memory, unpaired_time
 
 SCHEMA = "lisabench.compare/1"
-SAME_MACHINE = ("gpu", "gpu_count", "driver", "power_limit_w", "ecc", "mig", "cpu", "cpu_count")
 PLAN = ("processes", "block", "warmup", "memory_queries", "memory_processes", "gpu_memory")
-
-Sides = tuple[JsonValue, JsonValue]
 
 
 class Across(Strict):
@@ -180,19 +178,6 @@ def _no_cost(base: _Place, other: _Place) -> Iterator[str]:
     yield from different_machines(*((place.run.run.get("passport") or {}) for place in (base, other)))
 
 
-def different_machines(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Why two machines' costs must not be compared, by their passports; nothing where they may."""
-    facts = differing(_comparable(before), _comparable(after))
-    named = ", ".join(f"{name} {then} and {now}" for name, (then, now) in facts.items())
-    return [f"measured on different machines ({named})"] if named else []
-
-
-def _comparable(passport: dict[str, Any]) -> dict[str, Any]:
-    """What must be the same on both machines; of the driver only its major version."""
-    facts = {name: passport.get(name) for name in SAME_MACHINE}
-    return facts | {"driver": str(facts["driver"]).split(".")[0]}
-
-
 def _no_time(before: Side, after: Side) -> Iterator[str]:
     if not before.samples:
         yield "no query is common to both"
@@ -231,13 +216,6 @@ def _not_measured(found: Comparison, refused: dict[str, str]) -> Iterator[tuple[
 
 def _plan(place: _Place) -> dict[str, Any]:
     return {name: (place.run.run.get("plan") or {}).get(name) for name in PLAN}
-
-
-def differing(before: dict[str, Any] | None, after: dict[str, Any] | None) -> dict[str, Sides]:
-    """What has another value on either side; of one that does not have it, None."""
-    before, after = before or {}, after or {}
-    names = dict.fromkeys([*before, *after])
-    return {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}
 
 
 def _warnings(base: _Place, other: _Place, found: Comparison) -> Iterator[str]:

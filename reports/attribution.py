@@ -1,19 +1,16 @@
 """Changes taken apart: of a case that differs from its reference in several factors, what each of them causes."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
-from scipy import stats
 
 from ..harness.factorial import corners
 from ..harness.records import Run
+from ..harness.statistics import mean_interval
 from .comparison import largest_by_process, of_queries, ratio_over, time_logs
 from .readings import Record, of_case, timed
 from .schema import Attribution, Case, Difference, MemoryParts, Team, TimeParts
-
-CONFIDENCE = 0.95
 
 ByProcess = Mapping[int, float]
 Sides = Sequence[list[Record]]  # of the reference, of each case that differs in one factor alone, of the corner
@@ -99,9 +96,4 @@ def difference_over(changes: ByProcess, whole: ByProcess) -> Difference:
 
 def _interval(changes: ByProcess) -> tuple[float | None, float | None, float | None]:
     """The mean and the ends of its interval, as far as there are any."""
-    values, pairs = list(changes.values()), len(changes)
-    if pairs < 2:
-        return (values[0] if values else None), None, None
-    mean = float(np.mean(values))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, pairs - 1) * np.std(values, ddof=1) / math.sqrt(pairs))
-    return mean, mean - half, mean + half
+    return mean_interval(list(changes.values())) if changes else (None, None, None)

@@ -3,47 +3,20 @@
 A claim is confirmed where the whole 95 % interval keeps its bound, and refuted where none of it does.
 """
 
-import math
 import textwrap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
 
 from ..harness.contract import STAGES
 from ..harness.records import Run
 from .comparison import memory_logs, of_queries, ratio_over, time_logs
+from .finding import Finding, NotMeasured, Quantity, Stated, interval_of, of_whole_processes, verdict_of
 from .quality import points
 from .readings import Record, of_case, one_per_query, stage_ns
 from .schema import ClaimResult
+from .training_claims import OF_TRAININGS
 
 LOOKING = ("clip", "sam_encoder", "projector", "bridge")  # the parts that see pixels, or carry what was seen elsewhere
-
-Verdict = Literal["confirmed", "refuted", "inconclusive", "not measured"]
-Interval = tuple[float, float]
-Stated = dict[str, Any]  # a claim as it stands in run.json
-
-
-class NotMeasured(Exception):  # noqa: N818  (a state of a claim, which becomes its verdict)
-    """Why there is no figure to hold against a claim."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What there is to hold against a claim; a figure whose quantity has no bound of its own brings its verdict."""
-
-    measured: float | None
-    interval: Interval | None = None
-    verdict: Verdict | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """What a claim can be about: the unit of its figures, and how a run is read for it."""
-
-    unit: Literal["ratio", "points", "bytes"]
-    find: Callable[[Stated, Run], Finding]
 
 
 def judge(claim: Stated, run: Run) -> ClaimResult:
@@ -53,6 +26,7 @@ def judge(claim: Stated, run: Run) -> ClaimResult:
     verdict, reason = found.verdict, found.reason
     if verdict is None:
         verdict, reason = verdict_of(found.interval, claim["at_most"], claim["at_least"])
+    reason = "; ".join(part for part in (found.about, reason) if part) or None
     stated = {name: claim[name] for name in ClaimResult.model_fields if name in claim}
     return ClaimResult(
         **stated,
@@ -62,24 +36,6 @@ def judge(claim: Stated, run: Run) -> ClaimResult:
         verdict=verdict,
         reason=reason,
     )
-
-
-def verdict_of(interval: Interval | None, at_most: float | None, at_least: float | None) -> tuple[Verdict, str | None]:
-    """The verdict, and where it is inconclusive the reason; the bound itself is on the good side.
-
-    Args:
-        interval: None where the run gives none.
-        at_most, at_least: the bound; one of the two is None.
-    """
-    if interval is None:
-        return "inconclusive", "this run gives no interval for it"
-    low, high = interval
-    floor, ceiling = -math.inf if at_least is None else at_least, math.inf if at_most is None else at_most
-    if floor <= low and high <= ceiling:
-        return "confirmed", None
-    if high < floor or ceiling < low:
-        return "refuted", None
-    return "inconclusive", "its interval reaches over the bound"
 
 
 def _found(claim: Stated, quantity: Quantity | None, run: Run) -> Finding:
@@ -102,19 +58,7 @@ def _time(span_ns: Callable[[Record], int], claim: Stated, run: Run) -> Finding:
 def _peak(claim: Stated, run: Run) -> Finding:
     before, after = (of_case(entry["name"], run.memory) for entry in _entries(claim, run, "memory_error"))
     found = _ratio(memory_logs(of_queries(before), of_queries(after)), _NO_MEMORY)
-    if found.interval is None or before[0]["instrument"] != "resident set":
-        return found
-    verdict, _ = verdict_of(_of_models(found.interval), claim["at_most"], claim["at_least"])
-    return replace(found, verdict=verdict, reason=_WHOLE_PROCESSES)
-
-
-def _of_models(of_processes: Interval) -> Interval:
-    """Where the ratio of two models lies, of which that of two processes is known: farther from 1, on the same side."""
-    low, high = of_processes
-    return low if low >= 1 else 0.0, high if high <= 1 else math.inf
-
-
-_WHOLE_PROCESSES = "by the resident set of whole processes, whose libraries draw the ratio towards 1"
+    return of_whole_processes(found, claim) if before[0]["instrument"] == "resident set" else found
 
 
 def _looking(claim: Stated, run: Run) -> Finding:
@@ -139,11 +83,7 @@ def _ratio(logs: Mapping[int, float], why_not: str) -> Finding:
     found = ratio_over(logs)
     if found.ratio is None:
         raise NotMeasured(why_not)
-    return Finding(found.ratio, _interval(found.low, found.high))
-
-
-def _interval(low: float | None, high: float | None) -> Interval | None:
-    return None if low is None or high is None else (low, high)
+    return Finding(found.ratio, interval_of(found.low, found.high))
 
 
 def _quality(metric: str, claim: Stated, run: Run) -> Finding:
@@ -156,7 +96,7 @@ def _quality(metric: str, claim: Stated, run: Run) -> Finding:
     found = points(before, after)[metric]
     if found is None:
         raise NotMeasured("no query that both cases were asked has this quality")
-    return Finding(found.difference, _interval(found.low, found.high))
+    return Finding(found.difference, interval_of(found.low, found.high))
 
 
 _NO_QUALITY = {False: "random weights have no quality", None: "{} has not been built yet"}
@@ -208,4 +148,5 @@ QUANTITIES: Mapping[str, Quantity] = {
     "memory.vision": Quantity("ratio", _looking),
     **{f"quality.{metric}": Quantity("points", partial(_quality, metric)) for metric in ("gIoU", "cIoU", "mIoU")},
     "fits": Quantity("bytes", _fits),
+    **OF_TRAININGS,
 }

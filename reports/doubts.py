@@ -29,6 +29,7 @@ def doubts(
             for case in cases
             if case.memory_error
         ),
+        *_trainings(run),
         *_missing(run, cases),
         *_failures(run, cases),
         *_not_better_than_floors(cases),
@@ -55,6 +56,12 @@ def _unfinished(run: Run) -> Iterable[str]:
         yield "The run is not finished: it is going on, or was stopped (`lisabench run --resume` measures the rest)."
     elif status == "failed":
         yield "The run failed in part: what is below is what was measured."
+
+
+def _trainings(run: Run) -> Iterable[str]:
+    for row in run.run.get("trainings") or []:
+        if row["reason"]:
+            yield f"the training {row['name']} with seed {row['seed']} is {row['status']}: {_brief(row['reason'])}"
 
 
 def _missing(run: Run, cases: Sequence[Case]) -> Iterable[str]:

@@ -23,8 +23,8 @@ from ..harness.contract import STAGES
 from ..harness.metrics import METRICS
 from ..harness.statistics import Ratio, paired_ratio, unpaired_ratio
 from ..harness.verdicts import Answer, loss_at_most, ratio_at_most
-from .across import different_machines
 from .baseline import Baseline, BaselineCase
+from .machines import different_machines
 from .pairs import Pairs
 from .quality import points
 from .readings import counts

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ..harness.records import RUN, Run, read_run
 from . import causes, claim_table, figures, gallery, instrument, tables, waterfall, wording
 from .headline import headline
 from .schema import Case, Summary
 from .summary import SUMMARY, write_summary
+from .trainings_table import trainings_section
 
 REPORT = "report.md"
 FIGURES = {
@@ -73,6 +73,7 @@ def page(run: Run, summary: Summary, drawn: set[str]) -> str:
         *_section("Where the time goes", tables.breakdown_table(summary), _BREAKDOWN),
         *_section("What the memory is made of", instrument.split_table(summary), _SPLIT),
         *_section("How near the ceilings", instrument.ceilings_table(summary), _CEILINGS),
+        *_section("Trainings", trainings_section(summary)),
         *_section("Masks", _figure(gallery.FILE, drawn)),
         *_quality(summary),
         *_section("Cold start", tables.cold_table(summary), "Once per process, and part of no figure above."),
@@ -229,13 +230,7 @@ def _outliers(models: list[Case]) -> Iterator[str]:
 def _passport(run: Run, summary: Summary) -> list[list[str]]:
     ceilings = {"ceilings": instrument.described(summary.ceilings) or None}
     facts = (run.run.get("passport") or {}) | ceilings | (run.run.get("versions") or {})
-    return [_fact(name, value) for name, value in facts.items() if value is not None]
-
-
-def _fact(name: str, value: Any) -> list[str]:
-    if name.endswith("_bytes") and isinstance(value, int):
-        name, value = name.removesuffix("_bytes"), f"{value / 2**30:.1f} GiB"
-    return [name.replace("_", " "), str(value)]
+    return [tables.fact(name, value) for name, value in facts.items() if value is not None]
 
 
 def _reproduce(run: Run) -> str:

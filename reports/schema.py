@@ -12,6 +12,7 @@ from pydantic import Field, JsonValue
 
 from ..harness.verdicts import Verdict
 from .schema_parts import NO_RATIO, Cold, Count, Memory, Points, Positive, Quality, Ratio, Strict, Time
+from .training_schema import ComparedTrainings
 
 SCHEMA = "lisabench.summary/1"
 
@@ -164,6 +165,16 @@ class ClaimResult(Strict):
     reason: str | None = Field(description="Why it is inconclusive or not measured; of fits, what came of it.")
 
 
+class TrainingRun(Strict):
+    """One training of the suite, with one seed."""
+
+    name: str = Field(description="In the suite.")
+    seed: Count = Field(description="Of the training.")
+    folder: str = Field(description="Beside this summary.")
+    status: Literal["complete", "oom", "skipped", "failed"] | None = Field(description="Null until it was begun.")
+    reason: str | None = Field(description="Why it is not complete.")
+
+
 class Summary(Strict):
     """A whole run."""
 
@@ -188,6 +199,10 @@ class Summary(Strict):
     )
     bootstrap: Bootstrap | None = Field(default=None, description="How the intervals of quality were made.")
     claims: list[ClaimResult] = Field(default=[], description="What the suite claims, in its order.")
+    trainings: list[TrainingRun] = Field(default=[], description="What came of the suite's trainings, in their order.")
+    training_comparisons: list[ComparedTrainings] = Field(
+        default=[], description="The pairs of trainings that claims are about; without claims all against the first."
+    )
     warnings: list[str] = Field(description="Doubts about this run, each with what it is about.")
 
     def of_team(self, team: Team) -> list[Case]:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from ..harness.contract import STAGES
 from ..harness.resampling import SCORES
 from . import wording
-from .across import Across, Compared, Sides
+from .across import Across, Compared
+from .machines import Sides
 from .schema import Case
 from .schema_parts import Points, Ratio
 from .tables import Row, escape
@@ -33,12 +34,13 @@ def _sections(found: Across) -> Iterator[str]:
     yield aligned(["", *names, "ratio or difference [95 %]"], list(_rows(found)), figures=True)
     if found.comparison.joint:
         yield f"Of {names[1]}: {wording.joint(found.comparison)}."
-    yield from _listed([f"n/a, {what}: {why}." for what, why in found.not_compared.items()])
+    yield from listed([f"n/a, {what}: {why}." for what, why in found.not_compared.items()])
     yield from _differences(found)
-    yield from _listed([f"warning: {warning}" for warning in found.warnings])
+    yield from listed([f"warning: {warning}" for warning in found.warnings])
 
 
-def _listed(lines: Sequence[str]) -> Iterator[str]:
+def listed(lines: Sequence[str]) -> Iterator[str]:
+    """The lines as a list; nothing where there is none."""
     if lines:
         yield "\n".join(f"- {' '.join(line.split())}" for line in lines)
 

@@ -42,6 +42,7 @@ from .schema_parts import (
     Time,
 )
 from .split import memory_split
+from .suite_trainings import compared_trainings
 
 SUMMARY = "summary.json"
 MEMORY_STAGES = ("build", *STAGES)
@@ -83,6 +84,8 @@ def summarise(run: Run) -> Summary:
         ceilings=ceilings,
         attributions=sorted(attributions, key=lambda found: -len(found.levels)),
         claims=[judge(claim, run) for claim in entry.get("claims") or []],
+        trainings=entry.get("trainings") or [],
+        training_comparisons=compared_trainings(run),
         warnings=doubts(run, cases, comparisons, attributions),
     )
 

@@ -35,6 +35,13 @@ def escape(cell: str) -> str:
     return " ".join(cell.replace("|", "\\|").replace("<", "&lt;").split())
 
 
+def fact(name: str, value: object) -> Row:
+    """A fact of a passport as a row, bytes in GiB."""
+    if name.endswith("_bytes") and isinstance(value, int):
+        name, value = name.removesuffix("_bytes"), f"{value / 2**30:.1f} GiB"
+    return [name.replace("_", " "), str(value)]
+
+
 def comparison_table(summary: Summary) -> str:
     """Quality, time per stage and memory: the reference first, each variant with its ratio and the ratio's interval.
 

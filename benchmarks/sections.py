@@ -1,0 +1,36 @@
+"""The sections of a suite: which queries are asked, and how the measurement is laid out."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Strict):
+    """Which queries are asked. Without `root`, scenes that the package makes itself."""
+
+    root: Path | None = Field(default=None, description="a folder in ReasonSeg's format, holding the split's folder")
+    split: str | None = Field(default=None, description="the split asked; val, or test for weights that have seen val")
+    count: int = Field(default=48, gt=0, description="queries to make, where the package makes them")
+    seed: int = Field(default=0, ge=0, description="seed of the scenes")
+    texts: Literal["first", "all"] = Field(default="first", description="one wording of each query, or all")
+    limit: int | None = Field(default=None, gt=0, description="ask only the first so many queries")
+
+
+class Plan(Strict):
+    """How the measurement is laid out."""
+
+    processes: int = Field(default=3, gt=0, description="fresh processes per case for timing")
+    block: int = Field(default=8, gt=0, description="queries in a row before the next case takes its turn")
+    warmup: int = Field(default=12, ge=0, description="most queries to warm up with, per process")
+    memory_processes: int = Field(default=3, gt=0, description="fresh processes per case for the memory pass")
+    memory_queries: int = Field(default=4, gt=0, description="queries of the memory pass, per process")
+    gallery: int = Field(default=4, ge=0, description="queries whose images and masks the report shows")
+    training_seeds: int = Field(default=3, gt=0, description="seeds that each training is carried out with")
+    gpu_memory: str | None = Field(default=None, description="size of the card that each process must fit, such as 8GB")
+    save_masks: bool = Field(default=False, description="keep every mask, run-length encoded")
+    time_limit_s: float = Field(default=600, gt=0, description="for a build with its warm-up, or a block")

@@ -1,0 +1,304 @@
+"""Trainings of a suite: what may be said of them, how they are carried out, and claims on them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from lisabench.benchmarks import run as runs
+from lisabench.benchmarks import suite as suites
+from lisabench.benchmarks import trainings
+from lisabench.benchmarks.queries import Queries
+from lisabench.benchmarks.session import Session
+from lisabench.harness import records
+from lisabench.harness.errors import UsageError
+from lisabench.reports.page import write_report
+from lisabench.reports.summary import summarise
+from run_factory import edit_run, write_run
+from training_factory import CLIP, DUAL, falling, write_training
+
+GIB = 2**30
+NOTHING = dict.fromkeys(
+    ("quantity", "reference", "candidate", "at_most", "at_least", "card", "published", "source", "needs")
+)
+TWO_STEPS = {
+    "recipe": "everything", "device": "cpu", "epochs": 1, "max_steps": 2, "max_train_samples": 4, "batch_size": 2,
+    "max_val_samples": 2, "save_strategy": "no",
+}  # fmt: skip
+FASTER = {"claim": "a step is faster", "quantity": "training.step_time", "candidate": "clip", "at_most": 0.9}
+
+
+def content(data_root, **changes):
+    plan = {"processes": 1, "block": 8, "warmup": 0, "memory_processes": 1, "memory_queries": 1, "gallery": 0}
+    suite = {"name": "s", "title": "t", "reference": "a", "data": {"root": data_root, "limit": 1}}
+    suite["plan"] = plan | {"training_seeds": 1}
+    suite["cases"] = {"a": {"adapter": "fake", "clock": "virtual"}}
+    return suite | {"trainings": {"dual": TWO_STEPS, "clip": TWO_STEPS | {"vision": "clip"}}} | changes
+
+
+def test_seeds_take_turns_and_every_other_time_back():
+    rows = trainings.first_rows({"a": {}, "b": {}}, 3)
+    assert [(row["name"], row["seed"]) for row in rows] == [("a", 0), ("b", 0), ("b", 1), ("a", 1), ("a", 2), ("b", 2)]
+    assert rows[2] == {"name": "b", "seed": 1, "folder": "trainings/b-1", "status": None, "reason": None}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({"trainings": {"a": {"recipee": "lean"}}}, "training a: unknown option 'recipee' (did you mean 'recipe'?)"),
+        ({"trainings": {"a": {"recipe": "lean", "seed": 1}}}, "training a: seed is set by the suite"),
+        ({"trainings": {"a": {"output_dir": "x"}}}, "training a: output_dir is set by the suite"),
+        ({"trainings": {"a/b": {}}}, "its name is that of a folder"),
+        ({"claims": [FASTER | {"candidate": "a"}]}, "unknown training in a claim 'a'; known: clip, dual"),
+        ({"claims": [FASTER | {"candidate": "dual"}]}, "compares dual with itself"),
+        ({"claims": [FASTER | {"at_most": None}]}, "exactly one bound"),
+        ({"claims": [FASTER | {"quantity": "time.vision"}]}, "unknown case in a claim 'clip'; known: a"),
+        (
+            {"claims": [{"claim": "c", "quantity": "training.fits", "candidate": "clip", "card": "8GB"}]},
+            "the training clip is capped to None; give it gpu_memory: 8GB",
+        ),
+        ({"plan": {"training_seeds": 0}}, "training_seeds"),
+    ],
+)
+def test_what_a_training_of_a_suite_cannot_be_is_refused_in_one_line(data_root, wrong, expected):
+    with pytest.raises(UsageError) as caught:
+        suites.validate(content(data_root, **wrong))
+    assert expected in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_trainings_may_share_their_options_in_yaml(tmp_path):
+    path = tmp_path / "mine.yaml"
+    shared = "trainings:\n  dual: &all {recipe: everything, epochs: 2}\n  clip: {<<: *all, vision: clip, epochs: 1}\n"
+    path.write_text(f"title: t\nreference: a\ncases: {{a: {{adapter: fake}}}}\n{shared}")
+    assert suites.load(str(path)).trainings["clip"] == {"recipe": "everything", "epochs": 1, "vision": "clip"}
+    path.write_text(path.read_text().replace("epochs: 1}", "epochs: 1, epochs: 3}"))
+    with pytest.raises(UsageError, match="'epochs' stands twice"):
+        suites.load(str(path))
+
+
+ROW = {"name": "t", "seed": 3, "folder": "trainings/t-3"}
+
+
+def ends(monkeypatch, returncode=0, stderr=""):
+    """Lets every process that is started end so; the commands that were given."""
+    commands = []
+
+    def run(command, **_):
+        commands.append(command)
+        return SimpleNamespace(returncode=returncode, stderr=stderr)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return commands
+
+
+def test_a_training_is_begun_with_its_options_and_seed(tmp_path, monkeypatch):
+    commands = ends(monkeypatch)
+    assert trainings.carry_out(tmp_path, ROW, TWO_STEPS, gpu=False) == {"status": "complete", "reason": None}
+    ((*start, config, seed, number, out, folder),) = commands
+    assert start == [sys.executable, "-m", "lisabench.cli", "train", "--config"]
+    assert (seed, number, out, folder) == ("--seed", "3", "--output_dir", str(tmp_path / "trainings" / "t-3"))
+    assert yaml.safe_load(Path(config).read_text()) == TWO_STEPS
+
+
+def test_a_complete_training_is_skipped_and_one_that_was_begun_resumed(tmp_path, monkeypatch):
+    folder = write_training(tmp_path / "trainings" / "t-3", losses=falling(4), mious=[0.1])
+    commands = ends(monkeypatch)
+    assert trainings.carry_out(tmp_path, ROW, TWO_STEPS, gpu=False)["status"] == "complete"
+    assert commands == []
+    edit_run(folder, status="running")
+    trainings.carry_out(tmp_path, ROW, TWO_STEPS, gpu=False)
+    assert commands[0][-1] == "--resume"
+
+
+@pytest.mark.parametrize(
+    ("returncode", "stderr", "status", "reason"),
+    [
+        (5, "bar\nlisabench: the loss is no number any more\n", "failed", "the loss is no number any more"),
+        (
+            1,
+            "  File x\ntorch.OutOfMemoryError: CUDA out of memory. 1 GiB\nbye\n",
+            "oom",
+            "torch.OutOfMemoryError",
+        ),
+        (-9, "bar 3/4\n", "failed", "ended by SIGKILL"),
+        (3, "", "failed", "it ended with 3"),
+    ],
+)
+def test_how_a_training_failed_is_its_status_and_reason(tmp_path, monkeypatch, returncode, stderr, status, reason):
+    ends(monkeypatch, returncode, stderr)
+    found = trainings.carry_out(tmp_path, ROW, TWO_STEPS, gpu=True)
+    assert found["status"] == status
+    assert reason in found["reason"] and "\n" not in found["reason"]
+
+
+def test_a_capped_training_is_skipped_without_a_gpu(tmp_path, monkeypatch):
+    commands = ends(monkeypatch)
+    found = [trainings.carry_out(tmp_path, ROW, TWO_STEPS | {"gpu_memory": "8GB"}, gpu) for gpu in (False, True)]
+    assert [one["status"] for one in found] == ["skipped", "complete"]
+    assert len(commands) == 1
+
+
+def test_a_suite_trains_goes_on_after_a_failure_and_resumes(data_root, tmp_path, capsys):
+    """Two trainings of two steps, one that cannot begin, and one that takes a GPU."""
+    stated = [
+        FASTER,
+        {"claim": "converges", "quantity": "training.steps_to_mIoU", "candidate": "clip", "at_most": 1},
+        {"claim": "fits", "quantity": "training.fits", "candidate": "capped", "card": "8GB"},
+        FASTER | {"claim": "broken", "candidate": "broken"},
+    ]
+    mine = content(data_root, claims=stated)
+    mine["trainings"] |= {"broken": TWO_STEPS | {"weights": str(tmp_path / "gone")}}
+    mine["trainings"] |= {"capped": TWO_STEPS | {"gpu_memory": "8GB", "device": "auto"}}
+    suite, out = suites.validate(mine), tmp_path / "out"
+    Session(suite, Queries.of(suite), out, lambda *_: None).start()
+    page = records.read_run(out).run
+    statuses = {row["name"]: row["status"] for row in page["trainings"]}
+    assert statuses == {"dual": "complete", "clip": "complete", "broken": "failed", "capped": "skipped"}
+    assert len(records.read_training(out / "trainings" / "clip-0").steps) == 2
+    assert (page["status"], runs._conclude(out)) == ("failed", 5)
+    found = {claim.claim: claim for claim in summarise(records.read_run(out)).claims}
+    assert found["a step is faster"].verdict == "inconclusive"
+    assert found["a step is faster"].measured > 0
+    assert found["a step is faster"].reason == "of one seed; this run gives no interval for it"
+    assert found["fits"].verdict == found["broken"].verdict == "not measured"
+    assert "NVIDIA GPU" in found["fits"].reason and "gone" in found["broken"].reason
+    before = (out / "trainings" / "dual-0" / "training.jsonl").stat().st_mtime_ns
+    Session(suite, Queries.of(suite), out, lambda *_: None).resume()
+    assert (out / "trainings" / "dual-0" / "training.jsonl").stat().st_mtime_ns == before
+    text = (out / "report.md").read_text()
+    assert "| dual | 0 | complete | [trainings/dual-0](trainings/dual-0/report.md) |  |" in text
+    assert "### clip against dual" in text and "the training broken with seed 0 is failed" in text
+    capsys.readouterr()
+
+
+def with_trainings(folder, seeds=3, claims=(), **clip):
+    """A run that has trained `dual` and `clip`: clip's steps take 50, 51 and 52 % of dual's; it hits 10 points less."""
+    write_run(folder, queries=2, size=(24, 32), gallery=0, controls=False)
+    rows = trainings.first_rows({"dual": {}, "clip": {}}, seeds)
+    for row in rows:
+        mious, peak_mib = ([0.1, 0.2, 0.3, 0.4], 1000) if row["name"] == "dual" else ([0.0, 0.1, 0.2, 0.3], 600)
+        step_ms = 100.0 if row["name"] == "dual" else 50.0 + row["seed"]
+        known = {"losses": falling(20), "mious": mious, "peak_mib": peak_mib, "step_ms": step_ms}
+        known |= {"options": DUAL} if row["name"] == "dual" else {"options": CLIP, **clip}
+        write_training(folder / row["folder"], seed=row["seed"], **known)
+    stated = [NOTHING | {"reference": "dual", "candidate": "clip", "claim": "c"} | claim for claim in claims]
+    edit_run(folder, trainings=[row | {"status": "complete"} for row in rows], claims=stated)
+    return folder
+
+
+def judged(folder):
+    return summarise(records.read_run(folder)).claims
+
+
+def test_claims_on_trainings_get_their_verdicts_from_the_seeds(tmp_path):
+    folder = with_trainings(tmp_path, claims=[
+        {"quantity": "training.step_time", "at_most": 0.6},
+        {"quantity": "training.step_time", "at_most": 0.4},
+        {"quantity": "training.steps_to_mIoU", "at_most": 1.2},
+        {"quantity": "training.seconds_to_mIoU", "at_most": 1},
+        {"quantity": "training.steps_to_loss", "at_most": 1},
+        {"quantity": "training.mIoU", "at_most": -5},
+        {"quantity": "training.mIoU", "at_least": -5},
+        {"quantity": "training.steps_to_mIoU", "at_most": 1},
+    ])  # fmt: skip
+    found = judged(folder)
+    verdicts = ["confirmed", "refuted", "inconclusive", "confirmed", "confirmed", "confirmed", "refuted", "refuted"]
+    assert [claim.verdict for claim in found] == verdicts
+    assert found[2].measured == pytest.approx(20 / 15, rel=1e-9, abs=0)
+    assert found[2].interval == pytest.approx((16 / 15, 20 / 11), rel=1e-9, abs=0)  # seen by an evaluation each
+    assert "to mIoU 0.300, over 3 seeds" in found[2].reason
+    assert found[5].measured == pytest.approx(-10, rel=0, abs=0.01)
+    assert found[5].unit == "points"
+
+
+def test_of_one_seed_there_is_a_figure_and_no_verdict(tmp_path):
+    claims = [
+        {"quantity": "training.step_time", "at_most": 0.6},
+        {"quantity": "training.mIoU", "at_most": -5},
+        {"quantity": "training.steps_to_mIoU", "at_most": 1},
+    ]
+    for claim in judged(with_trainings(tmp_path, seeds=1, claims=claims)):
+        assert claim.measured is not None and (claim.interval, claim.verdict) == (None, "inconclusive")
+
+
+def test_resident_sets_of_whole_processes_decide_only_what_libraries_cannot_hide(tmp_path):
+    claims = [{"quantity": "training.peak_memory", "at_most": bound} for bound in (0.65, 0.55)]
+    found = judged(with_trainings(tmp_path, claims=claims))
+    assert [claim.verdict for claim in found] == ["confirmed", "inconclusive"]
+    assert found[0].measured == pytest.approx(0.6, rel=1e-9, abs=0)
+
+
+@pytest.mark.parametrize(
+    ("clip", "quantity", "expected"),
+    [
+        ({"mious": [0.0, -0.1]}, "training.steps_to_mIoU", "hits its target"),
+        ({"weights": {"ce": 1.0, "bce": 1.0, "dice": 0, "iou": 0}}, "training.steps_to_loss", "different losses"),
+        ({"passport": {"cpu": "other"}}, "training.step_time", "different machines"),
+        ({"passport": {"cpu": "other"}}, "training.seconds_to_mIoU", "different machines"),
+        ({"passport": {"cpu": "other"}}, "training.peak_memory", "different machines"),
+        (
+            {"data": {"train": {"fingerprint": "t", "count": 1}, "val": {"fingerprint": "w", "count": 1}}},
+            "training.mIoU",
+            "different data",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_of_trainings_is_not_measured(tmp_path, clip, quantity, expected):
+    (found,) = judged(with_trainings(tmp_path, claims=[{"quantity": quantity, "at_most": 0.9}], **clip))
+    assert (found.verdict, found.measured) == ("not measured", None)
+    assert expected in found.reason
+
+
+def test_a_training_that_is_not_complete_measures_nothing(tmp_path):
+    folder = with_trainings(tmp_path, claims=[{"quantity": "training.step_time", "at_most": 0.9}])
+    rows = json.loads((folder / "run.json").read_text())["trainings"]
+    edit_run(folder, trainings=[row | {"status": None} if row["name"] == "clip" else row for row in rows])
+    assert judged(folder)[0].reason == "the training clip with seed 0 has not been begun"
+    edit_run(folder, trainings=[row for row in rows if row["name"] == "dual"])
+    assert judged(folder)[0].reason == "clip is not among the trainings of this run"
+
+
+@pytest.mark.parametrize(
+    ("status", "reserved", "verdict", "expected"),
+    [
+        ("complete", 6 * GIB, "confirmed", "capped to the card"),
+        ("complete", None, "not measured", "not trained on a GPU"),
+        ("oom", None, "refuted", "ran out of memory: no more"),
+        ("skipped", None, "not measured", "skipped: no more"),
+        ("failed", None, "not measured", "failed: no more"),
+    ],
+)
+def test_a_training_fits_a_card_where_a_capped_process_made_all_of_it(tmp_path, status, reserved, verdict, expected):
+    fits = {"quantity": "training.fits", "reference": None, "at_most": 8 * GIB, "card": "8GB"}
+    folder = with_trainings(tmp_path, seeds=1, claims=[fits])
+    rows = json.loads((folder / "run.json").read_text())["trainings"]
+    reason = None if status == "complete" else "no more"
+    edit_run(folder, trainings=[row | {"status": status, "reason": reason} for row in rows])
+    journal = folder / "trainings" / "clip-0" / "training.jsonl"
+    lines = [json.loads(line) | {"peak_reserved_bytes": reserved} for line in journal.read_text().splitlines()]
+    journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (found,) = judged(folder)
+    assert (found.verdict, found.measured) == (verdict, reserved if verdict == "confirmed" else None)
+    assert expected in found.reason
+
+
+def test_the_report_shows_the_pairs_that_claims_are_about(tmp_path):
+    folder = with_trainings(tmp_path, claims=[{"quantity": "training.step_time", "at_most": 0.6}])
+    section = write_report(folder).read_text().split("## Trainings\n")[1].split("\n## ")[0]
+    assert section.count("### clip against dual") == 1
+    assert "Paired by seed, over 3 seeds" in section
+    assert "[trainings/clip-2](trainings/clip-2/report.md)" in section
+    edit_run(folder, claims=[])
+    assert "### clip against dual" in write_report(folder).read_text()
+
+
+def test_the_shipped_suite_of_trainings_measures_each_of_its_claims():
+    suite = suites.load("training-tiny")
+    assert suite.plan.training_seeds == 3
+    assert all(claim.of_trainings and not claim.needs for claim in suite.claims)
+    assert {options["device"] for options in suite.trainings.values()} == {"cpu"}
+    ablated = [set(map(str, options.items())) for options in suite.trainings.values()]
+    assert [len(other - ablated[1]) for other in ablated[2:]] == [1, 1, 1]  # each leaves out one loss, and no more
