@@ -5,7 +5,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from accelerate import Accelerator
@@ -98,7 +98,8 @@ def _open(wanted: Setup, page: dict[str, Any]) -> None:
         records.create(wanted.folder, (records.TRAINING, records.EVALUATIONS))
         return
     before = records.read_training(wanted.folder).page["configuration"]
-    differing = sorted(_differing(before, page["configuration"]))
+    as_usual = asdict(LisaCase())  # what axes had that an older release did not know
+    differing = sorted(_differing({**before, "case": as_usual | before["case"]}, page["configuration"]))
     if differing:
         raise UsageError(
             f"{wanted.folder} holds a training of another configuration ({', '.join(differing)}): "

@@ -11,6 +11,7 @@ from lisabench.benchmarks import train
 from lisabench.benchmarks.training_setup import setup
 from lisabench.datasets.embedded import embedded
 from lisabench.datasets.reasonseg import ReasonSeg
+from lisabench.harness import records
 from lisabench.harness.errors import UsageError
 from lisabench.harness.probe import NullProbe
 from lisabench.models import costs, parts, saved
@@ -281,3 +282,17 @@ def test_the_teacher_of_a_distillation_is_a_plain_dual_whatever_the_student_is(w
     assert all(torch.equal(tensor, sam[name]) for name, tensor in teacher.items())
     with pytest.raises(UsageError, match="has another SAM than sam=tiny_s"):
         train._teacher(setup({**said, "changes": {"sam": "tiny_s"}}))
+
+
+def test_a_training_that_was_begun_before_there_was_a_choice_is_resumed_as_it_was(tmp_path: Path) -> None:
+    said = {"use_vlm_vision": True, "resume": True, "output_dir": tmp_path}
+    page = {"schema": records.TRAINING_SCHEMA, "configuration": setup(said).configuration()}
+    older = json.loads(json.dumps(page))
+    for axis in ("bridge", "clip_px", "image_tokens"):
+        del older["configuration"]["case"][axis]
+    (tmp_path / "run.json").write_text(json.dumps(older))
+    (tmp_path / "training.jsonl").touch()
+    train._open(setup(said), page)
+    other = setup({**said, "changes": {"bridge": "upsampling"}})
+    with pytest.raises(UsageError, match=r"another configuration .*bridge was linear and is upsampling"):
+        train._open(other, {"configuration": other.configuration()})
