@@ -5,7 +5,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from accelerate import Accelerator
@@ -16,6 +16,7 @@ from ..harness import environment, records
 from ..harness.errors import UsageError
 from ..harness.memory import cap_gpu, card_bytes
 from ..harness.probe import NullProbe
+from ..models.axes import LisaCase
 from ..models.lisa import Lisa
 from ..models.save import Origin, save
 from ..models.trainable import make_trainable, trained_by_part
@@ -31,6 +32,7 @@ from .training_state import Checkpoints
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 Samples = tuple[ReasonSeg, ReasonSeg]  # to train on, and to evaluate on
 EVALUATION_SPLITS = ("val", "test")
+BY_OPTIONS = {"preset", "weights", "vision", "device", "precision", "quantization", "seed"}  # axes; others are `--set`
 
 
 def carry_out(said: Mapping[str, Any]) -> None:
@@ -103,7 +105,8 @@ def _open(wanted: Setup, page: dict[str, Any]) -> None:
         records.create(wanted.folder, (records.TRAINING, records.EVALUATIONS))
         return
     before = records.read_training(wanted.folder).page["configuration"]
-    differing = sorted(_differing(before, page["configuration"]))
+    as_usual = asdict(LisaCase())  # what axes had that an older release did not know
+    differing = sorted(_differing({**before, "case": as_usual | before["case"]}, page["configuration"]))
     if differing:
         raise UsageError(
             f"{wanted.folder} holds a training of another configuration ({', '.join(differing)}): "
@@ -163,7 +166,10 @@ def _teacher(wanted: Setup) -> Any:
     if not wanted.recipe.distils:
         return None
     source = wanted.options.teacher or wanted.case.weights
-    dual = Lisa(replace(wanted.case, vision="dual", weights=source, quantization="none", quantized="llm"), NullProbe())
+    plain = {"vision": "dual", "frame": "whole", "bridge": "linear", "quantization": "none", "quantized": "llm"}
+    dual = Lisa(replace(wanted.case, weights=source, **plain), NullProbe(), starting=True)
+    if "sam_encoder" in dual.new_parts:
+        raise UsageError(f"the teacher ({source}) has another SAM than sam={wanted.case.sam}: set the one that it has")
     return dual.model.get_submodule("encoder.sam_encoder")
 
 
@@ -173,10 +179,10 @@ def _origin(wanted: Setup) -> Origin:
     start = "random weights" if wanted.case.weights == "random" else wanted.case.weights
     described = f"trained by the recipe {options.recipe} from {start} on {data}, seed {options.seed}"
     splits = (options.split,) if options.data and options.split in EVALUATION_SPLITS else ()
-    return Origin(described, splits, command_of(options))
+    return Origin(described, splits, command_of(options, wanted.case))
 
 
-def command_of(options: TrainingOptions) -> str:
+def command_of(options: TrainingOptions, case: LisaCase) -> str:
     """The command line that asks for the same training in a new folder."""
     said = {field.name: getattr(options, field.name) for field in fields(options)}
     usual = {field.name: field.default for field in fields(options)} | {
@@ -185,4 +191,7 @@ def command_of(options: TrainingOptions) -> str:
     }
     words = [f"--{name}={value}" for name, value in said.items() if value != usual[name] and value not in (True, False)]
     switches = [f"--{name}" for name, value in said.items() if value is True and name != "resume"]
-    return shlex.join(["lisabench", "train", *words, *switches])
+    axes = (axis for axis in fields(case) if axis.name not in BY_OPTIONS)
+    changed = [axis.name for axis in axes if getattr(case, axis.name) != axis.default]
+    changes = [f"--set={name}={getattr(case, name)}" for name in changed]
+    return shlex.join(["lisabench", "train", *words, *switches, *changes])

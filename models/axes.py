@@ -7,7 +7,7 @@ from pydantic import BeforeValidator
 
 from ..harness.contract import Adapter, Probe
 from ..harness.errors import UsageError, unknown
-from .presets import PRESETS, SAM_SIZES, Preset
+from .presets import PRESETS, SAM_SIZES, TINY_SAMS, Preset
 from .prompts import TEMPLATES
 
 PRELOAD = ("lisabench.models.lisa",)  # what `build` imports; takes seconds, so workers are forked with it
@@ -28,9 +28,16 @@ class LisaCase:
     Attributes:
         preset: the sizes of its parts.
         vision: ``dual`` is the original; ``clip`` and ``sam`` make do with that one encoder for both purposes.
-        sam: sizes of SAM's image encoder; ``preset`` takes the preset's own.
+        sam: sizes of SAM's image encoder; ``preset`` takes the preset's own. ``tiny_s``, for the tiny preset alone, has
+            half its width and depth.
+        clip_px: side of the images that CLIP reads, a multiple of its patch's: a larger one makes a finer grid. 0 takes
+            the preset's own. Weights of another side can be started from, their position embeddings interpolated.
+        image_tokens: each of CLIP's ``patches`` is a token, so that a finer grid makes a longer prompt; or they are
+            ``pooled`` to as many as the preset has, so that the masks alone see the finer grid.
         frame: what CLIP sees where it serves the masks too: the ``whole`` image, or the centre ``crop`` that it sees in
             the original (a control: masks then know nothing of what the crop leaves out).
+        bridge: what carries one encoder's features to the other's world: ``linear`` as the modified LISA is described;
+            or from CLIP to SAM's grid an ``upsampling`` one, which reads several layers with a small network.
         precision: of weights and activations. With fp16, SAM's neck is computed in fp32, as in the original.
         quantization: of the Linear layers of the parts named by `quantized`, by bitsandbytes: ``nf4`` with double
             quantisation, computing in `precision`; ``int8`` is LLM.int8.
@@ -57,8 +64,10 @@ class LisaCase:
     KNOWN: ClassVar = {
         "preset": tuple(PRESETS),
         "vision": ("dual", "clip", "sam"),
-        "sam": ("preset", *SAM_SIZES),
+        "sam": ("preset", *SAM_SIZES, *TINY_SAMS),
+        "image_tokens": ("patches", "pooled"),
         "frame": ("whole", "crop"),
+        "bridge": ("linear", "upsampling"),
         "precision": ("fp32", "bf16", "fp16"),
         "quantization": ("none", "nf4", "int8"),
         "quantized": ("llm", "clip", "sam", "llm+clip", "llm+sam", "clip+sam", "llm+clip+sam", "upstream"),
@@ -75,7 +84,10 @@ class LisaCase:
     preset: str = "tiny"
     vision: str = "dual"
     sam: str = "preset"
+    clip_px: int = 0
+    image_tokens: str = "patches"
     frame: str = "whole"
+    bridge: str = "linear"
     precision: str = "fp32"
     quantization: str = "none"
     quantized: str = "llm"
@@ -95,9 +107,27 @@ class LisaCase:
         for axis, known in self.KNOWN.items():
             if getattr(self, axis) not in known:
                 raise unknown(axis, getattr(self, axis), known)
-        for wrong, message in self._contradictions():
+        for wrong, message in (*self._contradictory_sizes(), *self._contradictions()):
             if wrong:
                 raise UsageError(message)
+
+    def _contradictory_sizes(self) -> tuple[tuple[bool, str], ...]:
+        usual, px = PRESETS[self.preset].clip, self.clip_px
+        return (
+            (
+                self.sam in TINY_SAMS and self.preset != "tiny",
+                f"sam={self.sam} is for preset=tiny; with preset={self.preset}, take one of {', '.join(SAM_SIZES)}",
+            ),
+            (
+                px < 0 or px % usual.patch_px > 0,
+                f"clip_px is {px}; expected a multiple of {usual.patch_px}, a patch's side, or 0 for the preset's own",
+            ),
+            (px > 0 and self.vision == "sam", f"clip_px={px} is for CLIP, which vision=sam does without"),
+            (
+                self.image_tokens == "pooled" and px <= usual.image_px,
+                f"image_tokens=pooled pools nothing with clip_px={px}: set clip_px to more than {usual.image_px}",
+            ),
+        )
 
     def _contradictions(self) -> tuple[tuple[bool, str], ...]:
         idle = self.quantization == "none" and self.quantized != "llm"
@@ -110,6 +140,10 @@ class LisaCase:
                 self.frame == "crop" and self.vision != "clip",
                 f"frame=crop is for vision=clip: with vision={self.vision}, CLIP does not serve the masks",
             ),
+            (
+                self.bridge == "upsampling" and self.vision != "clip",
+                f"bridge=upsampling is for vision=clip: with vision={self.vision}, CLIP does not serve the masks",
+            ),
             (idle, f"quantized={self.quantized} quantises nothing with quantization=none; set it to nf4 or int8"),
             (missing, f"quantized={self.quantized} names nothing that vision={self.vision} has; add llm to it"),
             (described, "conditioning=described reads a state of the query and generates nothing; set answer=forced"),
@@ -117,8 +151,8 @@ class LisaCase:
 
     @property
     def sizes(self) -> Preset:
-        """The preset, with the SAM that `sam` names."""
-        return PRESETS[self.preset].with_sam(self.sam)
+        """The preset, with the SAM that `sam` names and the CLIP of `clip_px`."""
+        return PRESETS[self.preset].with_sam(self.sam).with_clip(self.clip_px, self.image_tokens)
 
     @property
     def quantized_parts(self) -> frozenset[str]:

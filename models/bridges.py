@@ -78,8 +78,18 @@ def carry(features_BCHW: Tensor, map_Bhw2: Tensor, beyond: str = "nearest") -> T
         features_BCHW.float(), map_Bhw2, mode="bilinear", padding_mode="border", align_corners=False
     )
     if beyond == "zeros":
-        carried_BChw *= (map_Bhw2.abs() <= 1).all(-1)[:, None]
+        carried_BChw *= inside(map_Bhw2)
     return carried_BChw.to(features_BCHW.dtype)
+
+
+def inside(map_Bhw2: Tensor) -> Tensor:
+    """Whether each place of a map lies in its source: bool [B, 1, h, w]."""
+    return (map_Bhw2.abs() <= 1).all(-1)[:, None]
+
+
+def pool(features_BChw: Tensor, grid: int) -> Tensor:
+    """Averages a frame's features over `grid` x `grid` tokens that tile the same frame: [B, N, C], row by row."""
+    return functional.adaptive_avg_pool2d(features_BChw, grid).flatten(2).transpose(1, 2)
 
 
 def logits_at_size(logits_hw: Tensor, frame_px: int, extent_HW: tuple[int, int], size_HW: tuple[int, int]) -> Tensor:

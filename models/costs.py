@@ -8,8 +8,17 @@ from dataclasses import replace
 
 from ..harness.contract import Paper
 from .axes import LisaCase
-from .inventory import MASK_TOKENS, SAM_BLOCKS, Inventory, Linear, inventory, neck_weights, upscaling_weights
-from .presets import PRESETS, ClipSizes, LlamaSizes, SamSizes
+from .inventory import (
+    MASK_TOKENS,
+    SAM_BLOCKS,
+    Inventory,
+    Linear,
+    inventory,
+    neck_weights,
+    upsampling_weights,
+    upscaling_weights,
+)
+from .presets import PRESETS, ClipSizes, LlamaSizes, Preset, SamSizes, upsampling
 
 GIB = 2**30
 WIDTHS = {"fp32": 4, "bf16": 2, "fp16": 2}  # bytes of a parameter
@@ -105,7 +114,7 @@ def _prompt(case: LisaCase) -> int:
 
 
 def _parts(case: LisaCase) -> dict[str, Inventory]:
-    return inventory(case.sizes, case.vision, case.seg_head)
+    return inventory(case.sizes, case.vision, case.seg_head, case.bridge)
 
 
 def _bytes(name: str, part: Inventory, case: LisaCase) -> int:
@@ -137,13 +146,23 @@ def _vision(case: LisaCase, parts: dict[str, Inventory], looks: int) -> dict[str
     if "sam_encoder" in parts:
         counts["vision.sam"] = _sam(sizes.sam, parts["sam_encoder"])
     if "bridge" in parts:
-        counts["vision.bridge"] = 2 * tokens * parts["bridge"].weights
+        read = sizes.clip.patches if case.vision == "clip" else tokens
+        counts["vision.bridge"] = 2 * read * parts["bridge"].weights
+    if case.bridge == "upsampling":
+        counts["vision.bridge"] += _convolutions(sizes)
     return counts
 
 
+def _convolutions(preset: Preset) -> int:
+    """Of the bridge: each doubling works on the cells that it finds, the rest on SAM's."""
+    unfold, sharpen, out = upsampling_weights(preset)
+    unfolded = sum(preset.clip.patches * 4**done for done in range(upsampling(preset).doublings))
+    return 2 * (unfolded * unfold + preset.sam.grid**2 * (sharpen + out))
+
+
 def _clip(sizes: ClipSizes, part: Inventory) -> int:
-    tokens = sizes.image_tokens + 1
-    patches = 2 * sizes.image_tokens * 3 * sizes.patch_px**2 * sizes.hidden
+    tokens = sizes.patches + 1
+    patches = 2 * sizes.patches * 3 * sizes.patch_px**2 * sizes.hidden
     return patches + 2 * tokens * part.weights + sizes.layers * _attention(tokens, tokens, sizes.hidden)
 
 

@@ -3,7 +3,7 @@
 Axes: B samples, N image tokens, C channels, h and w the mask decoder's grid.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from transformers.models.clip.modeling_clip import CLIPVisionModel
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from ..harness.contract import Probe
+from .bridges import pool
 from .parts import Make, clip_tower, neck_in_fp32, projector, sam_encoder
 from .presets import Preset
 
@@ -20,7 +21,7 @@ class Features:
     """What was seen of each image.
 
     Attributes:
-        image_tokens_BNC: in the language model's width, row by row of the tower's grid.
+        image_tokens_BNC: in the language model's width, row by row of their grid.
         mask_embedding_BChw: what the mask decoder looks at, on SAM's grid.
     """
 
@@ -50,33 +51,67 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
 
-class DualEncoder(Encoder):
+class TowerEncoder(Encoder):
+    """Looks for the language model with CLIP, whose view is the first of `views`."""
+
+    def __init__(self, preset: Preset, make: Make) -> None:
+        super().__init__()
+        self._preset = preset
+        self.clip = make("clip", lambda: clip_tower(preset.clip))
+        self.projector = make("projector", lambda: projector(preset))
+
+    def look(
+        self, seen: Mapping[str, Tensor], probe: Probe, layers: Sequence[int] = (-2,)
+    ) -> tuple[list[Tensor], Tensor]:
+        """What CLIP sees.
+
+        Args:
+            seen: views by name.
+            layers: as `clip_layers` takes them, the last being the one before CLIP's last.
+
+        Returns:
+            The patches' states in these layers, each [B, N, C], and the image's tokens [B, N, C], which may be fewer.
+        """
+        with probe.region("vision.clip"):
+            states = clip_layers(self.clip, seen[self.views[0]], layers)
+        with probe.region("vision.projector"):
+            return states, self.projector(self._pooled(states[-1]))
+
+    def _pooled(self, patches_BNC: Tensor) -> Tensor:
+        sizes = self._preset.clip
+        if sizes.token_grid is None:
+            return patches_BNC
+        return pool(patches_BNC.transpose(1, 2).unflatten(2, (sizes.grid, sizes.grid)), sizes.token_grid)
+
+
+class DualEncoder(TowerEncoder):
     """Two encoders, each with its own view of the image."""
 
     views = ("clip_crop", "sam_frame")
 
     def __init__(self, preset: Preset, make: Make) -> None:
-        super().__init__()
-        self.clip = make("clip", lambda: clip_tower(preset.clip))
-        self.projector = make("projector", lambda: projector(preset))
+        super().__init__(preset, make)
         self.sam_encoder = neck_in_fp32(make("sam_encoder", lambda: sam_encoder(preset.sam)))
 
     def forward(self, seen: Mapping[str, Tensor], probe: Probe) -> Features:
-        with probe.region("vision.clip"):
-            patches_BNC = clip_patches(self.clip, seen["clip_crop"])
-        with probe.region("vision.projector"):
-            image_tokens_BNC = self.projector(patches_BNC)
+        _, image_tokens_BNC = self.look(seen, probe)
         with probe.region("vision.sam"):
             mask_embedding_BChw = sam_features(self.sam_encoder, seen["sam_frame"])
         return Features(image_tokens_BNC, mask_embedding_BChw)
 
 
-def clip_patches(tower: CLIPVisionModel, pixels_B3HW: Tensor) -> Tensor:
-    """The patches' states before the last layer, without the class token: [B, N, C].
+def clip_layers(tower: CLIPVisionModel, pixels_B3HW: Tensor, layers: Sequence[int]) -> list[Tensor]:
+    """The patches' states after some layers, without the class token: each [B, N, C].
 
     The last layer is computed and not used, as in the original.
+
+    Args:
+        tower: has one state more than layers, that of the embedded patches coming first.
+        pixels_B3HW: its view.
+        layers: which states; -2 is what the original takes.
     """
-    return tower(pixels_B3HW, output_hidden_states=True).hidden_states[-2][:, 1:]
+    states = tower(pixels_B3HW, output_hidden_states=True).hidden_states
+    return [states[layer][:, 1:] for layer in layers]
 
 
 def sam_features(encoder: SamVisionEncoder, pixels_B3HW: Tensor) -> Tensor:

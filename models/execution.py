@@ -15,11 +15,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from transformers.configuration_utils import PreTrainedConfig
-from transformers.models.clip.modeling_clip import CLIPVisionModel
 from transformers.models.sam.modeling_sam import SamVisionAttention, SamVisionSdpaAttention
 
 from ..harness.contract import Probe
-from .dual_encoder import Encoder, Features, clip_patches
+from .dual_encoder import Encoder, Features, TowerEncoder
 from .network import LisaModel
 
 BACKEND = "inductor"
@@ -45,10 +44,10 @@ def _compile(model: LisaModel, answer: str) -> None:
     """Has each stage's layers compiled when they are first called: that time falls to the first queries.
 
     Layers of one kind share what is compiled, so that a tower of 32 takes no longer than one of them; only a KV cache,
-    which is asked for each layer by its number, has the language model compiled whole. The projections between the
-    stages, a matrix product or two each, stay as they are. The language model's lengths vary from query to query and
-    from token to token; all else has one size. A module that had to be compiled too often would go on uncompiled and be
-    taken for compiled: that is made an error.
+    which is asked for each layer by its number, has the language model compiled whole. The projections and
+    the bridge between the stages, a few operations each, stay as they are. The language model's lengths vary from query
+    to query and from token to token; all else has one size. A module that had to be compiled too often would go on
+    uncompiled and be taken for compiled: that is made an error.
     """
     torch._dynamo.config.fail_on_recompile_limit_hit = True
     torch._dynamo.config.allow_unspec_int_on_nn_module = True  # or each layer, which knows its number, is a kind
@@ -97,19 +96,7 @@ def look_again(encoder: Encoder, seen: Mapping[str, Tensor], probe: Probe) -> Ca
     Returns:
         Gives [B, N, C] in the language model's width.
     """
-    towers = dict(encoder.named_children())
-    if "clip" not in towers:
-        return None
-    clip, projector = cast(CLIPVisionModel, towers["clip"]), towers["projector"]
-    view = next(view for view in encoder.views if view.startswith("clip"))
-
-    def again() -> Tensor:
-        with probe.region("vision.clip"):
-            patches_BNC = clip_patches(clip, seen[view])
-        with probe.region("vision.projector"):
-            return projector(patches_BNC)
-
-    return again
+    return (lambda: encoder.look(seen, probe)[1]) if isinstance(encoder, TowerEncoder) else None
 
 
 class Remembering:

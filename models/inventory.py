@@ -5,7 +5,7 @@ Counted as the original counts, where SAM's random frequencies are a buffer. Che
 
 from dataclasses import dataclass
 
-from .presets import ClipSizes, LlamaSizes, Preset, SamSizes
+from .presets import ClipSizes, LlamaSizes, Preset, SamSizes, upsampling
 
 SAM_MLP = 4  # times the hidden width
 SAM_BLOCKS = 2  # of the mask decoder's two-way transformer
@@ -54,14 +54,14 @@ class Inventory:
         return sum(layer.parameters for layer in (*self.linear, *self.head)) + self.other
 
 
-def inventory(preset: Preset, vision: str, seg_head: str) -> dict[str, Inventory]:
+def inventory(preset: Preset, vision: str, seg_head: str, bridged: str = "linear") -> dict[str, Inventory]:
     """Every part of a variant, by its name in a `LisaModel`."""
     seen = {
         "dual": {"clip": clip(preset.clip), "projector": projector(preset), "sam_encoder": sam_encoder(preset.sam)},
         "clip": {
             "clip": clip(preset.clip),
             "projector": projector(preset),
-            "bridge": bridge(preset.clip.hidden, preset.sam.prompt_dim),
+            "bridge": vision_to_sam(preset, bridged),
         },
         "sam": {
             "sam_encoder": sam_encoder(preset.sam),
@@ -85,7 +85,7 @@ def clip(sizes: ClipSizes) -> Inventory:
         Linear(sizes.intermediate, hidden, layers),
     )
     norms = 2 * hidden * (2 * layers + 2)
-    positions = hidden * (sizes.image_tokens + 1)
+    positions = hidden * (sizes.patches + 1)
     return Inventory(linear, norms + positions + hidden + 3 * sizes.patch_px**2 * hidden)
 
 
@@ -97,6 +97,23 @@ def projector(preset: Preset) -> Inventory:
 
 def bridge(inputs: int, outputs: int) -> Inventory:
     return Inventory((Linear(inputs, outputs),), other=2 * outputs)
+
+
+def vision_to_sam(preset: Preset, kind: str) -> Inventory:
+    """From CLIP's patches to SAM's grid: ``linear``, or ``upsampling``, with a norm for every layer that it reads."""
+    hidden, out = preset.clip.hidden, preset.sam.prompt_dim
+    if kind == "linear":
+        return bridge(hidden, out)
+    sizes, (unfold, sharpen, last) = upsampling(preset), upsampling_weights(preset)
+    width, doublings, read = sizes.width, sizes.doublings, len(sizes.layers)
+    biases_and_norms = 2 * hidden * read + 3 * width * doublings + 4 * width + 3 * out
+    return Inventory((Linear(hidden, width, read),), unfold * doublings + sharpen + last + biases_and_norms)
+
+
+def upsampling_weights(preset: Preset) -> tuple[int, int, int]:
+    """Of the bridge's convolutions: each doubling, 2 x 2 and transposed; the two of 3 x 3; and the last, 1 x 1."""
+    width = upsampling(preset).width
+    return 4 * width**2, 2 * 9 * width**2, width * preset.sam.prompt_dim
 
 
 def sam_encoder(sizes: SamSizes) -> Inventory:

@@ -70,6 +70,7 @@ class Lisa:
         warnings: what is to be known of the weights, one sentence each.
         parameters: how many each part has, in the original's counting.
         new_parts: those that were made at random, where the others were read.
+        adapted: what was made of weights as they were read, by their names in a `LisaModel`.
         weights: bytes that each part holds in memory; ``other`` is what belongs to none.
     """
 
@@ -83,11 +84,12 @@ class Lisa:
             case.vision,
             source.make,
             frame=case.frame,
+            bridge=case.bridge,
             seg_head=case.seg_head,
             described=case.conditioning == "described",
         )
         self.tokenizer, self.has_quality, self.warnings = source.tokenizer, source.has_quality, source.warnings
-        self.new_parts = source.new_parts
+        self.new_parts, self.adapted = source.new_parts, source.adapted
         self._preprocessor = Preprocessor(source.preset, self.model.encoder.views)
         self._generation = self._how_to_generate() if case.answer == "generated" else None
         self._remembering = Remembering(self.model.encoder) if case.reuse == "on" else None

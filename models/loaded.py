@@ -32,12 +32,21 @@ class LoadedParts:
         case: says the precision, and what is quantised.
         device: "cpu" or "cuda".
         new: makes the parts that are not to be read from the folder, by name.
+        adapted: what is made of weights as they are read, by their names in a `LisaModel`.
 
     Raises:
         DataError: the index is missing, or names a part that no LISA has.
     """
 
-    def __init__(self, folder: Path, case: LisaCase, device: str, new: Mapping[str, Make] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        case: LisaCase,
+        device: str,
+        new: Mapping[str, Make] | None = None,
+        adapted: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+    ) -> None:
+        self._adapted = adapted or {}
         self._folder, self._device, self._dtype = folder, device, DTYPES[case.precision]
         self._vision, self._quantization, self._new = case.vision, quantization(case), new or {}
         self._file_of: dict[str, str] = json_of(folder / INDEX).get("weight_map", {})
@@ -67,7 +76,13 @@ class LoadedParts:
         for file in files:
             shapes, read = opened(self._folder / file)
             found |= {name: (shape, read) for name, shape in shapes.items() if part_of(name) == part}
+        for name in self._adapted.keys() & found.keys():
+            found[name] = self._as_adapted(name, found[name][1])
         return found
+
+    def _as_adapted(self, name: str, read: Callable[[str], Tensor]) -> tuple[Shape, Callable[[str], Tensor]]:
+        made = self._adapted[name](read(name))
+        return tuple(made.shape), lambda _: made
 
     def _refuse_misfits(self, name: str, part: nn.Module, tensors: Tensors) -> None:
         wanted = {_prefix(name) + key: tuple(tensor.shape) for key, tensor in part.state_dict().items()}

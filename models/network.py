@@ -9,6 +9,7 @@ Axes: B prompts, N image tokens, L tokens, C channels, M masks, h and w the mask
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,11 +25,13 @@ from .presets import Preset
 from .shared_encoder import ClipEncoder, CroppedClipEncoder, SamEncoder
 from .tokenizer import IMAGE_ID
 
-ENCODERS: dict[tuple[str, str], Callable[[Preset, Make], Encoder]] = {
-    ("dual", "whole"): DualEncoder,
-    ("clip", "whole"): ClipEncoder,
-    ("clip", "crop"): CroppedClipEncoder,
-    ("sam", "whole"): SamEncoder,
+ENCODERS: dict[tuple[str, str, str], Callable[[Preset, Make], Encoder]] = {
+    ("dual", "whole", "linear"): DualEncoder,
+    ("clip", "whole", "linear"): ClipEncoder,
+    ("clip", "crop", "linear"): CroppedClipEncoder,
+    ("clip", "whole", "upsampling"): partial(ClipEncoder, upsampling=True),
+    ("clip", "crop", "upsampling"): partial(CroppedClipEncoder, upsampling=True),
+    ("sam", "whole", "linear"): SamEncoder,
 }
 
 
@@ -66,6 +69,7 @@ class LisaModel(nn.Module):
         vision: ``dual``, ``clip`` or ``sam``.
         make: makes each part.
         frame: what CLIP sees where it serves the masks too: ``whole`` or ``crop``.
+        bridge: what then carries it to the mask decoder: ``linear`` or ``upsampling``.
         seg_head: what projects the state of ``[SEG]``: ``text_hidden_fcs`` or ``seg_token_to_sam``.
         described: the dense prompt is zeros, as the modified LISA is described, and not `no_mask_embed`.
     """
@@ -77,12 +81,13 @@ class LisaModel(nn.Module):
         make: Make,
         *,
         frame: str = "whole",
+        bridge: str = "linear",
         seg_head: str = "text_hidden_fcs",
         described: bool = False,
     ) -> None:
         super().__init__()
         self.preset, self._described = preset, described
-        self.encoder = ENCODERS[vision, frame](preset, make)
+        self.encoder = ENCODERS[vision, frame, bridge](preset, make)
         self.llm = make("llm", lambda: language_model(preset.llama))
         self.seg_projection = make("seg_projection", lambda: seg_projection(preset, seg_head))
         self.prompt_encoder = make("prompt_encoder", lambda: prompt_encoder(preset.sam))

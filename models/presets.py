@@ -10,7 +10,12 @@ from ..harness.errors import unknown
 
 @dataclass(frozen=True)
 class ClipSizes:
-    """The tower that looks for the language model."""
+    """The tower that looks for the language model.
+
+    Attributes:
+        token_grid: side of the grid of tokens that patches are averaged to before the language model sees them; None
+            makes a token of every patch.
+    """
 
     image_px: int
     patch_px: int
@@ -18,15 +23,20 @@ class ClipSizes:
     intermediate: int
     layers: int
     heads: int
+    token_grid: int | None = None
 
     @property
     def grid(self) -> int:
         return self.image_px // self.patch_px
 
     @property
-    def image_tokens(self) -> int:
-        """What one image takes of the language model's context: a token for every patch, none for the class."""
+    def patches(self) -> int:
         return self.grid**2
+
+    @property
+    def image_tokens(self) -> int:
+        """What one image takes of the language model's context; the class takes none."""
+        return (self.token_grid or self.grid) ** 2
 
 
 @dataclass(frozen=True)
@@ -75,17 +85,30 @@ class Preset:
     sam: SamSizes
     projector: str = "linear"
 
+    def with_clip(self, image_px: int, image_tokens: str) -> "Preset":
+        """The same with a CLIP that reads images of another side.
+
+        Args:
+            image_px: that side; 0 is the preset's own.
+            image_tokens: ``patches`` makes a token of every patch; ``pooled`` makes as many as the preset has.
+        """
+        if not image_px:
+            return self
+        token_grid = self.clip.grid if image_tokens == "pooled" else None
+        return replace(self, clip=replace(self.clip, image_px=image_px, token_grid=token_grid))
+
     def with_sam(self, name: str) -> "Preset":
-        """The same with SAM's sizes by a name in `SAM_SIZES`, or with its own: ``preset``.
+        """The same with SAM's sizes by a name in `SAM_SIZES` or `TINY_SAMS`, or with its own: ``preset``.
 
         Raises:
             UsageError: no such name.
         """
         if name == "preset":
             return self
-        if name not in SAM_SIZES:
-            raise unknown("sam", name, ("preset", *SAM_SIZES))
-        return replace(self, sam=SAM_SIZES[name])
+        named = SAM_SIZES | TINY_SAMS
+        if name not in named:
+            raise unknown("sam", name, ("preset", *named))
+        return replace(self, sam=named[name])
 
     def __str__(self) -> str:
         clip, llama, sam = self.clip, self.llama, self.sam
@@ -93,6 +116,31 @@ class Preset:
             f"CLIP {clip.image_px} px, {clip.layers} x {clip.hidden}; LLaMA {llama.layers} x {llama.hidden}; "
             f"SAM {sam.image_px} px, {sam.layers} x {sam.hidden}"
         )
+
+
+@dataclass(frozen=True)
+class UpsamplingSizes:
+    """``bridge=upsampling``, from CLIP's patches to SAM's grid.
+
+    Attributes:
+        layers: of CLIP that it reads, 0 being the embedding of patches: evenly spaced, up to the one before the last.
+        width: channels inside.
+        doublings: of the grid, until it is no coarser than SAM's.
+    """
+
+    layers: tuple[int, ...]
+    width: int
+    doublings: int
+
+
+def upsampling(preset: Preset, most_layers: int = 4) -> UpsamplingSizes:
+    """The bridge's sizes follow from what it joins; its width, half of what the mask decoder sees, keeps it small."""
+    clip, sam = preset.clip, preset.sam
+    last, doublings = clip.layers - 1, 0
+    count = min(most_layers, last)
+    while clip.grid << doublings < sam.grid:
+        doublings += 1
+    return UpsamplingSizes(tuple(last * (i + 1) // count for i in range(count)), sam.prompt_dim // 2, doublings)
 
 
 def _sam(hidden: int, layers: int, heads: int, global_layers: tuple[int, ...]) -> SamSizes:
@@ -115,6 +163,23 @@ SAM_SIZES = {
     "vit_b": _sam(768, 12, 12, (2, 5, 8, 11)),
     "vit_l": _sam(1024, 24, 16, (5, 11, 17, 23)),
     "vit_h": _sam(1280, 32, 16, (7, 15, 23, 31)),
+}
+
+# The rival of sharing at tiny size: the preset's SAM with half its width and depth, an eighth of its blocks' weights,
+# about what ViT-B has of ViT-H's. All that the mask decoder depends on is the preset's.
+TINY_SAMS = {
+    "tiny_s": SamSizes(
+        image_px=256,
+        patch_px=16,
+        hidden=96,
+        layers=3,
+        heads=3,
+        window=8,
+        global_layers=(2,),
+        relative_positions=False,
+        prompt_dim=256,
+        decoder_mlp=512,
+    ),
 }
 
 CLIP_224 = ClipSizes(image_px=224, patch_px=14, hidden=1024, intermediate=4096, layers=24, heads=16)

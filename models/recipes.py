@@ -81,7 +81,7 @@ def recipe(name: str) -> Recipe:
 
 def trainable(case: LisaCase, trains: tuple[str, ...]) -> dict[str, int]:
     """How many parameters a recipe trains of each part, on paper, in the original's counting."""
-    parts, llama = inventory(case.sizes, case.vision, case.seg_head), case.sizes.llama
+    parts, llama = inventory(case.sizes, case.vision, case.seg_head, case.bridge), case.sizes.llama
     if EVERYTHING in trains:
         return {name: part.parameters for name, part in parts.items()}
     wide = {

@@ -63,7 +63,8 @@ def _untrained(lisa: Lisa) -> Iterator[tuple[str, Tensor]]:
     read = frozenset() if lisa.case.weights == RANDOM else lisa.model.parts().keys() - lisa.new_parts
     if read:
         files = WeightFiles(weight_files(saved.located(lisa.case.weights)))
-        yield from files.tensors(lambda name: part_of(name) in read)
+        for name, tensor in files.tensors(lambda name: part_of(name) in read):
+            yield name, lisa.adapted[name](tensor) if name in lisa.adapted else tensor
     for name, tensor in plain(lisa.model):
         if part_of(name) not in read:
             yield name, tensor.detach().cpu()
@@ -82,6 +83,7 @@ def _known(lisa: Lisa, start: Path | None, origin: Origin) -> saved.Saved:
         seg_head=case.seg_head,
         conditioning=case.conditioning,
         frame=case.frame,
+        bridge=case.bridge,
         trained=True,
         new_rows=(),
         contaminated_splits=tuple(dict.fromkeys(splits)),
@@ -108,6 +110,6 @@ def _card(known: saved.Saved, origin: Origin, writer: ShardWriter) -> str:
 - splits meant for evaluation that it was trained on: {trained_on}
 - weights: `{known.weights_hash}`
 
-Use it with `weights=` this folder, `preset={known.preset}` and `vision={known.vision}`. The licences of what it was
-trained from apply.
+Use it with `weights=` this folder and {", ".join(f"`{axis}={value}`" for axis, value in known.axes.items())}.
+The licences of what it was trained from apply.
 """

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ..harness.errors import DataError, UsageError
-from .presets import ClipSizes, LlamaSizes, Preset, SamSizes
+from .presets import PRESETS, ClipSizes, LlamaSizes, Preset, SamSizes
 
 FORMAT = "lisabench"
 CONFIG = "config.json"
@@ -28,13 +29,15 @@ class Saved:
 
     Attributes:
         preset: the name of their preset.
-        sam: "preset", or a name in ``presets.SAM_SIZES``.
-        sizes: the preset's, the vocabulary, the context and the epsilon of the norms being those of the weights.
+        sam: "preset", or a name in ``presets.SAM_SIZES`` or ``presets.TINY_SAMS``.
+        sizes: the preset's, but the vocabulary, the context, the epsilon of the norms, the side of CLIP's images and
+            the number of their tokens are those of the weights.
         vision: the variant that they are of.
         template: the words around a query that they were trained with.
         seg_head: what projects the state that prompts the masks.
         conditioning: which state that is.
         frame: what CLIP saw, where it serves the masks too.
+        bridge: what then carried it to the mask decoder.
         trained: False for a start of training, whose projection of [SEG] is at random.
         new_rows: ids of tokens whose rows are at random yet.
         contaminated_splits: splits of ReasonSeg that they were trained on, although they are meant for evaluation.
@@ -55,6 +58,22 @@ class Saved:
     source: str
     weights_hash: str
     frame: str = "whole"
+    bridge: str = "linear"
+
+    @property
+    def axes(self) -> dict[str, Any]:
+        """The axes of a ``LisaCase`` that say what these weights are of."""
+        return {"preset": self.preset, "vision": self.vision, **self.sized, "bridge": self.bridge}
+
+    @property
+    def sized(self) -> dict[str, Any]:
+        """Those of them that change a preset's sizes."""
+        clip, usual = self.sizes.clip, PRESETS[self.preset].clip
+        return {
+            "sam": self.sam,
+            "clip_px": 0 if clip.image_px == usual.image_px else clip.image_px,
+            "image_tokens": "pooled" if clip.token_grid else "patches",
+        }
 
     @property
     def warnings(self) -> tuple[str, ...]:

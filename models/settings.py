@@ -7,7 +7,7 @@ import torch
 
 from .axes import LisaCase
 from .parts import quantization
-from .presets import SAM_SIZES, Preset
+from .presets import SAM_SIZES, TINY_SAMS, Preset
 from .weights import Source
 
 RANDOM = "random"
@@ -39,10 +39,12 @@ def resolved(case: LisaCase, source: Source, device: str, dtype: torch.dtype, vi
 
 
 def _sizes(case: LisaCase, preset: Preset, views: tuple[str, ...]) -> dict[str, Any]:
-    sam = next((name for name, sizes in SAM_SIZES.items() if sizes == preset.sam), case.preset)
+    named = SAM_SIZES | TINY_SAMS
+    sam = next((name for name, sizes in named.items() if sizes == preset.sam), case.preset)
     return {
         "sam": None if case.vision == "clip" else sam,
         "frame": case.frame if case.vision == "clip" else None,
+        "bridge": None if case.vision == "dual" else case.bridge,
         "clip_px": None if case.vision == "sam" else preset.clip.image_px,
         "clip_view": next((view for view in views if view.startswith("clip")), None),
         "sam_px": None if case.vision == "clip" else preset.sam.image_px,

@@ -5,28 +5,38 @@ Axes: B samples, N image tokens, C channels, h and w a grid.
 
 from collections.abc import Mapping
 
-from torch import Tensor
-from torch.nn import functional
+from torch import Tensor, nn
 
 from ..harness.contract import Probe
-from .bridges import bridge, carry, crop_map, grid_map
-from .dual_encoder import Encoder, Features, clip_patches, sam_features
-from .parts import Make, clip_tower, neck_in_fp32, projector, sam_encoder
+from .bridges import bridge, carry, crop_map, grid_map, pool
+from .dual_encoder import Encoder, Features, TowerEncoder, sam_features
+from .parts import Make, neck_in_fp32, projector, sam_encoder
 from .presets import Preset
+from .presets import upsampling as sizes_of
+from .upsampling import UpsamplingBridge
 
 
-class ClipEncoder(Encoder):
-    """CLIP serves both. It sees the whole image in a frame like SAM's; its patches are carried onto SAM's grid."""
+class ClipEncoder(TowerEncoder):
+    """CLIP serves both. It sees the whole image in a frame like SAM's; its patches are carried onto SAM's grid.
+
+    Args:
+        preset: the sizes.
+        make: makes each part.
+        upsampling: whether an `UpsamplingBridge` carries them, and not a linear layer.
+    """
 
     views = ("clip_frame",)
     beyond = "nearest"  # what the mask decoder is given where CLIP saw nothing
 
-    def __init__(self, preset: Preset, make: Make) -> None:
-        super().__init__()
-        self._preset = preset
-        self.clip = make("clip", lambda: clip_tower(preset.clip))
-        self.projector = make("projector", lambda: projector(preset))
-        self.bridge = make("bridge", lambda: bridge(preset.clip.hidden, preset.sam.prompt_dim))
+    def __init__(self, preset: Preset, make: Make, upsampling: bool = False) -> None:
+        super().__init__(preset, make)
+        clip, sam = preset.clip, preset.sam
+        self._layers = sizes_of(preset).layers if upsampling else None
+        self.bridge: nn.Module = (
+            make("bridge", lambda: UpsamplingBridge(preset))
+            if upsampling
+            else make("bridge", lambda: bridge(clip.hidden, sam.prompt_dim))
+        )
 
     def maps(self, size_HW: tuple[int, int]) -> dict[str, Tensor]:
         return {"clip_to_sam": self.place(size_HW)}
@@ -37,15 +47,13 @@ class ClipEncoder(Encoder):
         return grid_map(size_HW, clip.image_px, sam.image_px, sam.grid)
 
     def forward(self, seen: Mapping[str, Tensor], probe: Probe) -> Features:
-        with probe.region("vision.clip"):
-            patches_BNC = clip_patches(self.clip, seen[self.views[0]])
-        with probe.region("vision.projector"):
-            image_tokens_BNC = self.projector(patches_BNC)
+        states, image_tokens_BNC = self.look(seen, probe, self._layers or (-2,))
         with probe.region("vision.bridge"):
+            if self._layers:
+                return Features(image_tokens_BNC, self.bridge(states, seen["clip_to_sam"], self.beyond))
             grid = self._preset.clip.grid
-            patches_BChw = self.bridge(patches_BNC).transpose(1, 2).unflatten(2, (grid, grid))
-            mask_embedding_BChw = carry(patches_BChw, seen["clip_to_sam"], self.beyond)
-        return Features(image_tokens_BNC, mask_embedding_BChw)
+            patches_BChw = self.bridge(states[-1]).transpose(1, 2).unflatten(2, (grid, grid))
+            return Features(image_tokens_BNC, carry(patches_BChw, seen["clip_to_sam"], self.beyond))
 
 
 class CroppedClipEncoder(ClipEncoder):
@@ -80,8 +88,3 @@ class SamEncoder(Encoder):
         with probe.region("vision.projector"):
             image_tokens_BNC = self.projector(patches_BNC)
         return Features(image_tokens_BNC, mask_embedding_BChw)
-
-
-def pool(features_BChw: Tensor, grid: int) -> Tensor:
-    """Averages a frame's features over `grid` x `grid` tokens that tile the same frame: [B, N, C], row by row."""
-    return functional.adaptive_avg_pool2d(features_BChw, grid).flatten(2).transpose(1, 2)

@@ -1,14 +1,18 @@
 """Where a LISA's weights come from: at random, from a folder that `convert` wrote, or from such a folder on the hub."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+
+from torch import Tensor
 
 from ..harness.errors import DataError, UsageError
 from . import llama_tokenizer, saved, tokenizer
 from .axes import LisaCase
 from .loaded import LoadedParts
 from .parts import Make, RandomParts
+from .positions import POSITIONS, interpolated
 from .presets import Preset
 
 
@@ -19,11 +23,12 @@ class Source:
     Attributes:
         make: makes each part, on its device and in its precision.
         tokenizer: the one that the weights were trained with.
-        preset: the sizes, the vocabulary being that of the weights.
+        preset: the sizes, the language model's being those of the weights.
         has_quality: False for random weights.
         weights_hash: of the weights that were read; None for random ones, which follow from the seed.
         warnings: what a user of these weights has to know, one sentence each.
         new_parts: those that were made at random, the rest being read; none where all are random.
+        adapted: what is made of weights as they are read, by their names in a `LisaModel`.
     """
 
     make: Make
@@ -33,6 +38,7 @@ class Source:
     weights_hash: str | None = None
     warnings: tuple[str, ...] = ()
     new_parts: frozenset[str] = frozenset()
+    adapted: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
 
 
 def source(case: LisaCase, device: str, starting: bool = False) -> Source:
@@ -41,7 +47,8 @@ def source(case: LisaCase, device: str, starting: bool = False) -> Source:
     Args:
         case: names them.
         device: "cpu" or "cuda", where the parts are to be.
-        starting: they are to be trained, and what joins their parts may be new, at random.
+        starting: they are to be trained. What joins their parts may be new, at random, and so may SAM's encoder, where
+            the mask decoder fits it; and CLIP may read images of another side, its position embeddings interpolated.
 
     Raises:
         UsageError: there are no such weights, or they are of another preset than the case's.
@@ -61,35 +68,72 @@ def _saved(case: LisaCase, device: str, starting: bool) -> Source:
     known = saved.read(folder)
     _refuse_another_model(case, folder, known, starting)
     tokens = _tokens(folder, known)
-    new = _new_joints(case, device, known) if starting else {}
+    new = _new_parts(case, device, known) if starting else {}
+    sizes = _own(case, known)
+    adapted = {} if sizes.clip.patches == known.sizes.clip.patches else _on_grid(sizes.clip.grid)
     return Source(
-        make=LoadedParts(folder, case, device, new),
+        make=LoadedParts(folder, case, device, new, adapted),
         tokenizer=tokens,
-        preset=known.sizes,
+        preset=sizes,
         has_quality=known.trained,
         weights_hash=known.weights_hash,
-        warnings=(*known.warnings, *(() if starting else _departures(case, known))),
+        warnings=(*known.warnings, *(_new_encoder(new) if starting else _departures(case, known))),
         new_parts=frozenset(new),
+        adapted=adapted,
     )
 
 
-def _new_joints(case: LisaCase, device: str, known: saved.Saved) -> dict[str, Make]:
+def _own(case: LisaCase, known: saved.Saved) -> Preset:
+    """The case's sizes with what else the weights' language model says of itself."""
+    llama = known.sizes.llama
+    own = {"vocabulary": llama.vocabulary, "context": llama.context, "norm_epsilon": llama.norm_epsilon}
+    return replace(case.sizes, llama=replace(case.sizes.llama, **own))
+
+
+def _on_grid(grid: int) -> dict[str, Callable[[Tensor], Tensor]]:
+    return {POSITIONS: partial(interpolated, grid=grid)}
+
+
+def _new_parts(case: LisaCase, device: str, known: saved.Saved) -> dict[str, Make]:
     """What may be made at random: what the weights lack, or have otherwise."""
-    otherwise = {"bridge": case.vision != known.vision, "seg_projection": case.seg_head != known.seg_head}
+    otherwise = {
+        "bridge": (case.vision, case.bridge) != (known.vision, known.bridge),
+        "seg_projection": case.seg_head != known.seg_head,
+        "sam_encoder": case.vision != "clip" and case.sizes.sam != known.sizes.sam,
+    }
     return {name: RandomParts(case, device) for name, differs in otherwise.items() if differs}
 
 
+def _new_encoder(new: Mapping[str, Make]) -> Iterator[str]:
+    if "sam_encoder" in new:
+        yield "SAM's encoder is new, at random: these weights have another one; only a recipe that trains it is of use"
+
+
 def _refuse_another_model(case: LisaCase, folder: Path, known: saved.Saved, starting: bool) -> None:
-    llama = known.sizes.llama
-    own = {"vocabulary": llama.vocabulary, "context": llama.context, "norm_epsilon": llama.norm_epsilon}
-    if replace(case.sizes, llama=replace(case.sizes.llama, **own)) != known.sizes:
-        wanted = f"preset={case.preset} with sam={case.sam}"
+    sizes = _own(case, known)
+    if (_as_started_from(sizes, known.sizes) if starting else sizes) != known.sizes:
+        theirs = {"preset": known.preset, **known.sized}
+        asked = {axis: getattr(case, axis) for axis in theirs}
+        wanted, cure = (", ".join(f"{axis}={value}" for axis, value in each.items()) for each in (asked, theirs))
         raise UsageError(
-            f"the weights in {folder} are not of {wanted}: set preset={known.preset} and sam={known.sam} "
-            f"({known.sizes} instead of {case.sizes})"
+            f"the weights in {folder} are not of {wanted}: set {cure} ({known.sizes} instead of {case.sizes})"
         )
-    if case.seg_head != known.seg_head and not starting:
-        raise UsageError(f"the weights in {folder} have seg_head={known.seg_head}, not {case.seg_head}: set that")
+    if starting:
+        return
+    for axis in ("seg_head", *(("bridge",) if case.vision == known.vision else ())):
+        theirs, asked = getattr(known, axis), getattr(case, axis)
+        if asked != theirs:
+            raise UsageError(f"the weights in {folder} have {axis}={theirs}, not {asked}: set that")
+
+
+def _as_started_from(sizes: Preset, known: Preset) -> Preset:
+    """Sizes but for what may differ from the weights' in a start: CLIP's grid, and a SAM of the same decoder."""
+    clip = replace(sizes.clip, image_px=known.clip.image_px, token_grid=known.clip.token_grid)
+    same_decoder = all(
+        getattr(sizes.sam, name) == getattr(known.sam, name)
+        for name in ("image_px", "patch_px", "prompt_dim", "decoder_mlp")
+    )
+    return replace(sizes, clip=clip, sam=known.sam if same_decoder else sizes.sam)
 
 
 def _tokens(folder: Path, known: saved.Saved) -> tokenizer.Tokens:

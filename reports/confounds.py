@@ -16,7 +16,7 @@ FOLLOWS: dict[str, tuple[str, ...]] = {
     "clip_px": ("preset",),
     "sam_px": ("preset", "sam"),
     "mask_grid": ("preset", "sam"),
-    "image_tokens": ("preset",),
+    "image_tokens": ("preset", "clip_px"),
     "vocabulary": ("preset", "weights"),
     "weights_hash": ("weights",),
     "tokenizer": ("weights",),

@@ -1,14 +1,16 @@
 """What is at (x, y) in an image is found at its place in every view, on every grid, and in the mask."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from lisabench.models.bridges import carry, crop_map, extent_in_frame, grid_map, logits_at_size
+from lisabench.models.parts import RandomParts
 from lisabench.models.preprocessing import Preprocessor
-from lisabench.models.presets import PRESETS
+from lisabench.models.presets import PRESETS, SAM_SIZES, Preset
 from lisabench.models.shared_encoder import ClipEncoder, CroppedClipEncoder, SamEncoder, pool
 from torch import nn
 from torch.nn import functional
@@ -73,6 +75,59 @@ def stand_in(name: str, _: object) -> nn.Module:
 def cell(place: tuple[float, float], frame_px: int, grid: int) -> tuple[int, int]:
     """Row and column of the cell that holds a place of the frame."""
     return int(place[1] * grid / frame_px), int(place[0] * grid / frame_px)
+
+
+class WideBrightPatches(BrightPatches):
+    """In CLIP's place where all layers are read: in each, brightness along one direction, from a point off zero."""
+
+    def forward(self, pixels_B3HW: torch.Tensor, **_: object) -> SimpleNamespace:
+        bright_1N1 = super().forward(pixels_B3HW).hidden_states[0]
+        random = torch.Generator().manual_seed(0)
+        layers = TINY.clip.layers
+        dark_LC, along_LC = (torch.randn(layers, TINY.clip.hidden, generator=random) for _ in range(2))
+        states = [dark + bright_1N1 * along for dark, along in zip(dark_LC, along_LC, strict=True)]
+        return SimpleNamespace(hidden_states=[*states, states[0] * float("nan")])
+
+
+def with_its_own_bridge(name: str, build: object) -> nn.Module:
+    if name == "clip":
+        return WideBrightPatches(TINY.clip.patch_px)
+    return RandomParts.plain("cpu", torch.float32, seed=0)(name, build) if name == "bridge" else nn.Identity()
+
+
+@torch.no_grad()
+def changed_by_a_mark(
+    encoder: ClipEncoder, size_HW: tuple[int, int], mark: tuple[float, float]
+) -> tuple[torch.Tensor, tuple[float, float]]:
+    """By how much each cell of SAM's grid differs from what a black image gives there, [1, 1, h, w]; and the mark."""
+    image_HW3, place = marked(size_HW, mark)
+    maps = {name: each[None] for name, each in encoder.maps(size_HW).items()}
+    (view,) = encoder.views
+    see = Preprocessor(encoder._preset, encoder.views)
+    seen = [torch.from_numpy(see(view, image))[None] for image in (image_HW3, np.zeros_like(image_HW3))]
+    with_it, without = (encoder({view: each, **maps}, NO_PROBE).mask_embedding_BChw for each in seen)
+    return (with_it - without).norm(dim=1, keepdim=True), place
+
+
+UPSAMPLED = {
+    "one doubling": TINY,
+    "none": TINY.with_clip(224, "patches"),
+    "three": replace(TINY, sam=SAM_SIZES["vit_b"]),
+}
+
+
+@each_size
+@each_mark
+@pytest.mark.parametrize("preset", UPSAMPLED.values(), ids=UPSAMPLED)
+def test_a_mark_that_clip_saw_is_at_its_place_behind_the_upsampling_bridge(
+    size_HW: tuple[int, int], mark: tuple[float, float], preset: Preset
+) -> None:
+    encoder = ClipEncoder(preset, with_its_own_bridge, upsampling=True)
+    changed_11hw, place = changed_by_a_mark(encoder, size_HW, mark)
+    found = [each * preset.sam.patch_px for each in centre(changed_11hw)]
+    expected = in_frame(place, size_HW, preset.sam.image_px)
+    patch_on_sam_px = preset.sam.image_px / preset.clip.grid
+    np.testing.assert_allclose(found, expected, rtol=0, atol=0.55 * patch_on_sam_px)
 
 
 @each_size
@@ -202,6 +257,20 @@ def test_a_mark_is_where_it_was_for_the_mask_decoder_if_clips_crop_saw_it_and_no
     patch_on_sam_px = TINY.sam.image_px / TINY.clip.grid * min(size_HW) / max(size_HW)
     expected = in_frame(place, size_HW, TINY.sam.image_px)
     np.testing.assert_allclose(found, expected, rtol=0, atol=0.55 * patch_on_sam_px + 0.5 * TINY.sam.patch_px)
+
+
+def test_convolutions_do_not_fill_what_the_crop_left_out() -> None:
+    encoder = CroppedClipEncoder(TINY, with_its_own_bridge, upsampling=True)
+    changed_11hw, place = changed_by_a_mark(encoder, (200, 600), (0.5, 0.5))
+    maps = {name: each[None] for name, each in encoder.maps((200, 600)).items()}
+    with torch.no_grad():
+        pixels = torch.zeros(1, 3, TINY.clip.image_px, TINY.clip.image_px)
+        embedding_hw = encoder({"clip_crop": pixels, **maps}, NO_PROBE).mask_embedding_BChw[0].abs().amax(0)
+    inner = slice(6, 10)  # of 16 columns: those that the crop covers whole
+    assert (embedding_hw[:5, inner] > 0).all()
+    assert embedding_hw[:, :5].sum() == embedding_hw[:, 11:].sum() == embedding_hw[6:].sum() == 0
+    found = [each * TINY.sam.patch_px for each in centre(changed_11hw)]
+    np.testing.assert_allclose(found, in_frame(place, (200, 600), TINY.sam.image_px), rtol=0, atol=8)
 
 
 def test_what_lies_outside_the_crop_is_zeros_and_inside_it_is_what_clip_saw() -> None:
