@@ -56,8 +56,10 @@ VARIANTS = {
     "clip": Variant(DESCRIBED, "described", CLIP),
     "clip-decoder": Variant((*DESCRIBED, "mask_decoder"), "described", CLIP),
     "clip-lora": Variant((*DESCRIBED, "mask_decoder", "lora"), "described", CLIP),
+    "clip-upsampling": Variant((*DESCRIBED, "mask_decoder"), "described", {**CLIP, "bridge": "upsampling"}),
     "sam": Variant(DESCRIBED, "described", SAM),
     "sam-decoder": Variant((*DESCRIBED, "mask_decoder"), "described", SAM),
+    "dual-small": Variant(("everything",), "original-losses", {"sam": "tiny_s"}, lr=8e-4),  # the rival of sharing
 }
 
 
