@@ -59,7 +59,7 @@ def _to_miou(name: str, claim: Stated, run: Run) -> Finding:
         if refused in found.not_compared:
             raise NotMeasured(found.not_compared[refused])
     of = _ratio(name, "time" if name.startswith("seconds") else "quality", claim, run)
-    return Finding(of.measured, of.interval, about=f"to mIoU {found.target_mIoU:.3f}, {_seeds(found)}")
+    return Finding(of.measured, of.interval, about=f"to mIoU {found.target_mIoU:.3g}, {_seeds(found)}")
 
 
 def _to_loss(name: str, claim: Stated, run: Run) -> Finding:

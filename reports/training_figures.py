@@ -96,13 +96,16 @@ def quality_figure(training: Training) -> Figure:
         axes.plot([best["epoch"]], [best[name]], "o", markersize=14, markerfacecolor="none", markeredgecolor=INK)
     axes.set_xlim(0.5, max(row["epoch"] for row in rows) + 0.5)
     axes.set_ylim(-0.03 * max(1e-3, axes.get_ylim()[1]), max(axes.get_ylim()[1], 0.02))
-    count = rows[-1]["queries"]
-    ring = Line2D(
+    split = training.page["setup"]["options"]["val_split"]
+    heading(figure, quality_message(rows), f"at the end of each epoch, over {rows[-1]['queries']} queries of {split}")
+    legend(figure, [*drawn, *([_ring()] if best else [])])
+    return figure
+
+
+def _ring() -> Artist:
+    return Line2D(
         [], [], color=INK, marker="o", markersize=10, markerfacecolor="none", linestyle="", label="best epoch"
     )
-    heading(figure, quality_message(rows), f"at the end of each epoch, over {count} queries that it is not trained on")
-    legend(figure, [*drawn, *([ring] if best else [])])
-    return figure
 
 
 def _score(axes: Axes, rows: Sequence[Record], name: str) -> Artist:

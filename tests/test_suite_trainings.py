@@ -209,7 +209,7 @@ def test_claims_on_trainings_get_their_verdicts_from_the_seeds(tmp_path):
     assert [claim.verdict for claim in found] == verdicts
     assert found[2].measured == pytest.approx(20 / 15, rel=1e-9, abs=0)
     assert found[2].interval == pytest.approx((16 / 15, 20 / 11), rel=1e-9, abs=0)  # seen by an evaluation each
-    assert "to mIoU 0.300, over 3 seeds" in found[2].reason
+    assert "to mIoU 0.3, over 3 seeds" in found[2].reason
     assert found[5].measured == pytest.approx(-10, rel=0, abs=0.01)
     assert found[5].unit == "points"
 

@@ -108,7 +108,8 @@ def test_an_interval_of_quality_has_the_images_and_the_seeds_in_it(tmp_path):
     differences = [-5.0, -10.0, -15.0]
     half = stats.t.ppf(0.975, 2) * np.std(differences, ddof=1) / math.sqrt(3)
     assert found.difference == pytest.approx(-10, rel=0, abs=1e-2)
-    assert found.high - found.difference == pytest.approx(half, rel=0.01, abs=0)  # all images differ by the same
+    arms = found.high - found.difference, found.difference - found.low
+    assert arms == pytest.approx((half, half), rel=0.01, abs=0)  # all images differ by the same
     assert alone.difference == pytest.approx(-5, rel=0, abs=1e-2)
     assert alone.high - alone.low < 0.1
 
