@@ -105,30 +105,10 @@ def compare(
     With further runs, A of RUN is compared with B of each of them. Time and memory need the same machine, quality the
     same data. Trainings are named by their folders alone; those that differ in the seed alone are repetitions.
     """
-    from .harness.records import is_training
+    from .reports.compared import compared
 
-    compared = _trainings if is_training(folder) else _cases
     found, text = compared(folder, further, target_miou, target_loss)
-    typer.echo(found.model_dump_json(by_alias=True, indent=1) if as_json else text(found))
-
-
-def _trainings(folder: Path, further: list[str], target_miou: float | None, target_loss: float | None) -> Any:
-    from .reports.trainings import compare_folders
-    from .reports.trainings_table import training_sections
-
-    return compare_folders([folder, *map(Path, further)], target_miou, target_loss), training_sections
-
-
-def _cases(folder: Path, further: list[str], target_miou: float | None, target_loss: float | None) -> Any:
-    from .reports.across import compare_cases
-    from .reports.side_by_side import side_by_side
-
-    if (target_miou, target_loss) != (None, None):
-        raise UsageError(f"{folder} holds no training: --target-miou and --target-loss are of trainings")
-    if len(further) < 2:
-        raise UsageError("two cases are compared: lisabench compare RUN A B [RUN2 ...]; trainings: RUN RUN2 ...")
-    reference, candidate, *runs = further
-    return compare_cases(folder, reference, candidate, [Path(run) for run in runs]), side_by_side
+    typer.echo(found.model_dump_json(by_alias=True, indent=1) if as_json else text)
 
 
 @app.command()
