@@ -78,11 +78,11 @@ def _end_epochs(axes: Axes, training: Training) -> None:
 
 
 def loss_message(steps: Sequence[Record], window: int) -> str:
-    """The title: from where to where the running mean went."""
-    means = running_mean([row["loss"] for row in steps], window)
-    if means[0] == means[-1]:
-        return f"The loss stands at {means[-1]:.3g}"
-    return f"The loss {'falls' if means[-1] < means[0] else 'rises'} from {means[0]:.3g} to {means[-1]:.3g}"
+    """The title: from the first step to the mean of the last ones."""
+    first, last = steps[0]["loss"], running_mean([row["loss"] for row in steps], window)[-1]
+    if first == last:
+        return f"The loss stands at {last:.3g}"
+    return f"The loss {'falls' if last < first else 'rises'} from {first:.3g} to {last:.3g}"
 
 
 def quality_figure(training: Training) -> Figure:
