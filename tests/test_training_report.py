@@ -80,7 +80,7 @@ def test_titles_say_what_the_curves_do(folder, tmp_path):
     )  # the first step, and the mean of the last four
     assert quality_message(training.epochs) == "mIoU is best after epoch 3: 0.400, and 0.300 at the end"
     rising = read_training(write_training(tmp_path / "r", losses=falling(20, 1, 4), mious=[0.1, 0.2]))
-    assert loss_message(rising.steps, 4).startswith("The loss rises from 1.24")
+    assert loss_message(rising.steps, 4).startswith("The loss rises from 1 to ")
     assert quality_message(rising.epochs) == "mIoU is 0.200 after the last epoch, the best of 2"
     blind = [row | {"mIoU": 0.0} for row in rising.epochs]
     assert quality_message(blind) == "After 2 epochs no mask hits its target"
