@@ -12,6 +12,8 @@ from lisabench.models.lisa import Lisa
 from lisabench.models.prompts import described
 from lisas import Regions, ask, decoded, lisa, noise
 
+pytestmark = pytest.mark.no_clock
+
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 QUERIES = (noise("the red circle"), noise("what stands behind the thing that can fly, and why?", (131, 40), 1))
 

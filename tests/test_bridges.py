@@ -30,6 +30,8 @@ from test_costs import on_meta
 from test_trainable import ORIGIN, learned_from, logits, ready
 from torch.utils.flop_counter import FlopCounterMode
 
+pytestmark = pytest.mark.no_clock
+
 TINY = PRESETS["tiny"]
 UPSAMPLING = {"vision": "clip", "bridge": "upsampling"}
 FINER = {"clip_px": 224}

@@ -15,6 +15,8 @@ from lisabench.models.bridges import crop_map, extent_in_frame, logits_at_size
 from PIL import Image
 from samples import write_sample
 
+pytestmark = pytest.mark.no_clock
+
 IGNORED = 255
 each_reading = pytest.mark.parametrize("read", READINGS.values(), ids=READINGS)
 

@@ -20,6 +20,8 @@ from lisabench.models.convert import Conversion, convert
 from lisabench.models.network import LisaModel, Prompt
 from original_factory import ADDED, CLIP, HEAD, PIECES, ROWS, SAM, SMALL, only, without
 
+pytestmark = pytest.mark.no_clock
+
 NO_PROBE = SimpleNamespace(region=lambda _: nullcontext())
 Q, V = "model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.v_proj"
 LORA = {"lora_alpha": 16, "r": 4}

@@ -10,6 +10,8 @@ from lisabench.models.presets import PRESETS
 from lisas import Regions, ask, decoded, lisa, noise
 from torch._dynamo.utils import counters
 
+pytestmark = pytest.mark.no_clock
+
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
 

@@ -17,6 +17,8 @@ from lisabench.models.presets import PRESETS
 from test_models import answer, lisa, sample
 from torch import nn
 
+pytestmark = pytest.mark.no_clock
+
 TINY = PRESETS["tiny"]
 METHODS = ("nf4", "int8")
 each_method = pytest.mark.parametrize("method", METHODS)

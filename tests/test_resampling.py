@@ -4,6 +4,8 @@ from lisabench.harness.metrics import Counts, scores
 from lisabench.harness.resampling import SCORES, Difference, Draws, Score, bootstrap_differences, bootstrap_scores, tail
 from scipy import stats
 
+pytestmark = pytest.mark.no_clock
+
 BOX = (0, 0, 1, 1)
 
 

@@ -19,6 +19,8 @@ from lisabench.datasets.scene_words import RANKS, words
 from lisabench.datasets.scenes import PER_SCENE, chosen, make, scene, vocabulary
 from lisabench.harness.errors import UsageError
 
+pytestmark = pytest.mark.no_clock
+
 COUNT = 96
 
 

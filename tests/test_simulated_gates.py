@@ -9,6 +9,8 @@ import pytest
 from simulated_gates import Truth, gates, gates_side_by_side
 from simulation import TRIALS, at_least
 
+pytestmark = pytest.mark.no_clock
+
 GATES = max(200, TRIALS)
 
 

@@ -11,6 +11,8 @@ import pytest
 from simulated_sessions import Setup, excluding_one, ratios, verdicts
 from simulation import TRIALS, at_least
 
+pytestmark = pytest.mark.no_clock
+
 DRIFT = 0.2
 
 

@@ -7,6 +7,8 @@ import pytest
 from lisabench.harness import resampling, statistics
 from simulation import COMPARISONS, SCENARIOS, TRIALS, at_least, coverage, moments, quality_coverage
 
+pytestmark = pytest.mark.no_clock
+
 PROCESSES = (3, 5, 8)
 
 

@@ -27,6 +27,8 @@ from lisabench.models.lisa import Lisa
 from lisabench.models.recipes import LOSSES, RECIPES
 from lisabench.models.trainable import make_trainable
 
+pytestmark = pytest.mark.no_clock
+
 SCENES = 7  # of every aspect
 
 

@@ -20,6 +20,8 @@ from lisabench.reports.summary import summarise
 from run_factory import edit_run, write_run
 from training_factory import CLIP, DUAL, falling, write_training
 
+pytestmark = pytest.mark.no_clock
+
 GIB = 2**30
 NOTHING = dict.fromkeys(
     ("quantity", "reference", "candidate", "at_most", "at_least", "card", "published", "source", "needs")

@@ -18,6 +18,8 @@ from lisabench.models.save import Origin, save
 from lisabench.models.tokenizer import PromptTokenizer, ids_of
 from lisabench.models.trainable import make_trainable, trained, trained_by_part
 
+pytestmark = pytest.mark.no_clock
+
 ORIGIN = Origin("trained by a test", (), "pytest")
 
 

@@ -20,6 +20,8 @@ from lisabench.models import saved
 from lisabench.models.presets import PRESETS
 from lisabench.models.recipes import LossWeights
 
+pytestmark = pytest.mark.no_clock
+
 QUICK = ("--recipe", "everything", "--max_train_samples", "16", "--max_val_samples", "4", "--lr", "1e-3")
 BIN = Path(sys.executable).parent
 

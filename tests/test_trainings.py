@@ -15,6 +15,8 @@ from run_factory import edit_run, write_run
 from scipy import stats
 from training_factory import CLIP, DUAL, PASSPORT, falling, write_training
 
+pytestmark = pytest.mark.no_clock
+
 LEARNS = {"losses": falling(20), "mious": [0.1, 0.2, 0.3, 0.4]}
 LEARNS_LATE = {"losses": falling(20, 4.0, 2.0), "mious": [0.0, 0.1, 0.2, 0.3]}
 

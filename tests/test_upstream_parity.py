@@ -20,6 +20,8 @@ from lisabench.models.lisa import LisaModel, Prompt
 from lisabench.models.presets import ClipSizes, LlamaSizes, Preset, SamSizes
 from lisabench.models.tokenizer import IMAGE_ID, before_seg
 
+pytestmark = pytest.mark.no_clock
+
 GOLDENS = Path(os.environ.get("LISABENCH_GOLDENS", Path(__file__).parent / "goldens"))
 TOLERANCE = 2e-5
 ARRAYS = ("sam_embedding", "projected", "seg_embedding", "low_res_logits", "iou", "mask_logits")
