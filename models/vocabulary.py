@@ -1,11 +1,10 @@
-"""Tokens that a LLaVA lacks and a LISA has: their ids, their rows in the embedding and the head, and training those."""
+"""Tokens that a LLaVA lacks and a LISA has: their ids, and their rows in the embedding and the head."""
 
 import zlib
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 
 from .prompts import ADDED
 
@@ -38,27 +37,3 @@ def grown(weight: Tensor, rows: int, name: str, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}:{name}".encode()))
     fresh = INITIAL_STD * torch.randn(rows - len(kept), weight.shape[1], generator=generator)
     return torch.cat([kept, fresh.to(weight.dtype)])
-
-
-def new_rows(rows: int, new: tuple[int, ...]) -> Tensor:
-    """Which rows are new: bool [rows].
-
-    Args:
-        rows: of the embedding or the head.
-        new: the ids of the new tokens, as ``config.json`` of a converted folder names them.
-    """
-    return torch.isin(torch.arange(rows), torch.tensor(new, dtype=torch.int64))
-
-
-def train_rows(weight: torch.nn.Parameter, rows: Tensor) -> RemovableHandle:
-    """Has an embedding or a head learn in these rows alone: gradients elsewhere are set to 0.
-
-    An optimiser with weight decay would still shrink the others; the original has none.
-
-    Args:
-        weight: [rows, width].
-        rows: bool [rows], on any device.
-    """
-    mask = rows.to(weight.device)[:, None]
-    weight.requires_grad_(True)
-    return weight.register_hook(lambda gradient: gradient * mask)

@@ -14,7 +14,7 @@ import original_factory as factory
 import pytest
 import torch
 from lisabench.harness.errors import DataError, UsageError
-from lisabench.models import checkpoint, llama_tokenizer, presets, saved, shards, vocabulary, weights
+from lisabench.models import checkpoint, llama_tokenizer, presets, saved, shards, weights
 from lisabench.models.axes import LisaCase
 from lisabench.models.convert import Conversion, convert
 from lisabench.models.network import LisaModel, Prompt
@@ -259,18 +259,6 @@ def test_a_start_depends_on_its_seed_alone(tmp_path: Path, start: Start, tower: 
         for i, s in enumerate((0, 0, 1))
     ]
     assert hashes[0] == hashes[1] != hashes[2]
-
-
-def test_new_rows_can_learn_alone(tmp_path: Path, start: Start, tower: Path) -> None:
-    done = convert(start.llava, tmp_path / "ours", tower, start.sam)
-    weight = loaded(done.folder).llm.model.embed_tokens.weight
-    before = weight.detach().clone()
-    vocabulary.train_rows(weight, vocabulary.new_rows(len(weight), done.saved.new_rows))
-    optimiser = torch.optim.AdamW([weight], lr=0.1, weight_decay=0)
-    weight.square().sum().backward()
-    optimiser.step()
-    changed = (weight != before).any(dim=1).nonzero().flatten().tolist()
-    assert changed == list(done.saved.new_rows)
 
 
 def test_a_lisa_needs_no_sam_and_a_llava_does(tmp_path: Path, released: Path, start: Start, tower: Path) -> None:
