@@ -10,14 +10,13 @@ from typing import Any
 
 from accelerate.utils import gather_object
 
-from ..harness import measure, metrics
+from ..harness import measure
 from ..harness.clock import clock_for
 from ..harness.contract import Sample
 from ..harness.errors import RunFailed
 from ..harness.probe import TimingProbe
 from ..models.lisa import Lisa
-
-COUNTS = tuple(metrics.Counts.__dataclass_fields__)
+from ..reports.readings import quality_scores
 
 
 def evaluate(
@@ -60,5 +59,7 @@ def evaluate(
 
 def scores(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Every metric, and how long a query took in the mean."""
-    found = metrics.scores(metrics.Counts(**{name: row[name] for name in COUNTS}) for row in rows)
-    return found | {"queries": len(rows), "avg_inference_time_s": fmean(row["latency_ns"] for row in rows) / 1e9}
+    return quality_scores(rows) | {
+        "queries": len(rows),
+        "avg_inference_time_s": fmean(row["latency_ns"] for row in rows) / 1e9,
+    }

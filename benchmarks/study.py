@@ -201,7 +201,7 @@ def _course(study: Study, name: str) -> "Course":
     from .study_training import Course
 
     dual = name == DUAL
-    steps = study.dual_steps if dual else study.steps
+    steps = _steps(study, name)
     return Course(
         steps=steps,
         lr=VARIANTS[name].lr,
