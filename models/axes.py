@@ -1,5 +1,6 @@
 """What can be set about a LISA: one frozen value is one case of a suite. Cheap to import: `build` imports torch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -53,7 +54,8 @@ class LisaCase:
             ``described``: the query ends in ``<SEG>``, the state at it is read, and the dense prompt is zeros.
         seg_head: what projects that state: the original's ``text_hidden_fcs``, or the described ``seg_token_to_sam``.
         template: the words around a query.
-        weights: a folder, a hub id, or ``random``, which measures time and memory only.
+        weights: a folder, a hub id, ``packaged`` for the trained tiny LISA that comes with the package, or ``random``,
+            which measures time and memory only.
         device: ``auto`` takes CUDA where there is one.
         seed: of the random weights.
 
@@ -135,7 +137,7 @@ class LisaCase:
         described = self.conditioning == "described" and self.answer == "generated"
         return (
             (self.max_new_tokens < 1, f"max_new_tokens is {self.max_new_tokens}; an answer has at least 1"),
-            (not self.weights, "weights is empty; give a folder, a hub id, or random"),
+            (not self.weights, "weights is empty; give a folder, a hub id, packaged, or random"),
             (
                 self.frame == "crop" and self.vision != "clip",
                 f"frame=crop is for vision=clip: with vision={self.vision}, CLIP does not serve the masks",
@@ -164,18 +166,40 @@ class LisaCase:
         absent = {"clip": "sam", "sam": "clip"}.get(self.vision)
         return frozenset({"sam": "sam_encoder"}.get(n, n) for n in self.quantized.split("+") if n != absent)
 
+    @classmethod
+    def filled(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Settings with what else they imply: packaged weights bring the axes that they were trained with.
+
+        Raises:
+            UsageError: no packaged weights are of such settings.
+        """
+        from . import packaged, saved
+
+        return packaged.filled(given) if given.get("weights") == saved.PACKAGED else given
+
+    @property
+    def checkpoint(self) -> str:
+        """What `weights` names, as a folder or a hub id; or ``random``.
+
+        Raises:
+            UsageError: the weights are packaged ones, and there are none of this variant.
+        """
+        from . import packaged, saved
+
+        return str(packaged.located(self.preset, self.vision)) if self.weights == saved.PACKAGED else self.weights
+
     @property
     def default_split(self) -> str:
         """The split of ReasonSeg to evaluate the weights on, if none is named."""
         from . import saved
 
-        return saved.default_split(self.weights)
+        return saved.default_split(self.checkpoint)
 
     def contaminated(self, split: str) -> str | None:
         """The warning that the weights were trained on a split of ReasonSeg; None if nothing is known against it."""
         from . import saved
 
-        return saved.contaminated(self.weights, split)
+        return saved.contaminated(self.checkpoint, split)
 
     @property
     def caches(self) -> bool:

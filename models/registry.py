@@ -73,7 +73,7 @@ def settings_of(name: str) -> dict[str, Any]:
 
 
 def make_case(name: str, settings: Mapping[str, Any]) -> Any:
-    """A value of the adapter's settings dataclass.
+    """A value of the adapter's settings dataclass; its ``filled``, if it has one, says what else the settings imply.
 
     Raises:
         UsageError: an unknown setting, or a value that it cannot take.
@@ -83,7 +83,7 @@ def make_case(name: str, settings: Mapping[str, Any]) -> Any:
         if given not in settings_of(name):
             raise unknown(f"setting of {name!r}", given, settings_of(name))
     try:
-        return TypeAdapter(kind).validate_python(dict(settings))
+        return TypeAdapter(kind).validate_python(dict(getattr(kind, "filled", dict)(settings)))
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, not {e['input']!r}" for e in error.errors())
         raise UsageError(f"settings of adapter {name!r}: {problems}") from error

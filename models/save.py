@@ -49,7 +49,7 @@ def save(lisa: Lisa, folder: Path, origin: Origin, dtype: torch.dtype | None = N
     for name, tensor in _untrained(lisa):
         after = learned[name](tensor) if name in learned else tensor
         writer.add(name, after if dtype is None else after.to(dtype))
-    start = None if lisa.case.weights == RANDOM else saved.located(lisa.case.weights)
+    start = None if lisa.case.weights == RANDOM else saved.located(lisa.case.checkpoint)
     known = replace(_known(lisa, start, origin), weights_hash=writer.close())
     for path in _tokenizer_files(start):
         shutil.copyfile(path, folder / (path.name if start else tokenizer.FILE))
@@ -62,7 +62,7 @@ def _untrained(lisa: Lisa) -> Iterator[tuple[str, Tensor]]:
     """Every weight by its plain name: read again where it was read, else as the model has it."""
     read = frozenset() if lisa.case.weights == RANDOM else lisa.model.parts().keys() - lisa.new_parts
     if read:
-        files = WeightFiles(weight_files(saved.located(lisa.case.weights)))
+        files = WeightFiles(weight_files(saved.located(lisa.case.checkpoint)))
         for name, tensor in files.tensors(lambda name: part_of(name) in read):
             yield name, lisa.adapted[name](tensor) if name in lisa.adapted else tensor
     for name, tensor in plain(lisa.model):

@@ -18,6 +18,7 @@ from .presets import PRESETS, ClipSizes, LlamaSizes, Preset, SamSizes
 
 FORMAT = "lisabench"
 CONFIG = "config.json"
+PACKAGED = "packaged"
 HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 # Released as v1, these were trained on ReasonSeg's train and val (README of dvlab-research/LISA at 3cb2d43).
 TRAINED_ON_VAL = re.compile(r"LISA-(7B|13B-llama2)-v1", re.IGNORECASE)
@@ -229,16 +230,16 @@ def default_split(weights: str) -> str:
 
 
 def variant(weights: str) -> str | None:
-    """The variant that these weights are of; None for random ones, which are of any.
+    """The variant that these weights are of; None for random and packaged ones, which are of any.
 
     Args:
-        weights: "random", a folder, or a hub id.
+        weights: "random", "packaged", a folder, or a hub id.
 
     Raises:
         UsageError: there are no such weights.
         DataError: they are not of our layout, or the hub is not reached.
     """
-    return None if weights == "random" else read(located(weights)).vision
+    return None if weights in ("random", PACKAGED) else read(located(weights)).vision
 
 
 def contaminated(weights: str, split: str) -> str | None:

@@ -168,13 +168,11 @@ class ShardWriter:
         """Writes what is left, and the index.
 
         Returns:
-            The hash of the weights: of every tensor's name, type, shape and bytes, whatever the shards.
+            The hash of the weights, as `hash_of` gives it.
         """
         self._flush()
-        index = {"metadata": {"total_size": self.total_bytes}, "weight_map": dict(sorted(self._weight_map.items()))}
-        (self._folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-        lines = "".join(f"{name} {each}\n" for name, each in sorted(self._digests.items()))
-        return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
+        write_index(self._folder, self._weight_map, self.total_bytes)
+        return hash_of(self._digests)
 
     def _flush(self) -> None:
         if self._waiting:
@@ -183,6 +181,18 @@ class ShardWriter:
             save_file(self._waiting, self._folder / file, metadata={"format": "pt"})
             self._weight_map |= dict.fromkeys(self._waiting, file)
             self._waiting = {}
+
+
+def write_index(folder: Path, weight_map: Mapping[str, str], total_bytes: int) -> None:
+    """Writes which file, named from the folder, holds each tensor; `total_bytes` is the size of all of them."""
+    index = {"metadata": {"total_size": total_bytes}, "weight_map": dict(sorted(weight_map.items()))}
+    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def hash_of(digests: Mapping[str, str]) -> str:
+    """The hash of weights, from the `digest` of each by name: of names, types, shapes and bytes, whatever the files."""
+    lines = "".join(f"{name} {each}\n" for name, each in sorted(digests.items()))
+    return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
 
 
 def digest(tensor: Tensor) -> str:

@@ -1,4 +1,4 @@
-"""Where a LISA's weights come from: at random, from a folder that `convert` wrote, or from such a folder on the hub."""
+"""Where a LISA's weights come from: at random, from a folder of our layout, or from such a folder on the hub."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -64,7 +64,7 @@ def _random(case: LisaCase, device: str) -> Source:
 
 
 def _saved(case: LisaCase, device: str, starting: bool) -> Source:
-    folder = saved.located(case.weights)
+    folder = saved.located(case.checkpoint)
     known = saved.read(folder)
     _refuse_another_model(case, folder, known, starting)
     tokens = _tokens(folder, known)

@@ -18,7 +18,7 @@ FOLLOWS: dict[str, tuple[str, ...]] = {
     "mask_grid": ("preset", "sam"),
     "image_tokens": ("preset", "clip_px"),
     "vocabulary": ("preset", "weights"),
-    "weights_hash": ("weights",),
+    "weights_hash": ("weights", "vision"),  # of packaged weights, each variant has its own
     "tokenizer": ("weights",),
     "scripted": ("weights", "answer"),
     "quantized": ("vision",),  # a part that a variant lacks is passed over

@@ -83,12 +83,21 @@ def test_help_is_instant_and_imports_no_torch():
 
 def test_the_wheel_holds_the_rooms_and_nothing_else(tmp_path):
     options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path)]
-    command = [sys.executable, "-m", "pip", "wheel", *options, str(_copy(tmp_path))]
+    clone = _copy(tmp_path)
+    planted = [
+        clone / "models/assets/tiny" / name for name in ("x/config.json", "x/README.md", "weights/x.safetensors")
+    ]
+    for path in planted:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    command = [sys.executable, "-m", "pip", "wheel", *options, str(clone)]
     subprocess.run(command, check=True, capture_output=True, text=True)
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     tops = {name.split("/")[1] for name in names if name.startswith("lisabench/")}
     assert tops == {*ROOMS, "__init__.py", "cli.py"}
     assert "lisabench/benchmarks/suites/tiny.yaml" in names
+    assets = [path.relative_to(clone) for path in (clone / "models/assets").rglob("*") if path.is_file()]
+    assert {f"lisabench/{path}" for path in assets} <= set(names)
     assert "lisabench/models/assets/tiny_tokenizer.json" in names
     assert not [name for name in names if "test" in name or "conftest" in name]
 
