@@ -31,12 +31,13 @@ from . import schedule
 from .gate import ENOUGH_PROCESSES, Outputs, publish
 from .merge import merged
 from .progress import Progress, shown
-from .run import DEFAULT_SUITE, Request, as_arguments
+from .run import DEFAULT_SUITE, NO_BETTER, Request, as_arguments
 from .second_look import AGAIN, definition_of
 from .versions import Done, Version, checked_out, last_line
 
 SINGLE = {"plan.processes": 1, "plan.memory_processes": 1}
-FINISHED, FAILED, INTERRUPTED = 0, RunFailed.exit_code, 130
+FINISHED, INTERRUPTED = 0, 130
+MEASURED = (NO_BETTER, RunFailed.exit_code)  # all the same, if there are records
 REFUSED = (UsageError.exit_code, NothingToCompare.exit_code)
 
 
@@ -146,7 +147,7 @@ def _part(version: Version, suite: str, changes: Mapping[str, Any], folder: Path
     done = version.run("run", suite, *as_arguments({**changes, **SINGLE}), "--out", folder)
     if done.returncode == INTERRUPTED:
         raise KeyboardInterrupt
-    if done.returncode != FINISHED and not (done.returncode == FAILED and records.holds_run(folder)):
+    if done.returncode != FINISHED and not (done.returncode in MEASURED and records.holds_run(folder)):
         raise _refusal(version, done, folder)
     run = _read(version, folder)
     if run.run["status"] == "running":

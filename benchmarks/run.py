@@ -13,13 +13,14 @@ from typing import Any
 from ..harness import records
 from ..harness.errors import UsageError
 from ..reports.page import write_report
-from ..reports.terminal import print_table
+from ..reports.terminal import print_table, refusals
 from .progress import shown
 from .queries import Queries
 from .session import Session
 from .suite import Suite, load
 
 DEFAULT_SUITE = "tiny"
+NO_BETTER = 1  # the exit code where all was measured, and a checkpoint is no better than the floors
 EXIT_CODES = {"complete": 0, "running": 3, "failed": 5}
 WHY = {
     "running": "not all is measured yet; go on with: lisabench run --resume --out {folder}",
@@ -85,4 +86,6 @@ def _conclude(folder: Path) -> int:
     status = records.read_run(folder).run["status"]
     if status != "complete":
         sys.stderr.write(f"lisabench: {WHY[status].format(folder=folder)}\n")
-    return EXIT_CODES[status]
+    refused = refusals(folder)
+    sys.stderr.writelines(f"lisabench: {sentence}\n" for sentence in refused)
+    return EXIT_CODES[status] or (NO_BETTER if refused else 0)

@@ -13,11 +13,12 @@ from . import wording
 from .comparison import Side, Way, compare_sides, no_ratio, paired
 from .confounds import confounds
 from .doubts import doubts
+from .floors import against_floors
 from .machines import Sides, different_machines, differing
 from .quality import no_points
 from .readings import Record, of_case
 from .schema import Case, Comparison
-from .schema_parts import Count, Strict
+from .schema_parts import AgainstFloor, Count, Strict
 from .summary import summarise_case, teams_of
 from .unpaired import unpaired_memory, unpaired_time
 
@@ -74,7 +75,11 @@ class _Place:
     def doubts(self) -> list[str]:
         """What a report would say of this case alone."""
         alone = replace(self.run, run=self.run.run | {"cases": [self.entry]}, samples=self.samples())
-        return doubts(alone, [summarise_case(self.entry, self.samples(), self.memory())], [])
+        return doubts(alone, [summarise_case(self.entry, self.samples(), self.memory())], [], (), _refused(alone))
+
+
+def _refused(run: Run) -> list[AgainstFloor]:
+    return [found for found in against_floors(run) if found.refused]
 
 
 def compare_cases(folder: Path, reference: str, candidate: str, further: Sequence[Path] = ()) -> Compared:

@@ -5,12 +5,14 @@ A claim is confirmed where the whole 95 % interval keeps its bound, and refuted 
 
 import textwrap
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 from ..harness.contract import STAGES
 from ..harness.records import Run
 from .comparison import memory_logs, of_queries, ratio_over, time_logs
 from .finding import Finding, NotMeasured, Quantity, Stated, interval_of, of_whole_processes, verdict_of
+from .floors import against_floors
 from .quality import points
 from .readings import Record, of_case, one_per_query, stage_ns
 from .schema import ClaimResult
@@ -92,11 +94,18 @@ def _quality(metric: str, claim: Stated, run: Run) -> Finding:
     for entry in entries:
         if entry["has_quality"] is not True:
             raise NotMeasured(_NO_QUALITY[entry["has_quality"]].format(entry["name"]))
+    for floor in against_floors(replace(run, run=run.run | {"cases": [*entries, *_controls(run)]})):
+        if floor.refused:
+            raise NotMeasured(f"{floor.case} is no better than the floor {floor.floor}: its checkpoint is refused")
     before, after = (one_per_query(of_case(entry["name"], run.samples)) for entry in entries)
     found = points(before, after)[metric]
     if found is None:
         raise NotMeasured("no query that both cases were asked has this quality")
     return Finding(found.difference, interval_of(found.low, found.high))
+
+
+def _controls(run: Run) -> list[Record]:
+    return [entry for entry in run.run["cases"] if entry["role"] == "control"]
 
 
 _NO_QUALITY = {False: "random weights have no quality", None: "{} has not been built yet"}

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 
 from ..harness.records import Run
 from .confounds import confounds, without_difference
+from .floors import floor_doubts, refused
 from .readings import ANSWERED, Record, of_case, warm_ups
 from .schema import Attribution, Case, Comparison
+from .schema_parts import AgainstFloor
 from .split import off_paper
 from .wording import listed
 
@@ -17,10 +19,15 @@ CLOCKS_DIFFER_BY = 0.10
 
 
 def doubts(
-    run: Run, cases: Sequence[Case], comparisons: Sequence[Comparison], attributions: Sequence[Attribution] = ()
+    run: Run,
+    cases: Sequence[Case],
+    comparisons: Sequence[Comparison],
+    attributions: Sequence[Attribution] = (),
+    floors: Sequence[AgainstFloor] = (),
 ) -> list[str]:
     """All warnings of a run, the gravest first, none twice."""
     found = [
+        *refused(floors),
         *_unfinished(run),
         *without_difference(cases, comparisons),
         *(f"{case.name} could not be run: {_brief(case.error)}" for case in cases if case.error),
@@ -32,7 +39,7 @@ def doubts(
         *_trainings(run),
         *_missing(run, cases),
         *_failures(run, cases),
-        *_not_better_than_floors(cases),
+        *floor_doubts(floors),
         *confounds(run.run["cases"], comparisons, attributions),
         *_instruments(cases),
         *off_paper(cases),
@@ -87,14 +94,6 @@ def _failures(run: Run, cases: Sequence[Case]) -> Iterable[str]:
             reasons = Counter(record["reason"] for record in records if record["status"] == status and record["reason"])
             why = f", most often: {_brief(reasons.most_common(1)[0][0])}" if reasons else ""
             yield f"{case.name}: {count} of {len(records)} queries ended in {status}{why}"
-
-
-def _not_better_than_floors(cases: Sequence[Case]) -> Iterable[str]:
-    known = [(case, case.quality.gIoU) for case in cases if case.quality.gIoU is not None]
-    best, floor = max(((gIoU, case.name) for case, gIoU in known if case.role == "control"), default=(-1.0, ""))
-    for case, gIoU in known:
-        if case.role == "model" and gIoU <= best:
-            yield f"{case.name} (gIoU {gIoU:.3f}) is not better than the floor {floor} (gIoU {best:.3f})."
 
 
 def _instruments(cases: Sequence[Case]) -> Iterable[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from . import wording
+from .floors import refused
 from .schema import Comparison, Summary
 
 
@@ -12,6 +13,7 @@ def headline(summary: Summary) -> Iterator[str]:
     data = summary.data.get("description") or f"{summary.data.get('count', 'some')} queries"
     yield f"{_compared(summary)} in the suite `{summary.suite}`, on {data}; measured on {summary.machine}.{status}"
     several = len(summary.teams) > 1
+    yield from (f"**{sentence[0].upper()}{sentence[1:]}.**" for sentence in refused(summary.against_floors))
     lines = [*(_by_team(summary) if several else _by_candidate(summary)), *_random_weights(summary)]
     bullet = "- " if several or len(summary.comparisons) > 2 else ""
     yield from (["\n" + bullet + lines[0], *(bullet + line for line in lines[1:])] if bullet else lines)

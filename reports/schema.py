@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from ..harness.verdicts import Verdict
-from .schema_parts import NO_RATIO, Cold, Count, Memory, Points, Positive, Quality, Ratio, Strict, Time
+from .schema_parts import NO_RATIO, AgainstFloor, Cold, Count, Memory, Points, Positive, Quality, Ratio, Strict, Time
 from .training_schema import ComparedTrainings
 
 SCHEMA = "lisabench.summary/1"
@@ -192,6 +192,9 @@ class Summary(Strict):
     metrics: list[str] = Field(description="The metrics that the suite asks for; `quality` holds all of them.")
     cases: list[Case] = Field(description="The models that are compared, the reference first.")
     controls: list[Case] = Field(description="The floors, which the quality of `cases` is read against.")
+    against_floors: list[AgainstFloor] = Field(
+        default=[], description="Of each model that has quality: whether it is better than answers without a look."
+    )
     comparisons: list[Comparison] = Field(description="Every other model against its team's reference.")
     ceilings: dict[str, Ceilings] = Field(default={}, description="What the machine can do at best, by device.")
     attributions: list[Attribution] = Field(

@@ -3,7 +3,7 @@
 `schema` says what holds for every field, and puts the parts together.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -186,3 +186,17 @@ class Points(Strict):
     smallest_detectable: NotNegative | None = Field(
         description="Points by which a difference must be away from 0 for its interval to exclude 0."
     )
+
+
+class AgainstFloor(Strict):
+    """A model's gIoU against that of the best answer without a look, over the queries that the model answered."""
+
+    case: str = Field(description="Name of the model.")
+    floor: str = Field(description="Name of the best floor; whole-image and empty are computed where none was asked.")
+    gIoU: Fraction = Field(description="Of the model.")
+    floor_gIoU: Fraction = Field(description="Of the floor.")
+    gIoU_points: Points = Field(description="Of the model, the floor being the reference.")
+    verdict: Literal["better", "doubtful", "not better"] = Field(
+        description="Doubtful: above the floor, but the interval reaches down to it."
+    )
+    refused: bool = Field(description="A loaded checkpoint that is not better, about eight images at least.")

@@ -16,6 +16,7 @@ from .ceilings import stages_beside
 from .claims import judge
 from .comparison import compare, of_queries
 from .doubts import doubts
+from .floors import against_floors
 from .quality import BOOTSTRAP, intervals
 from .readings import (
     Record,
@@ -63,7 +64,7 @@ def summarise(run: Run) -> Summary:
         summarise_case(case, of_case(name, run.samples), of_case(name, run.memory), of_case(name, run.passes), ceilings)
         for name, case in ((case["name"], case) for case in _ordered(entry))
     ]
-    reference = entry.get("reference")
+    reference, floors = entry.get("reference"), against_floors(run)
     teams = teams_of(entry)
     comparisons = [found for team in teams for found in compare(cases, team, run)]
     attributions = [found for team in teams for found in attribute(cases, team, run)]
@@ -79,6 +80,7 @@ def summarise(run: Run) -> Summary:
         metrics=[name for name in entry.get("metrics") or METRICS if name in METRICS],
         cases=[case for case in cases if case.role == "model"],
         controls=[case for case in cases if case.role == "control"],
+        against_floors=floors,
         comparisons=comparisons,
         bootstrap=BOOTSTRAP,
         ceilings=ceilings,
@@ -86,7 +88,7 @@ def summarise(run: Run) -> Summary:
         claims=[judge(claim, run) for claim in entry.get("claims") or []],
         trainings=entry.get("trainings") or [],
         training_comparisons=compared_trainings(run),
-        warnings=doubts(run, cases, comparisons, attributions),
+        warnings=doubts(run, cases, comparisons, attributions, floors),
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import wording
+from .floors import refused
 from .schema import Case, Comparison, Summary
 from .summary import SUMMARY
 from .tables import Row
@@ -27,6 +28,12 @@ def print_table(folder: Path) -> None:
     Console(width=width, file=sys.stdout).print(terminal_table(summary))
     if summary.claims:
         print(wording.claims_in_short(summary.claims))
+
+
+def refusals(folder: Path) -> list[str]:
+    """A sentence for each checkpoint that a run's summary.json refuses."""
+    summary = Summary.model_validate_json((folder / SUMMARY).read_text(encoding="utf-8"))
+    return list(refused(summary.against_floors))
 
 
 def terminal_table(summary: Summary) -> Table:
