@@ -203,11 +203,10 @@ def segment(
     ] = None,
     allow_random: Annotated[bool, typer.Option("--allow-random", help="Take random weights all the same.")] = False,
 ) -> None:
-    """Ask one LISA about one picture: `--set weights=FOLDER` names it."""
-    from .models.registry import make_case
-    from .models.segment import segment
+    """Ask one LISA about one picture: the packaged tiny dual, or `--set weights=FOLDER` names it."""
+    from .models.segment import case_of, segment
 
-    found = segment(image, query, make_case("lisa", _pairs(changes or [])), out, allow_random)
+    found = segment(image, query, case_of(_pairs(changes or []), allow_random), out, allow_random)
     said = [] if found.text is None else [f"answer: {found.text}"]
     typer.echo(
         "\n".join([*said, f"mask: {found.mask} ({found.covered:.1%} of the image)", f"overlay: {found.overlay}"])

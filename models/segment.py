@@ -1,8 +1,10 @@
 """One image, one query: the mask, an overlay, and what the model said."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,10 +13,13 @@ from ..harness.contract import Sample
 from ..harness.errors import DataError, UsageError
 from ..harness.measure import answer
 from ..harness.probe import NullProbe
+from . import packaged, saved
 from .axes import LisaCase, build
+from .registry import make_case
 
 TINT_RGB = (255, 0, 0)
 TINT = 0.5  # as in the original's overlays
+ENDS = (".", "?", "!")  # of a sentence
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,27 @@ class Segmentation:
     warnings: tuple[str, ...]
 
 
+def case_of(given: Mapping[str, Any], allow_random: bool = False) -> LisaCase:
+    """The LISA that is asked: where no weights are named, the packaged ones, which the tiny preset alone has.
+
+    Args:
+        given: settings of `LisaCase`.
+        allow_random: then random weights are meant.
+
+    Raises:
+        UsageError: a setting is unknown, or no packaged weights are of these.
+    """
+    unnamed = given.get("preset", packaged.PRESET) == packaged.PRESET and not allow_random
+    return make_case("lisa", {**({"weights": saved.PACKAGED} if unnamed else {}), **given})
+
+
 def segment(image: Path, query: str, case: LisaCase, out: Path, allow_random: bool = False) -> Segmentation:
     """Asks a LISA about an image, and writes ``out`` and, beside it, ``<stem of out>-overlay.png``.
 
     Args:
         image: any file that OpenCV decodes.
-        query: put to the model as it stands.
+        query: a sentence, which ends in one of `ENDS`, is put to the model as it stands; a noun phrase as validation
+            puts one.
         case: names the weights.
         out: a PNG; folders on its way are made.
         allow_random: take random weights, whose masks mean nothing.
@@ -82,7 +102,7 @@ def _refuse(query: str, case: LisaCase, out: Path, allow_random: bool) -> None:
     if not query.strip():
         raise UsageError("the query is empty; say what to segment, such as 'the animal that can fly'")
     if case.weights == "random" and not allow_random:
-        raise UsageError("weights=random segments noise; name a checkpoint with weights=FOLDER or a hub id")
+        raise UsageError("weights=random segments noise; name a checkpoint with weights=FOLDER, a hub id, or packaged")
     if out.suffix.lower() != ".png":
         raise UsageError(f"{out}: the mask is written as PNG; give a name that ends in .png")
     try:
@@ -97,7 +117,7 @@ def _sample(path: Path, query: str) -> Sample:
     return Sample(
         id=path.stem,
         query=query.strip(),
-        is_sentence=True,
+        is_sentence=query.strip().endswith(ENDS),
         source=path,
         pixels=lambda: image_HW3,
         annotation=lambda: np.zeros(image_HW3.shape[:2], np.uint8),

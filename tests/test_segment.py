@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from lisabench.harness.errors import DataError, LisabenchError, UsageError
+from lisabench.models import packaged
 from lisabench.models import segment as module
 from lisabench.models.axes import LisaCase
 from lisabench.models.segment import segment
@@ -27,8 +28,8 @@ def read(path: Path) -> np.ndarray:
 
 
 def test_the_mask_and_an_overlay_are_written_at_the_images_size(picture: Path, tmp_path: Path) -> None:
-    found = segment(picture, "the red circle", CASE, tmp_path / "new" / "mask.png", allow_random=True)
-    expected = ask(lisa(), noise("the red circle"))[0]
+    found = segment(picture, "Where is it?", CASE, tmp_path / "new" / "mask.png", allow_random=True)
+    expected = ask(lisa(), noise("Where is it?"))[0]
     assert (found.mask, found.overlay) == (tmp_path / "new" / "mask.png", tmp_path / "new" / "mask-overlay.png")
     mask, overlay, image = read(found.mask), read(found.overlay), noise().image
     np.testing.assert_array_equal(mask, expected.mask_HW * np.uint8(255))
@@ -97,6 +98,26 @@ def test_a_file_that_cannot_be_written_is_one_line(picture: Path, tmp_path: Path
     (tmp_path / "mask.png").mkdir()
     with pytest.raises(UsageError, match=r"mask\.png: cannot be written \(Is a directory\)"):
         segment(picture, "the red circle", CASE, tmp_path / "mask.png", allow_random=True)
+
+
+def test_a_noun_phrase_is_put_as_validation_puts_one_and_a_sentence_as_it_stands(picture: Path) -> None:
+    said = {query: module._sample(picture, query).is_sentence for query in ("the red circle", "Segment it. ", "Where?")}
+    assert said == {"the red circle": False, "Segment it. ": True, "Where?": True}
+
+
+def test_where_no_weights_are_named_the_packaged_ones_are_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packaged, "FAMILY", tmp_path)
+    with pytest.raises(
+        UsageError, match="no packaged weights are of preset=tiny, vision=clip; this installation comes"
+    ):
+        module.case_of({"vision": "clip"})
+    assert module.case_of({}, allow_random=True).weights == "random"
+    assert module.case_of({"weights": "somewhere"}).weights == "somewhere"
+    assert module.case_of({"preset": "lisa-7b"}).weights == "random", (
+        "which is refused with a line that says what to do"
+    )
 
 
 def test_images_are_read_as_data_sets_read_them(picture: Path) -> None:
