@@ -196,7 +196,7 @@ def study(
 @app.command()
 def segment(
     image: Annotated[Path, typer.Argument(help="A picture.")],
-    query: Annotated[str, typer.Argument(help="What to segment, in words.")],
+    query: Annotated[str, typer.Argument(help="A sentence with its full stop or question mark, or a noun phrase.")],
     out: Annotated[Path, typer.Option(help="The mask, a PNG; an overlay is written beside it.")],
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of `lisa`.")
