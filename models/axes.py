@@ -175,7 +175,8 @@ class LisaCase:
         """
         from . import packaged, saved
 
-        return packaged.filled(given) if given.get("weights") == saved.PACKAGED else given
+        chosen = all(given.get(axis, getattr(cls, axis)) in cls.KNOWN[axis] for axis in ("preset", "vision"))
+        return packaged.filled(given) if chosen and given.get("weights") == saved.PACKAGED else given
 
     @property
     def checkpoint(self) -> str:

@@ -139,6 +139,13 @@ def test_settings_that_no_packaged_weights_have_are_refused_with_a_list_of_those
 
 
 @pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("axis", ["vision", "preset"])
+def test_a_variant_that_nobody_knows_is_refused_as_ever(axis):
+    with pytest.raises(UsageError, match=f"unknown {axis} 'dino'"):
+        make_case("lisa", {"weights": "packaged", axis: "dino"})
+
+
+@pytest.mark.usefixtures("installed")
 def test_the_presets_own_side_of_images_may_be_said():
     assert make_case("lisa", {"weights": "packaged", "clip_px": 112}).clip_px == 112
 
