@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -65,16 +66,16 @@ def _host() -> dict[str, Any]:
         "os": f"{platform.system()} {platform.machine()}",
         "kernel": platform.release(),
         "cpu": _cpu_model(),
-        "cpu_count": usable_cpus(),
+        "cpu_count": len(usable_cpus()),
         "memory_bytes": psutil.virtual_memory().total,
     }
 
 
-def usable_cpus() -> int:
-    """The cores that this process may use."""
+def usable_cpus() -> Collection[int]:
+    """The numbers of the cores that this process may use."""
     if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return os.sched_getaffinity(0)
+    return range(os.cpu_count() or 1)
 
 
 def _cpu_model() -> str | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import nvml
+from .environment import usable_cpus
 
 BUSY_CORES = 0.5  # of other programs, over a block
 SHORTEST_S = 0.2  # a kernel counts processor time in hundredths of a second: shorter blocks say nothing
@@ -61,12 +62,13 @@ def surroundings(device: str) -> list[str]:
 
 
 def _busy_s() -> float:
-    """Processor time of all programs on this machine, and what a hypervisor gave to others."""
+    """Processor time of all programs on the cores that this process may use, and what a hypervisor gave to others."""
     import psutil
 
-    times = psutil.cpu_times()
     counted = ("user", "nice", "system", "irq", "softirq", "steal")
-    return sum(getattr(times, name, 0.0) for name in counted)
+    ours = usable_cpus()
+    of_cores = (times for core, times in enumerate(psutil.cpu_times(percpu=True)) if core in ours)
+    return sum(getattr(times, name, 0.0) for times in of_cores for name in counted)
 
 
 def _other_cores(before: _State, now: _State) -> float | None:

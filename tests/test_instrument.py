@@ -272,11 +272,12 @@ def test_stages_are_compared_by_the_timed_records_where_one_side_was_not_waited_
 
 @dataclass
 class Machine:
-    """Counters of a machine, as a test sets them."""
+    """Counters of a machine of two cores, as a test sets them; this process may use the first."""
 
     wall_s: float = 100.0
     own_s: float = 3.0
     cpu: dict = field(default_factory=lambda: {"user": 50.0, "system": 10.0, "idle": 900.0, "iowait": 7.0})
+    elsewhere: dict = field(default_factory=lambda: {"user": 5.0})
 
     def passes(self, wall_s, own_s=0.0, **cpu_s):
         self.wall_s, self.own_s = self.wall_s + wall_s, self.own_s + own_s
@@ -288,7 +289,10 @@ def machine(monkeypatch):
     made = Machine()
     clock = SimpleNamespace(monotonic=lambda: made.wall_s, process_time=lambda: made.own_s)
     monkeypatch.setattr(noise, "time", clock)
-    monkeypatch.setattr(psutil, "cpu_times", lambda: SimpleNamespace(**made.cpu))
+    monkeypatch.setattr(
+        psutil, "cpu_times", lambda percpu: [SimpleNamespace(**made.cpu), SimpleNamespace(**made.elsewhere)]
+    )
+    monkeypatch.setattr(noise, "usable_cpus", lambda: {0})
     return made
 
 
@@ -304,6 +308,12 @@ def test_other_programs_are_what_is_busy_beside_this_process(machine, user_s, co
     assert (found["energy_mj"], found["sm_clock_mhz"]) == (None, None)
     assert len(found["warnings"]) == warned
     assert all(f"kept {cores} cores of the host busy" in warning for warning in found["warnings"])
+
+
+def test_programs_on_cores_that_this_process_may_not_use_are_no_matter(machine):
+    watch = noise.Watch("cpu")
+    machine.wall_s, machine.elsewhere = machine.wall_s + 4.0, {"user": 9.0}
+    assert (watch.since(2)["other_cores"], watch.since(2)["warnings"]) == (0.0, [])
 
 
 def test_a_block_of_less_than_a_fifth_of_a_second_says_nothing_of_other_programs(machine):
