@@ -5,7 +5,8 @@ differences are paired by seed. A training that is finished is not made again.
 
     study.json         how it is made; written first
     scenes/            rendered scenes, made anew where they are missing
-    NAME-SEED/         weights (`weights: DIR/NAME-SEED`), curve.jsonl, counts.jsonl, training.json (written last)
+    floors.npz         what answers without a look come to, on the same queries (`harness.judgements` reads it)
+    NAME-SEED/         weights (`weights: DIR/NAME-SEED`), curve.jsonl, counts.npz, training.json (written last)
 """
 
 import json
@@ -17,9 +18,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..harness import environment, metrics, records
+from ..harness import environment, judgements, records
 from ..harness.errors import UsageError, unknown
 from ..harness.probe import NullProbe
+from ..harness.studies import COUNTS, CURVE, FLOORS, STUDY, TRAINING
 from ..models.axes import LisaCase
 from ..models.recipes import LOSSES
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:  # they import torch, which is not to be imported before the p
     from .study_training import Course
 
 DUAL = "dual"
-STUDY, TRAINING, CURVE, COUNTS, SCENES = "study.json", "training.json", "curve.jsonl", "counts.jsonl", "scenes"
+SCENES = "scenes"
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def _render(study: Study) -> tuple[list[Path], list[Path]]:
 
 def train(study: Study, name: str, seed: int) -> None:
     """One training, from its start to its record."""
-    from .study_judging import judge, labels
+    from .study_judging import judge, keep_floors, kept_labels
     from .study_training import fit
 
     files, test_files = _render(study)
@@ -172,11 +174,15 @@ def train(study: Study, name: str, seed: int) -> None:
     for row in fit(lisa.model, LOSSES[variant.losses], store, course, seed, study.device):
         records.append(folder / CURVE, [row])
     del store
-    rows = judge(lisa.model, _store(study, lisa, test_files), labels(0, "test", -(-study.test_queries // 3), 1))
-    (folder / COUNTS).unlink(missing_ok=True)
-    records.append(folder / COUNTS, rows)
+    labels, test = (
+        kept_labels(study.folder / SCENES, 0, "test", -(-study.test_queries // 3)),
+        _store(study, lisa, test_files),
+    )
+    keep_floors(study.folder / FLOORS, test, labels)
+    judged = judge(lisa.model, test, labels)
+    judgements.write_judged(folder / COUNTS, judged)
     _keep(lisa, study, name, seed)
-    records.write_json(folder / TRAINING, _record(study, lisa, name, seed, course, row, rows))
+    records.write_json(folder / TRAINING, _record(study, lisa, name, seed, course, row, judged))
 
 
 def _started(study: Study, name: str, seed: int) -> "Lisa":
@@ -236,11 +242,10 @@ def _record(
     seed: int,
     course: "Course",
     last: Mapping[str, Any],
-    rows: list[dict[str, Any]],
+    judged: judgements.Judged,
 ) -> dict[str, Any]:
     from ..models.trainable import trained_by_part
 
-    counts = (metrics.Counts(**{key: row[key] for key in metrics.Counts.__dataclass_fields__}) for row in rows)
     return {
         "name": name,
         "seed": seed,
@@ -249,8 +254,8 @@ def _record(
         "scenes": study.scenes,
         "trained_parameters": trained_by_part(lisa.model),
         "seconds": last["seconds"],
-        "scores": metrics.scores(counts),
-        "queries": len(rows),
+        "scores": judgements.scores(judged),
+        "queries": len(judged),
         "passport": environment.passport() | environment.conditions(),
         "versions": environment.versions(),
     }

@@ -1,17 +1,35 @@
-"""What a model in training answers to rendered scenes, counted at the images' own sizes as every evaluation counts."""
+"""What a trained model answers to rendered scenes, and what it answers when it is made blind, counted in pixels.
 
-from collections.abc import Sequence
+Every query is counted at its image's own size, as every evaluation counts, and on the device. Beside the model's own
+answer stand those of its controls, to the same queries and against the same targets:
+
+    query-blind     the words of a query about another scene: the next one whose words are not the same
+    image-blind     everything that is seen is another scene
+    llm-blind       the language model sees another scene, the mask decoder the right one
+
+The other scene is the next one by the ratio of height to width, so that both lie in the same part of their frames, to
+within a pixel (at a few boundaries between ratios, more). Nothing of it is random: it is the same for every model.
+"""
+
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..datasets.scenes import scene
-from ..harness import metrics
-from ..models.bridges import extent_in_frame, logits_at_size
+from ..harness.contract import Sample
+from ..harness.judgements import CONTROLS, OWN, Judged, write_judged
+from ..harness.probe import NullProbe
+from ..models.bridges import extent_in_frame, many_at_size
+from ..models.dual_encoder import Features
+from ..models.floors import Floor, NoSettings, centre_box, empty, whole_image
 from ..models.network import LisaModel
 from ..models.recipes import LossWeights
 from .study_batches import SceneBatch, SceneStore
@@ -19,6 +37,7 @@ from .study_learner import StudyLearner
 from .study_scenes import FAMILIES
 
 ANY = LossWeights(bce=1)  # nothing is lost here
+FLOORS = {"whole-image": whole_image, "centre-box": centre_box, "empty": empty}
 
 
 def labels(seed: int, split: str, scenes: int, processes: int) -> list[np.ndarray]:
@@ -34,41 +53,159 @@ def _labels(seed: int, split: str, index: int) -> np.ndarray:
 
 
 @torch.inference_mode()
-def judge(
-    model: LisaModel, store: SceneStore, labels_of: Sequence[np.ndarray], scenes: int = 64
-) -> list[dict[str, Any]]:
+@torch.compiler.set_stance("force_eager")  # layers compiled for a training's batches would be compiled again for these
+def judge(model: LisaModel, store: SceneStore, labels_of: Sequence[np.ndarray], scenes: int = 64) -> Judged:
     """Asks the queries that a folder of these scenes would have.
 
     Args:
         model: on the store's device.
         store: of the scenes.
         labels_of: their label maps, as `labels` makes them.
-        scenes: at once.
+        scenes: at once, at least; from 2 on.
 
     Returns:
-        For each query its scene, family, and counts of pixels as `metrics.count` has them, in order.
+        The model's own answers and those of its controls, by query. A single scene has no other, and no controls.
     """
     model.eval()
-    learner, rows = StudyLearner(model, ANY), []
-    for batch in store.walked(store.chosen_Q.nonzero().flatten(), scenes):
-        logits_Nhw = learner.logits(batch)
-        rows += [_counted(model, store, labels_of, batch, logits_Nhw, n) for n in range(len(batch.query_N))]
-    return sorted(rows, key=lambda row: row["query"])
+    learner, counted = StudyLearner(model, ANY), []
+    for batch, order_B in _batches(store, scenes):
+        answers_AN = list(_answers(model, learner, batch, order_B))
+        counted += _counted(model.preset.sam.image_px, store, labels_of, batch, torch.stack(answers_AN))
+    names = (OWN, *CONTROLS) if len(labels_of) > 1 else (OWN,)
+    return _judged(store, torch.cat([query_N for query_N, _ in counted]), [each for _, each in counted], names)
+
+
+def _batches(store: SceneStore, scenes: int) -> Iterator[tuple[SceneBatch, Tensor]]:
+    """Scenes of like shape with their chosen queries, and the scenes' places in the batch, by their shape."""
+    height_S, width_S = store.sizes_N2.double().unbind(-1)
+    by_shape_S = (height_S / width_S).argsort(stable=True)
+    asked_Q = store.chosen_Q.nonzero().flatten()
+    for some_B in by_shape_S.tensor_split(max(1, len(by_shape_S) // scenes)):
+        here_N = asked_Q[torch.isin(store.scene_Q[asked_Q], some_B)]
+        order_B = torch.searchsorted(some_B.sort().values, some_B)
+        yield next(store.walked(here_N, len(some_B))), order_B
+
+
+def _answers(model: LisaModel, learner: StudyLearner, batch: SceneBatch, order_B: Tensor) -> Iterator[Tensor]:
+    """Mask logits [N, h, w]: the model's own, then those of `CONTROLS` where there is another scene."""
+    seen = model.encoder(batch.seen, NullProbe())
+    yield learner.logits(batch, seen)
+    if len(order_B) > 1:
+        following_B = torch.empty_like(order_B)
+        following_B[order_B] = order_B.roll(-1)
+        following_B = following_B.to(batch.scene_N.device)
+        tokens_BNC, embedding_BChw = (each[following_B] for each in vars(seen).values())
+        yield learner.logits(_reworded(batch, order_B), seen)
+        yield learner.logits(batch, Features(tokens_BNC, embedding_BChw))
+        yield learner.logits(batch, Features(tokens_BNC, seen.mask_embedding_BChw))
+
+
+def _reworded(batch: SceneBatch, order_B: Tensor) -> SceneBatch:
+    """The same scenes, asked with words of others."""
+    place_B = torch.empty_like(order_B)
+    place_B[order_B] = torch.arange(len(order_B))
+    by_shape_N = place_B[batch.scene_N.cpu()].argsort(stable=True).to(batch.ids_NL.device)
+    ids_NL, scene_N = batch.ids_NL[by_shape_N], batch.scene_N[by_shape_N]
+    other_NN = (scene_N[:, None] != scene_N) & (ids_NL[:, None] != ids_NL).any(-1)
+    count = len(ids_NL)
+    onward_NN = (torch.arange(count)[None] - torch.arange(count)[:, None]).remainder(count).to(ids_NL.device)
+    words_N = by_shape_N[torch.where(other_NN, onward_NN, count).argmin(1)]
+    source_N = torch.empty_like(by_shape_N)
+    source_N[by_shape_N] = words_N
+    return replace(batch, ids_NL=batch.ids_NL[source_N], ends_N=batch.ends_N[source_N])
 
 
 def _counted(
-    model: LisaModel,
-    store: SceneStore,
-    labels_of: Sequence[np.ndarray],
-    batch: SceneBatch,
-    logits_Nhw: Tensor,
-    n: int,
-) -> dict[str, Any]:
-    query = int(batch.query_N[n])
-    which = int(store.scene_Q[query])
-    labels_HW, frame_px = labels_of[which], model.preset.sam.image_px
-    size_HW = (labels_HW.shape[0], labels_HW.shape[1])
-    logits_HW = logits_at_size(logits_Nhw[n], frame_px, extent_in_frame(size_HW, frame_px), size_HW)
-    asked = [label for label in range(1, 32) if int(store.targets_Q[query]) >> label & 1]
-    found = metrics.count((logits_HW > 0).cpu().numpy(), np.isin(labels_HW, asked).astype(np.uint8))
-    return {"query": query, "scene": which, "family": FAMILIES[int(store.family_Q[query])], **vars(found)}
+    frame_px: int, store: SceneStore, labels_of: Sequence[np.ndarray], batch: SceneBatch, logits_ANhw: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """By scene: its queries' numbers, and what `_pixels` says of them."""
+    scene_N = batch.scene_N.cpu()
+    for place in scene_N.unique():
+        here_N = (scene_N == place).nonzero().flatten()
+        query_N = batch.query_N[here_N]
+        labels_HW = labels_of[int(store.scene_Q[query_N[0]])]
+        targets_NHW = _targets(labels_HW, store.targets_Q[query_N], logits_ANhw.device)
+        size_HW = (labels_HW.shape[0], labels_HW.shape[1])
+        logits_Mhw = logits_ANhw[:, here_N.to(logits_ANhw.device)].flatten(0, 1)
+        logits_MHW = many_at_size(logits_Mhw, frame_px, extent_in_frame(size_HW, frame_px), size_HW)
+        yield query_N, _pixels(logits_MHW.unflatten(0, (-1, len(here_N))) > 0, targets_NHW)
+
+
+def _targets(labels_HW: np.ndarray, asked_N: Tensor, device: torch.device) -> Tensor:
+    """bool [N, H, W]: where a label is that a query asks for."""
+    labels_there_HW = torch.from_numpy(np.ascontiguousarray(labels_HW)).to(device).int()
+    return (asked_N.to(device)[:, None, None].int() >> labels_there_HW) & 1 > 0
+
+
+def _pixels(predicted_ANHW: Tensor, targets_NHW: Tensor) -> Tensor:
+    """Pixels of intersection, union and target: [3, A, N]."""
+    hit_AN, target_N = (predicted_ANHW & targets_NHW).sum((-2, -1)), targets_NHW.sum((-2, -1))
+    either_AN = predicted_ANHW.sum((-2, -1)) + target_N - hit_AN
+    return torch.stack([hit_AN, either_AN, target_N.expand_as(hit_AN)])
+
+
+def judge_floors(store: SceneStore, labels_of: Sequence[np.ndarray]) -> Judged:
+    """What answers without a look or a thought come to, on the queries of `judge`."""
+    query_Q = store.chosen_Q.nonzero().flatten()
+    counted = []
+    for query in query_Q:
+        labels_HW = labels_of[int(store.scene_Q[query])]
+        masks_A1HW = torch.from_numpy(np.stack([_floor(make, labels_HW.shape) for make in FLOORS.values()]))[:, None]
+        counted.append(_pixels(masks_A1HW, _targets(labels_HW, store.targets_Q[query][None], torch.device("cpu"))))
+    return _judged(store, query_Q, counted, tuple(FLOORS))
+
+
+def _floor(make: Callable[[NoSettings, NullProbe], Floor], size_HW: tuple[int, ...]) -> np.ndarray:
+    image_HW3 = np.broadcast_to(np.uint8(0), (*size_HW, 3))
+    picture = Sample("", "", False, Path(), lambda: image_HW3, lambda: image_HW3[..., 0], lambda: "")
+    return make(NoSettings(), NullProbe()).decoder([picture], None, None)[0]
+
+
+def _judged(store: SceneStore, query_Q: Tensor, counted: Sequence[Tensor], answers: Sequence[str]) -> Judged:
+    """In the order of the queries' numbers."""
+    order_Q = query_Q.argsort()
+    query_Q = query_Q[order_Q]
+    hit_AQ, either_AQ, target_AQ = torch.cat([each.cpu() for each in counted], -1)[..., order_Q].numpy()
+    scene_Q = store.scene_Q[query_Q]
+    height_Q, width_Q = store.sizes_N2[scene_Q].numpy().T
+    return Judged(
+        query=query_Q.numpy(),
+        scene=scene_Q.numpy(),
+        family=store.family_Q[query_Q].numpy(),
+        height=height_Q,
+        width=width_Q,
+        target_px=target_AQ[0],
+        intersection_px=hit_AQ,
+        union_px=either_AQ,
+        families=FAMILIES,
+        answers=tuple(answers),
+    )
+
+
+def kept_labels(folder: Path, seed: int, split: str, scenes: int) -> list[np.ndarray]:
+    """What `labels` makes, from a file that is written where there is none.
+
+    Args:
+        folder: of rendered scenes.
+        seed, split, scenes: as `labels` takes them.
+    """
+    file = folder / f"labels-{split}-{seed}-{scenes:06}.npz"
+    if not file.exists():
+        made = io.BytesIO()
+        np.savez_compressed(made, *labels(seed, split, scenes, 1))
+        _whole(file, made.getvalue())
+    with np.load(file) as found:
+        return [found[name] for name in found.files]
+
+
+def keep_floors(file: Path, store: SceneStore, labels_of: Sequence[np.ndarray]) -> None:
+    """Writes what `judge_floors` finds, once a study."""
+    if not file.exists():
+        write_judged(file, judge_floors(store, labels_of))
+
+
+def _whole(file: Path, content: bytes) -> None:
+    """Several trainings may write it at once, each the same."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    temporary.replace(file)

@@ -43,12 +43,18 @@ class StudyLearner(nn.Module):
         looked_at = {"clip": features.image_tokens_BNC, "sam": features.mask_embedding_BChw, "seg": seg_NC}
         return found, looked_at
 
-    def logits(self, batch: SceneBatch) -> Tensor:
-        """Mask logits [N, h, w] on SAM's frame."""
-        return self._answer(batch)[0]
+    def logits(self, batch: SceneBatch, features: Features | None = None) -> Tensor:
+        """Mask logits [N, h, w] on SAM's frame.
 
-    def _answer(self, batch: SceneBatch) -> tuple[Tensor, Tensor, Tensor, Features]:
-        features = self.model.encoder(batch.seen, self._probe)
+        Args:
+            batch: what is asked, of which scenes.
+            features: what is looked at; what the encoder makes of the scenes where left out.
+        """
+        return self._answer(batch, features)[0]
+
+    def _answer(self, batch: SceneBatch, features: Features | None = None) -> tuple[Tensor, Tensor, Tensor, Features]:
+        if features is None:
+            features = self.model.encoder(batch.seen, self._probe)
         states_NLC, ends_N = self._read(batch, features.image_tokens_BNC)
         seg_NC = self.model.seg_projection(_at(states_NLC, ends_N))
         embedding_NChw = features.mask_embedding_BChw[batch.scene_N]

@@ -97,9 +97,11 @@ def logits_at_size(logits_hw: Tensor, frame_px: int, extent_HW: tuple[int, int],
 
     Both steps are bilinear, as in SAM's own ``postprocess_masks``.
     """
+    return many_at_size(logits_hw[None], frame_px, extent_HW, size_HW)[0]
+
+
+def many_at_size(logits_Nhw: Tensor, frame_px: int, extent_HW: tuple[int, int], size_HW: tuple[int, int]) -> Tensor:
+    """Several masks of one image, brought to it as `logits_at_size` brings one: float32 [N, H, W]."""
     height, width = extent_HW
-    frame = functional.interpolate(
-        logits_hw[None, None].float(), (frame_px, frame_px), mode="bilinear", align_corners=False
-    )
-    image = functional.interpolate(frame[..., :height, :width], size_HW, mode="bilinear", align_corners=False)
-    return image[0, 0]
+    frame = functional.interpolate(logits_Nhw[None].float(), (frame_px, frame_px), mode="bilinear", align_corners=False)
+    return functional.interpolate(frame[..., :height, :width], size_HW, mode="bilinear", align_corners=False)[0]

@@ -10,16 +10,14 @@ import pytest
 import torch
 from lisabench.benchmarks.study import TRAINING, Study, carry_out
 from lisabench.benchmarks.study_batches import SceneStore
-from lisabench.benchmarks.study_judging import judge, labels
 from lisabench.benchmarks.study_learner import Helpers, StudyLearner
 from lisabench.benchmarks.study_scenes import ATTRIBUTES, LABELS_PX, OUTSIDE, VIEWS, chunk, render
 from lisabench.benchmarks.study_training import Course, fit
 from lisabench.datasets.scenes import Query, Scene, chosen, scene
-from lisabench.harness import measure
-from lisabench.harness.clock import HostClock
 from lisabench.harness.contract import Sample
 from lisabench.harness.errors import UsageError
-from lisabench.harness.probe import NullProbe, TimingProbe
+from lisabench.harness.judgements import read_judged
+from lisabench.harness.probe import NullProbe
 from lisabench.models.axes import LisaCase
 from lisabench.models.examples import ExampleReader, batch_of
 from lisabench.models.learner import Learner
@@ -88,20 +86,6 @@ def test_attributes_are_those_of_the_object_that_is_seen():
     assert drawn.attributes_NO3[0, 0].tolist() == [0, 0, 0]
 
 
-@pytest.mark.parametrize("vision", ["dual", "clip", "sam"])
-def test_a_scene_is_judged_as_the_harness_judges_the_adapter(vision, files):
-    lisa = tiny(vision)
-    rows = judge(lisa.model, store_of(files, lisa), labels(0, "test", SCENES, 1))
-    asked, probe = samples(), TimingProbe(HostClock())
-    assert [row["query"] for row in rows] == list(asked)
-    for mine in rows:
-        theirs = measure.measure(lisa, asked[mine["query"]], probe)
-        assert mine["scene"] == int(theirs["image_id"])
-        assert mine["target_px"] == theirs["target_px"]
-        for count in ("intersection_px", "union_px", "predicted_px"):
-            assert mine[count] == pytest.approx(theirs[count], abs=0.002 * theirs["valid_px"])
-
-
 def test_many_queries_cost_what_the_learner_says_of_each(files):
     """In the answer to the digit; in the mask nearly, since one looks at SAM's frame and the other at the image."""
     lisa = tiny()
@@ -152,7 +136,8 @@ def test_a_study_trains_a_dual_then_its_variants_and_keeps_what_is_finished(tmp_
     stamp = (tmp_path / "dual-0" / TRAINING).stat().st_mtime_ns
     carry_out(how, [0], ["sam"])
     assert (tmp_path / "dual-0" / TRAINING).stat().st_mtime_ns == stamp
-    assert (tmp_path / "sam-0" / "counts.jsonl").read_text().count("\n") == 3
+    assert (tmp_path / "sam-0" / "counts.npz").exists()
+    assert len(read_judged(tmp_path / "sam-0" / "counts.npz")) == 3
     again = Lisa(LisaCase(device="cpu", vision="sam", weights=str(tmp_path / "sam-0")), NullProbe())
     assert again.has_quality
     with pytest.raises(UsageError, match="holds another study \\(steps was 1 and is 5\\)"):

@@ -1,0 +1,201 @@
+"""Models judged on rendered scenes: the counts are the harness's, and each control is blind in what it says."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lisabench.benchmarks import study_judging
+from lisabench.benchmarks.study_batches import SceneStore
+from lisabench.benchmarks.study_judging import judge, judge_floors, keep_floors, kept_labels, labels
+from lisabench.benchmarks.study_scenes import FAMILIES, render
+from lisabench.datasets.scenes import chosen, scene
+from lisabench.harness import measure, metrics
+from lisabench.harness.clock import HostClock
+from lisabench.harness.contract import Sample
+from lisabench.harness.errors import DataError
+from lisabench.harness.judgements import CONTROLS, OWN, read_judged, same_queries, scores, write_judged
+from lisabench.harness.probe import NullProbe, TimingProbe
+from lisabench.models.axes import LisaCase
+from lisabench.models.floors import NoSettings, centre_box
+from lisabench.models.lisa import Lisa
+from lisabench.models.recipes import RECIPES
+from lisabench.models.trainable import make_trainable
+from study_factory import judged_of
+
+pytestmark = pytest.mark.no_clock
+
+SCENES = 7  # of every aspect
+VISIONS = ["dual", "clip", "sam"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return render(tmp_path_factory.mktemp("scenes"), 0, "test", SCENES, 1)
+
+
+@pytest.fixture(scope="module")
+def labels_of():
+    return labels(0, "test", SCENES, 1)
+
+
+def tiny(vision: str = "dual") -> Lisa:
+    case = LisaCase(device="cpu", vision=vision)
+    lisa = Lisa(case, NullProbe(), starting=True)
+    make_trainable(lisa.model, case, RECIPES["everything"].trains, lisa.tokenizer)
+    return lisa
+
+
+def store_of(files, lisa: Lisa) -> SceneStore:
+    return SceneStore(files, lisa.model.encoder, lisa.model.preset, "cpu")
+
+
+def asked() -> list[tuple[int, str, Sample]]:
+    """Scene, family and sample of what a folder of the scenes would ask, in the order of the store."""
+    wordings = [(made, q, text) for made in map(of_test, range(SCENES)) for q in made.queries for text in q.texts]
+    folder = {(made.index, q.texts[0]) for made in map(of_test, range(SCENES)) for q in chosen(made)}
+    return [(made.index, q.family, sample(made, q)) for made, q, text in wordings if (made.index, text) in folder]
+
+
+def of_test(index: int):
+    return scene(0, "test", index)
+
+
+def sample(made, query, image=None, words=None) -> Sample:
+    pixels, annotation = made.image if image is None else image, made.target_HW(query).astype(np.uint8)
+    return Sample("q", words or query.texts[0], query.is_sentence, Path(), lambda: pixels, lambda: annotation, str)
+
+
+def counts_of(judged, answer):
+    return [(c.intersection_px, c.union_px, c.target_px, c.predicted_px) for c in judged.counts(answer)]
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+def test_a_scene_is_judged_as_the_harness_judges_the_adapter(vision, files, labels_of):
+    lisa = tiny(vision)
+    judged = judge(lisa.model, store_of(files, lisa), labels_of)
+    probe, expected = TimingProbe(HostClock()), asked()
+    assert list(judged.scene) == [index for index, _, _ in expected]
+    assert [FAMILIES[place] for place in judged.family] == [family for _, family, _ in expected]
+    assert list(judged.query) == sorted(judged.query)
+    for mine, (_, _, each) in zip(judged.counts(), expected, strict=True):
+        theirs = measure.measure(lisa, each, probe)
+        assert (mine.target_px, mine.valid_px) == (theirs["target_px"], theirs["valid_px"])
+        for count in ("intersection_px", "union_px", "predicted_px"):
+            assert getattr(mine, count) == pytest.approx(theirs[count], abs=0.002 * theirs["valid_px"])
+
+
+@pytest.mark.parametrize("scenes", [2, 3, 64])
+def test_how_many_scenes_are_judged_at_once_changes_no_answer_of_the_model(scenes, files, labels_of):
+    lisa = tiny()
+    store = store_of(files, lisa)
+    one, other = judge(lisa.model, store, labels_of), judge(lisa.model, store, labels_of, scenes)
+    assert one.answers == other.answers == (OWN, *CONTROLS)
+    np.testing.assert_allclose(other.union_px[0], one.union_px[0], rtol=0, atol=50)  # rounding at a mask's border
+
+
+def spied(monkeypatch, files, labels_of, vision="dual"):
+    """Of every pass: the batch that was asked, and the features that were looked at."""
+    passes, lisa = [], tiny(vision)
+    logits = study_judging.StudyLearner.logits
+
+    def noted(self, batch, features=None):
+        passes.append((batch, features))
+        return logits(self, batch, features)
+
+    monkeypatch.setattr(study_judging.StudyLearner, "logits", noted)
+    judge(lisa.model, store_of(files, lisa), labels_of)
+    return passes
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+def test_each_control_is_blind_in_what_it_says_and_in_nothing_else(vision, files, labels_of, monkeypatch):
+    (own, seen), (asked_else, seen_too), (same, elsewhere), (same_too, half) = spied(
+        monkeypatch, files, labels_of, vision
+    )
+    assert seen_too is seen and same is own and same_too is own
+    tokens_BNC, embedding_BChw = seen.image_tokens_BNC, seen.mask_embedding_BChw
+    assert torch.equal(half.mask_embedding_BChw, embedding_BChw)
+    assert torch.equal(half.image_tokens_BNC, elsewhere.image_tokens_BNC)
+    donors = [
+        [b for b in range(SCENES) if torch.equal(elsewhere.image_tokens_BNC[a], tokens_BNC[b])] for a in range(SCENES)
+    ]
+    assert sorted(b for found in donors for b in found) == list(range(SCENES))
+    assert all(found != [a] for a, found in enumerate(donors))
+    for a, (b,) in enumerate(donors):
+        assert torch.equal(elsewhere.mask_embedding_BChw[a], embedding_BChw[b])
+    assert torch.equal(asked_else.scene_N, own.scene_N)
+    for n, words in enumerate(asked_else.ids_NL):
+        assert not torch.equal(words, own.ids_NL[n])
+        sources = (own.ids_NL == words).all(-1).nonzero().flatten()
+        assert any(own.scene_N[m] != own.scene_N[n] and own.ends_N[m] == asked_else.ends_N[n] for m in sources)
+
+
+def test_the_other_scene_has_the_nearest_shape(tmp_path):
+    count = 28  # four of each ratio
+    files, lisa = render(tmp_path, 0, "test", count, 1), tiny()
+    store = store_of(files, lisa)
+    ((batch, order_B),) = study_judging._batches(store, 64)
+    height_B, width_B = store.sizes_N2.double().unbind(-1)
+    ratios = (height_B / width_B)[order_B].tolist()
+    assert ratios == sorted(ratios)
+    assert len(batch.query_N) == 3 * count
+    apart = [abs(b / a - 1) for a, b in pairwise(ratios)]
+    assert sum(each < 0.01 for each in apart) == count - 7  # all but where one ratio ends and the next begins
+
+
+def test_a_single_scene_has_no_controls(tmp_path):
+    lisa = tiny()
+    judged = judge(lisa.model, store_of(render(tmp_path, 0, "test", 1, 1), lisa), labels(0, "test", 1, 1))
+    assert (judged.answers, len(judged)) == ((OWN,), 3)
+
+
+def test_floors_are_those_of_every_run_on_the_same_queries(files, labels_of, tmp_path):
+    lisa = tiny()
+    store = store_of(files, lisa)
+    floors, judged = judge_floors(store, labels_of), judge(lisa.model, store, labels_of)
+    assert same_queries(floors, judged)
+    made = centre_box(NoSettings(), NullProbe())
+    for mine, (_, _, each) in zip(floors.counts("centre-box"), asked(), strict=True):
+        (mask_HW,) = made.decoder([each], None, None)
+        theirs = metrics.count(mask_HW, each.target_HW)
+        assert (mine.intersection_px, mine.union_px) == (theirs.intersection_px, theirs.union_px)
+    assert all(c.predicted_px == c.valid_px for c in floors.counts("whole-image"))
+    assert all(c.predicted_px == 0 for c in floors.counts("empty"))
+    keep_floors(tmp_path / "floors.npz", store, labels_of)
+    assert counts_of(read_judged(tmp_path / "floors.npz"), "centre-box") == counts_of(floors, "centre-box")
+
+
+def test_labels_are_made_once(tmp_path, monkeypatch, labels_of):
+    kept_labels(tmp_path, 0, "test", SCENES)
+    monkeypatch.setattr(study_judging, "labels", lambda *_: pytest.fail("made again"))
+    for found, expected in zip(kept_labels(tmp_path, 0, "test", SCENES), labels_of, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert [path.name for path in tmp_path.iterdir()] == ["labels-test-0-000007.npz"]
+
+
+def test_counts_are_read_back_as_written_and_scored_as_everywhere(files, labels_of, tmp_path):
+    lisa = tiny()
+    judged = judge(lisa.model, store_of(files, lisa), labels_of)
+    write_judged(tmp_path / "counts.npz", judged)
+    again = read_judged(tmp_path / "counts.npz")
+    for answer in judged.answers:
+        assert counts_of(again, answer) == counts_of(judged, answer)
+        for name, value in scores(again, answer).items():
+            assert value == pytest.approx(metrics.METRICS[name].compute(again.counts(answer)), rel=1e-12)
+    first = (tmp_path / "counts.npz").read_bytes()
+    write_judged(tmp_path / "counts.npz", again)
+    assert (tmp_path / "counts.npz").read_bytes() == first
+
+
+def test_five_thousand_queries_take_less_than_150_kb(tmp_path):
+    write_judged(tmp_path / "counts.npz", judged_of(gIoU=0.6, images=1667, answers=(OWN, *CONTROLS)))
+    assert (tmp_path / "counts.npz").stat().st_size < 150_000
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"not a zip"])
+def test_a_damaged_file_is_one_clear_line(content, tmp_path):
+    (tmp_path / "counts.npz").write_bytes(content)
+    with pytest.raises(DataError, match=r"counts.npz is damaged \(.*\): copy it anew, or judge again"):
+        read_judged(tmp_path / "counts.npz")
