@@ -84,12 +84,17 @@ def run(
 
 @app.command()
 def report(folder: Folder) -> None:
-    """Write the summary, figures and report of a run, or of a training, again from its records."""
+    """Write the summary, figures and report of a run, of a training or of a study again from its records."""
     from .harness.records import is_training
+    from .harness.studies import is_study
     from .reports.page import write_report
+    from .reports.study_page import write_study_report
     from .reports.training_page import write_training_report
 
-    typer.echo(write_training_report(folder) if is_training(folder) else write_report(folder))
+    if is_study(folder):
+        typer.echo(write_study_report(folder))
+    else:
+        typer.echo(write_training_report(folder) if is_training(folder) else write_report(folder))
 
 
 @app.command()

@@ -53,12 +53,11 @@ class StudyLearner(nn.Module):
         return self._answer(batch, features)[0]
 
     def _answer(self, batch: SceneBatch, features: Features | None = None) -> tuple[Tensor, Tensor, Tensor, Features]:
-        if features is None:
-            features = self.model.encoder(batch.seen, self._probe)
-        states_NLC, ends_N = self._read(batch, features.image_tokens_BNC)
+        seen: Features = self.model.encoder(batch.seen, self._probe) if features is None else features
+        states_NLC, ends_N = self._read(batch, seen.image_tokens_BNC)
         seg_NC = self.model.seg_projection(_at(states_NLC, ends_N))
-        embedding_NChw = features.mask_embedding_BChw[batch.scene_N]
-        return self.model.decode(embedding_NChw, seg_NC, self._probe)[0], states_NLC, ends_N, features
+        embedding_NChw = seen.mask_embedding_BChw[batch.scene_N]
+        return self.model.decode(embedding_NChw, seg_NC, self._probe)[0], states_NLC, ends_N, seen
 
     def _read(self, batch: SceneBatch, image_tokens_BNC: Tensor) -> tuple[Tensor, Tensor]:
         """The states at every token [N, L, C], and where those are that prompt the masks [N]."""

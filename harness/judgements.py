@@ -86,7 +86,8 @@ def write_judged(path: Path, judged: Judged) -> None:
     """Writes the file whole or not at all; the same figures make the same bytes, whoever else writes them."""
     arrays: dict[str, Any] = {name: _small(getattr(judged, name)) for name in _COLUMNS}
     made = io.BytesIO()
-    np.savez_compressed(made, **arrays, **{name: np.array(getattr(judged, name)) for name in _NAMES})
+    arrays |= {name: np.array(getattr(judged, name)) for name in _NAMES}
+    np.savez_compressed(made, **arrays)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_bytes(made.getvalue())
     temporary.replace(path)
