@@ -154,7 +154,7 @@ def _method(summary: StudySummary) -> Iterator[str]:
     made = summary.made
     said = [text.format(made[name]) for name, text in MADE.items() if isinstance(made.get(name), int)]
     yield f"{wording.listed(said)}; made again by `lisabench study`." if said else "How it was made is not known."
-    yield f"All judged by the same {summary.queries:,} queries, about {summary.images:,} scenes that none was trained on."
+    yield f"All judged by the same {summary.queries:,} queries, about {summary.images:,} scenes that none has seen."
     if len(summary.seeds) > 1:
         yield (
             f"Seeds {wording.listed([str(seed) for seed in summary.seeds])}: each trains a dual, from which its "
