@@ -134,6 +134,7 @@ def _main_notes(summary: StudySummary) -> str:
         if borrowed
         else "",
     ]
+    notes.append("Seconds of training are by the host's clock, of trainings that may have run side by side.")
     return "\n\n".join(note for note in notes if note)
 
 
