@@ -7,6 +7,15 @@ from .study_schema import StudyCost
 from .summary import summarise
 
 
+def costs_on(study: StudyRecords) -> str | None:
+    """What the costs were measured on, and memory by what; None where they were not."""
+    if study.costs is None:
+        return None
+    summary = summarise(study.costs)
+    instruments = dict.fromkeys(case.memory.instrument for case in summary.cases if case.memory.instrument)
+    return "; ".join([summary.machine, *(f"memory by {name}" for name in instruments)])
+
+
 class Costs:
     """The run's cases, by the names of a study's recipes.
 

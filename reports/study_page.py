@@ -134,6 +134,8 @@ def _main_notes(summary: StudySummary) -> str:
         if borrowed
         else "",
     ]
+    if summary.costs_on:
+        notes.append(f"What a query takes was measured on {summary.costs_on}; in brackets the ratio to the dual.")
     notes.append("Seconds of training are by the host's clock, of trainings that may have run side by side.")
     return "\n\n".join(note for note in notes if note)
 

@@ -122,6 +122,7 @@ class StudySummary(Strict):
     queries: Count = Field(description="Of the test.")
     images: Count = Field(description="That they are about.")
     within_points: NotNegative = Field(description="Of the claim on mIoU.")
+    costs_on: str | None = Field(description="Machine and instrument of what inference takes; null where unknown.")
     rival: str | None = Field(description="What convergence is held against; null where it was not trained.")
     recipes: list[Recipe] = Field(description="The dual first; ablations among them.")
     ablations: list[Ablation] = Field(description="Of the losses.")

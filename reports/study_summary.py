@@ -7,9 +7,9 @@ from ..harness.records import write_json
 from ..harness.studies import StudyRecords
 from .finding import interval_of, verdict_of
 from .study_convergence import common_targets, convergence
-from .study_costs import Costs
+from .study_costs import Costs, costs_on
 from .study_groups import ABLATED, ABLATIONS, DUAL, RIVAL, Trained, grouped, levels, points
-from .study_schema import Ablation, Judgement, Recipe, SeedPoints, StudySummary
+from .study_schema import Ablation, Judgement, Level, Recipe, SeedPoints, StudySummary
 from .study_slices import ALL, controls, floors, slices
 from .summary import SUMMARY, machine
 
@@ -33,9 +33,11 @@ def summarise_study(study: StudyRecords) -> StudySummary:
     """What the records say, as far as the study went."""
     groups = grouped(study)
     dual, judged = groups.get(DUAL), study.trainings[0].judged
-    recipes = list(_recipes(study, groups))
+    of_floors = {name: by[ALL] for name, by in floors(study.floors).items()} if study.floors else {}
+    recipes = list(_recipes(study, groups, of_floors))
     return StudySummary(
         made=study.page,
+        costs_on=costs_on(study),
         machines=list(dict.fromkeys(machine(each.page.get("passport") or {}) for each in study.trainings)),
         seeds=list(dual.by_seed) if dual else [],
         queries=len(judged),
@@ -45,18 +47,20 @@ def summarise_study(study: StudyRecords) -> StudySummary:
         recipes=recipes,
         ablations=[_ablation(name, groups) for name in ABLATIONS],
         floors=floors(study.floors) if study.floors else {},
-        warnings=list(_doubts(study, groups, recipes)),
+        warnings=list(_doubts(study, groups, recipes, of_floors)),
     )
 
 
-def _recipes(study: StudyRecords, groups: Mapping[str, Trained]) -> Iterator[Recipe]:
-    costs = Costs(study)
+def _recipes(study: StudyRecords, groups: Mapping[str, Trained], of_floors: Mapping[str, float]) -> Iterator[Recipe]:
+    costs, learned = Costs(study), DUAL in groups and _learned(levels(groups[DUAL])["gIoU"], of_floors)
     common = common_targets([each for name, each in groups.items() if name != DUAL and name not in ABLATIONS])
     for trained in groups.values():
-        yield _recipe(trained, groups, costs, common)
+        yield _recipe(trained, groups, costs, common, learned)
 
 
-def _recipe(trained: Trained, groups: Mapping[str, Trained], costs: Costs, common: dict[int, float]) -> Recipe:
+def _recipe(
+    trained: Trained, groups: Mapping[str, Trained], costs: Costs, common: dict[int, float], learned: bool
+) -> Recipe:
     name, page, dual = trained.name, trained.one.page, groups.get(DUAL)
     variant, other = page["variant"], None if trained.name == DUAL else dual
     differences = points(other, trained) if other else {}
@@ -72,12 +76,23 @@ def _recipe(trained: Trained, groups: Mapping[str, Trained], costs: Costs, commo
         train_s=[each.page["seconds"] for each in trained.by_seed.values()],
         scores=levels(trained),
         differences=differences,
-        within=_bounded(differences.get("mIoU"), at_least=-WITHIN_POINTS) if other else None,
+        within=_within(differences.get("mIoU"), learned) if other else None,
         convergence=convergence(trained, other, rival, common) if other else None,
         cost=costs.of(name),
         slices=slices(trained, other),
         controls=controls(trained),
     )
+
+
+def _within(found: SeedPoints | None, learned: bool) -> Judgement:
+    """As good as a dual that learned nothing is no merit, and says nothing of a recipe."""
+    if not learned:
+        return Judgement(verdict="inconclusive", reason="the dual is no better than the floors")
+    return _bounded(found, at_least=-WITHIN_POINTS)
+
+
+def _learned(own: Level | None, of_floors: Mapping[str, float]) -> bool:
+    return own is not None and own.score > max(of_floors.values(), default=0.0)
 
 
 def _bounded(found: SeedPoints | None, at_least: float | None = None, at_most: float | None = None) -> Judgement:
@@ -103,7 +118,9 @@ def _ablation(name: str, groups: Mapping[str, Trained]) -> Ablation:
     )
 
 
-def _doubts(study: StudyRecords, groups: Mapping[str, Trained], recipes: list[Recipe]) -> Iterator[str]:
+def _doubts(
+    study: StudyRecords, groups: Mapping[str, Trained], recipes: list[Recipe], of_floors: Mapping[str, float]
+) -> Iterator[str]:
     if study.unfinished:
         yield f"Not finished, and left out: {', '.join(study.unfinished)}."
     if DUAL not in groups:
@@ -112,15 +129,18 @@ def _doubts(study: StudyRecords, groups: Mapping[str, Trained], recipes: list[Re
         yield ONE_SEED
     if study.floors is None:
         yield "The floors were not counted."
-    of_floors = {name: by[ALL] for name, by in floors(study.floors).items()} if study.floors else {}
-    yield from (text for recipe in recipes for text in _no_better(recipe, of_floors))
-    yield from (text for recipe in recipes if recipe.role == "dual" for text in _given_away(recipe, of_floors))
+    yield from (_no_better(each, of_floors) for each in recipes if not _learned(each.scores["gIoU"], of_floors))
+    for dual in (each for each in recipes if each.role == "dual"):
+        yield from _given_away(dual, of_floors) if _learned(dual.scores["gIoU"], of_floors) else ()
+        missing = [name for name in CONTROLS if name not in dual.controls]
+        if missing:
+            yield f"The dual was judged without its controls {', '.join(missing)}."
 
 
-def _no_better(recipe: Recipe, of_floors: Mapping[str, float]) -> Iterator[str]:
-    own, best = recipe.scores["gIoU"], max(of_floors.values(), default=None)
-    if own and best is not None and own.score <= best:
-        yield f"{recipe.name} (gIoU {own.score:.3f}) is no better than the best floor ({best:.3f}): it learned nothing."
+def _no_better(recipe: Recipe, of_floors: Mapping[str, float]) -> str:
+    own, best = recipe.scores["gIoU"], max(of_floors.values(), default=0.0)
+    score = f"gIoU {own.score:.3f}" if own else "no gIoU"
+    return f"{recipe.name} ({score}) is no better than the best floor ({best:.3f}): it learned nothing."
 
 
 def _given_away(dual: Recipe, of_floors: Mapping[str, float]) -> Iterator[str]:
@@ -133,6 +153,3 @@ def _given_away(dual: Recipe, of_floors: Mapping[str, float]) -> Iterator[str]:
         if own and own.score - score < needed:
             gap = f"{name} is {own.score - score:.3f} gIoU below the dual, less than {needed}"
             yield f"{gap}: the scenes give answers away."
-    missing = [name for name in CONTROLS if name not in blind]
-    if missing:
-        yield f"The dual was judged without its controls {', '.join(missing)}."

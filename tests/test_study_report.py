@@ -192,6 +192,13 @@ def test_a_training_no_better_than_the_floors_is_a_warning(tmp_path):
     assert doubt.startswith("clip (gIoU 0.") and "no better than the best floor" in doubt
 
 
+def test_as_good_as_a_dual_that_learned_nothing_is_no_verdict(tmp_path):
+    summary = summary_of(tmp_path, truth={"dual": 0.03, "sam": 0.03})
+    assert summary.recipe("sam").within.verdict == "inconclusive"
+    assert summary.recipe("sam").within.reason == "the dual is no better than the floors"
+    assert [text.split(" (")[0] for text in summary.warnings] == ["dual", "sam"]
+
+
 def test_missing_pieces_are_named(tmp_path):
     write_study(tmp_path)
     (tmp_path / "sam-1" / "training.json").unlink()
@@ -228,6 +235,7 @@ def test_costs_are_joined_by_name_or_by_settings(tmp_path):
     assert summary.recipe("dual-small").cost is None
     page = page_of(tmp_path)
     assert "clip-decoder as clip" in page
+    assert "measured on" in page and "memory by" in page
     (row,) = [line for line in page.splitlines() if line.startswith("| dual-small | 0.")][:1]
     assert row.count("not measured") == 2
 
