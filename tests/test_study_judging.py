@@ -1,5 +1,6 @@
 """Models judged on rendered scenes: the counts are the harness's, and each control is blind in what it says."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -132,6 +133,17 @@ def test_each_control_is_blind_in_what_it_says_and_in_nothing_else(vision, files
         assert any(own.scene_N[m] != own.scene_N[n] and own.ends_N[m] == asked_else.ends_N[n] for m in sources)
 
 
+def test_a_query_is_never_reworded_into_its_own_words(files):
+    """Where every scene but one asks the same, that one's words are what is left."""
+    lisa = tiny()
+    store = store_of(files, lisa)
+    (batch,) = store.walked(store.chosen_Q.nonzero().flatten(), SCENES)
+    same = torch.zeros_like(batch.ids_NL)
+    same[batch.scene_N == 2] = 1
+    reworded = study_judging._reworded(replace(batch, ids_NL=same), torch.arange(SCENES))
+    assert torch.equal(reworded.ids_NL, 1 - same)
+
+
 def test_the_other_scene_has_the_nearest_shape(tmp_path):
     count = 28  # four of each ratio
     files, lisa = render(tmp_path, 0, "test", count, 1), tiny()
@@ -175,9 +187,8 @@ def test_labels_are_made_once(tmp_path, monkeypatch, labels_of):
     assert [path.name for path in tmp_path.iterdir()] == ["labels-test-0-000007.npz"]
 
 
-def test_counts_are_read_back_as_written_and_scored_as_everywhere(files, labels_of, tmp_path):
-    lisa = tiny()
-    judged = judge(lisa.model, store_of(files, lisa), labels_of)
+def test_counts_are_read_back_as_written_and_scored_as_everywhere(tmp_path):
+    judged = judged_of(0.6, 20, answers=(OWN, *CONTROLS))
     write_judged(tmp_path / "counts.npz", judged)
     again = read_judged(tmp_path / "counts.npz")
     for answer in judged.answers:
