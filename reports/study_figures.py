@@ -94,7 +94,8 @@ _OF_ONE = "one training each: intervals of the images alone, which know nothing 
 def _row(axes: Axes, row: int, recipe: Recipe, score: str) -> None:
     found = _found(recipe, score)
     colour, marker, filled = MARKS[recipe.within.verdict if recipe.within else "not measured"]
-    axes.plot(found.by_seed, [row + 0.26] * len(found.by_seed), "|", color=MUTED, markersize=5, markeredgewidth=1)
+    if len(found.by_seed) > 1:
+        axes.plot(found.by_seed, [row + 0.26] * len(found.by_seed), "|", color=MUTED, markersize=5, markeredgewidth=1)
     if found.low is not None and found.high is not None:
         axes.plot([found.low, found.high], [row, row], color=colour, linewidth=2.4, solid_capstyle="butt")
     axes.plot(
@@ -125,7 +126,7 @@ def forest_message(summary: StudySummary, recipes: Sequence[Recipe]) -> str:
     holding = [each.name for each in recipes if each.within and each.within.verdict == "confirmed"]
     if len(summary.seeds) == 1:
         apart = wording.in_points(_found(recipes[0], "mIoU").difference)
-        return f"{recipes[0].name} comes nearest to the dual: mIoU {apart}, of one seed"
+        return f"{recipes[0].name} is the best recipe of one seed: mIoU {apart} to the dual"
     if not holding:
         return f"No recipe is shown to stay within {summary.within_points:g} points of the dual's mIoU"
     verb = "stay" if len(holding) > 1 else "stays"
