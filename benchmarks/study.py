@@ -9,58 +9,28 @@ differences are paired by seed. A training that is finished is not made again.
 """
 
 import json
-import multiprocessing
-import os
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..datasets.scenes import PER_SCENE
 from ..harness import environment, metrics, records
+from ..harness.environment import usable_cpus
 from ..harness.errors import UsageError, unknown
 from ..harness.probe import NullProbe
 from ..models.axes import LisaCase
 from ..models.recipes import LOSSES
+from .study_jobs import Job, side_by_side, visible_gpus
+from .study_variants import DUAL, VARIANTS
 
 if TYPE_CHECKING:  # they import torch, which is not to be imported before the processes of a study are
     from ..models.lisa import Lisa
     from .study_batches import SceneStore
     from .study_training import Course
 
-DUAL = "dual"
 STUDY, TRAINING, CURVE, COUNTS, SCENES = "study.json", "training.json", "curve.jsonl", "counts.jsonl", "scenes"
-
-
-@dataclass(frozen=True)
-class Variant:
-    """What of a study is trained from a seed's dual, or the dual itself.
-
-    Attributes:
-        trains: as in ``recipes.Recipe``.
-        losses: a name in ``recipes.LOSSES``.
-        axes: settings of `LisaCase`.
-        lr: of its course.
-    """
-
-    trains: tuple[str, ...]
-    losses: str
-    axes: Mapping[str, Any] = field(default_factory=dict)
-    lr: float = 1e-3
-
-
-CLIP, SAM = {"vision": "clip"}, {"vision": "sam"}
-DESCRIBED = ("projections", "embeddings")
-VARIANTS = {
-    DUAL: Variant(("everything",), "original-losses", lr=8e-4),
-    "clip": Variant(DESCRIBED, "described", CLIP),
-    "clip-decoder": Variant((*DESCRIBED, "mask_decoder"), "described", CLIP),
-    "clip-lora": Variant((*DESCRIBED, "mask_decoder", "lora"), "described", CLIP),
-    "clip-upsampling": Variant((*DESCRIBED, "mask_decoder"), "described", {**CLIP, "bridge": "upsampling"}),
-    "sam": Variant(DESCRIBED, "described", SAM),
-    "sam-decoder": Variant((*DESCRIBED, "mask_decoder"), "described", SAM),
-    "dual-small": Variant(("everything",), "original-losses", {"sam": "tiny_s"}, lr=8e-4),  # the rival of sharing
-}
 
 
 @dataclass(frozen=True)
@@ -87,21 +57,46 @@ class Study:
     jobs: int
     device: str
 
+    @property
+    def splits(self) -> dict[str, int]:
+        """How many scenes are rendered of each split."""
+        return {"train": self.scenes, "test": -(-self.test_queries // PER_SCENE)}
 
-def carry_out(study: Study, seeds: Sequence[int], names: Sequence[str]) -> list[dict[str, Any]]:
+
+def carry_out(
+    study: Study, seeds: Sequence[int], names: Sequence[str], told: Callable[[dict[str, Any]], None] = lambda _: None
+) -> list[dict[str, Any]]:
     """Makes what is missing of a study.
 
     Args:
         study: how.
         seeds: each trains a dual and its variants.
-        names: of `VARIANTS`, the dual's apart, which comes first.
+        names: of `VARIANTS`; the dual is always among them.
+        told: is given what came of each training, as ``training.json`` has it, as soon as it is there.
 
     Returns:
-        What came of each training, as ``training.json`` has it.
+        All of that, the duals first.
 
     Raises:
         UsageError: an unknown variant.
-        RunFailed: a loss is no number any more.
+        RunFailed: trainings failed, after all others were made.
+    """
+    begin(study, seeds, names)
+    wanted = {Job(DUAL, seed): None for seed in seeds}
+    wanted |= {Job(name, seed): Job(DUAL, seed) for seed in seeds for name in names if name != DUAL}
+    for job in wanted:
+        if finished(study, job):
+            told(_made(study, job))
+    missing = {job: before for job, before in wanted.items() if not finished(study, job)}
+    side_by_side(missing, study.jobs, gpus_of(study), partial(_training, study), told)
+    return [_made(study, job) for job in wanted]
+
+
+def begin(study: Study, seeds: Sequence[int], names: Sequence[str]) -> None:
+    """Refuses what cannot be made, and renders what is looked at.
+
+    Raises:
+        UsageError: an unknown variant, no seed, or a folder that holds another study.
     """
     for name in names:
         if name not in VARIANTS:
@@ -110,10 +105,25 @@ def carry_out(study: Study, seeds: Sequence[int], names: Sequence[str]) -> list[
         raise UsageError("a study needs a seed: --seed 0")
     _agree(study)
     _render(study)
-    wanted = [(DUAL, seed) for seed in seeds], [(name, seed) for seed in seeds for name in names if name != DUAL]
-    for stage in wanted:
-        _train(study, [one for one in stage if not (place(study, *one) / TRAINING).exists()])
-    return [json.loads((place(study, *one) / TRAINING).read_text()) for stage in wanted for one in stage]
+
+
+def finished(study: Study, job: Job) -> bool:
+    """Whether a training was made to its end."""
+    return (place(study, job.name, job.seed) / TRAINING).exists()
+
+
+def _made(study: Study, job: Job) -> dict[str, Any]:
+    return json.loads((place(study, job.name, job.seed) / TRAINING).read_text(encoding="utf-8"))
+
+
+def gpus_of(study: Study) -> list[str]:
+    """Over which its jobs are spread."""
+    return visible_gpus() if study.device == "cuda" else []
+
+
+def _training(study: Study, job: Job) -> dict[str, Any]:
+    train(study, job.name, job.seed)
+    return _made(study, job)
 
 
 def _agree(study: Study) -> None:
@@ -134,26 +144,17 @@ def place(study: Study, name: str, seed: int) -> Path:
     return study.folder / f"{name}-{seed}"
 
 
-def _train(study: Study, jobs: Sequence[tuple[str, int]]) -> None:
-    if study.jobs == 1:
-        for job in jobs:
-            train(study, *job)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(study.jobs, mp_context=context, max_tasks_per_child=1) as pool:
-        for done in [pool.submit(train, study, *job) for job in jobs]:
-            done.result()
-
-
-def _render(study: Study) -> tuple[list[Path], list[Path]]:
+def _render(study: Study) -> None:
     from .study_scenes import render
 
-    cores, folder = os.cpu_count() or 1, study.folder / SCENES
-    processes = min(cores, 16) if study.scenes > 100 else 1
-    return (
-        render(folder, 0, "train", study.scenes, processes),
-        render(folder, 0, "test", -(-study.test_queries // 3), processes),
-    )
+    for split, scenes in study.splits.items():
+        render(study.folder / SCENES, 0, split, scenes, usable_cpus() if study.scenes > 100 else 1)
+
+
+def _files(study: Study, split: str) -> list[Path]:
+    from .study_scenes import files
+
+    return files(study.folder / SCENES, 0, split, study.splits[split])
 
 
 def train(study: Study, name: str, seed: int) -> None:
@@ -161,7 +162,7 @@ def train(study: Study, name: str, seed: int) -> None:
     from .study_judging import judge, labels
     from .study_training import fit
 
-    files, test_files = _render(study)
+    files, test_files = _files(study, "train"), _files(study, "test")
     variant, folder = VARIANTS[name], place(study, name, seed)
     lisa = _started(study, name, seed)
     course = _course(study, name)

@@ -75,10 +75,9 @@ def render(folder: Path, seed: int, split: str, scenes: int, processes: int) -> 
         processes: that work at once.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    starts = range(0, scenes, PER_FILE)
-    files = [folder / f"{split}-{seed}-{start:06}-{min(start + PER_FILE, scenes)}.pt" for start in starts]
+    starts, made = range(0, scenes, PER_FILE), files(folder, seed, split, scenes)
     missing = [
-        (file, range(s, min(s + PER_FILE, scenes))) for file, s in zip(files, starts, strict=True) if not file.exists()
+        (file, range(s, min(s + PER_FILE, scenes))) for file, s in zip(made, starts, strict=True) if not file.exists()
     ]
     if processes == 1:
         for job in missing:
@@ -86,7 +85,13 @@ def render(folder: Path, seed: int, split: str, scenes: int, processes: int) -> 
     else:
         with ProcessPoolExecutor(processes) as pool:
             list(pool.map(partial(_write, seed, split), missing))
-    return files
+    return made
+
+
+def files(folder: Path, seed: int, split: str, scenes: int) -> list[Path]:
+    """Where `render` leaves scenes. The arguments are those of `render`."""
+    starts = range(0, scenes, PER_FILE)
+    return [folder / f"{split}-{seed}-{start:06}-{min(start + PER_FILE, scenes)}.pt" for start in starts]
 
 
 def _write(seed: int, split: str, job: tuple[Path, range]) -> None:
