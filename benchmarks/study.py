@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # they import torch, which is not to be imported before the p
     from ..models.lisa import Lisa
     from .study_batches import SceneStore
     from .study_training import Course
+    from .study_validation import Validation
 
 STUDY, TRAINING, CURVE, COUNTS, SCENES = "study.json", "training.json", "curve.jsonl", "counts.jsonl", "scenes"
 
@@ -46,6 +47,7 @@ class Study:
         batch: scenes to a step.
         jobs: trainings at once.
         device: "cpu" or "cuda".
+        val_queries: to see by how a training goes; the test is asked at the end alone.
     """
 
     folder: Path
@@ -56,11 +58,13 @@ class Study:
     batch: int
     jobs: int
     device: str
+    val_queries: int = 1_000
 
     @property
     def splits(self) -> dict[str, int]:
         """How many scenes are rendered of each split."""
-        return {"train": self.scenes, "test": -(-self.test_queries // PER_SCENE)}
+        asked = {"val": self.val_queries, "test": self.test_queries}
+        return {"train": self.scenes} | {split: -(-queries // PER_SCENE) for split, queries in asked.items()}
 
 
 def carry_out(
@@ -170,9 +174,10 @@ def train(study: Study, name: str, seed: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     row: dict[str, Any] = {}
     (folder / CURVE).unlink(missing_ok=True)
-    for row in fit(lisa.model, LOSSES[variant.losses], store, course, seed, study.device):
+    validate = _validation(study, lisa)
+    for row in fit(lisa.model, LOSSES[variant.losses], store, course, seed, study.device, validate):
         records.append(folder / CURVE, [row])
-    del store
+    del store, validate
     rows = judge(lisa.model, _store(study, lisa, test_files), labels(0, "test", -(-study.test_queries // 3), 1))
     (folder / COUNTS).unlink(missing_ok=True)
     records.append(folder / COUNTS, rows)
@@ -196,6 +201,13 @@ def _store(study: Study, lisa: "Lisa", files: Sequence[Path]) -> "SceneStore":
     from .study_batches import SceneStore
 
     return SceneStore(files, lisa.model.encoder, lisa.model.preset, study.device)
+
+
+def _validation(study: Study, lisa: "Lisa") -> "Validation":
+    from .study_validation import Validation
+
+    store = _store(study, lisa, _files(study, "val"))
+    return Validation(lisa.model, store, study.val_queries, study.device)
 
 
 def _course(study: Study, name: str) -> "Course":
@@ -250,6 +262,8 @@ def _record(
         "scenes": study.scenes,
         "trained_parameters": trained_by_part(lisa.model),
         "seconds": last["seconds"],
+        "first_step_seconds": last["first_step_seconds"],
+        "val_gIoU": last["val_gIoU"],
         "scores": metrics.scores(counts),
         "queries": len(rows),
         "passport": environment.passport() | environment.conditions(),

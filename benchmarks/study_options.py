@@ -14,6 +14,7 @@ def study(
     variant: Annotated[list[str] | None, Option(help="Only these. May be repeated.", show_default="all")] = None,
     scenes: Annotated[int, Option(min=1, help="To train on.")] = 60_000,
     queries: Annotated[int, Option(min=3, help="To judge by.")] = 5_000,
+    val_queries: Annotated[int, Option(min=3, help="To see by how a training goes, and to choose rates by.")] = 1_000,
     dual_steps: Annotated[int, Option(min=1, help="Of each dual.")] = 4_000,
     steps: Annotated[int, Option(min=1, help="Of each variant.")] = 1_500,
     batch: Annotated[int, Option(min=1, help="Scenes to a step.")] = 256,
@@ -27,7 +28,7 @@ def study(
     from ..harness.environment import resolve_device
     from .study import VARIANTS, Study, carry_out
 
-    how = Study(folder, scenes, queries, dual_steps, steps, batch, jobs, resolve_device(device))
+    how = Study(folder, scenes, queries, dual_steps, steps, batch, jobs, resolve_device(device), val_queries)
     carry_out(how, seed or [0], variant or list(VARIANTS), _tell)
 
 

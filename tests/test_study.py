@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,13 @@ from lisabench.benchmarks.study_judging import judge, labels
 from lisabench.benchmarks.study_learner import Helpers, StudyLearner
 from lisabench.benchmarks.study_scenes import ATTRIBUTES, LABELS_PX, OUTSIDE, VIEWS, chunk, render
 from lisabench.benchmarks.study_training import Course, fit
+from lisabench.benchmarks.study_validation import Validation, ious
 from lisabench.datasets.scenes import Query, Scene, chosen, scene
-from lisabench.harness import measure
+from lisabench.harness import measure, metrics
 from lisabench.harness.clock import HostClock
 from lisabench.harness.contract import Sample
 from lisabench.harness.errors import UsageError
+from lisabench.harness.metrics import Counts, iou, scores
 from lisabench.harness.probe import NullProbe, TimingProbe
 from lisabench.models.axes import LisaCase
 from lisabench.models.examples import ExampleReader, batch_of
@@ -135,6 +138,46 @@ def test_training_lowers_the_losses_and_what_helps_fades(files):
     assert rows[0]["bce"] < 0.6
 
 
+def test_a_training_is_validated_some_eight_times_by_masks_that_the_harness_would_score_alike(files):
+    lisa = tiny()
+    store = store_of(files, lisa)
+    validate = Validation(lisa.model, store, 1_000, "cpu", scenes=3)
+    course = Course(steps=20, lr=1e-3, scenes=2, queries=1, warmup=2)
+    rows = list(fit(lisa.model, LOSSES["original-losses"], store, course, 0, "cpu", validate))
+    assert [row["step"] for row in rows if "val_gIoU" in row] == [3, 6, 9, 12, 15, 18, 20]
+    judged = judge(lisa.model, store, labels(0, "test", SCENES, 1))
+    counted = [Counts(**{key: row[key] for key in Counts.__dataclass_fields__}) for row in judged]
+    assert rows[-1]["val_gIoU"] == pytest.approx(scores(counted)["gIoU"], abs=0.01)
+    assert lisa.model.training is False  # judged last
+    assert validate() == rows[-1]["val_gIoU"]
+    assert lisa.model.training
+
+
+def test_the_clock_stands_still_while_a_training_is_validated_and_in_the_first_step(files):
+    lisa = tiny("sam")
+    course = Course(steps=3, lr=1e-3, scenes=1, queries=1)
+    now = iter(range(0, 10_000, 100))
+
+    def validate() -> float:
+        next(now)
+        return 0.0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lisabench.benchmarks.study_training.time.perf_counter", lambda: float(next(now)))
+        rows = list(fit(lisa.model, LOSSES["described"], store_of(files, lisa), course, 0, "cpu", validate))
+    assert [row["first_step_seconds"] for row in rows] == [100, 100, 100]
+    assert [row["seconds"] for row in rows] == [100, 200, 300]
+
+
+def test_ious_are_those_of_the_metrics_with_empty_masks_too():
+    masks = [[0, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 1]]
+    pairs = [(a, b) for a in masks for b in masks]
+    predicted, target = (np.array(each) for each in zip(*pairs, strict=True))
+    wanted = [iou(metrics.count(p[None] > 0, t[None].astype(np.uint8))) for p, t in zip(predicted, target, strict=True)]
+    found = ious(torch.from_numpy(predicted > 0), torch.from_numpy(target > 0))
+    assert found.tolist() == pytest.approx(wanted, abs=1e-6)
+
+
 def test_the_helping_heads_look_at_every_feature(files):
     lisa = tiny()
     store = store_of(files, lisa)
@@ -146,7 +189,7 @@ def test_the_helping_heads_look_at_every_feature(files):
 
 
 def test_a_study_trains_a_dual_then_its_variants_and_keeps_what_is_finished(tmp_path):
-    how = Study(tmp_path, scenes=6, test_queries=3, dual_steps=2, steps=1, batch=2, jobs=1, device="cpu")
+    how = Study(tmp_path, scenes=6, test_queries=3, dual_steps=2, steps=1, batch=2, jobs=1, device="cpu", val_queries=3)
     first = carry_out(how, [0], ["sam"])
     assert [(row["name"], row["seed"], row["queries"]) for row in first] == [("dual", 0, 3), ("sam", 0, 3)]
     stamp = (tmp_path / "dual-0" / TRAINING).stat().st_mtime_ns
@@ -155,8 +198,11 @@ def test_a_study_trains_a_dual_then_its_variants_and_keeps_what_is_finished(tmp_
     assert (tmp_path / "sam-0" / "counts.jsonl").read_text().count("\n") == 3
     again = Lisa(LisaCase(device="cpu", vision="sam", weights=str(tmp_path / "sam-0")), NullProbe())
     assert again.has_quality
+    curve = [json.loads(line) for line in (tmp_path / "dual-0" / "curve.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in curve if "val_gIoU" in row] == [1, 2]
+    assert first[0]["val_gIoU"] == curve[-1]["val_gIoU"]
     with pytest.raises(UsageError, match="holds another study \\(steps was 1 and is 5\\)"):
-        carry_out(Study(tmp_path, 6, 3, 2, 5, 2, 1, "cpu"), [0], ["sam"])
+        carry_out(replace(how, steps=5), [0], ["sam"])
 
 
 def test_an_unknown_variant_is_refused_in_one_line(tmp_path):
