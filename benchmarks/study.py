@@ -2,26 +2,20 @@
 
 Each seed trains a dual of its own, and every variant of that seed starts from it with the same budget of steps, so that
 differences are paired by seed. A training that is finished is not made again.
-
-    study.json         how it is made; written first
-    scenes/            rendered scenes, made anew where they are missing
-    NAME-SEED/         weights (`weights: DIR/NAME-SEED`), curve.jsonl, counts.jsonl, training.json (written last)
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..datasets.scenes import PER_SCENE
 from ..harness import environment, metrics, records
-from ..harness.environment import usable_cpus
-from ..harness.errors import UsageError, unknown
 from ..harness.probe import NullProbe
 from ..models.axes import LisaCase
 from ..models.recipes import LOSSES
+from .study_folder import COUNTS, CURVE, TRAINING, Study, begin, files_of, finished, place
 from .study_jobs import Job, side_by_side, visible_gpus
 from .study_variants import DUAL, VARIANTS
 
@@ -29,42 +23,6 @@ if TYPE_CHECKING:  # they import torch, which is not to be imported before the p
     from ..models.lisa import Lisa
     from .study_batches import SceneStore
     from .study_training import Course
-    from .study_validation import Validation
-
-STUDY, TRAINING, CURVE, COUNTS, SCENES = "study.json", "training.json", "curve.jsonl", "counts.jsonl", "scenes"
-
-
-@dataclass(frozen=True)
-class Study:
-    """How a study is made.
-
-    Attributes:
-        folder: where it lies.
-        scenes: to train on.
-        test_queries: to judge by.
-        dual_steps: of the duals.
-        steps: of every other training.
-        batch: scenes to a step.
-        jobs: trainings at once.
-        device: "cpu" or "cuda".
-        val_queries: to see by how a training goes; the test is asked at the end alone.
-    """
-
-    folder: Path
-    scenes: int
-    test_queries: int
-    dual_steps: int
-    steps: int
-    batch: int
-    jobs: int
-    device: str
-    val_queries: int = 1_000
-
-    @property
-    def splits(self) -> dict[str, int]:
-        """How many scenes are rendered of each split."""
-        asked = {"val": self.val_queries, "test": self.test_queries}
-        return {"train": self.scenes} | {split: -(-queries // PER_SCENE) for split, queries in asked.items()}
 
 
 def carry_out(
@@ -92,28 +50,8 @@ def carry_out(
         if finished(study, job):
             told(_made(study, job))
     missing = {job: before for job, before in wanted.items() if not finished(study, job)}
-    side_by_side(missing, study.jobs, gpus_of(study), partial(_training, study), told)
+    side_by_side(missing, study.jobs, gpus_of(study), partial(training, study), told)
     return [_made(study, job) for job in wanted]
-
-
-def begin(study: Study, seeds: Sequence[int], names: Sequence[str]) -> None:
-    """Refuses what cannot be made, and renders what is looked at.
-
-    Raises:
-        UsageError: an unknown variant, no seed, or a folder that holds another study.
-    """
-    for name in names:
-        if name not in VARIANTS:
-            raise unknown("variant", name, VARIANTS)
-    if not seeds:
-        raise UsageError("a study needs a seed: --seed 0")
-    _agree(study)
-    _render(study)
-
-
-def finished(study: Study, job: Job) -> bool:
-    """Whether a training was made to its end."""
-    return (place(study, job.name, job.seed) / TRAINING).exists()
 
 
 def _made(study: Study, job: Job) -> dict[str, Any]:
@@ -125,59 +63,23 @@ def gpus_of(study: Study) -> list[str]:
     return visible_gpus() if study.device == "cuda" else []
 
 
-def _training(study: Study, job: Job) -> dict[str, Any]:
+def training(study: Study, job: Job) -> dict[str, Any]:
+    """Makes one training, and gives what came of it."""
     train(study, job.name, job.seed)
     return _made(study, job)
-
-
-def _agree(study: Study) -> None:
-    """Notes how a study is made, or refuses to go on otherwise."""
-    how = {key: value for key, value in asdict(study).items() if key not in ("folder", "jobs", "device")}
-    study.folder.mkdir(parents=True, exist_ok=True)
-    noted = study.folder / STUDY
-    if not noted.exists():
-        records.write_json(noted, how)
-    before = json.loads(noted.read_text(encoding="utf-8"))
-    differing = [f"{key} was {before.get(key)} and is {how[key]}" for key in how if before.get(key) != how[key]]
-    if differing:
-        raise UsageError(f"{study.folder} holds another study ({', '.join(differing)}): name another folder")
-
-
-def place(study: Study, name: str, seed: int) -> Path:
-    """The folder of one training."""
-    return study.folder / f"{name}-{seed}"
-
-
-def _render(study: Study) -> None:
-    from .study_scenes import render
-
-    for split, scenes in study.splits.items():
-        render(study.folder / SCENES, 0, split, scenes, usable_cpus() if study.scenes > 100 else 1)
-
-
-def _files(study: Study, split: str) -> list[Path]:
-    from .study_scenes import files
-
-    return files(study.folder / SCENES, 0, split, study.splits[split])
 
 
 def train(study: Study, name: str, seed: int) -> None:
     """One training, from its start to its record."""
     from .study_judging import judge, labels
-    from .study_training import fit
 
-    files, test_files = _files(study, "train"), _files(study, "test")
-    variant, folder = VARIANTS[name], place(study, name, seed)
-    lisa = _started(study, name, seed)
-    course = _course(study, name)
-    store = _store(study, lisa, files)
+    job, folder, test_files = Job(name, seed), place(study, name, seed), files_of(study, "test")
+    lisa, course = started(study, job), course_of(study, job)
     folder.mkdir(parents=True, exist_ok=True)
     row: dict[str, Any] = {}
     (folder / CURVE).unlink(missing_ok=True)
-    validate = _validation(study, lisa)
-    for row in fit(lisa.model, LOSSES[variant.losses], store, course, seed, study.device, validate):
+    for row in fitted(study, job, lisa, course):
         records.append(folder / CURVE, [row])
-    del store, validate
     rows = judge(lisa.model, _store(study, lisa, test_files), labels(0, "test", -(-study.test_queries // 3), 1))
     (folder / COUNTS).unlink(missing_ok=True)
     records.append(folder / COUNTS, rows)
@@ -185,13 +87,14 @@ def train(study: Study, name: str, seed: int) -> None:
     records.write_json(folder / TRAINING, _record(study, lisa, name, seed, course, row, rows))
 
 
-def _started(study: Study, name: str, seed: int) -> "Lisa":
+def started(study: Study, job: Job) -> "Lisa":
+    """A LISA as its training starts."""
     from ..models.lisa import Lisa
     from ..models.trainable import make_trainable
 
-    variant = VARIANTS[name]
-    weights = "random" if name == DUAL else str(place(study, DUAL, seed))
-    case = LisaCase(device=study.device, seed=seed, weights=weights, **variant.axes)
+    variant = VARIANTS[job.name]
+    weights = "random" if job.name == DUAL else str(place(study, DUAL, job.seed))
+    case = LisaCase(device=study.device, seed=job.seed, weights=weights, **variant.axes)
     lisa = Lisa(case, NullProbe(), starting=True)
     make_trainable(lisa.model, case, variant.trains, lisa.tokenizer)
     return lisa
@@ -203,21 +106,24 @@ def _store(study: Study, lisa: "Lisa", files: Sequence[Path]) -> "SceneStore":
     return SceneStore(files, lisa.model.encoder, lisa.model.preset, study.device)
 
 
-def _validation(study: Study, lisa: "Lisa") -> "Validation":
+def fitted(study: Study, job: Job, lisa: "Lisa", course: "Course") -> Iterator[dict[str, Any]]:
+    """Trains it, and yields what `fit` says; scenes lie on the device while that goes on, and no longer."""
+    from .study_training import fit
     from .study_validation import Validation
 
-    store = _store(study, lisa, _files(study, "val"))
-    return Validation(lisa.model, store, study.val_queries, study.device)
+    store, asked = _store(study, lisa, files_of(study, "train")), _store(study, lisa, files_of(study, "val"))
+    validate = Validation(lisa.model, asked, study.val_queries, study.device)
+    yield from fit(lisa.model, LOSSES[VARIANTS[job.name].losses], store, course, job.seed, study.device, validate)
 
 
-def _course(study: Study, name: str) -> "Course":
+def course_of(study: Study, job: Job) -> "Course":
+    """How long and how fast it is trained."""
     from .study_training import Course
 
-    dual = name == DUAL
-    steps = _steps(study, name)
+    dual, steps = job.name == DUAL, study.steps_of(job.name)
     return Course(
         steps=steps,
-        lr=VARIANTS[name].lr,
+        lr=VARIANTS[job.name].lr if job.lr is None else job.lr,
         scenes=study.batch,
         warmup=min(300, steps // 10),
         weight_decay=0.05 if dual else 0.0,
@@ -231,15 +137,11 @@ def _keep(lisa: "Lisa", study: Study, name: str, seed: int) -> None:
     from ..models.save import Origin, save
 
     origin = Origin(
-        f"trained on {study.scenes} generated scenes as {name} of a study, seed {seed}, {_steps(study, name)} steps",
+        f"trained on {study.scenes} generated scenes as {name} of a study, seed {seed}, {study.steps_of(name)} steps",
         (),
         f"lisabench study DIR --seed {seed} --variant {name}",
     )
     save(lisa, place(study, name, seed), origin, torch.float16)
-
-
-def _steps(study: Study, name: str) -> int:
-    return study.dual_steps if name == DUAL else study.steps
 
 
 def _record(

@@ -19,18 +19,29 @@ def study(
     steps: Annotated[int, Option(min=1, help="Of each variant.")] = 1_500,
     batch: Annotated[int, Option(min=1, help="Scenes to a step.")] = 256,
     jobs: Annotated[int, Option(min=1, help="Trainings at once, spread over the GPUs that are visible.")] = 1,
+    search: Annotated[bool, Option("--search", help="Try learning rates instead; the test is not asked.")] = False,
     device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Train tiny LISAs from scratch, seed by seed, and judge them on scenes that they never saw.
 
-    Ends with 5 where trainings failed; the others are kept, and the same command makes only what is missing.
+    With --search, each variant is trained at a third of its learning rate, at that rate and at three times that, and
+    judged by the validation split alone. Ends with 5 where trainings failed; the others are kept, and the same command
+    makes only what is missing.
     """
     from ..harness.environment import resolve_device
     from .study import VARIANTS, Study, carry_out
+    from .study_search import search as try_rates
+    from .study_search import table
 
     how = Study(folder, scenes, queries, dual_steps, steps, batch, jobs, resolve_device(device), val_queries)
-    carry_out(how, seed or [0], variant or list(VARIANTS), _tell)
+    names = variant or list(VARIANTS)
+    if search:
+        typer.echo(table(try_rates(how, seed or [0], names, _tell)))
+    else:
+        carry_out(how, seed or [0], names, _tell)
 
 
 def _tell(row: dict[str, Any]) -> None:
-    typer.echo(f"{row['name']:16} seed {row['seed']}: gIoU {row['scores']['gIoU']:.3f}, {row['seconds']:.0f} s")
+    made = "scores" in row
+    said = f"gIoU {row['scores']['gIoU']:.3f}, {row['seconds']:.0f} s" if made else f"lr {row['lr']:g} tried"
+    typer.echo(f"{row['name']:16} seed {row['seed']}: {said}")

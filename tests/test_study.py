@@ -14,6 +14,7 @@ from lisabench.benchmarks.study_batches import SceneStore
 from lisabench.benchmarks.study_judging import judge, labels
 from lisabench.benchmarks.study_learner import Helpers, StudyLearner
 from lisabench.benchmarks.study_scenes import ATTRIBUTES, LABELS_PX, OUTSIDE, VIEWS, chunk, render
+from lisabench.benchmarks.study_search import SEARCH, search, table
 from lisabench.benchmarks.study_training import Course, fit
 from lisabench.benchmarks.study_validation import Validation, ious
 from lisabench.datasets.scenes import Query, Scene, chosen, scene
@@ -203,6 +204,44 @@ def test_a_study_trains_a_dual_then_its_variants_and_keeps_what_is_finished(tmp_
     assert first[0]["val_gIoU"] == curve[-1]["val_gIoU"]
     with pytest.raises(UsageError, match="holds another study \\(steps was 1 and is 5\\)"):
         carry_out(replace(how, steps=5), [0], ["sam"])
+
+
+def test_a_search_tries_three_rates_by_the_validation_split_alone_and_none_twice(tmp_path, monkeypatch):
+    how = Study(tmp_path, scenes=6, test_queries=3, dual_steps=1, steps=2, batch=2, jobs=1, device="cpu", val_queries=3)
+    carry_out(how, [0], ["dual"])
+    for file in (tmp_path / "scenes").glob("test-*"):
+        file.unlink()
+    monkeypatch.setattr("lisabench.benchmarks.study_search.begin", lambda *_: None)  # it would render the test again
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lisabench.benchmarks.study_search.FACTORS", (1 / 3,))
+        search(how, [0], ["sam"])
+    fresh = []
+    rows = search(how, [0], ["sam"], fresh.append)
+    assert [(row["name"], row["seed"], row["lr"], row["steps"]) for row in rows] == [
+        ("sam", 0, 3.3e-4, 2),
+        ("sam", 0, 1e-3, 2),
+        ("sam", 0, 3e-3, 2),
+    ]
+    assert [row["lr"] for row in fresh] == [1e-3, 3e-3]
+    assert len({row["val_gIoU"] for row in rows}) > 1
+    assert [json.loads(line) for line in (tmp_path / SEARCH).read_text().splitlines()] == rows
+    assert not (tmp_path / "sam-0").exists()
+
+
+def test_a_table_of_a_search_marks_the_best_rate_and_says_when_it_is_at_the_edge():
+    tried = [("clip", 1e-3, 0.5), ("clip", 3e-3, None), ("clip", 3.3e-4, 0.4), ("sam", 1e-3, 0.5), ("sam", 3e-3, 0.6)]
+    rows = [{"name": name, "seed": 0, "lr": lr, "val_gIoU": score} for name, lr, score in tried]
+    assert table(rows).splitlines() == [
+        "clip             seed 0  0.00033: 0.400  0.001: 0.500 *  0.003: diverged",
+        "sam              seed 0  0.001: 0.500  0.003: 0.600 *  (at the edge: try further)",
+    ]
+
+
+def test_a_rate_at_which_the_losses_are_no_numbers_any_more_is_a_result(tmp_path, monkeypatch):
+    monkeypatch.setattr("lisabench.benchmarks.study_search.FACTORS", (1e9,))
+    how = Study(tmp_path, scenes=6, test_queries=3, dual_steps=9, steps=2, batch=2, jobs=1, device="cpu", val_queries=3)
+    (row,) = search(how, [0], ["dual"])
+    assert row["val_gIoU"] is None
 
 
 def test_an_unknown_variant_is_refused_in_one_line(tmp_path):
