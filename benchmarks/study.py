@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..harness import environment, metrics, records
 from ..harness.probe import NullProbe
@@ -20,6 +20,8 @@ from .study_jobs import Job, side_by_side, visible_gpus
 from .study_variants import DUAL, VARIANTS
 
 if TYPE_CHECKING:  # they import torch, which is not to be imported before the processes of a study are
+    from transformers.models.sam.modeling_sam import SamVisionEncoder
+
     from ..models.lisa import Lisa
     from .study_batches import SceneStore
     from .study_training import Course
@@ -100,20 +102,32 @@ def started(study: Study, job: Job) -> "Lisa":
     return lisa
 
 
-def _store(study: Study, lisa: "Lisa", files: Sequence[Path]) -> "SceneStore":
+def _store(study: Study, lisa: "Lisa", files: Sequence[Path], further: Sequence[str] = ()) -> "SceneStore":
     from .study_batches import SceneStore
 
-    return SceneStore(files, lisa.model.encoder, lisa.model.preset, study.device)
+    return SceneStore(files, lisa.model.encoder, lisa.model.preset, study.device, further)
 
 
 def fitted(study: Study, job: Job, lisa: "Lisa", course: "Course") -> Iterator[dict[str, Any]]:
     """Trains it, and yields what `fit` says; scenes lie on the device while that goes on, and no longer."""
-    from .study_training import fit
+    from .study_training import SAM_VIEW, fit
     from .study_validation import Validation
 
-    store, asked = _store(study, lisa, files_of(study, "train")), _store(study, lisa, files_of(study, "val"))
-    validate = Validation(lisa.model, asked, study.val_queries, study.device)
-    yield from fit(lisa.model, LOSSES[VARIANTS[job.name].losses], store, course, job.seed, study.device, validate)
+    teacher = _teacher(study, job)
+    store = _store(study, lisa, files_of(study, "train"), () if teacher is None else (SAM_VIEW,))
+    validate = Validation(lisa.model, _store(study, lisa, files_of(study, "val")), study.val_queries, study.device)
+    weights = LOSSES[VARIANTS[job.name].losses]
+    yield from fit(lisa.model, weights, store, course, job.seed, study.device, validate, teacher)
+
+
+def _teacher(study: Study, job: Job) -> "SamVisionEncoder | None":
+    """SAM's encoder of the seed's dual, where it is distilled."""
+    if not VARIANTS[job.name].distils:
+        return None
+    from ..models.lisa import Lisa
+
+    dual = Lisa(LisaCase(device=study.device, weights=str(place(study, DUAL, job.seed))), NullProbe())
+    return cast("SamVisionEncoder", dual.model.get_submodule("encoder.sam_encoder"))
 
 
 def course_of(study: Study, job: Job) -> "Course":
@@ -128,6 +142,7 @@ def course_of(study: Study, job: Job) -> "Course":
         warmup=min(300, steps // 10),
         weight_decay=0.05 if dual else 0.0,
         helped=dual,
+        distilled=steps // 3 if VARIANTS[job.name].distils else 0,
     )
 
 
@@ -164,7 +179,7 @@ def _record(
         "scenes": study.scenes,
         "trained_parameters": trained_by_part(lisa.model),
         "seconds": last["seconds"],
-        "first_step_seconds": last["first_step_seconds"],
+        "first_steps_seconds": last["first_steps_seconds"],
         "val_gIoU": last["val_gIoU"],
         "scores": metrics.scores(counts),
         "queries": len(rows),

@@ -14,7 +14,7 @@ from ..models.bridges import extent_in_frame
 from ..models.dual_encoder import Encoder
 from ..models.preprocessing import Preprocessor
 from ..models.presets import Preset
-from .study_scenes import FAMILIES, OUTSIDE, Chunk, read
+from .study_scenes import FAMILIES, OUTSIDE, Chunk, pixels, read
 
 # What is drawn for training: queries that need the language model to look are two thirds and more.
 WEIGHTS = {"attribute": 0.5, "negation": 0.5, "superlative": 1.0, "odd": 1.5, "ordinal": 1.0, "relation": 1.5}
@@ -83,8 +83,8 @@ class SceneStore:
         self._device = device
         self._preprocessor = Preprocessor(preset, views)
         self.sizes_N2 = torch.cat([each.sizes_N2 for each in chunks])
-        self._pixels = {view: self._joined([each.views[view] for each in chunks]) for view in views}
-        self._extents = {view: self._covered(pixels.shape[-1]) for view, pixels in self._pixels.items()}
+        self._pixels = {view: self._joined([pixels(file, view, preset) for file in files]) for view in views}
+        self._extents = {view: self._covered(each.shape[-1]) for view, each in self._pixels.items()}
         self._labels_NHW = self._joined([each.labels_NHW for each in chunks])
         self._crop_labels_NHW = self._joined([each.crop_labels_NHW for each in chunks])
         self._attributes_NO3 = self._joined([each.attributes_NO3 for each in chunks]).long()
@@ -159,8 +159,8 @@ class SceneStore:
 
     def _made(self, chosen_B: Tensor, there_N: Tensor, scene_N: Tensor, *, query_N: Tensor) -> SceneBatch:
         seen = {
-            view: self._preprocessor.normalised(view, pixels[chosen_B], self._extents[view][chosen_B])
-            for view, pixels in self._pixels.items()
+            view: self._preprocessor.normalised(view, each[chosen_B], self._extents[view][chosen_B])
+            for view, each in self._pixels.items()
         }
         return SceneBatch(
             seen=seen | {name: each[chosen_B] for name, each in self._maps.items()},

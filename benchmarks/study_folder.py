@@ -70,7 +70,7 @@ def begin(study: Study, seeds: Sequence[int], names: Sequence[str]) -> None:
     if not seeds:
         raise UsageError("a study needs a seed: --seed 0")
     _agree(study)
-    _render(study)
+    _render(study, names)
 
 
 def _agree(study: Study) -> None:
@@ -86,11 +86,15 @@ def _agree(study: Study) -> None:
         raise UsageError(f"{study.folder} holds another study ({', '.join(differing)}): name another folder")
 
 
-def _render(study: Study) -> None:
-    from .study_scenes import render
+def _render(study: Study, names: Sequence[str]) -> None:
+    from .study_scenes import render, render_fine
 
+    folder, processes = study.folder / SCENES, usable_cpus() if study.scenes > 100 else 1
+    sides = {VARIANTS[name].axes["clip_px"] for name in names if "clip_px" in VARIANTS[name].axes}
     for split, scenes in study.splits.items():
-        render(study.folder / SCENES, 0, split, scenes, usable_cpus() if study.scenes > 100 else 1)
+        render(folder, 0, split, scenes, processes)
+        for side in sides:
+            render_fine(folder, 0, split, scenes, processes, side)
 
 
 def files_of(study: Study, split: str) -> list[Path]:

@@ -10,10 +10,11 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from ..harness.probe import NullProbe
-from ..models.dual_encoder import Features
-from ..models.losses import of_masks
+from ..models.dual_encoder import Features, sam_features
+from ..models.losses import distillation, of_masks
 from ..models.network import LisaModel
 from ..models.presets import Preset
 from ..models.recipes import LossWeights
@@ -44,6 +45,12 @@ class StudyLearner(nn.Module):
         seg_NC = _at(states_NLC, ends_N)
         looked_at = {"clip": features.image_tokens_BNC, "sam": features.mask_embedding_BChw, "seg": seg_NC}
         return found, looked_at
+
+    def distillation(self, batch: SceneBatch, teacher: SamVisionEncoder) -> Tensor:
+        """How far what the mask decoder looks at is from what SAM's encoder gives: the mean over the scenes."""
+        with torch.no_grad():
+            wanted_BChw = sam_features(teacher, batch.seen["sam_frame"])
+        return distillation(self.model.encoder(batch.seen, self._probe).mask_embedding_BChw, wanted_BChw).mean()
 
     def logits(self, batch: SceneBatch) -> Tensor:
         """Mask logits [N, h, w] on SAM's frame."""

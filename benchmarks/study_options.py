@@ -29,9 +29,11 @@ def study(
     makes only what is missing.
     """
     from ..harness.environment import resolve_device
-    from .study import VARIANTS, Study, carry_out
+    from .study import carry_out
+    from .study_folder import Study
     from .study_search import search as try_rates
     from .study_search import table
+    from .study_variants import VARIANTS
 
     how = Study(folder, scenes, queries, dual_steps, steps, batch, jobs, resolve_device(device), val_queries)
     names = variant or list(VARIANTS)

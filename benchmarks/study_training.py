@@ -3,13 +3,14 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from ..harness.errors import RunFailed
 from ..models.losses import weighted
@@ -23,6 +24,7 @@ BETAS = (0.9, 0.98)
 MAX_GRAD_NORM = 1.0
 LOG_EVERY = 50
 VALIDATIONS = 8  # of a training
+SAM_VIEW = "sam_frame"  # what a teacher looks at
 FADE = 2 / 3  # of a training, after which the helping heads lose their weight
 
 
@@ -38,6 +40,7 @@ class Course:
         warmup: steps.
         weight_decay: of AdamW.
         helped: whether heads beside the model help.
+        distilled: how many of the steps come first, in which the bridge learns what a teacher gives.
     """
 
     steps: int
@@ -47,6 +50,7 @@ class Course:
     warmup: int = 300
     weight_decay: float = 0.0
     helped: bool = False
+    distilled: int = 0
 
 
 def fit(
@@ -57,6 +61,7 @@ def fit(
     seed: int,
     device: str,
     validate: Callable[[], float] | None = None,
+    teacher: SamVisionEncoder | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Trains what of a model was made ready to learn.
 
@@ -68,20 +73,20 @@ def fit(
         seed: of the batches.
         device: "cpu" or "cuda".
         validate: says the gIoU on other scenes.
+        teacher: SAM's encoder, where it is distilled; the store then has its view.
 
     Yields:
         Every so many steps, and at the end: the step, the losses, seconds, and now and then ``val_gIoU``. Seconds are
-        of steps alone; the first, in which layers are compiled, counts in ``first_step_seconds`` instead.
+        of steps alone; the first of either kind, in which layers are compiled, count in ``first_steps_seconds``.
 
     Raises:
         RunFailed: a loss is no number any more.
     """
-    loop, watch = _Loop(model, weights, store, course, seed, device), _Watch(device)
+    loop, watch = _Loop(model, weights, store, course, seed, device, teacher), _Watch(device)
     every = -(-course.steps // VALIDATIONS)
     for step in range(1, course.steps + 1):
-        losses = loop.step(step - 1)
-        if step == 1:
-            watch.leave_out()
+        with watch.first() if step in (1, course.distilled + 1) else nullcontext():
+            losses = loop.step(step - 1)
         due = validate and (step % every == 0 or step == course.steps)
         if due or step % LOG_EVERY == 0 or step == course.steps:
             with watch.standing() as seconds:
@@ -95,8 +100,16 @@ class _Loop:
     """Steps of one training. The arguments are those of `fit`."""
 
     def __init__(
-        self, model: LisaModel, weights: LossWeights, store: SceneStore, course: Course, seed: int, device: str
+        self,
+        model: LisaModel,
+        weights: LossWeights,
+        store: SceneStore,
+        course: Course,
+        seed: int,
+        device: str,
+        teacher: SamVisionEncoder | None,
     ) -> None:
+        self._teacher = teacher
         self._store, self._course, self._device, self._weights = store, course, device, weights
         self._learner = StudyLearner(model, weights)
         self._helpers = Helpers(model.preset).to(device) if course.helped else None
@@ -110,7 +123,7 @@ class _Loop:
         self._schedule = LambdaLR(self._optimizer, lambda step: _share_of_lr(step, course))
         self._generator = torch.Generator(device).manual_seed(seed)
         if device == "cuda":
-            _compile(model)
+            _compile(model, teacher)
         model.train()
 
     def step(self, number: int) -> dict[str, Tensor]:
@@ -125,7 +138,13 @@ class _Loop:
         return losses
 
     def _losses(self, number: int) -> tuple[dict[str, Tensor], Tensor]:
+        if self._teacher is not None and number == self._course.distilled:
+            self._teacher = None
+            self._store.forget(SAM_VIEW)
         batch = self._store.drawn(self._generator, self._course.scenes, self._course.queries)
+        if self._teacher is not None:
+            far = self._learner.distillation(batch, self._teacher)
+            return {"distillation": far}, far
         losses, looked_at = self._learner(batch)
         total = weighted(losses, self._weights)
         if self._helpers:
@@ -137,7 +156,7 @@ class _Watch:
     """Counts seconds of training: what else is done while it stands is not in them."""
 
     def __init__(self, device: str) -> None:
-        self._device, self._left_out = device, 0.0
+        self._device, self._first = device, 0.0
         self._begun = time.perf_counter()
 
     def _now(self) -> float:
@@ -145,17 +164,20 @@ class _Watch:
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    def leave_out(self) -> None:
-        """What was counted so far counts apart."""
-        now = self._now()
-        self._left_out, self._begun = now - self._begun, now
-
     @contextmanager
     def standing(self) -> Iterator[dict[str, float]]:
         """Gives what was counted."""
         stopped = self._now()
-        yield {"seconds": stopped - self._begun, "first_step_seconds": self._left_out}
+        yield {"seconds": stopped - self._begun, "first_steps_seconds": self._first}
         self._begun += self._now() - stopped
+
+    @contextmanager
+    def first(self) -> Iterator[None]:
+        """Counts apart."""
+        begun = self._now()
+        yield
+        took = self._now() - begun
+        self._first, self._begun = self._first + took, self._begun + took
 
 
 def _numbers(step: int, losses: dict[str, Tensor]) -> dict[str, float]:
@@ -178,11 +200,12 @@ def _share_of_lr(step: int, course: Course) -> float:
     return 0.5 * (1 + math.cos(math.pi * place))
 
 
-def _compile(model: LisaModel) -> None:
+def _compile(model: LisaModel, teacher: SamVisionEncoder | None) -> None:
     """Layer by layer: a step as a whole takes too long to compile."""
     torch.compiler.set_stance("default")
     parts = cast(dict[str, Any], model.parts())
     towers = [parts["clip"].encoder.layers] if "clip" in parts else []
     towers += [parts["sam_encoder"].layers] if "sam_encoder" in parts else []
+    towers += [teacher.layers] if teacher is not None else []
     for layer in (*(layer for tower in towers for layer in tower), *model.llm.model.layers, model.mask_decoder):
         layer.compile(dynamic=False)

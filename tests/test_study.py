@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lisabench.benchmarks.study import TRAINING, Study, carry_out
+from lisabench.benchmarks.study import carry_out, course_of, fitted, started
 from lisabench.benchmarks.study_batches import SceneStore
+from lisabench.benchmarks.study_folder import TRAINING, Study, begin, files_of
+from lisabench.benchmarks.study_jobs import Job
 from lisabench.benchmarks.study_judging import judge, labels
 from lisabench.benchmarks.study_learner import Helpers, StudyLearner
 from lisabench.benchmarks.study_scenes import ATTRIBUTES, LABELS_PX, OUTSIDE, VIEWS, chunk, render
 from lisabench.benchmarks.study_search import SEARCH, search, table
 from lisabench.benchmarks.study_training import Course, fit
 from lisabench.benchmarks.study_validation import Validation, ious
+from lisabench.benchmarks.study_variants import VARIANTS
 from lisabench.datasets.scenes import Query, Scene, chosen, scene
 from lisabench.harness import measure, metrics
 from lisabench.harness.clock import HostClock
@@ -28,12 +31,23 @@ from lisabench.models.axes import LisaCase
 from lisabench.models.examples import ExampleReader, batch_of
 from lisabench.models.learner import Learner
 from lisabench.models.lisa import Lisa
-from lisabench.models.recipes import LOSSES, RECIPES
-from lisabench.models.trainable import make_trainable
+from lisabench.models.preprocessing import Preprocessor
+from lisabench.models.recipes import LOSSES, PARTS, RECIPES
+from lisabench.models.trainable import make_trainable, trained
 
 pytestmark = pytest.mark.no_clock
 
 SCENES = 7  # of every aspect
+
+
+@pytest.fixture(scope="module")
+def dual_made(tmp_path_factory) -> Study:
+    """A study whose dual is there, and all that its variants look at."""
+    folder = tmp_path_factory.mktemp("study")
+    how = Study(folder, scenes=4, test_queries=3, dual_steps=1, steps=3, batch=2, jobs=1, device="cpu", val_queries=3)
+    carry_out(how, [0], ["dual"])
+    begin(how, [0], list(VARIANTS))
+    return how
 
 
 @pytest.fixture(scope="module")
@@ -166,8 +180,8 @@ def test_the_clock_stands_still_while_a_training_is_validated_and_in_the_first_s
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lisabench.benchmarks.study_training.time.perf_counter", lambda: float(next(now)))
         rows = list(fit(lisa.model, LOSSES["described"], store_of(files, lisa), course, 0, "cpu", validate))
-    assert [row["first_step_seconds"] for row in rows] == [100, 100, 100]
-    assert [row["seconds"] for row in rows] == [100, 200, 300]
+    assert [row["first_steps_seconds"] for row in rows] == [100, 100, 100]
+    assert [row["seconds"] for row in rows] == [200, 300, 400]  # what lies between two readings takes 100
 
 
 def test_ious_are_those_of_the_metrics_with_empty_masks_too():
@@ -204,6 +218,48 @@ def test_a_study_trains_a_dual_then_its_variants_and_keeps_what_is_finished(tmp_
     assert first[0]["val_gIoU"] == curve[-1]["val_gIoU"]
     with pytest.raises(UsageError, match="holds another study \\(steps was 1 and is 5\\)"):
         carry_out(replace(how, steps=5), [0], ["sam"])
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name != "dual"])
+def test_a_variant_trains_the_parts_that_it_names_and_leaves_all_else_bit_for_bit(name, dual_made):
+    lisa = started(dual_made, Job(name, 0))
+    model, trains = lisa.model, VARIANTS[name].trains
+    named = {part for each in trains for part in PARTS.get(each, ()) if part in model.parts()}
+    named |= {"llm"} if {"embeddings", "lora"} & set(trains) else set()
+    named = set(model.parts()) if "everything" in trains else named
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    rows = list(fitted(dual_made, Job(name, 0), lisa, course_of(dual_made, Job(name, 0))))
+    assert rows[-1]["step"] == 3
+    assert rows[-1].keys() & {"ce", "bce", "dice", "iou"} == {
+        loss for loss, weight in vars(LOSSES[VARIANTS[name].losses]).items() if weight
+    }
+    changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed <= trained(model).keys()
+    assert {part for part in model.parts() if any(f"{part}." in key for key in changed)} == named
+    if "lora" in trains:
+        assert any("lora_B" in key for key in changed)
+
+
+def test_a_finer_clip_sees_what_its_own_preprocessor_would_show_it(dual_made):
+    lisa = started(dual_made, Job("clip-fine", 0))
+    drawn = SceneStore(files_of(dual_made, "val"), lisa.model.encoder, lisa.model.preset, "cpu")
+    (batch,) = drawn.walked(drawn.chosen_Q.nonzero().flatten(), 1)
+    own = Preprocessor(lisa.model.preset, ["clip_frame"])("clip_frame", scene(0, "val", 0).image)
+    assert own.shape == (3, 224, 224)
+    torch.testing.assert_close(batch.seen["clip_frame"][0], torch.from_numpy(own), rtol=1e-5, atol=1e-5)
+    assert lisa.model.encoder(batch.seen, NullProbe()).image_tokens_BNC.shape[1] == 64
+
+
+def test_distillation_comes_first_and_lowers_what_it_regresses(dual_made, monkeypatch):
+    monkeypatch.setattr("lisabench.benchmarks.study_training.LOG_EVERY", 1)
+    job, lisa = Job("clip-distilled", 0), started(dual_made, Job("clip-distilled", 0))
+    course = replace(course_of(dual_made, job), steps=14, distilled=12, warmup=1, lr=1e-2)
+    rows = list(fitted(dual_made, job, lisa, course))
+    far = [row["distillation"] for row in rows if "distillation" in row]
+    assert len(far) == 12
+    assert far[-1] < 0.8 * far[0]
+    assert all({"bce", "dice", "iou"} <= row.keys() for row in rows[12:])
+    assert course_of(dual_made, job).distilled == 1  # of three steps
 
 
 def test_a_search_tries_three_rates_by_the_validation_split_alone_and_none_twice(tmp_path, monkeypatch):
