@@ -70,7 +70,7 @@ def fit(
         weights: of the losses.
         store: of scenes to train on.
         course: how long and how fast.
-        seed: of the batches.
+        seed: of the batches, of heads that help, and of dropout.
         device: "cpu" or "cuda".
         validate: says the gIoU on other scenes.
         teacher: SAM's encoder, where it is distilled; the store then has its view.
@@ -111,6 +111,7 @@ class _Loop:
     ) -> None:
         self._teacher = teacher
         self._store, self._course, self._device, self._weights = store, course, device, weights
+        torch.manual_seed(seed)  # of the helping heads, and of LoRA's dropout
         self._learner = StudyLearner(model, weights)
         self._helpers = Helpers(model.preset).to(device) if course.helped else None
         self._learned = [
