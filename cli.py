@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .benchmarks import training_options
+from .benchmarks import study_options, training_options
 from .harness.errors import LisabenchError, UsageError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -174,28 +174,7 @@ def _train(said: dict[str, Any]) -> None:
 
 
 app.command("train")(training_options.command(_train))
-
-
-@app.command()
-def study(
-    folder: Annotated[Path, typer.Argument(help="Where it lies; what is finished there is kept.")],
-    seed: Annotated[list[int] | None, typer.Option(min=0, help="Of a dual and its variants. May be repeated.")] = None,
-    variant: Annotated[list[str] | None, typer.Option(help="Only these. May be repeated.", show_default="all")] = None,
-    scenes: Annotated[int, typer.Option(min=1, help="To train on.")] = 60_000,
-    queries: Annotated[int, typer.Option(min=3, help="To judge by.")] = 5_000,
-    dual_steps: Annotated[int, typer.Option(min=1, help="Of each dual.")] = 4_000,
-    steps: Annotated[int, typer.Option(min=1, help="Of each variant.")] = 1_500,
-    batch: Annotated[int, typer.Option(min=1, help="Scenes to a step.")] = 256,
-    jobs: Annotated[int, typer.Option(min=1, help="Trainings at once.")] = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-) -> None:
-    """Train tiny LISAs from scratch, seed by seed, and judge them on scenes that they never saw."""
-    from .benchmarks.study import VARIANTS, Study, carry_out
-    from .harness.environment import resolve_device
-
-    how = Study(folder, scenes, queries, dual_steps, steps, batch, jobs, resolve_device(device))
-    for row in carry_out(how, seed or [0], variant or list(VARIANTS)):
-        typer.echo(f"{row['name']:16} seed {row['seed']}: gIoU {row['scores']['gIoU']:.3f}, {row['seconds']:.0f} s")
+app.command("study")(study_options.study)
 
 
 @app.command()

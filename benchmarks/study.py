@@ -2,182 +2,88 @@
 
 Each seed trains a dual of its own, and every variant of that seed starts from it with the same budget of steps, so that
 differences are paired by seed. A training that is finished is not made again.
-
-    study.json         how it is made; written first
-    scenes/            rendered scenes, made anew where they are missing
-    floors.npz         what answers without a look come to, on the same queries (`harness.judgements` reads it)
-    NAME-SEED/         weights (`weights: DIR/NAME-SEED`), curve.jsonl, counts.npz, training.json (written last)
 """
 
 import json
-import multiprocessing
-import os
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..harness import environment, judgements, records
-from ..harness.errors import UsageError, unknown
 from ..harness.probe import NullProbe
-from ..harness.studies import COUNTS, CURVE, FLOORS, STUDY, TRAINING
+from ..harness.studies import COUNTS, CURVE, FLOORS, TRAINING
 from ..models.axes import LisaCase
 from ..models.recipes import LOSSES
+from .study_folder import SCENES, Study, begin, files_of, finished, place
+from .study_jobs import Job, side_by_side, visible_gpus
+from .study_variants import DUAL, VARIANTS
 
 if TYPE_CHECKING:  # they import torch, which is not to be imported before the processes of a study are
+    from transformers.models.sam.modeling_sam import SamVisionEncoder
+
     from ..models.lisa import Lisa
     from .study_batches import SceneStore
     from .study_training import Course
 
-DUAL = "dual"
-SCENES = "scenes"
 
-
-@dataclass(frozen=True)
-class Variant:
-    """What of a study is trained from a seed's dual, or the dual itself.
-
-    Attributes:
-        trains: as in ``recipes.Recipe``.
-        losses: a name in ``recipes.LOSSES``.
-        axes: settings of `LisaCase`.
-        lr: of its course.
-    """
-
-    trains: tuple[str, ...]
-    losses: str
-    axes: Mapping[str, Any] = field(default_factory=dict)
-    lr: float = 1e-3
-
-
-CLIP, SAM = {"vision": "clip"}, {"vision": "sam"}
-DESCRIBED = ("projections", "embeddings")
-VARIANTS = {
-    DUAL: Variant(("everything",), "original-losses", lr=8e-4),
-    "clip": Variant(DESCRIBED, "described", CLIP),
-    "clip-decoder": Variant((*DESCRIBED, "mask_decoder"), "described", CLIP),
-    "clip-lora": Variant((*DESCRIBED, "mask_decoder", "lora"), "described", CLIP),
-    "clip-upsampling": Variant((*DESCRIBED, "mask_decoder"), "described", {**CLIP, "bridge": "upsampling"}),
-    "sam": Variant(DESCRIBED, "described", SAM),
-    "sam-decoder": Variant((*DESCRIBED, "mask_decoder"), "described", SAM),
-    "dual-small": Variant(("everything",), "original-losses", {"sam": "tiny_s"}, lr=8e-4),  # the rival of sharing
-}
-
-
-@dataclass(frozen=True)
-class Study:
-    """How a study is made.
-
-    Attributes:
-        folder: where it lies.
-        scenes: to train on.
-        test_queries: to judge by.
-        dual_steps: of the duals.
-        steps: of every other training.
-        batch: scenes to a step.
-        jobs: trainings at once.
-        device: "cpu" or "cuda".
-    """
-
-    folder: Path
-    scenes: int
-    test_queries: int
-    dual_steps: int
-    steps: int
-    batch: int
-    jobs: int
-    device: str
-
-
-def carry_out(study: Study, seeds: Sequence[int], names: Sequence[str]) -> list[dict[str, Any]]:
+def carry_out(
+    study: Study, seeds: Sequence[int], names: Sequence[str], told: Callable[[dict[str, Any]], None] = lambda _: None
+) -> list[dict[str, Any]]:
     """Makes what is missing of a study.
 
     Args:
         study: how.
         seeds: each trains a dual and its variants.
-        names: of `VARIANTS`, the dual's apart, which comes first.
+        names: of `VARIANTS`; the dual is always among them.
+        told: is given what came of each training, as ``training.json`` has it, as soon as it is there.
 
     Returns:
-        What came of each training, as ``training.json`` has it.
+        All of that, the duals first.
 
     Raises:
         UsageError: an unknown variant.
-        RunFailed: a loss is no number any more.
+        RunFailed: trainings failed, after all others were made.
     """
-    for name in names:
-        if name not in VARIANTS:
-            raise unknown("variant", name, VARIANTS)
-    if not seeds:
-        raise UsageError("a study needs a seed: --seed 0")
-    _agree(study)
-    _render(study)
-    wanted = [(DUAL, seed) for seed in seeds], [(name, seed) for seed in seeds for name in names if name != DUAL]
-    for stage in wanted:
-        _train(study, [one for one in stage if not (place(study, *one) / TRAINING).exists()])
-    return [json.loads((place(study, *one) / TRAINING).read_text()) for stage in wanted for one in stage]
+    begin(study, seeds, names)
+    wanted = {Job(DUAL, seed): None for seed in seeds}
+    wanted |= {Job(name, seed): Job(DUAL, seed) for seed in seeds for name in names if name != DUAL}
+    for job in wanted:
+        if finished(study, job):
+            told(_made(study, job))
+    missing = {job: before for job, before in wanted.items() if not finished(study, job)}
+    side_by_side(missing, study.jobs, gpus_of(study), partial(training, study), told)
+    return [_made(study, job) for job in wanted]
 
 
-def _agree(study: Study) -> None:
-    """Notes how a study is made, or refuses to go on otherwise."""
-    how = {key: value for key, value in asdict(study).items() if key not in ("folder", "jobs", "device")}
-    study.folder.mkdir(parents=True, exist_ok=True)
-    noted = study.folder / STUDY
-    if not noted.exists():
-        records.write_json(noted, how)
-    before = json.loads(noted.read_text(encoding="utf-8"))
-    differing = [f"{key} was {before.get(key)} and is {how[key]}" for key in how if before.get(key) != how[key]]
-    if differing:
-        raise UsageError(f"{study.folder} holds another study ({', '.join(differing)}): name another folder")
+def _made(study: Study, job: Job) -> dict[str, Any]:
+    return json.loads((place(study, job.name, job.seed) / TRAINING).read_text(encoding="utf-8"))
 
 
-def place(study: Study, name: str, seed: int) -> Path:
-    """The folder of one training."""
-    return study.folder / f"{name}-{seed}"
+def gpus_of(study: Study) -> list[str]:
+    """Over which its jobs are spread."""
+    return visible_gpus() if study.device == "cuda" else []
 
 
-def _train(study: Study, jobs: Sequence[tuple[str, int]]) -> None:
-    if study.jobs == 1:
-        for job in jobs:
-            train(study, *job)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(study.jobs, mp_context=context, max_tasks_per_child=1) as pool:
-        for done in [pool.submit(train, study, *job) for job in jobs]:
-            done.result()
-
-
-def _render(study: Study) -> tuple[list[Path], list[Path]]:
-    from .study_scenes import render
-
-    cores, folder = os.cpu_count() or 1, study.folder / SCENES
-    processes = min(cores, 16) if study.scenes > 100 else 1
-    return (
-        render(folder, 0, "train", study.scenes, processes),
-        render(folder, 0, "test", -(-study.test_queries // 3), processes),
-    )
+def training(study: Study, job: Job) -> dict[str, Any]:
+    """Makes one training, and gives what came of it."""
+    train(study, job.name, job.seed)
+    return _made(study, job)
 
 
 def train(study: Study, name: str, seed: int) -> None:
     """One training, from its start to its record."""
     from .study_judging import judge, keep_floors, kept_labels
-    from .study_training import fit
 
-    files, test_files = _render(study)
-    variant, folder = VARIANTS[name], place(study, name, seed)
-    lisa = _started(study, name, seed)
-    course = _course(study, name)
-    store = _store(study, lisa, files)
+    job, folder, test_files = Job(name, seed), place(study, name, seed), files_of(study, "test")
+    lisa, course = started(study, job), course_of(study, job)
     folder.mkdir(parents=True, exist_ok=True)
     row: dict[str, Any] = {}
     (folder / CURVE).unlink(missing_ok=True)
-    for row in fit(lisa.model, LOSSES[variant.losses], store, course, seed, study.device):
+    for row in fitted(study, job, lisa, course):
         records.append(folder / CURVE, [row])
-    del store
-    labels, test = (
-        kept_labels(study.folder / SCENES, 0, "test", -(-study.test_queries // 3)),
-        _store(study, lisa, test_files),
-    )
+    labels, test = kept_labels(study.folder / SCENES, 0, "test", study.splits["test"]), _store(study, lisa, test_files)
     keep_floors(study.folder / FLOORS, test, labels)
     judged = judge(lisa.model, test, labels)
     judgements.write_judged(folder / COUNTS, judged)
@@ -185,36 +91,60 @@ def train(study: Study, name: str, seed: int) -> None:
     records.write_json(folder / TRAINING, _record(study, lisa, name, seed, course, row, judged))
 
 
-def _started(study: Study, name: str, seed: int) -> "Lisa":
+def started(study: Study, job: Job) -> "Lisa":
+    """A LISA as its training starts."""
     from ..models.lisa import Lisa
     from ..models.trainable import make_trainable
 
-    variant = VARIANTS[name]
-    weights = "random" if name == DUAL else str(place(study, DUAL, seed))
-    case = LisaCase(device=study.device, seed=seed, weights=weights, **variant.axes)
+    variant = VARIANTS[job.name]
+    weights = "random" if job.name == DUAL else str(place(study, DUAL, job.seed))
+    case = LisaCase(device=study.device, seed=job.seed, weights=weights, **variant.axes)
     lisa = Lisa(case, NullProbe(), starting=True)
     make_trainable(lisa.model, case, variant.trains, lisa.tokenizer)
     return lisa
 
 
-def _store(study: Study, lisa: "Lisa", files: Sequence[Path]) -> "SceneStore":
+def _store(study: Study, lisa: "Lisa", files: Sequence[Path], further: Sequence[str] = ()) -> "SceneStore":
     from .study_batches import SceneStore
 
-    return SceneStore(files, lisa.model.encoder, lisa.model.preset, study.device)
+    return SceneStore(files, lisa.model.encoder, lisa.model.preset, study.device, further)
 
 
-def _course(study: Study, name: str) -> "Course":
+def fitted(study: Study, job: Job, lisa: "Lisa", course: "Course") -> Iterator[dict[str, Any]]:
+    """Trains it, and yields what `fit` says; scenes lie on the device while that goes on, and no longer."""
+    from .study_training import SAM_VIEW, fit
+    from .study_validation import Validation
+
+    teacher = _teacher(study, job)
+    store = _store(study, lisa, files_of(study, "train"), () if teacher is None else (SAM_VIEW,))
+    validate = Validation(lisa.model, _store(study, lisa, files_of(study, "val")), study.val_queries, study.device)
+    weights = LOSSES[VARIANTS[job.name].losses]
+    yield from fit(lisa.model, weights, store, course, job.seed, study.device, validate, teacher)
+
+
+def _teacher(study: Study, job: Job) -> "SamVisionEncoder | None":
+    """SAM's encoder of the seed's dual, where it is distilled."""
+    if not VARIANTS[job.name].distils:
+        return None
+    from ..models.lisa import Lisa
+
+    dual = Lisa(LisaCase(device=study.device, weights=str(place(study, DUAL, job.seed))), NullProbe())
+    return cast("SamVisionEncoder", dual.model.get_submodule("encoder.sam_encoder"))
+
+
+def course_of(study: Study, job: Job) -> "Course":
+    """How long and how fast it is trained."""
     from .study_training import Course
 
-    dual = name == DUAL
-    steps = _steps(study, name)
+    dual, steps = job.name == DUAL, study.steps_of(job.name)
     return Course(
         steps=steps,
-        lr=VARIANTS[name].lr,
+        lr=VARIANTS[job.name].lr if job.lr is None else job.lr,
         scenes=study.batch,
         warmup=min(300, steps // 10),
         weight_decay=0.05 if dual else 0.0,
         helped=dual,
+        distilled=steps // 3 if VARIANTS[job.name].distils else 0,
     )
 
 
@@ -224,15 +154,11 @@ def _keep(lisa: "Lisa", study: Study, name: str, seed: int) -> None:
     from ..models.save import Origin, save
 
     origin = Origin(
-        f"trained on {study.scenes} generated scenes as {name} of a study, seed {seed}, {_steps(study, name)} steps",
+        f"trained on {study.scenes} generated scenes as {name} of a study, seed {seed}, {study.steps_of(name)} steps",
         (),
         f"lisabench study DIR --seed {seed} --variant {name}",
     )
     save(lisa, place(study, name, seed), origin, torch.float16)
-
-
-def _steps(study: Study, name: str) -> int:
-    return study.dual_steps if name == DUAL else study.steps
 
 
 def _record(
@@ -254,6 +180,8 @@ def _record(
         "scenes": study.scenes,
         "trained_parameters": trained_by_part(lisa.model),
         "seconds": last["seconds"],
+        "first_steps_seconds": last["first_steps_seconds"],
+        "val_gIoU": last["val_gIoU"],
         "scores": judgements.scores(judged),
         "queries": len(judged),
         "passport": environment.passport() | environment.conditions(),

@@ -2,17 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
+from itertools import accumulate
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ..models.bridges import extent_in_frame
 from ..models.dual_encoder import Encoder
 from ..models.preprocessing import Preprocessor
 from ..models.presets import Preset
-from .study_scenes import FAMILIES, OUTSIDE, Chunk, read
+from .study_scenes import FAMILIES, OUTSIDE, Chunk, pixels, read
 
 # What is drawn for training: queries that need the language model to look are two thirds and more.
 WEIGHTS = {"attribute": 0.5, "negation": 0.5, "superlative": 1.0, "odd": 1.5, "ordinal": 1.0, "relation": 1.5}
@@ -33,7 +35,7 @@ class SceneBatch:
         crop_labels_Bhw: uint8, likewise.
         attributes_BO3: int64, likewise.
         targets_N: int32, the labels asked for, as bits.
-        query_N: int64, numbers of the queries in all.
+        query_N: int64, numbers of the queries in all, wherever those were chosen.
     """
 
     seen: dict[str, Tensor]
@@ -47,6 +49,7 @@ class SceneBatch:
     targets_N: Tensor
     query_N: Tensor
 
+    @cached_property
     def target_and_counts(self) -> tuple[Tensor, Tensor]:
         """The targets in SAM's frame, and where the image is: bool [N, H * W]."""
         labels_NP = self.labels_BHW.flatten(1)[self.scene_N]
@@ -63,14 +66,25 @@ class SceneStore:
         encoder: says which views and maps it wants.
         preset: the sizes of the views.
         device: "cpu" or "cuda".
+        further: views beside the encoder's.
+
+    Attributes:
+        sizes_N2: height and width of the images, on the host, as what follows.
+        scene_Q: int64, the scene of each query.
+        family_Q: uint8, a place in `FAMILIES`.
+        targets_Q: int32, the labels asked for, as bits.
+        chosen_Q: bool, whether a folder in ReasonSeg's format would ask it.
     """
 
-    def __init__(self, files: Sequence[Path], encoder: Encoder, preset: Preset, device: str) -> None:
-        chunks = [read(file) for file in files]
-        self._device, self._views = device, encoder.views
-        self._preprocessor = Preprocessor(preset, encoder.views)
+    def __init__(
+        self, files: Sequence[Path], encoder: Encoder, preset: Preset, device: str, further: Sequence[str] = ()
+    ) -> None:
+        chunks, views = [read(file) for file in files], tuple(dict.fromkeys((*encoder.views, *further)))
+        self._device = device
+        self._preprocessor = Preprocessor(preset, views)
         self.sizes_N2 = torch.cat([each.sizes_N2 for each in chunks])
-        self._pixels = {view: self._joined([each.views[view] for each in chunks]) for view in encoder.views}
+        self._pixels = {view: self._joined([pixels(file, view, preset) for file in files]) for view in views}
+        self._extents = {view: self._covered(each.shape[-1]) for view, each in self._pixels.items()}
         self._labels_NHW = self._joined([each.labels_NHW for each in chunks])
         self._crop_labels_NHW = self._joined([each.crop_labels_NHW for each in chunks])
         self._attributes_NO3 = self._joined([each.attributes_NO3 for each in chunks]).long()
@@ -79,7 +93,16 @@ class SceneStore:
         self._read_queries(chunks)
 
     def _joined(self, tensors: list[Tensor]) -> Tensor:
-        return torch.cat([tensor.to(self._device) for tensor in tensors])
+        """One after the other: there is no room for all of it twice."""
+        first, counts = tensors[0], [len(tensor) for tensor in tensors]
+        joined = torch.empty((sum(counts), *first.shape[1:]), dtype=first.dtype, device=self._device)
+        for start, tensor in zip(_starts(counts), tensors, strict=True):
+            joined[start : start + len(tensor)].copy_(tensor)
+        return joined
+
+    def _covered(self, side: int) -> Tensor:
+        extents = lru_cache(None)(partial(extent_in_frame, frame_px=side))
+        return torch.tensor([extents((height, width)) for height, width in self.sizes_N2.tolist()]).to(self._device)
 
     def _mapped(self, encoder: Encoder) -> dict[str, Tensor]:
         if not encoder.maps((1, 1)):
@@ -95,52 +118,63 @@ class SceneStore:
         self.targets_Q = torch.cat([each.targets_Q for each in chunks])
         self.chosen_Q = torch.cat([each.chosen_Q for each in chunks])
         ids = [pad(each.ids_QL, (0, longest - each.ids_QL.shape[1])) for each in chunks]
-        self._ids_QL, self._ends_Q = torch.cat(ids).to(self._device), torch.cat([c.ends_Q for c in chunks]).long()
-        self._ends_Q = self._ends_Q.to(self._device)
+        self._ids_QL, ends_Q = torch.cat(ids).to(self._device), torch.cat([c.ends_Q for c in chunks]).long()
+        self._ends_Q, self._targets_Q = ends_Q.to(self._device), self.targets_Q.to(self._device)
         counts_N = self.scene_Q.bincount(minlength=len(self.sizes_N2))
-        self._first_N, most = counts_N.cumsum(0) - counts_N, int(counts_N.max())
-        places_M = torch.arange(most)
-        self._queries_NM = (self._first_N[:, None] + places_M).clamp(max=len(self.scene_Q) - 1)
+        first_N, places_M = counts_N.cumsum(0) - counts_N, torch.arange(int(counts_N.max()))
+        queries_NM = (first_N[:, None] + places_M).clamp(max=len(self.scene_Q) - 1)
         family_Q = torch.tensor([WEIGHTS[name] for name in FAMILIES])[self.family_Q.long()]
         weights_Q = torch.where(self.targets_Q == 0, EMPTY * family_Q, family_Q)
-        self._weights_NM = weights_Q[self._queries_NM] * (places_M < counts_N[:, None])
+        weights_NM = weights_Q[queries_NM] * (places_M < counts_N[:, None])
+        self._queries_NM, self._weights_NM = queries_NM.to(self._device), weights_NM.to(self._device)
+
+    def forget(self, view: str) -> None:
+        """Frees a view that nobody looks at any more."""
+        self._pixels.pop(view, None)
 
     def drawn(self, generator: torch.Generator, scenes: int, queries: int) -> SceneBatch:
-        """Scenes at random, and of each so many queries by `WEIGHTS`."""
-        chosen_B = torch.randint(len(self.sizes_N2), (scenes,), generator=generator)
-        places_BQ = torch.multinomial(self._weights_NM[chosen_B], queries, generator=generator)
-        return self._batch(chosen_B, self._queries_NM[chosen_B].gather(1, places_BQ))
+        """Scenes at random, and of each so many queries by `WEIGHTS`, without waiting for the device.
+
+        Args:
+            generator: on the device.
+            scenes: how many.
+            queries: of each, all different.
+        """
+        chosen_B = torch.randint(len(self.sizes_N2), (scenes,), generator=generator, device=self._device)
+        weights_BM = self._weights_NM[chosen_B]
+        # What `multinomial` does without replacement; it would ask the device whether the weights are in order.
+        races_BM = weights_BM / torch.empty_like(weights_BM).exponential_(generator=generator)
+        query_BQ = self._queries_NM[chosen_B].gather(1, races_BM.topk(queries).indices)
+        scene_N = torch.arange(scenes, device=self._device).repeat_interleave(queries)
+        return self._made(chosen_B, query_BQ.flatten(), scene_N, query_N=query_BQ.flatten())
 
     def walked(self, query_Q: Tensor, scenes: int) -> Iterator[SceneBatch]:
-        """Given queries, in order, so many scenes at a time."""
+        """Given queries, on the host, in order, so many scenes at a time."""
         chosen_N, inverse_Q = self.scene_Q[query_Q].unique(return_inverse=True)
         for start in range(0, len(chosen_N), scenes):
-            chosen_B = chosen_N[start : start + scenes]
             here_Q = (inverse_Q >= start) & (inverse_Q < start + scenes)
-            yield self._made(chosen_B, query_Q[here_Q], inverse_Q[here_Q] - start)
+            chosen_B, scene_N = chosen_N[start : start + scenes], inverse_Q[here_Q] - start
+            there = (each.to(self._device) for each in (chosen_B, query_Q[here_Q], scene_N))
+            yield self._made(*there, query_N=query_Q[here_Q])
 
-    def _batch(self, chosen_B: Tensor, query_BQ: Tensor) -> SceneBatch:
-        scene_N = torch.arange(len(chosen_B)).repeat_interleave(query_BQ.shape[1])
-        return self._made(chosen_B, query_BQ.flatten(), scene_N)
-
-    def _made(self, chosen_B: Tensor, query_N: Tensor, scene_N: Tensor) -> SceneBatch:
-        sizes, on_device_B = [(h, w) for h, w in self.sizes_N2[chosen_B].tolist()], chosen_B.to(self._device)
-        query_there_N = query_N.to(self._device)
-        pixels = {view: self._pixels[view][on_device_B] for view in self._views}
-        seen = {view: self._preprocessor.normalised(view, each, sizes) for view, each in pixels.items()}
+    def _made(self, chosen_B: Tensor, there_N: Tensor, scene_N: Tensor, *, query_N: Tensor) -> SceneBatch:
+        seen = {
+            view: self._preprocessor.normalised(view, each[chosen_B], self._extents[view][chosen_B])
+            for view, each in self._pixels.items()
+        }
         return SceneBatch(
-            seen=seen | {name: each[on_device_B] for name, each in self._maps.items()},
-            scene_N=scene_N.to(self._device),
+            seen=seen | {name: each[chosen_B] for name, each in self._maps.items()},
+            scene_N=scene_N,
             prefix=self._prefix,
-            ids_NL=self._ids_QL[query_there_N].long(),
-            ends_N=self._ends_Q[query_there_N],
-            labels_BHW=self._labels_NHW[on_device_B],
-            crop_labels_Bhw=self._crop_labels_NHW[on_device_B],
-            attributes_BO3=self._attributes_NO3[on_device_B],
-            targets_N=self.targets_Q[query_N].to(self._device),
+            ids_NL=self._ids_QL[there_N].long(),
+            ends_N=self._ends_Q[there_N],
+            labels_BHW=self._labels_NHW[chosen_B],
+            crop_labels_Bhw=self._crop_labels_NHW[chosen_B],
+            attributes_BO3=self._attributes_NO3[chosen_B],
+            targets_N=self._targets_Q[there_N],
             query_N=query_N,
         )
 
 
 def _starts(counts: Sequence[int]) -> list[int]:
-    return [sum(counts[:i]) for i in range(len(counts))]
+    return list(accumulate(counts, initial=0))[:-1]

@@ -5,13 +5,16 @@ beside it stand in for the pretraining that the real parts have had: attributes 
 tokens and from SAM's features, and a map of the target from the state of [SEG]. They are thrown away.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from ..harness.probe import NullProbe
-from ..models.dual_encoder import Features
-from ..models.losses import of_masks
+from ..models.dual_encoder import Features, sam_features
+from ..models.losses import distillation, of_masks
 from ..models.network import LisaModel
 from ..models.presets import Preset
 from ..models.recipes import LossWeights
@@ -43,6 +46,12 @@ class StudyLearner(nn.Module):
         looked_at = {"clip": features.image_tokens_BNC, "sam": features.mask_embedding_BChw, "seg": seg_NC}
         return found, looked_at
 
+    def distillation(self, batch: SceneBatch, teacher: SamVisionEncoder) -> Tensor:
+        """How far what the mask decoder looks at is from what SAM's encoder gives: the mean over the scenes."""
+        with torch.no_grad():
+            wanted_BChw = sam_features(teacher, batch.seen["sam_frame"])
+        return distillation(self.model.encoder(batch.seen, self._probe).mask_embedding_BChw, wanted_BChw).mean()
+
     def logits(self, batch: SceneBatch, features: Features | None = None) -> Tensor:
         """Mask logits [N, h, w] on SAM's frame.
 
@@ -70,12 +79,8 @@ class StudyLearner(nn.Module):
         return self.model.states(rows_NLC), ends_N
 
     def _of_masks(self, logits_Nhw: Tensor, batch: SceneBatch) -> dict[str, Tensor]:
-        size = (LABELS_PX, LABELS_PX)
-        logits_NHW = functional.interpolate(logits_Nhw[:, None].float(), size, mode="bilinear", align_corners=False)[
-            :, 0
-        ]
-        target_NP, counts_NP = batch.target_and_counts()
-        found = of_masks(logits_NHW.flatten(1), target_NP, self._weights, counts_NP)
+        target_NP, counts_NP = batch.target_and_counts
+        found = of_masks(at_labels(logits_Nhw), target_NP, self._weights, counts_NP)
         return {name: loss_N.mean() for name, loss_N in found.items()}
 
     def _of_answers(self, states_NLC: Tensor, ends_N: Tensor, batch: SceneBatch) -> Tensor:
@@ -84,6 +89,17 @@ class StudyLearner(nn.Module):
         logits_NTV = self.model.llm.lm_head(states_NLC[rows_N1, ends_N[:, None] + steps_T])
         answer_NT = batch.ids_NL.gather(1, batch.ends_N[:, None] + steps_T)
         return functional.cross_entropy(logits_NTV.flatten(0, 1).float(), answer_NT.flatten())
+
+
+def at_labels(logits_Nhw: Tensor) -> Tensor:
+    """Mask logits at every place of the label maps: float32 [N, H * W]."""
+    size = (LABELS_PX, LABELS_PX)
+    return functional.interpolate(logits_Nhw[:, None].float(), size, mode="bilinear", align_corners=False).flatten(1)
+
+
+def in_bf16(device: str) -> AbstractContextManager[object]:
+    """How a study computes: on a CPU, bfloat16 would be slower."""
+    return torch.autocast("cuda", torch.bfloat16) if device == "cuda" else nullcontext()
 
 
 def _at(states_NLC: Tensor, places_N: Tensor) -> Tensor:
@@ -110,7 +126,7 @@ class Helpers(nn.Module):
         step = LABELS_PX // self._grid
         labels_Bhw = batch.labels_BHW[:, step // 2 :: step, step // 2 :: step]
         sam_BNC = looked_at["sam"].flatten(2).transpose(1, 2)
-        target_NP, _ = batch.target_and_counts()
+        target_NP, _ = batch.target_and_counts
         target_NHW = target_NP.float().unflatten(1, (LABELS_PX, LABELS_PX))
         wanted_NP = functional.avg_pool2d(target_NHW[:, None], step)[:, 0].flatten(1)
         heat_NP = self.seg(looked_at["seg"]).float()

@@ -3,11 +3,12 @@
 A training from scratch looks at every scene dozens of times; what the CPU makes of it is made once, by many processes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,11 +21,13 @@ from ..models.axes import LisaCase
 from ..models.bridges import extent_in_frame
 from ..models.forcing import forced_ids
 from ..models.preprocessing import Preprocessor
+from ..models.presets import Preset
 from ..models.tokenizer import IMAGE_ID, PromptTokenizer, load
 
 FAMILIES = ("attribute", "negation", "superlative", "odd", "ordinal", "relation")
 ATTRIBUTES = (tuple(SHAPES), tuple(COLOURS), tuple(TEXTURES))
 VIEWS = ("clip_crop", "clip_frame", "sam_frame")
+FINE_VIEW = "clip_frame"  # what is rendered for a CLIP of a finer grid too
 LABELS_PX = 128  # side of the label map, in SAM's frame
 OUTSIDE = 255
 MOST_OBJECTS = 16
@@ -74,32 +77,89 @@ def render(folder: Path, seed: int, split: str, scenes: int, processes: int) -> 
         scenes: how many.
         processes: that work at once.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    made = files(folder, seed, split, scenes)
+    _make(partial(_write, seed, split), made, made, scenes, processes)
+    return made
+
+
+def render_fine(folder: Path, seed: int, split: str, scenes: int, processes: int, clip_px: int) -> None:
+    """Renders ``clip_frame`` once more, of a CLIP that reads images of another side, beside the files of `render`.
+
+    Args:
+        folder: as in `render`, as are those that follow.
+        seed: of the scenes.
+        split: of the scenes.
+        scenes: how many.
+        processes: that work at once.
+        clip_px: that side.
+    """
+    of = files(folder, seed, split, scenes)
+    made = [_beside(file, FINE_VIEW, clip_px) for file in of]
+    _make(partial(_write_fine, seed, split, clip_px), of, made, scenes, processes)
+
+
+def files(folder: Path, seed: int, split: str, scenes: int) -> list[Path]:
+    """Where `render` leaves scenes. The arguments are those of `render`."""
     starts = range(0, scenes, PER_FILE)
-    files = [folder / f"{split}-{seed}-{start:06}-{min(start + PER_FILE, scenes)}.pt" for start in starts]
-    missing = [
-        (file, range(s, min(s + PER_FILE, scenes))) for file, s in zip(files, starts, strict=True) if not file.exists()
-    ]
+    return [folder / f"{split}-{seed}-{start:06}-{min(start + PER_FILE, scenes)}.pt" for start in starts]
+
+
+def _beside(file: Path, view: str, side: int) -> Path:
+    return file.with_name(f"{file.stem}.{view}-{side}.pt")
+
+
+Write = Callable[[tuple[Path, range]], None]
+
+
+def _make(write: Write, of: Sequence[Path], made: Sequence[Path], scenes: int, processes: int) -> None:
+    of[0].parent.mkdir(parents=True, exist_ok=True)
+    ranges = [range(start, min(start + PER_FILE, scenes)) for start in range(0, scenes, PER_FILE)]
+    missing = [(file, indices) for file, indices in zip(made, ranges, strict=True) if not file.exists()]
     if processes == 1:
         for job in missing:
-            _write(seed, split, job)
+            write(job)
     else:
         with ProcessPoolExecutor(processes) as pool:
-            list(pool.map(partial(_write, seed, split), missing))
-    return files
+            list(pool.map(write, missing))
 
 
 def _write(seed: int, split: str, job: tuple[Path, range]) -> None:
     file, indices = job
     cv2.setNumThreads(1)
+    _save(file, vars(chunk([scene(seed, split, i) for i in indices])))
+
+
+def _write_fine(seed: int, split: str, clip_px: int, job: tuple[Path, range]) -> None:
+    file, indices = job
+    cv2.setNumThreads(1)
+    preprocessor = Preprocessor(LisaCase(clip_px=clip_px).sizes, (FINE_VIEW,))
+    images = (scene(seed, split, i).image for i in indices)
+    _save(file, {FINE_VIEW: torch.from_numpy(np.stack([preprocessor.pixels(FINE_VIEW, image) for image in images]))})
+
+
+def _save(file: Path, content: dict[str, Any]) -> None:
     partial_file = file.with_suffix(".partial")
-    torch.save(vars(chunk([scene(seed, split, i) for i in indices])), partial_file)
+    torch.save(content, partial_file)
     partial_file.rename(file)
 
 
 def read(file: Path) -> Chunk:
     """A file of `render`, its tensors left on the disk until they are used."""
-    return Chunk(**torch.load(file, mmap=True, weights_only=True))
+    return Chunk(**_load(file))
+
+
+def pixels(file: Path, view: str, preset: Preset) -> Tensor:
+    """A view of the scenes in a file of `render`, at the side that a preset's encoder reads: uint8 [N, 3, side, side].
+
+    They are left on the disk until they are used.
+    """
+    usual = read(file).views[view]
+    side = preset.sam.image_px if view == "sam_frame" else preset.clip.image_px
+    return usual if usual.shape[-1] == side else _load(_beside(file, view, side))[view]
+
+
+def _load(file: Path) -> dict[str, Any]:
+    return torch.load(file, mmap=True, weights_only=True)
 
 
 def chunk(scenes: Sequence[Scene]) -> Chunk:

@@ -40,7 +40,7 @@ class TrainingOptions:
     dataloader_num_workers: Annotated[int, Option("--dataloader_num_workers", "--num_workers", help="Processes.")] = 0
 
     recipe: Annotated[str | None, Option(help="original for dual, else described: `lisabench list recipes`.")] = None
-    losses: Annotated[str | None, Option(help="original-losses or described; the recipe's own.")] = None
+    losses: Annotated[str | None, Option(help="By name, such as described; the recipe's own.")] = None
     ce_weight: Annotated[float | None, Option("--ce_weight", help="Instead of that of --losses.")] = None
     bce_weight: Annotated[float | None, Option("--bce_weight", help="Instead of that of --losses.")] = None
     dice_weight: Annotated[float | None, Option("--dice_weight", help="Instead of that of --losses.")] = None

@@ -66,12 +66,17 @@ def _host() -> dict[str, Any]:
         "os": f"{platform.system()} {platform.machine()}",
         "kernel": platform.release(),
         "cpu": _cpu_model(),
-        "cpu_count": len(usable_cpus()),
+        "cpu_count": usable_cpus(),
         "memory_bytes": psutil.virtual_memory().total,
     }
 
 
-def usable_cpus() -> Collection[int]:
+def usable_cpus() -> int:
+    """How many cores this process may use."""
+    return len(usable_cores())
+
+
+def usable_cores() -> Collection[int]:
     """The numbers of the cores that this process may use."""
     if sys.platform == "linux":
         return os.sched_getaffinity(0)

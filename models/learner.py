@@ -17,7 +17,7 @@ from ..harness.probe import NullProbe
 from .bridges import extent_in_frame, logits_at_size
 from .dual_encoder import sam_features
 from .examples import Batch
-from .losses import ce, of_masks, target_and_counts, weighted
+from .losses import ce, distillation, of_masks, target_and_counts, weighted
 from .network import LisaModel, Prompt
 from .recipes import LossWeights
 
@@ -60,10 +60,10 @@ class Learner(nn.Module):
         return losses["distillation"] if "distillation" in losses else weighted(losses, self._weights)
 
     def _far_from(self, teacher: SamVisionEncoder, batch: Batch, given_BChw: Tensor) -> Tensor:
-        """The mean squared error over channels and cells, summed over the batch."""
+        """Summed over the batch."""
         with torch.no_grad(), self.probe.region("teacher"):
             wanted_BChw = sam_features(teacher, batch.seen["sam_frame"])
-        return ((given_BChw.float() - wanted_BChw.float()) ** 2).mean(dim=(1, 2, 3)).sum()
+        return distillation(given_BChw, wanted_BChw).sum()
 
     def _read(self, batch: Batch, image_tokens_BNC: Tensor) -> tuple[Tensor, Tensor]:
         """What prompts the masks [B, C], and what each answer costs [B]."""

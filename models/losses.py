@@ -75,6 +75,11 @@ def ce(logits_TV: Tensor, answer_T: Tensor) -> Tensor:
     return functional.cross_entropy(logits_TV.float(), answer_T)
 
 
+def distillation(given_BChw: Tensor, wanted_BChw: Tensor) -> Tensor:
+    """The mean squared error over channels and cells, of each image: [B]. Computed in float32."""
+    return ((given_BChw.float() - wanted_BChw.float()) ** 2).mean(dim=(1, 2, 3))
+
+
 def target_and_counts(target_HW: Tensor, ignored: str) -> tuple[Tensor, Tensor]:
     """What the target of a mask is, and which pixels count: bool, flat.
 

@@ -15,7 +15,6 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
 from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from .bridges import extent_in_frame
 from .presets import ClipSizes, Preset, SamSizes
 
 Processor = CLIPImageProcessorPil | SamImageProcessorPil
@@ -74,25 +73,25 @@ class Preprocessor:
         options = {"do_rescale": False, "do_normalize": False, "input_data_format": "channels_last"}
         return np.asarray(self._processors[view](image_HW3, **options)["pixel_values"][0])
 
-    def normalised(self, view: str, pixels_B3HW: Tensor, sizes_HW: Sequence[tuple[int, int]]) -> Tensor:
+    def normalised(self, view: str, pixels_B3HW: Tensor, extents_B2: Tensor) -> Tensor:
         """What a call gives, of many at once: float32 [B, 3, side, side].
 
         Args:
             view: one of those that the preprocessor was made for.
             pixels_B3HW: as `pixels` makes them.
-            sizes_HW: of the images, in pixels.
+            extents_B2: of the images in a frame of that side, in pixels, on the same device. A crop is covered whole.
         """
-        how, side = self._processors[view], pixels_B3HW.shape[-1]
-        mean, std = (pixels_B3HW.new_tensor(each, dtype=torch.float32) for each in (how.image_mean, how.image_std))
-        scaled = (pixels_B3HW * how.rescale_factor - mean[:, None, None]) / std[:, None, None]
-        return scaled if view == "clip_crop" else scaled * _covered(sizes_HW, side).to(scaled.device)[:, None]
+        how, device = self._processors[view], pixels_B3HW.device
+        mean, std = (torch.tensor(each)[:, None, None] for each in (how.image_mean, how.image_std))
+        mean, std = mean.to(device, non_blocking=True), std.to(device, non_blocking=True)  # the host waits for nothing
+        scaled = (pixels_B3HW * how.rescale_factor - mean) / std
+        return scaled if view == "clip_crop" else scaled * _covered(extents_B2, pixels_B3HW.shape[-1])[:, None]
 
 
-def _covered(sizes_HW: Sequence[tuple[int, int]], side: int) -> Tensor:
+def _covered(extents_B2: Tensor, side: int) -> Tensor:
     """Where images lie in their frames: bool [B, side, side]."""
-    extents = torch.tensor([extent_in_frame(size_HW, side) for size_HW in sizes_HW])
-    places = torch.arange(side)
-    return (places < extents[:, :1])[:, :, None] & (places < extents[:, 1:])[:, None]
+    places = torch.arange(side, device=extents_B2.device)
+    return (places < extents_B2[:, :1])[:, :, None] & (places < extents_B2[:, 1:])[:, None]
 
 
 def collated(

@@ -28,6 +28,10 @@ class LossWeights:
 LOSSES = {
     "original-losses": LossWeights(ce=1, bce=2, dice=0.5),
     "described": LossWeights(bce=1, dice=1, iou=1),
+    "without-bce": LossWeights(dice=1, iou=1),
+    "without-dice": LossWeights(bce=1, iou=1),
+    "without-iou": LossWeights(bce=1, dice=1),
+    "with-ce": LossWeights(ce=1, bce=1, dice=1, iou=1),
 }
 
 # The parts that each name of something to train stands for, where a variant has them.

@@ -5,6 +5,9 @@ import time
 import numpy as np
 import pytest
 import torch
+from lisabench.benchmarks.study_batches import SceneStore
+from lisabench.benchmarks.study_learner import StudyLearner
+from lisabench.benchmarks.study_scenes import render
 from lisabench.harness import measure
 from lisabench.harness.ceilings import ceilings
 from lisabench.harness.clock import CudaClock
@@ -13,6 +16,8 @@ from lisabench.harness.memory import CudaMeter, MemoryProbe
 from lisabench.harness.noise import Watch
 from lisabench.harness.passes import SynchronisedProbe, gpu_busy, synchronised
 from lisabench.harness.probe import NullProbe, TimingProbe
+from lisabench.models.losses import weighted
+from lisabench.models.recipes import LOSSES
 from lisabench.models.registry import find, make_case
 from samples import sample_of
 
@@ -168,3 +173,19 @@ def test_a_block_knows_its_clock_and_its_energy():
     found = watch.since(queries=10)
     assert found["sm_clock_mhz"] > 100
     assert found["energy_mj"] is None or found["energy_mj"] > 1
+
+
+def test_a_step_of_a_study_does_not_wait_for_the_gpu(tmp_path):
+    case = make_case("lisa", {"device": "cuda"})
+    model = find("lisa")(case, NullProbe()).model
+    store = SceneStore(render(tmp_path, 0, "train", 4, 1), model.encoder, model.preset, "cuda")
+    generator = torch.Generator("cuda").manual_seed(0)
+    learner = StudyLearner(model, LOSSES["original-losses"])
+    for mode in ("default", "error"):  # what is made once may wait
+        torch.cuda.set_sync_debug_mode(mode)
+        try:
+            losses, _ = learner(store.drawn(generator, 4, 3))
+            weighted(losses, LOSSES["original-losses"]).backward()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert losses["bce"].item() > 0

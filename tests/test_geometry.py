@@ -304,6 +304,7 @@ def test_views_that_are_normalised_together_are_those_made_one_by_one(view):
     preprocessor, rng = Preprocessor(TINY, [view]), np.random.default_rng(0)
     images = [rng.integers(0, 256, (*size_HW, 3), np.uint8) for size_HW in ((60, 90), (130, 70), (50, 50))]
     pixels = torch.from_numpy(np.stack([preprocessor.pixels(view, image) for image in images]))
-    together = preprocessor.normalised(view, pixels, [image.shape[:2] for image in images])
+    extents = torch.tensor([extent_in_frame(image.shape[:2], pixels.shape[-1]) for image in images])
+    together = preprocessor.normalised(view, pixels, extents)
     for mine, image in zip(together, images, strict=True):
         torch.testing.assert_close(mine, torch.from_numpy(preprocessor(view, image)), rtol=1e-5, atol=1e-5)

@@ -289,10 +289,9 @@ def machine(monkeypatch):
     made = Machine()
     clock = SimpleNamespace(monotonic=lambda: made.wall_s, process_time=lambda: made.own_s)
     monkeypatch.setattr(noise, "time", clock)
-    monkeypatch.setattr(
-        psutil, "cpu_times", lambda percpu: [SimpleNamespace(**made.cpu), SimpleNamespace(**made.elsewhere)]
-    )
-    monkeypatch.setattr(noise, "usable_cpus", lambda: {0})
+    cores = lambda **_: [SimpleNamespace(**core) for core in (made.cpu, made.elsewhere)]  # noqa: E731
+    monkeypatch.setattr(psutil, "cpu_times", cores)
+    monkeypatch.setattr(noise, "usable_cores", lambda: {0})
     return made
 
 

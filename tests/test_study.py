@@ -3,31 +3,51 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from lisabench.benchmarks.study import TRAINING, Study, carry_out
+from lisabench.benchmarks.study import carry_out, course_of, fitted, started
 from lisabench.benchmarks.study_batches import SceneStore
+from lisabench.benchmarks.study_folder import Study, begin, files_of
+from lisabench.benchmarks.study_jobs import Job
+from lisabench.benchmarks.study_judging import judge, labels
 from lisabench.benchmarks.study_learner import Helpers, StudyLearner
 from lisabench.benchmarks.study_scenes import ATTRIBUTES, LABELS_PX, OUTSIDE, VIEWS, chunk, render
+from lisabench.benchmarks.study_search import SEARCH, search, table
 from lisabench.benchmarks.study_training import Course, fit
+from lisabench.benchmarks.study_validation import Validation, ious
+from lisabench.benchmarks.study_variants import VARIANTS
 from lisabench.datasets.scenes import Query, Scene, chosen, scene
+from lisabench.harness import metrics
 from lisabench.harness.contract import Sample
 from lisabench.harness.errors import UsageError
 from lisabench.harness.judgements import read_judged
 from lisabench.harness.probe import NullProbe
+from lisabench.harness.studies import TRAINING
 from lisabench.models.axes import LisaCase
 from lisabench.models.examples import ExampleReader, batch_of
 from lisabench.models.learner import Learner
 from lisabench.models.lisa import Lisa
-from lisabench.models.recipes import LOSSES, RECIPES
-from lisabench.models.trainable import make_trainable
+from lisabench.models.preprocessing import Preprocessor
+from lisabench.models.recipes import LOSSES, PARTS, RECIPES
+from lisabench.models.trainable import make_trainable, trained
 
 pytestmark = pytest.mark.no_clock
 
 SCENES = 7  # of every aspect
+
+
+@pytest.fixture(scope="module")
+def dual_made(tmp_path_factory) -> Study:
+    """A study whose dual is there, and all that its variants look at."""
+    folder = tmp_path_factory.mktemp("study")
+    how = Study(folder, scenes=4, test_queries=3, dual_steps=1, steps=3, batch=2, jobs=1, device="cpu", val_queries=3)
+    carry_out(how, [0], ["dual"])
+    begin(how, [0], list(VARIANTS))
+    return how
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +139,59 @@ def test_training_lowers_the_losses_and_what_helps_fades(files):
     assert rows[0]["bce"] < 0.6
 
 
+def test_a_training_is_validated_eight_times_by_masks_that_the_harness_would_score_alike(files):
+    lisa = tiny()
+    store = store_of(files, lisa)
+    validate = Validation(lisa.model, store, 6, "cpu", scenes=1)
+    course = Course(steps=15, lr=1e-3, scenes=1, queries=1, warmup=2)
+    rows = list(fit(lisa.model, LOSSES["original-losses"], store, course, 0, "cpu", validate))
+    assert [row["step"] for row in rows if "val_gIoU" in row] == [2, 4, 6, 8, 10, 12, 14, 15]
+    judged = judge(lisa.model, store, labels(0, "test", SCENES, 1))
+    assert rows[-1]["val_gIoU"] == pytest.approx(judged.iou()[:6].mean(), rel=0, abs=0.01)
+    assert lisa.model.training is False  # judged last
+    assert validate() == rows[-1]["val_gIoU"]
+    assert lisa.model.training
+
+
+def test_the_clock_stands_still_while_a_training_is_validated_and_in_the_first_step(files):
+    lisa = tiny("sam")
+    course = Course(steps=3, lr=1e-3, scenes=1, queries=1)
+    now = iter(range(0, 10_000, 100))
+
+    def validate() -> float:
+        next(now)
+        return 0.0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lisabench.benchmarks.study_training.time.perf_counter", lambda: float(next(now)))
+        rows = list(fit(lisa.model, LOSSES["described"], store_of(files, lisa), course, 0, "cpu", validate))
+    assert [row["first_steps_seconds"] for row in rows] == [100, 100, 100]
+    assert [row["seconds"] for row in rows] == [200, 300, 400]  # what lies between two readings takes 100
+
+
+def test_ious_are_those_of_the_metrics_with_empty_masks_too():
+    masks = [[0, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 1]]
+    pairs = [(a, b) for a in masks for b in masks]
+    predicted, target = (np.array(each) for each in zip(*pairs, strict=True))
+    wanted = [
+        metrics.iou(metrics.count(p[None] > 0, t[None].astype(np.uint8)))
+        for p, t in zip(predicted, target, strict=True)
+    ]
+    found = ious(torch.from_numpy(predicted > 0), torch.from_numpy(target > 0))
+    assert found.tolist() == pytest.approx(wanted, abs=1e-6)
+
+
+def test_the_same_seed_makes_the_same_training_again(files):
+    course = Course(steps=3, lr=1e-3, scenes=2, queries=2, warmup=1, helped=True)
+    made = []
+    for disturbance, seed in ((1, 0), (2, 0), (1, 1)):
+        torch.manual_seed(disturbance)
+        lisa = tiny()
+        *_, last = fit(lisa.model, LOSSES["original-losses"], store_of(files, lisa), course, seed, "cpu")
+        made.append({name: last[name] for name in ("ce", "bce", "dice")})
+    assert made[0] == made[1] != made[2]
+
+
 def test_the_helping_heads_look_at_every_feature(files):
     lisa = tiny()
     store = store_of(files, lisa)
@@ -130,7 +203,7 @@ def test_the_helping_heads_look_at_every_feature(files):
 
 
 def test_a_study_trains_a_dual_then_its_variants_and_keeps_what_is_finished(tmp_path):
-    how = Study(tmp_path, scenes=6, test_queries=3, dual_steps=2, steps=1, batch=2, jobs=1, device="cpu")
+    how = Study(tmp_path, scenes=6, test_queries=3, dual_steps=2, steps=1, batch=2, jobs=1, device="cpu", val_queries=3)
     first = carry_out(how, [0], ["sam"])
     assert [(row["name"], row["seed"], row["queries"]) for row in first] == [("dual", 0, 3), ("sam", 0, 3)]
     stamp = (tmp_path / "dual-0" / TRAINING).stat().st_mtime_ns
@@ -140,8 +213,91 @@ def test_a_study_trains_a_dual_then_its_variants_and_keeps_what_is_finished(tmp_
     assert len(read_judged(tmp_path / "sam-0" / "counts.npz")) == 3
     again = Lisa(LisaCase(device="cpu", vision="sam", weights=str(tmp_path / "sam-0")), NullProbe())
     assert again.has_quality
+    curve = [json.loads(line) for line in (tmp_path / "dual-0" / "curve.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in curve if "val_gIoU" in row] == [1, 2]
+    assert first[0]["val_gIoU"] == curve[-1]["val_gIoU"]
     with pytest.raises(UsageError, match="holds another study \\(steps was 1 and is 5\\)"):
-        carry_out(Study(tmp_path, 6, 3, 2, 5, 2, 1, "cpu"), [0], ["sam"])
+        carry_out(replace(how, steps=5), [0], ["sam"])
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name != "dual"])
+def test_a_variant_trains_the_parts_that_it_names_and_leaves_all_else_bit_for_bit(name, dual_made):
+    lisa = started(dual_made, Job(name, 0))
+    model, trains = lisa.model, VARIANTS[name].trains
+    named = {part for each in trains for part in PARTS.get(each, ()) if part in model.parts()}
+    named |= {"llm"} if {"embeddings", "lora"} & set(trains) else set()
+    named = set(model.parts()) if "everything" in trains else named
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    rows = list(fitted(dual_made, Job(name, 0), lisa, course_of(dual_made, Job(name, 0))))
+    assert rows[-1]["step"] == 3
+    assert rows[-1].keys() & {"ce", "bce", "dice", "iou"} == {
+        loss for loss, weight in vars(LOSSES[VARIANTS[name].losses]).items() if weight
+    }
+    changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed <= trained(model).keys()
+    assert {part for part in model.parts() if any(f"{part}." in key for key in changed)} == named
+    if "lora" in trains:
+        assert any("lora_B" in key for key in changed)
+
+
+def test_a_finer_clip_sees_what_its_own_preprocessor_would_show_it(dual_made):
+    lisa = started(dual_made, Job("clip-fine", 0))
+    drawn = SceneStore(files_of(dual_made, "val"), lisa.model.encoder, lisa.model.preset, "cpu")
+    (batch,) = drawn.walked(drawn.chosen_Q.nonzero().flatten(), 1)
+    own = Preprocessor(lisa.model.preset, ["clip_frame"])("clip_frame", scene(0, "val", 0).image)
+    assert own.shape == (3, 224, 224)
+    torch.testing.assert_close(batch.seen["clip_frame"][0], torch.from_numpy(own), rtol=1e-5, atol=1e-5)
+    assert lisa.model.encoder(batch.seen, NullProbe()).image_tokens_BNC.shape[1] == 64
+
+
+def test_distillation_comes_first_and_lowers_what_it_regresses(dual_made, monkeypatch):
+    monkeypatch.setattr("lisabench.benchmarks.study_training.LOG_EVERY", 1)
+    job, lisa = Job("clip-distilled", 0), started(dual_made, Job("clip-distilled", 0))
+    course = replace(course_of(dual_made, job), steps=14, distilled=12, warmup=1, lr=1e-2)
+    rows = list(fitted(dual_made, job, lisa, course))
+    far = [row["distillation"] for row in rows if "distillation" in row]
+    assert len(far) == 12
+    assert far[-1] < 0.8 * far[0]
+    assert all({"bce", "dice", "iou"} <= row.keys() for row in rows[12:])
+    assert course_of(dual_made, job).distilled == 1  # of three steps
+
+
+def test_a_search_tries_three_rates_by_the_validation_split_alone_and_none_twice(tmp_path, monkeypatch):
+    how = Study(tmp_path, scenes=6, test_queries=3, dual_steps=1, steps=2, batch=2, jobs=1, device="cpu", val_queries=3)
+    carry_out(how, [0], ["dual"])
+    for file in (tmp_path / "scenes").glob("test-*"):
+        file.unlink()
+    monkeypatch.setattr("lisabench.benchmarks.study_search.begin", lambda *_: None)  # it would render the test again
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lisabench.benchmarks.study_search.FACTORS", (1 / 3,))
+        search(how, [0], ["sam"])
+    fresh = []
+    rows = search(how, [0], ["sam"], fresh.append)
+    assert [(row["name"], row["seed"], row["lr"], row["steps"]) for row in rows] == [
+        ("sam", 0, 3.3e-4, 2),
+        ("sam", 0, 1e-3, 2),
+        ("sam", 0, 3e-3, 2),
+    ]
+    assert [row["lr"] for row in fresh] == [1e-3, 3e-3]
+    assert len({row["val_gIoU"] for row in rows}) > 1
+    assert [json.loads(line) for line in (tmp_path / SEARCH).read_text().splitlines()] == rows
+    assert not (tmp_path / "sam-0").exists()
+
+
+def test_a_table_of_a_search_marks_the_best_rate_and_says_when_it_is_at_the_edge():
+    tried = [("clip", 1e-3, 0.5), ("clip", 3e-3, None), ("clip", 3.3e-4, 0.4), ("sam", 1e-3, 0.5), ("sam", 3e-3, 0.6)]
+    rows = [{"name": name, "seed": 0, "lr": lr, "val_gIoU": score} for name, lr, score in tried]
+    assert table(rows).splitlines() == [
+        "clip             seed 0  0.00033: 0.400  0.001: 0.500 *  0.003: diverged",
+        "sam              seed 0  0.001: 0.500  0.003: 0.600 *  (at the edge: try further)",
+    ]
+
+
+def test_a_rate_at_which_the_losses_are_no_numbers_any_more_is_a_result(tmp_path, monkeypatch):
+    monkeypatch.setattr("lisabench.benchmarks.study_search.FACTORS", (1e9,))
+    how = Study(tmp_path, scenes=6, test_queries=3, dual_steps=9, steps=2, batch=2, jobs=1, device="cpu", val_queries=3)
+    (row,) = search(how, [0], ["dual"])
+    assert row["val_gIoU"] is None
 
 
 def test_an_unknown_variant_is_refused_in_one_line(tmp_path):

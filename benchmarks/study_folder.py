@@ -1,0 +1,116 @@
+"""Where a study lies, how it is made, and the scenes that it looks at. Cheap to import.
+
+study.json         how it is made; written first
+scenes/            rendered scenes, made anew where they are missing
+floors.npz         what answers without a look come to, on the test's queries (`harness.judgements` reads it)
+search.jsonl       rates that were tried, and the gIoU on the validation split
+NAME-SEED/         weights (`weights: DIR/NAME-SEED`), curve.jsonl, counts.npz, training.json (written last)
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..datasets.scenes import PER_SCENE
+from ..harness import records
+from ..harness.environment import usable_cpus
+from ..harness.errors import UsageError, unknown
+from ..harness.studies import STUDY, TRAINING
+from .study_jobs import Job
+from .study_variants import DUAL, VARIANTS
+
+SCENES = "scenes"
+
+
+@dataclass(frozen=True)
+class Study:
+    """How a study is made.
+
+    Attributes:
+        folder: where it lies.
+        scenes: to train on.
+        test_queries: to judge by.
+        dual_steps: of the duals.
+        steps: of every other training.
+        batch: scenes to a step.
+        jobs: trainings at once.
+        device: "cpu" or "cuda".
+        val_queries: to see by how a training goes; the test is asked at the end alone.
+    """
+
+    folder: Path
+    scenes: int
+    test_queries: int
+    dual_steps: int
+    steps: int
+    batch: int
+    jobs: int
+    device: str
+    val_queries: int = 1_000
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """How many scenes are rendered of each split."""
+        asked = {"val": self.val_queries, "test": self.test_queries}
+        return {"train": self.scenes} | {split: -(-queries // PER_SCENE) for split, queries in asked.items()}
+
+    def steps_of(self, name: str) -> int:
+        """Of a variant's training."""
+        return self.dual_steps if name == DUAL else self.steps
+
+
+def begin(study: Study, seeds: Sequence[int], names: Sequence[str]) -> None:
+    """Refuses what cannot be made, and renders what is looked at.
+
+    Raises:
+        UsageError: an unknown variant, no seed, or a folder that holds another study.
+    """
+    for name in names:
+        if name not in VARIANTS:
+            raise unknown("variant", name, VARIANTS)
+    if not seeds:
+        raise UsageError("a study needs a seed: --seed 0")
+    _agree(study)
+    _render(study, names)
+
+
+def _agree(study: Study) -> None:
+    """Notes how a study is made, or refuses to go on otherwise."""
+    how = {key: value for key, value in asdict(study).items() if key not in ("folder", "jobs", "device")}
+    study.folder.mkdir(parents=True, exist_ok=True)
+    noted = study.folder / STUDY
+    if not noted.exists():
+        records.write_json(noted, how)
+    before = json.loads(noted.read_text(encoding="utf-8"))
+    differing = [f"{key} was {before.get(key)} and is {how[key]}" for key in how if before.get(key) != how[key]]
+    if differing:
+        raise UsageError(f"{study.folder} holds another study ({', '.join(differing)}): name another folder")
+
+
+def _render(study: Study, names: Sequence[str]) -> None:
+    from .study_scenes import render, render_fine
+
+    folder, processes = study.folder / SCENES, usable_cpus() if study.scenes > 100 else 1
+    sides = {VARIANTS[name].axes["clip_px"] for name in names if "clip_px" in VARIANTS[name].axes}
+    for split, scenes in study.splits.items():
+        render(folder, 0, split, scenes, processes)
+        for side in sides:
+            render_fine(folder, 0, split, scenes, processes, side)
+
+
+def files_of(study: Study, split: str) -> list[Path]:
+    """The rendered scenes of a split."""
+    from .study_scenes import files
+
+    return files(study.folder / SCENES, 0, split, study.splits[split])
+
+
+def place(study: Study, name: str, seed: int) -> Path:
+    """The folder of one training."""
+    return study.folder / f"{name}-{seed}"
+
+
+def finished(study: Study, job: Job) -> bool:
+    """Whether a training was made to its end."""
+    return (place(study, job.name, job.seed) / TRAINING).exists()

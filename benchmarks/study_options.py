@@ -1,0 +1,49 @@
+"""What can be said to ``lisabench study``. Cheap to import."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Option = typer.Option
+
+
+def study(
+    folder: Annotated[Path, typer.Argument(help="Where it lies; what is finished there is kept.")],
+    seed: Annotated[list[int] | None, Option(min=0, help="Of a dual and its variants. May be repeated.")] = None,
+    variant: Annotated[list[str] | None, Option(help="Only these. May be repeated.", show_default="all")] = None,
+    scenes: Annotated[int, Option(min=1, help="To train on.")] = 60_000,
+    queries: Annotated[int, Option(min=3, help="To judge by.")] = 5_000,
+    val_queries: Annotated[int, Option(min=3, help="To see by how a training goes, and to choose rates by.")] = 1_000,
+    dual_steps: Annotated[int, Option(min=1, help="Of each dual.")] = 4_000,
+    steps: Annotated[int, Option(min=1, help="Of each variant.")] = 1_500,
+    batch: Annotated[int, Option(min=1, help="Scenes to a step.")] = 256,
+    jobs: Annotated[int, Option(min=1, help="Trainings at once, spread over the GPUs that are visible.")] = 1,
+    search: Annotated[bool, Option("--search", help="Try learning rates instead; the test is not asked.")] = False,
+    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Train tiny LISAs from scratch, seed by seed, and judge them on scenes that they never saw.
+
+    With --search, each variant is trained at a third of its learning rate, at that rate and at three times that, and
+    judged by the validation split alone. Ends with 5 where trainings failed; the others are kept, and the same command
+    makes only what is missing.
+    """
+    from ..harness.environment import resolve_device
+    from .study import carry_out
+    from .study_folder import Study
+    from .study_search import search as try_rates
+    from .study_search import table
+    from .study_variants import VARIANTS
+
+    how = Study(folder, scenes, queries, dual_steps, steps, batch, jobs, resolve_device(device), val_queries)
+    names = variant or list(VARIANTS)
+    if search:
+        typer.echo(table(try_rates(how, seed or [0], names, _tell)))
+    else:
+        carry_out(how, seed or [0], names, _tell)
+
+
+def _tell(row: dict[str, Any]) -> None:
+    made = "scores" in row
+    said = f"gIoU {row['scores']['gIoU']:.3f}, {row['seconds']:.0f} s" if made else f"lr {row['lr']:g} tried"
+    typer.echo(f"{row['name']:16} seed {row['seed']}: {said}")

@@ -1,0 +1,50 @@
+"""What a study trains: the dual of each seed, and what starts from it. Cheap to import."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+DUAL = "dual"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What of a study is trained from a seed's dual, or the dual itself.
+
+    Attributes:
+        trains: as in ``recipes.Recipe``.
+        losses: a name in ``recipes.LOSSES``.
+        axes: settings of `LisaCase`.
+        lr: of its course.
+        distils: whether for a third of its steps the bridge first learns to give what the dual's SAM gives.
+    """
+
+    trains: tuple[str, ...]
+    losses: str
+    axes: Mapping[str, Any] = field(default_factory=dict)
+    lr: float = 1e-3
+    distils: bool = False
+
+
+CLIP, SAM = {"vision": "clip"}, {"vision": "sam"}
+UPSAMPLING = {**CLIP, "bridge": "upsampling"}
+FINE = {**CLIP, "clip_px": 224, "image_tokens": "pooled"}  # 16 x 16; the language model reads 8 x 8 as it has learned
+DESCRIBED = ("projections", "embeddings")
+DECODER = (*DESCRIBED, "mask_decoder")
+VARIANTS = {
+    DUAL: Variant(("everything",), "original-losses", lr=8e-4),
+    "clip": Variant(DESCRIBED, "described", CLIP),
+    "clip-decoder": Variant(DECODER, "described", CLIP),
+    "clip-lora": Variant((*DECODER, "lora"), "described", CLIP),
+    "clip-distilled": Variant(DESCRIBED, "described", CLIP, distils=True),
+    "clip-upsampling": Variant(DECODER, "described", UPSAMPLING),
+    "clip-fine": Variant(DECODER, "described", FINE),
+    "clip-rich": Variant((*DECODER, "lora"), "described", UPSAMPLING),
+    "clip-no-bce": Variant(DESCRIBED, "without-bce", CLIP),
+    "clip-no-dice": Variant(DESCRIBED, "without-dice", CLIP),
+    "clip-no-iou": Variant(DESCRIBED, "without-iou", CLIP),
+    "clip-with-ce": Variant(DESCRIBED, "with-ce", CLIP),
+    "sam": Variant(DESCRIBED, "described", SAM),
+    "sam-decoder": Variant(DECODER, "described", SAM),
+    "dual-small": Variant(("everything",), "original-losses", {"sam": "tiny_s"}, lr=8e-4),  # the rival of sharing
+}

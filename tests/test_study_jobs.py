@@ -1,0 +1,41 @@
+"""Trainings side by side: where they run, when they begin, and what one that fails takes with it."""
+
+import pytest
+from lisabench.benchmarks.study_jobs import Job, side_by_side
+from lisabench.harness.errors import RunFailed
+from study_work import seen
+
+
+def test_jobs_are_spread_over_gpus_and_begin_as_soon_as_what_they_start_from_is_there(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    duals = [Job("dual", 0), Job("dual", 1)]
+    jobs = dict.fromkeys(duals) | {Job("clip", dual.seed): dual for dual in duals}
+    rows = {}
+    side_by_side(jobs, 2, ["5", "7"], seen, lambda row: rows.update({row["job"]: row}))
+    assert rows.keys() == {"dual-0", "dual-1", "clip-0", "clip-1"}
+    assert {rows["dual-0"]["gpu"], rows["dual-1"]["gpu"]} == {"5", "7"}
+    assert rows["clip-0"]["gpu"] == rows["dual-0"]["gpu"]
+    assert rows["dual-0"]["ended"] < rows["clip-0"]["began"] < rows["dual-1"]["ended"]
+    assert rows["clip-1"]["began"] > rows["dual-1"]["ended"]
+    assert len({row["process"] for row in rows.values()}) == 4
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_a_job_that_fails_takes_only_those_that_start_from_it(width):
+    bad, good = Job("dual", 13), Job("dual", 0)
+    jobs = {bad: None, Job("sam", 13): bad, good: None, Job("sam", 0): good}
+    rows = []
+    with pytest.raises(RunFailed) as raised:
+        side_by_side(jobs, width, [], seen, rows.append)
+    assert [row["job"] for row in rows] == ["dual-0", "sam-0"]
+    assert str(raised.value) == (
+        "2 of 4 trainings failed: dual-13 (ValueError: bad luck); sam-13 (not begun); "
+        "the same command makes only these again"
+    )
+
+
+def test_a_process_that_dies_takes_no_other_job_with_it():
+    rows = []
+    with pytest.raises(RunFailed, match=r"1 of 2 trainings failed: sam-14 \(BrokenProcessPool: "):
+        side_by_side({Job("sam", 14): None, Job("sam", 0): None}, 2, [], seen, rows.append)
+    assert [row["job"] for row in rows] == ["sam-0"]
