@@ -34,6 +34,7 @@ from lisabench.models.lisa import Lisa
 from lisabench.models.preprocessing import Preprocessor
 from lisabench.models.recipes import LOSSES, PARTS, RECIPES
 from lisabench.models.trainable import make_trainable, trained
+from torch.nn import functional
 
 pytestmark = pytest.mark.no_clock
 
@@ -139,18 +140,35 @@ def test_training_lowers_the_losses_and_what_helps_fades(files):
     assert rows[0]["bce"] < 0.6
 
 
-def test_a_training_is_validated_eight_times_by_masks_that_the_harness_would_score_alike(files):
-    lisa = tiny()
-    store = store_of(files, lisa)
-    validate = Validation(lisa.model, store, 6, "cpu", scenes=1)
+def test_a_training_is_validated_eight_times_and_goes_on_training(files):
+    lisa = tiny("sam")
+    store, modes = store_of(files, lisa), []
+
+    class Asked(Validation):
+        def _ious(self, batch):
+            modes.append(lisa.model.training)
+            return super()._ious(batch)
+
+    validate = Asked(lisa.model, store, 2, "cpu")
     course = Course(steps=15, lr=1e-3, scenes=1, queries=1, warmup=2)
-    rows = list(fit(lisa.model, LOSSES["original-losses"], store, course, 0, "cpu", validate))
+    rows = list(fit(lisa.model, LOSSES["described"], store, course, 0, "cpu", validate))
     assert [row["step"] for row in rows if "val_gIoU" in row] == [2, 4, 6, 8, 10, 12, 14, 15]
-    judged = judge(lisa.model, store, labels(0, "test", SCENES, 1))
-    assert rows[-1]["val_gIoU"] == pytest.approx(judged.iou()[:6].mean(), rel=0, abs=0.01)
-    assert lisa.model.training is False  # judged last
-    assert validate() == rows[-1]["val_gIoU"]
+    assert modes == [False] * 8
     assert lisa.model.training
+
+
+def test_masks_are_validated_as_the_test_is_judged_but_for_the_resolution(files, monkeypatch):
+    def shifted(_, batch, features=None):  # noqa: ARG001
+        target_NHW = batch.target_and_counts[0].float().unflatten(1, (LABELS_PX, LABELS_PX)).roll(5, dims=2)
+        return functional.avg_pool2d(target_NHW[:, None], 2)[:, 0] - 0.5
+
+    monkeypatch.setattr(StudyLearner, "logits", shifted)
+    lisa = tiny("sam")
+    store = store_of(files, lisa)
+    judged = judge(lisa.model, store, labels(0, "test", SCENES, 1))
+    wanted = judged.iou()[:20].mean()
+    assert 0.4 < wanted < 0.9
+    assert Validation(lisa.model, store, 20, "cpu", scenes=3)() == pytest.approx(wanted, abs=0.02)
 
 
 def test_the_clock_stands_still_while_a_training_is_validated_and_in_the_first_step(files):
