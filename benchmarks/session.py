@@ -212,16 +212,27 @@ class Session:
                 self._take_turns(clerk, process, (case,))
 
     def _fit_together(self, cases: Sequence[str]) -> bool:
-        """By what the memory pass found; a machine that does not tell its size is trusted to be large enough."""
+        """By what the memory pass found; a machine that does not tell its size is trusted to be large enough.
+
+        A process that is capped to a card has it to itself: the whole GPU is asked what lies beside its allocator.
+        """
+        if len(cases) == 1:
+            return True
+        if self.suite.plan.gpu_memory:
+            self._warn_of_alternation(cases, f"have a card of {self.suite.plan.gpu_memory} each")
+            return False
         needed, gpu = self.journal.memory_needed(cases)
         has = self.page["passport"].get("gpu_memory_bytes" if gpu else "memory_bytes")
-        if has is None or needed <= ROOM * has or len(cases) == 1:
+        if has is None or needed <= ROOM * has:
             return True
-        self._warn(
-            f"{', '.join(cases)} do not fit side by side ({needed / 2**30:.1f} of {has / 2**30:.1f} GiB): "
-            "they alternate as fresh processes, not block by block, and their ratios are less sure"
-        )
+        self._warn_of_alternation(cases, f"do not fit side by side ({needed / 2**30:.1f} of {has / 2**30:.1f} GiB)")
         return False
+
+    def _warn_of_alternation(self, cases: Sequence[str], why: str) -> None:
+        self._warn(
+            f"{', '.join(cases)} {why}: they alternate as fresh processes, not block by block, and their ratios are "
+            "less sure"
+        )
 
     def _take_turns(self, clerk: WorkerHandle, process: int, cases: Sequence[str]) -> None:
         with ExitStack() as stack:

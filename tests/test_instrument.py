@@ -480,8 +480,8 @@ def test_a_cache_that_cannot_be_written_to_costs_only_the_measurement(tmp_path, 
 # Cases too large to be side by side
 
 
-def session_of(data_root, folder):
-    plan = {"processes": 2, "block": 2, "warmup": 0, "memory_processes": 1, "memory_queries": 1, "gallery": 0}
+def session_of(data_root, folder, **plan):
+    plan |= {"processes": 2, "block": 2, "warmup": 0, "memory_processes": 1, "memory_queries": 1, "gallery": 0}
     fake = {"adapter": "fake", "clock": "virtual"}
     content = {"name": "s", "title": "t", "reference": "a", "data": {"root": data_root}, "plan": plan}
     suite = suites.validate(content | {"cases": {"a": fake, "b": fake}, "controls": {"empty": {"adapter": "empty"}}})
@@ -511,3 +511,12 @@ def test_cases_that_do_not_fit_side_by_side_alternate_as_fresh_processes(data_ro
     assert set(keys.values()) == {1} and len(keys) == 2 * 2 * 6 + 6
     assert [w for w in run.run["warnings"] if "a, b do not fit side by side" in w]
     assert run.run["status"] == "complete"
+
+
+def test_cases_that_are_capped_to_a_card_have_it_to_themselves(data_root, tmp_path):
+    session = session_of(data_root, tmp_path / "out", gpu_memory="8GB")
+    session.start()
+    run = records.read_run(tmp_path / "out")
+    asked = "".join(row["case"] for row in run.samples if row["process"] == 0 and row["case"] != "empty")
+    assert asked == "aaaaaabbbbbb"
+    assert [w for w in run.run["warnings"] if "a, b have a card of 8GB each" in w]
