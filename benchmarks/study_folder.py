@@ -89,6 +89,7 @@ def _agree(study: Study) -> None:
 
 
 def _render(study: Study, names: Sequence[str]) -> None:
+    from .study_judging import kept_labels
     from .study_scenes import render, render_fine
 
     folder, processes = study.folder / SCENES, usable_cpus() if study.scenes > 100 else 1
@@ -97,6 +98,7 @@ def _render(study: Study, names: Sequence[str]) -> None:
         render(folder, 0, split, scenes, processes)
         for side in sides:
             render_fine(folder, 0, split, scenes, processes, side)
+    kept_labels(folder, 0, "test", study.splits["test"], processes)
 
 
 def files_of(study: Study, split: str) -> list[Path]:

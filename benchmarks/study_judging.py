@@ -186,17 +186,17 @@ def _judged(store: SceneStore, query_Q: Tensor, counted: Sequence[Tensor], answe
     )
 
 
-def kept_labels(folder: Path, seed: int, split: str, scenes: int) -> list[np.ndarray]:
+def kept_labels(folder: Path, seed: int, split: str, scenes: int, processes: int = 1) -> list[np.ndarray]:
     """What `labels` makes, from a file that is written where there is none.
 
     Args:
         folder: of rendered scenes.
-        seed, split, scenes: as `labels` takes them.
+        seed, split, scenes, processes: as `labels` takes them.
     """
     file = folder / f"labels-{split}-{seed}-{scenes:06}.npz"
     if not file.exists():
         made = io.BytesIO()
-        np.savez_compressed(made, *labels(seed, split, scenes, 1))
+        np.savez_compressed(made, *labels(seed, split, scenes, processes))
         _whole(file, made.getvalue())
     with np.load(file) as found:
         return [found[name] for name in found.files]
