@@ -46,6 +46,11 @@ class Patch:
     top: int
     coverage_hw: np.ndarray
 
+    def lies_within(self, height: int, width: int) -> bool:
+        """Whether all of it is in a picture of that size."""
+        rows, columns = self.window
+        return rows.start >= 0 and columns.start >= 0 and rows.stop <= height and columns.stop <= width
+
     @property
     def window(self) -> tuple[slice, slice]:
         height, width = self.coverage_hw.shape
@@ -138,13 +143,15 @@ def layout(index: int, odd: bool, rng: np.random.Generator) -> Layout | None:
     angles = rng.random(count) * 0.7 - 0.35
     things = tuple(Thing(*look, *place, float(a)) for look, place, a in zip(looks, places, angles, strict=True))
     made = assemble(height, width, things)
-    return made if is_clear(made) else None
+    return made if made is not None and is_clear(made) else None
 
 
-def assemble(height: int, width: int, things: tuple[Thing, ...]) -> Layout:
-    """Lays objects over each other, the first one at the back; they must lie within the picture."""
+def assemble(height: int, width: int, things: tuple[Thing, ...]) -> Layout | None:
+    """Lays objects over each other, the first one at the back; None where one does not lie within the picture."""
     patches = tuple(_patch(thing) for thing in things)
     labels_HW = np.zeros((height, width), np.uint8)
+    if not all(patch.lies_within(height, width) for patch in patches):
+        return None
     for label, patch in enumerate(patches, start=1):
         labels_HW[patch.window][patch.coverage_hw > 127] = label
     return Layout(height, width, things, patches, labels_HW)
