@@ -155,7 +155,7 @@ def takes(found: Comparison) -> str:
     time = found.end_to_end
     who, than = found.candidate, found.reference
     if found.same_settings:
-        return f"{who} and {than} have the same settings, and there is nothing to compare"
+        return f"{who} and {than} have the same settings: two measurements of one model, at {ratio_with_interval(time)}"
     if time.ratio is None:
         return f"{who} could not be compared with {than} in time"
     if time.low is None or time.high is None:

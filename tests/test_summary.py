@@ -328,13 +328,14 @@ def test_cases_with_the_same_settings_are_a_loud_warning_and_no_claim(tmp_path):
     edit_cases(tmp_path, lambda case: case["role"] == "model" and case["settings"].update(vision="clip"))
     summary = summarise(read_run(tmp_path))
     assert summary.warnings[0] == (
-        "dual, sam and clip have the same settings: there is nothing to compare, "
-        "'dual', 'sam' and 'clip' are only names."
+        "dual, sam and clip have the same settings: what they differ by is noise, and no model's doing."
     )
     assert all(found.same_settings for found in summary.comparisons)
+    time = wording.ratio_with_interval(summary.comparison("clip").end_to_end)
     assert wording.takes(summary.comparison("clip")) == (
-        "clip and dual have the same settings, and there is nothing to compare"
+        f"clip and dual have the same settings: two measurements of one model, at {time}"
     )
+    assert time.endswith("]")
     assert wording.takes_in_short(summary.comparisons) == wording.peaks_in_short(summary.comparisons)
     assert wording.takes_in_short(summary.comparisons).startswith("Nothing is compared")
 
