@@ -144,7 +144,7 @@ def course_of(study: Study, job: Job) -> "Course":
         warmup=min(300, steps // 10),
         weight_decay=0.05 if dual else 0.0,
         helped=dual,
-        distilled=steps // 3 if VARIANTS[job.name].distils else 0,
+        first=steps // 4 if dual else steps // 3 if VARIANTS[job.name].distils else 0,
     )
 
 

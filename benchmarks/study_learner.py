@@ -2,7 +2,8 @@
 
 Losses are taken in SAM's frame at 128 x 128, where the image is. While a dual is trained from scratch, three heads
 beside it stand in for the pretraining that the real parts have had: attributes of what lies in each cell, from CLIP's
-tokens and from SAM's features, and a map of the target from the state of [SEG]. They are thrown away.
+tokens and from SAM's features, which the encoders learn before the rest begins, and a map of the target from the state
+of [SEG]. They are thrown away.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -45,6 +46,11 @@ class StudyLearner(nn.Module):
         seg_NC = _at(states_NLC, ends_N)
         looked_at = {"clip": features.image_tokens_BNC, "sam": features.mask_embedding_BChw, "seg": seg_NC}
         return found, looked_at
+
+    def looked_at(self, batch: SceneBatch) -> dict[str, Tensor]:
+        """What of it the helping heads look at that see attributes; no query is read."""
+        seen: Features = self.model.encoder(batch.seen, self._probe)
+        return {"clip": seen.image_tokens_BNC, "sam": seen.mask_embedding_BChw}
 
     def distillation(self, batch: SceneBatch, teacher: SamVisionEncoder) -> Tensor:
         """How far what the mask decoder looks at is from what SAM's encoder gives: the mean over the scenes."""
@@ -123,17 +129,21 @@ class Helpers(nn.Module):
 
     def forward(self, looked_at: dict[str, Tensor], batch: SceneBatch) -> dict[str, Tensor]:
         """What each head costs, by the names of `HELP_WEIGHTS`."""
+        target_NP, _ = batch.target_and_counts
+        target_NHW = target_NP.float().unflatten(1, (LABELS_PX, LABELS_PX))
+        wanted_NP = functional.avg_pool2d(target_NHW[:, None], LABELS_PX // self._grid)[:, 0].flatten(1)
+        heat_NP = self.seg(looked_at["seg"]).float()
+        target_map = functional.binary_cross_entropy_with_logits(heat_NP, wanted_NP)
+        return self.attributes(looked_at, batch) | {"target_map": target_map}
+
+    def attributes(self, looked_at: dict[str, Tensor], batch: SceneBatch) -> dict[str, Tensor]:
+        """What those cost that see attributes."""
         step = LABELS_PX // self._grid
         labels_Bhw = batch.labels_BHW[:, step // 2 :: step, step // 2 :: step]
         sam_BNC = looked_at["sam"].flatten(2).transpose(1, 2)
-        target_NP, _ = batch.target_and_counts
-        target_NHW = target_NP.float().unflatten(1, (LABELS_PX, LABELS_PX))
-        wanted_NP = functional.avg_pool2d(target_NHW[:, None], step)[:, 0].flatten(1)
-        heat_NP = self.seg(looked_at["seg"]).float()
         return {
             "clip_attributes": self._of_cells(self.clip(looked_at["clip"]), batch.crop_labels_Bhw, batch),
             "sam_attributes": self._of_cells(self.sam(sam_BNC), labels_Bhw, batch),
-            "target_map": functional.binary_cross_entropy_with_logits(heat_NP, wanted_NP),
         }
 
     def _of_cells(self, logits_BPK: Tensor, labels_Bhw: Tensor, batch: SceneBatch) -> Tensor:

@@ -17,7 +17,7 @@ from ..models.losses import weighted
 from ..models.network import LisaModel
 from ..models.recipes import LossWeights
 from ..models.trainable import trained
-from .study_batches import SceneStore
+from .study_batches import SceneBatch, SceneStore
 from .study_learner import HELP_WEIGHTS, Helpers, StudyLearner, in_bf16
 
 BETAS = (0.9, 0.98)
@@ -37,10 +37,11 @@ class Course:
         lr: at its highest.
         scenes: to a step.
         queries: to a scene.
-        warmup: steps.
+        warmup: steps of each part of the training.
         weight_decay: of AdamW.
         helped: whether heads beside the model help.
-        distilled: how many of the steps come first, in which the bridge learns what a teacher gives.
+        first: how many of the steps come first: in them the encoders learn attributes where heads help, and else the
+            bridge what a teacher gives.
     """
 
     steps: int
@@ -50,7 +51,7 @@ class Course:
     warmup: int = 300
     weight_decay: float = 0.0
     helped: bool = False
-    distilled: int = 0
+    first: int = 0
 
 
 def fit(
@@ -85,7 +86,7 @@ def fit(
     loop, watch = _Loop(model, weights, store, course, seed, device, teacher), _Watch(device)
     every = -(-course.steps // VALIDATIONS)
     for step in range(1, course.steps + 1):
-        with watch.first() if step in (1, course.distilled + 1) else nullcontext():
+        with watch.first() if step in (1, course.first + 1) else nullcontext():
             losses = loop.step(step - 1)
         due = validate and (step % every == 0 or step == course.steps)
         if due or step % LOG_EVERY == 0 or step == course.steps:
@@ -139,18 +140,25 @@ class _Loop:
         return losses
 
     def _losses(self, number: int) -> tuple[dict[str, Tensor], Tensor]:
-        if self._teacher is not None and number == self._course.distilled:
+        if self._teacher is not None and number == self._course.first:
             self._teacher = None
             self._store.forget(SAM_VIEW)
         batch = self._store.drawn(self._generator, self._course.scenes, self._course.queries)
-        if self._teacher is not None:
-            far = self._learner.distillation(batch, self._teacher)
-            return {"distillation": far}, far
+        if number < self._course.first:
+            return self._first_losses(batch)
         losses, looked_at = self._learner(batch)
         total = weighted(losses, self._weights)
         if self._helpers:
             total = total + _help(self._helpers(looked_at, batch), number / self._course.steps)
         return losses, total
+
+    def _first_losses(self, batch: SceneBatch) -> tuple[dict[str, Tensor], Tensor]:
+        if self._teacher is not None:
+            losses = {"distillation": self._learner.distillation(batch, self._teacher)}
+        else:
+            assert self._helpers is not None
+            losses = self._helpers.attributes(self._learner.looked_at(batch), batch)
+        return losses, torch.stack(list(losses.values())).sum()
 
 
 class _Watch:
@@ -194,10 +202,12 @@ def _help(costs: dict[str, Tensor], done: float) -> Tensor:
 
 
 def _share_of_lr(step: int, course: Course) -> float:
-    """Rises linearly, then falls along a cosine."""
-    if step < course.warmup:
-        return (step + 1) / (course.warmup + 1)
-    place = (step - course.warmup) / max(1, course.steps - course.warmup)
+    """Rises linearly, then falls along a cosine, in each part of a training."""
+    begin, end = (0, course.first) if step < course.first else (course.first, course.steps)
+    warmup = min(course.warmup, (end - begin) // 2)
+    if step - begin < warmup:
+        return (step - begin + 1) / (warmup + 1)
+    place = (step - begin - warmup) / max(1, end - begin - warmup)
     return 0.5 * (1 + math.cos(math.pi * place))
 
 

@@ -17,7 +17,7 @@ from lisabench.benchmarks.study_judging import judge, labels
 from lisabench.benchmarks.study_learner import Helpers, StudyLearner
 from lisabench.benchmarks.study_scenes import ATTRIBUTES, LABELS_PX, OUTSIDE, VIEWS, chunk, render
 from lisabench.benchmarks.study_search import SEARCH, search, table
-from lisabench.benchmarks.study_training import Course, fit
+from lisabench.benchmarks.study_training import Course, _share_of_lr, fit
 from lisabench.benchmarks.study_validation import Validation, ious
 from lisabench.benchmarks.study_variants import VARIANTS
 from lisabench.datasets.scenes import Query, Scene, chosen, scene
@@ -138,6 +138,28 @@ def test_training_lowers_the_losses_and_what_helps_fades(files):
     assert [row["step"] for row in rows] == [14]
     assert rows[0]["ce"] < 3
     assert rows[0]["bce"] < 0.6
+
+
+def test_encoders_learn_attributes_before_anything_else_does(files):
+    lisa = tiny()
+    before = {name: weight.clone() for name, weight in lisa.model.named_parameters()}
+    course = Course(steps=16, first=15, lr=2e-3, scenes=5, queries=1, warmup=2, weight_decay=0.05, helped=True)
+    store = store_of(files, lisa)
+    steps = fit(lisa.model, LOSSES["original-losses"], store, course, 0, "cpu", lambda: 0.0)
+    rows = [next(steps) for _ in range(7)]  # up to step 14
+    costs = [row["clip_attributes"] + row["sam_attributes"] for row in rows]
+    assert costs[-1] < 0.8 * costs[0]
+    moved = {name for name, weight in lisa.model.named_parameters() if not torch.equal(weight, before[name])}
+    assert {name.split(".")[0] for name in moved} == {"encoder"}
+    assert {"bce", "dice", "ce"} <= [*steps][-1].keys()
+
+
+def test_each_part_of_a_training_has_a_learning_rate_that_rises_and_falls():
+    course = Course(steps=100, first=40, lr=1.0, warmup=10)
+    shares = [_share_of_lr(step, course) for step in range(100)]
+    assert shares[10] == shares[50] == 1
+    assert shares[0] == shares[40] == pytest.approx(1 / 11)
+    assert shares[39] < 0.01 and shares[99] < 0.01
 
 
 def test_a_training_is_validated_eight_times_and_goes_on_training(files):
@@ -271,13 +293,13 @@ def test_a_finer_clip_sees_what_its_own_preprocessor_would_show_it(dual_made):
 def test_distillation_comes_first_and_lowers_what_it_regresses(dual_made, monkeypatch):
     monkeypatch.setattr("lisabench.benchmarks.study_training.LOG_EVERY", 1)
     job, lisa = Job("clip-distilled", 0), started(dual_made, Job("clip-distilled", 0))
-    course = replace(course_of(dual_made, job), steps=14, distilled=12, warmup=1, lr=1e-2)
+    course = replace(course_of(dual_made, job), steps=14, first=12, warmup=1, lr=1e-2)
     rows = list(fitted(dual_made, job, lisa, course))
     far = [row["distillation"] for row in rows if "distillation" in row]
     assert len(far) == 12
     assert far[-1] < 0.8 * far[0]
     assert all({"bce", "dice", "iou"} <= row.keys() for row in rows[12:])
-    assert course_of(dual_made, job).distilled == 1  # of three steps
+    assert course_of(dual_made, job).first == 1  # of three steps
 
 
 def test_a_search_tries_three_rates_by_the_validation_split_alone_and_none_twice(tmp_path, monkeypatch):
