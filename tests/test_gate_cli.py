@@ -12,6 +12,8 @@ import yaml
 from run_factory import edit_lines, edit_run
 from samples import write_sample
 
+pytestmark = pytest.mark.no_clock
+
 NOISY = {"adapter": "fake", "clock": "virtual", "process_noise": 0.01, "noise": 0.02}
 CASES = {name: NOISY | {"seed": seed} for seed, name in enumerate(("slow", "large", "moved", "gone"))}
 PLAN = {"processes": 5, "warmup": 0, "memory_queries": 1, "gallery": 0, "save_masks": True}

@@ -245,7 +245,7 @@ def test_sams_relative_positions_are_transformers_own_without_a_copy(window: int
             "sam=tiny_s is for preset=tiny; .* one of vit_b",
         ),
         ({"max_new_tokens": 0}, "an answer has at least 1"),
-        ({"weights": ""}, "give a folder, a hub id, or random"),
+        ({"weights": ""}, "give a folder, a hub id, packaged, or random"),
     ],
 )
 def test_axes_that_contradict_each_other_are_refused_in_one_line(axes: dict[str, object], message: str) -> None:

@@ -17,6 +17,8 @@ from safetensors.torch import load_file, save_file
 from samples import write_sample
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+pytestmark = pytest.mark.no_clock
+
 IMAGES, STEPS = 8, 40
 
 
