@@ -284,7 +284,13 @@ def test_a_reference_that_holds_no_lisabench_is_nothing_to_compare(repository):
 def test_an_interrupt_leaves_no_worktree_and_keeps_what_was_measured(repository, ending):
     suite, out = suite_of(repository.parent), repository.parent / "out"
     given = command(suite, "--against", "HEAD", "--out", out)
-    running = subprocess.Popen(given, cwd=repository, env=environment(repository.parent), stderr=subprocess.PIPE)
+    running = subprocess.Popen(
+        given,
+        cwd=repository,
+        env=environment(repository.parent),
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(ending, signal.SIG_DFL),  # tests begun in the background ignore interrupts
+    )
     until(lambda: (out / "parts" / "1-base").exists())
     assert not no_trace(repository)
     running.send_signal(ending)
