@@ -104,9 +104,11 @@ def verdicts(found):
 
 
 def test_an_unchanged_tree_holds_and_leaves_a_run_of_each_side_and_nothing_else(repository):
-    suite = suite_of(repository.parent, controls={"nothing": {"adapter": "empty"}})
+    # The resident set of a fake is 47 MiB and moves by some tenths: with two processes a side, 1 % cannot be told from that.
+    suite = suite_of(repository.parent, controls={"nothing": {"adapter": "empty"}}, gate={"peak": 0.2})
     done, found = against(repository, suite)
-    assert (done.returncode, found["outcome"], found["paired"]) == (0, "holds", True)
+    doubtful = [check for check in found["checks"] if check["verdict"] == "inconclusive"]
+    assert (done.returncode, found["outcome"], found["paired"]) == (0, "holds", True), doubtful
     assert "4/4" in done.stderr and done.stdout.startswith("## lisabench: the gate holds\n")
     assert git(repository, "status", "--porcelain") == ""
     out = repository.parent / "out"
