@@ -104,7 +104,7 @@ def verdicts(found):
 
 
 def test_an_unchanged_tree_holds_and_leaves_a_run_of_each_side_and_nothing_else(repository):
-    # The resident set of a fake is 47 MiB and moves by some tenths: with two processes a side, 1 % cannot be told from that.
+    # A fake's resident set, 47 MiB, moves by some tenths: two processes a side cannot tell 1 % from that.
     suite = suite_of(repository.parent, controls={"nothing": {"adapter": "empty"}}, gate={"peak": 0.2})
     done, found = against(repository, suite)
     doubtful = [check for check in found["checks"] if check["verdict"] == "inconclusive"]

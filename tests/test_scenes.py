@@ -174,6 +174,13 @@ def test_layouts_that_polygons_cannot_say_or_that_hide_too_much_are_rejected(thi
     assert is_clear(assemble(200, 300, tuple(things))) == clear
 
 
+@pytest.mark.parametrize("place", [(0.0, 60.0), (299.0, 60.0), (150.0, 0.0), (150.0, 199.0)])
+def test_objects_that_would_not_lie_within_the_picture_are_laid_out_anew(place):
+    inside, outside = (Thing("circle", "red", "plain", *centre, 20.0, 0.0) for centre in ((150.0, 100.0), place))
+    assert assemble(200, 300, (inside,)) is not None
+    assert assemble(200, 300, (inside, outside)) is None
+
+
 # One right answer: the words are read again by code that shares nothing with the code that wrote them
 
 
