@@ -63,7 +63,7 @@ def page(run: Run, summary: Summary, drawn: set[str]) -> str:
     sections = [
         f"# {summary.title}",
         "\n".join(headline(summary)),
-        _warnings(summary),
+        tables.warnings(summary.warnings),
         *_section("Claims", claim_table.table(summary.claims)),
         "## Comparison",
         _figure(figures.STAGE_TIMES, drawn),
@@ -108,12 +108,6 @@ def _section(title: str, body: str, words: str = "") -> list[str]:
 
 def _figure(name: str, drawn: set[str]) -> str:
     return f"![{FIGURES[name]}]({name})" if name in drawn else ""
-
-
-def _warnings(summary: Summary) -> str:
-    if not summary.warnings:
-        return ""
-    return "\n".join(["> [!WARNING]", *(f"> - {tables.escape(warning)}" for warning in summary.warnings)])
 
 
 def _quality(summary: Summary) -> Iterator[str]:

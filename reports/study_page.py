@@ -61,7 +61,7 @@ def study_page(summary: StudySummary, drawn: set[str]) -> str:
     sections = [
         "# Is a shared encoder as good? A study in miniature",
         "\n".join(f"- {line}" for line in _headline(summary)),
-        _warnings(summary),
+        tables.warnings(summary.warnings),
         "## Quality and cost",
         _figure(FOREST, drawn),
         study_tables.main_table(summary),
@@ -112,12 +112,6 @@ def _claim(recipe: Recipe, summary: StudySummary) -> str:
 
 def _seeds(count: int) -> str:
     return "one training seed" if count == 1 else f"{count} training seeds"
-
-
-def _warnings(summary: StudySummary) -> str:
-    if not summary.warnings:
-        return ""
-    return "\n".join(["> [!WARNING]", *(f"> - {tables.escape(warning)}" for warning in summary.warnings)])
 
 
 def _figure(name: str, drawn: set[str]) -> str:

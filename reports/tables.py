@@ -35,6 +35,11 @@ def escape(cell: str) -> str:
     return " ".join(cell.replace("|", "\\|").replace("<", "&lt;").split())
 
 
+def warnings(texts: Sequence[str]) -> str:
+    """The box of a page that says what to mind; empty where there is nothing."""
+    return "\n".join(["> [!WARNING]", *(f"> - {escape(text)}" for text in texts)]) if texts else ""
+
+
 def fact(name: str, value: object) -> Row:
     """A fact of a passport as a row, bytes in GiB."""
     if name.endswith("_bytes") and isinstance(value, int):

@@ -45,7 +45,7 @@ def training_page(training: Training, summary: TrainingSummary, drawn: set[str])
     sections = [
         f"# Training {summary.vision} {summary.preset} by the recipe `{summary.recipe}`",
         "\n".join(_headline(summary)),
-        _warnings(summary),
+        tables.warnings(summary.warnings),
         "## Quality",
         _figure(QUALITY, drawn),
         epochs_table(summary),
@@ -84,12 +84,6 @@ def _peak(summary: TrainingSummary) -> str:
     reserved = memory.peak_reserved_bytes
     beside = f", {wording.memory(reserved, unit)} {unit[0]} reserved" if reserved is not None else ""
     return f"{wording.memory(memory.peak_bytes, unit)} {unit[0]} ({memory.instrument or 'not known yet'}){beside}"
-
-
-def _warnings(summary: TrainingSummary) -> str:
-    if not summary.warnings:
-        return ""
-    return "\n".join(["> [!WARNING]", *(f"> - {tables.escape(warning)}" for warning in summary.warnings)])
 
 
 def _figure(name: str, drawn: set[str]) -> str:

@@ -32,8 +32,9 @@ from lisabench.models.examples import ExampleReader, batch_of
 from lisabench.models.learner import Learner
 from lisabench.models.lisa import Lisa
 from lisabench.models.preprocessing import Preprocessor
-from lisabench.models.recipes import LOSSES, PARTS, RECIPES
-from lisabench.models.trainable import make_trainable, trained
+from lisabench.models.recipes import LOSSES, PARTS
+from lisabench.models.trainable import trained
+from study_lisas import store_of, tiny
 from torch.nn import functional
 
 pytestmark = pytest.mark.no_clock
@@ -54,17 +55,6 @@ def dual_made(tmp_path_factory) -> Study:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     return render(tmp_path_factory.mktemp("scenes"), 0, "test", SCENES, 1)
-
-
-def tiny(vision: str = "dual") -> Lisa:
-    case = LisaCase(device="cpu", vision=vision)
-    lisa = Lisa(case, NullProbe(), starting=True)
-    make_trainable(lisa.model, case, RECIPES["everything"].trains, lisa.tokenizer)
-    return lisa
-
-
-def store_of(files, lisa: Lisa) -> SceneStore:
-    return SceneStore(files, lisa.model.encoder, lisa.model.preset, "cpu")
 
 
 def samples() -> dict[int, Sample]:

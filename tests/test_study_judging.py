@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from lisabench.benchmarks import study_judging
-from lisabench.benchmarks.study_batches import SceneStore
 from lisabench.benchmarks.study_judging import judge, judge_floors, keep_floors, kept_labels, labels
 from lisabench.benchmarks.study_scenes import FAMILIES, render
 from lisabench.datasets.scenes import chosen, scene
@@ -18,12 +17,9 @@ from lisabench.harness.contract import Sample
 from lisabench.harness.errors import DataError
 from lisabench.harness.judgements import CONTROLS, OWN, read_judged, same_queries, scores, write_judged
 from lisabench.harness.probe import NullProbe, TimingProbe
-from lisabench.models.axes import LisaCase
 from lisabench.models.floors import NoSettings, centre_box
-from lisabench.models.lisa import Lisa
-from lisabench.models.recipes import RECIPES
-from lisabench.models.trainable import make_trainable
 from study_factory import judged_of
+from study_lisas import store_of, tiny
 
 pytestmark = pytest.mark.no_clock
 
@@ -39,17 +35,6 @@ def files(tmp_path_factory):
 @pytest.fixture(scope="module")
 def labels_of():
     return labels(0, "test", SCENES, 1)
-
-
-def tiny(vision: str = "dual") -> Lisa:
-    case = LisaCase(device="cpu", vision=vision)
-    lisa = Lisa(case, NullProbe(), starting=True)
-    make_trainable(lisa.model, case, RECIPES["everything"].trains, lisa.tokenizer)
-    return lisa
-
-
-def store_of(files, lisa: Lisa) -> SceneStore:
-    return SceneStore(files, lisa.model.encoder, lisa.model.preset, "cpu")
 
 
 def asked() -> list[tuple[int, str, Sample]]:

@@ -1,0 +1,22 @@
+"""A tiny LISA of which everything learns, and rendered scenes for it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lisabench.benchmarks.study_batches import SceneStore
+from lisabench.harness.probe import NullProbe
+from lisabench.models.axes import LisaCase
+from lisabench.models.lisa import Lisa
+from lisabench.models.recipes import RECIPES
+from lisabench.models.trainable import make_trainable
+
+
+def tiny(vision: str = "dual") -> Lisa:
+    case = LisaCase(device="cpu", vision=vision)
+    lisa = Lisa(case, NullProbe(), starting=True)
+    make_trainable(lisa.model, case, RECIPES["everything"].trains, lisa.tokenizer)
+    return lisa
+
+
+def store_of(files: Sequence[Path], lisa: Lisa) -> SceneStore:
+    return SceneStore(files, lisa.model.encoder, lisa.model.preset, "cpu")
