@@ -6,7 +6,7 @@ differences are paired by seed. A training that is finished is not made again.
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -95,11 +95,13 @@ def started(study: Study, job: Job) -> "Lisa":
     """A LISA as its training starts."""
     from ..models.lisa import Lisa
     from ..models.trainable import make_trainable
+    from .study_positions import begin_with_waves
 
     variant = VARIANTS[job.name]
     weights = "random" if job.name == DUAL else str(place(study, DUAL, job.seed))
     case = LisaCase(device=study.device, seed=job.seed, weights=weights, **variant.axes)
     lisa = Lisa(case, NullProbe(), starting=True)
+    begin_with_waves(lisa.model, lisa.model.parts() if job.name == DUAL else lisa.new_parts)
     make_trainable(lisa.model, case, variant.trains, lisa.tokenizer)
     return lisa
 
@@ -136,16 +138,13 @@ def course_of(study: Study, job: Job) -> "Course":
     """How long and how fast it is trained."""
     from .study_training import Course
 
-    dual, steps = job.name == DUAL, study.steps_of(job.name)
-    return Course(
-        steps=steps,
-        lr=VARIANTS[job.name].lr if job.lr is None else job.lr,
-        scenes=study.batch,
-        warmup=min(300, steps // 10),
-        weight_decay=0.05 if dual else 0.0,
-        helped=dual,
-        first=steps // 4 if dual else steps // 3 if VARIANTS[job.name].distils else 0,
-    )
+    variant, steps = VARIANTS[job.name], study.steps_of(job.name)
+    lr = variant.lr if job.lr is None else job.lr
+    course = Course(steps=steps, lr=lr, scenes=study.batch, warmup=min(300, steps // 10))
+    if job.name == DUAL:
+        helped = replace(course, queries=8, masks=4, weight_decay=0.05, helped=True)
+        return replace(helped, alone=steps // 3, first=steps // 8)
+    return replace(course, first=steps // 3) if variant.distils else course
 
 
 def _keep(lisa: "Lisa", study: Study, name: str, seed: int) -> None:

@@ -18,7 +18,7 @@ from .study_scenes import FAMILIES, OUTSIDE, Chunk, pixels, read
 
 # What is drawn for training: queries that need the language model to look are two thirds and more.
 WEIGHTS = {"attribute": 0.5, "negation": 0.5, "superlative": 1.0, "odd": 1.5, "ordinal": 1.0, "relation": 1.5}
-EMPTY = 0.25  # times less often
+EMPTY = 0.5  # times less often
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,9 @@ class SceneBatch:
     Attributes:
         seen: what the encoder wants, by name [B, ...].
         scene_N: int64, the scene of each query, from 0 to B - 1.
+        slot_N: int64, its place among that scene's queries, from 0 to `slots` - 1.
+        masked_M: int64, which of the queries a mask is asked of.
+        slots: most queries of one scene.
         prefix: int64, the tokens before the image.
         ids_NL: int64, the tokens after it and the answer's, filled up.
         ends_N: int64, how many of them come before the answer.
@@ -40,6 +43,9 @@ class SceneBatch:
 
     seen: dict[str, Tensor]
     scene_N: Tensor
+    slot_N: Tensor
+    masked_M: Tensor
+    slots: int
     prefix: Tensor
     ids_NL: Tensor
     ends_N: Tensor
@@ -51,11 +57,11 @@ class SceneBatch:
 
     @cached_property
     def target_and_counts(self) -> tuple[Tensor, Tensor]:
-        """The targets in SAM's frame, and where the image is: bool [N, H * W]."""
-        labels_NP = self.labels_BHW.flatten(1)[self.scene_N]
-        inside_NP = labels_NP != OUTSIDE
-        asked_NP = (self.targets_N[:, None] >> labels_NP.clamp(max=31).int()) & 1 > 0
-        return asked_NP & inside_NP, inside_NP
+        """The masks that are asked for, in SAM's frame, and where the image is: bool [M, H * W]."""
+        labels_MP = self.labels_BHW.flatten(1)[self.scene_N[self.masked_M]]
+        inside_MP = labels_MP != OUTSIDE
+        asked_MP = (self.targets_N[self.masked_M, None] >> labels_MP.clamp(max=31).int()) & 1 > 0
+        return asked_MP & inside_MP, inside_MP
 
 
 class SceneStore:
@@ -132,21 +138,25 @@ class SceneStore:
         """Frees a view that nobody looks at any more."""
         self._pixels.pop(view, None)
 
-    def drawn(self, generator: torch.Generator, scenes: int, queries: int) -> SceneBatch:
+    def drawn(self, generator: torch.Generator, scenes: int, queries: int, masks: int | None = None) -> SceneBatch:
         """Scenes at random, and of each so many queries by `WEIGHTS`, without waiting for the device.
 
         Args:
             generator: on the device.
             scenes: how many.
             queries: of each, all different.
+            masks: of how many of these a mask is asked; of all where left out.
         """
         chosen_B = torch.randint(len(self.sizes_N2), (scenes,), generator=generator, device=self._device)
         weights_BM = self._weights_NM[chosen_B]
         # What `multinomial` does without replacement; it would ask the device whether the weights are in order.
         races_BM = weights_BM / torch.empty_like(weights_BM).exponential_(generator=generator)
         query_BQ = self._queries_NM[chosen_B].gather(1, races_BM.topk(queries).indices)
-        scene_N = torch.arange(scenes, device=self._device).repeat_interleave(queries)
-        return self._made(chosen_B, query_BQ.flatten(), scene_N, query_N=query_BQ.flatten())
+        place_BQ = torch.arange(scenes * queries, device=self._device).view(scenes, queries)
+        scene_N, slot_N = place_BQ.flatten() // queries, place_BQ.flatten() % queries
+        masked_M = place_BQ[:, :masks].flatten()
+        there_N = query_BQ.flatten()
+        return self._made(chosen_B, there_N, scene_N, slot_N, masked_M, slots=queries, query_N=there_N)
 
     def walked(self, query_Q: Tensor, scenes: int) -> Iterator[SceneBatch]:
         """Given queries, on the host, in order, so many scenes at a time."""
@@ -154,10 +164,22 @@ class SceneStore:
         for start in range(0, len(chosen_N), scenes):
             here_Q = (inverse_Q >= start) & (inverse_Q < start + scenes)
             chosen_B, scene_N = chosen_N[start : start + scenes], inverse_Q[here_Q] - start
-            there = (each.to(self._device) for each in (chosen_B, query_Q[here_Q], scene_N))
-            yield self._made(*there, query_N=query_Q[here_Q])
+            place_N = torch.arange(len(scene_N))
+            slot_N = place_N - torch.searchsorted(scene_N, scene_N)  # they are in order
+            there = (each.to(self._device) for each in (chosen_B, query_Q[here_Q], scene_N, slot_N, place_N))
+            yield self._made(*there, slots=int(slot_N.max()) + 1, query_N=query_Q[here_Q])
 
-    def _made(self, chosen_B: Tensor, there_N: Tensor, scene_N: Tensor, *, query_N: Tensor) -> SceneBatch:
+    def _made(
+        self,
+        chosen_B: Tensor,
+        there_N: Tensor,
+        scene_N: Tensor,
+        slot_N: Tensor,
+        masked_M: Tensor,
+        *,
+        slots: int,
+        query_N: Tensor,
+    ) -> SceneBatch:
         seen = {
             view: self._preprocessor.normalised(view, each[chosen_B], self._extents[view][chosen_B])
             for view, each in self._pixels.items()
@@ -165,6 +187,9 @@ class SceneStore:
         return SceneBatch(
             seen=seen | {name: each[chosen_B] for name, each in self._maps.items()},
             scene_N=scene_N,
+            slot_N=slot_N,
+            masked_M=masked_M,
+            slots=slots,
             prefix=self._prefix,
             ids_NL=self._ids_QL[there_N].long(),
             ends_N=self._ends_Q[there_N],

@@ -1,9 +1,6 @@
 """Many queries about many scenes at once: what they cost, with gradients, as `learner.py` has it for a few.
 
-Losses are taken in SAM's frame at 128 x 128, where the image is. While a dual is trained from scratch, three heads
-beside it stand in for the pretraining that the real parts have had: attributes of what lies in each cell, from CLIP's
-tokens and from SAM's features, which the encoders learn before the rest begins, and a map of the target from the state
-of [SEG]. They are thrown away.
+Losses are taken in SAM's frame at 128 x 128, where the image is.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -16,14 +13,12 @@ from transformers.models.sam.modeling_sam import SamVisionEncoder
 from ..harness.probe import NullProbe
 from ..models.dual_encoder import Features, sam_features
 from ..models.losses import distillation, of_masks
-from ..models.network import LisaModel
-from ..models.presets import Preset
+from ..models.network import LisaModel, NoCache
 from ..models.recipes import LossWeights
 from .study_batches import SceneBatch
-from .study_scenes import ATTRIBUTES, LABELS_PX, OUTSIDE
+from .study_scenes import LABELS_PX
 
 ANSWER_TOKENS = 3  # "[SEG]", ".", "</s>"
-HELP_WEIGHTS = {"clip_attributes": 0.1, "sam_attributes": 0.1, "target_map": 1.0}
 
 
 class StudyLearner(nn.Module):
@@ -37,20 +32,28 @@ class StudyLearner(nn.Module):
         super().__init__()
         self.model, self._weights, self._probe = model, weights, NullProbe()
 
-    def forward(self, batch: SceneBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The losses that have a weight, means over the queries; and what the helping heads look at."""
-        logits_Nhw, states_NLC, ends_N, features = self._answer(batch)
-        found = self._of_masks(logits_Nhw, batch)
+    def forward(
+        self, batch: SceneBatch, prompts_NC: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The losses that have a weight, means over the queries; and what the helping heads look at.
+
+        Args:
+            batch: what is asked, of which scenes.
+            prompts_NC: of the mask decoder; what the language model says where left out.
+        """
+        seen: Features = self.model.encoder(batch.seen, self._probe)
+        states_NLC = self._read(batch, seen.image_tokens_BNC)
+        seg_NC = _at(states_NLC, batch.ends_N - 1)
+        said_NC = self.model.seg_projection(seg_NC)
+        logits_Mhw = self._decoded(batch, seen, said_NC if prompts_NC is None else prompts_NC)
+        found = self._of_masks(logits_Mhw, batch)
         if self._weights.ce:
-            found["ce"] = self._of_answers(states_NLC, ends_N, batch)
-        seg_NC = _at(states_NLC, ends_N)
-        looked_at = {"clip": features.image_tokens_BNC, "sam": features.mask_embedding_BChw, "seg": seg_NC}
-        return found, looked_at
+            found["ce"] = self._of_answers(states_NLC, batch)
+        return found, _of_encoders(seen) | {"words": states_NLC, "seg": seg_NC, "said": said_NC}
 
     def looked_at(self, batch: SceneBatch) -> dict[str, Tensor]:
-        """What of it the helping heads look at that see attributes; no query is read."""
-        seen: Features = self.model.encoder(batch.seen, self._probe)
-        return {"clip": seen.image_tokens_BNC, "sam": seen.mask_embedding_BChw}
+        """What of it the helping heads look at that read no query."""
+        return _of_encoders(self.model.encoder(batch.seen, self._probe))
 
     def distillation(self, batch: SceneBatch, teacher: SamVisionEncoder) -> Tensor:
         """How far what the mask decoder looks at is from what SAM's encoder gives: the mean over the scenes."""
@@ -59,40 +62,51 @@ class StudyLearner(nn.Module):
         return distillation(self.model.encoder(batch.seen, self._probe).mask_embedding_BChw, wanted_BChw).mean()
 
     def logits(self, batch: SceneBatch, features: Features | None = None) -> Tensor:
-        """Mask logits [N, h, w] on SAM's frame.
+        """Mask logits [M, h, w] on SAM's frame.
 
         Args:
             batch: what is asked, of which scenes.
             features: what is looked at; what the encoder makes of the scenes where left out.
         """
-        return self._answer(batch, features)[0]
-
-    def _answer(self, batch: SceneBatch, features: Features | None = None) -> tuple[Tensor, Tensor, Tensor, Features]:
         seen: Features = self.model.encoder(batch.seen, self._probe) if features is None else features
-        states_NLC, ends_N = self._read(batch, seen.image_tokens_BNC)
-        seg_NC = self.model.seg_projection(_at(states_NLC, ends_N))
-        embedding_NChw = seen.mask_embedding_BChw[batch.scene_N]
-        return self.model.decode(embedding_NChw, seg_NC, self._probe)[0], states_NLC, ends_N, seen
+        seg_NC = _at(self._read(batch, seen.image_tokens_BNC), batch.ends_N - 1)
+        return self._decoded(batch, seen, self.model.seg_projection(seg_NC))
 
-    def _read(self, batch: SceneBatch, image_tokens_BNC: Tensor) -> tuple[Tensor, Tensor]:
-        """The states at every token [N, L, C], and where those are that prompt the masks [N]."""
-        embed, count = self.model.llm.model.embed_tokens, len(batch.scene_N)
-        before_NLC = embed(batch.prefix).expand(count, -1, -1)
-        image_NLC = image_tokens_BNC[batch.scene_N]
+    def _decoded(self, batch: SceneBatch, seen: Features, prompts_NC: Tensor) -> Tensor:
+        embedding_MChw = seen.mask_embedding_BChw[batch.scene_N[batch.masked_M]]
+        return self.model.decode(embedding_MChw, prompts_NC[batch.masked_M], self._probe)[0]
+
+    def _read(self, batch: SceneBatch, image_tokens_BNC: Tensor) -> Tensor:
+        """The states at every token after the image: [N, L, C].
+
+        All queries about a scene are one row: what comes before them is read once, and none of them sees another.
+        """
+        embed, scenes = self.model.llm.model.embed_tokens, len(image_tokens_BNC)
         ids_NL = batch.ids_NL if self._weights.ce else batch.ids_NL[:, :-ANSWER_TOKENS]
-        rows_NLC = torch.cat([before_NLC, image_NLC, embed(ids_NL)], dim=1).to(image_NLC.dtype)
-        ends_N = before_NLC.shape[1] + image_NLC.shape[1] + batch.ends_N - 1
-        return self.model.states(rows_NLC), ends_N
+        ids_BSL = ids_NL.new_zeros(scenes, batch.slots, ids_NL.shape[1])
+        ids_BSL[batch.scene_N, batch.slot_N] = ids_NL
+        before_BLC = torch.cat([embed(batch.prefix).expand(scenes, -1, -1), image_tokens_BNC], dim=1)
+        rows_BTC = torch.cat([before_BLC, embed(ids_BSL.flatten(1))], dim=1).to(image_tokens_BNC.dtype)
+        seen_11TT, places_1T = _side_by_side(before_BLC.shape[1], *ids_BSL.shape[1:], device=ids_NL.device)
+        states_BTC = self.model.llm.model(
+            inputs_embeds=rows_BTC,
+            attention_mask=seen_11TT,
+            position_ids=places_1T,
+            past_key_values=NoCache(),
+            use_cache=False,
+        )[0]
+        states_BSLC = states_BTC[:, before_BLC.shape[1] :].unflatten(1, tuple(ids_BSL.shape[1:]))
+        return states_BSLC[batch.scene_N, batch.slot_N]
 
-    def _of_masks(self, logits_Nhw: Tensor, batch: SceneBatch) -> dict[str, Tensor]:
-        target_NP, counts_NP = batch.target_and_counts
-        found = of_masks(at_labels(logits_Nhw), target_NP, self._weights, counts_NP)
-        return {name: loss_N.mean() for name, loss_N in found.items()}
+    def _of_masks(self, logits_Mhw: Tensor, batch: SceneBatch) -> dict[str, Tensor]:
+        target_MP, counts_MP = batch.target_and_counts
+        found = of_masks(at_labels(logits_Mhw), target_MP, self._weights, counts_MP)
+        return {name: loss_M.mean() for name, loss_M in found.items()}
 
-    def _of_answers(self, states_NLC: Tensor, ends_N: Tensor, batch: SceneBatch) -> Tensor:
-        steps_T = torch.arange(ANSWER_TOKENS, device=ends_N.device)
-        rows_N1 = torch.arange(len(ends_N), device=ends_N.device)[:, None]
-        logits_NTV = self.model.llm.lm_head(states_NLC[rows_N1, ends_N[:, None] + steps_T])
+    def _of_answers(self, states_NLC: Tensor, batch: SceneBatch) -> Tensor:
+        steps_T = torch.arange(ANSWER_TOKENS, device=states_NLC.device)
+        rows_N1 = torch.arange(len(states_NLC), device=states_NLC.device)[:, None]
+        logits_NTV = self.model.llm.lm_head(states_NLC[rows_N1, batch.ends_N[:, None] - 1 + steps_T])
         answer_NT = batch.ids_NL.gather(1, batch.ends_N[:, None] + steps_T)
         return functional.cross_entropy(logits_NTV.flatten(0, 1).float(), answer_NT.flatten())
 
@@ -112,42 +126,13 @@ def _at(states_NLC: Tensor, places_N: Tensor) -> Tensor:
     return states_NLC[torch.arange(len(places_N), device=places_N.device), places_N]
 
 
-class Helpers(nn.Module):
-    """The heads beside a dual.
+def _of_encoders(seen: Features) -> dict[str, Tensor]:
+    return {"clip": seen.image_tokens_BNC, "sam": seen.mask_embedding_BChw}
 
-    Args:
-        preset: its sizes.
-    """
 
-    def __init__(self, preset: Preset) -> None:
-        super().__init__()
-        self._kinds = [len(values) + 1 for values in ATTRIBUTES]
-        self._grid = preset.sam.grid
-        self.clip = nn.Linear(preset.llama.hidden, sum(self._kinds))
-        self.sam = nn.Linear(preset.sam.prompt_dim, sum(self._kinds))
-        self.seg = nn.Linear(preset.llama.hidden, preset.sam.grid**2)
-
-    def forward(self, looked_at: dict[str, Tensor], batch: SceneBatch) -> dict[str, Tensor]:
-        """What each head costs, by the names of `HELP_WEIGHTS`."""
-        target_NP, _ = batch.target_and_counts
-        target_NHW = target_NP.float().unflatten(1, (LABELS_PX, LABELS_PX))
-        wanted_NP = functional.avg_pool2d(target_NHW[:, None], LABELS_PX // self._grid)[:, 0].flatten(1)
-        heat_NP = self.seg(looked_at["seg"]).float()
-        target_map = functional.binary_cross_entropy_with_logits(heat_NP, wanted_NP)
-        return self.attributes(looked_at, batch) | {"target_map": target_map}
-
-    def attributes(self, looked_at: dict[str, Tensor], batch: SceneBatch) -> dict[str, Tensor]:
-        """What those cost that see attributes."""
-        step = LABELS_PX // self._grid
-        labels_Bhw = batch.labels_BHW[:, step // 2 :: step, step // 2 :: step]
-        sam_BNC = looked_at["sam"].flatten(2).transpose(1, 2)
-        return {
-            "clip_attributes": self._of_cells(self.clip(looked_at["clip"]), batch.crop_labels_Bhw, batch),
-            "sam_attributes": self._of_cells(self.sam(sam_BNC), labels_Bhw, batch),
-        }
-
-    def _of_cells(self, logits_BPK: Tensor, labels_Bhw: Tensor, batch: SceneBatch) -> Tensor:
-        labels_BP = torch.where(labels_Bhw == OUTSIDE, 0, labels_Bhw).flatten(1).long()
-        wanted_BP3 = batch.attributes_BO3.gather(1, labels_BP[..., None].expand(-1, -1, 3))
-        parts = zip(logits_BPK.float().split(self._kinds, dim=-1), wanted_BP3.unbind(-1), strict=True)
-        return torch.stack([functional.cross_entropy(x.flatten(0, 1), y.flatten()) for x, y in parts]).sum()
+def _side_by_side(before: int, rows: int, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What sees what, bool [1, 1, T, T], and the places [1, T], where several texts follow one beginning."""
+    place_T = torch.arange(before + rows * length, device=device)
+    text_T = (place_T - before).div(length, rounding_mode="floor").clamp(min=-1)  # -1 is the beginning
+    seen_TT = (place_T[:, None] >= place_T) & ((text_T[:, None] == text_T) | (text_T == -1))
+    return seen_TT[None, None], (place_T - text_T.clamp(min=0) * length)[None]

@@ -119,22 +119,26 @@ def _make(write: Write, of: Sequence[Path], made: Sequence[Path], scenes: int, p
         for job in missing:
             write(job)
     else:
-        with ProcessPoolExecutor(processes) as pool:
+        with ProcessPoolExecutor(processes, initializer=_alone) as pool:
             list(pool.map(write, missing))
 
 
 def _write(seed: int, split: str, job: tuple[Path, range]) -> None:
     file, indices = job
-    cv2.setNumThreads(1)
     _save(file, vars(chunk([scene(seed, split, i) for i in indices])))
 
 
 def _write_fine(seed: int, split: str, clip_px: int, job: tuple[Path, range]) -> None:
     file, indices = job
-    cv2.setNumThreads(1)
     preprocessor = Preprocessor(LisaCase(clip_px=clip_px).sizes, (FINE_VIEW,))
     images = (scene(seed, split, i).image for i in indices)
     _save(file, {FINE_VIEW: torch.from_numpy(np.stack([preprocessor.pixels(FINE_VIEW, image) for image in images]))})
+
+
+def _alone() -> None:
+    """One thread for each of many processes."""
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
 
 
 def _save(file: Path, content: dict[str, Any]) -> None:

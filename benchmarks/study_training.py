@@ -18,7 +18,8 @@ from ..models.network import LisaModel
 from ..models.recipes import LossWeights
 from ..models.trainable import trained
 from .study_batches import SceneBatch, SceneStore
-from .study_learner import HELP_WEIGHTS, Helpers, StudyLearner, in_bf16
+from .study_helpers import WEIGHTS, Helpers
+from .study_learner import StudyLearner, in_bf16
 
 BETAS = (0.9, 0.98)
 MAX_GRAD_NORM = 1.0
@@ -37,20 +38,23 @@ class Course:
         lr: at its highest.
         scenes: to a step.
         queries: to a scene.
-        warmup: steps of each part of the training.
+        masks: to a scene: of so many of its queries; the others teach the language model alone, where heads help.
+        warmup: steps until then.
         weight_decay: of AdamW.
         helped: whether heads beside the model help.
-        first: how many of the steps come first: in them the encoders learn attributes where heads help, and else the
-            bridge what a teacher gives.
+        alone: how many of the steps come first in which encoders learn alone what heads that help ask of them.
+        first: how many come then in which heads that help prompt the mask decoder, and a teacher teaches the bridge.
     """
 
     steps: int
     lr: float
     scenes: int = 256
     queries: int = 5
+    masks: int | None = None
     warmup: int = 300
     weight_decay: float = 0.0
     helped: bool = False
+    alone: int = 0
     first: int = 0
 
 
@@ -86,7 +90,7 @@ def fit(
     loop, watch = _Loop(model, weights, store, course, seed, device, teacher), _Watch(device)
     every = -(-course.steps // VALIDATIONS)
     for step in range(1, course.steps + 1):
-        with watch.first() if step in (1, course.first + 1) else nullcontext():
+        with watch.first() if step - 1 in (0, course.alone, course.alone + course.first) else nullcontext():
             losses = loop.step(step - 1)
         due = validate and (step % every == 0 or step == course.steps)
         if due or step % LOG_EVERY == 0 or step == course.steps:
@@ -140,25 +144,28 @@ class _Loop:
         return losses
 
     def _losses(self, number: int) -> tuple[dict[str, Tensor], Tensor]:
-        if self._teacher is not None and number == self._course.first:
+        course = self._course
+        if self._teacher is not None and number == course.first:
             self._teacher = None
             self._store.forget(SAM_VIEW)
-        batch = self._store.drawn(self._generator, self._course.scenes, self._course.queries)
-        if number < self._course.first:
-            return self._first_losses(batch)
-        losses, looked_at = self._learner(batch)
-        total = weighted(losses, self._weights)
-        if self._helpers:
-            total = total + _help(self._helpers(looked_at, batch), number / self._course.steps)
-        return losses, total
-
-    def _first_losses(self, batch: SceneBatch) -> tuple[dict[str, Tensor], Tensor]:
+        batch = self._store.drawn(self._generator, course.scenes, course.queries, course.masks)
         if self._teacher is not None:
             losses = {"distillation": self._learner.distillation(batch, self._teacher)}
-        else:
-            assert self._helpers is not None
-            losses = self._helpers.attributes(self._learner.looked_at(batch), batch)
-        return losses, torch.stack(list(losses.values())).sum()
+            return losses, losses["distillation"]
+        if self._helpers is None:
+            losses, _ = self._learner(batch)
+            return losses, weighted(losses, self._weights)
+        return self._helped(self._helpers, batch, number)
+
+    def _helped(self, helpers: Helpers, batch: SceneBatch, number: int) -> tuple[dict[str, Tensor], Tensor]:
+        course, done = self._course, number / self._course.steps
+        if number < course.alone:
+            costs = helpers.of_encoders(self._learner.looked_at(batch), batch)
+            return costs, _help(costs, done)
+        prompts_NC = helpers.prompts(batch) if number < course.alone + course.first else None
+        losses, looked_at = self._learner(batch, prompts_NC)
+        costs = helpers(looked_at, batch, prompts_NC)
+        return losses | costs, weighted(losses, self._weights) + _help(costs, done)
 
 
 class _Watch:
@@ -198,16 +205,14 @@ def _numbers(step: int, losses: dict[str, Tensor]) -> dict[str, float]:
 
 def _help(costs: dict[str, Tensor], done: float) -> Tensor:
     fade = min(1.0, (1 - done) / (1 - FADE))
-    return fade * torch.stack([HELP_WEIGHTS[name] * cost for name, cost in costs.items()]).sum()
+    return fade * torch.stack([WEIGHTS[name] * cost for name, cost in costs.items()]).sum()
 
 
 def _share_of_lr(step: int, course: Course) -> float:
-    """Rises linearly, then falls along a cosine, in each part of a training."""
-    begin, end = (0, course.first) if step < course.first else (course.first, course.steps)
-    warmup = min(course.warmup, (end - begin) // 2)
-    if step - begin < warmup:
-        return (step - begin + 1) / (warmup + 1)
-    place = (step - begin - warmup) / max(1, end - begin - warmup)
+    """Rises linearly, then falls along a cosine."""
+    if step < course.warmup:
+        return (step + 1) / (course.warmup + 1)
+    place = (step - course.warmup) / max(1, course.steps - course.warmup)
     return 0.5 * (1 + math.cos(math.pi * place))
 
 

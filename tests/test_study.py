@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,14 +13,17 @@ import torch
 from lisabench.benchmarks.study import carry_out, course_of, fitted, started
 from lisabench.benchmarks.study_batches import SceneStore
 from lisabench.benchmarks.study_folder import Study, begin, files_of
+from lisabench.benchmarks.study_helpers import WEIGHTS as HELP_WEIGHTS
+from lisabench.benchmarks.study_helpers import Helpers, named, names_of_attributes
 from lisabench.benchmarks.study_jobs import Job
 from lisabench.benchmarks.study_judging import judge, labels
-from lisabench.benchmarks.study_learner import Helpers, StudyLearner
+from lisabench.benchmarks.study_learner import StudyLearner
 from lisabench.benchmarks.study_scenes import ATTRIBUTES, LABELS_PX, OUTSIDE, VIEWS, chunk, render
 from lisabench.benchmarks.study_search import SEARCH, search, table
 from lisabench.benchmarks.study_training import Course, _share_of_lr, fit
 from lisabench.benchmarks.study_validation import Validation, ious
 from lisabench.benchmarks.study_variants import VARIANTS
+from lisabench.datasets.scene_words import SHAPES
 from lisabench.datasets.scenes import Query, Scene, chosen, scene
 from lisabench.harness import metrics
 from lisabench.harness.contract import Sample
@@ -33,6 +37,7 @@ from lisabench.models.learner import Learner
 from lisabench.models.lisa import Lisa
 from lisabench.models.preprocessing import Preprocessor
 from lisabench.models.recipes import LOSSES, PARTS
+from lisabench.models.tokenizer import load
 from lisabench.models.trainable import trained
 from study_lisas import store_of, tiny
 from torch.nn import functional
@@ -130,26 +135,79 @@ def test_training_lowers_the_losses_and_what_helps_fades(files):
     assert rows[0]["bce"] < 0.6
 
 
-def test_encoders_learn_attributes_before_anything_else_does(files):
+def test_encoders_learn_alone_then_heads_prompt_the_masks_then_seg_does(files):
     lisa = tiny()
     before = {name: weight.clone() for name, weight in lisa.model.named_parameters()}
-    course = Course(steps=16, first=15, lr=2e-3, scenes=5, queries=1, warmup=2, weight_decay=0.05, helped=True)
-    store = store_of(files, lisa)
-    steps = fit(lisa.model, LOSSES["original-losses"], store, course, 0, "cpu", lambda: 0.0)
-    rows = [next(steps) for _ in range(7)]  # up to step 14
-    costs = [row["clip_attributes"] + row["sam_attributes"] for row in rows]
-    assert costs[-1] < 0.8 * costs[0]
+    course = Course(
+        steps=18, alone=14, first=2, lr=2e-3, scenes=5, queries=3, masks=1, warmup=2, weight_decay=0.05, helped=True
+    )
+    steps = fit(lisa.model, LOSSES["original-losses"], store_of(files, lisa), course, 0, "cpu", lambda: 0.0)
+    alone = [next(steps) for _ in range(4)]  # up to step 12
     moved = {name for name, weight in lisa.model.named_parameters() if not torch.equal(weight, before[name])}
+    prompted, asked = steps
+    costs = [row["clip_attributes"] + row["sam_attributes"] for row in alone]
+    assert costs[-1] < 0.9 * costs[0]
+    assert not any("bce" in row for row in alone)
+    assert {"bce", "dice", "ce", "word_map", "target_map", "prompt"} <= prompted.keys()
+    assert {"bce", "dice", "ce", "word_map", "target_map"} <= asked.keys() and "prompt" not in asked
     assert {name.split(".")[0] for name in moved} == {"encoder"}
-    assert {"bce", "dice", "ce"} <= [*steps][-1].keys()
 
 
-def test_each_part_of_a_training_has_a_learning_rate_that_rises_and_falls():
+def test_prompts_of_the_head_depend_on_what_is_asked_for_alone(files):
+    lisa = tiny()
+    store = store_of(files, lisa)
+    helpers = Helpers(lisa.model.preset)
+    batch = store.drawn(torch.Generator().manual_seed(0), 3, 4)
+    prompts_NC = helpers.prompts(batch)
+    torch.testing.assert_close(helpers.prompts(replace(batch, ids_NL=batch.ids_NL * 0)), prompts_NC)
+    assert not torch.equal(helpers.prompts(replace(batch, targets_N=batch.targets_N.roll(1))), prompts_NC)
+
+
+def test_words_name_the_objects_that_have_the_attribute():
+    made = scene(0, "test", 0)
+    names, tokenizer = names_of_attributes(512), load("tiny")
+    looks = [(thing.shape, thing.colour, thing.texture) for thing in made.layout.things]
+    (drawn,) = [chunk([made])]
+    words = (
+        {word: word for kind in ATTRIBUTES for word in kind} | {SHAPES[shape]: shape for shape in SHAPES} | {"the": ""}
+    )
+    ids_NL = torch.tensor([[tokenizer.token_to_id(word) for word in words]])
+    batch = SimpleNamespace(ids_NL=ids_NL, attributes_BO3=drawn.attributes_NO3.long(), scene_N=torch.tensor([0]))
+    found_LO = named(names, batch)[0]
+    for word, found_O in zip(words.values(), found_LO, strict=True):
+        assert found_O.nonzero().flatten().tolist() == [i for i, look in enumerate(looks, 1) if word in look]
+
+
+def test_queries_about_a_scene_are_read_side_by_side_as_each_is_alone(files):
+    lisa = tiny()
+    for weight in lisa.model.llm.parameters():
+        weight.data.mul_(3)  # so that attention matters
+    batch = store_of(files, lisa).drawn(torch.Generator().manual_seed(0), 3, 4)
+    learner = StudyLearner(lisa.model, LOSSES["original-losses"])
+    with torch.no_grad():
+        seen = lisa.model.encoder(batch.seen, NullProbe())
+        states_NLC = learner._read(batch, seen.image_tokens_BNC)
+        embed = lisa.model.llm.model.embed_tokens
+        for ids_L, end, place, states_LC in zip(batch.ids_NL, batch.ends_N, batch.scene_N, states_NLC, strict=True):
+            row = torch.cat([embed(batch.prefix), seen.image_tokens_BNC[place], embed(ids_L)])
+            alone_LC = lisa.model.states([row])[0][-len(ids_L) :]
+            torch.testing.assert_close(states_LC[: end + 3], alone_LC[: end + 3], rtol=1e-4, atol=1e-4)
+
+
+def test_masks_can_be_asked_of_some_of_the_queries_alone(files):
+    lisa = tiny()
+    store = store_of(files, lisa)
+    batch = store.drawn(torch.Generator().manual_seed(0), 3, 4, 2)
+    assert batch.masked_M.tolist() == [0, 1, 4, 5, 8, 9]
+    of_all, _ = replace(batch, masked_M=torch.arange(12)).target_and_counts
+    assert torch.equal(batch.target_and_counts[0], of_all[batch.masked_M])
+
+
+def test_the_learning_rate_rises_and_falls():
     course = Course(steps=100, first=40, lr=1.0, warmup=10)
     shares = [_share_of_lr(step, course) for step in range(100)]
-    assert shares[10] == shares[50] == 1
-    assert shares[0] == shares[40] == pytest.approx(1 / 11)
-    assert shares[39] < 0.01 and shares[99] < 0.01
+    assert shares[0] == pytest.approx(1 / 11) and shares[10] == 1
+    assert shares[55] == pytest.approx(0.5) and shares[99] < 0.01
 
 
 def test_a_training_is_validated_eight_times_and_goes_on_training(files):
@@ -228,7 +286,7 @@ def test_the_helping_heads_look_at_every_feature(files):
     batch = store.drawn(torch.Generator().manual_seed(0), 3, 2)
     _, looked_at = StudyLearner(lisa.model, LOSSES["original-losses"])(batch)
     costs = Helpers(lisa.model.preset)(looked_at, batch)
-    assert costs.keys() == {"clip_attributes", "sam_attributes", "target_map"}
+    assert costs.keys() == HELP_WEIGHTS.keys() - {"prompt"}
     assert all(0 < cost.item() < 20 for cost in costs.values())
 
 
@@ -301,15 +359,21 @@ def test_a_search_tries_three_rates_by_the_validation_split_alone_and_none_twice
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lisabench.benchmarks.study_search.FACTORS", (1 / 3,))
         search(how, [0], ["sam"])
-    fresh = []
+    fresh, used = [], []
+
+    def noted(how, job, lisa, course):
+        used.append(course.lr)
+        return fitted(how, job, lisa, course)
+
+    monkeypatch.setattr("lisabench.benchmarks.study_search.fitted", noted)
     rows = search(how, [0], ["sam"], fresh.append)
     assert [(row["name"], row["seed"], row["lr"], row["steps"]) for row in rows] == [
         ("sam", 0, 3.3e-4, 2),
         ("sam", 0, 1e-3, 2),
         ("sam", 0, 3e-3, 2),
     ]
-    assert [row["lr"] for row in fresh] == [1e-3, 3e-3]
-    assert len({row["val_gIoU"] for row in rows}) > 1
+    assert [row["lr"] for row in fresh] == used == [1e-3, 3e-3]
+    assert all(0 <= row["val_gIoU"] <= 1 for row in rows)
     assert [json.loads(line) for line in (tmp_path / SEARCH).read_text().splitlines()] == rows
     assert not (tmp_path / "sam-0").exists()
 
