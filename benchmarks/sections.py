@@ -29,6 +29,7 @@ class Plan(Strict):
     warmup: int = Field(default=12, ge=0, description="most queries to warm up with, per process")
     memory_processes: int = Field(default=3, gt=0, description="fresh processes per case for the memory pass")
     memory_queries: int = Field(default=4, gt=0, description="queries of the memory pass, per process")
+    beside: bool = Field(default=True, description="whether ceilings and the GPU's own time are measured as well")
     gallery: int = Field(default=4, ge=0, description="queries whose images and masks the report shows")
     training_seeds: int = Field(default=3, gt=0, description="seeds that each training is carried out with")
     gpu_memory: str | None = Field(default=None, description="size of the card that each process must fit, such as 8GB")

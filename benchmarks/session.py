@@ -147,7 +147,8 @@ class Session:
 
     def _measure_ceilings(self, clerk: WorkerHandle) -> None:
         """Of the devices of the cases that say on paper what they take, in a process without a model."""
-        named = {self.suite.make(entry["name"]).device for entry in self.page["cases"] if entry["paper"]}
+        wanted = self.page["cases"] if self.suite.plan.beside else []
+        named = {self.suite.make(entry["name"]).device for entry in wanted if entry["paper"]}
         devices = set(must(clerk, "check_devices", sorted(named)))
         for device in sorted(devices - self.page["ceilings"].keys()):
             self._advance(0, f"ceilings of the {device}")
@@ -167,7 +168,7 @@ class Session:
     def _memory_pass(self, process: int, case: str) -> None:
         if not self.journal.has_memory(process, case):
             with self.pool.start(self._order(case, process)) as worker:
-                found, beside = self._examined(worker, profiled=process == 0)
+                found, beside = self._examined(worker, profiled=process == 0 and self.suite.plan.beside)
             rows = found.pop("rows")
             self._note(case, process, **found)
             who = {"case": case, "process": process, "attempt": self.page["attempts"]}

@@ -14,6 +14,7 @@ import torch
 from lisabench.benchmarks import ceilings as kept_ceilings
 from lisabench.benchmarks import suite as suites
 from lisabench.benchmarks.journal import Journal
+from lisabench.benchmarks.pool import WorkerHandle
 from lisabench.benchmarks.queries import Queries
 from lisabench.benchmarks.session import Session
 from lisabench.benchmarks.worker import Order, Worker
@@ -477,14 +478,31 @@ def test_a_cache_that_cannot_be_written_to_costs_only_the_measurement(tmp_path, 
     assert measurements == ["cpu", "cpu"]
 
 
+def test_what_is_measured_beside_can_be_left_out(data_root, tmp_path, monkeypatch):
+    ask, case = WorkerHandle.ask, {"a": {"adapter": "lisa", "device": "cpu"}}
+
+    def asked(beside: bool) -> list[str]:
+        names: list[str] = []
+        session = session_of(data_root, tmp_path / str(beside), case, beside=beside)
+        with monkeypatch.context() as patch:
+            patch.setattr(WorkerHandle, "ask", lambda self, name, *rest: names.append(name) or ask(self, name, *rest))
+            session.start()
+        return names
+
+    with_it, without = asked(beside=True), asked(beside=False)
+    assert set(with_it) - set(without) == {"ceilings", "gpu_busy"}
+    assert "memory" in without
+
+
 # Cases too large to be side by side
 
 
-def session_of(data_root, folder, **plan):
+def session_of(data_root, folder, cases=None, **plan):
     plan |= {"processes": 2, "block": 2, "warmup": 0, "memory_processes": 1, "memory_queries": 1, "gallery": 0}
     fake = {"adapter": "fake", "clock": "virtual"}
     content = {"name": "s", "title": "t", "reference": "a", "data": {"root": data_root}, "plan": plan}
-    suite = suites.validate(content | {"cases": {"a": fake, "b": fake}, "controls": {"empty": {"adapter": "empty"}}})
+    content |= {"cases": cases or {"a": fake, "b": fake}, "controls": {"empty": {"adapter": "empty"}}}
+    suite = suites.validate(content)
     return Session(suite, Queries.of(suite), folder, lambda *_: None)
 
 
