@@ -86,7 +86,7 @@ class SceneStore:
         self, files: Sequence[Path], encoder: Encoder, preset: Preset, device: str, further: Sequence[str] = ()
     ) -> None:
         chunks, views = [read(file) for file in files], tuple(dict.fromkeys((*encoder.views, *further)))
-        self._device = device
+        self._device, self._own = device, encoder.views
         self._preprocessor = Preprocessor(preset, views)
         self.sizes_N2 = torch.cat([each.sizes_N2 for each in chunks])
         self._pixels = {view: self._joined([pixels(file, view, preset) for file in files]) for view in views}
@@ -134,9 +134,9 @@ class SceneStore:
         weights_NM = weights_Q[queries_NM] * (places_M < counts_N[:, None])
         self._queries_NM, self._weights_NM = queries_NM.to(self._device), weights_NM.to(self._device)
 
-    def forget(self, view: str) -> None:
-        """Frees a view that nobody looks at any more."""
-        self._pixels.pop(view, None)
+    def forget_further_views(self) -> None:
+        """Frees the views that the encoder does not want."""
+        self._pixels = {view: pixels for view, pixels in self._pixels.items() if view in self._own}
 
     def drawn(self, generator: torch.Generator, scenes: int, queries: int, masks: int | None = None) -> SceneBatch:
         """Scenes at random, and of each so many queries by `WEIGHTS`, without waiting for the device.

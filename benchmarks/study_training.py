@@ -147,7 +147,7 @@ class _Loop:
         course = self._course
         if self._teacher is not None and number == course.first:
             self._teacher = None
-            self._store.forget(SAM_VIEW)
+            self._store.forget_further_views()
         batch = self._store.drawn(self._generator, course.scenes, course.queries, course.masks)
         if self._teacher is not None:
             losses = {"distillation": self._learner.distillation(batch, self._teacher)}

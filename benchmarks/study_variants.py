@@ -16,7 +16,8 @@ class Variant:
         losses: a name in ``recipes.LOSSES``.
         axes: settings of `LisaCase`.
         lr: of its course.
-        distils: whether for a third of its steps the bridge first learns to give what the dual's SAM gives.
+        distils: whether for a third of its steps what the mask decoder looks at first learns to be what the dual's SAM
+            gives.
     """
 
     trains: tuple[str, ...]
@@ -46,5 +47,6 @@ VARIANTS = {
     "clip-with-ce": Variant(DESCRIBED, "with-ce", CLIP),
     "sam": Variant(DESCRIBED, "described", SAM),
     "sam-decoder": Variant(DECODER, "described", SAM),
-    "dual-small": Variant(("everything",), "original-losses", {"sam": "tiny_s"}, lr=8e-4),  # the rival of sharing
+    # The rival of sharing: its SAM is distilled as those of MobileSAM are (Zhang et al. 2023, "Faster Segment Anything").
+    "dual-small": Variant(("everything",), "original-losses", {"sam": "tiny_s"}, lr=8e-4, distils=True),
 }
