@@ -47,6 +47,6 @@ VARIANTS = {
     "clip-with-ce": Variant(DESCRIBED, "with-ce", CLIP),
     "sam": Variant(DESCRIBED, "described", SAM),
     "sam-decoder": Variant(DECODER, "described", SAM),
-    # The rival of sharing: its SAM is distilled as those of MobileSAM are (Zhang et al. 2023, "Faster Segment Anything").
+    # The rival of sharing: its SAM is distilled, as in MobileSAM (Zhang et al. 2023, "Faster Segment Anything").
     "dual-small": Variant(("everything",), "original-losses", {"sam": "tiny_s"}, lr=8e-4, distils=True),
 }
