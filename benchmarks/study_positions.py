@@ -14,7 +14,7 @@ from torch import Tensor
 from ..models.network import LisaModel
 
 SCALE = 0.5  # about that of a patch's embedding
-LONGEST = 100.0  # of a wave, in radians per cell to one
+SLOWEST = 0.01  # radians per cell; the fastest wave has 1
 
 
 @torch.no_grad()
@@ -31,7 +31,7 @@ def begin_with_waves(model: LisaModel, parts: Collection[str] = ("clip", "sam_en
 
 def waves(grid: int, width: int) -> Tensor:
     """[grid, grid, width]: a quarter each are sines and cosines of the row, and of the column."""
-    rates_C = LONGEST ** -torch.linspace(0, 1, width // 4)
+    rates_C = SLOWEST ** torch.linspace(0, 1, width // 4)
     angles_PC = torch.arange(grid)[:, None] * rates_C
     along_PC = SCALE * math.sqrt(2) * torch.cat([angles_PC.sin(), angles_PC.cos()], dim=-1)
     rows, columns = along_PC[:, None].expand(-1, grid, -1), along_PC[None].expand(grid, -1, -1)

@@ -18,6 +18,7 @@ from lisabench.benchmarks.study_helpers import Helpers, named, names_of_attribut
 from lisabench.benchmarks.study_jobs import Job
 from lisabench.benchmarks.study_judging import judge, labels
 from lisabench.benchmarks.study_learner import StudyLearner
+from lisabench.benchmarks.study_positions import waves
 from lisabench.benchmarks.study_scenes import ATTRIBUTES, LABELS_PX, OUTSIDE, VIEWS, chunk, render
 from lisabench.benchmarks.study_search import SEARCH, search, table
 from lisabench.benchmarks.study_training import Course, _share_of_lr, fit
@@ -133,6 +134,21 @@ def test_training_lowers_the_losses_and_what_helps_fades(files):
     assert [row["step"] for row in rows] == [14]
     assert rows[0]["ce"] < 3
     assert rows[0]["bce"] < 0.6
+
+
+def test_positions_of_encoders_that_begin_at_random_tell_every_cell_from_the_others(dual_made):
+    for name, fresh in (("dual", {"clip", "sam_encoder"}), ("dual-small", {"sam_encoder"})):
+        model = started(dual_made, Job(name, 0)).model
+        clip, sam = model.preset.clip, model.preset.sam
+        begun = {
+            "clip": model.get_parameter("encoder.clip.embeddings.position_embedding.weight")[1:],
+            "sam_encoder": model.get_parameter("encoder.sam_encoder.pos_embed").flatten(0, 2),
+        }
+        wanted = {"clip": waves(clip.grid, clip.hidden), "sam_encoder": waves(sam.grid, sam.hidden)}
+        same = {part for part in begun if torch.equal(begun[part], wanted[part].flatten(0, 1))}
+        assert same == fresh
+        for part in fresh:
+            assert torch.pdist(begun[part].detach()).min() > 0.5
 
 
 def test_encoders_learn_alone_then_heads_prompt_the_masks_then_seg_does(files):
