@@ -17,6 +17,8 @@ from lisabench.reports.unpaired import unpaired_memory
 from run_factory import edit_lines, edit_run, write_run
 from scipy import stats
 
+pytestmark = pytest.mark.no_clock
+
 SMALL = {"queries": 8, "size": (24, 32), "gallery": 0}
 
 

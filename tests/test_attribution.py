@@ -19,6 +19,8 @@ from matplotlib.text import Text
 from run_factory import edit_lines, edit_run, failed, write_lines, write_run
 from scipy import stats
 
+pytestmark = pytest.mark.no_clock
+
 FACTORS = {"vision": ("dual", "clip"), "quantization": ("none", "nf4"), "execution": ("eager", "compiled")}
 CASES = {  # the factors that each case has changed
     "dual": (),

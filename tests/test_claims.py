@@ -22,6 +22,8 @@ from lisabench.reports.page import write_report
 from lisabench.reports.summary import summarise, write_summary
 from run_factory import edit_run, write_lines, write_run
 
+pytestmark = pytest.mark.no_clock
+
 PLAIN = {"queries": 8, "size": (24, 32), "gallery": 0, "controls": False}
 GIB = 2**30
 NOTHING = dict.fromkeys(

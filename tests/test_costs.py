@@ -14,6 +14,8 @@ from lisas import ask, lisa, noise
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+pytestmark = pytest.mark.no_clock
+
 LISA_7B = {
     "clip": 303_179_776,
     "projector": 4_198_400,

@@ -22,6 +22,8 @@ from lisabench.models.registry import make_case
 from transformers.models.clip.modeling_clip import CLIPVisionModel
 from transformers.models.sam.modeling_sam import SamConfig, SamModel, SamVisionAttention, SamVisionEncoder
 
+pytestmark = pytest.mark.no_clock
+
 KNOWN = LisaCase.KNOWN
 VARIANTS = KNOWN["vision"]
 each_variant = pytest.mark.parametrize("vision", VARIANTS)

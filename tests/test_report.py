@@ -19,6 +19,8 @@ from matplotlib.text import Text
 from rich.console import Console
 from run_factory import edit_lines, edit_run, failed, write_run
 
+pytestmark = pytest.mark.no_clock
+
 SMALL = {"queries": 8, "size": (24, 32), "gallery": 2}
 FIGURES = ("stage_times.png", "peak_memory.png", "gallery.png")
 
