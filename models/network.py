@@ -99,16 +99,16 @@ class LisaModel(nn.Module):
         pairs = zip(prompts, image_tokens_BNC, strict=True)
         return [torch.cat([embed(p.before), image_tokens_NC, embed(p.after)]) for p, image_tokens_NC in pairs]
 
-    def states(self, rows: Sequence[Tensor] | Tensor, cache: DynamicCache | None = None) -> Tensor:
+    def states(self, rows: Sequence[Tensor], cache: DynamicCache | None = None) -> Tensor:
         """The state at every token: [B, L, C].
 
         Shorter rows are filled up at their end, which causal attention keeps from mattering.
 
         Args:
-            rows: as `embed` makes them, or all in one tensor [B, L, C].
+            rows: as `embed` makes them.
             cache: takes the keys and values.
         """
-        embedded_BLC = rows if isinstance(rows, Tensor) else _filled_up(rows)
+        embedded_BLC = _filled_up(rows)
         past = NoCache() if cache is None else cache
         return self.llm.model(inputs_embeds=embedded_BLC, past_key_values=past, use_cache=cache is not None)[0]
 

@@ -155,14 +155,14 @@ def test_encoders_learn_alone_then_heads_prompt_the_masks_then_seg_does(files):
     lisa = tiny()
     before = {name: weight.clone() for name, weight in lisa.model.named_parameters()}
     course = Course(
-        steps=18, alone=14, first=2, lr=2e-3, scenes=5, queries=3, masks=1, warmup=2, weight_decay=0.05, helped=True
+        steps=30, alone=26, first=2, lr=2e-3, scenes=5, queries=3, masks=1, warmup=2, weight_decay=0.05, helped=True
     )
     steps = fit(lisa.model, LOSSES["original-losses"], store_of(files, lisa), course, 0, "cpu", lambda: 0.0)
-    alone = [next(steps) for _ in range(4)]  # up to step 12
+    alone = [next(steps) for _ in range(6)]  # up to step 24
     moved = {name for name, weight in lisa.model.named_parameters() if not torch.equal(weight, before[name])}
     prompted, asked = steps
     costs = [row["clip_attributes"] + row["sam_attributes"] for row in alone]
-    assert costs[-1] < 0.9 * costs[0]
+    assert costs[-1] < 0.8 * costs[0]
     assert not any("bce" in row for row in alone)
     assert {"bce", "dice", "ce", "word_map", "target_map", "prompt"} <= prompted.keys()
     assert {"bce", "dice", "ce", "word_map", "target_map"} <= asked.keys() and "prompt" not in asked
@@ -354,8 +354,8 @@ def test_a_finer_clip_sees_what_its_own_preprocessor_would_show_it(dual_made):
     assert lisa.model.encoder(batch.seen, NullProbe()).image_tokens_BNC.shape[1] == 64
 
 
-@pytest.mark.parametrize(("name", "lr"), [("clip-distilled", 1e-2), ("dual-small", 1e-3)])
-def test_distillation_comes_first_and_lowers_what_it_regresses(name, lr, dual_made, monkeypatch):
+@pytest.mark.parametrize(("name", "lr", "third"), [("clip-distilled", 1e-2, "iou"), ("dual-small", 1e-3, "ce")])
+def test_distillation_comes_first_and_lowers_what_it_regresses(name, lr, third, dual_made, monkeypatch):
     monkeypatch.setattr("lisabench.benchmarks.study_training.LOG_EVERY", 1)
     job, lisa = Job(name, 0), started(dual_made, Job(name, 0))
     course = replace(course_of(dual_made, job), steps=14, first=12, warmup=1, lr=lr)
@@ -363,7 +363,7 @@ def test_distillation_comes_first_and_lowers_what_it_regresses(name, lr, dual_ma
     far = [row["distillation"] for row in rows if "distillation" in row]
     assert len(far) == 12
     assert far[-1] < 0.8 * far[0]
-    assert all({"bce", "dice"} <= row.keys() for row in rows[12:])
+    assert all({"bce", "dice", third} <= row.keys() for row in rows[12:])
     assert course_of(dual_made, job).first == 1  # of three steps
 
 
