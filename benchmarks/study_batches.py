@@ -17,7 +17,7 @@ from ..models.presets import Preset
 from .study_scenes import FAMILIES, OUTSIDE, Chunk, pixels, read
 
 # What is drawn for training: queries that need the language model to look are two thirds and more.
-WEIGHTS = {"attribute": 0.5, "negation": 0.5, "superlative": 1.0, "odd": 1.5, "ordinal": 1.0, "relation": 1.5}
+WEIGHTS = {"attribute": 0.5, "negation": 0.5, "superlative": 0.75, "odd": 1.5, "ordinal": 2.0, "relation": 1.5}
 EMPTY = 0.5  # times less often
 
 

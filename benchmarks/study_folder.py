@@ -33,7 +33,7 @@ class Study:
         test_queries: to judge by.
         dual_steps: of the duals.
         steps: of every other training.
-        batch: scenes to a step.
+        batch: scenes to a step of a dual; half of them to one of a variant, which starts from what is trained.
         jobs: trainings at once.
         device: "cpu" or "cuda".
         val_queries: to see by how a training goes; the test is asked at the end alone.
@@ -90,14 +90,11 @@ def _agree(study: Study) -> None:
 
 def _render(study: Study, names: Sequence[str]) -> None:
     from .study_judging import kept_labels
-    from .study_scenes import render, render_fine
+    from .study_scenes import render
 
     folder, processes = study.folder / SCENES, usable_cpus() if study.scenes > 100 else 1
-    sides = {VARIANTS[name].axes["clip_px"] for name in names if "clip_px" in VARIANTS[name].axes}
-    for split, scenes in study.splits.items():
-        render(folder, 0, split, scenes, processes)
-        for side in sides:
-            render_fine(folder, 0, split, scenes, processes, side)
+    sides = sorted({VARIANTS[name].axes["clip_px"] for name in names if "clip_px" in VARIANTS[name].axes})
+    render(folder, 0, study.splits, processes, sides)
     kept_labels(folder, 0, "test", study.splits["test"], processes)
 
 

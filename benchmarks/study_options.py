@@ -17,7 +17,7 @@ def study(
     val_queries: Annotated[int, Option(min=3, help="To see by how a training goes, and to choose rates by.")] = 1_000,
     dual_steps: Annotated[int, Option(min=1, help="Of each dual.")] = 4_000,
     steps: Annotated[int, Option(min=1, help="Of each variant.")] = 1_500,
-    batch: Annotated[int, Option(min=1, help="Scenes to a step.")] = 256,
+    batch: Annotated[int, Option(min=1, help="Scenes to a step of a dual; half of them to one of a variant.")] = 256,
     jobs: Annotated[int, Option(min=1, help="Trainings at once, spread over the GPUs that are visible.")] = 1,
     search: Annotated[bool, Option("--search", help="Try learning rates instead; the test is not asked.")] = False,
     device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",

@@ -3,7 +3,7 @@
 A training from scratch looks at every scene dozens of times; what the CPU makes of it is made once, by many processes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +31,7 @@ FINE_VIEW = "clip_frame"  # what is rendered for a CLIP of a finer grid too
 LABELS_PX = 128  # side of the label map, in SAM's frame
 OUTSIDE = 255
 MOST_OBJECTS = 16
-PER_FILE = 500
+PER_FILE = 125  # few enough that many processes end at about the same time
 
 
 @dataclass(frozen=True)
@@ -67,72 +67,72 @@ class Chunk:
     prefix: Tensor
 
 
-def render(folder: Path, seed: int, split: str, scenes: int, processes: int) -> list[Path]:
+def render(
+    folder: Path, seed: int, splits: Mapping[str, int], processes: int, sides: Collection[int] = ()
+) -> list[Path]:
     """Renders scenes into files, those apart that are there already.
 
     Args:
         folder: where to.
         seed: of the scenes.
-        split: of the scenes.
-        scenes: how many.
+        splits: how many scenes of each.
         processes: that work at once.
+        sides: of images that further CLIPs read: ``clip_frame`` lies once more beside the files for each.
+
+    Returns:
+        The files, split by split.
     """
-    made = files(folder, seed, split, scenes)
-    _make(partial(_write, seed, split), made, made, scenes, processes)
-    return made
-
-
-def render_fine(folder: Path, seed: int, split: str, scenes: int, processes: int, clip_px: int) -> None:
-    """Renders ``clip_frame`` once more, of a CLIP that reads images of another side, beside the files of `render`.
-
-    Args:
-        folder: as in `render`, as are those that follow.
-        seed: of the scenes.
-        split: of the scenes.
-        scenes: how many.
-        processes: that work at once.
-        clip_px: that side.
-    """
-    of = files(folder, seed, split, scenes)
-    made = [_beside(file, FINE_VIEW, clip_px) for file in of]
-    _make(partial(_write_fine, seed, split, clip_px), of, made, scenes, processes)
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = [_Part(split, *each) for split, scenes in splits.items() for each in _files(folder, seed, split, scenes)]
+    missing = [part for part in parts if not all(file.exists() for file in (part.file, *_besides(part.file, sides)))]
+    write = partial(_write, seed, sides)
+    if processes == 1:
+        for part in missing:
+            write(part)
+    else:
+        with ProcessPoolExecutor(processes, initializer=_alone) as pool:
+            list(pool.map(write, missing))
+    return [part.file for part in parts]
 
 
 def files(folder: Path, seed: int, split: str, scenes: int) -> list[Path]:
-    """Where `render` leaves scenes. The arguments are those of `render`."""
-    starts = range(0, scenes, PER_FILE)
-    return [folder / f"{split}-{seed}-{start:06}-{min(start + PER_FILE, scenes)}.pt" for start in starts]
+    """Where `render` leaves the scenes of a split."""
+    return [file for file, _ in _files(folder, seed, split, scenes)]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What lies in one file: these scenes of a split."""
+
+    split: str
+    file: Path
+    indices: range
+
+
+def _files(folder: Path, seed: int, split: str, scenes: int) -> Iterator[tuple[Path, range]]:
+    for start in range(0, scenes, PER_FILE):
+        end = min(start + PER_FILE, scenes)
+        yield folder / f"{split}-{seed}-{start:06}-{end:06}.pt", range(start, end)
+
+
+def _besides(file: Path, sides: Collection[int]) -> list[Path]:
+    return [_beside(file, FINE_VIEW, side) for side in sides]
 
 
 def _beside(file: Path, view: str, side: int) -> Path:
     return file.with_name(f"{file.stem}.{view}-{side}.pt")
 
 
-Write = Callable[[tuple[Path, range]], None]
+def _write(seed: int, sides: Collection[int], part: _Part) -> None:
+    scenes = [scene(seed, part.split, i) for i in part.indices]
+    _save(part.file, lambda: vars(chunk(scenes)))
+    for side, file in zip(sides, _besides(part.file, sides), strict=True):
+        _save(file, partial(_fine, scenes, side))
 
 
-def _make(write: Write, of: Sequence[Path], made: Sequence[Path], scenes: int, processes: int) -> None:
-    of[0].parent.mkdir(parents=True, exist_ok=True)
-    ranges = [range(start, min(start + PER_FILE, scenes)) for start in range(0, scenes, PER_FILE)]
-    missing = [(file, indices) for file, indices in zip(made, ranges, strict=True) if not file.exists()]
-    if processes == 1:
-        for job in missing:
-            write(job)
-    else:
-        with ProcessPoolExecutor(processes, initializer=_alone) as pool:
-            list(pool.map(write, missing))
-
-
-def _write(seed: int, split: str, job: tuple[Path, range]) -> None:
-    file, indices = job
-    _save(file, vars(chunk([scene(seed, split, i) for i in indices])))
-
-
-def _write_fine(seed: int, split: str, clip_px: int, job: tuple[Path, range]) -> None:
-    file, indices = job
+def _fine(scenes: Sequence[Scene], clip_px: int) -> dict[str, Tensor]:
     preprocessor = Preprocessor(LisaCase(clip_px=clip_px).sizes, (FINE_VIEW,))
-    images = (scene(seed, split, i).image for i in indices)
-    _save(file, {FINE_VIEW: torch.from_numpy(np.stack([preprocessor.pixels(FINE_VIEW, image) for image in images]))})
+    return {FINE_VIEW: torch.from_numpy(np.stack([preprocessor.pixels(FINE_VIEW, each.image) for each in scenes]))}
 
 
 def _alone() -> None:
@@ -141,10 +141,11 @@ def _alone() -> None:
     torch.set_num_threads(1)
 
 
-def _save(file: Path, content: dict[str, Any]) -> None:
-    partial_file = file.with_suffix(".partial")
-    torch.save(content, partial_file)
-    partial_file.rename(file)
+def _save(file: Path, content: Callable[[], dict[str, Any]]) -> None:
+    if not file.exists():
+        partial_file = file.with_suffix(".partial")
+        torch.save(content(), partial_file)
+        partial_file.rename(file)
 
 
 def read(file: Path) -> Chunk:

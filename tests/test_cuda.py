@@ -178,7 +178,7 @@ def test_a_block_knows_its_clock_and_its_energy():
 def test_a_step_of_a_study_does_not_wait_for_the_gpu(tmp_path):
     case = make_case("lisa", {"device": "cuda"})
     model = find("lisa")(case, NullProbe()).model
-    store = SceneStore(render(tmp_path, 0, "train", 4, 1), model.encoder, model.preset, "cuda")
+    store = SceneStore(render(tmp_path, 0, {"train": 4}, 1), model.encoder, model.preset, "cuda")
     generator = torch.Generator("cuda").manual_seed(0)
     learner = StudyLearner(model, LOSSES["original-losses"])
     for mode in ("default", "error"):  # what is made once may wait

@@ -60,7 +60,7 @@ def dual_made(tmp_path_factory) -> Study:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    return render(tmp_path_factory.mktemp("scenes"), 0, "test", SCENES, 1)
+    return render(tmp_path_factory.mktemp("scenes"), 0, {"test": SCENES}, 1)
 
 
 def samples() -> dict[int, Sample]:

@@ -29,7 +29,7 @@ VISIONS = ["dual", "clip", "sam"]
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    return render(tmp_path_factory.mktemp("scenes"), 0, "test", SCENES, 1)
+    return render(tmp_path_factory.mktemp("scenes"), 0, {"test": SCENES}, 1)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_a_query_is_never_reworded_into_its_own_words(files):
 
 def test_the_other_scene_has_the_nearest_shape(tmp_path):
     count = 28  # four of each ratio
-    files, lisa = render(tmp_path, 0, "test", count, 1), tiny()
+    files, lisa = render(tmp_path, 0, {"test": count}, 1), tiny()
     store = store_of(files, lisa)
     ((batch, order_B),) = study_judging._batches(store, 64)
     height_B, width_B = store.sizes_N2.double().unbind(-1)
@@ -144,7 +144,7 @@ def test_the_other_scene_has_the_nearest_shape(tmp_path):
 
 def test_a_single_scene_has_no_controls(tmp_path):
     lisa = tiny()
-    judged = judge(lisa.model, store_of(render(tmp_path, 0, "test", 1, 1), lisa), labels(0, "test", 1, 1))
+    judged = judge(lisa.model, store_of(render(tmp_path, 0, {"test": 1}, 1), lisa), labels(0, "test", 1, 1))
     assert (judged.answers, len(judged)) == ((OWN,), 3)
 
 
