@@ -1,7 +1,7 @@
 """Rendered scenes on a device, and batches drawn from them without the host."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from itertools import accumulate
 from pathlib import Path
@@ -14,11 +14,18 @@ from ..models.bridges import extent_in_frame
 from ..models.dual_encoder import Encoder
 from ..models.preprocessing import Preprocessor
 from ..models.presets import Preset
-from .study_scenes import FAMILIES, OUTSIDE, Chunk, pixels, read
+from ..models.tokenizer import load
+from .study_scenes import FAMILIES, LABELS_PX, OUTSIDE, Chunk, pixels, read
 
 # What is drawn for training: queries that need the language model to look are two thirds and more.
 WEIGHTS = {"attribute": 0.5, "negation": 0.5, "superlative": 0.75, "odd": 1.5, "ordinal": 2.0, "relation": 1.5}
 EMPTY = 0.5  # times less often
+# By the axis. What is "higher up" becomes "lower up": "up" has other uses, and the first word says it all.
+MIRRORED_WORDS = {
+    1: (("left", "right"), ("leftmost", "rightmost")),
+    0: (("top", "bottom"), ("topmost", "lowest"), ("above", "below"), ("higher", "lower")),
+}
+LABELS, CROP_LABELS = "labels", "crop_labels"  # they cover their frames as views do
 
 
 @dataclass(frozen=True)
@@ -90,9 +97,12 @@ class SceneStore:
         self._preprocessor = Preprocessor(preset, views)
         self.sizes_N2 = torch.cat([each.sizes_N2 for each in chunks])
         self._pixels = {view: self._joined([pixels(file, view, preset) for file in files]) for view in views}
-        self._extents = {view: self._covered(each.shape[-1]) for view, each in self._pixels.items()}
+        self._extents = {view: self._covered(view, each.shape[-1]) for view, each in self._pixels.items()}
         self._labels_NHW = self._joined([each.labels_NHW for each in chunks])
         self._crop_labels_NHW = self._joined([each.crop_labels_NHW for each in chunks])
+        self._extents[LABELS] = self._covered("sam_frame", LABELS_PX)
+        self._extents[CROP_LABELS] = self._covered("clip_crop", self._crop_labels_NHW.shape[-1])
+        self._mirror_words = {axis: mirror_words(preset.llama.vocabulary, axis).to(device) for axis in MIRRORED_WORDS}
         self._attributes_NO3 = self._joined([each.attributes_NO3 for each in chunks]).long()
         self._maps = self._mapped(encoder)
         self._prefix = chunks[0].prefix.to(device)
@@ -106,7 +116,9 @@ class SceneStore:
             joined[start : start + len(tensor)].copy_(tensor)
         return joined
 
-    def _covered(self, side: int) -> Tensor:
+    def _covered(self, view: str, side: int) -> Tensor:
+        if view == "clip_crop":
+            return torch.full((len(self.sizes_N2), 2), side, device=self._device)
         extents = lru_cache(None)(partial(extent_in_frame, frame_px=side))
         return torch.tensor([extents((height, width)) for height, width in self.sizes_N2.tolist()]).to(self._device)
 
@@ -139,7 +151,9 @@ class SceneStore:
         self._pixels = {view: pixels for view, pixels in self._pixels.items() if view in self._own}
 
     def drawn(self, generator: torch.Generator, scenes: int, queries: int, masks: int | None = None) -> SceneBatch:
-        """Scenes at random, and of each so many queries by `WEIGHTS`, without waiting for the device.
+        """Scenes at random, as they are or in a mirror, and of each so many queries by `WEIGHTS`.
+
+        The host does not wait for the device.
 
         Args:
             generator: on the device.
@@ -156,7 +170,25 @@ class SceneStore:
         scene_N, slot_N = place_BQ.flatten() // queries, place_BQ.flatten() % queries
         masked_M = place_BQ[:, :masks].flatten()
         there_N = query_BQ.flatten()
-        return self._made(chosen_B, there_N, scene_N, slot_N, masked_M, slots=queries, query_N=there_N)
+        batch = self._made(chosen_B, there_N, scene_N, slot_N, masked_M, slots=queries, query_N=there_N)
+        for axis in MIRRORED_WORDS:
+            which_B = torch.rand(scenes, generator=generator, device=self._device) < 0.5
+            batch = self._mirrored(batch, chosen_B, which_B, axis)
+        return batch
+
+    def _mirrored(self, batch: SceneBatch, chosen_B: Tensor, which_B: Tensor, axis: int) -> SceneBatch:
+        """The same with some scenes seen in a mirror, with left for right (axis 1) or top for bottom (axis 0)."""
+
+        def seen(view: str, pixels_BXHW: Tensor) -> Tensor:
+            return mirrored(pixels_BXHW, which_B, self._extents[view][chosen_B, axis], axis)
+
+        return replace(
+            batch,
+            seen={name: seen(name, each) if name in self._pixels else each for name, each in batch.seen.items()},
+            ids_NL=torch.where(which_B[batch.scene_N, None], self._mirror_words[axis][batch.ids_NL], batch.ids_NL),
+            labels_BHW=seen(LABELS, batch.labels_BHW),
+            crop_labels_Bhw=seen(CROP_LABELS, batch.crop_labels_Bhw),
+        )
 
     def walked(self, query_Q: Tensor, scenes: int) -> Iterator[SceneBatch]:
         """Given queries, on the host, in order, so many scenes at a time."""
@@ -199,6 +231,33 @@ class SceneStore:
             targets_N=self._targets_Q[there_N],
             query_N=query_N,
         )
+
+
+def mirrored(pixels_BXHW: Tensor, which_B: Tensor, extents_B: Tensor, axis: int) -> Tensor:
+    """Some of many pictures in a mirror, each within what it covers of its frame: [B, ..., H, W].
+
+    Args:
+        pixels_BXHW: in frames that are padded on the right and below.
+        which_B: bool, those that are to be mirrored.
+        extents_B: what each covers along the axis, in pixels.
+        axis: 1 exchanges left and right, 0 top and bottom.
+    """
+    along = axis - 2
+    place_BP = torch.arange(pixels_BXHW.shape[along], device=pixels_BXHW.device).expand(len(extents_B), -1)
+    turned_BP = which_B[:, None] & (place_BP < extents_B[:, None])
+    there_BP = torch.where(turned_BP, extents_B[:, None] - 1 - place_BP, place_BP)
+    shape = [len(extents_B), *[1] * (pixels_BXHW.dim() - 1)]
+    shape[along] = -1
+    return pixels_BXHW.gather(along, there_BP.view(shape).expand_as(pixels_BXHW))
+
+
+def mirror_words(vocabulary: int, axis: int) -> Tensor:
+    """What each token is called in a mirror: int64 [vocabulary]."""
+    tokenizer, words = load("tiny"), torch.arange(vocabulary)
+    for pair in MIRRORED_WORDS[axis]:
+        ids = torch.tensor([tokenizer.token_to_id(word) for word in pair])
+        words[ids] = ids.flip(0)
+    return words
 
 
 def _starts(counts: Sequence[int]) -> list[int]:

@@ -37,7 +37,7 @@ VARIANTS = {
     "clip": Variant(DESCRIBED, "described", CLIP),
     "clip-decoder": Variant(DECODER, "described", CLIP),
     "clip-lora": Variant((*DECODER, "lora"), "described", CLIP),
-    "clip-distilled": Variant(DESCRIBED, "described", CLIP, distils=True),
+    "clip-distilled": Variant(DESCRIBED, "described", CLIP, lr=3e-3, distils=True),
     "clip-upsampling": Variant(DECODER, "described", UPSAMPLING),
     "clip-fine": Variant(DECODER, "described", FINE),
     "clip-rich": Variant((*DECODER, "lora"), "described", UPSAMPLING),
@@ -45,8 +45,8 @@ VARIANTS = {
     "clip-no-dice": Variant(DESCRIBED, "without-dice", CLIP),
     "clip-no-iou": Variant(DESCRIBED, "without-iou", CLIP),
     "clip-with-ce": Variant(DESCRIBED, "with-ce", CLIP),
-    "sam": Variant(DESCRIBED, "described", SAM),
+    "sam": Variant(DESCRIBED, "described", SAM, lr=3.3e-4),
     "sam-decoder": Variant(DECODER, "described", SAM),
     # The rival of sharing: its SAM is distilled, as in MobileSAM (Zhang et al. 2023, "Faster Segment Anything").
-    "dual-small": Variant(("everything",), "original-losses", {"sam": "tiny_s"}, lr=8e-4, distils=True),
+    "dual-small": Variant(("everything",), "original-losses", {"sam": "tiny_s"}, lr=2.7e-4, distils=True),
 }
