@@ -16,7 +16,7 @@ from ..harness.probe import NullProbe
 from ..harness.studies import COUNTS, CURVE, FLOORS, TRAINING
 from ..models.axes import LisaCase
 from ..models.recipes import LOSSES
-from .study_folder import SCENES, Study, begin, files_of, finished, place
+from .study_folder import SCENES, Study, begin, files_of, finished, place, rate_of
 from .study_jobs import Job, side_by_side, visible_gpus
 from .study_variants import DUAL, VARIANTS
 
@@ -139,7 +139,7 @@ def course_of(study: Study, job: Job) -> "Course":
     from .study_training import Course
 
     variant, steps = VARIANTS[job.name], study.steps_of(job.name)
-    lr = variant.lr if job.lr is None else job.lr
+    lr = rate_of(study, job.name) if job.lr is None else job.lr
     course = Course(steps=steps, lr=lr, scenes=study.batch, warmup=min(300, steps // 10))
     if job.name == DUAL:
         helped = replace(course, queries=8, masks=4, weight_decay=0.05, helped=True)

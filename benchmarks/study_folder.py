@@ -3,7 +3,7 @@
 study.json         how it is made; written first
 scenes/            rendered scenes, made anew where they are missing
 floors.npz         what answers without a look come to, on the test's queries (`harness.judgements` reads it)
-search.jsonl       rates that were tried, and the gIoU on the validation split
+search.jsonl       rates that were tried, and the gIoU on the validation split: the best is taken
 NAME-SEED/         weights (`weights: DIR/NAME-SEED`), curve.jsonl, counts.npz, training.json (written last)
 """
 
@@ -21,6 +21,7 @@ from .study_jobs import Job
 from .study_variants import DUAL, VARIANTS
 
 SCENES = "scenes"
+SEARCH = "search.jsonl"
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,14 @@ def files_of(study: Study, split: str) -> list[Path]:
 def place(study: Study, name: str, seed: int) -> Path:
     """The folder of one training."""
     return study.folder / f"{name}-{seed}"
+
+
+def rate_of(study: Study, name: str) -> float:
+    """The learning rate of a variant: the best that was tried in the study, or its own. A dual keeps to its own."""
+    asked = VARIANTS[name].searched_as or name
+    rows = [] if name == DUAL else records.read_lines(study.folder / SEARCH)
+    tried = [(row["val_gIoU"], row["lr"]) for row in rows if row["name"] == asked and row["val_gIoU"] is not None]
+    return max(tried)[1] if tried else VARIANTS[name].lr
 
 
 def finished(study: Study, job: Job) -> bool:

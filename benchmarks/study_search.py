@@ -7,11 +7,10 @@ from typing import Any
 from ..harness import records
 from ..harness.errors import RunFailed
 from .study import course_of, fitted, gpus_of, started, training
-from .study_folder import Study, begin, finished
+from .study_folder import SEARCH, Study, begin, finished
 from .study_jobs import Job, side_by_side
 from .study_variants import DUAL, VARIANTS
 
-SEARCH = "search.jsonl"
 FACTORS = (1 / 3, 1, 3)  # of a variant's rate
 
 Row = dict[str, Any]
@@ -25,7 +24,8 @@ def search(
     Args:
         study: how.
         seeds: a variant's trials start from the seed's dual, which is trained where it is missing.
-        names: of `VARIANTS`, the dual among them only if its own rates are to be tried.
+        names: of `VARIANTS`, the dual among them only if its own rates are to be tried. One whose rate is another's is
+            left to that one.
         told: is given each trial, and each dual that was trained, as soon as it is there.
 
     Returns:
@@ -37,7 +37,8 @@ def search(
         RunFailed: trials failed otherwise, after all others were made.
     """
     begin(study, seeds, names)
-    trials = [Job(name, seed, lr) for seed in seeds for name in names for lr in rates(name)]
+    searched = [name for name in names if not VARIANTS[name].searched_as]
+    trials = [Job(name, seed, lr) for seed in seeds for name in searched for lr in rates(name)]
     tried = {(row["name"], row["seed"], row["lr"]) for row in _rows(study)}
     missing = [job for job in trials if (job.name, job.seed, job.lr) not in tried]
     duals = [Job(DUAL, seed) for seed in dict.fromkeys(job.seed for job in missing if job.name != DUAL)]

@@ -15,7 +15,8 @@ class Variant:
         trains: as in ``recipes.Recipe``.
         losses: a name in ``recipes.LOSSES``.
         axes: settings of `LisaCase`.
-        lr: of its course.
+        lr: of its course, where no search found a better one.
+        searched_as: the variant whose search says its rate, where its own does not.
         distils: whether for a third of its steps what the mask decoder looks at first learns to be what the dual's SAM
             gives.
     """
@@ -25,6 +26,7 @@ class Variant:
     axes: Mapping[str, Any] = field(default_factory=dict)
     lr: float = 1e-3
     distils: bool = False
+    searched_as: str = ""
 
 
 CLIP, SAM = {"vision": "clip"}, {"vision": "sam"}
@@ -41,10 +43,10 @@ VARIANTS = {
     "clip-upsampling": Variant(DECODER, "described", UPSAMPLING),
     "clip-fine": Variant(DECODER, "described", FINE),
     "clip-rich": Variant((*DECODER, "lora"), "described", UPSAMPLING),
-    "clip-no-bce": Variant(DESCRIBED, "without-bce", CLIP),
-    "clip-no-dice": Variant(DESCRIBED, "without-dice", CLIP),
-    "clip-no-iou": Variant(DESCRIBED, "without-iou", CLIP),
-    "clip-with-ce": Variant(DESCRIBED, "with-ce", CLIP),
+    "clip-no-bce": Variant(DESCRIBED, "without-bce", CLIP, searched_as="clip"),
+    "clip-no-dice": Variant(DESCRIBED, "without-dice", CLIP, searched_as="clip"),
+    "clip-no-iou": Variant(DESCRIBED, "without-iou", CLIP, searched_as="clip"),
+    "clip-with-ce": Variant(DESCRIBED, "with-ce", CLIP, searched_as="clip"),
     "sam": Variant(DESCRIBED, "described", SAM, lr=3.3e-4),
     "sam-decoder": Variant(DECODER, "described", SAM),
     # The rival of sharing: its SAM is distilled, as in MobileSAM (Zhang et al. 2023, "Faster Segment Anything").

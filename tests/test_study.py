@@ -12,7 +12,7 @@ import pytest
 import torch
 from lisabench.benchmarks.study import carry_out, course_of, fitted, started
 from lisabench.benchmarks.study_batches import SceneStore
-from lisabench.benchmarks.study_folder import Study, begin, files_of
+from lisabench.benchmarks.study_folder import SEARCH, Study, begin, files_of
 from lisabench.benchmarks.study_helpers import WEIGHTS as HELP_WEIGHTS
 from lisabench.benchmarks.study_helpers import Helpers, named, names_of_attributes
 from lisabench.benchmarks.study_jobs import Job
@@ -20,7 +20,7 @@ from lisabench.benchmarks.study_judging import judge, labels
 from lisabench.benchmarks.study_learner import StudyLearner
 from lisabench.benchmarks.study_positions import waves
 from lisabench.benchmarks.study_scenes import ATTRIBUTES, LABELS_PX, OUTSIDE, VIEWS, chunk, render
-from lisabench.benchmarks.study_search import SEARCH, search, table
+from lisabench.benchmarks.study_search import search, table
 from lisabench.benchmarks.study_training import Course, _share_of_lr, fit
 from lisabench.benchmarks.study_validation import Validation, ious
 from lisabench.benchmarks.study_variants import VARIANTS
@@ -375,7 +375,7 @@ def test_a_search_tries_three_rates_by_the_validation_split_alone_and_none_twice
     monkeypatch.setattr("lisabench.benchmarks.study_search.begin", lambda *_: None)  # it would render the test again
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lisabench.benchmarks.study_search.FACTORS", (1 / 3,))
-        search(how, [0], ["sam"])
+        search(how, [0], ["sam-decoder"])
     fresh, used = [], []
 
     def noted(how, job, lisa, course):
@@ -383,16 +383,27 @@ def test_a_search_tries_three_rates_by_the_validation_split_alone_and_none_twice
         return fitted(how, job, lisa, course)
 
     monkeypatch.setattr("lisabench.benchmarks.study_search.fitted", noted)
-    rows = search(how, [0], ["sam"], fresh.append)
+    rows = search(how, [0], ["sam-decoder"], fresh.append)
     assert [(row["name"], row["seed"], row["lr"], row["steps"]) for row in rows] == [
-        ("sam", 0, 3.3e-4, 2),
-        ("sam", 0, 1e-3, 2),
-        ("sam", 0, 3e-3, 2),
+        ("sam-decoder", 0, 3.3e-4, 2),
+        ("sam-decoder", 0, 1e-3, 2),
+        ("sam-decoder", 0, 3e-3, 2),
     ]
     assert [row["lr"] for row in fresh] == used == [1e-3, 3e-3]
     assert all(0 <= row["val_gIoU"] <= 1 for row in rows)
     assert [json.loads(line) for line in (tmp_path / SEARCH).read_text().splitlines()] == rows
-    assert not (tmp_path / "sam-0").exists()
+    assert not (tmp_path / "sam-decoder-0").exists()
+
+
+def test_a_training_takes_the_best_rate_of_its_studys_search(tmp_path):
+    how = Study(tmp_path, scenes=6, test_queries=3, dual_steps=1, steps=2, batch=2, jobs=1, device="cpu", val_queries=3)
+    assert course_of(how, Job("clip", 1)).lr == VARIANTS["clip"].lr
+    tried = [("clip", 1e-2, None), ("clip", 5e-3, 0.4), ("clip", 2e-3, 0.5), ("sam", 1e-4, 0.9), ("dual", 1e-4, 0.9)]
+    rows = [{"name": name, "seed": 0, "lr": lr, "steps": 2, "val_gIoU": score} for name, lr, score in tried]
+    (tmp_path / SEARCH).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    used = {name: course_of(how, Job(name, 1)).lr for name in ("clip", "clip-no-dice", "sam", "sam-decoder", "dual")}
+    assert used == {"clip": 2e-3, "clip-no-dice": 2e-3, "sam": 1e-4, "sam-decoder": 1e-3, "dual": VARIANTS["dual"].lr}
+    assert course_of(how, Job("clip", 1, 7e-3)).lr == 7e-3
 
 
 def test_a_table_of_a_search_marks_the_best_rate_and_says_when_it_is_at_the_edge():
