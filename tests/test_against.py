@@ -156,6 +156,7 @@ def test_of_a_shipped_suite_each_version_runs_its_own(repository):
     assert "Beside the code, this differs" in done.stdout
 
 
+@pytest.mark.no_clock
 @pytest.mark.parametrize("name", shipped_names())
 def test_a_case_of_any_shipped_suite_can_be_measured_alone_from_what_its_run_has_written_down(name, tmp_path):
     own = {case: {"peak": None} for case in load(name).cases}
@@ -236,6 +237,7 @@ def test_what_git_cannot_do_is_one_line_and_2(repository, tmp_path, what):
     assert expected in lines[0]
 
 
+@pytest.mark.no_clock
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -18,6 +18,8 @@ from lisabench.reports.readings import of_case, one_per_query, stage_ns
 from lisabench.reports.unpaired import unpaired_memory, unpaired_time
 from run_factory import edit_lines, edit_run, failed, write_run
 
+pytestmark = pytest.mark.no_clock
+
 SMALL = {"queries": 8, "size": (24, 32), "cases": 2, "gallery": 2}
 
 

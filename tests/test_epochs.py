@@ -6,6 +6,8 @@ from dataclasses import replace
 import pytest
 from lisabench.benchmarks.epochs import Plan
 
+pytestmark = pytest.mark.no_clock
+
 PLAN = Plan(
     samples=11, batch_size=2, accumulation=2, world=1, rank=0, epochs=3, distill_steps=0, max_steps=None, seed=0
 )

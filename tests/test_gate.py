@@ -18,6 +18,8 @@ from lisabench.reports.readings import counts, one_per_query
 from lisabench.reports.thresholds import Gate
 from run_factory import write_run
 
+pytestmark = pytest.mark.no_clock
+
 SMALL = {"queries": 8, "size": (24, 32), "cases": 2, "gallery": 2, "processes": 5}
 MIB = 1 << 20
 STEADY = [1.00, 1.01, 0.99, 1.005, 0.995]

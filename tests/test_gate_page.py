@@ -2,9 +2,12 @@
 
 from xml.etree import ElementTree
 
+import pytest
 from lisabench.reports import gate_page
 from lisabench.reports.gate import Check
 from lisabench.reports.gate_verdict import Checked, broken
+
+pytestmark = pytest.mark.no_clock
 
 SLOW = Check(case="a|b", metric="time.vision", verdict="regression", unit="ns", before=40e6, after=44e6, change=1.1,
              low=1.08, high=1.12, limit=1.05)  # fmt: skip

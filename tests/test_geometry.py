@@ -15,6 +15,8 @@ from lisabench.models.shared_encoder import ClipEncoder, CroppedClipEncoder, Sam
 from torch import nn
 from torch.nn import functional
 
+pytestmark = pytest.mark.no_clock
+
 TINY = PRESETS["tiny"]
 NO_PROBE = SimpleNamespace(region=lambda _: nullcontext())
 SIZES = {"wide": (200, 640), "tall": (500, 301), "square": (333, 333)}

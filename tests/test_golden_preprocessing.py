@@ -11,6 +11,8 @@ from lisabench.models.bridges import extent_in_frame
 from lisabench.models.preprocessing import Preprocessor
 from lisabench.models.presets import PRESETS
 
+pytestmark = pytest.mark.no_clock
+
 GOLDENS = Path(os.environ.get("LISABENCH_GOLDENS", Path(__file__).parent / "goldens"))
 TINY = PRESETS["tiny"]
 FULL = replace(TINY, clip=replace(TINY.clip, image_px=224), sam=replace(TINY.sam, image_px=1024))

@@ -8,6 +8,8 @@ import pytest
 from lisabench.harness.errors import UsageError
 from lisabench.models import prompts
 
+pytestmark = pytest.mark.no_clock
+
 GOLDENS = Path(os.environ.get("LISABENCH_GOLDENS", Path(__file__).parent / "goldens"))
 RECORDED = json.loads((GOLDENS / "lisa_data.json").read_text())["prompts"]
 

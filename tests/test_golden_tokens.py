@@ -10,6 +10,8 @@ from lisabench.models import sentencepiece
 from lisabench.models.llama_tokenizer import LlamaTokenizer
 from lisabench.models.tokenizer import before_seg
 
+pytestmark = pytest.mark.no_clock
+
 ROOT = Path(__file__).resolve().parent.parent
 OWN = ROOT / "tests" / "goldens"
 PLACES = (*map(Path, filter(None, [os.environ.get("LISABENCH_GOLDENS")])), OWN, ROOT.parent / "shared" / "goldens")

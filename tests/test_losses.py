@@ -11,6 +11,8 @@ from lisabench.harness.errors import UsageError
 from lisabench.models import losses
 from lisabench.models.recipes import LOSSES, LossWeights
 
+pytestmark = pytest.mark.no_clock
+
 GOLDENS = Path(os.environ.get("LISABENCH_GOLDENS", Path(__file__).parent / "goldens"))
 
 

@@ -10,6 +10,8 @@ from hypothesis.extra import numpy as arrays
 from lisabench.harness.errors import DataError
 from lisabench.harness.masks import decode, encode, overlap, pack, unpack
 
+pytestmark = pytest.mark.no_clock
+
 MASKS = arrays.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12)))
 
 

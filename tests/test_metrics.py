@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from lisabench.harness.metrics import METRICS, Counts, box_giou, count, failed, iou, scores
 from torchmetrics.functional.classification import binary_jaccard_index, multiclass_jaccard_index
 
+pytestmark = pytest.mark.no_clock
+
 
 def mask(*rows):
     """A mask from pictures of its rows: # is 1, . is 0, ? is ignored."""

@@ -10,6 +10,8 @@ from lisabench.reports.summary import summarise
 from lisabench.reports.tables import comparison_table
 from run_factory import edit_lines, failed, write_lines, write_run
 
+pytestmark = pytest.mark.no_clock
+
 SMALL = {"queries": 12, "size": (24, 32), "gallery": 0, "controls": False}
 
 

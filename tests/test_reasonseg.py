@@ -18,6 +18,8 @@ from lisabench.datasets.reasonseg import ReasonSeg, draw_mask
 from lisabench.harness.errors import DataError, UsageError
 from PIL import Image
 
+pytestmark = pytest.mark.no_clock
+
 SQUARE = [[2, 2], [8, 2], [8, 8], [2, 8]]
 INNER = [[4, 4], [6, 4], [6, 6], [4, 6]]
 

@@ -4,6 +4,8 @@ import pytest
 from lisabench.harness import records
 from lisabench.harness.errors import DataError, UsageError
 
+pytestmark = pytest.mark.no_clock
+
 ROW = {"case": "a", "query": "two\u2028lines\u0085and \u2029more", "latency_ns": 7}
 
 

@@ -13,6 +13,8 @@ from lisabench.models.segment import segment
 from lisas import ask, lisa, noise
 from PIL import Image
 
+pytestmark = pytest.mark.no_clock
+
 CASE = LisaCase(device="cpu")
 
 

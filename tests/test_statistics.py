@@ -13,6 +13,8 @@ from lisabench.harness.statistics import (
 )
 from scipy import stats
 
+pytestmark = pytest.mark.no_clock
+
 
 def test_the_interval_is_students_over_the_pairs_of_processes():
     logs = np.random.default_rng(0).normal(math.log(0.7), 0.03, 5)

@@ -6,6 +6,8 @@ from lisabench.benchmarks import suite as suites
 from lisabench.harness.errors import UsageError
 from lisabench.models import registry
 
+pytestmark = pytest.mark.no_clock
+
 CONTENT = {
     "name": "mine",
     "title": "two fakes",

@@ -11,6 +11,8 @@ from lisabench.reports.summary import machine, summarise, write_summary
 from run_factory import edit_lines, edit_run, failed, write_lines, write_run
 from scipy import stats
 
+pytestmark = pytest.mark.no_clock
+
 PLAIN = {"queries": 8, "size": (24, 32), "gallery": 0}
 
 

@@ -5,6 +5,8 @@ from lisabench.benchmarks import suite as suites
 from lisabench.harness.errors import UsageError
 from lisabench.reports.thresholds import Gate, gate_of
 
+pytestmark = pytest.mark.no_clock
+
 CONTENT = {
     "name": "mine",
     "title": "two fakes",

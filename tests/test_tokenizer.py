@@ -9,6 +9,8 @@ from lisabench.models.prompts import TEMPLATES, teacher_forced
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
+pytestmark = pytest.mark.no_clock
+
 TINY = tokenizer.PromptTokenizer(tokenizer.load("tiny"))
 
 

@@ -15,6 +15,8 @@ from matplotlib.image import imread
 from run_factory import edit_lines, edit_run
 from training_factory import CLIP, falling, write_training
 
+pytestmark = pytest.mark.no_clock
+
 FIGURES = {"training_loss.png", "training_quality.png"}
 
 

@@ -5,6 +5,8 @@ import pytest
 from lisabench.harness.statistics import Ratio
 from lisabench.harness.verdicts import joint_answer, loss_at_most, quality_verdict, ratio_at_most, ratio_verdict
 
+pytestmark = pytest.mark.no_clock
+
 
 def interval(low, high):
     return SimpleNamespace(low=low, high=high)

@@ -10,6 +10,8 @@ from lisabench.datasets.verify import verify
 from lisabench.harness.errors import DataError
 from PIL import Image
 
+pytestmark = pytest.mark.no_clock
+
 SQUARE = [[2, 2], [8, 2], [8, 8], [2, 8]]
 WHOLE = [[-1, -1], [16, -1], [16, 12], [-1, 12]]
 
