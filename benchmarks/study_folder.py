@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..datasets.scenes import PER_SCENE
+from ..datasets.scenes import GENERATOR, PER_SCENE
 from ..harness import records
 from ..harness.environment import usable_cpus
 from ..harness.errors import UsageError, unknown
@@ -79,6 +79,7 @@ def begin(study: Study, seeds: Sequence[int], names: Sequence[str]) -> None:
 def _agree(study: Study) -> None:
     """Notes how a study is made, or refuses to go on otherwise."""
     how = {key: value for key, value in asdict(study).items() if key not in ("folder", "jobs", "device")}
+    how["generator"] = GENERATOR
     study.folder.mkdir(parents=True, exist_ok=True)
     noted = study.folder / STUDY
     if not noted.exists():

@@ -26,7 +26,7 @@ from lisabench.benchmarks.study_validation import Validation, ious
 from lisabench.benchmarks.study_variants import VARIANTS
 from lisabench.datasets.scene_words import SHAPES
 from lisabench.datasets.scenes import Query, Scene, chosen, scene
-from lisabench.harness import metrics
+from lisabench.harness import metrics, records
 from lisabench.harness.contract import Sample
 from lisabench.harness.errors import UsageError
 from lisabench.harness.judgements import read_judged
@@ -46,6 +46,7 @@ from torch.nn import functional
 pytestmark = pytest.mark.no_clock
 
 SCENES = 7  # of every aspect
+PUBLISHED = Path(__file__).parents[1] / "reports" / "published"
 
 
 @pytest.fixture(scope="module")
@@ -322,6 +323,9 @@ def test_a_study_trains_a_dual_then_its_variants_and_keeps_what_is_finished(tmp_
     assert first[0]["val_gIoU"] == curve[-1]["val_gIoU"]
     with pytest.raises(UsageError, match="holds another study \\(steps was 1 and is 5\\)"):
         carry_out(replace(how, steps=5), [0], ["sam"])
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UsageError, match=r"generator was \d+ and is 99"):
+        patch.setattr("lisabench.benchmarks.study_folder.GENERATOR", 99)  # its scenes would be others
+        carry_out(how, [0], ["sam"])
 
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name != "dual"])
@@ -404,6 +408,14 @@ def test_a_training_takes_the_best_rate_of_its_studys_search(tmp_path):
     used = {name: course_of(how, Job(name, 1)).lr for name in ("clip", "clip-no-dice", "sam", "sam-decoder", "dual")}
     assert used == {"clip": 2e-3, "clip-no-dice": 2e-3, "sam": 1e-4, "sam-decoder": 1e-3, "dual": VARIANTS["dual"].lr}
     assert course_of(how, Job("clip", 1, 7e-3)).lr == 7e-3
+
+
+def test_the_rates_of_variants_are_the_best_of_the_published_search():
+    rows = records.read_lines(PUBLISHED / "tiny-dual-tries" / SEARCH)
+    best = {name: max(rows, key=lambda row: (row["name"] == name, row["val_gIoU"])) for name in VARIANTS}
+    searched = {name for name, variant in VARIANTS.items() if not variant.searched_as} - {"dual"}
+    assert {row["name"] for row in rows} == searched
+    assert {name: VARIANTS[name].lr for name in searched} == {name: best[name]["lr"] for name in searched}
 
 
 def test_a_table_of_a_search_marks_the_best_rate_and_says_when_it_is_at_the_edge():
