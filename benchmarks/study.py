@@ -144,8 +144,8 @@ def course_of(study: Study, job: Job) -> "Course":
     if job.name == DUAL:
         helped = replace(course, queries=8, masks=4, weight_decay=0.05, helped=True)
         return replace(helped, alone=steps // 3, first=steps // 8)
-    shorter = replace(course, scenes=max(1, study.batch // 2), queries=4)
-    return replace(shorter, first=steps // 3) if variant.distils else shorter
+    smaller = replace(course, scenes=max(1, study.batch // 2), queries=4)
+    return replace(smaller, first=steps // 3) if variant.distils else smaller
 
 
 def _keep(lisa: "Lisa", study: Study, name: str, seed: int) -> None:

@@ -8,9 +8,10 @@ NAME-SEED/         weights (`weights: DIR/NAME-SEED`), curve.jsonl, counts.npz, 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ..datasets.scenes import GENERATOR, PER_SCENE
 from ..harness import records
@@ -116,8 +117,14 @@ def rate_of(study: Study, name: str) -> float:
     """The learning rate of a variant: the best that was tried in the study, or its own. A dual keeps to its own."""
     asked = VARIANTS[name].searched_as or name
     rows = [] if name == DUAL else records.read_lines(study.folder / SEARCH)
-    tried = [(row["val_gIoU"], row["lr"]) for row in rows if row["name"] == asked and row["val_gIoU"] is not None]
-    return max(tried)[1] if tried else VARIANTS[name].lr
+    tried = [row for row in rows if row["name"] == asked and row["val_gIoU"] is not None]
+    return best_trial(tried)["lr"] if tried else VARIANTS[name].lr
+
+
+def best_trial(trials: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Of some lines of a search the one that gained most; of equals, that of the lowest rate."""
+    by_rate = sorted(trials, key=lambda row: row["lr"])
+    return max(by_rate, key=lambda row: -1.0 if row["val_gIoU"] is None else row["val_gIoU"])
 
 
 def finished(study: Study, job: Job) -> bool:

@@ -25,22 +25,22 @@ def study(
     """Train tiny LISAs from scratch, seed by seed, and judge them on scenes that they never saw.
 
     With --search, each variant is trained at a third of its learning rate, at that rate and at three times that, and
-    judged by the validation split alone. Ends with 5 where trainings failed; the others are kept, and the same command
-    makes only what is missing.
+    judged by the validation split alone; the dual only if it is named. Ends with 5 where trainings failed; the others
+    are kept, and the same command makes only what is missing.
     """
     from ..harness.environment import resolve_device
     from .study import carry_out
     from .study_folder import Study
     from .study_search import search as try_rates
     from .study_search import table
-    from .study_variants import VARIANTS
+    from .study_variants import DUAL, VARIANTS
 
     how = Study(folder, scenes, queries, dual_steps, steps, batch, jobs, resolve_device(device), val_queries)
-    names = variant or list(VARIANTS)
     if search:
+        names = variant or [name for name in VARIANTS if name != DUAL]
         typer.echo(table(try_rates(how, seed or [0], names, _tell)))
     else:
-        carry_out(how, seed or [0], names, _tell)
+        carry_out(how, seed or [0], variant or list(VARIANTS), _tell)
 
 
 def _tell(row: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from ..harness import records
 from ..harness.errors import RunFailed
 from .study import course_of, fitted, gpus_of, started, training
-from .study_folder import SEARCH, Study, begin, finished
+from .study_folder import SEARCH, Study, begin, best_trial, finished
 from .study_jobs import Job, side_by_side
 from .study_variants import DUAL, VARIANTS
 
@@ -62,14 +62,10 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def _line(name: str, seed: int, trials: list[Row]) -> str:
-    best = max(trials, key=_gained)
+    best = best_trial(trials)
     said = "  ".join(f"{row['lr']:g}: {_score(row)}{' *' if row is best else ''}" for row in trials)
     edge = "  (at the edge: try further)" if best in (trials[0], trials[-1]) else ""
     return f"{name:16} seed {seed}  {said}{edge}"
-
-
-def _gained(row: Row) -> float:
-    return -1.0 if row["val_gIoU"] is None else row["val_gIoU"]
 
 
 def _score(row: Row) -> str:

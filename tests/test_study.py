@@ -12,12 +12,13 @@ import pytest
 import torch
 from lisabench.benchmarks.study import carry_out, course_of, fitted, started
 from lisabench.benchmarks.study_batches import SceneStore
-from lisabench.benchmarks.study_folder import SEARCH, Study, begin, files_of
+from lisabench.benchmarks.study_folder import SEARCH, Study, begin, files_of, rate_of
 from lisabench.benchmarks.study_helpers import WEIGHTS as HELP_WEIGHTS
 from lisabench.benchmarks.study_helpers import Helpers, named, names_of_attributes
 from lisabench.benchmarks.study_jobs import Job
 from lisabench.benchmarks.study_judging import judge, labels
 from lisabench.benchmarks.study_learner import StudyLearner
+from lisabench.benchmarks.study_options import study
 from lisabench.benchmarks.study_positions import waves
 from lisabench.benchmarks.study_scenes import ATTRIBUTES, LABELS_PX, OUTSIDE, VIEWS, chunk, render
 from lisabench.benchmarks.study_search import search, table
@@ -410,12 +411,24 @@ def test_a_training_takes_the_best_rate_of_its_studys_search(tmp_path):
     assert course_of(how, Job("clip", 1, 7e-3)).lr == 7e-3
 
 
-def test_the_rates_of_variants_are_the_best_of_the_published_search():
-    rows = records.read_lines(PUBLISHED / "tiny-dual-tries" / SEARCH)
-    best = {name: max(rows, key=lambda row: (row["name"] == name, row["val_gIoU"])) for name in VARIANTS}
+def test_the_rates_of_variants_are_the_best_of_the_published_search(dual_made):
+    how = replace(dual_made, folder=PUBLISHED / "tiny-dual-tries")
     searched = {name for name, variant in VARIANTS.items() if not variant.searched_as} - {"dual"}
-    assert {row["name"] for row in rows} == searched
-    assert {name: VARIANTS[name].lr for name in searched} == {name: best[name]["lr"] for name in searched}
+    assert {row["name"] for row in records.read_lines(how.folder / SEARCH)} == searched
+    assert {name: VARIANTS[name].lr for name in searched} == {name: rate_of(how, name) for name in searched}
+
+
+def test_a_search_tries_a_dual_only_if_it_is_named(tmp_path, monkeypatch):
+    asked = []
+
+    def noted(_how, _seeds, names, _told):
+        asked.append(names)
+        return []
+
+    monkeypatch.setattr("lisabench.benchmarks.study_search.search", noted)
+    study(tmp_path, search=True, device="cpu")
+    study(tmp_path, search=True, device="cpu", variant=["dual"])
+    assert asked == [[name for name in VARIANTS if name != "dual"], ["dual"]]
 
 
 def test_a_table_of_a_search_marks_the_best_rate_and_says_when_it_is_at_the_edge():
