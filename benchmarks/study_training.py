@@ -222,6 +222,7 @@ def _compile(model: LisaModel, teacher: SamVisionEncoder | None) -> None:
     parts = cast(dict[str, Any], model.parts())
     towers = [parts["clip"].encoder.layers] if "clip" in parts else []
     towers += [parts["sam_encoder"].layers] if "sam_encoder" in parts else []
+    towers += [[parts["sam_encoder"].neck]] if "sam_encoder" in parts else []
     towers += [teacher.layers] if teacher is not None else []
     for layer in (*(layer for tower in towers for layer in tower), *model.llm.model.layers, model.mask_decoder):
         layer.compile(dynamic=False)
