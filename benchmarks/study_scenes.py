@@ -7,12 +7,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from PIL.Image import fromarray
 from torch import Tensor
 
 from ..datasets.scene_words import COLOURS, SHAPES, TEXTURES
@@ -22,7 +24,7 @@ from ..models.bridges import extent_in_frame
 from ..models.forcing import forced_ids
 from ..models.preprocessing import Preprocessor
 from ..models.presets import Preset
-from ..models.tokenizer import IMAGE_ID, PromptTokenizer, load
+from ..models.tokenizer import IMAGE_ID, WordTokenizer, load
 
 FAMILIES = ("attribute", "negation", "superlative", "odd", "ordinal", "relation")
 ATTRIBUTES = (tuple(SHAPES), tuple(COLOURS), tuple(TEXTURES))
@@ -132,7 +134,8 @@ def _write(seed: int, sides: Collection[int], part: _Part) -> None:
 
 def _fine(scenes: Sequence[Scene], clip_px: int) -> dict[str, Tensor]:
     preprocessor = Preprocessor(LisaCase(clip_px=clip_px).sizes, (FINE_VIEW,))
-    return {FINE_VIEW: torch.from_numpy(np.stack([preprocessor.pixels(FINE_VIEW, each.image) for each in scenes]))}
+    pictures = (fromarray(each.image) for each in scenes)
+    return {FINE_VIEW: torch.from_numpy(np.stack([preprocessor.pixels(FINE_VIEW, each) for each in pictures]))}
 
 
 def _alone() -> None:
@@ -170,9 +173,10 @@ def _load(file: Path) -> dict[str, Any]:
 def chunk(scenes: Sequence[Scene]) -> Chunk:
     """What a GPU wants of some scenes, at the tiny preset's sizes."""
     case = LisaCase()
-    preset, tokens = case.sizes, PromptTokenizer(load("tiny"))
+    preset, tokens = case.sizes, WordTokenizer(load("tiny"))
     preprocessor = Preprocessor(preset, VIEWS)
-    views = {view: np.stack([preprocessor.pixels(view, each.image) for each in scenes]) for view in VIEWS}
+    pictures = [fromarray(each.image) for each in scenes]
+    views = {view: np.stack([preprocessor.pixels(view, each) for each in pictures]) for view in VIEWS}
     asked = [(i, query, text) for i, each in enumerate(scenes) for query in each.queries for text in query.texts]
     folder = {(i, query.texts[0]) for i, each in enumerate(scenes) for query in chosen(each)}
     prompts = [forced_ids(case, tokens, text, query.is_sentence) for _, query, text in asked]
@@ -189,12 +193,15 @@ def chunk(scenes: Sequence[Scene]) -> Chunk:
         targets_Q=torch.tensor([_bits(query) for _, query, _ in asked], dtype=torch.int32),
         family_Q=torch.tensor([FAMILIES.index(query.family) for _, query, _ in asked], dtype=torch.uint8),
         chosen_Q=torch.tensor([(i, text) in folder for i, _, text in asked]),
-        ids_QL=torch.nn.utils.rnn.pad_sequence(
-            [torch.tensor(row, dtype=torch.int16) for row in rows], batch_first=True
-        ),
+        ids_QL=_filled_up(rows),
         ends_Q=torch.tensor([len(ids) for ids in after], dtype=torch.int16),
         prefix=torch.tensor(prompts[0][0][:image], dtype=torch.int64),
     )
+
+
+def _filled_up(rows: Sequence[Sequence[int]]) -> Tensor:
+    columns_LQ = np.array(list(zip_longest(*rows, fillvalue=0)), np.int16)
+    return torch.from_numpy(np.ascontiguousarray(columns_LQ.T))
 
 
 def _bits(query: Query) -> int:

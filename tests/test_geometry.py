@@ -12,6 +12,7 @@ from lisabench.models.parts import RandomParts
 from lisabench.models.preprocessing import Preprocessor
 from lisabench.models.presets import PRESETS, SAM_SIZES, Preset
 from lisabench.models.shared_encoder import ClipEncoder, CroppedClipEncoder, SamEncoder, pool
+from PIL.Image import fromarray
 from torch import nn
 from torch.nn import functional
 
@@ -305,7 +306,7 @@ def test_a_mark_in_the_logits_is_at_its_place_in_the_mask(size_HW: tuple[int, in
 def test_views_that_are_normalised_together_are_those_made_one_by_one(view):
     preprocessor, rng = Preprocessor(TINY, [view]), np.random.default_rng(0)
     images = [rng.integers(0, 256, (*size_HW, 3), np.uint8) for size_HW in ((60, 90), (130, 70), (50, 50))]
-    pixels = torch.from_numpy(np.stack([preprocessor.pixels(view, image) for image in images]))
+    pixels = torch.from_numpy(np.stack([preprocessor.pixels(view, fromarray(image)) for image in images]))
     extents = torch.tensor([extent_in_frame(image.shape[:2], pixels.shape[-1]) for image in images])
     together = preprocessor.normalised(view, pixels, extents)
     for mine, image in zip(together, images, strict=True):

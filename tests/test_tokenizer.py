@@ -1,11 +1,14 @@
 """Ids of the tiny preset's tokenizer."""
 
+import re
+
 import pytest
 from lisabench.datasets import scenes
+from lisabench.datasets.scene_words import PLURAL, SINGULAR, WORDINGS
 from lisabench.harness.errors import DataError
 from lisabench.models import tokenizer
 from lisabench.models.presets import PRESETS
-from lisabench.models.prompts import TEMPLATES, teacher_forced
+from lisabench.models.prompts import IMAGE, TEMPLATES, teacher_forced
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
@@ -65,3 +68,27 @@ def test_a_tokenizer_that_splits_seg_is_refused() -> None:
 def test_an_answer_is_read_as_words_with_its_seg_and_without_its_end() -> None:
     ids = tokenizer.load("tiny").encode("sure, it is zyzzyva [SEG] .</s>").ids
     assert TINY.decode([*ids, TINY.end_id]) == "sure, it is zyzzyva [SEG]."
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_words_that_are_encoded_once_give_the_ids_of_whole_prompts(template: str) -> None:
+    remembering = tokenizer.WordTokenizer(tokenizer.load("tiny"))
+    frames = [text for each in WORDINGS.values() for text in (*each.phrases, *each.questions)]
+    for frame in (*frames, *SINGULAR, *PLURAL):
+        for word in (
+            *scenes.vocabulary()[:: len(frame) % 7 + 3],
+            "[SEG]",
+            "x-ray's",
+            "Gr\u00f6\u00dfe",
+            "\u6587\u5b57",
+        ):
+            prompt = teacher_forced(template, re.sub(r"{\w+}", word, frame), frame[0].isupper())
+            assert remembering.encode(prompt) == TINY.encode(prompt)
+
+
+@pytest.mark.parametrize(
+    "between", [*" \t\n\v\x1c\x85\u00a0\u2003\u2028\u200b", "  ", " \u0301", "<im_start>", "[SEG]"]
+)
+def test_words_end_where_those_of_whole_prompts_do(between: str) -> None:
+    prompt = f"{IMAGE}the{between}red <im_end>{between}moon.</s>"
+    assert tokenizer.WordTokenizer(tokenizer.load("tiny")).encode(prompt) == TINY.encode(prompt)
