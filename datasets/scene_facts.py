@@ -66,45 +66,51 @@ class Facts:
         ordered = sorted(single, key=lambda group: (-len(group.given), "shape" in group.fields))
         return {group.members[0]: group.names[0] for group in ordered}
 
-    def centre(self, i: int) -> tuple[float, float]:
-        """Of the visible part's bounding box, in pixels."""
-        x0, y0, x1, y1 = self.layout.boxes[i]
-        return (x0 + x1) / 2, (y0 + y1) / 2
+    @cached_property
+    def centres(self) -> list[tuple[float, float]]:
+        """Of the visible parts' bounding boxes, in pixels."""
+        return [((x0 + x1) / 2, (y0 + y1) / 2) for x0, y0, x1, y1 in self.layout.boxes]
 
-    def _before(self, i: int, j: int, side: str) -> bool:
-        """Whether i clearly lies nearer to that side of the picture than j, by the centre and by the nearest edge."""
-        axis, sense = DIRECTIONS[side]
-        length = (self.layout.width, self.layout.height)[axis]
-        edge = axis if sense > 0 else axis + 2
-        centres = sense * (self.centre(j)[axis] - self.centre(i)[axis])
-        edges = sense * (self.layout.boxes[j][edge] - self.layout.boxes[i][edge])
-        return centres > max(GAP * length, 12) and edges > max(GAP * length, 12) / 2
+    @cached_property
+    def _before(self) -> dict[str, list[list[bool]]]:
+        """By side, i and j: whether i clearly lies nearer to it than j, by the centre and by the nearest edge."""
+        return {side: self._nearer(*direction) for side, direction in DIRECTIONS.items()}
+
+    def _nearer(self, axis: int, sense: int) -> list[list[bool]]:
+        gap = max(GAP * (self.layout.width, self.layout.height)[axis], 12)
+        centres = [sense * centre[axis] for centre in self.centres]
+        edges = [sense * box[axis if sense > 0 else axis + 2] for box in self.layout.boxes]
+        places = list(zip(centres, edges, strict=True))
+        return [[x - a > gap and y - b > gap / 2 for x, y in places] for a, b in places]
 
     def ranked(self, members: tuple[int, ...], side: str) -> list[int | None]:
         """The members from that side on; None in every rank that is open to doubt."""
         axis, sense = DIRECTIONS[side]
-        order = sorted(members, key=lambda i: sense * self.centre(i)[axis])
-        return _certain(order, lambda i, j: self._before(i, j, side))
+        order, before = sorted(members, key=lambda i: sense * self.centres[i][axis]), self._before[side]
+        return _certain(order, lambda i, j: before[i][j])
 
     def by_size(self, members: tuple[int, ...], largest_first: bool) -> list[int | None]:
         """The members by size; None in every rank that is open to doubt."""
         order = sorted(members, key=lambda i: self.layout.full_px[i], reverse=largest_first)
-        return _certain(order, self._larger if largest_first else lambda i, j: self._larger(j, i))
+        larger = self._larger
+        return _certain(order, (lambda i, j: larger[i][j]) if largest_first else lambda i, j: larger[j][i])
 
-    def _larger(self, i: int, j: int) -> bool:
-        """Larger in area, whether or not one completes hidden parts in one's mind, and not smaller across."""
-        area = self.layout.visible_px[i] > LARGER * self.layout.full_px[j]
-        return area and self.layout.extent_px[i] >= self.layout.extent_px[j]
+    @cached_property
+    def _larger(self) -> list[list[bool]]:
+        """By i and j: larger in area, with hidden parts completed in the mind or not, and not smaller across."""
+        sizes = list(zip(self.layout.full_px, self.layout.extent_px, strict=True))
+        seen = zip(self.layout.visible_px, self.layout.extent_px, strict=True)
+        return [[area > LARGER * full and across >= other for full, other in sizes] for area, across in seen]
 
     def on_side(self, i: int, ref: int, side: str) -> bool | None:
         """Whether i lies to that side of ref; None if open to doubt."""
-        if self._before(i, ref, side):
+        if self._before[side][i][ref]:
             return True
-        return False if self._before(ref, i, side) else None
+        return False if self._before[side][ref][i] else None
 
     def by_distance(self, members: tuple[int, ...], ref: int, nearest_first: bool) -> list[int | None]:
         """The members by the distance of their centres from ref's; None in every rank that is open to doubt."""
-        far = {i: math.dist(self.centre(i), self.centre(ref)) for i in members}
+        far = {i: math.dist(self.centres[i], self.centres[ref]) for i in members}
         order = sorted(members, key=far.__getitem__, reverse=not nearest_first)
         low, high = (0, 1) if nearest_first else (1, 0)
         return _certain(order, lambda *pair: far[pair[high]] > FARTHER * far[pair[low]])

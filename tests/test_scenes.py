@@ -7,13 +7,15 @@ import sys
 import time
 from collections import Counter
 
+import cv2
 import numpy as np
 import pytest
 from lisabench.datasets import embedded as embedded_module
 from lisabench.datasets.embedded import cache_folder, embedded
+from lisabench.datasets.raster import draw_polygon
 from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.datasets.scene_facts import Facts
-from lisabench.datasets.scene_layout import Thing, assemble, is_clear
+from lisabench.datasets.scene_layout import Thing, _is_drawn, assemble, is_clear
 from lisabench.datasets.scene_queries import FAMILIES
 from lisabench.datasets.scene_words import RANKS, words
 from lisabench.datasets.scenes import PER_SCENE, chosen, make, scene, vocabulary
@@ -174,6 +176,21 @@ def test_layouts_that_polygons_cannot_say_or_that_hide_too_much_are_rejected(thi
     assert is_clear(assemble(200, 300, tuple(things))) == clear
 
 
+def test_polygons_can_say_whatever_has_no_hole():
+    """Blobs that touch themselves at corners, with threads one pixel wide: what is judged is what would be drawn."""
+    rng, said = np.random.default_rng(0), Counter()
+    for blot in (3, 5, 9) * 200:
+        noise_hw = cv2.blur(rng.random((24, 32)), (blot, blot)) + rng.normal(0, 0.02, (24, 32))
+        visible_hw = (noise_hw > np.quantile(noise_hw, rng.uniform(0.2, 0.9))).astype(np.uint8)
+        drawn_hw = np.zeros_like(visible_hw)
+        for outline in cv2.findContours(visible_hw, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]:
+            draw_polygon(drawn_hw, outline.reshape(-1, 2), 1)
+        expected = np.array_equal(drawn_hw, visible_hw)
+        assert _is_drawn(visible_hw, 0) == expected
+        said[expected] += 1
+    assert min(said.values()) > 50
+
+
 @pytest.mark.parametrize("place", [(0.0, 60.0), (299.0, 60.0), (150.0, 0.0), (150.0, 199.0)])
 def test_objects_that_would_not_lie_within_the_picture_are_laid_out_anew(place):
     inside, outside = (Thing("circle", "red", "plain", *centre, 20.0, 0.0) for centre in ((150.0, 100.0), place))
@@ -298,7 +315,7 @@ def test_margins_leave_no_rank_to_chance():
         certain = [i for i in facts.ranked(everything, side) if i is not None]
         axis, length = (0, facts.layout.width) if side in ("left", "right") else (1, facts.layout.height)
         for i in certain:
-            gaps = [abs(facts.centre(i)[axis] - facts.centre(j)[axis]) for j in everything if j != i]
+            gaps = [abs(facts.centres[i][axis] - facts.centres[j][axis]) for j in everything if j != i]
             assert min(gaps) > 0.05 * length
 
 
