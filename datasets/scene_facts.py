@@ -34,6 +34,31 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Relation:
+    """Between objects, by i and j: whether i clearly comes before j."""
+
+    holds: list[list[bool]]
+
+    @cached_property
+    def turned(self) -> "Relation":
+        """The same from the other end."""
+        return Relation([list(column) for column in zip(*self.holds, strict=True)])
+
+    @cached_property
+    def _later(self) -> list[set[int]]:
+        """What each clearly comes before."""
+        return [{j for j, holds in enumerate(row) if holds} for row in self.holds]
+
+    def certain(self, order: list[int]) -> list[int | None]:
+        """Keeps a rank where all earlier ones clearly come before it and all later ones clearly after."""
+        later, earlier = self._later, self.turned._later
+        return [
+            here if earlier[here].issuperset(order[:rank]) and later[here].issuperset(order[rank + 1 :]) else None
+            for rank, here in enumerate(order)
+        ]
+
+
+@dataclass(frozen=True)
 class Facts:
     """Answers questions about a layout's objects, which are numbers from 0 on. "Clearly" means: with a margin."""
 
@@ -72,48 +97,45 @@ class Facts:
         return [((x0 + x1) / 2, (y0 + y1) / 2) for x0, y0, x1, y1 in self.layout.boxes]
 
     @cached_property
-    def _before(self) -> dict[str, list[list[bool]]]:
-        """By side, i and j: whether i clearly lies nearer to it than j, by the centre and by the nearest edge."""
+    def _before(self) -> dict[str, Relation]:
+        """By side: whether i clearly lies nearer to it than j, by the centre and by the nearest edge."""
         return {side: self._nearer(*direction) for side, direction in DIRECTIONS.items()}
 
-    def _nearer(self, axis: int, sense: int) -> list[list[bool]]:
+    def _nearer(self, axis: int, sense: int) -> Relation:
         gap = max(GAP * (self.layout.width, self.layout.height)[axis], 12)
         centres = [sense * centre[axis] for centre in self.centres]
         edges = [sense * box[axis if sense > 0 else axis + 2] for box in self.layout.boxes]
         places = list(zip(centres, edges, strict=True))
-        return [[x - a > gap and y - b > gap / 2 for x, y in places] for a, b in places]
+        return Relation([[x - a > gap and y - b > gap / 2 for x, y in places] for a, b in places])
 
     def ranked(self, members: tuple[int, ...], side: str) -> list[int | None]:
         """The members from that side on; None in every rank that is open to doubt."""
         axis, sense = DIRECTIONS[side]
-        order, before = sorted(members, key=lambda i: sense * self.centres[i][axis]), self._before[side]
-        return _certain(order, lambda i, j: before[i][j])
+        return self._before[side].certain(sorted(members, key=lambda i: sense * self.centres[i][axis]))
 
     def by_size(self, members: tuple[int, ...], largest_first: bool) -> list[int | None]:
         """The members by size; None in every rank that is open to doubt."""
         order = sorted(members, key=lambda i: self.layout.full_px[i], reverse=largest_first)
-        larger = self._larger
-        return _certain(order, (lambda i, j: larger[i][j]) if largest_first else lambda i, j: larger[j][i])
+        return (self._larger if largest_first else self._larger.turned).certain(order)
 
     @cached_property
-    def _larger(self) -> list[list[bool]]:
-        """By i and j: larger in area, with hidden parts completed in the mind or not, and not smaller across."""
+    def _larger(self) -> Relation:
+        """Larger in area, with hidden parts completed in the mind or not, and not smaller across."""
         sizes = list(zip(self.layout.full_px, self.layout.extent_px, strict=True))
         seen = zip(self.layout.visible_px, self.layout.extent_px, strict=True)
-        return [[area > LARGER * full and across >= other for full, other in sizes] for area, across in seen]
+        return Relation([[area > LARGER * full and across >= other for full, other in sizes] for area, across in seen])
 
     def on_side(self, i: int, ref: int, side: str) -> bool | None:
         """Whether i lies to that side of ref; None if open to doubt."""
-        if self._before[side][i][ref]:
-            return True
-        return False if self._before[side][ref][i] else None
+        before = self._before[side].holds
+        return before[i][ref] or (False if before[ref][i] else None)
 
-    def by_distance(self, members: tuple[int, ...], ref: int, nearest_first: bool) -> list[int | None]:
-        """The members by the distance of their centres from ref's; None in every rank that is open to doubt."""
+    def extreme(self, members: tuple[int, ...], ref: int, nearest: bool) -> int | None:
+        """The member whose centre is nearest to ref's, or farthest from it; None if open to doubt."""
         far = {i: math.dist(self.centres[i], self.centres[ref]) for i in members}
-        order = sorted(members, key=far.__getitem__, reverse=not nearest_first)
-        low, high = (0, 1) if nearest_first else (1, 0)
-        return _certain(order, lambda *pair: far[pair[high]] > FARTHER * far[pair[low]])
+        first, *others = sorted(members, key=far.__getitem__, reverse=not nearest)
+        pairs = ((first, i) if nearest else (i, first) for i in others)
+        return first if all(far[high] > FARTHER * far[low] for low, high in pairs) else None
 
     def covers(self, i: int, j: int) -> bool | None:
         """Whether i hides a part of j; None if it hides so little that it may go unnoticed."""
@@ -124,14 +146,3 @@ class Facts:
 def _descriptions(thing: Thing) -> Iterator[tuple[tuple[str, str], ...]]:
     for chosen in product((False, True), repeat=len(ATTRIBUTES)):
         yield tuple((field, getattr(thing, field)) for field, take in zip(ATTRIBUTES, chosen, strict=True) if take)
-
-
-def _certain(order: list[int], clearly_before) -> list[int | None]:
-    """Keeps a rank where all earlier ones clearly come before it and all later ones clearly after."""
-    return [
-        here
-        if all(clearly_before(other, here) for other in order[:rank])
-        and all(clearly_before(here, other) for other in order[rank + 1 :])
-        else None
-        for rank, here in enumerate(order)
-    ]

@@ -144,7 +144,7 @@ def _beside(facts: Facts, others: tuple[int, ...], ref: int, slots: dict[str, st
 
 def _near(facts: Facts, others: tuple[int, ...], ref: int, slots: dict[str, str]) -> Iterator[_Question]:
     for kind in ("nearest", "farthest"):
-        first = facts.by_distance(others, ref, kind == "nearest")[0]
+        first = facts.extreme(others, ref, kind == "nearest")
         if first is not None:
             yield _Question(kind, (first,), slots, (ref,))
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from string import Formatter
 
@@ -146,6 +147,7 @@ WORDINGS = {
 }
 
 
+@cache
 def name(shape: str | None = None, colour: str | None = None, texture: str | None = None) -> tuple[str, str]:
     """Singular and plural of what is named by some attributes, such as ("striped circle", "striped circles")."""
     words = [word for word in (texture, colour) if word]
