@@ -27,7 +27,7 @@ class Plan(Strict):
     processes: int = Field(default=3, gt=0, description="fresh processes per case for timing")
     block: int = Field(default=8, gt=0, description="queries in a row before the next case takes its turn")
     warmup: int = Field(default=12, ge=0, description="most queries to warm up with, per process")
-    memory_processes: int = Field(default=3, gt=0, description="fresh processes per case for the memory pass")
+    memory_processes: int = Field(default=3, ge=0, description="fresh processes per case for the memory pass; 0: none")
     memory_queries: int = Field(default=4, gt=0, description="queries of the memory pass, per process")
     beside: bool = Field(default=True, description="whether ceilings and the GPU's own time are measured as well")
     gallery: int = Field(default=4, ge=0, description="queries whose images and masks the report shows")

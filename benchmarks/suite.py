@@ -212,6 +212,7 @@ def validate(content: Mapping[str, Any]) -> Suite:
     if suite.reference not in suite.cases:
         raise unknown("case as reference", suite.reference, suite.cases)
     _check_teams(suite)
+    _check_memory(suite)
     for metric in suite.metrics:
         if metric not in metrics.METRICS:
             raise unknown("metric", metric, metrics.METRICS)
@@ -237,6 +238,12 @@ def _check_teams(suite: Suite) -> None:
     if wrong or not all(suite.teams.values()):
         where = ", ".join(wrong) or "an empty team"
         raise UsageError(f"suite {suite.name}: each case belongs to exactly one team, which is not so for {where}")
+
+
+def _check_memory(suite: Suite) -> None:
+    if not suite.plan.memory_processes and any(len(team.cases) > 1 for team in suite.all_teams()):
+        why = "cases that take turns are laid out by what the memory pass finds"
+        raise UsageError(f"suite {suite.name}: memory_processes is 0, but {why}; make it 1 or more")
 
 
 def change(content: dict[str, Any], key: str, value: Any) -> None:

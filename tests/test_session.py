@@ -19,6 +19,7 @@ from lisabench.harness import records
 from lisabench.harness.contract import STAGES
 from lisabench.harness.errors import DataError, NothingToCompare, UsageError
 from lisabench.models.fake import FakeCase
+from lisabench.reports.page import write_report
 
 QUICK = {"adapter": "fake", "clock": "virtual"}
 
@@ -53,6 +54,15 @@ def test_every_query_of_every_case_and_process_has_one_record(data_root, tmp_pat
     assert keys(result) == Counter(expected)
     assert result.run["status"] == "complete"
     assert {(row["case"], row["stage"]) for row in result.memory} == {(c, s) for c in "ab" for s in ("build", *STAGES)}
+
+
+def test_without_a_memory_pass_a_run_is_complete_and_resumes_as_such(data_root, tmp_path):
+    alone = suites.validate(suite(data_root).model_dump() | {"cases": {"a": QUICK}, "plan": {"memory_processes": 0}})
+    result = run(alone, tmp_path / "out")
+    session(alone, tmp_path / "out").resume()
+    again = records.read_run(tmp_path / "out")
+    assert (again.run["status"], again.memory, again.samples) == ("complete", [], result.samples)
+    assert "| a " in write_report(tmp_path / "out").read_text()
 
 
 def test_cases_take_turns_and_the_next_process_starts_the_other_way_round(data_root, tmp_path):

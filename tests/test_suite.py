@@ -116,6 +116,13 @@ def test_a_change_reaches_every_place_of_that_name_or_the_one_that_is_named():
     assert changed(a__seed=7).data.seed == 0
 
 
+def test_cases_that_take_turns_need_a_memory_pass():
+    with pytest.raises(UsageError, match="memory_processes is 0, but cases that take turns"):
+        changed(memory_processes=0)
+    alone = suites.validate({**CONTENT, "cases": {"a": {"adapter": "fake"}}, "plan": {"memory_processes": 0}})
+    assert alone.plan.memory_processes == 0
+
+
 def test_a_key_that_stands_twice_is_refused(tmp_path):
     (tmp_path / "twice.yaml").write_text("title: t\nreference: a\ncases: {a: {adapter: fake}, a: {adapter: lisa}}\n")
     with pytest.raises(UsageError, match="'a' stands twice"):
