@@ -2,7 +2,8 @@
 
 A pair is a process of each version, one right after the other, and the next pair goes the other way round; the unit of
 evidence is the pair. A process is a whole ``lisabench run`` of its version: they share nothing but the machine and the
-minutes. What has regressed is measured again in the same way, case by case, before it counts.
+minutes. What has regressed is measured again in the same way, case by case, before it counts. Memory is measured in as
+many pairs as it needs; see `memory_pairs`.
 
     OUT/base, OUT/head    the processes of each version as one run, as any other command takes it
     OUT/parts             the runs that they were put together from; OUT/again, those of second looks
@@ -27,7 +28,7 @@ from ..reports.gate import Check, judge
 from ..reports.gate_verdict import Checked, broken, checked, settle, to_measure_again
 from ..reports.pairs import time_pairs
 from ..reports.thresholds import Gate, gate_of
-from . import schedule
+from . import memory_pairs, schedule
 from .gate import ENOUGH_PROCESSES, Outputs, publish
 from .merge import merged
 from .progress import Progress, shown
@@ -35,7 +36,7 @@ from .run import DEFAULT_SUITE, NO_BETTER, Request, as_arguments
 from .second_look import AGAIN, definition_of
 from .versions import Done, Version, checked_out, last_line
 
-SINGLE = {"plan.processes": 1, "plan.memory_processes": 1}
+SINGLE = {"plan.processes": 1, memory_pairs.MEMORY: 1}
 FINISHED, INTERRUPTED = 0, 130
 MEASURED = (NO_BETTER, RunFailed.exit_code)  # all the same, if there are records
 REFUSED = (UsageError.exit_code, NothingToCompare.exit_code)
@@ -77,7 +78,7 @@ def _plan(request: Request, reference: str | None) -> tuple[int, dict[str, Any]]
     if type(processes) is not int or processes < 1:
         raise UsageError(f"processes is {processes!r}; expected a whole number of pairs, 1 or more")
     if {"memory_processes", "plan.memory_processes"} & changes.keys():
-        raise UsageError("--against measures memory once in each of its processes; leave memory_processes out")
+        raise UsageError("--against settles by itself how often memory is measured; leave memory_processes out")
     return processes, changes
 
 
@@ -133,6 +134,8 @@ class Bench:
         parts: dict[str, list[Run]] = {version.name: [] for version in self.versions}
         total = 2 * self.processes
         for pair in range(self.processes):
+            if pair == memory_pairs.ENOUGH and memory_pairs.memory_is_known(sides, parts, changes):
+                changes = {**changes, memory_pairs.MEMORY: 0}
             for version, suite in schedule.turns(sides[::-1], pair, block=0):
                 self.progress(sum(map(len, parts.values())), total, f"{what}pair {pair + 1}: {version.label}")
                 place = folder / "parts" / f"{pair + 1}-{version.name}"
@@ -144,7 +147,7 @@ class Bench:
 
 def _part(version: Version, suite: str, changes: Mapping[str, Any], folder: Path) -> Run:
     """One process of a version; read at once, so that what cannot be compared ends early."""
-    done = version.run("run", suite, *as_arguments({**changes, **SINGLE}), "--out", folder)
+    done = version.run("run", suite, *as_arguments({**SINGLE, **changes}), "--out", folder)
     if done.returncode == INTERRUPTED:
         raise KeyboardInterrupt
     if done.returncode != FINISHED and not (done.returncode in MEASURED and records.holds_run(folder)):

@@ -1,4 +1,4 @@
-"""Several runs of one suite, of a process a case each, as one run of as many processes."""
+"""Several runs of one suite, of a process a case each, as one run of as many processes; the first measures memory."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -46,7 +46,7 @@ def _numbered(journals: Sequence[Lines], controls: set[str]) -> Iterator[dict[st
 
 
 def _page(pages: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    first, processes = pages[0], {"processes": len(pages), "memory_processes": len(pages)}
+    first, processes = pages[0], {"processes": len(pages), "memory_processes": _with_memory(pages)}
     failed = any(page["status"] == "failed" for page in pages)
     return first | {
         "status": "failed" if failed else "complete",
@@ -56,6 +56,10 @@ def _page(pages: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "cases": [_entry(entries) for entries in zip(*(page["cases"] for page in pages), strict=True)],
         "warnings": list(dict.fromkeys(warning for page in pages for warning in page["warnings"])),
     }
+
+
+def _with_memory(pages: Sequence[dict[str, Any]]) -> int:
+    return sum(page["plan"]["memory_processes"] for page in pages)
 
 
 def _entry(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:

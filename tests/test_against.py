@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from lisabench.benchmarks.memory_pairs import can_leave_out
 from lisabench.benchmarks.second_look import definition_of
 from lisabench.benchmarks.suite import load, shipped_names
 from lisabench.benchmarks.versions import checked_out
@@ -156,6 +157,51 @@ def test_of_a_shipped_suite_each_version_runs_its_own(repository):
     assert "Beside the code, this differs" in done.stdout
 
 
+def as_by_the_allocator(repository, mib):
+    """No process differs from another in memory, and the records say that it was a GPU's."""
+    name = "harness/memory.py"
+    edit(repository, name, 'instrument = "resident set"', 'instrument = "cuda allocator"')
+    edit(repository, name, '_status_bytes("VmHWM") if self._can_reset else None', f"{mib} << 20")
+
+
+def with_memory(folder):
+    return sorted(path.parent.name for path in folder.glob("parts/*/memory.jsonl") if path.stat().st_size)
+
+
+TWO_PAIRS = ["1-base", "1-head", "2-base", "2-head"]
+
+
+def test_two_pairs_measure_the_allocators_memory_and_find_64_mib_more_in_both_looks(repository):
+    as_by_the_allocator(repository, 400)
+    commit(repository)
+    edit(repository, "harness/memory.py", "400 << 20", "464 << 20")
+    done, found = against(repository, suite_of(repository.parent, cases={"a": FAKE}), processes=3)
+    out = repository.parent / "out"
+    assert with_memory(out) == with_memory(out / "again" / "1") == TWO_PAIRS
+    assert len(list(out.glob("parts/*/samples.jsonl"))) == 6
+    base = read_run(out / "base")
+    assert {line["process"] for line in base.samples} == {0, 1, 2}
+    assert {line["process"] for line in base.memory} == {0, 1}
+    assert (base.run["plan"]["processes"], base.run["plan"]["memory_processes"]) == (3, 2)
+    red = {check["metric"]: check["change"] for check in found["checks"] if check["verdict"] == "regression"}
+    assert (done.returncode, set(red)) == (1, {"memory.peak", "memory.query_peak"})
+    assert red["memory.peak"] == pytest.approx(1.16, rel=1e-9, abs=0)
+    assert verdicts(found)["a", "time.end_to_end"] == "holds"
+
+
+def test_an_older_version_that_always_measures_memory_is_found_out_and_the_working_tree_is_not(repository, monkeypatch):
+    newer = (repository / "benchmarks" / "sections.py").read_text()
+    edit(repository, "benchmarks/sections.py", "memory_processes: int = Field(default=3, ge=0",
+         "memory_processes: int = Field(default=3, gt=0")  # fmt: skip
+    commit(repository)
+    (repository / "benchmarks" / "sections.py").write_text(newer)
+    monkeypatch.chdir(repository)
+    suite = str(suite_of(repository.parent, cases={"a": FAKE}))
+    with checked_out("HEAD", None) as versions:
+        assert [can_leave_out(version, suite, {"limit": 2}) for version in versions] == [False, True]
+    assert not (repository / "runs").exists()
+
+
 @pytest.mark.no_clock
 @pytest.mark.parametrize("name", shipped_names())
 def test_a_case_of_any_shipped_suite_can_be_measured_alone_from_what_its_run_has_written_down(name, tmp_path):
@@ -244,7 +290,7 @@ def test_what_git_cannot_do_is_one_line_and_2(repository, tmp_path, what):
         (["--against-python", sys.executable], "--against-python says how"),
         (["--against", "HEAD", "--resume"], "--against measures in one go"),
         (["--against", "HEAD", "--set", "processes=0"], "processes is 0"),
-        (["--against", "HEAD", "--set", "memory_processes=2"], "--against measures memory once"),
+        (["--against", "HEAD", "--set", "memory_processes=2"], "--against settles by itself how often memory"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(tmp_path, arguments, said):

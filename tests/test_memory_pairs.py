@@ -1,0 +1,148 @@
+"""Which processes of a side measure memory, and what comes of those that do not."""
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from lisabench.benchmarks.memory_pairs import can_leave_out, memory_is_known, settled
+from lisabench.benchmarks.merge import merged
+from lisabench.harness.records import Run, read_run
+from lisabench.reports.baseline import reduced
+from lisabench.reports.gate import Check, judge
+from lisabench.reports.pairs import time_pairs
+from lisabench.reports.thresholds import Gate
+from run_factory import edit_lines, edit_run, write_run
+
+pytestmark = pytest.mark.no_clock
+
+GPU, CPU = "cuda events", "host"
+
+
+def part(folder: Path, more_mib: int | None = 0, clock: str = GPU, cases: int = 1) -> Run:
+    """A run of one process, whose peaks are so much larger than those of others; None: it has no memory pass."""
+    write_run(folder, cases, queries=8, processes=1, clock=clock, controls=False, size=(24, 32), gallery=0)
+    plan = {"processes": 1, "memory_processes": int(more_mib is not None)}
+    edit_run(folder, plan=plan, definition={"plan": plan})
+    if more_mib is None:
+        (folder / "memory.jsonl").unlink()
+    else:
+        edit_lines(folder / "memory.jsonl", lambda line: line | _grown(line, more_mib))
+    return read_run(folder)
+
+
+def _grown(line: dict, more_mib: int) -> dict:
+    names = ("peak_bytes", "peak_reserved_bytes")
+    return {name: line[name] + (more_mib << 20) for name in names if line[name] is not None}
+
+
+def parts(folder: Path, mib: Sequence[int | None], **more) -> list[Run]:
+    return [part(folder / str(number), more_mib, **more) for number, more_mib in enumerate(mib)]
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "more", "expected"),
+    [
+        ([0, 0], [0, 0], {}, True),
+        ([0, 0], [64, 64], {}, True),  # as large a difference as there may be, but between versions
+        ([0, 0], [0, 2], {}, False),
+        ([0, 0], [0, None], {}, False),
+        ([0, 0], [None, None], {}, False),
+        ([0, 0], [0, 0], {"clock": CPU}, False),
+        ([0, 0], [0, 0], {"cases": 2}, False),
+    ],
+)
+def test_memory_is_known_where_each_side_has_one_case_with_one_peak_by_the_allocator(
+    tmp_path, base, head, more, expected
+):
+    sides = [parts(tmp_path / "base", base, **more), parts(tmp_path / "head", head, **more)]
+    assert settled(sides) is expected
+
+
+def test_where_the_memory_pass_failed_memory_is_not_known(tmp_path):
+    side = parts(tmp_path, [0, 0])
+    side[1].run["cases"][0]["memory_error"] = "out of memory"
+    assert not settled([side])
+
+
+class Asked:
+    """A version that answers as it is told."""
+
+    def __init__(self, returncode: int, stderr: str) -> None:
+        self.returncode, self.stderr = returncode, stderr
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        self.arguments = arguments
+        return subprocess.CompletedProcess([], self.returncode, "", self.stderr)
+
+
+REFUSED = "lisabench: suite s: plan.processes: Input should be greater than 0"
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        (Asked(2, REFUSED), True),
+        (Asked(2, f"{REFUSED}; plan.memory_processes: Input should be greater than 0"), False),
+        (Asked(1, "ImportError: broken"), False),
+    ],
+)
+def test_a_version_is_asked_for_what_it_refuses_and_nothing_is_measured(version, expected):
+    assert can_leave_out(version, "s.yaml", {"limit": 4}) is expected
+    assert version.arguments == ("run", "s.yaml", "--set=limit=4", "--set=plan.processes=0",
+                                 "--set=plan.memory_processes=0")  # fmt: skip
+
+
+OLDER = Asked(2, f"{REFUSED}; plan.memory_processes: Input should be greater than 0")
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "expected"),
+    [
+        (Asked(2, REFUSED), Asked(2, REFUSED), True),
+        (OLDER, Asked(2, REFUSED), False),
+        (Asked(2, REFUSED), OLDER, False),
+    ],
+)
+def test_both_sides_leave_memory_out_or_neither_does(tmp_path, base, head, expected):
+    sides = {name: parts(tmp_path / name, [0, 0]) for name in ("base", "head")}
+    assert memory_is_known([(base, "s.yaml"), (head, "s.yaml")], sides, {}) is expected
+
+
+def checks(folder: Path, base: Sequence[int | None], head: Sequence[int | None]) -> dict[str, Check]:
+    """By figure, as `run --against` judges two versions whose parts were these."""
+    runs = [merged(parts(folder / name, mib), folder / f"{name}-whole", {}) for name, mib in
+            (("base", base), ("head", head))]  # fmt: skip
+    assert [run.run["plan"]["memory_processes"] for run in runs] == [len(base) - base.count(None)] * 2
+    found = judge(reduced(runs[0]), reduced(runs[1]), Gate(), pairs=time_pairs(*runs))
+    return {check.metric: check for check in found}
+
+
+def test_parts_without_memory_count_for_time_and_those_with_it_give_the_peak_an_interval(tmp_path):
+    found = checks(tmp_path, [0, 0, None], [0, 0, None])
+    assert found["time.end_to_end"].low is not None
+    for metric in ("memory.peak", "memory.query_peak"):
+        assert (found[metric].verdict, found[metric].low, found[metric].high) == ("holds", 1, 1)
+
+
+def test_a_model_that_takes_64_mib_more_is_found_by_two_processes_a_side(tmp_path):
+    found = checks(tmp_path, [0, 0, None, None, None], [64, 64, None, None, None])
+    assert {found[f"memory.{name}"].verdict for name in ("peak", "query_peak")} == {"regression"}
+
+
+def test_two_processes_a_side_that_differ_say_what_they_must_and_no_more(tmp_path):
+    found = checks(tmp_path, [0, 0, None], [0, 64, None])["memory.peak"]
+    assert (found.verdict, found.why) == ("inconclusive", "its interval reaches over the limit")
+
+
+@pytest.mark.parametrize("others", [[], [None, None]])
+def test_one_process_a_side_tells_nothing_of_memory_and_says_so(tmp_path, others):
+    found = checks(tmp_path, [0, *others], [64, *others])["memory.peak"]
+    assert (found.verdict, found.why) == ("inconclusive", "one process gives no interval")
+
+
+def test_a_side_without_any_memory_is_missing_it(tmp_path):
+    runs = [merged(parts(tmp_path / name, mib), tmp_path / f"{name}-whole", {}) for name, mib in
+            (("base", [0, 0]), ("head", [None, None]))]  # fmt: skip
+    found = judge(reduced(runs[0]), reduced(runs[1]), Gate())
+    assert {check.verdict for check in found if check.metric.startswith("memory")} == {"missing"}
