@@ -49,7 +49,7 @@ class Study:
     batch: int
     jobs: int
     device: str
-    val_queries: int = 1_000
+    val_queries: int = 1_002
 
     @property
     def splits(self) -> dict[str, int]:

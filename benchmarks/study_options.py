@@ -13,10 +13,10 @@ def study(
     seed: Annotated[list[int] | None, Option(min=0, help="Of a dual and its variants. May be repeated.")] = None,
     variant: Annotated[list[str] | None, Option(help="Only these. May be repeated.", show_default="all")] = None,
     scenes: Annotated[int, Option(min=1, help="To train on.")] = 60_000,
-    queries: Annotated[int, Option(min=3, help="To judge by.")] = 5_000,
-    val_queries: Annotated[int, Option(min=3, help="To see by how a training goes, and to choose rates by.")] = 1_000,
-    dual_steps: Annotated[int, Option(min=1, help="Of each dual.")] = 4_000,
-    steps: Annotated[int, Option(min=1, help="Of each variant.")] = 1_500,
+    queries: Annotated[int, Option(min=3, help="To judge by.")] = 5_001,
+    val_queries: Annotated[int, Option(min=3, help="To see by how a training goes, and to choose rates by.")] = 1_002,
+    dual_steps: Annotated[int, Option(min=1, help="Of each dual.")] = 6_000,
+    steps: Annotated[int, Option(min=1, help="Of each variant.")] = 600,
     batch: Annotated[int, Option(min=1, help="Scenes to a step of a dual; half of them to one of a variant.")] = 256,
     jobs: Annotated[int, Option(min=1, help="Trainings at once, spread over the GPUs that are visible.")] = 1,
     search: Annotated[bool, Option("--search", help="Try learning rates instead; the test is not asked.")] = False,
@@ -26,7 +26,7 @@ def study(
 
     With --search, each variant is trained at a third of its learning rate, at that rate and at three times that, and
     judged by the validation split alone; the dual only if it is named. Ends with 5 where trainings failed; the others
-    are kept, and the same command makes only what is missing.
+    are kept, and the same command makes only what is missing. By default it is the study that is published.
     """
     from ..harness.environment import resolve_device
     from .study import carry_out

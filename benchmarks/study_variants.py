@@ -47,7 +47,7 @@ VARIANTS = {
     "clip-no-dice": Variant(DESCRIBED, "without-dice", CLIP, searched_as="clip"),
     "clip-no-iou": Variant(DESCRIBED, "without-iou", CLIP, searched_as="clip"),
     "clip-with-ce": Variant(DESCRIBED, "with-ce", CLIP, searched_as="clip"),
-    "sam": Variant(DESCRIBED, "described", SAM, lr=3.3e-4),
+    "sam": Variant(DESCRIBED, "described", SAM, lr=9.9e-4),
     "sam-decoder": Variant(DECODER, "described", SAM),
     # The rival of sharing: its SAM is distilled, as in MobileSAM (Zhang et al. 2023, "Faster Segment Anything").
     "dual-small": Variant(("everything",), "original-losses", {"sam": "tiny_s"}, lr=2.7e-4, distils=True),

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from study_factory import TRUTH, judged_of, write_one, write_study
 
 pytestmark = pytest.mark.no_clock
 
+PUBLISHED = Path(__file__).parents[1] / "reports" / "published" / "accuracy-tiny"
 ABLATED = {"clip-no-bce": 0.42, "clip-no-dice": 0.5, "clip-with-ce": 0.51}
 
 
@@ -326,3 +328,35 @@ def test_a_folder_that_is_no_study_or_an_empty_one_is_refused(tmp_path):
         read_study(tmp_path)
     done = report(tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+@pytest.fixture(scope="module")
+def published() -> StudySummary:
+    """Of the published study, from its records."""
+    return summarise_study(read_study(PUBLISHED))
+
+
+def test_the_published_summary_is_what_the_published_records_give(published):
+    written = json.loads((PUBLISHED / "summary.json").read_text())
+    assert dict(leaves(written)) == pytest.approx(dict(leaves(published.model_dump(mode="json", by_alias=True))))
+    assert len(dict(leaves(written))) > 1000
+
+
+def leaves(value, path=""):
+    """Every number, word and nothing in it, by where it is."""
+    if isinstance(value, dict | list):
+        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from leaves(each, f"{path}/{key}")
+    else:
+        yield path, value
+
+
+def test_the_published_dual_is_good_and_its_scenes_do_not_give_the_answer_away(published):
+    dual = published.recipe("dual")
+    own, llm_blind = dual.scores["gIoU"].score, dual.controls["llm-blind"]["all"].score
+    floors = [by["all"] for by in published.floors.values()]
+    without_look = [dual.controls[name]["all"].score for name in ("query-blind", "image-blind")]
+    assert own >= 0.75
+    assert own - max(*floors, *without_look) >= 0.3
+    assert own - llm_blind >= 0.25
+    assert (published.queries, len(dual.seeds)) == (5001, 5)
