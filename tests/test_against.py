@@ -54,7 +54,8 @@ def suite_of(folder, name="s.yaml", cases=None, **more):
 def first_commit(tmp_path_factory):
     repository = tmp_path_factory.mktemp("first") / "repository"
     for room in ("harness", "models", "datasets", "reports", "benchmarks"):
-        shutil.copytree(ROOT / room, repository / room, ignore=shutil.ignore_patterns("__pycache__", "published"))
+        large = shutil.ignore_patterns("__pycache__", "published", "tiny")  # fakes need no weights
+        shutil.copytree(ROOT / room, repository / room, ignore=large)
     for name in ("__init__.py", "cli.py", ".gitignore"):
         shutil.copyfile(ROOT / name, repository / name)
     git(repository, "init", "--quiet", "--initial-branch=main")

@@ -84,12 +84,6 @@ def test_help_is_instant_and_imports_no_torch():
 def test_the_wheel_holds_the_rooms_and_nothing_else(tmp_path):
     options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path)]
     clone = _copy(tmp_path)
-    planted = [
-        clone / "models/assets/tiny" / name for name in ("x/config.json", "x/README.md", "weights/x.safetensors")
-    ]
-    for path in planted:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
     command = [sys.executable, "-m", "pip", "wheel", *options, str(clone)]
     subprocess.run(command, check=True, capture_output=True, text=True)
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
@@ -99,6 +93,9 @@ def test_the_wheel_holds_the_rooms_and_nothing_else(tmp_path):
     assets = [path.relative_to(clone) for path in (clone / "models/assets").rglob("*") if path.is_file()]
     assert {f"lisabench/{path}" for path in assets} <= set(names)
     assert "lisabench/models/assets/tiny_tokenizer.json" in names
+    there = [name.split("/")[-2:] for name in names if name.startswith("lisabench/models/assets/tiny/")]
+    assert {folder for folder, file in there if file == "config.json"} == {"dual", "clip", "sam"}
+    assert {file for folder, file in there if folder == "weights"} >= {"clip+dual+sam.safetensors"}
     assert not [name for name in names if "test" in name or "conftest" in name]
 
 

@@ -1,6 +1,7 @@
 """The tiny LISAs that come with the package: how they are packed, found and used."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from lisabench.models.axes import LisaCase
 from lisabench.models.lisa import Lisa
 from lisabench.models.registry import make_case
 from lisabench.models.save import Origin, save
-from lisabench.models.shards import INDEX, WeightFiles, json_of, weight_files
+from lisabench.models.shards import INDEX, WeightFiles, digest, hash_of, json_of, weight_files
 from lisabench.models.trainable import make_trainable
 from lisas import ask, noise
 from safetensors.torch import load_file, save_file
@@ -186,6 +187,38 @@ def test_training_starts_from_packaged_weights_and_saves_all_of_them(installed, 
     make_trainable(lisa.model, case, ("projections",), lisa.tokenizer)
     save(lisa, tmp_path, Origin("x", (), "y"), torch.float16)
     assert saved.read(tmp_path).weights_hash == saved.read(installed / "clip").weights_hash
+
+
+# The weights that ship
+
+
+@pytest.mark.parametrize("vision", ["dual", "clip", "sam"])
+def test_shipped_weights_load_strictly_and_are_those_that_their_card_names(vision):
+    lisa = Lisa(make_case("lisa", {"weights": "packaged", "vision": vision, "device": "cpu"}), NullProbe())
+    assert lisa.has_quality and lisa.warnings == ()
+    folder = packaged.folders()[vision]
+    tensors = dict(WeightFiles(weight_files(folder)).tensors())
+    found = hash_of({name: digest(tensor) for name, tensor in tensors.items()})
+    assert found == lisa.settings["weights_hash"]
+    assert f"weights: `{found}`" in (folder / "README.md").read_text()
+
+
+def test_one_lisa_a_variant_ships_and_all_of_them_take_no_more_than_32_mib():
+    assert list(packaged.folders()) == ["clip", "dual", "sam"]
+    sizes = [path.stat().st_size for path in packaged.FAMILY.rglob("*") if path.is_file()]
+    assert sum(sizes) <= 32 * 2**20
+
+
+def test_no_file_ships_that_no_shipped_lisa_reads():
+    read = {file.resolve() for folder in packaged.folders().values() for file in weight_files(folder)}
+    assert {path.resolve() for path in packaged.FAMILY.rglob("*.safetensors")} == read
+
+
+def test_the_shipped_weights_are_packed_again_as_contributing_says():
+    said = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
+    for folder in packaged.folders().values():
+        (command,) = re.findall(r"packed again from the study's folder by: `(.*)`", (folder / "README.md").read_text())
+        assert command in said
 
 
 def broken(study: Path, tmp_path: Path) -> Path:

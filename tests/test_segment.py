@@ -122,5 +122,13 @@ def test_where_no_weights_are_named_the_packaged_ones_are_asked(
     )
 
 
+@pytest.mark.parametrize("vision", ["dual", "clip", "sam"])
+def test_the_weights_that_ship_are_asked_without_leave_and_without_a_warning(
+    picture: Path, tmp_path: Path, vision: str
+) -> None:
+    found = segment(picture, "the red circle", module.case_of({"vision": vision, "device": "cpu"}), tmp_path / "m.png")
+    assert found.has_seg and found.warnings == () and read(found.mask).shape == noise().image.shape[:2]
+
+
 def test_images_are_read_as_data_sets_read_them(picture: Path) -> None:
     np.testing.assert_array_equal(module._sample(picture, "a").image, cv2.imread(str(picture))[..., ::-1])

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from lisabench.benchmarks import suite as suites
 from lisabench.harness.errors import UsageError
-from lisabench.models import registry
+from lisabench.models import packaged, registry, saved
 
 pytestmark = pytest.mark.no_clock
 
@@ -28,13 +28,35 @@ def test_shipped_suites_are_valid():
         assert suites.load(name).name == name
 
 
-def test_the_tiny_suite_varies_nothing_but_the_vision():
-    tiny = suites.load("tiny")
-    cases = [vars(tiny.make(name)) for name in tiny.cases]
-    varying = {key for case in cases for key in case if case[key] != cases[0][key]}
+def cases_of(suite):
+    """The settings of each case, by its name."""
+    return {name: vars(suite.make(name)) for name in suite.cases}
+
+
+def test_at_random_weights_the_tiny_suite_varies_nothing_but_the_vision():
+    tiny = suites.load("tiny", {"weights": "random"})
+    cases = cases_of(tiny)
+    varying = {key for case in cases.values() for key in case if case[key] != cases["dual"][key]}
     assert varying == {"vision"}
-    assert [case["vision"] for case in cases] == ["dual", "clip", "sam"]
+    assert [case["vision"] for case in cases.values()] == ["dual", "clip", "sam"]
     assert set(tiny.controls) == {"whole-image", "centre-box", "empty"}
+
+
+def test_the_tiny_suite_as_it_ships_differs_from_that_by_its_weights_and_the_axes_that_they_bring():
+    shipped, random = (cases_of(suites.load("tiny", change)) for change in ({}, {"weights": "random"}))
+    for name, case in shipped.items():
+        brought = packaged.axes(saved.read(packaged.located("tiny", case["vision"])))
+        assert case == random[name] | brought | {"weights": "packaged"}
+    assert shipped["dual"] == random["dual"] | {"weights": "packaged"}
+
+
+def test_the_tiny_suite_asks_about_scenes_of_another_seed_than_trainings_do():
+    assert suites.load("tiny").data.seed != 0
+
+
+@pytest.mark.parametrize("name", [name for name in suites.shipped_names() if name != "tiny"])
+def test_every_other_shipped_suite_has_random_weights(name):
+    assert {case["weights"] for case in cases_of(suites.load(name)).values()} == {"random"}
 
 
 def test_a_suite_is_read_from_a_file(tmp_path):

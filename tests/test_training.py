@@ -160,6 +160,7 @@ def test_accumulated_batches_are_one_batch(tmp_path):
 def test_trained_weights_are_found_by_a_run_and_get_a_score(whole, tmp_path):
     weights = next((whole.folder / "checkpoints").glob("best_model_epoch_*"))
     words = ["run", "tiny", "--limit", "2", "--set", f"weights={weights}", "--set", "device=cpu"]
+    words += ["--set", "clip.weights=random", "--set", "sam.weights=random"]
     words += ["--set", "plan.processes=1", "--out", str(tmp_path / "run")]
     done = subprocess.run([str(BIN / "lisabench"), *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
