@@ -37,6 +37,7 @@ DECODER = (*DESCRIBED, "mask_decoder")
 VARIANTS = {
     DUAL: Variant(("everything",), "original-losses", lr=8e-4),
     "clip": Variant(DESCRIBED, "described", CLIP),
+    "clip-crop": Variant(DESCRIBED, "described", {**CLIP, "frame": "crop"}, searched_as="clip"),
     "clip-decoder": Variant(DECODER, "described", CLIP),
     "clip-lora": Variant((*DECODER, "lora"), "described", CLIP),
     "clip-distilled": Variant(DESCRIBED, "described", CLIP, lr=3e-3, distils=True),
