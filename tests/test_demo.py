@@ -6,8 +6,6 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.no_clock
-
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
