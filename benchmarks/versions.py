@@ -7,8 +7,6 @@ asked, before anything is measured, which files it was imported from.
 
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -18,15 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from ..harness.errors import NothingToCompare, RunFailed, UsageError
+from . import children
+from .children import Command, Done
 
 PACKAGE = "lisabench"
 LANDMARKS = ("__init__.py", "cli.py", "benchmarks/suites")
 WHICH = f"import {PACKAGE}; print({PACKAGE}.__file__)"
-GITS_OWN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")  # set in hooks, for another worktree than ours
 DEEPEN = "; this clone is shallow: git fetch --unshallow, or in a workflow actions/checkout with fetch-depth: 0"
-GRACE_S = 10  # for an interrupted version to end its workers
-
-Done = subprocess.CompletedProcess[str]
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,11 @@ class Version:
 
     def run(self, *arguments: str | Path) -> Done:
         """Its command line, run in the current folder."""
-        return self._start("-m", f"{PACKAGE}.cli", *arguments)
+        return self._start(self.command(*arguments))
+
+    def command(self, *arguments: str | Path) -> Command:
+        """The same, to be run."""
+        return self._python("-m", f"{PACKAGE}.cli", *arguments)
 
     def make_ready(self) -> None:
         """Compiles its files, so that its first process is like the others, and makes sure that they are the ones.
@@ -65,17 +65,20 @@ class Version:
         if not _is_lisabench(self.tree):
             raise NothingToCompare(f"{self.label} holds no lisabench that could be run; name a later reference")
         rooms = [folder for folder in self.tree.iterdir() if folder.is_dir() and any(folder.glob("*.py"))]
-        self._start("-m", "compileall", "-q", "-l", self.tree, *rooms)
-        done = self._start("-c", WHICH)
+        self._start(self._python("-m", "compileall", "-q", "-l", self.tree, *rooms))
+        done = self._start(self._python("-c", WHICH))
         found = done.stdout.strip() or last_line(done.stderr)
         if not found or Path(found).resolve() != (self.tree / "__init__.py").resolve():
             raise RunFailed(f"{self.python} does not import {PACKAGE} from {self.label}, but says: {found}")
 
-    def _start(self, *arguments: str | Path) -> Done:
+    def _python(self, *arguments: str | Path) -> Command:
         paths = [str(self.home), os.environ.get("PYTHONPATH", "")]
         own = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONSAFEPATH": "1"}
+        return Command([self.python, *map(str, arguments)], Path.cwd(), own)
+
+    def _start(self, command: Command) -> Done:
         try:
-            return _called([self.python, *map(str, arguments)], Path.cwd(), own)
+            return children.run(command)[0]
         except OSError as error:
             raise UsageError(
                 f"cannot start {self.python}: {error.strerror}; --against-python is the Python of an environment"
@@ -157,42 +160,9 @@ def _must(root: Path, *arguments: str) -> str:
 
 def _git(folder: Path, *arguments: str) -> Done:
     try:
-        return _called(["git", "-c", f"core.hooksPath={os.devnull}", *arguments], folder, {})
+        return children.run(Command(["git", "-c", f"core.hooksPath={os.devnull}", *arguments], folder))[0]
     except FileNotFoundError:
         raise UsageError("--against needs git, and there is none on the PATH") from None
-
-
-def _called(command: list[str], folder: Path, own: dict[str, str]) -> Done:
-    """In a session of its own, so that an interrupt meets it once, from here, and it can tidy up."""
-    env = {name: value for name, value in os.environ.items() if name not in GITS_OWN} | own
-    child = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
-    with child:
-        try:
-            stdout, stderr = child.communicate()
-        except BaseException:
-            _end(child)
-            raise
-    return subprocess.CompletedProcess(command, child.returncode, stdout, stderr)
-
-
-def _end(child: subprocess.Popen[str]) -> None:
-    try:
-        child.send_signal(signal.SIGINT)
-        child.wait(GRACE_S)
-    except subprocess.TimeoutExpired:
-        pass
-    finally:
-        child.kill()
 
 
 def last_line(text: str) -> str:
