@@ -1,9 +1,10 @@
 """``lisabench run --against``: two versions of lisabench measured in one job, and the newer held to the gate.
 
-A pair is a process of each version, one right after the other, and the next pair goes the other way round; the unit of
-evidence is the pair. A process is a whole ``lisabench run`` of its version: they share nothing but the machine and the
-minutes. What has regressed is measured again in the same way, case by case, before it counts. Memory is measured in as
-many pairs as it needs; see `memory_pairs`.
+A pair is a process of each version, which take turns block by block where they can, or else run one right after the
+other (see `pairing`); the next pair goes the other way round. The unit of evidence is the pair. A process is a whole
+``lisabench run`` of its version: they share nothing but the machine and the minutes. What has regressed is measured
+again in the same way, case by case, before it counts. Memory is measured in as many pairs as it needs; see
+`memory_pairs`.
 
     OUT/base, OUT/head    the processes of each version as one run, as any other command takes it
     OUT/parts             the runs that they were put together from; OUT/again, those of second looks
@@ -29,17 +30,17 @@ from ..reports.gate_verdict import Checked, broken, checked, settle, to_measure_
 from ..reports.pairs import time_pairs
 from ..reports.thresholds import Gate, gate_of
 from . import memory_pairs, schedule
+from .children import Done
 from .gate import ENOUGH_PROCESSES, Outputs, publish
 from .merge import merged
+from .pairing import FINISHED, INTERRUPTED, REFUSED, Call, Pairing
 from .progress import Progress, shown
 from .run import DEFAULT_SUITE, NO_BETTER, Request, as_arguments
 from .second_look import AGAIN, definition_of
-from .versions import Done, Version, checked_out, last_line
+from .versions import Version, checked_out, last_line
 
 SINGLE = {"plan.processes": 1, memory_pairs.MEMORY: 1}
-FINISHED, INTERRUPTED = 0, 130
 MEASURED = (NO_BETTER, RunFailed.exit_code)  # all the same, if there are records
-REFUSED = (UsageError.exit_code, NothingToCompare.exit_code)
 
 
 def side_by_side(request: Request, reference: str | None, python: Path | None) -> int:
@@ -56,7 +57,7 @@ def side_by_side(request: Request, reference: str | None, python: Path | None) -
         signal.signal(ending, signal.default_int_handler)
     try:
         with shown() as progress, checked_out(str(reference), python) as versions:
-            found = Bench(versions, processes, out, progress).gate(suite, changes)
+            found = Bench(versions, processes, out, progress, Pairing(versions)).gate(suite, changes)
     except LisabenchError as error:
         publish(broken(str(out), str(reference), str(error), error.exit_code), outputs)
         raise
@@ -100,6 +101,7 @@ class Bench:
     processes: int
     out: Path
     progress: Progress
+    pairing: Pairing
 
     def gate(self, suite: str, changes: Mapping[str, Any]) -> Checked:
         """All verdicts on a suite, each regression after its second look.
@@ -136,18 +138,21 @@ class Bench:
         for pair in range(self.processes):
             if pair == memory_pairs.ENOUGH and memory_pairs.memory_is_known(sides, parts, changes):
                 changes = {**changes, memory_pairs.MEMORY: 0}
-            for version, suite in schedule.turns(sides[::-1], pair, block=0):
-                self.progress(sum(map(len, parts.values())), total, f"{what}pair {pair + 1}: {version.label}")
-                place = folder / "parts" / f"{pair + 1}-{version.name}"
-                parts[version.name].append(_part(version, suite, changes, place))
+            asked = as_arguments({**SINGLE, **changes})
+            order = schedule.turns(sides[::-1], pair, block=0)
+            one, other = (Call(v, ["run", s, *asked], folder / "parts" / f"{pair + 1}-{v.name}") for v, s in order)
+            self.progress(2 * pair, total, f"{what}pair {pair + 1}")
+            for call, done in zip((one, other), self.pairing.carry_out((one, other)), strict=True):
+                parts[call.version.name].append(_part(call, done))
+                self.progress(sum(map(len, parts.values())), total, f"{what}pair {pair + 1}")
         self.progress(total, total, f"{what}done")
         base, head = (merged(parts[v.name], folder / v.name, v.source) for v in self.versions)
         return base, head
 
 
-def _part(version: Version, suite: str, changes: Mapping[str, Any], folder: Path) -> Run:
+def _part(call: Call, done: Done) -> Run:
     """One process of a version; read at once, so that what cannot be compared ends early."""
-    done = version.run("run", suite, *as_arguments({**SINGLE, **changes}), "--out", folder)
+    version, folder = call.version, call.folder
     if done.returncode == INTERRUPTED:
         raise KeyboardInterrupt
     if done.returncode != FINISHED and not (done.returncode in MEASURED and records.holds_run(folder)):

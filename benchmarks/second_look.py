@@ -14,7 +14,8 @@ from ..harness.records import Run, read_run
 from ..reports.machines import different_machines, differing
 from .progress import Progress
 from .queries import Queries
-from .session import SAME_VERSIONS, Session
+from .sameness import SAME_VERSIONS
+from .session import Session
 from .suite import Suite
 
 AGAIN = "again"

@@ -3,7 +3,8 @@
 First the trainings, where there are any. Then the memory pass, each case alone in fresh processes, and in one capped
 to a card that a claim says it fits. Then rounds for time: in each round every case has a fresh process of its own, and
 the cases take turns block by block (A B C, C B A, ...; the next round the other way round), so that whatever drifts on
-the machine drifts for all of them; only one process works at a time. The controls follow, once.
+the machine drifts for all of them; only one process works at a time. The controls follow, once. Where another session
+was started beside this one, the two meet before and after each round, and take turns in it; see `baton`.
 Everything is journalled block by block, and a session that was killed resumes by measuring the rounds that are missing.
 """
 
@@ -16,21 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from ..harness import records
-from ..harness.errors import NothingToCompare, UsageError
+from ..harness.errors import UsageError
 from ..models import registry
-from . import schedule, trainings
+from . import baton, schedule, trainings
 from .first_page import WARMUP, first_page, now
 from .journal import Journal
 from .pool import Lost, Pool, WorkerHandle, must
 from .progress import Progress
 from .queries import Queries
+from .sameness import SAME_MACHINE, SAME_VERSIONS, must_be_same
 from .suite import Suite
 from .turn import Turn
 from .worker import Order
 
-SAME_MACHINE = ("os", "cpu", "cpu_count", "gpu", "gpu_count", "driver", "power_limit_w", "ecc", "mig")
-SAME_MACHINE += ("threads", "device")
-SAME_VERSIONS = ("lisabench", "python", "torch", "transformers", "bitsandbytes")
 KEPT = ("started", "command", "cases", "passport", "versions", "ceilings", "gallery", "attempts", "warnings",
         "trainings")  # fmt: skip
 SYNCHRONISED_QUERIES = 4  # a process; they come before the timed ones
@@ -57,6 +56,8 @@ class Session:
         self.page: dict[str, Any] = first_page(suite, queries) | {"command": command}
         self.journal = Journal(folder, suite, queries.count)
         self.done = 0
+        self.baton = baton.of_environment(suite)
+        self.beside = suite.plan.beside and self.baton.alone  # figures that another session's work would spoil
         adapters = {suite.settings(case)["adapter"] for case in suite.all_cases()}
         self.pool = Pool(sorted({m for name in adapters for m in registry.preload(name)}), suite.plan.time_limit_s)
 
@@ -132,8 +133,8 @@ class Session:
         self._advance(0, "reading the machine and the data")
         here = must(clerk, "passport")
         if self.page["passport"]:
-            _same(self.folder, "machine", SAME_MACHINE, self.page["passport"], here["passport"])
-            _same(self.folder, "software", SAME_VERSIONS, self.page["versions"], here["versions"])
+            must_be_same(self.folder, "machine", SAME_MACHINE, self.page["passport"], here["passport"])
+            must_be_same(self.folder, "software", SAME_VERSIONS, self.page["versions"], here["versions"])
         must(clerk, "check_devices", self._devices())
         must(clerk, "check_data")
         wanted = min(self.suite.plan.gallery, self.queries.count)
@@ -147,7 +148,7 @@ class Session:
 
     def _measure_ceilings(self, clerk: WorkerHandle) -> None:
         """Of the devices of the cases that say on paper what they take, in a process without a model."""
-        wanted = self.page["cases"] if self.suite.plan.beside else []
+        wanted = self.page["cases"] if self.beside else []
         named = {self.suite.make(entry["name"]).device for entry in wanted if entry["paper"]}
         devices = set(must(clerk, "check_devices", sorted(named)))
         for device in sorted(devices - self.page["ceilings"].keys()):
@@ -168,7 +169,7 @@ class Session:
     def _memory_pass(self, process: int, case: str) -> None:
         if not self.journal.has_memory(process, case):
             with self.pool.start(self._order(case, process)) as worker:
-                found, beside = self._examined(worker, profiled=process == 0 and self.suite.plan.beside)
+                found, beside = self._examined(worker, profiled=process == 0 and self.beside)
             rows = found.pop("rows")
             self._note(case, process, **found)
             who = {"case": case, "process": process, "attempt": self.page["attempts"]}
@@ -204,7 +205,7 @@ class Session:
         if self.journal.has_round(process, cases):
             self._advance(self.queries.count * len(cases), "already measured")
             return
-        for warning in must(clerk, "surroundings", self._devices()):
+        for warning in must(clerk, "surroundings", self._devices()) if self.baton.alone else ():
             self._warn(warning)
         if self._fit_together(cases):
             self._take_turns(clerk, process, cases)
@@ -223,6 +224,7 @@ class Session:
             self._warn_of_alternation(cases, f"have a card of {self.suite.plan.gpu_memory} each")
             return False
         needed, gpu = self.journal.memory_needed(cases)
+        needed *= 1 if self.baton.alone else 2  # the other session's cases are beside them
         has = self.page["passport"].get("gpu_memory_bytes" if gpu else "memory_bytes")
         if has is None or needed <= ROOM * has:
             return True
@@ -241,16 +243,21 @@ class Session:
             for case, turn in turns.items():
                 self._advance(0, f"process {process + 1}: building and warming up {case}")
                 turn.get_ready(self.suite.plan.warmup if case in self.suite.cases else 0)
-            for case, turn in turns.items():
-                place = {"case": case, "process": process, "attempt": self.page["attempts"]}
-                few = range(min(SYNCHRONISED_QUERIES, self.queries.count))
-                self.journal.add_passes(place | row for row in turn.synchronised(few))
-            for block, positions in enumerate(schedule.blocks(self.queries.count, self.suite.plan.block)):
-                for case in schedule.turns(cases, process, block):
-                    rows = turns[case].block(positions)
-                    place = {"case": case, "process": process, "attempt": self.page["attempts"], "block": block}
-                    self.journal.add_queries(place | {"position": p} | r for p, r in zip(positions, rows, strict=True))
-                    self._advance(len(rows), f"process {process + 1}: {case}")
+            with self.baton.round():
+                self._ask_all(turns, process)
+
+    def _ask_all(self, turns: dict[str, Turn], process: int) -> None:
+        few = range(min(SYNCHRONISED_QUERIES, self.queries.count))
+        place = {"process": process, "attempt": self.page["attempts"]}
+        for case, turn in turns.items():
+            with self.baton.turn():
+                self.journal.add_passes({"case": case} | place | row for row in turn.synchronised(few))
+        for block, positions in enumerate(schedule.blocks(self.queries.count, self.suite.plan.block)):
+            for case in schedule.turns(list(turns), process, block):
+                with self.baton.turn():
+                    here, rows = {"case": case} | place | {"block": block}, turns[case].block(positions)
+                    self.journal.add_queries(here | {"position": p} | r for p, r in zip(positions, rows, strict=True))
+                    self._advance(len(positions), f"process {process + 1}: {case}")
 
     def _turn(self, stack: ExitStack, clerk: WorkerHandle, case: str, process: int) -> Turn:
         worker = stack.enter_context(self.pool.start(self._order(case, process)))
@@ -290,10 +297,3 @@ class Session:
         per_query = cases * self.suite.plan.processes + len(self.suite.controls)
         passes = cases * self.suite.plan.memory_processes + len(self.suite.fits()) + len(self.page["trainings"])
         self.report(self.done, passes + self.queries.count * per_query, what)
-
-
-def _same(folder: Path, what: str, keys: Sequence[str], before: dict[str, Any], now: dict[str, Any]) -> None:
-    pairs = ((key, before.get(key), now.get(key)) for key in keys)
-    differing = "; ".join(f"{key} was {then}, is {here}" for key, then, here in pairs if then != here)
-    if differing:
-        raise NothingToCompare(f"{folder} was begun with another {what} ({differing}); start anew with --out")

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from lisabench.benchmarks.memory_pairs import can_leave_out
@@ -21,6 +23,7 @@ from samples import write_sample
 ROOT = Path(__file__).resolve().parent.parent
 PLAN = {"block": 3, "warmup": 0, "memory_queries": 1, "gallery": 0}
 FAKE = {"adapter": "fake", "clock": "virtual"}
+TWO_PAIRS = ["1-base", "1-head", "2-base", "2-head"]
 SLOWER = ("models/fake.py", "* 1e6 * self._factor", "* 1.1e6 * self._factor")
 
 
@@ -122,8 +125,42 @@ def test_an_unchanged_tree_holds_and_leaves_a_run_of_each_side_and_nothing_else(
         assert (run.run["status"], run.run["plan"]["processes"]) == ("complete", 2)
         assert run.run["source"]["commit"] == git(repository, "rev-parse", "HEAD").strip()
         assert subprocess.run([*command()[:-1], "report", out / side], capture_output=True).returncode == 0
-    parts = sorted((out / "parts").glob("*/run.json"), key=lambda path: path.stat().st_mtime)
-    assert [part.parent.name for part in parts] == ["1-head", "1-base", "2-base", "2-head"]
+    assert sorted(path.parent.name for path in out.glob("parts/*/run.json")) == TWO_PAIRS
+
+
+BLOCK = "        rows = [measure.measure(self.adapter, s, self.probe, keep is None or s.id in keep) for s in samples]\n"
+WATCHED = """        begun = time.monotonic_ns()
+{block}        with open({log!r}, "a") as file:
+            file.write(f"{{begun}} {{time.monotonic_ns()}} {{__file__.split('/')[-4]}}\\n")
+"""
+
+
+def watched(repository):
+    """Has both versions write down when each block began and ended, and whose it was; returns the file."""
+    log = repository.parent / "log"
+    edit(repository, "benchmarks/worker.py", BLOCK, WATCHED.format(block=BLOCK, log=str(log)))
+    return log
+
+
+def test_the_processes_of_a_pair_take_turns_block_by_block_and_the_next_pair_the_other_way_round(repository):
+    log = watched(repository)
+    commit(repository)
+    done, _ = against(repository, suite_of(repository.parent, cases={"a": FAKE}))
+    spans = sorted((int(start), int(end), side) for start, end, side in map(str.split, log.read_text().splitlines()))
+    assert all(before[1] <= after[0] for before, after in pairwise(spans))
+    assert [side for _, _, side in spans] == ["head", "base"] * 2 + ["base", "head"] * 2
+    assert "warning" not in done.stderr
+
+
+def test_beside_an_older_version_they_run_one_after_the_other_which_is_said(repository):
+    newer = (repository / "benchmarks" / "baton.py").read_text()
+    edit(repository, "benchmarks/baton.py", 'PROTOCOL = "lisabench.baton/1"', 'PROTOCOL = "lisabench.baton/0"')
+    log = watched(repository)
+    commit(repository)
+    (repository / "benchmarks" / "baton.py").write_text(newer)
+    done, _ = against(repository, suite_of(repository.parent, cases={"a": FAKE}), processes=1)
+    assert [line.split()[2] for line in log.read_text().splitlines()] == ["head", "head", "base", "base"]
+    assert "cannot take turns block by block" in done.stderr
 
 
 def test_a_tree_that_is_10_percent_slower_is_red_after_a_second_look_at_each_case_alone(repository):
@@ -167,9 +204,6 @@ def as_by_the_allocator(repository, mib):
 
 def with_memory(folder):
     return sorted(path.parent.name for path in folder.glob("parts/*/memory.jsonl") if path.stat().st_size)
-
-
-TWO_PAIRS = ["1-base", "1-head", "2-base", "2-head"]
 
 
 def test_two_pairs_measure_the_allocators_memory_and_find_64_mib_more_in_both_looks(repository):
@@ -342,12 +376,13 @@ def test_an_interrupt_leaves_no_worktree_and_keeps_what_was_measured(repository,
         stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(ending, signal.SIG_DFL),  # tests begun in the background ignore interrupts
     )
-    until(lambda: (out / "parts" / "1-base").exists())
+    until(lambda: all((out / "parts" / name).exists() for name in ("2-base", "2-head")))
     assert not no_trace(repository)
     running.send_signal(ending)
     assert running.wait(timeout=60) == 130
     assert no_trace(repository)
     assert read_run(out / "parts" / "1-head").run["status"] == "complete"
+    assert not [p for p in psutil.process_iter(["cmdline"]) if any(str(out) in a for a in p.info["cmdline"] or ())]
 
 
 def until(happened, seconds=120):
