@@ -33,14 +33,15 @@ from . import memory_pairs, schedule
 from .children import Done
 from .gate import ENOUGH_PROCESSES, Outputs, publish
 from .merge import merged
-from .pairing import FINISHED, INTERRUPTED, REFUSED, Call, Pairing
+from .pairing import MEASURED, Call, Pairing, why_unanswered
 from .progress import Progress, shown
-from .run import DEFAULT_SUITE, NO_BETTER, Request, as_arguments
+from .run import DEFAULT_SUITE, Request, as_arguments
 from .second_look import AGAIN, definition_of
 from .versions import Version, checked_out, last_line
 
 SINGLE = {"plan.processes": 1, memory_pairs.MEMORY: 1}
-MEASURED = (NO_BETTER, RunFailed.exit_code)  # all the same, if there are records
+INTERRUPTED = 130
+REFUSED = (UsageError.exit_code, NothingToCompare.exit_code)
 
 
 def side_by_side(request: Request, reference: str | None, python: Path | None) -> int:
@@ -115,7 +116,8 @@ class Bench:
         checks = judge(base, head, gate, pairs=time_pairs(*runs))
         regressed = to_measure_again(checks)
         again = {case: self._again(runs, case, gate, number) for number, case in enumerate(regressed, start=1)}
-        return checked(str(runs[1].folder), self.versions[0].label, base, head, settle(checks, again), paired=True)
+        found = checked(str(runs[1].folder), self.versions[0].label, base, head, settle(checks, again))
+        return found.model_copy(update={"paired": True, "in_turns": all(run.run["in_turns"] for run in runs)})
 
     def _again(self, runs: Sequence[Run], case: str, gate: Gate, number: int) -> Sequence[Check] | str:
         """The checks of a case that is measured again, alone, or why it could not be."""
@@ -142,7 +144,7 @@ class Bench:
             order = schedule.turns(sides[::-1], pair, block=0)
             one, other = (Call(v, ["run", s, *asked], folder / "parts" / f"{pair + 1}-{v.name}") for v, s in order)
             self.progress(2 * pair, total, f"{what}pair {pair + 1}")
-            for call, done in zip((one, other), self.pairing.carry_out((one, other)), strict=True):
+            for call, done in self.pairing.carry_out((one, other)):
                 parts[call.version.name].append(_part(call, done))
                 self.progress(sum(map(len, parts.values())), total, f"{what}pair {pair + 1}")
         self.progress(total, total, f"{what}done")
@@ -155,11 +157,13 @@ def _part(call: Call, done: Done) -> Run:
     version, folder = call.version, call.folder
     if done.returncode == INTERRUPTED:
         raise KeyboardInterrupt
-    if done.returncode != FINISHED and not (done.returncode in MEASURED and records.holds_run(folder)):
+    if done.returncode not in MEASURED or not records.holds_run(folder):
         raise _refusal(version, done, folder)
     run = _read(version, folder)
     if run.run["status"] == "running":
         raise _refusal(version, done, folder)
+    if why := why_unanswered(run):
+        raise RunFailed(f"{version.label} answered no query: {why} (its records are in {folder})")
     return run
 
 
@@ -168,7 +172,8 @@ def _refusal(version: Version, done: Done, folder: Path) -> LisabenchError:
     log = folder.with_suffix(".log")
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(f"{done.stdout}\n{done.stderr}", encoding="utf-8")
-    said = last_line(done.stderr).removeprefix("lisabench: ")
+    killed = f"it was ended by {signal.Signals(-done.returncode).name}" if done.returncode < 0 else None
+    said = killed or last_line(done.stderr).removeprefix("lisabench: ")
     if done.returncode not in REFUSED:
         return RunFailed(f"{version.label} failed while running: {said} (its output is in {log})")
     if version.name == "base":

@@ -1,9 +1,10 @@
 """A baton between two runs on one machine, so that they measure block by block in turn, and drift meets both alike.
 
-Whoever started the two gives each one end of a pair of sockets, by the environment. Both build and warm up side by
-side, and meet at the start of a round. From there on only the run that holds the baton works; the other sleeps in a
-read. A run whose blocks are done leaves the rest of the round to the other, and both meet again at its end. Where the
-other ends, whatever ended it, the system closes its socket, and the run goes on alone at once.
+Whoever started the two gives each one end of a pair of sockets, by the environment. They meet at the start of a round.
+From there on only the run that holds the baton works; the other sleeps in a read. A run whose turns are done leaves the
+rest of the round to the other, and both meet again at its end. Between rounds both work, as they build their models.
+Where the other ends, whatever ended it, the system closes its socket, and the run goes on alone at once: the other may
+have had less to do. Whoever started the two ends it, where the other broke.
 
     ready    said and heard at the start of a round
     yours    the baton
@@ -21,6 +22,7 @@ from .suite import Suite
 
 PROTOCOL = "lisabench.baton/1"  # looked for in the text of another version's file
 VARIABLE = "LISABENCH_BATON"
+APART = "trainings, and processes that are capped to a card, want the machine for themselves"  # looked for in stderr
 READY, YOURS, DONE, GONE = b"r", b"y", b"d", b""
 LIMIT_S = 3600.0  # of one wait: the other may build for minutes
 
@@ -118,7 +120,7 @@ def of_environment(suite: Suite) -> Baton:
     if given is None:
         return Baton()
     if suite.trainings or suite.plan.gpu_memory or suite.fits():
-        raise RunFailed("trainings, and processes that are capped to a card, want the machine for themselves")
+        raise RunFailed(APART)
     number, first = map(int, given.split(":"))
     os.set_inheritable(number, False)  # the other is to see that this process has ended, whatever its workers do
     return Baton(Invitation(socket.socket(fileno=number), bool(first)))

@@ -1,11 +1,13 @@
-"""Commands run to their end, several of them at once, and ended together when this process is interrupted."""
+"""Commands run to their end, several of them at once; where one breaks, or this process is interrupted, all end."""
 
+import math
 import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping
-from contextlib import ExitStack
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from socket import socket
@@ -13,8 +15,9 @@ from typing import IO
 
 GITS_OWN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")  # set in hooks, for another worktree than ours
 GRACE_S = 10  # for an interrupted version to end its workers
+LAST_WORDS_S = 3  # for the others to break of the same cause, and to say so themselves
 
-Done = subprocess.CompletedProcess[str]
+Child = subprocess.Popen[bytes]
 
 
 @dataclass(frozen=True)
@@ -34,24 +37,43 @@ class Command:
     handed: socket | None = None
 
 
-def run(*commands: Command) -> list[Done]:
-    """Starts all of them, and waits for each. What they write goes to files: none waits for another to be read."""
-    children: list[subprocess.Popen[bytes]] = []
+@dataclass(frozen=True)
+class Done:
+    """How a command ended, what it wrote, and whether it ended by itself."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+    by_itself: bool = True
+
+
+def run(*commands: Command, broken: Callable[[int, int], bool] = lambda *_: False) -> list[Done]:
+    """Starts all of them, and waits for each. What they write goes to files: none waits for another to be read.
+
+    Args:
+        commands: what is run; all at once.
+        broken: by a command's number and exit code, whether the others need not go on.
+
+    Raises:
+        OSError: one cannot be started.
+    """
+    children: list[Child] = []
     with ExitStack() as stack:
         texts = [[stack.enter_context(tempfile.TemporaryFile()) for _ in range(2)] for _ in commands]
         try:
             for command, (out, err) in zip(commands, texts, strict=True):
                 children.append(_begun(command, out, err))
-            for child in children:
-                child.wait()
+            alive = _alive_after(children, broken)
         except BaseException:
             _end(children)
             raise
-        ended = zip(commands, children, texts, strict=True)
-        return [subprocess.CompletedProcess(c.line, child.returncode, *map(_text, both)) for c, child, both in ended]
+        if alive:
+            _end(children)
+        ended = zip(children, texts, strict=True)
+        return [Done(child.returncode, *map(_text, both), by_itself=child not in alive) for child, both in ended]
 
 
-def _begun(command: Command, out: IO[bytes], err: IO[bytes]) -> subprocess.Popen[bytes]:
+def _begun(command: Command, out: IO[bytes], err: IO[bytes]) -> Child:
     """In a session of its own, so that an interrupt meets it once, from here, and it can tidy up."""
     env = {name: value for name, value in os.environ.items() if name not in GITS_OWN} | dict(command.own)
     with ExitStack() as stack:
@@ -68,7 +90,21 @@ def _begun(command: Command, out: IO[bytes], err: IO[bytes]) -> subprocess.Popen
         )
 
 
-def _end(children: list[subprocess.Popen[bytes]]) -> None:
+def _alive_after(children: Sequence[Child], broken: Callable[[int, int], bool]) -> list[Child]:
+    """Waits for all, but not for long after one that broke; those that are still at work."""
+    alive, end = list(children), math.inf
+    while alive and time.monotonic() < end:
+        with suppress(subprocess.TimeoutExpired):
+            alive[0].wait(0.5)
+        for child in [child for child in alive if child.poll() is not None]:
+            alive.remove(child)
+            if broken(children.index(child), child.returncode):
+                end = min(end, time.monotonic() + LAST_WORDS_S)
+    return alive
+
+
+def _end(children: Sequence[Child]) -> None:
+    """All of them, and what one that was killed has left behind."""
     try:
         for child in children:
             child.send_signal(signal.SIGINT)
@@ -78,7 +114,8 @@ def _end(children: list[subprocess.Popen[bytes]]) -> None:
         pass
     finally:
         for child in children:
-            child.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
             child.wait()
 
 

@@ -29,6 +29,7 @@ def first_page(suite: Suite, queries: Queries) -> dict[str, Any]:
         "started": now(),
         "finished": None,
         "attempts": 0,
+        "in_turns": False,
         "data": queries.page(),
         "plan": suite.plan.model_dump(mode="json"),
         "definition": suite.model_dump(mode="json"),

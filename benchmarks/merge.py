@@ -51,6 +51,7 @@ def _page(pages: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return first | {
         "status": "failed" if failed else "complete",
         "finished": pages[-1]["finished"],
+        "in_turns": all(page.get("in_turns") for page in pages),  # older versions never do
         "plan": first["plan"] | processes,
         "definition": first["definition"] | {"plan": first["definition"]["plan"] | processes},
         "cases": [_entry(entries) for entries in zip(*(page["cases"] for page in pages), strict=True)],

@@ -1,26 +1,26 @@
 """The two processes of a pair: at the same time and in turns, block by block, or one after the other.
 
-In turns they are met by the same seconds of the machine, and build side by side; see `baton`. That takes two versions
-that know how, and room for both. An older version would measure beside the other's blocks: it is told by its files, and
-never started beside another. Where a process breaks, for want of memory or otherwise, its pair is measured again one
-after the other, and so are those that follow.
+In turns they are met by the same seconds of the machine; see `baton`. That takes two versions that know how, a suite
+that can stand beside another, and room for both. An older version would measure beside the other's blocks: it is told
+by its files, and never started beside another. Where it is found out only then, the pair is measured anew one after the
+other, and so are those that follow. A version that breaks of itself is measured once: it ends its pair.
 """
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..harness.errors import NothingToCompare, UsageError
+from ..harness import records
+from ..harness.errors import LisabenchError, RunFailed
+from ..harness.records import Run
+from ..reports.readings import ANSWERED
 from . import baton, children
 from .children import Done
 from .run import NO_BETTER
-from .versions import Version, last_line
+from .versions import Version
 
-FINISHED, INTERRUPTED = 0, 130
-REFUSED = (UsageError.exit_code, NothingToCompare.exit_code)
-UNBROKEN = (FINISHED, NO_BETTER, INTERRUPTED, *REFUSED)
+MEASURED = (0, NO_BETTER, RunFailed.exit_code)  # if there are records
 
 
 @dataclass(frozen=True)
@@ -40,24 +40,43 @@ class Pairing:
 
     def __init__(self, versions: Sequence[Version]) -> None:
         strangers = [version.label for version in versions if not _knows(version)]
-        self.in_turns = os.name == "posix" and not strangers
+        self.in_turns = not strangers
         if strangers:
             _warn(f"{' and '.join(strangers)} cannot take turns block by block")
 
-    def carry_out(self, pair: tuple[Call, Call]) -> Iterator[Done]:
-        """What became of each, in this order; where they run one after the other, each as soon as it has ended."""
+    def carry_out(self, pair: tuple[Call, Call]) -> Iterator[tuple[Call, Done]]:
+        """What became of each, in this order; of a pair that one has broken, only of those that ended by themselves."""
         if self.in_turns:
-            done = _in_turns(pair)
-            broken = [one for one in done if one.returncode not in UNBROKEN]
-            if not broken:
-                yield from done
+            done = list(zip(pair, _in_turns(pair), strict=True))
+            why = next((why for one in done if (why := _against_turns(*one))), None)
+            if why is None:
+                yield from (one for one in done if one[1].by_itself)
                 return
             self.in_turns = False
-            _warn(f"in turns, a process broke ({last_line(broken[0].stderr)})")
+            _warn(why)
             for call in pair:
                 _set_aside(call.folder)
         for call in pair:
-            yield from children.run(call.command())
+            yield call, children.run(call.command())[0]
+
+
+def is_useful(call: Call, code: int) -> bool:
+    """Whether a process that ended with a code has left records with an answer in them."""
+    if code not in MEASURED or not records.holds_run(call.folder):
+        return False
+    try:
+        run = records.read_run(call.folder)
+    except LisabenchError:
+        return True  # of another kind: whoever takes them up says so
+    return run.run["status"] != "running" and why_unanswered(run) is None
+
+
+def why_unanswered(run: Run) -> str | None:
+    """The first reason, where none of a run's models has answered any query."""
+    models = {entry["name"] for entry in run.run["cases"] if entry["role"] == "model"}
+    asked = [line for line in run.samples if line["case"] in models]
+    failed = bool(asked) and all(line["status"] not in ANSWERED for line in asked)
+    return str(asked[0]["reason"]) if failed else None
 
 
 def _knows(version: Version) -> bool:
@@ -68,7 +87,17 @@ def _knows(version: Version) -> bool:
 def _in_turns(pair: tuple[Call, Call]) -> list[Done]:
     commands = [call.command() for call in pair]
     both = zip(commands, baton.invitations(), strict=True)
-    return children.run(*(replace(c, own={**c.own, **i.environment()}, handed=i.end) for c, i in both))
+    invited = [replace(c, own={**c.own, **i.environment()}, handed=i.end) for c, i in both]
+    return children.run(*invited, broken=lambda number, code: not is_useful(pair[number], code))
+
+
+def _against_turns(call: Call, done: Done) -> str | None:
+    """Why a process could not stand beside another, if so: what else breaks would break alone, too."""
+    if baton.APART in done.stderr:
+        return baton.APART
+    lines = records.read_lines(call.folder / records.SAMPLES)
+    full = any(line["status"] == "oom" or "out of memory" in (line["reason"] or "") for line in lines)
+    return f"side by side, {call.version.label} ran out of memory" if full else None
 
 
 def _set_aside(folder: Path) -> None:

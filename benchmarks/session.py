@@ -3,8 +3,8 @@
 First the trainings, where there are any. Then the memory pass, each case alone in fresh processes, and in one capped
 to a card that a claim says it fits. Then rounds for time: in each round every case has a fresh process of its own, and
 the cases take turns block by block (A B C, C B A, ...; the next round the other way round), so that whatever drifts on
-the machine drifts for all of them; only one process works at a time. The controls follow, once. Where another session
-was started beside this one, the two meet before and after each round, and take turns in it; see `baton`.
+the machine drifts for all of them; only one process works at a time. The controls follow, once. Another session that
+was started beside this one takes turns with it in all of that; only building is done by both at once; see `baton`.
 Everything is journalled block by block, and a session that was killed resumes by measuring the rounds that are missing.
 """
 
@@ -33,6 +33,7 @@ from .worker import Order
 KEPT = ("started", "command", "cases", "passport", "versions", "ceilings", "gallery", "attempts", "warnings",
         "trainings")  # fmt: skip
 SYNCHRONISED_QUERIES = 4  # a process; they come before the timed ones
+ALTERNATE = "they alternate as fresh processes, not block by block, and their ratios are less sure"
 ROOM = 0.95  # of a machine's memory that cases side by side may need
 
 
@@ -53,11 +54,10 @@ class Session:
         deadline_s: float | None = None,
     ) -> None:
         self.suite, self.queries, self.folder, self.report, self.deadline_s = suite, queries, folder, report, deadline_s
-        self.page: dict[str, Any] = first_page(suite, queries) | {"command": command}
+        self.baton = baton.of_environment(suite)
+        self.page: dict[str, Any] = first_page(suite, queries) | {"command": command, "in_turns": not self.baton.alone}
         self.journal = Journal(folder, suite, queries.count)
         self.done = 0
-        self.baton = baton.of_environment(suite)
-        self.beside = suite.plan.beside and self.baton.alone  # figures that another session's work would spoil
         adapters = {suite.settings(case)["adapter"] for case in suite.all_cases()}
         self.pool = Pool(sorted({m for name in adapters for m in registry.preload(name)}), suite.plan.time_limit_s)
 
@@ -96,12 +96,13 @@ class Session:
     def _measure(self) -> None:
         with self.pool.clerk(self.queries.reader) as clerk:
             self._prepare(clerk)
-            finished = all(self._done_in_time(step) for step in self._steps(clerk))
-        if finished:
-            self._conclude()
+            with self.baton.round():
+                finished = all(map(self._done_in_time, map(self.baton.turn(), self._passes(clerk))))
+            if finished and all(map(self._done_in_time, self._rounds(clerk))):
+                self._conclude()
 
-    def _steps(self, clerk: WorkerHandle) -> Iterator[Callable[[], None]]:
-        """Trainings, memory passes, rounds, controls: each measured whole or, after a resume, anew."""
+    def _passes(self, clerk: WorkerHandle) -> Iterator[Callable[[], None]]:
+        """Trainings and memory passes: each done whole or, after a resume, anew, with the machine to itself."""
         for row in self.page["trainings"]:
             yield partial(self._training, row)
         for process in range(self.suite.plan.memory_processes):
@@ -110,6 +111,9 @@ class Session:
         for case, card in self.suite.fits():
             yield partial(self._fit_pass, case, card)
         yield partial(self._measure_ceilings, clerk)
+
+    def _rounds(self, clerk: WorkerHandle) -> Iterator[Callable[[], None]]:
+        """Those for time, and controls."""
         for process in range(self.suite.plan.processes):
             for team in self.suite.all_teams():
                 yield partial(self._round, clerk, process, team.cases)
@@ -148,7 +152,7 @@ class Session:
 
     def _measure_ceilings(self, clerk: WorkerHandle) -> None:
         """Of the devices of the cases that say on paper what they take, in a process without a model."""
-        wanted = self.page["cases"] if self.beside else []
+        wanted = self.page["cases"] if self.suite.plan.beside else []
         named = {self.suite.make(entry["name"]).device for entry in wanted if entry["paper"]}
         devices = set(must(clerk, "check_devices", sorted(named)))
         for device in sorted(devices - self.page["ceilings"].keys()):
@@ -169,7 +173,7 @@ class Session:
     def _memory_pass(self, process: int, case: str) -> None:
         if not self.journal.has_memory(process, case):
             with self.pool.start(self._order(case, process)) as worker:
-                found, beside = self._examined(worker, profiled=process == 0 and self.beside)
+                found, beside = self._examined(worker, profiled=process == 0 and self.suite.plan.beside)
             rows = found.pop("rows")
             self._note(case, process, **found)
             who = {"case": case, "process": process, "attempt": self.page["attempts"]}
@@ -207,57 +211,52 @@ class Session:
             return
         for warning in must(clerk, "surroundings", self._devices()) if self.baton.alone else ():
             self._warn(warning)
-        if self._fit_together(cases):
+        if (why := self._why_apart(cases)) is None:
             self._take_turns(clerk, process, cases)
         else:
+            self._warn(f"{', '.join(cases)} {why}: {ALTERNATE}")
             for case in schedule.turns(cases, process, block=0):
                 self._take_turns(clerk, process, (case,))
 
-    def _fit_together(self, cases: Sequence[str]) -> bool:
+    def _why_apart(self, cases: Sequence[str]) -> str | None:
         """By what the memory pass found; a machine that does not tell its size is trusted to be large enough.
 
         A process that is capped to a card has it to itself: the whole GPU is asked what lies beside its allocator.
         """
         if len(cases) == 1:
-            return True
+            return None
         if self.suite.plan.gpu_memory:
-            self._warn_of_alternation(cases, f"have a card of {self.suite.plan.gpu_memory} each")
-            return False
+            return f"have a card of {self.suite.plan.gpu_memory} each"
         needed, gpu = self.journal.memory_needed(cases)
         needed *= 1 if self.baton.alone else 2  # the other session's cases are beside them
         has = self.page["passport"].get("gpu_memory_bytes" if gpu else "memory_bytes")
         if has is None or needed <= ROOM * has:
-            return True
-        self._warn_of_alternation(cases, f"do not fit side by side ({needed / 2**30:.1f} of {has / 2**30:.1f} GiB)")
-        return False
-
-    def _warn_of_alternation(self, cases: Sequence[str], why: str) -> None:
-        self._warn(
-            f"{', '.join(cases)} {why}: they alternate as fresh processes, not block by block, and their ratios are "
-            "less sure"
-        )
+            return None
+        return f"do not fit side by side ({needed / 2**30:.1f} of {has / 2**30:.1f} GiB)"
 
     def _take_turns(self, clerk: WorkerHandle, process: int, cases: Sequence[str]) -> None:
         with ExitStack() as stack:
             turns = {case: self._turn(stack, clerk, case, process) for case in cases}
             for case, turn in turns.items():
                 self._advance(0, f"process {process + 1}: building and warming up {case}")
-                turn.get_ready(self.suite.plan.warmup if case in self.suite.cases else 0)
+                turn.await_build()
             with self.baton.round():
                 self._ask_all(turns, process)
 
     def _ask_all(self, turns: dict[str, Turn], process: int) -> None:
-        few = range(min(SYNCHRONISED_QUERIES, self.queries.count))
-        place = {"process": process, "attempt": self.page["attempts"]}
         for case, turn in turns.items():
             with self.baton.turn():
-                self.journal.add_passes({"case": case} | place | row for row in turn.synchronised(few))
-        for block, positions in enumerate(schedule.blocks(self.queries.count, self.suite.plan.block)):
-            for case in schedule.turns(list(turns), process, block):
-                with self.baton.turn():
-                    here, rows = {"case": case} | place | {"block": block}, turns[case].block(positions)
-                    self.journal.add_queries(here | {"position": p} | r for p, r in zip(positions, rows, strict=True))
-                    self._advance(len(positions), f"process {process + 1}: {case}")
+                turn.warm_up(self.suite.plan.warmup if case in self.suite.cases else 0)
+        place = {"process": process, "attempt": self.page["attempts"]}
+        blocks = partial(schedule.blocks_in_turn, list(turns), process, self.suite.plan.block)
+        for _, positions, case in blocks(min(SYNCHRONISED_QUERIES, self.queries.count)):
+            with self.baton.turn():
+                self.journal.add_passes({"case": case} | place | r for r in turns[case].synchronised(positions))
+        for block, positions, case in blocks(self.queries.count):
+            with self.baton.turn():
+                here, rows = {"case": case} | place | {"block": block}, turns[case].block(positions)
+                self.journal.add_queries(here | {"position": p} | r for p, r in zip(positions, rows, strict=True))
+                self._advance(len(positions), f"process {process + 1}: {case}")
 
     def _turn(self, stack: ExitStack, clerk: WorkerHandle, case: str, process: int) -> Turn:
         worker = stack.enter_context(self.pool.start(self._order(case, process)))

@@ -1,6 +1,7 @@
 """One case's process in a round: built and warmed up once, then asked block by block, whatever happens to it."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from .pool import Lost, WorkerHandle
@@ -25,12 +26,18 @@ class Turn:
         except Lost as lost:
             self._lose(lost)
 
-    def get_ready(self, warmup: int) -> None:
-        """Waits until the case is built, and warms it up with at most so many queries; nothing else is at work then."""
+    def await_build(self) -> None:
+        """Returns when the case is built."""
+        self._get_ready(self._worker.hear)
+
+    def warm_up(self, at_most: int) -> None:
+        """With so many queries; nothing else is to be at work then."""
+        self._get_ready(partial(self._worker.ask, "warm_up", at_most))
+
+    def _get_ready(self, step: Callable[[], dict[str, Any]]) -> None:
         try:
             if self._lost is None:
-                self._note(**self._worker.hear())
-                self._note(**self._worker.ask("warm_up", warmup))
+                self._note(**step())
         except Lost as lost:
             self._lose(lost)
 

@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from multiprocessing.connection import Connection
@@ -193,6 +194,11 @@ class Worker:
         largest = {name: max((p[name] for p in peaks if p[name] is not None), default=None) for name in names}
         return {"status": status, "reason": reason, "beside_bytes": self.beside_bytes} | largest
 
+    def settle(self) -> None:
+        """Waits until the device has done all it was given, also by a query that failed: another's turn comes next."""
+        with suppress(Exception):  # a device that is broken is waited for in vain; what was asked has failed of it
+            clock_for(self.device).settle()
+
     def close(self) -> None:
         """Lets the adapter free what it took."""
         if self.adapter is not None:
@@ -247,7 +253,9 @@ def serve(pipe: Connection, order: Order) -> None:
         except EOFError:
             worker.close()
             os._exit(0)  # the session is gone: leave at once, without libraries' farewells
-        pipe.send(_obey(worker, function, arguments))
+        verdict = _obey(worker, function, arguments)
+        worker.settle()
+        pipe.send(verdict)
 
 
 def _obey(worker: Worker, function: str, arguments: tuple[Any, ...]) -> tuple[str, Any]:

@@ -23,12 +23,15 @@ HELD = (
     "A figure holds where the whole interval keeps the limit, and has regressed where all of it lies beyond. A "
     "regression counts once a second, fresh measurement has confirmed it."
 )
-FOOTNOTES = {
-    False: "In brackets: the 95 % interval, for time and peaks Welch's over processes (for time with what two sessions "
-    f"differ by), for scores a bootstrap over images. {HELD}",
-    True: "In brackets: the 95 % interval, for time over pairs of processes that ran next to each other, for peaks "
-    f"Welch's over processes, for scores a bootstrap over images. {HELD}",
-}
+UNPAIRED = (
+    "In brackets: the 95 % interval, for time and peaks Welch's over processes (for time with what two sessions differ "
+    f"by), for scores a bootstrap over images. {HELD}"
+)
+PAIRED = (
+    "In brackets: the 95 % interval, for time over pairs of processes that {}, for peaks Welch's over processes, for "
+    f"scores a bootstrap over images. {HELD}"
+)
+IN_TURNS = {True: "took turns block by block", False: "ran one after the other"}
 CONFOUNDED = "Beside the code, this differs between the two versions; the figures are of it, too."
 
 
@@ -48,7 +51,7 @@ def _sections(found: Checked) -> Iterator[str]:
     if found.checks:
         header = ["case", "figure", "baseline", "now", "change [95 %]", "limit", "verdict"]
         yield aligned(header, [_row(check) for check in found.checks], figures=False)
-        yield FOOTNOTES[found.paired]
+        yield PAIRED.format(IN_TURNS[found.in_turns]) if found.paired else UNPAIRED
     if found.new:
         yield f"Not in the baseline, and so not gated: {escape(wording.listed(found.new))}."
     if found.changed:

@@ -30,7 +30,8 @@ class Checked(Strict):
     schema_: Literal["lisabench.check/1"] = Field(alias="schema", default=SCHEMA, description="Name and version.")
     run: str = Field(description="Folder of the run.")
     baseline: str = Field(description="The baseline's file, or the version that it was measured side by side with.")
-    paired: bool = Field(default=False, description="Both took turns: process by process, in one job.")
+    paired: bool = Field(default=False, description="Both were measured in one job, in pairs of processes.")
+    in_turns: bool = Field(default=False, description="The two of each pair took turns block by block.")
     outcome: Outcome = Field(description="Of the whole gate.")
     exit_code: int = Field(description="That the command ends with.")
     problem: str | None = Field(default=None, description="Why nothing could be checked.")
@@ -81,15 +82,12 @@ def _settled(first: Check, again: Sequence[Check] | str) -> Check:
     return second.model_copy(update={"first": first})
 
 
-def checked(
-    run: str, file: str, before: Baseline, after: Baseline, checks: Sequence[Check], paired: bool = False
-) -> Checked:
-    """All that is to be told of a gate; `paired`, where the two sides took turns."""
+def checked(run: str, file: str, before: Baseline, after: Baseline, checks: Sequence[Check]) -> Checked:
+    """All that is to be told of a gate of two sessions."""
     found = outcome(checks)
     return Checked(
         run=run,
         baseline=file,
-        paired=paired,
         outcome=found,
         exit_code=EXIT_CODES[found],
         checks=list(checks),

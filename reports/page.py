@@ -177,6 +177,7 @@ def _plan(run: Run, models: list[Case]) -> str:
     each = f" in each of {processes} processes of its own" if processes else ""
     block = plan.get("block") if len(models) > 1 else None
     turns = f", taking turns with the others, {block} at a time" if block else ""
+    turns += ", in turns with another version" if run.run.get("in_turns") else ""
     known = ((words, plan.get(name)) for name, words in PLAN.items())
     return f"Each model answers {queries} queries{each}{turns}." + "".join(f" {w.format(v)}." for w, v in known if v)
 

@@ -128,28 +128,44 @@ def test_an_unchanged_tree_holds_and_leaves_a_run_of_each_side_and_nothing_else(
     assert sorted(path.parent.name for path in out.glob("parts/*/run.json")) == TWO_PAIRS
 
 
-BLOCK = "        rows = [measure.measure(self.adapter, s, self.probe, keep is None or s.id in keep) for s in samples]\n"
+ASKED = '        return "ok", getattr(worker, function)(*arguments)\n'
 WATCHED = """        begun = time.monotonic_ns()
-{block}        with open({log!r}, "a") as file:
-            file.write(f"{{begun}} {{time.monotonic_ns()}} {{__file__.split('/')[-4]}}\\n")
+        found = getattr(worker, function)(*arguments)
+        if function in ("memory", "warm_up", "block"):
+            with open({log!r}, "a") as file:
+                file.write(f"{{begun}} {{time.monotonic_ns()}} {{__file__.split('/')[-4]}} {{function}}\\n")
+        return "ok", found
 """
 
 
 def watched(repository):
-    """Has both versions write down when each block began and ended, and whose it was; returns the file."""
+    """Has both versions write down when each thing that must not be disturbed began and ended, and whose it was."""
     log = repository.parent / "log"
-    edit(repository, "benchmarks/worker.py", BLOCK, WATCHED.format(block=BLOCK, log=str(log)))
+    edit(repository, "benchmarks/worker.py", ASKED, WATCHED.format(log=str(log)))
     return log
+
+
+def seen(log):
+    """By whom and what, in order; no two at once."""
+    spans = sorted((int(start), int(end), *what) for start, end, *what in map(str.split, log.read_text().splitlines()))
+    assert all(before[1] <= after[0] for before, after in pairwise(spans))
+    return [" ".join(what) for _, _, *what in spans]
 
 
 def test_the_processes_of_a_pair_take_turns_block_by_block_and_the_next_pair_the_other_way_round(repository):
     log = watched(repository)
     commit(repository)
-    done, _ = against(repository, suite_of(repository.parent, cases={"a": FAKE}))
-    spans = sorted((int(start), int(end), side) for start, end, side in map(str.split, log.read_text().splitlines()))
-    assert all(before[1] <= after[0] for before, after in pairwise(spans))
-    assert [side for _, _, side in spans] == ["head", "base"] * 2 + ["base", "head"] * 2
+    done, found = against(repository, suite_of(repository.parent, cases={"a": FAKE}))
+    each = ("memory", "warm_up", "block", "block")
+    orders = ("head", "base"), ("base", "head")
+    assert seen(log) == [f"{side} {what}" for order in orders for what in each for side in order]
     assert "warning" not in done.stderr
+    assert found["in_turns"] and "that took turns block by block" in done.stdout
+    for place in ("base", "head", "parts/1-base", "parts/2-head"):
+        assert read_run(repository.parent / "out" / place).run["in_turns"] is True
+    report = subprocess.run([*command()[:-1], "report", repository.parent / "out" / "head"], capture_output=True)
+    assert report.returncode == 0
+    assert "in turns with another version" in (repository.parent / "out" / "head" / "report.md").read_text()
 
 
 def test_beside_an_older_version_they_run_one_after_the_other_which_is_said(repository):
@@ -158,9 +174,62 @@ def test_beside_an_older_version_they_run_one_after_the_other_which_is_said(repo
     log = watched(repository)
     commit(repository)
     (repository / "benchmarks" / "baton.py").write_text(newer)
-    done, _ = against(repository, suite_of(repository.parent, cases={"a": FAKE}), processes=1)
-    assert [line.split()[2] for line in log.read_text().splitlines()] == ["head", "head", "base", "base"]
+    done, found = against(repository, suite_of(repository.parent, cases={"a": FAKE}), processes=1)
+    each = ("memory", "warm_up", "block", "block")
+    assert seen(log) == [f"{side} {what}" for side in ("head", "base") for what in each]
     assert "cannot take turns block by block" in done.stderr
+    assert not found["in_turns"] and "that ran one after the other" in done.stdout
+    assert read_run(repository.parent / "out" / "head").run["in_turns"] is False
+
+
+def test_a_capped_card_is_measured_one_after_the_other(repository):
+    suite = suite_of(repository.parent, cases={"a": FAKE}, plan=PLAN | {"gpu_memory": "8GB"})
+    done, found = against(repository, suite, processes=1)
+    assert "warning: trainings, and processes that are capped to a card, want the machine for themselves" in done.stderr
+    assert found["in_turns"] is False
+
+
+def test_what_waits_longer_by_the_clock_is_seen_to_in_turns(repository):
+    edit(repository, *(text.replace("1.1e6", "1.5e6") for text in SLOWER))
+    done, found = against(repository, suite_of(repository.parent, cases={"a": {"adapter": "fake"}}), processes=3)
+    assert found["in_turns"]
+    (slower,) = (check for check in found["checks"] if check["metric"] == "time.end_to_end")
+    assert (done.returncode, slower["verdict"]) == (1, "regression")
+    assert slower["change"] == pytest.approx(1.5, rel=0.1)
+
+
+TURN = '                here, rows = {"case"'
+BUILT = "        case, device = self._case()\n        probe = TimingProbe("
+BREAKING = {
+    "built": ("benchmarks/worker.py", BUILT, f'        raise RuntimeError("planted")\n{BUILT}',
+              "answered no query: RuntimeError: planted (its records"),
+    "killed": ("benchmarks/session.py", TURN, f'                __import__("os").abort()\n{TURN}',
+               "failed while running: it was ended by SIGABRT (its output"),
+    "raises": ("benchmarks/session.py", TURN, f'                raise OSError(28, "No space left on device")\n{TURN}',
+               "failed while running: OSError: [Errno 28] No space left on device (its output"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BREAKING)
+def test_a_version_that_breaks_is_measured_once_ends_the_other_and_is_one_clear_line(repository, what):
+    *planted, expected = BREAKING[what]
+    edit(repository, "models/fake.py", "    llm_ms: float = 3.0", "    llm_ms: float = 2000.0")
+    commit(repository)
+    edit(repository, *planted)
+    before = time.monotonic()
+    done, found = against(repository, suite_of(repository.parent, cases={"a": {"adapter": "fake"}}), processes=5)
+    assert time.monotonic() - before < 40  # the other's six queries and its memory pass alone take 14 s a pair
+    lines = [line for line in done.stderr.splitlines() if line.startswith(("lisabench:", "warning:"))]
+    assert (done.returncode, found, len(lines)) == (5, None, 1)
+    assert lines[0].startswith(f"lisabench: the working tree {expected}")
+    out = repository.parent / "out"
+    assert sorted(path.name for path in (out / "parts").iterdir() if path.is_dir()) == TWO_PAIRS[:2]
+    assert read_run(out / "parts" / "1-base").run["status"] == "running"
+    assert not left_over(out)
+
+
+def left_over(out):
+    return [p for p in psutil.process_iter(["cmdline"]) if any(str(out) in a for a in p.info["cmdline"] or ())]
 
 
 def test_a_tree_that_is_10_percent_slower_is_red_after_a_second_look_at_each_case_alone(repository):
@@ -382,7 +451,7 @@ def test_an_interrupt_leaves_no_worktree_and_keeps_what_was_measured(repository,
     assert running.wait(timeout=60) == 130
     assert no_trace(repository)
     assert read_run(out / "parts" / "1-head").run["status"] == "complete"
-    assert not [p for p in psutil.process_iter(["cmdline"]) if any(str(out) in a for a in p.info["cmdline"] or ())]
+    assert not left_over(out)
 
 
 def until(happened, seconds=120):

@@ -9,8 +9,9 @@ from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
-from lisabench.benchmarks import baton, children
+from lisabench.benchmarks import baton, children, worker
 from lisabench.benchmarks.baton import Baton
 from lisabench.benchmarks.pairing import Call, Pairing
 from lisabench.harness.errors import RunFailed
@@ -116,61 +117,145 @@ def test_a_suite_that_wants_the_machine_for_itself_takes_no_turns_and_is_free_to
     assert baton.of_environment(CAPPED).alone
 
 
-class Scripted:
-    """A version whose process ends with one code in turns, and with 0 alone."""
+OK, OOM, BROKEN = ("ok", None), ("oom", "OutOfMemoryError: too large"), ("error", "RuntimeError: planted")
+KILLED = ("error", "the process was ended by SIGKILL; the system may have run out of memory")
+PROCESS = """
+import json, os, pathlib, sys, time
+folder, invited = pathlib.Path(sys.argv[-1]), {variable!r} in os.environ
+folder.mkdir()
+(folder / str(invited)).touch()
+if {sleeps} and invited:
+    time.sleep({sleeps})
+status, reason = {outcome} if invited else ("ok", None)
+if {code} in (0, 1, 5) and not {said!r}:
+    page = dict(schema="lisabench.run/1", status="complete", cases=[dict(name="a", role="model")])
+    (folder / "run.json").write_text(json.dumps(page))
+    (folder / "samples.jsonl").write_text(json.dumps(dict(case="a", status=status, reason=reason)) + chr(10))
+sys.stderr.write({said!r} if invited else "")
+sys.exit({code} if invited else 0)
+"""
 
-    def __init__(self, name: str, home: Path, code: int) -> None:
-        self.name, self.label, self.tree, self.code = name, name, home / name, code
+
+class Scripted:
+    """A version whose process ends in turns with a code, what became of its only query, and a word; alone, well."""
+
+    def __init__(self, name: str, home: Path, code: int = 0, outcome=OK, said: str = "", sleeps: int = 0) -> None:
+        self.name, self.label, self.tree = name, name, home / name
+        self.script = PROCESS.format(variable=baton.VARIABLE, code=code, outcome=outcome, said=said, sleeps=sleeps)
         self.file = self.tree / "benchmarks" / "baton.py"
         self.file.parent.mkdir(parents=True)
         self.file.write_text(Path(baton.__file__).read_text())
 
     def command(self, *arguments: str) -> children.Command:
-        code = f"""
-import os, pathlib, sys, time
-invited = {baton.VARIABLE!r} in os.environ
-pathlib.Path(sys.argv[-1]).mkdir()
-pathlib.Path(sys.argv[-1], str(invited)).touch()
-sys.stderr.write("lisabench: too large\\n")
-sys.exit({self.code} if invited else 0)"""
-        return children.Command([sys.executable, "-c", code, *map(str, arguments)], Path.cwd())
+        return children.Command([sys.executable, "-c", self.script, *map(str, arguments)], Path.cwd())
 
 
-def versions(folder: Path, base: int = 0, head: int = 0) -> tuple[Scripted, Scripted]:
-    return Scripted("base", folder, base), Scripted("head", folder, head)
+def carried_out(folder: Path, pairing: Pairing, sides: list[Scripted], pair: int = 1) -> list[tuple[str, int]]:
+    one, other = (Call(version, [], folder / f"{pair}-{version.name}") for version in sides)
+    return [(call.version.name, done.returncode) for call, done in pairing.carry_out((one, other))]
 
 
-def carried_out(folder: Path, pairing: Pairing, sides: tuple[Scripted, Scripted], pair: int) -> list[int]:
-    one, other = (Call(version, [], folder / f"{pair}-{version.name}") for version in sides)  # pyright: ignore
-    return [done.returncode for done in pairing.carry_out((one, other))]
+def a_pair(folder: Path, base: dict, head: dict) -> list[Scripted]:
+    return [Scripted("base", folder, **base), Scripted("head", folder, **head)]
 
 
-@pytest.mark.parametrize("code", [5, -signal.SIGKILL + 256])
-def test_a_pair_of_which_one_breaks_in_turns_is_measured_again_one_after_the_other(tmp_path, capsys, code):
-    sides = versions(tmp_path, head=code)
+NO_ROOM = {
+    "out of memory": ({"code": 5, "outcome": OOM}, "side by side, head ran out of memory"),
+    "killed": ({"code": 5, "outcome": KILLED}, "side by side, head ran out of memory"),
+    "apart": ({"code": 5, "said": f"lisabench: {baton.APART}"}, baton.APART),
+}
+
+
+@pytest.mark.parametrize("what", NO_ROOM)
+def test_a_pair_that_cannot_stand_side_by_side_is_measured_again_one_after_the_other(tmp_path, capsys, what):
+    head, why = NO_ROOM[what]
+    sides = a_pair(tmp_path, {}, head)
     pairing = Pairing(sides)
-    assert [carried_out(tmp_path, pairing, sides, pair) for pair in (1, 2)] == [[0, 0], [0, 0]]
-    names = sorted(f"{file.parent.name} {file.name}" for file in tmp_path.glob("?-*/*"))
+    assert [carried_out(tmp_path, pairing, sides, pair) for pair in (1, 2)] == [[("base", 0), ("head", 0)]] * 2
+    names = sorted(f"{file.parent.name} {file.name}" for file in tmp_path.glob("?-*/*e"))
     in_turns = ["1-base-in-turns True", "1-head-in-turns True"]
     assert names == sorted([*in_turns, *(f"{pair}-{side} False" for pair in (1, 2) for side in ("base", "head"))])
-    assert capsys.readouterr().err.count("warning: in turns, a process broke (lisabench: too large)") == 1
+    assert capsys.readouterr().err.count(f"warning: {why}: the processes of a pair run one after the other") == 1
 
 
-@pytest.mark.parametrize("code", [0, 1, 2, 4, 130])
-def test_what_is_no_breakdown_is_not_tried_again(tmp_path, capsys, code):
-    sides = versions(tmp_path, base=code)
+@pytest.mark.parametrize("code", [0, 1, 5])
+def test_what_was_measured_is_not_tried_again_whatever_the_exit_code(tmp_path, capsys, code):
+    sides = a_pair(tmp_path, {"code": code}, {})
     pairing = Pairing(sides)
-    assert carried_out(tmp_path, pairing, sides, 1) == [code, 0]
+    assert carried_out(tmp_path, pairing, sides) == [("base", code), ("head", 0)]
     assert pairing.in_turns and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "base", [{"code": 2}, {"code": 130}, {"code": 1, "said": "OSError: disk full"}, {"code": 5, "outcome": BROKEN}]
+)
+def test_one_that_breaks_ends_the_other_within_seconds_and_is_not_tried_again(tmp_path, capsys, monkeypatch, base):
+    monkeypatch.setattr(children, "LAST_WORDS_S", 0.5)
+    sides = a_pair(tmp_path, base, {"sleeps": 60})
+    pairing = Pairing(sides)
+    before = time.monotonic()
+    assert carried_out(tmp_path, pairing, sides) == [("base", base["code"])]
+    assert time.monotonic() - before < 10
+    assert pairing.in_turns and capsys.readouterr().err == ""
+
+
+def test_of_two_that_refuse_the_first_of_the_pair_is_heard_first(tmp_path):
+    sides = a_pair(tmp_path, {"code": 2, "sleeps": 1}, {"code": 2})
+    assert carried_out(tmp_path, Pairing(sides), sides) == [("base", 2), ("head", 2)]
+
+
+def test_what_a_killed_process_has_left_behind_ends_with_it(tmp_path):
+    leave = "import os, subprocess, sys; p = subprocess.Popen(['sleep', '60']); print(p.pid); sys.stdout.flush(); "
+    lines = [[sys.executable, "-c", f"{leave}os.kill(os.getpid(), 9)"], ["sleep", "60"]]
+    done = children.run(*(children.Command(line, tmp_path) for line in lines), broken=lambda _, code: code != 0)
+    assert [(one.returncode, one.by_itself) for one in done] == [(-signal.SIGKILL, True), (-signal.SIGINT, False)]
+    until_gone(int(done[0].stdout))
+
+
+def until_gone(pid: int) -> None:
+    end = time.monotonic() + 5
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+class Clock:
+    """Of a device that is behind its host until it is waited for."""
+
+    def __init__(self, happened: list[str]) -> None:
+        self.happened = happened
+
+    def settle(self) -> None:
+        self.happened.append("settled")
+
+
+@pytest.mark.no_clock
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("function", ["block", "synchronised", "warm_up", "memory"])
+def test_a_worker_answers_only_when_its_device_has_done_all_that_it_was_given(monkeypatch, function, fails):
+    happened: list[str] = []
+
+    def queue(*_: object) -> None:
+        happened.append("queued")
+        if fails:
+            raise RuntimeError("planted")
+
+    pipe = SimpleNamespace(recv=iter([(function, ([0],))]).__next__, send=lambda _: happened.append("handed over"))
+    monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(worker, "clock_for", lambda _: Clock(happened))
+    monkeypatch.setattr(worker.Worker, function, queue)
+    with pytest.raises(StopIteration):
+        worker.serve(pipe, SimpleNamespace(samples=list))
+    assert happened == ["queued", "settled", "handed over"]
 
 
 @pytest.mark.parametrize("older", ["none", "another"])
 def test_a_version_that_takes_no_such_turns_is_never_started_beside_another(tmp_path, capsys, older):
-    sides = versions(tmp_path, base=5, head=5)
+    sides = a_pair(tmp_path, {"code": 5}, {"code": 5})
     text = sides[0].file.read_text().replace(baton.PROTOCOL, "lisabench.baton/0")
     sides[0].file.write_text(text) if older == "another" else sides[0].file.unlink()
-    assert carried_out(tmp_path, Pairing(sides), sides, 1) == [0, 0]
-    assert {file.name for file in tmp_path.glob("1-*/*")} == {"False"}
+    assert carried_out(tmp_path, Pairing(sides), sides) == [("base", 0), ("head", 0)]
+    assert {file.name for file in tmp_path.glob("1-*/*e")} == {"False"}
     assert "warning: base cannot take turns block by block" in capsys.readouterr().err
 
 
