@@ -35,6 +35,7 @@ class Invitation:
     first: bool
 
     def environment(self) -> dict[str, str]:
+        """What the run's has to hold, beside the socket itself."""
         return {VARIABLE: f"{self.end.fileno()}:{int(self.first)}"}
 
 
