@@ -88,7 +88,7 @@ def command(*arguments):
 
 
 def against(repository, *arguments, reference="HEAD", processes=2, killed=False):
-    """The exit code, what was judged, and the one line of an error. A session that is killed leaves its pipes behind."""
+    """The exit code, what was judged, and the one line of an error; a killed session leaves its pipes behind."""
     out = repository.parent / "out"
     given = command(*arguments, "--against", reference, "--set", f"processes={processes}", "--out", out)
     done = subprocess.run(given, cwd=repository, env=environment(repository.parent), capture_output=True, text=True)
