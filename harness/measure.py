@@ -9,7 +9,7 @@ import statistics
 import textwrap
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from . import masks, metrics
@@ -63,7 +63,7 @@ def describe(sample: Sample) -> dict[str, Any]:
 def failure(sample: Sample, status: str, reason: str) -> dict[str, Any]:
     """The part of a record that says why there is no answer: IoU 0, the target's area added to the union, no time."""
     no_times = {"latency_ns": None, "host_ns": None, "regions": {}, "unattributed_ns": None, "warnings": []}
-    counts = asdict(metrics.failed(sample.target_HW))
+    counts = vars(metrics.failed(sample.target_HW))
     return {"status": status, "reason": reason} | no_times | NOTHING_SAID | counts
 
 
@@ -83,7 +83,7 @@ def _outcome(prediction: Prediction, sample: Sample, keep_mask: bool) -> dict[st
     said = {name: getattr(prediction, name) for name in NOTHING_SAID} | {"predicted_iou": _finite(prediction)}
     status = {"status": "ok" if prediction.has_seg else "no_seg", "reason": None}
     kept = {"mask_rle": masks.encode(prediction.mask_HW)} if keep_mask else {}
-    return status | said | asdict(counts) | kept
+    return status | said | vars(counts) | kept
 
 
 def _finite(prediction: Prediction) -> float | None:

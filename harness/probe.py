@@ -8,7 +8,7 @@ add up to the query's end-to-end time, so no nanosecond is counted twice or lost
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from .clock import Clock, HostClock
@@ -48,7 +48,7 @@ class Ledger:
         return self.latency_ns - sum(entry.exclusive_ns for entry in self.regions.values())
 
     def as_record(self) -> dict[str, Any]:
-        regions = {name: asdict(entry) for name, entry in self.regions.items()}
+        regions = {name: dict(vars(entry)) for name, entry in self.regions.items()}
         return {
             "latency_ns": self.latency_ns,
             "host_ns": self.host_ns,

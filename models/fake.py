@@ -105,9 +105,7 @@ class Fake:
         target_HW = sample.target_HW == 1
         if self.case.mask == "shifted":
             return np.roll(target_HW, self.case.shift_px, axis=1)
-        return {"target": target_HW, "whole": np.ones_like(target_HW), "empty": np.zeros_like(target_HW)}[
-            self.case.mask
-        ]
+        return target_HW if self.case.mask == "target" else np.full_like(target_HW, self.case.mask == "whole")
 
 
 @contextmanager

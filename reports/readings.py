@@ -1,6 +1,7 @@
 """Reading single records: which of them count for what, and what one says."""
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from ..harness.metrics import METRICS, Counts, scores
@@ -33,6 +34,7 @@ def one_per_query(records: Iterable[Record]) -> list[Record]:
     return list(chosen.values())
 
 
+@cache
 def stage_of(region: str) -> str:
     """``vision.clip`` belongs to ``vision``."""
     return region.split(".")[0]

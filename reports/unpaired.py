@@ -27,8 +27,8 @@ def spans(records: list[Record], span_ns: Callable[[Record], int]) -> list[dict[
     """Of each process, its times by query; a zero has no logarithm."""
     found: dict[int, dict[str, int]] = defaultdict(dict)
     for record in timed(records):
-        if span_ns(record) > 0:
-            found[record["process"]][record["sample_id"]] = span_ns(record)
+        if (span := span_ns(record)) > 0:
+            found[record["process"]][record["sample_id"]] = span
     return list(found.values())
 
 

@@ -4,14 +4,25 @@
 """
 
 from collections import Counter
+from functools import cache
 
 import pytest
+from lisabench.harness import resampling
 from simulated_gates import Truth, gates, gates_side_by_side
 from simulation import TRIALS, at_least
 
 pytestmark = pytest.mark.no_clock
 
 GATES = max(200, TRIALS)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _drawn_once():
+    """Every gate resamples as many images by the same seed: their draws are the same ones."""
+    weights = resampling._weights
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resampling, "_weights", cache(lambda images, draws: list(weights(images, draws))))
+        yield
 
 
 def told(truth, simulated=gates):
