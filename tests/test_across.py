@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from command import lisabench
 from lisabench.harness.errors import NothingToCompare, UsageError
 from lisabench.harness.records import read_run
 from lisabench.reports.across import Compared, compare_cases
@@ -37,11 +38,6 @@ def edit_page(folder, **changes) -> None:
 def only(found: Compared):
     (one,) = found.comparisons
     return one
-
-
-def lisabench_cli(*arguments):
-    command = [sys.executable, "-m", "lisabench.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
 
 
 def log_medians(folder, processes: int) -> list[float]:
@@ -249,13 +245,13 @@ def test_the_table_lines_up_and_shows_each_figure_with_its_interval(runs):
 
 
 def test_the_command_prints_tables_or_json_and_ends_with_0_2_or_4(runs):
-    done = lisabench_cli("compare", runs[0], "dual", "clip")
+    done = lisabench("compare", runs[0], "dual", "clip")
     assert done.returncode == 0 and done.stdout.startswith("## clip against dual\n") and done.stderr == ""
-    printed = lisabench_cli("compare", runs[0], "dual", "dual", runs[1], "--json")
+    printed = lisabench("compare", runs[0], "dual", "dual", runs[1], "--json")
     assert Compared.model_validate_json(printed.stdout) == compare_cases(runs[0], "dual", "dual", [runs[1]])
-    assert lisabench_cli("compare", runs[0], "dual", "clap").returncode == 2
+    assert lisabench("compare", runs[0], "dual", "clap").returncode == 2
     edit_page(runs[1], passport={"cpu": "Another"}, data={"fingerprint": "b"})
-    none = lisabench_cli("compare", runs[0], "dual", "dual", runs[1])
+    none = lisabench("compare", runs[0], "dual", "dual", runs[1])
     assert none.returncode == 4 and none.stdout == "" and "nothing can be compared" in none.stderr
 
 

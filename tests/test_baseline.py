@@ -2,11 +2,10 @@
 
 import json
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from command import lisabench
 from lisabench.harness import masks
 from lisabench.harness.errors import DataError, NothingToCompare, UsageError
 from lisabench.harness.records import read_run
@@ -32,11 +31,6 @@ def folder(tmp_path):
 def file(folder, tmp_path):
     write_baseline(tmp_path / "baseline.json", reduced(read_run(folder)))
     return tmp_path / "baseline.json"
-
-
-def lisabench_cli(*arguments):
-    command = [sys.executable, "-m", "lisabench.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
 
 
 def test_a_baseline_reads_back_as_it_was_written_and_holds_the_models_alone(folder, file):
@@ -199,10 +193,10 @@ def test_a_file_that_is_not_there_or_cannot_be_written_is_the_users_to_mend(tmp_
 
 
 def test_the_command_keeps_a_finished_run_and_no_other(folder, tmp_path):
-    done = lisabench_cli("baseline", folder, "--out", tmp_path / "b.json")
+    done = lisabench("baseline", folder, "--out", tmp_path / "b.json")
     assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / "b.json"))
     assert "3 processes a case" in done.stderr
     assert read_baseline(tmp_path / "b.json") == reduced(read_run(folder))
     edit_run(folder, status="failed")
-    done = lisabench_cli("baseline", folder, "--out", tmp_path / "c.json")
+    done = lisabench("baseline", folder, "--out", tmp_path / "c.json")
     assert done.returncode == 2 and "is failed" in done.stderr and not (tmp_path / "c.json").exists()

@@ -3,14 +3,16 @@
 import json
 import subprocess
 import sys
+from contextlib import chdir
 
+import command
 import lisabench
 import pytest
 
 
-def lisabench_cli(*arguments, cwd=None):
-    command = [sys.executable, "-m", "lisabench.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+def lisabench_cli(*arguments, cwd="."):
+    with chdir(cwd):
+        return command.lisabench(*arguments)
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +145,8 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(arguments, expected, tmp_pa
 
 @pytest.mark.no_clock
 def test_a_traceback_is_shown_when_asked_for():
-    done = lisabench_cli("--traceback", "run", "tinny")
-    assert "Traceback" in done.stderr
+    words = [sys.executable, "-m", "lisabench.cli", "--traceback", "run", "tinny"]
+    assert "Traceback" in subprocess.run(words, capture_output=True, text=True).stderr
 
 
 @pytest.mark.no_clock

@@ -1,10 +1,9 @@
 """What `make demo` shows: trained LISAs side by side, on scenes that no training has looked at."""
 
 import json
-import subprocess
-import sys
 
 import pytest
+from command import lisabench
 
 
 @pytest.fixture(scope="module")
@@ -15,8 +14,7 @@ def demo(tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("demo") / "run"
     single = ("--set", "processes=1", "--set", "memory_processes=1")
-    command = [sys.executable, "-m", "lisabench.cli", "run", *single, "--out", str(folder)]
-    return folder, subprocess.run(command, capture_output=True, text=True)
+    return folder, lisabench("run", *single, "--out", folder)
 
 
 @pytest.fixture(scope="module")

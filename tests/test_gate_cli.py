@@ -3,12 +3,11 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from xml.etree import ElementTree
 
 import pytest
 import yaml
+from command import lisabench
 from run_factory import edit_lines, edit_run
 from samples import write_sample
 
@@ -19,10 +18,12 @@ CASES = {name: NOISY | {"seed": seed} for seed, name in enumerate(("slow", "larg
 PLAN = {"processes": 5, "warmup": 0, "memory_queries": 1, "gallery": 0, "save_masks": True}
 
 
-def lisabench_cli(*arguments, **environment):
-    command = [sys.executable, "-m", "lisabench.cli", *map(str, arguments)]
-    known = {key: value for key, value in os.environ.items() if not key.startswith("GITHUB_")}
-    return subprocess.run(command, capture_output=True, text=True, env=known | environment)
+@pytest.fixture(autouse=True, scope="module")
+def _nowhere_on_github():
+    with pytest.MonkeyPatch.context() as patch:
+        for key in [key for key in os.environ if key.startswith("GITHUB_")]:
+            patch.delenv(key)
+        yield
 
 
 def measured(folder, out, cases, gate):
@@ -32,7 +33,7 @@ def measured(folder, out, cases, gate):
             write_sample(folder / "data" / "val", f"q{i}", seed=i)
     content = {"title": "t", "reference": next(iter(cases)), "data": {"root": str(folder / "data")}, "plan": PLAN}
     (folder / f"{out}.yaml").write_text(yaml.safe_dump(content | {"cases": cases, "gate": gate}))
-    done = lisabench_cli("run", folder / f"{out}.yaml", "--out", folder / out)
+    done = lisabench("run", folder / f"{out}.yaml", "--out", folder / out)
     assert done.returncode == 0, done.stderr
     return folder / out
 
@@ -65,7 +66,7 @@ def baseline_of(base, tmp_path):
         edit_run(copy, cases=[entry for entry in entries if entry["name"] in names], **page)
         if change:
             edit_lines(copy / "samples.jsonl", change)
-        assert lisabench_cli("baseline", copy, "--out", tmp_path / "b.json").returncode == 0
+        assert lisabench("baseline", copy, "--out", tmp_path / "b.json").returncode == 0
         return tmp_path / "b.json"
 
     return make
@@ -78,7 +79,7 @@ def copied(worse, tmp_path):
 
 
 def checks_of(run, file, *arguments, **environment):
-    done = lisabench_cli("check", run, "--baseline", file, "--json", *arguments, **environment)
+    done = lisabench("check", run, "--baseline", file, "--json", *arguments, **environment)
     assert "Traceback" not in done.stderr
     found = json.loads(done.stdout)
     assert found["exit_code"] == done.returncode
@@ -86,7 +87,7 @@ def checks_of(run, file, *arguments, **environment):
 
 
 def test_a_run_against_its_own_baseline_holds_with_0(base, baseline_of):
-    done = lisabench_cli("check", base, "--baseline", baseline_of(*CASES))
+    done = lisabench("check", base, "--baseline", baseline_of(*CASES))
     assert done.returncode == 0, done.stdout
     assert done.stdout.startswith("## lisabench: the gate holds\n")
     assert not (base / "again").exists()
@@ -193,7 +194,7 @@ def test_a_baseline_that_is_none_is_one_clear_line_and_never_a_pass(
     break_it(file)
     outputs = {"--junit": tmp_path / "junit.xml", "--comment": tmp_path / "comment.md"}
     given = [part for pair in outputs.items() for part in pair]
-    done = lisabench_cli("check", copied, "--baseline", file, *given, GITHUB_ACTIONS="true")
+    done = lisabench("check", copied, "--baseline", file, *given, GITHUB_ACTIONS="true")
     assert done.returncode == code
     assert len(done.stderr.strip().splitlines()) == 1 and expected in done.stderr
     assert done.stdout.startswith("::error title=lisabench gate::") and expected in done.stdout
@@ -203,7 +204,7 @@ def test_a_baseline_that_is_none_is_one_clear_line_and_never_a_pass(
 
 def test_a_run_that_is_not_finished_is_refused_with_the_way_on(copied, baseline_of):
     edit_run(copied, status="running")
-    done = lisabench_cli("check", copied, "--baseline", baseline_of("moved"))
+    done = lisabench("check", copied, "--baseline", baseline_of("moved"))
     assert done.returncode == 2 and "--resume" in done.stderr
 
 
@@ -211,7 +212,7 @@ def test_all_that_ci_shows_is_written_when_the_gate_fails(copied, baseline_of, t
     summary, junit, comment = tmp_path / "summary.md", tmp_path / "junit.xml", tmp_path / "comment.md"
     summary.write_text("# of an earlier step\n")
     given = ["--baseline", baseline_of("slow", "gone"), "--junit", junit, "--comment", comment]
-    done = lisabench_cli("check", copied, *given, GITHUB_STEP_SUMMARY=str(summary), GITHUB_ACTIONS="true")
+    done = lisabench("check", copied, *given, GITHUB_STEP_SUMMARY=str(summary), GITHUB_ACTIONS="true")
     assert done.returncode == 1
     errors = [line for line in done.stdout.splitlines() if line.startswith("::error ")]
     assert {line.split("::")[1] for line in errors} == {"error title=slow%3A time.vision", "error title=gone%3A case"}
@@ -228,5 +229,5 @@ def test_all_that_ci_shows_is_written_when_the_gate_fails(copied, baseline_of, t
 
 
 def test_an_output_that_cannot_be_written_is_said_and_no_pass(base, baseline_of, tmp_path):
-    done = lisabench_cli("check", base, "--baseline", baseline_of("moved"), "--junit", tmp_path / "gone" / "j.xml")
+    done = lisabench("check", base, "--baseline", baseline_of("moved"), "--junit", tmp_path / "gone" / "j.xml")
     assert done.returncode == 2 and "cannot write to" in done.stderr

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import original_factory
 import pytest
+from accelerate.state import AcceleratorState
+from command import lisabench
 from lisabench.benchmarks import training_state
 from lisabench.benchmarks.training_setup import setup
 from lisabench.benchmarks.training_state import Checkpoints
@@ -26,13 +28,16 @@ QUICK = ("--recipe", "everything", "--max_train_samples", "16", "--max_val_sampl
 BIN = Path(sys.executable).parent
 
 
-def train(*words: object, launch: tuple[str, ...] = (), **options) -> subprocess.CompletedProcess[str]:
-    command = [*(launch or (sys.executable,)), "-m", "lisabench.cli", "train", "--device", "cpu", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, **options)
+def train(*words: object, launch: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    if not launch:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        return lisabench("train", "--device", "cpu", *words)
+    command = [*launch, "-m", "lisabench.cli", "train", "--device", "cpu", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True)
 
 
-def trained(*words: object, out: Path, **options) -> records.Training:
-    done = train(*words, "--out", out, **options)
+def trained(*words: object, out: Path, launch: tuple[str, ...] = ()) -> records.Training:
+    done = train(*words, "--out", out, launch=launch)
     assert done.returncode == 0, done.stderr
     return records.read_training(out)
 
@@ -161,8 +166,8 @@ def test_trained_weights_are_found_by_a_run_and_get_a_score(whole, tmp_path):
     weights = next((whole.folder / "checkpoints").glob("best_model_epoch_*"))
     words = ["run", "tiny", "--limit", "2", "--set", f"weights={weights}", "--set", "device=cpu"]
     words += ["--set", "clip.weights=random", "--set", "sam.weights=random"]
-    words += ["--set", "plan.processes=1", "--out", str(tmp_path / "run")]
-    done = subprocess.run([str(BIN / "lisabench"), *words], capture_output=True, text=True)
+    words += ["--set", "plan.processes=1", "--set", "plan.memory_processes=1", "--out", str(tmp_path / "run")]
+    done = lisabench(*words)
     assert done.returncode == 0, done.stderr
     cases = {case["name"]: case for case in json.loads((tmp_path / "run" / "summary.json").read_text())["cases"]}
     assert cases["dual"]["quality"]["gIoU"] is not None
@@ -179,9 +184,9 @@ def test_a_converted_checkpoint_is_evaluated_and_trained(tmp_path):
         tmp_path / "LISA-7B-v1", original_factory.without(weights, original_factory.CLIP), sizes=sizes
     )
     clip = original_factory.write_clip(tmp_path / "clip", weights, sizes=sizes)
-    lisabench("convert", src, tmp_path / "converted", "--vision-tower", clip)
-    lisabench("data", "make", tmp_path / "data", "--split", "train", "--count", 4)
-    lisabench("data", "make", tmp_path / "data", "--split", "test", "--count", 3)
+    done("convert", src, tmp_path / "converted", "--vision-tower", clip)
+    done("data", "make", tmp_path / "data", "--split", "train", "--count", 4)
+    done("data", "make", tmp_path / "data", "--split", "test", "--count", 3)
     data = ("--data", tmp_path / "data")
     start = ("--weights", tmp_path / "converted", "--val_split", "test", *data)
     training = trained(*start, "--use_vlm_vision", "--recipe", "lean", "--epochs", 1, out=tmp_path / "run")
@@ -192,17 +197,18 @@ def test_a_converted_checkpoint_is_evaluated_and_trained(tmp_path):
         axes = {"device": "cpu", "weights": tmp_path / name, "vision": vision}
         words = [word for axis, value in axes.items() for word in ("--set", f"{axis}={value}")]
         (tmp_path / "one.yaml").write_text(
-            "name: one\ntitle: One\nreference: only\ncases:\n  only: {adapter: lisa}\nplan: {processes: 1}\n"
+            "name: one\ntitle: One\nreference: only\ncases:\n  only: {adapter: lisa}\n"
+            "plan: {processes: 1, memory_processes: 1}\n"
         )
         out = tmp_path / f"evaluated-{vision}"
-        lisabench("run", tmp_path / "one.yaml", *data, "--split", "test", *words, "--out", out)
+        done("run", tmp_path / "one.yaml", *data, "--split", "test", *words, "--out", out)
         (case,) = [c for c in json.loads((out / "summary.json").read_text())["cases"] if c["name"] == "only"]
         assert case["quality"]["gIoU"] is not None
 
 
-def lisabench(*words: object) -> None:
-    done = subprocess.run([str(BIN / "lisabench"), *map(str, words)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def done(*words: object) -> None:
+    found = lisabench(*words)
+    assert found.returncode == 0, found.stderr
 
 
 def test_a_loss_that_is_no_number_ends_with_a_message_and_an_intact_checkpoint(tmp_path):
