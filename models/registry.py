@@ -12,6 +12,7 @@ import dataclasses
 import importlib
 import typing
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -34,7 +35,13 @@ GROUP = "lisabench.adapters"
 
 def names() -> list[str]:
     """Every adapter that can be named in a suite, those of installed packages included."""
-    return sorted({*ADAPTERS, *(point.name for point in entry_points(group=GROUP))})
+    return sorted({*ADAPTERS, *_outside()})
+
+
+@cache
+def _outside() -> dict[str, str]:
+    """Adapters of other packages. Looking through all that is installed takes long."""
+    return {point.name: point.value for point in entry_points(group=GROUP)}
 
 
 def find(name: str) -> Build:
@@ -43,8 +50,7 @@ def find(name: str) -> Build:
     Raises:
         UsageError: no such adapter, or its module cannot be imported.
     """
-    outside = {point.name: point.value for point in entry_points(group=GROUP)}
-    where = ADAPTERS.get(name) or outside.get(name)
+    where = ADAPTERS.get(name) or _outside().get(name)
     if where is None:
         raise unknown("adapter", name, names())
     module, _, attribute = where.partition(":")
