@@ -1,7 +1,8 @@
-"""The command in the test's own process, which has imported everything once: what it prints, and its exit code."""
+"""A command in the test's own process, which has imported everything once: what it prints, and its exit code."""
 
 import io
 import os
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from subprocess import CompletedProcess
 from unittest import mock
@@ -11,12 +12,16 @@ from lisabench import cli
 
 def lisabench(*words: object, **environment: str) -> CompletedProcess[str]:
     """As a new process would be, but for modules, random states and worker processes' server, which are kept."""
+    with mock.patch.dict(os.environ, environment):
+        return in_process(cli.main, *words)
+
+
+def in_process(main: Callable[[], object], *words: object) -> CompletedProcess[str]:
     argv = ["lisabench", *map(str, words)]
     out, err, code = io.StringIO(), io.StringIO(), 0
-    patches = mock.patch("sys.argv", argv), mock.patch.dict(os.environ, environment)
-    with patches[0], patches[1], redirect_stdout(out), redirect_stderr(err):
+    with mock.patch("sys.argv", argv), redirect_stdout(out), redirect_stderr(err):
         try:
-            cli.main()
+            main()
         except SystemExit as ended:
             code = int(ended.code or 0)
     return CompletedProcess(argv, code, out.getvalue(), err.getvalue())

@@ -3,13 +3,13 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import typer
+from command import in_process
 from lisabench.benchmarks import ship as module
 from lisabench.benchmarks import suite as suites
 from lisabench.benchmarks.ship import ship
@@ -290,9 +290,9 @@ def test_a_packaged_lisa_with_a_key_too_few_or_too_many_is_refused(family, tmp_p
 
 
 def test_the_command_prints_what_it_packed_or_one_line(study, tmp_path):
-    words = [sys.executable, "-m", "lisabench.benchmarks.ship", str(study), "--seed", "3", "--case", "dual"]
-    done = subprocess.run([*words, "--out", str(tmp_path / "new")], capture_output=True, text=True)
+    words = (study, "--seed", 3, "--case", "dual", "--out", tmp_path / "new")
+    done = in_process(lambda: typer.run(module._main), *words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == f"{tmp_path / 'new'}: 25.44 MiB"
-    again = subprocess.run([*words, "--out", str(tmp_path / "new")], capture_output=True, text=True)
+    again = in_process(lambda: typer.run(module._main), *words)
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)

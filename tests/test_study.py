@@ -1,8 +1,6 @@
 """Tiny LISAs trained from rendered scenes: what is rendered, drawn, learned and judged."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from command import lisabench
 from lisabench.benchmarks.study import carry_out, course_of, fitted, started
 from lisabench.benchmarks.study_batches import SceneStore
 from lisabench.benchmarks.study_folder import SEARCH, Study, begin, files_of, rate_of
@@ -461,8 +460,7 @@ def test_a_rate_at_which_the_losses_are_no_numbers_any_more_is_a_result(tmp_path
 
 
 def test_an_unknown_variant_is_refused_in_one_line(tmp_path):
-    words = [sys.executable, "-m", "lisabench.cli", "study", str(tmp_path), "--variant", "clap", "--device", "cpu"]
-    done = subprocess.run(words, capture_output=True, text=True)
+    done = lisabench("study", tmp_path, "--variant", "clap", "--device", "cpu")
     assert done.returncode == 2
     assert "unknown variant 'clap' (did you mean 'clip'?)" in done.stderr
     assert json.dumps(sorted(path.name for path in tmp_path.iterdir())) == "[]"

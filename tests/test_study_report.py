@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command import lisabench
 from lisabench.benchmarks import suite as suites
 from lisabench.benchmarks.study import VARIANTS
 from lisabench.benchmarks.study_scenes import FAMILIES as RENDERED
@@ -283,15 +284,10 @@ def test_every_field_of_the_schema_is_described():
     assert [name for name, text in described.items() if not text] == []
 
 
-def report(folder):
-    words = [sys.executable, "-m", "lisabench.cli", "report", str(folder)]
-    return subprocess.run(words, capture_output=True, text=True)
-
-
 def test_the_command_reports_a_study_without_torch(whole, tmp_path):
     folder, _ = whole
     shutil.copytree(folder, tmp_path / "s")
-    done = report(tmp_path / "s")
+    done = lisabench("report", tmp_path / "s")
     assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / "s" / "report.md"))
     code = "import lisabench.reports.study_page, sys; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -326,7 +322,7 @@ def test_a_folder_that_is_no_study_or_an_empty_one_is_refused(tmp_path):
     (tmp_path / "study.json").write_text("{}")
     with pytest.raises(UsageError, match="no finished training"):
         read_study(tmp_path)
-    done = report(tmp_path)
+    done = lisabench("report", tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
