@@ -13,7 +13,7 @@ demo: .venv/.installed  ## compare the dual-encoder LISA with both shared-encode
 	$(BIN)/lisabench run tiny
 
 test: .venv/.installed  ## with one thread a process: small models on few cores lose more by waiting than they gain
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 -m no_clock
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m no_clock
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not no_clock"
 
 lint: .venv/.installed  ## mends what can be mended

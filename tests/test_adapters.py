@@ -13,6 +13,8 @@ from lisabench.harness.probe import NullProbe
 from lisabench.models import registry
 from samples import sample_of
 
+pytestmark = pytest.mark.no_clock
+
 ADAPTER = '''
 from dataclasses import dataclass
 import numpy as np

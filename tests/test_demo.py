@@ -5,6 +5,8 @@ import json
 import pytest
 from command import lisabench
 
+pytestmark = pytest.mark.no_clock
+
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):

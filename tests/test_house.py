@@ -65,6 +65,7 @@ def test_a_planted_violation_is_found(planted):
     assert imported_rooms(planted, "models") - MAY_IMPORT["models"] == {"reports"}
 
 
+@pytest.mark.no_clock
 def test_reports_import_no_torch():
     run_python("import lisabench.reports.page, sys; assert 'torch' not in sys.modules")
 
@@ -81,6 +82,7 @@ def test_help_is_instant_and_imports_no_torch():
     assert min(times_s) < 0.4
 
 
+@pytest.mark.no_clock
 def test_the_wheel_holds_the_rooms_and_nothing_else(tmp_path):
     options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path)]
     clone = _copy(tmp_path)

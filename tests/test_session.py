@@ -1,11 +1,6 @@
 """A session on fake models: real processes, simulated failures."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 
 import pytest
@@ -20,30 +15,9 @@ from lisabench.harness.contract import STAGES
 from lisabench.harness.errors import DataError, NothingToCompare, UsageError
 from lisabench.models.fake import FakeCase
 from lisabench.reports.page import write_report
+from sessions import QUICK, keys, run, session, suite
 
-QUICK = {"adapter": "fake", "clock": "virtual"}
-
-
-def suite(data_root, plan=None, **cases):
-    plan = {"processes": 2, "block": 2, "warmup": 0, "memory_processes": 1, "memory_queries": 1, "gallery": 2} | (
-        plan or {}
-    )
-    cases = {"a": QUICK, "b": QUICK | {"vision_ms": 9.0}} | cases
-    content = {"name": "s", "title": "t", "reference": "a", "data": {"root": data_root}, "plan": plan, "cases": cases}
-    return suites.validate(content | {"controls": {"empty": {"adapter": "empty"}}})
-
-
-def session(suite, folder):
-    return Session(suite, Queries.of(suite), folder, lambda *_: None)
-
-
-def run(suite, folder):
-    session(suite, folder).start()
-    return records.read_run(folder)
-
-
-def keys(run):
-    return Counter((row["case"], row["process"], row["sample_id"]) for row in run.samples)
+pytestmark = pytest.mark.no_clock
 
 
 def test_every_query_of_every_case_and_process_has_one_record(data_root, tmp_path):
@@ -121,19 +95,6 @@ def test_a_failing_case_is_recorded_and_the_others_go_on(data_root, tmp_path, se
     assert all(row["status"] == "ok" for row in result.samples if row["case"] == "a")
     assert len(result.samples) == 18
     assert result.run["status"] == "failed"
-
-
-def test_a_run_killed_at_any_moment_resumes_to_the_same_records(data_root, tmp_path):
-    slow = suite(data_root, b={"adapter": "fake", "vision_ms": 60.0}, a={"adapter": "fake", "vision_ms": 60.0})
-    whole = keys(run(slow, tmp_path / "whole"))
-    for number, patience in enumerate((0.0, 4, 14, 22)):
-        folder = tmp_path / f"killed{number}"
-        _killed_after(slow, folder, patience)
-        first = keys(records.read_run(folder)) if (folder / "run.json").exists() else Counter()
-        assert first != whole, "the run was over before it was killed"
-        session(slow, folder).resume()
-        assert keys(records.read_run(folder)) == whole
-        assert records.read_run(folder).run["status"] == "complete"
 
 
 def test_resuming_measures_only_what_is_missing(data_root, tmp_path):
@@ -279,30 +240,6 @@ def test_a_broken_annotation_or_image_names_file_and_reason(data_root, tmp_path)
     (data_root / "val" / "q1.json").write_text("{")
     with pytest.raises(DataError, match=r"q1\.json"):
         session(suite(data_root), tmp_path / "out2")
-
-
-RUNNER = """
-import json, sys
-from pathlib import Path
-from lisabench.benchmarks.queries import Queries
-from lisabench.benchmarks.session import Session
-from lisabench.benchmarks.suite import Suite
-suite = Suite.model_validate(json.loads(sys.argv[1]))
-Session(suite, Queries.of(suite), Path(sys.argv[2]), lambda *_: None).start()
-"""
-
-
-def _killed_after(suite, folder, lines):
-    """Starts a run in a process of its own and kills it when so many lines are in its journal (0: at once)."""
-    process = subprocess.Popen([sys.executable, "-c", RUNNER, suite.model_dump_json(), str(folder)])
-    journal = folder / "samples.jsonl"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if (folder / "run.json").exists() and len(journal.read_text().splitlines()) >= lines:
-            break
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def test_a_query_that_a_model_refuses_fails_alone(data_root, tmp_path):

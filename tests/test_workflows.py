@@ -13,6 +13,8 @@ from lisabench.benchmarks.suite import shipped_names
 from lisabench.reports.gate_page import MARK
 from workflow_steps import ROOT, Runner, calls_of, read, stand_in
 
+pytestmark = pytest.mark.no_clock
+
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 FILES = [*WORKFLOWS, ROOT / "action.yml"]
 BIN = Path(sys.executable).parent
@@ -169,7 +171,7 @@ def test_the_steps_of_the_ci_workflow_are_commands_of_the_makefile_that_work(tmp
     assert len(scripts) == 3
     assert calls_of(calls["ruff"]) == [["check", "."], ["format", "--check", "."]]
     assert calls_of(calls["pyright"]) == [[]]
-    beside_others, alone = ["--numprocesses", "2", "-m", "no_clock"], ["-m", "not no_clock"]
+    beside_others, alone = ["--numprocesses", "2", "--dist", "worksteal", "-m", "no_clock"], ["-m", "not no_clock"]
     assert calls_of(calls["python"]) == [["-m", "pytest", *group] for group in (beside_others, alone)]
     assert calls_of(calls["lisabench"]) == [["run", "tiny"]]
 
