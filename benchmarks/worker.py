@@ -91,8 +91,9 @@ class Worker:
         return self._description() | {"clock": probe.clock.name}
 
     def warm_up(self, at_most: int) -> dict[str, Any]:
-        """Brings the case to speed."""
-        return asdict(measure.warm_up(self.adapter, self.samples, self.probe, at_most))
+        """Brings the case to speed; controls, which are not timed, as they are (0 queries)."""
+        every_length = at_most > 0 and self.device.startswith("cuda")
+        return asdict(measure.warm_up(self.adapter, self.samples, self.probe, at_most, every_length))
 
     def block(self, positions: Sequence[int]) -> list[dict[str, Any]]:
         """Measures some queries in a row; records without the session's own fields."""

@@ -109,8 +109,8 @@ class Adapter(Protocol):
         has_quality: False for random weights: no quality figure is ever derived from such a run.
 
     An adapter may also have `parameters`, a count for each of its parts; `weights`, the bytes that each of them holds
-    in memory; `warnings`, what is to be known of it; and ``paper(prompt_tokens, answer_tokens)``, the `Paper` that it
-    is read against.
+    in memory; `warnings`, what is to be known of it; ``paper(prompt_tokens, answer_tokens)``, the `Paper` that it is
+    read against; and ``prompt_tokens(sample)``, the length of a sample's prompt, by which it is warmed up on CUDA.
     """
 
     settings: Mapping[str, Any]

@@ -107,27 +107,50 @@ class WarmUp:
         first_query_ms: the first query ever, lazy initialisation included; None where it failed.
         warmup_queries: how many were asked until the median held still, one failed, or the bound was reached.
         warmup_stable: whether it held still.
+        warmup_lengths: how many were asked after that, each for its prompt's length.
     """
 
     first_query_ms: float | None
     warmup_queries: int
     warmup_stable: bool
+    warmup_lengths: int = 0
 
 
-def warm_up(adapter: Adapter, samples: Sequence[Sample], probe: TimingProbe, at_most: int) -> WarmUp:
+def warm_up(
+    adapter: Adapter, samples: Sequence[Sample], probe: TimingProbe, at_most: int, every_length: bool = False
+) -> WarmUp:
     """Asks queries until the median of the last three is within 5 % of that of the three before.
 
-    A query that fails ends it: the measurement will meet the same failure and record it.
+    Then one of each prompt length that was not among them, if so asked and the adapter tells: on CUDA, the first of
+    every length takes twice as long in the language model, and would be measured so. A query that fails ends it: the
+    measurement will meet the same failure and record it.
     """
     times_ms: list[float] = []
+    further_ms: list[float] = []
     with suppress(Exception):
         while len(times_ms) < at_most and not _stable(times_ms):
-            sample = samples[len(times_ms) % len(samples)]
-            _ = sample.image
-            with probe.query() as ledger:
-                answer(adapter, sample, probe)
-            times_ms.append(ledger.latency_ns / 1e6)
-    return WarmUp(times_ms[0] if times_ms else None, len(times_ms), _stable(times_ms))
+            times_ms.append(_asked_ms(adapter, samples[len(times_ms) % len(samples)], probe))
+        for sample in _of_new_lengths(adapter, samples, len(times_ms)) if every_length else ():
+            further_ms.append(_asked_ms(adapter, sample, probe))
+    return WarmUp(times_ms[0] if times_ms else None, len(times_ms), _stable(times_ms), len(further_ms))
+
+
+def _asked_ms(adapter: Adapter, sample: Sample, probe: TimingProbe) -> float:
+    _ = sample.image
+    with probe.query() as ledger:
+        answer(adapter, sample, probe)
+    return ledger.latency_ns / 1e6
+
+
+def _of_new_lengths(adapter: Adapter, samples: Sequence[Sample], met: int) -> list[Sample]:
+    """The first sample of every prompt length that the first `met` have not; none where the adapter does not tell."""
+    length_of = getattr(adapter, "prompt_tokens", None)
+    if length_of is None:
+        return []
+    first: dict[int, int] = {}
+    for position, sample in enumerate(samples):
+        first.setdefault(length_of(sample), position)
+    return [samples[position] for position in first.values() if position >= met]
 
 
 def _stable(times_ms: list[float], window: int = 3) -> bool:

@@ -76,11 +76,11 @@ def failed(target_HW: np.ndarray) -> Counts:
 
 
 def _box(mask_HW: np.ndarray) -> Box | None:
-    (rows,) = mask_HW.any(axis=1).nonzero()
+    rows = np.flatnonzero(mask_HW.any(axis=1))
     if rows.size == 0:
         return None
     top, bottom = int(rows[0]), int(rows[-1]) + 1
-    (columns,) = mask_HW[top:bottom].any(axis=0).nonzero()
+    columns = np.flatnonzero(mask_HW[top:bottom].any(axis=0))
     return int(columns[0]), top, int(columns[-1]) + 1, bottom
 
 

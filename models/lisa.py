@@ -126,8 +126,15 @@ class Lisa:
             ids = self.tokenizer.encode(chat(self.case.template, request(sample.query, sample.is_sentence)))
         else:
             ids, _ = forced_ids(self.case, self.tokenizer, sample.query, sample.is_sentence)
-        self._refuse_overlong(len(ids) - 1 + self.model.preset.clip.image_tokens)
+        self._refuse_overlong(self._length(ids))
         return ids
+
+    def prompt_tokens(self, sample: Sample) -> int:
+        """What a sample's prediction will say, image tokens included."""
+        return self._length(self._prompt_ids(sample))
+
+    def _length(self, ids: Sequence[int]) -> int:
+        return len(ids) - 1 + self.model.preset.clip.image_tokens
 
     def _refuse_overlong(self, prompt_tokens: int) -> None:
         most = self._generation.max_new_tokens if self._generation else 0

@@ -67,7 +67,7 @@ def test_an_answer_that_is_generated_as_it_would_be_given_gives_the_same_mask(ca
     seg, dot, stop = script(cached.tokenizer, 3)
     says(cached, seg, dot, stop)
     expected, found = ask(given, QUERIES[0])[0], ask(cached, QUERIES[0])[0]
-    assert found.prompt_tokens == expected.prompt_tokens
+    assert found.prompt_tokens == expected.prompt_tokens == cached.prompt_tokens(QUERIES[0])
     assert found.text.replace(" ", "") == "[SEG]." and found.answer_tokens == 3 and expected.answer_tokens == 0
     np.testing.assert_allclose(found.predicted_iou, expected.predicted_iou, **CLOSE)
     np.testing.assert_array_equal(found.mask_HW, expected.mask_HW)

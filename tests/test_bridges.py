@@ -179,6 +179,7 @@ def test_a_finer_grid_makes_a_longer_prompt_unless_its_tokens_are_pooled() -> No
     usual, finer, pooled = (lisa(vision="clip", **axes) for axes in ({}, FINER, POOLED))
     tokens = [ask(each, noise())[0].prompt_tokens for each in (usual, finer, pooled)]
     assert tokens == [tokens[0], tokens[0] + 256 - 64, tokens[0]]
+    assert tokens == [each.prompt_tokens(noise()) for each in (usual, finer, pooled)]
     for each, image_tokens in ((usual, 64), (finer, 256), (pooled, 64)):
         assert each.settings["image_tokens"] == image_tokens
         assert each.settings["clip_px"] == (112 if each is usual else 224)

@@ -1,3 +1,4 @@
+import dataclasses
 import gc
 
 import numpy as np
@@ -149,6 +150,21 @@ def test_warm_up_is_bounded_where_it_never_holds_still():
     warmed = measure.warm_up(build(FakeCase(drift=0.5), probe), [sample_of(target())], probe, at_most=9)
     assert not warmed.warmup_stable
     assert warmed.warmup_queries == 9
+
+
+def test_warm_up_meets_every_prompt_length_where_it_is_asked_to():
+    probe = TimingProbe(VirtualClock())
+    adapter, asked = build(FakeCase(), probe), []
+    samples = [dataclasses.replace(sample_of(target()), query="?" * (1 + i // 5)) for i in range(20)]
+    adapter.prompt_tokens = lambda sample: len(sample.query)
+    before = adapter.preprocess
+    adapter.preprocess = lambda batch: asked.extend(len(sample.query) for sample in batch) or before(batch)
+    warmed = measure.warm_up(adapter, samples, probe, at_most=50, every_length=True)
+    assert asked == [1, 1, 1, 1, 1, 2, 3, 4]
+    assert (warmed.warmup_queries, warmed.warmup_lengths) == (6, 2)
+    asked.clear()
+    assert measure.warm_up(adapter, samples, probe, at_most=50).warmup_lengths == 0
+    assert len(asked) == 6
 
 
 def spare_heap(mib: int) -> np.ndarray:
