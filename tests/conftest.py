@@ -1,9 +1,11 @@
 """Fixtures that several tests share."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from lisabench.models import registry
+from lisabench.models.presets import PRESETS
 from samples import write_sample
 
 
@@ -22,3 +24,12 @@ def data_root(tmp_path: Path) -> Path:
     for i in range(6):
         write_sample(tmp_path / "data" / "val", f"q{i}", seed=i)
     return tmp_path / "data"
+
+
+@pytest.fixture
+def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny preset with two layers a stack, one of SAM's global: compiling and learning take their time."""
+    tiny = PRESETS["tiny"]
+    clip, llama = (replace(sizes, layers=2) for sizes in (tiny.clip, tiny.llama))
+    sam = replace(tiny.sam, layers=2, global_layers=(1,))
+    monkeypatch.setitem(PRESETS, "tiny", replace(tiny, clip=clip, llama=llama, sam=sam))

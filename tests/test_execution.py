@@ -1,27 +1,15 @@
 """How a model is run: plainly, compiled, or with the original's habits."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 from lisabench.models import execution
-from lisabench.models.presets import PRESETS
 from lisas import Regions, ask, decoded, lisa, noise
 from torch._dynamo.utils import counters
 
 pytestmark = pytest.mark.no_clock
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
-
-
-@pytest.fixture
-def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tiny preset with two layers a stack, of which one of SAM's is global: compiling takes its time."""
-    tiny = PRESETS["tiny"]
-    clip, llama = (replace(sizes, layers=2) for sizes in (tiny.clip, tiny.llama))
-    sam = replace(tiny.sam, layers=2, global_layers=(1,))
-    monkeypatch.setitem(PRESETS, "tiny", replace(tiny, clip=clip, llama=llama, sam=sam))
 
 
 def compiled_and_eager(**axes: object) -> None:

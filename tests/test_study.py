@@ -128,6 +128,7 @@ def test_draws_lean_on_the_families_that_need_a_look(files):
     assert all(len(set(row)) == 4 for row in batch.query_N.view(5, 4).tolist())
 
 
+@pytest.mark.usefixtures("shallow")
 def test_training_lowers_the_losses_and_what_helps_fades(files):
     lisa = tiny()
     course = Course(steps=14, lr=1e-3, scenes=2, queries=3, warmup=2, helped=True)
@@ -152,6 +153,7 @@ def test_positions_of_encoders_that_begin_at_random_tell_every_cell_from_the_oth
             assert torch.pdist(begun[part].detach()).min() > 0.5
 
 
+@pytest.mark.usefixtures("shallow")
 def test_encoders_learn_alone_then_heads_prompt_the_masks_then_seg_does(files):
     lisa = tiny()
     before = {name: weight.clone() for name, weight in lisa.model.named_parameters()}
@@ -227,6 +229,7 @@ def test_the_learning_rate_rises_and_falls():
     assert shares[55] == pytest.approx(0.5) and shares[99] < 0.01
 
 
+@pytest.mark.usefixtures("shallow")
 def test_a_training_is_validated_eight_times_and_goes_on_training(files):
     lisa = tiny("sam")
     store, modes = store_of(files, lisa), []
@@ -286,6 +289,7 @@ def test_ious_are_those_of_the_metrics_with_empty_masks_too():
     assert found.tolist() == pytest.approx(wanted, abs=1e-6)
 
 
+@pytest.mark.usefixtures("shallow")
 def test_the_same_seed_makes_the_same_training_again(files):
     course = Course(steps=3, lr=1e-3, scenes=2, queries=2, warmup=1, helped=True)
     made = []
