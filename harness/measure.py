@@ -69,7 +69,7 @@ def failure(sample: Sample, status: str, reason: str) -> dict[str, Any]:
 
 def _times(ledger: Ledger) -> dict[str, Any]:
     record = ledger.as_record()
-    share = ledger.unattributed_ns / ledger.latency_ns if ledger.latency_ns else 0.0
+    share = record["unattributed_ns"] / ledger.latency_ns if ledger.latency_ns else 0.0
     suspicious = not 0 <= share <= UNATTRIBUTED_LIMIT
     warnings = [f"{share:.1%} of the query's time lies in no stage"] if suspicious else []
     return record | {"warnings": warnings}

@@ -72,11 +72,17 @@ def test_a_scene_is_judged_as_the_harness_judges_the_adapter(vision, files, labe
             assert getattr(mine, count) == pytest.approx(theirs[count], abs=0.002 * theirs["valid_px"])
 
 
-@pytest.mark.parametrize("scenes", [2, 3, 64])
-def test_how_many_scenes_are_judged_at_once_changes_no_answer_of_the_model(scenes, files, labels_of):
+@pytest.fixture(scope="module")
+def at_once(files, labels_of):
+    """What comes of all scenes at once, and the model that was asked."""
     lisa = tiny()
-    store = store_of(files, lisa)
-    one, other = judge(lisa.model, store, labels_of), judge(lisa.model, store, labels_of, scenes)
+    return judge(lisa.model, store_of(files, lisa), labels_of), lisa
+
+
+@pytest.mark.parametrize("scenes", [2, 3, 64])
+def test_how_many_scenes_are_judged_at_once_changes_no_answer_of_the_model(scenes, at_once, files, labels_of):
+    one, lisa = at_once
+    other = judge(lisa.model, store_of(files, lisa), labels_of, scenes)
     assert one.answers == other.answers == (OWN, *CONTROLS)
     np.testing.assert_allclose(other.union_px[0], one.union_px[0], rtol=0, atol=50)  # rounding at a mask's border
 
