@@ -113,7 +113,7 @@ class WarmUp:
     first_query_ms: float | None
     warmup_queries: int
     warmup_stable: bool
-    warmup_lengths: int = 0
+    warmup_lengths: int
 
 
 def warm_up(
@@ -126,13 +126,14 @@ def warm_up(
     measurement will meet the same failure and record it.
     """
     times_ms: list[float] = []
-    further_ms: list[float] = []
+    further = 0
     with suppress(Exception):
         while len(times_ms) < at_most and not _stable(times_ms):
             times_ms.append(_asked_ms(adapter, samples[len(times_ms) % len(samples)], probe))
         for sample in _of_new_lengths(adapter, samples, len(times_ms)) if every_length else ():
-            further_ms.append(_asked_ms(adapter, sample, probe))
-    return WarmUp(times_ms[0] if times_ms else None, len(times_ms), _stable(times_ms), len(further_ms))
+            _asked_ms(adapter, sample, probe)
+            further += 1
+    return WarmUp(times_ms[0] if times_ms else None, len(times_ms), _stable(times_ms), further)
 
 
 def _asked_ms(adapter: Adapter, sample: Sample, probe: TimingProbe) -> float:
