@@ -11,6 +11,7 @@ have had less to do. Whoever started the two ends it, where the other broke.
     done     said and heard at the end of a round; it needs no baton any more
 """
 
+import json
 import os
 import socket
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from ..harness.errors import RunFailed
 from .suite import Suite
 
-PROTOCOL = "lisabench.baton/1"  # looked for in the text of another version's file
+PROTOCOL = "lisabench.baton/2"  # looked for in the text of another version's file
 VARIABLE = "LISABENCH_BATON"
 APART = "trainings, and processes that are capped to a card, want the machine for themselves"  # looked for in stderr
 READY, YOURS, DONE, GONE = b"r", b"y", b"d", b""
@@ -29,20 +30,21 @@ LIMIT_S = 3600.0  # of one wait: the other may build for minutes
 
 @dataclass(frozen=True)
 class Invitation:
-    """One run's end; `first` begins every round."""
+    """One run's end; `first` begins every round, and both ask from one `core`."""
 
     end: socket.socket
     first: bool
+    core: int | None = None
 
     def environment(self) -> dict[str, str]:
         """What the run's has to hold, beside the socket itself."""
-        return {VARIABLE: f"{self.end.fileno()}:{int(self.first)}"}
+        return {VARIABLE: json.dumps([self.end.fileno(), self.first, self.core])}
 
 
-def invitations() -> tuple[Invitation, Invitation]:
+def invitations(core: int | None = None) -> tuple[Invitation, Invitation]:
     """For the run that begins, and for the other."""
     one, other = socket.socketpair()
-    return Invitation(one, True), Invitation(other, False)
+    return Invitation(one, True, core), Invitation(other, False, core)
 
 
 class Baton:
@@ -51,6 +53,7 @@ class Baton:
     def __init__(self, invitation: Invitation | None = None) -> None:
         self._other = invitation and invitation.end
         self._first = invitation is not None and invitation.first
+        self.core = invitation and invitation.core
         self._held = self._others_done = True
         if self._other:
             self._other.settimeout(LIMIT_S)
@@ -122,6 +125,6 @@ def of_environment(suite: Suite) -> Baton:
         return Baton()
     if suite.trainings or suite.plan.gpu_memory or suite.fits():
         raise RunFailed(APART)
-    number, first = map(int, given.split(":"))
+    number, first, core = json.loads(given)
     os.set_inheritable(number, False)  # the other is to see that this process has ended, whatever its workers do
-    return Baton(Invitation(socket.socket(fileno=number), bool(first)))
+    return Baton(Invitation(socket.socket(fileno=number), first, core))

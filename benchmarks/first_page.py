@@ -10,7 +10,7 @@ from .factors import design
 from .queries import Queries
 from .suite import Suite
 
-WARMUP = ("first_query_ms", "warmup_queries", "warmup_stable", "warmup_lengths")
+WARMUP = ("first_query_ms", "warmup_queries", "warmup_stable", "warmup_lengths", "core")
 
 
 def first_page(suite: Suite, queries: Queries) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ..harness import records
 from ..harness.errors import LisabenchError, RunFailed
 from ..harness.records import Run
 from ..reports.readings import ANSWERED
-from . import baton, children
+from . import baton, children, cores
 from .children import Done
 from .run import NO_BETTER
 from .versions import Version
@@ -86,7 +86,7 @@ def _knows(version: Version) -> bool:
 
 def _in_turns(pair: tuple[Call, Call]) -> list[Done]:
     commands = [call.command() for call in pair]
-    both = zip(commands, baton.invitations(), strict=True)
+    both = zip(commands, baton.invitations(cores.chosen()), strict=True)
     invited = [replace(c, own={**c.own, **i.environment()}, handed=i.end) for c, i in both]
     return children.run(*invited, broken=lambda number, code: not is_useful(pair[number], code))
 

@@ -19,7 +19,7 @@ from typing import Any
 from ..harness import records
 from ..harness.errors import UsageError
 from ..models import registry
-from . import baton, schedule, trainings
+from . import baton, cores, schedule, trainings
 from .first_page import WARMUP, first_page, now
 from .journal import Journal
 from .pool import Lost, Pool, WorkerHandle, must
@@ -240,13 +240,14 @@ class Session:
             for case, turn in turns.items():
                 self._advance(0, f"process {process + 1}: building and warming up {case}")
                 turn.await_build()
+            core = cores.chosen() if self.baton.core is None and len(cases) > 1 else self.baton.core
             with self.baton.round():
-                self._ask_all(turns, process)
+                self._ask_all(turns, process, core)
 
-    def _ask_all(self, turns: dict[str, Turn], process: int) -> None:
+    def _ask_all(self, turns: dict[str, Turn], process: int, core: int | None) -> None:
         for case, turn in turns.items():
             with self.baton.turn():
-                turn.warm_up(self.suite.plan.warmup if case in self.suite.cases else 0)
+                turn.warm_up(self.suite.plan.warmup if case in self.suite.cases else 0, core)
         place = {"process": process, "attempt": self.page["attempts"]}
         blocks = partial(schedule.blocks_in_turn, list(turns), process, self.suite.plan.block)
         for _, positions, case in blocks(min(SYNCHRONISED_QUERIES, self.queries.count)):

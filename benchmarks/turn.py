@@ -30,9 +30,9 @@ class Turn:
         """Returns when the case is built."""
         self._get_ready(self._worker.hear)
 
-    def warm_up(self, at_most: int) -> None:
-        """With so many queries; nothing else is to be at work then."""
-        self._get_ready(partial(self._worker.ask, "warm_up", at_most))
+    def warm_up(self, at_most: int, core: int | None) -> None:
+        """With so many queries; nothing else is to be at work then. From there on it is asked from that core."""
+        self._get_ready(partial(self._worker.ask, "warm_up", at_most, core))
 
     def _get_ready(self, step: Callable[[], dict[str, Any]]) -> None:
         try:

@@ -27,7 +27,7 @@ from ..harness.errors import LisabenchError, UsageError
 from ..harness.memory import MemoryProbe, cap_gpu, card_bytes, meter_for
 from ..harness.probe import NullProbe, TimingProbe
 from ..models import registry
-from . import ceilings
+from . import ceilings, cores
 
 READ_AHEAD_BYTES = 64 << 20  # a process: over 100 of the scenes that the package makes
 
@@ -90,10 +90,11 @@ class Worker:
         self.adapter, self.probe = registry.find(self.order.adapter)(case, probe), probe
         return self._description() | {"clock": probe.clock.name}
 
-    def warm_up(self, at_most: int) -> dict[str, Any]:
-        """Brings the case to speed; controls, which are not timed, as they are (0 queries)."""
+    def warm_up(self, at_most: int, core: int | None = None) -> dict[str, Any]:
+        """Brings the case to speed (controls, which are not timed, stay as they are), and then holds it to a core."""
         every_length = at_most > 0 and self.device.startswith("cuda")
-        return asdict(measure.warm_up(self.adapter, self.samples, self.probe, at_most, every_length))
+        warmed = measure.warm_up(self.adapter, self.samples, self.probe, at_most, every_length)
+        return asdict(warmed) | {"core": cores.hold(core, self.device)}
 
     def block(self, positions: Sequence[int]) -> list[dict[str, Any]]:
         """Measures some queries in a row; records without the session's own fields."""

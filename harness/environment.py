@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 from collections.abc import Collection
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,9 @@ def usable_cpus() -> int:
     return len(usable_cores())
 
 
+@cache
 def usable_cores() -> Collection[int]:
-    """The numbers of the cores that this process may use."""
+    """The numbers of the cores that this process may use, whatever one of its threads was held to since."""
     if sys.platform == "linux":
         return os.sched_getaffinity(0)
     return range(os.cpu_count() or 1)

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from lisabench.benchmarks import baton
 from lisabench.benchmarks.memory_pairs import can_leave_out
 from lisabench.benchmarks.second_look import definition_of
 from lisabench.benchmarks.suite import load, shipped_names
@@ -170,7 +171,7 @@ def test_the_processes_of_a_pair_take_turns_block_by_block_and_the_next_pair_the
 
 def test_beside_an_older_version_they_run_one_after_the_other_which_is_said(repository):
     newer = (repository / "benchmarks" / "baton.py").read_text()
-    edit(repository, "benchmarks/baton.py", 'PROTOCOL = "lisabench.baton/1"', 'PROTOCOL = "lisabench.baton/0"')
+    edit(repository, "benchmarks/baton.py", baton.PROTOCOL, "lisabench.baton/0")
     log = watched(repository)
     commit(repository)
     (repository / "benchmarks" / "baton.py").write_text(newer)
