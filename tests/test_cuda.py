@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+import sessions
 import torch
 from lisabench.benchmarks.study_batches import SceneStore
 from lisabench.benchmarks.study_learner import StudyLearner
@@ -12,6 +13,7 @@ from lisabench.harness import measure
 from lisabench.harness.ceilings import ceilings
 from lisabench.harness.clock import CudaClock
 from lisabench.harness.contract import STAGES
+from lisabench.harness.environment import usable_cores
 from lisabench.harness.memory import CudaMeter, MemoryProbe
 from lisabench.harness.noise import Watch
 from lisabench.harness.passes import SynchronisedProbe, gpu_busy, synchronised
@@ -173,6 +175,15 @@ def test_a_block_knows_its_clock_and_its_energy():
     found = watch.since(queries=10)
     assert found["sm_clock_mhz"] > 100
     assert found["energy_mj"] is None or found["energy_mj"] > 1
+
+
+def test_cases_that_take_turns_are_asked_from_one_core(data_root, tmp_path):
+    case = {"adapter": "lisa", "preset": "tiny", "device": "cuda"}
+    cases = sessions.suite(data_root, {"beside": False}, a=case, b=case | {"vision": "clip"})
+    found = sessions.run(cases, tmp_path / "out").run
+    a, b, _ = ([warmed["core"] for warmed in entry["warmups"]] for entry in found["cases"])
+    assert found["status"] == "complete" and len(a) == 2
+    assert a == b and set(a) <= set(usable_cores())
 
 
 def test_a_step_of_a_study_does_not_wait_for_the_gpu(tmp_path):
