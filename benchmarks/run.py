@@ -42,6 +42,8 @@ class Request:
 def carry_out(request: Request) -> int:
     """Runs what was asked, prints the table and the report's path, and returns the exit code.
 
+    Beside another run there is no report: whoever started the two makes of them what is wanted.
+
     Raises:
         LisabenchError: nothing could be begun, or the run cannot go on.
     """
@@ -56,7 +58,7 @@ def carry_out(request: Request) -> int:
         except KeyboardInterrupt:
             sys.stderr.write(f"\ninterrupted; go on with: lisabench run --resume --out {folder}\n")
             raise
-    return _conclude(folder)
+    return EXIT_CODES[session.page["status"]] if session.page["in_turns"] else _conclude(folder)
 
 
 def _command(request: Request) -> str:

@@ -164,6 +164,7 @@ def test_the_processes_of_a_pair_take_turns_block_by_block_and_the_next_pair_the
     assert found["in_turns"] and "that took turns block by block" in done.stdout
     for place in ("base", "head", "parts/1-base", "parts/2-head"):
         assert read_run(repository.parent / "out" / place).run["in_turns"] is True
+    assert not list((repository.parent / "out" / "parts").rglob("report.md"))  # nobody reads them
     report = subprocess.run([*command()[:-1], "report", repository.parent / "out" / "head"], capture_output=True)
     assert report.returncode == 0
     assert "in turns with another version" in (repository.parent / "out" / "head" / "report.md").read_text()
