@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..harness.errors import RunFailed
+from .cores import Rota
 from .suite import Suite
 
 PROTOCOL = "lisabench.baton/2"  # looked for in the text of another version's file
@@ -53,7 +54,8 @@ class Baton:
     def __init__(self, invitation: Invitation | None = None) -> None:
         self._other = invitation and invitation.end
         self._first = invitation is not None and invitation.first
-        self.core = invitation and invitation.core
+        self._core = invitation and invitation.core
+        self._rota = Rota()
         self._held = self._others_done = True
         if self._other:
             self._other.settimeout(LIMIT_S)
@@ -62,6 +64,10 @@ class Baton:
     def alone(self) -> bool:
         """Whether there is no other run, or none any more."""
         return self._other is None
+
+    def core(self) -> int | None:
+        """The one to ask a GPU from in the next round: the pair's, and alone another one each time."""
+        return self._rota.next_core() if self.alone else self._core
 
     @contextmanager
     def round(self) -> Iterator[None]:

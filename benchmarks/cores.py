@@ -1,47 +1,67 @@
-"""The core that queries in turns are asked from.
+"""The core that a GPU is asked from.
 
 Launching kernels is the work of one thread, and for seconds at a time the cores of one machine are unlike, by up to
 half: something works on a core's other half, or the hypervisor gives part of it away. Two processes of one model on an
-H200, query by query in turns, differed by 18 to 21 % from unlike cores (standard deviation of the log ratio of a
-query), and by 7 to 10 % from one and the same. So all that take turns hold their asking threads to one core, and in
-the next round to another.
+H200, query by query in turns, differed by 11 to 21 % where the system or this test put them on two cores (standard
+deviation of the log ratio of a query), and by 7 to 11 % where both were asked from the same one. So all that take turns
+hold their asking threads to one core, and in the next round to another.
 """
 
 import os
 import random
 
 from ..harness import nvml
-from ..harness.environment import usable_cores
+from ..harness.environment import online_cores, usable_cores
 
 LOOK_S = 0.3  # a kernel counts processor time in hundredths of a second
 IDLE_PERCENT = 10.0
+FREE = "its thread could not be held to the core that the others of its round are asked from"
 
 
-def chosen() -> int | None:
-    """One of the cores that hardly work, at random, or the one that works least.
+class Rota:
+    """Whose turn it is among the cores of this machine."""
 
-    Returns:
-        Its number; None where there is no GPU to be asked, or where threads cannot be held.
-    """
-    import psutil
+    def __init__(self) -> None:
+        self._had: set[int] = set()
 
-    if nvml.handle() is None or not hasattr(os, "sched_setaffinity"):
-        return None
-    busy_percent = dict(enumerate(psutil.cpu_percent(LOOK_S, percpu=True)))
-    usable = [core for core in usable_cores() if core in busy_percent]
-    idle = [core for core in usable if busy_percent[core] <= IDLE_PERCENT]
-    return random.choice(idle) if idle else min(usable, key=busy_percent.__getitem__, default=None)
+    def next_core(self) -> int | None:
+        """One at random of those that hardly work just now, or else the one that works least; none twice before all.
+
+        Returns:
+            Its number; None where there is no GPU to be asked, or where threads cannot be held: anywhere but on Linux.
+        """
+        if nvml.handle() is None or not hasattr(os, "sched_setaffinity"):
+            return None
+        idle = _idle_cores()
+        self._had = self._had if idle - self._had else set()
+        core = random.choice(sorted(idle - self._had)) if idle else None
+        self._had |= idle & {core}
+        return core
 
 
 def hold(core: int | None, device: str) -> int | None:
     """Holds the calling thread to a core, if it asks a GPU; on a CPU it is one of many that compute.
 
-    Threads that were begun before keep all cores.
+    Threads that were begun before keep all cores; those that this one begins later are held with it. So first let the
+    libraries begin theirs.
 
     Returns:
         The core; None where the thread stays free.
     """
-    if core is None or not device.startswith("cuda") or core not in usable_cores():
+    if core is None or not device.startswith("cuda"):
         return None
-    os.sched_setaffinity(0, {core})
+    try:
+        usable_cores()  # all of them: they are counted once, and before a thread is held
+        os.sched_setaffinity(0, {core})
+    except OSError:  # it is not ours, or no longer
+        return None
     return core
+
+
+def _idle_cores() -> set[int]:
+    import psutil
+
+    percent = dict(zip(online_cores(), psutil.cpu_percent(LOOK_S, percpu=True), strict=False))
+    ours = [core for core in usable_cores() if core in percent]
+    least = min(ours, key=percent.__getitem__, default=None)
+    return {core for core in ours if core == least or percent[core] <= IDLE_PERCENT}

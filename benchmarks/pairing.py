@@ -15,8 +15,9 @@ from ..harness import records
 from ..harness.errors import LisabenchError, RunFailed
 from ..harness.records import Run
 from ..reports.readings import ANSWERED
-from . import baton, children, cores
+from . import baton, children
 from .children import Done
+from .cores import Rota
 from .run import NO_BETTER
 from .versions import Version
 
@@ -41,13 +42,14 @@ class Pairing:
     def __init__(self, versions: Sequence[Version]) -> None:
         strangers = [version.label for version in versions if not _knows(version)]
         self.in_turns = not strangers
+        self._rota = Rota()
         if strangers:
             _warn(f"{' and '.join(strangers)} cannot take turns block by block")
 
     def carry_out(self, pair: tuple[Call, Call]) -> Iterator[tuple[Call, Done]]:
         """What became of each, in this order; of a pair that one has broken, only of those that ended by themselves."""
         if self.in_turns:
-            done = list(zip(pair, _in_turns(pair), strict=True))
+            done = list(zip(pair, _in_turns(pair, self._rota.next_core()), strict=True))
             why = next((why for one in done if (why := _against_turns(*one))), None)
             if why is None:
                 yield from (one for one in done if one[1].by_itself)
@@ -84,9 +86,9 @@ def _knows(version: Version) -> bool:
     return file.is_file() and f'PROTOCOL = "{baton.PROTOCOL}"' in file.read_text(encoding="utf-8")
 
 
-def _in_turns(pair: tuple[Call, Call]) -> list[Done]:
+def _in_turns(pair: tuple[Call, Call], core: int | None) -> list[Done]:
     commands = [call.command() for call in pair]
-    both = zip(commands, baton.invitations(cores.chosen()), strict=True)
+    both = zip(commands, baton.invitations(core), strict=True)
     invited = [replace(c, own={**c.own, **i.environment()}, handed=i.end) for c, i in both]
     return children.run(*invited, broken=lambda number, code: not is_useful(pair[number], code))
 

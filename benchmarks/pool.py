@@ -6,13 +6,15 @@ A worker that crashes, hangs or is killed becomes a `Lost` with a status and a r
 import multiprocessing
 import os
 import signal
+import tempfile
 from collections.abc import Iterable
 from typing import Any
 
-from ..harness.errors import RunFailed
+from ..harness.errors import RunFailed, UsageError
 from .worker import Order, serve
 
 CLERKS_LIMIT_S = 120
+LONGEST_TEMPORARY = 107 - len("/pymp-12345678/listener-12345678")  # a socket's path has 107 characters at most
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
@@ -37,6 +39,9 @@ class Pool:
         preload: modules that the server imports before it forks, so that no worker spends seconds on it. They must not
             touch a GPU while being imported.
         time_limit_s: how long a worker may take for one thing that it is asked.
+
+    Raises:
+        UsageError: the folder for temporary files has too long a path.
     """
 
     def __init__(self, preload: Iterable[str], time_limit_s: float) -> None:
@@ -45,6 +50,7 @@ class Pool:
         forks = "forkserver" in multiprocessing.get_all_start_methods()
         self._context = multiprocessing.get_context("forkserver" if forks else "spawn")
         if forks:
+            _must_be_short(tempfile.gettempdir())
             self._context.set_forkserver_preload(["lisabench.benchmarks.worker", *preload])
         self._time_limit_s = time_limit_s
 
@@ -54,6 +60,14 @@ class Pool:
     def clerk(self, data: dict[str, Any]) -> "WorkerHandle":
         """A process without a model, which a suite's time limit is not about."""
         return WorkerHandle(self._context, Order("", None, data), max(self._time_limit_s, CLERKS_LIMIT_S))
+
+
+def _must_be_short(temporary: str) -> None:
+    if len(temporary) > LONGEST_TEMPORARY:
+        raise UsageError(
+            f"the folder for temporary files, {temporary}, has a path of {len(temporary)} characters; "
+            f"name one with {LONGEST_TEMPORARY} or fewer in TMPDIR"
+        )
 
 
 class WorkerHandle:

@@ -42,7 +42,7 @@ class Request:
 def carry_out(request: Request) -> int:
     """Runs what was asked, prints the table and the report's path, and returns the exit code.
 
-    Beside another run there is no report: whoever started the two makes of them what is wanted.
+    Beside another run there is no table and no report: whoever started the two makes of them what is wanted.
 
     Raises:
         LisabenchError: nothing could be begun, or the run cannot go on.

@@ -19,7 +19,7 @@ from typing import Any
 from ..harness import records
 from ..harness.errors import UsageError
 from ..models import registry
-from . import baton, cores, schedule, trainings
+from . import baton, schedule, trainings
 from .first_page import WARMUP, first_page, now
 from .journal import Journal
 from .pool import Lost, Pool, WorkerHandle, must
@@ -240,7 +240,7 @@ class Session:
             for case, turn in turns.items():
                 self._advance(0, f"process {process + 1}: building and warming up {case}")
                 turn.await_build()
-            core = cores.chosen() if self.baton.core is None and len(cases) > 1 else self.baton.core
+            core = self.baton.core()
             with self.baton.round():
                 self._ask_all(turns, process, core)
 

@@ -31,7 +31,7 @@ class Turn:
         self._get_ready(self._worker.hear)
 
     def warm_up(self, at_most: int, core: int | None) -> None:
-        """With so many queries; nothing else is to be at work then. From there on it is asked from that core."""
+        """With so many queries; nothing else is to be at work then. Then it is held to a core, if it asks a GPU."""
         self._get_ready(partial(self._worker.ask, "warm_up", at_most, core))
 
     def _get_ready(self, step: Callable[[], dict[str, Any]]) -> None:

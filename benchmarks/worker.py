@@ -94,7 +94,9 @@ class Worker:
         """Brings the case to speed (controls, which are not timed, stay as they are), and then holds it to a core."""
         every_length = at_most > 0 and self.device.startswith("cuda")
         warmed = measure.warm_up(self.adapter, self.samples, self.probe, at_most, every_length)
-        return asdict(warmed) | {"core": cores.hold(core, self.device)}
+        held = cores.hold(core if at_most else None, self.device)
+        free = every_length and core is not None and held is None
+        return asdict(warmed) | {"core": held, "warnings": [cores.FREE] if free else []}
 
     def block(self, positions: Sequence[int]) -> list[dict[str, Any]]:
         """Measures some queries in a row; records without the session's own fields."""

@@ -85,6 +85,15 @@ def usable_cores() -> Collection[int]:
     return range(os.cpu_count() or 1)
 
 
+def online_cores() -> list[int]:
+    """The numbers of the cores that are on, in the order in which the system tells what they do."""
+    file = Path("/proc/stat")
+    if not file.exists():
+        return list(range(os.cpu_count() or 1))
+    names = (line.split()[0] for line in file.read_text().splitlines() if line.startswith("cpu"))
+    return [int(name[3:]) for name in names if name != "cpu"]
+
+
 def _cpu_model() -> str | None:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

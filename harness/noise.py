@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import nvml
-from .environment import usable_cores
+from .environment import online_cores, usable_cores
 
 BUSY_CORES = 0.5  # of other programs, over a block
 SHORTEST_S = 0.2  # a kernel counts processor time in hundredths of a second: shorter blocks say nothing
@@ -67,7 +67,8 @@ def _busy_s() -> float:
 
     counted = ("user", "nice", "system", "irq", "softirq", "steal")
     ours = usable_cores()
-    of_cores = (times for core, times in enumerate(psutil.cpu_times(percpu=True)) if core in ours)
+    counts = zip(online_cores(), psutil.cpu_times(percpu=True), strict=False)
+    of_cores = (times for core, times in counts if core in ours)
     return sum(getattr(times, name, 0.0) for times in of_cores for name in counted)
 
 

@@ -68,8 +68,9 @@ def first_commit(tmp_path_factory):
 
 
 @pytest.fixture
-def repository(first_commit, tmp_path):
-    return shutil.copytree(first_commit, tmp_path / "repository")
+def repository(first_commit, tmp_path_factory):
+    """In a folder with a short name: paths of sockets below it may have 107 characters."""
+    return shutil.copytree(first_commit, tmp_path_factory.mktemp("a") / "repository")
 
 
 def commit(repository):
@@ -109,6 +110,7 @@ def verdicts(found):
     return {(c["case"], c["metric"]): c["verdict"] for c in found["checks"]}
 
 
+@pytest.mark.no_clock
 def test_an_unchanged_tree_holds_and_leaves_a_run_of_each_side_and_nothing_else(repository):
     # A fake's resident set, 47 MiB, moves by some tenths: two processes a side cannot tell 1 % from that.
     suite = suite_of(repository.parent, controls={"nothing": {"adapter": "empty"}}, gate={"peak": 0.2})
@@ -153,6 +155,7 @@ def seen(log):
     return [" ".join(what) for _, _, *what in spans]
 
 
+@pytest.mark.no_clock
 def test_the_processes_of_a_pair_take_turns_block_by_block_and_the_next_pair_the_other_way_round(repository):
     log = watched(repository)
     commit(repository)
@@ -170,6 +173,7 @@ def test_the_processes_of_a_pair_take_turns_block_by_block_and_the_next_pair_the
     assert "in turns with another version" in (repository.parent / "out" / "head" / "report.md").read_text()
 
 
+@pytest.mark.no_clock
 def test_beside_an_older_version_they_run_one_after_the_other_which_is_said(repository):
     newer = (repository / "benchmarks" / "baton.py").read_text()
     edit(repository, "benchmarks/baton.py", baton.PROTOCOL, "lisabench.baton/0")
@@ -184,6 +188,7 @@ def test_beside_an_older_version_they_run_one_after_the_other_which_is_said(repo
     assert read_run(repository.parent / "out" / "head").run["in_turns"] is False
 
 
+@pytest.mark.no_clock
 def test_a_capped_card_is_measured_one_after_the_other(repository):
     suite = suite_of(repository.parent, cases={"a": FAKE}, plan=PLAN | {"gpu_memory": "8GB"})
     done, found = against(repository, suite, processes=1)
@@ -212,6 +217,7 @@ BREAKING = {
 }  # fmt: skip
 
 
+@pytest.mark.no_clock
 @pytest.mark.parametrize("what", BREAKING)
 def test_a_version_that_breaks_is_measured_once_and_is_one_clear_line_and_one_that_ends_ends_the_other(
     repository, what
@@ -234,6 +240,7 @@ def left_over(out):
     return [p for p in psutil.process_iter(["cmdline"]) if any(str(out) in a for a in p.info["cmdline"] or ())]
 
 
+@pytest.mark.no_clock
 def test_a_tree_that_is_10_percent_slower_is_red_after_a_second_look_at_each_case_alone(repository):
     edit(repository, *SLOWER)
     cases = {"a": FAKE, "b": FAKE | {"vision_ms": 400.0, "clock": "virtual"}}
@@ -250,6 +257,7 @@ def test_a_tree_that_is_10_percent_slower_is_red_after_a_second_look_at_each_cas
     assert "failure" in (out / "junit.xml").read_text() and "**regression**" in (out / "comment.md").read_text()
 
 
+@pytest.mark.no_clock
 def test_of_a_shipped_suite_each_version_runs_its_own(repository):
     def ship(cases):
         suite_of(repository.parent, "shipped-fake.yaml", cases)
@@ -277,6 +285,7 @@ def with_memory(folder):
     return sorted(path.parent.name for path in folder.glob("parts/*/memory.jsonl") if path.stat().st_size)
 
 
+@pytest.mark.no_clock
 def test_two_pairs_measure_the_allocators_memory_and_find_64_mib_more_in_both_looks(repository):
     as_by_the_allocator(repository, 400)
     commit(repository)
@@ -295,6 +304,7 @@ def test_two_pairs_measure_the_allocators_memory_and_find_64_mib_more_in_both_lo
     assert verdicts(found)["a", "time.end_to_end"] == "holds"
 
 
+@pytest.mark.no_clock
 def test_an_older_version_that_always_measures_memory_is_found_out_and_the_working_tree_is_not(repository, monkeypatch):
     newer = (repository / "benchmarks" / "sections.py").read_text()
     edit(repository, "benchmarks/sections.py", "memory_processes: int = Field(default=3, ge=0",
@@ -336,6 +346,7 @@ OLDER = {
 }
 
 
+@pytest.mark.no_clock
 @pytest.mark.parametrize("what", OLDER)
 def test_an_older_version_that_cannot_be_compared_is_one_clear_line(repository, what):
     (name, before, after), code, expected = OLDER[what]
@@ -351,6 +362,7 @@ def test_an_older_version_that_cannot_be_compared_is_one_clear_line(repository, 
     assert expected in (repository.parent / "out" / "comment.md").read_text()
 
 
+@pytest.mark.no_clock
 def test_what_the_working_tree_itself_refuses_is_a_usage_error(repository):
     done, found = against(repository, "no-such-suite")
     assert (done.returncode, found) == (2, None)
@@ -378,6 +390,7 @@ PLACES = {
 }
 
 
+@pytest.mark.no_clock
 @pytest.mark.parametrize("what", PLACES)
 def test_what_git_cannot_do_is_one_line_and_2(repository, tmp_path, what):
     place, reference, expected = PLACES[what]
@@ -404,6 +417,7 @@ def test_options_that_do_not_go_together_are_refused(tmp_path, arguments, said):
     assert done.returncode == 2 and done.stderr.startswith(f"lisabench: {said}")
 
 
+@pytest.mark.no_clock
 def test_each_version_is_its_own_whatever_is_installed_or_lies_in_the_current_folder(repository, monkeypatch):
     decoy = repository / "lisabench"
     decoy.mkdir()
@@ -420,6 +434,7 @@ def test_each_version_is_its_own_whatever_is_installed_or_lies_in_the_current_fo
     assert not tree.exists() and git(repository, "worktree", "list", "--porcelain").count("worktree ") == 1
 
 
+@pytest.mark.no_clock
 def test_a_python_that_imports_another_lisabench_is_found_out(repository):
     python = repository.parent / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} -E "$@"\n')
@@ -429,6 +444,7 @@ def test_a_python_that_imports_another_lisabench_is_found_out(repository):
     assert "does not import lisabench from HEAD" in done.stderr
 
 
+@pytest.mark.no_clock
 def test_a_reference_that_holds_no_lisabench_is_nothing_to_compare(repository):
     empty = git(repository, "commit-tree", git(repository, "mktree", "--missing").strip(), "-m", "empty").strip()
     done, found = against(repository, suite_of(repository.parent), reference=empty)
@@ -436,6 +452,7 @@ def test_a_reference_that_holds_no_lisabench_is_nothing_to_compare(repository):
     assert "holds no lisabench" in done.stderr
 
 
+@pytest.mark.no_clock
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_no_worktree_and_keeps_what_was_measured(repository, ending):
     suite, out = suite_of(repository.parent), repository.parent / "out"

@@ -1,6 +1,7 @@
 """A session on fake models: real processes, simulated failures."""
 
 import json
+import tempfile
 from collections import Counter
 
 import pytest
@@ -153,6 +154,15 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(data_root, tmp_path):
     run(suite(data_root), tmp_path / "out")
     with pytest.raises(UsageError, match="--resume"):
         session(suite(data_root), tmp_path / "out").start()
+
+
+def test_a_folder_for_temporary_files_that_no_socket_fits_below_is_refused_before_anything_is_written(
+    data_root, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", "/" + "x" * 75)
+    with pytest.raises(UsageError, match="name one with 75 or fewer in TMPDIR"):
+        session(suite(data_root), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_unwritable_folder_fails_before_anything_is_loaded(data_root, tmp_path):

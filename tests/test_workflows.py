@@ -285,6 +285,7 @@ def test_against_a_baseline_the_step_ends_as_the_check_does_unless_the_run_faile
 def test_a_run_that_did_not_end_is_not_checked_and_never_a_pass(gate, run):
     done, calls = gate(run, baseline="b.json")
     assert done.code == run and len(calls) == 1
+    assert done.outputs["exit-code"] == str(run)
 
 
 def test_a_doubt_fails_where_it_was_asked_to(gate):
