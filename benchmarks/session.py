@@ -211,12 +211,13 @@ class Session:
             return
         for warning in must(clerk, "surroundings", self._devices()) if self.baton.alone else ():
             self._warn(warning)
+        core = self.baton.core()
         if (why := self._why_apart(cases)) is None:
-            self._take_turns(clerk, process, cases)
+            self._take_turns(clerk, process, cases, core)
         else:
             self._warn(f"{', '.join(cases)} {why}: {ALTERNATE}")
             for case in schedule.turns(cases, process, block=0):
-                self._take_turns(clerk, process, (case,))
+                self._take_turns(clerk, process, (case,), core)
 
     def _why_apart(self, cases: Sequence[str]) -> str | None:
         """By what the memory pass found; a machine that does not tell its size is trusted to be large enough.
@@ -234,13 +235,12 @@ class Session:
             return None
         return f"do not fit side by side ({needed / 2**30:.1f} of {has / 2**30:.1f} GiB)"
 
-    def _take_turns(self, clerk: WorkerHandle, process: int, cases: Sequence[str]) -> None:
+    def _take_turns(self, clerk: WorkerHandle, process: int, cases: Sequence[str], core: int | None) -> None:
         with ExitStack() as stack:
             turns = {case: self._turn(stack, clerk, case, process) for case in cases}
             for case, turn in turns.items():
                 self._advance(0, f"process {process + 1}: building and warming up {case}")
                 turn.await_build()
-            core = self.baton.core()
             with self.baton.round():
                 self._ask_all(turns, process, core)
 

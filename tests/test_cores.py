@@ -13,6 +13,7 @@ import sessions
 from lisabench.benchmarks import baton, children, cores, worker
 from lisabench.benchmarks.cores import Rota
 from lisabench.benchmarks.pairing import Call, Pairing
+from lisabench.benchmarks.session import Session
 from lisabench.benchmarks.turn import Turn
 from lisabench.harness import measure, nvml
 from lisabench.harness.environment import online_cores, usable_cores
@@ -139,9 +140,11 @@ def _many_cores(monkeypatch):
 
 
 @pytest.mark.usefixtures("_many_cores")
+@pytest.mark.parametrize("apart", [None, "do not fit side by side"])
 def test_all_cases_of_a_round_are_asked_from_one_core_and_those_of_the_next_from_another(
-    data_root, tmp_path, monkeypatch
+    data_root, tmp_path, monkeypatch, apart
 ):
+    monkeypatch.setattr(Session, "_why_apart", lambda *_: apart)
     asked, warm_up = [], Turn.warm_up
     monkeypatch.setattr(Turn, "warm_up", lambda self, *given: asked.append(given[1]) or warm_up(self, *given))
     found = sessions.run(sessions.suite(data_root), tmp_path / "out").run
