@@ -2,9 +2,9 @@
 
 Launching kernels is the work of one thread, and for seconds at a time the cores of one machine are unlike, by up to
 half: something works on a core's other half, or the hypervisor gives part of it away. Two processes of one model on an
-H200, query by query in turns, differed by 11 to 21 % where the system or this test put them on two cores (standard
-deviation of the log ratio of a query), and by 7 to 11 % where both were asked from the same one. So all that take turns
-hold their asking threads to one core, and in the next round to another.
+H200, query by query in turns, differed by 12 to 21 % where they were asked from two cores, whoever had chosen them
+(standard deviation of the log ratio of a query), and by 7 to 11 % from one and the same. So all that take turns hold
+their asking threads to one core, and in the next round to another.
 """
 
 import os
