@@ -1,10 +1,14 @@
-"""Commands run to their end, several of them at once; where one breaks, or this process is interrupted, all end."""
+"""Commands run to their end, several of them at once; where one breaks, or this process is interrupted, all end.
+
+A process that is killed can end nobody. So those of ours look after whoever began them, and end by themselves.
+"""
 
 import math
 import os
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -15,6 +19,8 @@ from typing import IO
 
 GITS_OWN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")  # set in hooks, for another worktree than ours
 GRACE_S = 10  # for an interrupted version to end its workers
+PARENT = "LISABENCH_BEGUN_BY"
+LOOKS_EVERY_S = 1.0
 LAST_WORDS_S = 3  # for the others to break of the same cause, and to say so themselves
 
 Child = subprocess.Popen[bytes]
@@ -73,9 +79,29 @@ def run(*commands: Command, broken: Callable[[int, int], bool] = lambda *_: Fals
         return [Done(child.returncode, *map(_text, both), by_itself=child not in alive) for child, both in ended]
 
 
+def end_with_parent() -> None:
+    """Has this process interrupted soon after the one that began it by `run`, if one did, has gone without a word."""
+    given = os.environ.pop(PARENT, None)
+    if given is not None:
+        threading.Thread(target=_look_after, args=(int(given),), daemon=True).start()
+
+
+def _look_after(pid: int) -> None:
+    import psutil
+
+    with suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(pid)
+        while parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(LOOKS_EVERY_S)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(GRACE_S)
+    os.killpg(0, signal.SIGKILL)
+
+
 def _begun(command: Command, out: IO[bytes], err: IO[bytes]) -> Child:
     """In a session of its own, so that an interrupt meets it once, from here, and it can tidy up."""
     env = {name: value for name, value in os.environ.items() if name not in GITS_OWN} | dict(command.own)
+    env[PARENT] = str(os.getpid())
     with ExitStack() as stack:
         handed = stack.enter_context(command.handed) if command.handed else None
         return subprocess.Popen(

@@ -14,6 +14,7 @@ from ..harness import records
 from ..harness.errors import UsageError
 from ..reports.page import write_report
 from ..reports.terminal import print_table, refusals
+from .children import end_with_parent
 from .progress import shown
 from .queries import Queries
 from .session import Session
@@ -47,6 +48,7 @@ def carry_out(request: Request) -> int:
     Raises:
         LisabenchError: nothing could be begun, or the run cannot go on.
     """
+    end_with_parent()
     suite = _suite(request)
     folder = request.out or Path("runs") / f"{suite.name}-{datetime.now():%Y%m%d-%H%M%S}"
     with shown() as progress:

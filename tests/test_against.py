@@ -473,6 +473,23 @@ def test_an_interrupt_leaves_no_worktree_and_keeps_what_was_measured(repository,
     assert not left_over(out)
 
 
+@pytest.mark.no_clock
+def test_versions_end_soon_after_whoever_began_them_was_killed(repository):
+    suite, out = (
+        suite_of(repository.parent, cases={"a": {"adapter": "fake", "llm_ms": 5000}}),
+        repository.parent / "out",
+    )
+    given = command(suite, "--against", "HEAD", "--out", out)
+    running = subprocess.Popen(given, cwd=repository, env=environment(repository.parent), stderr=subprocess.DEVNULL)
+    begun = [out / "parts" / name / "samples.jsonl" for name in ("1-base", "1-head")]
+    until(lambda: all(file.exists() for file in begun))
+    assert len(left_over(out)) > 2
+    running.kill()
+    running.wait()
+    until(lambda: not left_over(out), seconds=20)  # 60 queries of 5 s were left
+    assert read_run(out / "parts" / "1-base").run["status"] == "running"
+
+
 def until(happened, seconds=120):
     end = time.monotonic() + seconds
     while not happened():
