@@ -33,9 +33,12 @@ class Rota:
         if nvml.handle() is None or not hasattr(os, "sched_setaffinity"):
             return None
         idle = _idle_cores()
-        self._had = self._had if idle - self._had else set()
-        core = random.choice(sorted(idle - self._had)) if idle else None
-        self._had |= idle & {core}
+        if not idle:
+            return None
+        if idle <= self._had:
+            self._had.clear()
+        core = random.choice(sorted(idle - self._had))
+        self._had.add(core)
         return core
 
 

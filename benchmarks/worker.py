@@ -92,10 +92,10 @@ class Worker:
 
     def warm_up(self, at_most: int, core: int | None = None) -> dict[str, Any]:
         """Brings the case to speed (controls, which are not timed, stay as they are), and then holds it to a core."""
-        every_length = at_most > 0 and self.device.startswith("cuda")
-        warmed = measure.warm_up(self.adapter, self.samples, self.probe, at_most, every_length)
+        timed_on_gpu = at_most > 0 and self.device.startswith("cuda")
+        warmed = measure.warm_up(self.adapter, self.samples, self.probe, at_most, every_length=timed_on_gpu)
         held = cores.hold(core if at_most else None, self.device)
-        free = every_length and core is not None and held is None
+        free = timed_on_gpu and core is not None and held is None
         return asdict(warmed) | {"core": held, "warnings": [cores.FREE] if free else []}
 
     def block(self, positions: Sequence[int]) -> list[dict[str, Any]]:

@@ -75,6 +75,12 @@ def in_a_thread(function):
     return found
 
 
+def a_worker(device):
+    made = worker.Worker(SimpleNamespace(samples=list))
+    made.device, made.probe = device, None
+    return made
+
+
 @pytest.mark.parametrize(
     ("core", "device", "held"), [(0, "cuda", True), (0, "cuda:1", True), (0, "cpu", False), (None, "cuda", False)]
 )
@@ -83,13 +89,12 @@ def test_a_worker_holds_the_thread_that_asks_a_gpu_once_it_is_warm(monkeypatch, 
     core = min(before) if core is not None else None
     warmed = []
 
-    def warm_up(*_):
+    def warm_up(*_, **__):
         warmed.append(os.sched_getaffinity(0))
         return measure.WarmUp(1.0, 6, True, 0)
 
     monkeypatch.setattr(measure, "warm_up", warm_up)
-    made = worker.Worker(SimpleNamespace(samples=list))
-    made.device, made.probe = device, None
+    made = a_worker(device)
     known, after = in_a_thread(lambda: made.warm_up(6, core))
     assert warmed == [before] and known["warmup_queries"] == 6
     assert (known["core"], after) == ((core, {core}) if held else (None, before))
@@ -98,17 +103,15 @@ def test_a_worker_holds_the_thread_that_asks_a_gpu_once_it_is_warm(monkeypatch, 
 
 
 def test_a_thread_that_a_core_is_not_there_for_stays_free_and_says_so(monkeypatch):
-    monkeypatch.setattr(measure, "warm_up", lambda *_: measure.WarmUp(1.0, 6, True, 0))
-    made = worker.Worker(SimpleNamespace(samples=list))
-    made.device, made.probe = "cuda", None
+    monkeypatch.setattr(measure, "warm_up", lambda *_, **__: measure.WarmUp(1.0, 6, True, 0))
+    made = a_worker("cuda")
     known, after = in_a_thread(lambda: made.warm_up(6, 4095))
     assert (known["core"], known["warnings"], after) == (None, [cores.FREE], set(os.sched_getaffinity(0)))
 
 
 def test_a_worker_that_was_not_warmed_up_is_not_held(monkeypatch):
-    monkeypatch.setattr(measure, "warm_up", lambda *_: measure.WarmUp(None, 0, False, 0))
-    made = worker.Worker(SimpleNamespace(samples=list))
-    made.device, made.probe = "cuda", None
+    monkeypatch.setattr(measure, "warm_up", lambda *_, **__: measure.WarmUp(None, 0, False, 0))
+    made = a_worker("cuda")
     known, after = in_a_thread(lambda: made.warm_up(0, min(usable_cores())))
     assert (known["core"], known["warnings"], after) == (None, [], set(os.sched_getaffinity(0)))
 
