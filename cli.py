@@ -150,6 +150,7 @@ def convert(
     vision_tower: Annotated[Path | None, typer.Option(help="A folder with CLIP, where SRC leaves it out.")] = None,
     sam: Annotated[Path | None, typer.Option(help="SAM's checkpoint, where SRC is a LLaVA to train from.")] = None,
     seed: Annotated[int, typer.Option(help="Of what is new: rows of added tokens, a projection of [SEG].")] = 0,
+    conditioning: Annotated[str, typer.Option(help="Of a start from a LLaVA: original, or described.")] = "original",
 ) -> None:
     """Convert a checkpoint of the original into a folder for `weights`."""
     from .benchmarks.progress import shown
@@ -157,7 +158,15 @@ def convert(
     from .models.saved import fetched
 
     with shown() as progress:
-        done = convert(fetched(src), dst, vision_tower, sam, lambda name, n, total: progress(n, total, name), seed)
+        done = convert(
+            fetched(src),
+            dst,
+            vision_tower,
+            sam,
+            lambda name, n, total: progress(n, total, name),
+            seed,
+            conditioning,
+        )
     for warning in done.warnings:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(f"{done.folder}: {done.parameters:,} parameters, {done.total_bytes / 2**30:.2f} GiB")

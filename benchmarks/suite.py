@@ -9,7 +9,8 @@ defaults: {adapter: lisa}      settings shared by all cases
 cases: {NAME: {adapter: NAME, SETTING: VALUE}}
 teams: {NAME: [CASE, ...]}     where not all fit at once, or not all have one reference: the cases of a team take turns
                                and are compared with its first
-factors: [SETTING, ...]        of cases that differ in several of these, the report says what each of them causes
+factors: [SETTING, ...]        of cases that differ in several of these, the report says what each of them causes; or
+                               {NAME: [SETTING, ...]} where one factor changes several settings together
 controls: {NAME: {adapter: NAME}}   floors; asked for quality only, never compared in time
 claims: [{claim: ..., quantity: NAME, candidate: CASE, at_most: BOUND}]   see `claim`; or the name or file of a suite
                                that lists them, for cases of the same names
@@ -21,10 +22,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from ..harness import metrics
 from ..harness.errors import UsageError, unknown
@@ -51,6 +52,11 @@ class Team:
     cases: tuple[str, ...]
 
 
+def _factors(given: Any) -> Any:
+    """A list names settings that are a factor each."""
+    return {name: (name,) for name in given} if isinstance(given, list | tuple) else given
+
+
 class Suite(BaseModel):
     model_config = Strict.model_config
 
@@ -63,7 +69,7 @@ class Suite(BaseModel):
     defaults: dict[str, Any] = {}
     cases: dict[str, dict[str, Any]]
     teams: dict[str, list[str]] = {}
-    factors: tuple[str, ...] = ()
+    factors: Annotated[dict[str, tuple[str, ...]], BeforeValidator(_factors)] = {}
     controls: dict[str, dict[str, Any]] = {}
     claims: tuple[Claim, ...] = ()
     trainings: dict[str, dict[str, Any]] = {}

@@ -14,7 +14,7 @@ from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_lis
 from ..datasets.reasonseg import ReasonSeg
 from ..harness import environment, records
 from ..harness.errors import UsageError
-from ..harness.memory import cap_gpu, card_bytes
+from ..harness.memory import cap_gpu, card_bytes, meter_for
 from ..harness.probe import NullProbe
 from ..models.axes import LisaCase
 from ..models.lisa import Lisa
@@ -26,7 +26,7 @@ from .progress import Progress, shown
 from .trainer import Trainer
 from .training_journal import TrainingJournal
 from .training_options import TrainingOptions
-from .training_setup import Setup, check_targets, setup
+from .training_setup import Setup, check_targets, refuse_random_bridge, setup
 from .training_state import Checkpoints
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -44,15 +44,14 @@ def carry_out(said: Mapping[str, Any]) -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # on a CPU it warns of kernels that nothing here uses
     wanted = setup(said)
     device = environment.resolve_device(wanted.case.device)
-    if wanted.options.gpu_memory and device == "cuda":
-        cap_gpu(card_bytes(wanted.options.gpu_memory))
+    memory = _memory(wanted.options.gpu_memory, device)
     accelerator = _accelerator(wanted, device)
     (folder,) = broadcast_object_list([wanted.folder])  # the time of day may differ among processes
     wanted = replace(wanted, options=replace(wanted.options, output_dir=folder))
     main = accelerator.is_main_process
     samples = wanted.train_samples(), wanted.val_samples()
     check_targets(samples[0])
-    page = _page(wanted, accelerator, samples)
+    page = _page(wanted, accelerator, samples) | {"memory": memory}
     if main:
         _open(wanted, page)
     accelerator.wait_for_everyone()
@@ -63,6 +62,19 @@ def carry_out(said: Mapping[str, Any]) -> None:
         _train(wanted, accelerator, samples, TrainingJournal(wanted.folder, page), progress)
     if main:
         print(write_training_report(wanted.folder))
+
+
+def _memory(card: str | None, device: str) -> dict[str, int | None]:
+    """Cap the GPU where a card is to be imitated, and return what there is to know before the model is built.
+
+    Returns:
+        `beside_bytes`, what of the card lies beside PyTorch's allocator (None without a cap), and `start_bytes`, the
+        resident set before the build (None on a GPU).
+    """
+    if device != "cuda":
+        return {"beside_bytes": None, "start_bytes": meter_for(device).reset()}
+    beside_bytes = card_bytes(card) - cap_gpu(card_bytes(card)) if card else None
+    return {"beside_bytes": beside_bytes, "start_bytes": None}
 
 
 def _silent(done: int, total: int, what: str) -> None:
@@ -132,6 +144,8 @@ def _train(
     wanted: Setup, accelerator: Accelerator, samples: Samples, journal: TrainingJournal, progress: Progress
 ) -> None:
     lisa = Lisa(wanted.case, NullProbe(), starting=True)
+    if "bridge" in lisa.new_parts:
+        refuse_random_bridge(wanted.options, wanted.case, wanted.recipe)
     make_trainable(lisa.model, wanted.case, wanted.recipe.trains, lisa.tokenizer)
     if wanted.options.gradient_checkpointing:
         lisa.model.llm.gradient_checkpointing_enable({"use_reentrant": False})

@@ -22,7 +22,7 @@ class TrainingOptions:
     weights: Annotated[str, Option("--weights", "--model_name_or_path", help="Where to start: a folder or hub id.")] = (
         "random"
     )
-    vision: Annotated[str, Option(help="dual, clip or sam.")] = "dual"
+    vision: Annotated[str | None, Option(help="dual, clip or sam; dual, and sam for the recipe described.")] = None
     use_vlm_vision: Annotated[bool, Option("--use_vlm_vision", help="The same as --vision clip.")] = False
     dtype: Annotated[str | None, Option(help="fp32, bf16 or fp16; fp32 for tiny, else bf16.")] = None
     quantization: Annotated[str | None, Option(help="none, nf4 or int8; none for tiny, else nf4.")] = None
@@ -39,7 +39,7 @@ class TrainingOptions:
     max_val_samples: Annotated[int | None, Option("--max_val_samples", min=1, help="All; 200 scenes.")] = None
     dataloader_num_workers: Annotated[int, Option("--dataloader_num_workers", "--num_workers", help="Processes.")] = 0
 
-    recipe: Annotated[str | None, Option(help="original for dual, else described: `lisabench list recipes`.")] = None
+    recipe: Annotated[str | None, Option(help="original; others: `lisabench list recipes`.")] = None
     losses: Annotated[str | None, Option(help="By name, such as described; the recipe's own.")] = None
     ce_weight: Annotated[float | None, Option("--ce_weight", help="Instead of that of --losses.")] = None
     bce_weight: Annotated[float | None, Option("--bce_weight", help="Instead of that of --losses.")] = None
@@ -80,7 +80,7 @@ def command(do: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
     def train(**said: Any) -> None:
         do({name: value for name, value in said.items() if value not in (None, [])})
 
-    config = Annotated[Path | None, Option("--config", help="A YAML file of these options, by their names.")]
+    config = Annotated[Path | None, Option("--config", help="A YAML file of these options; `set: {KEY: VALUE}`.")]
     changes = Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help="A further setting of `lisa`.")]
     hints = get_type_hints(TrainingOptions, include_extras=True)
     kinds = {field.name: _unsaid(hints[field.name], field.default) for field in fields(TrainingOptions)}

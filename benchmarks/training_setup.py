@@ -13,7 +13,7 @@ from ..datasets.embedded import embedded
 from ..datasets.reasonseg import ReasonSeg
 from ..harness.errors import DataError, UsageError, unknown
 from ..models.axes import LisaCase
-from ..models.recipes import IGNORED, LOSSES, RECIPES, LossWeights, Recipe
+from ..models.recipes import EVERYTHING, IGNORED, LOSSES, PARTS, RECIPES, VARIANTS, LossWeights, Recipe
 from ..models.registry import make_case
 from .training_options import TrainingOptions
 
@@ -77,23 +77,52 @@ class Setup:
 
 
 def setup(said: Mapping[str, Any]) -> Setup:
-    """Checks what was said, and fills in the rest.
+    """Check the options of a training, and fill in the rest.
 
     Args:
-        said: options by name, with ``config`` and ``changes`` as `training_options.command` gives them.
+        said: options by name, with ``config`` and ``changes`` as `training_options.command` gives them; or with ``set``
+            in place of ``changes``, as a YAML file has it.
 
     Raises:
         UsageError: an unknown option or name, or options that contradict each other.
     """
+    from_file = _read(said["config"]) if "config" in said else {}
     given = {name: value for name, value in said.items() if name not in ("config", "changes")}
-    options = _filled(_read(said["config"]) | given if "config" in said else given)
-    _check(options)
-    axes = {"preset": options.preset, "weights": options.weights, "vision": options.vision, "device": options.device}
-    axes |= {"precision": options.dtype, "quantization": options.quantization, "seed": options.seed}
-    case = make_case("lisa", axes | dict(said.get("changes", {})))
+    changes = {**_further_settings(from_file), **_further_settings(given), **said.get("changes", {})}
+    options = _filled(from_file | given)
     recipe = RECIPES[str(options.recipe)]
+    case = _case(options, recipe, changes)
     _refuse_impossible(options, case, recipe)
     return Setup(options, case, recipe, _losses(options, recipe))
+
+
+def _case(options: TrainingOptions, recipe: Recipe, changes: Mapping[str, Any]) -> LisaCase:
+    """Return the model: the settings that follow from the options and the recipe, and the further changes.
+
+    Raises:
+        UsageError: an unknown setting or value, or a change of what the recipe settles.
+    """
+    if options.vision in VARIANTS and options.vision not in recipe.variants:
+        variants = " or ".join(f"--vision {vision}" for vision in recipe.variants)
+        raise UsageError(f"the recipe {options.recipe} is not for --vision {options.vision}: it needs {variants}")
+    axes = {
+        "preset": options.preset,
+        "weights": options.weights,
+        "vision": options.vision,
+        "device": options.device,
+        "precision": options.dtype,
+        "quantization": options.quantization,
+        "seed": options.seed,
+    }
+    axes |= recipe.settings(str(options.vision), str(options.quantization))
+    case = make_case("lisa", axes | dict(changes))
+    for axis, value in recipe.axes.items():
+        if getattr(case, axis) != value:
+            raise UsageError(
+                f"the recipe {options.recipe} has {axis}={value}, not {getattr(case, axis)}: "
+                "leave it as it is, or take the recipe with-projector"
+            )
+    return case
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -106,6 +135,14 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
+def _further_settings(options: dict[str, Any]) -> dict[str, Any]:
+    """Take ``set`` out of options, and return it."""
+    changes = options.pop("set", None) or {}
+    if not isinstance(changes, Mapping):
+        raise UsageError(f"set: expected a table of settings, such as `quantized: llm`, not {changes!r}")
+    return dict(changes)
+
+
 def _filled(given: Mapping[str, Any]) -> TrainingOptions:
     known = {field.name for field in fields(TrainingOptions)}
     for name in given:
@@ -116,23 +153,26 @@ def _filled(given: Mapping[str, Any]) -> TrainingOptions:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, not {e['input']!r}" for e in error.errors())
         raise UsageError(f"options of training: {problems}") from error
-    if options.use_vlm_vision and options.vision == "sam":
-        raise UsageError("--use_vlm_vision is --vision clip, and --vision sam was asked for too: take one of them")
+    if options.use_vlm_vision and options.vision not in (None, "clip"):
+        raise UsageError(
+            f"--use_vlm_vision is --vision clip, and --vision {options.vision} was asked for too: take one of them"
+        )
+    _check(options)
     tiny = options.preset == "tiny"
-    vision = "clip" if options.use_vlm_vision else options.vision
+    recipe = options.recipe or "original"
     return replace(
         options,
-        vision=vision,
+        vision="clip" if options.use_vlm_vision else options.vision or RECIPES[recipe].variants[0],
         dtype=options.dtype or ("fp32" if tiny else "bf16"),
         quantization="none" if options.no_quantization else options.quantization or ("none" if tiny else "nf4"),
-        recipe=options.recipe or ("original" if vision == "dual" else "described"),
+        recipe=recipe,
         output_dir=options.output_dir or Path("runs") / f"train-{datetime.now():%Y%m%d-%H%M%S}",
     )
 
 
 def _check(options: TrainingOptions) -> None:
     named = {
-        "recipe": (options.recipe, RECIPES),
+        "recipe": (options.recipe, (*RECIPES, None)),
         "choice of losses": (options.losses, (*LOSSES, None)),
         "choice for ignored pixels": (options.ignored, IGNORED),
         "optimiser": (options.optim, OPTIMS),
@@ -146,13 +186,31 @@ def _check(options: TrainingOptions) -> None:
 
 
 def _refuse_impossible(options: TrainingOptions, case: LisaCase, recipe: Recipe) -> None:
-    if recipe.distils and case.vision != "clip":
-        raise UsageError(f"the recipe {options.recipe} teaches CLIP's features to be SAM's: it needs --vision clip")
+    if options.recipe == "described" and case.bridge != "linear":
+        raise UsageError(
+            f"the recipe described has a linear bridge, not bridge={case.bridge}: take the recipe with-projector"
+        )
+    if case.weights == "random":
+        refuse_random_bridge(options, case, recipe)
     if case.answer != "forced" or case.execution != "eager" or case.reuse != "off":
         raise UsageError("training forces the answer and runs eagerly: leave answer, execution and reuse as they are")
     if options.quantization != "none" and case.weights == "random" and options.save_strategy != "no":
         raise UsageError(
             "random weights that are quantised cannot be saved: add --no_quantization, or --save_strategy no"
+        )
+
+
+def refuse_random_bridge(options: TrainingOptions, case: LisaCase, recipe: Recipe) -> None:
+    """Refuse to train around a bridge that is at random and stays so: nothing could be learned of the image.
+
+    Raises:
+        UsageError: the variant has such a bridge, and the recipe does not train it.
+    """
+    trains_bridge = EVERYTHING in recipe.trains or any("bridge" in PARTS.get(name, ()) for name in recipe.trains)
+    if case.vision != "dual" and not trains_bridge:
+        raise UsageError(
+            f"the recipe {options.recipe} does not train the bridge of --vision {case.vision}, which is at random: "
+            "add --recipe described, or another that `lisabench list recipes` shows with the bridge"
         )
 
 

@@ -51,7 +51,8 @@ class LisaCase:
         kv_cache: of a generated answer.
         reuse: whether queries about one image share its encoding.
         conditioning: how the language model prompts the masks: as the ``original`` does, or as the modified LISA is
-            ``described``: the query ends in ``<SEG>``, the state at it is read, and the dense prompt is zeros.
+            ``described``: the query ends in ``<SEG>``, the only token that is added (a vocabulary of 32,001); the
+            state at it is read; and the dense prompt is zeros.
         seg_head: what projects that state: the original's ``text_hidden_fcs``, or the described ``seg_token_to_sam``.
         template: the words around a query.
         weights: a folder, a hub id, ``packaged`` for the trained tiny LISA that comes with the package, or ``random``,
@@ -153,8 +154,9 @@ class LisaCase:
 
     @property
     def sizes(self) -> Preset:
-        """The preset, with the SAM that `sam` names and the CLIP of `clip_px`."""
-        return PRESETS[self.preset].with_sam(self.sam).with_clip(self.clip_px, self.image_tokens)
+        """The preset, with the SAM that `sam` names, the CLIP of `clip_px`, and the rows of the tokens added."""
+        sizes = PRESETS[self.preset].with_sam(self.sam).with_clip(self.clip_px, self.image_tokens)
+        return sizes.with_seg_alone() if self.conditioning == "described" else sizes
 
     @property
     def quantized_parts(self) -> frozenset[str]:

@@ -13,17 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..harness.errors import DataError, RunFailed, UsageError
+from ..harness.errors import DataError, RunFailed, UsageError, unknown
 from . import llama_tokenizer, original, saved, sentencepiece, vocabulary
 from .checkpoint import misfits, upstream_name
 from .network import LisaModel
 from .original import EMBEDDING, HEAD, LM_HEAD, SAM, Original
 from .parts import RandomParts, seg_projection
 from .presets import PRESETS, SAM_SIZES, Preset
+from .prompts import added_tokens
 from .shards import Shape, ShardWriter
 from .vocabulary import grown
 
 Progress = Callable[[str, int, int], None]
+CONDITIONINGS = ("original", "described")
 # What our parts take for granted, and the original's settings may say otherwise.
 TAKEN_FOR_GRANTED = {
     "hidden_act": ("silu",),
@@ -61,6 +63,7 @@ def convert(
     sam: Path | None = None,
     progress: Progress | None = None,
     seed: int = 0,
+    conditioning: str = "original",
 ) -> Conversion:
     """Writes the weights of a folder in our layout.
 
@@ -71,6 +74,8 @@ def convert(
         sam: a file with SAM, as its authors publish it, where `src` is a LLaVA.
         progress: is told the name of every weight written, how many are, and how many there are.
         seed: of what is new: rows of new tokens, and the projection of [SEG] in a start from a LLaVA.
+        conditioning: of a start from a LLaVA: which tokens it adds, those of the ``original`` or, as the modified LISA
+            is ``described``, [SEG] alone.
 
     Raises:
         UsageError: the folders are not what they should be, or do not go together.
@@ -80,7 +85,7 @@ def convert(
     if dst.exists() and (not dst.is_dir() or any(dst.iterdir())):
         raise UsageError(f"{dst} exists already: name a new folder")
     source = original.read(src, vision_tower, sam)
-    plan = _plan(source, src, start=sam is not None, seed=seed)
+    plan = _plan(source, src, start=sam is not None, seed=seed, conditioning=conditioning)
     partial = dst.with_name(f"{dst.name}.partial")
     if partial.exists():
         raise UsageError(f"{partial} is left from a conversion that broke off, or is at work: remove it or wait")
@@ -114,9 +119,15 @@ class Plan:
     seed: int
 
 
-def _plan(source: Original, src: Path, start: bool, seed: int) -> Plan:
+def _plan(source: Original, src: Path, start: bool, seed: int, conditioning: str) -> Plan:
     start = start and not any(name.startswith(HEAD) for name in source.shapes)
-    tokens, new, rows = _vocabulary(source, start)
+    if conditioning not in CONDITIONINGS:
+        raise unknown("conditioning", conditioning, CONDITIONINGS)
+    if conditioning != "original" and not start:
+        raise UsageError(
+            f"--conditioning {conditioning} is for a start from a LLaVA: {src} is a LISA, and keeps its own tokens"
+        )
+    tokens, new, rows = _vocabulary(source, start, conditioning)
     shapes = _final_shapes(source, rows)
     name, sizes = _matched(shapes, start)
     sizes = _checked(sizes, source)
@@ -127,7 +138,7 @@ def _plan(source: Original, src: Path, start: bool, seed: int) -> Plan:
         vision="dual",
         template=_template(src, source.config),
         seg_head="text_hidden_fcs",
-        conditioning="original",
+        conditioning=conditioning,
         trained=not start,
         new_rows=new,
         contaminated_splits=("val",) if saved.trained_on_val(src, str(source.config.get("_name_or_path"))) else (),
@@ -149,11 +160,12 @@ def _template(src: Path, config: Mapping[str, Any]) -> str:
     return "llava_llama_2" if "llama2" in names or "llama-2" in names else "llava_v1"
 
 
-def _vocabulary(source: Original, start: bool) -> tuple[dict[str, int], tuple[int, ...], int]:
+def _vocabulary(source: Original, start: bool, conditioning: str) -> tuple[dict[str, int], tuple[int, ...], int]:
     """The added tokens, the ids of those that are new, and the rows that embedding and head are to have."""
     pieces = sentencepiece.pieces(source.tokenizer / llama_tokenizer.MODEL_FILE)
     present = llama_tokenizer.added_tokens(source.tokenizer)
-    tokens = vocabulary.with_added(len(pieces), present)
+    needed = added_tokens(conditioning)
+    tokens = vocabulary.with_added(len(pieces), present, needed)
     new = tuple(sorted(tokens[token] for token in tokens.keys() - present.keys()))
     if new and not start:
         missing = ", ".join(sorted(tokens.keys() - present.keys()))
@@ -161,7 +173,7 @@ def _vocabulary(source: Original, start: bool) -> tuple[dict[str, int], tuple[in
             f"{source.tokenizer} has no {llama_tokenizer.ADDED_FILE} that says which ids {missing} have: "
             "get it from where the weights come from"
         )
-    tokenizer = llama_tokenizer.LlamaTokenizer(pieces, tokens)
+    tokenizer = llama_tokenizer.LlamaTokenizer(pieces, tokens, needed)
     rows = source.shapes.get(EMBEDDING, (0,))[0]
     if start:
         return tokens, new, tokenizer.size

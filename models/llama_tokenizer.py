@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..harness.errors import DataError
 from . import sentencepiece
-from .prompts import ADDED, END, IMAGE
+from .prompts import ADDED, END, IMAGE, SEG
 from .tokenizer import IMAGE_ID, START
 
 MODEL_FILE, ADDED_FILE = "tokenizer.model", "added_tokens.json"
@@ -27,23 +27,31 @@ class LlamaTokenizer:
     Args:
         vocabulary: the pieces of a ``tokenizer.model``.
         added: tokens that are not in it, and their ids.
+        needed: tokens of LISA's own that must be one token each; others are not in the prompts.
 
     Attributes:
         seg_id: the id of ``[SEG]``.
         end_id: the id of ``</s>``, with which an answer ends.
 
     Raises:
-        DataError: ``[SEG]``, ``<im_start>`` or ``<im_end>`` is not one token.
+        DataError: ``<s>``, ``</s>``, ``[SEG]`` or another token that is needed is not one token.
     """
 
-    def __init__(self, vocabulary: list[sentencepiece.Piece], added: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        vocabulary: list[sentencepiece.Piece],
+        added: Mapping[str, int],
+        needed: tuple[str, ...] = ADDED,
+    ) -> None:
         self._bpe = sentencepiece.bpe(vocabulary)
         known = {piece.text: i for i, piece in enumerate(vocabulary) if piece.kind in sentencepiece.SPECIAL}
         self._own: dict[str, int] = {**known, **added}
         self._names = {i: token for token, i in self._own.items()}
         longest_first = sorted(self._own, key=len, reverse=True)
         self._cut = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
-        self._start_id, self.end_id, self.seg_id, *_ = (self._one(token) for token in (START, END, *ADDED))
+        self._start_id, self.end_id, self.seg_id = self._one(START), self._one(END), self._one(SEG)
+        for token in needed:
+            self._one(token)
 
     def _one(self, token: str) -> int:
         ids = self._ids(token)
@@ -86,13 +94,14 @@ def _stripped(text: str, left: bool, right: bool) -> str:
     return text.rstrip() if right else text
 
 
-def load(folder: Path) -> LlamaTokenizer:
-    """The tokenizer of a folder, with the tokens that were added to it.
+def load(folder: Path, needed: tuple[str, ...] = ADDED) -> LlamaTokenizer:
+    """Read the tokenizer of a folder, with the tokens that were added to it.
 
     Raises:
-        DataError: a file is missing or broken, or ``[SEG]`` is not one token.
+        DataError: a file is missing or broken, or a token that is needed is not one token.
     """
-    return LlamaTokenizer(sentencepiece.pieces(folder / MODEL_FILE), added_tokens(folder))
+    pieces = sentencepiece.pieces(folder / MODEL_FILE)
+    return LlamaTokenizer(pieces, added_tokens(folder), needed)
 
 
 def added_tokens(folder: Path) -> dict[str, int]:

@@ -97,6 +97,17 @@ class Preset:
         token_grid = self.clip.grid if image_tokens == "pooled" else None
         return replace(self, clip=replace(self.clip, image_px=image_px, token_grid=token_grid))
 
+    def with_seg_alone(self) -> "Preset":
+        """Return the same sizes with ``[SEG]`` as the only added token, as the modified LISA's document has it.
+
+        The rows of ``<im_start>`` and ``<im_end>`` are left out: 32,001 rows where LLaVA-1.5 has 32,000. The tiny
+        preset has spare rows, its vocabulary is no LLaVA's, and it stays as it is.
+        """
+        if self.llama == PRESETS["tiny"].llama:
+            return self
+        rows = self.llama.vocabulary - IMAGE_MARKS
+        return replace(self, llama=replace(self.llama, vocabulary=rows))
+
     def with_sam(self, name: str) -> "Preset":
         """The same with SAM's sizes by a name in `SAM_SIZES` or `TINY_SAMS`, or with its own: ``preset``.
 
@@ -186,8 +197,8 @@ CLIP_224 = ClipSizes(image_px=224, patch_px=14, hidden=1024, intermediate=4096, 
 CLIP_336 = replace(CLIP_224, image_px=336)
 
 # Vocabularies: LISA-7B-v1's base had a padding token beside LLaMA's 32000, LISA-13B-llama2-v1's had not; the original
-# adds [SEG], <im_start> and <im_end> to either. The modified LISA is described with one new token; its presets have the
-# three, because the prompts put the image between <im_start> and <im_end> here as well.
+# adds [SEG], <im_start> and <im_end> to either. The modified LISA adds [SEG] alone: see `Preset.with_seg_alone`.
+IMAGE_MARKS = 2  # <im_start> and <im_end>
 LLAMA_7B = LlamaSizes(vocabulary=32004, hidden=4096, intermediate=11008, layers=32, heads=32, context=2048)
 LLAMA2_7B = replace(LLAMA_7B, vocabulary=32003, context=4096, norm_epsilon=1e-5)
 LLAMA2_13B = replace(LLAMA2_7B, hidden=5120, intermediate=13824, layers=40, heads=40)

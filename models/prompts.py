@@ -14,7 +14,10 @@ IMAGE_START = "<im_start>"
 IMAGE_END = "<im_end>"
 SEG = "[SEG]"
 END = "</s>"
-ADDED = (SEG, IMAGE_START, IMAGE_END)  # what a LLaVA lacks, in the order in which the original adds it
+# Tokens that a LLaVA lacks, in the order in which each model adds them. The modified LISA's document spells its own
+# <SEG>; only the id reaches the model, so both are spelled [SEG] here.
+ADDED = (SEG, IMAGE_START, IMAGE_END)
+ADDED_BY_THE_DOCUMENT = (SEG,)
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ TEMPLATES = {
 }
 
 
+def added_tokens(conditioning: str) -> tuple[str, ...]:
+    """Return the tokens that a model of this conditioning adds to a LLaVA's, in the order of their ids."""
+    return ADDED_BY_THE_DOCUMENT if conditioning == "described" else ADDED
+
+
 def teacher_forced(template: str, query: str, is_sentence: bool) -> str:
     """The prompt and its answer ``[SEG].``, as the original's validation has them.
 
@@ -66,8 +74,12 @@ def chat(template: str, words: str) -> str:
 
 
 def described(template: str, query: str) -> str:
-    """The modified LISA's prompt, as it is described: ``[SEG]`` ends the query itself, and nothing after it matters."""
-    return _open(template, f"{query.strip()} {SEG}")
+    """Return the modified LISA's prompt as its document describes it: the query itself ends in ``[SEG]``.
+
+    The image stands there as in LLaVA-1.5, without ``<im_start>`` and ``<im_end>``: ``[SEG]`` is the only token added.
+    """
+    around = _template(template)
+    return f"{around.before}{IMAGE}\n{query.strip()} {SEG}{around.between}"
 
 
 def _open(template: str, words: str) -> str:

@@ -1,11 +1,13 @@
-"""What is trained, how, and towards what: recipes by name, and what they train on paper. Cheap to import."""
+"""Recipes by name: what is trained, how, towards what, and how many parameters that is on paper. Cheap to import."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from ..harness.errors import UsageError, unknown
 from .axes import LisaCase
 from .inventory import inventory
-from .prompts import ADDED
+from .prompts import added_tokens
 
 IGNORED = ("background", "left_out")
 
@@ -37,11 +39,18 @@ LOSSES = {
 # The parts that each name of something to train stands for, where a variant has them.
 PARTS = {
     "projections": ("projector", "bridge", "seg_projection"),
+    "bridge": ("bridge",),
     "seg_projection": ("seg_projection",),
     "mask_decoder": ("mask_decoder",),
 }
-INSIDE_LLM = ("lora", "embeddings", "token_rows")
+# What each name inside the language model stands for, in words.
+INSIDE_LLM = {
+    "lora": "LoRA on q_proj and v_proj",
+    "embeddings": "word embeddings, LM head",
+    "token_rows": "the added tokens' rows of word embeddings and LM head",
+}
 EVERYTHING = "everything"
+VARIANTS = LisaCase.KNOWN["vision"]
 
 
 @dataclass(frozen=True)
@@ -53,18 +62,41 @@ class Recipe:
             ``token_rows`` the rows of the tokens that a LLaVA lacks, in both.
         losses: a name in `LOSSES`.
         distils: whether the bridge first learns to give what SAM's encoder gives.
+        variants: the values of ``vision`` that it is for, the default first.
+        axes: settings that every model trained by it has.
+        quantizes_all: whether quantisation is of the whole model by default, and not of the language model alone.
     """
 
     trains: tuple[str, ...]
     losses: str
     distils: bool = False
+    variants: tuple[str, ...] = VARIANTS
+    axes: Mapping[str, Any] = field(default_factory=dict)
+    quantizes_all: bool = False
+
+    def settings(self, vision: str, quantization: str) -> dict[str, Any]:
+        """Return the model's settings that follow from the recipe, for a variant and a method of quantisation."""
+        settings: dict[str, Any] = dict(self.axes)
+        if self.quantizes_all and quantization != "none":
+            settings["quantized"] = f"llm+{vision}"
+        return settings
 
 
 RECIPES = {
     "original": Recipe(("lora", "embeddings", "mask_decoder", "seg_projection"), "original-losses"),
-    "described": Recipe(("projections", "embeddings"), "described"),
+    # The modified LISA as its document has it, to the letter: LLaVA's projector is frozen, seg_token_to_sam takes the
+    # place of text_hidden_fcs, and every model is loaded in NF4. Without --use_vlm_vision, SAM's encoder is shared.
+    "described": Recipe(
+        ("bridge", "seg_projection", "embeddings"),
+        "described",
+        variants=("sam", "clip"),
+        axes={"conditioning": "described", "seg_head": "seg_token_to_sam"},
+        quantizes_all=True,
+    ),
+    # What this project trained as "described" before it read the document to the letter; the study was made so.
+    "with-projector": Recipe(("projections", "embeddings"), "described"),
     "lean": Recipe(("projections", "token_rows"), "described"),
-    "distilled": Recipe(("projections", "embeddings"), "described", distils=True),
+    "distilled": Recipe(("projections", "embeddings"), "described", distils=True, variants=("clip",)),
     "everything": Recipe((EVERYTHING,), "original-losses"),
 }
 FULL_SIZE = "lisa-7b-llava15"
@@ -73,7 +105,7 @@ LORA_TARGETS = ("q_proj", "v_proj")
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe of that name.
+    """Return the recipe of that name.
 
     Raises:
         UsageError: there is none.
@@ -84,27 +116,57 @@ def recipe(name: str) -> Recipe:
 
 
 def trainable(case: LisaCase, trains: tuple[str, ...]) -> dict[str, int]:
-    """How many parameters a recipe trains of each part, on paper, in the original's counting."""
-    parts, llama = inventory(case.sizes, case.vision, case.seg_head, case.bridge), case.sizes.llama
+    """Count on paper the parameters that a recipe trains in each part, as the original counts them."""
+    parts = inventory(case.sizes, case.vision, case.seg_head, case.bridge)
     if EVERYTHING in trains:
         return {name: part.parameters for name, part in parts.items()}
-    wide = {
+    counts: dict[str, int] = {}
+    for name in trains:
+        for part in PARTS.get(name, ()):
+            if part in parts:
+                counts[part] = parts[part].parameters
+    llama = case.sizes.llama
+    inside_llm = {
         "lora": llama.layers * len(LORA_TARGETS) * 2 * LORA_RANK * llama.hidden,
         "embeddings": 2 * llama.vocabulary * llama.hidden,
-        "token_rows": 2 * len(ADDED) * llama.hidden,
+        "token_rows": 2 * len(added_tokens(case.conditioning)) * llama.hidden,
     }
-    inside = sum(count for name, count in wide.items() if name in trains)
-    named = dict.fromkeys(part for name in trains for part in PARTS.get(name, ()) if part in parts)
-    return {part: parts[part].parameters for part in named} | ({"llm": inside} if inside else {})
+    inside = sum(count for name, count in inside_llm.items() if name in trains)
+    if inside:
+        counts["llm"] = inside
+    return counts
 
 
 def in_a_line(name: str) -> str:
-    """A recipe, and how many parameters it trains of each variant at the modified LISA's sizes."""
+    """Say which parts a recipe trains, what it minimises, and the parameters it trains of each variant at full size."""
     one = recipe(name)
     weights = ", ".join(f"{loss} {weight:g}" for loss, weight in vars(LOSSES[one.losses]).items() if weight)
-    counts = (
-        f"{vision} {sum(trainable(LisaCase(preset=FULL_SIZE, vision=vision), one.trains).values()):,}"
-        for vision in (("clip",) if one.distils else LisaCase.KNOWN["vision"])
-    )
+    counts = []
+    for vision in one.variants:
+        case = LisaCase(preset=FULL_SIZE, vision=vision, **one.axes)
+        total = sum(trainable(case, one.trains).values())
+        counts.append(f"{vision} {total:,}")
     first = "SAM's features distilled first; " if one.distils else ""
-    return f"{first}trains {', '.join(one.trains)}; minimises {weights}; of {FULL_SIZE}: {', '.join(counts)}"
+    whole = "; all of it in NF4" if one.quantizes_all else ""
+    return f"{first}trains {_in_words(one)}{whole}; minimises {weights}; of {FULL_SIZE}: {', '.join(counts)}"
+
+
+# The names of the original and of the modified LISA's document, for what our parts are called.
+NAMES = {
+    "projector": "LLaVA's projector",
+    "bridge": "the bridge (vision_to_sam or vision_to_vlm)",
+    "mask_decoder": "the mask decoder",
+}
+
+
+def _in_words(one: Recipe) -> str:
+    if EVERYTHING in one.trains:
+        return "every part"
+    seg_head = one.axes.get("seg_head", LisaCase.seg_head)
+    words = []
+    for name in one.trains:
+        if name in INSIDE_LLM:
+            words.append(INSIDE_LLM[name])
+        for part in PARTS.get(name, ()):
+            words.append(seg_head if part == "seg_projection" else NAMES[part])
+    return ", ".join(words)

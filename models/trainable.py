@@ -17,7 +17,7 @@ from .axes import LisaCase
 from .lora import Lora
 from .network import LisaModel
 from .parts import FREQUENCIES
-from .prompts import ADDED
+from .prompts import added_tokens
 from .recipes import EVERYTHING, LORA_ALPHA, LORA_DROPOUT, LORA_RANK, LORA_TARGETS, PARTS
 from .tokenizer import Tokens, ids_of
 
@@ -83,7 +83,9 @@ def make_trainable(model: LisaModel, case: LisaCase, trains: Iterable[str], toke
     if "lora" in trains:
         _add_lora(model, case.seed)
     if "token_rows" in trains:
-        ids = torch.tensor([i for token in ADDED for i in ids_of(tokens, token)], device=model.llm.device)
+        ids = torch.tensor(
+            [i for token in added_tokens(case.conditioning) for i in ids_of(tokens, token)], device=model.llm.device
+        )
         model.llm.set_input_embeddings(EmbeddingWithRows(model.llm.model.embed_tokens, ids))
         model.llm.set_output_embeddings(HeadWithRows(model.llm.lm_head, ids))
     if "embeddings" in trains:

@@ -1,25 +1,24 @@
 """Tokens that a LLaVA lacks and a LISA has: their ids, and their rows in the embedding and the head."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
-from .prompts import ADDED
-
 INITIAL_STD = 0.02  # LLaMA's `initializer_range`, which new rows get in the original too
 
 
-def with_added(vocabulary: int, present: Mapping[str, int]) -> dict[str, int]:
-    """The tokens that a LLaVA has, and those of LISA that it lacks, at the next free ids, in the original's order.
+def with_added(vocabulary: int, present: Mapping[str, int], added: Iterable[str]) -> dict[str, int]:
+    """Return the tokens that a LLaVA has, and those of LISA that it lacks at the next free ids.
 
     Args:
         vocabulary: pieces in the ``tokenizer.model``.
         present: the tokens added already.
+        added: the tokens that a LISA has, in the order in which they are added.
     """
     tokens = dict(present)
-    for token in ADDED:
+    for token in added:
         tokens.setdefault(token, max([vocabulary, *(i + 1 for i in tokens.values())]))
     return tokens
 

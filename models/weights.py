@@ -14,6 +14,7 @@ from .loaded import LoadedParts
 from .parts import Make, RandomParts
 from .positions import POSITIONS, interpolated
 from .presets import Preset
+from .prompts import added_tokens
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def _saved(case: LisaCase, device: str, starting: bool) -> Source:
     folder = saved.located(case.checkpoint)
     known = saved.read(folder)
     _refuse_another_model(case, folder, known, starting)
-    tokens = _tokens(folder, known)
+    tokens = _tokens(folder, known, case.conditioning)
     new = _new_parts(case, device, known) if starting else {}
     sizes = _own(case, known)
     adapted = {} if sizes.clip.patches == known.sizes.clip.patches else _on_grid(sizes.clip.grid)
@@ -77,7 +78,7 @@ def _saved(case: LisaCase, device: str, starting: bool) -> Source:
         preset=sizes,
         has_quality=known.trained,
         weights_hash=known.weights_hash,
-        warnings=(*known.warnings, *(_new_encoder(new) if starting else _departures(case, known))),
+        warnings=(*known.warnings, *(_doubts_of_a_start(case, known, new) if starting else _departures(case, known))),
         new_parts=frozenset(new),
         adapted=adapted,
     )
@@ -104,9 +105,15 @@ def _new_parts(case: LisaCase, device: str, known: saved.Saved) -> dict[str, Mak
     return {name: RandomParts(case, device) for name, differs in otherwise.items() if differs}
 
 
-def _new_encoder(new: Mapping[str, Make]) -> Iterator[str]:
+def _doubts_of_a_start(case: LisaCase, known: saved.Saved, new: Mapping[str, Make]) -> Iterator[str]:
     if "sam_encoder" in new:
         yield "SAM's encoder is new, at random: these weights have another one; only a recipe that trains it is of use"
+    described, rows = case.sizes.llama.vocabulary, known.sizes.llama.vocabulary
+    if case.conditioning == "described" and rows > described:
+        yield (
+            f"the vocabulary has {rows:,} rows and not the document's {described:,}: these weights have tokens that "
+            "the described prompt does not use; start from `lisabench convert --conditioning described`"
+        )
 
 
 def _refuse_another_model(case: LisaCase, folder: Path, known: saved.Saved, starting: bool) -> None:
@@ -136,11 +143,11 @@ def _as_started_from(sizes: Preset, known: Preset) -> Preset:
     return replace(sizes, clip=clip, sam=known.sam if same_decoder else sizes.sam)
 
 
-def _tokens(folder: Path, known: saved.Saved) -> tokenizer.Tokens:
+def _tokens(folder: Path, known: saved.Saved, conditioning: str) -> tokenizer.Tokens:
     if (folder / tokenizer.FILE).exists():
         tokens: tokenizer.Tokens = tokenizer.read(folder)
     else:
-        tokens = llama_tokenizer.load(folder)
+        tokens = llama_tokenizer.load(folder, added_tokens(conditioning))
     if tokens.size > known.sizes.llama.vocabulary:
         raise DataError(
             f"the tokenizer in {folder} has {tokens.size} tokens and the weights have rows for "

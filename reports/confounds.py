@@ -17,7 +17,7 @@ FOLLOWS: dict[str, tuple[str, ...]] = {
     "sam_px": ("preset", "sam"),
     "mask_grid": ("preset", "sam"),
     "image_tokens": ("preset", "clip_px"),
-    "vocabulary": ("preset", "weights"),
+    "vocabulary": ("preset", "weights", "conditioning"),  # the described model adds one token, not three
     "weights_hash": ("weights", "vision"),  # of packaged weights, each variant has its own
     "tokenizer": ("weights",),
     "scripted": ("weights", "answer"),

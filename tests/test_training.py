@@ -11,9 +11,11 @@ from pathlib import Path
 
 import original_factory
 import pytest
+import torch
 from accelerate.state import AcceleratorState
 from command import lisabench
 from lisabench.benchmarks import training_state
+from lisabench.benchmarks.optimisers import implementation, optimiser
 from lisabench.benchmarks.training_setup import setup
 from lisabench.benchmarks.training_state import Checkpoints
 from lisabench.harness import records
@@ -24,6 +26,7 @@ from lisabench.models.recipes import LossWeights
 
 pytestmark = pytest.mark.no_clock
 
+SHARED = ("--recipe", "described", "--use_vlm_vision")
 QUICK = ("--recipe", "everything", "--max_train_samples", "16", "--max_val_samples", "4", "--lr", "1e-3")
 BIN = Path(sys.executable).parent
 
@@ -54,7 +57,10 @@ def whole(tmp_path_factory) -> records.Training:
 
 def test_the_quick_test_of_the_modified_lisas_document_runs_as_it_stands_there(tmp_path):
     words = ["--epochs", "2", "--batch_size", "1", "--max_train_samples", "5", "--max_val_samples", "3"]
-    training = trained(*words, out=tmp_path / "run")
+    training = trained("--recipe", "described", *words, out=tmp_path / "run")
+    assert training.page["setup"]["case"]["vision"] == "sam"
+    learned = {name for name, count in training.page["training"]["trained_parameters"].items() if count}
+    assert learned == {"bridge", "seg_projection", "llm"}
     assert [row["step"] for row in training.steps] == list(range(1, 11))
     assert [row["queries"] for row in training.epochs] == [3, 3]
     assert training.page["status"] == "complete"
@@ -111,7 +117,7 @@ def test_another_configuration_is_not_resumed_and_nothing_is_overwritten(whole):
 
 
 def test_two_processes_train_as_one_with_the_same_global_batch(tmp_path):
-    words = ("--use_vlm_vision", "--max_train_samples", 10, "--max_val_samples", 5, "--epochs", 2, "--lr", "1e-3")
+    words = (*SHARED, *["--max_train_samples", "10", "--max_val_samples", "5", "--epochs", "2", "--lr", "1e-3"])
     one = trained(*words, "--batch_size", 4, out=tmp_path / "one")
     launch = (str(BIN / "accelerate"), "launch", "--multi_gpu", "--mixed_precision", "no", "--dynamo_backend", "no")
     two = trained(
@@ -121,7 +127,7 @@ def test_two_processes_train_as_one_with_the_same_global_batch(tmp_path):
 
 
 def test_two_launchers_stand_in_for_two_machines(tmp_path):
-    words = ("--use_vlm_vision", "--max_train_samples", "6", "--max_val_samples", "3", "--epochs", "1")
+    words = (*SHARED, *["--max_train_samples", "6", "--max_val_samples", "3", "--epochs", "1"])
     one = trained(*words, "--batch_size", 2, out=tmp_path / "one")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -156,7 +162,7 @@ def same_course(one: records.Training, other: records.Training) -> None:
 
 
 def test_accumulated_batches_are_one_batch(tmp_path):
-    words = ("--use_vlm_vision", "--max_train_samples", 6, "--max_val_samples", 2, "--epochs", 1)
+    words = (*SHARED, *["--max_train_samples", "6", "--max_val_samples", "2", "--epochs", "1"])
     one = trained(*words, "--batch_size", 4, out=tmp_path / "one")
     accumulated = ("--batch_size", 1, "--gradient_accumulation_steps", 4, "--gradient_checkpointing")
     same_course(one, trained(*words, *accumulated, out=tmp_path / "accumulated"))
@@ -244,7 +250,26 @@ def fill_the_disk(*_: object) -> None:
         ({"optim": "sgd"}, "unknown optimiser 'sgd'"),
         ({"vision": "both"}, "unknown vision 'both'"),
         ({"vision": "sam", "use_vlm_vision": True}, "--use_vlm_vision is --vision clip"),
-        ({"recipe": "distilled"}, "needs --vision clip"),
+        (
+            {"recipe": "distilled", "vision": "sam"},
+            "is not for --vision sam: it needs --vision clip",
+        ),
+        ({"recipe": "described", "vision": "dual"}, "needs --vision sam or --vision clip"),
+        ({"recipe": "described", "vision": "dual", "preset": "lisa-7b"}, "needs --vision sam or --vision clip"),
+        (
+            {"recipe": "described", "changes": {"conditioning": "original"}},
+            "described has conditioning=desc",
+        ),
+        (
+            {"recipe": "described", "changes": {"seg_head": "text_hidden_fcs"}},
+            "described has seg_head=seg_t",
+        ),
+        (
+            {"recipe": "described", "use_vlm_vision": True, "changes": {"bridge": "upsampling"}},
+            "has a linear bridge, not bridge=upsampling",
+        ),
+        ({"use_vlm_vision": True}, "does not train the bridge of --vision clip, which is at random: add --recipe"),
+        ({"set": 3}, "set: expected a table of settings"),
         ({"resume": True, "output_dir": Path("nowhere")}, "--resume needs the folder of a training"),
         ({"changes": {"answer": "generated"}}, "training forces the answer"),
         ({"preset": "lisa-7b"}, "random weights that are quantised cannot be saved"),
@@ -257,10 +282,11 @@ def test_what_cannot_be_trained_is_refused(said, message):
 
 
 def test_options_come_from_a_file_too_and_the_command_line_comes_first(tmp_path):
-    (tmp_path / "options.yaml").write_text("epochs: 7\nlr: 0.01\nuse_vlm_vision: true\niou_weight: 3\n")
+    text = "recipe: described\nepochs: 7\nlr: 0.01\nuse_vlm_vision: true\niou_weight: 3\nset: {frame: crop}\n"
+    (tmp_path / "options.yaml").write_text(text)
     found = setup({"config": tmp_path / "options.yaml", "lr": 0.5})
     assert (found.options.epochs, found.options.lr, found.case.vision) == (7, 0.5, "clip")
-    assert found.options.recipe == "described"
+    assert (found.options.recipe, found.case.frame) == ("described", "crop")
     assert found.losses == LossWeights(bce=1, dice=1, iou=3)
 
 
@@ -275,3 +301,27 @@ def test_full_size_is_quantised_unless_it_is_said_otherwise():
     assert (setup(full).case.quantization, setup(full).case.precision) == ("nf4", "bf16")
     assert setup(full | {"no_quantization": True}).case.quantization == "none"
     assert (setup({}).case.quantization, setup({}).case.precision) == ("none", "fp32")
+
+
+def test_a_recipe_that_is_not_named_is_the_originals():
+    assert (setup({}).options.recipe, setup({}).case.vision) == ("original", "dual")
+
+
+@pytest.mark.parametrize(("words", "vision"), [({}, "sam"), ({"use_vlm_vision": True}, "clip")])
+def test_the_described_model_is_the_documents_in_every_setting(words, vision):
+    full = {"recipe": "described", "preset": "lisa-7b-llava15", "save_strategy": "no", **words}
+    case = setup(full).case
+    assert (case.vision, case.conditioning, case.seg_head) == (vision, "described", "seg_token_to_sam")
+    assert case.sizes.llama.vocabulary == 32001
+    assert (case.quantization, case.quantized) == ("nf4", f"llm+{vision}"), "the document loads all models in NF4"
+    control = setup(full | {"changes": {"quantized": "llm"}}).case
+    assert control.quantized == "llm"
+    assert setup(full | {"no_quantization": True}).case.quantization == "none"
+
+
+def test_adamw_takes_no_second_copy_of_what_it_trains_on_a_gpu():
+    assert [implementation(dtype, on_gpu=True) for dtype in ("bf16", "fp32")] == [{"fused": True}] * 2
+    assert implementation("fp16", on_gpu=True) == {"foreach": False}, "Accelerate must see the steps that are skipped"
+    assert implementation("fp32", on_gpu=False) == {}
+    learned = [torch.nn.Parameter(torch.ones(3))]
+    assert optimiser(setup({}).options, learned).defaults["fused"] is None
