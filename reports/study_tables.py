@@ -19,6 +19,15 @@ PARTS = {
     "lora": "LoRA",
     "everything": "everything",
 }
+# The names of losses in records, in words. "described" are the losses of the modified LISA's document.
+LOSSES = {
+    "original-losses": "CE, BCE, Dice",
+    "described": "BCE, Dice, IoU",
+    "without-bce": "Dice, IoU",
+    "without-dice": "BCE, IoU",
+    "without-iou": "BCE, Dice",
+    "with-ce": "CE, BCE, Dice, IoU",
+}
 
 
 def level(found: Level | None) -> str:
@@ -109,7 +118,8 @@ def training_table(summary: StudySummary) -> str:
     for recipe in summary.recipes:
         settings = [f"{name}={value}" for name, value in recipe.axes.items()]
         parameters, seconds = f"{recipe.trained_parameters:,}", f"{median(recipe.train_s):,.0f}"
-        rows.append([recipe.name, ", ".join(settings), recipe.losses, parameters, seconds])
+        losses = LOSSES.get(recipe.losses, recipe.losses)
+        rows.append([recipe.name, ", ".join(settings), losses, parameters, seconds])
     return markdown(["", "settings other than the dual's", "losses", "trained parameters", "training (s)"], rows)
 
 

@@ -15,9 +15,9 @@ from lisabench.benchmarks.study_scenes import FAMILIES as RENDERED
 from lisabench.harness.errors import DataError, UsageError
 from lisabench.harness.judgements import CONTROLS, OWN, read_judged, write_judged
 from lisabench.harness.studies import is_study, read_study
+from lisabench.models import recipes
 from lisabench.models.presets import PRESETS
-from lisabench.models.recipes import RECIPES
-from lisabench.reports import study_slices
+from lisabench.reports import study_slices, study_tables
 from lisabench.reports.study_page import write_study_report
 from lisabench.reports.study_schema import StudySummary
 from lisabench.reports.study_summary import summarise_study
@@ -178,7 +178,7 @@ def test_recipes_of_other_settings_or_losses_are_no_supersets(tmp_path):
 def test_the_page_names_parts_and_not_the_document_where_with_projector_was_trained(tmp_path):
     write_study(tmp_path, truth={"dual": 0.8, "clip": 0.5})
     assert "with-projector" not in page_of(tmp_path)
-    edit_trainings(tmp_path, "clip", variant={"trains": list(RECIPES["with-projector"].trains)})
+    edit_trainings(tmp_path, "clip", variant={"trains": list(recipes.RECIPES["with-projector"].trains)})
     page = page_of(tmp_path)
     assert "| clip | bridge, projector, projection of [SEG], embeddings and head | 0.60 M |" in page
     assert "The document's model was not trained in this study." in page and "as described" not in page
@@ -340,6 +340,13 @@ def test_the_page_says_what_it_is_and_what_is_open(whole, tmp_path):
     again = json.loads((tmp_path / "s" / "summary.json").read_text())
     assert StudySummary.model_validate(again) == summarise_study(read_study(folder))
     assert [path.name for path in (tmp_path / "s").glob(".*")] == []
+
+
+def test_losses_in_words_are_those_that_are_minimised():
+    assert study_tables.LOSSES.keys() == recipes.LOSSES.keys()
+    for name, words in study_tables.LOSSES.items():
+        weights = vars(recipes.LOSSES[name])
+        assert {word.lower() for word in words.split(", ")} == {loss for loss, weight in weights.items() if weight}
 
 
 def test_every_field_of_the_schema_is_described():
