@@ -187,6 +187,7 @@ def test_what_does_not_help_is_what_is_not_shown_to_be_better(summary):
         ("clip-lora", "clip-decoder"), ("clip-rich", "clip-upsampling"), ("sam-decoder", "sam"),
     }  # fmt: skip
     assert pairs["clip-decoder", "clip"] is True
+    assert "confirmed" not in {each.essential.verdict for each in summary.ablations if each.essential}
 
 
 def test_every_number_of_the_logs_corrections_comes_from_the_records(summary, log):
