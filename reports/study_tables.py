@@ -14,6 +14,8 @@ NOT_MEASURED, NOT_TRAINED = "not measured", "not trained"
 # The names of trained parts in records, in words. Projections and embeddings are the recipe `with-projector`.
 PARTS = {
     "projections": "bridge, projector, projection of [SEG]",
+    "bridge": "bridge",
+    "seg_projection": "projection of [SEG]",
     "embeddings": "embeddings and head",
     "mask_decoder": "mask decoder",
     "lora": "LoRA",
