@@ -265,13 +265,12 @@ def _steps(summary: StudySummary) -> Iterator[str]:
         if recipe.budget:
             by_budget.setdefault(recipe.budget, []).append(recipe.name)
     for budget, names in by_budget.items():
-        masks = (
-            f", {budget.masks_per_scene} of them with a mask"
-            if budget.masks_per_scene < budget.queries_per_scene
-            else ""
-        )
-        first = budget.steps - budget.steps_with_queries
-        without = f"; the first {first:,} steps read no queries" if first else ""
+        masks, without = "", ""
+        if budget.masks_per_scene < budget.queries_per_scene:
+            masks = f", {budget.masks_per_scene} of them with a mask"
+        if budget.steps_with_queries < budget.steps:
+            first = budget.steps - budget.steps_with_queries
+            without = f"; the first {first:,} steps read no queries"
         yield (
             f"{wording.listed(names)}: {budget.steps:,} steps of {budget.scenes:,} scenes with "
             f"{budget.queries_per_scene} queries each{masks}{without}. In all {budget.queries:,} queries."
