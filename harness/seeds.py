@@ -126,6 +126,7 @@ def _error(values: np.ndarray) -> float:
     return float(values.std(ddof=1)) / math.sqrt(len(values))
 
 
+@cache
 def reach(count: int) -> float:
     """How many standard errors Student's interval of so many values reaches to either side."""
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1))

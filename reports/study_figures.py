@@ -38,7 +38,7 @@ from .study_schema import Recipe, SeedPoints, StudySummary
 
 FOREST, CURVES = "differences.png", "validation.png"
 SHOWN = ("mIoU", "gIoU", "cIoU")
-MARKS = {"confirmed": (BLUE, "o", True), "refuted": (VERMILION, "s", True), "inconclusive": (GREY, "D", False),
+MARKS = {"reached": (BLUE, "o", True), "not reached": (VERMILION, "s", True), "inconclusive": (GREY, "D", False),
          "not measured": (GREY, "D", False)}  # fmt: skip
 DASHES = ("-", "--", ":")
 COLOURS = (VERMILION, BLUE, ORANGE, PURPLE, SKY, GREEN, WINE, INDIGO)  # thin lines of yellow are not seen
@@ -49,17 +49,11 @@ def draw_study(study: StudyRecords, summary: StudySummary) -> list[Path]:
     """Draws those of the two figures that there is something to show in."""
     drawn = []
     with rc_context(STYLE):  # pyright: ignore[reportArgumentType]  # its keys are typed as literals
-        if _compared(summary):
+        if study_tables.nearest_first(summary):
             drawn.append(save(forest(summary), study.folder / FOREST))
         if any(each.convergence for each in summary.rivals):
             drawn.append(save(curves(study, summary), study.folder / CURVES))
     return drawn
-
-
-def _compared(summary: StudySummary) -> list[Recipe]:
-    """Those with a difference of mIoU, the best first."""
-    known = [each for each in summary.rivals if each.differences.get("mIoU")]
-    return sorted(known, key=lambda each: -_found(each, "mIoU").difference)
 
 
 def _found(recipe: Recipe, score: str) -> SeedPoints:
@@ -70,7 +64,7 @@ def _found(recipe: Recipe, score: str) -> SeedPoints:
 
 def forest(summary: StudySummary) -> Figure:
     """A panel a score, a row a recipe; a line where the claim ends. Some recipe has a difference."""
-    recipes = _compared(summary)
+    recipes = study_tables.nearest_first(summary)
     shown = [score for score in SHOWN if all(each.differences.get(score) for each in recipes)]
     figure, found = panels([[each.name for each in recipes]] * len(shown), ROW_IN, LEFT_IN, RIGHT_IN)
     for axes, score in zip(found, shown, strict=True):
@@ -82,9 +76,9 @@ def forest(summary: StudySummary) -> Figure:
             _row(axes, row, recipe, score)
     _same_reach(found)
     found[-1].set_xlabel("difference to the dual of the same seed (points)")
-    what = "95 % intervals over seeds and images; small marks: each seed; dashed: what the claim allows"
+    what = "95 % intervals over seeds and images; small marks: each seed; dashed: the bound of the claim"
     heading(figure, forest_message(summary, recipes), what if len(summary.seeds) > 1 else _OF_ONE)
-    legend(figure, _marks(recipes))
+    legend(figure, _marks(recipes, summary.within_points))
     return figure
 
 
@@ -111,9 +105,9 @@ def _same_reach(found: Sequence[Axes]) -> None:
         axes.set_xlim(min(low for low, _ in ends), max(high for _, high in ends))
 
 
-def _marks(recipes: Sequence[Recipe]) -> list[Artist]:
+def _marks(recipes: Sequence[Recipe], within_points: float) -> list[Artist]:
     verdicts = dict.fromkeys(each.within.verdict for each in recipes if each.within)
-    return [_mark(f"within the claim: {verdict}", *MARKS[verdict]) for verdict in verdicts]
+    return [_mark(f"within {within_points:g} points: {verdict}", *MARKS[verdict]) for verdict in verdicts]
 
 
 def _mark(label: str, colour: str, marker: str, filled: bool) -> Artist:
@@ -122,15 +116,17 @@ def _mark(label: str, colour: str, marker: str, filled: bool) -> Artist:
 
 
 def forest_message(summary: StudySummary, recipes: Sequence[Recipe]) -> str:
-    """The title: which recipes hold the claim."""
-    holding = [each.name for each in recipes if each.within and each.within.verdict == "confirmed"]
+    """Return the title: which recipes came within the bound, in how many steps."""
     if len(summary.seeds) == 1:
         apart = wording.in_points(_found(recipes[0], "mIoU").difference)
         return f"{recipes[0].name} is the best recipe of one seed: mIoU {apart} to the dual"
-    if not holding:
-        return f"No recipe is shown to stay within {summary.within_points:g} points of the dual's mIoU"
-    verb = "stay" if len(holding) > 1 else "stays"
-    return f"{wording.listed(holding)} {verb} within {summary.within_points:g} points of the dual's mIoU"
+    bound = f"within {summary.within_points:g} points of the dual's mIoU"
+    steps = study_tables.in_steps(summary, "in")
+    reached = [recipe.name for recipe in recipes if recipe.within and recipe.within.verdict == "reached"]
+    if not reached:
+        return f"No recipe is shown to come {bound} {steps}"
+    verb = "come" if len(reached) > 1 else "comes"
+    return f"{wording.listed(reached)} {verb} {bound} {steps}"
 
 
 def curves(study: StudyRecords, summary: StudySummary) -> Figure:
@@ -150,7 +146,7 @@ def curves(study: StudyRecords, summary: StudySummary) -> Figure:
     heading(
         figure,
         curves_message(study, recipes),
-        "thick: mean of the seeds; thin: each seed; all start from the trained dual",
+        "thick: mean of the seeds; thin: each seed; all start from the trained dual of their seed",
     )
     return figure
 

@@ -13,7 +13,7 @@ from ..harness.seeds import Seeded
 from ..harness.studies import StudyRecords, StudyTraining
 from .study_schema import Level, SeedPoints
 
-DUAL, RIVAL = "dual", "dual-small"
+DUAL = "dual"
 ABLATIONS = {
     "clip-no-bce": "without BCE",
     "clip-no-dice": "without Dice",

@@ -65,10 +65,14 @@ def slices(trained: Trained, dual: Trained | None) -> dict[str, dict[str, StudyS
 
 
 def _slice(trained: Trained, dual: Trained | None, mask_Q: np.ndarray) -> StudySlice:
+    scores = levels(trained, mask_Q=mask_Q)
+    differences = points(dual, trained, mask_Q) if dual else {}
     return StudySlice(
         n=int(mask_Q.sum()),
-        gIoU=levels(trained, mask_Q=mask_Q)["gIoU"],
-        difference=points(dual, trained, mask_Q)["gIoU"] if dual else None,
+        gIoU=scores["gIoU"],
+        difference=differences.get("gIoU"),
+        mIoU=scores["mIoU"],
+        mIoU_difference=differences.get("mIoU"),
     )
 
 

@@ -5,12 +5,31 @@ from statistics import median
 
 from . import wording
 from .schema_parts import Ratio
-from .study_schema import Judgement, Level, Recipe, SeedPoints, StudySlice, StudySummary
+from .study_schema import Ablation, Judgement, Level, Recipe, SeedPoints, StudySlice, StudySummary, Within
 from .study_slices import ALL
 from .tables import Row, markdown
 
 SCORES = ("mIoU", "gIoU", "cIoU")
 NOT_MEASURED, NOT_TRAINED = "not measured", "not trained"
+# The names of trained parts in records, in words. Projections and embeddings are the recipe `with-projector`.
+PARTS = {
+    "projections": "bridge, projector, projection of [SEG]",
+    "bridge": "bridge",
+    "seg_projection": "projection of [SEG]",
+    "embeddings": "embeddings and head",
+    "mask_decoder": "mask decoder",
+    "lora": "LoRA",
+    "everything": "everything",
+}
+# The names of losses in records, in words. "described" are the losses of the modified LISA's document.
+LOSSES = {
+    "original-losses": "CE, BCE, Dice",
+    "described": "BCE, Dice, IoU",
+    "without-bce": "Dice, IoU",
+    "without-dice": "BCE, IoU",
+    "without-iou": "BCE, Dice",
+    "with-ce": "CE, BCE, Dice, IoU",
+}
 
 
 def level(found: Level | None) -> str:
@@ -25,47 +44,105 @@ def points(found: SeedPoints | None) -> str:
     if found is None:
         return wording.NOT_AVAILABLE
     known = found.low is not None and found.high is not None
-    return f"{found.difference:+.1f}" + (f" [{found.low:+.1f}, {found.high:+.1f}]" if known else "")
+    return f"{found.difference:+z.1f}" + (f" [{found.low:+z.1f}, {found.high:+z.1f}]" if known else "")
 
 
-def judgement(found: Judgement | None) -> str:
-    """``**confirmed**``, with the reason where there is one."""
+def judgement(found: Judgement | Within | None) -> str:
+    """``**not reached**``, with the reason where there is one."""
     if found is None:
         return ""
     return f"**{found.verdict}**" + (f": {found.reason}" if found.reason else "")
 
 
+def learns(recipe: Recipe) -> str:
+    """Write which parts a recipe trains: ``embeddings and head, mask decoder``."""
+    parts = ", ".join(PARTS.get(part, part) for part in recipe.trains)
+    return f"{parts}; first steps copy SAM's features" if recipe.distils else parts
+
+
+def queries(count: int) -> str:
+    """Write a number of queries in millions: ``0.31 M``, ``8.2 M``."""
+    millions = count / 1e6
+    return f"{millions:.1f} M" if millions >= 1 else f"{millions:.2f} M"
+
+
+def in_steps(summary: StudySummary, preposition: str = "within") -> str:
+    """Write how long the variants were trained: ``within 600 steps``."""
+    steps = {recipe.budget.steps for recipe in summary.rivals if recipe.budget}
+    return f"{preposition} {steps.pop():,} steps" if len(steps) == 1 else f"{preposition} the steps of each training"
+
+
+def nearest_first(summary: StudySummary) -> list[Recipe]:
+    """Return the recipes with a difference of mIoU to the dual, the best first."""
+    by_difference = []
+    for recipe in summary.rivals:
+        difference = recipe.differences.get("mIoU")
+        if difference is not None:
+            by_difference.append((difference.difference, recipe))
+    by_difference.sort(key=lambda pair: -pair[0])
+    return [recipe for _, recipe in by_difference]
+
+
 def main_table(summary: StudySummary) -> str:
-    """Quality, what was trained, and what inference takes, a recipe a row."""
-    header = ["", "mIoU", "mIoU to dual", "gIoU to dual", "cIoU to dual", f"within {summary.within_points:g} points",
-              "trained parameters", "training (s)", "query (ms)", "peak of a query (MiB)", "seeds"]  # fmt: skip
-    return markdown(header, [_main_row(each) for each in summary.recipes if each.role != "ablation"])
+    """Write mIoU and its difference to the dual beside what each recipe learns, from how much, and its cost."""
+    header = ["", "learns", "queries learned from", "mIoU", "mIoU to dual", f"within {summary.within_points:g} points",
+              "query (ms)", "peak of a query (MiB)", "seeds"]  # fmt: skip
+    recipes = [recipe for recipe in summary.recipes if recipe.role != "ablation"]
+    return markdown(header, [_main_row(recipe) for recipe in recipes])
 
 
 def _main_row(recipe: Recipe) -> Row:
-    to_dual = ["" if recipe.role == "dual" else points(recipe.differences.get(name)) for name in SCORES]
-    cost = recipe.cost
+    cost, budget = recipe.cost, recipe.budget
     return [
         recipe.name,
+        learns(recipe),
+        queries(budget.queries) if budget else wording.NOT_AVAILABLE,
         level(recipe.scores.get("mIoU")),
-        *to_dual,
+        _to_dual(recipe, "mIoU"),
         judgement(recipe.within),
-        f"{recipe.trained_parameters:,}",
-        f"{median(recipe.train_s):,.0f}",
         _with_ratio(wording.milliseconds(cost.end_to_end_ms), cost.time) if cost else NOT_MEASURED,
         _with_ratio(wording.memory(cost.peak_bytes, ("MiB", 2**20)), cost.memory) if cost else NOT_MEASURED,
         str(len(recipe.seeds)),
     ]
 
 
+def _to_dual(recipe: Recipe, score: str) -> str:
+    return "" if recipe.role == "dual" else points(recipe.differences.get(score))
+
+
 def _with_ratio(value: str, ratio: Ratio | None) -> str:
     return value if ratio is None or ratio.ratio is None else f"{value} ({wording.ratio_with_interval(ratio)})"
 
 
+def training_table(summary: StudySummary) -> str:
+    """Write settings, trained parameters and seconds of training, a recipe a row."""
+    rows = []
+    for recipe in summary.recipes:
+        settings = [f"{name}={value}" for name, value in recipe.axes.items()]
+        parameters, seconds = f"{recipe.trained_parameters:,}", f"{median(recipe.train_s):,.0f}"
+        losses = LOSSES.get(recipe.losses, recipe.losses)
+        rows.append([recipe.name, ", ".join(settings), losses, parameters, seconds])
+    return markdown(["", "settings other than the dual's", "losses", "trained parameters", "training (s)"], rows)
+
+
 def scores_table(summary: StudySummary) -> str:
-    """The scores themselves."""
-    rows = [[each.name, *(level(each.scores.get(name)) for name in SCORES)] for each in summary.recipes]
-    return markdown(["", *SCORES], rows)
+    """Write the scores, and the differences of gIoU and cIoU to the dual."""
+    header = ["", *SCORES, "gIoU to dual", "cIoU to dual"]
+    rows = []
+    for recipe in summary.recipes:
+        scores = [level(recipe.scores.get(name)) for name in SCORES]
+        rows.append([recipe.name, *scores, _to_dual(recipe, "gIoU"), _to_dual(recipe, "cIoU")])
+    return markdown(header, rows)
+
+
+def supersets_table(summary: StudySummary) -> str:
+    """Write what training more parts changed, a pair of recipes a row."""
+    answers = {True: "yes", False: "**no**", None: NOT_MEASURED}
+    rows = []
+    for pair in summary.supersets:
+        extra = ", ".join(PARTS.get(part, part) for part in pair.extra)
+        rows.append([pair.name, pair.subset, extra, points(pair.points), answers[pair.better]])
+    return markdown(["", "compared with", "trains in addition", "mIoU, in points", "shown to be better"], rows)
 
 
 def detectable_table(summary: StudySummary) -> str:
@@ -83,12 +160,9 @@ def _points(value: float | None) -> str:
 
 
 def convergence_table(summary: StudySummary) -> str:
-    """Steps and seconds to what all recipes reach, to near the dual, and against the rival."""
-    over = f"over {summary.rival or 'a rival'}"
-    header = ["", "best validation gIoU", "steps to what all reach", "seconds", "near the dual", "steps to it",
-              f"steps {over}", "sooner in steps", f"seconds {over}", "sooner in seconds"]  # fmt: skip
-    rows = [_convergence_row(each) for each in summary.rivals if each.convergence]
-    return markdown(header, rows)
+    """Write steps and seconds to the gIoU that all recipes reach, and steps to near the dual."""
+    header = ["", "best validation gIoU", "steps to what all reach", "seconds", "near the dual", "steps to it"]
+    return markdown(header, [_convergence_row(each) for each in summary.rivals if each.convergence])
 
 
 def _convergence_row(recipe: Recipe) -> Row:
@@ -102,10 +176,6 @@ def _convergence_row(recipe: Recipe) -> Row:
         _figure(_median(found.common_s)),
         f"{len(near)} of {len(found.near_dual_steps)}",
         _figure(_median(near)),
-        wording.ratio_with_interval(found.steps),
-        judgement(found.sooner_in_steps),
-        wording.ratio_with_interval(found.seconds),
-        judgement(found.sooner_in_seconds),
     ]
 
 
@@ -119,28 +189,38 @@ def _figure(value: float | None) -> str:
 
 
 def ablation_table(summary: StudySummary) -> str:
-    """Each loss left out once, and CE added, against the same recipe with its losses."""
-    rows = [
-        [
-            each.change,
-            points(each.points) if each.points else NOT_TRAINED,
-            judgement(each.essential) if each.points else "",
-        ]
-        for each in summary.ablations
-    ]
+    """Write what leaving out each loss changes, and adding CE, against the same recipe with its losses."""
+    rows = []
+    for ablation in summary.ablations:
+        difference = points(ablation.points) if ablation.points else NOT_TRAINED
+        rows.append([ablation.change, difference, _essential(ablation)])
     reference = summary.ablations[0].reference
     return markdown(
         [f"{reference}, its losses changed", f"mIoU to {reference}, in points", "costs a point or more"], rows
     )
 
 
-def slices_table(summary: StudySummary, tag: str) -> str:
-    """The dual's gIoU in every slice, and the recipes' differences to it in points."""
+def _essential(ablation: Ablation) -> str:
+    if ablation.points is None or ablation.essential is None:
+        return ""
+    answers = {"confirmed": "**yes**", "refuted": "**no**"}
+    return answers.get(ablation.essential.verdict) or judgement(ablation.essential)
+
+
+def slices_table(summary: StudySummary, tag: str, score: str = "gIoU") -> str:
+    """Write the dual's score in every slice, and the recipes' differences to it in points.
+
+    Args:
+        summary: of the study.
+        tag: of the slices: family, size or shape.
+        score: gIoU or mIoU.
+    """
     shown = [each for each in summary.recipes if each.role != "ablation" and each.slices.get(tag)]
     values = list(dict.fromkeys(value for each in shown for value in each.slices[tag]))
     counts = {value: found.n for each in shown for value, found in each.slices[tag].items()}
     header = ["", *(f"{value} ({counts[value]:,})" for value in values)]
-    return markdown(header, [[_framed(each), *(_slice(each, tag, value) for value in values)] for each in shown])
+    rows = [[_framed(recipe), *(_slice(recipe, tag, value, score) for value in values)] for recipe in shown]
+    return markdown(header, rows)
 
 
 def _framed(recipe: Recipe) -> str:
@@ -148,11 +228,13 @@ def _framed(recipe: Recipe) -> str:
     return f"{recipe.name} (frame {recipe.axes['frame']})" if "frame" in recipe.axes else recipe.name
 
 
-def _slice(recipe: Recipe, tag: str, value: str) -> str:
+def _slice(recipe: Recipe, tag: str, value: str, score: str) -> str:
     found: StudySlice | None = recipe.slices[tag].get(value)
     if found is None:
         return wording.NOT_AVAILABLE
-    return level(found.gIoU) if found.difference is None else points(found.difference)
+    if recipe.role == "dual":
+        return level(found.gIoU if score == "gIoU" else found.mIoU)
+    return points(found.difference if score == "gIoU" else found.mIoU_difference)
 
 
 def controls_table(summary: StudySummary) -> str:

@@ -13,6 +13,7 @@ SIZES = ((480, 640), (360, 640), (640, 480), (320, 640), (500, 500))
 CLIP, SAM = {"vision": "clip"}, {"vision": "sam"}
 TRUTH = {"dual": 0.8, "clip": 0.5, "sam": 0.795, "dual-small": 0.75}
 AXES: dict[str, dict[str, Any]] = {"dual": {}, "clip": CLIP, "sam": SAM, "dual-small": {"sam": "tiny_s"}}
+TRAINS = {"clip-decoder": ["projections", "mask_decoder"]}
 BLIND = {"query-blind": 0.1, "image-blind": 0.15, "llm-blind": 0.4}
 PER_IMAGE = 3
 
@@ -74,9 +75,10 @@ def write_one(folder: Path, name: str, seed: int, aim: float, images: int = 40, 
     home = folder / f"{name}-{seed}"
     home.mkdir()
     axes = AXES.get(name, CLIP if name.startswith("clip") else SAM)
-    variant = {"trains": ["projections"], "losses": "described", "axes": axes, "lr": 1e-3}
+    variant = {"trains": TRAINS.get(name, ["projections"]), "losses": "described", "axes": axes, "lr": 1e-3}
+    course = {"steps": 1500, "scenes": 100, "queries": 4, "masks": None, "alone": 0, "first": 0}
     page = {
-        "name": name, "seed": seed, "variant": variant, "course": {"steps": 1500}, "scenes": 60_000,
+        "name": name, "seed": seed, "variant": variant, "course": course, "scenes": 60_000,
         "trained_parameters": {"llm": 1000, "mask_decoder": 500}, "seconds": 100.0, "queries": 3 * images,
         "scores": {}, "passport": {"gpu": "NVIDIA H100", "os": "Linux"}, "versions": {"torch": "2.13.0"},
     }  # fmt: skip
