@@ -261,6 +261,24 @@ def test_a_start_depends_on_its_seed_alone(tmp_path: Path, start: Start, tower: 
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+def test_a_start_of_the_described_model_has_its_one_new_token(tmp_path: Path, start: Start, tower: Path) -> None:
+    done = convert(start.llava, tmp_path / "ours", tower, start.sam, conditioning="described")
+    assert done.saved.new_rows == (PIECES + 1,)
+    assert done.saved.conditioning == "described"
+    assert loaded(done.folder, conditioning="described").llm.lm_head.weight.shape[0] == PIECES + 2
+    with pytest.raises(DataError, match="splits <im_start> into") as error:
+        loaded(done.folder, conditioning="original")
+    one_line(error)
+
+
+def test_a_lisa_keeps_its_own_tokens(tmp_path: Path, released: Path, tower: Path) -> None:
+    with pytest.raises(UsageError, match="is a LISA, and keeps its own tokens") as error:
+        convert(released, tmp_path / "ours", tower, conditioning="described")
+    one_line(error)
+    with pytest.raises(UsageError, match="unknown conditioning 'discribed'"):
+        convert(released, tmp_path / "ours", tower, conditioning="discribed")
+
+
 def test_a_lisa_needs_no_sam_and_a_llava_does(tmp_path: Path, released: Path, start: Start, tower: Path) -> None:
     with pytest.raises(DataError, match=r"holds no SAM.*LLaVA"):
         convert(start.llava, tmp_path / "ours", tower)
