@@ -10,16 +10,17 @@ from pydantic import Field
 from ..harness.errors import NothingToCompare, UsageError, unknown
 from ..harness.records import Run, read_run
 from . import wording
-from .comparison import Side, Way, compare_sides, no_ratio, paired
+from .comparison import Side, Way, compare_sides, no_ratio, paired, twins_of
 from .confounds import confounds
 from .doubts import doubts
 from .floors import against_floors
 from .machines import Sides, different_machines, differing
 from .quality import no_points
 from .readings import Record, of_case
-from .schema import Case, Comparison
-from .schema_parts import AgainstFloor, Count, Strict
-from .summary import summarise_case, teams_of
+from .schema import Case, Comparison, Team
+from .schema_parts import AgainstFloor, Count, Strict, Twin
+from .summary import summarise_case
+from .teams import team_with
 from .unpaired import unpaired_memory, unpaired_time
 
 SCHEMA = "lisabench.compare/1"
@@ -67,10 +68,12 @@ class _Place:
     def fingerprint(self) -> str | None:
         return (self.run.run.get("data") or {}).get("fingerprint")
 
-    def side(self, common: set[tuple]) -> Side:
-        """Over the common queries, and under a name of its own."""
+    def side(self, common: set[tuple], took_turns: bool) -> Side:
+        """Over the common queries, and under a name of its own; the passes of two runs are not paired."""
         samples = [record for record in self.samples() if _query(record) in common]
-        return Side(summarise_case(self.entry | {"name": self.label}, samples, self.memory()), samples, self.memory())
+        passes = of_case(self.entry["name"], self.run.passes) if took_turns else []
+        case = summarise_case(self.entry | {"name": self.label}, samples, self.memory(), passes)
+        return Side(case, samples, self.memory(), passes)
 
     def doubts(self) -> list[str]:
         """What a report would say of this case alone."""
@@ -122,10 +125,12 @@ def _entry(run: Run, name: str) -> dict[str, Any]:
 
 def _across(base: _Place, other: _Place) -> Across:
     common = {_query(record) for record in base.samples()} & {_query(record) for record in other.samples()}
-    sides = base.side(common), other.side(common)
+    team = _common_team(base, other)
+    took_turns = team is not None
+    sides = base.side(common, took_turns), other.side(common, took_turns)
     refused = dict(_refusals(base, other, *sides))
-    took_turns = _took_turns(base, other)
-    found = compare_sides(*sides, _way(*sides, took_turns, refused))
+    twins = twins_of(team, base.run) if team else []
+    found = compare_sides(*sides, _way(*sides, took_turns, refused), twins)
     versions = differing(base.run.run.get("versions"), other.run.run.get("versions"))
     return Across(
         reference_run=str(base.run.folder),
@@ -139,7 +144,7 @@ def _across(base: _Place, other: _Place) -> Across:
         versions=versions,
         machine=differing(base.run.run.get("passport"), other.run.run.get("passport")),
         plan=differing(_plan(base), _plan(other)),
-        warnings=list(dict.fromkeys([*_warnings(base, other, found), *_of_versions(versions)])),
+        warnings=list(dict.fromkeys([*_warnings(base, other, found), *_of_versions(versions), *_of_twins(twins)])),
     )
 
 
@@ -148,11 +153,11 @@ def _query(record: Record) -> tuple[str, str, str]:
     return record["sample_id"], record["image_id"], record["query"]
 
 
-def _took_turns(base: _Place, other: _Place) -> bool:
-    """Whether both are of one team of one run."""
-    names = {base.entry["name"], other.entry["name"]}
-    one_run = base.run.folder.resolve() == other.run.folder.resolve()
-    return one_run and any(names <= set(team.cases) for team in teams_of(base.run.run))
+def _common_team(base: _Place, other: _Place) -> Team | None:
+    """Return the team in which both took turns, or None if they are of two runs or of two teams."""
+    if base.run.folder.resolve() != other.run.folder.resolve():
+        return None
+    return team_with({base.entry["name"], other.entry["name"]}, base.run.run)
 
 
 def _way(base: Side, side: Side, took_turns: bool, refused: dict[str, str]) -> Way:
@@ -230,6 +235,14 @@ def _warnings(base: _Place, other: _Place, found: Comparison) -> Iterator[str]:
     if base.fingerprint() != other.fingerprint() and found.peak_memory.ratio is not None:
         yield "The data differ, and with them the queries of the memory passes: the ratio of peaks is of that, too."
     yield from confounds([place.entry | {"name": place.label} for place in (base, other)], [found])
+
+
+def _of_twins(twins: Sequence[Twin]) -> Iterator[str]:
+    for twin in twins:
+        yield (
+            f"No interval of a time is narrower than that of {twin.candidate} against {twin.reference}, "
+            "two measurements of one model."
+        )
 
 
 def _of_versions(versions: dict[str, Sides]) -> Iterator[str]:

@@ -5,12 +5,36 @@ from functools import partial
 
 import numpy as np
 
+from ..harness.contract import STAGES
 from ..harness.factorial import corners
 from ..harness.records import Run
 from ..harness.statistics import mean_interval
-from .comparison import largest_by_process, of_queries, ratio_over, time_logs
-from .readings import Record, of_case, timed
-from .schema import Attribution, Case, Difference, MemoryParts, Team, TimeParts
+from .comparison import (
+    END_TO_END,
+    Span,
+    largest_by_process,
+    medians_ms,
+    milliseconds_over,
+    of_queries,
+    ratio_over,
+    time_logs,
+    twins_of,
+    were_synchronised,
+)
+from .readings import (
+    Record,
+    latency_ns,
+    of_case,
+    stage_ns,
+    stages_of,
+    synchronised,
+    synchronised_ns,
+    synchronised_stages,
+    timed,
+)
+from .schema import Attribution, Case, Difference, MemoryParts, Team, TimeChange, TimeParts
+from .schema_parts import Ratio, Twin
+from .twins import no_narrower
 
 ByProcess = Mapping[int, float]
 Sides = Sequence[list[Record]]  # of the reference, of each case that differs in one factor alone, of the corner
@@ -22,8 +46,9 @@ def attribute(cases: Sequence[Case], team: Team, run: Run) -> list[Attribution]:
     levels = {name: design[name] for name in team.cases if name in design}
     if team.reference not in levels:
         return []
+    twins = twins_of(team, run)
     found = corners(levels, team.reference)
-    return [_attribution(cases, levels, team.reference, corner, alone, run) for corner, alone in found.items()]
+    return [_attribution(cases, levels, team.reference, corner, alone, run, twins) for corner, alone in found.items()]
 
 
 def _attribution(
@@ -33,35 +58,78 @@ def _attribution(
     corner: str,
     alone: dict[str, str],
     run: Run,
+    twins: Sequence[Twin],
 ) -> Attribution:
     names = [reference, *alone.values(), corner]
     clocks = {case.time.clock for case in cases if case.name in names}
-    samples = [of_case(name, run.samples) if len(clocks) == 1 else [] for name in names]
+    one_clock = len(clocks) == 1
+    samples = [of_case(name, run.samples) if one_clock else [] for name in names]
+    passes = [of_case(name, run.passes) if one_clock else [] for name in names]
     return Attribution(
         reference=reference,
         candidate=corner,
         levels={factor: (levels[reference][factor], levels[corner][factor]) for factor in alone},
         cases=alone,
-        time=_time(samples, alone),
+        time=_time(samples, passes, alone, twins),
         memory=_memory([of_queries(of_case(name, run.memory)) for name in names], alone),
     )
 
 
-def _time(sides: Sides, factors: Iterable[str]) -> TimeParts:
+def _time(sides: Sides, passes: Sides, factors: Iterable[str], twins: Sequence[Twin]) -> TimeParts:
     """Over the queries that all sides have in a process, so that the parts are parts of the same whole."""
-    keys = [{_query(record) for record in timed(side)} for side in sides]
-    common = set.intersection(*keys)
-    before, *after = [[record for record in side if _query(record) in common] for side in sides]
-    *own, whole = (time_logs(before, side, lambda record: record["latency_ns"]) for side in after)
+    timed_sides = [timed(side) for side in sides]
+    common = set.intersection(*({_query(record) for record in side} for side in timed_sides))
+    before, *after = [[record for record in side if _query(record) in common] for side in timed_sides]
+    *own, whole = (time_logs(before, side, latency_ns) for side in after)
+    factors = list(factors)
+    part = partial(_ratio, twins=twins)
     return TimeParts(
-        whole=ratio_over(whole),
-        own={factor: ratio_over(logs) for factor, logs in zip(factors, own, strict=True)},
-        interaction=ratio_over(_left_over(whole, own)),
+        whole=part(whole),
+        own={factor: part(logs) for factor, logs in zip(factors, own, strict=True)},
+        interaction=part(_left_over(whole, own)),
+        end_to_end_ms=_time_change(timed_sides, latency_ns, factors),
+        stages_ms=_stage_changes(timed_sides, passes, factors),
+        stages_synchronised=were_synchronised(passes),
     )
 
 
 def _query(record: Record) -> tuple[int, str]:
     return record["process"], record["sample_id"]
+
+
+def _ratio(logs: ByProcess, twins: Sequence[Twin]) -> Ratio:
+    return no_narrower(ratio_over(logs), END_TO_END, twins)
+
+
+def _stage_changes(sides: Sides, passes: Sides, factors: Sequence[str]) -> dict[str, TimeChange]:
+    """Take the change of each stage apart, by the pass that waits for the GPU where all sides have it."""
+    waited = [synchronised(side) for side in passes]
+    if were_synchronised(passes):
+        stages = synchronised_stages(waited)
+        return {s: _time_change(waited, partial(synchronised_ns, stage=s), factors) for s in stages}
+    entered = [set(stages_of(side)) for side in sides]
+    stages = [stage for stage in STAGES if all(stage in names for names in entered)]
+    return {s: _time_change(sides, partial(stage_ns, stage=s), factors) for s in stages}
+
+
+def _time_change(sides: Sides, span_ns: Span, factors: Sequence[str]) -> TimeChange:
+    """Take the change of one time apart, in milliseconds.
+
+    In each process, every side has its median over the queries that all of them have. The medians' differences add up
+    exactly, in each process and in the mean over processes.
+    """
+    before, *after = medians_ms(sides, span_ns)
+    *own, whole = [_minus(medians, before) for medians in after]
+    return TimeChange(
+        reference_ms=float(np.mean(list(before.values()))) if before else None,
+        whole=milliseconds_over(whole),
+        own={factor: milliseconds_over(changes) for factor, changes in zip(factors, own, strict=True)},
+        interaction=milliseconds_over(_left_over(whole, own)),
+    )
+
+
+def _minus(after: ByProcess, before: ByProcess) -> dict[int, float]:
+    return {process: after[process] - before[process] for process in before}
 
 
 def _memory(sides: Sides, factors: Iterable[str]) -> MemoryParts:

@@ -4,19 +4,36 @@ A claim is confirmed where the whole 95 % interval keeps its bound, and refuted 
 """
 
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from statistics import median
 
 from ..harness.contract import STAGES
 from ..harness.records import Run
-from .comparison import memory_logs, of_queries, ratio_over, time_logs
+from .comparison import (
+    END_TO_END,
+    PREPROCESS,
+    WITHOUT_PREPROCESS,
+    Span,
+    memory_logs,
+    of_queries,
+    of_stage,
+    ratio_over,
+    time_ratios,
+    twins_of,
+    were_synchronised,
+)
 from .finding import Finding, NotMeasured, Quantity, Stated, interval_of, of_whole_processes, verdict_of
 from .floors import against_floors
 from .quality import points
-from .readings import Record, of_case, one_per_query, stage_ns
+from .readings import Record, latency_ns, of_case, one_per_query, stage_ns, timed
 from .schema import ClaimResult
+from .schema_parts import NO_RATIO, Ratio, Twin
+from .teams import team_with
 from .training_claims import OF_TRAININGS
+from .twins import no_narrower
+from .wording import listed, ratio_with_interval
 
 LOOKING = ("clip", "sam_encoder", "projector", "bridge")  # the parts that see pixels, or carry what was seen elsewhere
 
@@ -49,12 +66,84 @@ def _found(claim: Stated, quantity: Quantity | None, run: Run) -> Finding:
         return Finding(None, verdict="not measured", reason=textwrap.shorten(str(why), 240, placeholder=" ..."))
 
 
-def _time(span_ns: Callable[[Record], int], claim: Stated, run: Run) -> Finding:
+def _end_to_end(claim: Stated, run: Run) -> Finding:
+    """The ratio of the time of a query, and beside it what of the change is preprocessing."""
+    ratios, twins = _times(claim, run)
+    finding = _of_time(ratios.get(END_TO_END, NO_RATIO))
+    without_preprocess = ratios.get(WITHOUT_PREPROCESS, NO_RATIO)
+    remarks = [_answers(claim, run), _preprocessing(claim, run, without_preprocess), _widened_by(twins)]
+    return replace(finding, about="; ".join(remark for remark in remarks if remark) or None)
+
+
+def _stage(stage: str, claim: Stated, run: Run) -> Finding:
+    """The ratio of the time of a stage, by the same pass as in the tables."""
+    ratios, twins = _times(claim, run)
+    finding = _of_time(ratios.get(of_stage(stage), NO_RATIO))
+    passes = [of_case(entry["name"], run.passes) for entry in _entries(claim, run, "error")]
+    remarks = [_WAITED if were_synchronised(passes) else _TIMED, _widened_by(twins)]
+    return replace(finding, about="; ".join(remark for remark in remarks if remark))
+
+
+_WAITED = "by the pass that waits for the GPU at the end of each stage"
+_TIMED = "by the timing, in which no stage waits for a GPU: this run has no synchronised pass"
+
+
+def _times(claim: Stated, run: Run) -> tuple[dict[str, Ratio], list[Twin]]:
+    """Return the ratio of each time, no interval narrower than those of the team's twins, and these twins."""
     entries = _entries(claim, run, "error")
     if len({entry["clock"] for entry in entries if entry["clock"]}) > 1:
         raise NotMeasured("the two cases were timed by different clocks")
-    before, after = (of_case(entry["name"], run.samples) for entry in entries)
-    return _ratio(time_logs(before, after, span_ns), "no query has this time in both cases")
+    names = [entry["name"] for entry in entries]
+    samples = [of_case(name, run.samples) for name in names]
+    passes = [of_case(name, run.passes) for name in names]
+    ratios = time_ratios(samples, passes)
+    if entries[0].get("settings") == entries[1].get("settings"):
+        return ratios, []  # two measurements of one model keep their own interval
+    team = team_with(set(names), run.run)
+    twins = twins_of(team, run) if team else []
+    return {quantity: no_narrower(ratio, quantity, twins) for quantity, ratio in ratios.items()}, twins
+
+
+def _of_time(ratio: Ratio) -> Finding:
+    if ratio.ratio is None:
+        raise NotMeasured("no query has this time in both cases")
+    return Finding(ratio.ratio, interval_of(ratio.low, ratio.high))
+
+
+def _widened_by(twins: list[Twin]) -> str | None:
+    if not twins:
+        return None
+    names = listed([f"{twin.candidate} against {twin.reference}" for twin in twins])
+    return f"its interval is no narrower than that of {names}, two measurements of one model"
+
+
+def _answers(claim: Stated, run: Run) -> str | None:
+    """Return for which kind of answers a time is: a generated one takes a pass of the language model for each token."""
+    settings = [entry.get("settings") or {} for entry in _entries(claim, run, "error")]
+    kinds = {str(of_side.get("answer")) for of_side in settings}
+    return _KINDS_OF_ANSWERS.get(kinds.pop()) if len(kinds) == 1 else None
+
+
+_KINDS_OF_ANSWERS = {"forced": "for teacher-forced answers only", "generated": "for generated answers only"}
+
+
+def _preprocessing(claim: Stated, run: Run, without: Ratio) -> str | None:
+    """Return what preprocessing makes of a change of time, in milliseconds of medians, and the ratio without it."""
+    if without.ratio is None:
+        return None
+    sides = [timed(of_case(claim[side], run.samples)) for side in ("reference", "candidate")]
+    change_ms = _difference_of_medians_ms(sides, latency_ns)
+    preprocess_ms = _difference_of_medians_ms(sides, partial(stage_ns, stage=PREPROCESS))
+    verdict, _ = verdict_of(interval_of(without.low, without.high), claim["at_most"], claim["at_least"])
+    return (
+        f"the medians differ by {change_ms:+.1f} ms, of which {preprocess_ms:+.1f} ms are preprocessing; "
+        f"without preprocessing the ratio is {ratio_with_interval(without)}, which alone would be {verdict}"
+    )
+
+
+def _difference_of_medians_ms(sides: list[list[Record]], span_ns: Span) -> float:
+    before, after = [median(span_ns(record) for record in side) for side in sides]
+    return (after - before) / 1e6
 
 
 def _peak(claim: Stated, run: Run) -> Finding:
@@ -64,9 +153,15 @@ def _peak(claim: Stated, run: Run) -> Finding:
 
 
 def _looking(claim: Stated, run: Run) -> Finding:
-    """The weights of the parts that look at pixels, and what the vision stage allocates above its start."""
+    """The weights of the parts that look at pixels, and what the vision stage allocates above its start.
+
+    The stage's own peak is another definition of the memory of vision, and stands beside it. The weights of all other
+    parts are in that peak, too.
+    """
     before, after = (_looking_lines(entry, run.memory) for entry in _entries(claim, run, "memory_error"))
-    return _ratio(memory_logs(before, after, "looking_bytes"), _NO_MEMORY)
+    finding = _ratio(memory_logs(before, after, "looking_bytes"), _NO_MEMORY)
+    peaks = ratio_over(memory_logs(before, after))
+    return replace(finding, about=f"{_LOOKING_BYTES}; the peak of the vision stage is {ratio_with_interval(peaks)}")
 
 
 def _looking_lines(entry: Record, memory: list[Record]) -> list[Record]:
@@ -78,6 +173,7 @@ def _looking_lines(entry: Record, memory: list[Record]) -> list[Record]:
     return [line | {"looking_bytes": sum(weights) + line["peak_bytes"] - line["start_bytes"]} for line in known]
 
 
+_LOOKING_BYTES = "by the weights of the vision parts and what the stage allocates"
 _NO_MEMORY = "the memory pass has no process of both cases, or read them by different instruments"
 
 
@@ -151,8 +247,8 @@ def _entry(run: Run, name: str) -> Record:
 
 
 QUANTITIES: Mapping[str, Quantity] = {
-    "time.end_to_end": Quantity("ratio", partial(_time, lambda record: record["latency_ns"])),
-    **{f"time.{stage}": Quantity("ratio", partial(_time, partial(stage_ns, stage=stage))) for stage in STAGES},
+    END_TO_END: Quantity("ratio", _end_to_end),
+    **{of_stage(stage): Quantity("ratio", partial(_stage, stage)) for stage in STAGES},
     "memory.peak": Quantity("ratio", _peak),
     "memory.vision": Quantity("ratio", _looking),
     **{f"quality.{metric}": Quantity("points", partial(_quality, metric)) for metric in ("gIoU", "cIoU", "mIoU")},

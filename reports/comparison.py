@@ -6,18 +6,38 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from ..harness.contract import STAGES
 from ..harness.records import Run
-from ..harness.statistics import log_ratio, paired_ratio
+from ..harness.statistics import log_ratio, mean_interval, paired_ratio
 from ..harness.verdicts import ratio_verdict
 from .quality import in_both, no_points, points
-from .readings import Record, answered, of_case, one_per_query, stage_ns, timed
+from .readings import (
+    Record,
+    answered,
+    latency_ns,
+    of_case,
+    one_per_query,
+    stage_ns,
+    stages_of,
+    synchronised,
+    synchronised_ns,
+    synchronised_stages,
+    timed,
+    without_preprocess_ns,
+)
 from .schema import BothAnswered, Case, Comparison, Joint, Team
-from .schema_parts import NO_RATIO, Points, Ratio
+from .schema_parts import NO_RATIO, Milliseconds, Points, Ratio, Twin
+from .twins import NO_TWINS, no_narrower, twin_from
 
 TIME_THRESHOLD = 0.05
+END_TO_END, WITHOUT_PREPROCESS = "time.end_to_end", "time.without_preprocess"  # quantities, as in claims
+PREPROCESS = "preprocess"
 
 Found = dict[str, Points | None]  # by score
+Span = Callable[[Record], int]  # nanoseconds of a line
+TimeRatio = Callable[[list[Record], list[Record], Span], Ratio]
 
 
 @dataclass(frozen=True)
@@ -34,7 +54,7 @@ class Side:
 class Way:
     """How the records of a reference and of a candidate become a ratio of times, one of peaks, and points."""
 
-    time: Callable[[list[Record], list[Record], Callable[[Record], int]], Ratio]
+    time: TimeRatio
     memory: Callable[[list[Record], list[Record]], Ratio]
     quality: Callable[[list[Record], list[Record]], Found]
 
@@ -44,8 +64,29 @@ def compare(cases: Sequence[Case], team: Team, run: Run) -> list[Comparison]:
     base = next((case for case in cases if case.name == team.reference), None)
     if base is None:
         return []
+    twins = twins_of(team, run)
     candidates = [case for case in cases if case.name in team.cases and case is not base]
-    return [compare_sides(_side(base, run), _side(case, run), paired(base, case)) for case in candidates]
+    return [compare_sides(_side(base, run), _side(case, run), paired(base, case), twins) for case in candidates]
+
+
+def twins_of(team: Team, run: Run) -> list[Twin]:
+    """Return the cases of a team that have the settings of its reference, with what they differ by from it."""
+    entries = {entry["name"]: entry for entry in run.run["cases"] if entry["name"] in team.cases}
+    base = entries.get(team.reference)
+    twins = []
+    for name, entry in entries.items():
+        if base is not None and name != team.reference and _measures_again(base, entry):
+            samples = [of_case(case, run.samples) for case in (team.reference, name)]
+            passes = [of_case(case, run.passes) for case in (team.reference, name)]
+            ratios = time_ratios(samples, passes)
+            twins.append(twin_from(team.reference, name, ratios, time_differences(samples, passes)))
+    return twins
+
+
+def _measures_again(base: Record, entry: Record) -> bool:
+    """Return whether a case of run.json has another's settings and clock; unknown settings are not the same."""
+    settings = base.get("settings")
+    return bool(settings) and entry.get("settings") == settings and entry.get("clock") == base.get("clock")
 
 
 def _side(case: Case, run: Run) -> Side:
@@ -59,27 +100,39 @@ def paired(base: Case, case: Case) -> Way:
     return Way(time_ratio if same_clock else no_ratio, memory_ratio, points if quality else no_points)
 
 
-def compare_sides(base: Side, side: Side, way: Way) -> Comparison:
-    """One candidate against one reference."""
-    time = partial(way.time, base.samples, side.samples)
-    end_to_end = time(lambda record: record["latency_ns"])
+def compare_sides(base: Side, side: Side, way: Way, twins: Sequence[Twin] = NO_TWINS) -> Comparison:
+    """One candidate against one reference.
+
+    Args:
+        base, side: the reference and the candidate.
+        way: how their records become ratios.
+        twins: of the team in which the two took turns: no interval of a ratio of times is narrower than theirs.
+    """
     before, after = one_per_query(base.samples), one_per_query(side.samples)
-    found, waited = way.quality(before, after), _stages_waited_for(base.passes, side.passes)
+    found = way.quality(before, after)
+    same_settings = bool(base.case.settings) and base.case.settings == side.case.settings
+
+    passes = [base.passes, side.passes]
+    times = time_ratios([base.samples, side.samples], passes, way.time)
+    if not same_settings:  # a twin's own interval stays as it was measured
+        times = {quantity: no_narrower(ratio, quantity, twins) for quantity, ratio in times.items()}
+    end_to_end = times[END_TO_END]
+    stages = {stage: times[of_stage(stage)] for stage in STAGES if of_stage(stage) in times}
     return Comparison(
         reference=base.case.name,
         candidate=side.case.name,
         end_to_end=end_to_end,
         time_verdict=ratio_verdict(end_to_end, TIME_THRESHOLD),
-        stages=waited
-        or {name: time(partial(stage_ns, stage=name)) for name in STAGES if name in base.case.time.stages},
-        stages_synchronised=bool(waited),
+        without_preprocess=times.get(WITHOUT_PREPROCESS, NO_RATIO),
+        stages=stages,
+        stages_synchronised=were_synchronised(passes),
         peak_memory=way.memory(base.memory, side.memory),
         query_peak_memory=way.memory(of_queries(base.memory), of_queries(side.memory)),
         **_named(found),
         joint=_joint(end_to_end, found["gIoU"]),
         both_answered=_both_answered(before, after, found, way),
         differences=_differences(base.case, side.case),
-        same_settings=bool(base.case.settings) and base.case.settings == side.case.settings,
+        same_settings=same_settings,
     )
 
 
@@ -132,16 +185,94 @@ def paired_logs(before: list[Record], after: list[Record], span_ns: Callable[[Re
     return {process: log_ratio([b for b, _ in times], [a for _, a in times]) for process, times in pairs.items()}
 
 
-def _stages_waited_for(before: list[Record], after: list[Record]) -> dict[str, Ratio]:
-    """By stage, of the pass that waits for the GPU; empty where a side has none."""
-    reference, candidate = ([line for line in side if line["pass"] == "synchronised"] for side in (before, after))
-    if not reference or not candidate:
-        return {}
-    names = [name for name in STAGES if all(name in line["stages_ns"] for line in (*reference, *candidate))]
-    return {
-        name: ratio_over(paired_logs(reference, candidate, lambda line, name=name: line["stages_ns"][name]))
-        for name in names
-    }
+def time_ratios(
+    samples: Sequence[list[Record]], passes: Sequence[list[Record]], time: TimeRatio = time_ratio
+) -> dict[str, Ratio]:
+    """Return the ratio of each time of a query, by quantity: end to end, without preprocessing, and of each stage.
+
+    Stages are of the synchronised pass where both sides have it, else of the timing. In the timing, the gaps between
+    the launches of a GPU's kernels fall to whichever stage happens to wait.
+
+    Args:
+        samples: the lines of ``samples.jsonl`` of the reference and of the candidate.
+        passes: their lines of ``passes.jsonl``.
+        time: how the samples of both sides become a ratio.
+    """
+    before, after = samples
+    ratio_of = partial(time, before, after)
+    ratios = {END_TO_END: ratio_of(latency_ns)}
+    timed_stages = stages_of(timed(before))
+    if PREPROCESS in timed_stages:
+        ratios[WITHOUT_PREPROCESS] = ratio_of(without_preprocess_ns)
+    if not were_synchronised(passes):
+        return ratios | {of_stage(stage): ratio_of(partial(stage_ns, stage=stage)) for stage in timed_stages}
+    waited_before, waited_after = [synchronised(side) for side in passes]
+    for stage in synchronised_stages([waited_before, waited_after]):
+        logs = paired_logs(waited_before, waited_after, partial(synchronised_ns, stage=stage))
+        ratios[of_stage(stage)] = ratio_over(logs)
+    return ratios
+
+
+def time_differences(samples: Sequence[list[Record]], passes: Sequence[list[Record]]) -> dict[str, Milliseconds]:
+    """Return by how many milliseconds a candidate differs from its reference, by quantity.
+
+    Stages are of the same pass as those of `time_ratios`. Args as there.
+    """
+    sides = [timed(side) for side in samples]
+    spans = {END_TO_END: latency_ns}
+    if not were_synchronised(passes):
+        stages = stages_of(sides[0])
+        return _differences_of(sides, spans | {of_stage(s): partial(stage_ns, stage=s) for s in stages})
+    waited = [synchronised(side) for side in passes]
+    stages = synchronised_stages(waited)
+    of_stages = {of_stage(stage): partial(synchronised_ns, stage=stage) for stage in stages}
+    return _differences_of(sides, spans) | _differences_of(waited, of_stages)
+
+
+def _differences_of(sides: Sequence[list[Record]], spans: Mapping[str, Span]) -> dict[str, Milliseconds]:
+    found = {}
+    for quantity, span_ns in spans.items():
+        before, after = medians_ms(sides, span_ns)
+        found[quantity] = milliseconds_over({process: after[process] - before[process] for process in before})
+    return found
+
+
+def medians_ms(sides: Sequence[list[Record]], span_ns: Span) -> list[dict[int, float]]:
+    """Return for each side its median in milliseconds, by process, over the queries that all sides have in it.
+
+    Args:
+        sides: lines that all have a time.
+        span_ns: the time of a line.
+    """
+    spans = [{_pair(line): span_ns(line) for line in side} for side in sides]
+    common = set.intersection(*(set(of_side) for of_side in spans))
+    processes = sorted({process for process, _ in common})
+    found: list[dict[int, float]] = []
+    for of_side in spans:
+        by_process = {}
+        for process in processes:
+            times_ns = [of_side[pair] for pair in common if pair[0] == process]
+            by_process[process] = float(np.median(times_ns)) / 1e6
+        found.append(by_process)
+    return found
+
+
+def milliseconds_over(changes: Mapping[int, float]) -> Milliseconds:
+    """Return the mean of changes in milliseconds by process, with Student's t interval."""
+    if not changes:
+        return Milliseconds(ms=None, low=None, high=None, processes=0)
+    mean, low, high = mean_interval(list(changes.values()))
+    return Milliseconds(ms=mean, low=low, high=high, processes=len(changes))
+
+
+def of_stage(stage: str) -> str:
+    """Return the name of the quantity that the time of a stage is: ``time.vision``."""
+    return f"time.{stage}"
+
+
+def were_synchronised(passes: Sequence[list[Record]]) -> bool:
+    """Return whether the synchronised pass was made of all sides, with at least one stage that all have."""
+    return bool(synchronised_stages([synchronised(side) for side in passes]))
 
 
 def _pair(record: Record) -> tuple[int, str]:

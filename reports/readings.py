@@ -4,7 +4,9 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
+from ..harness.contract import STAGES
 from ..harness.metrics import METRICS, Counts, scores
+from ..harness.passes import SYNCHRONISED
 
 ANSWERED = ("ok", "no_seg")
 
@@ -43,6 +45,43 @@ def stage_of(region: str) -> str:
 def stage_ns(record: Record, stage: str) -> int:
     """Time of one stage in one query, in nanoseconds: the exclusive times of all its regions."""
     return sum(region["exclusive_ns"] for name, region in record["regions"].items() if stage_of(name) == stage)
+
+
+def latency_ns(record: Record) -> int:
+    """Return the end-to-end time of one query, in nanoseconds."""
+    return record["latency_ns"]
+
+
+def without_preprocess_ns(record: Record) -> int:
+    """Return the time of one query without its preprocessing, in nanoseconds."""
+    return latency_ns(record) - stage_ns(record, "preprocess")
+
+
+def stages_of(records: Iterable[Record]) -> list[str]:
+    """Return the stages that these queries entered, in the order in which they run."""
+    entered = {stage_of(region) for record in records for region in record["regions"]}
+    return [stage for stage in STAGES if stage in entered]
+
+
+def synchronised(passes: Iterable[Record]) -> list[Record]:
+    """Return the lines of ``passes.jsonl`` whose stages waited for the GPU."""
+    return [line for line in passes if line["pass"] == SYNCHRONISED]
+
+
+def synchronised_stages(sides: Iterable[Sequence[Record]]) -> list[str]:
+    """Return the stages that every line of every side of the synchronised pass has; none if a side has no line."""
+    in_every_line = set(STAGES)
+    for side in sides:
+        if not side:
+            return []
+        for line in side:
+            in_every_line &= line["stages_ns"].keys()
+    return [stage for stage in STAGES if stage in in_every_line]
+
+
+def synchronised_ns(line: Record, stage: str) -> int:
+    """Return the time of one stage of a line of the synchronised pass, in nanoseconds."""
+    return line["stages_ns"][stage]
 
 
 def counts(record: Record) -> Counts:

@@ -11,7 +11,21 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from ..harness.verdicts import Verdict
-from .schema_parts import NO_RATIO, AgainstFloor, Cold, Count, Memory, Points, Positive, Quality, Ratio, Strict, Time
+from .schema_parts import (
+    NO_RATIO,
+    AgainstFloor,
+    Cold,
+    Count,
+    Memory,
+    Milliseconds,
+    Points,
+    Positive,
+    Quality,
+    Ratio,
+    Strict,
+    Time,
+    Twin,
+)
 from .training_schema import ComparedTrainings
 
 SCHEMA = "lisabench.summary/1"
@@ -68,6 +82,9 @@ class Comparison(Strict):
     time_verdict: Verdict = Field(
         default="inconclusive", description="What the interval of end_to_end says of a threshold of 5 %."
     )
+    without_preprocess: Ratio = Field(
+        default=NO_RATIO, description="Of the time of a query less its preprocessing; null where there is none."
+    )
     stages: dict[str, Ratio] = Field(description="By stage that both cases have.")
     stages_synchronised: bool = Field(
         default=False, description="Whether `stages` is of the pass that waits for the GPU at each stage's end."
@@ -98,12 +115,33 @@ class Difference(Strict):
     share: float | None = Field(description="Of the whole change; null where that cannot be told from 0.")
 
 
+class TimeChange(Strict):
+    """A change of a time in milliseconds: the whole is the sum of all `own` and `interaction`.
+
+    A fixed cost, such as the launch of a kernel, adds milliseconds: on the scale of ratios it would look like an
+    interaction.
+    """
+
+    reference_ms: float | None = Field(description="Mean over processes of the reference's median.")
+    whole: Milliseconds = Field(description="The candidate minus the reference.")
+    own: dict[str, Milliseconds] = Field(description="By factor, of the case that differs in it alone.")
+    interaction: Milliseconds = Field(description="What the sum of `own` leaves; 0 where the factors are independent.")
+
+
 class TimeParts(Strict):
-    """A change of the time of a query: the whole is the product of all `own` and `interaction`."""
+    """A change of the time of a query, as ratios and in milliseconds.
+
+    Of the ratios, the whole is the product of all `own` and `interaction`.
+    """
 
     whole: Ratio = Field(description="The candidate over the reference, over the queries that all cases answered.")
     own: dict[str, Ratio] = Field(description="By factor, of the case that differs in it alone.")
     interaction: Ratio = Field(description="What the product of `own` leaves; 1 where the factors are independent.")
+    end_to_end_ms: TimeChange | None = Field(default=None, description="The same change in milliseconds.")
+    stages_ms: dict[str, TimeChange] = Field(default={}, description="By stage that all cases have.")
+    stages_synchronised: bool = Field(
+        default=False, description="Whether `stages_ms` is of the pass that waits for the GPU at each stage's end."
+    )
 
 
 class MemoryParts(Strict):
@@ -196,6 +234,7 @@ class Summary(Strict):
         default=[], description="Of each model that has quality: whether it is better than answers without a look."
     )
     comparisons: list[Comparison] = Field(description="Every other model against its team's reference.")
+    twins: list[Twin] = Field(default=[], description="Cases that measure a reference a second time.")
     ceilings: dict[str, Ceilings] = Field(default={}, description="What the machine can do at best, by device.")
     attributions: list[Attribution] = Field(
         default=[], description="Changes that are taken apart into what each factor causes, most factors first."

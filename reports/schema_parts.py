@@ -104,6 +104,9 @@ class Time(Strict):
     queries: Count = Field(description="Distinct queries among them; what decides which percentiles are given.")
     processes: Count = Field(description="Processes among them.")
     end_to_end_ms: NotNegative | None = Field(description="Median time of a query, in milliseconds.")
+    without_preprocess_ms: float | None = Field(
+        default=None, description="Median of a query's time less its preprocessing; null where it has none."
+    )
     host_ms: NotNegative | None = Field(description="The same by the host's clock, in milliseconds.")
     percentiles_ms: dict[str, float] = Field(description="P90, P95, P99, each only if p ** queries <= 0.025.")
     unattributed_ms: float | None = Field(description="Median time outside all regions, in milliseconds.")
@@ -171,6 +174,32 @@ class Ratio(Strict):
 
 
 NO_RATIO = Ratio(ratio=None, low=None, high=None, processes=0, smallest_detectable=None)
+
+
+class Milliseconds(Strict):
+    """Mean over the pairs of processes of candidate minus reference, with a t interval.
+
+    A pair's figure is the difference of the two medians over the queries that both answered in it.
+    """
+
+    ms: float | None = Field(description="Candidate minus reference: below 0 is faster. Null without a pair.")
+    low: float | None = Field(description="Lower end of the 95 % interval; null with fewer than two pairs.")
+    high: float | None = Field(description="Upper end of the 95 % interval; null with fewer than two pairs.")
+    processes: Count = Field(description="Pairs of processes compared.")
+
+
+class Twin(Strict):
+    """A case with the settings of its team's reference: two measurements of one model, which differ by noise alone.
+
+    No interval of a ratio of times in the team is narrower than `half_widths` says; `reports/twins.py` says why.
+    """
+
+    reference: str = Field(description="Name of the team's reference.")
+    candidate: str = Field(description="Name of the case with the same settings.")
+    half_widths: dict[str, NotNegative] = Field(
+        description="By quantity, such as time.vision: the least half-width of an interval, in natural logarithms."
+    )
+    milliseconds: dict[str, Milliseconds] = Field(description="By quantity, by how much the two differ.")
 
 
 class Points(Strict):

@@ -32,6 +32,8 @@ def _sections(found: Across) -> Iterator[str]:
     yield f"## {escape(names[1])} against {escape(names[0])}"
     yield f"{_how(found)} {NO_BRACKETS}"
     yield aligned(["", *names, "ratio or difference [95 %]"], list(_rows(found)), figures=True)
+    if found.comparison.stages_synchronised:
+        yield "Stages are of the pass that waits for the GPU at the end of each stage."
     if found.comparison.joint:
         yield f"Of {names[1]}: {wording.joint(found.comparison)}."
     yield from listed([f"n/a, {what}: {why}." for what, why in found.not_compared.items()])
@@ -56,8 +58,10 @@ def _how(found: Across) -> str:
 def _rows(found: Across) -> Iterator[Row]:
     cases, compared = (found.reference, found.candidate), found.comparison
     yield ["end to end (ms)", *_each(cases, _end_to_end), _ratio(compared.end_to_end)]
+    waited = compared.stages_synchronised
     for stage in (stage for stage in STAGES if stage in compared.stages):
-        yield [f"{stage} (ms)", *_each(cases, lambda c, s=stage: _stage(c, s)), _ratio(compared.stages[stage])]
+        values = _each(cases, lambda case, stage=stage: _stage(case, stage, waited))
+        yield [f"{stage} (ms)", *values, _ratio(compared.stages[stage])]
     unit = wording.memory_unit(case.memory.peak_bytes for case in cases)
     peaks = [("peak memory", "peak_bytes", compared.peak_memory)]
     peaks += [("peak memory of a query", "query_peak_bytes", compared.query_peak_memory)]
@@ -76,9 +80,11 @@ def _end_to_end(case: Case) -> str:
     return wording.milliseconds(case.time.end_to_end_ms)
 
 
-def _stage(case: Case, stage: str) -> str:
+def _stage(case: Case, stage: str, waited: bool) -> str:
     time = case.time.stages.get(stage)
-    return wording.milliseconds(time.median_ms if time else None)
+    if time is None:
+        return wording.NOT_AVAILABLE
+    return wording.milliseconds(time.synchronised_ms if waited else time.median_ms)
 
 
 def _score(case: Case, name: str) -> str:

@@ -14,7 +14,7 @@ from ..harness.records import Run, write_json
 from .attribution import attribute
 from .ceilings import stages_beside
 from .claims import judge
-from .comparison import compare, of_queries
+from .comparison import PREPROCESS, compare, of_queries, twins_of
 from .doubts import doubts
 from .floors import against_floors
 from .quality import BOOTSTRAP, intervals
@@ -28,8 +28,9 @@ from .readings import (
     stage_ns,
     stage_of,
     timed,
+    without_preprocess_ns,
 )
-from .schema import Case, Summary, Team
+from .schema import Case, Summary
 from .schema_parts import (
     Cold,
     Memory,
@@ -44,6 +45,7 @@ from .schema_parts import (
 )
 from .split import memory_split
 from .suite_trainings import compared_trainings
+from .teams import teams_of
 
 SUMMARY = "summary.json"
 MEMORY_STAGES = ("build", *STAGES)
@@ -82,6 +84,7 @@ def summarise(run: Run) -> Summary:
         controls=[case for case in cases if case.role == "control"],
         against_floors=floors,
         comparisons=comparisons,
+        twins=[twin for team in teams for twin in twins_of(team, run)],
         bootstrap=BOOTSTRAP,
         ceilings=ceilings,
         attributions=sorted(attributions, key=lambda found: -len(found.levels)),
@@ -105,17 +108,6 @@ def machine(passport: dict[str, Any]) -> str:
 
 def _with_memory(name: str | None, size_bytes: int | None) -> str | None:
     return f"{name}, {size_bytes / 2**30:.0f} GiB" if name and size_bytes else name
-
-
-def teams_of(entry: dict[str, Any]) -> list[Team]:
-    """Which cases took turns, by a run's run.json."""
-    return [Team(**team) for team in entry.get("teams") or [_everyone(entry)]]
-
-
-def _everyone(entry: dict[str, Any]) -> dict[str, Any]:
-    """The team of a run that was recorded without teams."""
-    models = [case["name"] for case in entry["cases"] if case["role"] == "model"]
-    return {"name": "", "reference": entry.get("reference") or "", "cases": models}
 
 
 def _ordered(entry: dict[str, Any]) -> list[dict[str, Any]]:
@@ -194,6 +186,7 @@ def _time(clock: str | None, records: list[Record], beside: dict[str, dict[str, 
         queries=queries,
         processes=len({record["process"] for record in answered}),
         end_to_end_ms=_median(latencies_ms),
+        without_preprocess_ms=_without_preprocess_ms(answered),
         host_ms=_median([record["host_ns"] / 1e6 for record in answered if record.get("host_ns") is not None]),
         percentiles_ms=statistics.percentiles(latencies_ms, queries) if answered else {},
         unattributed_ms=_median([rest / 1e6 for rest, _ in rests]),
@@ -204,6 +197,12 @@ def _time(clock: str | None, records: list[Record], beside: dict[str, dict[str, 
         regions={name: _region_time(name, answered) for name in _names(answered)},
         outliers=int(statistics.outliers(latencies_ms).sum()),
     )
+
+
+def _without_preprocess_ms(records: list[Record]) -> float | None:
+    if not _enters(records, PREPROCESS):
+        return None
+    return _median([without_preprocess_ns(record) / 1e6 for record in records])
 
 
 def _median(values: list[float]) -> float | None:

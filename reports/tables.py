@@ -106,7 +106,13 @@ def _time_rows(row: Callable, cases: Sequence[Case]) -> list[Row]:
         known = f" ({wording.ratio_with_interval(ratio)})" if ratio and ratio.ratio is not None else ""
         return _stage_ms(time) + known
 
+    def without_preprocess(case: Case, found: Comparison | None) -> str:
+        ratio = found.without_preprocess if found else None
+        known = f" ({wording.ratio_with_interval(ratio)})" if ratio and ratio.ratio is not None else ""
+        return wording.milliseconds(case.time.without_preprocess_ms) + known
+
     names = [name for name in STAGES if any(name in case.time.stages for case in cases)]
+    has_preprocess = any(case.time.without_preprocess_ms is not None for case in cases)
     tails = [p for p in PERCENTILES if any(p in case.time.percentiles_ms for case in cases)]
     return [
         row("**Time of a query (ms, median)**", lambda *_: ""),
@@ -115,6 +121,7 @@ def _time_rows(row: Callable, cases: Sequence[Case]) -> list[Row]:
             row(f"end to end, {p}", lambda case, _, p=p: wording.milliseconds(case.time.percentiles_ms.get(p)))
             for p in tails
         ),
+        *([row("end to end, without preprocessing", without_preprocess)] if has_preprocess else []),
         *(row(name, lambda case, found, name=name: stage(case, found, name)) for name in names),
         row("in no stage", lambda case, _: wording.milliseconds(case.time.unattributed_ms)),
     ]
@@ -179,12 +186,25 @@ def _footnotes(summary: Summary) -> Iterator[str]:
             "A stage's ratio is of the pass that waits for the GPU at its end; the end-to-end ratio is of the timing, "
             "which never waits inside a query. Where the two times of a stage differ by more than 10 %, both are shown."
         )
+    yield from twin_notes(summary)
     if any(found.end_to_end.processes == 1 for found in summary.comparisons):
         yield "One pair of processes gives a ratio, but no interval."
     if any(wording.is_certain(found.peak_memory) for found in summary.comparisons):
         yield "A ratio of peaks without an interval came out alike in every process of the memory pass."
     if any(case.has_quality is False for case in summary.cases):
         yield wording.WHY_NO_QUALITY
+
+
+def twin_notes(summary: Summary) -> Iterator[str]:
+    """Say for each A/A twin which intervals it widens."""
+    for twin in summary.twins:
+        measured = summary.comparison(twin.candidate)
+        if measured is not None and twin.half_widths:
+            yield (
+                f"`{twin.candidate}` has the settings of `{twin.reference}`: two measurements of one model, "
+                f"{wording.ratio_with_interval(measured.end_to_end)} end to end. No interval of a ratio of times is "
+                "narrower than theirs for the same time, on a logarithmic scale; those that were have been widened."
+            )
 
 
 def breakdown_table(summary: Summary) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +11,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from . import wording
 from .drawing import BLUE, GREY, INK, STYLE, VERMILION, heading, legend, panel_title, panels, save, wrapped
-from .schema import Attribution, Difference, MemoryParts, Summary, TimeParts
-from .schema_parts import Ratio
+from .schema import Attribution, Difference, MemoryParts, Summary, TimeChange
+from .schema_parts import Milliseconds
 
 FILE = "attribution.png"
 INTERACTION = "interaction"
 ROW_IN, LEFT_IN, RIGHT_IN = 0.5, 1.75, 2.75
-DOUBLES = [2.0**power for power in range(-10, 11)]
 _WHAT = "from {} to {}, one factor at a time; the axes need not begin at 0"
-WIDE = 4  # where the ends of an axis of times are further apart than this, it is marked in halves and doubles
 BEYOND = 0.04  # how much longer than what is drawn an axis is, at either end
 
 Unit = tuple[str, int]
@@ -44,17 +40,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Scale:
-    """A panel's kind of change, its words, what stands beside both ends, where a change leads, and its axis."""
+    """A panel's kind of change, its words, what stands beside both ends, and how many of its figures are one unit."""
 
     title: str
     label: str
-    parts: TimeParts | MemoryParts
+    parts: TimeChange | MemoryParts
     start: float
     first: str
     last: str
-    move: Callable[[float, float], float]
+    unit: float
     change: Callable[[Any], str]
-    reach: Callable[[Axes, float, float], None]
 
 
 def draw(summary: Summary, folder: Path) -> Path | None:
@@ -71,21 +66,23 @@ def _weighed(found: Attribution) -> bool:
 
 
 def _timed(found: Attribution) -> bool:
-    return found.time.whole.ratio is not None
+    change = found.time.end_to_end_ms
+    return change is not None and change.whole.ms is not None
 
 
 def waterfall(summary: Summary, found: Attribution) -> Figure:
     """A panel for memory and one for time, of which either may be unknown."""
     unit = wording.memory_unit_of(summary)
-    known = ((_weighed(found), _bytes(found, unit)), (_timed(found), _times(summary, found)))
-    scales = [scale for is_known, scale in known if is_known]
+    scales = [_bytes(found, unit)] if _weighed(found) else []
+    if found.time.end_to_end_ms is not None and _timed(found):
+        scales.append(_times(found, found.time.end_to_end_ms))
     rows = [steps(found, scale) for scale in scales]
     figure, axes = panels([[step.name for step in panel] for panel in rows], ROW_IN, LEFT_IN, RIGHT_IN)
     for panel, scale, of_panel in zip(axes, scales, rows, strict=True):
         panel_title(panel, scale.title)
         panel.set_xlabel(scale.label)
         _draw_rows(panel, of_panel)
-        scale.reach(panel, *_ends(of_panel))
+        _reach(panel, *_ends(of_panel))
     heading(figure, message(found, unit), _WHAT.format(found.reference, found.candidate))
     legend(figure, _handles())
     return figure
@@ -112,18 +109,19 @@ def _of_time(found: Attribution) -> str:
     return f"{found.candidate} takes {wording.times(whole.ratio)} the time of {found.reference}"
 
 
-def _times(summary: Summary, found: Attribution) -> Scale:
-    medians = {case.name: wording.milliseconds(case.time.end_to_end_ms) for case in summary.cases}
+def _times(found: Attribution, change: TimeChange) -> Scale:
+    """In milliseconds, which add up; the whole change also as a ratio."""
+    start = change.reference_ms or 0.0
+    last = wording.milliseconds(start + (change.whole.ms or 0.0))
     return Scale(
         title="Time of a query",
-        label=f"times that of {found.reference}, on a logarithmic scale",
-        parts=found.time,
-        start=1,
-        first=f"{medians[found.reference]} ms (median)",
-        last="",
-        move=mul,
-        change=wording.ratio_with_interval,
-        reach=_reach_by_factors,
+        label="milliseconds",
+        parts=change,
+        start=start,
+        first=f"{wording.milliseconds(start)} ms (median)",
+        last=f"{last} ms, {wording.times(found.time.whole.ratio)}\n",
+        unit=1.0,
+        change=wording.milliseconds_change,
     )
 
 
@@ -137,9 +135,8 @@ def _bytes(found: Attribution, unit: Unit) -> Scale:
         start=start / unit[1],
         first=f"{first} {unit[0]}",
         last=f"{last} {unit[0]}\n",
-        move=lambda at, change: at + change / unit[1],
+        unit=unit[1],
         change=lambda part: wording.difference(part, unit),
-        reach=_reach_by_sums,
     )
 
 
@@ -152,15 +149,16 @@ def steps(found: Attribution, scale: Scale) -> list[Step]:
     return [*rows, replace(whole, begin=whole.end, label=scale.last + whole.label)]
 
 
-def _named(found: Attribution, parts: TimeParts | MemoryParts) -> Iterator[tuple[str, Ratio | Difference]]:
+def _named(found: Attribution, parts: TimeChange | MemoryParts) -> Iterator[tuple[str, Milliseconds | Difference]]:
     for factor, (before, after) in found.levels.items():
         yield f"{factor}\n{wrapped(f'{before} to {after}', 20)}", parts.own[factor]
     yield INTERACTION, parts.interaction
 
 
-def _step(name: str, part: Ratio | Difference, begin: float, scale: Scale) -> Step:
-    value = part.ratio if isinstance(part, Ratio) else part.bytes
-    end, low, high = (None if v is None else scale.move(begin, v) for v in (value, part.low, part.high))
+def _step(name: str, part: Milliseconds | Difference, begin: float, scale: Scale) -> Step:
+    change = part.ms if isinstance(part, Milliseconds) else part.bytes
+    ends = [None if value is None else begin + value / scale.unit for value in (change, part.low, part.high)]
+    end, low, high = ends
     return Step(name, begin, begin if end is None else end, low, high, scale.change(part))
 
 
@@ -186,20 +184,10 @@ def _colour(step: Step) -> str:
     return BLUE if step.end < step.begin else VERMILION
 
 
-def _reach_by_sums(axes: Axes, low: float, high: float) -> None:
+def _reach(axes: Axes, low: float, high: float) -> None:
     """As far as what is drawn: the ends are marks and no bars, so that the axis need not begin at 0."""
     room = BEYOND * (high - low) or 1
     axes.set_xlim(low - room, high + room)
-
-
-def _reach_by_factors(axes: Axes, low: float, high: float) -> None:
-    """The same on a logarithmic scale, so that factors of one size are of one length."""
-    room = (high / low) ** BEYOND if high > low else 1.1
-    axes.set_xscale("log")
-    axes.set_xlim(low / room, high * room)
-    axes.xaxis.set_major_locator(FixedLocator(DOUBLES) if high / low > WIDE else MaxNLocator(6))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:g}x"))
 
 
 def _ends(rows: Sequence[Step]) -> tuple[float, float]:

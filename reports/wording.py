@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from .schema import Case, ClaimResult, Comparison, Difference, Joint, Summary
-from .schema_parts import Points, Ratio
+from .schema_parts import Milliseconds, Points, Ratio
 
 NOT_AVAILABLE = "n/a"
 WHY_NO_QUALITY = "n/a: random weights have no quality; their time and memory are real."
@@ -31,6 +31,20 @@ def ratio_with_interval(found: Ratio) -> str:
     if found.low is None or found.high is None or is_certain(found):
         return times(found.ratio)
     return f"{times(found.ratio)} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def milliseconds_change(found: Milliseconds) -> str:
+    """``-52.0 [-69.3, -34.8]``: a difference in milliseconds with its interval, without the unit."""
+    if found.ms is None:
+        return NOT_AVAILABLE
+    if found.low is None or found.high is None:
+        return _signed_ms(found.ms)
+    return f"{_signed_ms(found.ms)} [{_signed_ms(found.low)}, {_signed_ms(found.high)}]"
+
+
+def _signed_ms(value: float) -> str:
+    """One decimal, or two below 1 ms."""
+    return f"{value:+z,.{1 if abs(value) >= 1 else 2}f}"
 
 
 def score(value: float | None, interval: tuple[float, float] | None = None) -> str:

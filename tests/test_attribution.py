@@ -116,6 +116,78 @@ def test_the_whole_is_the_product_of_its_parts_whatever_was_measured(tmp_path):
         assert found.time.whole.ratio == pytest.approx(product, rel=1e-12, abs=0)
 
 
+def test_a_fixed_cost_is_no_interaction_in_milliseconds(tmp_path):
+    """Sharing saves 4 ms and NF4 adds 3, whatever the rest takes: as ratios the two seem to depend on each other."""
+    saved_ms = {"vision": -4, "quantization": 3, "execution": 2}
+
+    write_design(tmp_path)
+
+    def fixed(line):
+        own_ms = 10 + line["process"] + sum(saved_ms[factor] for factor in CASES[line["case"]])
+        return line | {"latency_ns": own_ms * 1_000_000}
+
+    edit_lines(tmp_path / "samples.jsonl", fixed)
+    found = attributed(tmp_path, "clip-nf4").time
+    assert found.interaction.ratio > 1.1
+    change = found.end_to_end_ms
+    assert change.reference_ms == pytest.approx(11, rel=1e-9, abs=0)
+    assert change.whole.ms == pytest.approx(-1, rel=1e-9, abs=0)
+    assert {factor: part.ms for factor, part in change.own.items()} == {"vision": -4.0, "quantization": 3.0}
+    interaction = change.interaction
+    assert (interaction.ms, interaction.low, interaction.high, interaction.processes) == (0, 0, 0, 3)
+
+
+def test_an_interaction_in_milliseconds_has_the_interval_of_its_processes(tmp_path):
+    extra_ms = (5, 7, 9)
+    write_design(tmp_path)
+
+    def change(line):
+        both = {"vision", "quantization"} <= set(CASES[line["case"]])
+        own_ms = 10 + int(line["sample_id"][-4:]) + both * extra_ms[line["process"]]
+        return line | {"latency_ns": own_ms * 1_000_000}
+
+    edit_lines(tmp_path / "samples.jsonl", change)
+    found = attributed(tmp_path, "clip-nf4").time.end_to_end_ms.interaction
+    assert (found.ms, found.low, found.high) == pytest.approx(interval(extra_ms), rel=1e-9, abs=0)
+
+
+def test_milliseconds_add_up_end_to_end_and_in_each_stage_whatever_was_measured(tmp_path):
+    rng = np.random.default_rng(0)
+    drawn = {(changed, process): rng.uniform(0.5, 2) for changed in CASES.values() for process in range(3)}
+    write_design(tmp_path, time=lambda *key: drawn[key])
+
+    def with_stages(line):
+        spans_ns = {stage: int(rng.integers(1, 9) * 1e6) for stage in ("preprocess", "vision", "llm")}
+        regions = {stage: {"calls": 1, "exclusive_ns": ns, "inclusive_ns": ns} for stage, ns in spans_ns.items()}
+        return line | {"regions": regions}
+
+    edit_lines(tmp_path / "samples.jsonl", with_stages)
+    for found in summarise(read_run(tmp_path)).attributions:
+        assert list(found.time.stages_ms) == ["preprocess", "vision", "llm"] and not found.time.stages_synchronised
+        for change in (found.time.end_to_end_ms, *found.time.stages_ms.values()):
+            total = sum(part.ms for part in (*change.own.values(), change.interaction))
+            assert change.whole.ms == pytest.approx(total, rel=1e-9, abs=1e-9)
+
+
+def test_stages_are_taken_apart_by_the_pass_that_waits_where_all_cases_have_it(tmp_path):
+    write_design(tmp_path)
+    vision_ms = {(): 50, ("vision",): 12, ("quantization",): 52}
+
+    def lines(names):
+        return [
+            {"case": name, "process": process, "attempt": 0, "pass": "synchronised", "sample_id": "scene-0000",
+             "stages_ns": {"vision": vision_ms.get(CASES[name], 14) * 1_000_000}}
+            for name in names for process in range(3)
+        ]  # fmt: skip
+
+    write_lines(tmp_path / "passes.jsonl", lines(["dual", "clip", "nf4", "clip-nf4"]))
+    found = attributed(tmp_path, "clip-nf4").time
+    assert found.stages_synchronised and list(found.stages_ms) == ["vision"]
+    parts = found.stages_ms["vision"]
+    assert (parts.own["vision"].ms, parts.own["quantization"].ms, parts.interaction.ms) == (-38, 2, 0)
+    assert not attributed(tmp_path, "clip-compiled").time.stages_synchronised
+
+
 def test_memory_adds_up_to_the_byte(tmp_path):
     rng = np.random.default_rng(0)
     drawn = {(changed, process): rng.integers(200, 900) for changed in CASES.values() for process in range(3)}
@@ -201,11 +273,15 @@ def test_the_report_has_a_row_a_change_in_two_tables_and_a_figure(tmp_path):
     text = write_report(write_design(tmp_path)).read_text().split("## What causes the difference")[1].split("\n## ")[0]
     assert "](attribution.png)" in text and (tmp_path / "attribution.png").is_file()
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
-    assert lines[0] == ["time of a query", "whole change", *FACTORS, "interaction"]
-    assert [row[0] for row in lines[2:6]] == ["clip-nf4-compiled", "clip-nf4", "clip-compiled", "nf4-compiled"]
-    assert lines[3][2:] == ["clip: 0.50x", "nf4: 1.25x", "-", "1.00x"]
-    assert lines[8][:3] == ["clip-nf4-compiled", "-330 (100 %)", "clip: -70 (21 %)"]
-    assert lines[8][-1] == "+0 (0 %)" and len(lines) == 12
+    candidates = ["clip-nf4-compiled", "clip-nf4", "clip-compiled", "nf4-compiled"]
+    assert lines[0] == ["time of a query (ms)", "whole change", *FACTORS, "interaction"]
+    assert [row[0] for row in lines[2:6]] == [f"**{name}**" for name in candidates]
+    assert lines[3][2].startswith("clip: -") and lines[3][4] == "-"
+    assert lines[6][0] == "time of a query (ratio)"
+    assert [row[0] for row in lines[8:12]] == candidates
+    assert lines[9][2:] == ["clip: 0.50x", "nf4: 1.25x", "-", "1.00x"]
+    assert lines[14][:3] == ["clip-nf4-compiled", "-330 (100 %)", "clip: -70 (21 %)"]
+    assert lines[14][-1] == "+0 (0 %)" and len(lines) == 18
 
 
 def test_the_figure_says_what_causes_most_and_its_labels_stay_on_the_canvas(tmp_path):
@@ -238,6 +314,7 @@ def test_each_team_is_taken_apart_from_its_own_reference(tmp_path):
     assert attributed(tmp_path).levels == {name: FACTORS[name] for name in ("vision", "quantization")}
     text = write_report(tmp_path).read_text()
     assert text.count("| clip-nf4 against dual |") == text.count("| clip-nf4-compiled against compiled |") == 2
+    assert text.count("| **clip-nf4 against dual** |") == 1
 
 
 def test_without_a_design_nothing_is_taken_apart(tmp_path):
@@ -247,7 +324,7 @@ def test_without_a_design_nothing_is_taken_apart(tmp_path):
     assert summary.attributions == []
     assert "What causes" not in write_report(tmp_path).read_text() and not (tmp_path / "attribution.png").exists()
     older = summary.model_dump(mode="json", by_alias=True)
-    del older["attributions"]
+    del older["attributions"], older["twins"]
     assert Summary.model_validate(older) == summary
 
 

@@ -138,6 +138,9 @@ def test_the_memory_of_vision_is_its_weights_and_what_it_allocates(tmp_path):
     found = judged(tmp_path, quantity="memory.vision", at_most=0.5)
     assert found.verdict == "confirmed"
     assert found.measured == pytest.approx(0.25, rel=1e-9, abs=0)
+    assert found.reason == (  # 1050 of 5200 MiB
+        "by the weights of the vision parts and what the stage allocates; the peak of the vision stage is 0.20x"
+    )
 
 
 @pytest.mark.parametrize(
