@@ -36,6 +36,9 @@ TAKEN_FOR_GRANTED = {
     "tie_word_embeddings": (False,),
 }
 
+TEMPLATE = "llava_v1"  # what the original's scripts default to, for every checkpoint
+TEMPLATE_NOT_STATED = " (the default of the original's scripts; it is not stated which template they were trained with)"
+
 
 @dataclass(frozen=True)
 class Conversion:
@@ -136,7 +139,8 @@ def _plan(source: Original, src: Path, start: bool, seed: int, conditioning: str
         sam=_sam_name(name, sizes),
         sizes=sizes,
         vision="dual",
-        template=_template(src, source.config),
+        template=TEMPLATE,
+        template_is_stated=not _is_on_llama_2(src, source.config),
         seg_head="text_hidden_fcs",
         conditioning=conditioning,
         trained=not start,
@@ -154,10 +158,14 @@ def _source(src: Path) -> str:
     return next(cached, src.absolute().name).replace("--", "/")
 
 
-def _template(src: Path, config: Mapping[str, Any]) -> str:
-    """Models on Llama 2's chat were trained with its template; this is told by the name alone, as in the original."""
+def _is_on_llama_2(src: Path, config: Mapping[str, Any]) -> bool:
+    """Return whether a checkpoint is named after Llama 2, as LISA-13B-llama2-v1 is.
+
+    It is stated nowhere whether that one was trained with ``llava_v1`` or ``llava_llama_2``. The original's scripts
+    default to ``llava_v1`` for every checkpoint, and so do we.
+    """
     names = f"{src.absolute()} {config.get('_name_or_path')}".lower()
-    return "llava_llama_2" if "llama2" in names or "llama-2" in names else "llava_v1"
+    return "llama2" in names or "llama-2" in names
 
 
 def _vocabulary(source: Original, start: bool, conditioning: str) -> tuple[dict[str, int], tuple[int, ...], int]:
@@ -301,7 +309,7 @@ def _card(known: saved.Saved, writer: ShardWriter) -> str:
 - from: {known.source}
 - preset: `{known.preset}` (SAM: `{known.sam}`): {known.sizes}
 - {writer.parameters:,} parameters, {writer.total_bytes / 2**30:.2f} GiB; {state}
-- prompts: `{known.template}`
+- prompts: `{known.template}`{"" if known.template_is_stated else TEMPLATE_NOT_STATED}
 - splits of ReasonSeg meant for evaluation that it was trained on: {trained_on}
 - weights: `{known.weights_hash}`
 

@@ -34,7 +34,8 @@ class Saved:
         sizes: the preset's, but the vocabulary, the context, the epsilon of the norms, the side of CLIP's images and
             the number of their tokens are those of the weights.
         vision: the variant that they are of.
-        template: the words around a query that they were trained with.
+        template: the words around a query that they are to be used with.
+        template_is_stated: whether it is known that they were trained with that template.
         seg_head: what projects the state that prompts the masks.
         conditioning: which state that is.
         frame: what CLIP saw, where it serves the masks too.
@@ -60,6 +61,7 @@ class Saved:
     weights_hash: str
     frame: str = "whole"
     bridge: str = "linear"
+    template_is_stated: bool = True
 
     @property
     def axes(self) -> dict[str, Any]:

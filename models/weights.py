@@ -160,5 +160,6 @@ def _departures(case: LisaCase, known: saved.Saved) -> Iterator[str]:
     """Where a case uses weights otherwise than they were trained."""
     for axis in ("vision", "template", "conditioning", "frame"):
         trained, used = getattr(known, axis), getattr(case, axis)
-        if trained != used:
+        is_known = axis != "template" or known.template_is_stated
+        if trained != used and is_known:
             yield f"these weights ({known.source}) were trained with {axis}={trained} and are used with {used}"

@@ -519,6 +519,21 @@ def test_a_template_that_the_weights_do_not_know_is_said(converted: Path) -> Non
     assert any("template=llava_v1 and are used with llava_llama_2" in warning for warning in source.warnings)
 
 
+@pytest.mark.parametrize("template", ["llava_v1", "llava_llama_2"])
+def test_of_a_checkpoint_on_llama_2_no_template_is_warned_about(
+    released: Path, tower: Path, tmp_path: Path, template: str
+) -> None:
+    """It is stated nowhere which of the two LISA-13B-llama2-v1 was trained with."""
+    named = tmp_path / "LISA-13B-llama2-v1"
+    released.rename(named)
+    convert(named, tmp_path / "converted", tower)
+    known = saved.read(tmp_path / "converted")
+    assert (known.template, known.template_is_stated) == ("llava_v1", False)
+    source = weights.source(case(tmp_path / "converted", template=template), "cpu")
+    assert not [warning for warning in source.warnings if "template" in warning]
+    assert "it is not stated which template" in (tmp_path / "converted" / "README.md").read_text()
+
+
 STREAMS = """
 import resource, sys, torch
 from pathlib import Path
