@@ -1,5 +1,6 @@
 """A report's section on claims: what was published, what was measured and the verdict, side by side."""
 
+import math
 from collections.abc import Sequence
 
 from . import tables, wording
@@ -12,7 +13,7 @@ def table(claims: Sequence[ClaimResult]) -> str:
     """The table, and below it how each claim was read and why some have no verdict; empty without claims."""
     if not claims:
         return ""
-    rows = [[claim.claim, _figure(claim.published, claim.unit), _measured(claim), _bound(claim), claim.verdict]
+    rows = [[claim.claim, _figure(claim.published, claim.unit), measured(claim), _bound(claim), claim.verdict]
             for claim in claims]  # fmt: skip
     return "\n\n".join([tables.markdown(HEADER, rows), "\n".join(_read(claim) for claim in claims)])
 
@@ -27,10 +28,13 @@ def _gib(value: float) -> str:
     return f"{value / 2**30:.2f} GiB"
 
 
-def _measured(claim: ClaimResult) -> str:
+def measured(claim: ClaimResult) -> str:
+    """``0.63x [0.53, 0.75]``: what was measured, with its interval unless there is none or that has no width."""
     if claim.interval is None:
         return _figure(claim.measured, claim.unit)
     low, high = claim.interval
+    if math.isclose(low, high, rel_tol=1e-9):
+        return _figure(claim.measured, claim.unit)
     ends = f"{low:.2f}, {high:.2f}" if claim.unit == "ratio" else f"{low:+.1f}, {high:+.1f}"
     return f"{_figure(claim.measured, claim.unit)} [{ends}]"
 

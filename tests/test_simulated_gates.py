@@ -3,12 +3,19 @@
 `LISABENCH_SIMULATIONS=1000 pytest tests/test_simulated_gates.py -rP` prints the figures of the log.
 """
 
+import math
+import re
 from collections import Counter
 from functools import cache
+from pathlib import Path
 
+import numpy as np
 import pytest
 from lisabench.harness import resampling
-from simulated_gates import Truth, gates, gates_side_by_side
+from lisabench.reports.pairs import time_pairs
+from published import gate_noise
+from scipy import stats
+from simulated_gates import Truth, _run, gates, gates_side_by_side
 from simulation import TRIALS, at_least
 
 pytestmark = pytest.mark.no_clock
@@ -74,3 +81,54 @@ def test_side_by_side_a_slowdown_of_10_percent_turns_95_percent_of_the_gates_red
 
 def test_side_by_side_a_slowdown_of_10_percent_passes_no_gate_while_all_drifts_by_20_percent():
     assert told(Truth(slowdown=0.1, drift=0.2), gates_side_by_side)["holds"] == 0
+
+
+def on_a_gpu(slowdown=0.0):
+    """A truth with the noise of the published gates: all of it from pair to pair, none from query to query beside."""
+    one_process = gate_noise() / math.sqrt(2)  # a pair's log ratio has the variance of two processes
+    return Truth(slowdown=slowdown, process_noise=one_process, query_noise=0.0)
+
+
+def outcomes_on_a_gpu(truth):
+    """Of `TRIALS` gates side by side: fewer than elsewhere, since each takes a tenth of a second."""
+    return Counter(gate.outcome for gate in gates_side_by_side(truth, TRIALS))
+
+
+def agrees(count, percent):
+    """Whether so many of `TRIALS` are what chance makes of a share, in all but one of 1,000 tests; at 1,000 exactly."""
+    if TRIALS == 1000:
+        return f"{100 * count / TRIALS:.1f}" == percent
+    low, high = stats.binom.interval(0.999, TRIALS, float(percent) / 100)
+    return low <= count <= high
+
+
+def quoted(document, words):
+    text = " ".join((Path(__file__).parent.parent / document).read_text(encoding="utf-8").split())
+    (percent,) = re.findall(words, text)
+    return percent
+
+
+@pytest.mark.parametrize(
+    ("document", "red", "unsure"),
+    [
+        (
+            "README.md",
+            r"(\d+\.\d) % are red where a query takes 10 % longer, and the others are inconclusive",
+            r"none is red and (\d+\.\d) % are inconclusive",
+        ),
+        ("reports/LOG.md", r"10 % longer, (\d+\.\d) % red, the others", r"none red, (\d+\.\d) % inconclusive"),
+    ],
+)
+def test_the_documents_quote_the_power_at_the_noise_of_the_published_gates(document, red, unsure):
+    slower, unchanged = outcomes_on_a_gpu(on_a_gpu(slowdown=0.1)), outcomes_on_a_gpu(on_a_gpu())
+    assert agrees(slower["regression"], quoted(document, red)) and not slower["holds"]
+    assert agrees(unchanged["inconclusive"], quoted(document, unsure)) and not unchanged["regression"]
+
+
+def test_the_pairs_that_are_simulated_have_the_noise_that_was_measured():
+    truth, logs = on_a_gpu(), []
+    for seed in range(60):
+        runs = [_run(truth.noise, [1.0] * truth.processes, 2 * seed + side) for side in (0, 1)]
+        logs += time_pairs(*runs)["a", "time.end_to_end"]
+    low, high = (math.sqrt(stats.chi2.ppf(p, len(logs) - 1) / (len(logs) - 1)) for p in (0.001, 0.999))
+    assert low <= float(np.std(logs, ddof=1)) / gate_noise() <= high
