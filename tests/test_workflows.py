@@ -179,6 +179,25 @@ def test_the_steps_of_the_ci_workflow_are_commands_of_the_makefile_that_work(tmp
 COMMENTS = "repos/team/sample/issues"
 
 
+def test_make_hands_the_index_of_the_cpu_build_on_to_pip_and_the_readme_names_that_of_the_workflow(tmp_path):
+    """A stand-in for python makes an environment whose pip writes down which index it was given, and how."""
+    index = read(".github/workflows/ci.yml")["env"]["PIP_EXTRA_INDEX_URL"]
+    assert f"`PIP_EXTRA_INDEX_URL={index}` before `make demo`" in " ".join(README.split())
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    inner = '#!/bin/sh\necho "$PIP_EXTRA_INDEX_URL $*" > pip-was-given\n'
+    (tmp_path / "inner").write_text(inner)
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nmkdir -p .venv/bin && cp inner .venv/bin/python && chmod +x .venv/bin/python\n")
+    python.chmod(0o755)
+    environment = os.environ | {"PIP_EXTRA_INDEX_URL": index}
+    command = ["make", ".venv/.installed", f"PYTHON={python}"]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    given = (tmp_path / "pip-was-given").read_text()
+    assert given.startswith(f"{index} -m pip install ")
+    assert "--isolated" not in given and "--index-url" not in given
+
+
 @pytest.mark.parametrize(
     ("earlier", "expected"),
     [
