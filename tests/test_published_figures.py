@@ -73,13 +73,14 @@ SENTENCES = [
     # README, at full size: time
     Sentence(
         README,
-        "`clip` takes {} the time of `dual`, NF4 {}, and both together {}. No interval of this run is narrower "
-        "than that of `dual` measured twice: {}.",
+        "`clip` takes {} the time of `dual`, NF4 {}, and both together {}. `dual` measured twice differs by {}, and no "
+        "interval of this run is narrower than that one.",
         lambda: [time_of("claims-7b", name) for name in ("clip", "dual-nf4", "clip-nf4", "dual-again")],
     ),
     Sentence(
         README,
-        "add up: {} by sharing, {} by NF4, {} together. There is no interaction that could be told from none: {}.",
+        "sharing changes the time of a query by {}, NF4 by {}, and both together by {}. "
+        "Their interaction cannot be told from none: {}.",
         lambda: [
             change_ms("claims-7b", "clip-nf4", part) for part in ("vision", "quantization", "whole", "interaction")
         ],
@@ -321,3 +322,12 @@ def test_times_of_the_published_runs_are_older_than_one_core_and_warm_lengths() 
         assert warmups and not [warmup for warmup in warmups if warmup.get("core") is not None]
     newer = json.loads((published.GATES / "one-core" / "unchanged" / "head" / "run.json").read_text())["cases"]
     assert [warmup for entry in newer for warmup in entry.get("warmups") or [] if warmup.get("core") is not None]
+
+
+def test_of_the_twins_run_no_ratio_of_times_has_a_narrower_interval() -> None:
+    (twin,) = published.summary("claims-7b").twins
+    for found in published.summary("claims-7b").comparisons:
+        ratios = {"time.end_to_end": found.end_to_end, "time.without_preprocess": found.without_preprocess}
+        ratios |= {f"time.{stage}": ratio for stage, ratio in found.stages.items()}
+        for quantity, ratio in ratios.items():
+            assert np.log(ratio.high / ratio.low) / 2 >= twin.half_widths[quantity] - 1e-9, (found.candidate, quantity)
