@@ -332,7 +332,7 @@ def test_a_case_of_any_shipped_suite_can_be_measured_alone_from_what_its_run_has
 
 
 OLDER = {
-    "records": (("harness/records.py", '"lisabench.run/1"', '"lisabench.run/0"'), 4, "the records of HEAD"),
+    "records": (("harness/records.py", '"lisabench.run/2"', '"lisabench.run/9"'), 4, "the records of HEAD"),
     "settings": (
         ("models/fake.py", "    drift: float = 0.0\n", ""),
         4,
