@@ -1,5 +1,6 @@
 """`lisabench run --against`, in a small git repository that holds this package: one commit, and a working tree."""
 
+import inspect
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from lisabench.benchmarks.second_look import definition_of
 from lisabench.benchmarks.suite import load, shipped_names
 from lisabench.benchmarks.versions import checked_out
 from lisabench.harness.records import read_run
+from run_factory import row_by_row
 from samples import write_sample
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -360,6 +362,27 @@ def test_an_older_version_that_cannot_be_compared_is_one_clear_line(repository, 
     assert (done.returncode, found, len(lines)) == (code, None, 1)
     assert expected in lines[0]
     assert expected in (repository.parent / "out" / "comment.md").read_text()
+
+
+@pytest.mark.no_clock
+def test_masks_of_a_version_that_kept_them_row_by_row_are_compared_with_the_working_trees(repository):
+    changed = ("harness/masks.py", "harness/measure.py", "harness/records.py")
+    newer = {name: (repository / name).read_text() for name in changed}
+    with (repository / "harness" / "masks.py").open("a") as masks:
+        masks.write(f"\n\n{inspect.getsource(row_by_row)}")
+    edit(repository, "harness/measure.py", "masks.encode(", "masks.row_by_row(")
+    edit(repository, "harness/records.py", 'TRAINING_SCHEMA = "lisabench.run/2"', 'TRAINING_SCHEMA = "lisabench.run/1"')
+    commit(repository)
+    for name, text in newer.items():
+        (repository / name).write_text(text)
+    suite = suite_of(repository.parent, cases={"a": FAKE}, plan=PLAN | {"save_masks": True})
+    done, found = against(repository, suite, processes=1)
+    base, head = (read_run(repository.parent / "out" / side) for side in ("base", "head"))
+    assert (base.run["schema"], head.run["schema"]) == ("lisabench.run/1", "lisabench.run/2")
+    assert {type(line["mask_rle"]["counts"]) for line in base.samples} == {list}
+    assert {type(line["mask_rle"]["counts"]) for line in head.samples} == {str}
+    (masks,) = (check for check in found["checks"] if check["metric"] == "masks")
+    assert (masks["verdict"], masks["after"]) == ("holds", 1.0), done.stderr
 
 
 @pytest.mark.no_clock
