@@ -12,6 +12,8 @@ from lisabench.reports.summary import summarise
 from pycocotools import mask as coco
 from run_factory import edit_lines, failed, make_older, write_run
 
+pytestmark = pytest.mark.no_clock
+
 SMALL = {"queries": 8, "size": (24, 32), "gallery": 0}
 README = Path(__file__).resolve().parent.parent / "README.md"
 

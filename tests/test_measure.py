@@ -13,6 +13,8 @@ from lisabench.models.fake import FakeCase, build
 from pycocotools import mask as coco
 from samples import sample_of
 
+pytestmark = pytest.mark.no_clock
+
 
 def target(ignored=False):
     mask_HW = np.zeros((8, 8), np.uint8)
