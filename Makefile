@@ -12,7 +12,7 @@ BIN := .venv/bin
 demo: .venv/.installed  ## compare the dual-encoder LISA with both shared-encoder variants, at a tiny size, on this machine
 	$(BIN)/lisabench run tiny
 
-test: .venv/.installed  ## with one thread a process: small models on few cores lose more by waiting than they gain
+test: .venv/.installed  ## two at a time, then the GPU's alone; small models on few cores are fastest with one thread
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m no_clock
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not no_clock"
 

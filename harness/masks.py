@@ -1,69 +1,88 @@
-"""Masks as run lengths, the form in which records keep them, and packed, the form in which a file is committed."""
+"""Masks as run lengths: in COCO's form, which records keep, and packed, which a baseline file keeps.
+
+COCO counts runs of equal pixels column by column. Its text form writes each count as groups of five
+bits, one character a group (`rleToString` and `rleFrString` in `common/maskApi.c` of
+https://github.com/cocodataset/cocoapi). `pycocotools.mask.decode` reads what `encode` writes.
+"""
 
 import base64
 import zlib
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 
 from .errors import DataError
 
+BITS = 5  # of a count in one character
+SIGN_BIT, CONTINUES = 0x10, 0x20  # the highest of the five bits, and the flag above them
+FIRST_CHARACTER, LAST_CHARACTER = 48, 111
+LONGEST_GROUP = 7  # characters of a difference of two 32-bit counts, which COCO uses
 
-def encode(mask_HW: np.ndarray) -> dict[str, list[int]]:
-    """Run lengths of a mask, read row by row; the first run counts zeros (and may be 0 long), then they alternate.
+
+def encode(mask_HW: np.ndarray) -> dict[str, Any]:
+    """Return a mask in COCO's compressed form.
 
     Args:
         mask_HW: bool [H, W].
 
     Returns:
-        ``{"size": [H, W], "counts": [...]}``, JSON's own types only.
+        ``{"size": [H, W], "counts": "..."}``, JSON's own types only.
     """
-    flat = np.ravel(mask_HW).astype(bool, copy=False)
-    starts = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    counts = np.diff(np.concatenate(([0], starts, [flat.size]))).tolist()
-    begins_with_ones = flat.size > 0 and bool(flat[0])
-    return {"size": list(mask_HW.shape), "counts": [0, *counts] if begins_with_ones else counts}
+    counts = _run_lengths(np.ravel(mask_HW, order="F"))
+    return {"size": list(mask_HW.shape), "counts": _to_text(counts)}
 
 
 def decode(rle: dict[str, Any]) -> np.ndarray:
-    """The mask of `encode`.
+    """Return the mask of a record.
+
+    Args:
+        rle: what `encode` returns. Records of schema ``lisabench.run/1`` hold a list of integers as
+            `counts` instead of text: these runs go row by row.
 
     Returns:
         bool [H, W].
 
     Raises:
-        DataError: the runs do not fill the mask exactly.
+        DataError: the counts are neither, or do not fill the mask exactly.
     """
-    height, width = rle["size"]
-    counts = np.asarray(rle["counts"], dtype=np.int64)
-    if (counts < 0).any() or counts.sum() != height * width:
-        raise DataError(
-            f"mask_rle: runs of {counts.sum()} pixels for a mask of {height} x {width}; the record is damaged"
-        )
-    return np.repeat(np.arange(counts.size) % 2 == 1, counts).reshape(height, width)
+    height, width = _size(rle)
+    counts = rle.get("counts")
+    if isinstance(counts, str):
+        return _filled(_from_text(counts), height, width, "F")
+    return _filled(_from_list(counts), height, width, "C")
 
 
-def pack(rle: dict[str, Any]) -> dict[str, Any]:
-    """The runs of `encode` in text that is short: 32-bit little-endian integers, deflated, in base 64.
+def pack(mask_HW: np.ndarray) -> dict[str, Any]:
+    """Return the runs of a mask, read row by row, in short text.
+
+    The runs are 32-bit little-endian integers, deflated, in base 64. Baseline files have had this
+    form from the first version on.
 
     Returns:
         ``{"size": [H, W], "packed": "..."}``.
     """
-    runs = np.asarray(rle["counts"], dtype="<u4").tobytes()
-    return {"size": list(rle["size"]), "packed": base64.b64encode(zlib.compress(runs, 9)).decode()}
+    runs = _run_lengths(np.ravel(mask_HW)).astype("<u4").tobytes()
+    text = base64.b64encode(zlib.compress(runs, 9)).decode()
+    return {"size": list(mask_HW.shape), "packed": text}
 
 
-def unpack(packed: dict[str, Any]) -> dict[str, Any]:
-    """The runs of `pack`, as `decode` takes them.
+def unpack(packed: dict[str, Any]) -> np.ndarray:
+    """Return the mask that `pack` has packed.
+
+    Returns:
+        bool [H, W].
 
     Raises:
         DataError: the text is not one that `pack` has made.
     """
+    height, width = _size(packed)
     try:
-        runs = np.frombuffer(zlib.decompress(base64.b64decode(packed["packed"], validate=True)), dtype="<u4")
+        runs = zlib.decompress(base64.b64decode(packed["packed"], validate=True))
+        counts = np.frombuffer(runs, dtype="<u4")
     except (ValueError, zlib.error) as error:
         raise DataError(f"a packed mask cannot be read ({error}); the file is damaged") from error
-    return {"size": packed["size"], "counts": runs.tolist()}
+    return _filled(counts.astype(np.int64), height, width, "C")
 
 
 def overlap(a_HW: np.ndarray, b_HW: np.ndarray) -> float:
@@ -72,3 +91,98 @@ def overlap(a_HW: np.ndarray, b_HW: np.ndarray) -> float:
         return 0.0
     union = np.count_nonzero(a_HW | b_HW)
     return np.count_nonzero(a_HW & b_HW) / union if union else 1.0
+
+
+def _run_lengths(pixels: np.ndarray) -> np.ndarray:
+    """Return the lengths of runs of equal pixels, int64; the first run is of zeros and may be 0 long."""
+    pixels = pixels.astype(bool, copy=False)
+    starts = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+    edges = np.concatenate(([0], starts, [pixels.size]))
+    counts = np.diff(edges)
+    begins_with_ones = pixels.size > 0 and bool(pixels[0])
+    return np.concatenate(([0], counts)) if begins_with_ones else counts
+
+
+def _filled(counts: np.ndarray, height: int, width: int, order: Literal["C", "F"]) -> np.ndarray:
+    """Return the mask [H, W] of run lengths that go by columns ("F") or by rows ("C")."""
+    pixels = height * width
+    # Every count is checked before the sum, which can then not overflow.
+    fits = bool(((counts >= 0) & (counts <= pixels)).all())
+    if not fits or counts.sum() != pixels:
+        raise _damaged(f"its runs do not add up to the pixels of a mask of {height} x {width}")
+    is_one = np.arange(counts.size) % 2 == 1
+    return np.repeat(is_one, counts).reshape((height, width), order=order)
+
+
+def _to_text(counts: np.ndarray) -> str:
+    """Return run lengths as COCO's text, the lowest five bits of a number first."""
+    # From the fourth count on, COCO writes the difference from the count two places before, which
+    # is the last run of the same value and often about as long.
+    numbers = counts.astype(np.int64)
+    numbers[3:] -= counts[1:-2]
+    most_bits = int(np.abs(numbers).max()).bit_length() + 1
+    places = np.arange(-(-most_bits // BITS))
+    bits_NG = numbers[:, None] >> (BITS * places)
+    # A number ends at the first group after which only its sign is left: -1 or 0 further up.
+    is_negative = bits_NG & SIGN_BIT != 0
+    ends_NG = bits_NG >> BITS == np.where(is_negative, -1, 0)
+    last_N = ends_NG.argmax(axis=1)
+    characters_NG = (bits_NG & 0x1F) + FIRST_CHARACTER
+    characters_NG += np.where(places < last_N[:, None], CONTINUES, 0)
+    written_NG = places <= last_N[:, None]
+    return characters_NG[written_NG].astype(np.uint8).tobytes().decode("ascii")
+
+
+def _from_text(text: str) -> np.ndarray:
+    """Return the run lengths, int64, of COCO's text."""
+    characters = np.frombuffer(text.encode("utf-8", "replace"), dtype=np.uint8)
+    known = (characters >= FIRST_CHARACTER) & (characters <= LAST_CHARACTER)
+    groups = characters.astype(np.int64) - FIRST_CHARACTER
+    if not known.all():
+        raise _damaged("its counts hold a character that COCO does not use")
+    is_last = groups & CONTINUES == 0
+    if not is_last.any() or not is_last[-1]:
+        raise _damaged("its counts end within a number")
+    ends = np.flatnonzero(is_last)
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    lengths = ends - starts + 1
+    if lengths.max() > LONGEST_GROUP:
+        raise _damaged(f"its counts hold a number of more than {LONGEST_GROUP} characters")
+    places = np.arange(groups.size) - np.repeat(starts, lengths)
+    numbers = np.add.reduceat((groups & 0x1F) << (BITS * places), starts)
+    is_negative = groups[ends] & SIGN_BIT != 0
+    numbers = np.where(is_negative, numbers - (1 << (BITS * lengths)), numbers)
+    # Undo the differences: odd places form one chain; so do even ones, except the very first.
+    numbers[1::2] = np.cumsum(numbers[1::2])
+    numbers[2::2] = np.cumsum(numbers[2::2])
+    return numbers
+
+
+def _from_list(counts: Any) -> np.ndarray:
+    """Return the run lengths, int64, of an older record."""
+    if not isinstance(counts, list) or not _are_integers(counts):
+        raise _damaged("its counts are neither text nor a list of integers")
+    try:
+        return np.array(counts, dtype=np.int64)
+    except OverflowError as error:
+        raise _damaged("its counts hold a number that is too large") from error
+
+
+def _size(rle: Any) -> tuple[int, int]:
+    """Return height and width."""
+    size = rle.get("size") if isinstance(rle, dict) else None
+    if not isinstance(size, list | tuple) or len(size) != 2 or not _are_integers(size):
+        raise _damaged(f"its size is {size!r}, not height and width")
+    height, width = size
+    if min(height, width) < 0:
+        raise _damaged(f"its size is {size!r}, not height and width")
+    return height, width
+
+
+def _are_integers(values: Sequence[Any]) -> bool:
+    """Whether JSON had an integer in each place: Python takes True for an integer, too."""
+    return all(type(value) is int for value in values)
+
+
+def _damaged(why: str) -> DataError:
+    return DataError(f"mask_rle: {why}; the record is damaged")

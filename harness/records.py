@@ -28,7 +28,10 @@ from filelock import FileLock, Timeout
 
 from .errors import DataError, UsageError
 
-RUN_SCHEMA, TRAINING_SCHEMA = "lisabench.run/1", "lisabench.training/1"
+RUN_SCHEMA, TRAINING_SCHEMA = "lisabench.run/2", "lisabench.training/1"
+# Version 1 kept masks row by row, as lists of integers. Version 2 keeps them in COCO's form, as
+# text, which versions of lisabench from before it cannot read. `masks.decode` tells the two apart.
+READABLE_RUN_SCHEMAS = (RUN_SCHEMA, "lisabench.run/1")
 RUN, SAMPLES, MEMORY, GALLERY = "run.json", "samples.jsonl", "memory.jsonl", "gallery.npz"
 PASSES = "passes.jsonl"
 FITS = "fits.jsonl"
@@ -154,7 +157,7 @@ def read_run(folder: Path) -> Run:
     Raises:
         UsageError: the folder holds no run.
     """
-    page = _first_page(folder, RUN_SCHEMA)
+    page = _first_page(folder, READABLE_RUN_SCHEMAS)
     return Run(folder, page, *(_current(folder / name) for name in (SAMPLES, MEMORY, PASSES, FITS)))
 
 
@@ -175,7 +178,7 @@ def read_training(folder: Path) -> Training:
     Raises:
         UsageError: the folder holds no training.
     """
-    page = _first_page(folder, TRAINING_SCHEMA)
+    page = _first_page(folder, (TRAINING_SCHEMA,))
     lines = _current(folder / TRAINING)
     steps, epochs = ([row for row in lines if row["kind"] == kind] for kind in ("step", "epoch"))
     return Training(folder, page, steps, epochs, _current(folder / EVALUATIONS))
@@ -186,12 +189,14 @@ def is_training(folder: Path) -> bool:
     return holds_run(folder) and _page(folder).get("schema") == TRAINING_SCHEMA
 
 
-def _first_page(folder: Path, schema: str) -> dict[str, Any]:
+def _first_page(folder: Path, schemas: Sequence[str]) -> dict[str, Any]:
     if not holds_run(folder):
         raise UsageError(f"{folder} is not a run's folder: it has no {RUN}; give the folder that lisabench named")
     page = _page(folder)
-    if page.get("schema") != schema:
-        raise DataError(f"{folder / RUN} has schema {page.get('schema')!r}; expected {schema!r} here")
+    schema = page.get("schema")
+    if schema not in schemas:
+        expected = " or ".join(map(repr, schemas))
+        raise DataError(f"{folder / RUN} has schema {schema!r}; expected {expected} here")
     return page
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue, model_validator
 
 from ..harness.contract import STAGES
-from ..harness.masks import pack
+from ..harness.masks import decode, pack
 from ..harness.passes import SYNCHRONISED
 from ..harness.records import Run
 from ..harness.statistics import log_median
@@ -32,7 +32,7 @@ class PackedMask(Strict):
     """A mask as `harness.masks.pack` packs it."""
 
     size: tuple[Count, Count] = Field(description="Height and width in pixels.")
-    packed: str = Field(description="Run lengths, deflated, in base 64.")
+    packed: str = Field(description="Run lengths, row by row, deflated, in base 64.")
 
 
 class Answers(Strict):
@@ -127,8 +127,22 @@ def _case(entry: dict[str, Any], run: Run) -> BaselineCase:
         **_times(samples, of_case(entry["name"], run.passes)),
         **_peaks([] if entry.get("memory_error") else of_case(entry["name"], run.memory)),
         answers=Answers(**{name: [record[name] for record in chosen] for name in columns}),
-        masks={r["sample_id"]: PackedMask(**pack(r["mask_rle"])) for r in chosen if r.get("mask_rle")},
+        masks=_masks(chosen),
     )
+
+
+def _masks(records: list[Record]) -> dict[str, PackedMask]:
+    """Return the masks that a run kept, by query.
+
+    Raises:
+        DataError: a mask is damaged.
+    """
+    packed = {}
+    for record in records:
+        rle = record.get("mask_rle")
+        if rle:
+            packed[record["sample_id"]] = PackedMask(**pack(decode(rle)))
+    return packed
 
 
 def _times(samples: list[Record], passes: list[Record]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from ..harness.contract import STAGES
 from ..harness.errors import UsageError
+from ..harness.masks import decode, encode
 from ..harness.records import read_run
 from .readings import Record, stage_ns, timed
 
@@ -16,10 +17,12 @@ def load(*folders: str | Path) -> pd.DataFrame:
 
     Nested fields become columns with dots: ``regions.vision.clip.exclusive_ns``, ``tags.family``. Beside them stand
     ``run``, the folder as it was given, ``role``, model or control, and ``stages.vision_ns`` and its like: the stage's
-    time as the report has it, the exclusive times of all its regions; missing where a query has no time.
+    time as the report has it, the exclusive times of all its regions; missing where a query has no time. Kept masks are
+    in COCO's form (``mask_rle.size``, ``mask_rle.counts``), also those of older runs, which were written row by row.
 
     Raises:
         UsageError: a folder holds no run, or none is given.
+        DataError: a kept mask is damaged.
     """
     if not folders:
         raise UsageError("load needs the folder of a run, such as lisabench.load('runs/mine')")
@@ -30,7 +33,15 @@ def _rows(folder: str | Path) -> Iterator[Record]:
     run = read_run(Path(folder))
     roles = {case["name"]: case["role"] for case in run.run["cases"]}
     for row in run.samples:
-        yield {"run": str(folder), "role": roles.get(row["case"])} | row | _stages(row)
+        where = {"run": str(folder), "role": roles.get(row["case"])}
+        yield where | row | _mask(row) | _stages(row)
+
+
+def _mask(row: Record) -> Record:
+    """Return the kept mask in COCO's form, also from a record of ``lisabench.run/1``."""
+    if not row.get("mask_rle"):
+        return {}
+    return {"mask_rle": encode(decode(row["mask_rle"]))}
 
 
 def _stages(row: Record) -> dict[str, int]:

@@ -266,5 +266,5 @@ def _no_masks(limit: float | None, kept: bool, other_queries: str | None) -> tup
 
 
 def _overlap(pair: _Pair, name: str) -> float:
-    before, after = (masks.decode(masks.unpack(case.masks[name].model_dump())) for case in pair.sides)
-    return masks.overlap(before, after)
+    before_HW, after_HW = (masks.unpack(case.masks[name].model_dump()) for case in pair.sides)
+    return masks.overlap(before_HW, after_HW)

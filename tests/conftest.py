@@ -4,9 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from lisabench.models import registry
 from lisabench.models.presets import PRESETS
 from samples import write_sample
+
+# By default hypothesis fails an example that takes 200 ms, and examples that are slow to draw. On a
+# busy machine any does.
+settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no clock")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco
 
 STAGES = ("preprocess", "vision", "llm", "decoder", "postprocess")
 FAMILIES = ("attribute", "relation", "superlative", "odd one out", "negation", "ordinal")
@@ -182,11 +183,31 @@ def box(mask_HW: np.ndarray) -> list[int] | None:
     return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1] if rows.size else None
 
 
-def rle(mask_HW: np.ndarray) -> dict[str, list[int]]:
-    """Row-major run lengths, zeros first."""
+def rle(mask_HW: np.ndarray) -> dict[str, Any]:
+    """The mask as pycocotools encodes it."""
+    encoded = coco.encode(np.asfortranarray(mask_HW, dtype=np.uint8))
+    return {"size": encoded["size"], "counts": encoded["counts"].decode()}
+
+
+def row_by_row(mask_HW: np.ndarray) -> dict[str, list[int]]:
+    """The mask as records of lisabench.run/1 hold it: row-major run lengths, zeros first."""
     flat = np.concatenate([[False], mask_HW.ravel(), [not mask_HW.ravel()[-1]]])
     edges = np.flatnonzero(flat[1:] != flat[:-1])
     return {"size": list(mask_HW.shape), "counts": np.diff([0, *edges]).tolist()}
+
+
+def make_older(folder: Path) -> Path:
+    """Rewrites a run as lisabench.run/1 had it, and returns its folder."""
+
+    def older(line: dict[str, Any]) -> dict[str, Any]:
+        if "mask_rle" not in line:
+            return line
+        mask_HW = coco.decode(line["mask_rle"]) > 0
+        return line | {"mask_rle": row_by_row(mask_HW)}
+
+    edit_lines(folder / "samples.jsonl", older)
+    edit_run(folder, schema="lisabench.run/1")
+    return folder
 
 
 def failed(line: dict[str, Any], status: str = "oom", reason: str = "OutOfMemoryError: no more") -> dict[str, Any]:
@@ -223,7 +244,7 @@ def _run(profiles: tuple, controls: bool, queries: int, processes: int, quality:
     floors = [_entry(name, name, "control", {"adapter": name}, {}, True, "host") for name in FLOORS if controls]
     gpu = {"gpu": "NVIDIA H200", "gpu_count": 1, "gpu_memory_bytes": 139 << 30, "driver": "570.86", "cuda": "12.8"}
     return {
-        "schema": "lisabench.run/1", "suite": "tiny", "title": "The original LISA and its two sharings, tiny",
+        "schema": "lisabench.run/2", "suite": "tiny", "title": "The original LISA and its two sharings, tiny",
         "reference": "dual", "metrics": ["gIoU", "cIoU", "mIoU"],
         "status": status, "started": "2026-01-31T12:00:00+00:00",
         "finished": "2026-01-31T12:00:41+00:00" if status == "complete" else None,

@@ -1,5 +1,6 @@
 """`lisabench run --against`, in a small git repository that holds this package: one commit, and a working tree."""
 
+import inspect
 import json
 import os
 import shutil
@@ -19,12 +20,16 @@ from lisabench.benchmarks.second_look import definition_of
 from lisabench.benchmarks.suite import load, shipped_names
 from lisabench.benchmarks.versions import checked_out
 from lisabench.harness.records import read_run
+from run_factory import row_by_row
 from samples import write_sample
+
+pytestmark = pytest.mark.no_clock
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAN = {"block": 3, "warmup": 0, "memory_queries": 1, "gallery": 0}
 FAKE = {"adapter": "fake", "clock": "virtual"}
 TWO_PAIRS = ["1-base", "1-head", "2-base", "2-head"]
+HANGS_AFTER_S = 300
 SLOWER = ("models/fake.py", "* 1e6 * self._factor", "* 1.1e6 * self._factor")
 
 
@@ -110,7 +115,6 @@ def verdicts(found):
     return {(c["case"], c["metric"]): c["verdict"] for c in found["checks"]}
 
 
-@pytest.mark.no_clock
 def test_an_unchanged_tree_holds_and_leaves_a_run_of_each_side_and_nothing_else(repository):
     # A fake's resident set, 47 MiB, moves by some tenths: two processes a side cannot tell 1 % from that.
     suite = suite_of(repository.parent, controls={"nothing": {"adapter": "empty"}}, gate={"peak": 0.2})
@@ -155,7 +159,6 @@ def seen(log):
     return [" ".join(what) for _, _, *what in spans]
 
 
-@pytest.mark.no_clock
 def test_the_processes_of_a_pair_take_turns_block_by_block_and_the_next_pair_the_other_way_round(repository):
     log = watched(repository)
     commit(repository)
@@ -173,7 +176,6 @@ def test_the_processes_of_a_pair_take_turns_block_by_block_and_the_next_pair_the
     assert "in turns with another version" in (repository.parent / "out" / "head" / "report.md").read_text()
 
 
-@pytest.mark.no_clock
 def test_beside_an_older_version_they_run_one_after_the_other_which_is_said(repository):
     newer = (repository / "benchmarks" / "baton.py").read_text()
     edit(repository, "benchmarks/baton.py", baton.PROTOCOL, "lisabench.baton/0")
@@ -188,7 +190,6 @@ def test_beside_an_older_version_they_run_one_after_the_other_which_is_said(repo
     assert read_run(repository.parent / "out" / "head").run["in_turns"] is False
 
 
-@pytest.mark.no_clock
 def test_a_capped_card_is_measured_one_after_the_other(repository):
     suite = suite_of(repository.parent, cases={"a": FAKE}, plan=PLAN | {"gpu_memory": "8GB"})
     done, found = against(repository, suite, processes=1)
@@ -196,13 +197,16 @@ def test_a_capped_card_is_measured_one_after_the_other(repository):
     assert found["in_turns"] is False
 
 
-def test_what_waits_longer_by_the_clock_is_seen_to_in_turns(repository):
+def test_each_version_of_a_pair_in_turns_waits_by_the_hosts_clock_for_as_long_as_it_was_told_to(repository):
+    """No query is over before its time; by how much it is later depends on what else the machine does."""
     edit(repository, *(text.replace("1.1e6", "1.5e6") for text in SLOWER))
-    done, found = against(repository, suite_of(repository.parent, cases={"a": {"adapter": "fake"}}))
+    _, found = against(repository, suite_of(repository.parent, cases={"a": {"adapter": "fake"}}), processes=1)
     assert found["in_turns"]
-    (slower,) = (check for check in found["checks"] if check["metric"] == "time.end_to_end")
-    assert (done.returncode, slower["verdict"]) == (1, "regression")
-    assert slower["change"] == pytest.approx(1.5, rel=0.1)
+    for side, least_ms in (("base", 10), ("head", 15)):
+        run = read_run(repository.parent / "out" / side)
+        assert [case["clock"] for case in run.run["cases"]] == ["host"]
+        assert len(run.samples) == 6
+        assert min(line["latency_ns"] for line in run.samples) >= least_ms * 1e6
 
 
 TURN = '                here, rows = {"case"'
@@ -217,7 +221,6 @@ BREAKING = {
 }  # fmt: skip
 
 
-@pytest.mark.no_clock
 @pytest.mark.parametrize("what", BREAKING)
 def test_a_version_that_breaks_is_measured_once_and_is_one_clear_line_and_one_that_ends_ends_the_other(
     repository, what
@@ -240,7 +243,6 @@ def left_over(out):
     return [p for p in psutil.process_iter(["cmdline"]) if any(str(out) in a for a in p.info["cmdline"] or ())]
 
 
-@pytest.mark.no_clock
 def test_a_tree_that_is_10_percent_slower_is_red_after_a_second_look_at_each_case_alone(repository):
     edit(repository, *SLOWER)
     cases = {"a": FAKE, "b": FAKE | {"vision_ms": 400.0, "clock": "virtual"}}
@@ -257,7 +259,6 @@ def test_a_tree_that_is_10_percent_slower_is_red_after_a_second_look_at_each_cas
     assert "failure" in (out / "junit.xml").read_text() and "**regression**" in (out / "comment.md").read_text()
 
 
-@pytest.mark.no_clock
 def test_of_a_shipped_suite_each_version_runs_its_own(repository):
     def ship(cases):
         suite_of(repository.parent, "shipped-fake.yaml", cases)
@@ -285,7 +286,6 @@ def with_memory(folder):
     return sorted(path.parent.name for path in folder.glob("parts/*/memory.jsonl") if path.stat().st_size)
 
 
-@pytest.mark.no_clock
 def test_two_pairs_measure_the_allocators_memory_and_find_64_mib_more_in_both_looks(repository):
     as_by_the_allocator(repository, 400)
     commit(repository)
@@ -304,7 +304,6 @@ def test_two_pairs_measure_the_allocators_memory_and_find_64_mib_more_in_both_lo
     assert verdicts(found)["a", "time.end_to_end"] == "holds"
 
 
-@pytest.mark.no_clock
 def test_an_older_version_that_always_measures_memory_is_found_out_and_the_working_tree_is_not(repository, monkeypatch):
     newer = (repository / "benchmarks" / "sections.py").read_text()
     edit(repository, "benchmarks/sections.py", "memory_processes: int = Field(default=3, ge=0",
@@ -318,7 +317,6 @@ def test_an_older_version_that_always_measures_memory_is_found_out_and_the_worki
     assert not (repository / "runs").exists()
 
 
-@pytest.mark.no_clock
 @pytest.mark.parametrize("name", shipped_names())
 def test_a_case_of_any_shipped_suite_can_be_measured_alone_from_what_its_run_has_written_down(name, tmp_path):
     own = {case: {"peak": None} for case in load(name).cases}
@@ -332,7 +330,7 @@ def test_a_case_of_any_shipped_suite_can_be_measured_alone_from_what_its_run_has
 
 
 OLDER = {
-    "records": (("harness/records.py", '"lisabench.run/1"', '"lisabench.run/0"'), 4, "the records of HEAD"),
+    "records": (("harness/records.py", '"lisabench.run/2"', '"lisabench.run/9"'), 4, "the records of HEAD"),
     "settings": (
         ("models/fake.py", "    drift: float = 0.0\n", ""),
         4,
@@ -346,7 +344,6 @@ OLDER = {
 }
 
 
-@pytest.mark.no_clock
 @pytest.mark.parametrize("what", OLDER)
 def test_an_older_version_that_cannot_be_compared_is_one_clear_line(repository, what):
     (name, before, after), code, expected = OLDER[what]
@@ -362,7 +359,26 @@ def test_an_older_version_that_cannot_be_compared_is_one_clear_line(repository, 
     assert expected in (repository.parent / "out" / "comment.md").read_text()
 
 
-@pytest.mark.no_clock
+def test_masks_of_a_version_that_kept_them_row_by_row_are_compared_with_the_working_trees(repository):
+    changed = ("harness/masks.py", "harness/measure.py", "harness/records.py")
+    newer = {name: (repository / name).read_text() for name in changed}
+    with (repository / "harness" / "masks.py").open("a") as masks:
+        masks.write(f"\n\n{inspect.getsource(row_by_row)}")
+    edit(repository, "harness/measure.py", "masks.encode(", "masks.row_by_row(")
+    edit(repository, "harness/records.py", 'TRAINING_SCHEMA = "lisabench.run/2"', 'TRAINING_SCHEMA = "lisabench.run/1"')
+    commit(repository)
+    for name, text in newer.items():
+        (repository / name).write_text(text)
+    suite = suite_of(repository.parent, cases={"a": FAKE}, plan=PLAN | {"save_masks": True})
+    done, found = against(repository, suite, processes=1)
+    base, head = (read_run(repository.parent / "out" / side) for side in ("base", "head"))
+    assert (base.run["schema"], head.run["schema"]) == ("lisabench.run/1", "lisabench.run/2")
+    assert {type(line["mask_rle"]["counts"]) for line in base.samples} == {list}
+    assert {type(line["mask_rle"]["counts"]) for line in head.samples} == {str}
+    (masks,) = (check for check in found["checks"] if check["metric"] == "masks")
+    assert (masks["verdict"], masks["after"]) == ("holds", 1.0), done.stderr
+
+
 def test_what_the_working_tree_itself_refuses_is_a_usage_error(repository):
     done, found = against(repository, "no-such-suite")
     assert (done.returncode, found) == (2, None)
@@ -390,7 +406,6 @@ PLACES = {
 }
 
 
-@pytest.mark.no_clock
 @pytest.mark.parametrize("what", PLACES)
 def test_what_git_cannot_do_is_one_line_and_2(repository, tmp_path, what):
     place, reference, expected = PLACES[what]
@@ -402,7 +417,6 @@ def test_what_git_cannot_do_is_one_line_and_2(repository, tmp_path, what):
     assert expected in lines[0]
 
 
-@pytest.mark.no_clock
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -417,7 +431,6 @@ def test_options_that_do_not_go_together_are_refused(tmp_path, arguments, said):
     assert done.returncode == 2 and done.stderr.startswith(f"lisabench: {said}")
 
 
-@pytest.mark.no_clock
 def test_each_version_is_its_own_whatever_is_installed_or_lies_in_the_current_folder(repository, monkeypatch):
     decoy = repository / "lisabench"
     decoy.mkdir()
@@ -434,7 +447,6 @@ def test_each_version_is_its_own_whatever_is_installed_or_lies_in_the_current_fo
     assert not tree.exists() and git(repository, "worktree", "list", "--porcelain").count("worktree ") == 1
 
 
-@pytest.mark.no_clock
 def test_a_python_that_imports_another_lisabench_is_found_out(repository):
     python = repository.parent / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} -E "$@"\n')
@@ -444,7 +456,6 @@ def test_a_python_that_imports_another_lisabench_is_found_out(repository):
     assert "does not import lisabench from HEAD" in done.stderr
 
 
-@pytest.mark.no_clock
 def test_a_reference_that_holds_no_lisabench_is_nothing_to_compare(repository):
     empty = git(repository, "commit-tree", git(repository, "mktree", "--missing").strip(), "-m", "empty").strip()
     done, found = against(repository, suite_of(repository.parent), reference=empty)
@@ -452,7 +463,6 @@ def test_a_reference_that_holds_no_lisabench_is_nothing_to_compare(repository):
     assert "holds no lisabench" in done.stderr
 
 
-@pytest.mark.no_clock
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_no_worktree_and_keeps_what_was_measured(repository, ending):
     suite, out = suite_of(repository.parent), repository.parent / "out"
@@ -467,18 +477,15 @@ def test_an_interrupt_leaves_no_worktree_and_keeps_what_was_measured(repository,
     until(lambda: all((out / "parts" / name).exists() for name in ("2-base", "2-head")))
     assert not no_trace(repository)
     running.send_signal(ending)
-    assert running.wait(timeout=60) == 130
+    assert running.wait(timeout=300) == 130
     assert no_trace(repository)
     assert read_run(out / "parts" / "1-head").run["status"] == "complete"
     assert not left_over(out)
 
 
-@pytest.mark.no_clock
 def test_versions_end_soon_after_whoever_began_them_was_killed(repository):
-    suite, out = (
-        suite_of(repository.parent, cases={"a": {"adapter": "fake", "llm_ms": 5000}}),
-        repository.parent / "out",
-    )
+    slow = {"adapter": "fake", "llm_ms": 3_600_000}  # nobody waits for its first query
+    suite, out = suite_of(repository.parent, cases={"a": slow}), repository.parent / "out"
     given = command(suite, "--against", "HEAD", "--out", out)
     running = subprocess.Popen(given, cwd=repository, env=environment(repository.parent), stderr=subprocess.DEVNULL)
     begun = [out / "parts" / name / "samples.jsonl" for name in ("1-base", "1-head")]
@@ -486,12 +493,12 @@ def test_versions_end_soon_after_whoever_began_them_was_killed(repository):
     assert len(left_over(out)) > 2
     running.kill()
     running.wait()
-    until(lambda: not left_over(out), seconds=20)  # 60 queries of 5 s were left
+    until(lambda: not left_over(out))
     assert read_run(out / "parts" / "1-base").run["status"] == "running"
 
 
-def until(happened, seconds=120):
-    end = time.monotonic() + seconds
+def until(happened):
+    end = time.monotonic() + HANGS_AFTER_S
     while not happened():
         assert time.monotonic() < end
         time.sleep(0.05)

@@ -15,7 +15,8 @@ from lisabench.reports.baseline_file import digest, read_baseline, write_baselin
 from lisabench.reports.quality import points
 from lisabench.reports.readings import of_case, one_per_query, stage_ns
 from lisabench.reports.unpaired import unpaired_memory, unpaired_time
-from run_factory import edit_lines, edit_run, failed, write_run
+from pycocotools import mask as coco
+from run_factory import edit_lines, edit_run, failed, make_older, write_run
 
 pytestmark = pytest.mark.no_clock
 
@@ -83,13 +84,30 @@ def test_differences_of_quality_are_those_of_the_records(folder, file):
     assert points(*again) == points(*sides)
 
 
-def test_kept_masks_come_back_to_the_pixel(folder, file):
-    kept = {r["sample_id"]: r["mask_rle"] for r in of_case("dual", read_run(folder).samples) if r.get("mask_rle")}
-    packed = read_baseline(file).case("dual").masks
-    assert len(kept) == 2
-    assert {name: masks.unpack(mask.model_dump())["counts"] for name, mask in packed.items()} == {
-        name: rle["counts"] for name, rle in kept.items()
-    }
+@pytest.mark.parametrize("older", [False, True])
+def test_kept_masks_come_back_to_the_pixel(folder, tmp_path, older):
+    records = of_case("dual", read_run(folder).samples)
+    expected = {r["sample_id"]: coco.decode(r["mask_rle"]) for r in records if "mask_rle" in r}
+    if older:
+        make_older(folder)
+    write_baseline(tmp_path / "baseline.json", reduced(read_run(folder)))
+    packed = read_baseline(tmp_path / "baseline.json").case("dual").masks
+    assert len(packed) == 2 and packed.keys() == expected.keys()
+    for name, mask_HW in expected.items():
+        np.testing.assert_array_equal(masks.unpack(packed[name].model_dump()), mask_HW)
+
+
+def test_runs_of_older_and_newer_masks_have_the_same_baseline(folder):
+    newer = reduced(read_run(folder))
+    assert reduced(read_run(make_older(folder))) == newer
+
+
+def test_a_damaged_mask_is_one_line(folder, tmp_path):
+    damaged = {"mask_rle": {"size": [24, 32], "counts": "1?"}}
+    edit_lines(folder / "samples.jsonl", lambda line: line | (damaged if "mask_rle" in line else {}))
+    done = lisabench("baseline", folder, "--out", tmp_path / "b.json")
+    assert (done.returncode, done.stderr.count("\n")) == (DataError.exit_code, 1)
+    assert done.stderr.startswith("lisabench: mask_rle: ") and not (tmp_path / "b.json").exists()
 
 
 def test_medians_are_over_the_queries_that_every_process_has_timed(folder):

@@ -9,6 +9,8 @@ import command
 import lisabench
 import pytest
 
+pytestmark = pytest.mark.no_clock
+
 
 def lisabench_cli(*arguments, cwd="."):
     with chdir(cwd):
@@ -117,7 +119,6 @@ def test_records_load_as_a_table_with_a_row_a_line(tiny_run):
     assert table.loc[table.case == "dual", "regions.vision.sam.exclusive_ns"].notna().all()
 
 
-@pytest.mark.no_clock
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -143,13 +144,11 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(arguments, expected, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.no_clock
 def test_a_traceback_is_shown_when_asked_for():
     words = [sys.executable, "-m", "lisabench.cli", "--traceback", "run", "tinny"]
     assert "Traceback" in subprocess.run(words, capture_output=True, text=True).stderr
 
 
-@pytest.mark.no_clock
 def test_a_run_over_a_broken_annotation_names_file_and_reason(data_root, tmp_path):
     (data_root / "val" / "q3.json").write_text("{")
     done = lisabench_cli("run", "tiny", "--data", data_root, "--out", tmp_path / "out")
@@ -158,7 +157,6 @@ def test_a_run_over_a_broken_annotation_names_file_and_reason(data_root, tmp_pat
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.no_clock
 def test_a_failing_case_ends_with_5_and_keeps_the_rest(data_root, tmp_path):
     suite = tmp_path / "failing.yaml"
     suite.write_text(
@@ -171,7 +169,6 @@ def test_a_failing_case_ends_with_5_and_keeps_the_rest(data_root, tmp_path):
     assert "oom" in (tmp_path / "out" / "report.md").read_text()
 
 
-@pytest.mark.no_clock
 def test_lists_and_the_doctor_speak_json():
     listed = json.loads(lisabench_cli("list", "--json").stdout)
     assert set(listed) == {"suites", "adapters", "settings", "presets", "recipes", "metrics"}
@@ -180,7 +177,6 @@ def test_lists_and_the_doctor_speak_json():
     assert {"torch", "GPU", "cache"} <= {finding["what"] for finding in findings}
 
 
-@pytest.mark.no_clock
 def test_data_is_made_and_verified(tmp_path):
     assert lisabench_cli("data", "make", tmp_path / "d", "--count", 6, "--seed", 3).returncode == 0
     assert len(list((tmp_path / "d" / "val").glob("*.json"))) == 6
@@ -192,7 +188,6 @@ def test_data_is_made_and_verified(tmp_path):
     assert broken.name in done.stdout
 
 
-@pytest.mark.no_clock
 def test_the_ceiling_of_a_folder_is_a_table_on_stdout_or_json_and_progress_goes_to_stderr(data_root):
     done = lisabench_cli("data", "ceiling", data_root, "--split", "val")
     assert done.returncode == 0, done.stderr
@@ -205,7 +200,6 @@ def test_the_ceiling_of_a_folder_is_a_table_on_stdout_or_json_and_progress_goes_
     assert all(0.5 < row["gIoU"] <= 1 for row in rows if row["frame"] == "whole")
 
 
-@pytest.mark.no_clock
 def test_the_ceiling_of_what_is_missing_or_broken_is_one_line_and_exit_code_2(data_root):
     (data_root / "val" / "q3.json").write_text("{")
     wrong = {"q3.json": [data_root], "no split 'test'": [data_root, "--split", "test"], "gone": ["gone"]}

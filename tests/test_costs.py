@@ -173,7 +173,7 @@ def test_a_preset_is_described_by_its_parameters_and_bytes() -> None:
 
 def test_costs_are_cheap_to_import() -> None:
     code = "import sys, lisabench.models.costs; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=600)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

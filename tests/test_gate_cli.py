@@ -5,10 +5,12 @@ import os
 import shutil
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import yaml
 from command import lisabench
-from run_factory import edit_lines, edit_run
+from pycocotools import mask as coco
+from run_factory import edit_lines, edit_run, rle
 from samples import write_sample
 
 pytestmark = pytest.mark.no_clock
@@ -105,11 +107,11 @@ def test_a_slow_stage_and_more_memory_are_caught_and_confirmed_by_a_second_look(
 
 
 def moved(line):
-    """One query of one case, with the runs of its mask one pixel further on."""
+    """One query of one case, with its mask one pixel further down."""
     if (line["case"], line["sample_id"]) != ("moved", "q3"):
         return line
-    first, *others, last = line["mask_rle"]["counts"]
-    return line | {"mask_rle": line["mask_rle"] | {"counts": [first + 1, *others, last - 1]}}
+    mask_HW = coco.decode(line["mask_rle"])
+    return line | {"mask_rle": rle(np.roll(mask_HW, 1, axis=0))}
 
 
 def test_one_mask_that_has_moved_is_caught(copied, baseline_of):

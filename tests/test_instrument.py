@@ -1,7 +1,6 @@
 """The passes beside the timing: what memory is made of, how near a stage is to its ceiling, and who else is at work."""
 
 import json
-import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from lisabench.benchmarks.queries import Queries
 from lisabench.benchmarks.session import Session
 from lisabench.benchmarks.worker import Order, Worker
 from lisabench.harness import noise, nvml, passes, records
-from lisabench.harness.clock import HostClock
+from lisabench.harness.clock import VirtualClock
 from lisabench.models import axes, registry
 from lisabench.reports import instrument
 from lisabench.reports.ceilings import stages_beside
@@ -27,6 +26,8 @@ from lisabench.reports.schema import Ceilings
 from lisabench.reports.split import memory_split, off_paper
 from lisabench.reports.summary import summarise
 from run_factory import edit_run, write_lines, write_run
+
+pytestmark = pytest.mark.no_clock
 
 MIB = 2**20
 PLAIN = {"queries": 8, "size": (24, 32), "gallery": 0, "controls": False}
@@ -412,35 +413,42 @@ def test_other_programs_on_the_gpu_are_warned_of(gpu, monkeypatch, processes, us
 # The pass that waits
 
 
-class Asynchronous(HostClock):
+class Asynchronous(VirtualClock):
     """A device that works on after the host: the time is spent where it is waited for."""
 
     def __init__(self) -> None:
-        self.queued_s = 0.0
+        super().__init__()
+        self.queued_ns = 0
 
     def settle(self) -> None:
-        time.sleep(self.queued_s)
-        self.queued_s = 0.0
+        self.wait(self.queued_ns)
+        self.queued_ns = 0
 
 
-def test_a_stage_lasts_until_its_work_is_done_and_what_came_before_is_not_its_own():
+@pytest.fixture
+def asynchronous(monkeypatch):
+    """Such a device, whose time is the host's, too."""
     clock = Asynchronous()
-    probe = passes.SynchronisedProbe(clock)
-    clock.queued_s = 0.1
+    monkeypatch.setattr(passes, "time", SimpleNamespace(perf_counter_ns=clock.mark))
+    return clock
+
+
+def test_a_stage_lasts_until_its_work_is_done_and_what_came_before_is_not_its_own(asynchronous):
+    probe = passes.SynchronisedProbe(asynchronous)
+    asynchronous.queued_ns = 100
     with probe.region("vision"):
-        clock.queued_s += 0.02
-    assert 20e6 <= probe.stages_ns["vision"] < 60e6
+        asynchronous.queued_ns += 20
+    assert probe.stages_ns == {"vision": 20}
 
 
-def test_a_stage_that_is_entered_twice_adds_up_and_finer_regions_pass_unseen():
-    probe = passes.SynchronisedProbe(HostClock())
+def test_a_stage_that_is_entered_twice_adds_up_and_finer_regions_pass_unseen(asynchronous):
+    probe = passes.SynchronisedProbe(asynchronous)
     for _ in range(2):
         with probe.region("llm"), probe.region("llm.prefill"):
-            time.sleep(0.02)
+            asynchronous.wait(20)
     with probe.region("vision.clip"):
-        pass
-    assert set(probe.stages_ns) == {"llm"}
-    assert 40e6 <= probe.stages_ns["llm"] < 80e6
+        asynchronous.wait(3)
+    assert probe.stages_ns == {"llm": 40}
 
 
 # A machine's ceilings are measured once

@@ -9,7 +9,10 @@ import pytest
 from lisabench.harness.errors import UsageError
 from lisabench.harness.records import read_run
 from lisabench.reports.summary import summarise
-from run_factory import edit_lines, failed, write_run
+from pycocotools import mask as coco
+from run_factory import edit_lines, failed, make_older, write_run
+
+pytestmark = pytest.mark.no_clock
 
 SMALL = {"queries": 8, "size": (24, 32), "gallery": 0}
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -51,6 +54,20 @@ def test_a_failed_query_has_no_time_of_any_stage(tmp_path):
     times = table[[name for name in table if name.startswith("stages.")]]
     assert times.shape[1] == 5
     assert np.array_equal(times.isna().all(axis=1), table.status == "oom")
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_kept_masks_are_in_cocos_form_whatever_wrote_them(tmp_path, older):
+    write_run(tmp_path, cases=1, controls=False, **SMALL | {"gallery": 2})
+    lines = read_run(tmp_path).samples
+    expected = {line["sample_id"]: coco.decode(line["mask_rle"]) for line in lines if "mask_rle" in line}
+    if older:
+        make_older(tmp_path)
+    table = lisabench.load(tmp_path).dropna(subset="mask_rle.counts").set_index("sample_id")
+    assert set(table.index) == set(expected) and len(expected) == 2
+    for name, row in table.iterrows():
+        rle = {"size": row["mask_rle.size"], "counts": row["mask_rle.counts"]}
+        assert np.array_equal(coco.decode(rle), expected[name])
 
 
 def test_loading_nothing_says_what_to_give():

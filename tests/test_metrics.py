@@ -1,7 +1,6 @@
 """Counts and scores, on masks made by hand, against torchmetrics, and against a brute-force computation."""
 
 import json
-import time
 
 import numpy as np
 import pytest
@@ -176,7 +175,7 @@ def test_ignored_pixels_agree_with_torchmetrics(pairs):
             assert iou(counted(predicted, target)) == pytest.approx(float(theirs), rel=0, abs=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1))
 def test_scores_stay_in_their_ranges(seed):
     rng = np.random.default_rng(seed)
@@ -185,15 +184,3 @@ def test_scores_stay_in_their_ranges(seed):
     for name, value in scores(queries).items():
         assert value is None or (-1 if name == "box_GIoU" else 0) <= value <= 1
     assert list(scores(queries)) == list(METRICS)
-
-
-def test_counting_a_picture_takes_little_time():
-    target = np.zeros((480, 640), np.uint8)
-    target[100:300, 200:500] = 1
-    predicted = np.roll(target, 20, axis=1) == 1
-    took = []
-    for _ in range(30):
-        start = time.perf_counter_ns()
-        count(predicted, target)
-        took.append(time.perf_counter_ns() - start)
-    assert min(took) < 5e6

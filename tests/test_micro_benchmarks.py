@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from workflow_steps import ROOT, calls_of, stand_in
 
+pytestmark = pytest.mark.no_clock
+
 BIN = Path(sys.executable).parent
 
 

@@ -4,6 +4,8 @@ import pytest
 from lisabench.harness.clock import HostClock, VirtualClock
 from lisabench.harness.probe import NullProbe, TimingProbe
 
+pytestmark = pytest.mark.no_clock
+
 MS = 1_000_000
 
 
@@ -69,35 +71,15 @@ def test_a_failed_query_does_not_leak_into_the_next(probe):
     assert ledger.unattributed_ns == 0
 
 
-def test_the_host_clock_measures_a_sleep_of_20_ms_within_1_ms():
+def test_the_host_clock_measures_a_sleep_between_its_own_length_and_that_of_the_query():
     probe = TimingProbe(HostClock())
-    times_ms = []
-    for _ in range(5):
-        with probe.query() as ledger, probe.region("vision"):
-            time.sleep(0.02)
-        times_ms.append(ledger.regions["vision"].exclusive_ns / MS)
-    assert min(times_ms) == pytest.approx(20, abs=1)
+    before_ns = time.perf_counter_ns()
+    with probe.query() as ledger, probe.region("vision"):
+        time.sleep(0.02)
+    most_ns = time.perf_counter_ns() - before_ns
+    assert 20 * MS <= ledger.regions["vision"].exclusive_ns <= ledger.latency_ns <= most_ns
 
 
-def test_a_region_that_measures_nothing_costs_less_than_a_microsecond():
-    probe, entries = NullProbe(), 20_000
-    best_ns = min(_cost_ns(probe, entries) for _ in range(5))
-    assert best_ns / entries < 1_000
-
-
-def test_a_timed_region_costs_less_than_ten_microseconds():
-    probe, entries = TimingProbe(HostClock()), 2_000
-
-    def once():
-        with probe.query():
-            return _cost_ns(probe, entries)
-
-    assert min(once() for _ in range(5)) / entries < 10_000
-
-
-def _cost_ns(probe, entries):
-    start = time.perf_counter_ns()
-    for _ in range(entries):
-        with probe.region("vision"):
-            pass
-    return time.perf_counter_ns() - start
+def test_a_region_that_measures_nothing_is_made_once():
+    probe = NullProbe()
+    assert probe.region("vision") is probe.region("llm")

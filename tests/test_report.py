@@ -17,7 +17,7 @@ from lisabench.reports.terminal import print_table, terminal_table
 from matplotlib.image import imread
 from matplotlib.text import Text
 from rich.console import Console
-from run_factory import edit_lines, edit_run, failed, write_run
+from run_factory import edit_lines, edit_run, failed, make_older, write_run
 
 pytestmark = pytest.mark.no_clock
 
@@ -139,6 +139,14 @@ def test_failed_queries_and_masks_that_were_not_kept_have_their_place_in_the_gal
     edit_lines(tmp_path / "samples.jsonl", lambda q: failed(q) if q["case"] == "sam" else q)
     edit_lines(tmp_path / "samples.jsonl", lambda q: q | {"mask_rle": None} if q["case"] == "clip" else q)
     assert "gallery.png" in write_report(tmp_path).read_text()
+
+
+def test_older_and_newer_records_of_the_same_masks_have_the_same_gallery(tmp_path):
+    write_report(write_run(tmp_path, **SMALL))
+    newer = (tmp_path / "gallery.png").read_bytes()
+    (tmp_path / "gallery.png").unlink()
+    write_report(make_older(tmp_path))
+    assert (tmp_path / "gallery.png").read_bytes() == newer
 
 
 def test_names_cannot_break_a_table(tmp_path):

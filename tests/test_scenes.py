@@ -4,7 +4,6 @@ import hashlib
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
 
 import cv2
@@ -354,12 +353,6 @@ def centroid(made, label):
 
 
 # Making folders
-
-
-def test_a_scene_takes_little_time():
-    start = time.process_time()
-    pixels = sum(scene(5, "val", index).image.size / 3 for index in range(14))
-    assert (time.process_time() - start) / pixels * 640 * 480 < 0.2  # measured: 0.02 to 0.03 s
 
 
 def test_nothing_is_written_over(tmp_path):

@@ -1,47 +1,67 @@
-"""A session on fake models that take their time, and are killed meanwhile."""
+"""A session on fake models that is killed at moments of our choice."""
 
-import os
 import signal
 import subprocess
 import sys
-import time
-from collections import Counter
 
+import pytest
 from lisabench.harness import records
 from sessions import keys, run, session, suite
 
+pytestmark = pytest.mark.no_clock
+
 RUNNER = """
-import json, sys
+import json, os, signal, sys
 from pathlib import Path
 from lisabench.benchmarks.queries import Queries
 from lisabench.benchmarks.session import Session
 from lisabench.benchmarks.suite import Suite
+from lisabench.harness import records
+
+lines, half = int(sys.argv[3]), sys.argv[4] == "half"
+append, write_json, written = records.append, records.write_json, 0
+
+def append_and_die(path, rows):
+    global written
+    rows = list(rows)
+    append(path, rows)
+    if path.name != records.SAMPLES:
+        return
+    written += len(rows)
+    if written >= lines:
+        if half:
+            os.truncate(path, path.stat().st_size - 20)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def write_and_die(path, value):
+    write_json(path, value)
+    if lines == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+records.append, records.write_json = append_and_die, write_and_die
 suite = Suite.model_validate(json.loads(sys.argv[1]))
 Session(suite, Queries.of(suite), Path(sys.argv[2]), lambda *_: None).start()
 """
 
 
-def _killed_after(suite, folder, lines):
-    """Starts a run in a process of its own and kills it when so many lines are in its journal (0: at once)."""
-    process = subprocess.Popen([sys.executable, "-c", RUNNER, suite.model_dump_json(), str(folder)])
-    journal = folder / "samples.jsonl"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if (folder / "run.json").exists() and len(journal.read_text().splitlines()) >= lines:
-            break
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+def killed_after(suite, folder, lines, how):
+    """Has a run of its own process killed when so many lines are in its journal, the last one whole or half.
+
+    0 lines: as soon as its first page is written.
+    """
+    given = [suite.model_dump_json(), str(folder), str(lines), how]
+    done = subprocess.run([sys.executable, "-c", RUNNER, *given])
+    assert done.returncode == -signal.SIGKILL
 
 
 def test_a_run_killed_at_any_moment_resumes_to_the_same_records(data_root, tmp_path):
-    slow = suite(data_root, b={"adapter": "fake", "vision_ms": 60.0}, a={"adapter": "fake", "vision_ms": 60.0})
-    whole = keys(run(slow, tmp_path / "whole"))
-    for number, patience in enumerate((0.0, 4, 14, 22)):
-        folder = tmp_path / f"killed{number}"
-        _killed_after(slow, folder, patience)
-        first = keys(records.read_run(folder)) if (folder / "run.json").exists() else Counter()
-        assert first != whole, "the run was over before it was killed"
-        session(slow, folder).resume()
+    content = suite(data_root)
+    whole = keys(run(content, tmp_path / "whole"))
+    for lines, how in ((0, "whole"), (4, "half"), (14, "whole"), (28, "half")):
+        folder = tmp_path / f"killed-{lines}"
+        killed_after(content, folder, lines, how)
+        kept = len(records.read_lines(folder / "samples.jsonl"))
+        assert kept == lines - (how == "half") < whole.total()
+        session(content, folder).resume()
         assert keys(records.read_run(folder)) == whole
         assert records.read_run(folder).run["status"] == "complete"

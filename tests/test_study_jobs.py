@@ -3,10 +3,13 @@
 import pytest
 from lisabench.benchmarks.study_jobs import Job, side_by_side
 from lisabench.harness.errors import RunFailed
-from study_work import seen
+from study_work import FOLDER, seen
+
+pytestmark = pytest.mark.no_clock
 
 
-def test_jobs_are_spread_over_gpus_and_begin_as_soon_as_what_they_start_from_is_there(monkeypatch):
+def test_jobs_are_spread_over_gpus_and_begin_as_soon_as_what_they_start_from_is_there(monkeypatch, tmp_path):
+    monkeypatch.setenv(FOLDER, str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     duals = [Job("dual", 0), Job("dual", 1)]
     jobs = dict.fromkeys(duals) | {Job("clip", dual.seed): dual for dual in duals}
