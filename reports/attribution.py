@@ -8,7 +8,8 @@ import numpy as np
 from ..harness.factorial import corners
 from ..harness.records import Run
 from ..harness.statistics import mean_interval
-from .comparison import largest_by_process, of_queries, ratio_over, time_logs
+from .comparison import ratio_over, time_logs
+from .peaks import memory_by_process
 from .readings import Record, of_case, timed
 from .schema import Attribution, Case, Difference, MemoryParts, Team, TimeParts
 
@@ -43,7 +44,7 @@ def _attribution(
         levels={factor: (levels[reference][factor], levels[corner][factor]) for factor in alone},
         cases=alone,
         time=_time(samples, alone),
-        memory=_memory([of_queries(of_case(name, run.memory)) for name in names], alone),
+        memory=_memory([of_case(name, run.memory) for name in names], alone),
     )
 
 
@@ -65,9 +66,9 @@ def _query(record: Record) -> tuple[int, str]:
 
 
 def _memory(sides: Sides, factors: Iterable[str]) -> MemoryParts:
-    """Over the processes that all sides have, if one instrument weighed them all."""
+    """Over the processes that all sides have, if one instrument measured them all; without the build."""
     one = len({line["instrument"] for side in sides for line in side}) == 1
-    peaks = [largest_by_process(side, "peak_bytes") if one else {} for side in sides]
+    peaks = [memory_by_process(side, queries_only=True) if one else {} for side in sides]
     common = sorted(set.intersection(*({*found} for found in peaks)))
     before = peaks[0]
     *own, whole = ({process: float(found[process] - before[process]) for process in common} for found in peaks[1:])

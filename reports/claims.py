@@ -10,9 +10,12 @@ from functools import partial
 
 from ..harness.contract import STAGES
 from ..harness.records import Run
-from .comparison import memory_logs, of_queries, ratio_over, time_logs
-from .finding import Finding, NotMeasured, Quantity, Stated, interval_of, of_whole_processes, verdict_of
+from .card import bytes_on_card
+from .comparison import memory_logs, ratio_over, time_logs
+from .energy import QUANTITY, energy_logs
+from .finding import ON_A_CPU, Finding, NotMeasured, Quantity, Stated, interval_of, verdict_of
 from .floors import against_floors
+from .peaks import by_resident_set, largest_by_process, log_ratios
 from .quality import points
 from .readings import Record, of_case, one_per_query, stage_ns
 from .schema import ClaimResult
@@ -57,16 +60,39 @@ def _time(span_ns: Callable[[Record], int], claim: Stated, run: Run) -> Finding:
     return _ratio(time_logs(before, after, span_ns), "no query has this time in both cases")
 
 
+def _energy(claim: Stated, run: Run) -> Finding:
+    """The mean energy of a query in each process, by the GPU's counter."""
+    before, after = (of_case(entry["name"], run.samples) for entry in _entries(claim, run, "error"))
+    return _ratio(energy_logs(before, after), "no process of both cases has read a GPU's energy counter")
+
+
 def _peak(claim: Stated, run: Run) -> Finding:
-    before, after = (of_case(entry["name"], run.memory) for entry in _entries(claim, run, "memory_error"))
-    found = _ratio(memory_logs(of_queries(before), of_queries(after)), _NO_MEMORY)
-    return of_whole_processes(found, claim) if before[0]["instrument"] == "resident set" else found
+    """The allocator's peak of a query, without the build."""
+    before, after = _gpu_memory(claim, run)
+    return _ratio(memory_logs(before, after, queries_only=True), _NO_MEMORY)
 
 
 def _looking(claim: Stated, run: Run) -> Finding:
     """The weights of the parts that look at pixels, and what the vision stage allocates above its start."""
+    _gpu_memory(claim, run)
     before, after = (_looking_lines(entry, run.memory) for entry in _entries(claim, run, "memory_error"))
-    return _ratio(memory_logs(before, after, "looking_bytes"), _NO_MEMORY)
+    one_instrument = len({line["instrument"] for line in (*before, *after)}) == 1
+    if not one_instrument:
+        raise NotMeasured(_NO_MEMORY)
+    sides = [largest_by_process(lines, "looking_bytes") for lines in (before, after)]
+    return _ratio(log_ratios(*sides), _NO_MEMORY)
+
+
+def _gpu_memory(claim: Stated, run: Run) -> list[list[Record]]:
+    """Return the lines of the memory pass of reference and candidate.
+
+    Raises:
+        NotMeasured: they were read on a CPU.
+    """
+    sides = [of_case(entry["name"], run.memory) for entry in _entries(claim, run, "memory_error")]
+    if any(by_resident_set(lines) for lines in sides):
+        raise NotMeasured(ON_A_CPU)
+    return sides
 
 
 def _looking_lines(entry: Record, memory: list[Record]) -> list[Record]:
@@ -120,18 +146,41 @@ def _fits(claim: Stated, run: Run) -> Finding:
         raise NotMeasured(f"{claim['candidate']} has not been tried on a card of {claim['card']} yet")
     if found["status"] not in ("ok", "oom"):
         raise NotMeasured(found["reason"])
-    return _tried(found, claim["at_most"])
+    return _tried(claim, found, run)
 
 
-def _tried(found: Record, card_bytes: int) -> Finding:
-    taken, by_driver = found["peak_reserved_bytes"] + found["beside_bytes"], found["device_process_bytes"]
-    if found["status"] == "oom":
-        return Finding(taken, verdict="refuted", reason=f"it ran out of memory: {found['reason']}")
-    if by_driver is not None and by_driver > card_bytes:
-        return Finding(
-            taken, verdict="inconclusive", reason=f"the driver counts {by_driver / 2**30:.2f} GiB for the process"
-        )
-    return Finding(taken, verdict="confirmed", reason="every query was answered by a process capped to the card")
+def _tried(claim: Stated, fit: Record, run: Run) -> Finding:
+    """Return the verdict on a process that was capped to the card."""
+    taken = bytes_on_card(fit["peak_reserved_bytes"], fit["beside_bytes"])
+    answered = _answered(fit, run)
+    by_driver = fit["device_process_bytes"]
+    if fit["status"] == "oom":
+        reason = f"{answered}; it ran out of memory: {fit['reason']}"
+        return Finding(taken.bytes, verdict="refuted", about=taken.about, reason=reason)
+    if by_driver is not None and by_driver > claim["at_most"]:
+        reason = f"{answered}; the driver counts {by_driver / 2**30:.2f} GiB for the process"
+        return Finding(taken.bytes, verdict="inconclusive", about=taken.about, reason=reason)
+    return Finding(taken.bytes, verdict="confirmed", about=taken.about, reason=answered)
+
+
+def _answered(fit: Record, run: Run) -> str:
+    """Return how many queries were answered under the cap, and in which regime.
+
+    Older records do not count them. There, a fit with status ok has answered all queries of the
+    plan's memory pass, or all that the data has; how many a failed one answered is not known.
+    """
+    asked = fit.get("asked")
+    answered = fit.get("answered")
+    if asked is None:
+        plan, data = run.run.get("plan") or {}, run.run.get("data") or {}
+        counts = [count for count in (plan.get("memory_queries"), data.get("count")) if count is not None]
+        asked = min(counts, default=None)
+        answered = asked if fit["status"] == "ok" else None
+    settings = _entry(run, fit["case"]).get("settings") or {}
+    regime = f" (answers {settings['answer']})" if settings.get("answer") else ""
+    if asked is None or answered is None:
+        return f"how many queries were answered under the cap{regime} is not recorded"
+    return f"answered {answered} of {asked} queries under the cap{regime}"
 
 
 def _entries(claim: Stated, run: Run, failure: str) -> list[Record]:
@@ -153,6 +202,7 @@ def _entry(run: Run, name: str) -> Record:
 QUANTITIES: Mapping[str, Quantity] = {
     "time.end_to_end": Quantity("ratio", partial(_time, lambda record: record["latency_ns"])),
     **{f"time.{stage}": Quantity("ratio", partial(_time, partial(stage_ns, stage=stage))) for stage in STAGES},
+    QUANTITY: Quantity("ratio", _energy),
     "memory.peak": Quantity("ratio", _peak),
     "memory.vision": Quantity("ratio", _looking),
     **{f"quality.{metric}": Quantity("points", partial(_quality, metric)) for metric in ("gIoU", "cIoU", "mIoU")},
