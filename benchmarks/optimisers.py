@@ -19,7 +19,8 @@ def optimiser(options: TrainingOptions, parameters: list[nn.Parameter]) -> torch
     """
     settings: dict[str, Any] = {"lr": options.lr, "betas": BETAS, "weight_decay": options.weight_decay}
     if options.optim == "adamw":
-        return torch.optim.AdamW(parameters, **settings, **implementation(options.dtype, parameters[0].is_cuda))
+        settings |= implementation(options.dtype, on_gpu=parameters[0].is_cuda)
+        return torch.optim.AdamW(parameters, **settings)
     if not parameters[0].is_cuda:
         raise UsageError(f"--optim {options.optim} needs a GPU: take adamw here")
     from bitsandbytes.optim.adamw import AdamW8bit, PagedAdamW8bit

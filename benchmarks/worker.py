@@ -22,7 +22,7 @@ import numpy as np
 from ..datasets.reasonseg import ReasonSeg
 from ..harness import environment, measure, noise, passes
 from ..harness.clock import VirtualClock, clock_for
-from ..harness.contract import Prediction
+from ..harness.contract import STAGES, Prediction
 from ..harness.errors import LisabenchError, UsageError
 from ..harness.memory import MemoryProbe, cap_gpu, card_bytes, meter_for
 from ..harness.probe import NullProbe, TimingProbe
@@ -55,6 +55,7 @@ class Worker:
         self.samples = order.samples()
         self.adapter: Any = None
         self.device = "cpu"
+        self.watch: noise.Watch | None = None
         self.beside_bytes: int | None = None  # of a card: what the cap leaves to everything but the allocator
 
     def passport(self) -> dict[str, Any]:
@@ -100,11 +101,18 @@ class Worker:
 
     def block(self, positions: Sequence[int]) -> list[dict[str, Any]]:
         """Measures some queries in a row; records without the session's own fields."""
-        keep, watch = self.order.keep_masks_of, noise.Watch(self.device)
+        keep, watch = self.order.keep_masks_of, self._watch()
+        watch.begin()
         samples = (self.samples[position] for position in positions)
         rows = [measure.measure(self.adapter, s, self.probe, keep is None or s.id in keep) for s in samples]
         found = watch.since(len(rows))
         return plain([row | found | {"warnings": [*row["warnings"], *found["warnings"]]} for row in rows])
+
+    def _watch(self) -> noise.Watch:
+        """The same over all blocks, since it adds up the load of short ones."""
+        if self.watch is None:
+            self.watch = noise.Watch(self.device)
+        return self.watch
 
     def synchronised(self, positions: Sequence[int]) -> list[dict[str, Any]]:
         """The pass that waits for each stage; nothing on a CPU, where the host never runs ahead."""
@@ -179,7 +187,8 @@ class Worker:
 
         Returns:
             The status ``ok``, ``skipped`` where there is no GPU to cap, or how it failed; the reason of the last two;
-            the peaks, of a failure up to it, and what of the card is not the allocator's, in bytes.
+            how many queries were asked and how many of them answered; the peaks, of a failure up to it, and what of
+            the card is not the allocator's, in bytes.
         """
         device = environment.resolve_device(getattr(self.order.case, "device", "cpu"))
         if not device.startswith("cuda"):
@@ -193,10 +202,13 @@ class Worker:
         except Exception as error:
             failed = measure.classify(error)
         status, reason = failed or ("ok", None)
+        # A stage that fails leaves no reading, so each reading of the last stage is an answered query.
+        answered = len(probe.readings.get(STAGES[-1], []))
+        counts = {"asked": min(queries, len(self.samples)), "answered": answered}
         peaks = [*probe.peaks().values(), asdict(probe.meter.read(None))]
         names = ("peak_reserved_bytes", "device_process_bytes")
         largest = {name: max((p[name] for p in peaks if p[name] is not None), default=None) for name in names}
-        return {"status": status, "reason": reason, "beside_bytes": self.beside_bytes} | largest
+        return {"status": status, "reason": reason, "beside_bytes": self.beside_bytes} | counts | largest
 
     def settle(self) -> None:
         """Waits until the device has done all it was given, also by a query that failed: another's turn comes next."""

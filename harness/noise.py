@@ -12,7 +12,7 @@ from . import nvml
 from .environment import online_cores, usable_cores
 
 BUSY_CORES = 0.5  # of other programs, over a block
-SHORTEST_S = 0.2  # a kernel counts processor time in hundredths of a second: shorter blocks say nothing
+SHORTEST_S = 0.2  # a kernel counts processor time in hundredths of a second: a shorter time says nothing
 FOREIGN_BYTES = 1 << 30  # in use on a GPU before any of ours is there; an idle driver keeps less
 HELD_BACK = {
     0x04: "its power limit",
@@ -33,8 +33,32 @@ class _State:
     energy_mj: int | None
 
 
+@dataclass
+class _Load:
+    """Seconds of blocks whose load is not reported yet: by the clock, of all programs, and of this process."""
+
+    wall_s: float = 0.0
+    busy_s: float = 0.0
+    own_s: float = 0.0
+
+    def add(self, before: _State, now: _State) -> None:
+        self.wall_s += now.wall_s - before.wall_s
+        self.busy_s += now.busy_s - before.busy_s
+        self.own_s += now.own_s - before.own_s
+
+    def other_cores(self) -> float | None:
+        """Cores that other programs kept busy; None while the blocks are too short together."""
+        if self.wall_s < SHORTEST_S:
+            return None
+        return round(max(0.0, self.busy_s - self.own_s) / self.wall_s, 2)
+
+
 class Watch:
-    """Around a block of queries.
+    """Around the blocks of one process.
+
+    A block may be shorter than what processor time can be counted in, as one query on a GPU is. So the load of the
+    host is added up over blocks, without what lies between them, and reported once it is of `SHORTEST_S` or more: in
+    the records of the block that completes it, for all blocks since the last report.
 
     Args:
         device: "cpu" or "cuda": whether there is a GPU to be asked.
@@ -42,12 +66,24 @@ class Watch:
 
     def __init__(self, device: str) -> None:
         self._gpu = nvml.handle() if device.startswith("cuda") else None
+        self._load = _Load()
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a block."""
         self._before = self._state()
 
     def since(self, queries: int) -> dict[str, Any]:
-        """What a record says of its block: `energy_mj` a query, `sm_clock_mhz`, `other_cores`, and `warnings`."""
+        """End a block, and return what its records say of it.
+
+        Returns:
+            `energy_mj` of a query, `sm_clock_mhz`, `other_cores` (see above; None until it can be told), `warnings`.
+        """
         before, now = self._before, self._state()
-        other = _other_cores(before, now)
+        self._load.add(before, now)
+        other = self._load.other_cores()
+        if other is not None:
+            self._load = _Load()
         clock, reasons = _clock_mhz(self._gpu), _held_back_by(self._gpu)
         known = {"energy_mj": _energy(before, now, queries), "sm_clock_mhz": clock, "other_cores": other}
         return known | {"warnings": [*_busy_host(other), *_held_back(reasons, clock)]}
@@ -72,13 +108,6 @@ def _busy_s() -> float:
     return sum(getattr(times, name, 0.0) for times in of_cores for name in counted)
 
 
-def _other_cores(before: _State, now: _State) -> float | None:
-    wall_s = now.wall_s - before.wall_s
-    if wall_s < SHORTEST_S:
-        return None
-    return round(max(0.0, now.busy_s - before.busy_s - (now.own_s - before.own_s)) / wall_s, 2)
-
-
 def _busy_host(other_cores: float | None) -> Iterator[str]:
     if other_cores is not None and other_cores > BUSY_CORES:
         yield f"other programs kept {other_cores:.1f} cores of the host busy: measure on an idle machine"
@@ -91,7 +120,12 @@ def _energy_mj(gpu: Any) -> int | None:
 
 
 def _energy(before: _State, now: _State, queries: int) -> float | None:
-    if before.energy_mj is None or now.energy_mj is None or now.energy_mj <= before.energy_mj:
+    """Millijoules a query; None without a counter, or where it was set back.
+
+    A counter that stood still gives 0, and not None: what it did not report for this block it reports for another, so
+    that leaving the block out would make the mean over all blocks too large.
+    """
+    if before.energy_mj is None or now.energy_mj is None or now.energy_mj < before.energy_mj:
         return None
     return round((now.energy_mj - before.energy_mj) / queries, 1)
 

@@ -111,16 +111,41 @@ def unpaired_ratio(
 
     Source: Welch 1947; the degrees of freedom are Satterthwaite's.
     """
+    mean, error, freedom, fewest = _welch(reference, candidate, between)
+    return _ratio(mean, error, freedom, fewest, confidence)
+
+
+def unpaired_difference(
+    reference: Sequence[float], candidate: Sequence[float], confidence: float = 0.95
+) -> tuple[float, float | None, float | None]:
+    """The difference of two means, candidate minus reference, and the ends of Welch's interval; None from one process.
+
+    Args:
+        reference, candidate: one value per process, in one unit, which is that of all three results.
+        confidence: coverage of the interval, between 0 and 1.
+
+    Raises:
+        ValueError: a side has no process.
+    """
+    mean, error, freedom, fewest = _welch(reference, candidate, between=0.0)
+    if fewest == 1:
+        return mean, None, None
+    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
+    return mean, mean - half, mean + half
+
+
+def _welch(reference: Sequence[float], candidate: Sequence[float], between: float) -> tuple[float, float, float, int]:
+    """The difference of two means, its standard error, its degrees of freedom, and the size of the smaller side."""
     sides = [np.asarray(side, dtype=float) for side in (reference, candidate)]
     fewest = min(side.size for side in sides)
     if fewest == 0:
-        raise ValueError("a ratio needs at least one process on each side")
+        raise ValueError("a comparison needs at least one process on each side")
     squares = [float(np.var(side, ddof=1)) / side.size if fewest > 1 else 0.0 for side in sides]
     spread = sum(square**2 / (side.size - 1) for square, side in zip(squares, sides, strict=True) if square)
     variance = sum(squares) + between**2
     freedom = variance**2 / spread if spread else math.inf  # what is known, or nil, has no degrees of freedom to lose
     mean = float(np.mean(sides[1]) - np.mean(sides[0]))
-    return _ratio(mean, math.sqrt(variance), freedom, fewest, confidence)
+    return mean, math.sqrt(variance), freedom, fewest
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float | None, float | None]:

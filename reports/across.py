@@ -13,8 +13,10 @@ from . import wording
 from .comparison import Side, Way, compare_sides, no_ratio, paired, twins_of
 from .confounds import confounds
 from .doubts import doubts
+from .energy import unpaired_energy
 from .floors import against_floors
 from .machines import Sides, different_machines, differing
+from .peaks import NO_START, lacks_start
 from .quality import no_points
 from .readings import Record, of_case
 from .schema import Case, Comparison, Team
@@ -163,11 +165,13 @@ def _common_team(base: _Place, other: _Place) -> Team | None:
 def _way(base: Side, side: Side, took_turns: bool, refused: dict[str, str]) -> Way:
     way = paired(base.case, side.case)
     if not took_turns:
-        way = Way(unpaired_time, unpaired_memory, way.quality)
+        way = Way(unpaired_time, unpaired_memory, unpaired_energy, way.quality)
+    # Energy depends on the machine and on the queries as time does, so it is refused with it.
     return Way(
-        no_ratio if "time" in refused else way.time,
-        no_ratio if "memory" in refused else way.memory,
-        no_points if "quality" in refused else way.quality,
+        time=no_ratio if "time" in refused else way.time,
+        memory=no_ratio if "memory" in refused else way.memory,
+        energy=no_ratio if "time" in refused else way.energy,
+        quality=no_points if "quality" in refused else way.quality,
     )
 
 
@@ -199,6 +203,8 @@ def _no_memory(before: Side, after: Side) -> Iterator[str]:
     instruments = [side.case.memory.instrument for side in (before, after)]
     if None not in instruments and instruments[0] != instruments[1]:
         yield f"measured by different instruments ({instruments[0]} and {instruments[1]})"
+    elif any(lacks_start(side.memory) for side in (before, after)):
+        yield NO_START
 
 
 def _no_quality(base: _Place, other: _Place) -> Iterator[str]:

@@ -12,15 +12,14 @@ from ..harness.statistics import mean_interval
 from .comparison import (
     END_TO_END,
     Span,
-    largest_by_process,
     medians_ms,
     milliseconds_over,
-    of_queries,
     ratio_over,
     time_logs,
     twins_of,
     were_synchronised,
 )
+from .peaks import memory_by_process
 from .readings import (
     Record,
     latency_ns,
@@ -71,7 +70,7 @@ def _attribution(
         levels={factor: (levels[reference][factor], levels[corner][factor]) for factor in alone},
         cases=alone,
         time=_time(samples, passes, alone, twins),
-        memory=_memory([of_queries(of_case(name, run.memory)) for name in names], alone),
+        memory=_memory([of_case(name, run.memory) for name in names], alone),
     )
 
 
@@ -133,9 +132,9 @@ def _minus(after: ByProcess, before: ByProcess) -> dict[int, float]:
 
 
 def _memory(sides: Sides, factors: Iterable[str]) -> MemoryParts:
-    """Over the processes that all sides have, if one instrument weighed them all."""
+    """Over the processes that all sides have, if one instrument measured them all; without the build."""
     one = len({line["instrument"] for side in sides for line in side}) == 1
-    peaks = [largest_by_process(side, "peak_bytes") if one else {} for side in sides]
+    peaks = [memory_by_process(side, queries_only=True) if one else {} for side in sides]
     common = sorted(set.intersection(*({*found} for found in peaks)))
     before = peaks[0]
     *own, whole = ({process: float(found[process] - before[process]) for process in common} for found in peaks[1:])

@@ -17,9 +17,11 @@ from ..harness.masks import decode, pack
 from ..harness.passes import SYNCHRONISED
 from ..harness.records import Run
 from ..harness.statistics import log_median
-from .comparison import largest_by_process, of_queries
+from .agreement import answer_spread
+from .energy import energy_by_process, mean_over, without_energy
+from .peaks import by_resident_set, lacks_start, largest_by_process, memory_by_process, of_queries
 from .readings import ANSWERED, Record, of_case, one_per_query, stage_ns
-from .schema_parts import Count, Strict
+from .schema_parts import AnswerSpread, Count, NotNegative, Strict
 from .unpaired import spans
 
 SCHEMA = "lisabench.baseline/1"
@@ -77,6 +79,23 @@ class BaselineCase(Strict):
     peak_figure: str = Field(description="Which of its figures: what is reserved, where that is known.")
     peak_bytes: list[Count] = Field(description="Largest of each process of the memory pass.")
     query_peak_bytes: list[Count] = Field(description="Likewise, without the build.")
+    growth_bytes: list[Count] = Field(
+        default=[],
+        description="On a CPU, the growth of each process over what stood there before the build. Empty on a GPU, and "
+        "in older baselines, whose whole peaks are compared.",
+    )
+    query_growth_bytes: list[Count] = Field(default=[], description="Likewise, without the peak of the build.")
+    energy_mj: list[NotNegative] = Field(
+        default=[],
+        description="Of each process, the mean energy of a query in millijoules. Empty without a counter, and in older "
+        "baselines.",
+    )
+    without_energy: list[str] = Field(
+        default=[], description="Queries whose energy is unknown in some process: no mean is over them."
+    )
+    answer_spread: AnswerSpread | None = Field(
+        default=None, description="By how much its processes answer differently; null in older baselines."
+    )
     answers: Answers = Field(description="What scores are computed from.")
     masks: dict[str, PackedMask] = Field(description="By query, where the run kept them.")
 
@@ -125,6 +144,8 @@ def _case(entry: dict[str, Any], run: Run) -> BaselineCase:
         failed=sum(record["status"] not in ANSWERED for record in samples),
         clock=entry.get("clock"),
         **_times(samples, of_case(entry["name"], run.passes)),
+        **_energy(samples),
+        answer_spread=answer_spread(samples, has_quality=entry.get("has_quality") is True),
         **_peaks([] if entry.get("memory_error") else of_case(entry["name"], run.memory)),
         answers=Answers(**{name: [record[name] for record in chosen] for name in columns}),
         masks=_masks(chosen),
@@ -187,6 +208,16 @@ def _medians(found: Spans, queries: set[str]) -> list[int]:
     return [round(math.exp(log_median([process[name] for name in queries]))) for process in found]
 
 
+def _energy(records: list[Record]) -> dict[str, Any]:
+    """The mean energy of each process, over the queries that every process has it of."""
+    processes = energy_by_process(records)
+    unknown = without_energy(records)
+    queries = {record["sample_id"] for record in records} - set(unknown)
+    means = [mean_over(energy, queries) for energy in processes.values()]
+    known = bool(queries) and bool(means) and min(means) > 0
+    return {"energy_mj": means if known else [], "without_energy": unknown if known else []}
+
+
 def _peaks(lines: list[Record]) -> dict[str, Any]:
     """Of each process; what is reserved holds the pools that the allocated figure does not see."""
     figure = "peak_reserved_bytes" if any(line.get("peak_reserved_bytes") for line in lines) else "peak_bytes"
@@ -196,4 +227,15 @@ def _peaks(lines: list[Record]) -> dict[str, Any]:
         "peak_figure": figure,
         "peak_bytes": list(largest_by_process(lines, figure).values()),
         "query_peak_bytes": list(largest_by_process(of_queries(lines), figure).values()),
+        **(_growth(lines) if by_resident_set(lines) else {}),
+    }
+
+
+def _growth(lines: list[Record]) -> dict[str, Any]:
+    """The growth of each process on a CPU; nothing where one lacks what stood there before the build."""
+    if lacks_start(lines):
+        return {}
+    return {
+        "growth_bytes": list(memory_by_process(lines).values()),
+        "query_growth_bytes": list(memory_by_process(lines, queries_only=True).values()),
     }

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from . import wording
+from .peaks import RESIDENT_SET
 from .schema import Attribution, Case, Difference, Summary, Team, TimeChange
 from .schema_parts import Ratio
 from .tables import escape, markdown
@@ -38,9 +39,11 @@ def effects(summary: Summary, figure: str) -> str:
         return ""
     unit = wording.memory_unit_of(summary)
     ratios = _table(summary, "time of a query (ratio)", lambda found: found.time, wording.ratio_with_interval)
+    growth = any(case.memory.instrument == RESIDENT_SET for case in summary.cases)
+    what = "growth of memory, build left out" if growth else "peak memory of a query"
     memory = _table(
         summary,
-        f"peak memory of a query ({unit[0]})",
+        f"{what} ({unit[0]})",
         lambda found: found.memory,
         lambda part: wording.difference(part, unit),
     )

@@ -11,21 +11,23 @@ from statistics import median
 
 from ..harness.contract import STAGES
 from ..harness.records import Run
+from .card import bytes_on_card
 from .comparison import (
     END_TO_END,
     PREPROCESS,
     WITHOUT_PREPROCESS,
     Span,
     memory_logs,
-    of_queries,
     of_stage,
     ratio_over,
     time_ratios,
     twins_of,
     were_synchronised,
 )
-from .finding import Finding, NotMeasured, Quantity, Stated, interval_of, of_whole_processes, verdict_of
+from .energy import QUANTITY, energy_ratio
+from .finding import ON_A_CPU, Finding, NotMeasured, Quantity, Stated, interval_of, verdict_of
 from .floors import against_floors
+from .peaks import by_resident_set, largest_by_process, log_ratios
 from .quality import points
 from .readings import Record, latency_ns, of_case, one_per_query, stage_ns, timed
 from .schema import ClaimResult
@@ -97,11 +99,16 @@ def _times(claim: Stated, run: Run) -> tuple[dict[str, Ratio], list[Twin]]:
     samples = [of_case(name, run.samples) for name in names]
     passes = [of_case(name, run.passes) for name in names]
     ratios = time_ratios(samples, passes)
-    if entries[0].get("settings") == entries[1].get("settings"):
-        return ratios, []  # two measurements of one model keep their own interval
-    team = team_with(set(names), run.run)
-    twins = twins_of(team, run) if team else []
+    twins = _twins_beside(entries, run)
     return {quantity: no_narrower(ratio, quantity, twins) for quantity, ratio in ratios.items()}, twins
+
+
+def _twins_beside(entries: list[Record], run: Run) -> list[Twin]:
+    """Return the twins of the team of two cases; none for two measurements of one model, which are twins themselves."""
+    if entries[0].get("settings") == entries[1].get("settings"):
+        return []
+    team = team_with({entry["name"] for entry in entries}, run.run)
+    return twins_of(team, run) if team else []
 
 
 def _of_time(ratio: Ratio) -> Finding:
@@ -146,10 +153,21 @@ def _difference_of_medians_ms(sides: list[list[Record]], span_ns: Span) -> float
     return (after - before) / 1e6
 
 
+def _energy(claim: Stated, run: Run) -> Finding:
+    """The mean energy of a query in each process, by the GPU's counter."""
+    entries = _entries(claim, run, "error")
+    before, after = [of_case(entry["name"], run.samples) for entry in entries]
+    twins = _twins_beside(entries, run)
+    ratio = no_narrower(energy_ratio(before, after), QUANTITY, twins)
+    if ratio.ratio is None:
+        raise NotMeasured("no process of both cases has read a GPU's energy counter")
+    return Finding(ratio.ratio, interval_of(ratio.low, ratio.high), about=_widened_by(twins))
+
+
 def _peak(claim: Stated, run: Run) -> Finding:
-    before, after = (of_case(entry["name"], run.memory) for entry in _entries(claim, run, "memory_error"))
-    found = _ratio(memory_logs(of_queries(before), of_queries(after)), _NO_MEMORY)
-    return of_whole_processes(found, claim) if before[0]["instrument"] == "resident set" else found
+    """The allocator's peak of a query, without the build."""
+    before, after = _gpu_memory(claim, run)
+    return _ratio(memory_logs(before, after, queries_only=True), _NO_MEMORY)
 
 
 def _looking(claim: Stated, run: Run) -> Finding:
@@ -158,10 +176,30 @@ def _looking(claim: Stated, run: Run) -> Finding:
     The stage's own peak is another definition of the memory of vision, and stands beside it. The weights of all other
     parts are in that peak, too.
     """
+    _gpu_memory(claim, run)
     before, after = (_looking_lines(entry, run.memory) for entry in _entries(claim, run, "memory_error"))
-    finding = _ratio(memory_logs(before, after, "looking_bytes"), _NO_MEMORY)
-    peaks = ratio_over(memory_logs(before, after))
+    one_instrument = len({line["instrument"] for line in (*before, *after)}) == 1
+    if not one_instrument:
+        raise NotMeasured(_NO_MEMORY)
+    finding = _ratio(_log_ratios_of(before, after, "looking_bytes"), _NO_MEMORY)
+    peaks = ratio_over(_log_ratios_of(before, after, "peak_bytes"))
     return replace(finding, about=f"{_LOOKING_BYTES}; the peak of the vision stage is {ratio_with_interval(peaks)}")
+
+
+def _log_ratios_of(before: list[Record], after: list[Record], name: str) -> Mapping[int, float]:
+    return log_ratios(largest_by_process(before, name), largest_by_process(after, name))
+
+
+def _gpu_memory(claim: Stated, run: Run) -> list[list[Record]]:
+    """Return the lines of the memory pass of reference and candidate.
+
+    Raises:
+        NotMeasured: they were read on a CPU.
+    """
+    sides = [of_case(entry["name"], run.memory) for entry in _entries(claim, run, "memory_error")]
+    if any(by_resident_set(lines) for lines in sides):
+        raise NotMeasured(ON_A_CPU)
+    return sides
 
 
 def _looking_lines(entry: Record, memory: list[Record]) -> list[Record]:
@@ -216,18 +254,41 @@ def _fits(claim: Stated, run: Run) -> Finding:
         raise NotMeasured(f"{claim['candidate']} has not been tried on a card of {claim['card']} yet")
     if found["status"] not in ("ok", "oom"):
         raise NotMeasured(found["reason"])
-    return _tried(found, claim["at_most"])
+    return _tried(claim, found, run)
 
 
-def _tried(found: Record, card_bytes: int) -> Finding:
-    taken, by_driver = found["peak_reserved_bytes"] + found["beside_bytes"], found["device_process_bytes"]
-    if found["status"] == "oom":
-        return Finding(taken, verdict="refuted", reason=f"it ran out of memory: {found['reason']}")
-    if by_driver is not None and by_driver > card_bytes:
-        return Finding(
-            taken, verdict="inconclusive", reason=f"the driver counts {by_driver / 2**30:.2f} GiB for the process"
-        )
-    return Finding(taken, verdict="confirmed", reason="every query was answered by a process capped to the card")
+def _tried(claim: Stated, fit: Record, run: Run) -> Finding:
+    """Return the verdict on a process that was capped to the card."""
+    taken = bytes_on_card(fit["peak_reserved_bytes"], fit["beside_bytes"])
+    answered = _answered(fit, run)
+    by_driver = fit["device_process_bytes"]
+    if fit["status"] == "oom":
+        reason = f"{answered}; it ran out of memory: {fit['reason']}"
+        return Finding(taken.bytes, verdict="refuted", about=taken.about, reason=reason)
+    if by_driver is not None and by_driver > claim["at_most"]:
+        reason = f"{answered}; the driver counts {by_driver / 2**30:.2f} GiB for the process"
+        return Finding(taken.bytes, verdict="inconclusive", about=taken.about, reason=reason)
+    return Finding(taken.bytes, verdict="confirmed", about=taken.about, reason=answered)
+
+
+def _answered(fit: Record, run: Run) -> str:
+    """Return how many queries were answered under the cap, and in which regime.
+
+    Older records do not count them. There, a fit with status ok has answered all queries of the
+    plan's memory pass, or all that the data has; how many a failed one answered is not known.
+    """
+    asked = fit.get("asked")
+    answered = fit.get("answered")
+    if asked is None:
+        plan, data = run.run.get("plan") or {}, run.run.get("data") or {}
+        counts = [count for count in (plan.get("memory_queries"), data.get("count")) if count is not None]
+        asked = min(counts, default=None)
+        answered = asked if fit["status"] == "ok" else None
+    settings = _entry(run, fit["case"]).get("settings") or {}
+    regime = f" (answers {settings['answer']})" if settings.get("answer") else ""
+    if asked is None or answered is None:
+        return f"how many queries were answered under the cap{regime} is not recorded"
+    return f"answered {answered} of {asked} queries under the cap{regime}"
 
 
 def _entries(claim: Stated, run: Run, failure: str) -> list[Record]:
@@ -249,6 +310,7 @@ def _entry(run: Run, name: str) -> Record:
 QUANTITIES: Mapping[str, Quantity] = {
     END_TO_END: Quantity("ratio", _end_to_end),
     **{of_stage(stage): Quantity("ratio", partial(_stage, stage)) for stage in STAGES},
+    QUANTITY: Quantity("ratio", _energy),
     "memory.peak": Quantity("ratio", _peak),
     "memory.vision": Quantity("ratio", _looking),
     **{f"quality.{metric}": Quantity("points", partial(_quality, metric)) for metric in ("gIoU", "cIoU", "mIoU")},

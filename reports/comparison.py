@@ -12,6 +12,9 @@ from ..harness.contract import STAGES
 from ..harness.records import Run
 from ..harness.statistics import log_ratio, mean_interval, paired_ratio
 from ..harness.verdicts import ratio_verdict
+from .energy import QUANTITY as ENERGY
+from .energy import energy_ratio
+from .peaks import by_resident_set, log_ratios, memory_by_process
 from .quality import in_both, no_points, points
 from .readings import (
     Record,
@@ -55,7 +58,8 @@ class Way:
     """How the records of a reference and of a candidate become a ratio of times, one of peaks, and points."""
 
     time: TimeRatio
-    memory: Callable[[list[Record], list[Record]], Ratio]
+    memory: Callable[[list[Record], list[Record], bool], Ratio]
+    energy: Callable[[list[Record], list[Record]], Ratio]
     quality: Callable[[list[Record], list[Record]], Found]
 
 
@@ -78,7 +82,7 @@ def twins_of(team: Team, run: Run) -> list[Twin]:
         if base is not None and name != team.reference and _measures_again(base, entry):
             samples = [of_case(case, run.samples) for case in (team.reference, name)]
             passes = [of_case(case, run.passes) for case in (team.reference, name)]
-            ratios = time_ratios(samples, passes)
+            ratios = {**time_ratios(samples, passes), ENERGY: energy_ratio(*samples)}
             twins.append(twin_from(team.reference, name, ratios, time_differences(samples, passes)))
     return twins
 
@@ -97,7 +101,12 @@ def paired(base: Case, case: Case) -> Way:
     """Process by process, as the two took turns; no time by different clocks, no quality of random weights."""
     same_clock = base.time.clock == case.time.clock
     quality = base.has_quality is True and case.has_quality is True
-    return Way(time_ratio if same_clock else no_ratio, memory_ratio, points if quality else no_points)
+    return Way(
+        time=time_ratio if same_clock else no_ratio,
+        memory=memory_ratio,
+        energy=energy_ratio,
+        quality=points if quality else no_points,
+    )
 
 
 def compare_sides(base: Side, side: Side, way: Way, twins: Sequence[Twin] = NO_TWINS) -> Comparison:
@@ -106,7 +115,7 @@ def compare_sides(base: Side, side: Side, way: Way, twins: Sequence[Twin] = NO_T
     Args:
         base, side: the reference and the candidate.
         way: how their records become ratios.
-        twins: of the team in which the two took turns: no interval of a ratio of times is narrower than theirs.
+        twins: of the team in which the two took turns: no interval of a ratio of times or of energy is narrower.
     """
     before, after = one_per_query(base.samples), one_per_query(side.samples)
     found = way.quality(before, after)
@@ -114,8 +123,10 @@ def compare_sides(base: Side, side: Side, way: Way, twins: Sequence[Twin] = NO_T
 
     passes = [base.passes, side.passes]
     times = time_ratios([base.samples, side.samples], passes, way.time)
+    energy = way.energy(base.samples, side.samples)
     if not same_settings:  # a twin's own interval stays as it was measured
         times = {quantity: no_narrower(ratio, quantity, twins) for quantity, ratio in times.items()}
+        energy = no_narrower(energy, ENERGY, twins)
     end_to_end = times[END_TO_END]
     stages = {stage: times[of_stage(stage)] for stage in STAGES if of_stage(stage) in times}
     return Comparison(
@@ -126,8 +137,10 @@ def compare_sides(base: Side, side: Side, way: Way, twins: Sequence[Twin] = NO_T
         without_preprocess=times.get(WITHOUT_PREPROCESS, NO_RATIO),
         stages=stages,
         stages_synchronised=were_synchronised(passes),
-        peak_memory=way.memory(base.memory, side.memory),
-        query_peak_memory=way.memory(of_queries(base.memory), of_queries(side.memory)),
+        memory_definition="growth" if by_resident_set(base.memory) else "peak",
+        peak_memory=way.memory(base.memory, side.memory, False),
+        query_peak_memory=way.memory(base.memory, side.memory, True),
+        energy=energy,
         **_named(found),
         joint=_joint(end_to_end, found["gIoU"]),
         both_answered=_both_answered(before, after, found, way),
@@ -279,37 +292,23 @@ def _pair(record: Record) -> tuple[int, str]:
     return record["process"], record["sample_id"]
 
 
-def memory_ratio(before: list[Record], after: list[Record]) -> Ratio:
-    """The paired ratio of the largest peaks; see `memory_logs`."""
-    return ratio_over(memory_logs(before, after))
+def memory_ratio(before: list[Record], after: list[Record], queries_only: bool) -> Ratio:
+    """Return the paired ratio of the memory that two cases take; see `memory_logs`."""
+    return ratio_over(memory_logs(before, after, queries_only))
 
 
-def memory_logs(before: list[Record], after: list[Record], figure: str = "peak_bytes") -> dict[int, float]:
-    """By process, the log ratio of the largest peak of these lines of the memory pass; none of unlike instruments.
+def memory_logs(before: list[Record], after: list[Record], queries_only: bool) -> dict[int, float]:
+    """Return by process the log ratio of the memory that two cases take; nothing of unlike instruments.
 
     Args:
         before, after: lines of ``memory.jsonl``, of the reference and of the candidate.
-        figure: which of a line's figures.
+        queries_only: leave the peak of the build out.
     """
     if len({line["instrument"] for line in (*before, *after)}) != 1:
         return {}
-    sides = [largest_by_process(lines, figure) for lines in (before, after)]
-    common = sides[0].keys() & sides[1].keys()
-    return {process: log_ratio([sides[0][process]], [sides[1][process]]) for process in sorted(common)}
-
-
-def largest_by_process(lines: list[Record], figure: str) -> dict[int, int]:
-    """The largest known of a figure, in bytes, in each process of the memory pass."""
-    found: dict[int, int] = {}
-    for line in lines:
-        if line.get(figure):
-            found[line["process"]] = max(found.get(line["process"], 0), line[figure])
-    return found
-
-
-def of_queries(lines: list[Record]) -> list[Record]:
-    """Lines of the memory pass without those of the build."""
-    return [line for line in lines if line["stage"] != "build"]
+    reference = memory_by_process(before, queries_only)
+    candidate = memory_by_process(after, queries_only)
+    return log_ratios(reference, candidate)
 
 
 def _differences(base: Case, case: Case) -> dict[str, tuple]:

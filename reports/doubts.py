@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 from ..harness.records import Run
 from .confounds import confounds, without_difference
 from .floors import floor_doubts, refused
+from .peaks import NO_START, lacks_start
 from .readings import ANSWERED, Record, of_case, warm_ups
 from .schema import Attribution, Case, Comparison
 from .schema_parts import AgainstFloor
 from .split import off_paper
-from .wording import listed
+from .wording import listed, spread
 
 UNATTRIBUTED_LIMIT = 0.05
 CLOCKS_DIFFER_BY = 0.10
@@ -42,6 +43,8 @@ def doubts(
         *floor_doubts(floors),
         *confounds(run.run["cases"], comparisons, attributions),
         *_instruments(cases),
+        *_different_answers(cases),
+        *_without_start(run, cases),
         *off_paper(cases),
         *_clocks(cases),
         *_not_warm(run),
@@ -103,6 +106,24 @@ def _instruments(cases: Sequence[Case]) -> Iterable[str]:
     for what, used in (("clocks", clocks), ("memory instruments", instruments)):
         if len(used) > 1:
             yield f"The cases were measured by different {what} ({', '.join(sorted(used))}): those have no ratio."
+
+
+def _different_answers(cases: Sequence[Case]) -> Iterable[str]:
+    """One sentence about all cases whose processes do not answer alike."""
+    found = [(case.name, case.answer_spread) for case in cases if case.answer_spread and case.answer_spread.differing]
+    if found:
+        counted = ", ".join(f"{name} {spread(answers)}" for name, answers in found)
+        yield (
+            f"Answers of one case differ between its processes: {counted}. "
+            "Scores are of the first process that answered; gates on masks and scores allow for this spread."
+        )
+
+
+def _without_start(run: Run, cases: Sequence[Case]) -> Iterable[str]:
+    """One sentence about all cases on a CPU whose growth of memory cannot be computed."""
+    names = [case.name for case in cases if lacks_start(of_case(case.name, run.memory))]
+    if names:
+        yield f"{listed(names)}: {NO_START}, so memory has no ratio."
 
 
 def _clocks(cases: Sequence[Case]) -> Iterable[str]:

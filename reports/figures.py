@@ -27,6 +27,7 @@ from .drawing import (
     panels,
     save,
 )
+from .peaks import RESIDENT_SET
 from .schema import Case, Summary, Team
 
 STAGE_TIMES, PEAK_MEMORY = "stage_times.png", "peak_memory.png"
@@ -209,6 +210,8 @@ def _instrument(cases: Sequence[Case]) -> str:
         "cuda allocator": "peak of what PyTorch's CUDA allocator has given out",
     }
     known = "; ".join(sorted({names.get(case.memory.instrument or "", "unknown instrument") for case in cases}))
+    if any(case.memory.instrument == RESIDENT_SET for case in cases):
+        return f"{known}; ratios are of the growth over what stood there before the build"
     return f"{known}; bold: the larger of the two, over the reference's larger"
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..harness.records import Run
@@ -10,6 +10,9 @@ from ..harness.records import Run
 Verdict = Literal["confirmed", "refuted", "inconclusive", "not measured"]
 Interval = tuple[float, float]
 Stated = dict[str, Any]  # a claim as it stands in run.json
+
+
+ON_A_CPU = "it is a claim on GPU memory, and this run was on a CPU: it takes an NVIDIA GPU"
 
 
 class NotMeasured(Exception):  # noqa: N818  (a state of a claim, which becomes its verdict)
@@ -59,20 +62,3 @@ def verdict_of(interval: Interval | None, at_most: float | None, at_least: float
 def interval_of(low: float | None, high: float | None) -> Interval | None:
     """Both ends, or none."""
     return None if low is None or high is None else (low, high)
-
-
-def of_whole_processes(found: Finding, claim: Stated) -> Finding:
-    """A ratio of resident sets, with the verdict that it carries on that of the models themselves."""
-    if found.interval is None:
-        return found
-    verdict, _ = verdict_of(_of_models(found.interval), claim["at_most"], claim["at_least"])
-    return replace(found, verdict=verdict, reason=_WHOLE_PROCESSES)
-
-
-def _of_models(of_processes: Interval) -> Interval:
-    """Where the ratio of two models lies, of which that of two processes is known: farther from 1, on the same side."""
-    low, high = of_processes
-    return low if low >= 1 else 0.0, high if high <= 1 else math.inf
-
-
-_WHOLE_PROCESSES = "by the resident set of whole processes, whose libraries draw the ratio towards 1"

@@ -21,21 +21,29 @@ from pydantic import Field
 from ..harness import masks
 from ..harness.contract import STAGES
 from ..harness.metrics import METRICS
-from ..harness.statistics import Ratio, paired_ratio, unpaired_ratio
+from ..harness.statistics import Ratio, paired_ratio, unpaired_difference, unpaired_ratio
 from ..harness.verdicts import Answer, loss_at_most, ratio_at_most
 from .baseline import Baseline, BaselineCase
+from .energy import QUANTITY
 from .machines import different_machines
 from .pairs import Pairs
+from .peaks import RESIDENT_SET
 from .quality import points
 from .readings import counts
-from .schema_parts import Points, Strict
+from .schema_parts import AnswerSpread, Points, Strict
 from .thresholds import Gate, Thresholds
 
-Verdict = Literal["holds", "regression", "missing", "refused", "inconclusive", "unconfirmed", "not gated", "n/a"]
-Unit = Literal["ns", "bytes", "score", "IoU", "share", "case"]
+Verdict = Literal[
+    "holds", "regression", "missing", "refused", "inconclusive", "unconfirmed", "not gated", "not checked", "n/a"
+]
+Unit = Literal["ns", "bytes", "mJ", "score", "IoU", "share", "case"]
 
 FAILURES, MASKS = "failures", "masks"
+DRIFTING = {"ns": "a time", "mJ": "an energy"}  # units whose figures differ from session to session
 NO_PAIRS: Pairs = {}
+BOTH_SIDES = 2  # the kept answers of either side may lie so far from others that it gives
+OWN_SPREAD = "the limit allows for the spread among the baseline's own processes"
+WHOLE_PROCESSES = "by the peak of the whole process: the baseline or the run lacks what stood there before the build"
 VERDICTS: Mapping[Answer, Verdict] = {"holds": "holds", "fails": "regression", "inconclusive": "inconclusive"}
 
 
@@ -45,7 +53,7 @@ class Check(Strict):
     case: str = Field(description="Name of the case.")
     metric: str = Field(description="What is held to a threshold, such as time.end_to_end.")
     verdict: Verdict = Field(description="What comes of it.")
-    unit: Unit = Field(description="Of before and after; a change of ns and bytes is a ratio, of a score points.")
+    unit: Unit = Field(description="Of before and after; a change of ns, bytes and mJ is a ratio, of a score points.")
     before: float | None = Field(default=None, description="In the baseline.")
     after: float | None = Field(default=None, description="In the run.")
     change: float | None = Field(default=None, description="A ratio, or a difference in points.")
@@ -55,6 +63,14 @@ class Check(Strict):
     detectable: float | None = Field(default=None, description="The smallest change that could have been told from 0.")
     why: str | None = Field(default=None, description="Where the verdict needs a reason.")
     first: "Check | None" = Field(default=None, description="What was measured first, where it was measured again.")
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """The ends of an interval, as `harness.verdicts` takes them."""
+
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)
@@ -105,7 +121,7 @@ def judge(
         else:
             other_queries = other_data or _other_queries(case, found)
             pair = _Pair(case, found, gate.of(case.name), other_queries, machines, second_look, pairs)
-            checks += [_failures(pair), *_times(pair), *_peaks(pair), *_quality(pair), _masks(pair)]
+            checks += [_failures(pair), *_times(pair), *_energy(pair), *_peaks(pair), *_quality(pair), _masks(pair)]
     return checks
 
 
@@ -138,14 +154,35 @@ def _times(pair: _Pair) -> Iterator[Check]:
         yield _ratio(pair, f"time.{stage}", "ns", times, allowed.of_stage(stage), refused)
 
 
+def _energy(pair: _Pair) -> Iterator[Check]:
+    """Nothing where neither side has read a counter; where one has not, there is nothing to compare, and no failure."""
+    sides = [case.energy_mj for case in pair.sides]
+    if all(sides):
+        yield _ratio(pair, QUANTITY, "mJ", sides, pair.allowed.energy, pair.no_cost)
+    elif any(sides):
+        lacking = "the run" if sides[0] else "the baseline"
+        means = [sum(side) / len(side) if side else None for side in sides]
+        why = f"{lacking} has no energy: it is older, or without a counter"
+        yield pair.check(QUANTITY, "not checked", "mJ", before=means[0], after=means[1], why=why)
+
+
 def _peaks(pair: _Pair) -> Iterator[Check]:
+    """By the growth where both sides have it, as on a CPU; otherwise by the peak."""
     sides = pair.sides
     instruments = [f"{case.instrument}, {case.peak_figure}" for case in sides]
     refused = pair.no_cost or (_other("instruments", *instruments) if pair.after.instrument else None)
     of_peaks = {"memory.peak": [case.peak_bytes for case in sides]}
     of_peaks |= {"memory.query_peak": [case.query_peak_bytes for case in sides]}
+    of_growth = {"memory.peak": [case.growth_bytes for case in sides]}
+    of_growth |= {"memory.query_peak": [case.query_growth_bytes for case in sides]}
     for metric, peaks in of_peaks.items():
-        yield _ratio(pair, metric, "bytes", peaks, _peak_threshold(pair.allowed, peaks[0]), refused)
+        threshold = _peak_threshold(pair.allowed, peaks[0])
+        if all(of_growth[metric]) and not refused:
+            yield _growth(pair, metric, of_growth[metric], peaks[0], threshold)
+            continue
+        check = _ratio(pair, metric, "bytes", peaks, threshold, refused)
+        compared_whole = check.change is not None and pair.after.instrument == RESIDENT_SET
+        yield check.model_copy(update={"why": check.why or WHOLE_PROCESSES}) if compared_whole else check
 
 
 def _peak_threshold(allowed: Thresholds, peaks_bytes: Sequence[int]) -> float | None:
@@ -155,14 +192,39 @@ def _peak_threshold(allowed: Thresholds, peaks_bytes: Sequence[int]) -> float | 
     return min(allowed.peak, allowed.peak_mib * 2**20 * len(peaks_bytes) / sum(peaks_bytes))
 
 
+def _growth(
+    pair: _Pair, metric: str, sides: Sequence[Sequence[int]], whole_bytes: Sequence[int], threshold: float | None
+) -> Check:
+    """The growth of resident sets, held to a number of bytes: a share of the whole process's peak, or MiB.
+
+    A resident set moves by some MiB from process to process, whatever the model. A small model's growth is of that
+    size, so a share of the growth could not be told from noise, and the interval is of the difference in bytes. Change
+    and limit are shown as ratios of the growth.
+    """
+    before, after = (sum(side) / len(side) for side in sides)
+    difference, low, high = unpaired_difference(sides[0], sides[1])
+    as_ratio = [None if end is None else 1 + end / before for end in (difference, low, high)]
+    known = {"before": before, "after": after, "change": as_ratio[0], "low": as_ratio[1], "high": as_ratio[2]}
+    if low is not None:
+        known["detectable"] = (difference - low) / before
+    if threshold is None:
+        return pair.check(metric, "not gated", "bytes", **known)
+    allowed_bytes = threshold * sum(whole_bytes) / len(whole_bytes)
+    limit = 1 + allowed_bytes / before
+    interval = _Ends(as_ratio[1], as_ratio[2])
+    too_few = "one process" if low is None else None
+    verdict, why = _with_reason(VERDICTS[ratio_at_most(interval, limit)], too_few)
+    return pair.check(metric, verdict, "bytes", **known, limit=limit, why=why)
+
+
 def _other(what: str, before: str | None, after: str | None) -> str | None:
     return None if before == after else f"measured by different {what} ({before} and {after})"
 
 
 def _ratio(
-    pair: _Pair, metric: str, unit: Unit, sides: Sequence[Sequence[int]], threshold: float | None, refused: str | None
+    pair: _Pair, metric: str, unit: Unit, sides: Sequence[Sequence[float]], threshold: float | None, refused: str | None
 ) -> Check:
-    """A cost of each process on either side; sessions differ in time, and not in memory."""
+    """A cost of each process on either side; sessions differ in time and energy, and not in memory."""
     logs = [[math.log(value) for value in side] for side in sides]
     before, after = (math.exp(sum(side) / len(side)) if side else None for side in logs)
     known = {"before": before, "after": after, "limit": None if threshold is None else 1 + threshold}
@@ -173,13 +235,19 @@ def _ratio(
     if taken_in_turn:
         found = paired_ratio(taken_in_turn)
     else:
-        found = _interval(pair, logs, threshold, pair.allowed.sessions if unit == "ns" else 0.0)
+        found = _interval(pair, logs, threshold, pair.allowed.sessions if unit in DRIFTING else 0.0)
     verdict, why = _of_ratio(found, threshold)
-    if unit == "ns" and verdict != "not gated" and pair.before.untimed != pair.after.untimed:
-        verdict, why = "inconclusive", "not the same queries have a time in every process"
+    if verdict != "not gated" and _other_queries_measured(pair, unit):
+        verdict, why = "inconclusive", f"not the same queries have {DRIFTING[unit]} in every process"
     detectable = found.smallest_detectable and found.smallest_detectable - 1
     ends = {"change": found.ratio, "low": found.low, "high": found.high, "detectable": detectable}
     return pair.check(metric, verdict, unit, **known, **ends, why=why)
+
+
+def _other_queries_measured(pair: _Pair, unit: Unit) -> bool:
+    if unit == "ns":
+        return pair.before.untimed != pair.after.untimed
+    return unit == "mJ" and pair.before.without_energy != pair.after.without_energy
 
 
 def _interval(pair: _Pair, logs: Sequence[Sequence[float]], threshold: float | None, between: float) -> Ratio:
@@ -189,7 +257,7 @@ def _interval(pair: _Pair, logs: Sequence[Sequence[float]], threshold: float | N
     return unpaired_ratio(logs[0], logs[1], between=between)
 
 
-def _not_compared(sides: Sequence[Sequence[int]], gated: bool, refused: str | None) -> tuple[Verdict, str | None]:
+def _not_compared(sides: Sequence[Sequence[float]], gated: bool, refused: str | None) -> tuple[Verdict, str | None]:
     if not gated:
         return "not gated", refused
     if not sides[0]:
@@ -214,8 +282,13 @@ def _quality(pair: _Pair) -> Iterator[Check]:
     counted = [[counts(record) for record in side] for side in sides]
     found = points(*sides) if all(sides) and not pair.other_queries else {}
     for name, threshold in (("gIoU", pair.allowed.gIoU), ("cIoU", pair.allowed.cIoU)):
-        verdict, why = _of_points(pair, found.get(name), threshold)
-        limit = None if threshold is None else -threshold
+        spread = _spread(pair)
+        own = spread.points.get(name, 0.0) if spread else 0.0
+        allowed = None if threshold is None else threshold + BOTH_SIDES * own
+        verdict, why = _of_points(pair, found.get(name), allowed)
+        if own and allowed is not None:
+            why = f"{why}; {OWN_SPREAD}" if why else OWN_SPREAD
+        limit = None if allowed is None else -allowed
         before, after = (METRICS[name].compute(side) for side in counted)
         known = {"before": before, "after": after, "limit": limit}
         yield pair.check(f"quality.{name}", verdict, "score", **known, **_ends(found.get(name)), why=why)
@@ -242,8 +315,19 @@ def _of_points(pair: _Pair, found: Points | None, threshold: float | None) -> tu
 
 
 def _masks(pair: _Pair) -> Check:
-    """The worst of the kept masks against its counterpart, also where weights are random: those give the same masks."""
+    """The worst of the kept masks against its counterpart, also where weights are random: those give the same masks.
+
+    The limit is lowered by twice the distance D that masks of one query have within the baseline. The distance
+    1 - IoU obeys the triangle inequality: where some answer of the new side keeps the limit with some answer of the
+    baseline, the two that were kept are at most D farther apart for either side. The new side is granted the
+    baseline's D and not its own, or a change that makes answers random would excuse itself.
+
+    Source: the Jaccard distance is a metric, Levandowsky and Winter 1971.
+    """
     kept, limit = pair.before.masks, pair.allowed.mask_iou
+    spread = _spread(pair)
+    own = spread.mask_distance if spread else 0.0
+    limit = None if limit is None else max(0.0, limit - BOTH_SIDES * own)
     if limit is None or not kept or pair.other_queries:
         verdict, why = _no_masks(limit, bool(kept), pair.other_queries)
         return pair.check(MASKS, verdict, "IoU", limit=limit, why=why)
@@ -255,8 +339,16 @@ def _masks(pair: _Pair) -> Check:
     else:
         verdict = "inconclusive" if lost else "holds"
         why = f"{lost} of {len(kept)} masks have no counterpart; run with --save-masks" if lost else None
+    if own:
+        why = f"{why}; {OWN_SPREAD}" if why else OWN_SPREAD
     worst = min(found.values(), default=None)
     return pair.check(MASKS, verdict, "IoU", after=worst, limit=limit, why=why)
+
+
+def _spread(pair: _Pair) -> AnswerSpread | None:
+    """By how much the baseline's own processes answer differently; None where all agree, or it does not say."""
+    spread = pair.before.answer_spread
+    return spread if spread and spread.differing else None
 
 
 def _no_masks(limit: float | None, kept: bool, other_queries: str | None) -> tuple[Verdict, str | None]:

@@ -99,6 +99,7 @@ def _figure(check: Check, value: float | None) -> str:
     shown = {
         "ns": lambda: f"{wording.milliseconds(value / 1e6)} ms",
         "bytes": lambda: f"{value / MIB[1]:,.1f} {MIB[0]}",
+        "mJ": lambda: f"{wording.joules(value)} J",
         "score": lambda: wording.score(value),
         "IoU": lambda: f"IoU {value:.3f}",
         "share": lambda: f"{100 * value:.1f} %",
@@ -121,7 +122,7 @@ def _limit(check: Check) -> str:
         return ""
     if check.unit == "score":
         return f"{check.limit:+.2f} points"
-    return f"{check.limit:.3f}x" if check.unit in ("ns", "bytes") else _figure(check, check.limit)
+    return f"{check.limit:.3f}x" if check.unit in ("ns", "bytes", "mJ") else _figure(check, check.limit)
 
 
 def _value(value: object) -> str:

@@ -21,7 +21,9 @@ def headline(summary: Summary) -> Iterator[str]:
 
 def _by_candidate(summary: Summary) -> Iterator[str]:
     for found in summary.comparisons:
-        and_memory = f"; its peak memory is {wording.peaks(found)}" if found.peak_memory.ratio is not None else ""
+        and_memory = (
+            f"; its {wording.memory_of(found)} is {wording.peaks(found)}" if found.peak_memory.ratio is not None else ""
+        )
         difference = found.gIoU_points
         and_quality = f"; its gIoU differs by {wording.points(difference)}" if difference else ""
         bounds = f"; {wording.joint(found)}" if _has_bounds(found) else ""
@@ -47,7 +49,7 @@ def _in_team(found: Comparison) -> str:
     if found.same_settings:
         return f"`{found.candidate}` has the same settings"
     gIoU = f", gIoU {wording.points(found.gIoU_points)}" if found.gIoU_points else ""
-    memory = f", peak memory {wording.peaks(found)}" if found.peak_memory.ratio is not None else ""
+    memory = f", {wording.memory_of(found)} {wording.peaks(found)}" if found.peak_memory.ratio is not None else ""
     bounds = f" ({wording.joint(found)})" if _has_bounds(found) else ""
     return f"`{found.candidate}` time **{wording.ratio_with_interval(found.end_to_end)}**{memory}{gIoU}{bounds}"
 

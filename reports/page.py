@@ -6,6 +6,7 @@ from pathlib import Path
 from ..harness.records import RUN, Run, read_run
 from . import causes, claim_table, figures, gallery, instrument, tables, waterfall, wording
 from .headline import headline
+from .peaks import GROWTH
 from .schema import Case, Summary
 from .summary import SUMMARY, write_summary
 from .trainings_table import trainings_section
@@ -23,8 +24,8 @@ CLOCKS = {
     "virtual": "a virtual clock: no real time has passed, and these figures test the harness, not a model",
 }
 INSTRUMENTS = {
-    "resident set": "the peak resident set of a process, in which Python and all its libraries are included: "
-    "a ratio of two of them understates by how much the models differ",
+    "resident set": f"{GROWTH}, in a fresh process; ratios, differences and gates are of it. The peak of the whole "
+    "process, Python and its libraries included, stands beside it",
     "cuda allocator": "the peak of PyTorch's CUDA allocator, reset at the start of each stage",
 }
 PLAN = {

@@ -11,18 +11,23 @@ from ..harness.contract import STAGES
 from ..harness.passes import SYNCHRONISED
 from ..harness.records import Run
 from .comparison import paired_logs, time_logs
+from .energy import QUANTITY, energy_logs
 from .readings import Record, of_case, stage_ns
 
 Pairs = Mapping[tuple[str, str], Sequence[float]]  # by case and figure, a log ratio a pair of processes
 
 
 def time_pairs(before: Run, after: Run) -> Pairs:
-    """Of each case that both have, median log ratios over queries; of the stages by the pass that waits, if any."""
+    """Of each case that both have, median log ratios over queries; of the stages by the pass that waits, if any.
+
+    Energy is beside them: the log ratio of the mean over the queries of a process.
+    """
     entries = [{entry["name"] for entry in run.run["cases"]} for run in (before, after)]
     found: dict[tuple[str, str], Sequence[float]] = {}
     for case in entries[0] & entries[1]:
         sides = of_case(case, before.samples), of_case(case, after.samples)
         found[case, "time.end_to_end"] = list(time_logs(*sides, lambda line: line["latency_ns"]).values())
+        found[case, QUANTITY] = list(energy_logs(*sides).values())
         waited = _waited_for(case, before), _waited_for(case, after)
         for stage in STAGES:
             logs = paired_logs(*waited, partial(_waited_ns, stage=stage)) if all(waited) else None

@@ -14,10 +14,12 @@ from ..harness.verdicts import Verdict
 from .schema_parts import (
     NO_RATIO,
     AgainstFloor,
+    AnswerSpread,
     Cold,
     Count,
     Memory,
     Milliseconds,
+    NotNegative,
     Points,
     Positive,
     Quality,
@@ -45,6 +47,12 @@ class Case(Strict):
     quality: Quality = Field(description="Scores, and how the queries ended.")
     time: Time = Field(description="Warm queries: medians, stages, regions.")
     memory: Memory = Field(description="Peaks.")
+    energy_mj: NotNegative | None = Field(
+        default=None, description="Mean energy of a query by the GPU's counter, in millijoules; null without one."
+    )
+    answer_spread: AnswerSpread | None = Field(
+        default=None, description="By how much its processes answer differently; null with a single process."
+    )
     cold: Cold = Field(description="What happens once.")
 
 
@@ -89,9 +97,18 @@ class Comparison(Strict):
     stages_synchronised: bool = Field(
         default=False, description="Whether `stages` is of the pass that waits for the GPU at each stage's end."
     )
-    peak_memory: Ratio = Field(description="Of memory.peak_bytes; null where the instruments differ.")
+    memory_definition: Literal["peak", "growth"] = Field(
+        default="peak",
+        description="What the ratios of memory are of: the allocator's peak (GPU), or the growth of the resident set "
+        "over what stood there before the model was built (CPU).",
+    )
+    peak_memory: Ratio = Field(
+        description="Of memory.peak_bytes, on a CPU of memory.growth_bytes; null where the instruments differ."
+    )
     query_peak_memory: Ratio = Field(
-        default=NO_RATIO, description="Of memory.query_peak_bytes; null where the instruments differ."
+        default=NO_RATIO,
+        description="Of memory.query_peak_bytes, on a CPU of memory.query_growth_bytes; null where the instruments "
+        "differ.",
     )
     gIoU_points: Points | None = Field(description="Of gIoU; null without quality.")
     cIoU_points: Points | None = Field(description="Of cIoU; null without quality.")
@@ -101,6 +118,9 @@ class Comparison(Strict):
     differences: dict[str, tuple[JsonValue, JsonValue]] = Field(
         description="Every setting that differs: [of the reference, of the candidate]. More than one is a confound, "
         "unless it follows from another."
+    )
+    energy: Ratio = Field(
+        default=NO_RATIO, description="Of the mean energy of a query in each process; null without a counter."
     )
     same_settings: bool = Field(default=False, description="No setting differs: there is nothing to compare.")
 

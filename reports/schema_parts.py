@@ -61,6 +61,27 @@ class Quality(Strict):
     slices: dict[str, dict[str, Slice]] = Field(description="By tag (such as family), then by its value.")
 
 
+class AnswerSpread(Strict):
+    """By how much the answers of one case differ between its processes, over the queries that several answered."""
+
+    processes: Count = Field(description="Processes that answered.")
+    queries: Count = Field(description="Queries that more than one process answered.")
+    differing: Count = Field(description="How many of them were not answered alike by all.")
+    pixels: Count = Field(
+        description="In the query that differs most, the pixels in which two masks differ at least: the counts inside "
+        "and outside of the target are compared."
+    )
+    iou: Fraction = Field(description="Largest difference of a query's IoU with its target between two processes.")
+    mask_distance: Fraction = Field(
+        description="Largest 1 - IoU of two processes' masks of one query: of the kept masks where both processes "
+        "kept them, otherwise a lower bound from the counts."
+    )
+    points: dict[str, NotNegative] = Field(
+        description="By score, gIoU and cIoU, its largest difference between two processes, in points; empty without "
+        "quality."
+    )
+
+
 class RegionTime(Strict):
     """One named region of the ledger."""
 
@@ -145,6 +166,12 @@ class Memory(Strict):
     instrument: str | None = Field(description="'resident set' (whole process, CPU) or 'cuda allocator'.")
     peak_bytes: Count | None = Field(description="The largest of all stages, the build among them.")
     query_peak_bytes: Count | None = Field(default=None, description="The largest of the stages of a query.")
+    growth_bytes: Count | None = Field(
+        default=None,
+        description="On a CPU, the largest growth of a process: its peak less what stood there before the build. "
+        "Null on a GPU, and where that was not recorded.",
+    )
+    query_growth_bytes: Count | None = Field(default=None, description="Likewise, without the peak of the build.")
     peak_reserved_bytes: Count | None = Field(description="The largest of all stages, as reserved (CUDA).")
     device_process_bytes: Count | None = Field(description="The largest of all stages, as the driver counts (CUDA).")
     stages: dict[str, StageMemory] = Field(description="By stage; `build` is the loading of the model.")

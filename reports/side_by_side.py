@@ -7,6 +7,7 @@ from ..harness.resampling import SCORES
 from . import wording
 from .across import Across, Compared
 from .machines import Sides
+from .peaks import GROWTH
 from .schema import Case
 from .schema_parts import Points, Ratio
 from .tables import Row, escape
@@ -37,6 +38,8 @@ def _sections(found: Across) -> Iterator[str]:
     if found.comparison.joint:
         yield f"Of {names[1]}: {wording.joint(found.comparison)}."
     yield from listed([f"n/a, {what}: {why}." for what, why in found.not_compared.items()])
+    if found.comparison.memory_definition == "growth":
+        yield f"Memory: the ratio is of {GROWTH}."
     yield from _differences(found)
     yield from listed([f"warning: {warning}" for warning in found.warnings])
 
@@ -62,12 +65,27 @@ def _rows(found: Across) -> Iterator[Row]:
     for stage in (stage for stage in STAGES if stage in compared.stages):
         values = _each(cases, lambda case, stage=stage: _stage(case, stage, waited))
         yield [f"{stage} (ms)", *values, _ratio(compared.stages[stage])]
+    if any(case.energy_mj is not None for case in cases):
+        yield [
+            "energy of a query (J)",
+            *_each(cases, lambda case: wording.joules(case.energy_mj)),
+            _ratio(compared.energy),
+        ]
     unit = wording.memory_unit(case.memory.peak_bytes for case in cases)
-    peaks = [("peak memory", "peak_bytes", compared.peak_memory)]
-    peaks += [("peak memory of a query", "query_peak_bytes", compared.query_peak_memory)]
+    if compared.memory_definition == "growth":
+        peaks = [
+            ("growth of memory", "growth_bytes", compared.peak_memory),
+            ("growth of memory, build left out", "query_growth_bytes", compared.query_peak_memory),
+            ("largest, whole process", "peak_bytes", None),
+        ]
+    else:
+        peaks = [
+            ("peak memory", "peak_bytes", compared.peak_memory),
+            ("peak memory of a query", "query_peak_bytes", compared.query_peak_memory),
+        ]
     for label, name, ratio in peaks:
         values = _each(cases, lambda case, name=name: wording.memory(getattr(case.memory, name), unit))
-        yield [f"{label} ({unit[0]})", *values, _ratio(ratio)]
+        yield [f"{label} ({unit[0]})", *values, _ratio(ratio) if ratio else ""]
     for name in SCORES:
         yield [name, *_each(cases, lambda c, n=name: _score(c, n)), _points(getattr(compared, f"{name}_points"))]
 

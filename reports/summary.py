@@ -11,12 +11,15 @@ from ..harness import statistics
 from ..harness.contract import STAGES
 from ..harness.metrics import METRICS
 from ..harness.records import Run, write_json
+from .agreement import answer_spread
 from .attribution import attribute
 from .ceilings import stages_beside
 from .claims import judge
-from .comparison import PREPROCESS, compare, of_queries, twins_of
+from .comparison import PREPROCESS, compare, twins_of
 from .doubts import doubts
+from .energy import energy_mj
 from .floors import against_floors
+from .peaks import by_resident_set, memory_by_process, of_queries
 from .quality import BOOTSTRAP, intervals
 from .readings import (
     Record,
@@ -135,6 +138,8 @@ def summarise_case(
         quality=_quality(one_per_query(records), has_quality=entry.get("has_quality") is True),
         time=_time(entry.get("clock"), records, stages_beside(entry, ceilings, passes)),
         memory=_memory(memory, memory_split(entry.get("paper"), memory)),
+        energy_mj=energy_mj(records),
+        answer_spread=answer_spread(records, has_quality=entry.get("has_quality") is True),
         cold=Cold(build_s=entry.get("build_s"), first_query_ms=first_query_ms(entry)),
     )
 
@@ -242,13 +247,24 @@ def _region_time(name: str, records: list[Record]) -> RegionTime:
 def _memory(lines: list[Record], split: MemorySplit | None) -> Memory:
     stages = {stage: [line for line in lines if line["stage"] == stage] for stage in MEMORY_STAGES}
     instruments = sorted({line["instrument"] for line in lines if line.get("instrument")})
+    growth = _growth(lines, queries_only=False)
+    query_growth = _growth(lines, queries_only=True)
     return Memory(
         split=split,
         query_peak_bytes=_largest(of_queries(lines), StageMemory)["peak_bytes"],
+        growth_bytes=growth,
+        query_growth_bytes=query_growth,
         instrument=" and ".join(instruments) or None,
         stages={stage: StageMemory(**_largest(found, StageMemory)) for stage, found in stages.items() if found},
         **{name: value for name, value in _largest(lines, StageMemory).items() if name != "start_bytes"},
     )
+
+
+def _growth(lines: list[Record], queries_only: bool) -> int | None:
+    """Return the largest growth of a process on a CPU; None on a GPU."""
+    if not by_resident_set(lines):
+        return None
+    return max(memory_by_process(lines, queries_only).values(), default=None)
 
 
 def _largest(lines: list[Record], fields: type[StageMemory]) -> dict[str, int | None]:

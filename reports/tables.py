@@ -8,6 +8,7 @@ from ..harness.contract import STAGES
 from ..harness.metrics import METRICS
 from ..harness.statistics import PERCENTILES
 from . import wording
+from .peaks import GROWTH, RESIDENT_SET
 from .schema import Case, Comparison, Summary, Team
 from .schema_parts import Memory, Ratio, StageMemory, StageTime
 
@@ -79,7 +80,8 @@ def _comparison(summary: Summary, cases: list[Case]) -> str:
     def row(label: str, cell: Callable[[Case, Comparison | None], str]) -> Row:
         return [label, *(cell(case, found) for case, found in sides)]
 
-    rows = [*_quality_rows(row, summary.metrics), *_time_rows(row, cases), *_memory_rows(row, summary)]
+    rows = [*_quality_rows(row, summary.metrics), *_spread_rows(row, cases), *_time_rows(row, cases)]
+    rows += [*_energy_rows(row, cases), *_memory_rows(row, summary)]
     return markdown(_header(summary, cases), [*rows, row("parameters (millions)", lambda case, _: _parameters(case))])
 
 
@@ -91,6 +93,24 @@ def _quality_rows(row: Callable, metrics: Sequence[str]) -> list[Row]:
 
     rows = [row(_heading(name), lambda case, found, name=name: cell(case, found, name)) for name in metrics]
     return [row("**Quality**", lambda *_: ""), *rows]
+
+
+def _spread_rows(row: Callable, cases: Sequence[Case]) -> list[Row]:
+    """A row where the answers of a case differ between its processes; none where all agree."""
+    if not any(case.answer_spread and case.answer_spread.differing for case in cases):
+        return []
+    return [row("answers that differ between processes", lambda case, _: wording.spread(case.answer_spread))]
+
+
+def _energy_rows(row: Callable, cases: Sequence[Case]) -> list[Row]:
+    """A row where a GPU counted its energy."""
+    if all(case.energy_mj is None for case in cases):
+        return []
+
+    def energy(case: Case, found: Comparison | None) -> str:
+        return wording.joules(case.energy_mj) + (_bold_ratio(found.energy) if found else "")
+
+    return [row("**Energy of a query (J, mean, whole GPU)**", energy)]
 
 
 def _heading(metric: str) -> str:
@@ -146,13 +166,19 @@ def _memory_rows(row: Callable, summary: Summary) -> list[Row]:
     unit, models = wording.memory_unit_of(summary), summary.cases
     instruments = ", ".join(sorted({case.memory.instrument for case in models if case.memory.instrument}))
 
-    def peak(case: Case, found: Comparison | None) -> str:
-        return wording.memory(case.memory.peak_bytes, unit) + (_bold_ratio(found.peak_memory) if found else "")
+    def peak(case: Case, found: Comparison | None, name: str = "peak_bytes") -> str:
+        return of(case.memory, name) + (_bold_ratio(found.peak_memory) if found else "")
 
-    def of_query(case: Case, found: Comparison | None) -> str:
+    def of_query(case: Case, found: Comparison | None, name: str = "query_peak_bytes") -> str:
         ratio = found.query_peak_memory if found else None
         known = f" ({wording.ratio_with_interval(ratio)})" if ratio and ratio.ratio is not None else ""
-        return wording.memory(case.memory.query_peak_bytes, unit) + known
+        return of(case.memory, name) + known
+
+    def growth(case: Case, found: Comparison | None) -> str:
+        return peak(case, found, "growth_bytes")
+
+    def growth_of_query(case: Case, found: Comparison | None) -> str:
+        return of_query(case, found, "query_growth_bytes")
 
     def of(part: Memory | StageMemory | None, name: str) -> str:
         return wording.memory(getattr(part, name) if part else None, unit)
@@ -160,11 +186,20 @@ def _memory_rows(row: Callable, summary: Summary) -> list[Row]:
     beside = {"peak_reserved_bytes": "largest, reserved", "device_process_bytes": "largest, by the driver"}
     beside = {name: label for name, label in beside.items() if any(getattr(case.memory, name) for case in models)}
     stages = [name for name in MEMORY_STAGES if any(name in case.memory.stages for case in models)]
+    if any(case.memory.instrument == RESIDENT_SET for case in models):
+        # The ratios are of the growth; the whole process stands beside it.
+        totals = [
+            row("growth over that", growth),
+            row("growth of a query (without build)", growth_of_query),
+            row("largest, whole process", lambda case, _: of(case.memory, "peak_bytes")),
+            row("largest of a query, whole process", lambda case, _: of(case.memory, "query_peak_bytes")),
+        ]
+    else:
+        totals = [row("largest", peak), row("largest of a query (without build)", of_query)]
     return [
         row(f"**Peak memory ({unit[0]}{', ' + instruments if instruments else ''})**", lambda *_: ""),
         row("before the build", lambda case, _: of(case.memory.stages.get("build"), "start_bytes")),
-        row("largest", peak),
-        row("largest of a query (without build)", of_query),
+        *totals,
         *(row(label, lambda case, _, name=name: of(case.memory, name)) for name, label in beside.items()),
         *(row(s, lambda case, _, s=s: of(case.memory.stages.get(s), "peak_bytes")) for s in stages),
     ]
@@ -187,6 +222,13 @@ def _footnotes(summary: Summary) -> Iterator[str]:
             "which never waits inside a query. Where the two times of a stage differ by more than 10 %, both are shown."
         )
     yield from twin_notes(summary)
+    if any(found.memory_definition == "growth" for found in summary.comparisons):
+        yield f"Memory: a ratio is of {GROWTH}."
+    if any(found.energy.ratio is not None for found in summary.comparisons):
+        yield (
+            "Energy is NVML's counter around each block of queries, divided by its queries: of the whole GPU, idle "
+            "power included. A ratio is that of the means over the queries of each process, paired by process."
+        )
     if any(found.end_to_end.processes == 1 for found in summary.comparisons):
         yield "One pair of processes gives a ratio, but no interval."
     if any(wording.is_certain(found.peak_memory) for found in summary.comparisons):

@@ -68,5 +68,7 @@ def _terminal_row(case: Case, found: Comparison | None, unit: tuple[str, int]) -
 
 def _caption(summary: Summary) -> str | None:
     why = [wording.WHY_NO_QUALITY] if any(case.has_quality is False for case in summary.cases) else []
+    if any(found.memory_definition == "growth" for found in summary.comparisons):
+        why.append(wording.RATIO_OF_GROWTH)
     doubts = [f"{len(summary.warnings)} warning(s): the report lists them."] if summary.warnings else []
     return "\n".join([*why, *doubts]) or None

@@ -32,6 +32,7 @@ class Thresholds(BaseModel):
     stages: Annotated[dict[Stage, NotNegative], BeforeValidator(_with_default)] = Field(
         default={}, description="more time of a stage, as a share, by stage; a list gates them at 10 %"
     )
+    energy: NotNegative | None = Field(default=0.5, description="more energy of a query (GPU), as a share")
     peak: NotNegative | None = Field(default=0.01, description="more peak memory, as a share")
     peak_mib: NotNegative = Field(default=32, description="more peak memory in MiB, where that is less than the share")
     gIoU: NotNegative | None = Field(default=0.5, description="points of gIoU lost")

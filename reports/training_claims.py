@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from ..harness.records import Run
-from .finding import Finding, NotMeasured, Quantity, Stated, interval_of, of_whole_processes
+from .finding import ON_A_CPU, Finding, NotMeasured, Quantity, Stated, interval_of
+from .peaks import RESIDENT_SET
 from .readings import Record
 from .schema_parts import Ratio
 from .suite_trainings import COMPLETE, group_of
 from .training_groups import Group
-from .training_readings import peak_of
+from .training_readings import on_card
 from .training_schema import ComparedTrainings
 from .trainings import compare_groups
 
@@ -71,8 +72,9 @@ def _to_loss(name: str, claim: Stated, run: Run) -> Finding:
 
 
 def _peak(claim: Stated, run: Run) -> Finding:
-    found = _ratio("peak_memory", "memory", claim, run)
-    return of_whole_processes(found, claim) if _compared(claim, run).instrument == "resident set" else found
+    if _compared(claim, run).instrument == RESIDENT_SET:
+        raise NotMeasured(ON_A_CPU)
+    return _ratio("peak_memory", "memory", claim, run)
 
 
 def _points(metric: str, claim: Stated, run: Run) -> Finding:
@@ -89,16 +91,19 @@ def _points(metric: str, claim: Stated, run: Run) -> Finding:
 
 
 def _fits(claim: Stated, run: Run) -> Finding:
-    """By processes that were capped to the card; what is measured is what PyTorch's allocator held of it."""
+    """By processes that were capped to the card; what is measured is what they took of it."""
     rows = _rows(run, claim["candidate"])
     full = next((row for row in rows if row["status"] == "oom"), None)
     if full:
         return Finding(None, verdict="refuted", reason=f"seed {full['seed']} ran out of memory: {full['reason']}")
-    held = [peak_of(training, "peak_reserved_bytes") for training in _whole(run, claim["candidate"]).trainings]
-    known = [size for size in held if size is not None]
-    if not known:
+    trainings = _whole(run, claim["candidate"]).trainings
+    taken = [on_card(training) for training in trainings]
+    if any(one.bytes is None for one in taken):
         raise NotMeasured("it was not trained on a GPU")
-    return Finding(max(known), verdict="confirmed", reason="every step was made by a process capped to the card")
+    largest = max(taken, key=lambda one: one.bytes or 0)
+    steps = sum(len(training.steps) for training in trainings)
+    reason = f"made {steps} steps under the cap"
+    return Finding(largest.bytes, verdict="confirmed", about=largest.about, reason=reason)
 
 
 def _quantity(find: Callable[..., Finding], *given: str) -> Quantity:

@@ -11,7 +11,8 @@ from typing import Any
 from ..harness.errors import UsageError
 from ..harness.records import Training, read_training
 from .machines import different_machines
-from .training_readings import instrument_of
+from .peaks import NO_START
+from .training_readings import instrument_of, training_lacks_start
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ def _refusals(trainings: Sequence[Training]) -> Iterator[tuple[str, str]]:
         yield from ((what, machines[0]) for what in ("time", "memory"))
     elif len({instrument_of(training) for training in trainings}) > 1:
         yield "memory", "read by different instruments"
+    elif any(training_lacks_start(training) for training in trainings):
+        yield "memory", NO_START
     evaluated = [_fingerprints(training, "val") for training in trainings]
     if len({*evaluated}) > 1:
         yield "quality", f"evaluated on different data (fingerprints {', '.join(dict.fromkeys(map(str, evaluated)))})"

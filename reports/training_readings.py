@@ -7,6 +7,8 @@ from itertools import accumulate
 import numpy as np
 
 from ..harness.records import Training
+from .card import OnCard, bytes_on_card
+from .peaks import RESIDENT_SET, growth
 from .readings import Record
 
 PARTS = ("data", "vision", "llm", "decoder", "losses", "backward", "optimizer")
@@ -77,9 +79,36 @@ def instrument_of(training: Training) -> str | None:
     device = (training.page["training"].get("settings") or {}).get("device")
     if device is None:
         return None
-    return "cuda allocator" if str(device).startswith("cuda") else "resident set"
+    return "cuda allocator" if str(device).startswith("cuda") else RESIDENT_SET
 
 
 def peak_of(training: Training, name: str = "peak_bytes") -> int | None:
     """The largest of all epochs."""
     return max((row[name] for row in training.epochs if row[name] is not None), default=None)
+
+
+def on_card(training: Training) -> OnCard:
+    """Return what a training took of its GPU; its bytes are unknown where it had none."""
+    memory = training.page.get("memory") or {}
+    return bytes_on_card(peak_of(training, "peak_reserved_bytes"), memory.get("beside_bytes"))
+
+
+def memory_of(training: Training) -> int | None:
+    """Return the bytes that a training takes, as `peaks.memory_by_process` defines it for runs.
+
+    On a CPU they are unknown where the record does not have what the process held before the model was built.
+    """
+    peak = peak_of(training)
+    if instrument_of(training) != RESIDENT_SET:
+        return peak
+    start = _start_of(training)
+    return None if peak is None or start is None else growth(peak, start)
+
+
+def training_lacks_start(training: Training) -> bool:
+    """Return whether its growth of memory cannot be computed, since the bytes before the build are not recorded."""
+    return instrument_of(training) == RESIDENT_SET and _start_of(training) is None
+
+
+def _start_of(training: Training) -> int | None:
+    return (training.page.get("memory") or {}).get("start_bytes")

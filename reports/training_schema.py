@@ -110,7 +110,9 @@ class TrainingComparison(Strict):
     candidate: str = Field(description="Name of the side that is compared.")
     seeds: list[int] = Field(description="That both sides have.")
     step_time: Ratio = Field(description="Of the median time of a step.")
-    peak_memory: Ratio = Field(description="Of the peaks.")
+    peak_memory: Ratio = Field(
+        description="Of the allocator's peaks; on a CPU of the growth over what stood there before the build."
+    )
     steps_to_mIoU: Ratio = Field(description="Null where one of the trainings has not reached the target.")
     seconds_to_mIoU: Ratio = Field(description="Likewise.")
     steps_to_loss: Ratio = Field(description="Likewise.")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 
 from . import wording
+from .peaks import GROWTH
 from .schema import Summary, TrainingRun
 from .schema_parts import Points, Ratio
 from .side_by_side import aligned, listed
@@ -135,8 +136,8 @@ def _loss(found: ComparedTrainings) -> Iterator[str]:
 def _instrument(found: ComparedTrainings) -> Iterator[str]:
     if found.instrument == "resident set":
         yield (
-            "Peaks are resident sets of whole processes, whose libraries draw the ratio towards 1; the evaluations "
-            "between epochs leave their mark on them."
+            f"Peaks are resident sets of whole processes; their ratio is of {GROWTH}. The evaluations between epochs "
+            "leave their mark on them."
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from ..harness.statistics import log_median, unpaired_ratio
-from .comparison import largest_by_process
+from .peaks import memory_by_process
 from .readings import Record, timed
 from .schema_parts import NO_RATIO, Ratio
 
@@ -32,16 +32,17 @@ def spans(records: list[Record], span_ns: Callable[[Record], int]) -> list[dict[
     return list(found.values())
 
 
-def unpaired_memory(before: list[Record], after: list[Record]) -> Ratio:
-    """Of the largest peak of each process of the memory pass; none of unlike instruments."""
+def unpaired_memory(before: list[Record], after: list[Record], queries_only: bool) -> Ratio:
+    """Return the ratio of the memory that each process of two cases takes; none of unlike instruments."""
     if len({line["instrument"] for line in (*before, *after)}) != 1:
         return NO_RATIO
-    return _ratio(_log_peaks(before), _log_peaks(after))
-
-
-def _log_peaks(lines: list[Record]) -> list[float]:
-    return [math.log(peak) for peak in largest_by_process(lines, "peak_bytes").values()]
+    sides = []
+    for lines in (before, after):
+        taken = memory_by_process(lines, queries_only)
+        sides.append([math.log(size) for size in taken.values()])
+    return _ratio(*sides)
 
 
 def _ratio(reference: Sequence[float], candidate: Sequence[float]) -> Ratio:
+    """Return the ratio of two sides, each given by the logarithm of a figure of each of its processes."""
     return Ratio(**asdict(unpaired_ratio(reference, candidate))) if reference and candidate else NO_RATIO

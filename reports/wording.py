@@ -5,10 +5,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from .schema import Case, ClaimResult, Comparison, Difference, Joint, Summary
-from .schema_parts import Milliseconds, Points, Ratio
+from .schema_parts import AnswerSpread, Milliseconds, Points, Ratio
 
 NOT_AVAILABLE = "n/a"
 WHY_NO_QUALITY = "n/a: random weights have no quality; their time and memory are real."
+RATIO_OF_GROWTH = "The ratio of memory is of the growth over what stood there before the build."
 _GIB_FROM = 10 * 2**30
 
 
@@ -19,6 +20,25 @@ def milliseconds(value: float | None) -> str:
     if value != 0 and abs(value) < 0.005:
         return "<0.01"
     return f"{value:,.{0 if value >= 99.95 else 1 if value >= 9.995 else 2}f}"
+
+
+def joules(energy_mj: float | None) -> str:
+    """Joules with three significant digits, without the unit."""
+    return milliseconds(None if energy_mj is None else energy_mj / 1000)
+
+
+def spread(found: AnswerSpread | None) -> str:
+    """``8 of 8 (up to 392 px, IoU 0.0003)``: the queries that are answered differently, and by how much at most."""
+    if found is None:
+        return NOT_AVAILABLE
+    counted = f"{found.differing} of {found.queries}"
+    if not found.differing:
+        return counted
+    return f"{counted} (up to {found.pixels:,} px, IoU {_small(found.iou)})"
+
+
+def _small(value: float) -> str:
+    return "< 0.0001" if 0 < value < 0.0001 else f"{value:.4f}"
 
 
 def times(ratio: float | None) -> str:
@@ -164,6 +184,11 @@ def peaks(found: Comparison) -> str:
     return whole if query in (whole, NOT_AVAILABLE) else f"{whole} (of a query {query})"
 
 
+def memory_of(found: Comparison) -> str:
+    """What a ratio of memory is of."""
+    return "growth of memory" if found.memory_definition == "growth" else "peak memory"
+
+
 def takes(found: Comparison) -> str:
     """One clause about a candidate's time, which claims no more than the interval carries."""
     time = found.end_to_end
@@ -215,7 +240,10 @@ def peaks_in_short(found: Sequence[Comparison]) -> str:
     if not found:
         return NOTHING_TO_COMPARE
     most = max(found, key=lambda comparison: apart_from_1(comparison.peak_memory.ratio))
-    return f"{most.candidate} peaks at {times(most.peak_memory.ratio)} the memory of {most.reference}"
+    ratio = times(most.peak_memory.ratio)
+    if most.memory_definition == "growth":
+        return f"the memory of {most.candidate} grows by {ratio} that of {most.reference}"
+    return f"{most.candidate} peaks at {ratio} the memory of {most.reference}"
 
 
 def quality_of(case: Case) -> str:

@@ -83,19 +83,20 @@ def test_across_runs_the_interval_is_welchs_over_the_processes_log_medians(tmp_p
 def test_peaks_across_runs_are_compared_without_pairs(runs):
     peaks = {runs[0]: (700, 710, 690), runs[1]: (350, 352)}
     for folder, mib in peaks.items():
-        line = {"case": "dual", "stage": "vision", "instrument": "resident set", "start_bytes": None}
+        line = {"case": "dual", "stage": "build", "instrument": "resident set", "start_bytes": 300 << 20}
         lines = [line | {"process": p, "peak_bytes": peak << 20} for p, peak in enumerate(mib)]
         (folder / "memory.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     ratio = only(compare_cases(runs[0], "dual", "dual", [runs[1]])).comparison.peak_memory
-    logs = [np.log(peaks[folder]) for folder in runs]
+    logs = [np.log(np.subtract(peaks[folder], 300)) for folder in runs]
     expected = stats.ttest_ind(logs[1], logs[0], equal_var=False).confidence_interval(0.95)
     assert (math.log(ratio.low), math.log(ratio.high)) == pytest.approx(tuple(expected), rel=1e-6, abs=1e-9)
 
 
 def test_peaks_by_different_instruments_have_no_ratio_without_pairs_either(runs):
     lines = of_case("dual", read_run(runs[0]).memory)
-    assert unpaired_memory(lines, lines).ratio == pytest.approx(1, rel=1e-12, abs=0)
-    assert unpaired_memory(lines, [line | {"instrument": "cuda allocator"} for line in lines]).ratio is None
+    assert unpaired_memory(lines, lines, False).ratio == pytest.approx(1, rel=1e-12, abs=0)
+    other = [line | {"instrument": "cuda allocator"} for line in lines]
+    assert unpaired_memory(lines, other, False).ratio is None
 
 
 def test_the_first_run_is_compared_with_each_further_one(tmp_path, runs):
@@ -241,7 +242,16 @@ def test_the_table_lines_up_and_shows_each_figure_with_its_interval(runs):
         "decoder (ms)",
         "postprocess (ms)",
     ]
-    assert names[6:] == ["peak memory (MiB)", "peak memory of a query (MiB)", "gIoU", "cIoU", "mIoU"]
+    memory = ["growth of memory (MiB)", "growth of memory, build left out (MiB)", "largest, whole process (MiB)"]
+    assert names[6:] == [*memory, "gIoU", "cIoU", "mIoU"]
+    assert "Memory: the ratio is of the growth of the resident set" in text
+
+
+def test_a_run_that_lacks_what_stood_there_before_the_build_has_no_ratio_of_memory(runs):
+    edit_lines(runs[1] / "memory.jsonl", lambda line: line | {"start_bytes": None})
+    found = only(compare_cases(runs[0], "dual", "dual", [runs[1]]))
+    assert found.comparison.peak_memory.ratio is None
+    assert "before the model was built" in found.not_compared["memory"]
 
 
 def test_the_command_prints_tables_or_json_and_ends_with_0_2_or_4(runs):

@@ -44,6 +44,9 @@ def added(changed, process):
     return 1000 + 100 * process + sum(MIB[factor] for factor in changed)
 
 
+START_MIB = 300  # of a process before its model is built
+
+
 def write_design(folder, time=multiplied, mib=added, processes=3):
     """A run whose cases take `time` times as long as the query's own time, and whose queries peak at `mib`."""
     write_run(folder, cases=1, controls=False, queries=4, processes=processes, size=(24, 32), gallery=0)
@@ -56,10 +59,17 @@ def write_design(folder, time=multiplied, mib=added, processes=3):
     write_lines(
         folder / "memory.jsonl",
         [
-            {"case": name, "process": process, "stage": stage, "instrument": "resident set", "peak_bytes": peak}
+            {
+                "case": name,
+                "process": process,
+                "stage": stage,
+                "instrument": "resident set",
+                "peak_bytes": peak,
+                "start_bytes": START_MIB << 20,
+            }
             for name, changed in CASES.items()
             for process in range(processes)
-            for stage, peak in (("build", 2 << 30), ("vision", round(mib(changed, process) * 2**20)))
+            for stage, peak in (("build", 2 << 30), ("vision", round((START_MIB + mib(changed, process)) * 2**20)))
         ],
     )
     return folder

@@ -59,10 +59,13 @@ def test_peaks_are_those_of_each_process_by_what_is_reserved_where_that_is_known
     edit_lines(folder / "memory.jsonl", lambda line: line | {"process": 1})
     cases = reduced(read_run(folder)).cases
     assert (cases[0].peak_figure, cases[0].peak_bytes) == ("peak_bytes", [742 << 20])
-    expected = unpaired_memory(*(of_case(name, read_run(folder).memory) for name in ("dual", "sam")))
-    assert cases[1].peak_bytes[0] / cases[0].peak_bytes[0] == pytest.approx(expected.ratio, rel=1e-12, abs=0)
+    sides = [of_case(name, read_run(folder).memory) for name in ("dual", "sam")]
+    expected = unpaired_memory(*sides, False)
+    assert cases[1].growth_bytes[0] / cases[0].growth_bytes[0] == pytest.approx(expected.ratio, rel=1e-12, abs=0)
+    assert cases[0].growth_bytes == [(742 - 360) << 20]
     gpu = reduced(read_run(write_run(tmp_path / "gpu", **SMALL, clock="cuda events"))).cases[0]
     assert (gpu.peak_figure, gpu.peak_bytes) == ("peak_reserved_bytes", [(742 + 64) << 20])
+    assert gpu.growth_bytes == []
 
 
 def test_the_peak_of_a_query_leaves_out_the_build(folder):

@@ -98,7 +98,8 @@ def test_quality_is_a_difference_in_points(tmp_path):
         ({"error": "build: broken"}, {"quantity": "time.vision", "at_most": 1}, "clip failed: build: broken"),
         ({"clock": "cuda events"}, {"quantity": "time.vision", "at_most": 1}, "different clocks"),
         ({"memory_error": "killed"}, {"quantity": "memory.peak", "at_most": 1}, "clip failed: killed"),
-        ({}, {"quantity": "memory.vision", "at_most": 1}, "weights of each part of dual were not measured"),
+        ({}, {"quantity": "memory.vision", "at_most": 1}, "this run was on a CPU"),
+        ({}, {"quantity": "energy.query", "at_most": 1}, "no process of both cases has read a GPU's energy counter"),
         ({"has_quality": False}, {"quantity": "quality.gIoU", "at_least": 1}, "random weights have no quality"),
         ({"has_quality": None}, {"quantity": "quality.gIoU", "at_least": 1}, "clip has not been built yet"),
         ({}, {"quantity": "fits", "reference": None, "card": "8GB"}, "has not been tried on a card of 8GB yet"),
@@ -109,6 +110,12 @@ def test_what_was_not_measured_says_why(tmp_path, entry, claim, expected):
     found = judged(tmp_path, **claim)
     assert (found.verdict, found.measured, found.interval) == ("not measured", None, None)
     assert expected in found.reason
+
+
+def test_the_memory_of_vision_needs_the_weights_of_each_part(tmp_path):
+    write_run(tmp_path, **PLAIN, clock="cuda events")
+    found = judged(tmp_path, quantity="memory.vision", at_most=1)
+    assert "weights of each part of dual were not measured" in found.reason
 
 
 def test_cases_without_records_are_not_measured(tmp_path):
@@ -143,30 +150,29 @@ def test_the_memory_of_vision_is_its_weights_and_what_it_allocates(tmp_path):
     )
 
 
+@pytest.mark.parametrize("quantity", ["memory.peak", "memory.vision"])
 @pytest.mark.parametrize(
-    ("instrument", "candidate_mib", "at_most", "expected"),
-    [
-        ("cuda allocator", 800, 0.6, "refuted"),
-        ("resident set", 800, 0.6, "inconclusive"),  # without the libraries it may be less than 0.6
-        ("resident set", 500, 0.6, "confirmed"),
-        ("resident set", 1100, 0.6, "refuted"),
-        ("resident set", 1100, 1.2, "inconclusive"),  # without the libraries it may be more than 1.2
-    ],
+    ("instrument", "expected"), [("cuda allocator", ("confirmed", 0.5)), ("resident set", ("not measured", None))]
 )
-def test_whole_processes_decide_only_what_their_libraries_cannot_hide(
-    tmp_path, instrument, candidate_mib, at_most, expected
-):
+def test_claims_on_gpu_memory_are_not_measured_on_a_cpu(tmp_path, quantity, instrument, expected):
     write_run(tmp_path, **PLAIN)
-    sides = (("dual", 1000), ("clip", candidate_mib))
+    for case, mib in (("dual", 1000), ("clip", 500)):
+        edit_entry(tmp_path, case, weights={"clip": mib << 20})
+    sides = (("dual", 1000), ("clip", 500))
     lines = [memory_line(case, process, 0, peak, instrument) for case, peak in sides for process in (0, 1)]
     write_lines(tmp_path / "memory.jsonl", lines)
-    assert judged(tmp_path, quantity="memory.peak", at_most=at_most).verdict == expected
+    found = judged(tmp_path, quantity=quantity, at_most=0.6)
+    assert (found.verdict, found.measured) == expected
+    assert ("this run was on a CPU" in (found.reason or "")) == (instrument == "resident set")
 
 
 @pytest.mark.parametrize(
     ("tried", "verdict", "measured_gib", "expected"),
     [
-        ({"status": "ok"}, "confirmed", 6.5, "every query was answered"),
+        ({"status": "ok"}, "confirmed", 6.5, "answered 4 of 4 queries under the cap"),  # by the plan: an older record
+        ({"status": "ok", "asked": 3, "answered": 3}, "confirmed", 6.5, "answered 3 of 3 queries under the cap"),
+        ({"status": "oom", "reason": "no", "asked": 3, "answered": 1}, "refuted", 6.5, "answered 1 of 3 queries"),
+        ({"status": "oom", "reason": "no"}, "refuted", 6.5, "how many queries were answered under the cap is not"),
         ({"status": "oom", "reason": "OutOfMemoryError: 8"}, "refuted", 6.5, "ran out of memory: OutOfMemoryError: 8"),
         ({"status": "ok", "device_process_bytes": 9 * GIB}, "inconclusive", 6.5, "driver counts 9.00 GiB"),
         ({"status": "skipped", "reason": "it takes an NVIDIA GPU"}, "not measured", None, "NVIDIA GPU"),

@@ -15,6 +15,7 @@ from lisabench.reports.gate import judge
 from lisabench.reports.gate_verdict import changes, checked, outcome, settle, to_measure_again
 from lisabench.reports.pairs import time_pairs
 from lisabench.reports.readings import counts, one_per_query
+from lisabench.reports.schema_parts import AnswerSpread
 from lisabench.reports.thresholds import Gate
 from run_factory import write_run
 
@@ -41,7 +42,9 @@ def ms(time, spread=STEADY):
 
 
 def peaks(mib):
-    return {"peak_bytes": [round(mib * MIB)] * 3, "query_peak_bytes": [round(mib * MIB)] * 3}
+    """On a CPU: whole processes, of which 100 MiB stood there before the build."""
+    whole, grown = [round(mib * MIB)] * 3, [round((mib - 100) * MIB)] * 3
+    return {"peak_bytes": whole, "query_peak_bytes": whole, "growth_bytes": grown, "query_growth_bytes": grown}
 
 
 def changed(baseline, case=None, **changes):
@@ -166,7 +169,111 @@ def test_a_stage_is_shown_and_gated_only_where_the_suite_says_so(before):
 def test_a_peak_may_grow_by_1_percent_or_32_mib_whichever_is_less(before, mib, more, verdict):
     found = of(changed(before, **peaks(mib)), changed(before, **peaks(mib + more)), "memory.peak")
     assert found.verdict == verdict
-    assert found.limit == pytest.approx(1 + min(0.01, 32 / mib), rel=1e-9, abs=0)
+    grown = mib - 100  # of it: as many bytes are allowed, and shown over the growth
+    assert found.limit == pytest.approx(1 + min(0.01 * mib, 32) / grown, rel=1e-9, abs=0)
+    assert found.change == pytest.approx(1 + more / grown, rel=1e-9, abs=0)
+
+
+@pytest.mark.parametrize(("more", "verdict"), [(4, "holds"), (6, "regression"), (-300, "holds")])
+def test_whole_peaks_of_an_older_baseline_are_compared_as_such(before, more, verdict):
+    older = changed(before, growth_bytes=[], query_growth_bytes=[])
+    found = of(older, changed(before, **peaks(500 + more)), "memory.peak")
+    assert found.verdict == verdict
+    assert (found.before, found.limit) == (pytest.approx(500 * MIB), pytest.approx(1.01))
+    assert (
+        found.why == "by the peak of the whole process: the baseline or the run lacks what stood there before the build"
+    )
+
+
+def test_a_growth_that_is_small_is_held_to_bytes_and_not_to_a_share_of_itself(before):
+    """As a fake's: half a MiB more or less is 1 % of no process."""
+    small = [round(mib * MIB) for mib in (0.3, 0.5, 0.4)]
+    larger = [round(mib * MIB) for mib in (0.8, 0.6, 0.7)]
+    base = changed(before, growth_bytes=small, query_growth_bytes=small)
+    found = of(base, changed(base, growth_bytes=larger), "memory.peak")
+    assert (found.verdict, round(found.change, 2)) == ("holds", 1.75)
+    grown = [round((mib + 64) * MIB) for mib in (0.3, 0.5, 0.4)]
+    assert of(base, changed(base, growth_bytes=grown), "memory.peak").verdict == "regression"
+
+
+JOULES = [40_000.0, 41_000.0, 39_500.0, 40_500.0, 40_200.0]  # millijoules a query, of five processes
+
+
+@pytest.mark.parametrize(
+    ("factor", "limit", "verdict"),
+    [(1.0, 0.05, "holds"), (1.2, 0.05, "regression"), (1.2, None, "not gated"), (1.05, 0.05, "inconclusive"),
+     (1.2, 0.5, "holds")],
+)  # fmt: skip
+def test_energy_is_held_to_its_limit(before, factor, limit, verdict):
+    base = changed(before, energy_mj=JOULES)
+    found = of(base, changed(base, energy_mj=[factor * value for value in JOULES]), "energy.query", energy=limit)
+    assert (found.verdict, found.unit) == (verdict, "mJ")
+    assert found.change == pytest.approx(factor, rel=1e-9, abs=0)
+
+
+def test_energy_that_one_side_lacks_is_not_checked_and_that_both_lack_is_not_shown(before):
+    base = changed(before, energy_mj=JOULES)
+    for sides, lacking in (((before, base), "the baseline"), ((base, before), "the run")):
+        checks = judge(*sides, Gate())
+        found = next(check for check in checks if check.metric == "energy.query")
+        assert found.verdict == "not checked" and found.why.startswith(f"{lacking} has no energy")
+        assert outcome(checks) == "holds"
+    assert "energy.query" not in {check.metric for check in judge(before, before, Gate())}
+
+
+def test_energy_of_other_queries_decides_nothing_and_another_machine_refuses_it(before):
+    base = changed(before, energy_mj=JOULES)
+    found = of(base, changed(base, without_energy=["scene-0000"]), "energy.query")
+    assert (found.verdict, found.why) == ("inconclusive", "not the same queries have an energy in every process")
+    elsewhere = base.model_copy(update={"passport": dict(base.passport) | {"cpu": "another"}})
+    assert of(base, elsewhere, "energy.query").verdict == "refused"
+
+
+def spread(baseline, distance, gIoU=0.0):
+    """A baseline whose own processes answer differently."""
+    known = {"processes": 3, "queries": 8, "differing": 8, "pixels": 9, "iou": 0.1}
+    found = AnswerSpread(**known, mask_distance=distance, points={"gIoU": gIoU, "cIoU": gIoU})
+    return changed(baseline, answer_spread=found)
+
+
+def test_masks_may_differ_by_what_they_differ_among_the_baselines_own_processes(before):
+    after = smaller(before, "scene-0000")
+    found = of(before, after, "masks")
+    distance = 1 - found.after
+    assert found.verdict == "regression" and distance > 0.02
+    assert of(spread(before, distance / 2), after, "masks").verdict == "holds"
+    assert "spread among the baseline's own processes" in of(spread(before, distance / 2), after, "masks").why
+    assert of(spread(before, distance / 2 - 0.01), after, "masks").verdict == "regression"
+    assert of(before, spread(after, 1.0), "masks").verdict == "regression"  # the new side's spread excuses nothing
+
+
+def test_scores_may_differ_by_what_they_differ_among_the_baselines_own_processes(before):
+    worse = changed(before, answers=missing_all(before.case("dual").answers))
+    lost = -of(before, worse, "quality.gIoU").high
+    assert lost > 1 and of(before, worse, "quality.gIoU").verdict == "regression"
+    found = of(spread(before, 0.0, gIoU=lost / 2), worse, "quality.gIoU")
+    assert found.verdict != "regression"
+    assert found.limit == pytest.approx(-(0.5 + lost), rel=1e-9, abs=0)
+    assert of(spread(before, 0.0, gIoU=lost / 4), worse, "quality.gIoU").verdict == "regression"
+
+
+def missing_all(answers):
+    """The same queries, those with a target answered with an empty mask each."""
+    nothing = [0] * len(answers.sample_id)
+    either = [target or union for target, union in zip(answers.target_px, answers.union_px, strict=True)]
+    return answers.model_copy(update={"intersection_px": nothing, "predicted_px": nothing, "union_px": either})
+
+
+def smaller(baseline, query):
+    """A baseline of which each case's mask of one query has lost half of its rows."""
+    cases = []
+    for case in baseline.cases:
+        mask_HW = masks.decode(masks.unpack(case.masks[query].model_dump())).copy()
+        rows = np.flatnonzero(mask_HW.any(axis=1))
+        mask_HW[rows[: len(rows) // 2]] = False
+        packed = PackedMask(**masks.pack(masks.encode(mask_HW)))
+        cases.append(case.model_copy(update={"masks": case.masks | {query: packed}}))
+    return baseline.model_copy(update={"cases": cases})
 
 
 def test_peaks_by_other_instruments_or_of_other_figures_are_refused(before):
@@ -247,7 +354,10 @@ def test_a_case_that_the_run_does_not_have_fails_the_gate_and_a_new_one_does_not
 
 @pytest.mark.parametrize(
     ("gone", "metric"),
-    [({"end_to_end_ns": []}, "time.end_to_end"), ({"peak_bytes": [], "instrument": None}, "memory.peak")],
+    [
+        ({"end_to_end_ns": []}, "time.end_to_end"),
+        ({"peak_bytes": [], "growth_bytes": [], "instrument": None}, "memory.peak"),
+    ],
 )
 def test_a_figure_that_the_run_has_not_measured_fails_the_gate(before, gone, metric):
     assert of(before, changed(before, **gone), metric).verdict == "missing"

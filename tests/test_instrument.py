@@ -317,12 +317,26 @@ def test_programs_on_cores_that_this_process_may_not_use_are_no_matter(machine):
     assert (watch.since(2)["other_cores"], watch.since(2)["warnings"]) == (0.0, [])
 
 
-def test_a_block_of_less_than_a_fifth_of_a_second_says_nothing_of_other_programs(machine):
+def test_the_load_of_short_blocks_is_added_up_until_a_fifth_of_a_second_has_passed(machine):
+    """Seven blocks of 30 ms, in each of which another program is busy for 24; what lies between them is no part."""
     watch = noise.Watch("cpu")
-    machine.passes(0.19, user=0.19)
-    assert (watch.since(1)["other_cores"], watch.since(1)["warnings"]) == (None, [])
-    machine.passes(0.02, user=0.02)
+    told = []
+    for _ in range(14):
+        machine.passes(5.0, user=5.0)  # another case's turn
+        watch.begin()
+        machine.passes(0.030, own_s=0.030, user=0.054)
+        found = watch.since(1)
+        told.append((found["other_cores"], len(found["warnings"])))
+    assert told == [*[(None, 0)] * 6, (0.8, 1)] * 2
+
+
+def test_a_long_block_tells_of_itself_alone(machine):
+    watch = noise.Watch("cpu")
+    machine.passes(4.0, user=4.0)
     assert watch.since(1)["other_cores"] == pytest.approx(1.0, rel=0, abs=1e-9)
+    watch.begin()
+    machine.passes(4.0, own_s=4.0, user=4.0)
+    assert watch.since(1)["other_cores"] == pytest.approx(0.0, rel=0, abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -383,11 +397,14 @@ def test_a_gpu_that_is_held_back_says_by_what(machine, gpu, reasons, expected): 
     assert expected is None or f"the GPU was held back {expected}" in found["warnings"][0]
 
 
-def test_energy_is_of_one_query_and_unknown_where_the_counter_stood_still(machine, gpu):  # noqa: ARG001
+def test_energy_is_of_one_query_nil_where_the_counter_stood_still_and_unknown_where_it_was_set_back(machine, gpu):  # noqa: ARG001
     watch = noise.Watch("cuda")
-    assert watch.since(4)["energy_mj"] is None
+    assert watch.since(4)["energy_mj"] == 0
     gpu["energy"] += 1000
     assert watch.since(4)["energy_mj"] == 250.0
+    watch.begin()
+    gpu["energy"] = 10
+    assert watch.since(4)["energy_mj"] is None
 
 
 def test_a_gpu_that_does_not_tell_is_no_failure(machine, gpu):  # noqa: ARG001

@@ -131,7 +131,7 @@ def test_a_ratio_of_peaks_shows_its_interval_unless_it_is_certain(tmp_path):
     write_run(tmp_path, cases=3, **SMALL)
     peaks = {"dual": (700, 700, 700), "sam": (350, 350, 350), "clip": (340, 350, 360)}
     lines = [
-        {"case": case, "process": p, "stage": "vision", "instrument": "resident set", "peak_bytes": mib << 20}
+        {"case": case, "process": p, "stage": "vision", "instrument": "cuda allocator", "peak_bytes": mib << 20}
         for case, found in peaks.items()
         for p, mib in enumerate(found)
     ]

@@ -69,8 +69,18 @@ def test_the_reference_comes_first_and_variants_carry_ratio_and_interval(tmp_pat
     assert rows[""] == ["sam (reference)", "dual", "clip"]
     assert rows["end to end"][2].endswith(f"(**{ratio.ratio:.2f}x** [{ratio.low:.2f}, {ratio.high:.2f}])")
     assert "x" not in rows["end to end"][0]
-    assert rows["largest"] == ["718", "742 (**1.03x**)", "671 (**0.93x**)"]
-    assert rows["largest of a query (without build)"] == ["718", "742 (1.03x)", "671 (0.93x)"]
+    assert rows["before the build"] == ["360", "360", "360"]
+    assert rows["growth over that"] == ["358", "382 (**1.07x**)", "311 (**0.87x**)"]
+    assert rows["growth of a query (without build)"] == ["358", "382 (1.07x)", "311 (0.87x)"]
+    assert rows["largest, whole process"] == ["718", "742", "671"]
+    assert "a ratio is of the growth of the resident set" in comparison_table(summary)
+
+
+def test_on_a_gpu_the_ratio_of_memory_is_that_of_the_peaks(tmp_path):
+    write_run(tmp_path, **SMALL, clock="cuda events")
+    rows = rows_of(comparison_table(summarise(read_run(tmp_path))))
+    assert rows["largest"] == ["742", "718 (**0.97x**)", "671 (**0.90x**)"]
+    assert "growth over that" not in rows
 
 
 def test_many_variants_are_spread_over_tables_that_each_begin_with_the_reference(tmp_path):
@@ -260,7 +270,7 @@ def test_the_title_of_the_memory_names_the_peak_that_differs_most(tmp_path):
     peaks_mib = {"dual": 700, "sam": 690, "clip": 1400}
     edit_lines(tmp_path / "memory.jsonl", lambda line: line | {"peak_bytes": peaks_mib[line["case"]] << 20})
     figure = peak_memory(summarise(read_run(tmp_path)))
-    assert "clip peaks at 2.00x the memory of dual" in texts(figure)
+    assert "the memory of clip grows by 3.06x that of dual" in texts(figure)
 
 
 def test_the_figure_of_times_says_that_its_labels_are_no_sums(tmp_path):

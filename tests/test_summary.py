@@ -166,7 +166,27 @@ def test_peaks_are_the_largest_of_all_stages(tmp_path):
     memory = case_of(summary, "dual").memory
     assert memory.peak_bytes == memory.stages["vision"].peak_bytes == 742 << 20
     assert (memory.instrument, memory.peak_reserved_bytes) == ("resident set", None)
-    assert summary.comparison("clip").peak_memory.ratio == pytest.approx(671 / 742, rel=1e-12, abs=0)
+    assert memory.growth_bytes == memory.query_growth_bytes == (742 - 360) << 20
+
+
+def test_a_ratio_of_memory_is_of_the_growth_on_a_cpu_and_of_the_peak_on_a_gpu(tmp_path):
+    """Of 671 and 742 MiB, 360 stood there before the model was built."""
+    on_cpu = summarise(read_run(write_run(tmp_path / "cpu", **PLAIN))).comparison("clip")
+    on_gpu = summarise(read_run(write_run(tmp_path / "gpu", **PLAIN, clock="cuda events"))).comparison("clip")
+    assert (on_cpu.memory_definition, on_gpu.memory_definition) == ("growth", "peak")
+    for name in ("peak_memory", "query_peak_memory"):
+        assert getattr(on_cpu, name).ratio == pytest.approx((671 - 360) / (742 - 360), rel=1e-12, abs=0)
+        assert getattr(on_gpu, name).ratio == pytest.approx(671 / 742, rel=1e-12, abs=0)
+
+
+def test_records_without_what_stood_there_before_the_build_give_no_ratio_of_memory_and_say_so(tmp_path):
+    write_run(tmp_path, cases=2, **PLAIN)
+    edit_lines(tmp_path / "memory.jsonl", lambda m: m | ({"start_bytes": None} if m["case"] == "sam" else {}))
+    summary = summarise(read_run(tmp_path))
+    assert summary.comparison("sam").peak_memory.ratio is None
+    assert case_of(summary, "sam").memory.growth_bytes is None
+    assert case_of(summary, "sam").memory.peak_bytes == 718 << 20
+    assert warned(summary, "sam: the records do not have what the process held before the model was built")
 
 
 def test_memory_by_different_instruments_has_no_ratio(tmp_path):
@@ -432,16 +452,16 @@ def test_the_peak_of_a_query_is_told_from_that_of_the_build(tmp_path):
     summary = summarise(read_run(tmp_path))
     memory, found = case_of(summary, "sam").memory, summary.comparison("sam")
     assert (memory.peak_bytes, memory.query_peak_bytes) == (900 << 20, 718 << 20)
-    assert found.peak_memory.ratio == pytest.approx(900 / 742, rel=1e-12, abs=0)
-    assert found.query_peak_memory.ratio == pytest.approx(718 / 742, rel=1e-12, abs=0)
-    assert wording.peaks(found) == "1.21x (of a query 0.97x)"
+    assert found.peak_memory.ratio == pytest.approx((900 - 360) / (742 - 360), rel=1e-12, abs=0)
+    assert found.query_peak_memory.ratio == pytest.approx((718 - 360) / (742 - 360), rel=1e-12, abs=0)
+    assert wording.peaks(found) == "1.41x (of a query 0.94x)"
 
 
 def test_a_ratio_of_memory_has_an_interval_over_the_processes_of_the_memory_pass(tmp_path):
     write_run(tmp_path)
     peaks = {"dual": [700, 710, 690], "clip": [350, 351, 349]}
     lines = [
-        {"case": case, "process": process, "stage": "vision", "instrument": "resident set", "peak_bytes": peak << 20}
+        {"case": case, "process": process, "stage": "vision", "instrument": "cuda allocator", "peak_bytes": peak << 20}
         for case, found in peaks.items()
         for process, peak in enumerate(found)
     ]

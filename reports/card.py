@@ -1,0 +1,33 @@
+"""What a process takes of a GPU's memory: one definition for inference and training."""
+
+from dataclasses import dataclass
+
+NOTHING_BESIDE = "only what the allocator reserved: the records do not have the bytes beside it"
+
+
+@dataclass(frozen=True)
+class OnCard:
+    """Bytes that a process takes of a card.
+
+    Attributes:
+        bytes: reserved by PyTorch's allocator, and everything beside it where that was recorded; None if unknown.
+        about: what is missing from the bytes; None where nothing is.
+    """
+
+    bytes: int | None
+    about: str | None = None
+
+
+def bytes_on_card(reserved_bytes: int | None, beside_bytes: int | None) -> OnCard:
+    """Return what a process takes of a card: what the allocator reserved, plus everything beside the allocator.
+
+    Args:
+        reserved_bytes: peak of PyTorch's allocator, as reserved.
+        beside_bytes: the CUDA context, its kernels and libraries, as `harness.memory.cap_gpu` measures them; None in
+            older records of trainings.
+    """
+    if reserved_bytes is None:
+        return OnCard(None)
+    if beside_bytes is None:
+        return OnCard(reserved_bytes, NOTHING_BESIDE)
+    return OnCard(reserved_bytes + beside_bytes)
