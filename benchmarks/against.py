@@ -4,7 +4,7 @@ A pair is a process of each version, which take turns block by block where they 
 other (see `pairing`); the next pair goes the other way round. The unit of evidence is the pair. A process is a whole
 ``lisabench run`` of its version: they share nothing but the machine and the minutes. What has regressed is measured
 again in the same way, case by case, before it counts. Memory is measured in as many pairs as it needs; see
-`memory_pairs`.
+`memory_pairs`. Quality is evaluated once per version, in its first process.
 
     OUT/base, OUT/head    the processes of each version as one run, as any other command takes it
     OUT/parts             the runs that they were put together from; OUT/again, those of second looks
@@ -140,16 +140,26 @@ class Bench:
         for pair in range(self.processes):
             if pair == memory_pairs.ENOUGH and memory_pairs.memory_is_known(sides, parts, changes):
                 changes = {**changes, memory_pairs.MEMORY: 0}
-            asked = as_arguments({**SINGLE, **changes})
-            order = schedule.turns(sides[::-1], pair, block=0)
-            one, other = (Call(v, ["run", s, *asked], folder / "parts" / f"{pair + 1}-{v.name}") for v, s in order)
+            calls = []
+            for version, suite in schedule.turns(sides[::-1], pair, block=0):
+                own = {**SINGLE, **changes, **_without_quality_pass(parts[version.name])}
+                arguments = ["run", suite, *as_arguments(own)]
+                calls.append(Call(version, arguments, folder / "parts" / f"{pair + 1}-{version.name}"))
             self.progress(2 * pair, total, f"{what}pair {pair + 1}")
-            for call, done in self.pairing.carry_out((one, other)):
+            for call, done in self.pairing.carry_out((calls[0], calls[1])):
                 parts[call.version.name].append(_part(call, done))
                 self.progress(sum(map(len, parts.values())), total, f"{what}pair {pair + 1}")
         self.progress(total, total, f"{what}done")
         base, head = (merged(parts[v.name], folder / v.name, v.source) for v in self.versions)
         return base, head
+
+
+def _without_quality_pass(parts: Sequence[Run]) -> dict[str, int]:
+    """Return what a version's further processes change: the first has evaluated every query, and that is enough.
+
+    An older version, which knows no quality pass, shows none in its records, and is asked for nothing.
+    """
+    return {"plan.quality_queries": 0} if parts and parts[0].run.get("quality_pass") else {}
 
 
 def _part(call: Call, done: Done) -> Run:

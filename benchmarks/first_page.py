@@ -32,6 +32,7 @@ def first_page(suite: Suite, queries: Queries) -> dict[str, Any]:
         "in_turns": False,
         "data": queries.page(),
         "plan": suite.plan.model_dump(mode="json"),
+        "quality_pass": _quality_pass(suite, queries),
         "definition": suite.model_dump(mode="json"),
         "cases": [_unknown_yet(suite, case) for case in suite.all_cases()],
         "passport": None,
@@ -40,6 +41,13 @@ def first_page(suite: Suite, queries: Queries) -> dict[str, Any]:
         "gallery": [],
         "warnings": [*suite.contaminations(), *_half_random(suite)],
     }
+
+
+def _quality_pass(suite: Suite, queries: Queries) -> dict[str, int] | None:
+    """Return the protocol of the quality pass: a score is of so many queries, evaluated so many at a time."""
+    if not queries.scored:
+        return None
+    return {"queries": queries.scored, "batch": suite.plan.quality_batch}
 
 
 def _half_random(suite: Suite) -> list[str]:

@@ -7,6 +7,8 @@ from typing import Any
 from ..harness import passes, records
 from ..harness.contract import STAGES
 from ..harness.memory import CudaMeter
+from . import schedule
+from .queries import Queries
 from .suite import Suite
 
 FAILURES = ("oom", "timeout", "error")
@@ -14,16 +16,21 @@ CONTEXT_BYTES = 700 << 20  # of a CUDA context with its kernels; 0.5 to 0.7 GiB 
 
 
 class Journal:
-    """The journals of a run's folder, read as a suite's `count` queries expect them."""
+    """The journals of a run's folder, read as a suite and its queries expect them."""
 
-    def __init__(self, folder: Path, suite: Suite, count: int) -> None:
-        self.suite, self.count = suite, count
+    def __init__(self, folder: Path, suite: Suite, queries: Queries) -> None:
+        self.suite, self.queries = suite, queries
         self._samples, self._memory = folder / records.SAMPLES, folder / records.MEMORY
+        self._quality = folder / records.QUALITY
         self._passes = folder / records.PASSES
         self._fits = folder / records.FITS
 
     def add_queries(self, rows: Iterable[dict[str, Any]]) -> None:
         records.append(self._samples, rows)
+
+    def add_quality(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Add the records of a batch of the quality pass."""
+        records.append(self._quality, rows)
 
     def add_memory(self, rows: Iterable[dict[str, Any]]) -> None:
         records.append(self._memory, rows)
@@ -43,7 +50,16 @@ class Journal:
     def has_round(self, process: int, cases: Iterable[str]) -> bool:
         """Whether every query of these cases is there from this process."""
         there = {(row["case"], row["position"]) for row in _current(self._samples) if row["process"] == process}
-        return all((case, position) in there for case in cases for position in range(self.count))
+        return all((case, position) in there for case in cases for position in range(self.queries.timed))
+
+    def missing_batches(self, case: str) -> list[range]:
+        """Return the positions of every batch of the quality pass that a case has not whole.
+
+        A batch is evaluated whole or not at all: in a smaller one, the last bits of an answer may differ.
+        """
+        there = {row["position"] for row in _current(self._quality) if row["case"] == case}
+        batches = schedule.blocks(self.queries.scored, self.suite.plan.quality_batch)
+        return [batch for batch in batches if not there.issuperset(batch)]
 
     def has_memory(self, process: int, case: str) -> bool:
         rows = (row for row in _current(self._memory) if (row["process"], row["case"]) == (process, case))
@@ -59,7 +75,7 @@ class Journal:
 
     def half_written(self) -> list[str]:
         """Names of the journals whose last line a kill cut short."""
-        journals = self._samples, self._memory, self._passes, self._fits
+        journals = self._samples, self._memory, self._passes, self._fits, self._quality
         return [path.name for path in journals if records.ends_half_written(path)]
 
     def supersede_unfinished(self) -> set[str]:
@@ -70,7 +86,8 @@ class Journal:
         """
         processes = range(self.suite.plan.processes)
         rounds = [(process, team.cases) for process in processes for team in self.suite.all_teams()]
-        rounds += [(0, (control,)) for control in self.suite.controls]
+        if not self.queries.scored:
+            rounds += [(0, (control,)) for control in self.suite.controls]
         gone = {(p, case) for p, cases in rounds if not self.has_round(p, cases) for case in cases}
         records.supersede(self._samples, lambda row: (row["process"], row["case"]) in gone)
         wanted = ((process, case) for process in range(self.suite.plan.memory_processes) for case in self.suite.cases)
@@ -81,10 +98,20 @@ class Journal:
             records.supersede(self._passes, lambda row: (row["process"], row["case"]) in of[row["pass"]])
         if self._fits.exists():
             records.supersede(self._fits, lambda row: row["status"] == "error")
-        return {case for _, case in gone | halves}
+        return {case for _, case in gone | halves} | self._supersede_half_batches()
+
+    def _supersede_half_batches(self) -> set[str]:
+        """Mark the lines of batches of the quality pass that are not whole; return their cases."""
+        if not self._quality.exists():
+            return set()
+        missing = {case: set[int]().union(*self.missing_batches(case)) for case in self.suite.all_cases()}
+        halves = {row["case"] for row in _current(self._quality) if row["position"] in missing[row["case"]]}
+        records.supersede(self._quality, lambda row: row["position"] in missing[row["case"]])
+        return halves
 
     def failures(self) -> int:
-        return sum(row["status"] in FAILURES for row in _current(self._samples))
+        lines = [*_current(self._samples), *_current(self._quality)]
+        return sum(line["status"] in FAILURES for line in lines)
 
 
 def _held_bytes(row: dict[str, Any]) -> int:

@@ -1,4 +1,7 @@
-"""Several runs of one suite, of a process a case each, as one run of as many processes; the first measures memory."""
+"""Several runs of one suite, of a process a case each, as one run of as many processes.
+
+The first measures memory and has the quality pass: each query is evaluated once per version, not once per pair.
+"""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -12,7 +15,7 @@ Lines = list[dict[str, Any]]
 
 
 def merged(parts: Sequence[Run], folder: Path, source: dict[str, Any]) -> Run:
-    """Writes the run's folder; part i becomes process i. Controls and fits are those of the first part.
+    """Writes the run's folder; part i becomes process i. Controls, fits and quality are those of the first part.
 
     Args:
         parts: finished or failed runs, in the order in which they were measured.
@@ -29,6 +32,7 @@ def merged(parts: Sequence[Run], folder: Path, source: dict[str, Any]) -> Run:
         records.MEMORY: list(_numbered([part.memory for part in parts], controls)),
         records.PASSES: list(_numbered([part.passes for part in parts], controls)),
         records.FITS: parts[0].fits,
+        records.QUALITY: parts[0].quality,
     }
     for name, lines in journals.items():
         if lines:

@@ -97,7 +97,8 @@ def _against_turns(call: Call, done: Done) -> str | None:
     """Why a process could not stand beside another, if so: what else breaks would break alone, too."""
     if baton.APART in done.stderr:
         return baton.APART
-    lines = records.read_lines(call.folder / records.SAMPLES)
+    journals = call.folder / records.SAMPLES, call.folder / records.QUALITY
+    lines = [line for journal in journals for line in records.read_lines(journal)]
     full = any(line["status"] == "oom" or "out of memory" in (line["reason"] or "") for line in lines)
     return f"side by side, {call.version.label} ran out of memory" if full else None
 

@@ -15,6 +15,8 @@ class Queries:
     Attributes:
         reader: arguments of `ReasonSeg`.
         count: how many there are.
+        timed: how many of them, from the first on, the timed rounds take.
+        scored: how many of them, from the first on, the quality pass takes; 0 where there is none.
         root: the folder as the user named it; None where the package made the scenes.
         fingerprint: of annotations and images, so that a run is never resumed over other data.
         description: one line for the report.
@@ -23,6 +25,8 @@ class Queries:
     reader: dict[str, Any]
     root: str | None
     count: int
+    timed: int
+    scored: int
     fingerprint: str
     description: str
 
@@ -40,7 +44,10 @@ class Queries:
         samples = ReasonSeg(**reader)
         origin = f"{root.name}/{split}" if data.root else f"generated scenes, split {split}, seed {data.seed}"
         named = str(data.root) if data.root else None
-        return cls(reader, named, len(samples), samples.fingerprint(), origin)
+        count, plan = len(samples), suite.plan
+        scored = count if plan.quality_queries is None else min(plan.quality_queries, count)
+        timed = min(plan.timed_queries, count)
+        return cls(reader, named, count, timed, scored, samples.fingerprint(), origin)
 
     def page(self) -> dict[str, Any]:
         """As it stands in ``run.json``."""

@@ -1,4 +1,9 @@
-"""The sections of a suite: which queries are asked, and how the measurement is laid out."""
+"""The sections of a suite: which queries are asked, and how the measurement is laid out.
+
+Time and quality have passes of their own. The timed rounds take the first `timed_queries` of the data, once in every
+process. The quality pass takes the first `quality_queries`, once for every case. `data.limit` limits the data, and so
+both of them.
+"""
 
 from pathlib import Path
 from typing import Literal
@@ -26,6 +31,11 @@ class Plan(Strict):
 
     processes: int = Field(default=3, gt=0, description="fresh processes per case for timing")
     block: int = Field(default=8, gt=0, description="queries in a row before the next case takes its turn")
+    timed_queries: int = Field(default=48, gt=0, description="queries that every process is timed with, at most")
+    quality_queries: int | None = Field(
+        default=None, ge=0, description="queries of the quality pass, at most; 0: none, scores are of timed queries"
+    )
+    quality_batch: int = Field(default=8, gt=0, description="queries that the quality pass evaluates at once")
     warmup: int = Field(default=12, ge=0, description="most queries to warm up with, per process")
     memory_processes: int = Field(default=3, ge=0, description="fresh processes per case for the memory pass; 0: none")
     memory_queries: int = Field(default=4, gt=0, description="queries of the memory pass, per process")

@@ -1,11 +1,12 @@
 """A session: one suite, run into one folder.
 
 First the trainings, where there are any. Then the memory pass, each case alone in fresh processes, and in one capped
-to a card that a claim says it fits. Then rounds for time: in each round every case has a fresh process of its own, and
-the cases take turns block by block (A B C, C B A, ...; the next round the other way round), so that whatever drifts on
-the machine drifts for all of them; only one process works at a time. The controls follow, once. Another session that
-was started beside this one takes turns with it in all of that; only building is done by both at once; see `baton`.
-Everything is journalled block by block, and a session that was killed resumes by measuring the rounds that are missing.
+to a card that a claim says it fits. Then the quality pass, which evaluates every query once for each case and each
+control, in batches and without timing them. Then rounds for time: in each round every case has a fresh process of its
+own, and the cases take turns block by block (A B C, C B A, ...; the next round the other way round), so that whatever
+drifts on the machine drifts for all of them; only one process works at a time. Another session that was started beside
+this one takes turns with it in all of that; only building is done by both at once; see `baton`. Everything is
+journalled block by block, and a session that was killed resumes by measuring the batches and rounds that are missing.
 """
 
 import time
@@ -20,6 +21,7 @@ from ..harness import records
 from ..harness.errors import UsageError
 from ..models import registry
 from . import baton, schedule, trainings
+from .evaluator import Evaluator
 from .first_page import WARMUP, first_page, now
 from .journal import Journal
 from .pool import Lost, Pool, WorkerHandle, must
@@ -56,7 +58,7 @@ class Session:
         self.suite, self.queries, self.folder, self.report, self.deadline_s = suite, queries, folder, report, deadline_s
         self.baton = baton.of_environment(suite)
         self.page: dict[str, Any] = first_page(suite, queries) | {"command": command, "in_turns": not self.baton.alone}
-        self.journal = Journal(folder, suite, queries.count)
+        self.journal = Journal(folder, suite, queries)
         self.done = 0
         adapters = {suite.settings(case)["adapter"] for case in suite.all_cases()}
         self.pool = Pool(sorted({m for name in adapters for m in registry.preload(name)}), suite.plan.time_limit_s)
@@ -111,13 +113,15 @@ class Session:
         for case, card in self.suite.fits():
             yield partial(self._fit_pass, case, card)
         yield partial(self._measure_ceilings, clerk)
+        for case in self.suite.all_cases() if self.queries.scored else ():
+            yield partial(self._quality_pass, clerk, case)
 
     def _rounds(self, clerk: WorkerHandle) -> Iterator[Callable[[], None]]:
-        """Those for time, and controls."""
+        """Those for time, and controls where no quality pass has them."""
         for process in range(self.suite.plan.processes):
             for team in self.suite.all_teams():
                 yield partial(self._round, clerk, process, team.cases)
-        for control in self.suite.controls:
+        for control in self.suite.controls if not self.queries.scored else ():
             yield partial(self._round, clerk, 0, (control,))
 
     def _done_in_time(self, step: Callable[[], None]) -> bool:
@@ -141,8 +145,10 @@ class Session:
             must_be_same(self.folder, "software", SAME_VERSIONS, self.page["versions"], here["versions"])
         must(clerk, "check_devices", self._devices())
         must(clerk, "check_data")
-        wanted = min(self.suite.plan.gallery, self.queries.count)
-        positions = [i * self.queries.count // wanted for i in range(wanted)]
+        # Of these queries every case has an answer, also one with random weights, which is only timed.
+        common = min(self.queries.timed, self.queries.scored or self.queries.timed)
+        wanted = min(self.suite.plan.gallery, common)
+        positions = [i * common // wanted for i in range(wanted)]
         shown = must(clerk, "gallery", positions, str(self.folder / records.GALLERY))
         self.page |= here | {"gallery": shown}
         self._save()
@@ -201,13 +207,28 @@ class Session:
             self.journal.add_fit({"case": case, "card": card, "attempt": self.page["attempts"]} | found)
         self._advance(1, f"{case} on a card of {card}")
 
+    def _quality_pass(self, clerk: WorkerHandle, case: str) -> None:
+        """Evaluate every query of a case once, in batches: those that are missing. Random weights have no quality."""
+        what, missing = f"quality of {case}", self.journal.missing_batches(case)
+        self._advance(self.queries.scored - sum(map(len, missing)), what)
+        start = partial(self.pool.start, self._order(case))
+        with Evaluator(start, clerk, partial(self._note, case, 0)) as evaluator:
+            if missing and self._entry(case)["has_quality"] is not False:
+                evaluator.build()
+            for batch in missing:
+                if self._entry(case)["has_quality"] is not False:
+                    place = {"case": case, "process": 0, "attempt": self.page["attempts"]}
+                    rows = evaluator.batch(batch)
+                    self.journal.add_quality(place | {"position": p} | row for p, row in zip(batch, rows, strict=True))
+                self._advance(len(batch), what)
+
     def _round(self, clerk: WorkerHandle, process: int, cases: Sequence[str]) -> None:
         """A fresh process per case, taking turns; nothing where all of its records are there already.
 
         Cases that do not fit side by side take their turns one after the other, each with all of its queries.
         """
         if self.journal.has_round(process, cases):
-            self._advance(self.queries.count * len(cases), "already measured")
+            self._advance(self.queries.timed * len(cases), "already measured")
             return
         for warning in must(clerk, "surroundings", self._devices()) if self.baton.alone else ():
             self._warn(warning)
@@ -250,10 +271,10 @@ class Session:
                 turn.warm_up(self.suite.plan.warmup if case in self.suite.cases else 0, core)
         place = {"process": process, "attempt": self.page["attempts"]}
         blocks = partial(schedule.blocks_in_turn, list(turns), process, self.suite.plan.block)
-        for _, positions, case in blocks(min(SYNCHRONISED_QUERIES, self.queries.count)):
+        for _, positions, case in blocks(min(SYNCHRONISED_QUERIES, self.queries.timed)):
             with self.baton.turn():
                 self.journal.add_passes({"case": case} | place | r for r in turns[case].synchronised(positions))
-        for block, positions, case in blocks(self.queries.count):
+        for block, positions, case in blocks(self.queries.timed):
             with self.baton.turn():
                 here, rows = {"case": case} | place | {"block": block}, turns[case].block(positions)
                 self.journal.add_queries(here | {"position": p} | r for p, r in zip(positions, rows, strict=True))
@@ -294,6 +315,9 @@ class Session:
     def _advance(self, steps: int, what: str) -> None:
         self.done += steps
         cases = len(self.suite.cases)
-        per_query = cases * self.suite.plan.processes + len(self.suite.controls)
         passes = cases * self.suite.plan.memory_processes + len(self.suite.fits()) + len(self.page["trainings"])
-        self.report(self.done, passes + self.queries.count * per_query, what)
+        timed = self.queries.timed * cases * self.suite.plan.processes
+        scored = self.queries.scored * len(self.suite.all_cases())
+        if not self.queries.scored:
+            timed += self.queries.timed * len(self.suite.controls)
+        self.report(self.done, passes + timed + scored, what)

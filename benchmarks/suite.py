@@ -3,7 +3,9 @@
 title: ...                     one line, shown on the report
 reference: dual                the case that the others are compared with
 data: {count: 48}              the scenes made by the package, or root: FOLDER in ReasonSeg's format
-plan: {processes: 3}           see `Plan`
+plan: {processes: 3}           see `Plan`. `timed_queries` (48): the first so many queries are timed, in every process;
+                               `quality_queries` (all): the first so many are evaluated for quality, once for each
+                               case, `quality_batch` (8) at a time; 0: no such pass, scores are of the timed queries
 metrics: [gIoU, cIoU]          quality columns of the report's table
 defaults: {adapter: lisa}      settings shared by all cases
 cases: {NAME: {adapter: NAME, SETTING: VALUE}}

@@ -87,7 +87,7 @@ class Worker:
         """
         self.samples.read_ahead(READ_AHEAD_BYTES)
         case, device = self._case()
-        probe = TimingProbe(VirtualClock() if getattr(case, "clock", "host") == "virtual" else clock_for(device))
+        probe = TimingProbe(VirtualClock() if _is_virtual(case) else clock_for(device))
         self.adapter, self.probe = registry.find(self.order.adapter)(case, probe), probe
         return self._description() | {"clock": probe.clock.name}
 
@@ -114,6 +114,21 @@ class Worker:
             self.watch = noise.Watch(self.device)
         return self.watch
 
+    def build_untimed(self) -> dict[str, Any]:
+        """Build the case for the quality pass, without an instrument."""
+        case, _ = self._case()
+        self.adapter = registry.find(self.order.adapter)(case, _probe_without_times(case))
+        return self._description()
+
+    def evaluate(self, positions: Sequence[int]) -> list[dict[str, Any]]:
+        """Evaluate some queries as one batch, for the quality pass; records without the session's own fields."""
+        samples = [self.samples[position] for position in positions]
+        return plain(measure.evaluate(self.adapter, samples, self.order.keep_masks_of))
+
+    def not_evaluated(self, positions: Sequence[int], status: str, reason: str) -> list[dict[str, Any]]:
+        """Return the records of queries of the quality pass whose worker was lost."""
+        return [measure.unanswered(self.samples[position], status, reason) for position in positions]
+
     def synchronised(self, positions: Sequence[int]) -> list[dict[str, Any]]:
         """The pass that waits for each stage; nothing on a CPU, where the host never runs ahead."""
         if not self.device.startswith("cuda"):
@@ -138,7 +153,8 @@ class Worker:
 
         Returns:
             `rows`, one per stage that was read; `memory_error`, why not all of them were, if so; `build_s`; `weights`,
-            the bytes of each part, and `paper`, what the case should take, where the adapter tells.
+            the bytes of each part, and `paper`, what the case should take, where the adapter tells; `has_quality`,
+            False for random weights.
         """
         case, device = self._case()
         meter = meter_for(device)
@@ -157,6 +173,9 @@ class Worker:
             for stage, reading in probe.peaks().items()
         ]
         known = {"build_s": build_s, "weights": weights, "paper": self._paper(longest)}
+        # Only that there is none: the quality pass then need not build the case to learn it. That a case
+        # has quality is noted by a process that is asked for it, since a case may fail before.
+        known["has_quality"] = None if self.adapter.has_quality else False
         return plain({"rows": rows, "memory_error": failed and failed[1]} | known)
 
     def _paper(self, longest: Prediction | None) -> dict[str, Any] | None:
@@ -238,6 +257,18 @@ class Worker:
             "warnings": list(getattr(self.adapter, "warnings", ())),
             "parameters": getattr(self.adapter, "parameters", None),
         }
+
+
+def _is_virtual(case: Any) -> bool:
+    """Return whether a case lets simulated time pass."""
+    return getattr(case, "clock", "host") == "virtual"
+
+
+def _probe_without_times(case: Any) -> NullProbe:
+    probe = NullProbe()
+    if _is_virtual(case):
+        probe.clock = VirtualClock()
+    return probe
 
 
 def _built(before: int | None, now: int | None, weights: dict[str, int] | None) -> int | None:

@@ -2,12 +2,15 @@
 
 Five stages, in order, each in a region of its own. The image is decoded before the clock starts and the mask is scored
 after it has stopped: a query's time runs from pixels in memory to a mask of the image's size on the host.
+
+Time and quality have passes of their own. `measure` times one query at a time. `evaluate` takes a batch of queries
+through the same stages and times nothing.
 """
 
 import math
 import statistics
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +18,7 @@ from typing import Any
 from . import masks, metrics
 from .contract import Adapter, Prediction, Probe, Sample
 from .memory import MemoryProbe
-from .probe import Ledger, TimingProbe
+from .probe import Ledger, NullProbe, TimingProbe
 
 UNATTRIBUTED_LIMIT = 0.05
 STABLE_WITHIN = 0.05
@@ -24,8 +27,14 @@ NOTHING_SAID = dict.fromkeys(("predicted_iou", "text", "prompt_tokens", "answer_
 
 def answer(adapter: Adapter, sample: Sample, probe: Probe) -> Prediction:
     """One query through the five stages."""
+    (prediction,) = answer_batch(adapter, [sample], probe)
+    return prediction
+
+
+def answer_batch(adapter: Adapter, samples: Sequence[Sample], probe: Probe) -> list[Prediction]:
+    """Take several queries through the five stages at once; return one prediction a query, in order."""
     with probe.region("preprocess"):
-        inputs = adapter.preprocess([sample])
+        inputs = adapter.preprocess(samples)
     with probe.region("vision"):
         features = adapter.vision(inputs)
     with probe.region("llm"):
@@ -33,8 +42,10 @@ def answer(adapter: Adapter, sample: Sample, probe: Probe) -> Prediction:
     with probe.region("decoder"):
         decoded = adapter.decoder(inputs, features, answers)
     with probe.region("postprocess"):
-        (prediction,) = adapter.postprocess(inputs, answers, decoded)
-    return prediction
+        predictions = adapter.postprocess(inputs, answers, decoded)
+    if len(predictions) != len(samples):
+        raise ValueError(f"postprocess returned {len(predictions)} predictions for {len(samples)} queries")
+    return predictions
 
 
 def measure(adapter: Adapter, sample: Sample, probe: TimingProbe, keep_mask: bool = False) -> dict[str, Any]:
@@ -53,6 +64,46 @@ def measure(adapter: Adapter, sample: Sample, probe: TimingProbe, keep_mask: boo
         return record | failure(sample, *classify(error))
 
 
+def evaluate(
+    adapter: Adapter, samples: Sequence[Sample], keep_masks_of: Collection[str] | None = ()
+) -> list[dict[str, Any]]:
+    """Evaluate some queries as one batch, without timing them.
+
+    A batch that fails is evaluated again query by query, so that one bad query costs only itself.
+
+    Args:
+        adapter: the model.
+        samples: the queries of the batch.
+        keep_masks_of: ids of the queries whose mask is kept in the record; None: of all.
+
+    Returns:
+        The fields of a line of ``quality.jsonl`` that each query determines: those of `measure` without
+        times, and `batch`, the number of queries that were evaluated at once.
+    """
+    for sample in samples:
+        _ = sample.image, sample.target_HW  # broken data is not the model's failure: it is raised here
+    try:
+        predictions = answer_batch(adapter, samples, NullProbe())
+        rows = []
+        for sample, prediction in zip(samples, predictions, strict=True):
+            keep_mask = keep_masks_of is None or sample.id in keep_masks_of
+            outcome = _outcome(prediction, sample, keep_mask)
+            rows.append(describe(sample) | {"batch": len(samples)} | outcome)
+        return rows
+    except Exception as error:
+        status, reason = classify(error)
+    # Outside of the handler: its traceback would keep the tensors of the failed batch alive, and a
+    # batch that ran out of memory would leave none for its single queries.
+    if len(samples) == 1:
+        return [unanswered(samples[0], status, reason)]
+    return [row for sample in samples for row in evaluate(adapter, [sample], keep_masks_of)]
+
+
+def unanswered(sample: Sample, status: str, reason: str) -> dict[str, Any]:
+    """Return the record of `evaluate` for a query that failed when it was evaluated alone."""
+    return describe(sample) | {"batch": 1} | _no_answer(sample, status, reason)
+
+
 def describe(sample: Sample) -> dict[str, Any]:
     """What a record says of its query, whatever came of it."""
     height, width = sample.image.shape[:2]
@@ -63,8 +114,12 @@ def describe(sample: Sample) -> dict[str, Any]:
 def failure(sample: Sample, status: str, reason: str) -> dict[str, Any]:
     """The part of a record that says why there is no answer: IoU 0, the target's area added to the union, no time."""
     no_times = {"latency_ns": None, "host_ns": None, "regions": {}, "unattributed_ns": None, "warnings": []}
+    return no_times | _no_answer(sample, status, reason)
+
+
+def _no_answer(sample: Sample, status: str, reason: str) -> dict[str, Any]:
     counts = vars(metrics.failed(sample.target_HW))
-    return {"status": status, "reason": reason} | no_times | NOTHING_SAID | counts
+    return {"status": status, "reason": reason} | NOTHING_SAID | counts
 
 
 def _times(ledger: Ledger) -> dict[str, Any]:

@@ -3,12 +3,20 @@
 A verdict is drawn from the interval alone: where it straddles the threshold, or where there is none, it claims nothing.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Literal, Protocol
 
 Verdict = Literal["improvement", "same", "regression", "inconclusive"]
 Answer = Literal["holds", "fails", "inconclusive"]
 Ends = tuple[float, float]
+
+TIME_THRESHOLD = 0.05  # a share: 5 %
+QUALITY_THRESHOLD = 2.0  # points: what the modified LISA's document claims, "within 2 points"
+
+
+QualityWord = Literal["as good", "worse", "better", "cannot tell"]
+TimeWord = Literal["faster", "slower", "same", "cannot tell"]
 
 
 class Interval(Protocol):
@@ -54,6 +62,69 @@ def quality_verdict(difference: Interval, threshold: float) -> Verdict:
     return _verdict(_losses(difference), -threshold, threshold)
 
 
+def quality_word(difference: Interval, threshold: float = QUALITY_THRESHOLD) -> QualityWord:
+    """Return the word that stands beside a difference of a score, candidate minus reference, in points.
+
+    - ``worse``: the whole 95 % interval lies below -threshold;
+    - ``better``: the whole of it lies above +threshold;
+    - ``as good``: the whole of it lies within +-threshold, also where it excludes 0;
+    - ``cannot tell``: anything else, and also where there is no interval.
+
+    An interval such as [-6, -1] excludes 0, and yet the loss may be less than 2 points: whether the candidate is as
+    good or worse, by this threshold, cannot be told. The interval stands beside the word and shows the rest.
+    """
+    return _QUALITY_WORDS[quality_verdict(difference, threshold)]
+
+
+def time_word(ratio: Interval, threshold: float = TIME_THRESHOLD) -> TimeWord:
+    """Return the word that stands beside a ratio of times, candidate over reference; see `ratio_verdict`."""
+    return _TIME_WORDS[ratio_verdict(ratio, threshold)]
+
+
+def may_be_praised(difference: Interval | None) -> bool:
+    """Return whether a candidate's time or memory may be emphasised, by its difference of a score in points.
+
+    It may where the candidate is as good or better, and where there is no quality to lose (random weights).
+    """
+    return difference is None or quality_word(difference) in ("as good", "better")
+
+
+def images_to_tell(
+    difference: float, interval: Interval, images: int, threshold: float = QUALITY_THRESHOLD
+) -> int | None:
+    """Estimate how many images would give a verdict where so many have not.
+
+    The estimate takes the measured difference for the true one, and lets each arm of the interval shrink with the root
+    of the number of images. Every threshold that the interval now reaches over must then be out of its reach.
+
+    Args:
+        difference: candidate minus reference, in points.
+        interval: of the difference.
+        images: how many it was measured on.
+        threshold: in points.
+
+    Returns:
+        A number of images, rounded up to two digits. None where there is a verdict already, where there is no
+        interval, or where the difference lies on a threshold, so that no number of images would do.
+    """
+    ends = _ends(interval)
+    if ends is None or quality_verdict(interval, threshold) != "inconclusive":
+        return None
+    low, high = ends
+    needed = 0.0
+    for edge in (-threshold, threshold):
+        if not low < edge < high:
+            continue
+        if edge == difference:
+            return None
+        arm = high - difference if edge > difference else difference - low
+        needed = max(needed, images * (arm / (edge - difference)) ** 2)
+    if needed == 0.0:
+        return None
+    unit = 10 ** max(0, math.floor(math.log10(needed)) - 1)
+    return math.ceil(needed / unit) * unit
+
+
 def joint_answer(time: Interval, quality: Interval, faster: float, worse: float) -> Answer:
     """Whether the candidate is faster by at least `faster` and not worse by more than `worse`.
 
@@ -96,6 +167,18 @@ def loss_at_most(difference: Interval, limit: float) -> Answer:
     return _ANSWERS[_at_most(_losses(difference), limit)]
 
 
+_QUALITY_WORDS: Mapping[Verdict, QualityWord] = {
+    "regression": "worse",
+    "improvement": "better",
+    "same": "as good",
+    "inconclusive": "cannot tell",
+}
+_TIME_WORDS: Mapping[Verdict, TimeWord] = {
+    "regression": "slower",
+    "improvement": "faster",
+    "same": "same",
+    "inconclusive": "cannot tell",
+}
 _ANSWERS: Mapping[bool | None, Answer] = {True: "holds", False: "fails", None: "inconclusive"}
 
 

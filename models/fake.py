@@ -27,7 +27,7 @@ class FakeCase:
         process_noise: standard deviation of a process's log time, the same for all its queries.
         drift: log time gained per query.
         allocate_mib: memory held during the vision stage.
-        fail: what goes wrong, at every `fail_every`-th query (0: never).
+        fail: what goes wrong, at every `fail_every`-th query (0: never); a batch fails with any of its queries.
         mask: what is answered.
         shift_px: how far to the right the target is answered, for ``mask="shifted"``.
         clock: ``virtual`` lets simulated time pass instead of sleeping.
@@ -66,7 +66,8 @@ class Fake:
         self._queries = 0
 
     def preprocess(self, samples: Sequence[Sample]) -> Sequence[Sample]:
-        self._queries += 1
+        self._queries += len(samples)
+        self._failing = [self._fails(self._queries - place) for place in reversed(range(len(samples)))]
         self._factor = np.exp(
             self._log_factor + self.case.drift * self._queries + self.case.noise * self._rng.standard_normal()
         )
@@ -79,7 +80,7 @@ class Fake:
 
     def llm(self, inputs: object, features: object) -> None:  # noqa: ARG002
         self._spend("llm")
-        if self._fails():
+        if any(self._failing):
             FAILURES.get(self.case.fail, lambda: None)()
 
     def decoder(self, inputs: Sequence[Sample], features: object, answers: object) -> list[np.ndarray]:  # noqa: ARG002
@@ -88,9 +89,11 @@ class Fake:
 
     def postprocess(self, inputs: object, answers: object, decoded: list[np.ndarray]) -> list[Prediction]:  # noqa: ARG002
         self._spend("postprocess")
-        if self._fails() and self.case.fail == "no_seg":
-            return [Prediction(np.zeros_like(mask_HW), has_seg=False) for mask_HW in decoded]
-        return [Prediction(mask_HW) for mask_HW in decoded]
+        failing = self._failing if self.case.fail == "no_seg" else [False] * len(decoded)
+        predictions = []
+        for mask_HW, fails in zip(decoded, failing, strict=True):
+            predictions.append(Prediction(np.zeros_like(mask_HW) if fails else mask_HW, has_seg=not fails))
+        return predictions
 
     def close(self) -> None:
         """Holds nothing."""
@@ -98,8 +101,8 @@ class Fake:
     def _spend(self, stage: str) -> None:
         self.clock.wait(round(getattr(self.case, f"{stage}_ms") * 1e6 * self._factor))
 
-    def _fails(self) -> bool:
-        return self.case.fail_every > 0 and self._queries % self.case.fail_every == 0
+    def _fails(self, query: int) -> bool:
+        return self.case.fail_every > 0 and query % self.case.fail_every == 0
 
     def _mask(self, sample: Sample) -> np.ndarray:
         target_HW = sample.target_HW == 1

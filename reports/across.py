@@ -27,6 +27,7 @@ from .unpaired import unpaired_memory, unpaired_time
 
 SCHEMA = "lisabench.compare/1"
 PLAN = ("processes", "block", "warmup", "memory_queries", "memory_processes", "gpu_memory")
+PLAN += ("timed_queries", "quality_queries", "quality_batch")
 
 
 class Across(Strict):
@@ -35,7 +36,8 @@ class Across(Strict):
     reference_run: str = Field(description="Folder of the run of the reference.")
     candidate_run: str = Field(description="Folder of the run of the candidate.")
     paired: bool = Field(description="Both took turns: process by process. Otherwise the interval is Welch's.")
-    queries: Count = Field(description="Queries that both were asked.")
+    queries: Count = Field(description="Queries that both were timed with.")
+    scored_queries: Count | None = Field(default=None, description="Queries that the quality of both is computed from.")
     reference: Case = Field(description="As in summary.json.")
     candidate: Case = Field(description="As in summary.json.")
     comparison: Comparison = Field(description="As in summary.json.")
@@ -64,23 +66,31 @@ class _Place:
     def samples(self) -> list[Record]:
         return of_case(self.entry["name"], self.run.samples)
 
+    def scored(self) -> list[Record]:
+        return self.run.scored(self.entry["name"])
+
     def memory(self) -> list[Record]:
         return of_case(self.entry["name"], self.run.memory)
 
     def fingerprint(self) -> str | None:
         return (self.run.run.get("data") or {}).get("fingerprint")
 
-    def side(self, common: set[tuple], took_turns: bool) -> Side:
-        """Over the common queries, and under a name of its own; the passes of two runs are not paired."""
-        samples = [record for record in self.samples() if _query(record) in common]
+    def side(self, timed: set[tuple], scored: set[tuple], took_turns: bool) -> Side:
+        """Over the queries that are common in the timed rounds and in quality, and under a name of its own.
+
+        The passes of two runs are not paired.
+        """
+        samples = [record for record in self.samples() if _query(record) in timed]
+        answers = [record for record in self.scored() if _query(record) in scored]
         passes = of_case(self.entry["name"], self.run.passes) if took_turns else []
-        case = summarise_case(self.entry | {"name": self.label}, samples, self.memory(), passes)
-        return Side(case, samples, self.memory(), passes)
+        case = summarise_case(self.entry | {"name": self.label}, samples, answers, self.memory(), passes)
+        return Side(case, samples, self.memory(), answers, passes)
 
     def doubts(self) -> list[str]:
         """What a report would say of this case alone."""
         alone = replace(self.run, run=self.run.run | {"cases": [self.entry]}, samples=self.samples())
-        return doubts(alone, [summarise_case(self.entry, self.samples(), self.memory())], [], (), _refused(alone))
+        case = summarise_case(self.entry, self.samples(), self.scored(), self.memory())
+        return doubts(alone, [case], [], (), _refused(alone))
 
 
 def _refused(run: Run) -> list[AgainstFloor]:
@@ -126,10 +136,11 @@ def _entry(run: Run, name: str) -> dict[str, Any]:
 
 
 def _across(base: _Place, other: _Place) -> Across:
-    common = {_query(record) for record in base.samples()} & {_query(record) for record in other.samples()}
+    timed = {_query(record) for record in base.samples()} & {_query(record) for record in other.samples()}
+    scored = {_query(record) for record in base.scored()} & {_query(record) for record in other.scored()}
     team = _common_team(base, other)
     took_turns = team is not None
-    sides = base.side(common, took_turns), other.side(common, took_turns)
+    sides = base.side(timed, scored, took_turns), other.side(timed, scored, took_turns)
     refused = dict(_refusals(base, other, *sides))
     twins = twins_of(team, base.run) if team else []
     found = compare_sides(*sides, _way(*sides, took_turns, refused), twins)
@@ -138,7 +149,8 @@ def _across(base: _Place, other: _Place) -> Across:
         reference_run=str(base.run.folder),
         candidate_run=str(other.run.folder),
         paired=took_turns,
-        queries=len(common),
+        queries=len(timed),
+        scored_queries=len(scored),
         reference=sides[0].case,
         candidate=sides[1].case,
         comparison=found,
@@ -216,9 +228,9 @@ def _no_scores(before: Side, after: Side) -> Iterator[str]:
     random = [side.case.name for side in (before, after) if side.case.has_quality is False]
     if random:
         yield f"random weights have no quality ({wording.listed(random)})"
-    if not before.samples:
+    if not before.scored:
         yield "no query is common to both"
-    targets = [{record["sample_id"]: record["target_px"] for record in side.samples} for side in (before, after)]
+    targets = [{record["sample_id"]: record["target_px"] for record in side.scored} for side in (before, after)]
     if targets[0] != targets[1]:
         yield "the targets of the common queries differ"
 

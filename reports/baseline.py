@@ -20,7 +20,7 @@ from ..harness.statistics import log_median
 from .agreement import answer_spread
 from .energy import energy_by_process, mean_over, without_energy
 from .peaks import by_resident_set, lacks_start, largest_by_process, memory_by_process, of_queries
-from .readings import ANSWERED, Record, of_case, one_per_query, stage_ns
+from .readings import ANSWERED, Record, of_case, stage_ns
 from .schema_parts import AnswerSpread, Count, NotNegative, Strict
 from .unpaired import spans
 
@@ -38,7 +38,7 @@ class PackedMask(Strict):
 
 
 class Answers(Strict):
-    """One answer a query, of the lowest process that has it, in columns of one length."""
+    """One answer a query, in columns of one length: of the quality pass, or of the lowest process that has it."""
 
     sample_id: list[str] = Field(description="Of the query.")
     image_id: list[str] = Field(description="Of its image: the cluster of an interval.")
@@ -68,9 +68,12 @@ class BaselineCase(Strict):
     name: str = Field(description="Of the case.")
     settings: dict[str, JsonValue] | None = Field(description="As resolved.")
     has_quality: bool | None = Field(description="False for random weights.")
-    records: Count = Field(description="Queries of all processes.")
+    records: Count = Field(description="Queries of all processes, and of the quality pass.")
     failed: Count = Field(description="How many of them ended in oom, timeout or error.")
     clock: str | None = Field(description="What times are by.")
+    timed: list[str] | None = Field(
+        default=None, description="Queries of the timed rounds; null where they are those of `answers`."
+    )
     untimed: list[str] = Field(description="Queries that some process has no time of: no median is over them.")
     end_to_end_ns: list[Count] = Field(description="Of each process, exp of the median of log time over queries.")
     stages_ns: dict[str, list[Count]] = Field(description="Likewise, by stage.")
@@ -134,15 +137,17 @@ def reduced(run: Run) -> Baseline:
 
 def _case(entry: dict[str, Any], run: Run) -> BaselineCase:
     samples = of_case(entry["name"], run.samples)
-    chosen = one_per_query(samples)
+    chosen, apart = run.scored(entry["name"]), run.has_quality_pass(entry["name"])
+    lines = [*samples, *chosen] if apart else samples
     columns = ("sample_id", "image_id", "status", *COUNTED)
     return BaselineCase(
         name=entry["name"],
         settings=entry.get("settings"),
         has_quality=entry.get("has_quality"),
-        records=len(samples),
-        failed=sum(record["status"] not in ANSWERED for record in samples),
+        records=len(lines),
+        failed=sum(record["status"] not in ANSWERED for record in lines),
         clock=entry.get("clock"),
+        timed=sorted({record["sample_id"] for record in samples}) if apart else None,
         **_times(samples, of_case(entry["name"], run.passes)),
         **_energy(samples),
         answer_spread=answer_spread(samples, has_quality=entry.get("has_quality") is True),

@@ -29,7 +29,7 @@ from .finding import ON_A_CPU, Finding, NotMeasured, Quantity, Stated, interval_
 from .floors import against_floors
 from .peaks import by_resident_set, largest_by_process, log_ratios
 from .quality import points
-from .readings import Record, latency_ns, of_case, one_per_query, stage_ns, timed
+from .readings import Record, latency_ns, of_case, stage_ns, timed
 from .schema import ClaimResult
 from .schema_parts import NO_RATIO, Ratio, Twin
 from .teams import team_with
@@ -231,7 +231,7 @@ def _quality(metric: str, claim: Stated, run: Run) -> Finding:
     for floor in against_floors(replace(run, run=run.run | {"cases": [*entries, *_controls(run)]})):
         if floor.refused:
             raise NotMeasured(f"{floor.case} is no better than the floor {floor.floor}: its checkpoint is refused")
-    before, after = (one_per_query(of_case(entry["name"], run.samples)) for entry in entries)
+    before, after = (run.scored(entry["name"]) for entry in entries)
     found = points(before, after)[metric]
     if found is None:
         raise NotMeasured("no query that both cases were asked has this quality")

@@ -11,7 +11,7 @@ import numpy as np
 from ..harness.contract import STAGES
 from ..harness.records import Run
 from ..harness.statistics import log_ratio, mean_interval, paired_ratio
-from ..harness.verdicts import ratio_verdict
+from ..harness.verdicts import QUALITY_THRESHOLD, TIME_THRESHOLD, images_to_tell, quality_verdict, ratio_verdict
 from .energy import QUANTITY as ENERGY
 from .energy import energy_ratio
 from .peaks import by_resident_set, log_ratios, memory_by_process
@@ -21,7 +21,6 @@ from .readings import (
     answered,
     latency_ns,
     of_case,
-    one_per_query,
     stage_ns,
     stages_of,
     synchronised,
@@ -34,7 +33,6 @@ from .schema import BothAnswered, Case, Comparison, Joint, Team
 from .schema_parts import NO_RATIO, Milliseconds, Points, Ratio, Twin
 from .twins import NO_TWINS, no_narrower, twin_from
 
-TIME_THRESHOLD = 0.05
 END_TO_END, WITHOUT_PREPROCESS = "time.end_to_end", "time.without_preprocess"  # quantities, as in claims
 PREPROCESS = "preprocess"
 
@@ -45,11 +43,12 @@ TimeRatio = Callable[[list[Record], list[Record], Span], Ratio]
 
 @dataclass(frozen=True)
 class Side:
-    """A case with its lines of the journals."""
+    """A case with its lines of the journals; `scored` are those that its quality is computed from."""
 
     case: Case
     samples: list[Record]
     memory: list[Record]
+    scored: list[Record]
     passes: list[Record] = field(default_factory=list)
 
 
@@ -94,7 +93,8 @@ def _measures_again(base: Record, entry: Record) -> bool:
 
 
 def _side(case: Case, run: Run) -> Side:
-    return Side(case, *(of_case(case.name, lines) for lines in (run.samples, run.memory, run.passes)))
+    samples, memory, passes = (of_case(case.name, lines) for lines in (run.samples, run.memory, run.passes))
+    return Side(case, samples, memory, run.scored(case.name), passes)
 
 
 def paired(base: Case, case: Case) -> Way:
@@ -117,7 +117,7 @@ def compare_sides(base: Side, side: Side, way: Way, twins: Sequence[Twin] = NO_T
         way: how their records become ratios.
         twins: of the team in which the two took turns: no interval of a ratio of times or of energy is narrower.
     """
-    before, after = one_per_query(base.samples), one_per_query(side.samples)
+    before, after = base.scored, side.scored
     found = way.quality(before, after)
     same_settings = bool(base.case.settings) and base.case.settings == side.case.settings
 
@@ -142,11 +142,21 @@ def compare_sides(base: Side, side: Side, way: Way, twins: Sequence[Twin] = NO_T
         query_peak_memory=way.memory(base.memory, side.memory, True),
         energy=energy,
         **_named(found),
+        **_judged(found["gIoU"]),
         joint=_joint(end_to_end, found["gIoU"]),
         both_answered=_both_answered(before, after, found, way),
         differences=_differences(base.case, side.case),
         same_settings=same_settings,
     )
+
+
+def _judged(quality: Points | None) -> dict[str, Any]:
+    """Return the verdict on a difference of gIoU, and how many images would give one."""
+    if quality is None:
+        return {"gIoU_verdict": None, "images_to_tell": None}
+    verdict = quality_verdict(quality, QUALITY_THRESHOLD)
+    images = images_to_tell(quality.difference, quality, quality.clusters)
+    return {"gIoU_verdict": verdict, "images_to_tell": images}
 
 
 def _joint(time: Ratio, quality: Points | None) -> Joint | None:

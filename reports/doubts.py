@@ -75,28 +75,41 @@ def _trainings(run: Run) -> Iterable[str]:
 
 
 def _missing(run: Run, cases: Sequence[Case]) -> Iterable[str]:
-    """Models are measured in every process of the plan; a control is asked once."""
+    """Models are timed in every process of the plan, and every case is in the quality pass, where there is one.
+
+    In a run without that pass a control has one line a query.
+    """
     queries = (run.run.get("data") or {}).get("count") or 0
-    processes = (run.run.get("plan") or {}).get("processes") or 1
-    found: dict[tuple[int, int], list[str]] = defaultdict(list)
+    plan, quality_pass = run.run.get("plan") or {}, run.run.get("quality_pass")
+    timed_queries = min(queries, plan.get("timed_queries") or queries)
+    found: dict[tuple[str, int, int], list[str]] = defaultdict(list)
     for case in cases:
-        records = of_case(case.name, run.samples)
-        expected = queries * processes if case.role == "model" else queries
-        if len(records) < expected:
-            found[len(records), expected].append(case.name)
-    for (there, expected), names in found.items():
+        times = (plan.get("processes") or 1) if case.role == "model" else int(not quality_pass)
+        there, expected = len(of_case(case.name, run.samples)), timed_queries * times
+        if there < expected:
+            found["records", there, expected].append(case.name)
+        if quality_pass and run.has_quality_pass(case.name):
+            there, expected = len(run.scored(case.name)), quality_pass["queries"]
+            if there < expected:
+                found["records of the quality pass", there, expected].append(case.name)
+    for (what, there, expected), names in found.items():
         has, each, its = ("has", "", "its") if len(names) == 1 else ("have", " each", "their")
-        yield f"{listed(names)} {has} {there} of {expected} records{each}; {its} figures are of these."
+        yield f"{listed(names)} {has} {there} of {expected} {what}{each}; {its} figures are of these."
 
 
 def _failures(run: Run, cases: Sequence[Case]) -> Iterable[str]:
     for case in cases:
-        records = of_case(case.name, run.samples)
-        failed = Counter(record["status"] for record in records if record["status"] not in ANSWERED)
-        for status, count in failed.items():
-            reasons = Counter(record["reason"] for record in records if record["status"] == status and record["reason"])
-            why = f", most often: {_brief(reasons.most_common(1)[0][0])}" if reasons else ""
-            yield f"{case.name}: {count} of {len(records)} queries ended in {status}{why}"
+        yield from _failures_of(case.name, of_case(case.name, run.samples), "queries")
+        if run.has_quality_pass(case.name):
+            yield from _failures_of(case.name, run.scored(case.name), "queries of the quality pass")
+
+
+def _failures_of(case: str, records: Sequence[Record], what: str) -> Iterable[str]:
+    failed = Counter(record["status"] for record in records if record["status"] not in ANSWERED)
+    for status, count in failed.items():
+        reasons = Counter(record["reason"] for record in records if record["status"] == status and record["reason"])
+        why = f", most often: {_brief(reasons.most_common(1)[0][0])}" if reasons else ""
+        yield f"{case}: {count} of {len(records)} {what} ended in {status}{why}"
 
 
 def _instruments(cases: Sequence[Case]) -> Iterable[str]:

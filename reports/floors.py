@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ..harness.metrics import iou
 from ..harness.records import Run
 from .quality import in_both, points
-from .readings import Record, answered, counts, of_case, one_per_query
+from .readings import Record, answered, counts
 from .schema_parts import AgainstFloor
 
 FEWEST_IMAGES = 8  # below, no interval of quality holds what it says: see `harness.resampling`
@@ -34,7 +34,7 @@ def _controls(run: Run) -> list[str]:
 
 
 def _records(case: str, run: Run) -> list[Record]:
-    return answered(one_per_query(of_case(case, run.samples)))
+    return answered(run.scored(case))
 
 
 def _against(entry: Record, records: list[Record], asked: Mapping[str, list[Record]]) -> AgainstFloor | None:

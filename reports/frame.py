@@ -15,6 +15,9 @@ from .readings import Record, stage_ns, timed
 def load(*folders: str | Path) -> pd.DataFrame:
     """The queries of one run or of several, a row per line of their journals that counts.
 
+    The column ``pass`` tells the timed lines (``timed``, one per query, case and process) from those of the quality
+    pass (``quality``, one per query and case, without times).
+
     Nested fields become columns with dots: ``regions.vision.clip.exclusive_ns``, ``tags.family``. Beside them stand
     ``run``, the folder as it was given, ``role``, model or control, and ``stages.vision_ns`` and its like: the stage's
     time as the report has it, the exclusive times of all its regions; missing where a query has no time. Kept masks are
@@ -32,9 +35,10 @@ def load(*folders: str | Path) -> pd.DataFrame:
 def _rows(folder: str | Path) -> Iterator[Record]:
     run = read_run(Path(folder))
     roles = {case["name"]: case["role"] for case in run.run["cases"]}
-    for row in run.samples:
-        where = {"run": str(folder), "role": roles.get(row["case"])}
-        yield where | row | _mask(row) | _stages(row)
+    for name, lines in (("timed", run.samples), ("quality", run.quality)):
+        for row in lines:
+            where = {"run": str(folder), "role": roles.get(row["case"]), "pass": name}
+            yield where | row | _mask(row) | _stages(row)
 
 
 def _mask(row: Record) -> Record:

@@ -32,7 +32,7 @@ from .drawing import (
     save,
     wrapped,
 )
-from .readings import ANSWERED, Record, counts, of_case, one_per_query
+from .readings import ANSWERED, Record, counts
 from .schema import Case, Summary
 
 FILE = "gallery.png"
@@ -77,9 +77,7 @@ def draw(run: Run, summary: Summary) -> Path | None:
 def _shown(run: Run) -> list[Shown]:
     ids = run.run.get("gallery") or []
     names = [case["name"] for case in run.run["cases"]]
-    by_case = {
-        name: {record["sample_id"]: record for record in one_per_query(of_case(name, run.samples))} for name in names
-    }
+    by_case = {name: {record["sample_id"]: record for record in run.scored(name)} for name in names}
     shown = []
     for index, (image, target_HW) in enumerate(_pictures(run.folder / GALLERY, len(ids))):
         records = {name: records[ids[index]] for name, records in by_case.items() if ids[index] in records}

@@ -81,6 +81,7 @@ class _Pair:
     after: BaselineCase
     allowed: Thresholds
     other_queries: str | None
+    other_timed_queries: str | None
     other_machine: str | None
     second_look: bool
     pairs: Pairs
@@ -91,7 +92,7 @@ class _Pair:
 
     @property
     def no_cost(self) -> str | None:
-        return self.other_queries or self.other_machine
+        return self.other_timed_queries or self.other_machine
 
     def check(self, metric: str, verdict: Verdict, unit: Unit, **known: float | str | None) -> Check:
         return Check.model_validate(
@@ -120,7 +121,8 @@ def judge(
             checks.append(Check(case=case.name, metric="case", verdict="missing", unit="case", why=gone))
         else:
             other_queries = other_data or _other_queries(case, found)
-            pair = _Pair(case, found, gate.of(case.name), other_queries, machines, second_look, pairs)
+            other_timed = other_data or _other_timed_queries(case, found)
+            pair = _Pair(case, found, gate.of(case.name), other_queries, other_timed, machines, second_look, pairs)
             checks += [_failures(pair), *_times(pair), *_energy(pair), *_peaks(pair), *_quality(pair), _masks(pair)]
     return checks
 
@@ -134,6 +136,15 @@ def _other_queries(before: BaselineCase, after: BaselineCase) -> str | None:
     sides = (case.answers for case in (before, after))
     asked = [set(zip(side.sample_id, side.image_id, side.target_px, strict=True)) for side in sides]
     return None if asked[0] == asked[1] else "not the same queries, images and targets"
+
+
+def _other_timed_queries(before: BaselineCase, after: BaselineCase) -> str | None:
+    """Return why costs are not compared: they are of the timed rounds, and scores of the quality pass."""
+    if before.timed is None and after.timed is None:
+        return _other_queries(before, after)
+    sides = (case.answers.sample_id if case.timed is None else case.timed for case in (before, after))
+    timed = [set(side) for side in sides]
+    return None if timed[0] == timed[1] else "not the same queries were timed"
 
 
 def _failures(pair: _Pair) -> Check:

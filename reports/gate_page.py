@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
+from ..harness.verdicts import quality_word
 from . import wording
 from .gate import Check, Verdict
 from .gate_verdict import FAILING, UNSURE, Checked
@@ -114,7 +115,8 @@ def _change(check: Check) -> str:
     ends = [check.change] if check.low is None or check.high is None else [check.change, check.low, check.high]
     first, *others = [f"{end:+.2f}" if points else f"{end:.3f}" for end in ends]
     change = f"{first} points" if points else f"{first}x"
-    return f"{change} [{', '.join(others)}]" if others else change
+    change = f"{change} [{', '.join(others)}]" if others else change
+    return f"{change}: {quality_word(check)}" if points else change
 
 
 def _limit(check: Check) -> str:

@@ -25,9 +25,9 @@ def _by_candidate(summary: Summary) -> Iterator[str]:
             f"; its {wording.memory_of(found)} is {wording.peaks(found)}" if found.peak_memory.ratio is not None else ""
         )
         difference = found.gIoU_points
-        and_quality = f"; its gIoU differs by {wording.points(difference)}" if difference else ""
+        and_quality = f"; its gIoU differs by {wording.judged_points(difference)}" if difference else ""
         bounds = f"; {wording.joint(found)}" if _has_bounds(found) else ""
-        yield f"**{wording.takes(found)}**{and_memory}{and_quality}{bounds}."
+        yield f"{wording.emphasised(wording.takes(found), found)}{and_memory}{and_quality}{bounds}."
 
 
 def _has_bounds(found: Comparison) -> bool:
@@ -48,10 +48,11 @@ def _by_team(summary: Summary) -> Iterator[str]:
 def _in_team(found: Comparison) -> str:
     if found.same_settings:
         return f"`{found.candidate}` has the same settings"
-    gIoU = f", gIoU {wording.points(found.gIoU_points)}" if found.gIoU_points else ""
+    gIoU = f", gIoU {wording.judged_points(found.gIoU_points)}" if found.gIoU_points else ""
     memory = f", {wording.memory_of(found)} {wording.peaks(found)}" if found.peak_memory.ratio is not None else ""
     bounds = f" ({wording.joint(found)})" if _has_bounds(found) else ""
-    return f"`{found.candidate}` time **{wording.ratio_with_interval(found.end_to_end)}**{memory}{gIoU}{bounds}"
+    time = wording.emphasised(wording.judged_time(found), found)
+    return f"`{found.candidate}` time {time}{memory}{gIoU}{bounds}"
 
 
 def _compared(summary: Summary) -> str:

@@ -135,7 +135,7 @@ def _both_answered(summary: Summary) -> str:
     """Said only where failures make a difference."""
     return "\n".join(
         f"- Over the {found.both_answered.n} queries that `{found.candidate}` and `{found.reference}` both answered, "
-        f"gIoU differs by {wording.points(found.both_answered.gIoU_points)}."
+        f"gIoU differs by {wording.judged_points(found.both_answered.gIoU_points)}."
         for found in summary.comparisons
         if found.both_answered.gIoU_points is not None and found.both_answered.gIoU_points != found.gIoU_points
     )
@@ -184,7 +184,13 @@ def _plan(run: Run, models: list[Case]) -> str:
 
 
 def _quality_method(summary: Summary) -> Iterator[str]:
-    drawn = summary.bootstrap
+    drawn, protocol = summary.bootstrap, summary.quality_pass
+    if protocol and any(case.has_quality is True for case in summary.cases):
+        yield (
+            f"Quality has a pass of its own: each case evaluates {protocol.queries} queries once, in batches of "
+            f"{protocol.batch} (`quality.jsonl`); none of it is timed. Ignored pixels count in neither set, and "
+            "several [SEG] of an answer are united."
+        )
     if drawn and any(case.has_quality is True for case in summary.cases):
         yield (
             f"Quality: 95 % intervals from {drawn.resamples:,} bootstrap resamples of the images (seed {drawn.seed}), "
@@ -239,6 +245,6 @@ def _reproduce(run: Run) -> str:
             "",
             f"`lisabench report RUN` derives `{SUMMARY}`, `{REPORT}` and the figures again, from the records alone. "
             f"This run was started {started}. Its `{RUN}` keeps the suite, the resolved settings of every case, the "
-            "machine and all versions; `samples.jsonl` keeps every query.",
+            "machine and all versions; `samples.jsonl` and `quality.jsonl` keep every query.",
         )
     )

@@ -25,15 +25,7 @@ def answered(records: Iterable[Record]) -> list[Record]:
 
 def timed(records: Iterable[Record]) -> list[Record]:
     """The records that have a time."""
-    return [record for record in answered(records) if record["latency_ns"]]
-
-
-def one_per_query(records: Iterable[Record]) -> list[Record]:
-    """Of each query the record of the lowest process that has it: what quality is computed from."""
-    chosen: dict[str, Record] = {}
-    for record in sorted(records, key=lambda record: record["process"]):
-        chosen.setdefault(record["sample_id"], record)
-    return list(chosen.values())
+    return [record for record in answered(records) if record.get("latency_ns")]
 
 
 @cache

@@ -63,6 +63,13 @@ class Bootstrap(Strict):
     seed: int = Field(description="Of the draws.")
 
 
+class QualityPass(Strict):
+    """The protocol of the quality pass: each case evaluates each query once, and none of it is timed."""
+
+    queries: Count = Field(description="Queries that every case evaluates.")
+    batch: Count = Field(description="Queries that are evaluated at once.")
+
+
 class BothAnswered(Strict):
     """Quality over the queries that both cases answered: what failures cost is left out."""
 
@@ -113,6 +120,12 @@ class Comparison(Strict):
     gIoU_points: Points | None = Field(description="Of gIoU; null without quality.")
     cIoU_points: Points | None = Field(description="Of cIoU; null without quality.")
     mIoU_points: Points | None = Field(default=None, description="Of mIoU; null without quality.")
+    gIoU_verdict: Verdict | None = Field(
+        default=None, description="What the interval of gIoU_points says of a threshold of 2 points; null without it."
+    )
+    images_to_tell: Count | None = Field(
+        default=None, description="Where gIoU_verdict is inconclusive: about how many images would settle it."
+    )
     joint: Joint | None = Field(default=None, description="Time and gIoU at once; null where either has no interval.")
     both_answered: BothAnswered = Field(description="The same, without the queries that either failed.")
     differences: dict[str, tuple[JsonValue, JsonValue]] = Field(
@@ -258,6 +271,9 @@ class Summary(Strict):
     ceilings: dict[str, Ceilings] = Field(default={}, description="What the machine can do at best, by device.")
     attributions: list[Attribution] = Field(
         default=[], description="Changes that are taken apart into what each factor causes, most factors first."
+    )
+    quality_pass: QualityPass | None = Field(
+        default=None, description="How quality was evaluated; null where it is of the timed queries."
     )
     bootstrap: Bootstrap | None = Field(default=None, description="How the intervals of quality were made.")
     claims: list[ClaimResult] = Field(default=[], description="What the suite claims, in its order.")

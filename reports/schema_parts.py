@@ -40,7 +40,10 @@ class StatusCounts(Strict):
 
 
 class Quality(Strict):
-    """Scores over one record a query (of the lowest process that has it). All null where has_quality is not true."""
+    """Scores over one record a query: of the quality pass, or without one of the lowest process that has the query.
+
+    All null where has_quality is not true.
+    """
 
     n: Count = Field(description="Queries, failed ones included.")
     gIoU: Fraction | None = Field(description="Mean foreground IoU over all queries; 1 where both are empty.")

@@ -31,10 +31,13 @@ def side_by_side(found: Compared) -> str:
 def _sections(found: Across) -> Iterator[str]:
     names = found.reference.name, found.candidate.name
     yield f"## {escape(names[1])} against {escape(names[0])}"
-    yield f"{_how(found)} {NO_BRACKETS}"
+    scored = f" Quality is of {found.scored_queries} queries." if found.scored_queries else ""
+    yield f"{_how(found)}{scored} {NO_BRACKETS}"
     yield aligned(["", *names, "ratio or difference [95 %]"], list(_rows(found)), figures=True)
     if found.comparison.stages_synchronised:
         yield "Stages are of the pass that waits for the GPU at the end of each stage."
+    if words := wording.what_words_mean([found.comparison]):
+        yield words
     if found.comparison.joint:
         yield f"Of {names[1]}: {wording.joint(found.comparison)}."
     yield from listed([f"n/a, {what}: {why}." for what, why in found.not_compared.items()])
@@ -60,7 +63,7 @@ def _how(found: Across) -> str:
 
 def _rows(found: Across) -> Iterator[Row]:
     cases, compared = (found.reference, found.candidate), found.comparison
-    yield ["end to end (ms)", *_each(cases, _end_to_end), _ratio(compared.end_to_end)]
+    yield ["end to end (ms)", *_each(cases, _end_to_end), wording.judged_time(compared)]
     waited = compared.stages_synchronised
     for stage in (stage for stage in STAGES if stage in compared.stages):
         values = _each(cases, lambda case, stage=stage: _stage(case, stage, waited))
@@ -114,7 +117,7 @@ def _ratio(found: Ratio) -> str:
 
 
 def _points(found: Points | None) -> str:
-    return wording.points(found) if found else wording.NOT_AVAILABLE
+    return wording.judged_points(found) if found else wording.NOT_AVAILABLE
 
 
 def _differences(found: Across) -> Iterator[str]:

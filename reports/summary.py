@@ -26,7 +26,6 @@ from .readings import (
     first_query_ms,
     no_scores,
     of_case,
-    one_per_query,
     quality_scores,
     stage_ns,
     stage_of,
@@ -66,7 +65,14 @@ def summarise(run: Run) -> Summary:
     entry = run.run
     ceilings = entry.get("ceilings") or {}
     cases = [
-        summarise_case(case, of_case(name, run.samples), of_case(name, run.memory), of_case(name, run.passes), ceilings)
+        summarise_case(
+            case,
+            of_case(name, run.samples),
+            run.scored(name),
+            of_case(name, run.memory),
+            of_case(name, run.passes),
+            ceilings,
+        )
         for name, case in ((case["name"], case) for case in _ordered(entry))
     ]
     reference, floors = entry.get("reference"), against_floors(run)
@@ -88,6 +94,7 @@ def summarise(run: Run) -> Summary:
         against_floors=floors,
         comparisons=comparisons,
         twins=[twin for team in teams for twin in twins_of(team, run)],
+        quality_pass=entry.get("quality_pass"),
         bootstrap=BOOTSTRAP,
         ceilings=ceilings,
         attributions=sorted(attributions, key=lambda found: -len(found.levels)),
@@ -121,11 +128,20 @@ def _ordered(entry: dict[str, Any]) -> list[dict[str, Any]]:
 def summarise_case(
     entry: dict[str, Any],
     records: list[Record],
+    scored: list[Record],
     memory: list[Record],
     passes: Sequence[Record] = (),
     ceilings: Mapping[str, Any] = MappingProxyType({}),
 ) -> Case:
-    """One case from its entry in run.json, its lines of the journals, and the machine's ceilings by device."""
+    """One case from its entry in run.json, its lines of the journals, and the machine's ceilings by device.
+
+    Args:
+        entry: of the case in run.json.
+        records: its timed lines.
+        scored: the lines that its quality is computed from, one a query.
+        memory, passes: its lines of the passes beside the timing.
+        ceilings: of the machine, by device.
+    """
     return Case(
         name=entry["name"],
         adapter=entry["adapter"],
@@ -135,7 +151,7 @@ def summarise_case(
         parameters=entry.get("parameters"),
         error=entry.get("error"),
         memory_error=entry.get("memory_error"),
-        quality=_quality(one_per_query(records), has_quality=entry.get("has_quality") is True),
+        quality=_quality(scored, has_quality=entry.get("has_quality") is True),
         time=_time(entry.get("clock"), records, stages_beside(entry, ceilings, passes)),
         memory=_memory(memory, memory_split(entry.get("paper"), memory)),
         energy_mj=energy_mj(records),

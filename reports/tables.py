@@ -10,7 +10,7 @@ from ..harness.statistics import PERCENTILES
 from . import wording
 from .peaks import GROWTH, RESIDENT_SET
 from .schema import Case, Comparison, Summary, Team
-from .schema_parts import Memory, Ratio, StageMemory, StageTime
+from .schema_parts import Memory, StageMemory, StageTime
 
 VARIANTS_BESIDE_REFERENCE = 3
 MEMORY_STAGES = ("build", *STAGES)
@@ -89,7 +89,7 @@ def _quality_rows(row: Callable, metrics: Sequence[str]) -> list[Row]:
     def cell(case: Case, found: Comparison | None, name: str) -> str:
         difference = getattr(found, f"{name}_points", None)
         value = wording.score(case.quality.model_dump(by_alias=True)[name])
-        return value if difference is None else f"{value} ({wording.points(difference)})"
+        return value if difference is None else f"{value} ({wording.judged_points(difference)})"
 
     rows = [row(_heading(name), lambda case, found, name=name: cell(case, found, name)) for name in metrics]
     return [row("**Quality**", lambda *_: ""), *rows]
@@ -108,7 +108,10 @@ def _energy_rows(row: Callable, cases: Sequence[Case]) -> list[Row]:
         return []
 
     def energy(case: Case, found: Comparison | None) -> str:
-        return wording.joules(case.energy_mj) + (_bold_ratio(found.energy) if found else "")
+        known = wording.joules(case.energy_mj)
+        if found is None or found.energy.ratio is None:
+            return known
+        return f"{known} ({_emphasised_ratio(wording.ratio_with_interval(found.energy), found)})"
 
     return [row("**Energy of a query (J, mean, whole GPU)**", energy)]
 
@@ -119,7 +122,10 @@ def _heading(metric: str) -> str:
 
 def _time_rows(row: Callable, cases: Sequence[Case]) -> list[Row]:
     def total(case: Case, found: Comparison | None) -> str:
-        return wording.milliseconds(case.time.end_to_end_ms) + (_bold_ratio(found.end_to_end) if found else "")
+        milliseconds = wording.milliseconds(case.time.end_to_end_ms)
+        if found is None or found.end_to_end.ratio is None:
+            return milliseconds
+        return f"{milliseconds} ({_emphasised_ratio(wording.judged_time(found), found)})"
 
     def stage(case: Case, found: Comparison | None, name: str) -> str:
         time, ratio = case.time.stages.get(name), found.stages.get(name) if found else None
@@ -155,11 +161,10 @@ def _stage_ms(time: StageTime | None) -> str:
     return wording.milliseconds(time.median_ms) + waited
 
 
-def _bold_ratio(found: Ratio) -> str:
-    if found.ratio is None:
-        return ""
-    ratio, *interval = wording.ratio_with_interval(found).split(" ", 1)
-    return f" ({' '.join([f'**{ratio}**', *interval])})"
+def _emphasised_ratio(text: str, found: Comparison) -> str:
+    """The ratio at the beginning of a text in bold, where the candidate may be praised for it."""
+    ratio, *others = text.split(" ", 1)
+    return " ".join([wording.emphasised(ratio, found), *others])
 
 
 def _memory_rows(row: Callable, summary: Summary) -> list[Row]:
@@ -167,7 +172,10 @@ def _memory_rows(row: Callable, summary: Summary) -> list[Row]:
     instruments = ", ".join(sorted({case.memory.instrument for case in models if case.memory.instrument}))
 
     def peak(case: Case, found: Comparison | None, name: str = "peak_bytes") -> str:
-        return of(case.memory, name) + (_bold_ratio(found.peak_memory) if found else "")
+        known = of(case.memory, name)
+        if found is None or found.peak_memory.ratio is None:
+            return known
+        return f"{known} ({_emphasised_ratio(wording.ratio_with_interval(found.peak_memory), found)})"
 
     def of_query(case: Case, found: Comparison | None, name: str = "query_peak_bytes") -> str:
         ratio = found.query_peak_memory if found else None
@@ -216,6 +224,8 @@ def _footnotes(summary: Summary) -> Iterator[str]:
             "In brackets: variant over reference, paired by query, with its 95 % interval; below 1x is cheaper. "
             "It is not the quotient of the two medians, which mix easy and hard queries."
         )
+    if words := wording.what_words_mean(summary.comparisons):
+        yield words
     if any(found.stages_synchronised for found in summary.comparisons):
         yield (
             "A stage's ratio is of the pass that waits for the GPU at its end; the end-to-end ratio is of the timing, "

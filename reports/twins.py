@@ -5,7 +5,8 @@ what they differ by is the noise of this machine on this day. With three to five
 another case may come out narrower than that by luck: its few pairs happened to agree. Such an interval is widened here,
 in the one place that tables, figures, claims and verdicts take their ratios from.
 
-The least half-width is taken on the scale of logarithms, since the noise of times and energies multiplies. It is the larger of two:
+The least half-width is taken on the scale of logarithms, since the noise of times and energies multiplies. It is the
+larger of two:
 
 - the half-width of the twin's own interval for the same quantity,
 - the distance of the twin's ratio from 1. The twin's interval, thus widened, always holds the true 1. Within its

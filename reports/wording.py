@@ -4,12 +4,23 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from ..harness.verdicts import images_to_tell, may_be_praised, quality_word, time_word
 from .schema import Case, ClaimResult, Comparison, Difference, Joint, Summary
 from .schema_parts import AnswerSpread, Milliseconds, Points, Ratio
 
 NOT_AVAILABLE = "n/a"
 WHY_NO_QUALITY = "n/a: random weights have no quality; their time and memory are real."
 RATIO_OF_GROWTH = "The ratio of memory is of the growth over what stood there before the build."
+WORDS_OF_TIME = (
+    "The word beside a ratio of times is its verdict against 5 %: `same` where the whole 95 % interval lies within, "
+    "`faster` or `slower` where all of it lies beyond, `cannot tell` otherwise."
+)
+WORDS_OF_QUALITY = (
+    "The word beside a difference of quality is its verdict against 2 points: `as good` where the whole 95 % interval "
+    "lies within 2 points, `worse` or `better` where all of it lies beyond, `cannot tell` otherwise. How many images "
+    "would tell is an estimate."
+)
+MOST_IMAGES = 100_000  # beyond, an estimate says no more than that it takes many
 _GIB_FROM = 10 * 2**30
 
 
@@ -85,6 +96,40 @@ def points(found: Points) -> str:
     if found.low is None or found.high is None:
         return difference
     return f"{difference} [{found.low:+.1f}, {found.high:+.1f}]"
+
+
+def judged_points(found: Points) -> str:
+    """``-6.9 points [-10.2, -3.6]: worse``, or ``...: cannot tell; about 900 images would``; see `quality_word`."""
+    word = quality_word(found)
+    images = images_to_tell(found.difference, found, found.clusters)
+    return f"{points(found)}: {word}" + (f"; {enough_images(images)} would" if images else "")
+
+
+def enough_images(images: int) -> str:
+    """``about 900 images``."""
+    return f"about {images:,} images" if images <= MOST_IMAGES else f"more than {MOST_IMAGES:,} images"
+
+
+def judged_time(found: Comparison) -> str:
+    """``0.78x [0.72, 0.86]: faster``; without the word where there is no ratio, or nothing to compare."""
+    ratio = ratio_with_interval(found.end_to_end)
+    if found.end_to_end.ratio is None or found.same_settings:
+        return ratio
+    return f"{ratio}: {time_word(found.end_to_end)}"
+
+
+def emphasised(text: str, found: Comparison) -> str:
+    """In bold, unless the candidate's masks are worse, or may be: no variant is praised for its costs alone."""
+    return f"**{text}**" if may_be_praised(found.gIoU_points) else text
+
+
+def what_words_mean(found: Iterable[Comparison]) -> str:
+    """Return a sentence for each kind of verdict that stands beside these comparisons; empty where there is none."""
+    found = list(found)
+    of_time = any(one.end_to_end.ratio is not None and not one.same_settings for one in found)
+    of_quality = any(one.gIoU_points is not None for one in found)
+    sentences = {WORDS_OF_TIME: of_time, WORDS_OF_QUALITY: of_quality}
+    return " ".join(sentence for sentence, shown in sentences.items() if shown)
 
 
 def joint(found: Comparison) -> str:
@@ -201,8 +246,9 @@ def takes(found: Comparison) -> str:
         return f"{who} takes {times(time.ratio)} the time of {than} (one pair of processes, so no interval)"
     interval = f"95 % interval {time.low:.2f} to {time.high:.2f}"
     if differs(time):
-        return f"{who} takes {times(time.ratio)} the time of {than} ({interval})"
-    return f"{who} and {than} cannot be told apart in time ({times(time.ratio)}, {interval})"
+        return f"{who} takes {times(time.ratio)} the time of {than} ({interval}): {time_word(time)}"
+    same = ": the same, within 5 %" if time_word(time) == "same" else ""
+    return f"{who} and {than} cannot be told apart in time ({times(time.ratio)}, {interval}){same}"
 
 
 NOTHING_TO_COMPARE = "Nothing is compared: the cases have the same settings"

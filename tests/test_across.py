@@ -232,7 +232,7 @@ def test_the_table_lines_up_and_shows_each_figure_with_its_interval(runs):
     ratio = only(found).comparison.end_to_end
     assert len({len(line) for line in table}) == 1
     row = next(line for line in table if line.startswith("| end to end"))
-    assert row.rstrip(" |").endswith(f"{ratio.ratio:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]")
+    assert row.rstrip(" |").endswith(f"{ratio.ratio:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]: faster")
     names = [line.split("|")[1].strip() for line in table[2:]]
     assert names[:6] == [
         "end to end (ms)",

@@ -127,7 +127,10 @@ def test_an_unchanged_tree_holds_and_leaves_a_run_of_each_side_and_nothing_else(
     for side in ("base", "head"):
         run = read_run(out / side)
         asked = {(line["case"], line["process"]): 0 for line in run.samples}
-        assert set(asked) == {("a", 0), ("a", 1), ("b", 0), ("b", 1), ("nothing", 0)}
+        assert set(asked) == {("a", 0), ("a", 1), ("b", 0), ("b", 1)}
+        assert [run.run["quality_pass"], len(run.quality)] == [{"queries": 6, "batch": 8}, 3 * 6]
+        parts = [read_run(out / "parts" / name) for name in (f"1-{side}", f"2-{side}")]
+        assert [len(part.quality) for part in parts] == [3 * 6, 0], "quality is evaluated once per version"
         assert {line["process"] for line in run.memory} == {0, 1}
         assert (run.run["status"], run.run["plan"]["processes"]) == ("complete", 2)
         assert run.run["source"]["commit"] == git(repository, "rev-parse", "HEAD").strip()

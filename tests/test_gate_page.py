@@ -32,7 +32,7 @@ def test_peaks_are_in_mib_and_scores_in_points():
                   low=-0.4, high=0.01, limit=-0.5)  # fmt: skip
     page = gate_page.page(page_of(peak, score))
     assert row(page, "memory.peak")[2] == "1,024.0 MiB"
-    assert row(page, "quality.gIoU")[2:6] == ["0.500", "0.498", "-0.20 points [-0.40, +0.01]", "-0.50 points"]
+    assert row(page, "quality.gIoU")[2:6] == ["0.500", "0.498", "-0.20 points [-0.40, +0.01]: as good", "-0.50 points"]
 
 
 def test_what_was_measured_first_stands_beside_what_was_measured_again():

@@ -1,13 +1,17 @@
 import io
 import json
+import os
+import re
 import subprocess
 import sys
+from itertools import pairwise
 
 import matplotlib
 import numpy as np
 import pytest
 from lisabench.harness.errors import UsageError
 from lisabench.harness.records import read_run
+from lisabench.harness.verdicts import quality_word, time_word
 from lisabench.reports import wording
 from lisabench.reports.figures import peak_memory, stage_times
 from lisabench.reports.page import write_report
@@ -67,10 +71,10 @@ def test_the_reference_comes_first_and_variants_carry_ratio_and_interval(tmp_pat
     rows = rows_of(comparison_table(summary))
     ratio = summary.comparison("clip").end_to_end
     assert rows[""] == ["sam (reference)", "dual", "clip"]
-    assert rows["end to end"][2].endswith(f"(**{ratio.ratio:.2f}x** [{ratio.low:.2f}, {ratio.high:.2f}])")
+    assert rows["end to end"][2].endswith(f"({ratio.ratio:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]: faster)")
     assert "x" not in rows["end to end"][0]
     assert rows["before the build"] == ["360", "360", "360"]
-    assert rows["growth over that"] == ["358", "382 (**1.07x**)", "311 (**0.87x**)"]
+    assert rows["growth over that"] == ["358", "382 (1.07x)", "311 (0.87x)"]
     assert rows["growth of a query (without build)"] == ["358", "382 (1.07x)", "311 (0.87x)"]
     assert rows["largest, whole process"] == ["718", "742", "671"]
     assert "a ratio is of the growth of the resident set" in comparison_table(summary)
@@ -79,8 +83,48 @@ def test_the_reference_comes_first_and_variants_carry_ratio_and_interval(tmp_pat
 def test_on_a_gpu_the_ratio_of_memory_is_that_of_the_peaks(tmp_path):
     write_run(tmp_path, **SMALL, clock="cuda events")
     rows = rows_of(comparison_table(summarise(read_run(tmp_path))))
-    assert rows["largest"] == ["742", "718 (**0.97x**)", "671 (**0.90x**)"]
+    assert rows["largest"] == ["742", "718 (0.97x)", "671 (0.90x)"]
     assert "growth over that" not in rows
+
+
+def test_each_difference_of_quality_has_an_interval_and_a_word(tmp_path):
+    summary = summarise(read_run(write_run(tmp_path, **SMALL)))
+    rows = rows_of(comparison_table(summary))
+    for place, name in enumerate(("sam", "clip"), start=1):
+        for score in ("gIoU", "cIoU", "mIoU"):
+            points = getattr(summary.comparison(name), f"{score}_points")
+            expected = (
+                f"({points.difference:+.1f} points [{points.low:+.1f}, {points.high:+.1f}]: {quality_word(points)}"
+            )
+            assert expected in rows[score][place]
+    assert summary.comparison("clip").gIoU_verdict == "regression"
+    assert ": worse)" in rows["gIoU"][2] and wording.WORDS_OF_QUALITY in comparison_table(summary)
+
+
+def test_costs_are_in_bold_only_where_masks_are_as_good_or_there_is_no_quality(tmp_path):
+    """`clip` is much worse than `dual`, and of `sam` eight queries cannot tell."""
+    verdicts = {}
+    for name, quality in (("trained", True), ("random", False)):
+        text = write_report(write_run(tmp_path / name, quality=quality, **SMALL)).read_text()
+        summary = summarise(read_run(tmp_path / name))
+        verdicts[name] = [found.gIoU_verdict for found in summary.comparisons]
+        paragraph, rows = text.split("\n\n")[1], rows_of(comparison_table(summary))
+        bold = [f"**{found.candidate} takes" in paragraph for found in summary.comparisons]
+        bold += ["**" in cell for cell in (*rows["end to end"], *rows["largest"])]
+        assert any(bold) is not quality
+    assert verdicts == {"trained": ["inconclusive", "regression"], "random": [None, None]}
+
+
+def test_a_variant_that_is_as_good_is_in_bold(tmp_path):
+    write_run(tmp_path, cases=2, **SMALL)
+    pixels = ("intersection_px", "union_px", "predicted_px", "predicted_box")
+    dual = {line["sample_id"]: line for line in read_run(tmp_path).samples if line["case"] == "dual"}
+    same = lambda line: line | {name: dual[line["sample_id"]][name] for name in pixels}  # noqa: E731
+    edit_lines(tmp_path / "samples.jsonl", lambda line: same(line) if line["case"] == "sam" else line)
+    summary = summarise(read_run(tmp_path))
+    assert summary.comparison("sam").gIoU_verdict == "same"
+    assert "(**0.8" in rows_of(comparison_table(summary))["end to end"][1]
+    assert ": as good)" in rows_of(comparison_table(summary))["gIoU"][1]
 
 
 def test_many_variants_are_spread_over_tables_that_each_begin_with_the_reference(tmp_path):
@@ -168,15 +212,110 @@ def test_names_cannot_break_a_table(tmp_path):
     summary = summarise(read_run(tmp_path))
     header = comparison_table(summary).splitlines()[0]
     assert header == "|  | dual (reference) | a\\|b &lt;i> [/c] |"
-    assert "a|b <i> [/c]" in printed(terminal_table(summary), width=100)
+    assert "a|b <i>" in printed(terminal_table(summary, width=100), width=100)
+    wide = " ".join(printed(terminal_table(summary, width=100), width=100).split())
+    assert "[/c]" in wide
 
 
-def test_the_terminal_table_fits_80_columns(tmp_path):
+WIDTHS = [60, 72, 80, 120]
+SHOW = "import pathlib; from lisabench.reports.terminal import print_table; print_table(pathlib.Path({!r}))"
+
+
+def numbers_of(summary) -> list[str]:
+    """What a terminal table must show at every width: quality and time of each case, and both differences."""
+    found = [wording.score(case.quality.gIoU) for case in summary.cases]
+    found += [wording.milliseconds(case.time.end_to_end_ms) for case in summary.cases]
+    for comparison in summary.comparisons:
+        points = comparison.gIoU_points
+        found += [f"{points.difference:+.1f} [{points.low:+.1f}, {points.high:+.1f}]", quality_word(points)]
+        found += [wording.ratio_with_interval(comparison.end_to_end), time_word(comparison.end_to_end)]
+    return found
+
+
+def assert_whole(text: str, summary, width: int) -> None:
+    """No line is too long, no number is cut, and every case has its name, which may go on in the next line."""
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    assert "…" not in text
+    for number in numbers_of(summary):
+        assert re.search(rf"(?<![\d.]){re.escape(number)}(?![\d.])", text), number
+    first_column = "".join(re.findall(r"^ (\S+)", text, re.MULTILINE))  # names in our runs have no spaces
+    assert all(case.name in first_column for case in summary.cases)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("cases", [3, 8])
+def test_the_terminal_table_is_whole_at_every_width(tmp_path, width, cases):
+    summary = summarise(read_run(write_run(tmp_path, cases=cases, **SMALL)))
+    assert_whole(printed(terminal_table(summary, width), width), summary, width)
+
+
+def test_stages_are_left_out_first_and_quality_never(tmp_path):
+    summary = summarise(read_run(write_run(tmp_path, **SMALL)))
+    headings = {w: printed(terminal_table(summary, w), w).splitlines()[2:4] for w in (*WIDTHS, 40)}
+    shown = {
+        width: [name for name in ("gIoU", "time", "peak", "vision", "llm", "decoder") if name in " ".join(lines)]
+        for width, lines in headings.items()
+    }
+    assert shown[120] == ["gIoU", "time", "peak", "vision", "llm", "decoder"]
+    assert shown[60] == ["gIoU", "time", "peak"]
+    assert shown[40] == ["gIoU", "time"]
+    for narrow, wide in pairwise(sorted(shown)):
+        assert shown[narrow] == shown[wide][: len(shown[narrow])]
+
+
+def test_random_weights_have_no_quality_in_the_terminal(tmp_path):
     summary = summarise(read_run(write_run(tmp_path, quality=False, **SMALL)))
-    lines = printed(terminal_table(summary), width=80).splitlines()
-    row = next(line for line in lines if line.strip().startswith("clip"))
-    assert max(map(len, lines)) <= 80
-    assert f"{summary.comparison('clip').end_to_end.ratio:.2f}x [" in row and row.rstrip().endswith("n/a")
+    text = printed(terminal_table(summary, 80), 80)
+    assert text.count("n/a") == 3 + 1 and "points" not in text.split("n/a")[-1]  # a case, and the caption
+
+
+def test_a_pipe_and_a_terminal_of_any_width_show_the_table_whole(tmp_path):
+    write_report(write_run(tmp_path, **SMALL))
+    summary = summarise(read_run(tmp_path))
+    show = SHOW.format(str(tmp_path))
+    for width in (None, *WIDTHS):
+        own = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+        own |= {} if width is None else {"COLUMNS": str(width)}
+        done = subprocess.run([sys.executable, "-c", show], env=own, capture_output=True, text=True, check=True)
+        assert_whole(done.stdout, summary, width or 120)
+        assert ("decoder" in done.stdout) is (width in (None, 120))
+
+
+def test_in_a_terminal_the_table_is_as_wide_as_it_allows(tmp_path):
+    pty = pytest.importorskip("pty")
+    write_report(write_run(tmp_path, **SMALL))
+    show = SHOW.format(str(tmp_path))
+    ours, theirs = pty.openpty()
+    set_width(theirs, 60)
+    own = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")} | {"TERM": "xterm"}
+    subprocess.run([sys.executable, "-c", show], env=own, stdin=theirs, stdout=theirs, check=True)
+    os.close(theirs)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", read_all(ours).replace("\r\n", "\n"))
+    assert_whole(text, summarise(read_run(tmp_path)), 60)
+    assert "decoder" not in text
+
+
+def set_width(terminal: int, columns: int) -> None:
+    import fcntl
+    import struct
+    import termios
+
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+
+
+def read_all(descriptor: int) -> str:
+    """All that was written to the other end of a pseudo-terminal, which has been closed."""
+    parts = []
+    while True:
+        try:
+            part = os.read(descriptor, 4096)
+        except OSError:  # as Linux tells the end
+            part = b""
+        if not part:
+            os.close(descriptor)
+            return b"".join(parts).decode()
+        parts.append(part)
 
 
 def test_the_table_of_a_written_report_can_be_printed(tmp_path, capsys):
@@ -286,7 +425,7 @@ def test_teams_have_a_panel_a_bullet_and_a_table_of_differences_each(tmp_path):
     summary = summarise(read_run(tmp_path))
     for figure in (stage_times(summary), peak_memory(summary)):
         assert len(figure.axes) == 2 and {"small ones", "others"} <= set(texts(figure))
-    assert "4 cases in 2 teams" in text and "- **small ones**, against `sam`: `dual` time **" in text
+    assert "4 cases in 2 teams" in text and "- **small ones**, against `sam`: `dual` time " in text
     differ = text.split("## What differs")[1].split("## How")[0]
     assert (
         "### small ones" in differ

@@ -24,9 +24,9 @@ pytestmark = pytest.mark.no_clock
 def test_every_query_of_every_case_and_process_has_one_record(data_root, tmp_path):
     result = run(suite(data_root), tmp_path / "out")
     queries = [f"q{i}" for i in range(6)]
-    expected = {(case, process, q) for case in "ab" for process in (0, 1) for q in queries}
-    expected |= {("empty", 0, q) for q in queries}
-    assert keys(result) == Counter(expected)
+    assert keys(result) == Counter((case, process, q) for case in "ab" for process in (0, 1) for q in queries)
+    scored = Counter((row["case"], row["sample_id"]) for row in result.quality)
+    assert scored == Counter((case, q) for case in ("a", "b", "empty") for q in queries)
     assert result.run["status"] == "complete"
     assert {(row["case"], row["stage"]) for row in result.memory} == {(c, s) for c in "ab" for s in ("build", *STAGES)}
 
@@ -93,8 +93,11 @@ def test_a_failing_case_is_recorded_and_the_others_go_on(data_root, tmp_path, se
     last = next(row for row in result.samples if row["case"] == "b" and row["sample_id"] == "q5")
     assert (last["status"], last["latency_ns"]) == (status, None)
     assert reason in last["reason"]
-    assert all(row["status"] == "ok" for row in result.samples if row["case"] == "a")
-    assert len(result.samples) == 18
+    assert all(row["status"] == "ok" for row in (*result.samples, *result.quality) if row["case"] == "a")
+    assert (len(result.samples), len(result.quality)) == (12, 18)
+    scored = [row for row in result.quality if row["case"] == "b"]
+    assert [row["status"] for row in scored] == ["ok"] * 5 + [status]
+    assert reason in scored[-1]["reason"] and {row["batch"] for row in scored} == {1}
     assert result.run["status"] == "failed"
 
 
@@ -106,7 +109,7 @@ def test_resuming_measures_only_what_is_missing(data_root, tmp_path):
     (tmp_path / "out" / "samples.jsonl").write_text("\n".join(kept) + '\n{"case": "b", "proc')
     session(s, tmp_path / "out").resume()
     after = records.read_run(tmp_path / "out").samples
-    assert Counter(row["attempt"] for row in after if row["process"] == 0) == {0: 18}
+    assert Counter(row["attempt"] for row in after if row["process"] == 0) == {0: 12}
     assert Counter(row["attempt"] for row in after if row["process"] == 1) == {1: 12}
     assert len(after) == len(before)
     marked = [row for row in records.read_lines(tmp_path / "out" / "samples.jsonl") if row.get("superseded")]
@@ -256,6 +259,8 @@ def test_a_query_that_a_model_refuses_fails_alone(data_root, tmp_path):
     annotation = data_root / "val" / "q1.json"
     annotation.write_text(annotation.read_text().replace("the square", "cup " * 3000))
     result = run(suite(data_root, b={"adapter": "lisa", "device": "cpu"}, plan={"processes": 1}), tmp_path / "out")
+    assert result.run["cases"][1]["has_quality"] is False
+    assert {row["case"] for row in result.quality} == {"a", "empty"}
     status = {row["sample_id"]: row["status"] for row in result.samples if row["case"] == "b"}
     assert status == {f"q{i}": "error" if i == 1 else "ok" for i in range(6)}
     refused = next(row for row in result.samples if row["case"] == "b" and row["sample_id"] == "q1")

@@ -3,7 +3,17 @@ from types import SimpleNamespace
 
 import pytest
 from lisabench.harness.statistics import Ratio
-from lisabench.harness.verdicts import joint_answer, loss_at_most, quality_verdict, ratio_at_most, ratio_verdict
+from lisabench.harness.verdicts import (
+    images_to_tell,
+    joint_answer,
+    loss_at_most,
+    may_be_praised,
+    quality_verdict,
+    quality_word,
+    ratio_at_most,
+    ratio_verdict,
+    time_word,
+)
 
 pytestmark = pytest.mark.no_clock
 
@@ -115,3 +125,60 @@ def test_a_cost_holds_its_limit_where_the_whole_interval_does(ends, expected):
 )
 def test_a_score_holds_where_its_whole_interval_loses_no_more_than_allowed(ends, expected):
     assert loss_at_most(interval(*ends), 0.5) == expected
+
+
+@pytest.mark.parametrize(
+    ("ends", "word", "praised"),
+    [
+        ((-10.2, -3.6), "worse", False),
+        ((-6.0, -1.0), "cannot tell", False),  # worse than nothing lost, but perhaps by less than 2 points
+        ((-1.9, -0.1), "as good", True),
+        ((-2.0, 2.0), "as good", True),
+        ((-2.1, 2.0), "cannot tell", False),
+        ((2.1, 5.0), "better", True),
+        ((0.5, 5.0), "cannot tell", False),
+        ((None, None), "cannot tell", False),
+    ],
+)
+def test_the_word_of_a_difference_of_quality_is_its_verdict_against_two_points(ends, word, praised):
+    assert quality_word(interval(*ends)) == word
+    assert may_be_praised(interval(*ends)) is praised
+
+
+def test_costs_of_random_weights_may_be_praised():
+    assert may_be_praised(None)
+
+
+@pytest.mark.parametrize(
+    ("ends", "word"),
+    [((0.80, 0.95), "faster"), ((1.06, 1.2), "slower"), ((0.96, 1.04), "same"), ((0.9, 1.1), "cannot tell")],
+)
+def test_the_word_of_a_ratio_of_times_is_its_verdict_against_five_per_cent(ends, word):
+    assert time_word(interval(*ends)) == word
+
+
+@pytest.mark.parametrize(
+    ("difference", "ends", "images"),
+    [
+        (-6.0, (-11.0, -1.0), 160),  # the arm of 5 must shrink to 4: 100 x (5 / 4) squared is 156.25
+        (0.0, (-4.0, 4.0), 400),
+        (-1.0, (-4.0, 2.5), 900),  # two thresholds: an arm of 3 must shrink to 1
+        (5.0, (1.0, 9.0), 180),
+        (-6.0, (-9.0, -3.0), None),  # there is a verdict already
+        (-2.0, (-4.0, 0.0), None),  # on the threshold no number of images would do
+        (1.0, (None, None), None),
+    ],
+)
+def test_how_many_images_would_tell_is_estimated_from_the_intervals_arms(difference, ends, images):
+    assert images_to_tell(difference, interval(*ends), images=100) == images
+
+
+def test_with_as_many_images_as_estimated_there_is_a_verdict():
+    difference, low, high, images = -3.5, -7.0, 1.0, 100
+    needed = images_to_tell(difference, interval(low, high), images)
+    shrunk = math.sqrt(images / (needed + 1))
+    ends = difference + (low - difference) * shrunk, difference + (high - difference) * shrunk
+    assert quality_word(interval(*ends)) != "cannot tell"
+    shrunk = math.sqrt(images / (0.95 * needed))
+    ends = difference + (low - difference) * shrunk, difference + (high - difference) * shrunk
+    assert quality_word(interval(*ends)) == "cannot tell"

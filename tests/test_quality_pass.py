@@ -1,0 +1,258 @@
+"""The quality pass: every query once for each case, in batches, not timed, resumed batch by batch."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from lisabench.benchmarks import suite as suites
+from lisabench.benchmarks.evaluator import MOST_LOST, Evaluator
+from lisabench.benchmarks.pool import Lost
+from lisabench.benchmarks.queries import Queries
+from lisabench.datasets.embedded import embedded
+from lisabench.datasets.reasonseg import ReasonSeg
+from lisabench.harness import masks, measure, records
+from lisabench.harness.contract import Prediction
+from lisabench.harness.probe import NullProbe
+from lisabench.models import registry
+from lisabench.models.lisa import Lisa
+from lisabench.reports.frame import load
+from lisabench.reports.page import write_report
+from lisabench.reports.summary import summarise
+from samples import sample_of
+from sessions import QUICK, keys, run, session, suite
+
+pytestmark = pytest.mark.no_clock
+
+TIMES = {"latency_ns", "host_ns", "regions", "unattributed_ns"}
+
+
+def planned(data_root, **plan):
+    return suite(data_root, plan={"processes": 1, "memory_processes": 1} | plan)
+
+
+def scored(result) -> Counter:
+    return Counter((line["case"], line["sample_id"]) for line in result.quality)
+
+
+def test_time_and_quality_have_queries_of_their_own(data_root, tmp_path):
+    result = run(planned(data_root, timed_queries=2, quality_queries=5, quality_batch=3), tmp_path / "out")
+    assert set(keys(result)) == {(case, 0, f"q{i}") for case in "ab" for i in range(2)}
+    assert scored(result) == Counter((case, f"q{i}") for case in ("a", "b", "empty") for i in range(5))
+    assert [line["batch"] for line in result.quality if line["case"] == "a"] == [3, 3, 3, 2, 2]
+    assert result.run["quality_pass"] == {"queries": 5, "batch": 3}
+    summary = summarise(result)
+    assert {case.quality.n for case in (*summary.cases, *summary.controls)} == {5}
+    assert {case.time.queries for case in summary.cases} == {2}
+    assert not [warning for warning in summary.warnings if "records" in warning], "nothing is missing"
+    assert vars(summary.quality_pass) == {"queries": 5, "batch": 3}
+
+
+@pytest.mark.parametrize(("limit", "timed", "of_quality"), [(None, 4, 6), (5, 4, 5), (3, 3, 3)])
+def test_a_limit_limits_both(data_root, limit, timed, of_quality):
+    content = planned(data_root, timed_queries=4).model_dump()
+    queries = Queries.of(suites.validate(content | {"data": content["data"] | {"limit": limit}}))
+    assert (queries.timed, queries.scored) == (timed, of_quality)
+
+
+def test_by_default_quality_is_of_all_queries_and_times_of_48():
+    plan = suites.load("tiny", {"timed_queries": 48}).plan
+    assert (suites.Plan().timed_queries, suites.Plan().quality_queries, plan.timed_queries) == (48, None, 48)
+
+
+@pytest.mark.parametrize("name", [name for name in suites.shipped_names() if name != "tiny"])
+def test_shipped_suites_with_random_weights_are_timed_with_all_of_their_queries(name):
+    shipped = suites.load(name)
+    assert shipped.data.count <= shipped.plan.timed_queries
+
+
+def test_a_line_has_the_fields_of_a_timed_one_without_times(data_root, tmp_path):
+    result = run(planned(data_root), tmp_path / "out")
+    timed, of_quality = (set(lines[0]) - {"mask_rle"} for lines in (result.samples, result.quality))
+    assert of_quality & TIMES == set()
+    assert timed - of_quality >= TIMES and of_quality - timed == {"batch"}
+    assert not of_quality & {"warnings", "block"}
+
+
+def test_scores_come_from_the_pass_where_a_run_has_it_and_from_the_timed_lines_in_older_runs(data_root, tmp_path):
+    """Half of each target is hit in the timed lines, all of it in the quality pass."""
+    result = run(planned(data_root), tmp_path / "out")
+    worse = [line | {"intersection_px": line["target_px"] // 2} for line in result.samples]
+    newer = replace(result, samples=worse)
+    older = replace(newer, run={k: v for k, v in newer.run.items() if k != "quality_pass"}, quality=[])
+    assert summarise(newer).cases[0].quality.gIoU == 1.0
+    assert summarise(older).cases[0].quality.gIoU == pytest.approx(0.5, abs=0.01)
+
+
+def test_without_a_pass_scores_and_controls_are_of_the_timed_queries(data_root, tmp_path):
+    result = run(planned(data_root, quality_queries=0), tmp_path / "out")
+    assert result.run["quality_pass"] is None and result.quality == []
+    assert Counter(line["case"] for line in result.samples) == {"a": 6, "b": 6, "empty": 6}
+    assert {case.quality.n for case in summarise(result).cases} == {6}
+
+
+def test_random_weights_get_no_pass_and_their_case_is_not_built_for_it(data_root, tmp_path):
+    content = planned(data_root).model_dump()
+    lisa = {"adapter": "lisa", "device": "cpu"}
+    result = run(suites.validate(content | {"reference": "r", "cases": {"r": lisa}}), tmp_path / "out")
+    assert result.run["status"] == "complete" and {line["case"] for line in result.quality} == {"empty"}
+    summary = summarise(result)
+    assert (summary.cases[0].quality.n, summary.cases[0].quality.gIoU) == (6, None)
+    assert not [warning for warning in summary.warnings if "quality pass" in warning]
+
+
+def test_masks_are_kept_for_the_gallery_or_all(data_root, tmp_path):
+    few = run(planned(data_root, timed_queries=3), tmp_path / "few")
+    shown = {line["sample_id"] for line in few.quality if line.get("mask_rle")}
+    assert shown == set(few.run["gallery"]) == {"q0", "q1"}, "of these every case has an answer, timed or scored"
+    every = run(planned(data_root, save_masks=True), tmp_path / "all")
+    assert all(line.get("mask_rle") for line in every.quality)
+
+
+def test_resuming_evaluates_whole_batches_that_are_missing_and_nothing_else(data_root, tmp_path):
+    s = planned(data_root, quality_batch=2)
+    before = run(s, tmp_path / "out")
+    journal = tmp_path / "out" / "quality.jsonl"
+    lines = journal.read_text().splitlines()
+    kept = [
+        line for line in lines if (json.loads(line)["case"], json.loads(line)["position"]) not in (("b", 3), ("b", 4))
+    ]
+    journal.write_text("\n".join(kept) + '\n{"case": "empty", "posi')
+    session(s, tmp_path / "out").resume()
+    after = records.read_run(tmp_path / "out")
+    assert scored(after) == scored(before) and after.run["status"] == "complete"
+    again = {(line["case"], line["position"]) for line in after.quality if line["attempt"] == 1}
+    assert again == {("b", 2), ("b", 3), ("b", 4), ("b", 5)}, "of a batch that was not whole, every query"
+    gone = {(line["case"], line["position"]) for line in records.read_lines(journal) if line.get("superseded")}
+    assert gone == {("b", 2), ("b", 5)}
+    assert any("quality.jsonl was cut short" in warning for warning in after.run["warnings"])
+
+
+def test_failures_of_the_pass_fail_the_run_and_are_named(data_root, tmp_path):
+    content = planned(data_root, quality_batch=3).model_dump()
+    failing = content["cases"] | {"b": QUICK | {"fail": "oom", "fail_every": 7}}  # never in six timed queries
+    result = run(suites.validate(content | {"cases": failing}), tmp_path / "out")
+    assert {line["status"] for line in result.samples} == {"ok"} and result.run["status"] == "complete"
+    failing = content["cases"] | {"b": QUICK | {"fail": "oom", "fail_every": 4}}
+    result = run(suites.validate(content | {"cases": failing}), tmp_path / "again")
+    assert result.run["status"] == "failed"
+    assert any(w.startswith("b: 1 of 6 queries of the quality pass ended in oom") for w in summarise(result).warnings)
+
+
+def test_a_report_and_load_work_with_it(data_root, tmp_path):
+    run(planned(data_root, timed_queries=4), tmp_path / "out")
+    text = write_report(tmp_path / "out").read_text()
+    assert "each case evaluates 6 queries once, in batches of 8" in text
+    table = load(tmp_path / "out")
+    assert table.groupby("pass").size().to_dict() == {"quality": 18, "timed": 8}
+    of_quality = table[table["pass"] == "quality"]
+    assert of_quality.latency_ns.isna().all() and table[table["pass"] == "timed"].latency_ns.notna().all()
+    assert set(of_quality[of_quality.role == "control"].case) == {"empty"}
+
+
+class Shy:
+    """Answers anything but the query `bad`; counts how many were given at once."""
+
+    settings, has_quality = {}, True
+
+    def __init__(self, bad="", short=False):
+        self.bad, self.short, self.sizes = bad, short, []
+
+    def preprocess(self, samples):
+        self.sizes.append(len(samples))
+        if any(sample.id == self.bad for sample in samples):
+            raise MemoryError("too much")
+        return samples
+
+    def vision(self, inputs): ...
+    def llm(self, inputs, features): ...
+    def decoder(self, inputs, features, answers): ...
+
+    def postprocess(self, inputs, answers, decoded):  # noqa: ARG002
+        found = [Prediction(sample.target_HW == 1) for sample in inputs]
+        return found[:1] if self.short else found
+
+
+def test_of_a_batch_that_fails_each_query_is_evaluated_alone():
+    samples = [sample_of(np.eye(4, dtype=np.uint8), f"q{i}") for i in range(4)]
+    adapter = Shy(bad="q2")
+    rows = measure.evaluate(adapter, samples)
+    assert [row["status"] for row in rows] == ["ok", "ok", "oom", "ok"]
+    assert adapter.sizes == [4, 1, 1, 1, 1] and {row["batch"] for row in rows} == {1}
+    assert "too much" in rows[2]["reason"] and rows[2]["union_px"] == 4
+
+
+def test_an_adapter_that_takes_one_query_at_a_time_is_evaluated_so():
+    samples = [sample_of(np.eye(4, dtype=np.uint8), f"q{i}") for i in range(3)]
+    rows = measure.evaluate(Shy(short=True), samples)
+    assert [(row["status"], row["batch"]) for row in rows] == [("ok", 1)] * 3
+
+
+class Worker:
+    """Stands in for a process that is lost at some queries, or cannot be built."""
+
+    def __init__(self, bad, log, builds=True):
+        self.bad, self.log, self.builds = bad, log, builds
+
+    def ask(self, function, *arguments):
+        self.log.append((function, *arguments))
+        if function == "build_untimed" and not self.builds:
+            raise Lost("oom", "no room")
+        if function == "evaluate" and self.bad.intersection(arguments[0]):
+            raise Lost("timeout", "no answer")
+        return {} if function == "build_untimed" else [{"status": "ok", "position": p} for p in arguments[0]]
+
+    def __exit__(self, *_): ...
+
+
+class Clerk:
+    def ask(self, _, positions, status, reason):
+        return [{"status": status, "reason": reason, "position": p} for p in positions]
+
+
+def evaluated(batches, bad=frozenset(), builds=True):
+    log, noted = [], {}
+    with Evaluator(lambda: Worker(bad, log, builds), Clerk(), lambda **known: noted.update(known)) as evaluator:
+        evaluator.build()
+        rows = [row for batch in batches for row in evaluator.batch(batch)]
+    return rows, log, noted
+
+
+def test_a_lost_process_costs_only_the_query_that_it_was_lost_at():
+    rows, log, _ = evaluated([range(4), range(4, 8)], bad={2})
+    assert {row["position"]: row["status"] for row in rows if row["status"] != "ok"} == {2: "timeout"}
+    assert [row["position"] for row in rows] == list(range(8))
+    assert [entry[0] for entry in log].count("build_untimed") == 3
+
+
+def test_a_case_that_loses_many_processes_is_given_up():
+    rows, log, _ = evaluated([range(40), range(40, 80)], bad=set(range(80)))
+    assert {row["status"] for row in rows} == {"timeout"} and len(rows) == 80
+    assert [entry[0] for entry in log].count("evaluate") == MOST_LOST + 1
+
+
+def test_a_case_that_cannot_be_built_says_why_for_every_query():
+    rows, log, noted = evaluated([range(3), range(3, 5)], builds=False)
+    assert [(row["status"], row["reason"]) for row in rows] == [("oom", "no room")] * 5
+    assert noted["error"] == "build: no room" and len(log) == 1
+
+
+@pytest.mark.parametrize("vision", ["dual", "clip", "sam"])
+def test_a_batch_of_eight_gives_the_masks_of_single_queries_but_for_single_pixels(vision):
+    """On a CPU in fp32; sums are taken in another order, so a logit next to 0 may fall on its other side.
+
+    Over the 300 queries of the demo one mask of `dual` and one of `sam` differed, by one pixel each.
+    """
+    samples = list(ReasonSeg(embedded("val", 300, 1), "val", limit=16))
+    given = {"preset": "tiny", "weights": "packaged", "vision": vision, "device": "cpu"}
+    lisa = Lisa(registry.make_case("lisa", given), NullProbe())
+    alone, batched = ([], [])
+    for sample in samples:
+        alone += measure.evaluate(lisa, [sample], None)
+    for start in (0, 8):
+        batched += measure.evaluate(lisa, samples[start : start + 8], None)
+    assert {row["status"] for row in (*alone, *batched)} == {"ok"} and {row["batch"] for row in batched} == {8}
+    pairs = [[masks.decode(row["mask_rle"]) for row in rows] for rows in zip(alone, batched, strict=True)]
+    differing_px = [int(np.count_nonzero(one_HW != other_HW)) for one_HW, other_HW in pairs]
+    assert max(differing_px) <= 1 and sum(differing_px) <= 2, differing_px
