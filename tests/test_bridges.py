@@ -134,12 +134,12 @@ def test_the_bytes_in_memory_are_those_on_paper(axes: dict[str, object]) -> None
     assert {part: adapter.weights[part] for part in paper} == pytest.approx(paper, rel=0.01, abs=1 << 16)
 
 
-def test_a_step_of_the_described_recipe_trains_the_whole_bridge_and_it_is_saved_and_found_again(
+def test_a_step_of_a_recipe_with_the_bridge_trains_all_of_it_and_it_is_saved_and_found_again(
     scenes: ReasonSeg, tmp_path: Path
 ) -> None:
-    case = setup({"use_vlm_vision": True, "changes": {"bridge": "upsampling"}}).case
-    trains = RECIPES["described"].trains
-    student = ready("described", **UPSAMPLING)
+    case = setup({"recipe": "with-projector", "use_vlm_vision": True, "changes": {"bridge": "upsampling"}}).case
+    trains = RECIPES["with-projector"].trains
+    student = ready("with-projector", **UPSAMPLING)
     assert trained_by_part(student.model) == trainable(case, trains)
     assert trainable(case, trains)["bridge"] == 495_232
     bridge = student.model.encoder.bridge
@@ -162,7 +162,7 @@ def test_the_weights_of_one_bridge_are_refused_for_another_and_may_be_started_fr
     with pytest.raises(UsageError, match=f"have bridge={theirs}, not {asked}: set that") as error:
         loaded(**axes)
     assert "\n" not in str(error.value)
-    assert ready("described", **axes).new_parts == {"bridge"}
+    assert ready("with-projector", **axes).new_parts == {"bridge"}
 
 
 def test_weights_that_were_saved_before_there_was_a_choice_are_read_as_the_linear_bridges(
@@ -272,7 +272,8 @@ def test_a_sam_that_the_mask_decoder_does_not_fit_is_no_start(weights: dict[str,
 
 
 def test_the_command_on_a_card_has_what_was_set_beside_the_options() -> None:
-    wanted = setup({"use_vlm_vision": True, "output_dir": Path("out"), "changes": {"bridge": "upsampling"}})
+    said = {"recipe": "with-projector", "use_vlm_vision": True, "output_dir": Path("out")}
+    wanted = setup({**said, "changes": {"bridge": "upsampling"}})
     assert train.command_of(wanted.options, wanted.case).endswith("--set=bridge=upsampling")
     assert "--set" not in train.command_of(setup({"output_dir": Path("out"), "seed": 3}).options, LisaCase(seed=3))
 
@@ -288,7 +289,7 @@ def test_the_teacher_of_a_distillation_is_a_plain_dual_whatever_the_student_is(w
 
 
 def test_a_training_that_was_begun_before_there_was_a_choice_is_resumed_as_it_was(tmp_path: Path) -> None:
-    said = {"use_vlm_vision": True, "resume": True, "output_dir": tmp_path}
+    said = {"recipe": "with-projector", "use_vlm_vision": True, "resume": True, "output_dir": tmp_path}
     page = {"schema": records.TRAINING_SCHEMA, "configuration": setup(said).configuration()}
     older = json.loads(json.dumps(page))
     for axis in ("bridge", "clip_px", "image_tokens"):

@@ -390,9 +390,29 @@ def test_a_run_without_claims_says_nothing_of_them(tmp_path, capsys):
     assert "claims:" not in capsys.readouterr().out
 
 
-def test_both_suites_state_the_same_nine_claims():
+def test_both_suites_state_the_same_nine_claims_for_both_encoders():
     full, tiny = suites.load("claims"), suites.load("claims-tiny")
-    assert len(full.claims) == 9
     assert full.claims == tiny.claims
+    encoders: dict[str, set[str]] = {}
+    for claim in full.claims:
+        what, _, encoder = claim.claim.partition("'s encoder shared")[0].rpartition(", ")
+        encoders.setdefault(what or claim.claim, set()).add(encoder if what else "both")
+    assert len(encoders) == 9
+    shared = [sides for sides in encoders.values() if sides != {"both"}]
+    assert len(shared) == 6 and all(sides == {"CLIP", "SAM"} for sides in shared)
+
+
+def test_the_suites_of_claims_hold_the_documents_model_in_every_setting():
+    for name in ("claims", "claims-tiny"):
+        suite = suites.load(name)
+        cases = {case: suite.make(case) for case in suite.cases}
+        for vision in ("clip", "sam"):
+            for case in (cases[vision], cases[f"{vision}-nf4"]):
+                assert (case.vision, case.conditioning, case.seg_head) == (vision, "described", "seg_token_to_sam")
+            whole = {"clip": "clip", "sam": "sam_encoder"}[vision]
+            assert cases[f"{vision}-nf4"].quantized_parts == {"llm", whole}, "the document loads all models in NF4"
+    full = suites.load("claims")
+    assert {full.make(f"{vision}-nf4-llm").quantized_parts for vision in ("clip", "sam")} == {frozenset({"llm"})}
+    assert full.make("sam").sizes.llama.vocabulary == 32001
     assert {full.make(case).preset for case in full.cases} == {"lisa-7b-llava15"}
     assert {tiny.make(case).device for case in tiny.cases} == {"cpu"}
