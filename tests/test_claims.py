@@ -395,11 +395,14 @@ def test_both_suites_state_the_same_nine_claims_for_both_encoders():
     assert full.claims == tiny.claims
     encoders: dict[str, set[str]] = {}
     for claim in full.claims:
-        what, _, encoder = claim.claim.partition("'s encoder shared")[0].rpartition(", ")
-        encoders.setdefault(what or claim.claim, set()).add(encoder if what else "both")
+        before, names_one, _ = claim.claim.partition("'s encoder shared")
+        what, _, encoder = before.rpartition(", ") if names_one else (claim.claim, "", "both")
+        encoders.setdefault(what, set()).add(encoder)
     assert len(encoders) == 9
     shared = [sides for sides in encoders.values() if sides != {"both"}]
     assert len(shared) == 6 and all(sides == {"CLIP", "SAM"} for sides in shared)
+    assert {full.make(case).preset for case in full.cases} == {"lisa-7b-llava15"}
+    assert {tiny.make(case).device for case in tiny.cases} == {"cpu"}
 
 
 def test_the_suites_of_claims_hold_the_documents_model_in_every_setting():
@@ -414,5 +417,3 @@ def test_the_suites_of_claims_hold_the_documents_model_in_every_setting():
     full = suites.load("claims")
     assert {full.make(f"{vision}-nf4-llm").quantized_parts for vision in ("clip", "sam")} == {frozenset({"llm"})}
     assert full.make("sam").sizes.llama.vocabulary == 32001
-    assert {full.make(case).preset for case in full.cases} == {"lisa-7b-llava15"}
-    assert {tiny.make(case).device for case in tiny.cases} == {"cpu"}
