@@ -11,8 +11,9 @@ import numpy as np
 from lisabench.harness.records import Run, read_run
 from lisabench.reports import wording
 from lisabench.reports.claim_table import measured
-from lisabench.reports.comparison import WITHOUT_PREPROCESS, of_queries, of_stage
+from lisabench.reports.comparison import WITHOUT_PREPROCESS, of_stage
 from lisabench.reports.pairs import time_pairs
+from lisabench.reports.peaks import of_queries
 from lisabench.reports.readings import of_case
 from lisabench.reports.schema import Attribution, Case, ClaimResult, Comparison, Summary
 from lisabench.reports.summary import summarise
@@ -57,6 +58,11 @@ def time_of(run: str, candidate: str, quantity: str = "time.end_to_end") -> str:
     stages = {of_stage(stage): ratio for stage, ratio in found.stages.items()}
     ratios = {"time.end_to_end": found.end_to_end, WITHOUT_PREPROCESS: found.without_preprocess, **stages}
     return wording.ratio_with_interval(ratios[quantity])
+
+
+def energy_of(run: str, candidate: str) -> str:
+    """``0.57x [0.52, 0.63]``: a ratio of the energy of a query over the reference."""
+    return wording.ratio_with_interval(comparison(run, candidate).energy)
 
 
 def change_ms(run: str, candidate: str, part: str) -> str:
