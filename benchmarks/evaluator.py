@@ -6,6 +6,7 @@ as failed for the same reason, since every hang costs a whole time limit.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from .pool import Lost, WorkerHandle
@@ -27,6 +28,7 @@ class Evaluator:
     def __init__(self, start: Callable[[], WorkerHandle], clerk: WorkerHandle, note: Callable[..., None]) -> None:
         self._start, self._clerk, self._note = start, clerk, note
         self._worker: WorkerHandle | None = None
+        self._process = ExitStack()  # ends the process
         self._lost = 0
         self._given_up: Lost | None = None
 
@@ -38,7 +40,7 @@ class Evaluator:
 
     def build(self) -> None:
         """Start a process and build the case in it. A case that cannot be built is given up."""
-        self._worker = self._start()
+        self._worker = self._process.enter_context(self._start())
         try:
             self._note(**self._worker.ask("build_untimed"))
         except Lost as lost:
@@ -70,6 +72,5 @@ class Evaluator:
             raise
 
     def _end(self) -> None:
-        if self._worker is not None:
-            self._worker.__exit__()
-            self._worker = None
+        self._process.close()
+        self._worker = None

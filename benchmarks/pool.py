@@ -8,6 +8,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterable
+from multiprocessing import forkserver
 from typing import Any
 
 from ..harness.errors import RunFailed, UsageError
@@ -52,6 +53,9 @@ class Pool:
         if forks:
             _must_be_short(tempfile.gettempdir())
             self._context.set_forkserver_preload(["lisabench.benchmarks.worker", *preload])
+            # The server imports torch and transformers for seconds. Started here, it does so while the caller
+            # makes or reads the data, and not when the first worker is wanted.
+            forkserver.ensure_running()
         self._time_limit_s = time_limit_s
 
     def start(self, order: Order) -> "WorkerHandle":

@@ -17,7 +17,7 @@ from ..reports.terminal import print_table, refusals
 from .children import end_with_parent
 from .progress import shown
 from .queries import Queries
-from .session import Session
+from .session import Session, pool_of
 from .suite import Suite, load
 
 DEFAULT_SUITE = "tiny"
@@ -51,9 +51,10 @@ def carry_out(request: Request) -> int:
     end_with_parent()
     suite = _suite(request)
     folder = request.out or Path("runs") / f"{suite.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    pool = pool_of(suite)  # first, since its server imports for seconds while the queries are made
     with shown() as progress:
         deadline = time.monotonic() + 60 * request.stop_after_min if request.stop_after_min else None
-        session = Session(suite, Queries.of(suite), folder, progress, _command(request), deadline)
+        session = Session(suite, Queries.of(suite), folder, progress, _command(request), deadline, pool)
         sys.stderr.writelines(f"warning: {warning}\n" for warning in session.page["warnings"])
         try:
             session.resume() if request.resume else session.start()

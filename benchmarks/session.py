@@ -39,11 +39,19 @@ ALTERNATE = "they alternate as fresh processes, not block by block, and their ra
 ROOM = 0.95  # of a machine's memory that cases side by side may need
 
 
+def pool_of(suite: Suite) -> Pool:
+    """Return a pool whose server imports what the suite's adapters need, and begins with that at once."""
+    adapters = {suite.settings(case)["adapter"] for case in suite.all_cases()}
+    modules = {module for name in adapters for module in registry.preload(name)}
+    return Pool(sorted(modules), suite.plan.time_limit_s)
+
+
 class Session:
     """Runs a suite into a folder; `report` is told how far it is: steps done, steps in all, what is being done.
 
     `command` is how a user would ask for the same run; the report repeats it. From `deadline_s` on, by the monotonic
-    clock, no memory pass or round is begun any more; `resume` goes on from there.
+    clock, no memory pass or round is begun any more; `resume` goes on from there. `pool` is that of `pool_of`, and is
+    made here where none is given.
     """
 
     def __init__(
@@ -54,14 +62,14 @@ class Session:
         report: Progress,
         command: str = "",
         deadline_s: float | None = None,
+        pool: Pool | None = None,
     ) -> None:
         self.suite, self.queries, self.folder, self.report, self.deadline_s = suite, queries, folder, report, deadline_s
         self.baton = baton.of_environment(suite)
         self.page: dict[str, Any] = first_page(suite, queries) | {"command": command, "in_turns": not self.baton.alone}
         self.journal = Journal(folder, suite, queries)
         self.done = 0
-        adapters = {suite.settings(case)["adapter"] for case in suite.all_cases()}
-        self.pool = Pool(sorted({m for name in adapters for m in registry.preload(name)}), suite.plan.time_limit_s)
+        self.pool = pool or pool_of(suite)
 
     def start(self) -> None:
         """A new run. The folder is tried before anything is loaded."""
@@ -286,8 +294,15 @@ class Session:
 
     def _order(self, case: str, process: int = 0) -> Order:
         keep = None if self.suite.plan.save_masks else tuple(self.page["gallery"]) if process == 0 else ()
-        adapter = self.suite.settings(case)["adapter"]
-        return Order(adapter, self.suite.make(case), self.queries.reader, process, keep, self.suite.plan.gpu_memory)
+        return Order(
+            adapter=self.suite.settings(case)["adapter"],
+            case=self.suite.make(case),
+            data=self.queries.reader,
+            process=process,
+            keep_masks_of=keep,
+            gpu_memory=self.suite.plan.gpu_memory,
+            timed=self.queries.timed,
+        )
 
     def _note(self, case: str, process: int, **known: Any) -> None:
         """Writes down what has become known of a case; what its first process said of how it was built stands."""

@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from multiprocessing.connection import Connection
 from typing import Any
@@ -42,6 +42,7 @@ class Order:
     process: int = 0
     keep_masks_of: tuple[str, ...] | None = ()  # None: of all
     gpu_memory: str | None = None
+    timed: int | None = None  # how many queries, from the first on, the timed rounds take; None: all
 
     def samples(self) -> ReasonSeg:
         return ReasonSeg(**self.data)
@@ -85,7 +86,7 @@ class Worker:
 
         Other workers may build beside it: nothing of this is a figure.
         """
-        self.samples.read_ahead(READ_AHEAD_BYTES)
+        self.samples.read_ahead(READ_AHEAD_BYTES, self.order.timed)
         case, device = self._case()
         probe = TimingProbe(VirtualClock() if _is_virtual(case) else clock_for(device))
         self.adapter, self.probe = registry.find(self.order.adapter)(case, probe), probe
@@ -115,10 +116,19 @@ class Worker:
         return self.watch
 
     def build_untimed(self) -> dict[str, Any]:
-        """Build the case for the quality pass, without an instrument."""
+        """Build the case for the quality pass, without an instrument.
+
+        An image that several queries share is encoded once where the adapter can do that: nothing is timed here, and
+        the answers are the same. The settings in the records stay those of the case, which the timed rounds have.
+        """
         case, _ = self._case()
-        self.adapter = registry.find(self.order.adapter)(case, _probe_without_times(case))
-        return self._description()
+        shares = getattr(case, "reuse", None) == "off"
+        built = replace(case, reuse="on") if shares else case
+        self.adapter = registry.find(self.order.adapter)(built, _probe_without_times(case))
+        description = self._description()
+        if shares:
+            description["settings"]["reuse"] = case.reuse
+        return description
 
     def evaluate(self, positions: Sequence[int]) -> list[dict[str, Any]]:
         """Evaluate some queries as one batch, for the quality pass; records without the session's own fields."""

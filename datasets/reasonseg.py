@@ -170,14 +170,18 @@ class ReasonSeg(Sequence[Sample]):
     def _sample(self, position: int) -> Sample:
         return self._kept[position] if position < len(self._kept) else _sample(*self._queries[position])
 
-    def read_ahead(self, at_most_bytes: int) -> None:
-        """Reads the first queries whole and keeps them: as many as fit in so many bytes of pixels and targets.
+    def read_ahead(self, at_most_bytes: int, at_most_queries: int | None = None) -> None:
+        """Read the first queries whole and keep them: as many as fit in so many bytes of pixels and targets.
+
+        Args:
+            at_most_bytes: the bound on pixels and targets together.
+            at_most_queries: how many queries will be needed; None: all.
 
         Raises:
             DataError: one of them is broken.
         """
         kept: list[Sample] = []
-        for sample in self:
+        for sample in islice(self, at_most_queries):
             at_most_bytes -= sample.image.nbytes + sample.target_HW.nbytes
             if at_most_bytes < 0:
                 break

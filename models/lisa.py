@@ -107,7 +107,7 @@ class Lisa:
     def preprocess(self, samples: Sequence[Sample]) -> Inputs:
         """Views and token ids of every sample, on the device."""
         with self.probe.region("preprocess.image"):
-            views = {name: [self._view(name, sample) for sample in samples] for name in self.model.encoder.views}
+            views = {name: self._views(name, samples) for name in self.model.encoder.views}
             sizes_HW = [(sample.image.shape[0], sample.image.shape[1]) for sample in samples]
             maps = [self.model.encoder.maps(size_HW) for size_HW in sizes_HW]
         with self.probe.region("preprocess.tokens"):
@@ -116,6 +116,16 @@ class Lisa:
         with self.probe.region("preprocess.copy"):
             seen = collated(views, maps, self.device, self.dtype)
             return Inputs(seen, [split_at_image(each, self.device) for each in ids], sizes_HW, image_ids)
+
+    def _views(self, name: str, samples: Sequence[Sample]) -> list[Tensor]:
+        """Return what an encoder sees of every sample's image; with `reuse`, made once for each image."""
+        if self._remembering is None:
+            return [self._view(name, sample) for sample in samples]
+        by_image: dict[str, Tensor] = {}
+        for sample in samples:
+            if sample.image_id not in by_image:
+                by_image[sample.image_id] = self._view(name, sample)
+        return [by_image[sample.image_id] for sample in samples]
 
     def _view(self, name: str, sample: Sample) -> Tensor:
         return torch.from_numpy(self._preprocessor(name, sample.image))

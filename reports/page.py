@@ -188,8 +188,8 @@ def _quality_method(summary: Summary) -> Iterator[str]:
     if protocol and any(case.has_quality is True for case in summary.cases):
         yield (
             f"Quality has a pass of its own: each case evaluates {protocol.queries} queries once, in batches of "
-            f"{protocol.batch} (`quality.jsonl`); none of it is timed. Ignored pixels count in neither set, and "
-            "several [SEG] of an answer are united."
+            f"{protocol.batch} (`quality.jsonl`); none of it is timed, and an image that queries share may be encoded "
+            "once. Ignored pixels count in neither set, and several [SEG] of an answer are united."
         )
     if drawn and any(case.has_quality is True for case in summary.cases):
         yield (

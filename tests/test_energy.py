@@ -79,7 +79,7 @@ def test_tables_show_joules_and_the_ratio_and_nothing_without_a_counter(tmp_path
     assert summary.cases[0].energy_mj == pytest.approx(40_400)
     assert summary.comparison("sam").energy.ratio == pytest.approx(1.2)
     table = comparison_table(summary)
-    assert "| **Energy of a query (J, mean, whole GPU)** | 40.4 | 48.5 (**1.20x**) |" in table
+    assert "| **Energy of a query (J, mean, whole GPU)** | 40.4 | 48.5 (1.20x) |" in table
     assert "energy of a query (J)" in side_by_side(compare_cases(folder, "dual", "sam"))
     without = summarise(read_run(write_run(tmp_path / "cpu", **SMALL)))
     assert without.cases[0].energy_mj is None and without.comparison("sam").energy.ratio is None

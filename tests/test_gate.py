@@ -268,10 +268,10 @@ def smaller(baseline, query):
     """A baseline of which each case's mask of one query has lost half of its rows."""
     cases = []
     for case in baseline.cases:
-        mask_HW = masks.decode(masks.unpack(case.masks[query].model_dump())).copy()
+        mask_HW = masks.unpack(case.masks[query].model_dump()).copy()
         rows = np.flatnonzero(mask_HW.any(axis=1))
         mask_HW[rows[: len(rows) // 2]] = False
-        packed = PackedMask(**masks.pack(masks.encode(mask_HW)))
+        packed = PackedMask(**masks.pack(mask_HW))
         cases.append(case.model_copy(update={"masks": case.masks | {query: packed}}))
     return baseline.model_copy(update={"cases": cases})
 

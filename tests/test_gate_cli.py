@@ -60,14 +60,14 @@ def worse(base):
 
 @pytest.fixture
 def baseline_of(base, tmp_path):
-    """Makes a baseline of some of the cases; `change` edits lines of samples.jsonl before that."""
+    """Make a baseline of some of the cases; `change` edits lines of quality.jsonl before, which holds the masks."""
 
     def make(*names, change=None, **page):
         copy = shutil.copytree(base, tmp_path / "copy")
         entries = json.loads((copy / "run.json").read_text())["cases"]
         edit_run(copy, cases=[entry for entry in entries if entry["name"] in names], **page)
         if change:
-            edit_lines(copy / "samples.jsonl", change)
+            edit_lines(copy / "quality.jsonl", change)
         assert lisabench("baseline", copy, "--out", tmp_path / "b.json").returncode == 0
         return tmp_path / "b.json"
 

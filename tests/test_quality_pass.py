@@ -203,6 +203,9 @@ class Worker:
             raise Lost("timeout", "no answer")
         return {} if function == "build_untimed" else [{"status": "ok", "position": p} for p in arguments[0]]
 
+    def __enter__(self):
+        return self
+
     def __exit__(self, *_): ...
 
 
