@@ -23,12 +23,20 @@ class Evaluator:
         start: starts a process of the case.
         clerk: a process without a model; it describes the queries that a lost process leaves unanswered.
         note: takes what becomes known of the case when it is built, by name.
+        threads: how many the process may compute with; None leaves it as it is.
     """
 
-    def __init__(self, start: Callable[[], WorkerHandle], clerk: WorkerHandle, note: Callable[..., None]) -> None:
-        self._start, self._clerk, self._note = start, clerk, note
+    def __init__(
+        self,
+        start: Callable[[], WorkerHandle],
+        clerk: WorkerHandle,
+        note: Callable[..., None],
+        threads: int | None = None,
+    ) -> None:
+        self._start, self._clerk, self._note, self._threads = start, clerk, note, threads
         self._worker: WorkerHandle | None = None
         self._process = ExitStack()  # ends the process
+        self._begun = False
         self._lost = 0
         self._given_up: Lost | None = None
 
@@ -42,19 +50,43 @@ class Evaluator:
         """Start a process and build the case in it. A case that cannot be built is given up."""
         self._worker = self._process.enter_context(self._start())
         try:
-            self._note(**self._worker.ask("build_untimed"))
+            self._note(**self._worker.ask("build_untimed", self._threads))
         except Lost as lost:
             self._end()
             self._given_up = lost
             self._note(error=f"build: {lost.reason}")
+
+    def begin(self, positions: Sequence[int]) -> None:
+        """Hand a batch to the process without waiting for it, so that another process can work beside it."""
+        if self._worker is not None and self._given_up is None:
+            try:
+                self._worker.tell("evaluate", positions)
+                self._begun = True
+            except Lost as lost:
+                self._lose(lost)
+
+    def finish(self, positions: Sequence[int]) -> Rows:
+        """Return the records of the batch that was begun; if its process is lost, of each query evaluated alone."""
+        if not self._begun or self._worker is None:
+            return self.batch(positions)
+        self._begun = False
+        try:
+            return self._worker.hear()
+        except Lost as lost:
+            self._lose(lost)
+            return self._alone(positions, lost)
 
     def batch(self, positions: Sequence[int]) -> Rows:
         """Evaluate the queries at some positions at once; return a record for each of them, in order."""
         try:
             return self._evaluated(positions)
         except Lost as lost:
-            if len(positions) == 1 or self._given_up:
-                return self._clerk.ask("not_evaluated", positions, lost.status, lost.reason)
+            return self._alone(positions, lost)
+
+    def _alone(self, positions: Sequence[int], lost: Lost) -> Rows:
+        """Evaluate each query of a lost batch alone; one that was alone already is recorded as failed."""
+        if len(positions) == 1 or self._given_up:
+            return self._clerk.ask("not_evaluated", positions, lost.status, lost.reason)
         return [row for position in positions for row in self.batch([position])]
 
     def _evaluated(self, positions: Sequence[int]) -> Rows:
@@ -65,12 +97,15 @@ class Evaluator:
         try:
             return self._worker.ask("evaluate", positions)
         except Lost as lost:
-            self._end()
-            self._lost += 1
-            if self._lost > MOST_LOST:
-                self._given_up = lost
+            self._lose(lost)
             raise
+
+    def _lose(self, lost: Lost) -> None:
+        self._end()
+        self._lost += 1
+        if self._lost > MOST_LOST:
+            self._given_up = lost
 
     def _end(self) -> None:
         self._process.close()
-        self._worker = None
+        self._worker, self._begun = None, False

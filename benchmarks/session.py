@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..harness import records
+from ..harness.environment import usable_cores
 from ..harness.errors import UsageError
 from ..models import registry
 from . import baton, schedule, trainings
@@ -36,6 +37,7 @@ KEPT = ("started", "command", "cases", "passport", "versions", "ceilings", "gall
         "trainings")  # fmt: skip
 SYNCHRONISED_QUERIES = 4  # a process; they come before the timed ones
 ALTERNATE = "they alternate as fresh processes, not block by block, and their ratios are less sure"
+QUALITY_PROCESSES = 2  # of a case on a CPU, side by side in the quality pass
 ROOM = 0.95  # of a machine's memory that cases side by side may need
 
 
@@ -219,16 +221,44 @@ class Session:
         """Evaluate every query of a case once, in batches: those that are missing. Random weights have no quality."""
         what, missing = f"quality of {case}", self.journal.missing_batches(case)
         self._advance(self.queries.scored - sum(map(len, missing)), what)
-        start = partial(self.pool.start, self._order(case))
-        with Evaluator(start, clerk, partial(self._note, case, 0)) as evaluator:
-            if missing and self._entry(case)["has_quality"] is not False:
+        processes = self._quality_processes(case) if len(missing) > 1 else 1
+        threads = None if processes == 1 else max(1, len(usable_cores()) // processes)
+        with ExitStack() as stack:
+            evaluators = []
+            for _ in range(processes if missing and self._entry(case)["has_quality"] is not False else 0):
+                evaluator = Evaluator(
+                    partial(self.pool.start, self._order(case)), clerk, partial(self._note, case, 0), threads
+                )
+                evaluators.append(stack.enter_context(evaluator))
                 evaluator.build()
-            for batch in missing:
+            for start in range(0, len(missing), processes):
+                batches = missing[start : start + processes]
                 if self._entry(case)["has_quality"] is not False:
-                    place = {"case": case, "process": 0, "attempt": self.page["attempts"]}
-                    rows = evaluator.batch(batch)
-                    self.journal.add_quality(place | {"position": p} | row for p, row in zip(batch, rows, strict=True))
-                self._advance(len(batch), what)
+                    self._evaluate(case, evaluators, batches)
+                self._advance(sum(map(len, batches)), what)
+
+    def _evaluate(self, case: str, evaluators: Sequence[Evaluator], batches: Sequence[Sequence[int]]) -> None:
+        """Evaluate batches side by side, a process each, and write down their records in the order of the queries."""
+        pairs = list(zip(evaluators, batches, strict=False))
+        for evaluator, batch in pairs:
+            evaluator.begin(batch)
+        place = {"case": case, "process": 0, "attempt": self.page["attempts"]}
+        for evaluator, batch in pairs:
+            rows = evaluator.finish(batch)
+            self.journal.add_quality(place | {"position": p} | row for p, row in zip(batch, rows, strict=True))
+
+    def _quality_processes(self, case: str) -> int:
+        """Return how many processes evaluate a case side by side: one on a GPU, several on a CPU where they fit.
+
+        A small model on a CPU gains little from a second thread, and twice from a second process.
+        """
+        if getattr(self.suite.make(case), "device", "cpu") != "cpu" and self.page["passport"].get("device") == "cuda":
+            return 1
+        processes = min(QUALITY_PROCESSES, len(usable_cores()))
+        needed, on_gpu = self.journal.memory_needed([case])
+        has = self.page["passport"].get("memory_bytes")
+        fits = has is None or processes * needed <= ROOM * has
+        return processes if fits and not on_gpu else 1
 
     def _round(self, clerk: WorkerHandle, process: int, cases: Sequence[str]) -> None:
         """A fresh process per case, taking turns; nothing where all of its records are there already.

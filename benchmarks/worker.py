@@ -8,6 +8,7 @@ that was killed.
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -115,13 +116,16 @@ class Worker:
             self.watch = noise.Watch(self.device)
         return self.watch
 
-    def build_untimed(self) -> dict[str, Any]:
+    def build_untimed(self, threads: int | None = None) -> dict[str, Any]:
         """Build the case for the quality pass, without an instrument.
 
+        With `threads`, PyTorch computes with so many: several processes of a case then share the cores of a CPU.
         An image that several queries share is encoded once where the adapter can do that: nothing is timed here, and
         the answers are the same. The settings in the records stay those of the case, which the timed rounds have.
         """
         case, _ = self._case()
+        if threads is not None and "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(threads)
         shares = getattr(case, "reuse", None) == "off"
         built = replace(case, reuse="on") if shares else case
         self.adapter = registry.find(self.order.adapter)(built, _probe_without_times(case))

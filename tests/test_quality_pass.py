@@ -134,10 +134,10 @@ def test_failures_of_the_pass_fail_the_run_and_are_named(data_root, tmp_path):
     failing = content["cases"] | {"b": QUICK | {"fail": "oom", "fail_every": 7}}  # never in six timed queries
     result = run(suites.validate(content | {"cases": failing}), tmp_path / "out")
     assert {line["status"] for line in result.samples} == {"ok"} and result.run["status"] == "complete"
-    failing = content["cases"] | {"b": QUICK | {"fail": "oom", "fail_every": 4}}
+    failing = content["cases"] | {"b": QUICK | {"fail": "oom", "fail_every": 3}}  # once in each of two batches
     result = run(suites.validate(content | {"cases": failing}), tmp_path / "again")
     assert result.run["status"] == "failed"
-    assert any(w.startswith("b: 1 of 6 queries of the quality pass ended in oom") for w in summarise(result).warnings)
+    assert any(w.startswith("b: 2 of 6 queries of the quality pass ended in oom") for w in summarise(result).warnings)
 
 
 def test_a_report_and_load_work_with_it(data_root, tmp_path):
@@ -203,6 +203,12 @@ class Worker:
             raise Lost("timeout", "no answer")
         return {} if function == "build_untimed" else [{"status": "ok", "position": p} for p in arguments[0]]
 
+    def tell(self, function, *arguments):
+        self.told = (function, *arguments)
+
+    def hear(self):
+        return self.ask(*self.told)
+
     def __enter__(self):
         return self
 
@@ -227,6 +233,23 @@ def test_a_lost_process_costs_only_the_query_that_it_was_lost_at():
     assert {row["position"]: row["status"] for row in rows if row["status"] != "ok"} == {2: "timeout"}
     assert [row["position"] for row in rows] == list(range(8))
     assert [entry[0] for entry in log].count("build_untimed") == 3
+
+
+def test_two_processes_work_side_by_side_and_each_retries_its_own_lost_batch():
+    logs, rows = ([], []), []
+    sides = [Evaluator(lambda log=log: Worker({2}, log), Clerk(), lambda **_: None, threads=1) for log in logs]
+    for side in sides:
+        side.build()
+    batches = [range(4), range(4, 8)]
+    for side, batch in zip(sides, batches, strict=True):
+        side.begin(batch)
+    assert [[entry[0] for entry in log] for log in logs] == [["build_untimed"]] * 2, "nothing is waited for yet"
+    for side, batch in zip(sides, batches, strict=True):
+        rows += side.finish(batch)
+    assert [row["position"] for row in rows] == list(range(8))
+    assert {row["position"]: row["status"] for row in rows if row["status"] != "ok"} == {2: "timeout"}
+    assert [[entry[0] for entry in log].count("evaluate") for log in logs] == [1 + 4, 1]
+    assert logs[1][0] == ("build_untimed", 1), "two processes share the cores"
 
 
 def test_a_case_that_loses_many_processes_is_given_up():
