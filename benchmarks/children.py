@@ -80,9 +80,15 @@ def run(*commands: Command, broken: Callable[[int, int], bool] = lambda *_: Fals
 
 
 def end_with_parent() -> None:
-    """Has this process interrupted soon after the one that began it by `run`, if one did, has gone without a word."""
+    """Interrupt this process soon after the one that began it by `run`, if one did, has gone without a word.
+
+    An interrupt is how that one ends this one, too. A shell that starts commands in the background makes them ignore
+    it, and whatever they start inherits that. So it is heard again from here on.
+    """
     given = os.environ.pop(PARENT, None)
     if given is not None:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         threading.Thread(target=_look_after, args=(int(given),), daemon=True).start()
 
 

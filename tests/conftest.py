@@ -1,5 +1,6 @@
 """Fixtures that several tests share."""
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,12 @@ from samples import write_sample
 # busy machine any does.
 settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("no clock")
+
+
+# A shell that starts the tests in the background has them ignore interrupts, and every program that
+# a test starts inherits that. Tests of what an interrupt does need it to be heard.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
