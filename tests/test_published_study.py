@@ -175,6 +175,15 @@ def test_what_was_trained_is_with_projector_and_not_the_documents_list(records):
     assert VARIANTS["clip"].trains == VARIANTS["sam"].trains == RECIPES["with-projector"].trains
 
 
+def test_the_rows_of_costs_and_claims_say_what_the_study_shows(summary):
+    text = on_one_line((ROOT / "README.md").read_text())
+    assert all(one.within is None or one.within.verdict == "not reached" for one in summary.rivals)
+    assert "| not measured at 7B; in miniature not within 2 points in 600 steps |" in text
+    for name in ("clip", "sam"):
+        difference = wording.points(recipe(summary, name).differences["mIoU"]).replace(" points", "")
+        assert f"| {difference} |" in text.partition("## Training")[0], "the row of costs and quality"
+
+
 def test_all_variants_but_one_have_five_seeds(summary, readme):
     seeds = {each.name: len(each.seeds) for each in summary.recipes if each.role == "recipe"}
     assert {name for name, count in seeds.items() if count != 5} == {"clip-crop"} and seeds["clip-crop"] == 2
