@@ -12,9 +12,9 @@ BIN := .venv/bin
 demo: .venv/.installed  ## compare the dual-encoder LISA with both shared-encoder variants, at a tiny size, on this machine
 	$(BIN)/lisabench run tiny
 
-test: .venv/.installed  ## two at a time, then the GPU's alone; small models on few cores are fastest with one thread
+test: .venv/.installed  ## the GPU's alone, then two at a time; small models on few cores are fastest with one thread
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not no_clock" tests/test_cuda.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m no_clock
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not no_clock"
 
 lint: .venv/.installed  ## mends what can be mended
 	$(BIN)/ruff check --fix .

@@ -171,8 +171,9 @@ def test_the_steps_of_the_ci_workflow_are_commands_of_the_makefile_that_work(tmp
     assert len(scripts) == 3
     assert calls_of(calls["ruff"]) == [["check", "."], ["format", "--check", "."]]
     assert calls_of(calls["pyright"]) == [[]]
-    beside_others, alone = ["--numprocesses", "2", "--dist", "worksteal", "-m", "no_clock"], ["-m", "not no_clock"]
-    assert calls_of(calls["python"]) == [["-m", "pytest", *group] for group in (beside_others, alone)]
+    beside_others = ["--numprocesses", "2", "--dist", "worksteal", "-m", "no_clock"]
+    alone = ["-m", "not no_clock", "tests/test_cuda.py"]
+    assert calls_of(calls["python"]) == [["-m", "pytest", *group] for group in (alone, beside_others)]
     assert calls_of(calls["lisabench"]) == [["run", "tiny"]]
 
 
