@@ -85,8 +85,8 @@ def run(
 @app.command()
 def report(folder: Folder) -> None:
     """Write the summary, figures and report of a run, of a training or of a study again from its records."""
-    from .harness.records import is_training
-    from .harness.studies import is_study
+    from .harness.records.study import is_study
+    from .harness.records.training import is_training
     from .reports.page import write_report
     from .reports.study_page import write_study_report
     from .reports.training_page import write_training_report

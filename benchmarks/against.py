@@ -20,9 +20,9 @@ from typing import Any
 
 import yaml
 
-from ..harness import records
 from ..harness.errors import LisabenchError, NothingToCompare, RunFailed, UsageError
-from ..harness.records import Run, read_run
+from ..harness.records.journal import RUN, holds_run, write_json
+from ..harness.records.run import Run, read_run
 from ..reports import gate_page
 from ..reports.baseline import reduced
 from ..reports.gate import Check, judge
@@ -63,7 +63,7 @@ def side_by_side(request: Request, reference: str | None, python: Path | None) -
         publish(broken(str(out), str(reference), str(error), error.exit_code), outputs)
         raise
     print(gate_page.page(found))
-    records.write_json(out / "check.json", found.model_dump(mode="json", by_alias=True))
+    write_json(out / "check.json", found.model_dump(mode="json", by_alias=True))
     publish(found, outputs)
     return found.exit_code
 
@@ -85,7 +85,7 @@ def _plan(request: Request, reference: str | None) -> tuple[int, dict[str, Any]]
 
 
 def _new_folder(out: Path) -> Path:
-    if any((out / name).exists() for name in ("base", "head", "parts", records.RUN)):
+    if any((out / name).exists() for name in ("base", "head", "parts", RUN)):
         raise UsageError(f"{out} holds something that was measured already; name another folder with --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -167,7 +167,7 @@ def _part(call: Call, done: Done) -> Run:
     version, folder = call.version, call.folder
     if done.returncode == INTERRUPTED:
         raise KeyboardInterrupt
-    if done.returncode not in MEASURED or not records.holds_run(folder):
+    if done.returncode not in MEASURED or not holds_run(folder):
         raise _refusal(version, done, folder)
     run = _read(version, folder)
     if run.run["status"] == "running":

@@ -8,7 +8,7 @@ from ..harness import metrics
 from ..harness.errors import UsageError, unknown
 from ..models import costs, recipes, registry
 from ..models.presets import PRESETS
-from . import suite
+from . import suite, suite_file
 
 
 def catalogue(what: str | None) -> dict[str, dict[str, str]]:
@@ -74,7 +74,7 @@ def _first_line(text: str | None) -> str:
 
 
 HEADINGS = {
-    "suites": suite.shipped,
+    "suites": suite_file.shipped,
     "adapters": _adapters,
     "settings": _settings,
     "presets": lambda: {name: costs.described(name) for name in PRESETS},

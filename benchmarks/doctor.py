@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
-from ..datasets.embedded import cache_folder
 from ..harness import environment
+from ..harness.environment import cache_folder
 from ..harness.memory import ResidentSetMeter
 
 NEEDED = ("torch", "transformers", "numpy", "scipy", "opencv-python-headless", "matplotlib")

@@ -15,8 +15,8 @@ from ..harness.clock import clock_for
 from ..harness.contract import Sample
 from ..harness.errors import RunFailed
 from ..harness.probe import TimingProbe
+from ..harness.records.readings import quality_scores
 from ..models.lisa import Lisa
-from ..reports.readings import quality_scores
 
 
 def evaluate(

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..harness.errors import UsageError, unknown
-from ..harness.factorial import Levels, alone, corners
+from ..harness.statistics.factorial import Levels, alone, corners
 from ..models import registry
 
 if TYPE_CHECKING:

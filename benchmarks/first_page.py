@@ -1,10 +1,10 @@
 """``run.json`` as it stands before anything is measured: every key that will ever be in it, unknown ones as null."""
 
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
-from ..harness import records
+from ..harness.records.journal import now
+from ..harness.records.run import RUN_SCHEMA
 from . import trainings
 from .factors import design
 from .queries import Queries
@@ -16,7 +16,7 @@ WARMUP = ("first_query_ms", "warmup_queries", "warmup_stable", "warmup_lengths",
 def first_page(suite: Suite, queries: Queries) -> dict[str, Any]:
     """The page of a run that is about to begin."""
     return {
-        "schema": records.RUN_SCHEMA,
+        "schema": RUN_SCHEMA,
         "suite": suite.name,
         "title": suite.title,
         "reference": suite.reference,
@@ -66,8 +66,3 @@ def _unknown_yet(suite: Suite, case: str) -> dict[str, Any]:
     later += (*WARMUP, "error", "memory_error", "weights", "paper")
     now = {"name": case, "adapter": given["adapter"], "role": role, "given": given, "warmups": []}
     return now | dict.fromkeys(later)
-
-
-def now() -> str:
-    """This moment, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

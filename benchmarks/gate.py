@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..harness.errors import LisabenchError, UsageError
-from ..harness.records import Run, read_run
+from ..harness.records.run import Run, read_run
 from ..reports import gate_page
 from ..reports.baseline import Baseline, reduced
 from ..reports.baseline_file import read_baseline, write_baseline

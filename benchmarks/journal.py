@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..harness import passes, records
+from ..harness import passes
 from ..harness.contract import STAGES
 from ..harness.memory import CudaMeter
+from ..harness.records.journal import append, ends_half_written, read_lines, supersede
+from ..harness.records.run import FITS, MEMORY, PASSES, QUALITY, SAMPLES
 from . import schedule
 from .queries import Queries
 from .suite import Suite
@@ -20,29 +22,29 @@ class Journal:
 
     def __init__(self, folder: Path, suite: Suite, queries: Queries) -> None:
         self.suite, self.queries = suite, queries
-        self._samples, self._memory = folder / records.SAMPLES, folder / records.MEMORY
-        self._quality = folder / records.QUALITY
-        self._passes = folder / records.PASSES
-        self._fits = folder / records.FITS
+        self._samples, self._memory = folder / SAMPLES, folder / MEMORY
+        self._quality = folder / QUALITY
+        self._passes = folder / PASSES
+        self._fits = folder / FITS
 
     def add_queries(self, rows: Iterable[dict[str, Any]]) -> None:
-        records.append(self._samples, rows)
+        append(self._samples, rows)
 
     def add_quality(self, rows: Iterable[dict[str, Any]]) -> None:
         """Add the records of a batch of the quality pass."""
-        records.append(self._quality, rows)
+        append(self._quality, rows)
 
     def add_memory(self, rows: Iterable[dict[str, Any]]) -> None:
-        records.append(self._memory, rows)
+        append(self._memory, rows)
 
     def add_passes(self, rows: Iterable[dict[str, Any]]) -> None:
         """To be written before the lines that tell that a round or a memory pass is complete."""
         rows = list(rows)
         if rows:
-            records.append(self._passes, rows)
+            append(self._passes, rows)
 
     def add_fit(self, row: dict[str, Any]) -> None:
-        records.append(self._fits, [row])
+        append(self._fits, [row])
 
     def has_fit(self, case: str, card: str) -> bool:
         return any((row["case"], row["card"]) == (case, card) for row in _current(self._fits))
@@ -76,7 +78,7 @@ class Journal:
     def half_written(self) -> list[str]:
         """Names of the journals whose last line a kill cut short."""
         journals = self._samples, self._memory, self._passes, self._fits, self._quality
-        return [path.name for path in journals if records.ends_half_written(path)]
+        return [path.name for path in journals if ends_half_written(path)]
 
     def supersede_unfinished(self) -> set[str]:
         """Lines of rounds that did not finish no longer count: what is paired is measured together or not at all.
@@ -89,15 +91,15 @@ class Journal:
         if not self.queries.scored:
             rounds += [(0, (control,)) for control in self.suite.controls]
         gone = {(p, case) for p, cases in rounds if not self.has_round(p, cases) for case in cases}
-        records.supersede(self._samples, lambda row: (row["process"], row["case"]) in gone)
+        supersede(self._samples, lambda row: (row["process"], row["case"]) in gone)
         wanted = ((process, case) for process in range(self.suite.plan.memory_processes) for case in self.suite.cases)
         halves = {one for one in wanted if not self.has_memory(*one)}
-        records.supersede(self._memory, lambda row: (row["process"], row["case"]) in halves)
+        supersede(self._memory, lambda row: (row["process"], row["case"]) in halves)
         if self._passes.exists():
             of = {passes.SYNCHRONISED: gone, passes.PROFILED: halves}
-            records.supersede(self._passes, lambda row: (row["process"], row["case"]) in of[row["pass"]])
+            supersede(self._passes, lambda row: (row["process"], row["case"]) in of[row["pass"]])
         if self._fits.exists():
-            records.supersede(self._fits, lambda row: row["status"] == "error")
+            supersede(self._fits, lambda row: row["status"] == "error")
         return {case for _, case in gone | halves} | self._supersede_half_batches()
 
     def _supersede_half_batches(self) -> set[str]:
@@ -106,7 +108,7 @@ class Journal:
             return set()
         missing = {case: set[int]().union(*self.missing_batches(case)) for case in self.suite.all_cases()}
         halves = {row["case"] for row in _current(self._quality) if row["position"] in missing[row["case"]]}
-        records.supersede(self._quality, lambda row: row["position"] in missing[row["case"]])
+        supersede(self._quality, lambda row: row["position"] in missing[row["case"]])
         return halves
 
     def failures(self) -> int:
@@ -122,4 +124,4 @@ def _held_bytes(row: dict[str, Any]) -> int:
 
 
 def _current(path: Path) -> list[dict[str, Any]]:
-    return [row for row in records.read_lines(path) if not row.get("superseded")]
+    return [row for row in read_lines(path) if not row.get("superseded")]

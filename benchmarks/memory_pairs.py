@@ -12,7 +12,7 @@ from typing import Any
 
 from ..harness.errors import UsageError
 from ..harness.memory import CudaMeter
-from ..harness.records import Run
+from ..harness.records.run import Run
 from ..reports.baseline import reduced
 from .run import as_arguments
 from .versions import Version

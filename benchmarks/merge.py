@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..harness import records
-from ..harness.records import Run, read_run
+from ..harness.records.journal import RUN, append, create, write_json
+from ..harness.records.run import FITS, GALLERY, MEMORY, PASSES, QUALITY, SAMPLES, Run, read_run
 
 Lines = list[dict[str, Any]]
 
@@ -25,22 +25,22 @@ def merged(parts: Sequence[Run], folder: Path, source: dict[str, Any]) -> Run:
     Raises:
         UsageError: the folder cannot be written.
     """
-    records.create(folder)
+    create(folder, (SAMPLES, MEMORY))
     controls = {entry["name"] for entry in parts[0].run["cases"] if entry["role"] == "control"}
     journals: dict[str, Lines] = {
-        records.SAMPLES: list(_numbered([part.samples for part in parts], controls)),
-        records.MEMORY: list(_numbered([part.memory for part in parts], controls)),
-        records.PASSES: list(_numbered([part.passes for part in parts], controls)),
-        records.FITS: parts[0].fits,
-        records.QUALITY: parts[0].quality,
+        SAMPLES: list(_numbered([part.samples for part in parts], controls)),
+        MEMORY: list(_numbered([part.memory for part in parts], controls)),
+        PASSES: list(_numbered([part.passes for part in parts], controls)),
+        FITS: parts[0].fits,
+        QUALITY: parts[0].quality,
     }
     for name, lines in journals.items():
         if lines:
-            records.append(folder / name, lines)
-    gallery = parts[0].folder / records.GALLERY
+            append(folder / name, lines)
+    gallery = parts[0].folder / GALLERY
     if gallery.is_file():
-        shutil.copyfile(gallery, folder / records.GALLERY)
-    records.write_json(folder / records.RUN, _page([part.run for part in parts]) | {"source": source})
+        shutil.copyfile(gallery, folder / GALLERY)
+    write_json(folder / RUN, _page([part.run for part in parts]) | {"source": source})
     return read_run(folder)
 
 

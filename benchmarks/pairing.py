@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..harness import records
 from ..harness.errors import LisabenchError, RunFailed
-from ..harness.records import Run
-from ..reports.readings import ANSWERED
+from ..harness.records.journal import holds_run, read_lines
+from ..harness.records.readings import ANSWERED
+from ..harness.records.run import QUALITY, SAMPLES, Run, read_run
 from . import baton, children
 from .children import Done
 from .cores import Rota
@@ -64,10 +64,10 @@ class Pairing:
 
 def is_useful(call: Call, code: int) -> bool:
     """Whether a process that ended with a code has left records with an answer in them."""
-    if code not in MEASURED or not records.holds_run(call.folder):
+    if code not in MEASURED or not holds_run(call.folder):
         return False
     try:
-        run = records.read_run(call.folder)
+        run = read_run(call.folder)
     except LisabenchError:
         return True  # of another kind: whoever takes them up says so
     return run.run["status"] != "running" and why_unanswered(run) is None
@@ -97,8 +97,8 @@ def _against_turns(call: Call, done: Done) -> str | None:
     """Why a process could not stand beside another, if so: what else breaks would break alone, too."""
     if baton.APART in done.stderr:
         return baton.APART
-    journals = call.folder / records.SAMPLES, call.folder / records.QUALITY
-    lines = [line for journal in journals for line in records.read_lines(journal)]
+    journals = call.folder / SAMPLES, call.folder / QUALITY
+    lines = [line for journal in journals for line in read_lines(journal)]
     full = any(line["status"] == "oom" or "out of memory" in (line["reason"] or "") for line in lines)
     return f"side by side, {call.version.label} ran out of memory" if full else None
 

@@ -10,15 +10,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..harness import records
 from ..harness.errors import UsageError
+from ..harness.records.run import read_run
 from ..reports.page import write_report
 from ..reports.terminal import print_table, refusals
 from .children import end_with_parent
 from .progress import shown
 from .queries import Queries
 from .session import Session, pool_of
-from .suite import Suite, load
+from .suite import Suite
+from .suite_file import load
 
 DEFAULT_SUITE = "tiny"
 NO_BETTER = 1  # the exit code where all was measured, and a checkpoint is no better than the floors
@@ -80,7 +81,7 @@ def _suite(request: Request) -> Suite:
         if request.out is None or not request.out.is_dir():
             raise UsageError(f"--resume needs the folder of a run that was begun: --out DIR, not {request.out}")
         if request.suite is None and not request.changes:
-            return Suite.model_validate(records.read_run(request.out).run["definition"])
+            return Suite.model_validate(read_run(request.out).run["definition"])
     return load(request.suite or DEFAULT_SUITE, request.changes)
 
 
@@ -88,7 +89,7 @@ def _conclude(folder: Path) -> int:
     page = write_report(folder)
     print_table(folder)
     print(page)
-    status = records.read_run(folder).run["status"]
+    status = read_run(folder).run["status"]
     if status != "complete":
         sys.stderr.write(f"lisabench: {WHY[status].format(folder=folder)}\n")
     refused = refusals(folder)

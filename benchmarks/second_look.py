@@ -9,12 +9,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..harness import environment
+from ..harness.environment import SAME_VERSIONS, different_machines, differing
 from ..harness.errors import NothingToCompare
-from ..harness.records import Run, read_run
-from ..reports.machines import different_machines, differing
+from ..harness.records.run import Run, read_run
 from .progress import Progress
 from .queries import Queries
-from .sameness import SAME_VERSIONS
 from .session import Session
 from .suite import Suite
 

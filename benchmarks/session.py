@@ -17,18 +17,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..harness import records
-from ..harness.environment import usable_cores
+from ..harness.environment import SAME_TO_RESUME, SAME_VERSIONS, must_be_same, usable_cores
 from ..harness.errors import UsageError
+from ..harness.records.journal import RUN, create, holds_run, now, write_json, writing
+from ..harness.records.run import GALLERY, MEMORY, SAMPLES, read_run
 from ..models import registry
 from . import baton, schedule, trainings
 from .evaluator import Evaluator
-from .first_page import WARMUP, first_page, now
+from .first_page import WARMUP, first_page
 from .journal import Journal
 from .pool import Lost, Pool, WorkerHandle, must
 from .progress import Progress
 from .queries import Queries
-from .sameness import SAME_MACHINE, SAME_VERSIONS, must_be_same
 from .suite import Suite
 from .turn import Turn
 from .worker import Order
@@ -75,8 +75,8 @@ class Session:
 
     def start(self) -> None:
         """A new run. The folder is tried before anything is loaded."""
-        records.create(self.folder)
-        with records.writing(self.folder):
+        create(self.folder, (SAMPLES, MEMORY))
+        with writing(self.folder):
             self._save()
             self._measure()
 
@@ -87,9 +87,9 @@ class Session:
             UsageError: the folder's run is another suite's, or over other data.
             NothingToCompare: it was begun on another machine.
         """
-        if records.holds_run(self.folder):
-            with records.writing(self.folder):
-                self._take_over(records.read_run(self.folder).run)
+        if holds_run(self.folder):
+            with writing(self.folder):
+                self._take_over(read_run(self.folder).run)
                 self._measure()
         else:
             self.start()
@@ -151,7 +151,7 @@ class Session:
         self._advance(0, "reading the machine and the data")
         here = must(clerk, "passport")
         if self.page["passport"]:
-            must_be_same(self.folder, "machine", SAME_MACHINE, self.page["passport"], here["passport"])
+            must_be_same(self.folder, "machine", SAME_TO_RESUME, self.page["passport"], here["passport"])
             must_be_same(self.folder, "software", SAME_VERSIONS, self.page["versions"], here["versions"])
         must(clerk, "check_devices", self._devices())
         must(clerk, "check_data")
@@ -159,7 +159,7 @@ class Session:
         common = min(self.queries.timed, self.queries.scored or self.queries.timed)
         wanted = min(self.suite.plan.gallery, common)
         positions = [i * common // wanted for i in range(wanted)]
-        shown = must(clerk, "gallery", positions, str(self.folder / records.GALLERY))
+        shown = must(clerk, "gallery", positions, str(self.folder / GALLERY))
         self.page |= here | {"gallery": shown}
         self._save()
 
@@ -355,7 +355,7 @@ class Session:
             self.page["warnings"].append(text)
 
     def _save(self) -> None:
-        records.write_json(self.folder / records.RUN, self.page)
+        write_json(self.folder / RUN, self.page)
 
     def _advance(self, steps: int, what: str) -> None:
         self.done += steps

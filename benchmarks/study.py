@@ -11,9 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from ..harness import environment, judgements, records
+from ..harness import environment
 from ..harness.probe import NullProbe
-from ..harness.studies import COUNTS, CURVE, FLOORS, TRAINING
+from ..harness.records import pixel_counts
+from ..harness.records.journal import append, write_json
+from ..harness.records.study import COUNTS, CURVE, FLOORS, TRAINING
 from ..models.axes import LisaCase
 from ..models.recipes import LOSSES
 from .study_folder import SCENES, Study, begin, files_of, finished, place, rate_of
@@ -82,13 +84,13 @@ def train(study: Study, name: str, seed: int) -> None:
     row: dict[str, Any] = {}
     (folder / CURVE).unlink(missing_ok=True)
     for row in fitted(study, job, lisa, course):
-        records.append(folder / CURVE, [row])
+        append(folder / CURVE, [row])
     labels, test = kept_labels(study.folder / SCENES, 0, "test", study.splits["test"]), _store(study, lisa, test_files)
     keep_floors(study.folder / FLOORS, test, labels)
     judged = judge(lisa.model, test, labels)
-    judgements.write_judged(folder / COUNTS, judged)
+    pixel_counts.write_judged(folder / COUNTS, judged)
     _keep(lisa, study, name, seed)
-    records.write_json(folder / TRAINING, _record(study, lisa, name, seed, course, row, judged))
+    write_json(folder / TRAINING, _record(study, lisa, name, seed, course, row, judged))
 
 
 def started(study: Study, job: Job) -> "Lisa":
@@ -168,7 +170,7 @@ def _record(
     seed: int,
     course: "Course",
     last: Mapping[str, Any],
-    judged: judgements.Judged,
+    judged: pixel_counts.Judged,
 ) -> dict[str, Any]:
     from ..models.trainable import trained_by_part
 
@@ -182,7 +184,7 @@ def _record(
         "seconds": last["seconds"],
         "first_steps_seconds": last["first_steps_seconds"],
         "val_gIoU": last["val_gIoU"],
-        "scores": judgements.scores(judged),
+        "scores": pixel_counts.scores(judged),
         "queries": len(judged),
         "passport": environment.passport() | environment.conditions(),
         "versions": environment.versions(),

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from ..datasets.scenes import GENERATOR, PER_SCENE
-from ..harness import records
 from ..harness.environment import usable_cpus
 from ..harness.errors import UsageError, unknown
-from ..harness.studies import STUDY, TRAINING
+from ..harness.records.journal import read_lines, write_json
+from ..harness.records.study import STUDY, TRAINING
 from .study_jobs import Job
 from .study_variants import DUAL, VARIANTS
 
@@ -84,7 +84,7 @@ def _agree(study: Study) -> None:
     study.folder.mkdir(parents=True, exist_ok=True)
     noted = study.folder / STUDY
     if not noted.exists():
-        records.write_json(noted, how)
+        write_json(noted, how)
     before = json.loads(noted.read_text(encoding="utf-8"))
     differing = [f"{key} was {before.get(key)} and is {how[key]}" for key in how if before.get(key) != how[key]]
     if differing:
@@ -116,7 +116,7 @@ def place(study: Study, name: str, seed: int) -> Path:
 def rate_of(study: Study, name: str) -> float:
     """The learning rate of a variant: the best that was tried in the study, or its own. A dual keeps to its own."""
     asked = VARIANTS[name].searched_as or name
-    rows = [] if name == DUAL else records.read_lines(study.folder / SEARCH)
+    rows = [] if name == DUAL else read_lines(study.folder / SEARCH)
     tried = [row for row in rows if row["name"] == asked and row["val_gIoU"] is not None]
     return best_trial(tried)["lr"] if tried else VARIANTS[name].lr
 

@@ -25,8 +25,8 @@ from torch import Tensor
 
 from ..datasets.scenes import scene
 from ..harness.contract import Sample
-from ..harness.judgements import CONTROLS, OWN, Judged, write_judged
 from ..harness.probe import NullProbe
+from ..harness.records.pixel_counts import CONTROLS, OWN, Judged, write_judged
 from ..models.bridges import extent_in_frame, many_at_size
 from ..models.dual_encoder import Features
 from ..models.floors import Floor, NoSettings, centre_box, empty, whole_image

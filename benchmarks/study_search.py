@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from ..harness import records
 from ..harness.errors import RunFailed
+from ..harness.records.journal import append, read_lines
 from .study import course_of, fitted, gpus_of, started, training
 from .study_folder import SEARCH, Study, begin, best_trial, finished
 from .study_jobs import Job, side_by_side
@@ -73,12 +73,12 @@ def _score(row: Row) -> str:
 
 
 def _rows(study: Study) -> list[Row]:
-    return records.read_lines(study.folder / SEARCH)
+    return read_lines(study.folder / SEARCH)
 
 
 def _note(study: Study, told: Callable[[Row], None], row: Row) -> None:
     if "lr" in row:
-        records.append(study.folder / SEARCH, [row])
+        append(study.folder / SEARCH, [row])
     told(row)
 
 

@@ -12,16 +12,17 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 
 from ..datasets.reasonseg import ReasonSeg
-from ..harness import environment, records
+from ..harness import environment
 from ..harness.errors import UsageError
 from ..harness.memory import cap_gpu, card_bytes, meter_for
 from ..harness.probe import NullProbe
+from ..harness.records.journal import create, now, writing
+from ..harness.records.training import EVALUATIONS, TRAINING, TRAINING_SCHEMA, read_training
 from ..models.axes import LisaCase
 from ..models.lisa import Lisa
 from ..models.save import Origin, save
 from ..models.trainable import make_trainable, trained_by_part
 from ..reports.training_page import write_training_report
-from .first_page import now
 from .progress import Progress, shown
 from .trainer import Trainer
 from .training_journal import TrainingJournal
@@ -56,7 +57,7 @@ def carry_out(said: Mapping[str, Any]) -> None:
         _open(wanted, page)
     accelerator.wait_for_everyone()
     with (
-        records.writing(wanted.folder) if main else nullcontext(),
+        writing(wanted.folder) if main else nullcontext(),
         shown() if main else nullcontext(_silent) as progress,
     ):
         _train(wanted, accelerator, samples, TrainingJournal(wanted.folder, page), progress)
@@ -94,7 +95,7 @@ def _page(wanted: Setup, accelerator: Accelerator, samples: Samples) -> dict[str
     data = {"train": _described(samples[0]), "val": _described(samples[1])}
     fingerprints = {f"{use} data": each["fingerprint"] for use, each in data.items()}
     return {
-        "schema": records.TRAINING_SCHEMA,
+        "schema": TRAINING_SCHEMA,
         "status": "running",
         "started": now(),
         "finished": None,
@@ -114,9 +115,9 @@ def _open(wanted: Setup, page: dict[str, Any]) -> None:
         UsageError: the folder holds a run already, or one of another configuration is to be resumed.
     """
     if not wanted.options.resume:
-        records.create(wanted.folder, (records.TRAINING, records.EVALUATIONS))
+        create(wanted.folder, (TRAINING, EVALUATIONS))
         return
-    before = records.read_training(wanted.folder).page["configuration"]
+    before = read_training(wanted.folder).page["configuration"]
     as_usual = asdict(LisaCase())  # what axes had that an older release did not know
     differing = sorted(_differing({**before, "case": as_usual | before["case"]}, page["configuration"]))
     if differing:

@@ -12,9 +12,9 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from ..harness import records
+from ..harness.records.journal import RUN, append, now, read_lines, supersede, write_json
+from ..harness.records.training import EVALUATIONS, TRAINING
 from .evaluation import scores
-from .first_page import now
 
 GIB = 2**30
 BEST_BY = "mIoU"
@@ -33,22 +33,22 @@ class TrainingJournal:
 
     def __init__(self, folder: Path, page: dict[str, Any]) -> None:
         self.folder, self.page = folder, page
-        self.lines, self.evaluations = folder / records.TRAINING, folder / records.EVALUATIONS
+        self.lines, self.evaluations = folder / TRAINING, folder / EVALUATIONS
         self.history = folder / "outputs" / "training_history.json"
 
     def begin(self) -> None:
         """Writes the first page."""
         self.history.parent.mkdir(parents=True, exist_ok=True)
-        records.write_json(self.folder / records.RUN, self.page)
+        write_json(self.folder / RUN, self.page)
 
     def rewind(self, step: int) -> None:
         """Lines after a step no longer count: the training goes on from there."""
         for path in (self.lines, self.evaluations):
             if path.exists():
-                records.supersede(path, lambda row: row["step"] > step)
+                supersede(path, lambda row: row["step"] > step)
 
     def add_step(self, row: dict[str, Any]) -> None:
-        records.append(self.lines, [{"kind": "step", **row}])
+        append(self.lines, [{"kind": "step", **row}])
 
     def is_best(self, found: dict[str, Any]) -> bool:
         """Whether scores are better than those of every epoch so far; where no query has a target, gIoU decides."""
@@ -66,16 +66,16 @@ class TrainingJournal:
             best: whether it is the best so far.
         """
         kept = ({name: row[name] for name in KEPT_OF_A_QUERY} for row in rows)
-        records.append(self.evaluations, ({"epoch": epoch, "step": step, **row} for row in kept))
+        append(self.evaluations, ({"epoch": epoch, "step": step, **row} for row in kept))
         line = {"kind": "epoch", "epoch": epoch, "step": step, **scores(rows), **self._costs(epoch), **_largest(peaks)}
-        records.append(self.lines, [line | {"best": best}])
-        records.write_json(self.history.with_name(f"metrics_epoch_{epoch}.json"), _shown(line | {"best": best}))
+        append(self.lines, [line | {"best": best}])
+        write_json(self.history.with_name(f"metrics_epoch_{epoch}.json"), _shown(line | {"best": best}))
         self._write_history("running")
 
     def conclude(self, status: str) -> None:
         """Writes down how it ended."""
         self.page |= {"status": status, "finished": now()}
-        records.write_json(self.folder / records.RUN, self.page)
+        write_json(self.folder / RUN, self.page)
         self._write_history(status)
 
     def _costs(self, epoch: int) -> dict[str, Any]:
@@ -89,15 +89,13 @@ class TrainingJournal:
         }
 
     def _rows(self, kind: str) -> list[dict[str, Any]]:
-        rows = records.read_lines(self.lines)
+        rows = read_lines(self.lines)
         return [row for row in rows if row["kind"] == kind and not row.get("superseded")]
 
     def _write_history(self, status: str) -> None:
         epochs = [_shown(row) for row in self._rows("epoch")]
         best = next((row["epoch"] for row in reversed(epochs) if row["best"]), None)
-        records.write_json(
-            self.history, {"status": status, "best_epoch": best, **self.page["training"], "epochs": epochs}
-        )
+        write_json(self.history, {"status": status, "best_epoch": best, **self.page["training"], "epochs": epochs})
 
 
 def _goodness(found: dict[str, Any]) -> float:

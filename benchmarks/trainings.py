@@ -10,9 +10,10 @@ from typing import Any
 
 import yaml
 
-from ..harness import records
 from ..harness.errors import UsageError
 from ..harness.memory import card_bytes
+from ..harness.records.journal import holds_run
+from ..harness.records.training import read_training
 from .claim import Claim
 from .training_setup import setup
 
@@ -82,8 +83,8 @@ def carry_out(run: Path, row: Mapping[str, Any], options: Options, gpu: bool) ->
     if not gpu and (options.get("gpu_memory") or options.get("device") == "cuda"):
         return {"status": SKIPPED, "reason": NEEDS_GPU}
     folder = run / row["folder"]
-    begun = records.holds_run(folder)
-    if begun and records.read_training(folder).page["status"] == COMPLETE:
+    begun = holds_run(folder)
+    if begun and read_training(folder).page["status"] == COMPLETE:
         return {"status": COMPLETE, "reason": None}
     folder.parent.mkdir(exist_ok=True)
     config = folder.with_name(f"{folder.name}.yaml")

@@ -21,14 +21,14 @@ import cv2
 import numpy as np
 
 from ..datasets.reasonseg import ReasonSeg
-from ..harness import environment, measure, noise, passes
+from ..harness import environment, measure, noise, passes, roofline
 from ..harness.clock import VirtualClock, clock_for
 from ..harness.contract import STAGES, Prediction
 from ..harness.errors import LisabenchError, UsageError
 from ..harness.memory import MemoryProbe, cap_gpu, card_bytes, meter_for
 from ..harness.probe import NullProbe, TimingProbe
 from ..models import registry
-from . import ceilings, cores
+from . import cores
 
 READ_AHEAD_BYTES = 64 << 20  # a process: over 100 of the scenes that the package makes
 
@@ -213,7 +213,7 @@ class Worker:
 
     def ceilings(self, device: str) -> dict[str, Any]:
         """What the machine can do at best, measured once and then kept with its passport."""
-        return ceilings.known(device)
+        return roofline.known(device)
 
     def fit(self, queries: int) -> dict[str, Any]:
         """Whether the case is built and answers a few queries on the card that the order caps it to.

@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-import os
-import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from ..harness.environment import cache_folder
 from ..harness.errors import UsageError
 from .scenes import GENERATOR, make
 
@@ -76,17 +75,3 @@ def _move(made: Path, place: Path, split: str, count: int) -> None:
     except OSError:
         if not _is_whole(place, split, count):
             raise
-
-
-def cache_folder() -> Path:
-    """LISABENCH_CACHE, or else a folder for this package where the platform keeps a user's caches."""
-    chosen = os.environ.get("LISABENCH_CACHE")
-    if chosen:
-        return Path(chosen)
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "lisabench"

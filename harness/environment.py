@@ -4,13 +4,15 @@ import importlib.metadata
 import os
 import platform
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
+
 from . import nvml
-from .errors import UsageError
+from .errors import NothingToCompare, UsageError
 
 DISTRIBUTIONS = (
     "lisabench", "torch", "transformers", "accelerate", "bitsandbytes", "tokenizers", "numpy", "scipy", "pandas",
@@ -125,3 +127,59 @@ def _gpu() -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def cache_folder() -> Path:
+    """LISABENCH_CACHE, or else a folder for this package where the platform keeps a user's caches."""
+    chosen = os.environ.get("LISABENCH_CACHE")
+    if chosen:
+        return Path(chosen)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "lisabench"
+
+
+# What makes two machines the same, so that their costs may be compared. A run that is resumed
+# must also find the same operating system, number of threads and device.
+SAME_MACHINE = ("gpu", "gpu_count", "driver", "power_limit_w", "ecc", "mig", "cpu", "cpu_count")
+SAME_TO_RESUME = ("os", *SAME_MACHINE, "threads", "device")
+SAME_VERSIONS = ("lisabench", "python", "torch", "transformers", "bitsandbytes")
+
+
+def must_be_same(folder: Path, what: str, keys: Sequence[str], before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Of a folder's run.
+
+    Raises:
+        NothingToCompare: something differs.
+    """
+    pairs = ((key, before.get(key), now.get(key)) for key in keys)
+    differing = "; ".join(f"{key} was {then}, is {here}" for key, then, here in pairs if then != here)
+    if differing:
+        raise NothingToCompare(f"{folder} was begun with another {what} ({differing}); start anew with --out")
+
+
+Sides = tuple[JsonValue, JsonValue]
+
+
+def different_machines(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Why two machines' costs must not be compared, by their passports; nothing where they may."""
+    facts = differing(_comparable(before), _comparable(after))
+    named = ", ".join(f"{name} {then} and {now}" for name, (then, now) in facts.items())
+    return [f"measured on different machines ({named})"] if named else []
+
+
+def _comparable(passport: dict[str, Any]) -> dict[str, Any]:
+    """What must be the same on both machines; of the driver only its major version."""
+    facts = {name: passport.get(name) for name in SAME_MACHINE}
+    return facts | {"driver": str(facts["driver"]).split(".")[0]}
+
+
+def differing(before: dict[str, Any] | None, after: dict[str, Any] | None) -> dict[str, Sides]:
+    """What has another value on either side; of one that does not have it, None."""
+    before, after = before or {}, after or {}
+    names = dict.fromkeys([*before, *after])
+    return {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}

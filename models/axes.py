@@ -6,12 +6,9 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator
 
-from ..harness.contract import Adapter, Probe
 from ..harness.errors import UsageError, unknown
 from .presets import PRESETS, SAM_SIZES, TINY_SAMS, Preset
 from .prompts import TEMPLATES
-
-PRELOAD = ("lisabench.models.lisa",)  # what `build` imports; takes seconds, so workers are forked with it
 
 
 def _switch(value: Any) -> Any:
@@ -208,10 +205,3 @@ class LisaCase:
     def caches(self) -> bool:
         """Whether the answer is made with a KV cache."""
         return self.answer == "generated" and self.kv_cache == "on" and self.execution != "upstream"
-
-
-def build(case: LisaCase, probe: Probe) -> Adapter:
-    """The original LISA and its shared-encoder variants."""
-    from .lisa import Lisa
-
-    return Lisa(case, probe)

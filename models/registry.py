@@ -24,7 +24,7 @@ from ..harness.errors import UsageError, unknown
 Build = Callable[..., Adapter]
 
 ADAPTERS = {
-    "lisa": "lisabench.models.axes:build",
+    "lisa": "lisabench.models.adapters.lisa:build",
     "fake": "lisabench.models.fake:build",
     "whole-image": "lisabench.models.floors:whole_image",
     "centre-box": "lisabench.models.floors:centre_box",

@@ -14,7 +14,8 @@ from ..harness.errors import DataError, UsageError
 from ..harness.measure import answer
 from ..harness.probe import NullProbe
 from . import packaged, saved
-from .axes import LisaCase, build
+from .adapters.lisa import build
+from .axes import LisaCase
 from .registry import make_case
 
 TINT_RGB = (255, 0, 0)

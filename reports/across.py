@@ -7,18 +7,18 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from ..harness.environment import Sides, different_machines, differing
 from ..harness.errors import NothingToCompare, UsageError, unknown
-from ..harness.records import Run, read_run
+from ..harness.records.readings import Record, of_case
+from ..harness.records.run import Run, read_run
 from . import wording
 from .comparison import Side, Way, compare_sides, no_ratio, paired, twins_of
 from .confounds import confounds
 from .doubts import doubts
 from .energy import unpaired_energy
 from .floors import against_floors
-from .machines import Sides, different_machines, differing
 from .peaks import NO_START, lacks_start
 from .quality import no_points
-from .readings import Record, of_case
 from .schema import Case, Comparison, Team
 from .schema_parts import AgainstFloor, Count, Strict, Twin
 from .summary import summarise_case

@@ -11,7 +11,7 @@ from itertools import combinations
 
 from ..harness import masks
 from ..harness.metrics import METRICS, iou
-from .readings import ANSWERED, Record, counts
+from ..harness.records.readings import ANSWERED, Record, counts
 from .schema_parts import AnswerSpread
 
 SCORES = ("gIoU", "cIoU")

@@ -6,9 +6,20 @@ from functools import partial
 import numpy as np
 
 from ..harness.contract import STAGES
-from ..harness.factorial import corners
-from ..harness.records import Run
-from ..harness.statistics import mean_interval
+from ..harness.records.readings import (
+    Record,
+    latency_ns,
+    of_case,
+    stage_ns,
+    stages_of,
+    synchronised,
+    synchronised_ns,
+    synchronised_stages,
+    timed,
+)
+from ..harness.records.run import Run
+from ..harness.statistics.factorial import corners
+from ..harness.statistics.ratios import mean_interval
 from .comparison import (
     END_TO_END,
     Span,
@@ -20,17 +31,6 @@ from .comparison import (
     were_synchronised,
 )
 from .peaks import memory_by_process
-from .readings import (
-    Record,
-    latency_ns,
-    of_case,
-    stage_ns,
-    stages_of,
-    synchronised,
-    synchronised_ns,
-    synchronised_stages,
-    timed,
-)
 from .schema import Attribution, Case, Difference, MemoryParts, Team, TimeChange, TimeParts
 from .schema_parts import Ratio, Twin
 from .twins import no_narrower

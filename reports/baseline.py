@@ -15,12 +15,12 @@ from pydantic import Field, JsonValue, model_validator
 from ..harness.contract import STAGES
 from ..harness.masks import decode, pack
 from ..harness.passes import SYNCHRONISED
-from ..harness.records import Run
-from ..harness.statistics import log_median
+from ..harness.records.readings import ANSWERED, Record, of_case, stage_ns
+from ..harness.records.run import Run
+from ..harness.statistics.ratios import log_median
 from .agreement import answer_spread
 from .energy import energy_by_process, mean_over, without_energy
 from .peaks import by_resident_set, lacks_start, largest_by_process, memory_by_process, of_queries
-from .readings import ANSWERED, Record, of_case, stage_ns
 from .schema_parts import AnswerSpread, Count, NotNegative, Strict
 from .unpaired import spans
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from .readings import Record
+from ..harness.records.readings import Record
 
 
 def stages_beside(

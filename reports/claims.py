@@ -10,7 +10,8 @@ from functools import partial
 from statistics import median
 
 from ..harness.contract import STAGES
-from ..harness.records import Run
+from ..harness.records.readings import Record, latency_ns, of_case, stage_ns, timed
+from ..harness.records.run import Run
 from .card import bytes_on_card
 from .comparison import (
     END_TO_END,
@@ -29,7 +30,6 @@ from .finding import ON_A_CPU, Finding, NotMeasured, Quantity, Stated, interval_
 from .floors import against_floors
 from .peaks import by_resident_set, largest_by_process, log_ratios
 from .quality import points
-from .readings import Record, latency_ns, of_case, stage_ns, timed
 from .schema import ClaimResult
 from .schema_parts import NO_RATIO, Ratio, Twin
 from .teams import team_with

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from ..harness.errors import UsageError
-from ..harness.records import is_training
+from ..harness.records.training import is_training
 from .across import compare_cases
 from .side_by_side import side_by_side
 from .trainings import compare_folders

@@ -9,14 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..harness.contract import STAGES
-from ..harness.records import Run
-from ..harness.statistics import log_ratio, mean_interval, paired_ratio
-from ..harness.verdicts import QUALITY_THRESHOLD, TIME_THRESHOLD, images_to_tell, quality_verdict, ratio_verdict
-from .energy import QUANTITY as ENERGY
-from .energy import energy_ratio
-from .peaks import by_resident_set, log_ratios, memory_by_process
-from .quality import in_both, no_points, points
-from .readings import (
+from ..harness.records.readings import (
     Record,
     answered,
     latency_ns,
@@ -29,6 +22,19 @@ from .readings import (
     timed,
     without_preprocess_ns,
 )
+from ..harness.records.run import Run
+from ..harness.statistics.ratios import log_ratio, mean_interval, paired_ratio
+from ..harness.statistics.verdicts import (
+    QUALITY_THRESHOLD,
+    TIME_THRESHOLD,
+    images_to_tell,
+    quality_verdict,
+    ratio_verdict,
+)
+from .energy import QUANTITY as ENERGY
+from .energy import energy_ratio
+from .peaks import by_resident_set, log_ratios, memory_by_process
+from .quality import in_both, no_points, points
 from .schema import BothAnswered, Case, Comparison, Joint, Team
 from .schema_parts import NO_RATIO, Milliseconds, Points, Ratio, Twin
 from .twins import NO_TWINS, no_narrower, twin_from

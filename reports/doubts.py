@@ -5,17 +5,17 @@ import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from ..harness.records import Run
+from ..harness.measure import UNATTRIBUTED_LIMIT
+from ..harness.records.readings import ANSWERED, Record, of_case, warm_ups
+from ..harness.records.run import Run
 from .confounds import confounds, without_difference
 from .floors import floor_doubts, refused
 from .peaks import NO_START, lacks_start
-from .readings import ANSWERED, Record, of_case, warm_ups
 from .schema import Attribution, Case, Comparison
 from .schema_parts import AgainstFloor
 from .split import off_paper
 from .wording import listed, spread
 
-UNATTRIBUTED_LIMIT = 0.05
 CLOCKS_DIFFER_BY = 0.10
 
 

@@ -13,8 +13,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
-from ..harness.statistics import paired_ratio, unpaired_ratio
-from .readings import ANSWERED, Record
+from ..harness.records.readings import ANSWERED, Record
+from ..harness.statistics.ratios import paired_ratio, unpaired_ratio
 from .schema_parts import NO_RATIO, Ratio
 
 QUANTITY = "energy.query"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..harness.records import Run
+from ..harness.records.run import Run
 
 Verdict = Literal["confirmed", "refuted", "inconclusive", "not measured"]
 Interval = tuple[float, float]

@@ -8,9 +8,9 @@ difference reaches down to 0.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..harness.metrics import iou
-from ..harness.records import Run
+from ..harness.records.readings import Record, answered, counts
+from ..harness.records.run import Run
 from .quality import in_both, points
-from .readings import Record, answered, counts
 from .schema_parts import AgainstFloor
 
 FEWEST_IMAGES = 8  # below, no interval of quality holds what it says: see `harness.resampling`

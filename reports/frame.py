@@ -8,8 +8,8 @@ import pandas as pd
 from ..harness.contract import STAGES
 from ..harness.errors import UsageError
 from ..harness.masks import decode, encode
-from ..harness.records import read_run
-from .readings import Record, stage_ns, timed
+from ..harness.records.readings import Record, stage_ns, timed
+from ..harness.records.run import read_run
 
 
 def load(*folders: str | Path) -> pd.DataFrame:

@@ -16,7 +16,8 @@ from matplotlib.patches import Patch
 from ..harness.errors import DataError
 from ..harness.masks import decode
 from ..harness.metrics import iou
-from ..harness.records import GALLERY, Run
+from ..harness.records.readings import ANSWERED, Record, counts
+from ..harness.records.run import GALLERY, Run
 from . import wording
 from .drawing import (
     GREEN,
@@ -32,7 +33,6 @@ from .drawing import (
     save,
     wrapped,
 )
-from .readings import ANSWERED, Record, counts
 from .schema import Case, Summary
 
 FILE = "gallery.png"

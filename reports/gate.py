@@ -20,16 +20,16 @@ from pydantic import Field
 
 from ..harness import masks
 from ..harness.contract import STAGES
+from ..harness.environment import different_machines
 from ..harness.metrics import METRICS
-from ..harness.statistics import Ratio, paired_ratio, unpaired_difference, unpaired_ratio
-from ..harness.verdicts import Answer, loss_at_most, ratio_at_most
+from ..harness.records.readings import counts
+from ..harness.statistics.ratios import Ratio, paired_ratio, unpaired_difference, unpaired_ratio
+from ..harness.statistics.verdicts import Answer, loss_at_most, ratio_at_most
 from .baseline import Baseline, BaselineCase
 from .energy import QUANTITY
-from .machines import different_machines
 from .pairs import Pairs
 from .peaks import RESIDENT_SET
 from .quality import points
-from .readings import counts
 from .schema_parts import AnswerSpread, Points, Strict
 from .thresholds import Gate, Thresholds
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
-from ..harness.verdicts import quality_word
+from ..harness.statistics.verdicts import quality_word
 from . import wording
 from .gate import Check, Verdict
 from .gate_verdict import FAILING, UNSURE, Checked

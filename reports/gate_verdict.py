@@ -5,9 +5,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from ..harness.environment import Sides, differing
 from .baseline import Baseline
 from .gate import FAILURES, Check, Verdict
-from .machines import Sides, differing
 from .schema_parts import Strict
 
 SCHEMA = "lisabench.check/1"

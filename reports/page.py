@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..harness.records import RUN, Run, read_run
+from ..harness.records.journal import RUN
+from ..harness.records.run import Run, read_run
 from . import causes, claim_table, figures, gallery, instrument, tables, waterfall, wording
 from .headline import headline
 from .peaks import GROWTH

@@ -7,8 +7,8 @@ are there before any model, and would draw a ratio of whole processes towards 1.
 
 from collections.abc import Iterable, Sequence
 
-from ..harness.statistics import log_ratio
-from .readings import Record
+from ..harness.records.readings import Record
+from ..harness.statistics.ratios import log_ratio
 
 RESIDENT_SET = "resident set"
 BUILD = "build"

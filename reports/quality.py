@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from ..harness.resampling import SCORES, Difference, Draws, bootstrap_differences, bootstrap_scores
-from .readings import Record, counts
+from ..harness.records.readings import Record, counts
+from ..harness.statistics.bootstrap import SCORES, Difference, Draws, bootstrap_differences, bootstrap_scores
 from .schema import Bootstrap
 from .schema_parts import Points
 

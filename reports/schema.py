@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from ..harness.verdicts import Verdict
+from ..harness.statistics.verdicts import Verdict
 from .schema_parts import (
     NO_RATIO,
     AgainstFloor,

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from ..harness.contract import STAGES
-from ..harness.resampling import SCORES
+from ..harness.environment import Sides
+from ..harness.statistics.bootstrap import SCORES
 from . import wording
 from .across import Across, Compared
-from .machines import Sides
 from .peaks import GROWTH
 from .schema import Case
 from .schema_parts import Points, Ratio

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..harness.contract import STAGES
-from .readings import Record
+from ..harness.records.readings import Record
 from .schema import Case
 from .schema_parts import MemorySplit
 

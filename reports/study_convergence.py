@@ -7,7 +7,7 @@ from scratch. The claim "faster convergence" is not tested here: no dual was tra
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..harness.studies import StudyTraining
+from ..harness.records.study import StudyTraining
 from .study_groups import Trained
 from .study_schema import Convergence
 

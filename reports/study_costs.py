@@ -1,6 +1,6 @@
 """What inference takes, joined to a study from a run of a suite in its folder ``costs``."""
 
-from ..harness.studies import StudyRecords
+from ..harness.records.study import StudyRecords
 from .schema import Case, Comparison, Summary
 from .study_groups import DUAL
 from .study_schema import StudyCost

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from ..harness.studies import StudyRecords
+from ..harness.records.study import StudyRecords
 from . import study_tables, wording
 from .drawing import (
     BLUE,

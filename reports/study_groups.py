@@ -6,11 +6,11 @@ from functools import cached_property
 
 import numpy as np
 
-from ..harness import seeds
-from ..harness.judgements import OWN, chosen
-from ..harness.resampling import SCORES
-from ..harness.seeds import Seeded
-from ..harness.studies import StudyRecords, StudyTraining
+from ..harness.records.pixel_counts import OWN, chosen
+from ..harness.records.study import StudyRecords, StudyTraining
+from ..harness.statistics import over_seeds
+from ..harness.statistics.bootstrap import SCORES
+from ..harness.statistics.over_seeds import Seeded
 from .study_schema import Level, SeedPoints
 
 DUAL = "dual"
@@ -50,7 +50,7 @@ def grouped(study: StudyRecords) -> dict[str, Trained]:
 def levels(trained: Trained, answer: str = OWN, mask_Q: np.ndarray | None = None) -> dict[str, Level | None]:
     """Scores over the queries of a mask, or over all."""
     found = _sums(trained, list(trained.by_seed), answer, mask_Q)
-    return {name: each and _level(each) for name, each in seeds.levels(found).items()} if len(found[0]) else {}
+    return {name: each and _level(each) for name, each in over_seeds.levels(found).items()} if len(found[0]) else {}
 
 
 def points(before: Trained, after: Trained, mask_Q: np.ndarray | None = None) -> dict[str, SeedPoints | None]:
@@ -59,12 +59,12 @@ def points(before: Trained, after: Trained, mask_Q: np.ndarray | None = None) ->
     sides = [_sums(side, common, OWN, mask_Q) for side in (before, after)]
     if not common or not len(sides[0][0]):
         return dict.fromkeys(SCORES)
-    return {name: each and _points(each, common) for name, each in seeds.differences(*sides).items()}
+    return {name: each and _points(each, common) for name, each in over_seeds.differences(*sides).items()}
 
 
 def _sums(trained: Trained, of_seeds: Sequence[int], answer: str, mask_Q: np.ndarray | None) -> list[np.ndarray]:
     judged = [trained.by_seed[seed].judged for seed in of_seeds]
-    return [seeds.sums(each if mask_Q is None else chosen(each, mask_Q), answer) for each in judged]
+    return [over_seeds.sums(each if mask_Q is None else chosen(each, mask_Q), answer) for each in judged]
 
 
 def _level(found: Seeded) -> Level:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..harness.studies import read_study
+from ..harness.records.study import read_study
 from . import study_tables, tables, wording
 from .page import REPORT
 from .study_figures import CURVES, FOREST, draw_study

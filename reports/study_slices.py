@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ..harness.judgements import CONTROLS, OWN, Judged
+from ..harness.records.pixel_counts import CONTROLS, OWN, Judged
 from .study_groups import Trained, levels, points
 from .study_schema import Level, StudySlice
 

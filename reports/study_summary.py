@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
-from ..harness.judgements import CONTROLS
-from ..harness.records import write_json
-from ..harness.studies import StudyRecords
+from ..harness.records.journal import write_json
+from ..harness.records.pixel_counts import CONTROLS
+from ..harness.records.study import StudyRecords
 from .finding import interval_of, verdict_of
 from .study_budgets import budget, supersets
 from .study_convergence import common_targets, convergence

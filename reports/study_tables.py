@@ -5,7 +5,16 @@ from statistics import median
 
 from . import wording
 from .schema_parts import Ratio
-from .study_schema import Ablation, Judgement, Level, Recipe, SeedPoints, StudySlice, StudySummary, Within
+from .study_schema import (
+    Ablation,
+    Judgement,
+    Level,
+    Recipe,
+    SeedPoints,
+    StudySlice,
+    StudySummary,
+    Within,
+)
 from .study_slices import ALL
 from .tables import Row, markdown
 

@@ -1,6 +1,7 @@
 """The trainings that a suite's run has carried out, read from the folders in its own."""
 
-from ..harness.records import Run, read_training
+from ..harness.records.run import Run
+from ..harness.records.training import read_training
 from .training_groups import Group
 from .training_schema import ComparedTrainings
 from .trainings import compare_groups

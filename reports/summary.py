@@ -7,21 +7,10 @@ from statistics import median, median_low
 from types import MappingProxyType
 from typing import Any
 
-from ..harness import statistics
 from ..harness.contract import STAGES
 from ..harness.metrics import METRICS
-from ..harness.records import Run, write_json
-from .agreement import answer_spread
-from .attribution import attribute
-from .ceilings import stages_beside
-from .claims import judge
-from .comparison import PREPROCESS, compare, twins_of
-from .doubts import doubts
-from .energy import energy_mj
-from .floors import against_floors
-from .peaks import by_resident_set, memory_by_process, of_queries
-from .quality import BOOTSTRAP, intervals
-from .readings import (
+from ..harness.records.journal import write_json
+from ..harness.records.readings import (
     Record,
     first_query_ms,
     no_scores,
@@ -32,6 +21,18 @@ from .readings import (
     timed,
     without_preprocess_ns,
 )
+from ..harness.records.run import Run
+from ..harness.statistics.ratios import outliers, percentiles
+from .agreement import answer_spread
+from .attribution import attribute
+from .ceilings import stages_beside
+from .claims import judge
+from .comparison import PREPROCESS, compare, twins_of
+from .doubts import doubts
+from .energy import energy_mj
+from .floors import against_floors
+from .peaks import by_resident_set, memory_by_process, of_queries
+from .quality import BOOTSTRAP, intervals
 from .schema import Case, Summary
 from .schema_parts import (
     Cold,
@@ -209,14 +210,14 @@ def _time(clock: str | None, records: list[Record], beside: dict[str, dict[str, 
         end_to_end_ms=_median(latencies_ms),
         without_preprocess_ms=_without_preprocess_ms(answered),
         host_ms=_median([record["host_ns"] / 1e6 for record in answered if record.get("host_ns") is not None]),
-        percentiles_ms=statistics.percentiles(latencies_ms, queries) if answered else {},
+        percentiles_ms=percentiles(latencies_ms, queries) if answered else {},
         unattributed_ms=_median([rest / 1e6 for rest, _ in rests]),
         unattributed_share=_median([rest / latency for rest, latency in rests]),
         stages={
             stage: _stage_time(stage, answered, beside.get(stage, {})) for stage in STAGES if _enters(answered, stage)
         },
         regions={name: _region_time(name, answered) for name in _names(answered)},
-        outliers=int(statistics.outliers(latencies_ms).sum()),
+        outliers=int(outliers(latencies_ms).sum()),
     )
 
 

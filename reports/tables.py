@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..harness.contract import STAGES
 from ..harness.metrics import METRICS
-from ..harness.statistics import PERCENTILES
+from ..harness.statistics.ratios import PERCENTILES
 from . import wording
 from .peaks import GROWTH, RESIDENT_SET
 from .schema import Case, Comparison, Summary, Team

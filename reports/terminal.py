@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..harness.verdicts import quality_word, time_word
+from ..harness.statistics.verdicts import quality_word, time_word
 from . import wording
 from .floors import refused
 from .schema import Case, Comparison, Summary

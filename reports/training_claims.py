@@ -6,10 +6,10 @@ To be reached is what both trainings of a claim have ended at: the worst mIoU of
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from ..harness.records import Run
+from ..harness.records.readings import Record
+from ..harness.records.run import Run
 from .finding import ON_A_CPU, Finding, NotMeasured, Quantity, Stated, interval_of
 from .peaks import RESIDENT_SET
-from .readings import Record
 from .schema_parts import Ratio
 from .suite_trainings import COMPLETE, group_of
 from .training_groups import Group

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from ..harness.records import Training
+from ..harness.records.readings import Record
+from ..harness.records.training import Training
 from . import wording
 from .drawing import (
     BLUE,
@@ -28,7 +29,6 @@ from .drawing import (
     legend,
     save,
 )
-from .readings import Record
 from .training_readings import of_epochs, running_mean, window_of
 
 LOSS, QUALITY = "training_loss.png", "training_quality.png"

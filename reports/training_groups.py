@@ -8,9 +8,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from ..harness.environment import different_machines
 from ..harness.errors import UsageError
-from ..harness.records import Training, read_training
-from .machines import different_machines
+from ..harness.records.training import Training, read_training
 from .peaks import NO_START
 from .training_readings import instrument_of, training_lacks_start
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..harness.records import Training, read_training
+from ..harness.records.training import Training, read_training
 from . import tables, wording
 from .page import INSTRUMENTS, REPORT
 from .summary import SUMMARY

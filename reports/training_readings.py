@@ -6,10 +6,10 @@ from itertools import accumulate
 
 import numpy as np
 
-from ..harness.records import Training
+from ..harness.records.readings import Record
+from ..harness.records.training import Training
 from .card import OnCard, bytes_on_card
 from .peaks import RESIDENT_SET, growth
-from .readings import Record
 
 PARTS = ("data", "vision", "llm", "decoder", "losses", "backward", "optimizer")
 WINDOW = 20  # steps of a running mean, of fewer steps a fifth

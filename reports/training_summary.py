@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
-from ..harness.records import Training, write_json
-from .doubts import UNATTRIBUTED_LIMIT
-from .readings import Record, stage_ns, stage_of
+from ..harness.measure import UNATTRIBUTED_LIMIT
+from ..harness.records.journal import write_json
+from ..harness.records.readings import Record, stage_ns, stage_of
+from ..harness.records.training import Training
 from .summary import SUMMARY, machine
 from .training_readings import PARTS, instrument_of, of_epochs, peak_of, running_mean, window_of
 from .training_schema import Epoch, PartTime, StepTime, TrainingMemory, TrainingSummary

@@ -7,10 +7,10 @@ from pathlib import Path
 from statistics import median
 
 from ..harness.errors import NothingToCompare, UsageError
-from ..harness.records import Training
-from ..harness.statistics import mean_interval, paired_ratio
+from ..harness.records.readings import Record
+from ..harness.records.training import Training
+from ..harness.statistics.ratios import mean_interval, paired_ratio
 from .quality import points
-from .readings import Record
 from .schema_parts import NO_RATIO, Points, Ratio
 from .training_groups import Group, differences, doubts, grouped, refusals
 from .training_readings import (

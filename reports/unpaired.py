@@ -5,9 +5,9 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-from ..harness.statistics import log_median, unpaired_ratio
+from ..harness.records.readings import Record, timed
+from ..harness.statistics.ratios import log_median, unpaired_ratio
 from .peaks import memory_by_process
-from .readings import Record, timed
 from .schema_parts import NO_RATIO, Ratio
 
 

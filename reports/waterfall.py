@@ -13,7 +13,19 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from . import wording
-from .drawing import BLUE, GREY, INK, STYLE, VERMILION, heading, legend, panel_title, panels, save, wrapped
+from .drawing import (
+    BLUE,
+    GREY,
+    INK,
+    STYLE,
+    VERMILION,
+    heading,
+    legend,
+    panel_title,
+    panels,
+    save,
+    wrapped,
+)
 from .schema import Attribution, Difference, MemoryParts, Summary, TimeChange
 from .schema_parts import Milliseconds
 

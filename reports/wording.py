@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from ..harness.verdicts import images_to_tell, may_be_praised, quality_word, time_word
+from ..harness.statistics.verdicts import images_to_tell, may_be_praised, quality_word, time_word
 from .schema import Case, ClaimResult, Comparison, Difference, Joint, Summary
 from .schema_parts import AnswerSpread, Milliseconds, Points, Ratio
 

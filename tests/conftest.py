@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from samples import write_sample
+
 from lisabench.models import registry
 from lisabench.models.presets import PRESETS
-from samples import write_sample
 
 # By default hypothesis fails an example that takes 200 ms, and examples that are slow to draw. On a
 # busy machine any does.

@@ -6,9 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+
 from lisabench.harness.contract import Prediction, Sample
+from lisabench.models.adapters.lisa import build
 from lisabench.models.answers import Answers
-from lisabench.models.axes import LisaCase, build
+from lisabench.models.axes import LisaCase
 from lisabench.models.lisa import Decoded, Lisa
 
 

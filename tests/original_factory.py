@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from lisabench.models.convert import wanted
-from lisabench.models.presets import ClipSizes, LlamaSizes, Preset, SamSizes
 from safetensors.torch import save_file
 from torch import Tensor
+
+from lisabench.models.convert import wanted
+from lisabench.models.presets import ClipSizes, LlamaSizes, Preset, SamSizes
 
 WORDS = ("the", "red", "mug", "please", "segment", "Sure", "it", "is")
 CHARACTERS = [*sorted({c for word in WORDS for c in word} | set(".,:?!'AUSER")), "\u2581"]

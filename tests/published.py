@@ -8,13 +8,14 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from lisabench.harness.records import Run, read_run
+
+from lisabench.harness.records.readings import of_case
+from lisabench.harness.records.run import Run, read_run
 from lisabench.reports import wording
 from lisabench.reports.claim_table import measured
 from lisabench.reports.comparison import WITHOUT_PREPROCESS, of_stage
 from lisabench.reports.pairs import time_pairs
 from lisabench.reports.peaks import of_queries
-from lisabench.reports.readings import of_case
 from lisabench.reports.schema import Attribution, Case, ClaimResult, Comparison, Summary
 from lisabench.reports.summary import summarise
 

@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import numpy as np
-from lisabench.harness.contract import Sample
 from PIL import Image
+
+from lisabench.harness.contract import Sample
 
 
 def sample_of(target_HW: np.ndarray, name: str = "a") -> Sample:

@@ -2,10 +2,10 @@
 
 from collections import Counter
 
-from lisabench.benchmarks import suite as suites
+from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.queries import Queries
 from lisabench.benchmarks.session import Session
-from lisabench.harness import records
+from lisabench.harness.records.run import read_run
 
 QUICK = {"adapter": "fake", "clock": "virtual"}
 
@@ -16,7 +16,7 @@ def suite(data_root, plan=None, **cases):
     )
     cases = {"a": QUICK, "b": QUICK | {"vision_ms": 9.0}} | cases
     content = {"name": "s", "title": "t", "reference": "a", "data": {"root": data_root}, "plan": plan, "cases": cases}
-    return suites.validate(content | {"controls": {"empty": {"adapter": "empty"}}})
+    return suite_file.validate(content | {"controls": {"empty": {"adapter": "empty"}}})
 
 
 def session(suite, folder):
@@ -25,7 +25,7 @@ def session(suite, folder):
 
 def run(suite, folder):
     session(suite, folder).start()
-    return records.read_run(folder)
+    return read_run(folder)
 
 
 def keys(run):

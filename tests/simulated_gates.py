@@ -13,19 +13,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from simulated_sessions import SAMPLES, STAGES_MS
+
 from lisabench.benchmarks import schedule
 from lisabench.harness.clock import VirtualClock
 from lisabench.harness.contract import STAGES
 from lisabench.harness.measure import measure
 from lisabench.harness.probe import TimingProbe
-from lisabench.harness.records import Run
+from lisabench.harness.records.run import Run
 from lisabench.models.fake import FakeCase, build
 from lisabench.reports.baseline import Baseline, reduced
 from lisabench.reports.gate import Check, judge
 from lisabench.reports.gate_verdict import outcome, settle, to_measure_again
 from lisabench.reports.pairs import time_pairs
 from lisabench.reports.thresholds import Gate
-from simulated_sessions import SAMPLES, STAGES_MS
 
 CASE = "a"
 SETTINGS = {"adapter": "fake"}

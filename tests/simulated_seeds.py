@@ -5,9 +5,10 @@ for one of the sides, in every seed; and each answer is moved by a noise of its 
 """
 
 import numpy as np
-from lisabench.harness.resampling import SCORES
-from lisabench.harness.seeds import differences
 from scipy import stats
+
+from lisabench.harness.statistics.bootstrap import SCORES
+from lisabench.harness.statistics.over_seeds import differences
 
 IMAGES, PER_IMAGE = 300, 3
 OF_IMAGE, OF_ANSWER = 0.1, 0.15

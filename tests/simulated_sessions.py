@@ -6,15 +6,16 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from samples import sample_of
+
 from lisabench.benchmarks import schedule
 from lisabench.harness.clock import VirtualClock
 from lisabench.harness.measure import measure
 from lisabench.harness.probe import TimingProbe
-from lisabench.harness.verdicts import ratio_verdict
+from lisabench.harness.statistics.verdicts import ratio_verdict
 from lisabench.models.fake import FakeCase, build
 from lisabench.reports.comparison import time_ratio
 from lisabench.reports.schema_parts import Ratio
-from samples import sample_of
 
 Record = dict[str, Any]
 THRESHOLD = 0.05

@@ -9,11 +9,12 @@ import os
 from collections.abc import Callable
 
 import numpy as np
+from scipy import stats
+
 from lisabench.benchmarks import schedule
 from lisabench.harness.metrics import Counts
-from lisabench.harness.resampling import SCORES, Draws, bootstrap_differences
-from lisabench.harness.statistics import log_median, log_ratio, paired_ratio, unpaired_ratio
-from scipy import stats
+from lisabench.harness.statistics.bootstrap import SCORES, Draws, bootstrap_differences
+from lisabench.harness.statistics.ratios import log_median, log_ratio, paired_ratio, unpaired_ratio
 
 COMPARISONS = 1000
 TRIALS = int(os.environ.get("LISABENCH_SIMULATIONS", "100"))

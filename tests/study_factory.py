@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lisabench.harness.judgements import CONTROLS, OWN, Judged, write_judged
 from run_factory import write_lines
+
+from lisabench.harness.records.pixel_counts import CONTROLS, OWN, Judged, write_judged
 
 FAMILIES = ("attribute", "negation", "superlative", "odd", "ordinal", "relation")
 SIZES = ((480, 640), (360, 640), (640, 480), (320, 640), (500, 500))

@@ -8,15 +8,16 @@ import sys
 import numpy as np
 import pytest
 from command import lisabench
+from run_factory import edit_lines, edit_run, write_run
+from scipy import stats
+
 from lisabench.harness.errors import NothingToCompare, UsageError
-from lisabench.harness.records import read_run
+from lisabench.harness.records.readings import of_case
+from lisabench.harness.records.run import read_run
 from lisabench.reports.across import Compared, compare_cases
-from lisabench.reports.readings import of_case
 from lisabench.reports.side_by_side import side_by_side
 from lisabench.reports.summary import summarise
 from lisabench.reports.unpaired import unpaired_memory
-from run_factory import edit_lines, edit_run, write_run
-from scipy import stats
 
 pytestmark = pytest.mark.no_clock
 

@@ -7,11 +7,12 @@ import sys
 
 import numpy as np
 import pytest
+from samples import sample_of
+
 from lisabench.harness.errors import UsageError
 from lisabench.harness.measure import answer
 from lisabench.harness.probe import NullProbe
 from lisabench.models import registry
-from samples import sample_of
 
 pytestmark = pytest.mark.no_clock
 

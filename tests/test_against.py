@@ -14,14 +14,15 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from run_factory import row_by_row
+from samples import write_sample
+
 from lisabench.benchmarks import baton
 from lisabench.benchmarks.memory_pairs import can_leave_out
 from lisabench.benchmarks.second_look import definition_of
-from lisabench.benchmarks.suite import load, shipped_names
+from lisabench.benchmarks.suite_file import load, shipped_names
 from lisabench.benchmarks.versions import checked_out
-from lisabench.harness.records import read_run
-from run_factory import row_by_row
-from samples import write_sample
+from lisabench.harness.records.run import read_run
 
 pytestmark = pytest.mark.no_clock
 
@@ -333,7 +334,7 @@ def test_a_case_of_any_shipped_suite_can_be_measured_alone_from_what_its_run_has
 
 
 OLDER = {
-    "records": (("harness/records.py", '"lisabench.run/2"', '"lisabench.run/9"'), 4, "the records of HEAD"),
+    "records": (("harness/records/run.py", '"lisabench.run/2"', '"lisabench.run/9"'), 4, "the records of HEAD"),
     "settings": (
         ("models/fake.py", "    drift: float = 0.0\n", ""),
         4,
@@ -363,12 +364,17 @@ def test_an_older_version_that_cannot_be_compared_is_one_clear_line(repository, 
 
 
 def test_masks_of_a_version_that_kept_them_row_by_row_are_compared_with_the_working_trees(repository):
-    changed = ("harness/masks.py", "harness/measure.py", "harness/records.py")
+    changed = ("harness/masks.py", "harness/measure.py", "harness/records/run.py")
     newer = {name: (repository / name).read_text() for name in changed}
     with (repository / "harness" / "masks.py").open("a") as masks:
         masks.write(f"\n\n{inspect.getsource(row_by_row)}")
     edit(repository, "harness/measure.py", "masks.encode(", "masks.row_by_row(")
-    edit(repository, "harness/records.py", 'TRAINING_SCHEMA = "lisabench.run/2"', 'TRAINING_SCHEMA = "lisabench.run/1"')
+    edit(
+        repository,
+        "harness/records/run.py",
+        'TRAINING_SCHEMA = "lisabench.run/2"',
+        'TRAINING_SCHEMA = "lisabench.run/1"',
+    )
     commit(repository)
     for name, text in newer.items():
         (repository / name).write_text(text)

@@ -4,17 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from run_factory import counted, edit_lines, edit_run, rle, write_run
+
 from lisabench.harness import masks
-from lisabench.harness.records import read_run
+from lisabench.harness.records.readings import of_case
+from lisabench.harness.records.run import read_run
 from lisabench.reports.agreement import answer_spread
 from lisabench.reports.baseline import reduced
 from lisabench.reports.gate import judge
 from lisabench.reports.gate_verdict import outcome
-from lisabench.reports.readings import of_case
 from lisabench.reports.summary import summarise
 from lisabench.reports.tables import comparison_table
 from lisabench.reports.thresholds import Gate
-from run_factory import counted, edit_lines, edit_run, rle, write_run
 
 pytestmark = pytest.mark.no_clock
 

@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from lisas import Regions, ask, decoded, lisa, noise
+
 from lisabench.harness.errors import UsageError
 from lisabench.models.answers import script
 from lisabench.models.bridges import logits_at_size
 from lisabench.models.lisa import Lisa
 from lisabench.models.prompts import described
-from lisas import Regions, ask, decoded, lisa, noise
 
 pytestmark = pytest.mark.no_clock
 

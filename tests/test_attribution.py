@@ -5,19 +5,21 @@ import math
 
 import numpy as np
 import pytest
-from lisabench.benchmarks import suite as suites
+from matplotlib.text import Text
+from run_factory import edit_lines, edit_run, failed, write_lines, write_run
+from scipy import stats
+
+from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.factors import design
 from lisabench.benchmarks.queries import Queries
 from lisabench.benchmarks.session import Session
 from lisabench.harness.errors import UsageError
-from lisabench.harness.records import read_lines, read_run
+from lisabench.harness.records.journal import read_lines
+from lisabench.harness.records.run import read_run
 from lisabench.reports.page import write_report
 from lisabench.reports.schema import Summary
 from lisabench.reports.summary import summarise
 from lisabench.reports.waterfall import message, waterfall
-from matplotlib.text import Text
-from run_factory import edit_lines, edit_run, failed, write_lines, write_run
-from scipy import stats
 
 pytestmark = pytest.mark.no_clock
 
@@ -359,14 +361,14 @@ SUITE = {
 
 def test_a_case_that_differs_in_something_else_takes_no_part():
     more = {"other": {"vision_ms": 2.0, "decoder_ms": 5.0}, "default": {"vision_ms": 2.0, "decoder_ms": 1.0}}
-    found = design(suites.validate(SUITE | {"cases": SUITE["cases"] | more}))
+    found = design(suite_file.validate(SUITE | {"cases": SUITE["cases"] | more}))
     assert list(found) == ["a", "b", "c", "d", "default"]
     assert found["a"] == {"vision_ms": "4.0", "llm_ms": "3.0"}
     assert found["b"] == found["default"] == {"vision_ms": "2.0", "llm_ms": "3.0"}
 
 
 def test_a_run_keeps_the_design_for_its_report(data_root, tmp_path):
-    suite = suites.validate(SUITE | {"data": {"root": data_root}})
+    suite = suite_file.validate(SUITE | {"data": {"root": data_root}})
     page = Session(suite, Queries.of(suite), tmp_path / "out", lambda *_: None).page
     assert page["design"] == design(suite) and len(page["design"]) == 4
 
@@ -383,13 +385,13 @@ def test_a_run_keeps_the_design_for_its_report(data_root, tmp_path):
 )
 def test_factors_that_the_cases_cannot_tell_apart_are_refused_in_one_clear_line(wrong, expected):
     with pytest.raises(UsageError) as caught:
-        suites.validate(SUITE | wrong)
+        suite_file.validate(SUITE | wrong)
     assert expected in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("name", "corners"), [("factorial-tiny", 2), ("h200-lisa7b", 5)])
 def test_the_shipped_factorial_suites_are_full_designs_with_controls_beside_them(name, corners):
-    suite = suites.load(name)
+    suite = suite_file.load(name)
     found = design(suite)
     forced, *controls = suite.all_teams()
     varied = [case for case in forced.cases if sum(v != found["dual"][f] for f, v in found[case].items()) > 1]

@@ -6,17 +6,18 @@ import math
 import numpy as np
 import pytest
 from command import lisabench
+from pycocotools import mask as coco
+from run_factory import edit_lines, edit_run, failed, make_older, write_run
+
 from lisabench.harness import masks
 from lisabench.harness.errors import DataError, NothingToCompare, UsageError
-from lisabench.harness.records import one_per_query, read_run
-from lisabench.harness.statistics import unpaired_ratio
+from lisabench.harness.records.readings import of_case, stage_ns
+from lisabench.harness.records.run import one_per_query, read_run
+from lisabench.harness.statistics.ratios import unpaired_ratio
 from lisabench.reports.baseline import reduced
 from lisabench.reports.baseline_file import digest, read_baseline, write_baseline
 from lisabench.reports.quality import points
-from lisabench.reports.readings import of_case, stage_ns
 from lisabench.reports.unpaired import unpaired_memory, unpaired_time
-from pycocotools import mask as coco
-from run_factory import edit_lines, edit_run, failed, make_older, write_run
 
 pytestmark = pytest.mark.no_clock
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+
 from lisabench.benchmarks import baton, children, worker
 from lisabench.benchmarks.baton import Baton
 from lisabench.benchmarks.pairing import Call, Pairing

@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from lisas import Regions, ask, lisa, noise
+from test_costs import on_meta
+from test_trainable import ORIGIN, learned_from, logits, ready
+from torch.utils.flop_counter import FlopCounterMode
+
 from lisabench.benchmarks import train
 from lisabench.benchmarks.training_setup import setup
 from lisabench.datasets.embedded import embedded
 from lisabench.datasets.reasonseg import ReasonSeg
-from lisabench.harness import records
 from lisabench.harness.errors import UsageError
 from lisabench.harness.probe import NullProbe
+from lisabench.harness.records.training import TRAINING_SCHEMA
 from lisabench.models import costs, parts, saved
 from lisabench.models.axes import LisaCase
 from lisabench.models.bridges import grid_map
@@ -25,10 +30,6 @@ from lisabench.models.recipes import LOSSES, RECIPES, trainable
 from lisabench.models.save import save
 from lisabench.models.trainable import trained_by_part
 from lisabench.models.upsampling import UpsamplingBridge
-from lisas import Regions, ask, lisa, noise
-from test_costs import on_meta
-from test_trainable import ORIGIN, learned_from, logits, ready
-from torch.utils.flop_counter import FlopCounterMode
 
 pytestmark = pytest.mark.no_clock
 
@@ -290,7 +291,7 @@ def test_the_teacher_of_a_distillation_is_a_plain_dual_whatever_the_student_is(w
 
 def test_a_training_that_was_begun_before_there_was_a_choice_is_resumed_as_it_was(tmp_path: Path) -> None:
     said = {"recipe": "with-projector", "use_vlm_vision": True, "resume": True, "output_dir": tmp_path}
-    page = {"schema": records.TRAINING_SCHEMA, "configuration": setup(said).configuration()}
+    page = {"schema": TRAINING_SCHEMA, "configuration": setup(said).configuration()}
     older = json.loads(json.dumps(page))
     for axis in ("bridge", "clip_px", "image_tokens"):
         del older["configuration"]["case"][axis]

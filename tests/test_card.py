@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from lisabench.harness.records import read_run, read_training
+from training_factory import falling, write_training
+
+from lisabench.harness.records.run import read_run
+from lisabench.harness.records.training import read_training
 from lisabench.reports.card import NOTHING_BESIDE, bytes_on_card
 from lisabench.reports.claims import judge
 from lisabench.reports.training_readings import memory_of, on_card
-from training_factory import falling, write_training
 
 pytestmark = pytest.mark.no_clock
 

@@ -6,14 +6,15 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from samples import write_sample
+
 from lisabench.datasets.ceiling import ceilings, table
 from lisabench.datasets.grid import FRAMES, READINGS, Grid, interpolated, whole_cells
 from lisabench.datasets.scenes import make
 from lisabench.harness.errors import DataError
 from lisabench.harness.metrics import count, iou
 from lisabench.models.bridges import crop_map, extent_in_frame, logits_at_size
-from PIL import Image
-from samples import write_sample
 
 pytestmark = pytest.mark.no_clock
 

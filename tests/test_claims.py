@@ -7,20 +7,21 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
+from run_factory import edit_run, write_lines, write_run
+
 from lisabench.benchmarks import run as runs
-from lisabench.benchmarks import suite as suites
-from lisabench.benchmarks import worker
+from lisabench.benchmarks import suite_file, worker
 from lisabench.benchmarks.pool import Lost
 from lisabench.benchmarks.queries import Queries
 from lisabench.benchmarks.session import Session
-from lisabench.harness import records
 from lisabench.harness.errors import UsageError
 from lisabench.harness.memory import Reading
+from lisabench.harness.records.journal import read_lines
+from lisabench.harness.records.run import read_run
 from lisabench.models.fake import FakeCase
 from lisabench.reports import claims, terminal
 from lisabench.reports.page import write_report
 from lisabench.reports.summary import summarise, write_summary
-from run_factory import edit_run, write_lines, write_run
 
 pytestmark = pytest.mark.no_clock
 
@@ -36,7 +37,7 @@ FITS = {"claim": "it fits", "quantity": "fits", "candidate": "b", "card": "8GB"}
 def judged(folder, **claim):
     """The result of one claim about a run that was made up; `dual` against `clip` unless it says otherwise."""
     edit_run(folder, claims=[NOTHING | {"claim": "c", "reference": "dual", "candidate": "clip"} | claim])
-    return summarise(records.read_run(folder)).claims[0]
+    return summarise(read_run(folder)).claims[0]
 
 
 def edit_entry(folder, name, **changes):
@@ -84,7 +85,7 @@ def test_one_pair_of_processes_gives_a_figure_and_no_verdict(tmp_path):
 def test_quality_is_a_difference_in_points(tmp_path):
     write_run(tmp_path, **PLAIN)
     found = judged(tmp_path, quantity="quality.mIoU", at_least=-2)
-    before, after = (case.quality.mIoU for case in sorted(summarise(records.read_run(tmp_path)).cases,
+    before, after = (case.quality.mIoU for case in sorted(summarise(read_run(tmp_path)).cases,
                      key=lambda case: case.name != "dual") if case.name in ("dual", "clip"))  # fmt: skip
     assert found.measured == pytest.approx(100 * (after - before), rel=1e-9, abs=0)
     assert (found.unit, found.measured < -2) == ("points", True)
@@ -195,7 +196,7 @@ def suite_of(data_root, claims, **changes):
     fake = {"adapter": "fake", "clock": "virtual"}
     content = {"name": "s", "title": "t", "reference": "a", "data": {"root": data_root}, "plan": plan}
     content["cases"] = {"a": fake, "b": fake | {"vision_ms": 2.0, "mask": "empty"}}
-    return suites.validate(content | {"claims": claims} | changes)
+    return suite_file.validate(content | {"claims": claims} | changes)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +253,7 @@ def test_the_claims_of_a_run_come_out_as_what_its_models_do(data_root, tmp_path)
         {"claim": "learns faster", "needs": "a training"},
     ]
     session(suite_of(data_root, stated), tmp_path / "out").start()
-    summary = write_summary(records.read_run(tmp_path / "out"))
+    summary = write_summary(read_run(tmp_path / "out"))
     assert summary.status == "complete"
     verdicts = ["confirmed", "refuted", "refuted", "not measured", "not measured"]
     assert [claim.verdict for claim in summary.claims] == verdicts
@@ -298,11 +299,11 @@ def test_a_refuted_fit_is_a_result_and_no_failure_and_is_not_tried_again(data_ro
     assert [(order.adapter, order.case, order.gpu_memory) for order in orders] == [("fake", suite.make("b"), "8GB")]
     assert not tries(again, monkeypatch)
     again.resume()
-    rows = records.read_lines(tmp_path / "out" / "fits.jsonl")
+    rows = read_lines(tmp_path / "out" / "fits.jsonl")
     assert [(row["case"], row["card"], row["status"], row["attempt"]) for row in rows] == [("b", "8GB", "oom", 0)]
     assert runs._conclude(tmp_path / "out") == 0
     assert "claims: 2 refuted\n" in capsys.readouterr().out
-    summary = summarise(records.read_run(tmp_path / "out"))
+    summary = summarise(read_run(tmp_path / "out"))
     assert [(claim.verdict, claim.measured) for claim in summary.claims] == [("refuted", 7 * GIB)] * 2
 
 
@@ -314,12 +315,12 @@ def test_a_fit_that_could_not_be_tried_stops_nothing_and_is_tried_again(data_roo
     first, again = session(suite, tmp_path / "out"), session(suite, tmp_path / "out")
     tries(first, monkeypatch, broken)
     first.start()
-    run = records.read_run(tmp_path / "out")
+    run = read_run(tmp_path / "out")
     assert (run.run["status"], summarise(run).claims[0].verdict) == ("complete", "not measured")
     assert str(broken) in summarise(run).claims[0].reason
     tries(again, monkeypatch, OUT_OF_MEMORY)
     again.resume()
-    run = records.read_run(tmp_path / "out")
+    run = read_run(tmp_path / "out")
     assert [(row["status"], row["attempt"]) for row in run.fits] == [("oom", 1)]
     assert Counter(row["attempt"] for row in run.samples) == {0: 24}
 
@@ -373,10 +374,10 @@ def test_the_report_shows_what_was_published_beside_what_was_measured(tmp_path):
     ])  # fmt: skip
     text = write_report(tmp_path).read_text()
     section = text.split("## Claims\n")[1].split("## Comparison")[0]
-    found = summarise(records.read_run(tmp_path)).claims[0]
+    found = summarise(read_run(tmp_path)).claims[0]
     low, high = found.interval
     assert f"| a \\| b | 0.50x | {found.measured:.2f}x [{low:.2f}, {high:.2f}] | at most 0.50x | confirmed |" in section
-    quality = summarise(records.read_run(tmp_path)).claims[1]
+    quality = summarise(read_run(tmp_path)).claims[1]
     assert quality.interval[0] < quality.measured < quality.interval[1] < -2
     assert "| at least -2.0 points | refuted |" in section
     assert "- a \\| b: `time.vision` of `clip` against `dual`. The paper." in section
@@ -391,7 +392,7 @@ def test_a_run_without_claims_says_nothing_of_them(tmp_path, capsys):
 
 
 def test_both_suites_state_the_same_nine_claims_for_both_encoders():
-    full, tiny = suites.load("claims"), suites.load("claims-tiny")
+    full, tiny = suite_file.load("claims"), suite_file.load("claims-tiny")
     assert full.claims == tiny.claims
     encoders: dict[str, set[str]] = {}
     for claim in full.claims:
@@ -407,13 +408,13 @@ def test_both_suites_state_the_same_nine_claims_for_both_encoders():
 
 def test_the_suites_of_claims_hold_the_documents_model_in_every_setting():
     for name in ("claims", "claims-tiny"):
-        suite = suites.load(name)
+        suite = suite_file.load(name)
         cases = {case: suite.make(case) for case in suite.cases}
         for vision in ("clip", "sam"):
             for case in (cases[vision], cases[f"{vision}-nf4"]):
                 assert (case.vision, case.conditioning, case.seg_head) == (vision, "described", "seg_token_to_sam")
             whole = {"clip": "clip", "sam": "sam_encoder"}[vision]
             assert cases[f"{vision}-nf4"].quantized_parts == {"llm", whole}, "the document loads all models in NF4"
-    full = suites.load("claims")
+    full = suite_file.load("claims")
     assert {full.make(f"{vision}-nf4-llm").quantized_parts for vision in ("clip", "sam")} == {frozenset({"llm"})}
     assert full.make("sam").sizes.llama.vocabulary == 32001

@@ -6,8 +6,9 @@ import sys
 from contextlib import chdir
 
 import command
-import lisabench
 import pytest
+
+import lisabench
 
 pytestmark = pytest.mark.no_clock
 

@@ -13,12 +13,13 @@ import huggingface_hub
 import original_factory as factory
 import pytest
 import torch
+from original_factory import ADDED, CLIP, HEAD, PIECES, ROWS, SAM, SMALL, only, without
+
 from lisabench.harness.errors import DataError, UsageError
 from lisabench.models import checkpoint, llama_tokenizer, presets, saved, shards, weights
 from lisabench.models.axes import LisaCase
 from lisabench.models.convert import Conversion, convert
 from lisabench.models.network import LisaModel, Prompt
-from original_factory import ADDED, CLIP, HEAD, PIECES, ROWS, SAM, SMALL, only, without
 
 pytestmark = pytest.mark.no_clock
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import sessions
+
 from lisabench.benchmarks import baton, children, cores, worker
 from lisabench.benchmarks.cores import Rota
 from lisabench.benchmarks.pairing import Call, Pairing

@@ -5,14 +5,15 @@ import sys
 
 import pytest
 import torch
+from lisas import ask, lisa, noise
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
 from lisabench.models import costs, parts
 from lisabench.models.axes import LisaCase
 from lisabench.models.inventory import mask_decoder, prompt_encoder, sam_encoder
 from lisabench.models.network import LisaModel
 from lisabench.models.presets import PRESETS, SAM_SIZES
-from lisas import ask, lisa, noise
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 pytestmark = pytest.mark.no_clock
 

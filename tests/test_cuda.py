@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import sessions
 import torch
+from samples import sample_of
+
 from lisabench.benchmarks.study_batches import SceneStore
 from lisabench.benchmarks.study_learner import StudyLearner
 from lisabench.benchmarks.study_scenes import render
 from lisabench.harness import measure
-from lisabench.harness.ceilings import ceilings
 from lisabench.harness.clock import CudaClock
 from lisabench.harness.contract import STAGES
 from lisabench.harness.environment import usable_cores
@@ -18,10 +19,10 @@ from lisabench.harness.memory import CudaMeter, MemoryProbe
 from lisabench.harness.noise import Watch
 from lisabench.harness.passes import SynchronisedProbe, gpu_busy, synchronised
 from lisabench.harness.probe import NullProbe, TimingProbe
+from lisabench.harness.roofline import ceilings
 from lisabench.models.losses import weighted
 from lisabench.models.recipes import LOSSES
 from lisabench.models.registry import find, make_case
-from samples import sample_of
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 

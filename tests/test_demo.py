@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 from command import lisabench
-from lisabench.harness.records import read_run
-from lisabench.harness.verdicts import quality_verdict
+
+from lisabench.harness.records.run import read_run
+from lisabench.harness.statistics.verdicts import quality_verdict
 
 pytestmark = pytest.mark.no_clock
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from lisabench.benchmarks.training_setup import setup
 from lisabench.datasets.embedded import embedded
 from lisabench.datasets.reasonseg import ReasonSeg

@@ -5,17 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lisabench.harness.records import read_run
+from run_factory import edit_lines, write_run
+from scipy import stats
+
+from lisabench.harness.records.readings import of_case
+from lisabench.harness.records.run import read_run
 from lisabench.reports.across import compare_cases
 from lisabench.reports.baseline import reduced
 from lisabench.reports.claims import judge
 from lisabench.reports.energy import energy_logs, energy_mj, energy_ratio, unpaired_energy
-from lisabench.reports.readings import of_case
 from lisabench.reports.side_by_side import side_by_side
 from lisabench.reports.summary import summarise
 from lisabench.reports.tables import comparison_table
-from run_factory import edit_lines, write_run
-from scipy import stats
 
 pytestmark = pytest.mark.no_clock
 

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+
 from lisabench.benchmarks.epochs import Plan
 
 pytestmark = pytest.mark.no_clock

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from lisabench.models import execution
 from lisas import Regions, ask, decoded, lisa, noise
 from torch._dynamo.utils import counters
+
+from lisabench.models import execution
 
 pytestmark = pytest.mark.no_clock
 

@@ -3,12 +3,13 @@
 import json
 
 import pytest
-from lisabench.harness.records import read_run
+from run_factory import edit_lines, edit_run, write_run
+
+from lisabench.harness.records.run import read_run
 from lisabench.reports.floors import against_floors
 from lisabench.reports.page import write_report
 from lisabench.reports.summary import summarise
 from lisabench.reports.terminal import refusals
-from run_factory import edit_lines, edit_run, write_run
 
 pytestmark = pytest.mark.no_clock
 

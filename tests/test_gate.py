@@ -6,18 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from run_factory import write_run
+
 from lisabench.harness import masks
 from lisabench.harness.metrics import METRICS
-from lisabench.harness.records import one_per_query, read_run
-from lisabench.harness.statistics import paired_ratio, unpaired_ratio
+from lisabench.harness.records.readings import counts
+from lisabench.harness.records.run import one_per_query, read_run
+from lisabench.harness.statistics.ratios import paired_ratio, unpaired_ratio
 from lisabench.reports.baseline import Baseline, PackedMask, reduced
 from lisabench.reports.gate import judge
 from lisabench.reports.gate_verdict import changes, checked, outcome, settle, to_measure_again
 from lisabench.reports.pairs import time_pairs
-from lisabench.reports.readings import counts
 from lisabench.reports.schema_parts import AnswerSpread
 from lisabench.reports.thresholds import Gate
-from run_factory import write_run
 
 pytestmark = pytest.mark.no_clock
 

@@ -3,6 +3,7 @@
 from xml.etree import ElementTree
 
 import pytest
+
 from lisabench.reports import gate_page
 from lisabench.reports.gate import Check
 from lisabench.reports.gate_verdict import Checked, broken

@@ -7,14 +7,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL.Image import fromarray
+from torch import nn
+from torch.nn import functional
+
 from lisabench.models.bridges import carry, crop_map, extent_in_frame, grid_map, logits_at_size
 from lisabench.models.parts import RandomParts
 from lisabench.models.preprocessing import Preprocessor
 from lisabench.models.presets import PRESETS, SAM_SIZES, Preset
 from lisabench.models.shared_encoder import ClipEncoder, CroppedClipEncoder, SamEncoder, pool
-from PIL.Image import fromarray
-from torch import nn
-from torch.nn import functional
 
 pytestmark = pytest.mark.no_clock
 

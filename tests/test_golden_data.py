@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from lisabench.datasets.annotation import read_annotation
 from lisabench.datasets.reasonseg import draw_mask
 from lisabench.harness.metrics import count, iou, scores

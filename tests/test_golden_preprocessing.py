@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL.Image import fromarray
+
 from lisabench.models.bridges import extent_in_frame
 from lisabench.models.preprocessing import VIEWS, Preprocessor
 from lisabench.models.presets import PRESETS
-from PIL.Image import fromarray
 
 pytestmark = pytest.mark.no_clock
 

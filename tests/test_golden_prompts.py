@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from lisabench.harness.errors import UsageError
 from lisabench.models import prompts
 

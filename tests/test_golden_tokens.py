@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from lisabench.harness.errors import DataError
 from lisabench.models import sentencepiece
 from lisabench.models.llama_tokenizer import LlamaTokenizer

@@ -1,17 +1,15 @@
 """The rules of the house: who may import whom, what the package holds, and what the front door leaves alone."""
 
-import ast
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from import_graph import ROOMS, ROOT, circles, import_graph, imports_of
 
 pytestmark = pytest.mark.no_clock
 
-ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("harness", "models", "datasets", "reports", "benchmarks")
 MAY_IMPORT = {
     "harness": set(),
     "models": {"harness"},
@@ -21,35 +19,19 @@ MAY_IMPORT = {
 }
 
 
-def imported_rooms(source: str, room: str) -> set[str]:
-    """The rooms that a module of `room` imports, relatively or by the package's name."""
-    found = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom):
-            found |= _rooms_of(node, room)
-        elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("lisabench.")}
-    return (found & set(ROOMS)) - {room}
+GRAPH = import_graph()
 
 
-def _rooms_of(node: ast.ImportFrom, room: str) -> set[str]:
-    parts = (node.module or "").split(".")
-    if node.level == 2:
-        return {parts[0]} if node.module else {alias.name for alias in node.names}
-    if node.level == 1:
-        return {room}
-    if parts[0] == "lisabench":
-        return {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
-    return set()
+def rooms_above(module: str, imported: set[str]) -> set[str]:
+    """The imported modules that lie in rooms which the module's room must not see."""
+    room = module.split(".")[0]
+    allowed = MAY_IMPORT[room] | {room}
+    return {other for other in imported if other.split(".")[0] not in allowed}
 
 
-def modules():
-    return [(room, path) for room in ROOMS for path in sorted((ROOT / room).glob("*.py"))]
-
-
-@pytest.mark.parametrize(("room", "path"), modules(), ids=lambda value: getattr(value, "name", value))
-def test_imports_run_downwards_only(room, path):
-    assert imported_rooms(path.read_text(), room) <= MAY_IMPORT[room]
+@pytest.mark.parametrize("module", [name for name in GRAPH if name != "cli"])
+def test_imports_run_downwards_only(module):
+    assert not rooms_above(module, GRAPH[module])
 
 
 @pytest.mark.parametrize(
@@ -57,13 +39,23 @@ def test_imports_run_downwards_only(room, path):
     [
         "from ..reports import page",
         "from ..reports.page import write_report",
-        "from .. import reports",
+        "from lisabench.reports import page",
         "import lisabench.reports.page",
         "def f():\n    from lisabench.reports.page import write_report",
     ],
 )
-def test_a_planted_violation_is_found(planted):
-    assert imported_rooms(planted, "models") - MAY_IMPORT["models"] == {"reports"}
+def test_an_upward_import_is_found(planted):
+    imported = imports_of(planted, "models.planted", set(GRAPH))
+    assert rooms_above("models.planted", imported) == {"reports.page"}
+
+
+def test_no_modules_import_each_other():
+    assert circles(GRAPH) == []
+
+
+def test_a_circle_is_found():
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"d"}}
+    assert circles(graph) == [["b", "c"], ["d"]]
 
 
 def test_reports_import_no_torch():

@@ -10,22 +10,25 @@ import psutil
 import pynvml
 import pytest
 import torch
-from lisabench.benchmarks import ceilings as kept_ceilings
-from lisabench.benchmarks import suite as suites
+from run_factory import edit_run, write_lines, write_run
+
+from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.journal import Journal
 from lisabench.benchmarks.pool import WorkerHandle
 from lisabench.benchmarks.queries import Queries
 from lisabench.benchmarks.session import Session
 from lisabench.benchmarks.worker import Order, Worker
-from lisabench.harness import noise, nvml, passes, records
+from lisabench.harness import noise, nvml, passes, roofline
+from lisabench.harness import roofline as kept_ceilings
 from lisabench.harness.clock import VirtualClock
+from lisabench.harness.records.run import read_run
 from lisabench.models import axes, registry
+from lisabench.models.adapters import lisa
 from lisabench.reports import instrument
 from lisabench.reports.ceilings import stages_beside
 from lisabench.reports.schema import Ceilings
 from lisabench.reports.split import memory_split, off_paper
 from lisabench.reports.summary import summarise
-from run_factory import edit_run, write_lines, write_run
 
 pytestmark = pytest.mark.no_clock
 
@@ -121,7 +124,7 @@ def test_a_case_without_arithmetic_raises_no_complaint():
 
 def build_with_unused(case: axes.LisaCase, probe):
     """A LISA that also holds 100 MB that no stage uses."""
-    adapter = axes.build(case, probe)
+    adapter = lisa.build(case, probe)
     adapter.model.unused = torch.nn.Linear(5000, 5000, bias=False)
     return adapter
 
@@ -192,7 +195,7 @@ def written(folder, passes=(), **entries):
     cases = json.loads((folder / "run.json").read_text())["cases"]
     edit_run(folder, ceilings=H200, cases=[case | entries.get(case["name"], {}) for case in cases])
     write_lines(folder / "passes.jsonl", list(passes))
-    return summarise(records.read_run(folder))
+    return summarise(read_run(folder))
 
 
 def cells(table, row):
@@ -225,7 +228,7 @@ def test_the_table_of_memory_has_the_columns_that_are_known_of_any_case(tmp_path
     write_run(tmp_path, cases=2, **PLAIN)
     row = {"case": "dual", "process": 0, "instrument": "resident set", "start_bytes": 0, "queries": 1}
     write_lines(tmp_path / "memory.jsonl", [row | line("build", 300, weights_bytes=25 * MIB)])
-    table = instrument.split_table(summarise(records.read_run(tmp_path)))
+    table = instrument.split_table(summarise(read_run(tmp_path)))
     assert [cell.strip() for cell in table.splitlines()[0].strip("|").split("|")] == ["MiB", "weights"]
     assert cells(table, "dual") == ["25"]
     assert "| sam |" not in table
@@ -486,19 +489,19 @@ def measurements(monkeypatch):
 
 def test_ceilings_are_measured_once_for_each_device_and_version(tmp_path, monkeypatch, measurements):
     monkeypatch.setenv("LISABENCH_CACHE", str(tmp_path / "cache"))
-    first = kept_ceilings.known("cpu")
-    assert kept_ceilings.known("cpu") == first
+    first = roofline.known("cpu")
+    assert roofline.known("cpu") == first
     assert measurements == ["cpu"]
-    kept_ceilings.known("cuda")
+    roofline.known("cuda")
     monkeypatch.setattr(kept_ceilings.environment, "versions", lambda: {"torch": "another"})
-    kept_ceilings.known("cpu")
+    roofline.known("cpu")
     assert measurements == ["cpu", "cuda", "cpu"]
 
 
 def test_a_cache_that_cannot_be_written_to_costs_only_the_measurement(tmp_path, monkeypatch, measurements):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("LISABENCH_CACHE", str(tmp_path / "file"))
-    found = [kept_ceilings.known("cpu")["bandwidth_bytes_per_s"] for _ in range(2)]
+    found = [roofline.known("cpu")["bandwidth_bytes_per_s"] for _ in range(2)]
     assert found == [1e12 + 1, 1e12 + 2]
     assert measurements == ["cpu", "cpu"]
 
@@ -527,7 +530,7 @@ def session_of(data_root, folder, cases=None, **plan):
     fake = {"adapter": "fake", "clock": "virtual"}
     content = {"name": "s", "title": "t", "reference": "a", "data": {"root": data_root}, "plan": plan}
     content |= {"cases": cases or {"a": fake, "b": fake}, "controls": {"empty": {"adapter": "empty"}}}
-    suite = suites.validate(content)
+    suite = suite_file.validate(content)
     return Session(suite, Queries.of(suite), folder, lambda *_: None)
 
 
@@ -546,7 +549,7 @@ def test_cases_that_do_not_fit_side_by_side_alternate_as_fresh_processes(data_ro
 
     monkeypatch.setattr(session.pool, "start", counted)
     session.start()
-    run = records.read_run(tmp_path / "out")
+    run = read_run(tmp_path / "out")
     orders = ["".join(r["case"] for r in run.samples if r["process"] == p and r["case"] != "empty") for p in (0, 1)]
     assert orders == ["aaaaaabbbbbb", "bbbbbbaaaaaa"]
     assert set(side_by_side) == {1}
@@ -559,7 +562,7 @@ def test_cases_that_do_not_fit_side_by_side_alternate_as_fresh_processes(data_ro
 def test_cases_that_are_capped_to_a_card_have_it_to_themselves(data_root, tmp_path):
     session = session_of(data_root, tmp_path / "out", gpu_memory="8GB")
     session.start()
-    run = records.read_run(tmp_path / "out")
+    run = read_run(tmp_path / "out")
     asked = "".join(row["case"] for row in run.samples if row["process"] == 0 and row["case"] != "empty")
     assert asked == "aaaaaabbbbbb"
     assert [w for w in run.run["warnings"] if "a, b have a card of 8GB each" in w]

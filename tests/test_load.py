@@ -3,14 +3,15 @@
 import re
 from pathlib import Path
 
-import lisabench
 import numpy as np
 import pytest
-from lisabench.harness.errors import UsageError
-from lisabench.harness.records import read_run
-from lisabench.reports.summary import summarise
 from pycocotools import mask as coco
 from run_factory import edit_lines, failed, make_older, write_run
+
+import lisabench
+from lisabench.harness.errors import UsageError
+from lisabench.harness.records.run import read_run
+from lisabench.reports.summary import summarise
 
 pytestmark = pytest.mark.no_clock
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from lisabench.harness.errors import UsageError
 from lisabench.models import losses
 from lisabench.models.recipes import LOSSES, LossWeights

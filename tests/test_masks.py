@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from lisabench.harness.errors import DataError
-from lisabench.harness.masks import decode, encode, overlap, pack, unpack
-from lisabench.harness.records import read_run
 from pycocotools import mask as coco
 from run_factory import row_by_row
+
+from lisabench.harness.errors import DataError
+from lisabench.harness.masks import decode, encode, overlap, pack, unpack
+from lisabench.harness.records.run import read_run
 
 pytestmark = pytest.mark.no_clock
 

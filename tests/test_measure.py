@@ -3,6 +3,9 @@ import gc
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco
+from samples import sample_of
+
 from lisabench.harness import measure, memory
 from lisabench.harness.clock import VirtualClock
 from lisabench.harness.contract import STAGES, Prediction
@@ -10,8 +13,6 @@ from lisabench.harness.errors import DataError
 from lisabench.harness.memory import MemoryProbe, ResidentSetMeter
 from lisabench.harness.probe import TimingProbe
 from lisabench.models.fake import FakeCase, build
-from pycocotools import mask as coco
-from samples import sample_of
 
 pytestmark = pytest.mark.no_clock
 

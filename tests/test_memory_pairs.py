@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from run_factory import edit_lines, edit_run, write_run
+
 from lisabench.benchmarks.memory_pairs import can_leave_out, memory_is_known, settled
 from lisabench.benchmarks.merge import merged
-from lisabench.harness.records import Run, read_run
+from lisabench.harness.records.run import Run, read_run
 from lisabench.reports.baseline import reduced
 from lisabench.reports.gate import Check, judge
 from lisabench.reports.pairs import time_pairs
 from lisabench.reports.thresholds import Gate
-from run_factory import edit_lines, edit_run, write_run
 
 pytestmark = pytest.mark.no_clock
 

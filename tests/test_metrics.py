@@ -7,8 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lisabench.harness.metrics import METRICS, Counts, box_giou, count, failed, iou, scores
 from torchmetrics.functional.classification import binary_jaccard_index, multiclass_jaccard_index
+
+from lisabench.harness.metrics import METRICS, Counts, box_giou, count, failed, iou, scores
 
 pytestmark = pytest.mark.no_clock
 

@@ -10,17 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers.models.clip.modeling_clip import CLIPVisionModel
+from transformers.models.sam.modeling_sam import SamConfig, SamModel, SamVisionAttention, SamVisionEncoder
+
 from lisabench.harness.contract import Prediction, Sample
 from lisabench.harness.errors import UsageError
 from lisabench.models import shared_encoder
-from lisabench.models.axes import LisaCase, build
+from lisabench.models.adapters.lisa import build
+from lisabench.models.axes import LisaCase
 from lisabench.models.lisa import DTYPES, Lisa
 from lisabench.models.network import image_positions
 from lisabench.models.parts import RandomParts, projector, prompt_encoder, sam_encoder, sam_vision_config
 from lisabench.models.presets import PRESETS
 from lisabench.models.registry import make_case
-from transformers.models.clip.modeling_clip import CLIPVisionModel
-from transformers.models.sam.modeling_sam import SamConfig, SamModel, SamVisionAttention, SamVisionEncoder
 
 pytestmark = pytest.mark.no_clock
 

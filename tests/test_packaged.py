@@ -10,8 +10,11 @@ import pytest
 import torch
 import typer
 from command import in_process
+from lisas import ask, noise
+from safetensors.torch import load_file, save_file
+
 from lisabench.benchmarks import ship as module
-from lisabench.benchmarks import suite as suites
+from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.ship import ship
 from lisabench.harness.errors import DataError, LisabenchError, UsageError
 from lisabench.harness.probe import NullProbe
@@ -22,8 +25,6 @@ from lisabench.models.registry import make_case
 from lisabench.models.save import Origin, save
 from lisabench.models.shards import INDEX, WeightFiles, digest, hash_of, json_of, weight_files
 from lisabench.models.trainable import make_trainable
-from lisas import ask, noise
-from safetensors.torch import load_file, save_file
 
 pytestmark = pytest.mark.no_clock
 
@@ -172,12 +173,12 @@ def test_other_uses_than_in_training_are_warned_of():
 
 @pytest.mark.usefixtures("installed")
 def test_a_suite_takes_packaged_weights_in_every_case_or_random_ones():
-    tiny = suites.load("tiny", {"weights": "packaged"})
+    tiny = suite_file.load("tiny", {"weights": "packaged"})
     made = {name: tiny.make(name) for name in tiny.cases}
     assert {case.weights for case in made.values()} == {"packaged"}
     assert made["clip"].bridge == "upsampling"
     assert tiny.split() == "val" and tiny.contaminations() == []
-    random = suites.load("tiny", {"weights": "random"})
+    random = suite_file.load("tiny", {"weights": "random"})
     assert {random.make(name).weights for name in random.cases} == {"random"}
 
 

@@ -1,6 +1,7 @@
 import time
 
 import pytest
+
 from lisabench.harness.clock import HostClock, VirtualClock
 from lisabench.harness.probe import NullProbe, TimingProbe
 

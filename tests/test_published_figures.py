@@ -12,9 +12,6 @@ from functools import cache
 import numpy as np
 import published
 import pytest
-from lisabench.reports.claim_table import measured
-from lisabench.reports.finding import interval_of, verdict_of
-from lisabench.reports.schema import ClaimResult
 from published import (
     LOOKS,
     ROOT,
@@ -34,6 +31,10 @@ from published import (
     vision_peak,
 )
 from scipy import stats
+
+from lisabench.reports.claim_table import measured
+from lisabench.reports.finding import interval_of, verdict_of
+from lisabench.reports.schema import ClaimResult
 
 pytestmark = pytest.mark.no_clock
 

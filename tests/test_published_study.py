@@ -5,9 +5,10 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+
 from lisabench.benchmarks.study_variants import VARIANTS
-from lisabench.harness.judgements import CONTROLS
-from lisabench.harness.studies import StudyRecords, read_study
+from lisabench.harness.records.pixel_counts import CONTROLS
+from lisabench.harness.records.study import StudyRecords, read_study
 from lisabench.models.axes import LisaCase
 from lisabench.models.recipes import RECIPES
 from lisabench.reports import study_tables, wording

@@ -6,8 +6,10 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+
 from lisabench.harness.memory import card_bytes
-from lisabench.harness.records import read_run, read_training
+from lisabench.harness.records.run import read_run
+from lisabench.harness.records.training import read_training
 
 pytestmark = pytest.mark.no_clock
 

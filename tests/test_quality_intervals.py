@@ -1,14 +1,15 @@
 import pytest
-from lisabench.harness.records import one_per_query, read_run
-from lisabench.harness.resampling import bootstrap_differences, bootstrap_scores
+from run_factory import edit_lines, failed, write_lines, write_run
+
+from lisabench.harness.records.readings import counts, of_case
+from lisabench.harness.records.run import one_per_query, read_run
+from lisabench.harness.statistics.bootstrap import bootstrap_differences, bootstrap_scores
 from lisabench.reports import wording
 from lisabench.reports.page import write_report
-from lisabench.reports.readings import counts, of_case
 from lisabench.reports.schema import Joint, Summary
 from lisabench.reports.schema_parts import Ratio
 from lisabench.reports.summary import summarise
 from lisabench.reports.tables import comparison_table
-from run_factory import edit_lines, failed, write_lines, write_run
 
 pytestmark = pytest.mark.no_clock
 

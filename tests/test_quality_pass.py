@@ -6,22 +6,26 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from samples import sample_of
+from sessions import QUICK, keys, run, session, suite
+
 from lisabench.benchmarks import suite as suites
+from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.evaluator import MOST_LOST, Evaluator
 from lisabench.benchmarks.pool import Lost
 from lisabench.benchmarks.queries import Queries
 from lisabench.datasets.embedded import embedded
 from lisabench.datasets.reasonseg import ReasonSeg
-from lisabench.harness import masks, measure, records
+from lisabench.harness import masks, measure
 from lisabench.harness.contract import Prediction
 from lisabench.harness.probe import NullProbe
+from lisabench.harness.records.journal import read_lines
+from lisabench.harness.records.run import read_run
 from lisabench.models import registry
 from lisabench.models.lisa import Lisa
 from lisabench.reports.frame import load
 from lisabench.reports.page import write_report
 from lisabench.reports.summary import summarise
-from samples import sample_of
-from sessions import QUICK, keys, run, session, suite
 
 pytestmark = pytest.mark.no_clock
 
@@ -52,18 +56,18 @@ def test_time_and_quality_have_queries_of_their_own(data_root, tmp_path):
 @pytest.mark.parametrize(("limit", "timed", "of_quality"), [(None, 4, 6), (5, 4, 5), (3, 3, 3)])
 def test_a_limit_limits_both(data_root, limit, timed, of_quality):
     content = planned(data_root, timed_queries=4).model_dump()
-    queries = Queries.of(suites.validate(content | {"data": content["data"] | {"limit": limit}}))
+    queries = Queries.of(suite_file.validate(content | {"data": content["data"] | {"limit": limit}}))
     assert (queries.timed, queries.scored) == (timed, of_quality)
 
 
 def test_by_default_quality_is_of_all_queries_and_times_of_48():
-    plan = suites.load("tiny", {"timed_queries": 48}).plan
+    plan = suite_file.load("tiny", {"timed_queries": 48}).plan
     assert (suites.Plan().timed_queries, suites.Plan().quality_queries, plan.timed_queries) == (48, None, 48)
 
 
-@pytest.mark.parametrize("name", [name for name in suites.shipped_names() if name != "tiny"])
+@pytest.mark.parametrize("name", [name for name in suite_file.shipped_names() if name != "tiny"])
 def test_shipped_suites_with_random_weights_are_timed_with_all_of_their_queries(name):
-    shipped = suites.load(name)
+    shipped = suite_file.load(name)
     assert shipped.data.count <= shipped.plan.timed_queries
 
 
@@ -95,7 +99,7 @@ def test_without_a_pass_scores_and_controls_are_of_the_timed_queries(data_root, 
 def test_random_weights_get_no_pass_and_their_case_is_not_built_for_it(data_root, tmp_path):
     content = planned(data_root).model_dump()
     lisa = {"adapter": "lisa", "device": "cpu"}
-    result = run(suites.validate(content | {"reference": "r", "cases": {"r": lisa}}), tmp_path / "out")
+    result = run(suite_file.validate(content | {"reference": "r", "cases": {"r": lisa}}), tmp_path / "out")
     assert result.run["status"] == "complete" and {line["case"] for line in result.quality} == {"empty"}
     summary = summarise(result)
     assert (summary.cases[0].quality.n, summary.cases[0].quality.gIoU) == (6, None)
@@ -120,11 +124,11 @@ def test_resuming_evaluates_whole_batches_that_are_missing_and_nothing_else(data
     ]
     journal.write_text("\n".join(kept) + '\n{"case": "empty", "posi')
     session(s, tmp_path / "out").resume()
-    after = records.read_run(tmp_path / "out")
+    after = read_run(tmp_path / "out")
     assert scored(after) == scored(before) and after.run["status"] == "complete"
     again = {(line["case"], line["position"]) for line in after.quality if line["attempt"] == 1}
     assert again == {("b", 2), ("b", 3), ("b", 4), ("b", 5)}, "of a batch that was not whole, every query"
-    gone = {(line["case"], line["position"]) for line in records.read_lines(journal) if line.get("superseded")}
+    gone = {(line["case"], line["position"]) for line in read_lines(journal) if line.get("superseded")}
     assert gone == {("b", 2), ("b", 5)}
     assert any("quality.jsonl was cut short" in warning for warning in after.run["warnings"])
 
@@ -132,10 +136,10 @@ def test_resuming_evaluates_whole_batches_that_are_missing_and_nothing_else(data
 def test_failures_of_the_pass_fail_the_run_and_are_named(data_root, tmp_path):
     content = planned(data_root, quality_batch=3).model_dump()
     failing = content["cases"] | {"b": QUICK | {"fail": "oom", "fail_every": 7}}  # never in six timed queries
-    result = run(suites.validate(content | {"cases": failing}), tmp_path / "out")
+    result = run(suite_file.validate(content | {"cases": failing}), tmp_path / "out")
     assert {line["status"] for line in result.samples} == {"ok"} and result.run["status"] == "complete"
     failing = content["cases"] | {"b": QUICK | {"fail": "oom", "fail_every": 3}}  # once in each of two batches
-    result = run(suites.validate(content | {"cases": failing}), tmp_path / "again")
+    result = run(suite_file.validate(content | {"cases": failing}), tmp_path / "again")
     assert result.run["status"] == "failed"
     assert any(w.startswith("b: 2 of 6 queries of the quality pass ended in oom") for w in summarise(result).warnings)
 

@@ -8,14 +8,15 @@ from functools import cache
 
 import pytest
 import torch
+from test_models import answer, lisa, sample
+from torch import nn
+
 from lisabench.harness.errors import UsageError
 from lisabench.models import costs, parts, quantize
 from lisabench.models.axes import LisaCase
 from lisabench.models.network import LisaModel
 from lisabench.models.parts import RandomParts, language_model, quantization
 from lisabench.models.presets import PRESETS
-from test_models import answer, lisa, sample
-from torch import nn
 
 pytestmark = pytest.mark.no_clock
 

@@ -10,12 +10,13 @@ import cv2
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
+
 from lisabench.datasets import reasonseg
 from lisabench.datasets.image import breaks_off, read_image
 from lisabench.datasets.raster import draw_polygon
 from lisabench.datasets.reasonseg import ReasonSeg, draw_mask
 from lisabench.harness.errors import DataError, UsageError
-from PIL import Image
 
 pytestmark = pytest.mark.no_clock
 

@@ -1,8 +1,10 @@
 import json
 
 import pytest
-from lisabench.harness import records
+
 from lisabench.harness.errors import DataError, UsageError
+from lisabench.harness.records.journal import append, read_lines, supersede, write_json
+from lisabench.harness.records.run import read_run
 
 pytestmark = pytest.mark.no_clock
 
@@ -10,32 +12,32 @@ ROW = {"case": "a", "query": "two\u2028lines\u0085and \u2029more", "latency_ns":
 
 
 def test_rows_come_back_as_they_were_written(tmp_path):
-    records.append(tmp_path / "j", [ROW])
-    records.append(tmp_path / "j", [ROW, ROW])
-    assert records.read_lines(tmp_path / "j") == [ROW] * 3
+    append(tmp_path / "j", [ROW])
+    append(tmp_path / "j", [ROW, ROW])
+    assert read_lines(tmp_path / "j") == [ROW] * 3
 
 
 def test_a_half_written_last_line_is_dropped(tmp_path):
-    records.append(tmp_path / "j", [ROW, ROW])
+    append(tmp_path / "j", [ROW, ROW])
     whole = (tmp_path / "j").read_bytes()
     for cut in (len(whole) - 2, len(whole) - 30):
         (tmp_path / "j").write_bytes(whole[:cut])
-        assert records.read_lines(tmp_path / "j") == [ROW]
+        assert read_lines(tmp_path / "j") == [ROW]
 
 
 def test_any_other_broken_line_is_named(tmp_path):
     (tmp_path / "j").write_text('{"a": 1}\n{"a": \n{"a": 3}\n')
     with pytest.raises(DataError, match=r"j, line 2: not JSON"):
-        records.read_lines(tmp_path / "j")
+        read_lines(tmp_path / "j")
 
 
 def test_superseding_marks_lines_and_keeps_them(tmp_path):
-    records.append(tmp_path / "j", [ROW | {"process": p} for p in range(3)])
+    append(tmp_path / "j", [ROW | {"process": p} for p in range(3)])
     with (tmp_path / "j").open("a") as journal:
         journal.write('{"case": ')
-    records.supersede(tmp_path / "j", lambda row: row["process"] == 1)
-    records.append(tmp_path / "j", [ROW | {"process": 1, "attempt": 1}])
-    rows = records.read_lines(tmp_path / "j")
+    supersede(tmp_path / "j", lambda row: row["process"] == 1)
+    append(tmp_path / "j", [ROW | {"process": 1, "attempt": 1}])
+    rows = read_lines(tmp_path / "j")
     assert [(row["process"], row.get("superseded", False)) for row in rows] == [
         (0, False),
         (1, True),
@@ -46,15 +48,15 @@ def test_superseding_marks_lines_and_keeps_them(tmp_path):
 
 def test_a_number_that_json_does_not_know_is_refused(tmp_path):
     with pytest.raises(ValueError, match="Out of range"):
-        records.append(tmp_path / "j", [{"x": float("nan")}])
+        append(tmp_path / "j", [{"x": float("nan")}])
     with pytest.raises(ValueError, match="Out of range"):
-        records.write_json(tmp_path / "x.json", {"x": float("inf")})
+        write_json(tmp_path / "x.json", {"x": float("inf")})
     assert not (tmp_path / "x.json").exists()
 
 
 def test_a_folder_without_a_run_or_with_another_schema_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"has no run\.json"):
-        records.read_run(tmp_path)
+        read_run(tmp_path)
     (tmp_path / "run.json").write_text(json.dumps({"schema": "lisabench.run/9"}))
     with pytest.raises(DataError, match=r"'lisabench\.run/9'; expected 'lisabench\.run/2' or 'lisabench\.run/1'"):
-        records.read_run(tmp_path)
+        read_run(tmp_path)

@@ -5,17 +5,18 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
+from samples import write_sample
+from torch.nn.functional import binary_cross_entropy_with_logits
+
 from lisabench.benchmarks.run import Request, carry_out
 from lisabench.datasets.reasonseg import ReasonSeg
-from lisabench.harness import records
 from lisabench.harness.probe import NullProbe
+from lisabench.harness.records.run import read_run
 from lisabench.models.axes import LisaCase
 from lisabench.models.lisa import Lisa
 from lisabench.models.save import Origin, save
 from lisabench.models.trainable import make_trainable, trained
-from safetensors.torch import load_file, save_file
-from samples import write_sample
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 pytestmark = pytest.mark.no_clock
 
@@ -90,6 +91,6 @@ def test_a_shuffled_checkpoint_is_refused_and_its_records_kept(shuffled, data, t
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("lisabench: refused: the checkpoint of dual is no better than the floor ")
     assert "**Refused: the checkpoint of dual" in (tmp_path / "run" / "report.md").read_text()
-    kept = records.read_run(tmp_path / "run")
+    kept = read_run(tmp_path / "run")
     assert kept.run["status"] == "complete" and len(kept.samples) == IMAGES
     assert len(kept.quality) == 2 * IMAGES

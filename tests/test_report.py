@@ -9,19 +9,20 @@ from itertools import pairwise
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.image import imread
+from matplotlib.text import Text
+from rich.console import Console
+from run_factory import edit_lines, edit_run, failed, make_older, write_run
+
 from lisabench.harness.errors import UsageError
-from lisabench.harness.records import read_run
-from lisabench.harness.verdicts import quality_word, time_word
+from lisabench.harness.records.run import read_run
+from lisabench.harness.statistics.verdicts import quality_word, time_word
 from lisabench.reports import wording
 from lisabench.reports.figures import peak_memory, stage_times
 from lisabench.reports.page import write_report
 from lisabench.reports.summary import summarise
 from lisabench.reports.tables import comparison_table, slices_table
 from lisabench.reports.terminal import print_table, terminal_table
-from matplotlib.image import imread
-from matplotlib.text import Text
-from rich.console import Console
-from run_factory import edit_lines, edit_run, failed, make_older, write_run
 
 pytestmark = pytest.mark.no_clock
 

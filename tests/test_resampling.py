@@ -1,8 +1,17 @@
 import numpy as np
 import pytest
-from lisabench.harness.metrics import Counts, scores
-from lisabench.harness.resampling import SCORES, Difference, Draws, Score, bootstrap_differences, bootstrap_scores, tail
 from scipy import stats
+
+from lisabench.harness.metrics import Counts, scores
+from lisabench.harness.statistics.bootstrap import (
+    SCORES,
+    Difference,
+    Draws,
+    Score,
+    bootstrap_differences,
+    bootstrap_scores,
+    tail,
+)
 
 pytestmark = pytest.mark.no_clock
 

@@ -5,6 +5,7 @@ import math
 import cv2
 import numpy as np
 import pytest
+
 from lisabench.datasets import scene_render as painter
 from lisabench.datasets.scene_layout import Patch, Thing
 from lisabench.datasets.scenes import Scene, scene

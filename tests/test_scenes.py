@@ -9,8 +9,9 @@ from collections import Counter
 import cv2
 import numpy as np
 import pytest
+
 from lisabench.datasets import embedded as embedded_module
-from lisabench.datasets.embedded import cache_folder, embedded
+from lisabench.datasets.embedded import embedded
 from lisabench.datasets.raster import draw_polygon
 from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.datasets.scene_facts import Facts
@@ -18,6 +19,7 @@ from lisabench.datasets.scene_layout import Thing, _is_drawn, assemble, is_clear
 from lisabench.datasets.scene_queries import FAMILIES
 from lisabench.datasets.scene_words import RANKS, words
 from lisabench.datasets.scenes import PER_SCENE, chosen, make, scene, vocabulary
+from lisabench.harness.environment import cache_folder
 from lisabench.harness.errors import UsageError
 
 pytestmark = pytest.mark.no_clock

@@ -1,4 +1,5 @@
 import pytest
+
 from lisabench.benchmarks import schedule
 
 pytestmark = pytest.mark.no_clock

@@ -4,14 +4,16 @@ import math
 
 import numpy as np
 import pytest
-from lisabench.harness import judgements, seeds
-from lisabench.harness.judgements import chosen
-from lisabench.harness.resampling import Draws, bootstrap_differences
-from lisabench.harness.seeds import differences, levels, noncentrality, reach, sums
 from scipy import stats
 from simulated_seeds import coverage, power
 from simulation import TRIALS, at_least
 from study_factory import judged_of
+
+from lisabench.harness.records import pixel_counts
+from lisabench.harness.records.pixel_counts import chosen
+from lisabench.harness.statistics import over_seeds
+from lisabench.harness.statistics.bootstrap import Draws, bootstrap_differences
+from lisabench.harness.statistics.over_seeds import differences, levels, noncentrality, reach, sums
 
 pytestmark = pytest.mark.no_clock
 
@@ -63,7 +65,7 @@ def test_seeds_and_images_add_their_arms_in_quadrature():
 def test_levels_are_means_of_the_seeds_scores():
     trained = [side(0.7, 1), side(0.72, 2)]
     found = levels([sums(each) for each in trained])
-    expected = [judgements.scores(each) for each in trained]
+    expected = [pixel_counts.scores(each) for each in trained]
     for name, one in found.items():
         assert one.by_seed == pytest.approx([each[name] for each in expected], abs=1e-12)
         assert one.value == pytest.approx(np.mean([each[name] for each in expected]), abs=1e-12)
@@ -95,6 +97,6 @@ def test_the_noncentrality_is_that_of_a_test_with_such_a_power():
     rng = np.random.default_rng(0)
     values = rng.normal(noncentrality(5) / math.sqrt(5), 1, (20_000, 5))
     t = values.mean(1) / (values.std(1, ddof=1) / math.sqrt(5))
-    assert (t > reach(5)).mean() == pytest.approx(seeds.POWER, abs=0.01)
+    assert (t > reach(5)).mean() == pytest.approx(over_seeds.POWER, abs=0.01)
     assert noncentrality(1000) == pytest.approx(2.80, abs=0.005)
     assert noncentrality(100) == pytest.approx(noncentrality(101), rel=0.02)

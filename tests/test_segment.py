@@ -5,13 +5,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from lisas import ask, lisa, noise
+from PIL import Image
+
 from lisabench.harness.errors import DataError, LisabenchError, UsageError
 from lisabench.models import packaged
 from lisabench.models import segment as module
 from lisabench.models.axes import LisaCase
 from lisabench.models.segment import segment
-from lisas import ask, lisa, noise
-from PIL import Image
 
 pytestmark = pytest.mark.no_clock
 

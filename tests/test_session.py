@@ -6,17 +6,19 @@ from collections import Counter
 
 import pytest
 import torch
-from lisabench.benchmarks import suite as suites
+from sessions import QUICK, keys, run, session, suite
+
+from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.queries import Queries
 from lisabench.benchmarks.session import Session
 from lisabench.benchmarks.worker import Order, Worker
 from lisabench.datasets import reasonseg
-from lisabench.harness import records
 from lisabench.harness.contract import STAGES
 from lisabench.harness.errors import DataError, NothingToCompare, UsageError
+from lisabench.harness.records.journal import read_lines, writing
+from lisabench.harness.records.run import read_run
 from lisabench.models.fake import FakeCase
 from lisabench.reports.page import write_report
-from sessions import QUICK, keys, run, session, suite
 
 pytestmark = pytest.mark.no_clock
 
@@ -32,10 +34,12 @@ def test_every_query_of_every_case_and_process_has_one_record(data_root, tmp_pat
 
 
 def test_without_a_memory_pass_a_run_is_complete_and_resumes_as_such(data_root, tmp_path):
-    alone = suites.validate(suite(data_root).model_dump() | {"cases": {"a": QUICK}, "plan": {"memory_processes": 0}})
+    alone = suite_file.validate(
+        suite(data_root).model_dump() | {"cases": {"a": QUICK}, "plan": {"memory_processes": 0}}
+    )
     result = run(alone, tmp_path / "out")
     session(alone, tmp_path / "out").resume()
-    again = records.read_run(tmp_path / "out")
+    again = read_run(tmp_path / "out")
     assert (again.run["status"], again.memory, again.samples) == ("complete", [], result.samples)
     assert "| a " in write_report(tmp_path / "out").read_text()
 
@@ -108,11 +112,11 @@ def test_resuming_measures_only_what_is_missing(data_root, tmp_path):
     kept = [line for line in lines if json.loads(line)["process"] == 0 or json.loads(line)["case"] == "a"]
     (tmp_path / "out" / "samples.jsonl").write_text("\n".join(kept) + '\n{"case": "b", "proc')
     session(s, tmp_path / "out").resume()
-    after = records.read_run(tmp_path / "out").samples
+    after = read_run(tmp_path / "out").samples
     assert Counter(row["attempt"] for row in after if row["process"] == 0) == {0: 12}
     assert Counter(row["attempt"] for row in after if row["process"] == 1) == {1: 12}
     assert len(after) == len(before)
-    marked = [row for row in records.read_lines(tmp_path / "out" / "samples.jsonl") if row.get("superseded")]
+    marked = [row for row in read_lines(tmp_path / "out" / "samples.jsonl") if row.get("superseded")]
     assert {(row["case"], row["process"]) for row in marked} == {("a", 1)}
 
 
@@ -120,16 +124,16 @@ def test_a_run_stops_when_asked_to_and_goes_on_from_there(data_root, tmp_path):
     s = suite(data_root)
     late = Session(s, Queries.of(s), tmp_path / "out", lambda *_: None, deadline_s=0.0)
     late.start()
-    assert records.read_run(tmp_path / "out").run["status"] == "running"
-    assert not records.read_run(tmp_path / "out").samples
+    assert read_run(tmp_path / "out").run["status"] == "running"
+    assert not read_run(tmp_path / "out").samples
     session(s, tmp_path / "out").resume()
-    assert keys(records.read_run(tmp_path / "out")) == keys(run(s, tmp_path / "whole"))
-    assert records.read_run(tmp_path / "out").run["status"] == "complete"
+    assert keys(read_run(tmp_path / "out")) == keys(run(s, tmp_path / "whole"))
+    assert read_run(tmp_path / "out").run["status"] == "complete"
 
 
 def test_only_the_cases_of_a_team_take_turns(data_root, tmp_path):
     content = suite(data_root, c=QUICK).model_dump() | {"teams": {"one": ["a", "b"], "two": ["c"]}}
-    result = run(suites.validate(content), tmp_path / "out")
+    result = run(suite_file.validate(content), tmp_path / "out")
     order = "".join(row["case"] for row in result.samples if row["process"] == 0 and row["case"] != "empty")
     assert order == "aabbbbaaaabb" + "c" * 6
 
@@ -183,7 +187,7 @@ def test_records_whose_run_is_gone_are_not_taken_for_a_new_runs(data_root, tmp_p
 
 def test_two_sessions_do_not_measure_into_one_folder(data_root, tmp_path):
     run(suite(data_root), tmp_path / "out")
-    with records.writing(tmp_path / "out"), pytest.raises(UsageError, match="another lisabench is measuring"):
+    with writing(tmp_path / "out"), pytest.raises(UsageError, match="another lisabench is measuring"):
         session(suite(data_root), tmp_path / "out").resume()
     session(suite(data_root), tmp_path / "out").resume()
 
@@ -232,7 +236,7 @@ def test_a_failure_that_was_mended_is_forgotten_when_the_run_goes_on(data_root, 
     kept = [line for line in (tmp_path / "out" / "memory.jsonl").read_text().splitlines() if '"case": "a"' in line]
     (tmp_path / "out" / "memory.jsonl").write_text("\n".join(kept) + '\n{"case": "b", "st')
     session(suite(data_root), tmp_path / "out").resume()
-    page = records.read_run(tmp_path / "out").run
+    page = read_run(tmp_path / "out").run
     assert (page["status"], page["cases"][1]["memory_error"]) == ("complete", None)
     assert any("memory.jsonl was cut short" in warning for warning in page["warnings"])
 

@@ -5,8 +5,10 @@ import subprocess
 import sys
 
 import pytest
-from lisabench.harness import records
 from sessions import keys, run, session, suite
+
+from lisabench.harness.records.journal import read_lines
+from lisabench.harness.records.run import read_run
 
 pytestmark = pytest.mark.no_clock
 
@@ -16,16 +18,17 @@ from pathlib import Path
 from lisabench.benchmarks.queries import Queries
 from lisabench.benchmarks.session import Session
 from lisabench.benchmarks.suite import Suite
-from lisabench.harness import records
+from lisabench.benchmarks import journal, session
+from lisabench.harness.records.run import SAMPLES
 
 lines, half = int(sys.argv[3]), sys.argv[4] == "half"
-append, write_json, written = records.append, records.write_json, 0
+append, write_json, written = journal.append, session.write_json, 0
 
 def append_and_die(path, rows):
     global written
     rows = list(rows)
     append(path, rows)
-    if path.name != records.SAMPLES:
+    if path.name != SAMPLES:
         return
     written += len(rows)
     if written >= lines:
@@ -38,7 +41,7 @@ def write_and_die(path, value):
     if lines == 0:
         os.kill(os.getpid(), signal.SIGKILL)
 
-records.append, records.write_json = append_and_die, write_and_die
+journal.append, session.write_json = append_and_die, write_and_die
 suite = Suite.model_validate(json.loads(sys.argv[1]))
 Session(suite, Queries.of(suite), Path(sys.argv[2]), lambda *_: None).start()
 """
@@ -60,8 +63,8 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_records(data_root, tmp_p
     for lines, how in ((0, "whole"), (4, "half"), (14, "whole"), (22, "half")):
         folder = tmp_path / f"killed-{lines}"
         killed_after(content, folder, lines, how)
-        kept = len(records.read_lines(folder / "samples.jsonl"))
+        kept = len(read_lines(folder / "samples.jsonl"))
         assert kept == lines - (how == "half") < whole.total()
         session(content, folder).resume()
-        assert keys(records.read_run(folder)) == whole
-        assert records.read_run(folder).run["status"] == "complete"
+        assert keys(read_run(folder)) == whole
+        assert read_run(folder).run["status"] == "complete"

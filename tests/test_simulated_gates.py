@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lisabench.harness import resampling
-from lisabench.reports.pairs import time_pairs
 from published import gate_noise
 from scipy import stats
 from simulated_gates import Truth, _run, gates, gates_side_by_side
 from simulation import TRIALS, at_least
+
+from lisabench.harness.statistics import bootstrap
+from lisabench.reports.pairs import time_pairs
 
 pytestmark = pytest.mark.no_clock
 
@@ -26,9 +27,9 @@ GATES = max(200, TRIALS)
 @pytest.fixture(autouse=True, scope="module")
 def _drawn_once():
     """Every gate resamples as many images by the same seed: their draws are the same ones."""
-    weights = resampling._weights
+    weights = bootstrap._weights
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resampling, "_weights", cache(lambda images, draws: list(weights(images, draws))))
+        patch.setattr(bootstrap, "_weights", cache(lambda images, draws: list(weights(images, draws))))
         yield
 
 

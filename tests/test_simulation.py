@@ -4,8 +4,10 @@
 """
 
 import pytest
-from lisabench.harness import resampling, statistics
 from simulation import COMPARISONS, SCENARIOS, TRIALS, at_least, coverage, moments, quality_coverage
+
+from lisabench.harness.statistics import bootstrap
+from lisabench.harness.statistics.ratios import stats
 
 pytestmark = pytest.mark.no_clock
 
@@ -33,12 +35,12 @@ def test_intervals_of_a_quality_difference_cover_the_truth_in_93_percent_from_te
 
 
 def test_too_narrow_an_interval_is_found(monkeypatch):
-    monkeypatch.setattr(statistics.stats.t, "ppf", lambda *_: 1.96)
+    monkeypatch.setattr(stats.t, "ppf", lambda *_: 1.96)
     assert coverage("normal", 3, COMPARISONS)[0] < at_least(0.93, COMPARISONS)
 
 
 def test_too_narrow_an_interval_of_quality_is_found(monkeypatch):
-    monkeypatch.setattr(resampling, "tail", lambda *_: 0.1)
+    monkeypatch.setattr(bootstrap, "tail", lambda *_: 0.1)
     assert quality_coverage(10, TRIALS)["gIoU"] < at_least(0.93, TRIALS)
 
 

@@ -2,7 +2,9 @@ import math
 
 import numpy as np
 import pytest
-from lisabench.harness.statistics import (
+from scipy import stats
+
+from lisabench.harness.statistics.ratios import (
     log_median,
     log_ratio,
     outliers,
@@ -11,7 +13,6 @@ from lisabench.harness.statistics import (
     percentiles,
     unpaired_ratio,
 )
-from scipy import stats
 
 pytestmark = pytest.mark.no_clock
 

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import torch
 from command import lisabench
+from study_lisas import store_of, tiny
+from torch.nn import functional
+
 from lisabench.benchmarks.study import carry_out, course_of, fitted, started
 from lisabench.benchmarks.study_batches import SceneStore
 from lisabench.benchmarks.study_folder import SEARCH, Study, begin, files_of, rate_of
@@ -26,12 +29,13 @@ from lisabench.benchmarks.study_validation import Validation, ious
 from lisabench.benchmarks.study_variants import VARIANTS
 from lisabench.datasets.scene_words import SHAPES
 from lisabench.datasets.scenes import Query, Scene, chosen, scene
-from lisabench.harness import metrics, records
+from lisabench.harness import metrics
 from lisabench.harness.contract import Sample
 from lisabench.harness.errors import UsageError
-from lisabench.harness.judgements import read_judged
 from lisabench.harness.probe import NullProbe
-from lisabench.harness.studies import TRAINING
+from lisabench.harness.records.journal import read_lines
+from lisabench.harness.records.pixel_counts import read_judged
+from lisabench.harness.records.study import TRAINING
 from lisabench.models.axes import LisaCase
 from lisabench.models.examples import ExampleReader, batch_of
 from lisabench.models.learner import Learner
@@ -40,8 +44,6 @@ from lisabench.models.preprocessing import Preprocessor
 from lisabench.models.recipes import LOSSES, PARTS
 from lisabench.models.tokenizer import load
 from lisabench.models.trainable import trained
-from study_lisas import store_of, tiny
-from torch.nn import functional
 
 pytestmark = pytest.mark.no_clock
 
@@ -417,7 +419,7 @@ def test_a_training_takes_the_best_rate_of_its_studys_search(tmp_path):
 def test_the_rates_of_variants_are_the_best_of_the_published_searches(dual_made):
     first, own = (replace(dual_made, folder=PUBLISHED / name) for name in ("tiny-dual-tries", "accuracy-tiny"))
     searched = {name for name, variant in VARIANTS.items() if not variant.searched_as} - {"dual"}
-    names = [{row["name"] for row in records.read_lines(each.folder / SEARCH)} for each in (first, own)]
+    names = [{row["name"] for row in read_lines(each.folder / SEARCH)} for each in (first, own)]
     assert names == [searched, {"clip-distilled", "sam", "dual-small"}]  # the second looks beyond the first's edges
     best = {name: rate_of(own if name in names[1] else first, name) for name in searched}
     assert {name: VARIANTS[name].lr for name in searched} == best

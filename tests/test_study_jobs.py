@@ -1,9 +1,10 @@
 """Trainings side by side: where they run, when they begin, and what one that fails takes with it."""
 
 import pytest
+from study_work import FOLDER, seen
+
 from lisabench.benchmarks.study_jobs import Job, side_by_side
 from lisabench.harness.errors import RunFailed
-from study_work import FOLDER, seen
 
 pytestmark = pytest.mark.no_clock
 

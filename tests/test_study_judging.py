@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from study_factory import judged_of
+from study_lisas import store_of, tiny
+
 from lisabench.benchmarks import study_judging
 from lisabench.benchmarks.study_judging import judge, judge_floors, keep_floors, kept_labels, labels
 from lisabench.benchmarks.study_scenes import FAMILIES, render
@@ -15,11 +18,9 @@ from lisabench.harness import measure, metrics
 from lisabench.harness.clock import HostClock
 from lisabench.harness.contract import Sample
 from lisabench.harness.errors import DataError
-from lisabench.harness.judgements import CONTROLS, OWN, read_judged, same_queries, scores, write_judged
 from lisabench.harness.probe import NullProbe, TimingProbe
+from lisabench.harness.records.pixel_counts import CONTROLS, OWN, read_judged, same_queries, scores, write_judged
 from lisabench.models.floors import NoSettings, centre_box
-from study_factory import judged_of
-from study_lisas import store_of, tiny
 
 pytestmark = pytest.mark.no_clock
 

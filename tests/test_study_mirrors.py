@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+from study_lisas import store_of, tiny
+from torch import Tensor
+
 from lisabench.benchmarks.study_batches import mirror_words
 from lisabench.benchmarks.study_scenes import render
 from lisabench.datasets.scene_words import EDGEMOST
 from lisabench.models.bridges import extent_in_frame
 from lisabench.models.tokenizer import load
-from study_lisas import store_of, tiny
-from torch import Tensor
 
 pytestmark = pytest.mark.no_clock
 

@@ -9,20 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import lisabench
-from lisabench.benchmarks import suite as suites
+from run_factory import edit_run, write_run
+from study_factory import TRUTH, judged_of, write_one, write_study
+
+from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.study import VARIANTS
 from lisabench.benchmarks.study_scenes import FAMILIES as RENDERED
 from lisabench.harness.errors import DataError, UsageError
-from lisabench.harness.judgements import CONTROLS, OWN, read_judged, write_judged
-from lisabench.harness.studies import is_study, read_study
+from lisabench.harness.records.pixel_counts import CONTROLS, OWN, read_judged, write_judged
+from lisabench.harness.records.study import is_study, read_study
 from lisabench.models import recipes
 from lisabench.models.presets import PRESETS
 from lisabench.reports import study_slices, study_tables
 from lisabench.reports.study_page import write_study_report
 from lisabench.reports.study_schema import StudySummary
 from lisabench.reports.study_summary import summarise_study
-from run_factory import edit_run, write_run
-from study_factory import TRUTH, judged_of, write_one, write_study
 
 pytestmark = pytest.mark.no_clock
 
@@ -320,7 +321,7 @@ def test_costs_are_joined_by_name_or_by_settings(tmp_path):
 
 def test_the_suite_of_costs_has_a_case_for_every_variant():
     """Of its name, or with the settings in which it differs from the dual."""
-    loaded = suites.load("study-costs", {})
+    loaded = suite_file.load("study-costs", {})
     known = {case: loaded.settings(case) for case in loaded.cases}
     for name, variant in VARIANTS.items():
         same = [case for case, other in VARIANTS.items() if dict(other.axes) == dict(variant.axes) and case in known]

@@ -3,12 +3,13 @@
 import hashlib
 
 import pytest
+from torch import Tensor
+
 from lisabench.benchmarks.study_scenes import chunk
 from lisabench.datasets.scenes import scene
 from lisabench.models.axes import LisaCase
 from lisabench.models.forcing import forced_ids
 from lisabench.models.tokenizer import IMAGE_ID, PromptTokenizer, load
-from torch import Tensor
 
 pytestmark = pytest.mark.no_clock
 

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from lisabench.benchmarks import suite as suites
+
+from lisabench.benchmarks import suite_file
 from lisabench.harness.errors import UsageError
 from lisabench.models import packaged, registry, saved
 
@@ -19,13 +20,13 @@ CONTENT = {
 def changed(**changes):
     content = {**CONTENT, "cases": dict(CONTENT["cases"])}
     for key, value in changes.items():
-        suites.change(content, key.replace("__", "."), value)
-    return suites.validate(content)
+        suite_file.change(content, key.replace("__", "."), value)
+    return suite_file.validate(content)
 
 
 def test_shipped_suites_are_valid():
-    for name in suites.shipped():
-        assert suites.load(name).name == name
+    for name in suite_file.shipped():
+        assert suite_file.load(name).name == name
 
 
 def cases_of(suite):
@@ -34,7 +35,7 @@ def cases_of(suite):
 
 
 def test_at_random_weights_the_tiny_suite_varies_nothing_but_the_vision():
-    tiny = suites.load("tiny", {"weights": "random"})
+    tiny = suite_file.load("tiny", {"weights": "random"})
     cases = cases_of(tiny)
     varying = {key for case in cases.values() for key in case if case[key] != cases["dual"][key]}
     assert varying == {"vision"}
@@ -43,7 +44,7 @@ def test_at_random_weights_the_tiny_suite_varies_nothing_but_the_vision():
 
 
 def test_the_tiny_suite_as_it_ships_differs_from_that_by_its_weights_and_the_axes_that_they_bring():
-    shipped, random = (cases_of(suites.load("tiny", change)) for change in ({}, {"weights": "random"}))
+    shipped, random = (cases_of(suite_file.load("tiny", change)) for change in ({}, {"weights": "random"}))
     for name, case in shipped.items():
         brought = packaged.axes(saved.read(packaged.located("tiny", case["vision"])))
         assert case == random[name] | brought | {"weights": "packaged"}
@@ -51,18 +52,18 @@ def test_the_tiny_suite_as_it_ships_differs_from_that_by_its_weights_and_the_axe
 
 
 def test_the_tiny_suite_asks_about_scenes_of_another_seed_than_trainings_do():
-    assert suites.load("tiny").data.seed != 0
+    assert suite_file.load("tiny").data.seed != 0
 
 
-@pytest.mark.parametrize("name", [name for name in suites.shipped_names() if name != "tiny"])
+@pytest.mark.parametrize("name", [name for name in suite_file.shipped_names() if name != "tiny"])
 def test_every_other_shipped_suite_has_random_weights(name):
-    assert {case["weights"] for case in cases_of(suites.load(name)).values()} == {"random"}
+    assert {case["weights"] for case in cases_of(suite_file.load(name)).values()} == {"random"}
 
 
 def test_a_suite_is_read_from_a_file(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(CONTENT | {"name": "mine"}))
-    assert suites.load(str(path)).make("b").vision_ms == 9.0
+    assert suite_file.load(str(path)).make("b").vision_ms == 9.0
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_a_suite_is_read_from_a_file(tmp_path):
 )
 def test_what_a_suite_cannot_have_is_refused_with_what_it_can(wrong, expected):
     with pytest.raises(UsageError) as caught:
-        suites.validate(CONTENT | wrong)
+        suite_file.validate(CONTENT | wrong)
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
@@ -94,15 +95,15 @@ def test_what_a_suite_cannot_have_is_refused_with_what_it_can(wrong, expected):
 
 def test_an_unknown_suite_lists_the_known_ones():
     with pytest.raises(UsageError, match=r"unknown suite 'tinny' .*did you mean 'tiny'"):
-        suites.load("tinny")
+        suite_file.load("tinny")
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path):
     with pytest.raises(UsageError, match=r"gone\.yaml: No such file"):
-        suites.load(str(tmp_path / "gone.yaml"))
+        suite_file.load(str(tmp_path / "gone.yaml"))
     (tmp_path / "bad.yaml").write_text("title: [")
     with pytest.raises(UsageError, match=r"bad\.yaml: not YAML"):
-        suites.load(str(tmp_path / "bad.yaml"))
+        suite_file.load(str(tmp_path / "bad.yaml"))
 
 
 def test_a_suite_takes_its_claims_from_another_that_lists_them(tmp_path):
@@ -110,15 +111,15 @@ def test_a_suite_takes_its_claims_from_another_that_lists_them(tmp_path):
     listing, taking, none = (str(tmp_path / f"{name}.yaml") for name in ("listing", "taking", "none"))
     Path(listing).write_text(yaml.safe_dump(CONTENT | {"claims": [claim]}))
     Path(taking).write_text(yaml.safe_dump(CONTENT | {"claims": listing}))
-    (taken,) = suites.load(taking).claims
+    (taken,) = suite_file.load(taking).claims
     assert (taken.claim, taken.at_most) == ("it is faster", 0.9)
     for silent in ("tiny", taking):
         Path(none).write_text(yaml.safe_dump(CONTENT | {"claims": silent}))
         with pytest.raises(UsageError, match="states no claims that another suite could take"):
-            suites.load(none)
+            suite_file.load(none)
     Path(none).write_text(yaml.safe_dump(CONTENT | {"claims": "clams"}))
     with pytest.raises(UsageError, match="did you mean 'claims'"):
-        suites.load(none)
+        suite_file.load(none)
 
 
 def test_a_change_reaches_the_plan_the_data_every_case_or_one():
@@ -141,22 +142,22 @@ def test_a_change_reaches_every_place_of_that_name_or_the_one_that_is_named():
 def test_cases_that_take_turns_need_a_memory_pass():
     with pytest.raises(UsageError, match="memory_processes is 0, but cases that take turns"):
         changed(memory_processes=0)
-    alone = suites.validate({**CONTENT, "cases": {"a": {"adapter": "fake"}}, "plan": {"memory_processes": 0}})
+    alone = suite_file.validate({**CONTENT, "cases": {"a": {"adapter": "fake"}}, "plan": {"memory_processes": 0}})
     assert alone.plan.memory_processes == 0
 
 
 def test_a_key_that_stands_twice_is_refused(tmp_path):
     (tmp_path / "twice.yaml").write_text("title: t\nreference: a\ncases: {a: {adapter: fake}, a: {adapter: lisa}}\n")
     with pytest.raises(UsageError, match="'a' stands twice"):
-        suites.load(str(tmp_path / "twice.yaml"))
+        suite_file.load(str(tmp_path / "twice.yaml"))
 
 
 def test_a_case_without_adapter_or_settings_is_one_clear_line():
     for case in ({}, None):
         content = {**CONTENT, "cases": {"a": case, "b": {"adapter": "fake"}}}
         with pytest.raises(UsageError):
-            suites.change(content, "noise", 1.0)
-            suites.validate(content)
+            suite_file.change(content, "noise", 1.0)
+            suite_file.validate(content)
 
 
 def test_an_unknown_change_lists_what_can_be_changed():

@@ -8,17 +8,18 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from lisabench.benchmarks import run as runs
-from lisabench.benchmarks import suite as suites
-from lisabench.benchmarks import trainings
-from lisabench.benchmarks.queries import Queries
-from lisabench.benchmarks.session import Session
-from lisabench.harness import records
-from lisabench.harness.errors import UsageError
-from lisabench.reports.page import write_report
-from lisabench.reports.summary import summarise
 from run_factory import edit_run, write_run
 from training_factory import CLIP, DUAL, falling, write_training
+
+from lisabench.benchmarks import run as runs
+from lisabench.benchmarks import suite_file, trainings
+from lisabench.benchmarks.queries import Queries
+from lisabench.benchmarks.session import Session
+from lisabench.harness.errors import UsageError
+from lisabench.harness.records.run import read_run
+from lisabench.harness.records.training import read_training
+from lisabench.reports.page import write_report
+from lisabench.reports.summary import summarise
 
 pytestmark = pytest.mark.no_clock
 
@@ -67,7 +68,7 @@ def test_seeds_take_turns_and_every_other_time_back():
 )
 def test_what_a_training_of_a_suite_cannot_be_is_refused_in_one_line(data_root, wrong, expected):
     with pytest.raises(UsageError) as caught:
-        suites.validate(content(data_root, **wrong))
+        suite_file.validate(content(data_root, **wrong))
     assert expected in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -75,10 +76,10 @@ def test_trainings_may_share_their_options_in_yaml(tmp_path):
     path = tmp_path / "mine.yaml"
     shared = "trainings:\n  dual: &all {recipe: everything, epochs: 2}\n  clip: {<<: *all, vision: clip, epochs: 1}\n"
     path.write_text(f"title: t\nreference: a\ncases: {{a: {{adapter: fake}}}}\n{shared}")
-    assert suites.load(str(path)).trainings["clip"] == {"recipe": "everything", "epochs": 1, "vision": "clip"}
+    assert suite_file.load(str(path)).trainings["clip"] == {"recipe": "everything", "epochs": 1, "vision": "clip"}
     path.write_text(path.read_text().replace("epochs: 1}", "epochs: 1, epochs: 3}"))
     with pytest.raises(UsageError, match="'epochs' stands twice"):
-        suites.load(str(path))
+        suite_file.load(str(path))
 
 
 ROW = {"name": "t", "seed": 3, "folder": "trainings/t-3"}
@@ -154,14 +155,14 @@ def test_a_suite_trains_goes_on_after_a_failure_and_resumes(data_root, tmp_path,
     mine = content(data_root, claims=stated)
     mine["trainings"] |= {"broken": TWO_STEPS | {"weights": str(tmp_path / "gone")}}
     mine["trainings"] |= {"capped": TWO_STEPS | {"gpu_memory": "8GB", "device": "auto"}}
-    suite, out = suites.validate(mine), tmp_path / "out"
+    suite, out = suite_file.validate(mine), tmp_path / "out"
     Session(suite, Queries.of(suite), out, lambda *_: None).start()
-    page = records.read_run(out).run
+    page = read_run(out).run
     statuses = {row["name"]: row["status"] for row in page["trainings"]}
     assert statuses == {"dual": "complete", "clip": "complete", "broken": "failed", "capped": "skipped"}
-    assert len(records.read_training(out / "trainings" / "clip-0").steps) == 2
+    assert len(read_training(out / "trainings" / "clip-0").steps) == 2
     assert (page["status"], runs._conclude(out)) == ("failed", 5)
-    found = {claim.claim: claim for claim in summarise(records.read_run(out)).claims}
+    found = {claim.claim: claim for claim in summarise(read_run(out)).claims}
     assert found["a step is faster"].verdict == "inconclusive"
     assert found["a step is faster"].measured > 0
     assert found["a step is faster"].reason == "of one seed; this run gives no interval for it"
@@ -192,7 +193,7 @@ def with_trainings(folder, seeds=3, claims=(), **clip):
 
 
 def judged(folder):
-    return summarise(records.read_run(folder)).claims
+    return summarise(read_run(folder)).claims
 
 
 def test_claims_on_trainings_get_their_verdicts_from_the_seeds(tmp_path):
@@ -296,7 +297,7 @@ def test_the_report_shows_the_pairs_that_claims_are_about(tmp_path):
 
 
 def test_the_shipped_suite_of_trainings_measures_each_of_its_claims():
-    suite = suites.load("training-tiny")
+    suite = suite_file.load("training-tiny")
     assert suite.plan.training_seeds == 3
     assert all(claim.of_trainings and not claim.needs for claim in suite.claims)
     assert {options["device"] for options in suite.trainings.values()} == {"cpu"}

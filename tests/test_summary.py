@@ -3,13 +3,14 @@ import math
 
 import numpy as np
 import pytest
-from lisabench.harness.records import read_run
+from run_factory import edit_lines, edit_run, failed, write_lines, write_run
+from scipy import stats
+
+from lisabench.harness.records.run import read_run
 from lisabench.reports import tables, wording
 from lisabench.reports.schema import Summary
 from lisabench.reports.schema_parts import Cold
 from lisabench.reports.summary import machine, summarise, write_summary
-from run_factory import edit_lines, edit_run, failed, write_lines, write_run
-from scipy import stats
 
 pytestmark = pytest.mark.no_clock
 

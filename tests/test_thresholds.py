@@ -1,7 +1,8 @@
 """What a gate lets pass, and how a suite says so."""
 
 import pytest
-from lisabench.benchmarks import suite as suites
+
+from lisabench.benchmarks import suite_file
 from lisabench.harness.errors import UsageError
 from lisabench.reports.thresholds import Gate, gate_of
 
@@ -16,11 +17,11 @@ CONTENT = {
 
 
 def gate(**given):
-    return suites.validate(CONTENT | {"gate": given}).gate
+    return suite_file.validate(CONTENT | {"gate": given}).gate
 
 
 def test_without_a_word_of_the_suite_the_defaults_hold_and_no_stage_is_gated():
-    allowed = suites.validate(CONTENT).gate.of("a")
+    allowed = suite_file.validate(CONTENT).gate.of("a")
     assert (allowed.end_to_end, allowed.stages, allowed.peak, allowed.peak_mib) == (0.05, {}, 0.01, 32)
     assert (allowed.gIoU, allowed.cIoU, allowed.mask_iou, allowed.sessions) == (0.5, 0.5, 0.99, 0.01)
 
@@ -38,15 +39,15 @@ def test_a_case_has_thresholds_of_its_own_and_shares_the_others():
 
 
 def test_a_gate_comes_back_from_run_json_as_it_was():
-    suite = suites.validate(CONTENT | {"gate": {"end_to_end": 0.02, "cases": {"b": {"peak": None}}}})
+    suite = suite_file.validate(CONTENT | {"gate": {"end_to_end": 0.02, "cases": {"b": {"peak": None}}}})
     assert gate_of(suite.model_dump(mode="json")) == suite.gate
     assert gate_of({}) == Gate()
 
 
 def test_the_command_line_changes_a_threshold():
     content = dict(CONTENT)
-    suites.change(content, "gate.end_to_end", 0.5)
-    assert suites.validate(content).gate.of("b").end_to_end == 0.5
+    suite_file.change(content, "gate.end_to_end", 0.5)
+    assert suite_file.validate(content).gate.of("b").end_to_end == 0.5
 
 
 @pytest.mark.parametrize(

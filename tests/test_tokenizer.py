@@ -3,14 +3,15 @@
 import re
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+
 from lisabench.datasets import scenes
 from lisabench.datasets.scene_words import PLURAL, SINGULAR, WORDINGS
 from lisabench.harness.errors import DataError
 from lisabench.models import tokenizer
 from lisabench.models.presets import PRESETS
 from lisabench.models.prompts import IMAGE, TEMPLATES, teacher_forced
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
 
 pytestmark = pytest.mark.no_clock
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from lisabench.datasets.embedded import embedded
 from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.harness.errors import DataError, UsageError

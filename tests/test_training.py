@@ -14,12 +14,13 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from command import lisabench
+
 from lisabench.benchmarks import training_state
 from lisabench.benchmarks.optimisers import implementation, optimiser
 from lisabench.benchmarks.training_setup import setup
 from lisabench.benchmarks.training_state import Checkpoints
-from lisabench.harness import records
 from lisabench.harness.errors import RunFailed, UsageError
+from lisabench.harness.records.training import Training, read_training
 from lisabench.models import saved
 from lisabench.models.presets import PRESETS
 from lisabench.models.recipes import LossWeights
@@ -39,18 +40,18 @@ def train(*words: object, launch: tuple[str, ...] = ()) -> subprocess.CompletedP
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def trained(*words: object, out: Path, launch: tuple[str, ...] = ()) -> records.Training:
+def trained(*words: object, out: Path, launch: tuple[str, ...] = ()) -> Training:
     done = train(*words, "--out", out, launch=launch)
     assert done.returncode == 0, done.stderr
-    return records.read_training(out)
+    return read_training(out)
 
 
-def losses(training: records.Training) -> list[float]:
+def losses(training: Training) -> list[float]:
     return [row["loss"] for row in training.steps]
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> records.Training:
+def whole(tmp_path_factory) -> Training:
     """A training of 12 steps that nobody disturbs."""
     return trained(*QUICK, "--epochs", 3, "--save_steps", 3, out=tmp_path_factory.mktemp("training") / "whole")
 
@@ -109,7 +110,7 @@ def test_a_killed_training_goes_on_exactly_as_if_nobody_had_disturbed_it(whole, 
     command = [sys.executable, "-c", KILLED, "train", "--device", "cpu", *words, "--out", str(out)]
     done = subprocess.run(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     assert done.returncode == -signal.SIGKILL
-    assert [row["step"] for row in records.read_training(out).steps] == list(range(1, 9))
+    assert [row["step"] for row in read_training(out).steps] == list(range(1, 9))
     resumed = trained(*words, "--resume", out=out)
     assert [row["step"] for row in resumed.steps] == list(range(1, 13))
     assert losses(resumed) == losses(whole)
@@ -164,10 +165,10 @@ def test_two_launchers_stand_in_for_two_machines(tmp_path):
     ]
     machines = [subprocess.Popen([*launch, str(rank), *rest], stderr=subprocess.DEVNULL) for rank in (0, 1)]
     assert [machine.wait(timeout=600) for machine in machines] == [0, 0]
-    same_course(one, records.read_training(tmp_path / "two"))
+    same_course(one, read_training(tmp_path / "two"))
 
 
-def same_course(one: records.Training, other: records.Training) -> None:
+def same_course(one: Training, other: Training) -> None:
     assert [row["queries"] for row in one.steps] == [row["queries"] for row in other.steps]
     assert losses(one) == pytest.approx(losses(other), rel=1e-5, abs=1e-5)
     for mine, theirs in zip(one.epochs, other.epochs, strict=True):

@@ -6,14 +6,15 @@ import sys
 
 import numpy as np
 import pytest
-from lisabench import cli
-from lisabench.harness.errors import DataError, NothingToCompare, UsageError
-from lisabench.harness.statistics import mean_interval, paired_ratio
-from lisabench.reports.trainings import compare_folders
-from lisabench.reports.trainings_table import training_sections
 from run_factory import edit_run, write_run
 from scipy import stats
 from training_factory import CLIP, DUAL, PASSPORT, falling, write_training
+
+from lisabench import cli
+from lisabench.harness.errors import DataError, NothingToCompare, UsageError
+from lisabench.harness.statistics.ratios import mean_interval, paired_ratio
+from lisabench.reports.trainings import compare_folders
+from lisabench.reports.trainings_table import training_sections
 
 pytestmark = pytest.mark.no_clock
 

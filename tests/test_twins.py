@@ -5,7 +5,10 @@ import math
 
 import numpy as np
 import pytest
-from lisabench.harness.records import read_run
+from run_factory import edit_lines, edit_run, write_lines, write_run
+from scipy import stats
+
+from lisabench.harness.records.run import read_run
 from lisabench.reports import terminal, wording
 from lisabench.reports.across import compare_cases
 from lisabench.reports.page import write_report
@@ -13,8 +16,6 @@ from lisabench.reports.schema_parts import Ratio
 from lisabench.reports.side_by_side import side_by_side
 from lisabench.reports.summary import summarise
 from lisabench.reports.twins import no_narrower, twin_from
-from run_factory import edit_lines, edit_run, write_lines, write_run
-from scipy import stats
 
 pytestmark = pytest.mark.no_clock
 

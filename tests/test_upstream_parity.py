@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+
 from lisabench.harness.errors import DataError
 from lisabench.models import checkpoint
 from lisabench.models.bridges import logits_at_size

@@ -2,8 +2,9 @@ import math
 from types import SimpleNamespace
 
 import pytest
-from lisabench.harness.statistics import Ratio
-from lisabench.harness.verdicts import (
+
+from lisabench.harness.statistics.ratios import Ratio
+from lisabench.harness.statistics.verdicts import (
     images_to_tell,
     joint_answer,
     loss_at_most,

@@ -4,11 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.datasets.scenes import make
 from lisabench.datasets.verify import verify
 from lisabench.harness.errors import DataError
-from PIL import Image
 
 pytestmark = pytest.mark.no_clock
 

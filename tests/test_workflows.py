@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from lisabench.benchmarks.suite import shipped_names
-from lisabench.reports.gate_page import MARK
 from workflow_steps import ROOT, Runner, calls_of, read, stand_in
+
+from lisabench.benchmarks.suite_file import shipped_names
+from lisabench.reports.gate_page import MARK
 
 pytestmark = pytest.mark.no_clock
 

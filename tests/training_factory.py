@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lisabench.harness import metrics
 from run_factory import write_lines
+
+from lisabench.harness import metrics
 
 PARTS = {"data": 0.05, "vision": 0.1, "vision.clip": 0.1, "llm": 0.2, "decoder": 0.1, "losses": 0.05,
          "backward": 0.25, "optimizer": 0.1}  # fmt: skip

@@ -1,6 +1,7 @@
 """Queries that every benchmark here asks about."""
 
 import pytest
+
 from lisabench.datasets.embedded import embedded
 from lisabench.datasets.reasonseg import ReasonSeg
 

@@ -8,6 +8,7 @@ import statistics
 import time
 
 import pytest
+
 from lisabench.harness.clock import HostClock
 from lisabench.harness.measure import answer
 from lisabench.harness.probe import NullProbe, TimingProbe

@@ -10,6 +10,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+
 from lisabench.datasets.image import breaks_off
 from lisabench.datasets.reasonseg import ReasonSeg, draw_mask
 from lisabench.datasets.scenes import make, scene

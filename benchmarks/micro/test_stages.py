@@ -12,6 +12,7 @@ import time
 
 import pytest
 import torch
+
 from lisabench.harness.contract import STAGES
 from lisabench.harness.probe import NullProbe
 from lisabench.models.registry import find, make_case

@@ -1,10 +1,16 @@
 """What a machine can do at best: its rate of matrix products and its memory bandwidth, measured."""
 
+import hashlib
+import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+from . import environment
 from .clock import clock_for
+from .environment import cache_folder
+from .records.journal import write_json
 
 REPETITIONS = 5
 SIDES = {"cuda": 8192, "cpu": 1024}  # of the square matrices; large enough for the rate to level off
@@ -66,3 +72,24 @@ def _seconds(work: Callable[[], object], device: str) -> float:
         clock.settle()
         times_ns.append(clock.span_ns(start, end))
     return min(times_ns) / 1e9
+
+
+DEPENDS_ON = ("os", "cpu", "cpu_count", "gpu", "driver", "power_limit_w", "mig", "threads")
+
+
+def known(device: str) -> dict[str, Any]:
+    """Those of a device on this machine, as `harness.ceilings.ceilings` gives them.
+
+    A cache that cannot be written to costs the next run the measurement, and nothing else.
+    """
+    passport = environment.passport() | environment.conditions()
+    owner = {"device": device, "torch": environment.versions()["torch"]} | {k: passport[k] for k in DEPENDS_ON}
+    name = hashlib.sha256(json.dumps(owner, sort_keys=True).encode()).hexdigest()[:16]
+    kept = cache_folder() / f"ceilings-{name}.json"
+    if kept.is_file():
+        return json.loads(kept.read_text(encoding="utf-8"))["ceilings"]
+    found = ceilings(device)
+    with suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_json(kept, {"owner": owner, "ceilings": found})
+    return found

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from .metrics import Counts, iou
+from ..metrics import Counts, iou
 
 RESAMPLES = 10_000
 SCORES = ("gIoU", "cIoU", "mIoU")

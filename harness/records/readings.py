@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
-from ..harness.contract import STAGES
-from ..harness.metrics import METRICS, Counts, scores
-from ..harness.passes import SYNCHRONISED
+from ..contract import STAGES
+from ..metrics import METRICS, Counts, scores
+from ..passes import SYNCHRONISED
 
 ANSWERED = ("ok", "no_seg")
 

@@ -1,18 +1,4 @@
-"""The folder of a run: what was measured, written down before anything is derived from it.
-
-    run.json        the suite, the cases with their resolved settings, the machine's passport, versions, status
-    samples.jsonl   one line per timed query, case and process (`measure.measure` says what is in it)
-    quality.jsonl   one line per query and case, from the quality pass (`measure.evaluate` says what is in it);
-                    where a run has that pass, scores are computed from these lines
-    memory.jsonl    one line per case, process and stage, from the memory pass
-    passes.jsonl    on a GPU, lines of the passes beside the timing (`passes.py`): stages waited for, GPU at work
-    fits.jsonl      one line per case and card, where a suite claims that the one fits the other
-    gallery.npz     a few images and targets, for the report's gallery
-
-A training's has, instead of the journals above,
-
-    training.jsonl      one line a step, and one an epoch, each with its `kind`
-    evaluations.jsonl   one line per query and epoch
+"""Journals and manifests: how every folder of records is written and read.
 
 The journals are appended, flushed and synced a block at a time. A line that no longer counts stays, marked
 ``"superseded": true``. JSON throughout, null for what is unknown, never NaN.
@@ -22,65 +8,18 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from .errors import DataError, UsageError
+from ..errors import DataError, UsageError
 
-RUN_SCHEMA, TRAINING_SCHEMA = "lisabench.run/2", "lisabench.training/1"
-# Version 1 kept masks row by row, as lists of integers. Version 2 keeps them in COCO's form, as
-# text, which versions of lisabench from before it cannot read. `masks.decode` tells the two apart.
-READABLE_RUN_SCHEMAS = (RUN_SCHEMA, "lisabench.run/1")
-RUN, SAMPLES, MEMORY, GALLERY = "run.json", "samples.jsonl", "memory.jsonl", "gallery.npz"
-QUALITY = "quality.jsonl"
-PASSES = "passes.jsonl"
-FITS = "fits.jsonl"
-TRAINING, EVALUATIONS = "training.jsonl", "evaluations.jsonl"
+RUN = "run.json"
+
+
 LOCK = ".lock"
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run read back: superseded lines are left out."""
-
-    folder: Path
-    run: dict[str, Any]
-    samples: list[dict[str, Any]]
-    memory: list[dict[str, Any]]
-    passes: list[dict[str, Any]]
-    fits: list[dict[str, Any]]
-    quality: list[dict[str, Any]] = field(default_factory=list)
-
-    def has_quality_pass(self, case: str) -> bool:
-        """Return whether the quality of a case has a pass of its own.
-
-        Older runs have no such pass, and cases with random weights take no part in it.
-        """
-        if not self.run.get("quality_pass"):
-            return False
-        entry = next(entry for entry in self.run["cases"] if entry["name"] == case)
-        return entry.get("has_quality") is not False
-
-    def scored(self, case: str) -> list[dict[str, Any]]:
-        """Return the lines that the quality of a case is computed from, one a query.
-
-        They are those of the quality pass. Without such a pass they are the timed lines: of each query
-        the one of the lowest process that has it.
-        """
-        if self.has_quality_pass(case):
-            return [line for line in self.quality if line["case"] == case]
-        return one_per_query(line for line in self.samples if line["case"] == case)
-
-
-def one_per_query(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return of each query the line of the lowest process that has it."""
-    chosen: dict[str, dict[str, Any]] = {}
-    for line in sorted(lines, key=lambda line: line["process"]):
-        chosen.setdefault(line["sample_id"], line)
-    return list(chosen.values())
 
 
 def holds_run(folder: Path) -> bool:
@@ -88,7 +27,7 @@ def holds_run(folder: Path) -> bool:
     return (folder / RUN).is_file()
 
 
-def create(folder: Path, journals: Sequence[str] = (SAMPLES, MEMORY)) -> None:
+def create(folder: Path, journals: Sequence[str]) -> None:
     """Makes a run's folder and tries to write into it, before anything is loaded or measured.
 
     Args:
@@ -183,48 +122,10 @@ def supersede(path: Path, no_longer_counts: Callable[[dict[str, Any]], bool]) ->
     temporary.replace(path)
 
 
-def read_run(folder: Path) -> Run:
-    """Reads a run's folder, finished or not.
-
-    Raises:
-        UsageError: the folder holds no run.
-    """
-    page = _first_page(folder, READABLE_RUN_SCHEMAS)
-    return Run(folder, page, *(_current(folder / name) for name in (SAMPLES, MEMORY, PASSES, FITS, QUALITY)))
-
-
-@dataclass(frozen=True)
-class Training:
-    """A training read back: superseded lines are left out."""
-
-    folder: Path
-    page: dict[str, Any]
-    steps: list[dict[str, Any]]
-    epochs: list[dict[str, Any]]
-    evaluations: list[dict[str, Any]]
-
-
-def read_training(folder: Path) -> Training:
-    """Reads a training's folder, finished or not.
-
-    Raises:
-        UsageError: the folder holds no training.
-    """
-    page = _first_page(folder, (TRAINING_SCHEMA,))
-    lines = _current(folder / TRAINING)
-    steps, epochs = ([row for row in lines if row["kind"] == kind] for kind in ("step", "epoch"))
-    return Training(folder, page, steps, epochs, _current(folder / EVALUATIONS))
-
-
-def is_training(folder: Path) -> bool:
-    """Whether a folder holds a training, rather than a run of a suite."""
-    return holds_run(folder) and _page(folder).get("schema") == TRAINING_SCHEMA
-
-
-def _first_page(folder: Path, schemas: Sequence[str]) -> dict[str, Any]:
+def read_manifest(folder: Path, schemas: Sequence[str]) -> dict[str, Any]:
     if not holds_run(folder):
         raise UsageError(f"{folder} is not a run's folder: it has no {RUN}; give the folder that lisabench named")
-    page = _page(folder)
+    page = read_page(folder)
     schema = page.get("schema")
     if schema not in schemas:
         expected = " or ".join(map(repr, schemas))
@@ -232,12 +133,17 @@ def _first_page(folder: Path, schemas: Sequence[str]) -> dict[str, Any]:
     return page
 
 
-def _page(folder: Path) -> dict[str, Any]:
+def read_page(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / RUN).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise DataError(f"{folder / RUN} is not JSON ({error.msg})") from error
 
 
-def _current(path: Path) -> list[dict[str, Any]]:
+def current_lines(path: Path) -> list[dict[str, Any]]:
     return [row for row in read_lines(path) if not row.get("superseded")]
+
+
+def now() -> str:
+    """This moment, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

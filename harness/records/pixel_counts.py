@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import DataError
-from .metrics import Counts
+from ..errors import DataError
+from ..metrics import Counts
 
 OWN = "own"
 CONTROLS = ("query-blind", "image-blind", "llm-blind")

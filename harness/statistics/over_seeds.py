@@ -36,8 +36,8 @@ import numpy as np
 from scipy import stats
 from scipy.optimize import brentq
 
-from .judgements import OWN, Judged
-from .resampling import SCORES
+from ..records.pixel_counts import OWN, Judged
+from .bootstrap import SCORES
 
 CONFIDENCE, POWER = 0.95, 0.8
 NORMAL_FROM = 100  # values, from which on the normal distribution stands in for Student's

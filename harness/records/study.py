@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import DataError, UsageError
-from .judgements import Judged, read_judged, same_queries
-from .records import Run, holds_run, read_lines, read_run
+from ..errors import DataError, UsageError
+from .journal import holds_run, read_lines
+from .pixel_counts import Judged, read_judged, same_queries
+from .run import Run, read_run
 
 STUDY, TRAINING, CURVE, COUNTS, FLOORS, COSTS = (
     "study.json", "training.json", "curve.jsonl", "counts.npz", "floors.npz", "costs",
