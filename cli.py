@@ -154,8 +154,8 @@ def convert(
 ) -> None:
     """Convert a checkpoint of the original into a folder for `weights`."""
     from .benchmarks.progress import shown
-    from .models.convert import convert
-    from .models.saved import fetched
+    from .models.checkpoints.convert import convert
+    from .models.lisa.weights_format import fetched
 
     with shown() as progress:
         done = convert(
@@ -197,7 +197,7 @@ def segment(
     allow_random: Annotated[bool, typer.Option("--allow-random", help="Take random weights all the same.")] = False,
 ) -> None:
     """Ask one LISA about one picture: the packaged tiny dual, or `--set weights=FOLDER` names it."""
-    from .models.segment import case_of, segment
+    from .benchmarks.segment import case_of, segment
 
     found = segment(image, query, case_of(_pairs(changes or []), allow_random), out, allow_random)
     said = [] if found.text is None else [f"answer: {found.text}"]

@@ -6,8 +6,10 @@ from typing import Any, get_args, get_type_hints
 
 from ..harness import metrics
 from ..harness.errors import UsageError, unknown
-from ..models import costs, recipes, registry
-from ..models.presets import PRESETS
+from ..models import registry
+from ..models.lisa import costs
+from ..models.lisa.presets import PRESETS
+from ..models.training import recipes
 from . import suite, suite_file
 
 

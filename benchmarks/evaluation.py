@@ -16,7 +16,7 @@ from ..harness.contract import Sample
 from ..harness.errors import RunFailed
 from ..harness.probe import TimingProbe
 from ..harness.records.readings import quality_scores
-from ..models.lisa import Lisa
+from ..models.adapters.lisa_stages import Lisa
 
 
 def evaluate(

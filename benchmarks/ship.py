@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import typer
 
 from ..harness.errors import DataError, LisabenchError, UsageError
-from ..models import packaged, saved
-from ..models.pack import CARD, MIB, Member, pack
+from ..models.checkpoints.pack import CARD, MIB, Member, pack
+from ..models.lisa import packaged, weights_format
 from .study import TRAINING
 
 MOST_MIB = 32
@@ -40,7 +40,7 @@ def ship(study: Path, seed: int, cases: Sequence[str], out: Path = packaged.FAMI
     members: dict[str, Member] = {}
     for case in cases:
         folder = study / f"{case}-{seed}"
-        known = saved.read(folder)
+        known = weights_format.read(folder)
         if known.vision in members:
             raise UsageError(
                 f"{case} and {members[known.vision].folder.name} are both of vision={known.vision}: name one"
@@ -54,7 +54,7 @@ def _command(seed: int, cases: Sequence[str]) -> str:
     return shlex.join(["python", "-m", "lisabench.benchmarks.ship", "DIR", "--seed", str(seed), *named])
 
 
-def _card(folder: Path, known: saved.Saved, command: str) -> str:
+def _card(folder: Path, known: weights_format.Saved, command: str) -> str:
     """That of the training, with its scores and what packing added."""
     training = _training(folder / TRAINING)
     scores = ", ".join(f"{name} {training['scores'][name]:.3f}" for name in ("gIoU", "cIoU", "mIoU"))

@@ -16,8 +16,8 @@ from ..harness.probe import NullProbe
 from ..harness.records import pixel_counts
 from ..harness.records.journal import append, write_json
 from ..harness.records.study import COUNTS, CURVE, FLOORS, TRAINING
-from ..models.axes import LisaCase
-from ..models.recipes import LOSSES
+from ..models.lisa.config import LisaCase
+from ..models.training.recipes import LOSSES
 from .study_folder import SCENES, Study, begin, files_of, finished, place, rate_of
 from .study_jobs import Job, side_by_side, visible_gpus
 from .study_variants import DUAL, VARIANTS
@@ -25,7 +25,7 @@ from .study_variants import DUAL, VARIANTS
 if TYPE_CHECKING:  # they import torch, which is not to be imported before the processes of a study are
     from transformers.models.sam.modeling_sam import SamVisionEncoder
 
-    from ..models.lisa import Lisa
+    from ..models.adapters.lisa_stages import Lisa
     from .study_batches import SceneStore
     from .study_training import Course
 
@@ -95,8 +95,8 @@ def train(study: Study, name: str, seed: int) -> None:
 
 def started(study: Study, job: Job) -> "Lisa":
     """A LISA as its training starts."""
-    from ..models.lisa import Lisa
-    from ..models.trainable import make_trainable
+    from ..models.adapters.lisa_stages import Lisa
+    from ..models.training.trainable import make_trainable
     from .study_positions import begin_with_waves
 
     variant = VARIANTS[job.name]
@@ -130,7 +130,7 @@ def _teacher(study: Study, job: Job) -> "SamVisionEncoder | None":
     """SAM's encoder of the seed's dual, where it is distilled."""
     if not VARIANTS[job.name].distils:
         return None
-    from ..models.lisa import Lisa
+    from ..models.adapters.lisa_stages import Lisa
 
     dual = Lisa(LisaCase(device=study.device, weights=str(place(study, DUAL, job.seed))), NullProbe())
     return cast("SamVisionEncoder", dual.model.get_submodule("encoder.sam_encoder"))
@@ -153,7 +153,7 @@ def course_of(study: Study, job: Job) -> "Course":
 def _keep(lisa: "Lisa", study: Study, name: str, seed: int) -> None:
     import torch
 
-    from ..models.save import Origin, save
+    from ..models.training.save import Origin, save
 
     origin = Origin(
         f"trained on {study.scenes} generated scenes as {name} of a study, seed {seed}, {study.steps_of(name)} steps",
@@ -172,7 +172,7 @@ def _record(
     last: Mapping[str, Any],
     judged: pixel_counts.Judged,
 ) -> dict[str, Any]:
-    from ..models.trainable import trained_by_part
+    from ..models.training.trainable import trained_by_part
 
     return {
         "name": name,

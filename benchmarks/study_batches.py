@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ..models.bridges import extent_in_frame
-from ..models.dual_encoder import Encoder
-from ..models.preprocessing import Preprocessor
-from ..models.presets import Preset
-from ..models.tokenizer import load
+from ..models.lisa.encoders import Encoder
+from ..models.lisa.frames import extent_in_frame
+from ..models.lisa.preprocessing import Preprocessor
+from ..models.lisa.presets import Preset
+from ..models.lisa.tokenizer import load
 from .study_scenes import FAMILIES, LABELS_PX, OUTSIDE, Chunk, pixels, read
 
 # What is drawn for training: queries that need the language model to look are two thirds and more.

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..datasets.scene_words import SHAPES
-from ..models.presets import Preset
-from ..models.tokenizer import load
+from ..models.lisa.presets import Preset
+from ..models.lisa.tokenizer import load
 from .study_batches import SceneBatch
 from .study_scenes import ATTRIBUTES, LABELS_PX, MOST_OBJECTS, OUTSIDE
 

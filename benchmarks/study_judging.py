@@ -27,11 +27,11 @@ from ..datasets.scenes import scene
 from ..harness.contract import Sample
 from ..harness.probe import NullProbe
 from ..harness.records.pixel_counts import CONTROLS, OWN, Judged, write_judged
-from ..models.bridges import extent_in_frame, many_at_size
-from ..models.dual_encoder import Features
-from ..models.floors import Floor, NoSettings, centre_box, empty, whole_image
-from ..models.network import LisaModel
-from ..models.recipes import LossWeights
+from ..models.adapters.trivial import Floor, NoSettings, centre_box, empty, whole_image
+from ..models.lisa.encoders import Features
+from ..models.lisa.frames import extent_in_frame, many_at_size
+from ..models.lisa.network import LisaModel
+from ..models.training.recipes import LossWeights
 from .study_batches import SceneBatch, SceneStore
 from .study_learner import StudyLearner
 from .study_scenes import FAMILIES

@@ -11,10 +11,10 @@ from torch.nn import functional
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from ..harness.probe import NullProbe
-from ..models.dual_encoder import Features, sam_features
-from ..models.losses import distillation, of_masks
-from ..models.network import LisaModel, NoCache
-from ..models.recipes import LossWeights
+from ..models.lisa.encoders import Features, sam_features
+from ..models.lisa.network import LisaModel, NoCache
+from ..models.training.losses import distillation, of_masks
+from ..models.training.recipes import LossWeights
 from .study_batches import SceneBatch
 from .study_scenes import LABELS_PX
 

@@ -11,7 +11,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from ..models.network import LisaModel
+from ..models.lisa.network import LisaModel
 
 SCALE = 0.5  # about that of a patch's embedding
 SLOWEST = 0.01  # radians per cell; the fastest wave has 1

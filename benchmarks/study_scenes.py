@@ -19,12 +19,12 @@ from torch import Tensor
 
 from ..datasets.scene_words import COLOURS, SHAPES, TEXTURES
 from ..datasets.scenes import Query, Scene, chosen, scene
-from ..models.axes import LisaCase
-from ..models.bridges import extent_in_frame
-from ..models.forcing import forced_ids
-from ..models.preprocessing import Preprocessor
-from ..models.presets import Preset
-from ..models.tokenizer import IMAGE_ID, WordTokenizer, load
+from ..models.lisa.config import LisaCase
+from ..models.lisa.forced_prompt import forced_ids
+from ..models.lisa.frames import extent_in_frame
+from ..models.lisa.preprocessing import Preprocessor
+from ..models.lisa.presets import Preset
+from ..models.lisa.tokenizer import IMAGE_ID, WordTokenizer, load
 
 FAMILIES = ("attribute", "negation", "superlative", "odd", "ordinal", "relation")
 ATTRIBUTES = (tuple(SHAPES), tuple(COLOURS), tuple(TEXTURES))

@@ -13,10 +13,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from ..harness.errors import RunFailed
-from ..models.losses import weighted
-from ..models.network import LisaModel
-from ..models.recipes import LossWeights
-from ..models.trainable import trained
+from ..models.lisa.network import LisaModel
+from ..models.training.losses import weighted
+from ..models.training.recipes import LossWeights
+from ..models.training.trainable import trained
 from .study_batches import SceneBatch, SceneStore
 from .study_helpers import WEIGHTS, Helpers
 from .study_learner import StudyLearner, in_bf16

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from ..models.network import LisaModel
-from ..models.recipes import LossWeights
+from ..models.lisa.network import LisaModel
+from ..models.training.recipes import LossWeights
 from .study_batches import SceneBatch, SceneStore
 from .study_learner import StudyLearner, at_labels, in_bf16
 

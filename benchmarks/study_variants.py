@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..models.recipes import RECIPES
+from ..models.training.recipes import RECIPES
 
 DUAL = "dual"
 

@@ -11,8 +11,9 @@ from pydantic import BaseModel, ValidationError
 from ..harness import metrics
 from ..harness.errors import UsageError, unknown
 from ..harness.memory import card_bytes
-from ..models import registry, saved
-from ..models.axes import LisaCase
+from ..models import registry
+from ..models.lisa import weights_format
+from ..models.lisa.config import LisaCase
 from ..reports.thresholds import Gate
 from . import factors, trainings
 from .sections import Data, Plan
@@ -185,7 +186,7 @@ def _change_everywhere(content: dict[str, Any], key: str, value: Any) -> None:
         of_cases = {name for known in settings.values() for name in known}
         raise unknown("setting", key, {"metrics", "reference"} | fields | of_cases)
     if key == "weights":
-        variant = saved.variant(str(value))
+        variant = weights_format.variant(str(value))
         cases = [case for case in cases if variant in (None, _variant(content, case))] or cases
     for place in (*sections, *cases):
         change(content, f"{place}.{key}", value)

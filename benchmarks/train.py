@@ -18,10 +18,10 @@ from ..harness.memory import cap_gpu, card_bytes, meter_for
 from ..harness.probe import NullProbe
 from ..harness.records.journal import create, now, writing
 from ..harness.records.training import EVALUATIONS, TRAINING, TRAINING_SCHEMA, read_training
-from ..models.axes import LisaCase
-from ..models.lisa import Lisa
-from ..models.save import Origin, save
-from ..models.trainable import make_trainable, trained_by_part
+from ..models.adapters.lisa_stages import Lisa
+from ..models.lisa.config import LisaCase
+from ..models.training.save import Origin, save
+from ..models.training.trainable import make_trainable, trained_by_part
 from ..reports.training_page import write_training_report
 from .progress import Progress, shown
 from .trainer import Trainer

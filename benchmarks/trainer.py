@@ -21,10 +21,10 @@ from ..harness.clock import clock_for
 from ..harness.errors import RunFailed
 from ..harness.memory import meter_for
 from ..harness.probe import Ledger, TimingProbe
-from ..models.examples import Example, ExampleReader, batch_of
-from ..models.learner import Learner
-from ..models.lisa import Lisa
-from ..models.trainable import trained
+from ..models.adapters.lisa_stages import Lisa
+from ..models.training.examples import Example, ExampleReader, batch_of
+from ..models.training.learner import Learner
+from ..models.training.trainable import trained
 from .epochs import Plan
 from .evaluation import evaluate, scores
 from .optimisers import optimiser

@@ -12,9 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 from ..datasets.embedded import embedded
 from ..datasets.reasonseg import ReasonSeg
 from ..harness.errors import DataError, UsageError, unknown
-from ..models.axes import LisaCase
-from ..models.recipes import EVERYTHING, IGNORED, LOSSES, PARTS, RECIPES, VARIANTS, LossWeights, Recipe
+from ..models.lisa.config import LisaCase
 from ..models.registry import make_case
+from ..models.training.recipes import EVERYTHING, IGNORED, LOSSES, PARTS, RECIPES, VARIANTS, LossWeights, Recipe
 from .training_options import TrainingOptions
 
 SCENES = {"train": 1000, "val": 200}

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..harness.errors import DataError, RunFailed
-from ..models.saved import appearing
+from ..models.lisa.weights_format import appearing
 
 LAST = re.compile(r"^checkpoint-(\d+)$")
 BEST = "best_model_epoch_"

@@ -25,10 +25,10 @@ Build = Callable[..., Adapter]
 
 ADAPTERS = {
     "lisa": "lisabench.models.adapters.lisa:build",
-    "fake": "lisabench.models.fake:build",
-    "whole-image": "lisabench.models.floors:whole_image",
-    "centre-box": "lisabench.models.floors:centre_box",
-    "empty": "lisabench.models.floors:empty",
+    "fake": "lisabench.models.adapters.fake:build",
+    "whole-image": "lisabench.models.adapters.trivial:whole_image",
+    "centre-box": "lisabench.models.adapters.trivial:centre_box",
+    "empty": "lisabench.models.adapters.trivial:empty",
 }
 GROUP = "lisabench.adapters"
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from samples import write_sample
 
 from lisabench.models import registry
-from lisabench.models.presets import PRESETS
+from lisabench.models.lisa.presets import PRESETS
 
 # By default hypothesis fails an example that takes 200 ms, and examples that are slow to draw. On a
 # busy machine any does.

@@ -9,9 +9,9 @@ import numpy as np
 
 from lisabench.harness.contract import Prediction, Sample
 from lisabench.models.adapters.lisa import build
-from lisabench.models.answers import Answers
-from lisabench.models.axes import LisaCase
-from lisabench.models.lisa import Decoded, Lisa
+from lisabench.models.adapters.lisa_stages import Decoded, Lisa
+from lisabench.models.lisa.config import LisaCase
+from lisabench.models.lisa.generation import Answers
 
 
 class Regions:

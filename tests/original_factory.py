@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lisabench.models.convert import wanted
-from lisabench.models.presets import ClipSizes, LlamaSizes, Preset, SamSizes
+from lisabench.models.checkpoints.convert import wanted
+from lisabench.models.lisa.presets import ClipSizes, LlamaSizes, Preset, SamSizes
 
 WORDS = ("the", "red", "mug", "please", "segment", "Sure", "it", "is")
 CHARACTERS = [*sorted({c for word in WORDS for c in word} | set(".,:?!'AUSER")), "\u2581"]

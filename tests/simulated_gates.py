@@ -21,7 +21,7 @@ from lisabench.harness.contract import STAGES
 from lisabench.harness.measure import measure
 from lisabench.harness.probe import TimingProbe
 from lisabench.harness.records.run import Run
-from lisabench.models.fake import FakeCase, build
+from lisabench.models.adapters.fake import FakeCase, build
 from lisabench.reports.baseline import Baseline, reduced
 from lisabench.reports.gate import Check, judge
 from lisabench.reports.gate_verdict import outcome, settle, to_measure_again

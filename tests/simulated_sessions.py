@@ -13,7 +13,7 @@ from lisabench.harness.clock import VirtualClock
 from lisabench.harness.measure import measure
 from lisabench.harness.probe import TimingProbe
 from lisabench.harness.statistics.verdicts import ratio_verdict
-from lisabench.models.fake import FakeCase, build
+from lisabench.models.adapters.fake import FakeCase, build
 from lisabench.reports.comparison import time_ratio
 from lisabench.reports.schema_parts import Ratio
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from lisabench.benchmarks.study_batches import SceneStore
 from lisabench.harness.probe import NullProbe
-from lisabench.models.axes import LisaCase
-from lisabench.models.lisa import Lisa
-from lisabench.models.recipes import RECIPES
-from lisabench.models.trainable import make_trainable
+from lisabench.models.adapters.lisa_stages import Lisa
+from lisabench.models.lisa.config import LisaCase
+from lisabench.models.training.recipes import RECIPES
+from lisabench.models.training.trainable import make_trainable
 
 
 def tiny(vision: str = "dual") -> Lisa:

@@ -31,7 +31,7 @@ PLAN = {"block": 3, "warmup": 0, "memory_queries": 1, "gallery": 0}
 FAKE = {"adapter": "fake", "clock": "virtual"}
 TWO_PAIRS = ["1-base", "1-head", "2-base", "2-head"]
 HANGS_AFTER_S = 300
-SLOWER = ("models/fake.py", "* 1e6 * self._factor", "* 1.1e6 * self._factor")
+SLOWER = ("models/adapters/fake.py", "* 1e6 * self._factor", "* 1.1e6 * self._factor")
 
 
 def git(folder, *arguments):
@@ -336,7 +336,7 @@ def test_a_case_of_any_shipped_suite_can_be_measured_alone_from_what_its_run_has
 OLDER = {
     "records": (("harness/records/run.py", '"lisabench.run/2"', '"lisabench.run/9"'), 4, "the records of HEAD"),
     "settings": (
-        ("models/fake.py", "    drift: float = 0.0\n", ""),
+        ("models/adapters/fake.py", "    drift: float = 0.0\n", ""),
         4,
         "cannot run what the working tree can",
     ),

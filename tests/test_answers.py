@@ -8,10 +8,10 @@ import torch
 from lisas import Regions, ask, decoded, lisa, noise
 
 from lisabench.harness.errors import UsageError
-from lisabench.models.answers import script
-from lisabench.models.bridges import logits_at_size
-from lisabench.models.lisa import Lisa
-from lisabench.models.prompts import described
+from lisabench.models.adapters.lisa_stages import Lisa
+from lisabench.models.lisa.frames import logits_at_size
+from lisabench.models.lisa.generation import script
+from lisabench.models.lisa.prompts import described
 
 pytestmark = pytest.mark.no_clock
 

@@ -19,17 +19,17 @@ from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.harness.errors import UsageError
 from lisabench.harness.probe import NullProbe
 from lisabench.harness.records.training import TRAINING_SCHEMA
-from lisabench.models import costs, parts, saved
-from lisabench.models.axes import LisaCase
-from lisabench.models.bridges import grid_map
-from lisabench.models.lisa import Lisa
-from lisabench.models.network import LisaModel
-from lisabench.models.positions import POSITIONS, interpolated
-from lisabench.models.presets import PRESETS, TINY_SAMS, upsampling
-from lisabench.models.recipes import LOSSES, RECIPES, trainable
-from lisabench.models.save import save
-from lisabench.models.trainable import trained_by_part
-from lisabench.models.upsampling import UpsamplingBridge
+from lisabench.models.adapters.lisa_stages import Lisa
+from lisabench.models.checkpoints.loaded_parts import POSITIONS, interpolated
+from lisabench.models.lisa import costs, parts, weights_format
+from lisabench.models.lisa.bridges import UpsamplingBridge
+from lisabench.models.lisa.config import LisaCase
+from lisabench.models.lisa.frames import grid_map
+from lisabench.models.lisa.network import LisaModel
+from lisabench.models.lisa.presets import PRESETS, TINY_SAMS, upsampling
+from lisabench.models.training.recipes import LOSSES, RECIPES, trainable
+from lisabench.models.training.save import save
+from lisabench.models.training.trainable import trained_by_part
 
 pytestmark = pytest.mark.no_clock
 
@@ -149,7 +149,7 @@ def test_a_step_of_a_recipe_with_the_bridge_trains_all_of_it_and_it_is_saved_and
     assert all(not torch.equal(tensor, before[name]) for name, tensor in bridge.named_parameters())
     student.model.eval()
     known = save(student, tmp_path, ORIGIN)
-    assert saved.read(tmp_path).bridge == known.bridge == "upsampling"
+    assert weights_format.read(tmp_path).bridge == known.bridge == "upsampling"
     assert "`bridge=upsampling`" in (tmp_path / "README.md").read_text()
     again = loaded(**UPSAMPLING, weights=str(tmp_path))
     torch.testing.assert_close(logits(student, scenes[:2]), logits(again, scenes[:2]), rtol=1e-4, atol=1e-4)

@@ -14,7 +14,7 @@ from lisabench.datasets.grid import FRAMES, READINGS, Grid, interpolated, whole_
 from lisabench.datasets.scenes import make
 from lisabench.harness.errors import DataError
 from lisabench.harness.metrics import count, iou
-from lisabench.models.bridges import crop_map, extent_in_frame, logits_at_size
+from lisabench.models.lisa.frames import crop_map, extent_in_frame, logits_at_size
 
 pytestmark = pytest.mark.no_clock
 

@@ -18,7 +18,7 @@ from lisabench.harness.errors import UsageError
 from lisabench.harness.memory import Reading
 from lisabench.harness.records.journal import read_lines
 from lisabench.harness.records.run import read_run
-from lisabench.models.fake import FakeCase
+from lisabench.models.adapters.fake import FakeCase
 from lisabench.reports import claims, terminal
 from lisabench.reports.page import write_report
 from lisabench.reports.summary import summarise, write_summary

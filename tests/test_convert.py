@@ -16,10 +16,12 @@ import torch
 from original_factory import ADDED, CLIP, HEAD, PIECES, ROWS, SAM, SMALL, only, without
 
 from lisabench.harness.errors import DataError, UsageError
-from lisabench.models import checkpoint, llama_tokenizer, presets, saved, shards, weights
-from lisabench.models.axes import LisaCase
-from lisabench.models.convert import Conversion, convert
-from lisabench.models.network import LisaModel, Prompt
+from lisabench.models.checkpoints import shards, upstream_names
+from lisabench.models.checkpoints import source as weights
+from lisabench.models.checkpoints.convert import Conversion, convert
+from lisabench.models.lisa import llama_tokenizer, presets, weights_format
+from lisabench.models.lisa.config import LisaCase
+from lisabench.models.lisa.network import LisaModel, Prompt
 
 pytestmark = pytest.mark.no_clock
 
@@ -88,7 +90,7 @@ def outputs(model: LisaModel) -> list[torch.Tensor]:
 def assert_same(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
     """The converted model computes what the original's weights compute."""
     sizes = replace(SMALL, llama=replace(SMALL.llama, norm_epsilon=1e-5))
-    expected = outputs(checkpoint.from_upstream(tensors, sizes))
+    expected = outputs(upstream_names.from_upstream(tensors, sizes))
     found = outputs(loaded(folder))
     assert all(tensor.std() > 1e-3 for tensor in expected[:2])
     for one, other in zip(found, expected, strict=True):
@@ -430,18 +432,18 @@ def test_the_hash_is_of_the_weights_and_not_of_the_files(
 def test_a_v1_release_is_known_to_have_seen_val(converted: Path) -> None:
     source = weights.source(case(converted), "cpu")
     assert source.has_quality
-    assert source.weights_hash == saved.read(converted).weights_hash
-    (warning,) = saved.read(converted).contaminations
+    assert source.weights_hash == weights_format.read(converted).weights_hash
+    (warning,) = weights_format.read(converted).contaminations
     assert "trained on ReasonSeg's val" in warning and "use the split test" in warning
-    assert saved.default_split(str(converted)) == "test"
-    assert saved.contaminated(str(converted), "val")
-    assert saved.contaminated(str(converted), "test") is None
+    assert weights_format.default_split(str(converted)) == "test"
+    assert weights_format.contaminated(str(converted), "val")
+    assert weights_format.contaminated(str(converted), "test") is None
 
 
 def test_other_weights_default_to_val_and_carry_a_doubt(tmp_path: Path, tensors: dict) -> None:
     done: Conversion = convert(factory.write_lisa(tmp_path / "mine", tensors), tmp_path / "ours")
-    assert saved.default_split(str(done.folder)) == "val"
-    assert saved.default_split("random") == "val"
+    assert weights_format.default_split(str(done.folder)) == "val"
+    assert weights_format.default_split("random") == "val"
     assert any("v1 releases" in warning for warning in done.warnings)
 
 
@@ -528,7 +530,7 @@ def test_of_a_checkpoint_on_llama_2_no_template_is_warned_about(
     named = tmp_path / "LISA-13B-llama2-v1"
     released.rename(named)
     convert(named, tmp_path / "converted", tower)
-    known = saved.read(tmp_path / "converted")
+    known = weights_format.read(tmp_path / "converted")
     assert (known.template, known.template_is_stated) == ("llava_v1", False)
     source = weights.source(case(tmp_path / "converted", template=template), "cpu")
     assert not [warning for warning in source.warnings if "template" in warning]

@@ -9,11 +9,11 @@ from lisas import ask, lisa, noise
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lisabench.models import costs, parts
-from lisabench.models.axes import LisaCase
-from lisabench.models.inventory import mask_decoder, prompt_encoder, sam_encoder
-from lisabench.models.network import LisaModel
-from lisabench.models.presets import PRESETS, SAM_SIZES
+from lisabench.models.lisa import costs, parts
+from lisabench.models.lisa.config import LisaCase
+from lisabench.models.lisa.inventory import mask_decoder, prompt_encoder, sam_encoder
+from lisabench.models.lisa.network import LisaModel
+from lisabench.models.lisa.presets import PRESETS, SAM_SIZES
 
 pytestmark = pytest.mark.no_clock
 

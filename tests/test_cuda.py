@@ -20,9 +20,9 @@ from lisabench.harness.noise import Watch
 from lisabench.harness.passes import SynchronisedProbe, gpu_busy, synchronised
 from lisabench.harness.probe import NullProbe, TimingProbe
 from lisabench.harness.roofline import ceilings
-from lisabench.models.losses import weighted
-from lisabench.models.recipes import LOSSES
 from lisabench.models.registry import find, make_case
+from lisabench.models.training.losses import weighted
+from lisabench.models.training.recipes import LOSSES
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 

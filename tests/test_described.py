@@ -7,15 +7,15 @@ from lisabench.benchmarks.training_setup import setup
 from lisabench.datasets.embedded import embedded
 from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.harness.probe import NullProbe
-from lisabench.models import tokenizer
-from lisabench.models.examples import ExampleReader, batch_of
-from lisabench.models.learner import Learner
-from lisabench.models.lisa import Lisa
-from lisabench.models.network import LisaModel
-from lisabench.models.parts import parameters
-from lisabench.models.recipes import RECIPES, trainable
-from lisabench.models.tokenizer import PromptTokenizer
-from lisabench.models.trainable import make_trainable, trained
+from lisabench.models.adapters.lisa_stages import Lisa
+from lisabench.models.lisa import tokenizer
+from lisabench.models.lisa.network import LisaModel
+from lisabench.models.lisa.parts import parameters
+from lisabench.models.lisa.tokenizer import PromptTokenizer
+from lisabench.models.training.examples import ExampleReader, batch_of
+from lisabench.models.training.learner import Learner
+from lisabench.models.training.recipes import RECIPES, trainable
+from lisabench.models.training.trainable import make_trainable, trained
 
 pytestmark = pytest.mark.no_clock
 

@@ -6,7 +6,7 @@ import torch
 from lisas import Regions, ask, decoded, lisa, noise
 from torch._dynamo.utils import counters
 
-from lisabench.models import execution
+from lisabench.models.lisa import execution
 
 pytestmark = pytest.mark.no_clock
 

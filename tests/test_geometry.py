@@ -11,11 +11,11 @@ from PIL.Image import fromarray
 from torch import nn
 from torch.nn import functional
 
-from lisabench.models.bridges import carry, crop_map, extent_in_frame, grid_map, logits_at_size
-from lisabench.models.parts import RandomParts
-from lisabench.models.preprocessing import Preprocessor
-from lisabench.models.presets import PRESETS, SAM_SIZES, Preset
-from lisabench.models.shared_encoder import ClipEncoder, CroppedClipEncoder, SamEncoder, pool
+from lisabench.models.checkpoints.random_parts import RandomParts
+from lisabench.models.lisa.encoders import ClipEncoder, CroppedClipEncoder, SamEncoder, pool
+from lisabench.models.lisa.frames import carry, crop_map, extent_in_frame, grid_map, logits_at_size
+from lisabench.models.lisa.preprocessing import Preprocessor
+from lisabench.models.lisa.presets import PRESETS, SAM_SIZES, Preset
 
 pytestmark = pytest.mark.no_clock
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL.Image import fromarray
 
-from lisabench.models.bridges import extent_in_frame
-from lisabench.models.preprocessing import VIEWS, Preprocessor
-from lisabench.models.presets import PRESETS
+from lisabench.models.lisa.frames import extent_in_frame
+from lisabench.models.lisa.preprocessing import VIEWS, Preprocessor
+from lisabench.models.lisa.presets import PRESETS
 
 pytestmark = pytest.mark.no_clock
 

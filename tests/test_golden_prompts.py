@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lisabench.harness.errors import UsageError
-from lisabench.models import prompts
+from lisabench.models.lisa import prompts
 
 pytestmark = pytest.mark.no_clock
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from lisabench.harness.errors import DataError
-from lisabench.models import sentencepiece
-from lisabench.models.llama_tokenizer import LlamaTokenizer
-from lisabench.models.tokenizer import before_seg
+from lisabench.models.lisa import sentencepiece
+from lisabench.models.lisa.llama_tokenizer import LlamaTokenizer
+from lisabench.models.lisa.tokenizer import before_seg
 
 pytestmark = pytest.mark.no_clock
 

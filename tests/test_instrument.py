@@ -22,8 +22,9 @@ from lisabench.harness import noise, nvml, passes, roofline
 from lisabench.harness import roofline as kept_ceilings
 from lisabench.harness.clock import VirtualClock
 from lisabench.harness.records.run import read_run
-from lisabench.models import axes, registry
+from lisabench.models import registry
 from lisabench.models.adapters import lisa
+from lisabench.models.lisa import config
 from lisabench.reports import instrument
 from lisabench.reports.ceilings import stages_beside
 from lisabench.reports.schema import Ceilings
@@ -122,7 +123,7 @@ def test_a_case_without_arithmetic_raises_no_complaint():
     assert list(off_paper([case_of(memory_split(None, lines)), case_of(None)])) == []
 
 
-def build_with_unused(case: axes.LisaCase, probe):
+def build_with_unused(case: config.LisaCase, probe):
     """A LISA that also holds 100 MB that no stage uses."""
     adapter = lisa.build(case, probe)
     adapter.model.unused = torch.nn.Linear(5000, 5000, bias=False)
@@ -132,7 +133,7 @@ def build_with_unused(case: axes.LisaCase, probe):
 @pytest.mark.parametrize(("adapter", "warned"), [("lisa", False), ("lisa-with-unused", True)])
 def test_100_mb_that_a_model_does_not_use_raise_the_warning_of_its_weights(data_root, monkeypatch, adapter, warned):
     monkeypatch.setitem(registry.ADAPTERS, "lisa-with-unused", f"{__name__}:build_with_unused")
-    found = Worker(Order(adapter, axes.LisaCase(device="cpu"), {"root": data_root, "split": "val"})).memory(1)
+    found = Worker(Order(adapter, config.LisaCase(device="cpu"), {"root": data_root, "split": "val"})).memory(1)
     assert found["memory_error"] is None
     split = memory_split(found["paper"], found["rows"])
     assert split.weights_bytes - split.paper_weights_bytes == pytest.approx(100e6 * warned, rel=0, abs=MIB)

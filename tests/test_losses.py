@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from lisabench.harness.errors import UsageError
-from lisabench.models import losses
-from lisabench.models.recipes import LOSSES, LossWeights
+from lisabench.models.training import losses
+from lisabench.models.training.recipes import LOSSES, LossWeights
 
 pytestmark = pytest.mark.no_clock
 

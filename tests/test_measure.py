@@ -12,7 +12,7 @@ from lisabench.harness.contract import STAGES, Prediction
 from lisabench.harness.errors import DataError
 from lisabench.harness.memory import MemoryProbe, ResidentSetMeter
 from lisabench.harness.probe import TimingProbe
-from lisabench.models.fake import FakeCase, build
+from lisabench.models.adapters.fake import FakeCase, build
 
 pytestmark = pytest.mark.no_clock
 

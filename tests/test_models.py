@@ -15,13 +15,14 @@ from transformers.models.sam.modeling_sam import SamConfig, SamModel, SamVisionA
 
 from lisabench.harness.contract import Prediction, Sample
 from lisabench.harness.errors import UsageError
-from lisabench.models import shared_encoder
 from lisabench.models.adapters.lisa import build
-from lisabench.models.axes import LisaCase
-from lisabench.models.lisa import DTYPES, Lisa
-from lisabench.models.network import image_positions
-from lisabench.models.parts import RandomParts, projector, prompt_encoder, sam_encoder, sam_vision_config
-from lisabench.models.presets import PRESETS
+from lisabench.models.adapters.lisa_stages import DTYPES, Lisa
+from lisabench.models.checkpoints.random_parts import RandomParts
+from lisabench.models.lisa import encoders
+from lisabench.models.lisa.config import LisaCase
+from lisabench.models.lisa.network import image_positions
+from lisabench.models.lisa.parts import projector, prompt_encoder, sam_encoder, sam_vision_config
+from lisabench.models.lisa.presets import PRESETS
 from lisabench.models.registry import make_case
 
 pytestmark = pytest.mark.no_clock
@@ -181,7 +182,7 @@ def test_with_the_duals_features_in_place_of_its_bridges_output_a_shared_variant
         patches_BNC = dual.model.encoder.clip(inputs.seen["clip_crop"], output_hidden_states=True).hidden_states[-2]
     if vision == "clip":  # which sees the crop as the dual's does; what it carries to the mask decoder is the dual's
         shared = lisa(vision="clip", frame="crop")
-        monkeypatch.setattr(shared_encoder, "carry", Instead(embedding_BChw))
+        monkeypatch.setattr(encoders, "carry", Instead(embedding_BChw))
     else:  # what it carries to the language model is the dual's
         shared = lisa(vision="sam")
         shared.model.encoder.bridge = Instead(patches_BNC[:, 1:])

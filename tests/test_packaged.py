@@ -18,13 +18,13 @@ from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.ship import ship
 from lisabench.harness.errors import DataError, LisabenchError, UsageError
 from lisabench.harness.probe import NullProbe
-from lisabench.models import packaged, saved
-from lisabench.models.axes import LisaCase
-from lisabench.models.lisa import Lisa
+from lisabench.models.adapters.lisa_stages import Lisa
+from lisabench.models.checkpoints.shards import INDEX, WeightFiles, digest, hash_of, json_of, weight_files
+from lisabench.models.lisa import packaged, weights_format
+from lisabench.models.lisa.config import LisaCase
 from lisabench.models.registry import make_case
-from lisabench.models.save import Origin, save
-from lisabench.models.shards import INDEX, WeightFiles, digest, hash_of, json_of, weight_files
-from lisabench.models.trainable import make_trainable
+from lisabench.models.training.save import Origin, save
+from lisabench.models.training.trainable import make_trainable
 
 pytestmark = pytest.mark.no_clock
 
@@ -92,7 +92,7 @@ def test_a_packaged_lisa_answers_as_the_training_that_it_is_of(study, installed,
     mine = Lisa(case, NullProbe())
     theirs = Lisa(LisaCase(device="cpu", weights=str(study / f"{name}-3"), **AXES.get(name, {})), NullProbe())
     assert mine.has_quality and mine.warnings == ()
-    assert mine.settings["weights_hash"] == saved.read(study / f"{name}-3").weights_hash
+    assert mine.settings["weights_hash"] == weights_format.read(study / f"{name}-3").weights_hash
     assert f"weights: `{mine.settings['weights_hash']}`" in (installed / vision / "README.md").read_text()
     np.testing.assert_array_equal(ask(mine, noise())[0].mask_HW, ask(theirs, noise())[0].mask_HW)
 
@@ -187,7 +187,7 @@ def test_training_starts_from_packaged_weights_and_saves_all_of_them(installed, 
     lisa = Lisa(case, NullProbe(), starting=True)
     make_trainable(lisa.model, case, ("projections",), lisa.tokenizer)
     save(lisa, tmp_path, Origin("x", (), "y"), torch.float16)
-    assert saved.read(tmp_path).weights_hash == saved.read(installed / "clip").weights_hash
+    assert weights_format.read(tmp_path).weights_hash == weights_format.read(installed / "clip").weights_hash
 
 
 # The weights that ship
@@ -257,8 +257,8 @@ def test_packing_refuses_a_training_that_is_not_finished(study, tmp_path):
 
 def test_packing_refuses_weights_of_another_hash(study, tmp_path):
     place = broken(study, tmp_path)
-    config = json.loads((place / "sam-3" / saved.CONFIG).read_text())
-    (place / "sam-3" / saved.CONFIG).write_text(json.dumps(config | {"weights_hash": "sha256:0"}))
+    config = json.loads((place / "sam-3" / weights_format.CONFIG).read_text())
+    (place / "sam-3" / weights_format.CONFIG).write_text(json.dumps(config | {"weights_hash": "sha256:0"}))
     refused(DataError, r"have the hash sha256:\w+, and config.json says sha256:0", place, tmp_path)
 
 

@@ -9,8 +9,8 @@ import pytest
 from lisabench.benchmarks.study_variants import VARIANTS
 from lisabench.harness.records.pixel_counts import CONTROLS
 from lisabench.harness.records.study import StudyRecords, read_study
-from lisabench.models.axes import LisaCase
-from lisabench.models.recipes import RECIPES
+from lisabench.models.lisa.config import LisaCase
+from lisabench.models.training.recipes import RECIPES
 from lisabench.reports import study_tables, wording
 from lisabench.reports.study_figures import CURVES, FOREST
 from lisabench.reports.study_groups import grouped, points

@@ -22,7 +22,7 @@ from lisabench.harness.probe import NullProbe
 from lisabench.harness.records.journal import read_lines
 from lisabench.harness.records.run import read_run
 from lisabench.models import registry
-from lisabench.models.lisa import Lisa
+from lisabench.models.adapters.lisa_stages import Lisa
 from lisabench.reports.frame import load
 from lisabench.reports.page import write_report
 from lisabench.reports.summary import summarise

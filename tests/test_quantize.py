@@ -12,11 +12,13 @@ from test_models import answer, lisa, sample
 from torch import nn
 
 from lisabench.harness.errors import UsageError
-from lisabench.models import costs, parts, quantize
-from lisabench.models.axes import LisaCase
-from lisabench.models.network import LisaModel
-from lisabench.models.parts import RandomParts, language_model, quantization
-from lisabench.models.presets import PRESETS
+from lisabench.models.checkpoints import random_parts
+from lisabench.models.checkpoints.random_parts import RandomParts
+from lisabench.models.lisa import costs, parts, quantize
+from lisabench.models.lisa.config import LisaCase
+from lisabench.models.lisa.network import LisaModel
+from lisabench.models.lisa.parts import language_model, quantization
+from lisabench.models.lisa.presets import PRESETS
 
 pytestmark = pytest.mark.no_clock
 
@@ -191,7 +193,7 @@ def test_weights_are_the_same_in_every_precision_and_variant() -> None:
 def test_never_more_than_one_layer_is_in_full_precision_while_building(
     monkeypatch: pytest.MonkeyPatch, axes: dict[str, str]
 ) -> None:
-    initialise: Callable[..., None] = parts._initialise
+    initialise: Callable[..., None] = random_parts._initialise
     seen: list[int] = []
 
     def watched(part: nn.Module, path: str) -> None:
@@ -203,7 +205,7 @@ def test_never_more_than_one_layer_is_in_full_precision_while_building(
             assert all(m.out_features == TINY.llama.vocabulary for m in plain)
         initialise(part, path)
 
-    monkeypatch.setattr(parts, "_initialise", watched)
+    monkeypatch.setattr(random_parts, "_initialise", watched)
     llm(**axes)
     assert len(seen) > 50 and max(seen) == 1
 

@@ -13,10 +13,10 @@ from lisabench.benchmarks.run import Request, carry_out
 from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.harness.probe import NullProbe
 from lisabench.harness.records.run import read_run
-from lisabench.models.axes import LisaCase
-from lisabench.models.lisa import Lisa
-from lisabench.models.save import Origin, save
-from lisabench.models.trainable import make_trainable, trained
+from lisabench.models.adapters.lisa_stages import Lisa
+from lisabench.models.lisa.config import LisaCase
+from lisabench.models.training.save import Origin, save
+from lisabench.models.training.trainable import make_trainable, trained
 
 pytestmark = pytest.mark.no_clock
 

@@ -8,11 +8,11 @@ import pytest
 from lisas import ask, lisa, noise
 from PIL import Image
 
+from lisabench.benchmarks import segment as module
+from lisabench.benchmarks.segment import segment
 from lisabench.harness.errors import DataError, LisabenchError, UsageError
-from lisabench.models import packaged
-from lisabench.models import segment as module
-from lisabench.models.axes import LisaCase
-from lisabench.models.segment import segment
+from lisabench.models.lisa import packaged
+from lisabench.models.lisa.config import LisaCase
 
 pytestmark = pytest.mark.no_clock
 

@@ -36,14 +36,14 @@ from lisabench.harness.probe import NullProbe
 from lisabench.harness.records.journal import read_lines
 from lisabench.harness.records.pixel_counts import read_judged
 from lisabench.harness.records.study import TRAINING
-from lisabench.models.axes import LisaCase
-from lisabench.models.examples import ExampleReader, batch_of
-from lisabench.models.learner import Learner
-from lisabench.models.lisa import Lisa
-from lisabench.models.preprocessing import Preprocessor
-from lisabench.models.recipes import LOSSES, PARTS
-from lisabench.models.tokenizer import load
-from lisabench.models.trainable import trained
+from lisabench.models.adapters.lisa_stages import Lisa
+from lisabench.models.lisa.config import LisaCase
+from lisabench.models.lisa.preprocessing import Preprocessor
+from lisabench.models.lisa.tokenizer import load
+from lisabench.models.training.examples import ExampleReader, batch_of
+from lisabench.models.training.learner import Learner
+from lisabench.models.training.recipes import LOSSES, PARTS
+from lisabench.models.training.trainable import trained
 
 pytestmark = pytest.mark.no_clock
 

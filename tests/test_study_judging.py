@@ -20,7 +20,7 @@ from lisabench.harness.contract import Sample
 from lisabench.harness.errors import DataError
 from lisabench.harness.probe import NullProbe, TimingProbe
 from lisabench.harness.records.pixel_counts import CONTROLS, OWN, read_judged, same_queries, scores, write_judged
-from lisabench.models.floors import NoSettings, centre_box
+from lisabench.models.adapters.trivial import NoSettings, centre_box
 
 pytestmark = pytest.mark.no_clock
 

@@ -18,8 +18,8 @@ from lisabench.benchmarks.study_scenes import FAMILIES as RENDERED
 from lisabench.harness.errors import DataError, UsageError
 from lisabench.harness.records.pixel_counts import CONTROLS, OWN, read_judged, write_judged
 from lisabench.harness.records.study import is_study, read_study
-from lisabench.models import recipes
-from lisabench.models.presets import PRESETS
+from lisabench.models.lisa.presets import PRESETS
+from lisabench.models.training import recipes
 from lisabench.reports import study_slices, study_tables
 from lisabench.reports.study_page import write_study_report
 from lisabench.reports.study_schema import StudySummary

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from lisabench.benchmarks.study_scenes import chunk
 from lisabench.datasets.scenes import scene
-from lisabench.models.axes import LisaCase
-from lisabench.models.forcing import forced_ids
-from lisabench.models.tokenizer import IMAGE_ID, PromptTokenizer, load
+from lisabench.models.lisa.config import LisaCase
+from lisabench.models.lisa.forced_prompt import forced_ids
+from lisabench.models.lisa.tokenizer import IMAGE_ID, PromptTokenizer, load
 
 pytestmark = pytest.mark.no_clock
 

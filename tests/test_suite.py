@@ -5,7 +5,8 @@ import yaml
 
 from lisabench.benchmarks import suite_file
 from lisabench.harness.errors import UsageError
-from lisabench.models import packaged, registry, saved
+from lisabench.models import registry
+from lisabench.models.lisa import packaged, weights_format
 
 pytestmark = pytest.mark.no_clock
 
@@ -46,7 +47,7 @@ def test_at_random_weights_the_tiny_suite_varies_nothing_but_the_vision():
 def test_the_tiny_suite_as_it_ships_differs_from_that_by_its_weights_and_the_axes_that_they_bring():
     shipped, random = (cases_of(suite_file.load("tiny", change)) for change in ({}, {"weights": "random"}))
     for name, case in shipped.items():
-        brought = packaged.axes(saved.read(packaged.located("tiny", case["vision"])))
+        brought = packaged.axes(weights_format.read(packaged.located("tiny", case["vision"])))
         assert case == random[name] | brought | {"weights": "packaged"}
     assert shipped["dual"] == random["dual"] | {"weights": "packaged"}
 

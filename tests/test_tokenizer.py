@@ -9,9 +9,9 @@ from tokenizers.models import WordLevel
 from lisabench.datasets import scenes
 from lisabench.datasets.scene_words import PLURAL, SINGULAR, WORDINGS
 from lisabench.harness.errors import DataError
-from lisabench.models import tokenizer
-from lisabench.models.presets import PRESETS
-from lisabench.models.prompts import IMAGE, TEMPLATES, teacher_forced
+from lisabench.models.lisa import tokenizer
+from lisabench.models.lisa.presets import PRESETS
+from lisabench.models.lisa.prompts import IMAGE, TEMPLATES, teacher_forced
 
 pytestmark = pytest.mark.no_clock
 

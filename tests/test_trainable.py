@@ -7,17 +7,17 @@ from lisabench.datasets.embedded import embedded
 from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.harness.errors import DataError, UsageError
 from lisabench.harness.probe import NullProbe
-from lisabench.models import saved, tokenizer
-from lisabench.models.axes import LisaCase
-from lisabench.models.examples import ExampleReader, batch_of
-from lisabench.models.learner import Learner
-from lisabench.models.lisa import Lisa
-from lisabench.models.network import LisaModel
-from lisabench.models.prompts import ADDED
-from lisabench.models.recipes import LOSSES, RECIPES, LossWeights, trainable
-from lisabench.models.save import Origin, save
-from lisabench.models.tokenizer import PromptTokenizer, ids_of
-from lisabench.models.trainable import make_trainable, trained, trained_by_part
+from lisabench.models.adapters.lisa_stages import Lisa
+from lisabench.models.lisa import tokenizer, weights_format
+from lisabench.models.lisa.config import LisaCase
+from lisabench.models.lisa.network import LisaModel
+from lisabench.models.lisa.prompts import ADDED
+from lisabench.models.lisa.tokenizer import PromptTokenizer, ids_of
+from lisabench.models.training.examples import ExampleReader, batch_of
+from lisabench.models.training.learner import Learner
+from lisabench.models.training.recipes import LOSSES, RECIPES, LossWeights, trainable
+from lisabench.models.training.save import Origin, save
+from lisabench.models.training.trainable import make_trainable, trained, trained_by_part
 
 pytestmark = pytest.mark.no_clock
 
@@ -142,7 +142,7 @@ def test_weights_saved_from_a_start_name_what_they_were_trained_on_beside_what_t
         folder.mkdir()
     save(ready("everything"), first, Origin("a test", ("val",), "pytest"))
     save(ready("lean", weights=str(first)), second, Origin("another", ("test",), "pytest"))
-    assert saved.read(second).contaminated_splits == ("val", "test")
+    assert weights_format.read(second).contaminated_splits == ("val", "test")
     assert "another" in (second / "README.md").read_text()
 
 

@@ -21,9 +21,9 @@ from lisabench.benchmarks.training_setup import setup
 from lisabench.benchmarks.training_state import Checkpoints
 from lisabench.harness.errors import RunFailed, UsageError
 from lisabench.harness.records.training import Training, read_training
-from lisabench.models import saved
-from lisabench.models.presets import PRESETS
-from lisabench.models.recipes import LossWeights
+from lisabench.models.lisa import weights_format
+from lisabench.models.lisa.presets import PRESETS
+from lisabench.models.training.recipes import LossWeights
 
 pytestmark = pytest.mark.no_clock
 
@@ -215,7 +215,7 @@ def test_a_converted_checkpoint_is_evaluated_and_trained(tmp_path):
     training = trained(*start, "--use_vlm_vision", "--recipe", "lean", "--epochs", 1, out=tmp_path / "run")
     assert [row["queries"] for row in training.epochs] == [3]
     best = tmp_path / "run" / "checkpoints" / "best_model_epoch_1"
-    assert saved.read(best).contaminated_splits == ("val",), "as the weights that it was trained from"
+    assert weights_format.read(best).contaminated_splits == ("val",), "as the weights that it was trained from"
     for name, vision in (("converted", "dual"), (best, "clip")):
         axes = {"device": "cpu", "weights": tmp_path / name, "vision": vision}
         words = [word for axis, value in axes.items() for word in ("--set", f"{axis}={value}")]
@@ -242,7 +242,7 @@ def test_a_loss_that_is_no_number_ends_with_a_message_and_an_intact_checkpoint(t
     assert "the loss is no number any more" in done.stderr.splitlines()[-1]
     last = Checkpoints(tmp_path / "run" / "checkpoints", lambda _: None).last()
     assert last is not None and str(last) in done.stderr
-    assert saved.read(last).trained
+    assert weights_format.read(last).trained
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):

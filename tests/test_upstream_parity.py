@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from lisabench.harness.errors import DataError
-from lisabench.models import checkpoint
-from lisabench.models.bridges import logits_at_size
-from lisabench.models.dual_encoder import Features
-from lisabench.models.lisa import LisaModel, Prompt
-from lisabench.models.presets import ClipSizes, LlamaSizes, Preset, SamSizes
-from lisabench.models.tokenizer import IMAGE_ID, before_seg
+from lisabench.models.adapters.lisa_stages import LisaModel, Prompt
+from lisabench.models.checkpoints import upstream_names
+from lisabench.models.lisa.encoders import Features
+from lisabench.models.lisa.frames import logits_at_size
+from lisabench.models.lisa.presets import ClipSizes, LlamaSizes, Preset, SamSizes
+from lisabench.models.lisa.tokenizer import IMAGE_ID, before_seg
 
 pytestmark = pytest.mark.no_clock
 
@@ -79,7 +79,7 @@ class Recording:
         shapes, salt = self.json["state_dict"], self.json["salt"]
         self.sizes = sizes(self.json["config"], shapes)
         self.state_dict = {key: weight(key, shape, salt) for key, shape in shapes.items()}
-        self.model = checkpoint.from_upstream(self.state_dict, self.sizes)
+        self.model = upstream_names.from_upstream(self.state_dict, self.sizes)
         rng = np.random.default_rng(zlib.crc32(f"{salt}:inputs".encode()))
         self.seen = {
             "sam_frame": torch.from_numpy(rng.standard_normal((1, 3, 1024, 1024), dtype=np.float32)),
@@ -135,7 +135,7 @@ def recording() -> Recording:
 @pytest.fixture
 def model(recording: Recording) -> LisaModel:
     """The recording's model, to be broken."""
-    return checkpoint.from_upstream(recording.state_dict, recording.sizes)
+    return upstream_names.from_upstream(recording.state_dict, recording.sizes)
 
 
 @pytest.mark.parametrize("name", ARRAYS)
@@ -191,52 +191,54 @@ LLAMA, DECODER = "model.layers.0.", "model.visual_model.mask_decoder.transformer
 def test_golden_notices_two_exchanged_weights(
     recording: Recording, monkeypatch: pytest.MonkeyPatch, array: str, one: str, other: str
 ) -> None:
-    right, exchange = checkpoint.upstream_name, {one: other, other: one}
+    right, exchange = upstream_names.upstream_name, {one: other, other: one}
 
     def wrong(name: str) -> str:
         theirs = right(name)
         return next((theirs.replace(a, b) for a, b in exchange.items() if a in theirs), theirs)
 
-    monkeypatch.setattr(checkpoint, "upstream_name", wrong)
-    broken = checkpoint.from_upstream(recording.state_dict, recording.sizes)
+    monkeypatch.setattr(upstream_names, "upstream_name", wrong)
+    broken = upstream_names.from_upstream(recording.state_dict, recording.sizes)
     embedding = recording.embed(broken, recording.features.image_tokens_BNC)
     found = {"seg_embedding": embedding, "low_res_logits": recording.decode(broken)[0][:, ::2, ::2]}
     assert recording.error(array, found[array]) > 1000 * TOLERANCE
 
 
-@pytest.mark.parametrize("rule", checkpoint.SAM, ids=lambda rule: rule[0])
+@pytest.mark.parametrize("rule", upstream_names.SAM, ids=lambda rule: rule[0])
 def test_golden_checkpoint_is_refused_without_any_one_of_the_renames(
     recording: Recording, monkeypatch: pytest.MonkeyPatch, rule: tuple[str, str]
 ) -> None:
-    monkeypatch.setattr(checkpoint, "SAM", tuple(each for each in checkpoint.SAM if each != rule))
+    monkeypatch.setattr(upstream_names, "SAM", tuple(each for each in upstream_names.SAM if each != rule))
     with pytest.raises(DataError, match=r"\d+ unknown: model\.visual_model\."):
-        checkpoint.from_upstream(recording.state_dict, recording.sizes)
+        upstream_names.from_upstream(recording.state_dict, recording.sizes)
 
 
 def test_golden_checkpoint_with_wrong_keys_is_refused_by_their_names(recording: Recording) -> None:
     without = {k: v for k, v in recording.state_dict.items() if k != "model.mm_projector.bias"}
     with pytest.raises(DataError, match=r"1 missing: model\.mm_projector\.bias"):
-        checkpoint.from_upstream(without, recording.sizes)
+        upstream_names.from_upstream(without, recording.sizes)
     with pytest.raises(DataError, match=r"1 unknown: model\.visual_model\.extra"):
-        checkpoint.from_upstream({**recording.state_dict, "model.visual_model.extra": torch.zeros(1)}, recording.sizes)
+        upstream_names.from_upstream(
+            {**recording.state_dict, "model.visual_model.extra": torch.zeros(1)}, recording.sizes
+        )
     larger = replace(recording.sizes, llama=replace(recording.sizes.llama, vocabulary=7))
     with pytest.raises(DataError, match=r"2 of another shape: lm_head\.weight, model\.embed_tokens\.weight"):
-        checkpoint.from_upstream(recording.state_dict, larger)
+        upstream_names.from_upstream(recording.state_dict, larger)
 
 
 def test_golden_checkpoint_may_leave_clip_to_another_file_but_not_out(recording: Recording) -> None:
     prefix = "model.vision_tower.vision_tower."
     released = {k: v for k, v in recording.state_dict.items() if not k.startswith(prefix)}
     tower = {k.removeprefix(prefix): v for k, v in recording.state_dict.items() if k.startswith(prefix)}
-    read = checkpoint.from_upstream(released, recording.sizes, vision_tower=tower)
+    read = upstream_names.from_upstream(released, recording.sizes, vision_tower=tower)
     assert all(torch.equal(read.state_dict()[name], value) for name, value in recording.model.state_dict().items())
     with pytest.raises(DataError, match=r"vision_tower"):
-        checkpoint.from_upstream(released, recording.sizes)
+        upstream_names.from_upstream(released, recording.sizes)
 
 
 def test_golden_checkpoint_may_hold_or_lack_what_follows_from_the_sizes(recording: Recording) -> None:
     lean = {k: v for k, v in recording.state_dict.items() if not k.endswith("inv_freq")}
     derived = {f"{LLAMA}self_attn.rotary_emb.inv_freq": torch.zeros(2)}
     for state_dict in (lean, {**lean, **derived}):
-        read = checkpoint.from_upstream(state_dict, recording.sizes)
+        read = upstream_names.from_upstream(state_dict, recording.sizes)
         assert torch.equal(read.llm.model.rotary_emb.inv_freq, recording.model.llm.model.rotary_emb.inv_freq)
