@@ -237,7 +237,7 @@ def data_make(
     seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same scenes.")] = 0,
 ) -> None:
     """Make reasoning scenes in ReasonSeg's format."""
-    from .datasets.scenes import make
+    from .datasets.scenes.generator import make
 
     make(folder, split, count, seed)
     typer.echo(folder / split)
@@ -265,8 +265,8 @@ def data_ceiling(
     as_json: Json = False,
 ) -> None:
     """Say what an encoder's grid alone leaves of a folder's true masks, without any model."""
+    from .benchmarks.data_ceiling import ceilings, table
     from .benchmarks.progress import shown
-    from .datasets.ceiling import ceilings, table
 
     with shown() as progress:
         found = ceilings(folder, split, progress)

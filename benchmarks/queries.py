@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ..datasets.embedded import embedded
 from ..datasets.reasonseg import ReasonSeg
+from ..datasets.scenes.cache import embedded
 from .suite import Suite
 
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..datasets.scenes import GENERATOR, PER_SCENE
+from ..datasets.scenes.generator import GENERATOR, PER_SCENE
 from ..harness.environment import usable_cpus
 from ..harness.errors import UsageError, unknown
 from ..harness.records.journal import read_lines, write_json

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..datasets.scene_words import SHAPES
+from ..datasets.scenes.words import SHAPES
 from ..models.lisa.presets import Preset
 from ..models.lisa.tokenizer import load
 from .study_batches import SceneBatch

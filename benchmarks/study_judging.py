@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..datasets.scenes import scene
+from ..datasets.scenes.generator import scene
 from ..harness.contract import Sample
 from ..harness.probe import NullProbe
 from ..harness.records.pixel_counts import CONTROLS, OWN, Judged, write_judged

@@ -17,8 +17,8 @@ import torch
 from PIL.Image import fromarray
 from torch import Tensor
 
-from ..datasets.scene_words import COLOURS, SHAPES, TEXTURES
-from ..datasets.scenes import Query, Scene, chosen, scene
+from ..datasets.scenes.generator import Query, Scene, chosen, scene
+from ..datasets.scenes.words import COLOURS, SHAPES, TEXTURES
 from ..models.lisa.config import LisaCase
 from ..models.lisa.forced_prompt import forced_ids
 from ..models.lisa.frames import extent_in_frame

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from ..datasets.embedded import embedded
 from ..datasets.reasonseg import ReasonSeg
+from ..datasets.scenes.cache import embedded
 from ..harness.errors import DataError, UsageError, unknown
 from ..models.lisa.config import LisaCase
 from ..models.registry import make_case

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..harness.errors import DataError
-from .files import read_bytes
+from .image import read_bytes
 
 FARTHEST = 2**31 - 1  # OpenCV draws with 32 bit coordinates
 SURROGATE = "which has half a surrogate pair in it; expected whole characters"

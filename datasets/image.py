@@ -1,12 +1,12 @@
 """Reads image files: as the original does, but none that breaks off."""
 
+import hashlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from ..harness.errors import DataError
-from .files import digest, read_bytes
 
 JPEG_START = b"\xff\xd8"
 JPEG_SCAN = 0xDA  # the marker before the compressed pixels
@@ -59,3 +59,32 @@ def _jpeg_scan(encoded: bytes) -> int:
 def image_hash(path: Path) -> str:
     """The first 16 hexadecimal digits of the SHA-256 of the file's bytes."""
     return digest(path).hex()[:16]
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def digest(path: Path) -> bytes:
+    """The SHA-256 of a file's bytes, 32 bytes long; the file is streamed, so that it takes constant memory.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path}: cannot be read ({error.strerror})")

@@ -18,8 +18,7 @@ import numpy as np
 from ..harness.contract import IGNORED, Sample
 from ..harness.errors import DataError, UsageError, unknown
 from .annotation import is_flag, parse_annotation, read_annotation
-from .files import digest, read_bytes
-from .image import image_hash, read_image
+from .image import digest, image_hash, read_bytes, read_image
 from .raster import draw_polygon
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")

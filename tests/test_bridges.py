@@ -14,8 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lisabench.benchmarks import train
 from lisabench.benchmarks.training_setup import setup
-from lisabench.datasets.embedded import embedded
 from lisabench.datasets.reasonseg import ReasonSeg
+from lisabench.datasets.scenes.cache import embedded
 from lisabench.harness.errors import UsageError
 from lisabench.harness.probe import NullProbe
 from lisabench.harness.records.training import TRAINING_SCHEMA

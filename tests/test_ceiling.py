@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from samples import write_sample
 
-from lisabench.datasets.ceiling import ceilings, table
-from lisabench.datasets.grid import FRAMES, READINGS, Grid, interpolated, whole_cells
-from lisabench.datasets.scenes import make
+from lisabench.benchmarks.data_ceiling import ceilings, table
+from lisabench.benchmarks.grids import FRAMES, READINGS, Grid, interpolated, whole_cells
+from lisabench.datasets.scenes.generator import make
 from lisabench.harness.errors import DataError
 from lisabench.harness.metrics import count, iou
 from lisabench.models.lisa.frames import crop_map, extent_in_frame, logits_at_size

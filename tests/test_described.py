@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from lisabench.benchmarks.training_setup import setup
-from lisabench.datasets.embedded import embedded
 from lisabench.datasets.reasonseg import ReasonSeg
+from lisabench.datasets.scenes.cache import embedded
 from lisabench.harness.probe import NullProbe
 from lisabench.models.adapters.lisa_stages import Lisa
 from lisabench.models.lisa import tokenizer

@@ -14,8 +14,8 @@ from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.evaluator import MOST_LOST, Evaluator
 from lisabench.benchmarks.pool import Lost
 from lisabench.benchmarks.queries import Queries
-from lisabench.datasets.embedded import embedded
 from lisabench.datasets.reasonseg import ReasonSeg
+from lisabench.datasets.scenes.cache import embedded
 from lisabench.harness import masks, measure
 from lisabench.harness.contract import Prediction
 from lisabench.harness.probe import NullProbe

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from lisabench.datasets import scene_render as painter
-from lisabench.datasets.scene_layout import Patch, Thing
-from lisabench.datasets.scenes import Scene, scene
+from lisabench.datasets.scenes import render as painter
+from lisabench.datasets.scenes.generator import Scene, scene
+from lisabench.datasets.scenes.layout import Patch, Thing
 
 pytestmark = pytest.mark.no_clock
 

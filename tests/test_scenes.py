@@ -10,15 +10,15 @@ import cv2
 import numpy as np
 import pytest
 
-from lisabench.datasets import embedded as embedded_module
-from lisabench.datasets.embedded import embedded
 from lisabench.datasets.raster import draw_polygon
 from lisabench.datasets.reasonseg import ReasonSeg
-from lisabench.datasets.scene_facts import Facts
-from lisabench.datasets.scene_layout import Thing, _is_drawn, assemble, is_clear
-from lisabench.datasets.scene_queries import FAMILIES
-from lisabench.datasets.scene_words import RANKS, words
-from lisabench.datasets.scenes import PER_SCENE, chosen, make, scene, vocabulary
+from lisabench.datasets.scenes import cache as embedded_module
+from lisabench.datasets.scenes.cache import embedded
+from lisabench.datasets.scenes.facts import Facts
+from lisabench.datasets.scenes.generator import PER_SCENE, chosen, make, scene, vocabulary
+from lisabench.datasets.scenes.layout import Thing, _is_drawn, assemble, is_clear
+from lisabench.datasets.scenes.queries import FAMILIES
+from lisabench.datasets.scenes.words import RANKS, words
 from lisabench.harness.environment import cache_folder
 from lisabench.harness.errors import UsageError
 

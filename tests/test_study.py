@@ -27,8 +27,8 @@ from lisabench.benchmarks.study_search import search, table
 from lisabench.benchmarks.study_training import Course, _share_of_lr, fit
 from lisabench.benchmarks.study_validation import Validation, ious
 from lisabench.benchmarks.study_variants import VARIANTS
-from lisabench.datasets.scene_words import SHAPES
-from lisabench.datasets.scenes import Query, Scene, chosen, scene
+from lisabench.datasets.scenes.generator import Query, Scene, chosen, scene
+from lisabench.datasets.scenes.words import SHAPES
 from lisabench.harness import metrics
 from lisabench.harness.contract import Sample
 from lisabench.harness.errors import UsageError

@@ -13,7 +13,7 @@ from study_lisas import store_of, tiny
 from lisabench.benchmarks import study_judging
 from lisabench.benchmarks.study_judging import judge, judge_floors, keep_floors, kept_labels, labels
 from lisabench.benchmarks.study_scenes import FAMILIES, render
-from lisabench.datasets.scenes import chosen, scene
+from lisabench.datasets.scenes.generator import chosen, scene
 from lisabench.harness import measure, metrics
 from lisabench.harness.clock import HostClock
 from lisabench.harness.contract import Sample

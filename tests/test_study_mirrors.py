@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lisabench.benchmarks.study_batches import mirror_words
 from lisabench.benchmarks.study_scenes import render
-from lisabench.datasets.scene_words import EDGEMOST
+from lisabench.datasets.scenes.words import EDGEMOST
 from lisabench.models.lisa.frames import extent_in_frame
 from lisabench.models.lisa.tokenizer import load
 

@@ -6,7 +6,7 @@ import pytest
 from torch import Tensor
 
 from lisabench.benchmarks.study_scenes import chunk
-from lisabench.datasets.scenes import scene
+from lisabench.datasets.scenes.generator import scene
 from lisabench.models.lisa.config import LisaCase
 from lisabench.models.lisa.forced_prompt import forced_ids
 from lisabench.models.lisa.tokenizer import IMAGE_ID, PromptTokenizer, load

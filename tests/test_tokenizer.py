@@ -6,8 +6,8 @@ import pytest
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from lisabench.datasets import scenes
-from lisabench.datasets.scene_words import PLURAL, SINGULAR, WORDINGS
+from lisabench.datasets.scenes import generator
+from lisabench.datasets.scenes.words import PLURAL, SINGULAR, WORDINGS
 from lisabench.harness.errors import DataError
 from lisabench.models.lisa import tokenizer
 from lisabench.models.lisa.presets import PRESETS
@@ -19,7 +19,7 @@ TINY = tokenizer.PromptTokenizer(tokenizer.load("tiny"))
 
 
 def test_the_packaged_tokenizer_is_built_from_the_words_of_the_scenes() -> None:
-    assert tokenizer.load("tiny").to_str() == tokenizer.build(scenes.vocabulary()).to_str()
+    assert tokenizer.load("tiny").to_str() == tokenizer.build(generator.vocabulary()).to_str()
 
 
 def test_the_order_of_the_words_does_not_matter() -> None:
@@ -32,7 +32,7 @@ def test_every_token_has_a_row_in_the_embedding() -> None:
 
 def test_every_word_of_the_scenes_is_one_token() -> None:
     known = tokenizer.load("tiny")
-    assert [word for word in scenes.vocabulary() if len(known.encode(word).ids) != 1] == []
+    assert [word for word in generator.vocabulary() if len(known.encode(word).ids) != 1] == []
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
@@ -77,7 +77,7 @@ def test_words_that_are_encoded_once_give_the_ids_of_whole_prompts(template: str
     frames = [text for each in WORDINGS.values() for text in (*each.phrases, *each.questions)]
     for frame in (*frames, *SINGULAR, *PLURAL):
         for word in (
-            *scenes.vocabulary()[:: len(frame) % 7 + 3],
+            *generator.vocabulary()[:: len(frame) % 7 + 3],
             "[SEG]",
             "x-ray's",
             "Gr\u00f6\u00dfe",

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from lisabench.datasets.embedded import embedded
 from lisabench.datasets.reasonseg import ReasonSeg
+from lisabench.datasets.scenes.cache import embedded
 from lisabench.harness.errors import DataError, UsageError
 from lisabench.harness.probe import NullProbe
 from lisabench.models.adapters.lisa_stages import Lisa

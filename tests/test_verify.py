@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from lisabench.datasets.reasonseg import ReasonSeg
-from lisabench.datasets.scenes import make
+from lisabench.datasets.scenes.generator import make
 from lisabench.datasets.verify import verify
 from lisabench.harness.errors import DataError
 

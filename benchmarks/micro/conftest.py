@@ -2,8 +2,8 @@
 
 import pytest
 
-from lisabench.datasets.embedded import embedded
 from lisabench.datasets.reasonseg import ReasonSeg
+from lisabench.datasets.scenes.cache import embedded
 
 
 @pytest.fixture(scope="session")

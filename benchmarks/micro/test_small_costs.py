@@ -13,7 +13,7 @@ import pytest
 
 from lisabench.datasets.image import breaks_off
 from lisabench.datasets.reasonseg import ReasonSeg, draw_mask
-from lisabench.datasets.scenes import make, scene
+from lisabench.datasets.scenes.generator import make, scene
 from lisabench.harness import masks
 from lisabench.harness.clock import HostClock
 from lisabench.harness.metrics import count

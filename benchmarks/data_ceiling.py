@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..datasets.reasonseg import ReasonSeg, splits
 from ..harness.contract import Sample
 from ..harness.metrics import Counts, count, scores
-from .grid import FRAMES, READINGS, Grid
-from .reasonseg import ReasonSeg, splits
+from .grids import FRAMES, READINGS, Grid
 
 GRIDS = {16: 224, 24: 336, 64: 1024}  # cells a side and the input in pixels: CLIP ViT-L/14 at two sizes, and SAM
 BOUNDS = (0, 1, 4, 16)  # of the classes of objects, by area in cells

@@ -11,9 +11,9 @@ from itertools import permutations, product, zip_longest
 
 import numpy as np
 
-from .scene_facts import Facts, Group
-from .scene_layout import Layout
-from .scene_words import (
+from .facts import Facts, Group
+from .layout import Layout
+from .words import (
     ATTRIBUTES,
     COLOURS,
     EDGEMOST,

@@ -14,11 +14,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..harness.errors import UsageError
-from .scene_layout import Layout, layout
-from .scene_queries import Query, queries
-from .scene_render import render
-from .scene_words import vocabulary
+from ...harness.errors import UsageError
+from .layout import Layout, layout
+from .queries import Query, queries
+from .render import render
+from .words import vocabulary
 
 __all__ = ["GENERATOR", "Query", "Scene", "make", "scene", "vocabulary"]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 
-from .scene_layout import Layout, Thing
-from .scene_words import ATTRIBUTES, name
+from .layout import Layout, Thing
+from .words import ATTRIBUTES, name
 
 GAP = 0.05  # two positions differ if their centres are that far apart, as a share of the picture's side
 LARGER = 1.3  # one object is larger than another if its area is that many times the other's

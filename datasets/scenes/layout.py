@@ -7,8 +7,8 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from .scene_shapes import UNIT_SHAPES
-from .scene_words import COLOURS, SHAPES, TEXTURES
+from .shapes import UNIT_SHAPES
+from .words import COLOURS, SHAPES, TEXTURES
 
 # Width over height. Seven, so that they run through all combinations with the four query plans of `scenes.py`.
 ASPECTS = (4 / 3, 16 / 9, 3 / 4, 2.0, 1.0, 9 / 16, 3 / 2)

@@ -6,9 +6,9 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from ..harness.environment import cache_folder
-from ..harness.errors import UsageError
-from .scenes import GENERATOR, make
+from ...harness.environment import cache_folder
+from ...harness.errors import UsageError
+from .generator import GENERATOR, make
 
 SEAL = "seal.txt"  # beside the split's folder: by it a damaged one is recognised
 

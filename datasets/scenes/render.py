@@ -9,7 +9,7 @@ import math
 import cv2
 import numpy as np
 
-from .scene_layout import Layout, Patch, Thing
+from .layout import Layout, Patch, Thing
 
 RGB = {
     "red": (208, 38, 40),
