@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .benchmarks import study_options, training_options
+from .benchmarks.study import command
+from .benchmarks.training import options
 from .harness.errors import LisabenchError, UsageError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -65,7 +66,7 @@ def run(
     Ends with 0 where every case has its records without a failure, 5 where any failed, 2 where nothing could be begun,
     3 where --stop-after left something to --resume; with --against as `check` does, by five processes a side.
     """
-    from .benchmarks.run import Request, carry_out
+    from .benchmarks.run.command import Request, carry_out
 
     settings = _pairs(changes or [])
     settings |= {"data.root": str(data)} if data else {}
@@ -77,7 +78,7 @@ def run(
     request = Request(suite, settings, out, resume, stop_after)
     if against is None and python is None:
         raise typer.Exit(carry_out(request))
-    from .benchmarks.against import side_by_side
+    from .benchmarks.gate.against import side_by_side
 
     raise typer.Exit(side_by_side(request, against, python))
 
@@ -110,7 +111,7 @@ def compare(
     With further runs, A of RUN is compared with B of each of them. Time and memory need the same machine, quality the
     same data. Trainings are named by their folders alone; those that differ in the seed alone are repetitions.
     """
-    from .reports.compared import compared
+    from .benchmarks.compare import compared
 
     found, text = compared(folder, further, target_miou, target_loss)
     typer.echo(found.model_dump_json(by_alias=True, indent=1) if as_json else text)
@@ -119,7 +120,7 @@ def compare(
 @app.command()
 def baseline(folder: Folder, out: Annotated[Path, typer.Option(help="The file to commit; replaced.")]) -> None:
     """Reduce a finished run to the file that later runs are checked against."""
-    from .benchmarks.gate import keep_baseline
+    from .benchmarks.gate.check import keep_baseline
 
     keep_baseline(folder, out)
     typer.echo(out)
@@ -138,7 +139,7 @@ def check(
     Ends with 0 where the gate holds, 1 at a regression or a missing case, 2 without a sound baseline, 3 where it is
     inconclusive, 4 where something that is gated cannot be compared.
     """
-    from .benchmarks.gate import Outputs, check
+    from .benchmarks.gate.check import Outputs, check
 
     raise typer.Exit(check(folder, against, Outputs(junit, comment, as_json)))
 
@@ -177,13 +178,13 @@ def _train(said: dict[str, Any]) -> None:
 
     Starts by `accelerate launch -m lisabench.cli train ...` too, on several GPUs.
     """
-    from .benchmarks.train import carry_out
+    from .benchmarks.training.command import carry_out
 
     carry_out(said | ({"changes": _pairs(said["changes"])} if "changes" in said else {}))
 
 
-app.command("train")(training_options.command(_train))
-app.command("study")(study_options.study)
+app.command("train")(options.command(_train))
+app.command("study")(command.study)
 
 
 @app.command()

@@ -15,9 +15,9 @@ from ..models import registry
 from ..models.lisa import weights_format
 from ..models.lisa.config import LisaCase
 from ..reports.thresholds import Gate
-from . import factors, trainings
-from .sections import Data, Plan
-from .suite import Suite
+from . import factors
+from .suite import Data, Plan, Suite
+from .training import in_suites
 
 SHIPPED = files("lisabench.benchmarks") / "suites"
 
@@ -128,10 +128,10 @@ def validate(content: Mapping[str, Any]) -> Suite:
         suite.make(case)
     factors.check(suite)
     suite.gate.check(suite.cases)
-    trainings.check(suite.trainings)
+    in_suites.check(suite.trainings)
     for claim in suite.claims:
         claim.check(suite.references_for(claim))
-        trainings.check_card(claim, suite.trainings)
+        in_suites.check_card(claim, suite.trainings)
     return suite
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 
 from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.queries import Queries
-from lisabench.benchmarks.session import Session
+from lisabench.benchmarks.run.session import Session
 from lisabench.harness.records.run import read_run
 
 QUICK = {"adapter": "fake", "clock": "virtual"}

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from simulated_sessions import SAMPLES, STAGES_MS
 
-from lisabench.benchmarks import schedule
+from lisabench.benchmarks.run import schedule
 from lisabench.harness.clock import VirtualClock
 from lisabench.harness.contract import STAGES
 from lisabench.harness.measure import measure

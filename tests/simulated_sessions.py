@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from samples import sample_of
 
-from lisabench.benchmarks import schedule
+from lisabench.benchmarks.run import schedule
 from lisabench.harness.clock import VirtualClock
 from lisabench.harness.measure import measure
 from lisabench.harness.probe import TimingProbe

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
-from lisabench.benchmarks import schedule
+from lisabench.benchmarks.run import schedule
 from lisabench.harness.metrics import Counts
 from lisabench.harness.statistics.bootstrap import SCORES, Draws, bootstrap_differences
 from lisabench.harness.statistics.ratios import log_median, log_ratio, paired_ratio, unpaired_ratio

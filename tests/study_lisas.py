@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lisabench.benchmarks.study_batches import SceneStore
+from lisabench.benchmarks.study.batches import SceneStore
 from lisabench.harness.probe import NullProbe
 from lisabench.models.adapters.lisa_stages import Lisa
 from lisabench.models.lisa.config import LisaCase

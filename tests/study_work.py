@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from lisabench.benchmarks.study_jobs import Job
+from lisabench.benchmarks.study.jobs import Job
 
 FOLDER = "LISABENCH_TESTS_FOLDER"  # in which jobs note that they have begun
 HANGS_AFTER_S = 300

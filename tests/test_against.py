@@ -17,11 +17,11 @@ import yaml
 from run_factory import row_by_row
 from samples import write_sample
 
-from lisabench.benchmarks import baton
-from lisabench.benchmarks.memory_pairs import can_leave_out
-from lisabench.benchmarks.second_look import definition_of
+from lisabench.benchmarks.gate.pairs import can_leave_out
+from lisabench.benchmarks.gate.remeasure import definition_of
+from lisabench.benchmarks.gate.versions import checked_out
+from lisabench.benchmarks.run import lockstep
 from lisabench.benchmarks.suite_file import load, shipped_names
-from lisabench.benchmarks.versions import checked_out
 from lisabench.harness.records.run import read_run
 
 pytestmark = pytest.mark.no_clock
@@ -152,7 +152,7 @@ WATCHED = """        begun = time.monotonic_ns()
 def watched(repository):
     """Has both versions write down when each thing that must not be disturbed began and ended, and whose it was."""
     log = repository.parent / "log"
-    edit(repository, "benchmarks/worker.py", ASKED, WATCHED.format(log=str(log)))
+    edit(repository, "benchmarks/run/worker.py", ASKED, WATCHED.format(log=str(log)))
     return log
 
 
@@ -182,7 +182,7 @@ def test_the_processes_of_a_pair_take_turns_block_by_block_and_the_next_pair_the
 
 def test_beside_an_older_version_they_run_one_after_the_other_which_is_said(repository):
     newer = (repository / "benchmarks" / "baton.py").read_text()
-    edit(repository, "benchmarks/baton.py", baton.PROTOCOL, "lisabench.baton/0")
+    edit(repository, "benchmarks/run/lockstep.py", lockstep.PROTOCOL, "lisabench.baton/0")
     log = watched(repository)
     commit(repository)
     (repository / "benchmarks" / "baton.py").write_text(newer)
@@ -216,12 +216,12 @@ def test_each_version_of_a_pair_in_turns_waits_by_the_hosts_clock_for_as_long_as
 TURN = '                here, rows = {"case"'
 BUILT = "        case, device = self._case()\n        probe = TimingProbe("
 BREAKING = {
-    "built": ("benchmarks/worker.py", BUILT, f'        raise RuntimeError("planted")\n{BUILT}',
+    "built": ("benchmarks/run/worker.py", BUILT, f'        raise RuntimeError("planted")\n{BUILT}',
               "answered no query: RuntimeError: planted (its records"),
-    "killed": ("benchmarks/session.py", TURN, f'                __import__("os").abort()\n{TURN}',
+    "killed": ("benchmarks/run/session.py", TURN, f'                __import__("os").abort()\n{TURN}',
                "failed while running: it was ended by SIGABRT (its output"),
-    "raises": ("benchmarks/session.py", TURN, f'                raise OSError(28, "No space left on device")\n{TURN}',
-               "failed while running: OSError: [Errno 28] No space left on device (its output"),
+    "raises": ("benchmarks/run/session.py", TURN, f'                raise OSError(28, "No space left")\n{TURN}',
+               "failed while running: OSError: [Errno 28] No space left (its output"),
 }  # fmt: skip
 
 
@@ -310,7 +310,7 @@ def test_two_pairs_measure_the_allocators_memory_and_find_64_mib_more_in_both_lo
 
 def test_an_older_version_that_always_measures_memory_is_found_out_and_the_working_tree_is_not(repository, monkeypatch):
     newer = (repository / "benchmarks" / "sections.py").read_text()
-    edit(repository, "benchmarks/sections.py", "memory_processes: int = Field(default=3, ge=0",
+    edit(repository, "benchmarks/suite.py", "memory_processes: int = Field(default=3, ge=0",
          "memory_processes: int = Field(default=3, gt=0")  # fmt: skip
     commit(repository)
     (repository / "benchmarks" / "sections.py").write_text(newer)

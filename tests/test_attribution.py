@@ -12,7 +12,7 @@ from scipy import stats
 from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.factors import design
 from lisabench.benchmarks.queries import Queries
-from lisabench.benchmarks.session import Session
+from lisabench.benchmarks.run.session import Session
 from lisabench.harness.errors import UsageError
 from lisabench.harness.records.journal import read_lines
 from lisabench.harness.records.run import read_run

@@ -12,9 +12,10 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from lisabench.benchmarks import baton, children, worker
-from lisabench.benchmarks.baton import Baton
-from lisabench.benchmarks.pairing import Call, Pairing
+from lisabench.benchmarks import subprocesses
+from lisabench.benchmarks.gate.pairs import Call, Pairing
+from lisabench.benchmarks.run import lockstep, worker
+from lisabench.benchmarks.run.lockstep import Baton
 from lisabench.harness.errors import RunFailed
 
 pytestmark = pytest.mark.no_clock
@@ -49,10 +50,10 @@ def blocks(folder: Path, one: str, other: str, dies_in: int = -1) -> tuple[str, 
     pair = [("a", one, dies_in), ("b", other, -1)]
     lines = [[sys.executable, "-c", RUN, name, str(log), counts, str(dies)] for name, counts, dies in pair]
     begun = [
-        children.Command(line, Path.cwd(), invited.environment(), invited.end)
-        for line, invited in zip(lines, baton.invitations(), strict=True)
+        subprocesses.Command(line, Path.cwd(), invited.environment(), invited.end)
+        for line, invited in zip(lines, lockstep.invitations(), strict=True)
     ]
-    done = children.run(*begun)
+    done = subprocesses.run(*begun)
     spans = [line.split() for line in log.read_text().splitlines()]
     spans = sorted((int(start), int(end), name) for name, start, end in spans)
     assert all(before[1] <= after[0] for before, after in pairwise(spans))
@@ -80,10 +81,10 @@ def test_a_side_that_is_killed_in_its_turn_frees_the_other_at_once(tmp_path):
 
 
 def test_who_waits_sleeps_in_a_single_read_and_no_wait_is_for_ever(monkeypatch):
-    monkeypatch.setattr(baton, "LIMIT_S", 0.3)
+    monkeypatch.setattr(lockstep, "LIMIT_S", 0.3)
     read, reads = Baton._received, []
     monkeypatch.setattr(Baton, "_received", lambda self, other: reads.append(other.gettimeout()) or read(self, other))
-    one, _other = baton.invitations()
+    one, _other = lockstep.invitations()
     with pytest.raises(RunFailed, match="said nothing for"), Baton(one).round():
         pass
     assert reads == [0.3]
@@ -99,7 +100,7 @@ def test_alone_nothing_is_waited_for():
 
 
 def test_who_hears_that_the_other_has_gone_is_alone():
-    one, other = baton.invitations()
+    one, other = lockstep.invitations()
     mine = Baton(other)
     assert not mine.alone
     threading.Thread(target=one.end.close).start()
@@ -111,12 +112,12 @@ CAPPED = SimpleNamespace(trainings={}, plan=SimpleNamespace(gpu_memory="8GB"), f
 
 
 def test_a_suite_that_wants_the_machine_for_itself_takes_no_turns_and_is_free_to_run_alone(monkeypatch):
-    one, _other = baton.invitations()
+    one, _other = lockstep.invitations()
     for name, value in one.environment().items():
         monkeypatch.setenv(name, value)
     with pytest.raises(RunFailed, match="want the machine for themselves"):
-        baton.of_environment(CAPPED)
-    assert baton.of_environment(CAPPED).alone
+        lockstep.of_environment(CAPPED)
+    assert lockstep.of_environment(CAPPED).alone
 
 
 OK, OOM, BROKEN = ("ok", None), ("oom", "OutOfMemoryError: too large"), ("error", "RuntimeError: planted")
@@ -143,13 +144,13 @@ class Scripted:
 
     def __init__(self, name: str, home: Path, code: int = 0, outcome=OK, said: str = "", sleeps: int = 0) -> None:
         self.name, self.label, self.tree = name, name, home / name
-        self.script = PROCESS.format(variable=baton.VARIABLE, code=code, outcome=outcome, said=said, sleeps=sleeps)
+        self.script = PROCESS.format(variable=lockstep.VARIABLE, code=code, outcome=outcome, said=said, sleeps=sleeps)
         self.file = self.tree / "benchmarks" / "baton.py"
         self.file.parent.mkdir(parents=True)
-        self.file.write_text(Path(baton.__file__).read_text())
+        self.file.write_text(Path(lockstep.__file__).read_text())
 
-    def command(self, *arguments: str) -> children.Command:
-        return children.Command([sys.executable, "-c", self.script, *map(str, arguments)], Path.cwd())
+    def command(self, *arguments: str) -> subprocesses.Command:
+        return subprocesses.Command([sys.executable, "-c", self.script, *map(str, arguments)], Path.cwd())
 
 
 def carried_out(folder: Path, pairing: Pairing, sides: list[Scripted], pair: int = 1) -> list[tuple[str, int]]:
@@ -164,7 +165,7 @@ def a_pair(folder: Path, base: dict, head: dict) -> list[Scripted]:
 NO_ROOM = {
     "out of memory": ({"code": 5, "outcome": OOM}, "side by side, head ran out of memory"),
     "killed": ({"code": 5, "outcome": KILLED}, "side by side, head ran out of memory"),
-    "apart": ({"code": 5, "said": f"lisabench: {baton.APART}"}, baton.APART),
+    "apart": ({"code": 5, "said": f"lisabench: {lockstep.APART}"}, lockstep.APART),
 }
 
 
@@ -192,7 +193,7 @@ def test_what_was_measured_is_not_tried_again_whatever_the_exit_code(tmp_path, c
     "base", [{"code": 2}, {"code": 130}, {"code": 1, "said": "OSError: disk full"}, {"code": 5, "outcome": BROKEN}]
 )
 def test_one_that_breaks_ends_the_other_and_is_not_tried_again(tmp_path, capsys, monkeypatch, base):
-    monkeypatch.setattr(children, "LAST_WORDS_S", 0.1)
+    monkeypatch.setattr(subprocesses, "LAST_WORDS_S", 0.1)
     sides = a_pair(tmp_path, base, {"sleeps": HANGS_AFTER_S})
     pairing = Pairing(sides)
     assert carried_out(tmp_path, pairing, sides) == [("base", base["code"])]
@@ -201,17 +202,17 @@ def test_one_that_breaks_ends_the_other_and_is_not_tried_again(tmp_path, capsys,
 
 
 def test_of_two_that_refuse_the_first_of_the_pair_is_heard_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(children, "LAST_WORDS_S", HANGS_AFTER_S)
+    monkeypatch.setattr(subprocesses, "LAST_WORDS_S", HANGS_AFTER_S)
     sides = a_pair(tmp_path, {"code": 2, "sleeps": 1}, {"code": 2})
     assert carried_out(tmp_path, Pairing(sides), sides) == [("base", 2), ("head", 2)]
 
 
 def test_what_a_killed_process_has_left_behind_ends_with_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(children, "LAST_WORDS_S", 0.1)
+    monkeypatch.setattr(subprocesses, "LAST_WORDS_S", 0.1)
     sleep = ["sleep", str(HANGS_AFTER_S)]
     leave = f"import os, subprocess, sys; p = subprocess.Popen({sleep}); print(p.pid); sys.stdout.flush(); "
     lines = [[sys.executable, "-c", f"{leave}os.kill(os.getpid(), 9)"], sleep]
-    done = children.run(*(children.Command(line, tmp_path) for line in lines), broken=lambda _, code: code != 0)
+    done = subprocesses.run(*(subprocesses.Command(line, tmp_path) for line in lines), broken=lambda _, code: code != 0)
     assert [(one.returncode, one.by_itself) for one in done] == [(-signal.SIGKILL, True), (-signal.SIGINT, False)]
     until_gone(int(done[0].stdout))
 
@@ -255,7 +256,7 @@ def test_a_worker_answers_only_when_its_device_has_done_all_that_it_was_given(mo
 @pytest.mark.parametrize("older", ["none", "another"])
 def test_a_version_that_takes_no_such_turns_is_never_started_beside_another(tmp_path, capsys, older):
     sides = a_pair(tmp_path, {"code": 5}, {"code": 5})
-    text = sides[0].file.read_text().replace(baton.PROTOCOL, "lisabench.baton/0")
+    text = sides[0].file.read_text().replace(lockstep.PROTOCOL, "lisabench.baton/0")
     sides[0].file.write_text(text) if older == "another" else sides[0].file.unlink()
     assert carried_out(tmp_path, Pairing(sides), sides) == [("base", 0), ("head", 0)]
     assert {file.name for file in tmp_path.glob("1-*/*e")} == {"False"}
@@ -264,22 +265,22 @@ def test_a_version_that_takes_no_such_turns_is_never_started_beside_another(tmp_
 
 def test_an_interrupt_ends_all_that_were_begun(monkeypatch):
     begun = []
-    popen = children.subprocess.Popen
-    monkeypatch.setattr(children.subprocess, "Popen", lambda *a, **k: begun.append(popen(*a, **k)) or begun[-1])
+    popen = subprocesses.subprocess.Popen
+    monkeypatch.setattr(subprocesses.subprocess, "Popen", lambda *a, **k: begun.append(popen(*a, **k)) or begun[-1])
     sleeps = f"import time; print('x' * 100_000); time.sleep({HANGS_AFTER_S})"
-    sleeping = children.Command([sys.executable, "-c", sleeps], Path.cwd())
-    waits = children._alive_after
+    sleeping = subprocesses.Command([sys.executable, "-c", sleeps], Path.cwd())
+    waits = subprocesses._alive_after
 
     def interrupted(*arguments):
         assert len(begun) == 2
         threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
         return waits(*arguments)
 
-    monkeypatch.setattr(children, "_alive_after", interrupted)
+    monkeypatch.setattr(subprocesses, "_alive_after", interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            children.run(sleeping, replace(sleeping))
+            subprocesses.run(sleeping, replace(sleeping))
     finally:
         signal.signal(signal.SIGINT, before)
     assert len(begun) == 2 and all(child.returncode is not None for child in begun)

@@ -12,8 +12,8 @@ from test_costs import on_meta
 from test_trainable import ORIGIN, learned_from, logits, ready
 from torch.utils.flop_counter import FlopCounterMode
 
-from lisabench.benchmarks import train
-from lisabench.benchmarks.training_setup import setup
+from lisabench.benchmarks.training import command
+from lisabench.benchmarks.training.setup import setup
 from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.datasets.scenes.cache import embedded
 from lisabench.harness.errors import UsageError
@@ -275,18 +275,18 @@ def test_a_sam_that_the_mask_decoder_does_not_fit_is_no_start(weights: dict[str,
 def test_the_command_on_a_card_has_what_was_set_beside_the_options() -> None:
     said = {"recipe": "with-projector", "use_vlm_vision": True, "output_dir": Path("out")}
     wanted = setup({**said, "changes": {"bridge": "upsampling"}})
-    assert train.command_of(wanted.options, wanted.case).endswith("--set=bridge=upsampling")
-    assert "--set" not in train.command_of(setup({"output_dir": Path("out"), "seed": 3}).options, LisaCase(seed=3))
+    assert command.command_of(wanted.options, wanted.case).endswith("--set=bridge=upsampling")
+    assert "--set" not in command.command_of(setup({"output_dir": Path("out"), "seed": 3}).options, LisaCase(seed=3))
 
 
 def test_the_teacher_of_a_distillation_is_a_plain_dual_whatever_the_student_is(weights: dict[str, str]) -> None:
     said = {"use_vlm_vision": True, "recipe": "distilled", "weights": weights["dual"], "device": "cpu"}
     student = {"bridge": "upsampling", "frame": "crop", **POOLED}
-    teacher = train._teacher(setup({**said, "changes": student})).state_dict()
+    teacher = command._teacher(setup({**said, "changes": student})).state_dict()
     sam = loaded(weights=weights["dual"]).model.get_submodule("encoder.sam_encoder").state_dict()
     assert all(torch.equal(tensor, sam[name]) for name, tensor in teacher.items())
     with pytest.raises(UsageError, match="has another SAM than sam=tiny_s"):
-        train._teacher(setup({**said, "changes": {"sam": "tiny_s"}}))
+        command._teacher(setup({**said, "changes": {"sam": "tiny_s"}}))
 
 
 def test_a_training_that_was_begun_before_there_was_a_choice_is_resumed_as_it_was(tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_a_training_that_was_begun_before_there_was_a_choice_is_resumed_as_it_wa
         del older["configuration"]["case"][axis]
     (tmp_path / "run.json").write_text(json.dumps(older))
     (tmp_path / "training.jsonl").touch()
-    train._open(setup(said), page)
+    command._open(setup(said), page)
     other = setup({**said, "changes": {"bridge": "upsampling"}})
     with pytest.raises(UsageError, match=r"another configuration .*bridge was linear and is upsampling"):
-        train._open(other, {"configuration": other.configuration()})
+        command._open(other, {"configuration": other.configuration()})

@@ -9,11 +9,12 @@ from types import SimpleNamespace
 import pytest
 from run_factory import edit_run, write_lines, write_run
 
-from lisabench.benchmarks import run as runs
-from lisabench.benchmarks import suite_file, worker
-from lisabench.benchmarks.pool import Lost
+from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.queries import Queries
-from lisabench.benchmarks.session import Session
+from lisabench.benchmarks.run import command as runs
+from lisabench.benchmarks.run import worker
+from lisabench.benchmarks.run.session import Session
+from lisabench.benchmarks.run.worker_pool import Lost
 from lisabench.harness.errors import UsageError
 from lisabench.harness.memory import Reading
 from lisabench.harness.records.journal import read_lines

@@ -11,11 +11,12 @@ import psutil
 import pytest
 import sessions
 
-from lisabench.benchmarks import baton, children, cores, worker
-from lisabench.benchmarks.cores import Rota
-from lisabench.benchmarks.pairing import Call, Pairing
-from lisabench.benchmarks.session import Session
-from lisabench.benchmarks.turn import Turn
+from lisabench.benchmarks import subprocesses
+from lisabench.benchmarks.gate.pairs import Call, Pairing
+from lisabench.benchmarks.run import cpu_pinning, lockstep, worker
+from lisabench.benchmarks.run.case_process import Turn
+from lisabench.benchmarks.run.cpu_pinning import Rota
+from lisabench.benchmarks.run.session import Session
 from lisabench.harness import measure, nvml
 from lisabench.harness.environment import online_cores, usable_cores
 
@@ -27,10 +28,10 @@ pytestmark = [pytest.mark.no_clock, LINUX]
 def busy_percent(monkeypatch):
     """Of five cores that are on, of which this process may use four; one, with number 2, is off."""
     busy = dict.fromkeys((0, 1, 3, 4, 6), 0.0)
-    monkeypatch.setattr(cores, "online_cores", lambda: list(busy))
+    monkeypatch.setattr(cpu_pinning, "online_cores", lambda: list(busy))
     monkeypatch.setattr(psutil, "cpu_percent", lambda *_, **__: list(busy.values()))
     monkeypatch.setattr(nvml, "handle", object)
-    monkeypatch.setattr(cores, "usable_cores", lambda: {0, 1, 3, 6})
+    monkeypatch.setattr(cpu_pinning, "usable_cores", lambda: {0, 1, 3, 6})
     return busy
 
 
@@ -107,7 +108,7 @@ def test_a_thread_that_a_core_is_not_there_for_stays_free_and_says_so(monkeypatc
     monkeypatch.setattr(measure, "warm_up", lambda *_, **__: measure.WarmUp(1.0, 6, True, 0))
     made = a_worker("cuda")
     known, after = in_a_thread(lambda: made.warm_up(6, 4095))
-    assert (known["core"], known["warnings"], after) == (None, [cores.FREE], set(os.sched_getaffinity(0)))
+    assert (known["core"], known["warnings"], after) == (None, [cpu_pinning.FREE], set(os.sched_getaffinity(0)))
 
 
 def test_a_worker_that_was_not_warmed_up_is_not_held(monkeypatch):
@@ -119,7 +120,7 @@ def test_a_worker_that_was_not_warmed_up_is_not_held(monkeypatch):
 
 def test_a_held_thread_still_counts_all_cores_of_its_process():
     before = set(usable_cores())
-    counted, _ = in_a_thread(lambda: (cores.hold(min(before), "cuda"), set(usable_cores()))[1])
+    counted, _ = in_a_thread(lambda: (cpu_pinning.hold(min(before), "cuda"), set(usable_cores()))[1])
     assert counted == before
 
 
@@ -127,11 +128,11 @@ def test_a_held_thread_still_counts_all_cores_of_its_process():
 def test_both_runs_of_a_pair_are_told_the_same_core(monkeypatch, core):
     suite = SimpleNamespace(trainings={}, plan=SimpleNamespace(gpu_memory=None), fits=list)
     told = []
-    for invited in baton.invitations(core):
+    for invited in lockstep.invitations(core):
         for name, value in invited.environment().items():
             monkeypatch.setenv(name, value)
         invited.end.detach()  # whoever reads the environment owns it from here on
-        told.append(baton.of_environment(suite))
+        told.append(lockstep.of_environment(suite))
     assert [mine.core() for mine in told] == [core, core]
     assert [mine.alone for mine in told] == [False, False]
 
@@ -158,15 +159,15 @@ def test_all_cases_of_a_round_are_asked_from_one_core_and_those_of_the_next_from
 
 @pytest.mark.usefixtures("_many_cores")
 def test_both_versions_of_a_pair_are_invited_to_one_core_and_those_of_the_next_to_another(tmp_path, monkeypatch):
-    tree = Path(baton.__file__).parents[1]
+    tree = Path(lockstep.__file__).parents[1]
     invited = []
 
     def run(*commands, **_):
-        invited.append([json.loads(command.own[baton.VARIABLE])[2] for command in commands])
-        return [children.Done(0, "", "") for _ in commands]
+        invited.append([json.loads(command.own[lockstep.VARIABLE])[2] for command in commands])
+        return [subprocesses.Done(0, "", "") for _ in commands]
 
-    monkeypatch.setattr(children, "run", run)
-    command = lambda *_: children.Command(["true"], tmp_path)  # noqa: E731
+    monkeypatch.setattr(subprocesses, "run", run)
+    command = lambda *_: subprocesses.Command(["true"], tmp_path)  # noqa: E731
     versions = [SimpleNamespace(name=name, label=name, tree=tree, command=command) for name in ("base", "head")]
     pairing = Pairing(versions)
     for pair in range(2):

@@ -8,9 +8,9 @@ import sessions
 import torch
 from samples import sample_of
 
-from lisabench.benchmarks.study_batches import SceneStore
-from lisabench.benchmarks.study_learner import StudyLearner
-from lisabench.benchmarks.study_scenes import render
+from lisabench.benchmarks.study.batches import SceneStore
+from lisabench.benchmarks.study.learner import StudyLearner
+from lisabench.benchmarks.study.rendered import render
 from lisabench.harness import measure
 from lisabench.harness.clock import CudaClock
 from lisabench.harness.contract import STAGES

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lisabench.benchmarks.training_setup import setup
+from lisabench.benchmarks.training.setup import setup
 from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.datasets.scenes.cache import embedded
 from lisabench.harness.probe import NullProbe

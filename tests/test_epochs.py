@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from lisabench.benchmarks.epochs import Plan
+from lisabench.benchmarks.training.sampler import Plan
 
 pytestmark = pytest.mark.no_clock
 

@@ -13,11 +13,11 @@ import torch
 from run_factory import edit_run, write_lines, write_run
 
 from lisabench.benchmarks import suite_file
-from lisabench.benchmarks.journal import Journal
-from lisabench.benchmarks.pool import WorkerHandle
 from lisabench.benchmarks.queries import Queries
-from lisabench.benchmarks.session import Session
-from lisabench.benchmarks.worker import Order, Worker
+from lisabench.benchmarks.run.journal import Journal
+from lisabench.benchmarks.run.session import Session
+from lisabench.benchmarks.run.worker import Order, Worker
+from lisabench.benchmarks.run.worker_pool import WorkerHandle
 from lisabench.harness import noise, nvml, passes, roofline
 from lisabench.harness import roofline as kept_ceilings
 from lisabench.harness.clock import VirtualClock

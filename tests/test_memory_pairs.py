@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from run_factory import edit_lines, edit_run, write_run
 
-from lisabench.benchmarks.memory_pairs import can_leave_out, memory_is_known, settled
-from lisabench.benchmarks.merge import merged
+from lisabench.benchmarks.gate.merge import merged
+from lisabench.benchmarks.gate.pairs import can_leave_out, memory_is_known, settled
 from lisabench.harness.records.run import Run, read_run
 from lisabench.reports.baseline import reduced
 from lisabench.reports.gate import Check, judge

@@ -13,9 +13,9 @@ from command import in_process
 from lisas import ask, noise
 from safetensors.torch import load_file, save_file
 
-from lisabench.benchmarks import ship as module
 from lisabench.benchmarks import suite_file
-from lisabench.benchmarks.ship import ship
+from lisabench.benchmarks.study import package as module
+from lisabench.benchmarks.study.package import ship
 from lisabench.harness.errors import DataError, LisabenchError, UsageError
 from lisabench.harness.probe import NullProbe
 from lisabench.models.adapters.lisa_stages import Lisa

@@ -6,7 +6,7 @@ from statistics import median
 
 import pytest
 
-from lisabench.benchmarks.study_variants import VARIANTS
+from lisabench.benchmarks.study.variants import VARIANTS
 from lisabench.harness.records.pixel_counts import CONTROLS
 from lisabench.harness.records.study import StudyRecords, read_study
 from lisabench.models.lisa.config import LisaCase

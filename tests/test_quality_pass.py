@@ -11,9 +11,9 @@ from sessions import QUICK, keys, run, session, suite
 
 from lisabench.benchmarks import suite as suites
 from lisabench.benchmarks import suite_file
-from lisabench.benchmarks.evaluator import MOST_LOST, Evaluator
-from lisabench.benchmarks.pool import Lost
 from lisabench.benchmarks.queries import Queries
+from lisabench.benchmarks.run.evaluator import MOST_LOST, Evaluator
+from lisabench.benchmarks.run.worker_pool import Lost
 from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.datasets.scenes.cache import embedded
 from lisabench.harness import masks, measure

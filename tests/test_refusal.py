@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from samples import write_sample
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from lisabench.benchmarks.run import Request, carry_out
+from lisabench.benchmarks.run.command import Request, carry_out
 from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.harness.probe import NullProbe
 from lisabench.harness.records.run import read_run

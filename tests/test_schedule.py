@@ -1,6 +1,6 @@
 import pytest
 
-from lisabench.benchmarks import schedule
+from lisabench.benchmarks.run import schedule
 
 pytestmark = pytest.mark.no_clock
 

@@ -10,8 +10,8 @@ from sessions import QUICK, keys, run, session, suite
 
 from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.queries import Queries
-from lisabench.benchmarks.session import Session
-from lisabench.benchmarks.worker import Order, Worker
+from lisabench.benchmarks.run.session import Session
+from lisabench.benchmarks.run.worker import Order, Worker
 from lisabench.datasets import reasonseg
 from lisabench.harness.contract import STAGES
 from lisabench.harness.errors import DataError, NothingToCompare, UsageError

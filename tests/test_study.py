@@ -12,21 +12,19 @@ from command import lisabench
 from study_lisas import store_of, tiny
 from torch.nn import functional
 
-from lisabench.benchmarks.study import carry_out, course_of, fitted, started
-from lisabench.benchmarks.study_batches import SceneStore
-from lisabench.benchmarks.study_folder import SEARCH, Study, begin, files_of, rate_of
-from lisabench.benchmarks.study_helpers import WEIGHTS as HELP_WEIGHTS
-from lisabench.benchmarks.study_helpers import Helpers, named, names_of_attributes
-from lisabench.benchmarks.study_jobs import Job
-from lisabench.benchmarks.study_judging import judge, labels
-from lisabench.benchmarks.study_learner import StudyLearner
-from lisabench.benchmarks.study_options import study
-from lisabench.benchmarks.study_positions import waves
-from lisabench.benchmarks.study_scenes import ATTRIBUTES, LABELS_PX, OUTSIDE, VIEWS, chunk, render
-from lisabench.benchmarks.study_search import search, table
-from lisabench.benchmarks.study_training import Course, _share_of_lr, fit
-from lisabench.benchmarks.study_validation import Validation, ious
-from lisabench.benchmarks.study_variants import VARIANTS
+from lisabench.benchmarks.study.auxiliary_heads import WEIGHTS as HELP_WEIGHTS
+from lisabench.benchmarks.study.auxiliary_heads import Helpers, named, names_of_attributes, waves
+from lisabench.benchmarks.study.batches import SceneStore
+from lisabench.benchmarks.study.command import study
+from lisabench.benchmarks.study.evaluate import Validation, ious, judge, labels
+from lisabench.benchmarks.study.fit import Course, _share_of_lr, fit
+from lisabench.benchmarks.study.folder import SEARCH, Study, begin, files_of, rate_of
+from lisabench.benchmarks.study.jobs import Job
+from lisabench.benchmarks.study.learner import StudyLearner
+from lisabench.benchmarks.study.rendered import ATTRIBUTES, LABELS_PX, OUTSIDE, VIEWS, chunk, render
+from lisabench.benchmarks.study.search import search, table
+from lisabench.benchmarks.study.study import carry_out, course_of, fitted, started
+from lisabench.benchmarks.study.variants import VARIANTS
 from lisabench.datasets.scenes.generator import Query, Scene, chosen, scene
 from lisabench.datasets.scenes.words import SHAPES
 from lisabench.harness import metrics
@@ -273,7 +271,7 @@ def test_the_clock_stands_still_while_a_training_is_validated_and_in_the_first_s
         return 0.0
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lisabench.benchmarks.study_training.time.perf_counter", lambda: float(next(now)))
+        patch.setattr("lisabench.benchmarks.study.fit.time.perf_counter", lambda: float(next(now)))
         rows = list(fit(lisa.model, LOSSES["described"], store_of(files, lisa), course, 0, "cpu", validate))
     assert [row["first_steps_seconds"] for row in rows] == [100, 100, 100]
     assert [row["seconds"] for row in rows] == [200, 300, 400]  # what lies between two readings takes 100
@@ -330,7 +328,7 @@ def test_a_study_trains_a_dual_then_its_variants_and_keeps_what_is_finished(tmp_
     with pytest.raises(UsageError, match="holds another study \\(steps was 1 and is 5\\)"):
         carry_out(replace(how, steps=5), [0], ["sam"])
     with pytest.MonkeyPatch.context() as patch, pytest.raises(UsageError, match=r"generator was \d+ and is 99"):
-        patch.setattr("lisabench.benchmarks.study_folder.GENERATOR", 99)  # its scenes would be others
+        patch.setattr("lisabench.benchmarks.study.folder.GENERATOR", 99)  # its scenes would be others
         carry_out(how, [0], ["sam"])
 
 
@@ -366,7 +364,7 @@ def test_a_finer_clip_sees_what_its_own_preprocessor_would_show_it(dual_made):
 
 @pytest.mark.parametrize(("name", "lr", "third"), [("clip-distilled", 1e-2, "iou"), ("dual-small", 1e-3, "ce")])
 def test_distillation_comes_first_and_lowers_what_it_regresses(name, lr, third, dual_made, monkeypatch):
-    monkeypatch.setattr("lisabench.benchmarks.study_training.LOG_EVERY", 1)
+    monkeypatch.setattr("lisabench.benchmarks.study.fit.LOG_EVERY", 1)
     job, lisa = Job(name, 0), started(dual_made, Job(name, 0))
     course = replace(course_of(dual_made, job), steps=14, first=12, warmup=1, lr=lr)
     rows = list(fitted(dual_made, job, lisa, course))
@@ -382,9 +380,9 @@ def test_a_search_tries_three_rates_by_the_validation_split_alone_and_none_twice
     carry_out(how, [0], ["dual"])
     for file in (tmp_path / "scenes").glob("test-*"):
         file.unlink()
-    monkeypatch.setattr("lisabench.benchmarks.study_search.begin", lambda *_: None)  # it would render the test again
+    monkeypatch.setattr("lisabench.benchmarks.study.search.begin", lambda *_: None)  # it would render the test again
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lisabench.benchmarks.study_search.FACTORS", (1 / 3,))
+        patch.setattr("lisabench.benchmarks.study.search.FACTORS", (1 / 3,))
         search(how, [0], ["sam-decoder"])
     fresh, used = [], []
 
@@ -392,7 +390,7 @@ def test_a_search_tries_three_rates_by_the_validation_split_alone_and_none_twice
         used.append(course.lr)
         return fitted(how, job, lisa, course)
 
-    monkeypatch.setattr("lisabench.benchmarks.study_search.fitted", noted)
+    monkeypatch.setattr("lisabench.benchmarks.study.search.fitted", noted)
     rows = search(how, [0], ["sam-decoder"], fresh.append)
     assert [(row["name"], row["seed"], row["lr"], row["steps"]) for row in rows] == [
         ("sam-decoder", 0, 3.3e-4, 2),
@@ -430,7 +428,7 @@ def test_the_published_study_is_the_one_that_the_command_makes_by_default(tmp_pa
     monkeypatch.setattr("lisabench.benchmarks.study.carry_out", lambda how, *_: made.append(how))
     study(tmp_path, device="cpu")
     (how,) = made
-    monkeypatch.setattr("lisabench.benchmarks.study_folder._render", lambda *_: None)
+    monkeypatch.setattr("lisabench.benchmarks.study.folder._render", lambda *_: None)
     begin(how, [0], ["dual"])
     written = [json.loads((folder / "study.json").read_text()) for folder in (tmp_path, PUBLISHED / "accuracy-tiny")]
     assert written[0] == written[1]
@@ -443,7 +441,7 @@ def test_a_search_tries_a_dual_only_if_it_is_named(tmp_path, monkeypatch):
         asked.append(names)
         return []
 
-    monkeypatch.setattr("lisabench.benchmarks.study_search.search", noted)
+    monkeypatch.setattr("lisabench.benchmarks.study.search.search", noted)
     study(tmp_path, search=True, device="cpu")
     study(tmp_path, search=True, device="cpu", variant=["dual"])
     assert asked == [[name for name in VARIANTS if name != "dual"], ["dual"]]
@@ -459,7 +457,7 @@ def test_a_table_of_a_search_marks_the_best_rate_and_says_when_it_is_at_the_edge
 
 
 def test_a_rate_at_which_the_losses_are_no_numbers_any_more_is_a_result(tmp_path, monkeypatch):
-    monkeypatch.setattr("lisabench.benchmarks.study_search.FACTORS", (1e9,))
+    monkeypatch.setattr("lisabench.benchmarks.study.search.FACTORS", (1e9,))
     how = Study(tmp_path, scenes=6, test_queries=3, dual_steps=9, steps=2, batch=2, jobs=1, device="cpu", val_queries=3)
     (row,) = search(how, [0], ["dual"])
     assert row["val_gIoU"] is None

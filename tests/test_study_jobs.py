@@ -3,7 +3,7 @@
 import pytest
 from study_work import FOLDER, seen
 
-from lisabench.benchmarks.study_jobs import Job, side_by_side
+from lisabench.benchmarks.study.jobs import Job, side_by_side
 from lisabench.harness.errors import RunFailed
 
 pytestmark = pytest.mark.no_clock

@@ -10,9 +10,9 @@ import torch
 from study_factory import judged_of
 from study_lisas import store_of, tiny
 
-from lisabench.benchmarks import study_judging
-from lisabench.benchmarks.study_judging import judge, judge_floors, keep_floors, kept_labels, labels
-from lisabench.benchmarks.study_scenes import FAMILIES, render
+from lisabench.benchmarks.study import evaluate
+from lisabench.benchmarks.study.evaluate import judge, judge_floors, keep_floors, kept_labels, labels
+from lisabench.benchmarks.study.rendered import FAMILIES, render
 from lisabench.datasets.scenes.generator import chosen, scene
 from lisabench.harness import measure, metrics
 from lisabench.harness.clock import HostClock
@@ -91,13 +91,13 @@ def test_how_many_scenes_are_judged_at_once_changes_no_answer_of_the_model(scene
 def spied(monkeypatch, files, labels_of, vision="dual"):
     """Of every pass: the batch that was asked, and the features that were looked at."""
     passes, lisa = [], tiny(vision)
-    logits = study_judging.StudyLearner.logits
+    logits = evaluate.StudyLearner.logits
 
     def noted(self, batch, features=None):
         passes.append((batch, features))
         return logits(self, batch, features)
 
-    monkeypatch.setattr(study_judging.StudyLearner, "logits", noted)
+    monkeypatch.setattr(evaluate.StudyLearner, "logits", noted)
     judge(lisa.model, store_of(files, lisa), labels_of)
     return passes
 
@@ -132,7 +132,7 @@ def test_a_query_is_never_reworded_into_its_own_words(files):
     (batch,) = store.walked(store.chosen_Q.nonzero().flatten(), SCENES)
     same = torch.zeros_like(batch.ids_NL)
     same[batch.scene_N == 2] = 1
-    reworded = study_judging._reworded(replace(batch, ids_NL=same), torch.arange(SCENES))
+    reworded = evaluate._reworded(replace(batch, ids_NL=same), torch.arange(SCENES))
     assert torch.equal(reworded.ids_NL, 1 - same)
 
 
@@ -140,7 +140,7 @@ def test_the_other_scene_has_the_nearest_shape(tmp_path):
     count = 28  # four of each ratio
     files, lisa = render(tmp_path, 0, {"test": count}, 1), tiny()
     store = store_of(files, lisa)
-    ((batch, order_B),) = study_judging._batches(store, 64)
+    ((batch, order_B),) = evaluate._batches(store, 64)
     height_B, width_B = store.sizes_N2.double().unbind(-1)
     ratios = (height_B / width_B)[order_B].tolist()
     assert ratios == sorted(ratios)
@@ -173,7 +173,7 @@ def test_floors_are_those_of_every_run_on_the_same_queries(files, labels_of, tmp
 
 def test_labels_are_made_once(tmp_path, monkeypatch, labels_of):
     kept_labels(tmp_path, 0, "test", SCENES)
-    monkeypatch.setattr(study_judging, "labels", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(evaluate, "labels", lambda *_: pytest.fail("made again"))
     for found, expected in zip(kept_labels(tmp_path, 0, "test", SCENES), labels_of, strict=True):
         np.testing.assert_array_equal(found, expected)
     assert [path.name for path in tmp_path.iterdir()] == ["labels-test-0-000007.npz"]

@@ -5,8 +5,8 @@ import torch
 from study_lisas import store_of, tiny
 from torch import Tensor
 
-from lisabench.benchmarks.study_batches import mirror_words
-from lisabench.benchmarks.study_scenes import render
+from lisabench.benchmarks.study.batches import mirror_words
+from lisabench.benchmarks.study.rendered import render
 from lisabench.datasets.scenes.words import EDGEMOST
 from lisabench.models.lisa.frames import extent_in_frame
 from lisabench.models.lisa.tokenizer import load

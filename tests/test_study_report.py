@@ -13,8 +13,8 @@ from run_factory import edit_run, write_run
 from study_factory import TRUTH, judged_of, write_one, write_study
 
 from lisabench.benchmarks import suite_file
-from lisabench.benchmarks.study import VARIANTS
-from lisabench.benchmarks.study_scenes import FAMILIES as RENDERED
+from lisabench.benchmarks.study.rendered import FAMILIES as RENDERED
+from lisabench.benchmarks.study.study import VARIANTS
 from lisabench.harness.errors import DataError, UsageError
 from lisabench.harness.records.pixel_counts import CONTROLS, OWN, read_judged, write_judged
 from lisabench.harness.records.study import is_study, read_study

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 from torch import Tensor
 
-from lisabench.benchmarks.study_scenes import chunk
+from lisabench.benchmarks.study.rendered import chunk
 from lisabench.datasets.scenes.generator import scene
 from lisabench.models.lisa.config import LisaCase
 from lisabench.models.lisa.forced_prompt import forced_ids

@@ -11,10 +11,11 @@ import yaml
 from run_factory import edit_run, write_run
 from training_factory import CLIP, DUAL, falling, write_training
 
-from lisabench.benchmarks import run as runs
-from lisabench.benchmarks import suite_file, trainings
+from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.queries import Queries
-from lisabench.benchmarks.session import Session
+from lisabench.benchmarks.run import command as runs
+from lisabench.benchmarks.run.session import Session
+from lisabench.benchmarks.training import in_suites
 from lisabench.harness.errors import UsageError
 from lisabench.harness.records.run import read_run
 from lisabench.harness.records.training import read_training
@@ -43,7 +44,7 @@ def content(data_root, **changes):
 
 
 def test_seeds_take_turns_and_every_other_time_back():
-    rows = trainings.first_rows({"a": {}, "b": {}}, 3)
+    rows = in_suites.first_rows({"a": {}, "b": {}}, 3)
     assert [(row["name"], row["seed"]) for row in rows] == [("a", 0), ("b", 0), ("b", 1), ("a", 1), ("a", 2), ("b", 2)]
     assert rows[2] == {"name": "b", "seed": 1, "folder": "trainings/b-1", "status": None, "reason": None}
 
@@ -99,7 +100,7 @@ def ends(monkeypatch, returncode=0, stderr=""):
 
 def test_a_training_is_begun_with_its_options_and_seed(tmp_path, monkeypatch):
     commands = ends(monkeypatch)
-    assert trainings.carry_out(tmp_path, ROW, TWO_STEPS, gpu=False) == {"status": "complete", "reason": None}
+    assert in_suites.carry_out(tmp_path, ROW, TWO_STEPS, gpu=False) == {"status": "complete", "reason": None}
     ((*start, config, seed, number, out, folder),) = commands
     assert start == [sys.executable, "-m", "lisabench.cli", "train", "--config"]
     assert (seed, number, out, folder) == ("--seed", "3", "--output_dir", str(tmp_path / "trainings" / "t-3"))
@@ -109,10 +110,10 @@ def test_a_training_is_begun_with_its_options_and_seed(tmp_path, monkeypatch):
 def test_a_complete_training_is_skipped_and_one_that_was_begun_resumed(tmp_path, monkeypatch):
     folder = write_training(tmp_path / "trainings" / "t-3", losses=falling(4), mious=[0.1])
     commands = ends(monkeypatch)
-    assert trainings.carry_out(tmp_path, ROW, TWO_STEPS, gpu=False)["status"] == "complete"
+    assert in_suites.carry_out(tmp_path, ROW, TWO_STEPS, gpu=False)["status"] == "complete"
     assert commands == []
     edit_run(folder, status="running")
-    trainings.carry_out(tmp_path, ROW, TWO_STEPS, gpu=False)
+    in_suites.carry_out(tmp_path, ROW, TWO_STEPS, gpu=False)
     assert commands[0][-1] == "--resume"
 
 
@@ -132,14 +133,14 @@ def test_a_complete_training_is_skipped_and_one_that_was_begun_resumed(tmp_path,
 )
 def test_how_a_training_failed_is_its_status_and_reason(tmp_path, monkeypatch, returncode, stderr, status, reason):
     ends(monkeypatch, returncode, stderr)
-    found = trainings.carry_out(tmp_path, ROW, TWO_STEPS, gpu=True)
+    found = in_suites.carry_out(tmp_path, ROW, TWO_STEPS, gpu=True)
     assert found["status"] == status
     assert reason in found["reason"] and "\n" not in found["reason"]
 
 
 def test_a_capped_training_is_skipped_without_a_gpu(tmp_path, monkeypatch):
     commands = ends(monkeypatch)
-    found = [trainings.carry_out(tmp_path, ROW, TWO_STEPS | {"gpu_memory": "8GB"}, gpu) for gpu in (False, True)]
+    found = [in_suites.carry_out(tmp_path, ROW, TWO_STEPS | {"gpu_memory": "8GB"}, gpu) for gpu in (False, True)]
     assert [one["status"] for one in found] == ["skipped", "complete"]
     assert len(commands) == 1
 
@@ -180,7 +181,7 @@ def test_a_suite_trains_goes_on_after_a_failure_and_resumes(data_root, tmp_path,
 def with_trainings(folder, seeds=3, claims=(), **clip):
     """A run that has trained `dual` and `clip`: clip's steps take 50, 51 and 52 % of dual's; it hits 10 points less."""
     write_run(folder, queries=2, size=(24, 32), gallery=0, controls=False)
-    rows = trainings.first_rows({"dual": {}, "clip": {}}, seeds)
+    rows = in_suites.first_rows({"dual": {}, "clip": {}}, seeds)
     for row in rows:
         mious, peak_mib = ([0.1, 0.2, 0.3, 0.4], 1000) if row["name"] == "dual" else ([0.0, 0.1, 0.2, 0.3], 600)
         step_ms = 100.0 if row["name"] == "dual" else 50.0 + row["seed"]

@@ -15,10 +15,10 @@ import torch
 from accelerate.state import AcceleratorState
 from command import lisabench
 
-from lisabench.benchmarks import training_state
-from lisabench.benchmarks.optimisers import implementation, optimiser
-from lisabench.benchmarks.training_setup import setup
-from lisabench.benchmarks.training_state import Checkpoints
+from lisabench.benchmarks.training import checkpoints
+from lisabench.benchmarks.training.checkpoints import Checkpoints
+from lisabench.benchmarks.training.optimizer import implementation, optimiser
+from lisabench.benchmarks.training.setup import setup
 from lisabench.harness.errors import RunFailed, UsageError
 from lisabench.harness.records.training import Training, read_training
 from lisabench.models.lisa import weights_format
@@ -248,7 +248,7 @@ def test_a_loss_that_is_no_number_ends_with_a_message_and_an_intact_checkpoint(t
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     keep = Checkpoints(tmp_path, lambda folder: (folder / "weights").write_text("whole"))
     keep.save_last(3, {}, {"step": 3})
-    monkeypatch.setattr(training_state, "save_file", fill_the_disk)
+    monkeypatch.setattr(checkpoints, "save_file", fill_the_disk)
     with pytest.raises(RunFailed, match=r"checkpoint-6 cannot be written .*No space left.*the last checkpoint is .*-3"):
         keep.save_last(6, {}, {"step": 6})
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-3"]
