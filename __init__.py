@@ -15,6 +15,6 @@ __version__ = "0.1.0"
 
 def load(*folders: "str | Path") -> "pandas.DataFrame":
     """The queries of one run or of several, a row each; see `reports.frame.load`."""
-    from .reports.frame import load
+    from .reports.load import load
 
     return load(*folders)

@@ -88,9 +88,9 @@ def report(folder: Folder) -> None:
     """Write the summary, figures and report of a run, of a training or of a study again from its records."""
     from .harness.records.study import is_study
     from .harness.records.training import is_training
-    from .reports.page import write_report
-    from .reports.study_page import write_study_report
-    from .reports.training_page import write_training_report
+    from .reports.run.page import write_report
+    from .reports.study.page import write_study_report
+    from .reports.training.page import write_training_report
 
     if is_study(folder):
         typer.echo(write_study_report(folder))

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..harness.errors import UsageError, unknown
 from ..harness.memory import card_bytes
-from ..reports.claims import QUANTITIES
+from ..reports.run.claims import QUANTITIES
 
 FITS = ("fits", "training.fits")
 

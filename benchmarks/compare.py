@@ -6,10 +6,10 @@ from pydantic import BaseModel
 
 from ..harness.errors import UsageError
 from ..harness.records.training import is_training
-from ..reports.across import compare_cases
-from ..reports.side_by_side import side_by_side
-from ..reports.trainings import compare_folders
-from ..reports.trainings_table import training_sections
+from ..reports.run.across import compare_cases
+from ..reports.run.across_tables import side_by_side
+from ..reports.training.compare import compare_folders
+from ..reports.training.tables import training_sections
 
 
 def compared(

@@ -28,7 +28,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ..harness.errors import UsageError
 from ..models import registry
-from ..reports.thresholds import Gate
+from ..reports.gate.thresholds import Gate
 from .claim import Claim
 
 

@@ -14,7 +14,7 @@ from ..harness.memory import card_bytes
 from ..models import registry
 from ..models.lisa import weights_format
 from ..models.lisa.config import LisaCase
-from ..reports.thresholds import Gate
+from ..reports.gate.thresholds import Gate
 from . import factors
 from .suite import Data, Plan, Suite
 from .training import in_suites

@@ -12,7 +12,7 @@ from itertools import combinations
 from ..harness import masks
 from ..harness.metrics import METRICS, iou
 from ..harness.records.readings import ANSWERED, Record, counts
-from .schema_parts import AnswerSpread
+from .schema_base import AnswerSpread
 
 SCORES = ("gIoU", "cIoU")
 

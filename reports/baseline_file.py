@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..harness.errors import DataError, NothingToCompare, UsageError
-from .baseline import SCHEMA, Baseline
+from .gate.baseline import SCHEMA, Baseline
 
 MAKE = "make one of a finished run with: lisabench baseline RUN --out FILE"
 

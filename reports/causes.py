@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 from . import wording
 from .peaks import RESIDENT_SET
-from .schema import Attribution, Case, Difference, Summary, Team, TimeChange
-from .schema_parts import Ratio
-from .tables import escape, markdown
+from .run.schema import Attribution, Case, Difference, Summary, Team, TimeChange
+from .run.tables import escape, markdown
+from .schema_base import Ratio
 
 TITLE = "What causes the difference"
 _EFFECTS = (

@@ -3,8 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from . import tables, wording
-from .schema import ClaimResult
+from . import wording
+from .run import tables
+from .run.schema import ClaimResult
 
 HEADER = ["claim", "published", "measured [95 % interval]", "bound", "verdict"]
 

@@ -15,7 +15,7 @@ from dataclasses import asdict
 
 from ..harness.records.readings import ANSWERED, Record
 from ..harness.statistics.ratios import paired_ratio, unpaired_ratio
-from .schema_parts import NO_RATIO, Ratio
+from .schema_base import NO_RATIO, Ratio
 
 QUANTITY = "energy.query"
 

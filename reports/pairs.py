@@ -11,8 +11,8 @@ from ..harness.contract import STAGES
 from ..harness.passes import SYNCHRONISED
 from ..harness.records.readings import Record, of_case, stage_ns
 from ..harness.records.run import Run
-from .comparison import paired_logs, time_logs
 from .energy import QUANTITY, energy_logs
+from .run.comparison import paired_logs, time_logs
 
 Pairs = Mapping[tuple[str, str], Sequence[float]]  # by case and figure, a log ratio a pair of processes
 

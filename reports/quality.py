@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from ..harness.records.readings import Record, counts
 from ..harness.statistics.bootstrap import SCORES, Difference, Draws, bootstrap_differences, bootstrap_scores
-from .schema import Bootstrap
-from .schema_parts import Points
+from .run.schema import Bootstrap
+from .schema_base import Points
 
 DRAWS = Draws()
 BOOTSTRAP = Bootstrap(resamples=DRAWS.resamples, seed=DRAWS.seed)

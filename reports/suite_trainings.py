@@ -2,9 +2,9 @@
 
 from ..harness.records.run import Run
 from ..harness.records.training import read_training
-from .training_groups import Group
-from .training_schema import ComparedTrainings
-from .trainings import compare_groups
+from .training.compare import compare_groups
+from .training.groups import Group
+from .training.schema import ComparedTrainings
 
 COMPLETE = "complete"
 TRAINING = "training."  # quantities that are of trainings begin so

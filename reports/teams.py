@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .schema import Team
+from .run.schema import Team
 
 
 def teams_of(entry: dict[str, Any]) -> list[Team]:

@@ -19,7 +19,7 @@ milliseconds, so that the twin's would be too wide for it. The twin's own differ
 import math
 from collections.abc import Mapping, Sequence
 
-from .schema_parts import Milliseconds, Ratio, Twin
+from .schema_base import Milliseconds, Ratio, Twin
 
 NO_TWINS: Sequence[Twin] = ()
 

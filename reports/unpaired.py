@@ -8,7 +8,7 @@ from dataclasses import asdict
 from ..harness.records.readings import Record, timed
 from ..harness.statistics.ratios import log_median, unpaired_ratio
 from .peaks import memory_by_process
-from .schema_parts import NO_RATIO, Ratio
+from .schema_base import NO_RATIO, Ratio
 
 
 def unpaired_time(before: list[Record], after: list[Record], span_ns: Callable[[Record], int]) -> Ratio:

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from ..harness.statistics.verdicts import images_to_tell, may_be_praised, quality_word, time_word
-from .schema import Case, ClaimResult, Comparison, Difference, Joint, Summary
-from .schema_parts import AnswerSpread, Milliseconds, Points, Ratio
+from .run.schema import Case, ClaimResult, Comparison, Difference, Joint, Summary
+from .schema_base import AnswerSpread, Milliseconds, Points, Ratio
 
 NOT_AVAILABLE = "n/a"
 WHY_NO_QUALITY = "n/a: random weights have no quality; their time and memory are real."

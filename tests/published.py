@@ -13,11 +13,11 @@ from lisabench.harness.records.readings import of_case
 from lisabench.harness.records.run import Run, read_run
 from lisabench.reports import wording
 from lisabench.reports.claim_table import measured
-from lisabench.reports.comparison import WITHOUT_PREPROCESS, of_stage
 from lisabench.reports.pairs import time_pairs
 from lisabench.reports.peaks import of_queries
-from lisabench.reports.schema import Attribution, Case, ClaimResult, Comparison, Summary
-from lisabench.reports.summary import summarise
+from lisabench.reports.run.comparison import WITHOUT_PREPROCESS, of_stage
+from lisabench.reports.run.schema import Attribution, Case, ClaimResult, Comparison, Summary
+from lisabench.reports.run.summary import summarise
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = ROOT / "reports" / "published"

@@ -22,11 +22,11 @@ from lisabench.harness.measure import measure
 from lisabench.harness.probe import TimingProbe
 from lisabench.harness.records.run import Run
 from lisabench.models.adapters.fake import FakeCase, build
-from lisabench.reports.baseline import Baseline, reduced
-from lisabench.reports.gate import Check, judge
-from lisabench.reports.gate_verdict import outcome, settle, to_measure_again
+from lisabench.reports.gate.baseline import Baseline, reduced
+from lisabench.reports.gate.checks import Check, judge
+from lisabench.reports.gate.outcome import outcome, settle, to_measure_again
+from lisabench.reports.gate.thresholds import Gate
 from lisabench.reports.pairs import time_pairs
-from lisabench.reports.thresholds import Gate
 
 CASE = "a"
 SETTINGS = {"adapter": "fake"}

@@ -14,9 +14,9 @@ from scipy import stats
 from lisabench.harness.errors import NothingToCompare, UsageError
 from lisabench.harness.records.readings import of_case
 from lisabench.harness.records.run import read_run
-from lisabench.reports.across import Compared, compare_cases
-from lisabench.reports.side_by_side import side_by_side
-from lisabench.reports.summary import summarise
+from lisabench.reports.run.across import Compared, compare_cases
+from lisabench.reports.run.across_tables import side_by_side
+from lisabench.reports.run.summary import summarise
 from lisabench.reports.unpaired import unpaired_memory
 
 pytestmark = pytest.mark.no_clock

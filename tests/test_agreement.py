@@ -10,12 +10,12 @@ from lisabench.harness import masks
 from lisabench.harness.records.readings import of_case
 from lisabench.harness.records.run import read_run
 from lisabench.reports.agreement import answer_spread
-from lisabench.reports.baseline import reduced
-from lisabench.reports.gate import judge
-from lisabench.reports.gate_verdict import outcome
-from lisabench.reports.summary import summarise
-from lisabench.reports.tables import comparison_table
-from lisabench.reports.thresholds import Gate
+from lisabench.reports.gate.baseline import reduced
+from lisabench.reports.gate.checks import judge
+from lisabench.reports.gate.outcome import outcome
+from lisabench.reports.gate.thresholds import Gate
+from lisabench.reports.run.summary import summarise
+from lisabench.reports.run.tables import comparison_table
 
 pytestmark = pytest.mark.no_clock
 

@@ -16,10 +16,10 @@ from lisabench.benchmarks.run.session import Session
 from lisabench.harness.errors import UsageError
 from lisabench.harness.records.journal import read_lines
 from lisabench.harness.records.run import read_run
-from lisabench.reports.page import write_report
-from lisabench.reports.schema import Summary
-from lisabench.reports.summary import summarise
-from lisabench.reports.waterfall import message, waterfall
+from lisabench.reports.run.page import write_report
+from lisabench.reports.run.schema import Summary
+from lisabench.reports.run.summary import summarise
+from lisabench.reports.run.waterfall import message, waterfall
 
 pytestmark = pytest.mark.no_clock
 

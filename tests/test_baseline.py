@@ -14,8 +14,8 @@ from lisabench.harness.errors import DataError, NothingToCompare, UsageError
 from lisabench.harness.records.readings import of_case, stage_ns
 from lisabench.harness.records.run import one_per_query, read_run
 from lisabench.harness.statistics.ratios import unpaired_ratio
-from lisabench.reports.baseline import reduced
 from lisabench.reports.baseline_file import digest, read_baseline, write_baseline
+from lisabench.reports.gate.baseline import reduced
 from lisabench.reports.quality import points
 from lisabench.reports.unpaired import unpaired_memory, unpaired_time
 

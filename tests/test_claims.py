@@ -20,9 +20,9 @@ from lisabench.harness.memory import Reading
 from lisabench.harness.records.journal import read_lines
 from lisabench.harness.records.run import read_run
 from lisabench.models.adapters.fake import FakeCase
-from lisabench.reports import claims, terminal
-from lisabench.reports.page import write_report
-from lisabench.reports.summary import summarise, write_summary
+from lisabench.reports.run import claims, terminal
+from lisabench.reports.run.page import write_report
+from lisabench.reports.run.summary import summarise, write_summary
 
 pytestmark = pytest.mark.no_clock
 

@@ -10,13 +10,13 @@ from scipy import stats
 
 from lisabench.harness.records.readings import of_case
 from lisabench.harness.records.run import read_run
-from lisabench.reports.across import compare_cases
-from lisabench.reports.baseline import reduced
-from lisabench.reports.claims import judge
 from lisabench.reports.energy import energy_logs, energy_mj, energy_ratio, unpaired_energy
-from lisabench.reports.side_by_side import side_by_side
-from lisabench.reports.summary import summarise
-from lisabench.reports.tables import comparison_table
+from lisabench.reports.gate.baseline import reduced
+from lisabench.reports.run.across import compare_cases
+from lisabench.reports.run.across_tables import side_by_side
+from lisabench.reports.run.claims import judge
+from lisabench.reports.run.summary import summarise
+from lisabench.reports.run.tables import comparison_table
 
 pytestmark = pytest.mark.no_clock
 
@@ -131,9 +131,9 @@ def test_a_claim_on_energy_is_judged_by_the_published_records():
 @pytest.mark.parametrize("name", ["one-core/unchanged", "one-core/unchanged-again", "any-core/unchanged", "unchanged"])
 def test_the_default_limit_of_energy_holds_on_every_published_gate_of_an_unchanged_tree(name):
     """By Welch's intervals and by pairs; a limit of 5 % would have held in one of the four alone."""
-    from lisabench.reports.gate import judge as gate
+    from lisabench.reports.gate.checks import judge as gate
+    from lisabench.reports.gate.thresholds import Gate
     from lisabench.reports.pairs import time_pairs
-    from lisabench.reports.thresholds import Gate
 
     before, after = (read_run(PUBLISHED / "gate-gpu" / name / side) for side in ("base", "head"))
     verdicts = {}

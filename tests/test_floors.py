@@ -6,10 +6,10 @@ import pytest
 from run_factory import edit_lines, edit_run, write_run
 
 from lisabench.harness.records.run import read_run
-from lisabench.reports.floors import against_floors
-from lisabench.reports.page import write_report
-from lisabench.reports.summary import summarise
-from lisabench.reports.terminal import refusals
+from lisabench.reports.run.page import write_report
+from lisabench.reports.run.summary import summarise
+from lisabench.reports.run.terminal import refusals
+from lisabench.reports.run.trivial_baselines import against_floors
 
 pytestmark = pytest.mark.no_clock
 

@@ -13,12 +13,12 @@ from lisabench.harness.metrics import METRICS
 from lisabench.harness.records.readings import counts
 from lisabench.harness.records.run import one_per_query, read_run
 from lisabench.harness.statistics.ratios import paired_ratio, unpaired_ratio
-from lisabench.reports.baseline import Baseline, PackedMask, reduced
-from lisabench.reports.gate import judge
-from lisabench.reports.gate_verdict import changes, checked, outcome, settle, to_measure_again
+from lisabench.reports.gate.baseline import Baseline, PackedMask, reduced
+from lisabench.reports.gate.checks import judge
+from lisabench.reports.gate.outcome import changes, checked, outcome, settle, to_measure_again
+from lisabench.reports.gate.thresholds import Gate
 from lisabench.reports.pairs import time_pairs
-from lisabench.reports.schema_parts import AnswerSpread
-from lisabench.reports.thresholds import Gate
+from lisabench.reports.schema_base import AnswerSpread
 
 pytestmark = pytest.mark.no_clock
 

@@ -4,9 +4,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from lisabench.reports import gate_page
-from lisabench.reports.gate import Check
-from lisabench.reports.gate_verdict import Checked, broken
+from lisabench.reports.gate import page as gate_page
+from lisabench.reports.gate.checks import Check
+from lisabench.reports.gate.outcome import Checked, broken
 
 pytestmark = pytest.mark.no_clock
 

@@ -25,11 +25,11 @@ from lisabench.harness.records.run import read_run
 from lisabench.models import registry
 from lisabench.models.adapters import lisa
 from lisabench.models.lisa import config
-from lisabench.reports import instrument
 from lisabench.reports.ceilings import stages_beside
-from lisabench.reports.schema import Ceilings
-from lisabench.reports.split import memory_split, off_paper
-from lisabench.reports.summary import summarise
+from lisabench.reports.run import detail_tables
+from lisabench.reports.run.instrument import memory_split, off_paper
+from lisabench.reports.run.schema import Ceilings
+from lisabench.reports.run.summary import summarise
 
 pytestmark = pytest.mark.no_clock
 
@@ -208,7 +208,7 @@ def test_a_cell_of_the_ceilings_reads_floor_over_time(tmp_path):
     paper = on_paper(100) | {"flops": {"vision": 7.6e-3 * 4e14}, "traffic_bytes": {"vision": 0}}
     lines = [waited("dual", 0, f"scene-000{i}", vision=44.1) for i in range(3)]
     summary = written(tmp_path, lines, dual={"paper": paper, "settings": ON_GPU})
-    table = instrument.ceilings_table(summary)
+    table = detail_tables.ceilings_table(summary)
     assert cells(table, "dual") == ["17 % (7.60 of 44.1 ms)", "n/a", "n/a"]
     assert "| sam |" not in table and "GPU at work" not in table
 
@@ -217,7 +217,7 @@ def test_the_gpu_is_at_work_for_its_busy_times_over_the_time_of_a_query(tmp_path
     paper = on_paper(100) | {"flops": {"llm": 4e11}, "traffic_bytes": {"llm": 0}}
     lines = [waited("dual", 0, "", "profiled", vision=10, llm=6)]
     summary = written(tmp_path, lines, dual={"paper": paper, "settings": ON_GPU})
-    table = instrument.ceilings_table(summary)
+    table = detail_tables.ceilings_table(summary)
     end_to_end_ms = summary.cases[0].time.end_to_end_ms  # drawn around 64 ms
     assert "GPU at work" in table.splitlines()[0]
     assert cells(table, "dual")[0] == f"{1600 / end_to_end_ms:.0f} %"
@@ -229,7 +229,7 @@ def test_the_table_of_memory_has_the_columns_that_are_known_of_any_case(tmp_path
     write_run(tmp_path, cases=2, **PLAIN)
     row = {"case": "dual", "process": 0, "instrument": "resident set", "start_bytes": 0, "queries": 1}
     write_lines(tmp_path / "memory.jsonl", [row | line("build", 300, weights_bytes=25 * MIB)])
-    table = instrument.split_table(summarise(read_run(tmp_path)))
+    table = detail_tables.split_table(summarise(read_run(tmp_path)))
     assert [cell.strip() for cell in table.splitlines()[0].strip("|").split("|")] == ["MiB", "weights"]
     assert cells(table, "dual") == ["25"]
     assert "| sam |" not in table
@@ -237,13 +237,15 @@ def test_the_table_of_memory_has_the_columns_that_are_known_of_any_case(tmp_path
 
 def test_where_nothing_is_known_there_is_no_table(tmp_path):
     summary = written(tmp_path)
-    assert (instrument.split_table(summary), instrument.ceilings_table(summary), instrument.described({})) == ("",) * 3
+    assert (detail_tables.split_table(summary), detail_tables.ceilings_table(summary), detail_tables.described({})) == (
+        "",
+    ) * 3
 
 
 def test_ceilings_are_told_in_words():
     found = Ceilings(matrix_flops_per_s={"float32": 5e13, "bfloat16": 4e14}, bandwidth_bytes_per_s=2e12)
     words = "cuda: 50.00 TFLOP/s in float32, 400.00 TFLOP/s in bfloat16; 2,000 GB/s"
-    assert instrument.described({"cuda": found}) == words
+    assert detail_tables.described({"cuda": found}) == words
 
 
 # Comparison by synchronised times

@@ -11,7 +11,7 @@ from run_factory import edit_lines, failed, make_older, write_run
 import lisabench
 from lisabench.harness.errors import UsageError
 from lisabench.harness.records.run import read_run
-from lisabench.reports.summary import summarise
+from lisabench.reports.run.summary import summarise
 
 pytestmark = pytest.mark.no_clock
 

@@ -10,10 +10,10 @@ from run_factory import edit_lines, edit_run, write_run
 from lisabench.benchmarks.gate.merge import merged
 from lisabench.benchmarks.gate.pairs import can_leave_out, memory_is_known, settled
 from lisabench.harness.records.run import Run, read_run
-from lisabench.reports.baseline import reduced
-from lisabench.reports.gate import Check, judge
+from lisabench.reports.gate.baseline import reduced
+from lisabench.reports.gate.checks import Check, judge
+from lisabench.reports.gate.thresholds import Gate
 from lisabench.reports.pairs import time_pairs
-from lisabench.reports.thresholds import Gate
 
 pytestmark = pytest.mark.no_clock
 

@@ -33,8 +33,8 @@ from published import (
 from scipy import stats
 
 from lisabench.reports.claim_table import measured
-from lisabench.reports.finding import interval_of, verdict_of
-from lisabench.reports.schema import ClaimResult
+from lisabench.reports.run.finding import interval_of, verdict_of
+from lisabench.reports.run.schema import ClaimResult
 
 pytestmark = pytest.mark.no_clock
 

@@ -11,12 +11,13 @@ from lisabench.harness.records.pixel_counts import CONTROLS
 from lisabench.harness.records.study import StudyRecords, read_study
 from lisabench.models.lisa.config import LisaCase
 from lisabench.models.training.recipes import RECIPES
-from lisabench.reports import study_tables, wording
-from lisabench.reports.study_figures import CURVES, FOREST
-from lisabench.reports.study_groups import grouped, points
-from lisabench.reports.study_page import study_page
-from lisabench.reports.study_schema import Recipe, StudySummary
-from lisabench.reports.study_summary import summarise_study
+from lisabench.reports import wording
+from lisabench.reports.study import tables
+from lisabench.reports.study.figures import CURVES, FOREST
+from lisabench.reports.study.groups import grouped, points
+from lisabench.reports.study.page import study_page
+from lisabench.reports.study.schema import Recipe, StudySummary
+from lisabench.reports.study.summary import summarise_study
 
 pytestmark = pytest.mark.no_clock
 
@@ -79,13 +80,13 @@ def tables_of_readme() -> list[str]:
 def test_the_table_of_variants_is_that_of_the_records(summary):
     rows = table_rows(tables_of_readme()[0])
     dual, *variants = rows
-    assert dual == "dual" and rows["dual"][1] == study_tables.level(recipe(summary, "dual").scores["mIoU"])
-    assert variants == [each.name for each in study_tables.nearest_first(summary)]
+    assert dual == "dual" and rows["dual"][1] == tables.level(recipe(summary, "dual").scores["mIoU"])
+    assert variants == [each.name for each in tables.nearest_first(summary)]
     for name in variants:
         variant = recipe(summary, name)
         _, score, difference, verdict, time = rows[name]
-        assert score == study_tables.level(variant.scores["mIoU"])
-        assert difference == study_tables.points(variant.differences["mIoU"])
+        assert score == tables.level(variant.scores["mIoU"])
+        assert difference == tables.points(variant.differences["mIoU"])
         assert variant.within is not None and verdict == variant.within.verdict
         assert variant.cost is not None and variant.cost.time is not None
         assert time == wording.times(variant.cost.time.ratio)
@@ -96,21 +97,21 @@ def test_the_table_by_aspect_ratio_is_that_of_the_records(summary):
     shapes = recipe(summary, "dual").slices["shape"]
     assert [cell.strip() for cell in table.splitlines()[0].strip("|").split("|")] == ["", *shapes]
     rows = table_rows(table)
-    assert rows.pop("dual") == [study_tables.level(found.mIoU) for found in shapes.values()]
+    assert rows.pop("dual") == [tables.level(found.mIoU) for found in shapes.values()]
     assert set(rows) == {"sam", "clip-fine"}
     for name, cells in rows.items():
         found = recipe(summary, name).slices["shape"].values()
-        assert cells == [study_tables.points(each.mIoU_difference) for each in found]
+        assert cells == [tables.points(each.mIoU_difference) for each in found]
 
 
 def budgets(summary: StudySummary) -> dict[str, str]:
     """Millions of queries that a training of each recipe learned from."""
-    return {each.name: study_tables.queries(each.budget.queries) for each in summary.recipes if each.budget}
+    return {each.name: tables.queries(each.budget.queries) for each in summary.recipes if each.budget}
 
 
 def by_pair(summary: StudySummary, name: str, subset: str) -> str:
     (difference,) = (pair.points for pair in summary.supersets if (pair.name, pair.subset) == (name, subset))
-    return study_tables.points(difference)
+    return tables.points(difference)
 
 
 def sentences_of_readme(records: StudyRecords, summary: StudySummary) -> list[str]:
@@ -124,7 +125,7 @@ def sentences_of_readme(records: StudyRecords, summary: StudySummary) -> list[st
     families = {name: found.difference for name, found in sam.slices["family"].items() if found.difference}
     relation = families.pop("relation").difference
     worst_other = min(found.difference for found in families.values())
-    losses = {each.name: study_tables.points(each.points) for each in summary.ablations}
+    losses = {each.name: tables.points(each.points) for each in summary.ablations}
     blind = {name: wording.score(level.score) for name in CONTROLS if (level := dual.controls[name]["all"])}
     floor = max(by["all"] for by in summary.floors.values())
     seconds = [median(each.train_s) for each in summary.recipes if each.role != "dual"]
@@ -137,7 +138,7 @@ def sentences_of_readme(records: StudyRecords, summary: StudySummary) -> list[st
         f"{sam.budget.steps} steps of {sam.budget.scenes} scenes, {queries['sam']} queries (`clip-distilled` and "
         f"`dual-small` {queries['dual-small']}, after {copying} steps that copy SAM's features)",
         f"within {summary.within_points:g} points of the dual was not reached within {sam.budget.steps} steps",
-        f"`clip-fine` is {study_tables.points(finer)} points from `clip-decoder`",
+        f"`clip-fine` is {tables.points(finer)} points from `clip-decoder`",
         f"{sizes['under 0.75'].difference:.1f} points of gIoU where they cover less than 0.75 patches",
         f"{sizes['1.5 and more'].difference:.1f} from 1.5 patches on",
         f"`sam` loses {-relation:.1f} points of gIoU in queries about relations between objects, and at most "
@@ -204,7 +205,7 @@ def test_every_number_of_the_logs_corrections_comes_from_the_records(summary, lo
     queries = budgets(summary)
     sam, dual = recipe(summary, "sam"), recipe(summary, "dual")
     assert sam.budget and dual.budget
-    shapes = [study_tables.points(found.mIoU_difference) for found in sam.slices["shape"].values()]
+    shapes = [tables.points(found.mIoU_difference) for found in sam.slices["shape"].values()]
     sentences = [
         f"not reached within {sam.budget.steps} steps by these recipes",
         f"A variant learned from {queries['sam']} queries (`clip-distilled` and `dual-small` from "

@@ -5,11 +5,11 @@ from lisabench.harness.records.readings import counts, of_case
 from lisabench.harness.records.run import one_per_query, read_run
 from lisabench.harness.statistics.bootstrap import bootstrap_differences, bootstrap_scores
 from lisabench.reports import wording
-from lisabench.reports.page import write_report
-from lisabench.reports.schema import Joint, Summary
-from lisabench.reports.schema_parts import Ratio
-from lisabench.reports.summary import summarise
-from lisabench.reports.tables import comparison_table
+from lisabench.reports.run.page import write_report
+from lisabench.reports.run.schema import Joint, Summary
+from lisabench.reports.run.summary import summarise
+from lisabench.reports.run.tables import comparison_table
+from lisabench.reports.schema_base import Ratio
 
 pytestmark = pytest.mark.no_clock
 

@@ -23,9 +23,9 @@ from lisabench.harness.records.journal import read_lines
 from lisabench.harness.records.run import read_run
 from lisabench.models import registry
 from lisabench.models.adapters.lisa_stages import Lisa
-from lisabench.reports.frame import load
-from lisabench.reports.page import write_report
-from lisabench.reports.summary import summarise
+from lisabench.reports.load import load
+from lisabench.reports.run.page import write_report
+from lisabench.reports.run.summary import summarise
 
 pytestmark = pytest.mark.no_clock
 

@@ -18,11 +18,11 @@ from lisabench.harness.errors import UsageError
 from lisabench.harness.records.run import read_run
 from lisabench.harness.statistics.verdicts import quality_word, time_word
 from lisabench.reports import wording
-from lisabench.reports.figures import peak_memory, stage_times
-from lisabench.reports.page import write_report
-from lisabench.reports.summary import summarise
-from lisabench.reports.tables import comparison_table, slices_table
-from lisabench.reports.terminal import print_table, terminal_table
+from lisabench.reports.run.figures import peak_memory, stage_times
+from lisabench.reports.run.page import write_report
+from lisabench.reports.run.summary import summarise
+from lisabench.reports.run.tables import comparison_table, slices_table
+from lisabench.reports.run.terminal import print_table, terminal_table
 
 pytestmark = pytest.mark.no_clock
 

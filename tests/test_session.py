@@ -18,7 +18,7 @@ from lisabench.harness.errors import DataError, NothingToCompare, UsageError
 from lisabench.harness.records.journal import read_lines, writing
 from lisabench.harness.records.run import read_run
 from lisabench.models.adapters.fake import FakeCase
-from lisabench.reports.page import write_report
+from lisabench.reports.run.page import write_report
 
 pytestmark = pytest.mark.no_clock
 

@@ -20,10 +20,11 @@ from lisabench.harness.records.pixel_counts import CONTROLS, OWN, read_judged, w
 from lisabench.harness.records.study import is_study, read_study
 from lisabench.models.lisa.presets import PRESETS
 from lisabench.models.training import recipes
-from lisabench.reports import study_slices, study_tables
-from lisabench.reports.study_page import write_study_report
-from lisabench.reports.study_schema import StudySummary
-from lisabench.reports.study_summary import summarise_study
+from lisabench.reports import study_slices
+from lisabench.reports.study import tables
+from lisabench.reports.study.page import write_study_report
+from lisabench.reports.study.schema import StudySummary
+from lisabench.reports.study.summary import summarise_study
 
 pytestmark = pytest.mark.no_clock
 
@@ -344,8 +345,8 @@ def test_the_page_says_what_it_is_and_what_is_open(whole, tmp_path):
 
 
 def test_losses_in_words_are_those_that_are_minimised():
-    assert study_tables.LOSSES.keys() == recipes.LOSSES.keys()
-    for name, words in study_tables.LOSSES.items():
+    assert tables.LOSSES.keys() == recipes.LOSSES.keys()
+    for name, words in tables.LOSSES.items():
         weights = vars(recipes.LOSSES[name])
         assert {word.lower() for word in words.split(", ")} == {loss for loss, weight in weights.items() if weight}
 

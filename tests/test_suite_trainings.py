@@ -19,8 +19,8 @@ from lisabench.benchmarks.training import in_suites
 from lisabench.harness.errors import UsageError
 from lisabench.harness.records.run import read_run
 from lisabench.harness.records.training import read_training
-from lisabench.reports.page import write_report
-from lisabench.reports.summary import summarise
+from lisabench.reports.run.page import write_report
+from lisabench.reports.run.summary import summarise
 
 pytestmark = pytest.mark.no_clock
 

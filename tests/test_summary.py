@@ -7,10 +7,11 @@ from run_factory import edit_lines, edit_run, failed, write_lines, write_run
 from scipy import stats
 
 from lisabench.harness.records.run import read_run
-from lisabench.reports import tables, wording
-from lisabench.reports.schema import Summary
-from lisabench.reports.schema_parts import Cold
-from lisabench.reports.summary import machine, summarise, write_summary
+from lisabench.reports import wording
+from lisabench.reports.run import tables
+from lisabench.reports.run.schema import Summary
+from lisabench.reports.run.summary import machine, summarise, write_summary
+from lisabench.reports.schema_base import Cold
 
 pytestmark = pytest.mark.no_clock
 

@@ -4,7 +4,7 @@ import pytest
 
 from lisabench.benchmarks import suite_file
 from lisabench.harness.errors import UsageError
-from lisabench.reports.thresholds import Gate, gate_of
+from lisabench.reports.gate.thresholds import Gate, gate_of
 
 pytestmark = pytest.mark.no_clock
 

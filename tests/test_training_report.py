@@ -10,11 +10,11 @@ from training_factory import CLIP, falling, write_training
 
 from lisabench.harness.errors import UsageError
 from lisabench.harness.records.training import read_training
-from lisabench.reports.training_figures import draw_training, loss_message, quality_message
-from lisabench.reports.training_page import write_training_report
+from lisabench.reports.training.figures import draw_training, loss_message, quality_message
+from lisabench.reports.training.page import write_training_report
+from lisabench.reports.training.schema import TrainingSummary
+from lisabench.reports.training.summary import summarise_training
 from lisabench.reports.training_readings import running_mean, window_of
-from lisabench.reports.training_schema import TrainingSummary
-from lisabench.reports.training_summary import summarise_training
 
 pytestmark = pytest.mark.no_clock
 

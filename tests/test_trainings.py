@@ -13,8 +13,8 @@ from training_factory import CLIP, DUAL, PASSPORT, falling, write_training
 from lisabench import cli
 from lisabench.harness.errors import DataError, NothingToCompare, UsageError
 from lisabench.harness.statistics.ratios import mean_interval, paired_ratio
-from lisabench.reports.trainings import compare_folders
-from lisabench.reports.trainings_table import training_sections
+from lisabench.reports.training.compare import compare_folders
+from lisabench.reports.training.tables import training_sections
 
 pytestmark = pytest.mark.no_clock
 

@@ -9,12 +9,13 @@ from run_factory import edit_lines, edit_run, write_lines, write_run
 from scipy import stats
 
 from lisabench.harness.records.run import read_run
-from lisabench.reports import terminal, wording
-from lisabench.reports.across import compare_cases
-from lisabench.reports.page import write_report
-from lisabench.reports.schema_parts import Ratio
-from lisabench.reports.side_by_side import side_by_side
-from lisabench.reports.summary import summarise
+from lisabench.reports import wording
+from lisabench.reports.run import terminal
+from lisabench.reports.run.across import compare_cases
+from lisabench.reports.run.across_tables import side_by_side
+from lisabench.reports.run.page import write_report
+from lisabench.reports.run.summary import summarise
+from lisabench.reports.schema_base import Ratio
 from lisabench.reports.twins import no_narrower, twin_from
 
 pytestmark = pytest.mark.no_clock

@@ -12,7 +12,7 @@ import yaml
 from workflow_steps import ROOT, Runner, calls_of, read, stand_in
 
 from lisabench.benchmarks.suite_file import shipped_names
-from lisabench.reports.gate_page import MARK
+from lisabench.reports.gate.page import MARK
 
 pytestmark = pytest.mark.no_clock
 

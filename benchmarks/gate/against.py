@@ -23,12 +23,12 @@ import yaml
 from ...harness.errors import LisabenchError, NothingToCompare, RunFailed, UsageError
 from ...harness.records.journal import RUN, holds_run, write_json
 from ...harness.records.run import Run, read_run
-from ...reports import gate_page
-from ...reports.baseline import reduced
-from ...reports.gate import Check, judge
-from ...reports.gate_verdict import Checked, broken, checked, settle, to_measure_again
+from ...reports.gate import page
+from ...reports.gate.baseline import reduced
+from ...reports.gate.checks import Check, judge
+from ...reports.gate.outcome import Checked, broken, checked, settle, to_measure_again
+from ...reports.gate.thresholds import Gate, gate_of
 from ...reports.pairs import time_pairs
-from ...reports.thresholds import Gate, gate_of
 from ..progress import Progress, shown
 from ..run import schedule
 from ..run.command import DEFAULT_SUITE, Request, as_arguments
@@ -63,7 +63,7 @@ def side_by_side(request: Request, reference: str | None, python: Path | None) -
     except LisabenchError as error:
         publish(broken(str(out), str(reference), str(error), error.exit_code), outputs)
         raise
-    print(gate_page.page(found))
+    print(page.page(found))
     write_json(out / "check.json", found.model_dump(mode="json", by_alias=True))
     publish(found, outputs)
     return found.exit_code

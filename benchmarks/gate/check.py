@@ -8,12 +8,12 @@ from pathlib import Path
 
 from ...harness.errors import LisabenchError, UsageError
 from ...harness.records.run import Run, read_run
-from ...reports import gate_page
-from ...reports.baseline import Baseline, reduced
 from ...reports.baseline_file import read_baseline, write_baseline
-from ...reports.gate import Check, judge
-from ...reports.gate_verdict import Checked, broken, checked, settle, to_measure_again
-from ...reports.thresholds import gate_of
+from ...reports.gate import page as gate_page
+from ...reports.gate.baseline import Baseline, reduced
+from ...reports.gate.checks import Check, judge
+from ...reports.gate.outcome import Checked, broken, checked, settle, to_measure_again
+from ...reports.gate.thresholds import gate_of
 from ..progress import shown
 from .remeasure import measure_again
 

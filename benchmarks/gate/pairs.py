@@ -17,7 +17,7 @@ from ...harness.memory import CudaMeter
 from ...harness.records.journal import holds_run, read_lines
 from ...harness.records.readings import ANSWERED
 from ...harness.records.run import QUALITY, SAMPLES, Run, read_run
-from ...reports.baseline import reduced
+from ...reports.gate.baseline import reduced
 from .. import subprocesses
 from ..run import lockstep
 from ..run.command import NO_BETTER, as_arguments

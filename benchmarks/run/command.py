@@ -12,8 +12,8 @@ from typing import Any
 
 from ...harness.errors import UsageError
 from ...harness.records.run import read_run
-from ...reports.page import write_report
-from ...reports.terminal import print_table, refusals
+from ...reports.run.page import write_report
+from ...reports.run.terminal import print_table, refusals
 from ..progress import shown
 from ..queries import Queries
 from ..subprocesses import end_with_parent

@@ -22,7 +22,7 @@ from ...models.adapters.lisa_stages import Lisa
 from ...models.lisa.config import LisaCase
 from ...models.training.save import Origin, save
 from ...models.training.trainable import make_trainable, trained_by_part
-from ...reports.training_page import write_training_report
+from ...reports.training.page import write_training_report
 from ..progress import Progress, shown
 from .checkpoints import Checkpoints
 from .journal import TrainingJournal

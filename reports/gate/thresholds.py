@@ -1,0 +1,83 @@
+"""What a gate lets pass: thresholds of sound default, which a suite may set anew, for all of its cases or for one.
+
+gate:
+  end_to_end: 0.05               of its time end to end a case may lose 5 %
+  stages: [vision]               stages that are gated too, at 10 %; or {vision: 0.2}
+  cases: {dual: {peak: null}}    null: shown, not gated
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from ...harness.errors import UsageError, unknown
+from ..schema_base import Fraction, NotNegative
+
+STAGE_SLOWER = 0.10
+
+Stage = Literal["preprocess", "vision", "llm", "decoder", "postprocess"]
+
+
+def _with_default(stages: Any) -> Any:
+    return dict.fromkeys(stages, STAGE_SLOWER) if isinstance(stages, list | tuple) else stages
+
+
+class Thresholds(BaseModel):
+    """What is accepted of one case, compared with its baseline; None: shown, not gated."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    end_to_end: NotNegative | None = Field(default=0.05, description="more time end to end, as a share")
+    stages: Annotated[dict[Stage, NotNegative], BeforeValidator(_with_default)] = Field(
+        default={}, description="more time of a stage, as a share, by stage; a list gates them at 10 %"
+    )
+    energy: NotNegative | None = Field(default=0.5, description="more energy of a query (GPU), as a share")
+    peak: NotNegative | None = Field(default=0.01, description="more peak memory, as a share")
+    peak_mib: NotNegative = Field(default=32, description="more peak memory in MiB, where that is less than the share")
+    gIoU: NotNegative | None = Field(default=0.5, description="points of gIoU lost")
+    cIoU: NotNegative | None = Field(default=0.5, description="points of cIoU lost")
+    mask_iou: Fraction | None = Field(default=0.99, description="smallest IoU of a kept mask with its counterpart")
+    sessions: NotNegative = Field(default=0.01, description="standard deviation of log time from session to session")
+
+    def of_stage(self, name: str) -> float | None:
+        return next((share for stage, share in self.stages.items() if stage == name), None)
+
+
+class Gate(Thresholds):
+    """Thresholds of all cases, and those that some of them have of their own."""
+
+    cases: dict[str, dict[str, Any]] = Field(default={}, description="thresholds of single cases, by case")
+
+    @model_validator(mode="after")
+    def _each_case_is_valid(self) -> "Gate":
+        for case in self.cases:
+            self.of(case)
+        return self
+
+    def of(self, case: str) -> Thresholds:
+        """The thresholds that hold for one case."""
+        shared = self.model_dump(exclude={"cases"})
+        return Thresholds.model_validate(shared | self.cases.get(case, {}))
+
+    def check(self, cases: Mapping[str, Any]) -> None:
+        """Against the suite that it belongs to.
+
+        Raises:
+            UsageError: it names a case that the suite does not have.
+        """
+        for case in self.cases:
+            if case not in cases:
+                raise unknown("case in the gate", case, cases)
+
+
+def gate_of(definition: Mapping[str, Any]) -> Gate:
+    """The gate of a suite as run.json holds it; of a run from before there were gates, the default.
+
+    Raises:
+        UsageError: it was edited into something that is no gate.
+    """
+    try:
+        return Gate.model_validate(definition.get("gate") or {})
+    except ValidationError as error:
+        raise UsageError(f"the gate in run.json is broken: {' '.join(str(error).split())}") from error

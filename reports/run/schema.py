@@ -1,0 +1,297 @@
+"""The documented schema of a run's ``summary.json`` (``lisabench.summary/1``).
+
+Every figure in it is derived from run.json and the journals beside it and can be made again. Null means unknown or
+not applicable; NaN and infinities are refused. Times are milliseconds (``_ms``) or seconds (``_s``), memory is bytes,
+shares and quality are fractions, ratios are candidate over reference. The parts that a case
+and a comparison are made of are in `schema_parts`.
+"""
+
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from ...harness.statistics.verdicts import Verdict
+from ..schema_base import (
+    NO_RATIO,
+    AgainstFloor,
+    AnswerSpread,
+    Cold,
+    Count,
+    Memory,
+    Milliseconds,
+    NotNegative,
+    Points,
+    Positive,
+    Quality,
+    Ratio,
+    Strict,
+    Time,
+    Twin,
+)
+from ..training.schema import ComparedTrainings
+
+SCHEMA = "lisabench.summary/1"
+
+
+class Case(Strict):
+    """One model, or one control, as it was run."""
+
+    name: str = Field(description="Name of the case in its suite.")
+    adapter: str = Field(description="Name under which the adapter is registered.")
+    role: Literal["model", "control"] = Field(description="A control is a floor for quality; its time is no result.")
+    settings: dict[str, JsonValue] | None = Field(description="Resolved and flat; null until the case was built.")
+    has_quality: bool | None = Field(description="False for random weights; null until the case was built.")
+    parameters: dict[str, Count] | None = Field(description="Number of parameters by part.")
+    error: str | None = Field(description="Why the case could not be run.")
+    memory_error: str | None = Field(default=None, description="Why its memory could not be measured.")
+    quality: Quality = Field(description="Scores, and how the queries ended.")
+    time: Time = Field(description="Warm queries: medians, stages, regions.")
+    memory: Memory = Field(description="Peaks.")
+    energy_mj: NotNegative | None = Field(
+        default=None, description="Mean energy of a query by the GPU's counter, in millijoules; null without one."
+    )
+    answer_spread: AnswerSpread | None = Field(
+        default=None, description="By how much its processes answer differently; null with a single process."
+    )
+    cold: Cold = Field(description="What happens once.")
+
+
+class Bootstrap(Strict):
+    """How images are drawn for the intervals of quality."""
+
+    resamples: Count = Field(description="Draws of as many images as there are, with replacement.")
+    seed: int = Field(description="Of the draws.")
+
+
+class QualityPass(Strict):
+    """The protocol of the quality pass: each case evaluates each query once, and none of it is timed."""
+
+    queries: Count = Field(description="Queries that every case evaluates.")
+    batch: Count = Field(description="Queries that are evaluated at once.")
+
+
+class BothAnswered(Strict):
+    """Quality over the queries that both cases answered: what failures cost is left out."""
+
+    n: Count = Field(description="Queries that ended ok or no_seg in both.")
+    gIoU_points: Points | None = Field(description="Of gIoU; null without quality.")
+    cIoU_points: Points | None = Field(description="Of cIoU; null without quality.")
+    mIoU_points: Points | None = Field(default=None, description="Of mIoU; null without quality.")
+
+
+class Joint(Strict):
+    """Two bounds that hold together, at 95 %: each is an end of a 95 % interval, beyond which lie 2.5 %."""
+
+    time_saved_at_least: float = Field(
+        description="Share of the reference's time; below 0, the candidate may take so much more."
+    )
+    gIoU_points_lost_at_most: float = Field(description="Below 0, the candidate is better by at least so much.")
+
+
+class Comparison(Strict):
+    """One candidate against the reference, paired by query."""
+
+    reference: str = Field(description="Name of the case that is compared with.")
+    candidate: str = Field(description="Name of the case that is compared.")
+    end_to_end: Ratio = Field(description="Of the time of a query.")
+    time_verdict: Verdict = Field(
+        default="inconclusive", description="What the interval of end_to_end says of a threshold of 5 %."
+    )
+    without_preprocess: Ratio = Field(
+        default=NO_RATIO, description="Of the time of a query less its preprocessing; null where there is none."
+    )
+    stages: dict[str, Ratio] = Field(description="By stage that both cases have.")
+    stages_synchronised: bool = Field(
+        default=False, description="Whether `stages` is of the pass that waits for the GPU at each stage's end."
+    )
+    memory_definition: Literal["peak", "growth"] = Field(
+        default="peak",
+        description="What the ratios of memory are of: the allocator's peak (GPU), or the growth of the resident set "
+        "over what stood there before the model was built (CPU).",
+    )
+    peak_memory: Ratio = Field(
+        description="Of memory.peak_bytes, on a CPU of memory.growth_bytes; null where the instruments differ."
+    )
+    query_peak_memory: Ratio = Field(
+        default=NO_RATIO,
+        description="Of memory.query_peak_bytes, on a CPU of memory.query_growth_bytes; null where the instruments "
+        "differ.",
+    )
+    gIoU_points: Points | None = Field(description="Of gIoU; null without quality.")
+    cIoU_points: Points | None = Field(description="Of cIoU; null without quality.")
+    mIoU_points: Points | None = Field(default=None, description="Of mIoU; null without quality.")
+    gIoU_verdict: Verdict | None = Field(
+        default=None, description="What the interval of gIoU_points says of a threshold of 2 points; null without it."
+    )
+    images_to_tell: Count | None = Field(
+        default=None, description="Where gIoU_verdict is inconclusive: about how many images would settle it."
+    )
+    joint: Joint | None = Field(default=None, description="Time and gIoU at once; null where either has no interval.")
+    both_answered: BothAnswered = Field(description="The same, without the queries that either failed.")
+    differences: dict[str, tuple[JsonValue, JsonValue]] = Field(
+        description="Every setting that differs: [of the reference, of the candidate]. More than one is a confound, "
+        "unless it follows from another."
+    )
+    energy: Ratio = Field(
+        default=NO_RATIO, description="Of the mean energy of a query in each process; null without a counter."
+    )
+    same_settings: bool = Field(default=False, description="No setting differs: there is nothing to compare.")
+
+
+class Difference(Strict):
+    """Mean over the pairs of processes of the memory pass of candidate minus reference, with a t interval."""
+
+    bytes: float | None = Field(description="Candidate minus reference, in bytes. Null without a pair.")
+    low: float | None = Field(description="Lower end of the 95 % interval; null with fewer than two pairs.")
+    high: float | None = Field(description="Upper end of the 95 % interval; null with fewer than two pairs.")
+    processes: Count = Field(description="Pairs of processes compared.")
+    share: float | None = Field(description="Of the whole change; null where that cannot be told from 0.")
+
+
+class TimeChange(Strict):
+    """A change of a time in milliseconds: the whole is the sum of all `own` and `interaction`.
+
+    A fixed cost, such as the launch of a kernel, adds milliseconds: on the scale of ratios it would look like an
+    interaction.
+    """
+
+    reference_ms: float | None = Field(description="Mean over processes of the reference's median.")
+    whole: Milliseconds = Field(description="The candidate minus the reference.")
+    own: dict[str, Milliseconds] = Field(description="By factor, of the case that differs in it alone.")
+    interaction: Milliseconds = Field(description="What the sum of `own` leaves; 0 where the factors are independent.")
+
+
+class TimeParts(Strict):
+    """A change of the time of a query, as ratios and in milliseconds.
+
+    Of the ratios, the whole is the product of all `own` and `interaction`.
+    """
+
+    whole: Ratio = Field(description="The candidate over the reference, over the queries that all cases answered.")
+    own: dict[str, Ratio] = Field(description="By factor, of the case that differs in it alone.")
+    interaction: Ratio = Field(description="What the product of `own` leaves; 1 where the factors are independent.")
+    end_to_end_ms: TimeChange | None = Field(default=None, description="The same change in milliseconds.")
+    stages_ms: dict[str, TimeChange] = Field(default={}, description="By stage that all cases have.")
+    stages_synchronised: bool = Field(
+        default=False, description="Whether `stages_ms` is of the pass that waits for the GPU at each stage's end."
+    )
+
+
+class MemoryParts(Strict):
+    """A change of the peak of a query, the build left out: the whole is the sum of all `own` and `interaction`."""
+
+    reference_bytes: float | None = Field(description="Mean over processes of the reference's peak.")
+    whole: Difference = Field(description="The candidate minus the reference.")
+    own: dict[str, Difference] = Field(description="By factor, of the case that differs in it alone.")
+    interaction: Difference = Field(description="What the sum of `own` leaves; 0 where the factors are independent.")
+
+
+class Attribution(Strict):
+    """What each factor causes of the change of one case that differs from its reference in several, and nothing else.
+
+    A factor's own effect is seen at the reference's levels of the others. With three factors or more the interaction
+    holds those of two as well; the attributions with those two alone show them.
+    """
+
+    reference: str = Field(description="Name of the case that is compared with.")
+    candidate: str = Field(description="Name of the case whose change is taken apart.")
+    levels: dict[str, tuple[str, str]] = Field(description="By factor, [of the reference, of the candidate].")
+    cases: dict[str, str] = Field(description="By factor, the case that differs from the reference in it alone.")
+    time: TimeParts = Field(description="Of the time of a query.")
+    memory: MemoryParts = Field(description="Of the peak memory of a query; null where the instruments differ.")
+
+
+class Team(Strict):
+    """Cases that took turns and are compared with one of them."""
+
+    name: str = Field(description="Empty where all cases are one team.")
+    reference: str = Field(description="Name of the case that the others are compared with.")
+    cases: list[str] = Field(description="Names, the reference among them.")
+
+
+class Ceilings(Strict):
+    """What a device can do at best, as measured."""
+
+    matrix_flops_per_s: dict[str, Positive] = Field(description="Of square matrix products, by data type.")
+    bandwidth_bytes_per_s: Positive = Field(description="Of a copy, bytes read and written.")
+
+
+class ClaimResult(Strict):
+    """One claim of the suite and what came of it. Figures are in `unit`: candidate over reference, points, or bytes."""
+
+    claim: str = Field(description="In words.")
+    quantity: str | None = Field(description="Such as time.vision; null where this run cannot measure it.")
+    unit: Literal["ratio", "points", "bytes"] | None = Field(description="Of every figure here; null without quantity.")
+    reference: str | None = Field(description="Name of the case that is compared with; null where the claim is of one.")
+    candidate: str | None = Field(description="Name of the case that the claim is about.")
+    at_most: float | None = Field(description="The bound: the claim holds up to it.")
+    at_least: float | None = Field(description="The bound: the claim holds from it on.")
+    published: float | None = Field(description="What the claim's author measured.")
+    source: str | None = Field(description="Who says so, and how the claim is read here.")
+    measured: float | None = Field(description="The figure of this run; of fits the memory that was taken.")
+    interval: tuple[float, float] | None = Field(description="95 % interval of it; null where the run gives none.")
+    verdict: Literal["confirmed", "refuted", "inconclusive", "not measured"] = Field(
+        description="By the side of the bound on which the whole interval lies; of fits, by a capped process."
+    )
+    reason: str | None = Field(description="Why it is inconclusive or not measured; of fits, what came of it.")
+
+
+class TrainingRun(Strict):
+    """One training of the suite, with one seed."""
+
+    name: str = Field(description="In the suite.")
+    seed: Count = Field(description="Of the training.")
+    folder: str = Field(description="Beside this summary.")
+    status: Literal["complete", "oom", "skipped", "failed"] | None = Field(description="Null until it was begun.")
+    reason: str | None = Field(description="Why it is not complete.")
+
+
+class Summary(Strict):
+    """A whole run."""
+
+    schema_: Literal["lisabench.summary/1"] = Field(
+        alias="schema", default=SCHEMA, description="Name and version of this schema."
+    )
+    suite: str = Field(description="Name of the suite that was run.")
+    title: str = Field(description="What the suite is about.")
+    status: Literal["running", "complete", "failed"] = Field(description="How far the run has come.")
+    started: str | None = Field(description="ISO 8601.")
+    machine: str = Field(description="The machine in one line.")
+    data: dict[str, JsonValue] = Field(description="Root, split, count of queries and description of the data.")
+    reference: str | None = Field(description="Name of the case that the others are compared with.")
+    teams: list[Team] = Field(description="Which cases took turns; all of them, unless the suite says otherwise.")
+    metrics: list[str] = Field(description="The metrics that the suite asks for; `quality` holds all of them.")
+    cases: list[Case] = Field(description="The models that are compared, the reference first.")
+    controls: list[Case] = Field(description="The floors, which the quality of `cases` is read against.")
+    against_floors: list[AgainstFloor] = Field(
+        default=[], description="Of each model that has quality: whether it is better than answers without a look."
+    )
+    comparisons: list[Comparison] = Field(description="Every other model against its team's reference.")
+    twins: list[Twin] = Field(default=[], description="Cases that measure a reference a second time.")
+    ceilings: dict[str, Ceilings] = Field(default={}, description="What the machine can do at best, by device.")
+    attributions: list[Attribution] = Field(
+        default=[], description="Changes that are taken apart into what each factor causes, most factors first."
+    )
+    quality_pass: QualityPass | None = Field(
+        default=None, description="How quality was evaluated; null where it is of the timed queries."
+    )
+    bootstrap: Bootstrap | None = Field(default=None, description="How the intervals of quality were made.")
+    claims: list[ClaimResult] = Field(default=[], description="What the suite claims, in its order.")
+    trainings: list[TrainingRun] = Field(default=[], description="What came of the suite's trainings, in their order.")
+    training_comparisons: list[ComparedTrainings] = Field(
+        default=[], description="The pairs of trainings that claims are about; without claims all against the first."
+    )
+    warnings: list[str] = Field(description="Doubts about this run, each with what it is about.")
+
+    def of_team(self, team: Team) -> list[Case]:
+        """Its cases, the reference first."""
+        members = [case for case in self.cases if case.name in team.cases]
+        return sorted(members, key=lambda case: case.name != team.reference)
+
+    def is_reference(self, case: Case) -> bool:
+        """Whether others are compared with this case."""
+        return any(case.name == team.reference for team in self.teams)
+
+    def comparison(self, candidate: str) -> Comparison | None:
+        """The comparison of this candidate with the reference, where there is one."""
+        return next((found for found in self.comparisons if found.candidate == candidate), None)

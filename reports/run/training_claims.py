@@ -1,0 +1,123 @@
+"""Claims on training, against the trainings that a suite's run has carried out.
+
+To be reached is what both trainings of a claim have ended at: the worst mIoU of all their seeds, so that all reach it.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from ...harness.records.readings import Record
+from ...harness.records.run import Run
+from ..peaks import RESIDENT_SET
+from ..schema_base import Ratio
+from ..suite_trainings import COMPLETE, group_of
+from ..training.compare import compare_groups
+from ..training.groups import Group
+from ..training.schema import ComparedTrainings
+from ..training_readings import on_card
+from .finding import ON_A_CPU, Finding, NotMeasured, Quantity, Stated, interval_of
+
+
+def _compared(claim: Stated, run: Run) -> ComparedTrainings:
+    return compare_groups([_whole(run, claim[side]) for side in ("reference", "candidate")])
+
+
+def _whole(run: Run, name: str) -> Group:
+    """All seeds of a training, each complete."""
+    rows = _rows(run, name)
+    for row in rows:
+        if row["status"] != COMPLETE:
+            why = f"is {row['status']}: {row['reason']}" if row["status"] else "has not been begun"
+            raise NotMeasured(f"the training {name} with seed {row['seed']} {why}")
+    return group_of(run, name)
+
+
+def _rows(run: Run, name: str) -> list[Record]:
+    rows = [row for row in run.run.get("trainings") or [] if row["name"] == name]
+    if not rows:
+        raise NotMeasured(f"{name} is not among the trainings of this run")
+    return rows
+
+
+def _ratio(name: str, refused_as: str, claim: Stated, run: Run) -> Finding:
+    found = _compared(claim, run)
+    if refused_as in found.not_compared:
+        raise NotMeasured(found.not_compared[refused_as])
+    ratio: Ratio = getattr(found.comparisons[0], name)
+    if ratio.ratio is None:
+        raise NotMeasured("one of the two trainings does not have it")
+    return Finding(ratio.ratio, interval_of(ratio.low, ratio.high), about=_seeds(found))
+
+
+def _seeds(found: ComparedTrainings) -> str:
+    seeds = len(found.comparisons[0].seeds)
+    return f"over {seeds} seeds" if seeds > 1 else "of one seed"
+
+
+def _to_miou(name: str, claim: Stated, run: Run) -> Finding:
+    found = _compared(claim, run)
+    for refused in ("quality", "target mIoU"):
+        if refused in found.not_compared:
+            raise NotMeasured(found.not_compared[refused])
+    of = _ratio(name, "time" if name.startswith("seconds") else "quality", claim, run)
+    return Finding(of.measured, of.interval, about=f"to mIoU {found.target_mIoU:.3g}, {_seeds(found)}")
+
+
+def _to_loss(name: str, claim: Stated, run: Run) -> Finding:
+    found = _compared(claim, run)
+    if "losses" in found.not_compared:
+        raise NotMeasured(found.not_compared["losses"])
+    of = _ratio(name, "time" if name.startswith("seconds") else "losses", claim, run)
+    return Finding(of.measured, of.interval, about=f"to a loss of {found.target_loss:.3g}, {_seeds(found)}")
+
+
+def _peak(claim: Stated, run: Run) -> Finding:
+    if _compared(claim, run).instrument == RESIDENT_SET:
+        raise NotMeasured(ON_A_CPU)
+    return _ratio("peak_memory", "memory", claim, run)
+
+
+def _points(metric: str, claim: Stated, run: Run) -> Finding:
+    """After the last epoch. What one seed shows of quality is of its images alone, and decides nothing."""
+    found = _compared(claim, run)
+    if "quality" in found.not_compared:
+        raise NotMeasured(found.not_compared["quality"])
+    points = found.comparisons[0].final[metric]
+    if points is None:
+        raise NotMeasured("one of the two trainings does not have it")
+    several = len(found.comparisons[0].seeds) > 1
+    interval = interval_of(points.low, points.high) if several else None
+    return Finding(points.difference, interval, about=_seeds(found))
+
+
+def _fits(claim: Stated, run: Run) -> Finding:
+    """By processes that were capped to the card; what is measured is what they took of it."""
+    rows = _rows(run, claim["candidate"])
+    full = next((row for row in rows if row["status"] == "oom"), None)
+    if full:
+        return Finding(None, verdict="refuted", reason=f"seed {full['seed']} ran out of memory: {full['reason']}")
+    trainings = _whole(run, claim["candidate"]).trainings
+    taken = [on_card(training) for training in trainings]
+    if any(one.bytes is None for one in taken):
+        raise NotMeasured("it was not trained on a GPU")
+    largest = max(taken, key=lambda one: one.bytes or 0)
+    steps = sum(len(training.steps) for training in trainings)
+    reason = f"made {steps} steps under the cap"
+    return Finding(largest.bytes, verdict="confirmed", about=largest.about, reason=reason)
+
+
+def _quantity(find: Callable[..., Finding], *given: str) -> Quantity:
+    return Quantity("ratio", partial(find, *given))
+
+
+OF_TRAININGS: Mapping[str, Quantity] = {
+    "training.steps_to_mIoU": _quantity(_to_miou, "steps_to_mIoU"),
+    "training.seconds_to_mIoU": _quantity(_to_miou, "seconds_to_mIoU"),
+    "training.steps_to_loss": _quantity(_to_loss, "steps_to_loss"),
+    "training.seconds_to_loss": _quantity(_to_loss, "seconds_to_loss"),
+    "training.step_time": _quantity(_ratio, "step_time", "time"),
+    "training.peak_memory": _quantity(_peak),
+    "training.mIoU": Quantity("points", partial(_points, "mIoU")),
+    "training.gIoU": Quantity("points", partial(_points, "gIoU")),
+    "training.fits": Quantity("bytes", _fits),
+}

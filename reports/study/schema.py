@@ -1,0 +1,176 @@
+"""The documented schema of a study's ``summary.json`` (``lisabench.study_summary/2``).
+
+All is derived from the study's records, null is unknown, times are seconds (``_s``) or milliseconds (``_ms``), memory
+is bytes, quality is fractions, and differences of it are points. Intervals are those of `harness.seeds`: the seed is
+the unit above the image; with a single seed, of the images alone.
+
+Version 2 has budgets, supersets and the mIoU of slices. It has no ratios over `dual-small`: that comparison does not
+test the claim "faster convergence". ``within`` is "reached" or "not reached", because it holds for one budget only.
+"""
+
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from ..run.finding import Verdict
+from ..schema_base import Count, Fraction, NotNegative, Ratio, Strict
+
+SCHEMA = "lisabench.study_summary/2"
+
+
+class Level(Strict):
+    """A score."""
+
+    score: Fraction = Field(description="Mean over the seeds.")
+    low: float | None = Field(description="Lower end of the 95 % interval; null with one image.")
+    high: float | None = Field(description="Upper end, likewise.")
+    by_seed: list[float] = Field(description="Of each seed's training, in the order of `seeds`.")
+
+
+class SeedPoints(Strict):
+    """A difference of a score, in points: candidate minus reference, times 100, paired by seed and query."""
+
+    difference: float = Field(description="Mean over the seeds: above 0 is better.")
+    low: float | None = Field(description="Lower end of the 95 % interval; null with one image.")
+    high: float | None = Field(description="Upper end, likewise.")
+    by_seed: list[float] = Field(description="Of each seed, in the order of `seeds`.")
+    seeds: list[int] = Field(description="That both sides have.")
+    clusters: Count = Field(description="Images.")
+    smallest_detectable: NotNegative | None = Field(
+        description="Points by which an estimate must be away from 0 for its interval to exclude 0."
+    )
+    detectable_at_80: NotNegative | None = Field(
+        description="Points of a true difference that four studies in five of this kind would tell from 0."
+    )
+
+
+class Judgement(Strict):
+    """A verdict, and the reason where it is inconclusive or not measured."""
+
+    verdict: Verdict = Field(description="confirmed, refuted, inconclusive or not measured.")
+    reason: str | None = Field(description="Why no more can be said.")
+
+
+class Within(Strict):
+    """Whether a recipe came close enough to the dual within its budget, and why where that is open."""
+
+    verdict: Literal["reached", "not reached", "inconclusive", "not measured"] = Field(
+        description="reached, not reached, inconclusive or not measured: by trainings of this budget only."
+    )
+    reason: str | None = Field(description="Why no more can be said.")
+
+
+class Budget(Strict):
+    """What one training learns from; all seeds of a recipe have the same budget."""
+
+    steps: Count = Field(description="Of the optimiser.")
+    scenes: Count = Field(description="Of one step.")
+    queries_per_scene: Count = Field(description="Of one step.")
+    masks_per_scene: Count = Field(description="Queries per scene whose mask is learned too.")
+    steps_with_queries: Count = Field(
+        description="Steps that read queries. In the others encoders learn alone, or copy SAM's features."
+    )
+    queries: Count = Field(description="steps_with_queries x scenes x queries_per_scene.")
+
+
+class StudySlice(Strict):
+    """gIoU and mIoU over some of the queries."""
+
+    n: Count = Field(description="Queries.")
+    gIoU: Level | None = Field(description="Of the recipe; null where it has no query.")
+    difference: SeedPoints | None = Field(description="Of gIoU to the dual; null for the dual.")
+    mIoU: Level | None = Field(description="Of the recipe; null where no query has a target.")
+    mIoU_difference: SeedPoints | None = Field(
+        description="Of mIoU to the dual; null for the dual, and where no query has a target."
+    )
+
+
+class Superset(Strict):
+    """A recipe that trains all parts that another one trains, and more, with the same settings and losses."""
+
+    name: str = Field(description="Of the recipe that trains more.")
+    subset: str = Field(description="Of the recipe that trains less.")
+    extra: list[str] = Field(description="Parts that only the first one trains.")
+    points: SeedPoints | None = Field(description="mIoU, the first minus the second; null without a common seed.")
+    better: bool | None = Field(description="Whether the whole interval is above 0; null with fewer than two seeds.")
+
+
+class Convergence(Strict):
+    """How soon a recipe's validation gIoU reached a target; lists are by seed, null where it was not reached."""
+
+    best: list[float | None] = Field(description="The highest validation gIoU of each training.")
+    common_steps: list[Count | None] = Field(description="To what all recipes of the seed reach.")
+    common_s: list[NotNegative | None] = Field(description="The same in seconds of training.")
+    near_dual_steps: list[Count | None] = Field(description="To 95 % of the highest of the seed's dual.")
+    near_dual_s: list[NotNegative | None] = Field(description="The same in seconds of training.")
+
+
+class StudyCost(Strict):
+    """What a query takes at inference, in the run of a suite."""
+
+    case: str = Field(description="The run's case: the recipe's own, or one with the same settings.")
+    end_to_end_ms: NotNegative | None = Field(description="Median time of a query.")
+    time: Ratio | None = Field(description="Over the dual's; null for the dual, or where they were not compared.")
+    peak_bytes: Count | None = Field(description="Peak of a query; of the whole process on a CPU.")
+    memory: Ratio | None = Field(description="Over the dual's, likewise.")
+
+
+class Recipe(Strict):
+    """Everything that was found of one recipe, or of the dual."""
+
+    name: str = Field(description="As in the study.")
+    role: Literal["dual", "recipe", "ablation"] = Field(description="An ablation leaves out or adds a loss.")
+    axes: dict[str, JsonValue] = Field(description="Settings in which the model differs from the dual.")
+    trains: list[str] = Field(description="What of it is trained.")
+    losses: str = Field(description="Name of the losses.")
+    distils: bool = Field(description="Whether its first steps copy SAM's features.")
+    budget: Budget | None = Field(description="Of one training; null where the records do not have it.")
+    seeds: list[int] = Field(description="Of its finished trainings.")
+    trained_parameters: Count = Field(description="Of all parts.")
+    train_s: list[NotNegative] = Field(description="Seconds of training, by seed.")
+    scores: dict[str, Level | None] = Field(description="gIoU, cIoU and mIoU on the test.")
+    differences: dict[str, SeedPoints | None] = Field(description="To the dual of the same seed; empty for the dual.")
+    within: Within | None = Field(description="Whether mIoU came within `within_points` of the dual's.")
+    convergence: Convergence | None = Field(description="Null for the dual, and without validation.")
+    cost: StudyCost | None = Field(description="Null where it was not measured.")
+    slices: dict[str, dict[str, StudySlice]] = Field(description="By family, size, shape; then by value.")
+    controls: dict[str, dict[str, Level | None]] = Field(description="gIoU by way to answer, then by family or `all`.")
+
+
+class Ablation(Strict):
+    """A loss left out or added, against the same recipe with its own losses."""
+
+    change: str = Field(description="Such as 'without BCE'.")
+    name: str = Field(description="Of the training.")
+    reference: str = Field(description="What it is held against.")
+    points: SeedPoints | None = Field(description="mIoU, ablation minus reference; null where it was not trained.")
+    essential: Judgement | None = Field(description="Whether it costs a point of mIoU or more; null for an addition.")
+
+
+class StudySummary(Strict):
+    """A whole study."""
+
+    schema_: Literal["lisabench.study_summary/2"] = Field(
+        alias="schema", default=SCHEMA, description="Name and version of this schema."
+    )
+    made: dict[str, JsonValue] = Field(description="How it was made, as study.json has it.")
+    machines: list[str] = Field(description="That trainings were made on.")
+    seeds: list[int] = Field(description="Of the dual's trainings.")
+    queries: Count = Field(description="Of the test.")
+    images: Count = Field(description="That they are about.")
+    within_points: NotNegative = Field(description="Of the claim on mIoU.")
+    costs_on: str | None = Field(description="Machine and instrument of what inference takes; null where unknown.")
+    recipes: list[Recipe] = Field(description="The dual first; ablations among them.")
+    ablations: list[Ablation] = Field(description="Of the losses.")
+    supersets: list[Superset] = Field(description="Pairs of recipes of which one trains more parts.")
+    floors: dict[str, dict[str, float]] = Field(description="gIoU by floor, then by family or `all`.")
+    warnings: list[str] = Field(description="Doubts about this study.")
+
+    def recipe(self, name: str) -> Recipe | None:
+        """The one of this name."""
+        return next((each for each in self.recipes if each.name == name), None)
+
+    @property
+    def rivals(self) -> list[Recipe]:
+        """All but the dual and the ablations."""
+        return [each for each in self.recipes if each.role == "recipe"]

@@ -1,0 +1,141 @@
+"""The documented schema of a training's ``summary.json`` (``lisabench.training_summary/1``).
+
+What `schema` says holds here too: all is derived from the records, null is unknown, times are milliseconds (``_ms``) or
+seconds (``_s``), memory is bytes, quality is fractions.
+"""
+
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from ..schema_base import Count, Fraction, NotNegative, Points, Ratio, Strict
+
+SCHEMA = "lisabench.training_summary/1"
+
+
+class Epoch(Strict):
+    """The end of an epoch: its evaluation, and what it took to get there. Evaluation takes no part in its times."""
+
+    epoch: Count = Field(description="From 1 on.")
+    step: Count = Field(description="Steps made by its end, distillation among them.")
+    train_loss: float = Field(description="Mean over its steps.")
+    mIoU: Fraction | None = Field(description="Mean foreground IoU over the queries whose target is not empty.")
+    gIoU: Fraction | None = Field(description="Mean foreground IoU over all queries; 1 where both are empty.")
+    cIoU: Fraction | None = Field(description="Sum of intersections over sum of unions.")
+    step_ms: NotNegative = Field(description="Median time of its steps.")
+    train_s: NotNegative = Field(description="Of all steps made by its end.")
+    peak_bytes: Count | None = Field(description="Largest of its steps, of all processes.")
+    peak_reserved_bytes: Count | None = Field(description="The same of what the allocator holds (CUDA).")
+    avg_inference_time_s: NotNegative = Field(description="Of a query of the evaluation, mean.")
+    best: bool = Field(description="Better than every epoch before it.")
+
+
+class PartTime(Strict):
+    """One part of a step."""
+
+    median_ms: NotNegative = Field(description="Median over steps, of all regions of the part.")
+    share: float = Field(description="Median over steps of its share of the step.")
+
+
+class StepTime(Strict):
+    """Time of a step, distillation apart. Null where no step was made."""
+
+    n: Count = Field(description="Steps that it is of.")
+    median_ms: NotNegative | None = Field(description="Median of the whole.")
+    parts: dict[str, PartTime] = Field(description="data, vision, llm, decoder, losses, backward, optimizer.")
+    unattributed_share: float | None = Field(description="Median share of the step that is in no part.")
+
+
+class TrainingMemory(Strict):
+    """The largest peaks of all epochs."""
+
+    instrument: str | None = Field(description="'resident set' (whole process, CPU) or 'cuda allocator'.")
+    peak_bytes: Count | None = Field(description="While it trained.")
+    peak_reserved_bytes: Count | None = Field(description="The same of what the allocator holds (CUDA).")
+
+
+class TrainingSummary(Strict):
+    """A whole training."""
+
+    schema_: Literal["lisabench.training_summary/1"] = Field(
+        alias="schema", default=SCHEMA, description="Name and version of this schema."
+    )
+    status: str = Field(description="running, or complete.")
+    started: str | None = Field(description="ISO 8601.")
+    machine: str = Field(description="The machine in one line.")
+    recipe: str = Field(description="See `lisabench list recipes`.")
+    preset: str = Field(description="Sizes of the model.")
+    vision: str = Field(description="dual, clip or sam.")
+    trained_parameters: dict[str, Count] = Field(description="By part of the model.")
+    losses: dict[str, float] = Field(description="The weight of each loss that is minimised.")
+    options: dict[str, JsonValue] = Field(description="Every option of the training, as resolved.")
+    data: dict[str, JsonValue] = Field(description="Count and fingerprint of what it trained on and was evaluated on.")
+    steps: Count = Field(description="Steps made.")
+    train_s: NotNegative = Field(description="Of all steps.")
+    loss_window: Count = Field(description="Steps of the running mean.")
+    final_loss: float | None = Field(description="The running mean of the loss at the last step.")
+    epochs: list[Epoch] = Field(description="In their order.")
+    best_epoch: Count | None = Field(description="By mIoU; by gIoU where no query has a target.")
+    step_time: StepTime = Field(description="Where the time of a step goes.")
+    memory: TrainingMemory = Field(description="Peaks.")
+    warnings: list[str] = Field(description="Doubts about this training, each with what it is about.")
+
+
+class TrainedSide(Strict):
+    """Trainings that differ in the seed alone. Lists are by `seeds`; null is what was not reached, or is not known."""
+
+    name: str = Field(description="In a suite as it is named there, otherwise of the folders.")
+    folders: list[str] = Field(description="Of the trainings, by seed.")
+    seeds: list[int] = Field(description="In ascending order.")
+    trained_parameters: Count | None = Field(description="Of all parts together.")
+    steps: list[Count] = Field(description="Steps made.")
+    step_ms: list[float | None] = Field(description="Median time of a step, distillation apart.")
+    peak_bytes: list[Count | None] = Field(description="Largest while it trained, of all processes.")
+    steps_to_mIoU: list[Count | None] = Field(description="Steps made at the evaluation that first shows target_mIoU.")
+    seconds_to_mIoU: list[float | None] = Field(description="Of these steps.")
+    steps_to_loss: list[Count | None] = Field(description="Until the running mean of the loss is at most target_loss.")
+    seconds_to_loss: list[float | None] = Field(description="Of these steps.")
+    final: dict[str, list[float | None]] = Field(description="mIoU and gIoU after the last epoch.")
+    best: dict[str, list[float | None]] = Field(description="mIoU and gIoU after the best epoch.")
+
+
+class TrainingComparison(Strict):
+    """One side against another, paired by seed. Ratios are candidate over reference, with a t interval over the pairs.
+
+    An evaluation shows that a target was reached since the one before it: the interval of what is `to_mIoU` allows for
+    any step in between.
+    """
+
+    reference: str = Field(description="Name of the side that is compared with.")
+    candidate: str = Field(description="Name of the side that is compared.")
+    seeds: list[int] = Field(description="That both sides have.")
+    step_time: Ratio = Field(description="Of the median time of a step.")
+    peak_memory: Ratio = Field(
+        description="Of the allocator's peaks; on a CPU of the growth over what stood there before the build."
+    )
+    steps_to_mIoU: Ratio = Field(description="Null where one of the trainings has not reached the target.")
+    seconds_to_mIoU: Ratio = Field(description="Likewise.")
+    steps_to_loss: Ratio = Field(description="Likewise.")
+    seconds_to_loss: Ratio = Field(description="Likewise.")
+    final: dict[str, Points | None] = Field(
+        description="Of mIoU and gIoU, over all queries of all seeds. The interval is that of the images; with several "
+        "seeds, that of the seeds is added to it in quadrature."
+    )
+    best: dict[str, Points | None] = Field(description="The same of each training's best epoch.")
+
+
+class ComparedTrainings(Strict):
+    """What ``lisabench compare --json`` prints of trainings, and what a suite with trainings says of them."""
+
+    schema_: Literal["lisabench.compare_trainings/1"] = Field(
+        alias="schema", default="lisabench.compare_trainings/1", description="Name and version."
+    )
+    target_mIoU: float | None = Field(description="As asked for, or the worst that any of them ended at.")
+    target_loss: float | None = Field(description="As asked for, or the highest running mean that one ended at.")
+    loss_window: Count = Field(description="Steps of the running mean.")
+    instrument: str | None = Field(description="Of the peaks; null where the sides differ in it.")
+    sides: list[TrainedSide] = Field(description="The reference first.")
+    comparisons: list[TrainingComparison] = Field(description="Every other side against the reference.")
+    differences: dict[str, list[JsonValue]] = Field(description="Options that differ, with the value of each side.")
+    not_compared: dict[str, str] = Field(description="Why there is no comparison of time, memory, quality or a target.")
+    warnings: list[str] = Field(description="Doubts about these trainings.")

@@ -1,0 +1,145 @@
+"""Trainings side by side, as ``lisabench compare`` prints them and a suite's report shows them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from statistics import median
+
+from .. import wording
+from ..peaks import GROWTH
+from ..run.across_tables import aligned, listed
+from ..run.schema import Summary, TrainingRun
+from ..run.tables import Row, escape, markdown
+from ..schema_base import Points, Ratio
+from .schema import ComparedTrainings, TrainedSide, TrainingComparison
+
+PAIRED = (
+    "Paired by seed, over {seeds} seeds: a ratio is the mean over the pairs, with Student's 95 % interval; an interval "
+    "of quality is of the images and of the seeds. Trainings did not take turns step by step: what drifted on the "
+    "machine is in the ratio."
+)
+ONE_SEED = (
+    "One seed a side: no interval for time and memory, one for quality that is of the images alone, and no verdict. "
+    "Another seed may turn every figure here."
+)
+NO_PAIR = "The two have no seed in common: nothing is paired, and there is no ratio."
+SECONDS = (
+    "Seconds are of training steps alone, without evaluations and checkpoints. The best epoch is chosen by the queries "
+    "that it is scored on, so that its score is too good."
+)
+
+
+def training_sections(found: ComparedTrainings, level: str = "##") -> str:
+    """All comparisons with their figures, what differs, and what to doubt, under headings of a level."""
+    texts = (text for one in found.comparisons for text in _sections(found, one, level))
+    return "\n\n".join([*texts, *_common(found)])
+
+
+def trainings_section(summary: Summary) -> str:
+    """Of a suite's report: what came of each training, and the comparisons; empty without trainings."""
+    if not summary.trainings:
+        return ""
+    rows = [
+        [run.name, str(run.seed), run.status or "not begun", _linked(run), run.reason or ""]
+        for run in summary.trainings
+    ]
+    table = markdown(["training", "seed", "status", "report", "why"], rows, figures=False)
+    return "\n\n".join([table, *(training_sections(found, "###") for found in summary.training_comparisons)])
+
+
+def _linked(run: TrainingRun) -> str:
+    return f"[{run.folder}]({run.folder}/report.md)" if run.status == "complete" else ""
+
+
+def _sections(found: ComparedTrainings, compared: TrainingComparison, level: str) -> Iterator[str]:
+    names = compared.reference, compared.candidate
+    sides = [next(side for side in found.sides if side.name == name) for name in names]
+    yield f"{level} {escape(names[1])} against {escape(names[0])}"
+    yield _how(compared)
+    yield aligned(["", *names, "ratio or difference [95 %]"], list(_rows(found, sides, compared)), figures=True)
+
+
+def _how(compared: TrainingComparison) -> str:
+    if not compared.seeds:
+        return NO_PAIR
+    return ONE_SEED if len(compared.seeds) == 1 else PAIRED.format(seeds=len(compared.seeds))
+
+
+def _rows(found: ComparedTrainings, sides: Sequence[TrainedSide], compared: TrainingComparison) -> Iterator[Row]:
+    yield from _target_rows(found, sides, compared)
+    yield ["step (ms)", *(_several(side.step_ms, wording.milliseconds) for side in sides), _ratio(compared.step_time)]
+    unit = wording.memory_unit(peak for side in found.sides for peak in side.peak_bytes)
+    peaks = (_several(side.peak_bytes, lambda peak: wording.memory(round(peak), unit)) for side in sides)
+    yield [f"peak memory ({unit[0]})", *peaks, _ratio(compared.peak_memory)]
+    yield ["trained parameters", *(f"{side.trained_parameters or 0:,}" for side in sides), ""]
+    yield ["steps made", *(_several(side.steps, _whole) for side in sides), ""]
+    for when in ("final", "best"):
+        for name, difference in getattr(compared, when).items():
+            scores = (_several(getattr(side, when)[name], wording.score) for side in sides)
+            yield [f"{when} {name}", *scores, _points(difference)]
+
+
+def _target_rows(found: ComparedTrainings, sides: Sequence[TrainedSide], compared: TrainingComparison) -> Iterator[Row]:
+    targets = {"mIoU": found.target_mIoU, "loss": found.target_loss}
+    for name, target in ((name, target) for name, target in targets.items() if target is not None):
+        for what, show in (("steps", _whole), ("seconds", _tenths)):
+            values = [_reached(side, getattr(side, f"{what}_to_{name}"), show) for side in sides]
+            yield [f"{what} to {name} {target:.4g}", *values, _ratio(getattr(compared, f"{what}_to_{name}"))]
+
+
+def _reached(side: TrainedSide, values: Sequence[float | None], show: Callable[[float], str]) -> str:
+    known = sum(value is not None for value in values)
+    if known == len(values):
+        return _several(values, show)
+    if known:
+        return f"reached by {known} of {len(values)}"
+    return f"not reached in {max(side.steps)} steps"
+
+
+def _several(values: Sequence[float | None], show: Callable[[float], str]) -> str:
+    """Of one seed its value; of several the median and the ends."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return wording.NOT_AVAILABLE
+    shown = [show(value) for value in (median(known), min(known), max(known))]
+    return shown[0] if len({*shown}) == 1 else f"{shown[0]} ({shown[1]} to {shown[2]})"
+
+
+def _whole(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _tenths(value: float) -> str:
+    return f"{value:,.1f}"
+
+
+def _ratio(found: Ratio) -> str:
+    return wording.ratio_with_interval(found)
+
+
+def _points(found: Points | None) -> str:
+    return wording.points(found) if found else wording.NOT_AVAILABLE
+
+
+def _common(found: ComparedTrainings) -> Iterator[str]:
+    yield " ".join([SECONDS, *_loss(found), *_instrument(found)])
+    yield from listed([f"n/a, {what}: {why}." for what, why in found.not_compared.items()])
+    rows = [[name, *map(_value, values)] for name, values in found.differences.items()]
+    if rows:
+        yield aligned(["differs", *(side.name for side in found.sides)], rows, figures=False)
+    yield from listed([f"warning: {warning}" for warning in found.warnings])
+
+
+def _loss(found: ComparedTrainings) -> Iterator[str]:
+    if found.target_loss is not None and found.loss_window > 1:
+        yield f"The loss is the mean of {found.loss_window} steps."
+
+
+def _instrument(found: ComparedTrainings) -> Iterator[str]:
+    if found.instrument == "resident set":
+        yield (
+            f"Peaks are resident sets of whole processes; their ratio is of {GROWTH}. The evaluations between epochs "
+            "leave their mark on them."
+        )
+
+
+def _value(value: object) -> str:
+    return "-" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
