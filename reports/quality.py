@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from ..harness.records.readings import Record, counts
 from ..harness.statistics.bootstrap import SCORES, Difference, Draws, bootstrap_differences, bootstrap_scores
-from .run.schema import Bootstrap
-from .schema_base import Points
+from .schema_base import Bootstrap, Points
 
 DRAWS = Draws()
 BOOTSTRAP = Bootstrap(resamples=DRAWS.resamples, seed=DRAWS.seed)

@@ -259,3 +259,10 @@ class AgainstFloor(Strict):
         description="Doubtful: above the floor, but the interval reaches down to it."
     )
     refused: bool = Field(description="A loaded checkpoint that is not better, about eight images at least.")
+
+
+class Bootstrap(Strict):
+    """How images are drawn for the intervals of quality."""
+
+    resamples: Count = Field(description="Draws of as many images as there are, with replacement.")
+    seed: int = Field(description="Of the draws.")

@@ -11,11 +11,10 @@ import numpy as np
 
 from lisabench.harness.records.readings import of_case
 from lisabench.harness.records.run import Run, read_run
-from lisabench.reports import wording
-from lisabench.reports.claim_table import measured
-from lisabench.reports.pairs import time_pairs
+from lisabench.reports import formatting
 from lisabench.reports.peaks import of_queries
-from lisabench.reports.run.comparison import WITHOUT_PREPROCESS, of_stage
+from lisabench.reports.ratios import WITHOUT_PREPROCESS, of_stage, time_pairs
+from lisabench.reports.run.detail_tables import measured
 from lisabench.reports.run.schema import Attribution, Case, ClaimResult, Comparison, Summary
 from lisabench.reports.run.summary import summarise
 
@@ -58,12 +57,12 @@ def time_of(run: str, candidate: str, quantity: str = "time.end_to_end") -> str:
     found = comparison(run, candidate)
     stages = {of_stage(stage): ratio for stage, ratio in found.stages.items()}
     ratios = {"time.end_to_end": found.end_to_end, WITHOUT_PREPROCESS: found.without_preprocess, **stages}
-    return wording.ratio_with_interval(ratios[quantity])
+    return formatting.ratio_with_interval(ratios[quantity])
 
 
 def energy_of(run: str, candidate: str) -> str:
     """``0.57x [0.52, 0.63]``: a ratio of the energy of a query over the reference."""
-    return wording.ratio_with_interval(comparison(run, candidate).energy)
+    return formatting.ratio_with_interval(comparison(run, candidate).energy)
 
 
 def change_ms(run: str, candidate: str, part: str) -> str:
@@ -71,7 +70,7 @@ def change_ms(run: str, candidate: str, part: str) -> str:
     change = attribution(run, candidate).time.end_to_end_ms
     assert change is not None
     parts = {"whole": change.whole, "interaction": change.interaction, **change.own}
-    return wording.milliseconds_change(parts[part])
+    return formatting.milliseconds_change(parts[part])
 
 
 def saved_ms(run: str, reference: str, candidate: str, stage: str | None = None) -> str:

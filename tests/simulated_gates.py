@@ -26,7 +26,7 @@ from lisabench.reports.gate.baseline import Baseline, reduced
 from lisabench.reports.gate.checks import Check, judge
 from lisabench.reports.gate.outcome import outcome, settle, to_measure_again
 from lisabench.reports.gate.thresholds import Gate
-from lisabench.reports.pairs import time_pairs
+from lisabench.reports.ratios import time_pairs
 
 CASE = "a"
 SETTINGS = {"adapter": "fake"}

@@ -14,7 +14,7 @@ from lisabench.harness.measure import measure
 from lisabench.harness.probe import TimingProbe
 from lisabench.harness.statistics.verdicts import ratio_verdict
 from lisabench.models.adapters.fake import FakeCase, build
-from lisabench.reports.run.comparison import time_ratio
+from lisabench.reports.ratios import time_ratio
 from lisabench.reports.schema_base import Ratio
 
 Record = dict[str, Any]

@@ -14,10 +14,10 @@ from scipy import stats
 from lisabench.harness.errors import NothingToCompare, UsageError
 from lisabench.harness.records.readings import of_case
 from lisabench.harness.records.run import read_run
+from lisabench.reports.ratios import unpaired_memory
 from lisabench.reports.run.across import Compared, compare_cases
 from lisabench.reports.run.across_tables import side_by_side
 from lisabench.reports.run.summary import summarise
-from lisabench.reports.unpaired import unpaired_memory
 
 pytestmark = pytest.mark.no_clock
 

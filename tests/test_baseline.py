@@ -14,10 +14,9 @@ from lisabench.harness.errors import DataError, NothingToCompare, UsageError
 from lisabench.harness.records.readings import of_case, stage_ns
 from lisabench.harness.records.run import one_per_query, read_run
 from lisabench.harness.statistics.ratios import unpaired_ratio
-from lisabench.reports.baseline_file import digest, read_baseline, write_baseline
-from lisabench.reports.gate.baseline import reduced
+from lisabench.reports.gate.baseline import digest, read_baseline, reduced, write_baseline
 from lisabench.reports.quality import points
-from lisabench.reports.unpaired import unpaired_memory, unpaired_time
+from lisabench.reports.ratios import unpaired_memory, unpaired_time
 
 pytestmark = pytest.mark.no_clock
 

@@ -10,7 +10,7 @@ from lisabench.harness.records.run import read_run
 from lisabench.harness.records.training import read_training
 from lisabench.reports.card import NOTHING_BESIDE, bytes_on_card
 from lisabench.reports.run.claims import judge
-from lisabench.reports.training_readings import memory_of, on_card
+from lisabench.reports.training.summary import memory_of, on_card
 
 pytestmark = pytest.mark.no_clock
 

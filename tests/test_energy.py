@@ -133,7 +133,7 @@ def test_the_default_limit_of_energy_holds_on_every_published_gate_of_an_unchang
     """By Welch's intervals and by pairs; a limit of 5 % would have held in one of the four alone."""
     from lisabench.reports.gate.checks import judge as gate
     from lisabench.reports.gate.thresholds import Gate
-    from lisabench.reports.pairs import time_pairs
+    from lisabench.reports.ratios import time_pairs
 
     before, after = (read_run(PUBLISHED / "gate-gpu" / name / side) for side in ("base", "head"))
     verdicts = {}

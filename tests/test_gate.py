@@ -17,7 +17,7 @@ from lisabench.reports.gate.baseline import Baseline, PackedMask, reduced
 from lisabench.reports.gate.checks import judge
 from lisabench.reports.gate.outcome import changes, checked, outcome, settle, to_measure_again
 from lisabench.reports.gate.thresholds import Gate
-from lisabench.reports.pairs import time_pairs
+from lisabench.reports.ratios import time_pairs
 from lisabench.reports.schema_base import AnswerSpread
 
 pytestmark = pytest.mark.no_clock

@@ -25,9 +25,8 @@ from lisabench.harness.records.run import read_run
 from lisabench.models import registry
 from lisabench.models.adapters import lisa
 from lisabench.models.lisa import config
-from lisabench.reports.ceilings import stages_beside
 from lisabench.reports.run import detail_tables
-from lisabench.reports.run.instrument import memory_split, off_paper
+from lisabench.reports.run.instrument import memory_split, off_paper, stages_beside
 from lisabench.reports.run.schema import Ceilings
 from lisabench.reports.run.summary import summarise
 

@@ -32,7 +32,7 @@ from published import (
 )
 from scipy import stats
 
-from lisabench.reports.claim_table import measured
+from lisabench.reports.run.detail_tables import measured
 from lisabench.reports.run.finding import interval_of, verdict_of
 from lisabench.reports.run.schema import ClaimResult
 

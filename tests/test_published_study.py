@@ -11,7 +11,7 @@ from lisabench.harness.records.pixel_counts import CONTROLS
 from lisabench.harness.records.study import StudyRecords, read_study
 from lisabench.models.lisa.config import LisaCase
 from lisabench.models.training.recipes import RECIPES
-from lisabench.reports import wording
+from lisabench.reports import formatting
 from lisabench.reports.study import tables
 from lisabench.reports.study.figures import CURVES, FOREST
 from lisabench.reports.study.groups import grouped, points
@@ -89,7 +89,7 @@ def test_the_table_of_variants_is_that_of_the_records(summary):
         assert difference == tables.points(variant.differences["mIoU"])
         assert variant.within is not None and verdict == variant.within.verdict
         assert variant.cost is not None and variant.cost.time is not None
-        assert time == wording.times(variant.cost.time.ratio)
+        assert time == formatting.times(variant.cost.time.ratio)
 
 
 def test_the_table_by_aspect_ratio_is_that_of_the_records(summary):
@@ -126,7 +126,7 @@ def sentences_of_readme(records: StudyRecords, summary: StudySummary) -> list[st
     relation = families.pop("relation").difference
     worst_other = min(found.difference for found in families.values())
     losses = {each.name: tables.points(each.points) for each in summary.ablations}
-    blind = {name: wording.score(level.score) for name in CONTROLS if (level := dual.controls[name]["all"])}
+    blind = {name: formatting.score(level.score) for name in CONTROLS if (level := dual.controls[name]["all"])}
     floor = max(by["all"] for by in summary.floors.values())
     seconds = [median(each.train_s) for each in summary.recipes if each.role != "dual"]
     course = groups["dual"].one.page["course"]
@@ -148,9 +148,9 @@ def sentences_of_readme(records: StudyRecords, summary: StudySummary) -> list[st
         f"does not improve `sam` ({by_pair(summary, 'sam-decoder', 'sam')}), but does improve `clip` "
         f"({by_pair(summary, 'clip-decoder', 'clip')})",
         f"BCE {losses['clip-no-bce']}, Dice {losses['clip-no-dice']}, IoU {losses['clip-no-iou']} points of mIoU",
-        f"The dual has a gIoU of {wording.score(dual.scores['gIoU'].score)}. With the words of another query it has "
+        f"The dual has a gIoU of {formatting.score(dual.scores['gIoU'].score)}. With the words of another query it has "
         f"{blind['query-blind']}, with another image {blind['image-blind']}, with another image for the language model "
-        f"alone {blind['llm-blind']}. The best trivial baseline has {wording.score(floor)}",
+        f"alone {blind['llm-blind']}. The best trivial baseline has {formatting.score(floor)}",
         f"for {course['alone']:,} steps the encoders learn alone",
         f"for {course['first']} a head prompts the mask decoder",
         f"a dual took {median(dual.train_s):.0f} s, a variant {min(seconds):.0f} to {max(seconds):.0f} s",
@@ -182,7 +182,7 @@ def test_the_rows_of_costs_and_claims_say_what_the_study_shows(summary):
     assert all(one.within is None or one.within.verdict == "not reached" for one in summary.rivals)
     assert "| not measured at 7B; in miniature not within 2 points in 600 steps |" in text
     for name in ("clip", "sam"):
-        difference = wording.points(recipe(summary, name).differences["mIoU"]).replace(" points", "")
+        difference = formatting.points(recipe(summary, name).differences["mIoU"]).replace(" points", "")
         assert f"| {difference} |" in text.partition("## Training")[0], "the row of costs and quality"
 
 

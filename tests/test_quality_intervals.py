@@ -4,7 +4,8 @@ from run_factory import edit_lines, failed, write_lines, write_run
 from lisabench.harness.records.readings import counts, of_case
 from lisabench.harness.records.run import one_per_query, read_run
 from lisabench.harness.statistics.bootstrap import bootstrap_differences, bootstrap_scores
-from lisabench.reports import wording
+from lisabench.reports import formatting
+from lisabench.reports.run import verdict_words
 from lisabench.reports.run.page import write_report
 from lisabench.reports.run.schema import Joint, Summary
 from lisabench.reports.run.summary import summarise
@@ -62,7 +63,7 @@ def test_a_single_image_has_a_difference_without_an_interval(tmp_path):
     points = summary.comparisons[0].gIoU_points
     assert points.difference is not None and (points.low, points.high, points.smallest_detectable) == (None,) * 3
     assert summary.comparisons[0].joint is None and summary.cases[0].quality.intervals == {}
-    assert "[" not in wording.points(points)
+    assert "[" not in formatting.points(points)
 
 
 def test_time_and_quality_are_bounded_together_by_their_intervals(tmp_path):
@@ -70,14 +71,14 @@ def test_time_and_quality_are_bounded_together_by_their_intervals(tmp_path):
     found = summarise(read_run(tmp_path)).comparison("clip")
     assert found.joint.time_saved_at_least == pytest.approx(1 - found.end_to_end.high, rel=1e-12, abs=0)
     assert found.joint.gIoU_points_lost_at_most == pytest.approx(-found.gIoU_points.low, rel=1e-12, abs=0)
-    assert wording.joint(found) in write_report(tmp_path).read_text().split("## Comparison")[0]
+    assert verdict_words.joint(found) in write_report(tmp_path).read_text().split("## Comparison")[0]
 
 
 @pytest.mark.parametrize("lost", [{"quality": False}, {"processes": 1}])
 def test_without_either_interval_nothing_is_stated_together(tmp_path, lost):
     write_run(tmp_path, cases=2, **SMALL | lost)
     (found,) = summarise(read_run(tmp_path)).comparisons
-    assert found.joint is None and wording.joint(found) == ""
+    assert found.joint is None and verdict_words.joint(found) == ""
     assert "both at 95 %" not in write_report(tmp_path).read_text()
 
 
@@ -93,7 +94,7 @@ def test_bounds_are_rounded_to_the_side_on_which_they_hold(tmp_path, low, high, 
     (found,) = summarise(read_run(write_run(tmp_path, cases=2, **SMALL))).comparisons
     joint = Joint(time_saved_at_least=1 - high, gIoU_points_lost_at_most=lost)
     found = found.model_copy(update={"end_to_end": interval((low * high) ** 0.5, low, high), "joint": joint})
-    assert wording.joint(found) == f"it takes {expected} in gIoU, both at 95 %"
+    assert verdict_words.joint(found) == f"it takes {expected} in gIoU, both at 95 %"
 
 
 @pytest.mark.parametrize(
@@ -143,7 +144,7 @@ def test_a_ratio_of_peaks_shows_its_interval_unless_it_is_certain(tmp_path):
     assert f"360 (0.50x [{clip.low:.2f}, {clip.high:.2f}])" in table
     assert "350 (0.50x)" in table and "came out alike in every process" in table
     assert sam.low == pytest.approx(sam.high, rel=1e-12, abs=0)
-    assert wording.peaks(summary.comparison("clip")).startswith("0.50x [0.")
+    assert verdict_words.peaks(summary.comparison("clip")).startswith("0.50x [0.")
 
 
 def test_a_summary_from_before_there_were_intervals_still_reads(tmp_path):

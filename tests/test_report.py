@@ -17,7 +17,8 @@ from run_factory import edit_lines, edit_run, failed, make_older, write_run
 from lisabench.harness.errors import UsageError
 from lisabench.harness.records.run import read_run
 from lisabench.harness.statistics.verdicts import quality_word, time_word
-from lisabench.reports import wording
+from lisabench.reports import formatting
+from lisabench.reports.run import verdict_words
 from lisabench.reports.run.figures import peak_memory, stage_times
 from lisabench.reports.run.page import write_report
 from lisabench.reports.run.summary import summarise
@@ -99,7 +100,7 @@ def test_each_difference_of_quality_has_an_interval_and_a_word(tmp_path):
             )
             assert expected in rows[score][place]
     assert summary.comparison("clip").gIoU_verdict == "regression"
-    assert ": worse)" in rows["gIoU"][2] and wording.WORDS_OF_QUALITY in comparison_table(summary)
+    assert ": worse)" in rows["gIoU"][2] and verdict_words.WORDS_OF_QUALITY in comparison_table(summary)
 
 
 def test_costs_are_in_bold_only_where_masks_are_as_good_or_there_is_no_quality(tmp_path):
@@ -140,7 +141,7 @@ def test_random_weights_are_said_plainly_and_show_no_quality_of_a_model(tmp_path
     text = write_report(tmp_path).read_text()
     rows = rows_of(comparison_table(summarise(read_run(tmp_path))))
     assert rows["gIoU"] == rows["cIoU"] == ["n/a"] * 3
-    assert "The weights of all models are random" in text and wording.WHY_NO_QUALITY in text
+    assert "The weights of all models are random" in text and formatting.WHY_NO_QUALITY in text
     assert "points" not in text and "By kind of query" not in text
     quality = rows_of(text.split("## Quality")[1].split("##")[0])
     assert {cell for name in ("dual", "sam", "clip") for cell in quality[name][1:-1]} == {"n/a"}
@@ -224,12 +225,12 @@ SHOW = "import pathlib; from lisabench.reports.terminal import print_table; prin
 
 def numbers_of(summary) -> list[str]:
     """What a terminal table must show at every width: quality and time of each case, and both differences."""
-    found = [wording.score(case.quality.gIoU) for case in summary.cases]
-    found += [wording.milliseconds(case.time.end_to_end_ms) for case in summary.cases]
+    found = [formatting.score(case.quality.gIoU) for case in summary.cases]
+    found += [formatting.milliseconds(case.time.end_to_end_ms) for case in summary.cases]
     for comparison in summary.comparisons:
         points = comparison.gIoU_points
         found += [f"{points.difference:+.1f} [{points.low:+.1f}, {points.high:+.1f}]", quality_word(points)]
-        found += [wording.ratio_with_interval(comparison.end_to_end), time_word(comparison.end_to_end)]
+        found += [formatting.ratio_with_interval(comparison.end_to_end), time_word(comparison.end_to_end)]
     return found
 
 
@@ -345,8 +346,8 @@ def test_a_title_claims_a_difference_only_where_the_interval_excludes_1(tmp_path
 
     edit_lines(tmp_path / "samples.jsonl", timed)
     found = summarise(read_run(tmp_path)).comparisons
-    assert wording.takes(found[0]).startswith("sam and dual cannot be told apart in time")
-    assert wording.takes_in_short(found) == "no variant can be told apart from dual in time"
+    assert verdict_words.takes(found[0]).startswith("sam and dual cannot be told apart in time")
+    assert verdict_words.takes_in_short(found) == "no variant can be told apart from dual in time"
 
 
 @pytest.mark.parametrize(
@@ -355,13 +356,13 @@ def test_a_title_claims_a_difference_only_where_the_interval_excludes_1(tmp_path
      (99.96, "100"), (1234.5, "1,234")],
 )  # fmt: skip
 def test_times_have_three_digits(value, text):
-    assert wording.milliseconds(value) == text
+    assert formatting.milliseconds(value) == text
 
 
 def test_large_memory_is_shown_in_gib():
-    unit = wording.memory_unit([None, 15 << 30])
-    assert unit[0] == "GiB" and wording.memory(15 << 30, unit) == "15.00"
-    assert wording.memory_unit([9 << 30])[0] == "MiB"
+    unit = formatting.memory_unit([None, 15 << 30])
+    assert unit[0] == "GiB" and formatting.memory(15 << 30, unit) == "15.00"
+    assert formatting.memory_unit([9 << 30])[0] == "MiB"
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
@@ -433,7 +434,7 @@ def test_teams_have_a_panel_a_bullet_and_a_table_of_differences_each(tmp_path):
         and "| setting | sam | dual |" in differ
         and "| setting | clip | dual-nf4 |" in differ
     )
-    assert "its team's reference" in wording.takes_in_short(summary.comparisons)
+    assert "its team's reference" in verdict_words.takes_in_short(summary.comparisons)
 
 
 def test_a_bar_that_is_longer_than_the_median_end_to_end_is_not_cut_off(tmp_path):

@@ -20,8 +20,7 @@ from lisabench.harness.records.pixel_counts import CONTROLS, OWN, read_judged, w
 from lisabench.harness.records.study import is_study, read_study
 from lisabench.models.lisa.presets import PRESETS
 from lisabench.models.training import recipes
-from lisabench.reports import study_slices
-from lisabench.reports.study import tables
+from lisabench.reports.study import slices, tables
 from lisabench.reports.study.page import write_study_report
 from lisabench.reports.study.schema import StudySummary
 from lisabench.reports.study.summary import summarise_study
@@ -240,12 +239,12 @@ def test_slices_are_of_their_queries_alone(whole):
 
 def test_a_patch_is_of_the_frame_that_the_tiny_encoders_see():
     preset = PRESETS["tiny"]
-    assert (preset.clip.grid, preset.sam.grid) == (study_slices.CLIP_GRID, study_slices.SAM_GRID)
+    assert (preset.clip.grid, preset.sam.grid) == (slices.CLIP_GRID, slices.SAM_GRID)
     judged = judged_of(0.5, 100)
     sides = np.array([max(sizes) / preset.clip.grid for sizes in zip(judged.height, judged.width, strict=True)])
     small = (judged.target_px > 0) & (judged.target_px < 0.75 * sides**2)
     assert 0 < small.sum() < len(small)
-    np.testing.assert_array_equal(study_slices.by_size(judged)["under 0.75"], small)
+    np.testing.assert_array_equal(slices.by_size(judged)["under 0.75"], small)
 
 
 def test_controls_stand_beside_the_model_and_the_floors(whole):

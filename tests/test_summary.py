@@ -7,10 +7,12 @@ from run_factory import edit_lines, edit_run, failed, write_lines, write_run
 from scipy import stats
 
 from lisabench.harness.records.run import read_run
-from lisabench.reports import wording
-from lisabench.reports.run import tables
+from lisabench.reports import formatting
+from lisabench.reports.formatting import machine
+from lisabench.reports.run import verdict_words
 from lisabench.reports.run.schema import Summary
-from lisabench.reports.run.summary import machine, summarise, write_summary
+from lisabench.reports.run.summary import summarise, write_summary
+from lisabench.reports.run.tables import comparison_table
 from lisabench.reports.schema_base import Cold
 
 pytestmark = pytest.mark.no_clock
@@ -342,7 +344,7 @@ def test_each_team_is_compared_with_its_own_reference(tmp_path):
     edit_run(tmp_path, teams=[one, {"name": "two", "reference": "clip", "cases": ["clip"]}])
     summary = summarise(read_run(tmp_path))
     assert [(found.reference, found.candidate) for found in summary.comparisons] == [("sam", "dual")]
-    page = tables.comparison_table(summary)
+    page = comparison_table(summary)
     places = [page.index(words) for words in ("### one", "sam (reference)", "### two", "clip (reference)")]
     assert places == sorted(places)
 
@@ -351,17 +353,15 @@ def test_cases_with_the_same_settings_are_a_loud_warning_and_no_claim(tmp_path):
     write_run(tmp_path, **PLAIN)
     edit_cases(tmp_path, lambda case: case["role"] == "model" and case["settings"].update(vision="clip"))
     summary = summarise(read_run(tmp_path))
-    assert summary.warnings[0] == (
-        "dual, sam and clip have the same settings: what they differ by is noise, and no model's doing."
-    )
+    assert summary.warnings[0] == ("dual, sam and clip have the same settings: any difference between them is noise.")
     assert all(found.same_settings for found in summary.comparisons)
-    time = wording.ratio_with_interval(summary.comparison("clip").end_to_end)
-    assert wording.takes(summary.comparison("clip")) == (
+    time = formatting.ratio_with_interval(summary.comparison("clip").end_to_end)
+    assert verdict_words.takes(summary.comparison("clip")) == (
         f"clip and dual have the same settings: two measurements of one model, at {time}"
     )
     assert time.endswith("]")
-    assert wording.takes_in_short(summary.comparisons) == wording.peaks_in_short(summary.comparisons)
-    assert wording.takes_in_short(summary.comparisons).startswith("Nothing is compared")
+    assert verdict_words.takes_in_short(summary.comparisons) == verdict_words.peaks_in_short(summary.comparisons)
+    assert verdict_words.takes_in_short(summary.comparisons).startswith("Nothing is compared")
 
 
 def test_settings_that_are_not_known_yet_are_not_the_same_settings(tmp_path):
@@ -456,7 +456,7 @@ def test_the_peak_of_a_query_is_told_from_that_of_the_build(tmp_path):
     assert (memory.peak_bytes, memory.query_peak_bytes) == (900 << 20, 718 << 20)
     assert found.peak_memory.ratio == pytest.approx((900 - 360) / (742 - 360), rel=1e-12, abs=0)
     assert found.query_peak_memory.ratio == pytest.approx((718 - 360) / (742 - 360), rel=1e-12, abs=0)
-    assert wording.peaks(found) == "1.41x (of a query 0.94x)"
+    assert verdict_words.peaks(found) == "1.41x (of a query 0.94x)"
 
 
 def test_a_ratio_of_memory_has_an_interval_over_the_processes_of_the_memory_pass(tmp_path):

@@ -13,8 +13,7 @@ from lisabench.harness.records.training import read_training
 from lisabench.reports.training.figures import draw_training, loss_message, quality_message
 from lisabench.reports.training.page import write_training_report
 from lisabench.reports.training.schema import TrainingSummary
-from lisabench.reports.training.summary import summarise_training
-from lisabench.reports.training_readings import running_mean, window_of
+from lisabench.reports.training.summary import running_mean, summarise_training, window_of
 
 pytestmark = pytest.mark.no_clock
 

@@ -9,7 +9,7 @@ from run_factory import edit_lines, edit_run, write_lines, write_run
 from scipy import stats
 
 from lisabench.harness.records.run import read_run
-from lisabench.reports import wording
+from lisabench.reports import formatting
 from lisabench.reports.run import terminal
 from lisabench.reports.run.across import compare_cases
 from lisabench.reports.run.across_tables import side_by_side
@@ -111,7 +111,7 @@ def test_tables_verdicts_and_the_summary_take_the_twin_in(tmp_path):
 def test_the_report_the_terminal_and_compare_print_the_widened_interval_and_say_why(tmp_path, capsys):
     folder = with_twin(tmp_path / "run")
     text = write_report(folder).read_text()
-    shown = wording.ratio_with_interval(summarise(read_run(folder)).comparison("sam").end_to_end)
+    shown = formatting.ratio_with_interval(summarise(read_run(folder)).comparison("sam").end_to_end)
     assert f"({shown}: cannot tell)" in text
     assert "`dual-again` has the settings of `dual`: two measurements of one model" in text
     assert "No interval of a ratio of times is narrower" in text

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from ...harness.errors import LisabenchError, UsageError
 from ...harness.records.run import Run, read_run
-from ...reports.baseline_file import read_baseline, write_baseline
 from ...reports.gate import page as gate_page
-from ...reports.gate.baseline import Baseline, reduced
+from ...reports.gate.baseline import Baseline, read_baseline, reduced, write_baseline
 from ...reports.gate.checks import Check, judge
 from ...reports.gate.outcome import Checked, broken, checked, settle, to_measure_again
 from ...reports.gate.thresholds import gate_of

@@ -26,9 +26,9 @@ from ...harness.records.readings import counts
 from ...harness.statistics.ratios import Ratio, paired_ratio, unpaired_difference, unpaired_ratio
 from ...harness.statistics.verdicts import Answer, loss_at_most, ratio_at_most
 from ..energy import QUANTITY
-from ..pairs import Pairs
 from ..peaks import RESIDENT_SET
 from ..quality import points
+from ..ratios import Pairs
 from ..schema_base import AnswerSpread, Points, Strict
 from .baseline import Baseline, BaselineCase
 from .thresholds import Gate, Thresholds

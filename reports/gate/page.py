@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from xml.etree import ElementTree
 
 from ...harness.statistics.verdicts import quality_word
-from .. import wording
-from ..run.across_tables import aligned
-from ..run.tables import escape
+from .. import formatting
+from ..markdown import aligned, escape
 from .checks import Check, Verdict
 from .outcome import FAILING, UNSURE, Checked
 
@@ -54,7 +53,7 @@ def _sections(found: Checked) -> Iterator[str]:
         yield aligned(header, [_row(check) for check in found.checks], figures=False)
         yield PAIRED.format(IN_TURNS[found.in_turns]) if found.paired else UNPAIRED
     if found.new:
-        yield f"Not in the baseline, and so not gated: {escape(wording.listed(found.new))}."
+        yield f"Not in the baseline, and so not gated: {escape(formatting.listed(found.new))}."
     if found.changed:
         if found.paired:
             yield CONFOUNDED
@@ -98,10 +97,10 @@ def _figure(check: Check, value: float | None) -> str:
     if value is None:
         return ""
     shown = {
-        "ns": lambda: f"{wording.milliseconds(value / 1e6)} ms",
+        "ns": lambda: f"{formatting.milliseconds(value / 1e6)} ms",
         "bytes": lambda: f"{value / MIB[1]:,.1f} {MIB[0]}",
-        "mJ": lambda: f"{wording.joules(value)} J",
-        "score": lambda: wording.score(value),
+        "mJ": lambda: f"{formatting.joules(value)} J",
+        "score": lambda: formatting.score(value),
         "IoU": lambda: f"IoU {value:.3f}",
         "share": lambda: f"{100 * value:.1f} %",
     }

@@ -11,14 +11,13 @@ from ...harness.environment import Sides, different_machines, differing
 from ...harness.errors import NothingToCompare, UsageError, unknown
 from ...harness.records.readings import Record, of_case
 from ...harness.records.run import Run, read_run
-from .. import wording
+from .. import formatting
 from ..energy import unpaired_energy
 from ..peaks import NO_START, lacks_start
 from ..quality import no_points
+from ..ratios import no_ratio, unpaired_memory, unpaired_time
 from ..schema_base import AgainstFloor, Count, Strict, Twin
-from ..teams import team_with
-from ..unpaired import unpaired_memory, unpaired_time
-from .comparison import Side, Way, compare_sides, no_ratio, paired, twins_of
+from .comparison import Side, Way, compare_sides, paired, team_with, twins_of
 from .confounds import confounds
 from .schema import Case, Comparison, Team
 from .summary import summarise_case
@@ -200,7 +199,7 @@ def _refusals(base: _Place, other: _Place, before: Side, after: Side) -> Iterato
 def _no_cost(base: _Place, other: _Place) -> Iterator[str]:
     controls = [place.label for place in (base, other) if place.entry["role"] == "control"]
     if controls:
-        yield f"{wording.listed(controls)} is a control, whose costs are no result"
+        yield f"{formatting.listed(controls)} is a control, whose costs are no result"
     yield from different_machines(*((place.run.run.get("passport") or {}) for place in (base, other)))
 
 
@@ -227,7 +226,7 @@ def _no_quality(base: _Place, other: _Place) -> Iterator[str]:
 def _no_scores(before: Side, after: Side) -> Iterator[str]:
     random = [side.case.name for side in (before, after) if side.case.has_quality is False]
     if random:
-        yield f"random weights have no quality ({wording.listed(random)})"
+        yield f"random weights have no quality ({formatting.listed(random)})"
     if not before.scored:
         yield "no query is common to both"
     targets = [{record["sample_id"]: record["target_px"] for record in side.scored} for side in (before, after)]
@@ -265,4 +264,4 @@ def _of_twins(twins: Sequence[Twin]) -> Iterator[str]:
 
 def _of_versions(versions: dict[str, Sides]) -> Iterator[str]:
     if versions:
-        yield f"The versions of {wording.listed(list(versions))} differ: the figures are of that, too."
+        yield f"The versions of {formatting.listed(list(versions))} differ: the figures are of that, too."

@@ -1,16 +1,17 @@
 """What ``lisabench compare`` prints: Markdown whose columns also line up in a terminal."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from ...harness.contract import STAGES
 from ...harness.environment import Sides
 from ...harness.statistics.bootstrap import SCORES
-from .. import wording
+from .. import formatting
+from ..markdown import Row, aligned, escape, listed
 from ..peaks import GROWTH
 from ..schema_base import Points, Ratio
+from . import verdict_words
 from .across import Across, Compared
 from .schema import Case
-from .tables import Row, escape
 
 PAIRED = (
     "Paired: both took turns in one run. A ratio is the median over the queries within a pair of processes, then the "
@@ -36,21 +37,15 @@ def _sections(found: Across) -> Iterator[str]:
     yield aligned(["", *names, "ratio or difference [95 %]"], list(_rows(found)), figures=True)
     if found.comparison.stages_synchronised:
         yield "Stages are of the pass that waits for the GPU at the end of each stage."
-    if words := wording.what_words_mean([found.comparison]):
+    if words := verdict_words.what_words_mean([found.comparison]):
         yield words
     if found.comparison.joint:
-        yield f"Of {names[1]}: {wording.joint(found.comparison)}."
+        yield f"Of {names[1]}: {verdict_words.joint(found.comparison)}."
     yield from listed([f"n/a, {what}: {why}." for what, why in found.not_compared.items()])
     if found.comparison.memory_definition == "growth":
         yield f"Memory: the ratio is of {GROWTH}."
     yield from _differences(found)
     yield from listed([f"warning: {warning}" for warning in found.warnings])
-
-
-def listed(lines: Sequence[str]) -> Iterator[str]:
-    """The lines as a list; nothing where there is none."""
-    if lines:
-        yield "\n".join(f"- {' '.join(line.split())}" for line in lines)
 
 
 def _how(found: Across) -> str:
@@ -63,7 +58,7 @@ def _how(found: Across) -> str:
 
 def _rows(found: Across) -> Iterator[Row]:
     cases, compared = (found.reference, found.candidate), found.comparison
-    yield ["end to end (ms)", *_each(cases, _end_to_end), wording.judged_time(compared)]
+    yield ["end to end (ms)", *_each(cases, _end_to_end), verdict_words.judged_time(compared)]
     waited = compared.stages_synchronised
     for stage in (stage for stage in STAGES if stage in compared.stages):
         values = _each(cases, lambda case, stage=stage: _stage(case, stage, waited))
@@ -71,10 +66,10 @@ def _rows(found: Across) -> Iterator[Row]:
     if any(case.energy_mj is not None for case in cases):
         yield [
             "energy of a query (J)",
-            *_each(cases, lambda case: wording.joules(case.energy_mj)),
+            *_each(cases, lambda case: formatting.joules(case.energy_mj)),
             _ratio(compared.energy),
         ]
-    unit = wording.memory_unit(case.memory.peak_bytes for case in cases)
+    unit = formatting.memory_unit(case.memory.peak_bytes for case in cases)
     if compared.memory_definition == "growth":
         peaks = [
             ("growth of memory", "growth_bytes", compared.peak_memory),
@@ -87,7 +82,7 @@ def _rows(found: Across) -> Iterator[Row]:
             ("peak memory of a query", "query_peak_bytes", compared.query_peak_memory),
         ]
     for label, name, ratio in peaks:
-        values = _each(cases, lambda case, name=name: wording.memory(getattr(case.memory, name), unit))
+        values = _each(cases, lambda case, name=name: formatting.memory(getattr(case.memory, name), unit))
         yield [f"{label} ({unit[0]})", *values, _ratio(ratio) if ratio else ""]
     for name in SCORES:
         yield [name, *_each(cases, lambda c, n=name: _score(c, n)), _points(getattr(compared, f"{name}_points"))]
@@ -98,26 +93,26 @@ def _each(cases: tuple[Case, Case], value: Callable[[Case], str]) -> list[str]:
 
 
 def _end_to_end(case: Case) -> str:
-    return wording.milliseconds(case.time.end_to_end_ms)
+    return formatting.milliseconds(case.time.end_to_end_ms)
 
 
 def _stage(case: Case, stage: str, waited: bool) -> str:
     time = case.time.stages.get(stage)
     if time is None:
-        return wording.NOT_AVAILABLE
-    return wording.milliseconds(time.synchronised_ms if waited else time.median_ms)
+        return formatting.NOT_AVAILABLE
+    return formatting.milliseconds(time.synchronised_ms if waited else time.median_ms)
 
 
 def _score(case: Case, name: str) -> str:
-    return wording.score(getattr(case.quality, name), case.quality.intervals.get(name))
+    return formatting.score(getattr(case.quality, name), case.quality.intervals.get(name))
 
 
 def _ratio(found: Ratio) -> str:
-    return wording.ratio_with_interval(found)
+    return formatting.ratio_with_interval(found)
 
 
 def _points(found: Points | None) -> str:
-    return wording.judged_points(found) if found else wording.NOT_AVAILABLE
+    return formatting.judged_points(found) if found else formatting.NOT_AVAILABLE
 
 
 def _differences(found: Across) -> Iterator[str]:
@@ -137,13 +132,3 @@ def _differences(found: Across) -> Iterator[str]:
 
 def _values(sides: Sides) -> list[str]:
     return ["-" if value is None else str(value) for value in sides]
-
-
-def aligned(header: Row, rows: Sequence[Row], figures: bool) -> str:
-    """A table of Markdown with its columns filled up; figures stand on the right."""
-    lines = [[escape(cell) for cell in line] for line in [header, *rows]]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    right = [False, *[figures] * (len(header) - 1)]
-    rule = ["-" * (width - 1) + (":" if r else "-") for width, r in zip(widths, right, strict=True)]
-    filled = [[c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)] for line in lines]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [filled[0], rule, *filled[1:]])

@@ -21,18 +21,10 @@ from ...harness.records.run import Run
 from ...harness.statistics.factorial import corners
 from ...harness.statistics.ratios import mean_interval
 from ..peaks import memory_by_process
+from ..ratios import END_TO_END, Span, medians_ms, milliseconds_over, ratio_over, time_logs, were_synchronised
 from ..schema_base import Ratio, Twin
 from ..twins import no_narrower
-from .comparison import (
-    END_TO_END,
-    Span,
-    medians_ms,
-    milliseconds_over,
-    ratio_over,
-    time_logs,
-    twins_of,
-    were_synchronised,
-)
+from .comparison import twins_of
 from .schema import Attribution, Case, Difference, MemoryParts, Team, TimeChange, TimeParts
 
 ByProcess = Mapping[int, float]

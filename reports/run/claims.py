@@ -14,13 +14,10 @@ from ...harness.records.readings import Record, latency_ns, of_case, stage_ns, t
 from ...harness.records.run import Run
 from ..card import bytes_on_card
 from ..energy import QUANTITY, energy_ratio
+from ..formatting import listed, ratio_with_interval
 from ..peaks import by_resident_set, largest_by_process, log_ratios
 from ..quality import points
-from ..schema_base import NO_RATIO, Ratio, Twin
-from ..teams import team_with
-from ..twins import no_narrower
-from ..wording import listed, ratio_with_interval
-from .comparison import (
+from ..ratios import (
     END_TO_END,
     PREPROCESS,
     WITHOUT_PREPROCESS,
@@ -29,9 +26,11 @@ from .comparison import (
     of_stage,
     ratio_over,
     time_ratios,
-    twins_of,
     were_synchronised,
 )
+from ..schema_base import NO_RATIO, Ratio, Twin
+from ..twins import no_narrower
+from .comparison import team_with, twins_of
 from .finding import ON_A_CPU, Finding, NotMeasured, Quantity, Stated, interval_of, verdict_of
 from .schema import ClaimResult
 from .training_claims import OF_TRAININGS

@@ -1,29 +1,16 @@
 """Candidates against the reference, paired by query within each pair of processes."""
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from ...harness.contract import STAGES
 from ...harness.records.readings import (
     Record,
     answered,
-    latency_ns,
     of_case,
-    stage_ns,
-    stages_of,
-    synchronised,
-    synchronised_ns,
-    synchronised_stages,
-    timed,
-    without_preprocess_ns,
 )
 from ...harness.records.run import Run
-from ...harness.statistics.ratios import log_ratio, mean_interval, paired_ratio
 from ...harness.statistics.verdicts import (
     QUALITY_THRESHOLD,
     TIME_THRESHOLD,
@@ -33,18 +20,25 @@ from ...harness.statistics.verdicts import (
 )
 from ..energy import QUANTITY as ENERGY
 from ..energy import energy_ratio
-from ..peaks import by_resident_set, log_ratios, memory_by_process
+from ..peaks import by_resident_set
 from ..quality import in_both, no_points, points
-from ..schema_base import NO_RATIO, Milliseconds, Points, Ratio, Twin
+from ..ratios import (
+    END_TO_END,
+    WITHOUT_PREPROCESS,
+    TimeRatio,
+    memory_ratio,
+    no_ratio,
+    of_stage,
+    time_differences,
+    time_ratio,
+    time_ratios,
+    were_synchronised,
+)
+from ..schema_base import NO_RATIO, Points, Ratio, Twin
 from ..twins import NO_TWINS, no_narrower, twin_from
 from .schema import BothAnswered, Case, Comparison, Joint, Team
 
-END_TO_END, WITHOUT_PREPROCESS = "time.end_to_end", "time.without_preprocess"  # quantities, as in claims
-PREPROCESS = "preprocess"
-
 Found = dict[str, Points | None]  # by score
-Span = Callable[[Record], int]  # nanoseconds of a line
-TimeRatio = Callable[[list[Record], list[Record], Span], Ratio]
 
 
 @dataclass(frozen=True)
@@ -183,150 +177,6 @@ def _named(found: Found) -> dict[str, Any]:
     return {f"{name}_points": value for name, value in found.items()}
 
 
-def no_ratio(*_: Any) -> Ratio:
-    """What stands in the place of a ratio that cannot be."""
-    return NO_RATIO
-
-
-def time_ratio(before: list[Record], after: list[Record], span_ns: Callable[[Record], int]) -> Ratio:
-    """The paired ratio of a time; see `time_logs`."""
-    return ratio_over(time_logs(before, after, span_ns))
-
-
-def ratio_over(logs: Mapping[int, float]) -> Ratio:
-    """From log ratios by process."""
-    return Ratio(**asdict(paired_ratio(list(logs.values())))) if logs else NO_RATIO
-
-
-def time_logs(before: list[Record], after: list[Record], span_ns: Callable[[Record], int]) -> dict[int, float]:
-    """By process, the log ratio of a time over the queries that both sides have in it; a zero has no ratio."""
-    return paired_logs(timed(before), timed(after), span_ns)
-
-
-def paired_logs(before: list[Record], after: list[Record], span_ns: Callable[[Record], int]) -> dict[int, float]:
-    """As `time_logs`, of lines that all have a time, as those of a pass beside the timing."""
-    reference = {_pair(record): span_ns(record) for record in before}
-    pairs: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for record in after:
-        times = reference.get(_pair(record), 0), span_ns(record)
-        if min(times) > 0:
-            pairs[record["process"]].append(times)
-    return {process: log_ratio([b for b, _ in times], [a for _, a in times]) for process, times in pairs.items()}
-
-
-def time_ratios(
-    samples: Sequence[list[Record]], passes: Sequence[list[Record]], time: TimeRatio = time_ratio
-) -> dict[str, Ratio]:
-    """Return the ratio of each time of a query, by quantity: end to end, without preprocessing, and of each stage.
-
-    Stages are of the synchronised pass where both sides have it, else of the timing. In the timing, the gaps between
-    the launches of a GPU's kernels fall to whichever stage happens to wait.
-
-    Args:
-        samples: the lines of ``samples.jsonl`` of the reference and of the candidate.
-        passes: their lines of ``passes.jsonl``.
-        time: how the samples of both sides become a ratio.
-    """
-    before, after = samples
-    ratio_of = partial(time, before, after)
-    ratios = {END_TO_END: ratio_of(latency_ns)}
-    timed_stages = stages_of(timed(before))
-    if PREPROCESS in timed_stages:
-        ratios[WITHOUT_PREPROCESS] = ratio_of(without_preprocess_ns)
-    if not were_synchronised(passes):
-        return ratios | {of_stage(stage): ratio_of(partial(stage_ns, stage=stage)) for stage in timed_stages}
-    waited_before, waited_after = [synchronised(side) for side in passes]
-    for stage in synchronised_stages([waited_before, waited_after]):
-        logs = paired_logs(waited_before, waited_after, partial(synchronised_ns, stage=stage))
-        ratios[of_stage(stage)] = ratio_over(logs)
-    return ratios
-
-
-def time_differences(samples: Sequence[list[Record]], passes: Sequence[list[Record]]) -> dict[str, Milliseconds]:
-    """Return by how many milliseconds a candidate differs from its reference, by quantity.
-
-    Stages are of the same pass as those of `time_ratios`. Args as there.
-    """
-    sides = [timed(side) for side in samples]
-    spans = {END_TO_END: latency_ns}
-    if not were_synchronised(passes):
-        stages = stages_of(sides[0])
-        return _differences_of(sides, spans | {of_stage(s): partial(stage_ns, stage=s) for s in stages})
-    waited = [synchronised(side) for side in passes]
-    stages = synchronised_stages(waited)
-    of_stages = {of_stage(stage): partial(synchronised_ns, stage=stage) for stage in stages}
-    return _differences_of(sides, spans) | _differences_of(waited, of_stages)
-
-
-def _differences_of(sides: Sequence[list[Record]], spans: Mapping[str, Span]) -> dict[str, Milliseconds]:
-    found = {}
-    for quantity, span_ns in spans.items():
-        before, after = medians_ms(sides, span_ns)
-        found[quantity] = milliseconds_over({process: after[process] - before[process] for process in before})
-    return found
-
-
-def medians_ms(sides: Sequence[list[Record]], span_ns: Span) -> list[dict[int, float]]:
-    """Return for each side its median in milliseconds, by process, over the queries that all sides have in it.
-
-    Args:
-        sides: lines that all have a time.
-        span_ns: the time of a line.
-    """
-    spans = [{_pair(line): span_ns(line) for line in side} for side in sides]
-    common = set.intersection(*(set(of_side) for of_side in spans))
-    processes = sorted({process for process, _ in common})
-    found: list[dict[int, float]] = []
-    for of_side in spans:
-        by_process = {}
-        for process in processes:
-            times_ns = [of_side[pair] for pair in common if pair[0] == process]
-            by_process[process] = float(np.median(times_ns)) / 1e6
-        found.append(by_process)
-    return found
-
-
-def milliseconds_over(changes: Mapping[int, float]) -> Milliseconds:
-    """Return the mean of changes in milliseconds by process, with Student's t interval."""
-    if not changes:
-        return Milliseconds(ms=None, low=None, high=None, processes=0)
-    mean, low, high = mean_interval(list(changes.values()))
-    return Milliseconds(ms=mean, low=low, high=high, processes=len(changes))
-
-
-def of_stage(stage: str) -> str:
-    """Return the name of the quantity that the time of a stage is: ``time.vision``."""
-    return f"time.{stage}"
-
-
-def were_synchronised(passes: Sequence[list[Record]]) -> bool:
-    """Return whether the synchronised pass was made of all sides, with at least one stage that all have."""
-    return bool(synchronised_stages([synchronised(side) for side in passes]))
-
-
-def _pair(record: Record) -> tuple[int, str]:
-    return record["process"], record["sample_id"]
-
-
-def memory_ratio(before: list[Record], after: list[Record], queries_only: bool) -> Ratio:
-    """Return the paired ratio of the memory that two cases take; see `memory_logs`."""
-    return ratio_over(memory_logs(before, after, queries_only))
-
-
-def memory_logs(before: list[Record], after: list[Record], queries_only: bool) -> dict[int, float]:
-    """Return by process the log ratio of the memory that two cases take; nothing of unlike instruments.
-
-    Args:
-        before, after: lines of ``memory.jsonl``, of the reference and of the candidate.
-        queries_only: leave the peak of the build out.
-    """
-    if len({line["instrument"] for line in (*before, *after)}) != 1:
-        return {}
-    reference = memory_by_process(before, queries_only)
-    candidate = memory_by_process(after, queries_only)
-    return log_ratios(reference, candidate)
-
-
 def _differences(base: Case, case: Case) -> dict[str, tuple]:
     """The settings that differ; one that a side does not have is null there."""
     before, after = base.settings or {}, case.settings or {}
@@ -334,3 +184,21 @@ def _differences(base: Case, case: Case) -> dict[str, tuple]:
         return {}
     names = [*before, *(name for name in after if name not in before)]
     return {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}
+
+
+def teams_of(entry: dict[str, Any]) -> list[Team]:
+    """Return the teams of a run's run.json; a run that was recorded without teams is one team."""
+    return [Team(**team) for team in entry.get("teams") or [_everyone(entry)]]
+
+
+def team_with(names: set[str], entry: dict[str, Any]) -> Team | None:
+    """Return the team of a run's run.json that all of these cases belong to, or None where they took no turns."""
+    for team in teams_of(entry):
+        if names <= set(team.cases):
+            return team
+    return None
+
+
+def _everyone(entry: dict[str, Any]) -> dict[str, Any]:
+    models = [case["name"] for case in entry["cases"] if case["role"] == "model"]
+    return {"name": "", "reference": entry.get("reference") or "", "cases": models}

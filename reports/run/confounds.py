@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from .. import wording
+from .. import formatting
 from .schema import Attribution, Case, Comparison
 
 # A setting on the left is made from those on the right, so that it is no cause of its own where they differ too.
@@ -50,7 +50,7 @@ def confounds(
         if len(causes) > 1 and not causes.keys() <= apart.get(found.candidate, set()):
             groups[tuple(sorted(causes))].append((found, causes))
     for members in groups.values():
-        settings = wording.listed(_described([causes for _, causes in members]))
+        settings = formatting.listed(_described([causes for _, causes in members]))
         yield (
             f"{_pairs([found for found, _ in members])} differ in more than one setting ({settings}): "
             "the ratios are of all of them together."
@@ -96,7 +96,7 @@ def _pairs(members: Sequence[Comparison]) -> str:
     by_reference: dict[str, list[str]] = defaultdict(list)
     for found in members:
         by_reference[found.reference].append(found.candidate)
-    return "; ".join(wording.listed([*candidates, reference]) for reference, candidates in by_reference.items())
+    return "; ".join(formatting.listed([*candidates, reference]) for reference, candidates in by_reference.items())
 
 
 def without_difference(cases: Sequence[Case], comparisons: Sequence[Comparison]) -> Iterator[str]:
@@ -107,7 +107,7 @@ def without_difference(cases: Sequence[Case], comparisons: Sequence[Comparison])
     settings = {case.name: case.settings for case in cases}
     for reference, candidates in teams.items():
         for alike in _alike([reference, *candidates], settings):
-            yield f"{wording.listed(alike)} have the same settings: what they differ by is noise, and no model's doing."
+            yield f"{formatting.listed(alike)} have the same settings: any difference between them is noise."
 
 
 def _alike(names: Sequence[str], settings: dict[str, Any]) -> Iterator[list[str]]:

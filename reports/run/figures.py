@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ...harness.contract import STAGES
-from .. import wording
+from .. import formatting
 from ..drawing import (
     BEHIND_TEXT,
     BLACK,
@@ -28,6 +28,7 @@ from ..drawing import (
     save,
 )
 from ..peaks import RESIDENT_SET
+from . import verdict_words
 from .schema import Case, Summary, Team
 
 STAGE_TIMES, PEAK_MEMORY = "stage_times.png", "peak_memory.png"
@@ -122,9 +123,9 @@ def _total(summary: Summary, case: Case) -> str:
     if case.time.end_to_end_ms is None:
         return NO_TIMES
     found = summary.comparison(case.name)
-    total = f"{wording.milliseconds(case.time.end_to_end_ms)} ms"
+    total = f"{formatting.milliseconds(case.time.end_to_end_ms)} ms"
     if found and found.end_to_end.ratio is not None:
-        return f"{total}\n{wording.ratio_with_interval(found.end_to_end)}"
+        return f"{total}\n{formatting.ratio_with_interval(found.end_to_end)}"
     return f"{total}\n(reference)" if summary.is_reference(case) else total
 
 
@@ -137,16 +138,16 @@ def time_message(summary: Summary, cases: Sequence[Case]) -> str:
     """The title that says what the bars show, and no more than the intervals carry."""
     found = [comparison for comparison in summary.comparisons if comparison.end_to_end.ratio is not None]
     if found:
-        return wording.takes_in_short(found)
+        return verdict_words.takes_in_short(found)
     stage, time = max(cases[0].time.stages.items(), key=lambda item: item[1].median_ms, default=(None, None))
-    most = f", {wording.share(time.share)} of it in {stage}" if time else ""
-    return f"{cases[0].name} takes {wording.milliseconds(cases[0].time.end_to_end_ms)} ms a query{most}"
+    most = f", {formatting.share(time.share)} of it in {stage}" if time else ""
+    return f"{cases[0].name} takes {formatting.milliseconds(cases[0].time.end_to_end_ms)} ms a query{most}"
 
 
 def peak_memory(summary: Summary) -> Figure:
     """Two bars a case, the peak of the build and that of a query with its stages marked. A case has a peak."""
     figure, found = _panels(summary, right_in=1.35)
-    unit, weighed = wording.memory_unit_of(summary), _weighed(summary)
+    unit, weighed = verdict_words.memory_unit_of(summary), _weighed(summary)
     largest = max(case.memory.peak_bytes or 0 for case in weighed) / unit[1]
     for axes, cases in found:
         for row, case in enumerate(cases):
@@ -164,7 +165,7 @@ def _memory_row(axes: Axes, row: int, summary: Summary, case: Case, unit: tuple[
         axes.annotate(NOT_MEASURED, (0, row), (5, 0), textcoords="offset points", va="center", color=MUTED)
         return
     build_peak, query_peak = build.peak_bytes if build else None, memory.query_peak_bytes
-    larger, of_query = (f"  {wording.times(ratio.ratio)}" if ratio and ratio.ratio is not None else "" for ratio in
+    larger, of_query = (f"  {formatting.times(ratio.ratio)}" if ratio and ratio.ratio is not None else "" for ratio in
                         (found and found.peak_memory, found and found.query_peak_memory))  # fmt: skip
     in_build, in_query = build_peak == memory.peak_bytes, query_peak == memory.peak_bytes
     _memory_bar(axes, row - 0.2, build_peak, unit, GREY, larger if in_build else "", in_build)
@@ -179,7 +180,7 @@ def _memory_bar(
     if peak is None:
         return
     axes.barh(row, peak / unit[1], 0.36, color=colour)
-    label, weight = wording.memory(peak, unit) + ratio, "bold" if largest else "normal"
+    label, weight = formatting.memory(peak, unit) + ratio, "bold" if largest else "normal"
     axes.annotate(label, (peak / unit[1], row), (7, 0), textcoords="offset points", va="center", fontsize=9.5,
                   fontweight=weight, bbox=BEHIND_TEXT, annotation_clip=False)  # fmt: skip
 
@@ -219,6 +220,6 @@ def memory_message(summary: Summary, cases: Sequence[Case]) -> str:
     """The title: the peak that differs most from its reference's."""
     found = [comparison for comparison in summary.comparisons if comparison.peak_memory.ratio is not None]
     if found:
-        return wording.peaks_in_short(found)
-    unit = wording.memory_unit_of(summary)
-    return f"{cases[0].name} peaks at {wording.memory(cases[0].memory.peak_bytes, unit)} {unit[0]}"
+        return verdict_words.peaks_in_short(found)
+    unit = verdict_words.memory_unit_of(summary)
+    return f"{cases[0].name} peaks at {formatting.memory(cases[0].memory.peak_bytes, unit)} {unit[0]}"

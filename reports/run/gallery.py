@@ -18,7 +18,6 @@ from ...harness.masks import decode
 from ...harness.metrics import iou
 from ...harness.records.readings import ANSWERED, Record, counts
 from ...harness.records.run import GALLERY, Run
-from .. import wording
 from ..drawing import (
     GREEN,
     GREY,
@@ -33,6 +32,7 @@ from ..drawing import (
     save,
     wrapped,
 )
+from . import verdict_words
 from .schema import Case, Summary
 
 FILE = "gallery.png"
@@ -133,7 +133,7 @@ def _caption(case: Case, record: Record | None, mask_hw: np.ndarray | None) -> s
     if record["status"] not in ANSWERED:
         return FAILURES.get(str(record["status"]), "failed")
     answer = "no [SEG]" if record["status"] == "no_seg" else "mask not kept" if mask_hw is None else ""
-    quality = wording.quality_of(case) or f"IoU {iou(counts(record)):.2f}"
+    quality = verdict_words.quality_of(case) or f"IoU {iou(counts(record)):.2f}"
     return ", ".join(part for part in (quality, answer) if part)
 
 

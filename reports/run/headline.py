@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from .. import wording
+from .. import formatting
+from . import verdict_words
 from .schema import Comparison, Summary
 from .trivial_baselines import refused
 
@@ -22,12 +23,14 @@ def headline(summary: Summary) -> Iterator[str]:
 def _by_candidate(summary: Summary) -> Iterator[str]:
     for found in summary.comparisons:
         and_memory = (
-            f"; its {wording.memory_of(found)} is {wording.peaks(found)}" if found.peak_memory.ratio is not None else ""
+            f"; its {verdict_words.memory_of(found)} is {verdict_words.peaks(found)}"
+            if found.peak_memory.ratio is not None
+            else ""
         )
         difference = found.gIoU_points
-        and_quality = f"; its gIoU differs by {wording.judged_points(difference)}" if difference else ""
-        bounds = f"; {wording.joint(found)}" if _has_bounds(found) else ""
-        yield f"{wording.emphasised(wording.takes(found), found)}{and_memory}{and_quality}{bounds}."
+        and_quality = f"; its gIoU differs by {formatting.judged_points(difference)}" if difference else ""
+        bounds = f"; {verdict_words.joint(found)}" if _has_bounds(found) else ""
+        yield f"{verdict_words.emphasised(verdict_words.takes(found), found)}{and_memory}{and_quality}{bounds}."
 
 
 def _has_bounds(found: Comparison) -> bool:
@@ -48,10 +51,14 @@ def _by_team(summary: Summary) -> Iterator[str]:
 def _in_team(found: Comparison) -> str:
     if found.same_settings:
         return f"`{found.candidate}` has the same settings"
-    gIoU = f", gIoU {wording.judged_points(found.gIoU_points)}" if found.gIoU_points else ""
-    memory = f", {wording.memory_of(found)} {wording.peaks(found)}" if found.peak_memory.ratio is not None else ""
-    bounds = f" ({wording.joint(found)})" if _has_bounds(found) else ""
-    time = wording.emphasised(wording.judged_time(found), found)
+    gIoU = f", gIoU {formatting.judged_points(found.gIoU_points)}" if found.gIoU_points else ""
+    memory = (
+        f", {verdict_words.memory_of(found)} {verdict_words.peaks(found)}"
+        if found.peak_memory.ratio is not None
+        else ""
+    )
+    bounds = f" ({verdict_words.joint(found)})" if _has_bounds(found) else ""
+    time = verdict_words.emphasised(verdict_words.judged_time(found), found)
     return f"`{found.candidate}` time {time}{memory}{gIoU}{bounds}"
 
 
@@ -70,8 +77,8 @@ def _random_weights(summary: Summary) -> Iterator[str]:
     random = [case.name for case in summary.cases if case.has_quality is False]
     if random:
         whose = "all models" if len(random) == len(summary.cases) else _listed(random)
-        yield f"**The weights of {whose} are random**: time and memory are real, quality is {wording.NOT_AVAILABLE}."
+        yield f"**The weights of {whose} are random**: time and memory are real, quality is {formatting.NOT_AVAILABLE}."
 
 
 def _listed(names: list[str]) -> str:
-    return wording.listed([f"`{name}`" for name in names])
+    return formatting.listed([f"`{name}`" for name in names])

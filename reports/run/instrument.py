@@ -1,6 +1,7 @@
 """What a peak of memory is made of, measured against paper."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from ...harness.contract import STAGES
@@ -61,3 +62,45 @@ def off_paper(cases: Sequence[Case]) -> Iterator[str]:
 
 def _mib(size: int) -> str:
     return f"{size / 2**20:,.0f} MiB"
+
+
+def stages_beside(
+    entry: Record, ceilings: Mapping[str, Any], lines: Sequence[Record]
+) -> dict[str, dict[str, float | None]]:
+    """By stage what the passes beside the timing say, as further fields of `schema_parts.StageTime`.
+
+    Args:
+        entry: the case, as run.json has it.
+        ceilings: by device, as run.json has them.
+        lines: the case's lines of ``passes.jsonl``.
+    """
+    waited = [line["stages_ns"] for line in lines if line["pass"] == "synchronised"]
+    busy = [line["stages_ns"] for line in lines if line["pass"] == "profiled"]
+    floors = _floors_ms(entry, ceilings)
+    names = {name for stages in (*waited, *busy) for name in stages} | floors.keys()
+    return {
+        name: {
+            "synchronised_ms": _median_ms(waited, name),
+            "gpu_busy_ms": _median_ms(busy, name),
+            "floor_ms": floors.get(name),
+        }
+        for name in names
+    }
+
+
+def _median_ms(stages: Sequence[Mapping[str, int]], name: str) -> float | None:
+    values = [each[name] / 1e6 for each in stages if name in each]
+    return median(values) if values else None
+
+
+def _floors_ms(entry: Record, ceilings: Mapping[str, Any]) -> dict[str, float]:
+    paper, settings = entry.get("paper"), entry.get("settings") or {}
+    found = ceilings.get(settings.get("device", ""))
+    rate = found["matrix_flops_per_s"].get(settings.get("dtype")) if found else None
+    if not paper or not found or not rate:
+        return {}
+    bandwidth = found["bandwidth_bytes_per_s"]
+    return {
+        stage: 1e3 * max(paper["flops"].get(stage, 0) / rate, paper["traffic_bytes"].get(stage, 0) / bandwidth)
+        for stage in paper["flops"]
+    }

@@ -5,15 +5,15 @@ from pathlib import Path
 
 from ...harness.records.journal import RUN
 from ...harness.records.run import Run, read_run
-from .. import causes, claim_table, wording
-from ..peaks import GROWTH
-from ..training.tables import trainings_section
-from . import detail_tables, figures, gallery, tables, waterfall
+from .. import formatting, markdown
+from ..pages import INSTRUMENTS, REPORT, SUMMARY
+from . import detail_tables, figures, gallery, waterfall
 from .headline import headline
 from .schema import Case, Summary
-from .summary import SUMMARY, write_summary
+from .summary import write_summary
+from .tables import breakdown_table, cold_table, comparison_table, quality_table, slices_table
+from .training_claims import trainings_section
 
-REPORT = "report.md"
 FIGURES = {
     figures.STAGE_TIMES: "Stacked bars: the median time of each stage, one bar per case",
     figures.PEAK_MEMORY: "Bars: the peak memory of the build and of a query, with each stage marked, one pair per case",
@@ -24,11 +24,6 @@ CLOCKS = {
     "host": "the host's monotonic clock",
     "cuda events": "CUDA events on the stream, read after one synchronisation at the end of the query",
     "virtual": "a virtual clock: no real time has passed, and these figures test the harness, not a model",
-}
-INSTRUMENTS = {
-    "resident set": f"{GROWTH}, in a fresh process; ratios, differences and gates are of it. The peak of the whole "
-    "process, Python and its libraries included, stands beside it",
-    "cuda allocator": "the peak of PyTorch's CUDA allocator, reset at the start of each stage",
 }
 PLAN = {
     "warmup": "Before, at most {} queries of warm-up in each process",
@@ -66,24 +61,24 @@ def page(run: Run, summary: Summary, drawn: set[str]) -> str:
     sections = [
         f"# {summary.title}",
         "\n".join(headline(summary)),
-        tables.warnings(summary.warnings),
-        *_section("Claims", claim_table.table(summary.claims)),
+        markdown.warnings(summary.warnings),
+        *_section("Claims", detail_tables.table(summary.claims)),
         "## Comparison",
         _figure(figures.STAGE_TIMES, drawn),
-        tables.comparison_table(summary),
+        comparison_table(summary),
         _figure(figures.PEAK_MEMORY, drawn),
-        *_section(causes.TITLE, causes.effects(summary, _figure(waterfall.FILE, drawn))),
-        *_section("Where the time goes", tables.breakdown_table(summary), _BREAKDOWN),
+        *_section(detail_tables.TITLE, detail_tables.effects(summary, _figure(waterfall.FILE, drawn))),
+        *_section("Where the time goes", breakdown_table(summary), _BREAKDOWN),
         *_section("What the memory is made of", detail_tables.split_table(summary), _SPLIT),
         *_section("How near the ceilings", detail_tables.ceilings_table(summary), _CEILINGS),
         *_section("Trainings", trainings_section(summary)),
         *_section("Masks", _figure(gallery.FILE, drawn)),
         *_quality(summary),
-        *_section("Cold start", tables.cold_table(summary), "Once per process, and part of no figure above."),
-        *_section("What differs between the cases", causes.differences(summary)),
+        *_section("Cold start", cold_table(summary), "Once per process, and part of no figure above."),
+        *_section("What differs between the cases", detail_tables.differences(summary)),
         "## How this was measured",
         "\n".join(f"- {line}" for line in _method(run, summary)),
-        *_section("Machine and versions", tables.markdown(["", ""], _passport(run, summary), figures=False)),
+        *_section("Machine and versions", markdown.markdown_table(["", ""], _passport(run, summary), figures=False)),
         "## How to reproduce",
         _reproduce(run),
     ]
@@ -119,15 +114,15 @@ def _quality(summary: Summary) -> Iterator[str]:
     yield "## Quality"
     models, controls = summary.cases, [case for case in summary.controls if case.quality.n]
     if models:
-        yield tables.quality_table(models)
+        yield quality_table(models)
     if any(case.has_quality is False for case in models):
-        yield wording.WHY_NO_QUALITY
+        yield formatting.WHY_NO_QUALITY
     yield _both_answered(summary)
     if controls:
         yield "### Controls"
         yield "Answers without a look at the image or the query. A model that is not better has learnt nothing."
-        yield tables.quality_table(controls)
-    slices = tables.slices_table(summary)
+        yield quality_table(controls)
+    slices = slices_table(summary)
     if slices:
         yield "### By kind of query"
         yield slices
@@ -137,7 +132,7 @@ def _both_answered(summary: Summary) -> str:
     """Said only where failures make a difference."""
     return "\n".join(
         f"- Over the {found.both_answered.n} queries that `{found.candidate}` and `{found.reference}` both answered, "
-        f"gIoU differs by {wording.judged_points(found.both_answered.gIoU_points)}."
+        f"gIoU differs by {formatting.judged_points(found.both_answered.gIoU_points)}."
         for found in summary.comparisons
         if found.both_answered.gIoU_points is not None and found.both_answered.gIoU_points != found.gIoU_points
     )
@@ -234,7 +229,7 @@ def _outliers(models: list[Case]) -> Iterator[str]:
 def _passport(run: Run, summary: Summary) -> list[list[str]]:
     ceilings = {"ceilings": detail_tables.described(summary.ceilings) or None}
     facts = (run.run.get("passport") or {}) | ceilings | (run.run.get("versions") or {})
-    return [tables.fact(name, value) for name, value in facts.items() if value is not None]
+    return [markdown.fact(name, value) for name, value in facts.items() if value is not None]
 
 
 def _reproduce(run: Run) -> str:

@@ -15,6 +15,7 @@ from ..schema_base import (
     NO_RATIO,
     AgainstFloor,
     AnswerSpread,
+    Bootstrap,
     Cold,
     Count,
     Memory,
@@ -54,13 +55,6 @@ class Case(Strict):
         default=None, description="By how much its processes answer differently; null with a single process."
     )
     cold: Cold = Field(description="What happens once.")
-
-
-class Bootstrap(Strict):
-    """How images are drawn for the intervals of quality."""
-
-    resamples: Count = Field(description="Draws of as many images as there are, with replacement.")
-    seed: int = Field(description="Of the draws.")
 
 
 class QualityPass(Strict):

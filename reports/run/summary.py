@@ -24,10 +24,12 @@ from ...harness.records.readings import (
 from ...harness.records.run import Run
 from ...harness.statistics.ratios import outliers, percentiles
 from ..agreement import answer_spread
-from ..ceilings import stages_beside
 from ..energy import energy_mj
+from ..formatting import machine
+from ..pages import SUMMARY
 from ..peaks import by_resident_set, memory_by_process, of_queries
 from ..quality import BOOTSTRAP, intervals
+from ..ratios import PREPROCESS
 from ..schema_base import (
     Cold,
     Memory,
@@ -40,17 +42,15 @@ from ..schema_base import (
     StatusCounts,
     Time,
 )
-from ..suite_trainings import compared_trainings
-from ..teams import teams_of
 from .attribution import attribute
 from .claims import judge
-from .comparison import PREPROCESS, compare, twins_of
-from .instrument import memory_split
+from .comparison import compare, teams_of, twins_of
+from .instrument import memory_split, stages_beside
 from .schema import Case, Summary
+from .training_claims import compared_trainings
 from .trivial_baselines import against_floors
 from .warnings import doubts
 
-SUMMARY = "summary.json"
 MEMORY_STAGES = ("build", *STAGES)
 
 
@@ -104,21 +104,6 @@ def summarise(run: Run) -> Summary:
         training_comparisons=compared_trainings(run),
         warnings=doubts(run, cases, comparisons, attributions, floors),
     )
-
-
-def machine(passport: dict[str, Any]) -> str:
-    """The machine in one line, from what its passport knows."""
-    gpu = _with_memory(passport.get("gpu"), passport.get("gpu_memory_bytes"))
-    if gpu and (passport.get("gpu_count") or 1) > 1:
-        gpu = f"{passport['gpu_count']} x {gpu}"
-    cores = passport.get("cpu_count")
-    cpu = passport.get("cpu") or ("CPU" if cores else None)
-    host = _with_memory(f"{cpu}, {cores} cores" if cpu and cores else cpu, passport.get("memory_bytes"))
-    return "; ".join(part for part in (gpu, host, passport.get("os")) if part) or "unknown machine"
-
-
-def _with_memory(name: str | None, size_bytes: int | None) -> str | None:
-    return f"{name}, {size_bytes / 2**30:.0f} GiB" if name and size_bytes else name
 
 
 def _ordered(entry: dict[str, Any]) -> list[dict[str, Any]]:

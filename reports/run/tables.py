@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from ...harness.contract import STAGES
 from ...harness.metrics import METRICS
 from ...harness.statistics.ratios import PERCENTILES
-from .. import wording
+from .. import formatting
+from ..markdown import Row, escape, markdown_table
 from ..peaks import GROWTH, RESIDENT_SET
 from ..schema_base import Memory, StageMemory, StageTime
+from . import verdict_words
 from .schema import Case, Comparison, Summary, Team
 
 VARIANTS_BESIDE_REFERENCE = 3
@@ -21,31 +23,6 @@ HEADINGS = {
     "N_acc": "N-acc",
     "T_acc": "T-acc",
 }
-
-Row = list[str]
-
-
-def markdown(header: Row, rows: Sequence[Row], figures: bool = True) -> str:
-    """A table whose first column is text, and whose others are figures or text too."""
-    lines = [header, ["---", *["---:" if figures else "---"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(escape(cell) for cell in line)} |" for line in lines)
-
-
-def escape(cell: str) -> str:
-    """A text on one line of Markdown, with what would end a cell or begin a tag made harmless."""
-    return " ".join(cell.replace("|", "\\|").replace("<", "&lt;").split())
-
-
-def warnings(texts: Sequence[str]) -> str:
-    """The box of a page that says what to mind; empty where there is nothing."""
-    return "\n".join(["> [!WARNING]", *(f"> - {escape(text)}" for text in texts)]) if texts else ""
-
-
-def fact(name: str, value: object) -> Row:
-    """A fact of a passport as a row, bytes in GiB."""
-    if name.endswith("_bytes") and isinstance(value, int):
-        name, value = name.removesuffix("_bytes"), f"{value / 2**30:.1f} GiB"
-    return [name.replace("_", " "), str(value)]
 
 
 def comparison_table(summary: Summary) -> str:
@@ -82,14 +59,16 @@ def _comparison(summary: Summary, cases: list[Case]) -> str:
 
     rows = [*_quality_rows(row, summary.metrics), *_spread_rows(row, cases), *_time_rows(row, cases)]
     rows += [*_energy_rows(row, cases), *_memory_rows(row, summary)]
-    return markdown(_header(summary, cases), [*rows, row("parameters (millions)", lambda case, _: _parameters(case))])
+    return markdown_table(
+        _header(summary, cases), [*rows, row("parameters (millions)", lambda case, _: _parameters(case))]
+    )
 
 
 def _quality_rows(row: Callable, metrics: Sequence[str]) -> list[Row]:
     def cell(case: Case, found: Comparison | None, name: str) -> str:
         difference = getattr(found, f"{name}_points", None)
-        value = wording.score(case.quality.model_dump(by_alias=True)[name])
-        return value if difference is None else f"{value} ({wording.judged_points(difference)})"
+        value = formatting.score(case.quality.model_dump(by_alias=True)[name])
+        return value if difference is None else f"{value} ({formatting.judged_points(difference)})"
 
     rows = [row(_heading(name), lambda case, found, name=name: cell(case, found, name)) for name in metrics]
     return [row("**Quality**", lambda *_: ""), *rows]
@@ -99,7 +78,7 @@ def _spread_rows(row: Callable, cases: Sequence[Case]) -> list[Row]:
     """A row where the answers of a case differ between its processes; none where all agree."""
     if not any(case.answer_spread and case.answer_spread.differing for case in cases):
         return []
-    return [row("answers that differ between processes", lambda case, _: wording.spread(case.answer_spread))]
+    return [row("answers that differ between processes", lambda case, _: formatting.spread(case.answer_spread))]
 
 
 def _energy_rows(row: Callable, cases: Sequence[Case]) -> list[Row]:
@@ -108,10 +87,10 @@ def _energy_rows(row: Callable, cases: Sequence[Case]) -> list[Row]:
         return []
 
     def energy(case: Case, found: Comparison | None) -> str:
-        known = wording.joules(case.energy_mj)
+        known = formatting.joules(case.energy_mj)
         if found is None or found.energy.ratio is None:
             return known
-        return f"{known} ({_emphasised_ratio(wording.ratio_with_interval(found.energy), found)})"
+        return f"{known} ({_emphasised_ratio(formatting.ratio_with_interval(found.energy), found)})"
 
     return [row("**Energy of a query (J, mean, whole GPU)**", energy)]
 
@@ -122,20 +101,20 @@ def _heading(metric: str) -> str:
 
 def _time_rows(row: Callable, cases: Sequence[Case]) -> list[Row]:
     def total(case: Case, found: Comparison | None) -> str:
-        milliseconds = wording.milliseconds(case.time.end_to_end_ms)
+        milliseconds = formatting.milliseconds(case.time.end_to_end_ms)
         if found is None or found.end_to_end.ratio is None:
             return milliseconds
-        return f"{milliseconds} ({_emphasised_ratio(wording.judged_time(found), found)})"
+        return f"{milliseconds} ({_emphasised_ratio(verdict_words.judged_time(found), found)})"
 
     def stage(case: Case, found: Comparison | None, name: str) -> str:
         time, ratio = case.time.stages.get(name), found.stages.get(name) if found else None
-        known = f" ({wording.ratio_with_interval(ratio)})" if ratio and ratio.ratio is not None else ""
+        known = f" ({formatting.ratio_with_interval(ratio)})" if ratio and ratio.ratio is not None else ""
         return _stage_ms(time) + known
 
     def without_preprocess(case: Case, found: Comparison | None) -> str:
         ratio = found.without_preprocess if found else None
-        known = f" ({wording.ratio_with_interval(ratio)})" if ratio and ratio.ratio is not None else ""
-        return wording.milliseconds(case.time.without_preprocess_ms) + known
+        known = f" ({formatting.ratio_with_interval(ratio)})" if ratio and ratio.ratio is not None else ""
+        return formatting.milliseconds(case.time.without_preprocess_ms) + known
 
     names = [name for name in STAGES if any(name in case.time.stages for case in cases)]
     has_preprocess = any(case.time.without_preprocess_ms is not None for case in cases)
@@ -144,42 +123,42 @@ def _time_rows(row: Callable, cases: Sequence[Case]) -> list[Row]:
         row("**Time of a query (ms, median)**", lambda *_: ""),
         row("end to end", total),
         *(
-            row(f"end to end, {p}", lambda case, _, p=p: wording.milliseconds(case.time.percentiles_ms.get(p)))
+            row(f"end to end, {p}", lambda case, _, p=p: formatting.milliseconds(case.time.percentiles_ms.get(p)))
             for p in tails
         ),
         *([row("end to end, without preprocessing", without_preprocess)] if has_preprocess else []),
         *(row(name, lambda case, found, name=name: stage(case, found, name)) for name in names),
-        row("in no stage", lambda case, _: wording.milliseconds(case.time.unattributed_ms)),
+        row("in no stage", lambda case, _: formatting.milliseconds(case.time.unattributed_ms)),
     ]
 
 
 def _stage_ms(time: StageTime | None) -> str:
     """As it ran, and waited for where that is another time."""
     if time is None:
-        return wording.NOT_AVAILABLE
-    waited = f"; {wording.milliseconds(time.synchronised_ms)} waited for" if time.runs_ahead else ""
-    return wording.milliseconds(time.median_ms) + waited
+        return formatting.NOT_AVAILABLE
+    waited = f"; {formatting.milliseconds(time.synchronised_ms)} waited for" if time.runs_ahead else ""
+    return formatting.milliseconds(time.median_ms) + waited
 
 
 def _emphasised_ratio(text: str, found: Comparison) -> str:
     """The ratio at the beginning of a text in bold, where the candidate may be praised for it."""
     ratio, *others = text.split(" ", 1)
-    return " ".join([wording.emphasised(ratio, found), *others])
+    return " ".join([verdict_words.emphasised(ratio, found), *others])
 
 
 def _memory_rows(row: Callable, summary: Summary) -> list[Row]:
-    unit, models = wording.memory_unit_of(summary), summary.cases
+    unit, models = verdict_words.memory_unit_of(summary), summary.cases
     instruments = ", ".join(sorted({case.memory.instrument for case in models if case.memory.instrument}))
 
     def peak(case: Case, found: Comparison | None, name: str = "peak_bytes") -> str:
         known = of(case.memory, name)
         if found is None or found.peak_memory.ratio is None:
             return known
-        return f"{known} ({_emphasised_ratio(wording.ratio_with_interval(found.peak_memory), found)})"
+        return f"{known} ({_emphasised_ratio(formatting.ratio_with_interval(found.peak_memory), found)})"
 
     def of_query(case: Case, found: Comparison | None, name: str = "query_peak_bytes") -> str:
         ratio = found.query_peak_memory if found else None
-        known = f" ({wording.ratio_with_interval(ratio)})" if ratio and ratio.ratio is not None else ""
+        known = f" ({formatting.ratio_with_interval(ratio)})" if ratio and ratio.ratio is not None else ""
         return of(case.memory, name) + known
 
     def growth(case: Case, found: Comparison | None) -> str:
@@ -189,7 +168,7 @@ def _memory_rows(row: Callable, summary: Summary) -> list[Row]:
         return of_query(case, found, "query_growth_bytes")
 
     def of(part: Memory | StageMemory | None, name: str) -> str:
-        return wording.memory(getattr(part, name) if part else None, unit)
+        return formatting.memory(getattr(part, name) if part else None, unit)
 
     beside = {"peak_reserved_bytes": "largest, reserved", "device_process_bytes": "largest, by the driver"}
     beside = {name: label for name, label in beside.items() if any(getattr(case.memory, name) for case in models)}
@@ -214,7 +193,7 @@ def _memory_rows(row: Callable, summary: Summary) -> list[Row]:
 
 
 def _parameters(case: Case) -> str:
-    return f"{sum(case.parameters.values()) / 1e6:,.1f}" if case.parameters else wording.NOT_AVAILABLE
+    return f"{sum(case.parameters.values()) / 1e6:,.1f}" if case.parameters else formatting.NOT_AVAILABLE
 
 
 def _footnotes(summary: Summary) -> Iterator[str]:
@@ -224,7 +203,7 @@ def _footnotes(summary: Summary) -> Iterator[str]:
             "In brackets: variant over reference, paired by query, with its 95 % interval; below 1x is cheaper. "
             "It is not the quotient of the two medians, which mix easy and hard queries."
         )
-    if words := wording.what_words_mean(summary.comparisons):
+    if words := verdict_words.what_words_mean(summary.comparisons):
         yield words
     if any(found.stages_synchronised for found in summary.comparisons):
         yield (
@@ -241,10 +220,10 @@ def _footnotes(summary: Summary) -> Iterator[str]:
         )
     if any(found.end_to_end.processes == 1 for found in summary.comparisons):
         yield "One pair of processes gives a ratio, but no interval."
-    if any(wording.is_certain(found.peak_memory) for found in summary.comparisons):
+    if any(formatting.is_certain(found.peak_memory) for found in summary.comparisons):
         yield "A ratio of peaks without an interval came out alike in every process of the memory pass."
     if any(case.has_quality is False for case in summary.cases):
-        yield wording.WHY_NO_QUALITY
+        yield formatting.WHY_NO_QUALITY
 
 
 def twin_notes(summary: Summary) -> Iterator[str]:
@@ -254,7 +233,7 @@ def twin_notes(summary: Summary) -> Iterator[str]:
         if measured is not None and twin.half_widths:
             yield (
                 f"`{twin.candidate}` has the settings of `{twin.reference}`: two measurements of one model, "
-                f"{wording.ratio_with_interval(measured.end_to_end)} end to end. No interval of a ratio of times is "
+                f"{formatting.ratio_with_interval(measured.end_to_end)} end to end. No interval of a ratio of times is "
                 "narrower than theirs for the same time, on a logarithmic scale; those that were have been widened."
             )
 
@@ -270,17 +249,17 @@ def _breakdown(summary: Summary, cases: list[Case]) -> str:
         rows.append([f"**{stage}**", *(_stage_share(case, stage) for case in cases)])
         names = [name for case in cases for name in case.time.regions if name.startswith(f"{stage}.")]
         rows += [[name, *(_region(case, name) for case in cases)] for name in dict.fromkeys(names)]
-    return markdown(_header(summary, cases), rows)
+    return markdown_table(_header(summary, cases), rows)
 
 
 def _stage_share(case: Case, stage: str) -> str:
     time, whole = case.time.stages.get(stage), case.time.regions.get(stage)
-    return wording.share(time.share) + _calls(whole.calls if whole else 1) if time else "-"
+    return formatting.share(time.share) + _calls(whole.calls if whole else 1) if time else "-"
 
 
 def _region(case: Case, name: str) -> str:
     time = case.time.regions.get(name)
-    return f"{wording.milliseconds(time.median_ms)} ms{_calls(time.calls)}" if time else "-"
+    return f"{formatting.milliseconds(time.median_ms)} ms{_calls(time.calls)}" if time else "-"
 
 
 def _calls(count: int) -> str:
@@ -290,7 +269,7 @@ def _calls(count: int) -> str:
 def quality_table(cases: Sequence[Case]) -> str:
     """Every metric, one case a row; with 95 % intervals where they are known."""
     header = ["", "queries", *(_heading(name) for name in METRICS), "without [SEG]", "failed"]
-    return markdown(header, [_quality_row(case) for case in cases])
+    return markdown_table(header, [_quality_row(case) for case in cases])
 
 
 def _quality_row(case: Case) -> Row:
@@ -300,8 +279,8 @@ def _quality_row(case: Case) -> Row:
     return [
         case.name,
         str(case.quality.n),
-        *(wording.score(values[name], case.quality.intervals.get(name)) for name in METRICS),
-        wording.share(no_seg),
+        *(formatting.score(values[name], case.quality.intervals.get(name)) for name in METRICS),
+        formatting.share(no_seg),
         str(failed),
     ]
 
@@ -316,19 +295,19 @@ def slices_table(summary: Summary) -> str | None:
     rows = [
         [f"{tag}: {value}", str(n), *(_slice(case, tag, value) for case in cases)] for (tag, value), n in names.items()
     ]
-    return markdown(["gIoU", "queries", *(case.name for case in cases)], rows) if rows else None
+    return markdown_table(["gIoU", "queries", *(case.name for case in cases)], rows) if rows else None
 
 
 def _slice(case: Case, tag: str, value: str) -> str:
     found = case.quality.slices.get(tag, {}).get(value)
-    return wording.score(found.gIoU if found else None)
+    return formatting.score(found.gIoU if found else None)
 
 
 def cold_table(summary: Summary) -> str:
     """What happens once."""
     rows = [
-        [case.name, *(wording.NOT_AVAILABLE if v is None else f"{v:,.2f}" for v in (case.cold.build_s,)),
-         wording.milliseconds(case.cold.first_query_ms), wording.milliseconds(case.time.end_to_end_ms)]
+        [case.name, *(formatting.NOT_AVAILABLE if v is None else f"{v:,.2f}" for v in (case.cold.build_s,)),
+         formatting.milliseconds(case.cold.first_query_ms), formatting.milliseconds(case.time.end_to_end_ms)]
         for case in summary.cases
     ]  # fmt: skip
-    return markdown(["", "build (s)", "first query (ms)", "warm query (ms, median)"], rows)
+    return markdown_table(["", "build (s)", "first query (ms)", "warm query (ms, median)"], rows)

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...harness.statistics.verdicts import quality_word, time_word
-from .. import wording
+from .. import formatting
+from ..pages import SUMMARY
+from . import verdict_words
 from .schema import Case, Comparison, Summary
-from .summary import SUMMARY
 from .trivial_baselines import refused
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def print_table(folder: Path) -> None:
     console = Console(width=_width(), file=sys.stdout)
     console.print(terminal_table(summary, console.width))
     if summary.claims:
-        print(wording.claims_in_short(summary.claims))
+        print(verdict_words.claims_in_short(summary.claims))
 
 
 def _width() -> int | None:
@@ -88,7 +89,7 @@ def _narrowest(table: Table, console: Console) -> int:
 
 
 def _columns(summary: Summary) -> list[Column]:
-    unit = wording.memory_unit_of(summary)
+    unit = verdict_words.memory_unit_of(summary)
     stages = [
         Column(f"{stage}\n(ms)", lambda case, _, stage=stage: _stage(case, stage), leave_out=10 + place)
         for place, stage in enumerate(TERMINAL_STAGES)
@@ -121,7 +122,7 @@ def _table(summary: Summary, columns: list[Column]) -> Table:
 
 
 def _quality(case: Case, found: Comparison | None) -> str:
-    score, points = wording.score(case.quality.gIoU), found and found.gIoU_points
+    score, points = formatting.score(case.quality.gIoU), found and found.gIoU_points
     if points is None:
         return score
     interval = "" if points.low is None or points.high is None else f" [{points.low:+.1f}, {points.high:+.1f}]"
@@ -129,23 +130,23 @@ def _quality(case: Case, found: Comparison | None) -> str:
 
 
 def _time(case: Case, found: Comparison | None) -> str:
-    milliseconds = wording.milliseconds(case.time.end_to_end_ms)
+    milliseconds = formatting.milliseconds(case.time.end_to_end_ms)
     if found is None or found.end_to_end.ratio is None:
         return milliseconds
     word = "" if found.same_settings else f"\n{time_word(found.end_to_end)}"
-    return f"{milliseconds}\n{wording.ratio_with_interval(found.end_to_end)}{word}"
+    return f"{milliseconds}\n{formatting.ratio_with_interval(found.end_to_end)}{word}"
 
 
 def _peak(case: Case, found: Comparison | None, unit: tuple[str, int]) -> str:
-    peak = wording.memory(case.memory.peak_bytes, unit)
+    peak = formatting.memory(case.memory.peak_bytes, unit)
     if found is None or found.peak_memory.ratio is None:
         return peak
-    return f"{peak}\n{wording.times(found.peak_memory.ratio)}"
+    return f"{peak}\n{formatting.times(found.peak_memory.ratio)}"
 
 
 def _stage(case: Case, stage: str) -> str:
     time = case.time.stages.get(stage)
-    return wording.milliseconds(time.median_ms if time else None)
+    return formatting.milliseconds(time.median_ms if time else None)
 
 
 def _caption(summary: Summary) -> str | None:
@@ -156,12 +157,12 @@ def _caption(summary: Summary) -> str | None:
         lines.append("Words: gIoU against 2 points, time against 5 %.")
     for found in summary.comparisons:
         if found.images_to_tell:
-            images = wording.enough_images(found.images_to_tell)
+            images = formatting.enough_images(found.images_to_tell)
             lines.append(f"gIoU of {found.candidate}: {images} would tell (an estimate).")
     if any(case.has_quality is False for case in summary.cases):
-        lines.append(wording.WHY_NO_QUALITY)
+        lines.append(formatting.WHY_NO_QUALITY)
     if any(found.memory_definition == "growth" for found in summary.comparisons):
-        lines.append(wording.RATIO_OF_GROWTH)
+        lines.append(verdict_words.RATIO_OF_GROWTH)
     if summary.warnings:
         lines.append(f"{len(summary.warnings)} warning(s): the report lists them.")
     return escape("\n".join(lines)) or None

@@ -8,14 +8,17 @@ from functools import partial
 
 from ...harness.records.readings import Record
 from ...harness.records.run import Run
+from ...harness.records.training import read_training
+from ..markdown import markdown_table
 from ..peaks import RESIDENT_SET
 from ..schema_base import Ratio
-from ..suite_trainings import COMPLETE, group_of
 from ..training.compare import compare_groups
 from ..training.groups import Group
 from ..training.schema import ComparedTrainings
-from ..training_readings import on_card
+from ..training.summary import on_card
+from ..training.tables import training_sections
 from .finding import ON_A_CPU, Finding, NotMeasured, Quantity, Stated, interval_of
+from .schema import Summary, TrainingRun
 
 
 def _compared(claim: Stated, run: Run) -> ComparedTrainings:
@@ -121,3 +124,44 @@ OF_TRAININGS: Mapping[str, Quantity] = {
     "training.gIoU": Quantity("points", partial(_points, "gIoU")),
     "training.fits": Quantity("bytes", _fits),
 }
+
+
+def trainings_section(summary: Summary) -> str:
+    """Of a suite's report: what came of each training, and the comparisons; empty without trainings."""
+    if not summary.trainings:
+        return ""
+    rows = [
+        [run.name, str(run.seed), run.status or "not begun", _linked(run), run.reason or ""]
+        for run in summary.trainings
+    ]
+    table = markdown_table(["training", "seed", "status", "report", "why"], rows, figures=False)
+    return "\n\n".join([table, *(training_sections(found, "###") for found in summary.training_comparisons)])
+
+
+def _linked(run: TrainingRun) -> str:
+    return f"[{run.folder}]({run.folder}/report.md)" if run.status == "complete" else ""
+
+
+COMPLETE = "complete"
+
+
+TRAINING = "training."  # quantities that are of trainings begin so
+
+
+def group_of(run: Run, name: str) -> Group:
+    """The seeds of a training that are complete."""
+    rows = (row for row in run.run.get("trainings") or [] if row["name"] == name and row["status"] == COMPLETE)
+    return Group(name, {row["seed"]: read_training(run.folder / row["folder"]) for row in rows})
+
+
+def compared_trainings(run: Run) -> list[ComparedTrainings]:
+    """The pairs that claims are about, without claims all against the first; those of which something is complete."""
+    names = list(dict.fromkeys(row["name"] for row in run.run.get("trainings") or []))
+    claimed = [
+        (claim["reference"], claim["candidate"])
+        for claim in run.run.get("claims") or []
+        if (claim["quantity"] or "").startswith(TRAINING) and claim["reference"]
+    ]
+    pairs = dict.fromkeys(claimed or [(names[0], name) for name in names[1:]])
+    groups = {name: group_of(run, name) for pair in pairs for name in pair}
+    return [compare_groups([groups[a], groups[b]]) for a, b in pairs if groups[a].by_seed and groups[b].by_seed]

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from ...harness.measure import UNATTRIBUTED_LIMIT
 from ...harness.records.readings import ANSWERED, Record, of_case, warm_ups
 from ...harness.records.run import Run
+from ..formatting import listed, spread
 from ..peaks import NO_START, lacks_start
 from ..schema_base import AgainstFloor
-from ..wording import listed, spread
 from .confounds import confounds, without_difference
 from .instrument import off_paper
 from .schema import Attribution, Case, Comparison

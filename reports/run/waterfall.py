@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from .. import wording
+from .. import formatting
 from ..drawing import (
     BLUE,
     GREY,
@@ -27,6 +27,7 @@ from ..drawing import (
     wrapped,
 )
 from ..schema_base import Milliseconds
+from . import verdict_words
 from .schema import Attribution, Difference, MemoryParts, Summary, TimeChange
 
 FILE = "attribution.png"
@@ -84,7 +85,7 @@ def _timed(found: Attribution) -> bool:
 
 def waterfall(summary: Summary, found: Attribution) -> Figure:
     """A panel for memory and one for time, of which either may be unknown."""
-    unit = wording.memory_unit_of(summary)
+    unit = verdict_words.memory_unit_of(summary)
     scales = [_bytes(found, unit)] if _weighed(found) else []
     if found.time.end_to_end_ms is not None and _timed(found):
         scales.append(_times(found, found.time.end_to_end_ms))
@@ -109,37 +110,37 @@ def message(found: Attribution, unit: Unit) -> str:
         return f"{found.candidate} and {found.reference} cannot be told apart in memory"
     parts = {**found.memory.own, INTERACTION: found.memory.interaction}
     largest = sorted(parts, key=lambda name: -abs(parts[name].bytes or 0))[:2]
-    causes = ", ".join(f"{name} {wording.memory_change(parts[name].bytes, unit)}" for name in largest)
-    less = f"{wording.share(abs(whole.bytes) / start)} {'less' if whole.bytes < 0 else 'more'}"
+    causes = ", ".join(f"{name} {formatting.memory_change(parts[name].bytes, unit)}" for name in largest)
+    less = f"{formatting.share(abs(whole.bytes) / start)} {'less' if whole.bytes < 0 else 'more'}"
     return f"{less} memory than {found.reference}: {causes} {unit[0]}"
 
 
 def _of_time(found: Attribution) -> str:
     whole = found.time.whole
-    if whole.low is not None and not wording.differs(whole):
+    if whole.low is not None and not formatting.differs(whole):
         return f"{found.candidate} and {found.reference} cannot be told apart in time"
-    return f"{found.candidate} takes {wording.times(whole.ratio)} the time of {found.reference}"
+    return f"{found.candidate} takes {formatting.times(whole.ratio)} the time of {found.reference}"
 
 
 def _times(found: Attribution, change: TimeChange) -> Scale:
     """In milliseconds, which add up; the whole change also as a ratio."""
     start = change.reference_ms or 0.0
-    last = wording.milliseconds(start + (change.whole.ms or 0.0))
+    last = formatting.milliseconds(start + (change.whole.ms or 0.0))
     return Scale(
         title="Time of a query",
         label="milliseconds",
         parts=change,
         start=start,
-        first=f"{wording.milliseconds(start)} ms (median)",
-        last=f"{last} ms, {wording.times(found.time.whole.ratio)}\n",
+        first=f"{formatting.milliseconds(start)} ms (median)",
+        last=f"{last} ms, {formatting.times(found.time.whole.ratio)}\n",
         unit=1.0,
-        change=wording.milliseconds_change,
+        change=formatting.milliseconds_change,
     )
 
 
 def _bytes(found: Attribution, unit: Unit) -> Scale:
     start = found.memory.reference_bytes or 0
-    first, last = (wording.memory(round(peak), unit) for peak in (start, start + (found.memory.whole.bytes or 0)))
+    first, last = (formatting.memory(round(peak), unit) for peak in (start, start + (found.memory.whole.bytes or 0)))
     return Scale(
         title="Peak memory of a query",
         label=unit[0],
@@ -148,7 +149,7 @@ def _bytes(found: Attribution, unit: Unit) -> Scale:
         first=f"{first} {unit[0]}",
         last=f"{last} {unit[0]}\n",
         unit=unit[1],
-        change=lambda part: wording.difference(part, unit),
+        change=lambda part: verdict_words.difference(part, unit),
     )
 
 

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from ...harness.records.study import StudyRecords
-from .. import wording
+from .. import formatting
 from ..drawing import (
     BLUE,
     GREEN,
@@ -119,7 +119,7 @@ def _mark(label: str, colour: str, marker: str, filled: bool) -> Artist:
 def forest_message(summary: StudySummary, recipes: Sequence[Recipe]) -> str:
     """Return the title: which recipes came within the bound, in how many steps."""
     if len(summary.seeds) == 1:
-        apart = wording.in_points(_found(recipes[0], "mIoU").difference)
+        apart = formatting.in_points(_found(recipes[0], "mIoU").difference)
         return f"{recipes[0].name} is the best recipe of one seed: mIoU {apart} to the dual"
     bound = f"within {summary.within_points:g} points of the dual's mIoU"
     steps = tables.in_steps(summary, "in")
@@ -127,7 +127,7 @@ def forest_message(summary: StudySummary, recipes: Sequence[Recipe]) -> str:
     if not reached:
         return f"No recipe is shown to come {bound} {steps}"
     verb = "come" if len(reached) > 1 else "comes"
-    return f"{wording.listed(reached)} {verb} {bound} {steps}"
+    return f"{formatting.listed(reached)} {verb} {bound} {steps}"
 
 
 def curves(study: StudyRecords, summary: StudySummary) -> Figure:
@@ -180,5 +180,5 @@ def _curve(axes: Axes, study: StudyRecords, recipe: Recipe, place: int) -> Artis
 def curves_message(study: StudyRecords, recipes: Sequence[Recipe]) -> str:
     """The title: the ends of the best and the worst."""
     first, last = recipes[0], recipes[-1]
-    best = f"On validation scenes {first.name} ends at gIoU {wording.score(_end(study, first))}"
-    return best if first is last else f"{best}, {last.name} at {wording.score(_end(study, last))}"
+    best = f"On validation scenes {first.name} ends at gIoU {formatting.score(_end(study, first))}"
+    return best if first is last else f"{best}, {last.name} at {formatting.score(_end(study, last))}"

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...harness.records.study import read_study
-from .. import wording
-from ..run import tables
-from ..run.page import REPORT
+from .. import formatting, markdown
+from ..pages import REPORT
 from . import tables as study_tables
 from .figures import CURVES, FOREST, draw_study
 from .groups import DUAL
@@ -72,7 +71,7 @@ def study_page(summary: StudySummary, drawn: set[str]) -> str:
     sections = [
         "# Is a shared encoder as good? A study in miniature",
         "\n".join(f"- {line}" for line in _headline(summary)),
-        tables.warnings(summary.warnings),
+        markdown.warnings(summary.warnings),
         "## Quality and cost",
         _figure(FOREST, drawn),
         study_tables.main_table(summary),
@@ -144,7 +143,7 @@ def _budgets(summary: StudySummary) -> Iterator[str]:
     (steps, learned), _ = budgets[0]
     exceptions = []
     for (other_steps, count), names in budgets[1:]:
-        exceptions.append(f"; {wording.listed(names)}: {study_tables.queries(count)} in {other_steps:,} steps")
+        exceptions.append(f"; {formatting.listed(names)}: {study_tables.queries(count)} in {other_steps:,} steps")
     yield (
         f"Budget of a variant: {steps:,} steps from the trained dual of its seed, "
         f"{study_tables.queries(learned)} queries{''.join(exceptions)}."
@@ -159,7 +158,7 @@ def _verdicts(summary: StudySummary, compared: list[Recipe]) -> Iterator[str]:
             by_verdict.setdefault(recipe.within.verdict, []).append(recipe.name)
     if not by_verdict:
         return
-    parts = [f"{verdict}: {wording.listed(names)}" for verdict, names in by_verdict.items()]
+    parts = [f"{verdict}: {formatting.listed(names)}" for verdict, names in by_verdict.items()]
     if list(by_verdict) == ["not reached"] and len(compared) > 1:
         parts = [f"not reached by these {len(compared)} recipes"]
     bound = f"mIoU within {summary.within_points:g} points of the dual"
@@ -171,7 +170,7 @@ def _by_shape(recipe: Recipe) -> str:
     for shape, found in recipe.slices["shape"].items():
         differences.append(f"{study_tables.points(found.mIoU_difference)} ({shape})")
     return (
-        f"By aspect ratio of the image, {recipe.name}: {wording.listed(differences)} points. "
+        f"By aspect ratio of the image, {recipe.name}: {formatting.listed(differences)} points. "
         "The dual's CLIP does not see the ends of long images."
     )
 
@@ -179,7 +178,7 @@ def _by_shape(recipe: Recipe) -> str:
 def _no_gain(summary: StudySummary) -> str:
     names = [f"{pair.name} than {pair.subset}" for pair in summary.supersets if pair.better is False]
     return (
-        f"Training more parts is not shown to be better: {wording.listed(names)}. Either these trainings end too "
+        f"Training more parts is not shown to be better: {formatting.listed(names)}. Either these trainings end too "
         "early to tell, or the extra parts do not help."
     )
 
@@ -251,13 +250,13 @@ def _method(summary: StudySummary) -> Iterator[str]:
     )
     if len(summary.seeds) > 1:
         yield (
-            f"Seeds {wording.listed([str(seed) for seed in summary.seeds])}: each trains a dual, from which its "
+            f"Seeds {formatting.listed([str(seed) for seed in summary.seeds])}: each trains a dual, from which its "
             "recipes start. An interval adds two arms in quadrature: Student's t over the seeds, and over the images, "
             "which all seeds share."
         )
     else:
         yield "One seed: intervals are of the images alone, and there is no verdict on a recipe."
-    yield f"Trained on {wording.listed(summary.machines)}."
+    yield f"Trained on {formatting.listed(summary.machines)}."
 
 
 def _steps(summary: StudySummary) -> Iterator[str]:
@@ -274,7 +273,7 @@ def _steps(summary: StudySummary) -> Iterator[str]:
             first = budget.steps - budget.steps_with_queries
             without = f"; the first {first:,} steps read no queries"
         yield (
-            f"{wording.listed(names)}: {budget.steps:,} steps of {budget.scenes:,} scenes with "
+            f"{formatting.listed(names)}: {budget.steps:,} steps of {budget.scenes:,} scenes with "
             f"{budget.queries_per_scene} queries each{masks}{without}. In all {budget.queries:,} queries."
         )
 

@@ -5,14 +5,15 @@ from collections.abc import Iterator, Mapping
 from ...harness.records.journal import write_json
 from ...harness.records.pixel_counts import CONTROLS
 from ...harness.records.study import StudyRecords
+from ..formatting import machine
+from ..pages import SUMMARY
 from ..run.finding import interval_of, verdict_of
-from ..run.summary import SUMMARY, machine
-from ..study_costs import Costs, costs_on
-from ..study_slices import ALL, controls, floors, slices
 from .budgets import budget, supersets
 from .convergence import common_targets, convergence
+from .costs import Costs, costs_on
 from .groups import ABLATED, ABLATIONS, DUAL, Trained, grouped, levels, points
 from .schema import Ablation, Judgement, Level, Recipe, SeedPoints, StudySummary, Within
+from .slices import ALL, controls, floors, slices
 
 WITHIN_POINTS, ESSENTIAL_POINTS = 2.0, 1.0
 BLIND_GAP, LLM_BLIND_GAP = 0.3, 0.25  # of gIoU, by which the dual must exceed what cannot look

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 
-from .. import wording
-from ..run.tables import Row, markdown
+from .. import formatting
+from ..markdown import Row, markdown_table
 from ..schema_base import Ratio
-from ..study_slices import ALL
 from .schema import Ablation, Judgement, Level, Recipe, SeedPoints, StudySlice, StudySummary, Within
+from .slices import ALL
 
 SCORES = ("mIoU", "gIoU", "cIoU")
 NOT_MEASURED, NOT_TRAINED = "not measured", "not trained"
@@ -35,14 +35,14 @@ LOSSES = {
 def level(found: Level | None) -> str:
     """``0.861 [0.852, 0.870]``."""
     if found is None or found.low is None or found.high is None:
-        return wording.score(found.score if found else None)
-    return wording.score(found.score, (found.low, found.high))
+        return formatting.score(found.score if found else None)
+    return formatting.score(found.score, (found.low, found.high))
 
 
 def points(found: SeedPoints | None) -> str:
     """``-1.4 [-2.3, -0.4]``, in points."""
     if found is None:
-        return wording.NOT_AVAILABLE
+        return formatting.NOT_AVAILABLE
     known = found.low is not None and found.high is not None
     return f"{found.difference:+z.1f}" + (f" [{found.low:+z.1f}, {found.high:+z.1f}]" if known else "")
 
@@ -88,7 +88,7 @@ def main_table(summary: StudySummary) -> str:
     header = ["", "learns", "queries learned from", "mIoU", "mIoU to dual", f"within {summary.within_points:g} points",
               "query (ms)", "peak of a query (MiB)", "seeds"]  # fmt: skip
     recipes = [recipe for recipe in summary.recipes if recipe.role != "ablation"]
-    return markdown(header, [_main_row(recipe) for recipe in recipes])
+    return markdown_table(header, [_main_row(recipe) for recipe in recipes])
 
 
 def _main_row(recipe: Recipe) -> Row:
@@ -96,12 +96,12 @@ def _main_row(recipe: Recipe) -> Row:
     return [
         recipe.name,
         learns(recipe),
-        queries(budget.queries) if budget else wording.NOT_AVAILABLE,
+        queries(budget.queries) if budget else formatting.NOT_AVAILABLE,
         level(recipe.scores.get("mIoU")),
         _to_dual(recipe, "mIoU"),
         judgement(recipe.within),
-        _with_ratio(wording.milliseconds(cost.end_to_end_ms), cost.time) if cost else NOT_MEASURED,
-        _with_ratio(wording.memory(cost.peak_bytes, ("MiB", 2**20)), cost.memory) if cost else NOT_MEASURED,
+        _with_ratio(formatting.milliseconds(cost.end_to_end_ms), cost.time) if cost else NOT_MEASURED,
+        _with_ratio(formatting.memory(cost.peak_bytes, ("MiB", 2**20)), cost.memory) if cost else NOT_MEASURED,
         str(len(recipe.seeds)),
     ]
 
@@ -111,7 +111,7 @@ def _to_dual(recipe: Recipe, score: str) -> str:
 
 
 def _with_ratio(value: str, ratio: Ratio | None) -> str:
-    return value if ratio is None or ratio.ratio is None else f"{value} ({wording.ratio_with_interval(ratio)})"
+    return value if ratio is None or ratio.ratio is None else f"{value} ({formatting.ratio_with_interval(ratio)})"
 
 
 def training_table(summary: StudySummary) -> str:
@@ -122,7 +122,7 @@ def training_table(summary: StudySummary) -> str:
         parameters, seconds = f"{recipe.trained_parameters:,}", f"{median(recipe.train_s):,.0f}"
         losses = LOSSES.get(recipe.losses, recipe.losses)
         rows.append([recipe.name, ", ".join(settings), losses, parameters, seconds])
-    return markdown(["", "settings other than the dual's", "losses", "trained parameters", "training (s)"], rows)
+    return markdown_table(["", "settings other than the dual's", "losses", "trained parameters", "training (s)"], rows)
 
 
 def scores_table(summary: StudySummary) -> str:
@@ -132,7 +132,7 @@ def scores_table(summary: StudySummary) -> str:
     for recipe in summary.recipes:
         scores = [level(recipe.scores.get(name)) for name in SCORES]
         rows.append([recipe.name, *scores, _to_dual(recipe, "gIoU"), _to_dual(recipe, "cIoU")])
-    return markdown(header, rows)
+    return markdown_table(header, rows)
 
 
 def supersets_table(summary: StudySummary) -> str:
@@ -142,7 +142,7 @@ def supersets_table(summary: StudySummary) -> str:
     for pair in summary.supersets:
         extra = ", ".join(PARTS.get(part, part) for part in pair.extra)
         rows.append([pair.name, pair.subset, extra, points(pair.points), answers[pair.better]])
-    return markdown(["", "compared with", "trains in addition", "mIoU, in points", "shown to be better"], rows)
+    return markdown_table(["", "compared with", "trains in addition", "mIoU, in points", "shown to be better"], rows)
 
 
 def detectable_table(summary: StudySummary) -> str:
@@ -152,17 +152,19 @@ def detectable_table(summary: StudySummary) -> str:
         for each in summary.rivals
         if (found := each.differences.get("mIoU"))
     ]
-    return markdown(["mIoU, in points", "half the interval", "true difference seen by 80 % of such studies"], rows)
+    return markdown_table(
+        ["mIoU, in points", "half the interval", "true difference seen by 80 % of such studies"], rows
+    )
 
 
 def _points(value: float | None) -> str:
-    return wording.NOT_AVAILABLE if value is None else f"{value:.2f}"
+    return formatting.NOT_AVAILABLE if value is None else f"{value:.2f}"
 
 
 def convergence_table(summary: StudySummary) -> str:
     """Write steps and seconds to the gIoU that all recipes reach, and steps to near the dual."""
     header = ["", "best validation gIoU", "steps to what all reach", "seconds", "near the dual", "steps to it"]
-    return markdown(header, [_convergence_row(each) for each in summary.rivals if each.convergence])
+    return markdown_table(header, [_convergence_row(each) for each in summary.rivals if each.convergence])
 
 
 def _convergence_row(recipe: Recipe) -> Row:
@@ -171,7 +173,7 @@ def _convergence_row(recipe: Recipe) -> Row:
     near = [each for each in found.near_dual_steps if each is not None]
     return [
         recipe.name,
-        wording.score(_median(found.best)),
+        formatting.score(_median(found.best)),
         _figure(_median(found.common_steps)),
         _figure(_median(found.common_s)),
         f"{len(near)} of {len(found.near_dual_steps)}",
@@ -195,7 +197,7 @@ def ablation_table(summary: StudySummary) -> str:
         difference = points(ablation.points) if ablation.points else NOT_TRAINED
         rows.append([ablation.change, difference, _essential(ablation)])
     reference = summary.ablations[0].reference
-    return markdown(
+    return markdown_table(
         [f"{reference}, its losses changed", f"mIoU to {reference}, in points", "costs a point or more"], rows
     )
 
@@ -220,7 +222,7 @@ def slices_table(summary: StudySummary, tag: str, score: str = "gIoU") -> str:
     counts = {value: found.n for each in shown for value, found in each.slices[tag].items()}
     header = ["", *(f"{value} ({counts[value]:,})" for value in values)]
     rows = [[_framed(recipe), *(_slice(recipe, tag, value, score) for value in values)] for recipe in shown]
-    return markdown(header, rows)
+    return markdown_table(header, rows)
 
 
 def _framed(recipe: Recipe) -> str:
@@ -231,7 +233,7 @@ def _framed(recipe: Recipe) -> str:
 def _slice(recipe: Recipe, tag: str, value: str, score: str) -> str:
     found: StudySlice | None = recipe.slices[tag].get(value)
     if found is None:
-        return wording.NOT_AVAILABLE
+        return formatting.NOT_AVAILABLE
     if recipe.role == "dual":
         return level(found.gIoU if score == "gIoU" else found.mIoU)
     return points(found.difference if score == "gIoU" else found.mIoU_difference)
@@ -243,13 +245,14 @@ def controls_table(summary: StudySummary) -> str:
     families = list(dict.fromkeys(name for each in shown for by in each.controls.values() for name in by))
     rows = [row for each in shown for row in _control_rows(each, families)]
     rows += [
-        [f"floor: {name}", *(wording.score(by.get(each)) for each in families)] for name, by in summary.floors.items()
+        [f"floor: {name}", *(formatting.score(by.get(each)) for each in families)]
+        for name, by in summary.floors.items()
     ]
-    return markdown(["gIoU", *(("all queries" if name == ALL else name) for name in families)], rows)
+    return markdown_table(["gIoU", *(("all queries" if name == ALL else name) for name in families)], rows)
 
 
 def _control_rows(recipe: Recipe, families: Sequence[str]) -> Iterator[Row]:
-    score: Callable[[Level | None], str] = lambda found: wording.score(found.score if found else None)  # noqa: E731
+    score: Callable[[Level | None], str] = lambda found: formatting.score(found.score if found else None)  # noqa: E731
     for answer, by in recipe.controls.items():
         name = f"**{recipe.name}**" if answer == "own" else f"{recipe.name}, {answer}"
         yield [name, *(score(by.get(family)) for family in families)]

@@ -12,7 +12,9 @@ from ...harness.records.training import Training
 from ...harness.statistics.ratios import mean_interval, paired_ratio
 from ..quality import points
 from ..schema_base import NO_RATIO, Points, Ratio
-from ..training_readings import (
+from .groups import Group, differences, doubts, grouped, refusals
+from .schema import ComparedTrainings, TrainedSide, TrainingComparison
+from .summary import (
     Reached,
     instrument_of,
     memory_of,
@@ -23,8 +25,6 @@ from ..training_readings import (
     running_mean,
     window_of,
 )
-from .groups import Group, differences, doubts, grouped, refusals
-from .schema import ComparedTrainings, TrainedSide, TrainingComparison
 
 SCORES = ("mIoU", "gIoU")
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ...harness.records.readings import Record
 from ...harness.records.training import Training
-from .. import wording
+from .. import formatting
 from ..drawing import (
     BLUE,
     GREEN,
@@ -29,7 +29,7 @@ from ..drawing import (
     legend,
     save,
 )
-from ..training_readings import of_epochs, running_mean, window_of
+from .summary import of_epochs, running_mean, window_of
 
 LOSS, QUALITY = "training_loss.png", "training_quality.png"
 LOSS_COLOURS = {"ce": ORANGE, "bce": BLUE, "dice": GREEN, "iou": PURPLE}
@@ -128,9 +128,9 @@ def quality_message(rows: Sequence[Record]) -> str:
     if not best[name]:
         return f"After {last['epoch']} epochs no mask hits its target"
     if best["epoch"] == last["epoch"]:
-        return f"{name} is {wording.score(best[name])} after the last epoch, the best of {len(rows)}"
-    where = f"{name} is best after epoch {best['epoch']}: {wording.score(best[name])}"
-    return f"{where}, and {wording.score(last[name])} at the end"
+        return f"{name} is {formatting.score(best[name])} after the last epoch, the best of {len(rows)}"
+    where = f"{name} is best after epoch {best['epoch']}: {formatting.score(best[name])}"
+    return f"{where}, and {formatting.score(last[name])} at the end"
 
 
 def _empty(x_label: str, y_label: str) -> tuple[Figure, Axes]:

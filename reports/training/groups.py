@@ -12,7 +12,7 @@ from ...harness.environment import different_machines
 from ...harness.errors import UsageError
 from ...harness.records.training import Training, read_training
 from ..peaks import NO_START
-from ..training_readings import instrument_of, training_lacks_start
+from .summary import instrument_of, training_lacks_start
 
 
 @dataclass(frozen=True)

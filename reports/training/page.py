@@ -4,10 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...harness.records.training import Training, read_training
-from .. import wording
-from ..run import tables
-from ..run.page import INSTRUMENTS, REPORT
-from ..run.summary import SUMMARY
+from .. import formatting, markdown
+from ..pages import INSTRUMENTS, REPORT, SUMMARY
 from .figures import LOSS, QUALITY, draw_training
 from .schema import TrainingSummary
 from .summary import write_training_summary
@@ -46,7 +44,7 @@ def training_page(training: Training, summary: TrainingSummary, drawn: set[str])
     sections = [
         f"# Training {summary.vision} {summary.preset} by the recipe `{summary.recipe}`",
         "\n".join(_headline(summary)),
-        tables.warnings(summary.warnings),
+        markdown.warnings(summary.warnings),
         "## Quality",
         _figure(QUALITY, drawn),
         epochs_table(summary),
@@ -55,13 +53,15 @@ def training_page(training: Training, summary: TrainingSummary, drawn: set[str])
         "## Time of a step",
         step_table(summary),
         "## What was trained",
-        tables.markdown(["part", "parameters"], list(_parameters(summary))),
+        markdown.markdown_table(["part", "parameters"], list(_parameters(summary))),
         "## How this was measured",
         "\n".join(f"- {line}" for line in _method(summary)),
         "## Options",
-        tables.markdown(["", ""], [[n, str(v)] for n, v in summary.options.items() if v is not None], figures=False),
+        markdown.markdown_table(
+            ["", ""], [[n, str(v)] for n, v in summary.options.items() if v is not None], figures=False
+        ),
         "## Machine and versions",
-        tables.markdown(["", ""], list(_machine(training)), figures=False),
+        markdown.markdown_table(["", ""], list(_machine(training)), figures=False),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -69,11 +69,12 @@ def training_page(training: Training, summary: TrainingSummary, drawn: set[str])
 def _headline(summary: TrainingSummary) -> Iterator[str]:
     best = next((epoch for epoch in summary.epochs if epoch.epoch == summary.best_epoch), None)
     if best:
-        yield f"- Best after epoch {best.epoch}: mIoU {wording.score(best.mIoU)}, gIoU {wording.score(best.gIoU)}."
+        scores = f"mIoU {formatting.score(best.mIoU)}, gIoU {formatting.score(best.gIoU)}"
+        yield f"- Best after epoch {best.epoch}: {scores}."
     if summary.final_loss is not None:
         losses = " + ".join(f"{weight:g} {name}" for name, weight in summary.losses.items())
         yield f"- The loss ({losses}) ends at {summary.final_loss:.3g}, mean of the last {summary.loss_window} steps."
-    each = wording.milliseconds(summary.step_time.median_ms)
+    each = formatting.milliseconds(summary.step_time.median_ms)
     yield f"- {summary.steps} steps took {summary.train_s:,.1f} s, {each} ms each in the median."
     yield f"- Peak memory: {_peak(summary)}."
     yield f"- {sum(summary.trained_parameters.values()):,} parameters were trained; {summary.machine}."
@@ -81,10 +82,10 @@ def _headline(summary: TrainingSummary) -> Iterator[str]:
 
 def _peak(summary: TrainingSummary) -> str:
     memory = summary.memory
-    unit = wording.memory_unit((memory.peak_bytes, memory.peak_reserved_bytes))
+    unit = formatting.memory_unit((memory.peak_bytes, memory.peak_reserved_bytes))
     reserved = memory.peak_reserved_bytes
-    beside = f", {wording.memory(reserved, unit)} {unit[0]} reserved" if reserved is not None else ""
-    return f"{wording.memory(memory.peak_bytes, unit)} {unit[0]} ({memory.instrument or 'not known yet'}){beside}"
+    beside = f", {formatting.memory(reserved, unit)} {unit[0]} reserved" if reserved is not None else ""
+    return f"{formatting.memory(memory.peak_bytes, unit)} {unit[0]} ({memory.instrument or 'not known yet'}){beside}"
 
 
 def _figure(name: str, drawn: set[str]) -> str:
@@ -95,7 +96,7 @@ def epochs_table(summary: TrainingSummary) -> str:
     """A row an epoch; the best one is marked."""
     if not summary.epochs:
         return "No epoch has ended yet."
-    unit = wording.memory_unit(epoch.peak_bytes for epoch in summary.epochs)
+    unit = formatting.memory_unit(epoch.peak_bytes for epoch in summary.epochs)
     header = ["epoch", "steps", "train_s", "train_loss", "mIoU", "gIoU", "cIoU", "step (ms)", f"peak ({unit[0]})"]
     rows = [
         [
@@ -103,13 +104,13 @@ def epochs_table(summary: TrainingSummary) -> str:
             str(epoch.step),
             f"{epoch.train_s:,.1f}",
             f"{epoch.train_loss:.4g}",
-            *(wording.score(score) for score in (epoch.mIoU, epoch.gIoU, epoch.cIoU)),
-            wording.milliseconds(epoch.step_ms),
-            wording.memory(epoch.peak_bytes, unit),
+            *(formatting.score(score) for score in (epoch.mIoU, epoch.gIoU, epoch.cIoU)),
+            formatting.milliseconds(epoch.step_ms),
+            formatting.memory(epoch.peak_bytes, unit),
         ]
         for epoch in summary.epochs
     ]
-    return tables.markdown(header, rows)
+    return markdown.markdown_table(header, rows)
 
 
 def step_table(summary: TrainingSummary) -> str:
@@ -117,10 +118,10 @@ def step_table(summary: TrainingSummary) -> str:
     time = summary.step_time
     if not time.n:
         return "No step has been made yet."
-    parts = [[name, wording.milliseconds(p.median_ms), wording.share(p.share)] for name, p in time.parts.items()]
-    rest = ["in no part", "", wording.share(time.unattributed_share)]
-    return tables.markdown(
-        ["", "median (ms)", "share"], [*parts, rest, ["**step**", wording.milliseconds(time.median_ms), ""]]
+    parts = [[name, formatting.milliseconds(p.median_ms), formatting.share(p.share)] for name, p in time.parts.items()]
+    rest = ["in no part", "", formatting.share(time.unattributed_share)]
+    return markdown.markdown_table(
+        ["", "median (ms)", "share"], [*parts, rest, ["**step**", formatting.milliseconds(time.median_ms), ""]]
     )
 
 
@@ -147,5 +148,5 @@ def _method(summary: TrainingSummary) -> Iterator[str]:
 
 def _machine(training: Training) -> Iterator[list[str]]:
     facts = training.page["passport"] | training.page["versions"]
-    yield from (tables.fact(name, value) for name, value in facts.items() if value is not None)
+    yield from (markdown.fact(name, value) for name, value in facts.items() if value is not None)
     yield ["started", training.page["started"]]

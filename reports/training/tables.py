@@ -3,11 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 
-from .. import wording
+from .. import formatting
+from ..markdown import Row, aligned, escape, listed
 from ..peaks import GROWTH
-from ..run.across_tables import aligned, listed
-from ..run.schema import Summary, TrainingRun
-from ..run.tables import Row, escape, markdown
 from ..schema_base import Points, Ratio
 from .schema import ComparedTrainings, TrainedSide, TrainingComparison
 
@@ -33,22 +31,6 @@ def training_sections(found: ComparedTrainings, level: str = "##") -> str:
     return "\n\n".join([*texts, *_common(found)])
 
 
-def trainings_section(summary: Summary) -> str:
-    """Of a suite's report: what came of each training, and the comparisons; empty without trainings."""
-    if not summary.trainings:
-        return ""
-    rows = [
-        [run.name, str(run.seed), run.status or "not begun", _linked(run), run.reason or ""]
-        for run in summary.trainings
-    ]
-    table = markdown(["training", "seed", "status", "report", "why"], rows, figures=False)
-    return "\n\n".join([table, *(training_sections(found, "###") for found in summary.training_comparisons)])
-
-
-def _linked(run: TrainingRun) -> str:
-    return f"[{run.folder}]({run.folder}/report.md)" if run.status == "complete" else ""
-
-
 def _sections(found: ComparedTrainings, compared: TrainingComparison, level: str) -> Iterator[str]:
     names = compared.reference, compared.candidate
     sides = [next(side for side in found.sides if side.name == name) for name in names]
@@ -65,15 +47,19 @@ def _how(compared: TrainingComparison) -> str:
 
 def _rows(found: ComparedTrainings, sides: Sequence[TrainedSide], compared: TrainingComparison) -> Iterator[Row]:
     yield from _target_rows(found, sides, compared)
-    yield ["step (ms)", *(_several(side.step_ms, wording.milliseconds) for side in sides), _ratio(compared.step_time)]
-    unit = wording.memory_unit(peak for side in found.sides for peak in side.peak_bytes)
-    peaks = (_several(side.peak_bytes, lambda peak: wording.memory(round(peak), unit)) for side in sides)
+    yield [
+        "step (ms)",
+        *(_several(side.step_ms, formatting.milliseconds) for side in sides),
+        _ratio(compared.step_time),
+    ]
+    unit = formatting.memory_unit(peak for side in found.sides for peak in side.peak_bytes)
+    peaks = (_several(side.peak_bytes, lambda peak: formatting.memory(round(peak), unit)) for side in sides)
     yield [f"peak memory ({unit[0]})", *peaks, _ratio(compared.peak_memory)]
     yield ["trained parameters", *(f"{side.trained_parameters or 0:,}" for side in sides), ""]
     yield ["steps made", *(_several(side.steps, _whole) for side in sides), ""]
     for when in ("final", "best"):
         for name, difference in getattr(compared, when).items():
-            scores = (_several(getattr(side, when)[name], wording.score) for side in sides)
+            scores = (_several(getattr(side, when)[name], formatting.score) for side in sides)
             yield [f"{when} {name}", *scores, _points(difference)]
 
 
@@ -98,7 +84,7 @@ def _several(values: Sequence[float | None], show: Callable[[float], str]) -> st
     """Of one seed its value; of several the median and the ends."""
     known = [value for value in values if value is not None]
     if not known:
-        return wording.NOT_AVAILABLE
+        return formatting.NOT_AVAILABLE
     shown = [show(value) for value in (median(known), min(known), max(known))]
     return shown[0] if len({*shown}) == 1 else f"{shown[0]} ({shown[1]} to {shown[2]})"
 
@@ -112,11 +98,11 @@ def _tenths(value: float) -> str:
 
 
 def _ratio(found: Ratio) -> str:
-    return wording.ratio_with_interval(found)
+    return formatting.ratio_with_interval(found)
 
 
 def _points(found: Points | None) -> str:
-    return wording.points(found) if found else wording.NOT_AVAILABLE
+    return formatting.points(found) if found else formatting.NOT_AVAILABLE
 
 
 def _common(found: ComparedTrainings) -> Iterator[str]:

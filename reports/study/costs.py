@@ -1,10 +1,10 @@
 """What inference takes, joined to a study from a run of a suite in its folder ``costs``."""
 
-from ..harness.records.study import StudyRecords
-from .run.schema import Case, Comparison, Summary
-from .run.summary import summarise
-from .study.groups import DUAL
-from .study.schema import StudyCost
+from ...harness.records.study import StudyRecords
+from ..run.schema import Case, Comparison, Summary
+from ..run.summary import summarise
+from .groups import DUAL
+from .schema import StudyCost
 
 
 def costs_on(study: StudyRecords) -> str | None:

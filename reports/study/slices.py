@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ..harness.records.pixel_counts import CONTROLS, OWN, Judged
-from .study.groups import Trained, levels, points
-from .study.schema import Level, StudySlice
+from ...harness.records.pixel_counts import CONTROLS, OWN, Judged
+from .groups import Trained, levels, points
+from .schema import Level, StudySlice
 
 CLIP_GRID, SAM_GRID = 8, 16  # of the tiny preset: in the frame, a patch of CLIP's is four of SAM's
 ALL = "all"
