@@ -6,7 +6,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from import_graph import ROOMS, ROOT, circles, import_graph, imports_of
+from import_graph import ROOMS, circles, import_graph, imports_of
+from places import ROOT
 
 pytestmark = pytest.mark.no_clock
 
@@ -91,7 +92,7 @@ def test_help_imports_no_heavy_library():
 
 
 def test_every_file_of_tests_may_run_beside_others_but_the_gpus():
-    files = [path for path in (ROOT / "tests").glob("test_*.py") if "pytest.mark.no_clock" not in path.read_text()]
+    files = [path for path in (ROOT / "tests").rglob("test_*.py") if "pytest.mark.no_clock" not in path.read_text()]
     assert [path.name for path in files] == ["test_cuda.py"]
 
 

@@ -6,8 +6,8 @@ it came up.
 
 The interval is that of percentiles, expanded (`tail`): the plain one is too narrow where images are few.
 
-Simulated coverage of the 95 % interval of a difference, for gIoU and cIoU, in percent (`tests/simulation.py`: 1,000
-comparisons each, three queries an image; plain percentiles in brackets):
+Simulated coverage of the 95 % interval of a difference, for gIoU and cIoU, in percent
+(`tests/support/simulation.py`: 1,000 comparisons each, three queries an image; plain percentiles in brackets):
 
     images      5            8            10           20           50           200
     gIoU        91.4 (84.5)  93.9 (88.4)  95.3 (90.9)  94.4 (92.7)  95.7 (95.2)  94.8 (94.6)

@@ -1,0 +1,512 @@
+"""`lisabench run --against`, in a small git repository that holds this package: one commit, and a working tree."""
+
+import inspect
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+
+import psutil
+import pytest
+import yaml
+from places import ROOT
+from run_factory import row_by_row
+from samples import write_sample
+
+from lisabench.benchmarks.gate.pairs import can_leave_out
+from lisabench.benchmarks.gate.remeasure import definition_of
+from lisabench.benchmarks.gate.versions import checked_out
+from lisabench.benchmarks.run import lockstep
+from lisabench.benchmarks.suite_file import load, shipped_names
+from lisabench.harness.records.run import read_run
+
+pytestmark = pytest.mark.no_clock
+
+PLAN = {"block": 3, "warmup": 0, "memory_queries": 1, "gallery": 0}
+FAKE = {"adapter": "fake", "clock": "virtual"}
+TWO_PAIRS = ["1-base", "1-head", "2-base", "2-head"]
+HANGS_AFTER_S = 300
+SLOWER = ("models/adapters/fake.py", "* 1e6 * self._factor", "* 1.1e6 * self._factor")
+
+
+def git(folder, *arguments):
+    known = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    done = subprocess.run(["git", *who, *arguments], cwd=folder, env=os.environ | known, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def edit(repository, name, before, after):
+    text = (repository / name).read_text()
+    assert text.count(before) == 1
+    (repository / name).write_text(text.replace(before, after))
+
+
+def suite_of(folder, name="s.yaml", cases=None, **more):
+    """A suite over six queries beside the repository; returns its file."""
+    data = folder / "data"
+    if not data.exists():
+        for i in range(6):
+            write_sample(data / "val", f"q{i}", seed=i)
+    cases = cases or {"a": FAKE, "b": FAKE}
+    content = {"title": "t", "reference": next(iter(cases)), "data": {"root": str(data)}, "plan": PLAN, "cases": cases}
+    (folder / name).write_text(yaml.safe_dump(content | more))
+    return folder / name
+
+
+@pytest.fixture(scope="module")
+def first_commit(tmp_path_factory):
+    repository = tmp_path_factory.mktemp("first") / "repository"
+    for room in ("harness", "models", "datasets", "reports", "benchmarks"):
+        large = shutil.ignore_patterns("__pycache__", "published", "tiny")  # fakes need no weights
+        shutil.copytree(ROOT / room, repository / room, ignore=large)
+    for name in ("__init__.py", "cli.py", ".gitignore"):
+        shutil.copyfile(ROOT / name, repository / name)
+    git(repository, "init", "--quiet", "--initial-branch=main")
+    commit(repository)
+    return repository
+
+
+@pytest.fixture
+def repository(first_commit, tmp_path_factory):
+    """In a folder with a short name: paths of sockets below it may have 107 characters."""
+    return shutil.copytree(first_commit, tmp_path_factory.mktemp("a") / "repository")
+
+
+def commit(repository):
+    git(repository, "add", "--all")
+    git(repository, "commit", "--quiet", "--message", "a version")
+
+
+def environment(folder):
+    """With a folder of its own for temporary files, which is to be empty again afterwards."""
+    (folder / "temporary").mkdir(exist_ok=True)
+    known = {key: value for key, value in os.environ.items() if not key.startswith("GITHUB_")}
+    return known | {"TMPDIR": str(folder / "temporary"), "COLUMNS": "200"}
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "lisabench.cli", "run", *map(str, arguments)]
+
+
+def against(repository, *arguments, reference="HEAD", processes=2, killed=False):
+    """The exit code, what was judged, and the one line of an error; a killed session leaves its pipes behind."""
+    out = repository.parent / "out"
+    given = command(*arguments, "--against", reference, "--set", f"processes={processes}", "--out", out)
+    done = subprocess.run(given, cwd=repository, env=environment(repository.parent), capture_output=True, text=True)
+    assert "Traceback" not in done.stderr, done.stderr
+    assert no_trace(repository, but="pymp-*" if killed else "-")
+    file = out / "check.json"
+    found = json.loads(file.read_text()) if file.exists() else None
+    return done, found
+
+
+def no_trace(repository, but="-"):
+    trees = git(repository, "worktree", "list", "--porcelain").count("worktree ")
+    return trees == 1 and all(path.match(but) for path in (repository.parent / "temporary").iterdir())
+
+
+def verdicts(found):
+    return {(c["case"], c["metric"]): c["verdict"] for c in found["checks"]}
+
+
+def test_an_unchanged_tree_holds_and_leaves_a_run_of_each_side_and_nothing_else(repository):
+    # A fake's resident set, 47 MiB, moves by some tenths: two processes a side cannot tell 1 % from that.
+    suite = suite_of(repository.parent, controls={"nothing": {"adapter": "empty"}}, gate={"peak": 0.2})
+    done, found = against(repository, suite)
+    doubtful = [check for check in found["checks"] if check["verdict"] == "inconclusive"]
+    assert (done.returncode, found["outcome"], found["paired"]) == (0, "holds", True), doubtful
+    assert "4/4" in done.stderr and done.stdout.startswith("## lisabench: the gate holds\n")
+    assert git(repository, "status", "--porcelain") == ""
+    out = repository.parent / "out"
+    for side in ("base", "head"):
+        run = read_run(out / side)
+        asked = {(line["case"], line["process"]): 0 for line in run.samples}
+        assert set(asked) == {("a", 0), ("a", 1), ("b", 0), ("b", 1)}
+        assert [run.run["quality_pass"], len(run.quality)] == [{"queries": 6, "batch": 8}, 3 * 6]
+        parts = [read_run(out / "parts" / name) for name in (f"1-{side}", f"2-{side}")]
+        assert [len(part.quality) for part in parts] == [3 * 6, 0], "quality is evaluated once per version"
+        assert {line["process"] for line in run.memory} == {0, 1}
+        assert (run.run["status"], run.run["plan"]["processes"]) == ("complete", 2)
+        assert run.run["source"]["commit"] == git(repository, "rev-parse", "HEAD").strip()
+        assert subprocess.run([*command()[:-1], "report", out / side], capture_output=True).returncode == 0
+    assert sorted(path.parent.name for path in out.glob("parts/*/run.json")) == TWO_PAIRS
+
+
+ASKED = '        return "ok", getattr(worker, function)(*arguments)\n'
+WATCHED = """        begun = time.monotonic_ns()
+        found = getattr(worker, function)(*arguments)
+        if function in ("memory", "warm_up", "block"):
+            with open({log!r}, "a") as file:
+                file.write(f"{{begun}} {{time.monotonic_ns()}} {{__file__.split('/')[-5]}} {{function}}\\n")
+        return "ok", found
+"""
+
+
+def watched(repository):
+    """Has both versions write down when each thing that must not be disturbed began and ended, and whose it was."""
+    log = repository.parent / "log"
+    edit(repository, "benchmarks/run/worker.py", ASKED, WATCHED.format(log=str(log)))
+    return log
+
+
+def seen(log):
+    """By whom and what, in order; no two at once."""
+    spans = sorted((int(start), int(end), *what) for start, end, *what in map(str.split, log.read_text().splitlines()))
+    assert all(before[1] <= after[0] for before, after in pairwise(spans))
+    return [" ".join(what) for _, _, *what in spans]
+
+
+def test_the_processes_of_a_pair_take_turns_block_by_block_and_the_next_pair_the_other_way_round(repository):
+    log = watched(repository)
+    commit(repository)
+    done, found = against(repository, suite_of(repository.parent, cases={"a": FAKE}))
+    each = ("memory", "warm_up", "block", "block")
+    orders = ("head", "base"), ("base", "head")
+    assert seen(log) == [f"{side} {what}" for order in orders for what in each for side in order]
+    assert "warning" not in done.stderr
+    assert found["in_turns"] and "that took turns block by block" in done.stdout
+    for place in ("base", "head", "parts/1-base", "parts/2-head"):
+        assert read_run(repository.parent / "out" / place).run["in_turns"] is True
+    assert not list((repository.parent / "out" / "parts").rglob("report.md"))  # nobody reads them
+    report = subprocess.run([*command()[:-1], "report", repository.parent / "out" / "head"], capture_output=True)
+    assert report.returncode == 0
+    assert "in turns with another version" in (repository.parent / "out" / "head" / "report.md").read_text()
+
+
+def test_beside_an_older_version_they_run_one_after_the_other_which_is_said(repository):
+    newer = (repository / "benchmarks" / "baton.py").read_text()
+    edit(repository, "benchmarks/run/lockstep.py", lockstep.PROTOCOL, "lisabench.baton/0")
+    log = watched(repository)
+    commit(repository)
+    (repository / "benchmarks" / "baton.py").write_text(newer)
+    done, found = against(repository, suite_of(repository.parent, cases={"a": FAKE}), processes=1)
+    each = ("memory", "warm_up", "block", "block")
+    assert seen(log) == [f"{side} {what}" for side in ("head", "base") for what in each]
+    assert "cannot take turns block by block" in done.stderr
+    assert not found["in_turns"] and "that ran one after the other" in done.stdout
+    assert read_run(repository.parent / "out" / "head").run["in_turns"] is False
+
+
+def test_a_capped_card_is_measured_one_after_the_other(repository):
+    suite = suite_of(repository.parent, cases={"a": FAKE}, plan=PLAN | {"gpu_memory": "8GB"})
+    done, found = against(repository, suite, processes=1)
+    assert "warning: trainings, and processes that are capped to a card, want the machine for themselves" in done.stderr
+    assert found["in_turns"] is False
+
+
+def test_each_version_of_a_pair_in_turns_waits_by_the_hosts_clock_for_as_long_as_it_was_told_to(repository):
+    """No query is over before its time; by how much it is later depends on what else the machine does."""
+    edit(repository, *(text.replace("1.1e6", "1.5e6") for text in SLOWER))
+    _, found = against(repository, suite_of(repository.parent, cases={"a": {"adapter": "fake"}}), processes=1)
+    assert found["in_turns"]
+    for side, least_ms in (("base", 10), ("head", 15)):
+        run = read_run(repository.parent / "out" / side)
+        assert [case["clock"] for case in run.run["cases"]] == ["host"]
+        assert len(run.samples) == 6
+        assert min(line["latency_ns"] for line in run.samples) >= least_ms * 1e6
+
+
+TURN = '                here, rows = {"case"'
+BUILT = "        case, device = self._case()\n        probe = TimingProbe("
+BREAKING = {
+    "built": ("benchmarks/run/worker.py", BUILT, f'        raise RuntimeError("planted")\n{BUILT}',
+              "answered no query: RuntimeError: planted (its records"),
+    "killed": ("benchmarks/run/session.py", TURN, f'                __import__("os").abort()\n{TURN}',
+               "failed while running: it was ended by SIGABRT (its output"),
+    "raises": ("benchmarks/run/session.py", TURN, f'                raise OSError(28, "No space left")\n{TURN}',
+               "failed while running: OSError: [Errno 28] No space left (its output"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BREAKING)
+def test_a_version_that_breaks_is_measured_once_and_is_one_clear_line_and_one_that_ends_ends_the_other(
+    repository, what
+):
+    *planted, expected = BREAKING[what]
+    llm_ms = 0 if what == "built" else 2000  # alone, the other would take 12 s more
+    edit(repository, *planted)
+    suite = suite_of(repository.parent, cases={"a": {"adapter": "fake", "llm_ms": llm_ms}})
+    done, found = against(repository, suite, processes=5, killed=what == "killed")
+    lines = [line for line in done.stderr.splitlines() if line.startswith(("lisabench:", "warning:"))]
+    assert (done.returncode, found, len(lines)) == (5, None, 1)
+    assert lines[0].startswith(f"lisabench: the working tree {expected}")
+    out = repository.parent / "out"
+    assert sorted(path.name for path in (out / "parts").iterdir() if path.is_dir()) == TWO_PAIRS[:2]
+    assert read_run(out / "parts" / "1-base").run["status"] == ("complete" if what == "built" else "running")
+    assert not left_over(out)
+
+
+def left_over(out):
+    return [p for p in psutil.process_iter(["cmdline"]) if any(str(out) in a for a in p.info["cmdline"] or ())]
+
+
+def test_a_tree_that_is_10_percent_slower_is_red_after_a_second_look_at_each_case_alone(repository):
+    edit(repository, *SLOWER)
+    cases = {"a": FAKE, "b": FAKE | {"vision_ms": 400.0, "clock": "virtual"}}
+    suite = suite_of(repository.parent, cases=cases, gate={"cases": {"b": {"end_to_end": 0.2}}})
+    done, found = against(repository, suite)
+    assert (done.returncode, found["exit_code"]) == (1, 1)
+    red = [c for c in found["checks"] if c["verdict"] == "regression"]
+    assert [(c["case"], c["metric"]) for c in red] == [("a", "time.end_to_end")]
+    assert red[0]["change"] == pytest.approx(1.1, rel=1e-6, abs=0)
+    assert red[0]["first"]["verdict"] == "regression"
+    again = [read_run(path.parent).run for path in repository.parent.glob("out/again/*/*/run.json")]
+    assert [[entry["name"] for entry in page["cases"]] for page in again] == [["a"], ["a"]]
+    out = repository.parent / "out"
+    assert "failure" in (out / "junit.xml").read_text() and "**regression**" in (out / "comment.md").read_text()
+
+
+def test_of_a_shipped_suite_each_version_runs_its_own(repository):
+    def ship(cases):
+        suite_of(repository.parent, "shipped-fake.yaml", cases)
+        shutil.copy(repository.parent / "shipped-fake.yaml", repository / "benchmarks" / "suites")
+
+    ship({"a": FAKE, "gone": FAKE})
+    commit(repository)
+    ship({"a": FAKE | {"llm_ms": 2.5}, "new": FAKE})
+    done, found = against(repository, "shipped-fake", processes=1)
+    assert (done.returncode, found["new"]) == (1, ["new"])
+    assert verdicts(found)["gone", "case"] == "missing"
+    assert verdicts(found)["a", "time.end_to_end"] == "inconclusive"
+    assert found["changed"] == {"a: llm_ms": [3.0, 2.5]}
+    assert "Beside the code, this differs" in done.stdout
+
+
+def as_by_the_allocator(repository, mib):
+    """No process differs from another in memory, and the records say that it was a GPU's."""
+    name = "harness/memory.py"
+    edit(repository, name, 'instrument = "resident set"', 'instrument = "cuda allocator"')
+    edit(repository, name, '_status_bytes("VmHWM") if self._can_reset else None', f"{mib} << 20")
+
+
+def with_memory(folder):
+    return sorted(path.parent.name for path in folder.glob("parts/*/memory.jsonl") if path.stat().st_size)
+
+
+def test_two_pairs_measure_the_allocators_memory_and_find_64_mib_more_in_both_looks(repository):
+    as_by_the_allocator(repository, 400)
+    commit(repository)
+    edit(repository, "harness/memory.py", "400 << 20", "464 << 20")
+    done, found = against(repository, suite_of(repository.parent, cases={"a": FAKE}), processes=3)
+    out = repository.parent / "out"
+    assert with_memory(out) == with_memory(out / "again" / "1") == TWO_PAIRS
+    assert len(list(out.glob("parts/*/samples.jsonl"))) == 6
+    base = read_run(out / "base")
+    assert {line["process"] for line in base.samples} == {0, 1, 2}
+    assert {line["process"] for line in base.memory} == {0, 1}
+    assert (base.run["plan"]["processes"], base.run["plan"]["memory_processes"]) == (3, 2)
+    red = {check["metric"]: check["change"] for check in found["checks"] if check["verdict"] == "regression"}
+    assert (done.returncode, set(red)) == (1, {"memory.peak", "memory.query_peak"})
+    assert red["memory.peak"] == pytest.approx(1.16, rel=1e-9, abs=0)
+    assert verdicts(found)["a", "time.end_to_end"] == "holds"
+
+
+def test_an_older_version_that_always_measures_memory_is_found_out_and_the_working_tree_is_not(repository, monkeypatch):
+    newer = (repository / "benchmarks" / "sections.py").read_text()
+    edit(repository, "benchmarks/suite.py", "memory_processes: int = Field(default=3, ge=0",
+         "memory_processes: int = Field(default=3, gt=0")  # fmt: skip
+    commit(repository)
+    (repository / "benchmarks" / "sections.py").write_text(newer)
+    monkeypatch.chdir(repository)
+    suite = str(suite_of(repository.parent, cases={"a": FAKE}))
+    with checked_out("HEAD", None) as versions:
+        assert [can_leave_out(version, suite, {"limit": 2}) for version in versions] == [False, True]
+    assert not (repository / "runs").exists()
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_a_case_of_any_shipped_suite_can_be_measured_alone_from_what_its_run_has_written_down(name, tmp_path):
+    own = {case: {"peak": None} for case in load(name).cases}
+    suite = load(name, {"gate.cases": own})
+    page = {"definition": suite.model_dump(mode="json"), "data": {"split": suite.split()}}
+    for case in suite.cases:
+        (tmp_path / "alone.yaml").write_text(yaml.safe_dump(definition_of(page, case)))
+        alone = load(str(tmp_path / "alone.yaml"))
+        assert (alone.name, list(alone.cases), list(alone.gate.cases)) == (suite.name, [case], [case])
+        assert alone.settings(case) == suite.settings(case)
+
+
+OLDER = {
+    "records": (("harness/records/run.py", '"lisabench.run/2"', '"lisabench.run/9"'), 4, "the records of HEAD"),
+    "settings": (
+        ("models/adapters/fake.py", "    drift: float = 0.0\n", ""),
+        4,
+        "cannot run what the working tree can",
+    ),
+    "broken": (
+        ("cli.py", '"""The front door', 'raise RuntimeError("gone")\n"""The front door'),
+        5,
+        "failed while running",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", OLDER)
+def test_an_older_version_that_cannot_be_compared_is_one_clear_line(repository, what):
+    (name, before, after), code, expected = OLDER[what]
+    newer = (repository / name).read_text()
+    edit(repository, name, before, after)
+    commit(repository)
+    (repository / name).write_text(newer)
+    suite = suite_of(repository.parent, cases={"a": FAKE | {"drift": 0.0}})
+    done, found = against(repository, suite)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("lisabench:")]
+    assert (done.returncode, found, len(lines)) == (code, None, 1)
+    assert expected in lines[0]
+    assert expected in (repository.parent / "out" / "comment.md").read_text()
+
+
+def test_masks_of_a_version_that_kept_them_row_by_row_are_compared_with_the_working_trees(repository):
+    changed = ("harness/masks.py", "harness/measure.py", "harness/records/run.py")
+    newer = {name: (repository / name).read_text() for name in changed}
+    with (repository / "harness" / "masks.py").open("a") as masks:
+        masks.write(f"\n\n{inspect.getsource(row_by_row)}")
+    edit(repository, "harness/measure.py", "masks.encode(", "masks.row_by_row(")
+    edit(
+        repository,
+        "harness/records/run.py",
+        'TRAINING_SCHEMA = "lisabench.run/2"',
+        'TRAINING_SCHEMA = "lisabench.run/1"',
+    )
+    commit(repository)
+    for name, text in newer.items():
+        (repository / name).write_text(text)
+    suite = suite_of(repository.parent, cases={"a": FAKE}, plan=PLAN | {"save_masks": True})
+    done, found = against(repository, suite, processes=1)
+    base, head = (read_run(repository.parent / "out" / side) for side in ("base", "head"))
+    assert (base.run["schema"], head.run["schema"]) == ("lisabench.run/1", "lisabench.run/2")
+    assert {type(line["mask_rle"]["counts"]) for line in base.samples} == {list}
+    assert {type(line["mask_rle"]["counts"]) for line in head.samples} == {str}
+    (masks,) = (check for check in found["checks"] if check["metric"] == "masks")
+    assert (masks["verdict"], masks["after"]) == ("holds", 1.0), done.stderr
+
+
+def test_what_the_working_tree_itself_refuses_is_a_usage_error(repository):
+    done, found = against(repository, "no-such-suite")
+    assert (done.returncode, found) == (2, None)
+    assert "lisabench: unknown suite 'no-such-suite'" in done.stderr
+
+
+def shallow(folder, repository):
+    commit_more = ["commit", "--quiet", "--allow-empty", "--message", "b"]
+    git(repository, *commit_more)
+    git(folder, "clone", "--quiet", "--depth=1", repository.as_uri(), "shallow")
+    return folder / "shallow"
+
+
+def foreign(folder, _):
+    git(folder, "init", "--quiet", "foreign")
+    return folder / "foreign"
+
+
+PLACES = {
+    "unknown": (lambda _, repository: repository, "nosuch", "git knows no commit 'nosuch'"),
+    "an option": (lambda _, repository: repository, "--all", "git knows no commit '--all'"),
+    "shallow": (shallow, "HEAD~1", "git fetch --unshallow"),
+    "foreign": (foreign, "HEAD", "is no clone of it"),
+    "nowhere": (lambda folder, _: folder, "HEAD", "needs a clone of lisabench"),
+}
+
+
+@pytest.mark.parametrize("what", PLACES)
+def test_what_git_cannot_do_is_one_line_and_2(repository, tmp_path, what):
+    place, reference, expected = PLACES[what]
+    given = command("--against", reference, "--out", tmp_path / "out")
+    known = environment(tmp_path) | {"GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
+    done = subprocess.run(given, cwd=place(tmp_path, repository), env=known, capture_output=True, text=True)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("lisabench:")]
+    assert (done.returncode, len(lines)) == (2, 1)
+    assert expected in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--against-python", sys.executable], "--against-python says how"),
+        (["--against", "HEAD", "--resume"], "--against measures in one go"),
+        (["--against", "HEAD", "--set", "processes=0"], "processes is 0"),
+        (["--against", "HEAD", "--set", "memory_processes=2"], "--against settles by itself how often memory"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(tmp_path, arguments, said):
+    done = subprocess.run(command(*arguments, "--out", tmp_path / "o"), capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith(f"lisabench: {said}")
+
+
+def test_each_version_is_its_own_whatever_is_installed_or_lies_in_the_current_folder(repository, monkeypatch):
+    decoy = repository / "lisabench"
+    decoy.mkdir()
+    (decoy / "__init__.py").write_text("raise ImportError('the decoy')")
+    suite_of(repository.parent, "mine.yaml")
+    shutil.copy(repository.parent / "mine.yaml", repository / "benchmarks" / "suites")
+    monkeypatch.chdir(repository)
+    monkeypatch.setenv("PYTHONPATH", str(repository))
+    with checked_out("HEAD", None) as (base, head):
+        listed = [version.run("list", "suites").stdout for version in (base, head)]
+        tree = base.tree
+    assert ["mine" in text for text in listed] == [False, True]
+    assert all("tiny" in text for text in listed)
+    assert not tree.exists() and git(repository, "worktree", "list", "--porcelain").count("worktree ") == 1
+
+
+def test_a_python_that_imports_another_lisabench_is_found_out(repository):
+    python = repository.parent / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -E "$@"\n')
+    python.chmod(0o755)
+    done, found = against(repository, suite_of(repository.parent), "--against-python", python)
+    assert (done.returncode, found) == (5, None)
+    assert "does not import lisabench from HEAD" in done.stderr
+
+
+def test_a_reference_that_holds_no_lisabench_is_nothing_to_compare(repository):
+    empty = git(repository, "commit-tree", git(repository, "mktree", "--missing").strip(), "-m", "empty").strip()
+    done, found = against(repository, suite_of(repository.parent), reference=empty)
+    assert (done.returncode, found) == (4, None)
+    assert "holds no lisabench" in done.stderr
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_no_worktree_and_keeps_what_was_measured(repository, ending):
+    suite, out = suite_of(repository.parent), repository.parent / "out"
+    given = command(suite, "--against", "HEAD", "--out", out)
+    running = subprocess.Popen(
+        given,
+        cwd=repository,
+        env=environment(repository.parent),
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(ending, signal.SIG_DFL),  # tests begun in the background ignore interrupts
+    )
+    until(lambda: all((out / "parts" / name).exists() for name in ("2-base", "2-head")))
+    assert not no_trace(repository)
+    running.send_signal(ending)
+    assert running.wait(timeout=300) == 130
+    assert no_trace(repository)
+    assert read_run(out / "parts" / "1-head").run["status"] == "complete"
+    assert not left_over(out)
+
+
+def test_versions_end_soon_after_whoever_began_them_was_killed(repository):
+    slow = {"adapter": "fake", "llm_ms": 3_600_000}  # nobody waits for its first query
+    suite, out = suite_of(repository.parent, cases={"a": slow}), repository.parent / "out"
+    given = command(suite, "--against", "HEAD", "--out", out)
+    running = subprocess.Popen(given, cwd=repository, env=environment(repository.parent), stderr=subprocess.DEVNULL)
+    begun = [out / "parts" / name / "samples.jsonl" for name in ("1-base", "1-head")]
+    until(lambda: all(file.exists() for file in begun))
+    assert len(left_over(out)) > 2
+    running.kill()
+    running.wait()
+    until(lambda: not left_over(out))
+    assert read_run(out / "parts" / "1-base").run["status"] == "running"
+
+
+def until(happened):
+    end = time.monotonic() + HANGS_AFTER_S
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.05)

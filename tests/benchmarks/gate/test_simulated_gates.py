@@ -1,0 +1,135 @@
+"""The gate tested as a medical test is: how often it cries wolf, and how often it finds what is there.
+
+`LISABENCH_SIMULATIONS=1000 pytest tests/benchmarks/gate/test_simulated_gates.py -rP` prints the figures of the log.
+"""
+
+import math
+import re
+from collections import Counter
+from functools import cache
+
+import numpy as np
+import pytest
+from places import ROOT
+from published import gate_noise
+from scipy import stats
+from simulated_gates import Truth, _run, gates, gates_side_by_side
+from simulation import TRIALS, at_least
+
+from lisabench.harness.statistics import bootstrap
+from lisabench.reports.ratios import time_pairs
+
+pytestmark = pytest.mark.no_clock
+
+GATES = max(200, TRIALS)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _drawn_once():
+    """Every gate resamples as many images by the same seed: their draws are the same ones."""
+    weights = bootstrap._weights
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bootstrap, "_weights", cache(lambda images, draws: list(weights(images, draws))))
+        yield
+
+
+def told(truth, simulated=gates):
+    found = Counter(gate.outcome for gate in simulated(truth, GATES))
+    first = Counter(gate.first for gate in simulated(truth, GATES))
+    print(f"{simulated.__name__}, {truth}: {dict(found)}; at first {dict(first)}")
+    return found
+
+
+@pytest.mark.parametrize("truth", [Truth(), Truth(process_noise=0.05), Truth(processes=3)])
+def test_a_model_against_its_own_baseline_turns_at_most_5_percent_of_the_gates_red(truth):
+    assert told(truth)["regression"] <= 0.05 * GATES
+
+
+def test_a_model_against_its_own_baseline_mostly_holds():
+    assert told(Truth())["holds"] >= at_least(0.95, GATES)
+
+
+def test_a_slowdown_of_10_percent_turns_95_percent_of_the_gates_red_after_a_second_look():
+    assert told(Truth(slowdown=0.1))["regression"] >= 0.95 * GATES
+
+
+def test_a_slowdown_of_10_percent_passes_no_gate():
+    assert told(Truth(slowdown=0.1))["holds"] == 0
+
+
+def test_at_the_threshold_itself_at_most_5_percent_are_red():
+    assert told(Truth(slowdown=0.05))["regression"] <= 0.05 * GATES
+
+
+def test_a_neighbour_that_was_busy_during_the_first_look_alone_turns_no_gate_red():
+    disturbed = Truth(disturbed=0.15)
+    assert told(disturbed)["regression"] == 0
+    assert sum(gate.first == "regression" for gate in gates(disturbed, GATES)) >= 0.95 * GATES
+
+
+@pytest.mark.parametrize("truth", [Truth(), Truth(drift=0.2)])
+def test_side_by_side_a_model_against_itself_turns_at_most_5_percent_of_the_gates_red(truth):
+    assert told(truth, gates_side_by_side)["regression"] <= 0.05 * GATES
+
+
+def test_side_by_side_a_model_against_itself_mostly_holds():
+    assert told(Truth(), gates_side_by_side)["holds"] >= at_least(0.95, GATES)
+
+
+def test_side_by_side_a_slowdown_of_10_percent_turns_95_percent_of_the_gates_red():
+    assert told(Truth(slowdown=0.1), gates_side_by_side)["regression"] >= 0.95 * GATES
+
+
+def test_side_by_side_a_slowdown_of_10_percent_passes_no_gate_while_all_drifts_by_20_percent():
+    assert told(Truth(slowdown=0.1, drift=0.2), gates_side_by_side)["holds"] == 0
+
+
+def on_a_gpu(slowdown=0.0):
+    """A truth with the noise of the published gates: all of it from pair to pair, none from query to query beside."""
+    one_process = gate_noise() / math.sqrt(2)  # a pair's log ratio has the variance of two processes
+    return Truth(slowdown=slowdown, process_noise=one_process, query_noise=0.0)
+
+
+def outcomes_on_a_gpu(truth):
+    """Of `TRIALS` gates side by side: fewer than elsewhere, since each takes a tenth of a second."""
+    return Counter(gate.outcome for gate in gates_side_by_side(truth, TRIALS))
+
+
+def agrees(count, percent):
+    """Whether so many of `TRIALS` are what chance makes of a share, in all but one of 1,000 tests; at 1,000 exactly."""
+    if TRIALS == 1000:
+        return f"{100 * count / TRIALS:.1f}" == percent
+    low, high = stats.binom.interval(0.999, TRIALS, float(percent) / 100)
+    return low <= count <= high
+
+
+def quoted(document, words):
+    text = " ".join((ROOT / document).read_text(encoding="utf-8").split())
+    (percent,) = re.findall(words, text)
+    return percent
+
+
+@pytest.mark.parametrize(
+    ("document", "red", "unsure"),
+    [
+        (
+            "README.md",
+            r"(\d+\.\d) % are red where a query takes 10 % longer, and the others are inconclusive",
+            r"none is red and (\d+\.\d) % are inconclusive",
+        ),
+        ("results/LOG.md", r"10 % longer, (\d+\.\d) % red, the others", r"none red, (\d+\.\d) % inconclusive"),
+    ],
+)
+def test_the_documents_quote_the_power_at_the_noise_of_the_published_gates(document, red, unsure):
+    slower, unchanged = outcomes_on_a_gpu(on_a_gpu(slowdown=0.1)), outcomes_on_a_gpu(on_a_gpu())
+    assert agrees(slower["regression"], quoted(document, red)) and not slower["holds"]
+    assert agrees(unchanged["inconclusive"], quoted(document, unsure)) and not unchanged["regression"]
+
+
+def test_the_pairs_that_are_simulated_have_the_noise_that_was_measured():
+    truth, logs = on_a_gpu(), []
+    for seed in range(60):
+        runs = [_run(truth.noise, [1.0] * truth.processes, 2 * seed + side) for side in (0, 1)]
+        logs += time_pairs(*runs)["a", "time.end_to_end"]
+    low, high = (math.sqrt(stats.chi2.ppf(p, len(logs) - 1) / (len(logs) - 1)) for p in (0.001, 0.999))
+    assert low <= float(np.std(logs, ddof=1)) / gate_noise() <= high

@@ -1,0 +1,286 @@
+"""Two runs that pass a baton, and what becomes of a pair where one of them cannot, breaks, or is gone."""
+
+import signal
+import sys
+import threading
+import time
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from lisabench.benchmarks import subprocesses
+from lisabench.benchmarks.gate.pairs import Call, Pairing
+from lisabench.benchmarks.run import lockstep, worker
+from lisabench.benchmarks.run.lockstep import Baton
+from lisabench.harness.errors import RunFailed
+
+pytestmark = pytest.mark.no_clock
+
+HANGS_AFTER_S = 600
+RUN = """
+import os, signal, sys, time
+from types import SimpleNamespace
+from lisabench.benchmarks import baton
+
+name, log, counts, dies_in = sys.argv[1], sys.argv[2], sys.argv[3].split(","), int(sys.argv[4])
+suite = SimpleNamespace(trainings={}, plan=SimpleNamespace(gpu_memory=None), fits=lambda: [])
+mine, blocks = baton.of_environment(suite), 0
+for count in map(int, counts):
+    with mine.round():
+        for _ in range(count):
+            with mine.turn():
+                begun = time.monotonic_ns()
+                if blocks == dies_in:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                time.sleep(0.02)
+                with open(log, "a") as file:
+                    file.write(f"{name} {begun} {time.monotonic_ns()}\\n")
+                blocks += 1
+    time.sleep(0.02)
+"""
+
+
+def blocks(folder: Path, one: str, other: str, dies_in: int = -1) -> tuple[str, list[int]]:
+    """Who measured, in order, and the exit codes; blocks a round of each side, and in which of its own one dies."""
+    log = folder / "log"
+    pair = [("a", one, dies_in), ("b", other, -1)]
+    lines = [[sys.executable, "-c", RUN, name, str(log), counts, str(dies)] for name, counts, dies in pair]
+    begun = [
+        subprocesses.Command(line, Path.cwd(), invited.environment(), invited.end)
+        for line, invited in zip(lines, lockstep.invitations(), strict=True)
+    ]
+    done = subprocesses.run(*begun)
+    spans = [line.split() for line in log.read_text().splitlines()]
+    spans = sorted((int(start), int(end), name) for name, start, end in spans)
+    assert all(before[1] <= after[0] for before, after in pairwise(spans))
+    return "".join(name for _, _, name in spans), [one.returncode for one in done]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("4", "4", "abababab"),
+        ("2", "5", "ababbbb"),
+        ("5", "2", "ababaaa"),
+        ("2,2", "2,2", "abababab"),
+        ("2,2", "2", "ababaa"),  # the first meets nobody in its second round
+        ("1", "1,2", "abbb"),
+        ("0", "2", "bb"),
+    ],
+)
+def test_two_processes_never_measure_at_once_and_alternate_strictly(tmp_path, one, other, expected):
+    assert blocks(tmp_path, one, other) == (expected, [0, 0])
+
+
+def test_a_side_that_is_killed_in_its_turn_frees_the_other_at_once(tmp_path):
+    assert blocks(tmp_path, "4", "4", dies_in=1) == ("abbbb", [-signal.SIGKILL, 0])
+
+
+def test_who_waits_sleeps_in_a_single_read_and_no_wait_is_for_ever(monkeypatch):
+    monkeypatch.setattr(lockstep, "LIMIT_S", 0.3)
+    read, reads = Baton._received, []
+    monkeypatch.setattr(Baton, "_received", lambda self, other: reads.append(other.gettimeout()) or read(self, other))
+    one, _other = lockstep.invitations()
+    with pytest.raises(RunFailed, match="said nothing for"), Baton(one).round():
+        pass
+    assert reads == [0.3]
+
+
+def test_alone_nothing_is_waited_for():
+    mine = Baton()
+    for _ in range(2):
+        with mine.round():
+            for _ in range(2):
+                with mine.turn():
+                    assert mine.alone
+
+
+def test_who_hears_that_the_other_has_gone_is_alone():
+    one, other = lockstep.invitations()
+    mine = Baton(other)
+    assert not mine.alone
+    threading.Thread(target=one.end.close).start()
+    with mine.round(), mine.turn():
+        assert mine.alone
+
+
+CAPPED = SimpleNamespace(trainings={}, plan=SimpleNamespace(gpu_memory="8GB"), fits=list)
+
+
+def test_a_suite_that_wants_the_machine_for_itself_takes_no_turns_and_is_free_to_run_alone(monkeypatch):
+    one, _other = lockstep.invitations()
+    for name, value in one.environment().items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RunFailed, match="want the machine for themselves"):
+        lockstep.of_environment(CAPPED)
+    assert lockstep.of_environment(CAPPED).alone
+
+
+OK, OOM, BROKEN = ("ok", None), ("oom", "OutOfMemoryError: too large"), ("error", "RuntimeError: planted")
+KILLED = ("error", "the process was ended by SIGKILL; the system may have run out of memory")
+PROCESS = """
+import json, os, pathlib, sys, time
+folder, invited = pathlib.Path(sys.argv[-1]), {variable!r} in os.environ
+folder.mkdir()
+(folder / str(invited)).touch()
+if {sleeps} and invited:
+    time.sleep({sleeps})
+status, reason = {outcome} if invited else ("ok", None)
+if {code} in (0, 1, 5) and not {said!r}:
+    page = dict(schema="lisabench.run/1", status="complete", cases=[dict(name="a", role="model")])
+    (folder / "run.json").write_text(json.dumps(page))
+    (folder / "samples.jsonl").write_text(json.dumps(dict(case="a", status=status, reason=reason)) + chr(10))
+sys.stderr.write({said!r} if invited else "")
+sys.exit({code} if invited else 0)
+"""
+
+
+class Scripted:
+    """A version whose process ends in turns with a code, what became of its only query, and a word; alone, well."""
+
+    def __init__(self, name: str, home: Path, code: int = 0, outcome=OK, said: str = "", sleeps: int = 0) -> None:
+        self.name, self.label, self.tree = name, name, home / name
+        self.script = PROCESS.format(variable=lockstep.VARIABLE, code=code, outcome=outcome, said=said, sleeps=sleeps)
+        self.file = self.tree / "benchmarks" / "run" / "lockstep.py"
+        self.file.parent.mkdir(parents=True)
+        self.file.write_text(Path(lockstep.__file__).read_text())
+
+    def command(self, *arguments: str) -> subprocesses.Command:
+        return subprocesses.Command([sys.executable, "-c", self.script, *map(str, arguments)], Path.cwd())
+
+
+def carried_out(folder: Path, pairing: Pairing, sides: list[Scripted], pair: int = 1) -> list[tuple[str, int]]:
+    one, other = (Call(version, [], folder / f"{pair}-{version.name}") for version in sides)
+    return [(call.version.name, done.returncode) for call, done in pairing.carry_out((one, other))]
+
+
+def a_pair(folder: Path, base: dict, head: dict) -> list[Scripted]:
+    return [Scripted("base", folder, **base), Scripted("head", folder, **head)]
+
+
+NO_ROOM = {
+    "out of memory": ({"code": 5, "outcome": OOM}, "side by side, head ran out of memory"),
+    "killed": ({"code": 5, "outcome": KILLED}, "side by side, head ran out of memory"),
+    "apart": ({"code": 5, "said": f"lisabench: {lockstep.APART}"}, lockstep.APART),
+}
+
+
+@pytest.mark.parametrize("what", NO_ROOM)
+def test_a_pair_that_cannot_stand_side_by_side_is_measured_again_one_after_the_other(tmp_path, capsys, what):
+    head, why = NO_ROOM[what]
+    sides = a_pair(tmp_path, {}, head)
+    pairing = Pairing(sides)
+    assert [carried_out(tmp_path, pairing, sides, pair) for pair in (1, 2)] == [[("base", 0), ("head", 0)]] * 2
+    names = sorted(f"{file.parent.name} {file.name}" for file in tmp_path.glob("?-*/*e"))
+    in_turns = ["1-base-in-turns True", "1-head-in-turns True"]
+    assert names == sorted([*in_turns, *(f"{pair}-{side} False" for pair in (1, 2) for side in ("base", "head"))])
+    assert capsys.readouterr().err.count(f"warning: {why}: the processes of a pair run one after the other") == 1
+
+
+@pytest.mark.parametrize("code", [0, 1, 5])
+def test_what_was_measured_is_not_tried_again_whatever_the_exit_code(tmp_path, capsys, code):
+    sides = a_pair(tmp_path, {"code": code}, {})
+    pairing = Pairing(sides)
+    assert carried_out(tmp_path, pairing, sides) == [("base", code), ("head", 0)]
+    assert pairing.in_turns and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "base", [{"code": 2}, {"code": 130}, {"code": 1, "said": "OSError: disk full"}, {"code": 5, "outcome": BROKEN}]
+)
+def test_one_that_breaks_ends_the_other_and_is_not_tried_again(tmp_path, capsys, monkeypatch, base):
+    monkeypatch.setattr(subprocesses, "LAST_WORDS_S", 0.1)
+    sides = a_pair(tmp_path, base, {"sleeps": HANGS_AFTER_S})
+    pairing = Pairing(sides)
+    assert carried_out(tmp_path, pairing, sides) == [("base", base["code"])]
+    assert not (tmp_path / "1-head" / "run.json").exists(), "the other was waited for until its end"
+    assert pairing.in_turns and capsys.readouterr().err == ""
+
+
+def test_of_two_that_refuse_the_first_of_the_pair_is_heard_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(subprocesses, "LAST_WORDS_S", HANGS_AFTER_S)
+    sides = a_pair(tmp_path, {"code": 2, "sleeps": 1}, {"code": 2})
+    assert carried_out(tmp_path, Pairing(sides), sides) == [("base", 2), ("head", 2)]
+
+
+def test_what_a_killed_process_has_left_behind_ends_with_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(subprocesses, "LAST_WORDS_S", 0.1)
+    sleep = ["sleep", str(HANGS_AFTER_S)]
+    leave = f"import os, subprocess, sys; p = subprocess.Popen({sleep}); print(p.pid); sys.stdout.flush(); "
+    lines = [[sys.executable, "-c", f"{leave}os.kill(os.getpid(), 9)"], sleep]
+    done = subprocesses.run(*(subprocesses.Command(line, tmp_path) for line in lines), broken=lambda _, code: code != 0)
+    assert [(one.returncode, one.by_itself) for one in done] == [(-signal.SIGKILL, True), (-signal.SIGINT, False)]
+    until_gone(int(done[0].stdout))
+
+
+def until_gone(pid: int) -> None:
+    end = time.monotonic() + HANGS_AFTER_S / 2
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+class Clock:
+    """Of a device that is behind its host until it is waited for."""
+
+    def __init__(self, happened: list[str]) -> None:
+        self.happened = happened
+
+    def settle(self) -> None:
+        self.happened.append("settled")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("function", ["block", "synchronised", "warm_up", "memory"])
+def test_a_worker_answers_only_when_its_device_has_done_all_that_it_was_given(monkeypatch, function, fails):
+    happened: list[str] = []
+
+    def queue(*_: object) -> None:
+        happened.append("queued")
+        if fails:
+            raise RuntimeError("planted")
+
+    pipe = SimpleNamespace(recv=iter([(function, ([0],))]).__next__, send=lambda _: happened.append("handed over"))
+    monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(worker, "clock_for", lambda _: Clock(happened))
+    monkeypatch.setattr(worker.Worker, function, queue)
+    with pytest.raises(StopIteration):
+        worker.serve(pipe, SimpleNamespace(samples=list))
+    assert happened == ["queued", "settled", "handed over"]
+
+
+@pytest.mark.parametrize("older", ["none", "another"])
+def test_a_version_that_takes_no_such_turns_is_never_started_beside_another(tmp_path, capsys, older):
+    sides = a_pair(tmp_path, {"code": 5}, {"code": 5})
+    text = sides[0].file.read_text().replace(lockstep.PROTOCOL, "lisabench.baton/0")
+    sides[0].file.write_text(text) if older == "another" else sides[0].file.unlink()
+    assert carried_out(tmp_path, Pairing(sides), sides) == [("base", 0), ("head", 0)]
+    assert {file.name for file in tmp_path.glob("1-*/*e")} == {"False"}
+    assert "warning: base cannot take turns block by block" in capsys.readouterr().err
+
+
+def test_an_interrupt_ends_all_that_were_begun(monkeypatch):
+    begun = []
+    popen = subprocesses.subprocess.Popen
+    monkeypatch.setattr(subprocesses.subprocess, "Popen", lambda *a, **k: begun.append(popen(*a, **k)) or begun[-1])
+    sleeps = f"import time; print('x' * 100_000); time.sleep({HANGS_AFTER_S})"
+    sleeping = subprocesses.Command([sys.executable, "-c", sleeps], Path.cwd())
+    waits = subprocesses._alive_after
+
+    def interrupted(*arguments):
+        assert len(begun) == 2
+        threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
+        return waits(*arguments)
+
+    monkeypatch.setattr(subprocesses, "_alive_after", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            subprocesses.run(sleeping, replace(sleeping))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(begun) == 2 and all(child.returncode is not None for child in begun)

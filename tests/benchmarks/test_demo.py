@@ -1,0 +1,100 @@
+"""What `make demo` shows: trained LISAs side by side, on scenes that no training has looked at."""
+
+import json
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+from command import lisabench
+from places import ROOT
+
+from lisabench.harness.records.run import read_run
+from lisabench.harness.statistics.verdicts import quality_verdict
+
+pytestmark = pytest.mark.no_clock
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The suite that runs where none is named, over all of its queries: its folder, and how it ended.
+
+    One process a case and few timed queries: quality has a pass of its own, and times do not matter here.
+    """
+    folder = tmp_path_factory.mktemp("demo") / "run"
+    single = ("--set", "processes=1", "--set", "memory_processes=1", "--set", "timed_queries=4", "--set", "warmup=1")
+    return folder, lisabench("run", *single, "--out", folder)
+
+
+@pytest.fixture(scope="module")
+def summary(demo):
+    return json.loads((demo[0] / "summary.json").read_text())
+
+
+def test_it_ends_well_and_no_checkpoint_is_refused(demo, summary):
+    assert demo[1].returncode == 0, demo[1].stderr
+    assert summary["suite"] == "tiny" and summary["status"] == "complete"
+
+
+def test_every_model_is_a_trained_one_that_comes_with_the_package(summary):
+    assert [case["name"] for case in summary["cases"]] == ["dual", "clip", "sam"]
+    assert {case["settings"]["weights"] for case in summary["cases"]} == {"packaged"}
+    assert len({case["settings"]["weights_hash"] for case in summary["cases"]}) == 3
+
+
+def test_the_original_finds_what_it_is_asked_for(summary):
+    quality = summary["cases"][0]["quality"]
+    assert quality["n"] == summary["data"]["count"] == summary["quality_pass"]["queries"] == 300
+    assert quality["gIoU"] >= 0.75
+
+
+def test_its_queries_are_about_a_hundred_scenes_each_evaluated_once_for_each_case(demo):
+    lines = read_run(demo[0]).quality
+    assert len({line["image_id"] for line in lines}) == 100
+    counts = Counter(line["case"] for line in lines)
+    assert counts == dict.fromkeys(("dual", "clip", "sam", "whole-image", "centre-box", "empty"), 300)
+
+
+@pytest.mark.parametrize(("case", "recipe"), [("clip", "clip-fine"), ("sam", "sam")])
+def test_its_verdicts_do_not_contradict_those_of_the_study(summary, case, recipe):
+    """Where 5,001 queries show a loss of more than 2 points, the demo says neither "as good" nor "better"."""
+    study = json.loads((ROOT / "results" / "accuracy-tiny" / "summary.json").read_text())
+    published = next(one for one in study["recipes"] if one["name"] == recipe)["differences"]["gIoU"]
+    assert quality_verdict(SimpleNamespace(**published), 2.0) == "regression"
+    found = next(one for one in summary["comparisons"] if one["candidate"] == case)
+    assert found["gIoU_verdict"] in ("regression", "inconclusive")
+    assert found["gIoU_points"]["difference"] < 0
+    low, high = found["gIoU_points"]["low"], found["gIoU_points"]["high"]
+    assert low < published["difference"] < high
+
+
+def test_every_model_is_surely_better_than_answers_without_a_look(summary):
+    verdicts = {found["case"]: found["verdict"] for found in summary["against_floors"]}
+    assert verdicts == dict.fromkeys(("dual", "clip", "sam"), "better")
+
+
+@pytest.mark.parametrize("metric", ["gIoU", "cIoU", "mIoU"])
+def test_the_difference_of_each_variant_has_an_interval(summary, metric):
+    found = {comparison["candidate"]: comparison[f"{metric}_points"] for comparison in summary["comparisons"]}
+    assert list(found) == ["clip", "sam"]
+    for points in found.values():
+        assert points["low"] < points["high"] and points["low"] <= points["difference"] <= points["high"]
+
+
+def test_the_readme_quotes_its_scores(summary):
+    words = " ".join((ROOT / "README.md").read_text().split())
+    dual = summary["cases"][0]["quality"]
+    low, high = dual["intervals"]["gIoU"]
+    assert f"`dual` has a gIoU of {dual['gIoU']:.3f} [{low:.3f}, {high:.3f}]" in words
+    for comparison in summary["comparisons"]:
+        points = comparison["gIoU_points"]
+        ends = f"[{points['low']:+.1f}, {points['high']:+.1f}]"
+        verb = "differs by" if comparison["candidate"] == "clip" else "by"
+        assert f"`{comparison['candidate']}` {verb} {points['difference']:+.1f} points {ends}" in words
+    best = max(found["floor_gIoU"] for found in summary["against_floors"])
+    assert f"the best of them has {best:.3f}" in words
+
+
+def test_the_report_shows_scores_and_the_masks_they_are_of(demo):
+    page = (demo[0] / "report.md").read_text()
+    assert "n/a" not in page.split("## Comparison")[1].split("**Time of a query")[0]
+    assert "](gallery.png)" in page and "weights of all models are random" not in page

@@ -1,0 +1,79 @@
+"""Token ids are those that the original feeds to its language model."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from places import ROOT
+
+from lisabench.harness.errors import DataError
+from lisabench.models.lisa import sentencepiece
+from lisabench.models.lisa.llama_tokenizer import LlamaTokenizer
+from lisabench.models.lisa.tokenizer import before_seg
+
+pytestmark = pytest.mark.no_clock
+
+OWN = ROOT / "tests" / "goldens"
+PLACES = (*map(Path, filter(None, [os.environ.get("LISABENCH_GOLDENS")])), OWN, ROOT.parent / "shared" / "goldens")
+MODEL = "llama2_tokenizer.model"
+
+
+def found(name: str) -> Path | None:
+    return next((place / name for place in PLACES if (place / name).exists()), None)
+
+
+RECORDED = json.loads((found("lisa_tokens.json") or OWN / "lisa_tokens.json").read_text(encoding="utf-8"))
+ROWS = RECORDED["rows"]
+
+
+@pytest.fixture(scope="module")
+def pieces() -> list[sentencepiece.Piece]:
+    file = found(MODEL)
+    if file is None:
+        pytest.skip(f"{MODEL} is Meta's and not in this repository: put it beside the goldens or set LISABENCH_GOLDENS")
+    return sentencepiece.pieces(file)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(pieces: list[sentencepiece.Piece]) -> LlamaTokenizer:
+    first = RECORDED["vocabulary"] - len(RECORDED["added"])
+    return LlamaTokenizer(pieces, {token: first + i for i, token in enumerate(RECORDED["added"])})
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['conversation']}-{row['text'][:12].strip()}")
+def test_golden_ids_are_the_originals(tokenizer: LlamaTokenizer, row: dict) -> None:
+    assert tokenizer.encode(row["prompt"]) == row["input_ids"]
+
+
+def test_golden_vocabulary_is_the_originals(tokenizer: LlamaTokenizer) -> None:
+    assert tokenizer.size == RECORDED["vocabulary"]
+    assert tokenizer.seg_id == RECORDED["vocabulary"] - 3
+
+
+def test_golden_ids_end_in_an_answer_of_seg_alone(tokenizer: LlamaTokenizer) -> None:
+    ids = tokenizer.encode(ROWS[0]["prompt"])
+    assert ids[len(before_seg(ids, tokenizer.seg_id))] == tokenizer.seg_id
+
+
+@pytest.mark.parametrize("text", ["Sure, the café is here.", "二 two   spaces", "Which ones? 🙂"])
+def test_golden_text_survives_the_way_to_ids_and_back(tokenizer: LlamaTokenizer, text: str) -> None:
+    ids = tokenizer.encode(f"{text} [SEG]")
+    assert tokenizer.decode([i for i in ids if i >= 0]) == f"{text} [SEG]"
+
+
+def test_golden_answer_shows_every_seg(tokenizer: LlamaTokenizer) -> None:
+    seg = tokenizer.seg_id
+    assert tokenizer.decode([1, seg, seg, 869, 2]) == "[SEG] [SEG] ."
+
+
+def test_golden_pieces_without_seg_are_refused(pieces: list[sentencepiece.Piece]) -> None:
+    with pytest.raises(DataError, match=r"splits \[SEG\] into \d tokens"):
+        LlamaTokenizer(pieces, {"<im_start>": 32000, "<im_end>": 32001})
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", bytes(200), b"\x0a\x7fshort"])
+def test_a_file_that_is_no_sentencepiece_model_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "tokenizer.model").write_bytes(content)
+    with pytest.raises(DataError, match="SentencePiece"):
+        sentencepiece.pieces(tmp_path / "tokenizer.model")

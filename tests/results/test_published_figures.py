@@ -1,0 +1,428 @@
+"""Figures that README and LOG quote from published runs, each computed again from the records.
+
+To add a sentence, add a line to `SENTENCES`: the document, its words with {} in the place of each figure, and how the
+figures are computed. It fails when the document's number changes, and when the records or their evaluation do.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import published
+import pytest
+from published import (
+    LOOKS,
+    ROOT,
+    case,
+    change_ms,
+    claim,
+    claimed,
+    energy_of,
+    gate,
+    gate_noise,
+    memory_gib,
+    memory_share,
+    peak_gib,
+    saved_ms,
+    summary,
+    time_of,
+    vision_peak,
+)
+from scipy import stats
+
+from lisabench.reports.run.detail_tables import measured
+from lisabench.reports.run.finding import interval_of, verdict_of
+from lisabench.reports.run.schema import ClaimResult
+
+pytestmark = pytest.mark.no_clock
+
+README, LOG = "README.md", "results/LOG.md"
+NEW = "claims-described"  # the modified LISA as its document describes it
+
+
+def of_encoder(words: str, encoder: str) -> ClaimResult:
+    """Return the claim that begins so and is about this encoder."""
+    (found,) = [
+        one for one in summary(NEW).claims if one.claim.startswith(words) and f"{encoder}'s encoder shared" in one.claim
+    ]
+    return found
+
+
+def against_bound(candidate: str) -> str:
+    """Return the verdict of the ratio without preprocessing against the bound of the claim on inference."""
+    ratio = published.comparison(NEW, candidate).without_preprocess
+    verdict, _ = verdict_of(interval_of(ratio.low, ratio.high), 0.8, None)
+    return verdict
+
+
+def answered_under_the_cap() -> tuple[int, int]:
+    """Return the fewest queries that a process answered under the cap, and how many it was given."""
+    run = published.records(NEW)
+    given = run.run["plan"]["memory_queries"]
+    assert all(row["status"] == "ok" for row in run.fits)
+    return min(row.get("answered", given) for row in run.fits), given
+
+
+def busy_shares(run: str) -> list[float]:
+    """Return of each case the share of a query's time in which the GPU was at work, in percent."""
+    shares = []
+    for one in summary(run).cases:
+        busy_ms = sum(stage.gpu_busy_ms or 0.0 for stage in one.time.stages.values())
+        assert one.time.end_to_end_ms is not None
+        shares.append(100 * busy_ms / one.time.end_to_end_ms)
+    return shares
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """Words of a document, with {} for each figure, and the figures as they are to be written."""
+
+    document: str
+    words: str
+    figures: Callable[[], list[str]]
+
+
+SENTENCES = [
+    # README, at full size: costs and quality in one row
+    *[
+        Sentence(
+            README,
+            f"| {label} | {{}} | {{}} | {{}} | {{}} | {quality} |",
+            lambda case=case, generated=generated: [
+                peak_gib(NEW, case),
+                time_of(NEW, case),
+                energy_of(NEW, case),
+                time_of("h200", generated),
+            ],
+        )
+        for label, case, generated, quality in (
+            ("`clip`", "clip", "clip-cached", "-35.9 [-37.2, -34.6]"),  # test_published_study reads these
+            ("`sam`", "sam", "sam-cached", "-6.0 [-8.1, -3.9]"),
+            ("`dual`, NF4", "dual-nf4", "dual-nf4-cached", "not measured"),
+            ("`clip`, NF4", "clip-nf4", "clip-nf4-cached", "not measured"),
+            ("`sam`, NF4", "sam-nf4", "sam-nf4-cached", "not measured"),
+        )
+    ],
+    Sentence(
+        README,
+        "| `dual` | {} | {} | {} | {} | 0.777 |",
+        lambda: [
+            peak_gib(NEW, "dual"),
+            f"{case(NEW, 'dual').time.end_to_end_ms:.0f} ms",
+            f"{case(NEW, 'dual').energy_mj / 1e3:.1f} J",
+            f"{case('h200', 'dual-cached').time.end_to_end_ms:.0f} ms",
+        ],
+    ),
+    Sentence(
+        README,
+        "`clip` in NF4 needs {} GiB less than `dual` in bf16: {} by NF4 and {} by sharing, of which {} overlap.",
+        lambda: [memory_gib(NEW, "clip-nf4", part) for part in ("whole", "quantization", "vision", "interaction")],
+    ),
+    Sentence(
+        README,
+        "`dual` measured twice differs by {}; no interval in this column is narrower than that. In milliseconds, for "
+        "`clip` in NF4: sharing {}, NF4 {}, together {}.",
+        lambda: [
+            time_of(NEW, "dual-again"),
+            *(change_ms(NEW, "clip-nf4", part) for part in ("vision", "quantization", "whole")),
+        ],
+    ),
+    Sentence(
+        README,
+        "{} of the {} ms between the medians. Without preprocessing it takes {} the time of `dual`, "
+        "and `sam` in NF4 {}.",
+        lambda: [
+            saved_ms(NEW, "dual", "clip-nf4", "preprocess"),
+            saved_ms(NEW, "dual", "clip-nf4"),
+            time_of(NEW, "clip-nf4", "time.without_preprocess"),
+            time_of(NEW, "sam-nf4", "time.without_preprocess"),
+        ],
+    ),
+    Sentence(
+        README,
+        "the GPU was at work for {} to {} % of a query",
+        lambda: [f"{edge(busy_shares(NEW)):.0f}" for edge in (min, max)],
+    ),
+    Sentence(
+        README,
+        "With only the language model in NF4, `clip` takes {} and `sam` {}.",
+        lambda: [time_of(NEW, "clip-nf4-llm"), time_of(NEW, "sam-nf4-llm")],
+    ),
+    Sentence(
+        README,
+        "`dual` with SAM ViT-B takes {} and {} the time (`published/h200`)",
+        lambda: [peak_gib("h200", "dual-vit_b"), time_of("h200", "dual-vit_b")],
+    ),
+    # README, claims: both encoders in one row
+    *[
+        Sentence(
+            README,
+            f"| {what} | {bound} | **{{}}**: {{}} | **{{}}**: {{}} |",
+            lambda words=words: [
+                said
+                for encoder in ("CLIP", "SAM")
+                for said in (of_encoder(words, encoder).verdict, measured(of_encoder(words, encoder)))
+            ],
+        )
+        for what, bound, words in (
+            ("vision forward is 2x faster", "0.50x", "vision forward"),
+            (
+                "vision memory is halved, by the weights of the vision parts and what they allocate",
+                "0.50x",
+                "vision memory",
+            ),
+            ("inference is 20 to 30 % faster, in NF4, teacher-forced", "0.80x", "inference is 20"),
+            ("memory falls by about 40 %", "0.60x", "memory falls"),
+            ("inference of 7B runs in 8 GB", "8 GB", "inference of 7B"),
+        )
+    ],
+    Sentence(
+        README,
+        "| the same, by the peak of the vision stage | 0.50x | **refuted**: {} | **refuted**: {} |",
+        lambda: [vision_peak(NEW, "clip"), vision_peak(NEW, "sam")],
+    ),
+    Sentence(
+        README,
+        "| the same, without preprocessing | 0.80x | **{}**: {} | **{}**: {} |",
+        lambda: [
+            said
+            for name in ("clip-nf4", "sam-nf4")
+            for said in (against_bound(name), time_of(NEW, name, "time.without_preprocess"))
+        ],
+    ),
+    Sentence(
+        README,
+        "the language model in NF4) | 0.80x | **inconclusive**: {} | **inconclusive**: {} |",
+        lambda: [time_of("h200", "clip-nf4-cached"), time_of("h200", "sam-nf4-cached")],
+    ),
+    Sentence(
+        README,
+        "{} of the change with CLIP's encoder shared, where sharing is {} and they overlap by {}.",
+        lambda: [memory_share(NEW, "clip-nf4", part) for part in ("quantization", "vision", "interaction")],
+    ),
+    Sentence(
+        README,
+        "Inference in 8 GB answered {} of {} queries under the cap",
+        lambda: [str(count) for count in answered_under_the_cap()],
+    ),
+    # README, the gate on a GPU
+    Sentence(README, "| nothing | {} | 1.000x | 0 | 213 |", lambda: [gate("unchanged")]),
+    Sentence(README, "| nothing | {} | 1.000x | 0 | 200 |", lambda: [gate("unchanged-again")]),
+    Sentence(README, "| {}, again {} | 1.011x", lambda: [gate("planted"), gate("planted/again")]),
+    Sentence(README, "had a standard deviation of {} %", lambda: [f"{100 * gate_noise():.2f}"]),
+    Sentence(README, "The {} % are of ten pairs", lambda: [f"{100 * gate_noise():.2f}"]),
+    # LOG, the claims of the document's model
+    Sentence(
+        LOG,
+        "Measured: {} in bf16 and {} in NF4. So for the encoder",
+        lambda: [time_of(NEW, "sam"), time_of(NEW, "sam-nf4")],
+    ),
+    Sentence(
+        LOG,
+        "are confirmed ({}, {}, {}); of the {} ms that `clip` in NF4 saves, {} are preprocessing on the host, and "
+        "without preprocessing it takes {} the time",
+        lambda: [
+            *(measured(of_encoder(words, "CLIP")) for words in ("inference is 20", "vision forward", "vision memory")),
+            saved_ms(NEW, "dual", "clip-nf4"),
+            saved_ms(NEW, "dual", "clip-nf4", "preprocess"),
+            time_of(NEW, "clip-nf4", "time.without_preprocess"),
+        ],
+    ),
+    Sentence(
+        LOG,
+        "NVML's counter: `clip` {}, `sam` {}, NF4 {}; `dual` twice {}.",
+        lambda: [energy_of(NEW, name) for name in ("clip", "sam", "dual-nf4", "dual-again")],
+    ),
+    Sentence(
+        LOG,
+        "agree to about 3 %. Measured: {}, where `claims-7b` had {}.",
+        lambda: [time_of(NEW, "dual-again"), time_of("claims-7b", "dual-again")],
+    ),
+    # LOG, corrections
+    Sentence(
+        LOG,
+        "the records show no gain: `clip-nf4` {}, NF4 alone {}.",
+        lambda: [time_of("h200", "clip-nf4-cached"), time_of("h200", "dual-nf4-cached")],
+    ),
+    Sentence(
+        LOG,
+        "Of the {} ms between the medians of `dual` and `clip-nf4` in `claims-7b`, {} are preprocessing; without it "
+        "the ratio is {}, inconclusive",
+        lambda: [
+            saved_ms("claims-7b", "dual", "clip-nf4"),
+            saved_ms("claims-7b", "dual", "clip-nf4", "preprocess"),
+            time_of("claims-7b", "clip-nf4", "time.without_preprocess"),
+        ],
+    ),
+    Sentence(
+        LOG,
+        "twice since: sharing {}, NF4 {}.",
+        lambda: [time_of("claims-7b", "clip"), time_of("claims-7b", "dual-nf4")],
+    ),
+    Sentence(
+        LOG,
+        "as in the tables, it is {}.",
+        lambda: [time_of("claims-7b", "clip", "time.vision")],
+    ),
+    Sentence(
+        LOG,
+        "is {} by the weights of the vision parts and what they allocate, and {} by the peak",
+        lambda: [claimed("claims-7b", "vision memory"), vision_peak("claims-7b", "clip")],
+    ),
+    Sentence(
+        LOG,
+        "milliseconds since: sharing {}, NF4 {}, and {} of interaction",
+        lambda: [change_ms("claims-7b", "clip-nf4", part) for part in ("vision", "quantization", "interaction")],
+    ),
+    Sentence(
+        LOG,
+        "a standard deviation of {} % (pooled within the gates)",
+        lambda: [f"{100 * gate_noise():.2f}"],
+    ),
+    Sentence(
+        LOG,
+        "All twenty pairs, with those of the planted gate, have {} %; the ten have {} % without the pair at 1.06.",
+        lambda: [f"{100 * gate_noise(LOOKS):.2f}", f"{100 * gate_noise(without=0.05):.2f}"],
+    ),
+]
+
+
+@cache
+def text_of(document: str) -> str:
+    """On one line, since documents break their lines anywhere."""
+    return " ".join((ROOT / document).read_text(encoding="utf-8").split())
+
+
+@pytest.mark.parametrize("sentence", SENTENCES, ids=lambda sentence: sentence.words[:60])
+def test_a_quoted_figure_is_that_of_the_records(sentence: Sentence) -> None:
+    figures = sentence.figures()
+    assert sentence.words.count("{}") == len(figures) > 0
+    assert sentence.words.format(*figures) in text_of(sentence.document)
+
+
+def test_a_planted_figure_is_found() -> None:
+    """The same sentence with another digit in its last figure is not in the document."""
+    for sentence in SENTENCES:
+        *figures, last = sentence.figures()
+        digit = (
+            next(character for character in last[::-1] if character.isdigit()) if any(map(str.isdigit, last)) else ""
+        )
+        if digit:
+            other = last[::-1].replace(digit, str((int(digit) + 1) % 10), 1)[::-1]
+            assert sentence.words.format(*figures, other) not in text_of(sentence.document), sentence.words
+
+
+# The same figures by a few lines of numpy, without our own functions.
+
+
+def end_to_end_ms(run: str, name: str, without: str = "none") -> dict[tuple[int, str], float]:
+    """By process and query, less the time of the regions of one stage."""
+    found = {}
+    for line in published.records(run).samples:
+        if line["case"] == name and line["latency_ns"]:
+            regions = line["regions"].items()
+            left_out = sum(part["exclusive_ns"] for region, part in regions if region.split(".")[0] == without)
+            found[line["process"], line["sample_id"]] = (line["latency_ns"] - left_out) / 1e6
+    return found
+
+
+def interval(values: list[float]) -> tuple[float, float, float]:
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    return float(np.mean(values)), low, high
+
+
+def independent_ratio(before: dict, after: dict) -> str:
+    logs = []
+    for process in sorted({process for process, _ in before}):
+        queries = [key for key in before if key[0] == process and key in after]
+        if queries:
+            logs.append(float(np.median([np.log(after[key] / before[key]) for key in queries])))
+    middle, low, high = np.exp(interval(logs))
+    return f"{middle:.2f}x [{low:.2f}, {high:.2f}]"
+
+
+@pytest.mark.parametrize(
+    ("run", "reference", "candidate", "without"),
+    [
+        ("claims-7b", "dual", "clip-nf4", "none"),
+        ("claims-7b", "dual", "clip-nf4", "preprocess"),
+        ("claims-7b", "dual", "dual-again", "none"),
+        ("h200", "dual-cached", "clip-nf4-cached", "none"),
+        ("h200", "dual-cached", "dual-nf4-cached", "none"),
+    ],
+)
+def test_ratios_that_no_twin_widens_come_out_by_numpy_alone(run, reference, candidate, without) -> None:
+    expected = independent_ratio(end_to_end_ms(run, reference, without), end_to_end_ms(run, candidate, without))
+    quantity = "time.end_to_end" if without == "none" else "time.without_preprocess"
+    assert time_of(run, candidate, quantity) == expected
+
+
+def test_the_interaction_in_milliseconds_comes_out_by_numpy_alone() -> None:
+    sides = {name: end_to_end_ms("claims-7b", name) for name in ("dual", "clip", "dual-nf4", "clip-nf4")}
+    left_over = []
+    for process in range(5):
+        medians = {
+            name: np.median([ms for key, ms in side.items() if key[0] == process]) for name, side in sides.items()
+        }
+        left_over.append(medians["clip-nf4"] - medians["clip"] - medians["dual-nf4"] + medians["dual"])
+    middle, low, high = interval(left_over)
+    assert change_ms("claims-7b", "clip-nf4", "interaction") == f"{middle:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def test_the_vision_stage_comes_out_by_numpy_alone_and_its_interval_is_the_twins() -> None:
+    lines = [line for line in published.records("claims-7b").passes if line["pass"] == "synchronised"]
+    spans = {(line["case"], line["process"], line["sample_id"]): line["stages_ns"]["vision"] for line in lines}
+
+    def logs(candidate: str) -> list[float]:
+        by_process: dict[int, list[float]] = {}
+        for (name, process, query), ns in spans.items():
+            if name == candidate:
+                by_process.setdefault(process, []).append(np.log(ns / spans["dual", process, query]))
+        return [float(np.median(found)) for found in by_process.values()]
+
+    middle, low, high = interval(logs("clip"))
+    assert [f"{np.exp(end):.2f}" for end in (middle, low, high)] == ["0.26", "0.21", "0.33"]
+    _, twin_low, twin_high = interval(logs("dual-again"))
+    half = (twin_high - twin_low) / 2
+    assert half > (high - low) / 2
+    ends = np.exp([middle, middle - half, middle + half])
+    assert time_of("claims-7b", "clip", "time.vision") == f"{ends[0]:.2f}x [{ends[1]:.2f}, {ends[2]:.2f}]"
+
+
+def test_h200_measures_no_reference_twice_in_one_team() -> None:
+    """Its `dual-again` is the reference of a team of its own, and took no turns with `dual`."""
+    assert published.summary("h200").twins == []
+    assert [twin.candidate for twin in published.summary("claims-7b").twins] == ["dual-again"]
+
+
+def test_the_verdicts_beside_the_row_of_inference_are_those_of_its_bound() -> None:
+    found = claim("claims-7b", "inference is 20")
+    without = published.comparison("claims-7b", "clip-nf4").without_preprocess
+    generated = published.comparison("h200", "clip-nf4-cached").end_to_end
+    assert found.verdict == "confirmed"
+    assert without.low < found.at_most < without.high
+    assert generated.low < found.at_most < generated.high
+    assert "for teacher-forced answers only" in found.reason
+    peaks = vision_peak("claims-7b", "clip")
+    assert float(peaks.rstrip("x")) > claim("claims-7b", "vision memory").at_most
+
+
+def test_times_of_the_published_runs_are_older_than_one_core_and_warm_lengths() -> None:
+    """Since then run.json says from which core each process asked."""
+    for name in ("claims-7b", "h200"):
+        entries = json.loads((published.PUBLISHED / name / "run.json").read_text())["cases"]
+        warmups = [warmup for entry in entries for warmup in entry.get("warmups") or []]
+        assert warmups and not [warmup for warmup in warmups if warmup.get("core") is not None]
+    newer = json.loads((published.GATES / "one-core" / "unchanged" / "head" / "run.json").read_text())["cases"]
+    assert [warmup for entry in newer for warmup in entry.get("warmups") or [] if warmup.get("core") is not None]
+
+
+def test_of_the_twins_run_no_ratio_of_times_has_a_narrower_interval() -> None:
+    (twin,) = published.summary("claims-7b").twins
+    for found in published.summary("claims-7b").comparisons:
+        ratios = {"time.end_to_end": found.end_to_end, "time.without_preprocess": found.without_preprocess}
+        ratios |= {f"time.{stage}": ratio for stage, ratio in found.stages.items()}
+        for quantity, ratio in ratios.items():
+            assert np.log(ratio.high / ratio.low) / 2 >= twin.half_widths[quantity] - 1e-9, (found.candidate, quantity)
