@@ -9,7 +9,8 @@ interval is that of the images alone.
 
 Simulated coverage of the 95 % interval of a difference, gIoU / cIoU, in percent, beside two that were not taken:
 Student's t over the seeds alone, and percentiles of seeds and images drawn together
-(`tests/support/simulated_seeds.py`: 1,000 studies each, 300 images with three queries, each image 10 points easier or harder for one of the sides):
+(`tests/support/simulated_seeds.py`: 1,000 studies each, 300 images with three queries, each image 10 points easier or
+harder for one of the sides):
 
     a seed moves a side by   seeds   both arms     seeds alone   drawn together   found
     0.3 points                 3     98.4 / 99.4   89.3 / 90.3   97.5 / 97.1      78.5

@@ -4,7 +4,8 @@ The unit of evidence is the process: queries of one process share its memory lay
 so an interval over queries would be far too narrow.
 
 Simulated coverage of the 95 % intervals, paired / unpaired, in percent
-(`tests/support/simulation.py`: 1,000 comparisons each of 3, 5 or 8 processes a side; 48 queries in blocks of 8, in the order of a real session):
+(`tests/support/simulation.py`: 1,000 comparisons each of 3, 5 or 8 processes a side; 48 queries in blocks of 8, in the
+order of a real session):
 
     processes differ by                   3              5              8
     1 %, normally distributed         96.1 / 96.9    95.5 / 96.1    94.7 / 95.4
