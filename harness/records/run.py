@@ -10,12 +10,17 @@ fits.jsonl      one line per case and card, where a suite claims that the one fi
 gallery.npz     a few images and targets, for the report's gallery
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ..contract import STAGES
+from .from_json import from_json
 from .journal import current_lines, read_manifest
+from .manifest import CaseEntry, Manifest
+from .query import QueryRecord
 
 RUN_SCHEMA = "lisabench.run/2"
 # Version 1 kept masks row by row, as lists of integers. Version 2 keeps them in COCO's form, as
@@ -30,6 +35,132 @@ FITS = "fits.jsonl"
 
 
 @dataclass(frozen=True)
+class MemoryRecord:
+    """The memory of one stage of a case, in one process of the memory pass.
+
+    Attributes:
+        case, process, attempt: which measurement it belongs to.
+        stage: ``build`` or one of the five stages of a query.
+        instrument: what measured it: ``cuda allocator`` or ``resident set``.
+        start_bytes: before the stage.
+        peak_bytes: the peak within the stage; None where the instrument gives none.
+        peak_reserved_bytes: the peak that PyTorch's allocator reserved, on a GPU.
+        device_process_bytes: what the driver says the process holds on the GPU.
+        queries: how many queries the peak is of.
+        weights_bytes: what the weights take; for the build alone.
+        kv_cache_bytes: size of the KV cache; for the language model alone.
+    """
+
+    case: str
+    process: int
+    stage: str
+    instrument: str
+    attempt: int = 0
+    start_bytes: int | None = None
+    peak_bytes: int | None = None
+    peak_reserved_bytes: int | None = None
+    device_process_bytes: int | None = None
+    queries: int | None = None
+    weights_bytes: int | None = None
+    kv_cache_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class PassRecord:
+    """One line of the passes beside the timing, on a GPU; see `passes`.
+
+    Attributes:
+        case, process, attempt: which measurement it belongs to.
+        kind: ``synchronised``, where each stage waited for the GPU, or ``profiled``.
+        stages_ns: nanoseconds by stage: of the stage itself, or for which the GPU was at work in it.
+        sample_id: id of the query, of a synchronised line.
+        queries: number of the queries that a profiled line is a mean over.
+    """
+
+    case: str
+    process: int
+    kind: str
+    stages_ns: Mapping[str, int]
+    attempt: int = 0
+    sample_id: str | None = None
+    queries: int | None = None
+
+
+@dataclass(frozen=True)
+class FitRecord:
+    """Whether a case was built and answered queries on a card of some size.
+
+    Attributes:
+        case, attempt: which measurement it belongs to.
+        card: the size, such as ``8GB``.
+        status: ``ok``, ``skipped`` without a GPU, or how it failed.
+        reason: why it was skipped or failed.
+        asked: how many queries were evaluated; None in older runs.
+        answered: how many of them were answered.
+        beside_bytes: what of the card is not the allocator's.
+        peak_reserved_bytes, device_process_bytes: the largest over all stages.
+    """
+
+    case: str
+    card: str
+    status: str
+    attempt: int = 0
+    reason: str | None = None
+    asked: int | None = None
+    answered: int | None = None
+    beside_bytes: int | None = None
+    peak_reserved_bytes: int | None = None
+    device_process_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class CaseRecords:
+    """Everything that a run recorded about one case.
+
+    Attributes:
+        entry: what the manifest tells of it.
+        queries: the records of the timed rounds, in the order in which they were measured.
+        scored: the records that its quality is computed from, one a query.
+        memory: the records of the memory pass.
+        passes: the records of the passes beside the timing.
+        fits: whether it fitted the cards of the suite's claims.
+    """
+
+    entry: CaseEntry
+    queries: tuple[QueryRecord, ...]
+    scored: tuple[QueryRecord, ...]
+    memory: tuple[MemoryRecord, ...]
+    passes: tuple[PassRecord, ...]
+    fits: tuple[FitRecord, ...]
+
+    @property
+    def name(self) -> str:
+        """The case's name."""
+        return self.entry.name
+
+    @cached_property
+    def timed(self) -> tuple[QueryRecord, ...]:
+        """The records of the timed rounds that have a time."""
+        return tuple(query for query in self.queries if query.is_timed)
+
+    @cached_property
+    def stages(self) -> tuple[str, ...]:
+        """The stages that its timed queries entered, in the order in which they run."""
+        entered = {stage for query in self.timed for stage in query.stages_ns}
+        return tuple(stage for stage in STAGES if stage in entered)
+
+    @cached_property
+    def synchronised(self) -> tuple[PassRecord, ...]:
+        """The records of the pass whose stages waited for the GPU."""
+        return tuple(line for line in self.passes if line.kind == "synchronised")
+
+    @cached_property
+    def profiled(self) -> tuple[PassRecord, ...]:
+        """The records of the pass in which PyTorch's profiler added up the GPU's time at work."""
+        return tuple(line for line in self.passes if line.kind == "profiled")
+
+
+@dataclass(frozen=True)
 class Run:
     """A run read back: superseded lines are left out."""
 
@@ -40,6 +171,48 @@ class Run:
     passes: list[dict[str, Any]]
     fits: list[dict[str, Any]]
     quality: list[dict[str, Any]] = field(default_factory=list)
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """What was to be measured, on which machine, and how far it came."""
+        return Manifest.from_json(self.run)
+
+    def case(self, name: str) -> CaseRecords:
+        """Return everything that the run recorded about a case.
+
+        Raises:
+            KeyError: the run has no case of that name.
+        """
+        if name not in self._cases:
+            self._cases[name] = self._read_case(name)
+        return self._cases[name]
+
+    @cached_property
+    def cases(self) -> tuple[CaseRecords, ...]:
+        """The records of all cases, in the order of the manifest."""
+        return tuple(self.case(entry.name) for entry in self.manifest.cases)
+
+    @cached_property
+    def _cases(self) -> dict[str, CaseRecords]:
+        return {}
+
+    def _read_case(self, name: str) -> CaseRecords:
+        def of_case(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+            return [line for line in lines if line["case"] == name]
+
+        queries = tuple(QueryRecord.from_json(line) for line in of_case(self.samples))
+        if self.has_quality_pass(name):
+            scored = [QueryRecord.from_json(line) for line in of_case(self.quality)]
+        else:
+            scored = first_of_each_query(queries)
+        return CaseRecords(
+            entry=self.manifest.case(name),
+            queries=queries,
+            scored=tuple(scored),
+            memory=tuple(from_json(MemoryRecord, line) for line in of_case(self.memory)),
+            passes=tuple(from_json(PassRecord, line, kind=line["pass"]) for line in of_case(self.passes)),
+            fits=tuple(from_json(FitRecord, line) for line in of_case(self.fits)),
+        )
 
     def has_quality_pass(self, case: str) -> bool:
         """Return whether the quality of a case has a pass of its own.
@@ -60,6 +233,14 @@ class Run:
         if self.has_quality_pass(case):
             return [line for line in self.quality if line["case"] == case]
         return one_per_query(line for line in self.samples if line["case"] == case)
+
+
+def first_of_each_query(queries: Iterable[QueryRecord]) -> list[QueryRecord]:
+    """Return of each query the record of the lowest process that has it."""
+    chosen: dict[str, QueryRecord] = {}
+    for query in sorted(queries, key=lambda query: query.process):
+        chosen.setdefault(query.sample_id, query)
+    return list(chosen.values())
 
 
 def one_per_query(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,0 +1,308 @@
+"""The manifest of a run, ``run.json``: what was to be measured, on which machine, and how far it came.
+
+Some keys of the file have older names than the code: ``teams`` are groups, ``passport`` is the
+environment, ``ceilings`` is the roofline, ``in_turns`` says that two runs took turns in lockstep, and
+``paper`` is the cost by arithmetic.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .from_json import from_json
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cases that took turns with each other and are compared with one of them."""
+
+    name: str
+    reference: str
+    cases: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class WarmUpRecord:
+    """How one process of a case came to speed. Never part of its numbers.
+
+    Attributes:
+        process: number of the process.
+        first_query_ms: time of the first query ever, lazy initialisation included; None where it failed.
+        warmup_queries: how many queries were evaluated until the median held still.
+        warmup_stable: whether the median held still.
+        warmup_lengths: how many queries were evaluated after that, one for each further prompt length.
+        core: the CPU core that the process was pinned to; None where it was not pinned.
+    """
+
+    process: int = 0
+    first_query_ms: float | None = None
+    warmup_queries: int | None = None
+    warmup_stable: bool | None = None
+    warmup_lengths: int | None = None
+    core: int | None = None
+
+
+@dataclass(frozen=True)
+class CostByArithmetic:
+    """What a query should cost by arithmetic; see `contract.Paper` for the fields."""
+
+    weight_bytes: Mapping[str, int]
+    kv_cache_bytes: int
+    flops: Mapping[str, int]
+    traffic_bytes: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class CaseEntry:
+    """What the manifest tells of one case.
+
+    Attributes:
+        name: of the case.
+        adapter: name of its adapter.
+        role: ``model``, or ``control`` for a trivial baseline.
+        given: the settings that the suite gives.
+        settings: all settings as the adapter resolved them; None until it is built.
+        has_quality: False for random weights; None until it is known.
+        parameters: number of parameters of each part.
+        weights: bytes of each part in memory.
+        paper: what a query should cost by arithmetic.
+        build_s: seconds that the build took in the memory pass.
+        clock: the clock of its times: ``host``, ``cuda events`` or ``virtual``.
+        error: why it could not be measured.
+        memory_error: why its memory could not be measured.
+        warm_ups: how its processes came to speed, by process.
+    """
+
+    name: str
+    adapter: str
+    role: Literal["model", "control"]
+    given: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] | None = None
+    has_quality: bool | None = None
+    parameters: Mapping[str, int] | None = None
+    weights: Mapping[str, int] | None = None
+    paper: CostByArithmetic | None = None
+    build_s: float | None = None
+    clock: str | None = None
+    error: str | None = None
+    memory_error: str | None = None
+    warm_ups: tuple[WarmUpRecord, ...] = ()
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> "CaseEntry":
+        """Return the entry of a case; older runs kept the warm-up of process 0 alone."""
+        warm_ups = [from_json(WarmUpRecord, warm_up) for warm_up in entry.get("warmups") or ()]
+        was_warmed_up = entry.get("warmup_stable") is not None or entry.get("first_query_ms") is not None
+        if not warm_ups and was_warmed_up:
+            warm_ups = [from_json(WarmUpRecord, entry, process=0)]
+        warm_ups.sort(key=lambda warm_up: warm_up.process)
+        paper = from_json(CostByArithmetic, entry["paper"]) if entry.get("paper") else None
+        return from_json(cls, entry, warm_ups=tuple(warm_ups), paper=paper)
+
+    @property
+    def is_model(self) -> bool:
+        """Whether it is compared with others, rather than a trivial baseline."""
+        return self.role == "model"
+
+    @property
+    def first_query_ms(self) -> float | None:
+        """Time of the first query of process 0; None where there was none, or it failed."""
+        for warm_up in self.warm_ups:
+            if warm_up.process == 0:
+                return warm_up.first_query_ms
+        return None
+
+
+@dataclass(frozen=True)
+class StatedClaim:
+    """A claim as the suite states it; `benchmarks.claim` says what each field means."""
+
+    claim: str
+    quantity: str | None = None
+    reference: str | None = None
+    candidate: str | None = None
+    at_most: float | None = None
+    at_least: float | None = None
+    card: str | None = None
+    published: float | None = None
+    source: str | None = None
+    needs: str | None = None
+
+
+@dataclass(frozen=True)
+class SuiteTraining:
+    """One training of a suite, with one seed."""
+
+    name: str
+    seed: int
+    folder: str
+    status: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """How the measurement was laid out; see `benchmarks.suite.Plan`. Older runs lack later fields."""
+
+    processes: int
+    block: int
+    warmup: int
+    memory_processes: int = 1
+    memory_queries: int = 4
+    timed_queries: int | None = None
+    quality_queries: int | None = None
+    quality_batch: int | None = None
+    beside: bool = True
+    gallery: int = 0
+    training_seeds: int = 3
+    gpu_memory: str | None = None
+    save_masks: bool = False
+    time_limit_s: float = 600
+
+
+@dataclass(frozen=True)
+class QualityPlan:
+    """The quality pass: each score is of so many queries, evaluated so many at a time."""
+
+    queries: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The queries of a run.
+
+    Attributes:
+        split: name of the split.
+        count: number of queries.
+        fingerprint: digest of all images, queries and targets.
+        description: where they come from.
+        root: folder of the data; None for generated scenes.
+        texts: ``first`` or ``all`` wordings of a query.
+        limit: only the first so many queries; None for all.
+    """
+
+    split: str
+    count: int
+    fingerprint: str
+    description: str
+    root: str | None = None
+    texts: str = "first"
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The manifest of a run.
+
+    Attributes:
+        schema: name and version of the file format.
+        suite, title: name and title of the suite.
+        reference: the case that the others are compared with.
+        groups: cases that took turns with each other.
+        design: level of each factor, by case.
+        metrics: quality columns of the report.
+        claims: the claims of the suite.
+        trainings: the trainings of the suite.
+        status: ``running``, ``complete``, ``stopped`` or ``incomplete``.
+        started, finished: ISO 8601 times.
+        attempts: how often the run was resumed.
+        in_lockstep: whether it took turns with another version, block by block.
+        data: the queries.
+        plan: how the measurement was laid out.
+        quality_pass: the protocol of the quality pass; None for runs without one.
+        definition: the whole suite, as a mapping that `Suite` reads.
+        cases: models and trivial baselines.
+        environment: facts about the machine; None until they are known.
+        versions: of Python and of libraries; None until they are known.
+        roofline: peak rates of each device.
+        gallery: ids of the queries whose images are kept.
+        warnings: what speaks against the measurement.
+        command: the command line.
+        source: where the measured version of lisabench comes from, for a gate.
+    """
+
+    schema: str
+    suite: str
+    title: str
+    status: str
+    started: str
+    data: RunData
+    plan: RunPlan
+    cases: tuple[CaseEntry, ...]
+    reference: str | None = None
+    groups: tuple[Group, ...] = ()
+    design: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    metrics: tuple[str, ...] = ()
+    claims: tuple[StatedClaim, ...] = ()
+    trainings: tuple[SuiteTraining, ...] = ()
+    finished: str | None = None
+    attempts: int = 0
+    in_lockstep: bool = False
+    quality_pass: QualityPlan | None = None
+    definition: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] | None = None
+    versions: Mapping[str, str | None] | None = None
+    roofline: Mapping[str, Any] = field(default_factory=dict)
+    gallery: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    command: str | None = None
+    source: Mapping[str, Any] | None = None
+
+    @classmethod
+    def from_json(cls, page: Mapping[str, Any]) -> "Manifest":
+        """Return the manifest of a ``run.json`` of any version.
+
+        Raises:
+            DataError: a key that every run has is missing.
+        """
+        cases = tuple(CaseEntry.from_json(entry) for entry in page["cases"])
+        quality_pass = page.get("quality_pass")
+        return from_json(
+            cls,
+            page,
+            cases=cases,
+            data=from_json(RunData, page["data"]),
+            plan=from_json(RunPlan, page["plan"]),
+            groups=_groups(page, cases),
+            metrics=tuple(page.get("metrics") or ()),
+            claims=tuple(from_json(StatedClaim, claim) for claim in page.get("claims") or ()),
+            trainings=tuple(from_json(SuiteTraining, row) for row in page.get("trainings") or ()),
+            in_lockstep=bool(page.get("in_turns")),
+            quality_pass=from_json(QualityPlan, quality_pass) if quality_pass else None,
+            environment=page.get("passport"),
+            roofline=page.get("ceilings") or {},
+            gallery=tuple(page.get("gallery") or ()),
+            warnings=tuple(page.get("warnings") or ()),
+        )
+
+    def case(self, name: str) -> CaseEntry:
+        """Return the entry of a case.
+
+        Raises:
+            KeyError: the run has no case of that name.
+        """
+        for entry in self.cases:
+            if entry.name == name:
+                return entry
+        raise KeyError(name)
+
+    @property
+    def models(self) -> tuple[CaseEntry, ...]:
+        """The cases without the trivial baselines."""
+        return tuple(entry for entry in self.cases if entry.is_model)
+
+    def group_with(self, names: set[str]) -> Group | None:
+        """Return the group that all of these cases belong to; None where they took no turns with each other."""
+        for group in self.groups:
+            if names <= set(group.cases):
+                return group
+        return None
+
+
+def _groups(page: Mapping[str, Any], cases: tuple[CaseEntry, ...]) -> tuple[Group, ...]:
+    """Return the groups; in a run that was recorded without any, all models are one."""
+    if page.get("teams"):
+        return tuple(Group(team["name"], team["reference"], tuple(team["cases"])) for team in page["teams"])
+    models = tuple(entry.name for entry in cases if entry.is_model)
+    return (Group("", page.get("reference") or "", models),)

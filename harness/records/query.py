@@ -1,0 +1,143 @@
+"""The record of one query, as one case answered it: a line of ``samples.jsonl`` or ``quality.jsonl``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Any
+
+from ..metrics import Counts
+from .from_json import from_json
+
+ANSWERED = ("ok", "no_seg")
+COUNTED = tuple(name.name for name in fields(Counts) if name.name != "failed")
+
+
+@dataclass(frozen=True)
+class RegionTime:
+    """The time of one region of a query.
+
+    Attributes:
+        calls: how often the region was entered.
+        exclusive_ns: without the regions inside it.
+        inclusive_ns: with the regions inside it.
+    """
+
+    calls: int
+    exclusive_ns: int
+    inclusive_ns: int
+
+
+@dataclass(frozen=True)
+class QueryRecord:
+    """One query, answered by one case in one process.
+
+    Attributes:
+        case: name of the case.
+        process: number of the process, from 0.
+        attempt: which start of the run measured it; a resumed run is another attempt.
+        block: number of the block of queries; None in the quality pass.
+        position: of the query in the data.
+        sample_id: id of the query.
+        image_id: id of the image; several queries may share it.
+        query: the text.
+        tags: what the data tell of the query, such as its family.
+        height, width: of the image, in pixels.
+        status: ``ok``, ``no_seg`` (an answer without [SEG]), or how it failed: ``oom``, ``timeout``, ``error``.
+        reason: why it failed; None for an answered query.
+        counts: pixels of the target and of the mask, from which every score is computed.
+        latency_ns: end-to-end time by the case's clock; None for a failed query, and in the quality pass.
+        host_ns: the same by the host's clock.
+        regions: time by region; a region is a stage, or a part of one such as ``vision.clip``.
+        unattributed_ns: the time that is in no region.
+        predicted_iou: the model's own estimate of its mask's IoU.
+        text: the generated text.
+        prompt_tokens: length of the prompt, image tokens included.
+        answer_tokens: length of the answer.
+        kv_cache_bytes: size of the KV cache at the end of the answer.
+        energy_mj: energy that the GPU took for the query, in millijoules; None where it is unknown.
+        sm_clock_mhz: clock of the GPU's multiprocessors at the end of the query's block.
+        other_cores: how many cores other programs kept busy during the query's block.
+        mask_rle: the mask, run-length encoded, where it was kept; see `masks.decode`.
+        batch: how many queries were evaluated at once in the quality pass; None in the timed rounds.
+        warnings: what speaks against the measurement of this query.
+    """
+
+    case: str
+    process: int
+    sample_id: str
+    image_id: str
+    query: str
+    status: str
+    counts: Counts
+    height: int
+    width: int
+    attempt: int = 0
+    block: int | None = None
+    position: int = 0
+    tags: Mapping[str, str] = field(default_factory=dict)
+    reason: str | None = None
+    latency_ns: int | None = None
+    host_ns: int | None = None
+    regions: Mapping[str, RegionTime] = field(default_factory=dict)
+    unattributed_ns: int | None = None
+    predicted_iou: float | None = None
+    text: str | None = None
+    prompt_tokens: int | None = None
+    answer_tokens: int | None = None
+    kv_cache_bytes: int | None = None
+    energy_mj: float | None = None
+    sm_clock_mhz: int | None = None
+    other_cores: float | None = None
+    mask_rle: Any = None
+    batch: int | None = None
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> "QueryRecord":
+        """Return the record of a journal's line.
+
+        Raises:
+            DataError: the line lacks a key that every record has.
+        """
+        counted = {name: line[name] for name in COUNTED}
+        for box in ("target_box", "predicted_box"):
+            counted[box] = tuple(line[box]) if line[box] is not None else None
+        counts = Counts(**counted, failed=line["status"] not in ANSWERED)
+        regions = {}
+        for name, times in (line.get("regions") or {}).items():
+            regions[name] = RegionTime(**times)
+        warnings = tuple(line.get("warnings") or ())
+        return from_json(cls, line, counts=counts, regions=regions, warnings=warnings)
+
+    @property
+    def answered(self) -> bool:
+        """Whether the model gave an answer, with [SEG] or without."""
+        return self.status in ANSWERED
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether the query was answered and has a time."""
+        return self.answered and bool(self.latency_ns)
+
+    @cached_property
+    def stages_ns(self) -> dict[str, int]:
+        """The time of each stage that the query entered: the exclusive times of all its regions, added up."""
+        found: dict[str, int] = {}
+        for name, times in self.regions.items():
+            stage = stage_of(name)
+            found[stage] = found.get(stage, 0) + times.exclusive_ns
+        return found
+
+    def stage_ns(self, stage: str) -> int:
+        """Return the time of one stage, in nanoseconds; 0 for a stage that the query did not enter."""
+        return self.stages_ns.get(stage, 0)
+
+    @property
+    def without_preprocess_ns(self) -> int:
+        """The end-to-end time without preprocessing, in nanoseconds. Only for a query that `is_timed`."""
+        return (self.latency_ns or 0) - self.stage_ns("preprocess")
+
+
+def stage_of(region: str) -> str:
+    """Return the stage that a region belongs to: ``vision`` for ``vision.clip``."""
+    return region.split(".")[0]
