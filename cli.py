@@ -12,12 +12,21 @@ from .benchmarks.study import command
 from .benchmarks.training import options
 from .harness.errors import LisabenchError, UsageError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
-data_app = typer.Typer(no_args_is_help=True, help="Make and check data folders in ReasonSeg's format.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(
+    no_args_is_help=True, help="Make and check data folders in ReasonSeg's format."
+)
 app.add_typer(data_app, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-SET_HELP = "Change a setting of the plan or of every case (CASE.KEY=VALUE: of one). May be repeated."
+SET_HELP = (
+    "Change a setting of the plan or of every case (CASE.KEY=VALUE: of one). May be repeated."
+)
 COMPARE_HELP = "Of a run: the case compared with, the one compared, and folders of further runs. Of trainings: folders."
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 
@@ -39,7 +48,9 @@ def main() -> None:
 
 @app.callback()
 def _options(
-    traceback: Annotated[bool, typer.Option("--traceback", help="Show a traceback instead of one line.")] = False,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="Show a traceback instead of one line.")
+    ] = False,
 ) -> None:
     """Is this cheaper LISA really cheaper, and is it still as good?"""
     del traceback  # read from the command line before anything can go wrong
@@ -101,9 +112,15 @@ def report(folder: Folder) -> None:
 @app.command()
 def compare(
     folder: Folder,
-    further: Annotated[list[str], typer.Argument(metavar="A B [RUN2 ...] | RUN2 ...", help=COMPARE_HELP)],
-    target_miou: Annotated[float | None, typer.Option(help="Of trainings: the mIoU to be reached.")] = None,
-    target_loss: Annotated[float | None, typer.Option(help="Of trainings: the loss to be reached.")] = None,
+    further: Annotated[
+        list[str], typer.Argument(metavar="A B [RUN2 ...] | RUN2 ...", help=COMPARE_HELP)
+    ],
+    target_miou: Annotated[
+        float | None, typer.Option(help="Of trainings: the mIoU to be reached.")
+    ] = None,
+    target_loss: Annotated[
+        float | None, typer.Option(help="Of trainings: the loss to be reached.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare two cases of one run, or of several, or trainings; ends with 4 where nothing can be compared.
@@ -118,7 +135,9 @@ def compare(
 
 
 @app.command()
-def baseline(folder: Folder, out: Annotated[Path, typer.Option(help="The file to commit; replaced.")]) -> None:
+def baseline(
+    folder: Folder, out: Annotated[Path, typer.Option(help="The file to commit; replaced.")]
+) -> None:
     """Reduce a finished run to the file that later runs are checked against."""
     from .benchmarks.gate.check import keep_baseline
 
@@ -129,9 +148,13 @@ def baseline(folder: Folder, out: Annotated[Path, typer.Option(help="The file to
 @app.command()
 def check(
     folder: Folder,
-    against: Annotated[Path, typer.Option("--baseline", metavar="FILE", help="What `lisabench baseline` made.")],
+    against: Annotated[
+        Path, typer.Option("--baseline", metavar="FILE", help="What `lisabench baseline` made.")
+    ],
     junit: Annotated[Path | None, typer.Option(help="Write JUnit's XML there.")] = None,
-    comment: Annotated[Path | None, typer.Option(help="Write the body of a comment there, in Markdown.")] = None,
+    comment: Annotated[
+        Path | None, typer.Option(help="Write the body of a comment there, in Markdown.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Hold a run against a baseline: nothing slower, larger or worse. A regression is measured again before it counts.
@@ -146,12 +169,22 @@ def check(
 
 @app.command()
 def convert(
-    src: Annotated[Path, typer.Argument(help="A folder or hub id: the original's, a LLaVA, an adapter.")],
+    src: Annotated[
+        Path, typer.Argument(help="A folder or hub id: the original's, a LLaVA, an adapter.")
+    ],
     dst: Annotated[Path, typer.Argument(help="A new folder.")],
-    vision_tower: Annotated[Path | None, typer.Option(help="A folder with CLIP, where SRC leaves it out.")] = None,
-    sam: Annotated[Path | None, typer.Option(help="SAM's checkpoint, where SRC is a LLaVA to train from.")] = None,
-    seed: Annotated[int, typer.Option(help="Of what is new: rows of added tokens, a projection of [SEG].")] = 0,
-    conditioning: Annotated[str, typer.Option(help="Of a start from a LLaVA: original, or described.")] = "original",
+    vision_tower: Annotated[
+        Path | None, typer.Option(help="A folder with CLIP, where SRC leaves it out.")
+    ] = None,
+    sam: Annotated[
+        Path | None, typer.Option(help="SAM's checkpoint, where SRC is a LLaVA to train from.")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Of what is new: rows of added tokens, a projection of [SEG].")
+    ] = 0,
+    conditioning: Annotated[
+        str, typer.Option(help="Of a start from a LLaVA: original, or described.")
+    ] = "original",
 ) -> None:
     """Convert a checkpoint of the original into a folder for `weights`."""
     from .benchmarks.progress import shown
@@ -190,12 +223,17 @@ app.command("study")(command.study)
 @app.command()
 def segment(
     image: Annotated[Path, typer.Argument(help="A picture.")],
-    query: Annotated[str, typer.Argument(help="A sentence with its full stop or question mark, or a noun phrase.")],
+    query: Annotated[
+        str,
+        typer.Argument(help="A sentence with its full stop or question mark, or a noun phrase."),
+    ],
     out: Annotated[Path, typer.Option(help="The mask, a PNG; an overlay is written beside it.")],
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of `lisa`.")
     ] = None,
-    allow_random: Annotated[bool, typer.Option("--allow-random", help="Take random weights all the same.")] = False,
+    allow_random: Annotated[
+        bool, typer.Option("--allow-random", help="Take random weights all the same.")
+    ] = False,
 ) -> None:
     """Ask one LISA about one picture: the packaged tiny dual, or `--set weights=FOLDER` names it."""
     from .benchmarks.segment import case_of, segment
@@ -203,7 +241,13 @@ def segment(
     found = segment(image, query, case_of(_pairs(changes or []), allow_random), out, allow_random)
     said = [] if found.text is None else [f"answer: {found.text}"]
     typer.echo(
-        "\n".join([*said, f"mask: {found.mask} ({found.covered:.1%} of the image)", f"overlay: {found.overlay}"])
+        "\n".join(
+            [
+                *said,
+                f"mask: {found.mask} ({found.covered:.1%} of the image)",
+                f"overlay: {found.overlay}",
+            ]
+        )
     )
 
 

@@ -50,9 +50,15 @@ def _described(adapter: str) -> str:
 def _settings() -> dict[str, str]:
     """Of the plan and the data, of the gate as ``gate.SETTING``, then of each adapter, as ``ADAPTER: SETTING``."""
     sections = (("", suite.Plan), ("", suite.Data), ("gate.", suite.Gate))
-    fields = {where + name: field for where, section in sections for name, field in section.model_fields.items()}
+    fields = {
+        where + name: field
+        for where, section in sections
+        for name, field in section.model_fields.items()
+    }
     shared = {name: f"{field.description} [{field.default}]" for name, field in fields.items()}
-    return shared | {f"{a}: {name}": text for a in registry.names() for name, text in _fields(a).items()}
+    return shared | {
+        f"{a}: {name}": text for a in registry.names() for name, text in _fields(a).items()
+    }
 
 
 def _fields(adapter: str) -> dict[str, str]:
@@ -63,7 +69,8 @@ def _fields(adapter: str) -> dict[str, str]:
     hints, known = get_type_hints(kind), getattr(kind, "KNOWN", {})
     fields = dataclasses.fields(kind)
     return {
-        f.name: f"{_choices(known.get(f.name) or get_args(hints[f.name]), hints[f.name])} [{f.default}]" for f in fields
+        f.name: f"{_choices(known.get(f.name) or get_args(hints[f.name]), hints[f.name])} [{f.default}]"
+        for f in fields
     }
 
 

@@ -63,7 +63,9 @@ class Claim(BaseModel):
             raise unknown("quantity of a claim", self.quantity, QUANTITIES)
         for case in (self.candidate, self.reference):
             if case is not None and case not in references:
-                raise unknown(f"{'training' if self.of_trainings else 'case'} in a claim", case, references)
+                raise unknown(
+                    f"{'training' if self.of_trainings else 'case'} in a claim", case, references
+                )
         for wrong, message in (*self._contradictions(), *self._pairing(references)):
             if wrong:
                 raise UsageError(f"claim {self.claim!r} {message}")
@@ -91,7 +93,9 @@ class Claim(BaseModel):
             return ()
         reference = self.reference or references[self.candidate]
         itself = not self.is_fit and reference == self.candidate
-        apart = references[reference] != references[self.candidate] and (self.quantity or "").startswith("time.")
+        apart = references[reference] != references[self.candidate] and (
+            self.quantity or ""
+        ).startswith("time.")
         return (
             (itself, f"compares {reference} with itself; name another reference"),
             (
@@ -105,4 +109,6 @@ class Claim(BaseModel):
         page = self.model_dump(mode="json")
         if self.card is not None:
             return page | {"at_most": card_bytes(self.card), "published": card_bytes(self.card)}
-        return page | {"reference": self.reference or references[self.candidate] if self.candidate else None}
+        return page | {
+            "reference": self.reference or references[self.candidate] if self.candidate else None
+        }

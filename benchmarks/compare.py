@@ -31,9 +31,13 @@ def compared(
         trainings = compare_folders([folder, *map(Path, further)], target_miou, target_loss)
         return trainings, training_sections(trainings)
     if (target_miou, target_loss) != (None, None):
-        raise UsageError(f"{folder} holds no training: --target-miou and --target-loss are of trainings")
+        raise UsageError(
+            f"{folder} holds no training: --target-miou and --target-loss are of trainings"
+        )
     if len(further) < 2:
-        raise UsageError("two cases are compared: lisabench compare RUN A B [RUN2 ...]; trainings: RUN RUN2 ...")
+        raise UsageError(
+            "two cases are compared: lisabench compare RUN A B [RUN2 ...]; trainings: RUN RUN2 ..."
+        )
     reference, candidate, *runs = further
     cases = compare_cases(folder, reference, candidate, [Path(run) for run in runs])
     return cases, side_by_side(cases)

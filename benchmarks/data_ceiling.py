@@ -23,10 +23,15 @@ from ..harness.contract import Sample
 from ..harness.metrics import Counts, count, scores
 from .grids import FRAMES, READINGS, Grid
 
-GRIDS = {16: 224, 24: 336, 64: 1024}  # cells a side and the input in pixels: CLIP ViT-L/14 at two sizes, and SAM
+GRIDS = {
+    16: 224,
+    24: 336,
+    64: 1024,
+}  # cells a side and the input in pixels: CLIP ViT-L/14 at two sizes, and SAM
 BOUNDS = (0, 1, 4, 16)  # of the classes of objects, by area in cells
 BY_SIZE = (
-    "Last columns: mIoU by the target's area, in cells of that grid and frame, and how many such targets there are."
+    "Last columns: mIoU by the target's area, in cells of that grid and frame, and the number of such "
+    "targets."
 )
 
 Progress = Callable[[int, int, str], None]
@@ -112,30 +117,50 @@ def _passed(sample: Sample) -> Iterator[tuple[Key, float, Counts]]:
     for reading, read in READINGS.items():
         for cells, frame_px in GRIDS.items():
             for frame in FRAMES:
-                counts = count(read(target_HW, Grid.on((height, width), frame, frame_px, cells)), target_HW)
+                counts = count(
+                    read(target_HW, Grid.on((height, width), frame, frame_px, cells)), target_HW
+                )
                 cell_px = (max if frame == "whole" else min)(height, width) / cells
                 yield (reading, cells, frame), counts.target_px / cell_px**2, counts
 
 
 def _ceiling(reading: str, cells: int, frame: str, queries: list[tuple[float, Counts]]) -> Ceiling:
     found = scores(counts for _, counts in queries)
-    sizes = [_size_class(queries, *bounds) for bounds in zip(BOUNDS, (*BOUNDS[1:], None), strict=True)]
-    return Ceiling(reading, cells, frame, len(queries), found["gIoU"], found["mIoU"], found["cIoU"], sizes)
+    sizes = [
+        _size_class(queries, *bounds) for bounds in zip(BOUNDS, (*BOUNDS[1:], None), strict=True)
+    ]
+    return Ceiling(
+        reading, cells, frame, len(queries), found["gIoU"], found["mIoU"], found["cIoU"], sizes
+    )
 
 
 def _size_class(queries: list[tuple[float, Counts]], at_least: int, below: int | None) -> SizeClass:
-    of_size = [c for size, c in queries if c.target_px and at_least <= size and (below is None or size < below)]
+    of_size = [
+        c
+        for size, c in queries
+        if c.target_px and at_least <= size and (below is None or size < below)
+    ]
     return SizeClass(at_least, below, len(of_size), scores(of_size)["mIoU"])
 
 
 def table(found: list[Ceiling]) -> str:
     """The ceilings as lines of text whose columns line up, and what they are of."""
     sizes = found[0].sizes
-    heading = ["one value per cell", "grid", "frame", "gIoU", "mIoU", "cIoU", *(size.name for size in sizes)]
+    heading = [
+        "one value per cell",
+        "grid",
+        "frame",
+        "gIoU",
+        "mIoU",
+        "cIoU",
+        *(size.name for size in sizes),
+    ]
     lines = [heading, *map(_line, found)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = ("  ".join(_padded(line, widths)).rstrip() for line in lines)
-    queries = f"{found[0].queries} queries, {sum(size.queries for size in sizes)} of them with a target."
+    queries = (
+        f"{found[0].queries} queries, {sum(size.queries for size in sizes)} of them with a target."
+    )
     return "\n".join([*text, "", queries, BY_SIZE])
 
 

@@ -33,26 +33,39 @@ def _libraries() -> list[Finding]:
     found = environment.versions()
     missing = "not installed; run: pip install lisabench"
     return [
-        Finding("ok" if found.get(name) else "amiss", name, found.get(name) or missing) for name in ("python", *NEEDED)
+        Finding("ok" if found.get(name) else "amiss", name, found.get(name) or missing)
+        for name in ("python", *NEEDED)
     ]
 
 
 def _machine() -> list[Finding]:
-    here = environment.passport()
+    here = environment.describe_machine()
     size = f"{here['memory_bytes'] / 2**30:.0f} GiB of memory"
-    return [Finding("ok", "machine", f"{here['os']}, {here['cpu']}, {here['cpu_count']} cores, {size}")]
+    return [
+        Finding("ok", "machine", f"{here['os']}, {here['cpu']}, {here['cpu_count']} cores, {size}")
+    ]
 
 
 def _gpu() -> Finding:
     import torch
 
-    here = environment.passport()
+    here = environment.describe_machine()
     if torch.cuda.is_available():
         size = f"{(here['gpu_memory_bytes'] or 0) / 2**30:.0f} GiB"
-        return Finding("ok", "GPU", f"{here['gpu']}, {size}, driver {here['driver']}, CUDA {torch.version.cuda}")
+        return Finding(
+            "ok",
+            "GPU",
+            f"{here['gpu']}, {size}, driver {here['driver']}, CUDA {torch.version.cuda}",
+        )
     if here["gpu_count"]:
-        return Finding("amiss", "GPU", f"the driver shows {here['gpu']}, but PyTorch {torch.__version__} cannot use it")
-    return Finding("note", "GPU", "none; everything runs on the CPU, and memory is the resident set")
+        return Finding(
+            "amiss",
+            "GPU",
+            f"the driver shows {here['gpu']}, but PyTorch {torch.__version__} cannot use it",
+        )
+    return Finding(
+        "note", "GPU", "none; everything runs on the CPU, and memory is the resident set"
+    )
 
 
 def _quantisation() -> Finding:
@@ -65,7 +78,9 @@ def _memory_peaks() -> Finding:
     meter = ResidentSetMeter()
     if meter.read(meter.reset()).peak_bytes is None:
         return Finding(
-            "note", "memory peaks", "this system cannot reset a process's peak; per-stage memory on the CPU is unknown"
+            "note",
+            "memory peaks",
+            "this system cannot reset a process's peak; per-stage memory on the CPU is unknown",
         )
     return Finding("ok", "memory peaks", "can be read per stage")
 
@@ -78,5 +93,7 @@ def _cache() -> Finding:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        return Finding("amiss", "cache", f"cannot write to {folder} ({error.strerror}); set LISABENCH_CACHE")
+        return Finding(
+            "amiss", "cache", f"cannot write to {folder} ({error.strerror}); set LISABENCH_CACHE"
+        )
     return Finding("ok", "cache", str(folder))

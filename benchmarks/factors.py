@@ -42,7 +42,9 @@ def _of_team(suite: Suite, team: Team) -> dict[str, dict[str, str]]:
             if names[0] in settings
         }
         # A level has one meaning: a case that has its first setting and others beside it is no part of the design.
-        if all(meanings.setdefault((f, str(value[0])), value) == value for f, value in values.items()):
+        if all(
+            meanings.setdefault((f, str(value[0])), value) == value for f, value in values.items()
+        ):
             levels[case] = {factor: str(value[0]) for factor, value in values.items()}
     return levels
 
@@ -76,7 +78,9 @@ def check(suite: Suite) -> None:
 
 def _check_cases(suite: Suite) -> None:
     teams = [(_of_team(suite, team), team.reference) for team in suite.all_teams()]
-    levels, reference = min(teams, key=lambda team: (len(_not_varied(suite, *team)), not corners(*team)))
+    levels, reference = min(
+        teams, key=lambda team: (len(_not_varied(suite, *team)), not corners(*team))
+    )
     for factor in _not_varied(suite, levels, reference):
         names = " and ".join(suite.factors[factor])
         raise UsageError(

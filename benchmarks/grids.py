@@ -36,7 +36,9 @@ class Side:
 
     def place(self, pixel: np.ndarray) -> np.ndarray:
         """Positions in the image, in pixels from its edge, as positions in the frame, in cells from its edge."""
-        return (pixel * (self.scaled_px / self.image_px) - self.start_px) * (self.cells / self.frame_px)
+        return (pixel * (self.scaled_px / self.image_px) - self.start_px) * (
+            self.cells / self.frame_px
+        )
 
     def centres(self) -> np.ndarray:
         """Where the centre of each pixel lies, in cells."""
@@ -45,7 +47,9 @@ class Side:
     def overlaps(self) -> np.ndarray:
         """float32 [cells, image_px]: the part of each cell's length that each pixel covers."""
         edges, cell = self.place(np.arange(self.image_px + 1)), np.arange(self.cells)[:, None]
-        return np.clip(np.minimum(edges[1:], cell + 1) - np.maximum(edges[:-1], cell), 0, None).astype(np.float32)
+        return np.clip(
+            np.minimum(edges[1:], cell + 1) - np.maximum(edges[:-1], cell), 0, None
+        ).astype(np.float32)
 
     def members(self) -> np.ndarray:
         """float32 [cells, image_px]: 1 where the pixel's centre lies in the cell."""
@@ -56,7 +60,9 @@ class Side:
         centres = self.centres()[:, None]
         nearest = np.clip(centres - 0.5, 0, self.cells - 1)
         seen = (centres >= 0) & (centres < self.cells)
-        return (seen * np.maximum(0, 1 - np.abs(nearest - np.arange(self.cells)))).astype(np.float32)
+        return (seen * np.maximum(0, 1 - np.abs(nearest - np.arange(self.cells)))).astype(
+            np.float32
+        )
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,9 @@ def interpolated(target_HW: np.ndarray, grid: Grid) -> np.ndarray:
     """
     rows, columns = grid.y.overlaps(), grid.x.overlaps()
     target_hw, known_hw = (rows @ each_HW @ columns.T for each_HW in _target_and_known(target_HW))
-    sides_hw = np.divide(2 * target_hw - known_hw, known_hw, out=np.zeros_like(known_hw), where=known_hw > 0)
+    sides_hw = np.divide(
+        2 * target_hw - known_hw, known_hw, out=np.zeros_like(known_hw), where=known_hw > 0
+    )
     return grid.y.weights() @ sides_hw @ grid.x.weights().T > 0
 
 

@@ -42,7 +42,11 @@ class Queries:
         root = (data.root or embedded(split, made, data.seed)).resolve()
         reader = {"root": root, "split": split, "texts": data.texts, "limit": data.limit}
         samples = ReasonSeg(**reader)
-        origin = f"{root.name}/{split}" if data.root else f"generated scenes, split {split}, seed {data.seed}"
+        origin = (
+            f"{root.name}/{split}"
+            if data.root
+            else f"generated scenes, split {split}, seed {data.seed}"
+        )
         named = str(data.root) if data.root else None
         count, plan = len(samples), suite.plan
         scored = count if plan.quality_queries is None else min(plan.quality_queries, count)
@@ -51,5 +55,9 @@ class Queries:
 
     def page(self) -> dict[str, Any]:
         """As it stands in ``run.json``."""
-        known = {"count": self.count, "fingerprint": self.fingerprint, "description": self.description}
+        known = {
+            "count": self.count,
+            "fingerprint": self.fingerprint,
+            "description": self.description,
+        }
         return self.reader | {"root": self.root} | known

@@ -15,7 +15,7 @@ from ..harness.measure import answer
 from ..harness.probe import NullProbe
 from ..models.adapters.lisa import build
 from ..models.lisa import packaged, weights_format
-from ..models.lisa.config import LisaCase
+from ..models.lisa.config import LisaConfig
 from ..models.registry import make_case
 
 TINT_RGB = (255, 0, 0)
@@ -48,11 +48,11 @@ class Segmentation:
     warnings: tuple[str, ...]
 
 
-def case_of(given: Mapping[str, Any], allow_random: bool = False) -> LisaCase:
+def case_of(given: Mapping[str, Any], allow_random: bool = False) -> LisaConfig:
     """The LISA that is asked: where no weights are named, the packaged ones, which the tiny preset alone has.
 
     Args:
-        given: settings of `LisaCase`.
+        given: settings of `LisaConfig`.
         allow_random: then random weights are meant.
 
     Raises:
@@ -62,7 +62,9 @@ def case_of(given: Mapping[str, Any], allow_random: bool = False) -> LisaCase:
     return make_case("lisa", {**({"weights": weights_format.PACKAGED} if unnamed else {}), **given})
 
 
-def segment(image: Path, query: str, case: LisaCase, out: Path, allow_random: bool = False) -> Segmentation:
+def segment(
+    image: Path, query: str, case: LisaConfig, out: Path, allow_random: bool = False
+) -> Segmentation:
     """Asks a LISA about an image, and writes ``out`` and, beside it, ``<stem of out>-overlay.png``.
 
     Args:
@@ -99,11 +101,15 @@ def segment(image: Path, query: str, case: LisaCase, out: Path, allow_random: bo
     )
 
 
-def _refuse(query: str, case: LisaCase, out: Path, allow_random: bool) -> None:
+def _refuse(query: str, case: LisaConfig, out: Path, allow_random: bool) -> None:
     if not query.strip():
-        raise UsageError("the query is empty; say what to segment, such as 'the animal that can fly'")
+        raise UsageError(
+            "the query is empty; say what to segment, such as 'the animal that can fly'"
+        )
     if case.weights == "random" and not allow_random:
-        raise UsageError("weights=random segments noise; name a checkpoint with weights=FOLDER, a hub id, or packaged")
+        raise UsageError(
+            "weights=random segments noise; name a checkpoint with weights=FOLDER, a hub id, or packaged"
+        )
     if out.suffix.lower() != ".png":
         raise UsageError(f"{out}: the mask is written as PNG; give a name that ends in .png")
     try:

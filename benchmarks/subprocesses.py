@@ -17,7 +17,12 @@ from pathlib import Path
 from socket import socket
 from typing import IO
 
-GITS_OWN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")  # set in hooks, for another worktree than ours
+GITS_OWN = (
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_PREFIX",
+)  # set in hooks, for another worktree than ours
 GRACE_S = 10  # for an interrupted version to end its workers
 PARENT = "LISABENCH_BEGUN_BY"
 LOOKS_EVERY_S = 1.0
@@ -65,7 +70,9 @@ def run(*commands: Command, broken: Callable[[int, int], bool] = lambda *_: Fals
     """
     children: list[Child] = []
     with ExitStack() as stack:
-        texts = [[stack.enter_context(tempfile.TemporaryFile()) for _ in range(2)] for _ in commands]
+        texts = [
+            [stack.enter_context(tempfile.TemporaryFile()) for _ in range(2)] for _ in commands
+        ]
         try:
             for command, (out, err) in zip(commands, texts, strict=True):
                 children.append(_begun(command, out, err))
@@ -76,7 +83,10 @@ def run(*commands: Command, broken: Callable[[int, int], bool] = lambda *_: Fals
         if alive:
             _end(children)
         ended = zip(children, texts, strict=True)
-        return [Done(child.returncode, *map(_text, both), by_itself=child not in alive) for child, both in ended]
+        return [
+            Done(child.returncode, *map(_text, both), by_itself=child not in alive)
+            for child, both in ended
+        ]
 
 
 def end_with_parent() -> None:
@@ -106,7 +116,9 @@ def _look_after(pid: int) -> None:
 
 def _begun(command: Command, out: IO[bytes], err: IO[bytes]) -> Child:
     """In a session of its own, so that an interrupt meets it once, from here, and it can tidy up."""
-    env = {name: value for name, value in os.environ.items() if name not in GITS_OWN} | dict(command.own)
+    env = {name: value for name, value in os.environ.items() if name not in GITS_OWN} | dict(
+        command.own
+    )
     env[PARENT] = str(os.getpid())
     with ExitStack() as stack:
         handed = stack.enter_context(command.handed) if command.handed else None

@@ -13,7 +13,7 @@ from ..harness.errors import UsageError, unknown
 from ..harness.memory import card_bytes
 from ..models import registry
 from ..models.lisa import weights_format
-from ..models.lisa.config import LisaCase
+from ..models.lisa.config import LisaConfig
 from ..reports.gate.thresholds import Gate
 from . import factors
 from .suite import Data, Plan, Suite
@@ -31,7 +31,9 @@ def shipped() -> dict[str, str]:
 
 
 def shipped_names() -> list[str]:
-    return sorted(item.name.removesuffix(".yaml") for item in SHIPPED.iterdir() if item.name.endswith(".yaml"))
+    return sorted(
+        item.name.removesuffix(".yaml") for item in SHIPPED.iterdir() if item.name.endswith(".yaml")
+    )
 
 
 def _shipped(name: str) -> Any:
@@ -45,10 +47,14 @@ class _Loader(yaml.SafeLoader):
     """Refuses a key that stands twice, of which YAML would silently keep the last."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.value != MERGE]
+        keys = [
+            self.construct_object(key, deep=True) for key, _ in node.value if key.value != MERGE
+        ]
         twice = [key for key in keys if keys.count(key) > 1]
         if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} stands twice", node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{twice[0]!r} stands twice", node.start_mark
+            )
         return super().construct_mapping(node, deep)
 
 
@@ -114,7 +120,9 @@ def validate(content: Mapping[str, Any]) -> Suite:
         raise UsageError(f"suite {content.get('name')}: {problems}") from error
     twice = suite.cases.keys() & suite.controls.keys()
     if twice:
-        raise UsageError(f"suite {suite.name}: {', '.join(sorted(twice))} is both a case and a control; rename one")
+        raise UsageError(
+            f"suite {suite.name}: {', '.join(sorted(twice))} is both a case and a control; rename one"
+        )
     if suite.reference not in suite.cases:
         raise unknown("case as reference", suite.reference, suite.cases)
     _check_teams(suite)
@@ -143,7 +151,9 @@ def _check_teams(suite: Suite) -> None:
     wrong = [case for case in suite.cases if suite.teams and named.count(case) != 1]
     if wrong or not all(suite.teams.values()):
         where = ", ".join(wrong) or "an empty team"
-        raise UsageError(f"suite {suite.name}: each case belongs to exactly one team, which is not so for {where}")
+        raise UsageError(
+            f"suite {suite.name}: each case belongs to exactly one team, which is not so for {where}"
+        )
 
 
 def _check_memory(suite: Suite) -> None:
@@ -193,11 +203,15 @@ def _change_everywhere(content: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _variant(content: Mapping[str, Any], case: str) -> str:
-    return ((content.get("defaults") or {}) | (content["cases"][case] or {})).get("vision", LisaCase.vision)
+    return ((content.get("defaults") or {}) | (content["cases"][case] or {})).get(
+        "vision", LisaConfig.vision
+    )
 
 
 def _adapters(content: Mapping[str, Any]) -> dict[str, str]:
     """The adapter of every case that names one; what is amiss with the others is said when the suite is validated."""
     defaults = content.get("defaults") or {}
-    merged = {name: {**defaults, **(case or {})} for name, case in (content.get("cases") or {}).items()}
+    merged = {
+        name: {**defaults, **(case or {})} for name, case in (content.get("cases") or {}).items()
+    }
     return {name: case["adapter"] for name, case in merged.items() if "adapter" in case}

@@ -63,7 +63,11 @@ def fault(annotation: Any) -> str | None:
         return f"lacks {', '.join(missing)}; expected text, is_sentence and shapes"
     if not isinstance(annotation["is_sentence"], bool):
         return f"is_sentence is {annotation['is_sentence']!r}; expected true or false"
-    return _text_fault(annotation["text"]) or _meta_fault(annotation) or _shapes_fault(annotation["shapes"])
+    return (
+        _text_fault(annotation["text"])
+        or _meta_fault(annotation)
+        or _shapes_fault(annotation["shapes"])
+    )
 
 
 def _text_fault(texts: Any) -> str | None:
@@ -73,7 +77,9 @@ def _text_fault(texts: Any) -> str | None:
         return "text is empty; expected at least one query"
     if not all(text.strip() for text in texts):
         return "text holds a blank query"
-    return next((f"text holds {text!r}, {SURROGATE}" for text in texts if not _is_writable(text)), None)
+    return next(
+        (f"text holds {text!r}, {SURROGATE}" for text in texts if not _is_writable(text)), None
+    )
 
 
 def _is_writable(text: str) -> bool:
@@ -90,7 +96,9 @@ def _meta_fault(annotation: dict[str, Any]) -> str | None:
     if not isinstance(meta, dict) or not all(isinstance(value, str) for value in meta.values()):
         return "meta is not an object of strings"
     pairs = (text for pair in meta.items() for text in pair)
-    return next((f"meta holds {text!r}, {SURROGATE}" for text in pairs if not _is_writable(text)), None)
+    return next(
+        (f"meta holds {text!r}, {SURROGATE}" for text in pairs if not _is_writable(text)), None
+    )
 
 
 def _shapes_fault(shapes: Any) -> str | None:
@@ -122,7 +130,9 @@ def _points_fault(points: Any) -> str | None:
         return "has no points; expected a list of [x, y] in pixels"
     if not all(_is_point(point) for point in points):
         return "has a point that is not a pair of numbers"
-    if not all(abs(value) <= FARTHEST for point in points for value in point):  # false for NaN; integers have no limit
+    if not all(
+        abs(value) <= FARTHEST for point in points for value in point
+    ):  # false for NaN; integers have no limit
         return "has a point that is not finite, or farther out than 32 bit coordinates reach"
     return None
 

@@ -29,7 +29,9 @@ def read_image(path: Path) -> np.ndarray:
     """
     encoded = read_bytes(path)
     if breaks_off(encoded):
-        raise DataError(f"{path}: is damaged (it breaks off before the end of the picture); replace the file")
+        raise DataError(
+            f"{path}: is damaged (it breaks off before the end of the picture); replace the file"
+        )
     pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR) if encoded else None
     if pixels is None:
         raise DataError(f"{path}: cannot be decoded as an image; replace the file")

@@ -32,10 +32,15 @@ def draw_polygon(canvas_HW: np.ndarray, points: np.ndarray, value: int) -> None:
     canvas_HW[top:bottom, start:stop][np.cumsum(steps, axis=1)[:, :-1] > 0] = value
 
 
-def _spans(points: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _spans(
+    points: np.ndarray, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows, first and last columns (all inclusive) of the runs of pixels between two crossings of a row."""
     tops, bottoms, slopes, origins = _edges(points, height, width)
-    first, last = np.clip(tops, 0, height), np.clip(bottoms, 0, height)  # an edge crosses its top row, not its bottom
+    first, last = (
+        np.clip(tops, 0, height),
+        np.clip(bottoms, 0, height),
+    )  # an edge crosses its top row, not its bottom
     lengths = last - first
     edge = np.repeat(np.arange(len(tops)), lengths)
     rows = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths) + first[edge]
@@ -57,7 +62,9 @@ def _edges(points: np.ndarray, height: int, width: int) -> tuple[np.ndarray, ...
     sloped = begins[:, 1] != ends[:, 1]
     begins, ends = begins[sloped], ends[sloped]
     tops, bottoms = np.minimum(begins[:, 1], ends[:, 1]), np.maximum(begins[:, 1], ends[:, 1])
-    outside = ((np.hstack((begins, ends)) < 0) | (np.hstack((begins, ends)) >= [width, height] * 2)).any(axis=1)
+    outside = (
+        (np.hstack((begins, ends)) < 0) | (np.hstack((begins, ends)) >= [width, height] * 2)
+    ).any(axis=1)
     for i in np.flatnonzero(outside):
         _, from_, to = cv2.clipLine((0, 0, width, height), begins[i].tolist(), ends[i].tolist())
         if from_[1] != to[1]:
@@ -65,6 +72,8 @@ def _edges(points: np.ndarray, height: int, width: int) -> tuple[np.ndarray, ...
     upward = begins[:, 1] > ends[:, 1]
     begins[upward], ends[upward] = ends[upward], begins[upward]
     run = (ends[:, 0] - begins[:, 0]) << FRACTION_BITS
-    slopes = np.sign(run) * (np.abs(run) // (ends[:, 1] - begins[:, 1]))  # C's division rounds towards zero
+    slopes = np.sign(run) * (
+        np.abs(run) // (ends[:, 1] - begins[:, 1])
+    )  # C's division rounds towards zero
     origins = (begins[:, 0] << FRACTION_BITS) - begins[:, 1] * slopes + np.where(outside, 0, HALF)
     return tops, bottoms, slopes, origins

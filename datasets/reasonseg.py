@@ -75,11 +75,17 @@ def splits(root: Path) -> list[str]:
         DataError: the folder is missing, or holds no split.
     """
     if not root.is_dir():
-        raise DataError(f"{root}: there is no such folder; expected one with {', '.join(USUAL_SPLITS)} inside")
+        raise DataError(
+            f"{root}: there is no such folder; expected one with {', '.join(USUAL_SPLITS)} inside"
+        )
     folders = sorted(path for path in root.iterdir() if path.is_dir())
     found = [path.name for path in folders if path.name in USUAL_SPLITS or image_files(path)]
     if not found:
-        hint = "it holds images itself: give the folder above it" if image_files(root) else "expected ROOT/val/NAME.jpg"
+        hint = (
+            "it holds images itself: give the folder above it"
+            if image_files(root)
+            else "expected ROOT/val/NAME.jpg"
+        )
         raise DataError(f"{root}: holds no split; {hint}")
     return found
 
@@ -92,7 +98,9 @@ def split_folder(root: Path, split: str) -> Path:
     """
     known = splits(root)
     if split not in known:
-        raise DataError(f"{root}: has no split {split!r}; it has {', '.join(known)}: choose one with --split")
+        raise DataError(
+            f"{root}: has no split {split!r}; it has {', '.join(known)}: choose one with --split"
+        )
     return root / split
 
 
@@ -125,7 +133,9 @@ class ReasonSeg(Sequence[Sample]):
     walking through a split takes constant memory; only what `read_ahead` was asked for is kept.
     """
 
-    def __init__(self, root: str | Path, split: str = "val", texts: str = "first", limit: int | None = None) -> None:
+    def __init__(
+        self, root: str | Path, split: str = "val", texts: str = "first", limit: int | None = None
+    ) -> None:
         """Lists a split.
 
         Args:
@@ -167,7 +177,11 @@ class ReasonSeg(Sequence[Sample]):
         return self._sample(positions)
 
     def _sample(self, position: int) -> Sample:
-        return self._kept[position] if position < len(self._kept) else _sample(*self._queries[position])
+        return (
+            self._kept[position]
+            if position < len(self._kept)
+            else _sample(*self._queries[position])
+        )
 
     def read_ahead(self, at_most_bytes: int, at_most_queries: int | None = None) -> None:
         """Read the first queries whole and keep them: as many as fit in so many bytes of pixels and targets.
@@ -200,7 +214,9 @@ class ReasonSeg(Sequence[Sample]):
             DataError: a file cannot be read, or a JSON is broken.
         """
         total = hashlib.sha256()
-        for path, queries in groupby(self._queries, key=lambda query: query[0]):  # queries of one file are neighbours
+        for path, queries in groupby(
+            self._queries, key=lambda query: query[0]
+        ):  # queries of one file are neighbours
             encoded = read_bytes(path.with_suffix(".json"))
             texts = parse_annotation(path.with_suffix(".json"), encoded)["text"]
             total.update(hashlib.sha256(encoded).digest() + digest(path))
@@ -218,11 +234,15 @@ def _paired_images(folder: Path) -> list[Path]:
         if not path.with_suffix(".json").is_file():
             raise DataError(f"{path}: has no annotation; expected {path.stem}.json beside it")
         if path.stem in stems:
-            raise DataError(f"{path}: has the same name as {stems[path.stem].name}; keep one of them")
+            raise DataError(
+                f"{path}: has the same name as {stems[path.stem].name}; keep one of them"
+            )
         stems[path.stem] = path
     lonely = next((path for path in annotation_files(folder) if path.stem not in stems), None)
     if lonely:
-        raise DataError(f"{lonely}: has no image beside it; `lisabench data verify` lists all that is wrong")
+        raise DataError(
+            f"{lonely}: has no image beside it; `lisabench data verify` lists all that is wrong"
+        )
     return images
 
 

@@ -15,7 +15,9 @@ from .image import read_image
 from .reasonseg import annotation_files, draw_mask, image_files, split_folder, splits
 
 NARROWEST_PX = 2
-MOST_EXTREME = 200  # long side over short side: scaled to 1024 pixels, five are left of the short side
+MOST_EXTREME = (
+    200  # long side over short side: scaled to 1024 pixels, five are left of the short side
+)
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,9 @@ def _pair_problems(path: Path) -> Iterator[Problem]:
     if annotation is not None:
         yield from (Problem(json_path, reason) for reason in _shape_faults(annotation, path.name))
         if pixels is not None:
-            yield from (Problem(json_path, reason) for reason in _mask_faults(annotation, *pixels.shape[:2]))
+            yield from (
+                Problem(json_path, reason) for reason in _mask_faults(annotation, *pixels.shape[:2])
+            )
 
 
 def _decode(path: Path) -> tuple[np.ndarray | None, str | None]:
@@ -145,5 +149,7 @@ def _mask_faults(annotation: dict[str, Any], height: int, width: int) -> Iterato
     mask_HW = draw_mask(annotation, height, width)
     if (mask_HW == IGNORED).all():
         yield "every pixel is ignored"
-    elif not (mask_HW == 1).any() and any("ignore" not in shape["label"].lower() for shape in drawn):
+    elif not (mask_HW == 1).any() and any(
+        "ignore" not in shape["label"].lower() for shape in drawn
+    ):
         yield "has a target polygon, but ignored regions or the frame leave no pixel of it"

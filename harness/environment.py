@@ -20,7 +20,7 @@ DISTRIBUTIONS = (
 )  # fmt: skip
 
 
-def passport() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     """What the figures depend on; None for what this platform does not tell. No name of the host or its user."""
     return _host() | _gpu()
 
@@ -44,7 +44,9 @@ def resolve_device(device: str) -> str:
     if device == "auto":
         return "cuda" if usable else "cpu"
     if not usable:
-        raise UsageError(f"device {device!r}: PyTorch {torch.__version__} sees no GPU here; use --set device=cpu")
+        raise UsageError(
+            f"device {device!r}: PyTorch {torch.__version__} sees no GPU here; use --set device=cpu"
+        )
     return device
 
 
@@ -109,7 +111,15 @@ def _gpu() -> dict[str, Any]:
     """The first GPU's identity, by NVML; all None without a driver."""
     import pynvml
 
-    names = ("gpu", "gpu_memory_bytes", "driver", "power_limit_w", "ecc", "mig", "compute_capability")
+    names = (
+        "gpu",
+        "gpu_memory_bytes",
+        "driver",
+        "power_limit_w",
+        "ecc",
+        "mig",
+        "compute_capability",
+    )
     handle = nvml.handle()
     if handle is None:
         return {"gpu_count": 0} | dict.fromkeys(names)
@@ -120,9 +130,13 @@ def _gpu() -> dict[str, Any]:
         "power_limit_w": lambda: pynvml.nvmlDeviceGetPowerManagementLimit(handle) / 1000,
         "ecc": lambda: bool(pynvml.nvmlDeviceGetEccMode(handle)[0]),
         "mig": lambda: bool(pynvml.nvmlDeviceGetMigMode(handle)[0]),
-        "compute_capability": lambda: ".".join(map(str, pynvml.nvmlDeviceGetCudaComputeCapability(handle))),
+        "compute_capability": lambda: ".".join(
+            map(str, pynvml.nvmlDeviceGetCudaComputeCapability(handle))
+        ),
     }
-    return {"gpu_count": pynvml.nvmlDeviceGetCount()} | {name: nvml.ask(query) for name, query in queries.items()}
+    return {"gpu_count": pynvml.nvmlDeviceGetCount()} | {
+        name: nvml.ask(query) for name, query in queries.items()
+    }
 
 
 def _text(value: Any) -> str:
@@ -150,16 +164,22 @@ SAME_TO_RESUME = ("os", *SAME_MACHINE, "threads", "device")
 SAME_VERSIONS = ("lisabench", "python", "torch", "transformers", "bitsandbytes")
 
 
-def must_be_same(folder: Path, what: str, keys: Sequence[str], before: dict[str, Any], now: dict[str, Any]) -> None:
+def must_be_same(
+    folder: Path, what: str, keys: Sequence[str], before: dict[str, Any], now: dict[str, Any]
+) -> None:
     """Of a folder's run.
 
     Raises:
         NothingToCompare: something differs.
     """
     pairs = ((key, before.get(key), now.get(key)) for key in keys)
-    differing = "; ".join(f"{key} was {then}, is {here}" for key, then, here in pairs if then != here)
+    differing = "; ".join(
+        f"{key} was {then}, is {here}" for key, then, here in pairs if then != here
+    )
     if differing:
-        raise NothingToCompare(f"{folder} was begun with another {what} ({differing}); start anew with --out")
+        raise NothingToCompare(
+            f"{folder} was begun with another {what} ({differing}); start anew with --out"
+        )
 
 
 Sides = tuple[JsonValue, JsonValue]
@@ -182,4 +202,8 @@ def differing(before: dict[str, Any] | None, after: dict[str, Any] | None) -> di
     """What has another value on either side; of one that does not have it, None."""
     before, after = before or {}, after or {}
     names = dict.fromkeys([*before, *after])
-    return {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}
+    return {
+        name: (before.get(name), after.get(name))
+        for name in names
+        if before.get(name) != after.get(name)
+    }

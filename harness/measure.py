@@ -22,7 +22,9 @@ from .probe import Ledger, NullProbe, TimingProbe
 
 UNATTRIBUTED_LIMIT = 0.05
 STABLE_WITHIN = 0.05
-NOTHING_SAID = dict.fromkeys(("predicted_iou", "text", "prompt_tokens", "answer_tokens", "kv_cache_bytes"))
+NOTHING_SAID = dict.fromkeys(
+    ("predicted_iou", "text", "prompt_tokens", "answer_tokens", "kv_cache_bytes")
+)
 
 
 def answer(adapter: Adapter, sample: Sample, probe: Probe) -> Prediction:
@@ -44,18 +46,24 @@ def answer_batch(adapter: Adapter, samples: Sequence[Sample], probe: Probe) -> l
     with probe.region("postprocess"):
         predictions = adapter.postprocess(inputs, answers, decoded)
     if len(predictions) != len(samples):
-        raise ValueError(f"postprocess returned {len(predictions)} predictions for {len(samples)} queries")
+        raise ValueError(
+            f"postprocess returned {len(predictions)} predictions for {len(samples)} queries"
+        )
     return predictions
 
 
-def measure(adapter: Adapter, sample: Sample, probe: TimingProbe, keep_mask: bool = False) -> dict[str, Any]:
+def measure(
+    adapter: Adapter, sample: Sample, probe: TimingProbe, keep_mask: bool = False
+) -> dict[str, Any]:
     """One query's record: its ledger, its answer and its counts of pixels; a failure is a status, never a number.
 
     Returns:
         The fields of a line of ``samples.jsonl`` that the query itself determines (see `records.py`).
     """
     record = describe(sample)
-    _ = sample.target_HW  # read here, as the image was: outside the clock, and broken data is not the model's failure
+    _ = (
+        sample.target_HW
+    )  # read here, as the image was: outside the clock, and broken data is not the model's failure
     try:
         with probe.query() as ledger:
             prediction = answer(adapter, sample, probe)
@@ -81,7 +89,10 @@ def evaluate(
         times, and `batch`, the number of queries that were evaluated at once.
     """
     for sample in samples:
-        _ = sample.image, sample.target_HW  # broken data is not the model's failure: it is raised here
+        _ = (
+            sample.image,
+            sample.target_HW,
+        )  # broken data is not the model's failure: it is raised here
     try:
         predictions = answer_batch(adapter, samples, NullProbe())
         rows = []
@@ -107,13 +118,24 @@ def unanswered(sample: Sample, status: str, reason: str) -> dict[str, Any]:
 def describe(sample: Sample) -> dict[str, Any]:
     """What a record says of its query, whatever came of it."""
     height, width = sample.image.shape[:2]
-    who = {"sample_id": sample.id, "image_id": sample.image_id, "query": sample.query, "tags": dict(sample.tags)}
+    who = {
+        "sample_id": sample.id,
+        "image_id": sample.image_id,
+        "query": sample.query,
+        "tags": dict(sample.tags),
+    }
     return who | {"height": height, "width": width}
 
 
 def failure(sample: Sample, status: str, reason: str) -> dict[str, Any]:
     """The part of a record that says why there is no answer: IoU 0, the target's area added to the union, no time."""
-    no_times = {"latency_ns": None, "host_ns": None, "regions": {}, "unattributed_ns": None, "warnings": []}
+    no_times = {
+        "latency_ns": None,
+        "host_ns": None,
+        "regions": {},
+        "unattributed_ns": None,
+        "warnings": [],
+    }
     return no_times | _no_answer(sample, status, reason)
 
 
@@ -133,9 +155,13 @@ def _times(ledger: Ledger) -> dict[str, Any]:
 def _outcome(prediction: Prediction, sample: Sample, keep_mask: bool) -> dict[str, Any]:
     expected, found = sample.target_HW.shape, prediction.mask_HW.shape
     if expected != found:
-        raise ValueError(f"the mask has shape {found}, the image {expected}: postprocess must return the image's size")
+        raise ValueError(
+            f"the mask has shape {found}, the image {expected}: postprocess must return the image's size"
+        )
     counts = metrics.count(prediction.mask_HW, sample.target_HW)
-    said = {name: getattr(prediction, name) for name in NOTHING_SAID} | {"predicted_iou": _finite(prediction)}
+    said = {name: getattr(prediction, name) for name in NOTHING_SAID} | {
+        "predicted_iou": _finite(prediction)
+    }
     status = {"status": "ok" if prediction.has_seg else "no_seg", "reason": None}
     kept = {"mask_rle": masks.encode(prediction.mask_HW)} if keep_mask else {}
     return status | said | vars(counts) | kept
@@ -172,7 +198,11 @@ class WarmUp:
 
 
 def warm_up(
-    adapter: Adapter, samples: Sequence[Sample], probe: TimingProbe, at_most: int, every_length: bool = False
+    adapter: Adapter,
+    samples: Sequence[Sample],
+    probe: TimingProbe,
+    at_most: int,
+    every_length: bool = False,
 ) -> WarmUp:
     """Asks queries until the median of the last three is within 5 % of that of the three before.
 
@@ -212,7 +242,10 @@ def _of_new_lengths(adapter: Adapter, samples: Sequence[Sample], met: int) -> li
 def _stable(times_ms: list[float], window: int = 3) -> bool:
     if len(times_ms) < 2 * window:
         return False
-    before, now = statistics.median(times_ms[-2 * window : -window]), statistics.median(times_ms[-window:])
+    before, now = (
+        statistics.median(times_ms[-2 * window : -window]),
+        statistics.median(times_ms[-window:]),
+    )
     return abs(now - before) <= STABLE_WITHIN * before
 
 

@@ -89,7 +89,9 @@ class CudaMeter:
         return Reading(start_bytes, peak, reserved, device_process_bytes())
 
     def asked_bytes(self) -> int | None:
-        return self._cuda.memory_stats().get("requested_bytes.all.current", 0)  # empty before the first allocation
+        return self._cuda.memory_stats().get(
+            "requested_bytes.all.current", 0
+        )  # empty before the first allocation
 
 
 def meter_for(device: str) -> Meter:
@@ -141,10 +143,14 @@ def device_process_bytes() -> int | None:
     try:
         pynvml.nvmlInit()
         handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        processes = [p for handle in handles for p in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]
+        processes = [
+            p for handle in handles for p in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+        ]
     except pynvml.NVMLError:
         return None
-    mine = [p.usedGpuMemory for p in processes if p.pid == os.getpid() and p.usedGpuMemory is not None]
+    mine = [
+        p.usedGpuMemory for p in processes if p.pid == os.getpid() and p.usedGpuMemory is not None
+    ]
     return sum(mine) if mine else None
 
 
@@ -178,8 +184,12 @@ def cap_gpu(card: int) -> int:
     beside = _device_used_bytes() - before - torch.cuda.memory_reserved()
     left = card - beside
     if left <= 0:
-        raise UsageError(f"a card of {card >> 20} MiB is smaller than the CUDA context ({beside >> 20} MiB)")
-    torch.cuda.set_per_process_memory_fraction(min(1.0, left / torch.cuda.get_device_properties(0).total_memory))
+        raise UsageError(
+            f"a card of {card >> 20} MiB is smaller than the CUDA context ({beside >> 20} MiB)"
+        )
+    torch.cuda.set_per_process_memory_fraction(
+        min(1.0, left / torch.cuda.get_device_properties(0).total_memory)
+    )
     return left
 
 

@@ -48,10 +48,16 @@ def count(predicted_HW: np.ndarray, target_HW: np.ndarray) -> Counts:
     Raises:
         ValueError: the two differ in size, or the prediction is not of booleans.
     """
-    if predicted_HW.dtype != np.bool_:  # logits would count as foreground wherever they are not exactly 0
-        raise ValueError(f"the mask has dtype {predicted_HW.dtype}; expected bool: compare logits with > 0")
+    if (
+        predicted_HW.dtype != np.bool_
+    ):  # logits would count as foreground wherever they are not exactly 0
+        raise ValueError(
+            f"the mask has dtype {predicted_HW.dtype}; expected bool: compare logits with > 0"
+        )
     if predicted_HW.shape != target_HW.shape:
-        raise ValueError(f"the prediction is {predicted_HW.shape}, the target {target_HW.shape}; expected one size")
+        raise ValueError(
+            f"the prediction is {predicted_HW.shape}, the target {target_HW.shape}; expected one size"
+        )
     valid_HW = target_HW != IGNORED
     target_HW = target_HW == 1
     predicted_HW = predicted_HW & valid_HW
@@ -102,7 +108,9 @@ def box_giou(query: Counts) -> float:
         raise ValueError("box_giou needs a target that is not empty")
     if b is None:
         return -1.0
-    intersection = max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
+    intersection = max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(
+        0, min(a[3], b[3]) - max(a[1], b[1])
+    )
     union = _area(a) + _area(b) - intersection
     hull = _area((min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])))
     return intersection / union - (hull - union) / hull
@@ -143,7 +151,9 @@ def _precision(tenths: int) -> Callable[[list[Counts]], float | None]:
     """Share of the non-empty targets whose IoU is at least `tenths` / 10, compared in integers."""
 
     def share(queries: list[Counts]) -> float | None:
-        return _mean([float(10 * q.intersection_px >= tenths * q.union_px) for q in _with_target(queries)])
+        return _mean(
+            [float(10 * q.intersection_px >= tenths * q.union_px) for q in _with_target(queries)]
+        )
 
     return share
 
@@ -166,10 +176,15 @@ class Metric:
 
 
 METRICS = {
-    "gIoU": Metric(lambda queries: _mean([iou(query) for query in queries]), "mean IoU over all queries (LISA)"),
-    "cIoU": Metric(_cumulative_iou, "sum of intersections over sum of unions (LISA; elsewhere oIoU)"),
+    "gIoU": Metric(
+        lambda queries: _mean([iou(query) for query in queries]), "mean IoU over all queries (LISA)"
+    ),
+    "cIoU": Metric(
+        _cumulative_iou, "sum of intersections over sum of unions (LISA; elsewhere oIoU)"
+    ),
     "mIoU": Metric(
-        lambda queries: _mean([iou(query) for query in _with_target(queries)]), "mean IoU over the non-empty targets"
+        lambda queries: _mean([iou(query) for query in _with_target(queries)]),
+        "mean IoU over the non-empty targets",
     ),
     "class_IoU": Metric(_class_iou, "mean of the accumulated IoU of background and foreground"),
     "box_GIoU": Metric(
@@ -179,7 +194,9 @@ METRICS = {
     "precision_0.5": Metric(_precision(5), "share of the non-empty targets with IoU >= 0.5"),
     "precision_0.7": Metric(_precision(7), "share of the non-empty targets with IoU >= 0.7"),
     "precision_0.9": Metric(_precision(9), "share of the non-empty targets with IoU >= 0.9"),
-    "N_acc": Metric(_no_target_accuracy, "share of the empty targets answered with an empty mask (GRES)"),
+    "N_acc": Metric(
+        _no_target_accuracy, "share of the empty targets answered with an empty mask (GRES)"
+    ),
     "T_acc": Metric(_target_accuracy, "share of the non-empty targets answered with a mask (GRES)"),
 }
 

@@ -12,7 +12,9 @@ from . import nvml
 from .environment import online_cores, usable_cores
 
 BUSY_CORES = 0.5  # of other programs, over a block
-SHORTEST_S = 0.2  # a kernel counts processor time in hundredths of a second: a shorter time says nothing
+SHORTEST_S = (
+    0.2  # a kernel counts processor time in hundredths of a second: a shorter time says nothing
+)
 FOREIGN_BYTES = 1 << 30  # in use on a GPU before any of ours is there; an idle driver keeps less
 HELD_BACK = {
     0x04: "its power limit",
@@ -85,7 +87,11 @@ class Watch:
         if other is not None:
             self._load = _Load()
         clock, reasons = _clock_mhz(self._gpu), _held_back_by(self._gpu)
-        known = {"energy_mj": _energy(before, now, queries), "sm_clock_mhz": clock, "other_cores": other}
+        known = {
+            "energy_mj": _energy(before, now, queries),
+            "sm_clock_mhz": clock,
+            "other_cores": other,
+        }
         return known | {"warnings": [*_busy_host(other), *_held_back(reasons, clock)]}
 
     def _state(self) -> _State:
@@ -116,7 +122,11 @@ def _busy_host(other_cores: float | None) -> Iterator[str]:
 def _energy_mj(gpu: Any) -> int | None:
     import pynvml
 
-    return None if gpu is None else nvml.ask(lambda: int(pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu)))
+    return (
+        None
+        if gpu is None
+        else nvml.ask(lambda: int(pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu)))
+    )
 
 
 def _energy(before: _State, now: _State, queries: int) -> float | None:
@@ -133,13 +143,21 @@ def _energy(before: _State, now: _State, queries: int) -> float | None:
 def _clock_mhz(gpu: Any) -> int | None:
     import pynvml
 
-    return None if gpu is None else nvml.ask(lambda: int(pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM)))
+    return (
+        None
+        if gpu is None
+        else nvml.ask(lambda: int(pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM)))
+    )
 
 
 def _held_back_by(gpu: Any) -> list[str]:
     import pynvml
 
-    bits = 0 if gpu is None else nvml.ask(lambda: int(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu))) or 0
+    bits = (
+        0
+        if gpu is None
+        else nvml.ask(lambda: int(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu))) or 0
+    )
     return [why for bit, why in HELD_BACK.items() if bits & bit]
 
 
@@ -161,7 +179,11 @@ def _foreign() -> Iterator[str]:
     import pynvml
 
     gpu, used = nvml.handle(), nvml.used_bytes() or 0
-    found = nvml.ask(lambda: pynvml.nvmlDeviceGetComputeRunningProcesses(gpu)) if gpu is not None else None
+    found = (
+        nvml.ask(lambda: pynvml.nvmlDeviceGetComputeRunningProcesses(gpu))
+        if gpu is not None
+        else None
+    )
     if found or used > FOREIGN_BYTES:
         yield (
             f"other programs use the GPU ({len(found or ())} listed, {used >> 20} MiB in use before this run): "

@@ -67,11 +67,17 @@ def gpu_busy(adapter: Adapter, samples: Sequence[Sample], clock: Clock) -> dict[
     from torch.profiler import ProfilerActivity, profile
 
     probe = _NamingProbe(clock)
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA], acc_events=True) as found:
+    with profile(
+        activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA], acc_events=True
+    ) as found:
         for sample in samples:
             _ = sample.image
             answer(adapter, sample, probe)
         clock.settle()
-    events = (event for event in found.key_averages() if event.key in STAGES and event.device_type.name == "CPU")
+    events = (
+        event
+        for event in found.key_averages()
+        if event.key in STAGES and event.device_type.name == "CPU"
+    )
     busy_ns = {event.key: round(1e3 * event.device_time_total / len(samples)) for event in events}
     return {"pass": PROFILED, "queries": len(samples), "stages_ns": busy_ns}

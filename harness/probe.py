@@ -115,7 +115,9 @@ class TimingProbe:
             entry.exclusive_ns += inclusive_ns
             if not _inside_itself(span):
                 entry.inclusive_ns += inclusive_ns
-            if span.parent is not None:  # a parent's span precedes its children's, so its entry is there
+            if (
+                span.parent is not None
+            ):  # a parent's span precedes its children's, so its entry is there
                 ledger.regions[span.parent.name].exclusive_ns -= inclusive_ns
 
 

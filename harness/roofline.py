@@ -13,12 +13,15 @@ from .environment import cache_folder
 from .records.journal import write_json
 
 REPETITIONS = 5
-SIDES = {"cuda": 8192, "cpu": 1024}  # of the square matrices; large enough for the rate to level off
+SIDES = {
+    "cuda": 8192,
+    "cpu": 1024,
+}  # of the square matrices; large enough for the rate to level off
 COPIED_BYTES = {"cuda": 4 << 30, "cpu": 256 << 20}  # many times any cache
 SHORT_S = 0.3  # a product that takes longer is not repeated: some CPUs have no quick bfloat16
 
 
-def ceilings(device: str) -> dict[str, Any]:
+def measure_roofline(device: str) -> dict[str, Any]:
     """Measures both on random data, the best of a few repetitions each; takes a second or two.
 
     Args:
@@ -34,7 +37,9 @@ def ceilings(device: str) -> dict[str, Any]:
     dtypes |= {"float16": torch.float16} if device == "cuda" else {}
     with torch.inference_mode():
         return {
-            "matrix_flops_per_s": {name: _matrix_rate(device, dtype) for name, dtype in dtypes.items()},
+            "matrix_flops_per_s": {
+                name: _matrix_rate(device, dtype) for name, dtype in dtypes.items()
+            },
             "bandwidth_bytes_per_s": _bandwidth(device),
         }
 
@@ -77,18 +82,20 @@ def _seconds(work: Callable[[], object], device: str) -> float:
 DEPENDS_ON = ("os", "cpu", "cpu_count", "gpu", "driver", "power_limit_w", "mig", "threads")
 
 
-def known(device: str) -> dict[str, Any]:
-    """Those of a device on this machine, as `harness.ceilings.ceilings` gives them.
+def cached_roofline(device: str) -> dict[str, Any]:
+    """Those of a device on this machine, as `measure_roofline` gives them.
 
     A cache that cannot be written to costs the next run the measurement, and nothing else.
     """
-    passport = environment.passport() | environment.conditions()
-    owner = {"device": device, "torch": environment.versions()["torch"]} | {k: passport[k] for k in DEPENDS_ON}
+    passport = environment.describe_machine() | environment.conditions()
+    owner = {"device": device, "torch": environment.versions()["torch"]} | {
+        k: passport[k] for k in DEPENDS_ON
+    }
     name = hashlib.sha256(json.dumps(owner, sort_keys=True).encode()).hexdigest()[:16]
     kept = cache_folder() / f"ceilings-{name}.json"
     if kept.is_file():
         return json.loads(kept.read_text(encoding="utf-8"))["ceilings"]
-    found = ceilings(device)
+    found = measure_roofline(device)
     with suppress(OSError):
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_json(kept, {"owner": owner, "ceilings": found})

@@ -57,7 +57,9 @@ def find(name: str) -> Build:
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise UsageError(f"adapter {name!r} is registered as {where!r}, which cannot be loaded: {error}") from error
+        raise UsageError(
+            f"adapter {name!r} is registered as {where!r}, which cannot be loaded: {error}"
+        ) from error
 
 
 def preload(name: str) -> tuple[str, ...]:
@@ -69,7 +71,9 @@ def case_type(name: str) -> type:
     """The frozen dataclass of an adapter's settings."""
     annotation = typing.get_type_hints(find(name)).get("case")
     if not dataclasses.is_dataclass(annotation):
-        raise UsageError(f"adapter {name!r}: its build must annotate `case` with the dataclass of its settings")
+        raise UsageError(
+            f"adapter {name!r}: its build must annotate `case` with the dataclass of its settings"
+        )
     return typing.cast(type, annotation)
 
 
@@ -91,11 +95,16 @@ def make_case(name: str, settings: Mapping[str, Any]) -> Any:
     try:
         return TypeAdapter(kind).validate_python(dict(getattr(kind, "filled", dict)(settings)))
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, not {e['input']!r}" for e in error.errors())
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']}, not {e['input']!r}"
+            for e in error.errors()
+        )
         raise UsageError(f"settings of adapter {name!r}: {problems}") from error
 
 
 def complete(case: Any, **known_later: Any) -> Any:
     """Fills in what is known only where the case is run (device, number of the process), where it has such a field."""
     has = {field.name for field in dataclasses.fields(case)}
-    return dataclasses.replace(case, **{name: value for name, value in known_later.items() if name in has})
+    return dataclasses.replace(
+        case, **{name: value for name, value in known_later.items() if name in has}
+    )

@@ -51,11 +51,18 @@ def _by_query(records: Iterable[Record]) -> list[list[Record]]:
 
 def _differ(group: Sequence[Record]) -> bool:
     """Return whether two answers of a query differ in anything that the records hold of them."""
-    return any(_seen_of(record) != _seen_of(group[0]) or _other_mask(record, group[0]) for record in group)
+    return any(
+        _seen_of(record) != _seen_of(group[0]) or _other_mask(record, group[0]) for record in group
+    )
 
 
 def _seen_of(record: Record) -> tuple:
-    return record["intersection_px"], record["union_px"], record["predicted_px"], record["predicted_box"]
+    return (
+        record["intersection_px"],
+        record["union_px"],
+        record["predicted_px"],
+        record["predicted_box"],
+    )
 
 
 def _other_mask(a: Record, b: Record) -> bool:
@@ -112,7 +119,12 @@ def _points(groups: Sequence[Sequence[Record]]) -> dict[str, float]:
     for name in SCORES:
         values = []
         for process in sorted(shared):
-            own = [counts(record) for group in groups for record in group if record["process"] == process]
+            own = [
+                counts(record)
+                for group in groups
+                for record in group
+                if record["process"] == process
+            ]
             value = METRICS[name].compute(own)
             if value is not None:
                 values.append(100 * value)

@@ -11,7 +11,11 @@ from matplotlib.figure import Figure
 
 WIDTH_IN, DPI = 10.0, 150  # 1500 pixels: sharp where a README shows it at 1000
 HEAD_IN = 1.15  # for the heading and the legend
-OVER_IN, BELOW_IN, BETWEEN_IN = 0.25, 0.6, 0.12  # over the first panel, below each, and from there to the next
+OVER_IN, BELOW_IN, BETWEEN_IN = (
+    0.25,
+    0.6,
+    0.12,
+)  # over the first panel, below each, and from there to the next
 BEHIND_TEXT = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
 
 # Okabe and Ito's palette, which readers with any kind of colour vision can tell apart.
@@ -59,7 +63,9 @@ def wrapped(name: str, width: int) -> str:
     return "\n".join(textwrap.wrap(name, width)) or name
 
 
-def panels(rows: Sequence[Sequence[str]], row_in: float, left_in: float, right_in: float) -> tuple[Figure, list[Axes]]:
+def panels(
+    rows: Sequence[Sequence[str]], row_in: float, left_in: float, right_in: float
+) -> tuple[Figure, list[Axes]]:
     """A figure with a panel below the other for each of `rows`, whose names stand on the left, the first on top.
 
     Args:
@@ -68,11 +74,15 @@ def panels(rows: Sequence[Sequence[str]], row_in: float, left_in: float, right_i
         left_in, right_in: margins.
     """
     heights_in = [len(names) * row_in for names in rows]
-    figure = canvas(HEAD_IN + OVER_IN + sum(heights_in) + len(rows) * BELOW_IN + (len(rows) - 1) * BETWEEN_IN)
+    figure = canvas(
+        HEAD_IN + OVER_IN + sum(heights_in) + len(rows) * BELOW_IN + (len(rows) - 1) * BETWEEN_IN
+    )
     high_in = figure.get_figheight()
     top_in, width, found = high_in - HEAD_IN - OVER_IN, 1 - (left_in + right_in) / WIDTH_IN, []
     for names, panel_in in zip(rows, heights_in, strict=True):
-        axes = figure.add_axes((left_in / WIDTH_IN, (top_in - panel_in) / high_in, width, panel_in / high_in))
+        axes = figure.add_axes(
+            (left_in / WIDTH_IN, (top_in - panel_in) / high_in, width, panel_in / high_in)
+        )
         axes.set_yticks(range(len(names)), [wrapped(name, 18) for name in names])
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.grid(axis="x")

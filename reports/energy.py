@@ -42,7 +42,9 @@ def energy_by_process(records: Iterable[Record]) -> ByProcess:
 
 def energy_mj(records: Iterable[Record]) -> float | None:
     """Return the mean energy of a query over all processes, in millijoules; None without a counter."""
-    values = [value for queries in energy_by_process(records).values() for value in queries.values()]
+    values = [
+        value for queries in energy_by_process(records).values() for value in queries.values()
+    ]
     total = sum(values)
     return total / len(values) if total else None
 
@@ -88,6 +90,8 @@ def without_energy(records: Sequence[Record]) -> list[str]:
     """Return the queries of which some process has no energy."""
     processes = energy_by_process(records)
     names = {record["sample_id"] for record in records}
-    measured = [set(processes.get(process, {})) for process in {record["process"] for record in records}]
+    measured = [
+        set(processes.get(process, {})) for process in {record["process"] for record in records}
+    ]
     common = set.intersection(*measured) if measured else set()
     return sorted(names - common)

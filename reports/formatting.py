@@ -96,7 +96,9 @@ def judged_points(found: Points) -> str:
 
 def enough_images(images: int) -> str:
     """``about 900 images``."""
-    return f"about {images:,} images" if images <= MOST_IMAGES else f"more than {MOST_IMAGES:,} images"
+    return (
+        f"about {images:,} images" if images <= MOST_IMAGES else f"more than {MOST_IMAGES:,} images"
+    )
 
 
 def share(value: float | None) -> str:
@@ -126,7 +128,11 @@ def memory_change(value: float | None, unit: tuple[str, int]) -> str:
 
 def is_certain(found: Ratio) -> bool:
     """Whether the interval is a point, since it came out alike in every process."""
-    return found.low is not None and found.high is not None and math.isclose(found.low, found.high, rel_tol=1e-9)
+    return (
+        found.low is not None
+        and found.high is not None
+        and math.isclose(found.low, found.high, rel_tol=1e-9)
+    )
 
 
 def differs(found: Ratio) -> bool:
@@ -151,7 +157,9 @@ def machine(passport: dict[str, Any]) -> str:
         gpu = f"{passport['gpu_count']} x {gpu}"
     cores = passport.get("cpu_count")
     cpu = passport.get("cpu") or ("CPU" if cores else None)
-    host = _with_memory(f"{cpu}, {cores} cores" if cpu and cores else cpu, passport.get("memory_bytes"))
+    host = _with_memory(
+        f"{cpu}, {cores} cores" if cpu and cores else cpu, passport.get("memory_bytes")
+    )
     return "; ".join(part for part in (gpu, host, passport.get("os")) if part) or "unknown machine"
 
 

@@ -40,5 +40,8 @@ def aligned(header: Row, rows: Sequence[Row], figures: bool) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     right = [False, *[figures] * (len(header) - 1)]
     rule = ["-" * (width - 1) + (":" if r else "-") for width, r in zip(widths, right, strict=True)]
-    filled = [[c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)] for line in lines]
+    filled = [
+        [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)]
+        for line in lines
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in [filled[0], rule, *filled[1:]])

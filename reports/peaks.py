@@ -33,7 +33,11 @@ def memory_by_process(
     if not by_resident_set(lines):
         return peaks
     starts = starts_by_process(lines)
-    return {process: growth(peak, starts[process]) for process, peak in peaks.items() if process in starts}
+    return {
+        process: growth(peak, starts[process])
+        for process, peak in peaks.items()
+        if process in starts
+    }
 
 
 def growth(peak_bytes: int, start_bytes: int) -> int:
@@ -44,7 +48,11 @@ def growth(peak_bytes: int, start_bytes: int) -> int:
 def starts_by_process(lines: Iterable[Record]) -> dict[int, int]:
     """Return the bytes that each process held before the model was built, where they are recorded."""
     builds = [line for line in lines if line["stage"] == BUILD]
-    return {line["process"]: line["start_bytes"] for line in builds if line.get("start_bytes") is not None}
+    return {
+        line["process"]: line["start_bytes"]
+        for line in builds
+        if line.get("start_bytes") is not None
+    }
 
 
 def lacks_start(lines: Sequence[Record]) -> bool:

@@ -3,7 +3,13 @@
 from collections.abc import Sequence
 
 from ..harness.records.readings import Record, counts
-from ..harness.statistics.bootstrap import SCORES, Difference, Draws, bootstrap_differences, bootstrap_scores
+from ..harness.statistics.bootstrap import (
+    SCORES,
+    Difference,
+    Draws,
+    bootstrap_differences,
+    bootstrap_scores,
+)
 from .schema_base import Bootstrap, Points
 
 DRAWS = Draws()
@@ -55,8 +61,13 @@ def _images(records: Sequence[Record]) -> list[str]:
 
 def _points(found: Difference) -> Points:
     low, high, detectable = (
-        None if value is None else 100 * value for value in (found.low, found.high, found.smallest_detectable)
+        None if value is None else 100 * value
+        for value in (found.low, found.high, found.smallest_detectable)
     )
     return Points(
-        difference=100 * found.difference, low=low, high=high, clusters=found.clusters, smallest_detectable=detectable
+        difference=100 * found.difference,
+        low=low,
+        high=high,
+        clusters=found.clusters,
+        smallest_detectable=detectable,
     )

@@ -24,12 +24,21 @@ from ..harness.records.readings import (
     without_preprocess_ns,
 )
 from ..harness.records.run import Run
-from ..harness.statistics.ratios import log_median, log_ratio, mean_interval, paired_ratio, unpaired_ratio
+from ..harness.statistics.ratios import (
+    log_median,
+    log_ratio,
+    mean_interval,
+    paired_ratio,
+    unpaired_ratio,
+)
 from .energy import QUANTITY, energy_logs
 from .peaks import log_ratios, memory_by_process
 from .schema_base import NO_RATIO, Milliseconds, Ratio
 
-END_TO_END, WITHOUT_PREPROCESS = "time.end_to_end", "time.without_preprocess"  # quantities, as in claims
+END_TO_END, WITHOUT_PREPROCESS = (
+    "time.end_to_end",
+    "time.without_preprocess",
+)  # quantities, as in claims
 
 
 PREPROCESS = "preprocess"
@@ -46,7 +55,9 @@ def no_ratio(*_: Any) -> Ratio:
     return NO_RATIO
 
 
-def time_ratio(before: list[Record], after: list[Record], span_ns: Callable[[Record], int]) -> Ratio:
+def time_ratio(
+    before: list[Record], after: list[Record], span_ns: Callable[[Record], int]
+) -> Ratio:
     """The paired ratio of a time; see `time_logs`."""
     return ratio_over(time_logs(before, after, span_ns))
 
@@ -56,12 +67,16 @@ def ratio_over(logs: Mapping[int, float]) -> Ratio:
     return Ratio(**asdict(paired_ratio(list(logs.values())))) if logs else NO_RATIO
 
 
-def time_logs(before: list[Record], after: list[Record], span_ns: Callable[[Record], int]) -> dict[int, float]:
+def time_logs(
+    before: list[Record], after: list[Record], span_ns: Callable[[Record], int]
+) -> dict[int, float]:
     """By process, the log ratio of a time over the queries that both sides have in it; a zero has no ratio."""
     return paired_logs(timed(before), timed(after), span_ns)
 
 
-def paired_logs(before: list[Record], after: list[Record], span_ns: Callable[[Record], int]) -> dict[int, float]:
+def paired_logs(
+    before: list[Record], after: list[Record], span_ns: Callable[[Record], int]
+) -> dict[int, float]:
     """As `time_logs`, of lines that all have a time, as those of a pass beside the timing."""
     reference = {_pair(record): span_ns(record) for record in before}
     pairs: dict[int, list[tuple[int, int]]] = defaultdict(list)
@@ -69,7 +84,10 @@ def paired_logs(before: list[Record], after: list[Record], span_ns: Callable[[Re
         times = reference.get(_pair(record), 0), span_ns(record)
         if min(times) > 0:
             pairs[record["process"]].append(times)
-    return {process: log_ratio([b for b, _ in times], [a for _, a in times]) for process, times in pairs.items()}
+    return {
+        process: log_ratio([b for b, _ in times], [a for _, a in times])
+        for process, times in pairs.items()
+    }
 
 
 def time_ratios(
@@ -92,7 +110,9 @@ def time_ratios(
     if PREPROCESS in timed_stages:
         ratios[WITHOUT_PREPROCESS] = ratio_of(without_preprocess_ns)
     if not were_synchronised(passes):
-        return ratios | {of_stage(stage): ratio_of(partial(stage_ns, stage=stage)) for stage in timed_stages}
+        return ratios | {
+            of_stage(stage): ratio_of(partial(stage_ns, stage=stage)) for stage in timed_stages
+        }
     waited_before, waited_after = [synchronised(side) for side in passes]
     for stage in synchronised_stages([waited_before, waited_after]):
         logs = paired_logs(waited_before, waited_after, partial(synchronised_ns, stage=stage))
@@ -100,7 +120,9 @@ def time_ratios(
     return ratios
 
 
-def time_differences(samples: Sequence[list[Record]], passes: Sequence[list[Record]]) -> dict[str, Milliseconds]:
+def time_differences(
+    samples: Sequence[list[Record]], passes: Sequence[list[Record]]
+) -> dict[str, Milliseconds]:
     """Return by how many milliseconds a candidate differs from its reference, by quantity.
 
     Stages are of the same pass as those of `time_ratios`. Args as there.
@@ -109,18 +131,24 @@ def time_differences(samples: Sequence[list[Record]], passes: Sequence[list[Reco
     spans = {END_TO_END: latency_ns}
     if not were_synchronised(passes):
         stages = stages_of(sides[0])
-        return _differences_of(sides, spans | {of_stage(s): partial(stage_ns, stage=s) for s in stages})
+        return _differences_of(
+            sides, spans | {of_stage(s): partial(stage_ns, stage=s) for s in stages}
+        )
     waited = [synchronised(side) for side in passes]
     stages = synchronised_stages(waited)
     of_stages = {of_stage(stage): partial(synchronised_ns, stage=stage) for stage in stages}
     return _differences_of(sides, spans) | _differences_of(waited, of_stages)
 
 
-def _differences_of(sides: Sequence[list[Record]], spans: Mapping[str, Span]) -> dict[str, Milliseconds]:
+def _differences_of(
+    sides: Sequence[list[Record]], spans: Mapping[str, Span]
+) -> dict[str, Milliseconds]:
     found = {}
     for quantity, span_ns in spans.items():
         before, after = medians_ms(sides, span_ns)
-        found[quantity] = milliseconds_over({process: after[process] - before[process] for process in before})
+        found[quantity] = milliseconds_over(
+            {process: after[process] - before[process] for process in before}
+        )
     return found
 
 
@@ -185,7 +213,9 @@ def memory_logs(before: list[Record], after: list[Record], queries_only: bool) -
     return log_ratios(reference, candidate)
 
 
-Pairs = Mapping[tuple[str, str], Sequence[float]]  # by case and figure, a log ratio a pair of processes
+Pairs = Mapping[
+    tuple[str, str], Sequence[float]
+]  # by case and figure, a log ratio a pair of processes
 
 
 def time_pairs(before: Run, after: Run) -> Pairs:
@@ -197,7 +227,9 @@ def time_pairs(before: Run, after: Run) -> Pairs:
     found: dict[tuple[str, str], Sequence[float]] = {}
     for case in entries[0] & entries[1]:
         sides = of_case(case, before.samples), of_case(case, after.samples)
-        found[case, "time.end_to_end"] = list(time_logs(*sides, lambda line: line["latency_ns"]).values())
+        found[case, "time.end_to_end"] = list(
+            time_logs(*sides, lambda line: line["latency_ns"]).values()
+        )
         found[case, QUANTITY] = list(energy_logs(*sides).values())
         waited = _waited_for(case, before), _waited_for(case, after)
         for stage in STAGES:
@@ -215,7 +247,9 @@ def _waited_ns(line: Record, stage: str) -> int:
     return line["stages_ns"].get(stage) or 0
 
 
-def unpaired_time(before: list[Record], after: list[Record], span_ns: Callable[[Record], int]) -> Ratio:
+def unpaired_time(
+    before: list[Record], after: list[Record], span_ns: Callable[[Record], int]
+) -> Ratio:
     """Of each process's median of log time, over the queries that every process of both sides has timed."""
     sides = [spans(side, span_ns) for side in (before, after)]
     if not all(sides):
@@ -249,4 +283,8 @@ def unpaired_memory(before: list[Record], after: list[Record], queries_only: boo
 
 def _unpaired_ratio(reference: Sequence[float], candidate: Sequence[float]) -> Ratio:
     """Return the ratio of two sides, each given by the logarithm of a figure of each of its processes."""
-    return Ratio(**asdict(unpaired_ratio(reference, candidate))) if reference and candidate else NO_RATIO
+    return (
+        Ratio(**asdict(unpaired_ratio(reference, candidate)))
+        if reference and candidate
+        else NO_RATIO
+    )

@@ -18,22 +18,30 @@ NotNegative = Annotated[float, Field(ge=0)]
 class Strict(BaseModel):
     """What all parts share: unknown keys, NaN and infinities are errors; a summary is never changed once made."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, populate_by_name=True, frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", allow_inf_nan=False, populate_by_name=True, frozen=True
+    )
 
 
 class Slice(Strict):
     """Scores over the queries that carry one value of a tag."""
 
     n: Count = Field(description="Queries in the slice.")
-    gIoU: Fraction | None = Field(description="As in `quality`, over the slice; null without quality.")
-    cIoU: Fraction | None = Field(description="As in `quality`, over the slice; null without quality.")
+    gIoU: Fraction | None = Field(
+        description="As in `quality`, over the slice; null without quality."
+    )
+    cIoU: Fraction | None = Field(
+        description="As in `quality`, over the slice; null without quality."
+    )
 
 
 class StatusCounts(Strict):
     """How the queries that `quality` is computed from ended."""
 
     ok: Count = Field(description="Answered with a mask.")
-    no_seg: Count = Field(description="Answered without [SEG]: an empty mask, timed like any other.")
+    no_seg: Count = Field(
+        description="Answered without [SEG]: an empty mask, timed like any other."
+    )
     oom: Count = Field(description="Out of memory: IoU 0, no time.")
     timeout: Count = Field(description="Took too long: IoU 0, no time.")
     error: Count = Field(description="Raised an error: IoU 0, no time.")
@@ -46,22 +54,45 @@ class Quality(Strict):
     """
 
     n: Count = Field(description="Queries, failed ones included.")
-    gIoU: Fraction | None = Field(description="Mean foreground IoU over all queries; 1 where both are empty.")
+    gIoU: Fraction | None = Field(
+        description="Mean foreground IoU over all queries; 1 where both are empty."
+    )
     cIoU: Fraction | None = Field(description="Sum of intersections over sum of unions.")
-    mIoU: Fraction | None = Field(description="Mean foreground IoU over the queries whose target is not empty.")
-    class_IoU: Fraction | None = Field(description="Mean of background's and foreground's accumulated IoU.")
-    box_GIoU: float | None = Field(ge=-1, le=1, description="Mean generalised IoU of the masks' bounding boxes.")
-    precision_05: Fraction | None = Field(alias="precision_0.5", description="Share of non-empty targets, IoU >= 0.5.")
-    precision_07: Fraction | None = Field(alias="precision_0.7", description="Share of non-empty targets, IoU >= 0.7.")
-    precision_09: Fraction | None = Field(alias="precision_0.9", description="Share of non-empty targets, IoU >= 0.9.")
-    N_acc: Fraction | None = Field(description="Share of empty targets that are answered with an empty mask.")
-    T_acc: Fraction | None = Field(description="Share of non-empty targets that are answered with a non-empty mask.")
+    mIoU: Fraction | None = Field(
+        description="Mean foreground IoU over the queries whose target is not empty."
+    )
+    class_IoU: Fraction | None = Field(
+        description="Mean of background's and foreground's accumulated IoU."
+    )
+    box_GIoU: float | None = Field(
+        ge=-1, le=1, description="Mean generalised IoU of the masks' bounding boxes."
+    )
+    precision_05: Fraction | None = Field(
+        alias="precision_0.5", description="Share of non-empty targets, IoU >= 0.5."
+    )
+    precision_07: Fraction | None = Field(
+        alias="precision_0.7", description="Share of non-empty targets, IoU >= 0.7."
+    )
+    precision_09: Fraction | None = Field(
+        alias="precision_0.9", description="Share of non-empty targets, IoU >= 0.9."
+    )
+    N_acc: Fraction | None = Field(
+        description="Share of empty targets that are answered with an empty mask."
+    )
+    T_acc: Fraction | None = Field(
+        description="Share of non-empty targets that are answered with a non-empty mask."
+    )
     no_seg_rate: Fraction | None = Field(description="Share of queries answered without [SEG].")
     intervals: dict[str, tuple[Fraction, Fraction]] = Field(
-        default={}, description="95 % intervals of gIoU, cIoU and mIoU; empty without quality, or with one image."
+        default={},
+        description="95 % intervals of gIoU, cIoU and mIoU; empty without quality, or with one image.",
     )
-    status: StatusCounts = Field(description="Queries by how they ended; also known without quality.")
-    slices: dict[str, dict[str, Slice]] = Field(description="By tag (such as family), then by its value.")
+    status: StatusCounts = Field(
+        description="Queries by how they ended; also known without quality."
+    )
+    slices: dict[str, dict[str, Slice]] = Field(
+        description="By tag (such as family), then by its value."
+    )
 
 
 class AnswerSpread(Strict):
@@ -74,7 +105,9 @@ class AnswerSpread(Strict):
         description="In the query that differs most, the pixels in which two masks differ at least: the counts inside "
         "and outside of the target are compared."
     )
-    iou: Fraction = Field(description="Largest difference of a query's IoU with its target between two processes.")
+    iou: Fraction = Field(
+        description="Largest difference of a query's IoU with its target between two processes."
+    )
     mask_distance: Fraction = Field(
         description="Largest 1 - IoU of two processes' masks of one query: of the kept masks where both processes "
         "kept them, otherwise a lower bound from the counts."
@@ -89,18 +122,24 @@ class RegionTime(Strict):
     """One named region of the ledger."""
 
     calls: Count = Field(description="Median number of times that a query enters the region.")
-    median_ms: float = Field(description="Median over records of the region's exclusive time, in milliseconds.")
+    median_ms: float = Field(
+        description="Median over records of the region's exclusive time, in milliseconds."
+    )
 
 
 class StageTime(RegionTime):
     """One stage: the sum of the exclusive times of its regions. `calls` is of its region that is entered most."""
 
-    share: float = Field(description="Median over records of the stage's share of the query's end-to-end time.")
+    share: float = Field(
+        description="Median over records of the stage's share of the query's end-to-end time."
+    )
     synchronised_ms: NotNegative | None = Field(
-        default=None, description="Median of the pass that waits for the GPU at each stage's end; null on a CPU."
+        default=None,
+        description="Median of the pass that waits for the GPU at each stage's end; null on a CPU.",
     )
     gpu_busy_ms: NotNegative | None = Field(
-        default=None, description="How long the GPU was at work in the stage, by the profiler; null on a CPU."
+        default=None,
+        description="How long the GPU was at work in the stage, by the profiler; null on a CPU.",
     )
     floor_ms: NotNegative | None = Field(
         default=None,
@@ -117,27 +156,46 @@ class StageTime(RegionTime):
     def runs_ahead(self) -> bool:
         """Whether waiting for the stage makes its time another."""
         waited = self.synchronised_ms
-        return waited is not None and abs(waited - self.median_ms) > DIFFER_BY * max(self.median_ms, waited)
+        return waited is not None and abs(waited - self.median_ms) > DIFFER_BY * max(
+            self.median_ms, waited
+        )
 
 
 class Time(Strict):
     """Warm queries that ended ok or no_seg, of all processes. Null where nothing has been timed."""
 
-    clock: str | None = Field(description="Clock of every figure here but host_ms: host, cuda events or virtual.")
-    n: Count = Field(description="Timed records: queries times processes.")
-    queries: Count = Field(description="Distinct queries among them; what decides which percentiles are given.")
-    processes: Count = Field(description="Processes among them.")
-    end_to_end_ms: NotNegative | None = Field(description="Median time of a query, in milliseconds.")
-    without_preprocess_ms: float | None = Field(
-        default=None, description="Median of a query's time less its preprocessing; null where it has none."
+    clock: str | None = Field(
+        description="Clock of every figure here but host_ms: host, cuda events or virtual."
     )
-    host_ms: NotNegative | None = Field(description="The same by the host's clock, in milliseconds.")
-    percentiles_ms: dict[str, float] = Field(description="P90, P95, P99, each only if p ** queries <= 0.025.")
-    unattributed_ms: float | None = Field(description="Median time outside all regions, in milliseconds.")
-    unattributed_share: float | None = Field(description="Median of that time's share of the end-to-end time.")
+    n: Count = Field(description="Timed records: queries times processes.")
+    queries: Count = Field(
+        description="Distinct queries among them; what decides which percentiles are given."
+    )
+    processes: Count = Field(description="Processes among them.")
+    end_to_end_ms: NotNegative | None = Field(
+        description="Median time of a query, in milliseconds."
+    )
+    without_preprocess_ms: float | None = Field(
+        default=None,
+        description="Median of a query's time less its preprocessing; null where it has none.",
+    )
+    host_ms: NotNegative | None = Field(
+        description="The same by the host's clock, in milliseconds."
+    )
+    percentiles_ms: dict[str, float] = Field(
+        description="P90, P95, P99, each only if p ** queries <= 0.025."
+    )
+    unattributed_ms: float | None = Field(
+        description="Median time outside all regions, in milliseconds."
+    )
+    unattributed_share: float | None = Field(
+        description="Median of that time's share of the end-to-end time."
+    )
     stages: dict[str, StageTime] = Field(description="By stage, in the order in which they run.")
     regions: dict[str, RegionTime] = Field(description="By region, such as vision.clip.")
-    outliers: Count = Field(description="Records farther than 14.826 MAD from the median: flagged, never dropped.")
+    outliers: Count = Field(
+        description="Records farther than 14.826 MAD from the median: flagged, never dropped."
+    )
 
 
 class StageMemory(Strict):
@@ -145,8 +203,12 @@ class StageMemory(Strict):
 
     start_bytes: Count | None = Field(description="In use when the stage began.")
     peak_bytes: Count | None = Field(description="Largest over the queries of the memory pass.")
-    peak_reserved_bytes: Count | None = Field(description="The same of what the allocator holds (CUDA).")
-    device_process_bytes: Count | None = Field(description="What the driver counts for the process (CUDA).")
+    peak_reserved_bytes: Count | None = Field(
+        description="The same of what the allocator holds (CUDA)."
+    )
+    device_process_bytes: Count | None = Field(
+        description="What the driver counts for the process (CUDA)."
+    )
 
 
 class MemorySplit(Strict):
@@ -156,36 +218,60 @@ class MemorySplit(Strict):
         description="What building asked the allocator for (CUDA), or the model's own tensors hold (CPU)."
     )
     paper_weights_bytes: Count | None = Field(description="The same by arithmetic.")
-    kv_cache_bytes: Count | None = Field(description="Keys and values at the end of the longest query.")
+    kv_cache_bytes: Count | None = Field(
+        description="Keys and values at the end of the longest query."
+    )
     paper_kv_cache_bytes: Count | None = Field(description="The same by arithmetic.")
-    activations_bytes: Count | None = Field(description="The rest of the allocator's peak in a query (CUDA).")
-    slack_bytes: Count | None = Field(description="What the allocator holds beyond what it has given out (CUDA).")
-    outside_bytes: Count | None = Field(description="What the driver counts beyond that: context, libraries (CUDA).")
+    activations_bytes: Count | None = Field(
+        description="The rest of the allocator's peak in a query (CUDA)."
+    )
+    slack_bytes: Count | None = Field(
+        description="What the allocator holds beyond what it has given out (CUDA)."
+    )
+    outside_bytes: Count | None = Field(
+        description="What the driver counts beyond that: context, libraries (CUDA)."
+    )
 
 
 class Memory(Strict):
     """Peaks of a pass of its own, apart from timing."""
 
-    instrument: str | None = Field(description="'resident set' (whole process, CPU) or 'cuda allocator'.")
+    instrument: str | None = Field(
+        description="'resident set' (whole process, CPU) or 'cuda allocator'."
+    )
     peak_bytes: Count | None = Field(description="The largest of all stages, the build among them.")
-    query_peak_bytes: Count | None = Field(default=None, description="The largest of the stages of a query.")
+    query_peak_bytes: Count | None = Field(
+        default=None, description="The largest of the stages of a query."
+    )
     growth_bytes: Count | None = Field(
         default=None,
         description="On a CPU, the largest growth of a process: its peak less what stood there before the build. "
         "Null on a GPU, and where that was not recorded.",
     )
-    query_growth_bytes: Count | None = Field(default=None, description="Likewise, without the peak of the build.")
-    peak_reserved_bytes: Count | None = Field(description="The largest of all stages, as reserved (CUDA).")
-    device_process_bytes: Count | None = Field(description="The largest of all stages, as the driver counts (CUDA).")
-    stages: dict[str, StageMemory] = Field(description="By stage; `build` is the loading of the model.")
-    split: MemorySplit | None = Field(default=None, description="What the peak of a query is made of.")
+    query_growth_bytes: Count | None = Field(
+        default=None, description="Likewise, without the peak of the build."
+    )
+    peak_reserved_bytes: Count | None = Field(
+        description="The largest of all stages, as reserved (CUDA)."
+    )
+    device_process_bytes: Count | None = Field(
+        description="The largest of all stages, as the driver counts (CUDA)."
+    )
+    stages: dict[str, StageMemory] = Field(
+        description="By stage; `build` is the loading of the model."
+    )
+    split: MemorySplit | None = Field(
+        default=None, description="What the peak of a query is made of."
+    )
 
 
 class Cold(Strict):
     """What happens once, and is in no other figure."""
 
     build_s: NotNegative | None = Field(description="Seconds to build the adapter.")
-    first_query_ms: NotNegative | None = Field(description="Milliseconds of the first process's very first query.")
+    first_query_ms: NotNegative | None = Field(
+        description="Milliseconds of the first process's very first query."
+    )
 
 
 class Ratio(Strict):
@@ -194,10 +280,18 @@ class Ratio(Strict):
     Of a time, a pair's figure is the median over its queries; of memory it is that of the two peaks.
     """
 
-    ratio: Positive | None = Field(description="Candidate over reference: below 1 is cheaper. Null without a pair.")
-    low: Positive | None = Field(description="Lower end of the 95 % interval; null with fewer than two pairs.")
-    high: Positive | None = Field(description="Upper end of the 95 % interval; null with fewer than two pairs.")
-    processes: Count = Field(description="Pairs of processes compared; unpaired, processes of the side with fewer.")
+    ratio: Positive | None = Field(
+        description="Candidate over reference: below 1 is cheaper. Null without a pair."
+    )
+    low: Positive | None = Field(
+        description="Lower end of the 95 % interval; null with fewer than two pairs."
+    )
+    high: Positive | None = Field(
+        description="Upper end of the 95 % interval; null with fewer than two pairs."
+    )
+    processes: Count = Field(
+        description="Pairs of processes compared; unpaired, processes of the side with fewer."
+    )
     smallest_detectable: Annotated[float, Field(ge=1)] | None = Field(
         description="Factor by which an estimate must differ from 1 for its interval to exclude 1."
     )
@@ -212,9 +306,15 @@ class Milliseconds(Strict):
     A pair's figure is the difference of the two medians over the queries that both answered in it.
     """
 
-    ms: float | None = Field(description="Candidate minus reference: below 0 is faster. Null without a pair.")
-    low: float | None = Field(description="Lower end of the 95 % interval; null with fewer than two pairs.")
-    high: float | None = Field(description="Upper end of the 95 % interval; null with fewer than two pairs.")
+    ms: float | None = Field(
+        description="Candidate minus reference: below 0 is faster. Null without a pair."
+    )
+    low: float | None = Field(
+        description="Lower end of the 95 % interval; null with fewer than two pairs."
+    )
+    high: float | None = Field(
+        description="Upper end of the 95 % interval; null with fewer than two pairs."
+    )
     processes: Count = Field(description="Pairs of processes compared.")
 
 
@@ -229,7 +329,9 @@ class Twin(Strict):
     half_widths: dict[str, NotNegative] = Field(
         description="By quantity, such as time.vision: the least half-width of an interval, in natural logarithms."
     )
-    milliseconds: dict[str, Milliseconds] = Field(description="By quantity, by how much the two differ.")
+    milliseconds: dict[str, Milliseconds] = Field(
+        description="By quantity, by how much the two differ."
+    )
 
 
 class Points(Strict):
@@ -238,7 +340,9 @@ class Points(Strict):
     The interval is that of the bootstrap over images, both sides scored on the same draw: see `bootstrap`.
     """
 
-    difference: float = Field(description="Candidate minus reference, times 100: above 0 is better.")
+    difference: float = Field(
+        description="Candidate minus reference, times 100: above 0 is better."
+    )
     low: float | None = Field(description="Lower end of the 95 % interval; null with one image.")
     high: float | None = Field(description="Upper end of the 95 % interval; null with one image.")
     clusters: Count = Field(description="Images.")
@@ -251,14 +355,18 @@ class AgainstFloor(Strict):
     """A model's gIoU against that of the best answer without a look, over the queries that the model answered."""
 
     case: str = Field(description="Name of the model.")
-    floor: str = Field(description="Name of the best floor; whole-image and empty are computed where none was asked.")
+    floor: str = Field(
+        description="Name of the best floor; whole-image and empty are computed where none was asked."
+    )
     gIoU: Fraction = Field(description="Of the model.")
     floor_gIoU: Fraction = Field(description="Of the floor.")
     gIoU_points: Points = Field(description="Of the model, the floor being the reference.")
     verdict: Literal["better", "doubtful", "not better"] = Field(
         description="Doubtful: above the floor, but the interval reaches down to it."
     )
-    refused: bool = Field(description="A loaded checkpoint that is not better, about eight images at least.")
+    refused: bool = Field(
+        description="A loaded checkpoint that is not better, about eight images at least."
+    )
 
 
 class Bootstrap(Strict):

@@ -25,7 +25,10 @@ NO_TWINS: Sequence[Twin] = ()
 
 
 def twin_from(
-    reference: str, candidate: str, ratios: Mapping[str, Ratio], milliseconds: Mapping[str, Milliseconds]
+    reference: str,
+    candidate: str,
+    ratios: Mapping[str, Ratio],
+    milliseconds: Mapping[str, Milliseconds],
 ) -> Twin:
     """Return the twin, with the least half-width of each quantity whose ratio has an interval.
 
@@ -40,7 +43,12 @@ def twin_from(
         if ratio.ratio is not None and half_width is not None:
             offset = abs(math.log(ratio.ratio))
             half_widths[quantity] = max(half_width, offset)
-    return Twin(reference=reference, candidate=candidate, half_widths=half_widths, milliseconds=dict(milliseconds))
+    return Twin(
+        reference=reference,
+        candidate=candidate,
+        half_widths=half_widths,
+        milliseconds=dict(milliseconds),
+    )
 
 
 def no_narrower(ratio: Ratio, quantity: str, twins: Sequence[Twin]) -> Ratio:
@@ -58,7 +66,11 @@ def no_narrower(ratio: Ratio, quantity: str, twins: Sequence[Twin]) -> Ratio:
     if ratio.ratio is None or own_half_width is None or own_half_width >= least_half_width:
         return ratio
     factor = math.exp(least_half_width)
-    ends = {"low": ratio.ratio / factor, "high": ratio.ratio * factor, "smallest_detectable": factor}
+    ends = {
+        "low": ratio.ratio / factor,
+        "high": ratio.ratio * factor,
+        "smallest_detectable": factor,
+    }
     return ratio.model_copy(update=ends)
 
 

@@ -19,7 +19,7 @@ from lisabench.harness.memory import CudaMeter, MemoryProbe
 from lisabench.harness.noise import Watch
 from lisabench.harness.passes import SynchronisedProbe, gpu_busy, synchronised
 from lisabench.harness.probe import NullProbe, TimingProbe
-from lisabench.harness.roofline import ceilings
+from lisabench.harness.roofline import measure_roofline
 from lisabench.models.registry import find, make_case
 from lisabench.models.training.losses import weighted
 from lisabench.models.training.recipes import LOSSES
@@ -100,7 +100,9 @@ def test_a_loop_of_kernels_takes_as_long_as_the_profiler_says():
         return ledger.regions["vision"].exclusive_ns
 
     loop()
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA], acc_events=True) as found:
+    with profile(
+        activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA], acc_events=True
+    ) as found:
         ours_ns = loop()
     kernels = (event for event in found.key_averages() if event.device_type.name == "CUDA")
     theirs_ns = 1e3 * sum(event.self_device_time_total for event in kernels)
@@ -141,7 +143,10 @@ def test_what_building_asks_the_allocator_for_is_what_arithmetic_says(quantizati
     meter = CudaMeter()
     before = meter.asked_bytes()
     adapter = lisa(NullProbe(), "cuda", quantization=quantization)
-    asked, paper = meter.asked_bytes() - before, sum(adapter.paper(None, None).weight_bytes.values())
+    asked, paper = (
+        meter.asked_bytes() - before,
+        sum(adapter.paper(None, None).weight_bytes.values()),
+    )
     assert asked == pytest.approx(paper, rel=0.01, abs=0)
     assert sum(adapter.weights.values()) == pytest.approx(paper, rel=0.01, abs=0)
 
@@ -155,15 +160,19 @@ def test_a_quantised_model_answers_on_a_gpu(quantization):
 @pytest.mark.parametrize("axes", [{}, {"quantization": "nf4"}, {"vision": "sam"}], ids=str)
 def test_a_compiled_model_gives_the_masks_of_an_eager_one_on_a_gpu(axes):
     masks = [
-        measure.answer(lisa(NullProbe(), "cuda", execution=execution, **axes), noise(), NullProbe()).mask_HW
+        measure.answer(
+            lisa(NullProbe(), "cuda", execution=execution, **axes), noise(), NullProbe()
+        ).mask_HW
         for execution in ("eager", "compiled")
     ]
     assert (masks[0] != masks[1]).mean() < 0.01
 
 
 def test_the_ceilings_of_a_gpu_are_of_its_order():
-    found = ceilings("cuda")
-    assert found["matrix_flops_per_s"]["bfloat16"] > 3 * found["matrix_flops_per_s"]["float32"] > 1e12
+    found = measure_roofline("cuda")
+    assert (
+        found["matrix_flops_per_s"]["bfloat16"] > 3 * found["matrix_flops_per_s"]["float32"] > 1e12
+    )
     assert found["bandwidth_bytes_per_s"] > 1e11
 
 

@@ -38,16 +38,16 @@ def test_imports_run_downwards_only(module):
 @pytest.mark.parametrize(
     "planted",
     [
-        "from ..reports import page",
-        "from ..reports.page import write_report",
-        "from lisabench.reports import page",
-        "import lisabench.reports.page",
-        "def f():\n    from lisabench.reports.page import write_report",
+        "from ..reports.run import page",
+        "from ..reports.run.page import write_report",
+        "from lisabench.reports.run import page",
+        "import lisabench.reports.run.page",
+        "def f():\n    from lisabench.reports.run.page import write_report",
     ],
 )
 def test_an_upward_import_is_found(planted):
     imported = imports_of(planted, "models.planted", set(GRAPH))
-    assert rooms_above("models.planted", imported) == {"reports.page"}
+    assert rooms_above("models.planted", imported) == {"reports.run.page"}
 
 
 def test_no_modules_import_each_other():
@@ -60,13 +60,16 @@ def test_a_circle_is_found():
 
 
 def test_reports_import_no_torch():
-    run_python("import lisabench.reports.page, sys; assert 'torch' not in sys.modules")
+    run_python("import lisabench.reports.run.page, sys; assert 'torch' not in sys.modules")
 
 
 def test_the_hugging_face_package_named_datasets_is_not_hidden(tmp_path):
     (tmp_path / "datasets").mkdir()
     (tmp_path / "datasets" / "__init__.py").write_text("REAL = True")
-    run_python(f"import sys; sys.path.append({str(tmp_path)!r}); import datasets; assert datasets.REAL", cwd=ROOT)
+    run_python(
+        f"import sys; sys.path.append({str(tmp_path)!r}); import datasets; assert datasets.REAL",
+        cwd=ROOT,
+    )
 
 
 HELP = """
@@ -87,12 +90,26 @@ def test_help_imports_no_heavy_library():
     assert "Usage" in done.stdout
     imported = {name.partition(".")[0] for name in done.stderr.split()}
     assert {"lisabench", "typer"} <= imported
-    heavy = {"accelerate", "cv2", "matplotlib", "numpy", "pandas", "pydantic", "scipy", "torch", "transformers"}
+    heavy = {
+        "accelerate",
+        "cv2",
+        "matplotlib",
+        "numpy",
+        "pandas",
+        "pydantic",
+        "scipy",
+        "torch",
+        "transformers",
+    }
     assert not heavy & imported
 
 
 def test_every_file_of_tests_may_run_beside_others_but_the_gpus():
-    files = [path for path in (ROOT / "tests").rglob("test_*.py") if "pytest.mark.no_clock" not in path.read_text()]
+    files = [
+        path
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if "pytest.mark.no_clock" not in path.read_text()
+    ]
     assert [path.name for path in files] == ["test_cuda.py"]
 
 
@@ -105,10 +122,14 @@ def test_the_wheel_holds_the_rooms_and_nothing_else(tmp_path):
     tops = {name.split("/")[1] for name in names if name.startswith("lisabench/")}
     assert tops == {*ROOMS, "__init__.py", "cli.py"}
     assert "lisabench/benchmarks/suites/tiny.yaml" in names
-    assets = [path.relative_to(clone) for path in (clone / "models/assets").rglob("*") if path.is_file()]
+    assets = [
+        path.relative_to(clone) for path in (clone / "models/assets").rglob("*") if path.is_file()
+    ]
     assert {f"lisabench/{path}" for path in assets} <= set(names)
     assert "lisabench/models/assets/tiny_tokenizer.json" in names
-    there = [name.split("/")[-2:] for name in names if name.startswith("lisabench/models/assets/tiny/")]
+    there = [
+        name.split("/")[-2:] for name in names if name.startswith("lisabench/models/assets/tiny/")
+    ]
     assert {folder for folder, file in there if file == "config.json"} == {"dual", "clip", "sam"}
     assert {file for folder, file in there if folder == "weights"} >= {"clip+dual+sam.safetensors"}
     assert not [name for name in names if "test" in name or "conftest" in name]
@@ -116,7 +137,9 @@ def test_the_wheel_holds_the_rooms_and_nothing_else(tmp_path):
 
 def _copy(folder: Path) -> Path:
     """The tracked files only, as a fresh clone has them, so that no stale build folder gets in."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
     for name in filter(None, listed.split("\0")):
         target = folder / "clone" / name
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -53,13 +53,20 @@ def side_by_side(request: Request, reference: str | None, python: Path | None) -
     """
     processes, changes = _plan(request, reference)
     suite = request.suite or DEFAULT_SUITE
-    out = _new_folder(request.out or Path("runs") / f"{Path(suite).stem}-against-{datetime.now():%Y%m%d-%H%M%S}")
+    out = _new_folder(
+        request.out or Path("runs") / f"{Path(suite).stem}-against-{datetime.now():%Y%m%d-%H%M%S}"
+    )
     outputs = Outputs(out / "junit.xml", out / "comment.md")
-    for ending in (signal.SIGTERM, signal.SIGHUP):  # as a job is cancelled: tidied up after as after an interrupt
+    for ending in (
+        signal.SIGTERM,
+        signal.SIGHUP,
+    ):  # as a job is cancelled: tidied up after as after an interrupt
         signal.signal(ending, signal.default_int_handler)
     try:
         with shown() as progress, checked_out(str(reference), python) as versions:
-            found = Bench(versions, processes, out, progress, Pairing(versions)).gate(suite, changes)
+            found = Bench(versions, processes, out, progress, Pairing(versions)).gate(
+                suite, changes
+            )
     except LisabenchError as error:
         publish(broken(str(out), str(reference), str(error), error.exit_code), outputs)
         raise
@@ -72,7 +79,9 @@ def side_by_side(request: Request, reference: str | None, python: Path | None) -
 def _plan(request: Request, reference: str | None) -> tuple[int, dict[str, Any]]:
     """How many pairs, and what else is changed of the suite."""
     if reference is None:
-        raise UsageError("--against-python says how to run the version that --against names; add --against GIT_REF")
+        raise UsageError(
+            "--against-python says how to run the version that --against names; add --against GIT_REF"
+        )
     if request.resume or request.stop_after_min is not None:
         raise UsageError("--against measures in one go: it takes neither --resume nor --stop-after")
     changes = dict(request.changes)
@@ -81,17 +90,23 @@ def _plan(request: Request, reference: str | None) -> tuple[int, dict[str, Any]]
     if type(processes) is not int or processes < 1:
         raise UsageError(f"processes is {processes!r}; expected a whole number of pairs, 1 or more")
     if {"memory_processes", "plan.memory_processes"} & changes.keys():
-        raise UsageError("--against settles by itself how often memory is measured; leave memory_processes out")
+        raise UsageError(
+            "--against settles by itself how often memory is measured; leave memory_processes out"
+        )
     return processes, changes
 
 
 def _new_folder(out: Path) -> Path:
     if any((out / name).exists() for name in ("base", "head", "parts", RUN)):
-        raise UsageError(f"{out} holds something that was measured already; name another folder with --out")
+        raise UsageError(
+            f"{out} holds something that was measured already; name another folder with --out"
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"cannot write to {out}: {error.strerror}; name a folder of your own with --out") from error
+        raise UsageError(
+            f"cannot write to {out}: {error.strerror}; name a folder of your own with --out"
+        ) from error
     return out
 
 
@@ -116,11 +131,20 @@ class Bench:
         gate = gate_of(runs[1].run["definition"])
         checks = judge(base, head, gate, pairs=time_pairs(*runs))
         regressed = to_measure_again(checks)
-        again = {case: self._again(runs, case, gate, number) for number, case in enumerate(regressed, start=1)}
-        found = checked(str(runs[1].folder), self.versions[0].label, base, head, settle(checks, again))
-        return found.model_copy(update={"paired": True, "in_turns": all(run.run["in_turns"] for run in runs)})
+        again = {
+            case: self._again(runs, case, gate, number)
+            for number, case in enumerate(regressed, start=1)
+        }
+        found = checked(
+            str(runs[1].folder), self.versions[0].label, base, head, settle(checks, again)
+        )
+        return found.model_copy(
+            update={"paired": True, "in_turns": all(run.run["in_turns"] for run in runs)}
+        )
 
-    def _again(self, runs: Sequence[Run], case: str, gate: Gate, number: int) -> Sequence[Check] | str:
+    def _again(
+        self, runs: Sequence[Run], case: str, gate: Gate, number: int
+    ) -> Sequence[Check] | str:
         """The checks of a case that is measured again, alone, or why it could not be."""
         folder = self.out / AGAIN / str(number)
         folder.mkdir(parents=True)
@@ -133,7 +157,9 @@ class Bench:
             return str(error)
         return judge(reduced(fresh[0]), reduced(fresh[1]), gate, pairs=time_pairs(*fresh))
 
-    def measure(self, suites: Sequence[str], folder: Path, changes: Mapping[str, Any], what: str) -> tuple[Run, Run]:
+    def measure(
+        self, suites: Sequence[str], folder: Path, changes: Mapping[str, Any], what: str
+    ) -> tuple[Run, Run]:
         """Pair by pair, each version over its own suite; a run of each with as many processes as there are pairs."""
         sides = list(zip(self.versions, suites, strict=True))
         parts: dict[str, list[Run]] = {version.name: [] for version in self.versions}
@@ -145,7 +171,9 @@ class Bench:
             for version, suite in schedule.turns(sides[::-1], pair, block=0):
                 own = {**SINGLE, **changes, **_without_quality_pass(parts[version.name])}
                 arguments = ["run", suite, *as_arguments(own)]
-                calls.append(Call(version, arguments, folder / "parts" / f"{pair + 1}-{version.name}"))
+                calls.append(
+                    Call(version, arguments, folder / "parts" / f"{pair + 1}-{version.name}")
+                )
             self.progress(2 * pair, total, f"{what}pair {pair + 1}")
             for call, done in self.pairing.carry_out((calls[0], calls[1])):
                 parts[call.version.name].append(_part(call, done))
@@ -183,7 +211,9 @@ def _refusal(version: Version, done: Done, folder: Path) -> LisabenchError:
     log = folder.with_suffix(".log")
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(f"{done.stdout}\n{done.stderr}", encoding="utf-8")
-    killed = f"it was ended by {signal.Signals(-done.returncode).name}" if done.returncode < 0 else None
+    killed = (
+        f"it was ended by {signal.Signals(-done.returncode).name}" if done.returncode < 0 else None
+    )
     said = killed or last_line(done.stderr).removeprefix("lisabench: ")
     if done.returncode not in REFUSED:
         return RunFailed(f"{version.label} failed while running: {said} (its output is in {log})")
@@ -198,5 +228,7 @@ def _read(version: Version, folder: Path) -> Run:
         reduced(run)
     except (LisabenchError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise NothingToCompare(f"the records of {version.label} are none that this version reads ({why})") from error
+        raise NothingToCompare(
+            f"the records of {version.label} are none that this version reads ({why})"
+        ) from error
     return run

@@ -36,7 +36,9 @@ def keep_baseline(folder: Path, out: Path) -> None:
     """
     run = read_run(folder)
     if run.run["status"] != "complete":
-        raise UsageError(f"the run in {folder} is {run.run['status']}; a baseline needs one that is complete")
+        raise UsageError(
+            f"the run in {folder} is {run.run['status']}; a baseline needs one that is complete"
+        )
     write_baseline(out, reduced(run))
     processes = (run.run.get("plan") or {}).get("processes") or 1
     if processes < ENOUGH_PROCESSES:
@@ -57,7 +59,9 @@ def check(folder: Path, file: Path, outputs: Outputs) -> int:
     except LisabenchError as error:
         publish(broken(str(folder), str(file), str(error), error.exit_code), outputs)
         raise
-    print(found.model_dump_json(by_alias=True, indent=1) if outputs.as_json else gate_page.page(found))
+    print(
+        found.model_dump_json(by_alias=True, indent=1) if outputs.as_json else gate_page.page(found)
+    )
     publish(found, outputs)
     return found.exit_code
 
@@ -65,7 +69,9 @@ def check(folder: Path, file: Path, outputs: Outputs) -> int:
 def _held(folder: Path, file: Path) -> Checked:
     before, run = read_baseline(file), read_run(folder)
     if run.run["status"] == "running":
-        raise UsageError(f"not all of {folder} is measured yet; go on with: lisabench run --resume --out {folder}")
+        raise UsageError(
+            f"not all of {folder} is measured yet; go on with: lisabench run --resume --out {folder}"
+        )
     after, gate = reduced(run), gate_of(run.run.get("definition") or {})
     checks = judge(before, after, gate)
     again = {case: _again(run, case, before) for case in to_measure_again(checks)}
@@ -89,7 +95,10 @@ def publish(found: Checked, outputs: Outputs) -> None:
         UsageError: something cannot be written.
     """
     page = gate_page.page(found)
-    for path, text in ((outputs.junit, gate_page.junit(found)), (outputs.comment, gate_page.comment(found))):
+    for path, text in (
+        (outputs.junit, gate_page.junit(found)),
+        (outputs.comment, gate_page.comment(found)),
+    ):
         if path is not None:
             _write(path, text, "w")
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):

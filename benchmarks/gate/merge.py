@@ -46,7 +46,11 @@ def merged(parts: Sequence[Run], folder: Path, source: dict[str, Any]) -> Run:
 
 def _numbered(journals: Sequence[Lines], controls: set[str]) -> Iterator[dict[str, Any]]:
     for process, lines in enumerate(journals):
-        yield from (line | {"process": process} for line in lines if process == 0 or line["case"] not in controls)
+        yield from (
+            line | {"process": process}
+            for line in lines
+            if process == 0 or line["case"] not in controls
+        )
 
 
 def _page(pages: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -58,7 +62,9 @@ def _page(pages: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "in_turns": all(page.get("in_turns") for page in pages),  # older versions never do
         "plan": first["plan"] | processes,
         "definition": first["definition"] | {"plan": first["definition"]["plan"] | processes},
-        "cases": [_entry(entries) for entries in zip(*(page["cases"] for page in pages), strict=True)],
+        "cases": [
+            _entry(entries) for entries in zip(*(page["cases"] for page in pages), strict=True)
+        ],
         "warnings": list(dict.fromkeys(warning for page in pages for warning in page["warnings"])),
     }
 
@@ -69,7 +75,18 @@ def _with_memory(pages: Sequence[dict[str, Any]]) -> int:
 
 def _entry(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Of one case: what its first process said of how it was built stands."""
-    numbered = [(process, entry) for process, entry in enumerate(entries) if not process or entry["role"] == "model"]
-    warm_ups = [warm_up | {"process": process} for process, entry in numbered for warm_up in entry.get("warmups", ())]
-    broken = {key: next((e[key] for e in entries if e.get(key)), None) for key in ("error", "memory_error")}
+    numbered = [
+        (process, entry)
+        for process, entry in enumerate(entries)
+        if not process or entry["role"] == "model"
+    ]
+    warm_ups = [
+        warm_up | {"process": process}
+        for process, entry in numbered
+        for warm_up in entry.get("warmups", ())
+    ]
+    broken = {
+        key: next((e[key] for e in entries if e.get(key)), None)
+        for key in ("error", "memory_error")
+    }
     return entries[0] | broken | {"warmups": warm_ups}

@@ -25,7 +25,10 @@ from ..run.cpu_pinning import Rota
 from ..subprocesses import Done
 from .versions import Version
 
-PROTOCOL_FILES = ("benchmarks/run/lockstep.py", "benchmarks/baton.py")  # here, and in earlier versions
+PROTOCOL_FILES = (
+    "benchmarks/run/lockstep.py",
+    "benchmarks/baton.py",
+)  # here, and in earlier versions
 MEASURED = (0, NO_BETTER, RunFailed.exit_code)  # if there are records
 
 
@@ -105,7 +108,9 @@ def _against_turns(call: Call, done: Done) -> str | None:
         return lockstep.APART
     journals = call.folder / SAMPLES, call.folder / QUALITY
     lines = [line for journal in journals for line in read_lines(journal)]
-    full = any(line["status"] == "oom" or "out of memory" in (line["reason"] or "") for line in lines)
+    full = any(
+        line["status"] == "oom" or "out of memory" in (line["reason"] or "") for line in lines
+    )
     return f"side by side, {call.version.label} ran out of memory" if full else None
 
 
@@ -115,7 +120,9 @@ def _set_aside(folder: Path) -> None:
 
 
 def _warn(why: str) -> None:
-    sys.stderr.write(f"warning: {why}: the processes of a pair run one after the other, and times are less sure\n")
+    sys.stderr.write(
+        f"warning: {why}: the processes of a pair run one after the other, and times are less sure\n"
+    )
 
 
 ENOUGH = 2
@@ -125,7 +132,9 @@ MEMORY = "plan.memory_processes"
 
 
 def memory_is_known(
-    versions: Sequence[tuple[Version, str]], parts: Mapping[str, Sequence[Run]], changes: Mapping[str, Any]
+    versions: Sequence[tuple[Version, str]],
+    parts: Mapping[str, Sequence[Run]],
+    changes: Mapping[str, Any],
 ) -> bool:
     """Whether the pairs to come need no memory pass, of either side: times would differ by what one alone had done.
 

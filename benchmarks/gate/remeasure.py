@@ -33,7 +33,9 @@ def measure_again(run: Run, case: str, progress: Progress) -> Run:
     if queries.fingerprint != run.run["data"]["fingerprint"]:
         raise NothingToCompare("the data are not those of the run any more")
     folder = _new_folder(run.folder)
-    Session(suite, queries, folder, lambda done, total, what: progress(done, total, f"again: {what}")).start()
+    Session(
+        suite, queries, folder, lambda done, total, what: progress(done, total, f"again: {what}")
+    ).start()
     return read_run(folder)
 
 
@@ -57,15 +59,23 @@ def definition_of(page: dict[str, Any], case: str) -> dict[str, Any]:
     data = whole["data"] | {"split": page["data"]["split"]}
     gate = whole.get("gate") or {}
     if gate.get("cases"):
-        emptied["gate"] = gate | {"cases": {name: own for name, own in gate["cases"].items() if name == case}}
-    return whole | emptied | {"reference": case, "cases": {case: whole["cases"][case]}, "data": data}
+        emptied["gate"] = gate | {
+            "cases": {name: own for name, own in gate["cases"].items() if name == case}
+        }
+    return (
+        whole | emptied | {"reference": case, "cases": {case: whole["cases"][case]}, "data": data}
+    )
 
 
 def _is_here(page: dict[str, Any]) -> None:
     before, here = page["versions"] or {}, environment.versions()
-    software = differing(*({name: versions.get(name) for name in SAME_VERSIONS} for versions in (before, here)))
-    reasons = different_machines(page["passport"] or {}, environment.passport())
-    reasons += [f"measured with {name} {then}, here is {now}" for name, (then, now) in software.items()]
+    software = differing(
+        *({name: versions.get(name) for name in SAME_VERSIONS} for versions in (before, here))
+    )
+    reasons = different_machines(page["passport"] or {}, environment.describe_machine())
+    reasons += [
+        f"measured with {name} {then}, here is {now}" for name, (then, now) in software.items()
+    ]
     if reasons:
         raise NothingToCompare(f"cannot be measured again here: {reasons[0]}")
 

@@ -64,13 +64,17 @@ class Version:
             RunFailed: its Python imports another one, or none.
         """
         if not _is_lisabench(self.tree):
-            raise NothingToCompare(f"{self.label} holds no lisabench that could be run; name a later reference")
+            raise NothingToCompare(
+                f"{self.label} holds no lisabench that could be run; name a later reference"
+            )
         self._start(self._python("-m", "compileall", "-q", "-l", self.tree))
         self._start(self._python("-m", "compileall", "-q", *(self.tree / room for room in ROOMS)))
         done = self._start(self._python("-c", WHICH))
         found = done.stdout.strip() or last_line(done.stderr)
         if not found or Path(found).resolve() != (self.tree / "__init__.py").resolve():
-            raise RunFailed(f"{self.python} does not import {PACKAGE} from {self.label}, but says: {found}")
+            raise RunFailed(
+                f"{self.python} does not import {PACKAGE} from {self.label}, but says: {found}"
+            )
 
     def _python(self, *arguments: str | Path) -> Command:
         paths = [str(self.home), os.environ.get("PYTHONPATH", "")]
@@ -116,7 +120,9 @@ def checked_out(reference: str, python: Path | None) -> Iterator[tuple[Version, 
 def _base(home: Path, reference: str, commit: str, python: Path | None) -> Version:
     home.mkdir()
     source = {"reference": reference, "commit": commit}
-    return Version("base", f"{reference} ({commit[:10]})", home, str(python or sys.executable), source)
+    return Version(
+        "base", f"{reference} ({commit[:10]})", home, str(python or sys.executable), source
+    )
 
 
 def _head(home: Path, root: Path) -> Version:
@@ -135,7 +141,9 @@ def _root() -> Path:
         )
     root = Path(done.stdout.strip())
     if not _is_lisabench(root):
-        raise UsageError(f"--against compares two versions of {PACKAGE} itself, and {root} is no clone of it")
+        raise UsageError(
+            f"--against compares two versions of {PACKAGE} itself, and {root} is no clone of it"
+        )
     return root
 
 
@@ -161,7 +169,9 @@ def _must(root: Path, *arguments: str) -> str:
 
 def _git(folder: Path, *arguments: str) -> Done:
     try:
-        return subprocesses.run(Command(["git", "-c", f"core.hooksPath={os.devnull}", *arguments], folder))[0]
+        return subprocesses.run(
+            Command(["git", "-c", f"core.hooksPath={os.devnull}", *arguments], folder)
+        )[0]
     except FileNotFoundError:
         raise UsageError("--against needs git, and there is none on the PATH") from None
 
@@ -169,4 +179,6 @@ def _git(folder: Path, *arguments: str) -> Done:
 def last_line(text: str) -> str:
     """The last line with a word in it: there the error stands, be it of git, a traceback, or a box of the help."""
     lines = [line.strip(" │\t") for line in text.splitlines()]
-    return next((line for line in reversed(lines) if any(letter.isalnum() for letter in line)), "nothing")
+    return next(
+        (line for line in reversed(lines) if any(letter.isalnum() for letter in line)), "nothing"
+    )

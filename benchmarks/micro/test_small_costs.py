@@ -100,7 +100,12 @@ def test_drawing_polygons_as_far_out_as_is_allowed(fastest):
 def test_a_scene(fastest):
     """Scenes differ in size: the time is that of 640 x 480 pixels."""
     pixels = sum(scene(5, "val", index).image.size / 3 for index in range(14))
-    fastest(lambda: [scene(5, "val", index) for index in range(14)], 0.2, rounds=3, divided_by=pixels / (640 * 480))
+    fastest(
+        lambda: [scene(5, "val", index) for index in range(14)],
+        0.2,
+        rounds=3,
+        divided_by=pixels / (640 * 480),
+    )
 
 
 def test_reading_a_query(fastest, tmp_path):

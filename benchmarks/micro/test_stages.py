@@ -31,7 +31,10 @@ NEEDED_BYTES = 17 << 30  # the dual peaks at 15.0 GiB, and CUDA takes some of it
 
 
 def room_on_gpu() -> bool:
-    return torch.cuda.is_available() and torch.cuda.get_device_properties(0).total_memory >= NEEDED_BYTES
+    return (
+        torch.cuda.is_available()
+        and torch.cuda.get_device_properties(0).total_memory >= NEEDED_BYTES
+    )
 
 
 def cuda_seconds() -> float:
@@ -64,7 +67,9 @@ def full(request, sample):
 def time_stage(benchmark, model, stage, rounds):
     adapter, made = model
     arguments = [made[name] for name in BEFORE[stage]]
-    found = benchmark.pedantic(getattr(adapter, stage), args=arguments, rounds=rounds, warmup_rounds=3)
+    found = benchmark.pedantic(
+        getattr(adapter, stage), args=arguments, rounds=rounds, warmup_rounds=3
+    )
     assert type(found) is type(made[stage])
 
 

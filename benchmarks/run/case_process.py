@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from .worker_pool import Lost, WorkerHandle
+from .worker_pool import Lost, WorkerProcess
 
 Note = Callable[..., None]
 
@@ -18,7 +18,7 @@ class Turn:
         note: takes what becomes known of the case, by name.
     """
 
-    def __init__(self, worker: WorkerHandle, clerk: WorkerHandle, note: Note) -> None:
+    def __init__(self, worker: WorkerProcess, clerk: WorkerProcess, note: Note) -> None:
         self._worker, self._clerk, self._note = worker, clerk, note
         self._lost: Lost | None = None
         try:

@@ -54,8 +54,12 @@ def carry_out(request: Request) -> int:
     folder = request.out or Path("runs") / f"{suite.name}-{datetime.now():%Y%m%d-%H%M%S}"
     pool = pool_of(suite)  # first, since its server imports for seconds while the queries are made
     with shown() as progress:
-        deadline = time.monotonic() + 60 * request.stop_after_min if request.stop_after_min else None
-        session = Session(suite, Queries.of(suite), folder, progress, _command(request), deadline, pool)
+        deadline = (
+            time.monotonic() + 60 * request.stop_after_min if request.stop_after_min else None
+        )
+        session = Session(
+            suite, Queries.of(suite), folder, progress, _command(request), deadline, pool
+        )
         sys.stderr.writelines(f"warning: {warning}\n" for warning in session.page["warnings"])
         try:
             session.resume() if request.resume else session.start()
@@ -67,7 +71,9 @@ def carry_out(request: Request) -> int:
 
 def _command(request: Request) -> str:
     """The command line that asks for the same run in a new folder."""
-    return shlex.join(["lisabench", "run", request.suite or DEFAULT_SUITE, *as_arguments(request.changes)])
+    return shlex.join(
+        ["lisabench", "run", request.suite or DEFAULT_SUITE, *as_arguments(request.changes)]
+    )
 
 
 def as_arguments(changes: Mapping[str, Any]) -> list[str]:
@@ -79,7 +85,9 @@ def _suite(request: Request) -> Suite:
     """The suite that was named, or that of the run to be resumed where nothing was named."""
     if request.resume:
         if request.out is None or not request.out.is_dir():
-            raise UsageError(f"--resume needs the folder of a run that was begun: --out DIR, not {request.out}")
+            raise UsageError(
+                f"--resume needs the folder of a run that was begun: --out DIR, not {request.out}"
+            )
         if request.suite is None and not request.changes:
             return Suite.model_validate(read_run(request.out).run["definition"])
     return load(request.suite or DEFAULT_SUITE, request.changes)

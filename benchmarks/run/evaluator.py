@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from .worker_pool import Lost, WorkerHandle
+from .worker_pool import Lost, WorkerProcess
 
 MOST_LOST = 5
 
@@ -28,13 +28,13 @@ class Evaluator:
 
     def __init__(
         self,
-        start: Callable[[], WorkerHandle],
-        clerk: WorkerHandle,
+        start: Callable[[], WorkerProcess],
+        clerk: WorkerProcess,
         note: Callable[..., None],
         threads: int | None = None,
     ) -> None:
         self._start, self._clerk, self._note, self._threads = start, clerk, note, threads
-        self._worker: WorkerHandle | None = None
+        self._worker: WorkerProcess | None = None
         self._process = ExitStack()  # ends the process
         self._begun = False
         self._lost = 0

@@ -51,8 +51,14 @@ class Journal:
 
     def has_round(self, process: int, cases: Iterable[str]) -> bool:
         """Whether every query of these cases is there from this process."""
-        there = {(row["case"], row["position"]) for row in _current(self._samples) if row["process"] == process}
-        return all((case, position) in there for case in cases for position in range(self.queries.timed))
+        there = {
+            (row["case"], row["position"])
+            for row in _current(self._samples)
+            if row["process"] == process
+        }
+        return all(
+            (case, position) in there for case in cases for position in range(self.queries.timed)
+        )
 
     def missing_batches(self, case: str) -> list[range]:
         """Return the positions of every batch of the quality pass that a case has not whole.
@@ -64,7 +70,11 @@ class Journal:
         return [batch for batch in batches if not there.issuperset(batch)]
 
     def has_memory(self, process: int, case: str) -> bool:
-        rows = (row for row in _current(self._memory) if (row["process"], row["case"]) == (process, case))
+        rows = (
+            row
+            for row in _current(self._memory)
+            if (row["process"], row["case"]) == (process, case)
+        )
         return {"build", *STAGES} <= {row["stage"] for row in rows}
 
     def memory_needed(self, cases: Iterable[str]) -> tuple[int, bool]:
@@ -92,7 +102,11 @@ class Journal:
             rounds += [(0, (control,)) for control in self.suite.controls]
         gone = {(p, case) for p, cases in rounds if not self.has_round(p, cases) for case in cases}
         supersede(self._samples, lambda row: (row["process"], row["case"]) in gone)
-        wanted = ((process, case) for process in range(self.suite.plan.memory_processes) for case in self.suite.cases)
+        wanted = (
+            (process, case)
+            for process in range(self.suite.plan.memory_processes)
+            for case in self.suite.cases
+        )
         halves = {one for one in wanted if not self.has_memory(*one)}
         supersede(self._memory, lambda row: (row["process"], row["case"]) in halves)
         if self._passes.exists():
@@ -106,8 +120,14 @@ class Journal:
         """Mark the lines of batches of the quality pass that are not whole; return their cases."""
         if not self._quality.exists():
             return set()
-        missing = {case: set[int]().union(*self.missing_batches(case)) for case in self.suite.all_cases()}
-        halves = {row["case"] for row in _current(self._quality) if row["position"] in missing[row["case"]]}
+        missing = {
+            case: set[int]().union(*self.missing_batches(case)) for case in self.suite.all_cases()
+        }
+        halves = {
+            row["case"]
+            for row in _current(self._quality)
+            if row["position"] in missing[row["case"]]
+        }
         supersede(self._quality, lambda row: row["position"] in missing[row["case"]])
         return halves
 

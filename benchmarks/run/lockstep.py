@@ -48,7 +48,7 @@ def invitations(core: int | None = None) -> tuple[Invitation, Invitation]:
     return Invitation(one, True, core), Invitation(other, False, core)
 
 
-class Baton:
+class Lockstep:
     """One run's side of it; without an other, nothing is waited for."""
 
     def __init__(self, invitation: Invitation | None = None) -> None:
@@ -117,10 +117,12 @@ class Baton:
         except ConnectionResetError:
             return GONE
         except TimeoutError:
-            raise RunFailed(f"the run that this one takes turns with said nothing for {LIMIT_S:g} s") from None
+            raise RunFailed(
+                f"the run that this one takes turns with said nothing for {LIMIT_S:g} s"
+            ) from None
 
 
-def of_environment(suite: Suite) -> Baton:
+def of_environment(suite: Suite) -> Lockstep:
     """As this process was invited to, once; otherwise one without an other.
 
     Raises:
@@ -128,9 +130,11 @@ def of_environment(suite: Suite) -> Baton:
     """
     given = os.environ.pop(VARIABLE, None)
     if given is None:
-        return Baton()
+        return Lockstep()
     if suite.trainings or suite.plan.gpu_memory or suite.fits():
         raise RunFailed(APART)
     number, first, core = json.loads(given)
-    os.set_inheritable(number, False)  # the other is to see that this process has ended, whatever its workers do
-    return Baton(Invitation(socket.socket(fileno=number), first, core))
+    os.set_inheritable(
+        number, False
+    )  # the other is to see that this process has ended, whatever its workers do
+    return Lockstep(Invitation(socket.socket(fileno=number), first, core))

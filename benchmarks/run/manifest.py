@@ -56,7 +56,9 @@ def _half_random(suite: Suite) -> list[str]:
     at_random = [case for case, named in weights.items() if named == "random"]
     if not at_random or {"random", None} >= set(weights.values()):
         return []
-    return [f"{', '.join(at_random)}: random weights, beside trained ones; no score, and no comparison of quality"]
+    return [
+        f"{', '.join(at_random)}: random weights, beside trained ones; no score, and no comparison of quality"
+    ]
 
 
 def _unknown_yet(suite: Suite, case: str) -> dict[str, Any]:

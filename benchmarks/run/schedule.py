@@ -21,7 +21,9 @@ def turns(cases: Sequence[Case], process: int, block: int) -> Sequence[Case]:
     return cases if (block + process) % 2 == 0 else cases[::-1]
 
 
-def blocks_in_turn(cases: Sequence[Case], process: int, size: int, queries: int) -> Iterator[tuple[int, range, Case]]:
+def blocks_in_turn(
+    cases: Sequence[Case], process: int, size: int, queries: int
+) -> Iterator[tuple[int, range, Case]]:
     """Round `process` from its first turn to its last: the block's number, its positions, and whose turn it is."""
     for block, positions in enumerate(blocks(queries, size)):
         yield from ((block, positions, case) for case in turns(cases, process, block))

@@ -32,7 +32,7 @@ from .evaluator import Evaluator
 from .journal import Journal
 from .manifest import WARMUP, first_page
 from .worker import Order
-from .worker_pool import Lost, Pool, WorkerHandle, must
+from .worker_pool import Lost, Pool, WorkerProcess, must
 
 KEPT = ("started", "command", "cases", "passport", "versions", "ceilings", "gallery", "attempts", "warnings",
         "trainings")  # fmt: skip
@@ -67,9 +67,18 @@ class Session:
         deadline_s: float | None = None,
         pool: Pool | None = None,
     ) -> None:
-        self.suite, self.queries, self.folder, self.report, self.deadline_s = suite, queries, folder, report, deadline_s
+        self.suite, self.queries, self.folder, self.report, self.deadline_s = (
+            suite,
+            queries,
+            folder,
+            report,
+            deadline_s,
+        )
         self.baton = lockstep.of_environment(suite)
-        self.page: dict[str, Any] = first_page(suite, queries) | {"command": command, "in_turns": not self.baton.alone}
+        self.page: dict[str, Any] = first_page(suite, queries) | {
+            "command": command,
+            "in_turns": not self.baton.alone,
+        }
         self.journal = Journal(folder, suite, queries)
         self.done = 0
         self.pool = pool or pool_of(suite)
@@ -98,7 +107,9 @@ class Session:
     def _take_over(self, begun: dict[str, Any]) -> None:
         for what in ("definition", "data"):
             if begun[what] != self.page[what]:
-                raise UsageError(f"{self.folder} holds a run with another {what}; repeat the command it was begun with")
+                raise UsageError(
+                    f"{self.folder} holds a run with another {what}; repeat the command it was begun with"
+                )
         self.page |= {key: begun[key] for key in KEPT if key in begun}
         self.page["attempts"] += 1
         for name in self.journal.half_written():
@@ -114,7 +125,7 @@ class Session:
             if finished and all(map(self._done_in_time, self._rounds(clerk))):
                 self._conclude()
 
-    def _passes(self, clerk: WorkerHandle) -> Iterator[Callable[[], None]]:
+    def _passes(self, clerk: WorkerProcess) -> Iterator[Callable[[], None]]:
         """Trainings and memory passes: each done whole or, after a resume, anew, with the machine to itself."""
         for row in self.page["trainings"]:
             yield partial(self._training, row)
@@ -127,7 +138,7 @@ class Session:
         for case in self.suite.all_cases() if self.queries.scored else ():
             yield partial(self._quality_pass, clerk, case)
 
-    def _rounds(self, clerk: WorkerHandle) -> Iterator[Callable[[], None]]:
+    def _rounds(self, clerk: WorkerProcess) -> Iterator[Callable[[], None]]:
         """Those for time, and controls where no quality pass has them."""
         for process in range(self.suite.plan.processes):
             for team in self.suite.all_teams():
@@ -142,18 +153,24 @@ class Session:
         return True
 
     def _conclude(self) -> None:
-        broken = self.journal.failures() or any(entry["error"] or entry["memory_error"] for entry in self.page["cases"])
+        broken = self.journal.failures() or any(
+            entry["error"] or entry["memory_error"] for entry in self.page["cases"]
+        )
         broken = broken or any(row["status"] == in_suites.FAILED for row in self.page["trainings"])
         self.page |= {"status": "failed" if broken else "complete", "finished": now()}
         self._save()
 
-    def _prepare(self, clerk: WorkerHandle) -> None:
+    def _prepare(self, clerk: WorkerProcess) -> None:
         """The machine, the data and the gallery: what must be known before any case is built."""
         self._advance(0, "reading the machine and the data")
         here = must(clerk, "passport")
         if self.page["passport"]:
-            must_be_same(self.folder, "machine", SAME_TO_RESUME, self.page["passport"], here["passport"])
-            must_be_same(self.folder, "software", SAME_VERSIONS, self.page["versions"], here["versions"])
+            must_be_same(
+                self.folder, "machine", SAME_TO_RESUME, self.page["passport"], here["passport"]
+            )
+            must_be_same(
+                self.folder, "software", SAME_VERSIONS, self.page["versions"], here["versions"]
+            )
         must(clerk, "check_devices", self._devices())
         must(clerk, "check_data")
         # Of these queries every case has an answer, also one with random weights, which is only timed.
@@ -165,9 +182,11 @@ class Session:
         self._save()
 
     def _devices(self) -> list[str]:
-        return sorted({getattr(self.suite.make(case), "device", "cpu") for case in self.suite.all_cases()})
+        return sorted(
+            {getattr(self.suite.make(case), "device", "cpu") for case in self.suite.all_cases()}
+        )
 
-    def _measure_ceilings(self, clerk: WorkerHandle) -> None:
+    def _measure_ceilings(self, clerk: WorkerProcess) -> None:
         """Of the devices of the cases that say on paper what they take, in a process without a model."""
         wanted = self.page["cases"] if self.suite.plan.beside else []
         named = {self.suite.make(entry["name"]).device for entry in wanted if entry["paper"]}
@@ -183,14 +202,18 @@ class Session:
         if row["status"] not in in_suites.DONE:
             self._advance(0, f"training {row['name']} with seed {row['seed']}")
             gpu = self.page["passport"].get("device") == "cuda"
-            row.update(in_suites.carry_out(self.folder, row, self.suite.trainings[row["name"]], gpu))
+            row.update(
+                in_suites.carry_out(self.folder, row, self.suite.trainings[row["name"]], gpu)
+            )
             self._save()
         self._advance(1, f"training {row['name']}")
 
     def _memory_pass(self, process: int, case: str) -> None:
         if not self.journal.has_memory(process, case):
             with self.pool.start(self._order(case, process)) as worker:
-                found, beside = self._examined(worker, profiled=process == 0 and self.suite.plan.beside)
+                found, beside = self._examined(
+                    worker, profiled=process == 0 and self.suite.plan.beside
+                )
             rows = found.pop("rows")
             self._note(case, process, **found)
             who = {"case": case, "process": process, "attempt": self.page["attempts"]}
@@ -198,7 +221,9 @@ class Session:
             self.journal.add_memory(who | row for row in rows)
         self._advance(1, f"memory of {case}")
 
-    def _examined(self, worker: WorkerHandle, profiled: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def _examined(
+        self, worker: WorkerProcess, profiled: bool
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """What the memory pass and the profiled one find; a failure of the second takes nothing from the first."""
         queries, found = self.suite.plan.memory_queries, {}
         try:
@@ -213,12 +238,17 @@ class Session:
             with self.pool.start(replace(self._order(case), gpu_memory=card)) as worker:
                 try:
                     found = worker.ask("fit", self.suite.plan.memory_queries)
-                except (Lost, UsageError) as error:  # a process that broke, or a card that cannot be imitated here
+                except (
+                    Lost,
+                    UsageError,
+                ) as error:  # a process that broke, or a card that cannot be imitated here
                     found = {"status": "error", "reason": str(error)}
-            self.journal.add_fit({"case": case, "card": card, "attempt": self.page["attempts"]} | found)
+            self.journal.add_fit(
+                {"case": case, "card": card, "attempt": self.page["attempts"]} | found
+            )
         self._advance(1, f"{case} on a card of {card}")
 
-    def _quality_pass(self, clerk: WorkerHandle, case: str) -> None:
+    def _quality_pass(self, clerk: WorkerProcess, case: str) -> None:
         """Evaluate every query of a case once, in batches: those that are missing. Random weights have no quality."""
         what, missing = f"quality of {case}", self.journal.missing_batches(case)
         self._advance(self.queries.scored - sum(map(len, missing)), what)
@@ -226,9 +256,14 @@ class Session:
         threads = None if processes == 1 else max(1, len(usable_cores()) // processes)
         with ExitStack() as stack:
             evaluators = []
-            for _ in range(processes if missing and self._entry(case)["has_quality"] is not False else 0):
+            for _ in range(
+                processes if missing and self._entry(case)["has_quality"] is not False else 0
+            ):
                 evaluator = Evaluator(
-                    partial(self.pool.start, self._order(case)), clerk, partial(self._note, case, 0), threads
+                    partial(self.pool.start, self._order(case)),
+                    clerk,
+                    partial(self._note, case, 0),
+                    threads,
                 )
                 evaluators.append(stack.enter_context(evaluator))
                 evaluator.build()
@@ -238,7 +273,9 @@ class Session:
                     self._evaluate(case, evaluators, batches)
                 self._advance(sum(map(len, batches)), what)
 
-    def _evaluate(self, case: str, evaluators: Sequence[Evaluator], batches: Sequence[Sequence[int]]) -> None:
+    def _evaluate(
+        self, case: str, evaluators: Sequence[Evaluator], batches: Sequence[Sequence[int]]
+    ) -> None:
         """Evaluate batches side by side, a process each, and write down their records in the order of the queries."""
         pairs = list(zip(evaluators, batches, strict=False))
         for evaluator, batch in pairs:
@@ -246,14 +283,19 @@ class Session:
         place = {"case": case, "process": 0, "attempt": self.page["attempts"]}
         for evaluator, batch in pairs:
             rows = evaluator.finish(batch)
-            self.journal.add_quality(place | {"position": p} | row for p, row in zip(batch, rows, strict=True))
+            self.journal.add_quality(
+                place | {"position": p} | row for p, row in zip(batch, rows, strict=True)
+            )
 
     def _quality_processes(self, case: str) -> int:
         """Return how many processes evaluate a case side by side: one on a GPU, several on a CPU where they fit.
 
         A second thread made the tiny models 1.4 times as fast; a second process has a core to itself.
         """
-        if getattr(self.suite.make(case), "device", "cpu") != "cpu" and self.page["passport"].get("device") == "cuda":
+        if (
+            getattr(self.suite.make(case), "device", "cpu") != "cpu"
+            and self.page["passport"].get("device") == "cuda"
+        ):
             return 1
         processes = min(QUALITY_PROCESSES, len(usable_cores()))
         needed, on_gpu = self.journal.memory_needed([case])
@@ -261,7 +303,7 @@ class Session:
         fits = has is None or processes * needed <= ROOM * has
         return processes if fits and not on_gpu else 1
 
-    def _round(self, clerk: WorkerHandle, process: int, cases: Sequence[str]) -> None:
+    def _round(self, clerk: WorkerProcess, process: int, cases: Sequence[str]) -> None:
         """A fresh process per case, taking turns; nothing where all of its records are there already.
 
         Cases that do not fit side by side take their turns one after the other, each with all of its queries.
@@ -295,7 +337,9 @@ class Session:
             return None
         return f"do not fit side by side ({needed / 2**30:.1f} of {has / 2**30:.1f} GiB)"
 
-    def _take_turns(self, clerk: WorkerHandle, process: int, cases: Sequence[str], core: int | None) -> None:
+    def _take_turns(
+        self, clerk: WorkerProcess, process: int, cases: Sequence[str], core: int | None
+    ) -> None:
         with ExitStack() as stack:
             turns = {case: self._turn(stack, clerk, case, process) for case in cases}
             for case, turn in turns.items():
@@ -312,19 +356,29 @@ class Session:
         blocks = partial(schedule.blocks_in_turn, list(turns), process, self.suite.plan.block)
         for _, positions, case in blocks(min(SYNCHRONISED_QUERIES, self.queries.timed)):
             with self.baton.turn():
-                self.journal.add_passes({"case": case} | place | r for r in turns[case].synchronised(positions))
+                self.journal.add_passes(
+                    {"case": case} | place | r for r in turns[case].synchronised(positions)
+                )
         for block, positions, case in blocks(self.queries.timed):
             with self.baton.turn():
                 here, rows = {"case": case} | place | {"block": block}, turns[case].block(positions)
-                self.journal.add_queries(here | {"position": p} | r for p, r in zip(positions, rows, strict=True))
+                self.journal.add_queries(
+                    here | {"position": p} | r for p, r in zip(positions, rows, strict=True)
+                )
                 self._advance(len(positions), f"process {process + 1}: {case}")
 
-    def _turn(self, stack: ExitStack, clerk: WorkerHandle, case: str, process: int) -> Turn:
+    def _turn(self, stack: ExitStack, clerk: WorkerProcess, case: str, process: int) -> Turn:
         worker = stack.enter_context(self.pool.start(self._order(case, process)))
         return Turn(worker, clerk, partial(self._note, case, process))
 
     def _order(self, case: str, process: int = 0) -> Order:
-        keep = None if self.suite.plan.save_masks else tuple(self.page["gallery"]) if process == 0 else ()
+        keep = (
+            None
+            if self.suite.plan.save_masks
+            else tuple(self.page["gallery"])
+            if process == 0
+            else ()
+        )
         return Order(
             adapter=self.suite.settings(case)["adapter"],
             case=self.suite.make(case),
@@ -344,7 +398,9 @@ class Session:
             entry["warmups"].append({"process": process} | {key: known[key] for key in WARMUP})
         for key in ("settings", "clock"):
             if entry[key] is not None and key in known and known[key] != entry[key]:
-                self._warn(f"process {process + 1} of {case} was built with another value of {key} than the first")
+                self._warn(
+                    f"process {process + 1} of {case} was built with another value of {key} than the first"
+                )
         entry.update({key: value for key, value in known.items() if entry.get(key) is None})
         self._save()
 
@@ -361,7 +417,11 @@ class Session:
     def _advance(self, steps: int, what: str) -> None:
         self.done += steps
         cases = len(self.suite.cases)
-        passes = cases * self.suite.plan.memory_processes + len(self.suite.fits()) + len(self.page["trainings"])
+        passes = (
+            cases * self.suite.plan.memory_processes
+            + len(self.suite.fits())
+            + len(self.page["trainings"])
+        )
         timed = self.queries.timed * cases * self.suite.plan.processes
         scored = self.queries.scored * len(self.suite.all_cases())
         if not self.queries.scored:

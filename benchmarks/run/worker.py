@@ -43,7 +43,9 @@ class Order:
     process: int = 0
     keep_masks_of: tuple[str, ...] | None = ()  # None: of all
     gpu_memory: str | None = None
-    timed: int | None = None  # how many queries, from the first on, the timed rounds take; None: all
+    timed: int | None = (
+        None  # how many queries, from the first on, the timed rounds take; None: all
+    )
 
     def samples(self) -> ReasonSeg:
         return ReasonSeg(**self.data)
@@ -58,10 +60,12 @@ class Worker:
         self.adapter: Any = None
         self.device = "cpu"
         self.watch: noise.Watch | None = None
-        self.beside_bytes: int | None = None  # of a card: what the cap leaves to everything but the allocator
+        self.beside_bytes: int | None = (
+            None  # of a card: what the cap leaves to everything but the allocator
+        )
 
     def passport(self) -> dict[str, Any]:
-        passport = environment.passport() | environment.conditions()
+        passport = environment.describe_machine() | environment.conditions()
         return {"passport": passport, "versions": environment.versions()}
 
     def check_devices(self, devices: Sequence[str]) -> list[str]:
@@ -96,7 +100,9 @@ class Worker:
     def warm_up(self, at_most: int, core: int | None = None) -> dict[str, Any]:
         """Brings the case to speed (controls, which are not timed, stay as they are), and then holds it to a core."""
         timed_on_gpu = at_most > 0 and self.device.startswith("cuda")
-        warmed = measure.warm_up(self.adapter, self.samples, self.probe, at_most, every_length=timed_on_gpu)
+        warmed = measure.warm_up(
+            self.adapter, self.samples, self.probe, at_most, every_length=timed_on_gpu
+        )
         held = cpu_pinning.hold(core if at_most else None, self.device)
         free = timed_on_gpu and core is not None and held is None
         return asdict(warmed) | {"core": held, "warnings": [cpu_pinning.FREE] if free else []}
@@ -106,9 +112,14 @@ class Worker:
         keep, watch = self.order.keep_masks_of, self._watch()
         watch.begin()
         samples = (self.samples[position] for position in positions)
-        rows = [measure.measure(self.adapter, s, self.probe, keep is None or s.id in keep) for s in samples]
+        rows = [
+            measure.measure(self.adapter, s, self.probe, keep is None or s.id in keep)
+            for s in samples
+        ]
         found = watch.since(len(rows))
-        return plain([row | found | {"warnings": [*row["warnings"], *found["warnings"]]} for row in rows])
+        return plain(
+            [row | found | {"warnings": [*row["warnings"], *found["warnings"]]} for row in rows]
+        )
 
     def _watch(self) -> noise.Watch:
         """The same over all blocks, since it adds up the load of short ones."""
@@ -139,20 +150,30 @@ class Worker:
         samples = [self.samples[position] for position in positions]
         return plain(measure.evaluate(self.adapter, samples, self.order.keep_masks_of))
 
-    def not_evaluated(self, positions: Sequence[int], status: str, reason: str) -> list[dict[str, Any]]:
+    def not_evaluated(
+        self, positions: Sequence[int], status: str, reason: str
+    ) -> list[dict[str, Any]]:
         """Return the records of queries of the quality pass whose worker was lost."""
-        return [measure.unanswered(self.samples[position], status, reason) for position in positions]
+        return [
+            measure.unanswered(self.samples[position], status, reason) for position in positions
+        ]
 
     def synchronised(self, positions: Sequence[int]) -> list[dict[str, Any]]:
         """The pass that waits for each stage; nothing on a CPU, where the host never runs ahead."""
         if not self.device.startswith("cuda"):
             return []
-        return [passes.synchronised(self.adapter, self.samples[p], self.probe.clock) for p in positions]
+        return [
+            passes.synchronised(self.adapter, self.samples[p], self.probe.clock) for p in positions
+        ]
 
-    def unanswered(self, positions: Sequence[int], status: str, reason: str) -> list[dict[str, Any]]:
+    def unanswered(
+        self, positions: Sequence[int], status: str, reason: str
+    ) -> list[dict[str, Any]]:
         """Records of queries whose worker was lost."""
         samples = (self.samples[position] for position in positions)
-        return [measure.describe(sample) | measure.failure(sample, status, reason) for sample in samples]
+        return [
+            measure.describe(sample) | measure.failure(sample, status, reason) for sample in samples
+        ]
 
     def gallery(self, positions: Sequence[int], path: str) -> list[str]:
         """Saves small images and whole targets of some queries for the report; their ids."""
@@ -181,7 +202,10 @@ class Worker:
         weights = getattr(self.adapter, "weights", None)
         built = _built(before, meter.asked_bytes(), weights)
         longest, failed = measure.measure_memory(self.adapter, islice(self.samples, queries), probe)
-        beside = {"build": {"weights_bytes": built}, "llm": {"kv_cache_bytes": longest and longest.kv_cache_bytes}}
+        beside = {
+            "build": {"weights_bytes": built},
+            "llm": {"kv_cache_bytes": longest and longest.kv_cache_bytes},
+        }
         rows = [
             {"stage": stage, "instrument": meter.instrument} | reading | beside.get(stage, {})
             for stage, reading in probe.peaks().items()
@@ -209,11 +233,13 @@ class Worker:
     def surroundings(self, devices: Sequence[str]) -> list[str]:
         """Warnings of what goes on here beside the run, asked where none of its models is on a GPU."""
         resolved = dict.fromkeys(environment.resolve_device(device) for device in devices)
-        return list(dict.fromkeys(warning for device in resolved for warning in noise.surroundings(device)))
+        return list(
+            dict.fromkeys(warning for device in resolved for warning in noise.surroundings(device))
+        )
 
     def ceilings(self, device: str) -> dict[str, Any]:
         """What the machine can do at best, measured once and then kept with its passport."""
-        return roofline.known(device)
+        return roofline.cached_roofline(device)
 
     def fit(self, queries: int) -> dict[str, Any]:
         """Whether the case is built and answers a few queries on the card that the order caps it to.
@@ -225,7 +251,10 @@ class Worker:
         """
         device = environment.resolve_device(getattr(self.order.case, "device", "cpu"))
         if not device.startswith("cuda"):
-            return {"status": "skipped", "reason": f"it takes an NVIDIA GPU, and the case runs on {device}"}
+            return {
+                "status": "skipped",
+                "reason": f"it takes an NVIDIA GPU, and the case runs on {device}",
+            }
         case, _ = self._case()
         probe = MemoryProbe(meter_for(device))
         try:
@@ -240,12 +269,21 @@ class Worker:
         counts = {"asked": min(queries, len(self.samples)), "answered": answered}
         peaks = [*probe.peaks().values(), asdict(probe.meter.read(None))]
         names = ("peak_reserved_bytes", "device_process_bytes")
-        largest = {name: max((p[name] for p in peaks if p[name] is not None), default=None) for name in names}
-        return {"status": status, "reason": reason, "beside_bytes": self.beside_bytes} | counts | largest
+        largest = {
+            name: max((p[name] for p in peaks if p[name] is not None), default=None)
+            for name in names
+        }
+        return (
+            {"status": status, "reason": reason, "beside_bytes": self.beside_bytes}
+            | counts
+            | largest
+        )
 
     def settle(self) -> None:
         """Waits until the device has done all it was given, also by a query that failed: another's turn comes next."""
-        with suppress(Exception):  # a device that is broken is waited for in vain; what was asked has failed of it
+        with suppress(
+            Exception
+        ):  # a device that is broken is waited for in vain; what was asked has failed of it
             clock_for(self.device).settle()
 
     def close(self) -> None:
@@ -261,7 +299,9 @@ class Worker:
 
     def _cap(self, card: str, device: str) -> None:
         if not device.startswith("cuda"):
-            raise UsageError(f"GPU memory {card} is asked for, but the case runs on {device}; leave out --gpu-memory")
+            raise UsageError(
+                f"GPU memory {card} is asked for, but the case runs on {device}; leave out --gpu-memory"
+            )
         self.beside_bytes = card_bytes(card) - cap_gpu(card_bytes(card))
 
     def _description(self) -> dict[str, Any]:
@@ -294,7 +334,11 @@ def _built(before: int | None, now: int | None, weights: dict[str, int] | None) 
 
 def plain(value: Any) -> Any:
     """The same in JSON's own types: an adapter may hand over numpy's numbers."""
-    return json.loads(json.dumps(value, default=lambda other: other.item() if hasattr(other, "item") else str(other)))
+    return json.loads(
+        json.dumps(
+            value, default=lambda other: other.item() if hasattr(other, "item") else str(other)
+        )
+    )
 
 
 def _thumbnail(image_HW3: np.ndarray, longest_px: int = 320) -> np.ndarray:

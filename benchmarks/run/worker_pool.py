@@ -15,8 +15,14 @@ from ...harness.errors import RunFailed, UsageError
 from .worker import Order, serve
 
 CLERKS_LIMIT_S = 120
-LONGEST_TEMPORARY = 107 - len("/pymp-12345678/listener-12345678")  # a socket's path has 107 characters at most
-QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
+LONGEST_TEMPORARY = 107 - len(
+    "/pymp-12345678/listener-12345678"
+)  # a socket's path has 107 characters at most
+QUIET = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
 
 
 class Lost(Exception):  # noqa: N818  (a state of a worker, which becomes a status in the records)
@@ -58,12 +64,14 @@ class Pool:
             forkserver.ensure_running()
         self._time_limit_s = time_limit_s
 
-    def start(self, order: Order) -> "WorkerHandle":
-        return WorkerHandle(self._context, order, self._time_limit_s)
+    def start(self, order: Order) -> "WorkerProcess":
+        return WorkerProcess(self._context, order, self._time_limit_s)
 
-    def clerk(self, data: dict[str, Any]) -> "WorkerHandle":
+    def clerk(self, data: dict[str, Any]) -> "WorkerProcess":
         """A process without a model, which a suite's time limit is not about."""
-        return WorkerHandle(self._context, Order("", None, data), max(self._time_limit_s, CLERKS_LIMIT_S))
+        return WorkerProcess(
+            self._context, Order("", None, data), max(self._time_limit_s, CLERKS_LIMIT_S)
+        )
 
 
 def _must_be_short(temporary: str) -> None:
@@ -74,7 +82,7 @@ def _must_be_short(temporary: str) -> None:
         )
 
 
-class WorkerHandle:
+class WorkerProcess:
     """One worker process. A context manager: leaving it ends the process."""
 
     def __init__(self, context: Any, order: Order, time_limit_s: float) -> None:
@@ -84,7 +92,7 @@ class WorkerHandle:
         self._process.start()
         theirs.close()
 
-    def __enter__(self) -> "WorkerHandle":
+    def __enter__(self) -> "WorkerProcess":
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -122,7 +130,9 @@ class WorkerHandle:
         try:
             if not self._pipe.poll(self._time_limit_s):
                 self._process.kill()
-                raise Lost("timeout", f"no answer in {self._time_limit_s:g} s; the process was killed")
+                raise Lost(
+                    "timeout", f"no answer in {self._time_limit_s:g} s; the process was killed"
+                )
             return self._pipe.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError):
             raise Lost("error", self._epitaph()) from None
@@ -136,7 +146,7 @@ class WorkerHandle:
         return f"the process was ended by {signal.Signals(-code).name}{hint}"
 
 
-def must(worker: WorkerHandle, function: str, *arguments: Any) -> Any:
+def must(worker: WorkerProcess, function: str, *arguments: Any) -> Any:
     """`ask`, for what no run can go on without."""
     try:
         return worker.ask(function, *arguments)

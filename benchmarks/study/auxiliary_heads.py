@@ -76,7 +76,9 @@ class Helpers(nn.Module):
         costs = self.of_encoders(looked_at, batch) | self._of_targets(looked_at["seg"], batch)
         costs["word_map"] = self._of_words(looked_at["words"], batch)
         if prompts_NC is not None:
-            costs["prompt"] = functional.mse_loss(looked_at["said"].float(), prompts_NC.detach().float())
+            costs["prompt"] = functional.mse_loss(
+                looked_at["said"].float(), prompts_NC.detach().float()
+            )
         return costs
 
     def of_encoders(self, looked_at: dict[str, Tensor], batch: SceneBatch) -> dict[str, Tensor]:
@@ -87,7 +89,9 @@ class Helpers(nn.Module):
         places_BPK = self.places(looked_at["clip"]).float()
         own_P = torch.arange(places_BPK.shape[1], device=places_BPK.device)
         return {
-            "clip_places": functional.cross_entropy(places_BPK.mT, own_P.expand(len(places_BPK), -1)),
+            "clip_places": functional.cross_entropy(
+                places_BPK.mT, own_P.expand(len(places_BPK), -1)
+            ),
             "clip_attributes": _of_cells(self.clip(looked_at["clip"]), crop_BP, batch),
             "sam_attributes": _of_cells(self.sam(sam_BNC), middle_BP, batch),
             "sam_outlines": _of_outlines(self.outlines(sam_BNC).float(), cells_BPK, middle_BP),
@@ -95,8 +99,12 @@ class Helpers(nn.Module):
 
     def _of_targets(self, seg_NC: Tensor, batch: SceneBatch) -> dict[str, Tensor]:
         where_NP, what_NK = _where(batch), _what(batch)
-        share_NP = where_NP / where_NP.sum(-1, keepdim=True).clamp(min=1e-6)  # an empty target is nowhere
-        parts = zip(self.attributes(seg_NC).split(KINDS, dim=-1), what_NK.split(KINDS, dim=-1), strict=True)
+        share_NP = where_NP / where_NP.sum(-1, keepdim=True).clamp(
+            min=1e-6
+        )  # an empty target is nowhere
+        parts = zip(
+            self.attributes(seg_NC).split(KINDS, dim=-1), what_NK.split(KINDS, dim=-1), strict=True
+        )
         return {
             "target_map": _surprise(self.map(seg_NC), share_NP).mean(),
             "target_attributes": torch.stack([_surprise(*part).mean() for part in parts]).sum(),
@@ -105,13 +113,20 @@ class Helpers(nn.Module):
     def _of_words(self, states_NLC: Tensor, batch: SceneBatch) -> Tensor:
         named_NLO = named(self._names, batch)[:, : states_NLC.shape[1]]
         where_NLP = torch.bmm(named_NLO.float(), _occupied(batch)[batch.scene_N])
-        cost_NL = _surprise(self.map(states_NLC), where_NLP / where_NLP.sum(-1, keepdim=True).clamp(min=1))
+        cost_NL = _surprise(
+            self.map(states_NLC), where_NLP / where_NLP.sum(-1, keepdim=True).clamp(min=1)
+        )
         counts_NL = where_NLP.sum(-1) > 0
         return (cost_NL * counts_NL).sum() / counts_NL.sum().clamp(min=1)
 
     def _cells(self, labels_BHW: Tensor) -> Tensor:
         """The labels [B, cells, places in a cell]."""
-        return labels_BHW.unfold(1, self._step, self._step).unfold(2, self._step, self._step).flatten(3).flatten(1, 2)
+        return (
+            labels_BHW.unfold(1, self._step, self._step)
+            .unfold(2, self._step, self._step)
+            .flatten(3)
+            .flatten(1, 2)
+        )
 
 
 def _where(batch: SceneBatch) -> Tensor:
@@ -144,7 +159,10 @@ def named(names_V2: Tensor, batch: SceneBatch) -> Tensor:
     """
     kind_NL, value_NL = names_V2[batch.ids_NL].unbind(-1)
     attributes_NO3 = batch.attributes_BO3[batch.scene_N]
-    has_NLO = attributes_NO3.gather(2, kind_NL[:, None].expand(-1, MOST_OBJECTS, -1)).mT == value_NL[..., None]
+    has_NLO = (
+        attributes_NO3.gather(2, kind_NL[:, None].expand(-1, MOST_OBJECTS, -1)).mT
+        == value_NL[..., None]
+    )
     return has_NLO & (value_NL[..., None] > 0)
 
 
@@ -157,10 +175,14 @@ def _asked(batch: SceneBatch) -> Tensor:
 def _what(batch: SceneBatch) -> Tensor:
     """The attributes of what is asked for, shares that add up to 1 for each kind: [N, K]. An empty target has none."""
     kinds = zip(batch.attributes_BO3.unbind(-1), KINDS, strict=True)
-    attributes_BOK = torch.cat([functional.one_hot(each_BO, count) for each_BO, count in kinds], dim=-1).float()
+    attributes_BOK = torch.cat(
+        [functional.one_hot(each_BO, count) for each_BO, count in kinds], dim=-1
+    ).float()
     asked_NO = _asked(batch)
     asked_NO[:, 0] = asked_NO.sum(-1) == 0
-    return torch.bmm(asked_NO[:, None], attributes_BOK[batch.scene_N])[:, 0] / asked_NO.sum(-1, keepdim=True)
+    return torch.bmm(asked_NO[:, None], attributes_BOK[batch.scene_N])[:, 0] / asked_NO.sum(
+        -1, keepdim=True
+    )
 
 
 def _surprise(logits_NK: Tensor, share_NK: Tensor) -> Tensor:
@@ -202,7 +224,9 @@ def begin_with_waves(model: LisaModel, parts: Collection[str] = ("clip", "sam_en
         positions_NC[0] = 0
         positions_NC[1:] = waves(clip.grid, clip.hidden).flatten(0, 1)
     if "sam_encoder" in parts:
-        model.get_parameter("encoder.sam_encoder.pos_embed").copy_(waves(sam.grid, sam.hidden)[None])
+        model.get_parameter("encoder.sam_encoder.pos_embed").copy_(
+            waves(sam.grid, sam.hidden)[None]
+        )
 
 
 def waves(grid: int, width: int) -> Tensor:

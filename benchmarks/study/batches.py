@@ -18,7 +18,14 @@ from ...models.lisa.tokenizer import load
 from .rendered import FAMILIES, LABELS_PX, OUTSIDE, Chunk, pixels, read
 
 # What is drawn for training: queries that need the language model to look are two thirds and more.
-WEIGHTS = {"attribute": 0.5, "negation": 0.5, "superlative": 0.75, "odd": 1.5, "ordinal": 2.0, "relation": 1.5}
+WEIGHTS = {
+    "attribute": 0.5,
+    "negation": 0.5,
+    "superlative": 0.75,
+    "odd": 1.5,
+    "ordinal": 2.0,
+    "relation": 1.5,
+}
 EMPTY = 0.5  # times less often
 # By the axis. What is "higher up" becomes "lower up": "up" has other uses, and the first word says it all.
 MIRRORED_WORDS = {
@@ -90,19 +97,33 @@ class SceneStore:
     """
 
     def __init__(
-        self, files: Sequence[Path], encoder: Encoder, preset: Preset, device: str, further: Sequence[str] = ()
+        self,
+        files: Sequence[Path],
+        encoder: Encoder,
+        preset: Preset,
+        device: str,
+        further: Sequence[str] = (),
     ) -> None:
-        chunks, views = [read(file) for file in files], tuple(dict.fromkeys((*encoder.views, *further)))
+        chunks, views = (
+            [read(file) for file in files],
+            tuple(dict.fromkeys((*encoder.views, *further))),
+        )
         self._device, self._own = device, encoder.views
         self._preprocessor = Preprocessor(preset, views)
         self.sizes_N2 = torch.cat([each.sizes_N2 for each in chunks])
-        self._pixels = {view: self._joined([pixels(file, view, preset) for file in files]) for view in views}
-        self._extents = {view: self._covered(view, each.shape[-1]) for view, each in self._pixels.items()}
+        self._pixels = {
+            view: self._joined([pixels(file, view, preset) for file in files]) for view in views
+        }
+        self._extents = {
+            view: self._covered(view, each.shape[-1]) for view, each in self._pixels.items()
+        }
         self._labels_NHW = self._joined([each.labels_NHW for each in chunks])
         self._crop_labels_NHW = self._joined([each.crop_labels_NHW for each in chunks])
         self._extents[LABELS] = self._covered("sam_frame", LABELS_PX)
         self._extents[CROP_LABELS] = self._covered("clip_crop", self._crop_labels_NHW.shape[-1])
-        self._mirror_words = {axis: mirror_words(preset.llama.vocabulary, axis).to(device) for axis in MIRRORED_WORDS}
+        self._mirror_words = {
+            axis: mirror_words(preset.llama.vocabulary, axis).to(device) for axis in MIRRORED_WORDS
+        }
         self._attributes_NO3 = self._joined([each.attributes_NO3 for each in chunks]).long()
         self._maps = self._mapped(encoder)
         self._prefix = chunks[0].prefix.to(device)
@@ -111,7 +132,9 @@ class SceneStore:
     def _joined(self, tensors: list[Tensor]) -> Tensor:
         """One after the other: there is no room for all of it twice."""
         first, counts = tensors[0], [len(tensor) for tensor in tensors]
-        joined = torch.empty((sum(counts), *first.shape[1:]), dtype=first.dtype, device=self._device)
+        joined = torch.empty(
+            (sum(counts), *first.shape[1:]), dtype=first.dtype, device=self._device
+        )
         for start, tensor in zip(_starts(counts), tensors, strict=True):
             joined[start : start + len(tensor)].copy_(tensor)
         return joined
@@ -120,23 +143,36 @@ class SceneStore:
         if view == "clip_crop":
             return torch.full((len(self.sizes_N2), 2), side, device=self._device)
         extents = lru_cache(None)(partial(extent_in_frame, frame_px=side))
-        return torch.tensor([extents((height, width)) for height, width in self.sizes_N2.tolist()]).to(self._device)
+        return torch.tensor(
+            [extents((height, width)) for height, width in self.sizes_N2.tolist()]
+        ).to(self._device)
 
     def _mapped(self, encoder: Encoder) -> dict[str, Tensor]:
         if not encoder.maps((1, 1)):
             return {}
         maps = lru_cache(None)(encoder.maps)
         of_scenes = [maps((height, width)) for height, width in self.sizes_N2.tolist()]
-        return {name: torch.stack([each[name] for each in of_scenes]).to(self._device) for name in of_scenes[0]}
+        return {
+            name: torch.stack([each[name] for each in of_scenes]).to(self._device)
+            for name in of_scenes[0]
+        }
 
     def _read_queries(self, chunks: Sequence[Chunk]) -> None:
-        starts, longest = _starts([len(each.sizes_N2) for each in chunks]), max(c.ids_QL.shape[1] for c in chunks)
-        self.scene_Q = torch.cat([each.scene_Q + start for each, start in zip(chunks, starts, strict=True)]).long()
+        starts, longest = (
+            _starts([len(each.sizes_N2) for each in chunks]),
+            max(c.ids_QL.shape[1] for c in chunks),
+        )
+        self.scene_Q = torch.cat(
+            [each.scene_Q + start for each, start in zip(chunks, starts, strict=True)]
+        ).long()
         self.family_Q = torch.cat([each.family_Q for each in chunks])
         self.targets_Q = torch.cat([each.targets_Q for each in chunks])
         self.chosen_Q = torch.cat([each.chosen_Q for each in chunks])
         ids = [pad(each.ids_QL, (0, longest - each.ids_QL.shape[1])) for each in chunks]
-        self._ids_QL, ends_Q = torch.cat(ids).to(self._device), torch.cat([c.ends_Q for c in chunks]).long()
+        self._ids_QL, ends_Q = (
+            torch.cat(ids).to(self._device),
+            torch.cat([c.ends_Q for c in chunks]).long(),
+        )
         self._ends_Q, self._targets_Q = ends_Q.to(self._device), self.targets_Q.to(self._device)
         counts_N = self.scene_Q.bincount(minlength=len(self.sizes_N2))
         first_N, places_M = counts_N.cumsum(0) - counts_N, torch.arange(int(counts_N.max()))
@@ -144,13 +180,18 @@ class SceneStore:
         family_Q = torch.tensor([WEIGHTS[name] for name in FAMILIES])[self.family_Q.long()]
         weights_Q = torch.where(self.targets_Q == 0, EMPTY * family_Q, family_Q)
         weights_NM = weights_Q[queries_NM] * (places_M < counts_N[:, None])
-        self._queries_NM, self._weights_NM = queries_NM.to(self._device), weights_NM.to(self._device)
+        self._queries_NM, self._weights_NM = (
+            queries_NM.to(self._device),
+            weights_NM.to(self._device),
+        )
 
     def forget_further_views(self) -> None:
         """Frees the views that the encoder does not want."""
         self._pixels = {view: pixels for view, pixels in self._pixels.items() if view in self._own}
 
-    def drawn(self, generator: torch.Generator, scenes: int, queries: int, masks: int | None = None) -> SceneBatch:
+    def drawn(
+        self, generator: torch.Generator, scenes: int, queries: int, masks: int | None = None
+    ) -> SceneBatch:
         """Scenes at random, as they are or in a mirror, and of each so many queries by `WEIGHTS`.
 
         The host does not wait for the device.
@@ -161,7 +202,9 @@ class SceneStore:
             queries: of each, all different.
             masks: of how many of these a mask is asked; of all where left out.
         """
-        chosen_B = torch.randint(len(self.sizes_N2), (scenes,), generator=generator, device=self._device)
+        chosen_B = torch.randint(
+            len(self.sizes_N2), (scenes,), generator=generator, device=self._device
+        )
         weights_BM = self._weights_NM[chosen_B]
         # What `multinomial` does without replacement; it would ask the device whether the weights are in order.
         races_BM = weights_BM / torch.empty_like(weights_BM).exponential_(generator=generator)
@@ -170,13 +213,17 @@ class SceneStore:
         scene_N, slot_N = place_BQ.flatten() // queries, place_BQ.flatten() % queries
         masked_M = place_BQ[:, :masks].flatten()
         there_N = query_BQ.flatten()
-        batch = self._made(chosen_B, there_N, scene_N, slot_N, masked_M, slots=queries, query_N=there_N)
+        batch = self._made(
+            chosen_B, there_N, scene_N, slot_N, masked_M, slots=queries, query_N=there_N
+        )
         for axis in MIRRORED_WORDS:
             which_B = torch.rand(scenes, generator=generator, device=self._device) < 0.5
             batch = self._mirrored(batch, chosen_B, which_B, axis)
         return batch
 
-    def _mirrored(self, batch: SceneBatch, chosen_B: Tensor, which_B: Tensor, axis: int) -> SceneBatch:
+    def _mirrored(
+        self, batch: SceneBatch, chosen_B: Tensor, which_B: Tensor, axis: int
+    ) -> SceneBatch:
         """The same with some scenes seen in a mirror, with left for right (axis 1) or top for bottom (axis 0)."""
 
         def seen(view: str, pixels_BXHW: Tensor) -> Tensor:
@@ -184,8 +231,13 @@ class SceneStore:
 
         return replace(
             batch,
-            seen={name: seen(name, each) if name in self._pixels else each for name, each in batch.seen.items()},
-            ids_NL=torch.where(which_B[batch.scene_N, None], self._mirror_words[axis][batch.ids_NL], batch.ids_NL),
+            seen={
+                name: seen(name, each) if name in self._pixels else each
+                for name, each in batch.seen.items()
+            },
+            ids_NL=torch.where(
+                which_B[batch.scene_N, None], self._mirror_words[axis][batch.ids_NL], batch.ids_NL
+            ),
             labels_BHW=seen(LABELS, batch.labels_BHW),
             crop_labels_Bhw=seen(CROP_LABELS, batch.crop_labels_Bhw),
         )
@@ -198,7 +250,10 @@ class SceneStore:
             chosen_B, scene_N = chosen_N[start : start + scenes], inverse_Q[here_Q] - start
             place_N = torch.arange(len(scene_N))
             slot_N = place_N - torch.searchsorted(scene_N, scene_N)  # they are in order
-            there = (each.to(self._device) for each in (chosen_B, query_Q[here_Q], scene_N, slot_N, place_N))
+            there = (
+                each.to(self._device)
+                for each in (chosen_B, query_Q[here_Q], scene_N, slot_N, place_N)
+            )
             yield self._made(*there, slots=int(slot_N.max()) + 1, query_N=query_Q[here_Q])
 
     def _made(
@@ -243,7 +298,9 @@ def mirrored(pixels_BXHW: Tensor, which_B: Tensor, extents_B: Tensor, axis: int)
         axis: 1 exchanges left and right, 0 top and bottom.
     """
     along = axis - 2
-    place_BP = torch.arange(pixels_BXHW.shape[along], device=pixels_BXHW.device).expand(len(extents_B), -1)
+    place_BP = torch.arange(pixels_BXHW.shape[along], device=pixels_BXHW.device).expand(
+        len(extents_B), -1
+    )
     turned_BP = which_B[:, None] & (place_BP < extents_B[:, None])
     there_BP = torch.where(turned_BP, extents_B[:, None] - 1 - place_BP, place_BP)
     shape = [len(extents_B), *[1] * (pixels_BXHW.dim() - 1)]

@@ -26,7 +26,7 @@ from torch import Tensor
 from ...datasets.scenes.generator import scene
 from ...harness.contract import Sample
 from ...harness.probe import NullProbe
-from ...harness.records.pixel_counts import CONTROLS, OWN, Judged, write_judged
+from ...harness.records.pixel_counts import CONTROLS, OWN, PixelCounts, write_pixel_counts
 from ...models.adapters.trivial import Floor, NoSettings, centre_box, empty, whole_image
 from ...models.lisa.encoders import Features
 from ...models.lisa.frames import extent_in_frame, many_at_size
@@ -53,8 +53,12 @@ def _labels(seed: int, split: str, index: int) -> np.ndarray:
 
 
 @torch.inference_mode()
-@torch.compiler.set_stance("force_eager")  # layers compiled for a training's batches would be compiled again for these
-def judge(model: LisaModel, store: SceneStore, labels_of: Sequence[np.ndarray], scenes: int = 64) -> Judged:
+@torch.compiler.set_stance(
+    "force_eager"
+)  # layers compiled for a training's batches would be compiled again for these
+def judge(
+    model: LisaModel, store: SceneStore, labels_of: Sequence[np.ndarray], scenes: int = 64
+) -> PixelCounts:
     """Asks the queries that a folder of these scenes would have.
 
     Args:
@@ -70,9 +74,13 @@ def judge(model: LisaModel, store: SceneStore, labels_of: Sequence[np.ndarray], 
     learner, counted = StudyLearner(model, ANY), []
     for batch, order_B in _batches(store, scenes):
         answers_AN = list(_answers(model, learner, batch, order_B))
-        counted += _counted(model.preset.sam.image_px, store, labels_of, batch, torch.stack(answers_AN))
+        counted += _counted(
+            model.preset.sam.image_px, store, labels_of, batch, torch.stack(answers_AN)
+        )
     names = (OWN, *CONTROLS) if len(labels_of) > 1 else (OWN,)
-    return _judged(store, torch.cat([query_N for query_N, _ in counted]), [each for _, each in counted], names)
+    return _judged(
+        store, torch.cat([query_N for query_N, _ in counted]), [each for _, each in counted], names
+    )
 
 
 def _batches(store: SceneStore, scenes: int) -> Iterator[tuple[SceneBatch, Tensor]]:
@@ -86,7 +94,9 @@ def _batches(store: SceneStore, scenes: int) -> Iterator[tuple[SceneBatch, Tenso
         yield next(store.walked(here_N, len(some_B))), order_B
 
 
-def _answers(model: LisaModel, learner: StudyLearner, batch: SceneBatch, order_B: Tensor) -> Iterator[Tensor]:
+def _answers(
+    model: LisaModel, learner: StudyLearner, batch: SceneBatch, order_B: Tensor
+) -> Iterator[Tensor]:
     """Mask logits [N, h, w]: the model's own, then those of `CONTROLS` where there is another scene."""
     seen = model.encoder(batch.seen, NullProbe())
     yield learner.logits(batch, seen)
@@ -108,7 +118,11 @@ def _reworded(batch: SceneBatch, order_B: Tensor) -> SceneBatch:
     ids_NL, scene_N = batch.ids_NL[by_shape_N], batch.scene_N[by_shape_N]
     other_NN = (scene_N[:, None] != scene_N) & (ids_NL[:, None] != ids_NL).any(-1)
     count = len(ids_NL)
-    onward_NN = (torch.arange(count)[None] - torch.arange(count)[:, None]).remainder(count).to(ids_NL.device)
+    onward_NN = (
+        (torch.arange(count)[None] - torch.arange(count)[:, None])
+        .remainder(count)
+        .to(ids_NL.device)
+    )
     words_N = by_shape_N[torch.where(other_NN, onward_NN, count).argmin(1)]
     source_N = torch.empty_like(by_shape_N)
     source_N[by_shape_N] = words_N
@@ -116,7 +130,11 @@ def _reworded(batch: SceneBatch, order_B: Tensor) -> SceneBatch:
 
 
 def _counted(
-    frame_px: int, store: SceneStore, labels_of: Sequence[np.ndarray], batch: SceneBatch, logits_ANhw: Tensor
+    frame_px: int,
+    store: SceneStore,
+    labels_of: Sequence[np.ndarray],
+    batch: SceneBatch,
+    logits_ANhw: Tensor,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """By scene: its queries' numbers, and what `_pixels` says of them."""
     scene_N = batch.scene_N.cpu()
@@ -140,7 +158,9 @@ def _targets(labels_HW: np.ndarray, asked_N: Tensor, device: torch.device) -> Te
 def _pixels(predicted_ANHW: Tensor, targets_NHW: Tensor) -> Tensor:
     """Pixels of intersection, union and target: [3, A, N]."""
     hit_AN, target_N = _area(predicted_ANHW & targets_NHW), _area(targets_NHW)
-    return torch.stack([hit_AN, _area(predicted_ANHW) + target_N - hit_AN, target_N.expand_as(hit_AN)])
+    return torch.stack(
+        [hit_AN, _area(predicted_ANHW) + target_N - hit_AN, target_N.expand_as(hit_AN)]
+    )
 
 
 def _area(mask_HW: Tensor) -> Tensor:
@@ -148,31 +168,43 @@ def _area(mask_HW: Tensor) -> Tensor:
     return mask_HW.flatten(-2).sum(-1, dtype=torch.int32)
 
 
-def judge_floors(store: SceneStore, labels_of: Sequence[np.ndarray]) -> Judged:
+def judge_floors(store: SceneStore, labels_of: Sequence[np.ndarray]) -> PixelCounts:
     """What answers without a look or a thought come to, on the queries of `judge`."""
     query_Q = store.chosen_Q.nonzero().flatten()
     counted = []
     for query in query_Q:
         labels_HW = labels_of[int(store.scene_Q[query])]
-        masks_A1HW = torch.from_numpy(np.stack([_floor(make, labels_HW.shape) for make in FLOORS.values()]))[:, None]
-        counted.append(_pixels(masks_A1HW, _targets(labels_HW, store.targets_Q[query][None], torch.device("cpu"))))
+        masks_A1HW = torch.from_numpy(
+            np.stack([_floor(make, labels_HW.shape) for make in FLOORS.values()])
+        )[:, None]
+        counted.append(
+            _pixels(
+                masks_A1HW, _targets(labels_HW, store.targets_Q[query][None], torch.device("cpu"))
+            )
+        )
     return _judged(store, query_Q, counted, tuple(FLOORS))
 
 
 def _floor(make: Callable[[NoSettings, NullProbe], Floor], size_HW: tuple[int, ...]) -> np.ndarray:
     image_HW3 = np.broadcast_to(np.uint8(0), (*size_HW, 3))
-    picture = Sample("", "", False, Path(), lambda: image_HW3, lambda: image_HW3[..., 0], lambda: "")
+    picture = Sample(
+        "", "", False, Path(), lambda: image_HW3, lambda: image_HW3[..., 0], lambda: ""
+    )
     return make(NoSettings(), NullProbe()).decoder([picture], None, None)[0]
 
 
-def _judged(store: SceneStore, query_Q: Tensor, counted: Sequence[Tensor], answers: Sequence[str]) -> Judged:
+def _judged(
+    store: SceneStore, query_Q: Tensor, counted: Sequence[Tensor], answers: Sequence[str]
+) -> PixelCounts:
     """In the order of the queries' numbers."""
     order_Q = query_Q.argsort()
     query_Q = query_Q[order_Q]
-    hit_AQ, either_AQ, target_AQ = torch.cat([each.cpu() for each in counted], -1)[..., order_Q].numpy()
+    hit_AQ, either_AQ, target_AQ = torch.cat([each.cpu() for each in counted], -1)[
+        ..., order_Q
+    ].numpy()
     scene_Q = store.scene_Q[query_Q]
     height_Q, width_Q = store.sizes_N2[scene_Q].numpy().T
-    return Judged(
+    return PixelCounts(
         query=query_Q.numpy(),
         scene=scene_Q.numpy(),
         family=store.family_Q[query_Q].numpy(),
@@ -186,7 +218,9 @@ def _judged(store: SceneStore, query_Q: Tensor, counted: Sequence[Tensor], answe
     )
 
 
-def kept_labels(folder: Path, seed: int, split: str, scenes: int, processes: int = 1) -> list[np.ndarray]:
+def kept_labels(
+    folder: Path, seed: int, split: str, scenes: int, processes: int = 1
+) -> list[np.ndarray]:
     """What `labels` makes, from a file that is written where there is none.
 
     Args:
@@ -205,7 +239,7 @@ def kept_labels(folder: Path, seed: int, split: str, scenes: int, processes: int
 def keep_floors(file: Path, store: SceneStore, labels_of: Sequence[np.ndarray]) -> None:
     """Writes what `judge_floors` finds, once a study."""
     if not file.exists():
-        write_judged(file, judge_floors(store, labels_of))
+        write_pixel_counts(file, judge_floors(store, labels_of))
 
 
 def _whole(file: Path, content: bytes) -> None:
@@ -226,8 +260,15 @@ class Validation:
         scenes: at once.
     """
 
-    def __init__(self, model: LisaModel, store: SceneStore, queries: int, device: str, scenes: int = 64) -> None:
-        self._model, self._learner, self._store, self._device = model, StudyLearner(model, ANY), store, device
+    def __init__(
+        self, model: LisaModel, store: SceneStore, queries: int, device: str, scenes: int = 64
+    ) -> None:
+        self._model, self._learner, self._store, self._device = (
+            model,
+            StudyLearner(model, ANY),
+            store,
+            device,
+        )
         self._query_Q, self._scenes = store.chosen_Q.nonzero().flatten()[:queries], scenes
 
     @torch.no_grad()

@@ -90,7 +90,11 @@ def fit(
     loop, watch = _Loop(model, weights, store, course, seed, device, teacher), _Watch(device)
     every = -(-course.steps // VALIDATIONS)
     for step in range(1, course.steps + 1):
-        with watch.first() if step - 1 in (0, course.alone, course.alone + course.first) else nullcontext():
+        with (
+            watch.first()
+            if step - 1 in (0, course.alone, course.alone + course.first)
+            else nullcontext()
+        ):
             losses = loop.step(step - 1)
         due = validate and (step % every == 0 or step == course.steps)
         if due or step % LOG_EVERY == 0 or step == course.steps:
@@ -98,7 +102,9 @@ def fit(
                 row = {"step": step, **_numbers(step, losses), **seconds}
                 yield row | ({"val_gIoU": validate()} if due and validate else {})
     if device == "cuda":
-        torch.compiler.set_stance("force_eager")  # a trained model is asked so little that compiling would not pay
+        torch.compiler.set_stance(
+            "force_eager"
+        )  # a trained model is asked so little that compiling would not pay
 
 
 class _Loop:
@@ -124,7 +130,11 @@ class _Loop:
             *(self._helpers.parameters() if self._helpers else ()),
         ]
         self._optimizer = torch.optim.AdamW(
-            self._learned, lr=course.lr, betas=BETAS, weight_decay=course.weight_decay, fused=device == "cuda"
+            self._learned,
+            lr=course.lr,
+            betas=BETAS,
+            weight_decay=course.weight_decay,
+            fused=device == "cuda",
         )
         self._schedule = LambdaLR(self._optimizer, lambda step: _share_of_lr(step, course))
         self._generator = torch.Generator(device).manual_seed(seed)
@@ -157,7 +167,9 @@ class _Loop:
             return losses, weighted(losses, self._weights)
         return self._helped(self._helpers, batch, number)
 
-    def _helped(self, helpers: Helpers, batch: SceneBatch, number: int) -> tuple[dict[str, Tensor], Tensor]:
+    def _helped(
+        self, helpers: Helpers, batch: SceneBatch, number: int
+    ) -> tuple[dict[str, Tensor], Tensor]:
         course, done = self._course, number / self._course.steps
         if number < course.alone:
             costs = helpers.of_encoders(self._learner.looked_at(batch), batch)
@@ -199,7 +211,9 @@ class _Watch:
 def _numbers(step: int, losses: dict[str, Tensor]) -> dict[str, float]:
     values = {name: loss.item() for name, loss in losses.items()}
     if not all(math.isfinite(value) for value in values.values()):
-        raise RunFailed(f"a loss is no number any more at step {step} ({values}): lower the learning rate")
+        raise RunFailed(
+            f"a loss is no number any more at step {step} ({values}): lower the learning rate"
+        )
     return values
 
 
@@ -224,5 +238,9 @@ def _compile(model: LisaModel, teacher: SamVisionEncoder | None) -> None:
     towers += [parts["sam_encoder"].layers] if "sam_encoder" in parts else []
     towers += [[parts["sam_encoder"].neck]] if "sam_encoder" in parts else []
     towers += [teacher.layers] if teacher is not None else []
-    for layer in (*(layer for tower in towers for layer in tower), *model.llm.model.layers, model.mask_decoder):
+    for layer in (
+        *(layer for tower in towers for layer in tower),
+        *model.llm.model.layers,
+        model.mask_decoder,
+    ):
         layer.compile(dynamic=False)

@@ -55,7 +55,9 @@ class Study:
     def splits(self) -> dict[str, int]:
         """How many scenes are rendered of each split."""
         asked = {"val": self.val_queries, "test": self.test_queries}
-        return {"train": self.scenes} | {split: -(-queries // PER_SCENE) for split, queries in asked.items()}
+        return {"train": self.scenes} | {
+            split: -(-queries // PER_SCENE) for split, queries in asked.items()
+        }
 
     def steps_of(self, name: str) -> int:
         """Of a variant's training."""
@@ -79,16 +81,26 @@ def begin(study: Study, seeds: Sequence[int], names: Sequence[str]) -> None:
 
 def _agree(study: Study) -> None:
     """Notes how a study is made, or refuses to go on otherwise."""
-    how = {key: value for key, value in asdict(study).items() if key not in ("folder", "jobs", "device")}
+    how = {
+        key: value
+        for key, value in asdict(study).items()
+        if key not in ("folder", "jobs", "device")
+    }
     how["generator"] = GENERATOR
     study.folder.mkdir(parents=True, exist_ok=True)
     noted = study.folder / STUDY
     if not noted.exists():
         write_json(noted, how)
     before = json.loads(noted.read_text(encoding="utf-8"))
-    differing = [f"{key} was {before.get(key)} and is {how[key]}" for key in how if before.get(key) != how[key]]
+    differing = [
+        f"{key} was {before.get(key)} and is {how[key]}"
+        for key in how
+        if before.get(key) != how[key]
+    ]
     if differing:
-        raise UsageError(f"{study.folder} holds another study ({', '.join(differing)}): name another folder")
+        raise UsageError(
+            f"{study.folder} holds another study ({', '.join(differing)}): name another folder"
+        )
 
 
 def _render(study: Study, names: Sequence[str]) -> None:
@@ -96,7 +108,9 @@ def _render(study: Study, names: Sequence[str]) -> None:
     from .rendered import render
 
     folder, processes = study.folder / SCENES, usable_cpus() if study.scenes > 100 else 1
-    sides = sorted({VARIANTS[name].axes["clip_px"] for name in names if "clip_px" in VARIANTS[name].axes})
+    sides = sorted(
+        {VARIANTS[name].axes["clip_px"] for name in names if "clip_px" in VARIANTS[name].axes}
+    )
     render(folder, 0, study.splits, processes, sides)
     kept_labels(folder, 0, "test", study.splits["test"], processes)
 

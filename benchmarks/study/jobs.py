@@ -4,7 +4,14 @@ import multiprocessing
 import os
 from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +45,11 @@ Work = Callable[[Job], Row]
 
 
 def side_by_side(
-    jobs: Mapping[Job, Job | None], width: int, gpus: Sequence[str], work: Work, told: Callable[[Row], None]
+    jobs: Mapping[Job, Job | None],
+    width: int,
+    gpus: Sequence[str],
+    work: Work,
+    told: Callable[[Row], None],
 ) -> None:
     """Does jobs, several at once. One that fails takes none with it but those that start from what it makes.
 
@@ -123,7 +134,13 @@ class _Here(Executor):
 def _call(work: Work, job: Job, slot: int, width: int, gpus: Sequence[str]) -> tuple[Any, ...]:
     if width == 1:
         return work, job
-    return _apart, work, job, gpus[slot % len(gpus)] if gpus else None, max(1, usable_cpus() // width)
+    return (
+        _apart,
+        work,
+        job,
+        gpus[slot % len(gpus)] if gpus else None,
+        max(1, usable_cpus() // width),
+    )
 
 
 def _apart(work: Work, job: Job, gpu: str | None, threads: int) -> Row:

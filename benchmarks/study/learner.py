@@ -59,7 +59,9 @@ class StudyLearner(nn.Module):
         """How far what the mask decoder looks at is from what SAM's encoder gives: the mean over the scenes."""
         with torch.no_grad():
             wanted_BChw = sam_features(teacher, batch.seen["sam_frame"])
-        return distillation(self.model.encoder(batch.seen, self._probe).mask_embedding_BChw, wanted_BChw).mean()
+        return distillation(
+            self.model.encoder(batch.seen, self._probe).mask_embedding_BChw, wanted_BChw
+        ).mean()
 
     def logits(self, batch: SceneBatch, features: Features | None = None) -> Tensor:
         """Mask logits [M, h, w] on SAM's frame.
@@ -68,7 +70,9 @@ class StudyLearner(nn.Module):
             batch: what is asked, of which scenes.
             features: what is looked at; what the encoder makes of the scenes where left out.
         """
-        seen: Features = self.model.encoder(batch.seen, self._probe) if features is None else features
+        seen: Features = (
+            self.model.encoder(batch.seen, self._probe) if features is None else features
+        )
         seg_NC = _at(self._read(batch, seen.image_tokens_BNC), batch.ends_N - 1)
         return self._decoded(batch, seen, self.model.seg_projection(seg_NC))
 
@@ -85,9 +89,15 @@ class StudyLearner(nn.Module):
         ids_NL = batch.ids_NL if self._weights.ce else batch.ids_NL[:, :-ANSWER_TOKENS]
         ids_BSL = ids_NL.new_zeros(scenes, batch.slots, ids_NL.shape[1])
         ids_BSL[batch.scene_N, batch.slot_N] = ids_NL
-        before_BLC = torch.cat([embed(batch.prefix).expand(scenes, -1, -1), image_tokens_BNC], dim=1)
-        rows_BTC = torch.cat([before_BLC, embed(ids_BSL.flatten(1))], dim=1).to(image_tokens_BNC.dtype)
-        seen_11TT, places_1T = _side_by_side(before_BLC.shape[1], *ids_BSL.shape[1:], device=ids_NL.device)
+        before_BLC = torch.cat(
+            [embed(batch.prefix).expand(scenes, -1, -1), image_tokens_BNC], dim=1
+        )
+        rows_BTC = torch.cat([before_BLC, embed(ids_BSL.flatten(1))], dim=1).to(
+            image_tokens_BNC.dtype
+        )
+        seen_11TT, places_1T = _side_by_side(
+            before_BLC.shape[1], *ids_BSL.shape[1:], device=ids_NL.device
+        )
         states_BTC = self.model.llm.model(
             inputs_embeds=rows_BTC,
             attention_mask=seen_11TT,
@@ -106,7 +116,9 @@ class StudyLearner(nn.Module):
     def _of_answers(self, states_NLC: Tensor, batch: SceneBatch) -> Tensor:
         steps_T = torch.arange(ANSWER_TOKENS, device=states_NLC.device)
         rows_N1 = torch.arange(len(states_NLC), device=states_NLC.device)[:, None]
-        logits_NTV = self.model.llm.lm_head(states_NLC[rows_N1, batch.ends_N[:, None] - 1 + steps_T])
+        logits_NTV = self.model.llm.lm_head(
+            states_NLC[rows_N1, batch.ends_N[:, None] - 1 + steps_T]
+        )
         answer_NT = batch.ids_NL.gather(1, batch.ends_N[:, None] + steps_T)
         return functional.cross_entropy(logits_NTV.flatten(0, 1).float(), answer_NT.flatten())
 
@@ -114,7 +126,9 @@ class StudyLearner(nn.Module):
 def at_labels(logits_Nhw: Tensor) -> Tensor:
     """Mask logits at every place of the label maps: float32 [N, H * W]."""
     size = (LABELS_PX, LABELS_PX)
-    return functional.interpolate(logits_Nhw[:, None].float(), size, mode="bilinear", align_corners=False).flatten(1)
+    return functional.interpolate(
+        logits_Nhw[:, None].float(), size, mode="bilinear", align_corners=False
+    ).flatten(1)
 
 
 def in_bf16(device: str) -> AbstractContextManager[object]:
@@ -130,9 +144,13 @@ def _of_encoders(seen: Features) -> dict[str, Tensor]:
     return {"clip": seen.image_tokens_BNC, "sam": seen.mask_embedding_BChw}
 
 
-def _side_by_side(before: int, rows: int, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _side_by_side(
+    before: int, rows: int, length: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """What sees what, bool [1, 1, T, T], and the places [1, T], where several texts follow one beginning."""
     place_T = torch.arange(before + rows * length, device=device)
-    text_T = (place_T - before).div(length, rounding_mode="floor").clamp(min=-1)  # -1 is the beginning
+    text_T = (
+        (place_T - before).div(length, rounding_mode="floor").clamp(min=-1)
+    )  # -1 is the beginning
     seen_TT = (place_T[:, None] >= place_T) & ((text_T[:, None] == text_T) | (text_T == -1))
     return seen_TT[None, None], (place_T - text_T.clamp(min=0) * length)[None]

@@ -51,13 +51,17 @@ def ship(study: Path, seed: int, cases: Sequence[str], out: Path = packaged.FAMI
 
 def _command(seed: int, cases: Sequence[str]) -> str:
     named = [word for case in cases for word in ("--case", case)]
-    return shlex.join(["python", "-m", "lisabench.benchmarks.study.package", "DIR", "--seed", str(seed), *named])
+    return shlex.join(
+        ["python", "-m", "lisabench.benchmarks.study.package", "DIR", "--seed", str(seed), *named]
+    )
 
 
 def _card(folder: Path, known: weights_format.Saved, command: str) -> str:
     """That of the training, with its scores and what packing added."""
     training = _training(folder / TRAINING)
-    scores = ", ".join(f"{name} {training['scores'][name]:.3f}" for name in ("gIoU", "cIoU", "mIoU"))
+    scores = ", ".join(
+        f"{name} {training['scores'][name]:.3f}" for name in ("gIoU", "cIoU", "mIoU")
+    )
     axes = ", ".join(f"`{axis}={value}`" for axis, value in known.axes.items())
     return f"""{(folder / CARD).read_text(encoding="utf-8").rstrip()}
 
@@ -74,12 +78,17 @@ def _training(file: Path) -> dict[str, Any]:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise DataError(f"there is no {file}: the training is not finished, or the folder is no study's") from None
+        raise DataError(
+            f"there is no {file}: the training is not finished, or the folder is no study's"
+        ) from None
 
 
 def _main(
     study: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a study.")],
-    case: Annotated[list[str], typer.Option(help="A training's name; the dual's is dual. One a variant, repeated.")],
+    case: Annotated[
+        list[str],
+        typer.Option(help="A training's name; the dual's is dual. One a variant, repeated."),
+    ],
     seed: Annotated[int, typer.Option(min=0, help="Of the trainings.")] = 0,
     out: Annotated[Path, typer.Option(help="The folder to make.")] = packaged.FAMILY,
 ) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ...datasets.scenes.generator import Query, Scene, chosen, scene
 from ...datasets.scenes.words import COLOURS, SHAPES, TEXTURES
-from ...models.lisa.config import LisaCase
+from ...models.lisa.config import LisaConfig
 from ...models.lisa.forced_prompt import forced_ids
 from ...models.lisa.frames import extent_in_frame
 from ...models.lisa.preprocessing import Preprocessor
@@ -85,8 +85,16 @@ def render(
         The files, split by split.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [_Part(split, *each) for split, scenes in splits.items() for each in _files(folder, seed, split, scenes)]
-    missing = [part for part in parts if not all(file.exists() for file in (part.file, *_besides(part.file, sides)))]
+    parts = [
+        _Part(split, *each)
+        for split, scenes in splits.items()
+        for each in _files(folder, seed, split, scenes)
+    ]
+    missing = [
+        part
+        for part in parts
+        if not all(file.exists() for file in (part.file, *_besides(part.file, sides)))
+    ]
     write = partial(_write, seed, sides)
     if processes == 1:
         for part in missing:
@@ -133,9 +141,13 @@ def _write(seed: int, sides: Collection[int], part: _Part) -> None:
 
 
 def _fine(scenes: Sequence[Scene], clip_px: int) -> dict[str, Tensor]:
-    preprocessor = Preprocessor(LisaCase(clip_px=clip_px).sizes, (FINE_VIEW,))
+    preprocessor = Preprocessor(LisaConfig(clip_px=clip_px).sizes, (FINE_VIEW,))
     pictures = (fromarray(each.image) for each in scenes)
-    return {FINE_VIEW: torch.from_numpy(np.stack([preprocessor.pixels(FINE_VIEW, each) for each in pictures]))}
+    return {
+        FINE_VIEW: torch.from_numpy(
+            np.stack([preprocessor.pixels(FINE_VIEW, each) for each in pictures])
+        )
+    }
 
 
 def _alone() -> None:
@@ -172,12 +184,19 @@ def _load(file: Path) -> dict[str, Any]:
 
 def chunk(scenes: Sequence[Scene]) -> Chunk:
     """What a GPU wants of some scenes, at the tiny preset's sizes."""
-    case = LisaCase()
+    case = LisaConfig()
     preset, tokens = case.sizes, WordTokenizer(load("tiny"))
     preprocessor = Preprocessor(preset, VIEWS)
     pictures = [fromarray(each.image) for each in scenes]
-    views = {view: np.stack([preprocessor.pixels(view, each) for each in pictures]) for view in VIEWS}
-    asked = [(i, query, text) for i, each in enumerate(scenes) for query in each.queries for text in query.texts]
+    views = {
+        view: np.stack([preprocessor.pixels(view, each) for each in pictures]) for view in VIEWS
+    }
+    asked = [
+        (i, query, text)
+        for i, each in enumerate(scenes)
+        for query in each.queries
+        for text in query.texts
+    ]
     folder = {(i, query.texts[0]) for i, each in enumerate(scenes) for query in chosen(each)}
     prompts = [forced_ids(case, tokens, text, query.is_sentence) for _, query, text in asked]
     image = prompts[0][0].index(IMAGE_ID)
@@ -187,11 +206,15 @@ def chunk(scenes: Sequence[Scene]) -> Chunk:
         views={view: torch.from_numpy(pixels) for view, pixels in views.items()},
         sizes_N2=torch.tensor([each.labels_HW.shape for each in scenes]),
         labels_NHW=torch.from_numpy(np.stack([_in_frame(each.labels_HW) for each in scenes])),
-        crop_labels_NHW=torch.from_numpy(np.stack([_in_crop(each.labels_HW, preset.clip.grid) for each in scenes])),
+        crop_labels_NHW=torch.from_numpy(
+            np.stack([_in_crop(each.labels_HW, preset.clip.grid) for each in scenes])
+        ),
         attributes_NO3=torch.tensor([_attributes(each) for each in scenes], dtype=torch.int16),
         scene_Q=torch.tensor([i for i, _, _ in asked], dtype=torch.int32),
         targets_Q=torch.tensor([_bits(query) for _, query, _ in asked], dtype=torch.int32),
-        family_Q=torch.tensor([FAMILIES.index(query.family) for _, query, _ in asked], dtype=torch.uint8),
+        family_Q=torch.tensor(
+            [FAMILIES.index(query.family) for _, query, _ in asked], dtype=torch.uint8
+        ),
         chosen_Q=torch.tensor([(i, text) in folder for i, _, text in asked]),
         ids_QL=_filled_up(rows),
         ends_Q=torch.tensor([len(ids) for ids in after], dtype=torch.int16),
@@ -210,7 +233,10 @@ def _bits(query: Query) -> int:
 
 def _attributes(made: Scene) -> list[list[int]]:
     things = [
-        [values.index(value) + 1 for values, value in zip(ATTRIBUTES, (t.shape, t.colour, t.texture), strict=True)]
+        [
+            values.index(value) + 1
+            for values, value in zip(ATTRIBUTES, (t.shape, t.colour, t.texture), strict=True)
+        ]
         for t in made.layout.things
     ]
     return [[0, 0, 0], *things, *([[0, 0, 0]] * (MOST_OBJECTS - 1 - len(things)))]
@@ -221,7 +247,9 @@ def _in_frame(labels_HW: np.ndarray) -> np.ndarray:
     height, width = labels_HW.shape
     extent = extent_in_frame((height, width), LABELS_PX)
     frame = np.full((LABELS_PX, LABELS_PX), OUTSIDE, np.uint8)
-    frame[: extent[0], : extent[1]] = cv2.resize(labels_HW, extent[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    frame[: extent[0], : extent[1]] = cv2.resize(
+        labels_HW, extent[::-1], interpolation=cv2.INTER_NEAREST_EXACT
+    )
     return frame
 
 

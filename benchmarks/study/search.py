@@ -17,7 +17,10 @@ Row = dict[str, Any]
 
 
 def search(
-    study: Study, seeds: Sequence[int], names: Sequence[str], told: Callable[[Row], None] = lambda _: None
+    study: Study,
+    seeds: Sequence[int],
+    names: Sequence[str],
+    told: Callable[[Row], None] = lambda _: None,
 ) -> list[Row]:
     """Tries rates that were not tried, with the steps that the variant's training has, and keeps no weights.
 
@@ -41,10 +44,14 @@ def search(
     trials = [Job(name, seed, lr) for seed in seeds for name in searched for lr in rates(name)]
     tried = {(row["name"], row["seed"], row["lr"]) for row in _rows(study)}
     missing = [job for job in trials if (job.name, job.seed, job.lr) not in tried]
-    duals = [Job(DUAL, seed) for seed in dict.fromkeys(job.seed for job in missing if job.name != DUAL)]
+    duals = [
+        Job(DUAL, seed) for seed in dict.fromkeys(job.seed for job in missing if job.name != DUAL)
+    ]
     jobs: dict[Job, Job | None] = {dual: None for dual in duals if not finished(study, dual)}
     jobs |= {job: None if job.name == DUAL else Job(DUAL, job.seed) for job in missing}
-    side_by_side(jobs, study.jobs, gpus_of(study), partial(_trial, study), partial(_note, study, told))
+    side_by_side(
+        jobs, study.jobs, gpus_of(study), partial(_trial, study), partial(_note, study, told)
+    )
     return [row for row in _rows(study) if row["name"] in names and row["seed"] in seeds]
 
 
@@ -58,7 +65,9 @@ def table(rows: Iterable[Row]) -> str:
     by_variant: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
         by_variant.setdefault((row["name"], row["seed"]), []).append(row)
-    return "\n".join(_line(*key, sorted(trials, key=lambda row: row["lr"])) for key, trials in by_variant.items())
+    return "\n".join(
+        _line(*key, sorted(trials, key=lambda row: row["lr"])) for key, trials in by_variant.items()
+    )
 
 
 def _line(name: str, seed: int, trials: list[Row]) -> str:

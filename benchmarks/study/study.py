@@ -16,13 +16,15 @@ from ...harness.probe import NullProbe
 from ...harness.records import pixel_counts
 from ...harness.records.journal import append, write_json
 from ...harness.records.study import COUNTS, CURVE, FLOORS, TRAINING
-from ...models.lisa.config import LisaCase
+from ...models.lisa.config import LisaConfig
 from ...models.training.recipes import LOSSES
 from .folder import SCENES, Study, begin, files_of, finished, place, rate_of
 from .jobs import Job, side_by_side, visible_gpus
 from .variants import DUAL, VARIANTS
 
-if TYPE_CHECKING:  # they import torch, which is not to be imported before the processes of a study are
+if (
+    TYPE_CHECKING
+):  # they import torch, which is not to be imported before the processes of a study are
     from transformers.models.sam.modeling_sam import SamVisionEncoder
 
     from ...models.adapters.lisa_stages import Lisa
@@ -31,7 +33,10 @@ if TYPE_CHECKING:  # they import torch, which is not to be imported before the p
 
 
 def carry_out(
-    study: Study, seeds: Sequence[int], names: Sequence[str], told: Callable[[dict[str, Any]], None] = lambda _: None
+    study: Study,
+    seeds: Sequence[int],
+    names: Sequence[str],
+    told: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
     """Makes what is missing of a study.
 
@@ -85,10 +90,13 @@ def train(study: Study, name: str, seed: int) -> None:
     (folder / CURVE).unlink(missing_ok=True)
     for row in fitted(study, job, lisa, course):
         append(folder / CURVE, [row])
-    labels, test = kept_labels(study.folder / SCENES, 0, "test", study.splits["test"]), _store(study, lisa, test_files)
+    labels, test = (
+        kept_labels(study.folder / SCENES, 0, "test", study.splits["test"]),
+        _store(study, lisa, test_files),
+    )
     keep_floors(study.folder / FLOORS, test, labels)
     judged = judge(lisa.model, test, labels)
-    pixel_counts.write_judged(folder / COUNTS, judged)
+    pixel_counts.write_pixel_counts(folder / COUNTS, judged)
     _keep(lisa, study, name, seed)
     write_json(folder / TRAINING, _record(study, lisa, name, seed, course, row, judged))
 
@@ -101,14 +109,16 @@ def started(study: Study, job: Job) -> "Lisa":
 
     variant = VARIANTS[job.name]
     weights = "random" if job.name == DUAL else str(place(study, DUAL, job.seed))
-    case = LisaCase(device=study.device, seed=job.seed, weights=weights, **variant.axes)
+    case = LisaConfig(device=study.device, seed=job.seed, weights=weights, **variant.axes)
     lisa = Lisa(case, NullProbe(), starting=True)
     begin_with_waves(lisa.model, lisa.model.parts() if job.name == DUAL else lisa.new_parts)
     make_trainable(lisa.model, case, variant.trains, lisa.tokenizer)
     return lisa
 
 
-def _store(study: Study, lisa: "Lisa", files: Sequence[Path], further: Sequence[str] = ()) -> "SceneStore":
+def _store(
+    study: Study, lisa: "Lisa", files: Sequence[Path], further: Sequence[str] = ()
+) -> "SceneStore":
     from .batches import SceneStore
 
     return SceneStore(files, lisa.model.encoder, lisa.model.preset, study.device, further)
@@ -121,7 +131,9 @@ def fitted(study: Study, job: Job, lisa: "Lisa", course: "Course") -> Iterator[d
 
     teacher = _teacher(study, job)
     store = _store(study, lisa, files_of(study, "train"), () if teacher is None else (SAM_VIEW,))
-    validate = Validation(lisa.model, _store(study, lisa, files_of(study, "val")), study.val_queries, study.device)
+    validate = Validation(
+        lisa.model, _store(study, lisa, files_of(study, "val")), study.val_queries, study.device
+    )
     weights = LOSSES[VARIANTS[job.name].losses]
     yield from fit(lisa.model, weights, store, course, job.seed, study.device, validate, teacher)
 
@@ -132,7 +144,9 @@ def _teacher(study: Study, job: Job) -> "SamVisionEncoder | None":
         return None
     from ...models.adapters.lisa_stages import Lisa
 
-    dual = Lisa(LisaCase(device=study.device, weights=str(place(study, DUAL, job.seed))), NullProbe())
+    dual = Lisa(
+        LisaConfig(device=study.device, weights=str(place(study, DUAL, job.seed))), NullProbe()
+    )
     return cast("SamVisionEncoder", dual.model.get_submodule("encoder.sam_encoder"))
 
 
@@ -170,7 +184,7 @@ def _record(
     seed: int,
     course: "Course",
     last: Mapping[str, Any],
-    judged: pixel_counts.Judged,
+    judged: pixel_counts.PixelCounts,
 ) -> dict[str, Any]:
     from ...models.training.trainable import trained_by_part
 
@@ -186,6 +200,6 @@ def _record(
         "val_gIoU": last["val_gIoU"],
         "scores": pixel_counts.scores(judged),
         "queries": len(judged),
-        "passport": environment.passport() | environment.conditions(),
+        "passport": environment.describe_machine() | environment.conditions(),
         "versions": environment.versions(),
     }

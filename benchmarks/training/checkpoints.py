@@ -57,19 +57,29 @@ class Checkpoints:
             RunFailed: it cannot be written; the one before stays.
         """
         place = self.folder / f"{BEST}{epoch}"
-        shutil.rmtree(place, ignore_errors=True)  # left by a training that was killed after it, and goes on before it
+        shutil.rmtree(
+            place, ignore_errors=True
+        )  # left by a training that was killed after it, and goes on before it
         self._save(place)
         for other in self.folder.glob(f"{BEST}*"):
             if other != place:
                 shutil.rmtree(other)
 
-    def _save(self, place: Path, learned: dict[str, Tensor] | None = None, rest: dict[str, Any] | None = None) -> None:
+    def _save(
+        self,
+        place: Path,
+        learned: dict[str, Tensor] | None = None,
+        rest: dict[str, Any] | None = None,
+    ) -> None:
         try:
             with appearing(place) as folder:
                 self._write(folder)
                 if learned is not None:
                     (folder / STATE).mkdir()
-                    save_file({n: t.detach().cpu().contiguous() for n, t in learned.items()}, folder / STATE / LEARNED)
+                    save_file(
+                        {n: t.detach().cpu().contiguous() for n, t in learned.items()},
+                        folder / STATE / LEARNED,
+                    )
                     torch.save(rest, folder / STATE / REST)
         except (OSError, SafetensorError, RuntimeError) as error:
             kept = self.last()
@@ -96,9 +106,13 @@ def restore(checkpoint: Path, learned: dict[str, nn.Parameter]) -> dict[str, Any
         tensors = load_file(checkpoint / STATE / LEARNED)
         rest = torch.load(checkpoint / STATE / REST, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise DataError(f"{checkpoint} is broken ({error}): remove it, and start again in a new folder") from error
+        raise DataError(
+            f"{checkpoint} is broken ({error}): remove it, and start again in a new folder"
+        ) from error
     if tensors.keys() != learned.keys():
-        raise DataError(f"{checkpoint} is of a training of other parameters: start again in a new folder")
+        raise DataError(
+            f"{checkpoint} is of a training of other parameters: start again in a new folder"
+        )
     with torch.no_grad():
         for name, tensor in tensors.items():
             learned[name].copy_(tensor)

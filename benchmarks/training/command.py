@@ -19,7 +19,7 @@ from ...harness.probe import NullProbe
 from ...harness.records.journal import create, now, writing
 from ...harness.records.training import EVALUATIONS, TRAINING, TRAINING_SCHEMA, read_training
 from ...models.adapters.lisa_stages import Lisa
-from ...models.lisa.config import LisaCase
+from ...models.lisa.config import LisaConfig
 from ...models.training.save import Origin, save
 from ...models.training.trainable import make_trainable, trained_by_part
 from ...reports.training.page import write_training_report
@@ -33,7 +33,15 @@ from .trainer import Trainer
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 Samples = tuple[ReasonSeg, ReasonSeg]  # to train on, and to evaluate on
 EVALUATION_SPLITS = ("val", "test")
-BY_OPTIONS = {"preset", "weights", "vision", "device", "precision", "quantization", "seed"}  # axes; others are `--set`
+BY_OPTIONS = {
+    "preset",
+    "weights",
+    "vision",
+    "device",
+    "precision",
+    "quantization",
+    "seed",
+}  # axes; others are `--set`
 
 
 def carry_out(said: Mapping[str, Any]) -> None:
@@ -42,7 +50,9 @@ def carry_out(said: Mapping[str, Any]) -> None:
     Raises:
         LisabenchError: nothing could be begun, or the training cannot go on.
     """
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # on a CPU it warns of kernels that nothing here uses
+    logging.getLogger("bitsandbytes").setLevel(
+        logging.ERROR
+    )  # on a CPU it warns of kernels that nothing here uses
     wanted = setup(said)
     device = environment.resolve_device(wanted.case.device)
     memory = _memory(wanted.options.gpu_memory, device)
@@ -87,7 +97,11 @@ def _accelerator(wanted: Setup, device: str) -> Accelerator:
         raise UsageError("training in fp16 needs a GPU: take --dtype fp32 or bf16 here")
     # Some of what a recipe trains may get no gradient, such as a head without a loss on the answer.
     apart = DistributedDataParallelKwargs(find_unused_parameters=True)
-    return Accelerator(cpu=device == "cpu", mixed_precision=PRECISIONS[wanted.case.precision], kwargs_handlers=[apart])
+    return Accelerator(
+        cpu=device == "cpu",
+        mixed_precision=PRECISIONS[wanted.case.precision],
+        kwargs_handlers=[apart],
+    )
 
 
 def _page(wanted: Setup, accelerator: Accelerator, samples: Samples) -> dict[str, Any]:
@@ -100,10 +114,18 @@ def _page(wanted: Setup, accelerator: Accelerator, samples: Samples) -> dict[str
         "started": now(),
         "finished": None,
         "setup": wanted.recorded(),
-        "configuration": {**wanted.configuration(), **fingerprints, "processes": accelerator.num_processes},
+        "configuration": {
+            **wanted.configuration(),
+            **fingerprints,
+            "processes": accelerator.num_processes,
+        },
         "data": data,
-        "training": {"recipe": wanted.options.recipe, "preset": wanted.case.preset, "vision": wanted.case.vision},
-        "passport": environment.passport() | environment.conditions(),
+        "training": {
+            "recipe": wanted.options.recipe,
+            "preset": wanted.case.preset,
+            "vision": wanted.case.vision,
+        },
+        "passport": environment.describe_machine() | environment.conditions(),
         "versions": environment.versions(),
         "warnings": [],
     }
@@ -118,8 +140,10 @@ def _open(wanted: Setup, page: dict[str, Any]) -> None:
         create(wanted.folder, (TRAINING, EVALUATIONS))
         return
     before = read_training(wanted.folder).page["configuration"]
-    as_usual = asdict(LisaCase())  # what axes had that an older release did not know
-    differing = sorted(_differing({**before, "case": as_usual | before["case"]}, page["configuration"]))
+    as_usual = asdict(LisaConfig())  # what axes had that an older release did not know
+    differing = sorted(
+        _differing({**before, "case": as_usual | before["case"]}, page["configuration"])
+    )
     if differing:
         raise UsageError(
             f"{wanted.folder} holds a training of another configuration ({', '.join(differing)}): "
@@ -130,7 +154,9 @@ def _open(wanted: Setup, page: dict[str, Any]) -> None:
 def _differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     one, other = _flat(before), _flat(after)
     return [
-        f"{key} was {one.get(key)} and is {other.get(key)}" for key in one | other if one.get(key) != other.get(key)
+        f"{key} was {one.get(key)} and is {other.get(key)}"
+        for key in one | other
+        if one.get(key) != other.get(key)
     ]
 
 
@@ -142,7 +168,11 @@ def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _train(
-    wanted: Setup, accelerator: Accelerator, samples: Samples, journal: TrainingJournal, progress: Progress
+    wanted: Setup,
+    accelerator: Accelerator,
+    samples: Samples,
+    journal: TrainingJournal,
+    progress: Progress,
 ) -> None:
     lisa = Lisa(wanted.case, NullProbe(), starting=True)
     if "bridge" in lisa.new_parts:
@@ -181,30 +211,48 @@ def _teacher(wanted: Setup) -> Any:
     if not wanted.recipe.distils:
         return None
     source = wanted.options.teacher or wanted.case.weights
-    plain = {"vision": "dual", "frame": "whole", "bridge": "linear", "quantization": "none", "quantized": "llm"}
+    plain = {
+        "vision": "dual",
+        "frame": "whole",
+        "bridge": "linear",
+        "quantization": "none",
+        "quantized": "llm",
+    }
     dual = Lisa(replace(wanted.case, weights=source, **plain), NullProbe(), starting=True)
     if "sam_encoder" in dual.new_parts:
-        raise UsageError(f"the teacher ({source}) has another SAM than sam={wanted.case.sam}: set the one that it has")
+        raise UsageError(
+            f"the teacher ({source}) has another SAM than sam={wanted.case.sam}: set the one that it has"
+        )
     return dual.model.get_submodule("encoder.sam_encoder")
 
 
 def _origin(wanted: Setup) -> Origin:
     options = wanted.options
-    data = f"{options.data.name}/{options.split}" if options.data else f"generated scenes, split {options.split}"
+    data = (
+        f"{options.data.name}/{options.split}"
+        if options.data
+        else f"generated scenes, split {options.split}"
+    )
     start = "random weights" if wanted.case.weights == "random" else wanted.case.weights
-    described = f"trained by the recipe {options.recipe} from {start} on {data}, seed {options.seed}"
+    described = (
+        f"trained by the recipe {options.recipe} from {start} on {data}, seed {options.seed}"
+    )
     splits = (options.split,) if options.data and options.split in EVALUATION_SPLITS else ()
     return Origin(described, splits, command_of(options, wanted.case))
 
 
-def command_of(options: TrainingOptions, case: LisaCase) -> str:
+def command_of(options: TrainingOptions, case: LisaConfig) -> str:
     """The command line that asks for the same training in a new folder."""
     said = {field.name: getattr(options, field.name) for field in fields(options)}
     usual = {field.name: field.default for field in fields(options)} | {
         "output_dir": said["output_dir"],
         "resume": True,
     }
-    words = [f"--{name}={value}" for name, value in said.items() if value != usual[name] and value not in (True, False)]
+    words = [
+        f"--{name}={value}"
+        for name, value in said.items()
+        if value != usual[name] and value not in (True, False)
+    ]
     switches = [f"--{name}" for name, value in said.items() if value is True and name != "resume"]
     axes = (axis for axis in fields(case) if axis.name not in BY_OPTIONS)
     changed = [axis.name for axis in axes if getattr(case, axis.name) != axis.default]

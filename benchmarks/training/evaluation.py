@@ -53,7 +53,9 @@ def evaluate(
     rows = [row for _, row in sorted(gather_object(mine), key=lambda pair: pair[0])]
     failed = next((row for row in rows if row["status"] not in ("ok", "no_seg")), None)
     if failed:
-        raise RunFailed(f"the query {failed['sample_id']} failed in evaluation ({failed['reason']})")
+        raise RunFailed(
+            f"the query {failed['sample_id']} failed in evaluation ({failed['reason']})"
+        )
     return rows
 
 

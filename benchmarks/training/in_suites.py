@@ -34,7 +34,9 @@ def check(trainings: Mapping[str, Options]) -> None:
     """
     for name, options in trainings.items():
         if not re.fullmatch(r"[\w.+-]+", name):
-            raise UsageError(f"training {name!r}: its name is that of a folder; take letters, digits, - and _")
+            raise UsageError(
+                f"training {name!r}: its name is that of a folder; take letters, digits, - and _"
+            )
         for said in options.keys() & set(OURS):
             raise UsageError(f"training {name}: {said} is set by the suite, and cannot be said")
         try:
@@ -61,9 +63,19 @@ def check_card(claim: Claim, trainings: Mapping[str, Options]) -> None:
 def first_rows(trainings: Mapping[str, Options], seeds: int) -> list[dict[str, Any]]:
     """What ``run.json`` says of them before they begin, in their order: seed by seed, and every other time back."""
     names = list(trainings)
-    turns = [(name, seed) for seed in range(seeds) for name in (names if seed % 2 == 0 else reversed(names))]
+    turns = [
+        (name, seed)
+        for seed in range(seeds)
+        for name in (names if seed % 2 == 0 else reversed(names))
+    ]
     return [
-        {"name": name, "seed": seed, "folder": f"{FOLDER}/{name}-{seed}", "status": None, "reason": None}
+        {
+            "name": name,
+            "seed": seed,
+            "folder": f"{FOLDER}/{name}-{seed}",
+            "status": None,
+            "reason": None,
+        }
         for name, seed in turns
     ]
 
@@ -89,7 +101,15 @@ def carry_out(run: Path, row: Mapping[str, Any], options: Options, gpu: bool) ->
     folder.parent.mkdir(exist_ok=True)
     config = folder.with_name(f"{folder.name}.yaml")
     config.write_text(yaml.safe_dump(dict(options)), encoding="utf-8")
-    words = ["--config", config, "--seed", row["seed"], "--output_dir", folder, *(["--resume"] if begun else [])]
+    words = [
+        "--config",
+        config,
+        "--seed",
+        row["seed"],
+        "--output_dir",
+        folder,
+        *(["--resume"] if begun else []),
+    ]
     return _outcome([sys.executable, "-m", "lisabench.cli", "train", *map(str, words)])
 
 
@@ -98,8 +118,13 @@ def _outcome(command: list[str]) -> dict[str, Any]:
     if done.returncode == 0:
         return {"status": COMPLETE, "reason": None}
     if done.returncode < 0:
-        return {"status": FAILED, "reason": f"the process was ended by {signal.Signals(-done.returncode).name}"}
-    said = [line for line in done.stderr.splitlines() if line.strip()] or [f"it ended with {done.returncode}"]
+        return {
+            "status": FAILED,
+            "reason": f"the process was ended by {signal.Signals(-done.returncode).name}",
+        }
+    said = [line for line in done.stderr.splitlines() if line.strip()] or [
+        f"it ended with {done.returncode}"
+    ]
     full = [line for line in said if "out of memory" in line.lower()]
     reason = (full or said)[-1].removeprefix("lisabench: ")
     return {"status": OOM if full else FAILED, "reason": reason}

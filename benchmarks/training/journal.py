@@ -55,7 +55,12 @@ class TrainingJournal:
         return all(_goodness(found) > _goodness(row) for row in self._rows("epoch"))
 
     def add_epoch(
-        self, epoch: int, step: int, rows: Sequence[dict[str, Any]], peaks: Sequence[dict[str, Any]], best: bool
+        self,
+        epoch: int,
+        step: int,
+        rows: Sequence[dict[str, Any]],
+        peaks: Sequence[dict[str, Any]],
+        best: bool,
     ) -> None:
         """
         Args:
@@ -67,9 +72,18 @@ class TrainingJournal:
         """
         kept = ({name: row[name] for name in KEPT_OF_A_QUERY} for row in rows)
         append(self.evaluations, ({"epoch": epoch, "step": step, **row} for row in kept))
-        line = {"kind": "epoch", "epoch": epoch, "step": step, **scores(rows), **self._costs(epoch), **_largest(peaks)}
+        line = {
+            "kind": "epoch",
+            "epoch": epoch,
+            "step": step,
+            **scores(rows),
+            **self._costs(epoch),
+            **_largest(peaks),
+        }
         append(self.lines, [line | {"best": best}])
-        write_json(self.history.with_name(f"metrics_epoch_{epoch}.json"), _shown(line | {"best": best}))
+        write_json(
+            self.history.with_name(f"metrics_epoch_{epoch}.json"), _shown(line | {"best": best})
+        )
         self._write_history("running")
 
     def conclude(self, status: str) -> None:
@@ -95,7 +109,10 @@ class TrainingJournal:
     def _write_history(self, status: str) -> None:
         epochs = [_shown(row) for row in self._rows("epoch")]
         best = next((row["epoch"] for row in reversed(epochs) if row["best"]), None)
-        write_json(self.history, {"status": status, "best_epoch": best, **self.page["training"], "epochs": epochs})
+        write_json(
+            self.history,
+            {"status": status, "best_epoch": best, **self.page["training"], "epochs": epochs},
+        )
 
 
 def _goodness(found: dict[str, Any]) -> float:
@@ -104,7 +121,10 @@ def _goodness(found: dict[str, Any]) -> float:
 
 def _largest(peaks: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Of all processes."""
-    return {name: max((p[name] for p in peaks if p[name] is not None), default=None) for name in peaks[0]}
+    return {
+        name: max((p[name] for p in peaks if p[name] is not None), default=None)
+        for name in peaks[0]
+    }
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,11 @@ def optimiser(options: TrainingOptions, parameters: list[nn.Parameter]) -> torch
     Raises:
         UsageError: bitsandbytes' need a GPU.
     """
-    settings: dict[str, Any] = {"lr": options.lr, "betas": BETAS, "weight_decay": options.weight_decay}
+    settings: dict[str, Any] = {
+        "lr": options.lr,
+        "betas": BETAS,
+        "weight_decay": options.weight_decay,
+    }
     if options.optim == "adamw":
         settings |= implementation(options.dtype, on_gpu=parameters[0].is_cuda)
         return torch.optim.AdamW(parameters, **settings)

@@ -18,56 +18,117 @@ Option = typer.Option
 class TrainingOptions:
     """Every option of ``lisabench train``; an option's help is its documentation."""
 
-    preset: Annotated[str, Option(help="Sizes of the model: see `lisabench list presets`.")] = "tiny"
-    weights: Annotated[str, Option("--weights", "--model_name_or_path", help="Where to start: a folder or hub id.")] = (
-        "random"
+    preset: Annotated[str, Option(help="Sizes of the model: see `lisabench list presets`.")] = (
+        "tiny"
     )
-    vision: Annotated[str | None, Option(help="dual, clip or sam; dual, and sam for the recipe described.")] = None
-    use_vlm_vision: Annotated[bool, Option("--use_vlm_vision", help="The same as --vision clip.")] = False
-    dtype: Annotated[str | None, Option(help="fp32, bf16 or fp16; fp32 for tiny, else bf16.")] = None
-    quantization: Annotated[str | None, Option(help="none, nf4 or int8; none for tiny, else nf4.")] = None
-    no_quantization: Annotated[bool, Option("--no_quantization", help="The same as --quantization none.")] = False
-    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto"
-    gpu_memory: Annotated[str | None, Option(metavar="SIZE", help="Cap each process to such a card: 8GB.")] = None
-
-    data: Annotated[Path | None, Option("--data", "--data_dir", help="A folder in ReasonSeg's format, not scenes.")] = (
+    weights: Annotated[
+        str, Option("--weights", "--model_name_or_path", help="Where to start: a folder or hub id.")
+    ] = "random"
+    vision: Annotated[
+        str | None, Option(help="dual, clip or sam; dual, and sam for the recipe described.")
+    ] = None
+    use_vlm_vision: Annotated[
+        bool, Option("--use_vlm_vision", help="The same as --vision clip.")
+    ] = False
+    dtype: Annotated[str | None, Option(help="fp32, bf16 or fp16; fp32 for tiny, else bf16.")] = (
         None
     )
-    split: Annotated[str, Option("--split", "--train_split", help="The split to train on.")] = "train"
-    val_split: Annotated[str, Option("--val_split", "--eval_split", help="The split to evaluate on.")] = "val"
-    max_train_samples: Annotated[int | None, Option("--max_train_samples", min=1, help="All; 1000 scenes.")] = None
-    max_val_samples: Annotated[int | None, Option("--max_val_samples", min=1, help="All; 200 scenes.")] = None
-    dataloader_num_workers: Annotated[int, Option("--dataloader_num_workers", "--num_workers", help="Processes.")] = 0
+    quantization: Annotated[
+        str | None, Option(help="none, nf4 or int8; none for tiny, else nf4.")
+    ] = None
+    no_quantization: Annotated[
+        bool, Option("--no_quantization", help="The same as --quantization none.")
+    ] = False
+    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto"
+    gpu_memory: Annotated[
+        str | None, Option(metavar="SIZE", help="Cap each process to such a card: 8GB.")
+    ] = None
+
+    data: Annotated[
+        Path | None,
+        Option("--data", "--data_dir", help="A folder in ReasonSeg's format, not scenes."),
+    ] = None
+    split: Annotated[str, Option("--split", "--train_split", help="The split to train on.")] = (
+        "train"
+    )
+    val_split: Annotated[
+        str, Option("--val_split", "--eval_split", help="The split to evaluate on.")
+    ] = "val"
+    max_train_samples: Annotated[
+        int | None, Option("--max_train_samples", min=1, help="All; 1000 scenes.")
+    ] = None
+    max_val_samples: Annotated[
+        int | None, Option("--max_val_samples", min=1, help="All; 200 scenes.")
+    ] = None
+    dataloader_num_workers: Annotated[
+        int, Option("--dataloader_num_workers", "--num_workers", help="Processes.")
+    ] = 0
 
     recipe: Annotated[str | None, Option(help="original; others: `lisabench list recipes`.")] = None
-    losses: Annotated[str | None, Option(help="By name, such as described; the recipe's own.")] = None
-    ce_weight: Annotated[float | None, Option("--ce_weight", help="Instead of that of --losses.")] = None
-    bce_weight: Annotated[float | None, Option("--bce_weight", help="Instead of that of --losses.")] = None
-    dice_weight: Annotated[float | None, Option("--dice_weight", help="Instead of that of --losses.")] = None
-    iou_weight: Annotated[float | None, Option("--iou_weight", help="Instead of that of --losses.")] = None
-    ignored: Annotated[str, Option(help="Ignored pixels: background, as in the original, or left_out.")] = "background"
-    distill_steps: Annotated[int, Option("--distill_steps", min=1, help="Of the recipe `distilled`, first.")] = 200
-    teacher: Annotated[str | None, Option(help="Whose SAM is distilled: weights of a dual; --weights.")] = None
+    losses: Annotated[str | None, Option(help="By name, such as described; the recipe's own.")] = (
+        None
+    )
+    ce_weight: Annotated[
+        float | None, Option("--ce_weight", help="Instead of that of --losses.")
+    ] = None
+    bce_weight: Annotated[
+        float | None, Option("--bce_weight", help="Instead of that of --losses.")
+    ] = None
+    dice_weight: Annotated[
+        float | None, Option("--dice_weight", help="Instead of that of --losses.")
+    ] = None
+    iou_weight: Annotated[
+        float | None, Option("--iou_weight", help="Instead of that of --losses.")
+    ] = None
+    ignored: Annotated[
+        str, Option(help="Ignored pixels: background, as in the original, or left_out.")
+    ] = "background"
+    distill_steps: Annotated[
+        int, Option("--distill_steps", min=1, help="Of the recipe `distilled`, first.")
+    ] = 200
+    teacher: Annotated[
+        str | None, Option(help="Whose SAM is distilled: weights of a dual; --weights.")
+    ] = None
 
     epochs: Annotated[int, Option("--epochs", "--num_train_epochs", min=1)] = 3
-    max_steps: Annotated[int | None, Option("--max_steps", min=1, help="Stop after so many.")] = None
-    batch_size: Annotated[int, Option("--batch_size", "--per_device_train_batch_size", min=1, help="A process's.")] = 4
+    max_steps: Annotated[int | None, Option("--max_steps", min=1, help="Stop after so many.")] = (
+        None
+    )
+    batch_size: Annotated[
+        int, Option("--batch_size", "--per_device_train_batch_size", min=1, help="A process's.")
+    ] = 4
     gradient_accumulation_steps: Annotated[int, Option("--gradient_accumulation_steps", min=1)] = 1
     lr: Annotated[float, Option("--lr", "--learning_rate", min=0.0)] = 3e-4
     weight_decay: Annotated[float, Option("--weight_decay")] = 0.0
-    max_grad_norm: Annotated[float, Option("--max_grad_norm", help="Longest gradient; 0 does not clip.")] = 1.0
-    warmup_steps: Annotated[int | None, Option("--warmup_steps", min=0, help="100, at most a tenth of all.")] = None
+    max_grad_norm: Annotated[
+        float, Option("--max_grad_norm", help="Longest gradient; 0 does not clip.")
+    ] = 1.0
+    warmup_steps: Annotated[
+        int | None, Option("--warmup_steps", min=0, help="100, at most a tenth of all.")
+    ] = None
     optim: Annotated[str, Option(help="adamw, adamw_8bit or paged_adamw_8bit.")] = "adamw"
-    gradient_checkpointing: Annotated[bool, Option("--gradient_checkpointing", help="Of the language model.")] = False
-    seed: Annotated[int, Option(help="Of what is new, of the order of queries, and of dropout.")] = 0
+    gradient_checkpointing: Annotated[
+        bool, Option("--gradient_checkpointing", help="Of the language model.")
+    ] = False
+    seed: Annotated[
+        int, Option(help="Of what is new, of the order of queries, and of dropout.")
+    ] = 0
 
-    output_dir: Annotated[Path | None, Option("--output_dir", "--out", help="The run's folder; runs/train-TIME.")] = (
-        None
-    )
-    checkpoint_dir: Annotated[Path | None, Option("--checkpoint_dir", help="OUTPUT_DIR/checkpoints.")] = None
-    save_steps: Annotated[int | None, Option("--save_steps", min=1, help="A checkpoint so often, too.")] = None
-    save_strategy: Annotated[str, Option("--save_strategy", help="epoch, or no: to measure costs alone.")] = "epoch"
-    resume: Annotated[bool, Option("--resume", "--resume_from_checkpoint", help="Go on from the last one.")] = False
+    output_dir: Annotated[
+        Path | None, Option("--output_dir", "--out", help="The run's folder; runs/train-TIME.")
+    ] = None
+    checkpoint_dir: Annotated[
+        Path | None, Option("--checkpoint_dir", help="OUTPUT_DIR/checkpoints.")
+    ] = None
+    save_steps: Annotated[
+        int | None, Option("--save_steps", min=1, help="A checkpoint so often, too.")
+    ] = None
+    save_strategy: Annotated[
+        str, Option("--save_strategy", help="epoch, or no: to measure costs alone.")
+    ] = "epoch"
+    resume: Annotated[
+        bool, Option("--resume", "--resume_from_checkpoint", help="Go on from the last one.")
+    ] = False
 
 
 def command(do: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
@@ -80,13 +141,22 @@ def command(do: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
     def train(**said: Any) -> None:
         do({name: value for name, value in said.items() if value not in (None, [])})
 
-    config = Annotated[Path | None, Option("--config", help="A YAML file of these options; `set: {KEY: VALUE}`.")]
-    changes = Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help="A further setting of `lisa`.")]
+    config = Annotated[
+        Path | None, Option("--config", help="A YAML file of these options; `set: {KEY: VALUE}`.")
+    ]
+    changes = Annotated[
+        list[str] | None, Option("--set", metavar="KEY=VALUE", help="A further setting of `lisa`.")
+    ]
     hints = get_type_hints(TrainingOptions, include_extras=True)
-    kinds = {field.name: _unsaid(hints[field.name], field.default) for field in fields(TrainingOptions)}
+    kinds = {
+        field.name: _unsaid(hints[field.name], field.default) for field in fields(TrainingOptions)
+    }
     kinds |= {"config": config, "changes": changes}
     train.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=k) for n, k in kinds.items()]
+        [
+            inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=k)
+            for n, k in kinds.items()
+        ]
     )
     train.__annotations__ = kinds
     train.__doc__ = do.__doc__

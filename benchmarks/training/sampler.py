@@ -54,7 +54,11 @@ class Plan:
 
     def epoch(self, step: int) -> int:
         """The epoch that a step belongs to."""
-        return 0 if step < self.distill_steps else (step - self.distill_steps) // self.steps_per_epoch + 1
+        return (
+            0
+            if step < self.distill_steps
+            else (step - self.distill_steps) // self.steps_per_epoch + 1
+        )
 
     def ends_epoch(self, step: int) -> bool:
         """Whether an epoch, or the training, ends with this step."""
@@ -70,7 +74,9 @@ class Plan:
     def share(self, step: int) -> list[list[int]]:
         """What this process takes, in batches; where there is nothing left for it, one query that is not to count."""
         mine = self.queries(step)[self.rank :: self.world]
-        return [mine[i : i + self.batch_size] for i in range(0, len(mine), self.batch_size)] or [[0]]
+        return [mine[i : i + self.batch_size] for i in range(0, len(mine), self.batch_size)] or [
+            [0]
+        ]
 
     def counts(self, step: int) -> bool:
         """Whether this process has a share at all."""

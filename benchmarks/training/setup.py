@@ -12,9 +12,18 @@ from pydantic import TypeAdapter, ValidationError
 from ...datasets.reasonseg import ReasonSeg
 from ...datasets.scenes.cache import embedded
 from ...harness.errors import DataError, UsageError, unknown
-from ...models.lisa.config import LisaCase
+from ...models.lisa.config import LisaConfig
 from ...models.registry import make_case
-from ...models.training.recipes import EVERYTHING, IGNORED, LOSSES, PARTS, RECIPES, VARIANTS, LossWeights, Recipe
+from ...models.training.recipes import (
+    EVERYTHING,
+    IGNORED,
+    LOSSES,
+    PARTS,
+    RECIPES,
+    VARIANTS,
+    LossWeights,
+    Recipe,
+)
 from .options import TrainingOptions
 
 SCENES = {"train": 1000, "val": 200}
@@ -36,7 +45,7 @@ class Setup:
     """
 
     options: TrainingOptions
-    case: LisaCase
+    case: LisaConfig
     recipe: Recipe
     losses: LossWeights
 
@@ -60,7 +69,11 @@ class Setup:
     def configuration(self) -> dict[str, Any]:
         """What must not differ between a training and its resumption."""
         recorded = self.recorded()
-        kept = {name: value for name, value in recorded["options"].items() if name not in NOT_OF_THE_CONFIGURATION}
+        kept = {
+            name: value
+            for name, value in recorded["options"].items()
+            if name not in NOT_OF_THE_CONFIGURATION
+        }
         return {**recorded, "options": kept}
 
     def train_samples(self) -> ReasonSeg:
@@ -88,7 +101,11 @@ def setup(said: Mapping[str, Any]) -> Setup:
     """
     from_file = _read(said["config"]) if "config" in said else {}
     given = {name: value for name, value in said.items() if name not in ("config", "changes")}
-    changes = {**_further_settings(from_file), **_further_settings(given), **said.get("changes", {})}
+    changes = {
+        **_further_settings(from_file),
+        **_further_settings(given),
+        **said.get("changes", {}),
+    }
     options = _filled(from_file | given)
     recipe = RECIPES[str(options.recipe)]
     case = _case(options, recipe, changes)
@@ -96,7 +113,7 @@ def setup(said: Mapping[str, Any]) -> Setup:
     return Setup(options, case, recipe, _losses(options, recipe))
 
 
-def _case(options: TrainingOptions, recipe: Recipe, changes: Mapping[str, Any]) -> LisaCase:
+def _case(options: TrainingOptions, recipe: Recipe, changes: Mapping[str, Any]) -> LisaConfig:
     """Return the model: the settings that follow from the options and the recipe, and the further changes.
 
     Raises:
@@ -104,7 +121,9 @@ def _case(options: TrainingOptions, recipe: Recipe, changes: Mapping[str, Any]) 
     """
     if options.vision in VARIANTS and options.vision not in recipe.variants:
         variants = " or ".join(f"--vision {vision}" for vision in recipe.variants)
-        raise UsageError(f"the recipe {options.recipe} is not for --vision {options.vision}: it needs {variants}")
+        raise UsageError(
+            f"the recipe {options.recipe} is not for --vision {options.vision}: it needs {variants}"
+        )
     axes = {
         "preset": options.preset,
         "weights": options.weights,
@@ -139,7 +158,9 @@ def _further_settings(options: dict[str, Any]) -> dict[str, Any]:
     """Take ``set`` out of options, and return it."""
     changes = options.pop("set", None) or {}
     if not isinstance(changes, Mapping):
-        raise UsageError(f"set: expected a table of settings, such as `quantized: llm`, not {changes!r}")
+        raise UsageError(
+            f"set: expected a table of settings, such as `quantized: llm`, not {changes!r}"
+        )
     return dict(changes)
 
 
@@ -151,7 +172,10 @@ def _filled(given: Mapping[str, Any]) -> TrainingOptions:
     try:
         options = TypeAdapter(TrainingOptions).validate_python(dict(given))
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, not {e['input']!r}" for e in error.errors())
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']}, not {e['input']!r}"
+            for e in error.errors()
+        )
         raise UsageError(f"options of training: {problems}") from error
     if options.use_vlm_vision and options.vision not in (None, "clip"):
         raise UsageError(
@@ -164,7 +188,9 @@ def _filled(given: Mapping[str, Any]) -> TrainingOptions:
         options,
         vision="clip" if options.use_vlm_vision else options.vision or RECIPES[recipe].variants[0],
         dtype=options.dtype or ("fp32" if tiny else "bf16"),
-        quantization="none" if options.no_quantization else options.quantization or ("none" if tiny else "nf4"),
+        quantization="none"
+        if options.no_quantization
+        else options.quantization or ("none" if tiny else "nf4"),
         recipe=recipe,
         output_dir=options.output_dir or Path("runs") / f"train-{datetime.now():%Y%m%d-%H%M%S}",
     )
@@ -182,10 +208,12 @@ def _check(options: TrainingOptions) -> None:
         if value not in known:
             raise unknown(kind, value, [name for name in known if name])
     if options.resume and (options.output_dir is None or not options.output_dir.is_dir()):
-        raise UsageError(f"--resume needs the folder of a training: --output_dir DIR, not {options.output_dir}")
+        raise UsageError(
+            f"--resume needs the folder of a training: --output_dir DIR, not {options.output_dir}"
+        )
 
 
-def _refuse_impossible(options: TrainingOptions, case: LisaCase, recipe: Recipe) -> None:
+def _refuse_impossible(options: TrainingOptions, case: LisaConfig, recipe: Recipe) -> None:
     if options.recipe == "described" and case.bridge != "linear":
         raise UsageError(
             f"the recipe described has a linear bridge, not bridge={case.bridge}: take the recipe with-projector"
@@ -193,20 +221,28 @@ def _refuse_impossible(options: TrainingOptions, case: LisaCase, recipe: Recipe)
     if case.weights == "random":
         refuse_random_bridge(options, case, recipe)
     if case.answer != "forced" or case.execution != "eager" or case.reuse != "off":
-        raise UsageError("training forces the answer and runs eagerly: leave answer, execution and reuse as they are")
-    if options.quantization != "none" and case.weights == "random" and options.save_strategy != "no":
+        raise UsageError(
+            "training forces the answer and runs eagerly: leave answer, execution and reuse as they are"
+        )
+    if (
+        options.quantization != "none"
+        and case.weights == "random"
+        and options.save_strategy != "no"
+    ):
         raise UsageError(
             "random weights that are quantised cannot be saved: add --no_quantization, or --save_strategy no"
         )
 
 
-def refuse_random_bridge(options: TrainingOptions, case: LisaCase, recipe: Recipe) -> None:
+def refuse_random_bridge(options: TrainingOptions, case: LisaConfig, recipe: Recipe) -> None:
     """Refuse to train around a bridge that is at random and stays so: nothing could be learned of the image.
 
     Raises:
         UsageError: the variant has such a bridge, and the recipe does not train it.
     """
-    trains_bridge = EVERYTHING in recipe.trains or any("bridge" in PARTS.get(name, ()) for name in recipe.trains)
+    trains_bridge = EVERYTHING in recipe.trains or any(
+        "bridge" in PARTS.get(name, ()) for name in recipe.trains
+    )
     if case.vision != "dual" and not trains_bridge:
         raise UsageError(
             f"the recipe {options.recipe} does not train the bridge of --vision {case.vision}, which is at random: "
@@ -221,7 +257,9 @@ def _losses(options: TrainingOptions, recipe: Recipe) -> LossWeights:
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
+    return {
+        name: str(value) if isinstance(value, Path) else value for name, value in options.items()
+    }
 
 
 def check_targets(samples: ReasonSeg) -> None:
@@ -230,4 +268,6 @@ def check_targets(samples: ReasonSeg) -> None:
         DataError: no query has a target, so that there is nothing to learn.
     """
     if not any((sample.target_HW == 1).any() for sample in samples):
-        raise DataError(f"{samples[0].source.parent}: none of its {len(samples)} queries has a target to learn from")
+        raise DataError(
+            f"{samples[0].source.parent}: none of its {len(samples)} queries has a target to learn from"
+        )

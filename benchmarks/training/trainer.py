@@ -134,7 +134,9 @@ class Trainer:
             last = i + 1 == len(shares)
             with nullcontext() if last else self.accelerator.no_sync(self.learner):
                 found = self._losses(batches)
-                counted = {name: loss * self.plan.counts(step) / queries for name, loss in found.items()}
+                counted = {
+                    name: loss * self.plan.counts(step) / queries for name, loss in found.items()
+                }
                 sums.append({name: loss.detach() for name, loss in counted.items()})
                 with self.probe.region("backward"):
                     self.accelerator.backward(self.own.weighted(counted) * self.plan.world)
@@ -145,7 +147,9 @@ class Trainer:
 
     def _losses(self, batches: Iterator[list[Example]]) -> dict[str, Tensor]:
         with self.probe.region("data"):
-            batch = batch_of(next(batches), self.lisa.model.encoder, self.lisa.device, self.lisa.dtype)
+            batch = batch_of(
+                next(batches), self.lisa.model.encoder, self.lisa.device, self.lisa.dtype
+            )
         return self.learner(batch)
 
     def _over_processes(self, sums: list[dict[str, Tensor]]) -> dict[str, float]:
@@ -193,13 +197,17 @@ class Trainer:
         )
         epochs = self.setup.options.epochs
         self.progress(
-            step + 1, self.plan.steps, f"epoch {self.plan.epoch(step)} of {epochs}, loss {losses['loss']:.3f}"
+            step + 1,
+            self.plan.steps,
+            f"epoch {self.plan.epoch(step)} of {epochs}, loss {losses['loss']:.3f}",
         )
 
     def _conclude(self, epoch: int, step: int) -> None:
         """Ends an epoch: evaluates, writes down, and keeps what came of it. Distillation is not evaluated."""
         reading = self.meter.read(self.start_bytes)
-        peaks = gather_object([{"peak_bytes": reading.peak_bytes, "peak_reserved_bytes": reading.peak_reserved_bytes}])
+        peaks = gather_object(
+            [{"peak_bytes": reading.peak_bytes, "peak_reserved_bytes": reading.peak_reserved_bytes}]
+        )
         if epoch:
             rows = self._evaluated(epoch, step)
             if self.accelerator.is_main_process:
@@ -214,10 +222,19 @@ class Trainer:
         def progress(done: int) -> None:
             if self.accelerator.is_main_process:
                 asked, count = min(done * self.plan.world, len(self.val)), len(self.val)
-                self.progress(step, self.plan.steps, f"epoch {epoch}, evaluating: {asked} of {count}")
+                self.progress(
+                    step, self.plan.steps, f"epoch {epoch}, evaluating: {asked} of {count}"
+                )
 
         plan = self.plan
-        return evaluate(self.lisa, self.val, plan.rank, plan.world, lambda: self.accelerator.autocast(), progress)
+        return evaluate(
+            self.lisa,
+            self.val,
+            plan.rank,
+            plan.world,
+            lambda: self.accelerator.autocast(),
+            progress,
+        )
 
     def _keep(self, step: int) -> None:
         random = gather_object([_random_state()])
@@ -234,7 +251,9 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _batches(self, steps: range) -> Iterator[list[Example]]:
-        reader = ExampleReader(self.lisa.case, self.lisa.model.preset, self._views(), self.lisa.tokenizer)
+        reader = ExampleReader(
+            self.lisa.case, self.lisa.model.preset, self._views(), self.lisa.tokenizer
+        )
         return iter(
             DataLoader(
                 _Examples(self.train, reader),  # type: ignore[arg-type]

@@ -36,7 +36,9 @@ def embedded(split: str, count: int, seed: int) -> Path:
             _renew(place, split, count, seed)
         except OSError as error:
             hint = "name another folder in the environment variable LISABENCH_CACHE"
-            raise UsageError(f"{place.parent}: cannot be written ({error.strerror}); {hint}") from error
+            raise UsageError(
+                f"{place.parent}: cannot be written ({error.strerror}); {hint}"
+            ) from error
     return place
 
 
@@ -44,7 +46,9 @@ def _is_whole(place: Path, split: str, count: int) -> bool:
     """Whether all files are there, and as long as they were made. It is cheap: no file but the seal is opened."""
     try:
         pairs = len(list((place / split).glob("*.jpg"))), len(list((place / split).glob("*.json")))
-        return pairs == (count, count) and (place / SEAL).read_text(encoding="utf-8") == _seal(place / split)
+        return pairs == (count, count) and (place / SEAL).read_text(encoding="utf-8") == _seal(
+            place / split
+        )
     except (OSError, ValueError):
         return False
 
@@ -58,12 +62,16 @@ def _seal(folder: Path) -> str:
 def _renew(place: Path, split: str, count: int, seed: int) -> None:
     """Makes the split, or makes it anew where it is damaged."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".making-", dir=place.parent, ignore_cleanup_errors=True) as bench:
+    with tempfile.TemporaryDirectory(
+        prefix=".making-", dir=place.parent, ignore_cleanup_errors=True
+    ) as bench:
         made = Path(bench) / "made"
         make(made, split, count, seed)
         (made / SEAL).write_text(_seal(made / split), encoding="utf-8")
         if not _is_whole(place, split, count):
-            with suppress(FileNotFoundError):  # there was none, or another process was first to take it away
+            with suppress(
+                FileNotFoundError
+            ):  # there was none, or another process was first to take it away
                 place.rename(Path(bench) / "damaged")
         _move(made, place, split, count)
 

@@ -13,7 +13,12 @@ GAP = 0.05  # two positions differ if their centres are that far apart, as a sha
 LARGER = 1.3  # one object is larger than another if its area is that many times the other's
 FARTHER = 1.3  # likewise for distances
 COVERED = 0.08  # an object is partly hidden by another that covers that share of it
-DIRECTIONS = {"left": (0, 1), "right": (0, -1), "top": (1, 1), "bottom": (1, -1)}  # axis, and the sense of counting
+DIRECTIONS = {
+    "left": (0, 1),
+    "right": (0, -1),
+    "top": (1, 1),
+    "bottom": (1, -1),
+}  # axis, and the sense of counting
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,9 @@ class Relation:
         """Keeps a rank where all earlier ones clearly come before it and all later ones clearly after."""
         later, earlier = self._later, self.turned._later
         return [
-            here if earlier[here].issuperset(order[:rank]) and later[here].issuperset(order[rank + 1 :]) else None
+            here
+            if earlier[here].issuperset(order[:rank]) and later[here].issuperset(order[rank + 1 :])
+            else None
             for rank, here in enumerate(order)
         ]
 
@@ -82,12 +89,18 @@ class Facts:
 
     def broad_groups(self, smallest: int) -> list[Group]:
         """Groups named by at most one attribute, with at least so many members."""
-        return [group for group in self.groups if len(group.given) <= 1 and len(group.members) >= smallest]
+        return [
+            group
+            for group in self.groups
+            if len(group.given) <= 1 and len(group.members) >= smallest
+        ]
 
     @cached_property
     def unique_names(self) -> dict[int, str]:
         """The shortest name that fits an object and no other, for those that have one; two attributes at most."""
-        single = [group for group in self.groups if len(group.members) == 1 and 1 <= len(group.given) <= 2]
+        single = [
+            group for group in self.groups if len(group.members) == 1 and 1 <= len(group.given) <= 2
+        ]
         ordered = sorted(single, key=lambda group: (-len(group.given), "shape" in group.fields))
         return {group.members[0]: group.names[0] for group in ordered}
 
@@ -111,7 +124,9 @@ class Facts:
     def ranked(self, members: tuple[int, ...], side: str) -> list[int | None]:
         """The members from that side on; None in every rank that is open to doubt."""
         axis, sense = DIRECTIONS[side]
-        return self._before[side].certain(sorted(members, key=lambda i: sense * self.centres[i][axis]))
+        return self._before[side].certain(
+            sorted(members, key=lambda i: sense * self.centres[i][axis])
+        )
 
     def by_size(self, members: tuple[int, ...], largest_first: bool) -> list[int | None]:
         """The members by size; None in every rank that is open to doubt."""
@@ -123,7 +138,12 @@ class Facts:
         """Larger in area, with hidden parts completed in the mind or not, and not smaller across."""
         sizes = list(zip(self.layout.full_px, self.layout.extent_px, strict=True))
         seen = zip(self.layout.visible_px, self.layout.extent_px, strict=True)
-        return Relation([[area > LARGER * full and across >= other for full, other in sizes] for area, across in seen])
+        return Relation(
+            [
+                [area > LARGER * full and across >= other for full, other in sizes]
+                for area, across in seen
+            ]
+        )
 
     def on_side(self, i: int, ref: int, side: str) -> bool | None:
         """Whether i lies to that side of ref; None if open to doubt."""
@@ -145,4 +165,8 @@ class Facts:
 
 def _descriptions(thing: Thing) -> Iterator[tuple[tuple[str, str], ...]]:
     for chosen in product((False, True), repeat=len(ATTRIBUTES)):
-        yield tuple((field, getattr(thing, field)) for field, take in zip(ATTRIBUTES, chosen, strict=True) if take)
+        yield tuple(
+            (field, getattr(thing, field))
+            for field, take in zip(ATTRIBUTES, chosen, strict=True)
+            if take
+        )

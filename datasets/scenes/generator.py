@@ -106,7 +106,10 @@ def chosen(made: Scene) -> list[Query]:
     plan = PLANS[made.index % len(PLANS)]
     empty = _empty_slot(made.index)
     found = [
-        next((q for q in made.queries if q.family == family and bool(q.targets) == (slot != empty)), None)
+        next(
+            (q for q in made.queries if q.family == family and bool(q.targets) == (slot != empty)),
+            None,
+        )
         for slot, family in enumerate(plan)
     ]
     return [query for query in found if query is not None]
@@ -138,7 +141,9 @@ def make(root: str | Path, split: str, count: int, seed: int) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
-            raise UsageError(f"{folder}: is not empty; choose another folder or another --split, or empty it")
+            raise UsageError(
+                f"{folder}: is not empty; choose another folder or another --split, or empty it"
+            )
         for index in range(-(-count // PER_SCENE)):
             _write_scene(folder, scene(seed, split, index), count)
     except OSError as error:
@@ -171,7 +176,9 @@ def _annotation(made: Scene, query: Query, number: int, image_name: str) -> dict
         "text": list(query.texts),
         "is_sentence": query.is_sentence,
         "shapes": [
-            _polygon(role, contour, image_name) for role, label in labels for contour in made.layout.contours(label - 1)
+            _polygon(role, contour, image_name)
+            for role, label in labels
+            for contour in made.layout.contours(label - 1)
         ],
         "meta": _meta(made, query),
     }
@@ -181,7 +188,11 @@ def _ignored(made: Scene, query: Query, number: int) -> list[int]:
     """The largest of the objects that the query does not speak of, in some queries."""
     areas = made.layout.visible_px
     others = set(range(1, len(areas) + 1)) - {*query.targets, *query.mentioned}
-    return sorted(others, key=lambda label: areas[label - 1])[-1:] if number % IGNORED_EVERY == 3 else []
+    return (
+        sorted(others, key=lambda label: areas[label - 1])[-1:]
+        if number % IGNORED_EVERY == 3
+        else []
+    )
 
 
 def _polygon(label: str, contour: np.ndarray, image_name: str) -> dict[str, Any]:

@@ -48,7 +48,9 @@ class Patch:
     def lies_within(self, height: int, width: int) -> bool:
         """Whether all of it is in a picture of that size."""
         rows, columns = self.window
-        return rows.start >= 0 and columns.start >= 0 and rows.stop <= height and columns.stop <= width
+        return (
+            rows.start >= 0 and columns.start >= 0 and rows.stop <= height and columns.stop <= width
+        )
 
     @property
     def window(self) -> tuple[slice, slice]:
@@ -93,7 +95,12 @@ class Layout:
     def _box(self, i: int) -> tuple[int, int, int, int]:
         patch = self.patches[i]
         left, top, width, height = cv2.boundingRect(self.visible_hw(i))
-        return patch.left + left, patch.top + top, patch.left + left + width, patch.top + top + height
+        return (
+            patch.left + left,
+            patch.top + top,
+            patch.left + left + width,
+            patch.top + top + height,
+        )
 
     @cached_property
     def hidden_px(self) -> np.ndarray:
@@ -104,7 +111,9 @@ class Layout:
         for j, below in enumerate(self.patches):
             canvas_HW[below.window] = below.coverage_hw > 127
             for i in range(j + 1, count):
-                hidden[i, j] = np.count_nonzero(canvas_HW[self.patches[i].window] & (self.patches[i].coverage_hw > 127))
+                hidden[i, j] = np.count_nonzero(
+                    canvas_HW[self.patches[i].window] & (self.patches[i].coverage_hw > 127)
+                )
             canvas_HW[below.window] = 0
         return hidden
 
@@ -143,7 +152,9 @@ def layout(index: int, odd: bool, rng: np.random.Generator) -> Layout | None:
         return None
     looks = _odd_looks(count, rng) if odd else _mixed_looks(count, rng)
     angles = rng.random(count) * 0.7 - 0.35
-    things = tuple(Thing(*look, *place, float(a)) for look, place, a in zip(looks, places, angles, strict=True))
+    things = tuple(
+        Thing(*look, *place, float(a)) for look, place, a in zip(looks, places, angles, strict=True)
+    )
     made = assemble(height, width, things)
     return made if made is not None and is_clear(made) else None
 
@@ -159,7 +170,9 @@ def assemble(height: int, width: int, things: tuple[Thing, ...]) -> Layout | Non
     return Layout(height, width, things, patches, labels_HW)
 
 
-def _places(height: int, width: int, count: int, rng: np.random.Generator) -> list[tuple[float, float, float]] | None:
+def _places(
+    height: int, width: int, count: int, rng: np.random.Generator
+) -> list[tuple[float, float, float]] | None:
     """Centre and radius of each object; some are put so that they cover a part of an earlier one."""
     scale = math.sqrt(height * width)
     low, high = 0.06 * scale, (0.17 if count <= 4 else 0.145 if count <= 6 else 0.125) * scale
@@ -190,7 +203,9 @@ def _place(
         x, y = margin + u * (width - 2 * margin), margin + v * (height - 2 * margin)
         nearness = [math.hypot(x - a, y - b) / (radius + r) for a, b, r in places]
         close = [value for value in nearness if value < 1.25]
-        if (not close and not touching) or (touching and len(close) == 1 and 0.62 < close[0] < 0.85):
+        if (not close and not touching) or (
+            touching and len(close) == 1 and 0.62 < close[0] < 0.85
+        ):
             return x, y, radius
     return None
 
@@ -223,7 +238,12 @@ def _one(values: list[str], rng: np.random.Generator) -> str:
 
 
 def _patch(thing: Thing) -> Patch:
-    turn = np.array([[math.cos(thing.angle), math.sin(thing.angle)], [-math.sin(thing.angle), math.cos(thing.angle)]])
+    turn = np.array(
+        [
+            [math.cos(thing.angle), math.sin(thing.angle)],
+            [-math.sin(thing.angle), math.cos(thing.angle)],
+        ]
+    )
     outline = UNIT_SHAPES[thing.shape] @ turn * thing.radius + [thing.x, thing.y]
     left, top = np.floor(outline.min(axis=0)).astype(int) - 1
     right, bottom = np.ceil(outline.max(axis=0)).astype(int) + 2

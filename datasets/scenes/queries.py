@@ -65,7 +65,9 @@ class _Question:
 def queries(layout: Layout, rng: np.random.Generator) -> tuple[Query, ...]:
     """Up to three questions of each family that have a target, of different kinds first, and up to one without."""
     facts = Facts(layout)
-    chosen = [(family, q) for family, ask in FAMILIES.items() for q in _choose(list(ask(facts)), rng)]
+    chosen = [
+        (family, q) for family, ask in FAMILIES.items() for q in _choose(list(ask(facts)), rng)
+    ]
     return tuple(_worded(family, question, rng) for family, question in chosen)
 
 
@@ -83,7 +85,11 @@ def _choose(asked: list[_Question], rng: np.random.Generator) -> list[_Question]
 
 def _worded(family: str, question: _Question, rng: np.random.Generator) -> Query:
     is_sentence = bool(rng.random() < SENTENCES)
-    texts = _sentences(question, rng) if is_sentence else _shuffled(phrases(question.kind, question.slots), rng)
+    texts = (
+        _sentences(question, rng)
+        if is_sentence
+        else _shuffled(phrases(question.kind, question.slots), rng)
+    )
     return Query(
         family=family,
         texts=tuple(texts[:TEXTS]),
@@ -134,22 +140,33 @@ def _relation(facts: Facts) -> Iterator[_Question]:
                 yield from _covering(facts, others, ref, slots)
 
 
-def _beside(facts: Facts, others: tuple[int, ...], ref: int, slots: dict[str, str]) -> Iterator[_Question]:
-    for side, kind in (("left", "beside"), ("right", "beside"), ("top", "above"), ("bottom", "below")):
+def _beside(
+    facts: Facts, others: tuple[int, ...], ref: int, slots: dict[str, str]
+) -> Iterator[_Question]:
+    for side, kind in (
+        ("left", "beside"),
+        ("right", "beside"),
+        ("top", "above"),
+        ("bottom", "below"),
+    ):
         answers = {i: facts.on_side(i, ref, side) for i in others}
         hits = tuple(i for i in others if answers[i])
         if None not in answers.values() and len(hits) <= 1:
             yield _Question(kind, hits, slots | {"side": side}, (ref,))
 
 
-def _near(facts: Facts, others: tuple[int, ...], ref: int, slots: dict[str, str]) -> Iterator[_Question]:
+def _near(
+    facts: Facts, others: tuple[int, ...], ref: int, slots: dict[str, str]
+) -> Iterator[_Question]:
     for kind in ("nearest", "farthest"):
         first = facts.extreme(others, ref, kind == "nearest")
         if first is not None:
             yield _Question(kind, (first,), slots, (ref,))
 
 
-def _covering(facts: Facts, others: tuple[int, ...], ref: int, slots: dict[str, str]) -> Iterator[_Question]:
+def _covering(
+    facts: Facts, others: tuple[int, ...], ref: int, slots: dict[str, str]
+) -> Iterator[_Question]:
     """Only where a single object touches ref at all, so that "behind" and "in front of" cannot mean anything else."""
     for kind, covers in (("hides", facts.covers), ("hidden", lambda i, j: facts.covers(j, i))):
         answers = {i: covers(i, ref) for i in others}
@@ -163,7 +180,9 @@ def _superlative(facts: Facts) -> Iterator[_Question]:
         for most, (more, amount) in SIZES.items():
             first = facts.by_size(group.members, most == "largest")[0]
             if first is not None:
-                yield _Question("size", (first,), _named(group) | {"most": most, "more": more, "amount": amount})
+                yield _Question(
+                    "size", (first,), _named(group) | {"most": most, "more": more, "amount": amount}
+                )
         for side, most in EDGEMOST.items():
             first = facts.ranked(group.members, side)[0]
             if first is not None:
@@ -171,7 +190,13 @@ def _superlative(facts: Facts) -> Iterator[_Question]:
                 yield _Question("edge", (first,), _named(group) | slots)
     for what, whats in SHAPES.items():
         if not any(facts.value(i, "shape") == what for i in facts.everything):
-            slots = {"what": what, "whats": whats, "most": "largest", "more": "larger", "amount": "most"}
+            slots = {
+                "what": what,
+                "whats": whats,
+                "most": "largest",
+                "more": "larger",
+                "amount": "most",
+            }
             yield _Question("size", (), slots)
 
 
@@ -184,17 +209,26 @@ def _odd(facts: Facts) -> Iterator[_Question]:
             single = tuple(i for i in group.members if counts[facts.value(i, attribute)] == 1)
             if len(single) == 1 and len(counts) == 2:
                 yield _Question("odd", single, _named(group) | {"attribute": word})
-            elif len(single) == 1 and not group.given:  # of a group, "appears only once" could mean: in the picture
+            elif (
+                len(single) == 1 and not group.given
+            ):  # of a group, "appears only once" could mean: in the picture
                 yield _Question("once", single, _named(group) | {"attribute": word})
 
 
 def _negation(facts: Facts) -> Iterator[_Question]:
     for group in facts.broad_groups(2):
-        for attribute, values in (("shape", tuple(SHAPES)), ("colour", COLOURS), ("texture", TEXTURES)):
+        for attribute, values in (
+            ("shape", tuple(SHAPES)),
+            ("colour", COLOURS),
+            ("texture", TEXTURES),
+        ):
             if attribute in group.fields:
                 continue
             kind = "not a" if attribute == "shape" else "not"
-            of = {value: [i for i in group.members if facts.value(i, attribute) == value] for value in values}
+            of = {
+                value: [i for i in group.members if facts.value(i, attribute) == value]
+                for value in values
+            }
             present = [value for value in values if of[value]]
             for value in present:
                 rest = tuple(i for i in group.members if i not in of[value])
@@ -205,7 +239,9 @@ def _negation(facts: Facts) -> Iterator[_Question]:
             for value, other in permutations(present, 2):
                 rest = tuple(i for i in group.members if i not in of[value] + of[other])
                 if kind == "not" and len(rest) == 1:
-                    yield _Question("neither", rest, _named(group) | {"value": value, "other": other})
+                    yield _Question(
+                        "neither", rest, _named(group) | {"value": value, "other": other}
+                    )
 
 
 def _ordinal(facts: Facts) -> Iterator[_Question]:
@@ -220,7 +256,9 @@ def _ordinal(facts: Facts) -> Iterator[_Question]:
         for most in SIZES:
             for rank, i in enumerate(facts.by_size(group.members, most == "largest")):
                 if i is not None and 0 < rank < count - 1:
-                    yield _Question("size rank", (i,), _named(group) | {"most": most, "rank": RANKS[rank]})
+                    yield _Question(
+                        "size rank", (i,), _named(group) | {"most": most, "rank": RANKS[rank]}
+                    )
     yield from _most_common(facts)
 
 
@@ -228,7 +266,9 @@ def _most_common(facts: Facts) -> Iterator[_Question]:
     for attribute, word in ATTRIBUTES.items():
         counts = Counter(facts.value(i, attribute) for i in facts.everything).most_common()
         if len(counts) > 1 and counts[0][1] > counts[1][1] and counts[0][1] > 1:
-            targets = tuple(i for i in facts.everything if facts.value(i, attribute) == counts[0][0])
+            targets = tuple(
+                i for i in facts.everything if facts.value(i, attribute) == counts[0][0]
+            )
             slots = {"what": "object", "whats": "objects", "attribute": word}
             yield _Question("most common", targets, slots)
 

@@ -20,7 +20,12 @@ RGB = {
     "white": (242, 242, 238),
     "black": (28, 28, 32),
 }
-PATTERN = {"white": 0.58, "yellow": 0.52, "green": 0.45, "red": 0.45}  # share of brightness left; others are lightened
+PATTERN = {
+    "white": 0.58,
+    "yellow": 0.52,
+    "green": 0.45,
+    "red": 0.45,
+}  # share of brightness left; others are lightened
 LIGHTENED = 0.5
 JITTER = 10  # of each colour channel, so that no colour is one number
 NOISE = 5.0  # standard deviation at most, in levels
@@ -46,7 +51,10 @@ def _background(height: int, width: int, rng: np.random.Generator) -> np.ndarray
     hue, other = rng.random(2)
     begin, end = (_muted(value, rng) for value in (hue, hue + 0.15 * other))
     turn = rng.random() * 2 * math.pi
-    x, y = np.linspace(-0.5, 0.5, width, dtype=np.float32), np.linspace(-0.5, 0.5, height, dtype=np.float32)[:, None]
+    x, y = (
+        np.linspace(-0.5, 0.5, width, dtype=np.float32),
+        np.linspace(-0.5, 0.5, height, dtype=np.float32)[:, None],
+    )
     along = np.clip(0.5 + math.cos(turn) * x + math.sin(turn) * y, 0, 1)
     grain = BACKGROUNDS[int(rng.integers(len(BACKGROUNDS)))](height, width, rng)
     blotches = _smooth_noise(height, width, 5, rng) * 14
@@ -80,8 +88,15 @@ def _sand(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
 
 def _planks(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     """Long fibres along one axis."""
-    fibres = rng.random((height // 2 + 2, 6)) if rng.random() < 0.5 else rng.random((6, width // 2 + 2))
-    return cv2.resize((fibres * 2 - 1).astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) * 12
+    fibres = (
+        rng.random((height // 2 + 2, 6)) if rng.random() < 0.5 else rng.random((6, width // 2 + 2))
+    )
+    return (
+        cv2.resize(
+            (fibres * 2 - 1).astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR
+        )
+        * 12
+    )
 
 
 def _tiles(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
@@ -98,7 +113,9 @@ def _tiles(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
 BACKGROUNDS = (_sand, _planks, _tiles)
 
 
-def _shadow(canvas_3HW: np.ndarray, thing: Thing, patch: Patch, towards_light: tuple[float, float]) -> None:
+def _shadow(
+    canvas_3HW: np.ndarray, thing: Thing, patch: Patch, towards_light: tuple[float, float]
+) -> None:
     """Darkens softly what lies on the far side from the light."""
     height, width = canvas_3HW.shape[1:]
     reach = max(3, round(0.16 * thing.radius))
@@ -117,13 +134,25 @@ def _padded(coverage_hw: np.ndarray, by: int) -> np.ndarray:
 
 
 def _paint(
-    canvas_3HW: np.ndarray, thing: Thing, patch: Patch, towards_light: tuple[float, float], rng: np.random.Generator
+    canvas_3HW: np.ndarray,
+    thing: Thing,
+    patch: Patch,
+    towards_light: tuple[float, float],
+    rng: np.random.Generator,
 ) -> None:
     """Lays one object over the canvas: pattern, shading from the light, and a rim that sets it off."""
-    base = np.array(RGB[thing.colour], np.float32) + (rng.random(3) * 2 - 1).astype(np.float32) * JITTER
+    base = (
+        np.array(RGB[thing.colour], np.float32)
+        + (rng.random(3) * 2 - 1).astype(np.float32) * JITTER
+    )
     height, width = patch.coverage_hw.shape
-    x = (np.arange(width, dtype=np.float32) + np.float32(patch.left - thing.x)) / np.float32(thing.radius)
-    y = ((np.arange(height, dtype=np.float32) + np.float32(patch.top - thing.y)) / np.float32(thing.radius))[:, None]
+    x = (np.arange(width, dtype=np.float32) + np.float32(patch.left - thing.x)) / np.float32(
+        thing.radius
+    )
+    y = (
+        (np.arange(height, dtype=np.float32) + np.float32(patch.top - thing.y))
+        / np.float32(thing.radius)
+    )[:, None]
     mixed_hw = _pattern(thing.texture, x, y, rng)
     light_hw = 1 + 0.16 * (towards_light[0] * x + towards_light[1] * y)
     inner = cv2.erode(patch.coverage_hw, np.ones((3, 3), np.uint8)).astype(np.float32) / 255
@@ -166,12 +195,19 @@ PATTERNS = {
 }
 
 
-def _finish(canvas_3HW: np.ndarray, towards_light: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
+def _finish(
+    canvas_3HW: np.ndarray, towards_light: tuple[float, float], rng: np.random.Generator
+) -> np.ndarray:
     """Light that falls off across the picture, and a sensor's noise."""
     height, width = canvas_3HW.shape[1:]
-    x, y = np.linspace(-0.5, 0.5, width, dtype=np.float32), np.linspace(-0.5, 0.5, height, dtype=np.float32)[:, None]
+    x, y = (
+        np.linspace(-0.5, 0.5, width, dtype=np.float32),
+        np.linspace(-0.5, 0.5, height, dtype=np.float32)[:, None],
+    )
     falloff = np.float32(0.1 + 0.2 * rng.random())
-    light_HW = np.float32(0.92 + 0.12 * rng.random()) + falloff * (towards_light[0] * x + towards_light[1] * y)
+    light_HW = np.float32(0.92 + 0.12 * rng.random()) + falloff * (
+        towards_light[0] * x + towards_light[1] * y
+    )
     noise = rng.random((height, width), dtype=np.float32) - np.float32(0.5)
     canvas_3HW *= light_HW
     canvas_3HW += noise * np.float32(NOISE * math.sqrt(12) * rng.random())

@@ -21,7 +21,9 @@ def _regular(corners: int, turned: float = 0.0) -> np.ndarray:
 def _heart() -> np.ndarray:
     t = 2 * math.pi * np.arange(48) / 48
     x = 16 * np.sin(t) ** 3
-    return np.stack([x, -(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t))], axis=1)
+    return np.stack(
+        [x, -(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t))], axis=1
+    )
 
 
 def _moon() -> np.ndarray:

@@ -50,8 +50,12 @@ class Wording:
 
 
 WORDINGS = {
-    "named": Wording(("the {what}",), ("Where in the picture is the {what}?", "Do you see the {what}?")),
-    "all": Wording(("all the {whats}", "the {whats}"), ("Where in the picture are the {whats}?",), plural=True),
+    "named": Wording(
+        ("the {what}",), ("Where in the picture is the {what}?", "Do you see the {what}?")
+    ),
+    "all": Wording(
+        ("all the {whats}", "the {whats}"), ("Where in the picture are the {whats}?",), plural=True
+    ),
     "beside": Wording(
         ("the {what} to the {side} of the {ref}", "the {what} that lies {side} of the {ref}"),
         (
@@ -61,19 +65,34 @@ WORDINGS = {
     ),
     "above": Wording(
         ("the {what} above the {ref}", "the {what} that is higher up than the {ref}"),
-        ("Which {what} is above the {ref}?", "Which {what} is higher up in the picture than the {ref}?"),
+        (
+            "Which {what} is above the {ref}?",
+            "Which {what} is higher up in the picture than the {ref}?",
+        ),
     ),
     "below": Wording(
         ("the {what} below the {ref}", "the {what} that is lower down than the {ref}"),
-        ("Which {what} is below the {ref}?", "Which {what} is lower down in the picture than the {ref}?"),
+        (
+            "Which {what} is below the {ref}?",
+            "Which {what} is lower down in the picture than the {ref}?",
+        ),
     ),
     "nearest": Wording(
         ("the {what} nearest to the {ref}", "the {what} closest to the {ref}"),
-        ("Which {what} is nearest to the {ref}?", "Of all the {whats}, which one is closest to the {ref}?"),
+        (
+            "Which {what} is nearest to the {ref}?",
+            "Of all the {whats}, which one is closest to the {ref}?",
+        ),
     ),
     "farthest": Wording(
-        ("the {what} farthest from the {ref}", "the {what} at the greatest distance from the {ref}"),
-        ("Which {what} is farthest from the {ref}?", "Of all the {whats}, which one is farthest from the {ref}?"),
+        (
+            "the {what} farthest from the {ref}",
+            "the {what} at the greatest distance from the {ref}",
+        ),
+        (
+            "Which {what} is farthest from the {ref}?",
+            "Of all the {whats}, which one is farthest from the {ref}?",
+        ),
     ),
     "hides": Wording(
         ("the {what} that partly hides the {ref}", "the {what} in front of the {ref}"),
@@ -89,7 +108,10 @@ WORDINGS = {
     ),
     "edge": Wording(
         ("the {most} {what}", "the {what} closest to the {side} edge of the picture"),
-        ("Which {what} is closest to the {side} edge?", "Going from {side} to {opposite}, which {what} comes first?"),
+        (
+            "Which {what} is closest to the {side} edge?",
+            "Going from {side} to {opposite}, which {what} comes first?",
+        ),
     ),
     "odd": Wording(
         (
@@ -102,7 +124,10 @@ WORDINGS = {
         ),
     ),
     "once": Wording(
-        ("the {what} whose {attribute} appears only once", "the only {what} that shares its {attribute} with no other"),
+        (
+            "the {what} whose {attribute} appears only once",
+            "the only {what} that shares its {attribute} with no other",
+        ),
         (
             "Which {what} shares its {attribute} with no other {what}?",
             "Which {what} is the only one of its {attribute}?",
@@ -117,7 +142,10 @@ WORDINGS = {
         ("Which {what} is not a {value}?", "Leaving out every {value}, which {what} remains?"),
     ),
     "neither": Wording(
-        ("the {what} that is neither {value} nor {other}", "the {what} that is not {value} and not {other}"),
+        (
+            "the {what} that is neither {value} nor {other}",
+            "the {what} that is not {value} and not {other}",
+        ),
         (
             "Which {what} is neither {value} nor {other}?",
             "Leaving out everything {value} or {other}, which {what} remains?",
@@ -137,10 +165,16 @@ WORDINGS = {
     ),
     "size rank": Wording(
         ("the {rank} {most} {what}", "the {what} that is {rank} {most}"),
-        ("Which {what} is the {rank} {most}?", "Ordered by size, which {what} is the {rank} {most}?"),
+        (
+            "Which {what} is the {rank} {most}?",
+            "Ordered by size, which {what} is the {rank} {most}?",
+        ),
     ),
     "most common": Wording(
-        ("all the {whats} of the most common {attribute}", "the {whats} whose {attribute} appears most often"),
+        (
+            "all the {whats} of the most common {attribute}",
+            "the {whats} whose {attribute} appears most often",
+        ),
         ("Counting each {attribute}, which {whats} have the most common one?",),
         plural=True,
     ),
@@ -148,7 +182,9 @@ WORDINGS = {
 
 
 @cache
-def name(shape: str | None = None, colour: str | None = None, texture: str | None = None) -> tuple[str, str]:
+def name(
+    shape: str | None = None, colour: str | None = None, texture: str | None = None
+) -> tuple[str, str]:
     """Singular and plural of what is named by some attributes, such as ("striped circle", "striped circles")."""
     words = [word for word in (texture, colour) if word]
     nouns = (shape, SHAPES[shape]) if shape else ("object", "objects")
@@ -188,7 +224,15 @@ def _texts() -> Iterator[str]:
             yield from _literals(template)
     for frame in (*SINGULAR, *PLURAL):
         yield from _literals(frame)
-    yield from (*SHAPES, *SHAPES.values(), *COLOURS, *TEXTURES, *ATTRIBUTES.values(), "object", "objects")
+    yield from (
+        *SHAPES,
+        *SHAPES.values(),
+        *COLOURS,
+        *TEXTURES,
+        *ATTRIBUTES.values(),
+        "object",
+        "objects",
+    )
     yield from (*RANKS[1:], *OPPOSITE, *EDGEMOST.values(), *SIZES)
     yield from (word for pair in SIZES.values() for word in pair)
 

@@ -38,16 +38,22 @@ def create(folder: Path, journals: Sequence[str]) -> None:
         UsageError: it cannot be written to, or holds a run already.
     """
     if holds_run(folder):
-        raise UsageError(f"{folder} holds a run already; continue it with --resume or name another folder with --out")
+        raise UsageError(
+            f"{folder} holds a run already; continue it with --resume or name another folder with --out"
+        )
     if any((folder / name).is_file() and (folder / name).stat().st_size for name in journals):
-        raise UsageError(f"{folder} holds records of a run whose {RUN} is gone; name another folder with --out")
+        raise UsageError(
+            f"{folder} holds records of a run whose {RUN} is gone; name another folder with --out"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in journals:
             with (folder / name).open("a"):
                 pass
     except OSError as error:
-        raise UsageError(f"cannot write to {folder}: {error.strerror}; name a folder of your own with --out") from error
+        raise UsageError(
+            f"cannot write to {folder}: {error.strerror}; name a folder of your own with --out"
+        ) from error
 
 
 @contextmanager
@@ -61,7 +67,9 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise UsageError(f"another lisabench is measuring into {folder}; wait for it, or name another --out") from None
+        raise UsageError(
+            f"another lisabench is measuring into {folder}; wait for it, or name another --out"
+        ) from None
     try:
         yield
     finally:
@@ -71,7 +79,9 @@ def writing(folder: Path) -> Iterator[None]:
 def write_json(path: Path, value: Any) -> None:
     """Writes whole or not at all; NaN and infinity are refused."""
     temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.write_text(
+        json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     temporary.replace(path)
 
 
@@ -97,7 +107,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             rows.append(json.loads(line))
         except json.JSONDecodeError as error:
             if number < len(lines):
-                raise DataError(f"{path}, line {number}: not JSON ({error.msg}); the journal was edited") from error
+                raise DataError(
+                    f"{path}, line {number}: not JSON ({error.msg}); the journal was edited"
+                ) from error
     return rows
 
 
@@ -115,7 +127,9 @@ def ends_half_written(path: Path) -> bool:
 
 def supersede(path: Path, no_longer_counts: Callable[[dict[str, Any]], bool]) -> None:
     """Marks lines as superseded, and drops a half-written last one; the journal is replaced whole."""
-    rows = [row | {"superseded": True} if no_longer_counts(row) else row for row in read_lines(path)]
+    rows = [
+        row | {"superseded": True} if no_longer_counts(row) else row for row in read_lines(path)
+    ]
     temporary = path.with_name(f".{path.name}.partial")
     temporary.unlink(missing_ok=True)
     append(temporary, rows)
@@ -124,7 +138,9 @@ def supersede(path: Path, no_longer_counts: Callable[[dict[str, Any]], bool]) ->
 
 def read_manifest(folder: Path, schemas: Sequence[str]) -> dict[str, Any]:
     if not holds_run(folder):
-        raise UsageError(f"{folder} is not a run's folder: it has no {RUN}; give the folder that lisabench named")
+        raise UsageError(
+            f"{folder} is not a run's folder: it has no {RUN}; give the folder that lisabench named"
+        )
     page = read_page(folder)
     schema = page.get("schema")
     if schema not in schemas:

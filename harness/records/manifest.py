@@ -92,7 +92,9 @@ class CaseEntry:
     def from_json(cls, entry: Mapping[str, Any]) -> "CaseEntry":
         """Return the entry of a case; older runs kept the warm-up of process 0 alone."""
         warm_ups = [from_json(WarmUpRecord, warm_up) for warm_up in entry.get("warmups") or ()]
-        was_warmed_up = entry.get("warmup_stable") is not None or entry.get("first_query_ms") is not None
+        was_warmed_up = (
+            entry.get("warmup_stable") is not None or entry.get("first_query_ms") is not None
+        )
         if not warm_ups and was_warmed_up:
             warm_ups = [from_json(WarmUpRecord, entry, process=0)]
         warm_ups.sort(key=lambda warm_up: warm_up.process)
@@ -303,6 +305,8 @@ class Manifest:
 def _groups(page: Mapping[str, Any], cases: tuple[CaseEntry, ...]) -> tuple[Group, ...]:
     """Return the groups; in a run that was recorded without any, all models are one."""
     if page.get("teams"):
-        return tuple(Group(team["name"], team["reference"], tuple(team["cases"])) for team in page["teams"])
+        return tuple(
+            Group(team["name"], team["reference"], tuple(team["cases"])) for team in page["teams"]
+        )
     models = tuple(entry.name for entry in cases if entry.is_model)
     return (Group("", page.get("reference") or "", models),)

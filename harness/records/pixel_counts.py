@@ -27,7 +27,7 @@ CONTROLS = ("query-blind", "image-blind", "llm-blind")
 
 
 @dataclass(frozen=True)
-class Judged:
+class PixelCounts:
     """The same queries, answered in one or several ways. No pixel of their targets is ignored.
 
     Attributes:
@@ -65,7 +65,9 @@ class Judged:
         hit, either = self._pixels(answer)
         predicted = either - self.target_px + hit
         rows = zip(hit, either, self.target_px, predicted, self.height * self.width, strict=True)
-        return [Counts(int(h), int(e), int(t), int(p), int(v), None, None) for h, e, t, p, v in rows]
+        return [
+            Counts(int(h), int(e), int(t), int(p), int(v), None, None) for h, e, t, p, v in rows
+        ]
 
     def parts(self, answer: str = OWN) -> np.ndarray:
         """Numerator and denominator that each query adds to gIoU, cIoU and mIoU: [Q, 3, 2]."""
@@ -79,10 +81,10 @@ class Judged:
 
 
 _NAMES = ("families", "answers")
-_COLUMNS = tuple(each.name for each in fields(Judged) if each.name not in _NAMES)
+_COLUMNS = tuple(each.name for each in fields(PixelCounts) if each.name not in _NAMES)
 
 
-def write_judged(path: Path, judged: Judged) -> None:
+def write_pixel_counts(path: Path, judged: PixelCounts) -> None:
     """Writes the file whole or not at all; the same figures make the same bytes, whoever else writes them."""
     arrays: dict[str, Any] = {name: _small(getattr(judged, name)) for name in _COLUMNS}
     made = io.BytesIO()
@@ -98,8 +100,8 @@ def _small(column: np.ndarray) -> np.ndarray:
     return column.astype(np.min_scalar_type(int(column.max(initial=0))))
 
 
-def read_judged(path: Path) -> Judged:
-    """Reads what `write_judged` wrote.
+def read_pixel_counts(path: Path) -> PixelCounts:
+    """Reads what `write_pixel_counts` wrote.
 
     Raises:
         DataError: the file is missing, damaged, or its columns do not fit together.
@@ -109,10 +111,14 @@ def read_judged(path: Path) -> Judged:
             columns = {name: found[name].astype(np.int64) for name in _COLUMNS}
             families, answers = (tuple(map(str, found[name])) for name in _NAMES)
     except FileNotFoundError as error:
-        raise DataError(f"{path} is missing: judge again, or remove the training's training.json") from error
+        raise DataError(
+            f"{path} is missing: judge again, or remove the training's training.json"
+        ) from error
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is damaged ({_one_line(error)}): copy it anew, or judge again") from error
-    judged = Judged(**columns, families=families, answers=answers)
+        raise DataError(
+            f"{path} is damaged ({_one_line(error)}): copy it anew, or judge again"
+        ) from error
+    judged = PixelCounts(**columns, families=families, answers=answers)
     _check(path, judged)
     return judged
 
@@ -121,22 +127,31 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _check(path: Path, judged: Judged) -> None:
+def _check(path: Path, judged: PixelCounts) -> None:
     wide, deep = (len(judged),), (len(judged.answers), len(judged))
-    expected = {name: deep if name in ("intersection_px", "union_px") else wide for name in _COLUMNS}
+    expected = {
+        name: deep if name in ("intersection_px", "union_px") else wide for name in _COLUMNS
+    }
     for name, shape in expected.items():
         if getattr(judged, name).shape != shape:
-            raise DataError(f"{path} is damaged ({name} has shape {getattr(judged, name).shape}, expected {shape})")
-    if (judged.intersection_px > judged.union_px).any() or (judged.target_px > judged.union_px).any():
+            raise DataError(
+                f"{path} is damaged ({name} has shape {getattr(judged, name).shape}, expected {shape})"
+            )
+    if (judged.intersection_px > judged.union_px).any() or (
+        judged.target_px > judged.union_px
+    ).any():
         raise DataError(f"{path} is damaged (an intersection or a target is larger than the union)")
 
 
-def same_queries(one: Judged, other: Judged) -> bool:
+def same_queries(one: PixelCounts, other: PixelCounts) -> bool:
     """Whether both are of the same queries, in the same order, with the same targets."""
-    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("query", "scene", "target_px"))
+    return all(
+        np.array_equal(getattr(one, name), getattr(other, name))
+        for name in ("query", "scene", "target_px")
+    )
 
 
-def scores(judged: Judged, answer: str = OWN) -> dict[str, float | None]:
+def scores(judged: PixelCounts, answer: str = OWN) -> dict[str, float | None]:
     """gIoU, cIoU and mIoU, as `metrics.scores` defines them: shares from 0 to 1, None where no query defines one."""
     sums = judged.parts(answer).sum(0)
     return {name: _share(*sums[i]) for i, name in enumerate(("gIoU", "cIoU", "mIoU"))}
@@ -146,8 +161,8 @@ def _share(numerator: float, denominator: float) -> float | None:
     return float(numerator / denominator) if denominator else None
 
 
-def chosen(judged: Judged, mask_Q: Sequence[bool] | np.ndarray) -> Judged:
+def chosen(judged: PixelCounts, mask_Q: Sequence[bool] | np.ndarray) -> PixelCounts:
     """Those of the queries that a mask says."""
     mask_Q = np.asarray(mask_Q, bool)
     columns = {name: getattr(judged, name)[..., mask_Q] for name in _COLUMNS}
-    return Judged(**columns, families=judged.families, answers=judged.answers)
+    return PixelCounts(**columns, families=judged.families, answers=judged.answers)

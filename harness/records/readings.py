@@ -36,7 +36,11 @@ def stage_of(region: str) -> str:
 
 def stage_ns(record: Record, stage: str) -> int:
     """Time of one stage in one query, in nanoseconds: the exclusive times of all its regions."""
-    return sum(region["exclusive_ns"] for name, region in record["regions"].items() if stage_of(name) == stage)
+    return sum(
+        region["exclusive_ns"]
+        for name, region in record["regions"].items()
+        if stage_of(name) == stage
+    )
 
 
 def latency_ns(record: Record) -> int:

@@ -210,7 +210,9 @@ class Run:
             queries=queries,
             scored=tuple(scored),
             memory=tuple(from_json(MemoryRecord, line) for line in of_case(self.memory)),
-            passes=tuple(from_json(PassRecord, line, kind=line["pass"]) for line in of_case(self.passes)),
+            passes=tuple(
+                from_json(PassRecord, line, kind=line["pass"]) for line in of_case(self.passes)
+            ),
             fits=tuple(from_json(FitRecord, line) for line in of_case(self.fits)),
         )
 
@@ -258,4 +260,8 @@ def read_run(folder: Path) -> Run:
         UsageError: the folder holds no run.
     """
     page = read_manifest(folder, READABLE_RUN_SCHEMAS)
-    return Run(folder, page, *(current_lines(folder / name) for name in (SAMPLES, MEMORY, PASSES, FITS, QUALITY)))
+    return Run(
+        folder,
+        page,
+        *(current_lines(folder / name) for name in (SAMPLES, MEMORY, PASSES, FITS, QUALITY)),
+    )

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import DataError, UsageError
 from .journal import holds_run, read_lines
-from .pixel_counts import Judged, read_judged, same_queries
+from .pixel_counts import PixelCounts, read_pixel_counts, same_queries
 from .run import Run, read_run
 
 STUDY, TRAINING, CURVE, COUNTS, FLOORS, COSTS = (
@@ -37,7 +37,7 @@ class StudyTraining:
     seed: int
     page: dict[str, Any]
     curve: list[dict[str, Any]]
-    judged: Judged
+    judged: PixelCounts
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class StudyRecords:
     page: dict[str, Any]
     trainings: list[StudyTraining]
     unfinished: list[str]
-    floors: Judged | None
+    floors: PixelCounts | None
     costs: Run | None
 
 
@@ -74,12 +74,16 @@ def read_study(folder: Path) -> StudyRecords:
         DataError: a file is missing or damaged, or trainings were not judged by the same queries.
     """
     if not is_study(folder):
-        raise UsageError(f"{folder} is not a study's folder: it has no {STUDY}; give the one that was named to `study`")
+        raise UsageError(
+            f"{folder} is not a study's folder: it has no {STUDY}; give the one that was named to `study`"
+        )
     begun = sorted(path.parent for path in folder.glob(f"*/{CURVE}"))
     trainings = [_training(path) for path in begun if (path / TRAINING).is_file()]
     if not trainings:
-        raise UsageError(f"{folder} holds no finished training; `lisabench study {folder}` makes them")
-    floors = read_judged(folder / FLOORS) if (folder / FLOORS).is_file() else None
+        raise UsageError(
+            f"{folder} holds no finished training; `lisabench study {folder}` makes them"
+        )
+    floors = read_pixel_counts(folder / FLOORS) if (folder / FLOORS).is_file() else None
     _agree(folder, trainings, floors)
     return StudyRecords(
         folder=folder,
@@ -93,10 +97,22 @@ def read_study(folder: Path) -> StudyRecords:
 
 def _training(folder: Path) -> StudyTraining:
     page = _json(folder / TRAINING)
-    missing = [name for name in ("name", "seed", "variant", "trained_parameters", "seconds") if name not in page]
+    missing = [
+        name
+        for name in ("name", "seed", "variant", "trained_parameters", "seconds")
+        if name not in page
+    ]
     if missing:
-        raise DataError(f"{folder / TRAINING} has no {', '.join(missing)}: copy it anew, or train again")
-    return StudyTraining(page["name"], page["seed"], page, read_lines(folder / CURVE), read_judged(folder / COUNTS))
+        raise DataError(
+            f"{folder / TRAINING} has no {', '.join(missing)}: copy it anew, or train again"
+        )
+    return StudyTraining(
+        page["name"],
+        page["seed"],
+        page,
+        read_lines(folder / CURVE),
+        read_pixel_counts(folder / COUNTS),
+    )
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -106,9 +122,11 @@ def _json(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} is not JSON ({error}): copy it anew") from error
 
 
-def _agree(folder: Path, trainings: list[StudyTraining], floors: Judged | None) -> None:
+def _agree(folder: Path, trainings: list[StudyTraining], floors: PixelCounts | None) -> None:
     first = trainings[0]
-    sides = {f"{each.name}-{each.seed}": each.judged for each in trainings} | ({FLOORS: floors} if floors else {})
+    sides = {f"{each.name}-{each.seed}": each.judged for each in trainings} | (
+        {FLOORS: floors} if floors else {}
+    )
     for name, judged in sides.items():
         if not same_queries(first.judged, judged):
             raise DataError(

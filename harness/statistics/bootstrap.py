@@ -97,11 +97,17 @@ def bootstrap_scores(
     sums = _per_image(image_ids, [queries])
     scores, resampled = _scores(sums.sum(axis=0)), _resampled(sums, draws)
     about = {"clusters": len(sums), "resamples": draws.resamples, "seed": draws.seed}
-    return {name: _score(scores[0, i], resampled[:, 0, i], about, draws) for i, name in enumerate(SCORES)}
+    return {
+        name: _score(scores[0, i], resampled[:, 0, i], about, draws)
+        for i, name in enumerate(SCORES)
+    }
 
 
 def bootstrap_differences(
-    image_ids: Sequence[str], reference: Sequence[Counts], candidate: Sequence[Counts], draws: Draws = Draws()
+    image_ids: Sequence[str],
+    reference: Sequence[Counts],
+    candidate: Sequence[Counts],
+    draws: Draws = Draws(),
 ) -> dict[str, Difference | None]:
     """The candidate's scores minus the reference's, each with its interval; None where one side does not define it.
 
@@ -114,7 +120,9 @@ def bootstrap_differences(
         ValueError: there is no query, the lists differ in length, or the sides' targets differ.
     """
     if [query.target_px for query in reference] != [query.target_px for query in candidate]:
-        raise ValueError("the two sides have other targets; expected the same queries in the same order")
+        raise ValueError(
+            "the two sides have other targets; expected the same queries in the same order"
+        )
     sums = _per_image(image_ids, [reference, candidate])
     scores, resampled = _scores(sums.sum(axis=0)), _resampled(sums, draws)
     gain, gains = scores[1] - scores[0], resampled[:, 1] - resampled[:, 0]
@@ -122,14 +130,18 @@ def bootstrap_differences(
     return {name: _difference(gain[i], gains[:, i], about, draws) for i, name in enumerate(SCORES)}
 
 
-def _score(value: float, resampled: np.ndarray, about: dict[str, int], draws: Draws) -> Score | None:
+def _score(
+    value: float, resampled: np.ndarray, about: dict[str, int], draws: Draws
+) -> Score | None:
     if np.isnan(value):
         return None
     low, high = _interval(resampled, about["clusters"], draws.confidence)
     return Score(float(value), low, high, **about)
 
 
-def _difference(value: float, resampled: np.ndarray, about: dict[str, int], draws: Draws) -> Difference | None:
+def _difference(
+    value: float, resampled: np.ndarray, about: dict[str, int], draws: Draws
+) -> Difference | None:
     if np.isnan(value):
         return None
     low, high = _interval(resampled, about["clusters"], draws.confidence)
@@ -149,7 +161,9 @@ def tail(clusters: int, confidence: float = 0.95) -> float:
     return float(stats.norm.cdf(-reach))
 
 
-def _interval(resampled: np.ndarray, clusters: int, confidence: float) -> tuple[float, float] | tuple[None, None]:
+def _interval(
+    resampled: np.ndarray, clusters: int, confidence: float
+) -> tuple[float, float] | tuple[None, None]:
     if clusters < 2:
         return None, None
     beyond = tail(clusters, confidence)
@@ -161,7 +175,9 @@ def _per_image(image_ids: Sequence[str], sides: Sequence[Sequence[Counts]]) -> n
     """[image, side, score, 2]: the parts of each score, summed over an image's queries."""
     if len(image_ids) == 0 or any(len(side) != len(image_ids) for side in sides):
         lengths = [len(image_ids), *map(len, sides)]
-        raise ValueError(f"expected as many queries as image ids, and at least one; got lists of {lengths}")
+        raise ValueError(
+            f"expected as many queries as image ids, and at least one; got lists of {lengths}"
+        )
     parts = np.array([[_parts(query) for query in side] for side in sides], dtype=float)
     images, image_of_query = np.unique(np.asarray(image_ids), return_inverse=True)
     sums = np.zeros((len(images), len(sides), *parts.shape[2:]))
@@ -178,7 +194,9 @@ def _parts(query: Counts) -> tuple[tuple[float, float], ...]:
 def _scores(sums: np.ndarray) -> np.ndarray:
     """From [..., score, 2] to [..., score]; NaN where nothing defines it."""
     numerator, denominator = sums[..., 0], sums[..., 1]
-    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
+    return np.divide(
+        numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0
+    )
 
 
 def _resampled(sums: np.ndarray, draws: Draws) -> np.ndarray:
@@ -194,4 +212,6 @@ def _weights(images: int, draws: Draws) -> Iterator[np.ndarray]:
     for start in range(0, draws.resamples, at_once):
         rows = min(at_once, draws.resamples - start)
         drawn = rng.integers(images, size=(rows, images)) + images * np.arange(rows)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=rows * images).reshape(rows, images).astype(float)
+        yield (
+            np.bincount(drawn.ravel(), minlength=rows * images).reshape(rows, images).astype(float)
+        )

@@ -16,7 +16,10 @@ def changed(levels: Levels, reference: str) -> dict[str, dict[str, str]]:
         reference: name of the case that the others are seen from.
     """
     base = levels[reference]
-    return {case: {f: level for f, level in own.items() if level != base[f]} for case, own in levels.items()}
+    return {
+        case: {f: level for f, level in own.items() if level != base[f]}
+        for case, own in levels.items()
+    }
 
 
 def alone(levels: Levels, reference: str) -> dict[tuple[str, str], str]:
@@ -37,7 +40,9 @@ def corners(levels: Levels, reference: str) -> dict[str, dict[str, str]]:
         Of each corner, by factor, the case that differs from the reference in that alone.
     """
     single = alone(levels, reference)
-    several = {case: changes for case, changes in changed(levels, reference).items() if len(changes) > 1}
+    several = {
+        case: changes for case, changes in changed(levels, reference).items() if len(changes) > 1
+    }
     return {
         case: {factor: single[factor, level] for factor, level in changes.items()}
         for case, changes in several.items()

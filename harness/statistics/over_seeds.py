@@ -37,7 +37,7 @@ import numpy as np
 from scipy import stats
 from scipy.optimize import brentq
 
-from ..records.pixel_counts import OWN, Judged
+from ..records.pixel_counts import OWN, PixelCounts
 from .bootstrap import SCORES
 
 CONFIDENCE, POWER = 0.95, 0.8
@@ -67,7 +67,7 @@ class Seeded:
     detectable: float | None
 
 
-def sums(judged: Judged, answer: str = OWN) -> np.ndarray:
+def sums(judged: PixelCounts, answer: str = OWN) -> np.ndarray:
     """Numerators and denominators of each image: [image, score, 2], as `levels` and `differences` want them."""
     _, place_Q = np.unique(judged.scene, return_inverse=True)
     found = np.zeros((place_Q.max(initial=-1) + 1, len(SCORES), 2))
@@ -85,7 +85,9 @@ def levels(seeds: Sequence[np.ndarray]) -> dict[str, Seeded | None]:
     return {name: _seeded(scores_SK[:, k], influences_SIK[..., k]) for k, name in enumerate(SCORES)}
 
 
-def differences(reference: Sequence[np.ndarray], candidate: Sequence[np.ndarray]) -> dict[str, Seeded | None]:
+def differences(
+    reference: Sequence[np.ndarray], candidate: Sequence[np.ndarray]
+) -> dict[str, Seeded | None]:
     """The candidate's scores minus the reference's, paired by seed and image; None where one side does not define it.
 
     Args:
@@ -95,8 +97,13 @@ def differences(reference: Sequence[np.ndarray], candidate: Sequence[np.ndarray]
         ValueError: the sides differ in their seeds or images, or there is no seed.
     """
     if not reference or [each.shape for each in reference] != [each.shape for each in candidate]:
-        raise ValueError("expected the same seeds and images on both sides, and at least one of each")
-    (before_SK, slopes_SIK), (after_SK, others_SIK) = _linear(np.stack(reference)), _linear(np.stack(candidate))
+        raise ValueError(
+            "expected the same seeds and images on both sides, and at least one of each"
+        )
+    (before_SK, slopes_SIK), (after_SK, others_SIK) = (
+        _linear(np.stack(reference)),
+        _linear(np.stack(candidate)),
+    )
     gains_SK, influences_SIK = after_SK - before_SK, others_SIK - slopes_SIK
     return {name: _seeded(gains_SK[:, k], influences_SIK[..., k]) for k, name in enumerate(SCORES)}
 
@@ -113,7 +120,11 @@ def _linear(sums_SIK2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _seeded(values_S: np.ndarray, influences_SI: np.ndarray) -> Seeded | None:
     if np.isnan(values_S).any():
         return None
-    value, by_seed, images = float(values_S.mean()), tuple(map(float, values_S)), influences_SI.shape[1]
+    value, by_seed, images = (
+        float(values_S.mean()),
+        tuple(map(float, values_S)),
+        influences_SI.shape[1],
+    )
     if images < 2:
         return Seeded(value, None, None, by_seed, images, None, None)
     samples = [each for each in (values_S, influences_SI.mean(0)) if len(each) > 1]
@@ -141,5 +152,9 @@ def noncentrality(count: int) -> float:
     """
     if count > NORMAL_FROM:
         return float(stats.norm.ppf((1 + CONFIDENCE) / 2) + stats.norm.ppf(POWER))
-    found: Any = brentq(lambda far: stats.nct.sf(reach(count), count - 1, far) - POWER, reach(count), 4 * reach(count))
+    found: Any = brentq(
+        lambda far: stats.nct.sf(reach(count), count - 1, far) - POWER,
+        reach(count),
+        4 * reach(count),
+    )
     return float(found)

@@ -57,7 +57,9 @@ def log_ratio(reference: Sequence[float], candidate: Sequence[float]) -> float:
     """
     before, after = np.asarray(reference, dtype=float), np.asarray(candidate, dtype=float)
     if before.shape != after.shape or before.size == 0:
-        raise ValueError(f"expected two equally long lists of times, got {before.size} and {after.size}")
+        raise ValueError(
+            f"expected two equally long lists of times, got {before.size} and {after.size}"
+        )
     if not (np.all(before > 0) and np.all(after > 0)):
         raise ValueError("a ratio needs times above zero")
     return float(np.median(np.log(after / before)))
@@ -75,8 +77,14 @@ def paired_ratio(log_ratios: Sequence[float], confidence: float = 0.95) -> Ratio
     """
     if len(log_ratios) == 0:
         raise ValueError("a ratio needs at least one pair of processes")
-    error = float(np.std(log_ratios, ddof=1)) / math.sqrt(len(log_ratios)) if len(log_ratios) > 1 else 0.0
-    return _ratio(float(np.mean(log_ratios)), error, len(log_ratios) - 1, len(log_ratios), confidence)
+    error = (
+        float(np.std(log_ratios, ddof=1)) / math.sqrt(len(log_ratios))
+        if len(log_ratios) > 1
+        else 0.0
+    )
+    return _ratio(
+        float(np.mean(log_ratios)), error, len(log_ratios) - 1, len(log_ratios), confidence
+    )
 
 
 def log_median(times: Sequence[float]) -> float:
@@ -95,7 +103,10 @@ def log_median(times: Sequence[float]) -> float:
 
 
 def unpaired_ratio(
-    reference: Sequence[float], candidate: Sequence[float], confidence: float = 0.95, between: float = 0.0
+    reference: Sequence[float],
+    candidate: Sequence[float],
+    confidence: float = 0.95,
+    between: float = 0.0,
 ) -> Ratio:
     """The ratio of two sides measured in different sessions: exp(difference of means), with Welch's t interval.
 
@@ -135,21 +146,29 @@ def unpaired_difference(
     return mean, mean - half, mean + half
 
 
-def _welch(reference: Sequence[float], candidate: Sequence[float], between: float) -> tuple[float, float, float, int]:
+def _welch(
+    reference: Sequence[float], candidate: Sequence[float], between: float
+) -> tuple[float, float, float, int]:
     """The difference of two means, its standard error, its degrees of freedom, and the size of the smaller side."""
     sides = [np.asarray(side, dtype=float) for side in (reference, candidate)]
     fewest = min(side.size for side in sides)
     if fewest == 0:
         raise ValueError("a comparison needs at least one process on each side")
     squares = [float(np.var(side, ddof=1)) / side.size if fewest > 1 else 0.0 for side in sides]
-    spread = sum(square**2 / (side.size - 1) for square, side in zip(squares, sides, strict=True) if square)
+    spread = sum(
+        square**2 / (side.size - 1) for square, side in zip(squares, sides, strict=True) if square
+    )
     variance = sum(squares) + between**2
-    freedom = variance**2 / spread if spread else math.inf  # what is known, or nil, has no degrees of freedom to lose
+    freedom = (
+        variance**2 / spread if spread else math.inf
+    )  # what is known, or nil, has no degrees of freedom to lose
     mean = float(np.mean(sides[1]) - np.mean(sides[0]))
     return mean, math.sqrt(variance), freedom, fewest
 
 
-def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float | None, float | None]:
+def mean_interval(
+    values: Sequence[float], confidence: float = 0.95
+) -> tuple[float, float | None, float | None]:
     """The mean of values, one a pair, and the ends of Student's t interval; None for those of a single one.
 
     Args:
@@ -164,7 +183,9 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
     mean, pairs = float(np.mean(values)), len(values)
     if pairs == 1:
         return mean, None, None
-    half = float(stats.t.ppf((1 + confidence) / 2, pairs - 1) * np.std(values, ddof=1) / math.sqrt(pairs))
+    half = float(
+        stats.t.ppf((1 + confidence) / 2, pairs - 1) * np.std(values, ddof=1) / math.sqrt(pairs)
+    )
     return mean, mean - half, mean + half
 
 
@@ -173,7 +194,9 @@ def _ratio(mean: float, error: float, freedom: float, processes: int, confidence
     if processes == 1:
         return Ratio(math.exp(mean), None, None, 1, None)
     half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
-    return Ratio(math.exp(mean), math.exp(mean - half), math.exp(mean + half), processes, math.exp(half))
+    return Ratio(
+        math.exp(mean), math.exp(mean - half), math.exp(mean + half), processes, math.exp(half)
+    )
 
 
 def percentile_allowed(fraction: float, n: int) -> bool:
@@ -191,7 +214,9 @@ def percentiles(values: Sequence[float], n: int) -> dict[str, float]:
         values: every raw sample.
         n: how many of them are independent (queries, not queries times repetitions).
     """
-    allowed = {name: fraction for name, fraction in PERCENTILES.items() if percentile_allowed(fraction, n)}
+    allowed = {
+        name: fraction for name, fraction in PERCENTILES.items() if percentile_allowed(fraction, n)
+    }
     return {name: float(np.quantile(values, fraction)) for name, fraction in allowed.items()}
 
 

@@ -145,7 +145,9 @@ def joint_answer(time: Interval, quality: Interval, faster: float, worse: float)
     """
     _not_negative(worse)
     if not 0 <= faster < 1:
-        raise ValueError(f"the share of time saved is {faster}; expected at least 0 and less than 1")
+        raise ValueError(
+            f"the share of time saved is {faster}; expected at least 0 and less than 1"
+        )
     shown = (_at_most(_ends(time), 1 - faster), _at_most(_losses(quality), worse))
     if False in shown:
         return "fails"

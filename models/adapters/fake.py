@@ -60,16 +60,22 @@ class Fake:
     def __init__(self, case: FakeCase, clock: Clock) -> None:
         self.case = case
         self.clock = clock
-        self.settings = {"adapter": "fake"} | {k: v for k, v in vars(case).items() if k not in ("seed", "process")}
+        self.settings = {"adapter": "fake"} | {
+            k: v for k, v in vars(case).items() if k not in ("seed", "process")
+        }
         self._rng = np.random.default_rng((case.seed, case.process))
         self._log_factor = case.process_noise * self._rng.standard_normal()
         self._queries = 0
 
     def preprocess(self, samples: Sequence[Sample]) -> Sequence[Sample]:
         self._queries += len(samples)
-        self._failing = [self._fails(self._queries - place) for place in reversed(range(len(samples)))]
+        self._failing = [
+            self._fails(self._queries - place) for place in reversed(range(len(samples)))
+        ]
         self._factor = np.exp(
-            self._log_factor + self.case.drift * self._queries + self.case.noise * self._rng.standard_normal()
+            self._log_factor
+            + self.case.drift * self._queries
+            + self.case.noise * self._rng.standard_normal()
         )
         self._spend("preprocess")
         return samples
@@ -83,16 +89,28 @@ class Fake:
         if any(self._failing):
             FAILURES.get(self.case.fail, lambda: None)()
 
-    def decoder(self, inputs: Sequence[Sample], features: object, answers: object) -> list[np.ndarray]:  # noqa: ARG002
+    def decoder(
+        self,
+        inputs: Sequence[Sample],
+        features: object,
+        answers: object,  # noqa: ARG002
+    ) -> list[np.ndarray]:
         self._spend("decoder")
         return [self._mask(sample) for sample in inputs]
 
-    def postprocess(self, inputs: object, answers: object, decoded: list[np.ndarray]) -> list[Prediction]:  # noqa: ARG002
+    def postprocess(
+        self,
+        inputs: object,
+        answers: object,
+        decoded: list[np.ndarray],  # noqa: ARG002
+    ) -> list[Prediction]:
         self._spend("postprocess")
         failing = self._failing if self.case.fail == "no_seg" else [False] * len(decoded)
         predictions = []
         for mask_HW, fails in zip(decoded, failing, strict=True):
-            predictions.append(Prediction(np.zeros_like(mask_HW) if fails else mask_HW, has_seg=not fails))
+            predictions.append(
+                Prediction(np.zeros_like(mask_HW) if fails else mask_HW, has_seg=not fails)
+            )
         return predictions
 
     def close(self) -> None:
@@ -108,7 +126,11 @@ class Fake:
         target_HW = sample.target_HW == 1
         if self.case.mask == "shifted":
             return np.roll(target_HW, self.case.shift_px, axis=1)
-        return target_HW if self.case.mask == "target" else np.full_like(target_HW, self.case.mask == "whole")
+        return (
+            target_HW
+            if self.case.mask == "target"
+            else np.full_like(target_HW, self.case.mask == "whole")
+        )
 
 
 @contextmanager

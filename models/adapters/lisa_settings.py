@@ -6,14 +6,16 @@ from typing import Any
 import torch
 
 from ..checkpoints.source import Source
-from ..lisa.config import LisaCase
+from ..lisa.config import LisaConfig
 from ..lisa.parts import quantization
 from ..lisa.presets import SAM_SIZES, TINY_SAMS, Preset
 
 RANDOM = "random"
 
 
-def resolved(case: LisaCase, source: Source, device: str, dtype: torch.dtype, views: tuple[str, ...]) -> dict[str, Any]:
+def resolved(
+    case: LisaConfig, source: Source, device: str, dtype: torch.dtype, views: tuple[str, ...]
+) -> dict[str, Any]:
     """What the confound check compares.
 
     Args:
@@ -38,7 +40,7 @@ def resolved(case: LisaCase, source: Source, device: str, dtype: torch.dtype, vi
     }
 
 
-def _sizes(case: LisaCase, preset: Preset, views: tuple[str, ...]) -> dict[str, Any]:
+def _sizes(case: LisaConfig, preset: Preset, views: tuple[str, ...]) -> dict[str, Any]:
     named = SAM_SIZES | TINY_SAMS
     sam = next((name for name, sizes in named.items() if sizes == preset.sam), case.preset)
     return {
@@ -54,7 +56,7 @@ def _sizes(case: LisaCase, preset: Preset, views: tuple[str, ...]) -> dict[str, 
     }
 
 
-def _quantization(case: LisaCase) -> dict[str, Any]:
+def _quantization(case: LisaConfig) -> dict[str, Any]:
     how = quantization(case)
     return {
         "quantized": "+".join(sorted(how.parts)) if how else None,
@@ -62,13 +64,13 @@ def _quantization(case: LisaCase) -> dict[str, Any]:
     }
 
 
-def _answer(case: LisaCase) -> dict[str, Any]:
+def _answer(case: LisaConfig) -> dict[str, Any]:
     if case.answer == "forced":
         return dict.fromkeys(("max_new_tokens", "kv_cache", "scripted"))
     return {"kv_cache": "on" if case.caches else "off", "scripted": case.weights == RANDOM}
 
 
-def _execution(case: LisaCase) -> dict[str, Any]:
+def _execution(case: LisaConfig) -> dict[str, Any]:
     upstream = case.execution == "upstream"
     head = "every position" if upstream else "last position" if case.answer == "generated" else None
     return {

@@ -19,7 +19,7 @@ from ...harness.contract import Paper, Prediction, Probe, Sample
 from ...harness.errors import UsageError
 from ..checkpoints import source as weights
 from ..lisa import costs
-from ..lisa.config import LisaCase
+from ..lisa.config import LisaConfig
 from ..lisa.encoders import Features
 from ..lisa.execution import Remembering, look_again, prepare
 from ..lisa.forced_prompt import forced_ids
@@ -75,7 +75,7 @@ class Lisa:
         weights: bytes that each part holds in memory; ``other`` is what belongs to none.
     """
 
-    def __init__(self, case: LisaCase, probe: Probe, starting: bool = False) -> None:
+    def __init__(self, case: LisaConfig, probe: Probe, starting: bool = False) -> None:
         self.case, self.probe = case, probe
         self.device = _resolved(case.device)
         self.dtype = DTYPES[case.precision]
@@ -89,12 +89,18 @@ class Lisa:
             seg_head=case.seg_head,
             described=case.conditioning == "described",
         )
-        self.tokenizer, self.has_quality, self.warnings = source.tokenizer, source.has_quality, source.warnings
+        self.tokenizer, self.has_quality, self.warnings = (
+            source.tokenizer,
+            source.has_quality,
+            source.warnings,
+        )
         self.new_parts, self.adapted = source.new_parts, source.adapted
         self._preprocessor = Preprocessor(source.preset, self.model.encoder.views)
         self._generation = self._how_to_generate() if case.answer == "generated" else None
         self._remembering = Remembering(self.model.encoder) if case.reuse == "on" else None
-        self.settings: Mapping[str, Any] = resolved(case, source, self.device, self.dtype, self.model.encoder.views)
+        self.settings: Mapping[str, Any] = resolved(
+            case, source, self.device, self.dtype, self.model.encoder.views
+        )
         self.parameters = {name: parameters(part) for name, part in self.model.parts().items()}
         prepare(self.model, case.execution, case.answer)
 
@@ -116,7 +122,9 @@ class Lisa:
             image_ids = [sample.image_id for sample in samples] if self._remembering else None
         with self.probe.region("preprocess.copy"):
             seen = collated(views, maps, self.device, self.dtype)
-            return Inputs(seen, [split_at_image(each, self.device) for each in ids], sizes_HW, image_ids)
+            return Inputs(
+                seen, [split_at_image(each, self.device) for each in ids], sizes_HW, image_ids
+            )
 
     def _views(self, name: str, samples: Sequence[Sample]) -> list[Tensor]:
         """Return what an encoder sees of every sample's image; with `reuse`, made once for each image."""
@@ -134,7 +142,9 @@ class Lisa:
     def _prompt_ids(self, sample: Sample) -> list[int]:
         """Up to the token whose state is read, or after which an answer begins."""
         if self.case.answer == "generated":
-            ids = self.tokenizer.encode(chat(self.case.template, request(sample.query, sample.is_sentence)))
+            ids = self.tokenizer.encode(
+                chat(self.case.template, request(sample.query, sample.is_sentence))
+            )
         else:
             ids, _ = forced_ids(self.case, self.tokenizer, sample.query, sample.is_sentence)
         self._refuse_overlong(self._length(ids))
@@ -153,7 +163,9 @@ class Lisa:
         if prompt_tokens + most > context:
             answer = f" and an answer of up to {most}" if most else ""
             cure = "lower max_new_tokens, or shorten the query" if most else "shorten the query"
-            raise UsageError(f"a prompt of {prompt_tokens} tokens{answer} exceeds the context of {context}: {cure}")
+            raise UsageError(
+                f"a prompt of {prompt_tokens} tokens{answer} exceeds the context of {context}: {cure}"
+            )
 
     @torch.inference_mode()
     def vision(self, inputs: Inputs) -> Features:
@@ -180,7 +192,9 @@ class Lisa:
             return Decoded(embedding_BChw.new_empty(0, 1, 1), embedding_BChw.new_empty(0, 1))
         if any(count != 1 for count in answers.segs):
             pairs = zip(embedding_BChw, answers.segs, strict=True)
-            embedding_BChw = torch.cat([each_Chw.expand(count, -1, -1, -1) for each_Chw, count in pairs])
+            embedding_BChw = torch.cat(
+                [each_Chw.expand(count, -1, -1, -1) for each_Chw, count in pairs]
+            )
         return Decoded(*self.model.decode(embedding_BChw, answers.seg_embedding_MC, self.probe))
 
     @torch.inference_mode()
@@ -192,7 +206,9 @@ class Lisa:
         with self.probe.region("postprocess.copy"):
             ious = iter(decoded.iou_B1[:, 0].tolist())
             return [
-                self._prediction(mask_HW.cpu().numpy(), list(islice(ious, answers.segs[i])), answers, i)
+                self._prediction(
+                    mask_HW.cpu().numpy(), list(islice(ious, answers.segs[i])), answers, i
+                )
                 for i, mask_HW in enumerate(masks_HW)
             ]
 
@@ -204,7 +220,9 @@ class Lisa:
             mask_HW |= logits_at_size(logits_hw, frame_px, extent_HW, size_HW) > 0
         return mask_HW
 
-    def _prediction(self, mask_HW: np.ndarray, ious: list[float], answers: Answers, i: int) -> Prediction:
+    def _prediction(
+        self, mask_HW: np.ndarray, ious: list[float], answers: Answers, i: int
+    ) -> Prediction:
         """Of several masks, the predicted IoU is the mean; the text holds a [SEG] for each."""
         ids = answers.ids[i] if answers.ids is not None else None
         return Prediction(

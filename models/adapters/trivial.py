@@ -31,13 +31,23 @@ class Floor:
     def llm(self, inputs: object, features: object) -> None:
         """Does not read."""
 
-    def decoder(self, inputs: Sequence[Sample], features: object, answers: object) -> list[np.ndarray]:  # noqa: ARG002
+    def decoder(
+        self,
+        inputs: Sequence[Sample],
+        features: object,
+        answers: object,  # noqa: ARG002
+    ) -> list[np.ndarray]:
         masks = [np.zeros(sample.image.shape[:2], bool) for sample in inputs]
         for mask_HW in masks:
             self._draw(mask_HW)
         return masks
 
-    def postprocess(self, inputs: object, answers: object, decoded: list[np.ndarray]) -> list[Prediction]:  # noqa: ARG002
+    def postprocess(
+        self,
+        inputs: object,
+        answers: object,
+        decoded: list[np.ndarray],  # noqa: ARG002
+    ) -> list[Prediction]:
         return [Prediction(mask_HW) for mask_HW in decoded]
 
     def close(self) -> None:

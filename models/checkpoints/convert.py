@@ -94,7 +94,9 @@ def convert(
     plan = _plan(source, src, start=sam is not None, seed=seed, conditioning=conditioning)
     partial = dst.with_name(f"{dst.name}.partial")
     if partial.exists():
-        raise UsageError(f"{partial} is left from a conversion that broke off, or is at work: remove it or wait")
+        raise UsageError(
+            f"{partial} is left from a conversion that broke off, or is at work: remove it or wait"
+        )
     try:
         partial.mkdir(parents=True)
         conversion = _write(plan, source, partial, progress or (lambda *_: None))
@@ -148,7 +150,9 @@ def _plan(source: Original, src: Path, start: bool, seed: int, conditioning: str
         conditioning=conditioning,
         trained=not start,
         new_rows=new,
-        contaminated_splits=("val",) if saved.trained_on_val(src, str(source.config.get("_name_or_path"))) else (),
+        contaminated_splits=("val",)
+        if saved.trained_on_val(src, str(source.config.get("_name_or_path")))
+        else (),
         source=_source(src),
         weights_hash="",
     )
@@ -157,7 +161,11 @@ def _plan(source: Original, src: Path, start: bool, seed: int, conditioning: str
 
 def _source(src: Path) -> str:
     """What to call the source: its id on the hub where it lies in the hub's cache, else the folder's name."""
-    cached = (part.removeprefix("models--") for part in src.absolute().parts if part.startswith("models--"))
+    cached = (
+        part.removeprefix("models--")
+        for part in src.absolute().parts
+        if part.startswith("models--")
+    )
     return next(cached, src.absolute().name).replace("--", "/")
 
 
@@ -171,7 +179,9 @@ def _is_on_llama_2(src: Path, config: Mapping[str, Any]) -> bool:
     return "llama2" in names or "llama-2" in names
 
 
-def _vocabulary(source: Original, start: bool, conditioning: str) -> tuple[dict[str, int], tuple[int, ...], int]:
+def _vocabulary(
+    source: Original, start: bool, conditioning: str
+) -> tuple[dict[str, int], tuple[int, ...], int]:
     """The added tokens, the ids of those that are new, and the rows that embedding and head are to have."""
     pieces = sentencepiece.pieces(source.tokenizer / llama_tokenizer.MODEL_FILE)
     present = llama_tokenizer.added_tokens(source.tokenizer)
@@ -198,7 +208,8 @@ def _vocabulary(source: Original, start: bool, conditioning: str) -> tuple[dict[
 def _final_shapes(source: Original, rows: int) -> dict[str, Shape]:
     """Shapes as they will be written, so far as they come from the source."""
     return {
-        name: (rows, *shape[1:]) if name in (EMBEDDING, LM_HEAD) else shape for name, shape in source.shapes.items()
+        name: (rows, *shape[1:]) if name in (EMBEDDING, LM_HEAD) else shape
+        for name, shape in source.shapes.items()
     }
 
 
@@ -207,7 +218,10 @@ def wanted(sizes: Preset) -> dict[str, tuple[str, Shape]]:
     """Our name and the shape of every weight of a dual LISA, by the original's name. Nothing is allocated."""
     with torch.device("meta"):
         model = LisaModel(sizes, "dual", lambda _, build: build())
-    return {upstream_name(name): (name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()}
+    return {
+        upstream_name(name): (name, tuple(tensor.shape))
+        for name, tensor in model.state_dict().items()
+    }
 
 
 def _matched(shapes: Mapping[str, Shape], start: bool) -> tuple[str, Preset]:
@@ -219,13 +233,19 @@ def _matched(shapes: Mapping[str, Shape], start: bool) -> tuple[str, Preset]:
     found: list[tuple[int, str, str, Preset]] = []
     for name in PRESETS:
         sizes = _with_own(name, shapes)
-        expected = {theirs: shape for theirs, (_, shape) in wanted(sizes).items() if not (start and HEAD in theirs)}
+        expected = {
+            theirs: shape
+            for theirs, (_, shape) in wanted(sizes).items()
+            if not (start and HEAD in theirs)
+        }
         differing = len(expected.items() ^ shapes.items())
         if not differing:
             return name, sizes
         found.append((differing, name, misfits(expected, shapes), sizes))
     _, name, problems, sizes = min(found, key=lambda each: each[0])
-    raise DataError(f"the weights fit no preset; the nearest is {name} ({sizes}), from which they differ: {problems}")
+    raise DataError(
+        f"the weights fit no preset; the nearest is {name} ({sizes}), from which they differ: {problems}"
+    )
 
 
 def _with_own(name: str, shapes: Mapping[str, Shape]) -> Preset:
@@ -255,7 +275,10 @@ def _checked(sizes: Preset, source: Original) -> Preset:
     said = {
         "num_attention_heads": (heads, (llama.heads,)),
         "num_key_value_heads": (config.get("num_key_value_heads", heads), (llama.heads,)),
-        "vision num_attention_heads": (source.clip_config.get("num_attention_heads", clip.heads), (clip.heads,)),
+        "vision num_attention_heads": (
+            source.clip_config.get("num_attention_heads", clip.heads),
+            (clip.heads,),
+        ),
         "vision hidden_act": (source.clip_config.get("hidden_act", "quick_gelu"), ("quick_gelu",)),
         **{key: (config.get(key, fine[0]), fine) for key, fine in TAKEN_FOR_GRANTED.items()},
     }
@@ -292,7 +315,9 @@ def _tensors(plan: Plan, source: Original) -> Iterator[tuple[str, Tensor]]:
         fresh = RandomParts.plain("cpu", torch.float32, plan.seed)(
             "seg_projection", lambda: seg_projection(plan.saved.sizes)
         )
-        yield from ((f"{HEAD}0.{name}", tensor.to(dtype)) for name, tensor in fresh.state_dict().items())
+        yield from (
+            (f"{HEAD}0.{name}", tensor.to(dtype)) for name, tensor in fresh.state_dict().items()
+        )
 
 
 def _doubts(known: saved.Saved) -> Iterator[str]:
@@ -305,7 +330,9 @@ def _doubts(known: saved.Saved) -> Iterator[str]:
 
 def _card(known: saved.Saved, writer: ShardWriter) -> str:
     """What a person who finds the folder needs to know."""
-    state = "trained" if known.trained else "a start of training: its projection of [SEG] is at random"
+    state = (
+        "trained" if known.trained else "a start of training: its projection of [SEG] is at random"
+    )
     trained_on = ", ".join(known.contaminated_splits) or "not known"
     return f"""# LISA, in lisabench's layout
 

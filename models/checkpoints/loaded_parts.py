@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...harness.errors import DataError
-from ..lisa.config import LisaCase
+from ..lisa.config import LisaConfig
 from ..lisa.parts import DTYPES, Make, quantization
 from ..lisa.quantize import quantize_layer
 from .random_parts import largest_first
@@ -43,7 +43,7 @@ class LoadedParts:
     def __init__(
         self,
         folder: Path,
-        case: LisaCase,
+        case: LisaConfig,
         device: str,
         new: Mapping[str, Make] | None = None,
         adapted: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
@@ -77,25 +77,35 @@ class LoadedParts:
         found: Tensors = {}
         for file in files:
             shapes, read = opened(self._folder / file)
-            found |= {name: (shape, read) for name, shape in shapes.items() if part_of(name) == part}
+            found |= {
+                name: (shape, read) for name, shape in shapes.items() if part_of(name) == part
+            }
         for name in self._adapted.keys() & found.keys():
             found[name] = self._as_adapted(name, found[name][1])
         return found
 
-    def _as_adapted(self, name: str, read: Callable[[str], Tensor]) -> tuple[Shape, Callable[[str], Tensor]]:
+    def _as_adapted(
+        self, name: str, read: Callable[[str], Tensor]
+    ) -> tuple[Shape, Callable[[str], Tensor]]:
         made = self._adapted[name](read(name))
         return tuple(made.shape), lambda _: made
 
     def _refuse_misfits(self, name: str, part: nn.Module, tensors: Tensors) -> None:
-        wanted = {_prefix(name) + key: tuple(tensor.shape) for key, tensor in part.state_dict().items()}
+        wanted = {
+            _prefix(name) + key: tuple(tensor.shape) for key, tensor in part.state_dict().items()
+        }
         problems = misfits(wanted, {key: shape for key, (shape, _) in tensors.items()})
         if problems:
-            raise DataError(f"the weights in {self._folder} do not fit the sizes they are read with ({problems})")
+            raise DataError(
+                f"the weights in {self._folder} do not fit the sizes they are read with ({problems})"
+            )
 
     def _filled(self, name: str, part: nn.Module, tensors: Tensors) -> nn.Module:
         """The largest layers first: while they are on their way, little else is in memory."""
         for path in largest_first(part):
-            self._fill(part.get_submodule(path), _prefix(name) + (f"{path}." if path else ""), tensors)
+            self._fill(
+                part.get_submodule(path), _prefix(name) + (f"{path}." if path else ""), tensors
+            )
             part = quantize_layer(part, name, path, self._quantization)
         return part
 
@@ -131,5 +141,7 @@ def interpolated(positions_NC: Tensor, grid: int) -> Tensor:
     classes_1C, patches_NC = positions_NC[:1], positions_NC[1:]
     side = round(len(patches_NC) ** 0.5)
     patches_1Chw = patches_NC.float().T.unflatten(1, (side, side))[None]
-    resized_1Chw = functional.interpolate(patches_1Chw, (grid, grid), mode="bicubic", align_corners=False)
+    resized_1Chw = functional.interpolate(
+        patches_1Chw, (grid, grid), mode="bicubic", align_corners=False
+    )
     return torch.cat([classes_1C, resized_1Chw[0].flatten(1).T.to(positions_NC.dtype)])

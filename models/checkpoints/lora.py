@@ -77,10 +77,14 @@ def gathered(tensors: Mapping[str, Tensor], shapes: Mapping[str, Shape], folder:
             sides[match["side"]][f"{match['adapted']}.weight"] = tensor
     lonely = sides["A"].keys() ^ sides["B"].keys()
     if lonely:
-        raise DataError(f"half of a LoRA pair is missing for {len(lonely)} weights, such as {min(lonely)}")
+        raise DataError(
+            f"half of a LoRA pair is missing for {len(lonely)} weights, such as {min(lonely)}"
+        )
     for name, up in sides["B"].items():
         if shapes.get(name) != (len(up), sides["A"][name].shape[1]):
-            raise DataError(f"{folder} holds a LoRA of {name}, and no weight of that name and its size")
+            raise DataError(
+                f"{folder} holds a LoRA of {name}, and no weight of that name and its size"
+            )
     return Lora(sides["A"], sides["B"], _config(folder, min(sides["A"])))
 
 
@@ -96,5 +100,7 @@ def _config(folder: Path, example: str) -> dict[str, Any]:
         raise DataError(f"{folder / CONFIG} lacks {' and '.join(absent)}, which merging needs")
     strange = [key for key in UNSUPPORTED if config.get(key)]
     if strange:
-        raise DataError(f"{folder / CONFIG} sets {', '.join(strange)}: merge this adapter with PEFT first")
+        raise DataError(
+            f"{folder / CONFIG} sets {', '.join(strange)}: merge this adapter with PEFT first"
+        )
     return config

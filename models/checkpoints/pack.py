@@ -58,9 +58,14 @@ def pack(members: Mapping[str, Member], folder: Path, most_mib: int) -> int:
     groups = _groups({name: _tensors(member.folder) for name, member in members.items()})
     with weights_format.appearing(folder) as partial:
         (partial / WEIGHTS).mkdir()
-        sizes = {_file(names): _write(partial / _file(names), tensors) for names, tensors in groups.items()}
+        sizes = {
+            _file(names): _write(partial / _file(names), tensors)
+            for names, tensors in groups.items()
+        }
         if sum(sizes.values()) > most_mib * MIB:
-            listed = ", ".join(f"{Path(file).name}: {size / MIB:.2f}" for file, size in sizes.items())
+            listed = ", ".join(
+                f"{Path(file).name}: {size / MIB:.2f}" for file, size in sizes.items()
+            )
             raise UsageError(
                 f"the weights take {sum(sizes.values()) / MIB:.2f} MiB ({listed}) where {most_mib} are allowed: "
                 "take members that share more with each other"
@@ -75,7 +80,9 @@ def _tensors(folder: Path) -> Tensors:
     tensors = dict(WeightFiles(weight_files(folder)).tensors())
     others = sorted({str(tensor.dtype) for tensor in tensors.values()} - {str(torch.float16)})
     if others:
-        raise DataError(f"the weights in {folder} are of {', '.join(others)}; expected float16, as a study keeps them")
+        raise DataError(
+            f"the weights in {folder} are of {', '.join(others)}; expected float16, as a study keeps them"
+        )
     found, known = (
         hash_of({name: digest(tensor) for name, tensor in tensors.items()}),
         weights_format.read(folder).weights_hash,
@@ -112,7 +119,11 @@ def _write_member(folder: Path, member: Member, groups: Mapping[tuple[str, ...],
     """What a member has beside its weights. The settings come last: without them, a folder is not taken for ours."""
     folder.mkdir()
     files = {name: f"../{_file(names)}" for names, tensors in groups.items() for name in tensors}
-    write_index(folder, files, sum(tensor.nbytes for tensors in groups.values() for tensor in tensors.values()))
+    write_index(
+        folder,
+        files,
+        sum(tensor.nbytes for tensors in groups.values() for tensor in tensors.values()),
+    )
     for file in TOKENIZER_FILES:
         if (member.folder / file).exists():
             shutil.copyfile(member.folder / file, folder / file)

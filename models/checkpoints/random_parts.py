@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers.modeling_utils import PreTrainedModel
 
-from ..lisa.config import LisaCase
+from ..lisa.config import LisaConfig
 from ..lisa.parts import DTYPES, Part, quantization
 from ..lisa.quantize import quantize_layer, quantize_part
 
@@ -27,7 +27,7 @@ class RandomParts:
 
     LARGE: ClassVar = frozenset({"clip", "sam_encoder", "llm"})
 
-    def __init__(self, case: LisaCase, device: str) -> None:
+    def __init__(self, case: LisaConfig, device: str) -> None:
         self._device, self._dtype, self._seed = device, DTYPES[case.precision], case.seed
         self._quantization = quantization(case)
 
@@ -35,7 +35,7 @@ class RandomParts:
     def plain(cls, device: str, dtype: torch.dtype, seed: int) -> Self:
         """The same by a dtype, for the tests and for reading checkpoints: nothing is quantised."""
         precision = next(name for name, each in DTYPES.items() if each == dtype)
-        return cls(LisaCase(precision=precision, seed=seed), device)
+        return cls(LisaConfig(precision=precision, seed=seed), device)
 
     def __call__(self, name: str, build: Callable[[], Part], /) -> Part:
         disturbed = [torch.cuda.current_device()] if self._device == "cuda" else []
@@ -82,7 +82,11 @@ def _own_size(module: nn.Module) -> int:
 
 def _allocate(module: nn.Module, device: str) -> None:
     for name, parameter in module.named_parameters(recurse=False):
-        setattr(module, name, nn.Parameter(torch.empty_like(parameter, device=device), parameter.requires_grad))
+        setattr(
+            module,
+            name,
+            nn.Parameter(torch.empty_like(parameter, device=device), parameter.requires_grad),
+        )
     for name, buffer in module.named_buffers(recurse=False):
         setattr(module, name, torch.empty_like(buffer, device=device))
 

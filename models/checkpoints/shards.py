@@ -52,7 +52,9 @@ class WeightFiles:
             self.shapes |= shapes
             self._files |= dict.fromkeys(shapes, file)
 
-    def tensors(self, wanted: Callable[[str], bool] = lambda _: True) -> Iterator[tuple[str, Tensor]]:
+    def tensors(
+        self, wanted: Callable[[str], bool] = lambda _: True
+    ) -> Iterator[tuple[str, Tensor]]:
         """The tensors whose names are `wanted`, a file at a time."""
         for file in dict.fromkeys(self._files.values()):
             shapes, read = opened(file)
@@ -68,25 +70,36 @@ def opened(file: Path) -> Opened:
     try:
         return _safetensors(file) if file.suffix == ".safetensors" else _pickled(file)
     except FileNotFoundError:
-        raise DataError(f"there is no {file}: the weights are incomplete, download them again") from None
+        raise DataError(
+            f"there is no {file}: the weights are incomplete, download them again"
+        ) from None
     except pickle.UnpicklingError:
-        raise DataError(f"{file} holds more than tensors and could run code: it is not read") from None
+        raise DataError(
+            f"{file} holds more than tensors and could run code: it is not read"
+        ) from None
     except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
         why = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
-        raise DataError(f"{file} cannot be read, it is cut short or of another format ({why}): get it again") from None
+        raise DataError(
+            f"{file} cannot be read, it is cut short or of another format ({why}): get it again"
+        ) from None
 
 
 def _safetensors(file: Path) -> Opened:
     if not file.exists():
         raise FileNotFoundError(file)
     handle = safe_open(file, framework="pt", device="cpu")
-    return {name: tuple(handle.get_slice(name).get_shape()) for name in handle.keys()}, handle.get_tensor  # noqa: SIM118
+    return {
+        name: tuple(handle.get_slice(name).get_shape())
+        for name in handle.keys()  # noqa: SIM118
+    }, handle.get_tensor
 
 
 def _pickled(file: Path) -> Opened:
     """Tensors stay in the file until they are used. Pickles can run code: only tensors are ever unpickled."""
     content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, Mapping) or not all(
+        isinstance(value, Tensor) for value in content.values()
+    ):
         raise ValueError("it is not a table of tensors")
     return {name: tuple(tensor.shape) for name, tensor in content.items()}, content.__getitem__
 
@@ -155,7 +168,10 @@ class ShardWriter:
 
     def add(self, name: str, tensor: Tensor) -> None:
         """Takes a tensor; writes a shard first if it would not fit the one begun."""
-        if self._waiting and sum(map(_nbytes, self._waiting.values())) + _nbytes(tensor) > self._shard_bytes:
+        if (
+            self._waiting
+            and sum(map(_nbytes, self._waiting.values())) + _nbytes(tensor) > self._shard_bytes
+        ):
             self._flush()
         if tensor.untyped_storage().nbytes() != _nbytes(tensor) or not tensor.is_contiguous():
             tensor = tensor.clone(memory_format=torch.contiguous_format)
@@ -185,7 +201,10 @@ class ShardWriter:
 
 def write_index(folder: Path, weight_map: Mapping[str, str], total_bytes: int) -> None:
     """Writes which file, named from the folder, holds each tensor; `total_bytes` is the size of all of them."""
-    index = {"metadata": {"total_size": total_bytes}, "weight_map": dict(sorted(weight_map.items()))}
+    index = {
+        "metadata": {"total_size": total_bytes},
+        "weight_map": dict(sorted(weight_map.items())),
+    }
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 

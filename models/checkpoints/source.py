@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...harness.errors import DataError, UsageError
 from ..lisa import llama_tokenizer, tokenizer, weights_format
-from ..lisa.config import LisaCase
+from ..lisa.config import LisaConfig
 from ..lisa.parts import Make
 from ..lisa.presets import Preset
 from ..lisa.prompts import added_tokens
@@ -42,7 +42,7 @@ class Source:
     adapted: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
 
 
-def source(case: LisaCase, device: str, starting: bool = False) -> Source:
+def source(case: LisaConfig, device: str, starting: bool = False) -> Source:
     """The weights of a case.
 
     Args:
@@ -58,13 +58,13 @@ def source(case: LisaCase, device: str, starting: bool = False) -> Source:
     return _random(case, device) if case.weights == "random" else _saved(case, device, starting)
 
 
-def _random(case: LisaCase, device: str) -> Source:
+def _random(case: LisaConfig, device: str) -> Source:
     """Weights at random. The tiny tokenizer serves all sizes: of a prompt, only its length matters then."""
     tokens = tokenizer.PromptTokenizer(tokenizer.load("tiny"))
     return Source(RandomParts(case, device), tokens, case.sizes, has_quality=False)
 
 
-def _saved(case: LisaCase, device: str, starting: bool) -> Source:
+def _saved(case: LisaConfig, device: str, starting: bool) -> Source:
     folder = weights_format.located(case.checkpoint)
     known = weights_format.read(folder)
     _refuse_another_model(case, folder, known, starting)
@@ -78,16 +78,23 @@ def _saved(case: LisaCase, device: str, starting: bool) -> Source:
         preset=sizes,
         has_quality=known.trained,
         weights_hash=known.weights_hash,
-        warnings=(*known.warnings, *(_doubts_of_a_start(case, known, new) if starting else _departures(case, known))),
+        warnings=(
+            *known.warnings,
+            *(_doubts_of_a_start(case, known, new) if starting else _departures(case, known)),
+        ),
         new_parts=frozenset(new),
         adapted=adapted,
     )
 
 
-def _own(case: LisaCase, known: weights_format.Saved) -> Preset:
+def _own(case: LisaConfig, known: weights_format.Saved) -> Preset:
     """The case's sizes with what else the weights' language model says of itself."""
     llama = known.sizes.llama
-    own = {"vocabulary": llama.vocabulary, "context": llama.context, "norm_epsilon": llama.norm_epsilon}
+    own = {
+        "vocabulary": llama.vocabulary,
+        "context": llama.context,
+        "norm_epsilon": llama.norm_epsilon,
+    }
     return replace(case.sizes, llama=replace(case.sizes.llama, **own))
 
 
@@ -95,7 +102,7 @@ def _on_grid(grid: int) -> dict[str, Callable[[Tensor], Tensor]]:
     return {POSITIONS: partial(interpolated, grid=grid)}
 
 
-def _new_parts(case: LisaCase, device: str, known: weights_format.Saved) -> dict[str, Make]:
+def _new_parts(case: LisaConfig, device: str, known: weights_format.Saved) -> dict[str, Make]:
     """What may be made at random: what the weights lack, or have otherwise."""
     otherwise = {
         "bridge": (case.vision, case.bridge) != (known.vision, known.bridge),
@@ -105,7 +112,9 @@ def _new_parts(case: LisaCase, device: str, known: weights_format.Saved) -> dict
     return {name: RandomParts(case, device) for name, differs in otherwise.items() if differs}
 
 
-def _doubts_of_a_start(case: LisaCase, known: weights_format.Saved, new: Mapping[str, Make]) -> Iterator[str]:
+def _doubts_of_a_start(
+    case: LisaConfig, known: weights_format.Saved, new: Mapping[str, Make]
+) -> Iterator[str]:
     if "sam_encoder" in new:
         yield "SAM's encoder is new, at random: these weights have another one; only a recipe that trains it is of use"
     described, rows = case.sizes.llama.vocabulary, known.sizes.llama.vocabulary
@@ -116,12 +125,16 @@ def _doubts_of_a_start(case: LisaCase, known: weights_format.Saved, new: Mapping
         )
 
 
-def _refuse_another_model(case: LisaCase, folder: Path, known: weights_format.Saved, starting: bool) -> None:
+def _refuse_another_model(
+    case: LisaConfig, folder: Path, known: weights_format.Saved, starting: bool
+) -> None:
     sizes = _own(case, known)
     if (_as_started_from(sizes, known.sizes) if starting else sizes) != known.sizes:
         theirs = {"preset": known.preset, **known.sized}
         asked = {axis: getattr(case, axis) for axis in theirs}
-        wanted, cure = (", ".join(f"{axis}={value}" for axis, value in each.items()) for each in (asked, theirs))
+        wanted, cure = (
+            ", ".join(f"{axis}={value}" for axis, value in each.items()) for each in (asked, theirs)
+        )
         raise UsageError(
             f"the weights in {folder} are not of {wanted}: set {cure} ({known.sizes} instead of {case.sizes})"
         )
@@ -156,7 +169,7 @@ def _tokens(folder: Path, known: weights_format.Saved, conditioning: str) -> tok
     return tokens
 
 
-def _departures(case: LisaCase, known: weights_format.Saved) -> Iterator[str]:
+def _departures(case: LisaConfig, known: weights_format.Saved) -> Iterator[str]:
     """Where a case uses weights otherwise than they were trained."""
     for axis in ("vision", "template", "conditioning", "frame"):
         trained, used = getattr(known, axis), getattr(case, axis)

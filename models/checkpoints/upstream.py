@@ -20,8 +20,20 @@ SAM = "model.visual_model."
 TOWER = "model.vision_tower.vision_tower."
 HEAD = "model.text_hidden_fcs."
 EMBEDDING, LM_HEAD = "model.embed_tokens.weight", "lm_head.weight"
-DEEPSPEED = ("latest", "global_step*", "zero_pp_rank_*", "mp_rank_*", "*_model_states.pt", "*_optim_states.pt")
-BESIDE_VISION = ("text_model.", "logit_scale", "text_projection.", "visual_projection.")  # in a whole CLIP
+DEEPSPEED = (
+    "latest",
+    "global_step*",
+    "zero_pp_rank_*",
+    "mp_rank_*",
+    "*_model_states.pt",
+    "*_optim_states.pt",
+)
+BESIDE_VISION = (
+    "text_model.",
+    "logit_scale",
+    "text_projection.",
+    "visual_projection.",
+)  # in a whole CLIP
 
 
 class Layer:
@@ -37,12 +49,18 @@ class Layer:
 
     def __init__(self, files: Sequence[Path], rename: Callable[[str], str | None]) -> None:
         self._files = WeightFiles(files)
-        self._names = {theirs: name for theirs in self._files.shapes if (name := rename(theirs)) is not None}
-        self.shapes: dict[str, Shape] = {name: self._files.shapes[theirs] for theirs, name in self._names.items()}
+        self._names = {
+            theirs: name for theirs in self._files.shapes if (name := rename(theirs)) is not None
+        }
+        self.shapes: dict[str, Shape] = {
+            name: self._files.shapes[theirs] for theirs, name in self._names.items()
+        }
 
     def tensors(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Tensor]]:
         """The tensors whose names are `wanted`."""
-        for theirs, tensor in self._files.tensors(lambda each: each in self._names and wanted(self._names[each])):
+        for theirs, tensor in self._files.tensors(
+            lambda each: each in self._names and wanted(self._names[each])
+        ):
             yield self._names[theirs], tensor
 
 
@@ -70,12 +88,20 @@ class Original:
     def shapes(self) -> dict[str, Shape]:
         """Of every weight, by its name in the original."""
         return {
-            name: shape for layer in self.layers for name, shape in layer.shapes.items() if not lora.KEY.match(name)
+            name: shape
+            for layer in self.layers
+            for name, shape in layer.shapes.items()
+            if not lora.KEY.match(name)
         }
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Every weight, a file at a time, with the adapter merged in."""
-        home = {name: layer for layer in self.layers for name in layer.shapes if not lora.KEY.match(name)}
+        home = {
+            name: layer
+            for layer in self.layers
+            for name in layer.shapes
+            if not lora.KEY.match(name)
+        }
         for layer in self.layers:
             for name, tensor in layer.tensors(lambda name, layer=layer: home.get(name) is layer):
                 yield name, self.lora.merged(name, tensor)
@@ -94,7 +120,9 @@ def read(folder: Path, vision_tower: Path | None, sam: Path | None) -> Original:
         DataError: something is missing or broken, or of a kind that cannot be read.
     """
     if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder; give one with config.json, tokenizer.model and the weights")
+        raise UsageError(
+            f"{folder} is no folder; give one with config.json, tokenizer.model and the weights"
+        )
     adapter = [folder / name for name in lora.FILES if (folder / name).exists()][:1]
     base = _base(folder) if adapter and not weight_files(folder) else folder
     files = _weights(base)
@@ -174,7 +202,9 @@ def _clip(
     named = config.get("vision_tower") or config.get("mm_vision_tower") or "of no name"
     tower = tower or next((each for each in (folder / named, Path(named)) if each.is_dir()), None)
     if tower is None:
-        raise DataError(f"{folder} leaves out CLIP, its vision tower ({named}): get that, and give its folder")
+        raise DataError(
+            f"{folder} leaves out CLIP, its vision tower ({named}): get that, and give its folder"
+        )
     files = weight_files(tower) if tower.is_dir() else []
     if not files:
         raise DataError(f"{tower} holds no CLIP: no model*.safetensors and no pytorch_model*.bin")
@@ -183,6 +213,8 @@ def _clip(
 
 
 def _lora(layers: Sequence[Layer], folder: Path) -> lora.Lora:
-    pairs = (pair for layer in layers for pair in layer.tensors(lambda name: bool(lora.KEY.match(name))))
+    pairs = (
+        pair for layer in layers for pair in layer.tensors(lambda name: bool(lora.KEY.match(name)))
+    )
     shapes = {name: shape for layer in layers for name, shape in layer.shapes.items()}
     return lora.gathered(dict(pairs), shapes, folder)

@@ -55,7 +55,9 @@ DERIVED = re.compile(r"\.(rotary_emb\.inv_freq|embeddings\.position_ids)$")
 
 
 def from_upstream(
-    state_dict: Mapping[str, Tensor], config: Preset, vision_tower: Mapping[str, Tensor] | None = None
+    state_dict: Mapping[str, Tensor],
+    config: Preset,
+    vision_tower: Mapping[str, Tensor] | None = None,
 ) -> LisaModel:
     """The original LISA, with the original's weights, on the CPU in float32.
 
@@ -68,14 +70,23 @@ def from_upstream(
     Raises:
         DataError: a parameter is missing, is unknown, or has another shape than `config` says.
     """
-    clip = {VISION_TOWER + name.removeprefix("vision_model."): tensor for name, tensor in (vision_tower or {}).items()}
-    given = {name: tensor for name, tensor in {**state_dict, **clip}.items() if not DERIVED.search(name)}
+    clip = {
+        VISION_TOWER + name.removeprefix("vision_model."): tensor
+        for name, tensor in (vision_tower or {}).items()
+    }
+    given = {
+        name: tensor for name, tensor in {**state_dict, **clip}.items() if not DERIVED.search(name)
+    }
     model = LisaModel(config, "dual", RandomParts.plain("cpu", torch.float32, seed=0))
     names = {upstream_name(ours): ours for ours in model.state_dict()}
     wanted = {theirs: model.state_dict()[ours].shape for theirs, ours in names.items()}
     problems = misfits(wanted, {name: tensor.shape for name, tensor in given.items()})
     if problems:
-        hint = "" if any(name.startswith(VISION_TOWER) for name in given) else "; CLIP's can be passed as vision_tower"
+        hint = (
+            ""
+            if any(name.startswith(VISION_TOWER) for name in given)
+            else "; CLIP's can be passed as vision_tower"
+        )
         raise DataError(f"the checkpoint does not fit the sizes it is read with ({problems}{hint})")
     model.load_state_dict({names[theirs]: tensor for theirs, tensor in given.items()})
     return model
@@ -103,7 +114,9 @@ def misfits(wanted: Mapping[str, Sequence[int]], given: Mapping[str, Sequence[in
         "unknown": given.keys() - wanted.keys(),
         "of another shape": {name for name in both if tuple(given[name]) != tuple(wanted[name])},
     }
-    return "; ".join(f"{len(names)} {kind}: {_listed(names)}" for kind, names in kinds.items() if names)
+    return "; ".join(
+        f"{len(names)} {kind}: {_listed(names)}" for kind, names in kinds.items() if names
+    )
 
 
 def _listed(names: Collection[str], most: int = 8) -> str:

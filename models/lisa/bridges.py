@@ -40,10 +40,13 @@ class UpsamplingBridge(nn.Module):
         sizes, hidden, out = upsampling(preset), preset.clip.hidden, preset.sam.prompt_dim
         self._grid = preset.clip.grid
         self.read = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, sizes.width)) for _ in sizes.layers
+            nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, sizes.width))
+            for _ in sizes.layers
         )
         self.unfold = nn.Sequential(*(_doubled(sizes.width) for _ in range(sizes.doublings)))
-        self.sharpen = nn.Sequential(_near(sizes.width), norm(sizes.width), nn.GELU(), _near(sizes.width))
+        self.sharpen = nn.Sequential(
+            _near(sizes.width), norm(sizes.width), nn.GELU(), _near(sizes.width)
+        )
         self.out = nn.Sequential(nn.Conv2d(sizes.width, out, 1), norm(out))
 
     def forward(self, layers: Sequence[Tensor], map_Bhw2: Tensor, beyond: str) -> Tensor:
@@ -55,7 +58,9 @@ class UpsamplingBridge(nn.Module):
             beyond: as in ``bridges.carry``; the convolutions do not fill what is to be ``zeros``.
         """
         read = [read(states_BNC) for read, states_BNC in zip(self.read, layers, strict=True)]
-        patches_BChw = torch.stack(read).sum(0).transpose(1, 2).unflatten(2, (self._grid, self._grid))
+        patches_BChw = (
+            torch.stack(read).sum(0).transpose(1, 2).unflatten(2, (self._grid, self._grid))
+        )
         carried_BChw = carry(self.unfold(patches_BChw), map_Bhw2, beyond)
         out_BChw = self.out(carried_BChw + self.sharpen(carried_BChw))
         return out_BChw * inside(map_Bhw2) if beyond == "zeros" else out_BChw

@@ -20,7 +20,7 @@ Switch = Annotated[str, BeforeValidator(_switch)]
 
 
 @dataclass(frozen=True)
-class LisaCase:
+class LisaConfig:
     """The axes of a LISA.
 
     Attributes:
@@ -70,7 +70,16 @@ class LisaCase:
         "bridge": ("linear", "upsampling"),
         "precision": ("fp32", "bf16", "fp16"),
         "quantization": ("none", "nf4", "int8"),
-        "quantized": ("llm", "clip", "sam", "llm+clip", "llm+sam", "clip+sam", "llm+clip+sam", "upstream"),
+        "quantized": (
+            "llm",
+            "clip",
+            "sam",
+            "llm+clip",
+            "llm+sam",
+            "clip+sam",
+            "llm+clip+sam",
+            "upstream",
+        ),
         "execution": ("eager", "compiled", "upstream"),
         "answer": ("forced", "generated"),
         "kv_cache": ("on", "off"),
@@ -122,7 +131,10 @@ class LisaCase:
                 px < 0 or px % usual.patch_px > 0,
                 f"clip_px is {px}; expected a multiple of {usual.patch_px}, a patch's side, or 0 for the preset's own",
             ),
-            (px > 0 and self.vision == "sam", f"clip_px={px} is for CLIP, which vision=sam does without"),
+            (
+                px > 0 and self.vision == "sam",
+                f"clip_px={px} is for CLIP, which vision=sam does without",
+            ),
             (
                 self.image_tokens == "pooled" and px <= usual.image_px,
                 f"image_tokens=pooled pools nothing with clip_px={px}: set clip_px to more than {usual.image_px}",
@@ -134,7 +146,10 @@ class LisaCase:
         missing = self.quantization != "none" and not self.quantized_parts
         described = self.conditioning == "described" and self.answer == "generated"
         return (
-            (self.max_new_tokens < 1, f"max_new_tokens is {self.max_new_tokens}; an answer has at least 1"),
+            (
+                self.max_new_tokens < 1,
+                f"max_new_tokens is {self.max_new_tokens}; an answer has at least 1",
+            ),
             (not self.weights, "weights is empty; give a folder, a hub id, packaged, or random"),
             (
                 self.frame == "crop" and self.vision != "clip",
@@ -144,9 +159,18 @@ class LisaCase:
                 self.bridge == "upsampling" and self.vision != "clip",
                 f"bridge=upsampling is for vision=clip: with vision={self.vision}, CLIP does not serve the masks",
             ),
-            (idle, f"quantized={self.quantized} quantises nothing with quantization=none; set it to nf4 or int8"),
-            (missing, f"quantized={self.quantized} names nothing that vision={self.vision} has; add llm to it"),
-            (described, "conditioning=described reads a state of the query and generates nothing; set answer=forced"),
+            (
+                idle,
+                f"quantized={self.quantized} quantises nothing with quantization=none; set it to nf4 or int8",
+            ),
+            (
+                missing,
+                f"quantized={self.quantized} names nothing that vision={self.vision} has; add llm to it",
+            ),
+            (
+                described,
+                "conditioning=described reads a state of the query and generates nothing; set answer=forced",
+            ),
         )
 
     @property
@@ -163,7 +187,9 @@ class LisaCase:
         if self.quantized == "upstream":
             return frozenset({"llm", "lm_head", "projector", "seg_projection"})
         absent = {"clip": "sam", "sam": "clip"}.get(self.vision)
-        return frozenset({"sam": "sam_encoder"}.get(n, n) for n in self.quantized.split("+") if n != absent)
+        return frozenset(
+            {"sam": "sam_encoder"}.get(n, n) for n in self.quantized.split("+") if n != absent
+        )
 
     @classmethod
     def filled(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -174,8 +200,14 @@ class LisaCase:
         """
         from . import packaged, weights_format
 
-        chosen = all(given.get(axis, getattr(cls, axis)) in cls.KNOWN[axis] for axis in ("preset", "vision"))
-        return packaged.filled(given) if chosen and given.get("weights") == weights_format.PACKAGED else given
+        chosen = all(
+            given.get(axis, getattr(cls, axis)) in cls.KNOWN[axis] for axis in ("preset", "vision")
+        )
+        return (
+            packaged.filled(given)
+            if chosen and given.get("weights") == weights_format.PACKAGED
+            else given
+        )
 
     @property
     def checkpoint(self) -> str:
@@ -187,7 +219,9 @@ class LisaCase:
         from . import packaged, weights_format
 
         return (
-            str(packaged.located(self.preset, self.vision)) if self.weights == weights_format.PACKAGED else self.weights
+            str(packaged.located(self.preset, self.vision))
+            if self.weights == weights_format.PACKAGED
+            else self.weights
         )
 
     @property

@@ -7,7 +7,7 @@ Attention of the language model counts the causal half. Numbers are for a batch 
 from dataclasses import replace
 
 from ...harness.contract import Paper
-from .config import LisaCase
+from .config import LisaConfig
 from .inventory import (
     MASK_TOKENS,
     SAM_BLOCKS,
@@ -24,20 +24,24 @@ GIB = 2**30
 WIDTHS = {"fp32": 4, "bf16": 2, "fp16": 2}  # bytes of a parameter
 TEXT_TOKENS = 64  # of a typical prompt, beside the image's
 BLOCK, SCALE_BLOCK = 64, 256  # NF4: weights to a scale, scales to a scale of scales
-NF4_TABLES = 4 * (16 + 256 + 1)  # of each layer: the codes of weights and of scales, and the scales' mean
+NF4_TABLES = 4 * (
+    16 + 256 + 1
+)  # of each layer: the codes of weights and of scales, and the scales' mean
 
 
-def parameters(case: LisaCase) -> dict[str, int]:
+def parameters(case: LisaConfig) -> dict[str, int]:
     """Of each part, in the original's counting."""
     return {name: part.parameters for name, part in _parts(case).items()}
 
 
-def weight_bytes(case: LisaCase) -> dict[str, int]:
+def weight_bytes(case: LisaConfig) -> dict[str, int]:
     """Of each part as it lies in memory."""
     return {name: _bytes(name, part, case) for name, part in _parts(case).items()}
 
 
-def flops(case: LisaCase, prompt_tokens: int | None = None, answer_tokens: int | None = None) -> dict[str, int]:
+def flops(
+    case: LisaConfig, prompt_tokens: int | None = None, answer_tokens: int | None = None
+) -> dict[str, int]:
     """Of one query, by the regions of the instrument, the stage before the dot.
 
     Args:
@@ -58,7 +62,9 @@ def flops(case: LisaCase, prompt_tokens: int | None = None, answer_tokens: int |
     }
 
 
-def paper(case: LisaCase, prompt_tokens: int | None = None, answer_tokens: int | None = None) -> Paper:
+def paper(
+    case: LisaConfig, prompt_tokens: int | None = None, answer_tokens: int | None = None
+) -> Paper:
     """Everything that the instrument reads a case against; arguments as those of `flops`."""
     prompt = prompt_tokens or _prompt(case)
     answer = 0 if case.answer == "forced" else answer_tokens or case.max_new_tokens
@@ -70,21 +76,27 @@ def paper(case: LisaCase, prompt_tokens: int | None = None, answer_tokens: int |
     )
 
 
-def kv_cache_bytes(case: LisaCase, tokens: int) -> int:
+def kv_cache_bytes(case: LisaConfig, tokens: int) -> int:
     """Keys and values of so many tokens, in every layer of the language model."""
     sizes = case.sizes.llama
     return 2 * sizes.layers * sizes.hidden * tokens * WIDTHS[case.precision]
 
 
-def traffic_bytes(case: LisaCase, passes: int) -> dict[str, int]:
+def traffic_bytes(case: LisaConfig, passes: int) -> dict[str, int]:
     """The weights that each stage reads in one query, once for each of its passes; a lookup in the embeddings is none.
 
     Activations are left out: this is the least that a stage must move.
     """
     held, upstream = weight_bytes(case), case.execution == "upstream"
     looks, llama, llm = passes if upstream else 1, case.sizes.llama, _parts(case)["llm"]
-    body = _bytes("llm", replace(llm, head=(), other=llm.other - llama.vocabulary * llama.hidden), case)
-    head = _bytes("llm", Inventory((), head=llm.head), case) if upstream or case.answer == "generated" else 0
+    body = _bytes(
+        "llm", replace(llm, head=(), other=llm.other - llama.vocabulary * llama.hidden), case
+    )
+    head = (
+        _bytes("llm", Inventory((), head=llm.head), case)
+        if upstream or case.answer == "generated"
+        else 0
+    )
     towers = held.get("clip", 0) + held["projector"]
     return {
         "vision": towers * looks + held.get("sam_encoder", 0) + held.get("bridge", 0),
@@ -104,24 +116,26 @@ def stages(regions: dict[str, int]) -> dict[str, int]:
 
 def described(preset: str) -> str:
     """A preset in a line: its sizes, and the original's parameters and weights at them."""
-    total = sum(parameters(LisaCase(preset=preset)).values())
-    gib = sum(weight_bytes(LisaCase(preset=preset, precision="bf16")).values()) / GIB
+    total = sum(parameters(LisaConfig(preset=preset)).values())
+    gib = sum(weight_bytes(LisaConfig(preset=preset, precision="bf16")).values()) / GIB
     return f"{PRESETS[preset]}; {total:,} parameters, {gib:.2f} GiB in bf16"
 
 
-def _prompt(case: LisaCase) -> int:
+def _prompt(case: LisaConfig) -> int:
     return case.sizes.clip.image_tokens + TEXT_TOKENS
 
 
-def _parts(case: LisaCase) -> dict[str, Inventory]:
+def _parts(case: LisaConfig) -> dict[str, Inventory]:
     return inventory(case.sizes, case.vision, case.seg_head, case.bridge)
 
 
-def _bytes(name: str, part: Inventory, case: LisaCase) -> int:
+def _bytes(name: str, part: Inventory, case: LisaConfig) -> int:
     width = WIDTHS[case.precision]
     quantized = [layer for layer in part.linear if name in case.quantized_parts]
     quantized += [layer for layer in part.head if "lm_head" in case.quantized_parts]
-    saved = sum(layer.weights * width - QUANTIZED_BYTES[case.quantization](layer) for layer in quantized)
+    saved = sum(
+        layer.weights * width - QUANTIZED_BYTES[case.quantization](layer) for layer in quantized
+    )
     return part.parameters * width - saved
 
 
@@ -138,7 +152,7 @@ def _int8(layer: Linear) -> int:
 QUANTIZED_BYTES = {"nf4": _nf4, "int8": _int8}
 
 
-def _vision(case: LisaCase, parts: dict[str, Inventory], looks: int) -> dict[str, int]:
+def _vision(case: LisaConfig, parts: dict[str, Inventory], looks: int) -> dict[str, int]:
     sizes, tokens = case.sizes, case.sizes.clip.image_tokens
     counts = {"vision.projector": 2 * tokens * parts["projector"].weights * looks}
     if "clip" in parts:
@@ -163,7 +177,11 @@ def _convolutions(preset: Preset) -> int:
 def _clip(sizes: ClipSizes, part: Inventory) -> int:
     tokens = sizes.patches + 1
     patches = 2 * sizes.patches * 3 * sizes.patch_px**2 * sizes.hidden
-    return patches + 2 * tokens * part.weights + sizes.layers * _attention(tokens, tokens, sizes.hidden)
+    return (
+        patches
+        + 2 * tokens * part.weights
+        + sizes.layers * _attention(tokens, tokens, sizes.hidden)
+    )
 
 
 def _sam(sizes: SamSizes, part: Inventory) -> int:
@@ -177,8 +195,18 @@ def _sam(sizes: SamSizes, part: Inventory) -> int:
     attention = globally * _attention(cells, cells, hidden)
     attention += (sizes.layers - globally) * windows * _attention(window, window, hidden)
     convolutions = 2 * cells * (3 * sizes.patch_px**2 * hidden + neck_weights(sizes))
-    relative = _relative(sizes, filled - cells * globally, cells * globally) if sizes.relative_positions else 0
-    return projections + 2 * cells * sum(layer.weights for layer in mlp) + attention + convolutions + relative
+    relative = (
+        _relative(sizes, filled - cells * globally, cells * globally)
+        if sizes.relative_positions
+        else 0
+    )
+    return (
+        projections
+        + 2 * cells * sum(layer.weights for layer in mlp)
+        + attention
+        + convolutions
+        + relative
+    )
 
 
 def _relative(sizes: SamSizes, in_windows: int, in_grids: int) -> int:
@@ -186,10 +214,12 @@ def _relative(sizes: SamSizes, in_windows: int, in_grids: int) -> int:
     return 2 * 2 * sizes.hidden * (in_windows * sizes.window + in_grids * sizes.grid)
 
 
-def _llm(case: LisaCase, part: Inventory, prompt: int, passes: int) -> dict[str, int]:
+def _llm(case: LisaConfig, part: Inventory, prompt: int, passes: int) -> dict[str, int]:
     sizes = case.sizes.llama
     counts = {"llm.prefill": _prefill(sizes, part, prompt)}
-    lengths = range(prompt + 1, prompt + passes)  # of what each further pass has before it, and itself
+    lengths = range(
+        prompt + 1, prompt + passes
+    )  # of what each further pass has before it, and itself
     if passes > 1:
         one = _step if case.caches else _prefill
         counts["llm.decode"] = sum(one(sizes, part, length) for length in lengths)

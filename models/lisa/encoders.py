@@ -83,7 +83,9 @@ class TowerEncoder(Encoder):
         sizes = self._preset.clip
         if sizes.token_grid is None:
             return patches_BNC
-        return pool(patches_BNC.transpose(1, 2).unflatten(2, (sizes.grid, sizes.grid)), sizes.token_grid)
+        return pool(
+            patches_BNC.transpose(1, 2).unflatten(2, (sizes.grid, sizes.grid)), sizes.token_grid
+        )
 
 
 class DualEncoder(TowerEncoder):
@@ -155,7 +157,9 @@ class ClipEncoder(TowerEncoder):
         states, image_tokens_BNC = self.look(seen, probe, self._layers or (-2,))
         with probe.region("vision.bridge"):
             if self._layers:
-                return Features(image_tokens_BNC, self.bridge(states, seen["clip_to_sam"], self.beyond))
+                return Features(
+                    image_tokens_BNC, self.bridge(states, seen["clip_to_sam"], self.beyond)
+                )
             grid = self._preset.clip.grid
             patches_BChw = self.bridge(states[-1]).transpose(1, 2).unflatten(2, (grid, grid))
             return Features(image_tokens_BNC, carry(patches_BChw, seen["clip_to_sam"], self.beyond))

@@ -50,7 +50,9 @@ def _compile(model: LisaModel, answer: str) -> None:
     uncompiled and be taken for compiled: that is made an error.
     """
     torch._dynamo.config.fail_on_recompile_limit_hit = True
-    torch._dynamo.config.allow_unspec_int_on_nn_module = True  # or each layer, which knows its number, is a kind
+    torch._dynamo.config.allow_unspec_int_on_nn_module = (
+        True  # or each layer, which knows its number, is a kind
+    )
     towers = {name: cast(Any, tower) for name, tower in model.encoder.named_children()}
     layers = [*towers["clip"].encoder.layers] if "clip" in towers else []
     layers += [*towers["sam_encoder"].layers] if "sam_encoder" in towers else []
@@ -65,7 +67,9 @@ def _write_attention_out(model: LisaModel) -> None:
         if isinstance(config := getattr(module, "config", None), PreTrainedConfig):
             config._attn_implementation = "eager"
         if isinstance(module, SamVisionSdpaAttention):
-            module.forward = MethodType(SamVisionAttention.forward, module)  # SAM's encoder chooses when it is built
+            module.forward = MethodType(
+                SamVisionAttention.forward, module
+            )  # SAM's encoder chooses when it is built
 
 
 def _apply_head_everywhere(model: LisaModel) -> None:
@@ -90,7 +94,9 @@ def _empty_cache_often(model: LisaModel, validation: bool) -> None:
         model.llm.model.register_forward_hook(empty)
 
 
-def look_again(encoder: Encoder, seen: Mapping[str, Tensor], probe: Probe) -> Callable[[], Tensor] | None:
+def look_again(
+    encoder: Encoder, seen: Mapping[str, Tensor], probe: Probe
+) -> Callable[[], Tensor] | None:
     """What makes the image's tokens anew, as the original does for every token of an answer; None without CLIP.
 
     Returns:
@@ -106,18 +112,27 @@ class Remembering:
         self._encoder = encoder
         self._last: tuple[str, Features] | None = None
 
-    def __call__(self, seen: Mapping[str, Tensor], image_ids: Sequence[str], probe: Probe) -> Features:
+    def __call__(
+        self, seen: Mapping[str, Tensor], image_ids: Sequence[str], probe: Probe
+    ) -> Features:
         """Features of a batch, in which an image is encoded only where it differs from the one before.
 
         Args:
             seen: views and maps of every sample, by name.
             image_ids: what each sample's image is known by.
         """
-        singles = [{name: all_B[i : i + 1] for name, all_B in seen.items()} for i in range(len(image_ids))]
-        each = [self._one(single, image_id, probe) for single, image_id in zip(singles, image_ids, strict=True)]
+        singles = [
+            {name: all_B[i : i + 1] for name, all_B in seen.items()} for i in range(len(image_ids))
+        ]
+        each = [
+            self._one(single, image_id, probe)
+            for single, image_id in zip(singles, image_ids, strict=True)
+        ]
         if len(each) == 1:
             return each[0]
-        tokens, embeddings = zip(*((one.image_tokens_BNC, one.mask_embedding_BChw) for one in each), strict=True)
+        tokens, embeddings = zip(
+            *((one.image_tokens_BNC, one.mask_embedding_BChw) for one in each), strict=True
+        )
         return Features(torch.cat(tokens), torch.cat(embeddings))
 
     def _one(self, seen: Mapping[str, Tensor], image_id: str, probe: Probe) -> Features:

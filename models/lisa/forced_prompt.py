@@ -1,11 +1,13 @@
 """A query with its answer given: up to where its mask's state is read, and what of the answer follows there."""
 
-from .config import LisaCase
+from .config import LisaConfig
 from .prompts import described, teacher_forced
 from .tokenizer import Tokens, before_seg
 
 
-def forced_ids(case: LisaCase, tokens: Tokens, query: str, is_sentence: bool) -> tuple[list[int], list[int]]:
+def forced_ids(
+    case: LisaConfig, tokens: Tokens, query: str, is_sentence: bool
+) -> tuple[list[int], list[int]]:
     """The ids up to the state that prompts the mask, and those of the answer that follow, ``[SEG]`` first.
 
     As the modified LISA is described, the state is that of ``<SEG>`` itself, and there is no answer.

@@ -27,7 +27,9 @@ def grid_map(size_HW: tuple[int, int], source_px: int, target_px: int, target_gr
         float32 [target_grid, target_grid, 2], x before y, -1 and 1 being the edges of the source frame.
     """
     extent = extent_in_frame(size_HW, source_px)
-    return _map(extent, (0, 0), source_px, extent_in_frame(size_HW, target_px), target_px, target_grid)
+    return _map(
+        extent, (0, 0), source_px, extent_in_frame(size_HW, target_px), target_px, target_grid
+    )
 
 
 def crop_map(size_HW: tuple[int, int], crop_px: int, target_px: int, target_grid: int) -> Tensor:
@@ -37,9 +39,18 @@ def crop_map(size_HW: tuple[int, int], crop_px: int, target_px: int, target_grid
     -1 or 1.
     """
     short = min(size_HW)
-    height, width = (int(crop_px * side / short) for side in size_HW)  # rounded as CLIP's processor rounds
+    height, width = (
+        int(crop_px * side / short) for side in size_HW
+    )  # rounded as CLIP's processor rounds
     corner = (height - crop_px) // 2, (width - crop_px) // 2
-    return _map((height, width), corner, crop_px, extent_in_frame(size_HW, target_px), target_px, target_grid)
+    return _map(
+        (height, width),
+        corner,
+        crop_px,
+        extent_in_frame(size_HW, target_px),
+        target_px,
+        target_grid,
+    )
 
 
 def _map(
@@ -53,7 +64,10 @@ def _map(
     """From a frame in which the image has an extent to a window of the image, scaled to a size, from a corner on."""
     centres_px = (torch.arange(target_grid, dtype=torch.float32) + 0.5) * (target_px / target_grid)
     sides = zip(image, corner, extent, strict=True)
-    y, x = (2 * (centres_px * (scaled / covered) - start) / source_px - 1 for scaled, start, covered in sides)
+    y, x = (
+        2 * (centres_px * (scaled / covered) - start) / source_px - 1
+        for scaled, start, covered in sides
+    )
     return torch.stack([x.expand(target_grid, -1), y[:, None].expand(-1, target_grid)], dim=-1)
 
 
@@ -78,7 +92,9 @@ def inside(map_Bhw2: Tensor) -> Tensor:
     return (map_Bhw2.abs() <= 1).all(-1)[:, None]
 
 
-def logits_at_size(logits_hw: Tensor, frame_px: int, extent_HW: tuple[int, int], size_HW: tuple[int, int]) -> Tensor:
+def logits_at_size(
+    logits_hw: Tensor, frame_px: int, extent_HW: tuple[int, int], size_HW: tuple[int, int]
+) -> Tensor:
     """Mask logits on SAM's frame, brought to the image: up to the frame, padding cut off, resized. float32 [H, W].
 
     Both steps are bilinear, as in SAM's own ``postprocess_masks``.
@@ -86,8 +102,14 @@ def logits_at_size(logits_hw: Tensor, frame_px: int, extent_HW: tuple[int, int],
     return many_at_size(logits_hw[None], frame_px, extent_HW, size_HW)[0]
 
 
-def many_at_size(logits_Nhw: Tensor, frame_px: int, extent_HW: tuple[int, int], size_HW: tuple[int, int]) -> Tensor:
+def many_at_size(
+    logits_Nhw: Tensor, frame_px: int, extent_HW: tuple[int, int], size_HW: tuple[int, int]
+) -> Tensor:
     """Several masks of one image, brought to it as `logits_at_size` brings one: float32 [N, H, W]."""
     height, width = extent_HW
-    frame = functional.interpolate(logits_Nhw[None].float(), (frame_px, frame_px), mode="bilinear", align_corners=False)
-    return functional.interpolate(frame[..., :height, :width], size_HW, mode="bilinear", align_corners=False)[0]
+    frame = functional.interpolate(
+        logits_Nhw[None].float(), (frame_px, frame_px), mode="bilinear", align_corners=False
+    )
+    return functional.interpolate(
+        frame[..., :height, :width], size_HW, mode="bilinear", align_corners=False
+    )[0]

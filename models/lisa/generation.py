@@ -63,20 +63,28 @@ class Generation:
     look_again: Callable[[], Tensor] | None = None
 
 
-def forced(model: LisaModel, prompts: Sequence[Prompt], image_tokens_BNC: Tensor, probe: Probe) -> Answers:
+def forced(
+    model: LisaModel, prompts: Sequence[Prompt], image_tokens_BNC: Tensor, probe: Probe
+) -> Answers:
     """One prefill of prompts that end where their mask's state is read."""
     embedding_BC = model.seg_embedding(prompts, image_tokens_BNC, probe)
     return Answers(embedding_BC, [1] * len(prompts), _lengths(prompts, image_tokens_BNC))
 
 
 def generated(
-    model: LisaModel, prompts: Sequence[Prompt], image_tokens_BNC: Tensor, how: Generation, probe: Probe
+    model: LisaModel,
+    prompts: Sequence[Prompt],
+    image_tokens_BNC: Tensor,
+    how: Generation,
+    probe: Probe,
 ) -> Answers:
     """Answers token by token, each the likeliest, until every answer has ended.
 
     The host reads every token, because it may be the last: the one place where it waits for the GPU.
     """
-    reader = (_CachedReader if how.cached else _Reader)(model, prompts, image_tokens_BNC, how, probe)
+    reader = (_CachedReader if how.cached else _Reader)(
+        model, prompts, image_tokens_BNC, how, probe
+    )
     written = [_Written(how) for _ in prompts]
     states_BC = reader.prefill()
     for step in range(how.max_new_tokens):
@@ -105,7 +113,9 @@ def script(tokens: Tokens, length: int) -> list[int]:
 
 
 def _lengths(prompts: Sequence[Prompt], image_tokens_BNC: Tensor) -> list[int]:
-    return [len(prompt.before) + image_tokens_BNC.shape[1] + len(prompt.after) for prompt in prompts]
+    return [
+        len(prompt.before) + image_tokens_BNC.shape[1] + len(prompt.after) for prompt in prompts
+    ]
 
 
 def _chosen(model: LisaModel, states_BC: Tensor, how: Generation, step: int) -> Tensor:
@@ -148,7 +158,12 @@ class _Reader:
     cache: DynamicCache | None = None
 
     def __init__(
-        self, model: LisaModel, prompts: Sequence[Prompt], image_tokens_BNC: Tensor, how: Generation, probe: Probe
+        self,
+        model: LisaModel,
+        prompts: Sequence[Prompt],
+        image_tokens_BNC: Tensor,
+        how: Generation,
+        probe: Probe,
     ) -> None:
         self.model, self.prompts, self.image_tokens_BNC = model, list(prompts), image_tokens_BNC
         self.look_again, self.probe = how.look_again, probe
@@ -156,7 +171,12 @@ class _Reader:
     def cache_bytes(self) -> int:
         """What the keys and values take that are kept by now."""
         layers = cast(list[CacheLayerMixin], self.cache.layers) if self.cache else []
-        return sum(kept.nbytes for layer in layers for kept in (layer.keys, layer.values) if kept is not None)
+        return sum(
+            kept.nbytes
+            for layer in layers
+            for kept in (layer.keys, layer.values)
+            if kept is not None
+        )
 
     def prefill(self) -> Tensor:
         """Reads the prompts."""
@@ -171,7 +191,10 @@ class _Reader:
             self.image_tokens_BNC = self.look_again()
         with self.probe.region("llm.decode"):
             pairs = zip(self.prompts, tokens_B.split(1), strict=True)
-            self.prompts = [Prompt(prompt.before, torch.cat([prompt.after, token_1])) for prompt, token_1 in pairs]
+            self.prompts = [
+                Prompt(prompt.before, torch.cat([prompt.after, token_1]))
+                for prompt, token_1 in pairs
+            ]
             return self.model.last_states(self.model.embed(self.prompts, self.image_tokens_BNC))
 
 
@@ -183,7 +206,12 @@ class _CachedReader(_Reader):
     """
 
     def __init__(
-        self, model: LisaModel, prompts: Sequence[Prompt], image_tokens_BNC: Tensor, how: Generation, probe: Probe
+        self,
+        model: LisaModel,
+        prompts: Sequence[Prompt],
+        image_tokens_BNC: Tensor,
+        how: Generation,
+        probe: Probe,
     ) -> None:
         super().__init__(model, prompts, image_tokens_BNC, how, probe)
         self.cache = DynamicCache(config=model.llm.config)
@@ -192,13 +220,17 @@ class _CachedReader(_Reader):
         lengths = _lengths(prompts, image_tokens_BNC)
         if len(set(lengths)) > 1:
             self.positions_B1 = torch.tensor(lengths, device=image_tokens_BNC.device)[:, None]
-            self.mask_BL = torch.arange(max(lengths), device=image_tokens_BNC.device) < self.positions_B1
+            self.mask_BL = (
+                torch.arange(max(lengths), device=image_tokens_BNC.device) < self.positions_B1
+            )
 
     def read(self, tokens_B: Tensor) -> Tensor:
         """Reads one token more of each answer."""
         with self.probe.region("llm.decode"):
             if self.mask_BL is not None:
-                self.mask_BL = torch.cat([self.mask_BL, torch.ones_like(self.mask_BL[:, :1])], dim=1)
+                self.mask_BL = torch.cat(
+                    [self.mask_BL, torch.ones_like(self.mask_BL[:, :1])], dim=1
+                )
             states_B1C = self.model.llm.model(
                 inputs_embeds=self.model.llm.model.embed_tokens(tokens_B)[:, None],
                 attention_mask=self.mask_BL,

@@ -54,10 +54,16 @@ class Inventory:
         return sum(layer.parameters for layer in (*self.linear, *self.head)) + self.other
 
 
-def inventory(preset: Preset, vision: str, seg_head: str, bridged: str = "linear") -> dict[str, Inventory]:
+def inventory(
+    preset: Preset, vision: str, seg_head: str, bridged: str = "linear"
+) -> dict[str, Inventory]:
     """Every part of a variant, by its name in a `LisaModel`."""
     seen = {
-        "dual": {"clip": clip(preset.clip), "projector": projector(preset), "sam_encoder": sam_encoder(preset.sam)},
+        "dual": {
+            "clip": clip(preset.clip),
+            "projector": projector(preset),
+            "sam_encoder": sam_encoder(preset.sam),
+        },
         "clip": {
             "clip": clip(preset.clip),
             "projector": projector(preset),
@@ -107,7 +113,9 @@ def vision_to_sam(preset: Preset, kind: str) -> Inventory:
     sizes, (unfold, sharpen, last) = upsampling(preset), upsampling_weights(preset)
     width, doublings, read = sizes.width, sizes.doublings, len(sizes.layers)
     biases_and_norms = 2 * hidden * read + 3 * width * doublings + 4 * width + 3 * out
-    return Inventory((Linear(hidden, width, read),), unfold * doublings + sharpen + last + biases_and_norms)
+    return Inventory(
+        (Linear(hidden, width, read),), unfold * doublings + sharpen + last + biases_and_norms
+    )
 
 
 def upsampling_weights(preset: Preset) -> tuple[int, int, int]:
@@ -127,13 +135,19 @@ def sam_encoder(sizes: SamSizes) -> Inventory:
     patches = hidden * (3 * sizes.patch_px**2 + 1)
     positions = hidden * sizes.grid**2
     norms = 2 * hidden * 2 * layers
-    return Inventory(linear, patches + positions + norms + _relative_positions(sizes) + neck_weights(sizes) + 4 * out)
+    return Inventory(
+        linear,
+        patches + positions + norms + _relative_positions(sizes) + neck_weights(sizes) + 4 * out,
+    )
 
 
 def _relative_positions(sizes: SamSizes) -> int:
     if not sizes.relative_positions:
         return 0
-    sides = [sizes.grid if layer in sizes.global_layers else sizes.window for layer in range(sizes.layers)]
+    sides = [
+        sizes.grid if layer in sizes.global_layers else sizes.window
+        for layer in range(sizes.layers)
+    ]
     return sum(2 * (2 * side - 1) * (sizes.hidden // sizes.heads) for side in sides)
 
 
@@ -182,7 +196,9 @@ def mask_decoder(sizes: SamSizes) -> Inventory:
     )
     norms = 2 * width * (4 * SAM_BLOCKS + 1) + 2 * (width // 4)
     tokens = width * (1 + MASK_TOKENS)
-    return Inventory(linear, norms + tokens + sum(upscaling_weights(sizes)) + width // 4 + width // 8)
+    return Inventory(
+        linear, norms + tokens + sum(upscaling_weights(sizes)) + width // 4 + width // 8
+    )
 
 
 def upscaling_weights(sizes: SamSizes) -> tuple[int, int]:

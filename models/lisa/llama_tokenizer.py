@@ -44,7 +44,11 @@ class LlamaTokenizer:
         needed: tuple[str, ...] = ADDED,
     ) -> None:
         self._bpe = sentencepiece.bpe(vocabulary)
-        known = {piece.text: i for i, piece in enumerate(vocabulary) if piece.kind in sentencepiece.SPECIAL}
+        known = {
+            piece.text: i
+            for i, piece in enumerate(vocabulary)
+            if piece.kind in sentencepiece.SPECIAL
+        }
         self._own: dict[str, int] = {**known, **added}
         self._names = {i: token for token, i in self._own.items()}
         longest_first = sorted(self._own, key=len, reverse=True)
@@ -56,7 +60,9 @@ class LlamaTokenizer:
     def _one(self, token: str) -> int:
         ids = self._ids(token)
         if len(ids) != 1:
-            raise DataError(f"the tokenizer splits {token} into {len(ids)} tokens: add it as a token of its own")
+            raise DataError(
+                f"the tokenizer splits {token} into {len(ids)} tokens: add it as a token of its own"
+            )
         return ids[0]
 
     @property
@@ -76,7 +82,9 @@ class LlamaTokenizer:
             if place % 2:
                 ids.append(self._own[part])
             else:
-                ids += self._bpe.encode(_stripped(part, left=place > 0, right=place < len(parts) - 1)).ids
+                ids += self._bpe.encode(
+                    _stripped(part, left=place > 0, right=place < len(parts) - 1)
+                ).ids
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -118,7 +126,9 @@ def _from_added(content: Mapping[str, int]) -> dict[str, int]:
 
 
 def _from_config(content: Mapping[str, Mapping[str, Mapping[str, str]]]) -> dict[str, int]:
-    return {token["content"]: int(i) for i, token in content.get("added_tokens_decoder", {}).items()}
+    return {
+        token["content"]: int(i) for i, token in content.get("added_tokens_decoder", {}).items()
+    }
 
 
 def write(folder: Path, source: Path, added: Mapping[str, int]) -> None:

@@ -45,7 +45,10 @@ class Prompt:
 def split_at_image(ids: Sequence[int], device: str) -> Prompt:
     """Ids with `IMAGE_ID` among them, on the device."""
     image = ids.index(IMAGE_ID)
-    before, after = (torch.tensor(part, dtype=torch.int64, device=device) for part in (ids[:image], ids[image + 1 :]))
+    before, after = (
+        torch.tensor(part, dtype=torch.int64, device=device)
+        for part in (ids[:image], ids[image + 1 :])
+    )
     return Prompt(before, after)
 
 
@@ -56,7 +59,9 @@ class NoCache(DynamicCache):
     has to wait for everything before them.
     """
 
-    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
         return key_states, value_states
 
 
@@ -96,7 +101,10 @@ class LisaModel(nn.Module):
         """What the language model reads: [L, C] for each prompt, with the image's tokens in their place."""
         embed = self.llm.model.embed_tokens
         pairs = zip(prompts, image_tokens_BNC, strict=True)
-        return [torch.cat([embed(p.before), image_tokens_NC, embed(p.after)]) for p, image_tokens_NC in pairs]
+        return [
+            torch.cat([embed(p.before), image_tokens_NC, embed(p.after)])
+            for p, image_tokens_NC in pairs
+        ]
 
     def states(self, rows: Sequence[Tensor], cache: DynamicCache | None = None) -> Tensor:
         """The state at every token: [B, L, C].
@@ -109,14 +117,20 @@ class LisaModel(nn.Module):
         """
         embedded_BLC = _filled_up(rows)
         past = NoCache() if cache is None else cache
-        return self.llm.model(inputs_embeds=embedded_BLC, past_key_values=past, use_cache=cache is not None)[0]
+        return self.llm.model(
+            inputs_embeds=embedded_BLC, past_key_values=past, use_cache=cache is not None
+        )[0]
 
     def last_states(self, rows: Sequence[Tensor], cache: DynamicCache | None = None) -> Tensor:
         """The state at the end of each row: [B, C]. The arguments are those of `states`."""
         states_BLC = self.states(rows, cache)
-        return torch.stack([states_LC[len(row) - 1] for states_LC, row in zip(states_BLC, rows, strict=True)])
+        return torch.stack(
+            [states_LC[len(row) - 1] for states_LC, row in zip(states_BLC, rows, strict=True)]
+        )
 
-    def seg_embedding(self, prompts: Sequence[Prompt], image_tokens_BNC: Tensor, probe: Probe) -> Tensor:
+    def seg_embedding(
+        self, prompts: Sequence[Prompt], image_tokens_BNC: Tensor, probe: Probe
+    ) -> Tensor:
         """What the mask decoder is prompted with, from prompts that end where their mask's state is read: [B, C].
 
         One prefill. The mask does not need the answer's logits, so the head is left out.
@@ -128,7 +142,9 @@ class LisaModel(nn.Module):
         with probe.region("llm.projection"):
             return self.seg_projection(last_BC)
 
-    def decode(self, mask_embedding_MChw: Tensor, seg_embedding_MC: Tensor, probe: Probe) -> tuple[Tensor, Tensor]:
+    def decode(
+        self, mask_embedding_MChw: Tensor, seg_embedding_MC: Tensor, probe: Probe
+    ) -> tuple[Tensor, Tensor]:
         """Mask logits at four times the grid [M, 4h, 4w], and the predicted IoU [M, 1]."""
         with probe.region("decoder.prompt"):
             _, dense_1Chw = self.prompt_encoder(None, None, None, None)
@@ -147,7 +163,10 @@ class LisaModel(nn.Module):
 
     def parts(self) -> dict[str, nn.Module]:
         """Every part that was built, by its name."""
-        return {**dict(self.encoder.named_children()), **{k: v for k, v in self.named_children() if k != "encoder"}}
+        return {
+            **dict(self.encoder.named_children()),
+            **{k: v for k, v in self.named_children() if k != "encoder"},
+        }
 
 
 def _filled_up(rows: Sequence[Tensor]) -> Tensor:

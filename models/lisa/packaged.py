@@ -19,7 +19,9 @@ ONLY_WARNED_OF = ("template", "conditioning", "frame")
 
 def folders() -> dict[str, Path]:
     """The folders of the packaged LISAs, by variant; none where an installation has none."""
-    return {path.parent.name: path.parent for path in sorted(FAMILY.glob(f"*/{weights_format.CONFIG}"))}
+    return {
+        path.parent.name: path.parent for path in sorted(FAMILY.glob(f"*/{weights_format.CONFIG}"))
+    }
 
 
 def located(preset: str, vision: str) -> Path:
@@ -42,7 +44,9 @@ def filled(settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: there are no such weights, or they are of other axes than were given.
     """
-    known = weights_format.read(located(settings.get("preset", PRESET), settings.get("vision", "dual")))
+    known = weights_format.read(
+        located(settings.get("preset", PRESET), settings.get("vision", "dual"))
+    )
     theirs = axes(known)
     same = {"clip_px": (theirs["clip_px"], known.sizes.clip.image_px)}
     wrong = {
@@ -56,7 +60,7 @@ def filled(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def axes(known: weights_format.Saved) -> dict[str, Any]:
-    """The axes of a `LisaCase` with which weights are used as they were trained."""
+    """The axes of a `LisaConfig` with which weights are used as they were trained."""
     asked = ("seg_head", *ONLY_WARNED_OF)
     return known.axes | {axis: getattr(known, axis) for axis in asked}
 
@@ -64,11 +68,19 @@ def axes(known: weights_format.Saved) -> dict[str, Any]:
 def _lacking(asked: str) -> UsageError:
     there = "; ".join(_described(weights_format.read(folder)) for folder in folders().values())
     packaged = f"packaged are: {there}" if there else "this installation comes without any"
-    return UsageError(f"no packaged weights are of {asked}; {packaged}. Name a folder, or set weights=random")
+    return UsageError(
+        f"no packaged weights are of {asked}; {packaged}. Name a folder, or set weights=random"
+    )
 
 
 def _described(known: weights_format.Saved) -> str:
-    usual = {"sam": "preset", "clip_px": 0, "image_tokens": "patches", "bridge": "linear", "frame": "whole"}
+    usual = {
+        "sam": "preset",
+        "clip_px": 0,
+        "image_tokens": "patches",
+        "bridge": "linear",
+        "frame": "whole",
+    }
     theirs = axes(known)
     own = {axis: theirs[axis] for axis, value in usual.items() if theirs[axis] != value}
     return _listed({"preset": known.preset, "vision": known.vision, **own})

@@ -26,7 +26,7 @@ from transformers.models.sam.modeling_sam import (
 )
 
 from .bridges import bridge
-from .config import LisaCase
+from .config import LisaConfig
 from .presets import ClipSizes, LlamaSizes, Preset, SamSizes
 from .quantize import Quantization, is_quantized
 
@@ -43,7 +43,7 @@ class Make(Protocol):
     def __call__(self, name: str, build: Callable[[], Part], /) -> Part: ...
 
 
-def quantization(case: LisaCase) -> Quantization | None:
+def quantization(case: LisaConfig) -> Quantization | None:
     """What a case wants quantised. The original's set computes in fp16, whatever the precision of the rest."""
     if case.quantization == "none":
         return None
@@ -53,11 +53,17 @@ def quantization(case: LisaCase) -> Quantization | None:
 
 def parameters(part: nn.Module) -> int:
     """Parameters in the original's counting, where SAM's frequencies are a buffer; quantised ones as they were."""
-    quantized = {f"{path}.weight".lstrip("."): module for path, module in part.named_modules() if is_quantized(module)}
+    quantized = {
+        f"{path}.weight".lstrip("."): module
+        for path, module in part.named_modules()
+        if is_quantized(module)
+    }
     layers = (cast(nn.Linear, module) for module in quantized.values())
     counted = sum(layer.in_features * layer.out_features for layer in layers)
     rest = (
-        p.numel() for name, p in part.named_parameters() if name not in quantized and not name.endswith(FREQUENCIES)
+        p.numel()
+        for name, p in part.named_parameters()
+        if name not in quantized and not name.endswith(FREQUENCIES)
     )
     return counted + sum(rest)
 
@@ -80,7 +86,11 @@ def projector(preset: Preset) -> nn.Module:
     """LLaVA's, from the tower's width to the language model's: one layer, or LLaVA-1.5's two."""
     hidden = preset.llama.hidden
     first = nn.Linear(preset.clip.hidden, hidden)
-    return first if preset.projector == "linear" else nn.Sequential(first, nn.GELU(), nn.Linear(hidden, hidden))
+    return (
+        first
+        if preset.projector == "linear"
+        else nn.Sequential(first, nn.GELU(), nn.Linear(hidden, hidden))
+    )
 
 
 def sam_vision_config(sizes: SamSizes) -> SamVisionConfig:
@@ -168,10 +178,18 @@ def seg_projection(preset: Preset, head: str = "text_hidden_fcs") -> nn.Sequenti
 
 
 def prompt_encoder(sizes: SamSizes) -> SamPromptEncoder:
-    config = SamPromptEncoderConfig(hidden_size=sizes.prompt_dim, image_size=sizes.image_px, patch_size=sizes.patch_px)
-    encoder = SamPromptEncoder(SamConfig(prompt_encoder_config=config, vision_config=sam_vision_config(sizes)))
-    positions = encoder.shared_embedding.positional_embedding.requires_grad_(False)  # a buffer in the original
-    nn.init.normal_(positions, std=1.0)  # as in the original; transformers starts with half the encoder's width
+    config = SamPromptEncoderConfig(
+        hidden_size=sizes.prompt_dim, image_size=sizes.image_px, patch_size=sizes.patch_px
+    )
+    encoder = SamPromptEncoder(
+        SamConfig(prompt_encoder_config=config, vision_config=sam_vision_config(sizes))
+    )
+    positions = encoder.shared_embedding.positional_embedding.requires_grad_(
+        False
+    )  # a buffer in the original
+    nn.init.normal_(
+        positions, std=1.0
+    )  # as in the original; transformers starts with half the encoder's width
     return encoder
 
 

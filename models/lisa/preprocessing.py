@@ -67,7 +67,9 @@ class Preprocessor:
             view: one of those that the preprocessor was made for.
             image_HW3: uint8, RGB.
         """
-        return self._processors[view](image_HW3, input_data_format="channels_last")["pixel_values"][0]
+        return self._processors[view](image_HW3, input_data_format="channels_last")["pixel_values"][
+            0
+        ]
 
     def pixels(self, view: str, picture: Image) -> np.ndarray:
         """A view before it is normalised: uint8 [3, side, side], to the byte what a call would go on from.
@@ -79,7 +81,9 @@ class Preprocessor:
             picture: RGB.
         """
         how = self._processors[view]
-        shown_HW3 = _crop(how, picture) if isinstance(how, CLIPImageProcessorPil) else _frame(how, picture)
+        shown_HW3 = (
+            _crop(how, picture) if isinstance(how, CLIPImageProcessorPil) else _frame(how, picture)
+        )
         return shown_HW3.transpose(2, 0, 1)
 
     def normalised(self, view: str, pixels_B3HW: Tensor, extents_B2: Tensor) -> Tensor:
@@ -92,9 +96,16 @@ class Preprocessor:
         """
         how, device = self._processors[view], pixels_B3HW.device
         mean, std = (torch.tensor(each)[:, None, None] for each in (how.image_mean, how.image_std))
-        mean, std = mean.to(device, non_blocking=True), std.to(device, non_blocking=True)  # the host waits for nothing
+        mean, std = (
+            mean.to(device, non_blocking=True),
+            std.to(device, non_blocking=True),
+        )  # the host waits for nothing
         scaled = (pixels_B3HW * how.rescale_factor - mean) / std
-        return scaled if view == "clip_crop" else scaled * _covered(extents_B2, pixels_B3HW.shape[-1])[:, None]
+        return (
+            scaled
+            if view == "clip_crop"
+            else scaled * _covered(extents_B2, pixels_B3HW.shape[-1])[:, None]
+        )
 
 
 def _crop(how: CLIPImageProcessorPil, picture: Image) -> np.ndarray:
@@ -122,7 +133,10 @@ def _covered(extents_B2: Tensor, side: int) -> Tensor:
 
 
 def collated(
-    views: Mapping[str, Sequence[Tensor]], maps: Sequence[Mapping[str, Tensor]], device: str, dtype: torch.dtype
+    views: Mapping[str, Sequence[Tensor]],
+    maps: Sequence[Mapping[str, Tensor]],
+    device: str,
+    dtype: torch.dtype,
 ) -> dict[str, Tensor]:
     """A batch for an encoder: views by name [B, 3, side, side] in `dtype`, maps by name [B, ...] in float32.
 

@@ -151,7 +151,9 @@ def upsampling(preset: Preset, most_layers: int = 4) -> UpsamplingSizes:
     count = min(most_layers, last)
     while clip.grid << doublings < sam.grid:
         doublings += 1
-    return UpsamplingSizes(tuple(last * (i + 1) // count for i in range(count)), sam.prompt_dim // 2, doublings)
+    return UpsamplingSizes(
+        tuple(last * (i + 1) // count for i in range(count)), sam.prompt_dim // 2, doublings
+    )
 
 
 def _sam(hidden: int, layers: int, heads: int, global_layers: tuple[int, ...]) -> SamSizes:
@@ -199,14 +201,18 @@ CLIP_336 = replace(CLIP_224, image_px=336)
 # Vocabularies: LISA-7B-v1's base had a padding token beside LLaMA's 32000, LISA-13B-llama2-v1's had not; the original
 # adds [SEG], <im_start> and <im_end> to either. The modified LISA adds [SEG] alone: see `Preset.with_seg_alone`.
 IMAGE_MARKS = 2  # <im_start> and <im_end>
-LLAMA_7B = LlamaSizes(vocabulary=32004, hidden=4096, intermediate=11008, layers=32, heads=32, context=2048)
+LLAMA_7B = LlamaSizes(
+    vocabulary=32004, hidden=4096, intermediate=11008, layers=32, heads=32, context=2048
+)
 LLAMA2_7B = replace(LLAMA_7B, vocabulary=32003, context=4096, norm_epsilon=1e-5)
 LLAMA2_13B = replace(LLAMA2_7B, hidden=5120, intermediate=13824, layers=40, heads=40)
 
 PRESETS = {
     "tiny": Preset(
         clip=ClipSizes(image_px=112, patch_px=14, hidden=192, intermediate=768, layers=5, heads=3),
-        llama=LlamaSizes(vocabulary=512, hidden=256, intermediate=640, layers=6, heads=8, context=2048),
+        llama=LlamaSizes(
+            vocabulary=512, hidden=256, intermediate=640, layers=6, heads=8, context=2048
+        ),
         sam=SamSizes(
             image_px=256,
             patch_px=16,

@@ -52,7 +52,9 @@ def quantize_part(part: nn.Module, name: str, how: Quantization | None) -> nn.Mo
     Raises:
         UsageError: bitsandbytes is not installed or cannot be used.
     """
-    for path in [path for path, _ in part.named_modules()]:  # names only: a list of layers would keep what they were
+    for path in [
+        path for path, _ in part.named_modules()
+    ]:  # names only: a list of layers would keep what they were
         part = quantize_layer(part, name, path, how)
     return part
 
@@ -85,7 +87,9 @@ def _nf4(layer: nn.Linear, compute: torch.dtype) -> nn.Module:
         quant_type="nf4",
         device="meta",
     )
-    weight = bnb.nn.Params4bit(layer.weight.data, compress_statistics=True, quant_type="nf4", module=small)
+    weight = bnb.nn.Params4bit(
+        layer.weight.data, compress_statistics=True, quant_type="nf4", module=small
+    )
     weight = weight.to(layer.weight.device)
     weight.module = None  # with its quantisation the layer has what it is for, and a cycle would outlive the model
     return _filled(small, weight, layer)
@@ -101,8 +105,12 @@ def _int8(layer: nn.Linear, compute: torch.dtype) -> nn.Module:  # noqa: ARG001
         threshold=OUTLIER,
         device="meta",
     )
-    codes, scales, _ = bnb.functional.int8_vectorwise_quant(layer.weight.data.to(torch.float16).contiguous())
-    weight = bnb.nn.Int8Params(codes, requires_grad=False, has_fp16_weights=False, CB=codes, SCB=scales)
+    codes, scales, _ = bnb.functional.int8_vectorwise_quant(
+        layer.weight.data.to(torch.float16).contiguous()
+    )
+    weight = bnb.nn.Int8Params(
+        codes, requires_grad=False, has_fp16_weights=False, CB=codes, SCB=scales
+    )
     return _filled(small, weight, layer)
 
 
@@ -146,7 +154,9 @@ def weight_bytes(model: nn.Module) -> int:
     for module in model.modules():
         if is_quantized(module):
             tensors += _beside(module.weight)
-    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
+    return sum(
+        {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values()
+    )
 
 
 def _beside(weight: Any) -> list[torch.Tensor]:

@@ -42,13 +42,24 @@ def pieces(path: Path) -> list[Piece]:
         fields = list(_fields(path.read_bytes()))
         found = [_piece(field.content) for field in fields if field.number == PIECES]
         trainers = [field.content for field in fields if field.number == TRAINER]
-        kinds = [field.value for content in trainers for field in _fields(content) if field.number == MODEL_TYPE]
+        kinds = [
+            field.value
+            for content in trainers
+            for field in _fields(content)
+            if field.number == MODEL_TYPE
+        ]
     except FileNotFoundError:
-        raise DataError(f"there is no {path}: it is the tokenizer that comes with the weights") from None
+        raise DataError(
+            f"there is no {path}: it is the tokenizer that comes with the weights"
+        ) from None
     except (ValueError, IndexError, KeyError, struct.error):
-        raise DataError(f"{path} is not a SentencePiece model, or is incomplete: download it again") from None
+        raise DataError(
+            f"{path} is not a SentencePiece model, or is incomplete: download it again"
+        ) from None
     if not found or kinds != [BPE_MODEL]:
-        raise DataError(f"{path} is not a SentencePiece model of the kind BPE, as LLaMA's tokenizer.model is")
+        raise DataError(
+            f"{path} is not a SentencePiece model of the kind BPE, as LLaMA's tokenizer.model is"
+        )
     return found
 
 
@@ -58,16 +69,25 @@ def bpe(vocabulary: list[Piece]) -> Tokenizer:
     unknown = next(piece.text for piece in vocabulary if piece.kind == UNKNOWN)
     model = BPE(ids, _merges(vocabulary, ids), unk_token=unknown, fuse_unk=True, byte_fallback=True)
     tokenizer = Tokenizer(model)
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)]
+    )
     tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        [
+            decoders.Replace(SPACE, " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
     )
     return tokenizer
 
 
 def _merges(vocabulary: list[Piece], ids: dict[str, int]) -> list[tuple[str, str]]:
     """Every pair of pieces that makes a piece, the one of the highest score first."""
-    ranked = sorted((piece for piece in vocabulary if piece.kind == NORMAL), key=lambda piece: -piece.score)
+    ranked = sorted(
+        (piece for piece in vocabulary if piece.kind == NORMAL), key=lambda piece: -piece.score
+    )
     return [
         (piece.text[:cut], piece.text[cut:])
         for piece in ranked
@@ -79,7 +99,9 @@ def _merges(vocabulary: list[Piece], ids: dict[str, int]) -> list[tuple[str, str
 def _piece(message: bytes) -> Piece:
     fields = {field.number: field for field in _fields(message)}
     (score,) = struct.unpack("<f", fields[SCORE].content)
-    return Piece(fields[TEXT].content.decode(), score, fields[KIND].value if KIND in fields else NORMAL)
+    return Piece(
+        fields[TEXT].content.decode(), score, fields[KIND].value if KIND in fields else NORMAL
+    )
 
 
 class _Field(NamedTuple):

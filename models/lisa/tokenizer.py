@@ -69,7 +69,9 @@ class PromptTokenizer:
     def _one(self, token: str) -> int:
         ids = self._tokenizer.encode(token).ids
         if ids != [self._tokenizer.token_to_id(token)]:
-            raise DataError(f"the tokenizer splits {token} into {len(ids)} tokens: add it as a token of its own")
+            raise DataError(
+                f"the tokenizer splits {token} into {len(ids)} tokens: add it as a token of its own"
+            )
         return ids[0]
 
     @property
@@ -156,7 +158,9 @@ def build(words: Iterable[str]) -> Tokenizer:
 
 def _prompt_texts() -> list[str]:
     """Every text that a template puts around a query, without the special tokens."""
-    texts = [teacher_forced(name, "", is_sentence) for name in TEMPLATES for is_sentence in (True, False)]
+    texts = [
+        teacher_forced(name, "", is_sentence) for name in TEMPLATES for is_sentence in (True, False)
+    ]
     for token in (*SPECIAL, IMAGE):
         texts = [text.replace(token, " ") for text in texts]
     return texts

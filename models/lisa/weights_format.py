@@ -65,7 +65,7 @@ class Saved:
 
     @property
     def axes(self) -> dict[str, Any]:
-        """The axes of a ``LisaCase`` that say what these weights are of."""
+        """The axes of a ``LisaConfig`` that say what these weights are of."""
         return {"preset": self.preset, "vision": self.vision, **self.sized, "bridge": self.bridge}
 
     @property
@@ -87,7 +87,9 @@ class Saved:
     @property
     def contaminations(self) -> tuple[str, ...]:
         """What an evaluation on some split has to know."""
-        return tuple(warning for split in self.contaminated_splits if (warning := self.contamination(split)))
+        return tuple(
+            warning for split in self.contaminated_splits if (warning := self.contamination(split))
+        )
 
     def contamination(self, split: str) -> str | None:
         """The warning that the weights were trained on a split; None if nothing is known against it."""
@@ -138,7 +140,9 @@ def read(folder: Path) -> Saved:
     content = _content(folder)
     if content.pop("format", None) != FORMAT:
         cure = f"lisabench convert {folder} DST"
-        raise DataError(f"{folder} is not in lisabench's layout; for a folder of the original's: {cure}")
+        raise DataError(
+            f"{folder} is not in lisabench's layout; for a folder of the original's: {cure}"
+        )
     try:
         sizes = content.pop("sizes")
         parts = ClipSizes(**sizes["clip"]), LlamaSizes(**sizes["llama"]), _sam_sizes(sizes["sam"])
@@ -154,7 +158,9 @@ def _content(folder: Path) -> dict:
     try:
         return dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise DataError(f"there is no {folder / CONFIG}: {folder} holds no weights, or half-written ones") from None
+        raise DataError(
+            f"there is no {folder / CONFIG}: {folder} holds no weights, or half-written ones"
+        ) from None
     except ValueError:
         raise DataError(f"{folder / CONFIG} is not JSON, or is cut short") from None
 
@@ -177,7 +183,9 @@ def located(weights: str) -> Path:
     if folder.is_dir():
         return folder
     if not HUB_ID.match(weights):
-        raise UsageError(f"weights={weights} is no folder; give a folder that `lisabench convert` wrote, or a hub id")
+        raise UsageError(
+            f"weights={weights} is no folder; give a folder that `lisabench convert` wrote, or a hub id"
+        )
     read(download(weights, CONFIG))  # before gigabytes are fetched in vain
     return download(weights)
 
@@ -195,7 +203,9 @@ def download(hub_id: str, *patterns: str) -> Path:
     import huggingface_hub
 
     try:
-        return Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=list(patterns) or None))
+        return Path(
+            huggingface_hub.snapshot_download(hub_id, allow_patterns=list(patterns) or None)
+        )
     except Exception as error:  # whatever its client and the client's transport raise
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...harness.contract import Sample
 from ...harness.errors import UsageError
-from ..lisa.config import LisaCase
+from ..lisa.config import LisaConfig
 from ..lisa.encoders import Encoder
 from ..lisa.forced_prompt import forced_ids
 from ..lisa.network import Prompt, split_at_image
@@ -62,7 +62,9 @@ class ExampleReader:
         tokens: the tokenizer.
     """
 
-    def __init__(self, case: LisaCase, preset: Preset, views: Sequence[str], tokens: Tokens) -> None:
+    def __init__(
+        self, case: LisaConfig, preset: Preset, views: Sequence[str], tokens: Tokens
+    ) -> None:
         self._case, self._tokens, self._views = case, tokens, tuple(views)
         self._preprocessor = Preprocessor(preset, views)
         self._room = preset.llama.context - preset.clip.image_tokens
@@ -74,12 +76,16 @@ class ExampleReader:
         """
         prompt, answer = forced_ids(self._case, self._tokens, sample.query, sample.is_sentence)
         if len(prompt) + len(answer) - 1 > self._room:
-            raise UsageError(f"{sample.source}: its query does not fit the model's context: shorten or remove it")
+            raise UsageError(
+                f"{sample.source}: its query does not fit the model's context: shorten or remove it"
+            )
         views = {view: self._preprocessor(view, sample.image) for view in self._views}
         return Example(views, prompt, answer, sample.target_HW)
 
 
-def batch_of(examples: Sequence[Example], encoder: Encoder, device: str, dtype: torch.dtype) -> Batch:
+def batch_of(
+    examples: Sequence[Example], encoder: Encoder, device: str, dtype: torch.dtype
+) -> Batch:
     """Puts examples onto the device.
 
     Args:
@@ -88,7 +94,10 @@ def batch_of(examples: Sequence[Example], encoder: Encoder, device: str, dtype: 
         device: "cpu" or "cuda".
         dtype: of the views.
     """
-    views = {name: [torch.from_numpy(each.views[name]) for each in examples] for name in examples[0].views}
+    views = {
+        name: [torch.from_numpy(each.views[name]) for each in examples]
+        for name in examples[0].views
+    }
     maps = [encoder.maps((each.target_HW.shape[0], each.target_HW.shape[1])) for each in examples]
     return Batch(
         collated(views, maps, device, dtype),

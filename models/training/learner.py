@@ -45,7 +45,9 @@ class Learner(nn.Module):
         with self.probe.region("vision"):
             features = self.model.encoder(batch.seen, self.probe)
         if self.teacher is not None:
-            return {"distillation": self._far_from(self.teacher, batch, features.mask_embedding_BChw)}
+            return {
+                "distillation": self._far_from(self.teacher, batch, features.mask_embedding_BChw)
+            }
         with self.probe.region("llm"):
             seg_BC, ce_B = self._read(batch, features.image_tokens_BNC)
         with self.probe.region("decoder"):
@@ -53,11 +55,15 @@ class Learner(nn.Module):
         with self.probe.region("losses"):
             found = [self._of_mask(*pair) for pair in zip(logits_Bhw, batch.targets, strict=True)]
             answer = {"ce": ce_B.sum()} if self._weights.ce else {}
-            return answer | {name: torch.stack([each[name] for each in found]).sum() for name in found[0]}
+            return answer | {
+                name: torch.stack([each[name] for each in found]).sum() for name in found[0]
+            }
 
     def weighted(self, losses: Mapping[str, Tensor]) -> Tensor:
         """What is minimised."""
-        return losses["distillation"] if "distillation" in losses else weighted(losses, self._weights)
+        return (
+            losses["distillation"] if "distillation" in losses else weighted(losses, self._weights)
+        )
 
     def _far_from(self, teacher: SamVisionEncoder, batch: Batch, given_BChw: Tensor) -> Tensor:
         """Summed over the batch."""
@@ -70,17 +76,27 @@ class Learner(nn.Module):
         answers = batch.answers if self._weights.ce else [answer[:0] for answer in batch.answers]
         pairs = list(zip(batch.prompts, answers, strict=True))
         rows = self.model.embed(
-            [Prompt(p.before, torch.cat([p.after, answer])) for p, answer in pairs], image_tokens_BNC
+            [Prompt(p.before, torch.cat([p.after, answer])) for p, answer in pairs],
+            image_tokens_BNC,
         )
         states_BLC = self.model.states([row.to(image_tokens_BNC.dtype) for row in rows])
         ends = [len(row) - len(answer) - 1 for row, answer in zip(rows, answers, strict=True)]
-        seg_BC = torch.stack([states_LC[end] for states_LC, end in zip(states_BLC, ends, strict=True)])
+        seg_BC = torch.stack(
+            [states_LC[end] for states_LC, end in zip(states_BLC, ends, strict=True)]
+        )
         triples = zip(states_BLC, ends, answers, strict=True)
-        costs = [self._of_answer(states_LC[end : end + len(answer)], answer) for states_LC, end, answer in triples]
+        costs = [
+            self._of_answer(states_LC[end : end + len(answer)], answer)
+            for states_LC, end, answer in triples
+        ]
         return self.model.seg_projection(seg_BC), torch.stack(costs)
 
     def _of_answer(self, states_TC: Tensor, answer_T: Tensor) -> Tensor:
-        return ce(self.model.llm.lm_head(states_TC), answer_T) if len(answer_T) else states_TC.new_zeros(())
+        return (
+            ce(self.model.llm.lm_head(states_TC), answer_T)
+            if len(answer_T)
+            else states_TC.new_zeros(())
+        )
 
     def _of_mask(self, logits_hw: Tensor, target_HW: Tensor) -> dict[str, Tensor]:
         """At the image's own size, as in the original."""

@@ -38,7 +38,11 @@ def of_masks(
     """
     target_P = target_P.to(logits_P.dtype)
     counts_P = torch.ones_like(logits_P) if counts_P is None else counts_P.to(logits_P.dtype)
-    return {name: loss(logits_P, target_P, counts_P) for name, loss in OF_MASKS.items() if getattr(weights, name)}
+    return {
+        name: loss(logits_P, target_P, counts_P)
+        for name, loss in OF_MASKS.items()
+        if getattr(weights, name)
+    }
 
 
 def bce(logits_P: Tensor, target_P: Tensor, counts_P: Tensor) -> Tensor:
@@ -51,7 +55,9 @@ def dice(logits_P: Tensor, target_P: Tensor, counts_P: Tensor) -> Tensor:
     """One less twice the overlap over the sum of areas, areas being sums of probabilities."""
     probability_P, target_P = counts_P * logits_P.sigmoid() / DICE_SCALE, counts_P * target_P
     overlap = 2 * (probability_P * target_P).sum(-1)
-    return 1 - (overlap + DICE_EPSILON) / (probability_P.sum(-1) + (target_P / DICE_SCALE).sum(-1) + DICE_EPSILON)
+    return 1 - (overlap + DICE_EPSILON) / (
+        probability_P.sum(-1) + (target_P / DICE_SCALE).sum(-1) + DICE_EPSILON
+    )
 
 
 def iou(logits_P: Tensor, target_P: Tensor, counts_P: Tensor) -> Tensor:
@@ -62,7 +68,11 @@ def iou(logits_P: Tensor, target_P: Tensor, counts_P: Tensor) -> Tensor:
     return 1 - (intersection + IOU_EPSILON) / (union + IOU_EPSILON)
 
 
-OF_MASKS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"bce": bce, "dice": dice, "iou": iou}
+OF_MASKS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "bce": bce,
+    "dice": dice,
+    "iou": iou,
+}
 
 
 def ce(logits_TV: Tensor, answer_T: Tensor) -> Tensor:
@@ -89,5 +99,9 @@ def target_and_counts(target_HW: Tensor, ignored: str) -> tuple[Tensor, Tensor]:
             leaves them out, as every evaluation does.
     """
     target_P = target_HW.flatten()
-    counts_P = target_P != IGNORED if ignored == "left_out" else torch.ones_like(target_P, dtype=torch.bool)
+    counts_P = (
+        target_P != IGNORED
+        if ignored == "left_out"
+        else torch.ones_like(target_P, dtype=torch.bool)
+    )
     return target_P == 1, counts_P

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ...harness.errors import UsageError, unknown
-from ..lisa.config import LisaCase
+from ..lisa.config import LisaConfig
 from ..lisa.inventory import inventory
 from ..lisa.prompts import added_tokens
 
@@ -24,7 +24,9 @@ class LossWeights:
     def __post_init__(self) -> None:
         weights = [getattr(self, each.name) for each in fields(self)]
         if min(weights) < 0 or not any(weights):
-            raise UsageError(f"loss weights are {weights}; expected numbers from 0 on, at least one above 0")
+            raise UsageError(
+                f"loss weights are {weights}; expected numbers from 0 on, at least one above 0"
+            )
 
 
 LOSSES = {
@@ -50,7 +52,7 @@ INSIDE_LLM = {
     "token_rows": "the added tokens' rows of word embeddings and LM head",
 }
 EVERYTHING = "everything"
-VARIANTS = LisaCase.KNOWN["vision"]
+VARIANTS = LisaConfig.KNOWN["vision"]
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,9 @@ RECIPES = {
     # What this project trained as "described" before it read the document to the letter; the study was made so.
     "with-projector": Recipe(("projections", "embeddings"), "described"),
     "lean": Recipe(("projections", "token_rows"), "described"),
-    "distilled": Recipe(("projections", "embeddings"), "described", distils=True, variants=("clip",)),
+    "distilled": Recipe(
+        ("projections", "embeddings"), "described", distils=True, variants=("clip",)
+    ),
     "everything": Recipe((EVERYTHING,), "original-losses"),
 }
 FULL_SIZE = "lisa-7b-llava15"
@@ -115,7 +119,7 @@ def recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def trainable(case: LisaCase, trains: tuple[str, ...]) -> dict[str, int]:
+def trainable(case: LisaConfig, trains: tuple[str, ...]) -> dict[str, int]:
     """Count on paper the parameters that a recipe trains in each part, as the original counts them."""
     parts = inventory(case.sizes, case.vision, case.seg_head, case.bridge)
     if EVERYTHING in trains:
@@ -140,10 +144,12 @@ def trainable(case: LisaCase, trains: tuple[str, ...]) -> dict[str, int]:
 def in_a_line(name: str) -> str:
     """Say which parts a recipe trains, what it minimises, and the parameters it trains of each variant at full size."""
     one = recipe(name)
-    weights = ", ".join(f"{loss} {weight:g}" for loss, weight in vars(LOSSES[one.losses]).items() if weight)
+    weights = ", ".join(
+        f"{loss} {weight:g}" for loss, weight in vars(LOSSES[one.losses]).items() if weight
+    )
     counts = []
     for vision in one.variants:
-        case = LisaCase(preset=FULL_SIZE, vision=vision, **one.axes)
+        case = LisaConfig(preset=FULL_SIZE, vision=vision, **one.axes)
         total = sum(trainable(case, one.trains).values())
         counts.append(f"{vision} {total:,}")
     first = "SAM's features distilled first; " if one.distils else ""
@@ -162,7 +168,7 @@ NAMES = {
 def _in_words(one: Recipe) -> str:
     if EVERYTHING in one.trains:
         return "every part"
-    seg_head = one.axes.get("seg_head", LisaCase.seg_head)
+    seg_head = one.axes.get("seg_head", LisaConfig.seg_head)
     words = []
     for name in one.trains:
         if name in INSIDE_LLM:

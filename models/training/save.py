@@ -32,7 +32,9 @@ class Origin:
     command: str
 
 
-def save(lisa: Lisa, folder: Path, origin: Origin, dtype: torch.dtype | None = None) -> weights_format.Saved:
+def save(
+    lisa: Lisa, folder: Path, origin: Origin, dtype: torch.dtype | None = None
+) -> weights_format.Saved:
     """Writes weights, settings, tokenizer and a card.
 
     What was not trained is copied from where it was loaded from, in its precision there; what was is in float32; or all
@@ -59,7 +61,9 @@ def save(lisa: Lisa, folder: Path, origin: Origin, dtype: torch.dtype | None = N
 
 def _untrained(lisa: Lisa) -> Iterator[tuple[str, Tensor]]:
     """Every weight by its plain name: read again where it was read, else as the model has it."""
-    read = frozenset() if lisa.case.weights == RANDOM else lisa.model.parts().keys() - lisa.new_parts
+    read = (
+        frozenset() if lisa.case.weights == RANDOM else lisa.model.parts().keys() - lisa.new_parts
+    )
     if read:
         files = WeightFiles(weight_files(weights_format.located(lisa.case.checkpoint)))
         for name, tensor in files.tensors(lambda name: part_of(name) in read):

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from ...harness.errors import UsageError
 from ..checkpoints.lora import Lora
-from ..lisa.config import LisaCase
+from ..lisa.config import LisaConfig
 from ..lisa.network import LisaModel
 from ..lisa.parts import FREQUENCIES
 from ..lisa.prompts import added_tokens
@@ -45,7 +45,9 @@ class EmbeddingWithRows(nn.Module):
     def forward(self, tokens_L: Tensor) -> Tensor:
         matches_LR = tokens_L[..., None] == self.ids
         own_LC = functional.embedding(matches_LR.int().argmax(-1), self.rows)
-        return torch.where(matches_LR.any(-1, keepdim=True), own_LC, self.frozen(tokens_L).to(own_LC.dtype))
+        return torch.where(
+            matches_LR.any(-1, keepdim=True), own_LC, self.frozen(tokens_L).to(own_LC.dtype)
+        )
 
 
 class HeadWithRows(nn.Module):
@@ -65,7 +67,9 @@ class HeadWithRows(nn.Module):
         return logits_LV.index_copy(-1, self.ids, own_LR.to(logits_LV.dtype))
 
 
-def make_trainable(model: LisaModel, case: LisaCase, trains: Iterable[str], tokens: Tokens) -> None:
+def make_trainable(
+    model: LisaModel, case: LisaConfig, trains: Iterable[str], tokens: Tokens
+) -> None:
     """Freezes all but what is to be trained, in place.
 
     Args:
@@ -84,7 +88,8 @@ def make_trainable(model: LisaModel, case: LisaCase, trains: Iterable[str], toke
         _add_lora(model, case.seed)
     if "token_rows" in trains:
         ids = torch.tensor(
-            [i for token in added_tokens(case.conditioning) for i in ids_of(tokens, token)], device=model.llm.device
+            [i for token in added_tokens(case.conditioning) for i in ids_of(tokens, token)],
+            device=model.llm.device,
         )
         model.llm.set_input_embeddings(EmbeddingWithRows(model.llm.model.embed_tokens, ids))
         model.llm.set_output_embeddings(HeadWithRows(model.llm.lm_head, ids))
@@ -99,7 +104,7 @@ def make_trainable(model: LisaModel, case: LisaCase, trains: Iterable[str], toke
             parameter.data = parameter.data.float()
 
 
-def _refuse_quantized(case: LisaCase, trains: tuple[str, ...]) -> None:
+def _refuse_quantized(case: LisaConfig, trains: tuple[str, ...]) -> None:
     wanted = {part for name in trains for part in PARTS.get(name, ())}
     wanted |= {"lm_head"} if {"embeddings", "token_rows"} & set(trains) else set()
     both = case.quantized_parts if EVERYTHING in trains else wanted & case.quantized_parts
@@ -133,13 +138,16 @@ def _add_lora(model: LisaModel, seed: int) -> None:
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that learn, by name."""
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return {
+        name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
+    }
 
 
 def trained_by_part(model: LisaModel) -> dict[str, int]:
     """How many parameters learn in each part that has some."""
     counts = {
-        name: sum(p.numel() for p in part.parameters() if p.requires_grad) for name, part in model.parts().items()
+        name: sum(p.numel() for p in part.parameters() if p.requires_grad)
+        for name, part in model.parts().items()
     }
     return {name: count for name, count in counts.items() if count}
 

@@ -63,7 +63,10 @@ class Answers(Strict):
         """As lines of the journal, as far as scores need them."""
         no_boxes = {"target_box": None, "predicted_box": None}
         columns = vars(self)
-        return [dict(zip(columns, row, strict=True)) | no_boxes for row in zip(*columns.values(), strict=True)]
+        return [
+            dict(zip(columns, row, strict=True)) | no_boxes
+            for row in zip(*columns.values(), strict=True)
+        ]
 
 
 class BaselineCase(Strict):
@@ -76,14 +79,23 @@ class BaselineCase(Strict):
     failed: Count = Field(description="How many of them ended in oom, timeout or error.")
     clock: str | None = Field(description="What times are by.")
     timed: list[str] | None = Field(
-        default=None, description="Queries of the timed rounds; null where they are those of `answers`."
+        default=None,
+        description="Queries of the timed rounds; null where they are those of `answers`.",
     )
-    untimed: list[str] = Field(description="Queries that some process has no time of: no median is over them.")
-    end_to_end_ns: list[Count] = Field(description="Of each process, exp of the median of log time over queries.")
+    untimed: list[str] = Field(
+        description="Queries that some process has no time of: no median is over them."
+    )
+    end_to_end_ns: list[Count] = Field(
+        description="Of each process, exp of the median of log time over queries."
+    )
     stages_ns: dict[str, list[Count]] = Field(description="Likewise, by stage.")
-    stages_synchronised: bool = Field(description="Whether the GPU was waited for at the end of each stage.")
+    stages_synchronised: bool = Field(
+        description="Whether the GPU was waited for at the end of each stage."
+    )
     instrument: str | None = Field(description="What memory is by.")
-    peak_figure: str = Field(description="Which of its figures: what is reserved, where that is known.")
+    peak_figure: str = Field(
+        description="Which of its figures: what is reserved, where that is known."
+    )
     peak_bytes: list[Count] = Field(description="Largest of each process of the memory pass.")
     query_peak_bytes: list[Count] = Field(description="Likewise, without the build.")
     growth_bytes: list[Count] = Field(
@@ -91,17 +103,21 @@ class BaselineCase(Strict):
         description="On a CPU, the growth of each process over what stood there before the build. Empty on a GPU, and "
         "in older baselines, whose whole peaks are compared.",
     )
-    query_growth_bytes: list[Count] = Field(default=[], description="Likewise, without the peak of the build.")
+    query_growth_bytes: list[Count] = Field(
+        default=[], description="Likewise, without the peak of the build."
+    )
     energy_mj: list[NotNegative] = Field(
         default=[],
         description="Of each process, the mean energy of a query in millijoules. Empty without a counter, and in older "
         "baselines.",
     )
     without_energy: list[str] = Field(
-        default=[], description="Queries whose energy is unknown in some process: no mean is over them."
+        default=[],
+        description="Queries whose energy is unknown in some process: no mean is over them.",
     )
     answer_spread: AnswerSpread | None = Field(
-        default=None, description="By how much its processes answer differently; null in older baselines."
+        default=None,
+        description="By how much its processes answer differently; null in older baselines.",
     )
     answers: Answers = Field(description="What scores are computed from.")
     masks: dict[str, PackedMask] = Field(description="By query, where the run kept them.")
@@ -110,7 +126,9 @@ class BaselineCase(Strict):
 class Baseline(Strict):
     """The models of a run; floors and other controls are left out."""
 
-    schema_: Literal["lisabench.baseline/1"] = Field(alias="schema", default=SCHEMA, description="Name and version.")
+    schema_: Literal["lisabench.baseline/1"] = Field(
+        alias="schema", default=SCHEMA, description="Name and version."
+    )
     suite: str = Field(description="Name of the suite.")
     started: str | None = Field(description="When the run began, ISO 8601.")
     passport: dict[str, JsonValue] = Field(description="Of the machine, as in run.json.")
@@ -126,7 +144,10 @@ class Baseline(Strict):
 def reduced(run: Run) -> Baseline:
     """A run without what a gate has no use for."""
     page = run.run
-    about = {name: (page.get("data") or {}).get(name) for name in ("fingerprint", "description", "split", "count")}
+    about = {
+        name: (page.get("data") or {}).get(name)
+        for name in ("fingerprint", "description", "split", "count")
+    }
     models = [entry for entry in page["cases"] if entry["role"] == "model"]
     return Baseline(
         suite=page["suite"],
@@ -185,12 +206,16 @@ def _times(samples: list[Record], passes: list[Record]) -> dict[str, Any]:
     return {
         "untimed": sorted({record["sample_id"] for record in samples} - common),
         "end_to_end_ns": _medians(end_to_end, common),
-        "stages_ns": {name: list(medians) for name, medians in _stages(by_stage, None if waited else common)},
+        "stages_ns": {
+            name: list(medians) for name, medians in _stages(by_stage, None if waited else common)
+        },
         "stages_synchronised": bool(waited),
     }
 
 
-def _stages(by_stage: dict[str, Spans], queries: set[str] | None) -> Iterator[tuple[str, list[int]]]:
+def _stages(
+    by_stage: dict[str, Spans], queries: set[str] | None
+) -> Iterator[tuple[str, list[int]]]:
     """Stages without a time in some query have no median, since another run's may be over other queries."""
     for name, found in by_stage.items():
         medians = _medians(found, _common(found) if queries is None else queries)
@@ -229,7 +254,11 @@ def _energy(records: list[Record]) -> dict[str, Any]:
 
 def _peaks(lines: list[Record]) -> dict[str, Any]:
     """Of each process; what is reserved holds the pools that the allocated figure does not see."""
-    figure = "peak_reserved_bytes" if any(line.get("peak_reserved_bytes") for line in lines) else "peak_bytes"
+    figure = (
+        "peak_reserved_bytes"
+        if any(line.get("peak_reserved_bytes") for line in lines)
+        else "peak_bytes"
+    )
     instruments = sorted({line["instrument"] for line in lines})
     return {
         "instrument": " and ".join(instruments) or None,
@@ -265,7 +294,9 @@ def write_baseline(path: Path, baseline: Baseline) -> None:
         temporary.write_text(_laid_out(page | {"digest": digest(page)}), encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
-        raise UsageError(f"cannot write the baseline {path}: {error.strerror}; name another file with --out") from error
+        raise UsageError(
+            f"cannot write the baseline {path}: {error.strerror}; name another file with --out"
+        ) from error
 
 
 def read_baseline(path: Path) -> Baseline:
@@ -279,15 +310,21 @@ def read_baseline(path: Path) -> Baseline:
     page = _page(path)
     if page.get("schema") != SCHEMA:
         found = page.get("schema")
-        raise NothingToCompare(f"{path} has schema {found!r}, and this version reads {SCHEMA!r}; {MAKE}")
+        raise NothingToCompare(
+            f"{path} has schema {found!r}, and this version reads {SCHEMA!r}; {MAKE}"
+        )
     if page.pop("digest", None) != digest(page):
-        raise DataError(f"{path} was edited after it was made (its digest is of another content); {MAKE}")
+        raise DataError(
+            f"{path} was edited after it was made (its digest is of another content); {MAKE}"
+        )
     try:
         return Baseline.model_validate(page)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise DataError(f"{path} is not a whole baseline ({where}: {first['msg']}); {MAKE}") from error
+        raise DataError(
+            f"{path} is not a whole baseline ({where}: {first['msg']}); {MAKE}"
+        ) from error
 
 
 def digest(page: dict[str, Any]) -> str:
@@ -331,4 +368,6 @@ def _laid_out(page: dict[str, Any]) -> str:
 def _value(value: Any) -> str:
     if not isinstance(value, list):
         return json.dumps(value, ensure_ascii=False)
-    return "[\n" + ",\n".join(f"  {json.dumps(item, ensure_ascii=False)}" for item in value) + "\n ]"
+    return (
+        "[\n" + ",\n".join(f"  {json.dumps(item, ensure_ascii=False)}" for item in value) + "\n ]"
+    )

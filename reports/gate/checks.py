@@ -34,7 +34,15 @@ from .baseline import Baseline, BaselineCase
 from .thresholds import Gate, Thresholds
 
 Verdict = Literal[
-    "holds", "regression", "missing", "refused", "inconclusive", "unconfirmed", "not gated", "not checked", "n/a"
+    "holds",
+    "regression",
+    "missing",
+    "refused",
+    "inconclusive",
+    "unconfirmed",
+    "not gated",
+    "not checked",
+    "n/a",
 ]
 Unit = Literal["ns", "bytes", "mJ", "score", "IoU", "share", "case"]
 
@@ -44,7 +52,11 @@ NO_PAIRS: Pairs = {}
 BOTH_SIDES = 2  # the kept answers of either side may lie so far from others that it gives
 OWN_SPREAD = "the limit allows for the spread among the baseline's own processes"
 WHOLE_PROCESSES = "by the peak of the whole process: the baseline or the run lacks what stood there before the build"
-VERDICTS: Mapping[Answer, Verdict] = {"holds": "holds", "fails": "regression", "inconclusive": "inconclusive"}
+VERDICTS: Mapping[Answer, Verdict] = {
+    "holds": "holds",
+    "fails": "regression",
+    "inconclusive": "inconclusive",
+}
 
 
 class Check(Strict):
@@ -53,16 +65,24 @@ class Check(Strict):
     case: str = Field(description="Name of the case.")
     metric: str = Field(description="What is held to a threshold, such as time.end_to_end.")
     verdict: Verdict = Field(description="What comes of it.")
-    unit: Unit = Field(description="Of before and after; a change of ns, bytes and mJ is a ratio, of a score points.")
+    unit: Unit = Field(
+        description="Of before and after; a change of ns, bytes and mJ is a ratio, of a score points."
+    )
     before: float | None = Field(default=None, description="In the baseline.")
     after: float | None = Field(default=None, description="In the run.")
     change: float | None = Field(default=None, description="A ratio, or a difference in points.")
     low: float | None = Field(default=None, description="Lower end of its 95 % interval.")
     high: float | None = Field(default=None, description="Upper end of its 95 % interval.")
-    limit: float | None = Field(default=None, description="What the change is held to; null where it is not gated.")
-    detectable: float | None = Field(default=None, description="The smallest change that could have been told from 0.")
+    limit: float | None = Field(
+        default=None, description="What the change is held to; null where it is not gated."
+    )
+    detectable: float | None = Field(
+        default=None, description="The smallest change that could have been told from 0."
+    )
     why: str | None = Field(default=None, description="Where the verdict needs a reason.")
-    first: "Check | None" = Field(default=None, description="What was measured first, where it was measured again.")
+    first: "Check | None" = Field(
+        default=None, description="What was measured first, where it was measured again."
+    )
 
 
 @dataclass(frozen=True)
@@ -94,14 +114,20 @@ class _Pair:
     def no_cost(self) -> str | None:
         return self.other_timed_queries or self.other_machine
 
-    def check(self, metric: str, verdict: Verdict, unit: Unit, **known: float | str | None) -> Check:
+    def check(
+        self, metric: str, verdict: Verdict, unit: Unit, **known: float | str | None
+    ) -> Check:
         return Check.model_validate(
             {"case": self.before.name, "metric": metric, "verdict": verdict, "unit": unit} | known
         )
 
 
 def judge(
-    before: Baseline, after: Baseline, gate: Gate, second_look: bool = False, pairs: Pairs = NO_PAIRS
+    before: Baseline,
+    after: Baseline,
+    gate: Gate,
+    second_look: bool = False,
+    pairs: Pairs = NO_PAIRS,
 ) -> list[Check]:
     """Every case of the baseline, in its order.
 
@@ -118,18 +144,40 @@ def judge(
         found = after.case(case.name)
         if found is None:
             gone = "the run has no such case"
-            checks.append(Check(case=case.name, metric="case", verdict="missing", unit="case", why=gone))
+            checks.append(
+                Check(case=case.name, metric="case", verdict="missing", unit="case", why=gone)
+            )
         else:
             other_queries = other_data or _other_queries(case, found)
             other_timed = other_data or _other_timed_queries(case, found)
-            pair = _Pair(case, found, gate.of(case.name), other_queries, other_timed, machines, second_look, pairs)
-            checks += [_failures(pair), *_times(pair), *_energy(pair), *_peaks(pair), *_quality(pair), _masks(pair)]
+            pair = _Pair(
+                case,
+                found,
+                gate.of(case.name),
+                other_queries,
+                other_timed,
+                machines,
+                second_look,
+                pairs,
+            )
+            checks += [
+                _failures(pair),
+                *_times(pair),
+                *_energy(pair),
+                *_peaks(pair),
+                *_quality(pair),
+                _masks(pair),
+            ]
     return checks
 
 
 def _other_data(before: Baseline, after: Baseline) -> str | None:
     prints = [side.data.get("fingerprint") for side in (before, after)]
-    return None if prints[0] == prints[1] else f"asked on different data (fingerprint {prints[0]} and {prints[1]})"
+    return (
+        None
+        if prints[0] == prints[1]
+        else f"asked on different data (fingerprint {prints[0]} and {prints[1]})"
+    )
 
 
 def _other_queries(before: BaselineCase, after: BaselineCase) -> str | None:
@@ -142,7 +190,9 @@ def _other_timed_queries(before: BaselineCase, after: BaselineCase) -> str | Non
     """Return why costs are not compared: they are of the timed rounds, and scores of the quality pass."""
     if before.timed is None and after.timed is None:
         return _other_queries(before, after)
-    sides = (case.answers.sample_id if case.timed is None else case.timed for case in (before, after))
+    sides = (
+        case.answers.sample_id if case.timed is None else case.timed for case in (before, after)
+    )
     timed = [set(side) for side in sides]
     return None if timed[0] == timed[1] else "not the same queries were timed"
 
@@ -150,14 +200,27 @@ def _other_timed_queries(before: BaselineCase, after: BaselineCase) -> str | Non
 def _failures(pair: _Pair) -> Check:
     shares = [case.failed / case.records if case.records else 1.0 for case in pair.sides]
     verdict = "regression" if shares[1] > shares[0] else "holds"
-    why = f"{pair.after.failed} of {pair.after.records} queries failed" if verdict != "holds" else None
-    return pair.check(FAILURES, verdict, "share", before=shares[0], after=shares[1], limit=shares[0], why=why)
+    why = (
+        f"{pair.after.failed} of {pair.after.records} queries failed"
+        if verdict != "holds"
+        else None
+    )
+    return pair.check(
+        FAILURES, verdict, "share", before=shares[0], after=shares[1], limit=shares[0], why=why
+    )
 
 
 def _times(pair: _Pair) -> Iterator[Check]:
     refused = pair.no_cost or _other("clocks", pair.before.clock, pair.after.clock)
     sides, allowed = pair.sides, pair.allowed
-    yield _ratio(pair, "time.end_to_end", "ns", [case.end_to_end_ns for case in sides], allowed.end_to_end, refused)
+    yield _ratio(
+        pair,
+        "time.end_to_end",
+        "ns",
+        [case.end_to_end_ns for case in sides],
+        allowed.end_to_end,
+        refused,
+    )
     passes = ["the synchronised" if case.stages_synchronised else "the timing" for case in sides]
     refused = refused or _other("passes", *passes)
     for stage in (stage for stage in STAGES if any(stage in case.stages_ns for case in sides)):
@@ -181,7 +244,9 @@ def _peaks(pair: _Pair) -> Iterator[Check]:
     """By the growth where both sides have it, as on a CPU; otherwise by the peak."""
     sides = pair.sides
     instruments = [f"{case.instrument}, {case.peak_figure}" for case in sides]
-    refused = pair.no_cost or (_other("instruments", *instruments) if pair.after.instrument else None)
+    refused = pair.no_cost or (
+        _other("instruments", *instruments) if pair.after.instrument else None
+    )
     of_peaks = {"memory.peak": [case.peak_bytes for case in sides]}
     of_peaks |= {"memory.query_peak": [case.query_peak_bytes for case in sides]}
     of_growth = {"memory.peak": [case.growth_bytes for case in sides]}
@@ -193,7 +258,11 @@ def _peaks(pair: _Pair) -> Iterator[Check]:
             continue
         check = _ratio(pair, metric, "bytes", peaks, threshold, refused)
         compared_whole = check.change is not None and pair.after.instrument == RESIDENT_SET
-        yield check.model_copy(update={"why": check.why or WHOLE_PROCESSES}) if compared_whole else check
+        yield (
+            check.model_copy(update={"why": check.why or WHOLE_PROCESSES})
+            if compared_whole
+            else check
+        )
 
 
 def _peak_threshold(allowed: Thresholds, peaks_bytes: Sequence[int]) -> float | None:
@@ -204,7 +273,11 @@ def _peak_threshold(allowed: Thresholds, peaks_bytes: Sequence[int]) -> float | 
 
 
 def _growth(
-    pair: _Pair, metric: str, sides: Sequence[Sequence[int]], whole_bytes: Sequence[int], threshold: float | None
+    pair: _Pair,
+    metric: str,
+    sides: Sequence[Sequence[int]],
+    whole_bytes: Sequence[int],
+    threshold: float | None,
 ) -> Check:
     """The growth of resident sets, held to a number of bytes: a share of the whole process's peak, or MiB.
 
@@ -215,7 +288,13 @@ def _growth(
     before, after = (sum(side) / len(side) for side in sides)
     difference, low, high = unpaired_difference(sides[0], sides[1])
     as_ratio = [None if end is None else 1 + end / before for end in (difference, low, high)]
-    known = {"before": before, "after": after, "change": as_ratio[0], "low": as_ratio[1], "high": as_ratio[2]}
+    known = {
+        "before": before,
+        "after": after,
+        "change": as_ratio[0],
+        "low": as_ratio[1],
+        "high": as_ratio[2],
+    }
     if low is not None:
         known["detectable"] = (difference - low) / before
     if threshold is None:
@@ -233,12 +312,21 @@ def _other(what: str, before: str | None, after: str | None) -> str | None:
 
 
 def _ratio(
-    pair: _Pair, metric: str, unit: Unit, sides: Sequence[Sequence[float]], threshold: float | None, refused: str | None
+    pair: _Pair,
+    metric: str,
+    unit: Unit,
+    sides: Sequence[Sequence[float]],
+    threshold: float | None,
+    refused: str | None,
 ) -> Check:
     """A cost of each process on either side; sessions differ in time and energy, and not in memory."""
     logs = [[math.log(value) for value in side] for side in sides]
     before, after = (math.exp(sum(side) / len(side)) if side else None for side in logs)
-    known = {"before": before, "after": after, "limit": None if threshold is None else 1 + threshold}
+    known = {
+        "before": before,
+        "after": after,
+        "limit": None if threshold is None else 1 + threshold,
+    }
     if not all(sides) or refused:
         verdict, why = _not_compared(sides, threshold is not None, refused)
         return pair.check(metric, verdict, unit, **known, why=why)
@@ -249,7 +337,10 @@ def _ratio(
         found = _interval(pair, logs, threshold, pair.allowed.sessions if unit in DRIFTING else 0.0)
     verdict, why = _of_ratio(found, threshold)
     if verdict != "not gated" and _other_queries_measured(pair, unit):
-        verdict, why = "inconclusive", f"not the same queries have {DRIFTING[unit]} in every process"
+        verdict, why = (
+            "inconclusive",
+            f"not the same queries have {DRIFTING[unit]} in every process",
+        )
     detectable = found.smallest_detectable and found.smallest_detectable - 1
     ends = {"change": found.ratio, "low": found.low, "high": found.high, "detectable": detectable}
     return pair.check(metric, verdict, unit, **known, **ends, why=why)
@@ -261,14 +352,22 @@ def _other_queries_measured(pair: _Pair, unit: Unit) -> bool:
     return unit == "mJ" and pair.before.without_energy != pair.after.without_energy
 
 
-def _interval(pair: _Pair, logs: Sequence[Sequence[float]], threshold: float | None, between: float) -> Ratio:
+def _interval(
+    pair: _Pair, logs: Sequence[Sequence[float]], threshold: float | None, between: float
+) -> Ratio:
     of_processes = unpaired_ratio(logs[0], logs[1])
-    if pair.second_look and threshold is not None and ratio_at_most(of_processes, 1 + threshold) == "fails":
+    if (
+        pair.second_look
+        and threshold is not None
+        and ratio_at_most(of_processes, 1 + threshold) == "fails"
+    ):
         return of_processes
     return unpaired_ratio(logs[0], logs[1], between=between)
 
 
-def _not_compared(sides: Sequence[Sequence[float]], gated: bool, refused: str | None) -> tuple[Verdict, str | None]:
+def _not_compared(
+    sides: Sequence[Sequence[float]], gated: bool, refused: str | None
+) -> tuple[Verdict, str | None]:
     if not gated:
         return "not gated", refused
     if not sides[0]:
@@ -279,13 +378,18 @@ def _not_compared(sides: Sequence[Sequence[float]], gated: bool, refused: str | 
 def _of_ratio(found: Ratio, threshold: float | None) -> tuple[Verdict, str | None]:
     if threshold is None:
         return "not gated", None
-    return _with_reason(VERDICTS[ratio_at_most(found, 1 + threshold)], "one process" if found.low is None else None)
+    return _with_reason(
+        VERDICTS[ratio_at_most(found, 1 + threshold)], "one process" if found.low is None else None
+    )
 
 
 def _with_reason(verdict: Verdict, too_few: str | None) -> tuple[Verdict, str | None]:
     if verdict != "inconclusive":
         return verdict, None
-    return verdict, f"{too_few} gives no interval" if too_few else "its interval reaches over the limit"
+    return (
+        verdict,
+        f"{too_few} gives no interval" if too_few else "its interval reaches over the limit",
+    )
 
 
 def _quality(pair: _Pair) -> Iterator[Check]:
@@ -302,16 +406,25 @@ def _quality(pair: _Pair) -> Iterator[Check]:
         limit = None if allowed is None else -allowed
         before, after = (METRICS[name].compute(side) for side in counted)
         known = {"before": before, "after": after, "limit": limit}
-        yield pair.check(f"quality.{name}", verdict, "score", **known, **_ends(found.get(name)), why=why)
+        yield pair.check(
+            f"quality.{name}", verdict, "score", **known, **_ends(found.get(name)), why=why
+        )
 
 
 def _ends(found: Points | None) -> dict[str, float | None]:
     if found is None:
         return {}
-    return {"change": found.difference, "low": found.low, "high": found.high, "detectable": found.smallest_detectable}
+    return {
+        "change": found.difference,
+        "low": found.low,
+        "high": found.high,
+        "detectable": found.smallest_detectable,
+    }
 
 
-def _of_points(pair: _Pair, found: Points | None, threshold: float | None) -> tuple[Verdict, str | None]:
+def _of_points(
+    pair: _Pair, found: Points | None, threshold: float | None
+) -> tuple[Verdict, str | None]:
     if threshold is None:
         return "not gated", pair.other_queries
     if pair.before.has_quality is not True:
@@ -322,7 +435,9 @@ def _of_points(pair: _Pair, found: Points | None, threshold: float | None) -> tu
         return "missing", "the run has no quality, and the baseline had"
     if found is None:
         return "n/a", "no query defines it"
-    return _with_reason(VERDICTS[loss_at_most(found, threshold)], "one image" if found.low is None else None)
+    return _with_reason(
+        VERDICTS[loss_at_most(found, threshold)], "one image" if found.low is None else None
+    )
 
 
 def _masks(pair: _Pair) -> Check:
@@ -343,13 +458,22 @@ def _masks(pair: _Pair) -> Check:
         verdict, why = _no_masks(limit, bool(kept), pair.other_queries)
         return pair.check(MASKS, verdict, "IoU", limit=limit, why=why)
     found = {name: _overlap(pair, name) for name in kept if name in pair.after.masks}
-    beyond = sorted((name for name, iou in found.items() if iou < limit), key=lambda name: found[name])
+    beyond = sorted(
+        (name for name, iou in found.items() if iou < limit), key=lambda name: found[name]
+    )
     lost = len(kept) - len(found)
     if beyond:
-        verdict, why = "regression", f"{len(beyond)} of {len(found)} masks, worst of query {beyond[0]}"
+        verdict, why = (
+            "regression",
+            f"{len(beyond)} of {len(found)} masks, worst of query {beyond[0]}",
+        )
     else:
         verdict = "inconclusive" if lost else "holds"
-        why = f"{lost} of {len(kept)} masks have no counterpart; run with --save-masks" if lost else None
+        why = (
+            f"{lost} of {len(kept)} masks have no counterpart; run with --save-masks"
+            if lost
+            else None
+        )
     if own:
         why = f"{why}; {OWN_SPREAD}" if why else OWN_SPREAD
     worst = min(found.values(), default=None)
@@ -362,7 +486,9 @@ def _spread(pair: _Pair) -> AnswerSpread | None:
     return spread if spread and spread.differing else None
 
 
-def _no_masks(limit: float | None, kept: bool, other_queries: str | None) -> tuple[Verdict, str | None]:
+def _no_masks(
+    limit: float | None, kept: bool, other_queries: str | None
+) -> tuple[Verdict, str | None]:
     if limit is None:
         return "not gated", None
     return ("refused", other_queries) if kept else ("n/a", "the baseline keeps no masks")

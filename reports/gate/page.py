@@ -64,8 +64,12 @@ def _sections(found: Checked) -> Iterator[str]:
 def _summary(found: Checked) -> str:
     if found.problem:
         return escape(found.problem)
-    counts = [(verdict, len(found.of(verdict))) for verdict in (*FAILING, *UNSURE, "refused", "holds")]
-    return ", ".join(f"{verdict} {count}" for verdict, count in counts if count) or "nothing is gated"
+    counts = [
+        (verdict, len(found.of(verdict))) for verdict in (*FAILING, *UNSURE, "refused", "holds")
+    ]
+    return (
+        ", ".join(f"{verdict} {count}" for verdict, count in counts if count) or "nothing is gated"
+    )
 
 
 def _row(check: Check) -> list[str]:
@@ -86,10 +90,16 @@ def _notes(check: Check) -> Iterator[str]:
     if check.why:
         yield check.why
     if check.verdict == "inconclusive" and check.detectable:
-        seen = f"{check.detectable:.2f} points" if check.unit == "score" else f"{100 * check.detectable:.1f} %"
+        seen = (
+            f"{check.detectable:.2f} points"
+            if check.unit == "score"
+            else f"{100 * check.detectable:.1f} %"
+        )
         yield f"the smallest change to be seen is {seen}"
     if check.first is not None:
-        said = _change(check.first) or _figure(check.first, check.first.after) or check.first.verdict
+        said = (
+            _change(check.first) or _figure(check.first, check.first.after) or check.first.verdict
+        )
         yield f"measured again, at first {said}"
 
 
@@ -111,7 +121,11 @@ def _change(check: Check) -> str:
     if check.change is None:
         return ""
     points = check.unit == "score"
-    ends = [check.change] if check.low is None or check.high is None else [check.change, check.low, check.high]
+    ends = (
+        [check.change]
+        if check.low is None or check.high is None
+        else [check.change, check.low, check.high]
+    )
     first, *others = [f"{end:+.2f}" if points else f"{end:.3f}" for end in ends]
     change = f"{first} points" if points else f"{first}x"
     change = f"{change} [{', '.join(others)}]" if others else change
@@ -123,7 +137,11 @@ def _limit(check: Check) -> str:
         return ""
     if check.unit == "score":
         return f"{check.limit:+.2f} points"
-    return f"{check.limit:.3f}x" if check.unit in ("ns", "bytes", "mJ") else _figure(check, check.limit)
+    return (
+        f"{check.limit:.3f}x"
+        if check.unit in ("ns", "bytes", "mJ")
+        else _figure(check, check.limit)
+    )
 
 
 def _value(value: object) -> str:
@@ -135,12 +153,19 @@ def annotations(found: Checked) -> list[str]:
     if found.problem:
         return [_annotation("error", "lisabench gate", found.problem)]
     kinds = [("error", found.of(*FAILING)), ("warning", found.of(*UNSURE, "refused"))]
-    return [_annotation(kind, f"{c.case}: {c.metric}", _sentence(c)) for kind, checks in kinds for c in checks]
+    return [
+        _annotation(kind, f"{c.case}: {c.metric}", _sentence(c))
+        for kind, checks in kinds
+        for c in checks
+    ]
 
 
 def _annotation(kind: str, title: str, message: str) -> str:
     """Escaped as the runner takes it back: https://github.com/actions/toolkit, core/src/command.ts."""
-    title, message = (text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A") for text in (title, message))
+    title, message = (
+        text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+        for text in (title, message)
+    )
     return f"::{kind} title={title.replace(':', '%3A').replace(',', '%2C')}::{message}"
 
 
@@ -167,8 +192,14 @@ def junit(found: Checked) -> str:
 
 def _suite(suites: ElementTree.Element, case: str, checks: list[Check]) -> None:
     tags = [_tag(check.verdict) for check in checks]
-    counts = {"failures": tags.count("failure"), "errors": tags.count("error"), "skipped": tags.count("skipped")}
-    known = {"name": _plain(case), "tests": str(len(checks))} | {name: str(count) for name, count in counts.items()}
+    counts = {
+        "failures": tags.count("failure"),
+        "errors": tags.count("error"),
+        "skipped": tags.count("skipped"),
+    }
+    known = {"name": _plain(case), "tests": str(len(checks))} | {
+        name: str(count) for name, count in counts.items()
+    }
     suite = ElementTree.SubElement(suites, "testsuite", known)
     for check, tag in zip(checks, tags, strict=True):
         test = ElementTree.SubElement(suite, "testcase", classname=_plain(case), name=check.metric)

@@ -28,17 +28,28 @@ class Thresholds(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    end_to_end: NotNegative | None = Field(default=0.05, description="more time end to end, as a share")
-    stages: Annotated[dict[Stage, NotNegative], BeforeValidator(_with_default)] = Field(
-        default={}, description="more time of a stage, as a share, by stage; a list gates them at 10 %"
+    end_to_end: NotNegative | None = Field(
+        default=0.05, description="more time end to end, as a share"
     )
-    energy: NotNegative | None = Field(default=0.5, description="more energy of a query (GPU), as a share")
+    stages: Annotated[dict[Stage, NotNegative], BeforeValidator(_with_default)] = Field(
+        default={},
+        description="more time of a stage, as a share, by stage; a list gates them at 10 %",
+    )
+    energy: NotNegative | None = Field(
+        default=0.5, description="more energy of a query (GPU), as a share"
+    )
     peak: NotNegative | None = Field(default=0.01, description="more peak memory, as a share")
-    peak_mib: NotNegative = Field(default=32, description="more peak memory in MiB, where that is less than the share")
+    peak_mib: NotNegative = Field(
+        default=32, description="more peak memory in MiB, where that is less than the share"
+    )
     gIoU: NotNegative | None = Field(default=0.5, description="points of gIoU lost")
     cIoU: NotNegative | None = Field(default=0.5, description="points of cIoU lost")
-    mask_iou: Fraction | None = Field(default=0.99, description="smallest IoU of a kept mask with its counterpart")
-    sessions: NotNegative = Field(default=0.01, description="standard deviation of log time from session to session")
+    mask_iou: Fraction | None = Field(
+        default=0.99, description="smallest IoU of a kept mask with its counterpart"
+    )
+    sessions: NotNegative = Field(
+        default=0.01, description="standard deviation of log time from session to session"
+    )
 
     def of_stage(self, name: str) -> float | None:
         return next((share for stage, share in self.stages.items() if stage == name), None)
@@ -47,7 +58,9 @@ class Thresholds(BaseModel):
 class Gate(Thresholds):
     """Thresholds of all cases, and those that some of them have of their own."""
 
-    cases: dict[str, dict[str, Any]] = Field(default={}, description="thresholds of single cases, by case")
+    cases: dict[str, dict[str, Any]] = Field(
+        default={}, description="thresholds of single cases, by case"
+    )
 
     @model_validator(mode="after")
     def _each_case_is_valid(self) -> "Gate":
@@ -80,4 +93,6 @@ def gate_of(definition: Mapping[str, Any]) -> Gate:
     try:
         return Gate.model_validate(definition.get("gate") or {})
     except ValidationError as error:
-        raise UsageError(f"the gate in run.json is broken: {' '.join(str(error).split())}") from error
+        raise UsageError(
+            f"the gate in run.json is broken: {' '.join(str(error).split())}"
+        ) from error

@@ -34,23 +34,39 @@ class Across(Strict):
 
     reference_run: str = Field(description="Folder of the run of the reference.")
     candidate_run: str = Field(description="Folder of the run of the candidate.")
-    paired: bool = Field(description="Both took turns: process by process. Otherwise the interval is Welch's.")
+    paired: bool = Field(
+        description="Both took turns: process by process. Otherwise the interval is Welch's."
+    )
     queries: Count = Field(description="Queries that both were timed with.")
-    scored_queries: Count | None = Field(default=None, description="Queries that the quality of both is computed from.")
+    scored_queries: Count | None = Field(
+        default=None, description="Queries that the quality of both is computed from."
+    )
     reference: Case = Field(description="As in summary.json.")
     candidate: Case = Field(description="As in summary.json.")
     comparison: Comparison = Field(description="As in summary.json.")
-    not_compared: dict[str, str] = Field(description="Why there is no comparison of time, memory or quality.")
-    versions: dict[str, Sides] = Field(description="Libraries whose versions differ: [reference, candidate].")
-    machine: dict[str, Sides] = Field(description="Facts of the passport that differ: [reference, candidate].")
-    plan: dict[str, Sides] = Field(description="In what the measuring itself differs: [reference, candidate].")
-    warnings: list[str] = Field(description="Doubts about either side, and settings that differ together.")
+    not_compared: dict[str, str] = Field(
+        description="Why there is no comparison of time, memory or quality."
+    )
+    versions: dict[str, Sides] = Field(
+        description="Libraries whose versions differ: [reference, candidate]."
+    )
+    machine: dict[str, Sides] = Field(
+        description="Facts of the passport that differ: [reference, candidate]."
+    )
+    plan: dict[str, Sides] = Field(
+        description="In what the measuring itself differs: [reference, candidate]."
+    )
+    warnings: list[str] = Field(
+        description="Doubts about either side, and settings that differ together."
+    )
 
 
 class Compared(Strict):
     """What ``lisabench compare --json`` prints."""
 
-    schema_: Literal["lisabench.compare/1"] = Field(alias="schema", default=SCHEMA, description="Name and version.")
+    schema_: Literal["lisabench.compare/1"] = Field(
+        alias="schema", default=SCHEMA, description="Name and version."
+    )
     comparisons: list[Across] = Field(description="One, or with further runs one for each of them.")
 
 
@@ -82,12 +98,16 @@ class _Place:
         samples = [record for record in self.samples() if _query(record) in timed]
         answers = [record for record in self.scored() if _query(record) in scored]
         passes = of_case(self.entry["name"], self.run.passes) if took_turns else []
-        case = summarise_case(self.entry | {"name": self.label}, samples, answers, self.memory(), passes)
+        case = summarise_case(
+            self.entry | {"name": self.label}, samples, answers, self.memory(), passes
+        )
         return Side(case, samples, self.memory(), answers, passes)
 
     def doubts(self) -> list[str]:
         """What a report would say of this case alone."""
-        alone = replace(self.run, run=self.run.run | {"cases": [self.entry]}, samples=self.samples())
+        alone = replace(
+            self.run, run=self.run.run | {"cases": [self.entry]}, samples=self.samples()
+        )
         case = summarise_case(self.entry, self.samples(), self.scored(), self.memory())
         return doubts(alone, [case], [], (), _refused(alone))
 
@@ -96,7 +116,9 @@ def _refused(run: Run) -> list[AgainstFloor]:
     return [found for found in against_floors(run) if found.refused]
 
 
-def compare_cases(folder: Path, reference: str, candidate: str, further: Sequence[Path] = ()) -> Compared:
+def compare_cases(
+    folder: Path, reference: str, candidate: str, further: Sequence[Path] = ()
+) -> Compared:
     """Two cases of one run; with further runs, the reference of the first against the candidate of each further one.
 
     Raises:
@@ -104,7 +126,10 @@ def compare_cases(folder: Path, reference: str, candidate: str, further: Sequenc
         NothingToCompare: neither time nor memory nor quality can be compared; says why.
     """
     run = read_run(folder)
-    found = [_across(*_places(run, reference, other, candidate)) for other in map(read_run, further or [folder])]
+    found = [
+        _across(*_places(run, reference, other, candidate))
+        for other in map(read_run, further or [folder])
+    ]
     if not any(_is_comparable(one) for one in found):
         raise NothingToCompare(f"nothing can be compared: {'; '.join(_reasons(found))}")
     return Compared(comparisons=found)
@@ -115,15 +140,21 @@ def _is_comparable(found: Across) -> bool:
 
 
 def _reasons(found: Sequence[Across]) -> list[str]:
-    return list(dict.fromkeys(f"{what}: {why}" for one in found for what, why in one.not_compared.items()))
+    return list(
+        dict.fromkeys(f"{what}: {why}" for one in found for what, why in one.not_compared.items())
+    )
 
 
 def _places(run: Run, reference: str, other: Run, candidate: str) -> tuple[_Place, _Place]:
     one_run = run.folder.resolve() == other.folder.resolve()
     if one_run and reference == candidate:
-        raise UsageError(f"{reference!r} is compared with itself; name two cases of {run.folder}, or a further run")
+        raise UsageError(
+            f"{reference!r} is compared with itself; name two cases of {run.folder}, or a further run"
+        )
     named = ((run, reference), (other, candidate))
-    first, second = (_Place(r, _entry(r, name), name if one_run else f"{name} ({r.folder})") for r, name in named)
+    first, second = (
+        _Place(r, _entry(r, name), name if one_run else f"{name} ({r.folder})") for r, name in named
+    )
     return first, second
 
 
@@ -135,8 +166,12 @@ def _entry(run: Run, name: str) -> dict[str, Any]:
 
 
 def _across(base: _Place, other: _Place) -> Across:
-    timed = {_query(record) for record in base.samples()} & {_query(record) for record in other.samples()}
-    scored = {_query(record) for record in base.scored()} & {_query(record) for record in other.scored()}
+    timed = {_query(record) for record in base.samples()} & {
+        _query(record) for record in other.samples()
+    }
+    scored = {_query(record) for record in base.scored()} & {
+        _query(record) for record in other.scored()
+    }
     team = _common_team(base, other)
     took_turns = team is not None
     sides = base.side(timed, scored, took_turns), other.side(timed, scored, took_turns)
@@ -157,7 +192,11 @@ def _across(base: _Place, other: _Place) -> Across:
         versions=versions,
         machine=differing(base.run.run.get("passport"), other.run.run.get("passport")),
         plan=differing(_plan(base), _plan(other)),
-        warnings=list(dict.fromkeys([*_warnings(base, other, found), *_of_versions(versions), *_of_twins(twins)])),
+        warnings=list(
+            dict.fromkeys(
+                [*_warnings(base, other, found), *_of_versions(versions), *_of_twins(twins)]
+            )
+        ),
     )
 
 
@@ -200,7 +239,9 @@ def _no_cost(base: _Place, other: _Place) -> Iterator[str]:
     controls = [place.label for place in (base, other) if place.entry["role"] == "control"]
     if controls:
         yield f"{formatting.listed(controls)} is a control, whose costs are no result"
-    yield from different_machines(*((place.run.run.get("passport") or {}) for place in (base, other)))
+    yield from different_machines(
+        *((place.run.run.get("passport") or {}) for place in (base, other))
+    )
 
 
 def _no_time(before: Side, after: Side) -> Iterator[str]:
@@ -229,15 +270,24 @@ def _no_scores(before: Side, after: Side) -> Iterator[str]:
         yield f"random weights have no quality ({formatting.listed(random)})"
     if not before.scored:
         yield "no query is common to both"
-    targets = [{record["sample_id"]: record["target_px"] for record in side.scored} for side in (before, after)]
+    targets = [
+        {record["sample_id"]: record["target_px"] for record in side.scored}
+        for side in (before, after)
+    ]
     if targets[0] != targets[1]:
         yield "the targets of the common queries differ"
 
 
 def _not_measured(found: Comparison, refused: dict[str, str]) -> Iterator[tuple[str, str]]:
-    figures = {"time": found.end_to_end.ratio, "memory": found.peak_memory.ratio, "quality": found.gIoU_points}
+    figures = {
+        "time": found.end_to_end.ratio,
+        "memory": found.peak_memory.ratio,
+        "quality": found.gIoU_points,
+    }
     yield from (
-        (what, "not measured on both sides") for what, f in figures.items() if f is None and what not in refused
+        (what, "not measured on both sides")
+        for what, f in figures.items()
+        if f is None and what not in refused
     )
 
 

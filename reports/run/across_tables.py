@@ -52,7 +52,11 @@ def _how(found: Across) -> str:
     if found.paired:
         return PAIRED.format(processes=found.comparison.end_to_end.processes, queries=found.queries)
     one_run = found.reference_run == found.candidate_run
-    why = "the two are of different teams and did not take turns" if one_run else "they are of different runs"
+    why = (
+        "the two are of different teams and did not take turns"
+        if one_run
+        else "they are of different runs"
+    )
     return UNPAIRED.format(why=why, queries=found.queries)
 
 
@@ -82,10 +86,16 @@ def _rows(found: Across) -> Iterator[Row]:
             ("peak memory of a query", "query_peak_bytes", compared.query_peak_memory),
         ]
     for label, name, ratio in peaks:
-        values = _each(cases, lambda case, name=name: formatting.memory(getattr(case.memory, name), unit))
+        values = _each(
+            cases, lambda case, name=name: formatting.memory(getattr(case.memory, name), unit)
+        )
         yield [f"{label} ({unit[0]})", *values, _ratio(ratio) if ratio else ""]
     for name in SCORES:
-        yield [name, *_each(cases, lambda c, n=name: _score(c, n)), _points(getattr(compared, f"{name}_points"))]
+        yield [
+            name,
+            *_each(cases, lambda c, n=name: _score(c, n)),
+            _points(getattr(compared, f"{name}_points")),
+        ]
 
 
 def _each(cases: tuple[Case, Case], value: Callable[[Case], str]) -> list[str]:
@@ -123,7 +133,11 @@ def _differences(found: Across) -> Iterator[str]:
         "machine": found.machine,
         "plan": found.plan,
     }
-    rows = [[f"{kind} {name}", *_values(sides)] for kind, of_kind in groups.items() for name, sides in of_kind.items()]
+    rows = [
+        [f"{kind} {name}", *_values(sides)]
+        for kind, of_kind in groups.items()
+        for name, sides in of_kind.items()
+    ]
     if rows:
         yield aligned(["differs", found.reference.name, found.candidate.name], rows, figures=False)
     else:

@@ -21,14 +21,24 @@ from ...harness.records.run import Run
 from ...harness.statistics.factorial import corners
 from ...harness.statistics.ratios import mean_interval
 from ..peaks import memory_by_process
-from ..ratios import END_TO_END, Span, medians_ms, milliseconds_over, ratio_over, time_logs, were_synchronised
+from ..ratios import (
+    END_TO_END,
+    Span,
+    medians_ms,
+    milliseconds_over,
+    ratio_over,
+    time_logs,
+    were_synchronised,
+)
 from ..schema_base import Ratio, Twin
 from ..twins import no_narrower
 from .comparison import twins_of
 from .schema import Attribution, Case, Difference, MemoryParts, Team, TimeChange, TimeParts
 
 ByProcess = Mapping[int, float]
-Sides = Sequence[list[Record]]  # of the reference, of each case that differs in one factor alone, of the corner
+Sides = Sequence[
+    list[Record]
+]  # of the reference, of each case that differs in one factor alone, of the corner
 
 
 def attribute(cases: Sequence[Case], team: Team, run: Run) -> list[Attribution]:
@@ -39,7 +49,10 @@ def attribute(cases: Sequence[Case], team: Team, run: Run) -> list[Attribution]:
         return []
     twins = twins_of(team, run)
     found = corners(levels, team.reference)
-    return [_attribution(cases, levels, team.reference, corner, alone, run, twins) for corner, alone in found.items()]
+    return [
+        _attribution(cases, levels, team.reference, corner, alone, run, twins)
+        for corner, alone in found.items()
+    ]
 
 
 def _attribution(
@@ -70,7 +83,9 @@ def _time(sides: Sides, passes: Sides, factors: Iterable[str], twins: Sequence[T
     """Over the queries that all sides have in a process, so that the parts are parts of the same whole."""
     timed_sides = [timed(side) for side in sides]
     common = set.intersection(*({_query(record) for record in side} for side in timed_sides))
-    before, *after = [[record for record in side if _query(record) in common] for side in timed_sides]
+    before, *after = [
+        [record for record in side if _query(record) in common] for side in timed_sides
+    ]
     *own, whole = (time_logs(before, side, latency_ns) for side in after)
     factors = list(factors)
     part = partial(_ratio, twins=twins)
@@ -114,7 +129,9 @@ def _time_change(sides: Sides, span_ns: Span, factors: Sequence[str]) -> TimeCha
     return TimeChange(
         reference_ms=float(np.mean(list(before.values()))) if before else None,
         whole=milliseconds_over(whole),
-        own={factor: milliseconds_over(changes) for factor, changes in zip(factors, own, strict=True)},
+        own={
+            factor: milliseconds_over(changes) for factor, changes in zip(factors, own, strict=True)
+        },
         interaction=milliseconds_over(_left_over(whole, own)),
     )
 
@@ -129,7 +146,10 @@ def _memory(sides: Sides, factors: Iterable[str]) -> MemoryParts:
     peaks = [memory_by_process(side, queries_only=True) if one else {} for side in sides]
     common = sorted(set.intersection(*({*found} for found in peaks)))
     before = peaks[0]
-    *own, whole = ({process: float(found[process] - before[process]) for process in common} for found in peaks[1:])
+    *own, whole = (
+        {process: float(found[process] - before[process]) for process in common}
+        for found in peaks[1:]
+    )
     part = partial(difference_over, whole=whole)
     return MemoryParts(
         reference_bytes=float(np.mean([before[process] for process in common])) if common else None,
@@ -142,7 +162,10 @@ def _memory(sides: Sides, factors: Iterable[str]) -> MemoryParts:
 def _left_over(whole: ByProcess, own: Iterable[ByProcess]) -> dict[int, float]:
     """By process, what the factors' own effects leave of a whole change: their interaction."""
     effects = list(own)
-    return {process: change - sum(effect[process] for effect in effects) for process, change in whole.items()}
+    return {
+        process: change - sum(effect[process] for effect in effects)
+        for process, change in whole.items()
+    }
 
 
 def difference_over(changes: ByProcess, whole: ByProcess) -> Difference:

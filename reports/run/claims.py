@@ -36,7 +36,12 @@ from .schema import ClaimResult
 from .training_claims import OF_TRAININGS
 from .trivial_baselines import against_floors
 
-LOOKING = ("clip", "sam_encoder", "projector", "bridge")  # the parts that see pixels, or carry what was seen elsewhere
+LOOKING = (
+    "clip",
+    "sam_encoder",
+    "projector",
+    "bridge",
+)  # the parts that see pixels, or carry what was seen elsewhere
 
 
 def judge(claim: Stated, run: Run) -> ClaimResult:
@@ -64,7 +69,9 @@ def _found(claim: Stated, quantity: Quantity | None, run: Run) -> Finding:
             raise NotMeasured(f"it needs {claim['needs']}")
         return quantity.find(claim, run)
     except NotMeasured as why:
-        return Finding(None, verdict="not measured", reason=textwrap.shorten(str(why), 240, placeholder=" ..."))
+        return Finding(
+            None, verdict="not measured", reason=textwrap.shorten(str(why), 240, placeholder=" ...")
+        )
 
 
 def _end_to_end(claim: Stated, run: Run) -> Finding:
@@ -72,7 +79,11 @@ def _end_to_end(claim: Stated, run: Run) -> Finding:
     ratios, twins = _times(claim, run)
     finding = _of_time(ratios.get(END_TO_END, NO_RATIO))
     without_preprocess = ratios.get(WITHOUT_PREPROCESS, NO_RATIO)
-    remarks = [_answers(claim, run), _preprocessing(claim, run, without_preprocess), _widened_by(twins)]
+    remarks = [
+        _answers(claim, run),
+        _preprocessing(claim, run, without_preprocess),
+        _widened_by(twins),
+    ]
     return replace(finding, about="; ".join(remark for remark in remarks if remark) or None)
 
 
@@ -99,7 +110,9 @@ def _times(claim: Stated, run: Run) -> tuple[dict[str, Ratio], list[Twin]]:
     passes = [of_case(name, run.passes) for name in names]
     ratios = time_ratios(samples, passes)
     twins = _twins_beside(entries, run)
-    return {quantity: no_narrower(ratio, quantity, twins) for quantity, ratio in ratios.items()}, twins
+    return {
+        quantity: no_narrower(ratio, quantity, twins) for quantity, ratio in ratios.items()
+    }, twins
 
 
 def _twins_beside(entries: list[Record], run: Run) -> list[Twin]:
@@ -130,7 +143,10 @@ def _answers(claim: Stated, run: Run) -> str | None:
     return _KINDS_OF_ANSWERS.get(kinds.pop()) if len(kinds) == 1 else None
 
 
-_KINDS_OF_ANSWERS = {"forced": "for teacher-forced answers only", "generated": "for generated answers only"}
+_KINDS_OF_ANSWERS = {
+    "forced": "for teacher-forced answers only",
+    "generated": "for generated answers only",
+}
 
 
 def _preprocessing(claim: Stated, run: Run, without: Ratio) -> str | None:
@@ -140,7 +156,9 @@ def _preprocessing(claim: Stated, run: Run, without: Ratio) -> str | None:
     sides = [timed(of_case(claim[side], run.samples)) for side in ("reference", "candidate")]
     change_ms = _difference_of_medians_ms(sides, latency_ns)
     preprocess_ms = _difference_of_medians_ms(sides, partial(stage_ns, stage=PREPROCESS))
-    verdict, _ = verdict_of(interval_of(without.low, without.high), claim["at_most"], claim["at_least"])
+    verdict, _ = verdict_of(
+        interval_of(without.low, without.high), claim["at_most"], claim["at_least"]
+    )
     return (
         f"the medians differ by {change_ms:+.1f} ms, of which {preprocess_ms:+.1f} ms are preprocessing; "
         f"without preprocessing the ratio is {ratio_with_interval(without)}, which alone would be {verdict}"
@@ -176,13 +194,18 @@ def _looking(claim: Stated, run: Run) -> Finding:
     parts are in that peak, too.
     """
     _gpu_memory(claim, run)
-    before, after = (_looking_lines(entry, run.memory) for entry in _entries(claim, run, "memory_error"))
+    before, after = (
+        _looking_lines(entry, run.memory) for entry in _entries(claim, run, "memory_error")
+    )
     one_instrument = len({line["instrument"] for line in (*before, *after)}) == 1
     if not one_instrument:
         raise NotMeasured(_NO_MEMORY)
     finding = _ratio(_log_ratios_of(before, after, "looking_bytes"), _NO_MEMORY)
     peaks = ratio_over(_log_ratios_of(before, after, "peak_bytes"))
-    return replace(finding, about=f"{_LOOKING_BYTES}; the peak of the vision stage is {ratio_with_interval(peaks)}")
+    return replace(
+        finding,
+        about=f"{_LOOKING_BYTES}; the peak of the vision stage is {ratio_with_interval(peaks)}",
+    )
 
 
 def _log_ratios_of(before: list[Record], after: list[Record], name: str) -> Mapping[int, float]:
@@ -204,10 +227,17 @@ def _gpu_memory(claim: Stated, run: Run) -> list[list[Record]]:
 def _looking_lines(entry: Record, memory: list[Record]) -> list[Record]:
     weights = [size for part, size in (entry.get("weights") or {}).items() if part in LOOKING]
     if not weights:
-        raise NotMeasured(f"the bytes of the weights of each part of {entry['name']} were not measured")
+        raise NotMeasured(
+            f"the bytes of the weights of each part of {entry['name']} were not measured"
+        )
     lines = (line for line in of_case(entry["name"], memory) if line["stage"] == "vision")
-    known = (line for line in lines if line["start_bytes"] is not None and line["peak_bytes"] is not None)
-    return [line | {"looking_bytes": sum(weights) + line["peak_bytes"] - line["start_bytes"]} for line in known]
+    known = (
+        line for line in lines if line["start_bytes"] is not None and line["peak_bytes"] is not None
+    )
+    return [
+        line | {"looking_bytes": sum(weights) + line["peak_bytes"] - line["start_bytes"]}
+        for line in known
+    ]
 
 
 _LOOKING_BYTES = "by the weights of the vision parts and what the stage allocates"
@@ -229,7 +259,9 @@ def _quality(metric: str, claim: Stated, run: Run) -> Finding:
             raise NotMeasured(_NO_QUALITY[entry["has_quality"]].format(entry["name"]))
     for floor in against_floors(replace(run, run=run.run | {"cases": [*entries, *_controls(run)]})):
         if floor.refused:
-            raise NotMeasured(f"{floor.case} is no better than the floor {floor.floor}: its checkpoint is refused")
+            raise NotMeasured(
+                f"{floor.case} is no better than the floor {floor.floor}: its checkpoint is refused"
+            )
     before, after = (run.scored(entry["name"]) for entry in entries)
     found = points(before, after)[metric]
     if found is None:
@@ -250,7 +282,9 @@ def _fits(claim: Stated, run: Run) -> Finding:
     tried = ((row["case"], row["card"], row) for row in run.fits)
     found = next((row for *pair, row in tried if pair == [claim["candidate"], claim["card"]]), None)
     if found is None:
-        raise NotMeasured(f"{claim['candidate']} has not been tried on a card of {claim['card']} yet")
+        raise NotMeasured(
+            f"{claim['candidate']} has not been tried on a card of {claim['card']} yet"
+        )
     if found["status"] not in ("ok", "oom"):
         raise NotMeasured(found["reason"])
     return _tried(claim, found, run)
@@ -280,7 +314,9 @@ def _answered(fit: Record, run: Run) -> str:
     answered = fit.get("answered")
     if asked is None:
         plan, data = run.run.get("plan") or {}, run.run.get("data") or {}
-        counts = [count for count in (plan.get("memory_queries"), data.get("count")) if count is not None]
+        counts = [
+            count for count in (plan.get("memory_queries"), data.get("count")) if count is not None
+        ]
         asked = min(counts, default=None)
         answered = asked if fit["status"] == "ok" else None
     settings = _entry(run, fit["case"]).get("settings") or {}
@@ -312,7 +348,10 @@ QUANTITIES: Mapping[str, Quantity] = {
     QUANTITY: Quantity("ratio", _energy),
     "memory.peak": Quantity("ratio", _peak),
     "memory.vision": Quantity("ratio", _looking),
-    **{f"quality.{metric}": Quantity("points", partial(_quality, metric)) for metric in ("gIoU", "cIoU", "mIoU")},
+    **{
+        f"quality.{metric}": Quantity("points", partial(_quality, metric))
+        for metric in ("gIoU", "cIoU", "mIoU")
+    },
     "fits": Quantity("bytes", _fits),
     **OF_TRAININGS,
 }

@@ -69,7 +69,10 @@ def compare(cases: Sequence[Case], team: Team, run: Run) -> list[Comparison]:
         return []
     twins = twins_of(team, run)
     candidates = [case for case in cases if case.name in team.cases and case is not base]
-    return [compare_sides(_side(base, run), _side(case, run), paired(base, case), twins) for case in candidates]
+    return [
+        compare_sides(_side(base, run), _side(case, run), paired(base, case), twins)
+        for case in candidates
+    ]
 
 
 def twins_of(team: Team, run: Run) -> list[Twin]:
@@ -89,11 +92,17 @@ def twins_of(team: Team, run: Run) -> list[Twin]:
 def _measures_again(base: Record, entry: Record) -> bool:
     """Return whether a case of run.json has another's settings and clock; unknown settings are not the same."""
     settings = base.get("settings")
-    return bool(settings) and entry.get("settings") == settings and entry.get("clock") == base.get("clock")
+    return (
+        bool(settings)
+        and entry.get("settings") == settings
+        and entry.get("clock") == base.get("clock")
+    )
 
 
 def _side(case: Case, run: Run) -> Side:
-    samples, memory, passes = (of_case(case.name, lines) for lines in (run.samples, run.memory, run.passes))
+    samples, memory, passes = (
+        of_case(case.name, lines) for lines in (run.samples, run.memory, run.passes)
+    )
     return Side(case, samples, memory, run.scored(case.name), passes)
 
 
@@ -165,7 +174,9 @@ def _joint(time: Ratio, quality: Points | None) -> Joint | None:
     return Joint(time_saved_at_least=1 - time.high, gIoU_points_lost_at_most=-quality.low)
 
 
-def _both_answered(before: list[Record], after: list[Record], whole: Found, way: Way) -> BothAnswered:
+def _both_answered(
+    before: list[Record], after: list[Record], whole: Found, way: Way
+) -> BothAnswered:
     """Where nothing failed it is the same, and is not worked out twice."""
     common = in_both(before, after)[0]
     sides = in_both(answered(before), answered(after))
@@ -183,7 +194,11 @@ def _differences(base: Case, case: Case) -> dict[str, tuple]:
     if not before or not after:
         return {}
     names = [*before, *(name for name in after if name not in before)]
-    return {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}
+    return {
+        name: (before.get(name), after.get(name))
+        for name in names
+        if before.get(name) != after.get(name)
+    }
 
 
 def teams_of(entry: dict[str, Any]) -> list[Team]:

@@ -17,7 +17,11 @@ FOLLOWS: dict[str, tuple[str, ...]] = {
     "sam_px": ("preset", "sam"),
     "mask_grid": ("preset", "sam"),
     "image_tokens": ("preset", "clip_px"),
-    "vocabulary": ("preset", "weights", "conditioning"),  # the described model adds one token, not three
+    "vocabulary": (
+        "preset",
+        "weights",
+        "conditioning",
+    ),  # the described model adds one token, not three
     "weights_hash": ("weights", "vision"),  # of packaged weights, each variant has its own
     "tokenizer": ("weights",),
     "scripted": ("weights", "answer"),
@@ -33,7 +37,9 @@ Given = dict[str, Any]
 
 
 def confounds(
-    entries: Iterable[dict[str, Any]], comparisons: Sequence[Comparison], attributions: Sequence[Attribution] = ()
+    entries: Iterable[dict[str, Any]],
+    comparisons: Sequence[Comparison],
+    attributions: Sequence[Attribution] = (),
 ) -> Iterator[str]:
     """A sentence for each list of settings that sides differ in together, with all comparisons that it holds for.
 
@@ -68,7 +74,9 @@ def _causes(found: Comparison, before: Given, after: Given) -> dict[str, list[st
     A setting that one side does not have at all follows from another one, too, and is not worth naming.
     """
     differing = [name for name, sides in found.differences.items() if None not in sides]
-    followers = {name: _origin(name, found, before.get(name) == after.get(name)) for name in differing}
+    followers = {
+        name: _origin(name, found, before.get(name) == after.get(name)) for name in differing
+    }
     causes = {name: [] for name in differing if followers[name] is None}
     for name, origin in followers.items():
         if origin in causes:
@@ -96,7 +104,10 @@ def _pairs(members: Sequence[Comparison]) -> str:
     by_reference: dict[str, list[str]] = defaultdict(list)
     for found in members:
         by_reference[found.reference].append(found.candidate)
-    return "; ".join(formatting.listed([*candidates, reference]) for reference, candidates in by_reference.items())
+    return "; ".join(
+        formatting.listed([*candidates, reference])
+        for reference, candidates in by_reference.items()
+    )
 
 
 def without_difference(cases: Sequence[Case], comparisons: Sequence[Comparison]) -> Iterator[str]:

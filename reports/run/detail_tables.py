@@ -24,17 +24,26 @@ COLUMNS = {
 def split_table(summary: Summary) -> str:
     """One case a row; only the columns that are known of any."""
     known = [(case, case.memory.split) for case in summary.cases if case.memory.split]
-    columns = [name for name in COLUMNS if any(getattr(split, name) is not None for _, split in known)]
+    columns = [
+        name for name in COLUMNS if any(getattr(split, name) is not None for _, split in known)
+    ]
     if not known:
         return ""
     unit = formatting.memory_unit(getattr(split, name) for _, split in known for name in columns)
-    rows = [[case.name, *(formatting.memory(getattr(split, name), unit) for name in columns)] for case, split in known]
+    rows = [
+        [case.name, *(formatting.memory(getattr(split, name), unit) for name in columns)]
+        for case, split in known
+    ]
     return markdown_table([unit[0], *(COLUMNS[name] for name in columns)], rows)
 
 
 def ceilings_table(summary: Summary) -> str:
     """One case a row: the GPU's share of work, and of each large stage its floor over its time."""
-    cases = [case for case in summary.cases if any(time.floor_ms is not None for time in case.time.stages.values())]
+    cases = [
+        case
+        for case in summary.cases
+        if any(time.floor_ms is not None for time in case.time.stages.values())
+    ]
     if not cases:
         return ""
     on_gpu = any(_at_work(case) is not None for case in cases)
@@ -51,7 +60,9 @@ def ceilings_table(summary: Summary) -> str:
 
 
 def _at_work(case: Case) -> float | None:
-    busy_ms = [time.gpu_busy_ms for time in case.time.stages.values() if time.gpu_busy_ms is not None]
+    busy_ms = [
+        time.gpu_busy_ms for time in case.time.stages.values() if time.gpu_busy_ms is not None
+    ]
     return sum(busy_ms) / case.time.end_to_end_ms if busy_ms and case.time.end_to_end_ms else None
 
 
@@ -70,7 +81,9 @@ def described(ceilings: Mapping[str, Ceilings]) -> str:
 
 
 def _in_words(found: Ceilings) -> str:
-    rates = (f"{rate / 1e12:,.2f} TFLOP/s in {dtype}" for dtype, rate in found.matrix_flops_per_s.items())
+    rates = (
+        f"{rate / 1e12:,.2f} TFLOP/s in {dtype}" for dtype, rate in found.matrix_flops_per_s.items()
+    )
     return f"{', '.join(rates)}; {found.bandwidth_bytes_per_s / 1e9:,.0f} GB/s"
 
 
@@ -110,7 +123,9 @@ def effects(summary: Summary, figure: str) -> str:
     if not summary.attributions:
         return ""
     unit = verdict_words.memory_unit_of(summary)
-    ratios = _table(summary, "time of a query (ratio)", lambda found: found.time, formatting.ratio_with_interval)
+    ratios = _table(
+        summary, "time of a query (ratio)", lambda found: found.time, formatting.ratio_with_interval
+    )
     growth = any(case.memory.instrument == RESIDENT_SET for case in summary.cases)
     what = "growth of memory, build left out" if growth else "peak memory of a query"
     memory = _table(
@@ -119,7 +134,14 @@ def effects(summary: Summary, figure: str) -> str:
         lambda found: found.memory,
         lambda part: verdict_words.difference(part, unit),
     )
-    sections = [_EFFECTS, figure, _milliseconds_table(summary), *_about_milliseconds(summary), ratios, memory]
+    sections = [
+        _EFFECTS,
+        figure,
+        _milliseconds_table(summary),
+        *_about_milliseconds(summary),
+        ratios,
+        memory,
+    ]
     return "\n\n".join(section for section in sections if section)
 
 
@@ -140,11 +162,15 @@ def _milliseconds_table(summary: Summary) -> str:
         noise = twin.milliseconds.get("time.end_to_end")
         if noise is not None and noise.ms is not None:
             label = f"{twin.candidate} (the settings of {twin.reference})"
-            rows.append([label, formatting.milliseconds_change(noise), *("-" for _ in factors), "-"])
+            rows.append(
+                [label, formatting.milliseconds_change(noise), *("-" for _ in factors), "-"]
+            )
     return markdown_table(["time of a query (ms)", "whole change", *factors, "interaction"], rows)
 
 
-def _milliseconds_cells(attribution: Attribution, change: TimeChange, factors: Sequence[str]) -> list[str]:
+def _milliseconds_cells(
+    attribution: Attribution, change: TimeChange, factors: Sequence[str]
+) -> list[str]:
     own = []
     for factor in factors:
         if factor in attribution.levels:
@@ -152,11 +178,17 @@ def _milliseconds_cells(attribution: Attribution, change: TimeChange, factors: S
             own.append(f"{level}: {formatting.milliseconds_change(change.own[factor])}")
         else:
             own.append("-")
-    return [formatting.milliseconds_change(change.whole), *own, formatting.milliseconds_change(change.interaction)]
+    return [
+        formatting.milliseconds_change(change.whole),
+        *own,
+        formatting.milliseconds_change(change.interaction),
+    ]
 
 
 def _about_milliseconds(summary: Summary) -> list[str]:
-    measured = [attribution for attribution in summary.attributions if attribution.time.end_to_end_ms]
+    measured = [
+        attribution for attribution in summary.attributions if attribution.time.end_to_end_ms
+    ]
     if not measured:
         return []
     synchronised = any(attribution.time.stages_synchronised for attribution in measured)
@@ -170,7 +202,11 @@ def _factors(summary: Summary) -> list[str]:
 def _change_name(summary: Summary, attribution: Attribution) -> str:
     """Return the candidate, with its reference where a run has several."""
     several = len({found.reference for found in summary.attributions}) > 1
-    return f"{attribution.candidate} against {attribution.reference}" if several else attribution.candidate
+    return (
+        f"{attribution.candidate} against {attribution.reference}"
+        if several
+        else attribution.candidate
+    )
 
 
 def _table(summary: Summary, what: str, of: Callable, cell: Callable) -> str:
@@ -188,7 +224,9 @@ def _table(summary: Summary, what: str, of: Callable, cell: Callable) -> str:
     return markdown_table([what, "whole change", *factors, "interaction"], rows)
 
 
-def _own(found: Attribution, factor: str, of: Callable, cell: Callable[[Ratio | Difference], str]) -> str:
+def _own(
+    found: Attribution, factor: str, of: Callable, cell: Callable[[Ratio | Difference], str]
+) -> str:
     if factor not in found.levels:
         return "-"
     return f"{found.levels[factor][1]}: {cell(of(found).own[factor])}"
@@ -197,7 +235,10 @@ def _own(found: Attribution, factor: str, of: Callable, cell: Callable[[Ratio | 
 def differences(summary: Summary) -> str:
     """The settings in which a candidate differs from its reference; whatever is not listed is the same."""
     tables_of_teams = ((team, _differences_in(summary, team)) for team in summary.teams)
-    named = ((f"### {escape(team.name)}\n\n" if team.name else "", table) for team, table in tables_of_teams)
+    named = (
+        (f"### {escape(team.name)}\n\n" if team.name else "", table)
+        for team, table in tables_of_teams
+    )
     return "\n\n".join(name + table for name, table in named if table)
 
 

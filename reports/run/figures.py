@@ -103,7 +103,15 @@ def _stack(axes: Axes, row: int, case: Case, longest: float) -> float:
     """Draws one case's bar and returns where it ends."""
     end = 0.0
     for stage, time in case.time.stages.items():
-        axes.barh(row, time.median_ms, 0.62, end, color=STAGE_COLOURS[stage], edgecolor="white", linewidth=0.8)
+        axes.barh(
+            row,
+            time.median_ms,
+            0.62,
+            end,
+            color=STAGE_COLOURS[stage],
+            edgecolor="white",
+            linewidth=0.8,
+        )
         if time.median_ms > 0.07 * longest:
             ink = "white" if stage in ("llm", "decoder") else INK
             label = f"{time.median_ms:.{0 if time.median_ms >= 100 else 1}f}"
@@ -116,7 +124,9 @@ def _stack(axes: Axes, row: int, case: Case, longest: float) -> float:
 
 def _bar_ms(case: Case) -> float:
     """A sum of medians, which may be longer than the median of the whole."""
-    return sum(time.median_ms for time in case.time.stages.values()) + max(case.time.unattributed_ms or 0, 0)
+    return sum(time.median_ms for time in case.time.stages.values()) + max(
+        case.time.unattributed_ms or 0, 0
+    )
 
 
 def _total(summary: Summary, case: Case) -> str:
@@ -131,15 +141,21 @@ def _total(summary: Summary, case: Case) -> str:
 
 def _clock(cases: Sequence[Case]) -> str:
     names = {"host": "the host's clock", "cuda events": "CUDA events", "virtual": "a virtual clock"}
-    return " and ".join(sorted({names.get(case.time.clock or "", "an unknown clock") for case in cases}))
+    return " and ".join(
+        sorted({names.get(case.time.clock or "", "an unknown clock") for case in cases})
+    )
 
 
 def time_message(summary: Summary, cases: Sequence[Case]) -> str:
     """The title that says what the bars show, and no more than the intervals carry."""
-    found = [comparison for comparison in summary.comparisons if comparison.end_to_end.ratio is not None]
+    found = [
+        comparison for comparison in summary.comparisons if comparison.end_to_end.ratio is not None
+    ]
     if found:
         return verdict_words.takes_in_short(found)
-    stage, time = max(cases[0].time.stages.items(), key=lambda item: item[1].median_ms, default=(None, None))
+    stage, time = max(
+        cases[0].time.stages.items(), key=lambda item: item[1].median_ms, default=(None, None)
+    )
     most = f", {formatting.share(time.share)} of it in {stage}" if time else ""
     return f"{cases[0].name} takes {formatting.milliseconds(cases[0].time.end_to_end_ms)} ms a query{most}"
 
@@ -160,9 +176,15 @@ def peak_memory(summary: Summary) -> Figure:
 
 
 def _memory_row(axes: Axes, row: int, summary: Summary, case: Case, unit: tuple[str, int]) -> None:
-    memory, build, found = case.memory, case.memory.stages.get("build"), summary.comparison(case.name)
+    memory, build, found = (
+        case.memory,
+        case.memory.stages.get("build"),
+        summary.comparison(case.name),
+    )
     if memory.peak_bytes is None:
-        axes.annotate(NOT_MEASURED, (0, row), (5, 0), textcoords="offset points", va="center", color=MUTED)
+        axes.annotate(
+            NOT_MEASURED, (0, row), (5, 0), textcoords="offset points", va="center", color=MUTED
+        )
         return
     build_peak, query_peak = build.peak_bytes if build else None, memory.query_peak_bytes
     larger, of_query = (f"  {formatting.times(ratio.ratio)}" if ratio and ratio.ratio is not None else "" for ratio in
@@ -174,7 +196,13 @@ def _memory_row(axes: Axes, row: int, summary: Summary, case: Case, unit: tuple[
 
 
 def _memory_bar(
-    axes: Axes, row: float, peak: int | None, unit: tuple[str, int], colour: str, ratio: str, largest: bool
+    axes: Axes,
+    row: float,
+    peak: int | None,
+    unit: tuple[str, int],
+    colour: str,
+    ratio: str,
+    largest: bool,
 ) -> None:
     """One bar with its figure; that of the larger of a case's two is bold."""
     if peak is None:
@@ -193,15 +221,29 @@ def _mark_stages(axes: Axes, row: int, case: Case, unit: tuple[str, int]) -> Non
                       markeredgecolor="white", markeredgewidth=0.6, clip_on=False)  # fmt: skip
     build = case.memory.stages.get("build")
     if build and build.start_bytes:
-        axes.vlines(build.start_bytes / unit[1], row - 0.42, row + 0.42, BLACK, DASHES, linewidth=1.3)
+        axes.vlines(
+            build.start_bytes / unit[1], row - 0.42, row + 0.42, BLACK, DASHES, linewidth=1.3
+        )
 
 
 def _memory_handles(cases: Sequence[Case]) -> list[Artist]:
     stages = [stage for stage in STAGES if any(stage in case.memory.stages for case in cases)]
-    starts = [case.memory.stages["build"].start_bytes for case in cases if "build" in case.memory.stages]
-    bars = [*([Patch(color=GREY, label="build")] if starts else []), Patch(color=PALE, label="a query")]
-    dots = [Line2D([], [], color=STAGE_COLOURS[stage], marker="o", linestyle="", label=stage) for stage in stages]
-    before = [Line2D([], [], color=BLACK, linestyle=DASHES, label="before the build")] if any(starts) else []
+    starts = [
+        case.memory.stages["build"].start_bytes for case in cases if "build" in case.memory.stages
+    ]
+    bars = [
+        *([Patch(color=GREY, label="build")] if starts else []),
+        Patch(color=PALE, label="a query"),
+    ]
+    dots = [
+        Line2D([], [], color=STAGE_COLOURS[stage], marker="o", linestyle="", label=stage)
+        for stage in stages
+    ]
+    before = (
+        [Line2D([], [], color=BLACK, linestyle=DASHES, label="before the build")]
+        if any(starts)
+        else []
+    )
     return [*bars, *dots, *before]
 
 
@@ -210,7 +252,9 @@ def _instrument(cases: Sequence[Case]) -> str:
         "resident set": "peak resident set of the whole process, Python and its libraries included",
         "cuda allocator": "peak of what PyTorch's CUDA allocator has given out",
     }
-    known = "; ".join(sorted({names.get(case.memory.instrument or "", "unknown instrument") for case in cases}))
+    known = "; ".join(
+        sorted({names.get(case.memory.instrument or "", "unknown instrument") for case in cases})
+    )
     if any(case.memory.instrument == RESIDENT_SET for case in cases):
         return f"{known}; ratios are of the growth over what stood there before the build"
     return f"{known}; bold: the larger of the two, over the reference's larger"
@@ -218,8 +262,12 @@ def _instrument(cases: Sequence[Case]) -> str:
 
 def memory_message(summary: Summary, cases: Sequence[Case]) -> str:
     """The title: the peak that differs most from its reference's."""
-    found = [comparison for comparison in summary.comparisons if comparison.peak_memory.ratio is not None]
+    found = [
+        comparison for comparison in summary.comparisons if comparison.peak_memory.ratio is not None
+    ]
     if found:
         return verdict_words.peaks_in_short(found)
     unit = verdict_words.memory_unit_of(summary)
-    return f"{cases[0].name} peaks at {formatting.memory(cases[0].memory.peak_bytes, unit)} {unit[0]}"
+    return (
+        f"{cases[0].name} peaks at {formatting.memory(cases[0].memory.peak_bytes, unit)} {unit[0]}"
+    )

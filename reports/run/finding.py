@@ -41,7 +41,9 @@ class Quantity:
     find: Callable[[Stated, Run], Finding]
 
 
-def verdict_of(interval: Interval | None, at_most: float | None, at_least: float | None) -> tuple[Verdict, str | None]:
+def verdict_of(
+    interval: Interval | None, at_most: float | None, at_least: float | None
+) -> tuple[Verdict, str | None]:
     """The verdict, and where it is inconclusive the reason; the bound itself is on the good side.
 
     Args:
@@ -51,7 +53,10 @@ def verdict_of(interval: Interval | None, at_most: float | None, at_least: float
     if interval is None:
         return "inconclusive", "this run gives no interval for it"
     low, high = interval
-    floor, ceiling = -math.inf if at_least is None else at_least, math.inf if at_most is None else at_most
+    floor, ceiling = (
+        -math.inf if at_least is None else at_least,
+        math.inf if at_most is None else at_most,
+    )
     if floor <= low and high <= ceiling:
         return "confirmed", None
     if high < floor or ceiling < low:

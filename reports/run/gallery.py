@@ -37,11 +37,22 @@ from .schema import Case, Summary
 
 FILE = "gallery.png"
 TILES_A_ROW = 5
-MARGIN_IN, GAP_IN, NAME_LINE_IN, CAPTION_IN, QUERY_LINE_IN, BETWEEN_IN = 0.15, 0.08, 0.18, 0.27, 0.2, 0.22
+MARGIN_IN, GAP_IN, NAME_LINE_IN, CAPTION_IN, QUERY_LINE_IN, BETWEEN_IN = (
+    0.15,
+    0.08,
+    0.18,
+    0.27,
+    0.2,
+    0.22,
+)
 CHARACTER_IN = 0.105  # of a bold name
 HEIGHT_OVER_WIDTH = (0.45, 1.15)  # taller or wider images are framed in white
 IGNORED = 255
-FAILURES = {"oom": "failed: out of memory", "timeout": "failed: took too long", "error": "failed: an error"}
+FAILURES = {
+    "oom": "failed: out of memory",
+    "timeout": "failed: took too long",
+    "error": "failed: an error",
+}
 
 
 @dataclass(frozen=True)
@@ -71,7 +82,9 @@ def draw(run: Run, summary: Summary) -> Path | None:
     if not shown or not cases:
         return None
     with rc_context(STYLE):  # pyright: ignore[reportArgumentType]  # its keys are typed as literals
-        return save(_figure([_tiles(query, cases) for query in shown], shown, cases), run.folder / FILE)
+        return save(
+            _figure([_tiles(query, cases) for query in shown], shown, cases), run.folder / FILE
+        )
 
 
 def _shown(run: Run) -> list[Shown]:
@@ -80,7 +93,9 @@ def _shown(run: Run) -> list[Shown]:
     by_case = {name: {record["sample_id"]: record for record in run.scored(name)} for name in names}
     shown = []
     for index, (image, target_HW) in enumerate(_pictures(run.folder / GALLERY, len(ids))):
-        records = {name: records[ids[index]] for name, records in by_case.items() if ids[index] in records}
+        records = {
+            name: records[ids[index]] for name, records in by_case.items() if ids[index] in records
+        }
         query = next((record["query"] for record in records.values()), "")
         shown.append(Shown(image, target_HW, query, records))
     return shown
@@ -90,7 +105,11 @@ def _pictures(path: Path, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Images and targets; fewer or none where the file was cut short or is not there yet."""
     try:
         with np.load(path) as kept:
-            return [(kept[f"image_{i}"], kept[f"target_{i}"]) for i in range(count) if f"target_{i}" in kept]
+            return [
+                (kept[f"image_{i}"], kept[f"target_{i}"])
+                for i in range(count)
+                if f"target_{i}" in kept
+            ]
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return []
 
@@ -99,8 +118,15 @@ def _tiles(query: Shown, cases: Sequence[Case]) -> list[Tile]:
     ignored_hw = _fitted(query.target_HW == IGNORED, query.image)
     striped = _striped(query.image, ignored_hw)
     target_hw = _fitted(query.target_HW == 1, query.image)
-    caption = f"{100 * np.mean(query.target_HW == 1):.1f} % of the image" if target_hw.any() else "no target"
-    answers = [_answer(case, case_colour(index), query, striped, target_hw) for index, case in enumerate(cases)]
+    caption = (
+        f"{100 * np.mean(query.target_HW == 1):.1f} % of the image"
+        if target_hw.any()
+        else "no target"
+    )
+    answers = [
+        _answer(case, case_colour(index), query, striped, target_hw)
+        for index, case in enumerate(cases)
+    ]
     return [
         Tile(query.image, "image", "", GREY),
         Tile(_tinted(striped, target_hw, GREEN), "target", caption, GREEN),
@@ -108,7 +134,9 @@ def _tiles(query: Shown, cases: Sequence[Case]) -> list[Tile]:
     ]
 
 
-def _answer(case: Case, colour: str, query: Shown, striped: np.ndarray, target_hw: np.ndarray) -> Tile:
+def _answer(
+    case: Case, colour: str, query: Shown, striped: np.ndarray, target_hw: np.ndarray
+) -> Tile:
     record = query.records.get(case.name)
     mask_hw = _mask(record, query.image)
     pixels = _tinted(striped, mask_hw, colour) if mask_hw is not None else _faded(striped)
@@ -132,7 +160,9 @@ def _caption(case: Case, record: Record | None, mask_hw: np.ndarray | None) -> s
         return "not asked yet"
     if record["status"] not in ANSWERED:
         return FAILURES.get(str(record["status"]), "failed")
-    answer = "no [SEG]" if record["status"] == "no_seg" else "mask not kept" if mask_hw is None else ""
+    answer = (
+        "no [SEG]" if record["status"] == "no_seg" else "mask not kept" if mask_hw is None else ""
+    )
     quality = verdict_words.quality_of(case) or f"IoU {iou(counts(record)):.2f}"
     return ", ".join(part for part in (quality, answer) if part)
 
@@ -170,7 +200,9 @@ def _outline(mask_hw: np.ndarray, thickness_px: int) -> np.ndarray:
     inside = mask_hw
     for _ in range(thickness_px):
         padded = np.pad(inside, 1, mode="edge")
-        inside = inside & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+        inside = (
+            inside & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+        )
     return mask_hw & ~inside
 
 
@@ -237,18 +269,27 @@ def _message(cases: Sequence[Case]) -> str:
 
 
 def _draw_query(figure: Figure, row: list[Tile], layout: Layout, top_in: float) -> None:
-    _write(figure, MARGIN_IN, top_in, "\n".join(layout.query_lines), fontsize=11.5, fontstyle="italic")
+    _write(
+        figure, MARGIN_IN, top_in, "\n".join(layout.query_lines), fontsize=11.5, fontstyle="italic"
+    )
     for index, tile in enumerate(row):
         deep, column = divmod(index, layout.columns)
         left_in = MARGIN_IN + column * (layout.side_in + GAP_IN)
-        above_in = top_in - layout.query_in - (deep + 1) * layout.row_in + layout.tile_in + CAPTION_IN
+        above_in = (
+            top_in - layout.query_in - (deep + 1) * layout.row_in + layout.tile_in + CAPTION_IN
+        )
         _draw_tile(figure, tile, layout, left_in, above_in)
 
 
 def _draw_tile(figure: Figure, tile: Tile, layout: Layout, left_in: float, above_in: float) -> None:
     """`above_in`: where the picture's upper edge is, above the figure's lower one."""
     bottom_in, high_in = above_in - layout.tile_in, figure.get_figheight()
-    place = (left_in / WIDTH_IN, bottom_in / high_in, layout.side_in / WIDTH_IN, layout.tile_in / high_in)
+    place = (
+        left_in / WIDTH_IN,
+        bottom_in / high_in,
+        layout.side_in / WIDTH_IN,
+        layout.tile_in / high_in,
+    )
     axes = figure.add_axes(place)
     axes.imshow(tile.pixels, interpolation="antialiased")
     axes.set_xticks([])
@@ -260,5 +301,7 @@ def _draw_tile(figure: Figure, tile: Tile, layout: Layout, left_in: float, above
     _write(figure, left_in, bottom_in - 0.05, tile.caption, fontsize=10, color=MUTED)
 
 
-def _write(figure: Figure, left_in: float, above_in: float, text: str, va: str = "top", **how: Any) -> None:
+def _write(
+    figure: Figure, left_in: float, above_in: float, text: str, va: str = "top", **how: Any
+) -> None:
     figure.text(left_in / WIDTH_IN, above_in / figure.get_figheight(), text, va=va, **how)

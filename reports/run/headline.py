@@ -14,10 +14,14 @@ def headline(summary: Summary) -> Iterator[str]:
     data = summary.data.get("description") or f"{summary.data.get('count', 'some')} queries"
     yield f"{_compared(summary)} in the suite `{summary.suite}`, on {data}; measured on {summary.machine}.{status}"
     several = len(summary.teams) > 1
-    yield from (f"**{sentence[0].upper()}{sentence[1:]}.**" for sentence in refused(summary.against_floors))
+    yield from (
+        f"**{sentence[0].upper()}{sentence[1:]}.**" for sentence in refused(summary.against_floors)
+    )
     lines = [*(_by_team(summary) if several else _by_candidate(summary)), *_random_weights(summary)]
     bullet = "- " if several or len(summary.comparisons) > 2 else ""
-    yield from (["\n" + bullet + lines[0], *(bullet + line for line in lines[1:])] if bullet else lines)
+    yield from (
+        ["\n" + bullet + lines[0], *(bullet + line for line in lines[1:])] if bullet else lines
+    )
 
 
 def _by_candidate(summary: Summary) -> Iterator[str]:
@@ -28,7 +32,9 @@ def _by_candidate(summary: Summary) -> Iterator[str]:
             else ""
         )
         difference = found.gIoU_points
-        and_quality = f"; its gIoU differs by {formatting.judged_points(difference)}" if difference else ""
+        and_quality = (
+            f"; its gIoU differs by {formatting.judged_points(difference)}" if difference else ""
+        )
         bounds = f"; {verdict_words.joint(found)}" if _has_bounds(found) else ""
         yield f"{verdict_words.emphasised(verdict_words.takes(found), found)}{and_memory}{and_quality}{bounds}."
 
@@ -70,7 +76,11 @@ def _compared(summary: Summary) -> str:
         return f"{len(names)} cases in {len(summary.teams)} teams, each case against its team's reference,"
     sides = {team.reference: [c.candidate for c in summary.comparisons if c.reference == team.reference]
              for team in summary.teams}  # fmt: skip
-    return "; ".join(f"{_listed(others)} against the reference `{base}`" for base, others in sides.items() if others)
+    return "; ".join(
+        f"{_listed(others)} against the reference `{base}`"
+        for base, others in sides.items()
+        if others
+    )
 
 
 def _random_weights(summary: Summary) -> Iterator[str]:

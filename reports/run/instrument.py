@@ -26,7 +26,9 @@ def memory_split(paper: dict[str, Any] | None, lines: Sequence[Record]) -> Memor
     peak, reserved, process = (
         _largest(queries, f) for f in ("peak_bytes", "peak_reserved_bytes", "device_process_bytes")
     )
-    known = peak is not None and reserved is not None  # by an allocator; a resident set holds Python and all else
+    known = (
+        peak is not None and reserved is not None
+    )  # by an allocator; a resident set holds Python and all else
     return MemorySplit(
         weights_bytes=weights,
         paper_weights_bytes=sum(paper["weight_bytes"].values()) if paper else None,
@@ -101,6 +103,7 @@ def _floors_ms(entry: Record, ceilings: Mapping[str, Any]) -> dict[str, float]:
         return {}
     bandwidth = found["bandwidth_bytes_per_s"]
     return {
-        stage: 1e3 * max(paper["flops"].get(stage, 0) / rate, paper["traffic_bytes"].get(stage, 0) / bandwidth)
+        stage: 1e3
+        * max(paper["flops"].get(stage, 0) / rate, paper["traffic_bytes"].get(stage, 0) / bandwidth)
         for stage in paper["flops"]
     }

@@ -45,7 +45,9 @@ def write_report(folder: Path) -> Path:
     run = read_run(folder)
     summary = write_summary(run)
     drawn = [path.name for path in figures.draw_all(summary, folder)]
-    found = [path.name for path in (gallery.draw(run, summary), waterfall.draw(summary, folder)) if path]
+    found = [
+        path.name for path in (gallery.draw(run, summary), waterfall.draw(summary, folder)) if path
+    ]
     path, temporary = folder / REPORT, folder / f".{REPORT}.partial"
     temporary.write_text(page(run, summary, {*drawn, *found}), encoding="utf-8")
     temporary.replace(path)
@@ -67,18 +69,25 @@ def page(run: Run, summary: Summary, drawn: set[str]) -> str:
         _figure(figures.STAGE_TIMES, drawn),
         comparison_table(summary),
         _figure(figures.PEAK_MEMORY, drawn),
-        *_section(detail_tables.TITLE, detail_tables.effects(summary, _figure(waterfall.FILE, drawn))),
+        *_section(
+            detail_tables.TITLE, detail_tables.effects(summary, _figure(waterfall.FILE, drawn))
+        ),
         *_section("Where the time goes", breakdown_table(summary), _BREAKDOWN),
         *_section("What the memory is made of", detail_tables.split_table(summary), _SPLIT),
         *_section("How near the ceilings", detail_tables.ceilings_table(summary), _CEILINGS),
         *_section("Trainings", trainings_section(summary)),
         *_section("Masks", _figure(gallery.FILE, drawn)),
         *_quality(summary),
-        *_section("Cold start", cold_table(summary), "Once per process, and part of no figure above."),
+        *_section(
+            "Cold start", cold_table(summary), "Once per process, and part of no figure above."
+        ),
         *_section("What differs between the cases", detail_tables.differences(summary)),
         "## How this was measured",
         "\n".join(f"- {line}" for line in _method(run, summary)),
-        *_section("Machine and versions", markdown.markdown_table(["", ""], _passport(run, summary), figures=False)),
+        *_section(
+            "Machine and versions",
+            markdown.markdown_table(["", ""], _passport(run, summary), figures=False),
+        ),
         "## How to reproduce",
         _reproduce(run),
     ]
@@ -134,7 +143,8 @@ def _both_answered(summary: Summary) -> str:
         f"- Over the {found.both_answered.n} queries that `{found.candidate}` and `{found.reference}` both answered, "
         f"gIoU differs by {formatting.judged_points(found.both_answered.gIoU_points)}."
         for found in summary.comparisons
-        if found.both_answered.gIoU_points is not None and found.both_answered.gIoU_points != found.gIoU_points
+        if found.both_answered.gIoU_points is not None
+        and found.both_answered.gIoU_points != found.gIoU_points
     )
 
 
@@ -148,14 +158,22 @@ _METHOD = (
 
 def _method(run: Run, summary: Summary) -> Iterator[str]:
     models = summary.cases
-    yield from (f"Time: {words}." for clock, words in CLOCKS.items() if clock in {case.time.clock for case in models})
+    yield from (
+        f"Time: {words}."
+        for clock, words in CLOCKS.items()
+        if clock in {case.time.clock for case in models}
+    )
     yield _data(summary)
     yield _plan(run, models)
     yield from _METHOD
     yield from _quality_method(summary)
     yield from _detectable(summary)
     instruments = {case.memory.instrument for case in models}
-    yield from (f"Memory, in a pass of its own: {words}." for name, words in INSTRUMENTS.items() if name in instruments)
+    yield from (
+        f"Memory, in a pass of its own: {words}."
+        for name, words in INSTRUMENTS.items()
+        if name in instruments
+    )
     yield from _percentiles(models)
     yield from _outliers(models)
 
@@ -164,20 +182,29 @@ def _data(summary: Summary) -> str:
     data = summary.data
     description = str(data.get("description") or "not described")
     known = [
-        f"{name} {data[name]}" for name in ("split", "count", "texts", "fingerprint") if data.get(name) is not None
+        f"{name} {data[name]}"
+        for name in ("split", "count", "texts", "fingerprint")
+        if data.get(name) is not None
     ]
-    return f"Data: {', '.join([description, *(fact for fact in known if fact not in description)])}."
+    return (
+        f"Data: {', '.join([description, *(fact for fact in known if fact not in description)])}."
+    )
 
 
 def _plan(run: Run, models: list[Case]) -> str:
     plan = run.run.get("plan") or {}
-    queries, processes = max((case.time.queries for case in models), default=0), plan.get("processes")
+    queries, processes = (
+        max((case.time.queries for case in models), default=0),
+        plan.get("processes"),
+    )
     each = f" in each of {processes} processes of its own" if processes else ""
     block = plan.get("block") if len(models) > 1 else None
     turns = f", taking turns with the others, {block} at a time" if block else ""
     turns += ", in turns with another version" if run.run.get("in_turns") else ""
     known = ((words, plan.get(name)) for name, words in PLAN.items())
-    return f"Each model answers {queries} queries{each}{turns}." + "".join(f" {w.format(v)}." for w, v in known if v)
+    return f"Each model answers {queries} queries{each}{turns}." + "".join(
+        f" {w.format(v)}." for w, v in known if v
+    )
 
 
 def _quality_method(summary: Summary) -> Iterator[str]:
@@ -221,7 +248,11 @@ def _percentiles(models: list[Case]) -> Iterator[str]:
 
 
 def _outliers(models: list[Case]) -> Iterator[str]:
-    found = [f"{case.time.outliers} of {case.time.n} for `{case.name}`" for case in models if case.time.outliers]
+    found = [
+        f"{case.time.outliers} of {case.time.n} for `{case.name}`"
+        for case in models
+        if case.time.outliers
+    ]
     if found:
         yield f"Outliers (more than 14.826 MAD from the median), flagged and kept: {', '.join(found)}."
 

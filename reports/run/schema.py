@@ -39,20 +39,30 @@ class Case(Strict):
 
     name: str = Field(description="Name of the case in its suite.")
     adapter: str = Field(description="Name under which the adapter is registered.")
-    role: Literal["model", "control"] = Field(description="A control is a floor for quality; its time is no result.")
-    settings: dict[str, JsonValue] | None = Field(description="Resolved and flat; null until the case was built.")
-    has_quality: bool | None = Field(description="False for random weights; null until the case was built.")
+    role: Literal["model", "control"] = Field(
+        description="A control is a floor for quality; its time is no result."
+    )
+    settings: dict[str, JsonValue] | None = Field(
+        description="Resolved and flat; null until the case was built."
+    )
+    has_quality: bool | None = Field(
+        description="False for random weights; null until the case was built."
+    )
     parameters: dict[str, Count] | None = Field(description="Number of parameters by part.")
     error: str | None = Field(description="Why the case could not be run.")
-    memory_error: str | None = Field(default=None, description="Why its memory could not be measured.")
+    memory_error: str | None = Field(
+        default=None, description="Why its memory could not be measured."
+    )
     quality: Quality = Field(description="Scores, and how the queries ended.")
     time: Time = Field(description="Warm queries: medians, stages, regions.")
     memory: Memory = Field(description="Peaks.")
     energy_mj: NotNegative | None = Field(
-        default=None, description="Mean energy of a query by the GPU's counter, in millijoules; null without one."
+        default=None,
+        description="Mean energy of a query by the GPU's counter, in millijoules; null without one.",
     )
     answer_spread: AnswerSpread | None = Field(
-        default=None, description="By how much its processes answer differently; null with a single process."
+        default=None,
+        description="By how much its processes answer differently; null with a single process.",
     )
     cold: Cold = Field(description="What happens once.")
 
@@ -79,7 +89,9 @@ class Joint(Strict):
     time_saved_at_least: float = Field(
         description="Share of the reference's time; below 0, the candidate may take so much more."
     )
-    gIoU_points_lost_at_most: float = Field(description="Below 0, the candidate is better by at least so much.")
+    gIoU_points_lost_at_most: float = Field(
+        description="Below 0, the candidate is better by at least so much."
+    )
 
 
 class Comparison(Strict):
@@ -89,14 +101,17 @@ class Comparison(Strict):
     candidate: str = Field(description="Name of the case that is compared.")
     end_to_end: Ratio = Field(description="Of the time of a query.")
     time_verdict: Verdict = Field(
-        default="inconclusive", description="What the interval of end_to_end says of a threshold of 5 %."
+        default="inconclusive",
+        description="What the interval of end_to_end says of a threshold of 5 %.",
     )
     without_preprocess: Ratio = Field(
-        default=NO_RATIO, description="Of the time of a query less its preprocessing; null where there is none."
+        default=NO_RATIO,
+        description="Of the time of a query less its preprocessing; null where there is none.",
     )
     stages: dict[str, Ratio] = Field(description="By stage that both cases have.")
     stages_synchronised: bool = Field(
-        default=False, description="Whether `stages` is of the pass that waits for the GPU at each stage's end."
+        default=False,
+        description="Whether `stages` is of the pass that waits for the GPU at each stage's end.",
     )
     memory_definition: Literal["peak", "growth"] = Field(
         default="peak",
@@ -115,31 +130,48 @@ class Comparison(Strict):
     cIoU_points: Points | None = Field(description="Of cIoU; null without quality.")
     mIoU_points: Points | None = Field(default=None, description="Of mIoU; null without quality.")
     gIoU_verdict: Verdict | None = Field(
-        default=None, description="What the interval of gIoU_points says of a threshold of 2 points; null without it."
+        default=None,
+        description="What the interval of gIoU_points says of a threshold of 2 points; null without it.",
     )
     images_to_tell: Count | None = Field(
-        default=None, description="Where gIoU_verdict is inconclusive: about how many images would settle it."
+        default=None,
+        description="Where gIoU_verdict is inconclusive: about how many images would settle it.",
     )
-    joint: Joint | None = Field(default=None, description="Time and gIoU at once; null where either has no interval.")
-    both_answered: BothAnswered = Field(description="The same, without the queries that either failed.")
+    joint: Joint | None = Field(
+        default=None, description="Time and gIoU at once; null where either has no interval."
+    )
+    both_answered: BothAnswered = Field(
+        description="The same, without the queries that either failed."
+    )
     differences: dict[str, tuple[JsonValue, JsonValue]] = Field(
         description="Every setting that differs: [of the reference, of the candidate]. More than one is a confound, "
         "unless it follows from another."
     )
     energy: Ratio = Field(
-        default=NO_RATIO, description="Of the mean energy of a query in each process; null without a counter."
+        default=NO_RATIO,
+        description="Of the mean energy of a query in each process; null without a counter.",
     )
-    same_settings: bool = Field(default=False, description="No setting differs: there is nothing to compare.")
+    same_settings: bool = Field(
+        default=False, description="No setting differs: there is nothing to compare."
+    )
 
 
 class Difference(Strict):
     """Mean over the pairs of processes of the memory pass of candidate minus reference, with a t interval."""
 
-    bytes: float | None = Field(description="Candidate minus reference, in bytes. Null without a pair.")
-    low: float | None = Field(description="Lower end of the 95 % interval; null with fewer than two pairs.")
-    high: float | None = Field(description="Upper end of the 95 % interval; null with fewer than two pairs.")
+    bytes: float | None = Field(
+        description="Candidate minus reference, in bytes. Null without a pair."
+    )
+    low: float | None = Field(
+        description="Lower end of the 95 % interval; null with fewer than two pairs."
+    )
+    high: float | None = Field(
+        description="Upper end of the 95 % interval; null with fewer than two pairs."
+    )
     processes: Count = Field(description="Pairs of processes compared.")
-    share: float | None = Field(description="Of the whole change; null where that cannot be told from 0.")
+    share: float | None = Field(
+        description="Of the whole change; null where that cannot be told from 0."
+    )
 
 
 class TimeChange(Strict):
@@ -151,8 +183,12 @@ class TimeChange(Strict):
 
     reference_ms: float | None = Field(description="Mean over processes of the reference's median.")
     whole: Milliseconds = Field(description="The candidate minus the reference.")
-    own: dict[str, Milliseconds] = Field(description="By factor, of the case that differs in it alone.")
-    interaction: Milliseconds = Field(description="What the sum of `own` leaves; 0 where the factors are independent.")
+    own: dict[str, Milliseconds] = Field(
+        description="By factor, of the case that differs in it alone."
+    )
+    interaction: Milliseconds = Field(
+        description="What the sum of `own` leaves; 0 where the factors are independent."
+    )
 
 
 class TimeParts(Strict):
@@ -161,23 +197,38 @@ class TimeParts(Strict):
     Of the ratios, the whole is the product of all `own` and `interaction`.
     """
 
-    whole: Ratio = Field(description="The candidate over the reference, over the queries that all cases answered.")
+    whole: Ratio = Field(
+        description="The candidate over the reference, over the queries that all cases answered."
+    )
     own: dict[str, Ratio] = Field(description="By factor, of the case that differs in it alone.")
-    interaction: Ratio = Field(description="What the product of `own` leaves; 1 where the factors are independent.")
-    end_to_end_ms: TimeChange | None = Field(default=None, description="The same change in milliseconds.")
-    stages_ms: dict[str, TimeChange] = Field(default={}, description="By stage that all cases have.")
+    interaction: Ratio = Field(
+        description="What the product of `own` leaves; 1 where the factors are independent."
+    )
+    end_to_end_ms: TimeChange | None = Field(
+        default=None, description="The same change in milliseconds."
+    )
+    stages_ms: dict[str, TimeChange] = Field(
+        default={}, description="By stage that all cases have."
+    )
     stages_synchronised: bool = Field(
-        default=False, description="Whether `stages_ms` is of the pass that waits for the GPU at each stage's end."
+        default=False,
+        description="Whether `stages_ms` is of the pass that waits for the GPU at each stage's end.",
     )
 
 
 class MemoryParts(Strict):
     """A change of the peak of a query, the build left out: the whole is the sum of all `own` and `interaction`."""
 
-    reference_bytes: float | None = Field(description="Mean over processes of the reference's peak.")
+    reference_bytes: float | None = Field(
+        description="Mean over processes of the reference's peak."
+    )
     whole: Difference = Field(description="The candidate minus the reference.")
-    own: dict[str, Difference] = Field(description="By factor, of the case that differs in it alone.")
-    interaction: Difference = Field(description="What the sum of `own` leaves; 0 where the factors are independent.")
+    own: dict[str, Difference] = Field(
+        description="By factor, of the case that differs in it alone."
+    )
+    interaction: Difference = Field(
+        description="What the sum of `own` leaves; 0 where the factors are independent."
+    )
 
 
 class Attribution(Strict):
@@ -189,10 +240,16 @@ class Attribution(Strict):
 
     reference: str = Field(description="Name of the case that is compared with.")
     candidate: str = Field(description="Name of the case whose change is taken apart.")
-    levels: dict[str, tuple[str, str]] = Field(description="By factor, [of the reference, of the candidate].")
-    cases: dict[str, str] = Field(description="By factor, the case that differs from the reference in it alone.")
+    levels: dict[str, tuple[str, str]] = Field(
+        description="By factor, [of the reference, of the candidate]."
+    )
+    cases: dict[str, str] = Field(
+        description="By factor, the case that differs from the reference in it alone."
+    )
     time: TimeParts = Field(description="Of the time of a query.")
-    memory: MemoryParts = Field(description="Of the peak memory of a query; null where the instruments differ.")
+    memory: MemoryParts = Field(
+        description="Of the peak memory of a query; null where the instruments differ."
+    )
 
 
 class Team(Strict):
@@ -206,7 +263,9 @@ class Team(Strict):
 class Ceilings(Strict):
     """What a device can do at best, as measured."""
 
-    matrix_flops_per_s: dict[str, Positive] = Field(description="Of square matrix products, by data type.")
+    matrix_flops_per_s: dict[str, Positive] = Field(
+        description="Of square matrix products, by data type."
+    )
     bandwidth_bytes_per_s: Positive = Field(description="Of a copy, bytes read and written.")
 
 
@@ -214,20 +273,32 @@ class ClaimResult(Strict):
     """One claim of the suite and what came of it. Figures are in `unit`: candidate over reference, points, or bytes."""
 
     claim: str = Field(description="In words.")
-    quantity: str | None = Field(description="Such as time.vision; null where this run cannot measure it.")
-    unit: Literal["ratio", "points", "bytes"] | None = Field(description="Of every figure here; null without quantity.")
-    reference: str | None = Field(description="Name of the case that is compared with; null where the claim is of one.")
+    quantity: str | None = Field(
+        description="Such as time.vision; null where this run cannot measure it."
+    )
+    unit: Literal["ratio", "points", "bytes"] | None = Field(
+        description="Of every figure here; null without quantity."
+    )
+    reference: str | None = Field(
+        description="Name of the case that is compared with; null where the claim is of one."
+    )
     candidate: str | None = Field(description="Name of the case that the claim is about.")
     at_most: float | None = Field(description="The bound: the claim holds up to it.")
     at_least: float | None = Field(description="The bound: the claim holds from it on.")
     published: float | None = Field(description="What the claim's author measured.")
     source: str | None = Field(description="Who says so, and how the claim is read here.")
-    measured: float | None = Field(description="The figure of this run; of fits the memory that was taken.")
-    interval: tuple[float, float] | None = Field(description="95 % interval of it; null where the run gives none.")
+    measured: float | None = Field(
+        description="The figure of this run; of fits the memory that was taken."
+    )
+    interval: tuple[float, float] | None = Field(
+        description="95 % interval of it; null where the run gives none."
+    )
     verdict: Literal["confirmed", "refuted", "inconclusive", "not measured"] = Field(
         description="By the side of the bound on which the whole interval lies; of fits, by a capped process."
     )
-    reason: str | None = Field(description="Why it is inconclusive or not measured; of fits, what came of it.")
+    reason: str | None = Field(
+        description="Why it is inconclusive or not measured; of fits, what came of it."
+    )
 
 
 class TrainingRun(Strict):
@@ -236,7 +307,9 @@ class TrainingRun(Strict):
     name: str = Field(description="In the suite.")
     seed: Count = Field(description="Of the training.")
     folder: str = Field(description="Beside this summary.")
-    status: Literal["complete", "oom", "skipped", "failed"] | None = Field(description="Null until it was begun.")
+    status: Literal["complete", "oom", "skipped", "failed"] | None = Field(
+        description="Null until it was begun."
+    )
     reason: str | None = Field(description="Why it is not complete.")
 
 
@@ -248,32 +321,58 @@ class Summary(Strict):
     )
     suite: str = Field(description="Name of the suite that was run.")
     title: str = Field(description="What the suite is about.")
-    status: Literal["running", "complete", "failed"] = Field(description="How far the run has come.")
+    status: Literal["running", "complete", "failed"] = Field(
+        description="How far the run has come."
+    )
     started: str | None = Field(description="ISO 8601.")
     machine: str = Field(description="The machine in one line.")
-    data: dict[str, JsonValue] = Field(description="Root, split, count of queries and description of the data.")
-    reference: str | None = Field(description="Name of the case that the others are compared with.")
-    teams: list[Team] = Field(description="Which cases took turns; all of them, unless the suite says otherwise.")
-    metrics: list[str] = Field(description="The metrics that the suite asks for; `quality` holds all of them.")
-    cases: list[Case] = Field(description="The models that are compared, the reference first.")
-    controls: list[Case] = Field(description="The floors, which the quality of `cases` is read against.")
-    against_floors: list[AgainstFloor] = Field(
-        default=[], description="Of each model that has quality: whether it is better than answers without a look."
+    data: dict[str, JsonValue] = Field(
+        description="Root, split, count of queries and description of the data."
     )
-    comparisons: list[Comparison] = Field(description="Every other model against its team's reference.")
-    twins: list[Twin] = Field(default=[], description="Cases that measure a reference a second time.")
-    ceilings: dict[str, Ceilings] = Field(default={}, description="What the machine can do at best, by device.")
+    reference: str | None = Field(description="Name of the case that the others are compared with.")
+    teams: list[Team] = Field(
+        description="Which cases took turns; all of them, unless the suite says otherwise."
+    )
+    metrics: list[str] = Field(
+        description="The metrics that the suite asks for; `quality` holds all of them."
+    )
+    cases: list[Case] = Field(description="The models that are compared, the reference first.")
+    controls: list[Case] = Field(
+        description="The floors, which the quality of `cases` is read against."
+    )
+    against_floors: list[AgainstFloor] = Field(
+        default=[],
+        description="Of each model that has quality: whether it is better than answers without a look.",
+    )
+    comparisons: list[Comparison] = Field(
+        description="Every other model against its team's reference."
+    )
+    twins: list[Twin] = Field(
+        default=[], description="Cases that measure a reference a second time."
+    )
+    ceilings: dict[str, Ceilings] = Field(
+        default={}, description="What the machine can do at best, by device."
+    )
     attributions: list[Attribution] = Field(
-        default=[], description="Changes that are taken apart into what each factor causes, most factors first."
+        default=[],
+        description="Changes that are taken apart into what each factor causes, most factors first.",
     )
     quality_pass: QualityPass | None = Field(
-        default=None, description="How quality was evaluated; null where it is of the timed queries."
+        default=None,
+        description="How quality was evaluated; null where it is of the timed queries.",
     )
-    bootstrap: Bootstrap | None = Field(default=None, description="How the intervals of quality were made.")
-    claims: list[ClaimResult] = Field(default=[], description="What the suite claims, in its order.")
-    trainings: list[TrainingRun] = Field(default=[], description="What came of the suite's trainings, in their order.")
+    bootstrap: Bootstrap | None = Field(
+        default=None, description="How the intervals of quality were made."
+    )
+    claims: list[ClaimResult] = Field(
+        default=[], description="What the suite claims, in its order."
+    )
+    trainings: list[TrainingRun] = Field(
+        default=[], description="What came of the suite's trainings, in their order."
+    )
     training_comparisons: list[ComparedTrainings] = Field(
-        default=[], description="The pairs of trainings that claims are about; without claims all against the first."
+        default=[],
+        description="The pairs of trainings that claims are about; without claims all against the first.",
     )
     warnings: list[str] = Field(description="Doubts about this run, each with what it is about.")
 

@@ -108,7 +108,10 @@ def summarise(run: Run) -> Summary:
 
 def _ordered(entry: dict[str, Any]) -> list[dict[str, Any]]:
     """The reference first, then the other models, then the controls; otherwise as the suite has them."""
-    return sorted(entry["cases"], key=lambda case: (case["role"] == "control", case["name"] != entry.get("reference")))
+    return sorted(
+        entry["cases"],
+        key=lambda case: (case["role"] == "control", case["name"] != entry.get("reference")),
+    )
 
 
 def summarise_case(
@@ -178,7 +181,9 @@ def _slices_by(tag: str, records: list[Record], score: Callable) -> Iterable[tup
         yield name, Slice(n=len(members), gIoU=found["gIoU"], cIoU=found["cIoU"])
 
 
-def _time(clock: str | None, records: list[Record], beside: dict[str, dict[str, float | None]]) -> Time:
+def _time(
+    clock: str | None, records: list[Record], beside: dict[str, dict[str, float | None]]
+) -> Time:
     answered = timed(records)
     latencies_ms = [record["latency_ns"] / 1e6 for record in answered]
     queries = len({record["sample_id"] for record in answered})
@@ -194,12 +199,16 @@ def _time(clock: str | None, records: list[Record], beside: dict[str, dict[str, 
         processes=len({record["process"] for record in answered}),
         end_to_end_ms=_median(latencies_ms),
         without_preprocess_ms=_without_preprocess_ms(answered),
-        host_ms=_median([record["host_ns"] / 1e6 for record in answered if record.get("host_ns") is not None]),
+        host_ms=_median(
+            [record["host_ns"] / 1e6 for record in answered if record.get("host_ns") is not None]
+        ),
         percentiles_ms=percentiles(latencies_ms, queries) if answered else {},
         unattributed_ms=_median([rest / 1e6 for rest, _ in rests]),
         unattributed_share=_median([rest / latency for rest, latency in rests]),
         stages={
-            stage: _stage_time(stage, answered, beside.get(stage, {})) for stage in STAGES if _enters(answered, stage)
+            stage: _stage_time(stage, answered, beside.get(stage, {}))
+            for stage in STAGES
+            if _enters(answered, stage)
         },
         regions={name: _region_time(name, answered) for name in _names(answered)},
         outliers=int(outliers(latencies_ms).sum()),
@@ -229,13 +238,17 @@ def _enters(records: list[Record], stage: str) -> bool:
 
 def _stage_time(stage: str, records: list[Record], beside: dict[str, float | None]) -> StageTime:
     spans_ns = [stage_ns(record, stage) for record in records]
-    shares = [span_ns / record["latency_ns"] for span_ns, record in zip(spans_ns, records, strict=True)]
+    shares = [
+        span_ns / record["latency_ns"] for span_ns, record in zip(spans_ns, records, strict=True)
+    ]
     return StageTime(calls=median_low(_most_calls(record, stage) for record in records),
                      median_ms=median(spans_ns) / 1e6, share=median(shares), **beside)  # fmt: skip
 
 
 def _most_calls(record: Record, stage: str) -> int:
-    calls = (region["calls"] for name, region in record["regions"].items() if stage_of(name) == stage)
+    calls = (
+        region["calls"] for name, region in record["regions"].items() if stage_of(name) == stage
+    )
     return max(calls, default=0)
 
 
@@ -243,7 +256,9 @@ def _region_time(name: str, records: list[Record]) -> RegionTime:
     absent = {"calls": 0, "exclusive_ns": 0}
     regions = [record["regions"].get(name, absent) for record in records]
     spans_ns = [region["exclusive_ns"] for region in regions]
-    return RegionTime(calls=median_low(region["calls"] for region in regions), median_ms=median(spans_ns) / 1e6)
+    return RegionTime(
+        calls=median_low(region["calls"] for region in regions), median_ms=median(spans_ns) / 1e6
+    )
 
 
 def _memory(lines: list[Record], split: MemorySplit | None) -> Memory:
@@ -257,8 +272,16 @@ def _memory(lines: list[Record], split: MemorySplit | None) -> Memory:
         growth_bytes=growth,
         query_growth_bytes=query_growth,
         instrument=" and ".join(instruments) or None,
-        stages={stage: StageMemory(**_largest(found, StageMemory)) for stage, found in stages.items() if found},
-        **{name: value for name, value in _largest(lines, StageMemory).items() if name != "start_bytes"},
+        stages={
+            stage: StageMemory(**_largest(found, StageMemory))
+            for stage, found in stages.items()
+            if found
+        },
+        **{
+            name: value
+            for name, value in _largest(lines, StageMemory).items()
+            if name != "start_bytes"
+        },
     )
 
 

@@ -34,7 +34,9 @@ def comparison_table(summary: Summary) -> str:
     return "\n\n".join([*tables, *_footnotes(summary)]) if tables else "No model has been measured."
 
 
-def _of_team(summary: Summary, team: Team, table: Callable[[Summary, list[Case]], str]) -> Iterator[str]:
+def _of_team(
+    summary: Summary, team: Team, table: Callable[[Summary, list[Case]], str]
+) -> Iterator[str]:
     """A team's tables, under its name where it has one."""
     if team.name:
         yield f"### {escape(team.name)}"
@@ -48,7 +50,13 @@ def _groups(models: list[Case]) -> Iterator[list[Case]]:
 
 
 def _header(summary: Summary, cases: Sequence[Case]) -> Row:
-    return ["", *(f"{case.name} (reference)" if summary.is_reference(case) else case.name for case in cases)]
+    return [
+        "",
+        *(
+            f"{case.name} (reference)" if summary.is_reference(case) else case.name
+            for case in cases
+        ),
+    ]
 
 
 def _comparison(summary: Summary, cases: list[Case]) -> str:
@@ -57,10 +65,15 @@ def _comparison(summary: Summary, cases: list[Case]) -> str:
     def row(label: str, cell: Callable[[Case, Comparison | None], str]) -> Row:
         return [label, *(cell(case, found) for case, found in sides)]
 
-    rows = [*_quality_rows(row, summary.metrics), *_spread_rows(row, cases), *_time_rows(row, cases)]
+    rows = [
+        *_quality_rows(row, summary.metrics),
+        *_spread_rows(row, cases),
+        *_time_rows(row, cases),
+    ]
     rows += [*_energy_rows(row, cases), *_memory_rows(row, summary)]
     return markdown_table(
-        _header(summary, cases), [*rows, row("parameters (millions)", lambda case, _: _parameters(case))]
+        _header(summary, cases),
+        [*rows, row("parameters (millions)", lambda case, _: _parameters(case))],
     )
 
 
@@ -70,7 +83,10 @@ def _quality_rows(row: Callable, metrics: Sequence[str]) -> list[Row]:
         value = formatting.score(case.quality.model_dump(by_alias=True)[name])
         return value if difference is None else f"{value} ({formatting.judged_points(difference)})"
 
-    rows = [row(_heading(name), lambda case, found, name=name: cell(case, found, name)) for name in metrics]
+    rows = [
+        row(_heading(name), lambda case, found, name=name: cell(case, found, name))
+        for name in metrics
+    ]
     return [row("**Quality**", lambda *_: ""), *rows]
 
 
@@ -78,7 +94,12 @@ def _spread_rows(row: Callable, cases: Sequence[Case]) -> list[Row]:
     """A row where the answers of a case differ between its processes; none where all agree."""
     if not any(case.answer_spread and case.answer_spread.differing for case in cases):
         return []
-    return [row("answers that differ between processes", lambda case, _: formatting.spread(case.answer_spread))]
+    return [
+        row(
+            "answers that differ between processes",
+            lambda case, _: formatting.spread(case.answer_spread),
+        )
+    ]
 
 
 def _energy_rows(row: Callable, cases: Sequence[Case]) -> list[Row]:
@@ -108,12 +129,20 @@ def _time_rows(row: Callable, cases: Sequence[Case]) -> list[Row]:
 
     def stage(case: Case, found: Comparison | None, name: str) -> str:
         time, ratio = case.time.stages.get(name), found.stages.get(name) if found else None
-        known = f" ({formatting.ratio_with_interval(ratio)})" if ratio and ratio.ratio is not None else ""
+        known = (
+            f" ({formatting.ratio_with_interval(ratio)})"
+            if ratio and ratio.ratio is not None
+            else ""
+        )
         return _stage_ms(time) + known
 
     def without_preprocess(case: Case, found: Comparison | None) -> str:
         ratio = found.without_preprocess if found else None
-        known = f" ({formatting.ratio_with_interval(ratio)})" if ratio and ratio.ratio is not None else ""
+        known = (
+            f" ({formatting.ratio_with_interval(ratio)})"
+            if ratio and ratio.ratio is not None
+            else ""
+        )
         return formatting.milliseconds(case.time.without_preprocess_ms) + known
 
     names = [name for name in STAGES if any(name in case.time.stages for case in cases)]
@@ -123,7 +152,10 @@ def _time_rows(row: Callable, cases: Sequence[Case]) -> list[Row]:
         row("**Time of a query (ms, median)**", lambda *_: ""),
         row("end to end", total),
         *(
-            row(f"end to end, {p}", lambda case, _, p=p: formatting.milliseconds(case.time.percentiles_ms.get(p)))
+            row(
+                f"end to end, {p}",
+                lambda case, _, p=p: formatting.milliseconds(case.time.percentiles_ms.get(p)),
+            )
             for p in tails
         ),
         *([row("end to end, without preprocessing", without_preprocess)] if has_preprocess else []),
@@ -136,7 +168,9 @@ def _stage_ms(time: StageTime | None) -> str:
     """As it ran, and waited for where that is another time."""
     if time is None:
         return formatting.NOT_AVAILABLE
-    waited = f"; {formatting.milliseconds(time.synchronised_ms)} waited for" if time.runs_ahead else ""
+    waited = (
+        f"; {formatting.milliseconds(time.synchronised_ms)} waited for" if time.runs_ahead else ""
+    )
     return formatting.milliseconds(time.median_ms) + waited
 
 
@@ -148,7 +182,9 @@ def _emphasised_ratio(text: str, found: Comparison) -> str:
 
 def _memory_rows(row: Callable, summary: Summary) -> list[Row]:
     unit, models = verdict_words.memory_unit_of(summary), summary.cases
-    instruments = ", ".join(sorted({case.memory.instrument for case in models if case.memory.instrument}))
+    instruments = ", ".join(
+        sorted({case.memory.instrument for case in models if case.memory.instrument})
+    )
 
     def peak(case: Case, found: Comparison | None, name: str = "peak_bytes") -> str:
         known = of(case.memory, name)
@@ -158,7 +194,11 @@ def _memory_rows(row: Callable, summary: Summary) -> list[Row]:
 
     def of_query(case: Case, found: Comparison | None, name: str = "query_peak_bytes") -> str:
         ratio = found.query_peak_memory if found else None
-        known = f" ({formatting.ratio_with_interval(ratio)})" if ratio and ratio.ratio is not None else ""
+        known = (
+            f" ({formatting.ratio_with_interval(ratio)})"
+            if ratio and ratio.ratio is not None
+            else ""
+        )
         return of(case.memory, name) + known
 
     def growth(case: Case, found: Comparison | None) -> str:
@@ -170,8 +210,15 @@ def _memory_rows(row: Callable, summary: Summary) -> list[Row]:
     def of(part: Memory | StageMemory | None, name: str) -> str:
         return formatting.memory(getattr(part, name) if part else None, unit)
 
-    beside = {"peak_reserved_bytes": "largest, reserved", "device_process_bytes": "largest, by the driver"}
-    beside = {name: label for name, label in beside.items() if any(getattr(case.memory, name) for case in models)}
+    beside = {
+        "peak_reserved_bytes": "largest, reserved",
+        "device_process_bytes": "largest, by the driver",
+    }
+    beside = {
+        name: label
+        for name, label in beside.items()
+        if any(getattr(case.memory, name) for case in models)
+    }
     stages = [name for name in MEMORY_STAGES if any(name in case.memory.stages for case in models)]
     if any(case.memory.instrument == RESIDENT_SET for case in models):
         # The ratios are of the growth; the whole process stands beside it.
@@ -179,21 +226,33 @@ def _memory_rows(row: Callable, summary: Summary) -> list[Row]:
             row("growth over that", growth),
             row("growth of a query (without build)", growth_of_query),
             row("largest, whole process", lambda case, _: of(case.memory, "peak_bytes")),
-            row("largest of a query, whole process", lambda case, _: of(case.memory, "query_peak_bytes")),
+            row(
+                "largest of a query, whole process",
+                lambda case, _: of(case.memory, "query_peak_bytes"),
+            ),
         ]
     else:
         totals = [row("largest", peak), row("largest of a query (without build)", of_query)]
     return [
-        row(f"**Peak memory ({unit[0]}{', ' + instruments if instruments else ''})**", lambda *_: ""),
+        row(
+            f"**Peak memory ({unit[0]}{', ' + instruments if instruments else ''})**", lambda *_: ""
+        ),
         row("before the build", lambda case, _: of(case.memory.stages.get("build"), "start_bytes")),
         *totals,
-        *(row(label, lambda case, _, name=name: of(case.memory, name)) for name, label in beside.items()),
+        *(
+            row(label, lambda case, _, name=name: of(case.memory, name))
+            for name, label in beside.items()
+        ),
         *(row(s, lambda case, _, s=s: of(case.memory.stages.get(s), "peak_bytes")) for s in stages),
     ]
 
 
 def _parameters(case: Case) -> str:
-    return f"{sum(case.parameters.values()) / 1e6:,.1f}" if case.parameters else formatting.NOT_AVAILABLE
+    return (
+        f"{sum(case.parameters.values()) / 1e6:,.1f}"
+        if case.parameters
+        else formatting.NOT_AVAILABLE
+    )
 
 
 def _footnotes(summary: Summary) -> Iterator[str]:
@@ -240,14 +299,18 @@ def twin_notes(summary: Summary) -> Iterator[str]:
 
 def breakdown_table(summary: Summary) -> str:
     """Per stage its share of the time and how often it is entered; per finer region its time."""
-    return "\n\n".join(text for team in summary.teams for text in _of_team(summary, team, _breakdown))
+    return "\n\n".join(
+        text for team in summary.teams for text in _of_team(summary, team, _breakdown)
+    )
 
 
 def _breakdown(summary: Summary, cases: list[Case]) -> str:
     rows = []
     for stage in (stage for stage in STAGES if any(stage in case.time.stages for case in cases)):
         rows.append([f"**{stage}**", *(_stage_share(case, stage) for case in cases)])
-        names = [name for case in cases for name in case.time.regions if name.startswith(f"{stage}.")]
+        names = [
+            name for case in cases for name in case.time.regions if name.startswith(f"{stage}.")
+        ]
         rows += [[name, *(_region(case, name) for case in cases)] for name in dict.fromkeys(names)]
     return markdown_table(_header(summary, cases), rows)
 
@@ -291,11 +354,19 @@ def slices_table(summary: Summary) -> str | None:
     if not models:
         return None
     cases = [*models, *(case for case in summary.controls if case.quality.n)]
-    names = {(tag, value): s.n for case in cases for tag, by in case.quality.slices.items() for value, s in by.items()}
+    names = {
+        (tag, value): s.n
+        for case in cases
+        for tag, by in case.quality.slices.items()
+        for value, s in by.items()
+    }
     rows = [
-        [f"{tag}: {value}", str(n), *(_slice(case, tag, value) for case in cases)] for (tag, value), n in names.items()
+        [f"{tag}: {value}", str(n), *(_slice(case, tag, value) for case in cases)]
+        for (tag, value), n in names.items()
     ]
-    return markdown_table(["gIoU", "queries", *(case.name for case in cases)], rows) if rows else None
+    return (
+        markdown_table(["gIoU", "queries", *(case.name for case in cases)], rows) if rows else None
+    )
 
 
 def _slice(case: Case, tag: str, value: str) -> str:

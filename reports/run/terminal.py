@@ -91,7 +91,9 @@ def _narrowest(table: Table, console: Console) -> int:
 def _columns(summary: Summary) -> list[Column]:
     unit = verdict_words.memory_unit_of(summary)
     stages = [
-        Column(f"{stage}\n(ms)", lambda case, _, stage=stage: _stage(case, stage), leave_out=10 + place)
+        Column(
+            f"{stage}\n(ms)", lambda case, _, stage=stage: _stage(case, stage), leave_out=10 + place
+        )
         for place, stage in enumerate(TERMINAL_STAGES)
     ]
     return [
@@ -107,11 +109,15 @@ def _table(summary: Summary, columns: list[Column]) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=summary.title, caption=_caption(summary), caption_justify="left", title_justify="left")
+    table = Table(
+        title=summary.title, caption=_caption(summary), caption_justify="left", title_justify="left"
+    )
     table.box, table.padding, table.pad_edge = box.SIMPLE_HEAD, (0, 1, 0, 0), False
     table.add_column("case", overflow="fold", min_width=SHORTEST_NAME)
     sides = [(case, summary.comparison(case.name)) for case in summary.cases]
-    cells = {column.heading: [column.cell(case, found) for case, found in sides] for column in columns}
+    cells = {
+        column.heading: [column.cell(case, found) for case, found in sides] for column in columns
+    }
     for heading, texts in cells.items():
         # Without a width of its own, `rich` would shrink the column and cut its numbers where space is short.
         widest = max(len(line) for text in (heading, *texts) for line in text.splitlines())
@@ -125,7 +131,11 @@ def _quality(case: Case, found: Comparison | None) -> str:
     score, points = formatting.score(case.quality.gIoU), found and found.gIoU_points
     if points is None:
         return score
-    interval = "" if points.low is None or points.high is None else f" [{points.low:+.1f}, {points.high:+.1f}]"
+    interval = (
+        ""
+        if points.low is None or points.high is None
+        else f" [{points.low:+.1f}, {points.high:+.1f}]"
+    )
     return f"{score}\n{points.difference:+.1f}{interval}\n{quality_word(points)}"
 
 

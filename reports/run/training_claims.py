@@ -63,7 +63,9 @@ def _to_miou(name: str, claim: Stated, run: Run) -> Finding:
         if refused in found.not_compared:
             raise NotMeasured(found.not_compared[refused])
     of = _ratio(name, "time" if name.startswith("seconds") else "quality", claim, run)
-    return Finding(of.measured, of.interval, about=f"to mIoU {found.target_mIoU:.3g}, {_seeds(found)}")
+    return Finding(
+        of.measured, of.interval, about=f"to mIoU {found.target_mIoU:.3g}, {_seeds(found)}"
+    )
 
 
 def _to_loss(name: str, claim: Stated, run: Run) -> Finding:
@@ -71,7 +73,9 @@ def _to_loss(name: str, claim: Stated, run: Run) -> Finding:
     if "losses" in found.not_compared:
         raise NotMeasured(found.not_compared["losses"])
     of = _ratio(name, "time" if name.startswith("seconds") else "losses", claim, run)
-    return Finding(of.measured, of.interval, about=f"to a loss of {found.target_loss:.3g}, {_seeds(found)}")
+    return Finding(
+        of.measured, of.interval, about=f"to a loss of {found.target_loss:.3g}, {_seeds(found)}"
+    )
 
 
 def _peak(claim: Stated, run: Run) -> Finding:
@@ -98,7 +102,11 @@ def _fits(claim: Stated, run: Run) -> Finding:
     rows = _rows(run, claim["candidate"])
     full = next((row for row in rows if row["status"] == "oom"), None)
     if full:
-        return Finding(None, verdict="refuted", reason=f"seed {full['seed']} ran out of memory: {full['reason']}")
+        return Finding(
+            None,
+            verdict="refuted",
+            reason=f"seed {full['seed']} ran out of memory: {full['reason']}",
+        )
     trainings = _whole(run, claim["candidate"]).trainings
     taken = [on_card(training) for training in trainings]
     if any(one.bytes is None for one in taken):
@@ -135,7 +143,9 @@ def trainings_section(summary: Summary) -> str:
         for run in summary.trainings
     ]
     table = markdown_table(["training", "seed", "status", "report", "why"], rows, figures=False)
-    return "\n\n".join([table, *(training_sections(found, "###") for found in summary.training_comparisons)])
+    return "\n\n".join(
+        [table, *(training_sections(found, "###") for found in summary.training_comparisons)]
+    )
 
 
 def _linked(run: TrainingRun) -> str:
@@ -150,7 +160,11 @@ TRAINING = "training."  # quantities that are of trainings begin so
 
 def group_of(run: Run, name: str) -> Group:
     """The seeds of a training that are complete."""
-    rows = (row for row in run.run.get("trainings") or [] if row["name"] == name and row["status"] == COMPLETE)
+    rows = (
+        row
+        for row in run.run.get("trainings") or []
+        if row["name"] == name and row["status"] == COMPLETE
+    )
     return Group(name, {row["seed"]: read_training(run.folder / row["folder"]) for row in rows})
 
 
@@ -164,4 +178,8 @@ def compared_trainings(run: Run) -> list[ComparedTrainings]:
     ]
     pairs = dict.fromkeys(claimed or [(names[0], name) for name in names[1:]])
     groups = {name: group_of(run, name) for pair in pairs for name in pair}
-    return [compare_groups([groups[a], groups[b]]) for a, b in pairs if groups[a].by_seed and groups[b].by_seed]
+    return [
+        compare_groups([groups[a], groups[b]])
+        for a, b in pairs
+        if groups[a].by_seed and groups[b].by_seed
+    ]

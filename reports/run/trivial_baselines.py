@@ -23,7 +23,11 @@ def against_floors(run: Run) -> list[AgainstFloor]:
     The floors are the controls of the run; whole image and empty mask follow from any record's pixels, and stand in
     where the run has not asked them.
     """
-    entries = [entry for entry in run.run["cases"] if entry["role"] == "model" and entry.get("has_quality") is True]
+    entries = [
+        entry
+        for entry in run.run["cases"]
+        if entry["role"] == "model" and entry.get("has_quality") is True
+    ]
     asked = {name: records for name in _controls(run) if (records := _records(name, run))}
     found = (_against(entry, _records(entry["name"], run), asked) for entry in entries)
     return [each for each in found if each]
@@ -37,8 +41,13 @@ def _records(case: str, run: Run) -> list[Record]:
     return answered(run.scored(case))
 
 
-def _against(entry: Record, records: list[Record], asked: Mapping[str, list[Record]]) -> AgainstFloor | None:
-    pairs = {name: in_both(floor, records) for name, floor in {**_without_a_look(records), **asked}.items()}
+def _against(
+    entry: Record, records: list[Record], asked: Mapping[str, list[Record]]
+) -> AgainstFloor | None:
+    pairs = {
+        name: in_both(floor, records)
+        for name, floor in {**_without_a_look(records), **asked}.items()
+    }
     gaps = {name: _gIoU(model) - _gIoU(floor) for name, (floor, model) in pairs.items() if model}
     if not gaps:
         return None
@@ -54,7 +63,11 @@ def _against(entry: Record, records: list[Record], asked: Mapping[str, list[Reco
         gIoU=_gIoU(model),
         floor_gIoU=_gIoU(floor),
         gIoU_points=gap,
-        verdict="not better" if worse else "doubtful" if gap.low is None or gap.low <= 0 else "better",
+        verdict="not better"
+        if worse
+        else "doubtful"
+        if gap.low is None or gap.low <= 0
+        else "better",
         refused=worse and gap.clusters >= FEWEST_IMAGES and _is_checkpoint(entry),
     )
 
@@ -64,7 +77,11 @@ def _is_checkpoint(entry: Record) -> bool:
 
 
 def _without_a_look(records: Sequence[Record]) -> dict[str, list[Record]]:
-    whole = (("intersection_px", "target_px"), ("union_px", "valid_px"), ("predicted_px", "valid_px"))
+    whole = (
+        ("intersection_px", "target_px"),
+        ("union_px", "valid_px"),
+        ("predicted_px", "valid_px"),
+    )
     none = {"intersection_px": 0, "predicted_px": 0}
     return {
         WHOLE_IMAGE: [record | {name: record[its] for name, its in whole} for record in records],
@@ -90,9 +107,16 @@ def refused(found: Iterable[AgainstFloor]) -> Iterator[str]:
 def floor_doubts(found: Iterable[AgainstFloor]) -> Iterator[str]:
     """A sentence for each model that is not surely better than the floors, and not refused."""
     for each in found:
-        sides = f"{each.case} (gIoU {each.gIoU:.3f}) is not", f"the floor {each.floor} (gIoU {each.floor_gIoU:.3f})"
+        sides = (
+            f"{each.case} (gIoU {each.gIoU:.3f}) is not",
+            f"the floor {each.floor} (gIoU {each.floor_gIoU:.3f})",
+        )
         if each.verdict == "not better" and not each.refused:
-            few = f"; {each.gIoU_points.clusters} images are too few to refuse it" if _too_few(each) else ""
+            few = (
+                f"; {each.gIoU_points.clusters} images are too few to refuse it"
+                if _too_few(each)
+                else ""
+            )
             yield f"{sides[0]} better than {sides[1]}{few}."
         elif each.verdict == "doubtful":
             yield f"{sides[0]} surely better than {sides[1]}: {_reach(each)}."

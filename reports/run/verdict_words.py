@@ -71,13 +71,19 @@ def _time_bound(found: Ratio) -> str:
     if high < 1:
         return f"at least {_down(100 * (1 - high))} % less time"
     return (
-        f"at least {_down(100 * (low - 1))} % more time" if low > 1 else f"at most {_up(100 * (high - 1))} % more time"
+        f"at least {_down(100 * (low - 1))} % more time"
+        if low > 1
+        else f"at most {_up(100 * (high - 1))} % more time"
     )
 
 
 def _quality_bound(found: Joint) -> str:
     lost = found.gIoU_points_lost_at_most
-    return f"at least {_down(-lost)} points better" if lost < 0 else f"at most {_up(lost)} points worse"
+    return (
+        f"at least {_down(-lost)} points better"
+        if lost < 0
+        else f"at most {_up(lost)} points worse"
+    )
 
 
 def _down(value: float) -> str:
@@ -109,7 +115,10 @@ def memory_unit_of(summary: Summary) -> tuple[str, int]:
 
 def peaks(found: Comparison) -> str:
     """``1.17x (of a query 0.40x)``, with intervals: the second where the build's peak makes the two differ."""
-    whole, query = ratio_with_interval(found.peak_memory), ratio_with_interval(found.query_peak_memory)
+    whole, query = (
+        ratio_with_interval(found.peak_memory),
+        ratio_with_interval(found.query_peak_memory),
+    )
     return whole if query in (whole, NOT_AVAILABLE) else f"{whole} (of a query {query})"
 
 
@@ -145,13 +154,19 @@ def takes_in_short(found: Sequence[Comparison]) -> str:
         return NOTHING_TO_COMPARE
     references = {comparison.reference for comparison in found}
     than = references.pop() if len(references) == 1 else "its team's reference"
-    apart = [comparison for comparison in found if differs(comparison.end_to_end) or comparison.end_to_end.low is None]
+    apart = [
+        comparison
+        for comparison in found
+        if differs(comparison.end_to_end) or comparison.end_to_end.low is None
+    ]
     if not apart:
         return f"no variant can be told apart from {than} in time"
     ordered = sorted(apart, key=lambda comparison: comparison.end_to_end.ratio or 0)
     ends = ordered if len(found) == 2 or references else [max(ordered, key=_time_apart)]
     first, *others = ends if len(ends) < 3 else [ends[0], ends[-1]]
-    more = "".join(f" and {comparison.candidate} {times(comparison.end_to_end.ratio)}" for comparison in others)
+    more = "".join(
+        f" and {comparison.candidate} {times(comparison.end_to_end.ratio)}" for comparison in others
+    )
     return f"{first.candidate} takes {times(first.end_to_end.ratio)}{more} the time of {than}"
 
 
@@ -184,4 +199,6 @@ VERDICTS = ("confirmed", "refuted", "inconclusive", "not measured")
 def claims_in_short(claims: Sequence[ClaimResult]) -> str:
     """``claims: 2 confirmed, 1 inconclusive``."""
     counts = Counter(claim.verdict for claim in claims)
-    return "claims: " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+    return "claims: " + ", ".join(
+        f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]
+    )

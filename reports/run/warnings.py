@@ -107,7 +107,11 @@ def _failures(run: Run, cases: Sequence[Case]) -> Iterable[str]:
 def _failures_of(case: str, records: Sequence[Record], what: str) -> Iterable[str]:
     failed = Counter(record["status"] for record in records if record["status"] not in ANSWERED)
     for status, count in failed.items():
-        reasons = Counter(record["reason"] for record in records if record["status"] == status and record["reason"])
+        reasons = Counter(
+            record["reason"]
+            for record in records
+            if record["status"] == status and record["reason"]
+        )
         why = f", most often: {_brief(reasons.most_common(1)[0][0])}" if reasons else ""
         yield f"{case}: {count} of {len(records)} {what} ended in {status}{why}"
 
@@ -123,7 +127,11 @@ def _instruments(cases: Sequence[Case]) -> Iterable[str]:
 
 def _different_answers(cases: Sequence[Case]) -> Iterable[str]:
     """One sentence about all cases whose processes do not answer alike."""
-    found = [(case.name, case.answer_spread) for case in cases if case.answer_spread and case.answer_spread.differing]
+    found = [
+        (case.name, case.answer_spread)
+        for case in cases
+        if case.answer_spread and case.answer_spread.differing
+    ]
     if found:
         counted = ", ".join(f"{name} {spread(answers)}" for name, answers in found)
         yield (
@@ -142,14 +150,22 @@ def _without_start(run: Run, cases: Sequence[Case]) -> Iterable[str]:
 def _clocks(cases: Sequence[Case]) -> Iterable[str]:
     for case in cases:
         clock_ms, host_ms = case.time.end_to_end_ms, case.time.host_ms
-        if case.role == "model" and clock_ms and host_ms and abs(host_ms / clock_ms - 1) > CLOCKS_DIFFER_BY:
+        if (
+            case.role == "model"
+            and clock_ms
+            and host_ms
+            and abs(host_ms / clock_ms - 1) > CLOCKS_DIFFER_BY
+        ):
             yield f"{case.name}: {clock_ms:.1f} ms a query by {case.time.clock}, {host_ms:.1f} ms by the host's clock."
 
 
 def _not_warm(run: Run) -> Iterable[str]:
     """One sentence a run; of a case with several processes it says how many."""
     models = [entry for entry in run.run["cases"] if entry["role"] == "model"]
-    found = [(entry["name"], [warm_up["warmup_stable"] is False for warm_up in warm_ups(entry)]) for entry in models]
+    found = [
+        (entry["name"], [warm_up["warmup_stable"] is False for warm_up in warm_ups(entry)])
+        for entry in models
+    ]
     named = [(name, sum(unsteady), len(unsteady)) for name, unsteady in found if any(unsteady)]
     counted = [f"{name} ({count} of {of}{'' if i else ' processes'})" if of > 1 else name
                for i, (name, count, of) in enumerate(named)]  # fmt: skip
@@ -167,7 +183,9 @@ def _unattributed(cases: Sequence[Case]) -> Iterable[str]:
 def _from_records(run: Run, cases: Sequence[Case]) -> Iterable[str]:
     """Warnings of single records, counted: those that differ only in their figures are one."""
     for case in cases:
-        records = of_case(case.name, run.samples) if case.role == "model" else []  # a control's time is no result
+        records = (
+            of_case(case.name, run.samples) if case.role == "model" else []
+        )  # a control's time is no result
         for texts in _alike(records).values():
             example = f" ({texts[0]})" if len(set(texts)) == 1 else f" (such as: {texts[0]})"
             yield f"{case.name}: a warning in {len(texts)} of {len(records)} records{example}"

@@ -67,7 +67,9 @@ class Scale:
 
 def draw(summary: Summary, folder: Path) -> Path | None:
     """Draws the change with the most factors of those whose time or memory is known; nothing where there is none."""
-    found = next((found for found in summary.attributions if _weighed(found) or _timed(found)), None)
+    found = next(
+        (found for found in summary.attributions if _weighed(found) or _timed(found)), None
+    )
     if found is None:
         return None
     with rc_context(STYLE):  # pyright: ignore[reportArgumentType]  # its keys are typed as literals
@@ -90,7 +92,9 @@ def waterfall(summary: Summary, found: Attribution) -> Figure:
     if found.time.end_to_end_ms is not None and _timed(found):
         scales.append(_times(found, found.time.end_to_end_ms))
     rows = [steps(found, scale) for scale in scales]
-    figure, axes = panels([[step.name for step in panel] for panel in rows], ROW_IN, LEFT_IN, RIGHT_IN)
+    figure, axes = panels(
+        [[step.name for step in panel] for panel in rows], ROW_IN, LEFT_IN, RIGHT_IN
+    )
     for panel, scale, of_panel in zip(axes, scales, rows, strict=True):
         panel_title(panel, scale.title)
         panel.set_xlabel(scale.label)
@@ -110,7 +114,9 @@ def message(found: Attribution, unit: Unit) -> str:
         return f"{found.candidate} and {found.reference} cannot be told apart in memory"
     parts = {**found.memory.own, INTERACTION: found.memory.interaction}
     largest = sorted(parts, key=lambda name: -abs(parts[name].bytes or 0))[:2]
-    causes = ", ".join(f"{name} {formatting.memory_change(parts[name].bytes, unit)}" for name in largest)
+    causes = ", ".join(
+        f"{name} {formatting.memory_change(parts[name].bytes, unit)}" for name in largest
+    )
     less = f"{formatting.share(abs(whole.bytes) / start)} {'less' if whole.bytes < 0 else 'more'}"
     return f"{less} memory than {found.reference}: {causes} {unit[0]}"
 
@@ -140,7 +146,10 @@ def _times(found: Attribution, change: TimeChange) -> Scale:
 
 def _bytes(found: Attribution, unit: Unit) -> Scale:
     start = found.memory.reference_bytes or 0
-    first, last = (formatting.memory(round(peak), unit) for peak in (start, start + (found.memory.whole.bytes or 0)))
+    first, last = (
+        formatting.memory(round(peak), unit)
+        for peak in (start, start + (found.memory.whole.bytes or 0))
+    )
     return Scale(
         title="Peak memory of a query",
         label=unit[0],
@@ -162,7 +171,9 @@ def steps(found: Attribution, scale: Scale) -> list[Step]:
     return [*rows, replace(whole, begin=whole.end, label=scale.last + whole.label)]
 
 
-def _named(found: Attribution, parts: TimeChange | MemoryParts) -> Iterator[tuple[str, Milliseconds | Difference]]:
+def _named(
+    found: Attribution, parts: TimeChange | MemoryParts
+) -> Iterator[tuple[str, Milliseconds | Difference]]:
     for factor, (before, after) in found.levels.items():
         yield f"{factor}\n{wrapped(f'{before} to {after}', 20)}", parts.own[factor]
     yield INTERACTION, parts.interaction
@@ -170,7 +181,10 @@ def _named(found: Attribution, parts: TimeChange | MemoryParts) -> Iterator[tupl
 
 def _step(name: str, part: Milliseconds | Difference, begin: float, scale: Scale) -> Step:
     change = part.ms if isinstance(part, Milliseconds) else part.bytes
-    ends = [None if value is None else begin + value / scale.unit for value in (change, part.low, part.high)]
+    ends = [
+        None if value is None else begin + value / scale.unit
+        for value in (change, part.low, part.high)
+    ]
     end, low, high = ends
     return Step(name, begin, begin if end is None else end, low, high, scale.change(part))
 
@@ -181,10 +195,14 @@ def _draw_rows(axes: Axes, rows: Sequence[Step]) -> None:
         if row in (0, len(rows) - 1):
             axes.plot(step.end, row, "D", color=INK, markersize=7, zorder=4)
         else:
-            axes.barh(row, step.end - step.begin, 0.56, step.begin, color=_colour(step), linewidth=1)
+            axes.barh(
+                row, step.end - step.begin, 0.56, step.begin, color=_colour(step), linewidth=1
+            )
         if step.low is not None and step.high is not None:
             for colour, width in (("white", 4), (INK, 1.6)):
-                axes.plot((step.low, step.high), (row, row), color=colour, linewidth=width, zorder=3)
+                axes.plot(
+                    (step.low, step.high), (row, row), color=colour, linewidth=width, zorder=3
+                )
         if step is not rows[-1]:
             axes.vlines(step.end, row, row + 1, GREY, linewidth=0.9, zorder=1)
         axes.annotate(step.label, (1, row), (10, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
@@ -204,7 +222,12 @@ def _reach(axes: Axes, low: float, high: float) -> None:
 
 
 def _ends(rows: Sequence[Step]) -> tuple[float, float]:
-    places = [place for step in rows for place in (step.begin, step.end, step.low, step.high) if place is not None]
+    places = [
+        place
+        for step in rows
+        for place in (step.begin, step.end, step.low, step.high)
+        if place is not None
+    ]
     return min(places), max(places)
 
 

@@ -32,14 +32,18 @@ def budget(trained: Trained) -> Budget | None:
 
 def supersets(groups: Mapping[str, Trained]) -> list[Superset]:
     """Return the pairs of recipes of which one trains all parts of the other, and more; all else is the same."""
-    recipes = {name: trained for name, trained in groups.items() if name != DUAL and name not in ABLATIONS}
+    recipes = {
+        name: trained for name, trained in groups.items() if name != DUAL and name not in ABLATIONS
+    }
     return list(_supersets(recipes))
 
 
 def _supersets(recipes: Mapping[str, Trained]) -> Iterator[Superset]:
     for subset, superset in permutations(recipes.values(), 2):
         fewer, more = subset.one.page["variant"], superset.one.page["variant"]
-        same = all(fewer.get(setting) == more.get(setting) for setting in ("axes", "losses", "distils"))
+        same = all(
+            fewer.get(setting) == more.get(setting) for setting in ("axes", "losses", "distils")
+        )
         if not same or not set(fewer["trains"]) < set(more["trains"]):
             continue
         difference = points(subset, superset)["mIoU"]

@@ -62,7 +62,10 @@ def convergence(trained: Trained, dual: Trained, common: Mapping[int, float]) ->
     if all(height is None for height in heights):
         return None
     at_common = [reached(training, common.get(seed)) for seed, training in trained.by_seed.items()]
-    at_dual = [reached(training, _near(dual.by_seed.get(seed))) for seed, training in trained.by_seed.items()]
+    at_dual = [
+        reached(training, _near(dual.by_seed.get(seed)))
+        for seed, training in trained.by_seed.items()
+    ]
     return Convergence(
         best=heights,
         common_steps=[validation and validation.step for validation in at_common],

@@ -12,7 +12,9 @@ def costs_on(study: StudyRecords) -> str | None:
     if study.costs is None:
         return None
     summary = summarise(study.costs)
-    instruments = dict.fromkeys(case.memory.instrument for case in summary.cases if case.memory.instrument)
+    instruments = dict.fromkeys(
+        case.memory.instrument for case in summary.cases if case.memory.instrument
+    )
     return "; ".join([summary.machine, *(f"memory by {name}" for name in instruments)])
 
 
@@ -33,7 +35,11 @@ class Costs:
 
     def of(self, name: str) -> StudyCost | None:
         """What a query takes; None where it was not measured."""
-        alike = (other for other, axes in self._axes.items() if axes == self._axes[name] and other in self._cases)
+        alike = (
+            other
+            for other, axes in self._axes.items()
+            if axes == self._axes[name] and other in self._cases
+        )
         case = self._cases.get(name) or self._cases.get(next(alike, ""))
         return self._cost(case) if case else None
 

@@ -42,7 +42,16 @@ SHOWN = ("mIoU", "gIoU", "cIoU")
 MARKS = {"reached": (BLUE, "o", True), "not reached": (VERMILION, "s", True), "inconclusive": (GREY, "D", False),
          "not measured": (GREY, "D", False)}  # fmt: skip
 DASHES = ("-", "--", ":")
-COLOURS = (VERMILION, BLUE, ORANGE, PURPLE, SKY, GREEN, WINE, INDIGO)  # thin lines of yellow are not seen
+COLOURS = (
+    VERMILION,
+    BLUE,
+    ORANGE,
+    PURPLE,
+    SKY,
+    GREEN,
+    WINE,
+    INDIGO,
+)  # thin lines of yellow are not seen
 ROW_IN, LEFT_IN, RIGHT_IN, AXES_IN, BOTTOM_IN, TITLE_IN = 0.36, 1.75, 2.2, 3.9, 0.65, 0.85
 
 
@@ -67,7 +76,9 @@ def forest(summary: StudySummary) -> Figure:
     """A panel a score, a row a recipe; a line where the claim ends. Some recipe has a difference."""
     recipes = tables.nearest_first(summary)
     shown = [score for score in SHOWN if all(each.differences.get(score) for each in recipes)]
-    figure, found = panels([[each.name for each in recipes]] * len(shown), ROW_IN, LEFT_IN, RIGHT_IN)
+    figure, found = panels(
+        [[each.name for each in recipes]] * len(shown), ROW_IN, LEFT_IN, RIGHT_IN
+    )
     for axes, score in zip(found, shown, strict=True):
         panel_title(axes, score)
         axes.axvline(0, color=INK, linewidth=1)
@@ -90,11 +101,25 @@ def _row(axes: Axes, row: int, recipe: Recipe, score: str) -> None:
     found = _found(recipe, score)
     colour, marker, filled = MARKS[recipe.within.verdict if recipe.within else "not measured"]
     if len(found.by_seed) > 1:
-        axes.plot(found.by_seed, [row + 0.26] * len(found.by_seed), "|", color=MUTED, markersize=5, markeredgewidth=1)
+        axes.plot(
+            found.by_seed,
+            [row + 0.26] * len(found.by_seed),
+            "|",
+            color=MUTED,
+            markersize=5,
+            markeredgewidth=1,
+        )
     if found.low is not None and found.high is not None:
-        axes.plot([found.low, found.high], [row, row], color=colour, linewidth=2.4, solid_capstyle="butt")
+        axes.plot(
+            [found.low, found.high], [row, row], color=colour, linewidth=2.4, solid_capstyle="butt"
+        )
     axes.plot(
-        [found.difference], [row], marker, color=colour, markersize=7, markerfacecolor=colour if filled else "white"
+        [found.difference],
+        [row],
+        marker,
+        color=colour,
+        markersize=7,
+        markerfacecolor=colour if filled else "white",
     )
     axes.annotate(tables.points(found), (1, row), (8, 0), xycoords=("axes fraction", "data"),
                   textcoords="offset points", va="center", annotation_clip=False)  # fmt: skip
@@ -108,12 +133,24 @@ def _same_reach(found: Sequence[Axes]) -> None:
 
 def _marks(recipes: Sequence[Recipe], within_points: float) -> list[Artist]:
     verdicts = dict.fromkeys(each.within.verdict for each in recipes if each.within)
-    return [_mark(f"within {within_points:g} points: {verdict}", *MARKS[verdict]) for verdict in verdicts]
+    return [
+        _mark(f"within {within_points:g} points: {verdict}", *MARKS[verdict])
+        for verdict in verdicts
+    ]
 
 
 def _mark(label: str, colour: str, marker: str, filled: bool) -> Artist:
     face = colour if filled else "white"
-    return Line2D([], [], color=colour, marker=marker, markersize=7, markerfacecolor=face, linewidth=2.4, label=label)
+    return Line2D(
+        [],
+        [],
+        color=colour,
+        marker=marker,
+        markersize=7,
+        markerfacecolor=face,
+        linewidth=2.4,
+        label=label,
+    )
 
 
 def forest_message(summary: StudySummary, recipes: Sequence[Recipe]) -> str:
@@ -123,7 +160,9 @@ def forest_message(summary: StudySummary, recipes: Sequence[Recipe]) -> str:
         return f"{recipes[0].name} is the best recipe of one seed: mIoU {apart} to the dual"
     bound = f"within {summary.within_points:g} points of the dual's mIoU"
     steps = tables.in_steps(summary, "in")
-    reached = [recipe.name for recipe in recipes if recipe.within and recipe.within.verdict == "reached"]
+    reached = [
+        recipe.name for recipe in recipes if recipe.within and recipe.within.verdict == "reached"
+    ]
     if not reached:
         return f"No recipe is shown to come {bound} {steps}"
     verb = "come" if len(reached) > 1 else "comes"
@@ -132,7 +171,9 @@ def forest_message(summary: StudySummary, recipes: Sequence[Recipe]) -> str:
 
 def curves(study: StudyRecords, summary: StudySummary) -> Figure:
     """A thick line a recipe, the mean of its seeds; thin ones the seeds. Some recipe has a validation."""
-    recipes = sorted((each for each in summary.rivals if each.convergence), key=lambda each: -_end(study, each))
+    recipes = sorted(
+        (each for each in summary.rivals if each.convergence), key=lambda each: -_end(study, each)
+    )
     height_in = TITLE_IN + AXES_IN + BOTTOM_IN
     figure = canvas(height_in)
     width = 1 - (0.85 + RIGHT_IN) / WIDTH_IN
@@ -156,7 +197,8 @@ def _rows(study: StudyRecords, name: str) -> list[list[tuple[int, float]]]:
     """Step and validation gIoU, by seed."""
     of_name = (each for each in study.trainings if each.name == name)
     rows = (
-        [(row["step"], row["val_gIoU"]) for row in each.curve if row.get("val_gIoU") is not None] for each in of_name
+        [(row["step"], row["val_gIoU"]) for row in each.curve if row.get("val_gIoU") is not None]
+        for each in of_name
     )
     return [each for each in rows if each]
 
@@ -173,7 +215,9 @@ def _curve(axes: Axes, study: StudyRecords, recipe: Recipe, place: int) -> Artis
     found = [dict(rows) for rows in by_seed]
     steps = sorted(set.intersection(*(set(rows) for rows in found)))
     means = [mean(rows[step] for rows in found) for step in steps]
-    (line,) = axes.plot(steps, means, color=colour, linewidth=2.2, linestyle=dash, label=recipe.name)
+    (line,) = axes.plot(
+        steps, means, color=colour, linewidth=2.2, linestyle=dash, label=recipe.name
+    )
     return line
 
 
@@ -181,4 +225,6 @@ def curves_message(study: StudyRecords, recipes: Sequence[Recipe]) -> str:
     """The title: the ends of the best and the worst."""
     first, last = recipes[0], recipes[-1]
     best = f"On validation scenes {first.name} ends at gIoU {formatting.score(_end(study, first))}"
-    return best if first is last else f"{best}, {last.name} at {formatting.score(_end(study, last))}"
+    return (
+        best if first is last else f"{best}, {last.name} at {formatting.score(_end(study, last))}"
+    )

@@ -43,28 +43,49 @@ class Trained:
 
 def grouped(study: StudyRecords) -> dict[str, Trained]:
     """By name, the dual first and the ablations last."""
-    names = sorted({each.name for each in study.trainings}, key=lambda name: (name != DUAL, name in ABLATIONS, name))
-    return {name: Trained(name, {t.seed: t for t in study.trainings if t.name == name}) for name in names}
+    names = sorted(
+        {each.name for each in study.trainings},
+        key=lambda name: (name != DUAL, name in ABLATIONS, name),
+    )
+    return {
+        name: Trained(name, {t.seed: t for t in study.trainings if t.name == name})
+        for name in names
+    }
 
 
-def levels(trained: Trained, answer: str = OWN, mask_Q: np.ndarray | None = None) -> dict[str, Level | None]:
+def levels(
+    trained: Trained, answer: str = OWN, mask_Q: np.ndarray | None = None
+) -> dict[str, Level | None]:
     """Scores over the queries of a mask, or over all."""
     found = _sums(trained, list(trained.by_seed), answer, mask_Q)
-    return {name: each and _level(each) for name, each in over_seeds.levels(found).items()} if len(found[0]) else {}
+    return (
+        {name: each and _level(each) for name, each in over_seeds.levels(found).items()}
+        if len(found[0])
+        else {}
+    )
 
 
-def points(before: Trained, after: Trained, mask_Q: np.ndarray | None = None) -> dict[str, SeedPoints | None]:
+def points(
+    before: Trained, after: Trained, mask_Q: np.ndarray | None = None
+) -> dict[str, SeedPoints | None]:
     """Differences of the scores, paired by seed; empty where the two have no seed or no query in common."""
     common = [seed for seed in before.by_seed if seed in after.by_seed]
     sides = [_sums(side, common, OWN, mask_Q) for side in (before, after)]
     if not common or not len(sides[0][0]):
         return dict.fromkeys(SCORES)
-    return {name: each and _points(each, common) for name, each in over_seeds.differences(*sides).items()}
+    return {
+        name: each and _points(each, common)
+        for name, each in over_seeds.differences(*sides).items()
+    }
 
 
-def _sums(trained: Trained, of_seeds: Sequence[int], answer: str, mask_Q: np.ndarray | None) -> list[np.ndarray]:
+def _sums(
+    trained: Trained, of_seeds: Sequence[int], answer: str, mask_Q: np.ndarray | None
+) -> list[np.ndarray]:
     judged = [trained.by_seed[seed].judged for seed in of_seeds]
-    return [over_seeds.sums(each if mask_Q is None else chosen(each, mask_Q), answer) for each in judged]
+    return [
+        over_seeds.sums(each if mask_Q is None else chosen(each, mask_Q), answer) for each in judged
+    ]
 
 
 def _level(found: Seeded) -> Level:

@@ -135,7 +135,9 @@ def _budgets(summary: StudySummary) -> Iterator[str]:
     by_budget: dict[tuple[int, int], list[str]] = {}
     for recipe in summary.rivals:
         if recipe.budget:
-            by_budget.setdefault((recipe.budget.steps, recipe.budget.queries), []).append(recipe.name)
+            by_budget.setdefault((recipe.budget.steps, recipe.budget.queries), []).append(
+                recipe.name
+            )
     # The budget of most recipes is the rule; the others are named with theirs.
     budgets = sorted(by_budget.items(), key=lambda item: -len(item[1]))
     if not budgets:
@@ -143,7 +145,9 @@ def _budgets(summary: StudySummary) -> Iterator[str]:
     (steps, learned), _ = budgets[0]
     exceptions = []
     for (other_steps, count), names in budgets[1:]:
-        exceptions.append(f"; {formatting.listed(names)}: {study_tables.queries(count)} in {other_steps:,} steps")
+        exceptions.append(
+            f"; {formatting.listed(names)}: {study_tables.queries(count)} in {other_steps:,} steps"
+        )
     yield (
         f"Budget of a variant: {steps:,} steps from the trained dual of its seed, "
         f"{study_tables.queries(learned)} queries{''.join(exceptions)}."
@@ -176,7 +180,9 @@ def _by_shape(recipe: Recipe) -> str:
 
 
 def _no_gain(summary: StudySummary) -> str:
-    names = [f"{pair.name} than {pair.subset}" for pair in summary.supersets if pair.better is False]
+    names = [
+        f"{pair.name} than {pair.subset}" for pair in summary.supersets if pair.better is False
+    ]
     return (
         f"Training more parts is not shown to be better: {formatting.listed(names)}. Either these trainings end too "
         "early to tell, or the extra parts do not help."
@@ -210,7 +216,11 @@ def _figure(name: str, drawn: set[str]) -> str:
 
 
 def _main_notes(summary: StudySummary) -> str:
-    cases = {each.name: each.cost.case for each in summary.recipes if each.cost and each.cost.case != each.name}
+    cases = {
+        each.name: each.cost.case
+        for each in summary.recipes
+        if each.cost and each.cost.case != each.name
+    }
     borrowed = "; ".join(f"{name} as {case}" for name, case in cases.items())
     notes = [
         f"Differences are in points, paired by seed and query, with 95 % intervals. Within {summary.within_points:g} "
@@ -219,9 +229,13 @@ def _main_notes(summary: StudySummary) -> str:
         _trained_parts(summary),
     ]
     if borrowed:
-        notes.append(f"Models with the same settings take the same time and memory, however trained: {borrowed}.")
+        notes.append(
+            f"Models with the same settings take the same time and memory, however trained: {borrowed}."
+        )
     if summary.costs_on:
-        notes.append(f"The cost of a query was measured on {summary.costs_on}; in brackets the ratio to the dual.")
+        notes.append(
+            f"The cost of a query was measured on {summary.costs_on}; in brackets the ratio to the dual."
+        )
     return "\n\n".join(note for note in notes if note)
 
 

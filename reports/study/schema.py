@@ -91,8 +91,12 @@ class Superset(Strict):
     name: str = Field(description="Of the recipe that trains more.")
     subset: str = Field(description="Of the recipe that trains less.")
     extra: list[str] = Field(description="Parts that only the first one trains.")
-    points: SeedPoints | None = Field(description="mIoU, the first minus the second; null without a common seed.")
-    better: bool | None = Field(description="Whether the whole interval is above 0; null with fewer than two seeds.")
+    points: SeedPoints | None = Field(
+        description="mIoU, the first minus the second; null without a common seed."
+    )
+    better: bool | None = Field(
+        description="Whether the whole interval is above 0; null with fewer than two seeds."
+    )
 
 
 class Convergence(Strict):
@@ -101,16 +105,22 @@ class Convergence(Strict):
     best: list[float | None] = Field(description="The highest validation gIoU of each training.")
     common_steps: list[Count | None] = Field(description="To what all recipes of the seed reach.")
     common_s: list[NotNegative | None] = Field(description="The same in seconds of training.")
-    near_dual_steps: list[Count | None] = Field(description="To 95 % of the highest of the seed's dual.")
+    near_dual_steps: list[Count | None] = Field(
+        description="To 95 % of the highest of the seed's dual."
+    )
     near_dual_s: list[NotNegative | None] = Field(description="The same in seconds of training.")
 
 
 class StudyCost(Strict):
     """What a query takes at inference, in the run of a suite."""
 
-    case: str = Field(description="The run's case: the recipe's own, or one with the same settings.")
+    case: str = Field(
+        description="The run's case: the recipe's own, or one with the same settings."
+    )
     end_to_end_ms: NotNegative | None = Field(description="Median time of a query.")
-    time: Ratio | None = Field(description="Over the dual's; null for the dual, or where they were not compared.")
+    time: Ratio | None = Field(
+        description="Over the dual's; null for the dual, or where they were not compared."
+    )
     peak_bytes: Count | None = Field(description="Peak of a query; of the whole process on a CPU.")
     memory: Ratio | None = Field(description="Over the dual's, likewise.")
 
@@ -119,22 +129,38 @@ class Recipe(Strict):
     """Everything that was found of one recipe, or of the dual."""
 
     name: str = Field(description="As in the study.")
-    role: Literal["dual", "recipe", "ablation"] = Field(description="An ablation leaves out or adds a loss.")
-    axes: dict[str, JsonValue] = Field(description="Settings in which the model differs from the dual.")
+    role: Literal["dual", "recipe", "ablation"] = Field(
+        description="An ablation leaves out or adds a loss."
+    )
+    axes: dict[str, JsonValue] = Field(
+        description="Settings in which the model differs from the dual."
+    )
     trains: list[str] = Field(description="What of it is trained.")
     losses: str = Field(description="Name of the losses.")
     distils: bool = Field(description="Whether its first steps copy SAM's features.")
-    budget: Budget | None = Field(description="Of one training; null where the records do not have it.")
+    budget: Budget | None = Field(
+        description="Of one training; null where the records do not have it."
+    )
     seeds: list[int] = Field(description="Of its finished trainings.")
     trained_parameters: Count = Field(description="Of all parts.")
     train_s: list[NotNegative] = Field(description="Seconds of training, by seed.")
     scores: dict[str, Level | None] = Field(description="gIoU, cIoU and mIoU on the test.")
-    differences: dict[str, SeedPoints | None] = Field(description="To the dual of the same seed; empty for the dual.")
-    within: Within | None = Field(description="Whether mIoU came within `within_points` of the dual's.")
-    convergence: Convergence | None = Field(description="Null for the dual, and without validation.")
+    differences: dict[str, SeedPoints | None] = Field(
+        description="To the dual of the same seed; empty for the dual."
+    )
+    within: Within | None = Field(
+        description="Whether mIoU came within `within_points` of the dual's."
+    )
+    convergence: Convergence | None = Field(
+        description="Null for the dual, and without validation."
+    )
     cost: StudyCost | None = Field(description="Null where it was not measured.")
-    slices: dict[str, dict[str, StudySlice]] = Field(description="By family, size, shape; then by value.")
-    controls: dict[str, dict[str, Level | None]] = Field(description="gIoU by way to answer, then by family or `all`.")
+    slices: dict[str, dict[str, StudySlice]] = Field(
+        description="By family, size, shape; then by value."
+    )
+    controls: dict[str, dict[str, Level | None]] = Field(
+        description="gIoU by way to answer, then by family or `all`."
+    )
 
 
 class Ablation(Strict):
@@ -143,8 +169,12 @@ class Ablation(Strict):
     change: str = Field(description="Such as 'without BCE'.")
     name: str = Field(description="Of the training.")
     reference: str = Field(description="What it is held against.")
-    points: SeedPoints | None = Field(description="mIoU, ablation minus reference; null where it was not trained.")
-    essential: Judgement | None = Field(description="Whether it costs a point of mIoU or more; null for an addition.")
+    points: SeedPoints | None = Field(
+        description="mIoU, ablation minus reference; null where it was not trained."
+    )
+    essential: Judgement | None = Field(
+        description="Whether it costs a point of mIoU or more; null for an addition."
+    )
 
 
 class StudySummary(Strict):
@@ -159,11 +189,17 @@ class StudySummary(Strict):
     queries: Count = Field(description="Of the test.")
     images: Count = Field(description="That they are about.")
     within_points: NotNegative = Field(description="Of the claim on mIoU.")
-    costs_on: str | None = Field(description="Machine and instrument of what inference takes; null where unknown.")
+    costs_on: str | None = Field(
+        description="Machine and instrument of what inference takes; null where unknown."
+    )
     recipes: list[Recipe] = Field(description="The dual first; ablations among them.")
     ablations: list[Ablation] = Field(description="Of the losses.")
-    supersets: list[Superset] = Field(description="Pairs of recipes of which one trains more parts.")
-    floors: dict[str, dict[str, float]] = Field(description="gIoU by floor, then by family or `all`.")
+    supersets: list[Superset] = Field(
+        description="Pairs of recipes of which one trains more parts."
+    )
+    floors: dict[str, dict[str, float]] = Field(
+        description="gIoU by floor, then by family or `all`."
+    )
     warnings: list[str] = Field(description="Doubts about this study.")
 
     def recipe(self, name: str) -> Recipe | None:

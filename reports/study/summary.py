@@ -40,7 +40,9 @@ def summarise_study(study: StudyRecords) -> StudySummary:
     return StudySummary(
         made=study.page,
         costs_on=costs_on(study),
-        machines=list(dict.fromkeys(machine(each.page.get("passport") or {}) for each in study.trainings)),
+        machines=list(
+            dict.fromkeys(machine(each.page.get("passport") or {}) for each in study.trainings)
+        ),
         seeds=list(dual.by_seed) if dual else [],
         queries=len(judged),
         images=len(set(judged.scene.tolist())),
@@ -53,15 +55,26 @@ def summarise_study(study: StudyRecords) -> StudySummary:
     )
 
 
-def _recipes(study: StudyRecords, groups: Mapping[str, Trained], of_floors: Mapping[str, float]) -> Iterator[Recipe]:
-    costs, learned = Costs(study), DUAL in groups and _learned(levels(groups[DUAL])["gIoU"], of_floors)
-    common = common_targets([each for name, each in groups.items() if name != DUAL and name not in ABLATIONS])
+def _recipes(
+    study: StudyRecords, groups: Mapping[str, Trained], of_floors: Mapping[str, float]
+) -> Iterator[Recipe]:
+    costs, learned = (
+        Costs(study),
+        DUAL in groups and _learned(levels(groups[DUAL])["gIoU"], of_floors),
+    )
+    common = common_targets(
+        [each for name, each in groups.items() if name != DUAL and name not in ABLATIONS]
+    )
     for trained in groups.values():
         yield _recipe(trained, groups, costs, common, learned)
 
 
 def _recipe(
-    trained: Trained, groups: Mapping[str, Trained], costs: Costs, common: dict[int, float], learned: bool
+    trained: Trained,
+    groups: Mapping[str, Trained],
+    costs: Costs,
+    common: dict[int, float],
+    learned: bool,
 ) -> Recipe:
     name, page, dual = trained.name, trained.one.page, groups.get(DUAL)
     variant, other = page["variant"], None if trained.name == DUAL else dual
@@ -108,7 +121,9 @@ def _learned(own: Level | None, of_floors: Mapping[str, float]) -> bool:
     return own is not None and own.score > max(of_floors.values(), default=0.0)
 
 
-def _bounded(found: SeedPoints | None, at_least: float | None = None, at_most: float | None = None) -> Judgement:
+def _bounded(
+    found: SeedPoints | None, at_least: float | None = None, at_most: float | None = None
+) -> Judgement:
     """By the interval; a single training has none that knows of seeds, and decides nothing."""
     if found is None:
         return Judgement(verdict="not measured", reason="no seed has both trainings")
@@ -132,7 +147,10 @@ def _ablation(name: str, groups: Mapping[str, Trained]) -> Ablation:
 
 
 def _doubts(
-    study: StudyRecords, groups: Mapping[str, Trained], recipes: list[Recipe], of_floors: Mapping[str, float]
+    study: StudyRecords,
+    groups: Mapping[str, Trained],
+    recipes: list[Recipe],
+    of_floors: Mapping[str, float],
 ) -> Iterator[str]:
     if study.unfinished:
         yield f"Not finished, and left out: {', '.join(study.unfinished)}."
@@ -142,7 +160,11 @@ def _doubts(
         yield ONE_SEED
     if study.floors is None:
         yield "The floors were not counted."
-    yield from (_no_better(each, of_floors) for each in recipes if not _learned(each.scores["gIoU"], of_floors))
+    yield from (
+        _no_better(each, of_floors)
+        for each in recipes
+        if not _learned(each.scores["gIoU"], of_floors)
+    )
     for dual in (each for each in recipes if each.role == "dual"):
         yield from _given_away(dual, of_floors) if _learned(dual.scores["gIoU"], of_floors) else ()
         missing = [name for name in CONTROLS if name not in dual.controls]

@@ -44,7 +44,9 @@ def points(found: SeedPoints | None) -> str:
     if found is None:
         return formatting.NOT_AVAILABLE
     known = found.low is not None and found.high is not None
-    return f"{found.difference:+z.1f}" + (f" [{found.low:+z.1f}, {found.high:+z.1f}]" if known else "")
+    return f"{found.difference:+z.1f}" + (
+        f" [{found.low:+z.1f}, {found.high:+z.1f}]" if known else ""
+    )
 
 
 def judgement(found: Judgement | Within | None) -> str:
@@ -69,7 +71,11 @@ def queries(count: int) -> str:
 def in_steps(summary: StudySummary, preposition: str = "within") -> str:
     """Write how long the variants were trained: ``within 600 steps``."""
     steps = {recipe.budget.steps for recipe in summary.rivals if recipe.budget}
-    return f"{preposition} {steps.pop():,} steps" if len(steps) == 1 else f"{preposition} the steps of each training"
+    return (
+        f"{preposition} {steps.pop():,} steps"
+        if len(steps) == 1
+        else f"{preposition} the steps of each training"
+    )
 
 
 def nearest_first(summary: StudySummary) -> list[Recipe]:
@@ -100,8 +106,12 @@ def _main_row(recipe: Recipe) -> Row:
         level(recipe.scores.get("mIoU")),
         _to_dual(recipe, "mIoU"),
         judgement(recipe.within),
-        _with_ratio(formatting.milliseconds(cost.end_to_end_ms), cost.time) if cost else NOT_MEASURED,
-        _with_ratio(formatting.memory(cost.peak_bytes, ("MiB", 2**20)), cost.memory) if cost else NOT_MEASURED,
+        _with_ratio(formatting.milliseconds(cost.end_to_end_ms), cost.time)
+        if cost
+        else NOT_MEASURED,
+        _with_ratio(formatting.memory(cost.peak_bytes, ("MiB", 2**20)), cost.memory)
+        if cost
+        else NOT_MEASURED,
         str(len(recipe.seeds)),
     ]
 
@@ -111,7 +121,11 @@ def _to_dual(recipe: Recipe, score: str) -> str:
 
 
 def _with_ratio(value: str, ratio: Ratio | None) -> str:
-    return value if ratio is None or ratio.ratio is None else f"{value} ({formatting.ratio_with_interval(ratio)})"
+    return (
+        value
+        if ratio is None or ratio.ratio is None
+        else f"{value} ({formatting.ratio_with_interval(ratio)})"
+    )
 
 
 def training_table(summary: StudySummary) -> str:
@@ -122,7 +136,9 @@ def training_table(summary: StudySummary) -> str:
         parameters, seconds = f"{recipe.trained_parameters:,}", f"{median(recipe.train_s):,.0f}"
         losses = LOSSES.get(recipe.losses, recipe.losses)
         rows.append([recipe.name, ", ".join(settings), losses, parameters, seconds])
-    return markdown_table(["", "settings other than the dual's", "losses", "trained parameters", "training (s)"], rows)
+    return markdown_table(
+        ["", "settings other than the dual's", "losses", "trained parameters", "training (s)"], rows
+    )
 
 
 def scores_table(summary: StudySummary) -> str:
@@ -142,18 +158,27 @@ def supersets_table(summary: StudySummary) -> str:
     for pair in summary.supersets:
         extra = ", ".join(PARTS.get(part, part) for part in pair.extra)
         rows.append([pair.name, pair.subset, extra, points(pair.points), answers[pair.better]])
-    return markdown_table(["", "compared with", "trains in addition", "mIoU, in points", "shown to be better"], rows)
+    return markdown_table(
+        ["", "compared with", "trains in addition", "mIoU, in points", "shown to be better"], rows
+    )
 
 
 def detectable_table(summary: StudySummary) -> str:
     """The smallest differences of mIoU that could have been seen."""
     rows = [
-        [each.name, *(_points(getattr(found, name)) for name in ("smallest_detectable", "detectable_at_80"))]
+        [
+            each.name,
+            *(
+                _points(getattr(found, name))
+                for name in ("smallest_detectable", "detectable_at_80")
+            ),
+        ]
         for each in summary.rivals
         if (found := each.differences.get("mIoU"))
     ]
     return markdown_table(
-        ["mIoU, in points", "half the interval", "true difference seen by 80 % of such studies"], rows
+        ["mIoU, in points", "half the interval", "true difference seen by 80 % of such studies"],
+        rows,
     )
 
 
@@ -163,8 +188,17 @@ def _points(value: float | None) -> str:
 
 def convergence_table(summary: StudySummary) -> str:
     """Write steps and seconds to the gIoU that all recipes reach, and steps to near the dual."""
-    header = ["", "best validation gIoU", "steps to what all reach", "seconds", "near the dual", "steps to it"]
-    return markdown_table(header, [_convergence_row(each) for each in summary.rivals if each.convergence])
+    header = [
+        "",
+        "best validation gIoU",
+        "steps to what all reach",
+        "seconds",
+        "near the dual",
+        "steps to it",
+    ]
+    return markdown_table(
+        header, [_convergence_row(each) for each in summary.rivals if each.convergence]
+    )
 
 
 def _convergence_row(recipe: Recipe) -> Row:
@@ -198,7 +232,12 @@ def ablation_table(summary: StudySummary) -> str:
         rows.append([ablation.change, difference, _essential(ablation)])
     reference = summary.ablations[0].reference
     return markdown_table(
-        [f"{reference}, its losses changed", f"mIoU to {reference}, in points", "costs a point or more"], rows
+        [
+            f"{reference}, its losses changed",
+            f"mIoU to {reference}, in points",
+            "costs a point or more",
+        ],
+        rows,
     )
 
 
@@ -221,13 +260,18 @@ def slices_table(summary: StudySummary, tag: str, score: str = "gIoU") -> str:
     values = list(dict.fromkeys(value for each in shown for value in each.slices[tag]))
     counts = {value: found.n for each in shown for value, found in each.slices[tag].items()}
     header = ["", *(f"{value} ({counts[value]:,})" for value in values)]
-    rows = [[_framed(recipe), *(_slice(recipe, tag, value, score) for value in values)] for recipe in shown]
+    rows = [
+        [_framed(recipe), *(_slice(recipe, tag, value, score) for value in values)]
+        for recipe in shown
+    ]
     return markdown_table(header, rows)
 
 
 def _framed(recipe: Recipe) -> str:
     """With the frame, where CLIP does not see the whole image."""
-    return f"{recipe.name} (frame {recipe.axes['frame']})" if "frame" in recipe.axes else recipe.name
+    return (
+        f"{recipe.name} (frame {recipe.axes['frame']})" if "frame" in recipe.axes else recipe.name
+    )
 
 
 def _slice(recipe: Recipe, tag: str, value: str, score: str) -> str:
@@ -242,17 +286,23 @@ def _slice(recipe: Recipe, tag: str, value: str, score: str) -> str:
 def controls_table(summary: StudySummary) -> str:
     """gIoU of every model beside what it answers blindly, then of the floors, by family."""
     shown = [each for each in summary.recipes if each.role != "ablation"]
-    families = list(dict.fromkeys(name for each in shown for by in each.controls.values() for name in by))
+    families = list(
+        dict.fromkeys(name for each in shown for by in each.controls.values() for name in by)
+    )
     rows = [row for each in shown for row in _control_rows(each, families)]
     rows += [
         [f"floor: {name}", *(formatting.score(by.get(each)) for each in families)]
         for name, by in summary.floors.items()
     ]
-    return markdown_table(["gIoU", *(("all queries" if name == ALL else name) for name in families)], rows)
+    return markdown_table(
+        ["gIoU", *(("all queries" if name == ALL else name) for name in families)], rows
+    )
 
 
 def _control_rows(recipe: Recipe, families: Sequence[str]) -> Iterator[Row]:
-    score: Callable[[Level | None], str] = lambda found: formatting.score(found.score if found else None)  # noqa: E731
+    score: Callable[[Level | None], str] = lambda found: formatting.score(  # noqa: E731
+        found.score if found else None
+    )
     for answer, by in recipe.controls.items():
         name = f"**{recipe.name}**" if answer == "own" else f"{recipe.name}, {answer}"
         yield [name, *(score(by.get(family)) for family in families)]

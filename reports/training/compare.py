@@ -69,7 +69,9 @@ def compare_folders(
     """
     groups = grouped(folders)
     if len(groups) < 2:
-        raise NothingToCompare("the trainings differ in the seed alone: name one of another recipe, too")
+        raise NothingToCompare(
+            "the trainings differ in the seed alone: name one of another recipe, too"
+        )
     return compare_groups(groups, target_miou, target_loss)
 
 
@@ -82,8 +84,14 @@ def compare_groups(
     window = window_of(min(len(of_epochs(training)) for training in trainings))
     miou = target_miou if target_miou is not None or "quality" in refused else worst_miou(trainings)
     if "losses" in refused and target_loss is not None:
-        raise UsageError(f"--target-loss {target_loss}: {refused['losses']}; their losses cannot be held to one target")
-    loss = target_loss if target_loss is not None or "losses" in refused else _worst_loss(trainings, window)
+        raise UsageError(
+            f"--target-loss {target_loss}: {refused['losses']}; their losses cannot be held to one target"
+        )
+    loss = (
+        target_loss
+        if target_loss is not None or "losses" in refused
+        else _worst_loss(trainings, window)
+    )
     targets = Targets(None if "quality" in refused else miou, loss, window)
     instruments = {instrument_of(training) for training in trainings}
     return ComparedTrainings(
@@ -107,13 +115,18 @@ def worst_miou(trainings: Sequence[Training]) -> float | None:
 
 
 def _worst_loss(trainings: Sequence[Training], window: int) -> float | None:
-    means = [running_mean([row["loss"] for row in of_epochs(training)], window) for training in trainings]
+    means = [
+        running_mean([row["loss"] for row in of_epochs(training)], window) for training in trainings
+    ]
     return max(float(mean[-1]) for mean in means) if all(map(len, means)) else None
 
 
 def _without_target(targets: Targets, refused: dict[str, str]) -> Iterator[tuple[str, str]]:
     if targets.miou is None and "quality" not in refused:
-        yield "target mIoU", "a training has ended without a mask that hits its target (or has not ended an epoch yet)"
+        yield (
+            "target mIoU",
+            "a training has ended without a mask that hits its target (or has not ended an epoch yet)",
+        )
 
 
 def _side(group: Group, targets: Targets) -> TrainedSide:
@@ -132,8 +145,12 @@ def _side(group: Group, targets: Targets) -> TrainedSide:
         seconds_to_mIoU=[found and found.seconds for found in mious],
         steps_to_loss=[found and found.step for found in losses],
         seconds_to_loss=[found and found.seconds for found in losses],
-        final={name: [_score(final_epoch(training), name) for training in trainings] for name in SCORES},
-        best={name: [_score(best_epoch(training), name) for training in trainings] for name in SCORES},
+        final={
+            name: [_score(final_epoch(training), name) for training in trainings] for name in SCORES
+        },
+        best={
+            name: [_score(best_epoch(training), name) for training in trainings] for name in SCORES
+        },
     )
 
 
@@ -155,7 +172,9 @@ def _score(epoch: Record | None, name: str) -> float | None:
     return epoch[name] if epoch else None
 
 
-def compare_pair(base: Group, other: Group, targets: Targets, refused: dict[str, str]) -> TrainingComparison:
+def compare_pair(
+    base: Group, other: Group, targets: Targets, refused: dict[str, str]
+) -> TrainingComparison:
     """One group against another, over the seeds that both have."""
     seeds = [seed for seed in base.by_seed if seed in other.by_seed]
     pairs = [(base.by_seed[seed], other.by_seed[seed]) for seed in seeds]
@@ -196,7 +215,9 @@ def _ratio(pairs: Pairs, figure: Figure) -> Ratio:
 
 
 def _reached_ratio(
-    pairs: Pairs, reached: Callable[[Training], Reached | None], span: Callable[[Reached], tuple[float, float]]
+    pairs: Pairs,
+    reached: Callable[[Training], Reached | None],
+    span: Callable[[Reached], tuple[float, float]],
 ) -> Ratio:
     """Of what was seen; its interval reaches from that of the earliest it can have been to that of the latest."""
     found = [(reached(before), reached(after)) for before, after in pairs]
@@ -204,14 +225,20 @@ def _reached_ratio(
     if not spans or len(spans) < len(pairs):
         return NO_RATIO
     seen, earliest, latest = (
-        paired_ratio([math.log(after[j] / before[i]) for before, after in spans]) for i, j in ((1, 1), (1, 0), (0, 1))
+        paired_ratio([math.log(after[j] / before[i]) for before, after in spans])
+        for i, j in ((1, 1), (1, 0), (0, 1))
     )
-    return Ratio(**asdict(seen) | {"low": earliest.low, "high": latest.high, "smallest_detectable": None})
+    return Ratio(
+        **asdict(seen) | {"low": earliest.low, "high": latest.high, "smallest_detectable": None}
+    )
 
 
 def _points(pairs: Pairs, epoch: Callable[[Training], Record | None]) -> dict[str, Points | None]:
     """Over the queries of all seeds: an image is drawn with all of them."""
-    rows = [(evaluation(before, epoch(before)), evaluation(after, epoch(after))) for before, after in pairs]
+    rows = [
+        (evaluation(before, epoch(before)), evaluation(after, epoch(after)))
+        for before, after in pairs
+    ]
     named = [[[_of_seed(i, row) for row in side] for side in sides] for i, sides in enumerate(rows)]
     before, after = ([row for sides in named for row in sides[which]] for which in (0, 1))
     found, by_seed = points(before, after), [points(*sides) for sides in rows]
@@ -229,10 +256,21 @@ def _of_seed(i: int, row: Record) -> Record:
 
 def _with_seeds(found: Points | None, by_seed: Sequence[Points | None]) -> Points | None:
     """The arms of the images' interval and of Student's over the seeds, added in quadrature."""
-    if found is None or found.low is None or found.high is None or len(by_seed) < 2 or None in by_seed:
+    if (
+        found is None
+        or found.low is None
+        or found.high is None
+        or len(by_seed) < 2
+        or None in by_seed
+    ):
         return found
     mean, low, _ = mean_interval([each.difference for each in by_seed if each])
     arm = mean - (low or mean)
-    below, above = (math.hypot(found.difference - found.low, arm), math.hypot(found.high - found.difference, arm))
+    below, above = (
+        math.hypot(found.difference - found.low, arm),
+        math.hypot(found.high - found.difference, arm),
+    )
     low, high = found.difference - below, found.difference + above
-    return found.model_copy(update={"low": low, "high": high, "smallest_detectable": max(below, above)})
+    return found.model_copy(
+        update={"low": low, "high": high, "smallest_detectable": max(below, above)}
+    )

@@ -51,10 +51,16 @@ def draw_training(training: Training, folder: Path) -> list[Path]:
 def loss_figure(training: Training) -> Figure:
     """The loss at every step as a point and its running mean as a line; each loss by its name, as it is weighted."""
     steps, weights = of_epochs(training), training.page["setup"]["losses"]
-    window, names = window_of(len(steps)), [name for name in LOSS_COLOURS if weights.get(name) and name in steps[0]]
+    window, names = (
+        window_of(len(steps)),
+        [name for name in LOSS_COLOURS if weights.get(name) and name in steps[0]],
+    )
     figure, axes = _empty("step", "loss")
     lines = [_line(axes, steps, "loss", 1, window, INK, "loss")]
-    lines += [_line(axes, steps, n, weights[n], window, LOSS_COLOURS[n], f"{weights[n]:g} x {n}") for n in names]
+    lines += [
+        _line(axes, steps, n, weights[n], window, LOSS_COLOURS[n], f"{weights[n]:g} x {n}")
+        for n in names
+    ]
     _end_epochs(axes, training)
     axes.set_ylim(0, axes.get_ylim()[1])
     what = f"points: each step; lines: mean of {window} steps; grey lines: ends of epochs"
@@ -64,11 +70,19 @@ def loss_figure(training: Training) -> Figure:
 
 
 def _line(
-    axes: Axes, steps: Sequence[Record], name: str, weight: float, window: int, colour: str, label: str
+    axes: Axes,
+    steps: Sequence[Record],
+    name: str,
+    weight: float,
+    window: int,
+    colour: str,
+    label: str,
 ) -> Artist:
     numbers, values = [row["step"] for row in steps], [weight * row[name] for row in steps]
     axes.plot(numbers, values, "o", color=colour, markersize=3, alpha=0.3, markeredgewidth=0)
-    (line,) = axes.plot(numbers[window - 1 :], running_mean(values, window), color=colour, linewidth=2, label=label)
+    (line,) = axes.plot(
+        numbers[window - 1 :], running_mean(values, window), color=colour, linewidth=2, label=label
+    )
     return line
 
 
@@ -89,22 +103,42 @@ def quality_figure(training: Training) -> Figure:
     """The three scores at the end of every epoch; a ring at the best one."""
     rows = training.epochs
     figure, axes = _empty("epoch", "IoU (share)")
-    drawn = [_score(axes, rows, name) for name in SCORES if any(row[name] is not None for row in rows)]
+    drawn = [
+        _score(axes, rows, name) for name in SCORES if any(row[name] is not None for row in rows)
+    ]
     best = next((row for row in reversed(rows) if row["best"]), None)
     name = _decisive(rows)
     if best:
-        axes.plot([best["epoch"]], [best[name]], "o", markersize=14, markerfacecolor="none", markeredgecolor=INK)
+        axes.plot(
+            [best["epoch"]],
+            [best[name]],
+            "o",
+            markersize=14,
+            markerfacecolor="none",
+            markeredgecolor=INK,
+        )
     axes.set_xlim(0.5, max(row["epoch"] for row in rows) + 0.5)
     axes.set_ylim(-0.03 * max(1e-3, axes.get_ylim()[1]), max(axes.get_ylim()[1], 0.02))
     split = training.page["setup"]["options"]["val_split"]
-    heading(figure, quality_message(rows), f"at the end of each epoch, over {rows[-1]['queries']} queries of {split}")
+    heading(
+        figure,
+        quality_message(rows),
+        f"at the end of each epoch, over {rows[-1]['queries']} queries of {split}",
+    )
     legend(figure, [*drawn, *([_ring()] if best else [])])
     return figure
 
 
 def _ring() -> Artist:
     return Line2D(
-        [], [], color=INK, marker="o", markersize=10, markerfacecolor="none", linestyle="", label="best epoch"
+        [],
+        [],
+        color=INK,
+        marker="o",
+        markersize=10,
+        markerfacecolor="none",
+        linestyle="",
+        label="best epoch",
     )
 
 

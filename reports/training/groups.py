@@ -64,18 +64,29 @@ def configuration(training: Training) -> dict[str, Any]:
     weights = {f"weight of {name}": weight for name, weight in known["losses"].items()}
     data = {f"{name} data": of["fingerprint"] for name, of in (page.get("data") or {}).items()}
     flat = known["case"] | known["options"] | weights | data
-    return {k: v for k, v in flat.items() if k != "seed"} | {"trains": known["trains"], "processes": known["processes"]}
+    return {k: v for k, v in flat.items() if k != "seed"} | {
+        "trains": known["trains"],
+        "processes": known["processes"],
+    }
 
 
 def _names(groups: Sequence[Sequence[Path]]) -> list[str]:
     """Of one training its folder's name; of several what theirs begin with; the same of paths where names are alike."""
     short = [_common([folder.name for folder in group]) for group in groups]
-    return short if len({*short}) == len(groups) and all(short) else [_common(list(map(str, g))) for g in groups]
+    return (
+        short
+        if len({*short}) == len(groups) and all(short)
+        else [_common(list(map(str, g))) for g in groups]
+    )
 
 
 def _common(names: Sequence[str]) -> str:
     alike = takewhile(lambda letters: len({*letters}) == 1, zip(*names, strict=False))
-    return names[0] if len(names) == 1 else re.sub(r"[-_.]?\d*$", "", "".join(letters[0] for letters in alike))
+    return (
+        names[0]
+        if len(names) == 1
+        else re.sub(r"[-_.]?\d*$", "", "".join(letters[0] for letters in alike))
+    )
 
 
 def refusals(groups: Sequence[Group]) -> dict[str, str]:
@@ -95,12 +106,20 @@ def _refusals(trainings: Sequence[Training]) -> Iterator[tuple[str, str]]:
         yield "memory", NO_START
     evaluated = [_fingerprints(training, "val") for training in trainings]
     if len({*evaluated}) > 1:
-        yield "quality", f"evaluated on different data (fingerprints {', '.join(dict.fromkeys(map(str, evaluated)))})"
+        yield (
+            "quality",
+            f"evaluated on different data (fingerprints {', '.join(dict.fromkeys(map(str, evaluated)))})",
+        )
     yield from _of_losses(trainings)
 
 
 def _of_losses(trainings: Sequence[Training]) -> Iterator[tuple[str, str]]:
-    if len({json.dumps(training.page["setup"]["losses"], sort_keys=True) for training in trainings}) > 1:
+    if (
+        len(
+            {json.dumps(training.page["setup"]["losses"], sort_keys=True) for training in trainings}
+        )
+        > 1
+    ):
         yield "losses", "they minimise different losses"
     elif len({training.page["setup"]["options"]["ignored"] for training in trainings}) > 1:
         yield "losses", "ignored pixels count differently in their losses"
@@ -117,7 +136,11 @@ def differences(groups: Sequence[Group]) -> dict[str, list[Any]]:
     flat = [configuration(group.trainings[0]) for group in groups]
     names = dict.fromkeys(name for each in flat for name in each)
     by_name = {name: [each.get(name) for each in flat] for name in names}
-    return {name: values for name, values in by_name.items() if any(value != values[0] for value in values)}
+    return {
+        name: values
+        for name, values in by_name.items()
+        if any(value != values[0] for value in values)
+    }
 
 
 def doubts(groups: Sequence[Group]) -> Iterator[str]:

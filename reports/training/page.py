@@ -58,7 +58,9 @@ def training_page(training: Training, summary: TrainingSummary, drawn: set[str])
         "\n".join(f"- {line}" for line in _method(summary)),
         "## Options",
         markdown.markdown_table(
-            ["", ""], [[n, str(v)] for n, v in summary.options.items() if v is not None], figures=False
+            ["", ""],
+            [[n, str(v)] for n, v in summary.options.items() if v is not None],
+            figures=False,
         ),
         "## Machine and versions",
         markdown.markdown_table(["", ""], list(_machine(training)), figures=False),
@@ -84,7 +86,9 @@ def _peak(summary: TrainingSummary) -> str:
     memory = summary.memory
     unit = formatting.memory_unit((memory.peak_bytes, memory.peak_reserved_bytes))
     reserved = memory.peak_reserved_bytes
-    beside = f", {formatting.memory(reserved, unit)} {unit[0]} reserved" if reserved is not None else ""
+    beside = (
+        f", {formatting.memory(reserved, unit)} {unit[0]} reserved" if reserved is not None else ""
+    )
     return f"{formatting.memory(memory.peak_bytes, unit)} {unit[0]} ({memory.instrument or 'not known yet'}){beside}"
 
 
@@ -97,7 +101,17 @@ def epochs_table(summary: TrainingSummary) -> str:
     if not summary.epochs:
         return "No epoch has ended yet."
     unit = formatting.memory_unit(epoch.peak_bytes for epoch in summary.epochs)
-    header = ["epoch", "steps", "train_s", "train_loss", "mIoU", "gIoU", "cIoU", "step (ms)", f"peak ({unit[0]})"]
+    header = [
+        "epoch",
+        "steps",
+        "train_s",
+        "train_loss",
+        "mIoU",
+        "gIoU",
+        "cIoU",
+        "step (ms)",
+        f"peak ({unit[0]})",
+    ]
     rows = [
         [
             f"**{epoch.epoch}** (best)" if epoch.epoch == summary.best_epoch else str(epoch.epoch),
@@ -118,10 +132,14 @@ def step_table(summary: TrainingSummary) -> str:
     time = summary.step_time
     if not time.n:
         return "No step has been made yet."
-    parts = [[name, formatting.milliseconds(p.median_ms), formatting.share(p.share)] for name, p in time.parts.items()]
+    parts = [
+        [name, formatting.milliseconds(p.median_ms), formatting.share(p.share)]
+        for name, p in time.parts.items()
+    ]
     rest = ["in no part", "", formatting.share(time.unattributed_share)]
     return markdown.markdown_table(
-        ["", "median (ms)", "share"], [*parts, rest, ["**step**", formatting.milliseconds(time.median_ms), ""]]
+        ["", "median (ms)", "share"],
+        [*parts, rest, ["**step**", formatting.milliseconds(time.median_ms), ""]],
     )
 
 

@@ -19,13 +19,19 @@ class Epoch(Strict):
     epoch: Count = Field(description="From 1 on.")
     step: Count = Field(description="Steps made by its end, distillation among them.")
     train_loss: float = Field(description="Mean over its steps.")
-    mIoU: Fraction | None = Field(description="Mean foreground IoU over the queries whose target is not empty.")
-    gIoU: Fraction | None = Field(description="Mean foreground IoU over all queries; 1 where both are empty.")
+    mIoU: Fraction | None = Field(
+        description="Mean foreground IoU over the queries whose target is not empty."
+    )
+    gIoU: Fraction | None = Field(
+        description="Mean foreground IoU over all queries; 1 where both are empty."
+    )
     cIoU: Fraction | None = Field(description="Sum of intersections over sum of unions.")
     step_ms: NotNegative = Field(description="Median time of its steps.")
     train_s: NotNegative = Field(description="Of all steps made by its end.")
     peak_bytes: Count | None = Field(description="Largest of its steps, of all processes.")
-    peak_reserved_bytes: Count | None = Field(description="The same of what the allocator holds (CUDA).")
+    peak_reserved_bytes: Count | None = Field(
+        description="The same of what the allocator holds (CUDA)."
+    )
     avg_inference_time_s: NotNegative = Field(description="Of a query of the evaluation, mean.")
     best: bool = Field(description="Better than every epoch before it.")
 
@@ -42,16 +48,24 @@ class StepTime(Strict):
 
     n: Count = Field(description="Steps that it is of.")
     median_ms: NotNegative | None = Field(description="Median of the whole.")
-    parts: dict[str, PartTime] = Field(description="data, vision, llm, decoder, losses, backward, optimizer.")
-    unattributed_share: float | None = Field(description="Median share of the step that is in no part.")
+    parts: dict[str, PartTime] = Field(
+        description="data, vision, llm, decoder, losses, backward, optimizer."
+    )
+    unattributed_share: float | None = Field(
+        description="Median share of the step that is in no part."
+    )
 
 
 class TrainingMemory(Strict):
     """The largest peaks of all epochs."""
 
-    instrument: str | None = Field(description="'resident set' (whole process, CPU) or 'cuda allocator'.")
+    instrument: str | None = Field(
+        description="'resident set' (whole process, CPU) or 'cuda allocator'."
+    )
     peak_bytes: Count | None = Field(description="While it trained.")
-    peak_reserved_bytes: Count | None = Field(description="The same of what the allocator holds (CUDA).")
+    peak_reserved_bytes: Count | None = Field(
+        description="The same of what the allocator holds (CUDA)."
+    )
 
 
 class TrainingSummary(Strict):
@@ -69,7 +83,9 @@ class TrainingSummary(Strict):
     trained_parameters: dict[str, Count] = Field(description="By part of the model.")
     losses: dict[str, float] = Field(description="The weight of each loss that is minimised.")
     options: dict[str, JsonValue] = Field(description="Every option of the training, as resolved.")
-    data: dict[str, JsonValue] = Field(description="Count and fingerprint of what it trained on and was evaluated on.")
+    data: dict[str, JsonValue] = Field(
+        description="Count and fingerprint of what it trained on and was evaluated on."
+    )
     steps: Count = Field(description="Steps made.")
     train_s: NotNegative = Field(description="Of all steps.")
     loss_window: Count = Field(description="Steps of the running mean.")
@@ -78,7 +94,9 @@ class TrainingSummary(Strict):
     best_epoch: Count | None = Field(description="By mIoU; by gIoU where no query has a target.")
     step_time: StepTime = Field(description="Where the time of a step goes.")
     memory: TrainingMemory = Field(description="Peaks.")
-    warnings: list[str] = Field(description="Doubts about this training, each with what it is about.")
+    warnings: list[str] = Field(
+        description="Doubts about this training, each with what it is about."
+    )
 
 
 class TrainedSide(Strict):
@@ -90,10 +108,16 @@ class TrainedSide(Strict):
     trained_parameters: Count | None = Field(description="Of all parts together.")
     steps: list[Count] = Field(description="Steps made.")
     step_ms: list[float | None] = Field(description="Median time of a step, distillation apart.")
-    peak_bytes: list[Count | None] = Field(description="Largest while it trained, of all processes.")
-    steps_to_mIoU: list[Count | None] = Field(description="Steps made at the evaluation that first shows target_mIoU.")
+    peak_bytes: list[Count | None] = Field(
+        description="Largest while it trained, of all processes."
+    )
+    steps_to_mIoU: list[Count | None] = Field(
+        description="Steps made at the evaluation that first shows target_mIoU."
+    )
     seconds_to_mIoU: list[float | None] = Field(description="Of these steps.")
-    steps_to_loss: list[Count | None] = Field(description="Until the running mean of the loss is at most target_loss.")
+    steps_to_loss: list[Count | None] = Field(
+        description="Until the running mean of the loss is at most target_loss."
+    )
     seconds_to_loss: list[float | None] = Field(description="Of these steps.")
     final: dict[str, list[float | None]] = Field(description="mIoU and gIoU after the last epoch.")
     best: dict[str, list[float | None]] = Field(description="mIoU and gIoU after the best epoch.")
@@ -113,7 +137,9 @@ class TrainingComparison(Strict):
     peak_memory: Ratio = Field(
         description="Of the allocator's peaks; on a CPU of the growth over what stood there before the build."
     )
-    steps_to_mIoU: Ratio = Field(description="Null where one of the trainings has not reached the target.")
+    steps_to_mIoU: Ratio = Field(
+        description="Null where one of the trainings has not reached the target."
+    )
     seconds_to_mIoU: Ratio = Field(description="Likewise.")
     steps_to_loss: Ratio = Field(description="Likewise.")
     seconds_to_loss: Ratio = Field(description="Likewise.")
@@ -130,12 +156,22 @@ class ComparedTrainings(Strict):
     schema_: Literal["lisabench.compare_trainings/1"] = Field(
         alias="schema", default="lisabench.compare_trainings/1", description="Name and version."
     )
-    target_mIoU: float | None = Field(description="As asked for, or the worst that any of them ended at.")
-    target_loss: float | None = Field(description="As asked for, or the highest running mean that one ended at.")
+    target_mIoU: float | None = Field(
+        description="As asked for, or the worst that any of them ended at."
+    )
+    target_loss: float | None = Field(
+        description="As asked for, or the highest running mean that one ended at."
+    )
     loss_window: Count = Field(description="Steps of the running mean.")
     instrument: str | None = Field(description="Of the peaks; null where the sides differ in it.")
     sides: list[TrainedSide] = Field(description="The reference first.")
-    comparisons: list[TrainingComparison] = Field(description="Every other side against the reference.")
-    differences: dict[str, list[JsonValue]] = Field(description="Options that differ, with the value of each side.")
-    not_compared: dict[str, str] = Field(description="Why there is no comparison of time, memory, quality or a target.")
+    comparisons: list[TrainingComparison] = Field(
+        description="Every other side against the reference."
+    )
+    differences: dict[str, list[JsonValue]] = Field(
+        description="Options that differ, with the value of each side."
+    )
+    not_compared: dict[str, str] = Field(
+        description="Why there is no comparison of time, memory, quality or a target."
+    )
     warnings: list[str] = Field(description="Doubts about these trainings.")

@@ -28,7 +28,11 @@ def write_training_summary(training: Training) -> TrainingSummary:
 
 def summarise_training(training: Training) -> TrainingSummary:
     """What the records say, as far as the training went."""
-    page, steps, epochs = training.page, of_epochs(training), [_epoch(row) for row in training.epochs]
+    page, steps, epochs = (
+        training.page,
+        of_epochs(training),
+        [_epoch(row) for row in training.epochs],
+    )
     window, time = window_of(len(steps)), step_time(steps)
     means = running_mean([row["loss"] for row in steps], window)
     return TrainingSummary(
@@ -65,7 +69,11 @@ def step_time(steps: list[Record]) -> StepTime:
     """Medians over steps; the parts in the order in which they run, whatever else was seen after them."""
     names = dict.fromkeys(stage_of(name) for row in steps for name in row["regions"])
     ordered = sorted(names, key=lambda name: PARTS.index(name) if name in PARTS else len(PARTS))
-    rests = [row["unattributed_ns"] / row["latency_ns"] for row in steps if row["unattributed_ns"] is not None]
+    rests = [
+        row["unattributed_ns"] / row["latency_ns"]
+        for row in steps
+        if row["unattributed_ns"] is not None
+    ]
     return StepTime(
         n=len(steps),
         median_ms=median(row["latency_ns"] for row in steps) / 1e6 if steps else None,

@@ -36,7 +36,11 @@ def _sections(found: ComparedTrainings, compared: TrainingComparison, level: str
     sides = [next(side for side in found.sides if side.name == name) for name in names]
     yield f"{level} {escape(names[1])} against {escape(names[0])}"
     yield _how(compared)
-    yield aligned(["", *names, "ratio or difference [95 %]"], list(_rows(found, sides, compared)), figures=True)
+    yield aligned(
+        ["", *names, "ratio or difference [95 %]"],
+        list(_rows(found, sides, compared)),
+        figures=True,
+    )
 
 
 def _how(compared: TrainingComparison) -> str:
@@ -45,7 +49,9 @@ def _how(compared: TrainingComparison) -> str:
     return ONE_SEED if len(compared.seeds) == 1 else PAIRED.format(seeds=len(compared.seeds))
 
 
-def _rows(found: ComparedTrainings, sides: Sequence[TrainedSide], compared: TrainingComparison) -> Iterator[Row]:
+def _rows(
+    found: ComparedTrainings, sides: Sequence[TrainedSide], compared: TrainingComparison
+) -> Iterator[Row]:
     yield from _target_rows(found, sides, compared)
     yield [
         "step (ms)",
@@ -53,7 +59,10 @@ def _rows(found: ComparedTrainings, sides: Sequence[TrainedSide], compared: Trai
         _ratio(compared.step_time),
     ]
     unit = formatting.memory_unit(peak for side in found.sides for peak in side.peak_bytes)
-    peaks = (_several(side.peak_bytes, lambda peak: formatting.memory(round(peak), unit)) for side in sides)
+    peaks = (
+        _several(side.peak_bytes, lambda peak: formatting.memory(round(peak), unit))
+        for side in sides
+    )
     yield [f"peak memory ({unit[0]})", *peaks, _ratio(compared.peak_memory)]
     yield ["trained parameters", *(f"{side.trained_parameters or 0:,}" for side in sides), ""]
     yield ["steps made", *(_several(side.steps, _whole) for side in sides), ""]
@@ -63,15 +72,23 @@ def _rows(found: ComparedTrainings, sides: Sequence[TrainedSide], compared: Trai
             yield [f"{when} {name}", *scores, _points(difference)]
 
 
-def _target_rows(found: ComparedTrainings, sides: Sequence[TrainedSide], compared: TrainingComparison) -> Iterator[Row]:
+def _target_rows(
+    found: ComparedTrainings, sides: Sequence[TrainedSide], compared: TrainingComparison
+) -> Iterator[Row]:
     targets = {"mIoU": found.target_mIoU, "loss": found.target_loss}
     for name, target in ((name, target) for name, target in targets.items() if target is not None):
         for what, show in (("steps", _whole), ("seconds", _tenths)):
             values = [_reached(side, getattr(side, f"{what}_to_{name}"), show) for side in sides]
-            yield [f"{what} to {name} {target:.4g}", *values, _ratio(getattr(compared, f"{what}_to_{name}"))]
+            yield [
+                f"{what} to {name} {target:.4g}",
+                *values,
+                _ratio(getattr(compared, f"{what}_to_{name}")),
+            ]
 
 
-def _reached(side: TrainedSide, values: Sequence[float | None], show: Callable[[float], str]) -> str:
+def _reached(
+    side: TrainedSide, values: Sequence[float | None], show: Callable[[float], str]
+) -> str:
     known = sum(value is not None for value in values)
     if known == len(values):
         return _several(values, show)
@@ -128,4 +145,10 @@ def _instrument(found: ComparedTrainings) -> Iterator[str]:
 
 
 def _value(value: object) -> str:
-    return "-" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return (
+        "-"
+        if value is None
+        else ", ".join(map(str, value))
+        if isinstance(value, list)
+        else str(value)
+    )

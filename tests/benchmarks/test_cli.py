@@ -22,7 +22,9 @@ def lisabench_cli(*arguments, cwd="."):
 def tiny_run(tmp_path_factory):
     """The tiny suite over eight queries, one process a case, from any folder."""
     folder = tmp_path_factory.mktemp("tiny")
-    done = lisabench_cli("run", "tiny", "--limit", 8, "--set", "processes=2", "--out", "D", cwd=folder)
+    done = lisabench_cli(
+        "run", "tiny", "--limit", 8, "--set", "processes=2", "--out", "D", cwd=folder
+    )
     assert done.returncode == 0, done.stderr
     return folder / "D", done
 
@@ -31,7 +33,16 @@ def tiny_run(tmp_path_factory):
 def random_run(tmp_path_factory):
     """The same at random weights, as short as can be."""
     folder = tmp_path_factory.mktemp("random") / "D"
-    short = ("--limit", 8, "--set", "processes=1", "--set", "memory_processes=1", "--set", "gallery=0")
+    short = (
+        "--limit",
+        8,
+        "--set",
+        "processes=1",
+        "--set",
+        "memory_processes=1",
+        "--set",
+        "gallery=0",
+    )
     done = lisabench_cli("run", "tiny", *short, "--set", "weights=random", "--out", folder)
     assert done.returncode == 0, done.stderr
     return folder, done
@@ -65,7 +76,9 @@ def test_random_weights_have_no_quality_in_any_place(random_run):
         assert {value for s in slices for value in (s["gIoU"], s["cIoU"])} == {None}
     assert all(floor["quality"]["gIoU"] is not None for floor in summary["controls"])
     assert len(summary["comparisons"]) == 2
-    assert all(c["gIoU_points"] is None and c["cIoU_points"] is None for c in summary["comparisons"])
+    assert all(
+        c["gIoU_points"] is None and c["cIoU_points"] is None for c in summary["comparisons"]
+    )
 
 
 def test_the_summary_has_time_and_memory_of_every_case(tiny_run):
@@ -164,7 +177,9 @@ def test_a_failing_case_ends_with_5_and_keeps_the_rest(data_root, tmp_path):
     suite.write_text(
         "title: t\nreference: a\ncases:\n  a: {adapter: fake}\n  b: {adapter: fake, fail: oom, fail_every: 2}\n"
     )
-    done = lisabench_cli("run", suite, "--data", data_root, "--set", "processes=1", "--out", tmp_path / "out")
+    done = lisabench_cli(
+        "run", suite, "--data", data_root, "--set", "processes=1", "--out", tmp_path / "out"
+    )
     assert done.returncode == 5
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert {case["name"]: case["quality"]["status"]["oom"] for case in summary["cases"]}["b"] > 0
@@ -190,10 +205,15 @@ def test_data_is_made_and_verified(tmp_path):
     assert broken.name in done.stdout
 
 
-def test_the_ceiling_of_a_folder_is_a_table_on_stdout_or_json_and_progress_goes_to_stderr(data_root):
+def test_the_ceiling_of_a_folder_is_a_table_on_stdout_or_json_and_progress_goes_to_stderr(
+    data_root,
+):
     done = lisabench_cli("data", "ceiling", data_root, "--split", "val")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("one value per cell") and "6 queries, 6 of them with a target" in done.stdout
+    assert (
+        done.stdout.startswith("one value per cell")
+        and "6 queries, 6 of them with a target" in done.stdout
+    )
     assert "6/6" in done.stderr
     rows = json.loads(lisabench_cli("data", "ceiling", data_root, "--json").stdout)
     assert len(rows) == 12
@@ -204,7 +224,11 @@ def test_the_ceiling_of_a_folder_is_a_table_on_stdout_or_json_and_progress_goes_
 
 def test_the_ceiling_of_what_is_missing_or_broken_is_one_line_and_exit_code_2(data_root):
     (data_root / "val" / "q3.json").write_text("{")
-    wrong = {"q3.json": [data_root], "no split 'test'": [data_root, "--split", "test"], "gone": ["gone"]}
+    wrong = {
+        "q3.json": [data_root],
+        "no split 'test'": [data_root, "--split", "test"],
+        "gone": ["gone"],
+    }
     for expected, arguments in wrong.items():
         done = lisabench_cli("data", "ceiling", *arguments)
         assert done.returncode == 2

@@ -113,7 +113,9 @@ def test_an_empty_target_comes_back_empty(read, frame):
 @pytest.mark.parametrize("seed", range(10))
 def test_no_choice_of_whole_cells_is_better_than_the_one_that_is_made(frame, seed):
     rng = np.random.default_rng(seed)
-    shares_HW, ignored_HW = (rng.choice(values, (3, 3)).repeat(6, 0).repeat(7, 1) for values in ((0.2, 0.8), (0, 0.9)))
+    shares_HW, ignored_HW = (
+        rng.choice(values, (3, 3)).repeat(6, 0).repeat(7, 1) for values in ((0.2, 0.8), (0, 0.9))
+    )
     mask_HW = (rng.random((18, 21)) < shares_HW).astype(np.uint8)
     mask_HW[rng.random((18, 21)) < ignored_HW] = IGNORED
     grid = Grid.on((18, 21), frame, 30, 3)
@@ -128,10 +130,22 @@ def test_coverage_is_exact_where_cells_cut_pixels():
     """Cells of 1.5 pixels, once by overlap and once by drawing every pixel as two."""
     values = np.random.default_rng(0).random(24).astype(np.float32)
     side = Grid.on((24, 24), "whole", 224, 16).y
-    np.testing.assert_allclose(side.overlaps() @ values, values.repeat(2).reshape(16, 3).mean(1), rtol=1e-5, atol=0)
+    np.testing.assert_allclose(
+        side.overlaps() @ values, values.repeat(2).reshape(16, 3).mean(1), rtol=1e-5, atol=0
+    )
 
 
-SIZES = [(480, 640), (640, 480), (333, 333), (427, 640), (375, 500), (968, 1296), (1, 7), (3001, 17), (683, 1024)]
+SIZES = [
+    (480, 640),
+    (640, 480),
+    (333, 333),
+    (427, 640),
+    (375, 500),
+    (968, 1296),
+    (1, 7),
+    (3001, 17),
+    (683, 1024),
+]
 SIZES += [tuple(size) for size in np.random.default_rng(0).integers(1, 4000, (300, 2)).tolist()]
 
 
@@ -147,7 +161,9 @@ def test_a_whole_image_has_the_extent_that_the_models_give_it(frame_px):
 def test_a_crop_lies_where_the_models_cut_it_out(crop_px):
     """The models' map says where in the crop, from -1 to 1, the cells of SAM's frame lie."""
     centres_px = np.arange(8) * 128 + 64
-    for size_HW in (size for size in SIZES if max(size) < 500 * min(size)):  # of a thinner one no row is left in SAM's
+    for size_HW in (
+        size for size in SIZES if max(size) < 500 * min(size)
+    ):  # of a thinner one no row is left in SAM's
         grid, extent = Grid.on(size_HW, "crop", crop_px, 16), extent_in_frame(size_HW, 1024)
         x, y = (
             crop_map(size_HW, crop_px, 1024, 8).numpy()[0, :, 0],
@@ -163,8 +179,12 @@ def test_a_grid_is_brought_back_as_the_models_bring_back_their_logits():
     size_HW = (680, 1024)
     logits_hw = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
     grid = Grid.on(size_HW, "whole", 1024, 64)
-    theirs_HW = logits_at_size(torch.from_numpy(logits_hw), 1024, extent_in_frame(size_HW, 1024), size_HW).numpy()
-    np.testing.assert_allclose(grid.y.weights() @ logits_hw @ grid.x.weights().T, theirs_HW, rtol=0, atol=1e-4)
+    theirs_HW = logits_at_size(
+        torch.from_numpy(logits_hw), 1024, extent_in_frame(size_HW, 1024), size_HW
+    ).numpy()
+    np.testing.assert_allclose(
+        grid.y.weights() @ logits_hw @ grid.x.weights().T, theirs_HW, rtol=0, atol=1e-4
+    )
 
 
 # Folders
@@ -179,7 +199,9 @@ def scenes(tmp_path_factory):
 
 def test_a_finer_grid_leaves_more_of_the_scenes(scenes):
     for reading, frame in product(READINGS, FRAMES):
-        by_grid = [(c.gIoU, c.mIoU, c.cIoU) for c in scenes if (c.reading, c.frame) == (reading, frame)]
+        by_grid = [
+            (c.gIoU, c.mIoU, c.cIoU) for c in scenes if (c.reading, c.frame) == (reading, frame)
+        ]
         assert len(by_grid) == 3
         assert (np.diff(by_grid, axis=0) > 0).all()
 
@@ -202,14 +224,18 @@ def test_every_query_with_a_target_is_in_one_class_of_size_and_the_classes_make_
                       (16, "crop"): "< 1", (24, "crop"): "1-4", (64, "crop"): "4-16"}),
     ],
 )  # fmt: skip
-def test_objects_are_classed_by_their_area_in_cells_of_the_grid_and_frame(tmp_path, size_WH, expected):
+def test_objects_are_classed_by_their_area_in_cells_of_the_grid_and_frame(
+    tmp_path, size_WH, expected
+):
     """A target of 12 x 12 pixels: 4 cells of 6 x 6 are no longer less than 4."""
     write_sample(tmp_path / "val", "a")
     Image.new("RGB", size_WH).save(tmp_path / "val" / "a.jpg")
     for one in ceilings_of(tmp_path):
         classes = {size.name: size.queries for size in one.sizes}
         assert list(classes) == ["< 1", "1-4", "4-16", ">= 16"]
-        assert {name for name, queries in classes.items() if queries} == {expected[one.cells, one.frame]}
+        assert {name for name, queries in classes.items() if queries} == {
+            expected[one.cells, one.frame]
+        }
 
 
 def test_all_splits_are_taken_unless_one_is_named(tmp_path):
@@ -230,11 +256,20 @@ def test_progress_tells_which_query_is_next_and_ends_with_all_of_them(tmp_path):
     assert told == [(0, 2, "a"), (1, 2, "b"), (2, 2, "done")]
 
 
-def test_the_table_has_a_row_for_each_reading_grid_and_frame_and_says_how_many_queries_it_is_of(scenes):
+def test_the_table_has_a_row_for_each_reading_grid_and_frame_and_says_how_many_queries_it_is_of(
+    scenes,
+):
     lines = table(scenes).splitlines()
     assert len(lines) == 1 + 12 + 3
     first = scenes[0]
-    expected = ["interpolated", "16", "x", "16", "whole", *(f"{v:.3f}" for v in (first.gIoU, first.mIoU, first.cIoU))]
+    expected = [
+        "interpolated",
+        "16",
+        "x",
+        "16",
+        "whole",
+        *(f"{v:.3f}" for v in (first.gIoU, first.mIoU, first.cIoU)),
+    ]
     assert lines[1].split()[:8] == expected
     assert lines[-2] == "45 queries, 42 of them with a target."
 

@@ -21,7 +21,16 @@ def demo(tmp_path_factory):
     One process a case and few timed queries: quality has a pass of its own, and times do not matter here.
     """
     folder = tmp_path_factory.mktemp("demo") / "run"
-    single = ("--set", "processes=1", "--set", "memory_processes=1", "--set", "timed_queries=4", "--set", "warmup=1")
+    single = (
+        "--set",
+        "processes=1",
+        "--set",
+        "memory_processes=1",
+        "--set",
+        "timed_queries=4",
+        "--set",
+        "warmup=1",
+    )
     return folder, lisabench("run", *single, "--out", folder)
 
 
@@ -51,14 +60,18 @@ def test_its_queries_are_about_a_hundred_scenes_each_evaluated_once_for_each_cas
     lines = read_run(demo[0]).quality
     assert len({line["image_id"] for line in lines}) == 100
     counts = Counter(line["case"] for line in lines)
-    assert counts == dict.fromkeys(("dual", "clip", "sam", "whole-image", "centre-box", "empty"), 300)
+    assert counts == dict.fromkeys(
+        ("dual", "clip", "sam", "whole-image", "centre-box", "empty"), 300
+    )
 
 
 @pytest.mark.parametrize(("case", "recipe"), [("clip", "clip-fine"), ("sam", "sam")])
 def test_its_verdicts_do_not_contradict_those_of_the_study(summary, case, recipe):
     """Where 5,001 queries show a loss of more than 2 points, the demo says neither "as good" nor "better"."""
     study = json.loads((ROOT / "results" / "accuracy-tiny" / "summary.json").read_text())
-    published = next(one for one in study["recipes"] if one["name"] == recipe)["differences"]["gIoU"]
+    published = next(one for one in study["recipes"] if one["name"] == recipe)["differences"][
+        "gIoU"
+    ]
     assert quality_verdict(SimpleNamespace(**published), 2.0) == "regression"
     found = next(one for one in summary["comparisons"] if one["candidate"] == case)
     assert found["gIoU_verdict"] in ("regression", "inconclusive")
@@ -74,10 +87,16 @@ def test_every_model_is_surely_better_than_answers_without_a_look(summary):
 
 @pytest.mark.parametrize("metric", ["gIoU", "cIoU", "mIoU"])
 def test_the_difference_of_each_variant_has_an_interval(summary, metric):
-    found = {comparison["candidate"]: comparison[f"{metric}_points"] for comparison in summary["comparisons"]}
+    found = {
+        comparison["candidate"]: comparison[f"{metric}_points"]
+        for comparison in summary["comparisons"]
+    }
     assert list(found) == ["clip", "sam"]
     for points in found.values():
-        assert points["low"] < points["high"] and points["low"] <= points["difference"] <= points["high"]
+        assert (
+            points["low"] < points["high"]
+            and points["low"] <= points["difference"] <= points["high"]
+        )
 
 
 def test_the_readme_quotes_its_scores(summary):
@@ -89,7 +108,9 @@ def test_the_readme_quotes_its_scores(summary):
         points = comparison["gIoU_points"]
         ends = f"[{points['low']:+.1f}, {points['high']:+.1f}]"
         verb = "differs by" if comparison["candidate"] == "clip" else "by"
-        assert f"`{comparison['candidate']}` {verb} {points['difference']:+.1f} points {ends}" in words
+        assert (
+            f"`{comparison['candidate']}` {verb} {points['difference']:+.1f} points {ends}" in words
+        )
     best = max(found["floor_gIoU"] for found in summary["against_floors"])
     assert f"the best of them has {best:.3f}" in words
 

@@ -12,11 +12,11 @@ from lisabench.benchmarks import segment as module
 from lisabench.benchmarks.segment import segment
 from lisabench.harness.errors import DataError, LisabenchError, UsageError
 from lisabench.models.lisa import packaged
-from lisabench.models.lisa.config import LisaCase
+from lisabench.models.lisa.config import LisaConfig
 
 pytestmark = pytest.mark.no_clock
 
-CASE = LisaCase(device="cpu")
+CASE = LisaConfig(device="cpu")
 
 
 @pytest.fixture
@@ -30,22 +30,29 @@ def read(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path))
 
 
-def test_the_mask_and_an_overlay_are_written_at_the_images_size(picture: Path, tmp_path: Path) -> None:
+def test_the_mask_and_an_overlay_are_written_at_the_images_size(
+    picture: Path, tmp_path: Path
+) -> None:
     found = segment(picture, "Where is it?", CASE, tmp_path / "new" / "mask.png", allow_random=True)
     expected = ask(lisa(), noise("Where is it?"))[0]
-    assert (found.mask, found.overlay) == (tmp_path / "new" / "mask.png", tmp_path / "new" / "mask-overlay.png")
+    assert (found.mask, found.overlay) == (
+        tmp_path / "new" / "mask.png",
+        tmp_path / "new" / "mask-overlay.png",
+    )
     mask, overlay, image = read(found.mask), read(found.overlay), noise().image
     np.testing.assert_array_equal(mask, expected.mask_HW * np.uint8(255))
     inside = expected.mask_HW
     assert 0 < inside.mean() < 1 and found.covered == pytest.approx(inside.mean(), rel=1e-6, abs=0)
     np.testing.assert_array_equal(overlay[~inside], image[~inside])
-    np.testing.assert_allclose(overlay[inside], image[inside] / 2 + np.array([127.5, 0, 0]), rtol=0, atol=1)
+    np.testing.assert_allclose(
+        overlay[inside], image[inside] / 2 + np.array([127.5, 0, 0]), rtol=0, atol=1
+    )
     assert found.has_seg and found.text is None and found.answer_tokens == 0
     assert found.predicted_iou == pytest.approx(expected.predicted_iou, rel=1e-4, abs=1e-5)
 
 
 def test_a_generated_answer_is_told(picture: Path, tmp_path: Path) -> None:
-    case = LisaCase(device="cpu", answer="generated", max_new_tokens=5)
+    case = LisaConfig(device="cpu", answer="generated", max_new_tokens=5)
     found = segment(picture, "the red circle", case, tmp_path / "mask.png", allow_random=True)
     assert found.text.replace(" ", "") == ",,[SEG]." and found.answer_tokens == 5
 
@@ -71,7 +78,11 @@ def test_any_kind_of_image_is_taken(tmp_path: Path, mode: str) -> None:
     [
         ({"query": "  "}, UsageError, r"the query is empty; say what to segment"),
         ({"allow_random": False}, UsageError, r"weights=random segments noise; name a checkpoint"),
-        ({"image": "none.jpg"}, DataError, r"none\.jpg: cannot be read \(No such file or directory\)"),
+        (
+            {"image": "none.jpg"},
+            DataError,
+            r"none\.jpg: cannot be read \(No such file or directory\)",
+        ),
         ({"image": "."}, DataError, r"cannot be read \(Is a directory\)"),
         ({"image": "words.jpg"}, DataError, r"words\.jpg: cannot be decoded as an image"),
         ({"image": "empty.jpg"}, DataError, r"empty\.jpg: cannot be decoded as an image"),
@@ -90,7 +101,14 @@ def test_what_cannot_be_is_refused_in_one_line_before_a_model_is_built(
     (tmp_path / "words.jpg").write_text("no image")
     (tmp_path / "empty.jpg").touch()
     monkeypatch.setattr(module, "build", lambda *_: pytest.fail("a model was built"))
-    given = {"image": picture, "query": "a", "case": CASE, "out": "mask.png", "allow_random": True, **changes}
+    given = {
+        "image": picture,
+        "query": "a",
+        "case": CASE,
+        "out": "mask.png",
+        "allow_random": True,
+        **changes,
+    }
     given |= {"image": tmp_path / given["image"], "out": tmp_path / given["out"]}
     with pytest.raises(kind, match=message) as caught:
         segment(**given)
@@ -103,8 +121,13 @@ def test_a_file_that_cannot_be_written_is_one_line(picture: Path, tmp_path: Path
         segment(picture, "the red circle", CASE, tmp_path / "mask.png", allow_random=True)
 
 
-def test_a_noun_phrase_is_put_as_validation_puts_one_and_a_sentence_as_it_stands(picture: Path) -> None:
-    said = {query: module._sample(picture, query).is_sentence for query in ("the red circle", "Segment it. ", "Where?")}
+def test_a_noun_phrase_is_put_as_validation_puts_one_and_a_sentence_as_it_stands(
+    picture: Path,
+) -> None:
+    said = {
+        query: module._sample(picture, query).is_sentence
+        for query in ("the red circle", "Segment it. ", "Where?")
+    }
     assert said == {"the red circle": False, "Segment it. ": True, "Where?": True}
 
 
@@ -113,7 +136,8 @@ def test_where_no_weights_are_named_the_packaged_ones_are_asked(
 ) -> None:
     monkeypatch.setattr(packaged, "FAMILY", tmp_path)
     with pytest.raises(
-        UsageError, match="no packaged weights are of preset=tiny, vision=clip; this installation comes"
+        UsageError,
+        match="no packaged weights are of preset=tiny, vision=clip; this installation comes",
     ):
         module.case_of({"vision": "clip"})
     assert module.case_of({}, allow_random=True).weights == "random"
@@ -127,9 +151,18 @@ def test_where_no_weights_are_named_the_packaged_ones_are_asked(
 def test_the_weights_that_ship_are_asked_without_leave_and_without_a_warning(
     picture: Path, tmp_path: Path, vision: str
 ) -> None:
-    found = segment(picture, "the red circle", module.case_of({"vision": vision, "device": "cpu"}), tmp_path / "m.png")
-    assert found.has_seg and found.warnings == () and read(found.mask).shape == noise().image.shape[:2]
+    found = segment(
+        picture,
+        "the red circle",
+        module.case_of({"vision": vision, "device": "cpu"}),
+        tmp_path / "m.png",
+    )
+    assert (
+        found.has_seg and found.warnings == () and read(found.mask).shape == noise().image.shape[:2]
+    )
 
 
 def test_images_are_read_as_data_sets_read_them(picture: Path) -> None:
-    np.testing.assert_array_equal(module._sample(picture, "a").image, cv2.imread(str(picture))[..., ::-1])
+    np.testing.assert_array_equal(
+        module._sample(picture, "a").image, cv2.imread(str(picture))[..., ::-1]
+    )

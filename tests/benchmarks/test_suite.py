@@ -45,7 +45,9 @@ def test_at_random_weights_the_tiny_suite_varies_nothing_but_the_vision():
 
 
 def test_the_tiny_suite_as_it_ships_differs_from_that_by_its_weights_and_the_axes_that_they_bring():
-    shipped, random = (cases_of(suite_file.load("tiny", change)) for change in ({}, {"weights": "random"}))
+    shipped, random = (
+        cases_of(suite_file.load("tiny", change)) for change in ({}, {"weights": "random"})
+    )
     for name, case in shipped.items():
         brought = packaged.axes(weights_format.read(packaged.located("tiny", case["vision"])))
         assert case == random[name] | brought | {"weights": "packaged"}
@@ -108,8 +110,15 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
 
 
 def test_a_suite_takes_its_claims_from_another_that_lists_them(tmp_path):
-    claim = {"claim": "it is faster", "quantity": "time.end_to_end", "candidate": "b", "at_most": 0.9}
-    listing, taking, none = (str(tmp_path / f"{name}.yaml") for name in ("listing", "taking", "none"))
+    claim = {
+        "claim": "it is faster",
+        "quantity": "time.end_to_end",
+        "candidate": "b",
+        "at_most": 0.9,
+    }
+    listing, taking, none = (
+        str(tmp_path / f"{name}.yaml") for name in ("listing", "taking", "none")
+    )
     Path(listing).write_text(yaml.safe_dump(CONTENT | {"claims": [claim]}))
     Path(taking).write_text(yaml.safe_dump(CONTENT | {"claims": listing}))
     (taken,) = suite_file.load(taking).claims
@@ -143,12 +152,16 @@ def test_a_change_reaches_every_place_of_that_name_or_the_one_that_is_named():
 def test_cases_that_take_turns_need_a_memory_pass():
     with pytest.raises(UsageError, match="memory_processes is 0, but cases that take turns"):
         changed(memory_processes=0)
-    alone = suite_file.validate({**CONTENT, "cases": {"a": {"adapter": "fake"}}, "plan": {"memory_processes": 0}})
+    alone = suite_file.validate(
+        {**CONTENT, "cases": {"a": {"adapter": "fake"}}, "plan": {"memory_processes": 0}}
+    )
     assert alone.plan.memory_processes == 0
 
 
 def test_a_key_that_stands_twice_is_refused(tmp_path):
-    (tmp_path / "twice.yaml").write_text("title: t\nreference: a\ncases: {a: {adapter: fake}, a: {adapter: lisa}}\n")
+    (tmp_path / "twice.yaml").write_text(
+        "title: t\nreference: a\ncases: {a: {adapter: fake}, a: {adapter: lisa}}\n"
+    )
     with pytest.raises(UsageError, match="'a' stands twice"):
         suite_file.load(str(tmp_path / "twice.yaml"))
 
@@ -162,7 +175,9 @@ def test_a_case_without_adapter_or_settings_is_one_clear_line():
 
 
 def test_an_unknown_change_lists_what_can_be_changed():
-    with pytest.raises(UsageError, match=r"unknown setting 'proceses' \(did you mean 'processes'\?\)"):
+    with pytest.raises(
+        UsageError, match=r"unknown setting 'proceses' \(did you mean 'processes'\?\)"
+    ):
         changed(proceses=5)
     with pytest.raises(UsageError, match="unknown case 'c'; known: a, b"):
         changed(c__llm_ms=5)

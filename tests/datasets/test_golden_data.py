@@ -25,7 +25,9 @@ def golden():
 @pytest.fixture(scope="module")
 def counted(golden):
     facts, arrays = golden
-    return [count(arrays[f"pred_{i}"] == 1, arrays[f"mask_{i}"]) for i in range(len(facts["cases"]))]
+    return [
+        count(arrays[f"pred_{i}"] == 1, arrays[f"mask_{i}"]) for i in range(len(facts["cases"]))
+    ]
 
 
 def test_golden_masks_are_drawn_to_the_pixel(golden):
@@ -40,7 +42,9 @@ def test_golden_annotations_are_read_in_their_own_encoding(golden, tmp_path):
     facts, _ = golden
     for i, case in enumerate(facts["cases"]):
         path = tmp_path / f"{i}.json"
-        path.write_bytes(json.dumps(case["annotation"], ensure_ascii=False).encode(case["encoding"]))
+        path.write_bytes(
+            json.dumps(case["annotation"], ensure_ascii=False).encode(case["encoding"])
+        )
         assert read_annotation(path) == case["annotation"]
 
 

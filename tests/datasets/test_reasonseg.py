@@ -60,7 +60,10 @@ def test_every_label_with_ignore_in_it_draws_255():
 
 
 def test_smaller_polygons_lie_on_top_whatever_their_order():
-    for shapes in ([shape(SQUARE), shape(INNER, "ignore")], [shape(INNER, "ignore"), shape(SQUARE)]):
+    for shapes in (
+        [shape(SQUARE), shape(INNER, "ignore")],
+        [shape(INNER, "ignore"), shape(SQUARE)],
+    ):
         mask_HW = draw_mask(annotation(*shapes), 12, 16)
         assert (mask_HW[5, 5], mask_HW[3, 3]) == (255, 1)
 
@@ -94,12 +97,26 @@ def test_slanting_edges_are_filled_as_by_the_opencv_of_the_original():
     """OpenCV 4.10 fills one pixel beside this polygon's right edge in two rows; 4.11 and later do not."""
     canvas_HW = np.zeros((40, 50), np.uint8)
     draw_polygon(canvas_HW, np.array([[44, 27], [7, 37], [7, 19], [38, 19]], np.int32), 1)
-    assert [int(np.flatnonzero(canvas_HW[y])[-1]) for y in range(19, 28)] == [38, 39, 40, 40, 41, 42, 43, 43, 44]
+    assert [int(np.flatnonzero(canvas_HW[y])[-1]) for y in range(19, 28)] == [
+        38,
+        39,
+        40,
+        40,
+        41,
+        42,
+        43,
+        43,
+        44,
+    ]
 
 
 def test_polygons_far_outside_are_drawn_too():
     canvas_HW = np.zeros((20, 30), np.uint8)
-    draw_polygon(canvas_HW, np.array([[-3000, -3000], [3000, -3000], [3000, 3000], [-3000, 3000]], np.int32), 1)
+    draw_polygon(
+        canvas_HW,
+        np.array([[-3000, -3000], [3000, -3000], [3000, 3000], [-3000, 3000]], np.int32),
+        1,
+    )
     assert canvas_HW.all()
 
 
@@ -108,7 +125,9 @@ def test_polygons_far_outside_are_drawn_too():
 
 def test_samples_come_sorted_by_name_with_their_first_text(tmp_path):
     for name in ("b", "a", "c"):
-        write(tmp_path / "val", name, annotation(shape(SQUARE), text=[f"the {name}", "other words"]))
+        write(
+            tmp_path / "val", name, annotation(shape(SQUARE), text=[f"the {name}", "other words"])
+        )
     data = ReasonSeg(tmp_path)
     assert [(s.id, s.query, s.is_sentence) for s in data] == [(n, f"the {n}", False) for n in "abc"]
     assert data[-1].id == "c"
@@ -163,7 +182,9 @@ def test_images_are_turned_upright_and_masks_follow(tmp_path):
     sample = ReasonSeg(tmp_path)[0]
     assert sample.image.shape == (20, 10, 3)
     assert sample.target_HW.shape == (20, 10)
-    np.testing.assert_array_equal(sample.image, cv2.imread(str(tmp_path / "val" / "a.jpg"))[..., ::-1])
+    np.testing.assert_array_equal(
+        sample.image, cv2.imread(str(tmp_path / "val" / "a.jpg"))[..., ::-1]
+    )
 
 
 def test_a_tag_of_the_metadata_cannot_pass_for_the_form(tmp_path):
@@ -182,7 +203,13 @@ def with_thumbnail(jpeg):
     """An application header that holds a whole little JPEG, as cameras write it."""
     thumbnail = io.BytesIO()
     Image.new("RGB", (8, 8)).save(thumbnail, "JPEG")
-    return jpeg[:2] + b"\xff\xe1" + (2 + len(thumbnail.getvalue())).to_bytes(2, "big") + thumbnail.getvalue() + jpeg[2:]
+    return (
+        jpeg[:2]
+        + b"\xff\xe1"
+        + (2 + len(thumbnail.getvalue())).to_bytes(2, "big")
+        + thumbnail.getvalue()
+        + jpeg[2:]
+    )
 
 
 WHOLE = {
@@ -210,7 +237,11 @@ def test_the_end_of_a_large_image_is_found():
 
 
 def test_texts_in_cp1252_are_read(tmp_path):
-    write(tmp_path / "val", "a", json.dumps(annotation(text=["the café door"]), ensure_ascii=False).encode("cp1252"))
+    write(
+        tmp_path / "val",
+        "a",
+        json.dumps(annotation(text=["the café door"]), ensure_ascii=False).encode("cp1252"),
+    )
     assert ReasonSeg(tmp_path)[0].query == "the café door"
 
 
@@ -246,7 +277,9 @@ def pair_of(tmp_path):
     return tmp_path
 
 
-def test_the_fingerprint_is_the_same_for_the_same_files_wherever_they_lie(pair_of, tmp_path_factory):
+def test_the_fingerprint_is_the_same_for_the_same_files_wherever_they_lie(
+    pair_of, tmp_path_factory
+):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     shutil.copytree(pair_of / "val", elsewhere / "val")
     found = ReasonSeg(pair_of).fingerprint()
@@ -271,7 +304,13 @@ def test_the_fingerprint_changes_with(pair_of, change):
 
 
 def test_the_fingerprint_is_of_the_queries_that_are_asked(pair_of):
-    readers = [{}, {"texts": "all"}, {"limit": 1}, {"texts": "all", "limit": 1}, {"texts": "all", "limit": 2}]
+    readers = [
+        {},
+        {"texts": "all"},
+        {"limit": 1},
+        {"texts": "all", "limit": 1},
+        {"texts": "all", "limit": 2},
+    ]
     assert len({ReasonSeg(pair_of, **reader).fingerprint() for reader in readers}) == len(readers)
 
 
@@ -317,7 +356,9 @@ BROKEN = {
     r"or farther out": annotation(shape([[1, 2], [3, 1e300]])),
     r"farther out than 32 bit": annotation(shape([[1, 2], [3, -1e12]])),
     r"out than 32 bit": annotation(shape([[1, 2], [3, 10**400]])),
-    r"shapes\[0\] has shape_type 'circle'; expected 'polygon'": annotation(shape(SQUARE) | {"shape_type": "circle"}),
+    r"shapes\[0\] has shape_type 'circle'; expected 'polygon'": annotation(
+        shape(SQUARE) | {"shape_type": "circle"}
+    ),
     r"text holds 'a \\ud800', which has half a surrogate": annotation(text=["good", "a \ud800"]),
     r"meta holds '\\udfff'": annotation(meta={"family": "\udfff"}),
 }
@@ -367,7 +408,9 @@ def test_whole_characters_beyond_16_bits_are_read(tmp_path):
 
 def test_polygons_as_far_out_as_is_allowed_are_drawn():
     far = 2**31 - 1
-    assert draw_mask(annotation(shape([[-far, -far], [far, -far], [far, far], [-far, far]])), 12, 16).all()
+    assert draw_mask(
+        annotation(shape([[-far, -far], [far, -far], [far, far], [-far, far]])), 12, 16
+    ).all()
 
 
 def test_two_images_of_one_name_are_refused(tmp_path):
@@ -387,12 +430,17 @@ def test_options_out_of_range_are_refused(tmp_path):
 def test_loading_takes_constant_memory(tmp_path):
     """Never more than a few pictures are in memory."""
     star = [
-        [320 + r * np.cos(a), 240 + r * np.sin(a)] for r, a in zip([150, 70] * 60, np.arange(120) * 0.0524, strict=True)
+        [320 + r * np.cos(a), 240 + r * np.sin(a)]
+        for r, a in zip([150, 70] * 60, np.arange(120) * 0.0524, strict=True)
     ]
-    write(tmp_path / "val", "000", annotation(shape(star), shape(SQUARE, "ignore")), size=(480, 640))
+    write(
+        tmp_path / "val", "000", annotation(shape(star), shape(SQUARE, "ignore")), size=(480, 640)
+    )
     for number in range(1, 150):
         for suffix in (".jpg", ".json"):
-            (tmp_path / "val" / f"{number:03d}{suffix}").hardlink_to(tmp_path / "val" / f"000{suffix}")
+            (tmp_path / "val" / f"{number:03d}{suffix}").hardlink_to(
+                tmp_path / "val" / f"000{suffix}"
+            )
     data = ReasonSeg(tmp_path)
     process = psutil.Process()
     sum(int(s.image[0, 0, 0]) + int(s.target_HW[0, 0]) for s in data[:20])
@@ -407,7 +455,9 @@ def test_queries_are_read_ahead_as_far_as_they_fit_and_then_not_read_again(tmp_p
     for name in ("a", "b", "c"):
         write(tmp_path / "val", name, annotation(shape(SQUARE)))
     read, drawn = [], []
-    monkeypatch.setattr(reasonseg, "read_image", lambda path: read.append(path.stem) or read_image(path))
+    monkeypatch.setattr(
+        reasonseg, "read_image", lambda path: read.append(path.stem) or read_image(path)
+    )
     monkeypatch.setattr(reasonseg, "draw_mask", lambda *of: drawn.append(of) or draw_mask(*of))
     data, picture_bytes = ReasonSeg(tmp_path), 12 * 16 * 4
     for _ in range(2):  # a second time changes nothing
@@ -416,5 +466,9 @@ def test_queries_are_read_ahead_as_far_as_they_fit_and_then_not_read_again(tmp_p
     drawn.clear()
     for number, name in enumerate(("a", "b", "c")):
         for sample in (data[number], data[number - 3], *data[number : number + 1]):
-            assert (sample.id, sample.image.shape, sample.target_HW.sum()) == (name, (12, 16, 3), 49)
+            assert (sample.id, sample.image.shape, sample.target_HW.sum()) == (
+                name,
+                (12, 16, 3),
+                49,
+            )
     assert (read, len(drawn)) == (["c"] * 3, 3)

@@ -99,7 +99,11 @@ def test_every_problem_of_a_folder_is_listed_with_its_file(tmp_path):
 
 UNREADABLE = {
     "half a surrogate": {"text": ["\ud800"], "is_sentence": False, "shapes": []},
-    "32 bit coordinates": {"text": ["it"], "is_sentence": False, "shapes": [polygon([[1, 1], [10**400, 1], [1, 5]])]},
+    "32 bit coordinates": {
+        "text": ["it"],
+        "is_sentence": False,
+        "shapes": [polygon([[1, 1], [10**400, 1], [1, 5]])],
+    },
 }
 
 
@@ -111,13 +115,24 @@ def test_what_a_run_would_refuse_is_a_problem_too(tmp_path, reason):
 
 
 def test_images_too_narrow_for_the_models_are_listed_but_can_be_read(tmp_path):
-    sizes = {"dot": (1, 1), "line": (1, 300), "ribbon": (2, 401), "tower": (603, 3), "legal": (2, 400), "least": (2, 2)}
+    sizes = {
+        "dot": (1, 1),
+        "line": (1, 300),
+        "ribbon": (2, 401),
+        "tower": (603, 3),
+        "legal": (2, 400),
+        "least": (2, 2),
+    }
     for name, size in sizes.items():
         pair(tmp_path / "val", name=name, size=size, suffix=".png")
     found = reasons(tmp_path)
-    assert [line.split(": ")[0] for line in found] == [f"val/{n}.png" for n in ("dot", "line", "ribbon", "tower")]
+    assert [line.split(": ")[0] for line in found] == [
+        f"val/{n}.png" for n in ("dot", "line", "ribbon", "tower")
+    ]
     assert "too narrow for the models: 3 x 603 pixels" in found[-1]
-    assert [sample.image.shape[:2] for sample in ReasonSeg(tmp_path)] == [sizes[name] for name in sorted(sizes)]
+    assert [sample.image.shape[:2] for sample in ReasonSeg(tmp_path)] == [
+        sizes[name] for name in sorted(sizes)
+    ]
 
 
 def test_all_splits_are_looked_at_unless_one_is_named(tmp_path):
@@ -125,7 +140,11 @@ def test_all_splits_are_looked_at_unless_one_is_named(tmp_path):
     pair(tmp_path / "val", content="{")
     (tmp_path / "test").mkdir()
     (tmp_path / "notes").mkdir()
-    assert [line.split(":")[0] for line in reasons(tmp_path)] == ["test", "train/a.json", "val/a.json"]
+    assert [line.split(":")[0] for line in reasons(tmp_path)] == [
+        "test",
+        "train/a.json",
+        "val/a.json",
+    ]
     assert [line.split(":")[0] for line in reasons(tmp_path, "val")] == ["val/a.json"]
 
 

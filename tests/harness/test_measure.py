@@ -34,7 +34,9 @@ def measured(keep_mask=False, sample=None, **settings):
 def test_the_stages_are_timed_in_order_and_add_up():
     record = measured(preprocess_ms=1, vision_ms=2, llm_ms=3, decoder_ms=4, postprocess_ms=5)
     assert list(record["regions"]) == list(STAGES)
-    assert [entry["exclusive_ns"] for entry in record["regions"].values()] == [i * 1_000_000 for i in (1, 2, 3, 4, 5)]
+    assert [entry["exclusive_ns"] for entry in record["regions"].values()] == [
+        i * 1_000_000 for i in (1, 2, 3, 4, 5)
+    ]
     assert record["latency_ns"] == 15_000_000
     assert record["unattributed_ns"] == 0
 
@@ -84,7 +86,9 @@ def test_a_mask_that_is_not_boolean_is_an_error():
     assert "float32" in record["reason"]
 
 
-@pytest.mark.parametrize(("said", "kept"), [(float("nan"), None), (np.float32(0.5), 0.5), (None, None)])
+@pytest.mark.parametrize(
+    ("said", "kept"), [(float("nan"), None), (np.float32(0.5), 0.5), (None, None)]
+)
 def test_a_predicted_iou_is_a_finite_number_or_unknown(said, kept):
     probe = TimingProbe(VirtualClock())
     adapter = build(FakeCase(), probe)
@@ -96,7 +100,9 @@ def test_images_are_decoded_before_the_clock_starts():
     decoded, probe = [], TimingProbe(VirtualClock())
     adapter = build(FakeCase(), probe)
     preprocess = adapter.preprocess
-    adapter.preprocess = lambda samples: decoded.append("image" in vars(samples[0])) or preprocess(samples)
+    adapter.preprocess = lambda samples: (
+        decoded.append("image" in vars(samples[0])) or preprocess(samples)
+    )
     measure.warm_up(adapter, [sample_of(target())], probe, at_most=1)
     measure.measure_memory(adapter, [sample_of(target())], MemoryProbe(ResidentSetMeter()))
     measure.measure(adapter, sample_of(target()), probe)
@@ -151,7 +157,9 @@ def test_warm_up_ends_when_the_median_holds_still():
 
 def test_warm_up_is_bounded_where_it_never_holds_still():
     probe = TimingProbe(VirtualClock())
-    warmed = measure.warm_up(build(FakeCase(drift=0.5), probe), [sample_of(target())], probe, at_most=9)
+    warmed = measure.warm_up(
+        build(FakeCase(drift=0.5), probe), [sample_of(target())], probe, at_most=9
+    )
     assert not warmed.warmup_stable
     assert warmed.warmup_queries == 9
 
@@ -159,10 +167,14 @@ def test_warm_up_is_bounded_where_it_never_holds_still():
 def test_warm_up_meets_every_prompt_length_where_it_is_asked_to():
     probe = TimingProbe(VirtualClock())
     adapter, asked = build(FakeCase(), probe), []
-    samples = [dataclasses.replace(sample_of(target()), query="?" * (1 + i // 5)) for i in range(20)]
+    samples = [
+        dataclasses.replace(sample_of(target()), query="?" * (1 + i // 5)) for i in range(20)
+    ]
     adapter.prompt_tokens = lambda sample: len(sample.query)
     before = adapter.preprocess
-    adapter.preprocess = lambda batch: asked.extend(len(sample.query) for sample in batch) or before(batch)
+    adapter.preprocess = lambda batch: (
+        asked.extend(len(sample.query) for sample in batch) or before(batch)
+    )
     warmed = measure.warm_up(adapter, samples, probe, at_most=50, every_length=True)
     assert asked == [1, 1, 1, 1, 1, 2, 3, 4]
     assert (warmed.warmup_queries, warmed.warmup_lengths) == (6, 2)

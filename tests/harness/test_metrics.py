@@ -40,7 +40,9 @@ def pairs():
 
 
 def test_counts_of_a_pair_made_by_hand():
-    assert counted(LEFT, TOP) == Counts(2, 6, 4, 4, 8, target_box=(0, 0, 4, 1), predicted_box=(0, 0, 2, 2))
+    assert counted(LEFT, TOP) == Counts(
+        2, 6, 4, 4, 8, target_box=(0, 0, 4, 1), predicted_box=(0, 0, 2, 2)
+    )
 
 
 def test_boxes_are_half_open_edges_and_none_for_an_empty_mask():
@@ -66,7 +68,9 @@ def test_masks_of_different_size_are_refused():
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8", "int64"])
 def test_a_prediction_that_is_not_of_booleans_is_refused(dtype):
-    with pytest.raises(ValueError, match=f"the mask has dtype {dtype}; expected bool: compare logits with > 0"):
+    with pytest.raises(
+        ValueError, match=f"the mask has dtype {dtype}; expected bool: compare logits with > 0"
+    ):
         count(LEFT.astype(dtype), LEFT)
 
 
@@ -162,8 +166,12 @@ def test_every_iou_agrees_with_torchmetrics(pairs):
 def test_ciou_and_class_iou_agree_with_torchmetrics_over_all_pixels(pairs):
     predicted, target = (torch.tensor(np.stack(side)) for side in zip(*pairs, strict=True))
     ours = scores([counted(*pair) for pair in pairs])
-    theirs = multiclass_jaccard_index(predicted.long(), target.long(), num_classes=2, average="macro")
-    assert ours["cIoU"] == pytest.approx(float(binary_jaccard_index(predicted, target)), rel=0, abs=1e-6)
+    theirs = multiclass_jaccard_index(
+        predicted.long(), target.long(), num_classes=2, average="macro"
+    )
+    assert ours["cIoU"] == pytest.approx(
+        float(binary_jaccard_index(predicted, target)), rel=0, abs=1e-6
+    )
     assert ours["class_IoU"] == pytest.approx(float(theirs), rel=0, abs=1e-6)
 
 
@@ -172,7 +180,9 @@ def test_ignored_pixels_agree_with_torchmetrics(pairs):
     for predicted, target in pairs:
         target = np.where(rng.random(target.shape) < 0.3, 255, target).astype(np.uint8)
         if (target == 1).any():
-            theirs = binary_jaccard_index(torch.tensor(predicted), torch.tensor(target.astype(int)), ignore_index=255)
+            theirs = binary_jaccard_index(
+                torch.tensor(predicted), torch.tensor(target.astype(int)), ignore_index=255
+            )
             assert iou(counted(predicted, target)) == pytest.approx(float(theirs), rel=0, abs=1e-6)
 
 
@@ -180,7 +190,9 @@ def test_ignored_pixels_agree_with_torchmetrics(pairs):
 @given(st.integers(0, 2**32 - 1))
 def test_scores_stay_in_their_ranges(seed):
     rng = np.random.default_rng(seed)
-    queries = [counted(masks(rng, rng.random() ** 4), masks(rng, rng.random() ** 4)) for _ in range(4)]
+    queries = [
+        counted(masks(rng, rng.random() ** 4), masks(rng, rng.random() ** 4)) for _ in range(4)
+    ]
     queries.append(failed(masks(rng, rng.random())))
     for name, value in scores(queries).items():
         assert value is None or (-1 if name == "box_GIoU" else 0) <= value <= 1

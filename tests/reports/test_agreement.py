@@ -39,14 +39,26 @@ def test_of_the_published_records_compiled_and_cached_answers_differ_and_eager_o
 def test_the_report_of_the_published_run_counts_them_in_the_table_and_in_one_warning():
     summary = summarise(read_run(RESULTS / "h200"))
     (warning,) = [text for text in summary.warnings if "differ between its processes" in text]
-    assert "dual-compiled 8 of 8" in warning and "sam-cached 6 of 8" in warning and "dual-nf4 " not in warning
-    assert "| answers that differ between processes | 0 of 8 | 8 of 8 (up to" in comparison_table(summary)
+    assert (
+        "dual-compiled 8 of 8" in warning
+        and "sam-cached 6 of 8" in warning
+        and "dual-nf4 " not in warning
+    )
+    assert "| answers that differ between processes | 0 of 8 | 8 of 8 (up to" in comparison_table(
+        summary
+    )
 
 
 def test_processes_that_answer_alike_differ_in_nothing_and_one_process_cannot(tmp_path):
     write_run(tmp_path / "three", **SMALL)
     spread = summarise(read_run(tmp_path / "three")).cases[0].answer_spread
-    assert (spread.processes, spread.queries, spread.differing, spread.pixels, spread.iou) == (3, 8, 0, 0, 0)
+    assert (spread.processes, spread.queries, spread.differing, spread.pixels, spread.iou) == (
+        3,
+        8,
+        0,
+        0,
+        0,
+    )
     assert spread.mask_distance == 0 and spread.points == {"gIoU": 0, "cIoU": 0}
     assert "answers that differ" not in comparison_table(summarise(read_run(tmp_path / "three")))
     write_run(tmp_path / "one", **SMALL | {"processes": 1})
@@ -85,7 +97,9 @@ def test_pixels_that_are_lost_alone_are_all_counted():
     fewer_HW[0] = False
     target_HW = np.zeros((10, 10), np.uint8)
     target_HW[:, :4] = 1
-    spread = answer_spread(answered([mask_HW, fewer_HW, mask_HW], target_HW, kept=False), has_quality=True)
+    spread = answer_spread(
+        answered([mask_HW, fewer_HW, mask_HW], target_HW, kept=False), has_quality=True
+    )
     assert (spread.processes, spread.pixels, spread.mask_distance) == (3, 10, pytest.approx(0.2))
 
 

@@ -31,8 +31,12 @@ def test_a_published_fit_of_an_older_record_states_how_many_queries_answered():
     assert found.measured == run.fits[0]["peak_reserved_bytes"] + run.fits[0]["beside_bytes"]
 
 
-@pytest.mark.parametrize(("memory", "expected"), [({"start_bytes": 300 * MIB}, 400 * MIB), ({}, None)])
-def test_the_memory_of_a_training_on_a_cpu_is_its_growth_and_unknown_in_older_records(tmp_path, memory, expected):
+@pytest.mark.parametrize(
+    ("memory", "expected"), [({"start_bytes": 300 * MIB}, 400 * MIB), ({}, None)]
+)
+def test_the_memory_of_a_training_on_a_cpu_is_its_growth_and_unknown_in_older_records(
+    tmp_path, memory, expected
+):
     folder = write_training(tmp_path / "t", losses=falling(4), mious=[0.1], memory=memory)
     training = read_training(folder)
     assert memory_of(training) == expected
@@ -40,8 +44,12 @@ def test_the_memory_of_a_training_on_a_cpu_is_its_growth_and_unknown_in_older_re
 
 
 def test_a_training_on_a_gpu_has_what_lies_beside_its_allocator_where_it_was_capped(tmp_path):
-    folder = write_training(tmp_path / "t", losses=falling(4), mious=[0.1], memory={"beside_bytes": 5})
+    folder = write_training(
+        tmp_path / "t", losses=falling(4), mious=[0.1], memory={"beside_bytes": 5}
+    )
     lines = [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
-    lines = [line | ({"peak_reserved_bytes": 700} if line["kind"] == "epoch" else {}) for line in lines]
+    lines = [
+        line | ({"peak_reserved_bytes": 700} if line["kind"] == "epoch" else {}) for line in lines
+    ]
     (folder / "training.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert on_card(read_training(folder)).bytes == 705

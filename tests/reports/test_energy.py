@@ -31,7 +31,10 @@ def line(process, block, energy, query, status="ok"):
 def test_the_figure_of_a_process_is_its_whole_energy_over_its_queries():
     """The counter reports 300 mJ of the second block in the third: the mean does not mind, a median would."""
     true = [line(0, block, 500.0, f"q{block}") for block in range(5)]
-    late = [line(0, block, energy, f"q{block}") for block, energy in enumerate((500.0, 200.0, 800.0, 500.0, 500.0))]
+    late = [
+        line(0, block, energy, f"q{block}")
+        for block, energy in enumerate((500.0, 200.0, 800.0, 500.0, 500.0))
+    ]
     assert energy_mj(true) == energy_mj(late) == 500.0
     assert energy_logs(true, late) == {0: 0.0}
 
@@ -39,7 +42,9 @@ def test_the_figure_of_a_process_is_its_whole_energy_over_its_queries():
 def test_a_counter_that_stood_still_counts_and_one_that_is_unknown_does_not():
     before = [line(0, 0, 400.0, "a"), line(0, 1, 400.0, "b")]
     assert energy_logs(before, [line(0, 0, 0.0, "a"), line(0, 1, 800.0, "b")]) == {0: 0.0}
-    assert energy_logs(before, [line(0, 0, None, "a"), line(0, 1, 800.0, "b")]) == {0: pytest.approx(math.log(2))}
+    assert energy_logs(before, [line(0, 0, None, "a"), line(0, 1, 800.0, "b")]) == {
+        0: pytest.approx(math.log(2))
+    }
     assert energy_logs(before, [line(0, 0, 0.0, "a"), line(0, 1, 0.0, "b")]) == {}
     assert energy_mj([line(0, 0, None, "a")]) is None
 
@@ -52,7 +57,10 @@ def test_a_block_in_which_a_query_failed_is_left_out():
 def test_the_interval_is_students_over_pairs_of_processes_or_welchs_without_pairs():
     rng = np.random.default_rng(0)
     means = rng.uniform(300, 500, (2, 4))
-    sides = [[line(p, b, mean, f"q{b}") for p, mean in enumerate(side) for b in range(3)] for side in means]
+    sides = [
+        [line(p, b, mean, f"q{b}") for p, mean in enumerate(side) for b in range(3)]
+        for side in means
+    ]
     logs = np.log(means)
     paired = stats.ttest_1samp(logs[1] - logs[0], 0).confidence_interval(0.95)
     found = energy_ratio(*sides)
@@ -93,10 +101,14 @@ def test_a_baseline_has_the_mean_of_each_process_over_the_queries_that_all_have(
     unknown = {"energy_mj": None}
     edit_lines(
         folder / "samples.jsonl",
-        lambda row: row | (unknown if (row["process"], row["sample_id"]) == (1, "scene-0003") else {}),
+        lambda row: (
+            row | (unknown if (row["process"], row["sample_id"]) == (1, "scene-0003") else {})
+        ),
     )
     case = reduced(read_run(folder)).case("dual")
-    assert case.energy_mj == pytest.approx([40_000, 40_400, 40_800]) and case.without_energy == ["scene-0003"]
+    assert case.energy_mj == pytest.approx([40_000, 40_400, 40_800]) and case.without_energy == [
+        "scene-0003"
+    ]
 
 
 # What the published records hold
@@ -127,7 +139,9 @@ def test_a_claim_on_energy_is_judged_by_the_published_records():
     assert (found.verdict, found.unit, round(found.measured, 2)) == ("refuted", "ratio", 1.20)
 
 
-@pytest.mark.parametrize("name", ["one-core/unchanged", "one-core/unchanged-again", "any-core/unchanged", "unchanged"])
+@pytest.mark.parametrize(
+    "name", ["one-core/unchanged", "one-core/unchanged-again", "any-core/unchanged", "unchanged"]
+)
 def test_the_default_limit_of_energy_holds_on_every_published_gate_of_an_unchanged_tree(name):
     """By Welch's intervals and by pairs; a limit of 5 % would have held in one of the four alone."""
     from lisabench.reports.gate.checks import judge as gate

@@ -19,7 +19,10 @@ SMALL = {"queries": 12, "size": (24, 32), "gallery": 0, "controls": False}
 
 def quality_of(folder, name):
     """A case's records, one a query, in the order of their queries; with the images that they are about."""
-    records = sorted(one_per_query(of_case(name, read_run(folder).samples)), key=lambda record: record["sample_id"])
+    records = sorted(
+        one_per_query(of_case(name, read_run(folder).samples)),
+        key=lambda record: record["sample_id"],
+    )
     return [counts(record) for record in records], [record["image_id"] for record in records]
 
 
@@ -34,7 +37,12 @@ def test_differences_in_points_are_the_bootstraps_a_hundredfold(tmp_path):
     expected = bootstrap_differences(images, before, after)
     for name in ("gIoU", "cIoU", "mIoU"):
         points, difference = getattr(found, f"{name}_points"), expected[name]
-        given = (difference.difference, difference.low, difference.high, difference.smallest_detectable)
+        given = (
+            difference.difference,
+            difference.low,
+            difference.high,
+            difference.smallest_detectable,
+        )
         shown = (points.difference, points.low, points.high, points.smallest_detectable)
         assert shown == pytest.approx([100 * value for value in given], rel=1e-12, abs=1e-12)
         assert points.low < points.difference < points.high and points.clusters == 12
@@ -42,7 +50,9 @@ def test_differences_in_points_are_the_bootstraps_a_hundredfold(tmp_path):
 
 def test_queries_about_one_image_are_one_cluster(tmp_path):
     write_run(tmp_path, cases=2, **SMALL)
-    edit_lines(tmp_path / "samples.jsonl", lambda q: q | {"image_id": str(int(q["sample_id"][-4:]) // 2)})
+    edit_lines(
+        tmp_path / "samples.jsonl", lambda q: q | {"image_id": str(int(q["sample_id"][-4:]) // 2)}
+    )
     assert summarise(read_run(tmp_path)).comparisons[0].gIoU_points.clusters == 6
 
 
@@ -50,18 +60,26 @@ def test_each_score_has_an_interval_and_the_summary_says_how_it_was_drawn(tmp_pa
     write_run(tmp_path, cases=1, **SMALL)
     summary = summarise(read_run(tmp_path))
     quality, (queries, images) = summary.cases[0].quality, quality_of(tmp_path, "dual")
-    expected = {name: (score.low, score.high) for name, score in bootstrap_scores(images, queries).items()}
+    expected = {
+        name: (score.low, score.high) for name, score in bootstrap_scores(images, queries).items()
+    }
     assert quality.intervals == expected
     assert quality.intervals["gIoU"][0] < quality.gIoU < quality.intervals["gIoU"][1]
     assert (summary.bootstrap.resamples, summary.bootstrap.seed) == (10_000, 0)
-    assert f"{quality.gIoU:.3f} [{quality.intervals['gIoU'][0]:.3f}, " in write_report(tmp_path).read_text()
+    assert (
+        f"{quality.gIoU:.3f} [{quality.intervals['gIoU'][0]:.3f}, "
+        in write_report(tmp_path).read_text()
+    )
 
 
 def test_a_single_image_has_a_difference_without_an_interval(tmp_path):
     write_run(tmp_path, cases=2, **SMALL | {"queries": 1})
     summary = summarise(read_run(tmp_path))
     points = summary.comparisons[0].gIoU_points
-    assert points.difference is not None and (points.low, points.high, points.smallest_detectable) == (None,) * 3
+    assert (
+        points.difference is not None
+        and (points.low, points.high, points.smallest_detectable) == (None,) * 3
+    )
     assert summary.comparisons[0].joint is None and summary.cases[0].quality.intervals == {}
     assert "[" not in formatting.points(points)
 
@@ -69,9 +87,15 @@ def test_a_single_image_has_a_difference_without_an_interval(tmp_path):
 def test_time_and_quality_are_bounded_together_by_their_intervals(tmp_path):
     write_run(tmp_path, cases=3, **SMALL)
     found = summarise(read_run(tmp_path)).comparison("clip")
-    assert found.joint.time_saved_at_least == pytest.approx(1 - found.end_to_end.high, rel=1e-12, abs=0)
-    assert found.joint.gIoU_points_lost_at_most == pytest.approx(-found.gIoU_points.low, rel=1e-12, abs=0)
-    assert verdict_words.joint(found) in write_report(tmp_path).read_text().split("## Comparison")[0]
+    assert found.joint.time_saved_at_least == pytest.approx(
+        1 - found.end_to_end.high, rel=1e-12, abs=0
+    )
+    assert found.joint.gIoU_points_lost_at_most == pytest.approx(
+        -found.gIoU_points.low, rel=1e-12, abs=0
+    )
+    assert (
+        verdict_words.joint(found) in write_report(tmp_path).read_text().split("## Comparison")[0]
+    )
 
 
 @pytest.mark.parametrize("lost", [{"quality": False}, {"processes": 1}])
@@ -93,19 +117,24 @@ def test_without_either_interval_nothing_is_stated_together(tmp_path, lost):
 def test_bounds_are_rounded_to_the_side_on_which_they_hold(tmp_path, low, high, lost, expected):
     (found,) = summarise(read_run(write_run(tmp_path, cases=2, **SMALL))).comparisons
     joint = Joint(time_saved_at_least=1 - high, gIoU_points_lost_at_most=lost)
-    found = found.model_copy(update={"end_to_end": interval((low * high) ** 0.5, low, high), "joint": joint})
+    found = found.model_copy(
+        update={"end_to_end": interval((low * high) ** 0.5, low, high), "joint": joint}
+    )
     assert verdict_words.joint(found) == f"it takes {expected} in gIoU, both at 95 %"
 
 
 @pytest.mark.parametrize(
-    ("factor", "verdict"), [(1.2, "regression"), (0.8, "improvement"), (1.01, "same"), (1.05, "inconclusive")]
+    ("factor", "verdict"),
+    [(1.2, "regression"), (0.8, "improvement"), (1.01, "same"), (1.05, "inconclusive")],
 )
 def test_the_verdict_on_time_is_drawn_at_5_per_cent(tmp_path, factor, verdict):
     write_run(tmp_path, cases=2, **SMALL)
 
     def timed(line):
         noise = 1 + 0.005 * (line["process"] - 1)
-        return line | {"latency_ns": int(10_000_000 * (factor * noise if line["case"] == "sam" else 1))}
+        return line | {
+            "latency_ns": int(10_000_000 * (factor * noise if line["case"] == "sam" else 1))
+        }
 
     edit_lines(tmp_path / "samples.jsonl", timed)
     assert summarise(read_run(tmp_path)).comparisons[0].time_verdict == verdict
@@ -114,9 +143,14 @@ def test_the_verdict_on_time_is_drawn_at_5_per_cent(tmp_path, factor, verdict):
 def test_the_report_says_what_differences_it_could_have_seen(tmp_path):
     text = write_report(write_run(tmp_path, cases=2, **SMALL)).read_text()
     points = summarise(read_run(tmp_path)).comparisons[0].gIoU_points.smallest_detectable
-    assert f"smallest difference of gIoU that it could have told from none: {points:.1f} points for `sam`" in text
+    assert (
+        f"smallest difference of gIoU that it could have told from none: {points:.1f} points for `sam`"
+        in text
+    )
     assert "10,000 bootstrap resamples of the images (seed 0)" in text
-    silent = write_report(write_run(tmp_path / "random", cases=2, **SMALL | {"quality": False})).read_text()
+    silent = write_report(
+        write_run(tmp_path / "random", cases=2, **SMALL | {"quality": False})
+    ).read_text()
     assert "difference of gIoU" not in silent and "bootstrap" not in silent
 
 
@@ -124,16 +158,28 @@ def test_failures_change_what_both_answered_and_nothing_else_does(tmp_path):
     write_run(tmp_path, cases=2, **SMALL)
     (whole,) = summarise(read_run(tmp_path)).comparisons
     assert whole.both_answered.gIoU_points == whole.gIoU_points
-    edit_lines(tmp_path / "samples.jsonl", lambda q: failed(q) if q["sample_id"] == "scene-0000" else q)
+    edit_lines(
+        tmp_path / "samples.jsonl", lambda q: failed(q) if q["sample_id"] == "scene-0000" else q
+    )
     (found,) = summarise(read_run(tmp_path)).comparisons
-    assert (found.both_answered.n, found.both_answered.gIoU_points.clusters, found.gIoU_points.clusters) == (11, 11, 12)
+    assert (
+        found.both_answered.n,
+        found.both_answered.gIoU_points.clusters,
+        found.gIoU_points.clusters,
+    ) == (11, 11, 12)
 
 
 def test_a_ratio_of_peaks_shows_its_interval_unless_it_is_certain(tmp_path):
     write_run(tmp_path, cases=3, **SMALL)
     peaks = {"dual": (700, 700, 700), "sam": (350, 350, 350), "clip": (340, 350, 360)}
     lines = [
-        {"case": case, "process": p, "stage": "vision", "instrument": "cuda allocator", "peak_bytes": mib << 20}
+        {
+            "case": case,
+            "process": p,
+            "stage": "vision",
+            "instrument": "cuda allocator",
+            "peak_bytes": mib << 20,
+        }
         for case, found in peaks.items()
         for p, mib in enumerate(found)
     ]

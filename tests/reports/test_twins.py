@@ -67,7 +67,9 @@ def expected_half_width():
 def test_an_interval_narrower_than_the_twins_is_widened_on_the_scale_of_logarithms():
     found = no_narrower(ratio(0.49, 0.51), "time.vision", [twin(0.8, 1.25)])
     assert found.ratio == pytest.approx(math.sqrt(0.49 * 0.51), rel=1e-12, abs=0)
-    assert (found.low / found.ratio, found.high / found.ratio) == pytest.approx((0.8, 1.25), rel=1e-9, abs=0)
+    assert (found.low / found.ratio, found.high / found.ratio) == pytest.approx(
+        (0.8, 1.25), rel=1e-9, abs=0
+    )
     assert found.smallest_detectable == pytest.approx(1.25, rel=1e-9, abs=0)
 
 
@@ -80,13 +82,18 @@ def test_a_wider_interval_and_another_quantity_stay_as_they_are():
 
 def test_an_offset_within_the_twins_interval_adds_nothing_and_one_beyond_it_is_the_half_width():
     """1.05 to 1.10 excludes the true ratio of two measurements of one model, so that it is too narrow itself."""
-    within, beyond = twin(0.9, 1.2).half_widths["time.vision"], twin(1.05, 1.10).half_widths["time.vision"]
+    within, beyond = (
+        twin(0.9, 1.2).half_widths["time.vision"],
+        twin(1.05, 1.10).half_widths["time.vision"],
+    )
     assert within == pytest.approx(math.log(1.2 / 0.9) / 2, rel=1e-9, abs=0)
     assert beyond == pytest.approx(math.log(1.05 * 1.10) / 2, rel=1e-9, abs=0)
 
 
 def test_of_several_twins_the_widest_counts_and_no_interval_is_made_up():
-    single = ratio(0.49, 0.51).model_copy(update={"low": None, "high": None, "smallest_detectable": None})
+    single = ratio(0.49, 0.51).model_copy(
+        update={"low": None, "high": None, "smallest_detectable": None}
+    )
     assert no_narrower(single, "time.vision", [twin(0.8, 1.25)]) == single
     found = no_narrower(ratio(0.49, 0.51), "time.vision", [twin(0.9, 1.1), twin(0.8, 1.25)])
     assert half_width(found) == pytest.approx(math.log(1.25), rel=1e-9, abs=0)
@@ -97,10 +104,17 @@ def test_tables_verdicts_and_the_summary_take_the_twin_in(tmp_path):
     summary = summarise(read_run(with_twin(tmp_path / "run")))
     (found,) = summary.twins
     assert (found.reference, found.candidate) == ("dual", "dual-again")
-    assert found.half_widths["time.end_to_end"] == pytest.approx(expected_half_width(), rel=1e-3, abs=0)
+    assert found.half_widths["time.end_to_end"] == pytest.approx(
+        expected_half_width(), rel=1e-3, abs=0
+    )
     sam, again = summary.comparison("sam"), summary.comparison("dual-again")
     assert half_width(alone.end_to_end) < 0.1 and alone.time_verdict == "improvement"
-    for ratio_of_time in (sam.end_to_end, sam.without_preprocess, *sam.stages.values(), again.end_to_end):
+    for ratio_of_time in (
+        sam.end_to_end,
+        sam.without_preprocess,
+        *sam.stages.values(),
+        again.end_to_end,
+    ):
         assert half_width(ratio_of_time) == pytest.approx(expected_half_width(), rel=1e-3, abs=0)
     assert sam.end_to_end.ratio == alone.end_to_end.ratio
     assert sam.time_verdict == "inconclusive"
@@ -108,7 +122,9 @@ def test_tables_verdicts_and_the_summary_take_the_twin_in(tmp_path):
     assert sam.joint.time_saved_at_least == pytest.approx(1 - sam.end_to_end.high, rel=1e-9, abs=0)
 
 
-def test_the_report_the_terminal_and_compare_print_the_widened_interval_and_say_why(tmp_path, capsys):
+def test_the_report_the_terminal_and_compare_print_the_widened_interval_and_say_why(
+    tmp_path, capsys
+):
     folder = with_twin(tmp_path / "run")
     text = write_report(folder).read_text()
     shown = formatting.ratio_with_interval(summarise(read_run(folder)).comparison("sam").end_to_end)
@@ -119,16 +135,30 @@ def test_the_report_the_terminal_and_compare_print_the_widened_interval_and_say_
     assert shown in capsys.readouterr().out
     compared = compare_cases(folder, "dual", "sam")
     assert compared.comparisons[0].comparison == summarise(read_run(folder)).comparison("sam")
-    assert "No interval of a time is narrower than that of dual-again against dual" in side_by_side(compared)
+    assert "No interval of a time is narrower than that of dual-again against dual" in side_by_side(
+        compared
+    )
 
 
 def test_a_claim_takes_the_twin_in_and_says_so(tmp_path):
     folder = with_twin(tmp_path / "run")
     stated = dict.fromkeys(
-        ("quantity", "reference", "candidate", "at_most", "at_least", "card", "published", "source", "needs")
+        (
+            "quantity",
+            "reference",
+            "candidate",
+            "at_most",
+            "at_least",
+            "card",
+            "published",
+            "source",
+            "needs",
+        )
     )
     stated |= {"claim": "faster", "reference": "dual", "candidate": "sam", "at_most": 1.0}
-    edit_run(folder, claims=[stated | {"quantity": name} for name in ("time.end_to_end", "time.vision")])
+    edit_run(
+        folder, claims=[stated | {"quantity": name} for name in ("time.end_to_end", "time.vision")]
+    )
     summary = summarise(read_run(folder))
     sam = summary.comparison("sam")
     for claim, expected in zip(summary.claims, (sam.end_to_end, sam.stages["vision"]), strict=True):
@@ -140,8 +170,15 @@ def test_a_claim_takes_the_twin_in_and_says_so(tmp_path):
 def test_other_settings_or_another_clock_are_no_twin(tmp_path):
     folder = with_twin(tmp_path / "run")
     cases = json.loads((folder / "run.json").read_text())["cases"]
-    for change in ({"clock": "virtual"}, {"settings": None}, {"settings": cases[0]["settings"] | {"frame": "crop"}}):
-        edit_run(folder, cases=[case | (change if case["name"] == "dual-again" else {}) for case in cases])
+    for change in (
+        {"clock": "virtual"},
+        {"settings": None},
+        {"settings": cases[0]["settings"] | {"frame": "crop"}},
+    ):
+        edit_run(
+            folder,
+            cases=[case | (change if case["name"] == "dual-again" else {}) for case in cases],
+        )
         assert summarise(read_run(folder)).twins == []
 
 
@@ -149,9 +186,25 @@ def test_stages_of_claims_are_of_the_pass_that_waits_where_both_cases_have_it(tm
     """In the timing sam's vision stage takes 0.8x; in the pass that waits, 0.5x in every process."""
     folder = write_run(tmp_path / "run", cases=2, **PLAIN)
     stated = dict.fromkeys(
-        ("quantity", "reference", "candidate", "at_most", "at_least", "card", "published", "source", "needs")
+        (
+            "quantity",
+            "reference",
+            "candidate",
+            "at_most",
+            "at_least",
+            "card",
+            "published",
+            "source",
+            "needs",
+        )
     )
-    stated |= {"claim": "c", "quantity": "time.vision", "reference": "dual", "candidate": "sam", "at_most": 0.6}
+    stated |= {
+        "claim": "c",
+        "quantity": "time.vision",
+        "reference": "dual",
+        "candidate": "sam",
+        "at_most": 0.6,
+    }
     edit_run(folder, claims=[stated])
     timed = summarise(read_run(folder)).claims[0]
     assert timed.measured > 0.7 and "this run has no synchronised pass" in timed.reason
@@ -174,9 +227,24 @@ def test_a_claim_on_time_says_what_of_it_is_preprocessing(tmp_path):
     """Preprocessing falls from 30 to 10 ms, the rest stays at 70: 0.8x with it and 1x without."""
     folder = write_run(tmp_path / "run", cases=2, **PLAIN)
     stated = dict.fromkeys(
-        ("quantity", "reference", "candidate", "at_most", "at_least", "card", "published", "source", "needs")
+        (
+            "quantity",
+            "reference",
+            "candidate",
+            "at_most",
+            "at_least",
+            "card",
+            "published",
+            "source",
+            "needs",
+        )
     )
-    claim = stated | {"claim": "c", "quantity": "time.end_to_end", "reference": "dual", "candidate": "sam"}
+    claim = stated | {
+        "claim": "c",
+        "quantity": "time.end_to_end",
+        "reference": "dual",
+        "candidate": "sam",
+    }
     edit_run(folder, claims=[claim | {"at_most": 0.8}])
 
     def change(line):
@@ -211,4 +279,6 @@ def test_times_are_paired_by_query_when_preprocessing_is_left_out(tmp_path):
         logs.append(float(np.median(np.log(ratios))))
     found = summarise(run).comparison("sam").without_preprocess
     low, high = np.exp(stats.ttest_1samp(logs, 0).confidence_interval(0.95))
-    assert (found.ratio, found.low, found.high) == pytest.approx((np.exp(np.mean(logs)), low, high), rel=1e-9, abs=0)
+    assert (found.ratio, found.low, found.high) == pytest.approx(
+        (np.exp(np.mean(logs)), low, high), rel=1e-9, abs=0
+    )

@@ -10,7 +10,7 @@ import pytest
 from lisabench.benchmarks.study.variants import VARIANTS
 from lisabench.harness.records.pixel_counts import CONTROLS
 from lisabench.harness.records.study import StudyRecords, read_study
-from lisabench.models.lisa.config import LisaCase
+from lisabench.models.lisa.config import LisaConfig
 from lisabench.models.training.recipes import RECIPES
 from lisabench.reports import formatting
 from lisabench.reports.study import tables
@@ -48,7 +48,7 @@ def readme() -> str:
 @pytest.fixture(scope="module")
 def log() -> str:
     """The corrections of the LOG, without the marks of their lines."""
-    text = (ROOT / "reports" / "LOG.md").read_text()
+    text = (ROOT / "results" / "LOG.md").read_text()
     lines = [line.removeprefix(">") for line in text.splitlines() if line.startswith(">")]
     corrections = on_one_line("\n".join(lines))
     assert "Corrected 2026-11-29" in corrections
@@ -173,7 +173,7 @@ def test_what_was_trained_is_with_projector_and_not_the_documents_list(records):
         assert training.page["variant"]["trains"] == list(VARIANTS[training.name].trains)
         assert {"projector", "seg_projection"} <= training.page["trained_parameters"].keys()
         assert "seg_head" not in training.page["variant"]["axes"]
-    assert LisaCase().seg_head == "text_hidden_fcs"
+    assert LisaConfig().seg_head == "text_hidden_fcs"
     assert VARIANTS["clip"].trains == VARIANTS["sam"].trains == RECIPES["with-projector"].trains
 
 

@@ -48,7 +48,11 @@ def imports_of(source: str, module: str, known: set[str]) -> set[str]:
 def _imported_base(node: ast.ImportFrom, module: str) -> str:
     name = node.module or ""
     if node.level == 0:
-        return name.removeprefix(PACKAGE).removeprefix(".") if name.split(".")[0] == PACKAGE else f"outside.{name}"
+        return (
+            name.removeprefix(PACKAGE).removeprefix(".")
+            if name.split(".")[0] == PACKAGE
+            else f"outside.{name}"
+        )
     parents = module.split(".")[: -node.level]
     return ".".join([*parents, name]).strip(".")
 

@@ -10,7 +10,7 @@ import numpy as np
 from lisabench.harness.contract import Prediction, Sample
 from lisabench.models.adapters.lisa import build
 from lisabench.models.adapters.lisa_stages import Decoded, Lisa
-from lisabench.models.lisa.config import LisaCase
+from lisabench.models.lisa.config import LisaConfig
 from lisabench.models.lisa.generation import Answers
 
 
@@ -26,7 +26,9 @@ class Regions:
         yield
 
 
-def noise(query: str = "the red circle", size_HW: tuple[int, int] = (60, 90), seed: int = 0) -> Sample:
+def noise(
+    query: str = "the red circle", size_HW: tuple[int, int] = (60, 90), seed: int = 0
+) -> Sample:
     """A query about an image that the seed alone determines."""
     image_HW3 = np.random.default_rng(seed).integers(0, 256, (*size_HW, 3), np.uint8)
     return Sample(
@@ -41,7 +43,7 @@ def noise(query: str = "the red circle", size_HW: tuple[int, int] = (60, 90), se
 
 
 def lisa(probe: Regions | None = None, **axes: object) -> Lisa:
-    return build(LisaCase(device="cpu", **axes), probe or Regions())
+    return build(LisaConfig(device="cpu", **axes), probe or Regions())
 
 
 def decoded(adapter: Lisa, *samples: Sample) -> tuple[Answers, Decoded]:

@@ -52,7 +52,10 @@ HEAD = "model.text_hidden_fcs."
 def weights(sizes: Preset = SMALL, seed: int = 0) -> dict[str, Tensor]:
     """Parameters by the original's names, at random."""
     generator = torch.Generator().manual_seed(seed)
-    return {name: 0.1 * torch.randn(shape, generator=generator) for name, (_, shape) in wanted(sizes).items()}
+    return {
+        name: 0.1 * torch.randn(shape, generator=generator)
+        for name, (_, shape) in wanted(sizes).items()
+    }
 
 
 def without(tensors: Mapping[str, Tensor], *prefixes: str) -> dict[str, Tensor]:
@@ -61,16 +64,28 @@ def without(tensors: Mapping[str, Tensor], *prefixes: str) -> dict[str, Tensor]:
 
 def only(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Those whose names start so, without that."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def write_lisa(
-    folder: Path, tensors: Mapping[str, Tensor], kind: str = "bin", shards: int = 1, sizes: Preset = SMALL
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    kind: str = "bin",
+    shards: int = 1,
+    sizes: Preset = SMALL,
 ) -> Path:
     """A LISA as it is released: settings, tokenizer and weights, without CLIP's unless `tensors` has them."""
     folder.mkdir(parents=True)
     llama = sizes.llama
-    own = {"hidden_size": llama.hidden, "num_attention_heads": llama.heads, "max_position_embeddings": llama.context}
+    own = {
+        "hidden_size": llama.hidden,
+        "num_attention_heads": llama.heads,
+        "max_position_embeddings": llama.context,
+    }
     (folder / "config.json").write_text(json.dumps(CONFIG | own))
     (folder / "added_tokens.json").write_text(json.dumps(ADDED))
     write_tokenizer(folder)
@@ -78,12 +93,20 @@ def write_lisa(
     return folder
 
 
-def write_clip(folder: Path, tensors: Mapping[str, Tensor], whole: bool = False, sizes: Preset = SMALL) -> Path:
+def write_clip(
+    folder: Path, tensors: Mapping[str, Tensor], whole: bool = False, sizes: Preset = SMALL
+) -> Path:
     """CLIP as it is released, with its half for texts if `whole`."""
     folder.mkdir(parents=True)
     settings = {"num_attention_heads": sizes.clip.heads, "hidden_act": "quick_gelu"}
-    text = {"text_model.embeddings.weight": torch.zeros(2, 2), "logit_scale": torch.zeros(())} if whole else {}
-    (folder / "config.json").write_text(json.dumps({"vision_config": settings} if whole else settings))
+    text = (
+        {"text_model.embeddings.weight": torch.zeros(2, 2), "logit_scale": torch.zeros(())}
+        if whole
+        else {}
+    )
+    (folder / "config.json").write_text(
+        json.dumps({"vision_config": settings} if whole else settings)
+    )
     derived = {"vision_model.embeddings.position_ids": torch.arange(17)[None]}
     write_weights(folder, {**only(tensors, CLIP), **text, **derived}, "bin", 1)
     return folder
@@ -95,10 +118,14 @@ def write_weights(folder: Path, tensors: Mapping[str, Tensor], kind: str, shards
     if shards == 1:
         save(dict(tensors), folder / f"{stem}.{kind}")
         return
-    where = {name: f"{stem}-{i % shards + 1:05}-of-{shards:05}.{kind}" for i, name in enumerate(names)}
+    where = {
+        name: f"{stem}-{i % shards + 1:05}-of-{shards:05}.{kind}" for i, name in enumerate(names)
+    }
     for file in set(where.values()):
         save({name: tensors[name] for name in names if where[name] == file}, folder / file)
-    (folder / f"{stem}.{kind}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    (folder / f"{stem}.{kind}.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": where})
+    )
 
 
 def save(tensors: dict[str, Tensor], file: Path) -> None:
@@ -118,7 +145,12 @@ def write_tokenizer(folder: Path) -> None:
 
 
 def _piece(text: str, score: float, kind: int) -> bytes:
-    return _field(1, text.encode()) + bytes([2 << 3 | 5]) + struct.pack("<f", score) + bytes([3 << 3, kind])
+    return (
+        _field(1, text.encode())
+        + bytes([2 << 3 | 5])
+        + struct.pack("<f", score)
+        + bytes([3 << 3, kind])
+    )
 
 
 def _field(number: int, content: bytes) -> bytes:

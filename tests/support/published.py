@@ -55,7 +55,11 @@ def time_of(run: str, candidate: str, quantity: str = "time.end_to_end") -> str:
     """``0.63x [0.53, 0.75]``: a ratio of times over the reference."""
     found = comparison(run, candidate)
     stages = {of_stage(stage): ratio for stage, ratio in found.stages.items()}
-    ratios = {"time.end_to_end": found.end_to_end, WITHOUT_PREPROCESS: found.without_preprocess, **stages}
+    ratios = {
+        "time.end_to_end": found.end_to_end,
+        WITHOUT_PREPROCESS: found.without_preprocess,
+        **stages,
+    }
     return formatting.ratio_with_interval(ratios[quantity])
 
 
@@ -116,7 +120,9 @@ def gate(look: str) -> str:
     """``0.998x [0.986, 1.011]``: the end-to-end ratio of a look at one core of the host."""
     logs = gate_pairs(look)
     mean = np.mean(logs)
-    half = 2.7764451 * np.std(logs, ddof=1) / np.sqrt(len(logs))  # Student's t, 4 degrees of freedom
+    half = (
+        2.7764451 * np.std(logs, ddof=1) / np.sqrt(len(logs))
+    )  # Student's t, 4 degrees of freedom
     low, middle, high = np.exp([mean - half, mean, mean + half])
     assert len(logs) == 5
     return f"{middle:.3f}x [{low:.3f}, {high:.3f}]"

@@ -26,13 +26,25 @@ PROFILES: tuple[tuple[str, dict[str, Any], tuple[float, ...], int, float], ...] 
     ("sam", {"vision": "sam"}, (3.0, 24.4, 18.0, 9.2, 1.3), 718, 0.12),
     ("clip", {"vision": "clip"}, (1.6, 6.9, 18.4, 9.0, 1.2), 671, 0.45),
     ("dual-nf4", {"quantization": "nf4"}, (4.2, 33.0, 24.9, 9.1, 1.3), 655, 0.14),
-    ("dual-sam-vit-b-compiled-crop", {"sam": "vit_b", "execution": "compiled"}, (4.1, 17.2, 14.0, 7.7, 1.3), 695, 0.2),
+    (
+        "dual-sam-vit-b-compiled-crop",
+        {"sam": "vit_b", "execution": "compiled"},
+        (4.1, 17.2, 14.0, 7.7, 1.3),
+        695,
+        0.2,
+    ),
     ("sam-nf4", {"vision": "sam", "quantization": "nf4"}, (3.1, 24.0, 25.1, 9.1, 1.3), 610, 0.2),
     ("clip-crop", {"vision": "clip", "frame": "crop"}, (1.5, 7.1, 18.2, 9.0, 1.2), 668, 0.5),
     ("upstream", {"execution": "upstream"}, (4.3, 95.0, 61.0, 9.3, 1.3), 790, 0.10),
 )
 FLOORS = ("whole-image", "centre-box", "empty")
-SETTINGS = {"vision": "dual", "quantization": "none", "execution": "eager", "sam": "tiny", "frame": "whole"}
+SETTINGS = {
+    "vision": "dual",
+    "quantization": "none",
+    "execution": "eager",
+    "sam": "tiny",
+    "frame": "whole",
+}
 PARAMETERS = {"clip": 2_350_000, "sam": 5_990_000, "llm": 4_710_000}
 
 
@@ -54,16 +66,22 @@ def write_run(
     scenes = [Scene(index, size, seed) for index in range(queries)]
     profiles = PROFILES[:cases]
     chosen = [scene.id for scene in scenes[:gallery]]
-    entry = _run(profiles, controls, queries, processes, quality, status, clock) | {"gallery": chosen}
+    entry = _run(profiles, controls, queries, processes, quality, status, clock) | {
+        "gallery": chosen
+    }
     samples = [
         line
         for index, profile in enumerate(profiles)
-        for line in _case_lines(profile, scenes, processes, quality, chosen, np.random.default_rng((seed, 1, index)))
+        for line in _case_lines(
+            profile, scenes, processes, quality, chosen, np.random.default_rng((seed, 1, index))
+        )
     ]
     samples += [floor_record(name, scene) for name in FLOORS for scene in scenes if controls]
     (folder / "run.json").write_text(json.dumps(entry))
     write_lines(folder / "samples.jsonl", samples)
-    write_lines(folder / "memory.jsonl", [line for profile in profiles for line in _memory(profile, clock)])
+    write_lines(
+        folder / "memory.jsonl", [line for profile in profiles for line in _memory(profile, clock)]
+    )
     _write_gallery(folder, scenes[:gallery])
     return folder
 
@@ -94,12 +112,16 @@ class Scene:
         self.id, self.query = f"scene-{index:04d}", QUERIES[index % len(QUERIES)]
         self.family, self.has_target = FAMILIES[index % len(FAMILIES)], index % 8 != 7
         self.centre, self.radii = self.rng.uniform(0.3, 0.7, 2), self.rng.uniform(0.1, 0.22, 2)
-        self.others = [(self.rng.uniform(0.1, 0.9, 2), self.rng.uniform(0.05, 0.14, 2)) for _ in range(4)]
+        self.others = [
+            (self.rng.uniform(0.1, 0.9, 2), self.rng.uniform(0.05, 0.14, 2)) for _ in range(4)
+        ]
         self.target_HW = self._target(ignored=index % 3 == 1)
 
     def ellipse(self, centre: Any, radii: Any) -> np.ndarray:
         y, x = np.mgrid[: self.height, : self.width]
-        return ((y / self.height - centre[0]) / radii[0]) ** 2 + ((x / self.width - centre[1]) / radii[1]) ** 2 < 1
+        return ((y / self.height - centre[0]) / radii[0]) ** 2 + (
+            (x / self.width - centre[1]) / radii[1]
+        ) ** 2 < 1
 
     def _target(self, ignored: bool) -> np.ndarray:
         target_HW = np.zeros((self.height, self.width), np.uint8)
@@ -110,8 +132,13 @@ class Scene:
         return target_HW
 
     def image(self) -> np.ndarray:
-        ramp = np.linspace(0.55, 0.95, self.width)[None, :, None] * np.linspace(1, 0.75, self.height)[:, None, None]
-        pixels = ramp * self.rng.uniform(0.7, 1, 3) + self.rng.normal(0, 0.015, (self.height, self.width, 1))
+        ramp = (
+            np.linspace(0.55, 0.95, self.width)[None, :, None]
+            * np.linspace(1, 0.75, self.height)[:, None, None]
+        )
+        pixels = ramp * self.rng.uniform(0.7, 1, 3) + self.rng.normal(
+            0, 0.015, (self.height, self.width, 1)
+        )
         for centre, radii in [*self.others, (self.centre, self.radii)]:
             pixels[self.ellipse(centre, radii)] *= self.rng.uniform(0.1, 1, 3)
         return (pixels.clip(0, 1) * 255).astype(np.uint8)
@@ -119,24 +146,44 @@ class Scene:
     def prediction(self, miss: float, quality: bool, rng: np.random.Generator) -> np.ndarray:
         if not quality:
             blocks = rng.random((16, 16)) < 0.4
-            return blocks[np.ix_(np.arange(self.height) * 16 // self.height, np.arange(self.width) * 16 // self.width)]
+            return blocks[
+                np.ix_(
+                    np.arange(self.height) * 16 // self.height,
+                    np.arange(self.width) * 16 // self.width,
+                )
+            ]
         moved = self.centre + miss * self.radii * rng.normal(0, 0.7, 2)
         return self.ellipse(moved, self.radii * np.exp(miss * rng.normal(0, 0.4, 2)))
 
 
-def _case_lines(profile: tuple, scenes: list[Scene], processes: int, quality: bool, kept: list[str], rng: Any) -> list:
+def _case_lines(
+    profile: tuple, scenes: list[Scene], processes: int, quality: bool, kept: list[str], rng: Any
+) -> list:
     name, _, stage_ms, _, miss = profile
     masks = {scene.id: scene.prediction(miss, quality, rng) for scene in scenes}
     lines = []
     for process in range(processes):
         factor = np.exp(rng.normal(0, 0.012))
         for position, scene in enumerate(scenes):
-            line = record(name, scene, masks[scene.id], process, position, np.array(stage_ms) * factor, rng)
-            lines.append(line | ({"mask_rle": rle(masks[scene.id])} if scene.id in kept and process == 0 else {}))
+            line = record(
+                name, scene, masks[scene.id], process, position, np.array(stage_ms) * factor, rng
+            )
+            lines.append(
+                line
+                | ({"mask_rle": rle(masks[scene.id])} if scene.id in kept and process == 0 else {})
+            )
     return lines
 
 
-def record(case: str, scene: Scene, mask_HW: np.ndarray, process: int, position: int, stage_ms: Any, rng: Any) -> dict:
+def record(
+    case: str,
+    scene: Scene,
+    mask_HW: np.ndarray,
+    process: int,
+    position: int,
+    stage_ms: Any,
+    rng: Any,
+) -> dict:
     """One line of samples.jsonl; its regions and the rest add up to its latency."""
     regions = _regions(stage_ms * np.exp(rng.normal(0, 0.04, len(STAGES))))
     rest_ns = int(rng.uniform(0.004, 0.01) * sum(stage_ms) * 1e6)
@@ -155,7 +202,11 @@ def _regions(stage_ms: np.ndarray) -> dict[str, dict[str, int]]:
     """Vision is half its own and half in two finer regions, so that a stage is a sum."""
     spans_ns = dict(zip(STAGES, (int(ms * 1e6) for ms in stage_ms), strict=True))
     vision_ns = spans_ns.pop("vision")
-    finer = {"vision": vision_ns // 2, "vision.sam": vision_ns // 4, "vision.clip": vision_ns - 3 * (vision_ns // 4)}
+    finer = {
+        "vision": vision_ns // 2,
+        "vision.sam": vision_ns // 4,
+        "vision.clip": vision_ns - 3 * (vision_ns // 4),
+    }
     calls = {"vision.clip": 2}
     ordered = {"preprocess": spans_ns.pop("preprocess")} | finer | spans_ns
     return {
@@ -180,7 +231,11 @@ def counted(mask_HW: np.ndarray, target_HW: np.ndarray) -> dict[str, Any]:
 
 def box(mask_HW: np.ndarray) -> list[int] | None:
     rows, columns = np.flatnonzero(mask_HW.any(1)), np.flatnonzero(mask_HW.any(0))
-    return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1] if rows.size else None
+    return (
+        [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
+        if rows.size
+        else None
+    )
 
 
 def rle(mask_HW: np.ndarray) -> dict[str, Any]:
@@ -210,24 +265,47 @@ def make_older(folder: Path) -> Path:
     return folder
 
 
-def failed(line: dict[str, Any], status: str = "oom", reason: str = "OutOfMemoryError: no more") -> dict[str, Any]:
+def failed(
+    line: dict[str, Any], status: str = "oom", reason: str = "OutOfMemoryError: no more"
+) -> dict[str, Any]:
     """The record of the same query, had it failed."""
-    nothing = {"latency_ns": None, "host_ns": None, "regions": {}, "unattributed_ns": None, "predicted_box": None}
-    lost = {"status": status, "reason": reason, "intersection_px": 0, "union_px": line["target_px"], "predicted_px": 0}
+    nothing = {
+        "latency_ns": None,
+        "host_ns": None,
+        "regions": {},
+        "unattributed_ns": None,
+        "predicted_box": None,
+    }
+    lost = {
+        "status": status,
+        "reason": reason,
+        "intersection_px": 0,
+        "union_px": line["target_px"],
+        "predicted_px": 0,
+    }
     return {key: value for key, value in line.items() if key != "mask_rle"} | nothing | lost
 
 
 def floor_record(name: str, scene: Scene) -> dict[str, Any]:
     mask_HW = np.full(scene.target_HW.shape, name == "whole-image")
     if name == "centre-box":
-        mask_HW[scene.height // 4 : -(scene.height // 4), scene.width // 4 : -(scene.width // 4)] = True
+        mask_HW[
+            scene.height // 4 : -(scene.height // 4), scene.width // 4 : -(scene.width // 4)
+        ] = True
     return record(name, scene, mask_HW, 0, int(scene.id[-4:]), np.full(5, 0.01), scene.rng)
 
 
 def _memory(profile: tuple, clock: str) -> list[dict[str, Any]]:
     name, _, _, peak_mib, _ = profile
     cuda = clock == "cuda events"
-    offsets = {"build": -40, "preprocess": -90, "vision": 0, "llm": -38, "decoder": -52, "postprocess": -75}
+    offsets = {
+        "build": -40,
+        "preprocess": -90,
+        "vision": 0,
+        "llm": -38,
+        "decoder": -52,
+        "postprocess": -75,
+    }
     return [
         {
             "case": name, "process": 0, "stage": stage, "instrument": "cuda allocator" if cuda else "resident set",
@@ -239,10 +317,31 @@ def _memory(profile: tuple, clock: str) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _run(profiles: tuple, controls: bool, queries: int, processes: int, quality: bool, status: str, clock: str):
-    models = [_entry(name, "lisa", "model", SETTINGS | given, given, quality, clock) for name, given, *_ in profiles]
-    floors = [_entry(name, name, "control", {"adapter": name}, {}, True, "host") for name in FLOORS if controls]
-    gpu = {"gpu": "NVIDIA H200", "gpu_count": 1, "gpu_memory_bytes": 139 << 30, "driver": "570.86", "cuda": "12.8"}
+def _run(
+    profiles: tuple,
+    controls: bool,
+    queries: int,
+    processes: int,
+    quality: bool,
+    status: str,
+    clock: str,
+):
+    models = [
+        _entry(name, "lisa", "model", SETTINGS | given, given, quality, clock)
+        for name, given, *_ in profiles
+    ]
+    floors = [
+        _entry(name, name, "control", {"adapter": name}, {}, True, "host")
+        for name in FLOORS
+        if controls
+    ]
+    gpu = {
+        "gpu": "NVIDIA H200",
+        "gpu_count": 1,
+        "gpu_memory_bytes": 139 << 30,
+        "driver": "570.86",
+        "cuda": "12.8",
+    }
     return {
         "schema": "lisabench.run/2", "suite": "tiny", "title": "The original LISA and its two sharings, tiny",
         "reference": "dual", "metrics": ["gIoU", "cIoU", "mIoU"],

@@ -11,11 +11,23 @@ QUICK = {"adapter": "fake", "clock": "virtual"}
 
 
 def suite(data_root, plan=None, **cases):
-    plan = {"processes": 2, "block": 2, "warmup": 0, "memory_processes": 1, "memory_queries": 1, "gallery": 2} | (
-        plan or {}
-    )
+    plan = {
+        "processes": 2,
+        "block": 2,
+        "warmup": 0,
+        "memory_processes": 1,
+        "memory_queries": 1,
+        "gallery": 2,
+    } | (plan or {})
     cases = {"a": QUICK, "b": QUICK | {"vision_ms": 9.0}} | cases
-    content = {"name": "s", "title": "t", "reference": "a", "data": {"root": data_root}, "plan": plan, "cases": cases}
+    content = {
+        "name": "s",
+        "title": "t",
+        "reference": "a",
+        "data": {"root": data_root},
+        "plan": plan,
+        "cases": cases,
+    }
     return suite_file.validate(content | {"controls": {"empty": {"adapter": "empty"}}})
 
 

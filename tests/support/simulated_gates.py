@@ -42,7 +42,9 @@ class Truth:
     query_noise: float = 0.02
     session_noise: float = 0.01
     disturbed: float = 0.0  # how much longer the first look takes, and no other session
-    drift: float = 0.0  # how much longer the last process of a look side by side takes than the first would
+    drift: float = (
+        0.0  # how much longer the last process of a look side by side takes than the first would
+    )
 
     @property
     def noise(self) -> "Noise":
@@ -100,7 +102,10 @@ def _look(truth: Truth, seed: int) -> list[Check]:
         for turn, side in enumerate(schedule.turns(("head", "base"), pair, block=0)):
             drifted = 1 + truth.drift * (2 * pair + turn) / (2 * truth.processes)
             longer[side].append(drifted * (1 + truth.slowdown * (side == "head")))
-    runs = _run(truth.noise, longer["base"], 2 * seed), _run(truth.noise, longer["head"], 2 * seed + 1)
+    runs = (
+        _run(truth.noise, longer["base"], 2 * seed),
+        _run(truth.noise, longer["head"], 2 * seed + 1),
+    )
     return judge(reduced(runs[0]), reduced(runs[1]), Gate(), pairs=time_pairs(*runs))
 
 
@@ -116,20 +121,45 @@ def _reduced(noise: Noise, longer: tuple[float, ...], seed: int) -> Baseline:
 
 def _run(noise: Noise, longer: Sequence[float], seed: int) -> Run:
     """Each process by how much longer it takes than the model alone."""
-    samples = [line for process, more in enumerate(longer) for line in _process(noise, more, seed, process)]
-    entry = {"name": CASE, "role": "model", "settings": SETTINGS, "has_quality": True, "clock": "virtual"}
-    page = {"suite": "s", "cases": [entry], "passport": {}, "versions": {}, "data": {"fingerprint": "f"}}
+    samples = [
+        line for process, more in enumerate(longer) for line in _process(noise, more, seed, process)
+    ]
+    entry = {
+        "name": CASE,
+        "role": "model",
+        "settings": SETTINGS,
+        "has_quality": True,
+        "clock": "virtual",
+    }
+    page = {
+        "suite": "s",
+        "cases": [entry],
+        "passport": {},
+        "versions": {},
+        "data": {"fingerprint": "f"},
+    }
     return Run(Path("nowhere"), page, samples, _memory(), [], [])
 
 
 def _process(noise: Noise, longer: float, seed: int, process: int) -> list[dict[str, Any]]:
     probe = TimingProbe(VirtualClock())
     stages = {name: duration * longer for name, duration in STAGES_MS.items()}
-    adapter = build(FakeCase(**stages, **noise._asdict(), clock="virtual", seed=seed, process=process), probe)
-    return [{"case": CASE, "process": process} | measure(adapter, sample, probe) for sample in SAMPLES]
+    adapter = build(
+        FakeCase(**stages, **noise._asdict(), clock="virtual", seed=seed, process=process), probe
+    )
+    return [
+        {"case": CASE, "process": process} | measure(adapter, sample, probe) for sample in SAMPLES
+    ]
 
 
 def _memory() -> list[dict[str, Any]]:
     """The same in every session, so that what a gate ends with is up to time."""
-    known = {"case": CASE, "instrument": "resident set", "peak_bytes": 300 << 20, "peak_reserved_bytes": None}
-    return [known | {"process": process, "stage": stage} for process in range(3) for stage in STAGES]
+    known = {
+        "case": CASE,
+        "instrument": "resident set",
+        "peak_bytes": 300 << 20,
+        "peak_reserved_bytes": None,
+    }
+    return [
+        known | {"process": process, "stage": stage} for process in range(3) for stage in STAGES
+    ]

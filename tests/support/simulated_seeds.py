@@ -18,7 +18,9 @@ METHODS = ("both", "seeds alone", "drawn together")
 def study(rng: np.random.Generator, seeds: int, of_seed: float, gain: float = 0.0) -> np.ndarray:
     """[side, seed, image, score, 2], as `seeds.sums` has them."""
     areas = rng.lognormal(0, 0.8, (IMAGES, PER_IMAGE))
-    ease = rng.normal(0.75, 0.15, IMAGES) + np.array([[-0.5], [0.5]]) * rng.normal(0, OF_IMAGE, IMAGES)
+    ease = rng.normal(0.75, 0.15, IMAGES) + np.array([[-0.5], [0.5]]) * rng.normal(
+        0, OF_IMAGE, IMAGES
+    )
     values = ease[:, None, :, None] + rng.normal(0, of_seed, (2, seeds, 1, 1))
     values = values + rng.normal(0, OF_ANSWER, (2, seeds, IMAGES, PER_IMAGE))
     values[1] += gain
@@ -30,7 +32,9 @@ def study(rng: np.random.Generator, seeds: int, of_seed: float, gain: float = 0.
     return np.stack([np.stack(pair, -1).sum(-2) for pair in pairs], -2)
 
 
-def coverage(seeds: int, of_seed: float, studies: int, draws: int = 200) -> dict[str, dict[str, int]]:
+def coverage(
+    seeds: int, of_seed: float, studies: int, draws: int = 200
+) -> dict[str, dict[str, int]]:
     """How many 95 % intervals of each method hold the true difference, by score; gIoU and cIoU."""
     rng = np.random.default_rng((seeds, round(1e4 * of_seed)))
     covered = {method: dict.fromkeys(SCORES[:2], 0) for method in METHODS}
@@ -47,7 +51,9 @@ def coverage(seeds: int, of_seed: float, studies: int, draws: int = 200) -> dict
     return covered
 
 
-def _drawn_together(rng: np.random.Generator, before: np.ndarray, after: np.ndarray, draws: int) -> np.ndarray:
+def _drawn_together(
+    rng: np.random.Generator, before: np.ndarray, after: np.ndarray, draws: int
+) -> np.ndarray:
     """Differences [draw, score] of seeds and images drawn with replacement."""
     seeds = len(before)
     images = rng.multinomial(IMAGES, np.full(IMAGES, 1 / IMAGES), draws).astype(float)
@@ -60,8 +66,12 @@ def _drawn_together(rng: np.random.Generator, before: np.ndarray, after: np.ndar
 def power(seeds: int, of_seed: float, studies: int) -> int:
     """How many studies tell a difference from 0 that is as large as they say on average that they would."""
     rng = np.random.default_rng((seeds, round(1e4 * of_seed), 1))
-    said = np.mean([differences(*map(list, study(rng, seeds, of_seed)))["gIoU"].detectable for _ in range(50)])
-    found = (differences(*map(list, study(rng, seeds, of_seed, said)))["gIoU"] for _ in range(studies))
+    said = np.mean(
+        [differences(*map(list, study(rng, seeds, of_seed)))["gIoU"].detectable for _ in range(50)]
+    )
+    found = (
+        differences(*map(list, study(rng, seeds, of_seed, said)))["gIoU"] for _ in range(studies)
+    )
     return sum(each.low > 0 for each in found)
 
 

@@ -20,7 +20,13 @@ from lisabench.reports.schema_base import Ratio
 Record = dict[str, Any]
 THRESHOLD = 0.05
 SAMPLES = [sample_of(np.eye(4, dtype=np.uint8), f"q{i}") for i in range(24)]
-STAGES_MS = {"preprocess_ms": 1.0, "vision_ms": 4.0, "llm_ms": 3.0, "decoder_ms": 1.0, "postprocess_ms": 1.0}
+STAGES_MS = {
+    "preprocess_ms": 1.0,
+    "vision_ms": 4.0,
+    "llm_ms": 3.0,
+    "decoder_ms": 1.0,
+    "postprocess_ms": 1.0,
+}
 QUERY_MS = sum(STAGES_MS.values())
 
 
@@ -71,12 +77,18 @@ def _ratio(setup: Setup, seed: int) -> Ratio:
     return time_ratio(records["a"], records["b"], lambda record: record["latency_ns"])
 
 
-def _round(setup: Setup, seed: int, process: int, probe: TimingProbe, records: dict[str, list[Record]]) -> None:
-    adapters = {case: build(_case(setup, case, 2 * seed + i, process), probe) for i, case in enumerate("ab")}
+def _round(
+    setup: Setup, seed: int, process: int, probe: TimingProbe, records: dict[str, list[Record]]
+) -> None:
+    adapters = {
+        case: build(_case(setup, case, 2 * seed + i, process), probe) for i, case in enumerate("ab")
+    }
     for block, positions in enumerate(schedule.blocks(len(SAMPLES), setup.block)):
         for case in setup.turns("ab", process, block):
             asked = (SAMPLES[position] for position in positions)
-            records[case] += [{"process": process} | measure(adapters[case], sample, probe) for sample in asked]
+            records[case] += [
+                {"process": process} | measure(adapters[case], sample, probe) for sample in asked
+            ]
 
 
 def _case(setup: Setup, case: str, seed: int, process: int) -> FakeCase:

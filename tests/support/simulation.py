@@ -84,7 +84,9 @@ def coverage(scenario: str, processes: int, comparisons: int) -> tuple[int, int]
         before, after = np.exp(logs).swapaxes(0, 1)
         found = paired_ratio([log_ratio(b, a) for b, a in zip(before, after, strict=True)])
         paired += found.low <= TRUTH <= found.high
-        found = unpaired_ratio([log_median(times) for times in before], [log_median(times) for times in after])
+        found = unpaired_ratio(
+            [log_median(times) for times in before], [log_median(times) for times in after]
+        )
         unpaired += found.low <= TRUTH <= found.high
     return paired, unpaired
 

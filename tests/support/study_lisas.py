@@ -6,13 +6,13 @@ from pathlib import Path
 from lisabench.benchmarks.study.batches import SceneStore
 from lisabench.harness.probe import NullProbe
 from lisabench.models.adapters.lisa_stages import Lisa
-from lisabench.models.lisa.config import LisaCase
+from lisabench.models.lisa.config import LisaConfig
 from lisabench.models.training.recipes import RECIPES
 from lisabench.models.training.trainable import make_trainable
 
 
 def tiny(vision: str = "dual") -> Lisa:
-    case = LisaCase(device="cpu", vision=vision)
+    case = LisaConfig(device="cpu", vision=vision)
     lisa = Lisa(case, NullProbe(), starting=True)
     make_trainable(lisa.model, case, RECIPES["everything"].trains, lisa.tokenizer)
     return lisa

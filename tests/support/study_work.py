@@ -27,4 +27,10 @@ def seen(job: Job) -> dict:
             assert time.monotonic() < began + HANGS_AFTER_S
             time.sleep(0.02)
     gpu, process = os.environ.get("CUDA_VISIBLE_DEVICES"), os.getpid()
-    return {"job": str(job), "gpu": gpu, "process": process, "began": began, "ended": time.monotonic()}
+    return {
+        "job": str(job),
+        "gpu": gpu,
+        "process": process,
+        "began": began,
+        "ended": time.monotonic(),
+    }

@@ -12,7 +12,14 @@ PARTS = {"data": 0.05, "vision": 0.1, "vision.clip": 0.1, "llm": 0.2, "decoder":
          "backward": 0.25, "optimizer": 0.1}  # fmt: skip
 DUAL = {"vision": "dual", "recipe": "original"}
 CLIP = {"vision": "clip", "recipe": "lean"}
-PASSPORT = {"os": "Linux x86_64", "cpu": "EPYC", "cpu_count": 2, "memory_bytes": 8 << 30, "gpu": None, "device": "cpu"}
+PASSPORT = {
+    "os": "Linux x86_64",
+    "cpu": "EPYC",
+    "cpu_count": 2,
+    "memory_bytes": 8 << 30,
+    "gpu": None,
+    "device": "cpu",
+}
 UNION_PX = 100_000
 
 
@@ -35,17 +42,38 @@ def write_training(
     The mIoU of an epoch is as given, spread over the images by up to 5 points; its last step ends it.
     """
     folder.mkdir(parents=True)
-    steps = [_step(number, 0, 40.0, step_ms / 2, {"distillation": 40.0}) for number in range(1, distilled + 1)]
+    steps = [
+        _step(number, 0, 40.0, step_ms / 2, {"distillation": 40.0})
+        for number in range(1, distilled + 1)
+    ]
     per_epoch = len(losses) // len(mious)
     for i, loss in enumerate(losses):
-        steps.append(_step(distilled + i + 1, i // per_epoch + 1, loss, step_ms, {"bce": loss / 4, "dice": loss / 2}))
+        steps.append(
+            _step(
+                distilled + i + 1,
+                i // per_epoch + 1,
+                loss,
+                step_ms,
+                {"bce": loss / 4, "dice": loss / 2},
+            )
+        )
     evaluations, epochs = [], []
     for number, miou in enumerate(mious, start=1):
         made = distilled + number * per_epoch
-        rows = [_evaluation(number, made, i, miou + (i / (images - 1) - 0.5) / 10) for i in range(images)]
+        rows = [
+            _evaluation(number, made, i, miou + (i / (images - 1) - 0.5) / 10)
+            for i in range(images)
+        ]
         evaluations += rows
         epochs.append(
-            _epoch(number, made, rows, steps[:made], peak_mib << 20, best=miou > max([-1, *mious[: number - 1]]))
+            _epoch(
+                number,
+                made,
+                rows,
+                steps[:made],
+                peak_mib << 20,
+                best=miou > max([-1, *mious[: number - 1]]),
+            )
         )
     write_lines(folder / "training.jsonl", sorted([*steps, *epochs], key=lambda row: row["step"]))
     write_lines(folder / "evaluations.jsonl", evaluations)
@@ -53,10 +81,16 @@ def write_training(
     return folder
 
 
-def _step(number: int, epoch: int, loss: float, ms: float, named: dict[str, float]) -> dict[str, Any]:
+def _step(
+    number: int, epoch: int, loss: float, ms: float, named: dict[str, float]
+) -> dict[str, Any]:
     latency_ns = int(ms * 1e6)
     regions = {
-        name: {"calls": 1, "exclusive_ns": int(share * latency_ns), "inclusive_ns": int(share * latency_ns)}
+        name: {
+            "calls": 1,
+            "exclusive_ns": int(share * latency_ns),
+            "inclusive_ns": int(share * latency_ns),
+        }
         for name, share in PARTS.items()
     }
     rest = latency_ns - sum(region["exclusive_ns"] for region in regions.values())
@@ -76,7 +110,9 @@ def _evaluation(epoch: int, step: int, image: int, iou: float) -> dict[str, Any]
     }  # fmt: skip
 
 
-def _epoch(number: int, step: int, rows: list, steps: list, peak_bytes: int, best: bool) -> dict[str, Any]:
+def _epoch(
+    number: int, step: int, rows: list, steps: list, peak_bytes: int, best: bool
+) -> dict[str, Any]:
     names = metrics.Counts.__dataclass_fields__
     scores = metrics.scores(metrics.Counts(**{name: row[name] for name in names}) for row in rows)
     own = [row for row in steps if row["epoch"] == number]
@@ -89,9 +125,21 @@ def _epoch(number: int, step: int, rows: list, steps: list, peak_bytes: int, bes
 
 
 def _page(seed: int, options: dict[str, Any], weights: dict[str, float]) -> dict[str, Any]:
-    asked = {"preset": "tiny", "ignored": "background", "val_split": "val", "max_steps": None, "lr": 1e-3} | options
+    asked = {
+        "preset": "tiny",
+        "ignored": "background",
+        "val_split": "val",
+        "max_steps": None,
+        "lr": 1e-3,
+    } | options
     case = {"preset": "tiny", "vision": asked["vision"], "seed": seed}
-    configuration = {"options": asked | {"seed": seed}, "case": case, "trains": [], "losses": weights, "processes": 1}
+    configuration = {
+        "options": asked | {"seed": seed},
+        "case": case,
+        "trains": [],
+        "losses": weights,
+        "processes": 1,
+    }
     return {
         "schema": "lisabench.training/1", "status": "complete", "started": "2026-01-31T12:00:00+00:00",
         "finished": "2026-01-31T12:10:00+00:00",

@@ -42,17 +42,28 @@ class Runner:
         assert "${{" not in step["run"], "an expression in a script is a way to inject code"
         command = [*SHELL, step["run"]]
         done = subprocess.run(
-            command, cwd=self.workspace, env=self._environment(outputs) | given, capture_output=True, text=True
+            command,
+            cwd=self.workspace,
+            env=self._environment(outputs) | given,
+            capture_output=True,
+            text=True,
         )
         pairs = [line.partition("=") for line in outputs.read_text().splitlines()]
-        return Done(done.returncode, done.stdout, done.stderr, {key: value for key, _, value in pairs})
+        return Done(
+            done.returncode, done.stdout, done.stderr, {key: value for key, _, value in pairs}
+        )
 
-    def use(self, action: Path, inputs: dict[str, str], context: dict[str, Any] | None = None) -> "Done":
+    def use(
+        self, action: Path, inputs: dict[str, str], context: dict[str, Any] | None = None
+    ) -> "Done":
         """The shell steps of a composite action, up to the first that fails."""
         described = read(action / "action.yml")
         unknown = inputs.keys() - described["inputs"].keys()
         assert not unknown, f"the action has no input {unknown}"
-        asked = {name: inputs.get(name, entry.get("default")) for name, entry in described["inputs"].items()}
+        asked = {
+            name: inputs.get(name, entry.get("default"))
+            for name, entry in described["inputs"].items()
+        }
         here = (context or {}) | {"inputs": asked, "steps": {}}
         self.environment["GITHUB_ACTION_PATH"] = str(action)
         done = Done(0, "", "", {})
@@ -64,10 +75,23 @@ class Runner:
 
     def _environment(self, outputs: Path) -> dict[str, str]:
         """Nothing of the machine's own but what its Python and its shell need."""
-        kept = {key: os.environ[key] for key in ("HOME", "OMP_NUM_THREADS", "TMPDIR") if key in os.environ}
+        kept = {
+            key: os.environ[key]
+            for key in ("HOME", "OMP_NUM_THREADS", "TMPDIR")
+            if key in os.environ
+        }
         path = os.pathsep.join([*map(str, self.path), os.environ["PATH"]])
-        files = {"GITHUB_OUTPUT": outputs, "GITHUB_STEP_SUMMARY": self.summary, "RUNNER_TEMP": self.temp}
-        known = {"PATH": path, "CI": "true", "GITHUB_ACTIONS": "true", "GITHUB_REPOSITORY": "team/sample"}
+        files = {
+            "GITHUB_OUTPUT": outputs,
+            "GITHUB_STEP_SUMMARY": self.summary,
+            "RUNNER_TEMP": self.temp,
+        }
+        known = {
+            "PATH": path,
+            "CI": "true",
+            "GITHUB_ACTIONS": "true",
+            "GITHUB_REPOSITORY": "team/sample",
+        }
         return kept | known | {key: str(value) for key, value in files.items()} | self.environment
 
 

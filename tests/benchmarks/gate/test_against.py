@@ -36,7 +36,13 @@ SLOWER = ("models/adapters/fake.py", "* 1e6 * self._factor", "* 1.1e6 * self._fa
 def git(folder, *arguments):
     known = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-    done = subprocess.run(["git", *who, *arguments], cwd=folder, env=os.environ | known, capture_output=True, text=True)
+    done = subprocess.run(
+        ["git", *who, *arguments],
+        cwd=folder,
+        env=os.environ | known,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -54,7 +60,13 @@ def suite_of(folder, name="s.yaml", cases=None, **more):
         for i in range(6):
             write_sample(data / "val", f"q{i}", seed=i)
     cases = cases or {"a": FAKE, "b": FAKE}
-    content = {"title": "t", "reference": next(iter(cases)), "data": {"root": str(data)}, "plan": PLAN, "cases": cases}
+    content = {
+        "title": "t",
+        "reference": next(iter(cases)),
+        "data": {"root": str(data)},
+        "plan": PLAN,
+        "cases": cases,
+    }
     (folder / name).write_text(yaml.safe_dump(content | more))
     return folder / name
 
@@ -97,8 +109,12 @@ def command(*arguments):
 def against(repository, *arguments, reference="HEAD", processes=2, killed=False):
     """The exit code, what was judged, and the one line of an error; a killed session leaves its pipes behind."""
     out = repository.parent / "out"
-    given = command(*arguments, "--against", reference, "--set", f"processes={processes}", "--out", out)
-    done = subprocess.run(given, cwd=repository, env=environment(repository.parent), capture_output=True, text=True)
+    given = command(
+        *arguments, "--against", reference, "--set", f"processes={processes}", "--out", out
+    )
+    done = subprocess.run(
+        given, cwd=repository, env=environment(repository.parent), capture_output=True, text=True
+    )
     assert "Traceback" not in done.stderr, done.stderr
     assert no_trace(repository, but="pymp-*" if killed else "-")
     file = out / "check.json"
@@ -108,7 +124,9 @@ def against(repository, *arguments, reference="HEAD", processes=2, killed=False)
 
 def no_trace(repository, but="-"):
     trees = git(repository, "worktree", "list", "--porcelain").count("worktree ")
-    return trees == 1 and all(path.match(but) for path in (repository.parent / "temporary").iterdir())
+    return trees == 1 and all(
+        path.match(but) for path in (repository.parent / "temporary").iterdir()
+    )
 
 
 def verdicts(found):
@@ -117,7 +135,9 @@ def verdicts(found):
 
 def test_an_unchanged_tree_holds_and_leaves_a_run_of_each_side_and_nothing_else(repository):
     # A fake's resident set, 47 MiB, moves by some tenths: two processes a side cannot tell 1 % from that.
-    suite = suite_of(repository.parent, controls={"nothing": {"adapter": "empty"}}, gate={"peak": 0.2})
+    suite = suite_of(
+        repository.parent, controls={"nothing": {"adapter": "empty"}}, gate={"peak": 0.2}
+    )
     done, found = against(repository, suite)
     doubtful = [check for check in found["checks"] if check["verdict"] == "inconclusive"]
     assert (done.returncode, found["outcome"], found["paired"]) == (0, "holds", True), doubtful
@@ -130,11 +150,16 @@ def test_an_unchanged_tree_holds_and_leaves_a_run_of_each_side_and_nothing_else(
         assert set(asked) == {("a", 0), ("a", 1), ("b", 0), ("b", 1)}
         assert [run.run["quality_pass"], len(run.quality)] == [{"queries": 6, "batch": 8}, 3 * 6]
         parts = [read_run(out / "parts" / name) for name in (f"1-{side}", f"2-{side}")]
-        assert [len(part.quality) for part in parts] == [3 * 6, 0], "quality is evaluated once per version"
+        assert [len(part.quality) for part in parts] == [3 * 6, 0], (
+            "quality is evaluated once per version"
+        )
         assert {line["process"] for line in run.memory} == {0, 1}
         assert (run.run["status"], run.run["plan"]["processes"]) == ("complete", 2)
         assert run.run["source"]["commit"] == git(repository, "rev-parse", "HEAD").strip()
-        assert subprocess.run([*command()[:-1], "report", out / side], capture_output=True).returncode == 0
+        assert (
+            subprocess.run([*command()[:-1], "report", out / side], capture_output=True).returncode
+            == 0
+        )
     assert sorted(path.parent.name for path in out.glob("parts/*/run.json")) == TWO_PAIRS
 
 
@@ -157,12 +182,17 @@ def watched(repository):
 
 def seen(log):
     """By whom and what, in order; no two at once."""
-    spans = sorted((int(start), int(end), *what) for start, end, *what in map(str.split, log.read_text().splitlines()))
+    spans = sorted(
+        (int(start), int(end), *what)
+        for start, end, *what in map(str.split, log.read_text().splitlines())
+    )
     assert all(before[1] <= after[0] for before, after in pairwise(spans))
     return [" ".join(what) for _, _, *what in spans]
 
 
-def test_the_processes_of_a_pair_take_turns_block_by_block_and_the_next_pair_the_other_way_round(repository):
+def test_the_processes_of_a_pair_take_turns_block_by_block_and_the_next_pair_the_other_way_round(
+    repository,
+):
     log = watched(repository)
     commit(repository)
     done, found = against(repository, suite_of(repository.parent, cases={"a": FAKE}))
@@ -174,9 +204,14 @@ def test_the_processes_of_a_pair_take_turns_block_by_block_and_the_next_pair_the
     for place in ("base", "head", "parts/1-base", "parts/2-head"):
         assert read_run(repository.parent / "out" / place).run["in_turns"] is True
     assert not list((repository.parent / "out" / "parts").rglob("report.md"))  # nobody reads them
-    report = subprocess.run([*command()[:-1], "report", repository.parent / "out" / "head"], capture_output=True)
+    report = subprocess.run(
+        [*command()[:-1], "report", repository.parent / "out" / "head"], capture_output=True
+    )
     assert report.returncode == 0
-    assert "in turns with another version" in (repository.parent / "out" / "head" / "report.md").read_text()
+    assert (
+        "in turns with another version"
+        in (repository.parent / "out" / "head" / "report.md").read_text()
+    )
 
 
 def test_beside_an_older_version_they_run_one_after_the_other_which_is_said(repository):
@@ -196,14 +231,21 @@ def test_beside_an_older_version_they_run_one_after_the_other_which_is_said(repo
 def test_a_capped_card_is_measured_one_after_the_other(repository):
     suite = suite_of(repository.parent, cases={"a": FAKE}, plan=PLAN | {"gpu_memory": "8GB"})
     done, found = against(repository, suite, processes=1)
-    assert "warning: trainings, and processes that are capped to a card, want the machine for themselves" in done.stderr
+    assert (
+        "warning: trainings, and processes that are capped to a card, want the machine for themselves"
+        in done.stderr
+    )
     assert found["in_turns"] is False
 
 
-def test_each_version_of_a_pair_in_turns_waits_by_the_hosts_clock_for_as_long_as_it_was_told_to(repository):
+def test_each_version_of_a_pair_in_turns_waits_by_the_hosts_clock_for_as_long_as_it_was_told_to(
+    repository,
+):
     """No query is over before its time; by how much it is later depends on what else the machine does."""
     edit(repository, *(text.replace("1.1e6", "1.5e6") for text in SLOWER))
-    _, found = against(repository, suite_of(repository.parent, cases={"a": {"adapter": "fake"}}), processes=1)
+    _, found = against(
+        repository, suite_of(repository.parent, cases={"a": {"adapter": "fake"}}), processes=1
+    )
     assert found["in_turns"]
     for side, least_ms in (("base", 10), ("head", 15)):
         run = read_run(repository.parent / "out" / side)
@@ -233,17 +275,25 @@ def test_a_version_that_breaks_is_measured_once_and_is_one_clear_line_and_one_th
     edit(repository, *planted)
     suite = suite_of(repository.parent, cases={"a": {"adapter": "fake", "llm_ms": llm_ms}})
     done, found = against(repository, suite, processes=5, killed=what == "killed")
-    lines = [line for line in done.stderr.splitlines() if line.startswith(("lisabench:", "warning:"))]
+    lines = [
+        line for line in done.stderr.splitlines() if line.startswith(("lisabench:", "warning:"))
+    ]
     assert (done.returncode, found, len(lines)) == (5, None, 1)
     assert lines[0].startswith(f"lisabench: the working tree {expected}")
     out = repository.parent / "out"
     assert sorted(path.name for path in (out / "parts").iterdir() if path.is_dir()) == TWO_PAIRS[:2]
-    assert read_run(out / "parts" / "1-base").run["status"] == ("complete" if what == "built" else "running")
+    assert read_run(out / "parts" / "1-base").run["status"] == (
+        "complete" if what == "built" else "running"
+    )
     assert not left_over(out)
 
 
 def left_over(out):
-    return [p for p in psutil.process_iter(["cmdline"]) if any(str(out) in a for a in p.info["cmdline"] or ())]
+    return [
+        p
+        for p in psutil.process_iter(["cmdline"])
+        if any(str(out) in a for a in p.info["cmdline"] or ())
+    ]
 
 
 def test_a_tree_that_is_10_percent_slower_is_red_after_a_second_look_at_each_case_alone(repository):
@@ -259,7 +309,10 @@ def test_a_tree_that_is_10_percent_slower_is_red_after_a_second_look_at_each_cas
     again = [read_run(path.parent).run for path in repository.parent.glob("out/again/*/*/run.json")]
     assert [[entry["name"] for entry in page["cases"]] for page in again] == [["a"], ["a"]]
     out = repository.parent / "out"
-    assert "failure" in (out / "junit.xml").read_text() and "**regression**" in (out / "comment.md").read_text()
+    assert (
+        "failure" in (out / "junit.xml").read_text()
+        and "**regression**" in (out / "comment.md").read_text()
+    )
 
 
 def test_of_a_shipped_suite_each_version_runs_its_own(repository):
@@ -286,7 +339,9 @@ def as_by_the_allocator(repository, mib):
 
 
 def with_memory(folder):
-    return sorted(path.parent.name for path in folder.glob("parts/*/memory.jsonl") if path.stat().st_size)
+    return sorted(
+        path.parent.name for path in folder.glob("parts/*/memory.jsonl") if path.stat().st_size
+    )
 
 
 def test_two_pairs_measure_the_allocators_memory_and_find_64_mib_more_in_both_looks(repository):
@@ -301,13 +356,19 @@ def test_two_pairs_measure_the_allocators_memory_and_find_64_mib_more_in_both_lo
     assert {line["process"] for line in base.samples} == {0, 1, 2}
     assert {line["process"] for line in base.memory} == {0, 1}
     assert (base.run["plan"]["processes"], base.run["plan"]["memory_processes"]) == (3, 2)
-    red = {check["metric"]: check["change"] for check in found["checks"] if check["verdict"] == "regression"}
+    red = {
+        check["metric"]: check["change"]
+        for check in found["checks"]
+        if check["verdict"] == "regression"
+    }
     assert (done.returncode, set(red)) == (1, {"memory.peak", "memory.query_peak"})
     assert red["memory.peak"] == pytest.approx(1.16, rel=1e-9, abs=0)
     assert verdicts(found)["a", "time.end_to_end"] == "holds"
 
 
-def test_an_older_version_that_always_measures_memory_is_found_out_and_the_working_tree_is_not(repository, monkeypatch):
+def test_an_older_version_that_always_measures_memory_is_found_out_and_the_working_tree_is_not(
+    repository, monkeypatch
+):
     newer = (repository / "benchmarks" / "sections.py").read_text()
     edit(repository, "benchmarks/suite.py", "memory_processes: int = Field(default=3, ge=0",
          "memory_processes: int = Field(default=3, gt=0")  # fmt: skip
@@ -316,24 +377,37 @@ def test_an_older_version_that_always_measures_memory_is_found_out_and_the_worki
     monkeypatch.chdir(repository)
     suite = str(suite_of(repository.parent, cases={"a": FAKE}))
     with checked_out("HEAD", None) as versions:
-        assert [can_leave_out(version, suite, {"limit": 2}) for version in versions] == [False, True]
+        assert [can_leave_out(version, suite, {"limit": 2}) for version in versions] == [
+            False,
+            True,
+        ]
     assert not (repository / "runs").exists()
 
 
 @pytest.mark.parametrize("name", shipped_names())
-def test_a_case_of_any_shipped_suite_can_be_measured_alone_from_what_its_run_has_written_down(name, tmp_path):
+def test_a_case_of_any_shipped_suite_can_be_measured_alone_from_what_its_run_has_written_down(
+    name, tmp_path
+):
     own = {case: {"peak": None} for case in load(name).cases}
     suite = load(name, {"gate.cases": own})
     page = {"definition": suite.model_dump(mode="json"), "data": {"split": suite.split()}}
     for case in suite.cases:
         (tmp_path / "alone.yaml").write_text(yaml.safe_dump(definition_of(page, case)))
         alone = load(str(tmp_path / "alone.yaml"))
-        assert (alone.name, list(alone.cases), list(alone.gate.cases)) == (suite.name, [case], [case])
+        assert (alone.name, list(alone.cases), list(alone.gate.cases)) == (
+            suite.name,
+            [case],
+            [case],
+        )
         assert alone.settings(case) == suite.settings(case)
 
 
 OLDER = {
-    "records": (("harness/records/run.py", '"lisabench.run/2"', '"lisabench.run/9"'), 4, "the records of HEAD"),
+    "records": (
+        ("harness/records/run.py", '"lisabench.run/2"', '"lisabench.run/9"'),
+        4,
+        "the records of HEAD",
+    ),
     "settings": (
         ("models/adapters/fake.py", "    drift: float = 0.0\n", ""),
         4,
@@ -362,7 +436,9 @@ def test_an_older_version_that_cannot_be_compared_is_one_clear_line(repository, 
     assert expected in (repository.parent / "out" / "comment.md").read_text()
 
 
-def test_masks_of_a_version_that_kept_them_row_by_row_are_compared_with_the_working_trees(repository):
+def test_masks_of_a_version_that_kept_them_row_by_row_are_compared_with_the_working_trees(
+    repository,
+):
     changed = ("harness/masks.py", "harness/measure.py", "harness/records/run.py")
     newer = {name: (repository / name).read_text() for name in changed}
     with (repository / "harness" / "masks.py").open("a") as masks:
@@ -419,7 +495,9 @@ def test_what_git_cannot_do_is_one_line_and_2(repository, tmp_path, what):
     place, reference, expected = PLACES[what]
     given = command("--against", reference, "--out", tmp_path / "out")
     known = environment(tmp_path) | {"GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
-    done = subprocess.run(given, cwd=place(tmp_path, repository), env=known, capture_output=True, text=True)
+    done = subprocess.run(
+        given, cwd=place(tmp_path, repository), env=known, capture_output=True, text=True
+    )
     lines = [line for line in done.stderr.splitlines() if line.startswith("lisabench:")]
     assert (done.returncode, len(lines)) == (2, 1)
     assert expected in lines[0]
@@ -431,15 +509,22 @@ def test_what_git_cannot_do_is_one_line_and_2(repository, tmp_path, what):
         (["--against-python", sys.executable], "--against-python says how"),
         (["--against", "HEAD", "--resume"], "--against measures in one go"),
         (["--against", "HEAD", "--set", "processes=0"], "processes is 0"),
-        (["--against", "HEAD", "--set", "memory_processes=2"], "--against settles by itself how often memory"),
+        (
+            ["--against", "HEAD", "--set", "memory_processes=2"],
+            "--against settles by itself how often memory",
+        ),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(tmp_path, arguments, said):
-    done = subprocess.run(command(*arguments, "--out", tmp_path / "o"), capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run(
+        command(*arguments, "--out", tmp_path / "o"), capture_output=True, text=True, cwd=tmp_path
+    )
     assert done.returncode == 2 and done.stderr.startswith(f"lisabench: {said}")
 
 
-def test_each_version_is_its_own_whatever_is_installed_or_lies_in_the_current_folder(repository, monkeypatch):
+def test_each_version_is_its_own_whatever_is_installed_or_lies_in_the_current_folder(
+    repository, monkeypatch
+):
     decoy = repository / "lisabench"
     decoy.mkdir()
     (decoy / "__init__.py").write_text("raise ImportError('the decoy')")
@@ -452,7 +537,10 @@ def test_each_version_is_its_own_whatever_is_installed_or_lies_in_the_current_fo
         tree = base.tree
     assert ["mine" in text for text in listed] == [False, True]
     assert all("tiny" in text for text in listed)
-    assert not tree.exists() and git(repository, "worktree", "list", "--porcelain").count("worktree ") == 1
+    assert (
+        not tree.exists()
+        and git(repository, "worktree", "list", "--porcelain").count("worktree ") == 1
+    )
 
 
 def test_a_python_that_imports_another_lisabench_is_found_out(repository):
@@ -465,7 +553,9 @@ def test_a_python_that_imports_another_lisabench_is_found_out(repository):
 
 
 def test_a_reference_that_holds_no_lisabench_is_nothing_to_compare(repository):
-    empty = git(repository, "commit-tree", git(repository, "mktree", "--missing").strip(), "-m", "empty").strip()
+    empty = git(
+        repository, "commit-tree", git(repository, "mktree", "--missing").strip(), "-m", "empty"
+    ).strip()
     done, found = against(repository, suite_of(repository.parent), reference=empty)
     assert (done.returncode, found) == (4, None)
     assert "holds no lisabench" in done.stderr
@@ -480,7 +570,9 @@ def test_an_interrupt_leaves_no_worktree_and_keeps_what_was_measured(repository,
         cwd=repository,
         env=environment(repository.parent),
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(ending, signal.SIG_DFL),  # tests begun in the background ignore interrupts
+        preexec_fn=lambda: signal.signal(
+            ending, signal.SIG_DFL
+        ),  # tests begun in the background ignore interrupts
     )
     until(lambda: all((out / "parts" / name).exists() for name in ("2-base", "2-head")))
     assert not no_trace(repository)
@@ -495,7 +587,9 @@ def test_versions_end_soon_after_whoever_began_them_was_killed(repository):
     slow = {"adapter": "fake", "llm_ms": 3_600_000}  # nobody waits for its first query
     suite, out = suite_of(repository.parent, cases={"a": slow}), repository.parent / "out"
     given = command(suite, "--against", "HEAD", "--out", out)
-    running = subprocess.Popen(given, cwd=repository, env=environment(repository.parent), stderr=subprocess.DEVNULL)
+    running = subprocess.Popen(
+        given, cwd=repository, env=environment(repository.parent), stderr=subprocess.DEVNULL
+    )
     begun = [out / "parts" / name / "samples.jsonl" for name in ("1-base", "1-head")]
     until(lambda: all(file.exists() for file in begun))
     assert len(left_over(out)) > 2

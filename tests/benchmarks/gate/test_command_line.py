@@ -16,7 +16,9 @@ from samples import write_sample
 pytestmark = pytest.mark.no_clock
 
 NOISY = {"adapter": "fake", "clock": "virtual", "process_noise": 0.01, "noise": 0.02}
-CASES = {name: NOISY | {"seed": seed} for seed, name in enumerate(("slow", "large", "moved", "gone"))}
+CASES = {
+    name: NOISY | {"seed": seed} for seed, name in enumerate(("slow", "large", "moved", "gone"))
+}
 PLAN = {"processes": 5, "warmup": 0, "memory_queries": 1, "gallery": 0, "save_masks": True}
 
 
@@ -33,7 +35,12 @@ def measured(folder, out, cases, gate):
     if not (folder / "data").exists():
         for i in range(6):
             write_sample(folder / "data" / "val", f"q{i}", seed=i)
-    content = {"title": "t", "reference": next(iter(cases)), "data": {"root": str(folder / "data")}, "plan": PLAN}
+    content = {
+        "title": "t",
+        "reference": next(iter(cases)),
+        "data": {"root": str(folder / "data")},
+        "plan": PLAN,
+    }
     (folder / f"{out}.yaml").write_text(yaml.safe_dump(content | {"cases": cases, "gate": gate}))
     done = lisabench("run", folder / f"{out}.yaml", "--out", folder / out)
     assert done.returncode == 0, done.stderr
@@ -96,7 +103,9 @@ def test_a_run_against_its_own_baseline_holds_with_0(base, baseline_of):
 
 
 @pytest.mark.parametrize(("case", "metric"), [("slow", "time.vision"), ("large", "memory.peak")])
-def test_a_slow_stage_and_more_memory_are_caught_and_confirmed_by_a_second_look(copied, baseline_of, case, metric):
+def test_a_slow_stage_and_more_memory_are_caught_and_confirmed_by_a_second_look(
+    copied, baseline_of, case, metric
+):
     code, checks = checks_of(copied, baseline_of(case, "moved"))
     assert code == 1
     found = {key for key, check in checks.items() if check["verdict"] == "regression"}
@@ -117,7 +126,9 @@ def moved(line):
 def test_one_mask_that_has_moved_is_caught(copied, baseline_of):
     code, checks = checks_of(copied, baseline_of("moved", change=moved))
     assert code == 1
-    assert [key for key, check in checks.items() if check["verdict"] == "regression"] == [("moved", "masks")]
+    assert [key for key, check in checks.items() if check["verdict"] == "regression"] == [
+        ("moved", "masks")
+    ]
     assert "q3" in checks["moved", "masks"]["why"]
 
 
@@ -129,7 +140,9 @@ def test_a_missing_case_fails_the_gate_with_1_and_nothing_is_measured_for_it(cop
 
 
 def slower(line):
-    return line | {"latency_ns": round(1.2 * line["latency_ns"])} if line["case"] == "moved" else line
+    return (
+        line | {"latency_ns": round(1.2 * line["latency_ns"])} if line["case"] == "moved" else line
+    )
 
 
 def test_a_regression_that_a_second_look_does_not_find_again_stops_nobody(copied, baseline_of):
@@ -185,8 +198,16 @@ def test_an_unrelated_machine_is_refused_for_time_with_4_and_not_for_quality(cop
         (lambda file: file.unlink(), 2, "there is no baseline"),
         (lambda file: file.write_text(""), 2, "is empty"),
         (lambda file: file.write_text("{"), 2, "not JSON"),
-        (lambda file: file.write_text(file.read_text().replace("baseline/1", "baseline/0")), 4, "has schema"),
-        (lambda file: file.write_text(file.read_text().replace('"failed": 0', '"failed": 9')), 2, "was edited"),
+        (
+            lambda file: file.write_text(file.read_text().replace("baseline/1", "baseline/0")),
+            4,
+            "has schema",
+        ),
+        (
+            lambda file: file.write_text(file.read_text().replace('"failed": 0', '"failed": 9')),
+            2,
+            "was edited",
+        ),
     ],
 )
 def test_a_baseline_that_is_none_is_one_clear_line_and_never_a_pass(
@@ -211,25 +232,43 @@ def test_a_run_that_is_not_finished_is_refused_with_the_way_on(copied, baseline_
 
 
 def test_all_that_ci_shows_is_written_when_the_gate_fails(copied, baseline_of, tmp_path):
-    summary, junit, comment = tmp_path / "summary.md", tmp_path / "junit.xml", tmp_path / "comment.md"
+    summary, junit, comment = (
+        tmp_path / "summary.md",
+        tmp_path / "junit.xml",
+        tmp_path / "comment.md",
+    )
     summary.write_text("# of an earlier step\n")
     given = ["--baseline", baseline_of("slow", "gone"), "--junit", junit, "--comment", comment]
-    done = lisabench("check", copied, *given, GITHUB_STEP_SUMMARY=str(summary), GITHUB_ACTIONS="true")
+    done = lisabench(
+        "check", copied, *given, GITHUB_STEP_SUMMARY=str(summary), GITHUB_ACTIONS="true"
+    )
     assert done.returncode == 1
     errors = [line for line in done.stdout.splitlines() if line.startswith("::error ")]
-    assert {line.split("::")[1] for line in errors} == {"error title=slow%3A time.vision", "error title=gone%3A case"}
-    assert [line for line in done.stdout.splitlines() if line.startswith("::warning ")]  # end to end is in doubt
+    assert {line.split("::")[1] for line in errors} == {
+        "error title=slow%3A time.vision",
+        "error title=gone%3A case",
+    }
+    assert [
+        line for line in done.stdout.splitlines() if line.startswith("::warning ")
+    ]  # end to end is in doubt
     assert summary.read_text().startswith("# of an earlier step\n## lisabench: the gate fails\n")
     assert comment.read_text().startswith("<!-- lisabench gate -->\n## lisabench: the gate fails\n")
     assert "| time.vision" in summary.read_text() and "| time.vision" in comment.read_text()
     suites = {suite.get("name"): suite for suite in ElementTree.parse(junit).getroot()}
-    failures = {name: [t.get("name") for t in s if t.find("failure") is not None] for name, s in suites.items()}
+    failures = {
+        name: [t.get("name") for t in s if t.find("failure") is not None]
+        for name, s in suites.items()
+    }
     assert failures == {"slow": ["time.vision"], "gone": ["case"]}
     for suite in suites.values():
         counted = {tag: len(suite.findall(f".//{tag}")) for tag in ("failure", "error", "skipped")}
-        assert [int(suite.get(name)) for name in ("failures", "errors", "skipped")] == list(counted.values())
+        assert [int(suite.get(name)) for name in ("failures", "errors", "skipped")] == list(
+            counted.values()
+        )
 
 
 def test_an_output_that_cannot_be_written_is_said_and_no_pass(base, baseline_of, tmp_path):
-    done = lisabench("check", base, "--baseline", baseline_of("moved"), "--junit", tmp_path / "gone" / "j.xml")
+    done = lisabench(
+        "check", base, "--baseline", baseline_of("moved"), "--junit", tmp_path / "gone" / "j.xml"
+    )
     assert done.returncode == 2 and "cannot write to" in done.stderr

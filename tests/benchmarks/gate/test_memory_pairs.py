@@ -22,7 +22,9 @@ GPU, CPU = "cuda events", "host"
 
 def part(folder: Path, more_mib: int | None = 0, clock: str = GPU, cases: int = 1) -> Run:
     """A run of one process, whose peaks are so much larger than those of others; None: it has no memory pass."""
-    write_run(folder, cases, queries=8, processes=1, clock=clock, controls=False, size=(24, 32), gallery=0)
+    write_run(
+        folder, cases, queries=8, processes=1, clock=clock, controls=False, size=(24, 32), gallery=0
+    )
     plan = {"processes": 1, "memory_processes": int(more_mib is not None)}
     edit_run(folder, plan=plan, definition={"plan": plan})
     if more_mib is None:
@@ -110,11 +112,15 @@ def test_both_sides_leave_memory_out_or_neither_does(tmp_path, base, head, expec
     assert memory_is_known([(base, "s.yaml"), (head, "s.yaml")], sides, {}) is expected
 
 
-def checks(folder: Path, base: Sequence[int | None], head: Sequence[int | None]) -> dict[str, Check]:
+def checks(
+    folder: Path, base: Sequence[int | None], head: Sequence[int | None]
+) -> dict[str, Check]:
     """By figure, as `run --against` judges two versions whose parts were these."""
     runs = [merged(parts(folder / name, mib), folder / f"{name}-whole", {}) for name, mib in
             (("base", base), ("head", head))]  # fmt: skip
-    assert [run.run["plan"]["memory_processes"] for run in runs] == [len(base) - base.count(None)] * 2
+    assert [run.run["plan"]["memory_processes"] for run in runs] == [
+        len(base) - base.count(None)
+    ] * 2
     found = judge(reduced(runs[0]), reduced(runs[1]), Gate(), pairs=time_pairs(*runs))
     return {check.metric: check for check in found}
 

@@ -29,7 +29,9 @@ def _drawn_once():
     """Every gate resamples as many images by the same seed: their draws are the same ones."""
     weights = bootstrap._weights
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bootstrap, "_weights", cache(lambda images, draws: list(weights(images, draws))))
+        patch.setattr(
+            bootstrap, "_weights", cache(lambda images, draws: list(weights(images, draws)))
+        )
         yield
 
 
@@ -86,7 +88,9 @@ def test_side_by_side_a_slowdown_of_10_percent_passes_no_gate_while_all_drifts_b
 
 def on_a_gpu(slowdown=0.0):
     """A truth with the noise of the published gates: all of it from pair to pair, none from query to query beside."""
-    one_process = gate_noise() / math.sqrt(2)  # a pair's log ratio has the variance of two processes
+    one_process = gate_noise() / math.sqrt(
+        2
+    )  # a pair's log ratio has the variance of two processes
     return Truth(slowdown=slowdown, process_noise=one_process, query_noise=0.0)
 
 
@@ -117,13 +121,19 @@ def quoted(document, words):
             r"(\d+\.\d) % are red where a query takes 10 % longer, and the others are inconclusive",
             r"none is red and (\d+\.\d) % are inconclusive",
         ),
-        ("results/LOG.md", r"10 % longer, (\d+\.\d) % red, the others", r"none red, (\d+\.\d) % inconclusive"),
+        (
+            "results/LOG.md",
+            r"10 % longer, (\d+\.\d) % red, the others",
+            r"none red, (\d+\.\d) % inconclusive",
+        ),
     ],
 )
 def test_the_documents_quote_the_power_at_the_noise_of_the_published_gates(document, red, unsure):
     slower, unchanged = outcomes_on_a_gpu(on_a_gpu(slowdown=0.1)), outcomes_on_a_gpu(on_a_gpu())
     assert agrees(slower["regression"], quoted(document, red)) and not slower["holds"]
-    assert agrees(unchanged["inconclusive"], quoted(document, unsure)) and not unchanged["regression"]
+    assert (
+        agrees(unchanged["inconclusive"], quoted(document, unsure)) and not unchanged["regression"]
+    )
 
 
 def test_the_pairs_that_are_simulated_have_the_noise_that_was_measured():
@@ -131,5 +141,7 @@ def test_the_pairs_that_are_simulated_have_the_noise_that_was_measured():
     for seed in range(60):
         runs = [_run(truth.noise, [1.0] * truth.processes, 2 * seed + side) for side in (0, 1)]
         logs += time_pairs(*runs)["a", "time.end_to_end"]
-    low, high = (math.sqrt(stats.chi2.ppf(p, len(logs) - 1) / (len(logs) - 1)) for p in (0.001, 0.999))
+    low, high = (
+        math.sqrt(stats.chi2.ppf(p, len(logs) - 1) / (len(logs) - 1)) for p in (0.001, 0.999)
+    )
     assert low <= float(np.std(logs, ddof=1)) / gate_noise() <= high

@@ -44,19 +44,29 @@ def problems_by_schema(path):
 
 
 def problems_by_zizmor(*paths):
-    options = ("--offline", "--persona=pedantic", "--strict-collection", "--no-progress", "--color=never")
+    options = (
+        "--offline",
+        "--persona=pedantic",
+        "--strict-collection",
+        "--no-progress",
+        "--color=never",
+    )
     return checked(BIN / "zizmor", *options, *paths)
 
 
 def example(name):
     """The file of that name in the README, whose first line is its name."""
-    (text,) = re.findall(rf"^```yaml\n# {re.escape(name)}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    (text,) = re.findall(
+        rf"^```yaml\n# {re.escape(name)}\n(.*?)^```", README, re.MULTILINE | re.DOTALL
+    )
     return text
 
 
 def example_workflow():
     """The README's, with a commit where it leaves one open."""
-    return example(".github/workflows/gate.yml").replace("OWNER/lisabench@COMMIT", f"team/lisabench@{'0' * 40}")
+    return example(".github/workflows/gate.yml").replace(
+        "OWNER/lisabench@COMMIT", f"team/lisabench@{'0' * 40}"
+    )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -81,8 +91,16 @@ def test_the_readmes_workflow_passes_both(tmp_path):
 @pytest.mark.parametrize(
     ("sound", "planted", "rule"),
     [
-        ("run: make check", "run: echo ${{ github.event.pull_request.title }}", "template-injection"),
-        ("actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1", "actions/checkout@v7", "unpinned-uses"),
+        (
+            "run: make check",
+            "run: echo ${{ github.event.pull_request.title }}",
+            "template-injection",
+        ),
+        (
+            "actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1",
+            "actions/checkout@v7",
+            "unpinned-uses",
+        ),
         ("          persist-credentials: false\n", "", "artipacked"),
         ("permissions: {}", "permissions: write-all", "excessive-permissions"),
         ("  pull_request:", "  pull_request_target:", "dangerous-triggers"),
@@ -105,12 +123,16 @@ def test_the_schemas_find_what_is_planted(tmp_path):
 
 
 def uses():
-    return {(path.name, used) for path in FILES for used in re.findall(r"uses: (\S+)", path.read_text())}
+    return {
+        (path.name, used) for path in FILES for used in re.findall(r"uses: (\S+)", path.read_text())
+    }
 
 
 @pytest.mark.parametrize(("file", "used"), sorted(uses()))
 def test_what_is_used_is_this_repository_or_a_commit(file, used):
-    assert used == "./" or re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", used), f"{file} uses {used}"
+    assert used == "./" or re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", used), (
+        f"{file} uses {used}"
+    )
 
 
 @pytest.mark.parametrize("workflow", ["ci", "gpu"])
@@ -129,7 +151,9 @@ def test_only_a_job_that_checks_nothing_out_may_write(workflow):
 def test_no_checkout_leaves_a_token_behind():
     workflows = [path.read_text() for path in WORKFLOWS] + [example_workflow()]
     jobs = [job for text in workflows for job in yaml.safe_load(text)["jobs"].values()]
-    checkouts = [s for job in jobs for s in job["steps"] if s.get("uses", "").startswith("actions/checkout@")]
+    checkouts = [
+        s for job in jobs for s in job["steps"] if s.get("uses", "").startswith("actions/checkout@")
+    ]
     assert [step["with"]["persist-credentials"] for step in checkouts] == [False] * 4
 
 
@@ -174,14 +198,18 @@ def test_the_steps_of_the_ci_workflow_are_commands_of_the_makefile_that_work(tmp
     assert calls_of(calls["pyright"]) == [[]]
     beside_others = ["--numprocesses", "2", "--dist", "worksteal", "-m", "no_clock"]
     alone = ["-m", "not no_clock", "tests/test_cuda.py"]
-    assert calls_of(calls["python"]) == [["-m", "pytest", *group] for group in (alone, beside_others)]
+    assert calls_of(calls["python"]) == [
+        ["-m", "pytest", *group] for group in (alone, beside_others)
+    ]
     assert calls_of(calls["lisabench"]) == [["run", "tiny"]]
 
 
 COMMENTS = "repos/team/sample/issues"
 
 
-def test_make_hands_the_index_of_the_cpu_build_on_to_pip_and_the_readme_names_that_of_the_workflow(tmp_path):
+def test_make_hands_the_index_of_the_cpu_build_on_to_pip_and_the_readme_names_that_of_the_workflow(
+    tmp_path,
+):
     """A stand-in for python makes an environment whose pip writes down which index it was given, and how."""
     index = read(".github/workflows/ci.yml")["env"]["PIP_EXTRA_INDEX_URL"]
     assert f"`PIP_EXTRA_INDEX_URL={index}` before `make demo`" in " ".join(README.split())
@@ -190,7 +218,9 @@ def test_make_hands_the_index_of_the_cpu_build_on_to_pip_and_the_readme_names_th
     inner = '#!/bin/sh\necho "$PIP_EXTRA_INDEX_URL $*" > pip-was-given\n'
     (tmp_path / "inner").write_text(inner)
     python = tmp_path / "python"
-    python.write_text("#!/bin/sh\nmkdir -p .venv/bin && cp inner .venv/bin/python && chmod +x .venv/bin/python\n")
+    python.write_text(
+        "#!/bin/sh\nmkdir -p .venv/bin && cp inner .venv/bin/python && chmod +x .venv/bin/python\n"
+    )
     python.chmod(0o755)
     environment = os.environ | {"PIP_EXTRA_INDEX_URL": index}
     command = ["make", ".venv/.installed", f"PYTHON={python}"]
@@ -204,11 +234,16 @@ def test_make_hands_the_index_of_the_cpu_build_on_to_pip_and_the_readme_names_th
     ("earlier", "expected"),
     [
         ("", ["api", "--method", "POST", f"{COMMENTS}/7/comments", "--field", "body=@comment.md"]),
-        ("11\n12", ["api", "--method", "PATCH", f"{COMMENTS}/comments/12", "--field", "body=@comment.md"]),
+        (
+            "11\n12",
+            ["api", "--method", "PATCH", f"{COMMENTS}/comments/12", "--field", "body=@comment.md"],
+        ),
     ],
 )
 def test_the_comment_is_written_once_and_then_replaced(tmp_path, earlier, expected):
-    calls = stand_in(tmp_path / "bin", "gh", f"[[ $* == *--paginate* ]] && printf '{earlier}' || true")
+    calls = stand_in(
+        tmp_path / "bin", "gh", f"[[ $* == *--paginate* ]] && printf '{earlier}' || true"
+    )
     (tmp_path / "comment.md").write_text("<!-- lisabench gate -->\n")
     step = step_of("ci", "comment", "Write the comment, or replace the last one")
     context = {"github": {"token": "t", "event": {"pull_request": {"number": 7}}}}
@@ -233,11 +268,15 @@ def test_without_a_comment_to_write_nobody_is_asked(tmp_path):
 def commit(folder, days_ago):
     """An empty commit of so many days ago; its name."""
     who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
-    when = subprocess.run(["date", "-d", f"{days_ago} days ago", "-R"], check=True, capture_output=True, text=True)
+    when = subprocess.run(
+        ["date", "-d", f"{days_ago} days ago", "-R"], check=True, capture_output=True, text=True
+    )
     dates = {"GIT_AUTHOR_DATE": when.stdout.strip(), "GIT_COMMITTER_DATE": when.stdout.strip()}
     message = ("commit", "--quiet", "--allow-empty", "-m", "m")
     subprocess.run(["git", *who, *message], cwd=folder, check=True, env=os.environ | dates)
-    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True
+    ).stdout
 
 
 @pytest.mark.parametrize(
@@ -248,7 +287,9 @@ def test_the_night_is_held_against_what_was_a_week_ago(tmp_path, event, asked, e
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
     names = {"old": commit(tmp_path, 20), "week": commit(tmp_path, 8), "new": commit(tmp_path, 1)}
     runner = Runner(tmp_path, tmp_path / "temp", environment={"GITHUB_EVENT_NAME": event})
-    done = runner.run(step_of("gpu", "gate", "Choose what to measure beside"), {"inputs": {"against": asked}})
+    done = runner.run(
+        step_of("gpu", "gate", "Choose what to measure beside"), {"inputs": {"against": asked}}
+    )
     assert done.code == 0, done.stderr
     assert done.outputs["against"] == names.get(expected, expected).strip()
 
@@ -257,7 +298,9 @@ def test_a_repository_younger_than_a_week_is_held_against_its_last_commit(tmp_pa
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
     commit(tmp_path, 1)
     runner = Runner(tmp_path, tmp_path / "temp", environment={"GITHUB_EVENT_NAME": "schedule"})
-    done = runner.run(step_of("gpu", "gate", "Choose what to measure beside"), {"inputs": {"against": ""}})
+    done = runner.run(
+        step_of("gpu", "gate", "Choose what to measure beside"), {"inputs": {"against": ""}}
+    )
     assert done.outputs["against"] == "HEAD^1"
 
 
@@ -270,9 +313,13 @@ def gate(tmp_path):
 
     def hold(run=0, check=0, **inputs):
         temp = tmp_path / "temp"
-        calls = stand_in(temp / "lisabench" / "bin", "lisabench", f"[[ $1 == run ]] && exit {run}; exit {check}")
+        calls = stand_in(
+            temp / "lisabench" / "bin", "lisabench", f"[[ $1 == run ]] && exit {run}; exit {check}"
+        )
         described = read("action.yml")
-        asked = {name: entry.get("default") for name, entry in described["inputs"].items()} | {"suite": "s.yaml"}
+        asked = {name: entry.get("default") for name, entry in described["inputs"].items()} | {
+            "suite": "s.yaml"
+        }
         step = next(step for step in described["runs"]["steps"] if step.get("id") == "gate")
         done = Runner(tmp_path, temp).run(step, {"inputs": asked | inputs})
         return done, calls_of(calls)
@@ -291,15 +338,21 @@ def test_side_by_side_the_step_ends_as_the_run_does_but_for_a_doubt(gate, code):
 
 
 @pytest.mark.parametrize(
-    ("run", "check", "expected"), [(0, 0, 0), (0, 1, 1), (0, 2, 2), (0, 3, 3), (0, 4, 4), (5, 0, 5), (5, 1, 5)]
+    ("run", "check", "expected"),
+    [(0, 0, 0), (0, 1, 1), (0, 2, 2), (0, 3, 3), (0, 4, 4), (5, 0, 5), (5, 1, 5)],
 )
-def test_against_a_baseline_the_step_ends_as_the_check_does_unless_the_run_failed(gate, run, check, expected):
+def test_against_a_baseline_the_step_ends_as_the_check_does_unless_the_run_failed(
+    gate, run, check, expected
+):
     done, calls = gate(run, check, baseline="b.json")
     folder = done.outputs["folder"]
     assert [call[0] for call in calls] == ["run", "check"]
     shown = ["--junit", f"{folder}/junit.xml", "--comment", f"{folder}/comment.md"]
     assert calls[1][1:] == [f"{folder}/run", "--baseline", "b.json", *shown]
-    assert (done.code, done.outputs["exit-code"]) == (0 if expected == 3 else expected, str(expected))
+    assert (done.code, done.outputs["exit-code"]) == (
+        0 if expected == 3 else expected,
+        str(expected),
+    )
 
 
 @pytest.mark.parametrize("run", [2, 3, 4])
@@ -314,7 +367,9 @@ def test_a_doubt_fails_where_it_was_asked_to(gate):
     assert done.code == 3
 
 
-@pytest.mark.parametrize("inputs", [{}, {"against": "HEAD^1", "baseline": "b.json"}], ids=["neither", "both"])
+@pytest.mark.parametrize(
+    "inputs", [{}, {"against": "HEAD^1", "baseline": "b.json"}], ids=["neither", "both"]
+)
 def test_one_way_to_compare_must_be_given(gate, inputs):
     done, calls = gate(**inputs)
     assert (done.code, calls) == (2, []) and "::error" in done.stdout
@@ -334,7 +389,9 @@ def test_no_input_is_run_as_code(gate, tmp_path):
 def action(tmp_path_factory):
     """What a runner downloads of this repository: the tracked files."""
     folder = tmp_path_factory.mktemp("action")
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
     for name in filter(None, listed.split("\0")):
         if not name.startswith(("tests/", "results/")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -359,10 +416,19 @@ def runner(tmp_path_factory, packages):
     for name in ("gate.yaml", ".github/workflows/gate.yml"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(example(name))
-    (command,) = re.findall(r"^\$ (.* --out baseline\.json)$", README.partition("### In CI")[2], re.MULTILINE)
+    (command,) = re.findall(
+        r"^\$ (.* --out baseline\.json)$", README.partition("### In CI")[2], re.MULTILINE
+    )
     path = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-    subprocess.run(command, shell=True, cwd=folder, check=True, env=os.environ | path, capture_output=True)
-    offline = {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PYTHONPATH": str(packages)}
+    subprocess.run(
+        command, shell=True, cwd=folder, check=True, env=os.environ | path, capture_output=True
+    )
+    offline = {
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_DEPS": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",
+        "PYTHONPATH": str(packages),
+    }
     return Runner(folder, tmp_path_factory.mktemp("runner"), (BIN,), offline)
 
 
@@ -384,13 +450,17 @@ def held(runner, action):
     (runner.workspace / "my_adapter.py").write_text("HERE = True\n")
     (runner.workspace / "pyproject.toml").write_text(ADAPTER)
     checkout, use = yaml.safe_load(example(".github/workflows/gate.yml"))["jobs"]["gate"]["steps"]
-    assert checkout["uses"].startswith("actions/checkout@") and use["uses"] == "OWNER/lisabench@COMMIT"
+    assert (
+        checkout["uses"].startswith("actions/checkout@") and use["uses"] == "OWNER/lisabench@COMMIT"
+    )
     return runner.use(action, use["with"] | {"install": "--no-cache-dir ."})
 
 
 def test_the_readmes_example_holds(runner, held):
     assert held.code == 0, held.stdout + held.stderr
-    assert held.outputs["exit-code"] in ("0", "3"), "the memory of a machine that is busy may be in doubt"
+    assert held.outputs["exit-code"] in ("0", "3"), (
+        "the memory of a machine that is busy may be in doubt"
+    )
     folder = Path(held.outputs["folder"])
     assert runner.summary.read_text().startswith("## lisabench: the gate ")
     assert (folder / "run" / "report.md").exists() and (folder / "junit.xml").exists()

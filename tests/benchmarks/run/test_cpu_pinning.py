@@ -20,7 +20,9 @@ from lisabench.benchmarks.run.session import Session
 from lisabench.harness import measure, nvml
 from lisabench.harness.environment import online_cores, usable_cores
 
-LINUX = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux holds threads to cores")
+LINUX = pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="only Linux holds threads to cores"
+)
 pytestmark = [pytest.mark.no_clock, LINUX]
 
 
@@ -84,7 +86,8 @@ def a_worker(device):
 
 
 @pytest.mark.parametrize(
-    ("core", "device", "held"), [(0, "cuda", True), (0, "cuda:1", True), (0, "cpu", False), (None, "cuda", False)]
+    ("core", "device", "held"),
+    [(0, "cuda", True), (0, "cuda:1", True), (0, "cpu", False), (None, "cuda", False)],
 )
 def test_a_worker_holds_the_thread_that_asks_a_gpu_once_it_is_warm(monkeypatch, core, device, held):
     before = set(os.sched_getaffinity(0))
@@ -108,7 +111,11 @@ def test_a_thread_that_a_core_is_not_there_for_stays_free_and_says_so(monkeypatc
     monkeypatch.setattr(measure, "warm_up", lambda *_, **__: measure.WarmUp(1.0, 6, True, 0))
     made = a_worker("cuda")
     known, after = in_a_thread(lambda: made.warm_up(6, 4095))
-    assert (known["core"], known["warnings"], after) == (None, [cpu_pinning.FREE], set(os.sched_getaffinity(0)))
+    assert (known["core"], known["warnings"], after) == (
+        None,
+        [cpu_pinning.FREE],
+        set(os.sched_getaffinity(0)),
+    )
 
 
 def test_a_worker_that_was_not_warmed_up_is_not_held(monkeypatch):
@@ -120,7 +127,9 @@ def test_a_worker_that_was_not_warmed_up_is_not_held(monkeypatch):
 
 def test_a_held_thread_still_counts_all_cores_of_its_process():
     before = set(usable_cores())
-    counted, _ = in_a_thread(lambda: (cpu_pinning.hold(min(before), "cuda"), set(usable_cores()))[1])
+    counted, _ = in_a_thread(
+        lambda: (cpu_pinning.hold(min(before), "cuda"), set(usable_cores()))[1]
+    )
     assert counted == before
 
 
@@ -151,14 +160,20 @@ def test_all_cases_of_a_round_are_asked_from_one_core_and_those_of_the_next_from
 ):
     monkeypatch.setattr(Session, "_why_apart", lambda *_: apart)
     asked, warm_up = [], Turn.warm_up
-    monkeypatch.setattr(Turn, "warm_up", lambda self, *given: asked.append(given[1]) or warm_up(self, *given))
+    monkeypatch.setattr(
+        Turn, "warm_up", lambda self, *given: asked.append(given[1]) or warm_up(self, *given)
+    )
     found = sessions.run(sessions.suite(data_root), tmp_path / "out").run
     assert asked == [7, 7, 8, 8]  # two cases, two rounds; the control is in the quality pass
-    assert {warmed["core"] for entry in found["cases"] for warmed in entry["warmups"]} == {None}  # not on a CPU
+    assert {warmed["core"] for entry in found["cases"] for warmed in entry["warmups"]} == {
+        None
+    }  # not on a CPU
 
 
 @pytest.mark.usefixtures("_many_cores")
-def test_both_versions_of_a_pair_are_invited_to_one_core_and_those_of_the_next_to_another(tmp_path, monkeypatch):
+def test_both_versions_of_a_pair_are_invited_to_one_core_and_those_of_the_next_to_another(
+    tmp_path, monkeypatch
+):
     tree = Path(lockstep.__file__).parents[2]
     invited = []
 
@@ -168,7 +183,10 @@ def test_both_versions_of_a_pair_are_invited_to_one_core_and_those_of_the_next_t
 
     monkeypatch.setattr(subprocesses, "run", run)
     command = lambda *_: subprocesses.Command(["true"], tmp_path)  # noqa: E731
-    versions = [SimpleNamespace(name=name, label=name, tree=tree, command=command) for name in ("base", "head")]
+    versions = [
+        SimpleNamespace(name=name, label=name, tree=tree, command=command)
+        for name in ("base", "head")
+    ]
     pairing = Pairing(versions)
     for pair in range(2):
         calls = [Call(version, [], tmp_path / f"{pair}-{version.name}") for version in versions]

@@ -15,7 +15,7 @@ import pytest
 from lisabench.benchmarks import subprocesses
 from lisabench.benchmarks.gate.pairs import Call, Pairing
 from lisabench.benchmarks.run import lockstep, worker
-from lisabench.benchmarks.run.lockstep import Baton
+from lisabench.benchmarks.run.lockstep import Lockstep
 from lisabench.harness.errors import RunFailed
 
 pytestmark = pytest.mark.no_clock
@@ -48,7 +48,10 @@ def blocks(folder: Path, one: str, other: str, dies_in: int = -1) -> tuple[str, 
     """Who measured, in order, and the exit codes; blocks a round of each side, and in which of its own one dies."""
     log = folder / "log"
     pair = [("a", one, dies_in), ("b", other, -1)]
-    lines = [[sys.executable, "-c", RUN, name, str(log), counts, str(dies)] for name, counts, dies in pair]
+    lines = [
+        [sys.executable, "-c", RUN, name, str(log), counts, str(dies)]
+        for name, counts, dies in pair
+    ]
     begun = [
         subprocesses.Command(line, Path.cwd(), invited.environment(), invited.end)
         for line, invited in zip(lines, lockstep.invitations(), strict=True)
@@ -82,16 +85,20 @@ def test_a_side_that_is_killed_in_its_turn_frees_the_other_at_once(tmp_path):
 
 def test_who_waits_sleeps_in_a_single_read_and_no_wait_is_for_ever(monkeypatch):
     monkeypatch.setattr(lockstep, "LIMIT_S", 0.3)
-    read, reads = Baton._received, []
-    monkeypatch.setattr(Baton, "_received", lambda self, other: reads.append(other.gettimeout()) or read(self, other))
+    read, reads = Lockstep._received, []
+    monkeypatch.setattr(
+        Lockstep,
+        "_received",
+        lambda self, other: reads.append(other.gettimeout()) or read(self, other),
+    )
     one, _other = lockstep.invitations()
-    with pytest.raises(RunFailed, match="said nothing for"), Baton(one).round():
+    with pytest.raises(RunFailed, match="said nothing for"), Lockstep(one).round():
         pass
     assert reads == [0.3]
 
 
 def test_alone_nothing_is_waited_for():
-    mine = Baton()
+    mine = Lockstep()
     for _ in range(2):
         with mine.round():
             for _ in range(2):
@@ -101,7 +108,7 @@ def test_alone_nothing_is_waited_for():
 
 def test_who_hears_that_the_other_has_gone_is_alone():
     one, other = lockstep.invitations()
-    mine = Baton(other)
+    mine = Lockstep(other)
     assert not mine.alone
     threading.Thread(target=one.end.close).start()
     with mine.round(), mine.turn():
@@ -111,7 +118,9 @@ def test_who_hears_that_the_other_has_gone_is_alone():
 CAPPED = SimpleNamespace(trainings={}, plan=SimpleNamespace(gpu_memory="8GB"), fits=list)
 
 
-def test_a_suite_that_wants_the_machine_for_itself_takes_no_turns_and_is_free_to_run_alone(monkeypatch):
+def test_a_suite_that_wants_the_machine_for_itself_takes_no_turns_and_is_free_to_run_alone(
+    monkeypatch,
+):
     one, _other = lockstep.invitations()
     for name, value in one.environment().items():
         monkeypatch.setenv(name, value)
@@ -120,7 +129,11 @@ def test_a_suite_that_wants_the_machine_for_itself_takes_no_turns_and_is_free_to
     assert lockstep.of_environment(CAPPED).alone
 
 
-OK, OOM, BROKEN = ("ok", None), ("oom", "OutOfMemoryError: too large"), ("error", "RuntimeError: planted")
+OK, OOM, BROKEN = (
+    ("ok", None),
+    ("oom", "OutOfMemoryError: too large"),
+    ("error", "RuntimeError: planted"),
+)
 KILLED = ("error", "the process was ended by SIGKILL; the system may have run out of memory")
 PROCESS = """
 import json, os, pathlib, sys, time
@@ -142,18 +155,26 @@ sys.exit({code} if invited else 0)
 class Scripted:
     """A version whose process ends in turns with a code, what became of its only query, and a word; alone, well."""
 
-    def __init__(self, name: str, home: Path, code: int = 0, outcome=OK, said: str = "", sleeps: int = 0) -> None:
+    def __init__(
+        self, name: str, home: Path, code: int = 0, outcome=OK, said: str = "", sleeps: int = 0
+    ) -> None:
         self.name, self.label, self.tree = name, name, home / name
-        self.script = PROCESS.format(variable=lockstep.VARIABLE, code=code, outcome=outcome, said=said, sleeps=sleeps)
+        self.script = PROCESS.format(
+            variable=lockstep.VARIABLE, code=code, outcome=outcome, said=said, sleeps=sleeps
+        )
         self.file = self.tree / "benchmarks" / "run" / "lockstep.py"
         self.file.parent.mkdir(parents=True)
         self.file.write_text(Path(lockstep.__file__).read_text())
 
     def command(self, *arguments: str) -> subprocesses.Command:
-        return subprocesses.Command([sys.executable, "-c", self.script, *map(str, arguments)], Path.cwd())
+        return subprocesses.Command(
+            [sys.executable, "-c", self.script, *map(str, arguments)], Path.cwd()
+        )
 
 
-def carried_out(folder: Path, pairing: Pairing, sides: list[Scripted], pair: int = 1) -> list[tuple[str, int]]:
+def carried_out(
+    folder: Path, pairing: Pairing, sides: list[Scripted], pair: int = 1
+) -> list[tuple[str, int]]:
     one, other = (Call(version, [], folder / f"{pair}-{version.name}") for version in sides)
     return [(call.version.name, done.returncode) for call, done in pairing.carry_out((one, other))]
 
@@ -170,15 +191,26 @@ NO_ROOM = {
 
 
 @pytest.mark.parametrize("what", NO_ROOM)
-def test_a_pair_that_cannot_stand_side_by_side_is_measured_again_one_after_the_other(tmp_path, capsys, what):
+def test_a_pair_that_cannot_stand_side_by_side_is_measured_again_one_after_the_other(
+    tmp_path, capsys, what
+):
     head, why = NO_ROOM[what]
     sides = a_pair(tmp_path, {}, head)
     pairing = Pairing(sides)
-    assert [carried_out(tmp_path, pairing, sides, pair) for pair in (1, 2)] == [[("base", 0), ("head", 0)]] * 2
+    assert [carried_out(tmp_path, pairing, sides, pair) for pair in (1, 2)] == [
+        [("base", 0), ("head", 0)]
+    ] * 2
     names = sorted(f"{file.parent.name} {file.name}" for file in tmp_path.glob("?-*/*e"))
     in_turns = ["1-base-in-turns True", "1-head-in-turns True"]
-    assert names == sorted([*in_turns, *(f"{pair}-{side} False" for pair in (1, 2) for side in ("base", "head"))])
-    assert capsys.readouterr().err.count(f"warning: {why}: the processes of a pair run one after the other") == 1
+    assert names == sorted(
+        [*in_turns, *(f"{pair}-{side} False" for pair in (1, 2) for side in ("base", "head"))]
+    )
+    assert (
+        capsys.readouterr().err.count(
+            f"warning: {why}: the processes of a pair run one after the other"
+        )
+        == 1
+    )
 
 
 @pytest.mark.parametrize("code", [0, 1, 5])
@@ -190,7 +222,13 @@ def test_what_was_measured_is_not_tried_again_whatever_the_exit_code(tmp_path, c
 
 
 @pytest.mark.parametrize(
-    "base", [{"code": 2}, {"code": 130}, {"code": 1, "said": "OSError: disk full"}, {"code": 5, "outcome": BROKEN}]
+    "base",
+    [
+        {"code": 2},
+        {"code": 130},
+        {"code": 1, "said": "OSError: disk full"},
+        {"code": 5, "outcome": BROKEN},
+    ],
 )
 def test_one_that_breaks_ends_the_other_and_is_not_tried_again(tmp_path, capsys, monkeypatch, base):
     monkeypatch.setattr(subprocesses, "LAST_WORDS_S", 0.1)
@@ -212,8 +250,13 @@ def test_what_a_killed_process_has_left_behind_ends_with_it(tmp_path, monkeypatc
     sleep = ["sleep", str(HANGS_AFTER_S)]
     leave = f"import os, subprocess, sys; p = subprocess.Popen({sleep}); print(p.pid); sys.stdout.flush(); "
     lines = [[sys.executable, "-c", f"{leave}os.kill(os.getpid(), 9)"], sleep]
-    done = subprocesses.run(*(subprocesses.Command(line, tmp_path) for line in lines), broken=lambda _, code: code != 0)
-    assert [(one.returncode, one.by_itself) for one in done] == [(-signal.SIGKILL, True), (-signal.SIGINT, False)]
+    done = subprocesses.run(
+        *(subprocesses.Command(line, tmp_path) for line in lines), broken=lambda _, code: code != 0
+    )
+    assert [(one.returncode, one.by_itself) for one in done] == [
+        (-signal.SIGKILL, True),
+        (-signal.SIGINT, False),
+    ]
     until_gone(int(done[0].stdout))
 
 
@@ -236,7 +279,9 @@ class Clock:
 
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("function", ["block", "synchronised", "warm_up", "memory"])
-def test_a_worker_answers_only_when_its_device_has_done_all_that_it_was_given(monkeypatch, function, fails):
+def test_a_worker_answers_only_when_its_device_has_done_all_that_it_was_given(
+    monkeypatch, function, fails
+):
     happened: list[str] = []
 
     def queue(*_: object) -> None:
@@ -244,7 +289,9 @@ def test_a_worker_answers_only_when_its_device_has_done_all_that_it_was_given(mo
         if fails:
             raise RuntimeError("planted")
 
-    pipe = SimpleNamespace(recv=iter([(function, ([0],))]).__next__, send=lambda _: happened.append("handed over"))
+    pipe = SimpleNamespace(
+        recv=iter([(function, ([0],))]).__next__, send=lambda _: happened.append("handed over")
+    )
     monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
     monkeypatch.setattr(worker, "clock_for", lambda _: Clock(happened))
     monkeypatch.setattr(worker.Worker, function, queue)
@@ -254,7 +301,9 @@ def test_a_worker_answers_only_when_its_device_has_done_all_that_it_was_given(mo
 
 
 @pytest.mark.parametrize("older", ["none", "another"])
-def test_a_version_that_takes_no_such_turns_is_never_started_beside_another(tmp_path, capsys, older):
+def test_a_version_that_takes_no_such_turns_is_never_started_beside_another(
+    tmp_path, capsys, older
+):
     sides = a_pair(tmp_path, {"code": 5}, {"code": 5})
     text = sides[0].file.read_text().replace(lockstep.PROTOCOL, "lisabench.baton/0")
     sides[0].file.write_text(text) if older == "another" else sides[0].file.unlink()
@@ -266,7 +315,9 @@ def test_a_version_that_takes_no_such_turns_is_never_started_beside_another(tmp_
 def test_an_interrupt_ends_all_that_were_begun(monkeypatch):
     begun = []
     popen = subprocesses.subprocess.Popen
-    monkeypatch.setattr(subprocesses.subprocess, "Popen", lambda *a, **k: begun.append(popen(*a, **k)) or begun[-1])
+    monkeypatch.setattr(
+        subprocesses.subprocess, "Popen", lambda *a, **k: begun.append(popen(*a, **k)) or begun[-1]
+    )
     sleeps = f"import time; print('x' * 100_000); time.sleep({HANGS_AFTER_S})"
     sleeping = subprocesses.Command([sys.executable, "-c", sleeps], Path.cwd())
     waits = subprocesses._alive_after

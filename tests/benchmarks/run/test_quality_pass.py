@@ -41,28 +41,40 @@ def scored(result) -> Counter:
 
 
 def test_time_and_quality_have_queries_of_their_own(data_root, tmp_path):
-    result = run(planned(data_root, timed_queries=2, quality_queries=5, quality_batch=3), tmp_path / "out")
+    result = run(
+        planned(data_root, timed_queries=2, quality_queries=5, quality_batch=3), tmp_path / "out"
+    )
     assert set(keys(result)) == {(case, 0, f"q{i}") for case in "ab" for i in range(2)}
-    assert scored(result) == Counter((case, f"q{i}") for case in ("a", "b", "empty") for i in range(5))
+    assert scored(result) == Counter(
+        (case, f"q{i}") for case in ("a", "b", "empty") for i in range(5)
+    )
     assert [line["batch"] for line in result.quality if line["case"] == "a"] == [3, 3, 3, 2, 2]
     assert result.run["quality_pass"] == {"queries": 5, "batch": 3}
     summary = summarise(result)
     assert {case.quality.n for case in (*summary.cases, *summary.controls)} == {5}
     assert {case.time.queries for case in summary.cases} == {2}
-    assert not [warning for warning in summary.warnings if "records" in warning], "nothing is missing"
+    assert not [warning for warning in summary.warnings if "records" in warning], (
+        "nothing is missing"
+    )
     assert vars(summary.quality_pass) == {"queries": 5, "batch": 3}
 
 
 @pytest.mark.parametrize(("limit", "timed", "of_quality"), [(None, 4, 6), (5, 4, 5), (3, 3, 3)])
 def test_a_limit_limits_both(data_root, limit, timed, of_quality):
     content = planned(data_root, timed_queries=4).model_dump()
-    queries = Queries.of(suite_file.validate(content | {"data": content["data"] | {"limit": limit}}))
+    queries = Queries.of(
+        suite_file.validate(content | {"data": content["data"] | {"limit": limit}})
+    )
     assert (queries.timed, queries.scored) == (timed, of_quality)
 
 
 def test_by_default_quality_is_of_all_queries_and_times_of_48():
     plan = suite_file.load("tiny", {"timed_queries": 48}).plan
-    assert (suites.Plan().timed_queries, suites.Plan().quality_queries, plan.timed_queries) == (48, None, 48)
+    assert (suites.Plan().timed_queries, suites.Plan().quality_queries, plan.timed_queries) == (
+        48,
+        None,
+        48,
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in suite_file.shipped_names() if name != "tiny"])
@@ -79,12 +91,16 @@ def test_a_line_has_the_fields_of_a_timed_one_without_times(data_root, tmp_path)
     assert not of_quality & {"warnings", "block"}
 
 
-def test_scores_come_from_the_pass_where_a_run_has_it_and_from_the_timed_lines_in_older_runs(data_root, tmp_path):
+def test_scores_come_from_the_pass_where_a_run_has_it_and_from_the_timed_lines_in_older_runs(
+    data_root, tmp_path
+):
     """Half of each target is hit in the timed lines, all of it in the quality pass."""
     result = run(planned(data_root), tmp_path / "out")
     worse = [line | {"intersection_px": line["target_px"] // 2} for line in result.samples]
     newer = replace(result, samples=worse)
-    older = replace(newer, run={k: v for k, v in newer.run.items() if k != "quality_pass"}, quality=[])
+    older = replace(
+        newer, run={k: v for k, v in newer.run.items() if k != "quality_pass"}, quality=[]
+    )
     assert summarise(newer).cases[0].quality.gIoU == 1.0
     assert summarise(older).cases[0].quality.gIoU == pytest.approx(0.5, abs=0.01)
 
@@ -99,8 +115,12 @@ def test_without_a_pass_scores_and_controls_are_of_the_timed_queries(data_root, 
 def test_random_weights_get_no_pass_and_their_case_is_not_built_for_it(data_root, tmp_path):
     content = planned(data_root).model_dump()
     lisa = {"adapter": "lisa", "device": "cpu"}
-    result = run(suite_file.validate(content | {"reference": "r", "cases": {"r": lisa}}), tmp_path / "out")
-    assert result.run["status"] == "complete" and {line["case"] for line in result.quality} == {"empty"}
+    result = run(
+        suite_file.validate(content | {"reference": "r", "cases": {"r": lisa}}), tmp_path / "out"
+    )
+    assert result.run["status"] == "complete" and {line["case"] for line in result.quality} == {
+        "empty"
+    }
     summary = summarise(result)
     assert (summary.cases[0].quality.n, summary.cases[0].quality.gIoU) == (6, None)
     assert not [warning for warning in summary.warnings if "quality pass" in warning]
@@ -109,7 +129,9 @@ def test_random_weights_get_no_pass_and_their_case_is_not_built_for_it(data_root
 def test_masks_are_kept_for_the_gallery_or_all(data_root, tmp_path):
     few = run(planned(data_root, timed_queries=3), tmp_path / "few")
     shown = {line["sample_id"] for line in few.quality if line.get("mask_rle")}
-    assert shown == set(few.run["gallery"]) == {"q0", "q1"}, "of these every case has an answer, timed or scored"
+    assert shown == set(few.run["gallery"]) == {"q0", "q1"}, (
+        "of these every case has an answer, timed or scored"
+    )
     every = run(planned(data_root, save_masks=True), tmp_path / "all")
     assert all(line.get("mask_rle") for line in every.quality)
 
@@ -120,28 +142,43 @@ def test_resuming_evaluates_whole_batches_that_are_missing_and_nothing_else(data
     journal = tmp_path / "out" / "quality.jsonl"
     lines = journal.read_text().splitlines()
     kept = [
-        line for line in lines if (json.loads(line)["case"], json.loads(line)["position"]) not in (("b", 3), ("b", 4))
+        line
+        for line in lines
+        if (json.loads(line)["case"], json.loads(line)["position"]) not in (("b", 3), ("b", 4))
     ]
     journal.write_text("\n".join(kept) + '\n{"case": "empty", "posi')
     session(s, tmp_path / "out").resume()
     after = read_run(tmp_path / "out")
     assert scored(after) == scored(before) and after.run["status"] == "complete"
     again = {(line["case"], line["position"]) for line in after.quality if line["attempt"] == 1}
-    assert again == {("b", 2), ("b", 3), ("b", 4), ("b", 5)}, "of a batch that was not whole, every query"
-    gone = {(line["case"], line["position"]) for line in read_lines(journal) if line.get("superseded")}
+    assert again == {("b", 2), ("b", 3), ("b", 4), ("b", 5)}, (
+        "of a batch that was not whole, every query"
+    )
+    gone = {
+        (line["case"], line["position"]) for line in read_lines(journal) if line.get("superseded")
+    }
     assert gone == {("b", 2), ("b", 5)}
     assert any("quality.jsonl was cut short" in warning for warning in after.run["warnings"])
 
 
 def test_failures_of_the_pass_fail_the_run_and_are_named(data_root, tmp_path):
     content = planned(data_root, quality_batch=3).model_dump()
-    failing = content["cases"] | {"b": QUICK | {"fail": "oom", "fail_every": 7}}  # never in six timed queries
+    failing = content["cases"] | {
+        "b": QUICK | {"fail": "oom", "fail_every": 7}
+    }  # never in six timed queries
     result = run(suite_file.validate(content | {"cases": failing}), tmp_path / "out")
-    assert {line["status"] for line in result.samples} == {"ok"} and result.run["status"] == "complete"
-    failing = content["cases"] | {"b": QUICK | {"fail": "oom", "fail_every": 3}}  # once in each of two batches
+    assert {line["status"] for line in result.samples} == {"ok"} and result.run[
+        "status"
+    ] == "complete"
+    failing = content["cases"] | {
+        "b": QUICK | {"fail": "oom", "fail_every": 3}
+    }  # once in each of two batches
     result = run(suite_file.validate(content | {"cases": failing}), tmp_path / "again")
     assert result.run["status"] == "failed"
-    assert any(w.startswith("b: 2 of 6 queries of the quality pass ended in oom") for w in summarise(result).warnings)
+    assert any(
+        w.startswith("b: 2 of 6 queries of the quality pass ended in oom")
+        for w in summarise(result).warnings
+    )
 
 
 def test_a_report_and_load_work_with_it(data_root, tmp_path):
@@ -151,7 +188,10 @@ def test_a_report_and_load_work_with_it(data_root, tmp_path):
     table = load(tmp_path / "out")
     assert table.groupby("pass").size().to_dict() == {"quality": 18, "timed": 8}
     of_quality = table[table["pass"] == "quality"]
-    assert of_quality.latency_ns.isna().all() and table[table["pass"] == "timed"].latency_ns.notna().all()
+    assert (
+        of_quality.latency_ns.isna().all()
+        and table[table["pass"] == "timed"].latency_ns.notna().all()
+    )
     assert set(of_quality[of_quality.role == "control"].case) == {"empty"}
 
 
@@ -205,7 +245,11 @@ class Worker:
             raise Lost("oom", "no room")
         if function == "evaluate" and self.bad.intersection(arguments[0]):
             raise Lost("timeout", "no answer")
-        return {} if function == "build_untimed" else [{"status": "ok", "position": p} for p in arguments[0]]
+        return (
+            {}
+            if function == "build_untimed"
+            else [{"status": "ok", "position": p} for p in arguments[0]]
+        )
 
     def tell(self, function, *arguments):
         self.told = (function, *arguments)
@@ -226,7 +270,9 @@ class Clerk:
 
 def evaluated(batches, bad=frozenset(), builds=True):
     log, noted = [], {}
-    with Evaluator(lambda: Worker(bad, log, builds), Clerk(), lambda **known: noted.update(known)) as evaluator:
+    with Evaluator(
+        lambda: Worker(bad, log, builds), Clerk(), lambda **known: noted.update(known)
+    ) as evaluator:
         evaluator.build()
         rows = [row for batch in batches for row in evaluator.batch(batch)]
     return rows, log, noted
@@ -234,24 +280,33 @@ def evaluated(batches, bad=frozenset(), builds=True):
 
 def test_a_lost_process_costs_only_the_query_that_it_was_lost_at():
     rows, log, _ = evaluated([range(4), range(4, 8)], bad={2})
-    assert {row["position"]: row["status"] for row in rows if row["status"] != "ok"} == {2: "timeout"}
+    assert {row["position"]: row["status"] for row in rows if row["status"] != "ok"} == {
+        2: "timeout"
+    }
     assert [row["position"] for row in rows] == list(range(8))
     assert [entry[0] for entry in log].count("build_untimed") == 3
 
 
 def test_two_processes_work_side_by_side_and_each_retries_its_own_lost_batch():
     logs, rows = ([], []), []
-    sides = [Evaluator(lambda log=log: Worker({2}, log), Clerk(), lambda **_: None, threads=1) for log in logs]
+    sides = [
+        Evaluator(lambda log=log: Worker({2}, log), Clerk(), lambda **_: None, threads=1)
+        for log in logs
+    ]
     for side in sides:
         side.build()
     batches = [range(4), range(4, 8)]
     for side, batch in zip(sides, batches, strict=True):
         side.begin(batch)
-    assert [[entry[0] for entry in log] for log in logs] == [["build_untimed"]] * 2, "nothing is waited for yet"
+    assert [[entry[0] for entry in log] for log in logs] == [["build_untimed"]] * 2, (
+        "nothing is waited for yet"
+    )
     for side, batch in zip(sides, batches, strict=True):
         rows += side.finish(batch)
     assert [row["position"] for row in rows] == list(range(8))
-    assert {row["position"]: row["status"] for row in rows if row["status"] != "ok"} == {2: "timeout"}
+    assert {row["position"]: row["status"] for row in rows if row["status"] != "ok"} == {
+        2: "timeout"
+    }
     assert [[entry[0] for entry in log].count("evaluate") for log in logs] == [1 + 4, 1]
     assert logs[1][0] == ("build_untimed", 1), "two processes share the cores"
 
@@ -282,7 +337,11 @@ def test_a_batch_of_eight_gives_the_masks_of_single_queries_but_for_single_pixel
         alone += measure.evaluate(lisa, [sample], None)
     for start in (0, 8):
         batched += measure.evaluate(lisa, samples[start : start + 8], None)
-    assert {row["status"] for row in (*alone, *batched)} == {"ok"} and {row["batch"] for row in batched} == {8}
-    pairs = [[masks.decode(row["mask_rle"]) for row in rows] for rows in zip(alone, batched, strict=True)]
+    assert {row["status"] for row in (*alone, *batched)} == {"ok"} and {
+        row["batch"] for row in batched
+    } == {8}
+    pairs = [
+        [masks.decode(row["mask_rle"]) for row in rows] for rows in zip(alone, batched, strict=True)
+    ]
     differing_px = [int(np.count_nonzero(one_HW != other_HW)) for one_HW, other_HW in pairs]
     assert max(differing_px) <= 1 and sum(differing_px) <= 2, differing_px

@@ -14,7 +14,7 @@ from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.harness.probe import NullProbe
 from lisabench.harness.records.run import read_run
 from lisabench.models.adapters.lisa_stages import Lisa
-from lisabench.models.lisa.config import LisaCase
+from lisabench.models.lisa.config import LisaConfig
 from lisabench.models.training.save import Origin, save
 from lisabench.models.training.trainable import make_trainable, trained
 
@@ -34,7 +34,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def checkpoint(data, tmp_path_factory):
     """A dual whose mask decoder has learnt where the square of these images is."""
-    case = LisaCase(device="cpu")
+    case = LisaConfig(device="cpu")
     lisa = Lisa(case, NullProbe(), starting=True)
     make_trainable(lisa.model, case, ("mask_decoder",), lisa.tokenizer)
     inputs = lisa.preprocess(list(ReasonSeg(data, "val")))
@@ -66,13 +66,23 @@ def shuffled(checkpoint, tmp_path):
         (folder / path.name).write_bytes(path.read_bytes())
     for file in folder.glob("*.safetensors"):
         tensors = load_file(file)
-        mixed = {k: t.flatten()[torch.randperm(t.numel(), generator=generator)].view_as(t) for k, t in tensors.items()}
+        mixed = {
+            k: t.flatten()[torch.randperm(t.numel(), generator=generator)].view_as(t)
+            for k, t in tensors.items()
+        }
         save_file(mixed, file, metadata={"format": "pt"})
     return folder
 
 
 def run(weights: Path, data: Path, folder: Path) -> int:
-    plan = {"processes": 1, "block": 4, "warmup": 0, "memory_processes": 1, "memory_queries": 1, "gallery": 0}
+    plan = {
+        "processes": 1,
+        "block": 4,
+        "warmup": 0,
+        "memory_processes": 1,
+        "memory_queries": 1,
+        "gallery": 0,
+    }
     case = {"adapter": "lisa", "weights": str(weights), "device": "cpu"}
     controls = {"centre-box": {"adapter": "centre-box"}}
     content = {"title": "t", "reference": "dual", "data": {"root": str(data)}, "plan": plan}
@@ -89,7 +99,9 @@ def test_a_trained_checkpoint_passes_the_floors(checkpoint, data, tmp_path, caps
 def test_a_shuffled_checkpoint_is_refused_and_its_records_kept(shuffled, data, tmp_path, capsys):
     assert run(shuffled, data, tmp_path / "run") == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert last.startswith("lisabench: refused: the checkpoint of dual is no better than the floor ")
+    assert last.startswith(
+        "lisabench: refused: the checkpoint of dual is no better than the floor "
+    )
     assert "**Refused: the checkpoint of dual" in (tmp_path / "run" / "report.md").read_text()
     kept = read_run(tmp_path / "run")
     assert kept.run["status"] == "complete" and len(kept.samples) == IMAGES

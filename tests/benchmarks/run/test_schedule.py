@@ -6,7 +6,10 @@ pytestmark = pytest.mark.no_clock
 
 
 def test_cases_take_turns_and_the_next_process_starts_the_other_way_round():
-    order = ["".join("".join(schedule.turns("abc", process, block)) for block in range(3)) for process in range(2)]
+    order = [
+        "".join("".join(schedule.turns("abc", process, block)) for block in range(3))
+        for process in range(2)
+    ]
     assert order == ["abccbaabc", "cbaabccba"]
 
 

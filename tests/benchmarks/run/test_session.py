@@ -26,11 +26,15 @@ pytestmark = pytest.mark.no_clock
 def test_every_query_of_every_case_and_process_has_one_record(data_root, tmp_path):
     result = run(suite(data_root), tmp_path / "out")
     queries = [f"q{i}" for i in range(6)]
-    assert keys(result) == Counter((case, process, q) for case in "ab" for process in (0, 1) for q in queries)
+    assert keys(result) == Counter(
+        (case, process, q) for case in "ab" for process in (0, 1) for q in queries
+    )
     scored = Counter((row["case"], row["sample_id"]) for row in result.quality)
     assert scored == Counter((case, q) for case in ("a", "b", "empty") for q in queries)
     assert result.run["status"] == "complete"
-    assert {(row["case"], row["stage"]) for row in result.memory} == {(c, s) for c in "ab" for s in ("build", *STAGES)}
+    assert {(row["case"], row["stage"]) for row in result.memory} == {
+        (c, s) for c in "ab" for s in ("build", *STAGES)
+    }
 
 
 def test_without_a_memory_pass_a_run_is_complete_and_resumes_as_such(data_root, tmp_path):
@@ -47,18 +51,26 @@ def test_without_a_memory_pass_a_run_is_complete_and_resumes_as_such(data_root, 
 def test_cases_take_turns_and_the_next_process_starts_the_other_way_round(data_root, tmp_path):
     result = run(suite(data_root), tmp_path / "out")
     for process, expected in ((0, "abbaab"), (1, "baabba")):
-        rows = [row for row in result.samples if row["process"] == process and row["case"] != "empty"]
+        rows = [
+            row for row in result.samples if row["process"] == process and row["case"] != "empty"
+        ]
         assert "".join(row["case"] for row in rows[::2]) == expected
 
 
-def test_a_timed_process_reads_and_draws_each_query_once_and_none_between_queries(data_root, monkeypatch):
+def test_a_timed_process_reads_and_draws_each_query_once_and_none_between_queries(
+    data_root, monkeypatch
+):
     done = []
     for part in ("read_annotation", "read_image", "image_hash", "draw_mask"):
         whole = getattr(reasonseg, part)
-        monkeypatch.setattr(reasonseg, part, lambda *of, part=part, whole=whole: done.append(part) or whole(*of))
+        monkeypatch.setattr(
+            reasonseg, part, lambda *of, part=part, whole=whole: done.append(part) or whole(*of)
+        )
     worker = Worker(Order("fake", FakeCase(clock="virtual"), {"root": data_root, "split": "val"}))
     worker.build()
-    assert Counter(done) == dict.fromkeys(("read_annotation", "read_image", "image_hash", "draw_mask"), 6)
+    assert Counter(done) == dict.fromkeys(
+        ("read_annotation", "read_image", "image_hash", "draw_mask"), 6
+    )
     worker.warm_up(8)
     rows = [row for block in (range(4), range(4, 6)) for row in worker.block(block)]
     assert [row["status"] for row in rows] == ["ok"] * 6
@@ -91,13 +103,17 @@ def test_masks_are_kept_for_the_gallery_or_all(data_root, tmp_path):
         ({"fail": "hang", "fail_every": 6}, "timeout", "no answer in 2 s"),
     ],
 )
-def test_a_failing_case_is_recorded_and_the_others_go_on(data_root, tmp_path, settings, status, reason):
+def test_a_failing_case_is_recorded_and_the_others_go_on(
+    data_root, tmp_path, settings, status, reason
+):
     plan = {"processes": 1, "time_limit_s": 2 if status == "timeout" else 60}
     result = run(suite(data_root, plan=plan, b=QUICK | settings), tmp_path / "out")
     last = next(row for row in result.samples if row["case"] == "b" and row["sample_id"] == "q5")
     assert (last["status"], last["latency_ns"]) == (status, None)
     assert reason in last["reason"]
-    assert all(row["status"] == "ok" for row in (*result.samples, *result.quality) if row["case"] == "a")
+    assert all(
+        row["status"] == "ok" for row in (*result.samples, *result.quality) if row["case"] == "a"
+    )
     assert (len(result.samples), len(result.quality)) == (12, 18)
     scored = [row for row in result.quality if row["case"] == "b"]
     assert [row["status"] for row in scored] == ["ok"] * 5 + [status]
@@ -109,14 +125,20 @@ def test_resuming_measures_only_what_is_missing(data_root, tmp_path):
     s = suite(data_root)
     before = run(s, tmp_path / "out").samples
     lines = (tmp_path / "out" / "samples.jsonl").read_text().splitlines()
-    kept = [line for line in lines if json.loads(line)["process"] == 0 or json.loads(line)["case"] == "a"]
+    kept = [
+        line
+        for line in lines
+        if json.loads(line)["process"] == 0 or json.loads(line)["case"] == "a"
+    ]
     (tmp_path / "out" / "samples.jsonl").write_text("\n".join(kept) + '\n{"case": "b", "proc')
     session(s, tmp_path / "out").resume()
     after = read_run(tmp_path / "out").samples
     assert Counter(row["attempt"] for row in after if row["process"] == 0) == {0: 12}
     assert Counter(row["attempt"] for row in after if row["process"] == 1) == {1: 12}
     assert len(after) == len(before)
-    marked = [row for row in read_lines(tmp_path / "out" / "samples.jsonl") if row.get("superseded")]
+    marked = [
+        row for row in read_lines(tmp_path / "out" / "samples.jsonl") if row.get("superseded")
+    ]
     assert {(row["case"], row["process"]) for row in marked} == {("a", 1)}
 
 
@@ -134,7 +156,9 @@ def test_a_run_stops_when_asked_to_and_goes_on_from_there(data_root, tmp_path):
 def test_only_the_cases_of_a_team_take_turns(data_root, tmp_path):
     content = suite(data_root, c=QUICK).model_dump() | {"teams": {"one": ["a", "b"], "two": ["c"]}}
     result = run(suite_file.validate(content), tmp_path / "out")
-    order = "".join(row["case"] for row in result.samples if row["process"] == 0 and row["case"] != "empty")
+    order = "".join(
+        row["case"] for row in result.samples if row["process"] == 0 and row["case"] != "empty"
+    )
     assert order == "aabbbbaaaabb" + "c" * 6
 
 
@@ -187,7 +211,10 @@ def test_records_whose_run_is_gone_are_not_taken_for_a_new_runs(data_root, tmp_p
 
 def test_two_sessions_do_not_measure_into_one_folder(data_root, tmp_path):
     run(suite(data_root), tmp_path / "out")
-    with writing(tmp_path / "out"), pytest.raises(UsageError, match="another lisabench is measuring"):
+    with (
+        writing(tmp_path / "out"),
+        pytest.raises(UsageError, match="another lisabench is measuring"),
+    ):
         session(suite(data_root), tmp_path / "out").resume()
     session(suite(data_root), tmp_path / "out").resume()
 
@@ -200,7 +227,9 @@ def test_a_run_is_not_resumed_over_other_targets(data_root, tmp_path):
         session(suite(data_root), tmp_path / "out").resume()
 
 
-@pytest.mark.parametrize(("page", "key"), [("versions", "torch"), ("passport", "threads"), ("passport", "device")])
+@pytest.mark.parametrize(
+    ("page", "key"), [("versions", "torch"), ("passport", "threads"), ("passport", "device")]
+)
 def test_a_run_is_not_resumed_with_other_software_threads_or_device(data_root, tmp_path, page, key):
     run(suite(data_root), tmp_path / "out")
     begun = json.loads((tmp_path / "out" / "run.json").read_text())
@@ -218,9 +247,12 @@ def test_a_device_that_is_not_there_is_said_before_anything_is_measured(data_roo
     assert not (tmp_path / "out" / "memory.jsonl").read_text()
 
 
-def test_a_failure_of_the_memory_pass_keeps_what_was_read_and_is_no_failure_of_the_case(data_root, tmp_path):
+def test_a_failure_of_the_memory_pass_keeps_what_was_read_and_is_no_failure_of_the_case(
+    data_root, tmp_path
+):
     result = run(
-        suite(data_root, b=QUICK | {"fail": "oom", "fail_every": 2}, plan={"memory_queries": 4}), tmp_path / "out"
+        suite(data_root, b=QUICK | {"fail": "oom", "fail_every": 2}, plan={"memory_queries": 4}),
+        tmp_path / "out",
     )
     b = next(case for case in result.run["cases"] if case["name"] == "b")
     assert b["error"] is None
@@ -233,7 +265,11 @@ def test_a_failure_that_was_mended_is_forgotten_when_the_run_goes_on(data_root, 
     page = json.loads((tmp_path / "out" / "run.json").read_text())
     page["cases"][1]["memory_error"] = "killed"
     (tmp_path / "out" / "run.json").write_text(json.dumps(page))
-    kept = [line for line in (tmp_path / "out" / "memory.jsonl").read_text().splitlines() if '"case": "a"' in line]
+    kept = [
+        line
+        for line in (tmp_path / "out" / "memory.jsonl").read_text().splitlines()
+        if '"case": "a"' in line
+    ]
     (tmp_path / "out" / "memory.jsonl").write_text("\n".join(kept) + '\n{"case": "b", "st')
     session(suite(data_root), tmp_path / "out").resume()
     page = read_run(tmp_path / "out").run
@@ -262,7 +298,10 @@ def test_a_broken_annotation_or_image_names_file_and_reason(data_root, tmp_path)
 def test_a_query_that_a_model_refuses_fails_alone(data_root, tmp_path):
     annotation = data_root / "val" / "q1.json"
     annotation.write_text(annotation.read_text().replace("the square", "cup " * 3000))
-    result = run(suite(data_root, b={"adapter": "lisa", "device": "cpu"}, plan={"processes": 1}), tmp_path / "out")
+    result = run(
+        suite(data_root, b={"adapter": "lisa", "device": "cpu"}, plan={"processes": 1}),
+        tmp_path / "out",
+    )
     assert result.run["cases"][1]["has_quality"] is False
     assert {row["case"] for row in result.quality} == {"a", "empty"}
     status = {row["sample_id"]: row["status"] for row in result.samples if row["case"] == "b"}

@@ -11,7 +11,13 @@ from study_factory import judged_of
 from study_lisas import store_of, tiny
 
 from lisabench.benchmarks.study import evaluate
-from lisabench.benchmarks.study.evaluate import judge, judge_floors, keep_floors, kept_labels, labels
+from lisabench.benchmarks.study.evaluate import (
+    judge,
+    judge_floors,
+    keep_floors,
+    kept_labels,
+    labels,
+)
 from lisabench.benchmarks.study.rendered import FAMILIES, render
 from lisabench.datasets.scenes.generator import chosen, scene
 from lisabench.harness import measure, metrics
@@ -19,7 +25,14 @@ from lisabench.harness.clock import HostClock
 from lisabench.harness.contract import Sample
 from lisabench.harness.errors import DataError
 from lisabench.harness.probe import NullProbe, TimingProbe
-from lisabench.harness.records.pixel_counts import CONTROLS, OWN, read_judged, same_queries, scores, write_judged
+from lisabench.harness.records.pixel_counts import (
+    CONTROLS,
+    OWN,
+    read_pixel_counts,
+    same_queries,
+    scores,
+    write_pixel_counts,
+)
 from lisabench.models.adapters.trivial import NoSettings, centre_box
 
 pytestmark = pytest.mark.no_clock
@@ -40,9 +53,20 @@ def labels_of():
 
 def asked() -> list[tuple[int, str, Sample]]:
     """Scene, family and sample of what a folder of the scenes would ask, in the order of the store."""
-    wordings = [(made, q, text) for made in map(of_test, range(SCENES)) for q in made.queries for text in q.texts]
-    folder = {(made.index, q.texts[0]) for made in map(of_test, range(SCENES)) for q in chosen(made)}
-    return [(made.index, q.family, sample(made, q)) for made, q, text in wordings if (made.index, text) in folder]
+    wordings = [
+        (made, q, text)
+        for made in map(of_test, range(SCENES))
+        for q in made.queries
+        for text in q.texts
+    ]
+    folder = {
+        (made.index, q.texts[0]) for made in map(of_test, range(SCENES)) for q in chosen(made)
+    }
+    return [
+        (made.index, q.family, sample(made, q))
+        for made, q, text in wordings
+        if (made.index, text) in folder
+    ]
 
 
 def of_test(index: int):
@@ -50,12 +74,25 @@ def of_test(index: int):
 
 
 def sample(made, query, image=None, words=None) -> Sample:
-    pixels, annotation = made.image if image is None else image, made.target_HW(query).astype(np.uint8)
-    return Sample("q", words or query.texts[0], query.is_sentence, Path(), lambda: pixels, lambda: annotation, str)
+    pixels, annotation = (
+        made.image if image is None else image,
+        made.target_HW(query).astype(np.uint8),
+    )
+    return Sample(
+        "q",
+        words or query.texts[0],
+        query.is_sentence,
+        Path(),
+        lambda: pixels,
+        lambda: annotation,
+        str,
+    )
 
 
 def counts_of(judged, answer):
-    return [(c.intersection_px, c.union_px, c.target_px, c.predicted_px) for c in judged.counts(answer)]
+    return [
+        (c.intersection_px, c.union_px, c.target_px, c.predicted_px) for c in judged.counts(answer)
+    ]
 
 
 @pytest.mark.parametrize("vision", VISIONS)
@@ -70,7 +107,9 @@ def test_a_scene_is_judged_as_the_harness_judges_the_adapter(vision, files, labe
         theirs = measure.measure(lisa, each, probe)
         assert (mine.target_px, mine.valid_px) == (theirs["target_px"], theirs["valid_px"])
         for count in ("intersection_px", "union_px", "predicted_px"):
-            assert getattr(mine, count) == pytest.approx(theirs[count], abs=0.002 * theirs["valid_px"])
+            assert getattr(mine, count) == pytest.approx(
+                theirs[count], abs=0.002 * theirs["valid_px"]
+            )
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +120,15 @@ def at_once(files, labels_of):
 
 
 @pytest.mark.parametrize("scenes", [2, 3, 64])
-def test_how_many_scenes_are_judged_at_once_changes_no_answer_of_the_model(scenes, at_once, files, labels_of):
+def test_how_many_scenes_are_judged_at_once_changes_no_answer_of_the_model(
+    scenes, at_once, files, labels_of
+):
     one, lisa = at_once
     other = judge(lisa.model, store_of(files, lisa), labels_of, scenes)
     assert one.answers == other.answers == (OWN, *CONTROLS)
-    np.testing.assert_allclose(other.union_px[0], one.union_px[0], rtol=0, atol=50)  # rounding at a mask's border
+    np.testing.assert_allclose(
+        other.union_px[0], one.union_px[0], rtol=0, atol=50
+    )  # rounding at a mask's border
 
 
 def spied(monkeypatch, files, labels_of, vision="dual"):
@@ -103,7 +146,9 @@ def spied(monkeypatch, files, labels_of, vision="dual"):
 
 
 @pytest.mark.parametrize("vision", VISIONS)
-def test_each_control_is_blind_in_what_it_says_and_in_nothing_else(vision, files, labels_of, monkeypatch):
+def test_each_control_is_blind_in_what_it_says_and_in_nothing_else(
+    vision, files, labels_of, monkeypatch
+):
     (own, seen), (asked_else, seen_too), (same, elsewhere), (same_too, half) = spied(
         monkeypatch, files, labels_of, vision
     )
@@ -112,7 +157,8 @@ def test_each_control_is_blind_in_what_it_says_and_in_nothing_else(vision, files
     assert torch.equal(half.mask_embedding_BChw, embedding_BChw)
     assert torch.equal(half.image_tokens_BNC, elsewhere.image_tokens_BNC)
     donors = [
-        [b for b in range(SCENES) if torch.equal(elsewhere.image_tokens_BNC[a], tokens_BNC[b])] for a in range(SCENES)
+        [b for b in range(SCENES) if torch.equal(elsewhere.image_tokens_BNC[a], tokens_BNC[b])]
+        for a in range(SCENES)
     ]
     assert sorted(b for found in donors for b in found) == list(range(SCENES))
     assert all(found != [a] for a, found in enumerate(donors))
@@ -122,7 +168,10 @@ def test_each_control_is_blind_in_what_it_says_and_in_nothing_else(vision, files
     for n, words in enumerate(asked_else.ids_NL):
         assert not torch.equal(words, own.ids_NL[n])
         sources = (own.ids_NL == words).all(-1).nonzero().flatten()
-        assert any(own.scene_N[m] != own.scene_N[n] and own.ends_N[m] == asked_else.ends_N[n] for m in sources)
+        assert any(
+            own.scene_N[m] != own.scene_N[n] and own.ends_N[m] == asked_else.ends_N[n]
+            for m in sources
+        )
 
 
 def test_a_query_is_never_reworded_into_its_own_words(files):
@@ -146,12 +195,16 @@ def test_the_other_scene_has_the_nearest_shape(tmp_path):
     assert ratios == sorted(ratios)
     assert len(batch.query_N) == 3 * count
     apart = [abs(b / a - 1) for a, b in pairwise(ratios)]
-    assert sum(each < 0.01 for each in apart) == count - 7  # all but where one ratio ends and the next begins
+    assert (
+        sum(each < 0.01 for each in apart) == count - 7
+    )  # all but where one ratio ends and the next begins
 
 
 def test_a_single_scene_has_no_controls(tmp_path):
     lisa = tiny()
-    judged = judge(lisa.model, store_of(render(tmp_path, 0, {"test": 1}, 1), lisa), labels(0, "test", 1, 1))
+    judged = judge(
+        lisa.model, store_of(render(tmp_path, 0, {"test": 1}, 1), lisa), labels(0, "test", 1, 1)
+    )
     assert (judged.answers, len(judged)) == ((OWN,), 3)
 
 
@@ -168,7 +221,9 @@ def test_floors_are_those_of_every_run_on_the_same_queries(files, labels_of, tmp
     assert all(c.predicted_px == c.valid_px for c in floors.counts("whole-image"))
     assert all(c.predicted_px == 0 for c in floors.counts("empty"))
     keep_floors(tmp_path / "floors.npz", store, labels_of)
-    assert counts_of(read_judged(tmp_path / "floors.npz"), "centre-box") == counts_of(floors, "centre-box")
+    assert counts_of(read_pixel_counts(tmp_path / "floors.npz"), "centre-box") == counts_of(
+        floors, "centre-box"
+    )
 
 
 def test_labels_are_made_once(tmp_path, monkeypatch, labels_of):
@@ -181,24 +236,30 @@ def test_labels_are_made_once(tmp_path, monkeypatch, labels_of):
 
 def test_counts_are_read_back_as_written_and_scored_as_everywhere(tmp_path):
     judged = judged_of(0.6, 20, answers=(OWN, *CONTROLS))
-    write_judged(tmp_path / "counts.npz", judged)
-    again = read_judged(tmp_path / "counts.npz")
+    write_pixel_counts(tmp_path / "counts.npz", judged)
+    again = read_pixel_counts(tmp_path / "counts.npz")
     for answer in judged.answers:
         assert counts_of(again, answer) == counts_of(judged, answer)
         for name, value in scores(again, answer).items():
-            assert value == pytest.approx(metrics.METRICS[name].compute(again.counts(answer)), rel=1e-12)
+            assert value == pytest.approx(
+                metrics.METRICS[name].compute(again.counts(answer)), rel=1e-12
+            )
     first = (tmp_path / "counts.npz").read_bytes()
-    write_judged(tmp_path / "counts.npz", again)
+    write_pixel_counts(tmp_path / "counts.npz", again)
     assert (tmp_path / "counts.npz").read_bytes() == first
 
 
 def test_five_thousand_queries_take_less_than_150_kb(tmp_path):
-    write_judged(tmp_path / "counts.npz", judged_of(gIoU=0.6, images=1667, answers=(OWN, *CONTROLS)))
+    write_pixel_counts(
+        tmp_path / "counts.npz", judged_of(gIoU=0.6, images=1667, answers=(OWN, *CONTROLS))
+    )
     assert (tmp_path / "counts.npz").stat().st_size < 150_000
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"not a zip"])
 def test_a_damaged_file_is_one_clear_line(content, tmp_path):
     (tmp_path / "counts.npz").write_bytes(content)
-    with pytest.raises(DataError, match=r"counts.npz is damaged \(.*\): copy it anew, or judge again"):
-        read_judged(tmp_path / "counts.npz")
+    with pytest.raises(
+        DataError, match=r"counts.npz is damaged \(.*\): copy it anew, or judge again"
+    ):
+        read_pixel_counts(tmp_path / "counts.npz")

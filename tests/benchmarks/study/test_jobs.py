@@ -9,7 +9,9 @@ from lisabench.harness.errors import RunFailed
 pytestmark = pytest.mark.no_clock
 
 
-def test_jobs_are_spread_over_gpus_and_begin_as_soon_as_what_they_start_from_is_there(monkeypatch, tmp_path):
+def test_jobs_are_spread_over_gpus_and_begin_as_soon_as_what_they_start_from_is_there(
+    monkeypatch, tmp_path
+):
     monkeypatch.setenv(FOLDER, str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     duals = [Job("dual", 0), Job("dual", 1)]

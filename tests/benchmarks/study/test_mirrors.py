@@ -24,7 +24,10 @@ def test_a_scene_in_a_mirror_is_asked_about_in_its_words(tmp_path):
         (plain,) = store.walked(query[None], 1)
         size_HW = tuple(store.sizes_N2[store.scene_Q[query]].tolist())
         asked = (drawn.labels_BHW[here], drawn.seen["sam_frame"][here])
-        made = {axes: turned((plain.labels_BHW[0], plain.seen["sam_frame"][0]), size_HW, axes) for axes in MIRRORS}
+        made = {
+            axes: turned((plain.labels_BHW[0], plain.seen["sam_frame"][0]), size_HW, axes)
+            for axes in MIRRORS
+        }
         (axes,) = (axes for axes, pair in made.items() if all(map(torch.equal, pair, asked)))
         crop_hw = plain.crop_labels_Bhw[0].flip(axes) if axes else plain.crop_labels_Bhw[0]
         assert torch.equal(crop_hw, drawn.crop_labels_Bhw[here])
@@ -36,13 +39,17 @@ def test_a_scene_in_a_mirror_is_asked_about_in_its_words(tmp_path):
     assert mirrors == set(MIRRORS)
 
 
-def turned(frames: tuple[Tensor, ...], size_HW: tuple[int, int], axes: tuple[int, ...]) -> tuple[Tensor, ...]:
+def turned(
+    frames: tuple[Tensor, ...], size_HW: tuple[int, int], axes: tuple[int, ...]
+) -> tuple[Tensor, ...]:
     """Frames whose image, and not what pads it, was turned."""
     made = []
     for frame in frames:
         height, width = extent_in_frame(size_HW, frame.shape[-1])
         made.append(frame.clone())
-        made[-1][..., :height, :width] = frame[..., :height, :width].flip([axis - 2 for axis in axes])
+        made[-1][..., :height, :width] = frame[..., :height, :width].flip(
+            [axis - 2 for axis in axes]
+        )
     return tuple(made)
 
 

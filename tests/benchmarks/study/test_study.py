@@ -33,10 +33,10 @@ from lisabench.harness.contract import Sample
 from lisabench.harness.errors import UsageError
 from lisabench.harness.probe import NullProbe
 from lisabench.harness.records.journal import read_lines
-from lisabench.harness.records.pixel_counts import read_judged
+from lisabench.harness.records.pixel_counts import read_pixel_counts
 from lisabench.harness.records.study import TRAINING
 from lisabench.models.adapters.lisa_stages import Lisa
-from lisabench.models.lisa.config import LisaCase
+from lisabench.models.lisa.config import LisaConfig
 from lisabench.models.lisa.preprocessing import Preprocessor
 from lisabench.models.lisa.tokenizer import load
 from lisabench.models.training.examples import ExampleReader, batch_of
@@ -53,7 +53,17 @@ SCENES = 7  # of every aspect
 def dual_made(tmp_path_factory) -> Study:
     """A study whose dual is there, and all that its variants look at."""
     folder = tmp_path_factory.mktemp("study")
-    how = Study(folder, scenes=4, test_queries=3, dual_steps=1, steps=3, batch=2, jobs=1, device="cpu", val_queries=3)
+    how = Study(
+        folder,
+        scenes=4,
+        test_queries=3,
+        dual_steps=1,
+        steps=3,
+        batch=2,
+        jobs=1,
+        device="cpu",
+        val_queries=3,
+    )
     carry_out(how, [0], ["dual"])
     begin(how, [0], list(VARIANTS))
     return how
@@ -67,10 +77,16 @@ def files(tmp_path_factory):
 def samples() -> dict[int, Sample]:
     """What a folder of the scenes would ask, by the query's number in the store."""
     scenes = [scene(0, "test", i) for i in range(SCENES)]
-    wordings = [(made, query, text) for made in scenes for query in made.queries for text in query.texts]
+    wordings = [
+        (made, query, text) for made in scenes for query in made.queries for text in query.texts
+    ]
     folder = {(made.index, query.texts[0]) for made in scenes for query in chosen(made)}
     asked = ((number, *each) for number, each in enumerate(wordings))
-    return {number: sample_of(made, query) for number, made, query, text in asked if (made.index, text) in folder}
+    return {
+        number: sample_of(made, query)
+        for number, made, query, text in asked
+        if (made.index, text) in folder
+    }
 
 
 def sample_of(made: Scene, query: Query) -> Sample:
@@ -112,7 +128,9 @@ def test_many_queries_cost_what_the_learner_says_of_each(files):
     many, _ = StudyLearner(lisa.model, LOSSES["original-losses"])(batch)
     reader = ExampleReader(lisa.case, lisa.model.preset, lisa.model.encoder.views, lisa.tokenizer)
     examples = [reader(sample) for sample in samples().values()]
-    few = Learner(lisa.model, LOSSES["original-losses"])(batch_of(examples, lisa.model.encoder, "cpu", torch.float32))
+    few = Learner(lisa.model, LOSSES["original-losses"])(
+        batch_of(examples, lisa.model.encoder, "cpu", torch.float32)
+    )
     assert many["ce"].item() == pytest.approx(few["ce"].item() / len(examples), rel=1e-4)
     for name in ("bce", "dice"):
         assert many[name].item() == pytest.approx(few[name].item() / len(examples), rel=0.03)
@@ -158,11 +176,26 @@ def test_encoders_learn_alone_then_heads_prompt_the_masks_then_seg_does(files):
     lisa = tiny()
     before = {name: weight.clone() for name, weight in lisa.model.named_parameters()}
     course = Course(
-        steps=30, alone=26, first=2, lr=2e-3, scenes=5, queries=3, masks=1, warmup=2, weight_decay=0.05, helped=True
+        steps=30,
+        alone=26,
+        first=2,
+        lr=2e-3,
+        scenes=5,
+        queries=3,
+        masks=1,
+        warmup=2,
+        weight_decay=0.05,
+        helped=True,
     )
-    steps = fit(lisa.model, LOSSES["original-losses"], store_of(files, lisa), course, 0, "cpu", lambda: 0.0)
+    steps = fit(
+        lisa.model, LOSSES["original-losses"], store_of(files, lisa), course, 0, "cpu", lambda: 0.0
+    )
     alone = [next(steps) for _ in range(6)]  # up to step 24
-    moved = {name for name, weight in lisa.model.named_parameters() if not torch.equal(weight, before[name])}
+    moved = {
+        name
+        for name, weight in lisa.model.named_parameters()
+        if not torch.equal(weight, before[name])
+    }
     prompted, asked = steps
     costs = [row["clip_attributes"] + row["sam_attributes"] for row in alone]
     assert costs[-1] < 0.8 * costs[0]
@@ -179,7 +212,9 @@ def test_prompts_of_the_head_depend_on_what_is_asked_for_alone(files):
     batch = store.drawn(torch.Generator().manual_seed(0), 3, 4)
     prompts_NC = helpers.prompts(batch)
     torch.testing.assert_close(helpers.prompts(replace(batch, ids_NL=batch.ids_NL * 0)), prompts_NC)
-    assert not torch.equal(helpers.prompts(replace(batch, targets_N=batch.targets_N.roll(1))), prompts_NC)
+    assert not torch.equal(
+        helpers.prompts(replace(batch, targets_N=batch.targets_N.roll(1))), prompts_NC
+    )
 
 
 def test_words_name_the_objects_that_have_the_attribute():
@@ -188,13 +223,19 @@ def test_words_name_the_objects_that_have_the_attribute():
     looks = [(thing.shape, thing.colour, thing.texture) for thing in made.layout.things]
     (drawn,) = [chunk([made])]
     words = (
-        {word: word for kind in ATTRIBUTES for word in kind} | {SHAPES[shape]: shape for shape in SHAPES} | {"the": ""}
+        {word: word for kind in ATTRIBUTES for word in kind}
+        | {SHAPES[shape]: shape for shape in SHAPES}
+        | {"the": ""}
     )
     ids_NL = torch.tensor([[tokenizer.token_to_id(word) for word in words]])
-    batch = SimpleNamespace(ids_NL=ids_NL, attributes_BO3=drawn.attributes_NO3.long(), scene_N=torch.tensor([0]))
+    batch = SimpleNamespace(
+        ids_NL=ids_NL, attributes_BO3=drawn.attributes_NO3.long(), scene_N=torch.tensor([0])
+    )
     found_LO = named(names, batch)[0]
     for word, found_O in zip(words.values(), found_LO, strict=True):
-        assert found_O.nonzero().flatten().tolist() == [i for i, look in enumerate(looks, 1) if word in look]
+        assert found_O.nonzero().flatten().tolist() == [
+            i for i, look in enumerate(looks, 1) if word in look
+        ]
 
 
 def test_queries_about_a_scene_are_read_side_by_side_as_each_is_alone(files):
@@ -207,10 +248,14 @@ def test_queries_about_a_scene_are_read_side_by_side_as_each_is_alone(files):
         seen = lisa.model.encoder(batch.seen, NullProbe())
         states_NLC = learner._read(batch, seen.image_tokens_BNC)
         embed = lisa.model.llm.model.embed_tokens
-        for ids_L, end, place, states_LC in zip(batch.ids_NL, batch.ends_N, batch.scene_N, states_NLC, strict=True):
+        for ids_L, end, place, states_LC in zip(
+            batch.ids_NL, batch.ends_N, batch.scene_N, states_NLC, strict=True
+        ):
             row = torch.cat([embed(batch.prefix), seen.image_tokens_BNC[place], embed(ids_L)])
             alone_LC = lisa.model.states([row])[0][-len(ids_L) :]
-            torch.testing.assert_close(states_LC[: end + 3], alone_LC[: end + 3], rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(
+                states_LC[: end + 3], alone_LC[: end + 3], rtol=1e-4, atol=1e-4
+            )
 
 
 def test_masks_can_be_asked_of_some_of_the_queries_alone(files):
@@ -249,7 +294,9 @@ def test_a_training_is_validated_eight_times_and_goes_on_training(files):
 
 def test_masks_are_validated_as_the_test_is_judged_but_for_the_resolution(files, monkeypatch):
     def shifted(_, batch, features=None):  # noqa: ARG001
-        target_NHW = batch.target_and_counts[0].float().unflatten(1, (LABELS_PX, LABELS_PX)).roll(5, dims=2)
+        target_NHW = (
+            batch.target_and_counts[0].float().unflatten(1, (LABELS_PX, LABELS_PX)).roll(5, dims=2)
+        )
         return functional.avg_pool2d(target_NHW[:, None], 2)[:, 0] - 0.5
 
     monkeypatch.setattr(StudyLearner, "logits", shifted)
@@ -272,9 +319,15 @@ def test_the_clock_stands_still_while_a_training_is_validated_and_in_the_first_s
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lisabench.benchmarks.study.fit.time.perf_counter", lambda: float(next(now)))
-        rows = list(fit(lisa.model, LOSSES["described"], store_of(files, lisa), course, 0, "cpu", validate))
+        rows = list(
+            fit(lisa.model, LOSSES["described"], store_of(files, lisa), course, 0, "cpu", validate)
+        )
     assert [row["first_steps_seconds"] for row in rows] == [100, 100, 100]
-    assert [row["seconds"] for row in rows] == [200, 300, 400]  # what lies between two readings takes 100
+    assert [row["seconds"] for row in rows] == [
+        200,
+        300,
+        400,
+    ]  # what lies between two readings takes 100
 
 
 def test_ious_are_those_of_the_metrics_with_empty_masks_too():
@@ -296,7 +349,9 @@ def test_the_same_seed_makes_the_same_training_again(files):
     for disturbance, seed in ((1, 0), (2, 0), (1, 1)):
         torch.manual_seed(disturbance)
         lisa = tiny()
-        *_, last = fit(lisa.model, LOSSES["original-losses"], store_of(files, lisa), course, seed, "cpu")
+        *_, last = fit(
+            lisa.model, LOSSES["original-losses"], store_of(files, lisa), course, seed, "cpu"
+        )
         made.append({name: last[name] for name in ("ce", "bce", "dice")})
     assert made[0] == made[1] != made[2]
 
@@ -312,23 +367,45 @@ def test_the_helping_heads_look_at_every_feature(files):
 
 
 def test_a_study_trains_a_dual_then_its_variants_and_keeps_what_is_finished(tmp_path):
-    how = Study(tmp_path, scenes=6, test_queries=3, dual_steps=2, steps=1, batch=2, jobs=1, device="cpu", val_queries=3)
+    how = Study(
+        tmp_path,
+        scenes=6,
+        test_queries=3,
+        dual_steps=2,
+        steps=1,
+        batch=2,
+        jobs=1,
+        device="cpu",
+        val_queries=3,
+    )
     first = carry_out(how, [0], ["sam"])
-    assert [(row["name"], row["seed"], row["queries"]) for row in first] == [("dual", 0, 3), ("sam", 0, 3)]
+    assert [(row["name"], row["seed"], row["queries"]) for row in first] == [
+        ("dual", 0, 3),
+        ("sam", 0, 3),
+    ]
     stamp = (tmp_path / "dual-0" / TRAINING).stat().st_mtime_ns
     carry_out(how, [0], ["sam"])
     assert (tmp_path / "dual-0" / TRAINING).stat().st_mtime_ns == stamp
     assert (tmp_path / "sam-0" / "counts.npz").exists()
-    assert len(read_judged(tmp_path / "sam-0" / "counts.npz")) == 3
-    again = Lisa(LisaCase(device="cpu", vision="sam", weights=str(tmp_path / "sam-0")), NullProbe())
+    assert len(read_pixel_counts(tmp_path / "sam-0" / "counts.npz")) == 3
+    again = Lisa(
+        LisaConfig(device="cpu", vision="sam", weights=str(tmp_path / "sam-0")), NullProbe()
+    )
     assert again.has_quality
-    curve = [json.loads(line) for line in (tmp_path / "dual-0" / "curve.jsonl").read_text().splitlines()]
+    curve = [
+        json.loads(line) for line in (tmp_path / "dual-0" / "curve.jsonl").read_text().splitlines()
+    ]
     assert [row["step"] for row in curve if "val_gIoU" in row] == [1, 2]
     assert first[0]["val_gIoU"] == curve[-1]["val_gIoU"]
     with pytest.raises(UsageError, match="holds another study \\(steps was 1 and is 5\\)"):
         carry_out(replace(how, steps=5), [0], ["sam"])
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(UsageError, match=r"generator was \d+ and is 99"):
-        patch.setattr("lisabench.benchmarks.study.folder.GENERATOR", 99)  # its scenes would be others
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(UsageError, match=r"generator was \d+ and is 99"),
+    ):
+        patch.setattr(
+            "lisabench.benchmarks.study.folder.GENERATOR", 99
+        )  # its scenes would be others
         carry_out(how, [0], ["sam"])
 
 
@@ -345,7 +422,9 @@ def test_a_variant_trains_the_parts_that_it_names_and_leaves_all_else_bit_for_bi
     assert rows[-1].keys() & {"ce", "bce", "dice", "iou"} == {
         loss for loss, weight in vars(LOSSES[VARIANTS[name].losses]).items() if weight
     }
-    changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    changed = {
+        key for key, value in model.state_dict().items() if not torch.equal(value, before[key])
+    }
     assert changed <= trained(model).keys()
     assert {part for part in model.parts() if any(f"{part}." in key for key in changed)} == named
     if "lora" in trains:
@@ -358,12 +437,18 @@ def test_a_finer_clip_sees_what_its_own_preprocessor_would_show_it(dual_made):
     (batch,) = drawn.walked(drawn.chosen_Q.nonzero().flatten(), 1)
     own = Preprocessor(lisa.model.preset, ["clip_frame"])("clip_frame", scene(0, "val", 0).image)
     assert own.shape == (3, 224, 224)
-    torch.testing.assert_close(batch.seen["clip_frame"][0], torch.from_numpy(own), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        batch.seen["clip_frame"][0], torch.from_numpy(own), rtol=1e-5, atol=1e-5
+    )
     assert lisa.model.encoder(batch.seen, NullProbe()).image_tokens_BNC.shape[1] == 64
 
 
-@pytest.mark.parametrize(("name", "lr", "third"), [("clip-distilled", 1e-2, "iou"), ("dual-small", 1e-3, "ce")])
-def test_distillation_comes_first_and_lowers_what_it_regresses(name, lr, third, dual_made, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "lr", "third"), [("clip-distilled", 1e-2, "iou"), ("dual-small", 1e-3, "ce")]
+)
+def test_distillation_comes_first_and_lowers_what_it_regresses(
+    name, lr, third, dual_made, monkeypatch
+):
     monkeypatch.setattr("lisabench.benchmarks.study.fit.LOG_EVERY", 1)
     job, lisa = Job(name, 0), started(dual_made, Job(name, 0))
     course = replace(course_of(dual_made, job), steps=14, first=12, warmup=1, lr=lr)
@@ -375,12 +460,26 @@ def test_distillation_comes_first_and_lowers_what_it_regresses(name, lr, third, 
     assert course_of(dual_made, job).first == 1  # of three steps
 
 
-def test_a_search_tries_three_rates_by_the_validation_split_alone_and_none_twice(tmp_path, monkeypatch):
-    how = Study(tmp_path, scenes=6, test_queries=3, dual_steps=1, steps=2, batch=2, jobs=1, device="cpu", val_queries=3)
+def test_a_search_tries_three_rates_by_the_validation_split_alone_and_none_twice(
+    tmp_path, monkeypatch
+):
+    how = Study(
+        tmp_path,
+        scenes=6,
+        test_queries=3,
+        dual_steps=1,
+        steps=2,
+        batch=2,
+        jobs=1,
+        device="cpu",
+        val_queries=3,
+    )
     carry_out(how, [0], ["dual"])
     for file in (tmp_path / "scenes").glob("test-*"):
         file.unlink()
-    monkeypatch.setattr("lisabench.benchmarks.study.search.begin", lambda *_: None)  # it would render the test again
+    monkeypatch.setattr(
+        "lisabench.benchmarks.study.search.begin", lambda *_: None
+    )  # it would render the test again
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lisabench.benchmarks.study.search.FACTORS", (1 / 3,))
         search(how, [0], ["sam-decoder"])
@@ -404,33 +503,71 @@ def test_a_search_tries_three_rates_by_the_validation_split_alone_and_none_twice
 
 
 def test_a_training_takes_the_best_rate_of_its_studys_search(tmp_path):
-    how = Study(tmp_path, scenes=6, test_queries=3, dual_steps=1, steps=2, batch=2, jobs=1, device="cpu", val_queries=3)
+    how = Study(
+        tmp_path,
+        scenes=6,
+        test_queries=3,
+        dual_steps=1,
+        steps=2,
+        batch=2,
+        jobs=1,
+        device="cpu",
+        val_queries=3,
+    )
     assert course_of(how, Job("clip", 1)).lr == VARIANTS["clip"].lr
-    tried = [("clip", 1e-2, None), ("clip", 5e-3, 0.4), ("clip", 2e-3, 0.5), ("sam", 1e-4, 0.9), ("dual", 1e-4, 0.9)]
-    rows = [{"name": name, "seed": 0, "lr": lr, "steps": 2, "val_gIoU": score} for name, lr, score in tried]
+    tried = [
+        ("clip", 1e-2, None),
+        ("clip", 5e-3, 0.4),
+        ("clip", 2e-3, 0.5),
+        ("sam", 1e-4, 0.9),
+        ("dual", 1e-4, 0.9),
+    ]
+    rows = [
+        {"name": name, "seed": 0, "lr": lr, "steps": 2, "val_gIoU": score}
+        for name, lr, score in tried
+    ]
     (tmp_path / SEARCH).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    used = {name: course_of(how, Job(name, 1)).lr for name in ("clip", "clip-no-dice", "sam", "sam-decoder", "dual")}
-    assert used == {"clip": 2e-3, "clip-no-dice": 2e-3, "sam": 1e-4, "sam-decoder": 1e-3, "dual": VARIANTS["dual"].lr}
+    used = {
+        name: course_of(how, Job(name, 1)).lr
+        for name in ("clip", "clip-no-dice", "sam", "sam-decoder", "dual")
+    }
+    assert used == {
+        "clip": 2e-3,
+        "clip-no-dice": 2e-3,
+        "sam": 1e-4,
+        "sam-decoder": 1e-3,
+        "dual": VARIANTS["dual"].lr,
+    }
     assert course_of(how, Job("clip", 1, 7e-3)).lr == 7e-3
 
 
 def test_the_rates_of_variants_are_the_best_of_the_published_searches(dual_made):
-    first, own = (replace(dual_made, folder=RESULTS / name) for name in ("tiny-dual-tries", "accuracy-tiny"))
+    first, own = (
+        replace(dual_made, folder=RESULTS / name) for name in ("tiny-dual-tries", "accuracy-tiny")
+    )
     searched = {name for name, variant in VARIANTS.items() if not variant.searched_as} - {"dual"}
     names = [{row["name"] for row in read_lines(each.folder / SEARCH)} for each in (first, own)]
-    assert names == [searched, {"clip-distilled", "sam", "dual-small"}]  # the second looks beyond the first's edges
+    assert names == [
+        searched,
+        {"clip-distilled", "sam", "dual-small"},
+    ]  # the second looks beyond the first's edges
     best = {name: rate_of(own if name in names[1] else first, name) for name in searched}
     assert {name: VARIANTS[name].lr for name in searched} == best
 
 
 def test_the_published_study_is_the_one_that_the_command_makes_by_default(tmp_path, monkeypatch):
     made = []
-    monkeypatch.setattr("lisabench.benchmarks.study.carry_out", lambda how, *_: made.append(how))
+    monkeypatch.setattr(
+        "lisabench.benchmarks.study.study.carry_out", lambda how, *_: made.append(how)
+    )
     study(tmp_path, device="cpu")
     (how,) = made
     monkeypatch.setattr("lisabench.benchmarks.study.folder._render", lambda *_: None)
     begin(how, [0], ["dual"])
-    written = [json.loads((folder / "study.json").read_text()) for folder in (tmp_path, RESULTS / "accuracy-tiny")]
+    written = [
+        json.loads((folder / "study.json").read_text())
+        for folder in (tmp_path, RESULTS / "accuracy-tiny")
+    ]
     assert written[0] == written[1]
 
 
@@ -448,7 +585,13 @@ def test_a_search_tries_a_dual_only_if_it_is_named(tmp_path, monkeypatch):
 
 
 def test_a_table_of_a_search_marks_the_best_rate_and_says_when_it_is_at_the_edge():
-    tried = [("clip", 1e-3, 0.5), ("clip", 3e-3, None), ("clip", 3.3e-4, 0.4), ("sam", 1e-3, 0.5), ("sam", 3e-3, 0.6)]
+    tried = [
+        ("clip", 1e-3, 0.5),
+        ("clip", 3e-3, None),
+        ("clip", 3.3e-4, 0.4),
+        ("sam", 1e-3, 0.5),
+        ("sam", 3e-3, 0.6),
+    ]
     rows = [{"name": name, "seed": 0, "lr": lr, "val_gIoU": score} for name, lr, score in tried]
     assert table(rows).splitlines() == [
         "clip             seed 0  0.00033: 0.400  0.001: 0.500 *  0.003: diverged",
@@ -458,7 +601,17 @@ def test_a_table_of_a_search_marks_the_best_rate_and_says_when_it_is_at_the_edge
 
 def test_a_rate_at_which_the_losses_are_no_numbers_any_more_is_a_result(tmp_path, monkeypatch):
     monkeypatch.setattr("lisabench.benchmarks.study.search.FACTORS", (1e9,))
-    how = Study(tmp_path, scenes=6, test_queries=3, dual_steps=9, steps=2, batch=2, jobs=1, device="cpu", val_queries=3)
+    how = Study(
+        tmp_path,
+        scenes=6,
+        test_queries=3,
+        dual_steps=9,
+        steps=2,
+        batch=2,
+        jobs=1,
+        device="cpu",
+        val_queries=3,
+    )
     (row,) = search(how, [0], ["dual"])
     assert row["val_gIoU"] is None
 

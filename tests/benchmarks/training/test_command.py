@@ -28,7 +28,16 @@ from lisabench.models.training.recipes import LossWeights
 pytestmark = pytest.mark.no_clock
 
 SHARED = ("--recipe", "described", "--use_vlm_vision")
-QUICK = ("--recipe", "everything", "--max_train_samples", "16", "--max_val_samples", "4", "--lr", "1e-3")
+QUICK = (
+    "--recipe",
+    "everything",
+    "--max_train_samples",
+    "16",
+    "--max_val_samples",
+    "4",
+    "--lr",
+    "1e-3",
+)
 BIN = Path(sys.executable).parent
 
 
@@ -53,14 +62,27 @@ def losses(training: Training) -> list[float]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Training:
     """A training of 12 steps that nobody disturbs."""
-    return trained(*QUICK, "--epochs", 3, "--save_steps", 3, out=tmp_path_factory.mktemp("training") / "whole")
+    return trained(
+        *QUICK, "--epochs", 3, "--save_steps", 3, out=tmp_path_factory.mktemp("training") / "whole"
+    )
 
 
 def test_the_quick_test_of_the_modified_lisas_document_runs_as_it_stands_there(tmp_path):
-    words = ["--epochs", "2", "--batch_size", "1", "--max_train_samples", "5", "--max_val_samples", "3"]
+    words = [
+        "--epochs",
+        "2",
+        "--batch_size",
+        "1",
+        "--max_train_samples",
+        "5",
+        "--max_val_samples",
+        "3",
+    ]
     training = trained("--recipe", "described", *words, out=tmp_path / "run")
     assert training.page["setup"]["case"]["vision"] == "sam"
-    learned = {name for name, count in training.page["training"]["trained_parameters"].items() if count}
+    learned = {
+        name for name, count in training.page["training"]["trained_parameters"].items() if count
+    }
     assert learned == {"bridge", "seg_projection", "llm"}
     assert [row["step"] for row in training.steps] == list(range(1, 11))
     assert [row["queries"] for row in training.epochs] == [3, 3]
@@ -83,8 +105,12 @@ def test_a_step_says_what_it_took_and_where(whole):
     shares = [row["unattributed_ns"] / row["latency_ns"] for row in whole.steps]
     assert min(shares) >= 0 and statistics.median(shares) < 0.1
     for row in whole.steps:
-        assert {"data", "vision", "llm", "decoder", "losses", "backward", "optimizer"} <= row["regions"].keys()
-        assert row["loss"] == pytest.approx(row["ce"] + 2 * row["bce"] + 0.5 * row["dice"], rel=1e-5)
+        assert {"data", "vision", "llm", "decoder", "losses", "backward", "optimizer"} <= row[
+            "regions"
+        ].keys()
+        assert row["loss"] == pytest.approx(
+            row["ce"] + 2 * row["bce"] + 0.5 * row["dice"], rel=1e-5
+        )
 
 
 KILLED = """
@@ -134,11 +160,26 @@ def test_another_configuration_is_not_resumed_and_nothing_is_overwritten(whole):
 
 
 def test_two_processes_train_as_one_with_the_same_global_batch(tmp_path):
-    words = (*SHARED, *["--max_train_samples", "10", "--max_val_samples", "5", "--epochs", "2", "--lr", "1e-3"])
+    words = (
+        *SHARED,
+        *["--max_train_samples", "10", "--max_val_samples", "5", "--epochs", "2", "--lr", "1e-3"],
+    )
     one = trained(*words, "--batch_size", 4, out=tmp_path / "one")
-    launch = (str(BIN / "accelerate"), "launch", "--multi_gpu", "--mixed_precision", "no", "--dynamo_backend", "no")
+    launch = (
+        str(BIN / "accelerate"),
+        "launch",
+        "--multi_gpu",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+    )
     two = trained(
-        *words, "--batch_size", 2, out=tmp_path / "two", launch=(*launch, "--num_processes", "2", "--num_machines", "1")
+        *words,
+        "--batch_size",
+        2,
+        out=tmp_path / "two",
+        launch=(*launch, "--num_processes", "2", "--num_machines", "1"),
     )
     same_course(one, two)
 
@@ -149,7 +190,15 @@ def test_two_launchers_stand_in_for_two_machines(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    launch = [str(BIN / "accelerate"), "launch", "--multi_gpu", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launch = [
+        str(BIN / "accelerate"),
+        "launch",
+        "--multi_gpu",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+    ]
     launch += ["--num_machines", "2", "--num_processes", "2", "--main_process_ip", "127.0.0.1"]
     launch += ["--main_process_port", port, "--no_python", "--machine_rank"]
     rest = [
@@ -163,7 +212,9 @@ def test_two_launchers_stand_in_for_two_machines(tmp_path):
         "--out",
         str(tmp_path / "two"),
     ]
-    machines = [subprocess.Popen([*launch, str(rank), *rest], stderr=subprocess.DEVNULL) for rank in (0, 1)]
+    machines = [
+        subprocess.Popen([*launch, str(rank), *rest], stderr=subprocess.DEVNULL) for rank in (0, 1)
+    ]
     assert [machine.wait(timeout=600) for machine in machines] == [0, 0]
     same_course(one, read_training(tmp_path / "two"))
 
@@ -181,7 +232,13 @@ def same_course(one: Training, other: Training) -> None:
 def test_accumulated_batches_are_one_batch(tmp_path):
     words = (*SHARED, *["--max_train_samples", "6", "--max_val_samples", "2", "--epochs", "1"])
     one = trained(*words, "--batch_size", 4, out=tmp_path / "one")
-    accumulated = ("--batch_size", 1, "--gradient_accumulation_steps", 4, "--gradient_checkpointing")
+    accumulated = (
+        "--batch_size",
+        1,
+        "--gradient_accumulation_steps",
+        4,
+        "--gradient_checkpointing",
+    )
     same_course(one, trained(*words, *accumulated, out=tmp_path / "accumulated"))
 
 
@@ -189,10 +246,20 @@ def test_trained_weights_are_found_by_a_run_and_get_a_score(whole, tmp_path):
     weights = next((whole.folder / "checkpoints").glob("best_model_epoch_*"))
     words = ["run", "tiny", "--limit", "2", "--set", f"weights={weights}", "--set", "device=cpu"]
     words += ["--set", "clip.weights=random", "--set", "sam.weights=random"]
-    words += ["--set", "plan.processes=1", "--set", "plan.memory_processes=1", "--out", str(tmp_path / "run")]
+    words += [
+        "--set",
+        "plan.processes=1",
+        "--set",
+        "plan.memory_processes=1",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     done = lisabench(*words)
     assert done.returncode == 0, done.stderr
-    cases = {case["name"]: case for case in json.loads((tmp_path / "run" / "summary.json").read_text())["cases"]}
+    cases = {
+        case["name"]: case
+        for case in json.loads((tmp_path / "run" / "summary.json").read_text())["cases"]
+    }
     assert cases["dual"]["quality"]["gIoU"] is not None
     assert cases["clip"]["quality"] is None or cases["clip"]["quality"]["gIoU"] is None
     assert "clip, sam: random weights, beside trained ones" in done.stderr
@@ -204,7 +271,9 @@ def test_a_converted_checkpoint_is_evaluated_and_trained(tmp_path):
     sizes = replace(tiny, llama=replace(tiny.llama, vocabulary=original_factory.ROWS))
     weights = original_factory.weights(sizes)
     src = original_factory.write_lisa(
-        tmp_path / "LISA-7B-v1", original_factory.without(weights, original_factory.CLIP), sizes=sizes
+        tmp_path / "LISA-7B-v1",
+        original_factory.without(weights, original_factory.CLIP),
+        sizes=sizes,
     )
     clip = original_factory.write_clip(tmp_path / "clip", weights, sizes=sizes)
     done("convert", src, tmp_path / "converted", "--vision-tower", clip)
@@ -212,10 +281,14 @@ def test_a_converted_checkpoint_is_evaluated_and_trained(tmp_path):
     done("data", "make", tmp_path / "data", "--split", "test", "--count", 3)
     data = ("--data", tmp_path / "data")
     start = ("--weights", tmp_path / "converted", "--val_split", "test", *data)
-    training = trained(*start, "--use_vlm_vision", "--recipe", "lean", "--epochs", 1, out=tmp_path / "run")
+    training = trained(
+        *start, "--use_vlm_vision", "--recipe", "lean", "--epochs", 1, out=tmp_path / "run"
+    )
     assert [row["queries"] for row in training.epochs] == [3]
     best = tmp_path / "run" / "checkpoints" / "best_model_epoch_1"
-    assert weights_format.read(best).contaminated_splits == ("val",), "as the weights that it was trained from"
+    assert weights_format.read(best).contaminated_splits == ("val",), (
+        "as the weights that it was trained from"
+    )
     for name, vision in (("converted", "dual"), (best, "clip")):
         axes = {"device": "cpu", "weights": tmp_path / name, "vision": vision}
         words = [word for axis, value in axes.items() for word in ("--set", f"{axis}={value}")]
@@ -225,7 +298,11 @@ def test_a_converted_checkpoint_is_evaluated_and_trained(tmp_path):
         )
         out = tmp_path / f"evaluated-{vision}"
         done("run", tmp_path / "one.yaml", *data, "--split", "test", *words, "--out", out)
-        (case,) = [c for c in json.loads((out / "summary.json").read_text())["cases"] if c["name"] == "only"]
+        (case,) = [
+            c
+            for c in json.loads((out / "summary.json").read_text())["cases"]
+            if c["name"] == "only"
+        ]
         assert case["quality"]["gIoU"] is not None
 
 
@@ -236,7 +313,17 @@ def done(*words: object) -> None:
 
 def test_a_loss_that_is_no_number_ends_with_a_message_and_an_intact_checkpoint(tmp_path):
     done = train(
-        *QUICK, "--lr", "1e30", "--max_grad_norm", 0, "--save_steps", 1, "--epochs", 3, "--out", tmp_path / "run"
+        *QUICK,
+        "--lr",
+        "1e30",
+        "--max_grad_norm",
+        0,
+        "--save_steps",
+        1,
+        "--epochs",
+        3,
+        "--out",
+        tmp_path / "run",
     )
     assert done.returncode == 5
     assert "the loss is no number any more" in done.stderr.splitlines()[-1]
@@ -249,7 +336,10 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     keep = Checkpoints(tmp_path, lambda folder: (folder / "weights").write_text("whole"))
     keep.save_last(3, {}, {"step": 3})
     monkeypatch.setattr(checkpoints, "save_file", fill_the_disk)
-    with pytest.raises(RunFailed, match=r"checkpoint-6 cannot be written .*No space left.*the last checkpoint is .*-3"):
+    with pytest.raises(
+        RunFailed,
+        match=r"checkpoint-6 cannot be written .*No space left.*the last checkpoint is .*-3",
+    ):
         keep.save_last(6, {}, {"step": 6})
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-3"]
     assert (tmp_path / "checkpoint-3" / "weights").read_text() == "whole"
@@ -272,7 +362,10 @@ def fill_the_disk(*_: object) -> None:
             "is not for --vision sam: it needs --vision clip",
         ),
         ({"recipe": "described", "vision": "dual"}, "needs --vision sam or --vision clip"),
-        ({"recipe": "described", "vision": "dual", "preset": "lisa-7b"}, "needs --vision sam or --vision clip"),
+        (
+            {"recipe": "described", "vision": "dual", "preset": "lisa-7b"},
+            "needs --vision sam or --vision clip",
+        ),
         (
             {"recipe": "described", "changes": {"conditioning": "original"}},
             "described has conditioning=desc",
@@ -285,9 +378,15 @@ def fill_the_disk(*_: object) -> None:
             {"recipe": "described", "use_vlm_vision": True, "changes": {"bridge": "upsampling"}},
             "has a linear bridge, not bridge=upsampling",
         ),
-        ({"use_vlm_vision": True}, "does not train the bridge of --vision clip, which is at random: add --recipe"),
+        (
+            {"use_vlm_vision": True},
+            "does not train the bridge of --vision clip, which is at random: add --recipe",
+        ),
         ({"set": 3}, "set: expected a table of settings"),
-        ({"resume": True, "output_dir": Path("nowhere")}, "--resume needs the folder of a training"),
+        (
+            {"resume": True, "output_dir": Path("nowhere")},
+            "--resume needs the folder of a training",
+        ),
         ({"changes": {"answer": "generated"}}, "training forces the answer"),
         ({"preset": "lisa-7b"}, "random weights that are quantised cannot be saved"),
         ({"ce_weight": 0.0, "bce_weight": 0.0, "dice_weight": 0.0}, "at least one above 0"),
@@ -328,17 +427,27 @@ def test_a_recipe_that_is_not_named_is_the_originals():
 def test_the_described_model_is_the_documents_in_every_setting(words, vision):
     full = {"recipe": "described", "preset": "lisa-7b-llava15", "save_strategy": "no", **words}
     case = setup(full).case
-    assert (case.vision, case.conditioning, case.seg_head) == (vision, "described", "seg_token_to_sam")
+    assert (case.vision, case.conditioning, case.seg_head) == (
+        vision,
+        "described",
+        "seg_token_to_sam",
+    )
     assert case.sizes.llama.vocabulary == 32001
-    assert (case.quantization, case.quantized) == ("nf4", f"llm+{vision}"), "the document loads all models in NF4"
+    assert (case.quantization, case.quantized) == ("nf4", f"llm+{vision}"), (
+        "the document loads all models in NF4"
+    )
     control = setup(full | {"changes": {"quantized": "llm"}}).case
     assert control.quantized == "llm"
     assert setup(full | {"no_quantization": True}).case.quantization == "none"
 
 
 def test_adamw_takes_no_second_copy_of_what_it_trains_on_a_gpu():
-    assert [implementation(dtype, on_gpu=True) for dtype in ("bf16", "fp32")] == [{"fused": True}] * 2
-    assert implementation("fp16", on_gpu=True) == {"foreach": False}, "Accelerate must see the steps that are skipped"
+    assert [implementation(dtype, on_gpu=True) for dtype in ("bf16", "fp32")] == [
+        {"fused": True}
+    ] * 2
+    assert implementation("fp16", on_gpu=True) == {"foreach": False}, (
+        "Accelerate must see the steps that are skipped"
+    )
     assert implementation("fp32", on_gpu=False) == {}
     learned = [torch.nn.Parameter(torch.ones(3))]
     assert optimiser(setup({}).options, learned).defaults["fused"] is None

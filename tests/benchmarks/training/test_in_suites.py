@@ -26,42 +26,95 @@ pytestmark = pytest.mark.no_clock
 
 GIB = 2**30
 NOTHING = dict.fromkeys(
-    ("quantity", "reference", "candidate", "at_most", "at_least", "card", "published", "source", "needs")
+    (
+        "quantity",
+        "reference",
+        "candidate",
+        "at_most",
+        "at_least",
+        "card",
+        "published",
+        "source",
+        "needs",
+    )
 )
 TWO_STEPS = {
     "recipe": "everything", "device": "cpu", "epochs": 1, "max_steps": 2, "max_train_samples": 4, "batch_size": 2,
     "max_val_samples": 2, "save_strategy": "no",
 }  # fmt: skip
-FASTER = {"claim": "a step is faster", "quantity": "training.step_time", "candidate": "clip", "at_most": 0.9}
+FASTER = {
+    "claim": "a step is faster",
+    "quantity": "training.step_time",
+    "candidate": "clip",
+    "at_most": 0.9,
+}
 
 
 def content(data_root, **changes):
-    plan = {"processes": 1, "block": 8, "warmup": 0, "memory_processes": 1, "memory_queries": 1, "gallery": 0}
+    plan = {
+        "processes": 1,
+        "block": 8,
+        "warmup": 0,
+        "memory_processes": 1,
+        "memory_queries": 1,
+        "gallery": 0,
+    }
     suite = {"name": "s", "title": "t", "reference": "a", "data": {"root": data_root, "limit": 1}}
     suite["plan"] = plan | {"training_seeds": 1}
     suite["cases"] = {"a": {"adapter": "fake", "clock": "virtual"}}
-    return suite | {"trainings": {"dual": TWO_STEPS, "clip": TWO_STEPS | {"vision": "clip"}}} | changes
+    return (
+        suite | {"trainings": {"dual": TWO_STEPS, "clip": TWO_STEPS | {"vision": "clip"}}} | changes
+    )
 
 
 def test_seeds_take_turns_and_every_other_time_back():
     rows = in_suites.first_rows({"a": {}, "b": {}}, 3)
-    assert [(row["name"], row["seed"]) for row in rows] == [("a", 0), ("b", 0), ("b", 1), ("a", 1), ("a", 2), ("b", 2)]
-    assert rows[2] == {"name": "b", "seed": 1, "folder": "trainings/b-1", "status": None, "reason": None}
+    assert [(row["name"], row["seed"]) for row in rows] == [
+        ("a", 0),
+        ("b", 0),
+        ("b", 1),
+        ("a", 1),
+        ("a", 2),
+        ("b", 2),
+    ]
+    assert rows[2] == {
+        "name": "b",
+        "seed": 1,
+        "folder": "trainings/b-1",
+        "status": None,
+        "reason": None,
+    }
 
 
 @pytest.mark.parametrize(
     ("wrong", "expected"),
     [
-        ({"trainings": {"a": {"recipee": "lean"}}}, "training a: unknown option 'recipee' (did you mean 'recipe'?)"),
-        ({"trainings": {"a": {"recipe": "lean", "seed": 1}}}, "training a: seed is set by the suite"),
+        (
+            {"trainings": {"a": {"recipee": "lean"}}},
+            "training a: unknown option 'recipee' (did you mean 'recipe'?)",
+        ),
+        (
+            {"trainings": {"a": {"recipe": "lean", "seed": 1}}},
+            "training a: seed is set by the suite",
+        ),
         ({"trainings": {"a": {"output_dir": "x"}}}, "training a: output_dir is set by the suite"),
         ({"trainings": {"a/b": {}}}, "its name is that of a folder"),
-        ({"claims": [FASTER | {"candidate": "a"}]}, "unknown training in a claim 'a'; known: clip, dual"),
+        (
+            {"claims": [FASTER | {"candidate": "a"}]},
+            "unknown training in a claim 'a'; known: clip, dual",
+        ),
         ({"claims": [FASTER | {"candidate": "dual"}]}, "compares dual with itself"),
         ({"claims": [FASTER | {"at_most": None}]}, "exactly one bound"),
-        ({"claims": [FASTER | {"quantity": "time.vision"}]}, "unknown case in a claim 'clip'; known: a"),
         (
-            {"claims": [{"claim": "c", "quantity": "training.fits", "candidate": "clip", "card": "8GB"}]},
+            {"claims": [FASTER | {"quantity": "time.vision"}]},
+            "unknown case in a claim 'clip'; known: a",
+        ),
+        (
+            {
+                "claims": [
+                    {"claim": "c", "quantity": "training.fits", "candidate": "clip", "card": "8GB"}
+                ]
+            },
             "the training clip is capped to None; give it gpu_memory: 8GB",
         ),
         ({"plan": {"training_seeds": 0}}, "training_seeds"),
@@ -77,7 +130,11 @@ def test_trainings_may_share_their_options_in_yaml(tmp_path):
     path = tmp_path / "mine.yaml"
     shared = "trainings:\n  dual: &all {recipe: everything, epochs: 2}\n  clip: {<<: *all, vision: clip, epochs: 1}\n"
     path.write_text(f"title: t\nreference: a\ncases: {{a: {{adapter: fake}}}}\n{shared}")
-    assert suite_file.load(str(path)).trainings["clip"] == {"recipe": "everything", "epochs": 1, "vision": "clip"}
+    assert suite_file.load(str(path)).trainings["clip"] == {
+        "recipe": "everything",
+        "epochs": 1,
+        "vision": "clip",
+    }
     path.write_text(path.read_text().replace("epochs: 1}", "epochs: 1, epochs: 3}"))
     with pytest.raises(UsageError, match="'epochs' stands twice"):
         suite_file.load(str(path))
@@ -100,10 +157,18 @@ def ends(monkeypatch, returncode=0, stderr=""):
 
 def test_a_training_is_begun_with_its_options_and_seed(tmp_path, monkeypatch):
     commands = ends(monkeypatch)
-    assert in_suites.carry_out(tmp_path, ROW, TWO_STEPS, gpu=False) == {"status": "complete", "reason": None}
+    assert in_suites.carry_out(tmp_path, ROW, TWO_STEPS, gpu=False) == {
+        "status": "complete",
+        "reason": None,
+    }
     ((*start, config, seed, number, out, folder),) = commands
     assert start == [sys.executable, "-m", "lisabench.cli", "train", "--config"]
-    assert (seed, number, out, folder) == ("--seed", "3", "--output_dir", str(tmp_path / "trainings" / "t-3"))
+    assert (seed, number, out, folder) == (
+        "--seed",
+        "3",
+        "--output_dir",
+        str(tmp_path / "trainings" / "t-3"),
+    )
     assert yaml.safe_load(Path(config).read_text()) == TWO_STEPS
 
 
@@ -120,7 +185,12 @@ def test_a_complete_training_is_skipped_and_one_that_was_begun_resumed(tmp_path,
 @pytest.mark.parametrize(
     ("returncode", "stderr", "status", "reason"),
     [
-        (5, "bar\nlisabench: the loss is no number any more\n", "failed", "the loss is no number any more"),
+        (
+            5,
+            "bar\nlisabench: the loss is no number any more\n",
+            "failed",
+            "the loss is no number any more",
+        ),
         (
             1,
             "  File x\ntorch.OutOfMemoryError: CUDA out of memory. 1 GiB\nbye\n",
@@ -131,7 +201,9 @@ def test_a_complete_training_is_skipped_and_one_that_was_begun_resumed(tmp_path,
         (3, "", "failed", "it ended with 3"),
     ],
 )
-def test_how_a_training_failed_is_its_status_and_reason(tmp_path, monkeypatch, returncode, stderr, status, reason):
+def test_how_a_training_failed_is_its_status_and_reason(
+    tmp_path, monkeypatch, returncode, stderr, status, reason
+):
     ends(monkeypatch, returncode, stderr)
     found = in_suites.carry_out(tmp_path, ROW, TWO_STEPS, gpu=True)
     assert found["status"] == status
@@ -140,7 +212,10 @@ def test_how_a_training_failed_is_its_status_and_reason(tmp_path, monkeypatch, r
 
 def test_a_capped_training_is_skipped_without_a_gpu(tmp_path, monkeypatch):
     commands = ends(monkeypatch)
-    found = [in_suites.carry_out(tmp_path, ROW, TWO_STEPS | {"gpu_memory": "8GB"}, gpu) for gpu in (False, True)]
+    found = [
+        in_suites.carry_out(tmp_path, ROW, TWO_STEPS | {"gpu_memory": "8GB"}, gpu)
+        for gpu in (False, True)
+    ]
     assert [one["status"] for one in found] == ["skipped", "complete"]
     assert len(commands) == 1
 
@@ -149,7 +224,12 @@ def test_a_suite_trains_goes_on_after_a_failure_and_resumes(data_root, tmp_path,
     """Two trainings of two steps, one that cannot begin, and one that takes a GPU."""
     stated = [
         FASTER,
-        {"claim": "converges", "quantity": "training.steps_to_mIoU", "candidate": "clip", "at_most": 1},
+        {
+            "claim": "converges",
+            "quantity": "training.steps_to_mIoU",
+            "candidate": "clip",
+            "at_most": 1,
+        },
         {"claim": "fits", "quantity": "training.fits", "candidate": "capped", "card": "8GB"},
         FASTER | {"claim": "broken", "candidate": "broken"},
     ]
@@ -160,7 +240,12 @@ def test_a_suite_trains_goes_on_after_a_failure_and_resumes(data_root, tmp_path,
     Session(suite, Queries.of(suite), out, lambda *_: None).start()
     page = read_run(out).run
     statuses = {row["name"]: row["status"] for row in page["trainings"]}
-    assert statuses == {"dual": "complete", "clip": "complete", "broken": "failed", "capped": "skipped"}
+    assert statuses == {
+        "dual": "complete",
+        "clip": "complete",
+        "broken": "failed",
+        "capped": "skipped",
+    }
     assert len(read_training(out / "trainings" / "clip-0").steps) == 2
     assert (page["status"], runs._conclude(out)) == ("failed", 5)
     found = {claim.claim: claim for claim in summarise(read_run(out)).claims}
@@ -183,12 +268,17 @@ def with_trainings(folder, seeds=3, claims=(), **clip):
     write_run(folder, queries=2, size=(24, 32), gallery=0, controls=False)
     rows = in_suites.first_rows({"dual": {}, "clip": {}}, seeds)
     for row in rows:
-        mious, peak_mib = ([0.1, 0.2, 0.3, 0.4], 1000) if row["name"] == "dual" else ([0.0, 0.1, 0.2, 0.3], 600)
+        mious, peak_mib = (
+            ([0.1, 0.2, 0.3, 0.4], 1000) if row["name"] == "dual" else ([0.0, 0.1, 0.2, 0.3], 600)
+        )
         step_ms = 100.0 if row["name"] == "dual" else 50.0 + row["seed"]
         known = {"losses": falling(20), "mious": mious, "peak_mib": peak_mib, "step_ms": step_ms}
         known |= {"options": DUAL} if row["name"] == "dual" else {"options": CLIP, **clip}
         write_training(folder / row["folder"], seed=row["seed"], **known)
-    stated = [NOTHING | {"reference": "dual", "candidate": "clip", "claim": "c"} | claim for claim in claims]
+    stated = [
+        NOTHING | {"reference": "dual", "candidate": "clip", "claim": "c"} | claim
+        for claim in claims
+    ]
     edit_run(folder, trainings=[row | {"status": "complete"} for row in rows], claims=stated)
     return folder
 
@@ -209,10 +299,21 @@ def test_claims_on_trainings_get_their_verdicts_from_the_seeds(tmp_path):
         {"quantity": "training.steps_to_mIoU", "at_most": 1},
     ])  # fmt: skip
     found = judged(folder)
-    verdicts = ["confirmed", "refuted", "inconclusive", "confirmed", "confirmed", "confirmed", "refuted", "refuted"]
+    verdicts = [
+        "confirmed",
+        "refuted",
+        "inconclusive",
+        "confirmed",
+        "confirmed",
+        "confirmed",
+        "refuted",
+        "refuted",
+    ]
     assert [claim.verdict for claim in found] == verdicts
     assert found[2].measured == pytest.approx(20 / 15, rel=1e-9, abs=0)
-    assert found[2].interval == pytest.approx((16 / 15, 20 / 11), rel=1e-9, abs=0)  # seen by an evaluation each
+    assert found[2].interval == pytest.approx(
+        (16 / 15, 20 / 11), rel=1e-9, abs=0
+    )  # seen by an evaluation each
     assert "to mIoU 0.3, over 3 seeds" in found[2].reason
     assert found[5].measured == pytest.approx(-10, rel=0, abs=0.01)
     assert found[5].unit == "points"
@@ -225,11 +326,16 @@ def test_of_one_seed_there_is_a_figure_and_no_verdict(tmp_path):
         {"quantity": "training.steps_to_mIoU", "at_most": 1},
     ]
     for claim in judged(with_trainings(tmp_path, seeds=1, claims=claims)):
-        assert claim.measured is not None and (claim.interval, claim.verdict) == (None, "inconclusive")
+        assert claim.measured is not None and (claim.interval, claim.verdict) == (
+            None,
+            "inconclusive",
+        )
 
 
 def test_a_claim_on_the_memory_of_training_is_not_measured_on_a_cpu(tmp_path):
-    (found,) = judged(with_trainings(tmp_path, claims=[{"quantity": "training.peak_memory", "at_most": 0.65}]))
+    (found,) = judged(
+        with_trainings(tmp_path, claims=[{"quantity": "training.peak_memory", "at_most": 0.65}])
+    )
     assert (found.verdict, found.measured) == ("not measured", None)
     assert "this run was on a CPU" in found.reason
 
@@ -238,18 +344,29 @@ def test_a_claim_on_the_memory_of_training_is_not_measured_on_a_cpu(tmp_path):
     ("clip", "quantity", "expected"),
     [
         ({"mious": [0.0, -0.1]}, "training.steps_to_mIoU", "hits its target"),
-        ({"weights": {"ce": 1.0, "bce": 1.0, "dice": 0, "iou": 0}}, "training.steps_to_loss", "different losses"),
+        (
+            {"weights": {"ce": 1.0, "bce": 1.0, "dice": 0, "iou": 0}},
+            "training.steps_to_loss",
+            "different losses",
+        ),
         ({"passport": {"cpu": "other"}}, "training.step_time", "different machines"),
         ({"passport": {"cpu": "other"}}, "training.seconds_to_mIoU", "different machines"),
         (
-            {"data": {"train": {"fingerprint": "t", "count": 1}, "val": {"fingerprint": "w", "count": 1}}},
+            {
+                "data": {
+                    "train": {"fingerprint": "t", "count": 1},
+                    "val": {"fingerprint": "w", "count": 1},
+                }
+            },
             "training.mIoU",
             "different data",
         ),
     ],
 )
 def test_what_cannot_be_compared_of_trainings_is_not_measured(tmp_path, clip, quantity, expected):
-    (found,) = judged(with_trainings(tmp_path, claims=[{"quantity": quantity, "at_most": 0.9}], **clip))
+    (found,) = judged(
+        with_trainings(tmp_path, claims=[{"quantity": quantity, "at_most": 0.9}], **clip)
+    )
     assert (found.verdict, found.measured) == ("not measured", None)
     assert expected in found.reason
 
@@ -257,7 +374,9 @@ def test_what_cannot_be_compared_of_trainings_is_not_measured(tmp_path, clip, qu
 def test_a_training_that_is_not_complete_measures_nothing(tmp_path):
     folder = with_trainings(tmp_path, claims=[{"quantity": "training.step_time", "at_most": 0.9}])
     rows = json.loads((folder / "run.json").read_text())["trainings"]
-    edit_run(folder, trainings=[row | {"status": None} if row["name"] == "clip" else row for row in rows])
+    edit_run(
+        folder, trainings=[row | {"status": None} if row["name"] == "clip" else row for row in rows]
+    )
     assert judged(folder)[0].reason == "the training clip with seed 0 has not been begun"
     edit_run(folder, trainings=[row for row in rows if row["name"] == "dual"])
     assert judged(folder)[0].reason == "clip is not among the trainings of this run"
@@ -273,17 +392,25 @@ def test_a_training_that_is_not_complete_measures_nothing(tmp_path):
         ("failed", None, "not measured", "failed: no more"),
     ],
 )
-def test_a_training_fits_a_card_where_a_capped_process_made_all_of_it(tmp_path, status, reserved, verdict, expected):
+def test_a_training_fits_a_card_where_a_capped_process_made_all_of_it(
+    tmp_path, status, reserved, verdict, expected
+):
     fits = {"quantity": "training.fits", "reference": None, "at_most": 8 * GIB, "card": "8GB"}
     folder = with_trainings(tmp_path, seeds=1, claims=[fits])
     rows = json.loads((folder / "run.json").read_text())["trainings"]
     reason = None if status == "complete" else "no more"
     edit_run(folder, trainings=[row | {"status": status, "reason": reason} for row in rows])
     journal = folder / "trainings" / "clip-0" / "training.jsonl"
-    lines = [json.loads(line) | {"peak_reserved_bytes": reserved} for line in journal.read_text().splitlines()]
+    lines = [
+        json.loads(line) | {"peak_reserved_bytes": reserved}
+        for line in journal.read_text().splitlines()
+    ]
     journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
     (found,) = judged(folder)
-    assert (found.verdict, found.measured) == (verdict, reserved if verdict == "confirmed" else None)
+    assert (found.verdict, found.measured) == (
+        verdict,
+        reserved if verdict == "confirmed" else None,
+    )
     assert expected in found.reason
 
 
@@ -303,4 +430,8 @@ def test_the_shipped_suite_of_trainings_measures_each_of_its_claims():
     assert all(claim.of_trainings and not claim.needs for claim in suite.claims)
     assert {options["device"] for options in suite.trainings.values()} == {"cpu"}
     ablated = [set(map(str, options.items())) for options in suite.trainings.values()]
-    assert [len(other - ablated[1]) for other in ablated[2:]] == [1, 1, 1]  # each leaves out one loss, and no more
+    assert [len(other - ablated[1]) for other in ablated[2:]] == [
+        1,
+        1,
+        1,
+    ]  # each leaves out one loss, and no more

@@ -10,12 +10,25 @@ from lisabench.benchmarks.training.sampler import Plan
 pytestmark = pytest.mark.no_clock
 
 PLAN = Plan(
-    samples=11, batch_size=2, accumulation=2, world=1, rank=0, epochs=3, distill_steps=0, max_steps=None, seed=0
+    samples=11,
+    batch_size=2,
+    accumulation=2,
+    world=1,
+    rank=0,
+    epochs=3,
+    distill_steps=0,
+    max_steps=None,
+    seed=0,
 )
 
 
 def taken(plan: Plan, epoch: int) -> list[int]:
-    return [query for step in range(plan.steps) if plan.epoch(step) == epoch for query in plan.queries(step)]
+    return [
+        query
+        for step in range(plan.steps)
+        if plan.epoch(step) == epoch
+        for query in plan.queries(step)
+    ]
 
 
 def test_an_epoch_takes_every_query_once():
@@ -32,9 +45,18 @@ def test_epochs_and_seeds_differ_in_their_order():
 @pytest.mark.parametrize("world", [2, 4])
 def test_processes_share_the_queries_of_a_step(world):
     alone = replace(PLAN, batch_size=4, accumulation=1)
-    many = [replace(PLAN, batch_size=4 // world, accumulation=1, world=world, rank=rank) for rank in range(world)]
+    many = [
+        replace(PLAN, batch_size=4 // world, accumulation=1, world=world, rank=rank)
+        for rank in range(world)
+    ]
     for step in range(alone.steps):
-        shared = [query for one in many if one.counts(step) for batch in one.share(step) for query in batch]
+        shared = [
+            query
+            for one in many
+            if one.counts(step)
+            for batch in one.share(step)
+            for query in batch
+        ]
         assert sorted(shared) == sorted(alone.queries(step))
         assert all(one.share(step) for one in many)
 
@@ -42,9 +64,9 @@ def test_processes_share_the_queries_of_a_step(world):
 def test_accumulation_takes_the_same_queries_in_smaller_batches():
     plan = replace(PLAN, samples=8)
     assert [len(batch) for batch in plan.share(0)] == [2, 2]
-    assert [query for batch in plan.share(0) for query in batch] == replace(plan, batch_size=4, accumulation=1).queries(
-        0
-    )
+    assert [query for batch in plan.share(0) for query in batch] == replace(
+        plan, batch_size=4, accumulation=1
+    ).queries(0)
 
 
 def test_a_training_stops_after_so_many_steps_and_its_last_one_ends_an_epoch():

@@ -45,14 +45,16 @@ def many():
 
 
 def digests(root, split="val"):
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted((root / split).iterdir())}
+    return {
+        p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted((root / split).iterdir())
+    }
 
 
 # Reproducible
 
 
 def test_the_same_seed_makes_the_same_bytes_in_another_process(root, tmp_path):
-    code = f"from lisabench.datasets.scenes import make; make({str(tmp_path)!r}, 'val', 9, 0)"
+    code = f"from lisabench.datasets.scenes.generator import make; make({str(tmp_path)!r}, 'val', 9, 0)"
     subprocess.run([sys.executable, "-c", code], check=True)
     first, second = digests(root), digests(tmp_path)
     assert len(second) == 18
@@ -122,7 +124,10 @@ def test_five_to_eight_per_cent_have_no_target_and_the_tags_say_so(samples):
 
 
 def test_sizes_follow_the_targets_share_of_the_picture(samples):
-    shares = {size: [(s.target_HW == 1).mean() for s in samples if s.tags["size"] == size] for size in SIZES}
+    shares = {
+        size: [(s.target_HW == 1).mean() for s in samples if s.tags["size"] == size]
+        for size in SIZES
+    }
     assert all(shares.values())
     assert max(shares["small"]) <= 0.015 < min(shares["medium"])
     assert max(shares["medium"]) <= 0.035 < min(shares["large"])
@@ -140,7 +145,13 @@ def test_texts_are_paraphrases_of_one_form(many):
 
 
 def test_the_vocabulary_is_every_word_that_is_used_and_no_other(many):
-    used = {word for made in many for query in made.queries for text in query.texts for word in words(text)}
+    used = {
+        word
+        for made in many
+        for query in made.queries
+        for text in query.texts
+        for word in words(text)
+    }
     assert sum(len(made.queries) for made in many) > 500
     assert used <= set(vocabulary())
     assert vocabulary() == sorted(set(vocabulary()))
@@ -154,7 +165,11 @@ def test_every_scene_offers_many_queries_with_and_without_target(many):
 
 
 def test_every_object_is_at_least_half_visible_and_some_are_partly_hidden(many):
-    shares = [v / f for made in many for v, f in zip(made.layout.visible_px, made.layout.full_px, strict=True)]
+    shares = [
+        v / f
+        for made in many
+        for v, f in zip(made.layout.visible_px, made.layout.full_px, strict=True)
+    ]
     assert min(shares) >= 0.5
     assert 0.05 < np.mean(np.array(shares) < 0.97) < 0.5
     assert {len(made.layout.things) for made in many} == {3, 4, 5, 6, 7, 8}
@@ -169,8 +184,14 @@ def at(shape, x, radius):
     [
         ([at("circle", 80, 40), at("circle", 200, 30)], True),
         ([at("circle", 80, 40), at("circle", 120, 30)], True),
-        ([at("circle", 80, 40), at("square", 95, 45)], False),  # too little of the circle is visible
-        ([at("square", 80, 60), at("circle", 80, 20)], False),  # the square has a hole, which polygons cannot say
+        (
+            [at("circle", 80, 40), at("square", 95, 45)],
+            False,
+        ),  # too little of the circle is visible
+        (
+            [at("square", 80, 60), at("circle", 80, 20)],
+            False,
+        ),  # the square has a hole, which polygons cannot say
     ],
 )
 def test_layouts_that_polygons_cannot_say_or_that_hide_too_much_are_rejected(things, clear):
@@ -194,7 +215,9 @@ def test_polygons_can_say_whatever_has_no_hole():
 
 @pytest.mark.parametrize("place", [(0.0, 60.0), (299.0, 60.0), (150.0, 0.0), (150.0, 199.0)])
 def test_objects_that_would_not_lie_within_the_picture_are_laid_out_anew(place):
-    inside, outside = (Thing("circle", "red", "plain", *centre, 20.0, 0.0) for centre in ((150.0, 100.0), place))
+    inside, outside = (
+        Thing("circle", "red", "plain", *centre, 20.0, 0.0) for centre in ((150.0, 100.0), place)
+    )
     assert assemble(200, 300, (inside,)) is not None
     assert assemble(200, 300, (inside, outside)) is None
 
@@ -219,12 +242,17 @@ def test_extremes_are_extreme_with_a_margin(many):
         (target,), others = query.targets, matching(made, noun) - set(query.targets)
         if most in keys:
             axis, sense = keys[most]
-            ours, best = centroid(made, target)[axis], min(sense * centroid(made, o)[axis] for o in others)
+            ours, best = (
+                centroid(made, target)[axis],
+                min(sense * centroid(made, o)[axis] for o in others),
+            )
             assert best - sense * ours > 0, phrase
         elif most == "largest":
             assert area(made, target) > 1.3 * max(area(made, other) for other in others), phrase
         else:
-            assert 1.3 * area(made, target) < min(made.layout.full_px[other - 1] for other in others), phrase
+            assert 1.3 * area(made, target) < min(
+                made.layout.full_px[other - 1] for other in others
+            ), phrase
     assert len(seen) == 6
 
 
@@ -248,7 +276,9 @@ def test_the_odd_one_differs_from_all_others_which_are_alike(many):
     for made, query, phrase in phrased(many, "odd"):
         if phrase.startswith("the odd one out among the "):
             nouns, word = phrase.removeprefix("the odd one out among the ").split(" by ")
-            found = {label: getattr(thing(made, label), fields[word]) for label in matching(made, nouns)}
+            found = {
+                label: getattr(thing(made, label), fields[word]) for label in matching(made, nouns)
+            }
             (target,) = query.targets
             assert len({found.pop(target), *found.values()}) == 2, phrase
             assert len(found) >= 2 and len(set(found.values())) == 1, phrase
@@ -259,7 +289,12 @@ def test_the_odd_one_differs_from_all_others_which_are_alike(many):
 def test_negations_leave_exactly_the_targets(many):
     seen = 0
     for made, query, phrase in phrased(many, "negation"):
-        noun, _, value = phrase.removeprefix("all ").removeprefix("the ").removeprefix("only ").partition(" that ")
+        noun, _, value = (
+            phrase.removeprefix("all ")
+            .removeprefix("the ")
+            .removeprefix("only ")
+            .partition(" that ")
+        )
         value = value.split(" not ", 1)[-1].removeprefix("a ")
         if "neither" not in value and " and " not in value:
             rest = {label for label in matching(made, noun) if value not in described(made, label)}
@@ -282,12 +317,17 @@ def test_relations_hold_for_the_target_and_for_no_other(many):
                 assert query.mentioned == (ref,)
                 here = sense * centroid(made, ref)[axis]
                 others = matching(made, noun) - {ref}
-                assert set(query.targets) == {o for o in others if sense * centroid(made, o)[axis] < here}, phrase
+                assert set(query.targets) == {
+                    o for o in others if sense * centroid(made, o)[axis] < here
+                }, phrase
                 seen[words_] += 1
         if " nearest to the " in phrase:
             noun, ref = phrase.removeprefix("the ").split(" nearest to the ")
             (ref,) = matching(made, ref)
-            far = {o: np.hypot(*(centroid(made, o) - centroid(made, ref))) for o in matching(made, noun) - {ref}}
+            far = {
+                o: np.hypot(*(centroid(made, o) - centroid(made, ref)))
+                for o in matching(made, noun) - {ref}
+            }
             assert query.targets == (min(far, key=far.__getitem__),), phrase
             seen["nearest"] += 1
     assert len(seen) == 4
@@ -310,13 +350,21 @@ def test_what_hides_something_hides_enough_of_it_and_nothing_else_touches_it(man
 
 
 def test_margins_leave_no_rank_to_chance():
-    facts = Facts(next(made for made in (scene(0, "x", i) for i in range(20)) if len(made.layout.things) > 6).layout)
+    facts = Facts(
+        next(
+            made for made in (scene(0, "x", i) for i in range(20)) if len(made.layout.things) > 6
+        ).layout
+    )
     everything = tuple(facts.everything)
     for side in ("left", "right", "top", "bottom"):
         certain = [i for i in facts.ranked(everything, side) if i is not None]
-        axis, length = (0, facts.layout.width) if side in ("left", "right") else (1, facts.layout.height)
+        axis, length = (
+            (0, facts.layout.width) if side in ("left", "right") else (1, facts.layout.height)
+        )
         for i in certain:
-            gaps = [abs(facts.centres[i][axis] - facts.centres[j][axis]) for j in everything if j != i]
+            gaps = [
+                abs(facts.centres[i][axis] - facts.centres[j][axis]) for j in everything if j != i
+            ]
             assert min(gaps) > 0.05 * length
 
 
@@ -332,7 +380,12 @@ def thing(made, label):
 
 
 def described(made, label):
-    return {thing(made, label).shape, thing(made, label).colour, thing(made, label).texture, "object"}
+    return {
+        thing(made, label).shape,
+        thing(made, label).colour,
+        thing(made, label).texture,
+        "object",
+    }
 
 
 def matching(made, noun):
@@ -341,7 +394,9 @@ def matching(made, noun):
         {"objects": "object", "crosses": "cross"}.get(w, w.removesuffix("s") if w != "cross" else w)
         for w in noun.split()
     }
-    return {label for label in range(1, len(made.layout.things) + 1) if needed <= described(made, label)}
+    return {
+        label for label in range(1, len(made.layout.things) + 1) if needed <= described(made, label)
+    }
 
 
 def area(made, label):
@@ -397,7 +452,12 @@ def test_the_embedded_split_is_made_once_and_found_again(cache, monkeypatch):
 
 
 def test_other_arguments_make_another_split(cache):
-    roots = {embedded("val", 2, 0), embedded("val", 3, 0), embedded("val", 2, 1), embedded("test", 2, 0)}
+    roots = {
+        embedded("val", 2, 0),
+        embedded("val", 3, 0),
+        embedded("val", 2, 1),
+        embedded("test", 2, 0),
+    }
     assert len(roots) == len(list(cache.iterdir())) == 4
 
 
@@ -431,7 +491,9 @@ DAMAGES = {
     "a pair is missing": lambda root: [path.unlink() for path in (root / "val").glob("000001.*")],
     "an image is cut": lambda root: (root / "val" / "000002.jpg").write_bytes(b""),
     "a file too many": lambda root: (root / "val" / "notes.txt").touch(),
-    "no seal, as of a making that was copied by hand": lambda root: (root / embedded_module.SEAL).unlink(),
+    "no seal, as of a making that was copied by hand": lambda root: (
+        root / embedded_module.SEAL
+    ).unlink(),
     "no split": lambda root: shutil.rmtree(root / "val"),
 }
 

@@ -50,26 +50,41 @@ def darken(canvas_HW3: np.ndarray, thing: Thing, patch: Patch, light: tuple[floa
 
 
 def paint(
-    canvas_HW3: np.ndarray, thing: Thing, patch: Patch, light: tuple[float, float], rng: np.random.Generator
+    canvas_HW3: np.ndarray,
+    thing: Thing,
+    patch: Patch,
+    light: tuple[float, float],
+    rng: np.random.Generator,
 ) -> None:
     jitter = (rng.random(3) * 2 - 1).astype(np.float32) * painter.JITTER
     base = np.array(painter.RGB[thing.colour], np.float32) + jitter
     height, width = patch.coverage_hw.shape
-    x = (np.arange(width, dtype=np.float32) + np.float32(patch.left - thing.x)) / np.float32(thing.radius)
-    y = ((np.arange(height, dtype=np.float32) + np.float32(patch.top - thing.y)) / np.float32(thing.radius))[:, None]
+    x = (np.arange(width, dtype=np.float32) + np.float32(patch.left - thing.x)) / np.float32(
+        thing.radius
+    )
+    y = (
+        (np.arange(height, dtype=np.float32) + np.float32(patch.top - thing.y))
+        / np.float32(thing.radius)
+    )[:, None]
     mixed_hw1 = painter._pattern(thing.texture, x, y, rng)[..., None]
     inner = cv2.erode(patch.coverage_hw, np.ones((3, 3), np.uint8)).astype(np.float32) / 255
     light_hw = (1 + 0.16 * (light[0] * x + light[1] * y)) * (0.72 + 0.28 * inner)
-    colour_hw3 = (base + mixed_hw1 * (painter._second_colour(thing.colour, base) - base)) * light_hw[..., None]
+    colour_hw3 = (
+        base + mixed_hw1 * (painter._second_colour(thing.colour, base) - base)
+    ) * light_hw[..., None]
     window = canvas_HW3[patch.window]
     window += (patch.coverage_hw.astype(np.float32) / 255)[..., None] * (colour_hw3 - window)
 
 
-def finished(canvas_HW3: np.ndarray, light: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
+def finished(
+    canvas_HW3: np.ndarray, light: tuple[float, float], rng: np.random.Generator
+) -> np.ndarray:
     height, width = canvas_HW3.shape[:2]
     x, y = (np.linspace(-0.5, 0.5, side, dtype=np.float32) for side in (width, height))
     falloff = np.float32(0.1 + 0.2 * rng.random())
-    light_HW = np.float32(0.92 + 0.12 * rng.random()) + falloff * (light[0] * x + light[1] * y[:, None])
+    light_HW = np.float32(0.92 + 0.12 * rng.random()) + falloff * (
+        light[0] * x + light[1] * y[:, None]
+    )
     noise = rng.random((height, width), dtype=np.float32) - np.float32(0.5)
     noise *= np.float32(painter.NOISE * math.sqrt(12) * rng.random())
     return np.clip(canvas_HW3 * light_HW[..., None] + noise[..., None], 0, 255).astype(np.uint8)

@@ -58,5 +58,7 @@ def test_a_folder_without_a_run_or_with_another_schema_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"has no run\.json"):
         read_run(tmp_path)
     (tmp_path / "run.json").write_text(json.dumps({"schema": "lisabench.run/9"}))
-    with pytest.raises(DataError, match=r"'lisabench\.run/9'; expected 'lisabench\.run/2' or 'lisabench\.run/1'"):
+    with pytest.raises(
+        DataError, match=r"'lisabench\.run/9'; expected 'lisabench\.run/2' or 'lisabench\.run/1'"
+    ):
         read_run(tmp_path)

@@ -31,29 +31,45 @@ def answers(seed, images=120, skill=0.6):
     for image in range(images):
         ease = image_rng.uniform(-0.3, 0.3)
         for area in (image_rng.random(2 + image % 2) > 0.1) * image_rng.integers(50, 5000):
-            found, failed = int(area * np.clip(rng.normal(skill + ease, 0.2), 0, 1)), rng.random() < 0.05
-            queries.append(answer(area, 0, failed=True) if failed else answer(area, found, int(rng.integers(0, 200))))
+            found, failed = (
+                int(area * np.clip(rng.normal(skill + ease, 0.2), 0, 1)),
+                rng.random() < 0.05,
+            )
+            queries.append(
+                answer(area, 0, failed=True)
+                if failed
+                else answer(area, found, int(rng.integers(0, 200)))
+            )
             ids.append(f"image {image}")
     return ids, queries
 
 
 def parts(queries):
     """Numerator and denominator of each score, one query a row: written anew, from the metrics' definitions."""
-    ious = np.array([0 if q.failed else q.intersection_px / q.union_px if q.union_px else 1 for q in queries])
+    ious = np.array(
+        [0 if q.failed else q.intersection_px / q.union_px if q.union_px else 1 for q in queries]
+    )
     has = np.array([q.target_px > 0 for q in queries])
     pixels = np.array([(q.intersection_px, q.union_px) for q in queries])
     return {"gIoU": (ious, np.ones(len(has))), "cIoU": tuple(pixels.T), "mIoU": (ious * has, has)}
 
 
 def summed(ids, values):
-    return np.array([sum(v for i, v in zip(ids, values, strict=True) if i == image) for image in dict.fromkeys(ids)])
+    return np.array(
+        [
+            sum(v for i, v in zip(ids, values, strict=True) if i == image)
+            for image in dict.fromkeys(ids)
+        ]
+    )
 
 
 def scipys(columns, statistic, images):
     """Scipy's percentile interval, as far out as ours goes."""
     options = {"n_resamples": 10_000, "method": "percentile", "rng": np.random.default_rng(7)}
     level = 1 - 2 * tail(images)
-    return stats.bootstrap(columns, statistic, paired=True, vectorized=True, confidence_level=level, **options)
+    return stats.bootstrap(
+        columns, statistic, paired=True, vectorized=True, confidence_level=level, **options
+    )
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -70,7 +86,9 @@ def test_the_interval_of_a_difference_is_scipys_over_the_sums_of_each_image(name
     assert found.difference == pytest.approx(difference(*columns, axis=0), rel=1e-12, abs=0)
     # An end of 10,000 draws has a standard deviation of 0.03 standard errors; of the gap of two, four are 0.16.
     ends = expected.confidence_interval
-    np.testing.assert_allclose((found.low, found.high), ends, rtol=0, atol=0.16 * expected.standard_error)
+    np.testing.assert_allclose(
+        (found.low, found.high), ends, rtol=0, atol=0.16 * expected.standard_error
+    )
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -80,7 +98,9 @@ def test_the_interval_of_a_score_is_scipys_over_the_sums_of_each_image(name):
     columns = [summed(ids, column) for column in parts(queries)[name]]
     expected = scipys(columns, lambda a, b, axis: a.sum(axis) / b.sum(axis), found.clusters)
     ends = expected.confidence_interval
-    np.testing.assert_allclose((found.low, found.high), ends, rtol=0, atol=0.16 * expected.standard_error)
+    np.testing.assert_allclose(
+        (found.low, found.high), ends, rtol=0, atol=0.16 * expected.standard_error
+    )
 
 
 def test_the_scores_are_those_of_the_metrics():
@@ -90,7 +110,9 @@ def test_the_scores_are_those_of_the_metrics():
     gains = bootstrap_differences(ids, before, after)
     for name in SCORES:
         assert mine[name].score == pytest.approx(theirs[name], rel=1e-12, abs=0)
-        assert gains[name].difference == pytest.approx(scores(after)[name] - theirs[name], rel=1e-9, abs=1e-12)
+        assert gains[name].difference == pytest.approx(
+            scores(after)[name] - theirs[name], rel=1e-9, abs=1e-12
+        )
 
 
 def test_both_sides_are_scored_on_the_same_draw_so_that_equal_sides_differ_by_nothing():
@@ -146,7 +168,11 @@ def test_the_seed_makes_an_interval_repeatable_and_another_seed_another():
 def test_an_estimate_beyond_the_smallest_detectable_difference_excludes_zero_either_way():
     ids, before = answers(0, images=15)
     found = bootstrap_differences(ids, before, answers(1, images=15)[1])["cIoU"]
-    limit, below, above = found.smallest_detectable, found.low - found.difference, found.high - found.difference
+    limit, below, above = (
+        found.smallest_detectable,
+        found.low - found.difference,
+        found.high - found.difference,
+    )
     assert 1.01 * limit + below > 0 > -1.01 * limit + above
     assert 0.99 * limit + below < 0 or -0.99 * limit + above > 0
 

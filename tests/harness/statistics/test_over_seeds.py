@@ -43,7 +43,9 @@ def test_one_seed_has_the_interval_of_its_images():
     expected = bootstrap_differences(images, before.counts(), after.counts(), Draws(seed=1))
     for name, one in found.items():
         assert one.value == pytest.approx(expected[name].difference, abs=1e-12)
-        assert (one.low, one.high) == pytest.approx((expected[name].low, expected[name].high), abs=0.004)
+        assert (one.low, one.high) == pytest.approx(
+            (expected[name].low, expected[name].high), abs=0.004
+        )
         assert one.by_seed == pytest.approx((one.value,), abs=1e-12)
 
 
@@ -83,7 +85,13 @@ def test_a_score_that_no_query_defines_is_none():
 def test_one_image_gives_no_interval():
     judged = side(0.7, 1)
     found = levels([sums(chosen(judged, judged.scene == 3))])["gIoU"]
-    assert (found.low, found.high, found.half_width, found.detectable, found.clusters) == (None, None, None, None, 1)
+    assert (found.low, found.high, found.half_width, found.detectable, found.clusters) == (
+        None,
+        None,
+        None,
+        None,
+        1,
+    )
 
 
 @pytest.mark.parametrize(("before", "after"), [([1], [1, 2]), ([], []), ([1, 2], [1])])

@@ -22,14 +22,18 @@ def test_the_interval_is_students_over_the_pairs_of_processes():
     expected = stats.ttest_1samp(logs, 0).confidence_interval(0.95)
     found = paired_ratio(logs)
     np.testing.assert_allclose(found.ratio, stats.gmean(np.exp(logs)), rtol=1e-12, atol=0)
-    np.testing.assert_allclose((found.low, found.high), np.exp((expected.low, expected.high)), rtol=1e-12, atol=0)
+    np.testing.assert_allclose(
+        (found.low, found.high), np.exp((expected.low, expected.high)), rtol=1e-12, atol=0
+    )
     assert found.processes == 5
 
 
 def test_a_model_against_itself_is_told_apart_in_one_run_of_twenty():
     logs = np.random.default_rng(1).normal(0, 0.01, (2000, 3))
     misses = [not found.low <= 1 <= found.high for found in map(paired_ratio, logs)]
-    assert 0.035 < np.mean(misses) < 0.065  # three standard deviations of a binomial of 5 % are 1.5 points
+    assert (
+        0.035 < np.mean(misses) < 0.065
+    )  # three standard deviations of a binomial of 5 % are 1.5 points
 
 
 def test_an_estimate_beyond_the_smallest_detectable_ratio_excludes_one():
@@ -41,7 +45,12 @@ def test_an_estimate_beyond_the_smallest_detectable_ratio_excludes_one():
 
 def test_one_pair_of_processes_gives_a_ratio_without_an_interval():
     found = paired_ratio([math.log(0.5)])
-    assert (found.low, found.high, found.smallest_detectable, found.processes) == (None, None, None, 1)
+    assert (found.low, found.high, found.smallest_detectable, found.processes) == (
+        None,
+        None,
+        None,
+        1,
+    )
     assert found.ratio == pytest.approx(0.5, rel=1e-12, abs=0)
 
 
@@ -49,7 +58,9 @@ def test_a_process_counts_by_the_median_of_its_queries_so_one_stray_query_does_n
     assert log_ratio([10, 20, 30], [5, 10, 3000]) == pytest.approx(math.log(0.5), rel=1e-12, abs=0)
 
 
-@pytest.mark.parametrize(("reference", "candidate"), [([1, 2], [1]), ([], []), ([1, 0], [1, 1]), ([1, 1], [1, -1])])
+@pytest.mark.parametrize(
+    ("reference", "candidate"), [([1, 2], [1]), ([], []), ([1, 0], [1, 1]), ([1, 1], [1, -1])]
+)
 def test_times_without_a_ratio_are_refused(reference, candidate):
     with pytest.raises(ValueError, match="times"):
         log_ratio(reference, candidate)
@@ -68,8 +79,12 @@ def test_the_unpaired_interval_is_welchs(before, after):
     found = unpaired_ratio(reference, candidate)
     ratio = stats.gmean(np.exp(candidate)) / stats.gmean(np.exp(reference))
     np.testing.assert_allclose(found.ratio, ratio, rtol=1e-12, atol=0)
-    np.testing.assert_allclose((found.low, found.high), np.exp((expected.low, expected.high)), rtol=1e-11, atol=0)
-    np.testing.assert_allclose(found.smallest_detectable, found.ratio / found.low, rtol=1e-12, atol=0)
+    np.testing.assert_allclose(
+        (found.low, found.high), np.exp((expected.low, expected.high)), rtol=1e-11, atol=0
+    )
+    np.testing.assert_allclose(
+        found.smallest_detectable, found.ratio / found.low, rtol=1e-12, atol=0
+    )
     assert found.processes == min(before, after)
 
 
@@ -85,8 +100,12 @@ def test_what_sessions_differ_by_widens_an_unpaired_interval_and_counts_as_known
     sides = ([0.0, 0.02, 0.04], [0.0, 0.01, 0.02, 0.03])
     squares = [np.var(side, ddof=1) / len(side) for side in sides]
     variance = sum(squares) + 0.01**2
-    freedom = variance**2 / sum(s**2 / (len(side) - 1) for s, side in zip(squares, sides, strict=True))
-    ends = np.exp(stats.t.interval(0.95, freedom, np.mean(sides[1]) - np.mean(sides[0]), np.sqrt(variance)))
+    freedom = variance**2 / sum(
+        s**2 / (len(side) - 1) for s, side in zip(squares, sides, strict=True)
+    )
+    ends = np.exp(
+        stats.t.interval(0.95, freedom, np.mean(sides[1]) - np.mean(sides[0]), np.sqrt(variance))
+    )
     found = unpaired_ratio(*sides, between=0.01)
     np.testing.assert_allclose((found.low, found.high), ends, rtol=1e-12, atol=0)
 
@@ -94,7 +113,12 @@ def test_what_sessions_differ_by_widens_an_unpaired_interval_and_counts_as_known
 @pytest.mark.parametrize(("before", "after"), [([1.0], [1.0, 1.1]), ([1.0, 1.1], [1.0])])
 def test_a_side_of_one_process_gives_an_unpaired_ratio_without_an_interval(before, after):
     found = unpaired_ratio(before, after)
-    assert (found.low, found.high, found.smallest_detectable, found.processes) == (None, None, None, 1)
+    assert (found.low, found.high, found.smallest_detectable, found.processes) == (
+        None,
+        None,
+        None,
+        1,
+    )
 
 
 def test_a_side_without_a_process_is_refused():
@@ -122,7 +146,10 @@ def test_a_percentile_is_given_from_as_many_samples_as_bound_it(fraction, first)
 def test_repetitions_do_not_allow_a_percentile_that_the_queries_do_not():
     values = np.arange(108.0)
     assert percentiles(values, n=35) == {}
-    assert percentiles(values, n=72) == {"P90": np.percentile(values, 90), "P95": np.percentile(values, 95)}
+    assert percentiles(values, n=72) == {
+        "P90": np.percentile(values, 90),
+        "P95": np.percentile(values, 95),
+    }
 
 
 def test_outliers_are_farther_than_ten_standard_deviations_by_the_median_deviation():

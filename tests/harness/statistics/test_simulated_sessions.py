@@ -49,9 +49,13 @@ def test_a_drift_of_20_percent_over_the_session_changes_no_verdict_but_borderlin
     pairs = Counter(zip(verdicts(still, TRIALS), verdicts(drifting, TRIALS), strict=True))
     sides = zip(ratios(still, TRIALS), ratios(drifting, TRIALS), strict=True)
     moved = [abs(math.log(after.ratio / before.ratio)) for before, after in sides]
-    print(f"{still}: {dict(pairs)}; the drift moves the ratio by {np.mean(moved):.3%}, at most {max(moved):.3%}")
+    print(
+        f"{still}: {dict(pairs)}; the drift moves the ratio by {np.mean(moved):.3%}, at most {max(moved):.3%}"
+    )
     assert min(moved) > 0
-    assert not [pair for pair in pairs if len({*pair, "inconclusive"}) > 2]  # none turns into another claim
+    assert not [
+        pair for pair in pairs if len({*pair, "inconclusive"}) > 2
+    ]  # none turns into another claim
     assert sum(count for (a, b), count in pairs.items() if a == b) >= at_least(0.99, TRIALS)
 
 

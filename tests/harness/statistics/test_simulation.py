@@ -17,9 +17,13 @@ PROCESSES = (3, 5, 8)
 
 @pytest.mark.parametrize("processes", PROCESSES)
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_intervals_of_a_ratio_cover_the_truth_in_93_percent_whatever_the_processes_do(scenario, processes):
+def test_intervals_of_a_ratio_cover_the_truth_in_93_percent_whatever_the_processes_do(
+    scenario, processes
+):
     paired, unpaired = coverage(scenario, processes, COMPARISONS)
-    print(f"{scenario}, {processes} processes: {paired} paired, {unpaired} unpaired of {COMPARISONS}")
+    print(
+        f"{scenario}, {processes} processes: {paired} paired, {unpaired} unpaired of {COMPARISONS}"
+    )
     assert min(paired, unpaired) >= at_least(0.93, COMPARISONS)
 
 

@@ -122,7 +122,12 @@ def test_a_cost_holds_its_limit_where_the_whole_interval_does(ends, expected):
 
 @pytest.mark.parametrize(
     ("ends", "expected"),
-    [((-0.5, 9.0), "holds"), ((-0.6, 0.0), "inconclusive"), ((-3.0, -0.51), "fails"), ((None, None), "inconclusive")],
+    [
+        ((-0.5, 9.0), "holds"),
+        ((-0.6, 0.0), "inconclusive"),
+        ((-3.0, -0.51), "fails"),
+        ((None, None), "inconclusive"),
+    ],
 )
 def test_a_score_holds_where_its_whole_interval_loses_no_more_than_allowed(ends, expected):
     assert loss_at_most(interval(*ends), 0.5) == expected
@@ -132,7 +137,11 @@ def test_a_score_holds_where_its_whole_interval_loses_no_more_than_allowed(ends,
     ("ends", "word", "praised"),
     [
         ((-10.2, -3.6), "worse", False),
-        ((-6.0, -1.0), "cannot tell", False),  # worse than nothing lost, but perhaps by less than 2 points
+        (
+            (-6.0, -1.0),
+            "cannot tell",
+            False,
+        ),  # worse than nothing lost, but perhaps by less than 2 points
         ((-1.9, -0.1), "as good", True),
         ((-2.0, 2.0), "as good", True),
         ((-2.1, 2.0), "cannot tell", False),
@@ -152,7 +161,12 @@ def test_costs_of_random_weights_may_be_praised():
 
 @pytest.mark.parametrize(
     ("ends", "word"),
-    [((0.80, 0.95), "faster"), ((1.06, 1.2), "slower"), ((0.96, 1.04), "same"), ((0.9, 1.1), "cannot tell")],
+    [
+        ((0.80, 0.95), "faster"),
+        ((1.06, 1.2), "slower"),
+        ((0.96, 1.04), "same"),
+        ((0.9, 1.1), "cannot tell"),
+    ],
 )
 def test_the_word_of_a_ratio_of_times_is_its_verdict_against_five_per_cent(ends, word):
     assert time_word(interval(*ends)) == word
@@ -161,7 +175,11 @@ def test_the_word_of_a_ratio_of_times_is_its_verdict_against_five_per_cent(ends,
 @pytest.mark.parametrize(
     ("difference", "ends", "images"),
     [
-        (-6.0, (-11.0, -1.0), 160),  # the arm of 5 must shrink to 4: 100 x (5 / 4) squared is 156.25
+        (
+            -6.0,
+            (-11.0, -1.0),
+            160,
+        ),  # the arm of 5 must shrink to 4: 100 x (5 / 4) squared is 156.25
         (0.0, (-4.0, 4.0), 400),
         (-1.0, (-4.0, 2.5), 900),  # two thresholds: an arm of 3 must shrink to 1
         (5.0, (1.0, 9.0), 180),

@@ -75,7 +75,9 @@ def test_a_package_outside_registers_an_adapter_by_entry_point(outside, data_roo
     small, big = summary["cases"]
     assert (small["settings"]["size_px"], big["settings"]["size_px"]) == (4, 9)
     assert small["quality"]["gIoU"] < big["quality"]["gIoU"]
-    assert "corner" in json.loads(lisabench(outside, "list", "adapters", "--json").stdout)["adapters"]
+    assert (
+        "corner" in json.loads(lisabench(outside, "list", "adapters", "--json").stdout)["adapters"]
+    )
 
 
 def test_one_broken_package_does_not_hide_the_others(outside):
@@ -88,18 +90,24 @@ def test_one_broken_package_does_not_hide_the_others(outside):
 
 
 def test_its_settings_are_checked_like_any_others(outside, data_root):
-    done = lisabench(outside, "run", "suite.yaml", "--data", data_root, "--set", "big.sizes=3", "--out", "out")
+    done = lisabench(
+        outside, "run", "suite.yaml", "--data", data_root, "--set", "big.sizes=3", "--out", "out"
+    )
     assert done.returncode == 2
     assert "size_px" in done.stderr
 
 
 def test_an_adapter_that_cannot_be_loaded_says_where_it_was_registered(monkeypatch):
     monkeypatch.setitem(registry.ADAPTERS, "gone", "lisabench.models.gone:build")
-    with pytest.raises(UsageError, match=r"'gone' is registered as 'lisabench\.models\.gone:build'"):
+    with pytest.raises(
+        UsageError, match=r"'gone' is registered as 'lisabench\.models\.gone:build'"
+    ):
         registry.find("gone")
 
 
-@pytest.mark.parametrize(("name", "pixels"), [("whole-image", 80), ("centre-box", 24), ("empty", 0)])
+@pytest.mark.parametrize(
+    ("name", "pixels"), [("whole-image", 80), ("centre-box", 24), ("empty", 0)]
+)
 def test_the_floors_answer_by_the_size_of_the_image_alone(name, pixels):
     floor = registry.find(name)(registry.make_case(name, {}), NullProbe())
     prediction = answer(floor, sample_of(np.zeros((8, 10), np.uint8)), NullProbe())

@@ -20,7 +20,7 @@ from lisabench.models.checkpoints import shards, upstream_names
 from lisabench.models.checkpoints import source as weights
 from lisabench.models.checkpoints.convert import Conversion, convert
 from lisabench.models.lisa import llama_tokenizer, presets, weights_format
-from lisabench.models.lisa.config import LisaCase
+from lisabench.models.lisa.config import LisaConfig
 from lisabench.models.lisa.network import LisaModel, Prompt
 
 pytestmark = pytest.mark.no_clock
@@ -56,8 +56,8 @@ def converted(tmp_path: Path, released: Path, tower: Path) -> Path:
     return convert(released, tmp_path / "ours", tower).folder
 
 
-def case(folder: Path, **axes: str) -> LisaCase:
-    return LisaCase(**{"weights": str(folder), "device": "cpu", **axes})
+def case(folder: Path, **axes: str) -> LisaConfig:
+    return LisaConfig(**{"weights": str(folder), "device": "cpu", **axes})
 
 
 def loaded(folder: Path, **axes: str) -> LisaModel:
@@ -134,18 +134,27 @@ def test_clip_may_be_a_whole_clip_or_be_among_the_weights(tmp_path: Path, tensor
 def lora(seed: int = 5) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     shapes = {"A": (4, 64), "B": (64, 4)}
-    return {f"{layer}.lora_{s}": 0.3 * torch.randn(shapes[s], generator=generator) for layer in (Q, V) for s in "AB"}
+    return {
+        f"{layer}.lora_{s}": 0.3 * torch.randn(shapes[s], generator=generator)
+        for layer in (Q, V)
+        for s in "AB"
+    }
 
 
 def merged(tensors: dict[str, torch.Tensor], scale: float) -> dict[str, torch.Tensor]:
     pairs = lora()
-    changes = {f"{layer}.weight": scale * pairs[f"{layer}.lora_B"] @ pairs[f"{layer}.lora_A"] for layer in (Q, V)}
+    changes = {
+        f"{layer}.weight": scale * pairs[f"{layer}.lora_B"] @ pairs[f"{layer}.lora_A"]
+        for layer in (Q, V)
+    }
     return {name: tensor + changes.get(name, 0) for name, tensor in tensors.items()}
 
 
 def unmerged(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """As DeepSpeed's script gathers what PEFT has wrapped."""
-    wrapped = {name.replace(f"{Q}.", f"{Q}.base_layer."): tensor for name, tensor in tensors.items()}
+    wrapped = {
+        name.replace(f"{Q}.", f"{Q}.base_layer."): tensor for name, tensor in tensors.items()
+    }
     pairs = {f"{name}.default.weight": tensor for name, tensor in lora().items()}
     return {f"base_model.model.{name}": tensor for name, tensor in {**wrapped, **pairs}.items()}
 
@@ -156,7 +165,9 @@ def test_unmerged_lora_weights_are_merged(tmp_path: Path, tensors: dict) -> None
     assert_same(convert(src, tmp_path / "ours").folder, merged(tensors, scale=4))
 
 
-def test_unmerged_lora_weights_without_their_settings_are_refused(tmp_path: Path, tensors: dict) -> None:
+def test_unmerged_lora_weights_without_their_settings_are_refused(
+    tmp_path: Path, tensors: dict
+) -> None:
     src = factory.write_lisa(tmp_path / "lisa", unmerged(tensors))
     with pytest.raises(DataError, match=r"unmerged LoRA.*q_proj.*lora_alpha and r") as error:
         convert(src, tmp_path / "ours")
@@ -165,7 +176,9 @@ def test_unmerged_lora_weights_without_their_settings_are_refused(tmp_path: Path
 
 @pytest.mark.parametrize("beside", [True, False], ids=["beside its model", "alone"])
 @pytest.mark.parametrize("suffix", ["safetensors", "bin"])
-def test_a_peft_adapter_is_merged_into_its_model(tmp_path: Path, tensors: dict, beside: bool, suffix: str) -> None:
+def test_a_peft_adapter_is_merged_into_its_model(
+    tmp_path: Path, tensors: dict, beside: bool, suffix: str
+) -> None:
     base = factory.write_lisa(tmp_path / "base", tensors)
     src = base if beside else tmp_path / "adapter"
     src.mkdir(exist_ok=True)
@@ -175,7 +188,9 @@ def test_a_peft_adapter_is_merged_into_its_model(tmp_path: Path, tensors: dict, 
     factory.save(adapter, src / f"adapter_model.{suffix}")
     settings = {**LORA, "use_rslora": True, "base_model_name_or_path": str(base)}
     (src / "adapter_config.json").write_text(json.dumps(settings))
-    assert_same(convert(src, tmp_path / "ours").folder, {**merged(tensors, scale=8), "lm_head.weight": head})
+    assert_same(
+        convert(src, tmp_path / "ours").folder, {**merged(tensors, scale=8), "lm_head.weight": head}
+    )
 
 
 def test_an_adapter_that_cannot_be_merged_right_is_refused(tmp_path: Path, tensors: dict) -> None:
@@ -215,9 +230,14 @@ class Start:
     """A LLaVA and a SAM, as they are released."""
 
     def __init__(self, folder: Path, tensors: dict[str, torch.Tensor]) -> None:
-        rows = {name: tensors[name][: PIECES + 1] for name in ("model.embed_tokens.weight", "lm_head.weight")}
+        rows = {
+            name: tensors[name][: PIECES + 1]
+            for name in ("model.embed_tokens.weight", "lm_head.weight")
+        }
         language = {**without(tensors, CLIP, SAM, HEAD), **rows}
-        self.llava = factory.write_lisa(folder / "llava", {name: each.half() for name, each in language.items()})
+        self.llava = factory.write_lisa(
+            folder / "llava", {name: each.half() for name, each in language.items()}
+        )
         (self.llava / "added_tokens.json").write_text(json.dumps({"[PAD]": PIECES}))
         self.sam = folder / "sam_vit_h.pth"
         torch.save(only(tensors, SAM), self.sam)
@@ -228,7 +248,9 @@ def start(tmp_path: Path, tensors: dict) -> Start:
     return Start(tmp_path, tensors)
 
 
-def test_a_start_from_llava_has_one_token_for_each_new_mark(tmp_path: Path, start: Start, tower: Path) -> None:
+def test_a_start_from_llava_has_one_token_for_each_new_mark(
+    tmp_path: Path, start: Start, tower: Path
+) -> None:
     done = convert(start.llava, tmp_path / "ours", tower, start.sam)
     tokenizer = llama_tokenizer.load(done.folder)
     new = (PIECES + 1, PIECES + 2, PIECES + 3)
@@ -249,7 +271,9 @@ def test_a_start_from_llava_keeps_every_old_row_and_weight(
         (model.llm.lm_head.weight, "lm_head"),
     ):
         assert weight.shape == (PIECES + 4, SMALL.llama.hidden)
-        assert torch.equal(weight[: PIECES + 1], tensors[f"{name}.weight"][: PIECES + 1].half().float())
+        assert torch.equal(
+            weight[: PIECES + 1], tensors[f"{name}.weight"][: PIECES + 1].half().float()
+        )
         assert 0.005 < weight[PIECES + 1 :].std() < 0.05
     assert not torch.equal(model.llm.lm_head.weight[-3:], model.llm.model.embed_tokens.weight[-3:])
     blocks = tensors["model.visual_model.image_encoder.patch_embed.proj.weight"]
@@ -264,7 +288,9 @@ def test_a_start_depends_on_its_seed_alone(tmp_path: Path, start: Start, tower: 
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_a_start_of_the_described_model_has_its_one_new_token(tmp_path: Path, start: Start, tower: Path) -> None:
+def test_a_start_of_the_described_model_has_its_one_new_token(
+    tmp_path: Path, start: Start, tower: Path
+) -> None:
     done = convert(start.llava, tmp_path / "ours", tower, start.sam, conditioning="described")
     assert done.saved.new_rows == (PIECES + 1,)
     assert done.saved.conditioning == "described"
@@ -282,7 +308,9 @@ def test_a_lisa_keeps_its_own_tokens(tmp_path: Path, released: Path, tower: Path
         convert(released, tmp_path / "ours", tower, conditioning="discribed")
 
 
-def test_a_lisa_needs_no_sam_and_a_llava_does(tmp_path: Path, released: Path, start: Start, tower: Path) -> None:
+def test_a_lisa_needs_no_sam_and_a_llava_does(
+    tmp_path: Path, released: Path, start: Start, tower: Path
+) -> None:
     with pytest.raises(DataError, match=r"holds no SAM.*LLaVA"):
         convert(start.llava, tmp_path / "ours", tower)
     with pytest.raises(UsageError, match="SAM of its own"):
@@ -291,8 +319,13 @@ def test_a_lisa_needs_no_sam_and_a_llava_does(tmp_path: Path, released: Path, st
 
 def broken(tmp_path: Path, tensors: dict, tower: Path, **changes: torch.Tensor | None) -> str:
     """The message for weights with these changes; None takes a weight away."""
-    changed = {**without(tensors, CLIP), **{name.replace("__", "."): each for name, each in changes.items()}}
-    src = factory.write_lisa(tmp_path / "broken", {name: each for name, each in changed.items() if each is not None})
+    changed = {
+        **without(tensors, CLIP),
+        **{name.replace("__", "."): each for name, each in changes.items()},
+    }
+    src = factory.write_lisa(
+        tmp_path / "broken", {name: each for name, each in changed.items() if each is not None}
+    )
     with pytest.raises(DataError) as error:
         convert(src, tmp_path / "ours", tower)
     assert not (tmp_path / "ours").exists()
@@ -300,7 +333,9 @@ def broken(tmp_path: Path, tensors: dict, tower: Path, **changes: torch.Tensor |
 
 
 def test_missing_weights_are_named(tmp_path: Path, tensors: dict, tower: Path) -> None:
-    message = broken(tmp_path, tensors, tower, model__norm__weight=None, model__mm_projector__bias=None)
+    message = broken(
+        tmp_path, tensors, tower, model__norm__weight=None, model__mm_projector__bias=None
+    )
     assert "nearest is tiny" in message
     assert "2 missing: model.mm_projector.bias, model.norm.weight" in message
 
@@ -309,7 +344,9 @@ def test_unknown_weights_are_named(tmp_path: Path, tensors: dict, tower: Path) -
     assert "1 unknown: model.extra" in broken(tmp_path, tensors, tower, model__extra=torch.zeros(1))
 
 
-def test_a_projection_of_seg_that_is_missing_is_not_made_up(tmp_path: Path, tensors: dict, tower: Path) -> None:
+def test_a_projection_of_seg_that_is_missing_is_not_made_up(
+    tmp_path: Path, tensors: dict, tower: Path
+) -> None:
     gone = {name.replace(".", "__"): None for name in tensors if name.startswith(HEAD)}
     assert "4 missing: model.text_hidden_fcs.0.0.bias" in broken(tmp_path, tensors, tower, **gone)
 
@@ -320,7 +357,9 @@ def test_weights_of_another_size_are_refused(tmp_path: Path, tensors: dict, towe
 
 
 @pytest.mark.parametrize("kind", ["bin", "safetensors"])
-def test_a_truncated_shard_is_refused(tmp_path: Path, tensors: dict, tower: Path, kind: str) -> None:
+def test_a_truncated_shard_is_refused(
+    tmp_path: Path, tensors: dict, tower: Path, kind: str
+) -> None:
     src = factory.write_lisa(tmp_path / "lisa", without(tensors, CLIP), kind, 3)
     shard = next(src.glob(f"*-00002-of-00003.{kind}"))
     shard.write_bytes(shard.read_bytes()[:-1000])
@@ -330,7 +369,9 @@ def test_a_truncated_shard_is_refused(tmp_path: Path, tensors: dict, tower: Path
 
 
 @pytest.mark.parametrize("indexed", [True, False])
-def test_a_missing_shard_is_refused(tmp_path: Path, tensors: dict, tower: Path, indexed: bool) -> None:
+def test_a_missing_shard_is_refused(
+    tmp_path: Path, tensors: dict, tower: Path, indexed: bool
+) -> None:
     src = factory.write_lisa(tmp_path / "lisa", without(tensors, CLIP), "bin", 3)
     (src / "pytorch_model-00003-of-00003.bin").unlink()
     if not indexed:
@@ -365,13 +406,17 @@ def test_a_missing_tokenizer_is_refused(tmp_path: Path, released: Path, tower: P
     one_line(error)
 
 
-def test_a_tokenizer_without_the_added_tokens_is_refused(tmp_path: Path, released: Path, tower: Path) -> None:
+def test_a_tokenizer_without_the_added_tokens_is_refused(
+    tmp_path: Path, released: Path, tower: Path
+) -> None:
     (released / "added_tokens.json").unlink()
     with pytest.raises(DataError, match=r"added_tokens\.json.*\[SEG\]"):
         convert(released, tmp_path / "ours", tower)
 
 
-def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path, released: Path, tower: Path) -> None:
+def test_a_tokenizer_of_another_model_is_refused(
+    tmp_path: Path, released: Path, tower: Path
+) -> None:
     (released / "added_tokens.json").write_text(json.dumps({**ADDED, "<more>": ROWS}))
     with pytest.raises(DataError, match=rf"{ROWS + 1} tokens.*{ROWS} rows"):
         convert(released, tmp_path / "ours", tower)
@@ -386,12 +431,15 @@ def test_a_missing_clip_is_refused(tmp_path: Path, released: Path) -> None:
 def test_a_clip_of_another_size_is_refused(tmp_path: Path, released: Path) -> None:
     wider = factory.weights(replace(SMALL, clip=replace(SMALL.clip, image_px=84)))
     other = factory.write_clip(tmp_path / "other", wider)
-    with pytest.raises(DataError, match=r"1 of another shape: model\.vision_tower.*position_embedding"):
+    with pytest.raises(
+        DataError, match=r"1 of another shape: model\.vision_tower.*position_embedding"
+    ):
         convert(released, tmp_path / "ours", other)
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("num_attention_heads", 4), ("rope_theta", 1e6), ("mm_vision_select_layer", -1)]
+    ("key", "value"),
+    [("num_attention_heads", 4), ("rope_theta", 1e6), ("mm_vision_select_layer", -1)],
 )
 def test_settings_that_shapes_do_not_show_are_checked(
     tmp_path: Path, released: Path, tower: Path, key: str, value: float
@@ -459,7 +507,9 @@ def test_a_variant_that_the_weights_lack_is_refused(converted: Path) -> None:
     one_line(error)
 
 
-def test_parts_that_a_variant_does_not_use_are_not_read(converted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_that_a_variant_does_not_use_are_not_read(
+    converted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read: list[str] = []
     plain = shards._safetensors
 
@@ -500,16 +550,18 @@ def test_precision_and_quantisation_are_those_of_the_case(converted: Path) -> No
     assert half.llm.model.rotary_emb.inv_freq.dtype == torch.float32
 
 
-def test_weights_that_are_nowhere_are_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_weights_that_are_nowhere_are_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def offline(*_: object, **__: object) -> str:
         raise ConnectionError("no network\nand a long story")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(DataError, match=r"someone/lisa.*hub \(no network\)") as error:
-        weights.source(LisaCase(weights="someone/lisa"), "cpu")
+        weights.source(LisaConfig(weights="someone/lisa"), "cpu")
     one_line(error)
     with pytest.raises(UsageError, match="is no folder"):
-        weights.source(LisaCase(weights=str(tmp_path / "a" / "b")), "cpu")
+        weights.source(LisaConfig(weights=str(tmp_path / "a" / "b")), "cpu")
 
 
 def test_a_folder_of_the_originals_is_told_to_be_converted(released: Path) -> None:
@@ -519,7 +571,10 @@ def test_a_folder_of_the_originals_is_told_to_be_converted(released: Path) -> No
 
 def test_a_template_that_the_weights_do_not_know_is_said(converted: Path) -> None:
     source = weights.source(case(converted, template="llava_llama_2"), "cpu")
-    assert any("template=llava_v1 and are used with llava_llama_2" in warning for warning in source.warnings)
+    assert any(
+        "template=llava_v1 and are used with llava_llama_2" in warning
+        for warning in source.warnings
+    )
 
 
 @pytest.mark.parametrize("template", ["llava_v1", "llava_llama_2"])

@@ -23,7 +23,7 @@ from lisabench.models.adapters.lisa_stages import Lisa
 from lisabench.models.checkpoints.loaded_parts import POSITIONS, interpolated
 from lisabench.models.lisa import costs, parts, weights_format
 from lisabench.models.lisa.bridges import UpsamplingBridge
-from lisabench.models.lisa.config import LisaCase
+from lisabench.models.lisa.config import LisaConfig
 from lisabench.models.lisa.frames import grid_map
 from lisabench.models.lisa.network import LisaModel
 from lisabench.models.lisa.presets import PRESETS, TINY_SAMS, upsampling
@@ -56,12 +56,16 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def loaded(**axes: object) -> Lisa:
-    return Lisa(LisaCase(device="cpu", **axes), NullProbe())
+    return Lisa(LisaConfig(device="cpu", **axes), NullProbe())
 
 
 @pytest.mark.parametrize(
     ("preset", "layers", "doublings"),
-    [("tiny", (1, 2, 3, 4), 1), ("lisa-7b", (5, 11, 17, 23), 2), ("lisa-7b-llava15", (5, 11, 17, 23), 2)],
+    [
+        ("tiny", (1, 2, 3, 4), 1),
+        ("lisa-7b", (5, 11, 17, 23), 2),
+        ("lisa-7b-llava15", (5, 11, 17, 23), 2),
+    ],
 )
 def test_it_reads_four_layers_up_to_the_one_before_the_last_and_reaches_sams_grid(
     preset: str, layers: tuple[int, ...], doublings: int
@@ -76,12 +80,17 @@ def test_every_layer_that_it_reads_counts() -> None:
     states = list(torch.randn(4, 1, TINY.clip.patches, TINY.clip.hidden))
     with torch.no_grad():
         plain_BChw = bridge(states, clip_to_sam, "nearest")
-        others = [bridge([*states[:i], -states[i], *states[i + 1 :]], clip_to_sam, "nearest") for i in range(4)]
+        others = [
+            bridge([*states[:i], -states[i], *states[i + 1 :]], clip_to_sam, "nearest")
+            for i in range(4)
+        ]
     assert plain_BChw.shape == (1, 256, 16, 16)
     assert all((other_BChw - plain_BChw).abs().mean() > 0.1 for other_BChw in others)
 
 
-def test_the_language_model_sees_what_it_sees_with_the_linear_bridge_and_the_masks_something_else() -> None:
+def test_the_language_model_sees_what_it_sees_with_the_linear_bridge_and_the_masks_something_else() -> (
+    None
+):
     linear, other = (lisa(vision="clip", bridge=bridge) for bridge in ("linear", "upsampling"))
     one, two = (each.vision(each.preprocess([noise()])) for each in (linear, other))
     assert torch.equal(one.image_tokens_BNC, two.image_tokens_BNC)
@@ -91,9 +100,9 @@ def test_the_language_model_sees_what_it_sees_with_the_linear_bridge_and_the_mas
 
 @pytest.mark.parametrize(("preset", "most"), [("tiny", 500_000), ("lisa-7b", 10_000_000)])
 def test_it_stays_far_below_the_encoder_that_it_replaces(preset: str, most: int) -> None:
-    held = costs.parameters(LisaCase(preset=preset, **UPSAMPLING))["bridge"]
+    held = costs.parameters(LisaConfig(preset=preset, **UPSAMPLING))["bridge"]
     assert held < most
-    assert held < 0.15 * costs.parameters(LisaCase(preset=preset))["sam_encoder"]
+    assert held < 0.15 * costs.parameters(LisaConfig(preset=preset))["sam_encoder"]
 
 
 @pytest.mark.parametrize(
@@ -111,34 +120,44 @@ def test_it_stays_far_below_the_encoder_that_it_replaces(preset: str, most: int)
     ids=str,
 )
 def test_paper_counts_what_is_built(axes: dict[str, object]) -> None:
-    case = LisaCase(**axes)
+    case = LisaConfig(**axes)
     built = LisaModel(case.sizes, case.vision, on_meta, bridge=case.bridge).parts()
     assert {name: parts.parameters(part) for name, part in built.items()} == costs.parameters(case)
 
 
-@pytest.mark.parametrize("axes", [{}, FINER, POOLED, {"preset": "lisa-7b"}, {"preset": "lisa-7b-llava15"}], ids=str)
+@pytest.mark.parametrize(
+    "axes", [{}, FINER, POOLED, {"preset": "lisa-7b"}, {"preset": "lisa-7b-llava15"}], ids=str
+)
 def test_torch_counts_the_bridges_operations_that_paper_says(axes: dict[str, object]) -> None:
-    case = LisaCase(**UPSAMPLING, **axes)
+    case = LisaConfig(**UPSAMPLING, **axes)
     clip, sam = case.sizes.clip, case.sizes.sam
     with torch.device("meta"):
         bridge, clip_to_sam = UpsamplingBridge(case.sizes), torch.zeros(1, sam.grid, sam.grid, 2)
         states = [torch.zeros(1, clip.patches, clip.hidden)] * 4
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         bridge(states, clip_to_sam, "nearest")
-    assert costs.flops(case)["vision.bridge"] == pytest.approx(counter.get_total_flops(), rel=1e-6, abs=0)
+    assert costs.flops(case)["vision.bridge"] == pytest.approx(
+        counter.get_total_flops(), rel=1e-6, abs=0
+    )
 
 
-@pytest.mark.parametrize("axes", [UPSAMPLING, FINER, {**UPSAMPLING, **POOLED}, {"sam": "tiny_s"}], ids=str)
+@pytest.mark.parametrize(
+    "axes", [UPSAMPLING, FINER, {**UPSAMPLING, **POOLED}, {"sam": "tiny_s"}], ids=str
+)
 def test_the_bytes_in_memory_are_those_on_paper(axes: dict[str, object]) -> None:
     adapter = lisa(**axes)
     paper = adapter.paper(None, None).weight_bytes
-    assert {part: adapter.weights[part] for part in paper} == pytest.approx(paper, rel=0.01, abs=1 << 16)
+    assert {part: adapter.weights[part] for part in paper} == pytest.approx(
+        paper, rel=0.01, abs=1 << 16
+    )
 
 
 def test_a_step_of_a_recipe_with_the_bridge_trains_all_of_it_and_it_is_saved_and_found_again(
     scenes: ReasonSeg, tmp_path: Path
 ) -> None:
-    case = setup({"recipe": "with-projector", "use_vlm_vision": True, "changes": {"bridge": "upsampling"}}).case
+    case = setup(
+        {"recipe": "with-projector", "use_vlm_vision": True, "changes": {"bridge": "upsampling"}}
+    ).case
     trains = RECIPES["with-projector"].trains
     student = ready("with-projector", **UPSAMPLING)
     assert trained_by_part(student.model) == trainable(case, trains)
@@ -152,7 +171,9 @@ def test_a_step_of_a_recipe_with_the_bridge_trains_all_of_it_and_it_is_saved_and
     assert weights_format.read(tmp_path).bridge == known.bridge == "upsampling"
     assert "`bridge=upsampling`" in (tmp_path / "README.md").read_text()
     again = loaded(**UPSAMPLING, weights=str(tmp_path))
-    torch.testing.assert_close(logits(student, scenes[:2]), logits(again, scenes[:2]), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        logits(student, scenes[:2]), logits(again, scenes[:2]), rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize(("theirs", "asked"), [("linear", "upsampling"), ("upsampling", "linear")])
@@ -195,7 +216,9 @@ def test_pooled_tokens_are_averages_of_the_patches_that_the_masks_are_made_from(
     one, two = (each.vision(each.preprocess([noise()])) for each in (finer, pooled))
     assert torch.equal(one.mask_embedding_BChw, two.mask_embedding_BChw)
     by_four_BNC = one.image_tokens_BNC.unflatten(1, (8, 2, 8, 2)).mean((2, 4)).flatten(1, 2)
-    torch.testing.assert_close(two.image_tokens_BNC, by_four_BNC, rtol=1e-4, atol=1e-5)  # the projector is linear
+    torch.testing.assert_close(
+        two.image_tokens_BNC, by_four_BNC, rtol=1e-4, atol=1e-5
+    )  # the projector is linear
 
 
 @pytest.mark.parametrize("vision", ["dual", "clip"])
@@ -212,7 +235,9 @@ def test_the_originals_habits_make_pooled_tokens_anew_too(vision: str) -> None:
 def test_position_embeddings_are_interpolated_as_transformers_does() -> None:
     tower = lisa().model.encoder.clip.embeddings
     with torch.no_grad():
-        theirs_1NC = tower.interpolate_pos_encoding(torch.zeros(1, 1 + 256, TINY.clip.hidden), 224, 224)
+        theirs_1NC = tower.interpolate_pos_encoding(
+            torch.zeros(1, 1 + 256, TINY.clip.hidden), 224, 224
+        )
         ours_NC = interpolated(tower.position_embedding.weight, 16)
     torch.testing.assert_close(ours_NC, theirs_1NC[0], rtol=0, atol=1e-6)
     assert torch.equal(ours_NC[0], tower.position_embedding.weight[0])
@@ -229,16 +254,25 @@ def test_training_starts_from_a_coarser_grid_and_what_is_saved_is_of_the_finer_o
     learned_from(student, scenes[:2])
     student.model.eval()
     known = save(student, tmp_path, ORIGIN)
-    assert known.axes == {"preset": "tiny", "vision": "clip", "sam": "preset", "bridge": "linear"} | (
-        {"image_tokens": "patches"} | axes
-    )
+    assert known.axes == {
+        "preset": "tiny",
+        "vision": "clip",
+        "sam": "preset",
+        "bridge": "linear",
+    } | ({"image_tokens": "patches"} | axes)
     again = loaded(vision="clip", weights=str(tmp_path), **axes)
-    torch.testing.assert_close(logits(student, scenes[:2]), logits(again, scenes[:2]), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        logits(student, scenes[:2]), logits(again, scenes[:2]), rtol=1e-4, atol=1e-4
+    )
     assert ready("described", vision="clip", weights=str(tmp_path), **axes).adapted == {}
 
 
-def test_the_weights_of_another_grid_are_refused_unless_they_are_to_be_trained(weights: dict[str, str]) -> None:
-    with pytest.raises(UsageError, match=r"not of .*clip_px=224.*: set .*sam=preset, clip_px=0") as error:
+def test_the_weights_of_another_grid_are_refused_unless_they_are_to_be_trained(
+    weights: dict[str, str],
+) -> None:
+    with pytest.raises(
+        UsageError, match=r"not of .*clip_px=224.*: set .*sam=preset, clip_px=0"
+    ) as error:
         loaded(weights=weights["dual"], **FINER)
     assert "\n" not in str(error.value)
 
@@ -246,12 +280,19 @@ def test_the_weights_of_another_grid_are_refused_unless_they_are_to_be_trained(w
 def test_the_smaller_sam_has_half_the_width_and_depth_and_all_that_the_decoder_depends_on() -> None:
     small, usual = TINY_SAMS["tiny_s"], TINY.sam
     assert (2 * small.hidden, 2 * small.layers) == (usual.hidden, usual.layers)
-    own = {"hidden": small.hidden, "layers": 3, "heads": small.heads, "global_layers": small.global_layers}
+    own = {
+        "hidden": small.hidden,
+        "layers": 3,
+        "heads": small.heads,
+        "global_layers": small.global_layers,
+    }
     assert small == replace(usual, **own)
     assert lisa(sam="tiny_s").settings["sam"] == "tiny_s" != lisa().settings["sam"]
 
 
-def test_a_smaller_sam_starts_at_random_beside_the_rest_of_a_dual(weights: dict[str, str], tmp_path: Path) -> None:
+def test_a_smaller_sam_starts_at_random_beside_the_rest_of_a_dual(
+    weights: dict[str, str], tmp_path: Path
+) -> None:
     axes = {"sam": "tiny_s", "weights": weights["dual"]}
     with pytest.raises(UsageError, match=r"not of .*sam=tiny_s.*: set .*sam=preset"):
         loaded(**axes)
@@ -260,11 +301,17 @@ def test_a_smaller_sam_starts_at_random_beside_the_rest_of_a_dual(weights: dict[
     assert any("SAM's encoder is new, at random" in warning for warning in student.warnings)
     assert not ready("everything", weights=weights["dual"]).warnings
     dual = loaded(weights=weights["dual"]).model.state_dict()
-    kept = {name: tensor for name, tensor in student.model.state_dict().items() if "sam_encoder" not in name}
+    kept = {
+        name: tensor
+        for name, tensor in student.model.state_dict().items()
+        if "sam_encoder" not in name
+    }
     assert all(torch.equal(tensor, dual[name]) for name, tensor in kept.items())
     save(student, tmp_path, ORIGIN)
     again = loaded(sam="tiny_s", weights=str(tmp_path))
-    assert again.parameters["sam_encoder"] == costs.parameters(LisaCase(sam="tiny_s"))["sam_encoder"]
+    assert (
+        again.parameters["sam_encoder"] == costs.parameters(LisaConfig(sam="tiny_s"))["sam_encoder"]
+    )
 
 
 def test_a_sam_that_the_mask_decoder_does_not_fit_is_no_start(weights: dict[str, str]) -> None:
@@ -276,11 +323,20 @@ def test_the_command_on_a_card_has_what_was_set_beside_the_options() -> None:
     said = {"recipe": "with-projector", "use_vlm_vision": True, "output_dir": Path("out")}
     wanted = setup({**said, "changes": {"bridge": "upsampling"}})
     assert command.command_of(wanted.options, wanted.case).endswith("--set=bridge=upsampling")
-    assert "--set" not in command.command_of(setup({"output_dir": Path("out"), "seed": 3}).options, LisaCase(seed=3))
+    assert "--set" not in command.command_of(
+        setup({"output_dir": Path("out"), "seed": 3}).options, LisaConfig(seed=3)
+    )
 
 
-def test_the_teacher_of_a_distillation_is_a_plain_dual_whatever_the_student_is(weights: dict[str, str]) -> None:
-    said = {"use_vlm_vision": True, "recipe": "distilled", "weights": weights["dual"], "device": "cpu"}
+def test_the_teacher_of_a_distillation_is_a_plain_dual_whatever_the_student_is(
+    weights: dict[str, str],
+) -> None:
+    said = {
+        "use_vlm_vision": True,
+        "recipe": "distilled",
+        "weights": weights["dual"],
+        "device": "cpu",
+    }
     student = {"bridge": "upsampling", "frame": "crop", **POOLED}
     teacher = command._teacher(setup({**said, "changes": student})).state_dict()
     sam = loaded(weights=weights["dual"]).model.get_submodule("encoder.sam_encoder").state_dict()
@@ -289,8 +345,15 @@ def test_the_teacher_of_a_distillation_is_a_plain_dual_whatever_the_student_is(w
         command._teacher(setup({**said, "changes": {"sam": "tiny_s"}}))
 
 
-def test_a_training_that_was_begun_before_there_was_a_choice_is_resumed_as_it_was(tmp_path: Path) -> None:
-    said = {"recipe": "with-projector", "use_vlm_vision": True, "resume": True, "output_dir": tmp_path}
+def test_a_training_that_was_begun_before_there_was_a_choice_is_resumed_as_it_was(
+    tmp_path: Path,
+) -> None:
+    said = {
+        "recipe": "with-projector",
+        "use_vlm_vision": True,
+        "resume": True,
+        "output_dir": tmp_path,
+    }
     page = {"schema": TRAINING_SCHEMA, "configuration": setup(said).configuration()}
     older = json.loads(json.dumps(page))
     for axis in ("bridge", "clip_px", "image_tokens"):
@@ -299,5 +362,7 @@ def test_a_training_that_was_begun_before_there_was_a_choice_is_resumed_as_it_wa
     (tmp_path / "training.jsonl").touch()
     command._open(setup(said), page)
     other = setup({**said, "changes": {"bridge": "upsampling"}})
-    with pytest.raises(UsageError, match=r"another configuration .*bridge was linear and is upsampling"):
+    with pytest.raises(
+        UsageError, match=r"another configuration .*bridge was linear and is upsampling"
+    ):
         command._open(other, {"configuration": other.configuration()})

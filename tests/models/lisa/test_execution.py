@@ -19,7 +19,9 @@ def compiled_and_eager(**axes: object) -> None:
     counters["stats"].clear()
     eager, compiled = lisa(**axes), lisa(**axes, execution="compiled")
     for query in (noise(), noise("a longer query than the one before it", (131, 40), 1)):
-        (expected, masks), (found, found_masks) = (decoded(adapter, query) for adapter in (eager, compiled))
+        (expected, masks), (found, found_masks) = (
+            decoded(adapter, query) for adapter in (eager, compiled)
+        )
         assert expected.ids == found.ids
         difference = (masks.logits_Bhw - found_masks.logits_Bhw).abs().max()
         assert difference < 1e-4 * masks.logits_Bhw.std()
@@ -34,8 +36,12 @@ def test_compiled_gives_what_eager_gives() -> None:
 
 
 @pytest.mark.usefixtures("shallow")
-def test_every_stage_of_a_generated_answer_is_traced_for_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execution, "BACKEND", "aot_eager")  # all but the kernels, whose making takes most of the time
+def test_every_stage_of_a_generated_answer_is_traced_for_compiling(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        execution, "BACKEND", "aot_eager"
+    )  # all but the kernels, whose making takes most of the time
     compiled_and_eager(answer="generated", max_new_tokens=5)
     assert counters["stats"]["unique_graphs"] >= 4  # SAM as well
 
@@ -58,24 +64,34 @@ def test_the_originals_habits_change_no_mask(vision: str) -> None:
         ("sam", {"vision.sam": 1, "vision.projector": 1, "vision.bridge": 1}),
     ],
 )
-def test_upstream_encodes_clip_anew_for_every_token_and_sam_once(vision: str, calls: dict[str, int]) -> None:
+def test_upstream_encodes_clip_anew_for_every_token_and_sam_once(
+    vision: str, calls: dict[str, int]
+) -> None:
     probe = Regions()
     adapter = lisa(probe, vision=vision, answer="generated", max_new_tokens=4, execution="upstream")
     ask(adapter, noise())
-    assert {name: count for name, count in probe.calls.items() if name.startswith("vision")} == calls
+    assert {
+        name: count for name, count in probe.calls.items() if name.startswith("vision")
+    } == calls
     assert probe.calls["llm.decode"] == 3
     probe.calls.clear()
     ask(adapter, noise())
-    assert {name: count for name, count in probe.calls.items() if name.startswith("vision")} == calls
+    assert {
+        name: count for name, count in probe.calls.items() if name.startswith("vision")
+    } == calls
 
 
 def test_upstream_writes_attention_out_and_keeps_no_cache() -> None:
     adapter = lisa(answer="generated", max_new_tokens=3, execution="upstream")
-    configured = {m.config._attn_implementation for m in adapter.model.modules() if hasattr(m, "config")}
+    configured = {
+        m.config._attn_implementation for m in adapter.model.modules() if hasattr(m, "config")
+    }
     assert configured == {adapter.settings["attention"]} == {"eager"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            torch.nn.functional, "scaled_dot_product_attention", lambda *_, **__: pytest.fail("sdpa was used")
+            torch.nn.functional,
+            "scaled_dot_product_attention",
+            lambda *_, **__: pytest.fail("sdpa was used"),
         )
         ask(adapter, noise())
     assert adapter.settings["kv_cache"] == "off" and adapter.settings["empty_cache"] is True
@@ -85,9 +101,13 @@ def test_upstream_writes_attention_out_and_keeps_no_cache() -> None:
 def test_upstream_applies_the_head_to_every_position(answer: str, lengths: int) -> None:
     adapter = lisa(answer=answer, max_new_tokens=3, execution="upstream")
     seen = []
-    adapter.model.llm.lm_head.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape))
+    adapter.model.llm.lm_head.register_forward_hook(
+        lambda _, inputs, __: seen.append(inputs[0].shape)
+    )
     prompt_tokens = ask(adapter, noise())[0].prompt_tokens
-    assert [shape[1] for shape in seen if len(shape) == 3] == [prompt_tokens + i for i in range(lengths)]
+    assert [shape[1] for shape in seen if len(shape) == 3] == [
+        prompt_tokens + i for i in range(lengths)
+    ]
 
 
 @pytest.mark.parametrize(("answer", "times"), [("forced", 5), ("generated", 5)])
@@ -124,11 +144,17 @@ def test_reuse_encodes_the_image_of_several_queries_once(vision: str) -> None:
 def test_reuse_shares_within_a_batch_too() -> None:
     probe = Regions()
     adapter, fresh = lisa(probe, reuse="on"), lisa()
-    samples = [noise("the red circle"), noise("the blue square"), noise("the red circle", (131, 40), 1)]
+    samples = [
+        noise("the red circle"),
+        noise("the blue square"),
+        noise("the red circle", (131, 40), 1),
+    ]
     together = ask(adapter, *samples)
     assert probe.calls["vision.sam"] == 2
     for found, sample in zip(together, samples, strict=True):
-        np.testing.assert_allclose(found.predicted_iou, ask(fresh, sample)[0].predicted_iou, **CLOSE)
+        np.testing.assert_allclose(
+            found.predicted_iou, ask(fresh, sample)[0].predicted_iou, **CLOSE
+        )
 
 
 def test_without_reuse_every_query_is_encoded_and_the_setting_says_which() -> None:

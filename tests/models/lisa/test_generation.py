@@ -16,7 +16,10 @@ from lisabench.models.lisa.prompts import described
 pytestmark = pytest.mark.no_clock
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
-QUERIES = (noise("the red circle"), noise("what stands behind the thing that can fly, and why?", (131, 40), 1))
+QUERIES = (
+    noise("the red circle"),
+    noise("what stands behind the thing that can fly, and why?", (131, 40), 1),
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,9 @@ def uncached() -> Lisa:
 def says(adapter: Lisa, *ids: int, most: int | None = None) -> None:
     """Has the next answers be these tokens; none means those that the weights find likeliest."""
     script_T = torch.tensor(ids) if ids else None
-    adapter._generation = replace(adapter._generation, script_T=script_T, max_new_tokens=most or len(ids))
+    adapter._generation = replace(
+        adapter._generation, script_T=script_T, max_new_tokens=most or len(ids)
+    )
 
 
 def test_a_cache_changes_neither_tokens_nor_masks(cached: Lisa, uncached: Lisa) -> None:
@@ -58,7 +63,9 @@ def test_queries_answered_together_are_answered_as_if_alone(
     together, both = decoded(adapter, *QUERIES)
     for i, query in enumerate(QUERIES):
         alone, one = decoded(adapter, query)
-        assert together.ids[i] == alone.ids[0] and together.prompt_tokens[i] == alone.prompt_tokens[0]
+        assert (
+            together.ids[i] == alone.ids[0] and together.prompt_tokens[i] == alone.prompt_tokens[0]
+        )
         torch.testing.assert_close(both.logits_Bhw.split(together.segs)[i], one.logits_Bhw, **CLOSE)
     assert together.prompt_tokens[0] != together.prompt_tokens[1]
 
@@ -69,13 +76,19 @@ def test_an_answer_that_is_generated_as_it_would_be_given_gives_the_same_mask(ca
     says(cached, seg, dot, stop)
     expected, found = ask(given, QUERIES[0])[0], ask(cached, QUERIES[0])[0]
     assert found.prompt_tokens == expected.prompt_tokens == cached.prompt_tokens(QUERIES[0])
-    assert found.text.replace(" ", "") == "[SEG]." and found.answer_tokens == 3 and expected.answer_tokens == 0
+    assert (
+        found.text.replace(" ", "") == "[SEG]."
+        and found.answer_tokens == 3
+        and expected.answer_tokens == 0
+    )
     np.testing.assert_allclose(found.predicted_iou, expected.predicted_iou, **CLOSE)
     np.testing.assert_array_equal(found.mask_HW, expected.mask_HW)
 
 
 @pytest.mark.parametrize("kv_cache", ["cached", "uncached"])
-def test_the_state_of_a_mask_is_the_one_that_predicts_seg(kv_cache: str, request: pytest.FixtureRequest) -> None:
+def test_the_state_of_a_mask_is_the_one_that_predicts_seg(
+    kv_cache: str, request: pytest.FixtureRequest
+) -> None:
     adapter: Lisa = request.getfixturevalue(kv_cache)
     says(adapter, 40, 50, adapter.tokenizer.seg_id, 60)
     inputs = adapter.preprocess(QUERIES[:1])
@@ -89,7 +102,9 @@ def test_the_state_of_a_mask_is_the_one_that_predicts_seg(kv_cache: str, request
 
     with torch.inference_mode():
         torch.testing.assert_close(found_1C, state_after(40, 50), **CLOSE)
-        assert not torch.allclose(found_1C, state_after(40, 50, adapter.tokenizer.seg_id), rtol=1e-2, atol=1e-2)
+        assert not torch.allclose(
+            found_1C, state_after(40, 50, adapter.tokenizer.seg_id), rtol=1e-2, atol=1e-2
+        )
 
 
 def test_an_answer_ends_at_its_end(cached: Lisa) -> None:
@@ -104,7 +119,10 @@ def test_several_masks_of_one_answer_are_united_and_told(cached: Lisa) -> None:
     found = ask(cached, QUERIES[0])[0]
     answers, masks = decoded(cached, QUERIES[0])
     assert found.has_seg and found.text.count("[SEG]") == 2 and answers.segs == [2]
-    one_HW, other_HW = (logits_at_size(each_hw, 256, (171, 256), (60, 90)).numpy() > 0 for each_hw in masks.logits_Bhw)
+    one_HW, other_HW = (
+        logits_at_size(each_hw, 256, (171, 256), (60, 90)).numpy() > 0
+        for each_hw in masks.logits_Bhw
+    )
     assert (one_HW & ~other_HW).any() and (other_HW & ~one_HW).any()
     np.testing.assert_array_equal(found.mask_HW, one_HW | other_HW)
     np.testing.assert_allclose(found.predicted_iou, masks.iou_B1.mean(), **CLOSE)
@@ -117,7 +135,9 @@ def test_an_answer_without_seg_has_no_mask_and_the_decoder_rests() -> None:
     found = ask(adapter, QUERIES[0])[0]
     assert not found.has_seg and not found.mask_HW.any() and found.mask_HW.shape == (60, 90)
     assert found.predicted_iou is None and found.answer_tokens == 3
-    assert not [name for name in probe.calls if name.startswith("decoder") or name == "llm.projection"]
+    assert not [
+        name for name in probe.calls if name.startswith("decoder") or name == "llm.projection"
+    ]
 
 
 def test_a_batch_may_hold_answers_with_and_without_masks(cached: Lisa) -> None:
@@ -137,23 +157,40 @@ def test_a_batch_may_hold_answers_with_and_without_masks(cached: Lisa) -> None:
 def test_the_ledger_counts_one_prefill_and_one_pass_for_every_further_token(kv_cache: str) -> None:
     probe = Regions()
     ask(lisa(probe, answer="generated", max_new_tokens=6, kv_cache=kv_cache), QUERIES[0])
-    calls = {name: count for name, count in probe.calls.items() if name.startswith(("llm", "vision"))}
+    calls = {
+        name: count for name, count in probe.calls.items() if name.startswith(("llm", "vision"))
+    }
     vision = {"vision.clip": 1, "vision.projector": 1, "vision.sam": 1}
-    assert calls == {**vision, "llm.embed": 1, "llm.prefill": 1, "llm.head": 6, "llm.decode": 5, "llm.projection": 1}
+    assert calls == {
+        **vision,
+        "llm.embed": 1,
+        "llm.prefill": 1,
+        "llm.head": 6,
+        "llm.decode": 5,
+        "llm.projection": 1,
+    }
 
 
-@pytest.mark.parametrize(("length", "text"), [(1, "[SEG]"), (2, "[SEG]."), (3, "[SEG]."), (6, ",,,[SEG].")])
+@pytest.mark.parametrize(
+    ("length", "text"), [(1, "[SEG]"), (2, "[SEG]."), (3, "[SEG]."), (6, ",,,[SEG].")]
+)
 def test_random_weights_follow_a_script_of_just_the_allowed_length(length: int, text: str) -> None:
     adapter = lisa(answer="generated", max_new_tokens=length)
     found = ask(adapter, QUERIES[0])[0]
     assert found.has_seg and found.answer_tokens == length and found.text.replace(" ", "") == text
 
 
-def test_a_given_answer_computes_no_logits_and_keeps_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_given_answer_computes_no_logits_and_keeps_no_cache(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     adapter = lisa()
-    monkeypatch.setattr(adapter.model.llm.lm_head, "forward", lambda *_: pytest.fail("logits were computed"))
+    monkeypatch.setattr(
+        adapter.model.llm.lm_head, "forward", lambda *_: pytest.fail("logits were computed")
+    )
     seen = []
-    adapter.model.llm.model.register_forward_hook(lambda _, __, output: seen.append(output.past_key_values))
+    adapter.model.llm.model.register_forward_hook(
+        lambda _, __, output: seen.append(output.past_key_values)
+    )
     ask(adapter, QUERIES[0])
     assert [cache.get_seq_length() for cache in seen] == [0]
 
@@ -171,10 +208,14 @@ def test_the_described_conditioning_puts_zeros_where_the_original_has_no_mask_em
     original, zeros = lisa(), lisa(conditioning="described")
     embedding_1C, features_1Chw = torch.randn(1, 256), torch.randn(1, 256, 16, 16)
     with torch.inference_mode():
-        logits = [a.model.decode(features_1Chw, embedding_1C, Regions())[0] for a in (original, zeros)]
+        logits = [
+            a.model.decode(features_1Chw, embedding_1C, Regions())[0] for a in (original, zeros)
+        ]
         assert not torch.allclose(*logits, rtol=1e-3, atol=1e-3)
         torch.nn.init.zeros_(original.model.prompt_encoder.no_mask_embed.weight)
-        torch.testing.assert_close(original.model.decode(features_1Chw, embedding_1C, Regions())[0], logits[1], **CLOSE)
+        torch.testing.assert_close(
+            original.model.decode(features_1Chw, embedding_1C, Regions())[0], logits[1], **CLOSE
+        )
 
 
 def test_the_described_head_is_linear_gelu_and_layer_norm() -> None:
@@ -187,7 +228,10 @@ def test_the_described_head_is_linear_gelu_and_layer_norm() -> None:
 
 def test_what_does_not_fit_the_context_is_refused_in_one_line() -> None:
     adapter = lisa(answer="generated", max_new_tokens=2000)
-    with pytest.raises(UsageError, match=r"an answer of up to 2000 exceeds the context of 2048: lower max_new_tokens"):
+    with pytest.raises(
+        UsageError,
+        match=r"an answer of up to 2000 exceeds the context of 2048: lower max_new_tokens",
+    ):
         adapter.preprocess(QUERIES[:1])
     with pytest.raises(UsageError, match=r"exceeds the context of 2048: shorten the query"):
         lisa().preprocess([noise("word " * 2000)])
@@ -195,6 +239,9 @@ def test_what_does_not_fit_the_context_is_refused_in_one_line() -> None:
 
 def test_settings_of_answers_are_resolved() -> None:
     names = ("answer", "max_new_tokens", "kv_cache", "scripted", "head")
-    given, made = lisa().settings, lisa(answer="generated", max_new_tokens=9, kv_cache="off").settings
+    given, made = (
+        lisa().settings,
+        lisa(answer="generated", max_new_tokens=9, kv_cache="off").settings,
+    )
     assert [given[name] for name in names] == ["forced", None, None, None, None]
     assert [made[name] for name in names] == ["generated", 9, "off", True, "last position"]

@@ -23,8 +23,12 @@ def recorded() -> dict[str, np.ndarray]:
     return dict(np.load(GOLDENS / "lisa_data.npz"))
 
 
-@pytest.mark.parametrize(("view", "name", "step"), [("sam_frame", "sam_input", 16), ("clip_crop", "clip_input", 7)])
-def test_golden_pixels_are_the_originals(recorded: dict[str, np.ndarray], view: str, name: str, step: int) -> None:
+@pytest.mark.parametrize(
+    ("view", "name", "step"), [("sam_frame", "sam_input", 16), ("clip_crop", "clip_input", 7)]
+)
+def test_golden_pixels_are_the_originals(
+    recorded: dict[str, np.ndarray], view: str, name: str, step: int
+) -> None:
     pixels_3HW = Preprocessor(FULL, [view])(view, recorded["image"])
     np.testing.assert_allclose(pixels_3HW[:, ::step, ::step], recorded[name], rtol=0, atol=1e-5)
 
@@ -37,7 +41,11 @@ def test_golden_extent_in_sams_frame_is_the_originals(recorded: dict[str, np.nda
 @pytest.mark.parametrize("sizes", [TINY, FULL], ids=["tiny", "full"])
 @pytest.mark.parametrize("view", VIEWS)
 def test_pixels_are_to_the_byte_what_the_processors_make_before_they_normalise(view, sizes):
-    rng, preprocessor, whole = np.random.default_rng(0), Preprocessor(sizes, [view]), VIEWS[view](sizes)
+    rng, preprocessor, whole = (
+        np.random.default_rng(0),
+        Preprocessor(sizes, [view]),
+        VIEWS[view](sizes),
+    )
     sides = [(112, 112), (256, 255), (225, 224), (30, 41), *rng.integers(40, 700, (24, 2)).tolist()]
     for height, width in sides:
         image = rng.integers(0, 256, (height, width, 3), np.uint8)

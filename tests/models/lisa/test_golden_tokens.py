@@ -15,7 +15,11 @@ from lisabench.models.lisa.tokenizer import before_seg
 pytestmark = pytest.mark.no_clock
 
 OWN = ROOT / "tests" / "goldens"
-PLACES = (*map(Path, filter(None, [os.environ.get("LISABENCH_GOLDENS")])), OWN, ROOT.parent / "shared" / "goldens")
+PLACES = (
+    *map(Path, filter(None, [os.environ.get("LISABENCH_GOLDENS")])),
+    OWN,
+    ROOT.parent / "shared" / "goldens",
+)
 MODEL = "llama2_tokenizer.model"
 
 
@@ -23,7 +27,9 @@ def found(name: str) -> Path | None:
     return next((place / name for place in PLACES if (place / name).exists()), None)
 
 
-RECORDED = json.loads((found("lisa_tokens.json") or OWN / "lisa_tokens.json").read_text(encoding="utf-8"))
+RECORDED = json.loads(
+    (found("lisa_tokens.json") or OWN / "lisa_tokens.json").read_text(encoding="utf-8")
+)
 ROWS = RECORDED["rows"]
 
 
@@ -31,7 +37,9 @@ ROWS = RECORDED["rows"]
 def pieces() -> list[sentencepiece.Piece]:
     file = found(MODEL)
     if file is None:
-        pytest.skip(f"{MODEL} is Meta's and not in this repository: put it beside the goldens or set LISABENCH_GOLDENS")
+        pytest.skip(
+            f"{MODEL} is Meta's and not in this repository: put it beside the goldens or set LISABENCH_GOLDENS"
+        )
     return sentencepiece.pieces(file)
 
 
@@ -41,7 +49,9 @@ def tokenizer(pieces: list[sentencepiece.Piece]) -> LlamaTokenizer:
     return LlamaTokenizer(pieces, {token: first + i for i, token in enumerate(RECORDED["added"])})
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['conversation']}-{row['text'][:12].strip()}")
+@pytest.mark.parametrize(
+    "row", ROWS, ids=lambda row: f"{row['conversation']}-{row['text'][:12].strip()}"
+)
 def test_golden_ids_are_the_originals(tokenizer: LlamaTokenizer, row: dict) -> None:
     assert tokenizer.encode(row["prompt"]) == row["input_ids"]
 

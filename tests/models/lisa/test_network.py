@@ -11,7 +11,12 @@ import numpy as np
 import pytest
 import torch
 from transformers.models.clip.modeling_clip import CLIPVisionModel
-from transformers.models.sam.modeling_sam import SamConfig, SamModel, SamVisionAttention, SamVisionEncoder
+from transformers.models.sam.modeling_sam import (
+    SamConfig,
+    SamModel,
+    SamVisionAttention,
+    SamVisionEncoder,
+)
 
 from lisabench.harness.contract import Prediction, Sample
 from lisabench.harness.errors import UsageError
@@ -19,7 +24,7 @@ from lisabench.models.adapters.lisa import build
 from lisabench.models.adapters.lisa_stages import DTYPES, Lisa
 from lisabench.models.checkpoints.random_parts import RandomParts
 from lisabench.models.lisa import encoders
-from lisabench.models.lisa.config import LisaCase
+from lisabench.models.lisa.config import LisaConfig
 from lisabench.models.lisa.network import image_positions
 from lisabench.models.lisa.parts import projector, prompt_encoder, sam_encoder, sam_vision_config
 from lisabench.models.lisa.presets import PRESETS
@@ -27,7 +32,7 @@ from lisabench.models.registry import make_case
 
 pytestmark = pytest.mark.no_clock
 
-KNOWN = LisaCase.KNOWN
+KNOWN = LisaConfig.KNOWN
 VARIANTS = KNOWN["vision"]
 each_variant = pytest.mark.parametrize("vision", VARIANTS)
 
@@ -44,7 +49,9 @@ class Names:
         yield
 
 
-def sample(query: str = "the red circle", size_HW: tuple[int, int] = (60, 90), seed: int = 0) -> Sample:
+def sample(
+    query: str = "the red circle", size_HW: tuple[int, int] = (60, 90), seed: int = 0
+) -> Sample:
     image_HW3 = np.random.default_rng(seed).integers(0, 256, (*size_HW, 3), np.uint8)
     return Sample(
         id=query,
@@ -58,7 +65,7 @@ def sample(query: str = "the red circle", size_HW: tuple[int, int] = (60, 90), s
 
 
 def lisa(probe: Names | None = None, **axes: object) -> Lisa:
-    return build(LisaCase(device="cpu", **axes), probe or Names())
+    return build(LisaConfig(device="cpu", **axes), probe or Names())
 
 
 def answer(adapter: Lisa, *samples: Sample) -> list[Prediction]:
@@ -77,13 +84,23 @@ def tiny() -> dict[str, Lisa]:
 def test_a_mask_has_the_size_of_its_image(tiny: dict[str, Lisa], vision: str) -> None:
     predictions = answer(tiny[vision], sample(size_HW=(60, 90)), sample(size_HW=(131, 40)))
     assert [prediction.mask_HW.shape for prediction in predictions] == [(60, 90), (131, 40)]
-    assert all(prediction.mask_HW.dtype == bool and prediction.has_seg for prediction in predictions)
+    assert all(
+        prediction.mask_HW.dtype == bool and prediction.has_seg for prediction in predictions
+    )
 
 
 @each_variant
-def test_samples_answered_together_are_answered_as_if_alone(tiny: dict[str, Lisa], vision: str) -> None:
-    samples = [sample("the red circle"), sample("a very much longer query that is about something else", (131, 40), 1)]
-    together, alone = answer(tiny[vision], *samples), [answer(tiny[vision], each)[0] for each in samples]
+def test_samples_answered_together_are_answered_as_if_alone(
+    tiny: dict[str, Lisa], vision: str
+) -> None:
+    samples = [
+        sample("the red circle"),
+        sample("a very much longer query that is about something else", (131, 40), 1),
+    ]
+    together, alone = (
+        answer(tiny[vision], *samples),
+        [answer(tiny[vision], each)[0] for each in samples],
+    )
     for both, one in zip(together, alone, strict=True):
         assert both.prompt_tokens == one.prompt_tokens
         np.testing.assert_allclose(both.predicted_iou, one.predicted_iou, rtol=1e-4, atol=1e-5)
@@ -91,7 +108,9 @@ def test_samples_answered_together_are_answered_as_if_alone(tiny: dict[str, Lisa
 
 
 @each_variant
-def test_the_answer_depends_on_the_words_and_on_the_image(tiny: dict[str, Lisa], vision: str) -> None:
+def test_the_answer_depends_on_the_words_and_on_the_image(
+    tiny: dict[str, Lisa], vision: str
+) -> None:
     base, words, image = answer(tiny[vision], sample(), sample("the blue square"), sample(seed=1))
     assert len({base.predicted_iou, words.predicted_iou, image.predicted_iou}) == 3
 
@@ -179,8 +198,12 @@ def test_with_the_duals_features_in_place_of_its_bridges_output_a_shared_variant
     with torch.inference_mode():
         inputs = dual.preprocess([sample()])
         embedding_BChw = dual.vision(inputs).mask_embedding_BChw
-        patches_BNC = dual.model.encoder.clip(inputs.seen["clip_crop"], output_hidden_states=True).hidden_states[-2]
-    if vision == "clip":  # which sees the crop as the dual's does; what it carries to the mask decoder is the dual's
+        patches_BNC = dual.model.encoder.clip(
+            inputs.seen["clip_crop"], output_hidden_states=True
+        ).hidden_states[-2]
+    if (
+        vision == "clip"
+    ):  # which sees the crop as the dual's does; what it carries to the mask decoder is the dual's
         shared = lisa(vision="clip", frame="crop")
         monkeypatch.setattr(encoders, "carry", Instead(embedding_BChw))
     else:  # what it carries to the language model is the dual's
@@ -201,8 +224,14 @@ def test_a_preset_of_llava_15_has_two_layers_between_clip_and_the_language_model
     small = replace(PRESETS["tiny"], projector="mlp2x_gelu")
     layers = [type(layer).__name__ for layer in projector(small)]
     assert layers == ["Linear", "GELU", "Linear"]
-    assert projector(small)(torch.zeros(1, 64, small.clip.hidden)).shape == (1, 64, small.llama.hidden)
-    assert all(PRESETS[name].projector == "mlp2x_gelu" for name in PRESETS if name.endswith("llava15"))
+    assert projector(small)(torch.zeros(1, 64, small.clip.hidden)).shape == (
+        1,
+        64,
+        small.llama.hidden,
+    )
+    assert all(
+        PRESETS[name].projector == "mlp2x_gelu" for name in PRESETS if name.endswith("llava15")
+    )
 
 
 def test_the_described_head_is_linear_gelu_and_layer_norm() -> None:
@@ -215,7 +244,9 @@ def test_the_described_head_is_linear_gelu_and_layer_norm() -> None:
 @pytest.mark.parametrize("window", [0, 7])
 def test_sams_relative_positions_are_transformers_own_without_a_copy(window: int) -> None:
     sizes = replace(PRESETS["tiny"].sam, relative_positions=True, window=7)
-    layers = RandomParts.plain("cpu", torch.float32, seed=0)("sam_encoder", lambda: sam_encoder(sizes)).layers
+    layers = RandomParts.plain("cpu", torch.float32, seed=0)(
+        "sam_encoder", lambda: sam_encoder(sizes)
+    ).layers
     attention = layers[2 if window == 0 else 0].attn
     side = window or sizes.grid
     torch.nn.init.normal_(attention.rel_pos_h)
@@ -236,13 +267,22 @@ def test_sams_relative_positions_are_transformers_own_without_a_copy(window: int
     [
         ({"frame": "crop"}, "frame=crop is for vision=clip"),
         ({"quantized": "upstream"}, "quantises nothing with quantization=none"),
-        ({"quantization": "nf4", "quantized": "clip", "vision": "sam"}, "names nothing that vision=sam has"),
+        (
+            {"quantization": "nf4", "quantized": "clip", "vision": "sam"},
+            "names nothing that vision=sam has",
+        ),
         ({"answer": "generated", "conditioning": "described"}, "set answer=forced"),
         ({"bridge": "upsampling"}, "bridge=upsampling is for vision=clip: with vision=dual"),
-        ({"bridge": "upsampling", "vision": "sam"}, "bridge=upsampling is for vision=clip: with vision=sam"),
+        (
+            {"bridge": "upsampling", "vision": "sam"},
+            "bridge=upsampling is for vision=clip: with vision=sam",
+        ),
         ({"clip_px": 100}, "clip_px is 100; expected a multiple of 14"),
         ({"clip_px": -14}, "clip_px is -14; expected a multiple of 14"),
-        ({"clip_px": 224, "vision": "sam"}, "clip_px=224 is for CLIP, which vision=sam does without"),
+        (
+            {"clip_px": 224, "vision": "sam"},
+            "clip_px=224 is for CLIP, which vision=sam does without",
+        ),
         ({"image_tokens": "pooled"}, "pools nothing with clip_px=0: set clip_px to more than 112"),
         ({"image_tokens": "pooled", "clip_px": 112}, "pools nothing with clip_px=112"),
         (
@@ -253,9 +293,11 @@ def test_sams_relative_positions_are_transformers_own_without_a_copy(window: int
         ({"weights": ""}, "give a folder, a hub id, packaged, or random"),
     ],
 )
-def test_axes_that_contradict_each_other_are_refused_in_one_line(axes: dict[str, object], message: str) -> None:
+def test_axes_that_contradict_each_other_are_refused_in_one_line(
+    axes: dict[str, object], message: str
+) -> None:
     with pytest.raises(UsageError, match=message) as error:
-        LisaCase(**axes)
+        LisaConfig(**axes)
     assert "\n" not in str(error.value)
 
 
@@ -265,13 +307,19 @@ def test_yaml_may_switch_a_bare_on_and_off() -> None:
 
 
 def test_a_case_takes_the_sam_that_it_names_and_else_its_presets() -> None:
-    assert LisaCase(preset="lisa-7b").sizes == LisaCase(preset="lisa-7b", sam="vit_h").sizes == PRESETS["lisa-7b"]
-    assert LisaCase(preset="lisa-7b", sam="vit_b").sizes.sam.hidden == 768
+    assert (
+        LisaConfig(preset="lisa-7b").sizes
+        == LisaConfig(preset="lisa-7b", sam="vit_h").sizes
+        == PRESETS["lisa-7b"]
+    )
+    assert LisaConfig(preset="lisa-7b", sam="vit_b").sizes.sam.hidden == 768
 
 
 def test_another_seed_gives_other_weights() -> None:
     assert answer(lisa(), sample())[0].predicted_iou == answer(lisa(), sample())[0].predicted_iou
-    assert answer(lisa(seed=1), sample())[0].predicted_iou != answer(lisa(), sample())[0].predicted_iou
+    assert (
+        answer(lisa(seed=1), sample())[0].predicted_iou != answer(lisa(), sample())[0].predicted_iou
+    )
 
 
 def test_building_leaves_the_global_random_state_alone() -> None:
@@ -288,7 +336,9 @@ def test_random_weights_give_finite_logits_that_are_not_flat(vision: str, precis
     adapter = lisa(vision=vision, precision=precision)
     inputs = adapter.preprocess([sample()])
     features = adapter.vision(inputs)
-    assert features.image_tokens_BNC.dtype == features.mask_embedding_BChw.dtype == DTYPES[precision]
+    assert (
+        features.image_tokens_BNC.dtype == features.mask_embedding_BChw.dtype == DTYPES[precision]
+    )
     decoded = adapter.decoder(inputs, features, adapter.llm(inputs, features))
     assert torch.isfinite(decoded.logits_Bhw).all() and torch.isfinite(decoded.iou_B1).all()
     assert decoded.logits_Bhw.float().std() > 1e-3
@@ -296,7 +346,10 @@ def test_random_weights_give_finite_logits_that_are_not_flat(vision: str, precis
 
 
 def test_half_precision_answers_about_as_full_precision_does() -> None:
-    iou = {precision: answer(lisa(precision=precision), sample())[0].predicted_iou for precision in DTYPES}
+    iou = {
+        precision: answer(lisa(precision=precision), sample())[0].predicted_iou
+        for precision in DTYPES
+    }
     assert iou["bf16"] == pytest.approx(iou["fp32"], rel=0, abs=0.02)
     assert iou["fp16"] == pytest.approx(iou["fp32"], rel=0, abs=0.005)
 
@@ -305,7 +358,9 @@ def test_sams_neck_computes_in_float32_where_the_model_is_fp16() -> None:
     seen = []
     for precision in ("fp16", "bf16"):
         adapter = lisa(precision=precision)
-        adapter.model.encoder.sam_encoder.neck.conv2.register_forward_hook(lambda _, __, out: seen.append(out.dtype))
+        adapter.model.encoder.sam_encoder.neck.conv2.register_forward_hook(
+            lambda _, __, out: seen.append(out.dtype)
+        )
         adapter.vision(adapter.preprocess([sample()]))
     assert seen == [torch.float32, torch.bfloat16]
 
@@ -313,7 +368,10 @@ def test_sams_neck_computes_in_float32_where_the_model_is_fp16() -> None:
 def test_the_prompt_is_counted_with_its_image_tokens(tiny: dict[str, Lisa]) -> None:
     adapter = tiny["dual"]
     ids = adapter._prompt_ids(sample())
-    assert answer(adapter, sample())[0].prompt_tokens == len(ids) - 1 + PRESETS["tiny"].clip.image_tokens
+    assert (
+        answer(adapter, sample())[0].prompt_tokens
+        == len(ids) - 1 + PRESETS["tiny"].clip.image_tokens
+    )
 
 
 def test_the_tiny_dual_has_about_thirteen_million_parameters(tiny: dict[str, Lisa]) -> None:
@@ -331,14 +389,20 @@ def test_settings_are_flat_and_resolved(tiny: dict[str, Lisa], vision: str) -> N
 
 
 def test_attention_is_the_one_that_the_settings_name(tiny: dict[str, Lisa]) -> None:
-    configured = {m.config._attn_implementation for m in tiny["dual"].model.modules() if hasattr(m, "config")}
+    configured = {
+        m.config._attn_implementation for m in tiny["dual"].model.modules() if hasattr(m, "config")
+    }
     assert configured == {tiny["dual"].settings["attention"]}
 
 
 def test_positions_are_those_of_transformers_own_sam() -> None:
     sizes = PRESETS["tiny"].sam
-    ours = RandomParts.plain("cpu", torch.float32, seed=0)("prompt_encoder", lambda: prompt_encoder(sizes))
-    sam = SamModel(SamConfig(vision_config=sam_vision_config(sizes), prompt_encoder_config=ours_config(sizes)))
+    ours = RandomParts.plain("cpu", torch.float32, seed=0)(
+        "prompt_encoder", lambda: prompt_encoder(sizes)
+    )
+    sam = SamModel(
+        SamConfig(vision_config=sam_vision_config(sizes), prompt_encoder_config=ours_config(sizes))
+    )
     sam.shared_image_embedding.load_state_dict(ours.shared_embedding.state_dict())
     with torch.inference_mode():
         theirs = sam.get_image_wide_positional_embeddings()
@@ -352,7 +416,7 @@ def ours_config(sizes: object) -> dict[str, int]:
 @pytest.mark.parametrize("axis", KNOWN)
 def test_an_unknown_value_of_an_axis_lists_the_known_ones(axis: str) -> None:
     with pytest.raises(UsageError, match=rf"unknown {axis} 'nonsense'.*known: .*{KNOWN[axis][0]}"):
-        LisaCase(**{axis: "nonsense"})
+        LisaConfig(**{axis: "nonsense"})
 
 
 def test_a_closed_adapter_holds_no_model() -> None:
@@ -361,9 +425,9 @@ def test_a_closed_adapter_holds_no_model() -> None:
     assert not hasattr(adapter, "model")
 
 
-def test_axes_presets_and_prompts_are_cheap_to_import() -> None:
+def test_config_presets_and_prompts_are_cheap_to_import() -> None:
     code = (
-        "import sys, lisabench.models.axes; "
+        "import sys, lisabench.models.lisa.config; "
         "sys.exit(', '.join({'torch', 'transformers', 'tokenizers'} & sys.modules.keys()) or 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=600)

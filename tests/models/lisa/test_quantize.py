@@ -15,7 +15,7 @@ from lisabench.harness.errors import UsageError
 from lisabench.models.checkpoints import random_parts
 from lisabench.models.checkpoints.random_parts import RandomParts
 from lisabench.models.lisa import costs, parts, quantize
-from lisabench.models.lisa.config import LisaCase
+from lisabench.models.lisa.config import LisaConfig
 from lisabench.models.lisa.network import LisaModel
 from lisabench.models.lisa.parts import language_model, quantization
 from lisabench.models.lisa.presets import PRESETS
@@ -34,13 +34,13 @@ LARGE = {
 
 
 def llm(**axes: object) -> nn.Module:
-    return RandomParts(LisaCase(**axes), "cpu")("llm", LARGE["llm"])
+    return RandomParts(LisaConfig(**axes), "cpu")("llm", LARGE["llm"])
 
 
 @cache
 def model(**axes: object) -> LisaModel:
     """Not to be run: on some CPUs, bitsandbytes then lays the weights out anew."""
-    case = LisaCase(**axes)
+    case = LisaConfig(**axes)
     return LisaModel(case.sizes, case.vision, RandomParts(case, "cpu"), seg_head=case.seg_head)
 
 
@@ -54,7 +54,9 @@ def linear_layers(part: nn.Module) -> set[str]:
 
 @each_method
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_a_quantised_language_model_gives_about_the_states_of_the_plain_one(method: str, precision: str) -> None:
+def test_a_quantised_language_model_gives_about_the_states_of_the_plain_one(
+    method: str, precision: str
+) -> None:
     with torch.inference_mode():
         plain = llm(precision=precision).model(IDS)[0]
         small = llm(precision=precision, quantization=method).model(IDS)[0]
@@ -66,7 +68,9 @@ def test_a_quantised_language_model_gives_about_the_states_of_the_plain_one(meth
 @each_method
 @pytest.mark.parametrize("quantized", ["llm+clip+sam", "upstream"])
 def test_a_quantised_lisa_answers(method: str, quantized: str) -> None:
-    prediction = answer(lisa(precision="bf16", quantization=method, quantized=quantized), sample())[0]
+    prediction = answer(lisa(precision="bf16", quantization=method, quantized=quantized), sample())[
+        0
+    ]
     assert prediction.mask_HW.shape == (60, 90)
     assert prediction.predicted_iou == pytest.approx(
         answer(lisa(precision="bf16"), sample())[0].predicted_iou, rel=0, abs=0.05
@@ -92,7 +96,9 @@ def test_all_linear_layers_of_the_parts_named_are_quantised_and_no_others(
         assert left == ({"lm_head"} if name == "llm" and quantized != "upstream" else set())
 
 
-@pytest.mark.parametrize(("quantized", "compute"), [("llm", torch.bfloat16), ("upstream", torch.float16)])
+@pytest.mark.parametrize(
+    ("quantized", "compute"), [("llm", torch.bfloat16), ("upstream", torch.float16)]
+)
 def test_nf4_computes_in_the_models_precision_and_the_originals_set_in_fp16(
     quantized: str, compute: torch.dtype
 ) -> None:
@@ -105,25 +111,29 @@ def test_nf4_computes_in_the_models_precision_and_the_originals_set_in_fp16(
 @each_method
 @pytest.mark.parametrize("quantized", ["llm", "llm+clip+sam", "upstream"])
 def test_measured_bytes_and_parameters_are_those_on_paper(quantized: str, method: str) -> None:
-    case = LisaCase(precision="bf16", quantization=method, quantized=quantized)
+    case = LisaConfig(precision="bf16", quantization=method, quantized=quantized)
     built = model(precision="bf16", quantization=method, quantized=quantized).parts()
     paper = costs.weight_bytes(case)
     for name, part in built.items():
         assert quantize.weight_bytes(part) == pytest.approx(paper[name], rel=0.01, abs=2048), name
-    assert {name: parts.parameters(part) for name, part in built.items()} == costs.parameters(LisaCase())
+    assert {name: parts.parameters(part) for name, part in built.items()} == costs.parameters(
+        LisaConfig()
+    )
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("preset", [{"sam": "vit_b"}, {"seg_head": "seg_token_to_sam"}])
-def test_measured_bytes_are_those_on_paper_without_quantisation(precision: str, preset: dict[str, str]) -> None:
+def test_measured_bytes_are_those_on_paper_without_quantisation(
+    precision: str, preset: dict[str, str]
+) -> None:
     taken = quantize.weight_bytes(model(precision=precision, **preset))
-    paper = sum(costs.weight_bytes(LisaCase(precision=precision, **preset)).values())
+    paper = sum(costs.weight_bytes(LisaConfig(precision=precision, **preset)).values())
     assert taken == pytest.approx(paper, rel=0.001, abs=0)
 
 
 @each_method
 def test_a_loaded_part_quantised_is_the_part_built_quantised(method: str) -> None:
-    how = quantization(LisaCase(precision="bf16", quantization=method))
+    how = quantization(LisaConfig(precision="bf16", quantization=method))
     loaded = quantize.quantize_part(llm(precision="bf16"), "llm", how)
     built = llm(precision="bf16", quantization=method)
     assert quantized_layers(loaded) == quantized_layers(built)
@@ -140,14 +150,22 @@ def test_a_part_that_is_one_layer_is_replaced() -> None:
 
 def test_without_bitsandbytes_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    with pytest.raises(UsageError, match=r"needs bitsandbytes.*pip install bitsandbytes.*quantization=none"):
+    with pytest.raises(
+        UsageError, match=r"needs bitsandbytes.*pip install bitsandbytes.*quantization=none"
+    ):
         llm(quantization="nf4")
 
 
-def test_int8_says_nothing_at_each_call(caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder) -> None:
+def test_int8_says_nothing_at_each_call(
+    caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
     with torch.inference_mode():
         llm(precision="bf16", quantization="int8").model(IDS)
-    assert not [text for text in (*caplog.messages, *(str(w.message) for w in recwarn)) if "MatMul8bitLt" in text]
+    assert not [
+        text
+        for text in (*caplog.messages, *(str(w.message) for w in recwarn))
+        if "MatMul8bitLt" in text
+    ]
 
 
 def test_a_quantised_model_is_freed_with_its_last_reference() -> None:
@@ -164,13 +182,17 @@ def test_a_quantised_model_is_freed_with_its_last_reference() -> None:
 
 @pytest.mark.parametrize("name", LARGE)
 def test_random_parts_are_initialised_as_transformers_initialises_them(name: str) -> None:
-    ours = RandomParts(LisaCase(), "cpu")(name, LARGE[name])
+    ours = RandomParts(LisaConfig(), "cpu")(name, LARGE[name])
     theirs = LARGE[name]()
-    for (key, mine), (_, other) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
+    for (key, mine), (_, other) in zip(
+        ours.named_parameters(), theirs.named_parameters(), strict=True
+    ):
         assert mine.dtype == other.dtype and mine.shape == other.shape
         spread = 6 / other.numel() ** 0.5  # of a standard deviation that is estimated twice
         assert mine.std().item() == pytest.approx(other.std().item(), rel=spread, abs=1e-12), key
-        assert mine.mean().item() == pytest.approx(other.mean().item(), rel=0, abs=other.std().item() * spread), key
+        assert mine.mean().item() == pytest.approx(
+            other.mean().item(), rel=0, abs=other.std().item() * spread
+        ), key
     for (key, mine), (_, other) in zip(ours.named_buffers(), theirs.named_buffers(), strict=True):
         assert mine.dtype == other.dtype and torch.equal(mine, other), key
 
@@ -189,7 +211,9 @@ def test_weights_are_the_same_in_every_precision_and_variant() -> None:
             assert torch.equal(full[name].to(other[name].dtype), other[name])
 
 
-@pytest.mark.parametrize("axes", [{"precision": "bf16"}, {"precision": "bf16", "quantization": "nf4"}])
+@pytest.mark.parametrize(
+    "axes", [{"precision": "bf16"}, {"precision": "bf16", "quantization": "nf4"}]
+)
 def test_never_more_than_one_layer_is_in_full_precision_while_building(
     monkeypatch: pytest.MonkeyPatch, axes: dict[str, str]
 ) -> None:
@@ -197,8 +221,12 @@ def test_never_more_than_one_layer_is_in_full_precision_while_building(
     seen: list[int] = []
 
     def watched(part: nn.Module, path: str) -> None:
-        held = [m for m in part.modules() if any(not p.is_meta for p in m.parameters(recurse=False))]
-        wide = [m for m in held if any(p.dtype == torch.float32 for p in m.parameters(recurse=False))]
+        held = [
+            m for m in part.modules() if any(not p.is_meta for p in m.parameters(recurse=False))
+        ]
+        wide = [
+            m for m in held if any(p.dtype == torch.float32 for p in m.parameters(recurse=False))
+        ]
         plain = [m for m in held if type(m) is nn.Linear and m not in wide]
         seen.append(len(wide))
         if "quantization" in axes:
@@ -211,22 +239,30 @@ def test_never_more_than_one_layer_is_in_full_precision_while_building(
 
 
 @pytest.mark.parametrize("make", ["built", "loaded"])
-def test_what_quantising_replaces_leaves_the_memory_at_once(make: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_quantising_replaces_leaves_the_memory_at_once(
+    make: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     replaced: list[weakref.ref] = []
 
-    def watched(layer: nn.Linear, compute: torch.dtype, original=quantize.METHODS["nf4"]) -> nn.Module:
-        assert all(earlier() is None for earlier in replaced), "a layer in full precision is kept beside its small one"
+    def watched(
+        layer: nn.Linear, compute: torch.dtype, original=quantize.METHODS["nf4"]
+    ) -> nn.Module:
+        assert all(earlier() is None for earlier in replaced), (
+            "a layer in full precision is kept beside its small one"
+        )
         replaced.append(weakref.ref(layer))
         return original(layer, compute)
 
-    llm(precision="bf16", quantization="nf4")  # bitsandbytes' first word in a process is a log record that keeps frames
+    llm(
+        precision="bf16", quantization="nf4"
+    )  # bitsandbytes' first word in a process is a log record that keeps frames
     monkeypatch.setitem(quantize.METHODS, "nf4", watched)
     gc.disable()  # a garbage collection must not be what frees them
     try:
         if make == "built":
             llm(precision="bf16", quantization="nf4")
         else:
-            how = quantization(LisaCase(precision="bf16", quantization="nf4"))
+            how = quantization(LisaConfig(precision="bf16", quantization="nf4"))
             quantize.quantize_part(llm(precision="bf16"), "llm", how)
     finally:
         gc.enable()

@@ -23,7 +23,10 @@ def test_the_packaged_tokenizer_is_built_from_the_words_of_the_scenes() -> None:
 
 
 def test_the_order_of_the_words_does_not_matter() -> None:
-    assert tokenizer.build(["red", "blue"]).to_str() == tokenizer.build(["blue", "red", "red"]).to_str()
+    assert (
+        tokenizer.build(["red", "blue"]).to_str()
+        == tokenizer.build(["blue", "red", "red"]).to_str()
+    )
 
 
 def test_every_token_has_a_row_in_the_embedding() -> None:
@@ -37,7 +40,11 @@ def test_every_word_of_the_scenes_is_one_token() -> None:
 
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_the_words_of_the_prompts_are_known_and_seg_is_one_token(template: str) -> None:
-    tokens = tokenizer.load("tiny").encode(teacher_forced(template, "the", False).replace("<image>", "")).tokens
+    tokens = (
+        tokenizer.load("tiny")
+        .encode(teacher_forced(template, "the", False).replace("<image>", ""))
+        .tokens
+    )
     assert tokenizer.UNKNOWN not in tokens
     assert not [token for token in tokens if token.startswith("##")]
     assert tokens.count("[SEG]") == 1
@@ -54,7 +61,9 @@ def test_a_prompt_starts_with_the_start_token_and_has_one_image() -> None:
     ids = TINY.encode("USER: <im_start><image><im_end>\n the <image> [SEG].</s>")
     assert ids[0] == tokenizer.load("tiny").token_to_id("<s>")
     assert ids.count(tokenizer.IMAGE_ID) == 1
-    assert ids[ids.index(tokenizer.IMAGE_ID) - 1] == tokenizer.load("tiny").token_to_id("<im_start>")
+    assert ids[ids.index(tokenizer.IMAGE_ID) - 1] == tokenizer.load("tiny").token_to_id(
+        "<im_start>"
+    )
 
 
 def test_the_prompt_is_cut_in_front_of_the_answers_seg_and_not_of_one_in_the_query() -> None:

@@ -26,7 +26,15 @@ pytestmark = pytest.mark.no_clock
 TOLERANCE = 2e-5
 ARRAYS = ("sam_embedding", "projected", "seg_embedding", "low_res_logits", "iou", "mask_logits")
 NO_PROBE = SimpleNamespace(region=lambda _: nullcontext())
-WIDE = ("embed_tokens", "pos_embed", "position_embedding", "point_embeddings", "iou_token", "mask_tokens", "no_mask")
+WIDE = (
+    "embed_tokens",
+    "pos_embed",
+    "position_embedding",
+    "point_embeddings",
+    "iou_token",
+    "mask_tokens",
+    "no_mask",
+)
 
 
 def weight(key: str, shape: list[int], salt: str) -> torch.Tensor:
@@ -49,10 +57,20 @@ def weight(key: str, shape: list[int], salt: str) -> torch.Tensor:
 def sizes(config: dict, shapes: dict[str, list[int]]) -> Preset:
     """The recording's sizes, with what its README says of the rest."""
     clip = ClipSizes(
-        224, 14, config["clip_hidden"], 2 * config["clip_hidden"], config["clip_layers"], config["clip_heads"]
+        224,
+        14,
+        config["clip_hidden"],
+        2 * config["clip_hidden"],
+        config["clip_layers"],
+        config["clip_heads"],
     )
     llama = LlamaSizes(
-        config["vocab"], config["hidden"], config["intermediate"], config["layers"], config["heads"], context=2048
+        config["vocab"],
+        config["hidden"],
+        config["intermediate"],
+        config["layers"],
+        config["heads"],
+        context=2048,
     )
     sam = SamSizes(
         image_px=1024,
@@ -64,7 +82,9 @@ def sizes(config: dict, shapes: dict[str, list[int]]) -> Preset:
         global_layers=tuple(config["sam_global"]),
         relative_positions=True,
         prompt_dim=shapes["model.visual_model.prompt_encoder.no_mask_embed.weight"][1],
-        decoder_mlp=shapes["model.visual_model.mask_decoder.transformer.layers.0.mlp.lin1.weight"][0],
+        decoder_mlp=shapes["model.visual_model.mask_decoder.transformer.layers.0.mlp.lin1.weight"][
+            0
+        ],
     )
     return Preset(clip, llama, sam)
 
@@ -81,7 +101,9 @@ class Recording:
         self.model = upstream_names.from_upstream(self.state_dict, self.sizes)
         rng = np.random.default_rng(zlib.crc32(f"{salt}:inputs".encode()))
         self.seen = {
-            "sam_frame": torch.from_numpy(rng.standard_normal((1, 3, 1024, 1024), dtype=np.float32)),
+            "sam_frame": torch.from_numpy(
+                rng.standard_normal((1, 3, 1024, 1024), dtype=np.float32)
+            ),
             "clip_crop": torch.from_numpy(rng.standard_normal((1, 3, 224, 224), dtype=np.float32)),
         }
         with torch.inference_mode():
@@ -99,13 +121,17 @@ class Recording:
         return prompts
 
     @torch.inference_mode()
-    def embed(self, model: LisaModel, image_tokens_BNC: torch.Tensor, extra: int = 0) -> torch.Tensor:
+    def embed(
+        self, model: LisaModel, image_tokens_BNC: torch.Tensor, extra: int = 0
+    ) -> torch.Tensor:
         prompts = self.prompts(extra)
         return model.seg_embedding(prompts, image_tokens_BNC.expand(len(prompts), -1, -1), NO_PROBE)
 
     @torch.inference_mode()
     def decode(self, model: LisaModel) -> tuple[torch.Tensor, torch.Tensor]:
-        mask_embedding = self.features.mask_embedding_BChw.expand(len(self.seg_embedding), -1, -1, -1)
+        mask_embedding = self.features.mask_embedding_BChw.expand(
+            len(self.seg_embedding), -1, -1, -1
+        )
         return model.decode(mask_embedding, self.seg_embedding, NO_PROBE)
 
     def ours(self) -> dict[str, torch.Tensor]:
@@ -116,7 +142,9 @@ class Recording:
             "seg_embedding": self.seg_embedding,
             "low_res_logits": self.logits[:, ::2, ::2],
             "iou": self.iou,
-            "mask_logits": torch.stack([logits_at_size(each, 1024, extent, size) for each in self.logits]),
+            "mask_logits": torch.stack(
+                [logits_at_size(each, 1024, extent, size) for each in self.logits]
+            ),
         }
 
     def error(self, name: str, array: torch.Tensor) -> float:
@@ -159,12 +187,16 @@ def test_golden_notices_a_missing_no_mask_embed(recording: Recording, model: Lis
     assert recording.error("low_res_logits", logits[:, ::2, ::2]) > 1000 * TOLERANCE
 
 
-def test_golden_notices_another_epsilon_in_the_mask_decoder(recording: Recording, model: LisaModel) -> None:
+def test_golden_notices_another_epsilon_in_the_mask_decoder(
+    recording: Recording, model: LisaModel
+) -> None:
     for layer in model.mask_decoder.transformer.layers:
         for norm in (layer.layer_norm1, layer.layer_norm2, layer.layer_norm3, layer.layer_norm4):
             norm.eps = 1e-6
     logits, _ = recording.decode(model)
-    right, wrong = (recording.error("low_res_logits", each[:, ::2, ::2]) for each in (recording.logits, logits))
+    right, wrong = (
+        recording.error("low_res_logits", each[:, ::2, ::2]) for each in (recording.logits, logits)
+    )
     assert wrong > 4 * right
 
 
@@ -207,7 +239,9 @@ def test_golden_notices_two_exchanged_weights(
 def test_golden_checkpoint_is_refused_without_any_one_of_the_renames(
     recording: Recording, monkeypatch: pytest.MonkeyPatch, rule: tuple[str, str]
 ) -> None:
-    monkeypatch.setattr(upstream_names, "SAM", tuple(each for each in upstream_names.SAM if each != rule))
+    monkeypatch.setattr(
+        upstream_names, "SAM", tuple(each for each in upstream_names.SAM if each != rule)
+    )
     with pytest.raises(DataError, match=r"\d+ unknown: model\.visual_model\."):
         upstream_names.from_upstream(recording.state_dict, recording.sizes)
 
@@ -221,23 +255,34 @@ def test_golden_checkpoint_with_wrong_keys_is_refused_by_their_names(recording: 
             {**recording.state_dict, "model.visual_model.extra": torch.zeros(1)}, recording.sizes
         )
     larger = replace(recording.sizes, llama=replace(recording.sizes.llama, vocabulary=7))
-    with pytest.raises(DataError, match=r"2 of another shape: lm_head\.weight, model\.embed_tokens\.weight"):
+    with pytest.raises(
+        DataError, match=r"2 of another shape: lm_head\.weight, model\.embed_tokens\.weight"
+    ):
         upstream_names.from_upstream(recording.state_dict, larger)
 
 
 def test_golden_checkpoint_may_leave_clip_to_another_file_but_not_out(recording: Recording) -> None:
     prefix = "model.vision_tower.vision_tower."
     released = {k: v for k, v in recording.state_dict.items() if not k.startswith(prefix)}
-    tower = {k.removeprefix(prefix): v for k, v in recording.state_dict.items() if k.startswith(prefix)}
+    tower = {
+        k.removeprefix(prefix): v for k, v in recording.state_dict.items() if k.startswith(prefix)
+    }
     read = upstream_names.from_upstream(released, recording.sizes, vision_tower=tower)
-    assert all(torch.equal(read.state_dict()[name], value) for name, value in recording.model.state_dict().items())
+    assert all(
+        torch.equal(read.state_dict()[name], value)
+        for name, value in recording.model.state_dict().items()
+    )
     with pytest.raises(DataError, match=r"vision_tower"):
         upstream_names.from_upstream(released, recording.sizes)
 
 
-def test_golden_checkpoint_may_hold_or_lack_what_follows_from_the_sizes(recording: Recording) -> None:
+def test_golden_checkpoint_may_hold_or_lack_what_follows_from_the_sizes(
+    recording: Recording,
+) -> None:
     lean = {k: v for k, v in recording.state_dict.items() if not k.endswith("inv_freq")}
     derived = {f"{LLAMA}self_attn.rotary_emb.inv_freq": torch.zeros(2)}
     for state_dict in (lean, {**lean, **derived}):
         read = upstream_names.from_upstream(state_dict, recording.sizes)
-        assert torch.equal(read.llm.model.rotary_emb.inv_freq, recording.model.llm.model.rotary_emb.inv_freq)
+        assert torch.equal(
+            read.llm.model.rotary_emb.inv_freq, recording.model.llm.model.rotary_emb.inv_freq
+        )

@@ -52,10 +52,23 @@ LISTS = {
 
 @pytest.mark.parametrize("vision", LISTS)
 def test_at_full_size_exactly_the_documents_parts_learn(vision: str) -> None:
-    wanted = setup({"recipe": "described", "vision": vision, "preset": "lisa-7b-llava15", "save_strategy": "no"})
+    wanted = setup(
+        {
+            "recipe": "described",
+            "vision": vision,
+            "preset": "lisa-7b-llava15",
+            "save_strategy": "no",
+        }
+    )
     case = wanted.case
     with torch.device("meta"):  # no memory is taken: only names and shapes are looked at
-        model = LisaModel(case.sizes, case.vision, lambda _, build: build(), seg_head=case.seg_head, described=True)
+        model = LisaModel(
+            case.sizes,
+            case.vision,
+            lambda _, build: build(),
+            seg_head=case.seg_head,
+            described=True,
+        )
     tokens = PromptTokenizer(tokenizer.load("tiny"))
     make_trainable(model, case, wanted.recipe.trains, tokens)
     learned = {name: parameter.numel() for name, parameter in trained(model).items()}
@@ -69,7 +82,9 @@ def losses_of_steps(lisa: Lisa, recipe: str) -> None:
     """Take three steps of AdamW on four scenes."""
     samples = ReasonSeg(embedded("train", 4, 0), "train")
     reader = ExampleReader(lisa.case, lisa.model.preset, lisa.model.encoder.views, lisa.tokenizer)
-    batch = batch_of([reader(sample) for sample in samples], lisa.model.encoder, "cpu", torch.float32)
+    batch = batch_of(
+        [reader(sample) for sample in samples], lisa.model.encoder, "cpu", torch.float32
+    )
     learner = Learner(lisa.model, setup({"recipe": recipe, "vision": lisa.case.vision}).losses)
     optimizer = torch.optim.AdamW(trained(lisa.model).values(), lr=1e-2)
     for _ in range(3):
@@ -85,14 +100,20 @@ def changed_parts(recipe: str, vision: str) -> set[str]:
     make_trainable(lisa.model, case, RECIPES[recipe].trains, lisa.tokenizer)
     before = {name: tensor.clone() for name, tensor in lisa.model.state_dict().items()}
     losses_of_steps(lisa, recipe)
-    changed = {name for name, tensor in lisa.model.state_dict().items() if not torch.equal(tensor, before[name])}
+    changed = {
+        name
+        for name, tensor in lisa.model.state_dict().items()
+        if not torch.equal(tensor, before[name])
+    }
     return {name.removeprefix("encoder.").split(".")[0] for name in changed}
 
 
 @pytest.mark.parametrize("vision", LISTS)
 def test_the_projector_does_not_learn(vision: str) -> None:
     assert changed_parts("described", vision) == {"bridge", "seg_projection", "llm"}
-    assert "projector" in changed_parts("with-projector", vision), "what would be found if it learned"
+    assert "projector" in changed_parts("with-projector", vision), (
+        "what would be found if it learned"
+    )
 
 
 @pytest.mark.parametrize("vision", LISTS)

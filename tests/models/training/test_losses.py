@@ -19,14 +19,20 @@ def flat(values):
 
 
 def cost(name, logits, target, counts=None):
-    return losses.of_masks(flat(logits), flat(target), LossWeights(**{name: 1}), counts)[name].item()
+    return losses.of_masks(flat(logits), flat(target), LossWeights(**{name: 1}), counts)[
+        name
+    ].item()
 
 
 @pytest.mark.parametrize("name", ["bce", "dice"])
 def test_the_originals_losses_are_those_of_the_golden_masks(name):
     arrays = np.load(GOLDENS / "lisa_data.npz")
     expected = json.loads((GOLDENS / "lisa_data.json").read_text())["losses"][name]
-    masks = zip(torch.from_numpy(arrays["loss_logits"]), torch.from_numpy(arrays["loss_targets"]), strict=True)
+    masks = zip(
+        torch.from_numpy(arrays["loss_logits"]),
+        torch.from_numpy(arrays["loss_targets"]),
+        strict=True,
+    )
     only = LossWeights(**{name: 1})
     found = torch.stack([losses.of_masks(*map(flat, pair), only)[name] for pair in masks]).mean()
     assert found.item() == pytest.approx(expected, abs=1e-6)
@@ -50,7 +56,9 @@ def test_the_answer_costs_what_its_tokens_lack_of_certainty():
     assert losses.ce(logits_TV, torch.tensor([1, 2])).item() == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize(("ignored", "counted"), [("background", [0, 1, 2, 3]), ("left_out", [0, 1, 3])])
+@pytest.mark.parametrize(
+    ("ignored", "counted"), [("background", [0, 1, 2, 3]), ("left_out", [0, 1, 3])]
+)
 def test_ignored_pixels_are_background_as_in_the_original_or_left_out(ignored, counted):
     logits, target = flat([1, 2, 3, -4]), torch.tensor([[0, 1], [255, 1]], dtype=torch.uint8)
     target_P, counts_P = losses.target_and_counts(target, ignored)
@@ -62,7 +70,10 @@ def test_ignored_pixels_are_background_as_in_the_original_or_left_out(ignored, c
 
 def test_masks_cost_together_what_they_cost_alone():
     generator = torch.Generator().manual_seed(0)
-    logits_MP, target_MP = torch.randn(3, 50, generator=generator), torch.rand(3, 50, generator=generator) > 0.5
+    logits_MP, target_MP = (
+        torch.randn(3, 50, generator=generator),
+        torch.rand(3, 50, generator=generator) > 0.5,
+    )
     counts_MP = torch.rand(3, 50, generator=generator) > 0.3
     together = losses.of_masks(logits_MP, target_MP, LossWeights(bce=1, dice=1, iou=1), counts_MP)
     for name, loss_M in together.items():
@@ -74,7 +85,9 @@ def test_only_what_has_a_weight_is_computed_and_added():
     found = losses.of_masks(flat([0.3, -2.0]), flat([1.0, 0.0]), LossWeights(bce=2, iou=0.5))
     assert found.keys() == {"bce", "iou"}
     expected = 2 * found["bce"] + 0.5 * found["iou"]
-    assert losses.weighted(found, LossWeights(bce=2, iou=0.5)).item() == pytest.approx(expected.item(), abs=1e-6)
+    assert losses.weighted(found, LossWeights(bce=2, iou=0.5)).item() == pytest.approx(
+        expected.item(), abs=1e-6
+    )
 
 
 def test_the_named_weights_are_the_originals_and_the_described_ones():

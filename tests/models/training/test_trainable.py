@@ -9,7 +9,7 @@ from lisabench.harness.errors import DataError, UsageError
 from lisabench.harness.probe import NullProbe
 from lisabench.models.adapters.lisa_stages import Lisa
 from lisabench.models.lisa import tokenizer, weights_format
-from lisabench.models.lisa.config import LisaCase
+from lisabench.models.lisa.config import LisaConfig
 from lisabench.models.lisa.network import LisaModel
 from lisabench.models.lisa.prompts import ADDED
 from lisabench.models.lisa.tokenizer import PromptTokenizer, ids_of
@@ -30,7 +30,7 @@ def scenes():
 
 
 def ready(recipe: str, **axes) -> Lisa:
-    case = LisaCase(device="cpu", **axes)
+    case = LisaConfig(device="cpu", **axes)
     lisa = Lisa(case, NullProbe(), starting=True)
     make_trainable(lisa.model, case, RECIPES[recipe].trains, lisa.tokenizer)
     return lisa
@@ -40,7 +40,9 @@ def learned_from(lisa: Lisa, samples, weights=LOSSES["original-losses"], steps=1
     """After some steps; the gradients of the last one stay."""
     learner = Learner(lisa.model, weights)
     reader = ExampleReader(lisa.case, lisa.model.preset, lisa.model.encoder.views, lisa.tokenizer)
-    batch = batch_of([reader(sample) for sample in samples], lisa.model.encoder, "cpu", torch.float32)
+    batch = batch_of(
+        [reader(sample) for sample in samples], lisa.model.encoder, "cpu", torch.float32
+    )
     own = torch.optim.AdamW(trained(learner).values(), lr=1e-2, weight_decay=0)
     for _ in range(steps):
         own.zero_grad()
@@ -67,7 +69,7 @@ def test_a_recipe_trains_as_many_parameters_as_on_paper(recipe, vision):
     ],
 )
 def test_at_full_size_too(recipe, vision, expected):
-    case = LisaCase(preset="lisa-7b-llava15", vision=vision)
+    case = LisaConfig(preset="lisa-7b-llava15", vision=vision)
     with torch.device("meta"):
         model = LisaModel(case.sizes, vision, lambda _, build: build())
     make_trainable(model, case, RECIPES[recipe].trains, PromptTokenizer(tokenizer.load("tiny")))
@@ -83,7 +85,11 @@ def test_frozen_parameters_get_no_gradient_and_no_state(scenes):
         if not parameter.requires_grad:
             assert parameter.grad is None, name
             assert torch.equal(parameter, before[name]), name
-    changed = {name.split(".")[0] for name, p in lisa.model.named_parameters() if not torch.equal(p, before[name])}
+    changed = {
+        name.split(".")[0]
+        for name, p in lisa.model.named_parameters()
+        if not torch.equal(p, before[name])
+    }
     assert changed == {"encoder", "llm", "seg_projection"}
 
 
@@ -92,20 +98,28 @@ def test_the_rows_of_new_tokens_learn_alone(scenes, tmp_path):
     embedding = lisa.model.llm.model.embed_tokens.frozen.weight.clone()
     learned_from(lisa, scenes[:2])
     save(lisa, tmp_path, ORIGIN)
-    after = Lisa(LisaCase(device="cpu", vision="clip", weights=str(tmp_path)), NullProbe()).model.llm
+    after = Lisa(
+        LisaConfig(device="cpu", vision="clip", weights=str(tmp_path)), NullProbe()
+    ).model.llm
     rows = sorted(i for token in ADDED for i in ids_of(lisa.tokenizer, token))
     assert len(set(rows)) == 3
-    assert (after.model.embed_tokens.weight != embedding).any(1).nonzero().flatten().tolist() == rows
-    assert (after.lm_head.weight != lisa.model.llm.lm_head.frozen.weight).any(1).nonzero().flatten().tolist() == rows
+    assert (after.model.embed_tokens.weight != embedding).any(
+        1
+    ).nonzero().flatten().tolist() == rows
+    assert (after.lm_head.weight != lisa.model.llm.lm_head.frozen.weight).any(
+        1
+    ).nonzero().flatten().tolist() == rows
 
 
-@pytest.mark.parametrize(("recipe", "vision"), [("original", "dual"), ("lean", "clip"), ("everything", "sam")])
+@pytest.mark.parametrize(
+    ("recipe", "vision"), [("original", "dual"), ("lean", "clip"), ("everything", "sam")]
+)
 def test_what_is_saved_answers_as_what_was_trained(recipe, vision, scenes, tmp_path):
     lisa = ready(recipe, vision=vision)
     learned_from(lisa, scenes[:2], steps=2)
     lisa.model.eval()
     known = save(lisa, tmp_path, ORIGIN)
-    again = Lisa(LisaCase(device="cpu", vision=vision, weights=str(tmp_path)), NullProbe())
+    again = Lisa(LisaConfig(device="cpu", vision=vision, weights=str(tmp_path)), NullProbe())
     assert again.has_quality
     assert again.settings["weights_hash"] == known.weights_hash
     for mine, theirs in zip(logits(lisa, scenes[:3]), logits(again, scenes[:3]), strict=True):
@@ -122,9 +136,11 @@ def logits(lisa: Lisa, samples):
 def test_a_shared_variant_starts_from_a_dual_with_a_new_bridge_alone(vision, tmp_path):
     save(ready("everything"), tmp_path, ORIGIN)
     start = ready("described", vision=vision, weights=str(tmp_path), seed=5)
-    dual = Lisa(LisaCase(device="cpu", weights=str(tmp_path)), NullProbe())
+    dual = Lisa(LisaConfig(device="cpu", weights=str(tmp_path)), NullProbe())
     assert start.new_parts == {"bridge"}
-    same = {name: tensor for name, tensor in start.model.state_dict().items() if ".bridge." not in name}
+    same = {
+        name: tensor for name, tensor in start.model.state_dict().items() if ".bridge." not in name
+    }
     assert same.keys() < dual.model.state_dict().keys() | same.keys()
     for name, tensor in same.items():
         assert torch.equal(tensor, dual.model.state_dict()[name]), name
@@ -133,10 +149,12 @@ def test_a_shared_variant_starts_from_a_dual_with_a_new_bridge_alone(vision, tmp
 def test_a_dual_is_not_evaluated_as_a_shared_variant(tmp_path):
     save(ready("everything"), tmp_path, ORIGIN)
     with pytest.raises(DataError, match="no bridge, which vision=clip needs"):
-        Lisa(LisaCase(device="cpu", vision="clip", weights=str(tmp_path)), NullProbe())
+        Lisa(LisaConfig(device="cpu", vision="clip", weights=str(tmp_path)), NullProbe())
 
 
-def test_weights_saved_from_a_start_name_what_they_were_trained_on_beside_what_the_start_was(tmp_path):
+def test_weights_saved_from_a_start_name_what_they_were_trained_on_beside_what_the_start_was(
+    tmp_path,
+):
     first, second = tmp_path / "first", tmp_path / "second"
     for folder in (first, second):
         folder.mkdir()
@@ -149,20 +167,29 @@ def test_weights_saved_from_a_start_name_what_they_were_trained_on_beside_what_t
 def test_the_weights_of_another_preset_are_refused(tmp_path):
     save(ready("everything"), tmp_path, ORIGIN)
     with pytest.raises(UsageError, match="not of preset=lisa-7b"):
-        Lisa(LisaCase(preset="lisa-7b", device="cpu", weights=str(tmp_path)), NullProbe())
+        Lisa(LisaConfig(preset="lisa-7b", device="cpu", weights=str(tmp_path)), NullProbe())
 
 
 def test_what_is_quantised_is_not_trained():
-    case = LisaCase(quantization="nf4", quantized="upstream")
-    with pytest.raises(UsageError, match="lm_head, projector, seg_projection cannot be both trained and quantised"):
-        make_trainable(ready("lean").model, case, RECIPES["lean"].trains, PromptTokenizer(tokenizer.load("tiny")))
+    case = LisaConfig(quantization="nf4", quantized="upstream")
+    with pytest.raises(
+        UsageError, match="lm_head, projector, seg_projection cannot be both trained and quantised"
+    ):
+        make_trainable(
+            ready("lean").model,
+            case,
+            RECIPES["lean"].trains,
+            PromptTokenizer(tokenizer.load("tiny")),
+        )
 
 
 def test_without_a_loss_on_the_answer_only_the_prompt_is_read_and_masks_cost_the_same(scenes):
     """With causal attention, what follows the state that prompts the mask does not change it."""
     lisa, samples = ready("everything"), scenes[:3]
     reader = ExampleReader(lisa.case, lisa.model.preset, lisa.model.encoder.views, lisa.tokenizer)
-    batch = batch_of([reader(sample) for sample in samples], lisa.model.encoder, "cpu", torch.float32)
+    batch = batch_of(
+        [reader(sample) for sample in samples], lisa.model.encoder, "cpu", torch.float32
+    )
     with_answer = Learner(lisa.model, LossWeights(ce=1, bce=1, dice=1))(batch)
     without = Learner(lisa.model, LossWeights(bce=1, dice=1))(batch)
     assert "ce" not in without
@@ -176,13 +203,15 @@ def test_a_batch_costs_what_its_queries_cost_one_by_one(scenes):
     reader = ExampleReader(lisa.case, lisa.model.preset, lisa.model.encoder.views, lisa.tokenizer)
     examples = [reader(sample) for sample in scenes[:4]]
     together = learner(batch_of(examples, lisa.model.encoder, "cpu", torch.float32))
-    alone = [learner(batch_of([each], lisa.model.encoder, "cpu", torch.float32)) for each in examples]
+    alone = [
+        learner(batch_of([each], lisa.model.encoder, "cpu", torch.float32)) for each in examples
+    ]
     for name, loss in together.items():
         torch.testing.assert_close(loss, sum(each[name] for each in alone), rtol=1e-5, atol=1e-5)
 
 
 def test_the_described_prompt_has_no_answer_to_learn(scenes):
-    case = LisaCase(device="cpu", conditioning="described")
+    case = LisaConfig(device="cpu", conditioning="described")
     lisa = Lisa(case, NullProbe(), starting=True)
     reader = ExampleReader(case, lisa.model.preset, lisa.model.encoder.views, lisa.tokenizer)
     example = reader(scenes[0])
@@ -193,9 +222,13 @@ def test_the_described_prompt_has_no_answer_to_learn(scenes):
 def test_distillation_has_the_bridge_alone_learn_what_sam_gives(scenes):
     lisa = ready("distilled", vision="clip")
     learner = Learner(lisa.model, LOSSES["described"])
-    learner.teacher = Lisa(LisaCase(device="cpu"), NullProbe()).model.encoder.sam_encoder
-    reader = ExampleReader(lisa.case, lisa.model.preset, ("clip_frame", "sam_frame"), lisa.tokenizer)
-    batch = batch_of([reader(sample) for sample in scenes[:4]], lisa.model.encoder, "cpu", torch.float32)
+    learner.teacher = Lisa(LisaConfig(device="cpu"), NullProbe()).model.encoder.sam_encoder
+    reader = ExampleReader(
+        lisa.case, lisa.model.preset, ("clip_frame", "sam_frame"), lisa.tokenizer
+    )
+    batch = batch_of(
+        [reader(sample) for sample in scenes[:4]], lisa.model.encoder, "cpu", torch.float32
+    )
     own, costs = torch.optim.AdamW(trained(lisa.model).values(), lr=1e-2), []
     for _ in range(8):
         own.zero_grad()

@@ -61,7 +61,9 @@ def test_peaks_are_those_of_each_process_by_what_is_reserved_where_that_is_known
     assert (cases[0].peak_figure, cases[0].peak_bytes) == ("peak_bytes", [742 << 20])
     sides = [of_case(name, read_run(folder).memory) for name in ("dual", "sam")]
     expected = unpaired_memory(*sides, False)
-    assert cases[1].growth_bytes[0] / cases[0].growth_bytes[0] == pytest.approx(expected.ratio, rel=1e-12, abs=0)
+    assert cases[1].growth_bytes[0] / cases[0].growth_bytes[0] == pytest.approx(
+        expected.ratio, rel=1e-12, abs=0
+    )
     assert cases[0].growth_bytes == [(742 - 360) << 20]
     gpu = reduced(read_run(write_run(tmp_path / "gpu", **SMALL, clock="cuda events"))).cases[0]
     assert (gpu.peak_figure, gpu.peak_bytes) == ("peak_reserved_bytes", [(742 + 64) << 20])
@@ -70,7 +72,9 @@ def test_peaks_are_those_of_each_process_by_what_is_reserved_where_that_is_known
 
 def test_the_peak_of_a_query_leaves_out_the_build(folder):
     built = {"peak_bytes": 9 << 30}
-    edit_lines(folder / "memory.jsonl", lambda line: line | (built if line["stage"] == "build" else {}))
+    edit_lines(
+        folder / "memory.jsonl", lambda line: line | (built if line["stage"] == "build" else {})
+    )
     case = reduced(read_run(folder)).case("dual")
     assert (case.peak_bytes, case.query_peak_bytes) == ([9 << 30], [742 << 20])
 
@@ -107,7 +111,9 @@ def test_runs_of_older_and_newer_masks_have_the_same_baseline(folder):
 
 def test_a_damaged_mask_is_one_line(folder, tmp_path):
     damaged = {"mask_rle": {"size": [24, 32], "counts": "1?"}}
-    edit_lines(folder / "samples.jsonl", lambda line: line | (damaged if "mask_rle" in line else {}))
+    edit_lines(
+        folder / "samples.jsonl", lambda line: line | (damaged if "mask_rle" in line else {})
+    )
     done = lisabench("baseline", folder, "--out", tmp_path / "b.json")
     assert (done.returncode, done.stderr.count("\n")) == (DataError.exit_code, 1)
     assert done.stderr.startswith("lisabench: mask_rle: ") and not (tmp_path / "b.json").exists()
@@ -116,7 +122,9 @@ def test_a_damaged_mask_is_one_line(folder, tmp_path):
 def test_medians_are_over_the_queries_that_every_process_has_timed(folder):
     edit_lines(
         folder / "samples.jsonl",
-        lambda line: failed(line) if (line["process"], line["sample_id"]) == (1, "scene-0003") else line,
+        lambda line: (
+            failed(line) if (line["process"], line["sample_id"]) == (1, "scene-0003") else line
+        ),
     )
     case = reduced(read_run(folder)).case("dual")
     assert (case.untimed, case.failed, case.records) == (["scene-0003"], 1, 24)
@@ -131,7 +139,13 @@ def test_medians_are_over_the_queries_that_every_process_has_timed(folder):
 def test_stages_are_those_that_were_waited_for_where_there_are_such(folder):
     assert not reduced(read_run(folder)).case("dual").stages_synchronised
     lines = [
-        {"case": "dual", "process": p, "pass": "synchronised", "sample_id": s, "stages_ns": {"vision": 1000 * (p + 1)}}
+        {
+            "case": "dual",
+            "process": p,
+            "pass": "synchronised",
+            "sample_id": s,
+            "stages_ns": {"vision": 1000 * (p + 1)},
+        }
         for p in range(3)
         for s in ("scene-0000", "scene-0001")
     ]
@@ -220,4 +234,6 @@ def test_the_command_keeps_a_finished_run_and_no_other(folder, tmp_path):
     assert read_baseline(tmp_path / "b.json") == reduced(read_run(folder))
     edit_run(folder, status="failed")
     done = lisabench("baseline", folder, "--out", tmp_path / "c.json")
-    assert done.returncode == 2 and "is failed" in done.stderr and not (tmp_path / "c.json").exists()
+    assert (
+        done.returncode == 2 and "is failed" in done.stderr and not (tmp_path / "c.json").exists()
+    )

@@ -45,7 +45,12 @@ def ms(time, spread=STEADY):
 def peaks(mib):
     """On a CPU: whole processes, of which 100 MiB stood there before the build."""
     whole, grown = [round(mib * MIB)] * 3, [round((mib - 100) * MIB)] * 3
-    return {"peak_bytes": whole, "query_peak_bytes": whole, "growth_bytes": grown, "query_growth_bytes": grown}
+    return {
+        "peak_bytes": whole,
+        "query_peak_bytes": whole,
+        "growth_bytes": grown,
+        "query_growth_bytes": grown,
+    }
 
 
 def changed(baseline, case=None, **changes):
@@ -80,8 +85,13 @@ def test_a_run_against_itself_holds_in_every_figure_that_is_gated(before):
     ("factor", "verdict"),
     [(0.5, "holds"), (1.0, "holds"), (1.02, "holds"), (1.05, "inconclusive"), (1.1, "regression")],
 )
-def test_a_time_holds_or_has_regressed_only_where_its_whole_interval_says_so(before, factor, verdict):
-    assert of(before, changed(before, end_to_end_ns=ms(100 * factor)), "time.end_to_end").verdict == verdict
+def test_a_time_holds_or_has_regressed_only_where_its_whole_interval_says_so(
+    before, factor, verdict
+):
+    assert (
+        of(before, changed(before, end_to_end_ns=ms(100 * factor)), "time.end_to_end").verdict
+        == verdict
+    )
 
 
 def test_the_interval_of_a_time_takes_in_what_sessions_differ_by(before):
@@ -89,9 +99,13 @@ def test_the_interval_of_a_time_takes_in_what_sessions_differ_by(before):
     logs = [np.log(case.end_to_end_ns) for case in (before.case("dual"), after.case("dual"))]
     found, welch = of(before, after, "time.end_to_end"), unpaired_ratio(*logs)
     exactly = of(before, after, "time.end_to_end", sessions=0)
-    np.testing.assert_allclose([exactly.low, exactly.high], [welch.low, welch.high], rtol=1e-9, atol=0)
+    np.testing.assert_allclose(
+        [exactly.low, exactly.high], [welch.low, welch.high], rtol=1e-9, atol=0
+    )
     widened = math.log(found.high / found.low) / 2
-    assert math.hypot(1.96 * 0.01, math.log(welch.high / welch.low) / 2) == pytest.approx(widened, rel=0.05, abs=0)
+    assert math.hypot(1.96 * 0.01, math.log(welch.high / welch.low) / 2) == pytest.approx(
+        widened, rel=0.05, abs=0
+    )
 
 
 def test_where_two_versions_took_turns_a_time_has_the_interval_of_the_pairs_in_both_looks(before):
@@ -102,16 +116,26 @@ def test_where_two_versions_took_turns_a_time_has_the_interval_of_the_pairs_in_b
     for second in (False, True):
         checks = {(c.case, c.metric): c for c in judge(before, after, Gate(), second, pairs)}
         found = checks["dual", "time.end_to_end"]
-        assert (found.change, found.low, found.high) == (expected.ratio, expected.low, expected.high)
+        assert (found.change, found.low, found.high) == (
+            expected.ratio,
+            expected.low,
+            expected.high,
+        )
         assert found.verdict == "regression"
-        assert checks["sam", "time.end_to_end"].verdict == "inconclusive"  # of that there are no pairs
+        assert (
+            checks["sam", "time.end_to_end"].verdict == "inconclusive"
+        )  # of that there are no pairs
 
 
 def test_pairs_are_of_the_same_query_in_the_same_process_of_either_run(tmp_path):
     run = read_run(write_run(tmp_path / "run", **SMALL))
-    slower = replace(run, samples=[line | {"latency_ns": 2 * line["latency_ns"]} for line in run.samples[::-1]])
+    slower = replace(
+        run, samples=[line | {"latency_ns": 2 * line["latency_ns"]} for line in run.samples[::-1]]
+    )
     found = time_pairs(run, slower)
-    np.testing.assert_allclose(found["dual", "time.end_to_end"], [math.log(2)] * 5, rtol=1e-9, atol=0)
+    np.testing.assert_allclose(
+        found["dual", "time.end_to_end"], [math.log(2)] * 5, rtol=1e-9, atol=0
+    )
     np.testing.assert_allclose(found["dual", "time.vision"], [0.0] * 5, rtol=0, atol=1e-12)
 
 
@@ -132,16 +156,23 @@ def test_pairs_of_stages_are_of_the_pass_that_waits_where_both_runs_have_it(tmp_
     found = time_pairs(before, after)
     np.testing.assert_allclose(found["dual", "time.vision"], [math.log(3)] * 5, rtol=1e-9, atol=0)
     assert found["dual", "time.llm"] == []
-    np.testing.assert_allclose(time_pairs(before, run)["dual", "time.vision"], [0.0] * 5, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        time_pairs(before, run)["dual", "time.vision"], [0.0] * 5, rtol=0, atol=1e-12
+    )
 
 
-def test_a_second_look_needs_the_interval_of_its_processes_to_convict_and_the_whole_one_to_acquit(before):
+def test_a_second_look_needs_the_interval_of_its_processes_to_convict_and_the_whole_one_to_acquit(
+    before,
+):
     def verdicts(time):
         after = changed(before, end_to_end_ns=ms(time))
         looks = (judge(before, after, Gate(), second_look=second) for second in (False, True))
         return [next(c.verdict for c in look if c.metric == "time.end_to_end") for look in looks]
 
-    assert verdicts(107) == ["inconclusive", "regression"]  # 1.06 to 1.08 by its processes, 1.05 to 1.09 with sessions
+    assert verdicts(107) == [
+        "inconclusive",
+        "regression",
+    ]  # 1.06 to 1.08 by its processes, 1.05 to 1.09 with sessions
     assert verdicts(103.5) == ["inconclusive", "inconclusive"]
     assert verdicts(102) == ["holds", "holds"]
 
@@ -152,8 +183,14 @@ def test_a_stage_is_shown_and_gated_only_where_the_suite_says_so(before):
     assert (shown.verdict, shown.limit) == ("not gated", None)
     assert shown.change == pytest.approx(1.1, rel=1e-6, abs=0)
     assert of(before, after, "time.vision", stages={"vision": 0.05}).verdict == "regression"
-    assert of(before, after, "time.vision", cases={"dual": {"stages": {"vision": 0.05}}}).verdict == "regression"
-    assert of(before, after, "time.vision", cases={"sam": {"stages": {"vision": 0.05}}}).verdict == "not gated"
+    assert (
+        of(before, after, "time.vision", cases={"dual": {"stages": {"vision": 0.05}}}).verdict
+        == "regression"
+    )
+    assert (
+        of(before, after, "time.vision", cases={"sam": {"stages": {"vision": 0.05}}}).verdict
+        == "not gated"
+    )
     assert of(before, after, "time.vision", stages=["vision"]).verdict == "inconclusive"
 
 
@@ -182,7 +219,8 @@ def test_whole_peaks_of_an_older_baseline_are_compared_as_such(before, more, ver
     assert found.verdict == verdict
     assert (found.before, found.limit) == (pytest.approx(500 * MIB), pytest.approx(1.01))
     assert (
-        found.why == "by the peak of the whole process: the baseline or the run lacks what stood there before the build"
+        found.why
+        == "by the peak of the whole process: the baseline or the run lacks what stood there before the build"
     )
 
 
@@ -197,7 +235,13 @@ def test_a_growth_that_is_small_is_held_to_bytes_and_not_to_a_share_of_itself(be
     assert of(base, changed(base, growth_bytes=grown), "memory.peak").verdict == "regression"
 
 
-JOULES = [40_000.0, 41_000.0, 39_500.0, 40_500.0, 40_200.0]  # millijoules a query, of five processes
+JOULES = [
+    40_000.0,
+    41_000.0,
+    39_500.0,
+    40_500.0,
+    40_200.0,
+]  # millijoules a query, of five processes
 
 
 @pytest.mark.parametrize(
@@ -207,7 +251,12 @@ JOULES = [40_000.0, 41_000.0, 39_500.0, 40_500.0, 40_200.0]  # millijoules a que
 )  # fmt: skip
 def test_energy_is_held_to_its_limit(before, factor, limit, verdict):
     base = changed(before, energy_mj=JOULES)
-    found = of(base, changed(base, energy_mj=[factor * value for value in JOULES]), "energy.query", energy=limit)
+    found = of(
+        base,
+        changed(base, energy_mj=[factor * value for value in JOULES]),
+        "energy.query",
+        energy=limit,
+    )
     assert (found.verdict, found.unit) == (verdict, "mJ")
     assert found.change == pytest.approx(factor, rel=1e-9, abs=0)
 
@@ -225,7 +274,10 @@ def test_energy_that_one_side_lacks_is_not_checked_and_that_both_lack_is_not_sho
 def test_energy_of_other_queries_decides_nothing_and_another_machine_refuses_it(before):
     base = changed(before, energy_mj=JOULES)
     found = of(base, changed(base, without_energy=["scene-0000"]), "energy.query")
-    assert (found.verdict, found.why) == ("inconclusive", "not the same queries have an energy in every process")
+    assert (found.verdict, found.why) == (
+        "inconclusive",
+        "not the same queries have an energy in every process",
+    )
     elsewhere = base.model_copy(update={"passport": dict(base.passport) | {"cpu": "another"}})
     assert of(base, elsewhere, "energy.query").verdict == "refused"
 
@@ -243,9 +295,14 @@ def test_masks_may_differ_by_what_they_differ_among_the_baselines_own_processes(
     distance = 1 - found.after
     assert found.verdict == "regression" and distance > 0.02
     assert of(spread(before, distance / 2), after, "masks").verdict == "holds"
-    assert "spread among the baseline's own processes" in of(spread(before, distance / 2), after, "masks").why
+    assert (
+        "spread among the baseline's own processes"
+        in of(spread(before, distance / 2), after, "masks").why
+    )
     assert of(spread(before, distance / 2 - 0.01), after, "masks").verdict == "regression"
-    assert of(before, spread(after, 1.0), "masks").verdict == "regression"  # the new side's spread excuses nothing
+    assert (
+        of(before, spread(after, 1.0), "masks").verdict == "regression"
+    )  # the new side's spread excuses nothing
 
 
 def test_scores_may_differ_by_what_they_differ_among_the_baselines_own_processes(before):
@@ -261,8 +318,12 @@ def test_scores_may_differ_by_what_they_differ_among_the_baselines_own_processes
 def missing_all(answers):
     """The same queries, those with a target answered with an empty mask each."""
     nothing = [0] * len(answers.sample_id)
-    either = [target or union for target, union in zip(answers.target_px, answers.union_px, strict=True)]
-    return answers.model_copy(update={"intersection_px": nothing, "predicted_px": nothing, "union_px": either})
+    either = [
+        target or union for target, union in zip(answers.target_px, answers.union_px, strict=True)
+    ]
+    return answers.model_copy(
+        update={"intersection_px": nothing, "predicted_px": nothing, "union_px": either}
+    )
 
 
 def smaller(baseline, query):
@@ -289,7 +350,10 @@ def worse_by(baseline, pixels):
     for case in baseline.cases:
         lost = [min(pixels, hit) for hit in case.answers.intersection_px]
         update = {
-            name: [value - fewer for value, fewer in zip(getattr(case.answers, name), lost, strict=True)]
+            name: [
+                value - fewer
+                for value, fewer in zip(getattr(case.answers, name), lost, strict=True)
+            ]
             for name in ("intersection_px", "predicted_px")
         }
         cases.append(case.model_copy(update={"answers": case.answers.model_copy(update=update)}))
@@ -300,7 +364,8 @@ def test_scores_are_paired_by_query_and_a_loss_is_found(before):
     worse = worse_by(before, 5)
     found = of(before, worse, "quality.gIoU")
     scores = [
-        METRICS["gIoU"].compute(list(map(counts, side.case("dual").answers.records()))) for side in (before, worse)
+        METRICS["gIoU"].compute(list(map(counts, side.case("dual").answers.records())))
+        for side in (before, worse)
     ]
     assert found.verdict == "regression" and found.high < -0.5
     assert found.change == pytest.approx(100 * (scores[1] - scores[0]), rel=1e-9, abs=0)
@@ -312,7 +377,14 @@ def test_scores_are_paired_by_query_and_a_loss_is_found(before):
 def test_the_order_of_the_queries_does_not_matter(before):
     answers = before.case("dual").answers
     turned = {name: column[::-1] for name, column in vars(answers).items()}
-    assert of(before, changed(before, "dual", answers=answers.model_copy(update=turned)), "quality.gIoU").change == 0
+    assert (
+        of(
+            before,
+            changed(before, "dual", answers=answers.model_copy(update=turned)),
+            "quality.gIoU",
+        ).change
+        == 0
+    )
 
 
 def test_random_weights_have_no_quality_to_hold_but_masks(before):
@@ -378,12 +450,21 @@ def test_where_other_queries_have_times_their_medians_are_not_judged(before):
 
 @pytest.mark.parametrize(
     "facts",
-    [{"gpu": "H200"}, {"gpu_count": 4}, {"driver": "999.1"}, {"power_limit_w": 300}, {"ecc": True}, {"cpu": "Abacus"}],
+    [
+        {"gpu": "H200"},
+        {"gpu_count": 4},
+        {"driver": "999.1"},
+        {"power_limit_w": 300},
+        {"ecc": True},
+        {"cpu": "Abacus"},
+    ],
 )
 def test_another_machine_is_refused_for_time_and_memory_and_not_for_quality(before, facts):
     after = before.model_copy(update={"passport": before.passport | facts})
     verdicts = {c.metric: c.verdict for c in judge(before, after, Gate()) if c.case == "dual"}
-    assert {verdicts[m] for m in ("time.end_to_end", "memory.peak", "memory.query_peak")} == {"refused"}
+    assert {verdicts[m] for m in ("time.end_to_end", "memory.peak", "memory.query_peak")} == {
+        "refused"
+    }
     assert {verdicts[m] for m in ("quality.gIoU", "quality.cIoU", "masks", "failures")} == {"holds"}
     assert outcome(judge(before, after, Gate())) == "nothing comparable"
     assert outcome(judge(before, worse_by(after, 5), Gate())) == "regression"
@@ -392,9 +473,14 @@ def test_another_machine_is_refused_for_time_and_memory_and_not_for_quality(befo
 
 def test_versions_settings_and_the_plan_are_listed_and_never_refused(before):
     settings = before.case("dual").settings | {"sam": "vit_b"}
-    after = changed(before, "dual", settings=settings).model_copy(update={"versions": before.versions | {"torch": "3"}})
+    after = changed(before, "dual", settings=settings).model_copy(
+        update={"versions": before.versions | {"torch": "3"}}
+    )
     assert outcome(judge(before, after, Gate())) == "holds"
-    assert changes(before, after) == {"dual: sam": ("tiny", "vit_b"), "version: torch": ("2.13.0", "3")}
+    assert changes(before, after) == {
+        "dual: sam": ("tiny", "vit_b"),
+        "version: torch": ("2.13.0", "3"),
+    }
 
 
 @pytest.mark.parametrize("what", ["fingerprint", "targets"])
@@ -403,8 +489,15 @@ def test_other_data_are_refused_for_everything(before, what):
         after = before.model_copy(update={"data": before.data | {"fingerprint": "b"}})
     else:
         answers = before.case("dual").answers
-        after = changed(before, answers=answers.model_copy(update={"target_px": [px + 1 for px in answers.target_px]}))
-    verdicts = {c.metric: c.verdict for c in judge(before, after, Gate(stages=["vision"])) if c.metric != "failures"}
+        after = changed(
+            before,
+            answers=answers.model_copy(update={"target_px": [px + 1 for px in answers.target_px]}),
+        )
+    verdicts = {
+        c.metric: c.verdict
+        for c in judge(before, after, Gate(stages=["vision"]))
+        if c.metric != "failures"
+    }
     assert set(verdicts.values()) == {"refused"}
     assert outcome(judge(before, after, Gate())) == "nothing comparable"
 
@@ -421,7 +514,9 @@ def test_a_gate_that_gates_nothing_is_no_pass(before):
 
 
 def test_a_refusal_is_not_hidden_by_a_doubt(before):
-    after = with_mask(before, np.copy).model_copy(update={"passport": before.passport | {"cpu": "Abacus"}})
+    after = with_mask(before, np.copy).model_copy(
+        update={"passport": before.passport | {"cpu": "Abacus"}}
+    )
     after = changed(after, "dual", masks={})
     assert {"refused", "inconclusive"} <= {check.verdict for check in judge(before, after, Gate())}
     assert outcome(judge(before, after, Gate())) == "nothing comparable"
@@ -435,15 +530,23 @@ def test_a_second_measurement_stands_in_the_place_of_each_regression(before):
     quick = settle(slow, {"sam": [c for c in judge(before, before, Gate()) if c.case == "sam"]})
     assert outcome(quick) == "holds"
     again = next(check for check in quick if check.first)
-    assert (again.case, again.metric, again.first.verdict) == ("sam", "time.end_to_end", "regression")
-    assert [c for c in quick if not c.first] == [c for c in slow if c.verdict == "holds" or c.verdict == "not gated"]
+    assert (again.case, again.metric, again.first.verdict) == (
+        "sam",
+        "time.end_to_end",
+        "regression",
+    )
+    assert [c for c in quick if not c.first] == [
+        c for c in slow if c.verdict == "holds" or c.verdict == "not gated"
+    ]
 
 
 def test_a_regression_that_cannot_be_measured_again_is_unconfirmed(before):
     slow = judge(before, changed(before, "sam", end_to_end_ns=ms(110)), Gate())
     found = settle(slow, {"sam": "another machine"})
     assert outcome(found) == "inconclusive"
-    assert [(c.verdict, c.why) for c in found if c.verdict == "unconfirmed"] == [("unconfirmed", "another machine")]
+    assert [(c.verdict, c.why) for c in found if c.verdict == "unconfirmed"] == [
+        ("unconfirmed", "another machine")
+    ]
 
 
 def test_what_is_judged_is_json_without_nan(before):

@@ -15,7 +15,9 @@ SLOW = Check(case="a|b", metric="time.vision", verdict="regression", unit="ns", 
 
 
 def page_of(*checks, **known):
-    return Checked(run="RUN", baseline="FILE", outcome="regression", exit_code=1, checks=list(checks), **known)
+    return Checked(
+        run="RUN", baseline="FILE", outcome="regression", exit_code=1, checks=list(checks), **known
+    )
 
 
 def row(page, metric):
@@ -23,27 +25,50 @@ def row(page, metric):
 
 
 def test_a_row_has_both_figures_the_change_with_its_interval_the_limit_and_the_verdict():
-    expected = ["| a\\|b", "time.vision", "40.0 ms", "44.0 ms", "1.100x [1.080, 1.120]", "1.050x", "**regression** |"]
+    expected = [
+        "| a\\|b",
+        "time.vision",
+        "40.0 ms",
+        "44.0 ms",
+        "1.100x [1.080, 1.120]",
+        "1.050x",
+        "**regression** |",
+    ]
     assert row(gate_page.page(page_of(SLOW)), "time.vision") == expected
 
 
 def test_peaks_are_in_mib_and_scores_in_points():
-    peak = SLOW.model_copy(update={"metric": "memory.peak", "unit": "bytes", "before": 2**30, "after": 2**30})
+    peak = SLOW.model_copy(
+        update={"metric": "memory.peak", "unit": "bytes", "before": 2**30, "after": 2**30}
+    )
     score = Check(case="a", metric="quality.gIoU", verdict="holds", unit="score", before=0.5, after=0.498, change=-0.2,
                   low=-0.4, high=0.01, limit=-0.5)  # fmt: skip
     page = gate_page.page(page_of(peak, score))
     assert row(page, "memory.peak")[2] == "1,024.0 MiB"
-    assert row(page, "quality.gIoU")[2:6] == ["0.500", "0.498", "-0.20 points [-0.40, +0.01]: as good", "-0.50 points"]
+    assert row(page, "quality.gIoU")[2:6] == [
+        "0.500",
+        "0.498",
+        "-0.20 points [-0.40, +0.01]: as good",
+        "-0.50 points",
+    ]
 
 
 def test_what_was_measured_first_stands_beside_what_was_measured_again():
-    again = SLOW.model_copy(update={"verdict": "holds", "change": 1.0, "low": 0.99, "high": 1.01, "first": SLOW})
-    assert "holds (measured again, at first 1.100x [1.080, 1.120])" in gate_page.page(page_of(again))
+    again = SLOW.model_copy(
+        update={"verdict": "holds", "change": 1.0, "low": 0.99, "high": 1.01, "first": SLOW}
+    )
+    assert "holds (measured again, at first 1.100x [1.080, 1.120])" in gate_page.page(
+        page_of(again)
+    )
 
 
 def test_a_doubt_says_what_could_have_been_seen():
-    doubt = SLOW.model_copy(update={"verdict": "inconclusive", "why": "it straddles", "detectable": 0.031})
-    assert "inconclusive (it straddles; the smallest change to be seen is 3.1 %)" in gate_page.page(page_of(doubt))
+    doubt = SLOW.model_copy(
+        update={"verdict": "inconclusive", "why": "it straddles", "detectable": 0.031}
+    )
+    assert "inconclusive (it straddles; the smallest change to be seen is 3.1 %)" in gate_page.page(
+        page_of(doubt)
+    )
 
 
 def test_what_differs_and_what_is_new_is_listed():
@@ -54,9 +79,14 @@ def test_what_differs_and_what_is_new_is_listed():
 
 def test_of_two_versions_side_by_side_it_says_how_they_were_paired_and_what_confounds_them():
     differs = {"changed": {"a: precision": ("fp32", "bf16")}}
-    page, unpaired = (gate_page.page(page_of(SLOW, paired=paired, **differs)) for paired in (True, False))
+    page, unpaired = (
+        gate_page.page(page_of(SLOW, paired=paired, **differs)) for paired in (True, False)
+    )
     assert "over pairs of processes" in page and "what two sessions differ by" in unpaired
-    assert "Beside the code, this differs between the two versions" in page and "Beside the code" not in unpaired
+    assert (
+        "Beside the code, this differs between the two versions" in page
+        and "Beside the code" not in unpaired
+    )
 
 
 def test_annotations_keep_to_one_line_whatever_is_in_them():
@@ -82,5 +112,7 @@ def test_the_xml_can_be_read_whatever_is_in_it():
 
 def test_a_gate_that_could_not_be_held_is_shown_as_that():
     found = broken("RUN", "FILE", "there is no baseline FILE", 2)
-    assert "## lisabench: the gate cannot be held" in gate_page.page(found) and "there is no" in gate_page.page(found)
+    assert "## lisabench: the gate cannot be held" in gate_page.page(
+        found
+    ) and "there is no" in gate_page.page(found)
     assert broken("RUN", "FILE", "another schema", 4).outcome == "nothing comparable"

@@ -22,8 +22,18 @@ def gate(**given):
 
 def test_without_a_word_of_the_suite_the_defaults_hold_and_no_stage_is_gated():
     allowed = suite_file.validate(CONTENT).gate.of("a")
-    assert (allowed.end_to_end, allowed.stages, allowed.peak, allowed.peak_mib) == (0.05, {}, 0.01, 32)
-    assert (allowed.gIoU, allowed.cIoU, allowed.mask_iou, allowed.sessions) == (0.5, 0.5, 0.99, 0.01)
+    assert (allowed.end_to_end, allowed.stages, allowed.peak, allowed.peak_mib) == (
+        0.05,
+        {},
+        0.01,
+        32,
+    )
+    assert (allowed.gIoU, allowed.cIoU, allowed.mask_iou, allowed.sessions) == (
+        0.5,
+        0.5,
+        0.99,
+        0.01,
+    )
 
 
 def test_stages_that_are_only_named_are_gated_at_10_percent():
@@ -35,11 +45,17 @@ def test_stages_that_are_only_named_are_gated_at_10_percent():
 def test_a_case_has_thresholds_of_its_own_and_shares_the_others():
     found = gate(end_to_end=0.02, gIoU=None, cases={"b": {"end_to_end": 0.3, "stages": ["vision"]}})
     assert (found.of("a").end_to_end, found.of("b").end_to_end) == (0.02, 0.3)
-    assert (found.of("b").gIoU, found.of("a").stages, found.of("b").stages) == (None, {}, {"vision": 0.10})
+    assert (found.of("b").gIoU, found.of("a").stages, found.of("b").stages) == (
+        None,
+        {},
+        {"vision": 0.10},
+    )
 
 
 def test_a_gate_comes_back_from_run_json_as_it_was():
-    suite = suite_file.validate(CONTENT | {"gate": {"end_to_end": 0.02, "cases": {"b": {"peak": None}}}})
+    suite = suite_file.validate(
+        CONTENT | {"gate": {"end_to_end": 0.02, "cases": {"b": {"peak": None}}}}
+    )
     assert gate_of(suite.model_dump(mode="json")) == suite.gate
     assert gate_of({}) == Gate()
 

@@ -45,7 +45,8 @@ def log_medians(folder, processes: int) -> list[float]:
     """Of each process of `dual`, the median over its queries of the log of their time."""
     samples = [q for q in read_run(folder).samples if q["case"] == "dual"]
     return [
-        float(np.median([math.log(q["latency_ns"]) for q in samples if q["process"] == p])) for p in range(processes)
+        float(np.median([math.log(q["latency_ns"]) for q in samples if q["process"] == p]))
+        for p in range(processes)
     ]
 
 
@@ -67,30 +68,46 @@ def test_cases_of_different_teams_took_no_turns(runs):
     edit_run(runs[0], teams=[one, {"name": "two", "reference": "clip", "cases": ["clip"]}])
     found = only(compare_cases(runs[0], "dual", "clip"))
     assert not found.paired and found.comparison.end_to_end.low is not None
-    assert "of different teams and did not take turns" in side_by_side(Compared(comparisons=[found]))
+    assert "of different teams and did not take turns" in side_by_side(
+        Compared(comparisons=[found])
+    )
 
 
 def test_across_runs_the_interval_is_welchs_over_the_processes_log_medians(tmp_path):
     old = write_run(tmp_path / "old", **SMALL | {"processes": 3})
     new = write_run(tmp_path / "new", **SMALL | {"processes": 5, "seed": 0})
-    edit_lines(new / "samples.jsonl", lambda q: q | {"latency_ns": q["latency_ns"] * (100 + q["process"]) // 80})
+    edit_lines(
+        new / "samples.jsonl",
+        lambda q: q | {"latency_ns": q["latency_ns"] * (100 + q["process"]) // 80},
+    )
     ratio = only(compare_cases(old, "dual", "dual", [new])).comparison.end_to_end
     sides = [log_medians(old, 3), log_medians(new, 5)]
     expected = stats.ttest_ind(sides[1], sides[0], equal_var=False).confidence_interval(0.95)
-    assert math.log(ratio.ratio) == pytest.approx(np.mean(sides[1]) - np.mean(sides[0]), rel=1e-9, abs=1e-12)
-    assert (math.log(ratio.low), math.log(ratio.high)) == pytest.approx(tuple(expected), rel=1e-6, abs=1e-9)
+    assert math.log(ratio.ratio) == pytest.approx(
+        np.mean(sides[1]) - np.mean(sides[0]), rel=1e-9, abs=1e-12
+    )
+    assert (math.log(ratio.low), math.log(ratio.high)) == pytest.approx(
+        tuple(expected), rel=1e-6, abs=1e-9
+    )
 
 
 def test_peaks_across_runs_are_compared_without_pairs(runs):
     peaks = {runs[0]: (700, 710, 690), runs[1]: (350, 352)}
     for folder, mib in peaks.items():
-        line = {"case": "dual", "stage": "build", "instrument": "resident set", "start_bytes": 300 << 20}
+        line = {
+            "case": "dual",
+            "stage": "build",
+            "instrument": "resident set",
+            "start_bytes": 300 << 20,
+        }
         lines = [line | {"process": p, "peak_bytes": peak << 20} for p, peak in enumerate(mib)]
         (folder / "memory.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     ratio = only(compare_cases(runs[0], "dual", "dual", [runs[1]])).comparison.peak_memory
     logs = [np.log(np.subtract(peaks[folder], 300)) for folder in runs]
     expected = stats.ttest_ind(logs[1], logs[0], equal_var=False).confidence_interval(0.95)
-    assert (math.log(ratio.low), math.log(ratio.high)) == pytest.approx(tuple(expected), rel=1e-6, abs=1e-9)
+    assert (math.log(ratio.low), math.log(ratio.high)) == pytest.approx(
+        tuple(expected), rel=1e-6, abs=1e-9
+    )
 
 
 def test_peaks_by_different_instruments_have_no_ratio_without_pairs_either(runs):
@@ -106,7 +123,10 @@ def test_the_first_run_is_compared_with_each_further_one(tmp_path, runs):
     assert [(one.reference_run, one.candidate_run) for one in found] == [
         (str(runs[0]), str(f)) for f in (runs[1], third)
     ]
-    assert found[0].reference.name == f"dual ({runs[0]})" and found[0].candidate.name == f"sam ({runs[1]})"
+    assert (
+        found[0].reference.name == f"dual ({runs[0]})"
+        and found[0].candidate.name == f"sam ({runs[1]})"
+    )
 
 
 @pytest.mark.parametrize(
@@ -120,7 +140,11 @@ def test_another_machine_is_refused_for_time_and_memory_and_allowed_for_quality(
     assert set(found.not_compared) == {"time", "memory"}
     assert all("different machines" in why and key in why for why in found.not_compared.values())
     compared = found.comparison
-    assert compared.end_to_end.ratio is None and compared.peak_memory.ratio is None and compared.joint is None
+    assert (
+        compared.end_to_end.ratio is None
+        and compared.peak_memory.ratio is None
+        and compared.joint is None
+    )
     assert {ratio.ratio for ratio in compared.stages.values()} == {None}
     assert compared.gIoU_points.low < compared.gIoU_points.difference
 
@@ -135,9 +159,14 @@ def test_what_else_differs_of_a_machine_is_listed_and_not_refused(runs):
 def test_other_data_is_refused_for_quality_and_costs_are_of_the_common_queries(runs):
     edit_page(runs[0], data={"fingerprint": "a"})
     edit_page(runs[1], data={"fingerprint": "b"})
-    edit_lines(runs[1] / "samples.jsonl", lambda q: q | ({"image_id": "other"} if q["position"] < 3 else {}))
+    edit_lines(
+        runs[1] / "samples.jsonl",
+        lambda q: q | ({"image_id": "other"} if q["position"] < 3 else {}),
+    )
     found = only(compare_cases(runs[0], "dual", "dual", [runs[1]]))
-    assert set(found.not_compared) == {"quality"} and "different data" in found.not_compared["quality"]
+    assert (
+        set(found.not_compared) == {"quality"} and "different data" in found.not_compared["quality"]
+    )
     assert found.queries == 5 and found.comparison.gIoU_points is None
     assert any("queries of the memory passes" in warning for warning in found.warnings)
     assert (found.reference.time.queries, found.candidate.time.queries) == (5, 5)
@@ -145,7 +174,10 @@ def test_other_data_is_refused_for_quality_and_costs_are_of_the_common_queries(r
 
 
 def test_targets_that_changed_are_no_common_ground_for_quality(runs):
-    edit_lines(runs[1] / "samples.jsonl", lambda q: q | {"target_px": q["target_px"] + bool(q["target_px"])})
+    edit_lines(
+        runs[1] / "samples.jsonl",
+        lambda q: q | {"target_px": q["target_px"] + bool(q["target_px"])},
+    )
     found = only(compare_cases(runs[0], "dual", "dual", [runs[1]]))
     assert found.not_compared == {"quality": "the targets of the common queries differ"}
 
@@ -156,7 +188,10 @@ def test_a_query_that_a_process_did_not_time_is_left_out_for_all_of_them(runs):
         return None if missing else line | {"latency_ns": 10**9 if line["position"] > 3 else 10**6}
 
     edit_lines(runs[1] / "samples.jsonl", slow_first)
-    edit_lines(runs[0] / "samples.jsonl", lambda q: q | {"latency_ns": 10**9 if q["position"] > 3 else 10**6})
+    edit_lines(
+        runs[0] / "samples.jsonl",
+        lambda q: q | {"latency_ns": 10**9 if q["position"] > 3 else 10**6},
+    )
     ratio = only(compare_cases(runs[0], "dual", "dual", [runs[1]])).comparison.end_to_end
     assert (ratio.ratio, ratio.low, ratio.high) == pytest.approx((1, 1, 1), rel=1e-9, abs=0)
 
@@ -170,7 +205,10 @@ def test_random_weights_leave_quality_out_and_say_so(tmp_path):
 
 def test_a_control_has_quality_and_no_costs(runs):
     found = only(compare_cases(runs[0], "dual", "empty"))
-    assert set(found.not_compared) == {"time", "memory"} and "is a control" in found.not_compared["time"]
+    assert (
+        set(found.not_compared) == {"time", "memory"}
+        and "is a control" in found.not_compared["time"]
+    )
     assert found.comparison.gIoU_points is not None
 
 
@@ -192,9 +230,15 @@ def test_settings_versions_and_plan_that_differ_are_listed_with_their_confounds(
         case["settings"] |= {"quantization": "nf4"}
     edit_run(runs[1], cases=cases)
     found = only(compare_cases(runs[0], "dual", "clip", [runs[1]]))
-    assert found.comparison.differences == {"vision": ("dual", "clip"), "quantization": ("none", "nf4")}
+    assert found.comparison.differences == {
+        "vision": ("dual", "clip"),
+        "quantization": ("none", "nf4"),
+    }
     assert found.versions == {"torch": ("2.13.0", "2.14.0")} and found.plan == {"warmup": (12, 3)}
-    assert any("differ in more than one setting (vision and quantization)" in warning for warning in found.warnings)
+    assert any(
+        "differ in more than one setting (vision and quantization)" in warning
+        for warning in found.warnings
+    )
     assert any("versions of torch differ" in warning for warning in found.warnings)
     text = side_by_side(Compared(comparisons=[found]))
     assert "version torch" in text and "setting vision" in text and "plan warmup" in text
@@ -222,7 +266,9 @@ def test_names_are_checked(runs, arguments, expected):
 
 def test_where_nothing_can_be_compared_all_reasons_are_given(runs):
     edit_page(runs[1], passport={"cpu": "Another"}, data={"fingerprint": "b"})
-    with pytest.raises(NothingToCompare, match=r"time: .*machines.*memory: .*machines.*quality: .*data"):
+    with pytest.raises(
+        NothingToCompare, match=r"time: .*machines.*memory: .*machines.*quality: .*data"
+    ):
         compare_cases(runs[0], "dual", "dual", [runs[1]])
 
 
@@ -233,7 +279,9 @@ def test_the_table_lines_up_and_shows_each_figure_with_its_interval(runs):
     ratio = only(found).comparison.end_to_end
     assert len({len(line) for line in table}) == 1
     row = next(line for line in table if line.startswith("| end to end"))
-    assert row.rstrip(" |").endswith(f"{ratio.ratio:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]: faster")
+    assert row.rstrip(" |").endswith(
+        f"{ratio.ratio:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]: faster"
+    )
     names = [line.split("|")[1].strip() for line in table[2:]]
     assert names[:6] == [
         "end to end (ms)",
@@ -243,7 +291,11 @@ def test_the_table_lines_up_and_shows_each_figure_with_its_interval(runs):
         "decoder (ms)",
         "postprocess (ms)",
     ]
-    memory = ["growth of memory (MiB)", "growth of memory, build left out (MiB)", "largest, whole process (MiB)"]
+    memory = [
+        "growth of memory (MiB)",
+        "growth of memory, build left out (MiB)",
+        "largest, whole process (MiB)",
+    ]
     assert names[6:] == [*memory, "gIoU", "cIoU", "mIoU"]
     assert "Memory: the ratio is of the growth of the resident set" in text
 
@@ -257,9 +309,15 @@ def test_a_run_that_lacks_what_stood_there_before_the_build_has_no_ratio_of_memo
 
 def test_the_command_prints_tables_or_json_and_ends_with_0_2_or_4(runs):
     done = lisabench("compare", runs[0], "dual", "clip")
-    assert done.returncode == 0 and done.stdout.startswith("## clip against dual\n") and done.stderr == ""
+    assert (
+        done.returncode == 0
+        and done.stdout.startswith("## clip against dual\n")
+        and done.stderr == ""
+    )
     printed = lisabench("compare", runs[0], "dual", "dual", runs[1], "--json")
-    assert Compared.model_validate_json(printed.stdout) == compare_cases(runs[0], "dual", "dual", [runs[1]])
+    assert Compared.model_validate_json(printed.stdout) == compare_cases(
+        runs[0], "dual", "dual", [runs[1]]
+    )
     assert lisabench("compare", runs[0], "dual", "clap").returncode == 2
     edit_page(runs[1], passport={"cpu": "Another"}, data={"fingerprint": "b"})
     none = lisabench("compare", runs[0], "dual", "dual", runs[1])
@@ -267,5 +325,5 @@ def test_the_command_prints_tables_or_json_and_ends_with_0_2_or_4(runs):
 
 
 def test_comparing_imports_no_torch():
-    program = "import lisabench.reports.side_by_side, sys; assert not {'torch', 'matplotlib'} & set(sys.modules)"
+    program = "import lisabench.reports.run.across_tables, sys; assert not {'torch', 'matplotlib'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0

@@ -23,7 +23,11 @@ from lisabench.reports.run.waterfall import message, waterfall
 
 pytestmark = pytest.mark.no_clock
 
-FACTORS = {"vision": ("dual", "clip"), "quantization": ("none", "nf4"), "execution": ("eager", "compiled")}
+FACTORS = {
+    "vision": ("dual", "clip"),
+    "quantization": ("none", "nf4"),
+    "execution": ("eager", "compiled"),
+}
 CASES = {  # the factors that each case has changed
     "dual": (),
     "clip": ("vision",),
@@ -51,13 +55,23 @@ START_MIB = 300  # of a process before its model is built
 
 def write_design(folder, time=multiplied, mib=added, processes=3):
     """A run whose cases take `time` times as long as the query's own time, and whose queries peak at `mib`."""
-    write_run(folder, cases=1, controls=False, queries=4, processes=processes, size=(24, 32), gallery=0)
+    write_run(
+        folder, cases=1, controls=False, queries=4, processes=processes, size=(24, 32), gallery=0
+    )
     (entry,) = json.loads((folder / "run.json").read_text())["cases"]
-    levels = {name: {f: sides[f in changed] for f, sides in FACTORS.items()} for name, changed in CASES.items()}
-    cases = [entry | {"name": name, "given": own, "settings": entry["settings"] | own} for name, own in levels.items()]
+    levels = {
+        name: {f: sides[f in changed] for f, sides in FACTORS.items()}
+        for name, changed in CASES.items()
+    }
+    cases = [
+        entry | {"name": name, "given": own, "settings": entry["settings"] | own}
+        for name, own in levels.items()
+    ]
     edit_run(folder, cases=cases, design=levels)
     samples = read_lines(folder / "samples.jsonl")
-    write_lines(folder / "samples.jsonl", [_timed(line, name, time) for name in CASES for line in samples])
+    write_lines(
+        folder / "samples.jsonl", [_timed(line, name, time) for name in CASES for line in samples]
+    )
     write_lines(
         folder / "memory.jsonl",
         [
@@ -71,7 +85,10 @@ def write_design(folder, time=multiplied, mib=added, processes=3):
             }
             for name, changed in CASES.items()
             for process in range(processes)
-            for stage, peak in (("build", 2 << 30), ("vision", round((START_MIB + mib(changed, process)) * 2**20)))
+            for stage, peak in (
+                ("build", 2 << 30),
+                ("vision", round((START_MIB + mib(changed, process)) * 2**20)),
+            )
         ],
     )
     return folder
@@ -80,11 +97,19 @@ def write_design(folder, time=multiplied, mib=added, processes=3):
 def _timed(line, case, time):
     own_ns = 1_000_000 * (1 + int(line["sample_id"][-4:]))
     latency_ns = round(own_ns * time(CASES[case], line["process"]))
-    return line | {"case": case, "latency_ns": latency_ns, "host_ns": latency_ns, "regions": {}, "unattributed_ns": 0}
+    return line | {
+        "case": case,
+        "latency_ns": latency_ns,
+        "host_ns": latency_ns,
+        "regions": {},
+        "unattributed_ns": 0,
+    }
 
 
 def attributed(folder, candidate="clip-nf4-compiled"):
-    return next(found for found in summarise(read_run(folder)).attributions if found.candidate == candidate)
+    return next(
+        found for found in summarise(read_run(folder)).attributions if found.candidate == candidate
+    )
 
 
 def interval(values):
@@ -96,7 +121,9 @@ def test_effects_that_multiply_have_an_interaction_of_one(tmp_path):
     """Each process is slower than the last and each query than the one before, as on a machine that drifts."""
     time = attributed(write_design(tmp_path)).time
     for factor, ratio in TIMES.items():
-        assert (time.own[factor].low, time.own[factor].high) == pytest.approx((ratio, ratio), rel=1e-9, abs=0)
+        assert (time.own[factor].low, time.own[factor].high) == pytest.approx(
+            (ratio, ratio), rel=1e-9, abs=0
+        )
     found = (time.interaction.ratio, time.interaction.low, time.interaction.high)
     assert found == pytest.approx((1, 1, 1), rel=1e-9, abs=0)
     assert time.whole.ratio == pytest.approx(0.5 * 1.25 * 0.8, rel=1e-9, abs=0)
@@ -114,17 +141,27 @@ def test_an_interaction_is_found_with_the_interval_of_its_logs_by_process(tmp_pa
     expected = np.exp(interval(np.log(both)))
     for candidate in ("clip-nf4", "clip-nf4-compiled"):
         found = attributed(tmp_path, candidate).time.interaction
-        assert (found.ratio, found.low, found.high) == pytest.approx(tuple(expected), rel=1e-6, abs=0)
+        assert (found.ratio, found.low, found.high) == pytest.approx(
+            tuple(expected), rel=1e-6, abs=0
+        )
         assert found.low > 1
-    assert attributed(tmp_path, "nf4-compiled").time.interaction.ratio == pytest.approx(1, rel=1e-9, abs=0)
+    assert attributed(tmp_path, "nf4-compiled").time.interaction.ratio == pytest.approx(
+        1, rel=1e-9, abs=0
+    )
 
 
 def test_the_whole_is_the_product_of_its_parts_whatever_was_measured(tmp_path):
     rng = np.random.default_rng(0)
-    drawn = {(changed, process): rng.uniform(0.5, 2) for changed in CASES.values() for process in range(3)}
+    drawn = {
+        (changed, process): rng.uniform(0.5, 2)
+        for changed in CASES.values()
+        for process in range(3)
+    }
     write_design(tmp_path, time=lambda *key: drawn[key])
     for found in summarise(read_run(tmp_path)).attributions:
-        product = math.prod(part.ratio for part in (*found.time.own.values(), found.time.interaction))
+        product = math.prod(
+            part.ratio for part in (*found.time.own.values(), found.time.interaction)
+        )
         assert found.time.whole.ratio == pytest.approx(product, rel=1e-12, abs=0)
 
 
@@ -144,9 +181,17 @@ def test_a_fixed_cost_is_no_interaction_in_milliseconds(tmp_path):
     change = found.end_to_end_ms
     assert change.reference_ms == pytest.approx(11, rel=1e-9, abs=0)
     assert change.whole.ms == pytest.approx(-1, rel=1e-9, abs=0)
-    assert {factor: part.ms for factor, part in change.own.items()} == {"vision": -4.0, "quantization": 3.0}
+    assert {factor: part.ms for factor, part in change.own.items()} == {
+        "vision": -4.0,
+        "quantization": 3.0,
+    }
     interaction = change.interaction
-    assert (interaction.ms, interaction.low, interaction.high, interaction.processes) == (0, 0, 0, 3)
+    assert (interaction.ms, interaction.low, interaction.high, interaction.processes) == (
+        0,
+        0,
+        0,
+        3,
+    )
 
 
 def test_an_interaction_in_milliseconds_has_the_interval_of_its_processes(tmp_path):
@@ -165,17 +210,29 @@ def test_an_interaction_in_milliseconds_has_the_interval_of_its_processes(tmp_pa
 
 def test_milliseconds_add_up_end_to_end_and_in_each_stage_whatever_was_measured(tmp_path):
     rng = np.random.default_rng(0)
-    drawn = {(changed, process): rng.uniform(0.5, 2) for changed in CASES.values() for process in range(3)}
+    drawn = {
+        (changed, process): rng.uniform(0.5, 2)
+        for changed in CASES.values()
+        for process in range(3)
+    }
     write_design(tmp_path, time=lambda *key: drawn[key])
 
     def with_stages(line):
-        spans_ns = {stage: int(rng.integers(1, 9) * 1e6) for stage in ("preprocess", "vision", "llm")}
-        regions = {stage: {"calls": 1, "exclusive_ns": ns, "inclusive_ns": ns} for stage, ns in spans_ns.items()}
+        spans_ns = {
+            stage: int(rng.integers(1, 9) * 1e6) for stage in ("preprocess", "vision", "llm")
+        }
+        regions = {
+            stage: {"calls": 1, "exclusive_ns": ns, "inclusive_ns": ns}
+            for stage, ns in spans_ns.items()
+        }
         return line | {"regions": regions}
 
     edit_lines(tmp_path / "samples.jsonl", with_stages)
     for found in summarise(read_run(tmp_path)).attributions:
-        assert list(found.time.stages_ms) == ["preprocess", "vision", "llm"] and not found.time.stages_synchronised
+        assert (
+            list(found.time.stages_ms) == ["preprocess", "vision", "llm"]
+            and not found.time.stages_synchronised
+        )
         for change in (found.time.end_to_end_ms, *found.time.stages_ms.values()):
             total = sum(part.ms for part in (*change.own.values(), change.interaction))
             assert change.whole.ms == pytest.approx(total, rel=1e-9, abs=1e-9)
@@ -196,39 +253,67 @@ def test_stages_are_taken_apart_by_the_pass_that_waits_where_all_cases_have_it(t
     found = attributed(tmp_path, "clip-nf4").time
     assert found.stages_synchronised and list(found.stages_ms) == ["vision"]
     parts = found.stages_ms["vision"]
-    assert (parts.own["vision"].ms, parts.own["quantization"].ms, parts.interaction.ms) == (-38, 2, 0)
+    assert (parts.own["vision"].ms, parts.own["quantization"].ms, parts.interaction.ms) == (
+        -38,
+        2,
+        0,
+    )
     assert not attributed(tmp_path, "clip-compiled").time.stages_synchronised
 
 
 def test_memory_adds_up_to_the_byte(tmp_path):
     rng = np.random.default_rng(0)
-    drawn = {(changed, process): rng.integers(200, 900) for changed in CASES.values() for process in range(3)}
+    drawn = {
+        (changed, process): rng.integers(200, 900)
+        for changed in CASES.values()
+        for process in range(3)
+    }
     write_design(tmp_path, mib=lambda *key: int(drawn[key]))
     for found in summarise(read_run(tmp_path)).attributions:
-        memory, end = found.memory, np.mean([drawn[CASES[found.candidate], process] for process in range(3)]) * 2**20
+        memory, end = (
+            found.memory,
+            np.mean([drawn[CASES[found.candidate], process] for process in range(3)]) * 2**20,
+        )
         parts = [*memory.own.values(), memory.interaction]
-        assert memory.reference_bytes + sum(p.bytes for p in parts) == pytest.approx(end, rel=0, abs=1e-3)
+        assert memory.reference_bytes + sum(p.bytes for p in parts) == pytest.approx(
+            end, rel=0, abs=1e-3
+        )
         assert memory.reference_bytes + memory.whole.bytes == pytest.approx(end, rel=0, abs=1e-3)
 
 
 def test_changes_of_memory_are_paired_by_process_and_have_intervals_and_shares(tmp_path):
     extra = (0, 3, 6)
-    write_design(tmp_path, mib=lambda changed, process: added(changed, process) + (len(changed) == 3) * extra[process])
+    write_design(
+        tmp_path,
+        mib=lambda changed, process: added(changed, process) + (len(changed) == 3) * extra[process],
+    )
     memory = attributed(tmp_path).memory
     assert memory.own["vision"].model_dump() == pytest.approx(
-        {"bytes": -70 << 20, "low": -70 << 20, "high": -70 << 20, "processes": 3, "share": 70 / 327}, rel=1e-9, abs=0
+        {
+            "bytes": -70 << 20,
+            "low": -70 << 20,
+            "high": -70 << 20,
+            "processes": 3,
+            "share": 70 / 327,
+        },
+        rel=1e-9,
+        abs=0,
     )
     found = memory.interaction
     assert (found.bytes, found.low, found.high) == pytest.approx(
         tuple(v * 2**20 for v in interval(extra)), rel=1e-9, abs=0
     )
-    assert sum(part.share for part in (*memory.own.values(), found)) == pytest.approx(1, rel=1e-9, abs=0)
+    assert sum(part.share for part in (*memory.own.values(), found)) == pytest.approx(
+        1, rel=1e-9, abs=0
+    )
     assert memory.reference_bytes == 1100 << 20  # the build's peak of 2 GiB is left out
 
 
 def test_a_change_of_memory_that_cannot_be_told_from_none_has_no_shares(tmp_path):
     noise = {("vision", "quantization"): (-40, 60, 10)}
-    write_design(tmp_path, mib=lambda changed, process: 1000 + noise.get(changed, (0, 0, 0))[process])
+    write_design(
+        tmp_path, mib=lambda changed, process: 1000 + noise.get(changed, (0, 0, 0))[process]
+    )
     found = attributed(tmp_path, "clip-nf4")
     assert found.memory.whole.bytes == 10 << 20 and found.memory.whole.share is None
     assert message(found, ("MiB", 2**20)) == "clip-nf4 and dual cannot be told apart in memory"
@@ -247,8 +332,13 @@ def test_what_one_side_lacks_leaves_no_number(tmp_path):
     edit_lines(tmp_path / "samples.jsonl", lambda q: failed(q) if q["case"] == "nf4" else q)
     edit_lines(tmp_path / "memory.jsonl", lambda m: None if m["case"] == "compiled" else m)
     found = attributed(tmp_path)
-    assert {part.ratio for part in (found.time.whole, *found.time.own.values(), found.time.interaction)} == {None}
-    assert {part.bytes for part in (found.memory.whole, *found.memory.own.values(), found.memory.interaction)} == {None}
+    assert {
+        part.ratio for part in (found.time.whole, *found.time.own.values(), found.time.interaction)
+    } == {None}
+    assert {
+        part.bytes
+        for part in (found.memory.whole, *found.memory.own.values(), found.memory.interaction)
+    } == {None}
     assert attributed(tmp_path, "clip-compiled").time.whole.ratio is not None
     assert attributed(tmp_path, "clip-nf4").memory.whole.bytes is not None
 
@@ -272,19 +362,38 @@ def test_unlike_clocks_and_instruments_give_no_parts(tmp_path, name):
     write_design(tmp_path)
     if name == "clock":
         cases = json.loads((tmp_path / "run.json").read_text())["cases"]
-        edit_run(tmp_path, cases=[case | {"clock": "virtual"} if case["name"] == "clip" else case for case in cases])
+        edit_run(
+            tmp_path,
+            cases=[
+                case | {"clock": "virtual"} if case["name"] == "clip" else case for case in cases
+            ],
+        )
     else:
-        edit_lines(tmp_path / "memory.jsonl", lambda m: m | ({name: "cuda allocator"} if m["case"] == "clip" else {}))
+        edit_lines(
+            tmp_path / "memory.jsonl",
+            lambda m: m | ({name: "cuda allocator"} if m["case"] == "clip" else {}),
+        )
     found = attributed(tmp_path)
     assert (found.time.whole.ratio is None) == (name == "clock")
     assert (found.memory.whole.bytes is None) == (name == "instrument")
-    assert "## What causes the difference" in write_report(tmp_path).read_text()  # one panel is left of two
+    assert (
+        "## What causes the difference" in write_report(tmp_path).read_text()
+    )  # one panel is left of two
 
 
 def test_the_report_has_a_row_a_change_in_two_tables_and_a_figure(tmp_path):
-    text = write_report(write_design(tmp_path)).read_text().split("## What causes the difference")[1].split("\n## ")[0]
+    text = (
+        write_report(write_design(tmp_path))
+        .read_text()
+        .split("## What causes the difference")[1]
+        .split("\n## ")[0]
+    )
     assert "](attribution.png)" in text and (tmp_path / "attribution.png").is_file()
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line[:1] == "|"
+    ]
     candidates = ["clip-nf4-compiled", "clip-nf4", "clip-compiled", "nf4-compiled"]
     assert lines[0] == ["time of a query (ms)", "whole change", *FACTORS, "interaction"]
     assert [row[0] for row in lines[2:6]] == [f"**{name}**" for name in candidates]
@@ -298,7 +407,9 @@ def test_the_report_has_a_row_a_change_in_two_tables_and_a_figure(tmp_path):
 
 def test_the_figure_says_what_causes_most_and_its_labels_stay_on_the_canvas(tmp_path):
     noise = {("quantization",): (-50, 100, -50)}
-    write_design(tmp_path, mib=lambda changed, p: 9 * added(changed, 0) + noise.get(changed, (0, 0, 0))[p])
+    write_design(
+        tmp_path, mib=lambda changed, p: 9 * added(changed, 0) + noise.get(changed, (0, 0, 0))[p]
+    )
     summary = summarise(read_run(tmp_path))
     figure = waterfall(summary, summary.attributions[0])
     shown = {text.get_text() for text in figure.findobj(Text)}
@@ -311,21 +422,39 @@ def test_the_figure_says_what_causes_most_and_its_labels_stay_on_the_canvas(tmp_
 
 def test_without_memory_the_figure_speaks_of_time_and_claims_what_its_interval_carries(tmp_path):
     write_design(
-        tmp_path, time=lambda changed, process: (0.9, 1.0, 1.2)[process] if len(changed) == 2 else 1 + len(changed)
+        tmp_path,
+        time=lambda changed, process: (
+            (0.9, 1.0, 1.2)[process] if len(changed) == 2 else 1 + len(changed)
+        ),
     )
     (tmp_path / "memory.jsonl").write_text("")
     unit = ("MiB", 2**20)
     assert message(attributed(tmp_path), unit) == "clip-nf4-compiled takes 4.00x the time of dual"
-    assert message(attributed(tmp_path, "clip-nf4"), unit) == "clip-nf4 and dual cannot be told apart in time"
+    assert (
+        message(attributed(tmp_path, "clip-nf4"), unit)
+        == "clip-nf4 and dual cannot be told apart in time"
+    )
 
 
 def test_each_team_is_taken_apart_from_its_own_reference(tmp_path):
     write_design(tmp_path)
-    teams = {"dual": ["dual", "clip", "nf4", "clip-nf4"], "compiled": [name for name in CASES if "compiled" in name]}
-    edit_run(tmp_path, teams=[{"name": name, "reference": name, "cases": cases} for name, cases in teams.items()])
-    assert attributed(tmp_path).levels == {name: FACTORS[name] for name in ("vision", "quantization")}
+    teams = {
+        "dual": ["dual", "clip", "nf4", "clip-nf4"],
+        "compiled": [name for name in CASES if "compiled" in name],
+    }
+    edit_run(
+        tmp_path,
+        teams=[{"name": name, "reference": name, "cases": cases} for name, cases in teams.items()],
+    )
+    assert attributed(tmp_path).levels == {
+        name: FACTORS[name] for name in ("vision", "quantization")
+    }
     text = write_report(tmp_path).read_text()
-    assert text.count("| clip-nf4 against dual |") == text.count("| clip-nf4-compiled against compiled |") == 2
+    assert (
+        text.count("| clip-nf4 against dual |")
+        == text.count("| clip-nf4-compiled against compiled |")
+        == 2
+    )
     assert text.count("| **clip-nf4 against dual** |") == 1
 
 
@@ -334,7 +463,10 @@ def test_without_a_design_nothing_is_taken_apart(tmp_path):
     edit_run(tmp_path, design={})
     summary = summarise(read_run(tmp_path))
     assert summary.attributions == []
-    assert "What causes" not in write_report(tmp_path).read_text() and not (tmp_path / "attribution.png").exists()
+    assert (
+        "What causes" not in write_report(tmp_path).read_text()
+        and not (tmp_path / "attribution.png").exists()
+    )
     older = summary.model_dump(mode="json", by_alias=True)
     del older["attributions"], older["twins"]
     assert Summary.model_validate(older) == summary
@@ -355,12 +487,20 @@ SUITE = {
     "reference": "a",
     "factors": ["vision_ms", "llm_ms"],
     "defaults": {"adapter": "fake", "clock": "virtual"},
-    "cases": {"a": {}, "b": {"vision_ms": 2.0}, "c": {"llm_ms": 9.0}, "d": {"vision_ms": 2, "llm_ms": 9}},
+    "cases": {
+        "a": {},
+        "b": {"vision_ms": 2.0},
+        "c": {"llm_ms": 9.0},
+        "d": {"vision_ms": 2, "llm_ms": 9},
+    },
 }
 
 
 def test_a_case_that_differs_in_something_else_takes_no_part():
-    more = {"other": {"vision_ms": 2.0, "decoder_ms": 5.0}, "default": {"vision_ms": 2.0, "decoder_ms": 1.0}}
+    more = {
+        "other": {"vision_ms": 2.0, "decoder_ms": 5.0},
+        "default": {"vision_ms": 2.0, "decoder_ms": 1.0},
+    }
     found = design(suite_file.validate(SUITE | {"cases": SUITE["cases"] | more}))
     assert list(found) == ["a", "b", "c", "d", "default"]
     assert found["a"] == {"vision_ms": "4.0", "llm_ms": "3.0"}
@@ -377,10 +517,19 @@ def test_a_run_keeps_the_design_for_its_report(data_root, tmp_path):
     ("wrong", "expected"),
     [
         ({"factors": ["vision_s"]}, "unknown factor 'vision_s' (did you mean 'vision_ms'?)"),
-        ({"factors": ["vision_ms", "llm_ms", "noise"]}, "no case differs from 'a' in nothing but noise"),
-        ({"cases": {name: SUITE["cases"][name] for name in "abd"}}, "no case differs from 'a' in nothing but llm_ms"),
+        (
+            {"factors": ["vision_ms", "llm_ms", "noise"]},
+            "no case differs from 'a' in nothing but noise",
+        ),
+        (
+            {"cases": {name: SUITE["cases"][name] for name in "abd"}},
+            "no case differs from 'a' in nothing but llm_ms",
+        ),
         ({"cases": {name: SUITE["cases"][name] for name in "abc"}}, "no change to take apart"),
-        ({"teams": {"t": ["a", "b"], "u": ["c", "d"]}}, "no case differs from 'a' in nothing but llm_ms"),
+        (
+            {"teams": {"t": ["a", "b"], "u": ["c", "d"]}},
+            "no case differs from 'a' in nothing but llm_ms",
+        ),
     ],
 )
 def test_factors_that_the_cases_cannot_tell_apart_are_refused_in_one_clear_line(wrong, expected):
@@ -394,7 +543,14 @@ def test_the_shipped_factorial_suites_are_full_designs_with_controls_beside_them
     suite = suite_file.load(name)
     found = design(suite)
     forced, *controls = suite.all_teams()
-    varied = [case for case in forced.cases if sum(v != found["dual"][f] for f, v in found[case].items()) > 1]
+    varied = [
+        case
+        for case in forced.cases
+        if sum(v != found["dual"][f] for f, v in found[case].items()) > 1
+    ]
     assert len(varied) == corners and set(forced.cases) <= set(found)
     beside = [suite.make(case) for team in controls for case in team.cases]
-    assert {case.execution for case in beside if case.answer == "generated"} == {"eager", "upstream"}
+    assert {case.execution for case in beside if case.answer == "generated"} == {
+        "eager",
+        "upstream",
+    }

@@ -29,7 +29,17 @@ pytestmark = pytest.mark.no_clock
 PLAIN = {"queries": 8, "size": (24, 32), "gallery": 0, "controls": False}
 GIB = 2**30
 NOTHING = dict.fromkeys(
-    ("quantity", "reference", "candidate", "at_most", "at_least", "card", "published", "source", "needs")
+    (
+        "quantity",
+        "reference",
+        "candidate",
+        "at_most",
+        "at_least",
+        "card",
+        "published",
+        "source",
+        "needs",
+    )
 )
 FASTER = {"claim": "faster", "quantity": "time.end_to_end", "candidate": "b", "at_most": 0.9}
 FITS = {"claim": "it fits", "quantity": "fits", "candidate": "b", "card": "8GB"}
@@ -37,7 +47,9 @@ FITS = {"claim": "it fits", "quantity": "fits", "candidate": "b", "card": "8GB"}
 
 def judged(folder, **claim):
     """The result of one claim about a run that was made up; `dual` against `clip` unless it says otherwise."""
-    edit_run(folder, claims=[NOTHING | {"claim": "c", "reference": "dual", "candidate": "clip"} | claim])
+    edit_run(
+        folder, claims=[NOTHING | {"claim": "c", "reference": "dual", "candidate": "clip"} | claim]
+    )
     return summarise(read_run(folder)).claims[0]
 
 
@@ -61,7 +73,9 @@ def edit_entry(folder, name, **changes):
         (None, {"at_most": 0.5}, "inconclusive"),
     ],
 )
-def test_a_claim_holds_where_its_whole_interval_keeps_the_bound_and_the_bound_itself_is_kept(interval, bound, expected):
+def test_a_claim_holds_where_its_whole_interval_keeps_the_bound_and_the_bound_itself_is_kept(
+    interval, bound, expected
+):
     verdict, reason = claims.verdict_of(interval, bound.get("at_most"), bound.get("at_least"))
     assert verdict == expected
     assert (reason is not None) == (expected == "inconclusive")
@@ -96,15 +110,43 @@ def test_quality_is_a_difference_in_points(tmp_path):
     ("entry", "claim", "expected"),
     [
         ({}, {"quantity": None, "candidate": None, "needs": "a training"}, "it needs a training"),
-        ({}, {"quantity": "time.vision", "candidate": "gone", "at_most": 1}, "gone is not among the cases"),
-        ({"error": "build: broken"}, {"quantity": "time.vision", "at_most": 1}, "clip failed: build: broken"),
+        (
+            {},
+            {"quantity": "time.vision", "candidate": "gone", "at_most": 1},
+            "gone is not among the cases",
+        ),
+        (
+            {"error": "build: broken"},
+            {"quantity": "time.vision", "at_most": 1},
+            "clip failed: build: broken",
+        ),
         ({"clock": "cuda events"}, {"quantity": "time.vision", "at_most": 1}, "different clocks"),
-        ({"memory_error": "killed"}, {"quantity": "memory.peak", "at_most": 1}, "clip failed: killed"),
+        (
+            {"memory_error": "killed"},
+            {"quantity": "memory.peak", "at_most": 1},
+            "clip failed: killed",
+        ),
         ({}, {"quantity": "memory.vision", "at_most": 1}, "this run was on a CPU"),
-        ({}, {"quantity": "energy.query", "at_most": 1}, "no process of both cases has read a GPU's energy counter"),
-        ({"has_quality": False}, {"quantity": "quality.gIoU", "at_least": 1}, "random weights have no quality"),
-        ({"has_quality": None}, {"quantity": "quality.gIoU", "at_least": 1}, "clip has not been built yet"),
-        ({}, {"quantity": "fits", "reference": None, "card": "8GB"}, "has not been tried on a card of 8GB yet"),
+        (
+            {},
+            {"quantity": "energy.query", "at_most": 1},
+            "no process of both cases has read a GPU's energy counter",
+        ),
+        (
+            {"has_quality": False},
+            {"quantity": "quality.gIoU", "at_least": 1},
+            "random weights have no quality",
+        ),
+        (
+            {"has_quality": None},
+            {"quantity": "quality.gIoU", "at_least": 1},
+            "clip has not been built yet",
+        ),
+        (
+            {},
+            {"quantity": "fits", "reference": None, "card": "8GB"},
+            "has not been tried on a card of 8GB yet",
+        ),
     ],
 )
 def test_what_was_not_measured_says_why(tmp_path, entry, claim, expected):
@@ -124,7 +166,11 @@ def test_cases_without_records_are_not_measured(tmp_path):
     write_run(tmp_path, **PLAIN)
     for name in ("samples.jsonl", "memory.jsonl"):
         write_lines(tmp_path / name, [])
-    for quantity, bound in (("time.vision", "at_most"), ("memory.peak", "at_most"), ("quality.mIoU", "at_least")):
+    for quantity, bound in (
+        ("time.vision", "at_most"),
+        ("memory.peak", "at_most"),
+        ("quality.mIoU", "at_least"),
+    ):
         found = judged(tmp_path, quantity=quantity, **{bound: 1})
         assert found.verdict == "not measured" and found.reason
 
@@ -139,8 +185,12 @@ def memory_line(case, process, start_mib, peak_mib, instrument="cuda allocator",
 def test_the_memory_of_vision_is_its_weights_and_what_it_allocates(tmp_path):
     """(100 + 50) MiB of 400 + 200: a quarter, whatever the language model takes."""
     write_run(tmp_path, **PLAIN)
-    edit_entry(tmp_path, "dual", weights={"clip": 90 << 20, "sam_encoder": 310 << 20, "llm": 5 << 30})
-    edit_entry(tmp_path, "clip", weights={"clip": 90 << 20, "bridge": 10 << 20, "llm": 1 << 30, "other": 7})
+    edit_entry(
+        tmp_path, "dual", weights={"clip": 90 << 20, "sam_encoder": 310 << 20, "llm": 5 << 30}
+    )
+    edit_entry(
+        tmp_path, "clip", weights={"clip": 90 << 20, "bridge": 10 << 20, "llm": 1 << 30, "other": 7}
+    )
     lines = [memory_line("dual", process, 5000, 5200) for process in (0, 1)]
     lines += [memory_line("clip", process, 1000, 1050) for process in (0, 1)]
     write_lines(tmp_path / "memory.jsonl", [*lines, memory_line("clip", 0, 0, 9000, stage="llm")])
@@ -154,14 +204,19 @@ def test_the_memory_of_vision_is_its_weights_and_what_it_allocates(tmp_path):
 
 @pytest.mark.parametrize("quantity", ["memory.peak", "memory.vision"])
 @pytest.mark.parametrize(
-    ("instrument", "expected"), [("cuda allocator", ("confirmed", 0.5)), ("resident set", ("not measured", None))]
+    ("instrument", "expected"),
+    [("cuda allocator", ("confirmed", 0.5)), ("resident set", ("not measured", None))],
 )
 def test_claims_on_gpu_memory_are_not_measured_on_a_cpu(tmp_path, quantity, instrument, expected):
     write_run(tmp_path, **PLAIN)
     for case, mib in (("dual", 1000), ("clip", 500)):
         edit_entry(tmp_path, case, weights={"clip": mib << 20})
     sides = (("dual", 1000), ("clip", 500))
-    lines = [memory_line(case, process, 0, peak, instrument) for case, peak in sides for process in (0, 1)]
+    lines = [
+        memory_line(case, process, 0, peak, instrument)
+        for case, peak in sides
+        for process in (0, 1)
+    ]
     write_lines(tmp_path / "memory.jsonl", lines)
     found = judged(tmp_path, quantity=quantity, at_most=0.6)
     assert (found.verdict, found.measured) == expected
@@ -171,21 +226,70 @@ def test_claims_on_gpu_memory_are_not_measured_on_a_cpu(tmp_path, quantity, inst
 @pytest.mark.parametrize(
     ("tried", "verdict", "measured_gib", "expected"),
     [
-        ({"status": "ok"}, "confirmed", 6.5, "answered 4 of 4 queries under the cap"),  # by the plan: an older record
-        ({"status": "ok", "asked": 3, "answered": 3}, "confirmed", 6.5, "answered 3 of 3 queries under the cap"),
-        ({"status": "oom", "reason": "no", "asked": 3, "answered": 1}, "refuted", 6.5, "answered 1 of 3 queries"),
-        ({"status": "oom", "reason": "no"}, "refuted", 6.5, "how many queries were answered under the cap is not"),
-        ({"status": "oom", "reason": "OutOfMemoryError: 8"}, "refuted", 6.5, "ran out of memory: OutOfMemoryError: 8"),
-        ({"status": "ok", "device_process_bytes": 9 * GIB}, "inconclusive", 6.5, "driver counts 9.00 GiB"),
-        ({"status": "skipped", "reason": "it takes an NVIDIA GPU"}, "not measured", None, "NVIDIA GPU"),
-        ({"status": "error", "reason": "RuntimeError: no"}, "not measured", None, "RuntimeError: no"),
+        (
+            {"status": "ok"},
+            "confirmed",
+            6.5,
+            "answered 4 of 4 queries under the cap",
+        ),  # by the plan: an older record
+        (
+            {"status": "ok", "asked": 3, "answered": 3},
+            "confirmed",
+            6.5,
+            "answered 3 of 3 queries under the cap",
+        ),
+        (
+            {"status": "oom", "reason": "no", "asked": 3, "answered": 1},
+            "refuted",
+            6.5,
+            "answered 1 of 3 queries",
+        ),
+        (
+            {"status": "oom", "reason": "no"},
+            "refuted",
+            6.5,
+            "how many queries were answered under the cap is not",
+        ),
+        (
+            {"status": "oom", "reason": "OutOfMemoryError: 8"},
+            "refuted",
+            6.5,
+            "ran out of memory: OutOfMemoryError: 8",
+        ),
+        (
+            {"status": "ok", "device_process_bytes": 9 * GIB},
+            "inconclusive",
+            6.5,
+            "driver counts 9.00 GiB",
+        ),
+        (
+            {"status": "skipped", "reason": "it takes an NVIDIA GPU"},
+            "not measured",
+            None,
+            "NVIDIA GPU",
+        ),
+        (
+            {"status": "error", "reason": "RuntimeError: no"},
+            "not measured",
+            None,
+            "RuntimeError: no",
+        ),
     ],
 )
-def test_a_case_fits_a_card_where_a_capped_process_answered(tmp_path, tried, verdict, measured_gib, expected):
+def test_a_case_fits_a_card_where_a_capped_process_answered(
+    tmp_path, tried, verdict, measured_gib, expected
+):
     write_run(tmp_path, **PLAIN)
-    known = {"reason": None, "peak_reserved_bytes": 6 * GIB, "beside_bytes": GIB // 2, "device_process_bytes": None}
+    known = {
+        "reason": None,
+        "peak_reserved_bytes": 6 * GIB,
+        "beside_bytes": GIB // 2,
+        "device_process_bytes": None,
+    }
     other = {"case": "clip", "card": "4GB", "status": "oom", "reason": "not this one"}
-    write_lines(tmp_path / "fits.jsonl", [other | known, {"case": "clip", "card": "8GB"} | known | tried])
+    write_lines(
+        tmp_path / "fits.jsonl", [other | known, {"case": "clip", "card": "8GB"} | known | tried]
+    )
     found = judged(tmp_path, quantity="fits", reference=None, card="8GB", at_most=8 * GIB)
     assert found.verdict == verdict
     assert found.measured == (None if measured_gib is None else measured_gib * GIB)
@@ -193,9 +297,22 @@ def test_a_case_fits_a_card_where_a_capped_process_answered(tmp_path, tried, ver
 
 
 def suite_of(data_root, claims, **changes):
-    plan = {"processes": 2, "block": 2, "warmup": 0, "memory_processes": 1, "memory_queries": 1, "gallery": 0}
+    plan = {
+        "processes": 2,
+        "block": 2,
+        "warmup": 0,
+        "memory_processes": 1,
+        "memory_queries": 1,
+        "gallery": 0,
+    }
     fake = {"adapter": "fake", "clock": "virtual"}
-    content = {"name": "s", "title": "t", "reference": "a", "data": {"root": data_root}, "plan": plan}
+    content = {
+        "name": "s",
+        "title": "t",
+        "reference": "a",
+        "data": {"root": data_root},
+        "plan": plan,
+    }
     content["cases"] = {"a": fake, "b": fake | {"vision_ms": 2.0, "mask": "empty"}}
     return suite_file.validate(content | {"claims": claims} | changes)
 
@@ -211,7 +328,10 @@ def suite_of(data_root, claims, **changes):
         (FASTER | {"at_most": 0}, "those are above 0"),
         (FASTER | {"candidate": None}, "names no candidate"),
         (FASTER | {"candidate": "a"}, "compares a with itself"),
-        (FASTER | {"card": "8GB"}, "must have a card, such as 8GB, with the quantity fits and no other"),
+        (
+            FASTER | {"card": "8GB"},
+            "must have a card, such as 8GB, with the quantity fits and no other",
+        ),
         (FASTER | {"needs": "time"}, "must have a quantity or, in needs"),
         (FASTER | {"at_mots": 0.5}, "at_mots"),
         (FITS | {"card": None}, "must have a card"),
@@ -292,26 +412,37 @@ OUT_OF_MEMORY = {"status": "oom", "reason": "OutOfMemoryError: no more", "beside
 OUT_OF_MEMORY |= {"peak_reserved_bytes": 6 * GIB, "device_process_bytes": None}
 
 
-def test_a_refuted_fit_is_a_result_and_no_failure_and_is_not_tried_again(data_root, tmp_path, monkeypatch, capsys):
+def test_a_refuted_fit_is_a_result_and_no_failure_and_is_not_tried_again(
+    data_root, tmp_path, monkeypatch, capsys
+):
     suite = suite_of(data_root, [FITS, FITS | {"claim": "it still fits"}])
     first, again = session(suite, tmp_path / "out"), session(suite, tmp_path / "out")
     orders = tries(first, monkeypatch, OUT_OF_MEMORY)
     first.start()
-    assert [(order.adapter, order.case, order.gpu_memory) for order in orders] == [("fake", suite.make("b"), "8GB")]
+    assert [(order.adapter, order.case, order.gpu_memory) for order in orders] == [
+        ("fake", suite.make("b"), "8GB")
+    ]
     assert not tries(again, monkeypatch)
     again.resume()
     rows = read_lines(tmp_path / "out" / "fits.jsonl")
-    assert [(row["case"], row["card"], row["status"], row["attempt"]) for row in rows] == [("b", "8GB", "oom", 0)]
+    assert [(row["case"], row["card"], row["status"], row["attempt"]) for row in rows] == [
+        ("b", "8GB", "oom", 0)
+    ]
     assert runs._conclude(tmp_path / "out") == 0
     assert "claims: 2 refuted\n" in capsys.readouterr().out
     summary = summarise(read_run(tmp_path / "out"))
-    assert [(claim.verdict, claim.measured) for claim in summary.claims] == [("refuted", 7 * GIB)] * 2
+    assert [(claim.verdict, claim.measured) for claim in summary.claims] == [
+        ("refuted", 7 * GIB)
+    ] * 2
 
 
 @pytest.mark.parametrize(
-    "broken", [Lost("timeout", "no answer in 2 s"), UsageError("the driver does not tell how much is used")]
+    "broken",
+    [Lost("timeout", "no answer in 2 s"), UsageError("the driver does not tell how much is used")],
 )
-def test_a_fit_that_could_not_be_tried_stops_nothing_and_is_tried_again(data_root, tmp_path, monkeypatch, broken):
+def test_a_fit_that_could_not_be_tried_stops_nothing_and_is_tried_again(
+    data_root, tmp_path, monkeypatch, broken
+):
     suite = suite_of(data_root, [FITS])
     first, again = session(suite, tmp_path / "out"), session(suite, tmp_path / "out")
     tries(first, monkeypatch, broken)
@@ -347,7 +478,11 @@ class Meter:
 
 @pytest.mark.parametrize(
     ("fails", "status", "reserved_mib"),
-    [({}, "ok", 16), ({"fail": "oom", "fail_every": 2}, "oom", 13), ({"fail_every": 1}, "error", 8)],
+    [
+        ({}, "ok", 16),
+        ({"fail": "oom", "fail_every": 2}, "oom", 13),
+        ({"fail_every": 1}, "error", 8),
+    ],
 )
 def test_a_capped_process_says_how_it_ended_and_what_it_had_taken(
     data_root, monkeypatch, fails, status, reserved_mib
@@ -377,7 +512,10 @@ def test_the_report_shows_what_was_published_beside_what_was_measured(tmp_path):
     section = text.split("## Claims\n")[1].split("## Comparison")[0]
     found = summarise(read_run(tmp_path)).claims[0]
     low, high = found.interval
-    assert f"| a \\| b | 0.50x | {found.measured:.2f}x [{low:.2f}, {high:.2f}] | at most 0.50x | confirmed |" in section
+    assert (
+        f"| a \\| b | 0.50x | {found.measured:.2f}x [{low:.2f}, {high:.2f}] | at most 0.50x | confirmed |"
+        in section
+    )
     quality = summarise(read_run(tmp_path)).claims[1]
     assert quality.interval[0] < quality.measured < quality.interval[1] < -2
     assert "| at least -2.0 points | refuted |" in section
@@ -413,9 +551,17 @@ def test_the_suites_of_claims_hold_the_documents_model_in_every_setting():
         cases = {case: suite.make(case) for case in suite.cases}
         for vision in ("clip", "sam"):
             for case in (cases[vision], cases[f"{vision}-nf4"]):
-                assert (case.vision, case.conditioning, case.seg_head) == (vision, "described", "seg_token_to_sam")
+                assert (case.vision, case.conditioning, case.seg_head) == (
+                    vision,
+                    "described",
+                    "seg_token_to_sam",
+                )
             whole = {"clip": "clip", "sam": "sam_encoder"}[vision]
-            assert cases[f"{vision}-nf4"].quantized_parts == {"llm", whole}, "the document loads all models in NF4"
+            assert cases[f"{vision}-nf4"].quantized_parts == {"llm", whole}, (
+                "the document loads all models in NF4"
+            )
     full = suite_file.load("claims")
-    assert {full.make(f"{vision}-nf4-llm").quantized_parts for vision in ("clip", "sam")} == {frozenset({"llm"})}
+    assert {full.make(f"{vision}-nf4-llm").quantized_parts for vision in ("clip", "sam")} == {
+        frozenset({"llm"})
+    }
     assert full.make("sam").sizes.llama.vocabulary == 32001

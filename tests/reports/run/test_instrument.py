@@ -17,9 +17,8 @@ from lisabench.benchmarks.queries import Queries
 from lisabench.benchmarks.run.journal import Journal
 from lisabench.benchmarks.run.session import Session
 from lisabench.benchmarks.run.worker import Order, Worker
-from lisabench.benchmarks.run.worker_pool import WorkerHandle
+from lisabench.benchmarks.run.worker_pool import WorkerProcess
 from lisabench.harness import noise, nvml, passes, roofline
-from lisabench.harness import roofline as kept_ceilings
 from lisabench.harness.clock import VirtualClock
 from lisabench.harness.records.run import read_run
 from lisabench.models import registry
@@ -40,13 +39,20 @@ PLAIN = {"queries": 8, "size": (24, 32), "gallery": 0, "controls": False}
 
 
 def line(stage, peak_mib, reserved_mib=None, process_mib=None, **further):
-    sizes = {"peak_bytes": peak_mib, "peak_reserved_bytes": reserved_mib, "device_process_bytes": process_mib}
+    sizes = {
+        "peak_bytes": peak_mib,
+        "peak_reserved_bytes": reserved_mib,
+        "device_process_bytes": process_mib,
+    }
     return {"stage": stage} | {name: mib and mib * MIB for name, mib in sizes.items()} | further
 
 
 def on_paper(weights_mib, cache_mib=0):
     half = weights_mib * MIB // 2
-    return {"weight_bytes": {"clip": half, "llm": weights_mib * MIB - half}, "kv_cache_bytes": cache_mib * MIB}
+    return {
+        "weight_bytes": {"clip": half, "llm": weights_mib * MIB - half},
+        "kv_cache_bytes": cache_mib * MIB,
+    }
 
 
 def test_the_parts_of_a_peak_add_up_to_what_the_driver_counts():
@@ -65,20 +71,34 @@ def test_the_parts_of_a_peak_add_up_to_what_the_driver_counts():
 
 
 def test_without_a_kv_cache_all_but_the_weights_is_activations():
-    lines = [line("build", 1000, 1000, 1400, weights_bytes=1000 * MIB), line("vision", 1400, 1500, 1900)]
+    lines = [
+        line("build", 1000, 1000, 1400, weights_bytes=1000 * MIB),
+        line("vision", 1400, 1500, 1900),
+    ]
     split = memory_split(None, lines)
     assert split.activations_bytes == 400 * MIB
-    assert (split.kv_cache_bytes, split.paper_weights_bytes, split.paper_kv_cache_bytes) == (None, None, None)
+    assert (split.kv_cache_bytes, split.paper_weights_bytes, split.paper_kv_cache_bytes) == (
+        None,
+        None,
+        None,
+    )
 
 
 def test_a_driver_that_does_not_tell_leaves_only_its_own_part_unknown():
     lines = [line("build", 1000, 1000, weights_bytes=1000 * MIB), line("vision", 1400, 1500)]
     split = memory_split(None, lines)
-    assert (split.activations_bytes, split.slack_bytes, split.outside_bytes) == (400 * MIB, 100 * MIB, None)
+    assert (split.activations_bytes, split.slack_bytes, split.outside_bytes) == (
+        400 * MIB,
+        100 * MIB,
+        None,
+    )
 
 
 def test_a_resident_set_is_not_split():
-    lines = [line("build", 1000, weights_bytes=20 * MIB), line("vision", 1400, kv_cache_bytes=2 * MIB)]
+    lines = [
+        line("build", 1000, weights_bytes=20 * MIB),
+        line("vision", 1400, kv_cache_bytes=2 * MIB),
+    ]
     split = memory_split(on_paper(20, 2), lines)
     assert (split.weights_bytes, split.kv_cache_bytes) == (20 * MIB, 2 * MIB)
     assert (split.activations_bytes, split.slack_bytes, split.outside_bytes) == (None, None, None)
@@ -100,7 +120,11 @@ def case_of(split):
 @pytest.mark.parametrize(
     ("measured_mib", "paper_mib", "expected"),
     [
-        (200, 100, "c: its weights take 200 MiB, on paper 100 MiB: something is loaded that should not be"),
+        (
+            200,
+            100,
+            "c: its weights take 200 MiB, on paper 100 MiB: something is loaded that should not be",
+        ),
         (110, 100, None),
         (132, 100, None),  # the bound itself is kept
         (133, 100, "something is loaded that should not be"),
@@ -111,7 +135,9 @@ def case_of(split):
         (9_899, 10_000, "something is not loaded"),
     ],
 )
-def test_weights_may_be_off_paper_by_the_larger_of_one_per_cent_and_32_mib(measured_mib, paper_mib, expected):
+def test_weights_may_be_off_paper_by_the_larger_of_one_per_cent_and_32_mib(
+    measured_mib, paper_mib, expected
+):
     found = complaints(measured_mib, paper_mib)
     assert len(found) == (expected is not None)
     assert expected is None or expected in found[0]
@@ -122,7 +148,7 @@ def test_a_case_without_arithmetic_raises_no_complaint():
     assert list(off_paper([case_of(memory_split(None, lines)), case_of(None)])) == []
 
 
-def build_with_unused(case: config.LisaCase, probe):
+def build_with_unused(case: config.LisaConfig, probe):
     """A LISA that also holds 100 MB that no stage uses."""
     adapter = lisa.build(case, probe)
     adapter.model.unused = torch.nn.Linear(5000, 5000, bias=False)
@@ -130,12 +156,18 @@ def build_with_unused(case: config.LisaCase, probe):
 
 
 @pytest.mark.parametrize(("adapter", "warned"), [("lisa", False), ("lisa-with-unused", True)])
-def test_100_mb_that_a_model_does_not_use_raise_the_warning_of_its_weights(data_root, monkeypatch, adapter, warned):
+def test_100_mb_that_a_model_does_not_use_raise_the_warning_of_its_weights(
+    data_root, monkeypatch, adapter, warned
+):
     monkeypatch.setitem(registry.ADAPTERS, "lisa-with-unused", f"{__name__}:build_with_unused")
-    found = Worker(Order(adapter, config.LisaCase(device="cpu"), {"root": data_root, "split": "val"})).memory(1)
+    found = Worker(
+        Order(adapter, config.LisaConfig(device="cpu"), {"root": data_root, "split": "val"})
+    ).memory(1)
     assert found["memory_error"] is None
     split = memory_split(found["paper"], found["rows"])
-    assert split.weights_bytes - split.paper_weights_bytes == pytest.approx(100e6 * warned, rel=0, abs=MIB)
+    assert split.weights_bytes - split.paper_weights_bytes == pytest.approx(
+        100e6 * warned, rel=0, abs=MIB
+    )
     complaints = list(off_paper([case_of(split)]))
     assert len(complaints) == warned
     assert all("something is loaded that should not be" in sentence for sentence in complaints)
@@ -155,7 +187,10 @@ def test_the_floor_of_a_stage_is_the_larger_of_its_operations_and_its_bytes():
     assert {name: stage["floor_ms"] for name, stage in found.items()} == pytest.approx(
         {"vision": 10.0, "llm": 7.0}, rel=1e-9, abs=0
     )
-    assert all(stage["synchronised_ms"] is None and stage["gpu_busy_ms"] is None for stage in found.values())
+    assert all(
+        stage["synchronised_ms"] is None and stage["gpu_busy_ms"] is None
+        for stage in found.values()
+    )
 
 
 @pytest.mark.parametrize(
@@ -226,23 +261,36 @@ def test_the_gpu_is_at_work_for_its_busy_times_over_the_time_of_a_query(tmp_path
 
 def test_the_table_of_memory_has_the_columns_that_are_known_of_any_case(tmp_path):
     write_run(tmp_path, cases=2, **PLAIN)
-    row = {"case": "dual", "process": 0, "instrument": "resident set", "start_bytes": 0, "queries": 1}
+    row = {
+        "case": "dual",
+        "process": 0,
+        "instrument": "resident set",
+        "start_bytes": 0,
+        "queries": 1,
+    }
     write_lines(tmp_path / "memory.jsonl", [row | line("build", 300, weights_bytes=25 * MIB)])
     table = detail_tables.split_table(summarise(read_run(tmp_path)))
-    assert [cell.strip() for cell in table.splitlines()[0].strip("|").split("|")] == ["MiB", "weights"]
+    assert [cell.strip() for cell in table.splitlines()[0].strip("|").split("|")] == [
+        "MiB",
+        "weights",
+    ]
     assert cells(table, "dual") == ["25"]
     assert "| sam |" not in table
 
 
 def test_where_nothing_is_known_there_is_no_table(tmp_path):
     summary = written(tmp_path)
-    assert (detail_tables.split_table(summary), detail_tables.ceilings_table(summary), detail_tables.described({})) == (
-        "",
-    ) * 3
+    assert (
+        detail_tables.split_table(summary),
+        detail_tables.ceilings_table(summary),
+        detail_tables.described({}),
+    ) == ("",) * 3
 
 
 def test_ceilings_are_told_in_words():
-    found = Ceilings(matrix_flops_per_s={"float32": 5e13, "bfloat16": 4e14}, bandwidth_bytes_per_s=2e12)
+    found = Ceilings(
+        matrix_flops_per_s={"float32": 5e13, "bfloat16": 4e14}, bandwidth_bytes_per_s=2e12
+    )
     words = "cuda: 50.00 TFLOP/s in float32, 400.00 TFLOP/s in bfloat16; 2,000 GB/s"
     assert detail_tables.described({"cuda": found}) == words
 
@@ -265,8 +313,13 @@ def test_stages_are_compared_by_the_pass_that_waits_where_both_sides_have_one(tm
 
 
 @pytest.mark.parametrize("which", ["synchronised", "profiled"])
-def test_stages_are_compared_by_the_timed_records_where_one_side_was_not_waited_for(tmp_path, which):
-    lines = [waited("dual", 0, "scene-0000", vision=40), waited("sam", 0, "scene-0000", "profiled", vision=10)]
+def test_stages_are_compared_by_the_timed_records_where_one_side_was_not_waited_for(
+    tmp_path, which
+):
+    lines = [
+        waited("dual", 0, "scene-0000", vision=40),
+        waited("sam", 0, "scene-0000", "profiled", vision=10),
+    ]
     lines += [waited("dual", 0, "scene-0001", which, vision=40)]
     found = written(tmp_path, lines).comparisons[0]
     assert found.stages_synchronised is False
@@ -283,7 +336,9 @@ class Machine:
 
     wall_s: float = 100.0
     own_s: float = 3.0
-    cpu: dict = field(default_factory=lambda: {"user": 50.0, "system": 10.0, "idle": 900.0, "iowait": 7.0})
+    cpu: dict = field(
+        default_factory=lambda: {"user": 50.0, "system": 10.0, "idle": 900.0, "iowait": 7.0}
+    )
     elsewhere: dict = field(default_factory=lambda: {"user": 5.0})
 
     def passes(self, wall_s, own_s=0.0, **cpu_s):
@@ -303,7 +358,8 @@ def machine(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("user_s", "cores", "warned"), [(11.4, 0.7, True), (9.0, 0.1, False), (10.6, 0.5, False), (5.0, 0.0, False)]
+    ("user_s", "cores", "warned"),
+    [(11.4, 0.7, True), (9.0, 0.1, False), (10.6, 0.5, False), (5.0, 0.0, False)],
 )
 def test_other_programs_are_what_is_busy_beside_this_process(machine, user_s, cores, warned):
     """Over 4 s, of which this process has computed 9.6; waiting for a disk is no work."""
@@ -386,7 +442,8 @@ def gpu(monkeypatch):
         (pynvml.nvmlClocksThrottleReasonHwThermalSlowdown, "by heat (hardware) (at"),
         (pynvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown, "by the power supply (at"),
         (
-            pynvml.nvmlClocksThrottleReasonSwPowerCap | pynvml.nvmlClocksThrottleReasonSwThermalSlowdown,
+            pynvml.nvmlClocksThrottleReasonSwPowerCap
+            | pynvml.nvmlClocksThrottleReasonSwThermalSlowdown,
             "by its power limit and heat (at",
         ),
         (pynvml.nvmlClocksThrottleReasonGpuIdle, None),
@@ -402,7 +459,10 @@ def test_a_gpu_that_is_held_back_says_by_what(machine, gpu, reasons, expected): 
     assert expected is None or f"the GPU was held back {expected}" in found["warnings"][0]
 
 
-def test_energy_is_of_one_query_nil_where_the_counter_stood_still_and_unknown_where_it_was_set_back(machine, gpu):  # noqa: ARG001
+def test_energy_is_of_one_query_nil_where_the_counter_stood_still_and_unknown_where_it_was_set_back(
+    machine,
+    gpu,  # noqa: ARG001
+):
     watch = noise.Watch("cuda")
     assert watch.since(4)["energy_mj"] == 0
     gpu["energy"] += 1000
@@ -485,37 +545,45 @@ def measurements(monkeypatch):
         asked.append(device)
         return H200["cuda"] | {"bandwidth_bytes_per_s": 1e12 + len(asked)}
 
-    monkeypatch.setattr(kept_ceilings, "ceilings", measured)
+    monkeypatch.setattr(roofline, "measure_roofline", measured)
     return asked
 
 
-def test_ceilings_are_measured_once_for_each_device_and_version(tmp_path, monkeypatch, measurements):
+def test_ceilings_are_measured_once_for_each_device_and_version(
+    tmp_path, monkeypatch, measurements
+):
     monkeypatch.setenv("LISABENCH_CACHE", str(tmp_path / "cache"))
-    first = roofline.known("cpu")
-    assert roofline.known("cpu") == first
+    first = roofline.cached_roofline("cpu")
+    assert roofline.cached_roofline("cpu") == first
     assert measurements == ["cpu"]
-    roofline.known("cuda")
-    monkeypatch.setattr(kept_ceilings.environment, "versions", lambda: {"torch": "another"})
-    roofline.known("cpu")
+    roofline.cached_roofline("cuda")
+    monkeypatch.setattr(roofline.environment, "versions", lambda: {"torch": "another"})
+    roofline.cached_roofline("cpu")
     assert measurements == ["cpu", "cuda", "cpu"]
 
 
-def test_a_cache_that_cannot_be_written_to_costs_only_the_measurement(tmp_path, monkeypatch, measurements):
+def test_a_cache_that_cannot_be_written_to_costs_only_the_measurement(
+    tmp_path, monkeypatch, measurements
+):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("LISABENCH_CACHE", str(tmp_path / "file"))
-    found = [roofline.known("cpu")["bandwidth_bytes_per_s"] for _ in range(2)]
+    found = [roofline.cached_roofline("cpu")["bandwidth_bytes_per_s"] for _ in range(2)]
     assert found == [1e12 + 1, 1e12 + 2]
     assert measurements == ["cpu", "cpu"]
 
 
 def test_what_is_measured_beside_can_be_left_out(data_root, tmp_path, monkeypatch):
-    ask, case = WorkerHandle.ask, {"a": {"adapter": "lisa", "device": "cpu"}}
+    ask, case = WorkerProcess.ask, {"a": {"adapter": "lisa", "device": "cpu"}}
 
     def asked(beside: bool) -> list[str]:
         names: list[str] = []
         session = session_of(data_root, tmp_path / str(beside), case, beside=beside)
         with monkeypatch.context() as patch:
-            patch.setattr(WorkerHandle, "ask", lambda self, name, *rest: names.append(name) or ask(self, name, *rest))
+            patch.setattr(
+                WorkerProcess,
+                "ask",
+                lambda self, name, *rest: names.append(name) or ask(self, name, *rest),
+            )
             session.start()
         return names
 
@@ -528,15 +596,33 @@ def test_what_is_measured_beside_can_be_left_out(data_root, tmp_path, monkeypatc
 
 
 def session_of(data_root, folder, cases=None, **plan):
-    plan |= {"processes": 2, "block": 2, "warmup": 0, "memory_processes": 1, "memory_queries": 1, "gallery": 0}
+    plan |= {
+        "processes": 2,
+        "block": 2,
+        "warmup": 0,
+        "memory_processes": 1,
+        "memory_queries": 1,
+        "gallery": 0,
+    }
     fake = {"adapter": "fake", "clock": "virtual"}
-    content = {"name": "s", "title": "t", "reference": "a", "data": {"root": data_root}, "plan": plan}
-    content |= {"cases": cases or {"a": fake, "b": fake}, "controls": {"empty": {"adapter": "empty"}}}
+    content = {
+        "name": "s",
+        "title": "t",
+        "reference": "a",
+        "data": {"root": data_root},
+        "plan": plan,
+    }
+    content |= {
+        "cases": cases or {"a": fake, "b": fake},
+        "controls": {"empty": {"adapter": "empty"}},
+    }
     suite = suite_file.validate(content)
     return Session(suite, Queries.of(suite), folder, lambda *_: None)
 
 
-def test_cases_that_do_not_fit_side_by_side_alternate_as_fresh_processes(data_root, tmp_path, monkeypatch):
+def test_cases_that_do_not_fit_side_by_side_alternate_as_fresh_processes(
+    data_root, tmp_path, monkeypatch
+):
     monkeypatch.setattr(Journal, "memory_needed", lambda *_: (1 << 60, False))
     session = session_of(data_root, tmp_path / "out")
     start, alive, side_by_side = session.pool.start, [], []
@@ -552,11 +638,16 @@ def test_cases_that_do_not_fit_side_by_side_alternate_as_fresh_processes(data_ro
     monkeypatch.setattr(session.pool, "start", counted)
     session.start()
     run = read_run(tmp_path / "out")
-    orders = ["".join(r["case"] for r in run.samples if r["process"] == p and r["case"] != "empty") for p in (0, 1)]
+    orders = [
+        "".join(r["case"] for r in run.samples if r["process"] == p and r["case"] != "empty")
+        for p in (0, 1)
+    ]
     assert orders == ["aaaaaabbbbbb", "bbbbbbaaaaaa"]
     assert set(side_by_side) == {1}
     keys = Counter((row["case"], row["process"], row["sample_id"]) for row in run.samples)
-    assert set(keys.values()) == {1} and len(keys) == 2 * 2 * 6  # the control is in the quality pass
+    assert (
+        set(keys.values()) == {1} and len(keys) == 2 * 2 * 6
+    )  # the control is in the quality pass
     assert [w for w in run.run["warnings"] if "a, b do not fit side by side" in w]
     assert run.run["status"] == "complete"
 
@@ -565,6 +656,8 @@ def test_cases_that_are_capped_to_a_card_have_it_to_themselves(data_root, tmp_pa
     session = session_of(data_root, tmp_path / "out", gpu_memory="8GB")
     session.start()
     run = read_run(tmp_path / "out")
-    asked = "".join(row["case"] for row in run.samples if row["process"] == 0 and row["case"] != "empty")
+    asked = "".join(
+        row["case"] for row in run.samples if row["process"] == 0 and row["case"] != "empty"
+    )
     assert asked == "aaaaaabbbbbb"
     assert [w for w in run.run["warnings"] if "a, b have a card of 8GB each" in w]

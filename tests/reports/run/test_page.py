@@ -34,7 +34,9 @@ FIGURES = ("stage_times.png", "peak_memory.png", "gallery.png")
 def rows_of(markdown: str) -> dict[str, list[str]]:
     """First cell to the others."""
     cells = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines() if line.startswith("|")
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in markdown.splitlines()
+        if line.startswith("|")
     ]
     return {first: rest for first, *rest in cells}
 
@@ -63,7 +65,15 @@ def test_a_report_shows_its_figures_at_readme_width(tmp_path, cases):
 def test_a_report_leaves_no_half_written_file(tmp_path):
     write_report(write_run(tmp_path, **SMALL))
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"run.json", "samples.jsonl", "memory.jsonl", "gallery.npz", "summary.json", "report.md", *FIGURES}
+    assert names == {
+        "run.json",
+        "samples.jsonl",
+        "memory.jsonl",
+        "gallery.npz",
+        "summary.json",
+        "report.md",
+        *FIGURES,
+    }
 
 
 def test_the_reference_comes_first_and_variants_carry_ratio_and_interval(tmp_path):
@@ -73,7 +83,9 @@ def test_the_reference_comes_first_and_variants_carry_ratio_and_interval(tmp_pat
     rows = rows_of(comparison_table(summary))
     ratio = summary.comparison("clip").end_to_end
     assert rows[""] == ["sam (reference)", "dual", "clip"]
-    assert rows["end to end"][2].endswith(f"({ratio.ratio:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]: faster)")
+    assert rows["end to end"][2].endswith(
+        f"({ratio.ratio:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]: faster)"
+    )
     assert "x" not in rows["end to end"][0]
     assert rows["before the build"] == ["360", "360", "360"]
     assert rows["growth over that"] == ["358", "382 (1.07x)", "311 (0.87x)"]
@@ -95,12 +107,13 @@ def test_each_difference_of_quality_has_an_interval_and_a_word(tmp_path):
     for place, name in enumerate(("sam", "clip"), start=1):
         for score in ("gIoU", "cIoU", "mIoU"):
             points = getattr(summary.comparison(name), f"{score}_points")
-            expected = (
-                f"({points.difference:+.1f} points [{points.low:+.1f}, {points.high:+.1f}]: {quality_word(points)}"
-            )
+            interval = f"[{points.low:+.1f}, {points.high:+.1f}]"
+            expected = f"({points.difference:+.1f} points {interval}: {quality_word(points)}"
             assert expected in rows[score][place]
     assert summary.comparison("clip").gIoU_verdict == "regression"
-    assert ": worse)" in rows["gIoU"][2] and verdict_words.WORDS_OF_QUALITY in comparison_table(summary)
+    assert ": worse)" in rows["gIoU"][2] and verdict_words.WORDS_OF_QUALITY in comparison_table(
+        summary
+    )
 
 
 def test_costs_are_in_bold_only_where_masks_are_as_good_or_there_is_no_quality(tmp_path):
@@ -120,9 +133,13 @@ def test_costs_are_in_bold_only_where_masks_are_as_good_or_there_is_no_quality(t
 def test_a_variant_that_is_as_good_is_in_bold(tmp_path):
     write_run(tmp_path, cases=2, **SMALL)
     pixels = ("intersection_px", "union_px", "predicted_px", "predicted_box")
-    dual = {line["sample_id"]: line for line in read_run(tmp_path).samples if line["case"] == "dual"}
+    dual = {
+        line["sample_id"]: line for line in read_run(tmp_path).samples if line["case"] == "dual"
+    }
     same = lambda line: line | {name: dual[line["sample_id"]][name] for name in pixels}  # noqa: E731
-    edit_lines(tmp_path / "samples.jsonl", lambda line: same(line) if line["case"] == "sam" else line)
+    edit_lines(
+        tmp_path / "samples.jsonl", lambda line: same(line) if line["case"] == "sam" else line
+    )
     summary = summarise(read_run(tmp_path))
     assert summary.comparison("sam").gIoU_verdict == "same"
     assert "(**0.8" in rows_of(comparison_table(summary))["end to end"][1]
@@ -150,7 +167,9 @@ def test_random_weights_are_said_plainly_and_show_no_quality_of_a_model(tmp_path
 def test_controls_stand_in_a_table_of_their_own(tmp_path):
     text = write_report(write_run(tmp_path, **SMALL)).read_text()
     models, controls = text.split("### Controls")
-    assert "centre-box" in rows_of(controls) and "centre-box" not in rows_of(models.split("## Quality")[1])
+    assert "centre-box" in rows_of(controls) and "centre-box" not in rows_of(
+        models.split("## Quality")[1]
+    )
     assert "centre-box" not in rows_of(models.split("## Comparison")[1].split("## Quality")[0])
 
 
@@ -166,7 +185,9 @@ def test_slices_show_each_case_and_the_floors_by_kind_of_query(tmp_path):
 def test_an_unfinished_run_has_a_report_that_says_so(tmp_path, status):
     write_run(tmp_path, status=status, **SMALL)
     gone = ("sam", "clip")
-    edit_lines(tmp_path / "samples.jsonl", lambda q: None if q["case"] in gone or q["process"] else q)
+    edit_lines(
+        tmp_path / "samples.jsonl", lambda q: None if q["case"] in gone or q["process"] else q
+    )
     edit_lines(tmp_path / "memory.jsonl", lambda m: None if m["case"] in gone else m)
     text = write_report(tmp_path).read_text()
     assert f"Status: {status}" in text and "[!WARNING]" in text
@@ -193,7 +214,9 @@ def test_a_gallery_that_was_cut_short_costs_the_gallery_only(tmp_path):
 def test_failed_queries_and_masks_that_were_not_kept_have_their_place_in_the_gallery(tmp_path):
     write_run(tmp_path, **SMALL)
     edit_lines(tmp_path / "samples.jsonl", lambda q: failed(q) if q["case"] == "sam" else q)
-    edit_lines(tmp_path / "samples.jsonl", lambda q: q | {"mask_rle": None} if q["case"] == "clip" else q)
+    edit_lines(
+        tmp_path / "samples.jsonl", lambda q: q | {"mask_rle": None} if q["case"] == "clip" else q
+    )
     assert "gallery.png" in write_report(tmp_path).read_text()
 
 
@@ -220,7 +243,7 @@ def test_names_cannot_break_a_table(tmp_path):
 
 
 WIDTHS = [60, 72, 80, 120]
-SHOW = "import pathlib; from lisabench.reports.terminal import print_table; print_table(pathlib.Path({!r}))"
+SHOW = "import pathlib; from lisabench.reports.run.terminal import print_table; print_table(pathlib.Path({!r}))"
 
 
 def numbers_of(summary) -> list[str]:
@@ -229,8 +252,14 @@ def numbers_of(summary) -> list[str]:
     found += [formatting.milliseconds(case.time.end_to_end_ms) for case in summary.cases]
     for comparison in summary.comparisons:
         points = comparison.gIoU_points
-        found += [f"{points.difference:+.1f} [{points.low:+.1f}, {points.high:+.1f}]", quality_word(points)]
-        found += [formatting.ratio_with_interval(comparison.end_to_end), time_word(comparison.end_to_end)]
+        found += [
+            f"{points.difference:+.1f} [{points.low:+.1f}, {points.high:+.1f}]",
+            quality_word(points),
+        ]
+        found += [
+            formatting.ratio_with_interval(comparison.end_to_end),
+            time_word(comparison.end_to_end),
+        ]
     return found
 
 
@@ -241,7 +270,9 @@ def assert_whole(text: str, summary, width: int) -> None:
     assert "…" not in text
     for number in numbers_of(summary):
         assert re.search(rf"(?<![\d.]){re.escape(number)}(?![\d.])", text), number
-    first_column = "".join(re.findall(r"^ (\S+)", text, re.MULTILINE))  # names in our runs have no spaces
+    first_column = "".join(
+        re.findall(r"^ (\S+)", text, re.MULTILINE)
+    )  # names in our runs have no spaces
     assert all(case.name in first_column for case in summary.cases)
 
 
@@ -256,7 +287,11 @@ def test_stages_are_left_out_first_and_quality_never(tmp_path):
     summary = summarise(read_run(write_run(tmp_path, **SMALL)))
     headings = {w: printed(terminal_table(summary, w), w).splitlines()[2:4] for w in (*WIDTHS, 40)}
     shown = {
-        width: [name for name in ("gIoU", "time", "peak", "vision", "llm", "decoder") if name in " ".join(lines)]
+        width: [
+            name
+            for name in ("gIoU", "time", "peak", "vision", "llm", "decoder")
+            if name in " ".join(lines)
+        ]
         for width, lines in headings.items()
     }
     assert shown[120] == ["gIoU", "time", "peak", "vision", "llm", "decoder"]
@@ -269,7 +304,9 @@ def test_stages_are_left_out_first_and_quality_never(tmp_path):
 def test_random_weights_have_no_quality_in_the_terminal(tmp_path):
     summary = summarise(read_run(write_run(tmp_path, quality=False, **SMALL)))
     text = printed(terminal_table(summary, 80), 80)
-    assert text.count("n/a") == 3 + 1 and "points" not in text.split("n/a")[-1]  # a case, and the caption
+    assert (
+        text.count("n/a") == 3 + 1 and "points" not in text.split("n/a")[-1]
+    )  # a case, and the caption
 
 
 def test_a_pipe_and_a_terminal_of_any_width_show_the_table_whole(tmp_path):
@@ -279,7 +316,9 @@ def test_a_pipe_and_a_terminal_of_any_width_show_the_table_whole(tmp_path):
     for width in (None, *WIDTHS):
         own = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
         own |= {} if width is None else {"COLUMNS": str(width)}
-        done = subprocess.run([sys.executable, "-c", show], env=own, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", show], env=own, capture_output=True, text=True, check=True
+        )
         assert_whole(done.stdout, summary, width or 120)
         assert ("decoder" in done.stdout) is (width in (None, 120))
 
@@ -290,7 +329,9 @@ def test_in_a_terminal_the_table_is_as_wide_as_it_allows(tmp_path):
     show = SHOW.format(str(tmp_path))
     ours, theirs = pty.openpty()
     set_width(theirs, 60)
-    own = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")} | {"TERM": "xterm"}
+    own = {
+        name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")
+    } | {"TERM": "xterm"}
     subprocess.run([sys.executable, "-c", show], env=own, stdin=theirs, stdout=theirs, check=True)
     os.close(theirs)
     text = re.sub(r"\x1b\[[0-9;]*m", "", read_all(ours).replace("\r\n", "\n"))
@@ -373,11 +414,13 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 def test_reports_import_neither_torch_nor_pyplot(tmp_path):
     write_run(tmp_path, **SMALL)
     program = (
-        "import sys; from pathlib import Path; from lisabench.reports.page import write_report;"
+        "import sys; from pathlib import Path; from lisabench.reports.run.page import write_report;"
         "write_report(Path(sys.argv[1]));"
         "print([name for name in ('torch', 'transformers', 'matplotlib.pyplot') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -401,15 +444,24 @@ def test_a_case_without_times_or_memory_keeps_its_place_in_the_figures(tmp_path)
     for name in ("samples.jsonl", "memory.jsonl"):
         edit_lines(tmp_path / name, lambda line: None if line["case"] == "sam" else line)
     summary = summarise(read_run(tmp_path))
-    for figure, instead in ((stage_times(summary), "no times"), (peak_memory(summary), "not measured")):
-        assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["dual", "sam", "clip"]
+    for figure, instead in (
+        (stage_times(summary), "no times"),
+        (peak_memory(summary), "not measured"),
+    ):
+        assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+            "dual",
+            "sam",
+            "clip",
+        ]
         assert texts(figure).count(instead) == 1
 
 
 def test_the_title_of_the_memory_names_the_peak_that_differs_most(tmp_path):
     write_run(tmp_path, **SMALL)
     peaks_mib = {"dual": 700, "sam": 690, "clip": 1400}
-    edit_lines(tmp_path / "memory.jsonl", lambda line: line | {"peak_bytes": peaks_mib[line["case"]] << 20})
+    edit_lines(
+        tmp_path / "memory.jsonl", lambda line: line | {"peak_bytes": peaks_mib[line["case"]] << 20}
+    )
     figure = peak_memory(summarise(read_run(tmp_path)))
     assert "the memory of clip grows by 3.06x that of dual" in texts(figure)
 
@@ -422,7 +474,10 @@ def test_the_figure_of_times_says_that_its_labels_are_no_sums(tmp_path):
 def test_teams_have_a_panel_a_bullet_and_a_table_of_differences_each(tmp_path):
     write_run(tmp_path, cases=4, **SMALL)
     one = {"name": "small ones", "reference": "sam", "cases": ["dual", "sam"]}
-    edit_run(tmp_path, teams=[one, {"name": "others", "reference": "clip", "cases": ["clip", "dual-nf4"]}])
+    edit_run(
+        tmp_path,
+        teams=[one, {"name": "others", "reference": "clip", "cases": ["clip", "dual-nf4"]}],
+    )
     text = write_report(tmp_path).read_text()
     summary = summarise(read_run(tmp_path))
     for figure in (stage_times(summary), peak_memory(summary)):
@@ -439,6 +494,8 @@ def test_teams_have_a_panel_a_bullet_and_a_table_of_differences_each(tmp_path):
 
 def test_a_bar_that_is_longer_than_the_median_end_to_end_is_not_cut_off(tmp_path):
     write_run(tmp_path, cases=1, **SMALL)
-    edit_lines(tmp_path / "samples.jsonl", lambda line: line | {"latency_ns": line["latency_ns"] // 2})
+    edit_lines(
+        tmp_path / "samples.jsonl", lambda line: line | {"latency_ns": line["latency_ns"] // 2}
+    )
     (axes,) = stage_times(summarise(read_run(tmp_path))).axes
     assert max(bar.get_x() + bar.get_width() for bar in axes.patches) <= axes.get_xlim()[1]

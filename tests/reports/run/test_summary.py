@@ -41,11 +41,16 @@ def test_times_are_medians_over_all_processes_and_stages_are_sums_of_their_regio
     records = [record for record in run.samples if record["case"] == "dual"]
     time = case_of(summarise(run), "dual").time
     vision_ns = [
-        sum(r["exclusive_ns"] for name, r in q["regions"].items() if name.startswith("vision")) for q in records
+        sum(r["exclusive_ns"] for name, r in q["regions"].items() if name.startswith("vision"))
+        for q in records
     ]
     assert time.n == 24 and time.queries == 8 and time.processes == 3
-    assert time.end_to_end_ms == pytest.approx(np.median([q["latency_ns"] for q in records]) / 1e6, rel=1e-12, abs=0)
-    assert time.stages["vision"].median_ms == pytest.approx(np.median(vision_ns) / 1e6, rel=1e-12, abs=0)
+    assert time.end_to_end_ms == pytest.approx(
+        np.median([q["latency_ns"] for q in records]) / 1e6, rel=1e-12, abs=0
+    )
+    assert time.stages["vision"].median_ms == pytest.approx(
+        np.median(vision_ns) / 1e6, rel=1e-12, abs=0
+    )
     assert time.stages["vision"].calls == 2  # vision.clip is entered twice, vision once
     assert time.regions["vision.sam"].calls == 1
     assert list(time.stages) == ["preprocess", "vision", "llm", "decoder", "postprocess"]
@@ -54,7 +59,9 @@ def test_times_are_medians_over_all_processes_and_stages_are_sums_of_their_regio
 def test_stages_and_the_rest_add_up_in_shares(tmp_path):
     time = case_of(summarise(read_run(write_run(tmp_path, **PLAIN))), "dual").time
     whole = sum(stage.share for stage in time.stages.values()) + time.unattributed_share
-    assert whole == pytest.approx(1, rel=0, abs=0.02)  # a sum of medians is not quite the median of the sum
+    assert whole == pytest.approx(
+        1, rel=0, abs=0.02
+    )  # a sum of medians is not quite the median of the sum
 
 
 def test_ratios_pair_by_query_and_process(tmp_path):
@@ -70,14 +77,19 @@ def test_ratios_pair_by_query_and_process(tmp_path):
     edit_lines(tmp_path / "samples.jsonl", timed)
     (found,) = summarise(read_run(tmp_path)).comparisons
     for ratio in (found.end_to_end, found.stages["vision"]):
-        assert (ratio.ratio, ratio.low, ratio.high) == pytest.approx((0.5, 0.5, 0.5), rel=1e-9, abs=0)
+        assert (ratio.ratio, ratio.low, ratio.high) == pytest.approx(
+            (0.5, 0.5, 0.5), rel=1e-9, abs=0
+        )
         assert ratio.processes == 3
 
 
 def test_a_process_that_only_one_side_has_is_no_pair(tmp_path):
     write_run(tmp_path, cases=2, **PLAIN)
     lost = {("sam", 1), ("sam", 2)}
-    edit_lines(tmp_path / "samples.jsonl", lambda line: None if (line["case"], line["process"]) in lost else line)
+    edit_lines(
+        tmp_path / "samples.jsonl",
+        lambda line: None if (line["case"], line["process"]) in lost else line,
+    )
     summary = summarise(read_run(tmp_path))
     ratio = summary.comparisons[0].end_to_end
     assert ratio.processes == 1 and ratio.ratio is not None and ratio.low is None
@@ -88,7 +100,9 @@ def test_quality_is_computed_from_one_record_a_query(tmp_path):
     run = read_run(write_run(tmp_path, **PLAIN))
     records = [r for r in run.samples if r["case"] == "clip" and r["process"] == 0]
     quality = case_of(summarise(run), "clip").quality
-    intersections, unions = (np.array([r[key] for r in records]) for key in ("intersection_px", "union_px"))
+    intersections, unions = (
+        np.array([r[key] for r in records]) for key in ("intersection_px", "union_px")
+    )
     ious = [i / u if u else 1 for i, u in zip(intersections, unions, strict=True)]
     assert quality.n == 8 and quality.status.ok == 8
     assert quality.gIoU == pytest.approx(np.mean(ious), rel=1e-12, abs=0)
@@ -98,7 +112,9 @@ def test_quality_is_computed_from_one_record_a_query(tmp_path):
 
 def test_the_record_of_the_lowest_process_counts_wherever_it_stands(tmp_path):
     whole = case_of(summarise(read_run(write_run(tmp_path, **PLAIN))), "clip").quality
-    edit_lines(tmp_path / "samples.jsonl", lambda q: q | ({"intersection_px": 0} if q["process"] else {}))
+    edit_lines(
+        tmp_path / "samples.jsonl", lambda q: q | ({"intersection_px": 0} if q["process"] else {})
+    )
     journal = tmp_path / "samples.jsonl"
     journal.write_text("".join(reversed(journal.read_text().splitlines(keepends=True))))
     quality = case_of(summarise(read_run(tmp_path)), "clip").quality
@@ -122,7 +138,9 @@ def test_random_weights_have_no_quality_anywhere(tmp_path, has_quality):
     write_run(tmp_path, controls=False, **PLAIN)
     cases = json.loads((tmp_path / "run.json").read_text())["cases"]
     edit_run(tmp_path, cases=[case | {"has_quality": has_quality} for case in cases])
-    figures = list(quality_figures(summarise(read_run(tmp_path)).model_dump(mode="json", by_alias=True)))
+    figures = list(
+        quality_figures(summarise(read_run(tmp_path)).model_dump(mode="json", by_alias=True))
+    )
     assert len(figures) > 40 and set(figures) == {None}
 
 
@@ -130,7 +148,9 @@ def test_differences_of_quality_are_in_points_and_need_quality_on_both_sides(tmp
     write_run(tmp_path, cases=2, **PLAIN)
     summary = summarise(read_run(tmp_path))
     expected = 100 * (case_of(summary, "sam").quality.gIoU - case_of(summary, "dual").quality.gIoU)
-    assert summary.comparisons[0].gIoU_points.difference == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    assert summary.comparisons[0].gIoU_points.difference == pytest.approx(
+        expected, rel=1e-9, abs=1e-9
+    )
     cases = json.loads((tmp_path / "run.json").read_text())["cases"]
     cases[0]["has_quality"] = False
     edit_run(tmp_path, cases=cases)
@@ -141,26 +161,41 @@ def test_failures_count_as_iou_0_have_no_time_and_are_reported_by_status(tmp_pat
     write_run(tmp_path, cases=2, **PLAIN)
     whole = summarise(read_run(tmp_path))
     hit = ("sam", "scene-0000")
-    edit_lines(tmp_path / "samples.jsonl", lambda q: failed(q) if (q["case"], q["sample_id"]) == hit else q)
+    edit_lines(
+        tmp_path / "samples.jsonl", lambda q: failed(q) if (q["case"], q["sample_id"]) == hit else q
+    )
     summary = summarise(read_run(tmp_path))
     sam = case_of(summary, "sam")
-    assert (sam.quality.n, sam.quality.status.ok, sam.quality.status.oom, sam.time.n) == (8, 7, 1, 21)
+    assert (sam.quality.n, sam.quality.status.ok, sam.quality.status.oom, sam.time.n) == (
+        8,
+        7,
+        1,
+        21,
+    )
     assert sam.quality.gIoU < case_of(whole, "sam").quality.gIoU
     assert warned(summary, "sam: 3 of 24 queries ended in oom", "OutOfMemoryError")
     both = summary.comparisons[0].both_answered
-    assert both.n == 7 and both.gIoU_points.difference > summary.comparisons[0].gIoU_points.difference
+    assert (
+        both.n == 7 and both.gIoU_points.difference > summary.comparisons[0].gIoU_points.difference
+    )
 
 
 def test_a_query_that_either_side_failed_is_not_answered_by_both(tmp_path):
     write_run(tmp_path, cases=2, **PLAIN)
     hits = {("sam", "scene-0000"), ("dual", "scene-0001")}
-    edit_lines(tmp_path / "samples.jsonl", lambda q: failed(q) if (q["case"], q["sample_id"]) in hits else q)
+    edit_lines(
+        tmp_path / "samples.jsonl",
+        lambda q: failed(q) if (q["case"], q["sample_id"]) in hits else q,
+    )
     assert summarise(read_run(tmp_path)).comparisons[0].both_answered.n == 6
 
 
 def test_an_answer_without_seg_is_timed_and_counted(tmp_path):
     write_run(tmp_path, cases=1, **PLAIN)
-    edit_lines(tmp_path / "samples.jsonl", lambda q: q | {"status": "no_seg"} if q["sample_id"] == "scene-0001" else q)
+    edit_lines(
+        tmp_path / "samples.jsonl",
+        lambda q: q | {"status": "no_seg"} if q["sample_id"] == "scene-0001" else q,
+    )
     dual = case_of(summarise(read_run(tmp_path)), "dual")
     assert dual.time.n == 24 and dual.quality.no_seg_rate == pytest.approx(1 / 8, rel=1e-12, abs=0)
 
@@ -176,27 +211,39 @@ def test_peaks_are_the_largest_of_all_stages(tmp_path):
 def test_a_ratio_of_memory_is_of_the_growth_on_a_cpu_and_of_the_peak_on_a_gpu(tmp_path):
     """Of 671 and 742 MiB, 360 stood there before the model was built."""
     on_cpu = summarise(read_run(write_run(tmp_path / "cpu", **PLAIN))).comparison("clip")
-    on_gpu = summarise(read_run(write_run(tmp_path / "gpu", **PLAIN, clock="cuda events"))).comparison("clip")
+    on_gpu = summarise(
+        read_run(write_run(tmp_path / "gpu", **PLAIN, clock="cuda events"))
+    ).comparison("clip")
     assert (on_cpu.memory_definition, on_gpu.memory_definition) == ("growth", "peak")
     for name in ("peak_memory", "query_peak_memory"):
-        assert getattr(on_cpu, name).ratio == pytest.approx((671 - 360) / (742 - 360), rel=1e-12, abs=0)
+        assert getattr(on_cpu, name).ratio == pytest.approx(
+            (671 - 360) / (742 - 360), rel=1e-12, abs=0
+        )
         assert getattr(on_gpu, name).ratio == pytest.approx(671 / 742, rel=1e-12, abs=0)
 
 
-def test_records_without_what_stood_there_before_the_build_give_no_ratio_of_memory_and_say_so(tmp_path):
+def test_records_without_what_stood_there_before_the_build_give_no_ratio_of_memory_and_say_so(
+    tmp_path,
+):
     write_run(tmp_path, cases=2, **PLAIN)
-    edit_lines(tmp_path / "memory.jsonl", lambda m: m | ({"start_bytes": None} if m["case"] == "sam" else {}))
+    edit_lines(
+        tmp_path / "memory.jsonl",
+        lambda m: m | ({"start_bytes": None} if m["case"] == "sam" else {}),
+    )
     summary = summarise(read_run(tmp_path))
     assert summary.comparison("sam").peak_memory.ratio is None
     assert case_of(summary, "sam").memory.growth_bytes is None
     assert case_of(summary, "sam").memory.peak_bytes == 718 << 20
-    assert warned(summary, "sam: the records do not have what the process held before the model was built")
+    assert warned(
+        summary, "sam: the records do not have what the process held before the model was built"
+    )
 
 
 def test_memory_by_different_instruments_has_no_ratio(tmp_path):
     write_run(tmp_path, cases=2, **PLAIN)
     edit_lines(
-        tmp_path / "memory.jsonl", lambda m: m | ({"instrument": "cuda allocator"} if m["case"] == "sam" else {})
+        tmp_path / "memory.jsonl",
+        lambda m: m | ({"instrument": "cuda allocator"} if m["case"] == "sam" else {}),
     )
     summary = summarise(read_run(tmp_path))
     assert summary.comparisons[0].peak_memory.ratio is None
@@ -209,7 +256,10 @@ def test_times_by_different_clocks_have_no_ratio(tmp_path):
     cases[1]["clock"] = "cuda events"
     edit_run(tmp_path, cases=cases)
     summary = summarise(read_run(tmp_path))
-    assert summary.comparisons[0].end_to_end.ratio is None and summary.comparisons[0].stages["vision"].ratio is None
+    assert (
+        summary.comparisons[0].end_to_end.ratio is None
+        and summary.comparisons[0].stages["vision"].ratio is None
+    )
     assert warned(summary, "different clocks")
 
 
@@ -226,8 +276,13 @@ def test_the_reference_comes_first_and_controls_are_compared_with_nothing(tmp_pa
 def test_settings_that_differ_are_listed_and_more_than_one_is_a_warning(tmp_path):
     summary = summarise(read_run(write_run(tmp_path, cases=6, **PLAIN)))
     assert summary.comparison("sam").differences == {"vision": ("dual", "sam")}
-    assert summary.comparison("sam-nf4").differences == {"vision": ("dual", "sam"), "quantization": ("none", "nf4")}
-    assert warned(summary, "sam-nf4", "and dual differ in more than one setting (vision and quantization)")
+    assert summary.comparison("sam-nf4").differences == {
+        "vision": ("dual", "sam"),
+        "quantization": ("none", "nf4"),
+    }
+    assert warned(
+        summary, "sam-nf4", "and dual differ in more than one setting (vision and quantization)"
+    )
     assert not warned(summary, "sam and dual differ")
 
 
@@ -237,7 +292,10 @@ def test_a_setting_that_one_side_does_without_is_listed_but_no_confound(tmp_path
     cases[1]["settings"]["sam"] = None
     edit_run(tmp_path, cases=cases)
     summary = summarise(read_run(tmp_path))
-    assert summary.comparison("sam").differences == {"vision": ("dual", "sam"), "sam": ("tiny", None)}
+    assert summary.comparison("sam").differences == {
+        "vision": ("dual", "sam"),
+        "sam": ("tiny", None),
+    }
     assert summary.warnings == []
 
 
@@ -246,10 +304,14 @@ def test_unattributed_time_over_5_per_cent_is_a_warning(tmp_path):
     assert not warned(summarise(read_run(tmp_path)), "in no stage")
     edit_lines(
         tmp_path / "samples.jsonl",
-        lambda q: q | ({"unattributed_ns": int(0.06 * q["latency_ns"])} if q["case"] == "sam" else {}),
+        lambda q: (
+            q | ({"unattributed_ns": int(0.06 * q["latency_ns"])} if q["case"] == "sam" else {})
+        ),
     )
     summary = summarise(read_run(tmp_path))
-    assert warned(summary, "sam: 6.0%", "in no stage") and not warned(summary, "dual:", "in no stage")
+    assert warned(summary, "sam: 6.0%", "in no stage") and not warned(
+        summary, "dual:", "in no stage"
+    )
 
 
 def test_warnings_of_records_are_counted_and_those_of_controls_left_out(tmp_path):
@@ -276,7 +338,10 @@ def test_a_warm_up_that_did_not_settle_is_a_warning(tmp_path):
 def test_a_model_that_is_not_better_than_the_floors_is_a_warning(tmp_path):
     write_run(tmp_path, cases=1, **PLAIN)
     assert not warned(summarise(read_run(tmp_path)), "not better")
-    edit_lines(tmp_path / "samples.jsonl", lambda q: q | ({"intersection_px": 0} if q["case"] == "dual" else {}))
+    edit_lines(
+        tmp_path / "samples.jsonl",
+        lambda q: q | ({"intersection_px": 0} if q["case"] == "dual" else {}),
+    )
     assert warned(summarise(read_run(tmp_path)), "dual", "not better than the floor")
 
 
@@ -284,14 +349,22 @@ def test_a_run_that_has_hardly_begun_has_no_figures(tmp_path):
     write_run(tmp_path, status="running", **PLAIN)
     for name in ("samples.jsonl", "memory.jsonl"):
         (tmp_path / name).write_text("")
-    unknown = dict.fromkeys(("settings", "has_quality", "parameters", "build_s", "first_query_ms", "clock"))
+    unknown = dict.fromkeys(
+        ("settings", "has_quality", "parameters", "build_s", "first_query_ms", "clock")
+    )
     cases = json.loads((tmp_path / "run.json").read_text())["cases"]
     edit_run(tmp_path, cases=[case | unknown for case in cases])
     summary = write_summary(read_run(tmp_path))
     dual = case_of(summary, "dual")
-    assert dual.time.end_to_end_ms is None and dual.time.stages == {} and dual.time.percentiles_ms == {}
+    assert (
+        dual.time.end_to_end_ms is None
+        and dual.time.stages == {}
+        and dual.time.percentiles_ms == {}
+    )
     assert dual.memory.peak_bytes is None and dual.quality.gIoU is None and dual.quality.n == 0
-    assert summary.comparisons[0].end_to_end.ratio is None and summary.comparisons[0].differences == {}
+    assert (
+        summary.comparisons[0].end_to_end.ratio is None and summary.comparisons[0].differences == {}
+    )
     assert warned(summary, "not finished")
 
 
@@ -332,9 +405,9 @@ def test_every_field_of_the_schema_is_described():
 
 
 def test_the_machine_is_one_line_of_what_is_known():
-    assert machine({"cpu": "A CPU", "cpu_count": 2, "memory_bytes": 8 << 30, "os": "Linux", "gpu": None}) == (
-        "A CPU, 2 cores, 8 GiB; Linux"
-    )
+    assert machine(
+        {"cpu": "A CPU", "cpu_count": 2, "memory_bytes": 8 << 30, "os": "Linux", "gpu": None}
+    ) == ("A CPU, 2 cores, 8 GiB; Linux")
     assert machine({}) == "unknown machine"
 
 
@@ -343,24 +416,34 @@ def test_each_team_is_compared_with_its_own_reference(tmp_path):
     one = {"name": "one", "reference": "sam", "cases": ["dual", "sam"]}
     edit_run(tmp_path, teams=[one, {"name": "two", "reference": "clip", "cases": ["clip"]}])
     summary = summarise(read_run(tmp_path))
-    assert [(found.reference, found.candidate) for found in summary.comparisons] == [("sam", "dual")]
+    assert [(found.reference, found.candidate) for found in summary.comparisons] == [
+        ("sam", "dual")
+    ]
     page = comparison_table(summary)
-    places = [page.index(words) for words in ("### one", "sam (reference)", "### two", "clip (reference)")]
+    places = [
+        page.index(words) for words in ("### one", "sam (reference)", "### two", "clip (reference)")
+    ]
     assert places == sorted(places)
 
 
 def test_cases_with_the_same_settings_are_a_loud_warning_and_no_claim(tmp_path):
     write_run(tmp_path, **PLAIN)
-    edit_cases(tmp_path, lambda case: case["role"] == "model" and case["settings"].update(vision="clip"))
+    edit_cases(
+        tmp_path, lambda case: case["role"] == "model" and case["settings"].update(vision="clip")
+    )
     summary = summarise(read_run(tmp_path))
-    assert summary.warnings[0] == ("dual, sam and clip have the same settings: any difference between them is noise.")
+    assert summary.warnings[0] == (
+        "dual, sam and clip have the same settings: any difference between them is noise."
+    )
     assert all(found.same_settings for found in summary.comparisons)
     time = formatting.ratio_with_interval(summary.comparison("clip").end_to_end)
     assert verdict_words.takes(summary.comparison("clip")) == (
         f"clip and dual have the same settings: two measurements of one model, at {time}"
     )
     assert time.endswith("]")
-    assert verdict_words.takes_in_short(summary.comparisons) == verdict_words.peaks_in_short(summary.comparisons)
+    assert verdict_words.takes_in_short(summary.comparisons) == verdict_words.peaks_in_short(
+        summary.comparisons
+    )
     assert verdict_words.takes_in_short(summary.comparisons).startswith("Nothing is compared")
 
 
@@ -373,7 +456,10 @@ def test_settings_that_are_not_known_yet_are_not_the_same_settings(tmp_path):
 
 def test_a_failed_build_and_a_failed_memory_pass_are_told_apart(tmp_path):
     write_run(tmp_path, cases=2, **PLAIN)
-    wrong = {"sam": {"error": "no such file"}, "dual": {"memory_error": "out of memory" + 300 * " page"}}
+    wrong = {
+        "sam": {"error": "no such file"},
+        "dual": {"memory_error": "out of memory" + 300 * " page"},
+    }
     edit_cases(tmp_path, lambda case: case.update(wrong.get(case["name"], {})))
     warnings = summarise(read_run(tmp_path)).warnings
     assert warnings[0] == "sam could not be run: no such file"
@@ -389,7 +475,12 @@ def test_unsteady_processes_are_counted_by_case_in_one_warning(tmp_path):
     def kept_by_process(case):
         flat = [case.pop(name) for name in ("first_query_ms", "warmup_queries", "warmup_stable")]
         case["warmups"] = [
-            {"process": process, "first_query_ms": flat[0] + process, "warmup_queries": 6, "warmup_stable": stable}
+            {
+                "process": process,
+                "first_query_ms": flat[0] + process,
+                "warmup_queries": 6,
+                "warmup_stable": stable,
+            }
             for process, stable in reversed(list(enumerate(steady.get(case["name"], ()))))
         ]
 
@@ -404,7 +495,9 @@ def test_unsteady_processes_are_counted_by_case_in_one_warning(tmp_path):
     [("dtype", "precision", ("fp32", "bf16")), ("clip_view", "vision", ("dual", "clip")),
      ("head", "execution", ("eager", "upstream")), ("mask_grid", "preset", ("tiny", "lisa-7b"))],
 )  # fmt: skip
-def test_a_setting_that_follows_from_another_counts_only_where_that_one_is_the_same(tmp_path, derived, axis, sides):
+def test_a_setting_that_follows_from_another_counts_only_where_that_one_is_the_same(
+    tmp_path, derived, axis, sides
+):
     write_run(tmp_path, cases=2, **PLAIN)
 
     def differ(case, *names):
@@ -450,12 +543,17 @@ def test_comparisons_that_differ_in_the_same_settings_share_a_warning(tmp_path):
 def test_the_peak_of_a_query_is_told_from_that_of_the_build(tmp_path):
     write_run(tmp_path, cases=2, **PLAIN)
     high = {"peak_bytes": 900 << 20}
-    edit_lines(tmp_path / "memory.jsonl", lambda m: m | (high if (m["case"], m["stage"]) == ("sam", "build") else {}))
+    edit_lines(
+        tmp_path / "memory.jsonl",
+        lambda m: m | (high if (m["case"], m["stage"]) == ("sam", "build") else {}),
+    )
     summary = summarise(read_run(tmp_path))
     memory, found = case_of(summary, "sam").memory, summary.comparison("sam")
     assert (memory.peak_bytes, memory.query_peak_bytes) == (900 << 20, 718 << 20)
     assert found.peak_memory.ratio == pytest.approx((900 - 360) / (742 - 360), rel=1e-12, abs=0)
-    assert found.query_peak_memory.ratio == pytest.approx((718 - 360) / (742 - 360), rel=1e-12, abs=0)
+    assert found.query_peak_memory.ratio == pytest.approx(
+        (718 - 360) / (742 - 360), rel=1e-12, abs=0
+    )
     assert verdict_words.peaks(found) == "1.41x (of a query 0.94x)"
 
 
@@ -463,7 +561,13 @@ def test_a_ratio_of_memory_has_an_interval_over_the_processes_of_the_memory_pass
     write_run(tmp_path)
     peaks = {"dual": [700, 710, 690], "clip": [350, 351, 349]}
     lines = [
-        {"case": case, "process": process, "stage": "vision", "instrument": "cuda allocator", "peak_bytes": peak << 20}
+        {
+            "case": case,
+            "process": process,
+            "stage": "vision",
+            "instrument": "cuda allocator",
+            "peak_bytes": peak << 20,
+        }
         for case, found in peaks.items()
         for process, peak in enumerate(found)
     ]

@@ -31,7 +31,10 @@ def miss(folder, share=1.0):
 
     def worse(line):
         lost = int(share * line["intersection_px"]) if line["case"] == "dual" else 0
-        return line | {"intersection_px": line["intersection_px"] - lost, "union_px": line["union_px"] + lost}
+        return line | {
+            "intersection_px": line["intersection_px"] - lost,
+            "union_px": line["union_px"] + lost,
+        }
 
     edit_lines(folder / "samples.jsonl", worse)
 
@@ -39,7 +42,9 @@ def miss(folder, share=1.0):
 def test_a_trained_checkpoint_is_better_than_the_floors(tmp_path):
     (found,) = against_floors(read_run(checkpoint_run(tmp_path)))
     assert (found.case, found.verdict, found.refused) == ("dual", "better", False)
-    assert found.gIoU - found.floor_gIoU == pytest.approx(found.gIoU_points.difference / 100, rel=0, abs=1e-9)
+    assert found.gIoU - found.floor_gIoU == pytest.approx(
+        found.gIoU_points.difference / 100, rel=0, abs=1e-9
+    )
     assert refusals_of(tmp_path) == []
 
 
@@ -48,20 +53,27 @@ def refusals_of(folder):
     return refusals(folder)
 
 
-def test_a_checkpoint_that_is_no_better_is_refused_on_the_first_page_and_keeps_its_records(tmp_path):
+def test_a_checkpoint_that_is_no_better_is_refused_on_the_first_page_and_keeps_its_records(
+    tmp_path,
+):
     miss(checkpoint_run(tmp_path))
     before = (tmp_path / "samples.jsonl").read_text()
     (sentence,) = refusals_of(tmp_path)
     assert sentence.startswith("refused: the checkpoint of dual is no better than the floor ")
     page = (tmp_path / "report.md").read_text()
-    assert f"**R{sentence[1:]}.**" in page.split("## ")[0] and sentence in summarise(read_run(tmp_path)).warnings
+    assert (
+        f"**R{sentence[1:]}.**" in page.split("## ")[0]
+        and sentence in summarise(read_run(tmp_path)).warnings
+    )
     assert (tmp_path / "samples.jsonl").read_text() == before
 
 
 def test_the_best_of_the_floors_counts_and_a_tie_with_it_is_not_better(tmp_path):
     checkpoint_run(tmp_path)
     boxes = {r["sample_id"]: r for r in read_run(tmp_path).samples if r["case"] == "centre-box"}
-    as_box = lambda line: {**boxes[line["sample_id"]], **who(line)} if line["case"] == "dual" else line  # noqa: E731
+    as_box = lambda line: (  # noqa: E731
+        {**boxes[line["sample_id"]], **who(line)} if line["case"] == "dual" else line
+    )
     edit_lines(tmp_path / "samples.jsonl", as_box)
     (found,) = against_floors(read_run(tmp_path))
     assert (found.floor, found.verdict, found.refused) == ("centre-box", "not better", True)
@@ -76,13 +88,19 @@ def test_whole_image_and_empty_mask_follow_from_the_pixels_of_a_run_without_cont
     with_controls = against_floors(read_run(checkpoint_run(tmp_path / "with")))[0]
     checkpoint_run(tmp_path / "without", controls=False)
     (alone,) = against_floors(read_run(tmp_path / "without"))
-    controls = {case.name: case.quality.gIoU for case in summarise(read_run(tmp_path / "with")).controls}
+    controls = {
+        case.name: case.quality.gIoU for case in summarise(read_run(tmp_path / "with")).controls
+    }
     assert alone.floor in ("whole-image", "empty")
-    assert alone.floor_gIoU == pytest.approx(max(controls["whole-image"], controls["empty"]), rel=0, abs=1e-12)
+    assert alone.floor_gIoU == pytest.approx(
+        max(controls["whole-image"], controls["empty"]), rel=0, abs=1e-12
+    )
     assert with_controls.floor_gIoU == pytest.approx(max(controls.values()), rel=0, abs=1e-12)
 
 
-def test_a_checkpoint_above_the_floor_whose_interval_reaches_it_is_doubted_and_not_refused(tmp_path):
+def test_a_checkpoint_above_the_floor_whose_interval_reaches_it_is_doubted_and_not_refused(
+    tmp_path,
+):
     checkpoint_run(tmp_path, queries=40)
     lucky = {f"scene-{i:04d}" for i in range(11)}
 
@@ -90,20 +108,30 @@ def test_a_checkpoint_above_the_floor_whose_interval_reaches_it_is_doubted_and_n
         if line["case"] != "dual":
             return line
         hit = line["target_px"] if line["sample_id"] in lucky else 0
-        return line | {"intersection_px": hit, "union_px": max(line["target_px"], 1), "predicted_px": max(hit, 1)}
+        return line | {
+            "intersection_px": hit,
+            "union_px": max(line["target_px"], 1),
+            "predicted_px": max(hit, 1),
+        }
 
     edit_lines(tmp_path / "samples.jsonl", nearly)
     (found,) = against_floors(read_run(tmp_path))
     assert found.gIoU_points.low < 0 < found.gIoU_points.difference and found.verdict == "doubtful"
     assert refusals_of(tmp_path) == []
-    assert "dual (gIoU 0.250) is not surely better than the floor" in (tmp_path / "report.md").read_text()
+    assert (
+        "dual (gIoU 0.250) is not surely better than the floor"
+        in (tmp_path / "report.md").read_text()
+    )
 
 
 def test_too_few_images_refuse_nothing_but_say_so(tmp_path):
     miss(checkpoint_run(tmp_path / "seven", queries=7))
     (found,) = against_floors(read_run(tmp_path / "seven"))
     assert (found.verdict, found.refused, found.gIoU_points.clusters) == ("not better", False, 7)
-    assert any("7 images are too few to refuse it" in w for w in summarise(read_run(tmp_path / "seven")).warnings)
+    assert any(
+        "7 images are too few to refuse it" in w
+        for w in summarise(read_run(tmp_path / "seven")).warnings
+    )
     miss(checkpoint_run(tmp_path / "eight", queries=8))
     assert against_floors(read_run(tmp_path / "eight"))[0].refused
 
@@ -120,12 +148,21 @@ def test_only_loaded_checkpoints_are_refused(tmp_path):
 def test_queries_that_failed_condemn_no_checkpoint(tmp_path):
     checkpoint_run(tmp_path)
     lost = {"status": "oom", "intersection_px": 0, "predicted_px": 0, "reason": "no memory"}
-    edit_lines(tmp_path / "samples.jsonl", lambda q: q | (lost if q["case"] == "dual" and q["position"] > 0 else {}))
+    edit_lines(
+        tmp_path / "samples.jsonl",
+        lambda q: q | (lost if q["case"] == "dual" and q["position"] > 0 else {}),
+    )
     assert not any(found.refused for found in against_floors(read_run(tmp_path)))
 
 
 def test_no_claim_about_quality_is_judged_by_a_refused_checkpoint(tmp_path):
-    claim = {"claim": "as good", "quantity": "quality.gIoU", "reference": "dual", "candidate": "dual", "at_least": -2}
+    claim = {
+        "claim": "as good",
+        "quantity": "quality.gIoU",
+        "reference": "dual",
+        "candidate": "dual",
+        "at_least": -2,
+    }
     claim |= {"at_most": None, "published": None, "source": None, "needs": None}
     checkpoint_run(tmp_path)
     edit_run(tmp_path, claims=[claim])

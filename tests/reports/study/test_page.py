@@ -17,7 +17,12 @@ from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.study.rendered import FAMILIES as RENDERED
 from lisabench.benchmarks.study.study import VARIANTS
 from lisabench.harness.errors import DataError, UsageError
-from lisabench.harness.records.pixel_counts import CONTROLS, OWN, read_judged, write_judged
+from lisabench.harness.records.pixel_counts import (
+    CONTROLS,
+    OWN,
+    read_pixel_counts,
+    write_pixel_counts,
+)
 from lisabench.harness.records.study import is_study, read_study
 from lisabench.models.lisa.presets import PRESETS
 from lisabench.models.training import recipes
@@ -36,7 +41,10 @@ ABLATED = {"clip-no-bce": 0.42, "clip-no-dice": 0.5, "clip-with-ce": 0.51}
 def whole(tmp_path_factory):
     """Three seeds of everything but one ablation."""
     folder = write_study(
-        tmp_path_factory.mktemp("study"), truth=TRUTH | ABLATED, steps={"sam": 200, "clip": 900}, images=300
+        tmp_path_factory.mktemp("study"),
+        truth=TRUTH | ABLATED,
+        steps={"sam": 200, "clip": 900},
+        images=300,
     )
     return folder, summarise_study(read_study(folder))
 
@@ -60,7 +68,11 @@ def test_scores_and_differences_are_those_that_were_made(whole):
             assert found.difference == pytest.approx(100 * (truth - TRUTH["dual"]), abs=1.2)
             assert found.low < found.difference < found.high
             assert found.difference == pytest.approx(np.mean(found.by_seed), abs=1e-9)
-            assert found.detectable_at_80 > found.smallest_detectable == pytest.approx(found.high - found.difference)
+            assert (
+                found.detectable_at_80
+                > found.smallest_detectable
+                == pytest.approx(found.high - found.difference)
+            )
     assert (summary.queries, summary.images, summary.seeds) == (900, 300, [0, 1, 2])
     assert summary.warnings == []
 
@@ -83,7 +95,9 @@ def test_one_seed_gives_intervals_of_the_images_and_no_verdict(tmp_path):
         assert found.low < found.difference < found.high
         assert recipe.within.verdict == "inconclusive" and "of one training" in recipe.within.reason
     page = page_of(tmp_path)
-    assert "every figure is of one training a recipe, its interval is that of the images alone" in page
+    assert (
+        "every figure is of one training a recipe, its interval is that of the images alone" in page
+    )
     assert "one training seed" in page and "**inconclusive**" in page
     assert "reached**" not in page and "**yes**" not in page and "**no**" not in page
 
@@ -129,7 +143,10 @@ def test_the_budget_of_a_training_is_the_queries_that_it_reads(tmp_path):
     assert [recipe.budget.masks_per_scene for recipe in summary.recipes] == [2, 4, 4]
     page = page_of(tmp_path)
     assert "Budget of a dual: 1,500 steps from random weights, 0.40 M queries." in page
-    assert "100 scenes with 4 queries each, 2 of them with a mask; the first 500 steps read no queries" in page
+    assert (
+        "100 scenes with 4 queries each, 2 of them with a mask; the first 500 steps read no queries"
+        in page
+    )
 
 
 def test_a_record_without_a_full_budget_has_none(tmp_path):
@@ -165,32 +182,47 @@ def test_a_recipe_that_trains_more_parts_is_compared_with_its_subset(more, bette
     assert pair.points.difference == pytest.approx(100 * (more - 0.5), abs=1)
     assert pair.better is better
     page = page_of(tmp_path)
-    assert f"| clip-decoder | clip | mask decoder | {pair.points.difference:+z.1f} " in page and f"| {words} |" in page
+    assert (
+        f"| clip-decoder | clip | mask decoder | {pair.points.difference:+z.1f} " in page
+        and f"| {words} |" in page
+    )
     assert ("Either these trainings end too early to tell" in page) is not better
 
 
 def test_recipes_of_other_settings_or_losses_are_no_supersets(tmp_path):
     write_study(tmp_path, truth={"dual": 0.8, "clip": 0.5, "clip-decoder": 0.6, "clip-no-bce": 0.4})
-    edit_trainings(tmp_path, "clip-decoder", variant={"axes": {"vision": "clip", "bridge": "upsampling"}})
+    edit_trainings(
+        tmp_path, "clip-decoder", variant={"axes": {"vision": "clip", "bridge": "upsampling"}}
+    )
     assert summarise_study(read_study(tmp_path)).supersets == []
-    edit_trainings(tmp_path, "clip-decoder", variant={"axes": {"vision": "clip"}, "losses": "with-ce"})
+    edit_trainings(
+        tmp_path, "clip-decoder", variant={"axes": {"vision": "clip"}, "losses": "with-ce"}
+    )
     assert summarise_study(read_study(tmp_path)).supersets == []
 
 
 def test_the_page_names_parts_and_not_the_document_where_with_projector_was_trained(tmp_path):
     write_study(tmp_path, truth={"dual": 0.8, "clip": 0.5})
     assert "with-projector" not in page_of(tmp_path)
-    edit_trainings(tmp_path, "clip", variant={"trains": list(recipes.RECIPES["with-projector"].trains)})
+    edit_trainings(
+        tmp_path, "clip", variant={"trains": list(recipes.RECIPES["with-projector"].trains)}
+    )
     page = page_of(tmp_path)
     assert "| clip | bridge, projector, projection of [SEG], embeddings and head | 0.60 M |" in page
-    assert "The document's model was not trained in this study." in page and "as described" not in page
+    assert (
+        "The document's model was not trained in this study." in page and "as described" not in page
+    )
 
 
 def test_without_validations_there_is_no_convergence(tmp_path):
     write_study(tmp_path)
     for path in tmp_path.glob("*/curve.jsonl"):
         rows = [json.loads(line) for line in path.read_text().splitlines()]
-        path.write_text("".join(json.dumps({k: v for k, v in row.items() if k != "val_gIoU"}) + "\n" for row in rows))
+        path.write_text(
+            "".join(
+                json.dumps({k: v for k, v in row.items() if k != "val_gIoU"}) + "\n" for row in rows
+            )
+        )
     assert all(each.convergence is None for each in summarise_study(read_study(tmp_path)).recipes)
     assert "no training was validated" in page_of(tmp_path)
     assert not (tmp_path / "validation.png").exists() and (tmp_path / "differences.png").exists()
@@ -202,13 +234,18 @@ def test_a_loss_is_essential_where_it_is_worth_a_point(whole):
     assert found["clip-no-bce"].essential.verdict == "confirmed"
     assert found["clip-no-bce"].points.difference == pytest.approx(-8, abs=1.5)
     assert found["clip-no-dice"].essential.verdict in ("refuted", "inconclusive")
-    assert found["clip-no-iou"].points is None and found["clip-no-iou"].essential.verdict == "not measured"
+    assert (
+        found["clip-no-iou"].points is None
+        and found["clip-no-iou"].essential.verdict == "not measured"
+    )
     assert found["clip-with-ce"].essential is None and found["clip-with-ce"].points is not None
     assert [each.name for each in summary.rivals] == ["clip", "dual-small", "sam"]
 
 
 def test_a_loss_that_is_worth_half_a_point_is_not_essential(tmp_path):
-    summary = summary_of(tmp_path, truth={"dual": 0.8, "clip": 0.5, "clip-no-iou": 0.495}, spread=0.0005, images=300)
+    summary = summary_of(
+        tmp_path, truth={"dual": 0.8, "clip": 0.5, "clip-no-iou": 0.495}, spread=0.0005, images=300
+    )
     found = {each.name: each for each in summary.ablations}["clip-no-iou"]
     assert -1 < found.points.low < found.points.high < 0
     assert found.essential.verdict == "refuted"
@@ -216,7 +253,7 @@ def test_a_loss_that_is_worth_half_a_point_is_not_essential(tmp_path):
 
 def test_slices_are_of_their_queries_alone(whole):
     folder, summary = whole
-    judged = read_judged(folder / "sam-0" / "counts.npz")
+    judged = read_pixel_counts(folder / "sam-0" / "counts.npz")
     family = summary.recipe("sam").slices["family"]
     assert sum(each.n for each in family.values()) == len(judged)
     expected = judged.iou()[judged.family == 2].mean()
@@ -225,14 +262,18 @@ def test_slices_are_of_their_queries_alone(whole):
     assert sizes["no target"].n == (judged.target_px == 0).sum()
     assert sum(each.n for each in sizes.values()) == len(judged)
     shapes = summary.recipe("sam").slices["shape"]
-    long = (np.maximum(judged.height, judged.width) > 1.6 * np.minimum(judged.height, judged.width)) & (
-        judged.target_px > 0
-    )
-    reference = read_judged(folder / "dual-0" / "counts.npz")
+    long = (
+        np.maximum(judged.height, judged.width) > 1.6 * np.minimum(judged.height, judged.width)
+    ) & (judged.target_px > 0)
+    reference = read_pixel_counts(folder / "dual-0" / "counts.npz")
     difference = 100 * (judged.iou()[long].mean() - reference.iou()[long].mean())
     assert shapes["over 1.6"].mIoU_difference.by_seed[0] == pytest.approx(difference, abs=1e-9)
     assert sizes["no target"].mIoU is None and sizes["no target"].mIoU_difference is None
-    assert {name: each.n for name, each in shapes.items()} == {"up to 1.2": 180, "1.2 to 1.6": 360, "over 1.6": 360}
+    assert {name: each.n for name, each in shapes.items()} == {
+        "up to 1.2": 180,
+        "1.2 to 1.6": 360,
+        "over 1.6": 360,
+    }
     assert summary.recipe("dual").slices["family"]["odd"].difference is None
     found = family["odd"].difference
     assert found.low < found.difference < found.high
@@ -242,7 +283,9 @@ def test_a_patch_is_of_the_frame_that_the_tiny_encoders_see():
     preset = PRESETS["tiny"]
     assert (preset.clip.grid, preset.sam.grid) == (slices.CLIP_GRID, slices.SAM_GRID)
     judged = judged_of(0.5, 100)
-    sides = np.array([max(sizes) / preset.clip.grid for sizes in zip(judged.height, judged.width, strict=True)])
+    sides = np.array(
+        [max(sizes) / preset.clip.grid for sizes in zip(judged.height, judged.width, strict=True)]
+    )
     small = (judged.target_px > 0) & (judged.target_px < 0.75 * sides**2)
     assert 0 < small.sum() < len(small)
     np.testing.assert_array_equal(slices.by_size(judged)["under 0.75"], small)
@@ -260,10 +303,19 @@ def test_controls_stand_beside_the_model_and_the_floors(whole):
 def test_scenes_that_give_the_answer_away_are_a_warning(tmp_path):
     write_study(tmp_path, truth={"dual": 0.8})
     for seed in range(3):
-        near = judged_of(0.8, 40, seed, (OWN, *CONTROLS), {"query-blind": 0.1, "image-blind": 0.6, "llm-blind": 0.5})
-        write_judged(tmp_path / f"dual-{seed}" / "counts.npz", near)
+        near = judged_of(
+            0.8,
+            40,
+            seed,
+            (OWN, *CONTROLS),
+            {"query-blind": 0.1, "image-blind": 0.6, "llm-blind": 0.5},
+        )
+        write_pixel_counts(tmp_path / f"dual-{seed}" / "counts.npz", near)
     (doubt,) = summarise_study(read_study(tmp_path)).warnings
-    assert doubt.startswith("image-blind is 0.1") and "less than 0.3: the scenes give answers away" in doubt
+    assert (
+        doubt.startswith("image-blind is 0.1")
+        and "less than 0.3: the scenes give answers away" in doubt
+    )
 
 
 def test_a_training_no_better_than_the_floors_is_a_warning(tmp_path):
@@ -284,7 +336,7 @@ def test_missing_pieces_are_named(tmp_path):
     (tmp_path / "sam-1" / "training.json").unlink()
     (tmp_path / "floors.npz").unlink()
     for seed in range(3):
-        write_judged(tmp_path / f"dual-{seed}" / "counts.npz", judged_of(0.8, 40, seed))
+        write_pixel_counts(tmp_path / f"dual-{seed}" / "counts.npz", judged_of(0.8, 40, seed))
     summary = summarise_study(read_study(tmp_path))
     assert summary.recipe("sam").seeds == [0, 2]
     assert summary.warnings == [
@@ -303,7 +355,10 @@ def test_without_a_dual_there_is_nothing_to_compare_with(tmp_path):
 
 
 def test_costs_are_joined_by_name_or_by_settings(tmp_path):
-    write_study(tmp_path, truth={"dual": 0.8, "sam": 0.79, "clip": 0.5, "clip-decoder": 0.6, "dual-small": 0.7})
+    write_study(
+        tmp_path,
+        truth={"dual": 0.8, "sam": 0.79, "clip": 0.5, "clip-decoder": 0.6, "dual-small": 0.7},
+    )
     write_run(tmp_path / "costs")
     edit_run(tmp_path / "costs", reference="dual")
     summary = summarise_study(read_study(tmp_path))
@@ -325,7 +380,11 @@ def test_the_suite_of_costs_has_a_case_for_every_variant():
     loaded = suite_file.load("study-costs", {})
     known = {case: loaded.settings(case) for case in loaded.cases}
     for name, variant in VARIANTS.items():
-        same = [case for case, other in VARIANTS.items() if dict(other.axes) == dict(variant.axes) and case in known]
+        same = [
+            case
+            for case, other in VARIANTS.items()
+            if dict(other.axes) == dict(variant.axes) and case in known
+        ]
         assert same, name
         assert known[same[0]] | dict(variant.axes) == known[same[0]], name
 
@@ -348,14 +407,18 @@ def test_losses_in_words_are_those_that_are_minimised():
     assert tables.LOSSES.keys() == recipes.LOSSES.keys()
     for name, words in tables.LOSSES.items():
         weights = vars(recipes.LOSSES[name])
-        assert {word.lower() for word in words.split(", ")} == {loss for loss, weight in weights.items() if weight}
+        assert {word.lower() for word in words.split(", ")} == {
+            loss for loss, weight in weights.items() if weight
+        }
 
 
 def test_every_field_of_the_schema_is_described():
     schema = StudySummary.model_json_schema()
     parts = schema["$defs"] | {"StudySummary": schema}
     described = {
-        f"{n}.{key}": f.get("description") for n, p in parts.items() for key, f in p.get("properties", {}).items()
+        f"{n}.{key}": f.get("description")
+        for n, p in parts.items()
+        for key, f in p.get("properties", {}).items()
     }
     assert [name for name, text in described.items() if not text] == []
 
@@ -365,7 +428,7 @@ def test_the_command_reports_a_study_without_torch(whole, tmp_path):
     shutil.copytree(folder, tmp_path / "s")
     done = lisabench("report", tmp_path / "s")
     assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / "s" / "report.md"))
-    code = "import lisabench.reports.study_page, sys; assert 'torch' not in sys.modules"
+    code = "import lisabench.reports.study.page, sys; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -376,7 +439,7 @@ DAMAGES = {
     "no seed": (lambda f: (f / "sam-0" / "training.json").write_text('{"name": "sam"}'), "has no seed, variant"),
     "no JSON in the study": (lambda f: (f / "study.json").write_text("{"), "study.json is not JSON"),
     "other queries": (
-        lambda f: write_judged(f / "sam-0" / "counts.npz", judged_of(0.5, 41)),
+        lambda f: write_pixel_counts(f / "sam-0" / "counts.npz", judged_of(0.5, 41)),
         "sam-0 was judged by other queries than clip-0",
     ),
 }  # fmt: skip
@@ -410,7 +473,9 @@ def published() -> StudySummary:
 
 def test_the_published_summary_is_what_the_published_records_give(published):
     written = json.loads((PUBLISHED / "summary.json").read_text())
-    assert dict(leaves(written)) == pytest.approx(dict(leaves(published.model_dump(mode="json", by_alias=True))))
+    assert dict(leaves(written)) == pytest.approx(
+        dict(leaves(published.model_dump(mode="json", by_alias=True)))
+    )
     assert len(dict(leaves(written))) > 1000
 
 

@@ -25,7 +25,9 @@ LEARNS_LATE = {"losses": falling(20, 4.0, 2.0), "mious": [0.0, 0.1, 0.2, 0.3]}
 def pair(tmp_path, first=None, second=None):
     """A dual and a clip; the clip learns later and takes 80 ms a step instead of 100."""
     dual = write_training(tmp_path / "dual", **LEARNS | {"options": DUAL} | (first or {}))
-    clip = write_training(tmp_path / "clip", **LEARNS_LATE | {"options": CLIP, "step_ms": 80.0} | (second or {}))
+    clip = write_training(
+        tmp_path / "clip", **LEARNS_LATE | {"options": CLIP, "step_ms": 80.0} | (second or {})
+    )
     return [dual, clip]
 
 
@@ -84,17 +86,24 @@ def repeated(tmp_path, seeds=(0, 1, 2)):
     for i, seed in enumerate(seeds):
         folders.append(write_training(tmp_path / f"dual-{seed}", seed=seed, **LEARNS))
         late = {"losses": falling(20), "mious": [0.0, 0.1, 0.2, 0.35 - 0.05 * i]}
-        made = write_training(tmp_path / f"clip-{seed}", seed=seed, options=CLIP, step_ms=50.0 + 10 * i, **late)
+        made = write_training(
+            tmp_path / f"clip-{seed}", seed=seed, options=CLIP, step_ms=50.0 + 10 * i, **late
+        )
         folders.append(made)
     return folders
 
 
 def test_trainings_that_differ_in_the_seed_alone_are_repetitions(tmp_path):
     found = compare_folders(repeated(tmp_path))
-    assert [(side.name, side.seeds) for side in found.sides] == [("dual", [0, 1, 2]), ("clip", [0, 1, 2])]
+    assert [(side.name, side.seeds) for side in found.sides] == [
+        ("dual", [0, 1, 2]),
+        ("clip", [0, 1, 2]),
+    ]
     logs = [math.log(share) for share in (0.5, 0.6, 0.7)]
     expected, time = paired_ratio(logs), only(found).step_time
-    assert (time.ratio, time.low, time.high) == pytest.approx((expected.ratio, expected.low, expected.high), rel=1e-9)
+    assert (time.ratio, time.low, time.high) == pytest.approx(
+        (expected.ratio, expected.low, expected.high), rel=1e-9
+    )
     assert "Paired by seed, over 3 seeds" in training_sections(found)
 
 
@@ -121,9 +130,14 @@ def test_a_step_count_is_no_surer_than_the_evaluations_allow(tmp_path):
     """All reach the target by the same evaluation, in all seeds; each may have reached it five steps earlier."""
     alike = {"losses": falling(20), "mious": [0.1, 0.2, 0.3, 0.4]}
     folders = [write_training(tmp_path / f"dual-{seed}", seed=seed, **alike) for seed in (0, 1)]
-    folders += [write_training(tmp_path / f"clip-{seed}", seed=seed, options=CLIP, **alike) for seed in (0, 1)]
+    folders += [
+        write_training(tmp_path / f"clip-{seed}", seed=seed, options=CLIP, **alike)
+        for seed in (0, 1)
+    ]
     found = only(compare_folders(folders, target_miou=0.25)).steps_to_mIoU
-    assert (found.ratio, found.low, found.high) == pytest.approx((1, 11 / 15, 15 / 11), rel=1e-9, abs=0)
+    assert (found.ratio, found.low, found.high) == pytest.approx(
+        (1, 11 / 15, 15 / 11), rel=1e-9, abs=0
+    )
 
 
 def test_without_a_seed_in_common_nothing_is_paired(tmp_path):
@@ -136,9 +150,20 @@ def test_without_a_seed_in_common_nothing_is_paired(tmp_path):
 @pytest.mark.parametrize(
     ("second", "expected"),
     [
-        ({"weights": {"ce": 1, "bce": 2.0, "dice": 1.0, "iou": 0}}, "they minimise different losses"),
+        (
+            {"weights": {"ce": 1, "bce": 2.0, "dice": 1.0, "iou": 0}},
+            "they minimise different losses",
+        ),
         ({"options": CLIP | {"ignored": "left_out"}}, "ignored pixels count differently"),
-        ({"data": {"train": {"count": 16, "fingerprint": "other"}, "val": {"count": 10, "fingerprint": "v"}}}, "data"),
+        (
+            {
+                "data": {
+                    "train": {"count": 16, "fingerprint": "other"},
+                    "val": {"count": 10, "fingerprint": "v"},
+                }
+            },
+            "data",
+        ),
     ],
 )
 def test_losses_that_are_not_the_same_have_no_common_target(tmp_path, second, expected):
@@ -153,9 +178,12 @@ def test_losses_that_are_not_the_same_have_no_common_target(tmp_path, second, ex
 def test_on_another_machine_steps_and_quality_are_compared_and_costs_are_not(tmp_path):
     found = compare_folders(pair(tmp_path, second={"passport": PASSPORT | {"cpu": "Xeon"}}))
     one = only(found)
-    assert [one.step_time.ratio, one.peak_memory.ratio, one.seconds_to_mIoU.ratio, one.seconds_to_loss.ratio] == [
-        None
-    ] * 4
+    assert [
+        one.step_time.ratio,
+        one.peak_memory.ratio,
+        one.seconds_to_mIoU.ratio,
+        one.seconds_to_loss.ratio,
+    ] == [None] * 4
     assert one.steps_to_mIoU.ratio is not None and one.final["mIoU"] is not None
     assert "different machines (cpu EPYC and Xeon)" in found.not_compared["time"]
 
@@ -178,7 +206,9 @@ def test_what_differs_is_listed_and_doubts_are_said(tmp_path):
     found = compare_folders(pair(tmp_path, second=second))
     assert found.differences == {"vision": ["dual", "clip"], "recipe": ["original", "lean"]}
     text = training_sections(found)
-    assert "clip is not finished: 20 steps are there." in text and "versions of torch differ" in text
+    assert (
+        "clip is not finished: 20 steps are there." in text and "versions of torch differ" in text
+    )
     assert "| recipe  | original | lean |" in text
 
 
@@ -189,7 +219,9 @@ def test_folders_that_say_nothing_new_are_refused(tmp_path):
     with pytest.raises(UsageError, match="the same training with the same seed"):
         compare_folders([*folders, folders[0]])
     with pytest.raises(DataError, match=r"expected 'lisabench\.training/1'"):
-        compare_folders([folders[0], write_run(tmp_path / "run", queries=2, size=(24, 32), gallery=0)])
+        compare_folders(
+            [folders[0], write_run(tmp_path / "run", queries=2, size=(24, 32), gallery=0)]
+        )
 
 
 def run_cli(monkeypatch, *arguments):
@@ -229,8 +261,14 @@ def test_names_are_what_folders_have_in_common(tmp_path):
     """dual/seed-0 and clip/seed-0 are told apart by their paths."""
     folders = []
     for name, options in (("dual", DUAL), ("clip", CLIP)):
-        made = [write_training(tmp_path / name / f"seed-{s}", seed=s, options=options, **LEARNS) for s in (10, 11)]
+        made = [
+            write_training(tmp_path / name / f"seed-{s}", seed=s, options=options, **LEARNS)
+            for s in (10, 11)
+        ]
         folders += made
-    assert [side.name for side in compare_folders(folders).sides] == [f"{tmp_path}/dual/seed", f"{tmp_path}/clip/seed"]
+    assert [side.name for side in compare_folders(folders).sides] == [
+        f"{tmp_path}/dual/seed",
+        f"{tmp_path}/clip/seed",
+    ]
     edit_run(folders[0], status="running")
     assert "seed-10 is not finished" in training_sections(compare_folders(folders))

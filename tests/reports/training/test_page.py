@@ -29,8 +29,15 @@ def folder(tmp_path):
 def test_the_summary_says_what_was_trained_and_how_it_went(folder):
     write_training_report(folder)
     summary = TrainingSummary.model_validate_json((folder / "summary.json").read_text())
-    assert (summary.recipe, summary.vision, summary.status, summary.steps) == ("original", "dual", "complete", 20)
-    assert [epoch.mIoU for epoch in summary.epochs] == pytest.approx([0.1, 0.2, 0.4, 0.3], rel=0, abs=1e-5)
+    assert (summary.recipe, summary.vision, summary.status, summary.steps) == (
+        "original",
+        "dual",
+        "complete",
+        20,
+    )
+    assert [epoch.mIoU for epoch in summary.epochs] == pytest.approx(
+        [0.1, 0.2, 0.4, 0.3], rel=0, abs=1e-5
+    )
     assert (summary.best_epoch, summary.losses) == (3, {"bce": 2.0, "dice": 1.0})
     assert summary.train_s == pytest.approx(2.0, rel=1e-9, abs=0)
     assert (summary.memory.peak_bytes, summary.memory.instrument) == (700 << 20, "resident set")
@@ -40,9 +47,19 @@ def test_the_summary_says_what_was_trained_and_how_it_went(folder):
 
 def test_a_steps_time_is_split_by_its_parts_in_their_order(folder):
     time = summarise_training(read_training(folder)).step_time
-    assert list(time.parts) == ["data", "vision", "llm", "decoder", "losses", "backward", "optimizer"]
+    assert list(time.parts) == [
+        "data",
+        "vision",
+        "llm",
+        "decoder",
+        "losses",
+        "backward",
+        "optimizer",
+    ]
     assert time.median_ms == pytest.approx(100, rel=1e-9, abs=0)
-    assert time.parts["vision"].median_ms == pytest.approx(20, rel=1e-6, abs=0)  # its own and vision.clip
+    assert time.parts["vision"].median_ms == pytest.approx(
+        20, rel=1e-6, abs=0
+    )  # its own and vision.clip
     assert time.unattributed_share == pytest.approx(0.05, rel=1e-6, abs=0)
 
 
@@ -80,8 +97,13 @@ def test_titles_say_what_the_curves_do(folder, tmp_path):
     assert (
         loss_message(training.steps, 4) == "The loss falls from 4 to 1.24"
     )  # the first step, and the mean of the last four
-    assert quality_message(training.epochs) == "mIoU is best after epoch 3: 0.400, and 0.300 at the end"
-    rising = read_training(write_training(tmp_path / "r", losses=falling(20, 1, 4), mious=[0.1, 0.2]))
+    assert (
+        quality_message(training.epochs)
+        == "mIoU is best after epoch 3: 0.400, and 0.300 at the end"
+    )
+    rising = read_training(
+        write_training(tmp_path / "r", losses=falling(20, 1, 4), mious=[0.1, 0.2])
+    )
     assert loss_message(rising.steps, 4).startswith("The loss rises from 1 to ")
     assert quality_message(rising.epochs) == "mIoU is 0.200 after the last epoch, the best of 2"
     blind = [row | {"mIoU": 0.0} for row in rising.epochs]
@@ -93,9 +115,17 @@ def test_a_training_that_has_just_begun_has_a_report_that_says_so(tmp_path):
     for name in ("training.jsonl", "evaluations.jsonl"):
         edit_lines(folder / name, lambda row: row | {"superseded": True})
     page = json.loads((folder / "run.json").read_text())
-    edit_run(folder, training={name: page["training"][name] for name in ("recipe", "preset", "vision")}, data={})
+    edit_run(
+        folder,
+        training={name: page["training"][name] for name in ("recipe", "preset", "vision")},
+        data={},
+    )
     text = write_training_report(folder).read_text()
-    assert "not finished" in text and "No epoch has ended yet." in text and "No step has been made yet." in text
+    assert (
+        "not finished" in text
+        and "No epoch has ended yet." in text
+        and "No step has been made yet." in text
+    )
     assert "n/a MiB (not known yet)" in text
     assert draw_training(read_training(folder), folder) == []
 
@@ -113,7 +143,10 @@ def test_too_much_of_a_step_in_none_of_its_parts_is_a_warning(folder):
 
 def test_where_no_query_has_a_target_giou_is_shown(tmp_path):
     folder = write_training(tmp_path / "t", losses=falling(20), mious=[0.1, 0.2], options=CLIP)
-    edit_lines(folder / "training.jsonl", lambda row: row | ({"mIoU": None} if row["kind"] == "epoch" else {}))
+    edit_lines(
+        folder / "training.jsonl",
+        lambda row: row | ({"mIoU": None} if row["kind"] == "epoch" else {}),
+    )
     text = write_training_report(folder).read_text()
     assert "mIoU n/a, gIoU 0.200" in text and {path.name for path in folder.iterdir()} >= FIGURES
 
