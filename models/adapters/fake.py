@@ -80,11 +80,11 @@ class Fake:
         self._spend("preprocess")
         return samples
 
-    def vision(self, inputs: object) -> None:  # noqa: ARG002
+    def vision(self, inputs: object) -> None:
         with _resident(self.case.allocate_mib << 20):
             self._spend("vision")
 
-    def llm(self, inputs: object, features: object) -> None:  # noqa: ARG002
+    def llm(self, inputs: object, features: object) -> None:
         self._spend("llm")
         if any(self._failing):
             FAILURES.get(self.case.fail, lambda: None)()
@@ -93,7 +93,7 @@ class Fake:
         self,
         inputs: Sequence[Sample],
         features: object,
-        answers: object,  # noqa: ARG002
+        answers: object,
     ) -> list[np.ndarray]:
         self._spend("decoder")
         return [self._mask(sample) for sample in inputs]
@@ -102,7 +102,7 @@ class Fake:
         self,
         inputs: object,
         answers: object,
-        decoded: list[np.ndarray],  # noqa: ARG002
+        decoded: list[np.ndarray],
     ) -> list[Prediction]:
         self._spend("postprocess")
         failing = self._failing if self.case.fail == "no_seg" else [False] * len(decoded)

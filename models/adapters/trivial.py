@@ -35,7 +35,7 @@ class Floor:
         self,
         inputs: Sequence[Sample],
         features: object,
-        answers: object,  # noqa: ARG002
+        answers: object,
     ) -> list[np.ndarray]:
         masks = [np.zeros(sample.image.shape[:2], bool) for sample in inputs]
         for mask_HW in masks:
@@ -46,7 +46,7 @@ class Floor:
         self,
         inputs: object,
         answers: object,
-        decoded: list[np.ndarray],  # noqa: ARG002
+        decoded: list[np.ndarray],
     ) -> list[Prediction]:
         return [Prediction(mask_HW) for mask_HW in decoded]
 

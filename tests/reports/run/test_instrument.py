@@ -460,8 +460,8 @@ def test_a_gpu_that_is_held_back_says_by_what(machine, gpu, reasons, expected): 
 
 
 def test_energy_is_of_one_query_nil_where_the_counter_stood_still_and_unknown_where_it_was_set_back(
-    machine,
-    gpu,  # noqa: ARG001
+    machine,  # noqa: ARG001
+    gpu,
 ):
     watch = noise.Watch("cuda")
     assert watch.since(4)["energy_mj"] == 0
