@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 Verdict = Literal["improvement", "same", "regression", "inconclusive"]
 Answer = Literal["holds", "fails", "inconclusive"]
+ClaimVerdict = Literal["confirmed", "refuted", "inconclusive"]
 Ends = tuple[float, float]
 
 TIME_THRESHOLD = 0.05  # a share: 5 %
@@ -45,7 +46,7 @@ def ratio_verdict(ratio: Interval, threshold: float) -> Verdict:
         ValueError: the threshold is negative.
     """
     _not_negative(threshold)
-    return _verdict(_ends(ratio), 1 / (1 + threshold), 1 + threshold)
+    return _verdict(ends_of(ratio), 1 / (1 + threshold), 1 + threshold)
 
 
 def quality_verdict(difference: Interval, threshold: float) -> Verdict:
@@ -107,7 +108,7 @@ def images_to_tell(
         A number of images, rounded up to two digits. None where there is a verdict already, where there is no
         interval, or where the difference lies on a threshold, so that no number of images would do.
     """
-    ends = _ends(interval)
+    ends = ends_of(interval)
     if ends is None or quality_verdict(interval, threshold) != "inconclusive":
         return None
     low, high = ends
@@ -148,7 +149,7 @@ def joint_answer(time: Interval, quality: Interval, faster: float, worse: float)
         raise ValueError(
             f"the share of time saved is {faster}; expected at least 0 and less than 1"
         )
-    shown = (_at_most(_ends(time), 1 - faster), _at_most(_losses(quality), worse))
+    shown = (_at_most(ends_of(time), 1 - faster), _at_most(_losses(quality), worse))
     if False in shown:
         return "fails"
     return "inconclusive" if None in shown else "holds"
@@ -161,7 +162,7 @@ def ratio_at_most(ratio: Interval, limit: float) -> Answer:
         ratio: with the ends of its interval, as ratios.
         limit: such as 1.05, where at most 5 % more are accepted.
     """
-    return _ANSWERS[_at_most(_ends(ratio), limit)]
+    return _ANSWERS[_at_most(ends_of(ratio), limit)]
 
 
 def loss_at_most(difference: Interval, limit: float) -> Answer:
@@ -184,13 +185,40 @@ _TIME_WORDS: Mapping[Verdict, TimeWord] = {
 _ANSWERS: Mapping[bool | None, Answer] = {True: "holds", False: "fails", None: "inconclusive"}
 
 
-def _ends(interval: Interval) -> Ends | None:
-    return None if interval.low is None or interval.high is None else (interval.low, interval.high)
+def claim_verdict(
+    ends: Ends | None, at_most: float | None, at_least: float | None
+) -> tuple[ClaimVerdict, str | None]:
+    """Return the verdict of an interval against the bound of a claim, and the reason of an inconclusive one.
+
+    The claim is confirmed if the whole interval keeps the bound, and refuted if the whole interval
+    breaks it. An end that lies on the bound keeps it.
+
+    Args:
+        ends: of the interval; None where the run gives none.
+        at_most, at_least: the bound; one of the two is None.
+    """
+    if ends is None:
+        return "inconclusive", "this run gives no interval for it"
+    low, high = ends
+    lowest = -math.inf if at_least is None else at_least
+    highest = math.inf if at_most is None else at_most
+    if lowest <= low and high <= highest:
+        return "confirmed", None
+    if high < lowest or highest < low:
+        return "refuted", None
+    return "inconclusive", "its interval reaches over the bound"
+
+
+def ends_of(interval: Interval) -> Ends | None:
+    """Return both ends of an interval; None where there is no interval."""
+    if interval.low is None or interval.high is None:
+        return None
+    return interval.low, interval.high
 
 
 def _losses(interval: Interval) -> Ends | None:
     """The ends of what is lost instead of gained, so that more is worse, as with costs."""
-    ends = _ends(interval)
+    ends = ends_of(interval)
     return ends and (-ends[1], -ends[0])
 
 

@@ -12,6 +12,7 @@ from statistics import median
 from ...harness.contract import STAGES
 from ...harness.records.readings import Record, latency_ns, of_case, stage_ns, timed
 from ...harness.records.run import Run
+from ...harness.statistics.verdicts import claim_verdict, ends_of
 from ..card import bytes_on_card
 from ..energy import QUANTITY, energy_ratio
 from ..formatting import listed, ratio_with_interval
@@ -31,7 +32,7 @@ from ..ratios import (
 from ..schema_base import NO_RATIO, Ratio, Twin
 from ..twins import no_narrower
 from .comparison import team_with, twins_of
-from .finding import ON_A_CPU, Finding, NotMeasured, Quantity, Stated, interval_of, verdict_of
+from .finding import ON_A_CPU, Finding, NotMeasured, Quantity, Stated
 from .schema import ClaimResult
 from .training_claims import OF_TRAININGS
 from .trivial_baselines import against_floors
@@ -50,7 +51,7 @@ def judge(claim: Stated, run: Run) -> ClaimResult:
     found = _found(claim, quantity, run)
     verdict, reason = found.verdict, found.reason
     if verdict is None:
-        verdict, reason = verdict_of(found.interval, claim["at_most"], claim["at_least"])
+        verdict, reason = claim_verdict(found.interval, claim["at_most"], claim["at_least"])
     reason = "; ".join(part for part in (found.about, reason) if part) or None
     stated = {name: claim[name] for name in ClaimResult.model_fields if name in claim}
     return ClaimResult(
@@ -126,7 +127,7 @@ def _twins_beside(entries: list[Record], run: Run) -> list[Twin]:
 def _of_time(ratio: Ratio) -> Finding:
     if ratio.ratio is None:
         raise NotMeasured("no query has this time in both cases")
-    return Finding(ratio.ratio, interval_of(ratio.low, ratio.high))
+    return Finding(ratio.ratio, ends_of(ratio))
 
 
 def _widened_by(twins: list[Twin]) -> str | None:
@@ -156,9 +157,7 @@ def _preprocessing(claim: Stated, run: Run, without: Ratio) -> str | None:
     sides = [timed(of_case(claim[side], run.samples)) for side in ("reference", "candidate")]
     change_ms = _difference_of_medians_ms(sides, latency_ns)
     preprocess_ms = _difference_of_medians_ms(sides, partial(stage_ns, stage=PREPROCESS))
-    verdict, _ = verdict_of(
-        interval_of(without.low, without.high), claim["at_most"], claim["at_least"]
-    )
+    verdict, _ = claim_verdict(ends_of(without), claim["at_most"], claim["at_least"])
     return (
         f"the medians differ by {change_ms:+.1f} ms, of which {preprocess_ms:+.1f} ms are preprocessing; "
         f"without preprocessing the ratio is {ratio_with_interval(without)}, which alone would be {verdict}"
@@ -178,7 +177,7 @@ def _energy(claim: Stated, run: Run) -> Finding:
     ratio = no_narrower(energy_ratio(before, after), QUANTITY, twins)
     if ratio.ratio is None:
         raise NotMeasured("no process of both cases has read a GPU's energy counter")
-    return Finding(ratio.ratio, interval_of(ratio.low, ratio.high), about=_widened_by(twins))
+    return Finding(ratio.ratio, ends_of(ratio), about=_widened_by(twins))
 
 
 def _peak(claim: Stated, run: Run) -> Finding:
@@ -248,7 +247,7 @@ def _ratio(logs: Mapping[int, float], why_not: str) -> Finding:
     found = ratio_over(logs)
     if found.ratio is None:
         raise NotMeasured(why_not)
-    return Finding(found.ratio, interval_of(found.low, found.high))
+    return Finding(found.ratio, ends_of(found))
 
 
 def _quality(metric: str, claim: Stated, run: Run) -> Finding:
@@ -266,7 +265,7 @@ def _quality(metric: str, claim: Stated, run: Run) -> Finding:
     found = points(before, after)[metric]
     if found is None:
         raise NotMeasured("no query that both cases were asked has this quality")
-    return Finding(found.difference, interval_of(found.low, found.high))
+    return Finding(found.difference, ends_of(found))
 
 
 def _controls(run: Run) -> list[Record]:

@@ -1,6 +1,5 @@
-"""What a run has found to hold against a claim, and the verdict that a bound makes of it."""
+"""What a run has found to hold against a claim; `claim_verdict` makes a verdict of it."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -39,31 +38,3 @@ class Quantity:
 
     unit: Literal["ratio", "points", "bytes"]
     find: Callable[[Stated, Run], Finding]
-
-
-def verdict_of(
-    interval: Interval | None, at_most: float | None, at_least: float | None
-) -> tuple[Verdict, str | None]:
-    """The verdict, and where it is inconclusive the reason; the bound itself is on the good side.
-
-    Args:
-        interval: None where the run gives none.
-        at_most, at_least: the bound; one of the two is None.
-    """
-    if interval is None:
-        return "inconclusive", "this run gives no interval for it"
-    low, high = interval
-    floor, ceiling = (
-        -math.inf if at_least is None else at_least,
-        math.inf if at_most is None else at_most,
-    )
-    if floor <= low and high <= ceiling:
-        return "confirmed", None
-    if high < floor or ceiling < low:
-        return "refuted", None
-    return "inconclusive", "its interval reaches over the bound"
-
-
-def interval_of(low: float | None, high: float | None) -> Interval | None:
-    """Both ends, or none."""
-    return None if low is None or high is None else (low, high)

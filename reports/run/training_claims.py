@@ -9,6 +9,7 @@ from functools import partial
 from ...harness.records.readings import Record
 from ...harness.records.run import Run
 from ...harness.records.training import read_training
+from ...harness.statistics.verdicts import ends_of
 from ..markdown import markdown_table
 from ..peaks import RESIDENT_SET
 from ..schema_base import Ratio
@@ -17,7 +18,7 @@ from ..training.groups import Group
 from ..training.schema import ComparedTrainings
 from ..training.summary import on_card
 from ..training.tables import training_sections
-from .finding import ON_A_CPU, Finding, NotMeasured, Quantity, Stated, interval_of
+from .finding import ON_A_CPU, Finding, NotMeasured, Quantity, Stated
 from .schema import Summary, TrainingRun
 
 
@@ -49,7 +50,7 @@ def _ratio(name: str, refused_as: str, claim: Stated, run: Run) -> Finding:
     ratio: Ratio = getattr(found.comparisons[0], name)
     if ratio.ratio is None:
         raise NotMeasured("one of the two trainings does not have it")
-    return Finding(ratio.ratio, interval_of(ratio.low, ratio.high), about=_seeds(found))
+    return Finding(ratio.ratio, ends_of(ratio), about=_seeds(found))
 
 
 def _seeds(found: ComparedTrainings) -> str:
@@ -93,7 +94,7 @@ def _points(metric: str, claim: Stated, run: Run) -> Finding:
     if points is None:
         raise NotMeasured("one of the two trainings does not have it")
     several = len(found.comparisons[0].seeds) > 1
-    interval = interval_of(points.low, points.high) if several else None
+    interval = ends_of(points) if several else None
     return Finding(points.difference, interval, about=_seeds(found))
 
 

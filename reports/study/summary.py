@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from ...harness.records.journal import write_json
 from ...harness.records.pixel_counts import CONTROLS
 from ...harness.records.study import StudyRecords
+from ...harness.statistics.verdicts import claim_verdict, ends_of
 from ..formatting import machine
 from ..pages import SUMMARY
-from ..run.finding import interval_of, verdict_of
 from .budgets import budget, supersets
 from .convergence import common_targets, convergence
 from .costs import Costs, costs_on
@@ -129,7 +129,7 @@ def _bounded(
         return Judgement(verdict="not measured", reason="no seed has both trainings")
     if len(found.seeds) == 1:
         return Judgement(verdict="inconclusive", reason=ONE_TRAINING)
-    verdict, reason = verdict_of(interval_of(found.low, found.high), at_most, at_least)
+    verdict, reason = claim_verdict(ends_of(found), at_most, at_least)
     return Judgement(verdict=verdict, reason=reason)
 
 

@@ -32,8 +32,8 @@ from published import (
 )
 from scipy import stats
 
+from lisabench.harness.statistics.verdicts import claim_verdict, ends_of
 from lisabench.reports.run.detail_tables import measured
-from lisabench.reports.run.finding import interval_of, verdict_of
 from lisabench.reports.run.schema import ClaimResult
 
 pytestmark = pytest.mark.no_clock
@@ -53,7 +53,7 @@ def of_encoder(words: str, encoder: str) -> ClaimResult:
 def against_bound(candidate: str) -> str:
     """Return the verdict of the ratio without preprocessing against the bound of the claim on inference."""
     ratio = published.comparison(NEW, candidate).without_preprocess
-    verdict, _ = verdict_of(interval_of(ratio.low, ratio.high), 0.8, None)
+    verdict, _ = claim_verdict(ends_of(ratio), 0.8, None)
     return verdict
 
 

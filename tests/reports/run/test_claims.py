@@ -19,8 +19,9 @@ from lisabench.harness.errors import UsageError
 from lisabench.harness.memory import Reading
 from lisabench.harness.records.journal import read_lines
 from lisabench.harness.records.run import read_run
+from lisabench.harness.statistics.verdicts import claim_verdict
 from lisabench.models.adapters.fake import FakeCase
-from lisabench.reports.run import claims, terminal
+from lisabench.reports.run import terminal
 from lisabench.reports.run.page import write_report
 from lisabench.reports.run.summary import summarise, write_summary
 
@@ -76,7 +77,7 @@ def edit_entry(folder, name, **changes):
 def test_a_claim_holds_where_its_whole_interval_keeps_the_bound_and_the_bound_itself_is_kept(
     interval, bound, expected
 ):
-    verdict, reason = claims.verdict_of(interval, bound.get("at_most"), bound.get("at_least"))
+    verdict, reason = claim_verdict(interval, bound.get("at_most"), bound.get("at_least"))
     assert verdict == expected
     assert (reason is not None) == (expected == "inconclusive")
 
