@@ -265,13 +265,15 @@ def list_(
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Say what this machine has and what is amiss with it; ends with 1 where something must be mended."""
-    from .benchmarks.doctor import examine, healthy
+    """Check this machine. Ends with 1 if something must be fixed."""
+    from .benchmarks import doctor
 
-    findings = examine()
-    lines = [f"{finding.verdict:5} {finding.what}: {finding.found}" for finding in findings]
-    typer.echo(json.dumps([vars(f) for f in findings], indent=1) if as_json else "\n".join(lines))
-    raise typer.Exit(0 if healthy(findings) else 1)
+    checks = doctor.check_machine()
+    if as_json:
+        typer.echo(json.dumps(doctor.as_json(checks), indent=1))
+    else:
+        typer.echo(doctor.as_text(checks))
+    raise typer.Exit(1 if doctor.has_problem(checks) else 0)
 
 
 @data_app.command("make")

@@ -1,99 +1,147 @@
-"""``lisabench doctor``: what this machine has, and what keeps it from measuring well."""
+"""``lisabench doctor``: check what this machine has, and what prevents good measurements on it."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
-from typing import Literal
+from typing import Any, Literal
 
 from ..harness import environment
 from ..harness.environment import cache_folder
 from ..harness.memory import ResidentSetMeter
+from .run import lockstep
 
-NEEDED = ("torch", "transformers", "numpy", "scipy", "opencv-python-headless", "matplotlib")
+REQUIRED_LIBRARIES = (
+    "torch", "transformers", "numpy", "scipy", "opencv-python-headless", "matplotlib",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing looked at: ``ok``, ``note`` (fewer features) or ``amiss`` (must be mended)."""
+class Check:
+    """The result of one check.
 
-    verdict: Literal["ok", "note", "amiss"]
-    what: str
-    found: str
+    Attributes:
+        status: ``ok``; ``note`` if a feature is missing; ``problem`` if something must be fixed.
+        name: what was checked.
+        detail: what is there, or what to do.
+    """
 
-
-def examine() -> list[Finding]:
-    return [*_libraries(), *_machine(), _gpu(), _quantisation(), _memory_peaks(), _cache()]
-
-
-def healthy(findings: Iterable[Finding]) -> bool:
-    return all(finding.verdict != "amiss" for finding in findings)
+    status: Literal["ok", "note", "problem"]
+    name: str
+    detail: str
 
 
-def _libraries() -> list[Finding]:
-    found = environment.versions()
-    missing = "not installed; run: pip install lisabench"
+def check_machine() -> list[Check]:
+    """Check libraries, machine, GPU, quantisation, memory counters and the cache folder."""
     return [
-        Finding("ok" if found.get(name) else "amiss", name, found.get(name) or missing)
-        for name in ("python", *NEEDED)
+        *_check_libraries(),
+        _check_host(),
+        _check_gpu(),
+        _check_quantisation(),
+        _check_memory_peaks(),
+        _check_cache(),
     ]
 
 
-def _machine() -> list[Finding]:
-    here = environment.describe_machine()
-    size = f"{here['memory_bytes'] / 2**30:.0f} GiB of memory"
-    return [
-        Finding("ok", "machine", f"{here['os']}, {here['cpu']}, {here['cpu_count']} cores, {size}")
-    ]
+def has_problem(checks: list[Check]) -> bool:
+    """Return whether something must be fixed."""
+    return any(check.status == "problem" for check in checks)
 
 
-def _gpu() -> Finding:
+def capabilities() -> list[str]:
+    """Return the protocols that this version of lisabench takes part in, as ``NAME/NUMBER``.
+
+    Before the gate measures two versions of lisabench together, it reads the other version's list.
+    A protocol's number changes when versions with different numbers cannot work together.
+    """
+    lockstep_number = lockstep.PROTOCOL.rpartition("/")[2]
+    return [f"lockstep/{lockstep_number}"]
+
+
+def as_json(checks: list[Check]) -> dict[str, Any]:
+    """Return what ``lisabench doctor --json`` prints: version, capabilities and checks."""
+    return {
+        "version": environment.versions()["lisabench"],
+        "capabilities": capabilities(),
+        "checks": [asdict(check) for check in checks],
+    }
+
+
+def as_text(checks: list[Check]) -> str:
+    """Return one line per check."""
+    return "\n".join(f"{check.status:7} {check.name}: {check.detail}" for check in checks)
+
+
+def _check_libraries() -> list[Check]:
+    installed = environment.versions()
+    checks = []
+    for name in ("python", *REQUIRED_LIBRARIES):
+        version = installed.get(name)
+        if version is None:
+            detail = "not installed; install it with: pip install lisabench"
+            checks.append(Check("problem", name, detail))
+        else:
+            checks.append(Check("ok", name, version))
+    return checks
+
+
+def _check_host() -> Check:
+    machine = environment.describe_machine()
+    memory_gib = machine["memory_bytes"] / 2**30
+    detail = (
+        f"{machine['os']}, {machine['cpu']}, {machine['cpu_count']} cores,"
+        f" {memory_gib:.0f} GiB of memory"
+    )
+    return Check("ok", "machine", detail)
+
+
+def _check_gpu() -> Check:
     import torch
 
-    here = environment.describe_machine()
+    machine = environment.describe_machine()
     if torch.cuda.is_available():
-        size = f"{(here['gpu_memory_bytes'] or 0) / 2**30:.0f} GiB"
-        return Finding(
-            "ok",
-            "GPU",
-            f"{here['gpu']}, {size}, driver {here['driver']}, CUDA {torch.version.cuda}",
+        memory_gib = (machine["gpu_memory_bytes"] or 0) / 2**30
+        detail = (
+            f"{machine['gpu']}, {memory_gib:.0f} GiB, driver {machine['driver']},"
+            f" CUDA {torch.version.cuda}"
         )
-    if here["gpu_count"]:
-        return Finding(
-            "amiss",
-            "GPU",
-            f"the driver shows {here['gpu']}, but PyTorch {torch.__version__} cannot use it",
+        return Check("ok", "GPU", detail)
+    if machine["gpu_count"]:
+        detail = (
+            f"the driver shows {machine['gpu']}, but PyTorch {torch.__version__} cannot use it;"
+            " install a PyTorch build for this driver's CUDA version"
         )
-    return Finding(
-        "note", "GPU", "none; everything runs on the CPU, and memory is the resident set"
-    )
+        return Check("problem", "GPU", detail)
+    detail = "no GPU; everything runs on the CPU, and memory is the process's resident set"
+    return Check("note", "GPU", detail)
 
 
-def _quantisation() -> Finding:
+def _check_quantisation() -> Check:
     if find_spec("bitsandbytes") is None:
-        return Finding("note", "bitsandbytes", "not installed; 4-bit and 8-bit cases cannot run")
-    return Finding("ok", "bitsandbytes", environment.versions()["bitsandbytes"] or "present")
+        return Check("note", "bitsandbytes", "not installed; 4-bit and 8-bit cases cannot run")
+    version = environment.versions()["bitsandbytes"]
+    return Check("ok", "bitsandbytes", version or "installed")
 
 
-def _memory_peaks() -> Finding:
+def _check_memory_peaks() -> Check:
+    # Linux resets a process's peak through /proc/self/clear_refs. Other systems, and some
+    # containers, cannot.
     meter = ResidentSetMeter()
-    if meter.read(meter.reset()).peak_bytes is None:
-        return Finding(
-            "note",
-            "memory peaks",
-            "this system cannot reset a process's peak; per-stage memory on the CPU is unknown",
-        )
-    return Finding("ok", "memory peaks", "can be read per stage")
+    reading = meter.read(meter.reset())
+    if reading.peak_bytes is None:
+        detail = "this system cannot reset a process's peak; memory per stage on the CPU is unknown"
+        return Check("note", "memory peaks", detail)
+    return Check("ok", "memory peaks", "can be read per stage")
 
 
-def _cache() -> Finding:
+def _check_cache() -> Check:
     folder = cache_folder()
+    trial_file = folder / ".doctor"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".doctor"
-        probe.touch()
-        probe.unlink()
+        trial_file.touch()
+        trial_file.unlink()
     except OSError as error:
-        return Finding(
-            "amiss", "cache", f"cannot write to {folder} ({error.strerror}); set LISABENCH_CACHE"
+        detail = (
+            f"cannot write to {folder} ({error.strerror}); name another folder in LISABENCH_CACHE"
         )
-    return Finding("ok", "cache", str(folder))
+        return Check("problem", "cache", detail)
+    return Check("ok", "cache", str(folder))

@@ -1,5 +1,6 @@
 """The command line, as a user meets it."""
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -186,12 +187,28 @@ def test_a_failing_case_ends_with_5_and_keeps_the_rest(data_root, tmp_path):
     assert "oom" in (tmp_path / "out" / "report.md").read_text()
 
 
-def test_lists_and_the_doctor_speak_json():
+def test_list_prints_json():
     listed = json.loads(lisabench_cli("list", "--json").stdout)
     assert set(listed) == {"suites", "adapters", "settings", "presets", "recipes", "metrics"}
     assert "tiny" in listed["suites"] and "gIoU" in listed["metrics"]
-    findings = json.loads(lisabench_cli("doctor", "--json").stdout)
-    assert {"torch", "GPU", "cache"} <= {finding["what"] for finding in findings}
+
+
+def test_doctor_prints_version_capabilities_and_checks_as_json():
+    report = json.loads(lisabench_cli("doctor", "--json").stdout)
+    assert set(report) == {"version", "capabilities", "checks"}
+    assert report["version"] == importlib.metadata.version("lisabench")
+    assert "lockstep/2" in report["capabilities"]
+    assert {"torch", "GPU", "cache"} <= {check["name"] for check in report["checks"]}
+    assert {check["status"] for check in report["checks"]} <= {"ok", "note", "problem"}
+
+
+def test_doctor_ends_with_1_if_something_must_be_fixed(tmp_path, monkeypatch):
+    no_folder = tmp_path / "a file"
+    no_folder.touch()
+    monkeypatch.setenv("LISABENCH_CACHE", str(no_folder))
+    done = lisabench_cli("doctor")
+    assert done.returncode == 1
+    assert "problem cache: cannot write to" in done.stdout
 
 
 def test_data_is_made_and_verified(tmp_path):
