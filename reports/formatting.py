@@ -1,7 +1,11 @@
-"""How figures are written, everywhere alike: times with three digits, ratios with two decimals, the unknown as n/a."""
+"""How a report writes its numbers: one function for each kind of number, used by all tables, figures and texts.
+
+Times have three significant digits, ratios two decimals, scores three. An unknown number is ``n/a``.
+"""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..harness.statistics.verdicts import images_to_tell, quality_word
@@ -9,159 +13,208 @@ from .schema_base import AnswerSpread, Milliseconds, Points, Ratio
 
 NOT_AVAILABLE = "n/a"
 WHY_NO_QUALITY = "n/a: random weights have no quality; their time and memory are real."
-MOST_IMAGES = 100_000  # beyond, an estimate says no more than that it takes many
-_GIB_FROM = 10 * 2**30
+# `images_to_tell` extrapolates with the root of the number of images. Beyond this number the
+# extrapolation is too long to be quoted; "more than" is all that it supports.
+MOST_IMAGES = 100_000
+
+
+@dataclass(frozen=True)
+class MemoryUnit:
+    """The unit in which all memory of a table or a figure is written.
+
+    Attributes:
+        name: as it stands in a heading.
+        size_bytes: bytes in one unit.
+        decimals: how many decimals are written.
+    """
+
+    name: str
+    size_bytes: int
+    decimals: int
+
+
+MIB = MemoryUnit("MiB", 2**20, decimals=0)
+GIB = MemoryUnit("GiB", 2**30, decimals=2)
+GIB_FROM_BYTES = 10 * GIB.size_bytes  # below 10 GiB, two decimals of a GiB would hide whole MiB
 
 
 def milliseconds(value: float | None) -> str:
-    """Three significant digits, at most two decimals, without the unit."""
+    """Return a time with three significant digits and at most two decimals, without the unit."""
     if value is None:
         return NOT_AVAILABLE
     if value != 0 and abs(value) < 0.005:
         return "<0.01"
-    return f"{value:,.{0 if value >= 99.95 else 1 if value >= 9.995 else 2}f}"
+    # The limits are where rounding reaches the next power of ten: 9.996 is 10.0, not 10.00.
+    if value >= 99.95:
+        return f"{value:,.0f}"
+    if value >= 9.995:
+        return f"{value:,.1f}"
+    return f"{value:,.2f}"
 
 
 def joules(energy_mj: float | None) -> str:
-    """Joules with three significant digits, without the unit."""
-    return milliseconds(None if energy_mj is None else energy_mj / 1000)
-
-
-def spread(found: AnswerSpread | None) -> str:
-    """``8 of 8 (up to 392 px, IoU 0.0003)``: the queries that are answered differently, and by how much at most."""
-    if found is None:
+    """Return an energy, given in millijoules, in joules with three significant digits, without the unit."""
+    if energy_mj is None:
         return NOT_AVAILABLE
-    counted = f"{found.differing} of {found.queries}"
-    if not found.differing:
-        return counted
-    return f"{counted} (up to {found.pixels:,} px, IoU {_small(found.iou)})"
+    return milliseconds(energy_mj / 1000)
 
 
-def _small(value: float) -> str:
-    return "< 0.0001" if 0 < value < 0.0001 else f"{value:.4f}"
-
-
-def times(ratio: float | None) -> str:
-    """``0.72x``."""
-    return NOT_AVAILABLE if ratio is None else f"{ratio:.2f}x"
-
-
-def ratio_with_interval(found: Ratio) -> str:
-    """``0.72x [0.70, 0.74]``; without the brackets where there is no interval, or one that is a point."""
-    if found.low is None or found.high is None or is_certain(found):
-        return times(found.ratio)
-    return f"{times(found.ratio)} [{found.low:.2f}, {found.high:.2f}]"
-
-
-def milliseconds_change(found: Milliseconds) -> str:
-    """``-52.0 [-69.3, -34.8]``: a difference in milliseconds with its interval, without the unit."""
-    if found.ms is None:
+def milliseconds_change(change: Milliseconds) -> str:
+    """Return a difference of times with its interval, without the unit: ``-52.0 [-69.3, -34.8]``."""
+    if change.ms is None:
         return NOT_AVAILABLE
-    if found.low is None or found.high is None:
-        return _signed_ms(found.ms)
-    return f"{_signed_ms(found.ms)} [{_signed_ms(found.low)}, {_signed_ms(found.high)}]"
+    if change.low is None or change.high is None:
+        return _signed_ms(change.ms)
+    return f"{_signed_ms(change.ms)} [{_signed_ms(change.low)}, {_signed_ms(change.high)}]"
 
 
 def _signed_ms(value: float) -> str:
-    """One decimal, or two below 1 ms."""
-    return f"{value:+z,.{1 if abs(value) >= 1 else 2}f}"
+    """Return a difference with one decimal, or two below 1 ms; ``z`` writes -0.00 as +0.00."""
+    if abs(value) >= 1:
+        return f"{value:+z,.1f}"
+    return f"{value:+z,.2f}"
+
+
+def ratio(value: float | None) -> str:
+    """Return a ratio: ``0.72x``."""
+    if value is None:
+        return NOT_AVAILABLE
+    return f"{value:.2f}x"
+
+
+def ratio_with_interval(measured: Ratio) -> str:
+    """Return a ratio with its interval, if it has one that is not a point: ``0.72x [0.70, 0.74]``."""
+    if measured.low is None or measured.high is None or interval_is_point(measured):
+        return ratio(measured.ratio)
+    return f"{ratio(measured.ratio)} [{measured.low:.2f}, {measured.high:.2f}]"
+
+
+def interval_is_point(measured: Ratio) -> bool:
+    """Return whether both ends of the interval are the same: every process gave the same ratio."""
+    if measured.low is None or measured.high is None:
+        return False
+    return math.isclose(measured.low, measured.high, rel_tol=1e-9)
+
+
+def excludes_one(measured: Ratio) -> bool:
+    """Return whether there is an interval and it does not contain 1."""
+    if measured.low is None or measured.high is None:
+        return False
+    return not measured.low <= 1 <= measured.high
+
+
+def distance_from_one(value: float | None) -> float:
+    """Return how far a ratio is from 1 in logarithms, so that a half is as far as a double."""
+    if not value:
+        return 0.0
+    return abs(math.log(value))
 
 
 def score(value: float | None, interval: tuple[float, float] | None = None) -> str:
-    """A metric, as a fraction with three decimals: ``0.812``, or ``0.812 [0.771, 0.850]``."""
+    """Return a metric as a fraction: ``0.812``, or with its interval ``0.812 [0.771, 0.850]``."""
     if value is None:
         return NOT_AVAILABLE
-    return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else f"{value:.3f}"
+    if interval is None:
+        return f"{value:.3f}"
+    low, high = interval
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def in_points(value: float) -> str:
-    """``-1.4 points``."""
+    """Return a difference of quality: ``-1.4 points``."""
     return f"{value:+.1f} points"
 
 
-def points(found: Points) -> str:
-    """A difference of quality: ``-1.4 points [-2.3, -0.4]``; without the brackets where one image gives no interval."""
-    difference = in_points(found.difference)
-    if found.low is None or found.high is None:
-        return difference
-    return f"{difference} [{found.low:+.1f}, {found.high:+.1f}]"
+def points_with_interval(difference: Points) -> str:
+    """Return a difference of quality: ``-1.4 points [-2.3, -0.4]``. A single image gives no interval."""
+    if difference.low is None or difference.high is None:
+        return in_points(difference.difference)
+    return f"{in_points(difference.difference)} [{difference.low:+.1f}, {difference.high:+.1f}]"
 
 
-def judged_points(found: Points) -> str:
-    """``-6.9 points [-10.2, -3.6]: worse``, or ``...: cannot tell; about 900 images would``; see `quality_word`."""
-    word = quality_word(found)
-    images = images_to_tell(found.difference, found, found.clusters)
-    return f"{points(found)}: {word}" + (f"; {enough_images(images)} would" if images else "")
+def points_with_verdict(difference: Points) -> str:
+    """Return a difference of quality with its verdict, see `quality_word`.
+
+    Such as ``-6.9 points [-10.2, -3.6]: worse``. Where the interval decides nothing, an estimate of the
+    number of images that would decide it follows: ``...: cannot tell; about 900 images would``.
+    """
+    text = f"{points_with_interval(difference)}: {quality_word(difference)}"
+    images = images_to_tell(difference.difference, difference, difference.clusters)
+    if images is None:
+        return text
+    return f"{text}; {number_of_images(images)} would"
 
 
-def enough_images(images: int) -> str:
-    """``about 900 images``."""
-    return (
-        f"about {images:,} images" if images <= MOST_IMAGES else f"more than {MOST_IMAGES:,} images"
-    )
+def number_of_images(images: int) -> str:
+    """Return an estimated number of images: ``about 900 images``."""
+    if images > MOST_IMAGES:
+        return f"more than {MOST_IMAGES:,} images"
+    return f"about {images:,} images"
+
+
+def answer_spread(spread: AnswerSpread | None) -> str:
+    """Return how many queries the processes answered differently, and by how much at most.
+
+    Such as ``8 of 8 (up to 392 px, IoU 0.0003)``.
+    """
+    if spread is None:
+        return NOT_AVAILABLE
+    queries = f"{spread.differing} of {spread.queries}"
+    if spread.differing == 0:
+        return queries
+    iou = "< 0.0001" if 0 < spread.iou < 0.0001 else f"{spread.iou:.4f}"
+    return f"{queries} (up to {spread.pixels:,} px, IoU {iou})"
 
 
 def share(value: float | None) -> str:
-    """A fraction in per cent."""
-    return NOT_AVAILABLE if value is None else f"{100 * value:z.0f} %"
-
-
-def memory_unit(values: Iterable[int | None]) -> tuple[str, int]:
-    """The unit for a whole table or figure, with its bytes: MiB, or GiB where the largest is 10 GiB or more."""
-    largest = max((value for value in values if value is not None), default=0)
-    return ("GiB", 2**30) if largest >= _GIB_FROM else ("MiB", 2**20)
-
-
-def memory(value: int | None, unit: tuple[str, int]) -> str:
-    """Bytes in that unit, without its name: whole MiB, or GiB with two decimals."""
+    """Return a fraction in per cent: ``37 %``."""
     if value is None:
         return NOT_AVAILABLE
-    return f"{value / unit[1]:,.{0 if unit[0] == 'MiB' else 2}f}"
+    return f"{100 * value:z.0f} %"
 
 
-def memory_change(value: float | None, unit: tuple[str, int]) -> str:
-    """A difference of bytes in that unit, with its sign and without the unit's name."""
-    if value is None:
+def memory_unit(sizes_bytes: Iterable[int | None]) -> MemoryUnit:
+    """Return the unit for a whole table or figure: MiB, or GiB where the largest size is 10 GiB or more."""
+    largest = max((size for size in sizes_bytes if size is not None), default=0)
+    return GIB if largest >= GIB_FROM_BYTES else MIB
+
+
+def memory(size_bytes: float | None, unit: MemoryUnit) -> str:
+    """Return a size in this unit, without the unit's name."""
+    if size_bytes is None:
         return NOT_AVAILABLE
-    return f"{value / unit[1]:+z,.{0 if unit[0] == 'MiB' else 2}f}"
+    return f"{size_bytes / unit.size_bytes:,.{unit.decimals}f}"
 
 
-def is_certain(found: Ratio) -> bool:
-    """Whether the interval is a point, since it came out alike in every process."""
-    return (
-        found.low is not None
-        and found.high is not None
-        and math.isclose(found.low, found.high, rel_tol=1e-9)
-    )
-
-
-def differs(found: Ratio) -> bool:
-    """Whether the interval excludes 1."""
-    return found.low is not None and found.high is not None and not found.low <= 1 <= found.high
+def memory_change(change_bytes: float | None, unit: MemoryUnit) -> str:
+    """Return a difference of sizes in this unit, with its sign and without the unit's name."""
+    if change_bytes is None:
+        return NOT_AVAILABLE
+    return f"{change_bytes / unit.size_bytes:+z,.{unit.decimals}f}"
 
 
 def listed(names: Sequence[str]) -> str:
-    """``a, b and c``."""
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    """Return the names as an enumeration in a sentence: ``a, b and c``."""
+    if len(names) < 2:
+        return "".join(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def apart_from_1(ratio: float | None) -> float:
-    """How far, a half being as far as the double."""
-    return abs(math.log(ratio)) if ratio else 0.0
-
-
-def machine(passport: dict[str, Any]) -> str:
-    """The machine in one line, from what its passport knows."""
-    gpu = _with_memory(passport.get("gpu"), passport.get("gpu_memory_bytes"))
-    if gpu and (passport.get("gpu_count") or 1) > 1:
-        gpu = f"{passport['gpu_count']} x {gpu}"
-    cores = passport.get("cpu_count")
-    cpu = passport.get("cpu") or ("CPU" if cores else None)
-    host = _with_memory(
-        f"{cpu}, {cores} cores" if cpu and cores else cpu, passport.get("memory_bytes")
-    )
-    return "; ".join(part for part in (gpu, host, passport.get("os")) if part) or "unknown machine"
+def machine(environment: Mapping[str, Any]) -> str:
+    """Return the machine in one line, of the facts that the environment of a run has."""
+    gpu = _with_memory(environment.get("gpu"), environment.get("gpu_memory_bytes"))
+    gpu_count = environment.get("gpu_count") or 1
+    if gpu and gpu_count > 1:
+        gpu = f"{gpu_count} x {gpu}"
+    cpu, cores = environment.get("cpu"), environment.get("cpu_count")
+    if cores:
+        cpu = f"{cpu or 'CPU'}, {cores} cores"
+    host = _with_memory(cpu, environment.get("memory_bytes"))
+    parts = [part for part in (gpu, host, environment.get("os")) if part]
+    return "; ".join(parts) or "unknown machine"
 
 
 def _with_memory(name: str | None, size_bytes: int | None) -> str | None:
-    return f"{name}, {size_bytes / 2**30:.0f} GiB" if name and size_bytes else name
+    if not name or not size_bytes:
+        return name
+    return f"{name}, {size_bytes / GIB.size_bytes:.0f} GiB"

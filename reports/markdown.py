@@ -1,47 +1,67 @@
-"""Markdown: tables, escaping, lists of facts and warnings."""
+"""Markdown as GitHub shows it: tables, lists, boxes of warnings, and the escaping that they need.
 
-from collections.abc import Iterator, Sequence
+All tables of all reports are written here.
+"""
+
+from collections.abc import Sequence
 
 Row = list[str]
 
 
-def markdown_table(header: Row, rows: Sequence[Row], figures: bool = True) -> str:
-    """A table whose first column is text, and whose others are figures or text too."""
-    lines = [header, ["---", *["---:" if figures else "---"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(escape(cell) for cell in line)} |" for line in lines)
+def markdown_table(
+    header: Row, rows: Sequence[Row], numbers: bool = True, aligned: bool = False
+) -> str:
+    """Return a table.
+
+    Args:
+        header: the first line.
+        rows: the other lines, each with as many cells as the header.
+        numbers: all columns but the first hold numbers, which stand on the right; otherwise texts.
+        aligned: fill up the cells, so that the columns also line up in a terminal.
+    """
+    on_the_right = [False] + [numbers] * (len(header) - 1)
+    rule = ["---:" if right else "---" for right in on_the_right]
+    lines = [[escape(cell) for cell in line] for line in [header, *rows]]
+    lines.insert(1, rule)
+    if aligned:
+        lines = _aligned(lines, on_the_right)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def escape(cell: str) -> str:
-    """A text on one line of Markdown, with what would end a cell or begin a tag made harmless."""
-    return " ".join(cell.replace("|", "\\|").replace("<", "&lt;").split())
+def _aligned(lines: Sequence[Row], on_the_right: Sequence[bool]) -> list[Row]:
+    """Return the lines with all cells of a column equally long; the second line is the rule."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    filled = []
+    for number, line in enumerate(lines):
+        filler = "-" if number == 1 else " "
+        cells = []
+        for cell, width, right in zip(line, widths, on_the_right, strict=True):
+            cells.append(cell.rjust(width, filler) if right else cell.ljust(width, filler))
+        filled.append(cells)
+    return filled
+
+
+def escape(text: str) -> str:
+    """Return a text on one line, so that nothing in it ends a cell or begins a tag of HTML."""
+    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
 
 
 def warnings(texts: Sequence[str]) -> str:
-    """The box of a page that says what to mind; empty where there is nothing."""
-    return "\n".join(["> [!WARNING]", *(f"> - {escape(text)}" for text in texts)]) if texts else ""
+    """Return a box with a list of warnings; empty without any."""
+    if not texts:
+        return ""
+    items = [f"> - {escape(text)}" for text in texts]
+    return "\n".join(["> [!WARNING]", *items])
 
 
 def fact(name: str, value: object) -> Row:
-    """A fact of a passport as a row, bytes in GiB."""
+    """Return a fact about a machine as a row of a table; bytes are written in GiB."""
     if name.endswith("_bytes") and isinstance(value, int):
-        name, value = name.removesuffix("_bytes"), f"{value / 2**30:.1f} GiB"
+        name = name.removesuffix("_bytes")
+        value = f"{value / 2**30:.1f} GiB"
     return [name.replace("_", " "), str(value)]
 
 
-def listed(lines: Sequence[str]) -> Iterator[str]:
-    """The lines as a list; nothing where there is none."""
-    if lines:
-        yield "\n".join(f"- {' '.join(line.split())}" for line in lines)
-
-
-def aligned(header: Row, rows: Sequence[Row], figures: bool) -> str:
-    """A table of Markdown with its columns filled up; figures stand on the right."""
-    lines = [[escape(cell) for cell in line] for line in [header, *rows]]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    right = [False, *[figures] * (len(header) - 1)]
-    rule = ["-" * (width - 1) + (":" if r else "-") for width, r in zip(widths, right, strict=True)]
-    filled = [
-        [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)]
-        for line in lines
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [filled[0], rule, *filled[1:]])
+def bullet_list(lines: Sequence[str]) -> str:
+    """Return a list with an item for each line; empty without any."""
+    return "\n".join(f"- {' '.join(line.split())}" for line in lines)

@@ -1,17 +1,16 @@
-"""How a gate is shown: the same rows as Markdown, as annotations of GitHub, and as JUnit's XML."""
+"""How a gate is shown: the same checks as Markdown, as annotations of GitHub, and as JUnit's XML."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree
 
 from ...harness.statistics.verdicts import quality_word
 from .. import formatting
-from ..markdown import aligned, escape
+from ..markdown import Row, escape, markdown_table
 from .checks import Check, Verdict
 from .outcome import FAILING, UNSURE, Checked
 
-MARK = "<!-- lisabench gate -->"  # by which a comment is found again, to be replaced
-MIB = ("MiB", 2**20)
+MARK = "<!-- lisabench gate -->"  # the workflow finds its earlier comment by this, to replace it
 HEADINGS = {
     "holds": "the gate holds",
     "regression": "the gate fails",
@@ -19,200 +18,229 @@ HEADINGS = {
     "nothing comparable": "the gate cannot be held",
     "broken": "the gate cannot be held",
 }
-HELD = (
-    "A figure holds where the whole interval keeps the limit, and has regressed where all of it lies beyond. A "
-    "regression counts once a second, fresh measurement has confirmed it."
+RULE = (
+    "A metric holds if its whole interval keeps the limit, and has regressed if its whole interval is beyond the "
+    "limit. A regression counts only after a second, fresh measurement has confirmed it."
 )
 UNPAIRED = (
-    "In brackets: the 95 % interval, for time and peaks Welch's over processes (for time with what two sessions differ "
-    f"by), for scores a bootstrap over images. {HELD}"
+    "In brackets: the 95 % interval. For times and peaks it is Welch's over processes (for times, with the difference "
+    f"that two sessions may have), for scores a bootstrap over images. {RULE}"
 )
 PAIRED = (
-    "In brackets: the 95 % interval, for time over pairs of processes that {}, for peaks Welch's over processes, for "
-    f"scores a bootstrap over images. {HELD}"
+    "In brackets: the 95 % interval. For times it is over pairs of processes that {order}, for peaks Welch's over "
+    f"processes, for scores a bootstrap over images. {RULE}"
 )
-IN_TURNS = {True: "took turns block by block", False: "ran one after the other"}
-CONFOUNDED = "Beside the code, this differs between the two versions; the figures are of it, too."
+CONFOUNDED = (
+    "Besides the code, this differs between the two versions and is part of every change above:"
+)
 
 
-def page(found: Checked) -> str:
-    """Markdown, whose table also lines up in a terminal."""
-    return "\n\n".join(_sections(found)) + "\n"
+def page(gate: Checked) -> str:
+    """Return the result of a gate in Markdown; its tables also line up in a terminal."""
+    return "\n\n".join(_sections(gate)) + "\n"
 
 
-def comment(found: Checked) -> str:
-    """The body of a comment on a pull request."""
-    return f"{MARK}\n{page(found)}"
+def comment(gate: Checked) -> str:
+    """Return the body of a comment on a pull request."""
+    return f"{MARK}\n{page(gate)}"
 
 
-def _sections(found: Checked) -> Iterator[str]:
-    yield f"## lisabench: {HEADINGS[found.outcome]}"
-    yield f"{escape(found.run)} against {escape(found.baseline)}: {_summary(found)}."
-    if found.checks:
-        header = ["case", "figure", "baseline", "now", "change [95 %]", "limit", "verdict"]
-        yield aligned(header, [_row(check) for check in found.checks], figures=False)
-        yield PAIRED.format(IN_TURNS[found.in_turns]) if found.paired else UNPAIRED
-    if found.new:
-        yield f"Not in the baseline, and so not gated: {escape(formatting.listed(found.new))}."
-    if found.changed:
-        if found.paired:
+def _sections(gate: Checked) -> Iterator[str]:
+    yield f"## lisabench: {HEADINGS[gate.outcome]}"
+    yield f"{escape(gate.run)} against {escape(gate.baseline)}: {_result(gate)}."
+    if gate.checks:
+        header = ["case", "metric", "baseline", "now", "change [95 %]", "limit", "verdict"]
+        rows = [_row(check) for check in gate.checks]
+        yield markdown_table(header, rows, numbers=False, aligned=True)
+        if gate.paired:
+            order = "took turns block by block" if gate.in_turns else "ran one after the other"
+            yield PAIRED.format(order=order)
+        else:
+            yield UNPAIRED
+    if gate.new:
+        yield f"Not in the baseline, and so not gated: {escape(formatting.listed(gate.new))}."
+    if gate.changed:
+        if gate.paired:
             yield CONFOUNDED
-        rows = [[name, *map(_value, sides)] for name, sides in found.changed.items()]
-        yield aligned(["differs", "baseline", "now"], rows, figures=False)
+        rows = []
+        for name, (before, after) in gate.changed.items():
+            rows.append([name, _text(before), _text(after)])
+        yield markdown_table(["differs", "baseline", "now"], rows, numbers=False, aligned=True)
 
 
-def _summary(found: Checked) -> str:
-    if found.problem:
-        return escape(found.problem)
-    counts = [
-        (verdict, len(found.of(verdict))) for verdict in (*FAILING, *UNSURE, "refused", "holds")
-    ]
-    return (
-        ", ".join(f"{verdict} {count}" for verdict, count in counts if count) or "nothing is gated"
-    )
+def _text(value: object) -> str:
+    return "-" if value is None else str(value)
 
 
-def _row(check: Check) -> list[str]:
-    verdict = f"**{check.verdict}**" if check.verdict in FAILING else check.verdict
-    notes = list(_notes(check))
-    return [
-        check.case,
-        check.metric,
-        _figure(check, check.before),
-        _figure(check, check.after),
-        _change(check),
-        _limit(check),
-        f"{verdict} ({'; '.join(notes)})" if notes else verdict,
-    ]
+def _result(gate: Checked) -> str:
+    """Return how many checks have each verdict, or why there are none."""
+    if gate.problem:
+        return escape(gate.problem)
+    counts = []
+    for verdict in (*FAILING, *UNSURE, "refused", "holds"):
+        count = len(gate.of(verdict))
+        if count:
+            counts.append(f"{verdict} {count}")
+    return ", ".join(counts) or "nothing is gated"
 
 
-def _notes(check: Check) -> Iterator[str]:
+def _row(check: Check) -> Row:
+    verdict = check.verdict
+    if verdict in FAILING:
+        verdict = f"**{verdict}**"
+    notes = _notes(check)
+    if notes:
+        verdict += f" ({'; '.join(notes)})"
+    before, after = _value(check, check.before), _value(check, check.after)
+    return [check.case, check.metric, before, after, _change(check), _limit(check), verdict]
+
+
+def _notes(check: Check) -> list[str]:
+    """Return what a verdict needs besides its numbers."""
+    notes = []
     if check.why:
-        yield check.why
+        notes.append(check.why)
     if check.verdict == "inconclusive" and check.detectable:
-        seen = (
-            f"{check.detectable:.2f} points"
-            if check.unit == "score"
-            else f"{100 * check.detectable:.1f} %"
-        )
-        yield f"the smallest change to be seen is {seen}"
+        detectable = f"{100 * check.detectable:.1f} %"
+        if check.unit == "score":
+            detectable = f"{check.detectable:.2f} points"
+        notes.append(f"the smallest detectable change is {detectable}")
     if check.first is not None:
-        said = (
-            _change(check.first) or _figure(check.first, check.first.after) or check.first.verdict
-        )
-        yield f"measured again, at first {said}"
+        first = check.first
+        result = _change(first) or _value(first, first.after) or first.verdict
+        notes.append(f"measured again, at first {result}")
+    return notes
 
 
-def _figure(check: Check, value: float | None) -> str:
+def _value(check: Check, value: float | None) -> str:
+    """Return a number of a check in the unit that people read it in; empty where it is unknown."""
     if value is None:
         return ""
-    shown = {
-        "ns": lambda: f"{formatting.milliseconds(value / 1e6)} ms",
-        "bytes": lambda: f"{value / MIB[1]:,.1f} {MIB[0]}",
-        "mJ": lambda: f"{formatting.joules(value)} J",
-        "score": lambda: formatting.score(value),
-        "IoU": lambda: f"IoU {value:.3f}",
-        "share": lambda: f"{100 * value:.1f} %",
-    }
-    return shown[check.unit]()
+    if check.unit == "ns":
+        return f"{formatting.milliseconds(value / 1e6)} ms"
+    if check.unit == "bytes":
+        # One decimal more than reports have: gates hold memory to within some MiB.
+        return f"{value / formatting.MIB.size_bytes:,.1f} MiB"
+    if check.unit == "mJ":
+        return f"{formatting.joules(value)} J"
+    if check.unit == "score":
+        return formatting.score(value)
+    if check.unit == "IoU":
+        return f"IoU {value:.3f}"
+    if check.unit == "share":
+        return f"{100 * value:.1f} %"
+    raise ValueError(f"a check of the unit {check.unit!r} has no numbers; it has {value}")
 
 
 def _change(check: Check) -> str:
+    """Return the change with its interval: a ratio, or for a score points with their verdict."""
     if check.change is None:
         return ""
-    points = check.unit == "score"
-    ends = (
-        [check.change]
-        if check.low is None or check.high is None
-        else [check.change, check.low, check.high]
-    )
-    first, *others = [f"{end:+.2f}" if points else f"{end:.3f}" for end in ends]
-    change = f"{first} points" if points else f"{first}x"
-    change = f"{change} [{', '.join(others)}]" if others else change
-    return f"{change}: {quality_word(check)}" if points else change
+    in_points = check.unit == "score"
+    number_format = "+.2f" if in_points else ".3f"
+    change = f"{check.change:{number_format}}{' points' if in_points else 'x'}"
+    if check.low is not None and check.high is not None:
+        change += f" [{check.low:{number_format}}, {check.high:{number_format}}]"
+    if in_points:
+        change += f": {quality_word(check)}"
+    return change
 
 
 def _limit(check: Check) -> str:
+    """Return the limit of the change; shares and IoUs are limited themselves, not their change."""
     if check.limit is None:
         return ""
     if check.unit == "score":
         return f"{check.limit:+.2f} points"
-    return (
-        f"{check.limit:.3f}x"
-        if check.unit in ("ns", "bytes", "mJ")
-        else _figure(check, check.limit)
-    )
+    if check.unit in ("ns", "bytes", "mJ"):
+        return f"{check.limit:.3f}x"
+    return _value(check, check.limit)
 
 
-def _value(value: object) -> str:
-    return "-" if value is None else str(value)
-
-
-def annotations(found: Checked) -> list[str]:
-    """Workflow commands of GitHub: an error for what fails the gate, a warning for what leaves it in doubt."""
-    if found.problem:
-        return [_annotation("error", "lisabench gate", found.problem)]
-    kinds = [("error", found.of(*FAILING)), ("warning", found.of(*UNSURE, "refused"))]
-    return [
-        _annotation(kind, f"{c.case}: {c.metric}", _sentence(c))
-        for kind, checks in kinds
-        for c in checks
-    ]
+def annotations(gate: Checked) -> list[str]:
+    """Return workflow commands of GitHub: an error for each failing check, a warning for each open one."""
+    if gate.problem:
+        return [_annotation("error", "lisabench gate", gate.problem)]
+    lines = []
+    for check in gate.of(*FAILING):
+        lines.append(_annotation("error", f"{check.case}: {check.metric}", _sentence(check)))
+    for check in gate.of(*UNSURE, "refused"):
+        lines.append(_annotation("warning", f"{check.case}: {check.metric}", _sentence(check)))
+    return lines
 
 
 def _annotation(kind: str, title: str, message: str) -> str:
-    """Escaped as the runner takes it back: https://github.com/actions/toolkit, core/src/command.ts."""
-    title, message = (
-        text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-        for text in (title, message)
-    )
-    return f"::{kind} title={title.replace(':', '%3A').replace(',', '%2C')}::{message}"
+    """Return one workflow command.
+
+    The runner reads it line by line and splits it at colons and commas. Escaping as in
+    https://github.com/actions/toolkit, packages/core/src/command.ts.
+    """
+    title = _escaped_data(title).replace(":", "%3A").replace(",", "%2C")
+    return f"::{kind} title={title}::{_escaped_data(message)}"
+
+
+def _escaped_data(text: str) -> str:
+    # The percent sign comes first: later it would escape the escapes.
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _sentence(check: Check) -> str:
-    parts = [check.verdict, _change(check) or _figure(check, check.after)]
-    limit = [f"limit {_limit(check)}"] if check.limit is not None else []
-    return ", ".join(part for part in [*parts, *limit, *_notes(check)] if part)
+    """Return a check in one sentence, for places without a table."""
+    parts = [check.verdict]
+    result = _change(check) or _value(check, check.after)
+    if result:
+        parts.append(result)
+    if check.limit is not None:
+        parts.append(f"limit {_limit(check)}")
+    return ", ".join(parts + _notes(check))
 
 
-def junit(found: Checked) -> str:
-    """JUnit's XML: a suite a case, a test a figure; what is not gated, or in doubt, is skipped."""
+def junit(gate: Checked) -> str:
+    """Return JUnit's XML: a suite for each case, a test for each metric.
+
+    A check that is not gated, or that decides nothing, is a skipped test.
+    """
     suites = ElementTree.Element("testsuites", name="lisabench gate")
-    for case in dict.fromkeys(check.case for check in found.checks):
-        _suite(suites, case, [check for check in found.checks if check.case == case])
-    if found.problem:
-        suite = ElementTree.SubElement(
-            suites, "testsuite", name="gate", tests="1", failures="0", errors="1", skipped="0"
-        )
+    for case in dict.fromkeys(check.case for check in gate.checks):
+        _add_suite(suites, case, [check for check in gate.checks if check.case == case])
+    if gate.problem:
+        counts = {"tests": "1", "failures": "0", "errors": "1", "skipped": "0"}
+        suite = ElementTree.SubElement(suites, "testsuite", {"name": "gate"} | counts)
         test = ElementTree.SubElement(suite, "testcase", classname="gate", name="baseline")
-        ElementTree.SubElement(test, "error", message=_plain(found.problem))
+        ElementTree.SubElement(test, "error", message=_xml_text(gate.problem))
     ElementTree.indent(suites)
     return ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _suite(suites: ElementTree.Element, case: str, checks: list[Check]) -> None:
-    tags = [_tag(check.verdict) for check in checks]
-    counts = {
-        "failures": tags.count("failure"),
-        "errors": tags.count("error"),
-        "skipped": tags.count("skipped"),
-    }
-    known = {"name": _plain(case), "tests": str(len(checks))} | {
-        name: str(count) for name, count in counts.items()
-    }
-    suite = ElementTree.SubElement(suites, "testsuite", known)
+def _add_suite(suites: ElementTree.Element, case: str, checks: Sequence[Check]) -> None:
+    tags = [_junit_tag(check.verdict) for check in checks]
+    suite = ElementTree.SubElement(
+        suites,
+        "testsuite",
+        name=_xml_text(case),
+        tests=str(len(checks)),
+        failures=str(tags.count("failure")),
+        errors=str(tags.count("error")),
+        skipped=str(tags.count("skipped")),
+    )
     for check, tag in zip(checks, tags, strict=True):
-        test = ElementTree.SubElement(suite, "testcase", classname=_plain(case), name=check.metric)
-        if tag:
-            ElementTree.SubElement(test, tag, message=_plain(_sentence(check)))
+        name = check.metric
+        test = ElementTree.SubElement(suite, "testcase", classname=_xml_text(case), name=name)
+        if tag is not None:
+            ElementTree.SubElement(test, tag, message=_xml_text(_sentence(check)))
 
 
-def _tag(verdict: Verdict) -> str | None:
+def _junit_tag(verdict: Verdict) -> str | None:
+    """Return the element that marks a test of this verdict; None for a test that passes."""
     if verdict in FAILING:
         return "failure"
-    return {"holds": None, "refused": "error"}.get(verdict, "skipped")
+    if verdict == "holds":
+        return None
+    if verdict == "refused":
+        return "error"
+    return "skipped"
 
 
-def _plain(text: str) -> str:
-    """Without the characters that XML cannot hold."""
+def _xml_text(text: str) -> str:
+    """Return a text with a question mark for each character that XML 1.0 cannot hold."""
     return re.sub(r"[^\t\n\r\x20-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]", "?", text)

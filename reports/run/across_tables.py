@@ -1,14 +1,12 @@
-"""What ``lisabench compare`` prints: Markdown whose columns also line up in a terminal."""
+"""What ``lisabench compare`` prints for cases: Markdown whose columns also line up in a terminal."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from ...harness.contract import STAGES
-from ...harness.environment import Sides
 from ...harness.statistics.bootstrap import SCORES
 from .. import formatting
-from ..markdown import Row, aligned, escape, listed
+from ..markdown import Row, bullet_list, escape, markdown_table
 from ..peaks import GROWTH
-from ..schema_base import Points, Ratio
 from . import verdict_words
 from .across import Across, Compared
 from .schema import Case
@@ -18,131 +16,150 @@ PAIRED = (
     "mean over the pairs, with Student's 95 % interval. Pairs of processes: {processes}; queries: {queries}."
 )
 UNPAIRED = (
-    "Not paired: {why}. A ratio is that of the processes' medians over the common queries, with Welch's 95 % interval; "
-    "what drifted from one to the other is in the ratio and not in its interval. Common queries: {queries}."
+    "Not paired: {why}. A ratio is that of the processes' medians over the common queries, with Welch's 95 % interval. "
+    "What changed on the machine between the two is in the ratio, but not in its interval. Common queries: {queries}."
 )
-NO_BRACKETS = "A ratio without an interval is of a single process, or came out alike in all."
+NO_BRACKETS = "A ratio has no interval if it is of a single process, or the same in all processes."
 
 
-def side_by_side(found: Compared) -> str:
-    """Every comparison with its figures, what differs, and what to doubt."""
-    return "\n\n".join(section for one in found.comparisons for section in _sections(one))
+def side_by_side(compared: Compared) -> str:
+    """Return every comparison with its numbers, what differs besides them, and warnings."""
+    sections = []
+    for comparison in compared.comparisons:
+        sections += _sections(comparison)
+    return "\n\n".join(sections)
 
 
-def _sections(found: Across) -> Iterator[str]:
-    names = found.reference.name, found.candidate.name
-    yield f"## {escape(names[1])} against {escape(names[0])}"
-    scored = f" Quality is of {found.scored_queries} queries." if found.scored_queries else ""
-    yield f"{_how(found)}{scored} {NO_BRACKETS}"
-    yield aligned(["", *names, "ratio or difference [95 %]"], list(_rows(found)), figures=True)
-    if found.comparison.stages_synchronised:
+def _sections(across: Across) -> Iterator[str]:
+    comparison = across.comparison
+    reference, candidate = across.reference.name, across.candidate.name
+    yield f"## {escape(candidate)} against {escape(reference)}"
+    yield _method(across)
+    header = ["", reference, candidate, "ratio or difference [95 %]"]
+    rows = [
+        *_time_rows(across),
+        *_energy_rows(across),
+        *_memory_rows(across),
+        *_quality_rows(across),
+    ]
+    yield markdown_table(header, rows, aligned=True)
+    if comparison.stages_synchronised:
         yield "Stages are of the pass that waits for the GPU at the end of each stage."
-    if words := verdict_words.what_words_mean([found.comparison]):
-        yield words
-    if found.comparison.joint:
-        yield f"Of {names[1]}: {verdict_words.joint(found.comparison)}."
-    yield from listed([f"n/a, {what}: {why}." for what, why in found.not_compared.items()])
-    if found.comparison.memory_definition == "growth":
+    meaning = verdict_words.meaning_of_words([comparison])
+    if meaning:
+        yield meaning
+    if comparison.joint:
+        yield f"Of {candidate}: {verdict_words.joint_bounds(comparison)}."
+    if across.not_compared:
+        yield bullet_list([f"n/a, {name}: {why}." for name, why in across.not_compared.items()])
+    if comparison.memory_definition == "growth":
         yield f"Memory: the ratio is of {GROWTH}."
-    yield from _differences(found)
-    yield from listed([f"warning: {warning}" for warning in found.warnings])
+    yield _differences(across)
+    if across.warnings:
+        yield bullet_list([f"warning: {warning}" for warning in across.warnings])
 
 
-def _how(found: Across) -> str:
-    if found.paired:
-        return PAIRED.format(processes=found.comparison.end_to_end.processes, queries=found.queries)
-    one_run = found.reference_run == found.candidate_run
-    why = (
-        "the two are of different teams and did not take turns"
-        if one_run
-        else "they are of different runs"
-    )
-    return UNPAIRED.format(why=why, queries=found.queries)
-
-
-def _rows(found: Across) -> Iterator[Row]:
-    cases, compared = (found.reference, found.candidate), found.comparison
-    yield ["end to end (ms)", *_each(cases, _end_to_end), verdict_words.judged_time(compared)]
-    waited = compared.stages_synchronised
-    for stage in (stage for stage in STAGES if stage in compared.stages):
-        values = _each(cases, lambda case, stage=stage: _stage(case, stage, waited))
-        yield [f"{stage} (ms)", *values, _ratio(compared.stages[stage])]
-    if any(case.energy_mj is not None for case in cases):
-        yield [
-            "energy of a query (J)",
-            *_each(cases, lambda case: formatting.joules(case.energy_mj)),
-            _ratio(compared.energy),
-        ]
-    unit = formatting.memory_unit(case.memory.peak_bytes for case in cases)
-    if compared.memory_definition == "growth":
-        peaks = [
-            ("growth of memory", "growth_bytes", compared.peak_memory),
-            ("growth of memory, build left out", "query_growth_bytes", compared.query_peak_memory),
-            ("largest, whole process", "peak_bytes", None),
-        ]
+def _method(across: Across) -> str:
+    """Return how the two were paired, on how many queries, and what a ratio is of."""
+    if across.paired:
+        processes = across.comparison.end_to_end.processes
+        sentences = [PAIRED.format(processes=processes, queries=across.queries)]
     else:
-        peaks = [
-            ("peak memory", "peak_bytes", compared.peak_memory),
-            ("peak memory of a query", "query_peak_bytes", compared.query_peak_memory),
-        ]
-    for label, name, ratio in peaks:
-        values = _each(
-            cases, lambda case, name=name: formatting.memory(getattr(case.memory, name), unit)
-        )
-        yield [f"{label} ({unit[0]})", *values, _ratio(ratio) if ratio else ""]
-    for name in SCORES:
-        yield [
-            name,
-            *_each(cases, lambda c, n=name: _score(c, n)),
-            _points(getattr(compared, f"{name}_points")),
-        ]
+        if across.reference_run == across.candidate_run:
+            why = "the two are of different teams and did not take turns"
+        else:
+            why = "they are of different runs"
+        sentences = [UNPAIRED.format(why=why, queries=across.queries)]
+    if across.scored_queries:
+        sentences.append(f"Quality is of {across.scored_queries} queries.")
+    sentences.append(NO_BRACKETS)
+    return " ".join(sentences)
 
 
-def _each(cases: tuple[Case, Case], value: Callable[[Case], str]) -> list[str]:
-    return [value(case) for case in cases]
+def _time_rows(across: Across) -> Iterator[Row]:
+    comparison = across.comparison
+    row = ["end to end (ms)"]
+    for case in (across.reference, across.candidate):
+        row.append(formatting.milliseconds(case.time.end_to_end_ms))
+    yield [*row, verdict_words.time_with_verdict(comparison)]
+    for stage in STAGES:
+        if stage in comparison.stages:
+            row = [f"{stage} (ms)"]
+            for case in (across.reference, across.candidate):
+                row.append(_stage_time(case, stage, comparison.stages_synchronised))
+            yield [*row, formatting.ratio_with_interval(comparison.stages[stage])]
 
 
-def _end_to_end(case: Case) -> str:
-    return formatting.milliseconds(case.time.end_to_end_ms)
-
-
-def _stage(case: Case, stage: str, waited: bool) -> str:
+def _stage_time(case: Case, stage: str, synchronised: bool) -> str:
+    """Return the median of a stage, from the pass that the ratio beside it is of."""
     time = case.time.stages.get(stage)
     if time is None:
         return formatting.NOT_AVAILABLE
-    return formatting.milliseconds(time.synchronised_ms if waited else time.median_ms)
+    return formatting.milliseconds(time.synchronised_ms if synchronised else time.median_ms)
 
 
-def _score(case: Case, name: str) -> str:
-    return formatting.score(getattr(case.quality, name), case.quality.intervals.get(name))
+def _energy_rows(across: Across) -> Iterator[Row]:
+    reference_mj, candidate_mj = across.reference.energy_mj, across.candidate.energy_mj
+    if reference_mj is not None or candidate_mj is not None:
+        ratio = formatting.ratio_with_interval(across.comparison.energy)
+        values = [formatting.joules(reference_mj), formatting.joules(candidate_mj)]
+        yield ["energy of a query (J)", *values, ratio]
 
 
-def _ratio(found: Ratio) -> str:
-    return formatting.ratio_with_interval(found)
-
-
-def _points(found: Points | None) -> str:
-    return formatting.judged_points(found) if found else formatting.NOT_AVAILABLE
-
-
-def _differences(found: Across) -> Iterator[str]:
-    """Settings first, since they are what a comparison is about; then whatever else is not the same."""
-    groups = {
-        "setting": found.comparison.differences,
-        "version": found.versions,
-        "machine": found.machine,
-        "plan": found.plan,
-    }
-    rows = [
-        [f"{kind} {name}", *_values(sides)]
-        for kind, of_kind in groups.items()
-        for name, sides in of_kind.items()
-    ]
-    if rows:
-        yield aligned(["differs", found.reference.name, found.candidate.name], rows, figures=False)
+def _memory_rows(across: Across) -> Iterator[Row]:
+    """The ratios are of the growth on a CPU; the peak of the whole process then stands without a ratio."""
+    comparison = across.comparison
+    whole = formatting.ratio_with_interval(comparison.peak_memory)
+    query = formatting.ratio_with_interval(comparison.query_peak_memory)
+    if comparison.memory_definition == "growth":
+        rows = [
+            ("growth of memory", "growth_bytes", whole),
+            ("growth of memory, build left out", "query_growth_bytes", query),
+            ("largest, whole process", "peak_bytes", ""),
+        ]
     else:
-        yield "No setting, version, fact of the machine or part of the plan differs."
+        rows = [
+            ("peak memory", "peak_bytes", whole),
+            ("peak memory of a query", "query_peak_bytes", query),
+        ]
+    memories = (across.reference.memory, across.candidate.memory)
+    unit = formatting.memory_unit(memory.peak_bytes for memory in memories)
+    for label, field, ratio in rows:
+        values = [formatting.memory(getattr(memory, field), unit) for memory in memories]
+        yield [f"{label} ({unit.name})", *values, ratio]
 
 
-def _values(sides: Sides) -> list[str]:
-    return ["-" if value is None else str(value) for value in sides]
+def _quality_rows(across: Across) -> Iterator[Row]:
+    for score in SCORES:
+        row = [score]
+        for case in (across.reference, across.candidate):
+            value = getattr(case.quality, score)
+            row.append(formatting.score(value, case.quality.intervals.get(score)))
+        difference = getattr(across.comparison, f"{score}_points")
+        if difference is None:
+            row.append(formatting.NOT_AVAILABLE)
+        else:
+            row.append(formatting.points_with_verdict(difference))
+        yield row
+
+
+def _differences(across: Across) -> str:
+    """Return what is not the same: settings first, since the comparison is about them."""
+    differences = {
+        "setting": across.comparison.differences,
+        "version": across.versions,
+        "machine": across.machine,
+        "plan": across.plan,
+    }
+    rows = []
+    for kind, of_kind in differences.items():
+        for name, (before, after) in of_kind.items():
+            rows.append([f"{kind} {name}", _text(before), _text(after)])
+    if not rows:
+        return "No setting, version, fact of the machine or part of the plan differs."
+    header = ["differs", across.reference.name, across.candidate.name]
+    return markdown_table(header, rows, numbers=False, aligned=True)
+
+
+def _text(value: object) -> str:
+    return "-" if value is None else str(value)

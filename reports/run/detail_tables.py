@@ -34,7 +34,7 @@ def split_table(summary: Summary) -> str:
         [case.name, *(formatting.memory(getattr(split, name), unit) for name in columns)]
         for case, split in known
     ]
-    return markdown_table([unit[0], *(COLUMNS[name] for name in columns)], rows)
+    return markdown_table([unit.name, *(COLUMNS[name] for name in columns)], rows)
 
 
 def ceilings_table(summary: Summary) -> str:
@@ -130,9 +130,9 @@ def effects(summary: Summary, figure: str) -> str:
     what = "growth of memory, build left out" if growth else "peak memory of a query"
     memory = _table(
         summary,
-        f"{what} ({unit[0]})",
+        f"{what} ({unit.name})",
         lambda found: found.memory,
-        lambda part: verdict_words.difference(part, unit),
+        lambda part: verdict_words.memory_difference(part, unit),
     )
     sections = [
         _EFFECTS,
@@ -249,7 +249,7 @@ def _differences_in(summary: Summary, team: Team) -> str:
     if not names:
         return ""
     rows = [[name, *(_setting(case, name) for case in shown)] for name in names]
-    return markdown_table(["setting", *(case.name for case in shown)], rows, figures=False)
+    return markdown_table(["setting", *(case.name for case in shown)], rows, numbers=False)
 
 
 def _setting(case: Case, name: str) -> str:
@@ -272,7 +272,7 @@ def table(claims: Sequence[ClaimResult]) -> str:
 def _figure(value: float | None, unit: str | None) -> str:
     if value is None:
         return "-"
-    return {"ratio": formatting.times, "points": formatting.in_points}.get(unit or "", _gib)(value)
+    return {"ratio": formatting.ratio, "points": formatting.in_points}.get(unit or "", _gib)(value)
 
 
 def _gib(value: float) -> str:

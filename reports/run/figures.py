@@ -152,7 +152,7 @@ def time_message(summary: Summary, cases: Sequence[Case]) -> str:
         comparison for comparison in summary.comparisons if comparison.end_to_end.ratio is not None
     ]
     if found:
-        return verdict_words.takes_in_short(found)
+        return verdict_words.time_title(found)
     stage, time = max(
         cases[0].time.stages.items(), key=lambda item: item[1].median_ms, default=(None, None)
     )
@@ -164,18 +164,20 @@ def peak_memory(summary: Summary) -> Figure:
     """Two bars a case, the peak of the build and that of a query with its stages marked. A case has a peak."""
     figure, found = _panels(summary, right_in=1.35)
     unit, weighed = verdict_words.memory_unit_of(summary), _weighed(summary)
-    largest = max(case.memory.peak_bytes or 0 for case in weighed) / unit[1]
+    largest = max(case.memory.peak_bytes or 0 for case in weighed) / unit.size_bytes
     for axes, cases in found:
         for row, case in enumerate(cases):
             _memory_row(axes, row, summary, case, unit)
         axes.set_xlim(0, largest * 1.02)
-    found[-1][0].set_xlabel(f"peak memory ({unit[0]})")
+    found[-1][0].set_xlabel(f"peak memory ({unit.name})")
     heading(figure, memory_message(summary, weighed), _instrument(weighed))
     legend(figure, _memory_handles(weighed))
     return figure
 
 
-def _memory_row(axes: Axes, row: int, summary: Summary, case: Case, unit: tuple[str, int]) -> None:
+def _memory_row(
+    axes: Axes, row: int, summary: Summary, case: Case, unit: formatting.MemoryUnit
+) -> None:
     memory, build, found = (
         case.memory,
         case.memory.stages.get("build"),
@@ -187,7 +189,7 @@ def _memory_row(axes: Axes, row: int, summary: Summary, case: Case, unit: tuple[
         )
         return
     build_peak, query_peak = build.peak_bytes if build else None, memory.query_peak_bytes
-    larger, of_query = (f"  {formatting.times(ratio.ratio)}" if ratio and ratio.ratio is not None else "" for ratio in
+    larger, of_query = (f"  {formatting.ratio(ratio.ratio)}" if ratio and ratio.ratio is not None else "" for ratio in
                         (found and found.peak_memory, found and found.query_peak_memory))  # fmt: skip
     in_build, in_query = build_peak == memory.peak_bytes, query_peak == memory.peak_bytes
     _memory_bar(axes, row - 0.2, build_peak, unit, GREY, larger if in_build else "", in_build)
@@ -199,7 +201,7 @@ def _memory_bar(
     axes: Axes,
     row: float,
     peak: int | None,
-    unit: tuple[str, int],
+    unit: formatting.MemoryUnit,
     colour: str,
     ratio: str,
     largest: bool,
@@ -207,22 +209,27 @@ def _memory_bar(
     """One bar with its figure; that of the larger of a case's two is bold."""
     if peak is None:
         return
-    axes.barh(row, peak / unit[1], 0.36, color=colour)
+    axes.barh(row, peak / unit.size_bytes, 0.36, color=colour)
     label, weight = formatting.memory(peak, unit) + ratio, "bold" if largest else "normal"
-    axes.annotate(label, (peak / unit[1], row), (7, 0), textcoords="offset points", va="center", fontsize=9.5,
+    axes.annotate(label, (peak / unit.size_bytes, row), (7, 0), textcoords="offset points", va="center", fontsize=9.5,
                   fontweight=weight, bbox=BEHIND_TEXT, annotation_clip=False)  # fmt: skip
 
 
-def _mark_stages(axes: Axes, row: int, case: Case, unit: tuple[str, int]) -> None:
+def _mark_stages(axes: Axes, row: int, case: Case, unit: formatting.MemoryUnit) -> None:
     """A dot a stage on the bar of a query, the highest on top, and a line at what was in use before the build."""
     for stage, part in sorted(case.memory.stages.items(), key=lambda item: item[1].peak_bytes or 0):
         if stage != "build" and part.peak_bytes is not None:
-            axes.plot(part.peak_bytes / unit[1], row + 0.2, "o", color=STAGE_COLOURS[stage], markersize=6.5,
+            axes.plot(part.peak_bytes / unit.size_bytes, row + 0.2, "o", color=STAGE_COLOURS[stage], markersize=6.5,
                       markeredgecolor="white", markeredgewidth=0.6, clip_on=False)  # fmt: skip
     build = case.memory.stages.get("build")
     if build and build.start_bytes:
         axes.vlines(
-            build.start_bytes / unit[1], row - 0.42, row + 0.42, BLACK, DASHES, linewidth=1.3
+            build.start_bytes / unit.size_bytes,
+            row - 0.42,
+            row + 0.42,
+            BLACK,
+            DASHES,
+            linewidth=1.3,
         )
 
 
@@ -266,8 +273,6 @@ def memory_message(summary: Summary, cases: Sequence[Case]) -> str:
         comparison for comparison in summary.comparisons if comparison.peak_memory.ratio is not None
     ]
     if found:
-        return verdict_words.peaks_in_short(found)
+        return verdict_words.memory_title(found)
     unit = verdict_words.memory_unit_of(summary)
-    return (
-        f"{cases[0].name} peaks at {formatting.memory(cases[0].memory.peak_bytes, unit)} {unit[0]}"
-    )
+    return f"{cases[0].name} peaks at {formatting.memory(cases[0].memory.peak_bytes, unit)} {unit.name}"

@@ -163,7 +163,7 @@ def _caption(case: Case, record: Record | None, mask_hw: np.ndarray | None) -> s
     answer = (
         "no [SEG]" if record["status"] == "no_seg" else "mask not kept" if mask_hw is None else ""
     )
-    quality = verdict_words.quality_of(case) or f"IoU {iou(counts(record)):.2f}"
+    quality = verdict_words.why_no_quality(case) or f"IoU {iou(counts(record)):.2f}"
     return ", ".join(part for part in (quality, answer) if part)
 
 

@@ -27,16 +27,18 @@ def headline(summary: Summary) -> Iterator[str]:
 def _by_candidate(summary: Summary) -> Iterator[str]:
     for found in summary.comparisons:
         and_memory = (
-            f"; its {verdict_words.memory_of(found)} is {verdict_words.peaks(found)}"
+            f"; its {verdict_words.memory_kind(found)} is {verdict_words.memory_ratios(found)}"
             if found.peak_memory.ratio is not None
             else ""
         )
         difference = found.gIoU_points
         and_quality = (
-            f"; its gIoU differs by {formatting.judged_points(difference)}" if difference else ""
+            f"; its gIoU differs by {formatting.points_with_verdict(difference)}"
+            if difference
+            else ""
         )
-        bounds = f"; {verdict_words.joint(found)}" if _has_bounds(found) else ""
-        yield f"{verdict_words.emphasised(verdict_words.takes(found), found)}{and_memory}{and_quality}{bounds}."
+        bounds = f"; {verdict_words.joint_bounds(found)}" if _has_bounds(found) else ""
+        yield f"{verdict_words.emphasised(verdict_words.time_clause(found), found)}{and_memory}{and_quality}{bounds}."
 
 
 def _has_bounds(found: Comparison) -> bool:
@@ -57,14 +59,16 @@ def _by_team(summary: Summary) -> Iterator[str]:
 def _in_team(found: Comparison) -> str:
     if found.same_settings:
         return f"`{found.candidate}` has the same settings"
-    gIoU = f", gIoU {formatting.judged_points(found.gIoU_points)}" if found.gIoU_points else ""
+    gIoU = (
+        f", gIoU {formatting.points_with_verdict(found.gIoU_points)}" if found.gIoU_points else ""
+    )
     memory = (
-        f", {verdict_words.memory_of(found)} {verdict_words.peaks(found)}"
+        f", {verdict_words.memory_kind(found)} {verdict_words.memory_ratios(found)}"
         if found.peak_memory.ratio is not None
         else ""
     )
-    bounds = f" ({verdict_words.joint(found)})" if _has_bounds(found) else ""
-    time = verdict_words.emphasised(verdict_words.judged_time(found), found)
+    bounds = f" ({verdict_words.joint_bounds(found)})" if _has_bounds(found) else ""
+    time = verdict_words.emphasised(verdict_words.time_with_verdict(found), found)
     return f"`{found.candidate}` time {time}{memory}{gIoU}{bounds}"
 
 

@@ -86,7 +86,7 @@ def page(run: Run, summary: Summary, drawn: set[str]) -> str:
         "\n".join(f"- {line}" for line in _method(run, summary)),
         *_section(
             "Machine and versions",
-            markdown.markdown_table(["", ""], _passport(run, summary), figures=False),
+            markdown.markdown_table(["", ""], _passport(run, summary), numbers=False),
         ),
         "## How to reproduce",
         _reproduce(run),
@@ -141,7 +141,7 @@ def _both_answered(summary: Summary) -> str:
     """Said only where failures make a difference."""
     return "\n".join(
         f"- Over the {found.both_answered.n} queries that `{found.candidate}` and `{found.reference}` both answered, "
-        f"gIoU differs by {formatting.judged_points(found.both_answered.gIoU_points)}."
+        f"gIoU differs by {formatting.points_with_verdict(found.both_answered.gIoU_points)}."
         for found in summary.comparisons
         if found.both_answered.gIoU_points is not None
         and found.both_answered.gIoU_points != found.gIoU_points

@@ -81,7 +81,11 @@ def _quality_rows(row: Callable, metrics: Sequence[str]) -> list[Row]:
     def cell(case: Case, found: Comparison | None, name: str) -> str:
         difference = getattr(found, f"{name}_points", None)
         value = formatting.score(case.quality.model_dump(by_alias=True)[name])
-        return value if difference is None else f"{value} ({formatting.judged_points(difference)})"
+        return (
+            value
+            if difference is None
+            else f"{value} ({formatting.points_with_verdict(difference)})"
+        )
 
     rows = [
         row(_heading(name), lambda case, found, name=name: cell(case, found, name))
@@ -97,7 +101,7 @@ def _spread_rows(row: Callable, cases: Sequence[Case]) -> list[Row]:
     return [
         row(
             "answers that differ between processes",
-            lambda case, _: formatting.spread(case.answer_spread),
+            lambda case, _: formatting.answer_spread(case.answer_spread),
         )
     ]
 
@@ -125,7 +129,9 @@ def _time_rows(row: Callable, cases: Sequence[Case]) -> list[Row]:
         milliseconds = formatting.milliseconds(case.time.end_to_end_ms)
         if found is None or found.end_to_end.ratio is None:
             return milliseconds
-        return f"{milliseconds} ({_emphasised_ratio(verdict_words.judged_time(found), found)})"
+        return (
+            f"{milliseconds} ({_emphasised_ratio(verdict_words.time_with_verdict(found), found)})"
+        )
 
     def stage(case: Case, found: Comparison | None, name: str) -> str:
         time, ratio = case.time.stages.get(name), found.stages.get(name) if found else None
@@ -235,7 +241,8 @@ def _memory_rows(row: Callable, summary: Summary) -> list[Row]:
         totals = [row("largest", peak), row("largest of a query (without build)", of_query)]
     return [
         row(
-            f"**Peak memory ({unit[0]}{', ' + instruments if instruments else ''})**", lambda *_: ""
+            f"**Peak memory ({unit.name}{', ' + instruments if instruments else ''})**",
+            lambda *_: "",
         ),
         row("before the build", lambda case, _: of(case.memory.stages.get("build"), "start_bytes")),
         *totals,
@@ -262,7 +269,7 @@ def _footnotes(summary: Summary) -> Iterator[str]:
             "In brackets: variant over reference, paired by query, with its 95 % interval; below 1x is cheaper. "
             "It is not the quotient of the two medians, which mix easy and hard queries."
         )
-    if words := verdict_words.what_words_mean(summary.comparisons):
+    if words := verdict_words.meaning_of_words(summary.comparisons):
         yield words
     if any(found.stages_synchronised for found in summary.comparisons):
         yield (
@@ -279,7 +286,7 @@ def _footnotes(summary: Summary) -> Iterator[str]:
         )
     if any(found.end_to_end.processes == 1 for found in summary.comparisons):
         yield "One pair of processes gives a ratio, but no interval."
-    if any(formatting.is_certain(found.peak_memory) for found in summary.comparisons):
+    if any(formatting.interval_is_point(found.peak_memory) for found in summary.comparisons):
         yield "A ratio of peaks without an interval came out alike in every process of the memory pass."
     if any(case.has_quality is False for case in summary.cases):
         yield formatting.WHY_NO_QUALITY

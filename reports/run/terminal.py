@@ -53,7 +53,7 @@ def print_table(folder: Path) -> None:
     console = Console(width=_width(), file=sys.stdout)
     console.print(terminal_table(summary, console.width))
     if summary.claims:
-        print(verdict_words.claims_in_short(summary.claims))
+        print(verdict_words.claims_in_one_line(summary.claims))
 
 
 def _width() -> int | None:
@@ -99,7 +99,7 @@ def _columns(summary: Summary) -> list[Column]:
     return [
         Column("gIoU\npoints [95 %]", _quality),
         Column("time (ms)\nratio [95 %]", _time),
-        Column(f"peak\n({unit[0]})", lambda case, found: _peak(case, found, unit), leave_out=1),
+        Column(f"peak\n({unit.name})", lambda case, found: _peak(case, found, unit), leave_out=1),
         *stages,
     ]
 
@@ -147,11 +147,11 @@ def _time(case: Case, found: Comparison | None) -> str:
     return f"{milliseconds}\n{formatting.ratio_with_interval(found.end_to_end)}{word}"
 
 
-def _peak(case: Case, found: Comparison | None, unit: tuple[str, int]) -> str:
+def _peak(case: Case, found: Comparison | None, unit: formatting.MemoryUnit) -> str:
     peak = formatting.memory(case.memory.peak_bytes, unit)
     if found is None or found.peak_memory.ratio is None:
         return peak
-    return f"{peak}\n{formatting.times(found.peak_memory.ratio)}"
+    return f"{peak}\n{formatting.ratio(found.peak_memory.ratio)}"
 
 
 def _stage(case: Case, stage: str) -> str:
@@ -167,7 +167,7 @@ def _caption(summary: Summary) -> str | None:
         lines.append("Words: gIoU against 2 points, time against 5 %.")
     for found in summary.comparisons:
         if found.images_to_tell:
-            images = formatting.enough_images(found.images_to_tell)
+            images = formatting.number_of_images(found.images_to_tell)
             lines.append(f"gIoU of {found.candidate}: {images} would tell (an estimate).")
     if any(case.has_quality is False for case in summary.cases):
         lines.append(formatting.WHY_NO_QUALITY)

@@ -143,7 +143,7 @@ def trainings_section(summary: Summary) -> str:
         [run.name, str(run.seed), run.status or "not begun", _linked(run), run.reason or ""]
         for run in summary.trainings
     ]
-    table = markdown_table(["training", "seed", "status", "report", "why"], rows, figures=False)
+    table = markdown_table(["training", "seed", "status", "report", "why"], rows, numbers=False)
     return "\n\n".join(
         [table, *(training_sections(found, "###") for found in summary.training_comparisons)]
     )

@@ -1,204 +1,240 @@
-"""The words of a run's verdicts: what a report, a terminal and a figure say of a comparison."""
+"""The words for a comparison: what a page, the terminal and the titles of figures say of time, memory and quality.
+
+A sentence claims no more than the 95 % interval carries. Without an interval it says so.
+"""
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from ...harness.statistics.verdicts import may_be_praised, time_word
-from ..formatting import (
-    NOT_AVAILABLE,
-    apart_from_1,
-    differs,
-    memory_change,
-    memory_unit,
-    ratio_with_interval,
-    share,
-    times,
-)
-from ..schema_base import Ratio
+from .. import formatting
+from ..formatting import MemoryUnit
 from .schema import Case, ClaimResult, Comparison, Difference, Joint, Summary
 
 RATIO_OF_GROWTH = "The ratio of memory is of the growth over what stood there before the build."
-
-
 WORDS_OF_TIME = (
-    "The word beside a ratio of times is its verdict against 5 %: `same` where the whole 95 % interval lies within, "
-    "`faster` or `slower` where all of it lies beyond, `cannot tell` otherwise."
+    "The word after a ratio of times is its verdict at a threshold of 5 %: `same` if the whole 95 % interval is within "
+    "it, `faster` or `slower` if the whole interval is beyond it, `cannot tell` otherwise."
 )
-
-
 WORDS_OF_QUALITY = (
-    "The word beside a difference of quality is its verdict against 2 points: `as good` where the whole 95 % interval "
-    "lies within 2 points, `worse` or `better` where all of it lies beyond, `cannot tell` otherwise. How many images "
-    "would tell is an estimate."
+    "The word after a difference of quality is its verdict at a threshold of 2 points: `as good` if the whole 95 % "
+    "interval is within it, `worse` or `better` if the whole interval is beyond it, `cannot tell` otherwise. The "
+    "number of images that would tell is an estimate."
 )
+NOTHING_TO_COMPARE = "Nothing is compared: the cases have the same settings"
+CLAIM_VERDICTS = ("confirmed", "refuted", "inconclusive", "not measured")
 
 
-def judged_time(found: Comparison) -> str:
-    """``0.78x [0.72, 0.86]: faster``; without the word where there is no ratio, or nothing to compare."""
-    ratio = ratio_with_interval(found.end_to_end)
-    if found.end_to_end.ratio is None or found.same_settings:
-        return ratio
-    return f"{ratio}: {time_word(found.end_to_end)}"
+def meaning_of_words(comparisons: Iterable[Comparison]) -> str:
+    """Return what the verdicts beside these comparisons mean; empty where none has a verdict."""
+    has_time = has_quality = False
+    for comparison in comparisons:
+        if comparison.end_to_end.ratio is not None and not comparison.same_settings:
+            has_time = True
+        if comparison.gIoU_points is not None:
+            has_quality = True
+    sentences = []
+    if has_time:
+        sentences.append(WORDS_OF_TIME)
+    if has_quality:
+        sentences.append(WORDS_OF_QUALITY)
+    return " ".join(sentences)
 
 
-def emphasised(text: str, found: Comparison) -> str:
-    """In bold, unless the candidate's masks are worse, or may be: no variant is praised for its costs alone."""
-    return f"**{text}**" if may_be_praised(found.gIoU_points) else text
+def time_with_verdict(comparison: Comparison) -> str:
+    """Return the ratio of the end-to-end times with its verdict: ``0.78x [0.72, 0.86]: faster``.
 
-
-def what_words_mean(found: Iterable[Comparison]) -> str:
-    """Return a sentence for each kind of verdict that stands beside these comparisons; empty where there is none."""
-    found = list(found)
-    of_time = any(one.end_to_end.ratio is not None and not one.same_settings for one in found)
-    of_quality = any(one.gIoU_points is not None for one in found)
-    sentences = {WORDS_OF_TIME: of_time, WORDS_OF_QUALITY: of_quality}
-    return " ".join(sentence for sentence, shown in sentences.items() if shown)
-
-
-def joint(found: Comparison) -> str:
-    """``it takes at least 18.0 % less time and is at most 0.9 points worse in gIoU, both at 95 %``.
-
-    Empty without both intervals. Bounds are rounded to the side on which they still hold.
+    Two measurements of the same settings have no verdict.
     """
-    if found.joint is None:
+    ratio = formatting.ratio_with_interval(comparison.end_to_end)
+    if comparison.end_to_end.ratio is None or comparison.same_settings:
+        return ratio
+    return f"{ratio}: {time_word(comparison.end_to_end)}"
+
+
+def emphasised(text: str, comparison: Comparison) -> str:
+    """Return a text in bold, unless the candidate's masks are worse or may be worse.
+
+    No variant is praised for its costs alone.
+    """
+    if may_be_praised(comparison.gIoU_points):
+        return f"**{text}**"
+    return text
+
+
+def time_clause(comparison: Comparison) -> str:
+    """Return one clause about a candidate's time."""
+    time = comparison.end_to_end
+    candidate, reference = comparison.candidate, comparison.reference
+    if comparison.same_settings:
+        ratio = formatting.ratio_with_interval(time)
+        return (
+            f"{candidate} and {reference} have the same settings: "
+            f"two measurements of one model, at {ratio}"
+        )
+    if time.ratio is None:
+        return f"{candidate} could not be compared with {reference} in time"
+    ratio = formatting.ratio(time.ratio)
+    if time.low is None or time.high is None:
+        return (
+            f"{candidate} takes {ratio} the time of {reference} "
+            "(one pair of processes, so no interval)"
+        )
+    interval = f"95 % interval {time.low:.2f} to {time.high:.2f}"
+    if formatting.excludes_one(time):
+        return f"{candidate} takes {ratio} the time of {reference} ({interval}): {time_word(time)}"
+    clause = f"{candidate} and {reference} cannot be told apart in time ({ratio}, {interval})"
+    if time_word(time) == "same":
+        clause += ": the same, within 5 %"
+    return clause
+
+
+def joint_bounds(comparison: Comparison) -> str:
+    """Return the bounds of time and quality that hold together; empty where either has no interval.
+
+    Such as ``it takes at least 18.0 % less time and is at most 0.9 points worse in gIoU, both at 95 %``.
+    Bounds are rounded to the side on which they still hold.
+    """
+    if comparison.joint is None:
         return ""
-    return f"it takes {_time_bound(found.end_to_end)} and is {_quality_bound(found.joint)} in gIoU, both at 95 %"
-
-
-def _time_bound(found: Ratio) -> str:
-    low, high = found.low or 0, found.high or 0
+    low, high = comparison.end_to_end.low or 0, comparison.end_to_end.high or 0
     if high < 1:
-        return f"at least {_down(100 * (1 - high))} % less time"
-    return (
-        f"at least {_down(100 * (low - 1))} % more time"
-        if low > 1
-        else f"at most {_up(100 * (high - 1))} % more time"
-    )
+        time = f"at least {_rounded_down(100 * (1 - high))} % less time"
+    elif low > 1:
+        time = f"at least {_rounded_down(100 * (low - 1))} % more time"
+    else:
+        time = f"at most {_rounded_up(100 * (high - 1))} % more time"
+    return f"it takes {time} and is {_quality_bound(comparison.joint)} in gIoU, both at 95 %"
 
 
-def _quality_bound(found: Joint) -> str:
-    lost = found.gIoU_points_lost_at_most
-    return (
-        f"at least {_down(-lost)} points better"
-        if lost < 0
-        else f"at most {_up(lost)} points worse"
-    )
+def _quality_bound(joint: Joint) -> str:
+    lost = joint.gIoU_points_lost_at_most
+    if lost < 0:
+        return f"at least {_rounded_down(-lost)} points better"
+    return f"at most {_rounded_up(lost)} points worse"
 
 
-def _down(value: float) -> str:
+# 0.3 is slightly less than 3/10 in binary. Without the small term, such a bound would be rounded a
+# whole tenth too far.
+def _rounded_down(value: float) -> str:
     return f"{math.floor(10 * value + 1e-9) / 10:.1f}"
 
 
-def _up(value: float) -> str:
+def _rounded_up(value: float) -> str:
     return f"{math.ceil(10 * value - 1e-9) / 10:.1f}"
 
 
-def difference(found: Difference, unit: tuple[str, int]) -> str:
-    """``-71 [-75, -67] (52 %)``: its interval unless that has no width, and its share of the whole change."""
-    share_of_it = f" ({share(found.share)})" if found.share is not None else ""
-    if found.low is None or found.high is None or found.low == found.high:
-        return memory_change(found.bytes, unit) + share_of_it
-    low, high = (memory_change(end, unit) for end in (found.low, found.high))
-    return f"{memory_change(found.bytes, unit)} [{low}, {high}]{share_of_it}"
+def memory_unit_of(summary: Summary) -> MemoryUnit:
+    """Return the unit in which all memory of a run is shown."""
+    sizes = []
+    for case in summary.cases:
+        for part in (case.memory, *case.memory.stages.values()):
+            sizes += [part.peak_bytes, part.peak_reserved_bytes, part.device_process_bytes]
+    return formatting.memory_unit(sizes)
 
 
-def memory_unit_of(summary: Summary) -> tuple[str, int]:
-    """The unit in which all memory of this run is shown."""
-    return memory_unit(
-        value
-        for case in summary.cases
-        for part in (case.memory, *case.memory.stages.values())
-        for value in (part.peak_bytes, part.peak_reserved_bytes, part.device_process_bytes)
-    )
+def memory_kind(comparison: Comparison) -> str:
+    """Return what the ratios of memory are of: ``growth of memory`` on a CPU, else ``peak memory``."""
+    if comparison.memory_definition == "growth":
+        return "growth of memory"
+    return "peak memory"
 
 
-def peaks(found: Comparison) -> str:
-    """``1.17x (of a query 0.40x)``, with intervals: the second where the build's peak makes the two differ."""
-    whole, query = (
-        ratio_with_interval(found.peak_memory),
-        ratio_with_interval(found.query_peak_memory),
-    )
-    return whole if query in (whole, NOT_AVAILABLE) else f"{whole} (of a query {query})"
+def memory_ratios(comparison: Comparison) -> str:
+    """Return the ratio of memory, and that of a query alone where it differs because of the build's peak.
+
+    Such as ``1.17x (of a query 0.40x)``.
+    """
+    whole = formatting.ratio_with_interval(comparison.peak_memory)
+    query = formatting.ratio_with_interval(comparison.query_peak_memory)
+    if query in (whole, formatting.NOT_AVAILABLE):
+        return whole
+    return f"{whole} (of a query {query})"
 
 
-def memory_of(found: Comparison) -> str:
-    """What a ratio of memory is of."""
-    return "growth of memory" if found.memory_definition == "growth" else "peak memory"
+def memory_difference(difference: Difference, unit: MemoryUnit) -> str:
+    """Return a difference of memory with its interval and its share of the whole change.
+
+    Such as ``-71 [-75, -67] (52 %)``. An interval without width is left out.
+    """
+    text = formatting.memory_change(difference.bytes, unit)
+    low, high = difference.low, difference.high
+    if low is not None and high is not None and low != high:
+        ends = (formatting.memory_change(low, unit), formatting.memory_change(high, unit))
+        text += f" [{ends[0]}, {ends[1]}]"
+    if difference.share is not None:
+        text += f" ({formatting.share(difference.share)})"
+    return text
 
 
-def takes(found: Comparison) -> str:
-    """One clause about a candidate's time, which claims no more than the interval carries."""
-    time = found.end_to_end
-    who, than = found.candidate, found.reference
-    if found.same_settings:
-        return f"{who} and {than} have the same settings: two measurements of one model, at {ratio_with_interval(time)}"
-    if time.ratio is None:
-        return f"{who} could not be compared with {than} in time"
-    if time.low is None or time.high is None:
-        return f"{who} takes {times(time.ratio)} the time of {than} (one pair of processes, so no interval)"
-    interval = f"95 % interval {time.low:.2f} to {time.high:.2f}"
-    if differs(time):
-        return f"{who} takes {times(time.ratio)} the time of {than} ({interval}): {time_word(time)}"
-    same = ": the same, within 5 %" if time_word(time) == "same" else ""
-    return f"{who} and {than} cannot be told apart in time ({times(time.ratio)}, {interval}){same}"
+def time_title(comparisons: Sequence[Comparison]) -> str:
+    """Return a title about time.
 
-
-NOTHING_TO_COMPARE = "Nothing is compared: the cases have the same settings"
-
-
-def takes_in_short(found: Sequence[Comparison]) -> str:
-    """A title: one or two candidates named, or of more only the one that differs most; of teams both ends."""
-    found = [comparison for comparison in found if not comparison.same_settings]
-    if not found:
+    It names up to two candidates, of more only the one that differs most. Of several groups it names
+    the fastest and the slowest.
+    """
+    comparisons = _of_other_settings(comparisons)
+    if not comparisons:
         return NOTHING_TO_COMPARE
-    references = {comparison.reference for comparison in found}
-    than = references.pop() if len(references) == 1 else "its team's reference"
-    apart = [
-        comparison
-        for comparison in found
-        if differs(comparison.end_to_end) or comparison.end_to_end.low is None
-    ]
+    references = {comparison.reference for comparison in comparisons}
+    several_groups = len(references) > 1
+    reference = "its team's reference" if several_groups else comparisons[0].reference
+    apart = []
+    for comparison in comparisons:
+        time = comparison.end_to_end
+        # Without an interval the estimate is named all the same: there is nothing better.
+        if formatting.excludes_one(time) or time.low is None:
+            apart.append(comparison)
     if not apart:
-        return f"no variant can be told apart from {than} in time"
-    ordered = sorted(apart, key=lambda comparison: comparison.end_to_end.ratio or 0)
-    ends = ordered if len(found) == 2 or references else [max(ordered, key=_time_apart)]
-    first, *others = ends if len(ends) < 3 else [ends[0], ends[-1]]
-    more = "".join(
-        f" and {comparison.candidate} {times(comparison.end_to_end.ratio)}" for comparison in others
-    )
-    return f"{first.candidate} takes {times(first.end_to_end.ratio)}{more} the time of {than}"
+        return f"no variant can be told apart from {reference} in time"
+    if len(comparisons) == 2 or several_groups:
+        apart.sort(key=lambda comparison: comparison.end_to_end.ratio or 0)
+        named = [apart[0], apart[-1]] if len(apart) > 1 else apart
+    else:
+        named = [max(apart, key=_distance_of_time)]
+    title = f"{named[0].candidate} takes {formatting.ratio(named[0].end_to_end.ratio)}"
+    for comparison in named[1:]:
+        title += f" and {comparison.candidate} {formatting.ratio(comparison.end_to_end.ratio)}"
+    return f"{title} the time of {reference}"
 
 
-def _time_apart(found: Comparison) -> float:
-    return apart_from_1(found.end_to_end.ratio)
+def _distance_of_time(comparison: Comparison) -> float:
+    return formatting.distance_from_one(comparison.end_to_end.ratio)
 
 
-def peaks_in_short(found: Sequence[Comparison]) -> str:
-    """A title: the peak that differs most from its reference's."""
-    found = [comparison for comparison in found if not comparison.same_settings]
-    if not found:
+def memory_title(comparisons: Sequence[Comparison]) -> str:
+    """Return a title about memory: it names the candidate whose memory differs most from its reference's."""
+    comparisons = _of_other_settings(comparisons)
+    if not comparisons:
         return NOTHING_TO_COMPARE
-    most = max(found, key=lambda comparison: apart_from_1(comparison.peak_memory.ratio))
-    ratio = times(most.peak_memory.ratio)
+    most = max(comparisons, key=_distance_of_memory)
+    ratio = formatting.ratio(most.peak_memory.ratio)
     if most.memory_definition == "growth":
         return f"the memory of {most.candidate} grows by {ratio} that of {most.reference}"
     return f"{most.candidate} peaks at {ratio} the memory of {most.reference}"
 
 
-def quality_of(case: Case) -> str:
-    """Why a case's quality is not shown, in the words that stand in its place; empty where it is."""
+def _distance_of_memory(comparison: Comparison) -> float:
+    return formatting.distance_from_one(comparison.peak_memory.ratio)
+
+
+def _of_other_settings(comparisons: Iterable[Comparison]) -> list[Comparison]:
+    """Return the comparisons without those of a case with the same settings as its reference."""
+    return [comparison for comparison in comparisons if not comparison.same_settings]
+
+
+def why_no_quality(case: Case) -> str:
+    """Return why the quality of a case is not shown; empty where it is."""
     if case.has_quality is True:
         return ""
-    return "random weights" if case.has_quality is False else "not known yet"
+    if case.has_quality is False:
+        return "random weights"
+    return "not known yet"
 
 
-VERDICTS = ("confirmed", "refuted", "inconclusive", "not measured")
-
-
-def claims_in_short(claims: Sequence[ClaimResult]) -> str:
-    """``claims: 2 confirmed, 1 inconclusive``."""
+def claims_in_one_line(claims: Sequence[ClaimResult]) -> str:
+    """Return how many claims have each verdict: ``claims: 2 confirmed, 1 inconclusive``."""
     counts = Counter(claim.verdict for claim in claims)
-    return "claims: " + ", ".join(
-        f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]
-    )
+    parts = [f"{counts[verdict]} {verdict}" for verdict in CLAIM_VERDICTS if counts[verdict]]
+    return f"claims: {', '.join(parts)}"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from ...harness.measure import UNATTRIBUTED_LIMIT
 from ...harness.records.readings import ANSWERED, Record, of_case, warm_ups
 from ...harness.records.run import Run
-from ..formatting import listed, spread
+from ..formatting import answer_spread, listed
 from ..peaks import NO_START, lacks_start
 from ..schema_base import AgainstFloor
 from .confounds import confounds, without_difference
@@ -133,7 +133,7 @@ def _different_answers(cases: Sequence[Case]) -> Iterable[str]:
         if case.answer_spread and case.answer_spread.differing
     ]
     if found:
-        counted = ", ".join(f"{name} {spread(answers)}" for name, answers in found)
+        counted = ", ".join(f"{name} {answer_spread(answers)}" for name, answers in found)
         yield (
             f"Answers of one case differ between its processes: {counted}. "
             "Scores are of the first process that answered; gates on masks and scores allow for this spread."

@@ -36,7 +36,7 @@ ROW_IN, LEFT_IN, RIGHT_IN = 0.5, 1.75, 2.75
 _WHAT = "from {} to {}, one factor at a time; the axes need not begin at 0"
 BEYOND = 0.04  # how much longer than what is drawn an axis is, at either end
 
-Unit = tuple[str, int]
+Unit = formatting.MemoryUnit
 
 
 @dataclass(frozen=True)
@@ -118,14 +118,14 @@ def message(found: Attribution, unit: Unit) -> str:
         f"{name} {formatting.memory_change(parts[name].bytes, unit)}" for name in largest
     )
     less = f"{formatting.share(abs(whole.bytes) / start)} {'less' if whole.bytes < 0 else 'more'}"
-    return f"{less} memory than {found.reference}: {causes} {unit[0]}"
+    return f"{less} memory than {found.reference}: {causes} {unit.name}"
 
 
 def _of_time(found: Attribution) -> str:
     whole = found.time.whole
-    if whole.low is not None and not formatting.differs(whole):
+    if whole.low is not None and not formatting.excludes_one(whole):
         return f"{found.candidate} and {found.reference} cannot be told apart in time"
-    return f"{found.candidate} takes {formatting.times(whole.ratio)} the time of {found.reference}"
+    return f"{found.candidate} takes {formatting.ratio(whole.ratio)} the time of {found.reference}"
 
 
 def _times(found: Attribution, change: TimeChange) -> Scale:
@@ -138,7 +138,7 @@ def _times(found: Attribution, change: TimeChange) -> Scale:
         parts=change,
         start=start,
         first=f"{formatting.milliseconds(start)} ms (median)",
-        last=f"{last} ms, {formatting.times(found.time.whole.ratio)}\n",
+        last=f"{last} ms, {formatting.ratio(found.time.whole.ratio)}\n",
         unit=1.0,
         change=formatting.milliseconds_change,
     )
@@ -152,13 +152,13 @@ def _bytes(found: Attribution, unit: Unit) -> Scale:
     )
     return Scale(
         title="Peak memory of a query",
-        label=unit[0],
+        label=unit.name,
         parts=found.memory,
-        start=start / unit[1],
-        first=f"{first} {unit[0]}",
-        last=f"{last} {unit[0]}\n",
-        unit=unit[1],
-        change=lambda part: verdict_words.difference(part, unit),
+        start=start / unit.size_bytes,
+        first=f"{first} {unit.name}",
+        last=f"{last} {unit.name}\n",
+        unit=unit.size_bytes,
+        change=lambda part: verdict_words.memory_difference(part, unit),
     )
 
 

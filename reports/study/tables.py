@@ -109,7 +109,7 @@ def _main_row(recipe: Recipe) -> Row:
         _with_ratio(formatting.milliseconds(cost.end_to_end_ms), cost.time)
         if cost
         else NOT_MEASURED,
-        _with_ratio(formatting.memory(cost.peak_bytes, ("MiB", 2**20)), cost.memory)
+        _with_ratio(formatting.memory(cost.peak_bytes, formatting.MIB), cost.memory)
         if cost
         else NOT_MEASURED,
         str(len(recipe.seeds)),

@@ -60,10 +60,10 @@ def training_page(training: Training, summary: TrainingSummary, drawn: set[str])
         markdown.markdown_table(
             ["", ""],
             [[n, str(v)] for n, v in summary.options.items() if v is not None],
-            figures=False,
+            numbers=False,
         ),
         "## Machine and versions",
-        markdown.markdown_table(["", ""], list(_machine(training)), figures=False),
+        markdown.markdown_table(["", ""], list(_machine(training)), numbers=False),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -87,9 +87,11 @@ def _peak(summary: TrainingSummary) -> str:
     unit = formatting.memory_unit((memory.peak_bytes, memory.peak_reserved_bytes))
     reserved = memory.peak_reserved_bytes
     beside = (
-        f", {formatting.memory(reserved, unit)} {unit[0]} reserved" if reserved is not None else ""
+        f", {formatting.memory(reserved, unit)} {unit.name} reserved"
+        if reserved is not None
+        else ""
     )
-    return f"{formatting.memory(memory.peak_bytes, unit)} {unit[0]} ({memory.instrument or 'not known yet'}){beside}"
+    return f"{formatting.memory(memory.peak_bytes, unit)} {unit.name} ({memory.instrument or 'not known yet'}){beside}"
 
 
 def _figure(name: str, drawn: set[str]) -> str:
@@ -110,7 +112,7 @@ def epochs_table(summary: TrainingSummary) -> str:
         "gIoU",
         "cIoU",
         "step (ms)",
-        f"peak ({unit[0]})",
+        f"peak ({unit.name})",
     ]
     rows = [
         [

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 
 from .. import formatting
-from ..markdown import Row, aligned, escape, listed
+from ..markdown import Row, bullet_list, escape, markdown_table
 from ..peaks import GROWTH
 from ..schema_base import Points, Ratio
 from .schema import ComparedTrainings, TrainedSide, TrainingComparison
@@ -36,11 +36,8 @@ def _sections(found: ComparedTrainings, compared: TrainingComparison, level: str
     sides = [next(side for side in found.sides if side.name == name) for name in names]
     yield f"{level} {escape(names[1])} against {escape(names[0])}"
     yield _how(compared)
-    yield aligned(
-        ["", *names, "ratio or difference [95 %]"],
-        list(_rows(found, sides, compared)),
-        figures=True,
-    )
+    header = ["", *names, "ratio or difference [95 %]"]
+    yield markdown_table(header, list(_rows(found, sides, compared)), aligned=True)
 
 
 def _how(compared: TrainingComparison) -> str:
@@ -63,7 +60,7 @@ def _rows(
         _several(side.peak_bytes, lambda peak: formatting.memory(round(peak), unit))
         for side in sides
     )
-    yield [f"peak memory ({unit[0]})", *peaks, _ratio(compared.peak_memory)]
+    yield [f"peak memory ({unit.name})", *peaks, _ratio(compared.peak_memory)]
     yield ["trained parameters", *(f"{side.trained_parameters or 0:,}" for side in sides), ""]
     yield ["steps made", *(_several(side.steps, _whole) for side in sides), ""]
     for when in ("final", "best"):
@@ -119,16 +116,19 @@ def _ratio(found: Ratio) -> str:
 
 
 def _points(found: Points | None) -> str:
-    return formatting.points(found) if found else formatting.NOT_AVAILABLE
+    return formatting.points_with_interval(found) if found else formatting.NOT_AVAILABLE
 
 
 def _common(found: ComparedTrainings) -> Iterator[str]:
     yield " ".join([SECONDS, *_loss(found), *_instrument(found)])
-    yield from listed([f"n/a, {what}: {why}." for what, why in found.not_compared.items()])
+    if found.not_compared:
+        yield bullet_list([f"n/a, {what}: {why}." for what, why in found.not_compared.items()])
     rows = [[name, *map(_value, values)] for name, values in found.differences.items()]
     if rows:
-        yield aligned(["differs", *(side.name for side in found.sides)], rows, figures=False)
-    yield from listed([f"warning: {warning}" for warning in found.warnings])
+        header = ["differs", *(side.name for side in found.sides)]
+        yield markdown_table(header, rows, numbers=False, aligned=True)
+    if found.warnings:
+        yield bullet_list([f"warning: {warning}" for warning in found.warnings])
 
 
 def _loss(found: ComparedTrainings) -> Iterator[str]:

@@ -81,7 +81,7 @@ def test_a_single_image_has_a_difference_without_an_interval(tmp_path):
         and (points.low, points.high, points.smallest_detectable) == (None,) * 3
     )
     assert summary.comparisons[0].joint is None and summary.cases[0].quality.intervals == {}
-    assert "[" not in formatting.points(points)
+    assert "[" not in formatting.points_with_interval(points)
 
 
 def test_time_and_quality_are_bounded_together_by_their_intervals(tmp_path):
@@ -94,7 +94,8 @@ def test_time_and_quality_are_bounded_together_by_their_intervals(tmp_path):
         -found.gIoU_points.low, rel=1e-12, abs=0
     )
     assert (
-        verdict_words.joint(found) in write_report(tmp_path).read_text().split("## Comparison")[0]
+        verdict_words.joint_bounds(found)
+        in write_report(tmp_path).read_text().split("## Comparison")[0]
     )
 
 
@@ -102,7 +103,7 @@ def test_time_and_quality_are_bounded_together_by_their_intervals(tmp_path):
 def test_without_either_interval_nothing_is_stated_together(tmp_path, lost):
     write_run(tmp_path, cases=2, **SMALL | lost)
     (found,) = summarise(read_run(tmp_path)).comparisons
-    assert found.joint is None and verdict_words.joint(found) == ""
+    assert found.joint is None and verdict_words.joint_bounds(found) == ""
     assert "both at 95 %" not in write_report(tmp_path).read_text()
 
 
@@ -120,7 +121,7 @@ def test_bounds_are_rounded_to_the_side_on_which_they_hold(tmp_path, low, high, 
     found = found.model_copy(
         update={"end_to_end": interval((low * high) ** 0.5, low, high), "joint": joint}
     )
-    assert verdict_words.joint(found) == f"it takes {expected} in gIoU, both at 95 %"
+    assert verdict_words.joint_bounds(found) == f"it takes {expected} in gIoU, both at 95 %"
 
 
 @pytest.mark.parametrize(
@@ -190,7 +191,7 @@ def test_a_ratio_of_peaks_shows_its_interval_unless_it_is_certain(tmp_path):
     assert f"360 (0.50x [{clip.low:.2f}, {clip.high:.2f}])" in table
     assert "350 (0.50x)" in table and "came out alike in every process" in table
     assert sam.low == pytest.approx(sam.high, rel=1e-12, abs=0)
-    assert verdict_words.peaks(summary.comparison("clip")).startswith("0.50x [0.")
+    assert verdict_words.memory_ratios(summary.comparison("clip")).startswith("0.50x [0.")
 
 
 def test_a_summary_from_before_there_were_intervals_still_reads(tmp_path):

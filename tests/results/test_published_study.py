@@ -89,7 +89,7 @@ def test_the_table_of_variants_is_that_of_the_records(summary):
         assert difference == tables.points(variant.differences["mIoU"])
         assert variant.within is not None and verdict == variant.within.verdict
         assert variant.cost is not None and variant.cost.time is not None
-        assert time == formatting.times(variant.cost.time.ratio)
+        assert time == formatting.ratio(variant.cost.time.ratio)
 
 
 def test_the_table_by_aspect_ratio_is_that_of_the_records(summary):
@@ -182,7 +182,7 @@ def test_the_rows_of_costs_and_claims_say_what_the_study_shows(summary):
     assert all(one.within is None or one.within.verdict == "not reached" for one in summary.rivals)
     assert "| not measured at 7B; in miniature not within 2 points in 600 steps |" in text
     for name in ("clip", "sam"):
-        difference = formatting.points(recipe(summary, name).differences["mIoU"]).replace(" points", "")
+        difference = formatting.points_with_interval(recipe(summary, name).differences["mIoU"]).replace(" points", "")
         assert f"| {difference} |" in text.partition("## Training")[0], "the row of costs and quality"
 
 

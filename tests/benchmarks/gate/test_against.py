@@ -328,7 +328,7 @@ def test_of_a_shipped_suite_each_version_runs_its_own(repository):
     assert verdicts(found)["gone", "case"] == "missing"
     assert verdicts(found)["a", "time.end_to_end"] == "inconclusive"
     assert found["changed"] == {"a: llm_ms": [3.0, 2.5]}
-    assert "Beside the code, this differs" in done.stdout
+    assert "Besides the code, this differs" in done.stdout
 
 
 def as_by_the_allocator(repository, mib):

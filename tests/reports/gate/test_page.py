@@ -66,7 +66,7 @@ def test_a_doubt_says_what_could_have_been_seen():
     doubt = SLOW.model_copy(
         update={"verdict": "inconclusive", "why": "it straddles", "detectable": 0.031}
     )
-    assert "inconclusive (it straddles; the smallest change to be seen is 3.1 %)" in gate_page.page(
+    assert "inconclusive (it straddles; the smallest detectable change is 3.1 %)" in gate_page.page(
         page_of(doubt)
     )
 
@@ -82,10 +82,13 @@ def test_of_two_versions_side_by_side_it_says_how_they_were_paired_and_what_conf
     page, unpaired = (
         gate_page.page(page_of(SLOW, paired=paired, **differs)) for paired in (True, False)
     )
-    assert "over pairs of processes" in page and "what two sessions differ by" in unpaired
     assert (
-        "Beside the code, this differs between the two versions" in page
-        and "Beside the code" not in unpaired
+        "over pairs of processes" in page
+        and "the difference that two sessions may have" in unpaired
+    )
+    assert (
+        "Besides the code, this differs between the two versions" in page
+        and "Besides the code" not in unpaired
     )
 
 

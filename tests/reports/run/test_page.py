@@ -387,8 +387,10 @@ def test_a_title_claims_a_difference_only_where_the_interval_excludes_1(tmp_path
 
     edit_lines(tmp_path / "samples.jsonl", timed)
     found = summarise(read_run(tmp_path)).comparisons
-    assert verdict_words.takes(found[0]).startswith("sam and dual cannot be told apart in time")
-    assert verdict_words.takes_in_short(found) == "no variant can be told apart from dual in time"
+    assert verdict_words.time_clause(found[0]).startswith(
+        "sam and dual cannot be told apart in time"
+    )
+    assert verdict_words.time_title(found) == "no variant can be told apart from dual in time"
 
 
 @pytest.mark.parametrize(
@@ -402,8 +404,8 @@ def test_times_have_three_digits(value, text):
 
 def test_large_memory_is_shown_in_gib():
     unit = formatting.memory_unit([None, 15 << 30])
-    assert unit[0] == "GiB" and formatting.memory(15 << 30, unit) == "15.00"
-    assert formatting.memory_unit([9 << 30])[0] == "MiB"
+    assert unit.name == "GiB" and formatting.memory(15 << 30, unit) == "15.00"
+    assert formatting.memory_unit([9 << 30]).name == "MiB"
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
@@ -489,7 +491,7 @@ def test_teams_have_a_panel_a_bullet_and_a_table_of_differences_each(tmp_path):
         and "| setting | sam | dual |" in differ
         and "| setting | clip | dual-nf4 |" in differ
     )
-    assert "its team's reference" in verdict_words.takes_in_short(summary.comparisons)
+    assert "its team's reference" in verdict_words.time_title(summary.comparisons)
 
 
 def test_a_bar_that_is_longer_than_the_median_end_to_end_is_not_cut_off(tmp_path):

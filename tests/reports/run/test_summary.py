@@ -437,14 +437,14 @@ def test_cases_with_the_same_settings_are_a_loud_warning_and_no_claim(tmp_path):
     )
     assert all(found.same_settings for found in summary.comparisons)
     time = formatting.ratio_with_interval(summary.comparison("clip").end_to_end)
-    assert verdict_words.takes(summary.comparison("clip")) == (
+    assert verdict_words.time_clause(summary.comparison("clip")) == (
         f"clip and dual have the same settings: two measurements of one model, at {time}"
     )
     assert time.endswith("]")
-    assert verdict_words.takes_in_short(summary.comparisons) == verdict_words.peaks_in_short(
+    assert verdict_words.time_title(summary.comparisons) == verdict_words.memory_title(
         summary.comparisons
     )
-    assert verdict_words.takes_in_short(summary.comparisons).startswith("Nothing is compared")
+    assert verdict_words.time_title(summary.comparisons).startswith("Nothing is compared")
 
 
 def test_settings_that_are_not_known_yet_are_not_the_same_settings(tmp_path):
@@ -554,7 +554,7 @@ def test_the_peak_of_a_query_is_told_from_that_of_the_build(tmp_path):
     assert found.query_peak_memory.ratio == pytest.approx(
         (718 - 360) / (742 - 360), rel=1e-12, abs=0
     )
-    assert verdict_words.peaks(found) == "1.41x (of a query 0.94x)"
+    assert verdict_words.memory_ratios(found) == "1.41x (of a query 0.94x)"
 
 
 def test_a_ratio_of_memory_has_an_interval_over_the_processes_of_the_memory_pass(tmp_path):
