@@ -215,11 +215,11 @@ def test_the_processes_of_a_pair_take_turns_block_by_block_and_the_next_pair_the
 
 
 def test_beside_an_older_version_they_run_one_after_the_other_which_is_said(repository):
-    newer = (repository / "benchmarks" / "baton.py").read_text()
+    newer = (repository / "benchmarks/run/lockstep.py").read_text()
     edit(repository, "benchmarks/run/lockstep.py", lockstep.PROTOCOL, "lisabench.baton/0")
     log = watched(repository)
     commit(repository)
-    (repository / "benchmarks" / "baton.py").write_text(newer)
+    (repository / "benchmarks/run/lockstep.py").write_text(newer)
     done, found = against(repository, suite_of(repository.parent, cases={"a": FAKE}), processes=1)
     each = ("memory", "warm_up", "block", "block")
     assert seen(log) == [f"{side} {what}" for side in ("head", "base") for what in each]
@@ -369,11 +369,11 @@ def test_two_pairs_measure_the_allocators_memory_and_find_64_mib_more_in_both_lo
 def test_an_older_version_that_always_measures_memory_is_found_out_and_the_working_tree_is_not(
     repository, monkeypatch
 ):
-    newer = (repository / "benchmarks" / "sections.py").read_text()
-    edit(repository, "benchmarks/suite.py", "memory_processes: int = Field(default=3, ge=0",
-         "memory_processes: int = Field(default=3, gt=0")  # fmt: skip
+    newer = (repository / "benchmarks/suite.py").read_text()
+    field = "memory_processes: int = Field(\n        default=3, "
+    edit(repository, "benchmarks/suite.py", f"{field}ge=0", f"{field}gt=0")
     commit(repository)
-    (repository / "benchmarks" / "sections.py").write_text(newer)
+    (repository / "benchmarks/suite.py").write_text(newer)
     monkeypatch.chdir(repository)
     suite = str(suite_of(repository.parent, cases={"a": FAKE}))
     with checked_out("HEAD", None) as versions:
@@ -447,8 +447,8 @@ def test_masks_of_a_version_that_kept_them_row_by_row_are_compared_with_the_work
     edit(
         repository,
         "harness/records/run.py",
-        'TRAINING_SCHEMA = "lisabench.run/2"',
-        'TRAINING_SCHEMA = "lisabench.run/1"',
+        'RUN_SCHEMA = "lisabench.run/2"',
+        'RUN_SCHEMA = "lisabench.run/1"',
     )
     commit(repository)
     for name, text in newer.items():

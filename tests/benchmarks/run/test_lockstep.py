@@ -24,11 +24,11 @@ HANGS_AFTER_S = 600
 RUN = """
 import os, signal, sys, time
 from types import SimpleNamespace
-from lisabench.benchmarks import baton
+from lisabench.benchmarks.run import lockstep
 
 name, log, counts, dies_in = sys.argv[1], sys.argv[2], sys.argv[3].split(","), int(sys.argv[4])
 suite = SimpleNamespace(trainings={}, plan=SimpleNamespace(gpu_memory=None), fits=lambda: [])
-mine, blocks = baton.of_environment(suite), 0
+mine, blocks = lockstep.of_environment(suite), 0
 for count in map(int, counts):
     with mine.round():
         for _ in range(count):

@@ -16,9 +16,9 @@ RUNNER = """
 import json, os, signal, sys
 from pathlib import Path
 from lisabench.benchmarks.queries import Queries
-from lisabench.benchmarks.session import Session
+from lisabench.benchmarks.run.session import Session
 from lisabench.benchmarks.suite import Suite
-from lisabench.benchmarks import journal, session
+from lisabench.benchmarks.run import journal, session
 from lisabench.harness.records.run import SAMPLES
 
 lines, half = int(sys.argv[3]), sys.argv[4] == "half"

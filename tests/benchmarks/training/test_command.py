@@ -115,7 +115,7 @@ def test_a_step_says_what_it_took_and_where(whole):
 
 KILLED = """
 import os, signal, sys
-from lisabench.benchmarks.training_journal import TrainingJournal
+from lisabench.benchmarks.training.journal import TrainingJournal
 from lisabench.cli import main
 
 add_step = TrainingJournal.add_step
