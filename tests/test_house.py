@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,66 @@ def test_imports_run_downwards_only(module):
 def test_an_upward_import_is_found(planted):
     imported = imports_of(planted, "models.planted", set(GRAPH))
     assert rooms_above("models.planted", imported) == {"reports.run.page"}
+
+
+# What a folder may import from the other folders of its room. The files that lie in a room itself are
+# shared by its folders.
+FOLDERS_BELOW = {
+    "harness.records": set(),
+    "harness.statistics": {"harness.records"},
+    "models.lisa": set(),
+    "models.checkpoints": {"models.lisa"},
+    "models.adapters": {"models.lisa", "models.checkpoints"},
+    "models.training": {"models.lisa", "models.checkpoints", "models.adapters"},
+    "datasets.scenes": set(),
+    "reports.training": set(),
+    "reports.run": {"reports.training"},
+    "reports.study": {"reports.training", "reports.run"},
+    "reports.gate": set(),
+    "benchmarks.training": set(),
+    "benchmarks.run": {"benchmarks.training"},
+    "benchmarks.gate": {"benchmarks.training", "benchmarks.run"},
+    "benchmarks.study": set(),
+}
+LARGEST_FOLDER = 22
+
+
+def folder_of(module: str) -> str:
+    """Return the folder of a module: ``models.lisa`` for ``models.lisa.config``, a room for a file of its own."""
+    return module.rpartition(".")[0]
+
+
+def folders_above(module: str, imported: set[str]) -> set[str]:
+    """Return the imported modules in folders of the same room that the module's folder must not see."""
+    folder = folder_of(module)
+    room = module.split(".")[0]
+    found = set()
+    for other in imported:
+        is_in_another_folder = folder_of(other) not in (folder, room)
+        if other.startswith(f"{room}.") and is_in_another_folder:
+            if folder_of(other) not in FOLDERS_BELOW[folder]:
+                found.add(other)
+    return found
+
+
+MODULES_IN_FOLDERS = [name for name in GRAPH if name.count(".") == 2]
+
+
+@pytest.mark.parametrize("module", MODULES_IN_FOLDERS)
+def test_imports_between_the_folders_of_a_room_run_downwards_only(module):
+    assert not folders_above(module, GRAPH[module])
+
+
+def test_an_upward_import_between_folders_is_found():
+    imported = {"models.adapters.lisa", "models.lisa.config", "harness.errors"}
+    assert folders_above("models.lisa.network", imported) == {"models.adapters.lisa"}
+
+
+def test_every_folder_is_known_and_small_enough_to_be_read():
+    sizes = Counter(folder_of(name) for name in GRAPH if name != "cli")
+    assert set(sizes) == {*FOLDERS_BELOW, *ROOMS}
+    assert max(sizes.values()) <= LARGEST_FOLDER
+    assert min(sizes[folder] for folder in FOLDERS_BELOW) >= 3
 
 
 def test_no_modules_import_each_other():
