@@ -84,10 +84,9 @@ def folders_above(module: str, imported: set[str]) -> set[str]:
     room = module.split(".")[0]
     found = set()
     for other in imported:
-        is_in_another_folder = folder_of(other) not in (folder, room)
-        if other.startswith(f"{room}.") and is_in_another_folder:
-            if folder_of(other) not in FOLDERS_BELOW[folder]:
-                found.add(other)
+        allowed = {folder, room} | FOLDERS_BELOW[folder]
+        if other.startswith(f"{room}.") and folder_of(other) not in allowed:
+            found.add(other)
     return found
 
 
