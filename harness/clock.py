@@ -1,7 +1,8 @@
-"""The three clocks: the host's, the GPU's event timeline, and a virtual one for tests of the harness itself.
+"""The three clocks: the host's, the GPU's, and a virtual one for tests of the harness itself.
 
-A clock hands out marks. Marks may only be compared after `settle`, once at the end of a query: until then a GPU may
-still be on its way to them. All spans are integer nanoseconds.
+A clock hands out marks. Two marks may only be compared after `settle`, which comes once, at the end of a
+query: a GPU works through a queue, and may not have reached the marks yet. All spans are integer
+nanoseconds.
 """
 
 import time
@@ -9,30 +10,36 @@ from typing import Any, Protocol
 
 
 class Clock(Protocol):
+    """Where a probe reads the time.
+
+    Attributes:
+        name: as it stands in the manifest.
+    """
+
     name: str
 
     def mark(self) -> Any:
-        """A point in time."""
+        """Return a mark of this moment."""
 
     def settle(self) -> None:
-        """Waits until every mark has been passed."""
+        """Wait until the device has passed every mark."""
 
     def span_ns(self, start: Any, end: Any) -> int:
-        """Nanoseconds between two marks that have been passed."""
+        """Return the nanoseconds between two marks that have been passed."""
         ...
 
     def wait(self, duration_ns: int) -> None:
-        """Lets time pass."""
+        """Let time pass."""
 
 
 class HostClock:
-    """`time.perf_counter_ns`; what is used on a CPU."""
+    """The monotonic clock of the host, `time.perf_counter_ns`; for work on a CPU."""
 
     name = "host"
     mark = staticmethod(time.perf_counter_ns)
 
     def settle(self) -> None:
-        """The host is never ahead of itself."""
+        """Do nothing: the host has passed a mark as soon as it is set."""
 
     def span_ns(self, start: int, end: int) -> int:
         return end - start
@@ -42,7 +49,7 @@ class HostClock:
 
 
 class VirtualClock:
-    """Time passes only by `wait`: simulated sessions take no time and are exactly repeatable."""
+    """A clock that only `wait` moves: simulated sessions take no time and can be repeated exactly."""
 
     name = "virtual"
 
@@ -53,7 +60,7 @@ class VirtualClock:
         return self.now_ns
 
     def settle(self) -> None:
-        """Nothing runs behind a virtual clock's back."""
+        """Do nothing: no device runs on this clock."""
 
     def span_ns(self, start: int, end: int) -> int:
         return end - start
@@ -63,9 +70,10 @@ class VirtualClock:
 
 
 class CudaClock:
-    """CUDA events on the current stream, read after one synchronisation.
+    """CUDA events on the current stream, read after one synchronisation at the end of a query.
 
-    Events are recycled after `settle`, so that a query creates none (creating one costs more than recording it).
+    A synchronisation at each region would stop the host from running ahead of the GPU, and so change
+    what is measured; see `passes.py`.
     """
 
     name = "cuda events"
@@ -74,6 +82,7 @@ class CudaClock:
         import torch
 
         self._cuda = torch.cuda
+        # Events are used again after `settle`: creating one costs more than recording it.
         self._events: list[Any] = []
         self._used = 0
 
@@ -90,12 +99,15 @@ class CudaClock:
         self._used = 0
 
     def span_ns(self, start: Any, end: Any) -> int:
-        return round(start.elapsed_time(end) * 1e6)
+        elapsed_ms = start.elapsed_time(end)
+        return round(elapsed_ms * 1e6)
 
     def wait(self, duration_ns: int) -> None:
         time.sleep(duration_ns / 1e9)
 
 
 def clock_for(device: str) -> Clock:
-    """The clock that tells the truth about work on `device`."""
-    return CudaClock() if device.startswith("cuda") else HostClock()
+    """Return the clock for work on a device, such as ``cuda:0`` or ``cpu``."""
+    if device.startswith("cuda"):
+        return CudaClock()
+    return HostClock()

@@ -1,9 +1,14 @@
-"""The contract between a model, a data set and the instrument.
+"""The contract between a model, a data set and the instrument. Outside packages depend on it: keep it stable.
 
-A model under test is an `Adapter`: five stages, called in order by the loop in `measure.py`, which times each of them.
-Adapters never time themselves; inside a stage they may name finer regions (``with probe.region("vision.clip")``).
+    Sample      one query about one image: what a data set yields
+    Adapter     a model under test: five stages, and what each hands on is the adapter's own affair
+    Prediction  the answer to one query
+    Probe       what an adapter sees of the instrument
 
-Shape suffixes: H, W height and width of the image in pixels; 3 colour channels, RGB.
+The functions in `measure.py` call the stages in order and time each of them. Adapters never time
+themselves; inside a stage they may name finer regions (``with probe.region("vision.clip")``).
+
+Shape suffixes: H and W are height and width of the image in pixels; 3 is the colour channels, RGB.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,22 +23,24 @@ import numpy as np
 from .clock import Clock
 
 STAGES = ("preprocess", "vision", "llm", "decoder", "postprocess")
-IGNORED = 255
+IGNORED = 255  # the value of pixels in a target that no score counts; the same as in ReasonSeg
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One query about one image. The pixels and the target are read when first asked for, and never to be written into.
+    """One query about one image.
+
+    The image and the target are read on first use, and kept. Nobody may write into them.
 
     Attributes:
         id: unique within its split.
-        query: the words, exactly as annotated.
+        query: the text, exactly as annotated.
         is_sentence: whether `query` is a whole sentence or a noun phrase.
         tags: metadata by which scores can be sliced, such as ``{"family": "relation"}``.
         source: path of the image file, for messages.
-        pixels: makes `image`.
-        annotation: makes `target_HW`.
-        identity: makes `image_id`.
+        pixels: reads `image`.
+        annotation: draws `target_HW`.
+        identity: computes `image_id`.
     """
 
     id: str
@@ -47,32 +54,38 @@ class Sample:
 
     @cached_property
     def image(self) -> np.ndarray:
-        """uint8 [H, W, 3], RGB."""
+        """The image, uint8 [H, W, 3], RGB."""
         return self.pixels()
 
     @cached_property
     def target_HW(self) -> np.ndarray:
-        """uint8 [H, W]: 0 background, 1 target, 255 ignored."""
+        """The target, uint8 [H, W]: 0 background, 1 target, 255 ignored."""
         return self.annotation()
 
     @cached_property
     def image_id(self) -> str:
-        """Hash of the image file: samples that show the same picture share it, and are one cluster in an interval."""
+        """A hash of the image file.
+
+        Samples of one image share it. They form one cluster in a confidence interval, because queries
+        about one image succeed and fail together.
+        """
         return self.identity()
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What an adapter answers to one query.
+    """The answer of a model to one query.
 
     Attributes:
         mask_HW: bool [H, W], at the size of the sample's image; all False where the answer has no [SEG].
-        has_seg: whether the answer asked for a mask at all.
+        has_seg: whether the answer has the token [SEG], which stands for a mask.
         predicted_iou: the model's own estimate of its IoU, or None.
-        text: the answer in words, or None.
-        prompt_tokens: length of the language model's prompt, image tokens included; None without a language model.
-        answer_tokens: tokens that were generated (0 where the answer was forced).
-        kv_cache_bytes: what the language model's keys and values took at the end; None without a language model.
+        text: the generated text, or None.
+        prompt_tokens: length of the language model's prompt, image tokens included; None without a
+            language model.
+        answer_tokens: number of generated tokens; 0 where the answer was teacher-forced.
+        kv_cache_bytes: size of the language model's KV cache at the end of the answer; None without a
+            language model.
     """
 
     mask_HW: np.ndarray
@@ -86,13 +99,13 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Paper:
-    """What a model should take, by arithmetic, for one query.
+    """What one query should cost by arithmetic ("on paper"), to set beside what was measured.
 
     Attributes:
-        weight_bytes: of each part, as it lies in memory.
-        kv_cache_bytes: keys and values of the prompt and the answer.
+        weight_bytes: bytes of each part of the model in memory.
+        kv_cache_bytes: bytes of keys and values of the prompt and the answer.
         flops: floating-point operations of each stage; a multiplication and an addition are two.
-        traffic_bytes: the fewest bytes that each stage must read: its weights, once for each pass over them.
+        traffic_bytes: the fewest bytes that each stage must read: its weights, once for each forward pass.
     """
 
     weight_bytes: Mapping[str, int]
@@ -102,49 +115,57 @@ class Paper:
 
 
 class Adapter(Protocol):
-    """A model under test. Made by ``build(case, probe)``; what the stages hand each other is the adapter's own affair.
+    """A model under test, made by ``build(case, probe)``.
+
+    Each stage takes a batch of samples or what earlier stages returned for it. Only the first argument of
+    `preprocess` and the result of `postprocess` have a type: the rest is the adapter's own.
 
     Attributes:
-        settings: flat and resolved (no "auto"); what the confound check compares.
-        has_quality: False for random weights: no quality figure is ever derived from such a run.
+        settings: all settings as they were resolved, flat and without "auto". Two cases are compared
+            by them, to find settings that differ besides the one under test.
+        has_quality: False for random weights: then no score is computed from the answers.
 
-    An adapter may also have `parameters`, a count for each of its parts; `weights`, the bytes that each of them holds
-    in memory; `warnings`, what is to be known of it; ``paper(prompt_tokens, answer_tokens)``, the `Paper` that it is
-    read against; and ``prompt_tokens(sample)``, the length of a sample's prompt, by which it is warmed up on CUDA.
+    An adapter may also have:
+        parameters: number of parameters of each part.
+        weights: bytes of each part in memory.
+        warnings: what a reader of its results must know.
+        paper(prompt_tokens, answer_tokens): the `Paper` of a query.
+        prompt_tokens(sample): length of a sample's prompt, by which the warm-up on CUDA covers every length.
     """
 
     settings: Mapping[str, Any]
     has_quality: bool
 
     def preprocess(self, samples: Sequence[Sample]) -> Any:
-        """CPU work on pixels and words, and the copy to the device."""
+        """Prepare pixels and text on the CPU, and copy them to the device."""
 
     def vision(self, inputs: Any) -> Any:
-        """Every encoder that looks at pixels."""
+        """Run every encoder that sees pixels."""
 
     def llm(self, inputs: Any, features: Any) -> Any:
-        """From words and image tokens to the [SEG] embedding of every query."""
+        """Run the language model, from text and image tokens to the [SEG] embedding of every query."""
 
     def decoder(self, inputs: Any, features: Any, answers: Any) -> Any:
-        """Mask logits, and the predicted IoU where there is one."""
+        """Decode mask logits, and the predicted IoU where there is one."""
 
     def postprocess(self, inputs: Any, answers: Any, decoded: Any) -> list[Prediction]:
-        """Masks at the images' own sizes, on the host; one prediction a sample, in order."""
+        """Return one prediction a sample, in order: masks at the images' own sizes, on the host."""
         ...
 
     def close(self) -> None:
-        """Frees what `build` took."""
+        """Free what `build` allocated."""
 
 
 class Probe(Protocol):
     """What an adapter sees of the instrument.
 
     Attributes:
-        clock: what regions are timed by; only a stand-in that lets simulated time pass has a use for it.
+        clock: the clock that regions are timed by. Only the fake adapter uses it: it lets simulated
+            time pass.
     """
 
     clock: Clock
 
     def region(self, name: str) -> AbstractContextManager[object]:
-        """The time inside counts for `name`, whose part before the first dot is its stage."""
+        """Attribute what happens inside to a region, whose name begins with its stage: ``vision.clip``."""
         ...

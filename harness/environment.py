@@ -135,7 +135,7 @@ def _gpu() -> dict[str, Any]:
         ),
     }
     return {"gpu_count": pynvml.nvmlDeviceGetCount()} | {
-        name: nvml.ask(query) for name, query in queries.items()
+        name: nvml.read(query) for name, query in queries.items()
     }
 
 

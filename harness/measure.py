@@ -1,10 +1,20 @@
-"""The one loop: every model, real or fake, is asked every query in just this way.
+"""How every model, real or fake, answers a query, and what is recorded of it.
 
-Five stages, in order, each in a region of its own. The image is decoded before the clock starts and the mask is scored
-after it has stopped: a query's time runs from pixels in memory to a mask of the image's size on the host.
+A query goes through five stages in a fixed order: preprocess, vision, llm, decoder, postprocess. Each
+stage is a region of a probe, and the probe decides what is measured:
 
-Time and quality have passes of their own. `measure` times one query at a time. `evaluate` takes a batch of queries
-through the same stages and times nothing.
+    pass        function            probe           what it reads
+    warm-up     `warm_up`           `TimingProbe`   times, which only decide when the model is warm
+    timing      `measure`           `TimingProbe`   the clock, at both ends of each region
+    quality     `evaluate`          `NullProbe`     nothing; a batch of queries at once
+    memory      `measure_memory`    `MemoryProbe`   the peak memory of each stage
+
+Timing and quality are separate passes, because a batch is fast but its time says little about one query,
+and because reading memory takes time. Two more passes, for GPUs only, are in `passes.py`.
+
+The end-to-end time of a query runs from decoded pixels in the host's memory to a mask of the image's size
+in the host's memory. So the image is decoded before the clock starts, and the mask is scored after it
+has stopped.
 """
 
 import math
@@ -13,28 +23,49 @@ import textwrap
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import masks, metrics
 from .contract import Adapter, Prediction, Probe, Sample
 from .memory import MemoryProbe
 from .probe import Ledger, NullProbe, TimingProbe
 
+# A share of the end-to-end time. Between two stages only the probe's own work is left, which is far less.
 UNATTRIBUTED_LIMIT = 0.05
-STABLE_WITHIN = 0.05
-NOTHING_SAID = dict.fromkeys(
-    ("predicted_iou", "text", "prompt_tokens", "answer_tokens", "kv_cache_bytes")
-)
+# A model is warm when the median time of this many queries differs from that of as many before them
+# by at most this share.
+WARM_WINDOW = 3
+WARM_WITHIN = 0.05
+LONGEST_REASON = 200  # characters: a reason is one line of a report
+
+
+class Failure(NamedTuple):
+    """Why a query got no answer.
+
+    Attributes:
+        status: ``oom`` (out of memory), ``timeout`` or ``error``.
+        reason: the error in one line.
+    """
+
+    status: str
+    reason: str
 
 
 def answer(adapter: Adapter, sample: Sample, probe: Probe) -> Prediction:
-    """One query through the five stages."""
+    """Take one query through the five stages and return the prediction."""
     (prediction,) = answer_batch(adapter, [sample], probe)
     return prediction
 
 
 def answer_batch(adapter: Adapter, samples: Sequence[Sample], probe: Probe) -> list[Prediction]:
-    """Take several queries through the five stages at once; return one prediction a query, in order."""
+    """Take several queries through the five stages at once.
+
+    Returns:
+        One prediction a query, in the order of the queries.
+
+    Raises:
+        ValueError: the adapter returned another number of predictions.
+    """
     with probe.region("preprocess"):
         inputs = adapter.preprocess(samples)
     with probe.region("vision"):
@@ -47,7 +78,8 @@ def answer_batch(adapter: Adapter, samples: Sequence[Sample], probe: Probe) -> l
         predictions = adapter.postprocess(inputs, answers, decoded)
     if len(predictions) != len(samples):
         raise ValueError(
-            f"postprocess returned {len(predictions)} predictions for {len(samples)} queries"
+            f"postprocess returned {len(predictions)} predictions for {len(samples)} queries; "
+            "expected one prediction for each query"
         )
     return predictions
 
@@ -55,21 +87,31 @@ def answer_batch(adapter: Adapter, samples: Sequence[Sample], probe: Probe) -> l
 def measure(
     adapter: Adapter, sample: Sample, probe: TimingProbe, keep_mask: bool = False
 ) -> dict[str, Any]:
-    """One query's record: its ledger, its answer and its counts of pixels; a failure is a status, never a number.
+    """Time one query, score its mask, and return its record.
+
+    A query that fails has a record too: with a status and a reason, without a time, and with IoU 0.
+
+    Args:
+        adapter: the model.
+        sample: the query.
+        probe: the adapter was built with it, so that both use one clock.
+        keep_mask: whether the record holds the mask.
 
     Returns:
-        The fields of a line of ``samples.jsonl`` that the query itself determines (see `records.py`).
+        The fields of a line of ``samples.jsonl`` that the query itself determines. The session adds its
+        own, such as the case and the process. `records.query.QueryRecord` explains every field.
+
+    Raises:
+        DataError: the image or the annotation cannot be read, which is no failure of the model.
     """
-    record = describe(sample)
-    _ = (
-        sample.target_HW
-    )  # read here, as the image was: outside the clock, and broken data is not the model's failure
+    _read_data(sample)
     try:
         with probe.query() as ledger:
             prediction = answer(adapter, sample, probe)
-        return record | _times(ledger) | _outcome(prediction, sample, keep_mask)
+        outcome = _outcome_fields(prediction, sample, keep_mask)
     except Exception as error:
-        return record | failure(sample, *classify(error))
+        return failed_measurement(sample, classify(error))
+    return _query_fields(sample) | _time_fields(ledger) | outcome
 
 
 def evaluate(
@@ -85,50 +127,36 @@ def evaluate(
         keep_masks_of: ids of the queries whose mask is kept in the record; None: of all.
 
     Returns:
-        The fields of a line of ``quality.jsonl`` that each query determines: those of `measure` without
-        times, and `batch`, the number of queries that were evaluated at once.
+        For each query the fields of a line of ``quality.jsonl`` that the query itself determines: those
+        of `measure` without times, and `batch`, the number of queries that were evaluated at once.
+
+    Raises:
+        DataError: an image or an annotation cannot be read, which is no failure of the model.
     """
     for sample in samples:
-        _ = (
-            sample.image,
-            sample.target_HW,
-        )  # broken data is not the model's failure: it is raised here
+        _read_data(sample)
     try:
         predictions = answer_batch(adapter, samples, NullProbe())
-        rows = []
+        records = []
         for sample, prediction in zip(samples, predictions, strict=True):
             keep_mask = keep_masks_of is None or sample.id in keep_masks_of
-            outcome = _outcome(prediction, sample, keep_mask)
-            rows.append(describe(sample) | {"batch": len(samples)} | outcome)
-        return rows
+            outcome = _outcome_fields(prediction, sample, keep_mask)
+            records.append(_query_fields(sample) | {"batch": len(samples)} | outcome)
+        return records
     except Exception as error:
-        status, reason = classify(error)
+        failure = classify(error)
     # Outside of the handler: its traceback would keep the tensors of the failed batch alive, and a
     # batch that ran out of memory would leave none for its single queries.
     if len(samples) == 1:
-        return [unanswered(samples[0], status, reason)]
-    return [row for sample in samples for row in evaluate(adapter, [sample], keep_masks_of)]
+        return [failed_evaluation(samples[0], failure)]
+    records = []
+    for sample in samples:
+        records += evaluate(adapter, [sample], keep_masks_of)
+    return records
 
 
-def unanswered(sample: Sample, status: str, reason: str) -> dict[str, Any]:
-    """Return the record of `evaluate` for a query that failed when it was evaluated alone."""
-    return describe(sample) | {"batch": 1} | _no_answer(sample, status, reason)
-
-
-def describe(sample: Sample) -> dict[str, Any]:
-    """What a record says of its query, whatever came of it."""
-    height, width = sample.image.shape[:2]
-    who = {
-        "sample_id": sample.id,
-        "image_id": sample.image_id,
-        "query": sample.query,
-        "tags": dict(sample.tags),
-    }
-    return who | {"height": height, "width": width}
-
-
-def failure(sample: Sample, status: str, reason: str) -> dict[str, Any]:
-    """The part of a record that says why there is no answer: IoU 0, the target's area added to the union, no time."""
+def failed_measurement(sample: Sample, failure: Failure) -> dict[str, Any]:
+    """Return the record of `measure` for a query that failed, or whose process was lost."""
     no_times = {
         "latency_ns": None,
         "host_ns": None,
@@ -136,59 +164,124 @@ def failure(sample: Sample, status: str, reason: str) -> dict[str, Any]:
         "unattributed_ns": None,
         "warnings": [],
     }
-    return no_times | _no_answer(sample, status, reason)
+    return _query_fields(sample) | no_times | _failure_fields(sample, failure)
 
 
-def _no_answer(sample: Sample, status: str, reason: str) -> dict[str, Any]:
-    counts = vars(metrics.failed(sample.target_HW))
-    return {"status": status, "reason": reason} | NOTHING_SAID | counts
+def failed_evaluation(sample: Sample, failure: Failure) -> dict[str, Any]:
+    """Return the record of `evaluate` for a query that failed alone, or whose process was lost."""
+    return _query_fields(sample) | {"batch": 1} | _failure_fields(sample, failure)
 
 
-def _times(ledger: Ledger) -> dict[str, Any]:
-    record = ledger.as_record()
-    share = record["unattributed_ns"] / ledger.latency_ns if ledger.latency_ns else 0.0
-    suspicious = not 0 <= share <= UNATTRIBUTED_LIMIT
-    warnings = [f"{share:.1%} of the query's time lies in no stage"] if suspicious else []
-    return record | {"warnings": warnings}
+def _read_data(sample: Sample) -> None:
+    """Read the image, its hash and the target of a sample, which keeps them.
+
+    This comes before the clock starts, and where no failure of a model is caught.
+
+    Raises:
+        DataError: one of them cannot be read.
+    """
+    _ = sample.image
+    _ = sample.image_id
+    _ = sample.target_HW
 
 
-def _outcome(prediction: Prediction, sample: Sample, keep_mask: bool) -> dict[str, Any]:
-    expected, found = sample.target_HW.shape, prediction.mask_HW.shape
-    if expected != found:
-        raise ValueError(
-            f"the mask has shape {found}, the image {expected}: postprocess must return the image's size"
-        )
-    counts = metrics.count(prediction.mask_HW, sample.target_HW)
-    said = {name: getattr(prediction, name) for name in NOTHING_SAID} | {
-        "predicted_iou": _finite(prediction)
+def _query_fields(sample: Sample) -> dict[str, Any]:
+    """Return what a record says about its query, whatever the answer is."""
+    height, width = sample.image.shape[:2]
+    return {
+        "sample_id": sample.id,
+        "image_id": sample.image_id,
+        "query": sample.query,
+        "tags": dict(sample.tags),
+        "height": height,
+        "width": width,
     }
-    status = {"status": "ok" if prediction.has_seg else "no_seg", "reason": None}
-    kept = {"mask_rle": masks.encode(prediction.mask_HW)} if keep_mask else {}
-    return status | said | vars(counts) | kept
 
 
-def _finite(prediction: Prediction) -> float | None:
-    """The predicted IoU; unknown where the model's arithmetic broke down, which says nothing about the mask."""
-    iou = prediction.predicted_iou
-    return None if iou is None or not math.isfinite(iou) else float(iou)
+def _time_fields(ledger: Ledger) -> dict[str, Any]:
+    """Return the times of a record, with a warning where too much time is outside the stages."""
+    times = ledger.as_record()
+    share = times["unattributed_ns"] / ledger.latency_ns if ledger.latency_ns else 0.0
+    # Below 0 the stages took longer than the whole query: the clock or the adapter is broken.
+    warnings = []
+    if not 0 <= share <= UNATTRIBUTED_LIMIT:
+        warnings.append(
+            f"{share:.1%} of the query's time is unattributed: it is outside the stages"
+        )
+    return times | {"warnings": warnings}
 
 
-def classify(error: Exception) -> tuple[str, str]:
-    """A failure's status, ``oom`` or ``error``, and its reason in one line."""
+def _outcome_fields(prediction: Prediction, sample: Sample, keep_mask: bool) -> dict[str, Any]:
+    """Return the status, the answer, the pixel counts and, if it is to be kept, the mask.
+
+    Raises:
+        ValueError: the mask is not one of booleans, or has another size than the image.
+    """
+    mask_HW = prediction.mask_HW
+    expected_shape = sample.target_HW.shape
+    if mask_HW.shape != expected_shape:
+        raise ValueError(
+            f"the mask has shape {mask_HW.shape}, the image {expected_shape}: "
+            "postprocess must return masks of the image's size"
+        )
+    fields = {
+        "status": "ok" if prediction.has_seg else "no_seg",
+        "reason": None,
+        "predicted_iou": _finite(prediction.predicted_iou),
+        "text": prediction.text,
+        "prompt_tokens": prediction.prompt_tokens,
+        "answer_tokens": prediction.answer_tokens,
+        "kv_cache_bytes": prediction.kv_cache_bytes,
+    }
+    fields |= vars(metrics.count(mask_HW, sample.target_HW))
+    if keep_mask:
+        fields["mask_rle"] = masks.encode(mask_HW)
+    return fields
+
+
+def _failure_fields(sample: Sample, failure: Failure) -> dict[str, Any]:
+    """Return the status and the reason of a failure, no answer, and pixel counts that give IoU 0."""
+    fields = {
+        "status": failure.status,
+        "reason": failure.reason,
+        "predicted_iou": None,
+        "text": None,
+        "prompt_tokens": None,
+        "answer_tokens": None,
+        "kv_cache_bytes": None,
+    }
+    return fields | vars(metrics.failed(sample.target_HW))
+
+
+def _finite(predicted_iou: float | None) -> float | None:
+    """Return the model's own IoU, or None where its arithmetic gave NaN or infinity.
+
+    The mask may be good all the same; and a journal holds no NaN.
+    """
+    if predicted_iou is None or not math.isfinite(predicted_iou):
+        return None
+    return float(predicted_iou)
+
+
+def classify(error: Exception) -> Failure:
+    """Return the failure that an exception stands for: ``oom`` or ``error``, and a reason in one line."""
+    # By name, because `torch.OutOfMemoryError` can be had only by importing torch.
     out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
-    return ("oom" if out_of_memory else "error"), reason
+    status = "oom" if out_of_memory else "error"
+    text = f"{type(error).__name__}: {error}"
+    return Failure(status, textwrap.shorten(text, LONGEST_REASON, placeholder=" ..."))
 
 
 @dataclass(frozen=True)
 class WarmUp:
-    """How a case came to speed: never part of its figures.
+    """How a case was warmed up. Never part of its results.
 
     Attributes:
-        first_query_ms: the first query ever, lazy initialisation included; None where it failed.
-        warmup_queries: how many were asked until the median held still, one failed, or the bound was reached.
-        warmup_stable: whether it held still.
-        warmup_lengths: how many were asked after that, each for its prompt's length.
+        first_query_ms: time of the first query ever, lazy initialisation included; None where it failed.
+        warmup_queries: how many queries were run until the median was stable, one failed, or the limit
+            was reached.
+        warmup_stable: whether the median was stable.
+        warmup_lengths: how many queries were run after that, one for each further prompt length.
     """
 
     first_query_ms: float | None
@@ -204,66 +297,100 @@ def warm_up(
     at_most: int,
     every_length: bool = False,
 ) -> WarmUp:
-    """Asks queries until the median of the last three is within 5 % of that of the three before.
+    """Run queries until their time is stable, then one of each prompt length that has not come up.
 
-    Then one of each prompt length that was not among them, if so asked and the adapter tells: on CUDA, the first of
-    every length takes twice as long in the language model, and would be measured so. A query that fails ends it: the
-    measurement will meet the same failure and record it.
+    The time is stable when the median of the last three queries is within 5 % of that of the three before.
+
+    Args:
+        adapter: the model.
+        samples: the queries; they are taken from the first on, and again if there are too few.
+        probe: as for `measure`.
+        at_most: limit on the number of queries before the prompt lengths; 0: no warm-up.
+        every_length: whether to run each prompt length once, where the adapter knows the lengths. On CUDA
+            the first query of a length takes twice as long in the language model (kernels are chosen
+            and memory is reserved for it), and would be measured so.
     """
     times_ms: list[float] = []
-    further = 0
+    further_lengths = 0
+    # A failure ends the warm-up: the timed rounds will meet the same failure, and record it.
     with suppress(Exception):
-        while len(times_ms) < at_most and not _stable(times_ms):
-            times_ms.append(_asked_ms(adapter, samples[len(times_ms) % len(samples)], probe))
-        for sample in _of_new_lengths(adapter, samples, len(times_ms)) if every_length else ():
-            _asked_ms(adapter, sample, probe)
-            further += 1
-    return WarmUp(times_ms[0] if times_ms else None, len(times_ms), _stable(times_ms), further)
+        while len(times_ms) < at_most and not _is_stable(times_ms):
+            sample = samples[len(times_ms) % len(samples)]
+            times_ms.append(_latency_ms(adapter, sample, probe))
+        if every_length:
+            for position in _new_lengths(adapter, samples, already_run=len(times_ms)):
+                _latency_ms(adapter, samples[position], probe)
+                further_lengths += 1
+    return WarmUp(
+        first_query_ms=times_ms[0] if times_ms else None,
+        warmup_queries=len(times_ms),
+        warmup_stable=_is_stable(times_ms),
+        warmup_lengths=further_lengths,
+    )
 
 
-def _asked_ms(adapter: Adapter, sample: Sample, probe: TimingProbe) -> float:
-    _ = sample.image
+def _latency_ms(adapter: Adapter, sample: Sample, probe: TimingProbe) -> float:
+    _ = sample.image  # decoded before the clock starts, as in `measure`
     with probe.query() as ledger:
         answer(adapter, sample, probe)
     return ledger.latency_ns / 1e6
 
 
-def _of_new_lengths(adapter: Adapter, samples: Sequence[Sample], met: int) -> list[Sample]:
-    """The first sample of every prompt length that the first `met` have not; none where the adapter does not tell."""
-    length_of = getattr(adapter, "prompt_tokens", None)
-    if length_of is None:
+def _new_lengths(adapter: Adapter, samples: Sequence[Sample], already_run: int) -> list[int]:
+    """Return the position of the first sample of each prompt length that has not been run.
+
+    Positions, and not samples: a sample keeps its image, and these would all be in memory at once.
+
+    Args:
+        adapter: without a `prompt_tokens` of its own, there is no such position.
+        samples: all queries.
+        already_run: so many samples, from the first on, have been run.
+    """
+    prompt_tokens = getattr(adapter, "prompt_tokens", None)
+    if prompt_tokens is None:
         return []
-    first: dict[int, int] = {}
+    seen: set[int] = set()
+    positions: list[int] = []
     for position, sample in enumerate(samples):
-        first.setdefault(length_of(sample), position)
-    return [samples[position] for position in first.values() if position >= met]
+        length = prompt_tokens(sample)
+        if length not in seen and position >= already_run:
+            positions.append(position)
+        seen.add(length)
+    return positions
 
 
-def _stable(times_ms: list[float], window: int = 3) -> bool:
-    if len(times_ms) < 2 * window:
+def _is_stable(times_ms: list[float]) -> bool:
+    """Return whether the median of the last queries is close to the median of those before."""
+    if len(times_ms) < 2 * WARM_WINDOW:
         return False
-    before, now = (
-        statistics.median(times_ms[-2 * window : -window]),
-        statistics.median(times_ms[-window:]),
-    )
-    return abs(now - before) <= STABLE_WITHIN * before
+    before_ms = statistics.median(times_ms[-2 * WARM_WINDOW : -WARM_WINDOW])
+    now_ms = statistics.median(times_ms[-WARM_WINDOW:])
+    return abs(now_ms - before_ms) <= WARM_WITHIN * before_ms
 
 
 def measure_memory(
     adapter: Adapter, samples: Iterable[Sample], probe: MemoryProbe
-) -> tuple[Prediction | None, tuple[str, str] | None]:
-    """Reads the peak memory of each stage over some queries into the probe: the pass beside the timing.
+) -> tuple[Prediction | None, Failure | None]:
+    """Run some queries and read the peak memory of each stage into the probe.
 
     Returns:
-        The answer with the longest prompt; status and reason, as of `classify`, where not all queries were answered.
+        The prediction with the longest prompt, whose KV cache is the largest; and the failure that ended
+        the pass, or None.
     """
     longest: Prediction | None = None
     try:
         for sample in samples:
-            _ = sample.image
-            found = answer(adapter, sample, probe)
-            if longest is None or (found.prompt_tokens or 0) > (longest.prompt_tokens or 0):
-                longest = found
+            _ = (
+                sample.image
+            )  # decoded before the first stage, whose peak would hold the decoder's memory
+            prediction = answer(adapter, sample, probe)
+            if longest is None or _prompt_tokens(prediction) > _prompt_tokens(longest):
+                longest = prediction
     except Exception as error:
         return longest, classify(error)
     return longest, None
+
+
+def _prompt_tokens(prediction: Prediction) -> int:
+    """Return the length of the prompt; 0 for models without a language model."""
+    return prediction.prompt_tokens or 0

@@ -1,17 +1,18 @@
-"""Peak memory per stage, in a pass of its own: looking at memory costs time, so it is never looked at while timing.
+"""Peak memory of each stage, in a pass of its own, because reading memory takes time.
 
-On CUDA the allocator's own peak counters are reset when a stage begins and read when it ends; NVML's figure for the
-whole process stands beside them. On a CPU it is the process's peak resident set, which Linux lets a process reset
-(``/proc/self/clear_refs``); where that is not so, a stage's peak is unknown (None), never guessed.
+On CUDA the peak counters of PyTorch's allocator are reset when a stage begins and read when it ends; what
+the driver counts for the whole process is read beside them. On a CPU it is the peak of the process's
+resident set, which Linux lets a process reset (``/proc/self/clear_refs``). Where it cannot be reset, the
+peak of a stage is unknown (None), because the counter would show an earlier stage's peak.
 """
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from . import nvml
 from .clock import Clock, HostClock
@@ -20,11 +21,19 @@ from .errors import UsageError
 
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"  # written to clear_refs, it resets VmHWM (proc_pid_clear_refs(5))
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Bytes; None where the platform cannot tell."""
+    """The memory of one stage of one query, in bytes; None for what the platform does not count.
+
+    Attributes:
+        start_bytes: in use before the stage.
+        peak_bytes: the peak within the stage.
+        peak_reserved_bytes: the peak that PyTorch's allocator reserved, on a GPU.
+        device_process_bytes: what the driver says the process holds on its GPUs, after the stage.
+    """
 
     start_bytes: int | None
     peak_bytes: int | None
@@ -32,29 +41,50 @@ class Reading:
     device_process_bytes: int | None = None
 
 
+@dataclass(frozen=True)
+class StagePeaks:
+    """The largest readings of one stage over some queries; the fields are those of `Reading`.
+
+    Attributes:
+        queries: how many queries were read.
+    """
+
+    start_bytes: int | None
+    peak_bytes: int | None
+    peak_reserved_bytes: int | None
+    device_process_bytes: int | None
+    queries: int
+
+
 class Meter(Protocol):
+    """Where peaks are read.
+
+    Attributes:
+        instrument: its name in the records.
+    """
+
     instrument: str
 
     def reset(self) -> int | None:
-        """Forgets earlier peaks; the bytes in use now."""
+        """Forget earlier peaks, and return the bytes in use now."""
 
     def read(self, start_bytes: int | None) -> Reading:
-        """The peak since `reset`."""
+        """Return the reading since `reset`, which returned `start_bytes`."""
         ...
 
-    def asked_bytes(self) -> int | None:
-        """What the process has asked the allocator for and not given back; None where that is not counted."""
+    def requested_bytes(self) -> int | None:
+        """Return what the process has requested from the allocator and not freed; None if not counted."""
         ...
 
 
 class ResidentSetMeter:
-    """The process's peak resident set (`VmHWM`)."""
+    """The peak resident set of the process, `VmHWM`."""
 
     instrument = "resident set"
 
     def reset(self) -> int | None:
         try:
-            _CLEAR_REFS.write_text("5")
+            _CLEAR_REFS.write_text(_RESET_PEAK)
         except OSError:
             self._can_reset = False
         else:
@@ -62,14 +92,15 @@ class ResidentSetMeter:
         return _status_bytes("VmRSS")
 
     def read(self, start_bytes: int | None) -> Reading:
-        return Reading(start_bytes, _status_bytes("VmHWM") if self._can_reset else None)
+        peak_bytes = _status_bytes("VmHWM") if self._can_reset else None
+        return Reading(start_bytes, peak_bytes)
 
-    def asked_bytes(self) -> int | None:
+    def requested_bytes(self) -> int | None:
         return None
 
 
 class CudaMeter:
-    """PyTorch's caching allocator: allocated and reserved peaks; NVML's figure beside them."""
+    """The peaks of PyTorch's caching allocator, allocated and reserved, and the driver's count beside them."""
 
     instrument = "cuda allocator"
 
@@ -79,27 +110,37 @@ class CudaMeter:
         self._cuda = torch.cuda
 
     def reset(self) -> int | None:
-        self._cuda.synchronize()
+        self._cuda.synchronize()  # memory that the stage before still uses is no part of this one's peak
         self._cuda.reset_peak_memory_stats()
         return self._cuda.memory_allocated()
 
     def read(self, start_bytes: int | None) -> Reading:
         self._cuda.synchronize()
-        peak, reserved = self._cuda.max_memory_allocated(), self._cuda.max_memory_reserved()
-        return Reading(start_bytes, peak, reserved, device_process_bytes())
+        return Reading(
+            start_bytes=start_bytes,
+            peak_bytes=self._cuda.max_memory_allocated(),
+            peak_reserved_bytes=self._cuda.max_memory_reserved(),
+            device_process_bytes=device_process_bytes(),
+        )
 
-    def asked_bytes(self) -> int | None:
-        return self._cuda.memory_stats().get(
-            "requested_bytes.all.current", 0
-        )  # empty before the first allocation
+    def requested_bytes(self) -> int | None:
+        # The statistics are empty before the first allocation.
+        return self._cuda.memory_stats().get("requested_bytes.all.current", 0)
 
 
 def meter_for(device: str) -> Meter:
-    return CudaMeter() if device.startswith("cuda") else ResidentSetMeter()
+    """Return the meter for a device, such as ``cuda:0`` or ``cpu``."""
+    if device.startswith("cuda"):
+        return CudaMeter()
+    return ResidentSetMeter()
 
 
 class MemoryProbe:
-    """A probe that reads the peak of every stage; finer regions pass unseen."""
+    """A probe that reads the peak of every stage, and of no finer region.
+
+    Attributes:
+        readings: the readings of each stage, one a query. A stage that failed leaves none.
+    """
 
     def __init__(self, meter: Meter) -> None:
         self.clock: Clock = HostClock()
@@ -111,90 +152,116 @@ class MemoryProbe:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
+        """Read what happens inside as a stage of this name, such as ``build``."""
         start_bytes = self.meter.reset()
         yield
-        self.readings.setdefault(name, []).append(self.meter.read(start_bytes))
+        reading = self.meter.read(start_bytes)
+        self.readings.setdefault(name, []).append(reading)
 
-    def peaks(self) -> dict[str, dict[str, Any]]:
-        """Per stage, the largest reading of each kind."""
-        return {name: _largest(readings) for name, readings in self.readings.items()}
+    def peaks(self) -> dict[str, StagePeaks]:
+        """Return the largest readings of each stage, in the order in which the stages ran first."""
+        return {name: _peaks(readings) for name, readings in self.readings.items()}
 
 
-def _largest(readings: list[Reading]) -> dict[str, Any]:
-    def top(attribute: str) -> int | None:
-        return max((v for r in readings if (v := getattr(r, attribute)) is not None), default=None)
+def _peaks(readings: Sequence[Reading]) -> StagePeaks:
+    return StagePeaks(
+        start_bytes=largest(reading.start_bytes for reading in readings),
+        peak_bytes=largest(reading.peak_bytes for reading in readings),
+        peak_reserved_bytes=largest(reading.peak_reserved_bytes for reading in readings),
+        device_process_bytes=largest(reading.device_process_bytes for reading in readings),
+        queries=len(readings),
+    )
 
-    names = ("start_bytes", "peak_bytes", "peak_reserved_bytes", "device_process_bytes")
-    return {name: top(name) for name in names} | {"queries": len(readings)}
+
+def largest(values: Iterable[int | None]) -> int | None:
+    """Return the largest of the values that are known; None if none is."""
+    known = [value for value in values if value is not None]
+    return max(known, default=None)
 
 
 def _status_bytes(key: str) -> int | None:
+    """Return a field of ``/proc/self/status``; None where there is no such file or field."""
     try:
-        found = re.search(rf"^{key}:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
+        status = _STATUS.read_text()
     except OSError:
         return None
-    return int(found[1]) * 1024 if found else None
+    match = re.search(rf"^{key}:\s+(\d+) kB", status, re.MULTILINE)
+    if match is None:
+        return None
+    return int(match[1]) * 1024
 
 
 def device_process_bytes() -> int | None:
-    """What the driver says this process holds on its GPUs; None without a driver or where it will not say."""
+    """Return what the driver says this process holds on all its GPUs; None where it does not say."""
     import pynvml
 
+    mine: list[int] = []
     try:
         pynvml.nvmlInit()
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        processes = [
-            p for handle in handles for p in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
-        ]
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            gpu = pynvml.nvmlDeviceGetHandleByIndex(index)
+            for process in pynvml.nvmlDeviceGetComputeRunningProcesses(gpu):
+                # Inside a container the process ids of the host are often hidden: then none matches.
+                if process.pid == os.getpid() and process.usedGpuMemory is not None:
+                    mine.append(process.usedGpuMemory)
     except pynvml.NVMLError:
         return None
-    mine = [
-        p.usedGpuMemory for p in processes if p.pid == os.getpid() and p.usedGpuMemory is not None
-    ]
     return sum(mine) if mine else None
 
 
 def card_bytes(size: str) -> int:
-    """Bytes of a card that is sold as ``8GB``: 8192 MiB.
+    """Return the bytes of a card that is sold as, say, ``8GB``: 8192 MiB, so GB means GiB here.
 
     Raises:
-        UsageError: not a size.
+        UsageError: the text is no size.
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(GB|GiB|MB|MiB)\s*", size, re.IGNORECASE)
-    if not found:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(GB|GiB|MB|MiB)\s*", size, re.IGNORECASE)
+    if match is None:
         raise UsageError(f"GPU memory {size!r}: expected a size such as 8GB (8192 MiB)")
-    return round(float(found[1]) * 2 ** (30 if found[2][0] in "gG" else 20))
+    number, unit = match.groups()
+    bytes_per_unit = 2**30 if unit[0] in "gG" else 2**20
+    return round(float(number) * bytes_per_unit)
 
 
 def cap_gpu(card: int) -> int:
-    """Caps PyTorch's allocator so that this process fits a card of `card` bytes; the bytes left to the allocator.
+    """Cap PyTorch's allocator so that this process fits a card of `card` bytes.
 
-    What the CUDA context, its kernels and libraries take beside the allocator is measured, not assumed: the device's
-    used memory before and after a first matrix product and convolution, less what the allocator holds of it. To be
-    called before anything else in this process has touched the GPU.
+    What the CUDA context, its kernels and its libraries use beside the allocator differs from GPU to GPU,
+    so it is measured: the memory in use on the device before and after a first matrix product and
+    convolution, less what the allocator reserved of it. Call this before anything else in this process
+    has used the GPU.
+
+    Returns:
+        The bytes that are left to the allocator.
 
     Raises:
-        UsageError: the context alone does not fit.
+        UsageError: the context alone does not fit, or the driver does not count memory.
     """
-    before = _device_used_bytes()
+    before_bytes = _device_used_bytes()
     import torch
 
-    x = torch.ones(1, 8, 64, 64, device="cuda", dtype=torch.bfloat16)
-    (torch.nn.functional.conv2d(x, x[:, :, :3, :3]) @ x[:, :1, :62, :1]).sum().item()
-    beside = _device_used_bytes() - before - torch.cuda.memory_reserved()
-    left = card - beside
-    if left <= 0:
+    # One convolution (cuDNN) and one matrix product (cuBLAS) load what later ones use.
+    images = torch.ones(1, 8, 64, 64, device="cuda", dtype=torch.bfloat16)
+    features = torch.nn.functional.conv2d(images, images[:, :, :3, :3])
+    (features @ images[:, :1, :62, :1]).sum().item()
+    used_bytes = _device_used_bytes() - before_bytes
+    beside_bytes = used_bytes - torch.cuda.memory_reserved()
+    left_bytes = card - beside_bytes
+    if left_bytes <= 0:
         raise UsageError(
-            f"a card of {card >> 20} MiB is smaller than the CUDA context ({beside >> 20} MiB)"
+            f"a card of {card >> 20} MiB is smaller than the CUDA context ({beside_bytes >> 20} MiB); "
+            "name a larger one"
         )
-    torch.cuda.set_per_process_memory_fraction(
-        min(1.0, left / torch.cuda.get_device_properties(0).total_memory)
-    )
-    return left
+    total_bytes = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, left_bytes / total_bytes))
+    return left_bytes
 
 
 def _device_used_bytes() -> int:
-    used = nvml.used_bytes()
-    if used is None:
-        raise UsageError("GPU memory cannot be capped: the driver does not tell how much is used")
-    return used
+    used_bytes = nvml.used_bytes()
+    if used_bytes is None:
+        raise UsageError(
+            "GPU memory cannot be capped: the driver does not tell how much is used; "
+            "this takes an NVIDIA driver with NVML"
+        )
+    return used_bytes

@@ -125,7 +125,7 @@ def _energy_mj(gpu: Any) -> int | None:
     return (
         None
         if gpu is None
-        else nvml.ask(lambda: int(pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu)))
+        else nvml.read(lambda: int(pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu)))
     )
 
 
@@ -146,7 +146,7 @@ def _clock_mhz(gpu: Any) -> int | None:
     return (
         None
         if gpu is None
-        else nvml.ask(lambda: int(pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM)))
+        else nvml.read(lambda: int(pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM)))
     )
 
 
@@ -156,7 +156,7 @@ def _held_back_by(gpu: Any) -> list[str]:
     bits = (
         0
         if gpu is None
-        else nvml.ask(lambda: int(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu))) or 0
+        else nvml.read(lambda: int(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu))) or 0
     )
     return [why for bit, why in HELD_BACK.items() if bits & bit]
 
@@ -180,7 +180,7 @@ def _foreign() -> Iterator[str]:
 
     gpu, used = nvml.handle(), nvml.used_bytes() or 0
     found = (
-        nvml.ask(lambda: pynvml.nvmlDeviceGetComputeRunningProcesses(gpu))
+        nvml.read(lambda: pynvml.nvmlDeviceGetComputeRunningProcesses(gpu))
         if gpu is not None
         else None
     )

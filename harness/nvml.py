@@ -1,28 +1,32 @@
-"""The driver's own figures of the GPU that CUDA counts as the first; all unknown (None) without a driver."""
+"""NVML, the GPU driver's own interface: what it says about CUDA's first GPU. Without a driver all is None."""
 
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 
 def handle() -> Any | None:
-    """NVML's handle of CUDA's first GPU, which ``CUDA_VISIBLE_DEVICES`` may have chosen; None without one."""
+    """Return NVML's handle of CUDA's first GPU; None without a driver or a GPU.
+
+    NVML counts all GPUs of the machine, whatever ``CUDA_VISIBLE_DEVICES`` leaves visible to CUDA. So the
+    first entry of that variable, an index or an UUID, decides.
+    """
     import pynvml
 
-    def found() -> Any:
+    def first_gpu() -> Any:
         pynvml.nvmlInit()
         first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
         if first.startswith("GPU-"):
             return pynvml.nvmlDeviceGetHandleByUUID(first)
         return pynvml.nvmlDeviceGetHandleByIndex(int(first) if first.isdigit() else 0)
 
-    return ask(found)
+    return read(first_gpu)
 
 
-def ask(query: Callable[[], Answer]) -> Answer | None:
-    """One of NVML's answers; None where this GPU or driver does not have it."""
+def read(query: Callable[[], T]) -> T | None:
+    """Return what a query of NVML returns; None where this GPU or driver does not support it."""
     import pynvml
 
     try:
@@ -32,8 +36,10 @@ def ask(query: Callable[[], Answer]) -> Answer | None:
 
 
 def used_bytes() -> int | None:
-    """Memory that is in use on the GPU, whoever uses it."""
+    """Return the memory in use on the GPU, by all programs; None without a driver."""
     import pynvml
 
-    found = handle()
-    return None if found is None else ask(lambda: int(pynvml.nvmlDeviceGetMemoryInfo(found).used))
+    gpu = handle()
+    if gpu is None:
+        return None
+    return read(lambda: int(pynvml.nvmlDeviceGetMemoryInfo(gpu).used))

@@ -1,8 +1,11 @@
-"""The passes beside the timing, on a GPU: each stage by itself, and how long the GPU is at work.
+"""Two passes for GPUs only, apart from the timing: stages that wait for the GPU, and the GPU's time at work.
 
-A host runs ahead of its GPU. In the unsynchronised time of a stage, the gaps between launches fall to whichever stage
-happens to wait; here each stage ends when the GPU has finished it. And a small model may wait for launches most of the
-time: the profiler says how much of a query the GPU has been at work.
+A host runs ahead of its GPU: it launches kernels, and goes on. So in the timing, the GPU's work of one
+stage may fall into a later stage, which happens to wait for it. In the synchronised pass each stage ends
+when the GPU has finished it. That slows the query down, so its sum is not the end-to-end time.
+
+A small model may leave its GPU idle between launches. The profiled pass shows for how much of a stage the
+GPU is at work.
 """
 
 import time
@@ -18,7 +21,11 @@ SYNCHRONISED, PROFILED = "synchronised", "profiled"
 
 
 class SynchronisedProbe:
-    """Times each stage by the host's clock, from one synchronisation to the next; finer regions pass unseen."""
+    """A probe that times each stage by the host's clock, from one synchronisation to the next.
+
+    Attributes:
+        stages_ns: nanoseconds of each stage.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -33,19 +40,25 @@ class SynchronisedProbe:
         start_ns = time.perf_counter_ns()
         yield
         self.clock.settle()
-        self.stages_ns[name] = self.stages_ns.get(name, 0) + time.perf_counter_ns() - start_ns
+        elapsed_ns = time.perf_counter_ns() - start_ns
+        self.stages_ns[name] = self.stages_ns.get(name, 0) + elapsed_ns
 
 
 def synchronised(adapter: Adapter, sample: Sample, clock: Clock) -> dict[str, Any]:
-    """One query with the GPU waited for at each stage's end: nanoseconds by stage."""
-    _ = sample.image
+    """Run one query whose stages wait for the GPU.
+
+    Returns:
+        The fields of a line of ``passes.jsonl`` that the query determines; `stages_ns` is nanoseconds by
+        stage. See `records.run.PassRecord`.
+    """
+    _ = sample.image  # decoded before the first stage, as in the timing
     probe = SynchronisedProbe(clock)
     answer(adapter, sample, probe)
     return {"pass": SYNCHRONISED, "sample_id": sample.id, "stages_ns": probe.stages_ns}
 
 
-class _NamingProbe:
-    """Names the stages to PyTorch's profiler."""
+class _ProfilerProbe:
+    """A probe that names the stages to PyTorch's profiler, which does the timing."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -57,27 +70,28 @@ class _NamingProbe:
 
 
 def gpu_busy(adapter: Adapter, samples: Sequence[Sample], clock: Clock) -> dict[str, Any]:
-    """How long the GPU is at work on a query, by PyTorch's profiler.
+    """Measure by PyTorch's profiler how long the GPU is at work on a query.
 
-    Kernels and copies of one stream follow each other, so that the sum of their durations is the time at work.
+    Kernels and copies of one stream run one after the other, so the sum of their durations is the time at
+    work; this holds for models that use a single stream.
 
     Returns:
-        Nanoseconds by stage, means over the samples.
+        A line of ``passes.jsonl`` without the session's own fields; `stages_ns` is nanoseconds by stage,
+        means over the samples. See `records.run.PassRecord`.
     """
     from torch.profiler import ProfilerActivity, profile
 
-    probe = _NamingProbe(clock)
-    with profile(
-        activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA], acc_events=True
-    ) as found:
+    probe = _ProfilerProbe(clock)
+    activities = [ProfilerActivity.CPU, ProfilerActivity.CUDA]
+    with profile(activities=activities, acc_events=True) as profiler:
         for sample in samples:
             _ = sample.image
             answer(adapter, sample, probe)
-        clock.settle()
-    events = (
-        event
-        for event in found.key_averages()
-        if event.key in STAGES and event.device_type.name == "CPU"
-    )
-    busy_ns = {event.key: round(1e3 * event.device_time_total / len(samples)) for event in events}
-    return {"pass": PROFILED, "queries": len(samples), "stages_ns": busy_ns}
+        clock.settle()  # the profile must hold the last kernels, too
+    stages_ns: dict[str, int] = {}
+    for event in profiler.key_averages():
+        # A stage's name has a second event, on the GPU's side; both hold the same kernels.
+        if event.key in STAGES and event.device_type.name == "CPU":
+            total_us = event.device_time_total
+            stages_ns[event.key] = round(1e3 * total_us / len(samples))
+    return {"pass": PROFILED, "queries": len(samples), "stages_ns": stages_ns}

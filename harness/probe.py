@@ -1,8 +1,9 @@
-"""The probe: what regions of a query cost, by nesting context managers that adapters and the loop open.
+"""Probes: what the regions of a query cost. Adapters and `measure.py` open regions as context managers.
 
-Regions may nest and may be entered many times. The ledger keeps, per name, how often it was entered, the time inside it
-(inclusive) and the time inside it but in none of its children (exclusive). Exclusive times and the unattributed rest
-add up to the query's end-to-end time, so no nanosecond is counted twice or lost.
+Regions may nest and may be entered many times. For each region the ledger of a query keeps how often it
+was entered, the time inside it (inclusive), and the time inside it but inside none of its children
+(exclusive). All exclusive times and the unattributed rest add up to the query's end-to-end time, so no
+nanosecond is counted twice or lost.
 """
 
 import time
@@ -13,22 +14,22 @@ from typing import Any
 
 from .clock import Clock, HostClock
 
-_NOTHING = nullcontext()
+_NO_REGION = nullcontext()  # one for all: it has no state
 
 
 class NullProbe:
-    """Measures nothing: for warm-up, for quality, and for whoever uses an adapter outside the harness."""
+    """A probe that measures nothing: for the quality pass, and for adapters outside the harness."""
 
     def __init__(self) -> None:
         self.clock: Clock = HostClock()
 
     def region(self, name: str) -> AbstractContextManager[object]:  # noqa: ARG002  (the contract's signature)
-        return _NOTHING
+        return _NO_REGION
 
 
 @dataclass
 class Entry:
-    """One region's line in the ledger."""
+    """The times of one region in the ledger of a query."""
 
     calls: int = 0
     exclusive_ns: int = 0
@@ -37,7 +38,13 @@ class Entry:
 
 @dataclass
 class Ledger:
-    """What one query cost. `regions` and `unattributed_ns` add up to `latency_ns`."""
+    """What one query cost.
+
+    Attributes:
+        latency_ns: end-to-end time by the probe's clock.
+        host_ns: the same by the host's clock, the wait for the device included.
+        regions: times by region. Their exclusive times and `unattributed_ns` add up to `latency_ns`.
+    """
 
     latency_ns: int = 0
     host_ns: int = 0
@@ -45,9 +52,11 @@ class Ledger:
 
     @property
     def unattributed_ns(self) -> int:
+        """The time of the query that is in no region."""
         return self.latency_ns - sum(entry.exclusive_ns for entry in self.regions.values())
 
     def as_record(self) -> dict[str, Any]:
+        """Return the times as a record holds them."""
         regions = {name: dict(vars(entry)) for name, entry in self.regions.items()}
         return {
             "latency_ns": self.latency_ns,
@@ -58,7 +67,11 @@ class Ledger:
 
 
 class _Span:
-    """One entry into a region: itself the context manager, to keep the probe cheap."""
+    """One entry into a region.
+
+    It is the context manager itself, with slots, because every region of every query makes one: a
+    generator-based context manager costs more.
+    """
 
     __slots__ = ("end", "name", "parent", "probe", "start")
 
@@ -71,19 +84,24 @@ class _Span:
         self.parent = probe.innermost
         probe.innermost = self
         probe.spans.append(self)
-        self.start = probe.clock.mark()
+        self.start = probe.clock.mark()  # last, so that the bookkeeping is outside the region
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.end = self.probe.clock.mark()
+        self.end = self.probe.clock.mark()  # first, for the same reason
         self.probe.innermost = self.parent
 
 
 class TimingProbe:
-    """Times regions by one clock.
+    """A probe that times regions by one clock.
 
-    Args:
-        clock: marks are taken from it; spans are computed after the query, once it has settled.
+    Within a query it only takes marks. Spans are computed after the query has ended and the clock has
+    settled.
+
+    Attributes:
+        clock: where marks are taken.
+        spans: entries into regions since the query began, in the order in which they were entered.
+        innermost: the region that is open now and has no open region inside it; None outside of all.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -96,33 +114,38 @@ class TimingProbe:
 
     @contextmanager
     def query(self) -> Iterator[Ledger]:
-        """Everything inside is one query; the ledger is filled in when it ends, not when it fails."""
-        self.spans, self.innermost = [], None
+        """Time everything inside as one query.
+
+        Yields:
+            The query's ledger. It is filled in when the query has ended, and stays empty if it fails.
+        """
+        self.spans = []
+        self.innermost = None
         ledger = Ledger()
-        host_start, start = time.perf_counter_ns(), self.clock.mark()
+        host_start_ns = time.perf_counter_ns()
+        start = self.clock.mark()
         yield ledger
         end = self.clock.mark()
-        self.clock.settle()
-        ledger.host_ns = time.perf_counter_ns() - host_start
+        self.clock.settle()  # before any span is read, and before the host's time ends
+        ledger.host_ns = time.perf_counter_ns() - host_start_ns
         ledger.latency_ns = self.clock.span_ns(start, end)
-        self._enter_spans(ledger)
+        self._add_spans(ledger)
 
-    def _enter_spans(self, ledger: Ledger) -> None:
+    def _add_spans(self, ledger: Ledger) -> None:
         for span in self.spans:
             inclusive_ns = self.clock.span_ns(span.start, span.end)
             entry = ledger.regions.setdefault(span.name, Entry())
             entry.calls += 1
             entry.exclusive_ns += inclusive_ns
-            if not _inside_itself(span):
+            if not _is_inside_same_region(span):
                 entry.inclusive_ns += inclusive_ns
-            if (
-                span.parent is not None
-            ):  # a parent's span precedes its children's, so its entry is there
+            # A parent was entered before its children, so it has an entry already.
+            if span.parent is not None:
                 ledger.regions[span.parent.name].exclusive_ns -= inclusive_ns
 
 
-def _inside_itself(span: _Span) -> bool:
-    """Whether an enclosing span has the same name, whose inclusive time holds this one's already."""
+def _is_inside_same_region(span: _Span) -> bool:
+    """Return whether an enclosing span is of the same region: its inclusive time holds this one's already."""
     outer = span.parent
     while outer is not None:
         if outer.name == span.name:

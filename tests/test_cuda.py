@@ -74,9 +74,9 @@ def test_a_stage_that_allocates_256_mib_shows_256_mib():
     with probe.region("llm"):
         pass
     vision, llm = probe.peaks()["vision"], probe.peaks()["llm"]
-    assert vision["peak_bytes"] - vision["start_bytes"] == 256 << 20
-    assert vision["peak_reserved_bytes"] >= vision["peak_bytes"]
-    assert llm["peak_bytes"] == llm["start_bytes"]
+    assert vision.peak_bytes - vision.start_bytes == 256 << 20
+    assert vision.peak_reserved_bytes >= vision.peak_bytes
+    assert llm.peak_bytes == llm.start_bytes
 
 
 def test_a_lisa_of_the_same_weights_answers_alike_on_gpu_and_cpu():
@@ -141,10 +141,10 @@ def test_the_gpu_is_at_work_for_no_longer_than_a_query_takes(vision):
 @pytest.mark.parametrize("quantization", ["none", "nf4", "int8"])
 def test_what_building_asks_the_allocator_for_is_what_arithmetic_says(quantization):
     meter = CudaMeter()
-    before = meter.asked_bytes()
+    before = meter.requested_bytes()
     adapter = lisa(NullProbe(), "cuda", quantization=quantization)
     asked, paper = (
-        meter.asked_bytes() - before,
+        meter.requested_bytes() - before,
         sum(adapter.paper(None, None).weight_bytes.values()),
     )
     assert asked == pytest.approx(paper, rel=0.01, abs=0)

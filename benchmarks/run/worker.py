@@ -25,7 +25,7 @@ from ...harness import environment, measure, noise, passes, roofline
 from ...harness.clock import VirtualClock, clock_for
 from ...harness.contract import STAGES, Prediction
 from ...harness.errors import LisabenchError, UsageError
-from ...harness.memory import MemoryProbe, cap_gpu, card_bytes, meter_for
+from ...harness.memory import MemoryProbe, cap_gpu, card_bytes, largest, meter_for
 from ...harness.probe import NullProbe, TimingProbe
 from ...models import registry
 from . import cpu_pinning
@@ -154,9 +154,8 @@ class Worker:
         self, positions: Sequence[int], status: str, reason: str
     ) -> list[dict[str, Any]]:
         """Return the records of queries of the quality pass whose worker was lost."""
-        return [
-            measure.unanswered(self.samples[position], status, reason) for position in positions
-        ]
+        failure = measure.Failure(status, reason)
+        return [measure.failed_evaluation(self.samples[place], failure) for place in positions]
 
     def synchronised(self, positions: Sequence[int]) -> list[dict[str, Any]]:
         """The pass that waits for each stage; nothing on a CPU, where the host never runs ahead."""
@@ -170,10 +169,8 @@ class Worker:
         self, positions: Sequence[int], status: str, reason: str
     ) -> list[dict[str, Any]]:
         """Records of queries whose worker was lost."""
-        samples = (self.samples[position] for position in positions)
-        return [
-            measure.describe(sample) | measure.failure(sample, status, reason) for sample in samples
-        ]
+        failure = measure.Failure(status, reason)
+        return [measure.failed_measurement(self.samples[place], failure) for place in positions]
 
     def gallery(self, positions: Sequence[int], path: str) -> list[str]:
         """Saves small images and whole targets of some queries for the report; their ids."""
@@ -194,21 +191,21 @@ class Worker:
         case, device = self._case()
         meter = meter_for(device)
         probe = MemoryProbe(meter)
-        before = meter.asked_bytes()
+        before = meter.requested_bytes()
         start_ns = time.perf_counter_ns()
         with probe.stage("build"):
             self.adapter = registry.find(self.order.adapter)(case, NullProbe())
         build_s = (time.perf_counter_ns() - start_ns) / 1e9
         weights = getattr(self.adapter, "weights", None)
-        built = _built(before, meter.asked_bytes(), weights)
+        built = _built(before, meter.requested_bytes(), weights)
         longest, failed = measure.measure_memory(self.adapter, islice(self.samples, queries), probe)
         beside = {
             "build": {"weights_bytes": built},
             "llm": {"kv_cache_bytes": longest and longest.kv_cache_bytes},
         }
         rows = [
-            {"stage": stage, "instrument": meter.instrument} | reading | beside.get(stage, {})
-            for stage, reading in probe.peaks().items()
+            {"stage": stage, "instrument": meter.instrument} | asdict(peaks) | beside.get(stage, {})
+            for stage, peaks in probe.peaks().items()
         ]
         known = {"build_s": build_s, "weights": weights, "paper": self._paper(longest)}
         # Only that there is none: the quality pass then need not build the case to learn it. That a case
@@ -267,16 +264,14 @@ class Worker:
         # A stage that fails leaves no reading, so each reading of the last stage is an answered query.
         answered = len(probe.readings.get(STAGES[-1], []))
         counts = {"asked": min(queries, len(self.samples)), "answered": answered}
-        peaks = [*probe.peaks().values(), asdict(probe.meter.read(None))]
-        names = ("peak_reserved_bytes", "device_process_bytes")
-        largest = {
-            name: max((p[name] for p in peaks if p[name] is not None), default=None)
-            for name in names
+        # A stage that failed left no reading, but its allocations are still in the allocator's peak.
+        readings = [*probe.peaks().values(), probe.meter.read(None)]
+        peaks = {
+            "peak_reserved_bytes": largest(reading.peak_reserved_bytes for reading in readings),
+            "device_process_bytes": largest(reading.device_process_bytes for reading in readings),
         }
         return (
-            {"status": status, "reason": reason, "beside_bytes": self.beside_bytes}
-            | counts
-            | largest
+            {"status": status, "reason": reason, "beside_bytes": self.beside_bytes} | counts | peaks
         )
 
     def settle(self) -> None:
