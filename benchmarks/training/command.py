@@ -139,7 +139,7 @@ def _open(wanted: Setup, page: dict[str, Any]) -> None:
     if not wanted.options.resume:
         create(wanted.folder, (TRAINING, EVALUATIONS))
         return
-    before = read_training(wanted.folder).page["configuration"]
+    before = read_training(wanted.folder).manifest.configuration
     as_usual = asdict(LisaConfig())  # what axes had that an older release did not know
     differing = sorted(
         _differing({**before, "case": as_usual | before["case"]}, page["configuration"])

@@ -96,7 +96,7 @@ def carry_out(run: Path, row: Mapping[str, Any], options: Options, gpu: bool) ->
         return {"status": SKIPPED, "reason": NEEDS_GPU}
     folder = run / row["folder"]
     begun = holds_run(folder)
-    if begun and read_training(folder).page["status"] == COMPLETE:
+    if begun and read_training(folder).manifest.status == COMPLETE:
         return {"status": COMPLETE, "reason": None}
     folder.parent.mkdir(exist_ok=True)
     config = folder.with_name(f"{folder.name}.yaml")

@@ -99,10 +99,7 @@ class QueryRecord:
         Raises:
             DataError: the line lacks a key that every record has.
         """
-        counted = {name: line[name] for name in COUNTED}
-        for box in ("target_box", "predicted_box"):
-            counted[box] = tuple(line[box]) if line[box] is not None else None
-        counts = Counts(**counted, failed=line["status"] not in ANSWERED)
+        counts = counts_from_json(line)
         regions = {}
         for name, times in (line.get("regions") or {}).items():
             regions[name] = RegionTime(**times)
@@ -136,6 +133,14 @@ class QueryRecord:
     def without_preprocess_ns(self) -> int:
         """The end-to-end time without preprocessing, in nanoseconds. Only for a query that `is_timed`."""
         return (self.latency_ns or 0) - self.stage_ns("preprocess")
+
+
+def counts_from_json(line: Mapping[str, Any]) -> Counts:
+    """Return the pixel counts of a journal's line; whether the query failed is known by its status."""
+    counted = {name: line[name] for name in COUNTED}
+    for box in ("target_box", "predicted_box"):
+        counted[box] = tuple(line[box]) if line[box] is not None else None
+    return Counts(**counted, failed=line["status"] not in ANSWERED)
 
 
 def stage_of(region: str) -> str:

@@ -1,47 +1,386 @@
 """The folder of a training.
 
+run.json            the manifest: what is trained, on which machine, and how far it came
 training.jsonl      one line a step, and one an epoch, each with its `kind`
-evaluations.jsonl   one line per query and epoch
+evaluations.jsonl   one line per query and epoch, from the evaluation at the end of the epoch
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from dataclasses import fields as fields_of
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ..errors import DataError
+from ..metrics import METRICS, Counts
+from .from_json import from_json
 from .journal import current_lines, holds_run, read_manifest, read_page
+from .query import RegionTime, counts_from_json
 
 TRAINING_SCHEMA = "lisabench.training/1"
-
-
 TRAINING = "training.jsonl"
-
-
 EVALUATIONS = "evaluations.jsonl"
+STEP, EPOCH = "step", "epoch"  # the kinds of lines in training.jsonl
+DISTILLATION_EPOCH = 0  # steps of distillation come before epoch 1 and minimise another loss
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """What was asked for.
+
+    Attributes:
+        options: every option of `lisabench train`, as resolved.
+        case: every setting of the model.
+        trains: the parts that are trained.
+        losses: weight of each loss, by its name.
+    """
+
+    options: Mapping[str, Any]
+    case: Mapping[str, Any]
+    trains: tuple[str, ...]
+    losses: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The queries of one split: how many, and a digest of their images, texts and targets."""
+
+    count: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """The model of a training.
+
+    Attributes:
+        recipe: name of the recipe.
+        preset: name of the sizes of the model.
+        vision: ``dual``, ``clip`` or ``sam``.
+        trained_parameters: number of trained parameters of each part; None until the model is built.
+        settings: all settings as the model resolved them; None until the model is built.
+    """
+
+    recipe: str
+    preset: str
+    vision: str
+    trained_parameters: Mapping[str, int] | None = None
+    settings: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class MemoryBeforeBuild:
+    """What was known about memory before the model was built. Older trainings recorded neither.
+
+    Attributes:
+        beside_bytes: what of an imitated card lies beside PyTorch's allocator; None without such a card.
+        start_bytes: the resident set of the process; None on a GPU.
+    """
+
+    beside_bytes: int | None = None
+    start_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class TrainingManifest:
+    """The manifest of a training, ``run.json``.
+
+    Attributes:
+        schema: name and version of the file format.
+        status: ``running`` or ``complete``.
+        started, finished: ISO 8601 times.
+        setup: what was asked for, folders included.
+        configuration: what makes the training what it is: the setup without folders and the like, the data
+            by their fingerprints, and the number of processes. A training is only resumed with the same.
+        data: the queries, by their use: ``train`` and ``val``.
+        model: the model that is trained.
+        environment: facts about the machine (``passport`` in the file).
+        versions: of Python and of libraries.
+        memory: what was known about memory before the build.
+        warnings: what speaks against the measurement.
+    """
+
+    schema: str
+    status: str
+    started: str
+    setup: TrainingSetup
+    configuration: Mapping[str, Any]
+    model: TrainedModel
+    environment: Mapping[str, Any]
+    versions: Mapping[str, str | None]
+    finished: str | None = None
+    data: Mapping[str, TrainingData] = field(default_factory=dict)
+    memory: MemoryBeforeBuild = MemoryBeforeBuild()
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, manifest: Mapping[str, Any]) -> "TrainingManifest":
+        """Return the manifest of a ``run.json``.
+
+        Raises:
+            DataError: a key that every training has is missing.
+        """
+        for key in ("setup", "training", "passport"):
+            if key not in manifest:
+                raise DataError(
+                    f"run.json has no {key!r}, which every training has; it was edited or cut"
+                )
+        data = {}
+        for use, described in (manifest.get("data") or {}).items():
+            data[use] = from_json(TrainingData, described)
+        setup = manifest["setup"]
+        return from_json(
+            cls,
+            manifest,
+            setup=from_json(TrainingSetup, setup, trains=tuple(setup.get("trains") or ())),
+            model=from_json(TrainedModel, manifest["training"]),
+            environment=manifest["passport"],
+            data=data,
+            memory=from_json(MemoryBeforeBuild, manifest.get("memory") or {}),
+            warnings=tuple(manifest.get("warnings") or ()),
+        )
+
+    @property
+    def seed(self) -> int:
+        """The seed of the training."""
+        return self.configuration["options"]["seed"]
+
+    @property
+    def device(self) -> str | None:
+        """The device of the model, such as ``cpu`` or ``cuda``; None until the model is built."""
+        return self.model.settings["device"] if self.model.settings else None
+
+    def fingerprint(self, use: str) -> str | None:
+        """Return the fingerprint of the data of a use, ``train`` or ``val``; None where it is not recorded."""
+        return self.data[use].fingerprint if use in self.data else None
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """One step of the optimizer.
+
+    Attributes:
+        epoch: number of the epoch, from 1; 0 for a step of distillation.
+        step: number of the step, from 1, over all epochs.
+        queries: how many queries it learned from.
+        losses: value of each loss, before it is weighted, by its name.
+        loss: the weighted sum, which is minimised.
+        lr: the learning rate.
+        grad_norm: norm of the gradient before it is clipped.
+        latency_ns: time of the step by the case's clock.
+        host_ns: the same by the host's clock.
+        regions: time by part of the step, such as ``backward``.
+        unattributed_ns: the time that is in no region.
+    """
+
+    epoch: int
+    step: int
+    queries: int
+    losses: Mapping[str, float]
+    loss: float
+    lr: float
+    grad_norm: float | None
+    latency_ns: int
+    host_ns: int | None = None
+    regions: Mapping[str, RegionTime] = field(default_factory=dict)
+    unattributed_ns: int | None = None
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> "TrainingStep":
+        """Return the step of a line. What the line has beside the fields of a step are its losses.
+
+        Raises:
+            DataError: a key that every step has is missing.
+        """
+        no_losses = {name.name for name in fields_of(cls)} | {"kind", "superseded"}
+        losses = {name: value for name, value in line.items() if name not in no_losses}
+        regions = {}
+        for name, times in (line.get("regions") or {}).items():
+            regions[name] = RegionTime(**times)
+        return from_json(cls, line, losses=losses, regions=regions)
+
+    @property
+    def is_distillation(self) -> bool:
+        """Whether it belongs to the distillation that comes before the first epoch."""
+        return self.epoch == DISTILLATION_EPOCH
+
+    @cached_property
+    def parts_ns(self) -> dict[str, int]:
+        """The time of each part of the step: the exclusive times of its regions, added up."""
+        parts: dict[str, int] = {}
+        for region, times in self.regions.items():
+            part = region.split(".")[0]
+            parts[part] = parts.get(part, 0) + times.exclusive_ns
+        return parts
+
+
+@dataclass(frozen=True)
+class TrainingEpoch:
+    """The end of an epoch: its evaluation, and the cost of the steps up to it.
+
+    Attributes:
+        epoch: number of the epoch, from 1.
+        step: number of its last step.
+        scores: value of each metric of `metrics.METRICS`; None where no query defines it.
+        queries: how many queries were evaluated.
+        avg_inference_time_s: mean time of a query of the evaluation.
+        train_loss: mean loss of its steps.
+        step_s: median time of its steps.
+        train_s: time of all steps up to its end.
+        peak_bytes: largest memory peak of its steps, over all processes.
+        peak_reserved_bytes: the same of what PyTorch's allocator reserved, on a GPU.
+        best: whether it was better than every epoch before it.
+    """
+
+    epoch: int
+    step: int
+    scores: Mapping[str, float | None]
+    queries: int
+    avg_inference_time_s: float
+    train_loss: float
+    step_s: float
+    train_s: float
+    peak_bytes: int | None
+    peak_reserved_bytes: int | None
+    best: bool
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> "TrainingEpoch":
+        """Return the epoch of a line.
+
+        Raises:
+            DataError: a key that every epoch has is missing.
+        """
+        scores = {name: line.get(name) for name in METRICS}
+        return from_json(cls, line, scores=scores)
+
+    @property
+    def mIoU(self) -> float | None:  # the metric's own spelling
+        """Mean foreground IoU over the queries with a target."""
+        return self.scores["mIoU"]
+
+    @property
+    def gIoU(self) -> float | None:
+        """Mean foreground IoU over all queries."""
+        return self.scores["gIoU"]
+
+    @property
+    def cIoU(self) -> float | None:
+        """Sum of intersections over sum of unions."""
+        return self.scores["cIoU"]
+
+
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """One query of the evaluation at the end of an epoch.
+
+    Attributes:
+        epoch, step: the epoch, and its last step.
+        sample_id: id of the query.
+        image_id: id of the image; several queries may share it.
+        status: ``ok`` or ``no_seg``; a query that fails ends the training.
+        counts: pixels of the target and of the mask, from which every score is computed.
+        latency_ns: end-to-end time of the query.
+        query: the text.
+        tags: what the data tell of the query, such as its family.
+        height, width: of the image, in pixels.
+    """
+
+    epoch: int
+    step: int
+    sample_id: str
+    image_id: str
+    status: str
+    counts: Counts
+    latency_ns: int | None = None
+    query: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    height: int | None = None
+    width: int | None = None
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> "EvaluationRecord":
+        """Return the record of a line.
+
+        Raises:
+            DataError: a key that every line has is missing.
+        """
+        return from_json(cls, line, counts=counts_from_json(line))
 
 
 @dataclass(frozen=True)
 class Training:
-    """A training read back: superseded lines are left out."""
+    """A training read back, without the lines that were superseded when it was resumed.
+
+    Attributes:
+        folder: where it is.
+        manifest: what was trained, on which machine, and how far it came.
+        steps: all steps in order, those of distillation first.
+        epochs: the epochs that have ended, in order.
+        evaluations: the queries of all evaluations, by epoch.
+    """
 
     folder: Path
-    page: dict[str, Any]
-    steps: list[dict[str, Any]]
-    epochs: list[dict[str, Any]]
-    evaluations: list[dict[str, Any]]
+    manifest: TrainingManifest
+    steps: tuple[TrainingStep, ...]
+    epochs: tuple[TrainingEpoch, ...]
+    evaluations: tuple[EvaluationRecord, ...]
+
+    @cached_property
+    def steps_of_epochs(self) -> tuple[TrainingStep, ...]:
+        """The steps without those of distillation, which minimise another loss."""
+        return tuple(step for step in self.steps if not step.is_distillation)
+
+    @cached_property
+    def seconds_by_step(self) -> dict[int, float]:
+        """By step, the seconds of all steps up to its end. Evaluations and checkpoints take no part."""
+        seconds: dict[int, float] = {}
+        total = 0.0
+        for step in self.steps:
+            total += step.latency_ns / 1e9
+            seconds[step.step] = total
+        return seconds
+
+    @property
+    def final_epoch(self) -> TrainingEpoch | None:
+        """The last epoch that has ended."""
+        return self.epochs[-1] if self.epochs else None
+
+    @property
+    def best_epoch(self) -> TrainingEpoch | None:
+        """The best epoch so far: the last one that was better than all before it."""
+        for epoch in reversed(self.epochs):
+            if epoch.best:
+                return epoch
+        return None
+
+    def evaluation(self, epoch: TrainingEpoch | None) -> list[EvaluationRecord]:
+        """Return the queries of an epoch's evaluation; none where there is no such epoch."""
+        if epoch is None:
+            return []
+        return [record for record in self.evaluations if record.epoch == epoch.epoch]
 
 
 def read_training(folder: Path) -> Training:
-    """Reads a training's folder, finished or not.
+    """Read a training's folder, finished or not.
 
     Raises:
         UsageError: the folder holds no training.
+        DataError: it holds a run of a suite, or a file is damaged.
     """
-    page = read_manifest(folder, (TRAINING_SCHEMA,))
+    manifest = TrainingManifest.from_json(read_manifest(folder, (TRAINING_SCHEMA,)))
     lines = current_lines(folder / TRAINING)
-    steps, epochs = ([row for row in lines if row["kind"] == kind] for kind in ("step", "epoch"))
-    return Training(folder, page, steps, epochs, current_lines(folder / EVALUATIONS))
+    evaluations = current_lines(folder / EVALUATIONS)
+    return Training(
+        folder=folder,
+        manifest=manifest,
+        steps=tuple(TrainingStep.from_json(line) for line in lines if line["kind"] == STEP),
+        epochs=tuple(TrainingEpoch.from_json(line) for line in lines if line["kind"] == EPOCH),
+        evaluations=tuple(EvaluationRecord.from_json(line) for line in evaluations),
+    )
 
 
 def is_training(folder: Path) -> bool:
-    """Whether a folder holds a training, rather than a run of a suite."""
+    """Return whether a folder holds a training, rather than a run of a suite."""
     return holds_run(folder) and read_page(folder).get("schema") == TRAINING_SCHEMA

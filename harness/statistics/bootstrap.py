@@ -94,7 +94,7 @@ def bootstrap_scores(
     Raises:
         ValueError: there is no query, or the lists differ in length.
     """
-    sums = _per_image(image_ids, [queries])
+    sums = sums_by_image(image_ids, [queries])
     scores, resampled = _scores(sums.sum(axis=0)), _resampled(sums, draws)
     about = {"clusters": len(sums), "resamples": draws.resamples, "seed": draws.seed}
     return {
@@ -123,7 +123,7 @@ def bootstrap_differences(
         raise ValueError(
             "the two sides have other targets; expected the same queries in the same order"
         )
-    sums = _per_image(image_ids, [reference, candidate])
+    sums = sums_by_image(image_ids, [reference, candidate])
     scores, resampled = _scores(sums.sum(axis=0)), _resampled(sums, draws)
     gain, gains = scores[1] - scores[0], resampled[:, 1] - resampled[:, 0]
     about = {"clusters": len(sums), "resamples": draws.resamples, "seed": draws.seed}
@@ -171,8 +171,19 @@ def _interval(
     return float(low), float(high)
 
 
-def _per_image(image_ids: Sequence[str], sides: Sequence[Sequence[Counts]]) -> np.ndarray:
-    """[image, side, score, 2]: the parts of each score, summed over an image's queries."""
+def sums_by_image(image_ids: Sequence[str], sides: Sequence[Sequence[Counts]]) -> np.ndarray:
+    """Return the numerator and denominator that each image adds to each of `SCORES`.
+
+    Args:
+        image_ids: of each query, the image that it is about.
+        sides: what each query contributes on each side, in the same order.
+
+    Returns:
+        float [image, side, score, 2], the images in the order of their sorted ids.
+
+    Raises:
+        ValueError: there is no query, or the lists differ in length.
+    """
     if len(image_ids) == 0 or any(len(side) != len(image_ids) for side in sides):
         lengths = [len(image_ids), *map(len, sides)]
         raise ValueError(

@@ -37,8 +37,9 @@ import numpy as np
 from scipy import stats
 from scipy.optimize import brentq
 
+from ..metrics import Counts
 from ..records.pixel_counts import OWN, PixelCounts
-from .bootstrap import SCORES
+from .bootstrap import SCORES, sums_by_image
 
 CONFIDENCE, POWER = 0.95, 0.8
 NORMAL_FROM = 100  # values, from which on the normal distribution stands in for Student's
@@ -73,6 +74,22 @@ def sums(judged: PixelCounts, answer: str = OWN) -> np.ndarray:
     found = np.zeros((place_Q.max(initial=-1) + 1, len(SCORES), 2))
     np.add.at(found, place_Q, judged.parts(answer))
     return found
+
+
+def sums_of_queries(image_ids: Sequence[str], queries: Sequence[Counts]) -> np.ndarray:
+    """Return the same as `sums` of queries that were counted one by one, as in a training's evaluation.
+
+    Args:
+        image_ids: of each query, the image that it is about.
+        queries: the pixel counts of each query, in the same order.
+
+    Returns:
+        float [image, score, 2], the images in the order of their sorted ids.
+
+    Raises:
+        ValueError: there is no query, or the lists differ in length.
+    """
+    return sums_by_image(image_ids, [queries])[:, 0]
 
 
 def levels(seeds: Sequence[np.ndarray]) -> dict[str, Seeded | None]:

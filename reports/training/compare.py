@@ -1,44 +1,44 @@
-"""Groups of trainings against one of them: steps and seconds to a target, the time of a step, memory, quality."""
+"""Groups of trainings against one of them: time to a target, time of a step, memory and quality."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
 
 from ...harness.errors import NothingToCompare, UsageError
-from ...harness.records.readings import Record
-from ...harness.records.training import Training
-from ...harness.statistics.ratios import mean_interval, paired_ratio
-from ..quality import points
+from ...harness.records.training import Training, TrainingEpoch
+from ...harness.statistics import over_seeds
+from ...harness.statistics.over_seeds import Seeded
+from ...harness.statistics.ratios import paired_ratio
 from ..schema_base import NO_RATIO, Points, Ratio
-from .groups import Group, differences, doubts, grouped, refusals
-from .schema import ComparedTrainings, TrainedSide, TrainingComparison
-from .summary import (
+from ..time_to_target import (
     Reached,
-    instrument_of,
-    memory_of,
-    of_epochs,
-    peak_of,
-    reached_loss,
-    reached_miou,
+    first_evaluation_at,
+    first_mean_loss_at,
     running_mean,
     window_of,
 )
+from .groups import Group, differences, read_groups, refusals, warnings
+from .schema import ComparedTrainings, TrainedSide, TrainingComparison
+from .summary import instrument_of, memory_of, peak_of, step_ms
 
 SCORES = ("mIoU", "gIoU")
+NO_TARGET = (
+    "a training ended without a mask that hits its target, or has not ended an epoch yet: "
+    "there is no mIoU that all of them reached"
+)
 
-Figure = Callable[[Training], float | None]
+Pairs = Sequence[tuple[Training, Training]]  # reference and candidate, of the same seed
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What is to be reached; None where there is nothing that all could be held to.
+    """What is to be reached; None where the trainings cannot be held to a common target.
 
     Attributes:
-        miou: share from 0 to 1.
-        loss: of the running mean.
-        window: its steps.
+        miou: validation mIoU, a share from 0 to 1.
+        loss: running mean of the loss.
+        window: steps of the running mean.
     """
 
     miou: float | None
@@ -46,31 +46,40 @@ class Targets:
     window: int
 
     def by_miou(self, training: Training) -> Reached | None:
-        return None if self.miou is None else reached_miou(training, self.miou)
+        """Return when a training reached the target mIoU."""
+        if self.miou is None:
+            return None
+        evaluations = [(epoch.step, epoch.mIoU) for epoch in training.epochs]
+        return first_evaluation_at(evaluations, self.miou, training.seconds_by_step)
 
     def by_loss(self, training: Training) -> Reached | None:
-        return None if self.loss is None else reached_loss(training, self.loss, self.window)
+        """Return when the running mean of a training's loss reached the target."""
+        if self.loss is None:
+            return None
+        losses = [(step.step, step.loss) for step in training.steps_of_epochs]
+        return first_mean_loss_at(losses, self.loss, self.window, training.seconds_by_step)
 
 
 def compare_folders(
     folders: Sequence[Path], target_miou: float | None = None, target_loss: float | None = None
 ) -> ComparedTrainings:
-    """Trainings by their folders; those that differ in the seed alone are repetitions, paired by seed.
+    """Compare trainings by their folders; those that differ in the seed alone are repetitions.
 
     Args:
         folders: the first is of the reference.
-        target_miou: by default the worst that any of them ended at.
-        target_loss: by default the highest running mean that any of them ended at, where all minimise the same.
+        target_miou: by default the lowest mIoU that a training ended at.
+        target_loss: by default the highest running mean that a training ended at, where all minimise
+            the same losses.
 
     Raises:
-        UsageError: a folder holds no training, or a training stands twice.
+        UsageError: a folder holds no training, a training is named twice, or there is no common loss.
         DataError: a folder holds a run of a suite.
         NothingToCompare: all differ in the seed alone.
     """
-    groups = grouped(folders)
+    groups = read_groups(folders)
     if len(groups) < 2:
         raise NothingToCompare(
-            "the trainings differ in the seed alone: name one of another recipe, too"
+            "the trainings differ in the seed alone: add a training of another recipe"
         )
     return compare_groups(groups, target_miou, target_loss)
 
@@ -78,199 +87,221 @@ def compare_folders(
 def compare_groups(
     groups: Sequence[Group], target_miou: float | None = None, target_loss: float | None = None
 ) -> ComparedTrainings:
-    """Every other group against the first; see `compare_folders`."""
+    """Compare every other group with the first; the arguments are those of `compare_folders`."""
     refused = refusals(groups)
-    trainings = [training for group in groups for training in group.trainings]
-    window = window_of(min(len(of_epochs(training)) for training in trainings))
-    miou = target_miou if target_miou is not None or "quality" in refused else worst_miou(trainings)
     if "losses" in refused and target_loss is not None:
         raise UsageError(
             f"--target-loss {target_loss}: {refused['losses']}; their losses cannot be held to one target"
         )
-    loss = (
-        target_loss
-        if target_loss is not None or "losses" in refused
-        else _worst_loss(trainings, window)
-    )
-    targets = Targets(None if "quality" in refused else miou, loss, window)
+    trainings = [training for group in groups for training in group.trainings]
+    targets = _common_targets(trainings, refused, target_miou, target_loss)
+    not_compared = dict(refused)
+    if targets.miou is None and "quality" not in refused:
+        not_compared["target mIoU"] = NO_TARGET
     instruments = {instrument_of(training) for training in trainings}
+    reference, *candidates = groups
     return ComparedTrainings(
         target_mIoU=targets.miou,
         target_loss=targets.loss,
-        loss_window=window,
+        loss_window=targets.window,
         instrument=instruments.pop() if len(instruments) == 1 else None,
         sides=[_side(group, targets) for group in groups],
-        comparisons=[compare_pair(groups[0], group, targets, refused) for group in groups[1:]],
+        comparisons=[compare_pair(reference, group, targets, refused) for group in candidates],
         differences=differences(groups),
-        not_compared=refused | dict(_without_target(targets, refused)),
-        warnings=list(doubts(groups)),
+        not_compared=not_compared,
+        warnings=warnings(groups),
     )
 
 
-def worst_miou(trainings: Sequence[Training]) -> float | None:
-    """That any of them ended at, so that all reach it; none where one has hit nothing, which any would have reached."""
-    finals = [training.epochs[-1]["mIoU"] if training.epochs else None for training in trainings]
-    known = [final for final in finals if final]
-    return min(known) if known and len(known) == len(finals) else None
+def _common_targets(
+    trainings: Sequence[Training],
+    refused: dict[str, str],
+    miou: float | None,
+    loss: float | None,
+) -> Targets:
+    """Return the targets that were asked for, or else those that every training reached."""
+    # The shortest training sets the window, so that the losses of all are smoothed alike.
+    window = window_of(min(len(training.steps_of_epochs) for training in trainings))
+    if "quality" in refused:
+        miou = None
+    elif miou is None:
+        miou = lowest_final_miou(trainings)
+    if loss is None and "losses" not in refused:
+        loss = _highest_final_loss(trainings, window)
+    return Targets(miou, loss, window)
 
 
-def _worst_loss(trainings: Sequence[Training], window: int) -> float | None:
-    means = [
-        running_mean([row["loss"] for row in of_epochs(training)], window) for training in trainings
-    ]
-    return max(float(mean[-1]) for mean in means) if all(map(len, means)) else None
+def lowest_final_miou(trainings: Sequence[Training]) -> float | None:
+    """Return the lowest mIoU that a training ended at, which all of them reached.
+
+    It is None where a training has no mIoU yet, or one of 0: any training reaches 0 at once.
+    """
+    finals = []
+    for training in trainings:
+        final = training.final_epoch
+        if final is None or not final.mIoU:
+            return None
+        finals.append(final.mIoU)
+    return min(finals)
 
 
-def _without_target(targets: Targets, refused: dict[str, str]) -> Iterator[tuple[str, str]]:
-    if targets.miou is None and "quality" not in refused:
-        yield (
-            "target mIoU",
-            "a training has ended without a mask that hits its target (or has not ended an epoch yet)",
-        )
+def _highest_final_loss(trainings: Sequence[Training], window: int) -> float | None:
+    """Return the highest running mean that a training ended at; None where one is too short for any."""
+    finals = []
+    for training in trainings:
+        means = running_mean([step.loss for step in training.steps_of_epochs], window)
+        if len(means) == 0:
+            return None
+        finals.append(float(means[-1]))
+    return max(finals)
 
 
 def _side(group: Group, targets: Targets) -> TrainedSide:
     trainings = group.trainings
-    mious, losses = ([by(each) for each in trainings] for by in (targets.by_miou, targets.by_loss))
-    counted = trainings[0].page["training"].get("trained_parameters")
+    to_miou = [targets.by_miou(training) for training in trainings]
+    to_loss = [targets.by_loss(training) for training in trainings]
+    finals = [training.final_epoch for training in trainings]
+    bests = [training.best_epoch for training in trainings]
+    # The seed does not change how many parameters are trained: the first training speaks for all.
+    parameters = trainings[0].manifest.model.trained_parameters
     return TrainedSide(
         name=group.name,
         folders=[str(training.folder) for training in trainings],
         seeds=list(group.by_seed),
-        trained_parameters=sum(counted.values()) if counted else None,
+        trained_parameters=sum(parameters.values()) if parameters else None,
         steps=[len(training.steps) for training in trainings],
         step_ms=[step_ms(training) for training in trainings],
         peak_bytes=[peak_of(training) for training in trainings],
-        steps_to_mIoU=[found and found.step for found in mious],
-        seconds_to_mIoU=[found and found.seconds for found in mious],
-        steps_to_loss=[found and found.step for found in losses],
-        seconds_to_loss=[found and found.seconds for found in losses],
-        final={
-            name: [_score(final_epoch(training), name) for training in trainings] for name in SCORES
-        },
-        best={
-            name: [_score(best_epoch(training), name) for training in trainings] for name in SCORES
-        },
+        steps_to_mIoU=[reached.step if reached else None for reached in to_miou],
+        seconds_to_mIoU=[reached.seconds if reached else None for reached in to_miou],
+        steps_to_loss=[reached.step if reached else None for reached in to_loss],
+        seconds_to_loss=[reached.seconds if reached else None for reached in to_loss],
+        final={name: _scores(finals, name) for name in SCORES},
+        best={name: _scores(bests, name) for name in SCORES},
     )
 
 
-def step_ms(training: Training) -> float | None:
-    """Median over the steps of epochs."""
-    steps = of_epochs(training)
-    return median(row["latency_ns"] for row in steps) / 1e6 if steps else None
-
-
-def final_epoch(training: Training) -> Record | None:
-    return training.epochs[-1] if training.epochs else None
-
-
-def best_epoch(training: Training) -> Record | None:
-    return next((row for row in reversed(training.epochs) if row["best"]), None)
-
-
-def _score(epoch: Record | None, name: str) -> float | None:
-    return epoch[name] if epoch else None
+def _scores(epochs: Sequence[TrainingEpoch | None], name: str) -> list[float | None]:
+    return [epoch.scores[name] if epoch else None for epoch in epochs]
 
 
 def compare_pair(
-    base: Group, other: Group, targets: Targets, refused: dict[str, str]
+    reference: Group, candidate: Group, targets: Targets, refused: dict[str, str]
 ) -> TrainingComparison:
-    """One group against another, over the seeds that both have."""
-    seeds = [seed for seed in base.by_seed if seed in other.by_seed]
-    pairs = [(base.by_seed[seed], other.by_seed[seed]) for seed in seeds]
-    time = [] if "time" in refused else pairs
-    judged = [] if "quality" in refused else pairs
+    """Compare one group with another, over the seeds that both have."""
+    seeds = [seed for seed in reference.by_seed if seed in candidate.by_seed]
+    pairs = [(reference.by_seed[seed], candidate.by_seed[seed]) for seed in seeds]
+    of_time = [] if "time" in refused else pairs
+    of_memory = [] if "memory" in refused else pairs
+    of_quality = [] if "quality" in refused else pairs
     return TrainingComparison(
-        reference=base.name,
-        candidate=other.name,
+        reference=reference.name,
+        candidate=candidate.name,
         seeds=seeds,
-        step_time=_ratio(time, step_ms),
-        peak_memory=_ratio([] if "memory" in refused else pairs, memory_of),
-        steps_to_mIoU=_reached_ratio(pairs, targets.by_miou, in_steps),
-        seconds_to_mIoU=_reached_ratio(time, targets.by_miou, in_seconds),
-        steps_to_loss=_reached_ratio(pairs, targets.by_loss, in_steps),
-        seconds_to_loss=_reached_ratio(time, targets.by_loss, in_seconds),
-        final=_points(judged, final_epoch),
-        best=_points(judged, best_epoch),
+        step_time=_ratio(of_time, step_ms),
+        peak_memory=_ratio(of_memory, memory_of),
+        steps_to_mIoU=_ratio_to_target(pairs, targets.by_miou, _span_in_steps),
+        seconds_to_mIoU=_ratio_to_target(of_time, targets.by_miou, _span_in_seconds),
+        steps_to_loss=_ratio_to_target(pairs, targets.by_loss, _span_in_steps),
+        seconds_to_loss=_ratio_to_target(of_time, targets.by_loss, _span_in_seconds),
+        final=_quality_differences(of_quality, lambda training: training.final_epoch),
+        best=_quality_differences(of_quality, lambda training: training.best_epoch),
     )
 
 
-def in_steps(found: Reached) -> tuple[float, float]:
-    """From the earliest step that it can have been to the one that showed it."""
-    return found.first_step, found.step
+def _ratio(pairs: Pairs, quantity: Callable[[Training], float | None]) -> Ratio:
+    """Return the mean ratio of a quantity over the pairs, with Student's interval over them."""
+    logs = []
+    for reference, candidate in pairs:
+        before, after = quantity(reference), quantity(candidate)
+        if not before or not after:
+            return NO_RATIO
+        logs.append(math.log(after / before))
+    return Ratio(**asdict(paired_ratio(logs))) if logs else NO_RATIO
 
 
-def in_seconds(found: Reached) -> tuple[float, float]:
-    """Likewise, in seconds."""
-    return found.first_s, found.seconds
+def _span_in_steps(reached: Reached) -> tuple[float, float]:
+    """Return the earliest and the latest step at which a target can have been reached."""
+    return reached.first_step, reached.step
 
 
-Pairs = Sequence[tuple[Training, Training]]
+def _span_in_seconds(reached: Reached) -> tuple[float, float]:
+    """Return the same in seconds of training."""
+    assert reached.first_s is not None  # the records of a training have every step
+    return reached.first_s, reached.seconds
 
 
-def _ratio(pairs: Pairs, figure: Figure) -> Ratio:
-    found = [(figure(before), figure(after)) for before, after in pairs]
-    logs = [math.log(after / before) for before, after in found if before and after]
-    return Ratio(**asdict(paired_ratio(logs))) if logs and len(logs) == len(pairs) else NO_RATIO
-
-
-def _reached_ratio(
+def _ratio_to_target(
     pairs: Pairs,
-    reached: Callable[[Training], Reached | None],
-    span: Callable[[Reached], tuple[float, float]],
+    reached_by: Callable[[Training], Reached | None],
+    span_of: Callable[[Reached], tuple[float, float]],
 ) -> Ratio:
-    """Of what was seen; its interval reaches from that of the earliest it can have been to that of the latest."""
-    found = [(reached(before), reached(after)) for before, after in pairs]
-    spans = [(span(before), span(after)) for before, after in found if before and after]
-    if not spans or len(spans) < len(pairs):
+    """Return the ratio of what was needed to reach a target; none where a training did not reach it.
+
+    The ratio is that of the evaluations which showed the target. Its interval also allows for the
+    steps between two evaluations: it begins where that of the smallest possible ratios begins (the
+    candidate as early, the reference as late as possible), and ends where that of the largest ends.
+    """
+    seen, smallest, largest = [], [], []
+    for reference, candidate in pairs:
+        reached_before, reached_after = reached_by(reference), reached_by(candidate)
+        if reached_before is None or reached_after is None:
+            return NO_RATIO
+        earliest_before, latest_before = span_of(reached_before)
+        earliest_after, latest_after = span_of(reached_after)
+        seen.append(math.log(latest_after / latest_before))
+        smallest.append(math.log(earliest_after / latest_before))
+        largest.append(math.log(latest_after / earliest_before))
+    if not seen:
         return NO_RATIO
-    seen, earliest, latest = (
-        paired_ratio([math.log(after[j] / before[i]) for before, after in spans])
-        for i, j in ((1, 1), (1, 0), (0, 1))
-    )
+    ratio = paired_ratio(seen)
     return Ratio(
-        **asdict(seen) | {"low": earliest.low, "high": latest.high, "smallest_detectable": None}
+        ratio=ratio.ratio,
+        low=paired_ratio(smallest).low,
+        high=paired_ratio(largest).high,
+        processes=ratio.processes,
+        # The smallest detectable ratio is half an interval of `seen`, which this interval is not.
+        smallest_detectable=None,
     )
 
 
-def _points(pairs: Pairs, epoch: Callable[[Training], Record | None]) -> dict[str, Points | None]:
-    """Over the queries of all seeds: an image is drawn with all of them."""
-    rows = [
-        (evaluation(before, epoch(before)), evaluation(after, epoch(after)))
-        for before, after in pairs
-    ]
-    named = [[[_of_seed(i, row) for row in side] for side in sides] for i, sides in enumerate(rows)]
-    before, after = ([row for sides in named for row in sides[which]] for which in (0, 1))
-    found, by_seed = points(before, after), [points(*sides) for sides in rows]
-    return {name: _with_seeds(found[name], [each[name] for each in by_seed]) for name in SCORES}
+def _quality_differences(
+    pairs: Pairs, epoch_of: Callable[[Training], TrainingEpoch | None]
+) -> dict[str, Points | None]:
+    """Return the differences of `SCORES` between two sides, in points, over seeds and images.
+
+    All trainings are evaluated on the same queries (see `groups.refusals`), so that `over_seeds`
+    pairs them by seed and image. There is no difference where a training has not ended an epoch.
+    """
+    reference_sums, candidate_sums = [], []
+    for reference, candidate in pairs:
+        before = reference.evaluation(epoch_of(reference))
+        after = candidate.evaluation(epoch_of(candidate))
+        if not before or not after:
+            return dict.fromkeys(SCORES)
+        for sums, records in ((reference_sums, before), (candidate_sums, after)):
+            image_ids = [record.image_id for record in records]
+            counts = [record.counts for record in records]
+            sums.append(over_seeds.sums_of_queries(image_ids, counts))
+    if not pairs:
+        return dict.fromkeys(SCORES)
+    differences_by_score = over_seeds.differences(reference_sums, candidate_sums)
+    return {name: _points(differences_by_score[name]) for name in SCORES}
 
 
-def evaluation(training: Training, epoch: Record | None) -> list[Record]:
-    """The lines of an epoch's evaluation."""
-    return [row for row in training.evaluations if epoch and row["epoch"] == epoch["epoch"]]
-
-
-def _of_seed(i: int, row: Record) -> Record:
-    return row | {"sample_id": f"{i}/{row['sample_id']}"}
-
-
-def _with_seeds(found: Points | None, by_seed: Sequence[Points | None]) -> Points | None:
-    """The arms of the images' interval and of Student's over the seeds, added in quadrature."""
-    if (
-        found is None
-        or found.low is None
-        or found.high is None
-        or len(by_seed) < 2
-        or None in by_seed
-    ):
-        return found
-    mean, low, _ = mean_interval([each.difference for each in by_seed if each])
-    arm = mean - (low or mean)
-    below, above = (
-        math.hypot(found.difference - found.low, arm),
-        math.hypot(found.high - found.difference, arm),
-    )
-    low, high = found.difference - below, found.difference + above
-    return found.model_copy(
-        update={"low": low, "high": high, "smallest_detectable": max(below, above)}
+def _points(difference: Seeded | None) -> Points | None:
+    """Return a difference of shares as points: times 100."""
+    if difference is None:
+        return None
+    if difference.low is None or difference.high is None or difference.half_width is None:
+        low, high, half_width = None, None, None
+    else:
+        low, high = 100 * difference.low, 100 * difference.high
+        half_width = 100 * difference.half_width
+    return Points(
+        difference=100 * difference.value,
+        low=low,
+        high=high,
+        clusters=difference.clusters,
+        smallest_detectable=half_width,
     )

@@ -1,4 +1,4 @@
-"""The figures of a training, or of several side by side: its loss over steps, its mIoU over epochs."""
+"""The figures of a training: its loss over the steps, and its quality over the epochs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from ...harness.records.readings import Record
-from ...harness.records.training import Training
+from ...harness.records.training import Training, TrainingEpoch, TrainingStep
 from .. import formatting
 from ..drawing import (
     BLUE,
@@ -29,145 +28,145 @@ from ..drawing import (
     legend,
     save,
 )
-from .summary import of_epochs, running_mean, window_of
+from ..time_to_target import running_mean, window_of
 
 LOSS, QUALITY = "training_loss.png", "training_quality.png"
 LOSS_COLOURS = {"ce": ORANGE, "bce": BLUE, "dice": GREEN, "iou": PURPLE}
+# Colour, marker and line of each score: they differ in all three, for prints without colour.
 SCORES = {"mIoU": (VERMILION, "o", "-"), "gIoU": (BLUE, "s", "--"), "cIoU": (GREEN, "^", ":")}
 AXES_IN, LEFT_IN, RIGHT_IN, BOTTOM_IN = 3.6, 0.85, 0.3, 0.65
 
 
 def draw_training(training: Training, folder: Path) -> list[Path]:
-    """Draws those of the two figures that there is something to show in."""
+    """Draw those of the two figures that there is something to show in; return their paths."""
     drawn = []
     with rc_context(STYLE):  # pyright: ignore[reportArgumentType]  # its keys are typed as literals
-        if of_epochs(training):
+        if training.steps_of_epochs:
             drawn.append(save(loss_figure(training), folder / LOSS))
-        if any(row["gIoU"] is not None for row in training.epochs):
+        if any(epoch.gIoU is not None for epoch in training.epochs):
             drawn.append(save(quality_figure(training), folder / QUALITY))
     return drawn
 
 
 def loss_figure(training: Training) -> Figure:
-    """The loss at every step as a point and its running mean as a line; each loss by its name, as it is weighted."""
-    steps, weights = of_epochs(training), training.page["setup"]["losses"]
-    window, names = (
-        window_of(len(steps)),
-        [name for name in LOSS_COLOURS if weights.get(name) and name in steps[0]],
-    )
-    figure, axes = _empty("step", "loss")
-    lines = [_line(axes, steps, "loss", 1, window, INK, "loss")]
-    lines += [
-        _line(axes, steps, n, weights[n], window, LOSS_COLOURS[n], f"{weights[n]:g} x {n}")
-        for n in names
-    ]
-    _end_epochs(axes, training)
+    """Return the figure of the loss, and of each weighted part of it, over the steps."""
+    steps = training.steps_of_epochs
+    window = window_of(len(steps))
+    figure, axes = _axes("step", "loss")
+    lines = [_loss_line(axes, steps, [step.loss for step in steps], window, INK, "loss")]
+    for name, colour in LOSS_COLOURS.items():
+        weight = training.manifest.setup.losses.get(name)
+        if not weight or name not in steps[0].losses:
+            continue
+        weighted = [weight * step.losses[name] for step in steps]
+        label = f"{weight:g} x {name}"
+        lines.append(_loss_line(axes, steps, weighted, window, colour, label))
+    for epoch in training.epochs[:-1]:
+        axes.axvline(epoch.step + 0.5, color=MUTED, linewidth=0.6, alpha=0.4)
     axes.set_ylim(0, axes.get_ylim()[1])
-    what = f"points: each step; lines: mean of {window} steps; grey lines: ends of epochs"
-    heading(figure, loss_message(steps, window), what)
+    legend_of_marks = (
+        f"points: each step; lines: mean of {window} steps; grey lines: ends of epochs"
+    )
+    heading(figure, loss_message(steps, window), legend_of_marks)
     legend(figure, lines)
     return figure
 
 
-def _line(
+def _loss_line(
     axes: Axes,
-    steps: Sequence[Record],
-    name: str,
-    weight: float,
+    steps: Sequence[TrainingStep],
+    losses: Sequence[float],
     window: int,
     colour: str,
     label: str,
 ) -> Artist:
-    numbers, values = [row["step"] for row in steps], [weight * row[name] for row in steps]
-    axes.plot(numbers, values, "o", color=colour, markersize=3, alpha=0.3, markeredgewidth=0)
-    (line,) = axes.plot(
-        numbers[window - 1 :], running_mean(values, window), color=colour, linewidth=2, label=label
-    )
+    """Draw a loss at every step as a point, and its running mean as a line; return the line."""
+    numbers = [step.step for step in steps]
+    axes.plot(numbers, losses, "o", color=colour, markersize=3, alpha=0.3, markeredgewidth=0)
+    means = running_mean(losses, window)
+    (line,) = axes.plot(numbers[window - 1 :], means, color=colour, linewidth=2, label=label)
     return line
 
 
-def _end_epochs(axes: Axes, training: Training) -> None:
-    for row in training.epochs[:-1]:
-        axes.axvline(row["step"] + 0.5, color=MUTED, linewidth=0.6, alpha=0.4)
-
-
-def loss_message(steps: Sequence[Record], window: int) -> str:
-    """The title: from the first step to the mean of the last ones."""
-    first, last = steps[0]["loss"], running_mean([row["loss"] for row in steps], window)[-1]
+def loss_message(steps: Sequence[TrainingStep], window: int) -> str:
+    """Return the title: the loss of the first step, and the mean of the last ones."""
+    first = steps[0].loss
+    last = running_mean([step.loss for step in steps], window)[-1]
     if first == last:
         return f"The loss stands at {last:.3g}"
-    return f"The loss {'falls' if last < first else 'rises'} from {first:.3g} to {last:.3g}"
+    verb = "falls" if last < first else "rises"
+    return f"The loss {verb} from {first:.3g} to {last:.3g}"
 
 
 def quality_figure(training: Training) -> Figure:
-    """The three scores at the end of every epoch; a ring at the best one."""
-    rows = training.epochs
-    figure, axes = _empty("epoch", "IoU (share)")
-    drawn = [
-        _score(axes, rows, name) for name in SCORES if any(row[name] is not None for row in rows)
-    ]
-    best = next((row for row in reversed(rows) if row["best"]), None)
-    name = _decisive(rows)
+    """Return the figure of the three scores at the end of every epoch; the best epoch has a ring."""
+    epochs, best = training.epochs, training.best_epoch
+    figure, axes = _axes("epoch", "IoU (share)")
+    handles = []
+    for name in SCORES:
+        if any(epoch.scores[name] is not None for epoch in epochs):
+            handles.append(_score_line(axes, epochs, name))
     if best:
-        axes.plot(
-            [best["epoch"]],
-            [best[name]],
-            "o",
-            markersize=14,
-            markerfacecolor="none",
-            markeredgecolor=INK,
-        )
-    axes.set_xlim(0.5, max(row["epoch"] for row in rows) + 0.5)
-    axes.set_ylim(-0.03 * max(1e-3, axes.get_ylim()[1]), max(axes.get_ylim()[1], 0.02))
-    split = training.page["setup"]["options"]["val_split"]
-    heading(
-        figure,
-        quality_message(rows),
-        f"at the end of each epoch, over {rows[-1]['queries']} queries of {split}",
-    )
-    legend(figure, [*drawn, *([_ring()] if best else [])])
+        ring = {
+            "marker": "o",
+            "markerfacecolor": "none",
+            "markeredgecolor": INK,
+            "linestyle": "",
+        }
+        axes.plot([best.epoch], [best.scores[_deciding_score(epochs)]], markersize=14, **ring)
+        handles.append(Line2D([], [], color=INK, markersize=10, label="best epoch", **ring))
+    axes.set_xlim(0.5, epochs[-1].epoch + 0.5)
+    # The lower end is a little below 0, so that a line of zeros does not lie on the axis.
+    top = axes.get_ylim()[1]
+    axes.set_ylim(-0.03 * max(1e-3, top), max(top, 0.02))
+    split = training.manifest.setup.options["val_split"]
+    evaluated_on = f"at the end of each epoch, over {epochs[-1].queries} queries of {split}"
+    heading(figure, quality_message(epochs), evaluated_on)
+    legend(figure, handles)
     return figure
 
 
-def _ring() -> Artist:
-    return Line2D(
-        [],
-        [],
-        color=INK,
-        marker="o",
-        markersize=10,
-        markerfacecolor="none",
-        linestyle="",
-        label="best epoch",
-    )
-
-
-def _score(axes: Axes, rows: Sequence[Record], name: str) -> Artist:
+def _score_line(axes: Axes, epochs: Sequence[TrainingEpoch], name: str) -> Artist:
     colour, marker, style = SCORES[name]
-    found = [(row["epoch"], row[name]) for row in rows if row[name] is not None]
-    (line,) = axes.plot(*zip(*found, strict=True), color=colour, marker=marker, linestyle=style, markersize=5,
-                        linewidth=2, label=name, clip_on=False)  # fmt: skip
+    defined = [epoch for epoch in epochs if epoch.scores[name] is not None]
+    (line,) = axes.plot(
+        [epoch.epoch for epoch in defined],
+        [epoch.scores[name] for epoch in defined],
+        color=colour,
+        marker=marker,
+        linestyle=style,
+        markersize=5,
+        linewidth=2,
+        label=name,
+        clip_on=False,
+    )
     return line
 
 
-def _decisive(rows: Sequence[Record]) -> str:
-    """What says which epoch is best."""
-    return "mIoU" if all(row["mIoU"] is not None for row in rows) else "gIoU"
+def _deciding_score(epochs: Sequence[TrainingEpoch]) -> str:
+    """Return the score that decides which epoch is best: gIoU where no query has a target."""
+    has_targets = all(epoch.mIoU is not None for epoch in epochs)
+    return "mIoU" if has_targets else "gIoU"
 
 
-def quality_message(rows: Sequence[Record]) -> str:
-    """The title: the best epoch, and the last where that is another."""
-    name, last = _decisive(rows), rows[-1]
-    best = next((row for row in reversed(rows) if row["best"]), last)
-    if not best[name]:
-        return f"After {last['epoch']} epochs no mask hits its target"
-    if best["epoch"] == last["epoch"]:
-        return f"{name} is {formatting.score(best[name])} after the last epoch, the best of {len(rows)}"
-    where = f"{name} is best after epoch {best['epoch']}: {formatting.score(best[name])}"
-    return f"{where}, and {formatting.score(last[name])} at the end"
+def quality_message(epochs: Sequence[TrainingEpoch]) -> str:
+    """Return the title: the score of the best epoch, and of the last one where that is another."""
+    name, last = _deciding_score(epochs), epochs[-1]
+    best = last
+    for epoch in epochs:
+        if epoch.best:
+            best = epoch
+    if not best.scores[name]:
+        return f"After {last.epoch} epochs no mask hits its target"
+    best_score = formatting.score(best.scores[name])
+    if best.epoch == last.epoch:
+        return f"{name} is {best_score} after the last epoch, the best of {len(epochs)}"
+    last_score = formatting.score(last.scores[name])
+    return f"{name} is best after epoch {best.epoch}: {best_score}, and {last_score} at the end"
 
 
-def _empty(x_label: str, y_label: str) -> tuple[Figure, Axes]:
+def _axes(x_label: str, y_label: str) -> tuple[Figure, Axes]:
+    """Return a figure with one pair of axes, whose horizontal axis counts."""
     height_in = HEAD_IN + AXES_IN + BOTTOM_IN
     figure = canvas(height_in)
     width = 1 - (LEFT_IN + RIGHT_IN) / WIDTH_IN

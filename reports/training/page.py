@@ -167,6 +167,6 @@ def _method(summary: TrainingSummary) -> Iterator[str]:
 
 
 def _machine(training: Training) -> Iterator[list[str]]:
-    facts = training.page["passport"] | training.page["versions"]
+    facts = {**training.manifest.environment, **training.manifest.versions}
     yield from (markdown.fact(name, value) for name, value in facts.items() if value is not None)
-    yield ["started", training.page["started"]]
+    yield ["started", training.manifest.started]

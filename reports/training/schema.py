@@ -144,8 +144,8 @@ class TrainingComparison(Strict):
     steps_to_loss: Ratio = Field(description="Likewise.")
     seconds_to_loss: Ratio = Field(description="Likewise.")
     final: dict[str, Points | None] = Field(
-        description="Of mIoU and gIoU, over all queries of all seeds. The interval is that of the images; with several "
-        "seeds, that of the seeds is added to it in quadrature."
+        description="Of mIoU and gIoU: mean over the seeds. The interval is that of `over_seeds`: Student's t over the "
+        "images and, with several seeds, over the seeds, added in quadrature. Null where a training has no epoch yet."
     )
     best: dict[str, Points | None] = Field(description="The same of each training's best epoch.")
 

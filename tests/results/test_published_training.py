@@ -8,9 +8,10 @@ from statistics import median
 
 import pytest
 
+from lisabench.harness import metrics
 from lisabench.harness.memory import card_bytes
 from lisabench.harness.records.run import read_run
-from lisabench.harness.records.training import read_training
+from lisabench.harness.records.training import TrainingManifest, read_training
 
 pytestmark = pytest.mark.no_clock
 
@@ -26,13 +27,13 @@ class Trained:
 
     status: str
     options: dict
-    page: dict
+    manifest: TrainingManifest | None
     peak_reserved_bytes: int | None
     step_ms: float | None
 
     @property
-    def beside_bytes(self) -> int:
-        return self.page["memory"]["beside_bytes"]
+    def beside_bytes(self) -> int | None:
+        return self.manifest.memory.beside_bytes if self.manifest else None
 
 
 def trained(name: str) -> Trained:
@@ -41,11 +42,11 @@ def trained(name: str) -> Trained:
     folder = PUBLISHED / row["folder"]
     options = suite["definition"]["trainings"][name]
     if not (folder / "run.json").exists():  # it ran out of memory before it was built
-        return Trained(row["status"], options, {}, None, None)
+        return Trained(row["status"], options, None, None, None)
     training = read_training(folder)
-    steps = [step["latency_ns"] / 1e6 for step in training.steps]
-    peak = training.epochs[-1]["peak_reserved_bytes"] if training.epochs else None
-    return Trained(row["status"], options, training.page, peak, median(steps) if steps else None)
+    steps = [step.latency_ns / 1e6 for step in training.steps]
+    peak = training.epochs[-1].peak_reserved_bytes if training.epochs else None
+    return Trained(row["status"], options, training.manifest, peak, median(steps) if steps else None)
 
 
 def table_row(name: str, quantized: str, millions: str) -> str:
@@ -81,11 +82,11 @@ def table_row(name: str, quantized: str, millions: str) -> str:
 )
 def test_the_table_of_trainings_is_that_of_the_records(name: str, quantized: str, millions: str) -> None:
     assert table_row(name, quantized, millions) in README
-    page = trained(name).page
-    if page:  # what was quantised, and how many parameters learned, as the training wrote it down
-        case = page["configuration"]["case"]
+    manifest = trained(name).manifest
+    if manifest:  # what was quantised, and how many parameters learned, as the training recorded it
+        case = manifest.configuration["case"]
         assert IN_NF4["none" if case["quantization"] == "none" else case["quantized"]] == quantized
-        count = sum(page["training"]["trained_parameters"].values())
+        count = sum(manifest.model.trained_parameters.values())
         assert f"{count / 1e6:.1f}" == millions
 
 
@@ -102,9 +103,10 @@ def test_the_claim_of_training_in_8_gb_is_confirmed_with_the_bytes_of_the_record
 
 def test_each_training_of_the_suite_is_the_documents_model() -> None:
     for vision in ("clip", "sam"):
-        case = trained(f"{vision}-described-8GB").page["configuration"]["case"]
+        manifest = trained(f"{vision}-described-8GB").manifest
+        case = manifest.configuration["case"]
         assert (case["conditioning"], case["seg_head"]) == ("described", "seg_token_to_sam")
-        assert trained(f"{vision}-described-8GB").page["training"]["settings"]["vocabulary"] == 32001
+        assert manifest.model.settings["vocabulary"] == 32001
 
 
 def test_steps_and_what_lies_beside_the_allocator_are_as_readme_has_them() -> None:
@@ -123,3 +125,22 @@ def test_steps_and_what_lies_beside_the_allocator_are_as_readme_has_them() -> No
         if f"{name}-{card}" in steps_ms
     ]
     assert 1.25 < max(high / low for low, high in again) < 4 / 3
+
+
+def test_every_published_training_is_read_with_all_of_its_lines() -> None:
+    folders = [path.parent for path in PUBLISHED.glob("trainings/*/run.json")]
+    assert len(folders) == 18
+    for folder in folders:
+        training = read_training(folder)
+        lines = (folder / "training.jsonl").read_text(encoding="utf-8").splitlines()
+        queries = (folder / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()
+        assert len(training.steps) + len(training.epochs) == len(lines)
+        assert len(training.evaluations) == len(queries)
+        weights = training.manifest.setup.losses
+        for step in training.steps:
+            weighted = sum(weights[name] * loss for name, loss in step.losses.items())
+            assert step.loss == pytest.approx(weighted, rel=1e-5)
+        for epoch in training.epochs:
+            ious = [metrics.iou(record.counts) for record in training.evaluation(epoch)]
+            assert epoch.queries == len(ious)
+            assert epoch.gIoU == pytest.approx(sum(ious) / len(ious), abs=1e-12)

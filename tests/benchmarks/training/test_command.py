@@ -56,7 +56,7 @@ def trained(*words: object, out: Path, launch: tuple[str, ...] = ()) -> Training
 
 
 def losses(training: Training) -> list[float]:
-    return [row["loss"] for row in training.steps]
+    return [step.loss for step in training.steps]
 
 
 @pytest.fixture(scope="module")
@@ -79,14 +79,13 @@ def test_the_quick_test_of_the_modified_lisas_document_runs_as_it_stands_there(t
         "3",
     ]
     training = trained("--recipe", "described", *words, out=tmp_path / "run")
-    assert training.page["setup"]["case"]["vision"] == "sam"
-    learned = {
-        name for name, count in training.page["training"]["trained_parameters"].items() if count
-    }
+    assert training.manifest.setup.case["vision"] == "sam"
+    counts = training.manifest.model.trained_parameters
+    learned = {name for name, count in counts.items() if count}
     assert learned == {"bridge", "seg_projection", "llm"}
-    assert [row["step"] for row in training.steps] == list(range(1, 11))
-    assert [row["queries"] for row in training.epochs] == [3, 3]
-    assert training.page["status"] == "complete"
+    assert [step.step for step in training.steps] == list(range(1, 11))
+    assert [epoch.queries for epoch in training.epochs] == [3, 3]
+    assert training.manifest.status == "complete"
     history = json.loads((tmp_path / "run" / "outputs" / "training_history.json").read_text())
     assert [row["epoch"] for row in history["epochs"]] == [1, 2]
     for row in history["epochs"]:
@@ -102,15 +101,13 @@ def test_a_few_steps_halve_the_loss(whole):
 
 
 def test_a_step_says_what_it_took_and_where(whole):
-    shares = [row["unattributed_ns"] / row["latency_ns"] for row in whole.steps]
+    shares = [step.unattributed_ns / step.latency_ns for step in whole.steps]
     assert min(shares) >= 0 and statistics.median(shares) < 0.1
-    for row in whole.steps:
-        assert {"data", "vision", "llm", "decoder", "losses", "backward", "optimizer"} <= row[
-            "regions"
-        ].keys()
-        assert row["loss"] == pytest.approx(
-            row["ce"] + 2 * row["bce"] + 0.5 * row["dice"], rel=1e-5
-        )
+    parts = {"data", "vision", "llm", "decoder", "losses", "backward", "optimizer"}
+    for step in whole.steps:
+        assert parts <= step.regions.keys()
+        weighted = step.losses["ce"] + 2 * step.losses["bce"] + 0.5 * step.losses["dice"]
+        assert step.loss == pytest.approx(weighted, rel=1e-5)
 
 
 KILLED = """
@@ -136,11 +133,11 @@ def test_a_killed_training_goes_on_exactly_as_if_nobody_had_disturbed_it(whole, 
     command = [sys.executable, "-c", KILLED, "train", "--device", "cpu", *words, "--out", str(out)]
     done = subprocess.run(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     assert done.returncode == -signal.SIGKILL
-    assert [row["step"] for row in read_training(out).steps] == list(range(1, 9))
+    assert [step.step for step in read_training(out).steps] == list(range(1, 9))
     resumed = trained(*words, "--resume", out=out)
-    assert [row["step"] for row in resumed.steps] == list(range(1, 13))
+    assert [step.step for step in resumed.steps] == list(range(1, 13))
     assert losses(resumed) == losses(whole)
-    assert [row["gIoU"] for row in resumed.epochs] == [row["gIoU"] for row in whole.epochs]
+    assert [epoch.gIoU for epoch in resumed.epochs] == [epoch.gIoU for epoch in whole.epochs]
     assert last_weights(out) == last_weights(whole.folder), "the same seed gives the same bytes"
 
 
@@ -220,12 +217,12 @@ def test_two_launchers_stand_in_for_two_machines(tmp_path):
 
 
 def same_course(one: Training, other: Training) -> None:
-    assert [row["queries"] for row in one.steps] == [row["queries"] for row in other.steps]
+    assert [step.queries for step in one.steps] == [step.queries for step in other.steps]
     assert losses(one) == pytest.approx(losses(other), rel=1e-5, abs=1e-5)
     for mine, theirs in zip(one.epochs, other.epochs, strict=True):
-        assert mine["gIoU"] == pytest.approx(theirs["gIoU"], abs=1e-5)
-    ids = [row["sample_id"] for row in one.evaluations]
-    assert ids == [row["sample_id"] for row in other.evaluations]
+        assert mine.gIoU == pytest.approx(theirs.gIoU, abs=1e-5)
+    ids = [record.sample_id for record in one.evaluations]
+    assert ids == [record.sample_id for record in other.evaluations]
     assert len(set(ids)) * len(one.epochs) == len(ids)
 
 
@@ -284,7 +281,7 @@ def test_a_converted_checkpoint_is_evaluated_and_trained(tmp_path):
     training = trained(
         *start, "--use_vlm_vision", "--recipe", "lean", "--epochs", 1, out=tmp_path / "run"
     )
-    assert [row["queries"] for row in training.epochs] == [3]
+    assert [epoch.queries for epoch in training.epochs] == [3]
     best = tmp_path / "run" / "checkpoints" / "best_model_epoch_1"
     assert weights_format.read(best).contaminated_splits == ("val",), (
         "as the weights that it was trained from"

@@ -207,7 +207,8 @@ def test_what_differs_is_listed_and_doubts_are_said(tmp_path):
     assert found.differences == {"vision": ["dual", "clip"], "recipe": ["original", "lean"]}
     text = training_sections(found)
     assert (
-        "clip is not finished: 20 steps are there." in text and "versions of torch differ" in text
+        "clip is not finished: it has 20 steps so far." in text
+        and "versions of torch differ" in text
     )
     assert "| recipe  | original | lean |" in text
 

@@ -1,6 +1,7 @@
 """A training's report: what it says, what it shows, and that it can be written while the training still goes on."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ from training_factory import CLIP, falling, write_training
 
 from lisabench.harness.errors import UsageError
 from lisabench.harness.records.training import read_training
+from lisabench.reports.time_to_target import running_mean, window_of
 from lisabench.reports.training.figures import draw_training, loss_message, quality_message
 from lisabench.reports.training.page import write_training_report
 from lisabench.reports.training.schema import TrainingSummary
-from lisabench.reports.training.summary import running_mean, summarise_training, window_of
+from lisabench.reports.training.summary import summarise_training
 
 pytestmark = pytest.mark.no_clock
 
@@ -106,7 +108,7 @@ def test_titles_say_what_the_curves_do(folder, tmp_path):
     )
     assert loss_message(rising.steps, 4).startswith("The loss rises from 1 to ")
     assert quality_message(rising.epochs) == "mIoU is 0.200 after the last epoch, the best of 2"
-    blind = [row | {"mIoU": 0.0} for row in rising.epochs]
+    blind = [replace(epoch, scores={**epoch.scores, "mIoU": 0.0}) for epoch in rising.epochs]
     assert quality_message(blind) == "After 2 epochs no mask hits its target"
 
 
@@ -137,7 +139,7 @@ def test_too_much_of_a_step_in_none_of_its_parts_is_a_warning(folder):
     assert not summarise_training(read_training(folder)).warnings
     edit_lines(folder / "training.jsonl", widened)
     assert summarise_training(read_training(folder)).warnings == [
-        "20.0 % of a step is in none of its parts, in the median."
+        "20.0 % of a step's time (median) is unattributed."
     ]
 
 
