@@ -27,7 +27,7 @@ from ...datasets.scenes.generator import scene
 from ...harness.contract import Sample
 from ...harness.probe import NullProbe
 from ...harness.records.pixel_counts import CONTROLS, OWN, PixelCounts, write_pixel_counts
-from ...models.adapters.trivial import Floor, NoSettings, centre_box, empty, whole_image
+from ...models.adapters.trivial import NoSettings, TrivialBaseline, centre_box, empty, whole_image
 from ...models.lisa.encoders import Features
 from ...models.lisa.frames import extent_in_frame, many_at_size
 from ...models.lisa.network import LisaModel
@@ -185,7 +185,9 @@ def judge_floors(store: SceneStore, labels_of: Sequence[np.ndarray]) -> PixelCou
     return _judged(store, query_Q, counted, tuple(FLOORS))
 
 
-def _floor(make: Callable[[NoSettings, NullProbe], Floor], size_HW: tuple[int, ...]) -> np.ndarray:
+def _floor(
+    make: Callable[[NoSettings, NullProbe], TrivialBaseline], size_HW: tuple[int, ...]
+) -> np.ndarray:
     image_HW3 = np.broadcast_to(np.uint8(0), (*size_HW, 3))
     picture = Sample(
         "", "", False, Path(), lambda: image_HW3, lambda: image_HW3[..., 0], lambda: ""

@@ -1,4 +1,4 @@
-"""The optimisers that a training can name."""
+"""The optimizers that a training can name."""
 
 from typing import Any
 
@@ -8,25 +8,29 @@ from torch import nn
 from ...harness.errors import UsageError
 from .options import TrainingOptions
 
-BETAS = (0.9, 0.95)  # the original's
+BETAS = (0.9, 0.95)  # the original's, in train_ds.py
 
 
-def optimiser(options: TrainingOptions, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return AdamW as the original sets it, or bitsandbytes' with 8-bit states, paged to the host where it must be.
+def make_optimizer(
+    options: TrainingOptions, parameters: list[nn.Parameter]
+) -> torch.optim.Optimizer:
+    """Return AdamW with the original's settings: PyTorch's, or one of bitsandbytes' with 8-bit states.
 
     Raises:
-        UsageError: bitsandbytes' need a GPU.
+        UsageError: an 8-bit optimizer was chosen without a GPU.
     """
+    on_gpu = parameters[0].is_cuda
     settings: dict[str, Any] = {
         "lr": options.lr,
         "betas": BETAS,
         "weight_decay": options.weight_decay,
     }
     if options.optim == "adamw":
-        settings |= implementation(options.dtype, on_gpu=parameters[0].is_cuda)
+        settings |= implementation(options.dtype, on_gpu)
         return torch.optim.AdamW(parameters, **settings)
-    if not parameters[0].is_cuda:
+    if not on_gpu:
         raise UsageError(f"--optim {options.optim} needs a GPU: take adamw here")
+    # Imported here, because bitsandbytes is not installed everywhere.
     from bitsandbytes.optim.adamw import AdamW8bit, PagedAdamW8bit
 
     kinds = {"adamw_8bit": AdamW8bit, "paged_adamw_8bit": PagedAdamW8bit}
@@ -34,13 +38,18 @@ def optimiser(options: TrainingOptions, parameters: list[nn.Parameter]) -> torch
 
 
 def implementation(dtype: str | None, on_gpu: bool) -> dict[str, bool]:
-    """Return which of PyTorch's implementations of AdamW steps; the arithmetic is the same.
+    """Return the arguments that choose one of PyTorch's implementations of AdamW; their arithmetic is the same.
 
-    PyTorch's default on CUDA (``foreach``) holds one more copy of all that is trained while it steps: 1 GiB for the
-    embedding and head of a 7B in float32, which decides whether a training fits 8 GB. ``fused`` holds none. In fp16 a
-    gradient scaler skips steps that overflowed, and Accelerate does not see the steps that a fused optimiser skips: the
-    learning rate's schedule would run ahead. So fp16 takes the plain loop over the parameters, which holds none either.
+    PyTorch's default on CUDA (``foreach``) holds one more copy of all trained parameters while it steps. For the
+    embedding and head of a 7B in float32 that is 1 GiB, which decides whether a training fits 8 GB. ``fused`` holds no
+    copy.
+
+    In fp16, a gradient scaler skips steps that overflowed. Accelerate does not notice the steps that a fused optimizer
+    skips, and the learning rate's schedule would run ahead. So fp16 takes the plain loop over the parameters
+    (``foreach=False``), which holds no copy either.
     """
     if not on_gpu:
         return {}
-    return {"foreach": False} if dtype == "fp16" else {"fused": True}
+    if dtype == "fp16":
+        return {"foreach": False}
+    return {"fused": True}

@@ -1,7 +1,9 @@
-"""Which queries each step of a training takes: a function of the seed and the step alone, whoever computes it.
+"""Which queries each step of a training takes. It depends on the seed and the step alone.
 
-Whatever the number of processes, a step takes the same queries; each process takes its share of them. Steps count from
-0, epochs from 1; epoch 0 is distillation, which comes first.
+Whatever the number of processes, a step takes the same queries; each process takes its share of them. So a resumed
+training, and one on more GPUs, sees the same queries in the same steps.
+
+Steps count from 0, epochs from 1. Epoch 0 is the distillation, which comes first.
 """
 
 import math
@@ -14,17 +16,18 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Plan:
-    """
+    """The steps of a training, as one of its processes sees them.
+
     Attributes:
-        samples: how many queries there are.
-        batch_size: queries that a process works on at once.
-        accumulation: such batches to a step.
-        world: processes.
-        rank: which of them this is.
+        samples: number of queries in the training split.
+        batch_size: queries that a process computes at once.
+        accumulation: batches per step and process.
+        world: number of processes.
+        rank: number of this process, from 0.
         epochs: how often every query is taken.
-        distill_steps: steps before that.
-        max_steps: steps after which to stop all the same; None for none.
-        seed: of the order.
+        distill_steps: steps of distillation before the first epoch.
+        max_steps: the training ends after so many steps; None: after the last epoch.
+        seed: determines the order of the queries.
     """
 
     samples: int
@@ -39,55 +42,64 @@ class Plan:
 
     @property
     def step_size(self) -> int:
-        """Queries to a step, the last of an epoch apart."""
+        """Queries per step of all processes; the last step of an epoch may have fewer."""
         return self.batch_size * self.accumulation * self.world
 
     @property
     def steps_per_epoch(self) -> int:
+        """Number of steps that take every query once."""
         return math.ceil(self.samples / self.step_size)
 
     @property
     def steps(self) -> int:
-        """All of them."""
+        """Number of all steps, those of distillation included."""
         planned = self.distill_steps + self.epochs * self.steps_per_epoch
-        return min(planned, self.max_steps or planned)
+        if self.max_steps is None:
+            return planned
+        return min(planned, self.max_steps)
 
     def epoch(self, step: int) -> int:
-        """The epoch that a step belongs to."""
-        return (
-            0
-            if step < self.distill_steps
-            else (step - self.distill_steps) // self.steps_per_epoch + 1
-        )
+        """Return the epoch of a step."""
+        if step < self.distill_steps:
+            return 0
+        return (step - self.distill_steps) // self.steps_per_epoch + 1
 
     def ends_epoch(self, step: int) -> bool:
-        """Whether an epoch, or the training, ends with this step."""
-        return step + 1 == self.steps or self.epoch(step + 1) != self.epoch(step)
+        """Return whether an epoch, or the training, ends with this step."""
+        is_last = step + 1 == self.steps
+        return is_last or self.epoch(step + 1) != self.epoch(step)
 
     def queries(self, step: int) -> list[int]:
-        """What all processes take together."""
-        begun = step if step < self.distill_steps else step - self.distill_steps
-        passes, place = divmod(begun, self.steps_per_epoch)
-        order = _order(self.samples, self.seed, self.epoch(step), passes)
-        return order[place * self.step_size : (place + 1) * self.step_size].tolist()
+        """Return the positions of the queries that all processes take together in a step."""
+        epoch = self.epoch(step)
+        steps_of_phase = step if epoch == 0 else step - self.distill_steps
+        # Distillation may take every query several times: each pass over the data has an order of its own.
+        data_pass, step_in_pass = divmod(steps_of_phase, self.steps_per_epoch)
+        order = _order(self.samples, self.seed, epoch, data_pass)
+        first = step_in_pass * self.step_size
+        return order[first : first + self.step_size].tolist()
 
     def share(self, step: int) -> list[list[int]]:
-        """What this process takes, in batches; where there is nothing left for it, one query that is not to count."""
+        """Return the queries that this process takes in a step, in batches.
+
+        If none is left for it, it takes query 0, which must not count (see `counts`): every process must take part in
+        the exchange of gradients.
+        """
         mine = self.queries(step)[self.rank :: self.world]
-        return [mine[i : i + self.batch_size] for i in range(0, len(mine), self.batch_size)] or [
-            [0]
-        ]
+        if not mine:
+            return [[0]]
+        return [mine[i : i + self.batch_size] for i in range(0, len(mine), self.batch_size)]
 
     def counts(self, step: int) -> bool:
-        """Whether this process has a share at all."""
+        """Return whether this process has queries of its own in a step."""
         return len(self.queries(step)) > self.rank
 
     def batches(self, steps: range) -> Iterator[list[int]]:
-        """This process's batches of several steps, one after the other."""
+        """Yield this process's batches of several steps."""
         for step in steps:
             yield from self.share(step)
 
 
 @lru_cache(maxsize=2)
-def _order(samples: int, seed: int, epoch: int, passes: int) -> np.ndarray:
-    return np.random.default_rng((seed, epoch, passes)).permutation(samples)
+def _order(samples: int, seed: int, epoch: int, data_pass: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch, data_pass)).permutation(samples)

@@ -1,6 +1,7 @@
-"""A model that does as it is told: set times, memory, noise, drift, failures and masks.
+"""A fake model with set times, memory, noise, drift, failures and masks.
 
-The whole harness is tested on it, without a model, and on a virtual clock without spending time.
+The harness is tested on it: what it should measure is known exactly. With ``clock: virtual``, simulated time passes and
+the tests spend none.
 """
 
 import mmap
@@ -19,19 +20,21 @@ from ...harness.contract import Prediction, Probe, Sample
 
 @dataclass(frozen=True)
 class FakeCase:
-    """What the fake does.
+    """The settings of the fake model.
 
     Attributes:
         preprocess_ms, vision_ms, llm_ms, decoder_ms, postprocess_ms: time of each stage.
         noise: standard deviation of a query's log time.
         process_noise: standard deviation of a process's log time, the same for all its queries.
-        drift: log time gained per query.
-        allocate_mib: memory held during the vision stage.
-        fail: what goes wrong, at every `fail_every`-th query (0: never); a batch fails with any of its queries.
-        mask: what is answered.
-        shift_px: how far to the right the target is answered, for ``mask="shifted"``.
-        clock: ``virtual`` lets simulated time pass instead of sleeping.
-        seed, process: noise is drawn from both; the harness sets `process`.
+        drift: log time that each query gains over the one before.
+        allocate_mib: memory that is held during the vision stage.
+        fail: how a query fails. ``no_seg`` is an answer without [SEG], ``hang`` sleeps for an hour, ``crash`` kills the
+            process.
+        fail_every: every so-manieth query fails; 0 for none. A batch fails with any of its queries.
+        mask: the answer.
+        shift_px: for ``mask="shifted"``, how far to the right of the target the answer is.
+        clock: ``virtual`` lets simulated time pass; ``host`` sleeps.
+        seed, process: the noise depends on both. The harness sets `process`.
     """
 
     preprocess_ms: float = 1.0
@@ -53,89 +56,115 @@ class FakeCase:
 
 
 class Fake:
-    """The adapter of a `FakeCase`."""
+    """The adapter of a `FakeCase`.
+
+    Args:
+        case: what it does.
+        clock: on which its time passes.
+    """
 
     has_quality = True
 
     def __init__(self, case: FakeCase, clock: Clock) -> None:
         self.case = case
         self.clock = clock
-        self.settings = {"adapter": "fake"} | {
-            k: v for k, v in vars(case).items() if k not in ("seed", "process")
-        }
+        self.settings = {"adapter": "fake"}
+        for name, value in vars(case).items():
+            # Two processes of one case have the same settings, and so do two cases that differ in the seed.
+            if name not in ("seed", "process"):
+                self.settings[name] = value
         self._rng = np.random.default_rng((case.seed, case.process))
-        self._log_factor = case.process_noise * self._rng.standard_normal()
+        self._process_log_factor = case.process_noise * self._rng.standard_normal()
         self._queries = 0
+        self._failing: list[bool] = []
+        self._factor = 1.0
 
     def preprocess(self, samples: Sequence[Sample]) -> Sequence[Sample]:
-        self._queries += len(samples)
-        self._failing = [
-            self._fails(self._queries - place) for place in reversed(range(len(samples)))
-        ]
-        self._factor = np.exp(
-            self._log_factor
+        """Return the samples; draw the batch's noise, and decide which of its queries fail."""
+        self._failing = []
+        for _ in samples:
+            self._queries += 1
+            fails = self.case.fail_every > 0 and self._queries % self.case.fail_every == 0
+            self._failing.append(fails)
+        log_factor = (
+            self._process_log_factor
             + self.case.drift * self._queries
             + self.case.noise * self._rng.standard_normal()
         )
-        self._spend("preprocess")
+        self._factor = np.exp(log_factor)
+        self._wait(self.case.preprocess_ms)
         return samples
 
     def vision(self, inputs: object) -> None:
+        """Hold the set memory while the stage's time passes."""
         with _resident(self.case.allocate_mib << 20):
-            self._spend("vision")
+            self._wait(self.case.vision_ms)
 
     def llm(self, inputs: object, features: object) -> None:
-        self._spend("llm")
+        """Let the stage's time pass, then fail if one of the batch's queries is to fail here."""
+        self._wait(self.case.llm_ms)
         if any(self._failing):
-            FAILURES.get(self.case.fail, lambda: None)()
+            self._fail()
 
     def decoder(
-        self,
-        inputs: Sequence[Sample],
-        features: object,
-        answers: object,
+        self, inputs: Sequence[Sample], features: object, answers: object
     ) -> list[np.ndarray]:
-        self._spend("decoder")
+        """Return one mask per sample, bool [H, W]."""
+        self._wait(self.case.decoder_ms)
         return [self._mask(sample) for sample in inputs]
 
     def postprocess(
-        self,
-        inputs: object,
-        answers: object,
-        decoded: list[np.ndarray],
+        self, inputs: object, answers: object, decoded: list[np.ndarray]
     ) -> list[Prediction]:
-        self._spend("postprocess")
-        failing = self._failing if self.case.fail == "no_seg" else [False] * len(decoded)
+        """Return the predictions. Only failures of the kind ``no_seg`` get this far."""
+        self._wait(self.case.postprocess_ms)
         predictions = []
-        for mask_HW, fails in zip(decoded, failing, strict=True):
-            predictions.append(
-                Prediction(np.zeros_like(mask_HW) if fails else mask_HW, has_seg=not fails)
-            )
+        for mask_HW, fails in zip(decoded, self._failing, strict=True):
+            if fails and self.case.fail == "no_seg":
+                predictions.append(Prediction(np.zeros_like(mask_HW), has_seg=False))
+            else:
+                predictions.append(Prediction(mask_HW))
         return predictions
 
     def close(self) -> None:
-        """Holds nothing."""
+        """Do nothing: no resources are held."""
 
-    def _spend(self, stage: str) -> None:
-        self.clock.wait(round(getattr(self.case, f"{stage}_ms") * 1e6 * self._factor))
+    def _wait(self, stage_ms: float) -> None:
+        self.clock.wait(round(stage_ms * 1e6 * self._factor))
 
-    def _fails(self, query: int) -> bool:
-        return self.case.fail_every > 0 and query % self.case.fail_every == 0
+    def _fail(self) -> None:
+        match self.case.fail:
+            case "error":
+                raise RuntimeError("a failure that was asked for")
+            case "oom":
+                raise MemoryError("an allocation failure that was asked for")
+            case "hang":
+                time.sleep(3600)
+            case "crash":
+                os.kill(os.getpid(), 9)
+            case "no_seg":
+                pass  # the prediction has no mask; see `postprocess`
 
     def _mask(self, sample: Sample) -> np.ndarray:
         target_HW = sample.target_HW == 1
-        if self.case.mask == "shifted":
-            return np.roll(target_HW, self.case.shift_px, axis=1)
-        return (
-            target_HW
-            if self.case.mask == "target"
-            else np.full_like(target_HW, self.case.mask == "whole")
-        )
+        match self.case.mask:
+            case "target":
+                return target_HW
+            case "shifted":
+                return np.roll(target_HW, self.case.shift_px, axis=1)
+            case "whole":
+                return np.ones_like(target_HW)
+            case "empty":
+                return np.zeros_like(target_HW)
 
 
 @contextmanager
 def _resident(size_bytes: int) -> Iterator[None]:
-    """Holds fresh pages of the system's; `malloc` might hand out pages of its own that are resident already."""
+    """Hold so much resident memory.
+
+    The pages come from the system (`mmap`). `malloc` might reuse pages that are resident already, and the process's
+    peak would not rise. A page becomes resident when it is first written.
+    """
     if not size_bytes:
         yield
         return
@@ -143,25 +172,6 @@ def _resident(size_bytes: int) -> Iterator[None]:
         for page in range(0, size_bytes, mmap.PAGESIZE):
             pages[page] = 1
         yield
-
-
-def _error() -> None:
-    raise RuntimeError("a failure that was asked for")
-
-
-def _out_of_memory() -> None:
-    raise MemoryError("an allocation failure that was asked for")
-
-
-def _hang() -> None:
-    time.sleep(3600)
-
-
-def _crash() -> None:
-    os.kill(os.getpid(), 9)
-
-
-FAILURES = {"error": _error, "oom": _out_of_memory, "hang": _hang, "crash": _crash}
 
 
 def build(case: FakeCase, probe: Probe) -> Fake:

@@ -1,11 +1,10 @@
-"""The LISA adapter as the registry names it. Cheap to import: `build` imports torch."""
+"""The LISA adapter's entry in the registry. This module is cheap to import: only `build` imports torch."""
 
 from ...harness.contract import Adapter, Probe
 from ..lisa.config import LisaConfig
 
-PRELOAD = (
-    "lisabench.models.adapters.lisa_stages",
-)  # what `build` imports; takes seconds, so workers are forked with it
+# What `build` imports. The import takes seconds, so worker processes are forked from a server that has done it.
+PRELOAD = ("lisabench.models.adapters.lisa_stages",)
 
 
 def build(case: LisaConfig, probe: Probe) -> Adapter:

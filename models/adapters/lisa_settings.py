@@ -1,35 +1,37 @@
-"""A case's settings as they came out: flat, resolved and comparable, None where a setting does not apply."""
+"""A case's settings as they were resolved: flat and comparable. None means that a setting does not apply.
+
+The confound check compares two cases by these values, so everything that changes a measurement must be here.
+"""
 
 from dataclasses import asdict
 from typing import Any
 
 import torch
 
-from ..checkpoints.source import Source
+from ..checkpoints.source import RANDOM, Source
 from ..lisa.config import LisaConfig
 from ..lisa.parts import quantization
 from ..lisa.presets import SAM_SIZES, TINY_SAMS, Preset
 
-RANDOM = "random"
 
-
-def resolved(
+def resolved_settings(
     case: LisaConfig, source: Source, device: str, dtype: torch.dtype, views: tuple[str, ...]
 ) -> dict[str, Any]:
-    """What the confound check compares.
+    """Return the settings that the confound check compares.
 
     Args:
-        case: as it was given.
-        source: of the weights.
+        case: the settings as they were given.
+        source: where the weights come from.
         device: "cpu" or "cuda".
         dtype: of weights and activations.
-        views: what the encoders look at, names in ``preprocessing.VIEWS``.
+        views: what the encoders read, names in ``preprocessing.VIEWS``.
     """
+    # Later entries replace earlier ones: what was resolved replaces what was given.
     return {
         "adapter": "lisa",
         **asdict(case),
         "device": device,
-        "dtype": _name(dtype),
+        "dtype": _dtype_name(dtype),
         "seed": case.seed if case.weights == RANDOM else None,
         "weights_hash": source.weights_hash,
         "tokenizer": type(source.tokenizer).__name__,
@@ -41,38 +43,58 @@ def resolved(
 
 
 def _sizes(case: LisaConfig, preset: Preset, views: tuple[str, ...]) -> dict[str, Any]:
-    named = SAM_SIZES | TINY_SAMS
-    sam = next((name for name, sizes in named.items() if sizes == preset.sam), case.preset)
+    """Return the sizes of the encoders that the variant has, and how they are joined."""
+    has_clip = case.vision != "sam"
+    has_sam = case.vision != "clip"
+    clip_views = [view for view in views if view.startswith("clip")]
     return {
-        "sam": None if case.vision == "clip" else sam,
+        "sam": _sam_name(case, preset) if has_sam else None,
         "frame": case.frame if case.vision == "clip" else None,
         "bridge": None if case.vision == "dual" else case.bridge,
-        "clip_px": None if case.vision == "sam" else preset.clip.image_px,
-        "clip_view": next((view for view in views if view.startswith("clip")), None),
-        "sam_px": None if case.vision == "clip" else preset.sam.image_px,
+        "clip_px": preset.clip.image_px if has_clip else None,
+        "clip_view": clip_views[0] if clip_views else None,
+        "sam_px": preset.sam.image_px if has_sam else None,
         "mask_grid": preset.sam.grid,
         "image_tokens": preset.clip.image_tokens,
         "vocabulary": preset.llama.vocabulary,
     }
 
 
+def _sam_name(case: LisaConfig, preset: Preset) -> str:
+    """Return the name of SAM's sizes, or the preset's name if they have none of their own.
+
+    ``sam: preset`` and the name of the preset's SAM give the same model, so they must give the same setting.
+    """
+    for name, sizes in (SAM_SIZES | TINY_SAMS).items():
+        if sizes == preset.sam:
+            return name
+    return case.preset
+
+
 def _quantization(case: LisaConfig) -> dict[str, Any]:
-    how = quantization(case)
+    config = quantization(case)
+    if config is None:
+        return {"quantized": None, "quantized_compute": None}
     return {
-        "quantized": "+".join(sorted(how.parts)) if how else None,
-        "quantized_compute": _name(how.compute) if how else None,
+        "quantized": "+".join(sorted(config.parts)),
+        "quantized_compute": _dtype_name(config.compute),
     }
 
 
 def _answer(case: LisaConfig) -> dict[str, Any]:
     if case.answer == "forced":
-        return dict.fromkeys(("max_new_tokens", "kv_cache", "scripted"))
+        return {"max_new_tokens": None, "kv_cache": None, "scripted": None}
     return {"kv_cache": "on" if case.caches else "off", "scripted": case.weights == RANDOM}
 
 
 def _execution(case: LisaConfig) -> dict[str, Any]:
     upstream = case.execution == "upstream"
-    head = "every position" if upstream else "last position" if case.answer == "generated" else None
+    if upstream:
+        head = "every position"
+    elif case.answer == "generated":
+        head = "last position"
+    else:
+        head = None  # a forced answer's mask needs no logits
     return {
         "attention": "eager" if upstream else "sdpa",
         "head": head,
@@ -82,5 +104,5 @@ def _execution(case: LisaConfig) -> dict[str, Any]:
     }
 
 
-def _name(dtype: torch.dtype) -> str:
+def _dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")

@@ -1,13 +1,20 @@
-"""The adapter: a LISA as the instrument wants to see it.
+"""The LISA adapter: one LISA in the five stages that the harness times.
 
-The network is in `network.py`, how it answers in `answers.py`, how it is run in `execution.py`.
+    preprocess    images to the encoders' views, queries to token ids, and both to the device
+    vision        views to image tokens for the language model and an image embedding for the mask decoder
+    llm           prompts to [SEG] embeddings: the state that predicts [SEG], projected
+    decoder       image embedding and [SEG] embedding to mask logits
+    postprocess   mask logits to boolean masks at the images' own sizes, on the host
 
-Axes: B samples (in `Decoded`, their masks), C channels, M masks, h and w the mask decoder's grids, H and W an image.
+The network is in `lisa/network.py`, the two ways to answer in `lisa/generation.py`, and the ways to execute it in
+`lisa/execution.py`.
+
+Axes in names: B samples, N image tokens, C channels, M masks (one per [SEG] of all answers), h and w the mask
+decoder's grids, H and W the pixels of an image.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from statistics import fmean
 from typing import Any
 
@@ -16,8 +23,10 @@ import torch
 from torch import Tensor
 
 from ...harness.contract import Paper, Prediction, Probe, Sample
+from ...harness.environment import resolve_device
 from ...harness.errors import UsageError
 from ..checkpoints import source as weights
+from ..checkpoints.source import RANDOM
 from ..lisa import costs
 from ..lisa.config import LisaConfig
 from ..lisa.encoders import Features
@@ -30,21 +39,22 @@ from ..lisa.parts import DTYPES, parameters
 from ..lisa.preprocessing import Preprocessor, collated
 from ..lisa.prompts import chat, request
 from ..lisa.quantize import weight_bytes
-from .lisa_settings import RANDOM, resolved
+from .lisa_settings import resolved_settings
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """One batch, on the device.
+    """A batch of samples on the device: what `preprocess` returns.
 
     Attributes:
-        seen: the views and maps that the encoder wants, by name.
-        prompts: one a sample.
-        sizes_HW: the images' own sizes.
-        image_ids: what the images are known by, where queries share an encoding.
+        encoder_inputs: by name, the views that the encoders read, [B, 3, side, side], and the maps between their
+            grids, [B, h, w, 2].
+        prompts: one per sample.
+        sizes_HW: height and width of each sample's image, in pixels.
+        image_ids: identity of each sample's image; None unless queries about one image share its encoding.
     """
 
-    seen: dict[str, Tensor]
+    encoder_inputs: dict[str, Tensor]
     prompts: list[Prompt]
     sizes_HW: list[tuple[int, int]]
     image_ids: list[str] | None
@@ -52,34 +62,48 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A batch of masks, one for every [SEG] of the answers: logits [B, h, w] on SAM's frame, predicted IoU [B, 1]."""
+    """The masks of a batch: what `decoder` returns. The masks of one sample follow those of the sample before.
 
-    logits_Bhw: Tensor
-    iou_B1: Tensor
+    Attributes:
+        logits_Mhw: mask logits in SAM's frame, [M, h, w].
+        iou_M1: the IoU that SAM predicts for each mask, [M, 1].
+    """
+
+    logits_Mhw: Tensor
+    iou_M1: Tensor
 
 
 class Lisa:
-    """The adapter.
+    """A LISA under test; implements `harness.contract.Adapter`.
 
     Args:
-        case: what it is.
-        probe: what its regions are opened on.
-        starting: it is to be trained, and what joins the parts of its weights may be new, at random.
+        case: the settings of the case.
+        probe: times the regions inside the stages.
+        starting: the model is a start of a training: parts that the weights lack may be random.
 
     Attributes:
+        settings: the resolved settings, flat; see `lisa_settings.resolved_settings`.
         has_quality: False for random weights.
-        warnings: what is to be known of the weights, one sentence each.
-        parameters: how many each part has, in the original's counting.
-        new_parts: those that were made at random, where the others were read.
-        adapted: what was made of weights as they were read, by their names in a `LisaModel`.
-        weights: bytes that each part holds in memory; ``other`` is what belongs to none.
+        warnings: what a reader of the results must know about the weights, one sentence each.
+        parameters: number of parameters of each part, counted as in the original.
+        weights: bytes of each part in memory; ``other`` is what belongs to no part.
+        new_parts: names of the parts that are random although the others were read from a checkpoint.
+        adapted: functions that were applied to weights as they were read, by the weights' names in `LisaModel`.
     """
 
     def __init__(self, case: LisaConfig, probe: Probe, starting: bool = False) -> None:
-        self.case, self.probe = case, probe
-        self.device = _resolved(case.device)
+        self.case = case
+        self.probe = probe
+        self.device = resolve_device(case.device)
         self.dtype = DTYPES[case.precision]
+
         source = weights.source(case, self.device, starting)
+        self.tokenizer = source.tokenizer
+        self.has_quality = source.has_quality
+        self.warnings = source.warnings
+        self.new_parts = source.new_parts
+        self.adapted = source.adapted
+
         self.model = LisaModel(
             source.preset,
             case.vision,
@@ -89,170 +113,217 @@ class Lisa:
             seg_head=case.seg_head,
             described=case.conditioning == "described",
         )
-        self.tokenizer, self.has_quality, self.warnings = (
-            source.tokenizer,
-            source.has_quality,
-            source.warnings,
-        )
-        self.new_parts, self.adapted = source.new_parts, source.adapted
-        self._preprocessor = Preprocessor(source.preset, self.model.encoder.views)
-        self._generation = self._how_to_generate() if case.answer == "generated" else None
+        views = self.model.encoder.views
+        self._preprocessor = Preprocessor(source.preset, views)
+        self._generation = self._generation_settings() if case.answer == "generated" else None
         self._remembering = Remembering(self.model.encoder) if case.reuse == "on" else None
-        self.settings: Mapping[str, Any] = resolved(
-            case, source, self.device, self.dtype, self.model.encoder.views
+
+        self.settings: Mapping[str, Any] = resolved_settings(
+            case, source, self.device, self.dtype, views
         )
         self.parameters = {name: parameters(part) for name, part in self.model.parts().items()}
+        # Last, because it changes modules in place: it compiles layers, or adds hooks to them.
         prepare(self.model, case.execution, case.answer)
 
-    def _how_to_generate(self) -> Generation:
-        tokens, most = self.tokenizer, self.case.max_new_tokens
-        scripted = self.case.weights == RANDOM
-        script_T = torch.tensor(script(tokens, most), device=self.device) if scripted else None
-        return Generation(most, tokens.seg_id, tokens.end_id, self.case.caches, script_T)
+    def _generation_settings(self) -> Generation:
+        length = self.case.max_new_tokens
+        script_T = None
+        if self.case.weights == RANDOM:
+            # Random weights never choose </s> or [SEG] except by accident. Their answer is given, so that all variants
+            # generate the same number of tokens and one mask; the logits are computed all the same.
+            script_T = torch.tensor(script(self.tokenizer, length), device=self.device)
+        return Generation(
+            max_new_tokens=length,
+            seg_id=self.tokenizer.seg_id,
+            end_id=self.tokenizer.end_id,
+            cached=self.case.caches,
+            script_T=script_T,
+        )
 
     @torch.inference_mode()
     def preprocess(self, samples: Sequence[Sample]) -> Inputs:
-        """Views and token ids of every sample, on the device."""
+        """Return the encoders' views and the prompts of all samples, on the device.
+
+        Raises:
+            UsageError: a prompt and its answer exceed the language model's context.
+        """
+        encoder = self.model.encoder
         with self.probe.region("preprocess.image"):
-            views = {name: self._views(name, samples) for name in self.model.encoder.views}
-            sizes_HW = [(sample.image.shape[0], sample.image.shape[1]) for sample in samples]
-            maps = [self.model.encoder.maps(size_HW) for size_HW in sizes_HW]
+            views = {name: self._views(name, samples) for name in encoder.views}
+            sizes_HW = []
+            for sample in samples:
+                height, width = sample.image.shape[:2]
+                sizes_HW.append((height, width))
+            maps = [encoder.maps(size_HW) for size_HW in sizes_HW]
         with self.probe.region("preprocess.tokens"):
-            ids = [self._prompt_ids(sample) for sample in samples]
+            ids_by_sample = [self._prompt_ids(sample) for sample in samples]
             image_ids = [sample.image_id for sample in samples] if self._remembering else None
         with self.probe.region("preprocess.copy"):
-            seen = collated(views, maps, self.device, self.dtype)
-            return Inputs(
-                seen, [split_at_image(each, self.device) for each in ids], sizes_HW, image_ids
-            )
+            encoder_inputs = collated(views, maps, self.device, self.dtype)
+            prompts = [split_at_image(ids, self.device) for ids in ids_by_sample]
+            return Inputs(encoder_inputs, prompts, sizes_HW, image_ids)
 
     def _views(self, name: str, samples: Sequence[Sample]) -> list[Tensor]:
-        """Return what an encoder sees of every sample's image; with `reuse`, made once for each image."""
+        """Return one encoder's view of each sample's image, [3, side, side].
+
+        With ``reuse: on``, samples with the same image share one view.
+        """
         if self._remembering is None:
             return [self._view(name, sample) for sample in samples]
-        by_image: dict[str, Tensor] = {}
+        view_by_image: dict[str, Tensor] = {}
         for sample in samples:
-            if sample.image_id not in by_image:
-                by_image[sample.image_id] = self._view(name, sample)
-        return [by_image[sample.image_id] for sample in samples]
+            if sample.image_id not in view_by_image:
+                view_by_image[sample.image_id] = self._view(name, sample)
+        return [view_by_image[sample.image_id] for sample in samples]
 
     def _view(self, name: str, sample: Sample) -> Tensor:
         return torch.from_numpy(self._preprocessor(name, sample.image))
 
     def _prompt_ids(self, sample: Sample) -> list[int]:
-        """Up to the token whose state is read, or after which an answer begins."""
-        if self.case.answer == "generated":
-            ids = self.tokenizer.encode(
-                chat(self.case.template, request(sample.query, sample.is_sentence))
-            )
-        else:
+        """Return the prompt's token ids, the image being one of them.
+
+        A forced prompt ends with the token whose state becomes the [SEG] embedding. A generated answer begins after
+        the prompt's last token.
+        """
+        if self._generation is None:
             ids, _ = forced_ids(self.case, self.tokenizer, sample.query, sample.is_sentence)
-        self._refuse_overlong(self._length(ids))
+            answer_limit = 0
+        else:
+            text = chat(self.case.template, request(sample.query, sample.is_sentence))
+            ids = self.tokenizer.encode(text)
+            answer_limit = self._generation.max_new_tokens
+        self._refuse_overlong(self._length(ids), answer_limit)
         return ids
 
     def prompt_tokens(self, sample: Sample) -> int:
-        """What a sample's prediction will say, image tokens included."""
+        """Return the length of a sample's prompt in tokens, image tokens included."""
         return self._length(self._prompt_ids(sample))
 
     def _length(self, ids: Sequence[int]) -> int:
+        # One id stands for the whole image; the model replaces it by the image's tokens.
         return len(ids) - 1 + self.model.preset.clip.image_tokens
 
-    def _refuse_overlong(self, prompt_tokens: int) -> None:
-        most = self._generation.max_new_tokens if self._generation else 0
+    def _refuse_overlong(self, prompt_tokens: int, answer_limit: int) -> None:
         context = self.model.preset.llama.context
-        if prompt_tokens + most > context:
-            answer = f" and an answer of up to {most}" if most else ""
-            cure = "lower max_new_tokens, or shorten the query" if most else "shorten the query"
+        if prompt_tokens + answer_limit <= context:
+            return
+        if answer_limit:
             raise UsageError(
-                f"a prompt of {prompt_tokens} tokens{answer} exceeds the context of {context}: {cure}"
+                f"a prompt of {prompt_tokens} tokens and an answer of up to {answer_limit} exceed the context of"
+                f" {context}: lower max_new_tokens, or shorten the query"
             )
+        raise UsageError(
+            f"a prompt of {prompt_tokens} tokens exceeds the context of {context}: shorten the query"
+        )
 
     @torch.inference_mode()
     def vision(self, inputs: Inputs) -> Features:
-        """Encodes every sample's image, also where several samples show the same, unless `reuse` is on."""
+        """Return image tokens [B, N, C] and mask embeddings [B, C, h, w].
+
+        Every sample's image is encoded, even if samples share it. With ``reuse: on``, an image is encoded once for
+        all queries about it that follow each other.
+        """
         if self._remembering and inputs.image_ids:
-            return self._remembering(inputs.seen, inputs.image_ids, self.probe)
-        return self.model.encoder(inputs.seen, self.probe)
+            return self._remembering(inputs.encoder_inputs, inputs.image_ids, self.probe)
+        return self.model.encoder(inputs.encoder_inputs, self.probe)
 
     @torch.inference_mode()
     def llm(self, inputs: Inputs, features: Features) -> Answers:
-        """The states that masks are made from: of given answers, or of generated ones."""
+        """Return the [SEG] embeddings [M, C] of all answers, forced or generated."""
+        image_tokens_BNC = features.image_tokens_BNC
         if self._generation is None:
-            return forced(self.model, inputs.prompts, features.image_tokens_BNC, self.probe)
-        how = self._generation
+            return forced(self.model, inputs.prompts, image_tokens_BNC, self.probe)
+        generation = self._generation
         if self.case.execution == "upstream":
-            how = replace(how, look_again=look_again(self.model.encoder, inputs.seen, self.probe))
-        return generated(self.model, inputs.prompts, features.image_tokens_BNC, how, self.probe)
+            # The original runs CLIP again for every token of the answer.
+            encode_again = look_again(self.model.encoder, inputs.encoder_inputs, self.probe)
+            generation = replace(generation, look_again=encode_again)
+        return generated(self.model, inputs.prompts, image_tokens_BNC, generation, self.probe)
 
     @torch.inference_mode()
     def decoder(self, inputs: Inputs, features: Features, answers: Answers) -> Decoded:  # noqa: ARG002
-        """A mask for every [SEG] of the answers; where there is none, nothing is run."""
+        """Return one mask per [SEG]. Without any [SEG], the mask decoder does not run."""
         embedding_BChw = features.mask_embedding_BChw
         if answers.seg_embedding_MC is None:
-            return Decoded(embedding_BChw.new_empty(0, 1, 1), embedding_BChw.new_empty(0, 1))
+            no_logits_Mhw = embedding_BChw.new_empty(0, 1, 1)
+            no_iou_M1 = embedding_BChw.new_empty(0, 1)
+            return Decoded(no_logits_Mhw, no_iou_M1)
+
+        # The mask decoder takes one image embedding per mask. Usually each answer has one [SEG], and the embeddings
+        # can be used as they are; otherwise each is repeated for every [SEG] of its answer.
+        embedding_MChw = embedding_BChw
         if any(count != 1 for count in answers.segs):
-            pairs = zip(embedding_BChw, answers.segs, strict=True)
-            embedding_BChw = torch.cat(
-                [each_Chw.expand(count, -1, -1, -1) for each_Chw, count in pairs]
-            )
-        return Decoded(*self.model.decode(embedding_BChw, answers.seg_embedding_MC, self.probe))
+            repeated = []
+            for sample_Chw, count in zip(embedding_BChw, answers.segs, strict=True):
+                repeated.append(sample_Chw.expand(count, -1, -1, -1))
+            embedding_MChw = torch.cat(repeated)
+        logits_Mhw, iou_M1 = self.model.decode(embedding_MChw, answers.seg_embedding_MC, self.probe)
+        return Decoded(logits_Mhw, iou_M1)
 
     @torch.inference_mode()
     def postprocess(self, inputs: Inputs, answers: Answers, decoded: Decoded) -> list[Prediction]:
-        """Masks where the logits at the image's own size are above 0, for any [SEG] of an answer."""
+        """Return one prediction per sample: the union of its masks, where logits at the image's size exceed 0."""
         with self.probe.region("postprocess.resize"):
-            pairs = zip(decoded.logits_Bhw.split(answers.segs), inputs.sizes_HW, strict=True)
-            masks_HW = [self._united(logits_Bhw, size_HW) for logits_Bhw, size_HW in pairs]
+            logits_by_sample = decoded.logits_Mhw.split(answers.segs)
+            masks_HW = []
+            for logits_Mhw, size_HW in zip(logits_by_sample, inputs.sizes_HW, strict=True):
+                masks_HW.append(self._union_of_masks(logits_Mhw, size_HW))
         with self.probe.region("postprocess.copy"):
-            ious = iter(decoded.iou_B1[:, 0].tolist())
-            return [
-                self._prediction(
-                    mask_HW.cpu().numpy(), list(islice(ious, answers.segs[i])), answers, i
-                )
-                for i, mask_HW in enumerate(masks_HW)
-            ]
+            # One copy for the whole batch: on CUDA, every copy makes the host wait for the GPU.
+            ious = decoded.iou_M1[:, 0].tolist()
+            predictions = []
+            first = 0
+            for i, mask_HW in enumerate(masks_HW):
+                sample_ious = ious[first : first + answers.segs[i]]
+                first += answers.segs[i]
+                prediction = self._prediction(mask_HW.cpu().numpy(), sample_ious, answers, i)
+                predictions.append(prediction)
+            return predictions
 
-    def _united(self, logits_Bhw: Tensor, size_HW: tuple[int, int]) -> Tensor:
+    def _union_of_masks(self, logits_Mhw: Tensor, size_HW: tuple[int, int]) -> Tensor:
         frame_px = self.model.preset.sam.image_px
         extent_HW = extent_in_frame(size_HW, frame_px)
-        mask_HW = torch.zeros(size_HW, dtype=torch.bool, device=logits_Bhw.device)
-        for logits_hw in logits_Bhw:
+        mask_HW = torch.zeros(size_HW, dtype=torch.bool, device=logits_Mhw.device)
+        # One mask at a time: logits at a large image's size take tens of MiB in float32.
+        for logits_hw in logits_Mhw:
             mask_HW |= logits_at_size(logits_hw, frame_px, extent_HW, size_HW) > 0
         return mask_HW
 
     def _prediction(
         self, mask_HW: np.ndarray, ious: list[float], answers: Answers, i: int
     ) -> Prediction:
-        """Of several masks, the predicted IoU is the mean; the text holds a [SEG] for each."""
-        ids = answers.ids[i] if answers.ids is not None else None
+        """Return the prediction of sample `i`. The predicted IoU of several masks is their mean."""
+        text = None
+        answer_tokens = 0
+        if answers.ids is not None:
+            text = self.tokenizer.decode(answers.ids[i])
+            answer_tokens = len(answers.ids[i])
         return Prediction(
             mask_HW,
             has_seg=bool(ious),
             predicted_iou=fmean(ious) if ious else None,
-            text=None if ids is None else self.tokenizer.decode(ids),
+            text=text,
             prompt_tokens=answers.prompt_tokens[i],
-            answer_tokens=len(ids or ()),
+            answer_tokens=answer_tokens,
             kv_cache_bytes=answers.kv_cache_bytes,
         )
 
     @property
     def weights(self) -> dict[str, int]:
-        parts = {name: weight_bytes(part) for name, part in self.model.parts().items()}
-        other = weight_bytes(self.model) - sum(parts.values())
-        return parts | ({"other": other} if other > 0 else {})
+        """Bytes of each part's weights in memory; ``other`` is what belongs to no part."""
+        bytes_by_part = {name: weight_bytes(part) for name, part in self.model.parts().items()}
+        other = weight_bytes(self.model) - sum(bytes_by_part.values())
+        if other > 0:
+            bytes_by_part["other"] = other
+        return bytes_by_part
 
     def paper(self, prompt_tokens: int | None, answer_tokens: int | None) -> Paper:
-        """What the case takes by arithmetic, for a query of such lengths."""
+        """Return what a query of these lengths costs by arithmetic."""
         return costs.paper(self.case, prompt_tokens, answer_tokens)
 
     def close(self) -> None:
-        """Frees the model."""
+        """Free the model's memory."""
         del self.model, self._remembering
         if self.device == "cuda":
+            # PyTorch keeps freed memory for itself; the next case of this process must find it free.
             torch.cuda.empty_cache()
-
-
-def _resolved(device: str) -> str:
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device

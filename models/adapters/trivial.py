@@ -1,4 +1,4 @@
-"""The floors: answers without a look or a thought, which every quality figure is read against."""
+"""The trivial baselines: masks that depend on the image's size alone. Every quality metric is read against them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,11 +10,16 @@ from ...harness.contract import Prediction, Probe, Sample
 
 @dataclass(frozen=True)
 class NoSettings:
-    """A floor has nothing to set."""
+    """A trivial baseline has no settings."""
 
 
-class Floor:
-    """Answers with a mask that depends on the image's size alone."""
+class TrivialBaseline:
+    """An adapter that neither looks at the image nor reads the query.
+
+    Args:
+        name: name of the adapter.
+        draw: marks the answer in a mask of the image's size, which is all False before: bool [H, W].
+    """
 
     has_quality = True
 
@@ -23,52 +28,59 @@ class Floor:
         self._draw = draw
 
     def preprocess(self, samples: Sequence[Sample]) -> Sequence[Sample]:
+        """Return the samples themselves."""
         return samples
 
     def vision(self, inputs: object) -> None:
-        """Does not look."""
+        """Do nothing: there is no encoder."""
 
     def llm(self, inputs: object, features: object) -> None:
-        """Does not read."""
+        """Do nothing: there is no language model."""
 
     def decoder(
-        self,
-        inputs: Sequence[Sample],
-        features: object,
-        answers: object,
+        self, inputs: Sequence[Sample], features: object, answers: object
     ) -> list[np.ndarray]:
-        masks = [np.zeros(sample.image.shape[:2], bool) for sample in inputs]
-        for mask_HW in masks:
+        """Return one mask per sample, bool [H, W]."""
+        masks = []
+        for sample in inputs:
+            mask_HW = np.zeros(sample.image.shape[:2], bool)
             self._draw(mask_HW)
+            masks.append(mask_HW)
         return masks
 
     def postprocess(
-        self,
-        inputs: object,
-        answers: object,
-        decoded: list[np.ndarray],
+        self, inputs: object, answers: object, decoded: list[np.ndarray]
     ) -> list[Prediction]:
+        """Return the masks as predictions."""
         return [Prediction(mask_HW) for mask_HW in decoded]
 
     def close(self) -> None:
-        """Holds nothing."""
+        """Do nothing: no resources are held."""
 
 
-def whole_image(case: NoSettings, probe: Probe) -> Floor:  # noqa: ARG001
+def whole_image(case: NoSettings, probe: Probe) -> TrivialBaseline:  # noqa: ARG001
     """Every pixel is the target."""
-    return Floor("whole-image", lambda mask_HW: mask_HW.fill(True))
+
+    def draw(mask_HW: np.ndarray) -> None:
+        mask_HW.fill(True)
+
+    return TrivialBaseline("whole-image", draw)
 
 
-def centre_box(case: NoSettings, probe: Probe) -> Floor:  # noqa: ARG001
+def centre_box(case: NoSettings, probe: Probe) -> TrivialBaseline:  # noqa: ARG001
     """The middle half of the width and of the height is the target."""
 
     def draw(mask_HW: np.ndarray) -> None:
         height, width = mask_HW.shape
         mask_HW[height // 4 : height - height // 4, width // 4 : width - width // 4] = True
 
-    return Floor("centre-box", draw)
+    return TrivialBaseline("centre-box", draw)
 
 
-def empty(case: NoSettings, probe: Probe) -> Floor:  # noqa: ARG001
+def empty(case: NoSettings, probe: Probe) -> TrivialBaseline:  # noqa: ARG001
     """There is never a target."""
-    return Floor("empty", lambda _: None)
+
+    def draw(mask_HW: np.ndarray) -> None:
+        del mask_HW  # stays all False
+
+    return TrivialBaseline("empty", draw)

@@ -1,6 +1,6 @@
-"""Where a LISA's weights come from: at random, from a folder of our layout, or from such a folder on the hub."""
+"""Where a LISA's weights come from: random numbers, a folder in our layout, or such a folder on the hub."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,9 @@ from ..lisa.prompts import added_tokens
 from .loaded_parts import POSITIONS, LoadedParts, interpolated
 from .random_parts import RandomParts
 
+RANDOM = "random"  # the value of the setting `weights` that names no checkpoint
+TOKENIZER_FILES = (tokenizer.FILE, llama_tokenizer.MODEL_FILE, llama_tokenizer.ADDED_FILE)
+
 
 @dataclass(frozen=True)
 class Source:
@@ -24,12 +27,12 @@ class Source:
     Attributes:
         make: makes each part, on its device and in its precision.
         tokenizer: the one that the weights were trained with.
-        preset: the sizes, the language model's being those of the weights.
+        preset: the sizes; those of the language model are the weights' own.
         has_quality: False for random weights.
-        weights_hash: of the weights that were read; None for random ones, which follow from the seed.
-        warnings: what a user of these weights has to know, one sentence each.
-        new_parts: those that were made at random, the rest being read; none where all are random.
-        adapted: what is made of weights as they are read, by their names in a `LisaModel`.
+        weights_hash: hash of the weights that were read; None for random weights, which the seed determines.
+        warnings: what a reader of the results must know about the weights, one sentence each.
+        new_parts: names of the parts that are random although the others are read; empty if all are random.
+        adapted: functions that are applied to weights as they are read, by the weights' names in `LisaModel`.
     """
 
     make: Make
@@ -43,139 +46,168 @@ class Source:
 
 
 def source(case: LisaConfig, device: str, starting: bool = False) -> Source:
-    """The weights of a case.
+    """Return the source of a case's weights.
 
     Args:
-        case: names them.
-        device: "cpu" or "cuda", where the parts are to be.
-        starting: they are to be trained. What joins their parts may be new, at random, and so may SAM's encoder, where
-            the mask decoder fits it; and CLIP may read images of another side, its position embeddings interpolated.
+        case: names the weights.
+        device: "cpu" or "cuda", where the parts are made.
+        starting: the model is a start of a training. The bridge and the projection of [SEG] may then be new and
+            random, SAM's encoder too if the mask decoder fits it, and CLIP may read images of another side.
 
     Raises:
-        UsageError: there are no such weights, or they are of another preset than the case's.
-        DataError: they are incomplete or broken, or the hub is not reached.
+        UsageError: there are no such weights, or they do not fit the case.
+        DataError: the weights are incomplete or broken, or the hub cannot be reached.
     """
-    return _random(case, device) if case.weights == "random" else _saved(case, device, starting)
+    if case.weights == RANDOM:
+        # The tiny tokenizer serves all sizes: with random weights, only the length of a prompt matters.
+        tokens = tokenizer.PromptTokenizer(tokenizer.load("tiny"))
+        return Source(RandomParts(case, device), tokens, case.sizes, has_quality=False)
 
-
-def _random(case: LisaConfig, device: str) -> Source:
-    """Weights at random. The tiny tokenizer serves all sizes: of a prompt, only its length matters then."""
-    tokens = tokenizer.PromptTokenizer(tokenizer.load("tiny"))
-    return Source(RandomParts(case, device), tokens, case.sizes, has_quality=False)
-
-
-def _saved(case: LisaConfig, device: str, starting: bool) -> Source:
     folder = weights_format.located(case.checkpoint)
-    known = weights_format.read(folder)
-    _refuse_another_model(case, folder, known, starting)
-    tokens = _tokens(folder, known, case.conditioning)
-    new = _new_parts(case, device, known) if starting else {}
-    sizes = _own(case, known)
-    adapted = {} if sizes.clip.patches == known.sizes.clip.patches else _on_grid(sizes.clip.grid)
+    saved = weights_format.read(folder)
+    sizes = _with_language_model_of(saved, case.sizes)
+    _refuse_other_sizes(case, folder, saved, sizes, starting)
+    tokens = _read_tokenizer(folder, saved, case.conditioning)
+    if starting:
+        new_parts = _new_parts(case, device, saved)
+        warnings = _warnings_of_a_start(case, saved, new_parts)
+    else:
+        _refuse_other_parts(case, folder, saved)
+        new_parts = {}
+        warnings = _warnings_of_other_use(case, saved)
+    adapted: dict[str, Callable[[Tensor], Tensor]] = {}
+    if sizes.clip.patches != saved.sizes.clip.patches:
+        adapted[POSITIONS] = partial(interpolated, grid=sizes.clip.grid)
     return Source(
-        make=LoadedParts(folder, case, device, new, adapted),
+        make=LoadedParts(folder, case, device, new_parts, adapted),
         tokenizer=tokens,
         preset=sizes,
-        has_quality=known.trained,
-        weights_hash=known.weights_hash,
-        warnings=(
-            *known.warnings,
-            *(_doubts_of_a_start(case, known, new) if starting else _departures(case, known)),
-        ),
-        new_parts=frozenset(new),
+        has_quality=saved.trained,
+        weights_hash=saved.weights_hash,
+        warnings=(*saved.warnings, *warnings),
+        new_parts=frozenset(new_parts),
         adapted=adapted,
     )
 
 
-def _own(case: LisaConfig, known: weights_format.Saved) -> Preset:
-    """The case's sizes with what else the weights' language model says of itself."""
-    llama = known.sizes.llama
-    own = {
-        "vocabulary": llama.vocabulary,
-        "context": llama.context,
-        "norm_epsilon": llama.norm_epsilon,
-    }
-    return replace(case.sizes, llama=replace(case.sizes.llama, **own))
+def _with_language_model_of(saved: weights_format.Saved, sizes: Preset) -> Preset:
+    """Return the case's sizes with the vocabulary, context and norm epsilon of the saved language model."""
+    llama = replace(
+        sizes.llama,
+        vocabulary=saved.sizes.llama.vocabulary,
+        context=saved.sizes.llama.context,
+        norm_epsilon=saved.sizes.llama.norm_epsilon,
+    )
+    return replace(sizes, llama=llama)
 
 
-def _on_grid(grid: int) -> dict[str, Callable[[Tensor], Tensor]]:
-    return {POSITIONS: partial(interpolated, grid=grid)}
-
-
-def _new_parts(case: LisaConfig, device: str, known: weights_format.Saved) -> dict[str, Make]:
-    """What may be made at random: what the weights lack, or have otherwise."""
-    otherwise = {
-        "bridge": (case.vision, case.bridge) != (known.vision, known.bridge),
-        "seg_projection": case.seg_head != known.seg_head,
-        "sam_encoder": case.vision != "clip" and case.sizes.sam != known.sizes.sam,
-    }
-    return {name: RandomParts(case, device) for name, differs in otherwise.items() if differs}
-
-
-def _doubts_of_a_start(
-    case: LisaConfig, known: weights_format.Saved, new: Mapping[str, Make]
-) -> Iterator[str]:
-    if "sam_encoder" in new:
-        yield "SAM's encoder is new, at random: these weights have another one; only a recipe that trains it is of use"
-    described, rows = case.sizes.llama.vocabulary, known.sizes.llama.vocabulary
-    if case.conditioning == "described" and rows > described:
-        yield (
-            f"the vocabulary has {rows:,} rows and not the document's {described:,}: these weights have tokens that "
-            "the described prompt does not use; start from `lisabench convert --conditioning described`"
-        )
-
-
-def _refuse_another_model(
-    case: LisaConfig, folder: Path, known: weights_format.Saved, starting: bool
+def _refuse_other_sizes(
+    case: LisaConfig, folder: Path, saved: weights_format.Saved, sizes: Preset, starting: bool
 ) -> None:
-    sizes = _own(case, known)
-    if (_as_started_from(sizes, known.sizes) if starting else sizes) != known.sizes:
-        theirs = {"preset": known.preset, **known.sized}
-        asked = {axis: getattr(case, axis) for axis in theirs}
-        wanted, cure = (
-            ", ".join(f"{axis}={value}" for axis, value in each.items()) for each in (asked, theirs)
-        )
-        raise UsageError(
-            f"the weights in {folder} are not of {wanted}: set {cure} ({known.sizes} instead of {case.sizes})"
-        )
-    if starting:
+    compared = _sizes_before_a_start(sizes, saved.sizes) if starting else sizes
+    if compared == saved.sizes:
         return
-    for axis in ("seg_head", *(("bridge",) if case.vision == known.vision else ())):
-        theirs, asked = getattr(known, axis), getattr(case, axis)
-        if asked != theirs:
-            raise UsageError(f"the weights in {folder} have {axis}={theirs}, not {asked}: set that")
+    saved_settings = {"preset": saved.preset, **saved.sized}
+    case_settings = {name: getattr(case, name) for name in saved_settings}
+    raise UsageError(
+        f"the weights in {folder} are not of {_as_text(case_settings)}: set {_as_text(saved_settings)}"
+        f" ({saved.sizes} instead of {case.sizes})"
+    )
 
 
-def _as_started_from(sizes: Preset, known: Preset) -> Preset:
-    """Sizes but for what may differ from the weights' in a start: CLIP's grid, and a SAM of the same decoder."""
-    clip = replace(sizes.clip, image_px=known.clip.image_px, token_grid=known.clip.token_grid)
+def _sizes_before_a_start(sizes: Preset, saved: Preset) -> Preset:
+    """Return `sizes` with the saved values of what a start of a training may change.
+
+    It may change CLIP's grid, because position embeddings can be interpolated, and SAM's encoder, if the mask decoder
+    stays the same.
+    """
+    clip = replace(sizes.clip, image_px=saved.clip.image_px, token_grid=saved.clip.token_grid)
     same_decoder = all(
-        getattr(sizes.sam, name) == getattr(known.sam, name)
+        getattr(sizes.sam, name) == getattr(saved.sam, name)
         for name in ("image_px", "patch_px", "prompt_dim", "decoder_mlp")
     )
-    return replace(sizes, clip=clip, sam=known.sam if same_decoder else sizes.sam)
+    sam = saved.sam if same_decoder else sizes.sam
+    return replace(sizes, clip=clip, sam=sam)
 
 
-def _tokens(folder: Path, known: weights_format.Saved, conditioning: str) -> tokenizer.Tokens:
+def _as_text(settings: Mapping[str, object]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
+
+
+def _refuse_other_parts(case: LisaConfig, folder: Path, saved: weights_format.Saved) -> None:
+    compared = ["seg_head"]
+    if case.vision == saved.vision:
+        compared.append("bridge")
+    for name in compared:
+        saved_value = getattr(saved, name)
+        case_value = getattr(case, name)
+        if case_value != saved_value:
+            raise UsageError(
+                f"the weights in {folder} have {name}={saved_value}, not {case_value}:"
+                f" set {name}={saved_value}"
+            )
+
+
+def _new_parts(case: LisaConfig, device: str, saved: weights_format.Saved) -> dict[str, Make]:
+    """Return what makes the parts that the weights lack, or have in another form: random ones."""
+    differs = {
+        "bridge": (case.vision, case.bridge) != (saved.vision, saved.bridge),
+        "seg_projection": case.seg_head != saved.seg_head,
+        "sam_encoder": case.vision != "clip" and case.sizes.sam != saved.sizes.sam,
+    }
+    return {name: RandomParts(case, device) for name in differs if differs[name]}
+
+
+def _warnings_of_a_start(
+    case: LisaConfig, saved: weights_format.Saved, new_parts: Mapping[str, Make]
+) -> list[str]:
+    warnings = []
+    if "sam_encoder" in new_parts:
+        warnings.append(
+            "SAM's encoder is new and random, because these weights have another one;"
+            " use a recipe that trains it"
+        )
+    described_rows = case.sizes.llama.vocabulary
+    rows = saved.sizes.llama.vocabulary
+    if case.conditioning == "described" and rows > described_rows:
+        warnings.append(
+            f"the vocabulary has {rows:,} rows, and the described model has {described_rows:,}: these weights have"
+            " tokens that the described prompt does not use; start from `lisabench convert --conditioning described`"
+        )
+    return warnings
+
+
+def _warnings_of_other_use(case: LisaConfig, saved: weights_format.Saved) -> list[str]:
+    """Return a warning for each setting in which the weights are used otherwise than they were trained."""
+    warnings = []
+    for name in ("vision", "template", "conditioning", "frame"):
+        if name == "template" and not saved.template_is_stated:
+            continue
+        trained = getattr(saved, name)
+        used = getattr(case, name)
+        if trained != used:
+            warnings.append(
+                f"these weights ({saved.source}) were trained with {name}={trained} and are used with {used}"
+            )
+    return warnings
+
+
+def _read_tokenizer(
+    folder: Path, saved: weights_format.Saved, conditioning: str
+) -> tokenizer.Tokens:
+    """Return the weights' own tokenizer: a model evaluated on other ids than it was trained on is a confound.
+
+    Raises:
+        DataError: the tokenizer has more tokens than the weights have rows.
+    """
     if (folder / tokenizer.FILE).exists():
         tokens: tokenizer.Tokens = tokenizer.read(folder)
     else:
         tokens = llama_tokenizer.load(folder, added_tokens(conditioning))
-    if tokens.size > known.sizes.llama.vocabulary:
+    rows = saved.sizes.llama.vocabulary
+    if tokens.size > rows:
         raise DataError(
-            f"the tokenizer in {folder} has {tokens.size} tokens and the weights have rows for "
-            f"{known.sizes.llama.vocabulary}: it is another model's; convert the weights again with their own"
+            f"the tokenizer in {folder} has {tokens.size} tokens, but the weights have {rows} rows: the tokenizer"
+            " belongs to another model; convert the weights again with their own tokenizer"
         )
     return tokens
-
-
-def _departures(case: LisaConfig, known: weights_format.Saved) -> Iterator[str]:
-    """Where a case uses weights otherwise than they were trained."""
-    for axis in ("vision", "template", "conditioning", "frame"):
-        trained, used = getattr(known, axis), getattr(case, axis)
-        is_known = axis != "template" or known.template_is_stated
-        if trained != used and is_known:
-            yield f"these weights ({known.source}) were trained with {axis}={trained} and are used with {used}"
-
-
-TOKENIZER_FILES = (tokenizer.FILE, llama_tokenizer.MODEL_FILE, llama_tokenizer.ADDED_FILE)

@@ -1,4 +1,4 @@
-"""From samples to what is learned from: views of the image, the prompt and its answer as ids, and the target."""
+"""From samples to training batches: the encoders' views, the prompt and its answer as token ids, and the target."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ class Example:
     """One query, on the host.
 
     Attributes:
-        views: float32 [3, side, side], by name.
-        prompt: ids up to the state that prompts the mask.
-        answer: ids that follow, ``[SEG]`` first; none where none is learned.
+        views: what the encoders read, by name, float32 [3, side, side].
+        prompt: token ids up to the state that prompts the mask.
+        answer: the token ids after that, ``[SEG]`` first; empty if no answer is learned.
         target_HW: uint8: 0 background, 1 target, 255 ignored.
     """
 
@@ -37,27 +37,27 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """Several examples on the device.
+    """Several queries, on the device.
 
     Attributes:
-        seen: what the encoder wants, by name.
-        prompts: one a query.
-        answers: int64 [T], one a query.
-        targets: uint8 [H, W], one a query.
+        encoder_inputs: views [B, 3, side, side] and maps between grids [B, h, w, 2], by name.
+        prompts: one per query.
+        answers: int64 [T], one per query.
+        targets: uint8 [H, W], one per query.
     """
 
-    seen: dict[str, Tensor]
+    encoder_inputs: dict[str, Tensor]
     prompts: list[Prompt]
     answers: list[Tensor]
     targets: list[Tensor]
 
 
 class ExampleReader:
-    """Makes examples of samples: what a worker process does.
+    """Makes an example of a sample, in a worker process of the data loader.
 
     Args:
-        case: says how a query is put.
-        preset: the sizes of the views, and the context.
+        case: the prompt's template and conditioning.
+        preset: the sizes of the views, and the language model's context.
         views: names in ``preprocessing.VIEWS``.
         tokens: the tokenizer.
     """
@@ -65,19 +65,26 @@ class ExampleReader:
     def __init__(
         self, case: LisaConfig, preset: Preset, views: Sequence[str], tokens: Tokens
     ) -> None:
-        self._case, self._tokens, self._views = case, tokens, tuple(views)
+        self._case = case
+        self._tokens = tokens
+        self._views = tuple(views)
         self._preprocessor = Preprocessor(preset, views)
-        self._room = preset.llama.context - preset.clip.image_tokens
+        self._context = preset.llama.context
+        self._image_tokens = preset.clip.image_tokens
 
     def __call__(self, sample: Sample) -> Example:
-        """
+        """Return the sample's example.
+
         Raises:
-            UsageError: the query does not fit the context.
+            UsageError: prompt and answer exceed the language model's context.
         """
         prompt, answer = forced_ids(self._case, self._tokens, sample.query, sample.is_sentence)
-        if len(prompt) + len(answer) - 1 > self._room:
+        # One id of the prompt stands for all tokens of the image.
+        length = len(prompt) - 1 + self._image_tokens + len(answer)
+        if length > self._context:
             raise UsageError(
-                f"{sample.source}: its query does not fit the model's context: shorten or remove it"
+                f"{sample.source}: prompt and answer have {length} tokens, and the model's context is {self._context}:"
+                " shorten the query, or remove it"
             )
         views = {view: self._preprocessor(view, sample.image) for view in self._views}
         return Example(views, prompt, answer, sample.target_HW)
@@ -86,22 +93,22 @@ class ExampleReader:
 def batch_of(
     examples: Sequence[Example], encoder: Encoder, device: str, dtype: torch.dtype
 ) -> Batch:
-    """Puts examples onto the device.
+    """Return a batch of examples, on the device.
 
     Args:
         examples: at least one.
-        encoder: makes the coordinate maps.
+        encoder: makes the maps between grids.
         device: "cpu" or "cuda".
         dtype: of the views.
     """
-    views = {
-        name: [torch.from_numpy(each.views[name]) for each in examples]
-        for name in examples[0].views
-    }
-    maps = [encoder.maps((each.target_HW.shape[0], each.target_HW.shape[1])) for each in examples]
-    return Batch(
-        collated(views, maps, device, dtype),
-        [split_at_image(each.prompt, device) for each in examples],
-        [torch.tensor(each.answer, dtype=torch.int64, device=device) for each in examples],
-        [torch.from_numpy(each.target_HW).to(device) for each in examples],
-    )
+    views = {}
+    for name in examples[0].views:
+        views[name] = [torch.from_numpy(example.views[name]) for example in examples]
+    maps, prompts, answers, targets = [], [], [], []
+    for example in examples:
+        height, width = example.target_HW.shape
+        maps.append(encoder.maps((height, width)))
+        prompts.append(split_at_image(example.prompt, device))
+        answers.append(torch.tensor(example.answer, dtype=torch.int64, device=device))
+        targets.append(torch.from_numpy(example.target_HW).to(device))
+    return Batch(collated(views, maps, device, dtype), prompts, answers, targets)

@@ -1,4 +1,4 @@
-"""Recipes by name: what is trained, how, towards what, and how many parameters that is on paper. Cheap to import."""
+"""Recipes by name: which parts a training trains, and which losses it minimises. Cheap to import."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -9,12 +9,16 @@ from ..lisa.config import LisaConfig
 from ..lisa.inventory import inventory
 from ..lisa.prompts import added_tokens
 
-IGNORED = ("background", "left_out")
+IGNORED = ("background", "left_out")  # what a training may do with ignored pixels; see `losses.py`
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """A weight for each loss of `losses.py`; 0 leaves it out."""
+    """The weight of each loss in `losses.py`; a loss of weight 0 is not computed.
+
+    Raises:
+        UsageError: a weight is negative, or all are 0.
+    """
 
     ce: float = 0.0
     bce: float = 0.0
@@ -22,13 +26,15 @@ class LossWeights:
     iou: float = 0.0
 
     def __post_init__(self) -> None:
-        weights = [getattr(self, each.name) for each in fields(self)]
+        weights = [getattr(self, loss.name) for loss in fields(self)]
         if min(weights) < 0 or not any(weights):
             raise UsageError(
-                f"loss weights are {weights}; expected numbers from 0 on, at least one above 0"
+                f"loss weights are {weights}; expected numbers of at least 0, one of them above 0"
             )
 
 
+# "original-losses" are the defaults of the original's train_ds.py. The modified LISA leaves the weights of its three
+# losses to the user; we take 1 for each. The others leave one loss out, or add one, to test what it contributes.
 LOSSES = {
     "original-losses": LossWeights(ce=1, bce=2, dice=0.5),
     "described": LossWeights(bce=1, dice=1, iou=1),
@@ -38,14 +44,14 @@ LOSSES = {
     "with-ce": LossWeights(ce=1, bce=1, dice=1, iou=1),
 }
 
-# The parts that each name of something to train stands for, where a variant has them.
+# What a recipe's names of whole parts stand for. A part that a variant lacks is passed over.
 PARTS = {
     "projections": ("projector", "bridge", "seg_projection"),
     "bridge": ("bridge",),
     "seg_projection": ("seg_projection",),
     "mask_decoder": ("mask_decoder",),
 }
-# What each name inside the language model stands for, in words.
+# What a recipe's names inside the language model stand for, in words.
 INSIDE_LLM = {
     "lora": "LoRA on q_proj and v_proj",
     "embeddings": "word embeddings, LM head",
@@ -60,13 +66,12 @@ class Recipe:
     """One way to train.
 
     Attributes:
-        trains: names in `PARTS` and `INSIDE_LLM`, or `EVERYTHING`. ``embeddings`` are the embedding and the head whole,
-            ``token_rows`` the rows of the tokens that a LLaVA lacks, in both.
+        trains: names in `PARTS` and `INSIDE_LLM`, or `EVERYTHING`.
         losses: a name in `LOSSES`.
-        distils: whether the bridge first learns to give what SAM's encoder gives.
-        variants: the values of ``vision`` that it is for, the default first.
-        axes: settings that every model trained by it has.
-        quantizes_all: whether quantisation is of the whole model by default, and not of the language model alone.
+        distils: whether SAM's encoder is first distilled into the bridge.
+        variants: the values of ``vision`` that the recipe is for, the default first.
+        axes: settings of every model that is trained by it.
+        quantizes_all: whether quantisation includes the vision encoder, and not only the language model.
     """
 
     trains: tuple[str, ...]
@@ -77,7 +82,7 @@ class Recipe:
     quantizes_all: bool = False
 
     def settings(self, vision: str, quantization: str) -> dict[str, Any]:
-        """Return the model's settings that follow from the recipe, for a variant and a method of quantisation."""
+        """Return the settings that the recipe gives a model of this variant and quantisation."""
         settings: dict[str, Any] = dict(self.axes)
         if self.quantizes_all and quantization != "none":
             settings["quantized"] = f"llm+{vision}"
@@ -86,8 +91,8 @@ class Recipe:
 
 RECIPES = {
     "original": Recipe(("lora", "embeddings", "mask_decoder", "seg_projection"), "original-losses"),
-    # The modified LISA as its document has it, to the letter: LLaVA's projector is frozen, seg_token_to_sam takes the
-    # place of text_hidden_fcs, and every model is loaded in NF4. Without --use_vlm_vision, SAM's encoder is shared.
+    # The modified LISA, exactly as its document describes it: LLaVA's projector is frozen, seg_token_to_sam replaces
+    # text_hidden_fcs, and all models are loaded in NF4. Without --use_vlm_vision, SAM's encoder is the shared one.
     "described": Recipe(
         ("bridge", "seg_projection", "embeddings"),
         "described",
@@ -95,7 +100,8 @@ RECIPES = {
         axes={"conditioning": "described", "seg_head": "seg_token_to_sam"},
         quantizes_all=True,
     ),
-    # What this project trained as "described" before it read the document to the letter; the study was made so.
+    # Trains LLaVA's projector too. Earlier releases called this recipe "described", and the study's models were trained
+    # by it.
     "with-projector": Recipe(("projections", "embeddings"), "described"),
     "lean": Recipe(("projections", "token_rows"), "described"),
     "distilled": Recipe(
@@ -104,7 +110,7 @@ RECIPES = {
     "everything": Recipe((EVERYTHING,), "original-losses"),
 }
 FULL_SIZE = "lisa-7b-llava15"
-LORA_RANK, LORA_ALPHA, LORA_DROPOUT = 8, 16, 0.05  # the original's
+LORA_RANK, LORA_ALPHA, LORA_DROPOUT = 8, 16, 0.05  # the original's defaults, in train_ds.py
 LORA_TARGETS = ("q_proj", "v_proj")
 
 
@@ -120,7 +126,7 @@ def recipe(name: str) -> Recipe:
 
 
 def trainable(case: LisaConfig, trains: tuple[str, ...]) -> dict[str, int]:
-    """Count on paper the parameters that a recipe trains in each part, as the original counts them."""
+    """Return how many parameters are trained in each part, by arithmetic, counted as in the original."""
     parts = inventory(case.sizes, case.vision, case.seg_head, case.bridge)
     if EVERYTHING in trains:
         return {name: part.parameters for name, part in parts.items()}
@@ -131,48 +137,54 @@ def trainable(case: LisaConfig, trains: tuple[str, ...]) -> dict[str, int]:
                 counts[part] = parts[part].parameters
     llama = case.sizes.llama
     inside_llm = {
+        # Two matrices, [rank, hidden] and [hidden, rank], for each target of each layer.
         "lora": llama.layers * len(LORA_TARGETS) * 2 * LORA_RANK * llama.hidden,
+        # Twice: word embeddings and head.
         "embeddings": 2 * llama.vocabulary * llama.hidden,
         "token_rows": 2 * len(added_tokens(case.conditioning)) * llama.hidden,
     }
-    inside = sum(count for name, count in inside_llm.items() if name in trains)
-    if inside:
-        counts["llm"] = inside
+    llm_count = sum(count for name, count in inside_llm.items() if name in trains)
+    if llm_count:
+        counts["llm"] = llm_count
     return counts
 
 
 def in_a_line(name: str) -> str:
-    """Say which parts a recipe trains, what it minimises, and the parameters it trains of each variant at full size."""
-    one = recipe(name)
-    weights = ", ".join(
-        f"{loss} {weight:g}" for loss, weight in vars(LOSSES[one.losses]).items() if weight
-    )
+    """Describe a recipe in one line: its parts, its losses, and how many parameters it trains at full size."""
+    chosen = recipe(name)
+    weights = []
+    for loss, weight in vars(LOSSES[chosen.losses]).items():
+        if weight:
+            weights.append(f"{loss} {weight:g}")
     counts = []
-    for vision in one.variants:
-        case = LisaConfig(preset=FULL_SIZE, vision=vision, **one.axes)
-        total = sum(trainable(case, one.trains).values())
+    for vision in chosen.variants:
+        case = LisaConfig(preset=FULL_SIZE, vision=vision, **chosen.axes)
+        total = sum(trainable(case, chosen.trains).values())
         counts.append(f"{vision} {total:,}")
-    first = "SAM's features distilled first; " if one.distils else ""
-    whole = "; all of it in NF4" if one.quantizes_all else ""
-    return f"{first}trains {_in_words(one)}{whole}; minimises {weights}; of {FULL_SIZE}: {', '.join(counts)}"
+    first = "SAM's features distilled first; " if chosen.distils else ""
+    quantised = "; all of it in NF4" if chosen.quantizes_all else ""
+    return (
+        f"{first}trains {_trains_in_words(chosen)}{quantised}; minimises {', '.join(weights)};"
+        f" of {FULL_SIZE}: {', '.join(counts)}"
+    )
 
 
-# The names of the original and of the modified LISA's document, for what our parts are called.
-NAMES = {
+# What the original, and the modified LISA's document, call our parts.
+PART_NAMES = {
     "projector": "LLaVA's projector",
     "bridge": "the bridge (vision_to_sam or vision_to_vlm)",
     "mask_decoder": "the mask decoder",
 }
 
 
-def _in_words(one: Recipe) -> str:
-    if EVERYTHING in one.trains:
+def _trains_in_words(chosen: Recipe) -> str:
+    if EVERYTHING in chosen.trains:
         return "every part"
-    seg_head = one.axes.get("seg_head", LisaConfig.seg_head)
+    seg_head = chosen.axes.get("seg_head", LisaConfig.seg_head)
     words = []
-    for name in one.trains:
+    for name in chosen.trains:
         if name in INSIDE_LLM:
             words.append(INSIDE_LLM[name])
         for part in PARTS.get(name, ()):
-            words.append(seg_head if part == "seg_projection" else NAMES[part])
+            words.append(seg_head if part == "seg_projection" else PART_NAMES[part])
     return ", ".join(words)

@@ -1,4 +1,4 @@
-"""Writes a LISA that was trained as a folder that `weights` can name."""
+"""Save a trained LISA as a folder that the setting `weights` can name."""
 
 import shutil
 from collections.abc import Iterator
@@ -8,11 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..adapters.lisa_settings import RANDOM
 from ..adapters.lisa_stages import Lisa
 from ..checkpoints.loaded_parts import part_of
 from ..checkpoints.shards import ShardWriter, WeightFiles, weight_files
-from ..checkpoints.source import TOKENIZER_FILES
+from ..checkpoints.source import RANDOM, TOKENIZER_FILES
 from ..lisa import tokenizer, weights_format
 from .trainable import changes, plain
 
@@ -22,9 +21,9 @@ class Origin:
     """Where trained weights come from.
 
     Attributes:
-        described: in words.
-        splits: of ReasonSeg meant for evaluation that were trained on, those of the start not counted.
-        command: makes them again.
+        described: in words, for the card.
+        splits: splits of ReasonSeg meant for evaluation that this training trained on.
+        command: the command line that trains the weights again.
     """
 
     described: str
@@ -35,48 +34,67 @@ class Origin:
 def save(
     lisa: Lisa, folder: Path, origin: Origin, dtype: torch.dtype | None = None
 ) -> weights_format.Saved:
-    """Writes weights, settings, tokenizer and a card.
+    """Write weights, tokenizer, card and settings, and return the settings.
 
-    What was not trained is copied from where it was loaded from, in its precision there; what was is in float32; or all
-    of it in one precision.
+    Weights that were not trained are copied from the start's files, in their precision there, so that quantising or
+    rounding them for the training leaves no trace. Weights that were trained are float32.
 
     Args:
-        lisa: built to be trained, and trained.
+        lisa: built with ``starting=True``, and trained.
         folder: holds no weights yet.
-        origin: for the card, and for whoever evaluates.
-        dtype: of all weights, if they are to be of one.
+        origin: for the card, and for the warnings of an evaluation.
+        dtype: converts all weights, if given.
     """
-    writer, learned = ShardWriter(folder), changes(lisa.model)
-    for name, tensor in _untrained(lisa):
-        after = learned[name](tensor) if name in learned else tensor
-        writer.add(name, after if dtype is None else after.to(dtype))
-    start = None if lisa.case.weights == RANDOM else weights_format.located(lisa.case.checkpoint)
-    known = replace(_known(lisa, start, origin), weights_hash=writer.close())
-    for path in _tokenizer_files(start):
-        shutil.copyfile(path, folder / (path.name if start else tokenizer.FILE))
-    (folder / "README.md").write_text(_card(known, origin, writer), encoding="utf-8")
-    weights_format.write(folder, known)
-    return known
+    start = None
+    if lisa.case.weights != RANDOM:
+        start = weights_format.located(lisa.case.checkpoint)
+
+    writer = ShardWriter(folder)
+    change_of = changes(lisa.model)
+    for name, tensor in _weights_before_training(lisa, start):
+        if name in change_of:
+            tensor = change_of[name](tensor)
+        if dtype is not None:
+            tensor = tensor.to(dtype)
+        writer.add(name, tensor)
+    saved = replace(_settings(lisa, start, origin), weights_hash=writer.close())
+
+    if start is None:
+        shutil.copyfile(tokenizer.ASSETS["tiny"], folder / tokenizer.FILE)
+    else:
+        for name in TOKENIZER_FILES:
+            if (start / name).exists():
+                shutil.copyfile(start / name, folder / name)
+    (folder / "README.md").write_text(_card(saved, origin, writer), encoding="utf-8")
+    # Last: a folder without its settings is not taken for a checkpoint, should this process be killed before.
+    weights_format.write(folder, saved)
+    return saved
 
 
-def _untrained(lisa: Lisa) -> Iterator[tuple[str, Tensor]]:
-    """Every weight by its plain name: read again where it was read, else as the model has it."""
-    read = (
-        frozenset() if lisa.case.weights == RANDOM else lisa.model.parts().keys() - lisa.new_parts
-    )
-    if read:
-        files = WeightFiles(weight_files(weights_format.located(lisa.case.checkpoint)))
-        for name, tensor in files.tensors(lambda name: part_of(name) in read):
-            yield name, lisa.adapted[name](tensor) if name in lisa.adapted else tensor
+def _weights_before_training(lisa: Lisa, start: Path | None) -> Iterator[tuple[str, Tensor]]:
+    """Yield every weight by its plain name: from the start's files if it was read there, else from the model.
+
+    Of a weight that was trained whole, the value does not matter: its change replaces it.
+    """
+    parts_from_start: set[str] = set()
+    if start is not None:
+        parts_from_start = lisa.model.parts().keys() - lisa.new_parts
+        files = WeightFiles(weight_files(start))
+        for name, tensor in files.tensors(lambda name: part_of(name) in parts_from_start):
+            if name in lisa.adapted:
+                tensor = lisa.adapted[name](tensor)
+            yield name, tensor
     for name, tensor in plain(lisa.model):
-        if part_of(name) not in read:
+        if part_of(name) not in parts_from_start:
             yield name, tensor.detach().cpu()
 
 
-def _known(lisa: Lisa, start: Path | None, origin: Origin) -> weights_format.Saved:
+def _settings(lisa: Lisa, start: Path | None, origin: Origin) -> weights_format.Saved:
     case = lisa.case
-    before = weights_format.read(start) if start else None
-    splits = (*(before.contaminated_splits if before else ()), *origin.splits)
+    splits = list(origin.splits)
+    if start is not None:
+        splits = [*weights_format.read(start).contaminated_splits, *splits]
+    splits_once = tuple(dict.fromkeys(splits))
     return weights_format.Saved(
         preset=case.preset,
         sam=case.sam,
@@ -89,30 +107,26 @@ def _known(lisa: Lisa, start: Path | None, origin: Origin) -> weights_format.Sav
         bridge=case.bridge,
         trained=True,
         new_rows=(),
-        contaminated_splits=tuple(dict.fromkeys(splits)),
+        contaminated_splits=splits_once,
         source=origin.described,
-        weights_hash="",
+        weights_hash="",  # known when all weights are written
     )
 
 
-def _tokenizer_files(start: Path | None) -> list[Path]:
-    if start is None:
-        return [tokenizer.ASSETS["tiny"]]
-    return [start / name for name in TOKENIZER_FILES if (start / name).exists()]
-
-
-def _card(known: weights_format.Saved, origin: Origin, writer: ShardWriter) -> str:
-    trained_on = ", ".join(known.contaminated_splits) or "none"
+def _card(saved: weights_format.Saved, origin: Origin, writer: ShardWriter) -> str:
+    """Return the folder's README: what a person who finds the folder needs to know."""
+    trained_on = ", ".join(saved.contaminated_splits) or "none"
+    settings = ", ".join(f"`{name}={value}`" for name, value in saved.axes.items())
     return f"""# LISA, trained by lisabench
 
 - {origin.described}
 - made again by: `{origin.command}`
-- preset `{known.preset}` (SAM: `{known.sam}`), vision `{known.vision}`: {known.sizes}
+- preset `{saved.preset}` (SAM: `{saved.sam}`), vision `{saved.vision}`: {saved.sizes}
 - {writer.parameters:,} parameters, {writer.total_bytes / 2**30:.2f} GiB
-- prompts: `{known.template}`; conditioning `{known.conditioning}`; projection of [SEG] `{known.seg_head}`
+- prompts: `{saved.template}`; conditioning `{saved.conditioning}`; projection of [SEG] `{saved.seg_head}`
 - splits meant for evaluation that it was trained on: {trained_on}
-- weights: `{known.weights_hash}`
+- weights: `{saved.weights_hash}`
 
-Use it with `weights=` this folder and {", ".join(f"`{axis}={value}`" for axis, value in known.axes.items())}.
-The licences of what it was trained from apply.
+Use it with `weights=` this folder and {settings}.
+The licences of the weights that it was trained from apply.
 """

@@ -1,7 +1,9 @@
-"""Makes a LISA ready to learn: what a recipe trains gets gradients, in float32, and all else is frozen.
+"""Make a LISA trainable: what a recipe trains gets gradients, in float32, and everything else is frozen.
 
-What was trained is kept apart from what it changes (a low-rank change, new rows of an embedding) until it is saved:
-`changes` says what becomes of the weights by their plain names.
+What is trained may be kept apart from the weight that it changes: a low-rank change (LoRA), or a few rows of an
+embedding. `changes` brings both together when the weights are saved, by the weights' plain names.
+
+Axes: R rows that are trained, L tokens, C channels, V tokens of the vocabulary.
 """
 
 import re
@@ -21,17 +23,19 @@ from ..lisa.prompts import added_tokens
 from ..lisa.tokenizer import Tokens, ids_of
 from .recipes import EVERYTHING, LORA_ALPHA, LORA_DROPOUT, LORA_RANK, LORA_TARGETS, PARTS
 
-EMBEDDING, HEAD = "llm.model.embed_tokens", "llm.lm_head"
-LORA_SIDE = re.compile(r"^(?P<adapted>.+)\.lora_(?P<side>[AB])\.default\.weight$")
+# What PEFT calls the two matrices of a LoRA; ``default`` is its name for the first adapter of a model.
+LORA_MATRIX = re.compile(r"^(?P<adapted>.+)\.lora_(?P<side>[AB])\.default\.weight$")
 Change = Callable[[Tensor], Tensor]
 
 
 class EmbeddingWithRows(nn.Module):
-    """An embedding that learns in a few rows alone: those are parameters of their own, the rest takes no gradient.
+    """An embedding of which a few rows are trained: they are parameters of their own, and the rest is frozen.
+
+    Training the whole embedding would hold a gradient and two optimizer states for each of its 32,000 rows.
 
     Args:
         frozen: the embedding.
-        ids: the rows that learn, int64 [R].
+        ids: the rows that are trained, int64 [R].
     """
 
     ids: Tensor
@@ -44,14 +48,16 @@ class EmbeddingWithRows(nn.Module):
 
     def forward(self, tokens_L: Tensor) -> Tensor:
         matches_LR = tokens_L[..., None] == self.ids
-        own_LC = functional.embedding(matches_LR.int().argmax(-1), self.rows)
-        return torch.where(
-            matches_LR.any(-1, keepdim=True), own_LC, self.frozen(tokens_L).to(own_LC.dtype)
-        )
+        is_trained_L1 = matches_LR.any(-1, keepdim=True)
+        # For a token without a trained row this takes row 0, which `where` then drops.
+        row_L = matches_LR.int().argmax(-1)
+        trained_LC = functional.embedding(row_L, self.rows)
+        frozen_LC = self.frozen(tokens_L).to(trained_LC.dtype)
+        return torch.where(is_trained_L1, trained_LC, frozen_LC)
 
 
 class HeadWithRows(nn.Module):
-    """A head that learns in a few rows alone. The arguments are those of `EmbeddingWithRows`."""
+    """A language model's head of which a few rows are trained. The arguments are those of `EmbeddingWithRows`."""
 
     ids: Tensor
 
@@ -63,20 +69,20 @@ class HeadWithRows(nn.Module):
 
     def forward(self, states_LC: Tensor) -> Tensor:
         logits_LV = self.frozen(states_LC)
-        own_LR = functional.linear(states_LC, self.rows.to(states_LC.dtype))
-        return logits_LV.index_copy(-1, self.ids, own_LR.to(logits_LV.dtype))
+        trained_LR = functional.linear(states_LC, self.rows.to(states_LC.dtype))
+        return logits_LV.index_copy(-1, self.ids, trained_LR.to(logits_LV.dtype))
 
 
 def make_trainable(
     model: LisaModel, case: LisaConfig, trains: Iterable[str], tokens: Tokens
 ) -> None:
-    """Freezes all but what is to be trained, in place.
+    """Freeze all parameters but those to be trained, in place.
 
     Args:
         model: as it was built.
-        case: what it was built by.
+        case: the settings that it was built with.
         trains: names in ``recipes.PARTS`` and ``recipes.INSIDE_LLM``, or ``everything``.
-        tokens: the tokenizer, which knows the rows of the added tokens.
+        tokens: the tokenizer, which has the ids of the added tokens.
 
     Raises:
         UsageError: a part to be trained is quantised.
@@ -87,42 +93,52 @@ def make_trainable(
     if "lora" in trains:
         _add_lora(model, case.seed)
     if "token_rows" in trains:
-        ids = torch.tensor(
-            [i for token in added_tokens(case.conditioning) for i in ids_of(tokens, token)],
-            device=model.llm.device,
-        )
-        model.llm.set_input_embeddings(EmbeddingWithRows(model.llm.model.embed_tokens, ids))
-        model.llm.set_output_embeddings(HeadWithRows(model.llm.lm_head, ids))
+        _train_rows_of_added_tokens(model, case, tokens)
     if "embeddings" in trains:
         model.llm.model.embed_tokens.requires_grad_(True)
         model.llm.lm_head.requires_grad_(True)
-    for part in _parts(model, trains):
+    for part in _whole_parts(model, trains):
         part.requires_grad_(True)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(parameter.requires_grad and not name.endswith(FREQUENCIES))
+        if name.endswith(FREQUENCIES):
+            # SAM's random frequencies are a parameter in transformers and a constant in the original.
+            parameter.requires_grad_(False)
         if parameter.requires_grad:
+            # In bf16, an update of less than about 0.2 % of a weight would be rounded away.
             parameter.data = parameter.data.float()
 
 
 def _refuse_quantized(case: LisaConfig, trains: tuple[str, ...]) -> None:
-    wanted = {part for name in trains for part in PARTS.get(name, ())}
-    wanted |= {"lm_head"} if {"embeddings", "token_rows"} & set(trains) else set()
-    both = case.quantized_parts if EVERYTHING in trains else wanted & case.quantized_parts
-    if both:
+    quantized = case.quantized_parts
+    if EVERYTHING not in trains:
+        trained_parts = set()
+        for name in trains:
+            trained_parts.update(PARTS.get(name, ()))
+        if "embeddings" in trains or "token_rows" in trains:
+            trained_parts.add("lm_head")
+        quantized = quantized & trained_parts
+    if quantized:
         raise UsageError(
-            f"{', '.join(sorted(both))} cannot be both trained and quantised: quantise less, or take another recipe"
+            f"{', '.join(sorted(quantized))} cannot be both trained and quantised:"
+            " quantise less, or take another recipe"
         )
 
 
-def _parts(model: LisaModel, trains: tuple[str, ...]) -> list[nn.Module]:
+def _whole_parts(model: LisaModel, trains: tuple[str, ...]) -> list[nn.Module]:
     if EVERYTHING in trains:
         return [model]
-    parts = model.parts()
-    return [parts[part] for name in trains for part in PARTS.get(name, ()) if part in parts]
+    parts_of_model = model.parts()
+    trained_parts = []
+    for name in trains:
+        for part in PARTS.get(name, ()):
+            if part in parts_of_model:
+                trained_parts.append(parts_of_model[part])
+    return trained_parts
 
 
 def _add_lora(model: LisaModel, seed: int) -> None:
-    from peft import LoraConfig, inject_adapter_in_model  # takes a second, and few recipes want it
+    # Imported here: it takes a second, and few recipes use it.
+    from peft import LoraConfig, inject_adapter_in_model
 
     config = LoraConfig(
         r=LORA_RANK,
@@ -131,63 +147,86 @@ def _add_lora(model: LisaModel, seed: int) -> None:
         target_modules=list(LORA_TARGETS),
         bias="none",
     )
-    with torch.random.fork_rng([model.llm.device] if model.llm.device.type == "cuda" else []):
+    # PEFT draws the matrices A from PyTorch's global random state; what comes after must not depend on that.
+    disturbed_gpus = [model.llm.device] if model.llm.device.type == "cuda" else []
+    with torch.random.fork_rng(disturbed_gpus):
         torch.manual_seed(seed)
         inject_adapter_in_model(config, model.llm)
 
 
+def _train_rows_of_added_tokens(model: LisaModel, case: LisaConfig, tokens: Tokens) -> None:
+    ids: list[int] = []
+    for token in added_tokens(case.conditioning):
+        ids += ids_of(tokens, token)
+    ids_R = torch.tensor(ids, device=model.llm.device)
+    model.llm.set_input_embeddings(EmbeddingWithRows(model.llm.model.embed_tokens, ids_R))
+    model.llm.set_output_embeddings(HeadWithRows(model.llm.lm_head, ids_R))
+
+
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that learn, by name."""
-    return {
-        name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
-    }
+    """Return the parameters that are trained, by name."""
+    parameters = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            parameters[name] = parameter
+    return parameters
 
 
 def trained_by_part(model: LisaModel) -> dict[str, int]:
-    """How many parameters learn in each part that has some."""
-    counts = {
-        name: sum(p.numel() for p in part.parameters() if p.requires_grad)
-        for name, part in model.parts().items()
-    }
-    return {name: count for name, count in counts.items() if count}
+    """Return how many parameters are trained in each part that has any."""
+    counts = {}
+    for name, part in model.parts().items():
+        count = sum(parameter.numel() for parameter in trained(part).values())
+        if count:
+            counts[name] = count
+    return counts
 
 
 def changes(model: LisaModel) -> dict[str, Change]:
-    """What training made of each weight that it changed, by the weight's name in an untrained `LisaModel`.
+    """Return what training did to each weight, by the weight's name in an untrained `LisaModel`.
 
-    Each takes the weight as it was, and gives it as it is; what is learned whole does not ask for it.
+    Each change takes the weight as it was before training and returns it as it is now. The change of a weight that was
+    trained whole does not use the old one.
     """
     learned = {name: parameter.detach() for name, parameter in trained(model).items()}
     low_rank = _low_rank(learned)
-    found: dict[str, Change] = {name: partial(low_rank.merged, name) for name in low_rank.down}
+    by_name: dict[str, Change] = {name: partial(low_rank.merged, name) for name in low_rank.down}
     for name, value in learned.items():
-        owner, _, last = name.rpartition(".")
-        if last == "rows":
-            found[f"{owner}.weight"] = partial(_with_rows, model.get_buffer(f"{owner}.ids"), value)
-        elif not LORA_SIDE.match(name):
-            found[name] = partial(_replaced, value)
-    return found
+        module, _, attribute = name.rpartition(".")
+        if attribute == "rows":
+            ids = model.get_buffer(f"{module}.ids")
+            by_name[f"{module}.weight"] = partial(_with_rows, ids, value)
+        elif not LORA_MATRIX.match(name):
+            by_name[name] = partial(_replaced, value)
+    return by_name
 
 
 def _low_rank(learned: Mapping[str, Tensor]) -> Lora:
-    sides: dict[str, dict[str, Tensor]] = {"A": {}, "B": {}}
+    matrices: dict[str, dict[str, Tensor]] = {"A": {}, "B": {}}
     for name, tensor in learned.items():
-        match = LORA_SIDE.match(name)
+        match = LORA_MATRIX.match(name)
         if match:
-            sides[match["side"]][f"{match['adapted']}.weight"] = tensor.cpu()
-    return Lora(sides["A"], sides["B"], {"lora_alpha": LORA_ALPHA, "r": LORA_RANK})
+            weight = f"{match['adapted']}.weight"
+            matrices[match["side"]][weight] = tensor.cpu()
+    return Lora(matrices["A"], matrices["B"], {"lora_alpha": LORA_ALPHA, "r": LORA_RANK})
 
 
 def _with_rows(ids: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
     return weight.index_copy(0, ids.to(weight.device), rows.to(weight))
 
 
-def _replaced(value: Tensor, weight: Tensor) -> Tensor:  # noqa: ARG001  (it is given up whole)
+def _replaced(value: Tensor, weight: Tensor) -> Tensor:
+    del weight  # was trained whole
     return value.cpu()
 
 
 def plain(model: LisaModel) -> Iterator[tuple[str, Tensor]]:
-    """Every weight as it was before training, by its plain name; of what learned whole, the name is what counts."""
+    """Yield every weight by its name in an untrained `LisaModel`, without what is kept apart from it.
+
+    The values of weights that were trained whole are the new ones.
+    """
     for name, tensor in model.state_dict().items():
-        if not (LORA_SIDE.match(name) or name.endswith(".rows")):
+        is_kept_apart = LORA_MATRIX.match(name) or name.endswith(".rows")
+        if not is_kept_apart:
+            # PEFT and `EmbeddingWithRows` wrap the weight that they change.
             yield name.replace(".base_layer.", ".").replace(".frozen.", "."), tensor

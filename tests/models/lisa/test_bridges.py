@@ -181,7 +181,9 @@ def test_the_weights_of_one_bridge_are_refused_for_another_and_may_be_started_fr
     weights: dict[str, str], theirs: str, asked: str
 ) -> None:
     axes = {"vision": "clip", "bridge": asked, "weights": weights[theirs]}
-    with pytest.raises(UsageError, match=f"have bridge={theirs}, not {asked}: set that") as error:
+    with pytest.raises(
+        UsageError, match=f"have bridge={theirs}, not {asked}: set bridge={theirs}"
+    ) as error:
         loaded(**axes)
     assert "\n" not in str(error.value)
     assert ready("with-projector", **axes).new_parts == {"bridge"}

@@ -23,8 +23,8 @@ def compiled_and_eager(**axes: object) -> None:
             decoded(adapter, query) for adapter in (eager, compiled)
         )
         assert expected.ids == found.ids
-        difference = (masks.logits_Bhw - found_masks.logits_Bhw).abs().max()
-        assert difference < 1e-4 * masks.logits_Bhw.std()
+        difference = (masks.logits_Mhw - found_masks.logits_Mhw).abs().max()
+        assert difference < 1e-4 * masks.logits_Mhw.std()
     torch._dynamo.reset()
 
 
@@ -53,7 +53,7 @@ def test_the_originals_habits_change_no_mask(vision: str) -> None:
         decoded(lisa(**axes, execution=execution), noise()) for execution in ("eager", "upstream")
     )
     assert answers.ids == same.ids
-    torch.testing.assert_close(plain.logits_Bhw, upstream.logits_Bhw, **CLOSE)
+    torch.testing.assert_close(plain.logits_Mhw, upstream.logits_Mhw, **CLOSE)
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_a_cache_changes_neither_tokens_nor_masks(cached: Lisa, uncached: Lisa) 
     for adapter in (cached, uncached):
         says(adapter, 40, 50, seg, 60, stop)
     (_, one), (_, other) = (decoded(adapter, QUERIES[0]) for adapter in (cached, uncached))
-    torch.testing.assert_close(one.logits_Bhw, other.logits_Bhw, **CLOSE)
+    torch.testing.assert_close(one.logits_Mhw, other.logits_Mhw, **CLOSE)
 
 
 @pytest.mark.parametrize("kv_cache", ["cached", "uncached"])
@@ -66,7 +66,7 @@ def test_queries_answered_together_are_answered_as_if_alone(
         assert (
             together.ids[i] == alone.ids[0] and together.prompt_tokens[i] == alone.prompt_tokens[0]
         )
-        torch.testing.assert_close(both.logits_Bhw.split(together.segs)[i], one.logits_Bhw, **CLOSE)
+        torch.testing.assert_close(both.logits_Mhw.split(together.segs)[i], one.logits_Mhw, **CLOSE)
     assert together.prompt_tokens[0] != together.prompt_tokens[1]
 
 
@@ -121,11 +121,11 @@ def test_several_masks_of_one_answer_are_united_and_told(cached: Lisa) -> None:
     assert found.has_seg and found.text.count("[SEG]") == 2 and answers.segs == [2]
     one_HW, other_HW = (
         logits_at_size(each_hw, 256, (171, 256), (60, 90)).numpy() > 0
-        for each_hw in masks.logits_Bhw
+        for each_hw in masks.logits_Mhw
     )
     assert (one_HW & ~other_HW).any() and (other_HW & ~one_HW).any()
     np.testing.assert_array_equal(found.mask_HW, one_HW | other_HW)
-    np.testing.assert_allclose(found.predicted_iou, masks.iou_B1.mean(), **CLOSE)
+    np.testing.assert_allclose(found.predicted_iou, masks.iou_M1.mean(), **CLOSE)
 
 
 def test_an_answer_without_seg_has_no_mask_and_the_decoder_rests() -> None:
@@ -230,7 +230,7 @@ def test_what_does_not_fit_the_context_is_refused_in_one_line() -> None:
     adapter = lisa(answer="generated", max_new_tokens=2000)
     with pytest.raises(
         UsageError,
-        match=r"an answer of up to 2000 exceeds the context of 2048: lower max_new_tokens",
+        match=r"an answer of up to 2000 exceed the context of 2048: lower max_new_tokens",
     ):
         adapter.preprocess(QUERIES[:1])
     with pytest.raises(UsageError, match=r"exceeds the context of 2048: shorten the query"):

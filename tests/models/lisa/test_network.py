@@ -132,7 +132,7 @@ def test_a_variant_neither_builds_nor_preprocesses_for_an_encoder_that_it_does_w
     modules = list(adapter.model.modules())
     assert any(isinstance(module, CLIPVisionModel) for module in modules) == (vision != "sam")
     assert any(isinstance(module, SamVisionEncoder) for module in modules) == (vision != "clip")
-    assert adapter.preprocess([sample()]).seen.keys() == views
+    assert adapter.preprocess([sample()]).encoder_inputs.keys() == views
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_with_the_duals_features_in_place_of_its_bridges_output_a_shared_variant
         inputs = dual.preprocess([sample()])
         embedding_BChw = dual.vision(inputs).mask_embedding_BChw
         patches_BNC = dual.model.encoder.clip(
-            inputs.seen["clip_crop"], output_hidden_states=True
+            inputs.encoder_inputs["clip_crop"], output_hidden_states=True
         ).hidden_states[-2]
     if (
         vision == "clip"
@@ -216,7 +216,7 @@ def test_with_the_duals_features_in_place_of_its_bridges_output_a_shared_variant
 
 def test_a_cropped_clip_is_given_the_view_that_it_has_in_the_original() -> None:
     adapter = lisa(vision="clip", frame="crop")
-    assert adapter.preprocess([sample()]).seen.keys() == {"clip_crop", "clip_to_sam"}
+    assert adapter.preprocess([sample()]).encoder_inputs.keys() == {"clip_crop", "clip_to_sam"}
     assert answer(adapter, sample())[0].mask_HW.shape == (60, 90)
 
 
@@ -340,8 +340,8 @@ def test_random_weights_give_finite_logits_that_are_not_flat(vision: str, precis
         features.image_tokens_BNC.dtype == features.mask_embedding_BChw.dtype == DTYPES[precision]
     )
     decoded = adapter.decoder(inputs, features, adapter.llm(inputs, features))
-    assert torch.isfinite(decoded.logits_Bhw).all() and torch.isfinite(decoded.iou_B1).all()
-    assert decoded.logits_Bhw.float().std() > 1e-3
+    assert torch.isfinite(decoded.logits_Mhw).all() and torch.isfinite(decoded.iou_M1).all()
+    assert decoded.logits_Mhw.float().std() > 1e-3
     assert features.mask_embedding_BChw.float().std() > 1e-3
 
 

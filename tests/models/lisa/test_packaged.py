@@ -194,7 +194,9 @@ def test_the_presets_own_side_of_images_may_be_said():
 
 @pytest.mark.usefixtures("installed")
 def test_a_case_that_was_not_filled_in_is_refused_when_it_is_built():
-    with pytest.raises(UsageError, match=r"have bridge=upsampling, not linear: set that"):
+    with pytest.raises(
+        UsageError, match=r"have bridge=upsampling, not linear: set bridge=upsampling"
+    ):
         Lisa(LisaConfig(device="cpu", weights="packaged", vision="clip"), NullProbe())
 
 

@@ -129,7 +129,7 @@ def test_what_is_saved_answers_as_what_was_trained(recipe, vision, scenes, tmp_p
 def logits(lisa: Lisa, samples):
     inputs = lisa.preprocess(samples)
     features = lisa.vision(inputs)
-    return lisa.decoder(inputs, features, lisa.llm(inputs, features)).logits_Bhw
+    return lisa.decoder(inputs, features, lisa.llm(inputs, features)).logits_Mhw
 
 
 @pytest.mark.parametrize("vision", ["clip", "sam"])
