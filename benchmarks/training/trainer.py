@@ -29,7 +29,7 @@ from ..progress import Progress
 from .checkpoints import Checkpoints, restore
 from .evaluation import evaluate, scores
 from .journal import TrainingJournal
-from .optimizer import optimiser
+from .optimizer import make_optimizer
 from .sampler import Plan
 from .setup import Setup
 
@@ -65,7 +65,7 @@ class Trainer:
         self.plan = plan_of(setup, len(self.train), accelerator)
         learner = Learner(lisa.model, setup.losses, setup.options.ignored)
         self.learned = trained(lisa.model)
-        own = optimiser(setup.options, list(self.learned.values()))
+        own = make_optimizer(setup.options, list(self.learned.values()))
         self.schedule = LambdaLR(own, self._share_of_lr)
         self.probe = TimingProbe(clock_for(lisa.device))
         self.learner, self.optimizer = accelerator.prepare(learner, own)

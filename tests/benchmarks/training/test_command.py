@@ -17,7 +17,7 @@ from command import lisabench
 
 from lisabench.benchmarks.training import checkpoints
 from lisabench.benchmarks.training.checkpoints import Checkpoints
-from lisabench.benchmarks.training.optimizer import implementation, optimiser
+from lisabench.benchmarks.training.optimizer import implementation, make_optimizer
 from lisabench.benchmarks.training.setup import setup
 from lisabench.harness.errors import RunFailed, UsageError
 from lisabench.harness.records.training import Training, read_training
@@ -447,4 +447,4 @@ def test_adamw_takes_no_second_copy_of_what_it_trains_on_a_gpu():
     )
     assert implementation("fp32", on_gpu=False) == {}
     learned = [torch.nn.Parameter(torch.ones(3))]
-    assert optimiser(setup({}).options, learned).defaults["fused"] is None
+    assert make_optimizer(setup({}).options, learned).defaults["fused"] is None
