@@ -1,11 +1,13 @@
 """Tiny LISAs with random weights, images of noise, and a probe that remembers: for tests."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import nn
 
 from lisabench.harness.contract import Prediction, Sample
 from lisabench.models.adapters.lisa import build
@@ -58,3 +60,9 @@ def ask(adapter: Lisa, *samples: Sample) -> list[Prediction]:
     features = adapter.vision(inputs)
     answers = adapter.llm(inputs, features)
     return adapter.postprocess(inputs, answers, adapter.decoder(inputs, features, answers))
+
+
+def on_meta(_: str, build: Callable[[], nn.Module]) -> nn.Module:
+    """Build a part without memory for its weights, to count what it has."""
+    with torch.device("meta"):
+        return build()

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from lisas import Regions, ask, lisa, noise
-from test_costs import on_meta
-from test_trainable import ORIGIN, learned_from, logits, ready
+from lisas import Regions, ask, lisa, noise, on_meta
 from torch.utils.flop_counter import FlopCounterMode
+from trainable_lisas import ORIGIN, learned_from, logits, ready
 
 from lisabench.benchmarks.training import command
 from lisabench.benchmarks.training.setup import setup

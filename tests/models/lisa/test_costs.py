@@ -5,8 +5,7 @@ import sys
 
 import pytest
 import torch
-from lisas import ask, lisa, noise
-from torch import nn
+from lisas import ask, lisa, noise, on_meta
 from torch.utils.flop_counter import FlopCounterMode
 
 from lisabench.models.lisa import costs, parts
@@ -32,11 +31,6 @@ TERA = 1e12
 def original(preset: str, **axes: object) -> dict[str, int]:
     """FLOPs of a forced query of 64 words' tokens, the head applied to every position as in the original."""
     return costs.flops(LisaConfig(preset=preset, execution="upstream", **axes))
-
-
-def on_meta(_: str, build: object) -> nn.Module:
-    with torch.device("meta"):
-        return build()
 
 
 def test_lisa_7b_has_the_originals_parameters_part_by_part() -> None:

@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 import torch
-from test_models import answer, lisa, sample
+from lisas import ask, lisa, noise
 from torch import nn
 
 from lisabench.harness.errors import UsageError
@@ -68,12 +68,10 @@ def test_a_quantised_language_model_gives_about_the_states_of_the_plain_one(
 @each_method
 @pytest.mark.parametrize("quantized", ["llm+clip+sam", "upstream"])
 def test_a_quantised_lisa_answers(method: str, quantized: str) -> None:
-    prediction = answer(lisa(precision="bf16", quantization=method, quantized=quantized), sample())[
-        0
-    ]
+    prediction = ask(lisa(precision="bf16", quantization=method, quantized=quantized), noise())[0]
     assert prediction.mask_HW.shape == (60, 90)
     assert prediction.predicted_iou == pytest.approx(
-        answer(lisa(precision="bf16"), sample())[0].predicted_iou, rel=0, abs=0.05
+        ask(lisa(precision="bf16"), noise())[0].predicted_iou, rel=0, abs=0.05
     )
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from trainable_lisas import ORIGIN, learned_from, logits, ready
 
 from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.datasets.scenes.cache import embedded
@@ -21,34 +22,10 @@ from lisabench.models.training.trainable import make_trainable, trained, trained
 
 pytestmark = pytest.mark.no_clock
 
-ORIGIN = Origin("trained by a test", (), "pytest")
-
 
 @pytest.fixture(scope="module")
 def scenes():
     return ReasonSeg(embedded("train", 6, 0), "train")
-
-
-def ready(recipe: str, **axes) -> Lisa:
-    case = LisaConfig(device="cpu", **axes)
-    lisa = Lisa(case, NullProbe(), starting=True)
-    make_trainable(lisa.model, case, RECIPES[recipe].trains, lisa.tokenizer)
-    return lisa
-
-
-def learned_from(lisa: Lisa, samples, weights=LOSSES["original-losses"], steps=1) -> Learner:
-    """After some steps; the gradients of the last one stay."""
-    learner = Learner(lisa.model, weights)
-    reader = ExampleReader(lisa.case, lisa.model.preset, lisa.model.encoder.views, lisa.tokenizer)
-    batch = batch_of(
-        [reader(sample) for sample in samples], lisa.model.encoder, "cpu", torch.float32
-    )
-    own = torch.optim.AdamW(trained(learner).values(), lr=1e-2, weight_decay=0)
-    for _ in range(steps):
-        own.zero_grad()
-        learner.weighted(learner(batch)).backward()
-        own.step()
-    return learner
 
 
 @pytest.mark.parametrize("vision", ["dual", "clip", "sam"])
@@ -124,12 +101,6 @@ def test_what_is_saved_answers_as_what_was_trained(recipe, vision, scenes, tmp_p
     assert again.settings["weights_hash"] == known.weights_hash
     for mine, theirs in zip(logits(lisa, scenes[:3]), logits(again, scenes[:3]), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
-
-
-def logits(lisa: Lisa, samples):
-    inputs = lisa.preprocess(samples)
-    features = lisa.vision(inputs)
-    return lisa.decoder(inputs, features, lisa.llm(inputs, features)).logits_Mhw
 
 
 @pytest.mark.parametrize("vision", ["clip", "sam"])
