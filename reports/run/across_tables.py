@@ -66,7 +66,7 @@ def _method(across: Across) -> str:
         sentences = [PAIRED.format(processes=processes, queries=across.queries)]
     else:
         if across.reference_run == across.candidate_run:
-            why = "the two are of different teams and did not take turns"
+            why = "the two are of different groups and did not take turns"
         else:
             why = "they are of different runs"
         sentences = [UNPAIRED.format(why=why, queries=across.queries)]

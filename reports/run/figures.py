@@ -1,4 +1,4 @@
-"""The figures of a report, drawn from the summary alone: a panel a team, a row a case."""
+"""The two figures of a comparison, drawn from the summary alone: a panel for each group, a row for each case."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,252 +27,317 @@ from ..drawing import (
     panels,
     save,
 )
+from ..formatting import MemoryUnit
 from ..peaks import RESIDENT_SET
 from . import verdict_words
-from .schema import Case, Summary, Team
+from .schema import Case, Summary
 
 STAGE_TIMES, PEAK_MEMORY = "stage_times.png", "peak_memory.png"
 NO_TIMES, NOT_MEASURED = "no times", "not measured"
-FEW, ROW_IN, NARROW_ROW_IN = 8, 0.62, 0.52
+FEW_CASES = 8  # with more, rows are lower
+ROW_IN, LOW_ROW_IN = 0.62, 0.52
+LEFT_IN, RIGHT_OF_TIMES_IN, RIGHT_OF_MEMORY_IN = 1.75, 1.85, 1.35
+LABELLED_FROM = 0.07  # share of the longest bar from which on a number fits into a stage's part
+DARK_STAGES = ("llm", "decoder")  # on their colours, numbers are white
 DASHES = (0, (3, 2))
+CLOCKS = {"host": "the host's clock", "cuda events": "CUDA events", "virtual": "a virtual clock"}
+INSTRUMENTS = {
+    "resident set": "peak resident set of the whole process, Python and its libraries included",
+    "cuda allocator": "peak of what PyTorch's CUDA allocator has given out",
+}
 
-Panel = tuple[Team, list[Case]]
 
-
-def draw_all(summary: Summary, folder: Path) -> list[Path]:
-    """Draws those of the two figures that there is something to show in."""
-    drawn = []
+def draw_stage_times(summary: Summary, folder: Path) -> Path | None:
+    """Draw the times of the stages and return the file; None where no case has a time."""
+    if not _with_times(summary):
+        return None
     with rc_context(STYLE):  # pyright: ignore[reportArgumentType]  # its keys are typed as literals
-        if _timed(summary):
-            drawn.append(save(stage_times(summary), folder / STAGE_TIMES))
-        if _weighed(summary):
-            drawn.append(save(peak_memory(summary), folder / PEAK_MEMORY))
-    return drawn
+        return save(stage_times(summary), folder / STAGE_TIMES)
 
 
-def _timed(summary: Summary) -> list[Case]:
+def draw_peak_memory(summary: Summary, folder: Path) -> Path | None:
+    """Draw the peaks of memory and return the file; None where no case has a peak."""
+    if not _with_peaks(summary):
+        return None
+    with rc_context(STYLE):  # pyright: ignore[reportArgumentType]  # its keys are typed as literals
+        return save(peak_memory(summary), folder / PEAK_MEMORY)
+
+
+def _with_times(summary: Summary) -> list[Case]:
     return [case for case in summary.cases if case.time.end_to_end_ms is not None]
 
 
-def _weighed(summary: Summary) -> list[Case]:
+def _with_peaks(summary: Summary) -> list[Case]:
     return [case for case in summary.cases if case.memory.peak_bytes is not None]
 
 
-def _teams(summary: Summary) -> list[Panel]:
-    found = ((team, summary.of_team(team)) for team in summary.teams)
-    return [(team, cases) for team, cases in found if cases]
-
-
-def _panels(summary: Summary, right_in: float) -> tuple[Figure, list[tuple[Axes, list[Case]]]]:
-    teams = _teams(summary)
-    row_in = ROW_IN if len(summary.cases) <= FEW else NARROW_ROW_IN
-    rows = [[case.name for case in cases] for _, cases in teams]
-    figure, found = panels(rows, row_in, left_in=1.75, right_in=right_in)
-    for axes, (team, _) in zip(found, teams, strict=True):
-        panel_title(axes, team.name)
-    return figure, [(axes, cases) for axes, (_, cases) in zip(found, teams, strict=True)]
+def _group_panels(
+    summary: Summary, right_in: float
+) -> tuple[Figure, list[tuple[Axes, list[Case]]]]:
+    """Return a figure with a panel for each group that has cases, and the cases of each panel."""
+    names, groups = [], []
+    for group in summary.teams:
+        cases = summary.of_team(group)
+        if cases:
+            names.append(group.name)
+            groups.append(cases)
+    row_in = ROW_IN if len(summary.cases) <= FEW_CASES else LOW_ROW_IN
+    rows = [[case.name for case in cases] for cases in groups]
+    figure, all_axes = panels(rows, row_in, LEFT_IN, right_in)
+    for axes, name in zip(all_axes, names, strict=True):
+        panel_title(axes, name)
+    return figure, list(zip(all_axes, groups, strict=True))
 
 
 def stage_times(summary: Summary) -> Figure:
-    """One bar a case, the stages' medians end to end; a team's panel has a scale of its own. A case has a time."""
-    figure, found = _panels(summary, right_in=1.85)
-    for axes, cases in found:
-        longest = max(_bar_ms(case) for case in cases) or 1
+    """Return a figure with a bar for each case: the medians of its stages, one after the other.
+
+    At least one case has a time. The panel of each group has a scale of its own.
+    """
+    figure, group_panels = _group_panels(summary, RIGHT_OF_TIMES_IN)
+    for axes, cases in group_panels:
+        longest_ms = max(_bar_ms(case) for case in cases) or 1
         for row, case in enumerate(cases):
-            _time_row(axes, row, case, longest, _total(summary, case))
-        axes.set_xlim(0, longest * 1.02)
-    found[-1][0].set_xlabel("milliseconds")
-    timed = _timed(summary)
-    stages = [stage for stage in STAGES if any(stage in case.time.stages for case in timed)]
-    rest = Patch(facecolor="white", edgecolor=GREY, hatch="////", label="in no stage")
-    scales = "; each team on a scale of its own" if len(found) > 1 else ""
-    what = f"bars: stage medians; label: median end to end; by {_clock(timed)}{scales}"
-    heading(figure, time_message(summary, timed), what)
-    legend(figure, [*(Patch(color=STAGE_COLOURS[stage], label=stage) for stage in stages), rest])
+            _draw_time_row(axes, row, summary, case, longest_ms)
+        axes.set_xlim(0, longest_ms * 1.02)
+    last_axes, _ = group_panels[-1]
+    last_axes.set_xlabel("milliseconds")
+
+    timed = _with_times(summary)
+    clocks = {CLOCKS.get(case.time.clock or "", "an unknown clock") for case in timed}
+    subtitle = f"bars: stage medians; label: median end to end; by {' and '.join(sorted(clocks))}"
+    if len(group_panels) > 1:
+        subtitle += "; each group on a scale of its own"
+    heading(figure, time_message(summary, timed), subtitle)
+
+    handles = []
+    for stage in STAGES:
+        if any(stage in case.time.stages for case in timed):
+            handles.append(Patch(color=STAGE_COLOURS[stage], label=stage))
+    rest = Patch(facecolor="white", edgecolor=GREY, hatch="////", label="unattributed")
+    legend(figure, [*handles, rest])
     return figure
 
 
-def _time_row(axes: Axes, row: int, case: Case, longest: float, label: str) -> None:
-    known = case.time.end_to_end_ms is not None
-    end = _stack(axes, row, case, longest) if known else 0.0
-    axes.text(end + 0.012 * longest, row, label, va="center", linespacing=1.25, bbox=BEHIND_TEXT,
-              color=INK if known else MUTED)  # fmt: skip
+def _bar_ms(case: Case) -> float:
+    """Return the length of a bar. A sum of medians may be longer than the median of the whole."""
+    return sum(time.median_ms for time in case.time.stages.values()) + _unattributed_ms(case)
 
 
-def _stack(axes: Axes, row: int, case: Case, longest: float) -> float:
-    """Draws one case's bar and returns where it ends."""
-    end = 0.0
+def _unattributed_ms(case: Case) -> float:
+    # It is what the stages leave of the whole, which may come out slightly below 0.
+    return max(case.time.unattributed_ms or 0, 0)
+
+
+def _draw_time_row(axes: Axes, row: int, summary: Summary, case: Case, longest_ms: float) -> None:
+    """Draw the bar of a case, and beside it its time and ratio."""
+    end_ms = 0.0
+    label, label_colour = NO_TIMES, MUTED
+    if case.time.end_to_end_ms is not None:
+        end_ms = _draw_stages(axes, row, case, longest_ms)
+        label, label_colour = _time_label(summary, case, case.time.end_to_end_ms), INK
+    axes.text(
+        end_ms + 0.012 * longest_ms,
+        row,
+        label,
+        va="center",
+        linespacing=1.25,
+        bbox=BEHIND_TEXT,
+        color=label_colour,
+    )
+
+
+def _draw_stages(axes: Axes, row: int, case: Case, longest_ms: float) -> float:
+    """Draw the stages of a case one after the other, and return where the bar ends."""
+    height = 0.62
+    end_ms = 0.0
     for stage, time in case.time.stages.items():
         axes.barh(
             row,
             time.median_ms,
-            0.62,
-            end,
+            height,
+            left=end_ms,
             color=STAGE_COLOURS[stage],
             edgecolor="white",
             linewidth=0.8,
         )
-        if time.median_ms > 0.07 * longest:
-            ink = "white" if stage in ("llm", "decoder") else INK
-            label = f"{time.median_ms:.{0 if time.median_ms >= 100 else 1}f}"
-            axes.text(end + time.median_ms / 2, row, label, ha="center", va="center", color=ink)
-        end += time.median_ms
-    rest = max(case.time.unattributed_ms or 0, 0)
-    axes.barh(row, rest, 0.62, end, facecolor="white", edgecolor=GREY, hatch="////", linewidth=0.5)
-    return end + rest
-
-
-def _bar_ms(case: Case) -> float:
-    """A sum of medians, which may be longer than the median of the whole."""
-    return sum(time.median_ms for time in case.time.stages.values()) + max(
-        case.time.unattributed_ms or 0, 0
+        if time.median_ms > LABELLED_FROM * longest_ms:
+            decimals = 0 if time.median_ms >= 100 else 1
+            axes.text(
+                end_ms + time.median_ms / 2,
+                row,
+                f"{time.median_ms:.{decimals}f}",
+                ha="center",
+                va="center",
+                color="white" if stage in DARK_STAGES else INK,
+            )
+        end_ms += time.median_ms
+    rest_ms = _unattributed_ms(case)
+    axes.barh(
+        row,
+        rest_ms,
+        height,
+        left=end_ms,
+        facecolor="white",
+        edgecolor=GREY,
+        hatch="////",
+        linewidth=0.5,
     )
+    return end_ms + rest_ms
 
 
-def _total(summary: Summary, case: Case) -> str:
-    if case.time.end_to_end_ms is None:
-        return NO_TIMES
-    found = summary.comparison(case.name)
-    total = f"{formatting.milliseconds(case.time.end_to_end_ms)} ms"
-    if found and found.end_to_end.ratio is not None:
-        return f"{total}\n{formatting.ratio_with_interval(found.end_to_end)}"
-    return f"{total}\n(reference)" if summary.is_reference(case) else total
+def _time_label(summary: Summary, case: Case, end_to_end_ms: float) -> str:
+    time = f"{formatting.milliseconds(end_to_end_ms)} ms"
+    comparison = summary.comparison(case.name)
+    if comparison and comparison.end_to_end.ratio is not None:
+        return f"{time}\n{formatting.ratio_with_interval(comparison.end_to_end)}"
+    if summary.is_reference(case):
+        return f"{time}\n(reference)"
+    return time
 
 
-def _clock(cases: Sequence[Case]) -> str:
-    names = {"host": "the host's clock", "cuda events": "CUDA events", "virtual": "a virtual clock"}
-    return " and ".join(
-        sorted({names.get(case.time.clock or "", "an unknown clock") for case in cases})
-    )
-
-
-def time_message(summary: Summary, cases: Sequence[Case]) -> str:
-    """The title that says what the bars show, and no more than the intervals carry."""
-    found = [
-        comparison for comparison in summary.comparisons if comparison.end_to_end.ratio is not None
-    ]
-    if found:
-        return verdict_words.time_title(found)
-    stage, time = max(
-        cases[0].time.stages.items(), key=lambda item: item[1].median_ms, default=(None, None)
-    )
-    most = f", {formatting.share(time.share)} of it in {stage}" if time else ""
-    return f"{cases[0].name} takes {formatting.milliseconds(cases[0].time.end_to_end_ms)} ms a query{most}"
+def time_message(summary: Summary, timed: Sequence[Case]) -> str:
+    """Return the title of the times: what the bars show, and no more than the intervals carry."""
+    known = []
+    for comparison in summary.comparisons:
+        if comparison.end_to_end.ratio is not None:
+            known.append(comparison)
+    if known:
+        return verdict_words.time_title(known)
+    case = timed[0]
+    message = f"{case.name} takes {formatting.milliseconds(case.time.end_to_end_ms)} ms a query"
+    if case.time.stages:
+        stages = case.time.stages
+        longest = max(stages, key=lambda stage: stages[stage].median_ms)
+        message += f", {formatting.share(stages[longest].share)} of it in {longest}"
+    return message
 
 
 def peak_memory(summary: Summary) -> Figure:
-    """Two bars a case, the peak of the build and that of a query with its stages marked. A case has a peak."""
-    figure, found = _panels(summary, right_in=1.35)
-    unit, weighed = verdict_words.memory_unit_of(summary), _weighed(summary)
-    largest = max(case.memory.peak_bytes or 0 for case in weighed) / unit.size_bytes
-    for axes, cases in found:
+    """Return a figure with two bars for each case: the peak of the build, and of a query with its stages marked.
+
+    At least one case has a peak. All panels have one scale.
+    """
+    figure, group_panels = _group_panels(summary, RIGHT_OF_MEMORY_IN)
+    unit = verdict_words.memory_unit_of(summary)
+    measured = _with_peaks(summary)
+    largest_bytes = max(case.memory.peak_bytes or 0 for case in measured)
+    for axes, cases in group_panels:
         for row, case in enumerate(cases):
-            _memory_row(axes, row, summary, case, unit)
-        axes.set_xlim(0, largest * 1.02)
-    found[-1][0].set_xlabel(f"peak memory ({unit.name})")
-    heading(figure, memory_message(summary, weighed), _instrument(weighed))
-    legend(figure, _memory_handles(weighed))
+            _draw_memory_row(axes, row, summary, case, unit)
+        axes.set_xlim(0, largest_bytes / unit.size_bytes * 1.02)
+    last_axes, _ = group_panels[-1]
+    last_axes.set_xlabel(f"peak memory ({unit.name})")
+    heading(figure, memory_message(summary, measured), _instruments(measured))
+    legend(figure, _memory_handles(measured))
     return figure
 
 
-def _memory_row(
-    axes: Axes, row: int, summary: Summary, case: Case, unit: formatting.MemoryUnit
-) -> None:
-    memory, build, found = (
-        case.memory,
-        case.memory.stages.get("build"),
-        summary.comparison(case.name),
-    )
+def _draw_memory_row(axes: Axes, row: int, summary: Summary, case: Case, unit: MemoryUnit) -> None:
+    memory, comparison = case.memory, summary.comparison(case.name)
     if memory.peak_bytes is None:
         axes.annotate(
             NOT_MEASURED, (0, row), (5, 0), textcoords="offset points", va="center", color=MUTED
         )
         return
-    build_peak, query_peak = build.peak_bytes if build else None, memory.query_peak_bytes
-    larger, of_query = (f"  {formatting.ratio(ratio.ratio)}" if ratio and ratio.ratio is not None else "" for ratio in
-                        (found and found.peak_memory, found and found.query_peak_memory))  # fmt: skip
-    in_build, in_query = build_peak == memory.peak_bytes, query_peak == memory.peak_bytes
-    _memory_bar(axes, row - 0.2, build_peak, unit, GREY, larger if in_build else "", in_build)
-    _memory_bar(axes, row + 0.2, query_peak, unit, PALE, larger if in_query else of_query, in_query)
+    # The ratio of the whole peak stands at the larger bar; that of a query alone at its own bar,
+    # where the build is larger.
+    whole_ratio = query_ratio = ""
+    if comparison and comparison.peak_memory.ratio is not None:
+        whole_ratio = f"  {formatting.ratio(comparison.peak_memory.ratio)}"
+    if comparison and comparison.query_peak_memory.ratio is not None:
+        query_ratio = f"  {formatting.ratio(comparison.query_peak_memory.ratio)}"
+    build = memory.stages.get("build")
+    if build and build.peak_bytes is not None:
+        is_largest = build.peak_bytes == memory.peak_bytes
+        label = formatting.memory(build.peak_bytes, unit)
+        if is_largest:
+            label += whole_ratio
+        _draw_memory_bar(
+            axes, row - 0.2, build.peak_bytes / unit.size_bytes, GREY, label, is_largest
+        )
+    if memory.query_peak_bytes is not None:
+        query_peak = memory.query_peak_bytes
+        is_largest = query_peak == memory.peak_bytes
+        label = formatting.memory(query_peak, unit) + (whole_ratio if is_largest else query_ratio)
+        _draw_memory_bar(axes, row + 0.2, query_peak / unit.size_bytes, PALE, label, is_largest)
     _mark_stages(axes, row, case, unit)
 
 
-def _memory_bar(
-    axes: Axes,
-    row: float,
-    peak: int | None,
-    unit: formatting.MemoryUnit,
-    colour: str,
-    ratio: str,
-    largest: bool,
+def _draw_memory_bar(
+    axes: Axes, y: float, length: float, colour: str, label: str, is_largest: bool
 ) -> None:
-    """One bar with its figure; that of the larger of a case's two is bold."""
-    if peak is None:
-        return
-    axes.barh(row, peak / unit.size_bytes, 0.36, color=colour)
-    label, weight = formatting.memory(peak, unit) + ratio, "bold" if largest else "normal"
-    axes.annotate(label, (peak / unit.size_bytes, row), (7, 0), textcoords="offset points", va="center", fontsize=9.5,
-                  fontweight=weight, bbox=BEHIND_TEXT, annotation_clip=False)  # fmt: skip
+    """Draw a bar with its label, which is bold at the larger bar of a case."""
+    axes.barh(y, length, 0.36, color=colour)
+    axes.annotate(
+        label,
+        (length, y),
+        (7, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=9.5,
+        fontweight="bold" if is_largest else "normal",
+        bbox=BEHIND_TEXT,
+        annotation_clip=False,
+    )
 
 
-def _mark_stages(axes: Axes, row: int, case: Case, unit: formatting.MemoryUnit) -> None:
-    """A dot a stage on the bar of a query, the highest on top, and a line at what was in use before the build."""
-    for stage, part in sorted(case.memory.stages.items(), key=lambda item: item[1].peak_bytes or 0):
-        if stage != "build" and part.peak_bytes is not None:
-            axes.plot(part.peak_bytes / unit.size_bytes, row + 0.2, "o", color=STAGE_COLOURS[stage], markersize=6.5,
-                      markeredgecolor="white", markeredgewidth=0.6, clip_on=False)  # fmt: skip
+def _mark_stages(axes: Axes, row: int, case: Case, unit: MemoryUnit) -> None:
+    """Draw a dot for each stage of a query on its bar, and a line at what was in use before the build."""
+    # The highest comes last, so that it lies on top of the others.
+    by_peak = sorted(case.memory.stages.items(), key=lambda item: item[1].peak_bytes or 0)
+    for stage, part in by_peak:
+        if stage == "build" or part.peak_bytes is None:
+            continue
+        axes.plot(
+            part.peak_bytes / unit.size_bytes,
+            row + 0.2,
+            "o",
+            color=STAGE_COLOURS[stage],
+            markersize=6.5,
+            markeredgecolor="white",
+            markeredgewidth=0.6,
+            clip_on=False,
+        )
     build = case.memory.stages.get("build")
     if build and build.start_bytes:
-        axes.vlines(
-            build.start_bytes / unit.size_bytes,
-            row - 0.42,
-            row + 0.42,
-            BLACK,
-            DASHES,
-            linewidth=1.3,
-        )
+        start = build.start_bytes / unit.size_bytes
+        axes.vlines(start, row - 0.42, row + 0.42, BLACK, DASHES, linewidth=1.3)
 
 
-def _memory_handles(cases: Sequence[Case]) -> list[Artist]:
-    stages = [stage for stage in STAGES if any(stage in case.memory.stages for case in cases)]
-    starts = [
-        case.memory.stages["build"].start_bytes for case in cases if "build" in case.memory.stages
-    ]
-    bars = [
-        *([Patch(color=GREY, label="build")] if starts else []),
-        Patch(color=PALE, label="a query"),
-    ]
-    dots = [
-        Line2D([], [], color=STAGE_COLOURS[stage], marker="o", linestyle="", label=stage)
-        for stage in stages
-    ]
-    before = (
-        [Line2D([], [], color=BLACK, linestyle=DASHES, label="before the build")]
-        if any(starts)
-        else []
-    )
-    return [*bars, *dots, *before]
+def _memory_handles(measured: Sequence[Case]) -> list[Artist]:
+    builds = [case.memory.stages["build"] for case in measured if "build" in case.memory.stages]
+    handles: list[Artist] = []
+    if builds:
+        handles.append(Patch(color=GREY, label="build"))
+    handles.append(Patch(color=PALE, label="a query"))
+    for stage in STAGES:
+        if any(stage in case.memory.stages for case in measured):
+            dot = {"marker": "o", "linestyle": "", "color": STAGE_COLOURS[stage]}
+            handles.append(Line2D([], [], label=stage, **dot))
+    if any(build.start_bytes for build in builds):
+        handles.append(Line2D([], [], color=BLACK, linestyle=DASHES, label="before the build"))
+    return handles
 
 
-def _instrument(cases: Sequence[Case]) -> str:
-    names = {
-        "resident set": "peak resident set of the whole process, Python and its libraries included",
-        "cuda allocator": "peak of what PyTorch's CUDA allocator has given out",
-    }
-    known = "; ".join(
-        sorted({names.get(case.memory.instrument or "", "unknown instrument") for case in cases})
-    )
-    if any(case.memory.instrument == RESIDENT_SET for case in cases):
-        return f"{known}; ratios are of the growth over what stood there before the build"
-    return f"{known}; bold: the larger of the two, over the reference's larger"
+def _instruments(measured: Sequence[Case]) -> str:
+    """Return the subtitle of the memory: what measured it, and what the ratios are of."""
+    instruments = {case.memory.instrument or "" for case in measured}
+    texts = {INSTRUMENTS.get(instrument, "unknown instrument") for instrument in instruments}
+    subtitle = "; ".join(sorted(texts))
+    if RESIDENT_SET in instruments:
+        return f"{subtitle}; ratios are of the growth over what stood there before the build"
+    return f"{subtitle}; bold: the larger of the two, over the reference's larger"
 
 
-def memory_message(summary: Summary, cases: Sequence[Case]) -> str:
-    """The title: the peak that differs most from its reference's."""
-    found = [
-        comparison for comparison in summary.comparisons if comparison.peak_memory.ratio is not None
-    ]
-    if found:
-        return verdict_words.memory_title(found)
+def memory_message(summary: Summary, measured: Sequence[Case]) -> str:
+    """Return the title of the memory: the peak that differs most from its reference's."""
+    known = []
+    for comparison in summary.comparisons:
+        if comparison.peak_memory.ratio is not None:
+            known.append(comparison)
+    if known:
+        return verdict_words.memory_title(known)
     unit = verdict_words.memory_unit_of(summary)
-    return f"{cases[0].name} peaks at {formatting.memory(cases[0].memory.peak_bytes, unit)} {unit.name}"
+    case = measured[0]
+    return f"{case.name} peaks at {formatting.memory(case.memory.peak_bytes, unit)} {unit.name}"

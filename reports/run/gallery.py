@@ -1,11 +1,14 @@
-"""The gallery: a few queries with their target and the mask that every case has answered, side by side."""
+"""The gallery: a few queries with their target and the mask that every case has answered, side by side.
 
+Shape suffixes: HW is the size of the query's image, hw the size at which it was kept for the gallery.
+"""
+
+import math
 import textwrap
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -13,10 +16,11 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from ...harness.contract import IGNORED
 from ...harness.errors import DataError
 from ...harness.masks import decode
 from ...harness.metrics import iou
-from ...harness.records.readings import ANSWERED, Record, counts
+from ...harness.records.query import QueryRecord
 from ...harness.records.run import GALLERY, Run
 from ..drawing import (
     GREEN,
@@ -37,17 +41,14 @@ from .schema import Case, Summary
 
 FILE = "gallery.png"
 TILES_A_ROW = 5
-MARGIN_IN, GAP_IN, NAME_LINE_IN, CAPTION_IN, QUERY_LINE_IN, BETWEEN_IN = (
-    0.15,
-    0.08,
-    0.18,
-    0.27,
-    0.2,
-    0.22,
-)
-CHARACTER_IN = 0.105  # of a bold name
-HEIGHT_OVER_WIDTH = (0.45, 1.15)  # taller or wider images are framed in white
-IGNORED = 255
+FEWEST_COLUMNS = 4  # tiles are no larger than if there were so many of them
+QUERY_CHARACTERS = 105  # of a query on one line
+MARGIN_IN, GAP_IN = 0.15, 0.08  # at the figure's edges, and between tiles
+QUERY_LINE_IN, NAME_LINE_IN, CAPTION_IN = 0.2, 0.18, 0.27
+SPACE_IN = 0.06  # under the heading, a query, and a name
+BETWEEN_QUERIES_IN = 0.22
+CHARACTER_IN = 0.105  # width of a character of a bold name
+LOWEST, HIGHEST = 0.45, 1.15  # height over width of a tile; other images are framed in white
 FAILURES = {
     "oom": "failed: out of memory",
     "timeout": "failed: took too long",
@@ -56,18 +57,31 @@ FAILURES = {
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One query of the gallery: its pixels uint8 [h, w, 3], its target uint8 [H, W] and its records by case."""
+class GalleryQuery:
+    """One query of the gallery.
+
+    Attributes:
+        image: uint8 [h, w, 3], RGB.
+        target_HW: uint8 [H, W]: 0 background, 1 target, 255 ignored.
+        text: of the query.
+        records: how each case answered it, by the case's name.
+    """
 
     image: np.ndarray
     target_HW: np.ndarray
-    query: str
-    records: dict[str, Record]
+    text: str
+    records: Mapping[str, QueryRecord]
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture: pixels uint8 [h, w, 3], what stands above and below it, and the colour of its frame."""
+    """One picture.
+
+    Attributes:
+        pixels: uint8 [h, w, 3], RGB.
+        name, caption: what stands above and below it.
+        colour: of its frame.
+    """
 
     pixels: np.ndarray
     name: str
@@ -76,105 +90,114 @@ class Tile:
 
 
 def draw(run: Run, summary: Summary) -> Path | None:
-    """Draws the gallery; None where the run has kept none, or nothing that can be read."""
-    shown = _shown(run)
-    cases = [case for case in summary.cases if any(case.name in query.records for query in shown)]
-    if not shown or not cases:
+    """Draw the gallery into the run's folder and return the file.
+
+    None where the run has kept no images, or none that can be read.
+    """
+    queries = _gallery_queries(run)
+    cases = []
+    for case in summary.cases:
+        if any(case.name in query.records for query in queries):
+            cases.append(case)
+    if not cases:
         return None
     with rc_context(STYLE):  # pyright: ignore[reportArgumentType]  # its keys are typed as literals
-        return save(
-            _figure([_tiles(query, cases) for query in shown], shown, cases), run.folder / FILE
-        )
+        return save(_figure(queries, cases), run.folder / FILE)
 
 
-def _shown(run: Run) -> list[Shown]:
-    ids = run.run.get("gallery") or []
-    names = [case["name"] for case in run.run["cases"]]
-    by_case = {name: {record["sample_id"]: record for record in run.scored(name)} for name in names}
-    shown = []
-    for index, (image, target_HW) in enumerate(_pictures(run.folder / GALLERY, len(ids))):
-        records = {
-            name: records[ids[index]] for name, records in by_case.items() if ids[index] in records
-        }
-        query = next((record["query"] for record in records.values()), "")
-        shown.append(Shown(image, target_HW, query, records))
-    return shown
+def _gallery_queries(run: Run) -> list[GalleryQuery]:
+    ids = run.manifest.gallery
+    answers: dict[str, dict[str, QueryRecord]] = {sample_id: {} for sample_id in ids}
+    for case in run.cases:
+        for record in case.scored:
+            if record.sample_id in answers:
+                answers[record.sample_id][case.name] = record
+    pictures = _pictures(run.folder / GALLERY, len(ids))
+    queries = []
+    for index, sample_id in enumerate(ids):
+        if index in pictures:
+            image, target_HW = pictures[index]
+            records = answers[sample_id]
+            texts = [record.query for record in records.values()]
+            queries.append(GalleryQuery(image, target_HW, texts[0] if texts else "", records))
+    return queries
 
 
-def _pictures(path: Path, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Images and targets; fewer or none where the file was cut short or is not there yet."""
+def _pictures(path: Path, count: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Return images and targets by their place in the manifest.
+
+    An unfinished run may have kept fewer than the manifest names. None is returned of a file that was
+    cut short or is not there yet.
+    """
+    pictures = {}
     try:
         with np.load(path) as kept:
-            return [
-                (kept[f"image_{i}"], kept[f"target_{i}"])
-                for i in range(count)
-                if f"target_{i}" in kept
-            ]
+            for index in range(count):
+                if f"target_{index}" in kept:
+                    pictures[index] = (kept[f"image_{index}"], kept[f"target_{index}"])
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        return []
+        return {}
+    return pictures
 
 
-def _tiles(query: Shown, cases: Sequence[Case]) -> list[Tile]:
-    ignored_hw = _fitted(query.target_HW == IGNORED, query.image)
-    striped = _striped(query.image, ignored_hw)
+def _tiles(query: GalleryQuery, cases: Sequence[Case]) -> list[Tile]:
+    """Return the tiles of a query: its image, its target, and the answer of every case."""
+    striped = _striped(query.image, _fitted(query.target_HW == IGNORED, query.image))
     target_hw = _fitted(query.target_HW == 1, query.image)
-    caption = (
-        f"{100 * np.mean(query.target_HW == 1):.1f} % of the image"
-        if target_hw.any()
-        else "no target"
-    )
-    answers = [
-        _answer(case, case_colour(index), query, striped, target_hw)
-        for index, case in enumerate(cases)
-    ]
-    return [
+    caption = "no target"
+    if target_hw.any():
+        caption = f"{100 * np.mean(query.target_HW == 1):.1f} % of the image"
+    tiles = [
         Tile(query.image, "image", "", GREY),
         Tile(_tinted(striped, target_hw, GREEN), "target", caption, GREEN),
-        *answers,
     ]
+    for index, case in enumerate(cases):
+        record = query.records.get(case.name)
+        mask_hw = _mask(record, query.image)
+        colour = case_colour(index)
+        pixels = _faded(striped) if mask_hw is None else _tinted(striped, mask_hw, colour)
+        # The target's outline in green, with a white line inside it.
+        pixels[_outline(target_hw, 3)] = 255
+        pixels[_outline(target_hw, 2)] = 255 * np.array(to_rgb(GREEN))
+        tiles.append(Tile(pixels, case.name, _caption(case, record, mask_hw), colour))
+    return tiles
 
 
-def _answer(
-    case: Case, colour: str, query: Shown, striped: np.ndarray, target_hw: np.ndarray
-) -> Tile:
-    record = query.records.get(case.name)
-    mask_hw = _mask(record, query.image)
-    pixels = _tinted(striped, mask_hw, colour) if mask_hw is not None else _faded(striped)
-    pixels[_outline(target_hw, 3)] = 255
-    pixels[_outline(target_hw, 2)] = 255 * np.array(to_rgb(GREEN))
-    return Tile(pixels, case.name, _caption(case, record, mask_hw), colour)
-
-
-def _mask(record: Record | None, image: np.ndarray) -> np.ndarray | None:
-    if record is None or record.get("mask_rle") is None:
+def _mask(record: QueryRecord | None, image: np.ndarray) -> np.ndarray | None:
+    """Return a case's mask, bool [h, w]; None where it was not kept or cannot be read."""
+    if record is None or record.mask_rle is None:
         return None
     try:
-        return _fitted(decode(record["mask_rle"]), image)
+        return _fitted(decode(record.mask_rle), image)
     except DataError:
         return None
 
 
-def _caption(case: Case, record: Record | None, mask_hw: np.ndarray | None) -> str:
-    """Under a mask: its IoU, or why there is none."""
+def _caption(case: Case, record: QueryRecord | None, mask_hw: np.ndarray | None) -> str:
+    """Return what stands under an answer: its IoU, or why there is none."""
     if record is None:
-        return "not asked yet"
-    if record["status"] not in ANSWERED:
-        return FAILURES.get(str(record["status"]), "failed")
-    answer = (
-        "no [SEG]" if record["status"] == "no_seg" else "mask not kept" if mask_hw is None else ""
-    )
-    quality = verdict_words.why_no_quality(case) or f"IoU {iou(counts(record)):.2f}"
-    return ", ".join(part for part in (quality, answer) if part)
+        return "not evaluated yet"
+    if not record.answered:
+        return FAILURES.get(record.status, "failed")
+    caption = verdict_words.why_no_quality(case) or f"IoU {iou(record.counts):.2f}"
+    if record.status == "no_seg":
+        return f"{caption}, no [SEG]"
+    if mask_hw is None:
+        return f"{caption}, mask not kept"
+    return caption
 
 
 def _fitted(mask_HW: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """The mask at the size of the shown image, by the nearest pixel."""
-    (height, width), (h, w) = mask_HW.shape, image.shape[:2]
-    return mask_HW[np.ix_(np.arange(h) * height // h, np.arange(w) * width // w)]
+    """Return a mask at the size of the kept image, by the nearest pixel."""
+    height, width = mask_HW.shape
+    h, w = image.shape[:2]
+    rows = np.arange(h) * height // h
+    columns = np.arange(w) * width // w
+    return mask_HW[np.ix_(rows, columns)]
 
 
 def _striped(image: np.ndarray, ignored_hw: np.ndarray) -> np.ndarray:
-    """Grey stripes over what is ignored."""
+    """Return the image, as float [h, w, 3], with grey stripes over what is ignored."""
     y, x = np.indices(ignored_hw.shape)
     pixels = image.astype(float)
     pixels[ignored_hw] = 0.35 * pixels[ignored_hw] + 0.65 * 150
@@ -183,12 +206,14 @@ def _striped(image: np.ndarray, ignored_hw: np.ndarray) -> np.ndarray:
 
 
 def _faded(pixels: np.ndarray) -> np.ndarray:
+    """Return an image that is nearly white, for an answer without a mask."""
     return (0.3 * pixels + 0.7 * 255).astype(np.uint8)
 
 
 def _tinted(pixels: np.ndarray, mask_hw: np.ndarray, colour: str) -> np.ndarray:
-    """The mask in its colour, with a white line around it; what lies outside is turned to a pale grey."""
-    tint, grey = 255 * np.array(to_rgb(colour)), pixels.mean(axis=2, keepdims=True)
+    """Return the image with the mask in its colour and a white line around it; the rest is a pale grey."""
+    tint = 255 * np.array(to_rgb(colour))
+    grey = pixels.mean(axis=2, keepdims=True)
     painted = 0.55 * grey + 0.45 * 0.5 * (pixels + 255)
     painted[mask_hw] = 0.35 * pixels[mask_hw] + 0.65 * tint
     painted[_outline(mask_hw, 1)] = 255
@@ -196,60 +221,87 @@ def _tinted(pixels: np.ndarray, mask_hw: np.ndarray, colour: str) -> np.ndarray:
 
 
 def _outline(mask_hw: np.ndarray, thickness_px: int) -> np.ndarray:
-    """The rim of the mask, inside it; the image's border is no rim."""
+    """Return the rim of a mask, inside it, as bool [h, w].
+
+    A pixel stays inside if its four neighbours do. At the image's border the mask is continued, so
+    that the border is no rim.
+    """
     inside = mask_hw
     for _ in range(thickness_px):
         padded = np.pad(inside, 1, mode="edge")
-        inside = (
-            inside & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-        )
+        above, below = padded[:-2, 1:-1], padded[2:, 1:-1]
+        left, right = padded[1:-1, :-2], padded[1:-1, 2:]
+        inside = inside & above & below & left & right
     return mask_hw & ~inside
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where one query's tiles go; all in inches."""
+    """Where the tiles of one query go; all in inches.
+
+    Attributes:
+        columns: tiles in a row.
+        side_in, tile_in: width and height of a tile.
+        query_lines: the query's text, broken into lines.
+        name_lines: lines of the longest name.
+    """
 
     columns: int
     side_in: float
-    query_lines: list[str]
-    name_lines: int
     tile_in: float
-
-    @property
-    def row_in(self) -> float:
-        return self.name_lines * NAME_LINE_IN + 0.06 + self.tile_in + CAPTION_IN
+    query_lines: Sequence[str]
+    name_lines: int
 
     @property
     def query_in(self) -> float:
-        return len(self.query_lines) * QUERY_LINE_IN + 0.06
+        """Height of the query's text."""
+        return len(self.query_lines) * QUERY_LINE_IN + SPACE_IN
+
+    @property
+    def row_in(self) -> float:
+        """Height of a row: names, tiles and captions."""
+        return self.name_lines * NAME_LINE_IN + SPACE_IN + self.tile_in + CAPTION_IN
 
     def height_in(self, tiles: int) -> float:
-        return self.query_in + -(-tiles // self.columns) * self.row_in + BETWEEN_IN
+        """Return the height of the whole query with so many tiles."""
+        return self.query_in + math.ceil(tiles / self.columns) * self.row_in + BETWEEN_QUERIES_IN
 
 
-def _layout(row: list[Tile], query: str) -> Layout:
-    columns = min(len(row), TILES_A_ROW)
-    side_in = (WIDTH_IN - 2 * MARGIN_IN - (columns - 1) * GAP_IN) / max(columns, 4)
-    name_lines = max(_name(tile, side_in).count("\n") + 1 for tile in row)
-    height, width = row[0].pixels.shape[:2]
-    tile_in = side_in * float(np.clip(height / width, *HEIGHT_OVER_WIDTH))
-    return Layout(columns, side_in, textwrap.wrap(query, 105) or [""], name_lines, tile_in)
+def _layout(tiles: Sequence[Tile], text: str) -> Layout:
+    columns = min(len(tiles), TILES_A_ROW)
+    room_in = WIDTH_IN - 2 * MARGIN_IN - (columns - 1) * GAP_IN
+    side_in = room_in / max(columns, FEWEST_COLUMNS)
+    height, width = tiles[0].pixels.shape[:2]
+    return Layout(
+        columns=columns,
+        side_in=side_in,
+        tile_in=side_in * float(np.clip(height / width, LOWEST, HIGHEST)),
+        query_lines=textwrap.wrap(text, QUERY_CHARACTERS) or [""],
+        name_lines=max(_name(tile, side_in).count("\n") + 1 for tile in tiles),
+    )
 
 
 def _name(tile: Tile, side_in: float) -> str:
     return wrapped(tile.name, int(side_in / CHARACTER_IN))
 
 
-def _figure(rows: list[list[Tile]], shown: list[Shown], cases: Sequence[Case]) -> Figure:
-    layouts = [_layout(row, query.query) for row, query in zip(rows, shown, strict=True)]
-    figure = canvas(HEAD_IN + 0.06 + sum(layout.height_in(len(rows[0])) for layout in layouts))
-    top_in = figure.get_figheight() - HEAD_IN - 0.06
-    for row, layout in zip(rows, layouts, strict=True):
-        _draw_query(figure, row, layout, top_in)
-        top_in -= layout.height_in(len(row))
-    heading(figure, _message(cases), "each query's image and target, and what every case answered")
-    legend(figure, _handles(any((query.target_HW == IGNORED).any() for query in shown)))
+def _figure(queries: Sequence[GalleryQuery], cases: Sequence[Case]) -> Figure:
+    all_tiles = [_tiles(query, cases) for query in queries]
+    layouts = []
+    for tiles, query in zip(all_tiles, queries, strict=True):
+        layouts.append(_layout(tiles, query.text))
+    tiles_in = sum(layout.height_in(2 + len(cases)) for layout in layouts)
+    figure = canvas(HEAD_IN + SPACE_IN + tiles_in)
+    top_in = figure.get_figheight() - HEAD_IN - SPACE_IN
+    for tiles, layout in zip(all_tiles, layouts, strict=True):
+        _draw_query(figure, tiles, layout, top_in)
+        top_in -= layout.height_in(len(tiles))
+    message = "A few queries, and the masks that the cases answered"
+    if any(case.has_quality is False for case in cases):
+        message = "Random weights: these masks show that the pipeline runs, not what it can do"
+    heading(figure, message, "each query's image and target, and the answer of every case")
+    ignored = any((query.target_HW == IGNORED).any() for query in queries)
+    legend(figure, _handles(ignored))
     return figure
 
 
@@ -258,50 +310,43 @@ def _handles(ignored: bool) -> list[Patch]:
         Patch(color=GREEN, alpha=0.75, label="target (outlined in every answer)"),
         Patch(color=case_colour(0), alpha=0.75, label="predicted mask (each case has its colour)"),
     ]
-    stripes = Patch(facecolor="#BBBBBB", edgecolor="white", hatch="////", label="ignored")
-    return [*handles, stripes] if ignored else handles
+    if ignored:
+        stripes = Patch(facecolor="#BBBBBB", edgecolor="white", hatch="////", label="ignored")
+        handles.append(stripes)
+    return handles
 
 
-def _message(cases: Sequence[Case]) -> str:
-    if any(case.has_quality is False for case in cases):
-        return "Random weights: these masks show that the pipeline runs, not what it can do"
-    return "What was asked, and what was answered"
-
-
-def _draw_query(figure: Figure, row: list[Tile], layout: Layout, top_in: float) -> None:
-    _write(
-        figure, MARGIN_IN, top_in, "\n".join(layout.query_lines), fontsize=11.5, fontstyle="italic"
+def _draw_query(figure: Figure, tiles: Sequence[Tile], layout: Layout, top_in: float) -> None:
+    """Draw a query's text and tiles; `top_in` is how far its upper edge is above the figure's lower one."""
+    figure.text(
+        MARGIN_IN / WIDTH_IN,
+        top_in / figure.get_figheight(),
+        "\n".join(layout.query_lines),
+        va="top",
+        fontsize=11.5,
+        fontstyle="italic",
     )
-    for index, tile in enumerate(row):
-        deep, column = divmod(index, layout.columns)
+    for index, tile in enumerate(tiles):
+        row, column = divmod(index, layout.columns)
         left_in = MARGIN_IN + column * (layout.side_in + GAP_IN)
-        above_in = (
-            top_in - layout.query_in - (deep + 1) * layout.row_in + layout.tile_in + CAPTION_IN
-        )
-        _draw_tile(figure, tile, layout, left_in, above_in)
+        row_bottom_in = top_in - layout.query_in - (row + 1) * layout.row_in
+        _draw_tile(figure, tile, layout, left_in, row_bottom_in + CAPTION_IN)
 
 
-def _draw_tile(figure: Figure, tile: Tile, layout: Layout, left_in: float, above_in: float) -> None:
-    """`above_in`: where the picture's upper edge is, above the figure's lower one."""
-    bottom_in, high_in = above_in - layout.tile_in, figure.get_figheight()
-    place = (
-        left_in / WIDTH_IN,
-        bottom_in / high_in,
-        layout.side_in / WIDTH_IN,
-        layout.tile_in / high_in,
-    )
-    axes = figure.add_axes(place)
+def _draw_tile(
+    figure: Figure, tile: Tile, layout: Layout, left_in: float, bottom_in: float
+) -> None:
+    """Draw a picture with its lower left corner at this place, its name above and its caption below."""
+    height_in = figure.get_figheight()
+    left, bottom = left_in / WIDTH_IN, bottom_in / height_in
+    axes = figure.add_axes((left, bottom, layout.side_in / WIDTH_IN, layout.tile_in / height_in))
     axes.imshow(tile.pixels, interpolation="antialiased")
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set(visible=True, color=tile.colour, linewidth=1.6)
+    name_y = (bottom_in + layout.tile_in + 0.05) / height_in
+    caption_y = (bottom_in - 0.05) / height_in
     name = _name(tile, layout.side_in)
-    _write(figure, left_in, above_in + 0.05, name, va="bottom", fontsize=10.5, fontweight="bold")
-    _write(figure, left_in, bottom_in - 0.05, tile.caption, fontsize=10, color=MUTED)
-
-
-def _write(
-    figure: Figure, left_in: float, above_in: float, text: str, va: str = "top", **how: Any
-) -> None:
-    figure.text(left_in / WIDTH_IN, above_in / figure.get_figheight(), text, va=va, **how)
+    figure.text(left, name_y, name, va="bottom", fontsize=10.5, fontweight="bold")
+    figure.text(left, caption_y, tile.caption, va="top", fontsize=10, color=MUTED)

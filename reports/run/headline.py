@@ -1,98 +1,115 @@
-"""The headline of a report: what was compared, where, and what came of it, in one paragraph."""
+"""The headline of a report: what was compared, on which data and machine, and the result, in a few sentences."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from .. import formatting
+from ..markdown import bullet_list
 from . import verdict_words
 from .schema import Comparison, Summary
 from .trivial_baselines import refused
 
+MOST_IN_A_PARAGRAPH = 2  # more comparisons are easier to read as a list
 
-def headline(summary: Summary) -> Iterator[str]:
-    """What was compared, where, and what came of it, in one paragraph."""
-    status = "" if summary.status == "complete" else f" **Status: {summary.status}.**"
+
+def headline(summary: Summary) -> str:
+    """Return the headline: one paragraph, or with several groups or many variants a paragraph and a list."""
+    paragraph = [_what_was_compared(summary)]
+    for sentence in refused(summary.against_floors):
+        paragraph.append(f"**{sentence[0].upper()}{sentence[1:]}.**")
+    several_groups = len(summary.teams) > 1
+    if several_groups:
+        results = _results_by_group(summary)
+    else:
+        results = [_result(comparison) for comparison in summary.comparisons]
+    random_weights = _random_weights(summary)
+    if random_weights:
+        results.append(random_weights)
+    if several_groups or len(summary.comparisons) > MOST_IN_A_PARAGRAPH:
+        return "\n".join(paragraph) + "\n\n" + bullet_list(results)
+    return "\n".join(paragraph + results)
+
+
+def _what_was_compared(summary: Summary) -> str:
     data = summary.data.get("description") or f"{summary.data.get('count', 'some')} queries"
-    yield f"{_compared(summary)} in the suite `{summary.suite}`, on {data}; measured on {summary.machine}.{status}"
-    several = len(summary.teams) > 1
-    yield from (
-        f"**{sentence[0].upper()}{sentence[1:]}.**" for sentence in refused(summary.against_floors)
-    )
-    lines = [*(_by_team(summary) if several else _by_candidate(summary)), *_random_weights(summary)]
-    bullet = "- " if several or len(summary.comparisons) > 2 else ""
-    yield from (
-        ["\n" + bullet + lines[0], *(bullet + line for line in lines[1:])] if bullet else lines
-    )
+    sentence = f"{_cases(summary)} in the suite `{summary.suite}`, on {data}; measured on {summary.machine}."
+    if summary.status != "complete":
+        sentence += f" **Status: {summary.status}.**"
+    return sentence
 
 
-def _by_candidate(summary: Summary) -> Iterator[str]:
-    for found in summary.comparisons:
-        and_memory = (
-            f"; its {verdict_words.memory_kind(found)} is {verdict_words.memory_ratios(found)}"
-            if found.peak_memory.ratio is not None
-            else ""
-        )
-        difference = found.gIoU_points
-        and_quality = (
-            f"; its gIoU differs by {formatting.points_with_verdict(difference)}"
-            if difference
-            else ""
-        )
-        bounds = f"; {verdict_words.joint_bounds(found)}" if _has_bounds(found) else ""
-        yield f"{verdict_words.emphasised(verdict_words.time_clause(found), found)}{and_memory}{and_quality}{bounds}."
-
-
-def _has_bounds(found: Comparison) -> bool:
-    return found.joint is not None and not found.same_settings
-
-
-def _by_team(summary: Summary) -> Iterator[str]:
-    """A line a team: of each candidate the ratio of time, that of peak memory and the difference of gIoU."""
-    for team in summary.teams:
-        found = [found for found in summary.comparisons if found.candidate in team.cases]
-        if found:
-            candidates = "; ".join(_in_team(comparison) for comparison in found)
-            yield f"**{team.name}**, against `{team.reference}`: {candidates}."
-    if all(found.end_to_end.low is None for found in summary.comparisons):
-        yield "No ratio of time has an interval: that takes two pairs of processes."
-
-
-def _in_team(found: Comparison) -> str:
-    if found.same_settings:
-        return f"`{found.candidate}` has the same settings"
-    gIoU = (
-        f", gIoU {formatting.points_with_verdict(found.gIoU_points)}" if found.gIoU_points else ""
-    )
-    memory = (
-        f", {verdict_words.memory_kind(found)} {verdict_words.memory_ratios(found)}"
-        if found.peak_memory.ratio is not None
-        else ""
-    )
-    bounds = f" ({verdict_words.joint_bounds(found)})" if _has_bounds(found) else ""
-    time = verdict_words.emphasised(verdict_words.time_with_verdict(found), found)
-    return f"`{found.candidate}` time {time}{memory}{gIoU}{bounds}"
-
-
-def _compared(summary: Summary) -> str:
+def _cases(summary: Summary) -> str:
+    """Return which cases were compared with which reference."""
     names = [case.name for case in summary.cases]
     if not summary.comparisons:
-        return _listed(names) or "No model"
+        return _in_code(names) or "No model"
     if len(summary.teams) > 1:
-        return f"{len(names)} cases in {len(summary.teams)} teams, each case against its team's reference,"
-    sides = {team.reference: [c.candidate for c in summary.comparisons if c.reference == team.reference]
-             for team in summary.teams}  # fmt: skip
-    return "; ".join(
-        f"{_listed(others)} against the reference `{base}`"
-        for base, others in sides.items()
-        if others
+        return (
+            f"{len(names)} cases in {len(summary.teams)} groups, "
+            "each case against the reference of its group,"
+        )
+    reference = summary.comparisons[0].reference
+    candidates = [comparison.candidate for comparison in summary.comparisons]
+    return f"{_in_code(candidates)} against the reference `{reference}`"
+
+
+def _result(comparison: Comparison) -> str:
+    """Return a sentence about a candidate: its time, memory and quality, and the bounds that hold together."""
+    time = verdict_words.emphasised(verdict_words.time_clause(comparison), comparison)
+    clauses = [time]
+    if comparison.peak_memory.ratio is not None:
+        kind = verdict_words.memory_kind(comparison)
+        clauses.append(f"its {kind} is {verdict_words.memory_ratios(comparison)}")
+    if comparison.gIoU_points:
+        difference = formatting.points_with_verdict(comparison.gIoU_points)
+        clauses.append(f"its gIoU differs by {difference}")
+    if comparison.joint and not comparison.same_settings:
+        clauses.append(verdict_words.joint_bounds(comparison))
+    return f"{'; '.join(clauses)}."
+
+
+def _results_by_group(summary: Summary) -> list[str]:
+    """Return a line for each group: of each candidate the time, the memory and the quality."""
+    lines = []
+    for group in summary.teams:
+        candidates = []
+        for comparison in summary.comparisons:
+            if comparison.candidate in group.cases:
+                candidates.append(_result_in_group(comparison))
+        if candidates:
+            results = "; ".join(candidates)
+            lines.append(f"**{group.name}**, against `{group.reference}`: {results}.")
+    if all(comparison.end_to_end.low is None for comparison in summary.comparisons):
+        lines.append("No ratio of times has an interval: that needs two pairs of processes.")
+    return lines
+
+
+def _result_in_group(comparison: Comparison) -> str:
+    if comparison.same_settings:
+        return f"`{comparison.candidate}` has the same settings"
+    time = verdict_words.emphasised(verdict_words.time_with_verdict(comparison), comparison)
+    parts = [f"`{comparison.candidate}` time {time}"]
+    if comparison.peak_memory.ratio is not None:
+        kind = verdict_words.memory_kind(comparison)
+        parts.append(f"{kind} {verdict_words.memory_ratios(comparison)}")
+    if comparison.gIoU_points:
+        parts.append(f"gIoU {formatting.points_with_verdict(comparison.gIoU_points)}")
+    result = ", ".join(parts)
+    if comparison.joint:
+        result += f" ({verdict_words.joint_bounds(comparison)})"
+    return result
+
+
+def _random_weights(summary: Summary) -> str:
+    """Return which models have random weights; empty if none."""
+    random = [case.name for case in summary.cases if case.has_quality is False]
+    if not random:
+        return ""
+    models = "all models" if len(random) == len(summary.cases) else _in_code(random)
+    return (
+        f"**The weights of {models} are random**: time and memory are real, "
+        f"quality is {formatting.NOT_AVAILABLE}."
     )
 
 
-def _random_weights(summary: Summary) -> Iterator[str]:
-    random = [case.name for case in summary.cases if case.has_quality is False]
-    if random:
-        whose = "all models" if len(random) == len(summary.cases) else _listed(random)
-        yield f"**The weights of {whose} are random**: time and memory are real, quality is {formatting.NOT_AVAILABLE}."
-
-
-def _listed(names: list[str]) -> str:
+def _in_code(names: Sequence[str]) -> str:
     return formatting.listed([f"`{name}`" for name in names])

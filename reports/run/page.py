@@ -1,17 +1,20 @@
-"""A run's page: ``report.md`` with its tables and figures, as GitHub shows it; readable while the run still goes on."""
+"""The report of a run: ``report.md`` with its tables and figures, as GitHub shows it.
 
-from collections.abc import Iterator
+It can be written while the run still goes on. `report_text` is its table of contents.
+"""
+
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ...harness.records.journal import RUN
+from ...harness.records.manifest import Manifest
 from ...harness.records.run import Run, read_run
 from .. import formatting, markdown
-from ..pages import INSTRUMENTS, REPORT, SUMMARY
-from . import detail_tables, figures, gallery, waterfall
+from ..pages import INSTRUMENTS, REPORT, SUMMARY, write_page
+from . import detail_tables, figures, gallery, tables, waterfall
 from .headline import headline
 from .schema import Case, Summary
 from .summary import write_summary
-from .tables import breakdown_table, cold_table, comparison_table, quality_table, slices_table
 from .training_claims import trainings_section
 
 FIGURES = {
@@ -20,23 +23,13 @@ FIGURES = {
     waterfall.FILE: "Bars from the reference to a case that differs in several factors: the change that each makes",
     gallery.FILE: "Images with their targets and the masks that each case answered",
 }
-CLOCKS = {
-    "host": "the host's monotonic clock",
-    "cuda events": "CUDA events on the stream, read after one synchronisation at the end of the query",
-    "virtual": "a virtual clock: no real time has passed, and these figures test the harness, not a model",
-}
-PLAN = {
-    "warmup": "Before, at most {} queries of warm-up in each process",
-    "memory_queries": "The memory pass takes {} queries in a process",
-    "memory_processes": "It is made in {} fresh processes of each case",
-}
 
 
 def write_report(folder: Path) -> Path:
-    """Derives summary.json, the figures and report.md from a run's records, finished or not.
+    """Write ``summary.json``, the figures and ``report.md`` of a run, finished or not, from its records.
 
     Returns:
-        The path of report.md.
+        The path of ``report.md``.
 
     Raises:
         UsageError: the folder holds no run.
@@ -44,235 +37,249 @@ def write_report(folder: Path) -> Path:
     """
     run = read_run(folder)
     summary = write_summary(run)
-    drawn = [path.name for path in figures.draw_all(summary, folder)]
-    found = [
-        path.name for path in (gallery.draw(run, summary), waterfall.draw(summary, folder)) if path
+    drawings = [
+        figures.draw_stage_times(summary, folder),
+        figures.draw_peak_memory(summary, folder),
+        waterfall.draw(summary, folder),
+        gallery.draw(run, summary),
     ]
-    path, temporary = folder / REPORT, folder / f".{REPORT}.partial"
-    temporary.write_text(page(run, summary, {*drawn, *found}), encoding="utf-8")
-    temporary.replace(path)
-    return path
+    drawn = {path.name for path in drawings if path is not None}
+    return write_page(folder, report_text(run, summary, drawn))
 
 
-def page(run: Run, summary: Summary, drawn: set[str]) -> str:
-    """The Markdown of a report.
+def report_text(run: Run, summary: Summary, drawn: set[str]) -> str:
+    """Return a report in Markdown, top to bottom. A section without content is left out.
 
     Args:
-        drawn: names of the figures that lie beside it.
+        run: the records.
+        summary: what was computed from them.
+        drawn: names of the figures that lie beside the report.
     """
     sections = [
         f"# {summary.title}",
-        "\n".join(headline(summary)),
+        headline(summary),
         markdown.warnings(summary.warnings),
-        *_section("Claims", detail_tables.table(summary.claims)),
+        _section("Claims", detail_tables.claims_table(summary.claims)),
         "## Comparison",
         _figure(figures.STAGE_TIMES, drawn),
-        comparison_table(summary),
+        tables.comparison_table(summary),
         _figure(figures.PEAK_MEMORY, drawn),
-        *_section(
-            detail_tables.TITLE, detail_tables.effects(summary, _figure(waterfall.FILE, drawn))
+        _section(
+            "What causes the difference",
+            detail_tables.attribution_tables(summary, figure=_figure(waterfall.FILE, drawn)),
         ),
-        *_section("Where the time goes", breakdown_table(summary), _BREAKDOWN),
-        *_section("What the memory is made of", detail_tables.split_table(summary), _SPLIT),
-        *_section("How near the ceilings", detail_tables.ceilings_table(summary), _CEILINGS),
-        *_section("Trainings", trainings_section(summary)),
-        *_section("Masks", _figure(gallery.FILE, drawn)),
-        *_quality(summary),
-        *_section(
-            "Cold start", cold_table(summary), "Once per process, and part of no figure above."
-        ),
-        *_section("What differs between the cases", detail_tables.differences(summary)),
-        "## How this was measured",
-        "\n".join(f"- {line}" for line in _method(run, summary)),
-        *_section(
-            "Machine and versions",
-            markdown.markdown_table(["", ""], _passport(run, summary), numbers=False),
-        ),
-        "## How to reproduce",
-        _reproduce(run),
+        _section("Where the time goes", tables.breakdown_table(summary), BREAKDOWN),
+        _section("What the memory is made of", detail_tables.split_table(summary), SPLIT),
+        _section("How near the roofline", detail_tables.roofline_table(summary), ROOFLINE),
+        _section("Trainings", trainings_section(summary)),
+        _section("Masks", _figure(gallery.FILE, drawn)),
+        _section("Quality", _quality(summary)),
+        _section("Cold start", tables.cold_table(summary), COLD),
+        _section("What differs between the cases", detail_tables.differences(summary)),
+        _section("How this was measured", markdown.bullet_list(list(_method(run, summary)))),
+        _section("Machine and versions", _machine(run.manifest, summary)),
+        _section("How to reproduce", _reproduce(run.manifest)),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-_BREAKDOWN = (
-    "Per stage its share of the end-to-end time (median); per finer region its time (ms, median, without the regions "
-    "inside it). A count stands where a query enters a region more than once."
+BREAKDOWN = (
+    "For a stage: its share of the end-to-end time (median). For a region within a stage: its time (ms, median), "
+    "without the regions inside it. Where a query enters one more than once, the number of calls is given."
+)
+SPLIT = (
+    "The parts of a query's peak. Weights: what building the model asked the allocator for (CUDA), or what the model's "
+    "tensors hold (CPU). Beside them is their size by arithmetic, from the sizes of the layers."
+)
+ROOFLINE = (
+    "The least time that this machine allows a stage, as a share of the time that the stage takes. The least time is "
+    "the larger of two: its operations at the measured rate of matrix products, and its weights at the measured "
+    "bandwidth. `GPU at work` is the GPU's share of a query's time, from the profiler."
+)
+COLD = "This happens once per process and is in no number above."
+NO_QUERY_NEEDED = (
+    "Answers made without the image and the query. A model that is not better has learnt nothing."
 )
 
-_SPLIT = (
-    "The peak of a query, taken apart. Weights: what building asked the allocator for (CUDA), or what the model's own "
-    "tensors hold (CPU); beside them what arithmetic says."
-)
-_CEILINGS = (
-    "What a stage would take at the machine's measured ceilings, over what it takes: the larger of its operations over "
-    "the matrix rate and its weights over the bandwidth. `GPU at work`: its share of the query's time, by the profiler."
-)
 
-
-def _section(title: str, body: str, words: str = "") -> list[str]:
-    return [f"## {title}", words, body] if body else []
+def _section(title: str, content: str, introduction: str = "") -> str:
+    """Return a section with its title; empty without content."""
+    if not content:
+        return ""
+    parts = [f"## {title}", introduction, content]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _figure(name: str, drawn: set[str]) -> str:
-    return f"![{FIGURES[name]}]({name})" if name in drawn else ""
+    """Return a figure with its text for those who cannot see it; empty where it was not drawn."""
+    if name not in drawn:
+        return ""
+    return f"![{FIGURES[name]}]({name})"
 
 
-def _quality(summary: Summary) -> Iterator[str]:
+def _quality(summary: Summary) -> str:
+    """Return the scores of the models, of the trivial baselines, and of both by kind of query."""
     if not summary.cases:
-        return
-    yield "## Quality"
-    models, controls = summary.cases, [case for case in summary.controls if case.quality.n]
-    if models:
-        yield quality_table(models)
-    if any(case.has_quality is False for case in models):
-        yield formatting.WHY_NO_QUALITY
-    yield _both_answered(summary)
-    if controls:
-        yield "### Controls"
-        yield "Answers without a look at the image or the query. A model that is not better has learnt nothing."
-        yield quality_table(controls)
-    slices = slices_table(summary)
+        return ""
+    parts = [tables.quality_table(summary.cases)]
+    if any(case.has_quality is False for case in summary.cases):
+        parts.append(formatting.WHY_NO_QUALITY)
+    both_answered = _both_answered(summary)
+    if both_answered:
+        parts.append(both_answered)
+    baselines = [case for case in summary.controls if case.quality.n]
+    if baselines:
+        parts += ["### Trivial baselines", NO_QUERY_NEEDED, tables.quality_table(baselines)]
+    slices = tables.slices_table(summary)
     if slices:
-        yield "### By kind of query"
-        yield slices
+        parts += ["### By kind of query", slices]
+    return "\n\n".join(parts)
 
 
 def _both_answered(summary: Summary) -> str:
-    """Said only where failures make a difference."""
-    return "\n".join(
-        f"- Over the {found.both_answered.n} queries that `{found.candidate}` and `{found.reference}` both answered, "
-        f"gIoU differs by {formatting.points_with_verdict(found.both_answered.gIoU_points)}."
-        for found in summary.comparisons
-        if found.both_answered.gIoU_points is not None
-        and found.both_answered.gIoU_points != found.gIoU_points
-    )
+    """Return the difference of gIoU without failed queries, where leaving them out changes it."""
+    lines = []
+    for comparison in summary.comparisons:
+        both = comparison.both_answered
+        if both.gIoU_points is None or both.gIoU_points == comparison.gIoU_points:
+            continue
+        difference = formatting.points_with_verdict(both.gIoU_points)
+        lines.append(
+            f"Over the {both.n} queries that `{comparison.candidate}` and `{comparison.reference}` "
+            f"both answered, gIoU differs by {difference}."
+        )
+    return markdown.bullet_list(lines)
 
 
-_METHOD = (
-    "A query runs from pixels in memory to a mask of the image's size on the host. The harness times the stages; what "
-    "lies in none of them is shown as such. Warm-up is in no figure.",
-    "Ratio: per pair of processes the median over the queries of ln(variant / reference); the result is exp(mean) over "
-    "the pairs, with Student's t interval (95 %): the unit is the process, not the query.",
+CLOCKS = {
+    "host": "the host's monotonic clock",
+    "cuda events": "CUDA events on the stream, read after one synchronisation at the end of the query",
+    "virtual": "a virtual clock. No real time has passed: these numbers test the harness, not a model",
+}
+WHAT_IS_TIMED = (
+    "A query is timed from pixels in memory to a mask of the image's size on the host. The harness times the stages. "
+    "Time outside of all stages is shown as unattributed. Warm-up is in no number."
+)
+RATIO_OF_TIMES = (
+    "Ratio of times: for each pair of processes the median over the queries of ln(variant / reference). The result is "
+    "exp(mean) over the pairs, with Student's t interval (95 %). Its unit is the process, not the query."
 )
 
 
 def _method(run: Run, summary: Summary) -> Iterator[str]:
+    """Yield how the numbers above came about, a sentence or two at a time."""
     models = summary.cases
-    yield from (
-        f"Time: {words}."
-        for clock, words in CLOCKS.items()
-        if clock in {case.time.clock for case in models}
-    )
+    clocks = {case.time.clock for case in models}
+    for clock, description in CLOCKS.items():
+        if clock in clocks:
+            yield f"Time: {description}."
     yield _data(summary)
-    yield _plan(run, models)
-    yield from _METHOD
+    yield _plan(run.manifest, models)
+    yield WHAT_IS_TIMED
+    yield RATIO_OF_TIMES
     yield from _quality_method(summary)
-    yield from _detectable(summary)
+    yield from _smallest_detectable(summary)
     instruments = {case.memory.instrument for case in models}
-    yield from (
-        f"Memory, in a pass of its own: {words}."
-        for name, words in INSTRUMENTS.items()
-        if name in instruments
-    )
-    yield from _percentiles(models)
+    for instrument, description in INSTRUMENTS.items():
+        if instrument in instruments:
+            yield f"Memory, in a pass of its own: {description}."
+    if models and not any(case.time.percentiles_ms for case in models):
+        # A percentile p is given if p ** queries <= 0.025: then the largest of the queries is above
+        # it with 97.5 % confidence.
+        yield "Too few queries for a percentile: P90 needs 36, P95 needs 72, P99 needs 368."
     yield from _outliers(models)
 
 
 def _data(summary: Summary) -> str:
     data = summary.data
     description = str(data.get("description") or "not described")
-    known = [
-        f"{name} {data[name]}"
-        for name in ("split", "count", "texts", "fingerprint")
-        if data.get(name) is not None
-    ]
-    return (
-        f"Data: {', '.join([description, *(fact for fact in known if fact not in description)])}."
-    )
+    facts = [description]
+    for name in ("split", "count", "texts", "fingerprint"):
+        fact = f"{name} {data.get(name)}"
+        # The description of generated scenes names some of the facts itself.
+        if data.get(name) is not None and fact not in description:
+            facts.append(fact)
+    return f"Data: {', '.join(facts)}."
 
 
-def _plan(run: Run, models: list[Case]) -> str:
-    plan = run.run.get("plan") or {}
-    queries, processes = (
-        max((case.time.queries for case in models), default=0),
-        plan.get("processes"),
-    )
-    each = f" in each of {processes} processes of its own" if processes else ""
-    block = plan.get("block") if len(models) > 1 else None
-    turns = f", taking turns with the others, {block} at a time" if block else ""
-    turns += ", in turns with another version" if run.run.get("in_turns") else ""
-    known = ((words, plan.get(name)) for name, words in PLAN.items())
-    return f"Each model answers {queries} queries{each}{turns}." + "".join(
-        f" {w.format(v)}." for w, v in known if v
-    )
+def _plan(manifest: Manifest, models: Sequence[Case]) -> str:
+    plan = manifest.plan
+    queries = max((case.time.queries for case in models), default=0)
+    answers = f"Each model answers {queries} queries in each of {plan.processes} processes"
+    if len(models) > 1:
+        answers += f", in turns with the others, {plan.block} queries at a time"
+    if manifest.in_lockstep:
+        answers += ", in lockstep with another version"
+    sentences = [f"{answers}."]
+    if plan.warmup:
+        sentences.append(f"Up to {plan.warmup} further queries warm each process up.")
+    if plan.memory_processes:
+        processes = "process" if plan.memory_processes == 1 else "processes"
+        sentences.append(
+            f"The memory pass has {plan.memory_processes} fresh {processes} for each case, with "
+            f"{plan.memory_queries} queries in each."
+        )
+    return " ".join(sentences)
 
 
 def _quality_method(summary: Summary) -> Iterator[str]:
-    drawn, protocol = summary.bootstrap, summary.quality_pass
-    if protocol and any(case.has_quality is True for case in summary.cases):
+    if not any(case.has_quality is True for case in summary.cases):
+        return
+    protocol, bootstrap = summary.quality_pass, summary.bootstrap
+    if protocol:
         yield (
             f"Quality has a pass of its own: each case evaluates {protocol.queries} queries once, in batches of "
-            f"{protocol.batch} (`quality.jsonl`); none of it is timed, and an image that queries share may be encoded "
-            "once. Ignored pixels count in neither set, and several [SEG] of an answer are united."
+            f"{protocol.batch} (`quality.jsonl`). This pass is not timed, and queries of one image may share its "
+            "encoding. Ignored pixels count in no set. Several [SEG] of one answer are united."
         )
-    if drawn and any(case.has_quality is True for case in summary.cases):
+    if bootstrap:
         yield (
-            f"Quality: 95 % intervals from {drawn.resamples:,} bootstrap resamples of the images (seed {drawn.seed}), "
-            "both sides of a difference scored on the same draw. Bounds of time and quality that are stated together "
-            "hold together at 95 %."
+            f"Quality: 95 % intervals from {bootstrap.resamples:,} bootstrap resamples of the images (seed "
+            f"{bootstrap.seed}); both sides of a difference are scored on the same draw. Bounds of time and quality "
+            "that are stated together hold together at 95 %."
         )
 
 
-def _detectable(summary: Summary) -> Iterator[str]:
-    times = [
-        f"{100 * (found.end_to_end.smallest_detectable - 1):.1f} % for `{found.candidate}`"
-        for found in summary.comparisons
-        if found.end_to_end.smallest_detectable
-    ]
-    points = [
-        f"{found.gIoU_points.smallest_detectable:.1f} points for `{found.candidate}`"
-        for found in summary.comparisons
-        if found.gIoU_points and found.gIoU_points.smallest_detectable is not None
-    ]
+def _smallest_detectable(summary: Summary) -> Iterator[str]:
+    times, scores = [], []
+    for comparison in summary.comparisons:
+        factor = comparison.end_to_end.smallest_detectable
+        if factor:
+            times.append(f"{100 * (factor - 1):.1f} % for `{comparison.candidate}`")
+        difference = comparison.gIoU_points
+        if difference and difference.smallest_detectable is not None:
+            points = f"{difference.smallest_detectable:.1f} points"
+            scores.append(f"{points} for `{comparison.candidate}`")
     if times:
-        yield f"The smallest difference of time that this run could have told from none: {', '.join(times)}."
+        yield f"The smallest detectable difference of time: {', '.join(times)}."
     else:
-        yield "No smallest difference of time can be given: that takes two pairs of processes."
-    if points:
-        yield f"The smallest difference of gIoU that it could have told from none: {', '.join(points)}."
+        yield "The smallest detectable difference of time is unknown: it needs two pairs of processes."
+    if scores:
+        yield f"The smallest detectable difference of gIoU: {', '.join(scores)}."
 
 
-def _percentiles(models: list[Case]) -> Iterator[str]:
-    if models and not any(case.time.percentiles_ms for case in models):
-        yield "Too few queries for a percentile: P90 takes 36, P95 72, P99 368."
+def _outliers(models: Sequence[Case]) -> Iterator[str]:
+    counts = []
+    for case in models:
+        if case.time.outliers:
+            counts.append(f"{case.time.outliers} of {case.time.n} for `{case.name}`")
+    if counts:
+        yield f"Outliers (more than 14.826 MAD from the median), flagged and kept: {', '.join(counts)}."
 
 
-def _outliers(models: list[Case]) -> Iterator[str]:
-    found = [
-        f"{case.time.outliers} of {case.time.n} for `{case.name}`"
-        for case in models
-        if case.time.outliers
-    ]
-    if found:
-        yield f"Outliers (more than 14.826 MAD from the median), flagged and kept: {', '.join(found)}."
+def _machine(manifest: Manifest, summary: Summary) -> str:
+    facts = dict(manifest.environment or {})
+    facts["roofline"] = detail_tables.roofline_text(summary.ceilings) or None
+    facts |= manifest.versions or {}
+    rows = [markdown.fact(name, value) for name, value in facts.items() if value is not None]
+    return markdown.markdown_table(["", ""], rows, numbers=False)
 
 
-def _passport(run: Run, summary: Summary) -> list[list[str]]:
-    ceilings = {"ceilings": detail_tables.described(summary.ceilings) or None}
-    facts = (run.run.get("passport") or {}) | ceilings | (run.run.get("versions") or {})
-    return [markdown.fact(name, value) for name, value in facts.items() if value is not None]
-
-
-def _reproduce(run: Run) -> str:
-    started = run.run.get("started") or "at an unknown time"
-    return "\n".join(
-        (
-            "```sh",
-            run.run.get("command") or f"lisabench run {run.run['suite']}",
-            "```",
-            "",
-            f"`lisabench report RUN` derives `{SUMMARY}`, `{REPORT}` and the figures again, from the records alone. "
-            f"This run was started {started}. Its `{RUN}` keeps the suite, the resolved settings of every case, the "
-            "machine and all versions; `samples.jsonl` and `quality.jsonl` keep every query.",
-        )
+def _reproduce(manifest: Manifest) -> str:
+    command = manifest.command or f"lisabench run {manifest.suite}"
+    return (
+        f"```sh\n{command}\n```\n\n"
+        f"`lisabench report RUN` derives `{SUMMARY}`, `{REPORT}` and the figures again, from the records alone. "
+        f"This run was started {manifest.started}. Its `{RUN}` keeps the suite, the resolved settings of every case, "
+        "the machine and all versions. `samples.jsonl` and `quality.jsonl` keep every query."
     )

@@ -1,6 +1,4 @@
-"""The tables of a report, as Markdown."""
-
-from __future__ import annotations
+"""The main tables of a run's report, in Markdown: the comparison, the time by region, quality, and cold start."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -10,11 +8,11 @@ from ...harness.statistics.ratios import PERCENTILES
 from .. import formatting
 from ..markdown import Row, escape, markdown_table
 from ..peaks import GROWTH, RESIDENT_SET
-from ..schema_base import Memory, StageMemory, StageTime
+from ..schema_base import Quality, Ratio
 from . import verdict_words
-from .schema import Case, Comparison, Summary, Team
+from .schema import Case, Comparison, Summary
 
-VARIANTS_BESIDE_REFERENCE = 3
+VARIANTS_BESIDE_REFERENCE = 3  # a table with more columns is wider than GitHub shows it
 MEMORY_STAGES = ("build", *STAGES)
 HEADINGS = {
     "precision_0.5": "P@0.5",
@@ -24,312 +22,318 @@ HEADINGS = {
     "T_acc": "T-acc",
 }
 
+# A column of the comparison: a case, and how it compares with the reference; None for the
+# reference itself.
+Column = tuple[Case, Comparison | None]
+
 
 def comparison_table(summary: Summary) -> str:
-    """Quality, time per stage and memory: the reference first, each variant with its ratio and the ratio's interval.
+    """Return quality, time and memory of all cases, and below the tables what the cells mean.
 
-    More than a few variants are spread over several tables, each of which begins with the reference.
+    The reference comes first; each variant has its ratio with an interval. More than a few variants
+    are spread over several tables, each of which begins with the reference.
     """
-    tables = [text for team in summary.teams for text in _of_team(summary, team, _comparison)]
-    return "\n\n".join([*tables, *_footnotes(summary)]) if tables else "No model has been measured."
+    tables = _tables_by_group(summary, _comparison)
+    if not tables:
+        return "No model has been measured."
+    return "\n\n".join([*tables, *_footnotes(summary)])
 
 
-def _of_team(
-    summary: Summary, team: Team, table: Callable[[Summary, list[Case]], str]
-) -> Iterator[str]:
-    """A team's tables, under its name where it has one."""
-    if team.name:
-        yield f"### {escape(team.name)}"
-    yield from (table(summary, group) for group in _groups(summary.of_team(team)))
-
-
-def _groups(models: list[Case]) -> Iterator[list[Case]]:
-    for start in range(1, max(len(models), 2), VARIANTS_BESIDE_REFERENCE):
-        if models:
-            yield [models[0], *models[start : start + VARIANTS_BESIDE_REFERENCE]]
+def _tables_by_group(
+    summary: Summary, table: Callable[[Summary, Sequence[Case]], str]
+) -> list[str]:
+    """Return the tables of every group, under the group's name if it has one."""
+    texts = []
+    for group in summary.teams:
+        cases = summary.of_team(group)
+        if group.name:
+            texts.append(f"### {escape(group.name)}")
+        if not cases:
+            continue
+        reference, variants = cases[0], cases[1:]
+        for start in range(0, max(len(variants), 1), VARIANTS_BESIDE_REFERENCE):
+            shown = variants[start : start + VARIANTS_BESIDE_REFERENCE]
+            texts.append(table(summary, [reference, *shown]))
+    return texts
 
 
 def _header(summary: Summary, cases: Sequence[Case]) -> Row:
-    return [
-        "",
-        *(
-            f"{case.name} (reference)" if summary.is_reference(case) else case.name
-            for case in cases
-        ),
-    ]
+    header = [""]
+    for case in cases:
+        header.append(f"{case.name} (reference)" if summary.is_reference(case) else case.name)
+    return header
 
 
-def _comparison(summary: Summary, cases: list[Case]) -> str:
-    sides = [(case, summary.comparison(case.name)) for case in cases]
-
-    def row(label: str, cell: Callable[[Case, Comparison | None], str]) -> Row:
-        return [label, *(cell(case, found) for case, found in sides)]
-
+def _comparison(summary: Summary, cases: Sequence[Case]) -> str:
+    columns = [(case, summary.comparison(case.name)) for case in cases]
     rows = [
-        *_quality_rows(row, summary.metrics),
-        *_spread_rows(row, cases),
-        *_time_rows(row, cases),
+        *_quality_rows(columns, summary.metrics),
+        *_time_rows(columns),
+        *_energy_rows(columns),
+        *_memory_rows(columns, summary),
+        _row("parameters (millions)", _parameters, columns),
     ]
-    rows += [*_energy_rows(row, cases), *_memory_rows(row, summary)]
-    return markdown_table(
-        _header(summary, cases),
-        [*rows, row("parameters (millions)", lambda case, _: _parameters(case))],
-    )
+    return markdown_table(_header(summary, cases), rows)
 
 
-def _quality_rows(row: Callable, metrics: Sequence[str]) -> list[Row]:
-    def cell(case: Case, found: Comparison | None, name: str) -> str:
-        difference = getattr(found, f"{name}_points", None)
-        value = formatting.score(case.quality.model_dump(by_alias=True)[name])
-        return (
-            value
-            if difference is None
-            else f"{value} ({formatting.points_with_verdict(difference)})"
-        )
-
-    rows = [
-        row(_heading(name), lambda case, found, name=name: cell(case, found, name))
-        for name in metrics
-    ]
-    return [row("**Quality**", lambda *_: ""), *rows]
+def _row(
+    label: str, cell: Callable[[Case, Comparison | None], str], columns: Sequence[Column]
+) -> Row:
+    return [label, *(cell(case, comparison) for case, comparison in columns)]
 
 
-def _spread_rows(row: Callable, cases: Sequence[Case]) -> list[Row]:
-    """A row where the answers of a case differ between its processes; none where all agree."""
-    if not any(case.answer_spread and case.answer_spread.differing for case in cases):
-        return []
-    return [
-        row(
-            "answers that differ between processes",
-            lambda case, _: formatting.answer_spread(case.answer_spread),
-        )
-    ]
+def _title_row(title: str, columns: Sequence[Column]) -> Row:
+    """Return the row in bold above the rows of one subject."""
+    return [f"**{title}**", *("" for _ in columns)]
 
 
-def _energy_rows(row: Callable, cases: Sequence[Case]) -> list[Row]:
-    """A row where a GPU counted its energy."""
-    if all(case.energy_mj is None for case in cases):
-        return []
-
-    def energy(case: Case, found: Comparison | None) -> str:
-        known = formatting.joules(case.energy_mj)
-        if found is None or found.energy.ratio is None:
-            return known
-        return f"{known} ({_emphasised_ratio(formatting.ratio_with_interval(found.energy), found)})"
-
-    return [row("**Energy of a query (J, mean, whole GPU)**", energy)]
+def _with_ratio(value: str, ratio: Ratio | None) -> str:
+    """Return a value with its ratio to the reference, where that is known."""
+    if ratio is None or ratio.ratio is None:
+        return value
+    return f"{value} ({formatting.ratio_with_interval(ratio)})"
 
 
-def _heading(metric: str) -> str:
-    return HEADINGS.get(metric, metric)
-
-
-def _time_rows(row: Callable, cases: Sequence[Case]) -> list[Row]:
-    def total(case: Case, found: Comparison | None) -> str:
-        milliseconds = formatting.milliseconds(case.time.end_to_end_ms)
-        if found is None or found.end_to_end.ratio is None:
-            return milliseconds
-        return (
-            f"{milliseconds} ({_emphasised_ratio(verdict_words.time_with_verdict(found), found)})"
-        )
-
-    def stage(case: Case, found: Comparison | None, name: str) -> str:
-        time, ratio = case.time.stages.get(name), found.stages.get(name) if found else None
-        known = (
-            f" ({formatting.ratio_with_interval(ratio)})"
-            if ratio and ratio.ratio is not None
-            else ""
-        )
-        return _stage_ms(time) + known
-
-    def without_preprocess(case: Case, found: Comparison | None) -> str:
-        ratio = found.without_preprocess if found else None
-        known = (
-            f" ({formatting.ratio_with_interval(ratio)})"
-            if ratio and ratio.ratio is not None
-            else ""
-        )
-        return formatting.milliseconds(case.time.without_preprocess_ms) + known
-
-    names = [name for name in STAGES if any(name in case.time.stages for case in cases)]
-    has_preprocess = any(case.time.without_preprocess_ms is not None for case in cases)
-    tails = [p for p in PERCENTILES if any(p in case.time.percentiles_ms for case in cases)]
-    return [
-        row("**Time of a query (ms, median)**", lambda *_: ""),
-        row("end to end", total),
-        *(
-            row(
-                f"end to end, {p}",
-                lambda case, _, p=p: formatting.milliseconds(case.time.percentiles_ms.get(p)),
-            )
-            for p in tails
-        ),
-        *([row("end to end, without preprocessing", without_preprocess)] if has_preprocess else []),
-        *(row(name, lambda case, found, name=name: stage(case, found, name)) for name in names),
-        row("in no stage", lambda case, _: formatting.milliseconds(case.time.unattributed_ms)),
-    ]
-
-
-def _stage_ms(time: StageTime | None) -> str:
-    """As it ran, and waited for where that is another time."""
-    if time is None:
-        return formatting.NOT_AVAILABLE
-    waited = (
-        f"; {formatting.milliseconds(time.synchronised_ms)} waited for" if time.runs_ahead else ""
-    )
-    return formatting.milliseconds(time.median_ms) + waited
-
-
-def _emphasised_ratio(text: str, found: Comparison) -> str:
-    """The ratio at the beginning of a text in bold, where the candidate may be praised for it."""
+def _with_emphasised_ratio(value: str, text: str, comparison: Comparison) -> str:
+    """Return a value and a text that begins with a ratio, in bold where `verdict_words.emphasised` allows it."""
     ratio, *others = text.split(" ", 1)
-    return " ".join([verdict_words.emphasised(ratio, found), *others])
+    return f"{value} ({' '.join([verdict_words.emphasised(ratio, comparison), *others])})"
 
 
-def _memory_rows(row: Callable, summary: Summary) -> list[Row]:
-    unit, models = verdict_words.memory_unit_of(summary), summary.cases
-    instruments = ", ".join(
-        sorted({case.memory.instrument for case in models if case.memory.instrument})
+def _quality_rows(columns: Sequence[Column], metrics: Sequence[str]) -> list[Row]:
+    rows = [_title_row("Quality", columns)]
+    for metric in metrics:
+        row = [HEADINGS.get(metric, metric)]
+        for case, comparison in columns:
+            score = formatting.score(_scores(case.quality)[metric])
+            # Only gIoU, cIoU and mIoU have intervals, and so differences.
+            difference = getattr(comparison, f"{metric}_points", None)
+            if difference is not None:
+                score += f" ({formatting.points_with_verdict(difference)})"
+            row.append(score)
+        rows.append(row)
+    spreads = [case.answer_spread for case, _ in columns]
+    if any(spread and spread.differing for spread in spreads):
+        cells = [formatting.answer_spread(spread) for spread in spreads]
+        rows.append(["answers that differ between processes", *cells])
+    return rows
+
+
+def _scores(quality: Quality) -> dict[str, float | None]:
+    """Return the scores by metric. By alias: no attribute can be named ``precision_0.5``."""
+    return quality.model_dump(by_alias=True)
+
+
+def _time_rows(columns: Sequence[Column]) -> list[Row]:
+    times = [case.time for case, _ in columns]
+    rows = [
+        _title_row("Time of a query (ms, median)", columns),
+        _row("end to end", _end_to_end, columns),
+    ]
+    for percentile in PERCENTILES:
+        if any(percentile in time.percentiles_ms for time in times):
+            cells = [formatting.milliseconds(time.percentiles_ms.get(percentile)) for time in times]
+            rows.append([f"end to end, {percentile}", *cells])
+    if any(time.without_preprocess_ms is not None for time in times):
+        rows.append(_row("end to end, without preprocessing", _without_preprocess, columns))
+    for stage in STAGES:
+        if any(stage in time.stages for time in times):
+            cells = [_stage_time(case, comparison, stage) for case, comparison in columns]
+            rows.append([stage, *cells])
+    rows.append(
+        ["unattributed", *(formatting.milliseconds(time.unattributed_ms) for time in times)]
     )
+    return rows
 
-    def peak(case: Case, found: Comparison | None, name: str = "peak_bytes") -> str:
-        known = of(case.memory, name)
-        if found is None or found.peak_memory.ratio is None:
-            return known
-        return f"{known} ({_emphasised_ratio(formatting.ratio_with_interval(found.peak_memory), found)})"
 
-    def of_query(case: Case, found: Comparison | None, name: str = "query_peak_bytes") -> str:
-        ratio = found.query_peak_memory if found else None
-        known = (
-            f" ({formatting.ratio_with_interval(ratio)})"
-            if ratio and ratio.ratio is not None
-            else ""
-        )
-        return of(case.memory, name) + known
+def _end_to_end(case: Case, comparison: Comparison | None) -> str:
+    time = formatting.milliseconds(case.time.end_to_end_ms)
+    if comparison is None or comparison.end_to_end.ratio is None:
+        return time
+    return _with_emphasised_ratio(time, verdict_words.time_with_verdict(comparison), comparison)
 
-    def growth(case: Case, found: Comparison | None) -> str:
-        return peak(case, found, "growth_bytes")
 
-    def growth_of_query(case: Case, found: Comparison | None) -> str:
-        return of_query(case, found, "query_growth_bytes")
+def _without_preprocess(case: Case, comparison: Comparison | None) -> str:
+    time = formatting.milliseconds(case.time.without_preprocess_ms)
+    return _with_ratio(time, comparison.without_preprocess if comparison else None)
 
-    def of(part: Memory | StageMemory | None, name: str) -> str:
-        return formatting.memory(getattr(part, name) if part else None, unit)
 
-    beside = {
-        "peak_reserved_bytes": "largest, reserved",
-        "device_process_bytes": "largest, by the driver",
-    }
-    beside = {
-        name: label
-        for name, label in beside.items()
-        if any(getattr(case.memory, name) for case in models)
-    }
-    stages = [name for name in MEMORY_STAGES if any(name in case.memory.stages for case in models)]
-    if any(case.memory.instrument == RESIDENT_SET for case in models):
-        # The ratios are of the growth; the whole process stands beside it.
-        totals = [
-            row("growth over that", growth),
-            row("growth of a query (without build)", growth_of_query),
-            row("largest, whole process", lambda case, _: of(case.memory, "peak_bytes")),
-            row(
-                "largest of a query, whole process",
-                lambda case, _: of(case.memory, "query_peak_bytes"),
-            ),
+def _stage_time(case: Case, comparison: Comparison | None, stage: str) -> str:
+    """Return the time of a stage as it ran, and as the pass that waits for the GPU has it if that differs."""
+    time = case.time.stages.get(stage)
+    if time is None:
+        text = formatting.NOT_AVAILABLE
+    else:
+        text = formatting.milliseconds(time.median_ms)
+        if time.runs_ahead:
+            text += f"; {formatting.milliseconds(time.synchronised_ms)} waited for"
+    return _with_ratio(text, comparison.stages.get(stage) if comparison else None)
+
+
+def _energy_rows(columns: Sequence[Column]) -> list[Row]:
+    """Return a row where a GPU counted its energy, otherwise none."""
+    if all(case.energy_mj is None for case, _ in columns):
+        return []
+    return [_row("**Energy of a query (J, mean, whole GPU)**", _energy, columns)]
+
+
+def _energy(case: Case, comparison: Comparison | None) -> str:
+    energy = formatting.joules(case.energy_mj)
+    if comparison is None or comparison.energy.ratio is None:
+        return energy
+    ratio = formatting.ratio_with_interval(comparison.energy)
+    return _with_emphasised_ratio(energy, ratio, comparison)
+
+
+def _memory_rows(columns: Sequence[Column], summary: Summary) -> list[Row]:
+    # Labels, instruments and the unit are those of the whole run: they are the same in all tables.
+    memories = [case.memory for case in summary.cases]
+    unit = verdict_words.memory_unit_of(summary)
+    instruments = sorted({memory.instrument for memory in memories if memory.instrument})
+
+    def plain(label: str, field: str) -> Row:
+        """Return a row of memory without ratios."""
+        return [
+            label,
+            *(formatting.memory(getattr(case.memory, field), unit) for case, _ in columns),
+        ]
+
+    def of_stage(label: str, stage: str, field: str) -> Row:
+        """Return a row of one stage's memory."""
+        cells = []
+        for case, _ in columns:
+            part = case.memory.stages.get(stage)
+            cells.append(formatting.memory(getattr(part, field) if part else None, unit))
+        return [label, *cells]
+
+    def compared(label: str, field: str, of_query: bool = False) -> Row:
+        """Return a row of memory with its ratios: of the whole peak, or of a query's alone."""
+        cells = []
+        for case, comparison in columns:
+            size = formatting.memory(getattr(case.memory, field), unit)
+            if comparison is not None and of_query:
+                size = _with_ratio(size, comparison.query_peak_memory)
+            elif comparison is not None and comparison.peak_memory.ratio is not None:
+                ratio = formatting.ratio_with_interval(comparison.peak_memory)
+                size = _with_emphasised_ratio(size, ratio, comparison)
+            cells.append(size)
+        return [label, *cells]
+
+    rows = [
+        _title_row(f"Peak memory ({', '.join([unit.name, *instruments])})", columns),
+        of_stage("before the build", "build", "start_bytes"),
+    ]
+    if RESIDENT_SET in instruments:
+        # Ratios are of the growth: Python and its libraries are in the whole process before any
+        # model is, and would draw a ratio of whole processes towards 1.
+        rows += [
+            compared("growth over that", "growth_bytes"),
+            compared("growth of a query (without build)", "query_growth_bytes", of_query=True),
+            plain("largest, whole process", "peak_bytes"),
+            plain("largest of a query, whole process", "query_peak_bytes"),
         ]
     else:
-        totals = [row("largest", peak), row("largest of a query (without build)", of_query)]
-    return [
-        row(
-            f"**Peak memory ({unit.name}{', ' + instruments if instruments else ''})**",
-            lambda *_: "",
-        ),
-        row("before the build", lambda case, _: of(case.memory.stages.get("build"), "start_bytes")),
-        *totals,
-        *(
-            row(label, lambda case, _, name=name: of(case.memory, name))
-            for name, label in beside.items()
-        ),
-        *(row(s, lambda case, _, s=s: of(case.memory.stages.get(s), "peak_bytes")) for s in stages),
-    ]
+        rows += [
+            compared("largest", "peak_bytes"),
+            compared("largest of a query (without build)", "query_peak_bytes", of_query=True),
+        ]
+    if any(memory.peak_reserved_bytes for memory in memories):
+        rows.append(plain("largest, reserved", "peak_reserved_bytes"))
+    if any(memory.device_process_bytes for memory in memories):
+        rows.append(plain("largest, by the driver", "device_process_bytes"))
+    for stage in MEMORY_STAGES:
+        if any(stage in memory.stages for memory in memories):
+            rows.append(of_stage(stage, stage, "peak_bytes"))
+    return rows
 
 
-def _parameters(case: Case) -> str:
-    return (
-        f"{sum(case.parameters.values()) / 1e6:,.1f}"
-        if case.parameters
-        else formatting.NOT_AVAILABLE
-    )
+def _parameters(case: Case, _: Comparison | None) -> str:
+    if not case.parameters:
+        return formatting.NOT_AVAILABLE
+    return f"{sum(case.parameters.values()) / 1e6:,.1f}"
 
 
 def _footnotes(summary: Summary) -> Iterator[str]:
-    """What the table cannot say in its cells."""
-    if summary.comparisons:
+    """Yield what the cells of the comparison mean."""
+    comparisons = summary.comparisons
+    if comparisons:
         yield (
-            "In brackets: variant over reference, paired by query, with its 95 % interval; below 1x is cheaper. "
-            "It is not the quotient of the two medians, which mix easy and hard queries."
+            "In brackets: the ratio of the variant to the reference with its 95 % interval; below 1x is cheaper. It is "
+            "paired by query, so it is not the quotient of the two medians, which mix easy and hard queries."
         )
-    if words := verdict_words.meaning_of_words(summary.comparisons):
-        yield words
-    if any(found.stages_synchronised for found in summary.comparisons):
+    meaning = verdict_words.meaning_of_words(comparisons)
+    if meaning:
+        yield meaning
+    if any(comparison.stages_synchronised for comparison in comparisons):
         yield (
-            "A stage's ratio is of the pass that waits for the GPU at its end; the end-to-end ratio is of the timing, "
-            "which never waits inside a query. Where the two times of a stage differ by more than 10 %, both are shown."
+            "The ratio of a stage is from the pass that waits for the GPU at the end of each stage. The end-to-end "
+            "ratio is from the timed rounds, which never wait inside a query. Where the two times of a stage differ by "
+            "more than 10 %, both are shown."
         )
-    yield from twin_notes(summary)
-    if any(found.memory_definition == "growth" for found in summary.comparisons):
+    yield from _twin_notes(summary)
+    if any(comparison.memory_definition == "growth" for comparison in comparisons):
         yield f"Memory: a ratio is of {GROWTH}."
-    if any(found.energy.ratio is not None for found in summary.comparisons):
+    if any(comparison.energy.ratio is not None for comparison in comparisons):
         yield (
-            "Energy is NVML's counter around each block of queries, divided by its queries: of the whole GPU, idle "
-            "power included. A ratio is that of the means over the queries of each process, paired by process."
+            "Energy is from NVML's counter, read around each block of queries and divided by their number. It is of "
+            "the whole GPU, idle power included. A ratio is that of the means over the queries of each process, paired "
+            "by process."
         )
-    if any(found.end_to_end.processes == 1 for found in summary.comparisons):
+    if any(comparison.end_to_end.processes == 1 for comparison in comparisons):
         yield "One pair of processes gives a ratio, but no interval."
-    if any(formatting.interval_is_point(found.peak_memory) for found in summary.comparisons):
-        yield "A ratio of peaks without an interval came out alike in every process of the memory pass."
+    if any(formatting.interval_is_point(comparison.peak_memory) for comparison in comparisons):
+        yield "A ratio of peaks has no interval if it was the same in every process of the memory pass."
     if any(case.has_quality is False for case in summary.cases):
         yield formatting.WHY_NO_QUALITY
 
 
-def twin_notes(summary: Summary) -> Iterator[str]:
-    """Say for each A/A twin which intervals it widens."""
+def _twin_notes(summary: Summary) -> Iterator[str]:
+    """Yield for each A/A twin which intervals it widens; `twins` says why."""
     for twin in summary.twins:
-        measured = summary.comparison(twin.candidate)
-        if measured is not None and twin.half_widths:
+        comparison = summary.comparison(twin.candidate)
+        if comparison is not None and twin.half_widths:
+            ratio = formatting.ratio_with_interval(comparison.end_to_end)
             yield (
-                f"`{twin.candidate}` has the settings of `{twin.reference}`: two measurements of one model, "
-                f"{formatting.ratio_with_interval(measured.end_to_end)} end to end. No interval of a ratio of times is "
-                "narrower than theirs for the same time, on a logarithmic scale; those that were have been widened."
+                f"`{twin.candidate}` has the settings of `{twin.reference}`: two measurements of one model, with a "
+                f"ratio of {ratio} end to end. No interval of a ratio of times is narrower than theirs for the same "
+                "time, on a logarithmic scale. Narrower intervals were widened to it."
             )
 
 
 def breakdown_table(summary: Summary) -> str:
-    """Per stage its share of the time and how often it is entered; per finer region its time."""
-    return "\n\n".join(
-        text for team in summary.teams for text in _of_team(summary, team, _breakdown)
-    )
+    """Return for each stage its share of the time, and for each finer region its time."""
+    return "\n\n".join(_tables_by_group(summary, _breakdown))
 
 
-def _breakdown(summary: Summary, cases: list[Case]) -> str:
+def _breakdown(summary: Summary, cases: Sequence[Case]) -> str:
     rows = []
-    for stage in (stage for stage in STAGES if any(stage in case.time.stages for case in cases)):
+    for stage in STAGES:
+        if not any(stage in case.time.stages for case in cases):
+            continue
         rows.append([f"**{stage}**", *(_stage_share(case, stage) for case in cases)])
-        names = [
-            name for case in cases for name in case.time.regions if name.startswith(f"{stage}.")
-        ]
-        rows += [[name, *(_region(case, name) for case in cases)] for name in dict.fromkeys(names)]
+        regions: dict[str, None] = {}  # as an ordered set
+        for case in cases:
+            regions.update(dict.fromkeys(case.time.regions))
+        for region in regions:
+            if region.startswith(f"{stage}."):
+                rows.append([region, *(_region_time(case, region) for case in cases)])
     return markdown_table(_header(summary, cases), rows)
 
 
 def _stage_share(case: Case, stage: str) -> str:
-    time, whole = case.time.stages.get(stage), case.time.regions.get(stage)
-    return formatting.share(time.share) + _calls(whole.calls if whole else 1) if time else "-"
+    time = case.time.stages.get(stage)
+    if time is None:
+        return "-"
+    # A stage may be entered only through its finer regions, such as `vision.clip`.
+    region = case.time.regions.get(stage)
+    return formatting.share(time.share) + _calls(region.calls if region else 1)
 
 
-def _region(case: Case, name: str) -> str:
-    time = case.time.regions.get(name)
-    return f"{formatting.milliseconds(time.median_ms)} ms{_calls(time.calls)}" if time else "-"
+def _region_time(case: Case, region: str) -> str:
+    time = case.time.regions.get(region)
+    if time is None:
+        return "-"
+    return f"{formatting.milliseconds(time.median_ms)} ms{_calls(time.calls)}"
 
 
 def _calls(count: int) -> str:
@@ -337,55 +341,57 @@ def _calls(count: int) -> str:
 
 
 def quality_table(cases: Sequence[Case]) -> str:
-    """Every metric, one case a row; with 95 % intervals where they are known."""
-    header = ["", "queries", *(_heading(name) for name in METRICS), "without [SEG]", "failed"]
-    return markdown_table(header, [_quality_row(case) for case in cases])
-
-
-def _quality_row(case: Case) -> Row:
-    values = case.quality.model_dump(by_alias=True)
-    failed = case.quality.n - case.quality.status.ok - case.quality.status.no_seg
-    no_seg = case.quality.no_seg_rate
-    return [
-        case.name,
-        str(case.quality.n),
-        *(formatting.score(values[name], case.quality.intervals.get(name)) for name in METRICS),
-        formatting.share(no_seg),
-        str(failed),
-    ]
+    """Return every metric, a case a row, with 95 % intervals where they are known."""
+    metrics = [HEADINGS.get(metric, metric) for metric in METRICS]
+    header = ["", "queries", *metrics, "without [SEG]", "failed"]
+    rows = []
+    for case in cases:
+        quality, scores = case.quality, _scores(case.quality)
+        row = [case.name, str(quality.n)]
+        for metric in METRICS:
+            row.append(formatting.score(scores[metric], quality.intervals.get(metric)))
+        failed = quality.n - quality.status.ok - quality.status.no_seg
+        rows.append([*row, formatting.share(quality.no_seg_rate), str(failed)])
+    return markdown_table(header, rows)
 
 
 def slices_table(summary: Summary) -> str | None:
-    """gIoU by each tag's values, models and controls side by side; None where no model has quality."""
+    """Return gIoU by each tag's values, models and trivial baselines side by side.
+
+    None where no model has quality, or no query has a tag.
+    """
     models = [case for case in summary.cases if case.has_quality is True and case.quality.n]
     if not models:
         return None
     cases = [*models, *(case for case in summary.controls if case.quality.n)]
-    names = {
-        (tag, value): s.n
-        for case in cases
-        for tag, by in case.quality.slices.items()
-        for value, s in by.items()
-    }
-    rows = [
-        [f"{tag}: {value}", str(n), *(_slice(case, tag, value) for case in cases)]
-        for (tag, value), n in names.items()
-    ]
-    return (
-        markdown_table(["gIoU", "queries", *(case.name for case in cases)], rows) if rows else None
-    )
-
-
-def _slice(case: Case, tag: str, value: str) -> str:
-    found = case.quality.slices.get(tag, {}).get(value)
-    return formatting.score(found.gIoU if found else None)
+    queries: dict[tuple[str, str], int] = {}  # by tag and value
+    for case in cases:
+        for tag, slices in case.quality.slices.items():
+            for value, part in slices.items():
+                queries[tag, value] = part.n
+    if not queries:
+        return None
+    rows = []
+    for (tag, value), count in queries.items():
+        row = [f"{tag}: {value}", str(count)]
+        for case in cases:
+            part = case.quality.slices.get(tag, {}).get(value)
+            row.append(formatting.score(part.gIoU if part else None))
+        rows.append(row)
+    return markdown_table(["gIoU", "queries", *(case.name for case in cases)], rows)
 
 
 def cold_table(summary: Summary) -> str:
-    """What happens once."""
-    rows = [
-        [case.name, *(formatting.NOT_AVAILABLE if v is None else f"{v:,.2f}" for v in (case.cold.build_s,)),
-         formatting.milliseconds(case.cold.first_query_ms), formatting.milliseconds(case.time.end_to_end_ms)]
-        for case in summary.cases
-    ]  # fmt: skip
+    """Return what happens once in a process, beside the time of a warm query."""
+    rows = []
+    for case in summary.cases:
+        build_s = case.cold.build_s
+        rows.append(
+            [
+                case.name,
+                formatting.NOT_AVAILABLE if build_s is None else f"{build_s:,.2f}",
+                formatting.milliseconds(case.cold.first_query_ms),
+                formatting.milliseconds(case.time.end_to_end_ms),
+            ]
+        )
     return markdown_table(["", "build (s)", "first query (ms)", "warm query (ms, median)"], rows)

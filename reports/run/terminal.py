@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,64 +21,66 @@ from . import verdict_words
 from .schema import Case, Comparison, Summary
 from .trivial_baselines import refused
 
+# `rich` is imported inside the functions, so that whoever only needs `refusals` does not wait for it.
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
 WIDTH_OF_A_FILE = 120
-TERMINAL_STAGES = ("vision", "llm", "decoder")
-SHORTEST_NAME = 10  # columns that a case's name has at least; a longer one goes on in the next line
+TERMINAL_STAGES = ("vision", "llm", "decoder")  # the stages that can take most of a query's time
+SHORTEST_NAME = 10  # characters that the column of names has at least; a longer name is broken
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table; where the terminal is too narrow, that with the highest `leave_out` goes first.
+    """A column of the table.
 
     Attributes:
         heading: above it, on two lines.
-        cell: of a case, and of its comparison with the reference, where there is one.
-        leave_out: the order in which columns are left out, from the highest number on; 0: never.
+        cells: one for each case.
+        leave_out: where the terminal is too narrow, the column with the highest number goes first; 0: never.
     """
 
     heading: str
-    cell: Callable[[Case, Comparison | None], str]
+    cells: Sequence[str]
     leave_out: int = 0
 
 
 def print_table(folder: Path) -> None:
-    """Prints the comparison in a run's summary.json on standard output."""
+    """Print the comparison in a run's ``summary.json`` on standard output."""
     from rich.console import Console
 
-    summary = Summary.model_validate_json((folder / SUMMARY).read_text(encoding="utf-8"))
-    console = Console(width=_width(), file=sys.stdout)
+    summary = _read_summary(folder)
+    width = None  # `rich` finds out the width of a terminal, and reads COLUMNS
+    if not sys.stdout.isatty() and not os.environ.get("COLUMNS"):
+        width = WIDTH_OF_A_FILE  # for a file or a pipe `rich` would assume 80
+    console = Console(width=width, file=sys.stdout)
     console.print(terminal_table(summary, console.width))
     if summary.claims:
         print(verdict_words.claims_in_one_line(summary.claims))
 
 
-def _width() -> int | None:
-    """Return the width of a file or a pipe; None, which lets `rich` find it out, for a terminal or where it is set."""
-    return None if sys.stdout.isatty() or os.environ.get("COLUMNS") else WIDTH_OF_A_FILE
-
-
 def refusals(folder: Path) -> list[str]:
-    """A sentence for each checkpoint that a run's summary.json refuses."""
-    summary = Summary.model_validate_json((folder / SUMMARY).read_text(encoding="utf-8"))
-    return list(refused(summary.against_floors))
+    """Return a sentence for each checkpoint that a run's ``summary.json`` refuses."""
+    return list(refused(_read_summary(folder).against_floors))
+
+
+def _read_summary(folder: Path) -> Summary:
+    return Summary.model_validate_json((folder / SUMMARY).read_text(encoding="utf-8"))
 
 
 def terminal_table(summary: Summary, width: int) -> Table:
-    """Return the comparison, a case a row, for `rich`: as many columns as fit into a width in characters."""
+    """Return the comparison as a table of `rich`, with as many columns as fit into a width in characters."""
     from rich.console import Console
 
     columns = _columns(summary)
     unbounded = Console(width=10_000)
     while True:
         table = _table(summary, columns)
-        may_go = [column for column in columns if column.leave_out]
-        if not may_go or _narrowest(table, unbounded) <= width:
+        optional = [column for column in columns if column.leave_out]
+        if not optional or _narrowest(table, unbounded) <= width:
             return table
-        columns.remove(max(may_go, key=lambda column: column.leave_out))
+        columns.remove(max(optional, key=lambda column: column.leave_out))
 
 
 def _narrowest(table: Table, console: Console) -> int:
@@ -90,68 +92,76 @@ def _narrowest(table: Table, console: Console) -> int:
 
 def _columns(summary: Summary) -> list[Column]:
     unit = verdict_words.memory_unit_of(summary)
-    stages = [
-        Column(
-            f"{stage}\n(ms)", lambda case, _, stage=stage: _stage(case, stage), leave_out=10 + place
-        )
-        for place, stage in enumerate(TERMINAL_STAGES)
+    quality, time, peak = [], [], []
+    for case in summary.cases:
+        comparison = summary.comparison(case.name)
+        quality.append(_quality(case, comparison))
+        time.append(_time(case, comparison))
+        peak.append(_peak(case, comparison, unit))
+    columns = [
+        Column("gIoU\npoints [95 %]", quality),
+        Column("time (ms)\nratio [95 %]", time),
+        Column(f"peak\n({unit.name})", peak, leave_out=1),
     ]
-    return [
-        Column("gIoU\npoints [95 %]", _quality),
-        Column("time (ms)\nratio [95 %]", _time),
-        Column(f"peak\n({unit.name})", lambda case, found: _peak(case, found, unit), leave_out=1),
-        *stages,
-    ]
+    for place, stage in enumerate(TERMINAL_STAGES):
+        cells = [_stage(case, stage) for case in summary.cases]
+        columns.append(Column(f"{stage}\n(ms)", cells, leave_out=10 + place))
+    return columns
 
 
-def _table(summary: Summary, columns: list[Column]) -> Table:
+def _table(summary: Summary, columns: Sequence[Column]) -> Table:
     from rich import box
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(
-        title=summary.title, caption=_caption(summary), caption_justify="left", title_justify="left"
+        title=summary.title,
+        title_justify="left",
+        caption=escape("\n".join(_notes(summary))) or None,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
     )
-    table.box, table.padding, table.pad_edge = box.SIMPLE_HEAD, (0, 1, 0, 0), False
     table.add_column("case", overflow="fold", min_width=SHORTEST_NAME)
-    sides = [(case, summary.comparison(case.name)) for case in summary.cases]
-    cells = {
-        column.heading: [column.cell(case, found) for case, found in sides] for column in columns
-    }
-    for heading, texts in cells.items():
-        # Without a width of its own, `rich` would shrink the column and cut its numbers where space is short.
-        widest = max(len(line) for text in (heading, *texts) for line in text.splitlines())
-        table.add_column(heading, justify="right", no_wrap=True, min_width=widest)
-    for row, (case, _) in enumerate(sides):
-        table.add_row(escape(case.name), *(texts[row] for texts in cells.values()))
+    for column in columns:
+        # Without a width of its own, `rich` would shrink the column and cut its numbers where
+        # space is short.
+        lines = "\n".join([column.heading, *column.cells]).splitlines()
+        widest = max(len(line) for line in lines)
+        table.add_column(column.heading, justify="right", no_wrap=True, min_width=widest)
+    for row, case in enumerate(summary.cases):
+        cells = [column.cells[row] for column in columns]
+        table.add_row(escape(case.name), *cells)
     return table
 
 
-def _quality(case: Case, found: Comparison | None) -> str:
-    score, points = formatting.score(case.quality.gIoU), found and found.gIoU_points
-    if points is None:
+def _quality(case: Case, comparison: Comparison | None) -> str:
+    score = formatting.score(case.quality.gIoU)
+    if comparison is None or comparison.gIoU_points is None:
         return score
-    interval = (
-        ""
-        if points.low is None or points.high is None
-        else f" [{points.low:+.1f}, {points.high:+.1f}]"
-    )
-    return f"{score}\n{points.difference:+.1f}{interval}\n{quality_word(points)}"
+    points = comparison.gIoU_points
+    difference = f"{points.difference:+.1f}"
+    if points.low is not None and points.high is not None:
+        difference += f" [{points.low:+.1f}, {points.high:+.1f}]"
+    return f"{score}\n{difference}\n{quality_word(points)}"
 
 
-def _time(case: Case, found: Comparison | None) -> str:
-    milliseconds = formatting.milliseconds(case.time.end_to_end_ms)
-    if found is None or found.end_to_end.ratio is None:
-        return milliseconds
-    word = "" if found.same_settings else f"\n{time_word(found.end_to_end)}"
-    return f"{milliseconds}\n{formatting.ratio_with_interval(found.end_to_end)}{word}"
+def _time(case: Case, comparison: Comparison | None) -> str:
+    time = formatting.milliseconds(case.time.end_to_end_ms)
+    if comparison is None or comparison.end_to_end.ratio is None:
+        return time
+    ratio = formatting.ratio_with_interval(comparison.end_to_end)
+    if comparison.same_settings:
+        return f"{time}\n{ratio}"
+    return f"{time}\n{ratio}\n{time_word(comparison.end_to_end)}"
 
 
-def _peak(case: Case, found: Comparison | None, unit: formatting.MemoryUnit) -> str:
+def _peak(case: Case, comparison: Comparison | None, unit: formatting.MemoryUnit) -> str:
     peak = formatting.memory(case.memory.peak_bytes, unit)
-    if found is None or found.peak_memory.ratio is None:
+    if comparison is None or comparison.peak_memory.ratio is None:
         return peak
-    return f"{peak}\n{formatting.ratio(found.peak_memory.ratio)}"
+    return f"{peak}\n{formatting.ratio(comparison.peak_memory.ratio)}"
 
 
 def _stage(case: Case, stage: str) -> str:
@@ -159,20 +169,19 @@ def _stage(case: Case, stage: str) -> str:
     return formatting.milliseconds(time.median_ms if time else None)
 
 
-def _caption(summary: Summary) -> str | None:
-    from rich.markup import escape
-
+def _notes(summary: Summary) -> list[str]:
+    """Return the lines under the table."""
     lines = []
-    if any(found.gIoU_points for found in summary.comparisons):
-        lines.append("Words: gIoU against 2 points, time against 5 %.")
-    for found in summary.comparisons:
-        if found.images_to_tell:
-            images = formatting.number_of_images(found.images_to_tell)
-            lines.append(f"gIoU of {found.candidate}: {images} would tell (an estimate).")
+    if any(comparison.gIoU_points for comparison in summary.comparisons):
+        lines.append("Verdicts: gIoU at 2 points, time at 5 %.")
+    for comparison in summary.comparisons:
+        if comparison.images_to_tell:
+            images = formatting.number_of_images(comparison.images_to_tell)
+            lines.append(f"gIoU of {comparison.candidate}: {images} would tell (an estimate).")
     if any(case.has_quality is False for case in summary.cases):
         lines.append(formatting.WHY_NO_QUALITY)
-    if any(found.memory_definition == "growth" for found in summary.comparisons):
+    if any(comparison.memory_definition == "growth" for comparison in summary.comparisons):
         lines.append(verdict_words.RATIO_OF_GROWTH)
     if summary.warnings:
         lines.append(f"{len(summary.warnings)} warning(s): the report lists them.")
-    return escape("\n".join(lines)) or None
+    return lines

@@ -179,7 +179,7 @@ def time_title(comparisons: Sequence[Comparison]) -> str:
         return NOTHING_TO_COMPARE
     references = {comparison.reference for comparison in comparisons}
     several_groups = len(references) > 1
-    reference = "its team's reference" if several_groups else comparisons[0].reference
+    reference = "the reference of its group" if several_groups else comparisons[0].reference
     apart = []
     for comparison in comparisons:
         time = comparison.end_to_end

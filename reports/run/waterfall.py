@@ -1,9 +1,8 @@
 """The figure of what causes a difference: step by step from the reference to a case that differs in several factors."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.artist import Artist
@@ -17,6 +16,7 @@ from ..drawing import (
     BLUE,
     GREY,
     INK,
+    NAME_CHARACTERS,
     STYLE,
     VERMILION,
     heading,
@@ -26,17 +26,55 @@ from ..drawing import (
     save,
     wrapped,
 )
+from ..formatting import MemoryUnit
 from ..schema_base import Milliseconds
 from . import verdict_words
-from .schema import Attribution, Difference, MemoryParts, Summary, TimeChange
+from .schema import Attribution, Difference, Summary, TimeChange
 
 FILE = "attribution.png"
 INTERACTION = "interaction"
 ROW_IN, LEFT_IN, RIGHT_IN = 0.5, 1.75, 2.75
-_WHAT = "from {} to {}, one factor at a time; the axes need not begin at 0"
+LEVEL_CHARACTERS = 20  # of a factor's levels on one line, under the factor
 BEYOND = 0.04  # how much longer than what is drawn an axis is, at either end
 
-Unit = formatting.MemoryUnit
+
+@dataclass(frozen=True)
+class Change:
+    """One change on a panel's axis, without a place on it yet.
+
+    Attributes:
+        amount: from where the change begins; None where it is unknown.
+        low, high: the ends of its interval, likewise.
+        label: what stands beside it.
+    """
+
+    amount: float | None
+    low: float | None
+    high: float | None
+    label: str
+
+
+@dataclass(frozen=True)
+class Changes:
+    """A whole change and its parts, in the unit of a panel's axis.
+
+    Attributes:
+        title, axis_label: of the panel.
+        start: the reference's value.
+        start_label, end_label: what stands beside the reference and the candidate.
+        whole: the change from the reference to the candidate.
+        own: the effect of each factor alone.
+        interaction: what the factors' own effects leave of the whole.
+    """
+
+    title: str
+    axis_label: str
+    start: float
+    start_label: str
+    end_label: str
+    whole: Change
+    own: Mapping[str, Change]
+    interaction: Change
 
 
 @dataclass(frozen=True)
@@ -51,162 +89,171 @@ class Step:
     label: str
 
 
-@dataclass(frozen=True)
-class Scale:
-    """A panel's kind of change, its words, what stands beside both ends, and how many of its figures are one unit."""
-
-    title: str
-    label: str
-    parts: TimeChange | MemoryParts
-    start: float
-    first: str
-    last: str
-    unit: float
-    change: Callable[[Any], str]
-
-
 def draw(summary: Summary, folder: Path) -> Path | None:
-    """Draws the change with the most factors of those whose time or memory is known; nothing where there is none."""
-    found = next(
-        (found for found in summary.attributions if _weighed(found) or _timed(found)), None
-    )
-    if found is None:
-        return None
-    with rc_context(STYLE):  # pyright: ignore[reportArgumentType]  # its keys are typed as literals
-        return save(waterfall(summary, found), folder / FILE)
+    """Draw the first change, which is that of the most factors, whose time or memory is known.
+
+    Returns:
+        The file; None where there is no such change.
+    """
+    for attribution in summary.attributions:
+        if _memory_is_known(attribution) or _time_is_known(attribution):
+            # pyright: the keys of STYLE are typed as literals
+            with rc_context(STYLE):  # pyright: ignore[reportArgumentType]
+                return save(waterfall(summary, attribution), folder / FILE)
+    return None
 
 
-def _weighed(found: Attribution) -> bool:
-    return found.memory.whole.bytes is not None
+def _memory_is_known(attribution: Attribution) -> bool:
+    return attribution.memory.whole.bytes is not None
 
 
-def _timed(found: Attribution) -> bool:
-    change = found.time.end_to_end_ms
+def _time_is_known(attribution: Attribution) -> bool:
+    change = attribution.time.end_to_end_ms
     return change is not None and change.whole.ms is not None
 
 
-def waterfall(summary: Summary, found: Attribution) -> Figure:
-    """A panel for memory and one for time, of which either may be unknown."""
+def waterfall(summary: Summary, attribution: Attribution) -> Figure:
+    """Return a figure with a panel for memory and one for time, of which either may be unknown."""
     unit = verdict_words.memory_unit_of(summary)
-    scales = [_bytes(found, unit)] if _weighed(found) else []
-    if found.time.end_to_end_ms is not None and _timed(found):
-        scales.append(_times(found, found.time.end_to_end_ms))
-    rows = [steps(found, scale) for scale in scales]
-    figure, axes = panels(
-        [[step.name for step in panel] for panel in rows], ROW_IN, LEFT_IN, RIGHT_IN
+    all_changes = []
+    if _memory_is_known(attribution):
+        all_changes.append(memory_changes(attribution, unit))
+    if attribution.time.end_to_end_ms is not None and _time_is_known(attribution):
+        all_changes.append(time_changes(attribution, attribution.time.end_to_end_ms))
+    all_steps = [steps(attribution, changes) for changes in all_changes]
+    rows = [[step.name for step in panel_steps] for panel_steps in all_steps]
+    figure, all_axes = panels(rows, ROW_IN, LEFT_IN, RIGHT_IN)
+    for axes, changes, panel_steps in zip(all_axes, all_changes, all_steps, strict=True):
+        panel_title(axes, changes.title)
+        axes.set_xlabel(changes.axis_label)
+        _draw_steps(axes, panel_steps)
+        _fit_axis(axes, panel_steps)
+    subtitle = (
+        f"from {attribution.reference} to {attribution.candidate}, one factor at a time; "
+        "the axes need not begin at 0"
     )
-    for panel, scale, of_panel in zip(axes, scales, rows, strict=True):
-        panel_title(panel, scale.title)
-        panel.set_xlabel(scale.label)
-        _draw_rows(panel, of_panel)
-        _reach(panel, *_ends(of_panel))
-    heading(figure, message(found, unit), _WHAT.format(found.reference, found.candidate))
+    heading(figure, message(attribution, unit), subtitle)
     legend(figure, _handles())
     return figure
 
 
-def message(found: Attribution, unit: Unit) -> str:
-    """The title: what the two largest causes make of the change of memory or, where that is unknown, that of time."""
-    whole, start = found.memory.whole, found.memory.reference_bytes
-    if whole.bytes is None or not start:
-        return _of_time(found)
+def message(attribution: Attribution, unit: MemoryUnit) -> str:
+    """Return the title: the change of memory and its two largest causes; where memory is unknown, that of time."""
+    candidate, reference = attribution.candidate, attribution.reference
+    whole, start_bytes = attribution.memory.whole, attribution.memory.reference_bytes
+    if whole.bytes is None or not start_bytes:
+        time = attribution.time.whole
+        if time.low is not None and not formatting.excludes_one(time):
+            return f"{candidate} and {reference} cannot be told apart in time"
+        return f"{candidate} takes {formatting.ratio(time.ratio)} the time of {reference}"
     if whole.share is None:
-        return f"{found.candidate} and {found.reference} cannot be told apart in memory"
-    parts = {**found.memory.own, INTERACTION: found.memory.interaction}
-    largest = sorted(parts, key=lambda name: -abs(parts[name].bytes or 0))[:2]
-    causes = ", ".join(
-        f"{name} {formatting.memory_change(parts[name].bytes, unit)}" for name in largest
-    )
-    less = f"{formatting.share(abs(whole.bytes) / start)} {'less' if whole.bytes < 0 else 'more'}"
-    return f"{less} memory than {found.reference}: {causes} {unit.name}"
+        return f"{candidate} and {reference} cannot be told apart in memory"
+    parts = {**attribution.memory.own, INTERACTION: attribution.memory.interaction}
+    largest_first = sorted(parts, key=lambda name: abs(parts[name].bytes or 0), reverse=True)
+    causes = []
+    for name in largest_first[:2]:
+        causes.append(f"{name} {formatting.memory_change(parts[name].bytes, unit)}")
+    share = formatting.share(abs(whole.bytes) / start_bytes)
+    direction = "less" if whole.bytes < 0 else "more"
+    return f"{share} {direction} memory than {reference}: {', '.join(causes)} {unit.name}"
 
 
-def _of_time(found: Attribution) -> str:
-    whole = found.time.whole
-    if whole.low is not None and not formatting.excludes_one(whole):
-        return f"{found.candidate} and {found.reference} cannot be told apart in time"
-    return f"{found.candidate} takes {formatting.ratio(whole.ratio)} the time of {found.reference}"
-
-
-def _times(found: Attribution, change: TimeChange) -> Scale:
-    """In milliseconds, which add up; the whole change also as a ratio."""
-    start = change.reference_ms or 0.0
-    last = formatting.milliseconds(start + (change.whole.ms or 0.0))
-    return Scale(
+def time_changes(attribution: Attribution, time: TimeChange) -> Changes:
+    """Return the changes of the end-to-end time in milliseconds, which add up."""
+    start_ms = time.reference_ms or 0.0
+    end_ms = start_ms + (time.whole.ms or 0.0)
+    ratio = formatting.ratio(attribution.time.whole.ratio)
+    return Changes(
         title="Time of a query",
-        label="milliseconds",
-        parts=change,
-        start=start,
-        first=f"{formatting.milliseconds(start)} ms (median)",
-        last=f"{last} ms, {formatting.ratio(found.time.whole.ratio)}\n",
-        unit=1.0,
-        change=formatting.milliseconds_change,
+        axis_label="milliseconds",
+        start=start_ms,
+        start_label=f"{formatting.milliseconds(start_ms)} ms (median)",
+        end_label=f"{formatting.milliseconds(end_ms)} ms, {ratio}",
+        whole=_time_change(time.whole),
+        own={factor: _time_change(part) for factor, part in time.own.items()},
+        interaction=_time_change(time.interaction),
     )
 
 
-def _bytes(found: Attribution, unit: Unit) -> Scale:
-    start = found.memory.reference_bytes or 0
-    first, last = (
-        formatting.memory(round(peak), unit)
-        for peak in (start, start + (found.memory.whole.bytes or 0))
-    )
-    return Scale(
+def _time_change(part: Milliseconds) -> Change:
+    return Change(part.ms, part.low, part.high, formatting.milliseconds_change(part))
+
+
+def memory_changes(attribution: Attribution, unit: MemoryUnit) -> Changes:
+    """Return the changes of a query's peak in the unit of the report, which add up."""
+    memory = attribution.memory
+    start_bytes = memory.reference_bytes or 0
+    end_bytes = start_bytes + (memory.whole.bytes or 0)
+    return Changes(
         title="Peak memory of a query",
-        label=unit.name,
-        parts=found.memory,
-        start=start / unit.size_bytes,
-        first=f"{first} {unit.name}",
-        last=f"{last} {unit.name}\n",
-        unit=unit.size_bytes,
-        change=lambda part: verdict_words.memory_difference(part, unit),
+        axis_label=unit.name,
+        start=start_bytes / unit.size_bytes,
+        start_label=f"{formatting.memory(start_bytes, unit)} {unit.name}",
+        end_label=f"{formatting.memory(end_bytes, unit)} {unit.name}",
+        whole=_memory_change(memory.whole, unit),
+        own={factor: _memory_change(part, unit) for factor, part in memory.own.items()},
+        interaction=_memory_change(memory.interaction, unit),
     )
 
 
-def steps(found: Attribution, scale: Scale) -> list[Step]:
-    """The reference, each factor's own effect, the interaction, and the candidate, where they lead to."""
-    rows = [Step(wrapped(found.reference, 18), scale.start, scale.start, None, None, scale.first)]
-    for name, part in _named(found, scale.parts):
-        rows.append(_step(name, part, rows[-1].end, scale))
-    whole = _step(wrapped(found.candidate, 18), scale.parts.whole, scale.start, scale)
-    return [*rows, replace(whole, begin=whole.end, label=scale.last + whole.label)]
+def _memory_change(part: Difference, unit: MemoryUnit) -> Change:
+    def in_unit(size_bytes: float | None) -> float | None:
+        return None if size_bytes is None else size_bytes / unit.size_bytes
+
+    label = verdict_words.memory_difference(part, unit)
+    return Change(in_unit(part.bytes), in_unit(part.low), in_unit(part.high), label)
 
 
-def _named(
-    found: Attribution, parts: TimeChange | MemoryParts
-) -> Iterator[tuple[str, Milliseconds | Difference]]:
-    for factor, (before, after) in found.levels.items():
-        yield f"{factor}\n{wrapped(f'{before} to {after}', 20)}", parts.own[factor]
-    yield INTERACTION, parts.interaction
+def steps(attribution: Attribution, changes: Changes) -> list[Step]:
+    """Return a row for the reference, each factor's own effect, the interaction, and the candidate."""
+    start = changes.start
+    reference = wrapped(attribution.reference, NAME_CHARACTERS)
+    rows = [Step(reference, start, start, None, None, changes.start_label)]
+    for factor, (before, after) in attribution.levels.items():
+        levels = wrapped(f"{before} to {after}", LEVEL_CHARACTERS)
+        rows.append(_step(f"{factor}\n{levels}", rows[-1].end, changes.own[factor]))
+    rows.append(_step(INTERACTION, rows[-1].end, changes.interaction))
+    whole = _step(wrapped(attribution.candidate, NAME_CHARACTERS), start, changes.whole)
+    label = f"{changes.end_label}\n{whole.label}"
+    rows.append(replace(whole, begin=whole.end, label=label))
+    return rows
 
 
-def _step(name: str, part: Milliseconds | Difference, begin: float, scale: Scale) -> Step:
-    change = part.ms if isinstance(part, Milliseconds) else part.bytes
-    ends = [
-        None if value is None else begin + value / scale.unit
-        for value in (change, part.low, part.high)
-    ]
-    end, low, high = ends
-    return Step(name, begin, begin if end is None else end, low, high, scale.change(part))
+def _step(name: str, begin: float, change: Change) -> Step:
+    """Return a change that begins at a place of the axis; an unknown one stays there."""
+    end = begin if change.amount is None else begin + change.amount
+    low = None if change.low is None else begin + change.low
+    high = None if change.high is None else begin + change.high
+    return Step(name, begin, end, low, high, change.label)
 
 
-def _draw_rows(axes: Axes, rows: Sequence[Step]) -> None:
+def _draw_steps(axes: Axes, rows: Sequence[Step]) -> None:
+    """Draw marks for the reference and the candidate, bars for the changes, and their intervals."""
     axes.set_yticks(range(len(rows)), [step.name for step in rows])
+    last = len(rows) - 1
     for row, step in enumerate(rows):
-        if row in (0, len(rows) - 1):
+        if row in (0, last):
             axes.plot(step.end, row, "D", color=INK, markersize=7, zorder=4)
         else:
-            axes.barh(
-                row, step.end - step.begin, 0.56, step.begin, color=_colour(step), linewidth=1
-            )
+            length = step.end - step.begin
+            axes.barh(row, length, 0.56, left=step.begin, color=_colour(step), linewidth=1)
         if step.low is not None and step.high is not None:
+            # The white line under it keeps the interval visible on a bar.
             for colour, width in (("white", 4), (INK, 1.6)):
-                axes.plot(
-                    (step.low, step.high), (row, row), color=colour, linewidth=width, zorder=3
-                )
-        if step is not rows[-1]:
+                ends = (step.low, step.high)
+                axes.plot(ends, (row, row), color=colour, linewidth=width, zorder=3)
+        if row != last:
             axes.vlines(step.end, row, row + 1, GREY, linewidth=0.9, zorder=1)
-        axes.annotate(step.label, (1, row), (10, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
-                      va="center", linespacing=1.25, fontsize=10)  # fmt: skip
+        axes.annotate(
+            step.label,
+            (1, row),
+            (10, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            va="center",
+            linespacing=1.25,
+            fontsize=10,
+        )
 
 
 def _colour(step: Step) -> str:
@@ -215,23 +262,25 @@ def _colour(step: Step) -> str:
     return BLUE if step.end < step.begin else VERMILION
 
 
-def _reach(axes: Axes, low: float, high: float) -> None:
-    """As far as what is drawn: the ends are marks and no bars, so that the axis need not begin at 0."""
+def _fit_axis(axes: Axes, rows: Sequence[Step]) -> None:
+    """Let the axis reach as far as what is drawn.
+
+    The reference and the candidate are marks, not bars, so the axis need not begin at 0.
+    """
+    places = []
+    for step in rows:
+        places += [step.begin, step.end]
+        if step.low is not None and step.high is not None:
+            places += [step.low, step.high]
+    low, high = min(places), max(places)
     room = BEYOND * (high - low) or 1
     axes.set_xlim(low - room, high + room)
 
 
-def _ends(rows: Sequence[Step]) -> tuple[float, float]:
-    places = [
-        place
-        for step in rows
-        for place in (step.begin, step.end, step.low, step.high)
-        if place is not None
-    ]
-    return min(places), max(places)
-
-
 def _handles() -> list[Artist]:
-    colours = {"less": BLUE, "more": VERMILION, INTERACTION: GREY}
-    interval = Line2D([], [], color=INK, linewidth=1.6, label="95 % interval")
-    return [*(Patch(color=colour, label=name) for name, colour in colours.items()), interval]
+    return [
+        Patch(color=BLUE, label="less"),
+        Patch(color=VERMILION, label="more"),
+        Patch(color=GREY, label=INTERACTION),
+        Line2D([], [], color=INK, linewidth=1.6, label="95 % interval"),
+    ]

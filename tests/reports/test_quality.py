@@ -144,10 +144,7 @@ def test_the_verdict_on_time_is_drawn_at_5_per_cent(tmp_path, factor, verdict):
 def test_the_report_says_what_differences_it_could_have_seen(tmp_path):
     text = write_report(write_run(tmp_path, cases=2, **SMALL)).read_text()
     points = summarise(read_run(tmp_path)).comparisons[0].gIoU_points.smallest_detectable
-    assert (
-        f"smallest difference of gIoU that it could have told from none: {points:.1f} points for `sam`"
-        in text
-    )
+    assert f"smallest detectable difference of gIoU: {points:.1f} points for `sam`" in text
     assert "10,000 bootstrap resamples of the images (seed 0)" in text
     silent = write_report(
         write_run(tmp_path / "random", cases=2, **SMALL | {"quality": False})
@@ -189,7 +186,7 @@ def test_a_ratio_of_peaks_shows_its_interval_unless_it_is_certain(tmp_path):
     clip, sam = (summary.comparison(name).peak_memory for name in ("clip", "sam"))
     table = comparison_table(summary)
     assert f"360 (0.50x [{clip.low:.2f}, {clip.high:.2f}])" in table
-    assert "350 (0.50x)" in table and "came out alike in every process" in table
+    assert "350 (0.50x)" in table and "was the same in every process" in table
     assert sam.low == pytest.approx(sam.high, rel=1e-12, abs=0)
     assert verdict_words.memory_ratios(summary.comparison("clip")).startswith("0.50x [0.")
 

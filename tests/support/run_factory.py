@@ -347,7 +347,8 @@ def _run(
         "reference": "dual", "metrics": ["gIoU", "cIoU", "mIoU"],
         "status": status, "started": "2026-01-31T12:00:00+00:00",
         "finished": "2026-01-31T12:00:41+00:00" if status == "complete" else None,
-        "data": {"root": "scenes", "split": "val", "count": queries, "description": f"{queries} drawn scenes"},
+        "data": {"root": "scenes", "split": "val", "count": queries, "description": f"{queries} drawn scenes",
+                 "fingerprint": "f"},
         "plan": {"processes": processes, "block": 8, "warmup": 12, "memory_queries": 4}, "cases": models + floors,
         "passport": {
             "os": "Linux x86_64", "cpu": "AMD EPYC 7763 64-Core Processor", "cpu_count": 2, "memory_bytes": 8 << 30,

@@ -68,7 +68,7 @@ def test_cases_of_different_teams_took_no_turns(runs):
     edit_run(runs[0], teams=[one, {"name": "two", "reference": "clip", "cases": ["clip"]}])
     found = only(compare_cases(runs[0], "dual", "clip"))
     assert not found.paired and found.comparison.end_to_end.low is not None
-    assert "of different teams and did not take turns" in side_by_side(
+    assert "of different groups and did not take turns" in side_by_side(
         Compared(comparisons=[found])
     )
 

@@ -16,6 +16,7 @@ from lisabench.benchmarks.run.session import Session
 from lisabench.harness.errors import UsageError
 from lisabench.harness.records.journal import read_lines
 from lisabench.harness.records.run import read_run
+from lisabench.reports import formatting
 from lisabench.reports.run.page import write_report
 from lisabench.reports.run.schema import Summary
 from lisabench.reports.run.summary import summarise
@@ -316,7 +317,7 @@ def test_a_change_of_memory_that_cannot_be_told_from_none_has_no_shares(tmp_path
     )
     found = attributed(tmp_path, "clip-nf4")
     assert found.memory.whole.bytes == 10 << 20 and found.memory.whole.share is None
-    assert message(found, ("MiB", 2**20)) == "clip-nf4 and dual cannot be told apart in memory"
+    assert message(found, formatting.MIB) == "clip-nf4 and dual cannot be told apart in memory"
 
 
 def test_one_process_gives_parts_without_intervals(tmp_path):
@@ -428,7 +429,7 @@ def test_without_memory_the_figure_speaks_of_time_and_claims_what_its_interval_c
         ),
     )
     (tmp_path / "memory.jsonl").write_text("")
-    unit = ("MiB", 2**20)
+    unit = formatting.MIB
     assert message(attributed(tmp_path), unit) == "clip-nf4-compiled takes 4.00x the time of dual"
     assert (
         message(attributed(tmp_path, "clip-nf4"), unit)

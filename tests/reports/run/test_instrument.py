@@ -242,7 +242,7 @@ def test_a_cell_of_the_ceilings_reads_floor_over_time(tmp_path):
     paper = on_paper(100) | {"flops": {"vision": 7.6e-3 * 4e14}, "traffic_bytes": {"vision": 0}}
     lines = [waited("dual", 0, f"scene-000{i}", vision=44.1) for i in range(3)]
     summary = written(tmp_path, lines, dual={"paper": paper, "settings": ON_GPU})
-    table = detail_tables.ceilings_table(summary)
+    table = detail_tables.roofline_table(summary)
     assert cells(table, "dual") == ["17 % (7.60 of 44.1 ms)", "n/a", "n/a"]
     assert "| sam |" not in table and "GPU at work" not in table
 
@@ -251,7 +251,7 @@ def test_the_gpu_is_at_work_for_its_busy_times_over_the_time_of_a_query(tmp_path
     paper = on_paper(100) | {"flops": {"llm": 4e11}, "traffic_bytes": {"llm": 0}}
     lines = [waited("dual", 0, "", "profiled", vision=10, llm=6)]
     summary = written(tmp_path, lines, dual={"paper": paper, "settings": ON_GPU})
-    table = detail_tables.ceilings_table(summary)
+    table = detail_tables.roofline_table(summary)
     end_to_end_ms = summary.cases[0].time.end_to_end_ms  # drawn around 64 ms
     assert "GPU at work" in table.splitlines()[0]
     assert cells(table, "dual")[0] == f"{1600 / end_to_end_ms:.0f} %"
@@ -282,8 +282,8 @@ def test_where_nothing_is_known_there_is_no_table(tmp_path):
     summary = written(tmp_path)
     assert (
         detail_tables.split_table(summary),
-        detail_tables.ceilings_table(summary),
-        detail_tables.described({}),
+        detail_tables.roofline_table(summary),
+        detail_tables.roofline_text({}),
     ) == ("",) * 3
 
 
@@ -292,7 +292,7 @@ def test_ceilings_are_told_in_words():
         matrix_flops_per_s={"float32": 5e13, "bfloat16": 4e14}, bandwidth_bytes_per_s=2e12
     )
     words = "cuda: 50.00 TFLOP/s in float32, 400.00 TFLOP/s in bfloat16; 2,000 GB/s"
-    assert detail_tables.described({"cuda": found}) == words
+    assert detail_tables.roofline_text({"cuda": found}) == words
 
 
 # Comparison by synchronised times

@@ -166,7 +166,7 @@ def test_random_weights_are_said_plainly_and_show_no_quality_of_a_model(tmp_path
 
 def test_controls_stand_in_a_table_of_their_own(tmp_path):
     text = write_report(write_run(tmp_path, **SMALL)).read_text()
-    models, controls = text.split("### Controls")
+    models, controls = text.split("### Trivial baselines")
     assert "centre-box" in rows_of(controls) and "centre-box" not in rows_of(
         models.split("## Quality")[1]
     )
@@ -484,14 +484,14 @@ def test_teams_have_a_panel_a_bullet_and_a_table_of_differences_each(tmp_path):
     summary = summarise(read_run(tmp_path))
     for figure in (stage_times(summary), peak_memory(summary)):
         assert len(figure.axes) == 2 and {"small ones", "others"} <= set(texts(figure))
-    assert "4 cases in 2 teams" in text and "- **small ones**, against `sam`: `dual` time " in text
+    assert "4 cases in 2 groups" in text and "- **small ones**, against `sam`: `dual` time " in text
     differ = text.split("## What differs")[1].split("## How")[0]
     assert (
         "### small ones" in differ
         and "| setting | sam | dual |" in differ
         and "| setting | clip | dual-nf4 |" in differ
     )
-    assert "its team's reference" in verdict_words.time_title(summary.comparisons)
+    assert "the reference of its group" in verdict_words.time_title(summary.comparisons)
 
 
 def test_a_bar_that_is_longer_than_the_median_end_to_end_is_not_cut_off(tmp_path):
