@@ -1,7 +1,7 @@
 """What all figures of all reports share: style, colours, canvas, panels, heading and legend.
 
-Figures are made without pyplot, whose figures are global to the process and would need to be closed.
-All lengths that end in ``_in`` are inches.
+Figures are made without pyplot, whose figures are global to the process and have to be closed.
+Lengths whose names end in ``_in`` are inches.
 """
 
 import textwrap

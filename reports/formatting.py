@@ -1,6 +1,7 @@
-"""How a report writes its numbers: one function for each kind of number, used by all tables, figures and texts.
+"""How reports write numbers: one function for each kind of number.
 
-Times have three significant digits, ratios two decimals, scores three. An unknown number is ``n/a``.
+All tables, figures and texts use them. Times have three significant digits, ratios two decimals,
+scores three. An unknown number is ``n/a``.
 """
 
 import math
@@ -53,14 +54,14 @@ def milliseconds(value: float | None) -> str:
 
 
 def joules(energy_mj: float | None) -> str:
-    """Return an energy, given in millijoules, in joules with three significant digits, without the unit."""
+    """Return millijoules as joules with three significant digits, without the unit."""
     if energy_mj is None:
         return NOT_AVAILABLE
     return milliseconds(energy_mj / 1000)
 
 
 def milliseconds_change(change: Milliseconds) -> str:
-    """Return a difference of times with its interval, without the unit: ``-52.0 [-69.3, -34.8]``."""
+    """Return a difference of times with its interval: ``-52.0 [-69.3, -34.8]``, without unit."""
     if change.ms is None:
         return NOT_AVAILABLE
     if change.low is None or change.high is None:
@@ -83,7 +84,10 @@ def ratio(value: float | None) -> str:
 
 
 def ratio_with_interval(measured: Ratio) -> str:
-    """Return a ratio with its interval, if it has one that is not a point: ``0.72x [0.70, 0.74]``."""
+    """Return a ratio with its interval: ``0.72x [0.70, 0.74]``.
+
+    Without an interval, or with one that is a point, the ratio stands alone.
+    """
     if measured.low is None or measured.high is None or interval_is_point(measured):
         return ratio(measured.ratio)
     return f"{ratio(measured.ratio)} [{measured.low:.2f}, {measured.high:.2f}]"
@@ -126,7 +130,10 @@ def in_points(value: float) -> str:
 
 
 def points_with_interval(difference: Points) -> str:
-    """Return a difference of quality: ``-1.4 points [-2.3, -0.4]``. A single image gives no interval."""
+    """Return a difference of quality with its interval: ``-1.4 points [-2.3, -0.4]``.
+
+    A single image gives no interval; then the difference stands alone.
+    """
     if difference.low is None or difference.high is None:
         return in_points(difference.difference)
     return f"{in_points(difference.difference)} [{difference.low:+.1f}, {difference.high:+.1f}]"
@@ -135,8 +142,8 @@ def points_with_interval(difference: Points) -> str:
 def points_with_verdict(difference: Points) -> str:
     """Return a difference of quality with its verdict, see `quality_word`.
 
-    Such as ``-6.9 points [-10.2, -3.6]: worse``. Where the interval decides nothing, an estimate of the
-    number of images that would decide it follows: ``...: cannot tell; about 900 images would``.
+    Such as ``-6.9 points [-10.2, -3.6]: worse``. Where the interval decides nothing, an estimate of
+    how many images would decide it follows: ``...: cannot tell; about 900 images would``.
     """
     text = f"{points_with_interval(difference)}: {quality_word(difference)}"
     images = images_to_tell(difference.difference, difference, difference.clusters)
@@ -174,7 +181,7 @@ def share(value: float | None) -> str:
 
 
 def memory_unit(sizes_bytes: Iterable[int | None]) -> MemoryUnit:
-    """Return the unit for a whole table or figure: MiB, or GiB where the largest size is 10 GiB or more."""
+    """Return the unit of a whole table or figure: GiB if the largest size has 10 GiB, else MiB."""
     largest = max((size for size in sizes_bytes if size is not None), default=0)
     return GIB if largest >= GIB_FROM_BYTES else MIB
 

@@ -7,8 +7,10 @@ from .peaks import GROWTH
 SUMMARY = "summary.json"
 REPORT = "report.md"
 INSTRUMENTS = {
-    "resident set": f"{GROWTH}, in a fresh process. Ratios, differences and gates are of it. The peak of the whole "
-    "process, Python and its libraries included, is shown as well",
+    "resident set": (
+        f"{GROWTH}, in a fresh process. Ratios, differences and gates are of it. The peak of the "
+        "whole process, Python and its libraries included, is shown as well"
+    ),
     "cuda allocator": "the peak of PyTorch's CUDA allocator, reset at the start of each stage",
 }
 

@@ -1,4 +1,4 @@
-"""How a gate is shown: the same checks as Markdown, as annotations of GitHub, and as JUnit's XML."""
+"""How a gate is shown: the same checks in Markdown, as GitHub's annotations, and as JUnit's XML."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -19,16 +19,17 @@ HEADINGS = {
     "broken": "the gate cannot be held",
 }
 RULE = (
-    "A metric holds if its whole interval keeps the limit, and has regressed if its whole interval is beyond the "
-    "limit. A regression counts only after a second, fresh measurement has confirmed it."
+    "A metric holds if its whole interval keeps the limit, and has regressed if its whole interval "
+    "is beyond the limit. A regression counts only after a second, fresh measurement has confirmed "
+    "it."
 )
 UNPAIRED = (
-    "In brackets: the 95 % interval. For times and peaks it is Welch's over processes (for times, with the difference "
-    f"that two sessions may have), for scores a bootstrap over images. {RULE}"
+    "In brackets: the 95 % interval. For times and peaks it is Welch's over processes (for times, "
+    f"with the difference that two sessions may have), for scores a bootstrap over images. {RULE}"
 )
 PAIRED = (
-    "In brackets: the 95 % interval. For times it is over pairs of processes that {order}, for peaks Welch's over "
-    f"processes, for scores a bootstrap over images. {RULE}"
+    "In brackets: the 95 % interval. For times it is over pairs of processes that {order}, for "
+    f"peaks Welch's over processes, for scores a bootstrap over images. {RULE}"
 )
 CONFOUNDED = (
     "Besides the code, this differs between the two versions and is part of every change above:"
@@ -158,7 +159,7 @@ def _limit(check: Check) -> str:
 
 
 def annotations(gate: Checked) -> list[str]:
-    """Return workflow commands of GitHub: an error for each failing check, a warning for each open one."""
+    """Return GitHub's workflow commands: errors for checks that fail, warnings for open ones."""
     if gate.problem:
         return [_annotation("error", "lisabench gate", gate.problem)]
     lines = []

@@ -1,4 +1,4 @@
-"""What ``lisabench compare`` prints for cases: Markdown whose columns also line up in a terminal."""
+"""What ``lisabench compare`` prints of cases: Markdown whose columns line up in a terminal, too."""
 
 from collections.abc import Iterator
 
@@ -12,12 +12,14 @@ from .across import Across, Compared
 from .schema import Case
 
 PAIRED = (
-    "Paired: both took turns in one run. A ratio is the median over the queries within a pair of processes, then the "
-    "mean over the pairs, with Student's 95 % interval. Pairs of processes: {processes}; queries: {queries}."
+    "Paired: both took turns in one run. A ratio is the median over the queries within a pair of "
+    "processes, then the mean over the pairs, with Student's 95 % interval. Pairs of processes: "
+    "{processes}; queries: {queries}."
 )
 UNPAIRED = (
-    "Not paired: {why}. A ratio is that of the processes' medians over the common queries, with Welch's 95 % interval. "
-    "What changed on the machine between the two is in the ratio, but not in its interval. Common queries: {queries}."
+    "Not paired: {why}. A ratio is that of the processes' medians over the common queries, with "
+    "Welch's 95 % interval. What changed on the machine between the two is in the ratio, but not "
+    "in its interval. Common queries: {queries}."
 )
 NO_BRACKETS = "A ratio has no interval if it is of a single process, or the same in all processes."
 
@@ -107,7 +109,7 @@ def _energy_rows(across: Across) -> Iterator[Row]:
 
 
 def _memory_rows(across: Across) -> Iterator[Row]:
-    """The ratios are of the growth on a CPU; the peak of the whole process then stands without a ratio."""
+    """On a CPU, ratios are of the growth, and the peak of the whole process has none."""
     comparison = across.comparison
     whole = formatting.ratio_with_interval(comparison.peak_memory)
     query = formatting.ratio_with_interval(comparison.query_peak_memory)

@@ -1,4 +1,4 @@
-"""The tables of a run's report on single subjects: claims, causes, memory, roofline, and differing settings."""
+"""Tables of a run's report on single subjects: claims, causes, memory, roofline, and settings."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from .schema import Attribution, Case, Ceilings, ClaimResult, Summary, Team, Tim
 
 
 def claims_table(claims: Sequence[ClaimResult]) -> str:
-    """Return the claims and their verdicts, and below them how each claim was read; empty without claims."""
+    """Return the claims with their verdicts, and how each claim was read; empty without claims."""
     if not claims:
         return ""
     rows = []
@@ -60,7 +60,7 @@ def _bound(claim: ClaimResult) -> str:
 
 
 def _claim_note(claim: ClaimResult) -> str:
-    """Return the quantity and cases of a claim, its source, and the reason of its verdict, as far as there are any."""
+    """Return what a claim is about, its source and the reason of its verdict, if it has them."""
     parts = []
     if claim.quantity:
         cases = [f"`{name}`" for name in (claim.candidate, claim.reference) if name]
@@ -76,30 +76,33 @@ def _claim_note(claim: ClaimResult) -> str:
 # What causes the difference
 
 WHAT_PARTS_ARE = (
-    "Cases that differ from their reference in several factors, taken apart. The own effect of a factor is that of the "
-    "case which differs from the reference in it alone. The interaction is what the own effects leave of the whole "
-    "change. In square brackets: 95 % intervals over the pairs of processes."
+    "Cases that differ from their reference in several factors, taken apart. The own effect of a "
+    "factor is that of the case which differs from the reference in it alone. The interaction is "
+    "what the own effects leave of the whole change. In square brackets: 95 % intervals over the "
+    "pairs of processes."
 )
 HOW_PARTS_ADD_UP = (
-    "Milliseconds and bytes add up: the whole is the sum of the rest of its row (in round brackets: shares of it). "
-    "Ratios of times multiply: the whole is the product of the rest of its row. A cost that is fixed in milliseconds "
-    "looks like an interaction among ratios. In a row of three factors the interaction includes those of two factors, "
-    "which have rows of their own."
+    "Milliseconds and bytes add up: the whole is the sum of the rest of its row (in round "
+    "brackets: shares of it). Ratios of times multiply: the whole is the product of the rest of "
+    "its row. A cost that is fixed in milliseconds looks like an interaction among ratios. In a "
+    "row of three factors the interaction includes those of two factors, which have rows of their "
+    "own."
 )
 OF_MEDIANS = (
-    "Milliseconds: in each process, the median of a case over the queries that all cases answered, less that of the "
-    "reference; then the mean over the processes."
+    "Milliseconds: in each process, the median of a case over the queries that all cases answered, "
+    "less that of the reference; then the mean over the processes."
 )
 STAGES_SYNCHRONISED = (
-    "Stages are from the pass that waits for the GPU at the end of each stage. The end-to-end time is from the timed "
-    "rounds, which never wait inside a query. So the stages need not add up to it."
+    "Stages are from the pass that waits for the GPU at the end of each stage. The end-to-end time "
+    "is from the timed rounds, which never wait inside a query. So the stages need not add up to "
+    "it."
 )
 
 
 def attribution_tables(summary: Summary, figure: str) -> str:
-    """Return tables of time in milliseconds, of time as ratios and of memory, with rows for each change taken apart.
+    """Return tables of time in milliseconds, of time as ratios and of memory.
 
-    Empty where there is none.
+    Each change that is taken apart has its rows in them. Empty where there is no such change.
 
     Args:
         summary: of the run.
@@ -165,7 +168,10 @@ def _change_name(summary: Summary, attribution: Attribution) -> str:
 
 
 def _milliseconds_table(summary: Summary) -> str:
-    """Return for each change a row end to end and one for each stage; last the twins, which differ by noise alone."""
+    """Return for each change a row end to end and one for each stage.
+
+    The last rows are those of A/A twins, which differ by noise alone.
+    """
     factors = _factors(summary)
     rows = []
     for attribution in summary.attributions:
@@ -251,7 +257,10 @@ SPLIT_COLUMNS = {
 
 
 def split_table(summary: Summary) -> str:
-    """Return the parts of each case's peak; a part that is known of no case has no column. Empty without any."""
+    """Return the parts of each case's peak; empty where none is known.
+
+    A part that is known of no case has no column.
+    """
     splits = {}
     for case in summary.cases:
         if case.memory.split:
@@ -278,7 +287,7 @@ ROOFLINE_STAGES = ("vision", "llm", "decoder")  # the others hardly use the devi
 
 
 def roofline_table(summary: Summary) -> str:
-    """Return for each case the GPU's share of work, and for each large stage its least time over its time.
+    """Return the GPU's share of work, and for each large stage its least time over its time.
 
     Empty where no least time is known. The roofline model: Williams, Waterman and Patterson, 2009.
     """
@@ -338,7 +347,7 @@ def roofline_text(roofline: Mapping[str, Ceilings]) -> str:
 
 
 def differences(summary: Summary) -> str:
-    """Return the settings in which a candidate differs from its reference; what is not listed is the same."""
+    """Return the settings in which a candidate differs from its reference."""
     texts = []
     for group in summary.teams:
         table = _differences_in(summary, group)

@@ -1,4 +1,7 @@
-"""The two figures of a comparison, drawn from the summary alone: a panel for each group, a row for each case."""
+"""The two figures of a comparison: the times of the stages and the peaks of memory.
+
+They are drawn from the summary alone, with a panel for each group and a row for each case.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -214,9 +217,10 @@ def time_message(summary: Summary, timed: Sequence[Case]) -> str:
 
 
 def peak_memory(summary: Summary) -> Figure:
-    """Return a figure with two bars for each case: the peak of the build, and of a query with its stages marked.
+    """Return a figure with two bars for each case: the peak of the build, and that of a query.
 
-    At least one case has a peak. All panels have one scale.
+    The stages are marked on the bar of the query. At least one case has a peak. All panels have one
+    scale.
     """
     figure, group_panels = _group_panels(summary, RIGHT_OF_MEMORY_IN)
     unit = verdict_words.memory_unit_of(summary)
@@ -283,7 +287,7 @@ def _draw_memory_bar(
 
 
 def _mark_stages(axes: Axes, row: int, case: Case, unit: MemoryUnit) -> None:
-    """Draw a dot for each stage of a query on its bar, and a line at what was in use before the build."""
+    """Draw a dot for each stage of a query, and a line at what was in use before the build."""
     # The highest comes last, so that it lies on top of the others.
     by_peak = sorted(case.memory.stages.items(), key=lambda item: item[1].peak_bytes or 0)
     for stage, part in by_peak:

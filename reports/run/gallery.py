@@ -1,6 +1,6 @@
-"""The gallery: a few queries with their target and the mask that every case has answered, side by side.
+"""The gallery: a few queries with their target and the masks of all cases, side by side.
 
-Shape suffixes: HW is the size of the query's image, hw the size at which it was kept for the gallery.
+Shape suffixes: HW is the size of the query's image, hw the size at which the gallery keeps it.
 """
 
 import math
@@ -126,8 +126,8 @@ def _gallery_queries(run: Run) -> list[GalleryQuery]:
 def _pictures(path: Path, count: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Return images and targets by their place in the manifest.
 
-    An unfinished run may have kept fewer than the manifest names. None is returned of a file that was
-    cut short or is not there yet.
+    An unfinished run may have kept fewer than the manifest names. A file that was cut short, or is
+    not there yet, gives none.
     """
     pictures = {}
     try:
@@ -211,7 +211,7 @@ def _faded(pixels: np.ndarray) -> np.ndarray:
 
 
 def _tinted(pixels: np.ndarray, mask_hw: np.ndarray, colour: str) -> np.ndarray:
-    """Return the image with the mask in its colour and a white line around it; the rest is a pale grey."""
+    """Return the image in pale grey, with the mask in its colour and a white line around it."""
     tint = 255 * np.array(to_rgb(colour))
     grey = pixels.mean(axis=2, keepdims=True)
     painted = 0.55 * grey + 0.45 * 0.5 * (pixels + 255)
@@ -317,7 +317,7 @@ def _handles(ignored: bool) -> list[Patch]:
 
 
 def _draw_query(figure: Figure, tiles: Sequence[Tile], layout: Layout, top_in: float) -> None:
-    """Draw a query's text and tiles; `top_in` is how far its upper edge is above the figure's lower one."""
+    """Draw a query's text and tiles, whose upper edge is `top_in` above the figure's lower edge."""
     figure.text(
         MARGIN_IN / WIDTH_IN,
         top_in / figure.get_figheight(),
@@ -336,7 +336,7 @@ def _draw_query(figure: Figure, tiles: Sequence[Tile], layout: Layout, top_in: f
 def _draw_tile(
     figure: Figure, tile: Tile, layout: Layout, left_in: float, bottom_in: float
 ) -> None:
-    """Draw a picture with its lower left corner at this place, its name above and its caption below."""
+    """Draw a picture, with its lower left corner at this place, its name and its caption."""
     height_in = figure.get_figheight()
     left, bottom = left_in / WIDTH_IN, bottom_in / height_in
     axes = figure.add_axes((left, bottom, layout.side_in / WIDTH_IN, layout.tile_in / height_in))

@@ -1,4 +1,4 @@
-"""The headline of a report: what was compared, on which data and machine, and the result, in a few sentences."""
+"""The headline of a report: what was compared, on which data and machine, and the results."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ MOST_IN_A_PARAGRAPH = 2  # more comparisons are easier to read as a list
 
 
 def headline(summary: Summary) -> str:
-    """Return the headline: one paragraph, or with several groups or many variants a paragraph and a list."""
+    """Return one paragraph, or with several groups or many variants a paragraph and a list."""
     paragraph = [_what_was_compared(summary)]
     for sentence in refused(summary.against_floors):
         paragraph.append(f"**{sentence[0].upper()}{sentence[1:]}.**")
@@ -31,7 +31,10 @@ def headline(summary: Summary) -> str:
 
 def _what_was_compared(summary: Summary) -> str:
     data = summary.data.get("description") or f"{summary.data.get('count', 'some')} queries"
-    sentence = f"{_cases(summary)} in the suite `{summary.suite}`, on {data}; measured on {summary.machine}."
+    sentence = (
+        f"{_cases(summary)} in the suite `{summary.suite}`, on {data}; "
+        f"measured on {summary.machine}."
+    )
     if summary.status != "complete":
         sentence += f" **Status: {summary.status}.**"
     return sentence
@@ -53,7 +56,7 @@ def _cases(summary: Summary) -> str:
 
 
 def _result(comparison: Comparison) -> str:
-    """Return a sentence about a candidate: its time, memory and quality, and the bounds that hold together."""
+    """Return a candidate's time, memory and quality, and the bounds that hold together."""
     time = verdict_words.emphasised(verdict_words.time_clause(comparison), comparison)
     clauses = [time]
     if comparison.peak_memory.ratio is not None:

@@ -19,14 +19,22 @@ from .training_claims import trainings_section
 
 FIGURES = {
     figures.STAGE_TIMES: "Stacked bars: the median time of each stage, one bar per case",
-    figures.PEAK_MEMORY: "Bars: the peak memory of the build and of a query, with each stage marked, one pair per case",
-    waterfall.FILE: "Bars from the reference to a case that differs in several factors: the change that each makes",
+    figures.PEAK_MEMORY: (
+        "Bars: the peak memory of the build and of a query, with each stage marked, "
+        "one pair per case"
+    ),
+    waterfall.FILE: (
+        "Bars from the reference to a case that differs in several factors: "
+        "the change that each makes"
+    ),
     gallery.FILE: "Images with their targets and the masks that each case answered",
 }
 
 
 def write_report(folder: Path) -> Path:
-    """Write ``summary.json``, the figures and ``report.md`` of a run, finished or not, from its records.
+    """Write ``summary.json``, the figures and ``report.md`` of a run from its records.
+
+    The run may be finished or not.
 
     Returns:
         The path of ``report.md``.
@@ -84,17 +92,20 @@ def report_text(run: Run, summary: Summary, drawn: set[str]) -> str:
 
 
 BREAKDOWN = (
-    "For a stage: its share of the end-to-end time (median). For a region within a stage: its time (ms, median), "
-    "without the regions inside it. Where a query enters one more than once, the number of calls is given."
+    "For a stage: its share of the end-to-end time (median). For a region within a stage: its time "
+    "(ms, median), without the regions inside it. Where a query enters one more than once, the "
+    "number of calls is given."
 )
 SPLIT = (
-    "The parts of a query's peak. Weights: what building the model asked the allocator for (CUDA), or what the model's "
-    "tensors hold (CPU). Beside them is their size by arithmetic, from the sizes of the layers."
+    "The parts of a query's peak. Weights: what building the model asked the allocator for (CUDA), "
+    "or what the model's tensors hold (CPU). Beside them is their size by arithmetic, from the "
+    "sizes of the layers."
 )
 ROOFLINE = (
-    "The least time that this machine allows a stage, as a share of the time that the stage takes. The least time is "
-    "the larger of two: its operations at the measured rate of matrix products, and its weights at the measured "
-    "bandwidth. `GPU at work` is the GPU's share of a query's time, from the profiler."
+    "The least time that this machine allows a stage, as a share of the time that the stage takes. "
+    "The least time is the larger of two: its operations at the measured rate of matrix products, "
+    "and its weights at the measured bandwidth. `GPU at work` is the GPU's share of a query's "
+    "time, from the profiler."
 )
 COLD = "This happens once per process and is in no number above."
 NO_QUERY_NEEDED = (
@@ -153,16 +164,22 @@ def _both_answered(summary: Summary) -> str:
 
 CLOCKS = {
     "host": "the host's monotonic clock",
-    "cuda events": "CUDA events on the stream, read after one synchronisation at the end of the query",
-    "virtual": "a virtual clock. No real time has passed: these numbers test the harness, not a model",
+    "cuda events": (
+        "CUDA events on the stream, read after one synchronisation at the end of the query"
+    ),
+    "virtual": (
+        "a virtual clock. No real time has passed: these numbers test the harness, not a model"
+    ),
 }
 WHAT_IS_TIMED = (
-    "A query is timed from pixels in memory to a mask of the image's size on the host. The harness times the stages. "
-    "Time outside of all stages is shown as unattributed. Warm-up is in no number."
+    "A query is timed from pixels in memory to a mask of the image's size on the host. The harness "
+    "times the stages. Time outside of all stages is shown as unattributed. Warm-up is in no "
+    "number."
 )
 RATIO_OF_TIMES = (
-    "Ratio of times: for each pair of processes the median over the queries of ln(variant / reference). The result is "
-    "exp(mean) over the pairs, with Student's t interval (95 %). Its unit is the process, not the query."
+    "Ratio of times: for each pair of processes the median over the queries of ln(variant / "
+    "reference). The result is exp(mean) over the pairs, with Student's t interval (95 %). Its "
+    "unit is the process, not the query."
 )
 
 
@@ -228,15 +245,16 @@ def _quality_method(summary: Summary) -> Iterator[str]:
     protocol, bootstrap = summary.quality_pass, summary.bootstrap
     if protocol:
         yield (
-            f"Quality has a pass of its own: each case evaluates {protocol.queries} queries once, in batches of "
-            f"{protocol.batch} (`quality.jsonl`). This pass is not timed, and queries of one image may share its "
-            "encoding. Ignored pixels count in no set. Several [SEG] of one answer are united."
+            f"Quality has a pass of its own: each case evaluates {protocol.queries} queries once, "
+            f"in batches of {protocol.batch} (`quality.jsonl`). This pass is not timed, and "
+            "queries of one image may share its encoding. Ignored pixels count in no set. Several "
+            "[SEG] of one answer are united."
         )
     if bootstrap:
         yield (
-            f"Quality: 95 % intervals from {bootstrap.resamples:,} bootstrap resamples of the images (seed "
-            f"{bootstrap.seed}); both sides of a difference are scored on the same draw. Bounds of time and quality "
-            "that are stated together hold together at 95 %."
+            f"Quality: 95 % intervals from {bootstrap.resamples:,} bootstrap resamples of the "
+            f"images (seed {bootstrap.seed}); both sides of a difference are scored on the same "
+            "draw. Bounds of time and quality that are stated together hold together at 95 %."
         )
 
 
@@ -253,7 +271,10 @@ def _smallest_detectable(summary: Summary) -> Iterator[str]:
     if times:
         yield f"The smallest detectable difference of time: {', '.join(times)}."
     else:
-        yield "The smallest detectable difference of time is unknown: it needs two pairs of processes."
+        yield (
+            "The smallest detectable difference of time is unknown: it needs two pairs of "
+            "processes."
+        )
     if scores:
         yield f"The smallest detectable difference of gIoU: {', '.join(scores)}."
 
@@ -264,7 +285,8 @@ def _outliers(models: Sequence[Case]) -> Iterator[str]:
         if case.time.outliers:
             counts.append(f"{case.time.outliers} of {case.time.n} for `{case.name}`")
     if counts:
-        yield f"Outliers (more than 14.826 MAD from the median), flagged and kept: {', '.join(counts)}."
+        listed = ", ".join(counts)
+        yield f"Outliers (more than 14.826 MAD from the median), flagged and kept: {listed}."
 
 
 def _machine(manifest: Manifest, summary: Summary) -> str:
@@ -279,7 +301,8 @@ def _reproduce(manifest: Manifest) -> str:
     command = manifest.command or f"lisabench run {manifest.suite}"
     return (
         f"```sh\n{command}\n```\n\n"
-        f"`lisabench report RUN` derives `{SUMMARY}`, `{REPORT}` and the figures again, from the records alone. "
-        f"This run was started {manifest.started}. Its `{RUN}` keeps the suite, the resolved settings of every case, "
-        "the machine and all versions. `samples.jsonl` and `quality.jsonl` keep every query."
+        f"`lisabench report RUN` derives `{SUMMARY}`, `{REPORT}` and the figures again, from the "
+        f"records alone. This run was started {manifest.started}. Its `{RUN}` keeps the suite, the "
+        "resolved settings of every case, the machine and all versions. `samples.jsonl` and "
+        "`quality.jsonl` keep every query."
     )

@@ -1,4 +1,4 @@
-"""The main tables of a run's report, in Markdown: the comparison, the time by region, quality, and cold start."""
+"""The main tables of a run's report: the comparison, time by region, quality, and cold start."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -95,7 +95,7 @@ def _with_ratio(value: str, ratio: Ratio | None) -> str:
 
 
 def _with_emphasised_ratio(value: str, text: str, comparison: Comparison) -> str:
-    """Return a value and a text that begins with a ratio, in bold where `verdict_words.emphasised` allows it."""
+    """Return a value and a text whose first word is a ratio; see `verdict_words.emphasised`."""
     ratio, *others = text.split(" ", 1)
     return f"{value} ({' '.join([verdict_words.emphasised(ratio, comparison), *others])})"
 
@@ -159,7 +159,7 @@ def _without_preprocess(case: Case, comparison: Comparison | None) -> str:
 
 
 def _stage_time(case: Case, comparison: Comparison | None, stage: str) -> str:
-    """Return the time of a stage as it ran, and as the pass that waits for the GPU has it if that differs."""
+    """Return the time of a stage as it ran, and with the GPU waited for if that differs."""
     time = case.time.stages.get(stage)
     if time is None:
         text = formatting.NOT_AVAILABLE
@@ -258,31 +258,35 @@ def _footnotes(summary: Summary) -> Iterator[str]:
     comparisons = summary.comparisons
     if comparisons:
         yield (
-            "In brackets: the ratio of the variant to the reference with its 95 % interval; below 1x is cheaper. It is "
-            "paired by query, so it is not the quotient of the two medians, which mix easy and hard queries."
+            "In brackets: the ratio of the variant to the reference with its 95 % interval; below "
+            "1x is cheaper. It is paired by query, so it is not the quotient of the two medians, "
+            "which mix easy and hard queries."
         )
     meaning = verdict_words.meaning_of_words(comparisons)
     if meaning:
         yield meaning
     if any(comparison.stages_synchronised for comparison in comparisons):
         yield (
-            "The ratio of a stage is from the pass that waits for the GPU at the end of each stage. The end-to-end "
-            "ratio is from the timed rounds, which never wait inside a query. Where the two times of a stage differ by "
-            "more than 10 %, both are shown."
+            "The ratio of a stage is from the pass that waits for the GPU at the end of each "
+            "stage. The end-to-end ratio is from the timed rounds, which never wait inside a "
+            "query. Where the two times of a stage differ by more than 10 %, both are shown."
         )
     yield from _twin_notes(summary)
     if any(comparison.memory_definition == "growth" for comparison in comparisons):
         yield f"Memory: a ratio is of {GROWTH}."
     if any(comparison.energy.ratio is not None for comparison in comparisons):
         yield (
-            "Energy is from NVML's counter, read around each block of queries and divided by their number. It is of "
-            "the whole GPU, idle power included. A ratio is that of the means over the queries of each process, paired "
-            "by process."
+            "Energy is from NVML's counter, read around each block of queries and divided by their "
+            "number. It is of the whole GPU, idle power included. A ratio is that of the means "
+            "over the queries of each process, paired by process."
         )
     if any(comparison.end_to_end.processes == 1 for comparison in comparisons):
         yield "One pair of processes gives a ratio, but no interval."
     if any(formatting.interval_is_point(comparison.peak_memory) for comparison in comparisons):
-        yield "A ratio of peaks has no interval if it was the same in every process of the memory pass."
+        yield (
+            "A ratio of peaks has no interval if it was the same in every process of the memory "
+            "pass."
+        )
     if any(case.has_quality is False for case in summary.cases):
         yield formatting.WHY_NO_QUALITY
 
@@ -294,9 +298,10 @@ def _twin_notes(summary: Summary) -> Iterator[str]:
         if comparison is not None and twin.half_widths:
             ratio = formatting.ratio_with_interval(comparison.end_to_end)
             yield (
-                f"`{twin.candidate}` has the settings of `{twin.reference}`: two measurements of one model, with a "
-                f"ratio of {ratio} end to end. No interval of a ratio of times is narrower than theirs for the same "
-                "time, on a logarithmic scale. Narrower intervals were widened to it."
+                f"`{twin.candidate}` has the settings of `{twin.reference}`: two measurements of "
+                f"one model, with a ratio of {ratio} end to end. No interval of a ratio of times "
+                "is narrower than theirs for the same time, on a logarithmic scale. Narrower "
+                "intervals were widened to it."
             )
 
 

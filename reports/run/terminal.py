@@ -1,8 +1,9 @@
 """The table that a run ends with in the terminal.
 
-A case is a row of up to three lines: what was measured, its difference or ratio to the reference with the 95 %
-interval, and the verdict in a word. Where the terminal is too narrow for all columns, whole columns are left out, and
-no number is cut: first the stages, then peak memory. Quality and time are always shown.
+A case is a row of up to three lines: what was measured, its difference or ratio to the reference
+with the 95 % interval, and the verdict in a word. Where the terminal is too narrow for all columns,
+no number is cut. Whole columns are left out: first the stages, then peak memory. Quality and time
+are always shown.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from . import verdict_words
 from .schema import Case, Comparison, Summary
 from .trivial_baselines import refused
 
-# `rich` is imported inside the functions, so that whoever only needs `refusals` does not wait for it.
+# `rich` is imported inside the functions: whoever needs `refusals` alone does not wait for it.
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -38,7 +39,7 @@ class Column:
     Attributes:
         heading: above it, on two lines.
         cells: one for each case.
-        leave_out: where the terminal is too narrow, the column with the highest number goes first; 0: never.
+        leave_out: in a narrow terminal, the column with the highest number goes first; 0: never.
     """
 
     heading: str
@@ -70,7 +71,7 @@ def _read_summary(folder: Path) -> Summary:
 
 
 def terminal_table(summary: Summary, width: int) -> Table:
-    """Return the comparison as a table of `rich`, with as many columns as fit into a width in characters."""
+    """Return the comparison as a table of `rich`, with as many columns as fit into the width."""
     from rich.console import Console
 
     columns = _columns(summary)
@@ -84,7 +85,7 @@ def terminal_table(summary: Summary, width: int) -> Table:
 
 
 def _narrowest(table: Table, console: Console) -> int:
-    """Return the width that a table needs so that no number is cut; only names of cases are broken."""
+    """Return the width that a table needs at least: no number is cut, but names are broken."""
     from rich.measure import Measurement
 
     return Measurement.get(console, console.options, table).minimum

@@ -1,4 +1,4 @@
-"""The words for a comparison: what a page, the terminal and the titles of figures say of time, memory and quality.
+"""The words for a comparison, in pages, in the terminal and in the titles of figures.
 
 A sentence claims no more than the 95 % interval carries. Without an interval it says so.
 """
@@ -14,13 +14,14 @@ from .schema import Case, ClaimResult, Comparison, Difference, Joint, Summary
 
 RATIO_OF_GROWTH = "The ratio of memory is of the growth over what stood there before the build."
 WORDS_OF_TIME = (
-    "The word after a ratio of times is its verdict at a threshold of 5 %: `same` if the whole 95 % interval is within "
-    "it, `faster` or `slower` if the whole interval is beyond it, `cannot tell` otherwise."
+    "The word after a ratio of times is its verdict at a threshold of 5 %: `same` if the whole 95 "
+    "% interval is within it, `faster` or `slower` if the whole interval is beyond it, `cannot "
+    "tell` otherwise."
 )
 WORDS_OF_QUALITY = (
-    "The word after a difference of quality is its verdict at a threshold of 2 points: `as good` if the whole 95 % "
-    "interval is within it, `worse` or `better` if the whole interval is beyond it, `cannot tell` otherwise. The "
-    "number of images that would tell is an estimate."
+    "The word after a difference of quality is its verdict at a threshold of 2 points: `as good` "
+    "if the whole 95 % interval is within it, `worse` or `better` if the whole interval is beyond "
+    "it, `cannot tell` otherwise. The number of images that would tell is an estimate."
 )
 NOTHING_TO_COMPARE = "Nothing is compared: the cases have the same settings"
 CLAIM_VERDICTS = ("confirmed", "refuted", "inconclusive", "not measured")
@@ -93,8 +94,8 @@ def time_clause(comparison: Comparison) -> str:
 def joint_bounds(comparison: Comparison) -> str:
     """Return the bounds of time and quality that hold together; empty where either has no interval.
 
-    Such as ``it takes at least 18.0 % less time and is at most 0.9 points worse in gIoU, both at 95 %``.
-    Bounds are rounded to the side on which they still hold.
+    Such as ``it takes at least 18.0 % less time and is at most 0.9 points worse in gIoU, both at
+    95 %``. Bounds are rounded to the side on which they still hold.
     """
     if comparison.joint is None:
         return ""
@@ -135,16 +136,17 @@ def memory_unit_of(summary: Summary) -> MemoryUnit:
 
 
 def memory_kind(comparison: Comparison) -> str:
-    """Return what the ratios of memory are of: ``growth of memory`` on a CPU, else ``peak memory``."""
+    """Return what ratios of memory are of: ``growth of memory`` on a CPU, else ``peak memory``."""
     if comparison.memory_definition == "growth":
         return "growth of memory"
     return "peak memory"
 
 
 def memory_ratios(comparison: Comparison) -> str:
-    """Return the ratio of memory, and that of a query alone where it differs because of the build's peak.
+    """Return the ratio of memory, and that of a query alone where it differs.
 
-    Such as ``1.17x (of a query 0.40x)``.
+    It differs where the build has a higher peak than the queries. Such as
+    ``1.17x (of a query 0.40x)``.
     """
     whole = formatting.ratio_with_interval(comparison.peak_memory)
     query = formatting.ratio_with_interval(comparison.query_peak_memory)
@@ -171,8 +173,8 @@ def memory_difference(difference: Difference, unit: MemoryUnit) -> str:
 def time_title(comparisons: Sequence[Comparison]) -> str:
     """Return a title about time.
 
-    It names up to two candidates, of more only the one that differs most. Of several groups it names
-    the fastest and the slowest.
+    It names up to two candidates, of more only the one that differs most. Of several groups it
+    names the fastest and the slowest.
     """
     comparisons = _of_other_settings(comparisons)
     if not comparisons:
@@ -204,7 +206,7 @@ def _distance_of_time(comparison: Comparison) -> float:
 
 
 def memory_title(comparisons: Sequence[Comparison]) -> str:
-    """Return a title about memory: it names the candidate whose memory differs most from its reference's."""
+    """Return a title about memory, which names the candidate that differs most."""
     comparisons = _of_other_settings(comparisons)
     if not comparisons:
         return NOTHING_TO_COMPARE

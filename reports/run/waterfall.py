@@ -1,4 +1,7 @@
-"""The figure of what causes a difference: step by step from the reference to a case that differs in several factors."""
+"""The figure of what causes a difference.
+
+It goes step by step from the reference to a case that differs from it in several factors.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -79,7 +82,14 @@ class Changes:
 
 @dataclass(frozen=True)
 class Step:
-    """A row: from where on the axis to where, the ends of its interval if it has one, and what stands beside."""
+    """A row of a panel.
+
+    Attributes:
+        name: on the left.
+        begin, end: from where on the axis to where.
+        low, high: the ends of its interval, if it has one.
+        label: on the right.
+    """
 
     name: str
     begin: float
@@ -138,7 +148,7 @@ def waterfall(summary: Summary, attribution: Attribution) -> Figure:
 
 
 def message(attribution: Attribution, unit: MemoryUnit) -> str:
-    """Return the title: the change of memory and its two largest causes; where memory is unknown, that of time."""
+    """Return the title: the change of memory with its two largest causes, or else that of time."""
     candidate, reference = attribution.candidate, attribution.reference
     whole, start_bytes = attribution.memory.whole, attribution.memory.reference_bytes
     if whole.bytes is None or not start_bytes:
@@ -205,7 +215,7 @@ def _memory_change(part: Difference, unit: MemoryUnit) -> Change:
 
 
 def steps(attribution: Attribution, changes: Changes) -> list[Step]:
-    """Return a row for the reference, each factor's own effect, the interaction, and the candidate."""
+    """Return the rows: reference, own effect of each factor, interaction, and candidate."""
     start = changes.start
     reference = wrapped(attribution.reference, NAME_CHARACTERS)
     rows = [Step(reference, start, start, None, None, changes.start_label)]
