@@ -11,121 +11,123 @@ from itertools import combinations
 
 from ..harness import masks
 from ..harness.metrics import METRICS, iou
-from ..harness.records.readings import ANSWERED, Record, counts
+from ..harness.records.query import QueryRecord
 from .schema_base import AnswerSpread
 
 SCORES = ("gIoU", "cIoU")
 
+Answers = Sequence[QueryRecord]  # of one query, a record a process
 
-def answer_spread(records: Sequence[Record], has_quality: bool) -> AnswerSpread | None:
+
+def answer_spread(queries: Sequence[QueryRecord], has_quality: bool) -> AnswerSpread | None:
     """Return by how much the answers of a case differ between its processes; None with a single process.
 
     Args:
-        records: of one case, of all of its processes.
-        has_quality: False where scores mean nothing, as those of random weights; then no spread of them is given.
+        queries: the records of the case, of all of its processes.
+        has_quality: False where scores mean nothing, as with random weights; then no spread of them is given.
     """
-    groups = [group for group in _by_query(records) if len(group) > 1]
-    if not groups:
+    of_several = [answers for answers in _by_query(queries) if len(answers) > 1]
+    if not of_several:
         return None
-    processes = {record["process"] for group in groups for record in group}
-    pixels = [_pixels(group) for group in groups]
+    processes = {answer.process for answers in of_several for answer in answers}
     return AnswerSpread(
         processes=len(processes),
-        queries=len(groups),
-        differing=sum(_differ(group) for group in groups),
-        pixels=max(pixels),
-        iou=max(_iou_range(group) for group in groups),
-        mask_distance=max(_mask_distance(group) for group in groups),
-        points=_points(groups) if has_quality else {},
+        queries=len(of_several),
+        differing=sum(_differ(answers) for answers in of_several),
+        pixels=max(_differing_pixels(answers) for answers in of_several),
+        iou=max(_iou_range(answers) for answers in of_several),
+        mask_distance=max(_mask_distance(answers) for answers in of_several),
+        points=_points(of_several) if has_quality else {},
     )
 
 
-def _by_query(records: Iterable[Record]) -> list[list[Record]]:
-    """Return the answers of each query, a record a process; a failure is no answer."""
-    groups: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        if record["status"] in ANSWERED:
-            groups[record["sample_id"]].append(record)
-    return list(groups.values())
+def _by_query(queries: Iterable[QueryRecord]) -> list[Answers]:
+    """Return the answers of each query; a failure is not an answer."""
+    by_query: dict[str, list[QueryRecord]] = defaultdict(list)
+    for query in queries:
+        if query.answered:
+            by_query[query.sample_id].append(query)
+    return list(by_query.values())
 
 
-def _differ(group: Sequence[Record]) -> bool:
+def _differ(answers: Answers) -> bool:
     """Return whether two answers of a query differ in anything that the records hold of them."""
-    return any(
-        _seen_of(record) != _seen_of(group[0]) or _other_mask(record, group[0]) for record in group
-    )
+    counted = {_counted(answer) for answer in answers}
+    return len(counted) > 1 or any(_masks_differ(answer, answers[0]) for answer in answers)
 
 
-def _seen_of(record: Record) -> tuple:
-    return (
-        record["intersection_px"],
-        record["union_px"],
-        record["predicted_px"],
-        record["predicted_box"],
-    )
+def _counted(answer: QueryRecord) -> tuple:
+    counts = answer.counts
+    return (counts.intersection_px, counts.union_px, counts.predicted_px, counts.predicted_box)
 
 
-def _other_mask(a: Record, b: Record) -> bool:
-    return _both_kept(a, b) and a["mask_rle"] != b["mask_rle"]
+def _both_masks_kept(a: QueryRecord, b: QueryRecord) -> bool:
+    return bool(a.mask_rle) and bool(b.mask_rle)
 
 
-def _both_kept(a: Record, b: Record) -> bool:
-    return bool(a.get("mask_rle")) and bool(b.get("mask_rle"))
+def _masks_differ(a: QueryRecord, b: QueryRecord) -> bool:
+    return _both_masks_kept(a, b) and a.mask_rle != b.mask_rle
 
 
-def _pixels(group: Sequence[Record]) -> int:
-    """Return the pixels in which two answers of a query differ at least, in the pair that differs most.
+def _differing_pixels(answers: Answers) -> int:
+    """Return the pixels in which two answers of a query differ at least, in the pair that differs most."""
+    return max(_least_difference(a, b) for a, b in combinations(answers, 2))
 
-    Counts are compared inside the target and outside of it, so this is a lower bound: pixels that
-    change in both directions within one of the two regions are not seen.
+
+def _least_difference(a: QueryRecord, b: QueryRecord) -> int:
+    """Return a lower bound of the number of pixels in which two masks of one query differ.
+
+    Counts are compared inside the target and outside of it. Pixels that change in both directions
+    within one of the two regions cancel in its count and are not seen.
     """
-    return max(_least_difference(a, b) for a, b in combinations(group, 2))
+    inside = abs(a.counts.intersection_px - b.counts.intersection_px)
+    outside_a = a.counts.predicted_px - a.counts.intersection_px
+    outside_b = b.counts.predicted_px - b.counts.intersection_px
+    return inside + abs(outside_a - outside_b)
 
 
-def _least_difference(a: Record, b: Record) -> int:
-    inside = abs(a["intersection_px"] - b["intersection_px"])
-    outside = [record["predicted_px"] - record["intersection_px"] for record in (a, b)]
-    return inside + abs(outside[0] - outside[1])
-
-
-def _iou_range(group: Sequence[Record]) -> float:
-    values = [iou(counts(record)) for record in group]
+def _iou_range(answers: Answers) -> float:
+    values = [iou(answer.counts) for answer in answers]
     return max(values) - min(values)
 
 
-def _mask_distance(group: Sequence[Record]) -> float:
+def _mask_distance(answers: Answers) -> float:
     """Return 1 - IoU of the two masks of a query that differ most.
 
-    By the kept masks where both processes of a pair kept them. Otherwise by the counts, as a lower bound: two masks
-    of p and q pixels that differ in d pixels have a union of (p + q + d) / 2 pixels, and d / union grows with d.
+    It is of the kept masks where both processes of a pair kept them. Otherwise it is a lower bound
+    from the counts: two masks of p and q pixels that differ in d pixels have a union of (p + q + d) / 2
+    pixels, and d / union grows with d.
     """
     distances = [0.0]
-    for a, b in combinations(group, 2):
-        if _both_kept(a, b):
-            if _other_mask(a, b):
-                overlap = masks.overlap(masks.decode(a["mask_rle"]), masks.decode(b["mask_rle"]))
-                distances.append(1 - overlap)
-        else:
+    for a, b in combinations(answers, 2):
+        if _masks_differ(a, b):
+            overlap = masks.overlap(masks.decode(a.mask_rle), masks.decode(b.mask_rle))
+            distances.append(1 - overlap)
+        elif not _both_masks_kept(a, b):
             differing = _least_difference(a, b)
-            union = (a["predicted_px"] + b["predicted_px"] + differing) / 2
+            union = (a.counts.predicted_px + b.counts.predicted_px + differing) / 2
             distances.append(differing / union if union else 0.0)
     return max(distances)
 
 
-def _points(groups: Sequence[Sequence[Record]]) -> dict[str, float]:
-    """Return by score its largest difference between two processes, in points, over the queries of all."""
-    shared = set.intersection(*({record["process"] for record in group} for group in groups))
+def _points(of_several: Sequence[Answers]) -> dict[str, float]:
+    """Return by score its largest difference between two processes, in points.
+
+    Only processes that answered all of these queries are compared: scores over other queries differ
+    for that reason alone.
+    """
+    shared = set.intersection(*({answer.process for answer in answers} for answers in of_several))
     spread = {}
     for name in SCORES:
         values = []
         for process in sorted(shared):
-            own = [
-                counts(record)
-                for group in groups
-                for record in group
-                if record["process"] == process
+            counts = [
+                answer.counts
+                for answers in of_several
+                for answer in answers
+                if answer.process == process
             ]
-            value = METRICS[name].compute(own)
+            value = METRICS[name].compute(counts)
             if value is not None:
                 values.append(100 * value)
         spread[name] = max(values) - min(values) if values else 0.0

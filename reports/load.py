@@ -2,18 +2,20 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from ..harness.contract import STAGES
 from ..harness.errors import UsageError
 from ..harness.masks import decode, encode
-from ..harness.records.readings import Record, stage_ns, timed
-from ..harness.records.run import read_run
+from ..harness.records.journal import current_lines
+from ..harness.records.query import QueryRecord
+from ..harness.records.run import QUALITY, SAMPLES, read_run
 
 
 def load(*folders: str | Path) -> pd.DataFrame:
-    """The queries of one run or of several, a row per line of their journals that counts.
+    """Return the queries of one run or of several, a row per line of their journals that counts.
 
     The column ``pass`` tells the timed lines (``timed``, one per query, case and process) from those of the quality
     pass (``quality``, one per query and case, without times).
@@ -29,26 +31,23 @@ def load(*folders: str | Path) -> pd.DataFrame:
     """
     if not folders:
         raise UsageError("load needs the folder of a run, such as lisabench.load('runs/mine')")
-    return pd.json_normalize([row for folder in folders for row in _rows(folder)])
+    rows = []
+    for folder in folders:
+        rows += _rows(folder)
+    return pd.json_normalize(rows)
 
 
-def _rows(folder: str | Path) -> Iterator[Record]:
+def _rows(folder: str | Path) -> Iterator[dict[str, Any]]:
+    """Return the lines as they stand in the journals: a notebook sees every key, also those of a newer version."""
     run = read_run(Path(folder))
-    roles = {case["name"]: case["role"] for case in run.run["cases"]}
-    for name, lines in (("timed", run.samples), ("quality", run.quality)):
-        for row in lines:
-            where = {"run": str(folder), "role": roles.get(row["case"]), "pass": name}
-            yield where | row | _mask(row) | _stages(row)
-
-
-def _mask(row: Record) -> Record:
-    """Return the kept mask in COCO's form, also from a record of ``lisabench.run/1``."""
-    if not row.get("mask_rle"):
-        return {}
-    return {"mask_rle": encode(decode(row["mask_rle"]))}
-
-
-def _stages(row: Record) -> dict[str, int]:
-    if not timed([row]):
-        return {}
-    return {f"stages.{stage}_ns": stage_ns(row, stage) for stage in STAGES}
+    roles = {entry.name: entry.role for entry in run.manifest.cases}
+    for kind, journal in (("timed", SAMPLES), ("quality", QUALITY)):
+        for line in current_lines(run.folder / journal):
+            row = {"run": str(folder), "role": roles.get(line["case"]), "pass": kind} | line
+            if line.get("mask_rle"):
+                row["mask_rle"] = encode(decode(line["mask_rle"]))
+            query = QueryRecord.from_json(line)
+            if query.is_timed:
+                for stage in STAGES:
+                    row[f"stages.{stage}_ns"] = query.stage_ns(stage)
+            yield row

@@ -6,38 +6,39 @@ are there before any model, and would draw a ratio of whole processes towards 1.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
-from ..harness.records.readings import Record
-from ..harness.statistics.ratios import log_ratio
+from ..harness.records.run import MemoryRecord
 
 RESIDENT_SET = "resident set"
 BUILD = "build"
 GROWTH = "the growth of the resident set over what stood there before the model was built"
 NO_START = "the records do not have what the process held before the model was built"
 
+PeakName = Literal["peak_bytes", "peak_reserved_bytes", "device_process_bytes"]
+
 
 def memory_by_process(
-    lines: Sequence[Record], queries_only: bool = False, figure: str = "peak_bytes"
+    records: Sequence[MemoryRecord], queries_only: bool = False
 ) -> dict[int, int]:
     """Return the bytes that a case takes in each process of the memory pass.
 
     Args:
-        lines: all lines of the case in ``memory.jsonl``, those of the build among them.
+        records: all records of the case in the memory pass, those of the build among them.
         queries_only: leave the peak of the build out.
-        figure: which of a line's peaks; on a CPU there is only ``peak_bytes``.
 
     Returns:
         By process. A process on a CPU is left out where the bytes before its build are not recorded.
     """
-    peaks = largest_by_process(of_queries(lines) if queries_only else lines, figure)
-    if not by_resident_set(lines):
+    peaks = largest_by_process(of_queries(records) if queries_only else records, "peak_bytes")
+    if not by_resident_set(records):
         return peaks
-    starts = starts_by_process(lines)
-    return {
-        process: growth(peak, starts[process])
-        for process, peak in peaks.items()
-        if process in starts
-    }
+    starts = starts_by_process(records)
+    grown = {}
+    for process, peak in peaks.items():
+        if process in starts:
+            grown[process] = growth(peak, starts[process])
+    return grown
 
 
 def growth(peak_bytes: int, start_bytes: int) -> int:
@@ -45,44 +46,38 @@ def growth(peak_bytes: int, start_bytes: int) -> int:
     return max(1, peak_bytes - start_bytes)
 
 
-def starts_by_process(lines: Iterable[Record]) -> dict[int, int]:
+def starts_by_process(records: Iterable[MemoryRecord]) -> dict[int, int]:
     """Return the bytes that each process held before the model was built, where they are recorded."""
-    builds = [line for line in lines if line["stage"] == BUILD]
-    return {
-        line["process"]: line["start_bytes"]
-        for line in builds
-        if line.get("start_bytes") is not None
-    }
+    starts = {}
+    for record in records:
+        if record.stage == BUILD and record.start_bytes is not None:
+            starts[record.process] = record.start_bytes
+    return starts
 
 
-def lacks_start(lines: Sequence[Record]) -> bool:
+def lacks_start(records: Sequence[MemoryRecord]) -> bool:
     """Return whether a process on a CPU has a peak, but no record of what it held before the build."""
-    if not by_resident_set(lines):
+    if not by_resident_set(records):
         return False
-    peaks = largest_by_process(lines, "peak_bytes")
-    return bool(peaks.keys() - starts_by_process(lines).keys())
+    peaks = largest_by_process(records, "peak_bytes")
+    return bool(peaks.keys() - starts_by_process(records).keys())
 
 
-def by_resident_set(lines: Iterable[Record]) -> bool:
-    """Return whether these lines were read from the resident set of a process, as on a CPU."""
-    return any(line.get("instrument") == RESIDENT_SET for line in lines)
+def by_resident_set(records: Iterable[MemoryRecord]) -> bool:
+    """Return whether these records are of the resident set of a process, as on a CPU."""
+    return any(record.instrument == RESIDENT_SET for record in records)
 
 
-def log_ratios(before: dict[int, int], after: dict[int, int]) -> dict[int, float]:
-    """Return ln(after / before) of bytes by process, over the processes that both have."""
-    common = sorted(before.keys() & after.keys())
-    return {process: log_ratio([before[process]], [after[process]]) for process in common}
-
-
-def largest_by_process(lines: Iterable[Record], figure: str) -> dict[int, int]:
-    """Return the largest known value of a figure, in bytes, in each process of the memory pass."""
+def largest_by_process(records: Iterable[MemoryRecord], name: PeakName) -> dict[int, int]:
+    """Return the largest known value of a peak, in bytes, in each process of the memory pass."""
     largest: dict[int, int] = {}
-    for line in lines:
-        if line.get(figure):
-            largest[line["process"]] = max(largest.get(line["process"], 0), line[figure])
+    for record in records:
+        size = getattr(record, name)
+        if size:
+            largest[record.process] = max(largest.get(record.process, 0), size)
     return largest
 
 
-def of_queries(lines: Iterable[Record]) -> list[Record]:
-    """Return the lines of the memory pass without those of the build."""
-    return [line for line in lines if line["stage"] != BUILD]
+def of_queries(records: Iterable[MemoryRecord]) -> list[MemoryRecord]:
+    """Return the records of the memory pass without those of the build."""
+    return [record for record in records if record.stage != BUILD]

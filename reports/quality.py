@@ -1,8 +1,10 @@
-"""Quality over single records: scores, differences of two sides in points, and how sure both are."""
+"""Quality over queries: intervals of scores, and differences of two sides in points."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
-from ..harness.records.readings import Record, counts
+from ..harness.metrics import Counts
 from ..harness.statistics.bootstrap import (
     SCORES,
     Difference,
@@ -16,58 +18,93 @@ DRAWS = Draws()
 BOOTSTRAP = Bootstrap(resamples=DRAWS.resamples, seed=DRAWS.seed)
 
 
-def intervals(records: Sequence[Record]) -> dict[str, tuple[float, float]]:
-    """95 % intervals of `SCORES` over these records, one a query; of those that are defined."""
-    if not records:
+class Scored(Protocol):
+    """What scores are computed from, such as a `QueryRecord`."""
+
+    @property
+    def sample_id(self) -> str:
+        """Id of the query."""
+        ...
+
+    @property
+    def image_id(self) -> str:
+        """Id of its image: queries about one image are one cluster of an interval."""
+        ...
+
+    @property
+    def counts(self) -> Counts:
+        """Its pixel counts."""
+        ...
+
+
+@dataclass(frozen=True)
+class ScoredQuery:
+    """The counts of one query, where there is no record of the whole of it; see `Scored`."""
+
+    sample_id: str
+    image_id: str
+    counts: Counts
+
+
+S = TypeVar("S", bound=Scored)
+
+
+def intervals(queries: Sequence[Scored]) -> dict[str, tuple[float, float]]:
+    """Return the 95 % intervals of `SCORES` over these queries, of those scores that are defined."""
+    if not queries:
         return {}
-    found = bootstrap_scores(_images(records), [counts(record) for record in records], DRAWS)
-    return {
-        name: (score.low, score.high)
-        for name, score in found.items()
-        if score and score.low is not None and score.high is not None
-    }
+    images = [query.image_id for query in queries]
+    counts = [query.counts for query in queries]
+    ends = {}
+    for name, score in bootstrap_scores(images, counts, DRAWS).items():
+        if score is not None and score.low is not None and score.high is not None:
+            ends[name] = (score.low, score.high)
+    return ends
 
 
-def points(before: Sequence[Record], after: Sequence[Record]) -> dict[str, Points | None]:
-    """Candidate minus reference in points, by `SCORES`, over the queries that are in both.
+def points(before: Sequence[Scored], after: Sequence[Scored]) -> dict[str, Points | None]:
+    """Return candidate minus reference in points, by `SCORES`, over the queries that are in both.
 
     Args:
-        before, after: records of the reference and of the candidate, one a query.
+        before, after: the reference's queries and the candidate's, each query once.
     """
-    sides = in_both(before, after)
-    if not sides[0]:
-        return no_points(before, after)
-    reference, candidate = ([counts(record) for record in side] for side in sides)
-    found = bootstrap_differences(_images(sides[0]), reference, candidate, DRAWS)
-    return {name: difference and _points(difference) for name, difference in found.items()}
+    reference, candidate = in_both(before, after)
+    if not reference:
+        return no_points()
+    differences = bootstrap_differences(
+        [query.image_id for query in reference],
+        [query.counts for query in reference],
+        [query.counts for query in candidate],
+        DRAWS,
+    )
+    return {name: _in_points(difference) for name, difference in differences.items()}
 
 
-def no_points(before: Sequence[Record], after: Sequence[Record]) -> dict[str, Points | None]:
-    """What stands in the place of `points` where a side has no quality."""
-    del before, after
+def no_points(*_: Sequence[Scored]) -> dict[str, Points | None]:
+    """Return what stands for `points` where a side has no quality."""
     return dict.fromkeys(SCORES)
 
 
-def in_both(before: Sequence[Record], after: Sequence[Record]) -> tuple[list[Record], list[Record]]:
-    """The records of queries that both have, in the same order."""
-    sides = [{record["sample_id"]: record for record in side} for side in (before, after)]
-    common = sorted(sides[0].keys() & sides[1].keys())
-    return [sides[0][name] for name in common], [sides[1][name] for name in common]
+def in_both(before: Sequence[S], after: Sequence[S]) -> tuple[list[S], list[S]]:
+    """Return the queries that both sides have, in the same order."""
+    reference = {query.sample_id: query for query in before}
+    candidate = {query.sample_id: query for query in after}
+    common = sorted(reference.keys() & candidate.keys())
+    return [reference[name] for name in common], [candidate[name] for name in common]
 
 
-def _images(records: Sequence[Record]) -> list[str]:
-    return [record["image_id"] for record in records]
+def _in_points(difference: Difference | None) -> Points | None:
+    """Return a difference of shares from 0 to 1 as points, which are hundredths."""
+    if difference is None:
+        return None
 
+    def in_points(share: float | None) -> float | None:
+        return None if share is None else 100 * share
 
-def _points(found: Difference) -> Points:
-    low, high, detectable = (
-        None if value is None else 100 * value
-        for value in (found.low, found.high, found.smallest_detectable)
-    )
     return Points(
-        difference=100 * found.difference,
-        low=low,
-        high=high,
-        clusters=found.clusters,
-        smallest_detectable=detectable,
+        difference=100 * difference.difference,
+        low=in_points(difference.low),
+        high=in_points(difference.high),
+        clusters=difference.clusters,
+        smallest_detectable=in_points(difference.smallest_detectable),
     )

@@ -27,8 +27,8 @@ from ...reports.gate import page
 from ...reports.gate.baseline import reduced
 from ...reports.gate.checks import Check, judge
 from ...reports.gate.outcome import Checked, broken, checked, settle, to_measure_again
+from ...reports.gate.pairs import time_pairs
 from ...reports.gate.thresholds import Gate, gate_of
-from ...reports.ratios import time_pairs
 from ..progress import Progress, shown
 from ..run import schedule
 from ..run.command import DEFAULT_SUITE, Request, as_arguments

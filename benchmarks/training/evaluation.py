@@ -10,12 +10,12 @@ from typing import Any
 
 from accelerate.utils import gather_object
 
-from ...harness import measure
+from ...harness import measure, metrics
 from ...harness.clock import clock_for
 from ...harness.contract import Sample
 from ...harness.errors import RunFailed
 from ...harness.probe import TimingProbe
-from ...harness.records.readings import quality_scores
+from ...harness.records.query import counts_from_json
 from ...models.adapters.lisa_stages import Lisa
 
 
@@ -61,7 +61,7 @@ def evaluate(
 
 def scores(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Every metric, and how long a query took in the mean."""
-    return quality_scores(rows) | {
+    return metrics.scores(counts_from_json(row) for row in rows) | {
         "queries": len(rows),
         "avg_inference_time_s": fmean(row["latency_ns"] for row in rows) / 1e9,
     }

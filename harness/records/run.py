@@ -124,14 +124,16 @@ class CaseRecords:
         memory: the records of the memory pass.
         passes: the records of the passes beside the timing.
         fits: whether it fitted the cards of the suite's claims.
+        has_quality_pass: whether `scored` are records of a quality pass, rather than of the timed rounds.
     """
 
     entry: CaseEntry
-    queries: tuple[QueryRecord, ...]
-    scored: tuple[QueryRecord, ...]
-    memory: tuple[MemoryRecord, ...]
-    passes: tuple[PassRecord, ...]
-    fits: tuple[FitRecord, ...]
+    queries: tuple[QueryRecord, ...] = ()
+    scored: tuple[QueryRecord, ...] = ()
+    memory: tuple[MemoryRecord, ...] = ()
+    passes: tuple[PassRecord, ...] = ()
+    fits: tuple[FitRecord, ...] = ()
+    has_quality_pass: bool = False
 
     @property
     def name(self) -> str:
@@ -214,6 +216,7 @@ class Run:
                 from_json(PassRecord, line, kind=line["pass"]) for line in of_case(self.passes)
             ),
             fits=tuple(from_json(FitRecord, line) for line in of_case(self.fits)),
+            has_quality_pass=self.has_quality_pass(name),
         )
 
     def has_quality_pass(self, case: str) -> bool:

@@ -7,9 +7,8 @@ that the intervals of the two are made from the same figures.
 import hashlib
 import json
 import math
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,20 +17,21 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 from ...harness.contract import STAGES
 from ...harness.errors import DataError, NothingToCompare, UsageError
 from ...harness.masks import decode, pack
-from ...harness.passes import SYNCHRONISED
-from ...harness.records.readings import ANSWERED, Record, of_case, stage_ns
-from ...harness.records.run import Run
+from ...harness.metrics import Counts
+from ...harness.records.query import ANSWERED, QueryRecord
+from ...harness.records.run import CaseRecords, MemoryRecord, Run
 from ...harness.statistics.ratios import log_median
 from ..agreement import answer_spread
 from ..energy import energy_by_process, mean_over, without_energy
 from ..peaks import by_resident_set, lacks_start, largest_by_process, memory_by_process, of_queries
-from ..ratios import spans
+from ..quality import ScoredQuery
 from ..schema_base import AnswerSpread, Count, NotNegative, Strict
+from ..times import by_process, end_to_end_times, stage_times, synchronised_times
 
 SCHEMA = "lisabench.baseline/1"
 COUNTED = ("intersection_px", "union_px", "target_px", "predicted_px", "valid_px")
 
-Spans = Sequence[dict[str, int]]  # of each process, times by query
+TimesOfProcesses = Sequence[dict[str, int]]  # of each process, nanoseconds by query
 
 
 class PackedMask(Strict):
@@ -59,14 +59,22 @@ class Answers(Strict):
             raise ValueError("the columns of the answers differ in length")
         return self
 
-    def records(self) -> list[Record]:
-        """As lines of the journal, as far as scores need them."""
-        no_boxes = {"target_box": None, "predicted_box": None}
-        columns = vars(self)
-        return [
-            dict(zip(columns, row, strict=True)) | no_boxes
-            for row in zip(*columns.values(), strict=True)
-        ]
+    def scored(self) -> list[ScoredQuery]:
+        """Return the queries with their counts; boxes are not kept, so scores of boxes cannot be computed."""
+        queries = []
+        for place, sample_id in enumerate(self.sample_id):
+            counts = Counts(
+                intersection_px=self.intersection_px[place],
+                union_px=self.union_px[place],
+                target_px=self.target_px[place],
+                predicted_px=self.predicted_px[place],
+                valid_px=self.valid_px[place],
+                target_box=None,
+                predicted_box=None,
+                failed=self.status[place] not in ANSWERED,
+            )
+            queries.append(ScoredQuery(sample_id, self.image_id[place], counts))
+        return queries
 
 
 class BaselineCase(Strict):
@@ -142,141 +150,144 @@ class Baseline(Strict):
 
 
 def reduced(run: Run) -> Baseline:
-    """A run without what a gate has no use for."""
-    page = run.run
-    about = {
-        name: (page.get("data") or {}).get(name)
-        for name in ("fingerprint", "description", "split", "count")
-    }
-    models = [entry for entry in page["cases"] if entry["role"] == "model"]
+    """Return what a gate compares of a run, of its models alone.
+
+    Raises:
+        DataError: a kept mask is damaged.
+    """
+    manifest = run.manifest
+    data = manifest.data
     return Baseline(
-        suite=page["suite"],
-        started=page.get("started"),
-        passport=page.get("passport") or {},
-        versions=page.get("versions") or {},
-        plan=page.get("plan") or {},
-        data=about,
-        cases=[_case(entry, run) for entry in models],
+        suite=manifest.suite,
+        started=manifest.started,
+        passport=dict(manifest.environment or {}),
+        versions=dict(manifest.versions or {}),
+        plan=asdict(manifest.plan),
+        data={
+            "fingerprint": data.fingerprint,
+            "description": data.description,
+            "split": data.split,
+            "count": data.count,
+        },
+        cases=[_reduced_case(run.case(entry.name)) for entry in manifest.models],
     )
 
 
-def _case(entry: dict[str, Any], run: Run) -> BaselineCase:
-    samples = of_case(entry["name"], run.samples)
-    chosen, apart = run.scored(entry["name"]), run.has_quality_pass(entry["name"])
-    lines = [*samples, *chosen] if apart else samples
-    columns = ("sample_id", "image_id", "status", *COUNTED)
+def _reduced_case(records: CaseRecords) -> BaselineCase:
+    entry, queries, scored = records.entry, records.queries, records.scored
+    all_queries = [*queries, *scored] if records.has_quality_pass else queries
+    timed_queries = sorted({query.sample_id for query in queries})
     return BaselineCase(
-        name=entry["name"],
-        settings=entry.get("settings"),
-        has_quality=entry.get("has_quality"),
-        records=len(lines),
-        failed=sum(record["status"] not in ANSWERED for record in lines),
-        clock=entry.get("clock"),
-        timed=sorted({record["sample_id"] for record in samples}) if apart else None,
-        **_times(samples, of_case(entry["name"], run.passes)),
-        **_energy(samples),
-        answer_spread=answer_spread(samples, has_quality=entry.get("has_quality") is True),
-        **_peaks([] if entry.get("memory_error") else of_case(entry["name"], run.memory)),
-        answers=Answers(**{name: [record[name] for record in chosen] for name in columns}),
-        masks=_masks(chosen),
+        name=entry.name,
+        settings=dict(entry.settings) if entry.settings is not None else None,
+        has_quality=entry.has_quality,
+        records=len(all_queries),
+        failed=sum(not query.answered for query in all_queries),
+        clock=entry.clock,
+        timed=timed_queries if records.has_quality_pass else None,
+        **_times(records),
+        **_energy(queries),
+        answer_spread=answer_spread(queries, has_quality=entry.has_quality is True),
+        **_peaks([] if entry.memory_error else records.memory),
+        answers=_answers(scored),
+        masks=_masks(scored),
     )
 
 
-def _masks(records: list[Record]) -> dict[str, PackedMask]:
+def _answers(scored: Sequence[QueryRecord]) -> Answers:
+    counted = {name: [getattr(query.counts, name) for query in scored] for name in COUNTED}
+    return Answers(
+        sample_id=[query.sample_id for query in scored],
+        image_id=[query.image_id for query in scored],
+        status=[query.status for query in scored],
+        **counted,
+    )
+
+
+def _masks(scored: Sequence[QueryRecord]) -> dict[str, PackedMask]:
     """Return the masks that a run kept, by query.
 
     Raises:
         DataError: a mask is damaged.
     """
     packed = {}
-    for record in records:
-        rle = record.get("mask_rle")
-        if rle:
-            packed[record["sample_id"]] = PackedMask(**pack(decode(rle)))
+    for query in scored:
+        if query.mask_rle:
+            packed[query.sample_id] = PackedMask(**pack(decode(query.mask_rle)))
     return packed
 
 
-def _times(samples: list[Record], passes: list[Record]) -> dict[str, Any]:
-    """End to end of the timing, and by stage of the pass that waits for the GPU, where there is one."""
-    end_to_end = spans(samples, lambda record: record["latency_ns"])
-    waited = [line for line in passes if line["pass"] == SYNCHRONISED]
-    by_stage = {name: _waited_for(waited, name) if waited else spans(samples, partial(stage_ns, stage=name))
-                for name in STAGES}  # fmt: skip
+def _times(records: CaseRecords) -> dict[str, Any]:
+    """Return the medians of each process: end to end of the timing, and by stage.
+
+    Stages are of the pass that waits for the GPU, where there is one. A stage without a time in some
+    query has no median, since another run's may be over other queries.
+    """
+    end_to_end = by_process(end_to_end_times(records.queries))
     common = _common(end_to_end)
+    waited = records.synchronised
+    stages_ns = {}
+    for stage in STAGES:
+        if waited:
+            of_stage = by_process(synchronised_times(waited, stage))
+            medians = _medians(of_stage, _common(of_stage))
+        else:
+            medians = _medians(by_process(stage_times(records.queries, stage)), common)
+        if medians:
+            stages_ns[stage] = medians
     return {
-        "untimed": sorted({record["sample_id"] for record in samples} - common),
+        "untimed": sorted({query.sample_id for query in records.queries} - common),
         "end_to_end_ns": _medians(end_to_end, common),
-        "stages_ns": {
-            name: list(medians) for name, medians in _stages(by_stage, None if waited else common)
-        },
+        "stages_ns": stages_ns,
         "stages_synchronised": bool(waited),
     }
 
 
-def _stages(
-    by_stage: dict[str, Spans], queries: set[str] | None
-) -> Iterator[tuple[str, list[int]]]:
-    """Stages without a time in some query have no median, since another run's may be over other queries."""
-    for name, found in by_stage.items():
-        medians = _medians(found, _common(found) if queries is None else queries)
-        if medians:
-            yield name, medians
+def _common(processes: TimesOfProcesses) -> set[str]:
+    """Return the queries that every process has timed."""
+    return set.intersection(*(set(times) for times in processes)) if processes else set()
 
 
-def _waited_for(lines: list[Record], stage: str) -> Spans:
-    found: dict[int, dict[str, int]] = defaultdict(dict)
-    for line in lines:
-        if line["stages_ns"].get(stage):
-            found[line["process"]][line["sample_id"]] = line["stages_ns"][stage]
-    return list(found.values())
-
-
-def _common(found: Spans) -> set[str]:
-    """The queries that every process has timed."""
-    return set.intersection(*map(set, found)) if found else set()
-
-
-def _medians(found: Spans, queries: set[str]) -> list[int]:
-    if not queries or not all(queries <= process.keys() for process in found):
+def _medians(processes: TimesOfProcesses, queries: set[str]) -> list[int]:
+    """Return exp of the median of log time of each process, in nanoseconds; none if a process lacks a query."""
+    if not queries or not all(queries <= times.keys() for times in processes):
         return []
-    return [round(math.exp(log_median([process[name] for name in queries]))) for process in found]
+    medians = []
+    for times in processes:
+        log = log_median([times[name] for name in queries])
+        medians.append(round(math.exp(log)))
+    return medians
 
 
-def _energy(records: list[Record]) -> dict[str, Any]:
-    """The mean energy of each process, over the queries that every process has it of."""
-    processes = energy_by_process(records)
-    unknown = without_energy(records)
-    queries = {record["sample_id"] for record in records} - set(unknown)
-    means = [mean_over(energy, queries) for energy in processes.values()]
-    known = bool(queries) and bool(means) and min(means) > 0
-    return {"energy_mj": means if known else [], "without_energy": unknown if known else []}
+def _energy(queries: Sequence[QueryRecord]) -> dict[str, Any]:
+    """Return the mean energy of each process, over the queries whose energy every process has."""
+    unknown = without_energy(queries)
+    measured = {query.sample_id for query in queries} - set(unknown)
+    means = [mean_over(energy, measured) for energy in energy_by_process(queries).values()]
+    if not measured or not means or min(means) <= 0:
+        return {"energy_mj": [], "without_energy": []}
+    return {"energy_mj": means, "without_energy": unknown}
 
 
-def _peaks(lines: list[Record]) -> dict[str, Any]:
-    """Of each process; what is reserved holds the pools that the allocated figure does not see."""
-    figure = (
-        "peak_reserved_bytes"
-        if any(line.get("peak_reserved_bytes") for line in lines)
-        else "peak_bytes"
-    )
-    instruments = sorted({line["instrument"] for line in lines})
-    return {
+def _peaks(memory: Sequence[MemoryRecord]) -> dict[str, Any]:
+    """Return the peaks of each process.
+
+    They are of what is reserved, where that is known: it holds the pools of CUDA graphs and libraries,
+    which the allocated bytes do not show.
+    """
+    is_reserved_known = any(record.peak_reserved_bytes for record in memory)
+    name = "peak_reserved_bytes" if is_reserved_known else "peak_bytes"
+    instruments = sorted({record.instrument for record in memory})
+    peaks: dict[str, Any] = {
         "instrument": " and ".join(instruments) or None,
-        "peak_figure": figure,
-        "peak_bytes": list(largest_by_process(lines, figure).values()),
-        "query_peak_bytes": list(largest_by_process(of_queries(lines), figure).values()),
-        **(_growth(lines) if by_resident_set(lines) else {}),
+        "peak_figure": name,
+        "peak_bytes": list(largest_by_process(memory, name).values()),
+        "query_peak_bytes": list(largest_by_process(of_queries(memory), name).values()),
     }
-
-
-def _growth(lines: list[Record]) -> dict[str, Any]:
-    """The growth of each process on a CPU; nothing where one lacks what stood there before the build."""
-    if lacks_start(lines):
-        return {}
-    return {
-        "growth_bytes": list(memory_by_process(lines).values()),
-        "query_growth_bytes": list(memory_by_process(lines, queries_only=True).values()),
-    }
+    if by_resident_set(memory) and not lacks_start(memory):
+        peaks["growth_bytes"] = list(memory_by_process(memory).values())
+        peaks["query_growth_bytes"] = list(memory_by_process(memory, queries_only=True).values())
+    return peaks
 
 
 MAKE = "make one of a finished run with: lisabench baseline RUN --out FILE"

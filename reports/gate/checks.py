@@ -22,15 +22,14 @@ from ...harness import masks
 from ...harness.contract import STAGES
 from ...harness.environment import different_machines
 from ...harness.metrics import METRICS
-from ...harness.records.readings import counts
 from ...harness.statistics.ratios import Ratio, paired_ratio, unpaired_difference, unpaired_ratio
 from ...harness.statistics.verdicts import Answer, loss_at_most, ratio_at_most
-from ..energy import QUANTITY
+from ..energy import ENERGY
 from ..peaks import RESIDENT_SET
 from ..quality import points
-from ..ratios import Pairs
 from ..schema_base import AnswerSpread, Points, Strict
 from .baseline import Baseline, BaselineCase
+from .pairs import Pairs
 from .thresholds import Gate, Thresholds
 
 Verdict = Literal[
@@ -232,12 +231,12 @@ def _energy(pair: _Pair) -> Iterator[Check]:
     """Nothing where neither side has read a counter; where one has not, there is nothing to compare, and no failure."""
     sides = [case.energy_mj for case in pair.sides]
     if all(sides):
-        yield _ratio(pair, QUANTITY, "mJ", sides, pair.allowed.energy, pair.no_cost)
+        yield _ratio(pair, ENERGY, "mJ", sides, pair.allowed.energy, pair.no_cost)
     elif any(sides):
         lacking = "the run" if sides[0] else "the baseline"
         means = [sum(side) / len(side) if side else None for side in sides]
         why = f"{lacking} has no energy: it is older, or without a counter"
-        yield pair.check(QUANTITY, "not checked", "mJ", before=means[0], after=means[1], why=why)
+        yield pair.check(ENERGY, "not checked", "mJ", before=means[0], after=means[1], why=why)
 
 
 def _peaks(pair: _Pair) -> Iterator[Check]:
@@ -393,8 +392,8 @@ def _with_reason(verdict: Verdict, too_few: str | None) -> tuple[Verdict, str | 
 
 
 def _quality(pair: _Pair) -> Iterator[Check]:
-    sides = [case.answers.records() if case.has_quality is True else [] for case in pair.sides]
-    counted = [[counts(record) for record in side] for side in sides]
+    sides = [case.answers.scored() if case.has_quality is True else [] for case in pair.sides]
+    counted = [[query.counts for query in side] for side in sides]
     found = points(*sides) if all(sides) and not pair.other_queries else {}
     for name, threshold in (("gIoU", pair.allowed.gIoU), ("cIoU", pair.allowed.cIoU)):
         spread = _spread(pair)

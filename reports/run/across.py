@@ -1,7 +1,7 @@
-"""One case against another, of one run or of two: what may be compared of them, and what comes of it."""
+"""Two cases side by side, of one run or of two: what can be compared, and why not where it cannot."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,20 +9,21 @@ from pydantic import Field
 
 from ...harness.environment import Sides, different_machines, differing
 from ...harness.errors import NothingToCompare, UsageError, unknown
-from ...harness.records.readings import Record, of_case
-from ...harness.records.run import Run, read_run
+from ...harness.records.manifest import Group
+from ...harness.records.query import QueryRecord
+from ...harness.records.run import CaseRecords, Run, read_run
 from .. import formatting
-from ..energy import unpaired_energy
+from ..energy import unpaired_energy_ratio
 from ..peaks import NO_START, lacks_start
 from ..quality import no_points
-from ..ratios import no_ratio, unpaired_memory, unpaired_time
-from ..schema_base import AgainstFloor, Count, Strict, Twin
-from .comparison import Side, Way, compare_sides, paired, team_with, twins_of
+from ..ratios import no_ratio, unpaired_memory_ratio, unpaired_time_ratio
+from ..schema_base import Count, Strict, Twin
+from .comparison import Methods, Side, compare_sides, paired_methods, twins_of
 from .confounds import confounds
-from .schema import Case, Comparison, Team
+from .schema import Case, Comparison
 from .summary import summarise_case
-from .trivial_baselines import against_floors
-from .warnings import doubts
+from .trivial_baselines import against_trivial_baselines
+from .warnings import run_warnings
 
 SCHEMA = "lisabench.compare/1"
 PLAN = ("processes", "block", "warmup", "memory_queries", "memory_processes", "gpu_memory")
@@ -70,248 +71,287 @@ class Compared(Strict):
     comparisons: list[Across] = Field(description="One, or with further runs one for each of them.")
 
 
+Reasons = dict[str, str]  # why there is no comparison of "time", "memory" or "quality"
+
+
 @dataclass(frozen=True)
 class _Place:
-    """A case in its run, with all of its records."""
+    """A case of a run, and the label that it has beside a case of another run."""
 
     run: Run
-    entry: dict[str, Any]
+    records: CaseRecords
     label: str
 
-    def samples(self) -> list[Record]:
-        return of_case(self.entry["name"], self.run.samples)
-
-    def scored(self) -> list[Record]:
-        return self.run.scored(self.entry["name"])
-
-    def memory(self) -> list[Record]:
-        return of_case(self.entry["name"], self.run.memory)
-
-    def fingerprint(self) -> str | None:
-        return (self.run.run.get("data") or {}).get("fingerprint")
-
-    def side(self, timed: set[tuple], scored: set[tuple], took_turns: bool) -> Side:
-        """Over the queries that are common in the timed rounds and in quality, and under a name of its own.
-
-        The passes of two runs are not paired.
-        """
-        samples = [record for record in self.samples() if _query(record) in timed]
-        answers = [record for record in self.scored() if _query(record) in scored]
-        passes = of_case(self.entry["name"], self.run.passes) if took_turns else []
-        case = summarise_case(
-            self.entry | {"name": self.label}, samples, answers, self.memory(), passes
-        )
-        return Side(case, samples, self.memory(), answers, passes)
-
-    def doubts(self) -> list[str]:
-        """What a report would say of this case alone."""
-        alone = replace(
-            self.run, run=self.run.run | {"cases": [self.entry]}, samples=self.samples()
-        )
-        case = summarise_case(self.entry, self.samples(), self.scored(), self.memory())
-        return doubts(alone, [case], [], (), _refused(alone))
-
-
-def _refused(run: Run) -> list[AgainstFloor]:
-    return [found for found in against_floors(run) if found.refused]
+    def warnings(self) -> list[str]:
+        """Return what a report would warn of if the run had this case alone."""
+        alone = replace(self.run.manifest, cases=(self.records.entry,))
+        case = summarise_case(self.records, {})
+        against_baselines = against_trivial_baselines([self.records])
+        refused = [against for against in against_baselines if against.refused]
+        return run_warnings(alone, [self.records], [case], [], (), refused)
 
 
 def compare_cases(
     folder: Path, reference: str, candidate: str, further: Sequence[Path] = ()
 ) -> Compared:
-    """Two cases of one run; with further runs, the reference of the first against the candidate of each further one.
+    """Compare two cases of one run, or a case of one run with a case of each further run.
+
+    Args:
+        folder: the run of the reference.
+        reference: its name.
+        candidate: the name of the other case; it is of the further runs, if any are given.
+        further: folders of runs.
 
     Raises:
         UsageError: a folder holds no run, a run has no such case, or both are the same case.
         NothingToCompare: neither time nor memory nor quality can be compared; says why.
     """
     run = read_run(folder)
-    found = [
-        _across(*_places(run, reference, other, candidate))
-        for other in map(read_run, further or [folder])
-    ]
-    if not any(_is_comparable(one) for one in found):
-        raise NothingToCompare(f"nothing can be compared: {'; '.join(_reasons(found))}")
-    return Compared(comparisons=found)
+    comparisons = []
+    for path in further or [folder]:
+        before, after = _places(run, reference, read_run(path), candidate)
+        comparisons.append(_across(before, after))
+    if all(len(across.not_compared) == 3 for across in comparisons):
+        reasons = []
+        for across in comparisons:
+            reasons += [f"{kind}: {reason}" for kind, reason in across.not_compared.items()]
+        raise NothingToCompare(f"nothing can be compared: {'; '.join(dict.fromkeys(reasons))}")
+    return Compared(comparisons=comparisons)
 
 
-def _is_comparable(found: Across) -> bool:
-    return len(found.not_compared) < 3  # of time, memory and quality
-
-
-def _reasons(found: Sequence[Across]) -> list[str]:
-    return list(
-        dict.fromkeys(f"{what}: {why}" for one in found for what, why in one.not_compared.items())
-    )
-
-
-def _places(run: Run, reference: str, other: Run, candidate: str) -> tuple[_Place, _Place]:
-    one_run = run.folder.resolve() == other.folder.resolve()
-    if one_run and reference == candidate:
+def _places(run: Run, reference: str, further: Run, candidate: str) -> tuple[_Place, _Place]:
+    if not _are_one_run(run, further):
+        return (
+            _Place(run, _records(run, reference), f"{reference} ({run.folder})"),
+            _Place(further, _records(further, candidate), f"{candidate} ({further.folder})"),
+        )
+    if reference == candidate:
         raise UsageError(
             f"{reference!r} is compared with itself; name two cases of {run.folder}, or a further run"
         )
-    named = ((run, reference), (other, candidate))
-    first, second = (
-        _Place(r, _entry(r, name), name if one_run else f"{name} ({r.folder})") for r, name in named
+    return (
+        _Place(run, _records(run, reference), reference),
+        _Place(further, _records(further, candidate), candidate),
     )
-    return first, second
 
 
-def _entry(run: Run, name: str) -> dict[str, Any]:
-    entries = {entry["name"]: entry for entry in run.run["cases"]}
-    if name not in entries:
-        raise unknown(f"case of {run.folder}", name, entries)
-    return entries[name]
+def _are_one_run(run: Run, further: Run) -> bool:
+    return run.folder.resolve() == further.folder.resolve()
 
 
-def _across(base: _Place, other: _Place) -> Across:
-    timed = {_query(record) for record in base.samples()} & {
-        _query(record) for record in other.samples()
+def _records(run: Run, name: str) -> CaseRecords:
+    names = [entry.name for entry in run.manifest.cases]
+    if name not in names:
+        raise unknown(f"case of {run.folder}", name, names)
+    return run.case(name)
+
+
+def _across(reference: _Place, candidate: _Place) -> Across:
+    """Return the comparison of two cases over the queries that both have."""
+    group = _common_group(reference, candidate)
+    took_turns = group is not None
+    timed = _queries(reference.records.queries) & _queries(candidate.records.queries)
+    scored = _queries(reference.records.scored) & _queries(candidate.records.scored)
+    before = _side(reference, timed, scored, took_turns)
+    after = _side(candidate, timed, scored, took_turns)
+
+    refused = {
+        kind: reasons[0]
+        for kind, reasons in _refusals(reference, candidate, before, after).items()
+        if reasons
     }
-    scored = {_query(record) for record in base.scored()} & {
-        _query(record) for record in other.scored()
-    }
-    team = _common_team(base, other)
-    took_turns = team is not None
-    sides = base.side(timed, scored, took_turns), other.side(timed, scored, took_turns)
-    refused = dict(_refusals(base, other, *sides))
-    twins = twins_of(team, base.run) if team else []
-    found = compare_sides(*sides, _way(*sides, took_turns, refused), twins)
-    versions = differing(base.run.run.get("versions"), other.run.run.get("versions"))
+    methods = _methods(before.case, after.case, took_turns, refused)
+    twins = twins_of(group, reference.run) if group else []
+    comparison = compare_sides(before, after, methods, twins)
+
+    manifests = reference.run.manifest, candidate.run.manifest
+    versions = differing(*(dict(manifest.versions or {}) for manifest in manifests))
+    warnings = [
+        *_warnings(reference, candidate, comparison),
+        *_of_versions(versions),
+        *_of_twins(twins),
+    ]
     return Across(
-        reference_run=str(base.run.folder),
-        candidate_run=str(other.run.folder),
+        reference_run=str(reference.run.folder),
+        candidate_run=str(candidate.run.folder),
         paired=took_turns,
         queries=len(timed),
         scored_queries=len(scored),
-        reference=sides[0].case,
-        candidate=sides[1].case,
-        comparison=found,
-        not_compared=refused | dict(_not_measured(found, refused)),
+        reference=before.case,
+        candidate=after.case,
+        comparison=comparison,
+        not_compared=refused | _not_measured(comparison, refused),
         versions=versions,
-        machine=differing(base.run.run.get("passport"), other.run.run.get("passport")),
-        plan=differing(_plan(base), _plan(other)),
-        warnings=list(
-            dict.fromkeys(
-                [*_warnings(base, other, found), *_of_versions(versions), *_of_twins(twins)]
-            )
-        ),
+        machine=differing(*(dict(manifest.environment or {}) for manifest in manifests)),
+        plan=differing(_plan(reference.run), _plan(candidate.run)),
+        warnings=list(dict.fromkeys(warnings)),
     )
 
 
-def _query(record: Record) -> tuple[str, str, str]:
-    """What makes a query the same in two runs: other data may use the same ids."""
-    return record["sample_id"], record["image_id"], record["query"]
+def _queries(records: Sequence[QueryRecord]) -> set[tuple[str, str, str]]:
+    return {_identity(query) for query in records}
 
 
-def _common_team(base: _Place, other: _Place) -> Team | None:
-    """Return the team in which both took turns, or None if they are of two runs or of two teams."""
-    if base.run.folder.resolve() != other.run.folder.resolve():
+def _identity(query: QueryRecord) -> tuple[str, str, str]:
+    """Return what makes a query the same in two runs: other data may use the same ids."""
+    return query.sample_id, query.image_id, query.query
+
+
+def _common_group(reference: _Place, candidate: _Place) -> Group | None:
+    """Return the group in which both took turns; None if they are of two runs or of two groups."""
+    if not _are_one_run(reference.run, candidate.run):
         return None
-    return team_with({base.entry["name"], other.entry["name"]}, base.run.run)
+    return reference.run.manifest.group_with({reference.records.name, candidate.records.name})
 
 
-def _way(base: Side, side: Side, took_turns: bool, refused: dict[str, str]) -> Way:
-    way = paired(base.case, side.case)
-    if not took_turns:
-        way = Way(unpaired_time, unpaired_memory, unpaired_energy, way.quality)
-    # Energy depends on the machine and on the queries as time does, so it is refused with it.
-    return Way(
-        time=no_ratio if "time" in refused else way.time,
-        memory=no_ratio if "memory" in refused else way.memory,
-        energy=no_ratio if "time" in refused else way.energy,
-        quality=no_points if "quality" in refused else way.quality,
+def _side(place: _Place, timed: set[tuple], scored: set[tuple], took_turns: bool) -> Side:
+    """Return one side under its label, over the queries that both sides have.
+
+    The passes beside the timing of two runs are not paired, so they are left out.
+    """
+    records = place.records
+    common = replace(
+        records,
+        entry=replace(records.entry, name=place.label),
+        queries=tuple(query for query in records.queries if _identity(query) in timed),
+        scored=tuple(query for query in records.scored if _identity(query) in scored),
+        passes=records.passes if took_turns else (),
     )
+    return Side(summarise_case(common, {}), common)
 
 
-def _refusals(base: _Place, other: _Place, before: Side, after: Side) -> Iterator[tuple[str, str]]:
-    """What must not be compared, with the gravest reason."""
-    reasons = {
-        "time": [*_no_cost(base, other), *_no_time(before, after)],
-        "memory": [*_no_cost(base, other), *_no_memory(before, after)],
-        "quality": [*_no_quality(base, other), *_no_scores(before, after)],
+def _methods(reference: Case, candidate: Case, took_turns: bool, refused: Reasons) -> Methods:
+    methods = paired_methods(reference, candidate)
+    if not took_turns:
+        methods = Methods(
+            time=unpaired_time_ratio,
+            memory=unpaired_memory_ratio,
+            energy=unpaired_energy_ratio,
+            quality=methods.quality,
+        )
+    if "time" in refused:
+        # Energy depends on the machine and on the queries as time does, so it is refused with it.
+        methods = replace(methods, time=no_ratio, energy=no_ratio)
+    if "memory" in refused:
+        methods = replace(methods, memory=no_ratio)
+    if "quality" in refused:
+        methods = replace(methods, quality=no_points)
+    return methods
+
+
+# What must not be compared
+
+
+def _refusals(
+    reference: _Place, candidate: _Place, before: Side, after: Side
+) -> dict[str, list[str]]:
+    """Return the reasons against each kind of comparison, the gravest first."""
+    no_cost = list(_no_cost(reference, candidate))
+    return {
+        "time": [*no_cost, *_no_time(before, after)],
+        "memory": [*no_cost, *_no_memory(before, after)],
+        "quality": [*_no_quality(reference, candidate), *_no_scores(before, after)],
     }
-    yield from ((what, found[0]) for what, found in reasons.items() if found)
 
 
-def _no_cost(base: _Place, other: _Place) -> Iterator[str]:
-    controls = [place.label for place in (base, other) if place.entry["role"] == "control"]
+def _no_cost(reference: _Place, candidate: _Place) -> Iterator[str]:
+    places = reference, candidate
+    controls = [place.label for place in places if not place.records.entry.is_model]
     if controls:
         yield f"{formatting.listed(controls)} is a control, whose costs are no result"
-    yield from different_machines(
-        *((place.run.run.get("passport") or {}) for place in (base, other))
-    )
+    before, after = [dict(place.run.manifest.environment or {}) for place in places]
+    yield from different_machines(before, after)
 
 
 def _no_time(before: Side, after: Side) -> Iterator[str]:
-    if not before.samples:
+    if not before.records.queries:
         yield "no query is common to both"
     if before.case.time.clock != after.case.time.clock:
         yield f"measured by different clocks ({before.case.time.clock} and {after.case.time.clock})"
 
 
 def _no_memory(before: Side, after: Side) -> Iterator[str]:
-    instruments = [side.case.memory.instrument for side in (before, after)]
+    instruments = before.case.memory.instrument, after.case.memory.instrument
     if None not in instruments and instruments[0] != instruments[1]:
         yield f"measured by different instruments ({instruments[0]} and {instruments[1]})"
-    elif any(lacks_start(side.memory) for side in (before, after)):
+    elif any(lacks_start(side.records.memory) for side in (before, after)):
         yield NO_START
 
 
-def _no_quality(base: _Place, other: _Place) -> Iterator[str]:
-    if base.fingerprint() != other.fingerprint():
-        yield f"asked on different data (fingerprint {base.fingerprint()} and {other.fingerprint()})"
+def _no_quality(reference: _Place, candidate: _Place) -> Iterator[str]:
+    before, after = _fingerprint(reference), _fingerprint(candidate)
+    if before != after:
+        yield f"evaluated on different data (fingerprint {before} and {after})"
 
 
 def _no_scores(before: Side, after: Side) -> Iterator[str]:
     random = [side.case.name for side in (before, after) if side.case.has_quality is False]
     if random:
         yield f"random weights have no quality ({formatting.listed(random)})"
-    if not before.scored:
+    if not before.records.scored:
         yield "no query is common to both"
-    targets = [
-        {record["sample_id"]: record["target_px"] for record in side.scored}
-        for side in (before, after)
-    ]
-    if targets[0] != targets[1]:
+    if _target_sizes(before) != _target_sizes(after):
         yield "the targets of the common queries differ"
 
 
-def _not_measured(found: Comparison, refused: dict[str, str]) -> Iterator[tuple[str, str]]:
-    figures = {
-        "time": found.end_to_end.ratio,
-        "memory": found.peak_memory.ratio,
-        "quality": found.gIoU_points,
+def _target_sizes(side: Side) -> dict[str, int]:
+    return {query.sample_id: query.counts.target_px for query in side.records.scored}
+
+
+def _not_measured(comparison: Comparison, refused: Reasons) -> Reasons:
+    """Return the kinds that are not refused, and have nothing to compare."""
+    values = {
+        "time": comparison.end_to_end.ratio,
+        "memory": comparison.peak_memory.ratio,
+        "quality": comparison.gIoU_points,
     }
-    yield from (
-        (what, "not measured on both sides")
-        for what, f in figures.items()
-        if f is None and what not in refused
-    )
+    reasons = {}
+    for kind, value in values.items():
+        if value is None and kind not in refused:
+            reasons[kind] = "not measured on both sides"
+    return reasons
 
 
-def _plan(place: _Place) -> dict[str, Any]:
-    return {name: (place.run.run.get("plan") or {}).get(name) for name in PLAN}
+# What stands beside the comparison
 
 
-def _warnings(base: _Place, other: _Place, found: Comparison) -> Iterator[str]:
-    across = base.run.folder != other.run.folder
-    for place in (base, other):
-        yield from (f"{place.run.folder}: {doubt}" if across else doubt for doubt in place.doubts())
-    if base.fingerprint() != other.fingerprint() and found.peak_memory.ratio is not None:
-        yield "The data differ, and with them the queries of the memory passes: the ratio of peaks is of that, too."
-    yield from confounds([place.entry | {"name": place.label} for place in (base, other)], [found])
+def _fingerprint(place: _Place) -> str | None:
+    return place.run.manifest.data.fingerprint
+
+
+def _plan(run: Run) -> dict[str, Any]:
+    plan = asdict(run.manifest.plan)
+    return {name: plan[name] for name in PLAN}
+
+
+def _warnings(reference: _Place, candidate: _Place, comparison: Comparison) -> Iterator[str]:
+    two_runs = not _are_one_run(reference.run, candidate.run)
+    for place in (reference, candidate):
+        for warning in place.warnings():
+            yield f"{place.run.folder}: {warning}" if two_runs else warning
+    other_data = _fingerprint(reference) != _fingerprint(candidate)
+    if other_data and comparison.peak_memory.ratio is not None:
+        yield (
+            "The data differ, and with them the queries of the memory passes: the ratio of peaks "
+            "is of that, too."
+        )
+    entries = []
+    for place in (reference, candidate):
+        entries.append(replace(place.records.entry, name=place.label))
+    yield from confounds(entries, [comparison])
 
 
 def _of_twins(twins: Sequence[Twin]) -> Iterator[str]:
     for twin in twins:
         yield (
-            f"No interval of a time is narrower than that of {twin.candidate} against {twin.reference}, "
-            "two measurements of one model."
+            f"No interval of a time is narrower than that of {twin.candidate} against "
+            f"{twin.reference}, two measurements of one model."
         )
 
 
-def _of_versions(versions: dict[str, Sides]) -> Iterator[str]:
+def _of_versions(versions: Mapping[str, Sides]) -> Iterator[str]:
     if versions:
-        yield f"The versions of {formatting.listed(list(versions))} differ: the figures are of that, too."
+        yield (
+            f"The versions of {formatting.listed(list(versions))} differ: the figures are of that, "
+            "too."
+        )

@@ -1,16 +1,13 @@
-"""Candidates against the reference, paired by query within each pair of processes."""
+"""Candidates against the reference of their group, paired by query within each pair of processes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ...harness.contract import STAGES
-from ...harness.records.readings import (
-    Record,
-    answered,
-    of_case,
-)
-from ...harness.records.run import Run
+from ...harness.records.manifest import CaseEntry, Group
+from ...harness.records.query import QueryRecord
+from ...harness.records.run import CaseRecords, MemoryRecord, Run
 from ...harness.statistics.verdicts import (
     QUALITY_THRESHOLD,
     TIME_THRESHOLD,
@@ -18,202 +15,191 @@ from ...harness.statistics.verdicts import (
     quality_verdict,
     ratio_verdict,
 )
-from ..energy import QUANTITY as ENERGY
-from ..energy import energy_ratio
+from ..energy import ENERGY, energy_ratio
 from ..peaks import by_resident_set
 from ..quality import in_both, no_points, points
-from ..ratios import (
-    END_TO_END,
-    WITHOUT_PREPROCESS,
-    TimeRatio,
-    memory_ratio,
-    no_ratio,
-    of_stage,
-    time_differences,
-    time_ratio,
-    time_ratios,
-    were_synchronised,
-)
+from ..ratios import TimeRatio, memory_ratio, no_ratio, time_differences, time_ratio, time_ratios
 from ..schema_base import NO_RATIO, Points, Ratio, Twin
+from ..times import END_TO_END, WITHOUT_PREPROCESS, of_stage, were_synchronised
 from ..twins import NO_TWINS, no_narrower, twin_from
 from .schema import BothAnswered, Case, Comparison, Joint, Team
 
-Found = dict[str, Points | None]  # by score
+PointsByScore = dict[str, Points | None]
 
 
 @dataclass(frozen=True)
 class Side:
-    """A case with its lines of the journals; `scored` are those that its quality is computed from."""
+    """One of two cases that are compared: its summary and its records."""
 
     case: Case
-    samples: list[Record]
-    memory: list[Record]
-    scored: list[Record]
-    passes: list[Record] = field(default_factory=list)
+    records: CaseRecords
 
 
 @dataclass(frozen=True)
-class Way:
-    """How the records of a reference and of a candidate become a ratio of times, one of peaks, and points."""
+class Methods:
+    """How the records of a reference and of a candidate become ratios and differences.
+
+    Attributes:
+        time: the ratio of two times.
+        memory: the ratio of two memories; the last argument leaves the build out.
+        energy: the ratio of the energies of a query.
+        quality: differences of scores, in points.
+    """
 
     time: TimeRatio
-    memory: Callable[[list[Record], list[Record], bool], Ratio]
-    energy: Callable[[list[Record], list[Record]], Ratio]
-    quality: Callable[[list[Record], list[Record]], Found]
+    memory: Callable[[Sequence[MemoryRecord], Sequence[MemoryRecord], bool], Ratio]
+    energy: Callable[[Sequence[QueryRecord], Sequence[QueryRecord]], Ratio]
+    quality: Callable[[Sequence[QueryRecord], Sequence[QueryRecord]], PointsByScore]
 
 
-def compare(cases: Sequence[Case], team: Team, run: Run) -> list[Comparison]:
-    """Every other case of a team against its reference; none where the reference is not among the cases."""
-    base = next((case for case in cases if case.name == team.reference), None)
-    if base is None:
+def compare(cases: Sequence[Case], group: Group, run: Run) -> list[Comparison]:
+    """Return the comparison of every other case of a group with the group's reference.
+
+    There is none if the reference is not among the cases.
+    """
+    in_group = {case.name: case for case in cases if case.name in group.cases}
+    if group.reference not in in_group:
         return []
-    twins = twins_of(team, run)
-    candidates = [case for case in cases if case.name in team.cases and case is not base]
-    return [
-        compare_sides(_side(base, run), _side(case, run), paired(base, case), twins)
-        for case in candidates
-    ]
+    reference = in_group.pop(group.reference)
+    reference_side = Side(reference, run.case(reference.name))
+    twins = twins_of(group, run)
+    comparisons = []
+    for candidate in in_group.values():
+        candidate_side = Side(candidate, run.case(candidate.name))
+        methods = paired_methods(reference, candidate)
+        comparisons.append(compare_sides(reference_side, candidate_side, methods, twins))
+    return comparisons
 
 
-def twins_of(team: Team, run: Run) -> list[Twin]:
-    """Return the cases of a team that have the settings of its reference, with what they differ by from it."""
-    entries = {entry["name"]: entry for entry in run.run["cases"] if entry["name"] in team.cases}
-    base = entries.get(team.reference)
+def twins_of(group: Group, run: Run) -> list[Twin]:
+    """Return the cases of a group that measure its reference again, with what they differ by from it."""
+    entries = {entry.name: entry for entry in run.manifest.cases if entry.name in group.cases}
+    if group.reference not in entries:
+        return []
+    reference = run.case(group.reference)
     twins = []
     for name, entry in entries.items():
-        if base is not None and name != team.reference and _measures_again(base, entry):
-            samples = [of_case(case, run.samples) for case in (team.reference, name)]
-            passes = [of_case(case, run.passes) for case in (team.reference, name)]
-            ratios = {**time_ratios(samples, passes), ENERGY: energy_ratio(*samples)}
-            twins.append(twin_from(team.reference, name, ratios, time_differences(samples, passes)))
+        if name != group.reference and _measures_again(reference.entry, entry):
+            again = run.case(name)
+            ratios = time_ratios(reference, again)
+            ratios[ENERGY] = energy_ratio(reference.queries, again.queries)
+            differences = time_differences(reference, again)
+            twins.append(twin_from(group.reference, name, ratios, differences))
     return twins
 
 
-def _measures_again(base: Record, entry: Record) -> bool:
-    """Return whether a case of run.json has another's settings and clock; unknown settings are not the same."""
-    settings = base.get("settings")
-    return (
-        bool(settings)
-        and entry.get("settings") == settings
-        and entry.get("clock") == base.get("clock")
-    )
+def _measures_again(reference: CaseEntry, entry: CaseEntry) -> bool:
+    """Return whether a case has the reference's settings and clock; unknown settings are not the same."""
+    same_settings = bool(reference.settings) and entry.settings == reference.settings
+    return same_settings and entry.clock == reference.clock
 
 
-def _side(case: Case, run: Run) -> Side:
-    samples, memory, passes = (
-        of_case(case.name, lines) for lines in (run.samples, run.memory, run.passes)
-    )
-    return Side(case, samples, memory, run.scored(case.name), passes)
+def paired_methods(reference: Case, candidate: Case) -> Methods:
+    """Return the methods for two cases that took turns: process by process.
 
-
-def paired(base: Case, case: Case) -> Way:
-    """Process by process, as the two took turns; no time by different clocks, no quality of random weights."""
-    same_clock = base.time.clock == case.time.clock
-    quality = base.has_quality is True and case.has_quality is True
-    return Way(
+    Times by different clocks have no ratio, and random weights have no quality.
+    """
+    same_clock = reference.time.clock == candidate.time.clock
+    both_have_quality = reference.has_quality is True and candidate.has_quality is True
+    return Methods(
         time=time_ratio if same_clock else no_ratio,
         memory=memory_ratio,
         energy=energy_ratio,
-        quality=points if quality else no_points,
+        quality=points if both_have_quality else no_points,
     )
 
 
-def compare_sides(base: Side, side: Side, way: Way, twins: Sequence[Twin] = NO_TWINS) -> Comparison:
-    """One candidate against one reference.
+def compare_sides(
+    reference: Side, candidate: Side, methods: Methods, twins: Sequence[Twin] = NO_TWINS
+) -> Comparison:
+    """Return the comparison of one candidate with one reference.
 
     Args:
-        base, side: the reference and the candidate.
-        way: how their records become ratios.
-        twins: of the team in which the two took turns: no interval of a ratio of times or of energy is narrower.
+        reference, candidate: the two cases.
+        methods: how their records become ratios.
+        twins: of the group in which the two took turns: no interval of a ratio of times or of energy is narrower.
     """
-    before, after = base.scored, side.scored
-    found = way.quality(before, after)
-    same_settings = bool(base.case.settings) and base.case.settings == side.case.settings
+    before, after = reference.records, candidate.records
+    same_settings = (
+        bool(reference.case.settings) and reference.case.settings == candidate.case.settings
+    )
 
-    passes = [base.passes, side.passes]
-    times = time_ratios([base.samples, side.samples], passes, way.time)
-    energy = way.energy(base.samples, side.samples)
+    times = time_ratios(before, after, methods.time)
+    energy = methods.energy(before.queries, after.queries)
     if not same_settings:  # a twin's own interval stays as it was measured
         times = {quantity: no_narrower(ratio, quantity, twins) for quantity, ratio in times.items()}
         energy = no_narrower(energy, ENERGY, twins)
-    end_to_end = times[END_TO_END]
     stages = {stage: times[of_stage(stage)] for stage in STAGES if of_stage(stage) in times}
+
+    quality = methods.quality(before.scored, after.scored)
+    gIoU = quality["gIoU"]
+    gIoU_verdict, images = None, None
+    if gIoU is not None:
+        gIoU_verdict = quality_verdict(gIoU, QUALITY_THRESHOLD)
+        images = images_to_tell(gIoU.difference, gIoU, gIoU.clusters)
+
     return Comparison(
-        reference=base.case.name,
-        candidate=side.case.name,
-        end_to_end=end_to_end,
-        time_verdict=ratio_verdict(end_to_end, TIME_THRESHOLD),
+        reference=reference.case.name,
+        candidate=candidate.case.name,
+        end_to_end=times[END_TO_END],
+        time_verdict=ratio_verdict(times[END_TO_END], TIME_THRESHOLD),
         without_preprocess=times.get(WITHOUT_PREPROCESS, NO_RATIO),
         stages=stages,
-        stages_synchronised=were_synchronised(passes),
-        memory_definition="growth" if by_resident_set(base.memory) else "peak",
-        peak_memory=way.memory(base.memory, side.memory, False),
-        query_peak_memory=way.memory(base.memory, side.memory, True),
+        stages_synchronised=were_synchronised([before, after]),
+        memory_definition="growth" if by_resident_set(before.memory) else "peak",
+        peak_memory=methods.memory(before.memory, after.memory, False),
+        query_peak_memory=methods.memory(before.memory, after.memory, True),
         energy=energy,
-        **_named(found),
-        **_judged(found["gIoU"]),
-        joint=_joint(end_to_end, found["gIoU"]),
-        both_answered=_both_answered(before, after, found, way),
-        differences=_differences(base.case, side.case),
+        **_named(quality),
+        gIoU_verdict=gIoU_verdict,
+        images_to_tell=images,
+        joint=_joint(times[END_TO_END], gIoU),
+        both_answered=_both_answered(before, after, quality, methods),
+        differences=_differences(reference.case, candidate.case),
         same_settings=same_settings,
     )
 
 
-def _judged(quality: Points | None) -> dict[str, Any]:
-    """Return the verdict on a difference of gIoU, and how many images would give one."""
-    if quality is None:
-        return {"gIoU_verdict": None, "images_to_tell": None}
-    verdict = quality_verdict(quality, QUALITY_THRESHOLD)
-    images = images_to_tell(quality.difference, quality, quality.clusters)
-    return {"gIoU_verdict": verdict, "images_to_tell": images}
-
-
-def _joint(time: Ratio, quality: Points | None) -> Joint | None:
-    if quality is None or quality.low is None or time.high is None:
+def _joint(time: Ratio, gIoU: Points | None) -> Joint | None:
+    if gIoU is None or gIoU.low is None or time.high is None:
         return None
-    return Joint(time_saved_at_least=1 - time.high, gIoU_points_lost_at_most=-quality.low)
+    return Joint(time_saved_at_least=1 - time.high, gIoU_points_lost_at_most=-gIoU.low)
 
 
 def _both_answered(
-    before: list[Record], after: list[Record], whole: Found, way: Way
+    before: CaseRecords, after: CaseRecords, quality: PointsByScore, methods: Methods
 ) -> BothAnswered:
-    """Where nothing failed it is the same, and is not worked out twice."""
-    common = in_both(before, after)[0]
-    sides = in_both(answered(before), answered(after))
-    found = whole if len(sides[0]) == len(common) else way.quality(*sides)
-    return BothAnswered(n=len(sides[0]), **_named(found))
+    """Return the differences over the queries that both cases answered.
+
+    Where no query failed they are those over all queries, and the bootstrap is not repeated.
+    """
+    common, _ = in_both(before.scored, after.scored)
+    answered_before, answered_after = in_both(
+        [query for query in before.scored if query.answered],
+        [query for query in after.scored if query.answered],
+    )
+    if len(answered_before) < len(common):
+        quality = methods.quality(answered_before, answered_after)
+    return BothAnswered(n=len(answered_before), **_named(quality))
 
 
-def _named(found: Found) -> dict[str, Any]:
-    return {f"{name}_points": value for name, value in found.items()}
+def _named(quality: PointsByScore) -> dict[str, Any]:
+    return {f"{name}_points": difference for name, difference in quality.items()}
 
 
-def _differences(base: Case, case: Case) -> dict[str, tuple]:
-    """The settings that differ; one that a side does not have is null there."""
-    before, after = base.settings or {}, case.settings or {}
+def _differences(reference: Case, candidate: Case) -> dict[str, tuple]:
+    """Return the settings that differ; one that a side does not have is null there."""
+    before, after = reference.settings, candidate.settings
     if not before or not after:
         return {}
-    names = [*before, *(name for name in after if name not in before)]
-    return {
-        name: (before.get(name), after.get(name))
-        for name in names
-        if before.get(name) != after.get(name)
-    }
+    differences = {}
+    for name in dict.fromkeys((*before, *after)):
+        values = before.get(name), after.get(name)
+        if values[0] != values[1]:
+            differences[name] = values
+    return differences
 
 
-def teams_of(entry: dict[str, Any]) -> list[Team]:
-    """Return the teams of a run's run.json; a run that was recorded without teams is one team."""
-    return [Team(**team) for team in entry.get("teams") or [_everyone(entry)]]
-
-
-def team_with(names: set[str], entry: dict[str, Any]) -> Team | None:
-    """Return the team of a run's run.json that all of these cases belong to, or None where they took no turns."""
-    for team in teams_of(entry):
-        if names <= set(team.cases):
-            return team
-    return None
-
-
-def _everyone(entry: dict[str, Any]) -> dict[str, Any]:
-    models = [case["name"] for case in entry["cases"] if case["role"] == "model"]
-    return {"name": "", "reference": entry.get("reference") or "", "cases": models}
+def team_of(group: Group) -> Team:
+    """Return a group as the summary shows it."""
+    return Team(**asdict(group))

@@ -1,10 +1,11 @@
-"""What a comparison compares: settings that differ, those that merely follow from them, and names without either."""
+"""Settings that differ between compared cases: confounds, settings that follow from others, and cases without any."""
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ...harness.records.manifest import CaseEntry
 from .. import formatting
 from .schema import Attribution, Case, Comparison
 
@@ -17,11 +18,8 @@ FOLLOWS: dict[str, tuple[str, ...]] = {
     "sam_px": ("preset", "sam"),
     "mask_grid": ("preset", "sam"),
     "image_tokens": ("preset", "clip_px"),
-    "vocabulary": (
-        "preset",
-        "weights",
-        "conditioning",
-    ),  # the described model adds one token, not three
+    # The described model adds one token to the vocabulary, not three.
+    "vocabulary": ("preset", "weights", "conditioning"),
     "weights_hash": ("weights", "vision"),  # of packaged weights, each variant has its own
     "tokenizer": ("weights",),
     "scripted": ("weights", "answer"),
@@ -33,97 +31,118 @@ FOLLOWS: dict[str, tuple[str, ...]] = {
     "empty_cache": ("execution",),
 }
 
-Given = dict[str, Any]
+Causes = dict[
+    str, list[str]
+]  # settings that differ of themselves, each with those that follow from it
 
 
 def confounds(
-    entries: Iterable[dict[str, Any]],
+    entries: Iterable[CaseEntry],
     comparisons: Sequence[Comparison],
     attributions: Sequence[Attribution] = (),
 ) -> Iterator[str]:
-    """A sentence for each list of settings that sides differ in together, with all comparisons that it holds for.
+    """Return a sentence for each set of settings that differ together, with all comparisons that it holds for.
 
     Args:
-        entries: the cases of run.json, whose ``given`` says what was asked for.
+        entries: the cases of the manifest, with the settings that the suite gives.
         comparisons: those of the run.
         attributions: changes that are taken apart: their factors confound nothing.
     """
-    apart = {found.candidate: found.levels.keys() for found in attributions if _known(found)}
-    given = {entry["name"]: entry.get("given") or {} for entry in entries}
-    groups: dict[tuple[str, ...], list[tuple[Comparison, dict[str, list[str]]]]] = defaultdict(list)
-    for found in comparisons:
-        causes = _causes(found, given.get(found.reference, {}), given.get(found.candidate, {}))
-        if len(causes) > 1 and not causes.keys() <= apart.get(found.candidate, set()):
-            groups[tuple(sorted(causes))].append((found, causes))
+    factors = {}
+    for attribution in attributions:
+        if _taken_apart(attribution):
+            factors[attribution.candidate] = attribution.levels.keys()
+    given = {entry.name: entry.given for entry in entries}
+
+    groups: dict[tuple[str, ...], list[tuple[Comparison, Causes]]] = defaultdict(list)
+    for comparison in comparisons:
+        causes = _causes(
+            comparison, given.get(comparison.reference, {}), given.get(comparison.candidate, {})
+        )
+        explained = causes.keys() <= factors.get(comparison.candidate, set())
+        if len(causes) > 1 and not explained:
+            groups[tuple(sorted(causes))].append((comparison, causes))
     for members in groups.values():
+        pairs = _pairs([comparison for comparison, _ in members])
         settings = formatting.listed(_described([causes for _, causes in members]))
         yield (
-            f"{_pairs([found for found, _ in members])} differ in more than one setting ({settings}): "
-            "the ratios are of all of them together."
+            f"{pairs} differ in more than one setting ({settings}): the ratios are of all of them "
+            "together."
         )
 
 
-def _known(found: Attribution) -> bool:
-    """Whether both its time and its memory could be taken apart."""
-    return found.time.whole.ratio is not None and found.memory.whole.bytes is not None
+def _taken_apart(attribution: Attribution) -> bool:
+    """Return whether both the time and the memory could be taken apart."""
+    whole_time, whole_memory = attribution.time.whole, attribution.memory.whole
+    return whole_time.ratio is not None and whole_memory.bytes is not None
 
 
-def _causes(found: Comparison, before: Given, after: Given) -> dict[str, list[str]]:
-    """The settings that differ of themselves, each with those that follow from it.
+def _causes(comparison: Comparison, before: Mapping[str, Any], after: Mapping[str, Any]) -> Causes:
+    """Return the settings that differ of themselves, each with those that follow from it.
 
-    A setting that one side does not have at all follows from another one, too, and is not worth naming.
+    A setting that one side does not have at all follows from another one, too, and is not named.
+
+    Args:
+        comparison: with the settings that differ.
+        before, after: the settings that the suite gives to the reference and to the candidate.
     """
-    differing = [name for name, sides in found.differences.items() if None not in sides]
-    followers = {
-        name: _origin(name, found, before.get(name) == after.get(name)) for name in differing
-    }
-    causes = {name: [] for name in differing if followers[name] is None}
-    for name, origin in followers.items():
+    origins = {}
+    for name, values in comparison.differences.items():
+        if None not in values:
+            # A setting that the suite itself gives differently is a cause of its own.
+            given_alike = before.get(name) == after.get(name)
+            origins[name] = _origin(name, comparison) if given_alike else None
+    causes: Causes = {name: [] for name, origin in origins.items() if origin is None}
+    for name, origin in origins.items():
         if origin in causes:
             causes[origin].append(name)
     return causes
 
 
-def _origin(name: str, found: Comparison, asked_alike: bool) -> str | None:
-    """The differing setting that this one follows from; none where the sides were asked to differ in it."""
-    origins = (origin for origin in FOLLOWS.get(name, ()) if origin in found.differences)
-    return next(origins, None) if asked_alike else None
+def _origin(name: str, comparison: Comparison) -> str | None:
+    """Return the differing setting that this one follows from; None where there is none."""
+    for origin in FOLLOWS.get(name, ()):
+        if origin in comparison.differences:
+            return origin
+    return None
 
 
-def _described(found: Sequence[dict[str, list[str]]]) -> list[str]:
-    """``vision (with it clip_view)``, over all comparisons of a group."""
+def _described(causes_of_members: Sequence[Causes]) -> list[str]:
+    """Return each cause with what follows from it in any comparison: ``vision (with it clip_view)``."""
     described = []
-    for cause in found[0]:
-        followers = list(dict.fromkeys(name for causes in found for name in causes[cause]))
+    for cause in causes_of_members[0]:
+        followers = list(
+            dict.fromkeys(name for causes in causes_of_members for name in causes[cause])
+        )
         described.append(f"{cause} (with it {', '.join(followers)})" if followers else cause)
     return described
 
 
-def _pairs(members: Sequence[Comparison]) -> str:
-    """``clip, sam and dual``; with several references ``clip and dual; clip-15 and dual-15``."""
-    by_reference: dict[str, list[str]] = defaultdict(list)
-    for found in members:
-        by_reference[found.reference].append(found.candidate)
-    return "; ".join(
-        formatting.listed([*candidates, reference])
-        for reference, candidates in by_reference.items()
-    )
+def _pairs(comparisons: Sequence[Comparison]) -> str:
+    """Return ``clip, sam and dual``; with several references ``clip and dual; clip-15 and dual-15``."""
+    candidates_of: dict[str, list[str]] = defaultdict(list)
+    for comparison in comparisons:
+        candidates_of[comparison.reference].append(comparison.candidate)
+    pairs = []
+    for reference, candidates in candidates_of.items():
+        pairs.append(formatting.listed([*candidates, reference]))
+    return "; ".join(pairs)
 
 
 def without_difference(cases: Sequence[Case], comparisons: Sequence[Comparison]) -> Iterator[str]:
-    """A sentence for cases that are compared, or stand side by side, and are the same in all but their name."""
-    teams: dict[str, list[str]] = defaultdict(list)
-    for found in comparisons:
-        teams[found.reference].append(found.candidate)
-    settings = {case.name: case.settings for case in cases}
-    for reference, candidates in teams.items():
-        for alike in _alike([reference, *candidates], settings):
-            yield f"{formatting.listed(alike)} have the same settings: any difference between them is noise."
-
-
-def _alike(names: Sequence[str], settings: dict[str, Any]) -> Iterator[list[str]]:
+    """Return a sentence for compared cases that are the same in all but their name."""
     groups: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        if settings.get(name):
-            groups[json.dumps(settings[name], sort_keys=True)].append(name)
-    yield from (group for group in groups.values() if len(group) > 1)
+    for comparison in comparisons:
+        groups[comparison.reference].append(comparison.candidate)
+    settings = {case.name: case.settings for case in cases}
+    for reference, candidates in groups.items():
+        same_settings: dict[str, list[str]] = defaultdict(list)
+        for name in (reference, *candidates):
+            if settings.get(name):
+                same_settings[json.dumps(settings[name], sort_keys=True)].append(name)
+        for names in same_settings.values():
+            if len(names) > 1:
+                yield (
+                    f"{formatting.listed(names)} have the same settings: any difference between "
+                    "them is noise."
+                )

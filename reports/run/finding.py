@@ -1,40 +1,50 @@
-"""What a run has found to hold against a claim; `claim_verdict` makes a verdict of it."""
+"""What a run measured for a claim; `claim_verdict` makes a verdict of it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from ...harness.records.manifest import StatedClaim
 from ...harness.records.run import Run
+from ...harness.statistics.verdicts import ClaimVerdict
 
 Verdict = Literal["confirmed", "refuted", "inconclusive", "not measured"]
-Interval = tuple[float, float]
-Stated = dict[str, Any]  # a claim as it stands in run.json
-
+Ends = tuple[float, float]  # of an interval: low, high
 
 ON_A_CPU = "it is a claim on GPU memory, and this run was on a CPU: it takes an NVIDIA GPU"
 
 
 class NotMeasured(Exception):  # noqa: N818  (a state of a claim, which becomes its verdict)
-    """Why there is no figure to hold against a claim."""
+    """Why a run has no number for a claim."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What there is to hold against a claim; a figure whose quantity has no bound of its own brings its verdict.
+    """What a run measured for a claim.
 
-    `about` says what the figure is of, before the reason.
+    Attributes:
+        measured: the number; None where there is none, as of a training that ran out of memory.
+        interval: its 95 % interval; None where the run gives none.
+        verdict: of a claim without a bound on an interval, such as ``fits``; None where the interval decides.
+        reason: why the verdict is what it is.
+        about: what the number is of; it stands before the reason.
     """
 
     measured: float | None
-    interval: Interval | None = None
-    verdict: Verdict | None = None
+    interval: Ends | None = None
+    verdict: ClaimVerdict | None = None
     reason: str | None = None
     about: str | None = None
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """What a claim can be about: the unit of its figures, and how a run is read for it."""
+    """What a claim can be about.
+
+    Attributes:
+        unit: of its numbers.
+        find: reads a run for it; raises `NotMeasured` where the run has no number.
+    """
 
     unit: Literal["ratio", "points", "bytes"]
-    find: Callable[[Stated, Run], Finding]
+    find: Callable[[StatedClaim, Run], Finding]

@@ -1,12 +1,13 @@
-"""Claims on training, against the trainings that a suite's run has carried out.
+"""Claims on training, against the trainings of a suite's run.
 
-To be reached is what both trainings of a claim have ended at: the worst mIoU of all their seeds, so that all reach it.
+The targets "to a mIoU" and "to a loss" are what both trainings of a claim ended at: the worst mIoU of
+all their seeds, so that all reach it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
-from ...harness.records.readings import Record
+from ...harness.records.manifest import StatedClaim, SuiteTraining
 from ...harness.records.run import Run
 from ...harness.records.training import read_training
 from ...harness.statistics.verdicts import ends_of
@@ -18,117 +19,166 @@ from ..training.groups import Group
 from ..training.schema import ComparedTrainings
 from ..training.summary import on_card
 from ..training.tables import training_sections
-from .finding import ON_A_CPU, Finding, NotMeasured, Quantity, Stated
-from .schema import Summary, TrainingRun
+from .finding import ON_A_CPU, Finding, NotMeasured, Quantity
+from .schema import Summary
+
+COMPLETE = "complete"
+PREFIX = "training."  # of the quantities that are of trainings
 
 
-def _compared(claim: Stated, run: Run) -> ComparedTrainings:
-    return compare_groups([_whole(run, claim[side]) for side in ("reference", "candidate")])
+# Which trainings a run has
 
 
-def _whole(run: Run, name: str) -> Group:
-    """All seeds of a training, each complete."""
-    rows = _rows(run, name)
-    for row in rows:
-        if row["status"] != COMPLETE:
-            why = f"is {row['status']}: {row['reason']}" if row["status"] else "has not been begun"
-            raise NotMeasured(f"the training {name} with seed {row['seed']} {why}")
-    return group_of(run, name)
+def complete_group(run: Run, name: str) -> Group:
+    """Return the seeds of a training that are complete."""
+    by_seed = {}
+    for training in run.manifest.trainings:
+        if training.name == name and training.status == COMPLETE:
+            by_seed[training.seed] = read_training(run.folder / training.folder)
+    return Group(name, by_seed)
 
 
-def _rows(run: Run, name: str) -> list[Record]:
-    rows = [row for row in run.run.get("trainings") or [] if row["name"] == name]
-    if not rows:
+def compared_trainings(run: Run) -> list[ComparedTrainings]:
+    """Return the comparisons of those pairs of trainings of which both have a complete seed.
+
+    The pairs are those of the claims on trainings; without such claims, all trainings against the first.
+    """
+    pairs = []
+    for claim in run.manifest.claims:
+        if (claim.quantity or "").startswith(PREFIX) and claim.reference:
+            pairs.append((claim.reference, claim.candidate or ""))
+    if not pairs:
+        names = list(dict.fromkeys(training.name for training in run.manifest.trainings))
+        pairs = [(names[0], name) for name in names[1:]]
+    groups: dict[str, Group] = {}
+    comparisons = []
+    for reference, candidate in dict.fromkeys(pairs):
+        for name in (reference, candidate):
+            if name not in groups:
+                groups[name] = complete_group(run, name)
+        if groups[reference].by_seed and groups[candidate].by_seed:
+            comparisons.append(compare_groups([groups[reference], groups[candidate]]))
+    return comparisons
+
+
+def _seeds_of(run: Run, name: str | None) -> list[SuiteTraining]:
+    seeds = [training for training in run.manifest.trainings if training.name == name]
+    if not seeds:
         raise NotMeasured(f"{name} is not among the trainings of this run")
-    return rows
+    return seeds
 
 
-def _ratio(name: str, refused_as: str, claim: Stated, run: Run) -> Finding:
-    found = _compared(claim, run)
-    if refused_as in found.not_compared:
-        raise NotMeasured(found.not_compared[refused_as])
-    ratio: Ratio = getattr(found.comparisons[0], name)
+def _whole_group(run: Run, name: str | None) -> Group:
+    """Return all seeds of a training, each of them complete."""
+    for training in _seeds_of(run, name):
+        if training.status != COMPLETE:
+            state = "has not been begun"
+            if training.status:
+                state = f"is {training.status}: {training.reason}"
+            raise NotMeasured(f"the training {name} with seed {training.seed} {state}")
+    return complete_group(run, name or "")
+
+
+def _compared(claim: StatedClaim, run: Run, needs: str) -> ComparedTrainings:
+    """Return the comparison of the two trainings of a claim.
+
+    Args:
+        claim: names them.
+        run: holds them.
+        needs: what of them must be comparable: ``time``, ``memory``, ``quality`` or ``losses``.
+    """
+    groups = [_whole_group(run, claim.reference), _whole_group(run, claim.candidate)]
+    compared = compare_groups(groups)
+    if needs in compared.not_compared:
+        raise NotMeasured(compared.not_compared[needs])
+    return compared
+
+
+# What a claim can be about
+
+
+def _finding(compared: ComparedTrainings, name: str, target: str | None = None) -> Finding:
+    """Return a ratio of the comparison; `target` says up to where it was measured."""
+    ratio: Ratio = getattr(compared.comparisons[0], name)
     if ratio.ratio is None:
         raise NotMeasured("one of the two trainings does not have it")
-    return Finding(ratio.ratio, ends_of(ratio), about=_seeds(found))
+    seeds = _number_of_seeds(compared)
+    about = f"{target}, {seeds}" if target else seeds
+    return Finding(ratio.ratio, ends_of(ratio), about=about)
 
 
-def _seeds(found: ComparedTrainings) -> str:
-    seeds = len(found.comparisons[0].seeds)
+def _number_of_seeds(compared: ComparedTrainings) -> str:
+    seeds = len(compared.comparisons[0].seeds)
     return f"over {seeds} seeds" if seeds > 1 else "of one seed"
 
 
-def _to_miou(name: str, claim: Stated, run: Run) -> Finding:
-    found = _compared(claim, run)
-    for refused in ("quality", "target mIoU"):
-        if refused in found.not_compared:
-            raise NotMeasured(found.not_compared[refused])
-    of = _ratio(name, "time" if name.startswith("seconds") else "quality", claim, run)
-    return Finding(
-        of.measured, of.interval, about=f"to mIoU {found.target_mIoU:.3g}, {_seeds(found)}"
-    )
+def _to_mIoU(name: str, claim: StatedClaim, run: Run) -> Finding:
+    compared = _compared(claim, run, "quality")
+    if "target mIoU" in compared.not_compared:
+        raise NotMeasured(compared.not_compared["target mIoU"])
+    if name == "seconds_to_mIoU" and "time" in compared.not_compared:
+        raise NotMeasured(compared.not_compared["time"])
+    return _finding(compared, name, f"to mIoU {compared.target_mIoU:.3g}")
 
 
-def _to_loss(name: str, claim: Stated, run: Run) -> Finding:
-    found = _compared(claim, run)
-    if "losses" in found.not_compared:
-        raise NotMeasured(found.not_compared["losses"])
-    of = _ratio(name, "time" if name.startswith("seconds") else "losses", claim, run)
-    return Finding(
-        of.measured, of.interval, about=f"to a loss of {found.target_loss:.3g}, {_seeds(found)}"
-    )
+def _to_loss(name: str, claim: StatedClaim, run: Run) -> Finding:
+    compared = _compared(claim, run, "losses")
+    if name == "seconds_to_loss" and "time" in compared.not_compared:
+        raise NotMeasured(compared.not_compared["time"])
+    return _finding(compared, name, f"to a loss of {compared.target_loss:.3g}")
 
 
-def _peak(claim: Stated, run: Run) -> Finding:
-    if _compared(claim, run).instrument == RESIDENT_SET:
+def _step_time(claim: StatedClaim, run: Run) -> Finding:
+    return _finding(_compared(claim, run, "time"), "step_time")
+
+
+def _peak(claim: StatedClaim, run: Run) -> Finding:
+    groups = [_whole_group(run, claim.reference), _whole_group(run, claim.candidate)]
+    compared = compare_groups(groups)
+    if compared.instrument == RESIDENT_SET:
         raise NotMeasured(ON_A_CPU)
-    return _ratio("peak_memory", "memory", claim, run)
+    if "memory" in compared.not_compared:
+        raise NotMeasured(compared.not_compared["memory"])
+    return _finding(compared, "peak_memory")
 
 
-def _points(metric: str, claim: Stated, run: Run) -> Finding:
-    """After the last epoch. What one seed shows of quality is of its images alone, and decides nothing."""
-    found = _compared(claim, run)
-    if "quality" in found.not_compared:
-        raise NotMeasured(found.not_compared["quality"])
-    points = found.comparisons[0].final[metric]
-    if points is None:
+def _points(metric: str, claim: StatedClaim, run: Run) -> Finding:
+    """Return the difference of a score after the last epoch, in points.
+
+    With one seed the interval is over images alone. Another seed may differ by more, so it decides nothing.
+    """
+    compared = _compared(claim, run, "quality")
+    difference = compared.comparisons[0].final[metric]
+    if difference is None:
         raise NotMeasured("one of the two trainings does not have it")
-    several = len(found.comparisons[0].seeds) > 1
-    interval = ends_of(points) if several else None
-    return Finding(points.difference, interval, about=_seeds(found))
+    several_seeds = len(compared.comparisons[0].seeds) > 1
+    interval = ends_of(difference) if several_seeds else None
+    return Finding(difference.difference, interval, about=_number_of_seeds(compared))
 
 
-def _fits(claim: Stated, run: Run) -> Finding:
-    """By processes that were capped to the card; what is measured is what they took of it."""
-    rows = _rows(run, claim["candidate"])
-    full = next((row for row in rows if row["status"] == "oom"), None)
-    if full:
-        return Finding(
-            None,
-            verdict="refuted",
-            reason=f"seed {full['seed']} ran out of memory: {full['reason']}",
-        )
-    trainings = _whole(run, claim["candidate"]).trainings
+def _fits(claim: StatedClaim, run: Run) -> Finding:
+    """Return whether the training ran in processes that were capped to the card, and the bytes that they took."""
+    for training in _seeds_of(run, claim.candidate):
+        if training.status == "oom":
+            reason = f"seed {training.seed} ran out of memory: {training.reason}"
+            return Finding(None, verdict="refuted", reason=reason)
+    trainings = _whole_group(run, claim.candidate).trainings
     taken = [on_card(training) for training in trainings]
-    if any(one.bytes is None for one in taken):
+    if any(on.bytes is None for on in taken):
         raise NotMeasured("it was not trained on a GPU")
-    largest = max(taken, key=lambda one: one.bytes or 0)
+    largest = max(taken, key=lambda on: on.bytes or 0)
     steps = sum(len(training.steps) for training in trainings)
     reason = f"made {steps} steps under the cap"
     return Finding(largest.bytes, verdict="confirmed", about=largest.about, reason=reason)
 
 
-def _quantity(find: Callable[..., Finding], *given: str) -> Quantity:
-    return Quantity("ratio", partial(find, *given))
-
-
 OF_TRAININGS: Mapping[str, Quantity] = {
-    "training.steps_to_mIoU": _quantity(_to_miou, "steps_to_mIoU"),
-    "training.seconds_to_mIoU": _quantity(_to_miou, "seconds_to_mIoU"),
-    "training.steps_to_loss": _quantity(_to_loss, "steps_to_loss"),
-    "training.seconds_to_loss": _quantity(_to_loss, "seconds_to_loss"),
-    "training.step_time": _quantity(_ratio, "step_time", "time"),
-    "training.peak_memory": _quantity(_peak),
+    "training.steps_to_mIoU": Quantity("ratio", partial(_to_mIoU, "steps_to_mIoU")),
+    "training.seconds_to_mIoU": Quantity("ratio", partial(_to_mIoU, "seconds_to_mIoU")),
+    "training.steps_to_loss": Quantity("ratio", partial(_to_loss, "steps_to_loss")),
+    "training.seconds_to_loss": Quantity("ratio", partial(_to_loss, "seconds_to_loss")),
+    "training.step_time": Quantity("ratio", _step_time),
+    "training.peak_memory": Quantity("ratio", _peak),
     "training.mIoU": Quantity("points", partial(_points, "mIoU")),
     "training.gIoU": Quantity("points", partial(_points, "gIoU")),
     "training.fits": Quantity("bytes", _fits),
@@ -136,51 +186,16 @@ OF_TRAININGS: Mapping[str, Quantity] = {
 
 
 def trainings_section(summary: Summary) -> str:
-    """Of a suite's report: what came of each training, and the comparisons; empty without trainings."""
+    """Return the section on trainings of a suite's report; empty without trainings."""
     if not summary.trainings:
         return ""
-    rows = [
-        [run.name, str(run.seed), run.status or "not begun", _linked(run), run.reason or ""]
-        for run in summary.trainings
-    ]
+    rows = []
+    for training in summary.trainings:
+        status = training.status or "not begun"
+        linked = ""
+        if training.status == COMPLETE:
+            linked = f"[{training.folder}]({training.folder}/report.md)"
+        rows.append([training.name, str(training.seed), status, linked, training.reason or ""])
     table = markdown_table(["training", "seed", "status", "report", "why"], rows, numbers=False)
-    return "\n\n".join(
-        [table, *(training_sections(found, "###") for found in summary.training_comparisons)]
-    )
-
-
-def _linked(run: TrainingRun) -> str:
-    return f"[{run.folder}]({run.folder}/report.md)" if run.status == "complete" else ""
-
-
-COMPLETE = "complete"
-
-
-TRAINING = "training."  # quantities that are of trainings begin so
-
-
-def group_of(run: Run, name: str) -> Group:
-    """The seeds of a training that are complete."""
-    rows = (
-        row
-        for row in run.run.get("trainings") or []
-        if row["name"] == name and row["status"] == COMPLETE
-    )
-    return Group(name, {row["seed"]: read_training(run.folder / row["folder"]) for row in rows})
-
-
-def compared_trainings(run: Run) -> list[ComparedTrainings]:
-    """The pairs that claims are about, without claims all against the first; those of which something is complete."""
-    names = list(dict.fromkeys(row["name"] for row in run.run.get("trainings") or []))
-    claimed = [
-        (claim["reference"], claim["candidate"])
-        for claim in run.run.get("claims") or []
-        if (claim["quantity"] or "").startswith(TRAINING) and claim["reference"]
-    ]
-    pairs = dict.fromkeys(claimed or [(names[0], name) for name in names[1:]])
-    groups = {name: group_of(run, name) for pair in pairs for name in pair}
-    return [
-        compare_groups([groups[a], groups[b]])
-        for a, b in pairs
-        if groups[a].by_seed and groups[b].by_seed
-    ]
+    sections = [training_sections(compared, "###") for compared in summary.training_comparisons]
+    return "\n\n".join([table, *sections])

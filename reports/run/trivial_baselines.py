@@ -1,133 +1,141 @@
-"""Whether a model is better than answers without a look, the floors: a loaded checkpoint that is not is refused.
+"""Whether a model is better than trivial baselines, which never look at the image.
 
-The rule: a checkpoint is refused where its gIoU is not above that of the best floor over the same queries, about eight
-images at least. With fewer, one miss would condemn a good one; a doubt is said then, and where the 95 % interval of the
-difference reaches down to 0.
+A loaded checkpoint is refused where its gIoU is not above that of the best trivial baseline over the
+same queries, about eight images at least. With fewer images, one miss would condemn a good one; then
+there is a warning, as also where the 95 % interval of the difference reaches down to 0.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from ...harness.metrics import iou
-from ...harness.records.readings import Record, answered, counts
-from ...harness.records.run import Run
+from ...harness.records.manifest import CaseEntry
+from ...harness.records.query import QueryRecord
+from ...harness.records.run import CaseRecords
 from ..quality import in_both, points
 from ..schema_base import AgainstFloor
 
-FEWEST_IMAGES = 8  # below, no interval of quality holds what it says: see `harness.resampling`
+# With fewer images the 95 % interval of a score is too narrow: see the simulated coverage in
+# `harness.statistics.bootstrap`.
+FEWEST_IMAGES = 8
 WHOLE_IMAGE, EMPTY = "whole-image", "empty"
 
 
-def against_floors(run: Run) -> list[AgainstFloor]:
-    """Every model that has quality against the best floor, over the queries that it answered.
+def against_trivial_baselines(cases: Sequence[CaseRecords]) -> list[AgainstFloor]:
+    """Return every model that has quality against the best trivial baseline, over the queries that it answered.
 
-    The floors are the controls of the run; whole image and empty mask follow from any record's pixels, and stand in
-    where the run has not asked them.
+    The trivial baselines are the controls among the cases. Whole image and empty mask follow from any
+    record's pixels, and are computed where the run has not evaluated them.
     """
-    entries = [
-        entry
-        for entry in run.run["cases"]
-        if entry["role"] == "model" and entry.get("has_quality") is True
-    ]
-    asked = {name: records for name in _controls(run) if (records := _records(name, run))}
-    found = (_against(entry, _records(entry["name"], run), asked) for entry in entries)
-    return [each for each in found if each]
+    evaluated = {}
+    for case in cases:
+        answered = _answered(case)
+        if not case.entry.is_model and answered:
+            evaluated[case.name] = answered
+    comparisons = []
+    for case in cases:
+        if case.entry.is_model and case.entry.has_quality is True:
+            against_best = _against_best(case.entry, _answered(case), evaluated)
+            if against_best is not None:
+                comparisons.append(against_best)
+    return comparisons
 
 
-def _controls(run: Run) -> list[str]:
-    return [entry["name"] for entry in run.run["cases"] if entry["role"] == "control"]
+def _answered(case: CaseRecords) -> list[QueryRecord]:
+    return [query for query in case.scored if query.answered]
 
 
-def _records(case: str, run: Run) -> list[Record]:
-    return answered(run.scored(case))
-
-
-def _against(
-    entry: Record, records: list[Record], asked: Mapping[str, list[Record]]
+def _against_best(
+    entry: CaseEntry, answered: list[QueryRecord], evaluated: dict[str, list[QueryRecord]]
 ) -> AgainstFloor | None:
-    pairs = {
-        name: in_both(floor, records)
-        for name, floor in {**_without_a_look(records), **asked}.items()
-    }
-    gaps = {name: _gIoU(model) - _gIoU(floor) for name, (floor, model) in pairs.items() if model}
+    """Return a model against the trivial baseline that leaves it the smallest gap; None if no query is in both."""
+    baselines = _computed(answered) | evaluated
+    pairs = {}
+    gaps = {}
+    for name, queries in baselines.items():
+        of_baseline, of_model = in_both(queries, answered)
+        if of_model:
+            pairs[name] = of_baseline, of_model
+            gaps[name] = _gIoU(of_model) - _gIoU(of_baseline)
     if not gaps:
         return None
-    best = min(gaps, key=lambda name: (gaps[name], name not in asked))
-    floor, model = pairs[best]
-    gap = points(floor, model)["gIoU"]
-    if gap is None:
+    # Of two equally good ones, the one that the run has evaluated is named.
+    best = min(gaps, key=lambda name: (gaps[name], name not in evaluated))
+    of_baseline, of_model = pairs[best]
+    difference = points(of_baseline, of_model)["gIoU"]
+    if difference is None:
         return None
-    worse = gaps[best] <= 0
+    if gaps[best] <= 0:
+        verdict = "not better"
+    elif difference.low is None or difference.low <= 0:
+        verdict = "doubtful"
+    else:
+        verdict = "better"
+    enough_images = difference.clusters >= FEWEST_IMAGES
     return AgainstFloor(
-        case=entry["name"],
+        case=entry.name,
         floor=best,
-        gIoU=_gIoU(model),
-        floor_gIoU=_gIoU(floor),
-        gIoU_points=gap,
-        verdict="not better"
-        if worse
-        else "doubtful"
-        if gap.low is None or gap.low <= 0
-        else "better",
-        refused=worse and gap.clusters >= FEWEST_IMAGES and _is_checkpoint(entry),
+        gIoU=_gIoU(of_model),
+        floor_gIoU=_gIoU(of_baseline),
+        gIoU_points=difference,
+        verdict=verdict,
+        refused=verdict == "not better" and enough_images and _is_checkpoint(entry),
     )
 
 
-def _is_checkpoint(entry: Record) -> bool:
-    return (entry.get("settings") or {}).get("weights_hash") is not None
+def _is_checkpoint(entry: CaseEntry) -> bool:
+    """Return whether a case has loaded weights: only those have a hash."""
+    return (entry.settings or {}).get("weights_hash") is not None
 
 
-def _without_a_look(records: Sequence[Record]) -> dict[str, list[Record]]:
-    whole = (
-        ("intersection_px", "target_px"),
-        ("union_px", "valid_px"),
-        ("predicted_px", "valid_px"),
-    )
-    none = {"intersection_px": 0, "predicted_px": 0}
-    return {
-        WHOLE_IMAGE: [record | {name: record[its] for name, its in whole} for record in records],
-        EMPTY: [record | none | {"union_px": record["target_px"]} for record in records],
-    }
-
-
-def _gIoU(records: Sequence[Record]) -> float:
-    return sum(iou(counts(record)) for record in records) / len(records)
-
-
-def refused(found: Iterable[AgainstFloor]) -> Iterator[str]:
-    """A sentence for each checkpoint that is refused."""
-    for each in found:
-        if each.refused:
-            yield (
-                f"refused: the checkpoint of {each.case} is no better than the floor {each.floor} "
-                f"(gIoU {each.gIoU:.3f} against {each.floor_gIoU:.3f} over the same queries): its weights are broken, "
-                "not those that were meant, or have learnt nothing; its quality says nothing"
-            )
-
-
-def floor_doubts(found: Iterable[AgainstFloor]) -> Iterator[str]:
-    """A sentence for each model that is not surely better than the floors, and not refused."""
-    for each in found:
-        sides = (
-            f"{each.case} (gIoU {each.gIoU:.3f}) is not",
-            f"the floor {each.floor} (gIoU {each.floor_gIoU:.3f})",
+def _computed(queries: Sequence[QueryRecord]) -> dict[str, list[QueryRecord]]:
+    """Return what the whole image and an empty mask would score on these queries."""
+    whole_image, empty = [], []
+    for query in queries:
+        counts = query.counts
+        whole = replace(
+            counts,
+            intersection_px=counts.target_px,
+            union_px=counts.valid_px,
+            predicted_px=counts.valid_px,
         )
-        if each.verdict == "not better" and not each.refused:
-            few = (
-                f"; {each.gIoU_points.clusters} images are too few to refuse it"
-                if _too_few(each)
-                else ""
+        none = replace(counts, intersection_px=0, union_px=counts.target_px, predicted_px=0)
+        whole_image.append(replace(query, counts=whole))
+        empty.append(replace(query, counts=none))
+    return {WHOLE_IMAGE: whole_image, EMPTY: empty}
+
+
+def _gIoU(queries: Sequence[QueryRecord]) -> float:
+    return sum(iou(query.counts) for query in queries) / len(queries)
+
+
+def refused(comparisons: Iterable[AgainstFloor]) -> Iterator[str]:
+    """Return a sentence for each checkpoint that is refused."""
+    for against in comparisons:
+        if against.refused:
+            yield (
+                f"refused: the checkpoint of {against.case} is no better than the trivial baseline "
+                f"{against.floor} (gIoU {against.gIoU:.3f} against {against.floor_gIoU:.3f} over the "
+                "same queries): its weights are broken, are not those that were meant, or have learnt "
+                "nothing; its quality says nothing"
             )
-            yield f"{sides[0]} better than {sides[1]}{few}."
-        elif each.verdict == "doubtful":
-            yield f"{sides[0]} surely better than {sides[1]}: {_reach(each)}."
 
 
-def _too_few(each: AgainstFloor) -> bool:
-    return each.gIoU_points.clusters < FEWEST_IMAGES
-
-
-def _reach(each: AgainstFloor) -> str:
-    low, high = each.gIoU_points.low, each.gIoU_points.high
-    if low is None or high is None:
-        return "one image gives no interval"
-    return f"the 95 % interval of their difference is [{low:+.1f}, {high:+.1f}] points"
+def not_surely_better(comparisons: Iterable[AgainstFloor]) -> Iterator[str]:
+    """Return a sentence for each model that is not surely better than the trivial baselines, and not refused."""
+    for against in comparisons:
+        model = f"{against.case} (gIoU {against.gIoU:.3f})"
+        baseline = f"the trivial baseline {against.floor} (gIoU {against.floor_gIoU:.3f})"
+        images = against.gIoU_points.clusters
+        low, high = against.gIoU_points.low, against.gIoU_points.high
+        if against.verdict == "not better" and not against.refused:
+            too_few = (
+                f"; {images} images are too few to refuse it" if images < FEWEST_IMAGES else ""
+            )
+            yield f"{model} is not better than {baseline}{too_few}."
+        elif against.verdict == "doubtful":
+            if low is None or high is None:
+                why = "one image gives no interval"
+            else:
+                why = f"the 95 % interval of their difference is [{low:+.1f}, {high:+.1f}] points"
+            yield f"{model} is not surely better than {baseline}: {why}."

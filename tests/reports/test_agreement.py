@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from places import RESULTS
+from query_records import counted_record
 from run_factory import counted, edit_lines, edit_run, rle, write_run
 
 from lisabench.harness import masks
-from lisabench.harness.records.readings import of_case
 from lisabench.harness.records.run import read_run
 from lisabench.reports.agreement import answer_spread
 from lisabench.reports.gate.baseline import reduced
@@ -23,8 +23,8 @@ SMALL = {"queries": 8, "size": (24, 32), "cases": 2, "gallery": 0, "processes": 
 
 def test_of_the_published_records_compiled_and_cached_answers_differ_and_eager_ones_do_not():
     run = read_run(RESULTS / "h200")
-    names = [entry["name"] for entry in run.run["cases"] if entry["role"] == "model"]
-    found = {name: answer_spread(of_case(name, run.samples), has_quality=False) for name in names}
+    names = [entry.name for entry in run.manifest.models]
+    found = {name: answer_spread(run.case(name).queries, has_quality=False) for name in names}
     differing = {name: spread.differing for name, spread in found.items()}
     assert {spread.queries for spread in found.values()} == {8}
     compiled = [name for name in names if name.endswith("-compiled")]
@@ -68,8 +68,9 @@ def test_processes_that_answer_alike_differ_in_nothing_and_one_process_cannot(tm
 def answered(masks_by_process, target_HW, kept):
     rows = []
     for process, mask_HW in enumerate(masks_by_process):
-        row = {"process": process, "sample_id": "q", "status": "ok"} | counted(mask_HW, target_HW)
-        rows.append(row | ({"mask_rle": rle(mask_HW)} if kept else {}))
+        mask_rle = rle(mask_HW) if kept else None
+        counts = counted(mask_HW, target_HW)
+        rows.append(counted_record(counts, process=process, mask_rle=mask_rle))
     return rows
 
 
@@ -111,7 +112,7 @@ def flipping(folder, share, seed, shift=0):
     write_run(folder, **SMALL, seed=0, controls=False)
     rng = np.random.default_rng(seed)
     run = read_run(folder)
-    shapes = {row["sample_id"]: (row["height"], row["width"]) for row in run.samples}
+    shapes = {query.sample_id: (query.height, query.width) for query in run.case("dual").queries}
     drawn = np.random.default_rng(7)
     targets = {name: (drawn.random(shape) < 0.3).astype(np.uint8) for name, shape in shapes.items()}
 

@@ -9,7 +9,7 @@ from training_factory import falling, write_training
 from lisabench.harness.records.run import read_run
 from lisabench.harness.records.training import read_training
 from lisabench.reports.card import NOTHING_BESIDE, bytes_on_card
-from lisabench.reports.run.claims import judge
+from lisabench.reports.run.claims import claim_result
 from lisabench.reports.training.summary import memory_of, on_card
 
 pytestmark = pytest.mark.no_clock
@@ -25,10 +25,11 @@ def test_bytes_of_a_card_are_what_is_reserved_and_what_lies_beside():
 
 def test_a_published_fit_of_an_older_record_states_how_many_queries_answered():
     run = read_run(RESULTS / "claims-7b")
-    claim = next(claim for claim in run.run["claims"] if claim["quantity"] == "fits")
-    found = judge(claim, run)
+    claim = next(claim for claim in run.manifest.claims if claim.quantity == "fits")
+    found = claim_result(claim, run)
+    fit = run.case(claim.candidate).fits[0]
     assert found.reason == "answered 2 of 2 queries under the cap (answers forced)"
-    assert found.measured == run.fits[0]["peak_reserved_bytes"] + run.fits[0]["beside_bytes"]
+    assert found.measured == fit.peak_reserved_bytes + fit.beside_bytes
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,17 @@ import math
 import numpy as np
 import pytest
 from places import RESULTS
+from query_records import query_record
 from run_factory import edit_lines, write_run
 from scipy import stats
 
-from lisabench.harness.records.readings import of_case
+from lisabench.harness.records.manifest import StatedClaim
 from lisabench.harness.records.run import read_run
-from lisabench.reports.energy import energy_logs, energy_mj, energy_ratio, unpaired_energy
+from lisabench.reports.energy import energy_logs, energy_mj, energy_ratio, unpaired_energy_ratio
 from lisabench.reports.gate.baseline import reduced
 from lisabench.reports.run.across import compare_cases
 from lisabench.reports.run.across_tables import side_by_side
-from lisabench.reports.run.claims import judge
+from lisabench.reports.run.claims import claim_result
 from lisabench.reports.run.summary import summarise
 from lisabench.reports.run.tables import comparison_table
 
@@ -24,8 +25,7 @@ SMALL = {"queries": 8, "size": (24, 32), "cases": 2, "gallery": 0, "processes": 
 
 
 def line(process, block, energy, query, status="ok"):
-    known = {"process": process, "block": block, "sample_id": query, "status": status}
-    return known | {"energy_mj": energy}
+    return query_record(query, process, block=block, status=status, energy_mj=energy)
 
 
 def test_the_figure_of_a_process_is_its_whole_energy_over_its_queries():
@@ -66,7 +66,7 @@ def test_the_interval_is_students_over_pairs_of_processes_or_welchs_without_pair
     found = energy_ratio(*sides)
     assert np.log([found.low, found.high]) == pytest.approx(tuple(paired), rel=1e-9, abs=0)
     welch = stats.ttest_ind(logs[1], logs[0], equal_var=False).confidence_interval(0.95)
-    found = unpaired_energy(*sides)
+    found = unpaired_energy_ratio(*sides)
     assert np.log([found.low, found.high]) == pytest.approx(tuple(welch), rel=1e-9, abs=0)
 
 
@@ -126,16 +126,19 @@ def test_a_baseline_has_the_mean_of_each_process_over_the_queries_that_all_have(
 )
 def test_energies_of_the_published_runs(name, candidate, ratio, low, high):
     run = read_run(RESULTS / name)
-    found = energy_ratio(of_case("dual", run.samples), of_case(candidate, run.samples))
+    found = energy_ratio(run.case("dual").queries, run.case(candidate).queries)
     assert [round(end, 2) for end in (found.ratio, found.low, found.high)] == [ratio, low, high]
 
 
 def test_a_claim_on_energy_is_judged_by_the_published_records():
-    claim = {
-        "claim": "NF4 takes no more energy", "quantity": "energy.query", "reference": "dual", "candidate": "dual-nf4",
-        "at_most": 1.0, "at_least": None, "published": None, "source": None,
-    }  # fmt: skip
-    found = judge(claim, read_run(RESULTS / "claims-7b"))
+    claim = StatedClaim(
+        claim="NF4 takes no more energy",
+        quantity="energy.query",
+        reference="dual",
+        candidate="dual-nf4",
+        at_most=1.0,
+    )
+    found = claim_result(claim, read_run(RESULTS / "claims-7b"))
     assert (found.verdict, found.unit, round(found.measured, 2)) == ("refuted", "ratio", 1.20)
 
 
@@ -145,8 +148,8 @@ def test_a_claim_on_energy_is_judged_by_the_published_records():
 def test_the_default_limit_of_energy_holds_on_every_published_gate_of_an_unchanged_tree(name):
     """By Welch's intervals and by pairs; a limit of 5 % would have held in one of the four alone."""
     from lisabench.reports.gate.checks import judge as gate
+    from lisabench.reports.gate.pairs import time_pairs
     from lisabench.reports.gate.thresholds import Gate
-    from lisabench.reports.ratios import time_pairs
 
     before, after = (read_run(RESULTS / "gate-gpu" / name / side) for side in ("base", "head"))
     verdicts = {}

@@ -1,8 +1,7 @@
 import pytest
 from run_factory import edit_lines, failed, write_lines, write_run
 
-from lisabench.harness.records.readings import counts, of_case
-from lisabench.harness.records.run import one_per_query, read_run
+from lisabench.harness.records.run import read_run
 from lisabench.harness.statistics.bootstrap import bootstrap_differences, bootstrap_scores
 from lisabench.reports import formatting
 from lisabench.reports.run import verdict_words
@@ -18,12 +17,9 @@ SMALL = {"queries": 12, "size": (24, 32), "gallery": 0, "controls": False}
 
 
 def quality_of(folder, name):
-    """A case's records, one a query, in the order of their queries; with the images that they are about."""
-    records = sorted(
-        one_per_query(of_case(name, read_run(folder).samples)),
-        key=lambda record: record["sample_id"],
-    )
-    return [counts(record) for record in records], [record["image_id"] for record in records]
+    """A case's counts, one a query, in the order of their queries; with the images that they are about."""
+    scored = sorted(read_run(folder).case(name).scored, key=lambda query: query.sample_id)
+    return [query.counts for query in scored], [query.image_id for query in scored]
 
 
 def interval(ratio: float, low: float | None, high: float | None) -> Ratio:

@@ -267,11 +267,10 @@ def test_a_claim_on_time_says_what_of_it_is_preprocessing(tmp_path):
 def test_times_are_paired_by_query_when_preprocessing_is_left_out(tmp_path):
     folder = write_run(tmp_path / "run", cases=2, **PLAIN)
     run = read_run(folder)
-    spans = {
-        (line["case"], line["process"], line["sample_id"]): line["latency_ns"]
-        - line["regions"]["preprocess"]["exclusive_ns"]
-        for line in run.samples
-    }
+    spans = {}
+    for query in (*run.case("dual").queries, *run.case("sam").queries):
+        preprocess_ns = query.regions["preprocess"].exclusive_ns
+        spans[query.case, query.process, query.sample_id] = query.latency_ns - preprocess_ns
     logs = []
     for process in range(3):
         queries = [key[2] for key in spans if key[:2] == ("dual", process)]

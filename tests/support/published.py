@@ -9,14 +9,14 @@ from functools import cache
 import numpy as np
 from places import ROOT
 
-from lisabench.harness.records.readings import of_case
 from lisabench.harness.records.run import Run, read_run
 from lisabench.reports import formatting
+from lisabench.reports.gate.pairs import time_pairs
 from lisabench.reports.peaks import of_queries
-from lisabench.reports.ratios import WITHOUT_PREPROCESS, of_stage, time_pairs
 from lisabench.reports.run.detail_tables import measured
 from lisabench.reports.run.schema import Attribution, Case, ClaimResult, Comparison, Summary
 from lisabench.reports.run.summary import summarise
+from lisabench.reports.times import WITHOUT_PREPROCESS, of_stage
 
 PUBLISHED = ROOT / "results"
 GATES = PUBLISHED / "gate-gpu"
@@ -98,8 +98,8 @@ def vision_peak(run: str, candidate: str) -> str:
 
 def peak_gib(run: str, name: str) -> str:
     """``14.96 GiB``: the peak of a query."""
-    lines = of_queries(of_case(name, records(run).memory))
-    return f"{max(line['peak_bytes'] for line in lines) / 2**30:.2f} GiB"
+    memory = of_queries(records(run).case(name).memory)
+    return f"{max(record.peak_bytes or 0 for record in memory) / 2**30:.2f} GiB"
 
 
 def memory_gib(run: str, candidate: str, part: str) -> str:

@@ -25,8 +25,8 @@ from lisabench.models.adapters.fake import FakeCase, build
 from lisabench.reports.gate.baseline import Baseline, reduced
 from lisabench.reports.gate.checks import Check, judge
 from lisabench.reports.gate.outcome import outcome, settle, to_measure_again
+from lisabench.reports.gate.pairs import time_pairs
 from lisabench.reports.gate.thresholds import Gate
-from lisabench.reports.ratios import time_pairs
 
 CASE = "a"
 SETTINGS = {"adapter": "fake"}
@@ -126,17 +126,23 @@ def _run(noise: Noise, longer: Sequence[float], seed: int) -> Run:
     ]
     entry = {
         "name": CASE,
+        "adapter": "fake",
         "role": "model",
         "settings": SETTINGS,
         "has_quality": True,
         "clock": "virtual",
     }
     page = {
+        "schema": "lisabench.run/2",
         "suite": "s",
+        "title": "s",
+        "status": "complete",
+        "started": "2026-01-31T12:00:00+00:00",
+        "plan": {"processes": len(longer), "block": 8, "warmup": 0},
         "cases": [entry],
         "passport": {},
         "versions": {},
-        "data": {"fingerprint": "f"},
+        "data": {"fingerprint": "f", "split": "val", "count": len(SAMPLES), "description": "d"},
     }
     return Run(Path("nowhere"), page, samples, _memory(), [], [])
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 from samples import sample_of
@@ -12,12 +11,13 @@ from lisabench.benchmarks.run import schedule
 from lisabench.harness.clock import VirtualClock
 from lisabench.harness.measure import measure
 from lisabench.harness.probe import TimingProbe
+from lisabench.harness.records.query import QueryRecord
 from lisabench.harness.statistics.verdicts import ratio_verdict
 from lisabench.models.adapters.fake import FakeCase, build
 from lisabench.reports.ratios import time_ratio
 from lisabench.reports.schema_base import Ratio
+from lisabench.reports.times import end_to_end_times
 
-Record = dict[str, Any]
 THRESHOLD = 0.05
 SAMPLES = [sample_of(np.eye(4, dtype=np.uint8), f"q{i}") for i in range(24)]
 STAGES_MS = {
@@ -71,14 +71,14 @@ def excluding_one(setup: Setup, sessions: int) -> int:
 
 def _ratio(setup: Setup, seed: int) -> Ratio:
     clock = DriftingClock(setup.drift, 2 * setup.processes * len(SAMPLES) * QUERY_MS * 1e6)
-    records: dict[str, list[Record]] = {"a": [], "b": []}
+    records: dict[str, list[QueryRecord]] = {"a": [], "b": []}
     for process in range(setup.processes):
         _round(setup, seed, process, TimingProbe(clock), records)
-    return time_ratio(records["a"], records["b"], lambda record: record["latency_ns"])
+    return time_ratio(end_to_end_times(records["a"]), end_to_end_times(records["b"]))
 
 
 def _round(
-    setup: Setup, seed: int, process: int, probe: TimingProbe, records: dict[str, list[Record]]
+    setup: Setup, seed: int, process: int, probe: TimingProbe, records: dict[str, list[QueryRecord]]
 ) -> None:
     adapters = {
         case: build(_case(setup, case, 2 * seed + i, process), probe) for i, case in enumerate("ab")
@@ -87,7 +87,10 @@ def _round(
         for case in setup.turns("ab", process, block):
             asked = (SAMPLES[position] for position in positions)
             records[case] += [
-                {"process": process} | measure(adapters[case], sample, probe) for sample in asked
+                QueryRecord.from_json(
+                    {"case": case, "process": process} | measure(adapters[case], sample, probe)
+                )
+                for sample in asked
             ]
 
 

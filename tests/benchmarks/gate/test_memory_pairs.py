@@ -12,8 +12,8 @@ from lisabench.benchmarks.gate.pairs import can_leave_out, memory_is_known, sett
 from lisabench.harness.records.run import Run, read_run
 from lisabench.reports.gate.baseline import reduced
 from lisabench.reports.gate.checks import Check, judge
+from lisabench.reports.gate.pairs import time_pairs
 from lisabench.reports.gate.thresholds import Gate
-from lisabench.reports.ratios import time_pairs
 
 pytestmark = pytest.mark.no_clock
 

@@ -17,7 +17,7 @@ from simulated_gates import Truth, _run, gates, gates_side_by_side
 from simulation import TRIALS, at_least
 
 from lisabench.harness.statistics import bootstrap
-from lisabench.reports.ratios import time_pairs
+from lisabench.reports.gate.pairs import time_pairs
 
 pytestmark = pytest.mark.no_clock
 

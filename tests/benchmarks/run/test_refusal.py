@@ -100,7 +100,7 @@ def test_a_shuffled_checkpoint_is_refused_and_its_records_kept(shuffled, data, t
     assert run(shuffled, data, tmp_path / "run") == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith(
-        "lisabench: refused: the checkpoint of dual is no better than the floor "
+        "lisabench: refused: the checkpoint of dual is no better than the trivial baseline "
     )
     assert "**Refused: the checkpoint of dual" in (tmp_path / "run" / "report.md").read_text()
     kept = read_run(tmp_path / "run")

@@ -11,12 +11,12 @@ from run_factory import edit_lines, edit_run, failed, make_older, write_run
 
 from lisabench.harness import masks
 from lisabench.harness.errors import DataError, NothingToCompare, UsageError
-from lisabench.harness.records.readings import of_case, stage_ns
-from lisabench.harness.records.run import one_per_query, read_run
+from lisabench.harness.records.run import read_run
 from lisabench.harness.statistics.ratios import unpaired_ratio
 from lisabench.reports.gate.baseline import digest, read_baseline, reduced, write_baseline
 from lisabench.reports.quality import points
-from lisabench.reports.ratios import unpaired_memory, unpaired_time
+from lisabench.reports.ratios import unpaired_memory_ratio, unpaired_time_ratio
+from lisabench.reports.times import end_to_end_times, stage_times
 
 pytestmark = pytest.mark.no_clock
 
@@ -43,14 +43,14 @@ def test_a_baseline_reads_back_as_it_was_written_and_holds_the_models_alone(fold
 
 @pytest.mark.parametrize("stage", [None, "vision", "decoder"])
 def test_the_interval_of_a_time_is_that_of_the_records(folder, file, stage):
-    def span_ns(record):
-        return record["latency_ns"] if stage is None else stage_ns(record, stage)
+    def times(queries):
+        return end_to_end_times(queries) if stage is None else stage_times(queries, stage)
 
-    sides = [of_case(name, read_run(folder).samples) for name in ("dual", "sam")]
+    sides = [times(read_run(folder).case(name).queries) for name in ("dual", "sam")]
     cases = [read_baseline(file).case(name) for name in ("dual", "sam")]
     kept = [case.end_to_end_ns if stage is None else case.stages_ns[stage] for case in cases]
     again = unpaired_ratio(*(list(map(math.log, side)) for side in kept))
-    expected = unpaired_time(*sides, span_ns)
+    expected = unpaired_time_ratio(*sides)
     for end in ("ratio", "low", "high"):
         np.testing.assert_allclose(getattr(again, end), getattr(expected, end), rtol=1e-6, atol=0)
 
@@ -59,8 +59,8 @@ def test_peaks_are_those_of_each_process_by_what_is_reserved_where_that_is_known
     edit_lines(folder / "memory.jsonl", lambda line: line | {"process": 1})
     cases = reduced(read_run(folder)).cases
     assert (cases[0].peak_figure, cases[0].peak_bytes) == ("peak_bytes", [742 << 20])
-    sides = [of_case(name, read_run(folder).memory) for name in ("dual", "sam")]
-    expected = unpaired_memory(*sides, False)
+    sides = [read_run(folder).case(name).memory for name in ("dual", "sam")]
+    expected = unpaired_memory_ratio(*sides, False)
     assert cases[1].growth_bytes[0] / cases[0].growth_bytes[0] == pytest.approx(
         expected.ratio, rel=1e-12, abs=0
     )
@@ -86,15 +86,15 @@ def test_a_memory_pass_that_broke_leaves_no_peak(folder):
 
 
 def test_differences_of_quality_are_those_of_the_records(folder, file):
-    sides = [one_per_query(of_case(name, read_run(folder).samples)) for name in ("dual", "sam")]
-    again = [read_baseline(file).case(name).answers.records() for name in ("dual", "sam")]
+    sides = [read_run(folder).case(name).scored for name in ("dual", "sam")]
+    again = [read_baseline(file).case(name).answers.scored() for name in ("dual", "sam")]
     assert points(*again) == points(*sides)
 
 
 @pytest.mark.parametrize("older", [False, True])
 def test_kept_masks_come_back_to_the_pixel(folder, tmp_path, older):
-    records = of_case("dual", read_run(folder).samples)
-    expected = {r["sample_id"]: coco.decode(r["mask_rle"]) for r in records if "mask_rle" in r}
+    queries = read_run(folder).case("dual").queries
+    expected = {q.sample_id: coco.decode(q.mask_rle) for q in queries if q.mask_rle}
     if older:
         make_older(folder)
     write_baseline(tmp_path / "baseline.json", reduced(read_run(folder)))
@@ -129,8 +129,8 @@ def test_medians_are_over_the_queries_that_every_process_has_timed(folder):
     case = reduced(read_run(folder)).case("dual")
     assert (case.untimed, case.failed, case.records) == (["scene-0003"], 1, 24)
     logs = [
-        np.median([math.log(r["latency_ns"]) for r in of_case("dual", read_run(folder).samples)
-                   if r["process"] == process and r["sample_id"] != "scene-0003"])
+        np.median([math.log(query.latency_ns) for query in read_run(folder).case("dual").queries
+                   if query.process == process and query.sample_id != "scene-0003"])
         for process in range(3)
     ]  # fmt: skip
     np.testing.assert_allclose(np.log(case.end_to_end_ns), logs, rtol=1e-7, atol=0)

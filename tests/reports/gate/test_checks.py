@@ -2,22 +2,20 @@
 
 import json
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
-from run_factory import write_run
+from run_factory import edit_lines, write_lines, write_run
 
 from lisabench.harness import masks
 from lisabench.harness.metrics import METRICS
-from lisabench.harness.records.readings import counts
-from lisabench.harness.records.run import one_per_query, read_run
+from lisabench.harness.records.run import read_run
 from lisabench.harness.statistics.ratios import paired_ratio, unpaired_ratio
 from lisabench.reports.gate.baseline import Baseline, PackedMask, reduced
 from lisabench.reports.gate.checks import judge
 from lisabench.reports.gate.outcome import changes, checked, outcome, settle, to_measure_again
+from lisabench.reports.gate.pairs import time_pairs
 from lisabench.reports.gate.thresholds import Gate
-from lisabench.reports.ratios import time_pairs
 from lisabench.reports.schema_base import AnswerSpread
 
 pytestmark = pytest.mark.no_clock
@@ -129,9 +127,11 @@ def test_where_two_versions_took_turns_a_time_has_the_interval_of_the_pairs_in_b
 
 def test_pairs_are_of_the_same_query_in_the_same_process_of_either_run(tmp_path):
     run = read_run(write_run(tmp_path / "run", **SMALL))
-    slower = replace(
-        run, samples=[line | {"latency_ns": 2 * line["latency_ns"]} for line in run.samples[::-1]]
-    )
+    twice = write_run(tmp_path / "twice", **SMALL)
+    edit_lines(twice / "samples.jsonl", lambda line: line | {"latency_ns": 2 * line["latency_ns"]})
+    journal = twice / "samples.jsonl"
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[::-1]))
+    slower = read_run(twice)
     found = time_pairs(run, slower)
     np.testing.assert_allclose(
         found["dual", "time.end_to_end"], [math.log(2)] * 5, rtol=1e-9, atol=0
@@ -140,7 +140,7 @@ def test_pairs_are_of_the_same_query_in_the_same_process_of_either_run(tmp_path)
 
 
 def test_pairs_of_stages_are_of_the_pass_that_waits_where_both_runs_have_it(tmp_path):
-    run = read_run(write_run(tmp_path / "run", **SMALL))
+    folders = [write_run(tmp_path / name, **SMALL) for name in ("run", "before", "after")]
     waited = [
         {
             "case": "dual",
@@ -152,7 +152,9 @@ def test_pairs_of_stages_are_of_the_pass_that_waits_where_both_runs_have_it(tmp_
         for more in (1, 3)
         for process in range(5)
     ]
-    before, after = replace(run, passes=waited[:5]), replace(run, passes=waited[5:])
+    write_lines(folders[1] / "passes.jsonl", waited[:5])
+    write_lines(folders[2] / "passes.jsonl", waited[5:])
+    run, before, after = [read_run(folder) for folder in folders]
     found = time_pairs(before, after)
     np.testing.assert_allclose(found["dual", "time.vision"], [math.log(3)] * 5, rtol=1e-9, atol=0)
     assert found["dual", "time.llm"] == []
@@ -364,7 +366,7 @@ def test_scores_are_paired_by_query_and_a_loss_is_found(before):
     worse = worse_by(before, 5)
     found = of(before, worse, "quality.gIoU")
     scores = [
-        METRICS["gIoU"].compute(list(map(counts, side.case("dual").answers.records())))
+        METRICS["gIoU"].compute([query.counts for query in side.case("dual").answers.scored()])
         for side in (before, worse)
     ]
     assert found.verdict == "regression" and found.high < -0.5
@@ -557,5 +559,5 @@ def test_what_is_judged_is_json_without_nan(before):
 
 def test_one_answer_a_query_is_that_of_the_lowest_process(tmp_path):
     run = read_run(write_run(tmp_path / "run", **SMALL))
-    chosen = one_per_query([record for record in run.samples if record["case"] == "dual"])
-    assert reduced(run).case("dual").answers.sample_id == [record["sample_id"] for record in chosen]
+    chosen = [query.sample_id for query in run.case("dual").queries if query.process == 0]
+    assert reduced(run).case("dual").answers.sample_id == chosen

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,8 @@ from run_factory import edit_lines, edit_run, write_run
 from scipy import stats
 
 from lisabench.harness.errors import NothingToCompare, UsageError
-from lisabench.harness.records.readings import of_case
 from lisabench.harness.records.run import read_run
-from lisabench.reports.ratios import unpaired_memory
+from lisabench.reports.ratios import unpaired_memory_ratio
 from lisabench.reports.run.across import Compared, compare_cases
 from lisabench.reports.run.across_tables import side_by_side
 from lisabench.reports.run.summary import summarise
@@ -111,10 +111,10 @@ def test_peaks_across_runs_are_compared_without_pairs(runs):
 
 
 def test_peaks_by_different_instruments_have_no_ratio_without_pairs_either(runs):
-    lines = of_case("dual", read_run(runs[0]).memory)
-    assert unpaired_memory(lines, lines, False).ratio == pytest.approx(1, rel=1e-12, abs=0)
-    other = [line | {"instrument": "cuda allocator"} for line in lines]
-    assert unpaired_memory(lines, other, False).ratio is None
+    memory = read_run(runs[0]).case("dual").memory
+    assert unpaired_memory_ratio(memory, memory, False).ratio == pytest.approx(1, rel=1e-12, abs=0)
+    other = [replace(record, instrument="cuda allocator") for record in memory]
+    assert unpaired_memory_ratio(memory, other, False).ratio is None
 
 
 def test_the_first_run_is_compared_with_each_further_one(tmp_path, runs):

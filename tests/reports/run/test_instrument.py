@@ -3,13 +3,14 @@
 import json
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import SimpleNamespace
 
 import psutil
 import pynvml
 import pytest
 import torch
+from query_records import memory_record
 from run_factory import edit_run, write_lines, write_run
 
 from lisabench.benchmarks import suite_file
@@ -20,12 +21,19 @@ from lisabench.benchmarks.run.worker import Order, Worker
 from lisabench.benchmarks.run.worker_pool import WorkerProcess
 from lisabench.harness import noise, nvml, passes, roofline
 from lisabench.harness.clock import VirtualClock
-from lisabench.harness.records.run import read_run
+from lisabench.harness.records.from_json import from_json
+from lisabench.harness.records.manifest import CaseEntry, CostByArithmetic
+from lisabench.harness.records.run import CaseRecords, MemoryRecord, PassRecord, read_run
 from lisabench.models import registry
 from lisabench.models.adapters import lisa
 from lisabench.models.lisa import config
 from lisabench.reports.run import detail_tables
-from lisabench.reports.run.instrument import memory_split, off_paper, stages_beside
+from lisabench.reports.run.instrument import (
+    StageBeside,
+    memory_split,
+    stages_beside,
+    unexpected_weights,
+)
 from lisabench.reports.run.schema import Ceilings
 from lisabench.reports.run.summary import summarise
 
@@ -44,15 +52,14 @@ def line(stage, peak_mib, reserved_mib=None, process_mib=None, **further):
         "peak_reserved_bytes": reserved_mib,
         "device_process_bytes": process_mib,
     }
-    return {"stage": stage} | {name: mib and mib * MIB for name, mib in sizes.items()} | further
+    sizes = {name: mib and mib * MIB for name, mib in sizes.items()}
+    return memory_record(stage, **sizes, **further)
 
 
 def on_paper(weights_mib, cache_mib=0):
     half = weights_mib * MIB // 2
-    return {
-        "weight_bytes": {"clip": half, "llm": weights_mib * MIB - half},
-        "kv_cache_bytes": cache_mib * MIB,
-    }
+    weight_bytes = {"clip": half, "llm": weights_mib * MIB - half}
+    return CostByArithmetic(weight_bytes, cache_mib * MIB, flops={}, traffic_bytes={})
 
 
 def test_the_parts_of_a_peak_add_up_to_what_the_driver_counts():
@@ -110,7 +117,7 @@ def test_where_the_weights_are_not_known_nothing_is_split():
 
 def complaints(measured_mib, paper_mib):
     lines = [line("build", 1000, weights_bytes=measured_mib * MIB)]
-    return list(off_paper([case_of(memory_split(on_paper(paper_mib), lines))]))
+    return list(unexpected_weights([case_of(memory_split(on_paper(paper_mib), lines))]))
 
 
 def case_of(split):
@@ -123,12 +130,12 @@ def case_of(split):
         (
             200,
             100,
-            "c: its weights take 200 MiB, on paper 100 MiB: something is loaded that should not be",
+            "c: its weights take 200 MiB, by arithmetic 100 MiB: something is loaded that should not be",
         ),
         (110, 100, None),
         (132, 100, None),  # the bound itself is kept
         (133, 100, "something is loaded that should not be"),
-        (67, 100, "c: its weights take 67 MiB, on paper 100 MiB: something is not loaded"),
+        (67, 100, "c: its weights take 67 MiB, by arithmetic 100 MiB: something is not loaded"),
         (68, 100, None),
         (10_100, 10_000, None),  # 1 % of a large model is more than 32 MiB
         (10_101, 10_000, "something is loaded that should not be"),
@@ -145,7 +152,7 @@ def test_weights_may_be_off_paper_by_the_larger_of_one_per_cent_and_32_mib(
 
 def test_a_case_without_arithmetic_raises_no_complaint():
     lines = [line("build", 1000, weights_bytes=1000 * MIB)]
-    assert list(off_paper([case_of(memory_split(None, lines)), case_of(None)])) == []
+    assert list(unexpected_weights([case_of(memory_split(None, lines)), case_of(None)])) == []
 
 
 def build_with_unused(case: config.LisaConfig, probe):
@@ -164,11 +171,13 @@ def test_100_mb_that_a_model_does_not_use_raise_the_warning_of_its_weights(
         Order(adapter, config.LisaConfig(device="cpu"), {"root": data_root, "split": "val"})
     ).memory(1)
     assert found["memory_error"] is None
-    split = memory_split(found["paper"], found["rows"])
+    cost = from_json(CostByArithmetic, found["paper"])
+    rows = [from_json(MemoryRecord, {"case": "c", "process": 0} | row) for row in found["rows"]]
+    split = memory_split(cost, rows)
     assert split.weights_bytes - split.paper_weights_bytes == pytest.approx(
         100e6 * warned, rel=0, abs=MIB
     )
-    complaints = list(off_paper([case_of(split)]))
+    complaints = list(unexpected_weights([case_of(split)]))
     assert len(complaints) == warned
     assert all("something is loaded that should not be" in sentence for sentence in complaints)
 
@@ -178,23 +187,33 @@ def test_100_mb_that_a_model_does_not_use_raise_the_warning_of_its_weights(
 
 ON_GPU = {"device": "cuda", "dtype": "bfloat16"}
 H200 = {"cuda": {"matrix_flops_per_s": {"bfloat16": 4e14}, "bandwidth_bytes_per_s": 2e12}}
-PAPER = {"flops": {"vision": 4e12, "llm": 4e11}, "traffic_bytes": {"vision": 1e9, "llm": 1.4e10}}
+PAPER = CostByArithmetic(
+    weight_bytes={},
+    kv_cache_bytes=0,
+    flops={"vision": 4e12, "llm": 4e11},
+    traffic_bytes={"vision": 1e9, "llm": 1.4e10},
+)
+
+
+def records_of(passes=(), **known):
+    entry = CaseEntry(name="a", adapter="lisa", role="model", **known)
+    lines = [from_json(PassRecord, line, kind=line["pass"]) for line in passes]
+    return CaseRecords(entry, passes=tuple(lines))
 
 
 def test_the_floor_of_a_stage_is_the_larger_of_its_operations_and_its_bytes():
     """Vision: 10 ms of operations and 0.5 of bytes; the language model: 1 and 7."""
-    found = stages_beside({"paper": PAPER, "settings": ON_GPU}, H200, [])
-    assert {name: stage["floor_ms"] for name, stage in found.items()} == pytest.approx(
+    found = stages_beside(records_of(paper=PAPER, settings=ON_GPU), H200)
+    assert {name: stage.floor_ms for name, stage in found.items()} == pytest.approx(
         {"vision": 10.0, "llm": 7.0}, rel=1e-9, abs=0
     )
     assert all(
-        stage["synchronised_ms"] is None and stage["gpu_busy_ms"] is None
-        for stage in found.values()
+        stage.synchronised_ms is None and stage.gpu_busy_ms is None for stage in found.values()
     )
 
 
 @pytest.mark.parametrize(
-    "entry",
+    "known",
     [
         {"paper": PAPER, "settings": ON_GPU | {"dtype": "float8"}},
         {"paper": PAPER, "settings": ON_GPU | {"device": "cpu"}},
@@ -203,8 +222,8 @@ def test_the_floor_of_a_stage_is_the_larger_of_its_operations_and_its_bytes():
         {"settings": ON_GPU},
     ],
 )
-def test_there_is_no_floor_without_a_rate_and_arithmetic(entry):
-    assert stages_beside(entry, H200, []) == {}
+def test_there_is_no_floor_without_a_rate_and_arithmetic(known):
+    assert stages_beside(records_of(**known), H200) == {}
 
 
 def waited(case, process, sample_id, which="synchronised", **stages_ms):
@@ -216,9 +235,9 @@ def waited(case, process, sample_id, which="synchronised", **stages_ms):
 def test_a_stage_takes_the_median_of_its_passes_each_kind_by_itself():
     lines = [waited("a", 0, str(i), vision=ms) for i, ms in enumerate((3, 50, 2))]
     lines += [waited("a", 0, "", "profiled", vision=1.5, llm=0.5)]
-    found = stages_beside({}, {}, lines)
-    assert found["vision"] == {"synchronised_ms": 3.0, "gpu_busy_ms": 1.5, "floor_ms": None}
-    assert found["llm"] == {"synchronised_ms": None, "gpu_busy_ms": 0.5, "floor_ms": None}
+    found = stages_beside(records_of(lines), {})
+    assert found["vision"] == StageBeside(synchronised_ms=3.0, gpu_busy_ms=1.5, floor_ms=None)
+    assert found["llm"] == StageBeside(synchronised_ms=None, gpu_busy_ms=0.5, floor_ms=None)
 
 
 # The tables
@@ -239,7 +258,7 @@ def cells(table, row):
 
 
 def test_a_cell_of_the_ceilings_reads_floor_over_time(tmp_path):
-    paper = on_paper(100) | {"flops": {"vision": 7.6e-3 * 4e14}, "traffic_bytes": {"vision": 0}}
+    paper = asdict(on_paper(100)) | {"flops": {"vision": 7.6e-3 * 4e14}, "traffic_bytes": {"vision": 0}}
     lines = [waited("dual", 0, f"scene-000{i}", vision=44.1) for i in range(3)]
     summary = written(tmp_path, lines, dual={"paper": paper, "settings": ON_GPU})
     table = detail_tables.roofline_table(summary)
@@ -248,7 +267,7 @@ def test_a_cell_of_the_ceilings_reads_floor_over_time(tmp_path):
 
 
 def test_the_gpu_is_at_work_for_its_busy_times_over_the_time_of_a_query(tmp_path):
-    paper = on_paper(100) | {"flops": {"llm": 4e11}, "traffic_bytes": {"llm": 0}}
+    paper = asdict(on_paper(100)) | {"flops": {"llm": 4e11}, "traffic_bytes": {"llm": 0}}
     lines = [waited("dual", 0, "", "profiled", vision=10, llm=6)]
     summary = written(tmp_path, lines, dual={"paper": paper, "settings": ON_GPU})
     table = detail_tables.roofline_table(summary)
@@ -265,10 +284,13 @@ def test_the_table_of_memory_has_the_columns_that_are_known_of_any_case(tmp_path
         "case": "dual",
         "process": 0,
         "instrument": "resident set",
+        "stage": "build",
         "start_bytes": 0,
+        "peak_bytes": 300 * MIB,
         "queries": 1,
+        "weights_bytes": 25 * MIB,
     }
-    write_lines(tmp_path / "memory.jsonl", [row | line("build", 300, weights_bytes=25 * MIB)])
+    write_lines(tmp_path / "memory.jsonl", [row])
     table = detail_tables.split_table(summarise(read_run(tmp_path)))
     assert [cell.strip() for cell in table.splitlines()[0].strip("|").split("|")] == [
         "MiB",

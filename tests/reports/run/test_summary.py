@@ -38,15 +38,15 @@ def warned(summary: Summary, *words: str) -> bool:
 
 def test_times_are_medians_over_all_processes_and_stages_are_sums_of_their_regions(tmp_path):
     run = read_run(write_run(tmp_path, **PLAIN))
-    records = [record for record in run.samples if record["case"] == "dual"]
+    records = run.case("dual").queries
     time = case_of(summarise(run), "dual").time
     vision_ns = [
-        sum(r["exclusive_ns"] for name, r in q["regions"].items() if name.startswith("vision"))
+        sum(r.exclusive_ns for name, r in q.regions.items() if name.startswith("vision"))
         for q in records
     ]
     assert time.n == 24 and time.queries == 8 and time.processes == 3
     assert time.end_to_end_ms == pytest.approx(
-        np.median([q["latency_ns"] for q in records]) / 1e6, rel=1e-12, abs=0
+        np.median([q.latency_ns for q in records]) / 1e6, rel=1e-12, abs=0
     )
     assert time.stages["vision"].median_ms == pytest.approx(
         np.median(vision_ns) / 1e6, rel=1e-12, abs=0
@@ -98,10 +98,11 @@ def test_a_process_that_only_one_side_has_is_no_pair(tmp_path):
 
 def test_quality_is_computed_from_one_record_a_query(tmp_path):
     run = read_run(write_run(tmp_path, **PLAIN))
-    records = [r for r in run.samples if r["case"] == "clip" and r["process"] == 0]
+    records = [query for query in run.case("clip").queries if query.process == 0]
     quality = case_of(summarise(run), "clip").quality
     intersections, unions = (
-        np.array([r[key] for r in records]) for key in ("intersection_px", "union_px")
+        np.array([getattr(query.counts, key) for query in records])
+        for key in ("intersection_px", "union_px")
     )
     ious = [i / u if u else 1 for i, u in zip(intersections, unions, strict=True)]
     assert quality.n == 8 and quality.status.ok == 8
@@ -301,7 +302,7 @@ def test_a_setting_that_one_side_does_without_is_listed_but_no_confound(tmp_path
 
 def test_unattributed_time_over_5_per_cent_is_a_warning(tmp_path):
     write_run(tmp_path, cases=2, **PLAIN)
-    assert not warned(summarise(read_run(tmp_path)), "in no stage")
+    assert not warned(summarise(read_run(tmp_path)), "unattributed")
     edit_lines(
         tmp_path / "samples.jsonl",
         lambda q: (
@@ -309,8 +310,8 @@ def test_unattributed_time_over_5_per_cent_is_a_warning(tmp_path):
         ),
     )
     summary = summarise(read_run(tmp_path))
-    assert warned(summary, "sam: 6.0%", "in no stage") and not warned(
-        summary, "dual:", "in no stage"
+    assert warned(summary, "sam: 6.0%", "unattributed") and not warned(
+        summary, "dual:", "unattributed"
     )
 
 
@@ -342,7 +343,7 @@ def test_a_model_that_is_not_better_than_the_floors_is_a_warning(tmp_path):
         tmp_path / "samples.jsonl",
         lambda q: q | ({"intersection_px": 0} if q["case"] == "dual" else {}),
     )
-    assert warned(summarise(read_run(tmp_path)), "dual", "not better than the floor")
+    assert warned(summarise(read_run(tmp_path)), "dual", "not better than the trivial baseline")
 
 
 def test_a_run_that_has_hardly_begun_has_no_figures(tmp_path):

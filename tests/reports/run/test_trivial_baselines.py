@@ -9,7 +9,7 @@ from lisabench.harness.records.run import read_run
 from lisabench.reports.run.page import write_report
 from lisabench.reports.run.summary import summarise
 from lisabench.reports.run.terminal import refusals
-from lisabench.reports.run.trivial_baselines import against_floors
+from lisabench.reports.run.trivial_baselines import against_trivial_baselines
 
 pytestmark = pytest.mark.no_clock
 
@@ -40,7 +40,7 @@ def miss(folder, share=1.0):
 
 
 def test_a_trained_checkpoint_is_better_than_the_floors(tmp_path):
-    (found,) = against_floors(read_run(checkpoint_run(tmp_path)))
+    (found,) = against_trivial_baselines(read_run(checkpoint_run(tmp_path)).cases)
     assert (found.case, found.verdict, found.refused) == ("dual", "better", False)
     assert found.gIoU - found.floor_gIoU == pytest.approx(
         found.gIoU_points.difference / 100, rel=0, abs=1e-9
@@ -59,7 +59,9 @@ def test_a_checkpoint_that_is_no_better_is_refused_on_the_first_page_and_keeps_i
     miss(checkpoint_run(tmp_path))
     before = (tmp_path / "samples.jsonl").read_text()
     (sentence,) = refusals_of(tmp_path)
-    assert sentence.startswith("refused: the checkpoint of dual is no better than the floor ")
+    assert sentence.startswith(
+        "refused: the checkpoint of dual is no better than the trivial baseline "
+    )
     page = (tmp_path / "report.md").read_text()
     assert (
         f"**R{sentence[1:]}.**" in page.split("## ")[0]
@@ -75,7 +77,7 @@ def test_the_best_of_the_floors_counts_and_a_tie_with_it_is_not_better(tmp_path)
         {**boxes[line["sample_id"]], **who(line)} if line["case"] == "dual" else line
     )
     edit_lines(tmp_path / "samples.jsonl", as_box)
-    (found,) = against_floors(read_run(tmp_path))
+    (found,) = against_trivial_baselines(read_run(tmp_path).cases)
     assert (found.floor, found.verdict, found.refused) == ("centre-box", "not better", True)
     assert found.gIoU == found.floor_gIoU and found.gIoU_points.difference == 0
 
@@ -85,9 +87,9 @@ def who(line):
 
 
 def test_whole_image_and_empty_mask_follow_from_the_pixels_of_a_run_without_controls(tmp_path):
-    with_controls = against_floors(read_run(checkpoint_run(tmp_path / "with")))[0]
+    with_controls = against_trivial_baselines(read_run(checkpoint_run(tmp_path / "with")).cases)[0]
     checkpoint_run(tmp_path / "without", controls=False)
-    (alone,) = against_floors(read_run(tmp_path / "without"))
+    (alone,) = against_trivial_baselines(read_run(tmp_path / "without").cases)
     controls = {
         case.name: case.quality.gIoU for case in summarise(read_run(tmp_path / "with")).controls
     }
@@ -115,34 +117,34 @@ def test_a_checkpoint_above_the_floor_whose_interval_reaches_it_is_doubted_and_n
         }
 
     edit_lines(tmp_path / "samples.jsonl", nearly)
-    (found,) = against_floors(read_run(tmp_path))
+    (found,) = against_trivial_baselines(read_run(tmp_path).cases)
     assert found.gIoU_points.low < 0 < found.gIoU_points.difference and found.verdict == "doubtful"
     assert refusals_of(tmp_path) == []
     assert (
-        "dual (gIoU 0.250) is not surely better than the floor"
+        "dual (gIoU 0.250) is not surely better than the trivial baseline"
         in (tmp_path / "report.md").read_text()
     )
 
 
 def test_too_few_images_refuse_nothing_but_say_so(tmp_path):
     miss(checkpoint_run(tmp_path / "seven", queries=7))
-    (found,) = against_floors(read_run(tmp_path / "seven"))
+    (found,) = against_trivial_baselines(read_run(tmp_path / "seven").cases)
     assert (found.verdict, found.refused, found.gIoU_points.clusters) == ("not better", False, 7)
     assert any(
         "7 images are too few to refuse it" in w
         for w in summarise(read_run(tmp_path / "seven")).warnings
     )
     miss(checkpoint_run(tmp_path / "eight", queries=8))
-    assert against_floors(read_run(tmp_path / "eight"))[0].refused
+    assert against_trivial_baselines(read_run(tmp_path / "eight").cases)[0].refused
 
 
 def test_only_loaded_checkpoints_are_refused(tmp_path):
     write_run(tmp_path, cases=1, **PLAIN)
     miss(tmp_path)
-    (found,) = against_floors(read_run(tmp_path))
+    (found,) = against_trivial_baselines(read_run(tmp_path).cases)
     assert (found.verdict, found.refused) == ("not better", False)
     write_run(tmp_path / "random", cases=1, quality=False, **PLAIN)
-    assert against_floors(read_run(tmp_path / "random")) == []
+    assert against_trivial_baselines(read_run(tmp_path / "random").cases) == []
 
 
 def test_queries_that_failed_condemn_no_checkpoint(tmp_path):
@@ -152,7 +154,7 @@ def test_queries_that_failed_condemn_no_checkpoint(tmp_path):
         tmp_path / "samples.jsonl",
         lambda q: q | (lost if q["case"] == "dual" and q["position"] > 0 else {}),
     )
-    assert not any(found.refused for found in against_floors(read_run(tmp_path)))
+    assert not any(found.refused for found in against_trivial_baselines(read_run(tmp_path).cases))
 
 
 def test_no_claim_about_quality_is_judged_by_a_refused_checkpoint(tmp_path):

@@ -1,0 +1,45 @@
+"""Log ratios of pairs of processes, for a gate whose two versions were measured in lockstep."""
+
+from collections.abc import Mapping, Sequence
+
+from ...harness.contract import STAGES
+from ...harness.records.run import Run
+from ..energy import ENERGY, energy_logs
+from ..ratios import time_logs
+from ..times import END_TO_END, end_to_end_times, of_stage, stage_times, synchronised_times
+
+Pairs = Mapping[tuple[str, str], Sequence[float]]  # by case and quantity, a log ratio a pair
+
+
+def time_pairs(before: Run, after: Run) -> Pairs:
+    """Return the log ratios of the times and of the energy of each case that both runs have.
+
+    A log ratio of times is the median over the queries of a pair of processes; stages are of the pass
+    that waits for the GPU, where both runs have it. A log ratio of energies is that of their means.
+    """
+    names_after = {entry.name for entry in after.manifest.cases}
+    pairs: dict[tuple[str, str], Sequence[float]] = {}
+    for reference in before.cases:
+        name = reference.name
+        if name not in names_after:
+            continue
+        candidate = after.case(name)
+        end_to_end = time_logs(
+            end_to_end_times(reference.queries), end_to_end_times(candidate.queries)
+        )
+        pairs[name, END_TO_END] = list(end_to_end.values())
+        energy = energy_logs(reference.queries, candidate.queries)
+        pairs[name, ENERGY] = list(energy.values())
+        both_synchronised = bool(reference.synchronised) and bool(candidate.synchronised)
+        for stage in STAGES:
+            if both_synchronised:
+                logs = time_logs(
+                    synchronised_times(reference.synchronised, stage),
+                    synchronised_times(candidate.synchronised, stage),
+                )
+            else:
+                logs = time_logs(
+                    stage_times(reference.queries, stage), stage_times(candidate.queries, stage)
+                )
+            pairs[name, of_stage(stage)] = list(logs.values())
+    return pairs

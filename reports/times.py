@@ -1,0 +1,106 @@
+"""Times of queries, by process and query: what ratios and differences of times are computed from.
+
+A time is named by its quantity, as in claims: ``time.end_to_end``, ``time.without_preprocess``, or
+``time.`` and a stage.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from ..harness.contract import STAGES
+from ..harness.records.query import QueryRecord
+from ..harness.records.run import CaseRecords, PassRecord
+
+END_TO_END = "time.end_to_end"
+WITHOUT_PREPROCESS = "time.without_preprocess"
+PREPROCESS = "preprocess"
+
+Times = Mapping[tuple[int, str], int]  # nanoseconds, by process and id of the query
+
+
+def of_stage(stage: str) -> str:
+    """Return the name of the quantity that the time of a stage is: ``time.vision``."""
+    return f"time.{stage}"
+
+
+def end_to_end_times(queries: Iterable[QueryRecord]) -> Times:
+    """Return the end-to-end time of each query that has one."""
+    times = {}
+    for query in queries:
+        if query.is_timed:
+            times[query.process, query.sample_id] = query.latency_ns or 0
+    return times
+
+
+def times_without_preprocess(queries: Iterable[QueryRecord]) -> Times:
+    """Return the end-to-end time without preprocessing of each query that has a time."""
+    times = {}
+    for query in queries:
+        if query.is_timed:
+            times[query.process, query.sample_id] = query.without_preprocess_ns
+    return times
+
+
+def stage_times(queries: Iterable[QueryRecord], stage: str) -> Times:
+    """Return the time of a stage in each query that has a time; 0 where the query did not enter it."""
+    times = {}
+    for query in queries:
+        if query.is_timed:
+            times[query.process, query.sample_id] = query.stage_ns(stage)
+    return times
+
+
+def synchronised_times(passes: Iterable[PassRecord], stage: str) -> Times:
+    """Return the time of a stage in each query of the synchronised pass.
+
+    Args:
+        passes: lines of the synchronised pass alone; each names its query.
+        stage: its time is 0 in a line without it.
+    """
+    times = {}
+    for line in passes:
+        times[line.process, line.sample_id or ""] = line.stages_ns.get(stage) or 0
+    return times
+
+
+def synchronised_stages(cases: Sequence[CaseRecords]) -> list[str]:
+    """Return the stages in every line of the synchronised pass of every case; none if a case has no line."""
+    in_every_line = set(STAGES)
+    for case in cases:
+        if not case.synchronised:
+            return []
+        for line in case.synchronised:
+            in_every_line &= line.stages_ns.keys()
+    return [stage for stage in STAGES if stage in in_every_line]
+
+
+def were_synchronised(cases: Sequence[CaseRecords]) -> bool:
+    """Return whether all cases had the synchronised pass, with at least one stage that all have."""
+    return bool(synchronised_stages(cases))
+
+
+def times_by_stage(cases: Sequence[CaseRecords]) -> dict[str, list[Times]]:
+    """Return the times of each stage, one mapping a case.
+
+    They are of the synchronised pass where all cases have it. Otherwise they are of the timing, for
+    the stages of the first case. In the timing nobody waits for the GPU at the end of a stage: its
+    pending work is counted for whichever later stage happens to wait.
+    """
+    stages = synchronised_stages(cases)
+    times = {}
+    if stages:
+        for stage in stages:
+            times[stage] = [synchronised_times(case.synchronised, stage) for case in cases]
+    else:
+        for stage in cases[0].stages:
+            times[stage] = [stage_times(case.timed, stage) for case in cases]
+    return times
+
+
+def by_process(times: Times) -> list[dict[str, int]]:
+    """Return for each process its times by query, in nanoseconds; a time of 0 has no logarithm and is left out."""
+    processes: dict[int, dict[str, int]] = defaultdict(dict)
+    for (process, sample_id), time_ns in times.items():
+        if time_ns > 0:
+            processes[process][sample_id] = time_ns
+    return list(processes.values())
