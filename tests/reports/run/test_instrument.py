@@ -258,7 +258,10 @@ def cells(table, row):
 
 
 def test_a_cell_of_the_ceilings_reads_floor_over_time(tmp_path):
-    paper = asdict(on_paper(100)) | {"flops": {"vision": 7.6e-3 * 4e14}, "traffic_bytes": {"vision": 0}}
+    paper = asdict(on_paper(100)) | {
+        "flops": {"vision": 7.6e-3 * 4e14},
+        "traffic_bytes": {"vision": 0},
+    }
     lines = [waited("dual", 0, f"scene-000{i}", vision=44.1) for i in range(3)]
     summary = written(tmp_path, lines, dual={"paper": paper, "settings": ON_GPU})
     table = detail_tables.roofline_table(summary)
