@@ -1,6 +1,6 @@
-"""A training's checkpoints: weights that `weights` can name, and beside them what it takes to go on exactly.
+"""A training's checkpoints: weights that the setting `weights` can name, and the state to continue exactly.
 
-checkpoint-STEP         the last one; an older one goes when it is whole
+checkpoint-STEP         the last one; the one before is removed when this one is complete
 best_model_epoch_N      the best so far, by mIoU on the validation split
 """
 
@@ -20,104 +20,118 @@ from ...models.lisa.weights_format import appearing
 
 LAST = re.compile(r"^checkpoint-(\d+)$")
 BEST = "best_model_epoch_"
-STATE, LEARNED, REST = "training", "learned.safetensors", "rest.pt"
+# A checkpoint's sub-folder with the state of the training, and its two files: the trained parameters in float32 and in
+# the form in which they are trained, and the states of optimizer, schedule, scaler and random numbers.
+STATE, PARAMETERS, REST = "training", "learned.safetensors", "rest.pt"
 
 
 class Checkpoints:
-    """
+    """The folder with a training's checkpoints.
+
     Args:
         folder: where they are.
-        write: writes weights into a folder.
+        write_weights: writes the model's weights into a folder.
     """
 
-    def __init__(self, folder: Path, write: Callable[[Path], object]) -> None:
-        self.folder, self._write = folder, write
+    def __init__(self, folder: Path, write_weights: Callable[[Path], object]) -> None:
+        self.folder = folder
+        self._write_weights = write_weights
 
     def last(self) -> Path | None:
-        """The newest whole one."""
-        found = [path for path in self.folder.glob("checkpoint-*") if LAST.match(path.name)]
-        return max(found, key=_step, default=None)
+        """Return the newest checkpoint to continue from, or None."""
+        numbered = self._numbered()
+        if not numbered:
+            return None
+        return numbered[max(numbered)]
 
-    def save_last(self, step: int, learned: dict[str, Tensor], rest: dict[str, Any]) -> None:
-        """Writes one after so many steps, and removes older ones.
+    def save_last(self, step: int, parameters: dict[str, Tensor], rest: dict[str, Any]) -> None:
+        """Write a checkpoint to continue from, and remove older ones.
+
+        Args:
+            step: how many steps are done.
+            parameters: the trained parameters, by name.
+            rest: what else must be restored, for `torch.save`.
 
         Raises:
-            RunFailed: it cannot be written; the one before stays.
+            RunFailed: it cannot be written; the checkpoint before stays.
         """
-        place = self.folder / f"checkpoint-{step}"
-        self._save(place, learned, rest)
-        for other in self.folder.glob("checkpoint-*"):
-            if LAST.match(other.name) and other != place:
-                shutil.rmtree(other)
+
+        def write(folder: Path) -> None:
+            self._write_weights(folder)
+            state = folder / STATE
+            state.mkdir()
+            tensors = {}
+            for name, tensor in parameters.items():
+                tensors[name] = tensor.detach().cpu().contiguous()
+            save_file(tensors, state / PARAMETERS)
+            torch.save(rest, state / REST)
+
+        self._write_whole(self.folder / f"checkpoint-{step}", write)
+        for number, path in self._numbered().items():
+            if number != step:
+                shutil.rmtree(path)
 
     def save_best(self, epoch: int) -> None:
-        """Writes the best one, of an epoch, and removes the one before.
+        """Write the weights of the best epoch so far, and remove those of the epoch that was the best before.
 
         Raises:
-            RunFailed: it cannot be written; the one before stays.
+            RunFailed: they cannot be written; those before stay.
         """
-        place = self.folder / f"{BEST}{epoch}"
-        shutil.rmtree(
-            place, ignore_errors=True
-        )  # left by a training that was killed after it, and goes on before it
-        self._save(place)
+        path = self.folder / f"{BEST}{epoch}"
+        # A training that was killed after this epoch, and continues from before it, has left one.
+        shutil.rmtree(path, ignore_errors=True)
+        self._write_whole(path, self._write_weights)
         for other in self.folder.glob(f"{BEST}*"):
-            if other != place:
+            if other != path:
                 shutil.rmtree(other)
 
-    def _save(
-        self,
-        place: Path,
-        learned: dict[str, Tensor] | None = None,
-        rest: dict[str, Any] | None = None,
-    ) -> None:
+    def _numbered(self) -> dict[int, Path]:
+        """Return the checkpoints to continue from, by their steps."""
+        numbered = {}
+        for path in self.folder.glob("checkpoint-*"):
+            match = LAST.match(path.name)
+            if match:
+                numbered[int(match[1])] = path
+        return numbered
+
+    def _write_whole(self, path: Path, write: Callable[[Path], object]) -> None:
+        """Write a folder that appears under its name only when it is complete."""
         try:
-            with appearing(place) as folder:
-                self._write(folder)
-                if learned is not None:
-                    (folder / STATE).mkdir()
-                    save_file(
-                        {n: t.detach().cpu().contiguous() for n, t in learned.items()},
-                        folder / STATE / LEARNED,
-                    )
-                    torch.save(rest, folder / STATE / REST)
+            with appearing(path) as folder:
+                write(folder)
         except (OSError, SafetensorError, RuntimeError) as error:
-            kept = self.last()
-            hint = f"the last checkpoint is {kept}" if kept else "there is no checkpoint before it"
+            last = self.last()
+            kept = f"the last checkpoint is {last}" if last else "there is no checkpoint before it"
             raise RunFailed(
-                f"{place} cannot be written ({error}); {hint}: make room, and go on with --resume"
+                f"{path} cannot be written ({error}); {kept}: make room, and continue with --resume"
             ) from error
 
 
-def restore(checkpoint: Path, learned: dict[str, nn.Parameter]) -> dict[str, Any]:
-    """Puts back what had been learned.
+def restore(checkpoint: Path, parameters: dict[str, nn.Parameter]) -> dict[str, Any]:
+    """Restore the trained parameters, in place.
 
     Args:
-        checkpoint: one of `Checkpoints.last`.
-        learned: the parameters by name.
+        checkpoint: one that `Checkpoints.last` returned.
+        parameters: the trained parameters, by name.
 
     Returns:
         The rest, as it was given to `save_last`.
 
     Raises:
-        DataError: it is broken, or of another training.
+        DataError: the checkpoint is broken, or belongs to another training.
     """
     try:
-        tensors = load_file(checkpoint / STATE / LEARNED)
+        tensors = load_file(checkpoint / STATE / PARAMETERS)
         rest = torch.load(checkpoint / STATE / REST, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise DataError(
             f"{checkpoint} is broken ({error}): remove it, and start again in a new folder"
         ) from error
-    if tensors.keys() != learned.keys():
+    if tensors.keys() != parameters.keys():
         raise DataError(
-            f"{checkpoint} is of a training of other parameters: start again in a new folder"
+            f"{checkpoint} has other trained parameters than this training: start again in a new folder"
         )
     with torch.no_grad():
         for name, tensor in tensors.items():
-            learned[name].copy_(tensor)
+            parameters[name].copy_(tensor)
     return rest
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])

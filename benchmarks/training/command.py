@@ -1,15 +1,15 @@
-"""``lisabench train``, from what was asked to an exit code."""
+"""``lisabench train``: from options to a trained model, its records and its report."""
 
 import logging
 import shlex
 import sys
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, fields, replace
-from typing import Any
+from typing import Any, cast
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
+from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from ...datasets.reasonseg import ReasonSeg
 from ...harness import environment
@@ -17,7 +17,16 @@ from ...harness.errors import UsageError
 from ...harness.memory import cap_gpu, card_bytes, meter_for
 from ...harness.probe import NullProbe
 from ...harness.records.journal import create, now, writing
-from ...harness.records.training import EVALUATIONS, TRAINING, TRAINING_SCHEMA, read_training
+from ...harness.records.training import (
+    EVALUATIONS,
+    TRAINING,
+    TRAINING_SCHEMA,
+    MemoryBeforeBuild,
+    TrainedModel,
+    TrainingData,
+    TrainingManifest,
+    read_training,
+)
 from ...models.adapters.lisa_stages import Lisa
 from ...models.lisa.config import LisaConfig
 from ...models.training.save import Origin, save
@@ -30,231 +39,256 @@ from .options import TrainingOptions
 from .setup import Setup, check_targets, refuse_random_bridge, setup
 from .trainer import Trainer
 
-PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
-Samples = tuple[ReasonSeg, ReasonSeg]  # to train on, and to evaluate on
-EVALUATION_SPLITS = ("val", "test")
-BY_OPTIONS = {
-    "preset",
-    "weights",
-    "vision",
-    "device",
-    "precision",
-    "quantization",
-    "seed",
-}  # axes; others are `--set`
+# What Accelerate calls our precisions.
+MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+Samples = tuple[ReasonSeg, ReasonSeg]  # the training split and the validation split
+EVALUATION_SPLITS = (
+    "val",
+    "test",
+)  # of ReasonSeg; weights that are trained on one of them carry a warning
+# Settings of the model that have an option of their own. The others are changed by `--set`.
+SETTINGS_WITH_OPTION = {
+    "preset", "weights", "vision", "device", "precision", "quantization", "seed",
+}  # fmt: skip
 
 
-def carry_out(said: Mapping[str, Any]) -> None:
-    """Trains what was asked, prints what came of it.
+def carry_out(given: Mapping[str, Any]) -> None:
+    """Train a model, and print the path of the report.
+
+    Args:
+        given: the options that were given, by name; see `setup.setup`.
 
     Raises:
-        LisabenchError: nothing could be begun, or the training cannot go on.
+        LisabenchError: nothing could be begun, or the training cannot continue.
     """
-    logging.getLogger("bitsandbytes").setLevel(
-        logging.ERROR
-    )  # on a CPU it warns of kernels that nothing here uses
-    wanted = setup(said)
-    device = environment.resolve_device(wanted.case.device)
-    memory = _memory(wanted.options.gpu_memory, device)
-    accelerator = _accelerator(wanted, device)
-    (folder,) = broadcast_object_list([wanted.folder])  # the time of day may differ among processes
-    wanted = replace(wanted, options=replace(wanted.options, output_dir=folder))
-    main = accelerator.is_main_process
-    samples = wanted.train_samples(), wanted.val_samples()
+    # On a CPU, bitsandbytes warns about missing kernels that nothing here uses.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    plan = setup(given)
+    device = environment.resolve_device(plan.case.device)
+    # First of all that uses the GPU: the cap measures what the CUDA context takes.
+    memory = _memory_before_build(plan.options.gpu_memory, device)
+    accelerator = _accelerator(plan, device)
+    # The default folder is named by the time of day, which may differ among the processes: the main process's counts.
+    (folder,) = broadcast_object_list([plan.folder])
+    plan = replace(plan, options=replace(plan.options, output_dir=folder))
+
+    samples = plan.train_samples(), plan.val_samples()
     check_targets(samples[0])
-    page = _page(wanted, accelerator, samples) | {"memory": memory}
-    if main:
-        _open(wanted, page)
+    manifest = _manifest(plan, accelerator, samples, memory)
+    if accelerator.is_main_process:
+        _open_folder(plan, manifest)
     accelerator.wait_for_everyone()
-    with (
-        writing(wanted.folder) if main else nullcontext(),
-        shown() if main else nullcontext(_silent) as progress,
-    ):
-        _train(wanted, accelerator, samples, TrainingJournal(wanted.folder, page), progress)
-    if main:
-        print(write_training_report(wanted.folder))
+    journal = TrainingJournal(folder, manifest)
+    if accelerator.is_main_process:
+        with writing(folder), shown() as progress:
+            _train(plan, accelerator, samples, journal, progress)
+        print(write_training_report(folder))
+    else:
+        _train(plan, accelerator, samples, journal, _no_progress)
 
 
-def _memory(card: str | None, device: str) -> dict[str, int | None]:
-    """Cap the GPU where a card is to be imitated, and return what there is to know before the model is built.
-
-    Returns:
-        `beside_bytes`, what of the card lies beside PyTorch's allocator (None without a cap), and `start_bytes`, the
-        resident set before the build (None on a GPU).
-    """
+def _memory_before_build(card: str | None, device: str) -> MemoryBeforeBuild:
+    """Cap the GPU if a card is to be imitated, and return what is known about memory before the model is built."""
     if device != "cuda":
-        return {"beside_bytes": None, "start_bytes": meter_for(device).reset()}
-    beside_bytes = card_bytes(card) - cap_gpu(card_bytes(card)) if card else None
-    return {"beside_bytes": beside_bytes, "start_bytes": None}
+        return MemoryBeforeBuild(start_bytes=meter_for(device).reset())
+    if card is None:
+        return MemoryBeforeBuild()
+    allocator_bytes = cap_gpu(card_bytes(card))
+    return MemoryBeforeBuild(beside_bytes=card_bytes(card) - allocator_bytes)
 
 
-def _silent(done: int, total: int, what: str) -> None:
-    """Of several processes, one speaks."""
-
-
-def _accelerator(wanted: Setup, device: str) -> Accelerator:
-    if wanted.options.dtype == "fp16" and device == "cpu":
+def _accelerator(plan: Setup, device: str) -> Accelerator:
+    if plan.options.dtype == "fp16" and device == "cpu":
         raise UsageError("training in fp16 needs a GPU: take --dtype fp32 or bf16 here")
-    # Some of what a recipe trains may get no gradient, such as a head without a loss on the answer.
-    apart = DistributedDataParallelKwargs(find_unused_parameters=True)
+    # Some of the trained parameters may get no gradient, such as the head of the language model if no loss is on the
+    # answer. Without this, the exchange of gradients would wait for theirs.
+    data_parallel = DistributedDataParallelKwargs(find_unused_parameters=True)
     return Accelerator(
         cpu=device == "cpu",
-        mixed_precision=PRECISIONS[wanted.case.precision],
-        kwargs_handlers=[apart],
+        mixed_precision=MIXED_PRECISION[plan.case.precision],
+        kwargs_handlers=[data_parallel],
     )
 
 
-def _page(wanted: Setup, accelerator: Accelerator, samples: Samples) -> dict[str, Any]:
-    """``run.json`` as it stands before anything is trained."""
-    data = {"train": _described(samples[0]), "val": _described(samples[1])}
-    fingerprints = {f"{use} data": each["fingerprint"] for use, each in data.items()}
-    return {
-        "schema": TRAINING_SCHEMA,
-        "status": "running",
-        "started": now(),
-        "finished": None,
-        "setup": wanted.recorded(),
-        "configuration": {
-            **wanted.configuration(),
-            **fingerprints,
-            "processes": accelerator.num_processes,
-        },
-        "data": data,
-        "training": {
-            "recipe": wanted.options.recipe,
-            "preset": wanted.case.preset,
-            "vision": wanted.case.vision,
-        },
-        "passport": environment.describe_machine() | environment.conditions(),
-        "versions": environment.versions(),
-        "warnings": [],
+def _manifest(
+    plan: Setup, accelerator: Accelerator, samples: Samples, memory: MemoryBeforeBuild
+) -> TrainingManifest:
+    """Return the manifest as it is before anything is trained."""
+    data = {}
+    fingerprints = {}
+    for use, split in zip(("train", "val"), samples, strict=True):
+        data[use] = TrainingData(len(split), split.fingerprint())
+        fingerprints[f"{use} data"] = data[use].fingerprint
+    configuration = {
+        **plan.configuration(),
+        **fingerprints,
+        "processes": accelerator.num_processes,
     }
-
-
-def _open(wanted: Setup, page: dict[str, Any]) -> None:
-    """
-    Raises:
-        UsageError: the folder holds a run already, or one of another configuration is to be resumed.
-    """
-    if not wanted.options.resume:
-        create(wanted.folder, (TRAINING, EVALUATIONS))
-        return
-    before = read_training(wanted.folder).manifest.configuration
-    as_usual = asdict(LisaConfig())  # what axes had that an older release did not know
-    differing = sorted(
-        _differing({**before, "case": as_usual | before["case"]}, page["configuration"])
+    return TrainingManifest(
+        schema=TRAINING_SCHEMA,
+        status="running",
+        started=now(),
+        setup=plan.recorded(),
+        configuration=configuration,
+        data=data,
+        model=TrainedModel(str(plan.options.recipe), plan.case.preset, plan.case.vision),
+        environment=environment.describe_machine() | environment.conditions(),
+        versions=environment.versions(),
+        memory=memory,
     )
+
+
+def _open_folder(plan: Setup, manifest: TrainingManifest) -> None:
+    """Make the folder of a new training, or check that the training in it can be resumed.
+
+    Raises:
+        UsageError: the folder holds a run already, or a training of another configuration.
+    """
+    if not plan.options.resume:
+        create(plan.folder, (TRAINING, EVALUATIONS))
+        return
+    before = dict(read_training(plan.folder).manifest.configuration)
+    # An older release did not know every setting of today; it did what is the default now.
+    before["case"] = asdict(LisaConfig()) | before["case"]
+    differing = _differing(before, manifest.configuration)
     if differing:
         raise UsageError(
-            f"{wanted.folder} holds a training of another configuration ({', '.join(differing)}): "
-            "ask for the same, or name a new --output_dir"
+            f"{plan.folder} holds a training of another configuration ({', '.join(sorted(differing))}): "
+            "give the same options, or name a new --output_dir"
         )
 
 
 def _differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    one, other = _flat(before), _flat(after)
-    return [
-        f"{key} was {one.get(key)} and is {other.get(key)}"
-        for key in one | other
-        if one.get(key) != other.get(key)
-    ]
+    flat_before = _flat(before)
+    flat_after = _flat(after)
+    differing = []
+    for key in flat_before | flat_after:
+        was = flat_before.get(key)
+        now_is = flat_after.get(key)
+        if was != now_is:
+            differing.append(f"{key} was {was} and is {now_is}")
+    return differing
 
 
 def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= _flat(value) if isinstance(value, dict) else {key: value}
+        if isinstance(value, dict):
+            flat |= _flat(value)
+        else:
+            flat[key] = value
     return flat
 
 
 def _train(
-    wanted: Setup,
+    plan: Setup,
     accelerator: Accelerator,
     samples: Samples,
     journal: TrainingJournal,
     progress: Progress,
 ) -> None:
-    lisa = Lisa(wanted.case, NullProbe(), starting=True)
+    """Build the model, make it trainable, and train it."""
+    lisa = Lisa(plan.case, NullProbe(), starting=True)
     if "bridge" in lisa.new_parts:
-        refuse_random_bridge(wanted.options, wanted.case, wanted.recipe)
-    make_trainable(lisa.model, wanted.case, wanted.recipe.trains, lisa.tokenizer)
-    if wanted.options.gradient_checkpointing:
+        refuse_random_bridge(plan.options, plan.case, plan.recipe)
+    make_trainable(lisa.model, plan.case, plan.recipe.trains, lisa.tokenizer)
+    if plan.options.gradient_checkpointing:
+        # The reentrant kind computes no gradients if a layer's input needs none, as with frozen embeddings.
         lisa.model.llm.gradient_checkpointing_enable({"use_reentrant": False})
     counts = trained_by_part(lisa.model)
-    journal.page["training"] |= {"trained_parameters": counts, "settings": dict(lisa.settings)}
     if accelerator.is_main_process:
-        journal.begin()
-        sys.stderr.writelines(f"{line}\n" for line in (*_trains(counts), *_doubts(wanted, lisa)))
-    keep = Checkpoints(wanted.checkpoints, lambda folder: save(lisa, folder, _origin(wanted)))
-    Trainer(wanted, accelerator, lisa, samples, journal, keep, progress).run(_teacher(wanted))
+        model = replace(
+            journal.manifest.model, trained_parameters=counts, settings=dict(lisa.settings)
+        )
+        journal.begin(replace(journal.manifest, model=model))
+        _print_trained(counts)
+        for warning in _warnings(plan, lisa):
+            sys.stderr.write(f"warning: {warning}\n")
+
+    checkpoints = Checkpoints(plan.checkpoints, lambda folder: save(lisa, folder, _origin(plan)))
+    trainer = Trainer(plan, accelerator, lisa, samples, journal, checkpoints, progress)
+    trainer.run(_teacher(plan))
     if accelerator.is_main_process:
         journal.conclude("complete")
 
 
-def _described(samples: ReasonSeg) -> dict[str, Any]:
-    return {"count": len(samples), "fingerprint": samples.fingerprint()}
+def _no_progress(done: int, total: int, what: str) -> None:
+    """Show nothing: of several processes, only the main one shows progress."""
 
 
-def _trains(counts: Mapping[str, int]) -> list[str]:
+def _print_trained(counts: Mapping[str, int]) -> None:
     parts = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-    return [f"training {sum(counts.values()):,} parameters: {parts}"]
+    sys.stderr.write(f"training {sum(counts.values()):,} parameters: {parts}\n")
 
 
-def _doubts(wanted: Setup, lisa: Lisa) -> list[str]:
-    head = {"embeddings", "token_rows"} & set(wanted.recipe.trains) and not wanted.losses.ce
-    idle = "the head is trained and learns nothing: no loss looks at the answer (--ce_weight is 0)"
-    return [f"warning: {doubt}" for doubt in (*lisa.warnings, *([idle] if head else []))]
+def _warnings(plan: Setup, lisa: Lisa) -> list[str]:
+    warnings = list(lisa.warnings)
+    trains_head = "embeddings" in plan.recipe.trains or "token_rows" in plan.recipe.trains
+    if trains_head and not plan.losses.ce:
+        warnings.append(
+            "the language model's head is trained but learns nothing, because no loss is on the answer"
+            " (--ce_weight is 0)"
+        )
+    return warnings
 
 
-def _teacher(wanted: Setup) -> Any:
-    """SAM's encoder with the weights of a dual, where it is to be distilled."""
-    if not wanted.recipe.distils:
+def _teacher(plan: Setup) -> SamVisionEncoder | None:
+    """Return SAM's encoder with the weights of a dual, if the recipe distils it.
+
+    Raises:
+        UsageError: the teacher's weights have another SAM than the model.
+    """
+    if not plan.recipe.distils:
         return None
-    source = wanted.options.teacher or wanted.case.weights
-    plain = {
-        "vision": "dual",
-        "frame": "whole",
-        "bridge": "linear",
-        "quantization": "none",
-        "quantized": "llm",
-    }
-    dual = Lisa(replace(wanted.case, weights=source, **plain), NullProbe(), starting=True)
+    weights = plan.options.teacher or plan.case.weights
+    case = replace(
+        plan.case,
+        weights=weights,
+        vision="dual",
+        frame="whole",
+        bridge="linear",
+        quantization="none",
+        quantized="llm",
+    )
+    dual = Lisa(case, NullProbe(), starting=True)
     if "sam_encoder" in dual.new_parts:
         raise UsageError(
-            f"the teacher ({source}) has another SAM than sam={wanted.case.sam}: set the one that it has"
+            f"the teacher ({weights}) has another SAM than sam={plan.case.sam}: set sam to the one that it has"
         )
-    return dual.model.get_submodule("encoder.sam_encoder")
+    return cast(SamVisionEncoder, dual.model.get_submodule("encoder.sam_encoder"))
 
 
-def _origin(wanted: Setup) -> Origin:
-    options = wanted.options
-    data = (
-        f"{options.data.name}/{options.split}"
-        if options.data
-        else f"generated scenes, split {options.split}"
-    )
-    start = "random weights" if wanted.case.weights == "random" else wanted.case.weights
+def _origin(plan: Setup) -> Origin:
+    """Return where the trained weights come from, for their card."""
+    options = plan.options
+    data = f"generated scenes, split {options.split}"
+    if options.data:
+        data = f"{options.data.name}/{options.split}"
+    start = "random weights" if plan.case.weights == "random" else plan.case.weights
     described = (
         f"trained by the recipe {options.recipe} from {start} on {data}, seed {options.seed}"
     )
-    splits = (options.split,) if options.data and options.split in EVALUATION_SPLITS else ()
-    return Origin(described, splits, command_of(options, wanted.case))
+    splits: tuple[str, ...] = ()
+    if options.data and options.split in EVALUATION_SPLITS:
+        splits = (options.split,)
+    return Origin(described, splits, command_of(options, plan.case))
 
 
 def command_of(options: TrainingOptions, case: LisaConfig) -> str:
-    """The command line that asks for the same training in a new folder."""
-    said = {field.name: getattr(options, field.name) for field in fields(options)}
-    usual = {field.name: field.default for field in fields(options)} | {
-        "output_dir": said["output_dir"],
-        "resume": True,
-    }
-    words = [
-        f"--{name}={value}"
-        for name, value in said.items()
-        if value != usual[name] and value not in (True, False)
-    ]
-    switches = [f"--{name}" for name, value in said.items() if value is True and name != "resume"]
-    axes = (axis for axis in fields(case) if axis.name not in BY_OPTIONS)
-    changed = [axis.name for axis in axes if getattr(case, axis.name) != axis.default]
-    changes = [f"--set={name}={getattr(case, name)}" for name in changed]
-    return shlex.join(["lisabench", "train", *words, *switches, *changes])
+    """Return the command line of the same training in a new folder."""
+    words = ["lisabench", "train"]
+    switches = []
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if field.name in ("output_dir", "resume"):
+            continue
+        if value is True:
+            switches.append(f"--{field.name}")
+        elif value is not False and value != field.default:
+            words.append(f"--{field.name}={value}")
+    words += switches
+    for field in fields(case):
+        value = getattr(case, field.name)
+        if field.name not in SETTINGS_WITH_OPTION and value != field.default:
+            words.append(f"--set={field.name}={value}")
+    return shlex.join(words)

@@ -1,67 +1,65 @@
-"""How good a model is while it is trained: the harness's own loop and metrics, its queries shared among processes.
+"""Evaluation of a model between two epochs, by the harness's own loop and metrics.
 
-No query is counted twice and none is padded in: each process asks every so-manieth one, and the counts are gathered.
+The queries are shared among the processes. No query is evaluated twice, and none is added to make the shares equal:
+process `rank` of `world` takes every `world`-th query from number `rank` on, and the records are gathered.
 """
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from statistics import fmean
-from typing import Any
 
 from accelerate.utils import gather_object
 
-from ...harness import measure, metrics
+from ...harness import measure
 from ...harness.clock import clock_for
 from ...harness.contract import Sample
 from ...harness.errors import RunFailed
 from ...harness.probe import TimingProbe
-from ...harness.records.query import counts_from_json
+from ...harness.records.query import ANSWERED
+from ...harness.records.training import EvaluationRecord
 from ...models.adapters.lisa_stages import Lisa
+from .sampler import Plan
 
 
 def evaluate(
     lisa: Lisa,
     samples: Sequence[Sample],
-    rank: int,
-    world: int,
-    precision: Callable[[], AbstractContextManager[object]],
+    plan: Plan,
+    step: int,
+    autocast: Callable[[], AbstractContextManager[object]],
     progress: Callable[[int], None],
-) -> list[dict[str, Any]]:
-    """Asks every query once.
+) -> list[EvaluationRecord]:
+    """Evaluate every query once.
 
     Args:
-        lisa: being trained.
-        samples: all of them.
-        rank: which process this is.
-        world: how many there are.
-        precision: the context in which it is trained.
-        progress: is told how many of its queries this process has asked.
+        lisa: the model that is trained.
+        samples: the validation split.
+        plan: has the number of processes, and the epoch of a step.
+        step: how many steps of the training are done.
+        autocast: the context that the model is trained in.
+        progress: is called with the number of queries that this process has evaluated.
 
     Returns:
-        A record for each query, in order, as `measure.measure` makes them: the same in every process.
+        One record per query, in the order of the samples, the same list in every process.
 
     Raises:
         RunFailed: a query failed.
     """
     lisa.model.eval()
+    epoch = plan.epoch(step - 1)
     probe = TimingProbe(clock_for(lisa.device))
     mine = []
-    for done, i in enumerate(range(rank, len(samples), world), start=1):
-        with precision():
-            mine.append((i, measure.measure(lisa, samples[i], probe)))
-        progress(done)
-    rows = [row for _, row in sorted(gather_object(mine), key=lambda pair: pair[0])]
-    failed = next((row for row in rows if row["status"] not in ("ok", "no_seg")), None)
-    if failed:
-        raise RunFailed(
-            f"the query {failed['sample_id']} failed in evaluation ({failed['reason']})"
-        )
-    return rows
+    for i in range(plan.rank, len(samples), plan.world):
+        with autocast():
+            measured = measure.measure(lisa, samples[i], probe)
+        mine.append((i, measured))
+        progress(len(mine))
 
-
-def scores(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Every metric, and how long a query took in the mean."""
-    return metrics.scores(counts_from_json(row) for row in rows) | {
-        "queries": len(rows),
-        "avg_inference_time_s": fmean(row["latency_ns"] for row in rows) / 1e9,
-    }
+    # Failures are raised after the exchange: a process that left before it would keep the others waiting.
+    records = []
+    for _, measured in sorted(gather_object(mine), key=lambda pair: pair[0]):
+        if measured["status"] not in ANSWERED:
+            raise RunFailed(
+                f"the query {measured['sample_id']} failed in evaluation ({measured['reason']})"
+            )
+        records.append(EvaluationRecord.from_json({**measured, "epoch": epoch, "step": step}))
+    return records

@@ -1,133 +1,151 @@
-"""What a training leaves beside its weights: the folder of a run, and the files that users of the modified LISA know.
+"""What a training writes beside its weights: the folder of a run, and the files that users of the modified LISA know.
 
-run.json                        what is trained, on which machine; written first, updated last
-training.jsonl                  one line a step, and one an epoch, each with its `kind`
+run.json                        the manifest: what is trained, on which machine; written first, updated last
+training.jsonl                  one line per step, and one per epoch, each with its `kind`
 evaluations.jsonl               one line per query and epoch
 outputs/metrics_epoch_N.json    the scores of an epoch
 outputs/training_history.json   all epochs
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any
+from typing import Any, cast
 
-from ...harness.records.journal import RUN, append, now, read_lines, supersede, write_json
-from ...harness.records.training import EVALUATIONS, TRAINING
-from .evaluation import scores
+from ...harness import metrics
+from ...harness.memory import Reading
+from ...harness.records.journal import RUN, append, current_lines, now, supersede, write_json
+from ...harness.records.training import (
+    EPOCH,
+    EVALUATIONS,
+    STEP,
+    TRAINING,
+    EvaluationRecord,
+    TrainingEpoch,
+    TrainingManifest,
+    TrainingStep,
+)
 
 GIB = 2**30
-BEST_BY = "mIoU"
-KEPT_OF_A_QUERY = (
-    "sample_id", "image_id", "query", "tags", "height", "width", "status", "latency_ns", "intersection_px", "union_px",
-    "target_px", "predicted_px", "valid_px", "target_box", "predicted_box", "failed",
-)  # fmt: skip
 
 
 class TrainingJournal:
-    """
+    """Writes the records of one training.
+
     Args:
-        folder: of the run.
-        page: what stands in ``run.json``.
+        folder: folder of the training.
+        manifest: what is written to ``run.json``.
     """
 
-    def __init__(self, folder: Path, page: dict[str, Any]) -> None:
-        self.folder, self.page = folder, page
-        self.lines, self.evaluations = folder / TRAINING, folder / EVALUATIONS
+    def __init__(self, folder: Path, manifest: TrainingManifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.lines = folder / TRAINING
+        self.evaluations = folder / EVALUATIONS
         self.history = folder / "outputs" / "training_history.json"
 
-    def begin(self) -> None:
-        """Writes the first page."""
+    def begin(self, manifest: TrainingManifest) -> None:
+        """Write the manifest, complete with what is known once the model is built."""
+        self.manifest = manifest
         self.history.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / RUN, self.page)
+        write_json(self.folder / RUN, manifest.as_json())
 
     def rewind(self, step: int) -> None:
-        """Lines after a step no longer count: the training goes on from there."""
+        """Mark all lines after a step as superseded: the training goes on from that step."""
         for path in (self.lines, self.evaluations):
             if path.exists():
-                supersede(path, lambda row: row["step"] > step)
+                supersede(path, lambda line: line["step"] > step)
 
-    def add_step(self, row: dict[str, Any]) -> None:
-        append(self.lines, [{"kind": "step", **row}])
-
-    def is_best(self, found: dict[str, Any]) -> bool:
-        """Whether scores are better than those of every epoch so far; where no query has a target, gIoU decides."""
-        return all(_goodness(found) > _goodness(row) for row in self._rows("epoch"))
+    def add_step(self, step: TrainingStep) -> None:
+        """Append a step."""
+        append(self.lines, [step.as_json()])
 
     def add_epoch(
         self,
         epoch: int,
         step: int,
-        rows: Sequence[dict[str, Any]],
-        peaks: Sequence[dict[str, Any]],
-        best: bool,
-    ) -> None:
-        """
+        evaluated: Sequence[EvaluationRecord],
+        memory: Sequence[Reading],
+    ) -> TrainingEpoch:
+        """Append the end of an epoch, and return its record.
+
         Args:
-            epoch: from 1 on.
-            step: how many steps were made by its end.
-            rows: of the evaluation, as `measure.measure` makes them.
-            peaks: of each process's memory while it trained.
-            best: whether it is the best so far.
+            epoch: number of the epoch, from 1.
+            step: how many steps were done by its end.
+            evaluated: the evaluation, one record per query.
+            memory: of each process, over the epoch's steps.
         """
-        kept = ({name: row[name] for name in KEPT_OF_A_QUERY} for row in rows)
-        append(self.evaluations, ({"epoch": epoch, "step": step, **row} for row in kept))
-        line = {
-            "kind": "epoch",
-            "epoch": epoch,
-            "step": step,
-            **scores(rows),
-            **self._costs(epoch),
-            **_largest(peaks),
-        }
-        append(self.lines, [line | {"best": best}])
-        write_json(
-            self.history.with_name(f"metrics_epoch_{epoch}.json"), _shown(line | {"best": best})
+        all_steps = self._steps()
+        own_steps = [line for line in all_steps if line.epoch == epoch]
+        scores = metrics.scores(query.counts for query in evaluated)
+        record = TrainingEpoch(
+            epoch=epoch,
+            step=step,
+            scores=scores,
+            queries=len(evaluated),
+            avg_inference_time_s=fmean(query.latency_ns or 0 for query in evaluated) / 1e9,
+            train_loss=fmean(line.loss for line in own_steps),
+            # Evaluations and checkpoints take no part in these times: they are not in a step.
+            step_s=median(line.latency_ns / 1e9 for line in own_steps),
+            train_s=sum(line.latency_ns for line in all_steps) / 1e9,
+            peak_bytes=_largest([reading.peak_bytes for reading in memory]),
+            peak_reserved_bytes=_largest([reading.peak_reserved_bytes for reading in memory]),
+            best=all(_quality(scores) > _quality(line.scores) for line in self._epochs()),
         )
+        append(self.evaluations, [query.as_json() for query in evaluated])
+        append(self.lines, [record.as_json()])
+        write_json(self.history.with_name(f"metrics_epoch_{epoch}.json"), _for_users(record))
         self._write_history("running")
+        return record
 
     def conclude(self, status: str) -> None:
-        """Writes down how it ended."""
-        self.page |= {"status": status, "finished": now()}
-        write_json(self.folder / RUN, self.page)
+        """Write how the training ended, into the manifest and the history."""
+        self.manifest = replace(self.manifest, status=status, finished=now())
+        write_json(self.folder / RUN, self.manifest.as_json())
         self._write_history(status)
 
-    def _costs(self, epoch: int) -> dict[str, Any]:
-        """Of the steps of an epoch, and of all so far: evaluation and checkpoints take no part in it."""
-        steps = self._rows("step")
-        own = [row["latency_ns"] / 1e9 for row in steps if row["epoch"] == epoch]
-        return {
-            "train_loss": fmean(row["loss"] for row in steps if row["epoch"] == epoch),
-            "step_s": median(own),
-            "train_s": sum(row["latency_ns"] for row in steps) / 1e9,
-        }
+    def _steps(self) -> list[TrainingStep]:
+        lines = current_lines(self.lines)
+        return [TrainingStep.from_json(line) for line in lines if line["kind"] == STEP]
 
-    def _rows(self, kind: str) -> list[dict[str, Any]]:
-        rows = read_lines(self.lines)
-        return [row for row in rows if row["kind"] == kind and not row.get("superseded")]
+    def _epochs(self) -> list[TrainingEpoch]:
+        lines = current_lines(self.lines)
+        return [TrainingEpoch.from_json(line) for line in lines if line["kind"] == EPOCH]
 
     def _write_history(self, status: str) -> None:
-        epochs = [_shown(row) for row in self._rows("epoch")]
-        best = next((row["epoch"] for row in reversed(epochs) if row["best"]), None)
-        write_json(
-            self.history,
-            {"status": status, "best_epoch": best, **self.page["training"], "epochs": epochs},
-        )
+        epochs = self._epochs()
+        best_epoch = None
+        for epoch in epochs:
+            if epoch.best:
+                best_epoch = epoch.epoch
+        history = {
+            "status": status,
+            "best_epoch": best_epoch,
+            **self.manifest.as_json()["training"],
+            "epochs": [_for_users(epoch) for epoch in epochs],
+        }
+        write_json(self.history, history)
 
 
-def _goodness(found: dict[str, Any]) -> float:
-    return found["gIoU"] if found[BEST_BY] is None else found[BEST_BY]
+def _quality(scores: Mapping[str, float | None]) -> float:
+    """Return the score that decides which epoch is the best: mIoU, or gIoU if no query has a target."""
+    mIoU, gIoU = scores["mIoU"], scores["gIoU"]
+    if mIoU is None:
+        return cast(float, gIoU)  # defined by any query
+    return mIoU
 
 
-def _largest(peaks: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Of all processes."""
-    return {
-        name: max((p[name] for p in peaks if p[name] is not None), default=None)
-        for name in peaks[0]
-    }
+def _largest(values: Sequence[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return max(known, default=None)
 
 
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    """An epoch as users know it: the peak in GiB, of what the allocator reserved where there is one."""
-    peak = row["peak_reserved_bytes"] or row["peak_bytes"]
-    return row | {"peak_memory_gb": None if peak is None else peak / GIB}
+def _for_users(epoch: TrainingEpoch) -> dict[str, Any]:
+    """Return an epoch as the modified LISA writes it: with the peak in GiB, under that tool's name for it.
+
+    On a GPU the peak is what PyTorch's allocator reserved, because that is what must fit the card.
+    """
+    peak_bytes = epoch.peak_reserved_bytes or epoch.peak_bytes
+    peak_gib = None if peak_bytes is None else peak_bytes / GIB
+    return {**epoch.as_json(), "peak_memory_gb": peak_gib}

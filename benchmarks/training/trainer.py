@@ -1,13 +1,12 @@
-"""The loop of training. Read from `Trainer.run` on.
+"""The training loop. Begin to read at `Trainer.run`.
 
-Every process takes its share of a step's queries, and gradients are averaged among them; a step's loss is the mean over
-all its queries, so that the number of processes does not change it.
+Every process takes its share of a step's queries, and gradients are averaged over the processes. A step's loss is the
+mean over all its queries, so the number of processes does not change it.
 """
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from accelerate import Accelerator
@@ -15,19 +14,26 @@ from accelerate.utils import gather_object, set_seed
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
+from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from ...datasets.reasonseg import ReasonSeg
 from ...harness.clock import clock_for
 from ...harness.errors import RunFailed
 from ...harness.memory import meter_for
 from ...harness.probe import Ledger, TimingProbe
+from ...harness.records.query import RegionTime
+from ...harness.records.training import (
+    DISTILLATION_EPOCH,
+    EvaluationRecord,
+    TrainingStep,
+)
 from ...models.adapters.lisa_stages import Lisa
 from ...models.training.examples import Example, ExampleReader, batch_of
 from ...models.training.learner import Learner
 from ...models.training.trainable import trained
 from ..progress import Progress
 from .checkpoints import Checkpoints, restore
-from .evaluation import evaluate, scores
+from .evaluation import evaluate
 from .journal import TrainingJournal
 from .optimizer import make_optimizer
 from .sampler import Plan
@@ -37,16 +43,16 @@ WARMUP_STEPS = 100  # the original's
 
 
 class Trainer:
-    """One training in one process.
+    """One training, in one of its processes.
 
     Args:
-        setup: what is trained.
-        accelerator: knows the other processes.
-        lisa: built to be trained, and made ready.
-        samples: to train on, and to evaluate on.
-        journal: where it is written down.
+        setup: what is trained, and how.
+        accelerator: connects the processes.
+        lisa: built with ``starting=True`` and made trainable.
+        samples: the training split and the validation split.
+        journal: where the steps and epochs are recorded.
         checkpoints: where weights are kept.
-        progress: is told of every step.
+        progress: is called after every step.
     """
 
     def __init__(
@@ -59,185 +65,205 @@ class Trainer:
         checkpoints: Checkpoints,
         progress: Progress,
     ) -> None:
-        self.setup, self.accelerator, self.lisa, self.journal = setup, accelerator, lisa, journal
-        self.checkpoints, self.progress = checkpoints, progress
+        self.setup = setup
+        self.accelerator = accelerator
+        self.lisa = lisa
+        self.journal = journal
+        self.checkpoints = checkpoints
+        self.progress = progress
         self.train, self.val = samples
         self.plan = plan_of(setup, len(self.train), accelerator)
-        learner = Learner(lisa.model, setup.losses, setup.options.ignored)
-        self.learned = trained(lisa.model)
-        own = make_optimizer(setup.options, list(self.learned.values()))
-        self.schedule = LambdaLR(own, self._share_of_lr)
         self.probe = TimingProbe(clock_for(lisa.device))
-        self.learner, self.optimizer = accelerator.prepare(learner, own)
-        self.own: Learner = learner
-        self.own.probe = self.probe
         self.meter = meter_for(lisa.device)
 
-    def _share_of_lr(self, step: int) -> float:
-        """Rises linearly to 1, then falls to 0, as in the original."""
-        said, steps = self.setup.options.warmup_steps, self.plan.steps
-        warmup = min(WARMUP_STEPS, steps // 10) if said is None else said
-        return min((step + 1) / (warmup + 1), (steps - step) / max(1, steps - warmup))
+        # `learner` may be wrapped for several processes; `own_learner` is the module itself.
+        self.own_learner = Learner(lisa.model, setup.losses, setup.options.ignored)
+        self.own_learner.probe = self.probe
+        self.parameters = trained(lisa.model)
+        own_optimizer = make_optimizer(setup.options, list(self.parameters.values()))
+        # The schedule is not prepared by Accelerate, which would step it once per process.
+        self.schedule = LambdaLR(own_optimizer, self._share_of_lr)
+        self.learner, self.optimizer = accelerator.prepare(self.own_learner, own_optimizer)
 
-    def run(self, teacher: Any = None) -> None:
-        """Trains to the end, from the last checkpoint on where there is one.
+    def run(self, teacher: SamVisionEncoder | None = None) -> None:
+        """Train to the end, from the last checkpoint on if the training is resumed.
 
         Args:
-            teacher: SAM's encoder, where it is distilled.
+            teacher: SAM's encoder, if it is distilled first.
 
         Raises:
-            RunFailed: a loss is no number, or a checkpoint cannot be written.
+            RunFailed: a loss is not finite, an evaluation failed, or a checkpoint cannot be written.
         """
-        step = self._resumed()
+        step = self._restore()
         while step < self.plan.steps:
-            end = next(i for i in range(step, self.plan.steps) if self.plan.ends_epoch(i)) + 1
-            self.own.teacher = teacher if self.plan.epoch(step) == 0 else None
-            self._steps(range(step, end))
-            self._conclude(self.plan.epoch(end - 1), end)
-            step = end
+            epoch = self.plan.epoch(step)
+            last = step
+            while not self.plan.ends_epoch(last):
+                last += 1
+            steps = range(step, last + 1)
+            self.own_learner.teacher = teacher if epoch == DISTILLATION_EPOCH else None
+            self._train(steps)
+            self._end_epoch(epoch, steps.stop)
+            step = steps.stop
 
-    def _resumed(self) -> int:
-        """The step to go on with."""
-        last = self.checkpoints.last() if self.setup.options.resume else None
+    def _share_of_lr(self, step: int) -> float:
+        """Return a step's share of the learning rate: it rises linearly to 1, then falls to 0, as in the original."""
+        steps = self.plan.steps
+        warmup = self.setup.options.warmup_steps
+        if warmup is None:
+            warmup = min(WARMUP_STEPS, steps // 10)
+        rising = (step + 1) / (warmup + 1)
+        falling = (steps - step) / max(1, steps - warmup)
+        return min(rising, falling)
+
+    def _restore(self) -> int:
+        """Seed, restore the last checkpoint if the training is resumed, and return the step to continue with."""
+        # Each process drops out other activations.
         set_seed(self.setup.options.seed + self.plan.rank)
-        step = 0 if last is None else self._restored(last)
+        last = self.checkpoints.last() if self.setup.options.resume else None
+        step = 0
+        if last is not None:
+            rest = restore(last, self.parameters)
+            self.optimizer.load_state_dict(rest["optimizer"])
+            self.schedule.load_state_dict(rest["schedule"])
+            if self.accelerator.scaler is not None:
+                self.accelerator.scaler.load_state_dict(rest["scaler"])
+            _set_random_state(rest["random"][self.plan.rank])
+            step = rest["step"]
         if self.accelerator.is_main_process:
             self.journal.rewind(step)
         return step
 
-    def _restored(self, last: Path) -> int:
-        rest = restore(last, self.learned)
-        self.optimizer.load_state_dict(rest["optimizer"])
-        self.schedule.load_state_dict(rest["schedule"])
-        if self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(rest["scaler"])
-        _set_random_state(rest["random"][self.plan.rank])
-        return rest["step"]
-
-    def _steps(self, steps: range) -> None:
+    def _train(self, steps: range) -> None:
+        """Make the steps of an epoch."""
         self.lisa.model.train()
         self.start_bytes = self.meter.reset()
         batches = self._batches(steps)
+        every = self.setup.options.save_steps
         for step in steps:
             with self.probe.query() as ledger:
                 losses = self._step(step, batches)
-            self._write_down(step, losses, ledger)
-            every = self.setup.options.save_steps
+            if self.accelerator.is_main_process:
+                self._record_step(step, losses, ledger)
+            # At the end of an epoch, the checkpoint is written after the evaluation.
             if every and (step + 1) % every == 0 and not self.plan.ends_epoch(step):
-                self._keep(step + 1)
+                self._save_checkpoint(step + 1)
 
     def _step(self, step: int, batches: Iterator[list[Example]]) -> dict[str, float]:
-        """One step; its losses, the means over all its queries."""
-        queries, shares = len(self.plan.queries(step)), self.plan.share(step)
-        sums: list[dict[str, Tensor]] = []
-        for i in range(len(shares)):
-            last = i + 1 == len(shares)
-            with nullcontext() if last else self.accelerator.no_sync(self.learner):
-                found = self._losses(batches)
-                counted = {
-                    name: loss * self.plan.counts(step) / queries for name, loss in found.items()
-                }
-                sums.append({name: loss.detach() for name, loss in counted.items()})
+        """Make one step, and return each loss as the mean over the step's queries, ``loss`` being what is minimised."""
+        queries = len(self.plan.queries(step))
+        counts = self.plan.counts(step)
+        batch_count = len(self.plan.share(step))
+        losses_of_batches: list[dict[str, Tensor]] = []
+        for i in range(batch_count):
+            is_last = i + 1 == batch_count
+            # Gradients are accumulated here, and exchanged among the processes in the last batch's backward pass.
+            with nullcontext() if is_last else self.accelerator.no_sync(self.learner):
+                summed_losses = self._summed_losses(batches)
+                # Dividing the batch's sum by the step's queries makes the mean over all of them. A process without a
+                # share has computed a query that must not count.
+                losses: dict[str, Tensor] = {}
+                for name, loss in summed_losses.items():
+                    losses[name] = loss * counts / queries
+                losses_of_batches.append({name: loss.detach() for name, loss in losses.items()})
                 with self.probe.region("backward"):
-                    self.accelerator.backward(self.own.weighted(counted) * self.plan.world)
-        losses = self._over_processes(sums)
+                    # The exchange takes the mean over the processes, and a sum is needed: hence the factor.
+                    minimised = self.own_learner.weighted(losses) * self.plan.world
+                    self.accelerator.backward(minimised)
+        mean_losses = self._over_processes(losses_of_batches)
         with self.probe.region("optimizer"):
             self._update()
-        return losses
+        return mean_losses
 
-    def _losses(self, batches: Iterator[list[Example]]) -> dict[str, Tensor]:
+    def _summed_losses(self, batches: Iterator[list[Example]]) -> dict[str, Tensor]:
+        """Return the losses of the next batch, each summed over its queries."""
+        lisa = self.lisa
         with self.probe.region("data"):
-            batch = batch_of(
-                next(batches), self.lisa.model.encoder, self.lisa.device, self.lisa.dtype
-            )
+            batch = batch_of(next(batches), lisa.model.encoder, lisa.device, lisa.dtype)
         return self.learner(batch)
 
-    def _over_processes(self, sums: list[dict[str, Tensor]]) -> dict[str, float]:
-        """
+    def _over_processes(self, losses_of_batches: list[dict[str, Tensor]]) -> dict[str, float]:
+        """Return each loss, added up over the batches and processes of a step.
+
         Raises:
-            RunFailed: one is no number; nothing has been learned of it yet.
+            RunFailed: a loss is not finite. Nothing was learned from it yet.
         """
-        mine = {name: torch.stack([each[name].float() for each in sums]).sum() for name in sums[0]}
-        mine["loss"] = self.own.weighted(mine).float()
-        total = cast(Tensor, self.accelerator.reduce(torch.stack(list(mine.values())), "sum"))
-        losses = dict(zip(mine, total.tolist(), strict=True))
-        if not torch.isfinite(total).all():
+        sums: dict[str, Tensor] = {}
+        for name in losses_of_batches[0]:
+            sums[name] = torch.stack([losses[name].float() for losses in losses_of_batches]).sum()
+        sums["loss"] = self.own_learner.weighted(sums).float()
+        # One exchange, and one copy to the host, for all losses.
+        totals = cast(Tensor, self.accelerator.reduce(torch.stack(list(sums.values())), "sum"))
+        losses = dict(zip(sums, totals.tolist(), strict=True))
+        if not torch.isfinite(totals).all():
+            last = self.checkpoints.last()
+            kept = f"the last checkpoint is {last}" if last else "there is no checkpoint yet"
             raise RunFailed(
-                f"the loss is no number any more ({losses}); {self._where_to_go_on()}: lower --lr, or take --dtype fp32"
+                f"the loss is not finite any more ({losses}); {kept}: lower --lr, or take --dtype fp32"
             )
         return losses
 
-    def _where_to_go_on(self) -> str:
-        last = self.checkpoints.last()
-        return f"the last checkpoint is {last}" if last else "there is no checkpoint yet"
-
     def _update(self) -> None:
-        longest = self.setup.options.max_grad_norm
-        norm = self.accelerator.clip_grad_norm_(self.learned.values(), longest or float("inf"))
-        self.grad_norm = float(norm) if norm is not None else None
+        longest = self.setup.options.max_grad_norm or float("inf")
+        norm = self.accelerator.clip_grad_norm_(self.parameters.values(), longest)
+        self.grad_norm = None if norm is None else float(norm)
         self.lr = self.schedule.get_last_lr()[0]
         self.optimizer.step()
+        # In fp16, a step whose gradient overflowed is skipped, and so is its share of the schedule.
         if not self.accelerator.optimizer_step_was_skipped:
             self.schedule.step()
         self.optimizer.zero_grad()
 
-    def _write_down(self, step: int, losses: dict[str, float], ledger: Ledger) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        self.journal.add_step(
-            {
-                "epoch": self.plan.epoch(step),
-                "step": step + 1,
-                "queries": len(self.plan.queries(step)),
-                **losses,
-                "lr": self.lr,
-                "grad_norm": self.grad_norm,
-                **ledger.as_record(),
-            }
+    def _record_step(self, step: int, losses: dict[str, float], ledger: Ledger) -> None:
+        epoch = self.plan.epoch(step)
+        regions = {name: RegionTime(**vars(times)) for name, times in ledger.regions.items()}
+        single_losses = {name: value for name, value in losses.items() if name != "loss"}
+        record = TrainingStep(
+            epoch=epoch,
+            step=step + 1,
+            queries=len(self.plan.queries(step)),
+            losses=single_losses,
+            loss=losses["loss"],
+            lr=self.lr,
+            grad_norm=self.grad_norm,
+            latency_ns=ledger.latency_ns,
+            host_ns=ledger.host_ns,
+            regions=regions,
+            unattributed_ns=ledger.unattributed_ns,
         )
-        epochs = self.setup.options.epochs
-        self.progress(
-            step + 1,
-            self.plan.steps,
-            f"epoch {self.plan.epoch(step)} of {epochs}, loss {losses['loss']:.3f}",
-        )
+        self.journal.add_step(record)
+        message = f"epoch {epoch} of {self.setup.options.epochs}, loss {record.loss:.3f}"
+        self.progress(step + 1, self.plan.steps, message)
 
-    def _conclude(self, epoch: int, step: int) -> None:
-        """Ends an epoch: evaluates, writes down, and keeps what came of it. Distillation is not evaluated."""
+    def _end_epoch(self, epoch: int, step: int) -> None:
+        """Evaluate, record the epoch, and save checkpoints. Distillation is not evaluated."""
+        saves = self.setup.options.save_strategy != "no"
         reading = self.meter.read(self.start_bytes)
-        peaks = gather_object(
-            [{"peak_bytes": reading.peak_bytes, "peak_reserved_bytes": reading.peak_reserved_bytes}]
-        )
-        if epoch:
-            rows = self._evaluated(epoch, step)
+        readings = gather_object([reading])
+        if epoch != DISTILLATION_EPOCH:
+            evaluated = self._evaluate(epoch, step)
             if self.accelerator.is_main_process:
-                best = self.journal.is_best(scores(rows))
-                self.journal.add_epoch(epoch, step, rows, peaks, best)
-                if best and self.setup.options.save_strategy != "no":
+                record = self.journal.add_epoch(epoch, step, evaluated, readings)
+                if record.best and saves:
                     self.checkpoints.save_best(epoch)
-        if self.setup.options.save_strategy != "no":
-            self._keep(step)
+        if saves:
+            self._save_checkpoint(step)
 
-    def _evaluated(self, epoch: int, step: int) -> list[dict[str, Any]]:
+    def _evaluate(self, epoch: int, step: int) -> list[EvaluationRecord]:
+        count = len(self.val)
+
         def progress(done: int) -> None:
             if self.accelerator.is_main_process:
-                asked, count = min(done * self.plan.world, len(self.val)), len(self.val)
-                self.progress(
-                    step, self.plan.steps, f"epoch {epoch}, evaluating: {asked} of {count}"
-                )
+                evaluated = min(done * self.plan.world, count)
+                message = f"epoch {epoch}, evaluating: {evaluated} of {count}"
+                self.progress(step, self.plan.steps, message)
 
-        plan = self.plan
         return evaluate(
-            self.lisa,
-            self.val,
-            plan.rank,
-            plan.world,
-            lambda: self.accelerator.autocast(),
-            progress,
+            self.lisa, self.val, self.plan, step, lambda: self.accelerator.autocast(), progress
         )
 
-    def _keep(self, step: int) -> None:
-        random = gather_object([_random_state()])
+    def _save_checkpoint(self, step: int) -> None:
+        random_states = gather_object([_random_state()])
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler
             rest = {
@@ -245,34 +271,33 @@ class Trainer:
                 "optimizer": self.optimizer.state_dict(),
                 "schedule": self.schedule.state_dict(),
                 "scaler": scaler.state_dict() if scaler else None,
-                "random": random,
+                "random": random_states,
             }
-            self.checkpoints.save_last(step, dict(self.learned), rest)
+            self.checkpoints.save_last(step, dict(self.parameters), rest)
         self.accelerator.wait_for_everyone()
 
     def _batches(self, steps: range) -> Iterator[list[Example]]:
-        reader = ExampleReader(
-            self.lisa.case, self.lisa.model.preset, self._views(), self.lisa.tokenizer
+        """Yield this process's batches of some steps, read by the data loader's worker processes."""
+        lisa = self.lisa
+        views = lisa.model.encoder.views
+        if self.own_learner.teacher is not None and "sam_frame" not in views:
+            views = (*views, "sam_frame")
+        reader = ExampleReader(lisa.case, lisa.model.preset, views, lisa.tokenizer)
+        loader = DataLoader(
+            _Examples(self.train, reader),  # type: ignore[arg-type]
+            batch_sampler=list(self.plan.batches(steps)),
+            num_workers=self.setup.options.dataloader_num_workers,
+            collate_fn=list,
         )
-        return iter(
-            DataLoader(
-                _Examples(self.train, reader),  # type: ignore[arg-type]
-                batch_sampler=list(self.plan.batches(steps)),
-                num_workers=self.setup.options.dataloader_num_workers,
-                collate_fn=list,
-            )
-        )
-
-    def _views(self) -> tuple[str, ...]:
-        views = self.lisa.model.encoder.views
-        return views if self.own.teacher is None else tuple(dict.fromkeys((*views, "sam_frame")))
+        return iter(loader)
 
 
 class _Examples:
-    """What `DataLoader` reads: queries by number."""
+    """The examples of a split by number, as `DataLoader` reads a data set."""
 
     def __init__(self, samples: ReasonSeg, reader: ExampleReader) -> None:
-        self._samples, self._reader = samples, reader
+        self._samples = samples
+        self._reader = reader
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -282,6 +307,7 @@ class _Examples:
 
 
 def plan_of(setup: Setup, samples: int, accelerator: Accelerator) -> Plan:
+    """Return the steps of a training, as this process sees them."""
     options = setup.options
     return Plan(
         samples=samples,
@@ -297,9 +323,11 @@ def plan_of(setup: Setup, samples: int, accelerator: Accelerator) -> Plan:
 
 
 def _random_state() -> dict[str, Tensor]:
-    """Of dropout, the only chance that a step takes."""
+    """Return the states that dropout draws from. Nothing else in a step is random."""
     state = {"cpu": torch.get_rng_state()}
-    return state | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
 
 
 def _set_random_state(state: dict[str, Tensor]) -> None:

@@ -6,7 +6,7 @@ evaluations.jsonl   one line per query and epoch, from the evaluation at the end
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from dataclasses import fields as fields_of
 from functools import cached_property
 from pathlib import Path
@@ -141,6 +141,24 @@ class TrainingManifest:
             warnings=tuple(manifest.get("warnings") or ()),
         )
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that is written to ``run.json``; the inverse of `from_json`."""
+        model = {name: value for name, value in asdict(self.model).items() if value is not None}
+        return {
+            "schema": self.schema,
+            "status": self.status,
+            "started": self.started,
+            "finished": self.finished,
+            "setup": asdict(self.setup),
+            "configuration": dict(self.configuration),
+            "data": {use: asdict(data) for use, data in self.data.items()},
+            "training": model,
+            "passport": dict(self.environment),
+            "versions": dict(self.versions),
+            "warnings": list(self.warnings),
+            "memory": asdict(self.memory),
+        }
+
     @property
     def seed(self) -> int:
         """The seed of the training."""
@@ -200,6 +218,23 @@ class TrainingStep:
             regions[name] = RegionTime(**times)
         return from_json(cls, line, losses=losses, regions=regions)
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the line of ``training.jsonl``; the inverse of `from_json`."""
+        return {
+            "kind": STEP,
+            "epoch": self.epoch,
+            "step": self.step,
+            "queries": self.queries,
+            **self.losses,
+            "loss": self.loss,
+            "lr": self.lr,
+            "grad_norm": self.grad_norm,
+            "latency_ns": self.latency_ns,
+            "host_ns": self.host_ns,
+            "regions": {name: asdict(times) for name, times in self.regions.items()},
+            "unattributed_ns": self.unattributed_ns,
+        }
+
     @property
     def is_distillation(self) -> bool:
         """Whether it belongs to the distillation that comes before the first epoch."""
@@ -255,6 +290,23 @@ class TrainingEpoch:
         scores = {name: line.get(name) for name in METRICS}
         return from_json(cls, line, scores=scores)
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the line of ``training.jsonl``; the inverse of `from_json`."""
+        return {
+            "kind": EPOCH,
+            "epoch": self.epoch,
+            "step": self.step,
+            **self.scores,
+            "queries": self.queries,
+            "avg_inference_time_s": self.avg_inference_time_s,
+            "train_loss": self.train_loss,
+            "step_s": self.step_s,
+            "train_s": self.train_s,
+            "peak_bytes": self.peak_bytes,
+            "peak_reserved_bytes": self.peak_reserved_bytes,
+            "best": self.best,
+        }
+
     @property
     def mIoU(self) -> float | None:  # the metric's own spelling
         """Mean foreground IoU over the queries with a target."""
@@ -307,6 +359,22 @@ class EvaluationRecord:
             DataError: a key that every line has is missing.
         """
         return from_json(cls, line, counts=counts_from_json(line))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the line of ``evaluations.jsonl``; the inverse of `from_json`."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "sample_id": self.sample_id,
+            "image_id": self.image_id,
+            "query": self.query,
+            "tags": dict(self.tags),
+            "height": self.height,
+            "width": self.width,
+            "status": self.status,
+            "latency_ns": self.latency_ns,
+            **asdict(self.counts),
+        }
 
 
 @dataclass(frozen=True)

@@ -117,9 +117,9 @@ from lisabench.cli import main
 
 add_step = TrainingJournal.add_step
 
-def add_step_and_die(self, row):
-    add_step(self, row)
-    if row["step"] == 8:
+def add_step_and_die(self, record):
+    add_step(self, record)
+    if record.step == 8:
         os.kill(os.getpid(), signal.SIGKILL)
 
 TrainingJournal.add_step = add_step_and_die
@@ -323,7 +323,7 @@ def test_a_loss_that_is_no_number_ends_with_a_message_and_an_intact_checkpoint(t
         tmp_path / "run",
     )
     assert done.returncode == 5
-    assert "the loss is no number any more" in done.stderr.splitlines()[-1]
+    assert "the loss is not finite any more" in done.stderr.splitlines()[-1]
     last = Checkpoints(tmp_path / "run" / "checkpoints", lambda _: None).last()
     assert last is not None and str(last) in done.stderr
     assert weights_format.read(last).trained
@@ -353,7 +353,7 @@ def fill_the_disk(*_: object) -> None:
         ({"losses": "x"}, "unknown choice of losses 'x'"),
         ({"optim": "sgd"}, "unknown optimiser 'sgd'"),
         ({"vision": "both"}, "unknown vision 'both'"),
-        ({"vision": "sam", "use_vlm_vision": True}, "--use_vlm_vision is --vision clip"),
+        ({"vision": "sam", "use_vlm_vision": True}, "--use_vlm_vision means --vision clip"),
         (
             {"recipe": "distilled", "vision": "sam"},
             "is not for --vision sam: it needs --vision clip",
@@ -377,7 +377,7 @@ def fill_the_disk(*_: object) -> None:
         ),
         (
             {"use_vlm_vision": True},
-            "does not train the bridge of --vision clip, which is at random: add --recipe",
+            "does not train the bridge of --vision clip, which is random: add --recipe",
         ),
         ({"set": 3}, "set: expected a table of settings"),
         (
@@ -386,7 +386,7 @@ def fill_the_disk(*_: object) -> None:
         ),
         ({"changes": {"answer": "generated"}}, "training forces the answer"),
         ({"preset": "lisa-7b"}, "random weights that are quantised cannot be saved"),
-        ({"ce_weight": 0.0, "bce_weight": 0.0, "dice_weight": 0.0}, "at least one above 0"),
+        ({"ce_weight": 0.0, "bce_weight": 0.0, "dice_weight": 0.0}, "one of them above 0"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(said, message):
