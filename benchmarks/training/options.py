@@ -1,6 +1,6 @@
-"""What can be said to ``lisabench train``: one frozen value, from the command line and a YAML file. Cheap to import.
+"""The options of ``lisabench train``, on the command line and in a YAML file. Cheap to import.
 
-Names are Hugging Face's where it has one; spellings that users of the modified LISA know are accepted beside them.
+Names are Hugging Face's if it has one. The spellings of the modified LISA are accepted too.
 """
 
 import inspect
@@ -131,40 +131,45 @@ class TrainingOptions:
     ] = False
 
 
-def command(do: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
-    """A command for typer that has every option, a YAML file of options, and further settings of the model.
+def command(carry_out: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
+    """Return a command for typer that has every option, ``--config`` and ``--set``.
+
+    Its signature is made from `TrainingOptions`, so that an option is written down once.
 
     Args:
-        do: is given what was said, by name, ``config`` and ``changes`` included; what was not said is not in it.
+        carry_out: is called with the options that were given, by name, ``config`` and ``changes`` included. An option
+            that was not given is left out, so that one in the YAML file counts.
     """
 
-    def train(**said: Any) -> None:
-        do({name: value for name, value in said.items() if value not in (None, [])})
+    def train(**options: Any) -> None:
+        given = {name: value for name, value in options.items() if value not in (None, [])}
+        carry_out(given)
 
-    config = Annotated[
+    hints = get_type_hints(TrainingOptions, include_extras=True)
+    annotations: dict[str, Any] = {}
+    for field in fields(TrainingOptions):
+        annotations[field.name] = _without_default(hints[field.name], field.default)
+    annotations["config"] = Annotated[
         Path | None, Option("--config", help="A YAML file of these options; `set: {KEY: VALUE}`.")
     ]
-    changes = Annotated[
+    annotations["changes"] = Annotated[
         list[str] | None, Option("--set", metavar="KEY=VALUE", help="A further setting of `lisa`.")
     ]
-    hints = get_type_hints(TrainingOptions, include_extras=True)
-    kinds = {
-        field.name: _unsaid(hints[field.name], field.default) for field in fields(TrainingOptions)
-    }
-    kinds |= {"config": config, "changes": changes}
-    train.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [
-            inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=k)
-            for n, k in kinds.items()
-        ]
-    )
-    train.__annotations__ = kinds
-    train.__doc__ = do.__doc__
+    parameters = []
+    for name, annotation in annotations.items():
+        parameter = inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+        )
+        parameters.append(parameter)
+    # Typer reads a command's options from its signature, its annotations and its docstring.
+    train.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    train.__annotations__ = annotations
+    train.__doc__ = carry_out.__doc__
     return train
 
 
-def _unsaid(kind: Any, default: Any) -> Any:
-    """The same option that is None unless it is said; what it is then stands in the help."""
-    plain, option = get_args(kind)
+def _without_default(annotation: Any, default: Any) -> Any:
+    """Return an option's annotation with the default None. Its help still shows the real default."""
+    value_type, option = get_args(annotation)
     option.show_default = str(default) if default else False
-    return Annotated[plain | None, option]
+    return Annotated[value_type | None, option]

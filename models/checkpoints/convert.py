@@ -1,6 +1,6 @@
-"""Converts the original's checkpoints into our own layout, and starts a LISA from a LLaVA and a SAM.
+"""Convert the original's checkpoints into our own layout, or start a LISA from a LLaVA and a SAM.
 
-Weights stream from file to file: what is in memory is a shard, whatever the size of the model.
+Weights stream from file to file, so that no more than a shard is in memory, whatever the size of the model.
 """
 
 import shutil
@@ -27,10 +27,11 @@ from .upstream import EMBEDDING, HEAD, LM_HEAD, SAM, Original
 from .upstream_names import misfits, upstream_name
 from .vocabulary import grown
 
+# Is called with the name of a weight that was written, how many were, and how many there are.
 Progress = Callable[[str, int, int], None]
 CONDITIONINGS = ("original", "described")
-# What our parts take for granted, and the original's settings may say otherwise.
-TAKEN_FOR_GRANTED = {
+# Our parts are made for these values only. A checkpoint's config.json may have others; a missing key means the first.
+SUPPORTED_SETTINGS = {
     "hidden_act": ("silu",),
     "rope_theta": (10000, 10000.0),
     "rope_scaling": (None,),
@@ -45,14 +46,14 @@ TEMPLATE_NOT_STATED = " (the default of the original's scripts; it is not stated
 
 @dataclass(frozen=True)
 class Conversion:
-    """What came of it.
+    """A finished conversion.
 
     Attributes:
-        folder: where the weights are now.
-        saved: what its ``config.json`` says.
-        parameters: how many there are.
-        total_bytes: of them on disk.
-        warnings: what to know about them, one sentence each.
+        folder: the new folder.
+        saved: the settings in its ``config.json``.
+        parameters: number of parameters.
+        total_bytes: size of the weights on disk.
+        warnings: what a user must know about the weights, one sentence each.
     """
 
     folder: Path
@@ -71,20 +72,20 @@ def convert(
     seed: int = 0,
     conditioning: str = "original",
 ) -> Conversion:
-    """Writes the weights of a folder in our layout.
+    """Write the weights of a folder in our layout.
 
     Args:
-        src: as the original or its releases lay it out, or a LLaVA, or an adapter of PEFT.
+        src: a LISA as the original or its releases lay it out, a LLaVA, or an adapter of PEFT.
         dst: a folder that does not exist or is empty.
-        vision_tower: a folder with CLIP, where `src` leaves it out.
-        sam: a file with SAM, as its authors publish it, where `src` is a LLaVA.
-        progress: is told the name of every weight written, how many are, and how many there are.
-        seed: of what is new: rows of new tokens, and the projection of [SEG] in a start from a LLaVA.
-        conditioning: of a start from a LLaVA: which tokens it adds, those of the ``original`` or, as the modified LISA
-            is ``described``, [SEG] alone.
+        vision_tower: a folder with CLIP, if `src` leaves it out.
+        sam: a file with SAM, as its authors publish it, if `src` is a LLaVA.
+        progress: is called for every weight that was written.
+        seed: of new weights: rows of new tokens, and the projection of [SEG] in a start from a LLaVA.
+        conditioning: for a start from a LLaVA: ``original`` adds the original's tokens, ``described`` adds [SEG] alone,
+            as the modified LISA is described.
 
     Raises:
-        UsageError: the folders are not what they should be, or do not go together.
+        UsageError: the arguments do not go together, or `dst` is not empty.
         DataError: a file is missing or broken, or the weights fit no preset.
         RunFailed: `dst` cannot be written.
     """
@@ -92,10 +93,11 @@ def convert(
         raise UsageError(f"{dst} exists already: name a new folder")
     source = upstream.read(src, vision_tower, sam)
     plan = _plan(source, src, start=sam is not None, seed=seed, conditioning=conditioning)
+    # Everything is written beside `dst` and renamed at the end, so that `dst` is there whole or not at all.
     partial = dst.with_name(f"{dst.name}.partial")
     if partial.exists():
         raise UsageError(
-            f"{partial} is left from a conversion that broke off, or is at work: remove it or wait"
+            f"{partial} is left from a conversion that was interrupted, or is being written: remove it, or wait"
         )
     try:
         partial.mkdir(parents=True)
@@ -112,13 +114,13 @@ def convert(
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be written.
+    """What a conversion writes.
 
     Attributes:
-        saved: the settings, without a hash yet.
-        names: from the original's to ours.
-        tokens: added to the tokenizer, with their ids.
-        seed: of what is new.
+        saved: the settings, still without a hash.
+        names: our name of each weight, by the original's.
+        tokens: the tokens that are added to the tokenizer, with their ids.
+        seed: of new weights.
     """
 
     saved: saved.Saved
@@ -127,21 +129,44 @@ class Plan:
     seed: int
 
 
+@dataclass(frozen=True)
+class Vocabulary:
+    """The tokens of a converted LISA.
+
+    Attributes:
+        added: tokens beside those of ``tokenizer.model``, with their ids.
+        new_ids: ids of the tokens that the source does not have.
+        rows: rows of the embedding and the head.
+    """
+
+    added: Mapping[str, int]
+    new_ids: tuple[int, ...]
+    rows: int
+
+
 def _plan(source: Original, src: Path, start: bool, seed: int, conditioning: str) -> Plan:
+    # A source with a projection of [SEG] is a LISA, even if its SAM is given beside it.
     start = start and not any(name.startswith(HEAD) for name in source.shapes)
     if conditioning not in CONDITIONINGS:
         raise unknown("conditioning", conditioning, CONDITIONINGS)
     if conditioning != "original" and not start:
         raise UsageError(
-            f"--conditioning {conditioning} is for a start from a LLaVA: {src} is a LISA, and keeps its own tokens"
+            f"--conditioning {conditioning} is for a start from a LLaVA, but {src} is a LISA and keeps its own tokens"
         )
-    tokens, new, rows = _vocabulary(source, start, conditioning)
-    shapes = _final_shapes(source, rows)
-    name, sizes = _matched(shapes, start)
-    sizes = _checked(sizes, source)
-    known = saved.Saved(
-        preset=name,
-        sam=_sam_name(name, sizes),
+    tokens = _vocabulary(source, start, conditioning)
+    shapes = dict(source.shapes)
+    for name in (EMBEDDING, LM_HEAD):
+        if name in shapes:
+            shapes[name] = (tokens.rows, *shapes[name][1:])
+    preset, sizes = _matching_preset(shapes, start)
+    sizes = _with_settings(sizes, source)
+
+    contaminated_splits: tuple[str, ...] = ()
+    if saved.trained_on_val(src, str(source.config.get("_name_or_path"))):
+        contaminated_splits = ("val",)
+    settings = saved.Saved(
+        preset=preset,
+        sam=_sam_name(preset, sizes),
         sizes=sizes,
         vision="dual",
         template=TEMPLATE,
@@ -149,24 +174,21 @@ def _plan(source: Original, src: Path, start: bool, seed: int, conditioning: str
         seg_head="text_hidden_fcs",
         conditioning=conditioning,
         trained=not start,
-        new_rows=new,
-        contaminated_splits=("val",)
-        if saved.trained_on_val(src, str(source.config.get("_name_or_path")))
-        else (),
+        new_rows=tokens.new_ids,
+        contaminated_splits=contaminated_splits,
         source=_source(src),
         weights_hash="",
     )
-    return Plan(known, {theirs: ours for theirs, (ours, _) in wanted(sizes).items()}, tokens, seed)
+    names = {original: ours for original, (ours, _) in weights_of(sizes).items()}
+    return Plan(settings, names, tokens.added, seed)
 
 
 def _source(src: Path) -> str:
-    """What to call the source: its id on the hub where it lies in the hub's cache, else the folder's name."""
-    cached = (
-        part.removeprefix("models--")
-        for part in src.absolute().parts
-        if part.startswith("models--")
-    )
-    return next(cached, src.absolute().name).replace("--", "/")
+    """Return the source's name: its id on the hub if it is in the hub's cache, else the folder's name."""
+    for part in src.absolute().parts:
+        if part.startswith("models--"):
+            return part.removeprefix("models--").replace("--", "/")
+    return src.absolute().name
 
 
 def _is_on_llama_2(src: Path, config: Mapping[str, Any]) -> bool:
@@ -179,113 +201,116 @@ def _is_on_llama_2(src: Path, config: Mapping[str, Any]) -> bool:
     return "llama2" in names or "llama-2" in names
 
 
-def _vocabulary(
-    source: Original, start: bool, conditioning: str
-) -> tuple[dict[str, int], tuple[int, ...], int]:
-    """The added tokens, the ids of those that are new, and the rows that embedding and head are to have."""
+def _vocabulary(source: Original, start: bool, conditioning: str) -> Vocabulary:
+    """Return the tokens of the converted LISA.
+
+    Raises:
+        DataError: the source is a LISA but lacks some of a LISA's tokens, or its tokenizer is another model's.
+    """
     pieces = sentencepiece.pieces(source.tokenizer / llama_tokenizer.MODEL_FILE)
     present = llama_tokenizer.added_tokens(source.tokenizer)
     needed = added_tokens(conditioning)
     tokens = vocabulary.with_added(len(pieces), present, needed)
-    new = tuple(sorted(tokens[token] for token in tokens.keys() - present.keys()))
-    if new and not start:
-        missing = ", ".join(sorted(tokens.keys() - present.keys()))
+    new_tokens = tokens.keys() - present.keys()
+    if new_tokens and not start:
         raise DataError(
-            f"{source.tokenizer} has no {llama_tokenizer.ADDED_FILE} that says which ids {missing} have: "
-            "get it from where the weights come from"
+            f"{source.tokenizer} has no {llama_tokenizer.ADDED_FILE} that says which ids"
+            f" {', '.join(sorted(new_tokens))} have: get it from where the weights come from"
         )
+    new_ids = tuple(sorted(tokens[token] for token in new_tokens))
     tokenizer = llama_tokenizer.LlamaTokenizer(pieces, tokens, needed)
-    rows = source.shapes.get(EMBEDDING, (0,))[0]
     if start:
-        return tokens, new, tokenizer.size
+        return Vocabulary(tokens, new_ids, rows=tokenizer.size)
+    rows = source.shapes.get(EMBEDDING, (0,))[0]
     if tokenizer.size > rows:
         raise DataError(
             f"{source.tokenizer} has {tokenizer.size} tokens and {EMBEDDING} has {rows} rows: they are not of one model"
         )
-    return tokens, new, rows
-
-
-def _final_shapes(source: Original, rows: int) -> dict[str, Shape]:
-    """Shapes as they will be written, so far as they come from the source."""
-    return {
-        name: (rows, *shape[1:]) if name in (EMBEDDING, LM_HEAD) else shape
-        for name, shape in source.shapes.items()
-    }
+    return Vocabulary(tokens, new_ids, rows)
 
 
 @lru_cache
-def wanted(sizes: Preset) -> dict[str, tuple[str, Shape]]:
-    """Our name and the shape of every weight of a dual LISA, by the original's name. Nothing is allocated."""
+def weights_of(sizes: Preset) -> dict[str, tuple[str, Shape]]:
+    """Return our name and the shape of every weight of a dual LISA, by the original's name. Nothing is allocated."""
     with torch.device("meta"):
         model = LisaModel(sizes, "dual", lambda _, build: build())
-    return {
-        upstream_name(name): (name, tuple(tensor.shape))
-        for name, tensor in model.state_dict().items()
-    }
+    weights = {}
+    for name, tensor in model.state_dict().items():
+        weights[upstream_name(name)] = (name, tuple(tensor.shape))
+    return weights
 
 
-def _matched(shapes: Mapping[str, Shape], start: bool) -> tuple[str, Preset]:
-    """The preset that weights of these shapes are of.
+def _matching_preset(shapes: Mapping[str, Shape], start: bool) -> tuple[str, Preset]:
+    """Return the name and the sizes of the preset that weights of these shapes belong to.
 
     Raises:
-        DataError: they are of none; it says how they differ from the nearest.
+        DataError: they belong to none. The message tells how they differ from the nearest.
     """
-    found: list[tuple[int, str, str, Preset]] = []
+    nearest: tuple[int, str] | None = None
     for name in PRESETS:
-        sizes = _with_own(name, shapes)
-        expected = {
-            theirs: shape
-            for theirs, (_, shape) in wanted(sizes).items()
-            if not (start and HEAD in theirs)
-        }
-        differing = len(expected.items() ^ shapes.items())
-        if not differing:
+        sizes = _adjusted_preset(name, shapes)
+        needed: dict[str, Shape] = {}
+        for original_name, (_, shape) in weights_of(sizes).items():
+            # A start has no projection of [SEG] yet.
+            if not (start and HEAD in original_name):
+                needed[original_name] = shape
+        differing = len(needed.items() ^ shapes.items())
+        if differing == 0:
             return name, sizes
-        found.append((differing, name, misfits(expected, shapes), sizes))
-    _, name, problems, sizes = min(found, key=lambda each: each[0])
-    raise DataError(
-        f"the weights fit no preset; the nearest is {name} ({sizes}), from which they differ: {problems}"
-    )
+        if nearest is None or differing < nearest[0]:
+            problems = misfits(needed, shapes)
+            nearest = (
+                differing,
+                f"the weights fit no preset; the nearest is {name} ({sizes}), from which they differ: {problems}",
+            )
+    raise DataError(nearest[1] if nearest else "there are no presets")
 
 
-def _with_own(name: str, shapes: Mapping[str, Shape]) -> Preset:
-    """A preset with the SAM and the vocabulary that weights of these shapes have."""
+def _adjusted_preset(name: str, shapes: Mapping[str, Shape]) -> Preset:
+    """Return a preset with the published SAM and the vocabulary that weights of these shapes have."""
     sizes = PRESETS[name]
     rows = shapes.get(EMBEDDING, (sizes.llama.vocabulary,))[0]
-    width = shapes.get(f"{SAM}image_encoder.patch_embed.proj.weight", (0,))[0]
-    published = {each.hidden: each for each in SAM_SIZES.values()}
-    sam = published.get(width, sizes.sam) if sizes.sam in published.values() else sizes.sam
-    return replace(sizes, llama=replace(sizes.llama, vocabulary=rows), sam=sam)
+    llama = replace(sizes.llama, vocabulary=rows)
+    sam = sizes.sam
+    if sam in SAM_SIZES.values():
+        width = shapes.get(f"{SAM}image_encoder.patch_embed.proj.weight", (0,))[0]
+        for published in SAM_SIZES.values():
+            if published.hidden == width:
+                sam = published
+    return replace(sizes, llama=llama, sam=sam)
 
 
 def _sam_name(preset: str, sizes: Preset) -> str:
     if sizes.sam == PRESETS[preset].sam:
         return "preset"
-    return next(name for name, each in SAM_SIZES.items() if each == sizes.sam)
+    name_of = {published: name for name, published in SAM_SIZES.items()}
+    return name_of[sizes.sam]
 
 
-def _checked(sizes: Preset, source: Original) -> Preset:
-    """The sizes with what shapes do not show, from the settings.
+def _with_settings(sizes: Preset, source: Original) -> Preset:
+    """Return the sizes with what shapes do not show: the context and the norms' epsilon of the language model.
 
     Raises:
-        DataError: the settings say what our parts are not made for.
+        DataError: a setting has a value that our parts are not made for.
     """
     config, llama, clip = source.config, sizes.llama, sizes.clip
+    clip_config = source.clip_config
     heads = config.get("num_attention_heads", llama.heads)
-    said = {
+    values = {
         "num_attention_heads": (heads, (llama.heads,)),
         "num_key_value_heads": (config.get("num_key_value_heads", heads), (llama.heads,)),
         "vision num_attention_heads": (
-            source.clip_config.get("num_attention_heads", clip.heads),
+            clip_config.get("num_attention_heads", clip.heads),
             (clip.heads,),
         ),
-        "vision hidden_act": (source.clip_config.get("hidden_act", "quick_gelu"), ("quick_gelu",)),
-        **{key: (config.get(key, fine[0]), fine) for key, fine in TAKEN_FOR_GRANTED.items()},
+        "vision hidden_act": (clip_config.get("hidden_act", "quick_gelu"), ("quick_gelu",)),
     }
-    for key, (value, fine) in said.items():
-        if value not in fine:
+    for key, supported in SUPPORTED_SETTINGS.items():
+        values[key] = (config.get(key, supported[0]), supported)
+    for key, (value, supported) in values.items():
+        if value not in supported:
             raise DataError(
-                f"{source.base}/config.json: {key} is {value}; these weights can be read with {fine[0]} only"
+                f"{source.base}/config.json: {key} is {value}; these weights can be read with {supported[0]} only"
             )
     context = int(config.get("max_position_embeddings", llama.context))
     epsilon = float(config.get("rms_norm_eps", llama.norm_epsilon))
@@ -294,54 +319,55 @@ def _checked(sizes: Preset, source: Original) -> Preset:
 
 def _write(plan: Plan, source: Original, folder: Path, progress: Progress) -> Conversion:
     writer = ShardWriter(folder)
-    for done, (theirs, tensor) in enumerate(_tensors(plan, source), start=1):
-        writer.add(plan.names[theirs], tensor)
-        progress(theirs, done, len(plan.names))
-    known = replace(plan.saved, weights_hash=writer.close())
+    for count, (name, tensor) in enumerate(_tensors(plan, source), start=1):
+        writer.add(plan.names[name], tensor)
+        progress(name, count, len(plan.names))
+    settings = replace(plan.saved, weights_hash=writer.close())
     llama_tokenizer.write(folder, source.tokenizer, plan.tokens)
-    (folder / "README.md").write_text(_card(known, writer), encoding="utf-8")
-    saved.write(folder, known)
-    warnings = (*known.contaminations, *known.warnings, *_doubts(known))
-    return Conversion(folder, known, writer.parameters, writer.total_bytes, warnings)
+    (folder / "README.md").write_text(_card(settings, writer), encoding="utf-8")
+    # Last: a folder without its settings is not taken for a checkpoint.
+    saved.write(folder, settings)
+    warnings = [*settings.contaminations, *settings.warnings]
+    if settings.trained and not settings.contaminated_splits:
+        warnings.append(
+            f"nothing in the name of these weights ({settings.source}) says that they are one of the original's v1 "
+            "releases; if they are, they were trained on ReasonSeg's val, and only test is an evaluation"
+        )
+    return Conversion(folder, settings, writer.parameters, writer.total_bytes, tuple(warnings))
 
 
 def _tensors(plan: Plan, source: Original) -> Iterator[tuple[str, Tensor]]:
-    rows, dtype = plan.saved.sizes.llama.vocabulary, torch.float32
+    """Yield every weight by its name in the original: those of the source, and new ones of a start."""
+    dtype = torch.float32
     for name, tensor in source.tensors():
         if name in (EMBEDDING, LM_HEAD):
-            tensor, dtype = grown(tensor, rows, name, plan.seed), tensor.dtype
+            dtype = tensor.dtype
+            tensor = grown(tensor, plan.saved.sizes.llama.vocabulary, name, plan.seed)
         yield name, tensor
     if not plan.saved.trained:
-        fresh = RandomParts.plain("cpu", torch.float32, plan.seed)(
-            "seg_projection", lambda: seg_projection(plan.saved.sizes)
-        )
-        yield from (
-            (f"{HEAD}0.{name}", tensor.to(dtype)) for name, tensor in fresh.state_dict().items()
-        )
+        # In the precision of the language model, which it belongs to.
+        make = RandomParts.plain("cpu", torch.float32, plan.seed)
+        projection = make("seg_projection", lambda: seg_projection(plan.saved.sizes))
+        for name, tensor in projection.state_dict().items():
+            yield f"{HEAD}0.{name}", tensor.to(dtype)
 
 
-def _doubts(known: saved.Saved) -> Iterator[str]:
-    if known.trained and not known.contaminated_splits:
-        yield (
-            f"nothing in the name of these weights ({known.source}) says that they are one of the original's v1 "
-            "releases; if they are, they were trained on ReasonSeg's val, and only test is an evaluation"
-        )
-
-
-def _card(known: saved.Saved, writer: ShardWriter) -> str:
-    """What a person who finds the folder needs to know."""
-    state = (
-        "trained" if known.trained else "a start of training: its projection of [SEG] is at random"
-    )
-    trained_on = ", ".join(known.contaminated_splits) or "not known"
+def _card(settings: saved.Saved, writer: ShardWriter) -> str:
+    """Return the folder's README: what a person who finds the folder needs to know."""
+    state = "trained"
+    if not settings.trained:
+        state = "a start of training: its projection of [SEG] is random"
+    trained_on = ", ".join(settings.contaminated_splits) or "not known"
+    template_note = "" if settings.template_is_stated else TEMPLATE_NOT_STATED
     return f"""# LISA, in lisabench's layout
 
-- from: {known.source}
-- preset: `{known.preset}` (SAM: `{known.sam}`): {known.sizes}
+- from: {settings.source}
+- preset: `{settings.preset}` (SAM: `{settings.sam}`): {settings.sizes}
 - {writer.parameters:,} parameters, {writer.total_bytes / 2**30:.2f} GiB; {state}
-- prompts: `{known.template}`{"" if known.template_is_stated else TEMPLATE_NOT_STATED}
+- prompts: `{settings.template}`{template_note}
 - splits of ReasonSeg meant for evaluation that it was trained on: {trained_on}
-- weights: `{known.weights_hash}`
+- weights: `{settings.weights_hash}`
 
-Use it with `weights=` this folder and `preset={known.preset}`. The licences of the weights that it was made from apply.
+Use it with `weights=` this folder and `preset={settings.preset}`.
+The licences of the weights that it was made from apply.
 """

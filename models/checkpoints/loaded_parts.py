@@ -1,6 +1,8 @@
-"""Parts with saved weights, made straight on their device."""
+"""Parts with saved weights, made directly on their device."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -19,22 +21,31 @@ from .upstream_names import misfits
 
 ENCODER_PARTS = ("clip", "projector", "sam_encoder", "bridge")
 PARTS = (*ENCODER_PARTS, "llm", "seg_projection", "prompt_encoder", "mask_decoder")
+# The name of CLIP's position embeddings in a `LisaModel`.
+POSITIONS = "encoder.clip.embeddings.position_embedding.weight"
 
 Part = TypeVar("Part", bound=nn.Module)
-Tensors = dict[str, tuple[Shape, Callable[[str], Tensor]]]
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor in a file: its shape, and a function that reads it onto the CPU."""
+
+    shape: Shape
+    read: Callable[[], Tensor]
 
 
 class LoadedParts:
-    """Makes parts of the weights in a folder of our layout, each when it is asked for and layer by layer.
+    """Makes parts from a folder in our layout, each when it is needed, layer by layer.
 
-    What is in memory is never more than the finished parts and one layer. Parts that are not asked for are not read.
+    Memory holds the finished parts and one layer more. Parts that the variant does not have are not read.
 
     Args:
-        folder: holds safetensors and their index.
-        case: says the precision, and what is quantised.
+        folder: holds safetensors files and their index.
+        case: has the precision and what is quantised.
         device: "cpu" or "cuda".
-        new: makes the parts that are not to be read from the folder, by name.
-        adapted: what is made of weights as they are read, by their names in a `LisaModel`.
+        new: makes the parts that are not read from the folder, by name.
+        adapted: functions that are applied to weights as they are read, by the weights' names in a `LisaModel`.
 
     Raises:
         DataError: the index is missing, or names a part that no LISA has.
@@ -48,100 +59,114 @@ class LoadedParts:
         new: Mapping[str, Make] | None = None,
         adapted: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     ) -> None:
+        self._folder = folder
+        self._device = device
+        self._dtype = DTYPES[case.precision]
+        self._vision = case.vision
+        self._quantization = quantization(case)
+        self._new = new or {}
         self._adapted = adapted or {}
-        self._folder, self._device, self._dtype = folder, device, DTYPES[case.precision]
-        self._vision, self._quantization, self._new = case.vision, quantization(case), new or {}
         self._file_of: dict[str, str] = json_of(folder / INDEX).get("weight_map", {})
-        strange = {name for name in self._file_of if part_of(name) not in PARTS}
-        if strange:
-            raise DataError(f"{folder} holds {misfits({}, dict.fromkeys(strange, ()))}")
+        unknown = {name for name in self._file_of if part_of(name) not in PARTS}
+        if unknown:
+            raise DataError(f"{folder} holds {misfits({}, dict.fromkeys(unknown, ()))}")
 
     def __call__(self, name: str, build: Callable[[], Part], /) -> Part:
+        """Return the part of that name; implements `parts.Make`.
+
+        Args:
+            name: a name in `PARTS`.
+            build: makes the part without its weights.
+
+        Raises:
+            DataError: the weights are missing, or do not fit the part.
+        """
         if name in self._new:
             return self._new[name](name, build)
-        tensors = self._opened(name)
+        tensors = self._stored_tensors(name)
+        # Parameters are empty (on the meta device) until they are read; buffers are computed at once, on the device.
         with torch.device(self._device), init_empty_weights(include_buffers=False):
             part = build()
         self._refuse_misfits(name, part, tensors)
         with torch.no_grad():
-            return cast(Part, self._filled(name, part, tensors).eval())
+            return cast(Part, self._fill(name, part, tensors).eval())
 
-    def _opened(self, part: str) -> Tensors:
-        """The shape of every tensor of a part, and what reads it."""
-        files = sorted({file for name, file in self._file_of.items() if part_of(name) == part})
+    def _stored_tensors(self, part: str) -> dict[str, StoredTensor]:
+        """Return the tensors of a part, by their names in a `LisaModel`."""
+        files = {file for name, file in self._file_of.items() if part_of(name) == part}
         if not files:
             raise DataError(
                 f"the weights in {self._folder} have no {part}, which vision={self._vision} needs; "
                 "take weights of that variant, or weights=random"
             )
-        found: Tensors = {}
-        for file in files:
+        tensors: dict[str, StoredTensor] = {}
+        for file in sorted(files):
             shapes, read = opened(self._folder / file)
-            found |= {
-                name: (shape, read) for name, shape in shapes.items() if part_of(name) == part
-            }
-        for name in self._adapted.keys() & found.keys():
-            found[name] = self._as_adapted(name, found[name][1])
-        return found
+            for name, shape in shapes.items():
+                if part_of(name) == part:
+                    tensors[name] = StoredTensor(shape, partial(read, name))
+        for name in self._adapted.keys() & tensors.keys():
+            adapted = self._adapted[name](tensors[name].read())
+            tensors[name] = StoredTensor(tuple(adapted.shape), lambda adapted=adapted: adapted)
+        return tensors
 
-    def _as_adapted(
-        self, name: str, read: Callable[[str], Tensor]
-    ) -> tuple[Shape, Callable[[str], Tensor]]:
-        made = self._adapted[name](read(name))
-        return tuple(made.shape), lambda _: made
-
-    def _refuse_misfits(self, name: str, part: nn.Module, tensors: Tensors) -> None:
-        wanted = {
-            _prefix(name) + key: tuple(tensor.shape) for key, tensor in part.state_dict().items()
-        }
-        problems = misfits(wanted, {key: shape for key, (shape, _) in tensors.items()})
+    def _refuse_misfits(
+        self, name: str, part: nn.Module, tensors: Mapping[str, StoredTensor]
+    ) -> None:
+        prefix = _prefix(name)
+        needed = {prefix + key: tuple(tensor.shape) for key, tensor in part.state_dict().items()}
+        stored = {key: tensor.shape for key, tensor in tensors.items()}
+        problems = misfits(needed, stored)
         if problems:
             raise DataError(
                 f"the weights in {self._folder} do not fit the sizes they are read with ({problems})"
             )
 
-    def _filled(self, name: str, part: nn.Module, tensors: Tensors) -> nn.Module:
-        """The largest layers first: while they are on their way, little else is in memory."""
+    def _fill(self, name: str, part: nn.Module, tensors: Mapping[str, StoredTensor]) -> nn.Module:
+        """Read all parameters of a part, and quantise its layers.
+
+        The largest layers come first: while one is in full precision, the finished part is still small.
+        """
         for path in largest_first(part):
-            self._fill(
-                part.get_submodule(path), _prefix(name) + (f"{path}." if path else ""), tensors
-            )
+            module = part.get_submodule(path)
+            prefix = _prefix(name)
+            if path:
+                prefix += f"{path}."
+            for key, parameter in list(module.named_parameters(recurse=False)):
+                tensor = tensors[prefix + key].read()
+                # `copy`, because the tensor that was read is a view of the file, which would stay open.
+                value = tensor.to(self._device, self._dtype, copy=True)
+                setattr(module, key, nn.Parameter(value, parameter.requires_grad))
             part = quantize_layer(part, name, path, self._quantization)
         return part
 
-    def _fill(self, module: nn.Module, prefix: str, tensors: Tensors) -> None:
-        for key, parameter in list(module.named_parameters(recurse=False)):
-            _, read = tensors[prefix + key]
-            value = read(prefix + key).to(self._device, self._dtype, copy=True)
-            setattr(module, key, nn.Parameter(value, parameter.requires_grad))
-
 
 def _prefix(part: str) -> str:
-    """Where a part's parameters are in a `LisaModel`."""
+    """Return what the names of a part's parameters begin with in a `LisaModel`."""
     return f"encoder.{part}." if part in ENCODER_PARTS else f"{part}."
 
 
 def part_of(name: str) -> str:
-    """The part that a weight of a `LisaModel` belongs to."""
+    """Return the part that a weight of a `LisaModel` belongs to."""
     return name.removeprefix("encoder.").partition(".")[0]
 
 
-POSITIONS = "encoder.clip.embeddings.position_embedding.weight"  # in a `LisaModel`
-
-
 def interpolated(positions_NC: Tensor, grid: int) -> Tensor:
-    """For `grid` x `grid` patches: bicubic, that of the class as it was; [1 + grid^2, C], in the same precision.
+    """Return position embeddings for `grid` x `grid` patches: [1 + grid^2, C], in the same precision.
 
-    As transformers' ``CLIPVisionEmbeddings.interpolate_pos_encoding`` does at every query, done once.
+    As transformers' ``CLIPVisionEmbeddings.interpolate_pos_encoding`` does it at every query: bicubic, and the class
+    token's embedding stays as it is.
 
     Args:
-        positions_NC: the class first, then the patches of a square grid, row by row.
+        positions_NC: the class token first, then the patches of a square grid, row by row.
         grid: cells along a side.
     """
-    classes_1C, patches_NC = positions_NC[:1], positions_NC[1:]
+    class_1C = positions_NC[:1]
+    patches_NC = positions_NC[1:]
     side = round(len(patches_NC) ** 0.5)
     patches_1Chw = patches_NC.float().T.unflatten(1, (side, side))[None]
     resized_1Chw = functional.interpolate(
         patches_1Chw, (grid, grid), mode="bicubic", align_corners=False
     )
-    return torch.cat([classes_1C, resized_1Chw[0].flatten(1).T.to(positions_NC.dtype)])
+    resized_NC = resized_1Chw[0].flatten(1).T
+    return torch.cat([class_1C, resized_NC.to(positions_NC.dtype)])

@@ -1,4 +1,4 @@
-"""LoRA adapters, merged into the weights that they adapt: W + scale B A (Hu et al. 2021, arXiv 2106.09685)."""
+"""LoRA adapters, and their merge into the weights that they adapt: W + scale B A (Hu et al. 2021, arXiv 2106.09685)."""
 
 import math
 import re
@@ -15,14 +15,19 @@ from .shards import Shape, json_of
 CONFIG = "adapter_config.json"
 FILES = ("adapter_model.safetensors", "adapter_model.bin")
 KEY = re.compile(r"^(?P<adapted>.+)\.lora_(?P<side>[AB])(\.\w+)?\.weight$")
+# Settings of PEFT under which the formula above does not hold.
 UNSUPPORTED = ("use_dora", "rank_pattern", "alpha_pattern", "fan_in_fan_out")
 
 
 def plain_name(name: str) -> str | None:
-    """The name that a parameter has without the wrappers of PEFT; None for a copy that PEFT put out of use."""
+    """Return a parameter's name without the wrappers of PEFT; None for a copy that PEFT no longer uses.
+
+    Of a module that is trained whole, PEFT keeps the original beside the trained copy (``modules_to_save``).
+    """
+    if ".original_module." in name:
+        return None
     name = name.removeprefix("base_model.model.").replace(".base_layer.", ".")
-    name = re.sub(r"\.modules_to_save(\.default)?\.", ".", name)
-    return None if ".original_module." in name else name
+    return re.sub(r"\.modules_to_save(\.default)?\.", ".", name)
 
 
 @dataclass(frozen=True)
@@ -30,9 +35,9 @@ class Lora:
     """Low-rank changes to weights.
 
     Attributes:
-        down: A [rank, inputs], by the name of the weight that is adapted.
-        up: B [outputs, rank], likewise.
-        config: what ``adapter_config.json`` says.
+        down: the matrices A [rank, inputs], by the name of the weight that is adapted.
+        up: the matrices B [outputs, rank], likewise.
+        config: the settings in ``adapter_config.json``.
     """
 
     down: Mapping[str, Tensor]
@@ -41,12 +46,15 @@ class Lora:
 
     @property
     def scale(self) -> float:
-        """alpha / r, or alpha / sqrt(r) of rank-stabilised LoRA."""
-        alpha, rank = self.config["lora_alpha"], self.config["r"]
-        return alpha / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
+        """The factor of B A: alpha / r, or alpha / sqrt(r) of rank-stabilised LoRA (arXiv 2312.03732)."""
+        alpha = self.config["lora_alpha"]
+        rank = self.config["r"]
+        if self.config.get("use_rslora"):
+            return alpha / math.sqrt(rank)
+        return alpha / rank
 
     def merged(self, name: str, weight: Tensor) -> Tensor:
-        """The weight of that name, changed if there is a change to it; computed in float32."""
+        """Return the weight of that name with its change, if it has one. Computed in float32."""
         if name not in self.down:
             return weight
         change = self.up[name].float() @ self.down[name].float()
@@ -57,50 +65,56 @@ NONE = Lora({}, {}, {})
 
 
 def gathered(tensors: Mapping[str, Tensor], shapes: Mapping[str, Shape], folder: Path) -> Lora:
-    """The adapter that is made of these tensors, and the settings of it in a folder.
+    """Return the adapter that is made of some tensors and the settings in a folder.
 
     Args:
-        tensors: those whose names match `KEY`, by plain names.
-        shapes: of the weights that it may change, by name.
-        folder: where ``adapter_config.json`` is.
+        tensors: the matrices A and B, by plain names that match `KEY`.
+        shapes: of the weights that may be adapted, by name.
+        folder: holds ``adapter_config.json``.
 
     Raises:
-        DataError: the settings are missing, or ask for what is not merged here; half of a pair is missing, or what it
-            changes.
+        DataError: the settings are missing, or cannot be merged here; one matrix of a pair is missing; or there is no
+            weight that a pair adapts.
     """
     if not tensors:
         return NONE
-    sides: dict[str, dict[str, Tensor]] = {"A": {}, "B": {}}
+    matrices: dict[str, dict[str, Tensor]] = {"A": {}, "B": {}}
     for name, tensor in tensors.items():
         match = KEY.match(name)
         if match:
-            sides[match["side"]][f"{match['adapted']}.weight"] = tensor
-    lonely = sides["A"].keys() ^ sides["B"].keys()
-    if lonely:
+            adapted = f"{match['adapted']}.weight"
+            matrices[match["side"]][adapted] = tensor
+    down, up = matrices["A"], matrices["B"]
+
+    incomplete = down.keys() ^ up.keys()
+    if incomplete:
         raise DataError(
-            f"half of a LoRA pair is missing for {len(lonely)} weights, such as {min(lonely)}"
+            f"half of a LoRA pair is missing for {len(incomplete)} weights, such as {min(incomplete)}"
         )
-    for name, up in sides["B"].items():
-        if shapes.get(name) != (len(up), sides["A"][name].shape[1]):
+    for name in up:
+        outputs = up[name].shape[0]
+        inputs = down[name].shape[1]
+        if shapes.get(name) != (outputs, inputs):
             raise DataError(
-                f"{folder} holds a LoRA of {name}, and no weight of that name and its size"
+                f"{folder} holds a LoRA of {name}, but no weight of that name with {outputs} x {inputs} elements"
             )
-    return Lora(sides["A"], sides["B"], _config(folder, min(sides["A"])))
+    return Lora(down, up, _config(folder, min(down)))
 
 
 def _config(folder: Path, example: str) -> dict[str, Any]:
     if not (folder / CONFIG).exists():
         raise DataError(
-            f"{folder} holds unmerged LoRA weights (for {example}) and no {CONFIG}: merging needs its lora_alpha and r;"
-            f' write them there, such as {{"lora_alpha": 16, "r": 8}} for the original\'s defaults'
+            f"{folder} holds unmerged LoRA weights (for {example}) but no {CONFIG}, and merging needs its lora_alpha"
+            f' and r; write that file, such as {{"lora_alpha": 16, "r": 8}} for the original\'s defaults'
         )
     config = json_of(folder / CONFIG)
-    absent = [key for key in ("lora_alpha", "r") if not config.get(key)]
-    if absent:
-        raise DataError(f"{folder / CONFIG} lacks {' and '.join(absent)}, which merging needs")
-    strange = [key for key in UNSUPPORTED if config.get(key)]
-    if strange:
+    missing = [key for key in ("lora_alpha", "r") if not config.get(key)]
+    if missing:
+        raise DataError(f"{folder / CONFIG} lacks {' and '.join(missing)}, which merging needs")
+    unsupported = [key for key in UNSUPPORTED if config.get(key)]
+    if unsupported:
         raise DataError(
-            f"{folder / CONFIG} sets {', '.join(strange)}: merge this adapter with PEFT first"
+            f"{folder / CONFIG} sets {', '.join(unsupported)}, which is not supported here:"
+            " merge this adapter with PEFT first"
         )
     return config

@@ -1,7 +1,7 @@
-"""Several LISAs of our layout in one folder, in which tensors that are the same bit for bit are stored once.
+"""Pack several LISAs into one folder, in which tensors that are the same bit for bit are stored once.
 
-NAME/       config.json, index, tokenizer and card of each: a folder for `weights`
-weights/    safetensors, each with the tensors that the LISAs in its name have in common, and no others have
+NAME/       config.json, index, tokenizer and card of each LISA: a folder that the setting `weights` can name
+weights/    safetensors files, each with the tensors that exactly the LISAs in its name have in common
 """
 
 import shutil
@@ -30,8 +30,8 @@ class Member:
     """One of the LISAs that are packed.
 
     Attributes:
-        folder: where it lies, in our layout.
-        card: its new card.
+        folder: where its weights are, in our layout.
+        card: text of its new README.
     """
 
     folder: Path
@@ -39,70 +39,72 @@ class Member:
 
 
 def pack(members: Mapping[str, Member], folder: Path, most_mib: int) -> int:
-    """Writes the members of a family.
+    """Write several LISAs into one folder.
 
     Args:
         members: by the names of their new folders.
         folder: must not exist yet.
-        most_mib: MiB that the files of weights may have together.
+        most_mib: largest size of all files of weights together, in MiB.
 
     Returns:
-        Bytes of the files of weights.
+        The size of the files of weights, in bytes.
 
     Raises:
-        UsageError: the folder exists, or the weights are more than may be.
-        DataError: weights are not float16, or not those that their settings name.
+        UsageError: the folder exists, or the weights are larger than `most_mib`.
+        DataError: weights are not float16, or do not have the hash that their settings name.
     """
     if folder.exists():
         raise UsageError(f"{folder} exists: remove it first, or name another folder")
-    groups = _groups({name: _tensors(member.folder) for name, member in members.items()})
+    tensors_of = {name: _checked_tensors(member.folder) for name, member in members.items()}
+    groups = _groups(tensors_of)
     with weights_format.appearing(folder) as partial:
         (partial / WEIGHTS).mkdir()
-        sizes = {
-            _file(names): _write(partial / _file(names), tensors)
-            for names, tensors in groups.items()
-        }
-        if sum(sizes.values()) > most_mib * MIB:
-            listed = ", ".join(
-                f"{Path(file).name}: {size / MIB:.2f}" for file, size in sizes.items()
-            )
+        sizes: dict[str, int] = {}
+        for names, tensors in groups.items():
+            file = partial / _file(names)
+            save_file(tensors, file, metadata={"format": "pt"})
+            sizes[file.name] = file.stat().st_size
+        total = sum(sizes.values())
+        if total > most_mib * MIB:
+            listed = ", ".join(f"{file}: {size / MIB:.2f}" for file, size in sizes.items())
             raise UsageError(
-                f"the weights take {sum(sizes.values()) / MIB:.2f} MiB ({listed}) where {most_mib} are allowed: "
+                f"the weights take {total / MIB:.2f} MiB ({listed}), and {most_mib} MiB are allowed: "
                 "take members that share more with each other"
             )
         for name, member in members.items():
-            _write_member(partial / name, member, {k: v for k, v in groups.items() if name in k})
-    return sum(sizes.values())
+            _write_member(partial / name, name, member, groups)
+    return total
 
 
-def _tensors(folder: Path) -> Tensors:
-    """Every tensor of a member, once its hash was found to be the one that its settings name."""
+def _checked_tensors(folder: Path) -> Tensors:
+    """Return every tensor of a member whose weights are float16 and have the hash that their settings name."""
     tensors = dict(WeightFiles(weight_files(folder)).tensors())
-    others = sorted({str(tensor.dtype) for tensor in tensors.values()} - {str(torch.float16)})
+    dtypes = {str(tensor.dtype) for tensor in tensors.values()}
+    others = sorted(dtypes - {str(torch.float16)})
     if others:
         raise DataError(
             f"the weights in {folder} are of {', '.join(others)}; expected float16, as a study keeps them"
         )
-    found, known = (
-        hash_of({name: digest(tensor) for name, tensor in tensors.items()}),
-        weights_format.read(folder).weights_hash,
-    )
-    if found != known:
+    computed_hash = hash_of({name: digest(tensor) for name, tensor in tensors.items()})
+    stated_hash = weights_format.read(folder).weights_hash
+    if computed_hash != stated_hash:
         raise DataError(
-            f"the weights in {folder} have the hash {found}, and {weights_format.CONFIG} says {known}: get them again"
+            f"the weights in {folder} have the hash {computed_hash}, but {weights_format.CONFIG} says {stated_hash}:"
+            " get them again"
         )
     return tensors
 
 
-def _groups(members: Mapping[str, Tensors]) -> dict[tuple[str, ...], Tensors]:
-    """The tensors by the names of the members that have them, bit for bit."""
+def _groups(tensors_of: Mapping[str, Tensors]) -> dict[tuple[str, ...], Tensors]:
+    """Return the tensors of all members, grouped by the members that have them, bit for bit."""
     owners: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for member, tensors in sorted(members.items()):
+    for member, tensors in sorted(tensors_of.items()):
         for name, tensor in tensors.items():
             owners[name, digest(tensor)].append(member)
     groups: dict[tuple[str, ...], Tensors] = defaultdict(dict)
-    for (name, _), names in owners.items():
-        groups[tuple(names)][name] = members[names[0]][name]
+    for (name, _), members in owners.items():
+        first_owner = members[0]
+        groups[tuple(members)][name] = tensors_of[first_owner][name]
     return dict(groups)
 
 
@@ -110,22 +112,22 @@ def _file(members: tuple[str, ...]) -> str:
     return f"{WEIGHTS}/{'+'.join(members)}.safetensors"
 
 
-def _write(file: Path, tensors: Tensors) -> int:
-    save_file(tensors, file, metadata={"format": "pt"})
-    return file.stat().st_size
-
-
-def _write_member(folder: Path, member: Member, groups: Mapping[tuple[str, ...], Tensors]) -> None:
-    """What a member has beside its weights. The settings come last: without them, a folder is not taken for ours."""
+def _write_member(
+    folder: Path, name: str, member: Member, groups: Mapping[tuple[str, ...], Tensors]
+) -> None:
+    """Write what a member has beside its weights: index, tokenizer, card and settings."""
     folder.mkdir()
-    files = {name: f"../{_file(names)}" for names, tensors in groups.items() for name in tensors}
-    write_index(
-        folder,
-        files,
-        sum(tensor.nbytes for tensors in groups.values() for tensor in tensors.values()),
-    )
+    file_of: dict[str, str] = {}
+    total_bytes = 0
+    for owners, tensors in groups.items():
+        if name in owners:
+            for tensor_name, tensor in tensors.items():
+                file_of[tensor_name] = f"../{_file(owners)}"
+                total_bytes += tensor.nbytes
+    write_index(folder, file_of, total_bytes)
     for file in TOKENIZER_FILES:
         if (member.folder / file).exists():
             shutil.copyfile(member.folder / file, folder / file)
     (folder / CARD).write_text(member.card, encoding="utf-8")
+    # Last: a folder without its settings is not taken for a checkpoint.
     weights_format.write(folder, weights_format.read(member.folder))

@@ -1,6 +1,6 @@
-"""Files of weights: read lazily, a tensor at a time, and written as safetensors, a shard at a time.
+"""Files of weights: read tensor by tensor, and written as safetensors shard by shard.
 
-Whatever the size of a model, no more than a shard of it is in memory.
+So no more than a shard is in memory, whatever the size of the model.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ from torch import Tensor
 from ...harness.errors import DataError
 
 INDEX = "model.safetensors.index.json"
+# The names that transformers gives to files of weights, by their age: an index of shards, or a single file.
 INDEXES = (INDEX, "pytorch_model.bin.index.json")
 SINGLE = ("model.safetensors", "pytorch_model.bin")
 NUMBERED = re.compile(
@@ -26,17 +27,18 @@ NUMBERED = re.compile(
 SHARD_BYTES = 1 << 30
 
 Shape = tuple[int, ...]
+# The shapes of a file's tensors by name, and a function that reads one of them.
 Opened = tuple[dict[str, Shape], Callable[[str], Tensor]]
 
 
 class WeightFiles:
-    """Named tensors in files, on the CPU.
+    """The tensors of several files, which are read when they are needed, onto the CPU.
 
     Attributes:
-        shapes: of every tensor, by name.
+        shapes: the shape of every tensor, by name.
 
     Raises:
-        DataError: a file cannot be read, or holds what another one holds.
+        DataError: a file cannot be read, or holds a tensor that another file holds too.
     """
 
     def __init__(self, files: Sequence[Path]) -> None:
@@ -44,97 +46,111 @@ class WeightFiles:
         self._files: dict[str, Path] = {}
         for file in files:
             shapes, _ = opened(file)
-            twice = shapes.keys() & self.shapes.keys()
-            if twice:
-                raise DataError(
-                    f"{min(twice)} is in {self._files[min(twice)].name} and in {file.name}: keep one of them"
-                )
-            self.shapes |= shapes
-            self._files |= dict.fromkeys(shapes, file)
+            for name, shape in shapes.items():
+                if name in self.shapes:
+                    raise DataError(
+                        f"{name} is in {self._files[name].name} and in {file.name}: keep one of them"
+                    )
+                self.shapes[name] = shape
+                self._files[name] = file
 
     def tensors(
         self, wanted: Callable[[str], bool] = lambda _: True
     ) -> Iterator[tuple[str, Tensor]]:
-        """The tensors whose names are `wanted`, a file at a time."""
+        """Yield the tensors whose names are `wanted`, file by file, so that each file is opened once."""
         for file in dict.fromkeys(self._files.values()):
             shapes, read = opened(file)
-            yield from ((name, read(name)) for name in shapes if wanted(name))
+            for name in shapes:
+                if wanted(name):
+                    yield name, read(name)
 
 
 def opened(file: Path) -> Opened:
-    """The shapes in a file of weights, and what reads one of its tensors.
+    """Return the shapes in a file of weights, and a function that reads one of its tensors.
 
     Raises:
-        DataError: it is no such file, or not all of it.
+        DataError: the file is missing, broken or of another format.
     """
     try:
-        return _safetensors(file) if file.suffix == ".safetensors" else _pickled(file)
+        if file.suffix == ".safetensors":
+            return _opened_safetensors(file)
+        return _opened_pickle(file)
     except FileNotFoundError:
         raise DataError(
             f"there is no {file}: the weights are incomplete, download them again"
         ) from None
     except pickle.UnpicklingError:
         raise DataError(
-            f"{file} holds more than tensors and could run code: it is not read"
+            f"{file} holds more than tensors, and reading it could run code: it is not read"
         ) from None
     except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
-        why = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
+        # The first sentence of the library's message is enough.
+        reason = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
         raise DataError(
-            f"{file} cannot be read, it is cut short or of another format ({why}): get it again"
+            f"{file} cannot be read, it is cut short or of another format ({reason}): get it again"
         ) from None
 
 
-def _safetensors(file: Path) -> Opened:
+def _opened_safetensors(file: Path) -> Opened:
     if not file.exists():
-        raise FileNotFoundError(file)
+        raise FileNotFoundError(file)  # safetensors has an error of its own for this
     handle = safe_open(file, framework="pt", device="cpu")
-    return {
-        name: tuple(handle.get_slice(name).get_shape())
-        for name in handle.keys()  # noqa: SIM118
-    }, handle.get_tensor
+    shapes = {}
+    for name in handle.keys():  # noqa: SIM118  (a handle cannot be iterated)
+        shapes[name] = tuple(handle.get_slice(name).get_shape())
+    return shapes, handle.get_tensor
 
 
-def _pickled(file: Path) -> Opened:
-    """Tensors stay in the file until they are used. Pickles can run code: only tensors are ever unpickled."""
+def _opened_pickle(file: Path) -> Opened:
+    # `weights_only`, because a pickle can run code. `mmap`, so that tensors stay in the file until they are used.
     content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    if not isinstance(content, Mapping) or not all(
-        isinstance(value, Tensor) for value in content.values()
-    ):
+    if not isinstance(content, Mapping):
         raise ValueError("it is not a table of tensors")
-    return {name: tuple(tensor.shape) for name, tensor in content.items()}, content.__getitem__
+    shapes = {}
+    for name, tensor in content.items():
+        if not isinstance(tensor, Tensor):
+            raise ValueError("it is not a table of tensors")
+        shapes[name] = tuple(tensor.shape)
+    return shapes, content.__getitem__
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that hold a folder's weights, in the ways in which transformers writes them; none if there are none.
+    """Return the files with a folder's weights, as transformers names them; an empty list if there are none.
 
     Raises:
         DataError: a shard is missing.
     """
     for index in INDEXES:
         if (folder / index).exists():
-            names = json_of(folder / index)["weight_map"].values()
-            return _present(folder, sorted(set(names)))
-    numbered = [match for path in sorted(folder.iterdir()) if (match := NUMBERED.match(path.name))]
-    if numbered:
-        stem, count, kind = numbered[0]["stem"], numbered[0]["count"], numbered[0]["kind"]
-        return _present(folder, [f"{stem}-{i + 1:05}-of-{count}.{kind}" for i in range(int(count))])
-    return [folder / name for name in SINGLE if (folder / name).exists()][:1]
+            names = set(json_of(folder / index)["weight_map"].values())
+            return _existing(folder, sorted(names))
+    # Shards whose index is missing still say in their names how many there are.
+    for path in sorted(folder.iterdir()):
+        match = NUMBERED.match(path.name)
+        if match:
+            stem, count, kind = match["stem"], match["count"], match["kind"]
+            numbers = range(1, int(count) + 1)
+            return _existing(folder, [f"{stem}-{i:05}-of-{count}.{kind}" for i in numbers])
+    for name in SINGLE:
+        if (folder / name).exists():
+            return [folder / name]
+    return []
 
 
-def _present(folder: Path, names: Sequence[str]) -> list[Path]:
+def _existing(folder: Path, names: Sequence[str]) -> list[Path]:
     missing = [name for name in names if not (folder / name).exists()]
     if missing:
         raise DataError(
-            f"{folder} lacks {len(missing)} of its {len(names)} shards ({', '.join(missing[:4])}): get them"
+            f"{folder} lacks {len(missing)} of its {len(names)} shards ({', '.join(missing[:4])}): download them"
         )
     return [folder / name for name in names]
 
 
 def json_of(file: Path) -> dict:
-    """The object in a JSON file.
+    """Return the object in a JSON file.
 
     Raises:
-        DataError: there is none.
+        DataError: the file is missing, or holds no JSON object.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -148,59 +164,69 @@ def json_of(file: Path) -> dict:
 
 
 class ShardWriter:
-    """Writes tensors to a folder as they come: safetensors shards and their index.
+    """Writes tensors to a folder as they come, as safetensors shards and their index.
 
     Args:
-        folder: where to.
-        shard_bytes: how much is gathered before a shard is written.
+        folder: where the shards are written.
+        shard_bytes: largest size of a shard; a larger tensor gets a shard of its own.
 
     Attributes:
-        total_bytes: of all tensors so far.
-        parameters: elements of all tensors so far.
+        total_bytes: size of all tensors so far.
+        parameters: number of elements of all tensors so far.
     """
 
     def __init__(self, folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
-        self._folder, self._shard_bytes = folder, shard_bytes
-        self._waiting: dict[str, Tensor] = {}
+        self._folder = folder
+        self._shard_bytes = shard_bytes
+        self._shard: dict[str, Tensor] = {}
+        self._shard_count = 0
         self._weight_map: dict[str, str] = {}
         self._digests: dict[str, str] = {}
-        self._shards = self.total_bytes = self.parameters = 0
+        self.total_bytes = 0
+        self.parameters = 0
 
     def add(self, name: str, tensor: Tensor) -> None:
-        """Takes a tensor; writes a shard first if it would not fit the one begun."""
-        if (
-            self._waiting
-            and sum(map(_nbytes, self._waiting.values())) + _nbytes(tensor) > self._shard_bytes
-        ):
-            self._flush()
-        if tensor.untyped_storage().nbytes() != _nbytes(tensor) or not tensor.is_contiguous():
+        """Add a tensor to the current shard; write that first if the tensor does not fit."""
+        size = sum(waiting.nbytes for waiting in self._shard.values())
+        if self._shard and size + tensor.nbytes > self._shard_bytes:
+            self._write_shard()
+        is_view = tensor.untyped_storage().nbytes() != tensor.nbytes
+        if is_view or not tensor.is_contiguous():
+            # A view would keep the whole tensor in memory that it is a part of, such as a memory-mapped file.
             tensor = tensor.clone(memory_format=torch.contiguous_format)
-        self._waiting[name] = tensor
+        self._shard[name] = tensor
         self._digests[name] = digest(tensor)
-        self.total_bytes += _nbytes(tensor)
+        self.total_bytes += tensor.nbytes
         self.parameters += tensor.numel()
 
     def close(self) -> str:
-        """Writes what is left, and the index.
+        """Write the last shard and the index.
 
         Returns:
-            The hash of the weights, as `hash_of` gives it.
+            The hash of the weights; see `hash_of`.
         """
-        self._flush()
+        if self._shard:
+            self._write_shard()
         write_index(self._folder, self._weight_map, self.total_bytes)
         return hash_of(self._digests)
 
-    def _flush(self) -> None:
-        if self._waiting:
-            self._shards += 1
-            file = f"model-{self._shards:05}.safetensors"
-            save_file(self._waiting, self._folder / file, metadata={"format": "pt"})
-            self._weight_map |= dict.fromkeys(self._waiting, file)
-            self._waiting = {}
+    def _write_shard(self) -> None:
+        self._shard_count += 1
+        file = f"model-{self._shard_count:05}.safetensors"
+        save_file(self._shard, self._folder / file, metadata={"format": "pt"})
+        for name in self._shard:
+            self._weight_map[name] = file
+        self._shard = {}
 
 
 def write_index(folder: Path, weight_map: Mapping[str, str], total_bytes: int) -> None:
-    """Writes which file, named from the folder, holds each tensor; `total_bytes` is the size of all of them."""
+    """Write the index of a folder's weights.
+
+    Args:
+        folder: holds the weights.
+        weight_map: the file of each tensor, relative to the folder, by the tensor's name.
+        total_bytes: size of all tensors.
+    """
     index = {
         "metadata": {"total_size": total_bytes},
         "weight_map": dict(sorted(weight_map.items())),
@@ -209,17 +235,17 @@ def write_index(folder: Path, weight_map: Mapping[str, str], total_bytes: int) -
 
 
 def hash_of(digests: Mapping[str, str]) -> str:
-    """The hash of weights, from the `digest` of each by name: of names, types, shapes and bytes, whatever the files."""
-    lines = "".join(f"{name} {each}\n" for name, each in sorted(digests.items()))
-    return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
+    """Return the hash of weights: of the tensors' names, types, shapes and bytes, however they are split into files.
+
+    Args:
+        digests: the `digest` of each tensor, by name.
+    """
+    lines = [f"{name} {tensor_digest}\n" for name, tensor_digest in sorted(digests.items())]
+    return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
 
 
 def digest(tensor: Tensor) -> str:
-    """sha256 of a contiguous tensor on the CPU: its type, its shape and its bytes."""
-    found = hashlib.sha256(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-    found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
-
-
-def _nbytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+    """Return the sha256 of a contiguous tensor on the CPU: of its type, its shape and its bytes."""
+    sha256 = hashlib.sha256(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+    sha256.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return sha256.hexdigest()

@@ -1,6 +1,8 @@
-"""Reads a folder as the original LISA and its releases lay it out, with what is kept elsewhere, under one set of names.
+"""Read a folder as the original LISA and its releases lay it out, with what is kept elsewhere, under one set of names.
 
-Names are those of dvlab-research/LISA at 3cb2d43. Nothing is loaded before it is asked for.
+Weights of a LISA may be in several places: the LISA or LLaVA itself, CLIP (which checkpoints leave out), SAM (which a
+LLaVA does not have) and a LoRA adapter. Names are those of dvlab-research/LISA at 3cb2d43. Nothing is loaded before it
+is needed.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +22,7 @@ SAM = "model.visual_model."
 TOWER = "model.vision_tower.vision_tower."
 HEAD = "model.text_hidden_fcs."
 EMBEDDING, LM_HEAD = "model.embed_tokens.weight", "lm_head.weight"
+# What DeepSpeed writes in place of weights.
 DEEPSPEED = (
     "latest",
     "global_step*",
@@ -28,40 +31,45 @@ DEEPSPEED = (
     "*_model_states.pt",
     "*_optim_states.pt",
 )
+# What a whole CLIP has beside its vision tower.
 BESIDE_VISION = (
     "text_model.",
     "logit_scale",
     "text_projection.",
     "visual_projection.",
-)  # in a whole CLIP
+)
 
 
 class Layer:
-    """Files of weights under the original's names.
+    """Files of weights, under the original's names.
 
     Args:
         files: hold the weights.
-        rename: from a name in the files to the original's, None for what is not wanted.
+        rename: from a name in the files to the original's; None for a weight that is left out.
 
     Attributes:
-        shapes: of every tensor, by the original's name.
+        shapes: the shape of every tensor, by the original's name.
     """
 
     def __init__(self, files: Sequence[Path], rename: Callable[[str], str | None]) -> None:
         self._files = WeightFiles(files)
-        self._names = {
-            theirs: name for theirs in self._files.shapes if (name := rename(theirs)) is not None
-        }
-        self.shapes: dict[str, Shape] = {
-            name: self._files.shapes[theirs] for theirs, name in self._names.items()
-        }
+        self._original_name: dict[str, str] = {}
+        self.shapes: dict[str, Shape] = {}
+        for file_name, shape in self._files.shapes.items():
+            name = rename(file_name)
+            if name is not None:
+                self._original_name[file_name] = name
+                self.shapes[name] = shape
 
     def tensors(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Tensor]]:
-        """The tensors whose names are `wanted`."""
-        for theirs, tensor in self._files.tensors(
-            lambda each: each in self._names and wanted(self._names[each])
-        ):
-            yield self._names[theirs], tensor
+        """Yield the tensors whose original names are `wanted`."""
+
+        def is_wanted(file_name: str) -> bool:
+            name = self._original_name.get(file_name)
+            return name is not None and wanted(name)
+
+        for file_name, tensor in self._files.tensors(is_wanted):
+            yield self._original_name[file_name], tensor
 
 
 @dataclass(frozen=True)
@@ -70,11 +78,11 @@ class Original:
 
     Attributes:
         config: the language model's ``config.json``.
-        clip_config: the settings of CLIP's vision tower; empty if it came with the rest.
-        tokenizer: the folder that has the tokenizer.
-        base: where the weights are that an adapter changes; else the folder itself.
-        layers: where a name is in several, the last of them counts.
-        lora: is merged into the rest.
+        clip_config: the settings of CLIP's vision tower; empty if CLIP came with the rest.
+        tokenizer: the folder with the tokenizer.
+        base: the folder with the weights that an adapter changes; without an adapter, the folder itself.
+        layers: where the weights are. Of a name that is in several, the last layer counts.
+        lora: is merged into the weights.
     """
 
     config: Mapping[str, Any]
@@ -86,29 +94,29 @@ class Original:
 
     @property
     def shapes(self) -> dict[str, Shape]:
-        """Of every weight, by its name in the original."""
-        return {
-            name: shape
-            for layer in self.layers
-            for name, shape in layer.shapes.items()
-            if not lora.KEY.match(name)
-        }
+        """The shape of every weight, by its name in the original. The matrices of an adapter are not weights."""
+        shapes: dict[str, Shape] = {}
+        for layer in self.layers:
+            for name, shape in layer.shapes.items():
+                if not lora.KEY.match(name):
+                    shapes[name] = shape
+        return shapes
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Every weight, a file at a time, with the adapter merged in."""
-        home = {
-            name: layer
-            for layer in self.layers
-            for name in layer.shapes
-            if not lora.KEY.match(name)
-        }
+        """Yield every weight once, file by file, with the adapter merged in."""
+        layer_of: dict[str, Layer] = {}
         for layer in self.layers:
-            for name, tensor in layer.tensors(lambda name, layer=layer: home.get(name) is layer):
+            for name in layer.shapes:
+                if not lora.KEY.match(name):
+                    layer_of[name] = layer
+        for layer in self.layers:
+            own_names = {name for name in layer.shapes if layer_of.get(name) is layer}
+            for name, tensor in layer.tensors(own_names.__contains__):
                 yield name, self.lora.merged(name, tensor)
 
 
 def read(folder: Path, vision_tower: Path | None, sam: Path | None) -> Original:
-    """Opens what makes up an original LISA, or a start of one.
+    """Return the weights of an original LISA, or of a start of one.
 
     Args:
         folder: a LISA, a LLaVA, or an adapter of PEFT.
@@ -116,105 +124,136 @@ def read(folder: Path, vision_tower: Path | None, sam: Path | None) -> Original:
         sam: a file with SAM, for weights that leave it out.
 
     Raises:
-        UsageError: what is asked for does not go together.
-        DataError: something is missing or broken, or of a kind that cannot be read.
+        UsageError: the arguments do not go together.
+        DataError: something is missing or broken, or cannot be read.
     """
     if not folder.is_dir():
         raise UsageError(
             f"{folder} is no folder; give one with config.json, tokenizer.model and the weights"
         )
-    adapter = [folder / name for name in lora.FILES if (folder / name).exists()][:1]
-    base = _base(folder) if adapter and not weight_files(folder) else folder
-    files = _weights(base)
+    adapter = _adapter_file(folder)
+    has_only_an_adapter = adapter is not None and not weight_files(folder)
+    base = _base_of_adapter(folder) if has_only_an_adapter else folder
+    files = _weight_files(base)
     config = json_of(base / "config.json")
     if config.get("format") == FORMAT:
         raise UsageError(f"{base} is in lisabench's layout already")
-    own = [Layer(files, _language_name), *([Layer(adapter, _language_name)] if adapter else [])]
-    names = {name for layer in own for name in layer.shapes}
-    towers, clip_config = _clip(base, config, vision_tower, names)
+
+    own_layers = [Layer(files, _language_model_name)]
+    if adapter is not None:
+        own_layers.append(Layer([adapter], _language_model_name))
+    own_names: set[str] = set()
+    for layer in own_layers:
+        own_names.update(layer.shapes)
+    clip_layers, clip_config = _clip(base, config, vision_tower, own_names)
     return Original(
         config=config,
         clip_config=clip_config,
         tokenizer=folder if (folder / "tokenizer.model").exists() else base,
         base=base,
-        layers=(*_sam(base, sam, names), *towers, *own),
-        lora=_lora(own, folder),
+        layers=(*_sam(base, sam, own_names), *clip_layers, *own_layers),
+        lora=_lora(own_layers, folder),
     )
 
 
-def _language_name(name: str) -> str | None:
-    plain = lora.plain_name(name)
-    if plain is None or DERIVED.search(plain):
-        return None
-    return _clip_name(plain.removeprefix(TOWER)) if plain.startswith(TOWER) else plain
+def _adapter_file(folder: Path) -> Path | None:
+    for name in lora.FILES:
+        if (folder / name).exists():
+            return folder / name
+    return None
 
 
-def _clip_name(name: str) -> str | None:
-    name = name.removeprefix("vision_model.")
-    beside = name.startswith(BESIDE_VISION) or DERIVED.search(f".{name}")
-    return None if beside else VISION_TOWER + name
-
-
-def _base(folder: Path) -> Path:
-    """The folder that an adapter on its own is for."""
+def _base_of_adapter(folder: Path) -> Path:
+    """Return the folder of the model that an adapter was made for."""
     name = json_of(folder / lora.CONFIG).get("base_model_name_or_path") or "of no name"
     for base in (folder / name, Path(name)):
         if base.is_dir():
             return base
     raise DataError(
-        f"{folder} holds an adapter alone, and the model that it is for ({name}) is no folder here: "
-        f"get that, and set base_model_name_or_path in {folder / lora.CONFIG} to it"
+        f"{folder} holds only an adapter, and the model that it was made for ({name}) is no folder here: "
+        f"get that model, and set base_model_name_or_path in {folder / lora.CONFIG} to its folder"
     )
 
 
-def _weights(folder: Path) -> list[Path]:
+def _weight_files(folder: Path) -> list[Path]:
     files = weight_files(folder)
     if files:
         return files
     if any(any(folder.glob(pattern)) for pattern in DEEPSPEED):
         raise DataError(
-            f"{folder} is a DeepSpeed checkpoint, in pieces of which none is a weight: run `python zero_to_fp32.py . "
+            f"{folder} is a DeepSpeed checkpoint, whose pieces are not weights: run `python zero_to_fp32.py . "
             "pytorch_model.bin` in it, put config.json and the tokenizer beside the result, and convert that"
         )
     raise DataError(f"{folder} holds no weights: no model*.safetensors and no pytorch_model*.bin")
 
 
-def _sam(folder: Path, file: Path | None, names: set[str]) -> list[Layer]:
-    held = any(name.startswith(f"{SAM}image_encoder.") for name in names)
-    if held and file:
-        raise UsageError(f"{folder} holds a SAM of its own: leave out {file}")
-    if not held and not file:
+def _language_model_name(name: str) -> str | None:
+    """Return the original's name of a weight of a LISA or LLaVA; None for one that is left out."""
+    plain = lora.plain_name(name)
+    if plain is None or DERIVED.search(plain):
+        return None
+    if plain.startswith(TOWER):
+        return _clip_name(plain.removeprefix(TOWER))
+    return plain
+
+
+def _clip_name(name: str) -> str | None:
+    """Return the original's name of a weight of CLIP; None for one that is not in its vision tower."""
+    # transformers 4 has this prefix, transformers 5 has not.
+    name = name.removeprefix("vision_model.")
+    if name.startswith(BESIDE_VISION) or DERIVED.search(f".{name}"):
+        return None
+    return VISION_TOWER + name
+
+
+def _sam(folder: Path, file: Path | None, own_names: set[str]) -> list[Layer]:
+    """Return the file with SAM as a layer, if the weights leave SAM out."""
+    is_included = any(name.startswith(f"{SAM}image_encoder.") for name in own_names)
+    if is_included:
+        if file is not None:
+            raise UsageError(f"{folder} holds a SAM of its own: leave out {file}")
+        return []
+    if file is None:
         raise DataError(
-            f"{folder} holds no SAM ({SAM}*), it is not a LISA: to start one from a LLaVA, give SAM's weights"
+            f"{folder} holds no SAM ({SAM}*), so it is not a LISA: to start one from a LLaVA, give SAM's weights"
         )
-    return [Layer([file], lambda name: SAM + name)] if file else []
+    return [Layer([file], lambda name: SAM + name)]
 
 
 def _clip(
-    folder: Path, config: Mapping[str, Any], tower: Path | None, names: set[str]
+    folder: Path, config: Mapping[str, Any], tower: Path | None, own_names: set[str]
 ) -> tuple[list[Layer], Mapping[str, Any]]:
-    """CLIP, where the weights leave it out, and its settings."""
-    held = any(name.startswith(VISION_TOWER) for name in names)
-    if held and tower:
-        raise UsageError(f"{folder} holds a CLIP of its own: leave out {tower}")
-    if held:
+    """Return CLIP as a layer, if the weights leave it out, and its settings."""
+    is_included = any(name.startswith(VISION_TOWER) for name in own_names)
+    if is_included:
+        if tower is not None:
+            raise UsageError(f"{folder} holds a CLIP of its own: leave out {tower}")
         return [], {}
-    named = config.get("vision_tower") or config.get("mm_vision_tower") or "of no name"
-    tower = tower or next((each for each in (folder / named, Path(named)) if each.is_dir()), None)
     if tower is None:
-        raise DataError(
-            f"{folder} leaves out CLIP, its vision tower ({named}): get that, and give its folder"
-        )
+        tower = _named_tower(folder, config)
     files = weight_files(tower) if tower.is_dir() else []
     if not files:
         raise DataError(f"{tower} holds no CLIP: no model*.safetensors and no pytorch_model*.bin")
     settings = json_of(tower / "config.json")
+    # A whole CLIP has the settings of its vision tower in a table of their own.
     return [Layer(files, _clip_name)], settings.get("vision_config", settings)
 
 
-def _lora(layers: Sequence[Layer], folder: Path) -> lora.Lora:
-    pairs = (
-        pair for layer in layers for pair in layer.tensors(lambda name: bool(lora.KEY.match(name)))
+def _named_tower(folder: Path, config: Mapping[str, Any]) -> Path:
+    """Return the folder of the vision tower that a checkpoint's settings name."""
+    name = config.get("vision_tower") or config.get("mm_vision_tower") or "of no name"
+    for tower in (folder / name, Path(name)):
+        if tower.is_dir():
+            return tower
+    raise DataError(
+        f"{folder} leaves out CLIP, its vision tower ({name}): get that, and give its folder"
     )
-    shapes = {name: shape for layer in layers for name, shape in layer.shapes.items()}
-    return lora.gathered(dict(pairs), shapes, folder)
+
+
+def _lora(layers: Sequence[Layer], folder: Path) -> lora.Lora:
+    matrices: dict[str, Tensor] = {}
+    shapes: dict[str, Shape] = {}
+    for layer in layers:
+        matrices.update(layer.tensors(lambda name: lora.KEY.match(name) is not None))
+        shapes.update(layer.shapes)
+    return lora.gathered(matrices, shapes, folder)

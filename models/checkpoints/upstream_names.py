@@ -1,6 +1,6 @@
-"""The original's checkpoint names, read into a `LisaModel`.
+"""The names of weights in the original's checkpoints, and in a `LisaModel`.
 
-Names are those of dvlab-research/LISA at 3cb2d43, as in ``xinlai/LISA-7B-v1``.
+The original is dvlab-research/LISA at 3cb2d43; its names are those in ``xinlai/LISA-7B-v1``.
 """
 
 import re
@@ -16,7 +16,7 @@ from .random_parts import RandomParts
 
 VISION_TOWER = "model.vision_tower.vision_tower.vision_model."
 
-# From our names to the original's: the first rule that matches says where a part is kept there.
+# From the beginning of our names to the original's. The first rule that matches counts.
 PARTS = (
     (r"^encoder\.clip\.", VISION_TOWER),
     (r"^encoder\.projector\.", "model.mm_projector."),
@@ -26,7 +26,8 @@ PARTS = (
     (r"^llm\.", ""),
 )
 
-# What transformers calls otherwise inside SAM; every rule is applied, in this order.
+# From transformers' names inside SAM to the original's. All rules are applied, in this order. They undo the renames of
+# transformers' own script that converts SAM.
 SAM = (
     (r"patch_embed\.projection", "patch_embed.proj"),
     (r"image_encoder\.layers", "image_encoder.blocks"),
@@ -59,66 +60,70 @@ def from_upstream(
     config: Preset,
     vision_tower: Mapping[str, Tensor] | None = None,
 ) -> LisaModel:
-    """The original LISA, with the original's weights, on the CPU in float32.
+    """Return the original LISA with the original's weights, on the CPU in float32.
 
     Args:
-        state_dict: the original's parameters by their names there. It may hold CLIP's, as the running model's does, or
-            leave them to `vision_tower`, as the released checkpoints do.
+        state_dict: the original's parameters by their names. CLIP's may be among them, as in the running model, or in
+            `vision_tower`, as in the released checkpoints.
         config: the sizes.
         vision_tower: CLIP's parameters by their names in a checkpoint of `CLIPVisionModel`.
 
     Raises:
-        DataError: a parameter is missing, is unknown, or has another shape than `config` says.
+        DataError: a parameter is missing or unknown, or has another shape than in a model of these sizes.
     """
-    clip = {
-        VISION_TOWER + name.removeprefix("vision_model."): tensor
-        for name, tensor in (vision_tower or {}).items()
-    }
-    given = {
-        name: tensor for name, tensor in {**state_dict, **clip}.items() if not DERIVED.search(name)
-    }
+    given = dict(state_dict)
+    for name, tensor in (vision_tower or {}).items():
+        given[VISION_TOWER + name.removeprefix("vision_model.")] = tensor
+    given = {name: tensor for name, tensor in given.items() if not DERIVED.search(name)}
+
     model = LisaModel(config, "dual", RandomParts.plain("cpu", torch.float32, seed=0))
-    names = {upstream_name(ours): ours for ours in model.state_dict()}
-    wanted = {theirs: model.state_dict()[ours].shape for theirs, ours in names.items()}
-    problems = misfits(wanted, {name: tensor.shape for name, tensor in given.items()})
+    needed_shapes = {}
+    our_name = {}
+    for name, tensor in model.state_dict().items():
+        our_name[upstream_name(name)] = name
+        needed_shapes[upstream_name(name)] = tensor.shape
+    problems = misfits(needed_shapes, {name: tensor.shape for name, tensor in given.items()})
     if problems:
-        hint = (
-            ""
-            if any(name.startswith(VISION_TOWER) for name in given)
-            else "; CLIP's can be passed as vision_tower"
-        )
+        has_clip = any(name.startswith(VISION_TOWER) for name in given)
+        hint = "" if has_clip else "; CLIP's can be passed as vision_tower"
         raise DataError(f"the checkpoint does not fit the sizes it is read with ({problems}{hint})")
-    model.load_state_dict({names[theirs]: tensor for theirs, tensor in given.items()})
+    model.load_state_dict({our_name[name]: tensor for name, tensor in given.items()})
     return model
 
 
 def upstream_name(name: str) -> str:
-    """The name that a parameter of a `LisaModel` has in the original."""
-    pattern, replacement = next(rule for rule in PARTS if re.match(rule[0], name))
-    name = re.sub(pattern, replacement, name)
-    for pattern, replacement in SAM if "visual_model" in name else ():
-        name = re.sub(pattern, replacement, name)
+    """Return the name that a parameter of a `LisaModel` has in the original."""
+    for pattern, replacement in PARTS:
+        if re.match(pattern, name):
+            name = re.sub(pattern, replacement, name)
+            break
+    if "visual_model" in name:
+        for pattern, replacement in SAM:
+            name = re.sub(pattern, replacement, name)
     return name
 
 
-def misfits(wanted: Mapping[str, Sequence[int]], given: Mapping[str, Sequence[int]]) -> str:
-    """How names and shapes differ from those that a model has, in words; nothing if they do not.
+def misfits(needed: Mapping[str, Sequence[int]], given: Mapping[str, Sequence[int]]) -> str:
+    """Return in words how a checkpoint's names and shapes differ from a model's; an empty text if they do not.
 
     Args:
-        wanted: shapes by name, as the model has them.
-        given: shapes by name, as a checkpoint has them.
+        needed: the model's shapes by name.
+        given: the checkpoint's shapes by name.
     """
-    both = wanted.keys() & given.keys()
-    kinds = {
-        "missing": wanted.keys() - given.keys(),
-        "unknown": given.keys() - wanted.keys(),
-        "of another shape": {name for name in both if tuple(given[name]) != tuple(wanted[name])},
-    }
-    return "; ".join(
-        f"{len(names)} {kind}: {_listed(names)}" for kind, names in kinds.items() if names
-    )
+    missing = needed.keys() - given.keys()
+    unknown = given.keys() - needed.keys()
+    reshaped = set()
+    for name in needed.keys() & given.keys():
+        if tuple(given[name]) != tuple(needed[name]):
+            reshaped.add(name)
+    problems = []
+    for names, kind in ((missing, "missing"), (unknown, "unknown"), (reshaped, "of another shape")):
+        if names:
+            problems.append(f"{len(names)} {kind}: {_first_of(names)}")
+    return "; ".join(problems)
 
 
-def _listed(names: Collection[str], most: int = 8) -> str:
+def _first_of(names: Collection[str], most: int = 8) -> str:
+    listed = ", ".join(sorted(names)[:most])
     rest = len(names) - most
-    return ", ".join(sorted(names)[:most]) + (f" and {rest} more" if rest > 0 else "")
+    return f"{listed} and {rest} more" if rest > 0 else listed

@@ -10,7 +10,7 @@ INITIAL_STD = 0.02  # LLaMA's `initializer_range`, which new rows get in the ori
 
 
 def with_added(vocabulary: int, present: Mapping[str, int], added: Iterable[str]) -> dict[str, int]:
-    """Return the tokens that a LLaVA has, and those of LISA that it lacks at the next free ids.
+    """Return the tokens added to a LLaVA's vocabulary, with those of LISA that it lacks at the next free ids.
 
     Args:
         vocabulary: pieces in the ``tokenizer.model``.
@@ -19,20 +19,25 @@ def with_added(vocabulary: int, present: Mapping[str, int], added: Iterable[str]
     """
     tokens = dict(present)
     for token in added:
-        tokens.setdefault(token, max([vocabulary, *(i + 1 for i in tokens.values())]))
+        if token not in tokens:
+            highest = max(tokens.values(), default=-1)
+            tokens[token] = max(vocabulary, highest + 1)
     return tokens
 
 
 def grown(weight: Tensor, rows: int, name: str, seed: int) -> Tensor:
-    """The embedding or the head with as many rows as there are tokens; new ones at random, as in the original.
+    """Return the embedding or the head with one row per token. New rows are random, as in the original.
 
     Args:
-        weight: [rows so far, width]. Rows that no token has are dropped, as in the original.
-        rows: how many there are to be.
-        name: of the weight, so that embedding and head differ.
+        weight: [rows so far, width]. Rows without a token are dropped, as in the original.
+        rows: number of tokens.
+        name: name of the weight; embedding and head get other random numbers.
         seed: any integer.
+
+    Returns:
+        [rows, width], in the precision of `weight`.
     """
     kept = weight[:rows]
     generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}:{name}".encode()))
-    fresh = INITIAL_STD * torch.randn(rows - len(kept), weight.shape[1], generator=generator)
-    return torch.cat([kept, fresh.to(weight.dtype)])
+    new = INITIAL_STD * torch.randn(rows - len(kept), weight.shape[1], generator=generator)
+    return torch.cat([kept, new.to(weight.dtype)])

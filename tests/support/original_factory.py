@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lisabench.models.checkpoints.convert import wanted
+from lisabench.models.checkpoints.convert import weights_of
 from lisabench.models.lisa.presets import ClipSizes, LlamaSizes, Preset, SamSizes
 
 WORDS = ("the", "red", "mug", "please", "segment", "Sure", "it", "is")
@@ -54,7 +54,7 @@ def weights(sizes: Preset = SMALL, seed: int = 0) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return {
         name: 0.1 * torch.randn(shape, generator=generator)
-        for name, (_, shape) in wanted(sizes).items()
+        for name, (_, shape) in weights_of(sizes).items()
     }
 
 

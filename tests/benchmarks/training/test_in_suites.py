@@ -187,9 +187,9 @@ def test_a_complete_training_is_skipped_and_one_that_was_begun_resumed(tmp_path,
     [
         (
             5,
-            "bar\nlisabench: the loss is no number any more\n",
+            "bar\nlisabench: the loss is not finite any more\n",
             "failed",
-            "the loss is no number any more",
+            "the loss is not finite any more",
         ),
         (
             1,

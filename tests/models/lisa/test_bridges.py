@@ -17,7 +17,11 @@ from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.datasets.scenes.cache import embedded
 from lisabench.harness.errors import UsageError
 from lisabench.harness.probe import NullProbe
-from lisabench.harness.records.training import TRAINING_SCHEMA
+from lisabench.harness.records.training import (
+    TRAINING_SCHEMA,
+    TrainedModel,
+    TrainingManifest,
+)
 from lisabench.models.adapters.lisa_stages import Lisa
 from lisabench.models.checkpoints.loaded_parts import POSITIONS, interpolated
 from lisabench.models.lisa import costs, parts, weights_format
@@ -355,15 +359,26 @@ def test_a_training_that_was_begun_before_there_was_a_choice_is_resumed_as_it_wa
         "resume": True,
         "output_dir": tmp_path,
     }
-    page = {"schema": TRAINING_SCHEMA, "configuration": setup(said).configuration()}
-    older = json.loads(json.dumps(page))
+    plan = setup(said)
+    model = TrainedModel("with-projector", plan.case.preset, plan.case.vision)
+    manifest = TrainingManifest(
+        TRAINING_SCHEMA,
+        status="running",
+        started="2026-11-01T00:00:00+00:00",
+        setup=plan.recorded(),
+        configuration=plan.configuration(),
+        model=model,
+        environment={},
+        versions={},
+    )
+    older = json.loads(json.dumps(manifest.as_json()))
     for axis in ("bridge", "clip_px", "image_tokens"):
         del older["configuration"]["case"][axis]
     (tmp_path / "run.json").write_text(json.dumps(older))
     (tmp_path / "training.jsonl").touch()
-    command._open(setup(said), page)
+    command._open_folder(plan, manifest)
     other = setup({**said, "changes": {"bridge": "upsampling"}})
     with pytest.raises(
         UsageError, match=r"another configuration .*bridge was linear and is upsampling"
     ):
-        command._open(other, {"configuration": other.configuration()})
+        command._open_folder(other, replace(manifest, configuration=other.configuration()))

@@ -329,7 +329,7 @@ def test_packing_refuses_weights_of_another_hash(study, tmp_path):
     (place / "sam-3" / weights_format.CONFIG).write_text(
         json.dumps(config | {"weights_hash": "sha256:0"})
     )
-    refused(DataError, r"have the hash sha256:\w+, and config.json says sha256:0", place, tmp_path)
+    refused(DataError, r"have the hash sha256:\w+, but config.json says sha256:0", place, tmp_path)
 
 
 def test_packing_refuses_other_precisions(tmp_path):
