@@ -1,7 +1,7 @@
-"""What can be named on the command line and in suites."""
+"""``lisabench list``: everything that can be named on the command line and in suites."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, get_args, get_type_hints
 
 from ..harness import metrics
@@ -13,80 +13,100 @@ from ..models.training import recipes
 from . import suite, suite_file
 
 
-def catalogue(what: str | None) -> dict[str, dict[str, str]]:
-    """Names and a word on each, under the headings suites, adapters, settings, presets, recipes, metrics.
+def catalogue(heading: str | None) -> dict[str, dict[str, str]]:
+    """Return names and a description of each, by heading.
+
+    Args:
+        heading: a name in `HEADINGS`; None for all.
 
     Raises:
-        UsageError: no such heading.
+        UsageError: there is no such heading.
     """
-    if what is not None and what not in HEADINGS:
-        raise unknown("list", what, HEADINGS)
-    return {heading: listing() for heading, listing in HEADINGS.items() if what in (None, heading)}
+    if heading is None:
+        return {name: entries() for name, entries in HEADINGS.items()}
+    if heading not in HEADINGS:
+        raise unknown("list", heading, HEADINGS)
+    return {heading: HEADINGS[heading]()}
 
 
 def outline(catalogue: Mapping[str, Mapping[str, str]]) -> str:
-    """Its headings, each with its names and words in two columns."""
+    """Return a catalogue as text: each heading, and its names and descriptions in two columns."""
     lines = []
     for heading, entries in catalogue.items():
         lines.append(f"{heading}:")
         width = max((len(name) for name in entries), default=0)
-        lines += [f"  {name:{width}}  {text}".rstrip() for name, text in entries.items()]
+        for name, description in entries.items():
+            lines.append(f"  {name:{width}}  {description}".rstrip())
     return "\n".join(lines)
 
 
 def _adapters() -> dict[str, str]:
-    return {name: _described(name) for name in registry.names()}
+    """Return the first line of each adapter's docstring, or why the adapter cannot be used.
 
-
-def _described(adapter: str) -> str:
-    """Its first line, or what is amiss with it: one broken package must not hide the others."""
-    try:
-        registry.case_type(adapter)
-        return _first_line(registry.find(adapter).__doc__)
-    except UsageError as error:
-        return f"cannot be used: {error}"
+    One broken package must not hide the others.
+    """
+    descriptions = {}
+    for name in registry.names():
+        try:
+            registry.case_type(name)
+            docstring = registry.find(name).__doc__ or ""
+            descriptions[name] = docstring.strip().split("\n")[0]
+        except UsageError as error:
+            descriptions[name] = f"cannot be used: {error}"
+    return descriptions
 
 
 def _settings() -> dict[str, str]:
-    """Of the plan and the data, of the gate as ``gate.SETTING``, then of each adapter, as ``ADAPTER: SETTING``."""
-    sections = (("", suite.Plan), ("", suite.Data), ("gate.", suite.Gate))
-    fields = {
-        where + name: field
-        for where, section in sections
-        for name, field in section.model_fields.items()
-    }
-    shared = {name: f"{field.description} [{field.default}]" for name, field in fields.items()}
-    return shared | {
-        f"{a}: {name}": text for a in registry.names() for name, text in _fields(a).items()
-    }
+    """Return the settings of plan, data, gate (``gate.SETTING``) and each adapter (``ADAPTER: SETTING``)."""
+    descriptions = {}
+    for prefix, section in (("", suite.Plan), ("", suite.Data), ("gate.", suite.Gate)):
+        for name, field in section.model_fields.items():
+            descriptions[prefix + name] = f"{field.description} [{field.default}]"
+    for adapter in registry.names():
+        for name, description in _settings_of(adapter).items():
+            descriptions[f"{adapter}: {name}"] = description
+    return descriptions
 
 
-def _fields(adapter: str) -> dict[str, str]:
+def _settings_of(adapter: str) -> dict[str, str]:
+    """Return an adapter's settings, each with its values, or its type, and its default."""
     try:
-        kind = registry.case_type(adapter)
+        case_type = registry.case_type(adapter)
     except UsageError:
-        return {}
-    hints, known = get_type_hints(kind), getattr(kind, "KNOWN", {})
-    fields = dataclasses.fields(kind)
-    return {
-        f.name: f"{_choices(known.get(f.name) or get_args(hints[f.name]), hints[f.name])} [{f.default}]"
-        for f in fields
-    }
+        return {}  # `_adapters` tells why
+    hints = get_type_hints(case_type)
+    known_values = getattr(case_type, "KNOWN", {})
+    descriptions = {}
+    for field in dataclasses.fields(case_type):
+        hint = hints[field.name]
+        # A literal type has its values as arguments.
+        values = known_values.get(field.name) or get_args(hint)
+        text = " | ".join(str(value) for value in values) if values else _type_name(hint)
+        descriptions[field.name] = f"{text} [{field.default}]"
+    return descriptions
 
 
-def _choices(choices: Iterable[Any], hint: Any) -> str:
-    return " | ".join(map(str, choices)) or getattr(hint, "__name__", str(hint))
+def _type_name(hint: Any) -> str:
+    return getattr(hint, "__name__", str(hint))
 
 
-def _first_line(text: str | None) -> str:
-    return (text or "").strip().split("\n")[0]
+def _presets() -> dict[str, str]:
+    return {name: costs.described(name) for name in PRESETS}
+
+
+def _recipes() -> dict[str, str]:
+    return {name: recipes.in_a_line(name) for name in recipes.RECIPES}
+
+
+def _metrics() -> dict[str, str]:
+    return {name: metric.definition for name, metric in metrics.METRICS.items()}
 
 
 HEADINGS = {
     "suites": suite_file.shipped,
     "adapters": _adapters,
     "settings": _settings,
-    "presets": lambda: {name: costs.described(name) for name in PRESETS},
-    "recipes": lambda: {name: recipes.in_a_line(name) for name in recipes.RECIPES},
-    "metrics": lambda: {name: metric.definition for name, metric in metrics.METRICS.items()},
+    "presets": _presets,
+    "recipes": _recipes,
+    "metrics": _metrics,
 }

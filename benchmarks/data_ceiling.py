@@ -1,46 +1,50 @@
-"""What an encoder's grid alone allows: how much of the true masks of a folder is left after they passed through it.
+"""``lisabench data ceiling``: how much of a folder's true masks an encoder's grid can represent, without any model.
 
-No model is asked. Each true mask is brought onto the grid and back to the image's size, and scored against itself, in
-two readings (`grid.py` computes them):
+Each true mask is brought onto the grid and back to the image's size, and scored against itself, in two readings
+(`grids.py` computes them):
 
-- ``interpolated``: each cell keeps one value, the share of it that the target covers, which is brought back bilinearly
-  and thresholded at one half.
-- ``whole cells``: each cell is taken or left as a whole, whichever serves the IoU best. No mask made of whole cells can
-  score higher: of such masks this is the ceiling in the literal sense.
+- ``interpolated``: each cell keeps one value, the share of it that the target covers. The values are brought back
+  bilinearly, and the threshold is one half.
+- ``whole cells``: each cell is taken or left as a whole, whichever gives the better IoU. No mask made of whole cells
+  can score higher.
 
-Both are of a decoder that has *one value per cell*. A real decoder reads many channels per cell, which can say where in
-a cell the outline runs, so it may score above either; and its training may keep it far below. What the two show is what
-the places of the grid carry by themselves, and so what one grid or frame loses against another before anything is
-learnt. Only what a crop leaves out is lost for every decoder: there it has seen nothing.
+Both describe a decoder that has *one value per cell*. A real decoder reads many channels per cell, which can tell where
+in the cell the outline runs, so it may score higher than either; its training may leave it far below. The readings show
+what the grid's positions carry by themselves, so what one grid or frame loses against another before anything is
+learned. Only what a crop leaves out is lost for every decoder.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from ..datasets.reasonseg import ReasonSeg, splits
 from ..harness.contract import Sample
 from ..harness.metrics import Counts, count, scores
 from .grids import FRAMES, READINGS, Grid
+from .progress import Progress
 
-GRIDS = {
-    16: 224,
-    24: 336,
-    64: 1024,
-}  # cells a side and the input in pixels: CLIP ViT-L/14 at two sizes, and SAM
-BOUNDS = (0, 1, 4, 16)  # of the classes of objects, by area in cells
-BY_SIZE = (
+# Side of the frame in pixels, by cells along a side of the grid: CLIP ViT-L/14 at two sizes, and SAM.
+GRIDS = {16: 224, 24: 336, 64: 1024}
+# The classes of targets, by their area in cells: from each bound to the next.
+BOUNDS = (0, 1, 4, 16)
+SIZE_NOTE = (
     "Last columns: mIoU by the target's area, in cells of that grid and frame, and the number of such "
     "targets."
 )
 
-Progress = Callable[[int, int, str], None]
-Key = tuple[str, int, str]
-
 
 @dataclass(frozen=True)
 class SizeClass:
-    """The objects of a size: their areas in cells, from `at_least` to less than `below` (None: and more)."""
+    """The targets of some size.
+
+    Attributes:
+        at_least: smallest area, in cells.
+        below: the area is less than this, in cells; None: there is no limit.
+        queries: number of such targets.
+        mIoU: mean IoU of these queries; None if there are none.
+    """
 
     at_least: int
     below: int | None
@@ -49,24 +53,27 @@ class SizeClass:
 
     @property
     def name(self) -> str:
+        """The class as a column's heading."""
         if self.below is None:
             return f">= {self.at_least}"
-        return f"{self.at_least}-{self.below}" if self.at_least else f"< {self.below}"
+        if self.at_least == 0:
+            return f"< {self.below}"
+        return f"{self.at_least}-{self.below}"
 
 
 @dataclass(frozen=True)
 class Ceiling:
-    """What one grid in one frame leaves of the masks, in one reading.
+    """The score of the masks after one grid in one frame, in one reading.
 
     Attributes:
         reading: a name in `READINGS`.
-        cells: along a side of the grid.
+        cells: cells along a side of the grid.
         frame: ``whole`` or ``crop``.
-        queries: all of them.
-        gIoU: mean IoU over all queries, as everywhere; a query without a target counts as 1.
-        mIoU: mean IoU over the queries with a target; None where there is none.
-        cIoU: sum of intersections over sum of unions; None where there is no target.
-        sizes: the queries with a target, by its area in cells of this grid in this frame.
+        queries: number of queries.
+        gIoU: mean IoU over all queries; a query without a target has an IoU of 1.
+        mIoU: mean IoU over the queries with a target; None if there are none.
+        cIoU: sum of intersections over sum of unions; None if there is no target.
+        sizes: the queries with a target, by its area.
     """
 
     reading: str
@@ -79,29 +86,45 @@ class Ceiling:
     sizes: list[SizeClass]
 
 
-def ceilings(root: str | Path, split: str | None, progress: Progress) -> list[Ceiling]:
-    """Passes every true mask of a folder through every grid.
+@dataclass(frozen=True)
+class PassedMask:
+    """One mask after it passed through a grid.
 
-    One picture is held at a time; what is kept of a query is its pixel counts.
+    Attributes:
+        target_cells: area of the target, in cells.
+        counts: pixels of the mask that came back, against the target.
+    """
+
+    target_cells: float
+    counts: Counts
+
+
+def ceilings(root: str | Path, split: str | None, progress: Progress) -> list[Ceiling]:
+    """Return the score of a folder's true masks after each grid and frame, in each reading.
+
+    One image is in memory at a time; pixel counts are all that is kept of a query.
 
     Args:
         root: the folder that holds the splits.
-        split: the one to look at; None takes all of them together.
-        progress: told how many queries are done, of how many, and which is next.
+        split: name of a split; None: all of them together.
+        progress: is called for every query.
 
     Raises:
         DataError: the folder, the split or a file in it is missing or broken.
     """
-    found: dict[Key, list[tuple[float, Counts]]] = {}
+    keys = list(product(READINGS, GRIDS, FRAMES))
+    masks_of: dict[tuple[str, int, str], list[PassedMask]] = {key: [] for key in keys}
     for sample in _samples(Path(root), split, progress):
-        for key, cells, counts in _passed(sample):
-            found.setdefault(key, []).append((cells, counts))
-    return [_ceiling(*key, queries) for key, queries in found.items()]
+        for key in keys:
+            masks_of[key].append(_passed(sample, *key))
+    return [_ceiling(*key, masks) for key, masks in masks_of.items() if masks]
 
 
 def _samples(root: Path, split: str | None, progress: Progress) -> Iterator[Sample]:
-    parts = [ReasonSeg(root, name) for name in ([split] if split else splits(root))]
-    total, done = sum(map(len, parts)), 0
+    names = splits(root) if split is None else [split]
+    parts = [ReasonSeg(root, name) for name in names]
+    total = sum(len(part) for part in parts)
+    done = 0
     for part in parts:
         for sample in part:
             progress(done, total, sample.id)
@@ -110,69 +133,68 @@ def _samples(root: Path, split: str | None, progress: Progress) -> Iterator[Samp
     progress(done, total, "done")
 
 
-def _passed(sample: Sample) -> Iterator[tuple[Key, float, Counts]]:
-    """For each reading, grid and frame: the area of the target in cells, and what the mask that came back scores."""
+def _passed(sample: Sample, reading: str, cells: int, frame: str) -> PassedMask:
     target_HW = sample.target_HW
     height, width = target_HW.shape
-    for reading, read in READINGS.items():
-        for cells, frame_px in GRIDS.items():
-            for frame in FRAMES:
-                counts = count(
-                    read(target_HW, Grid.on((height, width), frame, frame_px, cells)), target_HW
-                )
-                cell_px = (max if frame == "whole" else min)(height, width) / cells
-                yield (reading, cells, frame), counts.target_px / cell_px**2, counts
+    grid = Grid.on((height, width), frame, GRIDS[cells], cells)
+    mask_HW = READINGS[reading](target_HW, grid)
+    counts = count(mask_HW, target_HW)
+    # The grid covers the image's longest side in the whole frame, and its shortest side in the crop.
+    covered_px = max(height, width) if frame == "whole" else min(height, width)
+    cell_px = covered_px / cells
+    return PassedMask(counts.target_px / cell_px**2, counts)
 
 
-def _ceiling(reading: str, cells: int, frame: str, queries: list[tuple[float, Counts]]) -> Ceiling:
-    found = scores(counts for _, counts in queries)
-    sizes = [
-        _size_class(queries, *bounds) for bounds in zip(BOUNDS, (*BOUNDS[1:], None), strict=True)
-    ]
+def _ceiling(reading: str, cells: int, frame: str, masks: list[PassedMask]) -> Ceiling:
+    total = scores(mask.counts for mask in masks)
+    sizes = []
+    for at_least, below in zip(BOUNDS, (*BOUNDS[1:], None), strict=True):
+        of_size = []
+        for mask in masks:
+            is_of_size = at_least <= mask.target_cells
+            if below is not None and mask.target_cells >= below:
+                is_of_size = False
+            if mask.counts.target_px and is_of_size:
+                of_size.append(mask.counts)
+        sizes.append(SizeClass(at_least, below, len(of_size), scores(of_size)["mIoU"]))
     return Ceiling(
-        reading, cells, frame, len(queries), found["gIoU"], found["mIoU"], found["cIoU"], sizes
+        reading=reading,
+        cells=cells,
+        frame=frame,
+        queries=len(masks),
+        gIoU=total["gIoU"],
+        mIoU=total["mIoU"],
+        cIoU=total["cIoU"],
+        sizes=sizes,
     )
 
 
-def _size_class(queries: list[tuple[float, Counts]], at_least: int, below: int | None) -> SizeClass:
-    of_size = [
-        c
-        for size, c in queries
-        if c.target_px and at_least <= size and (below is None or size < below)
-    ]
-    return SizeClass(at_least, below, len(of_size), scores(of_size)["mIoU"])
+def table(ceilings: list[Ceiling]) -> str:
+    """Return the ceilings as lines of text with aligned columns, and what they are computed from."""
+    sizes = ceilings[0].sizes
+    rows = [["one value per cell", "grid", "frame", "gIoU", "mIoU", "cIoU"]]
+    rows[0] += [size.name for size in sizes]
+    for ceiling in ceilings:
+        row = [ceiling.reading, f"{ceiling.cells} x {ceiling.cells}", ceiling.frame]
+        row += [_score(value) for value in (ceiling.gIoU, ceiling.mIoU, ceiling.cIoU)]
+        for size in ceiling.sizes:
+            row.append(f"{_score(size.mIoU)} ({size.queries})" if size.queries else "-")
+        rows.append(row)
+    queries_with_target = sum(size.queries for size in sizes)
+    note = f"{ceilings[0].queries} queries, {queries_with_target} of them with a target."
+    return "\n".join([*_aligned(rows), "", note, SIZE_NOTE])
 
 
-def table(found: list[Ceiling]) -> str:
-    """The ceilings as lines of text whose columns line up, and what they are of."""
-    sizes = found[0].sizes
-    heading = [
-        "one value per cell",
-        "grid",
-        "frame",
-        "gIoU",
-        "mIoU",
-        "cIoU",
-        *(size.name for size in sizes),
-    ]
-    lines = [heading, *map(_line, found)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = ("  ".join(_padded(line, widths)).rstrip() for line in lines)
-    queries = (
-        f"{found[0].queries} queries, {sum(size.queries for size in sizes)} of them with a target."
-    )
-    return "\n".join([*text, "", queries, BY_SIZE])
-
-
-def _line(one: Ceiling) -> list[str]:
-    grid = f"{one.cells} x {one.cells}"
-    sizes = [f"{_score(size.mIoU)} ({size.queries})" if size.queries else "-" for size in one.sizes]
-    return [one.reading, grid, one.frame, *map(_score, (one.gIoU, one.mIoU, one.cIoU)), *sizes]
-
-
-def _padded(line: list[str], widths: list[int]) -> Iterator[str]:
-    for number, (cell, width) in enumerate(zip(line, widths, strict=True)):
-        yield cell.ljust(width) if number < 3 else cell.rjust(width)
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """Return rows as lines: the first three columns are words and begin at the left, the others are numbers."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = []
+        for number, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            cells.append(cell.ljust(width) if number < 3 else cell.rjust(width))
+        lines.append("  ".join(cells).rstrip())
+    return lines
 
 
 def _score(value: float | None) -> str:

@@ -1,14 +1,19 @@
-"""How far a long command is."""
+"""The progress of a long command, on stderr."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+# Is called with the number of steps done, the number of all steps, and what is done now.
 Progress = Callable[[int, int, str], None]
 
 
 @contextmanager
 def shown() -> Iterator[Progress]:
-    """A bar on stderr, drawn only when it is told of progress: nothing of ours runs while a model is being timed."""
+    """Show a progress bar, and yield the function that advances it.
+
+    The bar is drawn only when that function is called. It has no thread of its own, which would run while a model is
+    timed.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
@@ -22,7 +27,7 @@ def shown() -> Iterator[Progress]:
     with Bar(*columns, console=Console(stderr=True), auto_refresh=False) as bar:
         task = bar.add_task("starting", total=None)
 
-        def report(done: int, total: int, what: str) -> None:
-            bar.update(task, completed=done, total=total, description=what, refresh=True)
+        def advance(done: int, total: int, description: str) -> None:
+            bar.update(task, completed=done, total=total, description=description, refresh=True)
 
-        yield report
+        yield advance

@@ -1,6 +1,5 @@
-"""One image, one query: the mask, an overlay, and what the model said."""
+"""``lisabench segment``: one image and one query to a mask, an overlay, and what the model answered."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +8,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ..datasets.image import image_hash, read_image
 from ..harness.contract import Sample
-from ..harness.errors import DataError, UsageError
+from ..harness.errors import UsageError
 from ..harness.measure import answer
 from ..harness.probe import NullProbe
 from ..models.adapters.lisa import build
@@ -18,24 +18,25 @@ from ..models.lisa import packaged, weights_format
 from ..models.lisa.config import LisaConfig
 from ..models.registry import make_case
 
-TINT_RGB = (255, 0, 0)
-TINT = 0.5  # as in the original's overlays
-ENDS = (".", "?", "!")  # of a sentence
+# Red, half transparent, as in the original's overlays.
+OVERLAY_RGB = (255, 0, 0)
+OVERLAY_OPACITY = 0.5
+SENTENCE_ENDS = (".", "?", "!")
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What came of a query.
+    """The answer to a query.
 
     Attributes:
-        mask: the file of the mask, 0 or 255 at the image's size.
-        overlay: the file of the image with the mask in red.
-        has_seg: whether the answer asked for a mask; the mask is empty where it did not.
+        mask: the file with the mask, 0 or 255 at the image's size.
+        overlay: the file with the image and the mask in red.
+        has_seg: whether the answer has a [SEG]; if not, the mask is empty.
         covered: share of the image inside the mask, 0 to 1.
-        text: the answer in words; None where it was given.
-        answer_tokens: tokens that were generated.
+        text: the answer in words; None if it was forced.
+        answer_tokens: number of generated tokens.
         predicted_iou: the model's own estimate of the mask's IoU.
-        warnings: what is to be known of the weights, one sentence each.
+        warnings: what a user must know about the weights, one sentence each.
     """
 
     mask: Path
@@ -48,55 +49,61 @@ class Segmentation:
     warnings: tuple[str, ...]
 
 
-def case_of(given: Mapping[str, Any], allow_random: bool = False) -> LisaConfig:
-    """The LISA that is asked: where no weights are named, the packaged ones, which the tiny preset alone has.
+def case_of(settings: Mapping[str, Any], allow_random: bool = False) -> LisaConfig:
+    """Return the case of a LISA. If no weights are named, it takes the packaged ones, which only the tiny preset has.
 
     Args:
-        given: settings of `LisaConfig`.
-        allow_random: then random weights are meant.
+        settings: settings of `LisaConfig`.
+        allow_random: random weights are taken if no weights are named.
 
     Raises:
-        UsageError: a setting is unknown, or no packaged weights are of these.
+        UsageError: a setting is unknown, or no packaged weights have these settings.
     """
-    unnamed = given.get("preset", packaged.PRESET) == packaged.PRESET and not allow_random
-    return make_case("lisa", {**({"weights": weights_format.PACKAGED} if unnamed else {}), **given})
+    settings = dict(settings)
+    is_tiny = settings.get("preset", packaged.PRESET) == packaged.PRESET
+    if is_tiny and not allow_random:
+        settings.setdefault("weights", weights_format.PACKAGED)
+    return make_case("lisa", settings)
 
 
 def segment(
     image: Path, query: str, case: LisaConfig, out: Path, allow_random: bool = False
 ) -> Segmentation:
-    """Asks a LISA about an image, and writes ``out`` and, beside it, ``<stem of out>-overlay.png``.
+    """Segment an image, and write the mask and, beside it, ``<stem of out>-overlay.png``.
 
     Args:
         image: any file that OpenCV decodes.
-        query: a sentence, which ends in one of `ENDS`, is put to the model as it stands; a noun phrase as validation
-            puts one.
+        query: a sentence, which ends in one of `SENTENCE_ENDS` and is given to the model as it is; or a noun phrase,
+            which is put into the question of the original's validation.
         case: names the weights.
-        out: a PNG; folders on its way are made.
-        allow_random: take random weights, whose masks mean nothing.
+        out: a PNG. Missing folders are made.
+        allow_random: allow random weights, whose masks mean nothing.
 
     Raises:
-        UsageError: an empty query, random weights without leave, or an `out` that cannot be written.
+        UsageError: the query is empty, the weights are random, or `out` cannot be written.
         DataError: the image cannot be read or decoded.
     """
     _refuse(query, case, out, allow_random)
-    sample = _sample(image, query)  # decoded before a model is loaded, which takes long
-    overlay = out.with_name(f"{out.stem}-overlay.png")
+    # The image is decoded first: loading a model takes long, and a broken image is known at once.
+    sample = _sample(image, query)
     adapter = build(case, NullProbe())
     try:
-        found = answer(adapter, sample, NullProbe())
+        prediction = answer(adapter, sample, NullProbe())
     finally:
         adapter.close()
-    _write(out, found.mask_HW.astype(np.uint8) * 255)
-    _write(overlay, _tinted(sample.image, found.mask_HW)[..., ::-1])
+
+    overlay = out.with_name(f"{out.stem}-overlay.png")
+    overlay_HW3 = _overlay(sample.image, prediction.mask_HW)
+    _write_png(out, prediction.mask_HW.astype(np.uint8) * 255)
+    _write_png(overlay, cv2.cvtColor(overlay_HW3, cv2.COLOR_RGB2BGR))
     return Segmentation(
         mask=out,
         overlay=overlay,
-        has_seg=found.has_seg,
-        covered=float(found.mask_HW.mean()),
-        text=found.text,
-        answer_tokens=found.answer_tokens,
-        predicted_iou=found.predicted_iou,
+        has_seg=prediction.has_seg,
+        covered=float(prediction.mask_HW.mean()),
+        text=prediction.text,
+        answer_tokens=prediction.answer_tokens,
+        predicted_iou=prediction.predicted_iou,
         warnings=getattr(adapter, "warnings", ()),
     )
 
@@ -119,43 +126,34 @@ def _refuse(query: str, case: LisaConfig, out: Path, allow_random: bool) -> None
 
 
 def _sample(path: Path, query: str) -> Sample:
-    encoded = _read(path)
-    image_HW3 = _decoded(path, encoded)
+    """Return the image and the query as a sample. Its target is empty, and nobody uses it."""
+    image_HW3 = read_image(path)
+    query = query.strip()
     return Sample(
         id=path.stem,
-        query=query.strip(),
-        is_sentence=query.strip().endswith(ENDS),
+        query=query,
+        is_sentence=query.endswith(SENTENCE_ENDS),
         source=path,
         pixels=lambda: image_HW3,
         annotation=lambda: np.zeros(image_HW3.shape[:2], np.uint8),
-        identity=lambda: hashlib.sha256(encoded).hexdigest()[:16],
+        identity=lambda: image_hash(path),
     )
 
 
-def _read(path: Path) -> bytes:
+def _overlay(image_HW3: np.ndarray, mask_HW: np.ndarray) -> np.ndarray:
+    overlay_HW3 = image_HW3.copy()
+    colour = np.array(OVERLAY_RGB)
+    overlay_HW3[mask_HW] = (1 - OVERLAY_OPACITY) * image_HW3[mask_HW] + OVERLAY_OPACITY * colour
+    return overlay_HW3
+
+
+def _write_png(path: Path, pixels: np.ndarray) -> None:
+    """Write a grey or BGR image.
+
+    OpenCV encodes and Python writes: ``cv2.imwrite`` does not tell why it failed, and does not take every file name.
+    """
+    _, encoded = cv2.imencode(".png", pixels)
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _decoded(path: Path, encoded: bytes) -> np.ndarray:
-    """uint8 [H, W, 3], RGB; upright by its EXIF orientation, 8 bits, no alpha, as data sets' images are read."""
-    pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR) if encoded else None
-    if pixels is None:
-        raise DataError(f"{path}: cannot be decoded as an image; give a JPEG or PNG, for example")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-
-
-def _tinted(image_HW3: np.ndarray, mask_HW: np.ndarray) -> np.ndarray:
-    tinted_HW3 = image_HW3.copy()
-    tinted_HW3[mask_HW] = (1 - TINT) * image_HW3[mask_HW] + TINT * np.array(TINT_RGB)
-    return tinted_HW3
-
-
-def _write(path: Path, pixels: np.ndarray) -> None:
-    """Encodes and writes; OpenCV itself neither says why it cannot write nor takes every name."""
-    try:
-        path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+        path.write_bytes(encoded.tobytes())
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror})") from error

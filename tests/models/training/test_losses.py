@@ -97,5 +97,5 @@ def test_the_named_weights_are_the_originals_and_the_described_ones():
 
 @pytest.mark.parametrize("weights", [{"bce": -1.0, "ce": 1.0}, {}])
 def test_weights_that_minimise_nothing_are_refused(weights):
-    with pytest.raises(UsageError, match="at least one above 0"):
+    with pytest.raises(UsageError, match="one of them above 0"):
         LossWeights(**weights)
