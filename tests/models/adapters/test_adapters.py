@@ -108,8 +108,8 @@ def test_an_adapter_that_cannot_be_loaded_says_where_it_was_registered(monkeypat
 @pytest.mark.parametrize(
     ("name", "pixels"), [("whole-image", 80), ("centre-box", 24), ("empty", 0)]
 )
-def test_the_floors_answer_by_the_size_of_the_image_alone(name, pixels):
-    floor = registry.find(name)(registry.make_case(name, {}), NullProbe())
-    prediction = answer(floor, sample_of(np.zeros((8, 10), np.uint8)), NullProbe())
+def test_the_trivial_baselines_depend_on_the_size_of_the_image_alone(name, pixels):
+    baseline = registry.find(name)(registry.make_case(name, {}), NullProbe())
+    prediction = answer(baseline, sample_of(np.zeros((8, 10), np.uint8)), NullProbe())
     assert prediction.mask_HW.shape == (8, 10)
     assert prediction.mask_HW.sum() == pixels

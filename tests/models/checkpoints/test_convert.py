@@ -301,7 +301,7 @@ def test_a_start_of_the_described_model_has_its_one_new_token(
 
 
 def test_a_lisa_keeps_its_own_tokens(tmp_path: Path, released: Path, tower: Path) -> None:
-    with pytest.raises(UsageError, match="is a LISA, and keeps its own tokens") as error:
+    with pytest.raises(UsageError, match="is a LISA and keeps its own tokens") as error:
         convert(released, tmp_path / "ours", tower, conditioning="described")
     one_line(error)
     with pytest.raises(UsageError, match="unknown conditioning 'discribed'"):
@@ -511,13 +511,13 @@ def test_parts_that_a_variant_does_not_use_are_not_read(
     converted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    plain = shards._safetensors
+    plain = shards._opened_safetensors
 
     def watched(file: Path) -> shards.Opened:
         shapes, get = plain(file)
         return shapes, lambda name: read.append(name) or get(name)
 
-    monkeypatch.setattr(shards, "_safetensors", watched)
+    monkeypatch.setattr(shards, "_opened_safetensors", watched)
     with pytest.raises(DataError, match="no bridge"):
         loaded(converted, vision="clip")
     assert any(name.startswith("encoder.clip.") for name in read)
@@ -595,7 +595,7 @@ def test_of_a_checkpoint_on_llama_2_no_template_is_warned_about(
 STREAMS = """
 import resource, sys, torch
 from pathlib import Path
-from lisabench.models.shards import ShardWriter, WeightFiles, weight_files
+from lisabench.models.checkpoints.shards import ShardWriter, WeightFiles, weight_files
 folder, out = Path(sys.argv[1]), Path(sys.argv[2])
 def peak(): return int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1]) * 1024
 writer = ShardWriter(out, 8 << 20)

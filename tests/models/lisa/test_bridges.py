@@ -303,7 +303,7 @@ def test_a_smaller_sam_starts_at_random_beside_the_rest_of_a_dual(
         loaded(**axes)
     student = ready("everything", **axes)
     assert student.new_parts == {"sam_encoder"}
-    assert any("SAM's encoder is new, at random" in warning for warning in student.warnings)
+    assert any("SAM's encoder is new and random" in warning for warning in student.warnings)
     assert not ready("everything", weights=weights["dual"]).warnings
     dual = loaded(weights=weights["dual"]).model.state_dict()
     kept = {

@@ -286,7 +286,7 @@ def test_packing_refuses_what_is_too_large_in_one_line_and_leaves_nothing(
     monkeypatch.setattr(module, "MOST_MIB", 20)
     with pytest.raises(
         UsageError,
-        match=r"the weights take \d+\.\d+ MiB \(.*dual\.safetensors: .*\) where 20 are allow",
+        match=r"the weights take \d+\.\d+ MiB \(.*dual\.safetensors: .*\), and 20 MiB are allow",
     ):
         ship(study, 3, CASES, tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
