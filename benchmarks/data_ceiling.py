@@ -22,7 +22,8 @@ from pathlib import Path
 from ..datasets.reasonseg import ReasonSeg, splits
 from ..harness.contract import Sample
 from ..harness.metrics import Counts, count, scores
-from .grids import FRAMES, READINGS, Grid
+from ..models.lisa.frames import FRAMES
+from .grids import READINGS, Grid
 from .progress import Progress
 
 # Side of the frame in pixels, by cells along a side of the grid: CLIP ViT-L/14 at two sizes, and SAM.

@@ -29,8 +29,8 @@ from ...harness.probe import NullProbe
 from ...harness.records.pixel_counts import CONTROLS, OWN, PixelCounts, write_pixel_counts
 from ...models.adapters.trivial import NoSettings, TrivialBaseline, centre_box, empty, whole_image
 from ...models.lisa.encoders import Features
-from ...models.lisa.frames import extent_in_frame, many_at_size
 from ...models.lisa.network import LisaModel
+from ...models.lisa.resampling import logits_at_size
 from ...models.training.recipes import LossWeights
 from .batches import SceneBatch, SceneStore
 from .learner import StudyLearner, at_labels, in_bf16
@@ -145,7 +145,7 @@ def _counted(
         targets_NHW = _targets(labels_HW, store.targets_Q[query_N], logits_ANhw.device)
         size_HW = (labels_HW.shape[0], labels_HW.shape[1])
         logits_Mhw = logits_ANhw[:, here_N.to(logits_ANhw.device)].flatten(0, 1)
-        logits_MHW = many_at_size(logits_Mhw, frame_px, extent_in_frame(size_HW, frame_px), size_HW)
+        logits_MHW = logits_at_size(logits_Mhw, size_HW, frame_px)
         yield query_N, _pixels(logits_MHW.unflatten(0, (-1, len(here_N))) > 0, targets_NHW)
 
 

@@ -30,15 +30,15 @@ from ..checkpoints.source import RANDOM
 from ..lisa import costs
 from ..lisa.config import LisaConfig
 from ..lisa.encoders import Features
-from ..lisa.execution import Remembering, look_again, prepare
+from ..lisa.execution import ReusingEncoder, image_tokens_refresher, prepare
 from ..lisa.forced_prompt import forced_ids
-from ..lisa.frames import extent_in_frame, logits_at_size
-from ..lisa.generation import Answers, Generation, forced, generated, script
+from ..lisa.generation import Answers, Generation, generate, scripted_answer, teacher_force
 from ..lisa.network import LisaModel, Prompt, split_at_image
 from ..lisa.parts import DTYPES, parameters
 from ..lisa.preprocessing import Preprocessor, collated
 from ..lisa.prompts import chat, request
 from ..lisa.quantize import weight_bytes
+from ..lisa.resampling import logits_at_size
 from .lisa_settings import resolved_settings
 
 
@@ -116,7 +116,7 @@ class Lisa:
         views = self.model.encoder.views
         self._preprocessor = Preprocessor(source.preset, views)
         self._generation = self._generation_settings() if case.answer == "generated" else None
-        self._remembering = Remembering(self.model.encoder) if case.reuse == "on" else None
+        self._reusing = ReusingEncoder(self.model.encoder) if case.reuse == "on" else None
 
         self.settings: Mapping[str, Any] = resolved_settings(
             case, source, self.device, self.dtype, views
@@ -131,7 +131,7 @@ class Lisa:
         if self.case.weights == RANDOM:
             # Random weights never choose </s> or [SEG] except by accident. Their answer is given, so that all variants
             # generate the same number of tokens and one mask; the logits are computed all the same.
-            script_T = torch.tensor(script(self.tokenizer, length), device=self.device)
+            script_T = torch.tensor(scripted_answer(self.tokenizer, length), device=self.device)
         return Generation(
             max_new_tokens=length,
             seg_id=self.tokenizer.seg_id,
@@ -157,7 +157,7 @@ class Lisa:
             maps = [encoder.maps(size_HW) for size_HW in sizes_HW]
         with self.probe.region("preprocess.tokens"):
             ids_by_sample = [self._prompt_ids(sample) for sample in samples]
-            image_ids = [sample.image_id for sample in samples] if self._remembering else None
+            image_ids = [sample.image_id for sample in samples] if self._reusing else None
         with self.probe.region("preprocess.copy"):
             encoder_inputs = collated(views, maps, self.device, self.dtype)
             prompts = [split_at_image(ids, self.device) for ids in ids_by_sample]
@@ -168,7 +168,7 @@ class Lisa:
 
         With ``reuse: on``, samples with the same image share one view.
         """
-        if self._remembering is None:
+        if self._reusing is None:
             return [self._view(name, sample) for sample in samples]
         view_by_image: dict[str, Tensor] = {}
         for sample in samples:
@@ -223,8 +223,8 @@ class Lisa:
         Every sample's image is encoded, even if samples share it. With ``reuse: on``, an image is encoded once for
         all queries about it that follow each other.
         """
-        if self._remembering and inputs.image_ids:
-            return self._remembering(inputs.encoder_inputs, inputs.image_ids, self.probe)
+        if self._reusing and inputs.image_ids:
+            return self._reusing(inputs.encoder_inputs, inputs.image_ids, self.probe)
         return self.model.encoder(inputs.encoder_inputs, self.probe)
 
     @torch.inference_mode()
@@ -232,13 +232,15 @@ class Lisa:
         """Return the [SEG] embeddings [M, C] of all answers, forced or generated."""
         image_tokens_BNC = features.image_tokens_BNC
         if self._generation is None:
-            return forced(self.model, inputs.prompts, image_tokens_BNC, self.probe)
+            return teacher_force(self.model, inputs.prompts, image_tokens_BNC, self.probe)
         generation = self._generation
         if self.case.execution == "upstream":
             # The original runs CLIP again for every token of the answer.
-            encode_again = look_again(self.model.encoder, inputs.encoder_inputs, self.probe)
-            generation = replace(generation, look_again=encode_again)
-        return generated(self.model, inputs.prompts, image_tokens_BNC, generation, self.probe)
+            refresher = image_tokens_refresher(
+                self.model.encoder, inputs.encoder_inputs, self.probe
+            )
+            generation = replace(generation, refresh_image_tokens=refresher)
+        return generate(self.model, inputs.prompts, image_tokens_BNC, generation, self.probe)
 
     @torch.inference_mode()
     def decoder(self, inputs: Inputs, features: Features, answers: Answers) -> Decoded:  # noqa: ARG002
@@ -252,9 +254,9 @@ class Lisa:
         # The mask decoder takes one image embedding per mask. Usually each answer has one [SEG], and the embeddings
         # can be used as they are; otherwise each is repeated for every [SEG] of its answer.
         embedding_MChw = embedding_BChw
-        if any(count != 1 for count in answers.segs):
+        if any(count != 1 for count in answers.seg_counts):
             repeated = []
-            for sample_Chw, count in zip(embedding_BChw, answers.segs, strict=True):
+            for sample_Chw, count in zip(embedding_BChw, answers.seg_counts, strict=True):
                 repeated.append(sample_Chw.expand(count, -1, -1, -1))
             embedding_MChw = torch.cat(repeated)
         logits_Mhw, iou_M1 = self.model.decode(embedding_MChw, answers.seg_embedding_MC, self.probe)
@@ -264,7 +266,7 @@ class Lisa:
     def postprocess(self, inputs: Inputs, answers: Answers, decoded: Decoded) -> list[Prediction]:
         """Return one prediction per sample: the union of its masks, where logits at the image's size exceed 0."""
         with self.probe.region("postprocess.resize"):
-            logits_by_sample = decoded.logits_Mhw.split(answers.segs)
+            logits_by_sample = decoded.logits_Mhw.split(answers.seg_counts)
             masks_HW = []
             for logits_Mhw, size_HW in zip(logits_by_sample, inputs.sizes_HW, strict=True):
                 masks_HW.append(self._union_of_masks(logits_Mhw, size_HW))
@@ -274,19 +276,19 @@ class Lisa:
             predictions = []
             first = 0
             for i, mask_HW in enumerate(masks_HW):
-                sample_ious = ious[first : first + answers.segs[i]]
-                first += answers.segs[i]
+                sample_ious = ious[first : first + answers.seg_counts[i]]
+                first += answers.seg_counts[i]
                 prediction = self._prediction(mask_HW.cpu().numpy(), sample_ious, answers, i)
                 predictions.append(prediction)
             return predictions
 
     def _union_of_masks(self, logits_Mhw: Tensor, size_HW: tuple[int, int]) -> Tensor:
         frame_px = self.model.preset.sam.image_px
-        extent_HW = extent_in_frame(size_HW, frame_px)
         mask_HW = torch.zeros(size_HW, dtype=torch.bool, device=logits_Mhw.device)
         # One mask at a time: logits at a large image's size take tens of MiB in float32.
         for logits_hw in logits_Mhw:
-            mask_HW |= logits_at_size(logits_hw, frame_px, extent_HW, size_HW) > 0
+            (logits_HW,) = logits_at_size(logits_hw[None], size_HW, frame_px)
+            mask_HW |= logits_HW > 0
         return mask_HW
 
     def _prediction(
@@ -323,7 +325,7 @@ class Lisa:
 
     def close(self) -> None:
         """Free the model's memory."""
-        del self.model, self._remembering
+        del self.model, self._reusing
         if self.device == "cuda":
             # PyTorch keeps freed memory for itself; the next case of this process must find it free.
             torch.cuda.empty_cache()

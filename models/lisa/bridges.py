@@ -1,7 +1,7 @@
-"""What carries features from one encoder's world to another's: learned projections, and maps between grids.
+"""Learned projections that carry one vision encoder's features to where the other's are expected.
 
-Frame: the square that an encoder sees, with the whole image scaled by its longest side in the top left corner. Its
-`extent` is the part that the image covers. Positions are in pixels, (0, 0) being the corner of the top left pixel.
+A variant with a shared encoder has one of them: from CLIP's patches to SAM's grid, or from SAM's
+features to the width of CLIP's.
 """
 
 from collections.abc import Sequence
@@ -12,64 +12,78 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.models.sam.modeling_sam import SamLayerNorm
 
-from .frames import carry, inside
 from .presets import Preset, upsampling
-
-
-def bridge(inputs: int, outputs: int) -> nn.Sequential:
-    """``vision_to_sam`` or ``vision_to_vlm`` of the modified LISA, over the last axis: Linear, GELU, LayerNorm."""
-    return nn.Sequential(nn.Linear(inputs, outputs), nn.GELU(), nn.LayerNorm(outputs))
-
-
-def pool(features_BChw: Tensor, grid: int) -> Tensor:
-    """Averages a frame's features over `grid` x `grid` tokens that tile the same frame: [B, N, C], row by row."""
-    return functional.adaptive_avg_pool2d(features_BChw, grid).flatten(2).transpose(1, 2)
-
+from .resampling import carry, inside
 
 norm = partial(SamLayerNorm, data_format="channels_first")
 
 
-class UpsamplingBridge(nn.Module):
+def bridge(inputs: int, outputs: int) -> nn.Sequential:
+    """Return the modified LISA's projection over the last axis: Linear, GELU, LayerNorm.
+
+    ``vision_to_sam``, ``vision_to_vlm`` and ``seg_token_to_sam`` are such layers.
     """
+    return nn.Sequential(nn.Linear(inputs, outputs), nn.GELU(), nn.LayerNorm(outputs))
+
+
+def pool(features_BChw: Tensor, grid: int) -> Tensor:
+    """Average a frame's features over `grid` x `grid` tokens that tile it: [B, N, C]."""
+    pooled_BCgg = functional.adaptive_avg_pool2d(features_BChw, grid)
+    return pooled_BCgg.flatten(2).transpose(1, 2)
+
+
+class UpsamplingBridge(nn.Module):
+    """A small network from several of CLIP's layers to SAM's grid; ours, not the modified LISA's.
+
+    Each layer is normalised and projected to one width, and their sum is upsampled to a grid no
+    coarser than SAM's. That is carried to SAM's grid by the coordinate map, and sharpened there by
+    two convolutions beside a shortcut.
+
     Args:
-        preset: what is joined.
+        preset: the sizes of what it joins.
     """
 
     def __init__(self, preset: Preset) -> None:
         super().__init__()
-        sizes, hidden, out = upsampling(preset), preset.clip.hidden, preset.sam.prompt_dim
+        sizes = upsampling(preset)
+        width = sizes.width
+        clip_width = preset.clip.hidden
+        sam_width = preset.sam.prompt_dim
         self._grid = preset.clip.grid
         self.read = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, sizes.width))
+            nn.Sequential(nn.LayerNorm(clip_width), nn.Linear(clip_width, width))
             for _ in sizes.layers
         )
-        self.unfold = nn.Sequential(*(_doubled(sizes.width) for _ in range(sizes.doublings)))
+        self.unfold = nn.Sequential(*(doubling(width) for _ in range(sizes.doublings)))
         self.sharpen = nn.Sequential(
-            _near(sizes.width), norm(sizes.width), nn.GELU(), _near(sizes.width)
+            nn.Conv2d(width, width, 3, padding=1),
+            norm(width),
+            nn.GELU(),
+            nn.Conv2d(width, width, 3, padding=1),
         )
-        self.out = nn.Sequential(nn.Conv2d(sizes.width, out, 1), norm(out))
+        self.out = nn.Sequential(nn.Conv2d(width, sam_width, 1), norm(sam_width))
 
     def forward(self, layers: Sequence[Tensor], map_Bhw2: Tensor, beyond: str) -> Tensor:
-        """What the mask decoder looks at, on SAM's grid: [B, C, h, w].
+        """Return the mask decoder's image embedding, on SAM's grid: [B, C, h, w].
 
         Args:
-            layers: the patches' states in the layers that ``presets.upsampling`` names, each [B, N, C].
-            map_Bhw2: as from ``bridges.grid_map``.
-            beyond: as in ``bridges.carry``; the convolutions do not fill what is to be ``zeros``.
+            layers: the patch states of the layers that ``presets.upsampling`` names, each
+                [B, N, C].
+            map_Bhw2: as from ``resampling.grid_map``.
+            beyond: as for ``resampling.carry``.
         """
-        read = [read(states_BNC) for read, states_BNC in zip(self.read, layers, strict=True)]
-        patches_BChw = (
-            torch.stack(read).sum(0).transpose(1, 2).unflatten(2, (self._grid, self._grid))
-        )
+        projected = [read(states_BNC) for read, states_BNC in zip(self.read, layers, strict=True)]
+        patches_BNC = torch.stack(projected).sum(0)
+        patches_BChw = patches_BNC.transpose(1, 2).unflatten(2, (self._grid, self._grid))
         carried_BChw = carry(self.unfold(patches_BChw), map_Bhw2, beyond)
         out_BChw = self.out(carried_BChw + self.sharpen(carried_BChw))
-        return out_BChw * inside(map_Bhw2) if beyond == "zeros" else out_BChw
+        if beyond == "zeros":
+            # The convolutions have biases and reach over the edge: without this they would fill
+            # what is to stay zero.
+            out_BChw = out_BChw * inside(map_Bhw2)
+        return out_BChw
 
 
-def _doubled(width: int) -> nn.Sequential:
-    """Each cell becomes four that tile it, as in SAM's mask decoder."""
+def doubling(width: int) -> nn.Sequential:
+    """Return layers that turn each cell into the four that tile it, as SAM's mask decoder does."""
     return nn.Sequential(nn.ConvTranspose2d(width, width, 2, stride=2), norm(width), nn.GELU())
-
-
-def _near(width: int) -> nn.Conv2d:
-    return nn.Conv2d(width, width, 3, padding=1)

@@ -1,6 +1,11 @@
-"""How the original LISA sees: CLIP for the language model, SAM for the mask decoder.
+"""From pixels to the two kinds of features that a LISA needs: image tokens and an image embedding.
 
-Axes: B samples, N image tokens, C channels, h and w the mask decoder's grid.
+The language model reads image tokens; SAM's mask decoder reads an image embedding on its grid. The
+original (`DualEncoder`) runs one vision encoder for each. A shared encoder (`ClipEncoder`,
+`SamEncoder`) runs one for both, and a learned bridge turns its features into the kind that it does
+not make by itself.
+
+Axes: B samples, N image tokens, C channels, h and w SAM's grid.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,19 +17,23 @@ from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from ...harness.contract import Probe
 from .bridges import UpsamplingBridge, bridge, pool
-from .frames import carry, crop_map, grid_map
+from .frames import crop_frame, whole_frame
 from .parts import Make, clip_tower, neck_in_fp32, projector, sam_encoder
 from .presets import Preset
-from .presets import upsampling as sizes_of
+from .presets import upsampling as upsampling_sizes
+from .resampling import carry, grid_map
+
+# The state of CLIP that LLaVA and the original read: the one before the last.
+LLAVA_LAYER = -2
 
 
 @dataclass(frozen=True)
 class Features:
-    """What was seen of each image.
+    """The features of each image.
 
     Attributes:
         image_tokens_BNC: in the language model's width, row by row of their grid.
-        mask_embedding_BChw: what the mask decoder looks at, on SAM's grid.
+        mask_embedding_BChw: the mask decoder's image embedding, on SAM's grid.
     """
 
     image_tokens_BNC: Tensor
@@ -32,29 +41,33 @@ class Features:
 
 
 class Encoder(nn.Module):
-    """Makes features of images.
+    """Makes the features of images.
 
     Attributes:
-        views: the views of an image that `forward` wants, names in ``preprocessing.VIEWS``.
+        views: the views of an image that `forward` needs, names in ``preprocessing.VIEWS``.
     """
 
     views: tuple[str, ...]
 
     def maps(self, size_HW: tuple[int, int]) -> dict[str, Tensor]:  # noqa: ARG002
-        """Coordinate maps that `forward` wants for an image of this size, by name: float32, whatever the precision."""
+        """Return the coordinate maps that `forward` needs for an image of this size, by name.
+
+        They are float32 in every precision: bf16 would move a place by up to a pixel in 1,024.
+        """
         return {}
 
     def forward(self, seen: Mapping[str, Tensor], probe: Probe) -> Features:
-        """Encodes every image of the batch.
+        """Encode every image of the batch.
 
         Args:
             seen: views [B, 3, side, side] and maps [B, ...], by name.
+            probe: times a region for each part.
         """
         raise NotImplementedError
 
 
 class TowerEncoder(Encoder):
-    """Looks for the language model with CLIP, whose view is the first of `views`."""
+    """An encoder whose image tokens come from CLIP. The first of its `views` is CLIP's."""
 
     def __init__(self, preset: Preset, make: Make) -> None:
         super().__init__()
@@ -62,34 +75,36 @@ class TowerEncoder(Encoder):
         self.clip = make("clip", lambda: clip_tower(preset.clip))
         self.projector = make("projector", lambda: projector(preset))
 
-    def look(
-        self, seen: Mapping[str, Tensor], probe: Probe, layers: Sequence[int] = (-2,)
+    def encode_tokens(
+        self, seen: Mapping[str, Tensor], probe: Probe, layers: Sequence[int] = (LLAVA_LAYER,)
     ) -> tuple[list[Tensor], Tensor]:
-        """What CLIP sees.
+        """Return CLIP's patch states and the image tokens made from the last of them.
 
         Args:
             seen: views by name.
-            layers: as `clip_layers` takes them, the last being the one before CLIP's last.
+            probe: times the two regions.
+            layers: as `clip_layers` takes them; the last one is what LLaVA reads.
 
         Returns:
-            The patches' states in these layers, each [B, N, C], and the image's tokens [B, N, C], which may be fewer.
+            The patch states of these layers, each [B, N, C], and the image tokens [B, N, C]. There
+            are fewer tokens than patches where the preset pools them.
         """
         with probe.region("vision.clip"):
             states = clip_layers(self.clip, seen[self.views[0]], layers)
         with probe.region("vision.projector"):
-            return states, self.projector(self._pooled(states[-1]))
-
-    def _pooled(self, patches_BNC: Tensor) -> Tensor:
-        sizes = self._preset.clip
-        if sizes.token_grid is None:
-            return patches_BNC
-        return pool(
-            patches_BNC.transpose(1, 2).unflatten(2, (sizes.grid, sizes.grid)), sizes.token_grid
-        )
+            patches_BNC = states[-1]
+            clip = self._preset.clip
+            if clip.token_grid is not None:
+                patches_BChw = on_grid(patches_BNC, clip.grid)
+                patches_BNC = pool(patches_BChw, clip.token_grid)
+            return states, self.projector(patches_BNC)
 
 
 class DualEncoder(TowerEncoder):
-    """Two encoders, each with its own view of the image."""
+    """The original: CLIP for the language model, SAM for the mask decoder.
+
+    Each has its own view of the image.
+    """
 
     views = ("clip_crop", "sam_frame")
 
@@ -98,86 +113,107 @@ class DualEncoder(TowerEncoder):
         self.sam_encoder = neck_in_fp32(make("sam_encoder", lambda: sam_encoder(preset.sam)))
 
     def forward(self, seen: Mapping[str, Tensor], probe: Probe) -> Features:
-        _, image_tokens_BNC = self.look(seen, probe)
+        _, image_tokens_BNC = self.encode_tokens(seen, probe)
         with probe.region("vision.sam"):
             mask_embedding_BChw = sam_features(self.sam_encoder, seen["sam_frame"])
         return Features(image_tokens_BNC, mask_embedding_BChw)
 
 
 def clip_layers(tower: CLIPVisionModel, pixels_B3HW: Tensor, layers: Sequence[int]) -> list[Tensor]:
-    """The patches' states after some layers, without the class token: each [B, N, C].
+    """Return the patch states of some layers, without the class token: each [B, N, C].
 
-    The last layer is computed and not used, as in the original.
+    The whole tower is run although its last layer is not used: the original does so, and the times
+    must compare.
 
     Args:
-        tower: has one state more than layers, that of the embedded patches coming first.
-        pixels_B3HW: its view.
-        layers: which states; -2 is what the original takes.
+        tower: its hidden states are one more than its layers; the first is the patch embedding.
+        pixels_B3HW: CLIP's view.
+        layers: which hidden states; `LLAVA_LAYER` is the original's.
     """
-    states = tower(pixels_B3HW, output_hidden_states=True).hidden_states
-    return [states[layer][:, 1:] for layer in layers]
+    hidden_states = tower(pixels_B3HW, output_hidden_states=True).hidden_states
+    return [hidden_states[layer][:, 1:] for layer in layers]
 
 
 def sam_features(encoder: SamVisionEncoder, pixels_B3HW: Tensor) -> Tensor:
-    """SAM's image embedding, after its neck: [B, C, h, w]."""
+    """Return SAM's image embedding, after its neck: [B, C, h, w]."""
     return encoder(pixels_B3HW).last_hidden_state
 
 
+def on_grid(patches_BNC: Tensor, grid: int) -> Tensor:
+    """Return patch states on their square grid: [B, C, h, w]."""
+    return patches_BNC.transpose(1, 2).unflatten(2, (grid, grid))
+
+
 class ClipEncoder(TowerEncoder):
-    """CLIP serves both. It sees the whole image in a frame like SAM's; its patches are carried onto SAM's grid.
+    """CLIP serves both. It sees the whole image in a frame like SAM's, and its patches are carried
+    to SAM's grid.
 
     Args:
         preset: the sizes.
         make: makes each part.
-        upsampling: whether an `UpsamplingBridge` carries them, and not a linear layer.
+        upsampling: an `UpsamplingBridge` carries the patches, instead of a linear layer.
+
+    Attributes:
+        frame: where CLIP's view lies on an image.
+        beyond: what the mask decoder gets where CLIP saw nothing; see `resampling.carry`.
     """
 
     views = ("clip_frame",)
-    beyond = "nearest"  # what the mask decoder is given where CLIP saw nothing
+    frame = staticmethod(whole_frame)
+    beyond = "nearest"
 
     def __init__(self, preset: Preset, make: Make, upsampling: bool = False) -> None:
         super().__init__(preset, make)
-        clip, sam = preset.clip, preset.sam
-        self._layers = sizes_of(preset).layers if upsampling else None
-        self.bridge: nn.Module = (
-            make("bridge", lambda: UpsamplingBridge(preset))
-            if upsampling
-            else make("bridge", lambda: bridge(clip.hidden, sam.prompt_dim))
-        )
+        self._upsampling = upsampling
+        self.bridge: nn.Module
+        if upsampling:
+            self._layers = upsampling_sizes(preset).layers
+            self.bridge = make("bridge", lambda: UpsamplingBridge(preset))
+        else:
+            self._layers = (LLAVA_LAYER,)
+            widths = preset.clip.hidden, preset.sam.prompt_dim
+            self.bridge = make("bridge", lambda: bridge(*widths))
 
     def maps(self, size_HW: tuple[int, int]) -> dict[str, Tensor]:
-        return {"clip_to_sam": self.place(size_HW)}
+        return {"clip_to_sam": self.clip_to_sam(size_HW)}
 
-    def place(self, size_HW: tuple[int, int]) -> Tensor:
-        """Where each cell of SAM's grid lies in what CLIP sees of an image of this size."""
+    def clip_to_sam(self, size_HW: tuple[int, int]) -> Tensor:
+        """Return where each cell of SAM's grid lies in CLIP's view of an image: [h, w, 2]."""
         clip, sam = self._preset.clip, self._preset.sam
-        return grid_map(size_HW, clip.image_px, sam.image_px, sam.grid)
+        source = self.frame(size_HW, clip.image_px)
+        target = whole_frame(size_HW, sam.image_px)
+        return grid_map(source, target, sam.grid)
 
     def forward(self, seen: Mapping[str, Tensor], probe: Probe) -> Features:
-        states, image_tokens_BNC = self.look(seen, probe, self._layers or (-2,))
+        states, image_tokens_BNC = self.encode_tokens(seen, probe, self._layers)
+        map_Bhw2 = seen["clip_to_sam"]
         with probe.region("vision.bridge"):
-            if self._layers:
-                return Features(
-                    image_tokens_BNC, self.bridge(states, seen["clip_to_sam"], self.beyond)
-                )
-            grid = self._preset.clip.grid
-            patches_BChw = self.bridge(states[-1]).transpose(1, 2).unflatten(2, (grid, grid))
-            return Features(image_tokens_BNC, carry(patches_BChw, seen["clip_to_sam"], self.beyond))
+            if self._upsampling:
+                mask_embedding_BChw = self.bridge(states, map_Bhw2, self.beyond)
+            else:
+                # Projected before it is carried: CLIP has fewer patches than SAM's grid has cells.
+                patches_BNC = self.bridge(states[-1])
+                patches_BChw = on_grid(patches_BNC, self._preset.clip.grid)
+                mask_embedding_BChw = carry(patches_BChw, map_Bhw2, self.beyond)
+        return Features(image_tokens_BNC, mask_embedding_BChw)
 
 
 class CroppedClipEncoder(ClipEncoder):
-    """A control: CLIP sees its processor's centre crop. Where that saw nothing, the mask decoder is told nothing."""
+    """A control: CLIP sees its processor's centre crop, as in the original.
+
+    The mask decoder gets zeros where the crop left pixels out.
+    """
 
     views = ("clip_crop",)
+    frame = staticmethod(crop_frame)
     beyond = "zeros"
-
-    def place(self, size_HW: tuple[int, int]) -> Tensor:
-        clip, sam = self._preset.clip, self._preset.sam
-        return crop_map(size_HW, clip.image_px, sam.image_px, sam.grid)
 
 
 class SamEncoder(Encoder):
-    """SAM serves both. Its features are pooled to as many tokens as CLIP gives: all would not fit the context."""
+    """SAM serves both. Its features are pooled to as many tokens as CLIP would give.
+
+    Unpooled, the 64 x 64 cells of SAM would be 4,096 tokens; the context of LLaVA-v1 is 2,048.
+    """
 
     views = ("sam_frame",)
 

@@ -1,11 +1,17 @@
-"""How a model is run: plainly, compiled, or with the original's habits; and whether queries share an image's encoding.
+"""How a model is run: eager, compiled, or as the original runs; and whether queries share an
+encoding.
 
-The original's habits (dvlab-research/LISA at 3cb2d43) are a control, not a level to compare with: ``chat.py`` generates
-without a KV cache (``model/LISA.py:112``) and makes the image's tokens again for every token of the answer
-(``model/llava/model/llava_arch.py``, ``prepare_inputs_labels_for_multimodal``); attention is written out; the head is
-applied to every position; and the allocator's cache is emptied around SAM (``LISA.py:155,160``), after CLIP
-(``clip_encoder.py:59``) and, in validation, before each query (``train_ds.py:531``) and after the language model
-(``LISA.py:217``).
+``execution=upstream`` is a control, not a competitor. It repeats what the original (dvlab-research/
+LISA at 3cb2d43) does and need not do:
+
+- ``chat.py`` generates without a KV cache (``model/LISA.py:112``), and computes the image tokens
+  again for every token of the answer (``prepare_inputs_labels_for_multimodal`` in
+  ``model/llava/model/llava_arch.py``);
+- attention is written out instead of fused;
+- the language model's head is applied to every position;
+- the allocator's cache is emptied around SAM (``LISA.py:155,160``), after CLIP
+  (``clip_encoder.py:59``) and, in validation, before each query (``train_ds.py:531``) and after the
+  language model (``LISA.py:217``).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,12 +31,12 @@ BACKEND = "inductor"
 
 
 def prepare(model: LisaModel, execution: str, answer: str) -> None:
-    """Has a model run as `execution` says.
+    """Change a model in place so that it runs as `execution` says.
 
     Args:
-        model: is changed in place.
+        model: the network.
         execution: ``eager``, ``compiled`` or ``upstream``.
-        answer: ``forced`` or ``generated``: the original's two regimes have different habits.
+        answer: ``forced`` or ``generated``: the original's validation and chat differ.
     """
     if execution == "compiled":
         _compile(model, answer)
@@ -41,72 +47,85 @@ def prepare(model: LisaModel, execution: str, answer: str) -> None:
 
 
 def _compile(model: LisaModel, answer: str) -> None:
-    """Has each stage's layers compiled when they are first called: that time falls to the first queries.
+    """Have the layers of each stage compiled when they are first called, in the first queries.
 
-    Layers of one kind share what is compiled, so that a tower of 32 takes no longer than one of them; only a KV cache,
-    which is asked for each layer by its number, has the language model compiled whole. The projections and
-    the bridge between the stages, a few operations each, stay as they are. The language model's lengths vary from query
-    to query and from token to token; all else has one size. A module that had to be compiled too often would go on
-    uncompiled and be taken for compiled: that is made an error.
+    Equal layers share what is compiled, so a tower of 32 takes as long as one layer. A KV cache is
+    indexed by each layer's number, which breaks this sharing: with one, the language model is
+    compiled as a whole. The projections and the bridge between the stages, a few operations each,
+    are not compiled. Lengths in the language model vary by query and by token (``dynamic``); all
+    else has one size.
     """
+    # A module that was recompiled too often would silently run uncompiled: make that an error.
     torch._dynamo.config.fail_on_recompile_limit_hit = True
-    torch._dynamo.config.allow_unspec_int_on_nn_module = (
-        True  # or each layer, which knows its number, is a kind
-    )
+    # Otherwise each layer, which stores its number, would be compiled by itself.
+    torch._dynamo.config.allow_unspec_int_on_nn_module = True
     towers = {name: cast(Any, tower) for name, tower in model.encoder.named_children()}
-    layers = [*towers["clip"].encoder.layers] if "clip" in towers else []
-    layers += [*towers["sam_encoder"].layers] if "sam_encoder" in towers else []
+    layers: list[nn.Module] = []
+    if "clip" in towers:
+        layers += towers["clip"].encoder.layers
+    if "sam_encoder" in towers:
+        layers += towers["sam_encoder"].layers
     for module in (*layers, model.mask_decoder):
         module.compile(backend=BACKEND)
-    for module in model.llm.model.layers if answer == "forced" else (model.llm.model,):
+    llm_modules = model.llm.model.layers if answer == "forced" else (model.llm.model,)
+    for module in llm_modules:
         module.compile(backend=BACKEND, dynamic=True)
 
 
 def _write_attention_out(model: LisaModel) -> None:
     for module in model.modules():
-        if isinstance(config := getattr(module, "config", None), PreTrainedConfig):
+        config = getattr(module, "config", None)
+        if isinstance(config, PreTrainedConfig):
             config._attn_implementation = "eager"
         if isinstance(module, SamVisionSdpaAttention):
-            module.forward = MethodType(
-                SamVisionAttention.forward, module
-            )  # SAM's encoder chooses when it is built
+            # SAM's encoder chooses its attention when it is built, and no longer reads the config.
+            module.forward = MethodType(SamVisionAttention.forward, module)
 
 
 def _apply_head_everywhere(model: LisaModel) -> None:
-    def apply(_: nn.Module, __: Any, output: Any) -> None:
+    def apply_head(_: nn.Module, __: Any, output: Any) -> None:
         model.llm.lm_head(output[0])
 
-    model.llm.model.register_forward_hook(apply)
+    model.llm.model.register_forward_hook(apply_head)
 
 
 def _empty_cache_often(model: LisaModel, validation: bool) -> None:
-    def empty(*_: Any) -> None:
+    def empty_cache(*_: Any) -> None:
         torch.cuda.empty_cache()
 
     towers = dict(model.encoder.named_children())
     if "clip" in towers:
-        towers["clip"].register_forward_hook(empty)
+        towers["clip"].register_forward_hook(empty_cache)
     if "sam_encoder" in towers:
-        towers["sam_encoder"].register_forward_pre_hook(empty)
-        towers["sam_encoder"].register_forward_hook(empty)
+        towers["sam_encoder"].register_forward_pre_hook(empty_cache)
+        towers["sam_encoder"].register_forward_hook(empty_cache)
     if validation:
-        model.encoder.register_forward_pre_hook(empty)
-        model.llm.model.register_forward_hook(empty)
+        model.encoder.register_forward_pre_hook(empty_cache)
+        model.llm.model.register_forward_hook(empty_cache)
 
 
-def look_again(
+def image_tokens_refresher(
     encoder: Encoder, seen: Mapping[str, Tensor], probe: Probe
 ) -> Callable[[], Tensor] | None:
-    """What makes the image's tokens anew, as the original does for every token of an answer; None without CLIP.
+    """Return what computes the image tokens again, as the original does for every token.
+
+    None without CLIP: SAM runs once for each query, in the original too.
 
     Returns:
-        Gives [B, N, C] in the language model's width.
+        A function without arguments that returns [B, N, C] in the language model's width.
     """
-    return (lambda: encoder.look(seen, probe)[1]) if isinstance(encoder, TowerEncoder) else None
+    if not isinstance(encoder, TowerEncoder):
+        return None
+
+    def refresh() -> Tensor:
+        _, image_tokens_BNC = encoder.encode_tokens(seen, probe)
+        return image_tokens_BNC
+
+    return refresh
 
 
-class Remembering:
-    """An encoder that remembers the last image, for queries that share its encoding."""
+class ReusingEncoder:
+    """An encoder that keeps the features of the last image, for further queries about it."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
@@ -115,28 +134,22 @@ class Remembering:
     def __call__(
         self, seen: Mapping[str, Tensor], image_ids: Sequence[str], probe: Probe
     ) -> Features:
-        """Features of a batch, in which an image is encoded only where it differs from the one before.
+        """Return the features of a batch; an image equal to the one before is not encoded again.
 
         Args:
             seen: views and maps of every sample, by name.
-            image_ids: what each sample's image is known by.
+            image_ids: by which equal images are recognised, one a sample.
+            probe: times the regions of what is encoded.
         """
-        singles = [
-            {name: all_B[i : i + 1] for name, all_B in seen.items()} for i in range(len(image_ids))
-        ]
-        each = [
-            self._one(single, image_id, probe)
-            for single, image_id in zip(singles, image_ids, strict=True)
-        ]
-        if len(each) == 1:
-            return each[0]
-        tokens, embeddings = zip(
-            *((one.image_tokens_BNC, one.mask_embedding_BChw) for one in each), strict=True
-        )
-        return Features(torch.cat(tokens), torch.cat(embeddings))
-
-    def _one(self, seen: Mapping[str, Tensor], image_id: str, probe: Probe) -> Features:
-        if self._last is None or self._last[0] != image_id:
-            self._last = None  # frees it before the next is made
-            self._last = image_id, self._encoder(seen, probe)
-        return self._last[1]
+        features = []
+        for i, image_id in enumerate(image_ids):
+            if self._last is None or self._last[0] != image_id:
+                self._last = None  # frees the last features before the next are made
+                single = {name: batch[i : i + 1] for name, batch in seen.items()}
+                self._last = image_id, self._encoder(single, probe)
+            features.append(self._last[1])
+        if len(features) == 1:
+            return features[0]
+        image_tokens_BNC = torch.cat([single.image_tokens_BNC for single in features])
+        mask_embedding_BChw = torch.cat([single.mask_embedding_BChw for single in features])
+        return Features(image_tokens_BNC, mask_embedding_BChw)

@@ -1,4 +1,4 @@
-"""A query with its answer given: up to where its mask's state is read, and what of the answer follows there."""
+"""The token ids of a query whose answer is given, cut where its mask's state is read."""
 
 from .config import LisaConfig
 from .prompts import described, teacher_forced
@@ -8,13 +8,15 @@ from .tokenizer import Tokens, before_seg
 def forced_ids(
     case: LisaConfig, tokens: Tokens, query: str, is_sentence: bool
 ) -> tuple[list[int], list[int]]:
-    """The ids up to the state that prompts the mask, and those of the answer that follow, ``[SEG]`` first.
+    """Return the ids up to the state that prompts the mask, and the ids that follow it.
 
-    As the modified LISA is described, the state is that of ``<SEG>`` itself, and there is no answer.
+    In the original that is the state before ``[SEG]``, which predicts it; the rest of the answer
+    follows, ``[SEG]`` first. In the modified LISA as described, it is the state of ``[SEG]``
+    itself, at the end of the query, and there is no answer.
 
     Args:
-        case: says the template, and which state it is.
-        tokens: of the weights.
+        case: names the template and the conditioning.
+        tokens: the tokenizer of the weights.
         query: a whole question, or a noun phrase.
         is_sentence: which of the two `query` is.
     """

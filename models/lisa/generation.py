@@ -1,8 +1,9 @@
-"""From prompts to the states that the mask decoder is prompted with: an answer is given, or generated greedily.
+"""From prompts to the states that prompt the mask decoder: teacher-forced, or generated greedily.
 
-A mask's state is the one that predicts ``[SEG]``, as in the original's ``evaluate()`` (``model/LISA.py`` of
-dvlab-research/LISA at 3cb2d43): the state at the position before the token. With causal attention it is the same
-whether it is taken when the token is chosen, as here, or looked up in the finished answer, as there.
+A mask's state is the one that predicts ``[SEG]``, at the position before the token, as in the
+original's ``evaluate()`` (``model/LISA.py`` of dvlab-research/LISA at 3cb2d43). Attention is
+causal, so the state is the same whether it is kept when the token is chosen, as here, or looked up
+in the finished answer, as there.
 
 Axes: B prompts, N image tokens, L tokens, C channels, M masks, T tokens of an answer.
 """
@@ -25,18 +26,19 @@ FILLER = ","
 
 @dataclass(frozen=True)
 class Answers:
-    """What the language model made of each query.
+    """What came of a batch of prompts.
 
     Attributes:
-        seg_embedding_MC: prompts for the mask decoder, query after query; None where no answer asks for a mask.
-        segs: how many of them each query has.
-        prompt_tokens: lengths of the prompts, image tokens included.
-        ids: the answers' tokens; None where they were given.
-        kv_cache_bytes: of keys and values at the end, of the whole batch.
+        seg_embedding_MC: prompts for the mask decoder, query after query; None where no answer has
+            a ``[SEG]``.
+        seg_counts: how many ``[SEG]`` each answer has.
+        prompt_tokens: length of each prompt, image tokens included.
+        ids: the tokens of each answer; None where the answers were given.
+        kv_cache_bytes: of the keys and values of the whole batch, at the end.
     """
 
     seg_embedding_MC: Tensor | None
-    segs: list[int]
+    seg_counts: list[int]
     prompt_tokens: list[int]
     ids: list[list[int]] | None = None
     kv_cache_bytes: int = 0
@@ -44,15 +46,17 @@ class Answers:
 
 @dataclass(frozen=True)
 class Generation:
-    """How an answer is generated.
+    """How answers are generated.
 
     Attributes:
         max_new_tokens: an answer without ``</s>`` ends there.
-        seg_id: the token that asks for a mask.
+        seg_id: the token that stands for a mask.
         end_id: the token that ends an answer.
-        cached: keep keys and values; otherwise the whole sequence is read again for every token.
-        script_T: tokens that are taken whatever the logits say, which are computed all the same.
-        look_again: makes the image's tokens anew before every further token.
+        cached: keep keys and values; otherwise the whole sequence is computed again for each token.
+        script_T: tokens that are taken in place of the likeliest ones, which are computed all the
+            same; None takes the likeliest.
+        refresh_image_tokens: returns the image tokens [B, N, C], computed again; it is called
+            before every token but the first, as in the original. None keeps them.
     """
 
     max_new_tokens: int
@@ -60,99 +64,124 @@ class Generation:
     end_id: int
     cached: bool = True
     script_T: Tensor | None = None
-    look_again: Callable[[], Tensor] | None = None
+    refresh_image_tokens: Callable[[], Tensor] | None = None
 
 
-def forced(
+def teacher_force(
     model: LisaModel, prompts: Sequence[Prompt], image_tokens_BNC: Tensor, probe: Probe
 ) -> Answers:
-    """One prefill of prompts that end where their mask's state is read."""
+    """Return the states of prompts whose answers are given, in one prefill.
+
+    Args:
+        model: the network.
+        prompts: each ends at the token whose state prompts the mask.
+        image_tokens_BNC: one image a prompt.
+        probe: times the regions.
+    """
     embedding_BC = model.seg_embedding(prompts, image_tokens_BNC, probe)
-    return Answers(embedding_BC, [1] * len(prompts), _lengths(prompts, image_tokens_BNC))
+    one_mask_each = [1] * len(prompts)
+    return Answers(embedding_BC, one_mask_each, prompt_lengths(prompts, image_tokens_BNC))
 
 
-def generated(
+def generate(
     model: LisaModel,
     prompts: Sequence[Prompt],
     image_tokens_BNC: Tensor,
-    how: Generation,
+    settings: Generation,
     probe: Probe,
 ) -> Answers:
-    """Answers token by token, each the likeliest, until every answer has ended.
+    """Generate answers token by token, each token the likeliest, until every answer has ended.
 
-    The host reads every token, because it may be the last: the one place where it waits for the GPU.
+    Args:
+        model: the network.
+        prompts: each ends where its answer begins.
+        image_tokens_BNC: one image a prompt.
+        settings: of the generation.
+        probe: times the regions.
     """
-    reader = (_CachedReader if how.cached else _Reader)(
-        model, prompts, image_tokens_BNC, how, probe
-    )
-    written = [_Written(how) for _ in prompts]
-    states_BC = reader.prefill()
-    for step in range(how.max_new_tokens):
+    forward_type = _CachedForward if settings.cached else _FullForward
+    forward = forward_type(model, prompts, image_tokens_BNC, settings, probe)
+    answers = [_Answer(settings) for _ in prompts]
+    states_BC = forward.prefill()
+    for step in range(settings.max_new_tokens):
         with probe.region("llm.head"):
-            chosen_B = _chosen(model, states_BC, how, step)
-            for answer, token, state_C in zip(written, chosen_B.tolist(), states_BC, strict=True):
+            token_B = model.llm.lm_head(states_BC).argmax(-1)
+            if settings.script_T is not None:
+                token_B = settings.script_T[step].expand_as(token_B)
+            # The one place where the host waits for the GPU: any token may be the last.
+            tokens = token_B.tolist()
+            for answer, token, state_C in zip(answers, tokens, states_BC, strict=True):
                 answer.add(token, state_C)
-        if step + 1 == how.max_new_tokens or all(answer.ended for answer in written):
+        is_last = step + 1 == settings.max_new_tokens
+        if is_last or all(answer.ended for answer in answers):
             break
-        states_BC = reader.read(chosen_B)
-    states = [state_C for answer in written for state_C in answer.seg_states]
+        states_BC = forward.step(token_B)
+
+    seg_states = []
+    for answer in answers:
+        seg_states += answer.seg_states
+    seg_embedding_MC = None
+    if seg_states:
+        with probe.region("llm.projection"):
+            seg_embedding_MC = model.seg_projection(torch.stack(seg_states))
     return Answers(
-        _projected(model, states, probe),
-        [len(answer.seg_states) for answer in written],
-        _lengths(prompts, image_tokens_BNC),
-        [answer.ids for answer in written],
-        reader.cache_bytes(),
+        seg_embedding_MC,
+        seg_counts=[len(answer.seg_states) for answer in answers],
+        prompt_tokens=prompt_lengths(prompts, image_tokens_BNC),
+        ids=[answer.ids for answer in answers],
+        kv_cache_bytes=forward.cache_bytes(),
     )
 
 
-def script(tokens: Tokens, length: int) -> list[int]:
-    """An answer of exactly so many tokens that asks for one mask near its end: random weights would only say noise."""
+def scripted_answer(tokens: Tokens, length: int) -> list[int]:
+    """Return the ids of an answer of exactly `length` tokens, with one ``[SEG]`` near its end.
+
+    Random weights generate noise that rarely has a ``[SEG]`` or an end; with a script, time and
+    memory are those of a typical answer.
+    """
     ending = [*ids_of(tokens, f"{SEG}."), tokens.end_id][:length]
-    filler = ids_of(tokens, FILLER)
-    return [*(filler * length)[: length - len(ending)], *ending]
+    filler = ids_of(tokens, FILLER) * length
+    return [*filler[: length - len(ending)], *ending]
 
 
-def _lengths(prompts: Sequence[Prompt], image_tokens_BNC: Tensor) -> list[int]:
-    return [
-        len(prompt.before) + image_tokens_BNC.shape[1] + len(prompt.after) for prompt in prompts
-    ]
-
-
-def _chosen(model: LisaModel, states_BC: Tensor, how: Generation, step: int) -> Tensor:
-    likeliest_B = model.llm.lm_head(states_BC).argmax(-1)
-    return likeliest_B if how.script_T is None else how.script_T[step].expand_as(likeliest_B)
-
-
-def _projected(model: LisaModel, states: list[Tensor], probe: Probe) -> Tensor | None:
-    if not states:
-        return None
-    with probe.region("llm.projection"):
-        return model.seg_projection(torch.stack(states))
+def prompt_lengths(prompts: Sequence[Prompt], image_tokens_BNC: Tensor) -> list[int]:
+    """Return the length of each prompt in tokens, those of the image included."""
+    image_tokens = image_tokens_BNC.shape[1]
+    return [len(prompt.before) + image_tokens + len(prompt.after) for prompt in prompts]
 
 
 @dataclass
-class _Written:
-    """One answer as it grows."""
+class _Answer:
+    """One answer as it grows.
 
-    how: Generation
+    Attributes:
+        ids: its tokens so far.
+        seg_states: the state [C] that predicted each ``[SEG]``.
+        ended: whether it has its ``</s>``.
+    """
+
+    settings: Generation
     ids: list[int] = field(default_factory=list)
     seg_states: list[Tensor] = field(default_factory=list)
     ended: bool = False
 
     def add(self, token: int, state_C: Tensor) -> None:
-        """Takes the next token and the state that predicts it; after the end, tokens only keep the others company."""
+        """Add a token and the state that predicted it.
+
+        An answer that has ended stays as it is while the rest of its batch is generated.
+        """
         if self.ended:
             return
         self.ids.append(token)
-        if token == self.how.seg_id:
+        if token == self.settings.seg_id:
             self.seg_states.append(state_C)
-        self.ended = token == self.how.end_id
+        self.ended = token == self.settings.end_id
 
 
-class _Reader:
-    """Reads prompts, then their answers, and gives the last state of each: [B, C].
+class _FullForward:
+    """The language model without a KV cache: every token's step computes the whole sequence again.
 
-    Everything is read again for every token, the image's tokens perhaps made anew.
+    Both methods return the state at the end of each sequence: [B, C].
     """
 
     cache: DynamicCache | None = None
@@ -162,47 +191,51 @@ class _Reader:
         model: LisaModel,
         prompts: Sequence[Prompt],
         image_tokens_BNC: Tensor,
-        how: Generation,
+        settings: Generation,
         probe: Probe,
     ) -> None:
-        self.model, self.prompts, self.image_tokens_BNC = model, list(prompts), image_tokens_BNC
-        self.look_again, self.probe = how.look_again, probe
-
-    def cache_bytes(self) -> int:
-        """What the keys and values take that are kept by now."""
-        layers = cast(list[CacheLayerMixin], self.cache.layers) if self.cache else []
-        return sum(
-            kept.nbytes
-            for layer in layers
-            for kept in (layer.keys, layer.values)
-            if kept is not None
-        )
+        self.model = model
+        self.prompts = list(prompts)
+        self.image_tokens_BNC = image_tokens_BNC
+        self.refresh_image_tokens = settings.refresh_image_tokens
+        self.probe = probe
 
     def prefill(self) -> Tensor:
-        """Reads the prompts."""
+        """Compute the prompts."""
         with self.probe.region("llm.embed"):
             rows = self.model.embed(self.prompts, self.image_tokens_BNC)
         with self.probe.region("llm.prefill"):
             return self.model.last_states(rows, self.cache)
 
-    def read(self, tokens_B: Tensor) -> Tensor:
-        """Reads one token more of each answer."""
-        if self.look_again:
-            self.image_tokens_BNC = self.look_again()
+    def step(self, tokens_B: Tensor) -> Tensor:
+        """Append a token to each sequence, and compute the sequences."""
+        if self.refresh_image_tokens:
+            self.image_tokens_BNC = self.refresh_image_tokens()
         with self.probe.region("llm.decode"):
-            pairs = zip(self.prompts, tokens_B.split(1), strict=True)
-            self.prompts = [
-                Prompt(prompt.before, torch.cat([prompt.after, token_1]))
-                for prompt, token_1 in pairs
-            ]
+            longer = []
+            for prompt, token_1 in zip(self.prompts, tokens_B.split(1), strict=True):
+                longer.append(Prompt(prompt.before, torch.cat([prompt.after, token_1])))
+            self.prompts = longer
             return self.model.last_states(self.model.embed(self.prompts, self.image_tokens_BNC))
 
+    def cache_bytes(self) -> int:
+        """Return the bytes of the keys and values that are kept by now."""
+        if self.cache is None:
+            return 0
+        total = 0
+        for layer in cast(list[CacheLayerMixin], self.cache.layers):
+            for kept in (layer.keys, layer.values):
+                if kept is not None:
+                    total += kept.nbytes
+        return total
 
-class _CachedReader(_Reader):
-    """Reads every token once.
 
-    Prompts of unequal lengths are filled up at their end, and their answers follow the filling: it is masked from then
-    on, and an answer's positions continue its own prompt's. Equal lengths, such as one prompt's, need no mask.
+class _CachedForward(_FullForward):
+    """The language model with a KV cache: each token is computed once.
+
+    Prompts of unequal lengths are padded at their end by the prefill, and the answers follow the
+    padding. It is masked from then on, and the positions of an answer continue those of its own
+    prompt. Prompts of one length have no padding and need no mask.
     """
 
     def __init__(
@@ -210,27 +243,26 @@ class _CachedReader(_Reader):
         model: LisaModel,
         prompts: Sequence[Prompt],
         image_tokens_BNC: Tensor,
-        how: Generation,
+        settings: Generation,
         probe: Probe,
     ) -> None:
-        super().__init__(model, prompts, image_tokens_BNC, how, probe)
+        super().__init__(model, prompts, image_tokens_BNC, settings, probe)
         self.cache = DynamicCache(config=model.llm.config)
         self.mask_BL: Tensor | None = None
         self.positions_B1: Tensor | None = None
-        lengths = _lengths(prompts, image_tokens_BNC)
+        lengths = prompt_lengths(prompts, image_tokens_BNC)
         if len(set(lengths)) > 1:
-            self.positions_B1 = torch.tensor(lengths, device=image_tokens_BNC.device)[:, None]
-            self.mask_BL = (
-                torch.arange(max(lengths), device=image_tokens_BNC.device) < self.positions_B1
-            )
+            device = image_tokens_BNC.device
+            lengths_B1 = torch.tensor(lengths, device=device)[:, None]
+            self.positions_B1 = lengths_B1  # of the first token of each answer
+            self.mask_BL = torch.arange(max(lengths), device=device) < lengths_B1
 
-    def read(self, tokens_B: Tensor) -> Tensor:
-        """Reads one token more of each answer."""
+    def step(self, tokens_B: Tensor) -> Tensor:
+        """Append a token to each sequence, and compute that token."""
         with self.probe.region("llm.decode"):
             if self.mask_BL is not None:
-                self.mask_BL = torch.cat(
-                    [self.mask_BL, torch.ones_like(self.mask_BL[:, :1])], dim=1
-                )
+                visible_B1 = torch.ones_like(self.mask_BL[:, :1])
+                self.mask_BL = torch.cat([self.mask_BL, visible_B1], dim=1)
             states_B1C = self.model.llm.model(
                 inputs_embeds=self.model.llm.model.embed_tokens(tokens_B)[:, None],
                 attention_mask=self.mask_BL,

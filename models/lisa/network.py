@@ -1,8 +1,15 @@
-"""A LISA's parts, and how they hang together: a language model whose hidden state tells SAM's mask decoder what to cut.
+"""The network of a LISA: a language model whose hidden state prompts SAM's mask decoder.
 
-The parts are in `parts.py`; how features are made of pixels is in `dual_encoder.py` and `shared_encoder.py`. What is
-followed is dvlab-research/LISA at 3cb2d43 (``model/LISA.py``): the state that predicts ``[SEG]``, projected, is the
-mask decoder's only sparse prompt, beside the dense `no_mask_embed`.
+    image --> encoder ---> image tokens ---> language model ---> state of [SEG] ---> seg_projection
+                 |                                                                        |
+                 +-------> image embedding (SAM's grid) ---------> mask decoder <---------+
+                                                                        |
+                                                                   mask logits
+
+The single parts are in `parts.py`; the three ways to make both kinds of features from pixels are in
+`encoders.py`. The source that we follow is dvlab-research/LISA at 3cb2d43 (``model/LISA.py``): the
+projected state that predicts ``[SEG]`` is the mask decoder's only sparse prompt; its dense prompt
+is `no_mask_embed`.
 
 Axes: B prompts, N image tokens, L tokens, C channels, M masks, h and w the mask decoder's grids.
 """
@@ -24,6 +31,7 @@ from .parts import Make, language_model, mask_decoder, prompt_encoder, seg_proje
 from .presets import Preset
 from .tokenizer import IMAGE_ID
 
+# By the settings (vision, frame, bridge) of a `LisaConfig`.
 ENCODERS: dict[tuple[str, str, str], Callable[[Preset, Make], Encoder]] = {
     ("dual", "whole", "linear"): DualEncoder,
     ("clip", "whole", "linear"): ClipEncoder,
@@ -36,27 +44,28 @@ ENCODERS: dict[tuple[str, str, str], Callable[[Preset, Make], Encoder]] = {
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt up to where the next token is predicted: ids before and after the image, each an int64 vector."""
+    """Token ids before and after the image, up to where the next token is predicted.
+
+    Each is an int64 vector on the device.
+    """
 
     before: Tensor
     after: Tensor
 
 
 def split_at_image(ids: Sequence[int], device: str) -> Prompt:
-    """Ids with `IMAGE_ID` among them, on the device."""
-    image = ids.index(IMAGE_ID)
-    before, after = (
-        torch.tensor(part, dtype=torch.int64, device=device)
-        for part in (ids[:image], ids[image + 1 :])
-    )
+    """Return the ids before and after `IMAGE_ID`, on the device."""
+    image_at = ids.index(IMAGE_ID)
+    before = torch.tensor(ids[:image_at], dtype=torch.int64, device=device)
+    after = torch.tensor(ids[image_at + 1 :], dtype=torch.int64, device=device)
     return Prompt(before, after)
 
 
 class NoCache(DynamicCache):
-    """Keeps nothing.
+    """A KV cache that keeps nothing.
 
-    Without any cache, transformers reads the positions back from the GPU, in search of packed sequences, and the host
-    has to wait for everything before them.
+    With no cache object at all, transformers looks for packed sequences and reads the positions
+    back from the GPU to do so. The host would then wait for all the work before it.
     """
 
     def update(
@@ -66,16 +75,17 @@ class NoCache(DynamicCache):
 
 
 class LisaModel(nn.Module):
-    """The parts of a LISA.
+    """All parts of a LISA, and the steps from features to mask logits.
 
     Args:
-        preset: their sizes.
-        vision: ``dual``, ``clip`` or ``sam``.
+        preset: the sizes of the parts.
+        vision: ``dual``, ``clip`` or ``sam``: which encoders there are.
         make: makes each part.
-        frame: what CLIP sees where it serves the masks too: ``whole`` or ``crop``.
-        bridge: what then carries it to the mask decoder: ``linear`` or ``upsampling``.
+        frame: what CLIP sees where it also serves the masks: ``whole`` or ``crop``.
+        bridge: what then carries its features to the mask decoder: ``linear`` or ``upsampling``.
         seg_head: what projects the state of ``[SEG]``: ``text_hidden_fcs`` or ``seg_token_to_sam``.
-        described: the dense prompt is zeros, as the modified LISA is described, and not `no_mask_embed`.
+        described: the dense prompt is zeros, as the modified LISA is described, instead of
+            `no_mask_embed`.
     """
 
     def __init__(
@@ -90,7 +100,8 @@ class LisaModel(nn.Module):
         described: bool = False,
     ) -> None:
         super().__init__()
-        self.preset, self._described = preset, described
+        self.preset = preset
+        self._described = described
         self.encoder = ENCODERS[vision, frame, bridge](preset, make)
         self.llm = make("llm", lambda: language_model(preset.llama))
         self.seg_projection = make("seg_projection", lambda: seg_projection(preset, seg_head))
@@ -98,42 +109,57 @@ class LisaModel(nn.Module):
         self.mask_decoder = make("mask_decoder", lambda: mask_decoder(preset.sam))
 
     def embed(self, prompts: Sequence[Prompt], image_tokens_BNC: Tensor) -> list[Tensor]:
-        """What the language model reads: [L, C] for each prompt, with the image's tokens in their place."""
+        """Return the language model's input for each prompt: a list of [L, C].
+
+        The image tokens stand between the words before and after the image.
+        """
         embed = self.llm.model.embed_tokens
-        pairs = zip(prompts, image_tokens_BNC, strict=True)
-        return [
-            torch.cat([embed(p.before), image_tokens_NC, embed(p.after)])
-            for p, image_tokens_NC in pairs
-        ]
+        rows = []
+        for prompt, image_tokens_NC in zip(prompts, image_tokens_BNC, strict=True):
+            before_LC = embed(prompt.before)
+            after_LC = embed(prompt.after)
+            rows.append(torch.cat([before_LC, image_tokens_NC, after_LC]))
+        return rows
 
     def states(self, rows: Sequence[Tensor], cache: DynamicCache | None = None) -> Tensor:
-        """The state at every token: [B, L, C].
-
-        Shorter rows are filled up at their end, which causal attention keeps from mattering.
+        """Return the last layer's state at every token: [B, L, C].
 
         Args:
-            rows: as `embed` makes them.
-            cache: takes the keys and values.
+            rows: one [L, C] a prompt, as `embed` makes them.
+            cache: receives the keys and values; None keeps none.
         """
-        embedded_BLC = _filled_up(rows)
-        past = NoCache() if cache is None else cache
-        return self.llm.model(
-            inputs_embeds=embedded_BLC, past_key_values=past, use_cache=cache is not None
-        )[0]
+        embedded_BLC = rows[0][None]
+        if len(rows) > 1:
+            # Shorter rows are padded at their end. Attention is causal, so no real token sees the
+            # padding.
+            embedded_BLC = pad_sequence(list(rows), batch_first=True)
+        output = self.llm.model(
+            inputs_embeds=embedded_BLC,
+            past_key_values=NoCache() if cache is None else cache,
+            use_cache=cache is not None,
+        )
+        return output[0]
 
     def last_states(self, rows: Sequence[Tensor], cache: DynamicCache | None = None) -> Tensor:
-        """The state at the end of each row: [B, C]. The arguments are those of `states`."""
+        """Return the state at the last token of each row: [B, C]. Arguments as for `states`."""
         states_BLC = self.states(rows, cache)
-        return torch.stack(
-            [states_LC[len(row) - 1] for states_LC, row in zip(states_BLC, rows, strict=True)]
-        )
+        last = []
+        for states_LC, row_LC in zip(states_BLC, rows, strict=True):
+            last.append(states_LC[len(row_LC) - 1])
+        return torch.stack(last)
 
     def seg_embedding(
         self, prompts: Sequence[Prompt], image_tokens_BNC: Tensor, probe: Probe
     ) -> Tensor:
-        """What the mask decoder is prompted with, from prompts that end where their mask's state is read: [B, C].
+        """Return the mask decoder's prompt for each query, in one prefill: [B, C].
 
-        One prefill. The mask does not need the answer's logits, so the head is left out.
+        The mask needs the state and not the logits of the answer, so the language model's head is
+        not computed.
+
+        Args:
+            prompts: end at the token whose state prompts the mask.
+            image_tokens_BNC: one image a prompt.
+            probe: times the three regions.
         """
         with probe.region("llm.embed"):
             rows = self.embed(prompts, image_tokens_BNC)
@@ -145,8 +171,16 @@ class LisaModel(nn.Module):
     def decode(
         self, mask_embedding_MChw: Tensor, seg_embedding_MC: Tensor, probe: Probe
     ) -> tuple[Tensor, Tensor]:
-        """Mask logits at four times the grid [M, 4h, 4w], and the predicted IoU [M, 1]."""
+        """Return mask logits at four times SAM's grid, [M, 4h, 4w], and the predicted IoU, [M, 1].
+
+        Args:
+            mask_embedding_MChw: the image embedding of each mask's image.
+            seg_embedding_MC: the projected state of each ``[SEG]``.
+            probe: times the two regions.
+        """
         with probe.region("decoder.prompt"):
+            # No points, labels, boxes or masks: SAM then returns `no_mask_embed` at every cell as
+            # its dense prompt.
             _, dense_1Chw = self.prompt_encoder(None, None, None, None)
             if self._described:
                 dense_1Chw = torch.zeros_like(dense_1Chw)
@@ -162,22 +196,23 @@ class LisaModel(nn.Module):
         return logits_M11hw[:, 0, 0], iou_M11[:, 0]
 
     def parts(self) -> dict[str, nn.Module]:
-        """Every part that was built, by its name."""
-        return {
-            **dict(self.encoder.named_children()),
-            **{k: v for k, v in self.named_children() if k != "encoder"},
-        }
-
-
-def _filled_up(rows: Sequence[Tensor]) -> Tensor:
-    return rows[0][None] if len(rows) == 1 else pad_sequence(list(rows), batch_first=True)
+        """Return every part that was built, by its name; those of the encoder come first."""
+        parts = dict(self.encoder.named_children())
+        for name, part in self.named_children():
+            if name != "encoder":
+                parts[name] = part
+        return parts
 
 
 def image_positions(encoder: SamPromptEncoder) -> Tensor:
-    """SAM's encoding of where each cell of its grid is: [1, C, h, w]."""
+    """Return SAM's encoding of the centre of each cell of its grid: [1, C, h, w].
+
+    SAM encodes a place as (x, y), each from 0 to 1.
+    """
     height, width = encoder.image_embedding_size
     device = encoder.no_mask_embed.weight.device
     y = (torch.arange(height, device=device) + 0.5) / height
     x = (torch.arange(width, device=device) + 0.5) / width
     places_hw2 = torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)], dim=-1)
-    return encoder.shared_embedding(places_hw2).permute(2, 0, 1)[None]
+    encoded_hwC = encoder.shared_embedding(places_hw2)
+    return encoded_hwC.permute(2, 0, 1)[None]

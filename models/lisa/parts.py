@@ -1,6 +1,7 @@
-"""The parts that a LISA is made of: transformers' own, at the sizes of a preset, and the few layers between them.
+"""The parts of a LISA: transformers' own at a preset's sizes, and the few layers between them.
 
-What transformers sets otherwise than the original (dvlab-research/LISA at 3cb2d43) is set here as there.
+Where a default of transformers differs from the original (dvlab-research/LISA at 3cb2d43), the
+original's value is set here.
 """
 
 from collections.abc import Callable
@@ -32,43 +33,50 @@ from .quantize import Quantization, is_quantized
 
 ATTENTION: dict[str, Any] = {"attn_implementation": "sdpa"}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-FREQUENCIES = "shared_embedding.positional_embedding"  # SAM's, at random: a buffer in the original
+# SAM's random Gaussian matrix: a parameter in transformers, a buffer in the original.
+FREQUENCIES = "shared_embedding.positional_embedding"
 
 Part = TypeVar("Part", bound=nn.Module)
 
 
 class Make(Protocol):
-    """Makes the part of a given name, on the device and in the precision where the model is to be."""
+    """Makes the part of a given name, on the model's device and in its precision."""
 
     def __call__(self, name: str, build: Callable[[], Part], /) -> Part: ...
 
 
 def quantization(case: LisaConfig) -> Quantization | None:
-    """What a case wants quantised. The original's set computes in fp16, whatever the precision of the rest."""
+    """Return what a case quantises and how, or None if it quantises nothing."""
     if case.quantization == "none":
         return None
-    compute = torch.float16 if case.quantized == "upstream" else DTYPES[case.precision]
+    compute = DTYPES[case.precision]
+    if case.quantized == "upstream":
+        # The original passes bnb_4bit_compute_dtype=torch.float16 whatever its precision is.
+        compute = torch.float16
     return Quantization(case.quantization, case.quantized_parts, compute)
 
 
 def parameters(part: nn.Module) -> int:
-    """Parameters in the original's counting, where SAM's frequencies are a buffer; quantised ones as they were."""
-    quantized = {
-        f"{path}.weight".lstrip("."): module
-        for path, module in part.named_modules()
-        if is_quantized(module)
-    }
-    layers = (cast(nn.Linear, module) for module in quantized.values())
-    counted = sum(layer.in_features * layer.out_features for layer in layers)
-    rest = (
-        p.numel()
-        for name, p in part.named_parameters()
-        if name not in quantized and not name.endswith(FREQUENCIES)
-    )
-    return counted + sum(rest)
+    """Return the number of a part's parameters, counted as the original counts them.
+
+    SAM's random matrix is not counted. A quantised weight, whose tensor packs several weights into
+    a byte, counts as many as it had before.
+    """
+    total = 0
+    packed_weights = set()
+    for path, module in part.named_modules():
+        if is_quantized(module):
+            layer = cast(nn.Linear, module)
+            total += layer.in_features * layer.out_features
+            packed_weights.add(f"{path}.weight" if path else "weight")
+    for name, parameter in part.named_parameters():
+        if name not in packed_weights and not name.endswith(FREQUENCIES):
+            total += parameter.numel()
+    return total
 
 
 def clip_tower(sizes: ClipSizes) -> CLIPVisionModel:
+    """Return CLIP's vision tower."""
     config = CLIPVisionConfig(
         image_size=sizes.image_px,
         patch_size=sizes.patch_px,
@@ -83,17 +91,19 @@ def clip_tower(sizes: ClipSizes) -> CLIPVisionModel:
 
 
 def projector(preset: Preset) -> nn.Module:
-    """LLaVA's, from the tower's width to the language model's: one layer, or LLaVA-1.5's two."""
+    """Return LLaVA's projector, from CLIP's width to the language model's.
+
+    It is one layer, or LLaVA-1.5's two.
+    """
     hidden = preset.llama.hidden
     first = nn.Linear(preset.clip.hidden, hidden)
-    return (
-        first
-        if preset.projector == "linear"
-        else nn.Sequential(first, nn.GELU(), nn.Linear(hidden, hidden))
-    )
+    if preset.projector == "linear":
+        return first
+    return nn.Sequential(first, nn.GELU(), nn.Linear(hidden, hidden))
 
 
 def sam_vision_config(sizes: SamSizes) -> SamVisionConfig:
+    """Return transformers' settings of SAM's image encoder."""
     return SamVisionConfig(
         image_size=sizes.image_px,
         patch_size=sizes.patch_px,
@@ -105,15 +115,17 @@ def sam_vision_config(sizes: SamSizes) -> SamVisionConfig:
         use_rel_pos=sizes.relative_positions,
         output_channels=sizes.prompt_dim,
         num_pos_feats=sizes.prompt_dim // 2,
-        initializer_range=0.02,  # the default, 1e-10, makes random weights all but zero
+        # The default of 1e-10 would make random weights, which we measure with, all but zero.
+        initializer_range=0.02,
         **ATTENTION,
     )
 
 
 class SamAttention(SamVisionSdpaAttention):
-    """transformers' own, with the relative positions laid out in memory as the attention wants them.
+    """transformers' attention, with relative positions that are contiguous in memory.
 
-    There they are copied once more before use: 512 MiB in a global layer of ViT-H in bf16, at the peak of a query.
+    The fused attention needs them contiguous. transformers' own are not and are copied before use:
+    512 MiB in a global layer of ViT-H in bf16, at the peak of a query's memory.
     """
 
     def get_decomposed_rel_pos(
@@ -124,24 +136,32 @@ class SamAttention(SamVisionSdpaAttention):
         q_size: tuple[int, int],
         k_size: tuple[int, int],
     ) -> Tensor:
-        to_rows = self.get_rel_pos(q_size[0], k_size[0], rel_pos_h)
-        to_columns = self.get_rel_pos(q_size[1], k_size[1], rel_pos_w)
+        rows_hkC = self.get_rel_pos(q_size[0], k_size[0], rel_pos_h)
+        columns_wkC = self.get_rel_pos(q_size[1], k_size[1], rel_pos_w)
         query_BhwC = query.unflatten(1, q_size)
-        rows_Bhwk = torch.einsum("bhwc,hkc->bhwk", query_BhwC, to_rows).contiguous()
-        columns_Bhwk = torch.einsum("bhwc,wkc->bhwk", query_BhwC, to_columns).contiguous()
-        return rows_Bhwk[..., None] + columns_Bhwk[..., None, :]
+        # The sum takes the layout of its operands, so it is these two small ones that must be
+        # contiguous.
+        to_rows_Bhwk = torch.einsum("bhwc,hkc->bhwk", query_BhwC, rows_hkC).contiguous()
+        to_columns_Bhwk = torch.einsum("bhwc,wkc->bhwk", query_BhwC, columns_wkC).contiguous()
+        return to_rows_Bhwk[..., None] + to_columns_Bhwk[..., None, :]
 
 
 def sam_encoder(sizes: SamSizes) -> SamVisionEncoder:
+    """Return SAM's image encoder, with our `SamAttention`."""
     encoder = SamVisionEncoder(sam_vision_config(sizes))
     for module in encoder.modules():
+        # The class of attention cannot be chosen in transformers. Ours adds no attributes, so
+        # changing the class of a built module is safe.
         if type(module) is SamVisionSdpaAttention:
             module.__class__ = SamAttention
     return encoder
 
 
 def neck_in_fp32(encoder: SamVisionEncoder) -> SamVisionEncoder:
-    """Has SAM's neck computed in float32 where its encoder runs in fp16, as in the original; bf16 has no exception."""
+    """Have SAM's neck computed in float32 where its encoder runs in fp16, as in the original.
+
+    The original makes no such exception for bf16, and neither do we. Returns the encoder.
+    """
     if encoder.dtype == torch.float16:
         encoder.neck.float()
         encoder.neck.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
@@ -150,6 +170,7 @@ def neck_in_fp32(encoder: SamVisionEncoder) -> SamVisionEncoder:
 
 
 def language_model(sizes: LlamaSizes) -> LlamaForCausalLM:
+    """Return the language model with its head."""
     config = LlamaConfig(
         vocab_size=sizes.vocabulary,
         hidden_size=sizes.hidden,
@@ -165,11 +186,12 @@ def language_model(sizes: LlamaSizes) -> LlamaForCausalLM:
 
 
 def seg_projection(preset: Preset, head: str = "text_hidden_fcs") -> nn.Sequential:
-    """From the state of [SEG] to a prompt of the mask decoder.
+    """Return what projects the state of [SEG] to a prompt of the mask decoder.
 
     Args:
         preset: the sizes.
-        head: the original's ``text_hidden_fcs``, or ``seg_token_to_sam`` as the modified LISA is described.
+        head: the original's ``text_hidden_fcs``, or ``seg_token_to_sam`` as the modified LISA is
+            described.
     """
     hidden, prompt = preset.llama.hidden, preset.sam.prompt_dim
     if head == "seg_token_to_sam":
@@ -178,22 +200,21 @@ def seg_projection(preset: Preset, head: str = "text_hidden_fcs") -> nn.Sequenti
 
 
 def prompt_encoder(sizes: SamSizes) -> SamPromptEncoder:
+    """Return SAM's prompt encoder. Its random Gaussian matrix is frozen and unscaled."""
     config = SamPromptEncoderConfig(
         hidden_size=sizes.prompt_dim, image_size=sizes.image_px, patch_size=sizes.patch_px
     )
-    encoder = SamPromptEncoder(
-        SamConfig(prompt_encoder_config=config, vision_config=sam_vision_config(sizes))
-    )
-    positions = encoder.shared_embedding.positional_embedding.requires_grad_(
-        False
-    )  # a buffer in the original
-    nn.init.normal_(
-        positions, std=1.0
-    )  # as in the original; transformers starts with half the encoder's width
+    vision_config = sam_vision_config(sizes)
+    encoder = SamPromptEncoder(SamConfig(prompt_encoder_config=config, vision_config=vision_config))
+    # A buffer in the original, so never trained; and drawn with deviation 1, where transformers
+    # takes half the encoder's width.
+    frequencies = encoder.shared_embedding.positional_embedding.requires_grad_(False)
+    nn.init.normal_(frequencies, std=1.0)
     return encoder
 
 
 def mask_decoder(sizes: SamSizes) -> SamMaskDecoder:
+    """Return SAM's mask decoder."""
     config = SamMaskDecoderConfig(
         hidden_size=sizes.prompt_dim,
         mlp_dim=sizes.decoder_mlp,

@@ -1,6 +1,7 @@
-"""Sizes of the models' parts. Cheap to import.
+"""The sizes of the models' parts, and the presets that combine them. Cheap to import: no torch.
 
-Lengths ending in ``_px`` are pixels; a `grid` is the number of patches along one side of a square input.
+Lengths that end in ``_px`` are in pixels. A `grid` is the number of patches along one side of a
+square input.
 """
 
 from dataclasses import dataclass, replace
@@ -10,11 +11,11 @@ from ...harness.errors import unknown
 
 @dataclass(frozen=True)
 class ClipSizes:
-    """The tower that looks for the language model.
+    """CLIP's vision tower, from which the language model's image tokens are made.
 
     Attributes:
-        token_grid: side of the grid of tokens that patches are averaged to before the language model sees them; None
-            makes a token of every patch.
+        token_grid: side of the grid of tokens that patches are averaged to before the language
+            model reads them; None makes a token of every patch.
     """
 
     image_px: int
@@ -35,13 +36,20 @@ class ClipSizes:
 
     @property
     def image_tokens(self) -> int:
-        """What one image takes of the language model's context; the class takes none."""
-        return (self.token_grid or self.grid) ** 2
+        """Tokens of one image in the language model's prompt; CLIP's class token is dropped."""
+        if self.token_grid is None:
+            return self.patches
+        return self.token_grid**2
 
 
 @dataclass(frozen=True)
 class LlamaSizes:
-    """The language model. `vocabulary` counts the rows of its embedding, at least one for every token."""
+    """The language model.
+
+    Attributes:
+        vocabulary: rows of the embedding and of the head, at least one for every token.
+        context: the most tokens of a prompt and its answer.
+    """
 
     vocabulary: int
     hidden: int
@@ -54,7 +62,15 @@ class LlamaSizes:
 
 @dataclass(frozen=True)
 class SamSizes:
-    """SAM's image encoder, its prompt encoder and its mask decoder."""
+    """SAM's image encoder, its prompt encoder and its mask decoder.
+
+    Attributes:
+        window: side in patches of the windows that most layers attend within.
+        global_layers: the layers that attend over the whole grid.
+        relative_positions: whether attention adds learned relative positions.
+        prompt_dim: channels of prompts and of the image embedding.
+        decoder_mlp: hidden width of the mask decoder's MLPs.
+    """
 
     image_px: int
     patch_px: int
@@ -77,7 +93,8 @@ class Preset:
     """The sizes of one LISA.
 
     Attributes:
-        projector: between CLIP and the language model: ``linear``, or LLaVA-1.5's ``mlp2x_gelu``.
+        projector: between CLIP and the language model: ``linear``, or LLaVA-1.5's
+            ``mlp2x_gelu``.
     """
 
     clip: ClipSizes
@@ -86,22 +103,25 @@ class Preset:
     projector: str = "linear"
 
     def with_clip(self, image_px: int, image_tokens: str) -> "Preset":
-        """The same with a CLIP that reads images of another side.
+        """Return the same sizes with a CLIP that reads images of another side.
 
         Args:
-            image_px: that side; 0 is the preset's own.
-            image_tokens: ``patches`` makes a token of every patch; ``pooled`` makes as many as the preset has.
+            image_px: that side; 0 keeps the preset's own.
+            image_tokens: ``patches`` makes a token of every patch; ``pooled`` makes as many tokens
+                as the preset has.
         """
-        if not image_px:
+        if image_px == 0:
             return self
         token_grid = self.clip.grid if image_tokens == "pooled" else None
-        return replace(self, clip=replace(self.clip, image_px=image_px, token_grid=token_grid))
+        clip = replace(self.clip, image_px=image_px, token_grid=token_grid)
+        return replace(self, clip=clip)
 
     def with_seg_alone(self) -> "Preset":
-        """Return the same sizes with ``[SEG]`` as the only added token, as the modified LISA's document has it.
+        """Return the same sizes with ``[SEG]`` as the only added token.
 
-        The rows of ``<im_start>`` and ``<im_end>`` are left out: 32,001 rows where LLaVA-1.5 has 32,000. The tiny
-        preset has spare rows, its vocabulary is no LLaVA's, and it stays as it is.
+        The modified LISA's document adds it alone, without ``<im_start>`` and ``<im_end>``: 32,001
+        rows where LLaVA-1.5 has 32,000. The tiny preset stays as it is: its vocabulary is not a
+        LLaVA's, and has spare rows.
         """
         if self.llama == PRESETS["tiny"].llama:
             return self
@@ -109,10 +129,13 @@ class Preset:
         return replace(self, llama=replace(self.llama, vocabulary=rows))
 
     def with_sam(self, name: str) -> "Preset":
-        """The same with SAM's sizes by a name in `SAM_SIZES` or `TINY_SAMS`, or with its own: ``preset``.
+        """Return the same sizes with another SAM.
+
+        Args:
+            name: in `SAM_SIZES` or `TINY_SAMS`; ``preset`` keeps the preset's own.
 
         Raises:
-            UsageError: no such name.
+            UsageError: there is no such name.
         """
         if name == "preset":
             return self
@@ -124,19 +147,20 @@ class Preset:
     def __str__(self) -> str:
         clip, llama, sam = self.clip, self.llama, self.sam
         return (
-            f"CLIP {clip.image_px} px, {clip.layers} x {clip.hidden}; LLaMA {llama.layers} x {llama.hidden}; "
+            f"CLIP {clip.image_px} px, {clip.layers} x {clip.hidden}; "
+            f"LLaMA {llama.layers} x {llama.hidden}; "
             f"SAM {sam.image_px} px, {sam.layers} x {sam.hidden}"
         )
 
 
 @dataclass(frozen=True)
 class UpsamplingSizes:
-    """``bridge=upsampling``, from CLIP's patches to SAM's grid.
+    """The bridge of ``bridge=upsampling``, from CLIP's patches to SAM's grid.
 
     Attributes:
-        layers: of CLIP that it reads, 0 being the embedding of patches: evenly spaced, up to the one before the last.
-        width: channels inside.
-        doublings: of the grid, until it is no coarser than SAM's.
+        layers: hidden states of CLIP that it reads, 0 being the patch embedding.
+        width: channels inside the bridge.
+        doublings: how often the grid is doubled.
     """
 
     layers: tuple[int, ...]
@@ -145,19 +169,25 @@ class UpsamplingSizes:
 
 
 def upsampling(preset: Preset, most_layers: int = 4) -> UpsamplingSizes:
-    """The bridge's sizes follow from what it joins; its width, half of what the mask decoder sees, keeps it small."""
+    """Return the sizes of the upsampling bridge, which follow from what it joins.
+
+    It reads up to `most_layers` layers of CLIP, evenly spaced and ending with the one before the
+    last, which LLaVA reads too. Half the mask decoder's channels keep it small.
+    """
     clip, sam = preset.clip, preset.sam
-    last, doublings = clip.layers - 1, 0
+    last = clip.layers - 1
     count = min(most_layers, last)
-    while clip.grid << doublings < sam.grid:
+    layers = tuple(last * (i + 1) // count for i in range(count))
+    doublings = 0
+    while clip.grid * 2**doublings < sam.grid:
         doublings += 1
-    return UpsamplingSizes(
-        tuple(last * (i + 1) // count for i in range(count)), sam.prompt_dim // 2, doublings
-    )
+    return UpsamplingSizes(layers, sam.prompt_dim // 2, doublings)
 
 
-def _sam(hidden: int, layers: int, heads: int, global_layers: tuple[int, ...]) -> SamSizes:
-    """One of the three SAMs that were published."""
+def _published_sam(
+    hidden: int, layers: int, heads: int, global_layers: tuple[int, ...]
+) -> SamSizes:
+    """Return one of the three SAMs that were published (``build_sam.py`` of segment-anything)."""
     return SamSizes(
         image_px=1024,
         patch_px=16,
@@ -173,13 +203,14 @@ def _sam(hidden: int, layers: int, heads: int, global_layers: tuple[int, ...]) -
 
 
 SAM_SIZES = {
-    "vit_b": _sam(768, 12, 12, (2, 5, 8, 11)),
-    "vit_l": _sam(1024, 24, 16, (5, 11, 17, 23)),
-    "vit_h": _sam(1280, 32, 16, (7, 15, 23, 31)),
+    "vit_b": _published_sam(768, 12, 12, (2, 5, 8, 11)),
+    "vit_l": _published_sam(1024, 24, 16, (5, 11, 17, 23)),
+    "vit_h": _published_sam(1280, 32, 16, (7, 15, 23, 31)),
 }
 
-# The rival of sharing at tiny size: the preset's SAM with half its width and depth, an eighth of its blocks' weights,
-# about what ViT-B has of ViT-H's. All that the mask decoder depends on is the preset's.
+# A smaller SAM is the rival of a shared encoder. This one is the tiny preset's with half its width
+# and depth: an eighth of its blocks' weights, about what ViT-B has of ViT-H's. All that the mask
+# decoder depends on is the preset's.
 TINY_SAMS = {
     "tiny_s": SamSizes(
         image_px=256,
@@ -198,8 +229,9 @@ TINY_SAMS = {
 CLIP_224 = ClipSizes(image_px=224, patch_px=14, hidden=1024, intermediate=4096, layers=24, heads=16)
 CLIP_336 = replace(CLIP_224, image_px=336)
 
-# Vocabularies: LISA-7B-v1's base had a padding token beside LLaMA's 32000, LISA-13B-llama2-v1's had not; the original
-# adds [SEG], <im_start> and <im_end> to either. The modified LISA adds [SEG] alone: see `Preset.with_seg_alone`.
+# Vocabularies: LLaMA has 32000 tokens. The base of LISA-7B-v1 had a padding token besides, that of
+# LISA-13B-llama2-v1 had not. The original adds [SEG], <im_start> and <im_end> to either. The
+# modified LISA adds [SEG] alone: see `Preset.with_seg_alone`.
 IMAGE_MARKS = 2  # <im_start> and <im_end>
 LLAMA_7B = LlamaSizes(
     vocabulary=32004, hidden=4096, intermediate=11008, layers=32, heads=32, context=2048

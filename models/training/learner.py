@@ -16,8 +16,8 @@ from transformers.models.sam.modeling_sam import SamVisionEncoder
 from ...harness.contract import Probe
 from ...harness.probe import NullProbe
 from ..lisa.encoders import sam_features
-from ..lisa.frames import extent_in_frame, logits_at_size
 from ..lisa.network import LisaModel, Prompt
+from ..lisa.resampling import logits_at_size
 from .examples import Batch
 from .losses import ce, distillation, of_masks, target_and_counts, weighted
 from .recipes import LossWeights
@@ -121,6 +121,6 @@ class Learner(nn.Module):
         """Return the losses of one mask at its image's own size, as in the original."""
         size_HW = (target_HW.shape[0], target_HW.shape[1])
         frame_px = self.model.preset.sam.image_px
-        logits_HW = logits_at_size(logits_hw, frame_px, extent_in_frame(size_HW, frame_px), size_HW)
+        (logits_HW,) = logits_at_size(logits_hw[None], size_HW, frame_px)
         target_P, counts_P = target_and_counts(target_HW, self._ignored)
         return of_masks(logits_HW.float().flatten(), target_P, self._weights, counts_P)

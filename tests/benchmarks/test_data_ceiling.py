@@ -10,11 +10,12 @@ from PIL import Image
 from samples import write_sample
 
 from lisabench.benchmarks.data_ceiling import ceilings, table
-from lisabench.benchmarks.grids import FRAMES, READINGS, Grid, interpolated, whole_cells
+from lisabench.benchmarks.grids import READINGS, Grid, interpolated, whole_cells
 from lisabench.datasets.scenes.generator import make
 from lisabench.harness.errors import DataError
 from lisabench.harness.metrics import count, iou
-from lisabench.models.lisa.frames import crop_map, extent_in_frame, logits_at_size
+from lisabench.models.lisa.frames import FRAMES, crop_frame, extent_in_frame, whole_frame
+from lisabench.models.lisa.resampling import grid_map, logits_at_size
 
 pytestmark = pytest.mark.no_clock
 
@@ -149,29 +150,23 @@ SIZES = [
 SIZES += [tuple(size) for size in np.random.default_rng(0).integers(1, 4000, (300, 2)).tolist()]
 
 
-@pytest.mark.parametrize("frame_px", [112, 224, 256, 336, 1024])
-def test_a_whole_image_has_the_extent_that_the_models_give_it(frame_px):
-    for size_HW in SIZES:
-        grid = Grid.on(size_HW, "whole", frame_px, 16)
-        assert (grid.y.scaled_px, grid.x.scaled_px) == extent_in_frame(size_HW, frame_px)
-        assert (grid.y.start_px, grid.x.start_px) == (0, 0)
-
-
 @pytest.mark.parametrize("crop_px", [112, 224, 336, 1024])
-def test_a_crop_lies_where_the_models_cut_it_out(crop_px):
+def test_a_pixel_lies_in_the_crop_where_the_models_map_says(crop_px):
     """The models' map says where in the crop, from -1 to 1, the cells of SAM's frame lie."""
     centres_px = np.arange(8) * 128 + 64
-    for size_HW in (
-        size for size in SIZES if max(size) < 500 * min(size)
-    ):  # of a thinner one no row is left in SAM's
-        grid, extent = Grid.on(size_HW, "crop", crop_px, 16), extent_in_frame(size_HW, 1024)
-        x, y = (
-            crop_map(size_HW, crop_px, 1024, 8).numpy()[0, :, 0],
-            crop_map(size_HW, crop_px, 1024, 8).numpy()[:, 0, 1],
-        )
-        for side, covered, mapped in ((grid.y, extent[0], y), (grid.x, extent[1], x)):
-            place = side.place(centres_px * (side.image_px / covered))
-            np.testing.assert_allclose(2 * place / 16 - 1, mapped, rtol=1e-5, atol=1e-4)
+    # Of an image that is 500 times as long as it is wide, no row is left in SAM's frame.
+    sizes = [size for size in SIZES if max(size) < 500 * min(size)]
+    for size_HW in sizes:
+        grid = Grid.on(size_HW, "crop", crop_px, 16)
+        extent_HW = extent_in_frame(size_HW, 1024)
+        map_hw2 = grid_map(crop_frame(size_HW, crop_px), whole_frame(size_HW, 1024), 8).numpy()
+        mapped_y, mapped_x = map_hw2[:, 0, 1], map_hw2[0, :, 0]
+        for side, extent_px, mapped in (
+            (grid.y, extent_HW[0], mapped_y),
+            (grid.x, extent_HW[1], mapped_x),
+        ):
+            in_cells = side.in_cells(centres_px * (side.image_px / extent_px))
+            np.testing.assert_allclose(2 * in_cells / 16 - 1, mapped, rtol=1e-5, atol=1e-4)
 
 
 def test_a_grid_is_brought_back_as_the_models_bring_back_their_logits():
@@ -179,9 +174,7 @@ def test_a_grid_is_brought_back_as_the_models_bring_back_their_logits():
     size_HW = (680, 1024)
     logits_hw = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
     grid = Grid.on(size_HW, "whole", 1024, 64)
-    theirs_HW = logits_at_size(
-        torch.from_numpy(logits_hw), 1024, extent_in_frame(size_HW, 1024), size_HW
-    ).numpy()
+    (theirs_HW,) = logits_at_size(torch.from_numpy(logits_hw)[None], size_HW, 1024).numpy()
     np.testing.assert_allclose(
         grid.y.weights() @ logits_hw @ grid.x.weights().T, theirs_HW, rtol=0, atol=1e-4
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from lisas import ask, lisa, noise
+from lisas import lisa, noise, predict
 from PIL import Image
 
 from lisabench.benchmarks import segment as module
@@ -34,7 +34,7 @@ def test_the_mask_and_an_overlay_are_written_at_the_images_size(
     picture: Path, tmp_path: Path
 ) -> None:
     found = segment(picture, "Where is it?", CASE, tmp_path / "new" / "mask.png", allow_random=True)
-    expected = ask(lisa(), noise("Where is it?"))[0]
+    expected = predict(lisa(), noise("Where is it?"))[0]
     assert (found.mask, found.overlay) == (
         tmp_path / "new" / "mask.png",
         tmp_path / "new" / "mask-overlay.png",

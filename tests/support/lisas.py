@@ -55,7 +55,7 @@ def decoded(adapter: Lisa, *samples: Sample) -> tuple[Answers, Decoded]:
     return answers, adapter.decoder(inputs, features, answers)
 
 
-def ask(adapter: Lisa, *samples: Sample) -> list[Prediction]:
+def predict(adapter: Lisa, *samples: Sample) -> list[Prediction]:
     inputs = adapter.preprocess(samples)
     features = adapter.vision(inputs)
     answers = adapter.llm(inputs, features)

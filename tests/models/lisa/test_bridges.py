@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lisas import Regions, ask, lisa, noise, on_meta
+from lisas import Regions, lisa, noise, on_meta, predict
 from torch.utils.flop_counter import FlopCounterMode
 from trainable_lisas import ORIGIN, learned_from, logits, ready
 
@@ -27,9 +27,10 @@ from lisabench.models.checkpoints.loaded_parts import POSITIONS, interpolated
 from lisabench.models.lisa import costs, parts, weights_format
 from lisabench.models.lisa.bridges import UpsamplingBridge
 from lisabench.models.lisa.config import LisaConfig
-from lisabench.models.lisa.frames import grid_map
+from lisabench.models.lisa.frames import whole_frame
 from lisabench.models.lisa.network import LisaModel
 from lisabench.models.lisa.presets import PRESETS, TINY_SAMS, upsampling
+from lisabench.models.lisa.resampling import grid_map
 from lisabench.models.training.recipes import LOSSES, RECIPES, trainable
 from lisabench.models.training.save import save
 from lisabench.models.training.trainable import trained_by_part
@@ -79,7 +80,8 @@ def test_it_reads_four_layers_up_to_the_one_before_the_last_and_reaches_sams_gri
 
 def test_every_layer_that_it_reads_counts() -> None:
     torch.manual_seed(0)
-    bridge, clip_to_sam = UpsamplingBridge(TINY).eval(), grid_map((60, 90), 112, 256, 16)[None]
+    bridge = UpsamplingBridge(TINY).eval()
+    clip_to_sam = grid_map(whole_frame((60, 90), 112), whole_frame((60, 90), 256), 16)[None]
     states = list(torch.randn(4, 1, TINY.clip.patches, TINY.clip.hidden))
     with torch.no_grad():
         plain_BChw = bridge(states, clip_to_sam, "nearest")
@@ -204,7 +206,7 @@ def test_weights_that_were_saved_before_there_was_a_choice_are_read_as_the_linea
 
 def test_a_finer_grid_makes_a_longer_prompt_unless_its_tokens_are_pooled() -> None:
     usual, finer, pooled = (lisa(vision="clip", **axes) for axes in ({}, FINER, POOLED))
-    tokens = [ask(each, noise())[0].prompt_tokens for each in (usual, finer, pooled)]
+    tokens = [predict(each, noise())[0].prompt_tokens for each in (usual, finer, pooled)]
     assert tokens == [tokens[0], tokens[0] + 256 - 64, tokens[0]]
     assert tokens == [each.prompt_tokens(noise()) for each in (usual, finer, pooled)]
     for each, image_tokens in ((usual, 64), (finer, 256), (pooled, 64)):
@@ -232,7 +234,7 @@ def test_the_originals_habits_make_pooled_tokens_anew_too(vision: str) -> None:
     probe = Regions()
     upstream = lisa(probe, vision=vision, **POOLED, **axes)
     plain = lisa(vision=vision, **POOLED, **axes | {"execution": "eager"})
-    ((said,), (expected,)) = ask(upstream, noise()), ask(plain, noise())
+    ((said,), (expected,)) = predict(upstream, noise()), predict(plain, noise())
     assert probe.calls["vision.clip"] == 3
     assert said.predicted_iou == pytest.approx(expected.predicted_iou, rel=0, abs=1e-4)
 

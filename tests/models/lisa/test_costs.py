@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from lisas import ask, lisa, noise, on_meta
+from lisas import lisa, noise, on_meta, predict
 from torch.utils.flop_counter import FlopCounterMode
 
 from lisabench.models.lisa import costs, parts
@@ -214,7 +214,7 @@ def test_costs_are_cheap_to_import() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_kv_cache_on_paper_is_what_a_generated_answer_keeps(precision: str) -> None:
     adapter = lisa(precision=precision, answer="generated", max_new_tokens=5)
-    (said,) = ask(adapter, noise())
+    (said,) = predict(adapter, noise())
     paper = adapter.paper(said.prompt_tokens, said.answer_tokens)
     assert said.kv_cache_bytes == paper.kv_cache_bytes > 0
 
@@ -223,7 +223,7 @@ def test_the_kv_cache_on_paper_is_what_a_generated_answer_keeps(precision: str) 
     "axes", [{}, {"answer": "generated", "kv_cache": "off"}, {"execution": "upstream"}]
 )
 def test_an_answer_without_a_cache_keeps_nothing(axes: dict) -> None:
-    (said,) = ask(lisa(**axes, max_new_tokens=3), noise())
+    (said,) = predict(lisa(**axes, max_new_tokens=3), noise())
     assert said.kv_cache_bytes == 0
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from lisas import Regions, ask, decoded, lisa, noise
+from lisas import Regions, decoded, lisa, noise, predict
 from torch._dynamo.utils import counters
 
 from lisabench.models.lisa import execution
@@ -69,13 +69,13 @@ def test_upstream_encodes_clip_anew_for_every_token_and_sam_once(
 ) -> None:
     probe = Regions()
     adapter = lisa(probe, vision=vision, answer="generated", max_new_tokens=4, execution="upstream")
-    ask(adapter, noise())
+    predict(adapter, noise())
     assert {
         name: count for name, count in probe.calls.items() if name.startswith("vision")
     } == calls
     assert probe.calls["llm.decode"] == 3
     probe.calls.clear()
-    ask(adapter, noise())
+    predict(adapter, noise())
     assert {
         name: count for name, count in probe.calls.items() if name.startswith("vision")
     } == calls
@@ -93,7 +93,7 @@ def test_upstream_writes_attention_out_and_keeps_no_cache() -> None:
             "scaled_dot_product_attention",
             lambda *_, **__: pytest.fail("sdpa was used"),
         )
-        ask(adapter, noise())
+        predict(adapter, noise())
     assert adapter.settings["kv_cache"] == "off" and adapter.settings["empty_cache"] is True
 
 
@@ -104,7 +104,7 @@ def test_upstream_applies_the_head_to_every_position(answer: str, lengths: int) 
     adapter.model.llm.lm_head.register_forward_hook(
         lambda _, inputs, __: seen.append(inputs[0].shape)
     )
-    prompt_tokens = ask(adapter, noise())[0].prompt_tokens
+    prompt_tokens = predict(adapter, noise())[0].prompt_tokens
     assert [shape[1] for shape in seen if len(shape) == 3] == [
         prompt_tokens + i for i in range(lengths)
     ]
@@ -118,10 +118,10 @@ def test_upstream_empties_the_allocators_cache_where_the_original_does(
     emptied = []
     adapter = lisa(answer=answer, max_new_tokens=3, execution="upstream")
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
-    ask(adapter, noise())
+    predict(adapter, noise())
     assert len(emptied) == times
     emptied.clear()
-    ask(lisa(answer=answer, max_new_tokens=3), noise())
+    predict(lisa(answer=answer, max_new_tokens=3), noise())
     assert not emptied
 
 
@@ -131,14 +131,14 @@ def test_reuse_encodes_the_image_of_several_queries_once(vision: str) -> None:
     adapter, fresh = lisa(probe, vision=vision, reuse="on"), lisa(vision=vision)
     for query, encoded in (("the red circle", 1), ("the blue square", 0), ("the red circle", 0)):
         probe.calls.clear()
-        found, expected = ask(adapter, noise(query))[0], ask(fresh, noise(query))[0]
+        found, expected = predict(adapter, noise(query))[0], predict(fresh, noise(query))[0]
         entered = sum(count for name, count in probe.calls.items() if name.startswith("vision."))
         assert bool(entered) == bool(encoded)
         np.testing.assert_array_equal(found.mask_HW, expected.mask_HW)
     probe.calls.clear()
-    other = ask(adapter, noise(seed=1))[0]
+    other = predict(adapter, noise(seed=1))[0]
     assert sum(count for name, count in probe.calls.items() if name.startswith("vision.")) > 0
-    np.testing.assert_array_equal(other.mask_HW, ask(fresh, noise(seed=1))[0].mask_HW)
+    np.testing.assert_array_equal(other.mask_HW, predict(fresh, noise(seed=1))[0].mask_HW)
 
 
 def test_reuse_shares_within_a_batch_too() -> None:
@@ -149,11 +149,11 @@ def test_reuse_shares_within_a_batch_too() -> None:
         noise("the blue square"),
         noise("the red circle", (131, 40), 1),
     ]
-    together = ask(adapter, *samples)
+    together = predict(adapter, *samples)
     assert probe.calls["vision.sam"] == 2
     for found, sample in zip(together, samples, strict=True):
         np.testing.assert_allclose(
-            found.predicted_iou, ask(fresh, sample)[0].predicted_iou, **CLOSE
+            found.predicted_iou, predict(fresh, sample)[0].predicted_iou, **CLOSE
         )
 
 
@@ -161,6 +161,6 @@ def test_without_reuse_every_query_is_encoded_and_the_setting_says_which() -> No
     probe = Regions()
     adapter = lisa(probe)
     for _ in range(2):
-        ask(adapter, noise())
+        predict(adapter, noise())
     assert probe.calls["vision.sam"] == probe.calls["vision.clip"] == 2
     assert adapter.settings["reuse"] == "off" and lisa(reuse="on").settings["reuse"] == "on"

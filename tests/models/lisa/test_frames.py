@@ -13,9 +13,10 @@ from torch.nn import functional
 
 from lisabench.models.checkpoints.random_parts import RandomParts
 from lisabench.models.lisa.encoders import ClipEncoder, CroppedClipEncoder, SamEncoder, pool
-from lisabench.models.lisa.frames import carry, crop_map, extent_in_frame, grid_map, logits_at_size
+from lisabench.models.lisa.frames import crop_frame, extent_in_frame, whole_frame
 from lisabench.models.lisa.preprocessing import Preprocessor
 from lisabench.models.lisa.presets import PRESETS, SAM_SIZES, Preset
+from lisabench.models.lisa.resampling import carry, grid_map, logits_at_size
 
 pytestmark = pytest.mark.no_clock
 
@@ -229,9 +230,8 @@ def test_carrying_between_grids_keeps_every_place_of_the_image(
         x, y = centres / width * size_HW[1], centres / height * size_HW[0]
         return torch.stack([x.expand(cells, -1), y[:, None].expand(-1, cells)])
 
-    carried = carry(
-        places(clip_px, clip_cells)[None], grid_map(size_HW, clip_px, sam_px, sam_cells)[None]
-    )[0]
+    clip_to_sam = grid_map(whole_frame(size_HW, clip_px), whole_frame(size_HW, sam_px), sam_cells)
+    (carried,) = carry(places(clip_px, clip_cells)[None], clip_to_sam[None])
     edge = -(
         -sam_cells // clip_cells
     )  # nearer to the edge than the outermost patch's centre, nothing can be known
@@ -248,7 +248,8 @@ def test_at_full_size_a_place_of_the_image_keeps_it_from_clips_view_to_sams_grid
     """From the whole image in CLIP's frame: the cell of SAM's grid that holds a mark is sampled where CLIP has it."""
     place = mark[0] * size_HW[1], mark[1] * size_HW[0]
     row, column = cell(in_frame(place, size_HW, 1024), 1024, 64)
-    sampled_px = (grid_map(size_HW, clip_px, 1024, 64)[row, column].numpy() + 1) / 2 * clip_px
+    clip_to_sam = grid_map(whole_frame(size_HW, clip_px), whole_frame(size_HW, 1024), 64)
+    sampled_px = (clip_to_sam[row, column].numpy() + 1) / 2 * clip_px
     np.testing.assert_allclose(
         sampled_px, in_frame(place, size_HW, clip_px), rtol=0, atol=0.55 * clip_px / 64
     )
@@ -273,7 +274,8 @@ def test_a_place_of_the_image_keeps_it_from_clips_crop_to_sams_grid(
 ) -> None:
     place = mark[0] * size_HW[1], mark[1] * size_HW[0]
     row, column = cell(in_frame(place, size_HW, 1024), 1024, 64)
-    sampled_px = (crop_map(size_HW, crop_px, 1024, 64)[row, column].numpy() + 1) / 2 * crop_px
+    clip_to_sam = grid_map(crop_frame(size_HW, crop_px), whole_frame(size_HW, 1024), 64)
+    sampled_px = (clip_to_sam[row, column].numpy() + 1) / 2 * crop_px
     half_a_cell_px = 0.5 * max(size_HW) / min(size_HW) * crop_px / 64
     np.testing.assert_allclose(
         sampled_px, in_crop(place, size_HW, crop_px), rtol=0, atol=half_a_cell_px + 1
@@ -325,9 +327,8 @@ def test_convolutions_do_not_fill_what_the_crop_left_out() -> None:
 
 def test_what_lies_outside_the_crop_is_zeros_and_inside_it_is_what_clip_saw() -> None:
     """A wide image, 3 : 1: the crop is the middle third, and SAM's frame is filled in its upper third."""
-    carried = carry(torch.ones(1, 1, 8, 8), crop_map((200, 600), 112, 1024, 64)[None], "zeros")[
-        0, 0
-    ]
+    clip_to_sam = grid_map(crop_frame((200, 600), 112), whole_frame((200, 600), 1024), 64)
+    carried = carry(torch.ones(1, 1, 8, 8), clip_to_sam[None], "zeros")[0, 0]
     middle, first_padded_row = slice(22, 42), 22
     assert (carried[:21, middle] == 1).all()
     assert carried[:, :21].sum() == carried[:, 43:].sum() == carried[first_padded_row:].sum() == 0
@@ -349,7 +350,7 @@ def test_a_mark_in_the_logits_is_at_its_place_in_the_mask(
     _, place = marked(size_HW, mark)
     logits_hw = torch.zeros(cells, cells)
     logits_hw[cell(in_frame(place, size_HW, frame_px), frame_px, cells)] = 1
-    image_HW = logits_at_size(logits_hw, frame_px, extent_in_frame(size_HW, frame_px), size_HW)
+    (image_HW,) = logits_at_size(logits_hw[None], size_HW, frame_px)
     assert image_HW.shape == size_HW
     cell_px = max(size_HW) / cells
     np.testing.assert_allclose(centre(image_HW[None, None]), place, rtol=0, atol=0.75 * cell_px)

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from lisas import Regions, ask, decoded, lisa, noise
+from lisas import Regions, decoded, lisa, noise, predict
 
 from lisabench.harness.errors import UsageError
 from lisabench.models.adapters.lisa_stages import Lisa
-from lisabench.models.lisa.frames import logits_at_size
-from lisabench.models.lisa.generation import script
+from lisabench.models.lisa.generation import scripted_answer
 from lisabench.models.lisa.prompts import described
+from lisabench.models.lisa.resampling import logits_at_size
 
 pytestmark = pytest.mark.no_clock
 
@@ -66,15 +66,17 @@ def test_queries_answered_together_are_answered_as_if_alone(
         assert (
             together.ids[i] == alone.ids[0] and together.prompt_tokens[i] == alone.prompt_tokens[0]
         )
-        torch.testing.assert_close(both.logits_Mhw.split(together.segs)[i], one.logits_Mhw, **CLOSE)
+        torch.testing.assert_close(
+            both.logits_Mhw.split(together.seg_counts)[i], one.logits_Mhw, **CLOSE
+        )
     assert together.prompt_tokens[0] != together.prompt_tokens[1]
 
 
 def test_an_answer_that_is_generated_as_it_would_be_given_gives_the_same_mask(cached: Lisa) -> None:
     given = lisa()
-    seg, dot, stop = script(cached.tokenizer, 3)
+    seg, dot, stop = scripted_answer(cached.tokenizer, 3)
     says(cached, seg, dot, stop)
-    expected, found = ask(given, QUERIES[0])[0], ask(cached, QUERIES[0])[0]
+    expected, found = predict(given, QUERIES[0])[0], predict(cached, QUERIES[0])[0]
     assert found.prompt_tokens == expected.prompt_tokens == cached.prompt_tokens(QUERIES[0])
     assert (
         found.text.replace(" ", "") == "[SEG]."
@@ -116,13 +118,10 @@ def test_an_answer_ends_at_its_end(cached: Lisa) -> None:
 def test_several_masks_of_one_answer_are_united_and_told(cached: Lisa) -> None:
     seg, stop = cached.tokenizer.seg_id, cached.tokenizer.end_id
     says(cached, 40, 50, seg, 70, seg, stop)
-    found = ask(cached, QUERIES[0])[0]
+    found = predict(cached, QUERIES[0])[0]
     answers, masks = decoded(cached, QUERIES[0])
-    assert found.has_seg and found.text.count("[SEG]") == 2 and answers.segs == [2]
-    one_HW, other_HW = (
-        logits_at_size(each_hw, 256, (171, 256), (60, 90)).numpy() > 0
-        for each_hw in masks.logits_Mhw
-    )
+    assert found.has_seg and found.text.count("[SEG]") == 2 and answers.seg_counts == [2]
+    one_HW, other_HW = logits_at_size(masks.logits_Mhw, (60, 90), 256).numpy() > 0
     assert (one_HW & ~other_HW).any() and (other_HW & ~one_HW).any()
     np.testing.assert_array_equal(found.mask_HW, one_HW | other_HW)
     np.testing.assert_allclose(found.predicted_iou, masks.iou_M1.mean(), **CLOSE)
@@ -132,7 +131,7 @@ def test_an_answer_without_seg_has_no_mask_and_the_decoder_rests() -> None:
     probe = Regions()
     adapter = lisa(probe, answer="generated", max_new_tokens=4)
     says(adapter, 40, 50, adapter.tokenizer.end_id)
-    found = ask(adapter, QUERIES[0])[0]
+    found = predict(adapter, QUERIES[0])[0]
     assert not found.has_seg and not found.mask_HW.any() and found.mask_HW.shape == (60, 90)
     assert found.predicted_iou is None and found.answer_tokens == 3
     assert not [
@@ -146,9 +145,9 @@ def test_a_batch_may_hold_answers_with_and_without_masks(cached: Lisa) -> None:
     inputs = cached.preprocess(QUERIES)
     features = cached.vision(inputs)
     answers = cached.llm(inputs, features)
-    mixed = replace(answers, seg_embedding_MC=answers.seg_embedding_MC[1:], segs=[0, 1])
+    mixed = replace(answers, seg_embedding_MC=answers.seg_embedding_MC[1:], seg_counts=[0, 1])
     found = cached.postprocess(inputs, mixed, cached.decoder(inputs, features, mixed))
-    expected = ask(cached, QUERIES[1])[0]
+    expected = predict(cached, QUERIES[1])[0]
     assert [each.has_seg for each in found] == [False, True]
     np.testing.assert_allclose(found[1].predicted_iou, expected.predicted_iou, **CLOSE)
 
@@ -156,7 +155,7 @@ def test_a_batch_may_hold_answers_with_and_without_masks(cached: Lisa) -> None:
 @pytest.mark.parametrize("kv_cache", ["on", "off"])
 def test_the_ledger_counts_one_prefill_and_one_pass_for_every_further_token(kv_cache: str) -> None:
     probe = Regions()
-    ask(lisa(probe, answer="generated", max_new_tokens=6, kv_cache=kv_cache), QUERIES[0])
+    predict(lisa(probe, answer="generated", max_new_tokens=6, kv_cache=kv_cache), QUERIES[0])
     calls = {
         name: count for name, count in probe.calls.items() if name.startswith(("llm", "vision"))
     }
@@ -176,7 +175,7 @@ def test_the_ledger_counts_one_prefill_and_one_pass_for_every_further_token(kv_c
 )
 def test_random_weights_follow_a_script_of_just_the_allowed_length(length: int, text: str) -> None:
     adapter = lisa(answer="generated", max_new_tokens=length)
-    found = ask(adapter, QUERIES[0])[0]
+    found = predict(adapter, QUERIES[0])[0]
     assert found.has_seg and found.answer_tokens == length and found.text.replace(" ", "") == text
 
 
@@ -191,7 +190,7 @@ def test_a_given_answer_computes_no_logits_and_keeps_no_cache(
     adapter.model.llm.model.register_forward_hook(
         lambda _, __, output: seen.append(output.past_key_values)
     )
-    ask(adapter, QUERIES[0])
+    predict(adapter, QUERIES[0])
     assert [cache.get_seq_length() for cache in seen] == [0]
 
 
@@ -223,7 +222,7 @@ def test_the_described_head_is_linear_gelu_and_layer_norm() -> None:
     kinds = [type(layer).__name__ for layer in adapter.model.seg_projection]
     assert kinds == ["Linear", "GELU", "LayerNorm"]
     assert adapter.parameters["seg_projection"] == 256 * 256 + 256 + 2 * 256
-    assert ask(adapter, QUERIES[0])[0].has_seg
+    assert predict(adapter, QUERIES[0])[0].has_seg
 
 
 def test_what_does_not_fit_the_context_is_refused_in_one_line() -> None:

@@ -281,7 +281,7 @@ def test_sams_relative_positions_are_transformers_own_without_a_copy(window: int
         ({"clip_px": -14}, "clip_px is -14; expected a multiple of 14"),
         (
             {"clip_px": 224, "vision": "sam"},
-            "clip_px=224 is for CLIP, which vision=sam does without",
+            "clip_px=224 is for CLIP, and vision=sam has no CLIP",
         ),
         ({"image_tokens": "pooled"}, "pools nothing with clip_px=0: set clip_px to more than 112"),
         ({"image_tokens": "pooled", "clip_px": 112}, "pools nothing with clip_px=112"),
@@ -293,7 +293,7 @@ def test_sams_relative_positions_are_transformers_own_without_a_copy(window: int
         ({"weights": ""}, "give a folder, a hub id, packaged, or random"),
     ],
 )
-def test_axes_that_contradict_each_other_are_refused_in_one_line(
+def test_settings_that_contradict_each_other_are_refused_in_one_line(
     axes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message) as error:

@@ -10,7 +10,7 @@ import pytest
 import torch
 import typer
 from command import in_process
-from lisas import ask, noise
+from lisas import noise, predict
 from places import ROOT
 from safetensors.torch import load_file, save_file
 
@@ -128,7 +128,9 @@ def test_a_packaged_lisa_answers_as_the_training_that_it_is_of(study, installed,
         f"weights: `{mine.settings['weights_hash']}`"
         in (installed / vision / "README.md").read_text()
     )
-    np.testing.assert_array_equal(ask(mine, noise())[0].mask_HW, ask(theirs, noise())[0].mask_HW)
+    np.testing.assert_array_equal(
+        predict(mine, noise())[0].mask_HW, predict(theirs, noise())[0].mask_HW
+    )
 
 
 def test_packing_twice_gives_the_same_bytes(study, family, tmp_path):

@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 import torch
-from lisas import ask, lisa, noise
+from lisas import lisa, noise, predict
 from torch import nn
 
 from lisabench.harness.errors import UsageError
@@ -68,11 +68,11 @@ def test_a_quantised_language_model_gives_about_the_states_of_the_plain_one(
 @each_method
 @pytest.mark.parametrize("quantized", ["llm+clip+sam", "upstream"])
 def test_a_quantised_lisa_answers(method: str, quantized: str) -> None:
-    prediction = ask(lisa(precision="bf16", quantization=method, quantized=quantized), noise())[0]
+    (plain,) = predict(lisa(precision="bf16"), noise())
+    quantised = lisa(precision="bf16", quantization=method, quantized=quantized)
+    (prediction,) = predict(quantised, noise())
     assert prediction.mask_HW.shape == (60, 90)
-    assert prediction.predicted_iou == pytest.approx(
-        ask(lisa(precision="bf16"), noise())[0].predicted_iou, rel=0, abs=0.05
-    )
+    assert prediction.predicted_iou == pytest.approx(plain.predicted_iou, rel=0, abs=0.05)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,9 @@ from lisabench.harness.errors import DataError
 from lisabench.models.adapters.lisa_stages import LisaModel, Prompt
 from lisabench.models.checkpoints import upstream_names
 from lisabench.models.lisa.encoders import Features
-from lisabench.models.lisa.frames import logits_at_size
+from lisabench.models.lisa.frames import extent_in_frame
 from lisabench.models.lisa.presets import ClipSizes, LlamaSizes, Preset, SamSizes
+from lisabench.models.lisa.resampling import logits_at_size
 from lisabench.models.lisa.tokenizer import IMAGE_ID, before_seg
 
 pytestmark = pytest.mark.no_clock
@@ -135,16 +136,15 @@ class Recording:
         return model.decode(mask_embedding, self.seg_embedding, NO_PROBE)
 
     def ours(self) -> dict[str, torch.Tensor]:
-        extent, size = tuple(self.json["resize"]), tuple(self.json["original_size"])
+        size_HW = tuple(self.json["original_size"])
+        assert extent_in_frame(size_HW, 1024) == tuple(self.json["resize"])
         return {
             "sam_embedding": self.features.mask_embedding_BChw[0, ::16, ::8, ::8],
             "projected": self.features.image_tokens_BNC[0, ::16],
             "seg_embedding": self.seg_embedding,
             "low_res_logits": self.logits[:, ::2, ::2],
             "iou": self.iou,
-            "mask_logits": torch.stack(
-                [logits_at_size(each, 1024, extent, size) for each in self.logits]
-            ),
+            "mask_logits": logits_at_size(self.logits, size_HW, 1024),
         }
 
     def error(self, name: str, array: torch.Tensor) -> float:
