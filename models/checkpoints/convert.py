@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...harness.errors import DataError, RunFailed, UsageError, unknown
-from ..lisa import llama_tokenizer, sentencepiece
+from ..lisa import llama_tokenizer
 from ..lisa import weights_format as saved
 from ..lisa.network import LisaModel
 from ..lisa.parts import seg_projection
@@ -207,10 +207,10 @@ def _vocabulary(source: Original, start: bool, conditioning: str) -> Vocabulary:
     Raises:
         DataError: the source is a LISA but lacks some of a LISA's tokens, or its tokenizer is another model's.
     """
-    pieces = sentencepiece.pieces(source.tokenizer / llama_tokenizer.MODEL_FILE)
+    model = llama_tokenizer.read_model(source.tokenizer / llama_tokenizer.MODEL_FILE)
     present = llama_tokenizer.added_tokens(source.tokenizer)
     needed = added_tokens(conditioning)
-    tokens = vocabulary.with_added(len(pieces), present, needed)
+    tokens = vocabulary.with_added(model.get_piece_size(), present, needed)
     new_tokens = tokens.keys() - present.keys()
     if new_tokens and not start:
         raise DataError(
@@ -218,7 +218,7 @@ def _vocabulary(source: Original, start: bool, conditioning: str) -> Vocabulary:
             f" {', '.join(sorted(new_tokens))} have: get it from where the weights come from"
         )
     new_ids = tuple(sorted(tokens[token] for token in new_tokens))
-    tokenizer = llama_tokenizer.LlamaTokenizer(pieces, tokens, needed)
+    tokenizer = llama_tokenizer.LlamaTokenizer(model, tokens, needed)
     if start:
         return Vocabulary(tokens, new_ids, rows=tokenizer.size)
     rows = source.shapes.get(EMBEDDING, (0,))[0]

@@ -1,6 +1,8 @@
-"""LLaMA's tokens as the original LISA makes them: transformers 4.31's slow tokenizer with its legacy behaviour.
+"""LLaMA's tokens as the original LISA makes them: transformers 4.31's slow tokenizer, legacy mode.
 
-transformers 5 gives other ids on every prompt. A model is to be evaluated on the ids that it was trained on.
+transformers 5 gives other ids on every prompt. A model must be evaluated on the ids that it was
+trained on, so the splitting around added tokens is done here as that release did it; the text in
+between goes to the sentencepiece library, as it did there.
 """
 
 import json
@@ -10,96 +12,104 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 from pathlib import Path
 
-from ...harness.errors import DataError
-from . import sentencepiece
-from .prompts import ADDED, END, IMAGE, SEG
-from .tokenizer import IMAGE_ID, START
+from sentencepiece import SentencePieceProcessor
 
-MODEL_FILE, ADDED_FILE = "tokenizer.model", "added_tokens.json"
+from ...harness.errors import DataError
+from .prompts import ADDED, END, IMAGE, SEG
+from .tokenizer import IMAGE_ID, START, not_one_token
+
+MODEL_FILE = "tokenizer.model"
+ADDED_FILE = "added_tokens.json"
+CONFIG_FILE = "tokenizer_config.json"
 
 
 class LlamaTokenizer:
-    """Turns prompts into ids, and ids into text.
+    """The `Tokens` of a LLaMA: turns prompts into ids, and ids into text.
 
-    Text on both sides of a token of its own is stripped, and what is left of it is encoded with a space in front, also
-    in the middle of a prompt. A line break after ``<im_end>`` and the space around ``[SEG]`` vanish so.
+    A prompt is split at its special tokens. The text on both sides of one is stripped, and what is
+    left is encoded with a space in front, also in the middle of a prompt. So a line break after
+    ``<im_end>`` and the space before ``[SEG]`` vanish.
 
     Args:
-        vocabulary: the pieces of a ``tokenizer.model``.
-        added: tokens that are not in it, and their ids.
-        needed: tokens of LISA's own that must be one token each; others are not in the prompts.
+        model: a SentencePiece model, as from `read_model`.
+        added: tokens that are not in the model, and their ids.
+        needed: tokens that must be one token each, beside ``<s>``, ``</s>`` and ``[SEG]``.
 
     Attributes:
         seg_id: the id of ``[SEG]``.
         end_id: the id of ``</s>``, with which an answer ends.
 
     Raises:
-        DataError: ``<s>``, ``</s>``, ``[SEG]`` or another token that is needed is not one token.
+        DataError: a token that is needed is not one token.
     """
 
     def __init__(
         self,
-        vocabulary: list[sentencepiece.Piece],
+        model: SentencePieceProcessor,
         added: Mapping[str, int],
         needed: tuple[str, ...] = ADDED,
     ) -> None:
-        self._bpe = sentencepiece.bpe(vocabulary)
-        known = {
-            piece.text: i
-            for i, piece in enumerate(vocabulary)
-            if piece.kind in sentencepiece.SPECIAL
-        }
-        self._own: dict[str, int] = {**known, **added}
-        self._names = {i: token for token, i in self._own.items()}
-        longest_first = sorted(self._own, key=len, reverse=True)
-        self._cut = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
-        self._start_id, self.end_id, self.seg_id = self._one(START), self._one(END), self._one(SEG)
+        self._model = model
+        self._special: dict[str, int] = {}
+        for i in range(model.get_piece_size()):
+            if model.is_control(i) or model.is_unknown(i):
+                self._special[model.id_to_piece(i)] = i
+        self._special |= added
+        self._special_names = {i: token for token, i in self._special.items()}
+        # Longest first, or a token would be split by a shorter one that it begins with.
+        longest_first = sorted(self._special, key=len, reverse=True)
+        alternatives = "|".join(re.escape(token) for token in longest_first)
+        self._split_at_special = re.compile(f"({alternatives})").split
+        self._start_id = self._id_of(START)
+        self.end_id = self._id_of(END)
+        self.seg_id = self._id_of(SEG)
         for token in needed:
-            self._one(token)
+            self._id_of(token)
 
-    def _one(self, token: str) -> int:
+    def _id_of(self, token: str) -> int:
         ids = self._ids(token)
         if len(ids) != 1:
-            raise DataError(
-                f"the tokenizer splits {token} into {len(ids)} tokens: add it as a token of its own"
-            )
+            raise not_one_token(token, ids)
         return ids[0]
 
     @property
     def size(self) -> int:
         """One more than the highest id: the rows that an embedding must have."""
-        return max(self._bpe.get_vocab_size(), *(i + 1 for i in self._own.values()))
+        return max(self._model.get_piece_size(), *(i + 1 for i in self._special.values()))
 
     def encode(self, prompt: str) -> list[int]:
-        """``<s>`` and the prompt's ids, with `IMAGE_ID` in place of the first ``<image>``."""
+        """Return ``<s>`` and the prompt's ids, with `IMAGE_ID` in place of the first ``<image>``."""
         before, _, after = prompt.partition(IMAGE)
         return [self._start_id, *self._ids(before), IMAGE_ID, *self._ids(after)]
 
     def _ids(self, text: str) -> list[int]:
-        parts = self._cut.split(text)  # text, token, text, ..., text
+        parts = self._split_at_special(text)  # text, token, text, ..., token, text
         ids: list[int] = []
         for place, part in enumerate(parts):
-            if place % 2:
-                ids.append(self._own[part])
-            else:
-                ids += self._bpe.encode(
-                    _stripped(part, left=place > 0, right=place < len(parts) - 1)
-                ).ids
+            if place % 2 == 1:
+                ids.append(self._special[part])
+                continue
+            if place > 0:
+                part = part.lstrip()
+            if place < len(parts) - 1:
+                part = part.rstrip()
+            ids += self._model.encode(part)
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of an answer, without ``<s>`` and ``</s>``, and with spaces around every other token of its own."""
+        """Return the text of an answer, without ``<s>`` and ``</s>``.
+
+        Every other special token stands between spaces, as transformers 4.31 shows it.
+        """
         shown = [i for i in ids if i not in (self._start_id, self.end_id)]
         texts: list[str] = []
-        for name, run in groupby(shown, key=self._names.get):
-            tokens = list(run)
-            texts += [self._bpe.decode(tokens)] if name is None else [name] * len(tokens)
+        for special_name, run in groupby(shown, key=self._special_names.get):
+            run_ids = list(run)
+            if special_name is None:
+                texts.append(self._model.decode(run_ids))
+            else:
+                texts += [special_name] * len(run_ids)
         return " ".join(text for text in texts if text)
-
-
-def _stripped(text: str, left: bool, right: bool) -> str:
-    text = text.lstrip() if left else text
-    return text.rstrip() if right else text
 
 
 def load(folder: Path, needed: tuple[str, ...] = ADDED) -> LlamaTokenizer:
@@ -108,30 +118,67 @@ def load(folder: Path, needed: tuple[str, ...] = ADDED) -> LlamaTokenizer:
     Raises:
         DataError: a file is missing or broken, or a token that is needed is not one token.
     """
-    pieces = sentencepiece.pieces(folder / MODEL_FILE)
-    return LlamaTokenizer(pieces, added_tokens(folder), needed)
+    return LlamaTokenizer(read_model(folder / MODEL_FILE), added_tokens(folder), needed)
+
+
+def read_model(path: Path) -> SentencePieceProcessor:
+    """Read a ``tokenizer.model``.
+
+    Raises:
+        DataError: there is no such file, or it is not a complete SentencePiece model like LLaMA's.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(
+            f"there is no {path}: it is the tokenizer that comes with the weights"
+        ) from None
+    incomplete = DataError(
+        f"{path} is not a SentencePiece model of LLaMA, or is incomplete: download it again"
+    )
+    if not content:  # the library would take it for "load later", and log to stderr
+        raise incomplete
+    try:
+        model = SentencePieceProcessor(model_proto=content)
+        for i in range(model.get_piece_size()):
+            model.id_to_piece(i)  # the library does not check that pieces are UTF-8
+    except (RuntimeError, UnicodeDecodeError):
+        raise incomplete from None
+    # The settings come last in the file. One that was cut between two pieces can still be read, and
+    # then has the library's default settings, which drop repeated spaces and choose other pieces.
+    if model.normalize("a  b") != "\u2581a\u2581\u2581b":
+        raise incomplete
+    return model
 
 
 def added_tokens(folder: Path) -> dict[str, int]:
-    """What was added to a folder's ``tokenizer.model``, by whichever release of transformers, and the ids of it."""
-    found: dict[str, int] = {}
-    for name, read in ((ADDED_FILE, _from_added), ("tokenizer_config.json", _from_config)):
-        if (folder / name).exists():
-            found |= read(json.loads((folder / name).read_text(encoding="utf-8")))
-    return found
+    """Return the tokens that were added to a folder's ``tokenizer.model``, and their ids.
 
+    Older releases of transformers list them in ``added_tokens.json``, newer ones in
+    ``tokenizer_config.json``; a folder may have both, or none.
 
-def _from_added(content: Mapping[str, int]) -> dict[str, int]:
-    return dict(content)
-
-
-def _from_config(content: Mapping[str, Mapping[str, Mapping[str, str]]]) -> dict[str, int]:
-    return {
-        token["content"]: int(i) for i, token in content.get("added_tokens_decoder", {}).items()
-    }
+    Raises:
+        DataError: one of the files is broken.
+    """
+    added: dict[str, int] = {}
+    path = folder / ADDED_FILE
+    try:
+        if path.exists():
+            for token, i in json.loads(path.read_text(encoding="utf-8")).items():
+                added[token] = int(i)
+        path = folder / CONFIG_FILE
+        if path.exists():
+            config = json.loads(path.read_text(encoding="utf-8"))
+            for i, token in config.get("added_tokens_decoder", {}).items():
+                added[token["content"]] = int(i)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise DataError(
+            f"{path} does not list added tokens with their ids: copy it again"
+        ) from None
+    return added
 
 
 def write(folder: Path, source: Path, added: Mapping[str, int]) -> None:
-    """Puts the tokenizer of one folder into another, with these tokens added to it."""
+    """Copy the tokenizer of one folder into another, with these added tokens."""
     shutil.copyfile(source / MODEL_FILE, folder / MODEL_FILE)
     (folder / ADDED_FILE).write_text(json.dumps(dict(added), indent=2) + "\n", encoding="utf-8")

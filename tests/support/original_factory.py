@@ -136,12 +136,19 @@ def save(tensors: dict[str, Tensor], file: Path) -> None:
 
 
 def write_tokenizer(folder: Path) -> None:
-    """A SentencePiece model of single characters and bytes."""
+    """Write a SentencePiece model of single characters and bytes, with LLaMA's settings."""
     pieces = [(text, 0.0, kind) for text, kind in SPECIAL.items()]
     pieces += [(f"<0x{byte:02X}>", 0.0, 6) for byte in range(256)]
     pieces += [(character, -float(i), 1) for i, character in enumerate(CHARACTERS)]
     content = b"".join(_field(1, _piece(*piece)) for piece in pieces)
-    (folder / "tokenizer.model").write_bytes(content + _field(2, bytes([3 << 3, 2])))
+    # Settings by their number in sentencepiece_model.proto. The trainer's: 3 is the kind of model (2
+    # is BPE), 35 that there are bytes. The normaliser's: 4 is whether repeated spaces are dropped.
+    trainer = _field(2, bytes([3 << 3, 2, *_BYTE_FALLBACK, 1]))
+    normaliser = _field(3, bytes([4 << 3, 0]))
+    (folder / "tokenizer.model").write_bytes(content + trainer + normaliser)
+
+
+_BYTE_FALLBACK = (35 << 3 & 0x7F | 0x80, 35 << 3 >> 7)  # the key of field 35, in two bytes
 
 
 def _piece(text: str, score: float, kind: int) -> bytes:

@@ -5,11 +5,12 @@ import os
 from pathlib import Path
 
 import pytest
+from original_factory import PIECES, write_tokenizer
 from places import ROOT
+from sentencepiece import SentencePieceProcessor
 
 from lisabench.harness.errors import DataError
-from lisabench.models.lisa import sentencepiece
-from lisabench.models.lisa.llama_tokenizer import LlamaTokenizer
+from lisabench.models.lisa.llama_tokenizer import LlamaTokenizer, added_tokens, read_model
 from lisabench.models.lisa.tokenizer import before_seg
 
 pytestmark = pytest.mark.no_clock
@@ -34,19 +35,19 @@ ROWS = RECORDED["rows"]
 
 
 @pytest.fixture(scope="module")
-def pieces() -> list[sentencepiece.Piece]:
+def model() -> SentencePieceProcessor:
     file = found(MODEL)
     if file is None:
         pytest.skip(
             f"{MODEL} is Meta's and not in this repository: put it beside the goldens or set LISABENCH_GOLDENS"
         )
-    return sentencepiece.pieces(file)
+    return read_model(file)
 
 
 @pytest.fixture(scope="module")
-def tokenizer(pieces: list[sentencepiece.Piece]) -> LlamaTokenizer:
+def tokenizer(model: SentencePieceProcessor) -> LlamaTokenizer:
     first = RECORDED["vocabulary"] - len(RECORDED["added"])
-    return LlamaTokenizer(pieces, {token: first + i for i, token in enumerate(RECORDED["added"])})
+    return LlamaTokenizer(model, {token: first + i for i, token in enumerate(RECORDED["added"])})
 
 
 @pytest.mark.parametrize(
@@ -77,13 +78,43 @@ def test_golden_answer_shows_every_seg(tokenizer: LlamaTokenizer) -> None:
     assert tokenizer.decode([1, seg, seg, 869, 2]) == "[SEG] [SEG] ."
 
 
-def test_golden_pieces_without_seg_are_refused(pieces: list[sentencepiece.Piece]) -> None:
+def test_golden_pieces_without_seg_are_refused(model: SentencePieceProcessor) -> None:
     with pytest.raises(DataError, match=r"splits \[SEG\] into \d tokens"):
-        LlamaTokenizer(pieces, {"<im_start>": 32000, "<im_end>": 32001})
+        LlamaTokenizer(model, {"<im_start>": 32000, "<im_end>": 32001})
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", bytes(200), b"\x0a\x7fshort"])
 def test_a_file_that_is_no_sentencepiece_model_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "tokenizer.model").write_bytes(content)
     with pytest.raises(DataError, match="SentencePiece"):
-        sentencepiece.pieces(tmp_path / "tokenizer.model")
+        read_model(tmp_path / "tokenizer.model")
+
+
+def test_a_model_that_is_cut_anywhere_is_refused(tmp_path: Path) -> None:
+    """Also between two pieces, where what is left is a valid model with other settings."""
+    write_tokenizer(tmp_path)
+    path = tmp_path / "tokenizer.model"
+    content = path.read_bytes()
+    assert read_model(path).get_piece_size() == PIECES
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        with pytest.raises(DataError, match="is incomplete: download it again"):
+            read_model(path)
+
+
+def test_a_model_with_a_piece_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path)
+    path = tmp_path / "tokenizer.model"
+    path.write_bytes(path.read_bytes().replace(b"</s>", b"\xff/s>"))
+    with pytest.raises(DataError, match="is not a SentencePiece model of LLaMA"):
+        read_model(path)
+
+
+@pytest.mark.parametrize("name", ["added_tokens.json", "tokenizer_config.json"])
+@pytest.mark.parametrize(
+    "content", ["{", "[1]", '{"[SEG]": "x", "added_tokens_decoder": {"x": {}}}']
+)
+def test_a_broken_list_of_added_tokens_is_refused(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=rf"{name} does not list added tokens"):
+        added_tokens(tmp_path)
