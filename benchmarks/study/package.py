@@ -62,7 +62,7 @@ def _card(folder: Path, known: weights_format.Saved, command: str) -> str:
     scores = ", ".join(
         f"{name} {training['scores'][name]:.3f}" for name in ("gIoU", "cIoU", "mIoU")
     )
-    axes = ", ".join(f"`{axis}={value}`" for axis, value in known.axes.items())
+    axes = ", ".join(f"`{axis}={value}`" for axis, value in known.settings.items())
     return f"""{(folder / CARD).read_text(encoding="utf-8").rstrip()}
 
 ## As packaged

@@ -13,10 +13,10 @@ from ..lisa.config import LisaConfig
 from ..lisa.parts import Make
 from ..lisa.presets import Preset
 from ..lisa.prompts import added_tokens
+from ..lisa.weights_format import RANDOM
 from .loaded_parts import POSITIONS, LoadedParts, interpolated
 from .random_parts import RandomParts
 
-RANDOM = "random"  # the value of the setting `weights` that names no checkpoint
 TOKENIZER_FILES = (tokenizer.FILE, llama_tokenizer.MODEL_FILE, llama_tokenizer.ADDED_FILE)
 
 
@@ -107,7 +107,7 @@ def _refuse_other_sizes(
     compared = _sizes_before_a_start(sizes, saved.sizes) if starting else sizes
     if compared == saved.sizes:
         return
-    saved_settings = {"preset": saved.preset, **saved.sized}
+    saved_settings = {"preset": saved.preset, **saved.size_settings}
     case_settings = {name: getattr(case, name) for name in saved_settings}
     raise UsageError(
         f"the weights in {folder} are not of {_as_text(case_settings)}: set {_as_text(saved_settings)}"

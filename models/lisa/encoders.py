@@ -56,11 +56,11 @@ class Encoder(nn.Module):
         """
         return {}
 
-    def forward(self, seen: Mapping[str, Tensor], probe: Probe) -> Features:
+    def forward(self, encoder_inputs: Mapping[str, Tensor], probe: Probe) -> Features:
         """Encode every image of the batch.
 
         Args:
-            seen: views [B, 3, side, side] and maps [B, ...], by name.
+            encoder_inputs: views [B, 3, side, side] and maps [B, ...], by name.
             probe: times a region for each part.
         """
         raise NotImplementedError
@@ -76,12 +76,15 @@ class TowerEncoder(Encoder):
         self.projector = make("projector", lambda: projector(preset))
 
     def encode_tokens(
-        self, seen: Mapping[str, Tensor], probe: Probe, layers: Sequence[int] = (LLAVA_LAYER,)
+        self,
+        encoder_inputs: Mapping[str, Tensor],
+        probe: Probe,
+        layers: Sequence[int] = (LLAVA_LAYER,),
     ) -> tuple[list[Tensor], Tensor]:
         """Return CLIP's patch states and the image tokens made from the last of them.
 
         Args:
-            seen: views by name.
+            encoder_inputs: views by name.
             probe: times the two regions.
             layers: as `clip_layers` takes them; the last one is what LLaVA reads.
 
@@ -90,7 +93,7 @@ class TowerEncoder(Encoder):
             are fewer tokens than patches where the preset pools them.
         """
         with probe.region("vision.clip"):
-            states = clip_layers(self.clip, seen[self.views[0]], layers)
+            states = clip_layers(self.clip, encoder_inputs[self.views[0]], layers)
         with probe.region("vision.projector"):
             patches_BNC = states[-1]
             clip = self._preset.clip
@@ -112,10 +115,10 @@ class DualEncoder(TowerEncoder):
         super().__init__(preset, make)
         self.sam_encoder = neck_in_fp32(make("sam_encoder", lambda: sam_encoder(preset.sam)))
 
-    def forward(self, seen: Mapping[str, Tensor], probe: Probe) -> Features:
-        _, image_tokens_BNC = self.encode_tokens(seen, probe)
+    def forward(self, encoder_inputs: Mapping[str, Tensor], probe: Probe) -> Features:
+        _, image_tokens_BNC = self.encode_tokens(encoder_inputs, probe)
         with probe.region("vision.sam"):
-            mask_embedding_BChw = sam_features(self.sam_encoder, seen["sam_frame"])
+            mask_embedding_BChw = sam_features(self.sam_encoder, encoder_inputs["sam_frame"])
         return Features(image_tokens_BNC, mask_embedding_BChw)
 
 
@@ -184,9 +187,9 @@ class ClipEncoder(TowerEncoder):
         target = whole_frame(size_HW, sam.image_px)
         return grid_map(source, target, sam.grid)
 
-    def forward(self, seen: Mapping[str, Tensor], probe: Probe) -> Features:
-        states, image_tokens_BNC = self.encode_tokens(seen, probe, self._layers)
-        map_Bhw2 = seen["clip_to_sam"]
+    def forward(self, encoder_inputs: Mapping[str, Tensor], probe: Probe) -> Features:
+        states, image_tokens_BNC = self.encode_tokens(encoder_inputs, probe, self._layers)
+        map_Bhw2 = encoder_inputs["clip_to_sam"]
         with probe.region("vision.bridge"):
             if self._upsampling:
                 mask_embedding_BChw = self.bridge(states, map_Bhw2, self.beyond)
@@ -224,9 +227,9 @@ class SamEncoder(Encoder):
         self.bridge = make("bridge", lambda: bridge(preset.sam.prompt_dim, preset.clip.hidden))
         self.projector = make("projector", lambda: projector(preset))
 
-    def forward(self, seen: Mapping[str, Tensor], probe: Probe) -> Features:
+    def forward(self, encoder_inputs: Mapping[str, Tensor], probe: Probe) -> Features:
         with probe.region("vision.sam"):
-            mask_embedding_BChw = sam_features(self.sam_encoder, seen["sam_frame"])
+            mask_embedding_BChw = sam_features(self.sam_encoder, encoder_inputs["sam_frame"])
         with probe.region("vision.bridge"):
             pooled_BNC = pool(mask_embedding_BChw, self._token_grid)
             patches_BNC = self.bridge(pooled_BNC)

@@ -105,7 +105,7 @@ def _empty_cache_often(model: LisaModel, validation: bool) -> None:
 
 
 def image_tokens_refresher(
-    encoder: Encoder, seen: Mapping[str, Tensor], probe: Probe
+    encoder: Encoder, encoder_inputs: Mapping[str, Tensor], probe: Probe
 ) -> Callable[[], Tensor] | None:
     """Return what computes the image tokens again, as the original does for every token.
 
@@ -118,7 +118,7 @@ def image_tokens_refresher(
         return None
 
     def refresh() -> Tensor:
-        _, image_tokens_BNC = encoder.encode_tokens(seen, probe)
+        _, image_tokens_BNC = encoder.encode_tokens(encoder_inputs, probe)
         return image_tokens_BNC
 
     return refresh
@@ -132,12 +132,12 @@ class ReusingEncoder:
         self._last: tuple[str, Features] | None = None
 
     def __call__(
-        self, seen: Mapping[str, Tensor], image_ids: Sequence[str], probe: Probe
+        self, encoder_inputs: Mapping[str, Tensor], image_ids: Sequence[str], probe: Probe
     ) -> Features:
         """Return the features of a batch; an image equal to the one before is not encoded again.
 
         Args:
-            seen: views and maps of every sample, by name.
+            encoder_inputs: views and maps of every sample, by name.
             image_ids: by which equal images are recognised, one a sample.
             probe: times the regions of what is encoded.
         """
@@ -145,7 +145,7 @@ class ReusingEncoder:
         for i, image_id in enumerate(image_ids):
             if self._last is None or self._last[0] != image_id:
                 self._last = None  # frees the last features before the next are made
-                single = {name: batch[i : i + 1] for name, batch in seen.items()}
+                single = {name: batch[i : i + 1] for name, batch in encoder_inputs.items()}
                 self._last = image_id, self._encoder(single, probe)
             features.append(self._last[1])
         if len(features) == 1:

@@ -78,7 +78,7 @@ class LlamaTokenizer:
         return max(self._model.get_piece_size(), *(i + 1 for i in self._special.values()))
 
     def encode(self, prompt: str) -> list[int]:
-        """Return ``<s>`` and the prompt's ids, with `IMAGE_ID` in place of the first ``<image>``."""
+        """Return ``<s>`` and the prompt's ids, with `IMAGE_ID` in place of the first image."""
         before, _, after = prompt.partition(IMAGE)
         return [self._start_id, *self._ids(before), IMAGE_ID, *self._ids(after)]
 

@@ -1,7 +1,7 @@
-"""The trained tiny LISAs that come with the package, one a variant: ``weights: packaged``. Cheap to import.
+"""The trained tiny LISAs that come with the package, one a variant: ``weights: packaged``.
 
-They lie in folders of our layout beside one of their weights, in which what several of them share is stored once; see
-`pack`.
+They lie in folders of our layout, beside a file of the weights that several of them share; see
+`checkpoints/pack.py`. Cheap to import.
 """
 
 from collections.abc import Mapping
@@ -13,78 +13,91 @@ from . import weights_format
 
 PRESET = "tiny"
 FAMILY = Path(__file__).parents[1] / "assets" / PRESET
-# Otherwise than they were trained, weights can be used, with a warning; by the other axes they would not fit.
+# Weights can be used with other values of these than they were trained with, and a warning says so.
+# With other values of the rest they would not fit.
 ONLY_WARNED_OF = ("template", "conditioning", "frame")
 
 
 def folders() -> dict[str, Path]:
-    """The folders of the packaged LISAs, by variant; none where an installation has none."""
-    return {
-        path.parent.name: path.parent for path in sorted(FAMILY.glob(f"*/{weights_format.CONFIG}"))
-    }
+    """Return the folders of the packaged LISAs, by variant; an installation may have none."""
+    configs = sorted(FAMILY.glob(f"*/{weights_format.CONFIG}"))
+    return {path.parent.name: path.parent for path in configs}
 
 
 def located(preset: str, vision: str) -> Path:
-    """The folder of the packaged LISA of a variant.
+    """Return the folder of the packaged LISA of a variant.
 
     Raises:
         UsageError: there is none.
     """
     if preset != PRESET or vision not in folders():
-        raise _lacking(f"preset={preset}, vision={vision}")
+        raise _missing({"preset": preset, "vision": vision})
     return folders()[vision]
 
 
 def filled(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a LISA with packaged weights, with the axes that they were trained with where nothing else is said.
+    """Return settings together with those that the packaged weights were trained with.
 
     Args:
-        settings: as they were given; `preset` and `vision` choose the weights.
+        settings: as they were given; `preset` and `vision` choose the weights. What is given here
+            is kept.
 
     Raises:
-        UsageError: there are no such weights, or they are of other axes than were given.
+        UsageError: there are no such weights, or they do not fit what was given.
     """
-    known = weights_format.read(
-        located(settings.get("preset", PRESET), settings.get("vision", "dual"))
-    )
-    theirs = axes(known)
-    same = {"clip_px": (theirs["clip_px"], known.sizes.clip.image_px)}
-    wrong = {
-        axis: settings[axis]
-        for axis in theirs.keys() & settings.keys() - set(ONLY_WARNED_OF)
-        if settings[axis] not in same.get(axis, (theirs[axis],))
-    }
-    if wrong:
-        raise _lacking(f"vision={known.vision}, {_listed(wrong)}")
-    return {**theirs, **settings}
+    folder = located(settings.get("preset", PRESET), settings.get("vision", "dual"))
+    saved = weights_format.read(folder)
+    trained_with = settings_of(saved)
+    misfits = {}
+    for name, trained_value in trained_with.items():
+        if name not in settings or name in ONLY_WARNED_OF:
+            continue
+        fitting_values = [trained_value]
+        if name == "clip_px":
+            # 0 is the preset's own side, which may also be given as a number.
+            fitting_values.append(saved.sizes.clip.image_px)
+        if settings[name] not in fitting_values:
+            misfits[name] = settings[name]
+    if misfits:
+        raise _missing({"vision": saved.vision, **misfits})
+    return {**trained_with, **settings}
 
 
-def axes(known: weights_format.Saved) -> dict[str, Any]:
-    """The axes of a `LisaConfig` with which weights are used as they were trained."""
-    asked = ("seg_head", *ONLY_WARNED_OF)
-    return known.axes | {axis: getattr(known, axis) for axis in asked}
+def settings_of(saved: weights_format.Saved) -> dict[str, Any]:
+    """Return the settings of a `LisaConfig` with which weights are used as they were trained."""
+    settings = dict(saved.settings)
+    for name in ("seg_head", *ONLY_WARNED_OF):
+        settings[name] = getattr(saved, name)
+    return settings
 
 
-def _lacking(asked: str) -> UsageError:
-    there = "; ".join(_described(weights_format.read(folder)) for folder in folders().values())
-    packaged = f"packaged are: {there}" if there else "this installation comes without any"
+def _missing(settings: Mapping[str, Any]) -> UsageError:
+    descriptions = [_described(weights_format.read(folder)) for folder in folders().values()]
+    packaged = "this installation comes without any"
+    if descriptions:
+        packaged = f"packaged are: {'; '.join(descriptions)}"
     return UsageError(
-        f"no packaged weights are of {asked}; {packaged}. Name a folder, or set weights=random"
+        f"no packaged weights are of {_as_text(settings)}; {packaged}. "
+        "Name a folder, or set weights=random"
     )
 
 
-def _described(known: weights_format.Saved) -> str:
-    usual = {
+def _described(saved: weights_format.Saved) -> str:
+    """Return the variant, and those of its settings that are not the defaults."""
+    defaults = {
         "sam": "preset",
         "clip_px": 0,
         "image_tokens": "patches",
         "bridge": "linear",
         "frame": "whole",
     }
-    theirs = axes(known)
-    own = {axis: theirs[axis] for axis, value in usual.items() if theirs[axis] != value}
-    return _listed({"preset": known.preset, "vision": known.vision, **own})
+    trained_with = settings_of(saved)
+    shown = {"preset": saved.preset, "vision": saved.vision}
+    for name, default in defaults.items():
+        if trained_with[name] != default:
+            shown[name] = trained_with[name]
+    return _as_text(shown)
 
 
-def _listed(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{axis}={value}" for axis, value in settings.items())
+def _as_text(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in settings.items())

@@ -1,8 +1,12 @@
-"""From an image to what the encoders see: one view of it for each, by transformers' Pillow processors.
+"""From an image to what each encoder sees, by transformers' Pillow processors.
 
-The original feeds CLIP with its processor's centre crop, and SAM with the whole image in SAM's frame: scaled to it by
-the longest side, in its top left corner, zeros below or to the right (dvlab-research/LISA at 3cb2d43). Masks cover the
-whole image, so CLIP, where it serves the masks too, sees the whole image in such a frame.
+The original feeds CLIP its processor's centre crop, and SAM the whole image in SAM's frame: scaled
+by its longest side, in the top left corner, zeros below or to the right (dvlab-research/LISA at
+3cb2d43). Masks cover the whole image; so CLIP, where it serves the masks too, sees the whole image
+in such a frame. See `frames.py` for the geometry.
+
+The Pillow processors are named explicitly: transformers' automatic choice depends on whether
+torchvision is installed, and that one gives other pixels.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +19,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
 from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from .frames import extent_in_frame
+from .frames import crop_frame, whole_frame
 from .presets import ClipSizes, Preset, SamSizes
 
 Processor = CLIPImageProcessorPil | SamImageProcessorPil
@@ -27,7 +31,10 @@ def _clip_crop(sizes: ClipSizes) -> CLIPImageProcessorPil:
 
 
 def _clip_frame(sizes: ClipSizes) -> SamImageProcessorPil:
-    """CLIP's filter, mean and deviation in SAM's frame; the zeros are added after normalising, as SAM's are."""
+    """Return a processor with CLIP's filter, mean and deviation, and SAM's frame.
+
+    The padding is zeros after normalising, as SAM's is.
+    """
     return SamImageProcessorPil(
         size={"longest_edge": sizes.image_px},
         pad_size={"height": sizes.image_px, "width": sizes.image_px},
@@ -50,7 +57,7 @@ VIEWS: dict[str, Callable[[Preset], Processor]] = {
 
 
 class Preprocessor:
-    """Makes the views of an image that a model's encoders ask for, and no others.
+    """Makes the views of an image that a model's encoders need, and no others.
 
     Args:
         preset: the sizes of the views.
@@ -61,75 +68,77 @@ class Preprocessor:
         self._processors = {view: VIEWS[view](preset) for view in views}
 
     def __call__(self, view: str, image_HW3: np.ndarray) -> np.ndarray:
-        """One view: float32 [3, side, side], normalised.
+        """Return one view, normalised: float32 [3, side, side].
 
         Args:
             view: one of those that the preprocessor was made for.
             image_HW3: uint8, RGB.
         """
-        return self._processors[view](image_HW3, input_data_format="channels_last")["pixel_values"][
-            0
-        ]
+        batch = self._processors[view](image_HW3, input_data_format="channels_last")
+        return batch["pixel_values"][0]
 
     def pixels(self, view: str, picture: Image) -> np.ndarray:
-        """A view before it is normalised: uint8 [3, side, side], to the byte what a call would go on from.
+        """Return one view before it is normalised: uint8 [3, side, side].
 
-        The processors are asked for their parameters alone: around Pillow's own work they spend as much again.
+        The bytes are those that a call would normalise. Only the settings of the processors are
+        used: their own code takes as long again as Pillow's resizing.
 
         Args:
             view: one of those that the preprocessor was made for.
             picture: RGB.
         """
-        how = self._processors[view]
-        shown_HW3 = (
-            _crop(how, picture) if isinstance(how, CLIPImageProcessorPil) else _frame(how, picture)
-        )
-        return shown_HW3.transpose(2, 0, 1)
+        processor = self._processors[view]
+        if isinstance(processor, CLIPImageProcessorPil):
+            pixels_HW3 = _crop(processor, picture)
+        else:
+            pixels_HW3 = _in_whole_frame(processor, picture)
+        return pixels_HW3.transpose(2, 0, 1)
 
     def normalised(self, view: str, pixels_B3HW: Tensor, extents_B2: Tensor) -> Tensor:
-        """What a call gives, of many at once: float32 [B, 3, side, side].
+        """Return many views, normalised as a call does it: float32 [B, 3, side, side].
 
         Args:
             view: one of those that the preprocessor was made for.
             pixels_B3HW: as `pixels` makes them.
-            extents_B2: of the images in a frame of that side, in pixels, on the same device. A crop is covered whole.
+            extents_B2: height and width in pixels of each image in a frame of that side, on the
+                same device. Not used for a crop, which the image covers whole.
         """
-        how, device = self._processors[view], pixels_B3HW.device
-        mean, std = (torch.tensor(each)[:, None, None] for each in (how.image_mean, how.image_std))
-        mean, std = (
-            mean.to(device, non_blocking=True),
-            std.to(device, non_blocking=True),
-        )  # the host waits for nothing
-        scaled = (pixels_B3HW * how.rescale_factor - mean) / std
-        return (
-            scaled
-            if view == "clip_crop"
-            else scaled * _covered(extents_B2, pixels_B3HW.shape[-1])[:, None]
-        )
+        processor = self._processors[view]
+        device = pixels_B3HW.device
+        # Copied without blocking, so that the host does not wait for the GPU.
+        mean = torch.tensor(processor.image_mean)[:, None, None].to(device, non_blocking=True)
+        std = torch.tensor(processor.image_std)[:, None, None].to(device, non_blocking=True)
+        normalised = (pixels_B3HW * processor.rescale_factor - mean) / std
+        if view == "clip_crop":
+            return normalised
+        is_covered_BHW = _covered(extents_B2, pixels_B3HW.shape[-1])
+        return normalised * is_covered_BHW[:, None]
 
 
-def _crop(how: CLIPImageProcessorPil, picture: Image) -> np.ndarray:
-    """The centre of a picture whose shortest side was scaled to the crop's: uint8 [side, side, 3]."""
-    side, shortest = how.size["shortest_edge"], min(picture.size)
-    width, height = (int(side * each / shortest) for each in picture.size)
-    top, left = (height - side) // 2, (width - side) // 2
-    scaled_HW3 = np.asarray(picture.resize((width, height), how.resample))
-    return scaled_HW3[top : top + side, left : left + side]
+def _crop(processor: CLIPImageProcessorPil, picture: Image) -> np.ndarray:
+    """Return the centre of a picture scaled by its shortest side: uint8 [side, side, 3]."""
+    frame = crop_frame((picture.height, picture.width), processor.size["shortest_edge"])
+    height, width = frame.scaled_HW
+    top, left = frame.start_YX
+    scaled_HW3 = np.asarray(picture.resize((width, height), processor.resample))
+    return scaled_HW3[top : top + frame.side_px, left : left + frame.side_px]
 
 
-def _frame(how: SamImageProcessorPil, picture: Image) -> np.ndarray:
-    """A whole picture in the top left corner of a frame, zeros beside it: uint8 [side, side, 3]."""
-    side = how.size["longest_edge"]
-    height, width = extent_in_frame((picture.height, picture.width), side)
-    frame_HW3 = np.zeros((side, side, 3), np.uint8)
-    frame_HW3[:height, :width] = np.asarray(picture.resize((width, height), how.resample))
+def _in_whole_frame(processor: SamImageProcessorPil, picture: Image) -> np.ndarray:
+    """Return a whole picture in the top left corner of a frame of zeros: uint8 [side, side, 3]."""
+    frame = whole_frame((picture.height, picture.width), processor.size["longest_edge"])
+    height, width = frame.scaled_HW
+    frame_HW3 = np.zeros((frame.side_px, frame.side_px, 3), np.uint8)
+    frame_HW3[:height, :width] = np.asarray(picture.resize((width, height), processor.resample))
     return frame_HW3
 
 
 def _covered(extents_B2: Tensor, side: int) -> Tensor:
-    """Where images lie in their frames: bool [B, side, side]."""
+    """Return where images lie in their frames: bool [B, side, side]."""
     places = torch.arange(side, device=extents_B2.device)
-    return (places < extents_B2[:, :1])[:, :, None] & (places < extents_B2[:, 1:])[:, None]
+    is_row_BH = places < extents_B2[:, :1]
+    is_column_BW = places < extents_B2[:, 1:]
+    return is_row_BH[:, :, None] & is_column_BW[:, None]
 
 
 def collated(
@@ -138,18 +147,20 @@ def collated(
     device: str,
     dtype: torch.dtype,
 ) -> dict[str, Tensor]:
-    """A batch for an encoder: views by name [B, 3, side, side] in `dtype`, maps by name [B, ...] in float32.
+    """Return an encoder's inputs for a batch: views [B, 3, side, side] and maps [B, ...], by name.
 
     Args:
         views: of every image, by the view's name.
-        maps: of every image, by the map's name.
+        maps: of every image, by the map's name; they stay float32.
         device: where the batch is to be.
         dtype: of the views.
     """
-    seen = {name: _stack(each).to(device, dtype).contiguous() for name, each in views.items()}
-    return seen | {name: torch.stack([each[name] for each in maps]).to(device) for name in maps[0]}
-
-
-def _stack(views: Sequence[Tensor]) -> Tensor:
-    """A batch of views; a single one is not copied."""
-    return views[0][None] if len(views) == 1 else torch.stack(list(views))
+    encoder_inputs = {}
+    for name, of_images in views.items():
+        # A single view is not copied to be stacked.
+        stacked = of_images[0][None] if len(of_images) == 1 else torch.stack(list(of_images))
+        encoder_inputs[name] = stacked.to(device, dtype).contiguous()
+    for name in maps[0]:
+        of_images = [image_maps[name] for image_maps in maps]
+        encoder_inputs[name] = torch.stack(of_images).to(device)
+    return encoder_inputs

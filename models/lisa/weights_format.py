@@ -1,7 +1,7 @@
-"""A folder of weights in our own layout: what its ``config.json`` says. Cheap to import.
+"""Our own layout of a folder of weights, and what its ``config.json`` says. Cheap to import.
 
-The layout: ``config.json``, safetensors shards with an index under the names of a `LisaModel`, ``tokenizer.model`` with
-``added_tokens.json``, and a card.
+A folder holds ``config.json``, safetensors shards with an index under the names of a `LisaModel`,
+a tokenizer (``tokenizer.model`` with ``added_tokens.json``, or ``tokenizer.json``), and a card.
 """
 
 import json
@@ -19,30 +19,33 @@ from .presets import PRESETS, ClipSizes, LlamaSizes, Preset, SamSizes
 FORMAT = "lisabench"
 CONFIG = "config.json"
 PACKAGED = "packaged"
+RANDOM = "random"  # the value of the setting `weights` that names no checkpoint
 HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
-# Released as v1, these were trained on ReasonSeg's train and val (README of dvlab-research/LISA at 3cb2d43).
+# The v1 releases were trained on ReasonSeg's train and val (README of dvlab-research/LISA at
+# 3cb2d43); for them, only test is an evaluation.
 TRAINED_ON_VAL = re.compile(r"LISA-(7B|13B-llama2)-v1", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Saved:
-    """What is known of saved weights.
+    """What ``config.json`` says of saved weights.
 
     Attributes:
         preset: the name of their preset.
         sam: "preset", or a name in ``presets.SAM_SIZES`` or ``presets.TINY_SAMS``.
-        sizes: the preset's, but the vocabulary, the context, the epsilon of the norms, the side of CLIP's images and
-            the number of their tokens are those of the weights.
+        sizes: the preset's, except for the vocabulary, the context, the epsilon of the norms, the
+            side of CLIP's images and the number of image tokens, which are those of the weights.
         vision: the variant that they are of.
         template: the words around a query that they are to be used with.
         template_is_stated: whether it is known that they were trained with that template.
         seg_head: what projects the state that prompts the masks.
         conditioning: which state that is.
-        frame: what CLIP saw, where it serves the masks too.
-        bridge: what then carried it to the mask decoder.
-        trained: False for a start of training, whose projection of [SEG] is at random.
-        new_rows: ids of tokens whose rows are at random yet.
-        contaminated_splits: splits of ReasonSeg that they were trained on, although they are meant for evaluation.
+        frame: what CLIP saw where it also served the masks.
+        bridge: what then carried its features.
+        trained: False for a start of training, whose projection of [SEG] is random.
+        new_rows: ids of tokens whose rows are still random.
+        contaminated_splits: splits of ReasonSeg that are meant for evaluation, and that the weights
+            were trained on.
         source: where they come from, in words.
         weights_hash: of every tensor's name, type, shape and bytes.
     """
@@ -64,37 +67,49 @@ class Saved:
     template_is_stated: bool = True
 
     @property
-    def axes(self) -> dict[str, Any]:
-        """The axes of a ``LisaConfig`` that say what these weights are of."""
-        return {"preset": self.preset, "vision": self.vision, **self.sized, "bridge": self.bridge}
+    def settings(self) -> dict[str, Any]:
+        """The settings of a ``LisaConfig`` without which these weights do not fit."""
+        return {
+            "preset": self.preset,
+            "vision": self.vision,
+            **self.size_settings,
+            "bridge": self.bridge,
+        }
 
     @property
-    def sized(self) -> dict[str, Any]:
-        """Those of them that change a preset's sizes."""
-        clip, usual = self.sizes.clip, PRESETS[self.preset].clip
+    def size_settings(self) -> dict[str, Any]:
+        """Those of the settings that change a preset's sizes."""
+        clip_px = self.sizes.clip.image_px
+        if clip_px == PRESETS[self.preset].clip.image_px:
+            clip_px = 0
         return {
             "sam": self.sam,
-            "clip_px": 0 if clip.image_px == usual.image_px else clip.image_px,
-            "image_tokens": "pooled" if clip.token_grid else "patches",
+            "clip_px": clip_px,
+            "image_tokens": "pooled" if self.sizes.clip.token_grid else "patches",
         }
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a user of these weights has to know, whatever they are asked."""
-        start = "these weights are a start of training: their projection of [SEG] is at random, and their masks too"
-        return () if self.trained else (start,)
+        """What a user of these weights must know, whatever they are used for."""
+        if self.trained:
+            return ()
+        return (
+            "these weights are a start of training: their projection of [SEG] is random, "
+            "and so are their masks",
+        )
 
     @property
     def contaminations(self) -> tuple[str, ...]:
-        """What an evaluation on some split has to know."""
-        return tuple(
-            warning for split in self.contaminated_splits if (warning := self.contamination(split))
-        )
+        """The warning of each split that the weights were trained on."""
+        return tuple(self._contamination(split) for split in self.contaminated_splits)
 
     def contamination(self, split: str) -> str | None:
-        """The warning that the weights were trained on a split; None if nothing is known against it."""
+        """Return the warning that the weights were trained on a split; None if that is unknown."""
         if split not in self.contaminated_splits:
             return None
+        return self._contamination(split)
+
+    def _contamination(self, split: str) -> str:
         return (
             f"these weights ({self.source}) were trained on ReasonSeg's {split} as well: "
             f"scores on {split} are not an evaluation; use the split {self.default_split}"
@@ -108,9 +123,10 @@ class Saved:
 
 @contextmanager
 def appearing(folder: Path) -> Iterator[Path]:
-    """A folder to write into that takes its name only when all is written, so that it is there whole or not at all.
+    """Yield a folder to write into, which takes its name only when all is written.
 
-    What an earlier attempt left is removed first, and what this one leaves if it fails.
+    So the folder is there whole or not at all, also if the process is killed. What an earlier
+    attempt left is removed first; what this one leaves is removed if it fails.
 
     Args:
         folder: must not exist yet.
@@ -126,136 +142,152 @@ def appearing(folder: Path) -> Iterator[Path]:
 
 
 def write(folder: Path, saved: Saved) -> None:
-    """Writes ``config.json``. To be done last: without it, a folder is not taken for one of ours."""
+    """Write ``config.json``. Call this last: a folder without it is not taken for a checkpoint."""
     content = {"format": FORMAT, **asdict(saved)}
     (folder / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def read(folder: Path) -> Saved:
-    """Reads ``config.json``.
+    """Read ``config.json``.
 
     Raises:
         DataError: there is none, or it is not of our layout.
     """
-    content = _content(folder)
-    if content.pop("format", None) != FORMAT:
-        cure = f"lisabench convert {folder} DST"
+    path = folder / CONFIG
+    try:
+        content = dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
         raise DataError(
-            f"{folder} is not in lisabench's layout; for a folder of the original's: {cure}"
+            f"there is no {path}: {folder} holds no weights, or half-written ones"
+        ) from None
+    except (ValueError, TypeError):
+        raise DataError(f"{path} is not a JSON object, or is cut short: copy it again") from None
+    if content.pop("format", None) != FORMAT:
+        raise DataError(
+            f"{folder} is not in lisabench's layout; "
+            f"for a folder of the original's: lisabench convert {folder} DST"
         )
     try:
         sizes = content.pop("sizes")
-        parts = ClipSizes(**sizes["clip"]), LlamaSizes(**sizes["llama"]), _sam_sizes(sizes["sam"])
-        tuples = {name: tuple(content.pop(name)) for name in ("new_rows", "contaminated_splits")}
-        return Saved(sizes=Preset(*parts, projector=sizes["projector"]), **tuples, **content)
+        # JSON has no tuples.
+        sam = {**sizes["sam"], "global_layers": tuple(sizes["sam"]["global_layers"])}
+        preset = Preset(
+            clip=ClipSizes(**sizes["clip"]),
+            llama=LlamaSizes(**sizes["llama"]),
+            sam=SamSizes(**sam),
+            projector=sizes["projector"],
+        )
+        new_rows = tuple(content.pop("new_rows"))
+        contaminated_splits = tuple(content.pop("contaminated_splits"))
+        return Saved(
+            sizes=preset, new_rows=new_rows, contaminated_splits=contaminated_splits, **content
+        )
     except (KeyError, TypeError) as error:
         raise DataError(
-            f"{folder / CONFIG} was written by another release ({error}): convert the weights again"
+            f"{path} was written by another release ({error}): convert the weights again"
         ) from None
-
-
-def _content(folder: Path) -> dict:
-    try:
-        return dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise DataError(
-            f"there is no {folder / CONFIG}: {folder} holds no weights, or half-written ones"
-        ) from None
-    except ValueError:
-        raise DataError(f"{folder / CONFIG} is not JSON, or is cut short") from None
-
-
-def _sam_sizes(sizes: dict) -> SamSizes:
-    return SamSizes(**{**sizes, "global_layers": tuple(sizes["global_layers"])})
 
 
 def located(weights: str) -> Path:
-    """The folder of these weights, downloaded first if it is on the Hugging Face hub.
+    """Return the folder of these weights; download it first if it is on the Hugging Face hub.
 
     Args:
         weights: a folder, or ``owner/name``.
 
     Raises:
         UsageError: it is neither.
-        DataError: the hub has no such weights of our layout, or is not reached.
+        DataError: the hub has no such weights of our layout, or cannot be reached.
     """
     folder = Path(weights).expanduser()
     if folder.is_dir():
         return folder
     if not HUB_ID.match(weights):
         raise UsageError(
-            f"weights={weights} is no folder; give a folder that `lisabench convert` wrote, or a hub id"
+            f"weights={weights} is no folder; "
+            "give a folder that `lisabench convert` wrote, or a hub id"
         )
-    read(download(weights, CONFIG))  # before gigabytes are fetched in vain
+    # First the small file, which refuses what is not of our layout before gigabytes are fetched.
+    read(download(weights, CONFIG))
     return download(weights)
 
 
 def download(hub_id: str, *patterns: str) -> Path:
-    """A copy of what the hub has under this id.
+    """Return a local copy of what the Hugging Face hub has under an id.
 
     Args:
         hub_id: ``owner/name``.
-        patterns: which files; all without.
+        patterns: which files; without any, all of them.
 
     Raises:
-        DataError: there is no such thing, or the hub is not reached.
+        DataError: there is no such id, or the hub cannot be reached.
     """
     import huggingface_hub
 
     try:
-        return Path(
-            huggingface_hub.snapshot_download(hub_id, allow_patterns=list(patterns) or None)
-        )
-    except Exception as error:  # whatever its client and the client's transport raise
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        folder = huggingface_hub.snapshot_download(hub_id, allow_patterns=list(patterns) or None)
+    except Exception as error:  # the client and its HTTP library raise many types
+        lines = str(error).strip().splitlines()
+        reason = lines[0] if lines else type(error).__name__
         raise DataError(
-            f"{hub_id} is no folder here and cannot be had from the Hugging Face hub ({why}): "
-            "check the name and the connection, or give a folder"
+            f"{hub_id} is no folder here and cannot be downloaded from the Hugging Face hub "
+            f"({reason}): check the name and the connection, or give a folder"
         ) from None
+    return Path(folder)
 
 
 def fetched(src: Path) -> Path:
-    """A checkpoint's folder as its authors lay it out: one that is here, or a copy of what the hub has.
+    """Return a checkpoint's folder as its authors lay it out, downloaded if it is not here.
+
+    Args:
+        src: a folder, or ``owner/name``. Anything else is returned as it is, for the caller to
+            refuse.
 
     Raises:
-        DataError: it is neither a folder nor on the hub, or the hub is not reached.
+        DataError: the hub has no such id, or cannot be reached.
     """
-    return download(str(src)) if not src.exists() and HUB_ID.match(str(src)) else src
+    if not src.exists() and HUB_ID.match(str(src)):
+        return download(str(src))
+    return src
 
 
-def trained_on_val(folder: Path, named: str = "") -> bool:
-    """Whether a folder's path or a name in its settings is that of a release that was trained on val."""
-    return any(TRAINED_ON_VAL.search(name) for name in (*folder.absolute().parts, named))
+def trained_on_val(folder: Path, name_in_config: str = "") -> bool:
+    """Return whether a folder's path, or the name in its settings, is that of a v1 release."""
+    names = [*folder.absolute().parts, name_in_config]
+    return any(TRAINED_ON_VAL.search(name) for name in names)
 
 
 def default_split(weights: str) -> str:
-    """The split of ReasonSeg to evaluate weights on, if none is named: "val", or "test" where they have seen val.
+    """Return the split of ReasonSeg to evaluate weights on: "val", or "test" if they saw val.
 
     Args:
         weights: "random", a folder, or a hub id.
 
     Raises:
         UsageError: there are no such weights.
-        DataError: they are not of our layout, or the hub is not reached.
+        DataError: they are not of our layout, or the hub cannot be reached.
     """
-    return "val" if weights == "random" else read(located(weights)).default_split
+    if weights == RANDOM:
+        return "val"
+    return read(located(weights)).default_split
 
 
 def variant(weights: str) -> str | None:
-    """The variant that these weights are of; None for random and packaged ones, which are of any.
+    """Return the variant that these weights are of; None for those that exist for any variant.
 
     Args:
-        weights: "random", "packaged", a folder, or a hub id.
+        weights: "random" or "packaged", which exist for any; a folder, or a hub id.
 
     Raises:
         UsageError: there are no such weights.
-        DataError: they are not of our layout, or the hub is not reached.
+        DataError: they are not of our layout, or the hub cannot be reached.
     """
-    return None if weights in ("random", PACKAGED) else read(located(weights)).vision
+    if weights in (RANDOM, PACKAGED):
+        return None
+    return read(located(weights)).vision
 
 
 def contaminated(weights: str, split: str) -> str | None:
-    """The warning that these weights were trained on this split; None if nothing is known against it.
+    """Return the warning that these weights were trained on a split; None if that is unknown.
 
     Args:
         weights: "random", a folder, or a hub id.
@@ -263,6 +295,8 @@ def contaminated(weights: str, split: str) -> str | None:
 
     Raises:
         UsageError: there are no such weights.
-        DataError: they are not of our layout, or the hub is not reached.
+        DataError: they are not of our layout, or the hub cannot be reached.
     """
-    return None if weights == "random" else read(located(weights)).contamination(split)
+    if weights == RANDOM:
+        return None
+    return read(located(weights)).contamination(split)

@@ -116,7 +116,7 @@ def _settings(lisa: Lisa, start: Path | None, origin: Origin) -> weights_format.
 def _card(saved: weights_format.Saved, origin: Origin, writer: ShardWriter) -> str:
     """Return the folder's README: what a person who finds the folder needs to know."""
     trained_on = ", ".join(saved.contaminated_splits) or "none"
-    settings = ", ".join(f"`{name}={value}`" for name, value in saved.axes.items())
+    settings = ", ".join(f"`{name}={value}`" for name, value in saved.settings.items())
     return f"""# LISA, trained by lisabench
 
 - {origin.described}

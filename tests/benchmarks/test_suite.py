@@ -49,7 +49,9 @@ def test_the_tiny_suite_as_it_ships_differs_from_that_by_its_weights_and_the_axe
         cases_of(suite_file.load("tiny", change)) for change in ({}, {"weights": "random"})
     )
     for name, case in shipped.items():
-        brought = packaged.axes(weights_format.read(packaged.located("tiny", case["vision"])))
+        brought = packaged.settings_of(
+            weights_format.read(packaged.located("tiny", case["vision"]))
+        )
         assert case == random[name] | brought | {"weights": "packaged"}
     assert shipped["dual"] == random["dual"] | {"weights": "packaged"}
 

@@ -261,7 +261,7 @@ def test_training_starts_from_a_coarser_grid_and_what_is_saved_is_of_the_finer_o
     learned_from(student, scenes[:2])
     student.model.eval()
     known = save(student, tmp_path, ORIGIN)
-    assert known.axes == {
+    assert known.settings == {
         "preset": "tiny",
         "vision": "clip",
         "sam": "preset",
