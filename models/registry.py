@@ -1,8 +1,9 @@
-"""The adapters by name. A new one is a file with a ``build(case, probe)`` and a line here.
+"""The adapters by name. To add one: a file with a ``build(case, probe)`` and a line in `ADAPTERS`.
 
-`build`'s annotation of `case` names the frozen dataclass of its settings; a suite's settings are checked against it
-before anything is loaded, so the module that a line names should be cheap to import and leave torch to `build`.
-Packages outside register under the entry-point group ``lisabench.adapters``:
+The annotation of `case` names the frozen dataclass of the adapter's settings. A suite's settings
+are checked against it before anything is loaded, so the module that a line names should be cheap to
+import, and import torch inside `build`. Other packages register theirs under the entry-point group
+``lisabench.adapters``:
 
     [project.entry-points."lisabench.adapters"]
     my-model = "my_package.my_module:build"
@@ -34,23 +35,26 @@ GROUP = "lisabench.adapters"
 
 
 def names() -> list[str]:
-    """Every adapter that can be named in a suite, those of installed packages included."""
-    return sorted({*ADAPTERS, *_outside()})
+    """Return every adapter that a suite can name, those of installed packages included."""
+    return sorted({*ADAPTERS, *_of_other_packages()})
 
 
 @cache
-def _outside() -> dict[str, str]:
-    """Adapters of other packages. Looking through all that is installed takes long."""
+def _of_other_packages() -> dict[str, str]:
+    """Return where other packages' adapters are. Cached: it searches all that is installed."""
     return {point.name: point.value for point in entry_points(group=GROUP)}
 
 
 def find(name: str) -> Build:
-    """The builder registered under a name.
+    """Return the builder that is registered under a name.
 
     Raises:
-        UsageError: no such adapter, or its module cannot be imported.
+        UsageError: there is no such adapter, or its module cannot be imported.
     """
-    where = ADAPTERS.get(name) or _outside().get(name)
+    # Our own first: with a name of ours, other packages are not searched.
+    where = ADAPTERS.get(name)
+    if where is None:
+        where = _of_other_packages().get(name)
     if where is None:
         raise unknown("adapter", name, names())
     module, _, attribute = where.partition(":")
@@ -63,12 +67,17 @@ def find(name: str) -> Build:
 
 
 def preload(name: str) -> tuple[str, ...]:
-    """Modules that a builder would import: its module's ``PRELOAD``, if it has one."""
-    return getattr(importlib.import_module(find(name).__module__), "PRELOAD", ())
+    """Return the modules that a builder will import: its module's ``PRELOAD``, if it has one."""
+    module = importlib.import_module(find(name).__module__)
+    return getattr(module, "PRELOAD", ())
 
 
 def case_type(name: str) -> type:
-    """The frozen dataclass of an adapter's settings."""
+    """Return the frozen dataclass of an adapter's settings.
+
+    Raises:
+        UsageError: there is no such adapter, or its `build` does not say.
+    """
     annotation = typing.get_type_hints(find(name)).get("case")
     if not dataclasses.is_dataclass(annotation):
         raise UsageError(
@@ -78,33 +87,48 @@ def case_type(name: str) -> type:
 
 
 def settings_of(name: str) -> dict[str, Any]:
-    """An adapter's settings by name, with the default of each (`dataclasses.MISSING` where it must be given)."""
+    """Return an adapter's settings by name, with the default of each.
+
+    The default is `dataclasses.MISSING` where a setting must be given.
+    """
     return {field.name: field.default for field in dataclasses.fields(case_type(name))}
 
 
 def make_case(name: str, settings: Mapping[str, Any]) -> Any:
-    """A value of the adapter's settings dataclass; its ``filled``, if it has one, says what else the settings imply.
+    """Return a value of the adapter's settings dataclass.
+
+    If the dataclass has a class method ``filled``, that adds what the given settings imply.
 
     Raises:
-        UsageError: an unknown setting, or a value that it cannot take.
+        UsageError: a setting is unknown, or has a value that it cannot take.
     """
-    kind = case_type(name)
-    for given in settings:
-        if given not in settings_of(name):
-            raise unknown(f"setting of {name!r}", given, settings_of(name))
+    settings_type = case_type(name)
+    known_settings = settings_of(name)
+    for setting in settings:
+        if setting not in known_settings:
+            raise unknown(f"setting of {name!r}", setting, known_settings)
+    filled = settings
+    fill_in = getattr(settings_type, "filled", None)
+    if fill_in is not None:
+        filled = fill_in(settings)
     try:
-        return TypeAdapter(kind).validate_python(dict(getattr(kind, "filled", dict)(settings)))
+        return TypeAdapter(settings_type).validate_python(dict(filled))
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc']))}: {e['msg']}, not {e['input']!r}"
-            for e in error.errors()
-        )
-        raise UsageError(f"settings of adapter {name!r}: {problems}") from error
+        problems = []
+        for problem in error.errors():
+            place = ".".join(str(step) for step in problem["loc"])
+            problems.append(f"{place}: {problem['msg']}, not {problem['input']!r}")
+        raise UsageError(f"settings of adapter {name!r}: {'; '.join(problems)}") from error
 
 
 def complete(case: Any, **known_later: Any) -> Any:
-    """Fills in what is known only where the case is run (device, number of the process), where it has such a field."""
-    has = {field.name for field in dataclasses.fields(case)}
-    return dataclasses.replace(
-        case, **{name: value for name, value in known_later.items() if name in has}
-    )
+    """Return a case with what is known only where it is run, such as the device.
+
+    Args:
+        case: a value of an adapter's settings dataclass.
+        known_later: values by the setting's name; those that this adapter does not have are
+            ignored.
+    """
+    settings = {field.name for field in dataclasses.fields(case)}
+    values = {name: value for name, value in known_later.items() if name in settings}
+    return dataclasses.replace(case, **values)
