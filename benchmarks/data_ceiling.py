@@ -1,17 +1,18 @@
 """``lisabench data ceiling``: how much of a folder's true masks an encoder's grid can represent, without any model.
 
-Each true mask is brought onto the grid and back to the image's size, and scored against itself, in two readings
-(`grids.py` computes them):
+Each true mask is brought onto the grid and back to the image's size, and scored against itself, in
+two readings (`grids.py` computes them):
 
-- ``interpolated``: each cell keeps one value, the share of it that the target covers. The values are brought back
-  bilinearly, and the threshold is one half.
-- ``whole cells``: each cell is taken or left as a whole, whichever gives the better IoU. No mask made of whole cells
-  can score higher.
+- ``interpolated``: each cell keeps one value, the share of it that the target covers. The values
+  are brought back bilinearly, and the threshold is one half.
+- ``whole cells``: each cell is taken or left as a whole, whichever gives the better IoU. No mask
+  made of whole cells can score higher.
 
-Both describe a decoder that has *one value per cell*. A real decoder reads many channels per cell, which can tell where
-in the cell the outline runs, so it may score higher than either; its training may leave it far below. The readings show
-what the grid's positions carry by themselves, so what one grid or frame loses against another before anything is
-learned. Only what a crop leaves out is lost for every decoder.
+Both describe a decoder that has *one value per cell*. A real decoder reads many channels per cell,
+which can tell where in the cell the outline runs, so it may score higher than either; its training
+may leave it far below. The readings show what the grid's positions carry by themselves, so what one
+grid or frame loses against another before anything is learned. Only what a crop leaves out is lost
+for every decoder.
 """
 
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from ..models.lisa.frames import FRAMES
 from .grids import READINGS, Grid
 from .progress import Progress
 
-# Side of the frame in pixels, by cells along a side of the grid: CLIP ViT-L/14 at two sizes, and SAM.
+# Side of the frame in pixels, by cells along a side of the grid: CLIP ViT-L/14 twice, and SAM.
 GRIDS = {16: 224, 24: 336, 64: 1024}
 # The classes of targets, by their area in cells: from each bound to the next.
 BOUNDS = (0, 1, 4, 16)
@@ -140,7 +141,7 @@ def _passed(sample: Sample, reading: str, cells: int, frame: str) -> PassedMask:
     grid = Grid.on((height, width), frame, GRIDS[cells], cells)
     mask_HW = READINGS[reading](target_HW, grid)
     counts = count(mask_HW, target_HW)
-    # The grid covers the image's longest side in the whole frame, and its shortest side in the crop.
+    # The grid covers the image's longest side in the whole frame, its shortest in the crop.
     covered_px = max(height, width) if frame == "whole" else min(height, width)
     cell_px = covered_px / cells
     return PassedMask(counts.target_px / cell_px**2, counts)

@@ -11,8 +11,8 @@ Progress = Callable[[int, int, str], None]
 def shown() -> Iterator[Progress]:
     """Show a progress bar, and yield the function that advances it.
 
-    The bar is drawn only when that function is called. It has no thread of its own, which would run while a model is
-    timed.
+    The bar is drawn only when that function is called. It has no thread of its own, which would run
+    while a model is timed.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn

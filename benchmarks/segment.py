@@ -73,8 +73,8 @@ def segment(
 
     Args:
         image: any file that OpenCV decodes.
-        query: a sentence, which ends in one of `SENTENCE_ENDS` and is given to the model as it is; or a noun phrase,
-            which is put into the question of the original's validation.
+        query: a sentence, which ends in one of `SENTENCE_ENDS` and is given to the model as it is;
+            or a noun phrase, which is put into the question of the original's validation.
         case: names the weights.
         out: a PNG. Missing folders are made.
         allow_random: allow random weights, whose masks mean nothing.
@@ -150,7 +150,8 @@ def _overlay(image_HW3: np.ndarray, mask_HW: np.ndarray) -> np.ndarray:
 def _write_png(path: Path, pixels: np.ndarray) -> None:
     """Write a grey or BGR image.
 
-    OpenCV encodes and Python writes: ``cv2.imwrite`` does not tell why it failed, and does not take every file name.
+    OpenCV encodes and Python writes: ``cv2.imwrite`` does not tell why it failed, and does not take
+    every file name.
     """
     _, encoded = cv2.imencode(".png", pixels)
     try:

@@ -20,8 +20,9 @@ from ...models.lisa.weights_format import appearing
 
 LAST = re.compile(r"^checkpoint-(\d+)$")
 BEST = "best_model_epoch_"
-# A checkpoint's sub-folder with the state of the training, and its two files: the trained parameters in float32 and in
-# the form in which they are trained, and the states of optimizer, schedule, scaler and random numbers.
+# A checkpoint's sub-folder with the state of the training, and its two files: the trained
+# parameters in float32 and in the form in which they are trained, and the states of optimizer,
+# schedule, scaler and random numbers.
 STATE, PARAMETERS, REST = "training", "learned.safetensors", "rest.pt"
 
 

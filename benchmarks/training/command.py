@@ -68,7 +68,8 @@ def carry_out(given: Mapping[str, Any]) -> None:
     # First of all that uses the GPU: the cap measures what the CUDA context takes.
     memory = _memory_before_build(plan.options.gpu_memory, device)
     accelerator = _accelerator(plan, device)
-    # The default folder is named by the time of day, which may differ among the processes: the main process's counts.
+    # The default folder is named by the time of day, which may differ among the processes: the main
+    # process's counts.
     (folder,) = broadcast_object_list([plan.folder])
     plan = replace(plan, options=replace(plan.options, output_dir=folder))
 
@@ -100,8 +101,8 @@ def _memory_before_build(card: str | None, device: str) -> MemoryBeforeBuild:
 def _accelerator(plan: Setup, device: str) -> Accelerator:
     if plan.options.dtype == "fp16" and device == "cpu":
         raise UsageError("training in fp16 needs a GPU: take --dtype fp32 or bf16 here")
-    # Some of the trained parameters may get no gradient, such as the head of the language model if no loss is on the
-    # answer. Without this, the exchange of gradients would wait for theirs.
+    # Some of the trained parameters may get no gradient, such as the head of the language model if
+    # no loss is on the answer. Without this, the exchange of gradients would wait for theirs.
     data_parallel = DistributedDataParallelKwargs(find_unused_parameters=True)
     return Accelerator(
         cpu=device == "cpu",
@@ -193,7 +194,8 @@ def _train(
         refuse_random_bridge(plan.options, plan.case, plan.recipe)
     make_trainable(lisa.model, plan.case, plan.recipe.trains, lisa.tokenizer)
     if plan.options.gradient_checkpointing:
-        # The reentrant kind computes no gradients if a layer's input needs none, as with frozen embeddings.
+        # The reentrant kind computes no gradients if a layer's input needs none, as with frozen
+        # embeddings.
         lisa.model.llm.gradient_checkpointing_enable({"use_reentrant": False})
     counts = trained_by_part(lisa.model)
     if accelerator.is_main_process:

@@ -1,7 +1,8 @@
 """Evaluation of a model between two epochs, by the harness's own loop and metrics.
 
-The queries are shared among the processes. No query is evaluated twice, and none is added to make the shares equal:
-process `rank` of `world` takes every `world`-th query from number `rank` on, and the records are gathered.
+The queries are shared among the processes. No query is evaluated twice, and none is added to make
+the shares equal: process `rank` of `world` takes every `world`-th query from number `rank` on, and
+the records are gathered.
 """
 
 from collections.abc import Callable, Sequence
@@ -54,7 +55,8 @@ def evaluate(
         mine.append((i, measured))
         progress(len(mine))
 
-    # Failures are raised after the exchange: a process that left before it would keep the others waiting.
+    # Failures are raised after the exchange: a process that left before it would keep the others
+    # waiting.
     records = []
     for _, measured in sorted(gather_object(mine), key=lambda pair: pair[0]):
         if measured["status"] not in ANSWERED:

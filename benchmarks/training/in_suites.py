@@ -68,8 +68,8 @@ def check_card(claim: Claim, trainings: Mapping[str, Options]) -> None:
 def first_rows(trainings: Mapping[str, Options], seeds: int) -> list[dict[str, Any]]:
     """Return what ``run.json`` says about the trainings before they begin, in the order in which they are done.
 
-    All trainings are done with a seed before the next seed. The order is reversed with every other seed, so that a
-    machine that slowly drifts favours none of them.
+    All trainings are done with a seed before the next seed. The order is reversed with every other
+    seed, so that a machine that slowly drifts favours none of them.
     """
     rows = []
     for seed in range(seeds):

@@ -40,13 +40,13 @@ def make_optimizer(
 def implementation(dtype: str | None, on_gpu: bool) -> dict[str, bool]:
     """Return the arguments that choose one of PyTorch's implementations of AdamW; their arithmetic is the same.
 
-    PyTorch's default on CUDA (``foreach``) holds one more copy of all trained parameters while it steps. For the
-    embedding and head of a 7B in float32 that is 1 GiB, which decides whether a training fits 8 GB. ``fused`` holds no
-    copy.
+    PyTorch's default on CUDA (``foreach``) holds one more copy of all trained parameters while it
+    steps. For the embedding and head of a 7B in float32 that is 1 GiB, which decides whether a
+    training fits 8 GB. ``fused`` holds no copy.
 
-    In fp16, a gradient scaler skips steps that overflowed. Accelerate does not notice the steps that a fused optimizer
-    skips, and the learning rate's schedule would run ahead. So fp16 takes the plain loop over the parameters
-    (``foreach=False``), which holds no copy either.
+    In fp16, a gradient scaler skips steps that overflowed. Accelerate does not notice the steps
+    that a fused optimizer skips, and the learning rate's schedule would run ahead. So fp16 takes
+    the plain loop over the parameters (``foreach=False``), which holds no copy either.
     """
     if not on_gpu:
         return {}

@@ -137,8 +137,8 @@ def command(carry_out: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
     Its signature is made from `TrainingOptions`, so that an option is written down once.
 
     Args:
-        carry_out: is called with the options that were given, by name, ``config`` and ``changes`` included. An option
-            that was not given is left out, so that one in the YAML file counts.
+        carry_out: is called with the options that were given, by name, ``config`` and ``changes``
+            included. An option that was not given is left out, so that one in the YAML file counts.
     """
 
     def train(**options: Any) -> None:

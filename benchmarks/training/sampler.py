@@ -1,7 +1,7 @@
 """Which queries each step of a training takes. It depends on the seed and the step alone.
 
-Whatever the number of processes, a step takes the same queries; each process takes its share of them. So a resumed
-training, and one on more GPUs, sees the same queries in the same steps.
+Whatever the number of processes, a step takes the same queries; each process takes its share of
+them. So a resumed training, and one on more GPUs, sees the same queries in the same steps.
 
 Steps count from 0, epochs from 1. Epoch 0 is the distillation, which comes first.
 """
@@ -73,7 +73,8 @@ class Plan:
         """Return the positions of the queries that all processes take together in a step."""
         epoch = self.epoch(step)
         steps_of_phase = step if epoch == 0 else step - self.distill_steps
-        # Distillation may take every query several times: each pass over the data has an order of its own.
+        # Distillation may take every query several times: each pass over the data has an order of
+        # its own.
         data_pass, step_in_pass = divmod(steps_of_phase, self.steps_per_epoch)
         order = _order(self.samples, self.seed, epoch, data_pass)
         first = step_in_pass * self.step_size
@@ -82,8 +83,8 @@ class Plan:
     def share(self, step: int) -> list[list[int]]:
         """Return the queries that this process takes in a step, in batches.
 
-        If none is left for it, it takes query 0, which must not count (see `counts`): every process must take part in
-        the exchange of gradients.
+        If none is left for it, it takes query 0, which must not count (see `counts`): every process
+        must take part in the exchange of gradients.
         """
         mine = self.queries(step)[self.rank :: self.world]
         if not mine:

@@ -30,7 +30,8 @@ from .options import TrainingOptions
 # How many synthetic scenes are generated if no number and no data are given.
 TRAIN_SCENES, VAL_SCENES = 1000, 200
 OPTIMIZERS = ("adamw", "adamw_8bit", "paged_adamw_8bit")
-# Options that change neither what is learned nor what is measured; a training may be resumed with others.
+# Options that change neither what is learned nor what is measured; a training may be resumed with
+# others.
 NOT_OF_THE_CONFIGURATION = {
     "resume", "output_dir", "checkpoint_dir", "save_steps", "save_strategy", "dataloader_num_workers", "gpu_memory",
 }  # fmt: skip
@@ -100,8 +101,9 @@ def setup(given: Mapping[str, Any]) -> Setup:
     """Return the plan of a training: check the options that were given, and fill in the others.
 
     Args:
-        given: options by name. ``config`` may name a YAML file of further options, and ``changes`` or ``set`` hold
-            settings of the model that have no option of their own. An option that was given comes before the file's.
+        given: options by name. ``config`` may name a YAML file of further options, and ``changes``
+            or ``set`` hold settings of the model that have no option of their own. An option that
+            was given comes before the file's.
 
     Raises:
         UsageError: an unknown option or name, or options that contradict each other.
@@ -187,7 +189,8 @@ def _fill_in(options: TrainingOptions) -> TrainingOptions:
         )
     recipe = options.recipe or "original"
     vision = "clip" if options.use_vlm_vision else options.vision
-    # A tiny model trains on a CPU, where 16-bit arithmetic is slow. At full size, 8 GB hold a quantised model only.
+    # A tiny model trains on a CPU, where 16-bit arithmetic is slow. At full size, 8 GB hold a
+    # quantised model only.
     tiny = options.preset == "tiny"
     dtype = options.dtype or ("fp32" if tiny else "bf16")
     quantization = options.quantization or ("none" if tiny else "nf4")

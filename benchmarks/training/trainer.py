@@ -1,7 +1,7 @@
 """The training loop. Begin to read at `Trainer.run`.
 
-Every process takes its share of a step's queries, and gradients are averaged over the processes. A step's loss is the
-mean over all its queries, so the number of processes does not change it.
+Every process takes its share of a step's queries, and gradients are averaged over the processes. A
+step's loss is the mean over all its queries, so the number of processes does not change it.
 """
 
 from collections.abc import Iterator
@@ -92,7 +92,8 @@ class Trainer:
             teacher: SAM's encoder, if it is distilled first.
 
         Raises:
-            RunFailed: a loss is not finite, an evaluation failed, or a checkpoint cannot be written.
+            RunFailed: a loss is not finite, an evaluation failed, or a checkpoint cannot be
+                written.
         """
         step = self._restore()
         while step < self.plan.steps:
@@ -157,17 +158,18 @@ class Trainer:
         losses_of_batches: list[dict[str, Tensor]] = []
         for i in range(batch_count):
             is_last = i + 1 == batch_count
-            # Gradients are accumulated here, and exchanged among the processes in the last batch's backward pass.
+            # Gradients are accumulated here, and exchanged among the processes in the last batch's
+            # backward pass.
             with nullcontext() if is_last else self.accelerator.no_sync(self.learner):
                 summed_losses = self._summed_losses(batches)
-                # Dividing the batch's sum by the step's queries makes the mean over all of them. A process without a
-                # share has computed a query that must not count.
+                # Dividing the batch's sum by the step's queries makes the mean over all of them. A
+                # process without a share has computed a query that must not count.
                 losses: dict[str, Tensor] = {}
                 for name, loss in summed_losses.items():
                     losses[name] = loss * counts / queries
                 losses_of_batches.append({name: loss.detach() for name, loss in losses.items()})
                 with self.probe.region("backward"):
-                    # The exchange takes the mean over the processes, and a sum is needed: hence the factor.
+                    # The exchange takes the mean over the processes; the factor makes it a sum.
                     minimised = self.own_learner.weighted(losses) * self.plan.world
                     self.accelerator.backward(minimised)
         mean_losses = self._over_processes(losses_of_batches)

@@ -1,7 +1,7 @@
 """A fake model with set times, memory, noise, drift, failures and masks.
 
-The harness is tested on it: what it should measure is known exactly. With ``clock: virtual``, simulated time passes and
-the tests spend none.
+The harness is tested on it: what it should measure is known exactly. With ``clock: virtual``,
+simulated time passes and the tests spend none.
 """
 
 import mmap
@@ -28,8 +28,8 @@ class FakeCase:
         process_noise: standard deviation of a process's log time, the same for all its queries.
         drift: log time that each query gains over the one before.
         allocate_mib: memory that is held during the vision stage.
-        fail: how a query fails. ``no_seg`` is an answer without [SEG], ``hang`` sleeps for an hour, ``crash`` kills the
-            process.
+        fail: how a query fails. ``no_seg`` is an answer without [SEG], ``hang`` sleeps for an hour,
+            ``crash`` kills the process.
         fail_every: every so-manieth query fails; 0 for none. A batch fails with any of its queries.
         mask: the answer.
         shift_px: for ``mask="shifted"``, how far to the right of the target the answer is.
@@ -70,7 +70,8 @@ class Fake:
         self.clock = clock
         self.settings = {"adapter": "fake"}
         for name, value in vars(case).items():
-            # Two processes of one case have the same settings, and so do two cases that differ in the seed.
+            # Two processes of one case have the same settings, and so do two cases that differ in
+            # the seed.
             if name not in ("seed", "process"):
                 self.settings[name] = value
         self._rng = np.random.default_rng((case.seed, case.process))
@@ -162,8 +163,8 @@ class Fake:
 def _resident(size_bytes: int) -> Iterator[None]:
     """Hold so much resident memory.
 
-    The pages come from the system (`mmap`). `malloc` might reuse pages that are resident already, and the process's
-    peak would not rise. A page becomes resident when it is first written.
+    The pages come from the system (`mmap`). `malloc` might reuse pages that are resident already,
+    and the process's peak would not rise. A page becomes resident when it is first written.
     """
     if not size_bytes:
         yield

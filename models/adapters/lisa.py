@@ -3,7 +3,8 @@
 from ...harness.contract import Adapter, Probe
 from ..lisa.config import LisaConfig
 
-# What `build` imports. The import takes seconds, so worker processes are forked from a server that has done it.
+# What `build` imports. The import takes seconds, so worker processes are forked from a server that
+# has done it.
 PRELOAD = ("lisabench.models.adapters.lisa_stages",)
 
 

@@ -1,6 +1,7 @@
 """A case's settings as they were resolved: flat and comparable. None means that a setting does not apply.
 
-The confound check compares two cases by these values, so everything that changes a measurement must be here.
+The confound check compares two cases by these values, so everything that changes a measurement must
+be here.
 """
 
 from dataclasses import asdict
@@ -63,7 +64,8 @@ def _sizes(case: LisaConfig, preset: Preset, views: tuple[str, ...]) -> dict[str
 def _sam_name(case: LisaConfig, preset: Preset) -> str:
     """Return the name of SAM's sizes, or the preset's name if they have none of their own.
 
-    ``sam: preset`` and the name of the preset's SAM give the same model, so they must give the same setting.
+    ``sam: preset`` and the name of the preset's SAM give the same model, so they must give the same
+    setting.
     """
     for name, sizes in (SAM_SIZES | TINY_SAMS).items():
         if sizes == preset.sam:

@@ -6,11 +6,11 @@
     decoder       image embedding and [SEG] embedding to mask logits
     postprocess   mask logits to boolean masks at the images' own sizes, on the host
 
-The network is in `lisa/network.py`, the two ways to answer in `lisa/generation.py`, and the ways to execute it in
-`lisa/execution.py`.
+The network is in `lisa/network.py`, the two ways to answer in `lisa/generation.py`, and the ways to
+execute it in `lisa/execution.py`.
 
-Axes in names: B samples, N image tokens, C channels, M masks (one per [SEG] of all answers), h and w the mask
-decoder's grids, H and W the pixels of an image.
+Axes in names: B samples, N image tokens, C channels, M masks (one per [SEG] of all answers), h and
+w the mask decoder's grids, H and W the pixels of an image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,11 +47,12 @@ class Inputs:
     """A batch of samples on the device: what `preprocess` returns.
 
     Attributes:
-        encoder_inputs: by name, the views that the encoders read, [B, 3, side, side], and the maps between their
-            grids, [B, h, w, 2].
+        encoder_inputs: by name, the views that the encoders read, [B, 3, side, side], and the maps
+            between their grids, [B, h, w, 2].
         prompts: one per sample.
         sizes_HW: height and width of each sample's image, in pixels.
-        image_ids: identity of each sample's image; None unless queries about one image share its encoding.
+        image_ids: identity of each sample's image; None unless queries about one image share its
+            encoding.
     """
 
     encoder_inputs: dict[str, Tensor]
@@ -87,8 +88,10 @@ class Lisa:
         warnings: what a reader of the results must know about the weights, one sentence each.
         parameters: number of parameters of each part, counted as in the original.
         weights: bytes of each part in memory; ``other`` is what belongs to no part.
-        new_parts: names of the parts that are random although the others were read from a checkpoint.
-        adapted: functions that were applied to weights as they were read, by the weights' names in `LisaModel`.
+        new_parts: names of the parts that are random although the others were read from a
+            checkpoint.
+        adapted: functions that were applied to weights as they were read, by the weights' names in
+            `LisaModel`.
     """
 
     def __init__(self, case: LisaConfig, probe: Probe, starting: bool = False) -> None:
@@ -129,8 +132,9 @@ class Lisa:
         length = self.case.max_new_tokens
         script_T = None
         if self.case.weights == RANDOM:
-            # Random weights never choose </s> or [SEG] except by accident. Their answer is given, so that all variants
-            # generate the same number of tokens and one mask; the logits are computed all the same.
+            # Random weights never choose </s> or [SEG] except by accident. Their answer is given,
+            # so that all variants generate the same number of tokens and one mask; the logits are
+            # computed all the same.
             script_T = torch.tensor(scripted_answer(self.tokenizer, length), device=self.device)
         return Generation(
             max_new_tokens=length,
@@ -182,8 +186,8 @@ class Lisa:
     def _prompt_ids(self, sample: Sample) -> list[int]:
         """Return the prompt's token ids, the image being one of them.
 
-        A forced prompt ends with the token whose state becomes the [SEG] embedding. A generated answer begins after
-        the prompt's last token.
+        A forced prompt ends with the token whose state becomes the [SEG] embedding. A generated
+        answer begins after the prompt's last token.
         """
         if self._generation is None:
             ids, _ = forced_ids(self.case, self.tokenizer, sample.query, sample.is_sentence)
@@ -220,8 +224,8 @@ class Lisa:
     def vision(self, inputs: Inputs) -> Features:
         """Return image tokens [B, N, C] and mask embeddings [B, C, h, w].
 
-        Every sample's image is encoded, even if samples share it. With ``reuse: on``, an image is encoded once for
-        all queries about it that follow each other.
+        Every sample's image is encoded, even if samples share it. With ``reuse: on``, an image is
+        encoded once for all queries about it that follow each other.
         """
         if self._reusing and inputs.image_ids:
             return self._reusing(inputs.encoder_inputs, inputs.image_ids, self.probe)
@@ -251,8 +255,9 @@ class Lisa:
             no_iou_M1 = embedding_BChw.new_empty(0, 1)
             return Decoded(no_logits_Mhw, no_iou_M1)
 
-        # The mask decoder takes one image embedding per mask. Usually each answer has one [SEG], and the embeddings
-        # can be used as they are; otherwise each is repeated for every [SEG] of its answer.
+        # The mask decoder takes one image embedding per mask. Usually each answer has one [SEG],
+        # and the embeddings can be used as they are; otherwise each is repeated for every [SEG] of
+        # its answer.
         embedding_MChw = embedding_BChw
         if any(count != 1 for count in answers.seg_counts):
             repeated = []
@@ -327,5 +332,5 @@ class Lisa:
         """Free the model's memory."""
         del self.model, self._reusing
         if self.device == "cuda":
-            # PyTorch keeps freed memory for itself; the next case of this process must find it free.
+            # PyTorch keeps freed memory for itself, and the next case of this process needs it.
             torch.cuda.empty_cache()

@@ -18,7 +18,7 @@ class TrivialBaseline:
 
     Args:
         name: name of the adapter.
-        draw: marks the answer in a mask of the image's size, which is all False before: bool [H, W].
+        draw: marks the answer in a mask, bool [H, W], which is all False before.
     """
 
     has_quality = True

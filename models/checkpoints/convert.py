@@ -1,6 +1,7 @@
 """Convert the original's checkpoints into our own layout, or start a LISA from a LLaVA and a SAM.
 
-Weights stream from file to file, so that no more than a shard is in memory, whatever the size of the model.
+Weights stream from file to file, so that no more than a shard is in memory, whatever the size of
+the model.
 """
 
 import shutil
@@ -30,7 +31,8 @@ from .vocabulary import grown
 # Is called with the name of a weight that was written, how many were, and how many there are.
 Progress = Callable[[str, int, int], None]
 CONDITIONINGS = ("original", "described")
-# Our parts are made for these values only. A checkpoint's config.json may have others; a missing key means the first.
+# Our parts are made for these values only. A checkpoint's config.json may have others; a missing
+# key means the first.
 SUPPORTED_SETTINGS = {
     "hidden_act": ("silu",),
     "rope_theta": (10000, 10000.0),
@@ -80,9 +82,10 @@ def convert(
         vision_tower: a folder with CLIP, if `src` leaves it out.
         sam: a file with SAM, as its authors publish it, if `src` is a LLaVA.
         progress: is called for every weight that was written.
-        seed: of new weights: rows of new tokens, and the projection of [SEG] in a start from a LLaVA.
-        conditioning: for a start from a LLaVA: ``original`` adds the original's tokens, ``described`` adds [SEG] alone,
-            as the modified LISA is described.
+        seed: of new weights: rows of new tokens, and the projection of [SEG] in a start from a
+            LLaVA.
+        conditioning: for a start from a LLaVA: ``original`` adds the original's tokens,
+            ``described`` adds [SEG] alone, as the modified LISA is described.
 
     Raises:
         UsageError: the arguments do not go together, or `dst` is not empty.
@@ -93,7 +96,8 @@ def convert(
         raise UsageError(f"{dst} exists already: name a new folder")
     source = upstream.read(src, vision_tower, sam)
     plan = _plan(source, src, start=sam is not None, seed=seed, conditioning=conditioning)
-    # Everything is written beside `dst` and renamed at the end, so that `dst` is there whole or not at all.
+    # Everything is written beside `dst` and renamed at the end, so that `dst` is there whole or not
+    # at all.
     partial = dst.with_name(f"{dst.name}.partial")
     if partial.exists():
         raise UsageError(
@@ -194,8 +198,8 @@ def _source(src: Path) -> str:
 def _is_on_llama_2(src: Path, config: Mapping[str, Any]) -> bool:
     """Return whether a checkpoint is named after Llama 2, as LISA-13B-llama2-v1 is.
 
-    It is stated nowhere whether that one was trained with ``llava_v1`` or ``llava_llama_2``. The original's scripts
-    default to ``llava_v1`` for every checkpoint, and so do we.
+    It is stated nowhere whether that one was trained with ``llava_v1`` or ``llava_llama_2``. The
+    original's scripts default to ``llava_v1`` for every checkpoint, and so do we.
     """
     names = f"{src.absolute()} {config.get('_name_or_path')}".lower()
     return "llama2" in names or "llama-2" in names
@@ -205,7 +209,8 @@ def _vocabulary(source: Original, start: bool, conditioning: str) -> Vocabulary:
     """Return the tokens of the converted LISA.
 
     Raises:
-        DataError: the source is a LISA but lacks some of a LISA's tokens, or its tokenizer is another model's.
+        DataError: the source is a LISA but lacks some of a LISA's tokens, or its tokenizer is
+            another model's.
     """
     model = llama_tokenizer.read_model(source.tokenizer / llama_tokenizer.MODEL_FILE)
     present = llama_tokenizer.added_tokens(source.tokenizer)

@@ -38,14 +38,16 @@ class StoredTensor:
 class LoadedParts:
     """Makes parts from a folder in our layout, each when it is needed, layer by layer.
 
-    Memory holds the finished parts and one layer more. Parts that the variant does not have are not read.
+    Memory holds the finished parts and one layer more. Parts that the variant does not have are not
+    read.
 
     Args:
         folder: holds safetensors files and their index.
         case: has the precision and what is quantised.
         device: "cpu" or "cuda".
         new: makes the parts that are not read from the folder, by name.
-        adapted: functions that are applied to weights as they are read, by the weights' names in a `LisaModel`.
+        adapted: functions that are applied to weights as they are read, by the weights' names in a
+            `LisaModel`.
 
     Raises:
         DataError: the index is missing, or names a part that no LISA has.
@@ -84,7 +86,8 @@ class LoadedParts:
         if name in self._new:
             return self._new[name](name, build)
         tensors = self._stored_tensors(name)
-        # Parameters are empty (on the meta device) until they are read; buffers are computed at once, on the device.
+        # Parameters are empty (on the meta device) until they are read; buffers are computed at
+        # once, on the device.
         with torch.device(self._device), init_empty_weights(include_buffers=False):
             part = build()
         self._refuse_misfits(name, part, tensors)
@@ -125,7 +128,8 @@ class LoadedParts:
     def _fill(self, name: str, part: nn.Module, tensors: Mapping[str, StoredTensor]) -> nn.Module:
         """Read all parameters of a part, and quantise its layers.
 
-        The largest layers come first: while one is in full precision, the finished part is still small.
+        The largest layers come first: while one is in full precision, the finished part is still
+        small.
         """
         for path in largest_first(part):
             module = part.get_submodule(path)
@@ -134,7 +138,8 @@ class LoadedParts:
                 prefix += f"{path}."
             for key, parameter in list(module.named_parameters(recurse=False)):
                 tensor = tensors[prefix + key].read()
-                # `copy`, because the tensor that was read is a view of the file, which would stay open.
+                # `copy`, because the tensor that was read is a view of the file, which would stay
+                # open.
                 value = tensor.to(self._device, self._dtype, copy=True)
                 setattr(module, key, nn.Parameter(value, parameter.requires_grad))
             part = quantize_layer(part, name, path, self._quantization)
@@ -154,8 +159,8 @@ def part_of(name: str) -> str:
 def interpolated(positions_NC: Tensor, grid: int) -> Tensor:
     """Return position embeddings for `grid` x `grid` patches: [1 + grid^2, C], in the same precision.
 
-    As transformers' ``CLIPVisionEmbeddings.interpolate_pos_encoding`` does it at every query: bicubic, and the class
-    token's embedding stays as it is.
+    As transformers' ``CLIPVisionEmbeddings.interpolate_pos_encoding`` does it at every query:
+    bicubic, and the class token's embedding stays as it is.
 
     Args:
         positions_NC: the class token first, then the patches of a square grid, row by row.

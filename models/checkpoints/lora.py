@@ -22,7 +22,8 @@ UNSUPPORTED = ("use_dora", "rank_pattern", "alpha_pattern", "fan_in_fan_out")
 def plain_name(name: str) -> str | None:
     """Return a parameter's name without the wrappers of PEFT; None for a copy that PEFT no longer uses.
 
-    Of a module that is trained whole, PEFT keeps the original beside the trained copy (``modules_to_save``).
+    Of a module that is trained whole, PEFT keeps the original beside the trained copy
+    (``modules_to_save``).
     """
     if ".original_module." in name:
         return None
@@ -73,8 +74,8 @@ def gathered(tensors: Mapping[str, Tensor], shapes: Mapping[str, Shape], folder:
         folder: holds ``adapter_config.json``.
 
     Raises:
-        DataError: the settings are missing, or cannot be merged here; one matrix of a pair is missing; or there is no
-            weight that a pair adapts.
+        DataError: the settings are missing, or cannot be merged here; one matrix of a pair is
+            missing; or there is no weight that a pair adapts.
     """
     if not tensors:
         return NONE

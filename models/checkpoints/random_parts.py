@@ -16,9 +16,10 @@ from ..lisa.quantize import quantize_layer, quantize_part
 class RandomParts:
     """Makes parts with random weights, directly on their device.
 
-    A part depends on the seed and its name alone, so variants share the parts that they have in common. Large parts are
-    built empty and filled layer by layer: each layer is initialised in float32, then brought to its precision or
-    quantised. Memory holds the finished part and one layer more.
+    A part depends on the seed and its name alone, so variants share the parts that they have in
+    common. Large parts are built empty and filled layer by layer: each layer is initialised in
+    float32, then brought to its precision or quantised. Memory holds the finished part and one
+    layer more.
 
     Args:
         case: has the precision, the seed and what is quantised.
@@ -61,7 +62,8 @@ class RandomParts:
             _allocate(module, self._device)
             _initialise(part, path)
             _cast_parameters(module, self._dtype)
-            # Quantising replaces the module. No reference may keep the old one: its memory must be free for the next.
+            # Quantising replaces the module. No reference may keep the old one: its memory must be
+            # free for the next.
             del module
             quantize_layer(part, name, path, self._quantization)
             _mark_initialised(part.get_submodule(path))
@@ -71,8 +73,9 @@ class RandomParts:
 def largest_first(part: nn.Module) -> list[str]:
     """Return the names of the modules that hold tensors of their own, the largest first.
 
-    This is the order to fill a part in: while a large layer is in float32, the finished part is still small. Names, not
-    modules: a list of modules would keep each in full precision after it was replaced by a quantised one.
+    This is the order to fill a part in: while a large layer is in float32, the finished part is
+    still small. The names are returned and not the modules, because a list of modules would keep
+    each of them in memory after it was replaced by a quantised one.
     """
     sizes: dict[str, int] = {}
     for path, module in part.named_modules():
@@ -95,8 +98,8 @@ def _allocate(module: nn.Module, device: str) -> None:
 def _initialise(part: PreTrainedModel, path: str) -> None:
     """Initialise one module as transformers does, which also lets the modules around it initialise their tensors.
 
-    Modules that are still empty are on the meta device and do not change. Finished ones carry transformers' own mark
-    (see `_mark_initialised`) and are skipped.
+    Modules that are still empty are on the meta device and do not change. Finished ones carry
+    transformers' own mark (see `_mark_initialised`) and are skipped.
     """
     steps = path.split(".") if path else []
     for depth in range(len(steps), -1, -1):

@@ -18,7 +18,8 @@ from torch import Tensor
 from ...harness.errors import DataError
 
 INDEX = "model.safetensors.index.json"
-# The names that transformers gives to files of weights, by their age: an index of shards, or a single file.
+# The names that transformers gives to files of weights, by their age: an index of shards, or a
+# single file.
 INDEXES = (INDEX, "pytorch_model.bin.index.json")
 SINGLE = ("model.safetensors", "pytorch_model.bin")
 NUMBERED = re.compile(
@@ -102,7 +103,8 @@ def _opened_safetensors(file: Path) -> Opened:
 
 
 def _opened_pickle(file: Path) -> Opened:
-    # `weights_only`, because a pickle can run code. `mmap`, so that tensors stay in the file until they are used.
+    # `weights_only`, because a pickle can run code. `mmap`, so that tensors stay in the file until
+    # they are used.
     content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     if not isinstance(content, Mapping):
         raise ValueError("it is not a table of tensors")
@@ -192,7 +194,8 @@ class ShardWriter:
             self._write_shard()
         is_view = tensor.untyped_storage().nbytes() != tensor.nbytes
         if is_view or not tensor.is_contiguous():
-            # A view would keep the whole tensor in memory that it is a part of, such as a memory-mapped file.
+            # A view would keep the whole tensor in memory that it is a part of, such as a
+            # memory-mapped file.
             tensor = tensor.clone(memory_format=torch.contiguous_format)
         self._shard[name] = tensor
         self._digests[name] = digest(tensor)

@@ -29,10 +29,13 @@ class Source:
         tokenizer: the one that the weights were trained with.
         preset: the sizes; those of the language model are the weights' own.
         has_quality: False for random weights.
-        weights_hash: hash of the weights that were read; None for random weights, which the seed determines.
+        weights_hash: hash of the weights that were read; None for random weights, which the seed
+            determines.
         warnings: what a reader of the results must know about the weights, one sentence each.
-        new_parts: names of the parts that are random although the others are read; empty if all are random.
-        adapted: functions that are applied to weights as they are read, by the weights' names in `LisaModel`.
+        new_parts: names of the parts that are random although the others are read; empty if all are
+            random.
+        adapted: functions that are applied to weights as they are read, by the weights' names in
+            `LisaModel`.
     """
 
     make: Make
@@ -51,15 +54,17 @@ def source(case: LisaConfig, device: str, starting: bool = False) -> Source:
     Args:
         case: names the weights.
         device: "cpu" or "cuda", where the parts are made.
-        starting: the model is a start of a training. The bridge and the projection of [SEG] may then be new and
-            random, SAM's encoder too if the mask decoder fits it, and CLIP may read images of another side.
+        starting: the model is a start of a training. The bridge and the projection of [SEG] may
+            then be new and random, SAM's encoder too if the mask decoder fits it, and CLIP may read
+            images of another side.
 
     Raises:
         UsageError: there are no such weights, or they do not fit the case.
         DataError: the weights are incomplete or broken, or the hub cannot be reached.
     """
     if case.weights == RANDOM:
-        # The tiny tokenizer serves all sizes: with random weights, only the length of a prompt matters.
+        # The tiny tokenizer serves all sizes: with random weights, only the length of a prompt
+        # matters.
         tokens = tokenizer.PromptTokenizer(tokenizer.load("tiny"))
         return Source(RandomParts(case, device), tokens, case.sizes, has_quality=False)
 
@@ -118,8 +123,8 @@ def _refuse_other_sizes(
 def _sizes_before_a_start(sizes: Preset, saved: Preset) -> Preset:
     """Return `sizes` with the saved values of what a start of a training may change.
 
-    It may change CLIP's grid, because position embeddings can be interpolated, and SAM's encoder, if the mask decoder
-    stays the same.
+    It may change CLIP's grid, because position embeddings can be interpolated, and SAM's encoder,
+    if the mask decoder stays the same.
     """
     clip = replace(sizes.clip, image_px=saved.clip.image_px, token_grid=saved.clip.token_grid)
     same_decoder = all(

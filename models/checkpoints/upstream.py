@@ -1,8 +1,8 @@
 """Read a folder as the original LISA and its releases lay it out, with what is kept elsewhere, under one set of names.
 
-Weights of a LISA may be in several places: the LISA or LLaVA itself, CLIP (which checkpoints leave out), SAM (which a
-LLaVA does not have) and a LoRA adapter. Names are those of dvlab-research/LISA at 3cb2d43. Nothing is loaded before it
-is needed.
+Weights of a LISA may be in several places: the LISA or LLaVA itself, CLIP (which checkpoints leave
+out), SAM (which a LLaVA does not have) and a LoRA adapter. Names are those of dvlab-research/LISA
+at 3cb2d43. Nothing is loaded before it is needed.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -80,7 +80,8 @@ class Original:
         config: the language model's ``config.json``.
         clip_config: the settings of CLIP's vision tower; empty if CLIP came with the rest.
         tokenizer: the folder with the tokenizer.
-        base: the folder with the weights that an adapter changes; without an adapter, the folder itself.
+        base: the folder with the weights that an adapter changes; without an adapter, the folder
+            itself.
         layers: where the weights are. Of a name that is in several, the last layer counts.
         lora: is merged into the weights.
     """

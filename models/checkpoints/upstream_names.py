@@ -26,8 +26,8 @@ PARTS = (
     (r"^llm\.", ""),
 )
 
-# From transformers' names inside SAM to the original's. All rules are applied, in this order. They undo the renames of
-# transformers' own script that converts SAM.
+# From transformers' names inside SAM to the original's. All rules are applied, in this order. They
+# undo the renames of transformers' own script that converts SAM.
 SAM = (
     (r"patch_embed\.projection", "patch_embed.proj"),
     (r"image_encoder\.layers", "image_encoder.blocks"),
@@ -63,13 +63,14 @@ def from_upstream(
     """Return the original LISA with the original's weights, on the CPU in float32.
 
     Args:
-        state_dict: the original's parameters by their names. CLIP's may be among them, as in the running model, or in
-            `vision_tower`, as in the released checkpoints.
+        state_dict: the original's parameters by their names. CLIP's may be among them, as in the
+            running model, or in `vision_tower`, as in the released checkpoints.
         config: the sizes.
         vision_tower: CLIP's parameters by their names in a checkpoint of `CLIPVisionModel`.
 
     Raises:
-        DataError: a parameter is missing or unknown, or has another shape than in a model of these sizes.
+        DataError: a parameter is missing or unknown, or has another shape than in a model of these
+            sizes.
     """
     given = dict(state_dict)
     for name, tensor in (vision_tower or {}).items():

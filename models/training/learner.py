@@ -1,10 +1,11 @@
 """A LISA that is trained: from a batch of queries to its losses, with gradients.
 
-The answer is forced, as in the original's training (``model_forward`` in ``model/LISA.py`` of dvlab-research/LISA at
-3cb2d43). One pass over prompt and answer gives both the state that prompts the mask and the logits of the answer's
-tokens.
+The answer is forced, as in the original's training (``model_forward`` in ``model/LISA.py`` of
+dvlab-research/LISA at 3cb2d43). One pass over prompt and answer gives both the state that prompts
+the mask and the logits of the answer's tokens.
 
-Axes: B queries, L tokens, T tokens of an answer, C channels, h and w the mask decoder's grids, H and W an image.
+Axes: B queries, L tokens, T tokens of an answer, C channels, h and w the mask decoder's grids, H
+and W an image.
 """
 
 from collections.abc import Mapping
@@ -33,7 +34,8 @@ class Learner(nn.Module):
 
     Attributes:
         probe: times the regions ``vision``, ``llm``, ``decoder`` and ``losses``.
-        teacher: SAM's encoder, while it is distilled into the bridge of ``vision=clip``; otherwise None.
+        teacher: SAM's encoder, while it is distilled into the bridge of ``vision=clip``; otherwise
+            None.
     """
 
     def __init__(self, model: LisaModel, weights: LossWeights, ignored: str = "background") -> None:
@@ -97,15 +99,16 @@ class Learner(nn.Module):
         for prompt, answer_T in zip(batch.prompts, answers, strict=True):
             forced.append(Prompt(prompt.before, torch.cat([prompt.after, answer_T])))
         rows = self.model.embed(forced, image_tokens_BNC)
-        # Rows of an embedding that are trained are float32, and `torch.cat` makes the whole row so; the language model
-        # is to run in its own precision.
+        # Rows of an embedding that are trained are float32, and `torch.cat` makes the whole row so;
+        # the language model is to run in its own precision.
         rows = [row_LC.to(image_tokens_BNC.dtype) for row_LC in rows]
         states_BLC = self.model.states(rows)
 
         seg_states = []
         ce_by_query = []
         for states_LC, row_LC, answer_T in zip(states_BLC, rows, answers, strict=True):
-            # The prompt's last token. Its state prompts the mask, and predicts the answer's first token.
+            # The prompt's last token. Its state prompts the mask, and predicts the answer's first
+            # token.
             end = len(row_LC) - len(answer_T) - 1
             seg_states.append(states_LC[end])
             ce_by_query.append(self._answer_ce(states_LC[end : end + len(answer_T)], answer_T))

@@ -1,8 +1,8 @@
 """The losses of a training: BCE, Dice and IoU of masks, and the cross-entropy of the answer.
 
-BCE, Dice and cross-entropy are the original's (``model/LISA.py`` of dvlab-research/LISA at 3cb2d43).
-The IoU loss is the modified LISA's: the IoU of probabilities in place of pixels (Rahman and Wang
-2016, "Optimizing Intersection-Over-Union in Deep Neural Networks for Image Segmentation").
+BCE, Dice and cross-entropy are the original's (``model/LISA.py`` of dvlab-research/LISA at
+3cb2d43). The IoU loss is the modified LISA's: the IoU of probabilities in place of pixels (Rahman
+and Wang 2016, "Optimizing Intersection-Over-Union in Deep Neural Networks for Image Segmentation").
 
 Axes: P pixels, T tokens of an answer, V tokens of the vocabulary.
 """
@@ -109,8 +109,8 @@ def target_and_counts(target_HW: Tensor, ignored: str) -> tuple[Tensor, Tensor]:
 
     Args:
         target_HW: uint8: 0 background, 1 target, 255 ignored.
-        ignored: ``background`` takes ignored pixels for background, as the original does in training; ``left_out``
-            leaves them out, as every evaluation does.
+        ignored: ``background`` takes ignored pixels for background, as the original does in
+            training; ``left_out`` leaves them out, as every evaluation does.
     """
     target_P = target_HW.flatten()
     counts_P = torch.ones_like(target_P, dtype=torch.bool)

@@ -33,8 +33,9 @@ class LossWeights:
             )
 
 
-# "original-losses" are the defaults of the original's train_ds.py. The modified LISA leaves the weights of its three
-# losses to the user; we take 1 for each. The others leave one loss out, or add one, to test what it contributes.
+# "original-losses" are the defaults of the original's train_ds.py. The modified LISA leaves the
+# weights of its three losses to the user; we take 1 for each. The others leave one loss out, or add
+# one, to test what it contributes.
 LOSSES = {
     "original-losses": LossWeights(ce=1, bce=2, dice=0.5),
     "described": LossWeights(bce=1, dice=1, iou=1),
@@ -71,7 +72,8 @@ class Recipe:
         distils: whether SAM's encoder is first distilled into the bridge.
         variants: the values of ``vision`` that the recipe is for, the default first.
         axes: settings of every model that is trained by it.
-        quantizes_all: whether quantisation includes the vision encoder, and not only the language model.
+        quantizes_all: whether quantisation includes the vision encoder, and not only the language
+            model.
     """
 
     trains: tuple[str, ...]
@@ -91,8 +93,9 @@ class Recipe:
 
 RECIPES = {
     "original": Recipe(("lora", "embeddings", "mask_decoder", "seg_projection"), "original-losses"),
-    # The modified LISA, exactly as its document describes it: LLaVA's projector is frozen, seg_token_to_sam replaces
-    # text_hidden_fcs, and all models are loaded in NF4. Without --use_vlm_vision, SAM's encoder is the shared one.
+    # The modified LISA, exactly as its document describes it: LLaVA's projector is frozen,
+    # seg_token_to_sam replaces text_hidden_fcs, and all models are loaded in NF4. Without
+    # --use_vlm_vision, SAM's encoder is the shared one.
     "described": Recipe(
         ("bridge", "seg_projection", "embeddings"),
         "described",
@@ -100,8 +103,8 @@ RECIPES = {
         axes={"conditioning": "described", "seg_head": "seg_token_to_sam"},
         quantizes_all=True,
     ),
-    # Trains LLaVA's projector too. Earlier releases called this recipe "described", and the study's models were trained
-    # by it.
+    # Trains LLaVA's projector too. Earlier releases called this recipe "described", and the study's
+    # models were trained by it.
     "with-projector": Recipe(("projections", "embeddings"), "described"),
     "lean": Recipe(("projections", "token_rows"), "described"),
     "distilled": Recipe(

@@ -36,8 +36,9 @@ def save(
 ) -> weights_format.Saved:
     """Write weights, tokenizer, card and settings, and return the settings.
 
-    Weights that were not trained are copied from the start's files, in their precision there, so that quantising or
-    rounding them for the training leaves no trace. Weights that were trained are float32.
+    Weights that were not trained are copied from the start's files, in their precision there, so
+    that quantising or rounding them for the training leaves no trace. Weights that were trained are
+    float32.
 
     Args:
         lisa: built with ``starting=True``, and trained.
@@ -66,7 +67,8 @@ def save(
             if (start / name).exists():
                 shutil.copyfile(start / name, folder / name)
     (folder / "README.md").write_text(_card(saved, origin, writer), encoding="utf-8")
-    # Last: a folder without its settings is not taken for a checkpoint, should this process be killed before.
+    # Last: a folder without its settings is not taken for a checkpoint, should this process be
+    # killed before.
     weights_format.write(folder, saved)
     return saved
 

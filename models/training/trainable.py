@@ -1,7 +1,8 @@
 """Make a LISA trainable: what a recipe trains gets gradients, in float32, and everything else is frozen.
 
-What is trained may be kept apart from the weight that it changes: a low-rank change (LoRA), or a few rows of an
-embedding. `changes` brings both together when the weights are saved, by the weights' plain names.
+What is trained may be kept apart from the weight that it changes: a low-rank change (LoRA), or a
+few rows of an embedding. `changes` brings both together when the weights are saved, by the weights'
+plain names.
 
 Axes: R rows that are trained, L tokens, C channels, V tokens of the vocabulary.
 """
@@ -23,7 +24,8 @@ from ..lisa.prompts import added_tokens
 from ..lisa.tokenizer import Tokens, ids_of
 from .recipes import EVERYTHING, LORA_ALPHA, LORA_DROPOUT, LORA_RANK, LORA_TARGETS, PARTS
 
-# What PEFT calls the two matrices of a LoRA; ``default`` is its name for the first adapter of a model.
+# What PEFT calls the two matrices of a LoRA; ``default`` is its name for the first adapter of a
+# model.
 LORA_MATRIX = re.compile(r"^(?P<adapted>.+)\.lora_(?P<side>[AB])\.default\.weight$")
 Change = Callable[[Tensor], Tensor]
 
@@ -31,7 +33,8 @@ Change = Callable[[Tensor], Tensor]
 class EmbeddingWithRows(nn.Module):
     """An embedding of which a few rows are trained: they are parameters of their own, and the rest is frozen.
 
-    Training the whole embedding would hold a gradient and two optimizer states for each of its 32,000 rows.
+    Training the whole embedding would hold a gradient and two optimizer states for each of its
+    32,000 rows.
 
     Args:
         frozen: the embedding.
@@ -101,7 +104,8 @@ def make_trainable(
         part.requires_grad_(True)
     for name, parameter in model.named_parameters():
         if name.endswith(FREQUENCIES):
-            # SAM's random frequencies are a parameter in transformers and a constant in the original.
+            # SAM's random frequencies are a parameter in transformers and a constant in the
+            # original.
             parameter.requires_grad_(False)
         if parameter.requires_grad:
             # In bf16, an update of less than about 0.2 % of a weight would be rounded away.
@@ -147,7 +151,8 @@ def _add_lora(model: LisaModel, seed: int) -> None:
         target_modules=list(LORA_TARGETS),
         bias="none",
     )
-    # PEFT draws the matrices A from PyTorch's global random state; what comes after must not depend on that.
+    # PEFT draws the matrices A from PyTorch's global random state; what comes after must not depend
+    # on that.
     disturbed_gpus = [model.llm.device] if model.llm.device.type == "cuda" else []
     with torch.random.fork_rng(disturbed_gpus):
         torch.manual_seed(seed)
@@ -185,8 +190,8 @@ def trained_by_part(model: LisaModel) -> dict[str, int]:
 def changes(model: LisaModel) -> dict[str, Change]:
     """Return what training did to each weight, by the weight's name in an untrained `LisaModel`.
 
-    Each change takes the weight as it was before training and returns it as it is now. The change of a weight that was
-    trained whole does not use the old one.
+    Each change takes the weight as it was before training and returns it as it is now. The change
+    of a weight that was trained whole does not use the old one.
     """
     learned = {name: parameter.detach() for name, parameter in trained(model).items()}
     low_rank = _low_rank(learned)
