@@ -57,7 +57,10 @@ def _adapters() -> dict[str, str]:
 
 
 def _settings() -> dict[str, str]:
-    """Return the settings of plan, data, gate (``gate.SETTING``) and each adapter (``ADAPTER: SETTING``)."""
+    """Return the settings of plan, data, gate and adapters.
+
+    They are named ``SETTING``, ``gate.SETTING`` and ``ADAPTER: SETTING``.
+    """
     descriptions = {}
     for prefix, section in (("", suite.Plan), ("", suite.Data), ("gate.", suite.Gate)):
         for name, field in section.model_fields.items():

@@ -1,4 +1,4 @@
-"""``lisabench data ceiling``: how much of a folder's true masks an encoder's grid can represent, without any model.
+"""``lisabench data ceiling``: how well an encoder's grid can represent a folder's true masks.
 
 Each true mask is brought onto the grid and back to the image's size, and scored against itself, in
 two readings (`grids.py` computes them):
@@ -172,7 +172,7 @@ def _ceiling(reading: str, cells: int, frame: str, masks: list[PassedMask]) -> C
 
 
 def table(ceilings: list[Ceiling]) -> str:
-    """Return the ceilings as lines of text with aligned columns, and what they are computed from."""
+    """Return the ceilings as a text table, and what they are computed from."""
     sizes = ceilings[0].sizes
     rows = [["one value per cell", "grid", "frame", "gIoU", "mIoU", "cIoU"]]
     rows[0] += [size.name for size in sizes]
@@ -188,7 +188,7 @@ def table(ceilings: list[Ceiling]) -> str:
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:
-    """Return rows as lines: the first three columns are words and begin at the left, the others are numbers."""
+    """Return rows as lines with aligned columns: three of words, then numbers."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:

@@ -1,4 +1,4 @@
-"""``lisabench segment``: one image and one query to a mask, an overlay, and what the model answered."""
+"""``lisabench segment``: from one image and one query to a mask, an overlay and an answer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,7 +50,9 @@ class Segmentation:
 
 
 def case_of(settings: Mapping[str, Any], allow_random: bool = False) -> LisaConfig:
-    """Return the case of a LISA. If no weights are named, it takes the packaged ones, which only the tiny preset has.
+    """Return the case of a LISA.
+
+    If no weights are named, the tiny preset takes its packaged ones.
 
     Args:
         settings: settings of `LisaConfig`.

@@ -1,4 +1,4 @@
-"""A training's checkpoints: weights that the setting `weights` can name, and the state to continue exactly.
+"""A training's checkpoints: weights for the setting `weights`, and the state to continue exactly.
 
 checkpoint-STEP         the last one; the one before is removed when this one is complete
 best_model_epoch_N      the best so far, by mIoU on the validation split
@@ -73,7 +73,7 @@ class Checkpoints:
                 shutil.rmtree(path)
 
     def save_best(self, epoch: int) -> None:
-        """Write the weights of the best epoch so far, and remove those of the epoch that was the best before.
+        """Write the weights of the best epoch so far, and remove those of the best one before.
 
         Raises:
             RunFailed: they cannot be written; those before stay.

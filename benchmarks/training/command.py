@@ -89,7 +89,7 @@ def carry_out(given: Mapping[str, Any]) -> None:
 
 
 def _memory_before_build(card: str | None, device: str) -> MemoryBeforeBuild:
-    """Cap the GPU if a card is to be imitated, and return what is known about memory before the model is built."""
+    """Cap the GPU if a card is to be imitated; return what is known about memory so far."""
     if device != "cuda":
         return MemoryBeforeBuild(start_bytes=meter_for(device).reset())
     if card is None:

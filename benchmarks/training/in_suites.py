@@ -1,4 +1,4 @@
-"""The trainings of a suite. Each is done with several seeds, as ``lisabench train`` in a process of its own."""
+"""The trainings of a suite: each with several seeds, as ``lisabench train`` in its own process."""
 
 import re
 import signal
@@ -66,7 +66,7 @@ def check_card(claim: Claim, trainings: Mapping[str, Options]) -> None:
 
 
 def first_rows(trainings: Mapping[str, Options], seeds: int) -> list[dict[str, Any]]:
-    """Return what ``run.json`` says about the trainings before they begin, in the order in which they are done.
+    """Return what ``run.json`` says about the trainings before they begin, in their order.
 
     All trainings are done with a seed before the next seed. The order is reversed with every other
     seed, so that a machine that slowly drifts favours none of them.

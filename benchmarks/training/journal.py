@@ -1,6 +1,6 @@
-"""What a training writes beside its weights: the folder of a run, and the files that users of the modified LISA know.
+"""What a training writes beside its weights: its records, and the files of the modified LISA's tool.
 
-run.json                        the manifest: what is trained, on which machine; written first, updated last
+run.json                        the manifest; written first, updated last
 training.jsonl                  one line per step, and one per epoch, each with its `kind`
 evaluations.jsonl               one line per query and epoch
 outputs/metrics_epoch_N.json    the scores of an epoch
@@ -129,7 +129,7 @@ class TrainingJournal:
 
 
 def _quality(scores: Mapping[str, float | None]) -> float:
-    """Return the score that decides which epoch is the best: mIoU, or gIoU if no query has a target."""
+    """Return the score that decides which epoch is best: mIoU, or gIoU without any target."""
     mIoU, gIoU = scores["mIoU"], scores["gIoU"]
     if mIoU is None:
         return cast(float, gIoU)  # defined by any query
@@ -142,7 +142,7 @@ def _largest(values: Sequence[int | None]) -> int | None:
 
 
 def _for_users(epoch: TrainingEpoch) -> dict[str, Any]:
-    """Return an epoch as the modified LISA writes it: with the peak in GiB, under that tool's name for it.
+    """Return an epoch as the modified LISA's tool writes it: with the peak in GiB.
 
     On a GPU the peak is what PyTorch's allocator reserved, because that is what must fit the card.
     """

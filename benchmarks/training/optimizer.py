@@ -14,7 +14,7 @@ BETAS = (0.9, 0.95)  # the original's, in train_ds.py
 def make_optimizer(
     options: TrainingOptions, parameters: list[nn.Parameter]
 ) -> torch.optim.Optimizer:
-    """Return AdamW with the original's settings: PyTorch's, or one of bitsandbytes' with 8-bit states.
+    """Return AdamW with the original's settings: PyTorch's, or bitsandbytes' with 8-bit states.
 
     Raises:
         UsageError: an 8-bit optimizer was chosen without a GPU.
@@ -38,7 +38,7 @@ def make_optimizer(
 
 
 def implementation(dtype: str | None, on_gpu: bool) -> dict[str, bool]:
-    """Return the arguments that choose one of PyTorch's implementations of AdamW; their arithmetic is the same.
+    """Return the arguments that choose one of PyTorch's AdamW implementations, which compute the same.
 
     PyTorch's default on CUDA (``foreach``) holds one more copy of all trained parameters while it
     steps. For the embedding and head of a 7B in float32 that is 1 GiB, which decides whether a

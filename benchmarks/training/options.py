@@ -169,7 +169,7 @@ def command(carry_out: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
 
 
 def _without_default(annotation: Any, default: Any) -> Any:
-    """Return an option's annotation with the default None. Its help still shows the real default."""
+    """Return an option's annotation with the default None; its help shows the real default."""
     value_type, option = get_args(annotation)
     option.show_default = str(default) if default else False
     return Annotated[value_type | None, option]

@@ -1,4 +1,4 @@
-"""From the options of ``lisabench train`` to a plan of the training: the model's settings, the recipe, the losses."""
+"""From the options of ``lisabench train`` to a plan: the model's settings, the recipe, the losses."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -76,7 +76,7 @@ class Setup:
         )
 
     def configuration(self) -> dict[str, Any]:
-        """Return what must be the same when a training is resumed: the recorded setup without some options."""
+        """Return what must be the same when a training is resumed."""
         configuration = asdict(self.recorded())
         configuration["trains"] = list(self.recipe.trains)
         for name in NOT_OF_THE_CONFIGURATION:
@@ -208,7 +208,7 @@ def _fill_in(options: TrainingOptions) -> TrainingOptions:
 
 
 def _case(options: TrainingOptions, recipe: Recipe, changes: Mapping[str, Any]) -> LisaConfig:
-    """Return the model's settings: those of the options, of the recipe, and the changes, which come last.
+    """Return the model's settings: those of the options and the recipe, then the changes.
 
     Raises:
         UsageError: an unknown setting or value, or a change of a setting that the recipe fixes.
@@ -270,7 +270,9 @@ def _refuse_impossible(options: TrainingOptions, case: LisaConfig, recipe: Recip
 
 
 def refuse_random_bridge(options: TrainingOptions, case: LisaConfig, recipe: Recipe) -> None:
-    """Refuse to train around a bridge that is random and stays so: nothing could be learned about the image.
+    """Refuse to train around a bridge that is random and stays so.
+
+    Nothing could be learned about the image.
 
     Raises:
         UsageError: the variant has a bridge, and the recipe does not train it.

@@ -108,7 +108,10 @@ class Trainer:
             step = steps.stop
 
     def _share_of_lr(self, step: int) -> float:
-        """Return a step's share of the learning rate: it rises linearly to 1, then falls to 0, as in the original."""
+        """Return a step's share of the learning rate.
+
+        It rises linearly to 1 and then falls linearly to 0, as in the original.
+        """
         steps = self.plan.steps
         warmup = self.setup.options.warmup_steps
         if warmup is None:
@@ -118,7 +121,7 @@ class Trainer:
         return min(rising, falling)
 
     def _restore(self) -> int:
-        """Seed, restore the last checkpoint if the training is resumed, and return the step to continue with."""
+        """Seed, restore the last checkpoint of a resumed training, and return the next step."""
         # Each process drops out other activations.
         set_seed(self.setup.options.seed + self.plan.rank)
         last = self.checkpoints.last() if self.setup.options.resume else None
@@ -151,7 +154,10 @@ class Trainer:
                 self._save_checkpoint(step + 1)
 
     def _step(self, step: int, batches: Iterator[list[Example]]) -> dict[str, float]:
-        """Make one step, and return each loss as the mean over the step's queries, ``loss`` being what is minimised."""
+        """Make one step, and return each loss as the mean over the step's queries.
+
+        ``loss`` is their weighted sum, which is minimised.
+        """
         queries = len(self.plan.queries(step))
         counts = self.plan.counts(step)
         batch_count = len(self.plan.share(step))
@@ -279,7 +285,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _batches(self, steps: range) -> Iterator[list[Example]]:
-        """Yield this process's batches of some steps, read by the data loader's worker processes."""
+        """Yield this process's batches of some steps, as the data loader reads them."""
         lisa = self.lisa
         views = lisa.model.encoder.views
         if self.own_learner.teacher is not None and "sam_frame" not in views:

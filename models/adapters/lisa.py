@@ -1,4 +1,4 @@
-"""The LISA adapter's entry in the registry. This module is cheap to import: only `build` imports torch."""
+"""The LISA adapter's entry in the registry. Cheap to import: only `build` imports torch."""
 
 from ...harness.contract import Adapter, Probe
 from ..lisa.config import LisaConfig

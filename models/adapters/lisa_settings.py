@@ -1,4 +1,4 @@
-"""A case's settings as they were resolved: flat and comparable. None means that a setting does not apply.
+"""A case's settings as they were resolved: flat and comparable, None where one does not apply.
 
 The confound check compares two cases by these values, so everything that changes a measurement must
 be here.

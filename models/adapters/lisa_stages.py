@@ -1,7 +1,7 @@
 """The LISA adapter: one LISA in the five stages that the harness times.
 
     preprocess    images to the encoders' views, queries to token ids, and both to the device
-    vision        views to image tokens for the language model and an image embedding for the mask decoder
+    vision        views to image tokens (for the language model) and an image embedding (for masks)
     llm           prompts to [SEG] embeddings: the state that predicts [SEG], projected
     decoder       image embedding and [SEG] embedding to mask logits
     postprocess   mask logits to boolean masks at the images' own sizes, on the host
@@ -63,7 +63,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Decoded:
-    """The masks of a batch: what `decoder` returns. The masks of one sample follow those of the sample before.
+    """The masks of a batch, in the order of its samples: what `decoder` returns.
 
     Attributes:
         logits_Mhw: mask logits in SAM's frame, [M, h, w].
@@ -213,11 +213,12 @@ class Lisa:
             return
         if answer_limit:
             raise UsageError(
-                f"a prompt of {prompt_tokens} tokens and an answer of up to {answer_limit} exceed the context of"
-                f" {context}: lower max_new_tokens, or shorten the query"
+                f"a prompt of {prompt_tokens} tokens and an answer of up to {answer_limit} exceed"
+                f" the context of {context}: lower max_new_tokens, or shorten the query"
             )
         raise UsageError(
-            f"a prompt of {prompt_tokens} tokens exceeds the context of {context}: shorten the query"
+            f"a prompt of {prompt_tokens} tokens exceeds the context of {context}:"
+            " shorten the query"
         )
 
     @torch.inference_mode()
@@ -247,7 +248,12 @@ class Lisa:
         return generate(self.model, inputs.prompts, image_tokens_BNC, generation, self.probe)
 
     @torch.inference_mode()
-    def decoder(self, inputs: Inputs, features: Features, answers: Answers) -> Decoded:  # noqa: ARG002
+    def decoder(
+        self,
+        inputs: Inputs,  # noqa: ARG002  (the contract's signature)
+        features: Features,
+        answers: Answers,
+    ) -> Decoded:
         """Return one mask per [SEG]. Without any [SEG], the mask decoder does not run."""
         embedding_BChw = features.mask_embedding_BChw
         if answers.seg_embedding_MC is None:
@@ -269,7 +275,10 @@ class Lisa:
 
     @torch.inference_mode()
     def postprocess(self, inputs: Inputs, answers: Answers, decoded: Decoded) -> list[Prediction]:
-        """Return one prediction per sample: the union of its masks, where logits at the image's size exceed 0."""
+        """Return one prediction per sample: the union of its masks.
+
+        A mask is where its logits, at the image's own size, are above 0.
+        """
         with self.probe.region("postprocess.resize"):
             logits_by_sample = decoded.logits_Mhw.split(answers.seg_counts)
             masks_HW = []

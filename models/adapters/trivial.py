@@ -1,4 +1,4 @@
-"""The trivial baselines: masks that depend on the image's size alone. Every quality metric is read against them."""
+"""The trivial baselines, which quality is read against: masks that depend on the image's size alone."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

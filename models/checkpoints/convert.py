@@ -188,7 +188,7 @@ def _plan(source: Original, src: Path, start: bool, seed: int, conditioning: str
 
 
 def _source(src: Path) -> str:
-    """Return the source's name: its id on the hub if it is in the hub's cache, else the folder's name."""
+    """Return the source's id on the hub if it is in the hub's cache, else its folder's name."""
     for part in src.absolute().parts:
         if part.startswith("models--"):
             return part.removeprefix("models--").replace("--", "/")
@@ -236,7 +236,10 @@ def _vocabulary(source: Original, start: bool, conditioning: str) -> Vocabulary:
 
 @lru_cache
 def weights_of(sizes: Preset) -> dict[str, tuple[str, Shape]]:
-    """Return our name and the shape of every weight of a dual LISA, by the original's name. Nothing is allocated."""
+    """Return our name and the shape of every weight of a dual LISA, by the original's name.
+
+    Nothing is allocated: the model is built on the meta device.
+    """
     with torch.device("meta"):
         model = LisaModel(sizes, "dual", lambda _, build: build())
     weights = {}
@@ -272,7 +275,7 @@ def _matching_preset(shapes: Mapping[str, Shape], start: bool) -> tuple[str, Pre
 
 
 def _adjusted_preset(name: str, shapes: Mapping[str, Shape]) -> Preset:
-    """Return a preset with the published SAM and the vocabulary that weights of these shapes have."""
+    """Return a preset with the SAM and the vocabulary that weights of these shapes have."""
     sizes = PRESETS[name]
     rows = shapes.get(EMBEDDING, (sizes.llama.vocabulary,))[0]
     llama = replace(sizes.llama, vocabulary=rows)
@@ -293,7 +296,7 @@ def _sam_name(preset: str, sizes: Preset) -> str:
 
 
 def _with_settings(sizes: Preset, source: Original) -> Preset:
-    """Return the sizes with what shapes do not show: the context and the norms' epsilon of the language model.
+    """Return the sizes with what shapes do not show: the language model's context and epsilon.
 
     Raises:
         DataError: a setting has a value that our parts are not made for.
@@ -342,7 +345,7 @@ def _write(plan: Plan, source: Original, folder: Path, progress: Progress) -> Co
 
 
 def _tensors(plan: Plan, source: Original) -> Iterator[tuple[str, Tensor]]:
-    """Yield every weight by its name in the original: those of the source, and new ones of a start."""
+    """Yield every weight by the original's name: the source's, and new ones of a start."""
     dtype = torch.float32
     for name, tensor in source.tensors():
         if name in (EMBEDDING, LM_HEAD):

@@ -157,7 +157,7 @@ def part_of(name: str) -> str:
 
 
 def interpolated(positions_NC: Tensor, grid: int) -> Tensor:
-    """Return position embeddings for `grid` x `grid` patches: [1 + grid^2, C], in the same precision.
+    """Return position embeddings for `grid` x `grid` patches: [1 + grid^2, C], same precision.
 
     As transformers' ``CLIPVisionEmbeddings.interpolate_pos_encoding`` does it at every query:
     bicubic, and the class token's embedding stays as it is.

@@ -1,4 +1,7 @@
-"""LoRA adapters, and their merge into the weights that they adapt: W + scale B A (Hu et al. 2021, arXiv 2106.09685)."""
+"""LoRA adapters, and their merge into the weights that they adapt.
+
+The merged weight is W + scale B A (Hu et al. 2021, arXiv 2106.09685).
+"""
 
 import math
 import re
@@ -20,7 +23,7 @@ UNSUPPORTED = ("use_dora", "rank_pattern", "alpha_pattern", "fan_in_fan_out")
 
 
 def plain_name(name: str) -> str | None:
-    """Return a parameter's name without the wrappers of PEFT; None for a copy that PEFT no longer uses.
+    """Return a parameter's name without PEFT's wrappers; None for a copy that PEFT does not use.
 
     Of a module that is trained whole, PEFT keeps the original beside the trained copy
     (``modules_to_save``).
@@ -47,7 +50,7 @@ class Lora:
 
     @property
     def scale(self) -> float:
-        """The factor of B A: alpha / r, or alpha / sqrt(r) of rank-stabilised LoRA (arXiv 2312.03732)."""
+        """The factor of B A: alpha / r, or alpha / sqrt(r) with rsLoRA (arXiv 2312.03732)."""
         alpha = self.config["lora_alpha"]
         rank = self.config["r"]
         if self.config.get("use_rslora"):

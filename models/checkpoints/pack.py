@@ -1,7 +1,7 @@
-"""Pack several LISAs into one folder, in which tensors that are the same bit for bit are stored once.
+"""Pack several LISAs into one folder, which stores tensors that are the same bit for bit once.
 
-NAME/       config.json, index, tokenizer and card of each LISA: a folder that the setting `weights` can name
-weights/    safetensors files, each with the tensors that exactly the LISAs in its name have in common
+NAME/       config.json, index, tokenizer and card of each LISA: a folder for the setting `weights`
+weights/    safetensors files, each with the tensors that just the LISAs in its name have
 """
 
 import shutil
@@ -77,7 +77,7 @@ def pack(members: Mapping[str, Member], folder: Path, most_mib: int) -> int:
 
 
 def _checked_tensors(folder: Path) -> Tensors:
-    """Return every tensor of a member whose weights are float16 and have the hash that their settings name."""
+    """Return every tensor of a member, checked to be float16 and to have the stated hash."""
     tensors = dict(WeightFiles(weight_files(folder)).tensors())
     dtypes = {str(tensor.dtype) for tensor in tensors.values()}
     others = sorted(dtypes - {str(torch.float16)})

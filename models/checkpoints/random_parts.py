@@ -96,8 +96,9 @@ def _allocate(module: nn.Module, device: str) -> None:
 
 
 def _initialise(part: PreTrainedModel, path: str) -> None:
-    """Initialise one module as transformers does, which also lets the modules around it initialise their tensors.
+    """Initialise one module as transformers does.
 
+    The modules around it are called too, as they may initialise tensors of the modules inside.
     Modules that are still empty are on the meta device and do not change. Finished ones carry
     transformers' own mark (see `_mark_initialised`) and are skipped.
     """
@@ -108,7 +109,10 @@ def _initialise(part: PreTrainedModel, path: str) -> None:
 
 
 def _cast_parameters(module: nn.Module, dtype: torch.dtype) -> None:
-    """Bring weights to their precision. Buffers keep theirs: rotary frequencies in bf16 would misplace tokens."""
+    """Bring weights to their precision.
+
+    Buffers keep theirs: rotary frequencies in bf16 would misplace tokens.
+    """
     for name, parameter in module.named_parameters(recurse=False):
         setattr(module, name, nn.Parameter(parameter.data.to(dtype), parameter.requires_grad))
 

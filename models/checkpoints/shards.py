@@ -58,7 +58,7 @@ class WeightFiles:
     def tensors(
         self, wanted: Callable[[str], bool] = lambda _: True
     ) -> Iterator[tuple[str, Tensor]]:
-        """Yield the tensors whose names are `wanted`, file by file, so that each file is opened once."""
+        """Yield the tensors whose names are `wanted`. Each file is opened once."""
         for file in dict.fromkeys(self._files.values()):
             shapes, read = opened(file)
             for name in shapes:
@@ -117,7 +117,7 @@ def _opened_pickle(file: Path) -> Opened:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the files with a folder's weights, as transformers names them; an empty list if there are none.
+    """Return the files with a folder's weights, as transformers names them; none if it has none.
 
     Raises:
         DataError: a shard is missing.
@@ -238,7 +238,9 @@ def write_index(folder: Path, weight_map: Mapping[str, str], total_bytes: int) -
 
 
 def hash_of(digests: Mapping[str, str]) -> str:
-    """Return the hash of weights: of the tensors' names, types, shapes and bytes, however they are split into files.
+    """Return the hash of weights: of the tensors' names, types, shapes and bytes.
+
+    It does not depend on how they are split into files.
 
     Args:
         digests: the `digest` of each tensor, by name.

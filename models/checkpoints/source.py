@@ -1,4 +1,4 @@
-"""Where a LISA's weights come from: random numbers, a folder in our layout, or such a folder on the hub."""
+"""Where a LISA's weights come from: random numbers, or a folder in our layout, here or on the hub."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -96,7 +96,7 @@ def source(case: LisaConfig, device: str, starting: bool = False) -> Source:
 
 
 def _with_language_model_of(saved: weights_format.Saved, sizes: Preset) -> Preset:
-    """Return the case's sizes with the vocabulary, context and norm epsilon of the saved language model."""
+    """Return the case's sizes, with the vocabulary, context and epsilon of the saved model."""
     llama = replace(
         sizes.llama,
         vocabulary=saved.sizes.llama.vocabulary,
@@ -183,7 +183,7 @@ def _warnings_of_a_start(
 
 
 def _warnings_of_other_use(case: LisaConfig, saved: weights_format.Saved) -> list[str]:
-    """Return a warning for each setting in which the weights are used otherwise than they were trained."""
+    """Return a warning for each setting that differs from the weights' training."""
     warnings = []
     for name in ("vision", "template", "conditioning", "frame"):
         if name == "template" and not saved.template_is_stated:
@@ -200,7 +200,9 @@ def _warnings_of_other_use(case: LisaConfig, saved: weights_format.Saved) -> lis
 def _read_tokenizer(
     folder: Path, saved: weights_format.Saved, conditioning: str
 ) -> tokenizer.Tokens:
-    """Return the weights' own tokenizer: a model evaluated on other ids than it was trained on is a confound.
+    """Return the weights' own tokenizer.
+
+    A model that is evaluated on other ids than it was trained on would be a confound.
 
     Raises:
         DataError: the tokenizer has more tokens than the weights have rows.

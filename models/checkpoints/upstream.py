@@ -1,4 +1,4 @@
-"""Read a folder as the original LISA and its releases lay it out, with what is kept elsewhere, under one set of names.
+"""Read a folder as the original LISA and its releases lay it out, under one set of names.
 
 Weights of a LISA may be in several places: the LISA or LLaVA itself, CLIP (which checkpoints leave
 out), SAM (which a LLaVA does not have) and a LoRA adapter. Names are those of dvlab-research/LISA
@@ -95,7 +95,7 @@ class Original:
 
     @property
     def shapes(self) -> dict[str, Shape]:
-        """The shape of every weight, by its name in the original. The matrices of an adapter are not weights."""
+        """The shape of every weight, without the matrices of an adapter, by the original's name."""
         shapes: dict[str, Shape] = {}
         for layer in self.layers:
             for name, shape in layer.shapes.items():
@@ -199,7 +199,7 @@ def _language_model_name(name: str) -> str | None:
 
 
 def _clip_name(name: str) -> str | None:
-    """Return the original's name of a weight of CLIP; None for one that is not in its vision tower."""
+    """Return the original's name of a weight of CLIP; None if it is not in the vision tower."""
     # transformers 4 has this prefix, transformers 5 has not.
     name = name.removeprefix("vision_model.")
     if name.startswith(BESIDE_VISION) or DERIVED.search(f".{name}"):

@@ -105,7 +105,7 @@ def upstream_name(name: str) -> str:
 
 
 def misfits(needed: Mapping[str, Sequence[int]], given: Mapping[str, Sequence[int]]) -> str:
-    """Return in words how a checkpoint's names and shapes differ from a model's; an empty text if they do not.
+    """Return in words how a checkpoint differs from a model; an empty text if it does not.
 
     Args:
         needed: the model's shapes by name.

@@ -1,4 +1,4 @@
-"""Tokens that a LLaVA lacks and a LISA has: their ids, and their rows in the embedding and the head."""
+"""The tokens that a LISA adds to a LLaVA: their ids, and their rows in embedding and head."""
 
 import zlib
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ INITIAL_STD = 0.02  # LLaMA's `initializer_range`, which new rows get in the ori
 
 
 def with_added(vocabulary: int, present: Mapping[str, int], added: Iterable[str]) -> dict[str, int]:
-    """Return the tokens added to a LLaVA's vocabulary, with those of LISA that it lacks at the next free ids.
+    """Return a LLaVA's added tokens, with those of LISA that it lacks at the next free ids.
 
     Args:
         vocabulary: pieces in the ``tokenizer.model``.
@@ -26,7 +26,7 @@ def with_added(vocabulary: int, present: Mapping[str, int], added: Iterable[str]
 
 
 def grown(weight: Tensor, rows: int, name: str, seed: int) -> Tensor:
-    """Return the embedding or the head with one row per token. New rows are random, as in the original.
+    """Return the embedding or head with one row per token, new ones random as in the original.
 
     Args:
         weight: [rows so far, width]. Rows without a token are dropped, as in the original.

@@ -1,4 +1,4 @@
-"""From samples to training batches: the encoders' views, the prompt and its answer as token ids, and the target."""
+"""From samples to training batches: views of the image, token ids, and the target mask."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

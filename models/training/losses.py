@@ -51,7 +51,7 @@ def of_masks(
 
 
 def bce(logits_P: Tensor, target_P: Tensor, counts_P: Tensor) -> Tensor:
-    """Return the binary cross-entropy, averaged over a mask's pixels. Arguments as in `of_masks`."""
+    """Return the mean binary cross-entropy of a mask's pixels. Arguments as in `of_masks`."""
     loss_P = functional.binary_cross_entropy_with_logits(logits_P, target_P, reduction="none")
     # A mask of which no pixel counts costs 0, not 0 / 0.
     return (loss_P * counts_P).sum(-1) / counts_P.sum(-1).clamp(min=1)
@@ -99,7 +99,7 @@ def ce(logits_TV: Tensor, answer_T: Tensor) -> Tensor:
 
 
 def distillation(student_BChw: Tensor, teacher_BChw: Tensor) -> Tensor:
-    """Return the mean squared error over channels and cells, per image: [B]. Computed in float32."""
+    """Return each image's mean squared error over channels and cells, in float32: [B]."""
     difference_BChw = student_BChw.float() - teacher_BChw.float()
     return (difference_BChw**2).mean(dim=(1, 2, 3))
 

@@ -1,4 +1,4 @@
-"""Recipes by name: which parts a training trains, and which losses it minimises. Cheap to import."""
+"""Recipes: which parts a training trains, and which losses it minimises. Cheap to import."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -129,7 +129,7 @@ def recipe(name: str) -> Recipe:
 
 
 def trainable(case: LisaConfig, trains: tuple[str, ...]) -> dict[str, int]:
-    """Return how many parameters are trained in each part, by arithmetic, counted as in the original."""
+    """Return by arithmetic how many parameters of each part are trained, as the original counts."""
     parts = inventory(case.sizes, case.vision, case.seg_head, case.bridge)
     if EVERYTHING in trains:
         return {name: part.parameters for name, part in parts.items()}
@@ -153,7 +153,7 @@ def trainable(case: LisaConfig, trains: tuple[str, ...]) -> dict[str, int]:
 
 
 def in_a_line(name: str) -> str:
-    """Describe a recipe in one line: its parts, its losses, and how many parameters it trains at full size."""
+    """Describe a recipe in one line: its parts, its losses, and its parameters at full size."""
     chosen = recipe(name)
     weights = []
     for loss, weight in vars(LOSSES[chosen.losses]).items():

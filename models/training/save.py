@@ -74,7 +74,7 @@ def save(
 
 
 def _weights_before_training(lisa: Lisa, start: Path | None) -> Iterator[tuple[str, Tensor]]:
-    """Yield every weight by its plain name: from the start's files if it was read there, else from the model.
+    """Yield every weight by its plain name: from the start's files if it is there, else the model's.
 
     Of a weight that was trained whole, the value does not matter: its change replaces it.
     """

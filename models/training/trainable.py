@@ -1,4 +1,4 @@
-"""Make a LISA trainable: what a recipe trains gets gradients, in float32, and everything else is frozen.
+"""Make a LISA trainable: what a recipe trains gets gradients, in float32; the rest is frozen.
 
 What is trained may be kept apart from the weight that it changes: a low-rank change (LoRA), or a
 few rows of an embedding. `changes` brings both together when the weights are saved, by the weights'
@@ -31,7 +31,7 @@ Change = Callable[[Tensor], Tensor]
 
 
 class EmbeddingWithRows(nn.Module):
-    """An embedding of which a few rows are trained: they are parameters of their own, and the rest is frozen.
+    """An embedding of which a few rows are trained, as parameters of their own; the rest is frozen.
 
     Training the whole embedding would hold a gradient and two optimizer states for each of its
     32,000 rows.
@@ -60,7 +60,7 @@ class EmbeddingWithRows(nn.Module):
 
 
 class HeadWithRows(nn.Module):
-    """A language model's head of which a few rows are trained. The arguments are those of `EmbeddingWithRows`."""
+    """A head of which a few rows are trained. The arguments are those of `EmbeddingWithRows`."""
 
     ids: Tensor
 
@@ -226,7 +226,7 @@ def _replaced(value: Tensor, weight: Tensor) -> Tensor:
 
 
 def plain(model: LisaModel) -> Iterator[tuple[str, Tensor]]:
-    """Yield every weight by its name in an untrained `LisaModel`, without what is kept apart from it.
+    """Yield every weight by its name in an untrained `LisaModel`, without what is kept apart.
 
     The values of weights that were trained whole are the new ones.
     """
