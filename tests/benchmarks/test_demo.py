@@ -1,6 +1,7 @@
 """What `make demo` shows: trained LISAs side by side, on scenes that no training has looked at."""
 
 import json
+import re
 from collections import Counter
 from types import SimpleNamespace
 
@@ -99,20 +100,23 @@ def test_the_difference_of_each_variant_has_an_interval(summary, metric):
         )
 
 
-def test_the_readme_quotes_its_scores(summary):
-    words = " ".join((ROOT / "README.md").read_text().split())
+def test_the_documents_quote_its_scores(summary):
+    table = (ROOT / "docs" / "results.md").read_text()
+    terminal = (ROOT / "README.md").read_text()
     dual = summary["cases"][0]["quality"]
     low, high = dual["intervals"]["gIoU"]
-    assert f"`dual` has a gIoU of {dual['gIoU']:.3f} [{low:.3f}, {high:.3f}]" in words
-    for comparison in summary["comparisons"]:
+    assert f"| `dual` | {dual['gIoU']:.3f} [{low:.3f}, {high:.3f}] | |" in table
+    assert re.search(rf"^ dual +{dual['gIoU']:.3f} ", terminal, re.MULTILINE)
+    for case, comparison in zip(summary["cases"][1:], summary["comparisons"], strict=True):
+        assert case["name"] == comparison["candidate"]
+        score = f"{case['quality']['gIoU']:.3f}"
         points = comparison["gIoU_points"]
-        ends = f"[{points['low']:+.1f}, {points['high']:+.1f}]"
-        verb = "differs by" if comparison["candidate"] == "clip" else "by"
-        assert (
-            f"`{comparison['candidate']}` {verb} {points['difference']:+.1f} points {ends}" in words
-        )
+        difference = f"{points['difference']:+.1f} [{points['low']:+.1f}, {points['high']:+.1f}]"
+        assert f"| `{case['name']}` | {score} | {difference} |" in table
+        row = rf"^ {case['name']} +{score} .*\n +{re.escape(difference)} "
+        assert re.search(row, terminal, re.MULTILINE)
     best = max(found["floor_gIoU"] for found in summary["against_floors"])
-    assert f"the best of them has {best:.3f}" in words
+    assert f"| best trivial baseline | {best:.3f} | |" in table
 
 
 def test_the_report_shows_scores_and_the_masks_they_are_of(demo):

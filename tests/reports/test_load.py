@@ -1,4 +1,4 @@
-"""Records as a table for notebooks, and the README's example of it."""
+"""Records as a table for notebooks, and the document's example of it."""
 
 import re
 
@@ -16,20 +16,20 @@ from lisabench.reports.run.summary import summarise
 pytestmark = pytest.mark.no_clock
 
 SMALL = {"queries": 8, "size": (24, 32), "gallery": 0}
-README = ROOT / "README.md"
+DOCUMENT = ROOT / "docs" / "records.md"
 
 
 def example() -> str:
-    """The README's block of Python that loads a run."""
+    """The document's block of Python that loads a run."""
     (block,) = (
         b
-        for b in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+        for b in re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
         if "lisabench.load(" in b
     )
     return block
 
 
-def test_the_readmes_example_gives_medians_by_case_and_a_pivot_by_stage(
+def test_the_documents_example_gives_medians_by_case_and_a_pivot_by_stage(
     tmp_path, monkeypatch, capsys
 ):
     summary = summarise(read_run(write_run(tmp_path / "runs" / "mine", **SMALL)))

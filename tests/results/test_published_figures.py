@@ -1,4 +1,4 @@
-"""Figures that README and LOG quote from published runs, each computed again from the records.
+"""Numbers that documents and LOG quote from published runs, each computed again from the records.
 
 To add a sentence, add a line to `SENTENCES`: the document, its words with {} in the place of each figure, and how the
 figures are computed. It fails when the document's number changes, and when the records or their evaluation do.
@@ -38,14 +38,17 @@ from lisabench.reports.run.schema import ClaimResult
 
 pytestmark = pytest.mark.no_clock
 
-README, LOG = "README.md", "results/LOG.md"
+README, RESULTS, GATE = "README.md", "docs/results.md", "docs/gate.md"
+LOG = "results/LOG.md"
 NEW = "claims-described"  # the modified LISA as its document describes it
 
 
 def of_encoder(words: str, encoder: str) -> ClaimResult:
     """Return the claim that begins so and is about this encoder."""
     (found,) = [
-        one for one in summary(NEW).claims if one.claim.startswith(words) and f"{encoder}'s encoder shared" in one.claim
+        one
+        for one in summary(NEW).claims
+        if one.claim.startswith(words) and f"{encoder}'s encoder shared" in one.claim
     ]
     return found
 
@@ -85,7 +88,7 @@ class Sentence:
 
 
 SENTENCES = [
-    # README, at full size: costs and quality in one row
+    # README: costs and quality in one row
     *[
         Sentence(
             README,
@@ -98,7 +101,12 @@ SENTENCES = [
             ],
         )
         for label, case, generated, quality in (
-            ("`clip`", "clip", "clip-cached", "-35.9 [-37.2, -34.6]"),  # test_published_study reads these
+            (
+                "`clip`",
+                "clip",
+                "clip-cached",
+                "-35.9 [-37.2, -34.6]",
+            ),  # test_published_study reads these
             ("`sam`", "sam", "sam-cached", "-6.0 [-8.1, -3.9]"),
             ("`dual`, NF4", "dual-nf4", "dual-nf4-cached", "not measured"),
             ("`clip`, NF4", "clip-nf4", "clip-nf4-cached", "not measured"),
@@ -115,22 +123,26 @@ SENTENCES = [
             f"{case('h200', 'dual-cached').time.end_to_end_ms:.0f} ms",
         ],
     ),
+    # results: where the costs come from
     Sentence(
-        README,
+        RESULTS,
         "`clip` in NF4 needs {} GiB less than `dual` in bf16: {} by NF4 and {} by sharing, of which {} overlap.",
-        lambda: [memory_gib(NEW, "clip-nf4", part) for part in ("whole", "quantization", "vision", "interaction")],
+        lambda: [
+            memory_gib(NEW, "clip-nf4", part)
+            for part in ("whole", "quantization", "vision", "interaction")
+        ],
     ),
     Sentence(
-        README,
-        "`dual` measured twice differs by {}; no interval in this column is narrower than that. In milliseconds, for "
-        "`clip` in NF4: sharing {}, NF4 {}, together {}.",
+        RESULTS,
+        "`dual` measured twice differs by {}. No interval in this column is narrower than that. - **Where "
+        "time goes**, in milliseconds, for `clip` in NF4: sharing {}, NF4 {}, together {}.",
         lambda: [
             time_of(NEW, "dual-again"),
             *(change_ms(NEW, "clip-nf4", part) for part in ("vision", "quantization", "whole")),
         ],
     ),
     Sentence(
-        README,
+        RESULTS,
         "{} of the {} ms between the medians. Without preprocessing it takes {} the time of `dual`, "
         "and `sam` in NF4 {}.",
         lambda: [
@@ -141,29 +153,32 @@ SENTENCES = [
         ],
     ),
     Sentence(
-        README,
+        RESULTS,
         "the GPU was at work for {} to {} % of a query",
         lambda: [f"{edge(busy_shares(NEW)):.0f}" for edge in (min, max)],
     ),
     Sentence(
-        README,
+        RESULTS,
         "With only the language model in NF4, `clip` takes {} and `sam` {}.",
         lambda: [time_of(NEW, "clip-nf4-llm"), time_of(NEW, "sam-nf4-llm")],
     ),
     Sentence(
-        README,
-        "`dual` with SAM ViT-B takes {} and {} the time (`published/h200`)",
+        RESULTS,
+        "`dual` with SAM ViT-B takes {} and {} the time (`results/h200`)",
         lambda: [peak_gib("h200", "dual-vit_b"), time_of("h200", "dual-vit_b")],
     ),
-    # README, claims: both encoders in one row
+    # results, claims: both encoders in one row
     *[
         Sentence(
-            README,
+            RESULTS,
             f"| {what} | {bound} | **{{}}**: {{}} | **{{}}**: {{}} |",
             lambda words=words: [
                 said
                 for encoder in ("CLIP", "SAM")
-                for said in (of_encoder(words, encoder).verdict, measured(of_encoder(words, encoder)))
+                for said in (
+                    of_encoder(words, encoder).verdict,
+                    measured(of_encoder(words, encoder)),
+                )
             ],
         )
         for what, bound, words in (
@@ -179,12 +194,12 @@ SENTENCES = [
         )
     ],
     Sentence(
-        README,
+        RESULTS,
         "| the same, by the peak of the vision stage | 0.50x | **refuted**: {} | **refuted**: {} |",
         lambda: [vision_peak(NEW, "clip"), vision_peak(NEW, "sam")],
     ),
     Sentence(
-        README,
+        RESULTS,
         "| the same, without preprocessing | 0.80x | **{}**: {} | **{}**: {} |",
         lambda: [
             said
@@ -193,26 +208,29 @@ SENTENCES = [
         ],
     ),
     Sentence(
-        README,
+        RESULTS,
         "the language model in NF4) | 0.80x | **inconclusive**: {} | **inconclusive**: {} |",
         lambda: [time_of("h200", "clip-nf4-cached"), time_of("h200", "sam-nf4-cached")],
     ),
     Sentence(
-        README,
-        "{} of the change with CLIP's encoder shared, where sharing is {} and they overlap by {}.",
-        lambda: [memory_share(NEW, "clip-nf4", part) for part in ("quantization", "vision", "interaction")],
+        RESULTS,
+        "NF4 is {} of the change with CLIP's encoder shared, where sharing is {} and they overlap by {}.",
+        lambda: [
+            memory_share(NEW, "clip-nf4", part)
+            for part in ("quantization", "vision", "interaction")
+        ],
     ),
     Sentence(
-        README,
+        RESULTS,
         "Inference in 8 GB answered {} of {} queries under the cap",
         lambda: [str(count) for count in answered_under_the_cap()],
     ),
-    # README, the gate on a GPU
-    Sentence(README, "| nothing | {} | 1.000x | 0 | 213 |", lambda: [gate("unchanged")]),
-    Sentence(README, "| nothing | {} | 1.000x | 0 | 200 |", lambda: [gate("unchanged-again")]),
-    Sentence(README, "| {}, again {} | 1.011x", lambda: [gate("planted"), gate("planted/again")]),
-    Sentence(README, "had a standard deviation of {} %", lambda: [f"{100 * gate_noise():.2f}"]),
-    Sentence(README, "The {} % are of ten pairs", lambda: [f"{100 * gate_noise():.2f}"]),
+    # the gate on a GPU
+    Sentence(GATE, "| nothing | {} | 1.000x | 0 | 213 |", lambda: [gate("unchanged")]),
+    Sentence(GATE, "| nothing | {} | 1.000x | 0 | 200 |", lambda: [gate("unchanged-again")]),
+    Sentence(GATE, "| {}, again {} | 1.011x", lambda: [gate("planted"), gate("planted/again")]),
+    Sentence(GATE, "had a standard deviation of {} %", lambda: [f"{100 * gate_noise():.2f}"]),
+    Sentence(GATE, "The {} % are of ten pairs", lambda: [f"{100 * gate_noise():.2f}"]),
     # LOG, the claims of the document's model
     Sentence(
         LOG,
@@ -224,7 +242,10 @@ SENTENCES = [
         "are confirmed ({}, {}, {}); of the {} ms that `clip` in NF4 saves, {} are preprocessing on the host, and "
         "without preprocessing it takes {} the time",
         lambda: [
-            *(measured(of_encoder(words, "CLIP")) for words in ("inference is 20", "vision forward", "vision memory")),
+            *(
+                measured(of_encoder(words, "CLIP"))
+                for words in ("inference is 20", "vision forward", "vision memory")
+            ),
             saved_ms(NEW, "dual", "clip-nf4"),
             saved_ms(NEW, "dual", "clip-nf4", "preprocess"),
             time_of(NEW, "clip-nf4", "time.without_preprocess"),
@@ -274,7 +295,10 @@ SENTENCES = [
     Sentence(
         LOG,
         "milliseconds since: sharing {}, NF4 {}, and {} of interaction",
-        lambda: [change_ms("claims-7b", "clip-nf4", part) for part in ("vision", "quantization", "interaction")],
+        lambda: [
+            change_ms("claims-7b", "clip-nf4", part)
+            for part in ("vision", "quantization", "interaction")
+        ],
     ),
     Sentence(
         LOG,
@@ -307,11 +331,15 @@ def test_a_planted_figure_is_found() -> None:
     for sentence in SENTENCES:
         *figures, last = sentence.figures()
         digit = (
-            next(character for character in last[::-1] if character.isdigit()) if any(map(str.isdigit, last)) else ""
+            next(character for character in last[::-1] if character.isdigit())
+            if any(map(str.isdigit, last))
+            else ""
         )
         if digit:
             other = last[::-1].replace(digit, str((int(digit) + 1) % 10), 1)[::-1]
-            assert sentence.words.format(*figures, other) not in text_of(sentence.document), sentence.words
+            assert sentence.words.format(*figures, other) not in text_of(sentence.document), (
+                sentence.words
+            )
 
 
 # The same figures by a few lines of numpy, without our own functions.
@@ -323,7 +351,9 @@ def end_to_end_ms(run: str, name: str, without: str = "none") -> dict[tuple[int,
     for line in published.records(run).samples:
         if line["case"] == name and line["latency_ns"]:
             regions = line["regions"].items()
-            left_out = sum(part["exclusive_ns"] for region, part in regions if region.split(".")[0] == without)
+            left_out = sum(
+                part["exclusive_ns"] for region, part in regions if region.split(".")[0] == without
+            )
             found[line["process"], line["sample_id"]] = (line["latency_ns"] - left_out) / 1e6
     return found
 
@@ -353,33 +383,52 @@ def independent_ratio(before: dict, after: dict) -> str:
         ("h200", "dual-cached", "dual-nf4-cached", "none"),
     ],
 )
-def test_ratios_that_no_twin_widens_come_out_by_numpy_alone(run, reference, candidate, without) -> None:
-    expected = independent_ratio(end_to_end_ms(run, reference, without), end_to_end_ms(run, candidate, without))
+def test_ratios_that_no_twin_widens_come_out_by_numpy_alone(
+    run, reference, candidate, without
+) -> None:
+    expected = independent_ratio(
+        end_to_end_ms(run, reference, without), end_to_end_ms(run, candidate, without)
+    )
     quantity = "time.end_to_end" if without == "none" else "time.without_preprocess"
     assert time_of(run, candidate, quantity) == expected
 
 
 def test_the_interaction_in_milliseconds_comes_out_by_numpy_alone() -> None:
-    sides = {name: end_to_end_ms("claims-7b", name) for name in ("dual", "clip", "dual-nf4", "clip-nf4")}
+    sides = {
+        name: end_to_end_ms("claims-7b", name) for name in ("dual", "clip", "dual-nf4", "clip-nf4")
+    }
     left_over = []
     for process in range(5):
         medians = {
-            name: np.median([ms for key, ms in side.items() if key[0] == process]) for name, side in sides.items()
+            name: np.median([ms for key, ms in side.items() if key[0] == process])
+            for name, side in sides.items()
         }
-        left_over.append(medians["clip-nf4"] - medians["clip"] - medians["dual-nf4"] + medians["dual"])
+        left_over.append(
+            medians["clip-nf4"] - medians["clip"] - medians["dual-nf4"] + medians["dual"]
+        )
     middle, low, high = interval(left_over)
-    assert change_ms("claims-7b", "clip-nf4", "interaction") == f"{middle:+.1f} [{low:+.1f}, {high:+.1f}]"
+    assert (
+        change_ms("claims-7b", "clip-nf4", "interaction")
+        == f"{middle:+.1f} [{low:+.1f}, {high:+.1f}]"
+    )
 
 
 def test_the_vision_stage_comes_out_by_numpy_alone_and_its_interval_is_the_twins() -> None:
-    lines = [line for line in published.records("claims-7b").passes if line["pass"] == "synchronised"]
-    spans = {(line["case"], line["process"], line["sample_id"]): line["stages_ns"]["vision"] for line in lines}
+    lines = [
+        line for line in published.records("claims-7b").passes if line["pass"] == "synchronised"
+    ]
+    spans = {
+        (line["case"], line["process"], line["sample_id"]): line["stages_ns"]["vision"]
+        for line in lines
+    }
 
     def logs(candidate: str) -> list[float]:
         by_process: dict[int, list[float]] = {}
         for (name, process, query), ns in spans.items():
             if name == candidate:
-                by_process.setdefault(process, []).append(np.log(ns / spans["dual", process, query]))
+                by_process.setdefault(process, []).append(
+                    np.log(ns / spans["dual", process, query])
+                )
         return [float(np.median(found)) for found in by_process.values()]
 
     middle, low, high = interval(logs("clip"))
@@ -388,7 +437,10 @@ def test_the_vision_stage_comes_out_by_numpy_alone_and_its_interval_is_the_twins
     half = (twin_high - twin_low) / 2
     assert half > (high - low) / 2
     ends = np.exp([middle, middle - half, middle + half])
-    assert time_of("claims-7b", "clip", "time.vision") == f"{ends[0]:.2f}x [{ends[1]:.2f}, {ends[2]:.2f}]"
+    assert (
+        time_of("claims-7b", "clip", "time.vision")
+        == f"{ends[0]:.2f}x [{ends[1]:.2f}, {ends[2]:.2f}]"
+    )
 
 
 def test_h200_measures_no_reference_twice_in_one_team() -> None:
@@ -415,14 +467,27 @@ def test_times_of_the_published_runs_are_older_than_one_core_and_warm_lengths() 
         entries = json.loads((published.PUBLISHED / name / "run.json").read_text())["cases"]
         warmups = [warmup for entry in entries for warmup in entry.get("warmups") or []]
         assert warmups and not [warmup for warmup in warmups if warmup.get("core") is not None]
-    newer = json.loads((published.GATES / "one-core" / "unchanged" / "head" / "run.json").read_text())["cases"]
-    assert [warmup for entry in newer for warmup in entry.get("warmups") or [] if warmup.get("core") is not None]
+    newer = json.loads(
+        (published.GATES / "one-core" / "unchanged" / "head" / "run.json").read_text()
+    )["cases"]
+    assert [
+        warmup
+        for entry in newer
+        for warmup in entry.get("warmups") or []
+        if warmup.get("core") is not None
+    ]
 
 
 def test_of_the_twins_run_no_ratio_of_times_has_a_narrower_interval() -> None:
     (twin,) = published.summary("claims-7b").twins
     for found in published.summary("claims-7b").comparisons:
-        ratios = {"time.end_to_end": found.end_to_end, "time.without_preprocess": found.without_preprocess}
+        ratios = {
+            "time.end_to_end": found.end_to_end,
+            "time.without_preprocess": found.without_preprocess,
+        }
         ratios |= {f"time.{stage}": ratio for stage, ratio in found.stages.items()}
         for quantity, ratio in ratios.items():
-            assert np.log(ratio.high / ratio.low) / 2 >= twin.half_widths[quantity] - 1e-9, (found.candidate, quantity)
+            assert np.log(ratio.high / ratio.low) / 2 >= twin.half_widths[quantity] - 1e-9, (
+                found.candidate,
+                quantity,
+            )

@@ -1,4 +1,4 @@
-"""What README and LOG say of the published study is what its records give, number by number."""
+"""What the documents and LOG say of the published study is what its records give, number by number."""
 
 from places import ROOT
 import re
@@ -23,6 +23,7 @@ from lisabench.reports.study.summary import summarise_study
 pytestmark = pytest.mark.no_clock
 
 PUBLISHED = ROOT / "results" / "accuracy-tiny"
+STUDY = ROOT / "docs" / "study.md"
 WITH_A_FRACTION = re.compile(r"\d+\.\d+")
 
 
@@ -37,12 +38,9 @@ def summary(records) -> StudySummary:
 
 
 @pytest.fixture(scope="module")
-def readme() -> str:
-    """The README's section on the study, each paragraph on one line."""
-    text = (ROOT / "README.md").read_text()
-    section = text.partition("### Is a shared encoder as good?")[2].partition("\n### ")[0]
-    assert section
-    return on_one_line(section)
+def document() -> str:
+    """The document on the study, on one line."""
+    return on_one_line(STUDY.read_text())
 
 
 @pytest.fixture(scope="module")
@@ -71,16 +69,16 @@ def table_rows(text: str) -> dict[str, list[str]]:
     return {name: [cell.strip() for cell in cells.split("|")] for name, cells in rows}
 
 
-def tables_of_readme() -> list[str]:
-    text = (ROOT / "README.md").read_text()
-    section = text.partition("### Is a shared encoder as good?")[2].partition("\n### ")[0]
-    return re.findall(r"(?:^\|.*\n)+", section, re.MULTILINE)
+def tables_of_document() -> list[str]:
+    return re.findall(r"(?:^\|.*\n)+", STUDY.read_text(), re.MULTILINE)
 
 
 def test_the_table_of_variants_is_that_of_the_records(summary):
-    rows = table_rows(tables_of_readme()[0])
+    rows = table_rows(tables_of_document()[0])
     dual, *variants = rows
-    assert dual == "dual" and rows["dual"][1] == tables.level(recipe(summary, "dual").scores["mIoU"])
+    assert dual == "dual" and rows["dual"][1] == tables.level(
+        recipe(summary, "dual").scores["mIoU"]
+    )
     assert variants == [each.name for each in tables.nearest_first(summary)]
     for name in variants:
         variant = recipe(summary, name)
@@ -93,7 +91,7 @@ def test_the_table_of_variants_is_that_of_the_records(summary):
 
 
 def test_the_table_by_aspect_ratio_is_that_of_the_records(summary):
-    table = tables_of_readme()[1]
+    table = tables_of_document()[1]
     shapes = recipe(summary, "dual").slices["shape"]
     assert [cell.strip() for cell in table.splitlines()[0].strip("|").split("|")] == ["", *shapes]
     rows = table_rows(table)
@@ -106,27 +104,41 @@ def test_the_table_by_aspect_ratio_is_that_of_the_records(summary):
 
 def budgets(summary: StudySummary) -> dict[str, str]:
     """Millions of queries that a training of each recipe learned from."""
-    return {each.name: tables.queries(each.budget.queries) for each in summary.recipes if each.budget}
+    return {
+        each.name: tables.queries(each.budget.queries) for each in summary.recipes if each.budget
+    }
 
 
 def by_pair(summary: StudySummary, name: str, subset: str) -> str:
-    (difference,) = (pair.points for pair in summary.supersets if (pair.name, pair.subset) == (name, subset))
+    (difference,) = (
+        pair.points for pair in summary.supersets if (pair.name, pair.subset) == (name, subset)
+    )
     return tables.points(difference)
 
 
-def sentences_of_readme(records: StudyRecords, summary: StudySummary) -> list[str]:
-    """Parts of the README's sentences, with the numbers that the records give."""
-    dual, sam, clip, small = (recipe(summary, name) for name in ("dual", "sam", "clip", "dual-small"))
+def sentences_of_document(records: StudyRecords, summary: StudySummary) -> list[str]:
+    """Parts of the document's sentences, with the numbers that the records give."""
+    dual, sam, clip, small = (
+        recipe(summary, name) for name in ("dual", "sam", "clip", "dual-small")
+    )
     assert dual.budget and sam.budget and small.budget
     queries = budgets(summary)
     groups = grouped(records)
     finer = points(groups["clip-decoder"], groups["clip-fine"])["mIoU"]
-    sizes = {name: found.difference for name, found in clip.slices["size"].items() if found.difference}
-    families = {name: found.difference for name, found in sam.slices["family"].items() if found.difference}
+    sizes = {
+        name: found.difference for name, found in clip.slices["size"].items() if found.difference
+    }
+    families = {
+        name: found.difference for name, found in sam.slices["family"].items() if found.difference
+    }
     relation = families.pop("relation").difference
     worst_other = min(found.difference for found in families.values())
     losses = {each.name: tables.points(each.points) for each in summary.ablations}
-    blind = {name: formatting.score(level.score) for name in CONTROLS if (level := dual.controls[name]["all"])}
+    blind = {
+        name: formatting.score(level.score)
+        for name in CONTROLS
+        if (level := dual.controls[name]["all"])
+    }
     floor = max(by["all"] for by in summary.floors.values())
     seconds = [median(each.train_s) for each in summary.recipes if each.role != "dual"]
     course = groups["dual"].one.page["course"]
@@ -157,12 +169,12 @@ def sentences_of_readme(records: StudyRecords, summary: StudySummary) -> list[st
     ]
 
 
-def test_every_number_of_the_readme_comes_from_the_records(records, summary, readme):
-    rest = readme
-    for sentence in sentences_of_readme(records, summary):
+def test_every_number_of_the_document_comes_from_the_records(records, summary, document):
+    rest = document
+    for sentence in sentences_of_document(records, summary):
         assert sentence in rest, sentence
         rest = rest.replace(sentence, "")
-    for table in tables_of_readme():  # the tests above compare them
+    for table in tables_of_document():  # the tests above compare them
         rest = rest.replace(on_one_line(table), "")
     assert WITH_A_FRACTION.findall(rest) == []
 
@@ -178,18 +190,23 @@ def test_what_was_trained_is_with_projector_and_not_the_documents_list(records):
 
 
 def test_the_rows_of_costs_and_claims_say_what_the_study_shows(summary):
-    text = on_one_line((ROOT / "README.md").read_text())
+    costs = on_one_line((ROOT / "README.md").read_text())
+    claims = on_one_line((ROOT / "docs" / "results.md").read_text())
     assert all(one.within is None or one.within.verdict == "not reached" for one in summary.rivals)
-    assert "| not measured at 7B; in miniature not within 2 points in 600 steps |" in text
+    assert "| not measured at 7B; in miniature not within 2 points in 600 steps |" in claims
     for name in ("clip", "sam"):
-        difference = formatting.points_with_interval(recipe(summary, name).differences["mIoU"]).replace(" points", "")
-        assert f"| {difference} |" in text.partition("## Training")[0], "the row of costs and quality"
+        difference = formatting.points_with_interval(
+            recipe(summary, name).differences["mIoU"]
+        ).replace(" points", "")
+        assert f"| {difference} |" in costs, "the row of costs and quality"
 
 
-def test_all_variants_but_one_have_five_seeds(summary, readme):
+def test_all_variants_but_one_have_five_seeds(summary, document):
     seeds = {each.name: len(each.seeds) for each in summary.recipes if each.role == "recipe"}
-    assert {name for name, count in seeds.items() if count != 5} == {"clip-crop"} and seeds["clip-crop"] == 2
-    assert "All variants have five seeds, `clip-crop` two." in readme
+    assert {name for name, count in seeds.items() if count != 5} == {"clip-crop"} and seeds[
+        "clip-crop"
+    ] == 2
+    assert "All variants have five seeds, `clip-crop` two." in document
 
 
 def test_what_does_not_help_is_what_is_not_shown_to_be_better(summary):
@@ -198,7 +215,9 @@ def test_what_does_not_help_is_what_is_not_shown_to_be_better(summary):
         ("clip-lora", "clip-decoder"), ("clip-rich", "clip-upsampling"), ("sam-decoder", "sam"),
     }  # fmt: skip
     assert pairs["clip-decoder", "clip"] is True
-    assert "confirmed" not in {each.essential.verdict for each in summary.ablations if each.essential}
+    assert "confirmed" not in {
+        each.essential.verdict for each in summary.ablations if each.essential
+    }
 
 
 def test_every_number_of_the_logs_corrections_comes_from_the_records(summary, log):
@@ -221,9 +240,9 @@ def test_every_number_of_the_logs_corrections_comes_from_the_records(summary, lo
         assert sentence in log, sentence
 
 
-@pytest.mark.parametrize("page", ["README.md", "results/accuracy-tiny/report.md"])
-def test_no_page_calls_the_claim_refuted_or_the_model_described(page, readme):
-    text = readme if page == "README.md" else (ROOT / page).read_text()
+@pytest.mark.parametrize("page", [STUDY, PUBLISHED / "report.md"], ids=lambda page: page.stem)
+def test_no_page_calls_the_claim_refuted_or_the_model_described(page):
+    text = page.read_text()
     assert "refuted" not in text and "as described" not in text and "sooner" not in text
 
 

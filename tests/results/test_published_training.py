@@ -1,4 +1,4 @@
-"""What README says of the trainings of 7B, against the published records of the suite `training-7b`."""
+"""What docs/results.md says of the trainings of 7B, against the published records of the suite `training-7b`."""
 
 from places import ROOT
 import json
@@ -16,9 +16,14 @@ from lisabench.harness.records.training import TrainingManifest, read_training
 pytestmark = pytest.mark.no_clock
 
 PUBLISHED = ROOT / "results" / "training-7b"
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+RESULTS = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 GIB = 2**30
-IN_NF4 = {"none": "nothing", "llm": "the language model", "llm+clip": "the whole model", "llm+sam": "the whole model"}
+IN_NF4 = {
+    "none": "nothing",
+    "llm": "the language model",
+    "llm+clip": "the whole model",
+    "llm+sam": "the whole model",
+}
 
 
 @dataclass(frozen=True)
@@ -46,11 +51,13 @@ def trained(name: str) -> Trained:
     training = read_training(folder)
     steps = [step.latency_ns / 1e6 for step in training.steps]
     peak = training.epochs[-1].peak_reserved_bytes if training.epochs else None
-    return Trained(row["status"], options, training.manifest, peak, median(steps) if steps else None)
+    return Trained(
+        row["status"], options, training.manifest, peak, median(steps) if steps else None
+    )
 
 
 def table_row(name: str, quantized: str, millions: str) -> str:
-    """Return the row of README's table that the records give."""
+    """Return the row of the document's table that the records give."""
     found = trained(name)
     vision, recipe, card = (found.options[key] for key in ("vision", "recipe", "gpu_memory"))
     control = ", a control" if recipe == "described" and quantized == "the language model" else ""
@@ -80,8 +87,10 @@ def table_row(name: str, quantized: str, millions: str) -> str:
         ("dual-original-8GB", "nothing", "288.3"),
     ],
 )
-def test_the_table_of_trainings_is_that_of_the_records(name: str, quantized: str, millions: str) -> None:
-    assert table_row(name, quantized, millions) in README
+def test_the_table_of_trainings_is_that_of_the_records(
+    name: str, quantized: str, millions: str
+) -> None:
+    assert table_row(name, quantized, millions) in RESULTS
     manifest = trained(name).manifest
     if manifest:  # what was quantised, and how many parameters learned, as the training recorded it
         case = manifest.configuration["case"]
@@ -98,7 +107,7 @@ def test_the_claim_of_training_in_8_gb_is_confirmed_with_the_bytes_of_the_record
         whole = found.peak_reserved_bytes + found.beside_bytes
         assert whole <= card_bytes("8GB")
         cells.append(f"**confirmed**: {whole / GIB:.2f} GiB")
-    assert f"| training of 7B runs in 8 GB | 8 GB | {' | '.join(cells)} |" in README
+    assert f"| training of 7B runs in 8 GB | 8 GB | {' | '.join(cells)} |" in RESULTS
 
 
 def test_each_training_of_the_suite_is_the_documents_model() -> None:
@@ -109,7 +118,7 @@ def test_each_training_of_the_suite_is_the_documents_model() -> None:
         assert manifest.model.settings["vocabulary"] == 32001
 
 
-def test_steps_and_what_lies_beside_the_allocator_are_as_readme_has_them() -> None:
+def test_steps_and_what_lies_beside_the_allocator_are_as_the_document_has_them() -> None:
     suite = json.loads((PUBLISHED / "run.json").read_text(encoding="utf-8"))
     names = [row["name"] for row in suite["trainings"]]
     complete = {name: trained(name) for name in names if trained(name).status == "complete"}
@@ -117,7 +126,7 @@ def test_steps_and_what_lies_beside_the_allocator_are_as_readme_has_them() -> No
     assert beside == {"0.67"}
     steps_ms = {name: one.step_ms for name, one in complete.items() if one.step_ms}
     shortest, longest = min(steps_ms.values()), max(steps_ms.values())
-    assert f"A step took {shortest / 1e3:.1f} to {longest / 1e3:.1f} s." in README
+    assert f"A step took {shortest / 1e3:.1f} to {longest / 1e3:.1f} s." in RESULTS
     again = [
         sorted((steps_ms[name], steps_ms[f"{name}-{card}"]))
         for name in steps_ms

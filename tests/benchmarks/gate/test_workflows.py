@@ -20,6 +20,7 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 FILES = [*WORKFLOWS, ROOT / "action.yml"]
 BIN = Path(sys.executable).parent
 README = (ROOT / "README.md").read_text()
+DOCUMENT = (ROOT / "docs" / "gate.md").read_text()
 
 
 def steps_of(workflow, job):
@@ -55,15 +56,15 @@ def problems_by_zizmor(*paths):
 
 
 def example(name):
-    """The file of that name in the README, whose first line is its name."""
+    """The file of that name in the document, whose first line is its name."""
     (text,) = re.findall(
-        rf"^```yaml\n# {re.escape(name)}\n(.*?)^```", README, re.MULTILINE | re.DOTALL
+        rf"^```yaml\n# {re.escape(name)}\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL
     )
     return text
 
 
 def example_workflow():
-    """The README's, with a commit where it leaves one open."""
+    """The document's, with a commit where it leaves one open."""
     return example(".github/workflows/gate.yml").replace(
         "OWNER/lisabench@COMMIT", f"team/lisabench@{'0' * 40}"
     )
@@ -171,8 +172,10 @@ def test_the_workflow_gives_the_action_inputs_that_it_has_and_a_suite_that_ships
     assert suite.exists() and suite.stem in shipped_names()
 
 
-def test_the_readme_describes_every_input_of_the_action():
-    rows = re.findall(r"^\| `([\w-]+)` \| (.*?) \|", README.partition("### In CI")[2], re.MULTILINE)
+def test_the_document_describes_every_input_of_the_action():
+    rows = re.findall(
+        r"^\| `([\w-]+)` \| (.*?) \|", DOCUMENT.partition("## In CI")[2], re.MULTILINE
+    )
     inputs = read("action.yml")["inputs"]
     assert [name for name, _ in rows][: len(inputs)] == list(inputs)
     for (name, default), entry in zip(rows, inputs.values(), strict=False):
@@ -382,7 +385,7 @@ def test_no_input_is_run_as_code(gate, tmp_path):
     assert calls[0][1] == nasty and calls[0][-2:] == ["x)", "*"]
 
 
-# The README's example, in a repository as somebody else would have it
+# The document's example, in a repository as somebody else would have it
 
 
 @pytest.fixture(scope="module")
@@ -411,13 +414,13 @@ def packages(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runner(tmp_path_factory, packages):
-    """A machine with a checkout of a repository of the README's files, whose baseline was made as the README says."""
+    """A machine with a checkout of a repository of the document's files, whose baseline was made as it says."""
     folder = tmp_path_factory.mktemp("sample")
     for name in ("gate.yaml", ".github/workflows/gate.yml"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(example(name))
     (command,) = re.findall(
-        r"^\$ (.* --out baseline\.json)$", README.partition("### In CI")[2], re.MULTILINE
+        r"^\$ (.* --out baseline\.json)$", DOCUMENT.partition("## In CI")[2], re.MULTILINE
     )
     path = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
     subprocess.run(
@@ -446,7 +449,7 @@ py-modules = ["my_adapter"]
 
 @pytest.fixture(scope="module")
 def held(runner, action):
-    """What came of the README's workflow, in a repository that is a package too."""
+    """What came of the document's workflow, in a repository that is a package too."""
     (runner.workspace / "my_adapter.py").write_text("HERE = True\n")
     (runner.workspace / "pyproject.toml").write_text(ADAPTER)
     checkout, use = yaml.safe_load(example(".github/workflows/gate.yml"))["jobs"]["gate"]["steps"]
@@ -456,7 +459,7 @@ def held(runner, action):
     return runner.use(action, use["with"] | {"install": "--no-cache-dir ."})
 
 
-def test_the_readmes_example_holds(runner, held):
+def test_the_documents_example_holds(runner, held):
     assert held.code == 0, held.stdout + held.stderr
     assert held.outputs["exit-code"] in ("0", "3"), (
         "the memory of a machine that is busy may be in doubt"
@@ -474,7 +477,7 @@ def test_the_action_installs_what_else_is_asked_for(runner):
 
 
 @pytest.mark.usefixtures("held")
-def test_the_readmes_example_stops_what_is_slower(runner, action):
+def test_the_documents_example_stops_what_is_slower(runner, action):
     suite = runner.workspace / "gate.yaml"
     suite.write_text(suite.read_text().replace("vision_ms: 4", "vision_ms: 6"))
     described = read(action / "action.yml")
