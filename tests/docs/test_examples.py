@@ -1,0 +1,283 @@
+"""The examples of README and docs work.
+
+What is tested follows from the language of a fenced block:
+
+- ``yaml``: a suite, or a part of one, is validated as `lisabench run` validates it.
+- ``python``: executed in a temporary folder.
+- ``console``: every ``lisabench`` command line is parsed by the command line's own parser. A block
+  that shows output, too, is carried out, and must print just that.
+- ``json`` and ``toml``: parsed.
+"""
+
+import json
+import re
+import shlex
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+import yaml
+from command import lisabench
+from places import ROOT
+from run_factory import write_run
+from samples import sample_of
+
+from lisabench import cli
+from lisabench.benchmarks import suite_file
+from lisabench.harness.errors import UsageError
+from lisabench.harness.probe import NullProbe
+from lisabench.models import registry
+
+pytestmark = pytest.mark.no_clock
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a document."""
+
+    document: Path
+    language: str
+    text: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.document.name}:{self.line}"
+
+
+def blocks_of(document: Path) -> list[Block]:
+    text = document.read_text(encoding="utf-8")
+    blocks = []
+    for found in FENCED.finditer(text):
+        line = text[: found.start()].count("\n") + 1
+        blocks.append(Block(document, found[1], found[2], line))
+    return blocks
+
+
+BLOCKS = [block for document in DOCUMENTS for block in blocks_of(document)]
+LANGUAGES = {"", "console", "json", "python", "toml", "yaml"}
+
+
+def blocks_in(language: str) -> list[Block]:
+    return [block for block in BLOCKS if block.language == language]
+
+
+def test_every_block_is_of_a_language_that_is_tested():
+    assert {block.language for block in BLOCKS} == LANGUAGES
+
+
+# Suites
+
+WORKFLOW = "# .github/workflows/"  # `tests/benchmarks/gate/test_workflows.py` runs it
+COMPLETE = {
+    "name": "example",
+    "title": "A suite that a part of one is put into",
+    "reference": "dual",
+    "defaults": {"adapter": "lisa"},
+    "cases": {
+        "dual": {"vision": "dual"},
+        "clip": {"vision": "clip"},
+        "dual-nf4": {"vision": "dual", "quantization": "nf4"},
+        "clip-nf4": {"vision": "clip", "quantization": "nf4"},
+        "rounded": {"precision": "bf16"},
+    },
+}
+SUITES = [block for block in blocks_in("yaml") if not block.text.startswith(WORKFLOW)]
+
+
+def validated(text: str):
+    content = yaml.safe_load(text)
+    base = {"name": "example"} if "cases" in content else COMPLETE
+    return suite_file.validate({**base, **content})
+
+
+@pytest.mark.parametrize("block", SUITES, ids=str)
+def test_a_suite_or_a_part_of_one_is_valid(block):
+    assert validated(block.text).cases
+
+
+def test_a_planted_key_is_found():
+    with pytest.raises(UsageError, match="unknown key of a suite 'referense'"):
+        validated("referense: dual")
+
+
+# Programs
+
+
+def test_the_example_of_records_runs(tmp_path, monkeypatch, capsys):
+    (block,) = [one for one in blocks_in("python") if "lisabench.load(" in one.text]
+    write_run(tmp_path / "runs" / "mine", queries=8, size=(24, 32), gallery=0)
+    monkeypatch.chdir(tmp_path)
+    exec(block.text, {})
+    assert "dual" in capsys.readouterr().out
+
+
+def test_the_example_of_an_adapter_answers_with_the_pixels_that_it_promises(monkeypatch):
+    (block,) = [one for one in blocks_in("python") if "def build(" in one.text]
+    module = {"__name__": "my_module"}
+    exec(block.text, module)
+    monkeypatch.setattr(registry, "find", {"my-model": module["build"]}.get)
+    assert registry.settings_of("my-model") == {"threshold": 128}
+    with pytest.raises(UsageError, match="unknown setting"):
+        registry.make_case("my-model", {"thresold": 1})
+
+    sample = sample_of(np.ones((24, 32), np.uint8))
+    adapter = module["build"](registry.make_case("my-model", {"threshold": 100}), NullProbe())
+    inputs = adapter.preprocess([sample])
+    features = adapter.vision(inputs)
+    answers = adapter.llm(inputs, features)
+    decoded = adapter.decoder(inputs, features, answers)
+    (prediction,) = adapter.postprocess(inputs, answers, decoded)
+    adapter.close()
+    assert np.array_equal(prediction.mask_HW, sample.image.mean(axis=2) > 100)
+
+
+def test_no_other_program_is_left_out():
+    assert len(blocks_in("python")) == 2
+
+
+@pytest.mark.parametrize("block", blocks_in("json"), ids=str)
+def test_json_is_json(block):
+    assert json.loads(block.text)
+
+
+@pytest.mark.parametrize("block", blocks_in("toml"), ids=str)
+def test_toml_names_the_entry_points_that_are_read(block):
+    points = tomllib.loads(block.text)["project"]["entry-points"]
+    assert list(points) == [registry.GROUP]
+
+
+# Command lines
+
+
+def shell_lines(text: str) -> list[str]:
+    """Return the lines that are typed, without the prompt; continued ones are one line."""
+    joined = text.replace("\\\n", " ")
+    return [line[2:] for line in joined.splitlines() if line.startswith("$ ")]
+
+
+def with_first_values(line: str) -> str:
+    """Return a line of the shell with each variable of a loop replaced by its first value."""
+    for name, values in re.findall(r"for (\w+) in ([^;]+);", line):
+        line = line.replace(f"${name}", values.split()[0])
+    return line
+
+
+def arguments_of(words: list[str]) -> list[str] | None:
+    """Return the arguments of lisabench in a command; None where another program is called."""
+    while words and (words[0] == "do" or "=" in words[0]):
+        words = words[1:]
+    if words and Path(words[0]).name == "lisabench":
+        return words[1:]
+    if "lisabench.cli" in words:  # by python -m, or by accelerate launch -m
+        return words[words.index("lisabench.cli") + 1 :]
+    return None
+
+
+def calls_in(line: str) -> list[list[str]]:
+    """Return the arguments of each call of lisabench in a shell line."""
+    lexer = shlex.shlex(with_first_values(line), posix=True, punctuation_chars=";&|")
+    lexer.whitespace_split = True
+    commands, words = [], []
+    for token in [*lexer, ";"]:
+        if set(token) <= set(";&|"):
+            commands.append(words)
+            words = []
+        else:
+            words.append(token)
+    arguments = [arguments_of(command) for command in commands]
+    return [call for call in arguments if call is not None]
+
+
+def parsed(arguments: list[str]) -> tuple[str, dict]:
+    """Return the name of the command and its parameters; nothing is carried out."""
+    command = typer.main.get_command(cli.app)
+    context = command.make_context("lisabench", list(arguments))
+    name = ""
+    while hasattr(command, "resolve_command"):
+        rest = [*context._protected_args, *context.args]
+        name, command, rest = command.resolve_command(context, rest)
+        context = command.make_context(name, rest, parent=context)
+    return name, context.params
+
+
+CALLS = [
+    call
+    for block in blocks_in("console")
+    for line in shell_lines(block.text)
+    for call in calls_in(line)
+]
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: " ".join(call)[:80])
+def test_a_command_line_is_understood(call, tmp_path, monkeypatch):
+    name, parameters = parsed(call)
+    assert name in COMMANDS
+    if name == "run":
+        suite = parameters["suite"] or "tiny"
+        changes = cli._pairs(parameters["changes"] or [])
+        if suite in suite_file.shipped_names() and "..." not in " ".join(call):
+            monkeypatch.chdir(tmp_path)
+            assert suite_file.load(suite, changes)
+        else:
+            assert suite in suite_file.shipped_names() or suite.endswith(".yaml")
+
+
+def test_there_are_command_lines_of_every_command():
+    named = {parsed(call)[0] for call in CALLS}
+    rows = set(
+        re.findall(r"`(?:lisabench |data )(?:data )?(\w+)`", (ROOT / "README.md").read_text())
+    )
+    assert named | rows >= set(COMMANDS)
+
+
+@pytest.mark.parametrize("line", ["run tiny --limt 3", "runn tiny", "check E"])
+def test_a_planted_mistake_on_a_command_line_is_found(line):
+    with pytest.raises(Exception, match=r"limt|runn|against"):
+        parsed(shlex.split(line))
+
+
+def commands(group, prefix: str = "") -> dict[str, object]:
+    found = {}
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            found |= commands(command, f"{prefix}{name} ")
+        else:
+            found[name] = command
+    return found
+
+
+COMMANDS = commands(typer.main.get_command(cli.app))
+WITH_OUTPUT = [
+    block
+    for block in blocks_in("console")
+    if any(not line.startswith(("$ ", "    ")) for line in block.text.splitlines())
+]
+
+
+def sessions(text: str) -> list[tuple[str, str]]:
+    """Return the command lines of a block, each with its output."""
+    pairs = []
+    for part in text.removeprefix("$ ").split("\n$ "):
+        line, _, output = part.partition("\n")
+        pairs.append((line, output.strip("\n")))
+    return pairs
+
+
+@pytest.mark.parametrize("block", WITH_OUTPUT, ids=str)
+def test_a_block_that_shows_output_prints_just_that(block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for line, expected in sessions(block.text):
+        (call,) = calls_in(line)
+        done = lisabench(*call)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip("\n") == expected
+
+
+def test_blocks_with_output_are_found():
+    assert len(WITH_OUTPUT) >= 2
