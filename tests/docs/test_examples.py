@@ -9,6 +9,9 @@ What is tested follows from the language of a fenced block:
 - ``json`` and ``toml``: parsed.
 """
 
+import ast
+import dataclasses
+import importlib.util
 import json
 import re
 import shlex
@@ -22,7 +25,6 @@ import typer
 import yaml
 from command import lisabench
 from places import ROOT
-from run_factory import write_run
 from samples import sample_of
 
 from lisabench import cli
@@ -109,14 +111,6 @@ def test_a_planted_key_is_found():
 # Programs
 
 
-def test_the_example_of_records_runs(tmp_path, monkeypatch, capsys):
-    (block,) = [one for one in blocks_in("python") if "lisabench.load(" in one.text]
-    write_run(tmp_path / "runs" / "mine", queries=8, size=(24, 32), gallery=0)
-    monkeypatch.chdir(tmp_path)
-    exec(block.text, {})
-    assert "dual" in capsys.readouterr().out
-
-
 def test_the_example_of_an_adapter_answers_with_the_pixels_that_it_promises(monkeypatch):
     (block,) = [one for one in blocks_in("python") if "def build(" in one.text]
     module = {"__name__": "my_module"}
@@ -126,7 +120,9 @@ def test_the_example_of_an_adapter_answers_with_the_pixels_that_it_promises(monk
     with pytest.raises(UsageError, match="unknown setting"):
         registry.make_case("my-model", {"thresold": 1})
 
-    sample = sample_of(np.ones((24, 32), np.uint8))
+    image = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+    black = sample_of(np.ones((24, 32), np.uint8))
+    sample = dataclasses.replace(black, pixels=lambda: image)
     adapter = module["build"](registry.make_case("my-model", {"threshold": 100}), NullProbe())
     inputs = adapter.preprocess([sample])
     features = adapter.vision(inputs)
@@ -134,11 +130,13 @@ def test_the_example_of_an_adapter_answers_with_the_pixels_that_it_promises(monk
     decoded = adapter.decoder(inputs, features, answers)
     (prediction,) = adapter.postprocess(inputs, answers, decoded)
     adapter.close()
-    assert np.array_equal(prediction.mask_HW, sample.image.mean(axis=2) > 100)
+    assert np.array_equal(prediction.mask_HW, image.mean(axis=2) > 100)
 
 
 def test_no_other_program_is_left_out():
-    assert len(blocks_in("python")) == 2
+    """`tests/reports/test_load.py` runs the example of records, and looks at what it computes."""
+    (other,) = [block for block in blocks_in("python") if "def build(" not in block.text]
+    assert "lisabench.load(" in other.text
 
 
 @pytest.mark.parametrize("block", blocks_in("json"), ids=str)
@@ -240,6 +238,34 @@ def test_there_are_command_lines_of_every_command():
 def test_a_planted_mistake_on_a_command_line_is_found(line):
     with pytest.raises(Exception, match=r"limt|runn|against"):
         parsed(shlex.split(line))
+
+
+def python_calls(option: str) -> list[str]:
+    """Return what follows ``python -m`` or ``python -c`` on the command lines."""
+    found = []
+    for block in blocks_in("console"):
+        for line in shell_lines(block.text):
+            words = shlex.split(line, comments=True)
+            if Path(words[0]).name.startswith("python") and words[1] == option:
+                found.append(words[2])
+    return found
+
+
+def test_modules_on_command_lines_exist():
+    modules = [name for name in python_calls("-m") if name.startswith("lisabench")]
+    assert modules
+    for name in modules:
+        assert importlib.util.find_spec(name), name
+
+
+def test_programs_on_command_lines_import_what_exists():
+    for text in python_calls("-c"):
+        tree = ast.parse(text)
+        imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+        assert imports
+        for node in imports:
+            for alias in node.names:
+                importlib.import_module(f"{node.module}.{alias.name}")
 
 
 def commands(group, prefix: str = "") -> dict[str, object]:
