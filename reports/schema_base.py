@@ -1,6 +1,6 @@
-"""The parts of a run's summary: the base of all of them, their types of numbers, a case's figures, and effects.
+"""The parts that the summaries of runs and trainings share: their types of numbers, a case's numbers, and effects.
 
-`schema` says what holds for every field, and puts the parts together.
+`run.schema` says what holds for every field, and puts the parts of a run together.
 """
 
 from typing import Annotated, Literal
@@ -16,7 +16,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 
 
 class Strict(BaseModel):
-    """What all parts share: unknown keys, NaN and infinities are errors; a summary is never changed once made."""
+    """The base of all parts: unknown keys, NaN and infinities are errors, and a summary is never changed."""
 
     model_config = ConfigDict(
         extra="forbid", allow_inf_nan=False, populate_by_name=True, frozen=True
@@ -143,29 +143,29 @@ class StageTime(RegionTime):
     )
     floor_ms: NotNegative | None = Field(
         default=None,
-        description="What the stage takes at the machine's ceilings: the larger of its operations over the matrix rate "
-        "and its weights over the bandwidth. Null where the model does not say what it takes.",
+        description="What the stage takes at least, by the machine's roofline: the larger of its operations over the "
+        "matrix rate and its weights over the bandwidth. Null where the model does not say what it takes.",
     )
 
     @property
     def by_itself_ms(self) -> float:
-        """Waited for, where the GPU runs behind the host."""
+        """The stage's own time: of the synchronised pass, where the GPU runs behind the host."""
         return self.median_ms if self.synchronised_ms is None else self.synchronised_ms
 
     @property
     def runs_ahead(self) -> bool:
-        """Whether waiting for the stage makes its time another."""
-        waited = self.synchronised_ms
-        return waited is not None and abs(waited - self.median_ms) > DIFFER_BY * max(
-            self.median_ms, waited
-        )
+        """Whether the host runs ahead of the GPU: the synchronised time differs by more than `DIFFER_BY`."""
+        waited_ms = self.synchronised_ms
+        if waited_ms is None:
+            return False
+        return abs(waited_ms - self.median_ms) > DIFFER_BY * max(self.median_ms, waited_ms)
 
 
 class Time(Strict):
     """Warm queries that ended ok or no_seg, of all processes. Null where nothing has been timed."""
 
     clock: str | None = Field(
-        description="Clock of every figure here but host_ms: host, cuda events or virtual."
+        description="Clock of every number here but host_ms: host, cuda events or virtual."
     )
     n: Count = Field(description="Timed records: queries times processes.")
     queries: Count = Field(
@@ -266,7 +266,7 @@ class Memory(Strict):
 
 
 class Cold(Strict):
-    """What happens once, and is in no other figure."""
+    """What happens once, and is in no other number."""
 
     build_s: NotNegative | None = Field(description="Seconds to build the adapter.")
     first_query_ms: NotNegative | None = Field(
@@ -277,7 +277,7 @@ class Cold(Strict):
 class Ratio(Strict):
     """exp(mean over process pairs of ln(candidate / reference)), with a t interval.
 
-    Of a time, a pair's figure is the median over its queries; of memory it is that of the two peaks.
+    Of a time, a pair's number is the median over its queries; of memory it is that of the two peaks.
     """
 
     ratio: Positive | None = Field(
@@ -303,7 +303,7 @@ NO_RATIO = Ratio(ratio=None, low=None, high=None, processes=0, smallest_detectab
 class Milliseconds(Strict):
     """Mean over the pairs of processes of candidate minus reference, with a t interval.
 
-    A pair's figure is the difference of the two medians over the queries that both answered in it.
+    A pair's number is the difference of the two medians over the queries that both answered in it.
     """
 
     ms: float | None = Field(
@@ -319,12 +319,12 @@ class Milliseconds(Strict):
 
 
 class Twin(Strict):
-    """A case with the settings of its team's reference: two measurements of one model, which differ by noise alone.
+    """A case with the settings of its group's reference: two measurements of one model, which differ by noise alone.
 
-    No interval of a ratio of times in the team is narrower than `half_widths` says; `reports/twins.py` says why.
+    No interval of a ratio of times in the group is narrower than `half_widths` says; `reports/twins.py` says why.
     """
 
-    reference: str = Field(description="Name of the team's reference.")
+    reference: str = Field(description="Name of the group's reference.")
     candidate: str = Field(description="Name of the case with the same settings.")
     half_widths: dict[str, NotNegative] = Field(
         description="By quantity, such as time.vision: the least half-width of an interval, in natural logarithms."
@@ -351,18 +351,27 @@ class Points(Strict):
     )
 
 
-class AgainstFloor(Strict):
-    """A model's gIoU against that of the best answer without a look, over the queries that the model answered."""
+class AgainstTrivialBaseline(Strict):
+    """A model's gIoU against that of the best trivial baseline, over the queries that the model answered."""
 
     case: str = Field(description="Name of the model.")
-    floor: str = Field(
-        description="Name of the best floor; whole-image and empty are computed where none was asked."
+    baseline: str = Field(
+        validation_alias="floor",
+        serialization_alias="floor",
+        description="Name of the best trivial baseline; whole-image and empty are computed where the run has not "
+        "evaluated them.",
     )
     gIoU: Fraction = Field(description="Of the model.")
-    floor_gIoU: Fraction = Field(description="Of the floor.")
-    gIoU_points: Points = Field(description="Of the model, the floor being the reference.")
+    baseline_gIoU: Fraction = Field(
+        validation_alias="floor_gIoU",
+        serialization_alias="floor_gIoU",
+        description="Of the trivial baseline.",
+    )
+    gIoU_points: Points = Field(
+        description="Of the model, the trivial baseline being the reference."
+    )
     verdict: Literal["better", "doubtful", "not better"] = Field(
-        description="Doubtful: above the floor, but the interval reaches down to it."
+        description="Doubtful: above the trivial baseline, but the interval reaches down to it."
     )
     refused: bool = Field(
         description="A loaded checkpoint that is not better, about eight images at least."

@@ -59,7 +59,7 @@ def no_narrower(ratio: Ratio, quantity: str, twins: Sequence[Twin]) -> Ratio:
     Args:
         ratio: of two cases that took turns with the twins.
         quantity: what it is of, such as ``time.end_to_end`` or ``time.vision``.
-        twins: of the same team; none leaves the ratio as it is.
+        twins: of the same group; none leaves the ratio as it is.
     """
     own_half_width = _half_width(ratio)
     least_half_width = max((twin.half_widths.get(quantity, 0.0) for twin in twins), default=0.0)

@@ -25,8 +25,8 @@ from ...harness.records.journal import RUN, holds_run, write_json
 from ...harness.records.run import Run, read_run
 from ...reports.gate import page
 from ...reports.gate.baseline import reduced
-from ...reports.gate.checks import Check, judge
-from ...reports.gate.outcome import Checked, broken, checked, settle, to_measure_again
+from ...reports.gate.checks import Check, gate_checks
+from ...reports.gate.outcome import Checked, broken, checked, to_remeasure, with_remeasurements
 from ...reports.gate.pairs import time_pairs
 from ...reports.gate.thresholds import Gate, gate_of
 from ..progress import Progress, shown
@@ -129,14 +129,18 @@ class Bench:
         runs = self.measure((suite, suite), self.out, changes, "")
         base, head = map(reduced, runs)
         gate = gate_of(runs[1].run["definition"])
-        checks = judge(base, head, gate, pairs=time_pairs(*runs))
-        regressed = to_measure_again(checks)
+        checks = gate_checks(base, head, gate, pairs=time_pairs(*runs))
+        regressed = to_remeasure(checks)
         again = {
             case: self._again(runs, case, gate, number)
             for number, case in enumerate(regressed, start=1)
         }
         found = checked(
-            str(runs[1].folder), self.versions[0].label, base, head, settle(checks, again)
+            str(runs[1].folder),
+            self.versions[0].label,
+            base,
+            head,
+            with_remeasurements(checks, again),
         )
         return found.model_copy(
             update={"paired": True, "in_turns": all(run.run["in_turns"] for run in runs)}
@@ -155,7 +159,7 @@ class Bench:
             fresh = self.measure(list(map(str, suites)), folder, {}, "again, ")
         except LisabenchError as error:
             return str(error)
-        return judge(reduced(fresh[0]), reduced(fresh[1]), gate, pairs=time_pairs(*fresh))
+        return gate_checks(reduced(fresh[0]), reduced(fresh[1]), gate, pairs=time_pairs(*fresh))
 
     def measure(
         self, suites: Sequence[str], folder: Path, changes: Mapping[str, Any], what: str

@@ -10,8 +10,8 @@ from ...harness.errors import LisabenchError, UsageError
 from ...harness.records.run import Run, read_run
 from ...reports.gate import page as gate_page
 from ...reports.gate.baseline import Baseline, read_baseline, reduced, write_baseline
-from ...reports.gate.checks import Check, judge
-from ...reports.gate.outcome import Checked, broken, checked, settle, to_measure_again
+from ...reports.gate.checks import Check, gate_checks
+from ...reports.gate.outcome import Checked, broken, checked, to_remeasure, with_remeasurements
 from ...reports.gate.thresholds import gate_of
 from ..progress import shown
 from .remeasure import measure_again
@@ -73,9 +73,9 @@ def _held(folder: Path, file: Path) -> Checked:
             f"not all of {folder} is measured yet; go on with: lisabench run --resume --out {folder}"
         )
     after, gate = reduced(run), gate_of(run.run.get("definition") or {})
-    checks = judge(before, after, gate)
-    again = {case: _again(run, case, before) for case in to_measure_again(checks)}
-    return checked(str(folder), str(file), before, after, settle(checks, again))
+    checks = gate_checks(before, after, gate)
+    again = {case: _again(run, case, before) for case in to_remeasure(checks)}
+    return checked(str(folder), str(file), before, after, with_remeasurements(checks, again))
 
 
 def _again(run: Run, case: str, before: Baseline) -> Sequence[Check] | str:
@@ -85,7 +85,7 @@ def _again(run: Run, case: str, before: Baseline) -> Sequence[Check] | str:
             fresh = reduced(measure_again(run, case, progress))
     except LisabenchError as error:
         return str(error)
-    return judge(before, fresh, gate_of(run.run["definition"]), second_look=True)
+    return gate_checks(before, fresh, gate_of(run.run["definition"]), remeasured=True)
 
 
 def publish(found: Checked, outputs: Outputs) -> None:

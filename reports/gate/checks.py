@@ -1,14 +1,17 @@
-"""A run against a baseline: what each figure of each case is held to, and what comes of it.
+"""A run against a baseline: what each number of each case is held to, and what comes of it.
 
-No process of one side has a partner on the other, so the interval of a ratio is Welch's, widened by what two sessions
-differ by (`Thresholds.sessions`), since measuring the new side again cannot take that out. A figure holds where its
-whole interval keeps the threshold, and has regressed where the whole of it lies beyond.
+No process of one side has a partner on the other, so the interval of a ratio is Welch's, widened by
+what two sessions differ by (`Thresholds.sessions`), since measuring the new side again cannot take that
+out. A number holds where its whole interval keeps the threshold, and has regressed where the whole of
+it lies beyond.
 
-A second look asks whether the first was a fluke of its processes. What the sessions differ by is the same for both, and
-was allowed for by the first: here the interval of the processes alone must lie beyond. To hold, it needs the whole one.
+A re-measurement asks whether a regression was a fluke of its processes. What the sessions differ by is
+the same for both measurements, and the first one has allowed for it: in the re-measurement the interval
+of the processes alone must lie beyond. To hold, the whole interval must keep the threshold.
 
-Where two versions took turns in one job, a process of the one next to a process of the other, a time's interval is that
-of the pairs in both looks. Peaks do not drift, so pairs would only cost them degrees of freedom: theirs stays Welch's.
+Where two versions took turns in one job, a process of the one next to a process of the other, a time's
+interval is that of the pairs in both measurements. Peaks do not drift, so pairs would only cost them
+degrees of freedom: theirs stays Welch's.
 """
 
 import math
@@ -28,6 +31,7 @@ from ..energy import ENERGY
 from ..peaks import RESIDENT_SET
 from ..quality import points
 from ..schema_base import AnswerSpread, Points, Strict
+from ..times import END_TO_END, of_stage
 from .baseline import Baseline, BaselineCase
 from .pairs import Pairs
 from .thresholds import Gate, Thresholds
@@ -46,9 +50,12 @@ Verdict = Literal[
 Unit = Literal["ns", "bytes", "mJ", "score", "IoU", "share", "case"]
 
 FAILURES, MASKS = "failures", "masks"
-DRIFTING = {"ns": "a time", "mJ": "an energy"}  # units whose figures differ from session to session
+PEAK, QUERY_PEAK = "memory.peak", "memory.query_peak"
+DRIFTING: Mapping[Unit, str] = {"ns": "a time", "mJ": "an energy"}  # differ from session to session
 NO_PAIRS: Pairs = {}
-BOTH_SIDES = 2  # the kept answers of either side may lie so far from others that it gives
+# The kept answers of either side may lie as far from its others as the spread within a side, so the
+# limit of a score or a mask gives way by that spread twice.
+BOTH_SIDES = 2
 OWN_SPREAD = "the limit allows for the spread among the baseline's own processes"
 WHOLE_PROCESSES = "by the peak of the whole process: the baseline or the run lacks what stood there before the build"
 VERDICTS: Mapping[Answer, Verdict] = {
@@ -86,15 +93,25 @@ class Check(Strict):
 
 @dataclass(frozen=True)
 class _Ends:
-    """The ends of an interval, as `harness.verdicts` takes them."""
+    """The ends of an interval, as `harness.statistics.verdicts` takes them."""
 
     low: float | None
     high: float | None
 
 
 @dataclass(frozen=True)
-class _Pair:
-    """A case on both sides, and what must not be compared of them."""
+class _CasePair:
+    """A case in the baseline and in the run, and why some of it must not be compared.
+
+    Attributes:
+        before, after: the case in the baseline and in the run.
+        allowed: the thresholds of the case.
+        other_queries: why scores must not be compared; None where they may.
+        other_timed_queries: why costs must not be compared, by their queries; None where they may.
+        other_machine: why costs must not be compared, by the machine; None where they may.
+        remeasured: the run measures a regression again.
+        pairs: log ratios of pairs of processes, where the two sides took turns.
+    """
 
     before: BaselineCase
     after: BaselineCase
@@ -102,7 +119,7 @@ class _Pair:
     other_queries: str | None
     other_timed_queries: str | None
     other_machine: str | None
-    second_look: bool
+    remeasured: bool
     pairs: Pairs
 
     @property
@@ -111,319 +128,384 @@ class _Pair:
 
     @property
     def no_cost(self) -> str | None:
+        """Why costs must not be compared; None where they may."""
         return self.other_timed_queries or self.other_machine
+
+    @property
+    def own_spread(self) -> AnswerSpread | None:
+        """By how much the baseline's own processes answer differently; None where all agree, or it is unknown."""
+        spread = self.before.answer_spread
+        return spread if spread and spread.differing else None
 
     def check(
         self, metric: str, verdict: Verdict, unit: Unit, **known: float | str | None
     ) -> Check:
-        return Check.model_validate(
-            {"case": self.before.name, "metric": metric, "verdict": verdict, "unit": unit} | known
-        )
+        """Return a check of this case."""
+        fields = {"case": self.before.name, "metric": metric, "verdict": verdict, "unit": unit}
+        return Check.model_validate(fields | known)
 
 
-def judge(
+def gate_checks(
     before: Baseline,
     after: Baseline,
     gate: Gate,
-    second_look: bool = False,
+    remeasured: bool = False,
     pairs: Pairs = NO_PAIRS,
 ) -> list[Check]:
-    """Every case of the baseline, in its order.
+    """Return the checks of every case of the baseline, in its order.
 
     Args:
-        before, after: the baseline, and the run reduced likewise.
+        before, after: the baseline, and the run reduced in the same way.
         gate: what is accepted.
-        second_look: the run measures again what has regressed in a first one.
+        remeasured: the run measures again what has regressed in a first one.
         pairs: log ratios of times, where the processes of the two took turns.
     """
     other_data = _other_data(before, after)
-    machines = next(iter(different_machines(before.passport, after.passport)), None)
+    other_machine = next(iter(different_machines(before.passport, after.passport)), None)
     checks: list[Check] = []
     for case in before.cases:
-        found = after.case(case.name)
-        if found is None:
-            gone = "the run has no such case"
+        case_after = after.case(case.name)
+        if case_after is None:
+            why = "the run has no such case"
             checks.append(
-                Check(case=case.name, metric="case", verdict="missing", unit="case", why=gone)
+                Check(case=case.name, metric="case", verdict="missing", unit="case", why=why)
             )
-        else:
-            other_queries = other_data or _other_queries(case, found)
-            other_timed = other_data or _other_timed_queries(case, found)
-            pair = _Pair(
-                case,
-                found,
-                gate.of(case.name),
-                other_queries,
-                other_timed,
-                machines,
-                second_look,
-                pairs,
-            )
-            checks += [
-                _failures(pair),
-                *_times(pair),
-                *_energy(pair),
-                *_peaks(pair),
-                *_quality(pair),
-                _masks(pair),
-            ]
+            continue
+        pair = _CasePair(
+            before=case,
+            after=case_after,
+            allowed=gate.of(case.name),
+            other_queries=other_data or _other_queries(case, case_after),
+            other_timed_queries=other_data or _other_timed_queries(case, case_after),
+            other_machine=other_machine,
+            remeasured=remeasured,
+            pairs=pairs,
+        )
+        checks.append(_failures(pair))
+        checks += _times(pair)
+        checks += _energy(pair)
+        checks += _peaks(pair)
+        checks += _quality(pair)
+        checks.append(_masks(pair))
     return checks
 
 
+# Why two sides must not be compared
+
+
 def _other_data(before: Baseline, after: Baseline) -> str | None:
-    prints = [side.data.get("fingerprint") for side in (before, after)]
-    return (
-        None
-        if prints[0] == prints[1]
-        else f"asked on different data (fingerprint {prints[0]} and {prints[1]})"
-    )
+    prints = before.data.get("fingerprint"), after.data.get("fingerprint")
+    if prints[0] == prints[1]:
+        return None
+    return f"evaluated on different data (fingerprint {prints[0]} and {prints[1]})"
 
 
 def _other_queries(before: BaselineCase, after: BaselineCase) -> str | None:
-    sides = (case.answers for case in (before, after))
-    asked = [set(zip(side.sample_id, side.image_id, side.target_px, strict=True)) for side in sides]
-    return None if asked[0] == asked[1] else "not the same queries, images and targets"
+    if _queries(before) == _queries(after):
+        return None
+    return "not the same queries, images and targets"
+
+
+def _queries(case: BaselineCase) -> set[tuple[str, str, int]]:
+    answers = case.answers
+    return set(zip(answers.sample_id, answers.image_id, answers.target_px, strict=True))
 
 
 def _other_timed_queries(before: BaselineCase, after: BaselineCase) -> str | None:
     """Return why costs are not compared: they are of the timed rounds, and scores of the quality pass."""
     if before.timed is None and after.timed is None:
         return _other_queries(before, after)
-    sides = (
-        case.answers.sample_id if case.timed is None else case.timed for case in (before, after)
-    )
-    timed = [set(side) for side in sides]
-    return None if timed[0] == timed[1] else "not the same queries were timed"
+    if _timed_queries(before) == _timed_queries(after):
+        return None
+    return "not the same queries were timed"
 
 
-def _failures(pair: _Pair) -> Check:
-    shares = [case.failed / case.records if case.records else 1.0 for case in pair.sides]
-    verdict = "regression" if shares[1] > shares[0] else "holds"
-    why = (
-        f"{pair.after.failed} of {pair.after.records} queries failed"
-        if verdict != "holds"
-        else None
-    )
-    return pair.check(
-        FAILURES, verdict, "share", before=shares[0], after=shares[1], limit=shares[0], why=why
-    )
+def _timed_queries(case: BaselineCase) -> set[str]:
+    return set(case.answers.sample_id if case.timed is None else case.timed)
 
 
-def _times(pair: _Pair) -> Iterator[Check]:
-    refused = pair.no_cost or _other("clocks", pair.before.clock, pair.after.clock)
-    sides, allowed = pair.sides, pair.allowed
-    yield _ratio(
-        pair,
-        "time.end_to_end",
-        "ns",
-        [case.end_to_end_ns for case in sides],
-        allowed.end_to_end,
-        refused,
-    )
-    passes = ["the synchronised" if case.stages_synchronised else "the timing" for case in sides]
-    refused = refused or _other("passes", *passes)
-    for stage in (stage for stage in STAGES if any(stage in case.stages_ns for case in sides)):
-        times = [case.stages_ns.get(stage, []) for case in sides]
-        yield _ratio(pair, f"time.{stage}", "ns", times, allowed.of_stage(stage), refused)
+def _measured_differently(what: str, before: str | None, after: str | None) -> str | None:
+    return None if before == after else f"measured by different {what} ({before} and {after})"
 
 
-def _energy(pair: _Pair) -> Iterator[Check]:
-    """Nothing where neither side has read a counter; where one has not, there is nothing to compare, and no failure."""
-    sides = [case.energy_mj for case in pair.sides]
-    if all(sides):
-        yield _ratio(pair, ENERGY, "mJ", sides, pair.allowed.energy, pair.no_cost)
-    elif any(sides):
-        lacking = "the run" if sides[0] else "the baseline"
-        means = [sum(side) / len(side) if side else None for side in sides]
-        why = f"{lacking} has no energy: it is older, or without a counter"
-        yield pair.check(ENERGY, "not checked", "mJ", before=means[0], after=means[1], why=why)
+# Failures and costs
 
 
-def _peaks(pair: _Pair) -> Iterator[Check]:
-    """By the growth where both sides have it, as on a CPU; otherwise by the peak."""
-    sides = pair.sides
-    instruments = [f"{case.instrument}, {case.peak_figure}" for case in sides]
-    refused = pair.no_cost or (
-        _other("instruments", *instruments) if pair.after.instrument else None
-    )
-    of_peaks = {"memory.peak": [case.peak_bytes for case in sides]}
-    of_peaks |= {"memory.query_peak": [case.query_peak_bytes for case in sides]}
-    of_growth = {"memory.peak": [case.growth_bytes for case in sides]}
-    of_growth |= {"memory.query_peak": [case.query_growth_bytes for case in sides]}
-    for metric, peaks in of_peaks.items():
-        threshold = _peak_threshold(pair.allowed, peaks[0])
-        if all(of_growth[metric]) and not refused:
-            yield _growth(pair, metric, of_growth[metric], peaks[0], threshold)
-            continue
-        check = _ratio(pair, metric, "bytes", peaks, threshold, refused)
-        compared_whole = check.change is not None and pair.after.instrument == RESIDENT_SET
-        yield (
-            check.model_copy(update={"why": check.why or WHOLE_PROCESSES})
-            if compared_whole
-            else check
+def _failures(pair: _CasePair) -> Check:
+    """Return the check of the share of queries that failed: it must not grow."""
+    before, after = [case.failed / case.records if case.records else 1.0 for case in pair.sides]
+    verdict, why = "holds", None
+    if after > before:
+        verdict = "regression"
+        why = f"{pair.after.failed} of {pair.after.records} queries failed"
+    return pair.check(FAILURES, verdict, "share", before=before, after=after, limit=before, why=why)
+
+
+def _times(pair: _CasePair) -> Iterator[Check]:
+    before, after, allowed = pair.before, pair.after, pair.allowed
+    refused = pair.no_cost or _measured_differently("clocks", before.clock, after.clock)
+    end_to_end = [before.end_to_end_ns, after.end_to_end_ns]
+    yield _cost(pair, END_TO_END, "ns", end_to_end, allowed.end_to_end, refused)
+    passes = [
+        "the synchronised" if case.stages_synchronised else "the timing" for case in pair.sides
+    ]
+    refused = refused or _measured_differently("passes", *passes)
+    for stage in STAGES:
+        if stage in before.stages_ns or stage in after.stages_ns:
+            times_ns = [case.stages_ns.get(stage, []) for case in pair.sides]
+            yield _cost(pair, of_stage(stage), "ns", times_ns, allowed.of_stage(stage), refused)
+
+
+def _energy(pair: _CasePair) -> Iterator[Check]:
+    """Return the check of the energy of a query.
+
+    There is none where neither side has read a counter. Where one side has not, there is nothing to
+    compare, and that is not a failure.
+    """
+    before, after = pair.before.energy_mj, pair.after.energy_mj
+    if before and after:
+        yield _cost(pair, ENERGY, "mJ", [before, after], pair.allowed.energy, pair.no_cost)
+    elif before or after:
+        lacking = "the run" if before else "the baseline"
+        yield pair.check(
+            ENERGY,
+            "not checked",
+            "mJ",
+            before=sum(before) / len(before) if before else None,
+            after=sum(after) / len(after) if after else None,
+            why=f"{lacking} has no energy: it is older, or without a counter",
         )
 
 
+def _peaks(pair: _CasePair) -> Iterator[Check]:
+    """Return the checks of memory: by the growth where both sides have it, as on a CPU; otherwise by the peak."""
+    before, after = pair.before, pair.after
+    refused = pair.no_cost
+    if not refused and after.instrument:
+        refused = _measured_differently(
+            "instruments",
+            f"{before.instrument}, {before.peak_figure}",
+            f"{after.instrument}, {after.peak_figure}",
+        )
+    peaks = {
+        PEAK: [before.peak_bytes, after.peak_bytes],
+        QUERY_PEAK: [before.query_peak_bytes, after.query_peak_bytes],
+    }
+    growths = {
+        PEAK: [before.growth_bytes, after.growth_bytes],
+        QUERY_PEAK: [before.query_growth_bytes, after.query_growth_bytes],
+    }
+    for metric, peaks_bytes in peaks.items():
+        threshold = _peak_threshold(pair.allowed, peaks_bytes[0])
+        if all(growths[metric]) and not refused:
+            yield _growth(pair, metric, growths[metric], peaks_bytes[0], threshold)
+            continue
+        check = _cost(pair, metric, "bytes", peaks_bytes, threshold, refused)
+        if check.change is not None and after.instrument == RESIDENT_SET:
+            check = check.model_copy(update={"why": check.why or WHOLE_PROCESSES})
+        yield check
+
+
 def _peak_threshold(allowed: Thresholds, peaks_bytes: Sequence[int]) -> float | None:
-    """The share, or less where so many MiB are less."""
+    """Return the accepted share of more memory: `peak`, or less where `peak_mib` is less than that share."""
     if allowed.peak is None or not peaks_bytes:
         return allowed.peak
-    return min(allowed.peak, allowed.peak_mib * 2**20 * len(peaks_bytes) / sum(peaks_bytes))
+    mean_bytes = sum(peaks_bytes) / len(peaks_bytes)
+    return min(allowed.peak, allowed.peak_mib * 2**20 / mean_bytes)
 
 
 def _growth(
-    pair: _Pair,
+    pair: _CasePair,
     metric: str,
-    sides: Sequence[Sequence[int]],
-    whole_bytes: Sequence[int],
+    growths_bytes: Sequence[Sequence[int]],
+    peaks_bytes: Sequence[int],
     threshold: float | None,
 ) -> Check:
-    """The growth of resident sets, held to a number of bytes: a share of the whole process's peak, or MiB.
+    """Return the check of the growth of resident sets, held to a number of bytes.
 
-    A resident set moves by some MiB from process to process, whatever the model. A small model's growth is of that
-    size, so a share of the growth could not be told from noise, and the interval is of the difference in bytes. Change
-    and limit are shown as ratios of the growth.
+    A resident set moves by some MiB from process to process, whatever the model. A small model's growth
+    is of that size, so a share of the growth could not be told from noise. Therefore the limit is a share
+    of the whole process's peak, and the interval is of the difference in bytes. Change and limit are shown
+    as ratios of the growth.
+
+    Args:
+        pair: the case.
+        metric: name of the check.
+        growths_bytes: of each process of the baseline and of the run.
+        peaks_bytes: of each whole process of the baseline.
+        threshold: accepted share of the peak; None where it is not gated.
     """
-    before, after = (sum(side) / len(side) for side in sides)
-    difference, low, high = unpaired_difference(sides[0], sides[1])
-    as_ratio = [None if end is None else 1 + end / before for end in (difference, low, high)]
+    before, after = [sum(side) / len(side) for side in growths_bytes]
+    difference, low, high = unpaired_difference(growths_bytes[0], growths_bytes[1])
+    interval = _Ends(
+        low=None if low is None else 1 + low / before,
+        high=None if high is None else 1 + high / before,
+    )
     known = {
         "before": before,
         "after": after,
-        "change": as_ratio[0],
-        "low": as_ratio[1],
-        "high": as_ratio[2],
+        "change": 1 + difference / before,
+        "low": interval.low,
+        "high": interval.high,
     }
     if low is not None:
         known["detectable"] = (difference - low) / before
     if threshold is None:
         return pair.check(metric, "not gated", "bytes", **known)
-    allowed_bytes = threshold * sum(whole_bytes) / len(whole_bytes)
+    allowed_bytes = threshold * sum(peaks_bytes) / len(peaks_bytes)
     limit = 1 + allowed_bytes / before
-    interval = _Ends(as_ratio[1], as_ratio[2])
     too_few = "one process" if low is None else None
     verdict, why = _with_reason(VERDICTS[ratio_at_most(interval, limit)], too_few)
     return pair.check(metric, verdict, "bytes", **known, limit=limit, why=why)
 
 
-def _other(what: str, before: str | None, after: str | None) -> str | None:
-    return None if before == after else f"measured by different {what} ({before} and {after})"
-
-
-def _ratio(
-    pair: _Pair,
+def _cost(
+    pair: _CasePair,
     metric: str,
     unit: Unit,
-    sides: Sequence[Sequence[float]],
+    costs: Sequence[Sequence[float]],
     threshold: float | None,
     refused: str | None,
 ) -> Check:
-    """A cost of each process on either side; sessions differ in time and energy, and not in memory."""
-    logs = [[math.log(value) for value in side] for side in sides]
-    before, after = (math.exp(sum(side) / len(side)) if side else None for side in logs)
-    known = {
-        "before": before,
-        "after": after,
-        "limit": None if threshold is None else 1 + threshold,
-    }
-    if not all(sides) or refused:
-        verdict, why = _not_compared(sides, threshold is not None, refused)
+    """Return the check of the ratio of a cost.
+
+    Args:
+        pair: the case.
+        metric: name of the check.
+        unit: of the costs.
+        costs: of each process of the baseline and of the run.
+        threshold: accepted share of more cost; None where it is not gated.
+        refused: why it must not be compared; None where it may.
+    """
+    logs = [[math.log(cost) for cost in side] for side in costs]
+    before, after = [math.exp(sum(side) / len(side)) if side else None for side in logs]
+    limit = None if threshold is None else 1 + threshold
+    known = {"before": before, "after": after, "limit": limit}
+    if refused or not all(costs):
+        verdict, why = _not_compared(costs, threshold is not None, refused)
         return pair.check(metric, verdict, unit, **known, why=why)
-    taken_in_turn = pair.pairs.get((pair.before.name, metric))
-    if taken_in_turn:
-        found = paired_ratio(taken_in_turn)
-    else:
-        found = _interval(pair, logs, threshold, pair.allowed.sessions if unit in DRIFTING else 0.0)
-    verdict, why = _of_ratio(found, threshold)
-    if verdict != "not gated" and _other_queries_measured(pair, unit):
-        verdict, why = (
-            "inconclusive",
-            f"not the same queries have {DRIFTING[unit]} in every process",
-        )
-    detectable = found.smallest_detectable and found.smallest_detectable - 1
-    ends = {"change": found.ratio, "low": found.low, "high": found.high, "detectable": detectable}
-    return pair.check(metric, verdict, unit, **known, **ends, why=why)
+
+    ratio = _ratio(pair, metric, unit, logs, limit)
+    verdict, why = "not gated", None
+    if limit is not None and _other_queries_measured(pair, unit):
+        verdict = "inconclusive"
+        why = f"not the same queries have {DRIFTING[unit]} in every process"
+    elif limit is not None:
+        too_few = "one process" if ratio.low is None else None
+        verdict, why = _with_reason(VERDICTS[ratio_at_most(ratio, limit)], too_few)
+    # The smallest ratio that differs from 1, as a share, which is how thresholds are given.
+    detectable = ratio.smallest_detectable and ratio.smallest_detectable - 1
+    return pair.check(
+        metric,
+        verdict,
+        unit,
+        **known,
+        change=ratio.ratio,
+        low=ratio.low,
+        high=ratio.high,
+        detectable=detectable,
+        why=why,
+    )
 
 
-def _other_queries_measured(pair: _Pair, unit: Unit) -> bool:
+def _other_queries_measured(pair: _CasePair, unit: Unit) -> bool:
+    """Return whether medians or means of the two sides are over different queries."""
     if unit == "ns":
         return pair.before.untimed != pair.after.untimed
-    return unit == "mJ" and pair.before.without_energy != pair.after.without_energy
+    if unit == "mJ":
+        return pair.before.without_energy != pair.after.without_energy
+    return False
 
 
-def _interval(
-    pair: _Pair, logs: Sequence[Sequence[float]], threshold: float | None, between: float
+def _ratio(
+    pair: _CasePair,
+    metric: str,
+    unit: Unit,
+    logs: Sequence[Sequence[float]],
+    limit: float | None,
 ) -> Ratio:
+    """Return the ratio of a cost: of pairs of processes where there are any, otherwise of two sessions.
+
+    See the module's docstring for the interval of two sessions.
+
+    Args:
+        pair: the case.
+        metric: name of the check.
+        unit: of the cost. Time and energy differ from session to session; memory does not.
+        logs: of the costs of each process of the baseline and of the run.
+        limit: of the ratio; None where it is not gated.
+    """
+    log_ratios = pair.pairs.get((pair.before.name, metric))
+    if log_ratios:
+        return paired_ratio(log_ratios)
     of_processes = unpaired_ratio(logs[0], logs[1])
-    if (
-        pair.second_look
-        and threshold is not None
-        and ratio_at_most(of_processes, 1 + threshold) == "fails"
-    ):
+    if pair.remeasured and limit is not None and ratio_at_most(of_processes, limit) == "fails":
         return of_processes
+    between = pair.allowed.sessions if unit in DRIFTING else 0.0
     return unpaired_ratio(logs[0], logs[1], between=between)
 
 
 def _not_compared(
-    sides: Sequence[Sequence[float]], gated: bool, refused: str | None
+    costs: Sequence[Sequence[float]], is_gated: bool, refused: str | None
 ) -> tuple[Verdict, str | None]:
-    if not gated:
+    """Return the verdict on a cost that is not compared, and the reason."""
+    if not is_gated:
         return "not gated", refused
-    if not sides[0]:
+    if not costs[0]:
         return "n/a", "not in the baseline"
-    return ("refused", refused) if refused else ("missing", "the run has not measured it")
-
-
-def _of_ratio(found: Ratio, threshold: float | None) -> tuple[Verdict, str | None]:
-    if threshold is None:
-        return "not gated", None
-    return _with_reason(
-        VERDICTS[ratio_at_most(found, 1 + threshold)], "one process" if found.low is None else None
-    )
+    if refused:
+        return "refused", refused
+    return "missing", "the run has not measured it"
 
 
 def _with_reason(verdict: Verdict, too_few: str | None) -> tuple[Verdict, str | None]:
+    """Return the verdict, and the reason of an inconclusive one.
+
+    Args:
+        verdict: of an interval.
+        too_few: what there are too few of for an interval; None where there is one.
+    """
     if verdict != "inconclusive":
         return verdict, None
-    return (
-        verdict,
-        f"{too_few} gives no interval" if too_few else "its interval reaches over the limit",
-    )
+    if too_few:
+        return verdict, f"{too_few} gives no interval"
+    return verdict, "its interval reaches over the limit"
 
 
-def _quality(pair: _Pair) -> Iterator[Check]:
-    sides = [case.answers.scored() if case.has_quality is True else [] for case in pair.sides]
-    counted = [[query.counts for query in side] for side in sides]
-    found = points(*sides) if all(sides) and not pair.other_queries else {}
+# Answers
+
+
+def _quality(pair: _CasePair) -> Iterator[Check]:
+    before, after = [
+        case.answers.scored() if case.has_quality is True else [] for case in pair.sides
+    ]
+    differences: dict[str, Points | None] = {}
+    if before and after and not pair.other_queries:
+        differences = points(before, after)
     for name, threshold in (("gIoU", pair.allowed.gIoU), ("cIoU", pair.allowed.cIoU)):
-        spread = _spread(pair)
-        own = spread.points.get(name, 0.0) if spread else 0.0
-        allowed = None if threshold is None else threshold + BOTH_SIDES * own
-        verdict, why = _of_points(pair, found.get(name), allowed)
-        if own and allowed is not None:
+        own_points = pair.own_spread.points.get(name, 0.0) if pair.own_spread else 0.0
+        allowed = None if threshold is None else threshold + BOTH_SIDES * own_points
+        difference = differences.get(name)
+        verdict, why = _of_points(pair, difference, allowed)
+        if own_points and allowed is not None:
             why = f"{why}; {OWN_SPREAD}" if why else OWN_SPREAD
-        limit = None if allowed is None else -allowed
-        before, after = (METRICS[name].compute(side) for side in counted)
-        known = {"before": before, "after": after, "limit": limit}
-        yield pair.check(
-            f"quality.{name}", verdict, "score", **known, **_ends(found.get(name)), why=why
-        )
-
-
-def _ends(found: Points | None) -> dict[str, float | None]:
-    if found is None:
-        return {}
-    return {
-        "change": found.difference,
-        "low": found.low,
-        "high": found.high,
-        "detectable": found.smallest_detectable,
-    }
+        known = {
+            "before": METRICS[name].compute([query.counts for query in before]),
+            "after": METRICS[name].compute([query.counts for query in after]),
+            "limit": None if allowed is None else -allowed,
+        }
+        if difference is not None:
+            known["change"] = difference.difference
+            known["low"] = difference.low
+            known["high"] = difference.high
+            known["detectable"] = difference.smallest_detectable
+        yield pair.check(f"quality.{name}", verdict, "score", **known, why=why)
 
 
 def _of_points(
-    pair: _Pair, found: Points | None, threshold: float | None
+    pair: _CasePair, difference: Points | None, threshold: float | None
 ) -> tuple[Verdict, str | None]:
+    """Return the verdict on a difference of scores, and the reason where it needs one."""
     if threshold is None:
         return "not gated", pair.other_queries
     if pair.before.has_quality is not True:
@@ -432,67 +514,54 @@ def _of_points(
         return "refused", pair.other_queries
     if pair.after.has_quality is not True:
         return "missing", "the run has no quality, and the baseline had"
-    if found is None:
+    if difference is None:
         return "n/a", "no query defines it"
-    return _with_reason(
-        VERDICTS[loss_at_most(found, threshold)], "one image" if found.low is None else None
-    )
+    too_few = "one image" if difference.low is None else None
+    return _with_reason(VERDICTS[loss_at_most(difference, threshold)], too_few)
 
 
-def _masks(pair: _Pair) -> Check:
-    """The worst of the kept masks against its counterpart, also where weights are random: those give the same masks.
+def _masks(pair: _CasePair) -> Check:
+    """Return the check of the kept masks: the worst of them against its counterpart.
 
-    The limit is lowered by twice the distance D that masks of one query have within the baseline. The distance
-    1 - IoU obeys the triangle inequality: where some answer of the new side keeps the limit with some answer of the
-    baseline, the two that were kept are at most D farther apart for either side. The new side is granted the
-    baseline's D and not its own, or a change that makes answers random would excuse itself.
+    It is also made where weights are random: those give the same masks.
+
+    The limit is lowered by twice the distance D that masks of one query have within the baseline. The
+    distance 1 - IoU obeys the triangle inequality: where some answer of the new side keeps the limit with
+    some answer of the baseline, the two that were kept are at most D farther apart for either side. The
+    new side is granted the baseline's D and not its own, or a change that makes answers random would
+    excuse itself.
 
     Source: the Jaccard distance is a metric, Levandowsky and Winter 1971.
     """
-    kept, limit = pair.before.masks, pair.allowed.mask_iou
-    spread = _spread(pair)
-    own = spread.mask_distance if spread else 0.0
-    limit = None if limit is None else max(0.0, limit - BOTH_SIDES * own)
-    if limit is None or not kept or pair.other_queries:
-        verdict, why = _no_masks(limit, bool(kept), pair.other_queries)
-        return pair.check(MASKS, verdict, "IoU", limit=limit, why=why)
-    found = {name: _overlap(pair, name) for name in kept if name in pair.after.masks}
-    beyond = sorted(
-        (name for name, iou in found.items() if iou < limit), key=lambda name: found[name]
-    )
-    lost = len(kept) - len(found)
+    kept = pair.before.masks
+    own_distance = pair.own_spread.mask_distance if pair.own_spread else 0.0
+    if pair.allowed.mask_iou is None:
+        return pair.check(MASKS, "not gated", "IoU", limit=None)
+    limit = max(0.0, pair.allowed.mask_iou - BOTH_SIDES * own_distance)
+    if not kept:
+        why = "the baseline keeps no masks"
+        return pair.check(MASKS, "n/a", "IoU", limit=limit, why=why)
+    if pair.other_queries:
+        return pair.check(MASKS, "refused", "IoU", limit=limit, why=pair.other_queries)
+
+    ious = {name: _overlap(pair, name) for name in kept if name in pair.after.masks}
+    worst = min(ious.values(), default=None)
+    beyond = [name for name, iou in ious.items() if iou < limit]
+    lost = len(kept) - len(ious)
+    verdict, why = "holds", None
     if beyond:
-        verdict, why = (
-            "regression",
-            f"{len(beyond)} of {len(found)} masks, worst of query {beyond[0]}",
-        )
-    else:
-        verdict = "inconclusive" if lost else "holds"
-        why = (
-            f"{lost} of {len(kept)} masks have no counterpart; run with --save-masks"
-            if lost
-            else None
-        )
-    if own:
+        worst_query = min(beyond, key=lambda name: ious[name])
+        verdict = "regression"
+        why = f"{len(beyond)} of {len(ious)} masks, worst of query {worst_query}"
+    elif lost:
+        verdict = "inconclusive"
+        why = f"{lost} of {len(kept)} masks have no counterpart; run with --save-masks"
+    if own_distance:
         why = f"{why}; {OWN_SPREAD}" if why else OWN_SPREAD
-    worst = min(found.values(), default=None)
     return pair.check(MASKS, verdict, "IoU", after=worst, limit=limit, why=why)
 
 
-def _spread(pair: _Pair) -> AnswerSpread | None:
-    """By how much the baseline's own processes answer differently; None where all agree, or it does not say."""
-    spread = pair.before.answer_spread
-    return spread if spread and spread.differing else None
-
-
-def _no_masks(
-    limit: float | None, kept: bool, other_queries: str | None
-) -> tuple[Verdict, str | None]:
-    if limit is None:
-        return "not gated", None
-    return ("refused", other_queries) if kept else ("n/a", "the baseline keeps no masks")
-
-
-def _overlap(pair: _Pair, name: str) -> float:
-    before_HW, after_HW = (masks.unpack(case.masks[name].model_dump()) for case in pair.sides)
+def _overlap(pair: _CasePair, name: str) -> float:
+    """Return the IoU of the two kept masks of a query."""
+    before_HW, after_HW = [masks.unpack(case.masks[name].model_dump()) for case in pair.sides]
     return masks.overlap(before_HW, after_HW)

@@ -1,4 +1,4 @@
-"""What a gate ends with: its checks, those of them that were measured again, what else changed, and an exit code."""
+"""The outcome of a gate: its checks, those that were measured again, what else changed, and an exit code."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -54,93 +54,110 @@ class Checked(Strict):
     )
 
     def of(self, *verdicts: Verdict) -> list[Check]:
+        """Return the checks with one of these verdicts."""
         return [check for check in self.checks if check.verdict in verdicts]
 
 
 def outcome(checks: Sequence[Check]) -> Outcome:
-    """A regression weighs more than a refusal, and that more than a doubt, which a pipeline may let pass."""
+    """Return the outcome of a whole gate.
+
+    A regression weighs more than a refusal, and a refusal more than an inconclusive check, which a
+    pipeline may let pass.
+    """
     verdicts = {check.verdict for check in checks}
     if verdicts.intersection(FAILING):
         return "regression"
+    # That no more queries failed than before says nothing about cost or quality.
     compared = {check.verdict for check in checks if check.metric != FAILURES}
     if "refused" in verdicts or not compared.intersection(("holds", *UNSURE)):
         return "nothing comparable"
     return "inconclusive" if verdicts.intersection(UNSURE) else "holds"
 
 
-def to_measure_again(checks: Sequence[Check]) -> list[str]:
-    """The cases with a regression; a case that the run does not have cannot be measured again."""
-    return list(
-        dict.fromkeys(c.case for c in checks if c.verdict in FAILING and c.metric != "case")
-    )
+def to_remeasure(checks: Sequence[Check]) -> list[str]:
+    """Return the cases with a regression; a case that the run does not have cannot be measured again."""
+    cases = [check.case for check in checks if check.verdict in FAILING and check.metric != "case"]
+    return list(dict.fromkeys(cases))
 
 
-def settle(checks: Sequence[Check], again: Mapping[str, Sequence[Check] | str]) -> list[Check]:
-    """The checks with what a second, fresh measurement says in the place of each regression.
+def with_remeasurements(
+    checks: Sequence[Check], remeasurements: Mapping[str, Sequence[Check] | str]
+) -> list[Check]:
+    """Return the checks, each regression replaced by what a second, fresh measurement says of it.
 
     Args:
         checks: of the run.
-        again: of each case that was to be measured again the checks of that, or why it could not be.
+        remeasurements: the checks of each case that was measured again, or why it could not be.
     """
-    return [
-        _settled(check, again[check.case]) if _is_open(check, again) else check for check in checks
-    ]
+    final = []
+    for check in checks:
+        if check.verdict in FAILING and check.case in remeasurements:
+            check = _remeasured(check, remeasurements[check.case])
+        final.append(check)
+    return final
 
 
-def _is_open(check: Check, again: Mapping[str, object]) -> bool:
-    return check.verdict in FAILING and check.case in again
-
-
-def _settled(first: Check, again: Sequence[Check] | str) -> Check:
-    if isinstance(again, str):
-        return first.model_copy(update={"verdict": "unconfirmed", "why": again})
-    second = next((c for c in again if (c.case, c.metric) == (first.case, first.metric)), None)
-    if second is None:
-        return first.model_copy(
-            update={"verdict": "unconfirmed", "why": "it was not found when measured again"}
-        )
-    return second.model_copy(update={"first": first})
+def _remeasured(first: Check, remeasurement: Sequence[Check] | str) -> Check:
+    if isinstance(remeasurement, str):
+        return first.model_copy(update={"verdict": "unconfirmed", "why": remeasurement})
+    for second in remeasurement:
+        if (second.case, second.metric) == (first.case, first.metric):
+            return second.model_copy(update={"first": first})
+    why = "it was not found when measured again"
+    return first.model_copy(update={"verdict": "unconfirmed", "why": why})
 
 
 def checked(
-    run: str, file: str, before: Baseline, after: Baseline, checks: Sequence[Check]
+    run: str, baseline: str, before: Baseline, after: Baseline, checks: Sequence[Check]
 ) -> Checked:
-    """All that is to be told of a gate of two sessions."""
-    found = outcome(checks)
+    """Return all that a gate shows, of two sessions.
+
+    Args:
+        run: folder of the run.
+        baseline: file of the baseline, or name of the version that it is of.
+        before, after: the baseline and the run, reduced.
+        checks: of the run, with their re-measurements.
+    """
+    overall = outcome(checks)
     return Checked(
         run=run,
-        baseline=file,
-        outcome=found,
-        exit_code=EXIT_CODES[found],
+        baseline=baseline,
+        outcome=overall,
+        exit_code=EXIT_CODES[overall],
         checks=list(checks),
         changed=changes(before, after),
         new=[case.name for case in after.cases if before.case(case.name) is None],
     )
 
 
-def broken(run: str, file: str, problem: str, exit_code: int) -> Checked:
-    """A gate that could not be held: for what CI shows, beside the message and the exit code."""
-    found: Outcome = (
-        "nothing comparable" if exit_code == EXIT_CODES["nothing comparable"] else "broken"
+def broken(run: str, baseline: str, problem: str, exit_code: int) -> Checked:
+    """Return what a gate shows that could not be checked: CI shows it beside the message and the exit code."""
+    overall: Outcome = "broken"
+    if exit_code == EXIT_CODES["nothing comparable"]:
+        overall = "nothing comparable"
+    return Checked(
+        run=run, baseline=baseline, outcome=overall, exit_code=exit_code, problem=problem
     )
-    return Checked(run=run, baseline=file, outcome=found, exit_code=exit_code, problem=problem)
 
 
 def changes(before: Baseline, after: Baseline) -> dict[str, Sides]:
-    """Settings, versions, facts of the machine and parts of the plan that differ: never refused, always listed."""
-    pairs = {case.name: (case, after.case(case.name)) for case in before.cases}
-    settings = {
-        name: differing(one.settings, other.settings)
-        for name, (one, other) in pairs.items()
-        if other
-    }
-    groups = settings | {
-        "version": differing(before.versions, after.versions),
-        "machine": differing(before.passport, after.passport),
-        "plan": differing(before.plan, after.plan),
-    }
-    return {
-        f"{group}: {name}": sides
-        for group, found in groups.items()
-        for name, sides in found.items()
-    }
+    """Return the settings, versions, facts of the machine and parts of the plan that differ.
+
+    They are never refused, and always listed.
+
+    Returns:
+        By what they are of and their name, such as ``version: torch``: [baseline, run].
+    """
+    differences: dict[str, dict[str, Sides]] = {}
+    for case in before.cases:
+        case_after = after.case(case.name)
+        if case_after is not None:
+            differences[case.name] = differing(case.settings, case_after.settings)
+    differences["version"] = differing(before.versions, after.versions)
+    differences["machine"] = differing(before.passport, after.passport)
+    differences["plan"] = differing(before.plan, after.plan)
+    listed = {}
+    for of, values in differences.items():
+        for name, sides in values.items():
+            listed[f"{of}: {name}"] = sides
+    return listed

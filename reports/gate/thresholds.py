@@ -1,7 +1,7 @@
-"""What a gate lets pass: thresholds of sound default, which a suite may set anew, for all of its cases or for one.
+"""What a gate accepts: thresholds with defaults, which a suite may change for all of its cases or for one.
 
 gate:
-  end_to_end: 0.05               of its time end to end a case may lose 5 %
+  end_to_end: 0.05               a case may take 5 % more time end to end
   stages: [vision]               stages that are gated too, at 10 %; or {vision: 0.2}
   cases: {dual: {peak: null}}    null: shown, not gated
 """
@@ -20,7 +20,10 @@ Stage = Literal["preprocess", "vision", "llm", "decoder", "postprocess"]
 
 
 def _with_default(stages: Any) -> Any:
-    return dict.fromkeys(stages, STAGE_SLOWER) if isinstance(stages, list | tuple) else stages
+    """Return stages with their thresholds; a plain list of stages gives each the default."""
+    if isinstance(stages, list | tuple):
+        return dict.fromkeys(stages, STAGE_SLOWER)
+    return stages
 
 
 class Thresholds(BaseModel):
@@ -52,11 +55,13 @@ class Thresholds(BaseModel):
     )
 
     def of_stage(self, name: str) -> float | None:
-        return next((share for stage, share in self.stages.items() if stage == name), None)
+        """Return the accepted share of more time of a stage; None where it is not gated."""
+        by_name: dict[str, float] = {**self.stages}
+        return by_name.get(name)
 
 
 class Gate(Thresholds):
-    """Thresholds of all cases, and those that some of them have of their own."""
+    """The thresholds of all cases, and those that single cases have of their own."""
 
     cases: dict[str, dict[str, Any]] = Field(
         default={}, description="thresholds of single cases, by case"
@@ -69,12 +74,15 @@ class Gate(Thresholds):
         return self
 
     def of(self, case: str) -> Thresholds:
-        """The thresholds that hold for one case."""
+        """Return the thresholds of one case."""
         shared = self.model_dump(exclude={"cases"})
         return Thresholds.model_validate(shared | self.cases.get(case, {}))
 
     def check(self, cases: Mapping[str, Any]) -> None:
-        """Against the suite that it belongs to.
+        """Check the names of cases against those of the suite.
+
+        Args:
+            cases: of the suite, by name.
 
         Raises:
             UsageError: it names a case that the suite does not have.
@@ -85,14 +93,18 @@ class Gate(Thresholds):
 
 
 def gate_of(definition: Mapping[str, Any]) -> Gate:
-    """The gate of a suite as run.json holds it; of a run from before there were gates, the default.
+    """Return the gate of a suite; of a run from before there were gates, the default.
+
+    Args:
+        definition: the whole suite, as in the manifest of a run.
 
     Raises:
-        UsageError: it was edited into something that is no gate.
+        UsageError: the gate in the manifest was edited and is broken.
     """
     try:
         return Gate.model_validate(definition.get("gate") or {})
     except ValidationError as error:
         raise UsageError(
-            f"the gate in run.json is broken: {' '.join(str(error).split())}"
+            f"the gate in run.json is broken: {' '.join(str(error).split())}; correct it as "
+            "in the suite, or run the suite again"
         ) from error

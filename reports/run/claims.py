@@ -298,7 +298,7 @@ def _quality(metric: str, claim: StatedClaim, run: Run) -> Finding:
     for against in against_trivial_baselines([*cases, *controls]):
         if against.refused:
             raise NotMeasured(
-                f"{against.case} is no better than the trivial baseline {against.floor}: "
+                f"{against.case} is no better than the trivial baseline {against.baseline}: "
                 "its checkpoint is refused"
             )
     reference, candidate = cases

@@ -22,7 +22,7 @@ from ..ratios import TimeRatio, memory_ratio, no_ratio, time_differences, time_r
 from ..schema_base import NO_RATIO, Points, Ratio, Twin
 from ..times import END_TO_END, WITHOUT_PREPROCESS, of_stage, were_synchronised
 from ..twins import NO_TWINS, no_narrower, twin_from
-from .schema import BothAnswered, Case, Comparison, Joint, Team
+from .schema import BothAnswered, Case, CaseGroup, Comparison, Joint
 
 PointsByScore = dict[str, Points | None]
 
@@ -200,6 +200,6 @@ def _differences(reference: Case, candidate: Case) -> dict[str, tuple]:
     return differences
 
 
-def team_of(group: Group) -> Team:
+def case_group(group: Group) -> CaseGroup:
     """Return a group as the summary shows it."""
-    return Team(**asdict(group))
+    return CaseGroup(**asdict(group))

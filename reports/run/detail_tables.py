@@ -7,7 +7,7 @@ from .. import formatting
 from ..markdown import Row, bullet_list, escape, markdown_table
 from ..peaks import RESIDENT_SET
 from . import verdict_words
-from .schema import Attribution, Case, Ceilings, ClaimResult, Summary, Team, TimeChange
+from .schema import Attribution, Case, CaseGroup, ClaimResult, Roofline, Summary, TimeChange
 
 # Claims
 
@@ -331,7 +331,7 @@ def _least_over_taken(case: Case, stage: str) -> str:
     return f"{share} ({least} of {taken} ms)"
 
 
-def roofline_text(roofline: Mapping[str, Ceilings]) -> str:
+def roofline_text(roofline: Mapping[str, Roofline]) -> str:
     """Return the measured peak rates of each device in words."""
     devices = []
     for device, peak in roofline.items():
@@ -349,7 +349,7 @@ def roofline_text(roofline: Mapping[str, Ceilings]) -> str:
 def differences(summary: Summary) -> str:
     """Return the settings in which a candidate differs from its reference."""
     texts = []
-    for group in summary.teams:
+    for group in summary.groups:
         table = _differences_in(summary, group)
         if table and group.name:
             texts.append(f"### {escape(group.name)}")
@@ -358,14 +358,14 @@ def differences(summary: Summary) -> str:
     return "\n\n".join(texts)
 
 
-def _differences_in(summary: Summary, group: Team) -> str:
+def _differences_in(summary: Summary, group: CaseGroup) -> str:
     settings: dict[str, None] = {}  # as an ordered set
     for comparison in summary.comparisons:
         if comparison.candidate in group.cases:
             settings.update(dict.fromkeys(comparison.differences))
     if not settings:
         return ""
-    built = [case for case in summary.of_team(group) if case.settings is not None]
+    built = [case for case in summary.in_group(group) if case.settings is not None]
     rows = []
     for name in settings:
         row = [name]

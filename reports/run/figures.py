@@ -79,8 +79,8 @@ def _group_panels(
 ) -> tuple[Figure, list[tuple[Axes, list[Case]]]]:
     """Return a figure with a panel for each group that has cases, and the cases of each panel."""
     names, groups = [], []
-    for group in summary.teams:
-        cases = summary.of_team(group)
+    for group in summary.groups:
+        cases = summary.in_group(group)
         if cases:
             names.append(group.name)
             groups.append(cases)

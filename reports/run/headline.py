@@ -14,9 +14,9 @@ MOST_IN_A_PARAGRAPH = 2  # more comparisons are easier to read as a list
 def headline(summary: Summary) -> str:
     """Return one paragraph, or with several groups or many variants a paragraph and a list."""
     paragraph = [_what_was_compared(summary)]
-    for sentence in refused(summary.against_floors):
+    for sentence in refused(summary.against_trivial_baselines):
         paragraph.append(f"**{sentence[0].upper()}{sentence[1:]}.**")
-    several_groups = len(summary.teams) > 1
+    several_groups = len(summary.groups) > 1
     if several_groups:
         results = _results_by_group(summary)
     else:
@@ -45,9 +45,9 @@ def _cases(summary: Summary) -> str:
     names = [case.name for case in summary.cases]
     if not summary.comparisons:
         return _in_code(names) or "No model"
-    if len(summary.teams) > 1:
+    if len(summary.groups) > 1:
         return (
-            f"{len(names)} cases in {len(summary.teams)} groups, "
+            f"{len(names)} cases in {len(summary.groups)} groups, "
             "each case against the reference of its group,"
         )
     reference = summary.comparisons[0].reference
@@ -73,7 +73,7 @@ def _result(comparison: Comparison) -> str:
 def _results_by_group(summary: Summary) -> list[str]:
     """Return a line for each group: of each candidate the time, the memory and the quality."""
     lines = []
-    for group in summary.teams:
+    for group in summary.groups:
         candidates = []
         for comparison in summary.comparisons:
             if comparison.candidate in group.cases:

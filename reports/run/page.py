@@ -291,7 +291,7 @@ def _outliers(models: Sequence[Case]) -> Iterator[str]:
 
 def _machine(manifest: Manifest, summary: Summary) -> str:
     facts = dict(manifest.environment or {})
-    facts["roofline"] = detail_tables.roofline_text(summary.ceilings) or None
+    facts["roofline"] = detail_tables.roofline_text(summary.roofline) or None
     facts |= manifest.versions or {}
     rows = [markdown.fact(name, value) for name, value in facts.items() if value is not None]
     return markdown.markdown_table(["", ""], rows, numbers=False)

@@ -1,9 +1,12 @@
 """The documented schema of a run's ``summary.json`` (``lisabench.summary/1``).
 
-Every figure in it is derived from run.json and the journals beside it and can be made again. Null means unknown or
-not applicable; NaN and infinities are refused. Times are milliseconds (``_ms``) or seconds (``_s``), memory is bytes,
-shares and quality are fractions, ratios are candidate over reference. The parts that a case
-and a comparison are made of are in `schema_parts`.
+Every number in it is derived from run.json and the journals beside it and can be computed again. Null
+means unknown or not applicable; NaN and infinities are refused. Times are milliseconds (``_ms``) or
+seconds (``_s``), memory is bytes, shares and quality are fractions, ratios are candidate over
+reference. The parts that a case and a comparison are made of are in `schema_base`.
+
+Some keys of the file have older names than the code: ``teams`` are groups, ``ceilings`` is the
+roofline, ``floor`` is a trivial baseline, and ``paper`` is arithmetic.
 """
 
 from typing import Literal
@@ -13,7 +16,7 @@ from pydantic import Field, JsonValue
 from ...harness.statistics.verdicts import Verdict
 from ..schema_base import (
     NO_RATIO,
-    AgainstFloor,
+    AgainstTrivialBaseline,
     AnswerSpread,
     Bootstrap,
     Cold,
@@ -40,7 +43,7 @@ class Case(Strict):
     name: str = Field(description="Name of the case in its suite.")
     adapter: str = Field(description="Name under which the adapter is registered.")
     role: Literal["model", "control"] = Field(
-        description="A control is a floor for quality; its time is no result."
+        description="A control is a trivial baseline of quality; its time is no result."
     )
     settings: dict[str, JsonValue] | None = Field(
         description="Resolved and flat; null until the case was built."
@@ -232,7 +235,7 @@ class MemoryParts(Strict):
 
 
 class Attribution(Strict):
-    """What each factor causes of the change of one case that differs from its reference in several, and nothing else.
+    """What each factor causes of the change of one case that differs from its reference in several.
 
     A factor's own effect is seen at the reference's levels of the others. With three factors or more the interaction
     holds those of two as well; the attributions with those two alone show them.
@@ -252,16 +255,16 @@ class Attribution(Strict):
     )
 
 
-class Team(Strict):
+class CaseGroup(Strict):
     """Cases that took turns and are compared with one of them."""
 
-    name: str = Field(description="Empty where all cases are one team.")
+    name: str = Field(description="Empty where all cases are one group.")
     reference: str = Field(description="Name of the case that the others are compared with.")
     cases: list[str] = Field(description="Names, the reference among them.")
 
 
-class Ceilings(Strict):
-    """What a device can do at best, as measured."""
+class Roofline(Strict):
+    """Peak rates of a device, as measured."""
 
     matrix_flops_per_s: dict[str, Positive] = Field(
         description="Of square matrix products, by data type."
@@ -330,28 +333,35 @@ class Summary(Strict):
         description="Root, split, count of queries and description of the data."
     )
     reference: str | None = Field(description="Name of the case that the others are compared with.")
-    teams: list[Team] = Field(
-        description="Which cases took turns; all of them, unless the suite says otherwise."
+    groups: list[CaseGroup] = Field(
+        validation_alias="teams",
+        serialization_alias="teams",
+        description="Which cases took turns; all of them, unless the suite says otherwise.",
     )
     metrics: list[str] = Field(
         description="The metrics that the suite asks for; `quality` holds all of them."
     )
     cases: list[Case] = Field(description="The models that are compared, the reference first.")
     controls: list[Case] = Field(
-        description="The floors, which the quality of `cases` is read against."
+        description="The trivial baselines, which the quality of `cases` is read against."
     )
-    against_floors: list[AgainstFloor] = Field(
+    against_trivial_baselines: list[AgainstTrivialBaseline] = Field(
+        validation_alias="against_floors",
+        serialization_alias="against_floors",
         default=[],
-        description="Of each model that has quality: whether it is better than answers without a look.",
+        description="Of each model that has quality: whether it is better than the best trivial baseline.",
     )
     comparisons: list[Comparison] = Field(
-        description="Every other model against its team's reference."
+        description="Every other model against its group's reference."
     )
     twins: list[Twin] = Field(
         default=[], description="Cases that measure a reference a second time."
     )
-    ceilings: dict[str, Ceilings] = Field(
-        default={}, description="What the machine can do at best, by device."
+    roofline: dict[str, Roofline] = Field(
+        validation_alias="ceilings",
+        serialization_alias="ceilings",
+        default={},
+        description="Peak rates of the machine, by device.",
     )
     attributions: list[Attribution] = Field(
         default=[],
@@ -376,15 +386,18 @@ class Summary(Strict):
     )
     warnings: list[str] = Field(description="Doubts about this run, each with what it is about.")
 
-    def of_team(self, team: Team) -> list[Case]:
-        """Its cases, the reference first."""
-        members = [case for case in self.cases if case.name in team.cases]
-        return sorted(members, key=lambda case: case.name != team.reference)
+    def in_group(self, group: CaseGroup) -> list[Case]:
+        """Return the cases of a group, the reference first."""
+        members = [case for case in self.cases if case.name in group.cases]
+        return sorted(members, key=lambda case: case.name != group.reference)
 
     def is_reference(self, case: Case) -> bool:
-        """Whether others are compared with this case."""
-        return any(case.name == team.reference for team in self.teams)
+        """Return whether others are compared with this case."""
+        return any(case.name == group.reference for group in self.groups)
 
     def comparison(self, candidate: str) -> Comparison | None:
-        """The comparison of this candidate with the reference, where there is one."""
-        return next((found for found in self.comparisons if found.candidate == candidate), None)
+        """Return the comparison of this candidate with its reference; None where there is none."""
+        for comparison in self.comparisons:
+            if comparison.candidate == candidate:
+                return comparison
+        return None

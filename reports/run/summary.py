@@ -33,9 +33,9 @@ from ..schema_base import (
 from ..times import PREPROCESS
 from .attribution import attribute
 from .claims import claim_result
-from .comparison import compare, team_of, twins_of
+from .comparison import case_group, compare, twins_of
 from .instrument import StageBeside, memory_split, stages_beside
-from .schema import Case, Ceilings, QualityPass, Summary, TrainingRun
+from .schema import Case, QualityPass, Roofline, Summary, TrainingRun
 from .training_claims import compared_trainings
 from .trivial_baselines import against_trivial_baselines
 from .warnings import run_warnings
@@ -71,16 +71,16 @@ def summarise(run: Run) -> Summary:
         machine=machine(dict(manifest.environment or {})),
         data=asdict(manifest.data),
         reference=manifest.reference,
-        teams=[team_of(group) for group in manifest.groups],
+        groups=[case_group(group) for group in manifest.groups],
         metrics=[name for name in manifest.metrics or METRICS if name in METRICS],
         cases=[case for case in cases if case.role == "model"],
         controls=[case for case in cases if case.role == "control"],
-        against_floors=against_baselines,
+        against_trivial_baselines=against_baselines,
         comparisons=comparisons,
         twins=twins,
         quality_pass=QualityPass(**asdict(quality_pass)) if quality_pass else None,
         bootstrap=BOOTSTRAP,
-        ceilings={device: Ceilings(**rates) for device, rates in manifest.roofline.items()},
+        roofline={device: Roofline(**rates) for device, rates in manifest.roofline.items()},
         attributions=sorted(attributions, key=lambda attribution: -len(attribution.levels)),
         claims=[claim_result(claim, run) for claim in manifest.claims],
         trainings=[TrainingRun(**asdict(training)) for training in manifest.trainings],

@@ -44,8 +44,8 @@ def _tables_by_group(
 ) -> list[str]:
     """Return the tables of every group, under the group's name if it has one."""
     texts = []
-    for group in summary.teams:
-        cases = summary.of_team(group)
+    for group in summary.groups:
+        cases = summary.in_group(group)
         if group.name:
             texts.append(f"### {escape(group.name)}")
         if not cases:

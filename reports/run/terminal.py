@@ -63,7 +63,7 @@ def print_table(folder: Path) -> None:
 
 def refusals(folder: Path) -> list[str]:
     """Return a sentence for each checkpoint that a run's ``summary.json`` refuses."""
-    return list(refused(_read_summary(folder).against_floors))
+    return list(refused(_read_summary(folder).against_trivial_baselines))
 
 
 def _read_summary(folder: Path) -> Summary:

@@ -13,7 +13,7 @@ from ...harness.records.manifest import CaseEntry
 from ...harness.records.query import QueryRecord
 from ...harness.records.run import CaseRecords
 from ..quality import in_both, points
-from ..schema_base import AgainstFloor
+from ..schema_base import AgainstTrivialBaseline
 
 # With fewer images the 95 % interval of a score is too narrow: see the simulated coverage in
 # `harness.statistics.bootstrap`.
@@ -21,7 +21,7 @@ FEWEST_IMAGES = 8
 WHOLE_IMAGE, EMPTY = "whole-image", "empty"
 
 
-def against_trivial_baselines(cases: Sequence[CaseRecords]) -> list[AgainstFloor]:
+def against_trivial_baselines(cases: Sequence[CaseRecords]) -> list[AgainstTrivialBaseline]:
     """Return every model that has quality against the best trivial baseline, over the queries that it answered.
 
     The trivial baselines are the controls among the cases. Whole image and empty mask follow from any
@@ -47,7 +47,7 @@ def _answered(case: CaseRecords) -> list[QueryRecord]:
 
 def _against_best(
     entry: CaseEntry, answered: list[QueryRecord], evaluated: dict[str, list[QueryRecord]]
-) -> AgainstFloor | None:
+) -> AgainstTrivialBaseline | None:
     """Return a model against the trivial baseline that leaves it the smallest gap; None if no query is in both."""
     baselines = _computed(answered) | evaluated
     pairs = {}
@@ -72,11 +72,11 @@ def _against_best(
     else:
         verdict = "better"
     enough_images = difference.clusters >= FEWEST_IMAGES
-    return AgainstFloor(
+    return AgainstTrivialBaseline(
         case=entry.name,
-        floor=best,
+        baseline=best,
         gIoU=_gIoU(of_model),
-        floor_gIoU=_gIoU(of_baseline),
+        baseline_gIoU=_gIoU(of_baseline),
         gIoU_points=difference,
         verdict=verdict,
         refused=verdict == "not better" and enough_images and _is_checkpoint(entry),
@@ -109,23 +109,23 @@ def _gIoU(queries: Sequence[QueryRecord]) -> float:
     return sum(iou(query.counts) for query in queries) / len(queries)
 
 
-def refused(comparisons: Iterable[AgainstFloor]) -> Iterator[str]:
+def refused(comparisons: Iterable[AgainstTrivialBaseline]) -> Iterator[str]:
     """Return a sentence for each checkpoint that is refused."""
     for against in comparisons:
         if against.refused:
             yield (
                 f"refused: the checkpoint of {against.case} is no better than the trivial baseline "
-                f"{against.floor} (gIoU {against.gIoU:.3f} against {against.floor_gIoU:.3f} over the "
+                f"{against.baseline} (gIoU {against.gIoU:.3f} against {against.baseline_gIoU:.3f} over the "
                 "same queries): its weights are broken, are not those that were meant, or have learnt "
                 "nothing; its quality says nothing"
             )
 
 
-def not_surely_better(comparisons: Iterable[AgainstFloor]) -> Iterator[str]:
+def not_surely_better(comparisons: Iterable[AgainstTrivialBaseline]) -> Iterator[str]:
     """Return a sentence for each model that is not surely better than the trivial baselines, and not refused."""
     for against in comparisons:
         model = f"{against.case} (gIoU {against.gIoU:.3f})"
-        baseline = f"the trivial baseline {against.floor} (gIoU {against.floor_gIoU:.3f})"
+        baseline = f"the trivial baseline {against.baseline} (gIoU {against.baseline_gIoU:.3f})"
         images = against.gIoU_points.clusters
         low, high = against.gIoU_points.low, against.gIoU_points.high
         if against.verdict == "not better" and not against.refused:

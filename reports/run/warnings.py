@@ -11,7 +11,7 @@ from ...harness.records.query import QueryRecord
 from ...harness.records.run import CaseRecords
 from ..formatting import answer_spread, listed
 from ..peaks import NO_START, lacks_start
-from ..schema_base import AgainstFloor
+from ..schema_base import AgainstTrivialBaseline
 from .confounds import confounds, without_difference
 from .instrument import unexpected_weights
 from .schema import Attribution, Case, Comparison
@@ -27,7 +27,7 @@ def run_warnings(
     cases: Sequence[Case],
     comparisons: Sequence[Comparison],
     attributions: Sequence[Attribution] = (),
-    against_baselines: Sequence[AgainstFloor] = (),
+    against_baselines: Sequence[AgainstTrivialBaseline] = (),
 ) -> list[str]:
     """Return all warnings of a run, the gravest first, none twice.
 

@@ -10,7 +10,7 @@ from lisabench.harness import masks
 from lisabench.harness.records.run import read_run
 from lisabench.reports.agreement import answer_spread
 from lisabench.reports.gate.baseline import reduced
-from lisabench.reports.gate.checks import judge
+from lisabench.reports.gate.checks import gate_checks
 from lisabench.reports.gate.outcome import outcome
 from lisabench.reports.gate.thresholds import Gate
 from lisabench.reports.run.summary import summarise
@@ -127,7 +127,7 @@ def flipping(folder, share, seed, shift=0):
 
 
 def of_masks(before, after):
-    return [check for check in judge(before, after, Gate()) if check.metric == "masks"]
+    return [check for check in gate_checks(before, after, Gate()) if check.metric == "masks"]
 
 
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.05])
@@ -140,7 +140,7 @@ def test_a_gate_is_not_red_by_the_spread_of_an_unchanged_version(tmp_path, share
     red = {"with": 0, "without": 0}
     for seed in range(10):
         after = flipping(tmp_path / f"head-{seed}", share, seed)
-        checks = judge(before, after, Gate())
+        checks = gate_checks(before, after, Gate())
         red["with"] += outcome(checks) == "regression"
         red["without"] += "regression" in {check.verdict for check in of_masks(alone, after)}
     assert red["with"] == 0

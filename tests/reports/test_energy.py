@@ -147,7 +147,7 @@ def test_a_claim_on_energy_is_judged_by_the_published_records():
 )
 def test_the_default_limit_of_energy_holds_on_every_published_gate_of_an_unchanged_tree(name):
     """By Welch's intervals and by pairs; a limit of 5 % would have held in one of the four alone."""
-    from lisabench.reports.gate.checks import judge as gate
+    from lisabench.reports.gate.checks import gate_checks
     from lisabench.reports.gate.pairs import time_pairs
     from lisabench.reports.gate.thresholds import Gate
 
@@ -155,7 +155,9 @@ def test_the_default_limit_of_energy_holds_on_every_published_gate_of_an_unchang
     verdicts = {}
     for limit in (None, 0.05):
         settings = Gate() if limit is None else Gate(energy=limit)
-        checks = gate(reduced(before), reduced(after), settings, pairs=time_pairs(before, after))
+        checks = gate_checks(
+            reduced(before), reduced(after), settings, pairs=time_pairs(before, after)
+        )
         verdicts[limit] = next(check.verdict for check in checks if check.metric == "energy.query")
     assert verdicts[None] == "holds"
     assert verdicts[0.05] == ("holds" if name == "unchanged" else "inconclusive")

@@ -23,8 +23,8 @@ from lisabench.harness.probe import TimingProbe
 from lisabench.harness.records.run import Run
 from lisabench.models.adapters.fake import FakeCase, build
 from lisabench.reports.gate.baseline import Baseline, reduced
-from lisabench.reports.gate.checks import Check, judge
-from lisabench.reports.gate.outcome import outcome, settle, to_measure_again
+from lisabench.reports.gate.checks import Check, gate_checks
+from lisabench.reports.gate.outcome import outcome, to_remeasure, with_remeasurements
 from lisabench.reports.gate.pairs import time_pairs
 from lisabench.reports.gate.thresholds import Gate
 
@@ -75,10 +75,12 @@ def _gate(truth: Truth, seed: int) -> Ended:
     today = float(np.random.default_rng((seed, 99)).normal(0, truth.session_noise))
     longer = (1 + truth.slowdown) * float(np.exp(today))
     before = _session(truth, 1.0, 3 * seed)
-    checks = judge(before, _session(truth, longer * (1 + truth.disturbed), 3 * seed + 1), Gate())
-    again = {case: judge(before, _session(truth, longer, 3 * seed + 2), Gate(), second_look=True)
-             for case in to_measure_again(checks)}  # fmt: skip
-    return Ended(_of_time(checks).verdict, outcome(settle(checks, again)))
+    checks = gate_checks(
+        before, _session(truth, longer * (1 + truth.disturbed), 3 * seed + 1), Gate()
+    )
+    again = {case: gate_checks(before, _session(truth, longer, 3 * seed + 2), Gate(), remeasured=True)
+             for case in to_remeasure(checks)}  # fmt: skip
+    return Ended(_of_time(checks).verdict, outcome(with_remeasurements(checks, again)))
 
 
 def _of_time(checks: Sequence[Check]) -> Check:
@@ -92,8 +94,8 @@ def gates_side_by_side(truth: Truth, count: int) -> list[Ended]:
 
 def _gate_side_by_side(truth: Truth, seed: int) -> Ended:
     checks = _look(truth, 2 * seed)
-    again = {case: _look(truth, 2 * seed + 1) for case in to_measure_again(checks)}
-    return Ended(_of_time(checks).verdict, outcome(settle(checks, again)))
+    again = {case: _look(truth, 2 * seed + 1) for case in to_remeasure(checks)}
+    return Ended(_of_time(checks).verdict, outcome(with_remeasurements(checks, again)))
 
 
 def _look(truth: Truth, seed: int) -> list[Check]:
@@ -106,7 +108,7 @@ def _look(truth: Truth, seed: int) -> list[Check]:
         _run(truth.noise, longer["base"], 2 * seed),
         _run(truth.noise, longer["head"], 2 * seed + 1),
     )
-    return judge(reduced(runs[0]), reduced(runs[1]), Gate(), pairs=time_pairs(*runs))
+    return gate_checks(reduced(runs[0]), reduced(runs[1]), Gate(), pairs=time_pairs(*runs))
 
 
 def _session(truth: Truth, longer: float, seed: int) -> Baseline:

@@ -11,7 +11,7 @@ from lisabench.benchmarks.gate.merge import merged
 from lisabench.benchmarks.gate.pairs import can_leave_out, memory_is_known, settled
 from lisabench.harness.records.run import Run, read_run
 from lisabench.reports.gate.baseline import reduced
-from lisabench.reports.gate.checks import Check, judge
+from lisabench.reports.gate.checks import Check, gate_checks
 from lisabench.reports.gate.pairs import time_pairs
 from lisabench.reports.gate.thresholds import Gate
 
@@ -121,7 +121,7 @@ def checks(
     assert [run.run["plan"]["memory_processes"] for run in runs] == [
         len(base) - base.count(None)
     ] * 2
-    found = judge(reduced(runs[0]), reduced(runs[1]), Gate(), pairs=time_pairs(*runs))
+    found = gate_checks(reduced(runs[0]), reduced(runs[1]), Gate(), pairs=time_pairs(*runs))
     return {check.metric: check for check in found}
 
 
@@ -151,5 +151,5 @@ def test_one_process_a_side_tells_nothing_of_memory_and_says_so(tmp_path, others
 def test_a_side_without_any_memory_is_missing_it(tmp_path):
     runs = [merged(parts(tmp_path / name, mib), tmp_path / f"{name}-whole", {}) for name, mib in
             (("base", [0, 0]), ("head", [None, None]))]  # fmt: skip
-    found = judge(reduced(runs[0]), reduced(runs[1]), Gate())
+    found = gate_checks(reduced(runs[0]), reduced(runs[1]), Gate())
     assert {check.verdict for check in found if check.metric.startswith("memory")} == {"missing"}

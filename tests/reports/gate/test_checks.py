@@ -12,8 +12,14 @@ from lisabench.harness.metrics import METRICS
 from lisabench.harness.records.run import read_run
 from lisabench.harness.statistics.ratios import paired_ratio, unpaired_ratio
 from lisabench.reports.gate.baseline import Baseline, PackedMask, reduced
-from lisabench.reports.gate.checks import judge
-from lisabench.reports.gate.outcome import changes, checked, outcome, settle, to_measure_again
+from lisabench.reports.gate.checks import gate_checks
+from lisabench.reports.gate.outcome import (
+    changes,
+    checked,
+    outcome,
+    to_remeasure,
+    with_remeasurements,
+)
 from lisabench.reports.gate.pairs import time_pairs
 from lisabench.reports.gate.thresholds import Gate
 from lisabench.reports.schema_base import AnswerSpread
@@ -58,13 +64,15 @@ def changed(baseline, case=None, **changes):
 
 
 def of(before, after, metric, case="dual", **gate):
-    found = [c for c in judge(before, after, Gate(**gate)) if (c.case, c.metric) == (case, metric)]
+    found = [
+        c for c in gate_checks(before, after, Gate(**gate)) if (c.case, c.metric) == (case, metric)
+    ]
     assert len(found) == 1
     return found[0]
 
 
 def test_a_run_against_itself_holds_in_every_figure_that_is_gated(before):
-    checks = judge(before, before, Gate(stages=["vision"]))
+    checks = gate_checks(before, before, Gate(stages=["vision"]))
     assert {check.verdict for check in checks} == {"holds"}
     assert [check.metric for check in checks if check.case == "sam"] == [
         "failures",
@@ -112,7 +120,7 @@ def test_where_two_versions_took_turns_a_time_has_the_interval_of_the_pairs_in_b
     pairs = {("dual", "time.end_to_end"): logs}
     expected = paired_ratio(logs)
     for second in (False, True):
-        checks = {(c.case, c.metric): c for c in judge(before, after, Gate(), second, pairs)}
+        checks = {(c.case, c.metric): c for c in gate_checks(before, after, Gate(), second, pairs)}
         found = checks["dual", "time.end_to_end"]
         assert (found.change, found.low, found.high) == (
             expected.ratio,
@@ -168,7 +176,7 @@ def test_a_second_look_needs_the_interval_of_its_processes_to_convict_and_the_wh
 ):
     def verdicts(time):
         after = changed(before, end_to_end_ns=ms(time))
-        looks = (judge(before, after, Gate(), second_look=second) for second in (False, True))
+        looks = (gate_checks(before, after, Gate(), remeasured=second) for second in (False, True))
         return [next(c.verdict for c in look if c.metric == "time.end_to_end") for look in looks]
 
     assert verdicts(107) == [
@@ -266,11 +274,11 @@ def test_energy_is_held_to_its_limit(before, factor, limit, verdict):
 def test_energy_that_one_side_lacks_is_not_checked_and_that_both_lack_is_not_shown(before):
     base = changed(before, energy_mj=JOULES)
     for sides, lacking in (((before, base), "the baseline"), ((base, before), "the run")):
-        checks = judge(*sides, Gate())
+        checks = gate_checks(*sides, Gate())
         found = next(check for check in checks if check.metric == "energy.query")
         assert found.verdict == "not checked" and found.why.startswith(f"{lacking} has no energy")
         assert outcome(checks) == "holds"
-    assert "energy.query" not in {check.metric for check in judge(before, before, Gate())}
+    assert "energy.query" not in {check.metric for check in gate_checks(before, before, Gate())}
 
 
 def test_energy_of_other_queries_decides_nothing_and_another_machine_refuses_it(before):
@@ -420,11 +428,11 @@ def test_masks_that_the_run_did_not_keep_leave_the_gate_in_doubt(before):
 
 def test_a_case_that_the_run_does_not_have_fails_the_gate_and_a_new_one_does_not(before):
     alone = before.model_copy(update={"cases": before.cases[:1]})
-    checks = judge(before, alone, Gate())
+    checks = gate_checks(before, alone, Gate())
     assert [(c.case, c.metric) for c in checks if c.verdict == "missing"] == [("sam", "case")]
-    assert outcome(checks) == "regression" and to_measure_again(checks) == []
-    assert outcome(judge(alone, before, Gate())) == "holds"
-    assert checked("RUN", "FILE", alone, before, judge(alone, before, Gate())).new == ["sam"]
+    assert outcome(checks) == "regression" and to_remeasure(checks) == []
+    assert outcome(gate_checks(alone, before, Gate())) == "holds"
+    assert checked("RUN", "FILE", alone, before, gate_checks(alone, before, Gate())).new == ["sam"]
 
 
 @pytest.mark.parametrize(
@@ -463,14 +471,14 @@ def test_where_other_queries_have_times_their_medians_are_not_judged(before):
 )
 def test_another_machine_is_refused_for_time_and_memory_and_not_for_quality(before, facts):
     after = before.model_copy(update={"passport": before.passport | facts})
-    verdicts = {c.metric: c.verdict for c in judge(before, after, Gate()) if c.case == "dual"}
+    verdicts = {c.metric: c.verdict for c in gate_checks(before, after, Gate()) if c.case == "dual"}
     assert {verdicts[m] for m in ("time.end_to_end", "memory.peak", "memory.query_peak")} == {
         "refused"
     }
     assert {verdicts[m] for m in ("quality.gIoU", "quality.cIoU", "masks", "failures")} == {"holds"}
-    assert outcome(judge(before, after, Gate())) == "nothing comparable"
-    assert outcome(judge(before, worse_by(after, 5), Gate())) == "regression"
-    assert outcome(judge(before, after, Gate(end_to_end=None, peak=None))) == "holds"
+    assert outcome(gate_checks(before, after, Gate())) == "nothing comparable"
+    assert outcome(gate_checks(before, worse_by(after, 5), Gate())) == "regression"
+    assert outcome(gate_checks(before, after, Gate(end_to_end=None, peak=None))) == "holds"
 
 
 def test_versions_settings_and_the_plan_are_listed_and_never_refused(before):
@@ -478,7 +486,7 @@ def test_versions_settings_and_the_plan_are_listed_and_never_refused(before):
     after = changed(before, "dual", settings=settings).model_copy(
         update={"versions": before.versions | {"torch": "3"}}
     )
-    assert outcome(judge(before, after, Gate())) == "holds"
+    assert outcome(gate_checks(before, after, Gate())) == "holds"
     assert changes(before, after) == {
         "dual: sam": ("tiny", "vit_b"),
         "version: torch": ("2.13.0", "3"),
@@ -497,11 +505,11 @@ def test_other_data_are_refused_for_everything(before, what):
         )
     verdicts = {
         c.metric: c.verdict
-        for c in judge(before, after, Gate(stages=["vision"]))
+        for c in gate_checks(before, after, Gate(stages=["vision"]))
         if c.metric != "failures"
     }
     assert set(verdicts.values()) == {"refused"}
-    assert outcome(judge(before, after, Gate())) == "nothing comparable"
+    assert outcome(gate_checks(before, after, Gate())) == "nothing comparable"
 
 
 def test_one_process_gives_no_interval_and_is_no_pass(before):
@@ -512,7 +520,7 @@ def test_one_process_gives_no_interval_and_is_no_pass(before):
 
 def test_a_gate_that_gates_nothing_is_no_pass(before):
     nothing = Gate(end_to_end=None, peak=None, gIoU=None, cIoU=None, mask_iou=None)
-    assert outcome(judge(before, before, nothing)) == "nothing comparable"
+    assert outcome(gate_checks(before, before, nothing)) == "nothing comparable"
 
 
 def test_a_refusal_is_not_hidden_by_a_doubt(before):
@@ -520,16 +528,20 @@ def test_a_refusal_is_not_hidden_by_a_doubt(before):
         update={"passport": before.passport | {"cpu": "Abacus"}}
     )
     after = changed(after, "dual", masks={})
-    assert {"refused", "inconclusive"} <= {check.verdict for check in judge(before, after, Gate())}
-    assert outcome(judge(before, after, Gate())) == "nothing comparable"
+    assert {"refused", "inconclusive"} <= {
+        check.verdict for check in gate_checks(before, after, Gate())
+    }
+    assert outcome(gate_checks(before, after, Gate())) == "nothing comparable"
 
 
 def test_a_second_measurement_stands_in_the_place_of_each_regression(before):
-    slow = judge(before, changed(before, "sam", end_to_end_ns=ms(110)), Gate())
-    assert to_measure_again(slow) == ["sam"]
-    confirmed = settle(slow, {"sam": slow})
+    slow = gate_checks(before, changed(before, "sam", end_to_end_ns=ms(110)), Gate())
+    assert to_remeasure(slow) == ["sam"]
+    confirmed = with_remeasurements(slow, {"sam": slow})
     assert outcome(confirmed) == "regression"
-    quick = settle(slow, {"sam": [c for c in judge(before, before, Gate()) if c.case == "sam"]})
+    quick = with_remeasurements(
+        slow, {"sam": [c for c in gate_checks(before, before, Gate()) if c.case == "sam"]}
+    )
     assert outcome(quick) == "holds"
     again = next(check for check in quick if check.first)
     assert (again.case, again.metric, again.first.verdict) == (
@@ -543,8 +555,8 @@ def test_a_second_measurement_stands_in_the_place_of_each_regression(before):
 
 
 def test_a_regression_that_cannot_be_measured_again_is_unconfirmed(before):
-    slow = judge(before, changed(before, "sam", end_to_end_ns=ms(110)), Gate())
-    found = settle(slow, {"sam": "another machine"})
+    slow = gate_checks(before, changed(before, "sam", end_to_end_ns=ms(110)), Gate())
+    found = with_remeasurements(slow, {"sam": "another machine"})
     assert outcome(found) == "inconclusive"
     assert [(c.verdict, c.why) for c in found if c.verdict == "unconfirmed"] == [
         ("unconfirmed", "another machine")
@@ -552,7 +564,7 @@ def test_a_regression_that_cannot_be_measured_again_is_unconfirmed(before):
 
 
 def test_what_is_judged_is_json_without_nan(before):
-    found = checked("RUN", "FILE", before, before, judge(before, before, Gate()))
+    found = checked("RUN", "FILE", before, before, gate_checks(before, before, Gate()))
     page = json.loads(found.model_dump_json(by_alias=True), parse_constant=pytest.fail)
     assert (page["schema"], page["exit_code"], page["outcome"]) == ("lisabench.check/1", 0, "holds")
 

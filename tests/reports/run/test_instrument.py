@@ -34,7 +34,7 @@ from lisabench.reports.run.instrument import (
     stages_beside,
     unexpected_weights,
 )
-from lisabench.reports.run.schema import Ceilings
+from lisabench.reports.run.schema import Roofline
 from lisabench.reports.run.summary import summarise
 
 pytestmark = pytest.mark.no_clock
@@ -313,7 +313,7 @@ def test_where_nothing_is_known_there_is_no_table(tmp_path):
 
 
 def test_ceilings_are_told_in_words():
-    found = Ceilings(
+    found = Roofline(
         matrix_flops_per_s={"float32": 5e13, "bfloat16": 4e14}, bandwidth_bytes_per_s=2e12
     )
     words = "cuda: 50.00 TFLOP/s in float32, 400.00 TFLOP/s in bfloat16; 2,000 GB/s"

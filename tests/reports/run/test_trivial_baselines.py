@@ -42,7 +42,7 @@ def miss(folder, share=1.0):
 def test_a_trained_checkpoint_is_better_than_the_floors(tmp_path):
     (found,) = against_trivial_baselines(read_run(checkpoint_run(tmp_path)).cases)
     assert (found.case, found.verdict, found.refused) == ("dual", "better", False)
-    assert found.gIoU - found.floor_gIoU == pytest.approx(
+    assert found.gIoU - found.baseline_gIoU == pytest.approx(
         found.gIoU_points.difference / 100, rel=0, abs=1e-9
     )
     assert refusals_of(tmp_path) == []
@@ -78,8 +78,8 @@ def test_the_best_of_the_floors_counts_and_a_tie_with_it_is_not_better(tmp_path)
     )
     edit_lines(tmp_path / "samples.jsonl", as_box)
     (found,) = against_trivial_baselines(read_run(tmp_path).cases)
-    assert (found.floor, found.verdict, found.refused) == ("centre-box", "not better", True)
-    assert found.gIoU == found.floor_gIoU and found.gIoU_points.difference == 0
+    assert (found.baseline, found.verdict, found.refused) == ("centre-box", "not better", True)
+    assert found.gIoU == found.baseline_gIoU and found.gIoU_points.difference == 0
 
 
 def who(line):
@@ -93,11 +93,11 @@ def test_whole_image_and_empty_mask_follow_from_the_pixels_of_a_run_without_cont
     controls = {
         case.name: case.quality.gIoU for case in summarise(read_run(tmp_path / "with")).controls
     }
-    assert alone.floor in ("whole-image", "empty")
-    assert alone.floor_gIoU == pytest.approx(
+    assert alone.baseline in ("whole-image", "empty")
+    assert alone.baseline_gIoU == pytest.approx(
         max(controls["whole-image"], controls["empty"]), rel=0, abs=1e-12
     )
-    assert with_controls.floor_gIoU == pytest.approx(max(controls.values()), rel=0, abs=1e-12)
+    assert with_controls.baseline_gIoU == pytest.approx(max(controls.values()), rel=0, abs=1e-12)
 
 
 def test_a_checkpoint_above_the_floor_whose_interval_reaches_it_is_doubted_and_not_refused(
