@@ -15,7 +15,7 @@ from typing import Any
 from ...harness.errors import LisabenchError, RunFailed, UsageError
 from ...harness.memory import CudaMeter
 from ...harness.records.journal import holds_run, read_lines
-from ...harness.records.readings import ANSWERED
+from ...harness.records.query import ANSWERED
 from ...harness.records.run import QUALITY, SAMPLES, Run, read_run
 from ...reports.gate.baseline import reduced
 from .. import subprocesses

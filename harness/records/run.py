@@ -202,42 +202,26 @@ class Run:
         def of_case(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
             return [line for line in lines if line["case"] == name]
 
-        queries = tuple(QueryRecord.from_json(line) for line in of_case(self.samples))
-        if self.has_quality_pass(name):
+        entry = self.manifest.case(name)
+        queries = [QueryRecord.from_json(line) for line in of_case(self.samples)]
+        passes = []
+        for line in of_case(self.passes):
+            passes.append(from_json(PassRecord, line, kind=line["pass"]))
+        # Older runs have no quality pass, and cases with random weights take no part in it.
+        has_quality_pass = self.manifest.quality_pass is not None and entry.has_quality is not False
+        if has_quality_pass:
             scored = [QueryRecord.from_json(line) for line in of_case(self.quality)]
         else:
             scored = first_of_each_query(queries)
         return CaseRecords(
-            entry=self.manifest.case(name),
-            queries=queries,
+            entry=entry,
+            queries=tuple(queries),
             scored=tuple(scored),
             memory=tuple(from_json(MemoryRecord, line) for line in of_case(self.memory)),
-            passes=tuple(
-                from_json(PassRecord, line, kind=line["pass"]) for line in of_case(self.passes)
-            ),
+            passes=tuple(passes),
             fits=tuple(from_json(FitRecord, line) for line in of_case(self.fits)),
-            has_quality_pass=self.has_quality_pass(name),
+            has_quality_pass=has_quality_pass,
         )
-
-    def has_quality_pass(self, case: str) -> bool:
-        """Return whether the quality of a case has a pass of its own.
-
-        Older runs have no such pass, and cases with random weights take no part in it.
-        """
-        if not self.run.get("quality_pass"):
-            return False
-        entry = next(entry for entry in self.run["cases"] if entry["name"] == case)
-        return entry.get("has_quality") is not False
-
-    def scored(self, case: str) -> list[dict[str, Any]]:
-        """Return the lines that the quality of a case is computed from, one a query.
-
-        They are those of the quality pass. Without such a pass they are the timed lines: of each query
-        the one of the lowest process that has it.
-        """
-        if self.has_quality_pass(case):
-            return [line for line in self.quality if line["case"] == case]
-        return one_per_query(line for line in self.samples if line["case"] == case)
 
 
 def first_of_each_query(queries: Iterable[QueryRecord]) -> list[QueryRecord]:
@@ -245,14 +229,6 @@ def first_of_each_query(queries: Iterable[QueryRecord]) -> list[QueryRecord]:
     chosen: dict[str, QueryRecord] = {}
     for query in sorted(queries, key=lambda query: query.process):
         chosen.setdefault(query.sample_id, query)
-    return list(chosen.values())
-
-
-def one_per_query(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return of each query the line of the lowest process that has it."""
-    chosen: dict[str, dict[str, Any]] = {}
-    for line in sorted(lines, key=lambda line: line["process"]):
-        chosen.setdefault(line["sample_id"], line)
     return list(chosen.values())
 
 
