@@ -8,7 +8,7 @@ there is a warning, as also where the 95 % interval of the difference reaches do
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from ...harness.metrics import iou
+from ...harness.metrics import METRICS
 from ...harness.records.manifest import CaseEntry
 from ...harness.records.query import QueryRecord
 from ...harness.records.run import CaseRecords
@@ -106,7 +106,9 @@ def _computed(queries: Sequence[QueryRecord]) -> dict[str, list[QueryRecord]]:
 
 
 def _gIoU(queries: Sequence[QueryRecord]) -> float:
-    return sum(iou(query.counts) for query in queries) / len(queries)
+    gIoU = METRICS["gIoU"].compute([query.counts for query in queries])
+    assert gIoU is not None, "there is at least one query"
+    return gIoU
 
 
 def refused(comparisons: Iterable[AgainstTrivialBaseline]) -> Iterator[str]:

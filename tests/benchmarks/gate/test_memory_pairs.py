@@ -25,7 +25,12 @@ def part(folder: Path, more_mib: int | None = 0, clock: str = GPU, cases: int = 
     write_run(
         folder, cases, queries=8, processes=1, clock=clock, controls=False, size=(24, 32), gallery=0
     )
-    plan = {"processes": 1, "memory_processes": int(more_mib is not None)}
+    plan = {
+        "processes": 1,
+        "block": 8,
+        "warmup": 0,
+        "memory_processes": int(more_mib is not None),
+    }
     edit_run(folder, plan=plan, definition={"plan": plan})
     if more_mib is None:
         (folder / "memory.jsonl").unlink()
