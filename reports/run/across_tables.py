@@ -117,7 +117,7 @@ def _memory_rows(across: Across) -> Iterator[Row]:
         rows = [
             ("growth of memory", "growth_bytes", whole),
             ("growth of memory, build left out", "query_growth_bytes", query),
-            ("largest, whole process", "peak_bytes", ""),
+            ("peak, whole process", "peak_bytes", ""),
         ]
     else:
         rows = [

@@ -90,7 +90,16 @@ class Tile:
 
 
 def draw(run: Run, summary: Summary) -> Path | None:
-    """Draw the gallery into the run's folder and return the file.
+    """Draw the gallery into the run's folder and return the file; None without anything to show."""
+    with rc_context(STYLE):  # pyright: ignore[reportArgumentType]  # its keys are typed as literals
+        figure = gallery(run, summary)
+        if figure is None:
+            return None
+        return save(figure, run.folder / FILE)
+
+
+def gallery(run: Run, summary: Summary) -> Figure | None:
+    """Return a figure with the kept queries, one below the other.
 
     None where the run has kept no images, or none that can be read.
     """
@@ -101,8 +110,7 @@ def draw(run: Run, summary: Summary) -> Path | None:
             cases.append(case)
     if not cases:
         return None
-    with rc_context(STYLE):  # pyright: ignore[reportArgumentType]  # its keys are typed as literals
-        return save(_figure(queries, cases), run.folder / FILE)
+    return _figure(queries, cases)
 
 
 def _gallery_queries(run: Run) -> list[GalleryQuery]:

@@ -227,20 +227,20 @@ def _memory_rows(columns: Sequence[Column], summary: Summary) -> list[Row]:
         # Ratios are of the growth: Python and its libraries are in the whole process before any
         # model is, and would draw a ratio of whole processes towards 1.
         rows += [
-            compared("growth over that", "growth_bytes"),
+            compared("growth since the build began", "growth_bytes"),
             compared("growth of a query (without build)", "query_growth_bytes", of_query=True),
-            plain("largest, whole process", "peak_bytes"),
-            plain("largest of a query, whole process", "query_peak_bytes"),
+            plain("peak, whole process", "peak_bytes"),
+            plain("peak of a query, whole process", "query_peak_bytes"),
         ]
     else:
         rows += [
-            compared("largest", "peak_bytes"),
-            compared("largest of a query (without build)", "query_peak_bytes", of_query=True),
+            compared("peak", "peak_bytes"),
+            compared("peak of a query (without build)", "query_peak_bytes", of_query=True),
         ]
     if any(memory.peak_reserved_bytes for memory in memories):
-        rows.append(plain("largest, reserved", "peak_reserved_bytes"))
+        rows.append(plain("peak, reserved", "peak_reserved_bytes"))
     if any(memory.device_process_bytes for memory in memories):
-        rows.append(plain("largest, by the driver", "device_process_bytes"))
+        rows.append(plain("peak, by the driver", "device_process_bytes"))
     for stage in MEMORY_STAGES:
         if any(stage in memory.stages for memory in memories):
             rows.append(of_stage(stage, stage, "peak_bytes"))

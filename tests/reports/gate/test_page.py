@@ -10,21 +10,38 @@ from lisabench.reports.gate.outcome import Checked, broken
 
 pytestmark = pytest.mark.no_clock
 
-SLOW = Check(case="a|b", metric="time.vision", verdict="regression", unit="ns", before=40e6, after=44e6, change=1.1,
-             low=1.08, high=1.12, limit=1.05)  # fmt: skip
+SLOW = Check(
+    case="a|b",
+    metric="time.vision",
+    verdict="regression",
+    unit="ns",
+    before=40e6,
+    after=44e6,
+    change=1.1,
+    low=1.08,
+    high=1.12,
+    limit=1.05,
+)
 
 
-def page_of(*checks, **known):
+def changed(**fields):
+    """Return the slow check with some of its fields changed."""
+    return SLOW.model_copy(update=fields)
+
+
+def gate_of(*checks, **fields):
     return Checked(
-        run="RUN", baseline="FILE", outcome="regression", exit_code=1, checks=list(checks), **known
+        run="RUN", baseline="FILE", outcome="regression", exit_code=1, checks=list(checks), **fields
     )
 
 
 def row(page, metric):
-    return next(" ".join(line.split()) for line in page.splitlines() if metric in line).split(" | ")
+    """Return the cells of the first line that names this metric."""
+    line = next(line for line in page.splitlines() if metric in line)
+    return " ".join(line.split()).split(" | ")
 
 
-def test_a_row_has_both_figures_the_change_with_its_interval_the_limit_and_the_verdict():
+def test_a_row_has_both_values_the_change_with_its_interval_the_limit_and_the_verdict():
     expected = [
         "| a\\|b",
         "time.vision",
@@ -34,16 +51,24 @@ def test_a_row_has_both_figures_the_change_with_its_interval_the_limit_and_the_v
         "1.050x",
         "**regression** |",
     ]
-    assert row(gate_page.page(page_of(SLOW)), "time.vision") == expected
+    assert row(gate_page.page(gate_of(SLOW)), "time.vision") == expected
 
 
 def test_peaks_are_in_mib_and_scores_in_points():
-    peak = SLOW.model_copy(
-        update={"metric": "memory.peak", "unit": "bytes", "before": 2**30, "after": 2**30}
+    peak = changed(metric="memory.peak", unit="bytes", before=2**30, after=2**30)
+    score = Check(
+        case="a",
+        metric="quality.gIoU",
+        verdict="holds",
+        unit="score",
+        before=0.5,
+        after=0.498,
+        change=-0.2,
+        low=-0.4,
+        high=0.01,
+        limit=-0.5,
     )
-    score = Check(case="a", metric="quality.gIoU", verdict="holds", unit="score", before=0.5, after=0.498, change=-0.2,
-                  low=-0.4, high=0.01, limit=-0.5)  # fmt: skip
-    page = gate_page.page(page_of(peak, score))
+    page = gate_page.page(gate_of(peak, score))
     assert row(page, "memory.peak")[2] == "1,024.0 MiB"
     assert row(page, "quality.gIoU")[2:6] == [
         "0.500",
@@ -54,68 +79,60 @@ def test_peaks_are_in_mib_and_scores_in_points():
 
 
 def test_what_was_measured_first_stands_beside_what_was_measured_again():
-    again = SLOW.model_copy(
-        update={"verdict": "holds", "change": 1.0, "low": 0.99, "high": 1.01, "first": SLOW}
-    )
-    assert "holds (measured again, at first 1.100x [1.080, 1.120])" in gate_page.page(
-        page_of(again)
-    )
+    again = changed(verdict="holds", change=1.0, low=0.99, high=1.01, first=SLOW)
+    page = gate_page.page(gate_of(again))
+    assert "holds (measured again, at first 1.100x [1.080, 1.120])" in page
 
 
-def test_a_doubt_says_what_could_have_been_seen():
-    doubt = SLOW.model_copy(
-        update={"verdict": "inconclusive", "why": "it straddles", "detectable": 0.031}
-    )
-    assert "inconclusive (it straddles; the smallest detectable change is 3.1 %)" in gate_page.page(
-        page_of(doubt)
-    )
+def test_an_inconclusive_check_says_what_could_have_been_detected():
+    check = changed(verdict="inconclusive", why="it straddles", detectable=0.031)
+    page = gate_page.page(gate_of(check))
+    assert "inconclusive (it straddles; the smallest detectable change is 3.1 %)" in page
 
 
 def test_what_differs_and_what_is_new_is_listed():
-    page = gate_page.page(page_of(SLOW, changed={"version: torch": ("2.1", None)}, new=["c", "d"]))
+    gate = gate_of(SLOW, changed={"version: torch": ("2.1", None)}, new=["c", "d"])
+    page = gate_page.page(gate)
     assert "Not in the baseline, and so not gated: c and d." in page
     assert row(page, "version: torch") == ["| version: torch", "2.1", "- |"]
 
 
 def test_of_two_versions_side_by_side_it_says_how_they_were_paired_and_what_confounds_them():
-    differs = {"changed": {"a: precision": ("fp32", "bf16")}}
-    page, unpaired = (
-        gate_page.page(page_of(SLOW, paired=paired, **differs)) for paired in (True, False)
-    )
-    assert (
-        "over pairs of processes" in page
-        and "the difference that two sessions may have" in unpaired
-    )
-    assert (
-        "Besides the code, this differs between the two versions" in page
-        and "Besides the code" not in unpaired
-    )
+    differs = {"a: precision": ("fp32", "bf16")}
+    paired = gate_page.page(gate_of(SLOW, paired=True, changed=differs))
+    unpaired = gate_page.page(gate_of(SLOW, paired=False, changed=differs))
+    assert "over pairs of processes" in paired
+    assert "the difference that two sessions may have" in unpaired
+    assert "Besides the code, this differs between the two versions" in paired
+    assert "Besides the code" not in unpaired
 
 
 def test_annotations_keep_to_one_line_whatever_is_in_them():
-    odd = SLOW.model_copy(update={"case": "a:b,c", "why": "100 %\nof it\r"})
-    (line,) = gate_page.annotations(page_of(odd))
+    odd = changed(case="a:b,c", why="100 %\nof it\r")
+    (line,) = gate_page.annotations(gate_of(odd))
     assert line.startswith("::error title=a%3Ab%2Cc%3A time.vision::regression, 1.100x")
     assert line.endswith("100 %25%0Aof it%0D")
 
 
-def test_doubts_and_refusals_are_warnings():
-    for verdict in ("inconclusive", "unconfirmed", "refused"):
-        (line,) = gate_page.annotations(page_of(SLOW.model_copy(update={"verdict": verdict})))
-        assert line.startswith("::warning ")
-    assert gate_page.annotations(page_of(SLOW.model_copy(update={"verdict": "holds"}))) == []
+@pytest.mark.parametrize("verdict", ["inconclusive", "unconfirmed", "refused"])
+def test_checks_that_decide_nothing_and_refusals_are_warnings(verdict):
+    (line,) = gate_page.annotations(gate_of(changed(verdict=verdict)))
+    assert line.startswith("::warning ")
+
+
+def test_a_check_that_holds_has_no_annotation():
+    assert gate_page.annotations(gate_of(changed(verdict="holds"))) == []
 
 
 def test_the_xml_can_be_read_whatever_is_in_it():
-    odd = SLOW.model_copy(update={"case": 'a<"&\x1b', "why": "\x00]]>"})
-    (suite,) = ElementTree.fromstring(gate_page.junit(page_of(odd)).encode())
+    odd = changed(case='a<"&\x1b', why="\x00]]>")
+    (suite,) = ElementTree.fromstring(gate_page.junit(gate_of(odd)).encode())
     assert suite.get("name") == 'a<"&?'
     assert suite.find("testcase/failure").get("message").endswith("?]]>")
 
 
 def test_a_gate_that_could_not_be_held_is_shown_as_that():
-    found = broken("RUN", "FILE", "there is no baseline FILE", 2)
-    assert "## lisabench: the gate cannot be held" in gate_page.page(
-        found
-    ) and "there is no" in gate_page.page(found)
+    page = gate_page.page(broken("RUN", "FILE", "there is no baseline FILE", 2))
+    assert "## lisabench: the gate cannot be held" in page
+    assert "there is no baseline FILE" in page
     assert broken("RUN", "FILE", "another schema", 4).outcome == "nothing comparable"

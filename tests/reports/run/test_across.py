@@ -294,7 +294,7 @@ def test_the_table_lines_up_and_shows_each_figure_with_its_interval(runs):
     memory = [
         "growth of memory (MiB)",
         "growth of memory, build left out (MiB)",
-        "largest, whole process (MiB)",
+        "peak, whole process (MiB)",
     ]
     assert names[6:] == [*memory, "gIoU", "cIoU", "mIoU"]
     assert "Memory: the ratio is of the growth of the resident set" in text
