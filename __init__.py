@@ -1,7 +1,7 @@
 """lisabench: is this cheaper LISA really cheaper, and is it still as good?
 
-The rooms: ``harness`` (the instrument), ``models`` (the adapters), ``datasets``, ``reports`` and ``benchmarks`` (what
-is run). Importing the package imports none of them.
+The rooms: ``harness`` (the instrument), ``models`` (the adapters), ``datasets``, ``reports`` and
+``benchmarks`` (what is run). Importing the package imports none of them.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 
 
 def load(*folders: "str | Path") -> "pandas.DataFrame":
-    """The queries of one run or of several, a row each; see `reports.frame.load`."""
+    """Return the queries of one or several runs, one row each; see `reports.load.load`."""
     from .reports.load import load
 
     return load(*folders)

@@ -1,4 +1,7 @@
-"""The front door: parses, delegates, prints. Rooms are imported inside the commands, so that ``--help`` is instant."""
+"""The command line: it parses, delegates and prints.
+
+Rooms are imported inside the commands, so that ``--help`` is instant: some of them import torch.
+"""
 
 import json
 import sys
@@ -24,20 +27,25 @@ data_app = typer.Typer(
 app.add_typer(data_app, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-SET_HELP = (
-    "Change a setting of the plan or of every case (CASE.KEY=VALUE: of one). May be repeated."
-)
-COMPARE_HELP = "Of a run: the case compared with, the one compared, and folders of further runs. Of trainings: folders."
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+SET_HELP = (
+    "Change a setting of the plan, or of every case; CASE.KEY=VALUE changes one case. "
+    "Can be repeated."
+)
+COMPARE_HELP = (
+    "For a run: the reference case, the candidate case, and folders of further runs. "
+    "For trainings: their folders."
+)
 
 
 def main() -> None:
-    """The console script: errors that a user can mend are one line and an exit code."""
-    arguments = [a for a in sys.argv[1:] if a != "--traceback"]
+    """Run the command line. An error that the user can fix is one line and an exit code."""
+    show_traceback = "--traceback" in sys.argv[1:]
+    arguments = [argument for argument in sys.argv[1:] if argument != "--traceback"]
     try:
         app(args=arguments, prog_name="lisabench")
     except LisabenchError as error:
-        if "--traceback" in sys.argv[1:]:
+        if show_traceback:
             raise
         sys.stderr.write(f"lisabench: {error}\n")
         sys.exit(error.exit_code)
@@ -53,42 +61,89 @@ def _options(
     ] = False,
 ) -> None:
     """Is this cheaper LISA really cheaper, and is it still as good?"""
-    del traceback  # read from the command line before anything can go wrong
+    # `main` has read the option already, so that it holds for errors of the command line, too.
+    del traceback
 
 
 @app.command()
 def run(
-    suite: Annotated[str | None, typer.Argument(help="A shipped suite or a YAML file.", show_default="tiny")] = None,
-    data: Annotated[Path | None, typer.Option(help="A folder in ReasonSeg's format, not the made scenes.")] = None,
-    split: Annotated[str | None, typer.Option(help="The split to ask.", show_default="val")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Ask only the first so many queries.")] = None,
-    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=SET_HELP)] = None,
-    out: Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/SUITE-TIME")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Measure what is missing of the run in --out.")] = False,
-    thorough: Annotated[bool, typer.Option("--thorough", help="Eight processes a case instead of three.")] = False,
-    gpu_memory: Annotated[str | None, typer.Option(metavar="SIZE", help="Cap each process to such a card.")] = None,
-    stop_after: Annotated[float | None, typer.Option(metavar="MINUTES", help="Begin nothing new after that.")] = None,
-    save_masks: Annotated[bool, typer.Option("--save-masks", help="Keep every mask, run-length encoded.")] = False,
-    against: Annotated[str | None, typer.Option(metavar="GIT_REF", help="Gate: measure that version beside.")] = None,
-    python: Annotated[Path | None, typer.Option("--against-python", help="Python that runs that version.")] = None,
-) -> None:  # fmt: skip
-    """Run a suite and compare its cases; leaves records and a report.
+    suite: Annotated[
+        str | None, typer.Argument(help="A shipped suite or a YAML file.", show_default="tiny")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="A folder in ReasonSeg's format, instead of generated scenes."),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="The split to evaluate.", show_default="val")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Evaluate only the first LIMIT queries.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=SET_HELP)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder.", show_default="runs/SUITE-TIME")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Measure what is missing in the run in --out.")
+    ] = False,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Eight processes for each case instead of three.")
+    ] = False,
+    gpu_memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Limit each process to a card of this size, such as 8GB."
+        ),
+    ] = None,
+    stop_after: Annotated[
+        float | None,
+        typer.Option(metavar="MINUTES", help="Begin nothing new after so many minutes."),
+    ] = None,
+    save_masks: Annotated[
+        bool, typer.Option("--save-masks", help="Keep every mask, run-length encoded.")
+    ] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GIT_REF",
+            help="Gate: measure this version of lisabench beside the working tree.",
+        ),
+    ] = None,
+    python: Annotated[
+        Path | None, typer.Option("--against-python", help="The Python that runs that version.")
+    ] = None,
+) -> None:
+    """Run a suite and compare its cases. Writes records and a report.
 
-    Ends with 0 where every case has its records without a failure, 5 where any failed, 2 where nothing could be begun,
-    3 where --stop-after left something to --resume; with --against as `check` does, by five processes a side.
+    Exit codes: 0 if every query was measured; 1 if a checkpoint is no
+    better than a trivial baseline; 2 if nothing could be begun; 3 if
+    --stop-after left something to --resume; 5 if something failed.
+    With --against they are those of `check`, and --set processes=N is
+    the number of pairs (5).
     """
+    changed = _read_pairs(changes or [])
+    if data is not None:
+        changed["data.root"] = str(data)
+    if split is not None:
+        changed["data.split"] = split
+    if limit is not None:
+        changed["data.limit"] = limit
+    if thorough:
+        changed["plan.processes"] = 8
+    if save_masks:
+        changed["plan.save_masks"] = True
+    if gpu_memory is not None:
+        changed["plan.gpu_memory"] = gpu_memory
+
     from .benchmarks.run.command import Request, carry_out
 
-    settings = _pairs(changes or [])
-    settings |= {"data.root": str(data)} if data else {}
-    settings |= {"data.split": split} if split else {}
-    settings |= {"data.limit": limit} if limit else {}
-    settings |= {"plan.processes": 8} if thorough else {}
-    settings |= {"plan.save_masks": True} if save_masks else {}
-    settings |= {"plan.gpu_memory": gpu_memory} if gpu_memory else {}
-    request = Request(suite, settings, out, resume, stop_after)
+    request = Request(suite, changed, out, resume, stop_after)
     if against is None and python is None:
         raise typer.Exit(carry_out(request))
+
     from .benchmarks.gate.against import side_by_side
 
     raise typer.Exit(side_by_side(request, against, python))
@@ -96,7 +151,7 @@ def run(
 
 @app.command()
 def report(folder: Folder) -> None:
-    """Write the summary, figures and report of a run, of a training or of a study again from its records."""
+    """Write summary, figures and report of a run, training or study again from its records."""
     from .harness.records.study import is_study
     from .harness.records.training import is_training
     from .reports.run.page import write_report
@@ -104,9 +159,12 @@ def report(folder: Folder) -> None:
     from .reports.training.page import write_training_report
 
     if is_study(folder):
-        typer.echo(write_study_report(folder))
+        page = write_study_report(folder)
+    elif is_training(folder):
+        page = write_training_report(folder)
     else:
-        typer.echo(write_training_report(folder) if is_training(folder) else write_report(folder))
+        page = write_report(folder)
+    typer.echo(page)
 
 
 @app.command()
@@ -116,29 +174,32 @@ def compare(
         list[str], typer.Argument(metavar="A B [RUN2 ...] | RUN2 ...", help=COMPARE_HELP)
     ],
     target_miou: Annotated[
-        float | None, typer.Option(help="Of trainings: the mIoU to be reached.")
+        float | None, typer.Option(help="For trainings: the mIoU to reach.")
     ] = None,
     target_loss: Annotated[
-        float | None, typer.Option(help="Of trainings: the loss to be reached.")
+        float | None, typer.Option(help="For trainings: the loss to reach.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare two cases of one run, or of several, or trainings; ends with 4 where nothing can be compared.
+    """Compare two cases of one run or of several, or trainings.
 
-    With further runs, A of RUN is compared with B of each of them. Time and memory need the same machine, quality the
-    same data. Trainings are named by their folders alone; those that differ in the seed alone are repetitions.
+    With further runs, A of RUN is compared with B of each of them. Time and
+    memory need the same machine; quality needs the same data. Trainings that
+    differ only in the seed count as repetitions of one. Exit code 4 if nothing
+    can be compared.
     """
-    from .benchmarks.compare import compared
+    from .benchmarks.compare import compare_folders
 
-    found, text = compared(folder, further, target_miou, target_loss)
-    typer.echo(found.model_dump_json(by_alias=True, indent=1) if as_json else text)
+    comparison, text = compare_folders(folder, further, target_miou, target_loss)
+    typer.echo(comparison.model_dump_json(by_alias=True, indent=1) if as_json else text)
 
 
 @app.command()
 def baseline(
-    folder: Folder, out: Annotated[Path, typer.Option(help="The file to commit; replaced.")]
+    folder: Folder,
+    out: Annotated[Path, typer.Option(help="The file to write; it is meant to be committed.")],
 ) -> None:
-    """Reduce a finished run to the file that later runs are checked against."""
+    """Reduce a finished run to a baseline, the file that later runs are checked against."""
     from .benchmarks.gate.check import keep_baseline
 
     keep_baseline(folder, out)
@@ -149,18 +210,22 @@ def baseline(
 def check(
     folder: Folder,
     against: Annotated[
-        Path, typer.Option("--baseline", metavar="FILE", help="What `lisabench baseline` made.")
+        Path,
+        typer.Option("--baseline", metavar="FILE", help="A file that `lisabench baseline` wrote."),
     ],
-    junit: Annotated[Path | None, typer.Option(help="Write JUnit's XML there.")] = None,
+    junit: Annotated[
+        Path | None, typer.Option(help="Write the result as JUnit XML to this file.")
+    ] = None,
     comment: Annotated[
-        Path | None, typer.Option(help="Write the body of a comment there, in Markdown.")
+        Path | None, typer.Option(help="Write the result as a comment in Markdown to this file.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Hold a run against a baseline: nothing slower, larger or worse. A regression is measured again before it counts.
+    """Check that no case of a run is slower, larger or worse than its baseline.
 
-    Ends with 0 where the gate holds, 1 at a regression or a missing case, 2 without a sound baseline, 3 where it is
-    inconclusive, 4 where something that is gated cannot be compared.
+    A regression is measured again before it counts. Exit codes: 0 if the gate
+    holds; 1 for a regression or a missing case; 2 if the baseline cannot be
+    used; 3 if the gate is inconclusive; 4 if something cannot be compared.
     """
     from .benchmarks.gate.check import Outputs, check
 
@@ -170,50 +235,54 @@ def check(
 @app.command()
 def convert(
     src: Annotated[
-        Path, typer.Argument(help="A folder or hub id: the original's, a LLaVA, an adapter.")
+        Path,
+        typer.Argument(
+            help="A folder or hub id: a checkpoint of the original, a LLaVA, or a LoRA adapter."
+        ),
     ],
-    dst: Annotated[Path, typer.Argument(help="A new folder.")],
+    dst: Annotated[Path, typer.Argument(help="A new folder to write.")],
     vision_tower: Annotated[
-        Path | None, typer.Option(help="A folder with CLIP, where SRC leaves it out.")
+        Path | None, typer.Option(help="A folder with CLIP, if SRC does not contain it.")
     ] = None,
     sam: Annotated[
-        Path | None, typer.Option(help="SAM's checkpoint, where SRC is a LLaVA to train from.")
+        Path | None,
+        typer.Option(help="SAM's checkpoint, if SRC is a LLaVA to start training from."),
     ] = None,
     seed: Annotated[
-        int, typer.Option(help="Of what is new: rows of added tokens, a projection of [SEG].")
+        int, typer.Option(help="Seed of new weights: rows of added tokens, a projection of [SEG].")
     ] = 0,
     conditioning: Annotated[
-        str, typer.Option(help="Of a start from a LLaVA: original, or described.")
+        str, typer.Option(help="For a start from a LLaVA: original or described.")
     ] = "original",
 ) -> None:
-    """Convert a checkpoint of the original into a folder for `weights`."""
+    """Convert a checkpoint of the original LISA into a folder that `weights` can name."""
     from .benchmarks.progress import shown
     from .models.checkpoints.convert import convert
     from .models.lisa.weights_format import fetched
 
     with shown() as progress:
-        done = convert(
-            fetched(src),
-            dst,
-            vision_tower,
-            sam,
-            lambda name, n, total: progress(n, total, name),
-            seed,
-            conditioning,
-        )
-    for warning in done.warnings:
+
+        def report(name: str, done: int, total: int) -> None:
+            progress(done, total, name)
+
+        source = fetched(src)
+        converted = convert(source, dst, vision_tower, sam, report, seed, conditioning)
+    for warning in converted.warnings:
         typer.echo(f"warning: {warning}", err=True)
-    typer.echo(f"{done.folder}: {done.parameters:,} parameters, {done.total_bytes / 2**30:.2f} GiB")
+    size_gib = converted.total_bytes / 2**30
+    typer.echo(f"{converted.folder}: {converted.parameters:,} parameters, {size_gib:.2f} GiB")
 
 
-def _train(said: dict[str, Any]) -> None:
-    """Train a LISA, the original or a modified one; leaves checkpoints and a run's folder.
+def _train(given: dict[str, Any]) -> None:
+    """Train a LISA, the original or a modified one. Writes checkpoints and a run's folder.
 
-    Starts by `accelerate launch -m lisabench.cli train ...` too, on several GPUs.
+    To train on several GPUs, start it with `accelerate launch -m lisabench.cli train ...`.
     """
     from .benchmarks.training.command import carry_out
 
-    carry_out(said | ({"changes": _pairs(said["changes"])} if "changes" in said else {}))
+    if "changes" in given:
+        given = given | {"changes": _read_pairs(given["changes"])}
+    carry_out(given)
 
 
 app.command("train")(options.command(_train))
@@ -222,40 +291,42 @@ app.command("study")(command.study)
 
 @app.command()
 def segment(
-    image: Annotated[Path, typer.Argument(help="A picture.")],
+    image: Annotated[Path, typer.Argument(help="An image file.")],
     query: Annotated[
         str,
-        typer.Argument(help="A sentence with its full stop or question mark, or a noun phrase."),
+        typer.Argument(help="A sentence that ends in . ? or !, or a noun phrase."),
     ],
-    out: Annotated[Path, typer.Option(help="The mask, a PNG; an overlay is written beside it.")],
+    out: Annotated[
+        Path, typer.Option(help="The mask to write, a PNG. An overlay is written next to it.")
+    ],
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of `lisa`.")
     ] = None,
     allow_random: Annotated[
-        bool, typer.Option("--allow-random", help="Take random weights all the same.")
+        bool, typer.Option("--allow-random", help="Allow random weights.")
     ] = False,
 ) -> None:
-    """Ask one LISA about one picture: the packaged tiny dual, or `--set weights=FOLDER` names it."""
+    """Segment one image with one LISA.
+
+    It is the packaged tiny dual, or the one that `--set weights=FOLDER` names.
+    """
     from .benchmarks.segment import case_of, segment
 
-    found = segment(image, query, case_of(_pairs(changes or []), allow_random), out, allow_random)
-    said = [] if found.text is None else [f"answer: {found.text}"]
-    typer.echo(
-        "\n".join(
-            [
-                *said,
-                f"mask: {found.mask} ({found.covered:.1%} of the image)",
-                f"overlay: {found.overlay}",
-            ]
-        )
-    )
+    case = case_of(_read_pairs(changes or []), allow_random)
+    segmentation = segment(image, query, case, out, allow_random)
+    if segmentation.text is not None:
+        typer.echo(f"answer: {segmentation.text}")
+    typer.echo(f"mask: {segmentation.mask} ({segmentation.covered:.1%} of the image)")
+    typer.echo(f"overlay: {segmentation.overlay}")
 
 
 @app.command("list")
 def list_(
-    what: Annotated[str | None, typer.Argument(help="One of these; all when left out.")] = None,
+    what: Annotated[
+        str | None, typer.Argument(help="What to list.", show_default="everything")
+    ] = None,
     as_json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """List what can be named: suites, adapters, settings, presets, recipes, metrics."""
     from .benchmarks.catalogue import catalogue, outline
 
@@ -278,12 +349,12 @@ def doctor(as_json: Json = False) -> None:
 
 @data_app.command("make")
 def data_make(
-    folder: Annotated[Path, typer.Argument(help="Where the split's folder is made.")],
+    folder: Annotated[Path, typer.Argument(help="The folder that gets the split's folder.")],
     split: Annotated[str, typer.Option(help="Name of the split.")] = "val",
-    count: Annotated[int, typer.Option(min=1, help="Queries to make.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same scenes.")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="Number of queries.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same scenes.")] = 0,
 ) -> None:
-    """Make reasoning scenes in ReasonSeg's format."""
+    """Generate synthetic scenes with queries, in ReasonSeg's format."""
     from .datasets.scenes.generator import make
 
     make(folder, split, count, seed)
@@ -295,7 +366,7 @@ def data_verify(
     folder: Annotated[Path, typer.Argument(help="A folder in ReasonSeg's format.")],
     split: Annotated[str | None, typer.Option(help="Only this split.", show_default="all")] = None,
 ) -> None:
-    """List every problem of a data folder; ends with 1 where there is one."""
+    """List every problem of a data folder. Exit code 1 if there is one."""
     from .datasets.verify import verify
 
     problems = verify(folder, split)
@@ -311,27 +382,42 @@ def data_ceiling(
     split: Annotated[str | None, typer.Option(help="Only this split.", show_default="all")] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what an encoder's grid alone leaves of a folder's true masks, without any model."""
+    """Compute how good masks can be at best on an encoder's grid.
+
+    This is computed from a folder's true masks, without any model.
+    """
     from .benchmarks.data_ceiling import ceilings, table
     from .benchmarks.progress import shown
 
     with shown() as progress:
         found = ceilings(folder, split, progress)
-    typer.echo(json.dumps([asdict(one) for one in found], indent=1) if as_json else table(found))
+    if as_json:
+        typer.echo(json.dumps([asdict(ceiling) for ceiling in found], indent=1))
+    else:
+        typer.echo(table(found))
 
 
-def _pairs(changes: list[str]) -> dict[str, Any]:
-    """``KEY=VALUE`` arguments; values are read as YAML, so that 3 is a number and [a, b] a list."""
+def _read_pairs(changes: list[str]) -> dict[str, Any]:
+    """Return ``KEY=VALUE`` arguments as a mapping.
+
+    Values are YAML, so that 3 is a number and [a, b] a list.
+
+    Raises:
+        UsageError: an argument has no ``=``, or a value is not YAML.
+    """
     import yaml
 
-    pairs = [change.partition("=") for change in changes]
-    for key, equals, _ in pairs:
+    pairs = {}
+    for change in changes:
+        key, equals, value = change.partition("=")
         if not equals:
             raise UsageError(f"--set {key}: expected KEY=VALUE, such as --set precision=bf16")
-    try:
-        return {key: yaml.safe_load(value) for key, _, value in pairs}
-    except yaml.YAMLError as error:
-        raise UsageError(f"--set: not a value: {' '.join(str(error).split())}") from error
+        try:
+            pairs[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            reason = " ".join(str(error).split())
+            raise UsageError(f"--set {key}: the value is not YAML: {reason}") from error
+    return pairs
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from ..harness import environment
 from ..harness.environment import cache_folder
 from ..harness.memory import ResidentSetMeter
-from .run import lockstep
+from .capabilities import capabilities
 
 REQUIRED_LIBRARIES = (
     "torch", "transformers", "numpy", "scipy", "opencv-python-headless", "matplotlib",
@@ -44,16 +44,6 @@ def check_machine() -> list[Check]:
 def has_problem(checks: list[Check]) -> bool:
     """Return whether something must be fixed."""
     return any(check.status == "problem" for check in checks)
-
-
-def capabilities() -> list[str]:
-    """Return the protocols that this version of lisabench takes part in, as ``NAME/NUMBER``.
-
-    Before the gate measures two versions of lisabench together, it reads the other version's list.
-    A protocol's number changes when versions with different numbers cannot work together.
-    """
-    lockstep_number = lockstep.PROTOCOL.rpartition("/")[2]
-    return [f"lockstep/{lockstep_number}"]
 
 
 def as_json(checks: list[Check]) -> dict[str, Any]:

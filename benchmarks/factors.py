@@ -1,100 +1,110 @@
-"""The factors of a suite: which of its cases are its factorial design, and whether that tells their effects apart.
+"""The factors of a suite: which cases are its factorial design, and what the design can tell.
 
-A factor is one setting, or several that change together, such as the encoder that is shared and what comes with it.
+A factor is one setting, or several that change together, such as the encoder that is shared and
+what comes with it. The level of a factor is the value of its first setting.
 """
 
-from __future__ import annotations
-
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from ..harness.errors import UsageError, unknown
+from ..harness.records.manifest import Group
 from ..harness.statistics.factorial import Levels, alone, corners
 from ..models import registry
-
-if TYPE_CHECKING:
-    from .suite import Suite, Team
+from .resolved_suite import ResolvedSuite
 
 
-def design(suite: Suite) -> dict[str, dict[str, str]]:
-    """Return the level of each factor, by case, for the cases that differ from their reference in factors alone.
+def design(suite: ResolvedSuite) -> dict[str, dict[str, str]]:
+    """Return the level of each factor, by case.
 
-    A case that differs in something else takes no part. The level is the value of the factor's first setting.
+    A case that differs from its reference in something else than factors takes no part.
     """
     levels: dict[str, dict[str, str]] = {}
-    if suite.factors:
-        for team in suite.all_teams():
-            levels |= _of_team(suite, team)
+    if suite.definition.factors:
+        for group in suite.groups:
+            levels |= _design_of_group(suite, group)
     return levels
 
 
-def _of_team(suite: Suite, team: Team) -> dict[str, dict[str, str]]:
-    reference = _settings(suite, team.reference)
+def _design_of_group(suite: ResolvedSuite, group: Group) -> dict[str, dict[str, str]]:
+    factors = suite.definition.factors
+    varied = {setting for settings in factors.values() for setting in settings}
+    reference_rest = _without(suite.case(group.reference).settings, varied)
+
     levels: dict[str, dict[str, str]] = {}
+    # The values of all settings of a factor, by factor and level. A level has one meaning: a case
+    # that has its first setting, and others beside it, is no part of the design.
     meanings: dict[tuple[str, str], tuple[Any, ...]] = {}
-    for case in team.cases:
-        settings = _settings(suite, case)
-        if _without_factors(suite, settings) != _without_factors(suite, reference):
+    for name in group.cases:
+        settings = suite.case(name).settings
+        if _without(settings, varied) != reference_rest:
             continue
-        values = {
-            factor: tuple(settings[name] for name in names)
-            for factor, names in suite.factors.items()
-            if names[0] in settings
-        }
-        # A level has one meaning: a case that has its first setting and others beside it is no part of the design.
-        if all(
-            meanings.setdefault((f, str(value[0])), value) == value for f, value in values.items()
-        ):
-            levels[case] = {factor: str(value[0]) for factor, value in values.items()}
+        case_levels: dict[str, str] = {}
+        has_known_meanings = True
+        for factor, names in factors.items():
+            if names[0] not in settings:  # a setting of another adapter than this case's
+                continue
+            values = tuple(settings[setting] for setting in names)
+            level = str(values[0])
+            case_levels[factor] = level
+            if meanings.setdefault((factor, level), values) != values:
+                has_known_meanings = False
+                break
+        if has_known_meanings:
+            levels[name] = case_levels
     return levels
 
 
-def _settings(suite: Suite, case: str) -> dict[str, Any]:
-    """Return all settings of a case, defaults and the adapter's name included."""
-    return {"adapter": suite.settings(case)["adapter"], **asdict(suite.make(case))}
-
-
-def _without_factors(suite: Suite, settings: dict[str, Any]) -> dict[str, Any]:
-    varied = {name for names in suite.factors.values() for name in names}
+def _without(settings: Mapping[str, Any], varied: set[str]) -> dict[str, Any]:
+    """Return the settings that no factor varies."""
     return {name: value for name, value in settings.items() if name not in varied}
 
 
-def check(suite: Suite) -> None:
-    """Check that each factor's own effect, and an interaction, follow from the cases of one team.
+def check_factors(suite: ResolvedSuite) -> None:
+    """Check that each factor's own effect, and an interaction, follow from the cases of one group.
 
     Raises:
         UsageError: a factor is no setting of the reference's adapter, or cases are missing.
     """
-    known = registry.settings_of(suite.settings(suite.reference)["adapter"])
-    for factor, names in suite.factors.items():
+    factors = suite.definition.factors
+    if not factors:
+        return
+    known = registry.settings_of(suite.case(suite.definition.reference).adapter)
+    for factor, names in factors.items():
         if not names:
             raise UsageError(f"suite {suite.name}: the factor {factor} names no setting")
         for name in names:
             if name not in known:
                 raise unknown("factor", name, known)
-    if suite.factors:
-        _check_cases(suite)
+    _check_cases(suite)
 
 
-def _check_cases(suite: Suite) -> None:
-    teams = [(_of_team(suite, team), team.reference) for team in suite.all_teams()]
-    levels, reference = min(
-        teams, key=lambda team: (len(_not_varied(suite, *team)), not corners(*team))
-    )
-    for factor in _not_varied(suite, levels, reference):
-        names = " and ".join(suite.factors[factor])
+def _check_cases(suite: ResolvedSuite) -> None:
+    """Check the group that comes nearest to a design: one design is enough for a suite."""
+    designs = []
+    for group in suite.groups:
+        levels = _design_of_group(suite, group)
+        missing = _not_varied(suite, levels, group.reference)
+        has_corner = bool(corners(levels, group.reference))
+        designs.append((len(missing), not has_corner, missing, group.reference))
+    _, has_no_corner, missing, reference = min(designs, key=lambda found: found[:2])
+
+    if missing:
+        names = " and ".join(suite.definition.factors[missing[0]])
         raise UsageError(
-            f"suite {suite.name}: no case differs from {reference!r} in nothing but {names}, so its effect cannot be "
-            "known; add such a case to the team, or take it out of factors"
+            f"suite {suite.name}: no case differs from {reference!r} in nothing but {names}, so "
+            "its effect cannot be known; add such a case to the group, or take it out of factors"
         )
-    if not corners(levels, reference):
+    if has_no_corner:
+        listed = ", ".join(suite.definition.factors)
         raise UsageError(
             f"suite {suite.name}: no case differs from {reference!r} in two of its factors "
-            f"({', '.join(suite.factors)}) and in nothing else, so there is no change to take apart; add such a case, "
-            "or leave factors out"
+            f"({listed}) and in nothing else, so there is no change to take apart; add such a "
+            "case, or leave factors out"
         )
 
 
-def _not_varied(suite: Suite, levels: Levels, reference: str) -> list[str]:
+def _not_varied(suite: ResolvedSuite, levels: Levels, reference: str) -> list[str]:
+    """Return the factors that no case varies alone."""
     varied = {factor for factor, _ in alone(levels, reference)}
-    return [factor for factor in suite.factors if factor not in varied]
+    return [factor for factor in suite.definition.factors if factor not in varied]

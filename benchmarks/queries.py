@@ -1,11 +1,11 @@
-"""Which queries a run asks, in a form that every worker can open for itself."""
+"""Which queries a run evaluates, in a form that every worker process can open for itself."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from ..datasets.reasonseg import ReasonSeg
 from ..datasets.scenes.cache import embedded
-from .suite import Suite
+from .resolved_suite import ResolvedSuite
 
 
 @dataclass(frozen=True)
@@ -13,12 +13,14 @@ class Queries:
     """The queries of a run.
 
     Attributes:
-        reader: arguments of `ReasonSeg`.
-        count: how many there are.
+        reader: arguments of `ReasonSeg`. Samples hold images, so a worker is sent these and opens
+            the data itself.
+        root: the folder as the user named it; None for generated scenes.
+        count: how many queries there are.
         timed: how many of them, from the first on, the timed rounds take.
         scored: how many of them, from the first on, the quality pass takes; 0 where there is none.
-        root: the folder as the user named it; None where the package made the scenes.
-        fingerprint: of annotations and images, so that a run is never resumed over other data.
+        fingerprint: digest of annotations and images, so that a run is never resumed over other
+            data.
         description: one line for the report.
     """
 
@@ -31,33 +33,40 @@ class Queries:
     description: str
 
     @classmethod
-    def of(cls, suite: Suite) -> "Queries":
-        """Opens a suite's data; scenes are made first where no folder is named.
+    def of(cls, suite: ResolvedSuite) -> "Queries":
+        """Return the queries of a suite. Scenes are generated first if it names no folder.
 
         Raises:
             DataError: an annotation cannot be read.
         """
-        data, split = suite.data, suite.split()
-        made = max(data.count, data.limit or 0)
-        root = (data.root or embedded(split, made, data.seed)).resolve()
+        data, plan, split = suite.data, suite.plan, suite.split
+        if data.root is None:
+            count = max(data.count, data.limit or 0)
+            root = embedded(split, count, data.seed).resolve()
+            description = f"generated scenes, split {split}, seed {data.seed}"
+        else:
+            root = data.root.resolve()
+            description = f"{root.name}/{split}"
         reader = {"root": root, "split": split, "texts": data.texts, "limit": data.limit}
         samples = ReasonSeg(**reader)
-        origin = (
-            f"{root.name}/{split}"
-            if data.root
-            else f"generated scenes, split {split}, seed {data.seed}"
-        )
-        named = str(data.root) if data.root else None
-        count, plan = len(samples), suite.plan
-        scored = count if plan.quality_queries is None else min(plan.quality_queries, count)
-        timed = min(plan.timed_queries, count)
-        return cls(reader, named, count, timed, scored, samples.fingerprint(), origin)
 
-    def page(self) -> dict[str, Any]:
-        """As it stands in ``run.json``."""
-        known = {
+        count = len(samples)
+        scored = count if plan.quality_queries is None else min(plan.quality_queries, count)
+        return cls(
+            reader=reader,
+            root=str(data.root) if data.root else None,
+            count=count,
+            timed=min(plan.timed_queries, count),
+            scored=scored,
+            fingerprint=samples.fingerprint(),
+            description=description,
+        )
+
+    def as_recorded(self) -> dict[str, Any]:
+        """Return the queries as ``run.json`` holds them."""
+        return self.reader | {
+            "root": self.root,
             "count": self.count,
             "fingerprint": self.fingerprint,
             "description": self.description,
         }
-        return self.reader | {"root": self.root} | known

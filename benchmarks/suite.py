@@ -1,58 +1,65 @@
-"""Suites: what is compared, on which data, and how often. Shipped ones lie in ``suites/`` as YAML.
+"""Suites: what is compared, on which data, and how often.
 
-title: ...                     one line, shown on the report
+The shipped suites are YAML files in ``suites/``. A file has these keys:
+
+title: ...                     one line, shown in the report
 reference: dual                the case that the others are compared with
-data: {count: 48}              the scenes made by the package, or root: FOLDER in ReasonSeg's format
-plan: {processes: 3}           see `Plan`. `timed_queries` (48): the first so many queries are timed, in every process;
-                               `quality_queries` (all): the first so many are evaluated for quality, once for each
-                               case, `quality_batch` (8) at a time; 0: no such pass, scores are of the timed queries
+data: {count: 48}              scenes that the package generates, or root: FOLDER in ReasonSeg's format
+plan: {processes: 3}           see `Plan`. `timed_queries` (48): the first so many queries are timed, in every
+                               process; `quality_queries` (all): the first so many are evaluated for quality,
+                               once for each case, `quality_batch` (8) at a time; 0: there is no quality pass,
+                               and scores are of the timed queries
 metrics: [gIoU, cIoU]          quality columns of the report's table
-defaults: {adapter: lisa}      settings shared by all cases
+defaults: {adapter: lisa}      settings that all cases share
 cases: {NAME: {adapter: NAME, SETTING: VALUE}}
-teams: {NAME: [CASE, ...]}     where not all fit at once, or not all have one reference: the cases of a team take turns
-                               and are compared with its first
-factors: [SETTING, ...]        of cases that differ in several of these, the report says what each of them causes; or
-                               {NAME: [SETTING, ...]} where one factor changes several settings together
-controls: {NAME: {adapter: NAME}}   floors; asked for quality only, never compared in time
-claims: [{claim: ..., quantity: NAME, candidate: CASE, at_most: BOUND}]   see `claim`; or the name or file of a suite
-                               that lists them, for cases of the same names
-trainings: {NAME: {OPTION: VALUE}}   options of `lisabench train`; each is carried out with several seeds, first of all
-gate: {end_to_end: 0.05}       what `lisabench check` lets pass; see `reports.thresholds`
+groups: {NAME: [CASE, ...]}    for cases that do not all fit at once, or do not all have one reference: the cases
+                               of a group take turns, and are compared with the first of them. ``teams`` is the
+                               older spelling of this key, and the one in ``run.json``
+factors: [SETTING, ...]        for cases that differ in several of these settings, the report says what each of
+                               them causes; {NAME: [SETTING, ...]} if one factor changes several settings
+controls: {NAME: {adapter: NAME}}   trivial baselines: evaluated for quality, never compared in time
+claims: [{claim: ..., quantity: NAME, candidate: CASE, at_most: BOUND}]   see `claim`; or the name or file of a
+                               suite that lists them, for cases of the same names
+trainings: {NAME: {OPTION: VALUE}}   options of `lisabench train`; each is run with several seeds, before all else
+gate: {end_to_end: 0.05}       what `lisabench check` allows; see `reports.gate.thresholds`
+
+A `Suite` is what the file says. `resolve` makes a `ResolvedSuite` of it, which everything else works with.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
-from ..harness.errors import UsageError
-from ..models import registry
 from ..reports.gate.thresholds import Gate
 from .claim import Claim
 
 
 class Strict(BaseModel):
+    """A section of a suite file: it cannot be changed, and refuses keys that it does not know."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Data(Strict):
-    """Which queries are asked. Without `root`, scenes that the package makes itself."""
+    """Which queries are evaluated. Without `root`, the package generates scenes."""
 
     root: Path | None = Field(
         default=None, description="a folder in ReasonSeg's format, holding the split's folder"
     )
     split: str | None = Field(
-        default=None, description="the split asked; val, or test for weights that have seen val"
+        default=None, description="the split evaluated; val, or test for weights that have seen val"
     )
     count: int = Field(
-        default=48, gt=0, description="queries to make, where the package makes them"
+        default=48, gt=0, description="queries to generate, where the package generates them"
     )
     seed: int = Field(default=0, ge=0, description="seed of the scenes")
     texts: Literal["first", "all"] = Field(
         default="first", description="one wording of each query, or all"
     )
-    limit: int | None = Field(default=None, gt=0, description="ask only the first so many queries")
+    limit: int | None = Field(
+        default=None, gt=0, description="evaluate only the first so many queries"
+    )
 
 
 class Plan(Strict):
@@ -81,7 +88,7 @@ class Plan(Strict):
         default=4, gt=0, description="queries of the memory pass, per process"
     )
     beside: bool = Field(
-        default=True, description="whether ceilings and the GPU's own time are measured as well"
+        default=True, description="whether the roofline and the GPU's own time are measured as well"
     )
     gallery: int = Field(
         default=4, ge=0, description="queries whose images and masks the report shows"
@@ -98,21 +105,23 @@ class Plan(Strict):
     )
 
 
-@dataclass(frozen=True)
-class Team:
-    """Cases that take turns and are compared with one of them."""
-
-    name: str
-    reference: str
-    cases: tuple[str, ...]
+def _each_setting_is_a_factor(factors: Any) -> Any:
+    """Return factors as a mapping; in a list, each setting is a factor of its own."""
+    if isinstance(factors, list | tuple):
+        return {setting: (setting,) for setting in factors}
+    return factors
 
 
-def _factors(given: Any) -> Any:
-    """A list names settings that are a factor each."""
-    return {name: (name,) for name in given} if isinstance(given, list | tuple) else given
+Factors = Annotated[dict[str, tuple[str, ...]], BeforeValidator(_each_setting_is_a_factor)]
 
 
 class Suite(BaseModel):
+    """A suite as its file says it, with the changes of the command line.
+
+    It checks the types of its parts. That names are known and parts agree is checked by
+    `suite_file.validate`.
+    """
+
     model_config = Strict.model_config
 
     name: str
@@ -123,66 +132,18 @@ class Suite(BaseModel):
     metrics: tuple[str, ...] = ("gIoU", "cIoU", "mIoU")
     defaults: dict[str, Any] = {}
     cases: dict[str, dict[str, Any]]
-    teams: dict[str, list[str]] = {}
-    factors: Annotated[dict[str, tuple[str, ...]], BeforeValidator(_factors)] = {}
+    groups: dict[str, list[str]] = Field(
+        default={}, validation_alias=AliasChoices("groups", "teams"), serialization_alias="teams"
+    )
+    factors: Factors = {}
     controls: dict[str, dict[str, Any]] = {}
     claims: tuple[Claim, ...] = ()
     trainings: dict[str, dict[str, Any]] = {}
     gate: Gate = Gate()
 
-    def settings(self, case: str) -> dict[str, Any]:
-        """What the suite says of a case or control, its adapter's name included."""
-        if case in self.controls:
-            return self.controls[case]
-        return {**self.defaults, **self.cases[case]}
+    def as_recorded(self) -> dict[str, Any]:
+        """Return the suite as ``run.json`` holds it, with the older key ``teams``."""
+        return self.model_dump(mode="json", by_alias=True)
 
-    def make(self, case: str) -> Any:
-        """The case as a value of its adapter's settings dataclass."""
-        given = self.settings(case)
-        if "adapter" not in given:
-            raise UsageError(
-                f"case {case!r} names no adapter; known: {', '.join(registry.names())}"
-            )
-        return registry.make_case(
-            given["adapter"], {k: v for k, v in given.items() if k != "adapter"}
-        )
 
-    def split(self) -> str:
-        """The split that is asked: where none is named, one that no case was trained on."""
-        if self.data.split or not self.data.root:
-            return self.data.split or "val"
-        wanted = {getattr(self.make(case), "default_split", "val") for case in self.cases}
-        return "test" if "test" in wanted else "val"
-
-    def contaminations(self) -> list[str]:
-        """The cases whose weights were trained on the very split of ReasonSeg that they are asked about."""
-        made = {case: self.make(case) for case in self.cases} if self.data.root else {}
-        found = {
-            case: one.contaminated(self.split())
-            for case, one in made.items()
-            if hasattr(one, "contaminated")
-        }
-        return [f"{case}: {warning}" for case, warning in found.items() if warning]
-
-    def all_teams(self) -> list[Team]:
-        """The teams; where the suite names none, all of its cases are one."""
-        if not self.teams:
-            return [Team("", self.reference, tuple(self.cases))]
-        return [Team(name, cases[0], tuple(cases)) for name, cases in self.teams.items()]
-
-    def all_cases(self) -> list[str]:
-        return [*self.cases, *self.controls]
-
-    def references(self) -> dict[str, str]:
-        """Of each case the one that it is compared with."""
-        return {case: team.reference for team in self.all_teams() for case in team.cases}
-
-    def references_for(self, claim: Claim) -> dict[str, str]:
-        """Of each case, or each training, that the claim can be about, the one that it is compared with."""
-        first = next(iter(self.trainings), "")
-        return dict.fromkeys(self.trainings, first) if claim.of_trainings else self.references()
-
-    def fits(self) -> list[tuple[str, str]]:
-        """The cases and cards of which claims say that the one fits the other, each pair once."""
-        claims = [claim for claim in self.claims if not claim.of_trainings]
-        return list(dict.fromkeys((c.candidate, c.card) for c in claims if c.candidate and c.card))
+KEYS = (*Suite.model_fields, "teams")

@@ -1,4 +1,4 @@
-"""Read a suite from its YAML file, apply changes to it and check it."""
+"""Read a suite from its YAML file, apply changes of the command line, check and resolve it."""
 
 from collections.abc import Mapping
 from importlib.resources import files
@@ -8,174 +8,166 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from ..harness import metrics
 from ..harness.errors import UsageError, unknown
-from ..harness.memory import card_bytes
 from ..models import registry
 from ..models.lisa import weights_format
 from ..models.lisa.config import LisaConfig
 from ..reports.gate.thresholds import Gate
-from . import factors
-from .suite import Data, Plan, Suite
-from .training import in_suites
+from .resolve import resolve
+from .resolved_suite import ResolvedSuite
+from .suite import KEYS, Data, Plan, Suite
+from .suite_checks import check_definition, check_resolved
 
 SHIPPED = files("lisabench.benchmarks") / "suites"
-
-
 SECTIONS: dict[str, type[BaseModel]] = {"plan": Plan, "data": Data, "gate": Gate}
+MERGE_KEY = "<<"  # YAML's merge key: what stands beside it in a mapping replaces what it brings
 
 
 def shipped() -> dict[str, str]:
-    """Names and titles of the suites that come with the package."""
-    return {name: yaml.safe_load(_shipped(name).read_text())["title"] for name in shipped_names()}
+    """Return the titles of the suites that come with the package, by name."""
+    titles = {}
+    for name in shipped_names():
+        titles[name] = yaml.safe_load(_shipped_text(name))["title"]
+    return titles
 
 
 def shipped_names() -> list[str]:
-    return sorted(
-        item.name.removesuffix(".yaml") for item in SHIPPED.iterdir() if item.name.endswith(".yaml")
-    )
+    """Return the names of the suites that come with the package, sorted."""
+    names = [entry.name for entry in SHIPPED.iterdir()]
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
 
-def _shipped(name: str) -> Any:
-    return SHIPPED / f"{name}.yaml"
+def load(name: str, changes: Mapping[str, Any] | None = None) -> ResolvedSuite:
+    """Read, check and resolve a suite.
 
-
-MERGE = "<<"  # what stands beside it in a mapping takes the place of what it brings
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML would silently keep the last."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
-        keys = [
-            self.construct_object(key, deep=True) for key, _ in node.value if key.value != MERGE
-        ]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{twice[0]!r} stands twice", node.start_mark
-            )
-        return super().construct_mapping(node, deep)
-
-
-def load(name: str, changes: Mapping[str, Any] | None = None) -> Suite:
-    """A shipped suite by name, or one from a YAML file, with changes as `change` takes them.
+    Args:
+        name: of a shipped suite, or of a YAML file.
+        changes: as `change` takes them, by key.
 
     Raises:
-        UsageError: no such suite, or something in it that it cannot have.
+        UsageError: there is no such suite, or it has something that a suite cannot have.
     """
-    content = {"name": Path(name).stem} | _content(name)
+    content = {"name": Path(name).stem} | _read(name)
     if isinstance(content.get("claims"), str):
-        content["claims"] = _claims(content["claims"])
+        content["claims"] = _claims_of(content["claims"])
     for key, value in (changes or {}).items():
         change(content, key, value)
     return validate(content)
 
 
-def _content(name: str) -> dict[str, Any]:
-    text, origin = _read(name)
+def validate(content: Mapping[str, Any]) -> ResolvedSuite:
+    """Check everything that can be checked without loading a model, and resolve the suite.
+
+    Args:
+        content: of a suite file.
+
+    Raises:
+        UsageError: naming the first thing that is wrong, and what is expected in its place.
+    """
+    for key in content:
+        if key not in KEYS:
+            raise unknown("key of a suite", key, KEYS)
+    if "groups" in content and "teams" in content:
+        raise UsageError(
+            f"suite {content.get('name')}: it has both groups and teams, which is the older name "
+            "of the same key; leave teams out"
+        )
     try:
-        content = yaml.load(text, Loader=_Loader)
+        definition = Suite.model_validate(content)
+    except ValidationError as error:
+        problems = []
+        for problem in error.errors():
+            place = ".".join(str(part) for part in problem["loc"])
+            problems.append(f"{place}: {problem['msg']}")
+        raise UsageError(f"suite {content.get('name')}: {'; '.join(problems)}") from error
+    check_definition(definition)
+    suite = resolve(definition)
+    check_resolved(suite)
+    return suite
+
+
+# Reading
+
+
+class _Loader(yaml.SafeLoader):
+    """A YAML loader that refuses a repeated key. PyYAML would silently keep the last of them."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+        keys = []
+        for key_node, _ in node.value:
+            if key_node.value == MERGE_KEY:
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if key in keys:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key!r} stands twice", node.start_mark
+                )
+            keys.append(key)
+        return super().construct_mapping(node, deep)
+
+
+def _read(name: str) -> dict[str, Any]:
+    """Return the content of a shipped suite or of a YAML file."""
+    try:
+        content = yaml.load(_text_of(name), Loader=_Loader)
     except yaml.YAMLError as error:
-        raise UsageError(f"suite {origin}: not YAML ({' '.join(str(error).split())})") from error
+        reason = " ".join(str(error).split())
+        raise UsageError(f"suite {name}: not YAML ({reason})") from error
     if not isinstance(content, dict):
-        raise UsageError(f"suite {origin}: expected a mapping with title, reference and cases")
+        raise UsageError(f"suite {name}: expected a mapping with title, reference and cases")
     return content
 
 
-def _claims(name: str) -> list[Any]:
-    claims = _content(name).get("claims")
+def _text_of(name: str) -> str:
+    if name in shipped_names():
+        return _shipped_text(name)
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        raise unknown("suite", name, shipped_names())
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"suite {name}: {error.strerror}") from error
+
+
+def _shipped_text(name: str) -> str:
+    return (SHIPPED / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def _claims_of(name: str) -> list[Any]:
+    """Return the claims that another suite lists."""
+    claims = _read(name).get("claims")
     if not isinstance(claims, list):
         raise UsageError(
-            f"suite {name} states no claims that another suite could take; name one that lists them itself"
+            f"suite {name} states no claims that another suite could take; name one that lists "
+            "them itself"
         )
     return claims
 
 
-def _read(name: str) -> tuple[str, str]:
-    if name in shipped_names():
-        return _shipped(name).read_text(), name
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml"):
-        try:
-            return path.read_text(encoding="utf-8"), name
-        except OSError as error:
-            raise UsageError(f"suite {name}: {error.strerror}") from error
-    raise unknown("suite", name, shipped_names())
-
-
-def validate(content: Mapping[str, Any]) -> Suite:
-    """Checks everything that can be checked without loading a model.
-
-    Raises:
-        UsageError: naming the first thing that is wrong, and what is known in its place.
-    """
-    for key in content:
-        if key not in Suite.model_fields:
-            raise unknown("key of a suite", key, Suite.model_fields)
-    try:
-        suite = Suite.model_validate(content)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise UsageError(f"suite {content.get('name')}: {problems}") from error
-    twice = suite.cases.keys() & suite.controls.keys()
-    if twice:
-        raise UsageError(
-            f"suite {suite.name}: {', '.join(sorted(twice))} is both a case and a control; rename one"
-        )
-    if suite.reference not in suite.cases:
-        raise unknown("case as reference", suite.reference, suite.cases)
-    _check_teams(suite)
-    _check_memory(suite)
-    for metric in suite.metrics:
-        if metric not in metrics.METRICS:
-            raise unknown("metric", metric, metrics.METRICS)
-    if suite.plan.gpu_memory:
-        card_bytes(suite.plan.gpu_memory)
-    for case in suite.all_cases():
-        suite.make(case)
-    factors.check(suite)
-    suite.gate.check(suite.cases)
-    in_suites.check(suite.trainings)
-    for claim in suite.claims:
-        claim.check(suite.references_for(claim))
-        in_suites.check_card(claim, suite.trainings)
-    return suite
-
-
-def _check_teams(suite: Suite) -> None:
-    named = [case for cases in suite.teams.values() for case in cases]
-    for case in named:
-        if case not in suite.cases:
-            raise unknown("case in a team", case, suite.cases)
-    wrong = [case for case in suite.cases if suite.teams and named.count(case) != 1]
-    if wrong or not all(suite.teams.values()):
-        where = ", ".join(wrong) or "an empty team"
-        raise UsageError(
-            f"suite {suite.name}: each case belongs to exactly one team, which is not so for {where}"
-        )
-
-
-def _check_memory(suite: Suite) -> None:
-    if not suite.plan.memory_processes and any(len(team.cases) > 1 for team in suite.all_teams()):
-        why = "cases that take turns are laid out by what the memory pass finds"
-        raise UsageError(f"suite {suite.name}: memory_processes is 0, but {why}; make it 1 or more")
+# Changing
 
 
 def change(content: dict[str, Any], key: str, value: Any) -> None:
-    """One ``--set key=value``.
+    """Apply one ``--set key=value`` to the content of a suite file.
 
-    The key is ``metrics`` or ``reference``; a field of the plan or of the data, or a setting of cases, and then it is
-    changed wherever there is one of that name; or it says where: ``plan.KEY``, ``data.KEY``, ``CASE.KEY``. Weights that
-    are named for all go to the cases of the variant that they are of.
+    A key with a dot names its place: ``plan.KEY``, ``data.KEY``, ``gate.KEY`` or ``CASE.KEY``.
+    Without a dot it is ``metrics`` or ``reference``, or it is changed in every section and case
+    that has it.
+
+    Raises:
+        UsageError: there is no such key or case.
     """
-    where, _, name = key.rpartition(".")
-    if where in SECTIONS and name in SECTIONS[where].model_fields:
-        content[where] = {**(content.get(where) or {}), name: value}
-    elif where:
-        _change_case(content, where, name, value)
+    place, _, name = key.rpartition(".")
+    if place in SECTIONS and name in SECTIONS[place].model_fields:
+        section = content.get(place) or {}
+        content[place] = {**section, name: value}
+    elif place:
+        _change_case(content, place, name, value)
+    elif key == "metrics" and isinstance(value, str):
+        content[key] = [value]
     elif key in ("metrics", "reference"):
-        content[key] = [value] if key == "metrics" and isinstance(value, str) else value
+        content[key] = value
     else:
         _change_everywhere(content, key, value)
 
@@ -184,34 +176,53 @@ def _change_case(content: dict[str, Any], case: str, setting: str, value: Any) -
     cases = content.get("cases") or {}
     if case not in cases:
         raise unknown("case", case, cases)
-    cases[case] = {**(cases[case] or {}), setting: value}
+    settings = cases[case] or {}
+    cases[case] = {**settings, setting: value}
 
 
 def _change_everywhere(content: dict[str, Any], key: str, value: Any) -> None:
+    """Change a key in every section and case that has one of that name."""
     sections = [section for section, model in SECTIONS.items() if key in model.model_fields]
-    settings = {case: registry.settings_of(adapter) for case, adapter in _adapters(content).items()}
-    cases = [case for case, known in settings.items() if key in known]
+    settings_of = {}
+    for case, settings in _with_defaults(content).items():
+        # A case without an adapter is refused when the suite is resolved.
+        if "adapter" in settings:
+            settings_of[case] = registry.settings_of(settings["adapter"])
+    cases = [case for case, settings in settings_of.items() if key in settings]
+
     if not sections and not cases:
-        fields = {name for model in SECTIONS.values() for name in model.model_fields}
-        of_cases = {name for known in settings.values() for name in known}
-        raise unknown("setting", key, {"metrics", "reference"} | fields | of_cases)
+        known = {"metrics", "reference"}
+        for model in SECTIONS.values():
+            known.update(model.model_fields)
+        for settings in settings_of.values():
+            known.update(settings)
+        raise unknown("setting", key, known)
     if key == "weights":
-        variant = weights_format.variant(str(value))
-        cases = [case for case in cases if variant in (None, _variant(content, case))] or cases
+        cases = _cases_of_weights(content, str(value), cases)
     for place in (*sections, *cases):
         change(content, f"{place}.{key}", value)
 
 
-def _variant(content: Mapping[str, Any], case: str) -> str:
-    return ((content.get("defaults") or {}) | (content["cases"][case] or {})).get(
-        "vision", LisaConfig.vision
-    )
+def _cases_of_weights(content: Mapping[str, Any], weights: str, cases: list[str]) -> list[str]:
+    """Return the cases of the variant that some weights are of, since they do not fit the others.
+
+    Random and packaged weights are of every variant. Where no case is of the variant, all cases are
+    returned: each then says what does not fit.
+    """
+    variant = weights_format.variant(weights)
+    if variant is None:
+        return cases
+    settings = _with_defaults(content)
+    of_variant = [
+        case for case in cases if settings[case].get("vision", LisaConfig.vision) == variant
+    ]
+    return of_variant or cases
 
 
-def _adapters(content: Mapping[str, Any]) -> dict[str, str]:
-    """The adapter of every case that names one; what is amiss with the others is said when the suite is validated."""
+def _with_defaults(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the settings of each case, with the defaults of the suite."""
     defaults = content.get("defaults") or {}
-    merged = {
-        name: {**defaults, **(case or {})} for name, case in (content.get("cases") or {}).items()
-    }
-    return {name: case["adapter"] for name, case in merged.items() if "adapter" in case}
+    settings = {}
+    for name, given in (content.get("cases") or {}).items():
+        settings[name] = {**defaults, **(given or {})}
+    return settings

@@ -1,13 +1,14 @@
-"""``lisabench run --against``: two versions of lisabench measured in one job, and the newer held to the gate.
+"""``lisabench run --against``: measure two versions in one job, and gate the newer one.
 
-A pair is a process of each version, which take turns block by block where they can, or else run one right after the
-other (see `pairing`); the next pair goes the other way round. The unit of evidence is the pair. A process is a whole
-``lisabench run`` of its version: they share nothing but the machine and the minutes. What has regressed is measured
-again in the same way, case by case, before it counts. Memory is measured in as many pairs as it needs; see
-`memory_pairs`. Quality is evaluated once per version, in its first process.
+A pair is one process of each version. The two run in lockstep, block by block, where they can, or
+one right after the other (see `pairs`); the next pair begins with the other version. The unit of
+evidence is the pair. A process is a whole ``lisabench run`` of its version, so the two share
+nothing but the machine and the minutes. A case that has regressed is measured again in the same
+way, alone, before the regression counts. Memory is measured in as many pairs as it needs (see
+`pairs.memory_is_known`). Quality is evaluated once per version, in its first process.
 
-    OUT/base, OUT/head    the processes of each version as one run, as any other command takes it
-    OUT/parts             the runs that they were put together from; OUT/again, those of second looks
+    OUT/base, OUT/head    the processes of each version as one run, which every other command reads
+    OUT/parts             the runs that they were merged from; OUT/again, those of re-measurements
     OUT/check.json, comment.md, junit.xml    the verdicts; what `lisabench check` writes
 """
 
@@ -33,74 +34,86 @@ from ..progress import Progress, shown
 from ..run import schedule
 from ..run.command import DEFAULT_SUITE, Request, as_arguments
 from ..subprocesses import Done
-from . import pairs
 from .check import ENOUGH_PROCESSES, Outputs, publish
-from .merge import merged
-from .pairs import MEASURED, Call, Pairing, why_unanswered
+from .merge import merge_runs
+from .pairs import (
+    MEASURED,
+    MEMORY_PROCESSES,
+    PAIRS_WITH_MEMORY,
+    Call,
+    Pairing,
+    memory_is_known,
+    why_unanswered,
+)
 from .remeasure import AGAIN, definition_of
 from .versions import Version, checked_out, last_line
 
-SINGLE = {"plan.processes": 1, pairs.MEMORY: 1}
+ONE_PROCESS = {"plan.processes": 1, MEMORY_PROCESSES: 1}
 INTERRUPTED = 130
 REFUSED = (UsageError.exit_code, NothingToCompare.exit_code)
 
 
 def side_by_side(request: Request, reference: str | None, python: Path | None) -> int:
-    """Measures the reference and the working tree, shows what came of it, and returns the exit code of a gate.
+    """Measure a reference and the working tree, show the outcome, and return the exit code.
+
+    Args:
+        request: what the user asks for.
+        reference: anything that git takes for a commit.
+        python: the interpreter for the reference; None: this one.
 
     Raises:
-        LisabenchError: they could not be compared; said in what CI shows too.
+        LisabenchError: they could not be compared. What CI shows says so too.
     """
-    processes, changes = _plan(request, reference)
-    suite = request.suite or DEFAULT_SUITE
-    out = _new_folder(
-        request.out or Path("runs") / f"{Path(suite).stem}-against-{datetime.now():%Y%m%d-%H%M%S}"
-    )
-    outputs = Outputs(out / "junit.xml", out / "comment.md")
-    for ending in (
-        signal.SIGTERM,
-        signal.SIGHUP,
-    ):  # as a job is cancelled: tidied up after as after an interrupt
-        signal.signal(ending, signal.default_int_handler)
-    try:
-        with shown() as progress, checked_out(str(reference), python) as versions:
-            found = Bench(versions, processes, out, progress, Pairing(versions)).gate(
-                suite, changes
-            )
-    except LisabenchError as error:
-        publish(broken(str(out), str(reference), str(error), error.exit_code), outputs)
-        raise
-    print(page.page(found))
-    write_json(out / "check.json", found.model_dump(mode="json", by_alias=True))
-    publish(found, outputs)
-    return found.exit_code
-
-
-def _plan(request: Request, reference: str | None) -> tuple[int, dict[str, Any]]:
-    """How many pairs, and what else is changed of the suite."""
     if reference is None:
         raise UsageError(
-            "--against-python says how to run the version that --against names; add --against GIT_REF"
+            "--against-python says how to run the version that --against names; "
+            "add --against GIT_REF"
         )
+    pairs, changes = _plan(request)
+    suite = request.suite or DEFAULT_SUITE
+    default_out = Path("runs") / f"{Path(suite).stem}-against-{datetime.now():%Y%m%d-%H%M%S}"
+    out = _new_folder(request.out or default_out)
+    outputs = Outputs(out / "junit.xml", out / "comment.md")
+    # A job that is cancelled gets these signals. It must remove the worktree as after an interrupt.
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)
+    try:
+        with shown() as progress, checked_out(reference, python) as versions:
+            versus = Versus(versions, pairs, out, progress, Pairing(versions))
+            outcome = versus.gate(suite, changes)
+    except LisabenchError as error:
+        publish(broken(str(out), reference, str(error), error.exit_code), outputs)
+        raise
+    print(page.page(outcome))
+    write_json(out / "check.json", outcome.model_dump(mode="json", by_alias=True))
+    publish(outcome, outputs)
+    return outcome.exit_code
+
+
+def _plan(request: Request) -> tuple[int, dict[str, Any]]:
+    """Return how many pairs are measured, and what else is changed of the suite."""
     if request.resume or request.stop_after_min is not None:
         raise UsageError("--against measures in one go: it takes neither --resume nor --stop-after")
     changes = dict(request.changes)
-    asked = [changes.pop(key) for key in ("processes", "plan.processes") if key in changes]
-    processes = asked[-1] if asked else ENOUGH_PROCESSES
-    if type(processes) is not int or processes < 1:
-        raise UsageError(f"processes is {processes!r}; expected a whole number of pairs, 1 or more")
-    if {"memory_processes", "plan.memory_processes"} & changes.keys():
+    pairs = ENOUGH_PROCESSES
+    for key in ("processes", "plan.processes"):
+        pairs = changes.pop(key, pairs)
+    # YAML reads `true` as a bool, which isinstance takes for an int.
+    if type(pairs) is not int or pairs < 1:
+        raise UsageError(f"processes is {pairs!r}; expected a whole number of pairs, 1 or more")
+    if "memory_processes" in changes or MEMORY_PROCESSES in changes:
         raise UsageError(
             "--against settles by itself how often memory is measured; leave memory_processes out"
         )
-    return processes, changes
+    return pairs, changes
 
 
 def _new_folder(out: Path) -> Path:
-    if any((out / name).exists() for name in ("base", "head", "parts", RUN)):
-        raise UsageError(
-            f"{out} holds something that was measured already; name another folder with --out"
-        )
+    for name in ("base", "head", "parts", RUN):
+        if (out / name).exists():
+            raise UsageError(
+                f"{out} holds something that was measured already; name another folder with --out"
+            )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -111,128 +124,159 @@ def _new_folder(out: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class Bench:
-    """Two versions, base and head, and where what they measure is written."""
+class Versus:
+    """Two versions that are measured against each other.
+
+    Attributes:
+        versions: base and head.
+        pairs: how many pairs of processes are measured.
+        out: the folder that everything is written to.
+        progress: is told how many processes are done.
+        pairing: how the processes of a pair are run.
+    """
 
     versions: tuple[Version, Version]
-    processes: int
+    pairs: int
     out: Path
     progress: Progress
     pairing: Pairing
 
     def gate(self, suite: str, changes: Mapping[str, Any]) -> Checked:
-        """All verdicts on a suite, each regression after its second look.
+        """Return all verdicts on a suite, each regression after its re-measurement.
 
         Raises:
-            LisabenchError: one of the two could not be measured, or they cannot be compared.
+            LisabenchError: one of the versions could not be measured, or they cannot be compared.
         """
-        runs = self.measure((suite, suite), self.out, changes, "")
-        base, head = map(reduced, runs)
-        gate = gate_of(runs[1].run["definition"])
-        checks = gate_checks(base, head, gate, pairs=time_pairs(*runs))
-        regressed = to_remeasure(checks)
-        again = {
-            case: self._again(runs, case, gate, number)
-            for number, case in enumerate(regressed, start=1)
-        }
-        found = checked(
-            str(runs[1].folder),
+        base_run, head_run = self.measure((suite, suite), self.out, changes, "")
+        base, head = reduced(base_run), reduced(head_run)
+        gate = gate_of(head_run.manifest.definition)
+        checks = gate_checks(base, head, gate, pairs=time_pairs(base_run, head_run))
+        again = {}
+        for number, case in enumerate(to_remeasure(checks), start=1):
+            folder = self.out / AGAIN / str(number)
+            again[case] = self._check_again((base_run, head_run), case, gate, folder)
+        outcome = checked(
+            str(head_run.folder),
             self.versions[0].label,
             base,
             head,
             with_remeasurements(checks, again),
         )
-        return found.model_copy(
-            update={"paired": True, "in_turns": all(run.run["in_turns"] for run in runs)}
-        )
+        in_lockstep = base_run.manifest.in_lockstep and head_run.manifest.in_lockstep
+        return outcome.model_copy(update={"paired": True, "in_turns": in_lockstep})
 
-    def _again(
-        self, runs: Sequence[Run], case: str, gate: Gate, number: int
+    def _check_again(
+        self, runs: tuple[Run, Run], case: str, gate: Gate, folder: Path
     ) -> Sequence[Check] | str:
-        """The checks of a case that is measured again, alone, or why it could not be."""
-        folder = self.out / AGAIN / str(number)
+        """Return the checks of a case that is measured again, alone, or why it could not be."""
         folder.mkdir(parents=True)
-        suites = [folder / f"{version.name}.yaml" for version in self.versions]
-        for suite, run in zip(suites, runs, strict=True):
-            suite.write_text(yaml.safe_dump(definition_of(run.run, case)), encoding="utf-8")
+        suites = []
+        for version, run in zip(self.versions, runs, strict=True):
+            # Each version's own words: the other may not know some of its settings.
+            manifest = run.manifest
+            definition = definition_of(manifest.definition, manifest.data.split, case)
+            path = folder / f"{version.name}.yaml"
+            path.write_text(yaml.safe_dump(definition), encoding="utf-8")
+            suites.append(str(path))
         try:
-            fresh = self.measure(list(map(str, suites)), folder, {}, "again, ")
+            base, head = self.measure((suites[0], suites[1]), folder, {}, "again, ")
         except LisabenchError as error:
             return str(error)
-        return gate_checks(reduced(fresh[0]), reduced(fresh[1]), gate, pairs=time_pairs(*fresh))
+        return gate_checks(reduced(base), reduced(head), gate, pairs=time_pairs(base, head))
 
     def measure(
-        self, suites: Sequence[str], folder: Path, changes: Mapping[str, Any], what: str
+        self, suites: tuple[str, str], folder: Path, changes: Mapping[str, Any], label: str
     ) -> tuple[Run, Run]:
-        """Pair by pair, each version over its own suite; a run of each with as many processes as there are pairs."""
-        sides = list(zip(self.versions, suites, strict=True))
+        """Measure pair by pair; return a run of each version, one process a pair.
+
+        Args:
+            suites: name or file of the suite of each version.
+            folder: that the runs are written to.
+            changes: of the suites, by key.
+            label: what the progress is prefixed with.
+        """
         parts: dict[str, list[Run]] = {version.name: [] for version in self.versions}
-        total = 2 * self.processes
-        for pair in range(self.processes):
-            if pair == pairs.ENOUGH and pairs.memory_is_known(sides, parts, changes):
-                changes = {**changes, pairs.MEMORY: 0}
+        total = 2 * self.pairs
+        measures_memory = True
+        for pair in range(self.pairs):
+            if pair == PAIRS_WITH_MEMORY and memory_is_known(self.versions, parts):
+                measures_memory = False
             calls = []
-            for version, suite in schedule.turns(sides[::-1], pair, block=0):
-                own = {**SINGLE, **changes, **_without_quality_pass(parts[version.name])}
-                arguments = ["run", suite, *as_arguments(own)]
-                calls.append(
-                    Call(version, arguments, folder / "parts" / f"{pair + 1}-{version.name}")
-                )
-            self.progress(2 * pair, total, f"{what}pair {pair + 1}")
-            for call, done in self.pairing.carry_out((calls[0], calls[1])):
-                parts[call.version.name].append(_part(call, done))
-                self.progress(sum(map(len, parts.values())), total, f"{what}pair {pair + 1}")
-        self.progress(total, total, f"{what}done")
-        base, head = (merged(parts[v.name], folder / v.name, v.source) for v in self.versions)
+            for version, suite in zip(self.versions, suites, strict=True):
+                own_changes = {**ONE_PROCESS, **changes}
+                if not measures_memory:
+                    own_changes[MEMORY_PROCESSES] = 0
+                own_changes |= _without_quality_pass(parts[version.name])
+                arguments = ["run", suite, *as_arguments(own_changes)]
+                part_folder = folder / "parts" / f"{pair + 1}-{version.name}"
+                calls.append(Call(version, arguments, part_folder))
+            # Head begins the first pair, base the second, so that drift meets both alike.
+            first, second = schedule.turns(calls[::-1], process=pair, block=0)
+            self.progress(2 * pair, total, f"{label}pair {pair + 1}")
+            for call, done in self.pairing.carry_out((first, second)):
+                parts[call.version.name].append(_read_part(call, done))
+                finished = sum(len(runs) for runs in parts.values())
+                self.progress(finished, total, f"{label}pair {pair + 1}")
+        self.progress(total, total, f"{label}done")
+        merged = []
+        for version in self.versions:
+            runs = parts[version.name]
+            merged.append(merge_runs(runs, folder / version.name, version.source))
+        base, head = merged
         return base, head
 
 
 def _without_quality_pass(parts: Sequence[Run]) -> dict[str, int]:
-    """Return what a version's further processes change: the first has evaluated every query, and that is enough.
+    """Return what a version's further processes change: the first one has evaluated every query.
 
-    An older version, which knows no quality pass, shows none in its records, and is asked for nothing.
+    An older version that knows no quality pass has none in its records, and nothing is changed.
     """
-    return {"plan.quality_queries": 0} if parts and parts[0].run.get("quality_pass") else {}
+    if parts and parts[0].manifest.quality_pass is not None:
+        return {"plan.quality_queries": 0}
+    return {}
 
 
-def _part(call: Call, done: Done) -> Run:
-    """One process of a version; read at once, so that what cannot be compared ends early."""
+def _read_part(call: Call, done: Done) -> Run:
+    """Return the run of one process; reading it at once ends early what cannot be compared."""
     version, folder = call.version, call.folder
     if done.returncode == INTERRUPTED:
         raise KeyboardInterrupt
     if done.returncode not in MEASURED or not holds_run(folder):
         raise _refusal(version, done, folder)
-    run = _read(version, folder)
-    if run.run["status"] == "running":
+    try:
+        run = read_run(folder)
+        status = run.manifest.status
+        reduced(run)
+    except (LisabenchError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise NothingToCompare(
+            f"the records of {version.label} are none that this version reads ({reason})"
+        ) from error
+    if status == "running":
         raise _refusal(version, done, folder)
-    if why := why_unanswered(run):
-        raise RunFailed(f"{version.label} answered no query: {why} (its records are in {folder})")
+    reason = why_unanswered(run)
+    if reason is not None:
+        raise RunFailed(
+            f"{version.label} answered no query: {reason} (its records are in {folder})"
+        )
     return run
 
 
 def _refusal(version: Version, done: Done, folder: Path) -> LisabenchError:
-    """That the reference refuses what the working tree does is no mistake of the user's: it is older."""
+    """Return the error for a version that measured nothing. Its output is kept in a log."""
     log = folder.with_suffix(".log")
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(f"{done.stdout}\n{done.stderr}", encoding="utf-8")
-    killed = (
-        f"it was ended by {signal.Signals(-done.returncode).name}" if done.returncode < 0 else None
-    )
-    said = killed or last_line(done.stderr).removeprefix("lisabench: ")
+    if done.returncode < 0:
+        reason = f"it was ended by {signal.Signals(-done.returncode).name}"
+    else:
+        reason = last_line(done.stderr).removeprefix("lisabench: ")
     if done.returncode not in REFUSED:
-        return RunFailed(f"{version.label} failed while running: {said} (its output is in {log})")
+        return RunFailed(f"{version.label} failed while running: {reason} (its output is in {log})")
     if version.name == "base":
-        return NothingToCompare(f"{version.label} cannot run what the working tree can: {said}")
-    return (UsageError if done.returncode == UsageError.exit_code else NothingToCompare)(said)
-
-
-def _read(version: Version, folder: Path) -> Run:
-    try:
-        run = read_run(folder)
-        reduced(run)
-    except (LisabenchError, ValueError, KeyError, TypeError, AttributeError) as error:
-        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise NothingToCompare(
-            f"the records of {version.label} are none that this version reads ({why})"
-        ) from error
-    return run
+        # The reference is older, and may refuse what the working tree can do. That is no mistake of
+        # the user's.
+        return NothingToCompare(f"{version.label} cannot run what the working tree can: {reason}")
+    if done.returncode == UsageError.exit_code:
+        return UsageError(reason)
+    return NothingToCompare(reason)

@@ -1,4 +1,4 @@
-"""``lisabench baseline`` and ``lisabench check``, from what was asked to an exit code."""
+"""``lisabench baseline`` and ``lisabench check``, from the command line to an exit code."""
 
 import os
 import sys
@@ -21,7 +21,13 @@ ENOUGH_PROCESSES = 5
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where a gate is shown, beside the table on stdout and what GitHub's environment asks for."""
+    """Where a gate is shown, beside stdout and what GitHub's environment asks for.
+
+    Attributes:
+        junit: file for JUnit's XML.
+        comment: file for the body of a comment, in Markdown.
+        as_json: whether stdout gets JSON for machines.
+    """
 
     junit: Path | None = None
     comment: Path | None = None
@@ -29,83 +35,86 @@ class Outputs:
 
 
 def keep_baseline(folder: Path, out: Path) -> None:
-    """Reduces a finished run to a baseline file.
+    """Reduce a finished run to a baseline file.
 
     Raises:
         UsageError: the run is not finished, or failed in part.
     """
     run = read_run(folder)
-    if run.run["status"] != "complete":
-        raise UsageError(
-            f"the run in {folder} is {run.run['status']}; a baseline needs one that is complete"
-        )
+    status = run.manifest.status
+    if status != "complete":
+        raise UsageError(f"the run in {folder} is {status}; a baseline needs one that is complete")
     write_baseline(out, reduced(run))
-    processes = (run.run.get("plan") or {}).get("processes") or 1
+    processes = run.manifest.plan.processes
     if processes < ENOUGH_PROCESSES:
         sys.stderr.write(
-            f"warning: {processes} processes a case give wide intervals, and gates that end inconclusive; "
-            f"measure with --set processes={ENOUGH_PROCESSES} or more\n"
+            f"warning: {processes} processes a case give wide intervals, and gates that end "
+            f"inconclusive; measure with --set processes={ENOUGH_PROCESSES} or more\n"
         )
 
 
 def check(folder: Path, file: Path, outputs: Outputs) -> int:
-    """Holds a run against a baseline, shows what came of it, and returns the exit code.
+    """Check a run against a baseline, show the outcome, and return the exit code.
 
     Raises:
-        LisabenchError: it could not be held; said in all outputs too.
+        LisabenchError: it could not be checked. All outputs say so too.
     """
     try:
-        found = _held(folder, file)
+        outcome = _check_run(folder, file)
     except LisabenchError as error:
         publish(broken(str(folder), str(file), str(error), error.exit_code), outputs)
         raise
-    print(
-        found.model_dump_json(by_alias=True, indent=1) if outputs.as_json else gate_page.page(found)
-    )
-    publish(found, outputs)
-    return found.exit_code
+    if outputs.as_json:
+        print(outcome.model_dump_json(by_alias=True, indent=1))
+    else:
+        print(gate_page.page(outcome))
+    publish(outcome, outputs)
+    return outcome.exit_code
 
 
-def _held(folder: Path, file: Path) -> Checked:
-    before, run = read_baseline(file), read_run(folder)
-    if run.run["status"] == "running":
+def _check_run(folder: Path, file: Path) -> Checked:
+    baseline, run = read_baseline(file), read_run(folder)
+    if run.manifest.status == "running":
         raise UsageError(
-            f"not all of {folder} is measured yet; go on with: lisabench run --resume --out {folder}"
+            f"not all of {folder} is measured yet; "
+            f"go on with: lisabench run --resume --out {folder}"
         )
-    after, gate = reduced(run), gate_of(run.run.get("definition") or {})
-    checks = gate_checks(before, after, gate)
-    again = {case: _again(run, case, before) for case in to_remeasure(checks)}
-    return checked(str(folder), str(file), before, after, with_remeasurements(checks, again))
+    measured = reduced(run)
+    checks = gate_checks(baseline, measured, gate_of(run.manifest.definition))
+    # A regression counts only if a second measurement of the case alone shows it, too.
+    again = {case: _check_again(run, case, baseline) for case in to_remeasure(checks)}
+    return checked(str(folder), str(file), baseline, measured, with_remeasurements(checks, again))
 
 
-def _again(run: Run, case: str, before: Baseline) -> Sequence[Check] | str:
-    """The checks of a case that is measured again, or why it could not be."""
+def _check_again(run: Run, case: str, baseline: Baseline) -> Sequence[Check] | str:
+    """Return the checks of a case that is measured again, or why it could not be."""
     try:
         with shown() as progress:
-            fresh = reduced(measure_again(run, case, progress))
+            measured = reduced(measure_again(run, case, progress))
     except LisabenchError as error:
         return str(error)
-    return gate_checks(before, fresh, gate_of(run.run["definition"]), remeasured=True)
+    return gate_checks(baseline, measured, gate_of(run.manifest.definition), remeasured=True)
 
 
-def publish(found: Checked, outputs: Outputs) -> None:
-    """Writes what CI shows; also of a gate that fails: that is when somebody reads it.
+def publish(outcome: Checked, outputs: Outputs) -> None:
+    """Write what CI shows. A gate that fails writes it too: that is when somebody reads it.
 
     Raises:
         UsageError: something cannot be written.
     """
-    page = gate_page.page(found)
-    for path, text in (
-        (outputs.junit, gate_page.junit(found)),
-        (outputs.comment, gate_page.comment(found)),
-    ):
-        if path is not None:
-            _write(path, text, "w")
-    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        _write(Path(summary), f"{page}\n", "a")
+    if outputs.junit is not None:
+        _write(outputs.junit, gate_page.junit(outcome), "w")
+    if outputs.comment is not None:
+        _write(outputs.comment, gate_page.comment(outcome), "w")
+    # GitHub shows this file on the page of the workflow's run; other steps write into it, too.
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary:
+        _write(Path(summary), f"{gate_page.page(outcome)}\n", "a")
     if os.environ.get("GITHUB_ACTIONS"):
+        # GitHub reads annotations from stdout and stderr. JSON on stdout must stay JSON.
         stream = sys.stderr if outputs.as_json else sys.stdout
-        stream.writelines(f"{line}\n" for line in gate_page.annotations(found))
+        for line in gate_page.annotations(outcome):
+            stream.write(f"{line}\n")
 
 
 def _write(path: Path, text: str, mode: str) -> None:

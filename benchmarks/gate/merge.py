@@ -1,21 +1,32 @@
-"""Several runs of one suite, of a process a case each, as one run of as many processes.
+"""Merge several runs of one suite, each of one process a case, into one of many processes.
 
-The first measures memory and has the quality pass: each query is evaluated once per version, not once per pair.
+The runs may be of another version of lisabench. So their lines and manifests are taken as they are,
+and only what the process changes is rewritten.
 """
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...harness.records.journal import RUN, append, create, write_json
+from ...harness.records.journal import (
+    RUN,
+    append,
+    create,
+    current_lines,
+    read_page,
+    write_json,
+)
 from ...harness.records.run import FITS, GALLERY, MEMORY, PASSES, QUALITY, SAMPLES, Run, read_run
 
-Lines = list[dict[str, Any]]
+Json = dict[str, Any]
 
 
-def merged(parts: Sequence[Run], folder: Path, source: dict[str, Any]) -> Run:
-    """Writes the run's folder; part i becomes process i. Controls, fits and quality are those of the first part.
+def merge_runs(parts: Sequence[Run], folder: Path, source: Json) -> Run:
+    """Write the folder of the merged run; part i becomes process i.
+
+    Trivial baselines, fits and quality are those of the first part: each query is evaluated once
+    per version, not once per pair.
 
     Args:
         parts: finished or failed runs, in the order in which they were measured.
@@ -26,67 +37,62 @@ def merged(parts: Sequence[Run], folder: Path, source: dict[str, Any]) -> Run:
         UsageError: the folder cannot be written.
     """
     create(folder, (SAMPLES, MEMORY))
-    controls = {entry["name"] for entry in parts[0].run["cases"] if entry["role"] == "control"}
-    journals: dict[str, Lines] = {
-        SAMPLES: list(_numbered([part.samples for part in parts], controls)),
-        MEMORY: list(_numbered([part.memory for part in parts], controls)),
-        PASSES: list(_numbered([part.passes for part in parts], controls)),
-        FITS: parts[0].fits,
-        QUALITY: parts[0].quality,
-    }
-    for name, lines in journals.items():
+    baselines = {entry.name for entry in parts[0].manifest.cases if not entry.is_model}
+    for journal in (SAMPLES, MEMORY, PASSES):
+        lines = []
+        for process, part in enumerate(parts):
+            for line in current_lines(part.folder / journal):
+                if process == 0 or line["case"] not in baselines:
+                    lines.append(line | {"process": process})
         if lines:
-            append(folder / name, lines)
+            append(folder / journal, lines)
+    for journal in (FITS, QUALITY):
+        lines = current_lines(parts[0].folder / journal)
+        if lines:
+            append(folder / journal, lines)
     gallery = parts[0].folder / GALLERY
     if gallery.is_file():
         shutil.copyfile(gallery, folder / GALLERY)
-    write_json(folder / RUN, _page([part.run for part in parts]) | {"source": source})
+    manifest = _merge_manifests([read_page(part.folder) for part in parts])
+    write_json(folder / RUN, manifest | {"source": source})
     return read_run(folder)
 
 
-def _numbered(journals: Sequence[Lines], controls: set[str]) -> Iterator[dict[str, Any]]:
-    for process, lines in enumerate(journals):
-        yield from (
-            line | {"process": process}
-            for line in lines
-            if process == 0 or line["case"] not in controls
-        )
-
-
-def _page(pages: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    first, processes = pages[0], {"processes": len(pages), "memory_processes": _with_memory(pages)}
-    failed = any(page["status"] == "failed" for page in pages)
+def _merge_manifests(manifests: Sequence[Json]) -> Json:
+    first = manifests[0]
+    processes = {
+        "processes": len(manifests),
+        "memory_processes": sum(manifest["plan"]["memory_processes"] for manifest in manifests),
+    }
+    definition = first["definition"]
+    cases = []
+    for number in range(len(first["cases"])):
+        cases.append(_merge_entries([manifest["cases"][number] for manifest in manifests]))
+    warnings: list[str] = []
+    for manifest in manifests:
+        warnings += [text for text in manifest["warnings"] if text not in warnings]
+    failed = any(manifest["status"] == "failed" for manifest in manifests)
     return first | {
         "status": "failed" if failed else "complete",
-        "finished": pages[-1]["finished"],
-        "in_turns": all(page.get("in_turns") for page in pages),  # older versions never do
+        "finished": manifests[-1]["finished"],
+        # Older versions have no such key: they are never in lockstep.
+        "in_turns": all(manifest.get("in_turns") for manifest in manifests),
         "plan": first["plan"] | processes,
-        "definition": first["definition"] | {"plan": first["definition"]["plan"] | processes},
-        "cases": [
-            _entry(entries) for entries in zip(*(page["cases"] for page in pages), strict=True)
-        ],
-        "warnings": list(dict.fromkeys(warning for page in pages for warning in page["warnings"])),
+        "definition": definition | {"plan": definition["plan"] | processes},
+        "cases": cases,
+        "warnings": warnings,
     }
 
 
-def _with_memory(pages: Sequence[dict[str, Any]]) -> int:
-    return sum(page["plan"]["memory_processes"] for page in pages)
-
-
-def _entry(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Of one case: what its first process said of how it was built stands."""
-    numbered = [
-        (process, entry)
-        for process, entry in enumerate(entries)
-        if not process or entry["role"] == "model"
-    ]
-    warm_ups = [
-        warm_up | {"process": process}
-        for process, entry in numbered
-        for warm_up in entry.get("warmups", ())
-    ]
-    broken = {
-        key: next((e[key] for e in entries if e.get(key)), None)
-        for key in ("error", "memory_error")
-    }
-    return entries[0] | broken | {"warmups": warm_ups}
+def _merge_entries(entries: Sequence[Json]) -> Json:
+    """Return the entry of a case: what its first process told of the build stands."""
+    merged = dict(entries[0])
+    for key in ("error", "memory_error"):
+        reasons = [entry[key] for entry in entries if entry.get(key)]
+        merged[key] = reasons[0] if reasons else None
+    merged["warmups"] = []
+    for process, entry in enumerate(entries):
+        if process == 0 or entry["role"] == "model":
+            for warm_up in entry.get("warmups", ()):
+                merged["warmups"].append(warm_up | {"process": process})
+    return merged

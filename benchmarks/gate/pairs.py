@@ -1,168 +1,183 @@
-"""The two processes of a pair: at the same time and in turns, block by block, or one after the other.
+"""Measure a pair of processes, one of each version: in lockstep, or one after the other.
 
-In turns they are met by the same seconds of the machine; see `baton`. That takes two versions that know how, a suite
-that can stand beside another, and room for both. An older version would measure beside the other's blocks: it is told
-by its files, and never started beside another. Where it is found out only then, the pair is measured anew one after the
-other, and so are those that follow. A version that breaks of itself is measured once: it ends its pair.
+In lockstep both meet the same seconds of the machine; see `run.lockstep`. That takes two versions
+that can do it, a suite that can share the machine, and memory for both. An older version would
+measure while the other does, so it is never started beside another. If a pair turns out not to fit,
+it is measured anew one after the other, and so are those that follow. A version that breaks for a
+reason of its own is measured once: it ends its pair.
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from ...harness.errors import LisabenchError, RunFailed, UsageError
+from ...harness.errors import LisabenchError, RunFailed
 from ...harness.memory import CudaMeter
 from ...harness.records.journal import holds_run, read_lines
-from ...harness.records.query import ANSWERED
+from ...harness.records.query import QueryRecord
 from ...harness.records.run import QUALITY, SAMPLES, Run, read_run
 from ...reports.gate.baseline import reduced
-from .. import subprocesses
+from .. import capabilities, subprocesses
 from ..run import lockstep
-from ..run.command import NO_BETTER, as_arguments
-from ..run.cpu_pinning import Rota
-from ..subprocesses import Done
+from ..run.command import NO_BETTER
+from ..run.cpu_pinning import CoreRotation
+from ..subprocesses import Command, Done
 from .versions import Version
 
-PROTOCOL_FILES = (
-    "benchmarks/run/lockstep.py",
-    "benchmarks/baton.py",
-)  # here, and in earlier versions
-MEASURED = (0, NO_BETTER, RunFailed.exit_code)  # if there are records
+# A process that ends with one of these has measured something, if it left records.
+MEASURED = (0, NO_BETTER, RunFailed.exit_code)
+MEMORY_PROCESSES = "plan.memory_processes"
+PAIRS_WITH_MEMORY = 2  # after so many, memory may be left out
 
 
 @dataclass(frozen=True)
 class Call:
-    """One process: a version, its arguments but the folder, and the folder that it writes."""
+    """One process of a pair.
+
+    Attributes:
+        version: that is run.
+        arguments: of its command line, without the folder.
+        folder: that it writes.
+    """
 
     version: Version
     arguments: Sequence[str]
     folder: Path
 
-    def command(self) -> subprocesses.Command:
+    def command(self) -> Command:
+        """Return the command, to be run."""
         return self.version.command(*self.arguments, "--out", self.folder)
 
 
 class Pairing:
-    """How the pairs of two versions are measured; `in_turns` until something speaks against it."""
+    """Runs the pairs of two versions: in lockstep, until something speaks against it."""
 
     def __init__(self, versions: Sequence[Version]) -> None:
-        strangers = [version.label for version in versions if not _knows(version)]
-        self.in_turns = not strangers
-        self._rota = Rota()
-        if strangers:
-            _warn(f"{' and '.join(strangers)} cannot take turns block by block")
+        unable = []
+        for version in versions:
+            if capabilities.LOCKSTEP not in version.capabilities:
+                unable.append(version.label)
+        self.in_lockstep = not unable
+        self._rotation = CoreRotation()
+        if unable:
+            _warn(f"{' and '.join(unable)} cannot run in lockstep")
 
     def carry_out(self, pair: tuple[Call, Call]) -> Iterator[tuple[Call, Done]]:
-        """What became of each, in this order; of a pair that one has broken, only of those that ended by themselves."""
-        if self.in_turns:
-            done = list(zip(pair, _in_turns(pair, self._rota.next_core()), strict=True))
-            why = next((why for one in done if (why := _against_turns(*one))), None)
-            if why is None:
-                yield from (one for one in done if one[1].by_itself)
+        """Run a pair; yield each call with how it ended.
+
+        If one of a pair in lockstep breaks, the other is ended, and only the one that broke is
+        yielded.
+        """
+        if self.in_lockstep:
+            ended = _run_in_lockstep(pair, self._rotation.next_core())
+            obstacle = _first_obstacle(ended)
+            if obstacle is None:
+                for call, done in ended:
+                    if done.by_itself:
+                        yield call, done
                 return
-            self.in_turns = False
-            _warn(why)
+            self.in_lockstep = False
+            _warn(obstacle)
             for call in pair:
                 _set_aside(call.folder)
         for call in pair:
             yield call, subprocesses.run(call.command())[0]
 
 
-def is_useful(call: Call, code: int) -> bool:
-    """Whether a process that ended with a code has left records with an answer in them."""
+def _run_in_lockstep(pair: tuple[Call, Call], core: int | None) -> list[tuple[Call, Done]]:
+    commands = []
+    for call, invitation in zip(pair, lockstep.invitations(core), strict=True):
+        command = call.command()
+        variables = {**command.own, **invitation.environment()}
+        commands.append(replace(command, own=variables, handed=invitation.end))
+
+    def is_broken(number: int, code: int) -> bool:
+        return not has_answers(pair[number], code)
+
+    ended = subprocesses.run(*commands, broken=is_broken)
+    return list(zip(pair, ended, strict=True))
+
+
+def _first_obstacle(ended: list[tuple[Call, Done]]) -> str | None:
+    """Return why a pair cannot run in lockstep; None if it can.
+
+    A process that breaks for any other reason would break alone, too.
+    """
+    for call, done in ended:
+        if lockstep.NEEDS_MACHINE in done.stderr:
+            return lockstep.NEEDS_MACHINE
+        for journal in (SAMPLES, QUALITY):
+            for line in read_lines(call.folder / journal):
+                query = QueryRecord.from_json(line)
+                # A process that the system kills is recorded so: "may have run out of memory".
+                if query.status == "oom" or "out of memory" in (query.reason or ""):
+                    return f"side by side, {call.version.label} ran out of memory"
+    return None
+
+
+def _set_aside(folder: Path) -> None:
+    """Rename the folder of a process that is measured anew."""
+    if folder.exists():
+        folder.rename(folder.with_name(f"{folder.name}-in-lockstep"))
+
+
+def _warn(reason: str) -> None:
+    sys.stderr.write(
+        f"warning: {reason}: the processes of a pair run one after the other, and times are less "
+        "sure\n"
+    )
+
+
+def has_answers(call: Call, code: int) -> bool:
+    """Return whether a process that ended with a code has left records with an answer."""
     if code not in MEASURED or not holds_run(call.folder):
         return False
     try:
         run = read_run(call.folder)
-    except LisabenchError:
-        return True  # of another kind: whoever takes them up says so
-    return run.run["status"] != "running" and why_unanswered(run) is None
+        return run.manifest.status != "running" and why_unanswered(run) is None
+    except (LisabenchError, KeyError, TypeError):
+        return True  # this version cannot read them: whoever takes them up says so
 
 
 def why_unanswered(run: Run) -> str | None:
-    """The first reason, where none of a run's models has answered any query."""
-    models = {entry["name"] for entry in run.run["cases"] if entry["role"] == "model"}
-    asked = [line for line in run.samples if line["case"] in models]
-    failed = bool(asked) and all(line["status"] not in ANSWERED for line in asked)
-    return str(asked[0]["reason"]) if failed else None
+    """Return the first reason if none of a run's models has answered any query; None if one has."""
+    queries: list[QueryRecord] = []
+    for entry in run.manifest.models:
+        queries += run.case(entry.name).queries
+    if not queries or any(query.answered for query in queries):
+        return None
+    return str(queries[0].reason)
 
 
-def _knows(version: Version) -> bool:
-    words = f'PROTOCOL = "{lockstep.PROTOCOL}"'
-    files = [version.tree / path for path in PROTOCOL_FILES]
-    return any(words in file.read_text(encoding="utf-8") for file in files if file.is_file())
+# Which processes measure memory
 
 
-def _in_turns(pair: tuple[Call, Call], core: int | None) -> list[Done]:
-    commands = [call.command() for call in pair]
-    both = zip(commands, lockstep.invitations(core), strict=True)
-    invited = [replace(c, own={**c.own, **i.environment()}, handed=i.end) for c, i in both]
-    return subprocesses.run(*invited, broken=lambda number, code: not is_useful(pair[number], code))
+def memory_is_known(versions: Sequence[Version], runs: Mapping[str, Sequence[Run]]) -> bool:
+    """Return whether the pairs to come need no memory pass.
 
-
-def _against_turns(call: Call, done: Done) -> str | None:
-    """Why a process could not stand beside another, if so: what else breaks would break alone, too."""
-    if lockstep.APART in done.stderr:
-        return lockstep.APART
-    journals = call.folder / SAMPLES, call.folder / QUALITY
-    lines = [line for journal in journals for line in read_lines(journal)]
-    full = any(
-        line["status"] == "oom" or "out of memory" in (line["reason"] or "") for line in lines
-    )
-    return f"side by side, {call.version.label} ran out of memory" if full else None
-
-
-def _set_aside(folder: Path) -> None:
-    if folder.exists():
-        folder.rename(folder.with_name(f"{folder.name}-in-turns"))
-
-
-def _warn(why: str) -> None:
-    sys.stderr.write(
-        f"warning: {why}: the processes of a pair run one after the other, and times are less sure\n"
-    )
-
-
-ENOUGH = 2
-
-
-MEMORY = "plan.memory_processes"
-
-
-def memory_is_known(
-    versions: Sequence[tuple[Version, str]],
-    parts: Mapping[str, Sequence[Run]],
-    changes: Mapping[str, Any],
-) -> bool:
-    """Whether the pairs to come need no memory pass, of either side: times would differ by what one alone had done.
+    Both versions leave it out, or neither: what one process alone had done before would change its
+    times.
 
     Args:
-        versions: each with its suite.
-        parts: by side, the processes that were measured so far.
-        changes: what else is changed of the suites.
+        versions: both of them.
+        runs: the processes that were measured so far, by the version's name.
     """
-    if not settled(parts.values()):
-        return False
-    return all(can_leave_out(version, suite, changes) for version, suite in versions)
+    for version in versions:
+        if capabilities.RUN_WITHOUT_MEMORY_PASS not in version.capabilities:
+            return False
+    return all(has_one_peak(runs_of_version) for runs_of_version in runs.values())
 
 
-def settled(sides: Iterable[Sequence[Run]]) -> bool:
-    """Whether each side's processes, as far as they were measured, have one case with one peak by the allocator."""
-    return all(_agree(side) for side in sides)
+def has_one_peak(runs: Sequence[Run]) -> bool:
+    """Return whether all processes of a version have measured the same peak of one case.
 
-
-def _agree(side: Sequence[Run]) -> bool:
-    cases = [case for run in side for case in reduced(run).cases]
-    found = {(case.name, *case.peak_bytes, *case.query_peak_bytes) for case in cases}
-    return len(found) == 1 and all(case.instrument == CudaMeter.instrument for case in cases)
-
-
-def can_leave_out(version: Version, suite: str, changes: Mapping[str, Any]) -> bool:
-    """Whether a version runs without a memory pass, which older ones refuse.
-
-    It is asked for one together with a number of processes that every version refuses, so that nothing is measured.
+    PyTorch's allocator takes the same sizes each time, so further processes would show the same.
     """
-    done = version.run("run", suite, *as_arguments({**changes, "plan.processes": 0, MEMORY: 0}))
-    return done.returncode == UsageError.exit_code and "memory_processes" not in done.stderr
+    peaks = set()
+    for run in runs:
+        for case in reduced(run).cases:
+            if case.instrument != CudaMeter.instrument:
+                return False
+            peaks.add((case.name, *case.peak_bytes, *case.query_peak_bytes))
+    return len(peaks) == 1

@@ -1,87 +1,93 @@
-"""A case of a run, measured again: alone, in fresh processes, where it was measured before.
+"""Measure a case of a run again: alone, in fresh processes, on the same machine.
 
-What comes of it stays in the run's folder, under ``again/``.
+The new run stays in the run's folder, under ``again/``.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from ...harness import environment
 from ...harness.environment import SAME_VERSIONS, different_machines, differing
-from ...harness.errors import NothingToCompare
+from ...harness.errors import NothingToCompare, UsageError
+from ...harness.records.manifest import Manifest
 from ...harness.records.run import Run, read_run
 from ..progress import Progress
 from ..queries import Queries
+from ..resolve import resolve_recorded
 from ..run.session import Session
-from ..suite import Suite
 
 AGAIN = "again"
 
 
 def measure_again(run: Run, case: str, progress: Progress) -> Run:
-    """The case by itself, by the plan and over the queries of the run.
+    """Measure one case by itself, by the plan and over the queries of its run.
 
     Raises:
-        NothingToCompare: this is not the run's machine, software or data.
+        NothingToCompare: this is not the run's machine, software or data, or another version of
+            lisabench has made the run.
         LisabenchError: it could not be measured.
     """
-    _is_here(run.run)
-    suite = alone(run.run, case)
+    manifest = run.manifest
+    _check_same_machine(manifest)
+    try:
+        suite = resolve_recorded(definition_of(manifest.definition, manifest.data.split, case))
+    except (UsageError, KeyError, TypeError) as error:
+        raise NothingToCompare("another version of lisabench has made the run") from error
     queries = Queries.of(suite)
-    if queries.fingerprint != run.run["data"]["fingerprint"]:
+    if queries.fingerprint != manifest.data.fingerprint:
         raise NothingToCompare("the data are not those of the run any more")
+
+    def report(done: int, total: int, label: str) -> None:
+        progress(done, total, f"again: {label}")
+
     folder = _new_folder(run.folder)
-    Session(
-        suite, queries, folder, lambda done, total, what: progress(done, total, f"again: {what}")
-    ).start()
+    Session(suite, queries, folder, report).start()
     return read_run(folder)
 
 
-def alone(page: dict[str, Any], case: str) -> Suite:
-    """The suite of a run with nothing but one of its cases.
+def definition_of(definition: Mapping[str, Any], split: str, case: str) -> dict[str, Any]:
+    """Return the suite of a run with nothing but one of its cases.
+
+    Args:
+        definition: the suite, as whichever version that made the run has written it into
+            ``run.json``.
+        split: that the run has evaluated. The suite may have left it to the weights of its cases.
+        case: name of the case.
+    """
+    alone = dict(definition)
+    empty = {"teams": {}, "factors": [], "controls": {}, "claims": [], "trainings": {}}
+    for key, value in empty.items():
+        if key in alone:
+            alone[key] = value
+    gate = definition.get("gate") or {}
+    if gate.get("cases"):
+        own = {name: limits for name, limits in gate["cases"].items() if name == case}
+        alone["gate"] = {**gate, "cases": own}
+    alone["reference"] = case
+    alone["cases"] = {case: definition["cases"][case]}
+    alone["data"] = {**definition["data"], "split": split}
+    return alone
+
+
+def _check_same_machine(manifest: Manifest) -> None:
+    """Check that this is the machine and the software of a run.
 
     Raises:
-        NothingToCompare: another version has written the suite down.
+        NothingToCompare: naming the first thing that differs.
     """
-    try:
-        return Suite.model_validate(definition_of(page, case))
-    except (ValidationError, KeyError, TypeError) as error:
-        raise NothingToCompare("another version of lisabench has made the run") from error
-
-
-def definition_of(page: dict[str, Any], case: str) -> dict[str, Any]:
-    """The suite of a run with nothing but one of its cases, as whichever version that made the run writes suites."""
-    whole = page["definition"]
-    nothing = {"teams": {}, "factors": [], "controls": {}, "claims": [], "trainings": {}}
-    emptied = {key: empty for key, empty in nothing.items() if key in whole}
-    data = whole["data"] | {"split": page["data"]["split"]}
-    gate = whole.get("gate") or {}
-    if gate.get("cases"):
-        emptied["gate"] = gate | {
-            "cases": {name: own for name, own in gate["cases"].items() if name == case}
-        }
-    return (
-        whole | emptied | {"reference": case, "cases": {case: whole["cases"][case]}, "data": data}
-    )
-
-
-def _is_here(page: dict[str, Any]) -> None:
-    before, here = page["versions"] or {}, environment.versions()
-    software = differing(
-        *({name: versions.get(name) for name in SAME_VERSIONS} for versions in (before, here))
-    )
-    reasons = different_machines(page["passport"] or {}, environment.describe_machine())
-    reasons += [
-        f"measured with {name} {then}, here is {now}" for name, (then, now) in software.items()
-    ]
+    reasons = different_machines(dict(manifest.environment or {}), environment.describe_machine())
+    versions_then, versions_now = manifest.versions or {}, environment.versions()
+    then = {name: versions_then.get(name) for name in SAME_VERSIONS}
+    now = {name: versions_now.get(name) for name in SAME_VERSIONS}
+    for name, (before, after) in differing(then, now).items():
+        reasons.append(f"measured with {name} {before}, here is {after}")
     if reasons:
         raise NothingToCompare(f"cannot be measured again here: {reasons[0]}")
 
 
 def _new_folder(folder: Path) -> Path:
-    """Nothing is measured into the folder of an older look."""
+    """Return the first free folder under ``again/``: an older measurement is kept."""
     number = 1
     while (folder / AGAIN / str(number)).exists():
         number += 1

@@ -1,10 +1,11 @@
-"""Two versions of lisabench in one environment: the working tree, and a git reference in a worktree beside it.
+"""Two versions of lisabench: the working tree, and a git reference in a worktree beside it.
 
-Each is driven through its own command line. A folder that holds it under the name ``lisabench`` stands first on its
-PYTHONPATH, so that neither an installed version nor one in the current folder is taken in its place; and the version is
-asked, before anything is measured, which files it was imported from.
+Each is started through its own command line. A folder that holds it under the name ``lisabench``
+stands first on its PYTHONPATH, so that neither an installed version nor one in the current folder
+is imported instead. Before anything is measured, each version is checked to import its own files.
 """
 
+import json
 import os
 import shutil
 import sys
@@ -12,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,8 @@ from ..subprocesses import Command, Done
 
 PACKAGE = "lisabench"
 ROOMS = ("harness", "models", "datasets", "reports", "benchmarks")
-LANDMARKS = ("__init__.py", "cli.py", "benchmarks/suites")
-WHICH = f"import {PACKAGE}; print({PACKAGE}.__file__)"
-DEEPEN = "; this clone is shallow: git fetch --unshallow, or in a workflow actions/checkout with fetch-depth: 0"
+LANDMARKS = ("__init__.py", "cli.py", "benchmarks/suites")  # every version has these
+PRINT_IMPORTED_FILE = f"import {PACKAGE}; print({PACKAGE}.__file__)"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Version:
         label: what messages call it.
         home: the folder that holds its files as ``lisabench``.
         python: the interpreter of its environment.
-        source: what ``run.json`` says of where it is from.
+        source: where it is from, as ``run.json`` says it.
     """
 
     name: str
@@ -46,18 +47,38 @@ class Version:
 
     @property
     def tree(self) -> Path:
+        """The folder of its files."""
         return self.home / PACKAGE
 
+    @cached_property
+    def capabilities(self) -> frozenset[str]:
+        """What it says that it can do; see `benchmarks.capabilities`.
+
+        A version from before ``doctor --json`` listed them has none. Such a version can be measured
+        alone, with a memory pass in every process.
+        """
+        done = self.run("doctor", "--json")
+        try:
+            report = json.loads(done.stdout)
+        except json.JSONDecodeError:
+            return frozenset()
+        if not isinstance(report, dict):  # older versions print a list of checks
+            return frozenset()
+        return frozenset(report.get("capabilities", ()))
+
     def run(self, *arguments: str | Path) -> Done:
-        """Its command line, run in the current folder."""
+        """Run its command line in the current folder."""
         return self._start(self.command(*arguments))
 
     def command(self, *arguments: str | Path) -> Command:
-        """The same, to be run."""
+        """Return its command line with some arguments, to be run."""
         return self._python("-m", f"{PACKAGE}.cli", *arguments)
 
-    def make_ready(self) -> None:
-        """Compiles its files, so that its first process is like the others, and makes sure that they are the ones.
+    def prepare(self) -> None:
+        """Compile its files, and check that it imports them.
+
+        Python compiles a file when it first imports it, which would make the first process of a
+        version slower than the others.
 
         Raises:
             NothingToCompare: there is no lisabench in it.
@@ -67,77 +88,89 @@ class Version:
             raise NothingToCompare(
                 f"{self.label} holds no lisabench that could be run; name a later reference"
             )
+        rooms = [self.tree / room for room in ROOMS]
         self._start(self._python("-m", "compileall", "-q", "-l", self.tree))
-        self._start(self._python("-m", "compileall", "-q", *(self.tree / room for room in ROOMS)))
-        done = self._start(self._python("-c", WHICH))
-        found = done.stdout.strip() or last_line(done.stderr)
-        if not found or Path(found).resolve() != (self.tree / "__init__.py").resolve():
+        self._start(self._python("-m", "compileall", "-q", *rooms))
+        done = self._start(self._python("-c", PRINT_IMPORTED_FILE))
+        imported = done.stdout.strip()
+        expected = self.tree / "__init__.py"
+        if not imported or Path(imported).resolve() != expected.resolve():
             raise RunFailed(
-                f"{self.python} does not import {PACKAGE} from {self.label}, but says: {found}"
+                f"{self.python} does not import {PACKAGE} from {self.label}; it prints: "
+                f"{imported or last_line(done.stderr)}"
             )
 
     def _python(self, *arguments: str | Path) -> Command:
-        paths = [str(self.home), os.environ.get("PYTHONPATH", "")]
-        own = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONSAFEPATH": "1"}
-        return Command([self.python, *map(str, arguments)], Path.cwd(), own)
+        paths = [str(self.home)]
+        if os.environ.get("PYTHONPATH"):
+            paths.append(os.environ["PYTHONPATH"])
+        # PYTHONSAFEPATH keeps Python from putting the current folder first.
+        variables = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
+        line = [self.python, *(str(argument) for argument in arguments)]
+        return Command(line, Path.cwd(), variables)
 
     def _start(self, command: Command) -> Done:
         try:
             return subprocesses.run(command)[0]
         except OSError as error:
             raise UsageError(
-                f"cannot start {self.python}: {error.strerror}; --against-python is the Python of an environment"
+                f"cannot start {self.python}: {error.strerror}; "
+                "--against-python must be the Python of an environment"
             ) from error
 
 
 @contextmanager
 def checked_out(reference: str, python: Path | None) -> Iterator[tuple[Version, Version]]:
-    """The reference and the working tree as it is, ready to be run. The worktree is gone afterwards, whatever happened.
+    """Yield the reference and the working tree, ready to be run; remove the worktree afterwards.
 
     Args:
         reference: anything that git takes for a commit.
-        python: the interpreter for the reference, where it is not this one.
+        python: the interpreter for the reference; None: this one.
 
     Raises:
         UsageError: the current folder is no clone of lisabench, or has no such reference.
         NothingToCompare: the reference holds no lisabench.
     """
-    root = _root()
-    commit = _commit(root, reference)
+    root = _repository()
+    commit = _commit_of(root, reference)
     with tempfile.TemporaryDirectory(prefix=f"{PACKAGE}-", ignore_cleanup_errors=True) as folder:
-        base = _base(Path(folder) / "base", reference, commit, python)
-        head = _head(Path(folder) / "head", root)
+        base_home, head_home = Path(folder) / "base", Path(folder) / "head"
+        base_home.mkdir()
+        head_home.mkdir()
+        base = Version(
+            name="base",
+            label=f"{reference} ({commit[:10]})",
+            home=base_home,
+            python=str(python or sys.executable),
+            source={"reference": reference, "commit": commit},
+        )
+        (head_home / PACKAGE).symlink_to(root)
+        is_changed = bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+        head = Version(
+            name="head",
+            label="the working tree",
+            home=head_home,
+            python=sys.executable,
+            source={"commit": _git(root, "rev-parse", "HEAD"), "changed": is_changed},
+        )
         try:
-            _must(root, "worktree", "add", "--quiet", "--detach", str(base.tree), commit)
-            for version in (base, head):
-                version.make_ready()
+            _git(root, "worktree", "add", "--quiet", "--detach", str(base.tree), commit)
+            base.prepare()
+            head.prepare()
             yield base, head
         finally:
+            # The files first: git would leave those that the version has made.
             shutil.rmtree(base.tree, ignore_errors=True)
-            _git(root, "worktree", "remove", "--force", str(base.tree))
+            _run_git(root, "worktree", "remove", "--force", str(base.tree))
 
 
-def _base(home: Path, reference: str, commit: str, python: Path | None) -> Version:
-    home.mkdir()
-    source = {"reference": reference, "commit": commit}
-    return Version(
-        "base", f"{reference} ({commit[:10]})", home, str(python or sys.executable), source
-    )
-
-
-def _head(home: Path, root: Path) -> Version:
-    home.mkdir()
-    (home / PACKAGE).symlink_to(root)
-    changed = bool(_must(root, "status", "--porcelain", "--untracked-files=no"))
-    source = {"commit": _must(root, "rev-parse", "HEAD"), "changed": changed}
-    return Version("head", "the working tree", home, sys.executable, source)
-
-
-def _root() -> Path:
-    done = _git(Path.cwd(), "rev-parse", "--show-toplevel")
+def _repository() -> Path:
+    """Return the root of the clone of lisabench that the current folder is in."""
+    done = _run_git(Path.cwd(), "rev-parse", "--show-toplevel")
     if done.returncode:
+        reason = last_line(done.stderr)
         raise UsageError(
-            f"--against needs a clone of {PACKAGE} as the current folder; git says: {last_line(done.stderr)}"
+            f"--against needs a clone of {PACKAGE} as the current folder; git says: {reason}"
         )
     root = Path(done.stdout.strip())
     if not _is_lisabench(root):
@@ -151,34 +184,46 @@ def _is_lisabench(tree: Path) -> bool:
     return all((tree / name).exists() for name in LANDMARKS)
 
 
-def _commit(root: Path, reference: str) -> str:
-    done = _git(root, "rev-parse", "--verify", "--quiet", f"{reference}^{{commit}}")
-    if done.returncode:
-        shallow = _git(root, "rev-parse", "--is-shallow-repository").stdout.strip() == "true"
-        cure = DEEPEN if shallow else "; name a commit, a branch or a tag that git log finds here"
-        raise UsageError(f"git knows no commit {reference!r}{cure}")
-    return done.stdout.strip()
+def _commit_of(root: Path, reference: str) -> str:
+    done = _run_git(root, "rev-parse", "--verify", "--quiet", f"{reference}^{{commit}}")
+    if done.returncode == 0:
+        return done.stdout.strip()
+    is_shallow = _run_git(root, "rev-parse", "--is-shallow-repository").stdout.strip() == "true"
+    if is_shallow:
+        cure = (
+            "this clone is shallow: run git fetch --unshallow, or in a workflow use "
+            "actions/checkout with fetch-depth: 0"
+        )
+    else:
+        cure = "name a commit, a branch or a tag that git log finds here"
+    raise UsageError(f"git knows no commit {reference!r}; {cure}")
 
 
-def _must(root: Path, *arguments: str) -> str:
-    done = _git(root, *arguments)
+def _git(root: Path, *arguments: str) -> str:
+    """Run git and return what it prints.
+
+    Raises:
+        UsageError: it failed.
+    """
+    done = _run_git(root, *arguments)
     if done.returncode:
         raise UsageError(f"git {arguments[0]} failed: {last_line(done.stderr)}")
     return done.stdout.strip()
 
 
-def _git(folder: Path, *arguments: str) -> Done:
+def _run_git(folder: Path, *arguments: str) -> Done:
+    # The repository's hooks are for its own work, and may fail in a worktree.
+    line = ["git", "-c", f"core.hooksPath={os.devnull}", *arguments]
     try:
-        return subprocesses.run(
-            Command(["git", "-c", f"core.hooksPath={os.devnull}", *arguments], folder)
-        )[0]
+        return subprocesses.run(Command(line, folder))[0]
     except FileNotFoundError:
         raise UsageError("--against needs git, and there is none on the PATH") from None
 
 
 def last_line(text: str) -> str:
-    """The last line with a word in it: there the error stands, be it of git, a traceback, or a box of the help."""
-    lines = [line.strip(" │\t") for line in text.splitlines()]
-    return next(
-        (line for line in reversed(lines) if any(letter.isalnum() for letter in line)), "nothing"
-    )
+    """Return the last line with a letter or digit: there git, Python and typer say the error."""
+    for line in reversed(text.splitlines()):
+        stripped = line.strip(" │\t")  # the frame of an error that typer prints
+        if any(character.isalnum() for character in stripped):
+            return stripped
+    return "nothing"

@@ -1,4 +1,4 @@
-"""``lisabench run``, from what was asked to an exit code: the suite, its queries, the session, the report."""
+"""``lisabench run``, from the command line to an exit code."""
 
 import json
 import shlex
@@ -16,15 +16,16 @@ from ...reports.run.page import write_report
 from ...reports.run.terminal import print_table, refusals
 from ..progress import shown
 from ..queries import Queries
+from ..resolve import resolve_recorded
+from ..resolved_suite import ResolvedSuite
 from ..subprocesses import end_with_parent
-from ..suite import Suite
 from ..suite_file import load
 from .session import Session, pool_of
 
 DEFAULT_SUITE = "tiny"
-NO_BETTER = 1  # the exit code where all was measured, and a checkpoint is no better than the floors
+NO_BETTER = 1  # exit code: all is measured, and a checkpoint is no better than a trivial baseline
 EXIT_CODES = {"complete": 0, "running": 3, "failed": 5}
-WHY = {
+NOT_COMPLETE = {
     "running": "not all is measured yet; go on with: lisabench run --resume --out {folder}",
     "failed": "some queries or trainings failed; the report in {folder} says which and why",
 }
@@ -32,7 +33,15 @@ WHY = {
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for; `changes` as `suite.change` takes them."""
+    """What the user asks for.
+
+    Attributes:
+        suite: name or file of the suite; None: the default, or that of the run to resume.
+        changes: changes of the suite by key, as `suite_file.change` takes them.
+        out: folder of the run; None: a new one under ``runs/``.
+        resume: whether to go on with the run in `out`.
+        stop_after_min: begin nothing new after so many minutes.
+    """
 
     suite: str | None
     changes: dict[str, Any]
@@ -42,64 +51,78 @@ class Request:
 
 
 def carry_out(request: Request) -> int:
-    """Runs what was asked, prints the table and the report's path, and returns the exit code.
+    """Carry out a run, print its table and the path of its report, and return the exit code.
 
-    Beside another run there is no table and no report: whoever started the two makes of them what is wanted.
+    A run in lockstep with another prints no table and writes no report: whoever started the two
+    makes of them what is needed.
 
     Raises:
         LisabenchError: nothing could be begun, or the run cannot go on.
     """
     end_with_parent()
-    suite = _suite(request)
+    suite = _suite_of(request)
     folder = request.out or Path("runs") / f"{suite.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    pool = pool_of(suite)  # first, since its server imports for seconds while the queries are made
+    deadline_s = None
+    if request.stop_after_min:
+        deadline_s = time.monotonic() + 60 * request.stop_after_min
+    # Before the queries: its server imports torch for seconds while they are generated or read.
+    pool = pool_of(suite)
     with shown() as progress:
-        deadline = (
-            time.monotonic() + 60 * request.stop_after_min if request.stop_after_min else None
-        )
+        queries = Queries.of(suite)
         session = Session(
-            suite, Queries.of(suite), folder, progress, _command(request), deadline, pool
+            suite, queries, folder, progress, _same_command(request), deadline_s, pool
         )
-        sys.stderr.writelines(f"warning: {warning}\n" for warning in session.page["warnings"])
+        for warning in session.manifest.warnings:
+            sys.stderr.write(f"warning: {warning}\n")
         try:
-            session.resume() if request.resume else session.start()
+            if request.resume:
+                session.resume()
+            else:
+                session.start()
         except KeyboardInterrupt:
             sys.stderr.write(f"\ninterrupted; go on with: lisabench run --resume --out {folder}\n")
             raise
-    return EXIT_CODES[session.page["status"]] if session.page["in_turns"] else _conclude(folder)
-
-
-def _command(request: Request) -> str:
-    """The command line that asks for the same run in a new folder."""
-    return shlex.join(
-        ["lisabench", "run", request.suite or DEFAULT_SUITE, *as_arguments(request.changes)]
-    )
+    if session.manifest.in_lockstep:
+        return EXIT_CODES[session.manifest.status]
+    return conclude(folder)
 
 
 def as_arguments(changes: Mapping[str, Any]) -> list[str]:
-    """Changes as the command line takes them."""
+    """Return changes of a suite as arguments of the command line."""
     return [f"--set={key}={json.dumps(value, default=str)}" for key, value in changes.items()]
 
 
-def _suite(request: Request) -> Suite:
-    """The suite that was named, or that of the run to be resumed where nothing was named."""
+def conclude(folder: Path) -> int:
+    """Write the report of a run, print its table, and return the exit code."""
+    report = write_report(folder)
+    print_table(folder)
+    print(report)
+    status = read_run(folder).manifest.status
+    if status != "complete":
+        reason = NOT_COMPLETE[status].format(folder=folder)
+        sys.stderr.write(f"lisabench: {reason}\n")
+    refused = refusals(folder)
+    for sentence in refused:
+        sys.stderr.write(f"lisabench: {sentence}\n")
+    if status == "complete" and refused:
+        return NO_BETTER
+    return EXIT_CODES[status]
+
+
+def _same_command(request: Request) -> str:
+    """Return the command line that asks for the same run in a new folder."""
+    suite = request.suite or DEFAULT_SUITE
+    return shlex.join(["lisabench", "run", suite, *as_arguments(request.changes)])
+
+
+def _suite_of(request: Request) -> ResolvedSuite:
+    """Return the suite that was named, or that of the run to resume if none was named."""
     if request.resume:
         if request.out is None or not request.out.is_dir():
             raise UsageError(
                 f"--resume needs the folder of a run that was begun: --out DIR, not {request.out}"
             )
         if request.suite is None and not request.changes:
-            return Suite.model_validate(read_run(request.out).run["definition"])
+            definition = read_run(request.out).manifest.definition
+            return resolve_recorded(definition)
     return load(request.suite or DEFAULT_SUITE, request.changes)
-
-
-def _conclude(folder: Path) -> int:
-    page = write_report(folder)
-    print_table(folder)
-    print(page)
-    status = read_run(folder).run["status"]
-    if status != "complete":
-        sys.stderr.write(f"lisabench: {WHY[status].format(folder=folder)}\n")
-    refused = refusals(folder)
-    sys.stderr.writelines(f"lisabench: {sentence}\n" for sentence in refused)
-    return EXIT_CODES[status] or (NO_BETTER if refused else 0)

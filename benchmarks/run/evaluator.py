@@ -1,111 +1,111 @@
-"""The processes that evaluate the queries of one case in the quality pass: one, and a new one after each that is lost.
+"""Evaluate the queries of one case in the quality pass, and replace its process if it is lost.
 
-Of a batch whose process is lost (it crashed, hung, or was killed) each query is evaluated again alone, so that one bad
-query costs only itself. A case that loses more than `MOST_LOST` processes is given up: its other queries are recorded
-as failed for the same reason, since every hang costs a whole time limit.
+If a process is lost (it crashed, hung, or was killed), each query of its batch is evaluated again
+alone, so that one bad query costs only itself. A case that loses more than `MOST_LOST` processes is
+given up: its remaining queries are recorded as failed for the same reason, since every hang costs a
+whole time limit.
 """
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any
 
-from .worker_pool import Lost, WorkerProcess
+from .manifest import CaseNotes
+from .worker_messages import Line
+from .worker_pool import CaseProcess, DataProcess, WorkerLost
 
 MOST_LOST = 5
 
-Rows = list[dict[str, Any]]
-
 
 class Evaluator:
-    """Evaluates batches of one case, whatever happens to its processes. A context manager: leaving it ends them.
+    """Evaluates batches of one case, whatever happens to its processes.
+
+    A context manager: leaving it ends the process.
 
     Args:
         start: starts a process of the case.
-        clerk: a process without a model; it describes the queries that a lost process leaves unanswered.
-        note: takes what becomes known of the case when it is built, by name.
+        data: the process without a model, which describes the queries that a lost process leaves.
+        notes: takes what becomes known of the case when it is built.
         threads: how many the process may compute with; None leaves it as it is.
     """
 
     def __init__(
         self,
-        start: Callable[[], WorkerProcess],
-        clerk: WorkerProcess,
-        note: Callable[..., None],
+        start: Callable[[], CaseProcess],
+        data: DataProcess,
+        notes: CaseNotes,
         threads: int | None = None,
     ) -> None:
-        self._start, self._clerk, self._note, self._threads = start, clerk, note, threads
-        self._worker: WorkerProcess | None = None
-        self._process = ExitStack()  # ends the process
-        self._begun = False
-        self._lost = 0
-        self._given_up: Lost | None = None
+        self._start, self._data, self._notes, self._threads = start, data, notes, threads
+        self._process: CaseProcess | None = None
+        self._ending = ExitStack()  # ends the process
+        self._has_begun = False
+        self._lost_processes = 0
+        self._given_up: WorkerLost | None = None
 
     def __enter__(self) -> "Evaluator":
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._end()
+        self._end_process()
 
     def build(self) -> None:
         """Start a process and build the case in it. A case that cannot be built is given up."""
-        self._worker = self._process.enter_context(self._start())
+        self._process = self._ending.enter_context(self._start())
         try:
-            self._note(**self._worker.ask("build_untimed", self._threads))
-        except Lost as lost:
-            self._end()
+            self._notes.built(self._process.build_untimed(self._threads))
+        except WorkerLost as lost:
+            self._end_process()
             self._given_up = lost
-            self._note(error=f"build: {lost.reason}")
+            self._notes.failed(f"build: {lost.reason}")
 
     def begin(self, positions: Sequence[int]) -> None:
-        """Hand a batch to the process without waiting for it, so that another process can work beside it."""
-        if self._worker is not None and self._given_up is None:
+        """Hand a batch to the process without waiting: another process can work meanwhile."""
+        if self._process is not None and self._given_up is None:
             try:
-                self._worker.tell("evaluate", positions)
-                self._begun = True
-            except Lost as lost:
-                self._lose(lost)
+                self._process.begin_evaluation(positions)
+                self._has_begun = True
+            except WorkerLost as lost:
+                self._lose_process(lost)
 
-    def finish(self, positions: Sequence[int]) -> Rows:
-        """Return the records of the batch that was begun; if its process is lost, of each query evaluated alone."""
-        if not self._begun or self._worker is None:
-            return self.batch(positions)
-        self._begun = False
+    def finish(self, positions: Sequence[int]) -> list[Line]:
+        """Return a line for each query of the batch that was begun, in order."""
+        if not self._has_begun or self._process is None:
+            return self.evaluate(positions)
+        self._has_begun = False
         try:
-            return self._worker.hear()
-        except Lost as lost:
-            self._lose(lost)
-            return self._alone(positions, lost)
+            return self._process.finish_evaluation()
+        except WorkerLost as lost:
+            self._lose_process(lost)
+            return self._evaluate_alone(positions, lost)
 
-    def batch(self, positions: Sequence[int]) -> Rows:
-        """Evaluate the queries at some positions at once; return a record for each of them, in order."""
-        try:
-            return self._evaluated(positions)
-        except Lost as lost:
-            return self._alone(positions, lost)
-
-    def _alone(self, positions: Sequence[int], lost: Lost) -> Rows:
-        """Evaluate each query of a lost batch alone; one that was alone already is recorded as failed."""
-        if len(positions) == 1 or self._given_up:
-            return self._clerk.ask("not_evaluated", positions, lost.status, lost.reason)
-        return [row for position in positions for row in self.batch([position])]
-
-    def _evaluated(self, positions: Sequence[int]) -> Rows:
-        if self._worker is None and self._given_up is None:
+    def evaluate(self, positions: Sequence[int]) -> list[Line]:
+        """Evaluate some queries as one batch; return a line for each of them, in order."""
+        if self._process is None and self._given_up is None:
             self.build()
-        if self._worker is None or self._given_up:
-            raise self._given_up or Lost("error", "its process is gone")
+        if self._given_up is not None:
+            return self._data.unanswered_scored(positions, self._given_up)
+        assert self._process is not None  # `build` has started one, or the case is given up
         try:
-            return self._worker.ask("evaluate", positions)
-        except Lost as lost:
-            self._lose(lost)
-            raise
+            return self._process.evaluate(positions)
+        except WorkerLost as lost:
+            self._lose_process(lost)
+            return self._evaluate_alone(positions, lost)
 
-    def _lose(self, lost: Lost) -> None:
-        self._end()
-        self._lost += 1
-        if self._lost > MOST_LOST:
+    def _evaluate_alone(self, positions: Sequence[int], lost: WorkerLost) -> list[Line]:
+        """Evaluate each query of a lost batch alone; one that was alone already has failed."""
+        if len(positions) == 1 or self._given_up:
+            return self._data.unanswered_scored(positions, lost)
+        lines = []
+        for position in positions:
+            lines += self.evaluate([position])
+        return lines
+
+    def _lose_process(self, lost: WorkerLost) -> None:
+        self._end_process()
+        self._lost_processes += 1
+        if self._lost_processes > MOST_LOST:
             self._given_up = lost
 
-    def _end(self) -> None:
-        self._process.close()
-        self._worker, self._begun = None, False
+    def _end_process(self) -> None:
+        self._ending.close()
+        self._process, self._has_begun = None, False

@@ -1,147 +1,210 @@
-"""What of a run is there already: completeness by whole rounds, and failures."""
+"""The journals of a run that is being measured: what is there already, and what is missing.
 
-from collections.abc import Iterable
+A round is complete when every query of all its cases is there. What is not complete is superseded
+and measured anew when the run is resumed, since cases are compared query by query within a round.
+"""
+
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from ...harness import passes
 from ...harness.contract import STAGES
 from ...harness.memory import CudaMeter
-from ...harness.records.journal import append, ends_half_written, read_lines, supersede
-from ...harness.records.run import FITS, MEMORY, PASSES, QUALITY, SAMPLES
+from ...harness.records.from_json import from_json
+from ...harness.records.journal import (
+    append,
+    current_lines,
+    ends_half_written,
+    supersede,
+)
+from ...harness.records.query import ANSWERED
+from ...harness.records.run import FITS, MEMORY, PASSES, QUALITY, SAMPLES, MemoryRecord
 from ..queries import Queries
-from ..suite import Suite
+from ..resolved_suite import ResolvedSuite
 from . import schedule
+from .worker_messages import Line
 
-FAILURES = ("oom", "timeout", "error")
-CONTEXT_BYTES = 700 << 20  # of a CUDA context with its kernels; 0.5 to 0.7 GiB seen
+CONTEXT_BYTES = 700 << 20  # of a CUDA context with its kernels; 0.5 to 0.7 GiB measured
 
 
 class Journal:
-    """The journals of a run's folder, read as a suite and its queries expect them."""
+    """The journals of a run's folder, compared with what a suite and its queries ask for."""
 
-    def __init__(self, folder: Path, suite: Suite, queries: Queries) -> None:
+    def __init__(self, folder: Path, suite: ResolvedSuite, queries: Queries) -> None:
         self.suite, self.queries = suite, queries
-        self._samples, self._memory = folder / SAMPLES, folder / MEMORY
+        self._samples = folder / SAMPLES
         self._quality = folder / QUALITY
+        self._memory = folder / MEMORY
         self._passes = folder / PASSES
         self._fits = folder / FITS
 
-    def add_queries(self, rows: Iterable[dict[str, Any]]) -> None:
-        append(self._samples, rows)
+    # Writing
 
-    def add_quality(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Add the records of a batch of the quality pass."""
-        append(self._quality, rows)
+    def add_queries(self, lines: Iterable[Line]) -> None:
+        """Add the lines of a block of a timed round."""
+        append(self._samples, lines)
 
-    def add_memory(self, rows: Iterable[dict[str, Any]]) -> None:
-        append(self._memory, rows)
+    def add_quality(self, lines: Iterable[Line]) -> None:
+        """Add the lines of a batch of the quality pass."""
+        append(self._quality, lines)
 
-    def add_passes(self, rows: Iterable[dict[str, Any]]) -> None:
-        """To be written before the lines that tell that a round or a memory pass is complete."""
-        rows = list(rows)
-        if rows:
-            append(self._passes, rows)
+    def add_memory(self, lines: Iterable[Line]) -> None:
+        """Add the lines of a process of the memory pass."""
+        append(self._memory, lines)
 
-    def add_fit(self, row: dict[str, Any]) -> None:
-        append(self._fits, [row])
+    def add_passes(self, lines: Sequence[Line]) -> None:
+        """Add lines of the passes beside the timing.
+
+        They must be written before the lines that make a round or a memory pass complete: a run
+        that is killed in between would never measure them.
+        """
+        if lines:
+            append(self._passes, lines)
+
+    def add_fit(self, line: Line) -> None:
+        """Add whether a case fits a card."""
+        append(self._fits, [line])
+
+    # What is there
 
     def has_fit(self, case: str, card: str) -> bool:
-        return any((row["case"], row["card"]) == (case, card) for row in _current(self._fits))
+        """Return whether it is known if a case fits a card."""
+        return any(
+            (line["case"], line["card"]) == (case, card) for line in current_lines(self._fits)
+        )
 
     def has_round(self, process: int, cases: Iterable[str]) -> bool:
-        """Whether every query of these cases is there from this process."""
-        there = {
-            (row["case"], row["position"])
-            for row in _current(self._samples)
-            if row["process"] == process
-        }
-        return all(
-            (case, position) in there for case in cases for position in range(self.queries.timed)
-        )
+        """Return whether every query of these cases is there from this process."""
+        measured = set()
+        for line in current_lines(self._samples):
+            if line["process"] == process:
+                measured.add((line["case"], line["position"]))
+        for case in cases:
+            for position in range(self.queries.timed):
+                if (case, position) not in measured:
+                    return False
+        return True
 
     def missing_batches(self, case: str) -> list[range]:
-        """Return the positions of every batch of the quality pass that a case has not whole.
+        """Return the positions of every batch of the quality pass that a case does not have whole.
 
-        A batch is evaluated whole or not at all: in a smaller one, the last bits of an answer may differ.
+        A batch is evaluated whole or not at all: in a smaller one, the last bits of an answer may
+        differ.
         """
-        there = {row["position"] for row in _current(self._quality) if row["case"] == case}
+        evaluated = {
+            line["position"] for line in current_lines(self._quality) if line["case"] == case
+        }
         batches = schedule.blocks(self.queries.scored, self.suite.plan.quality_batch)
-        return [batch for batch in batches if not there.issuperset(batch)]
+        return [batch for batch in batches if not evaluated.issuperset(batch)]
 
     def has_memory(self, process: int, case: str) -> bool:
-        rows = (
-            row
-            for row in _current(self._memory)
-            if (row["process"], row["case"]) == (process, case)
-        )
-        return {"build", *STAGES} <= {row["stage"] for row in rows}
+        """Return whether a process of the memory pass has measured the build and every stage."""
+        stages = set()
+        for record in self._memory_records():
+            if (record.process, record.case) == (process, case):
+                stages.add(record.stage)
+        return stages.issuperset(("build", *STAGES))
 
     def memory_needed(self, cases: Iterable[str]) -> tuple[int, bool]:
-        """Bytes that the processes of these cases hold side by side, by their memory passes, and whether of a GPU."""
-        rows = [row for row in _current(self._memory) if row["case"] in cases]
-        largest: dict[str, int] = {}
-        for row in rows:
-            largest[row["case"]] = max(largest.get(row["case"], 0), _held_bytes(row))
-        return sum(largest.values()), any(row["instrument"] == CudaMeter.instrument for row in rows)
+        """Return the memory that the processes of these cases hold side by side.
 
-    def half_written(self) -> list[str]:
-        """Names of the journals whose last line a kill cut short."""
-        journals = self._samples, self._memory, self._passes, self._fits, self._quality
-        return [path.name for path in journals if ends_half_written(path)]
-
-    def supersede_unfinished(self) -> set[str]:
-        """Lines of rounds that did not finish no longer count: what is paired is measured together or not at all.
+        It goes by what the memory pass has found.
 
         Returns:
-            The cases of which something is to be measured again.
+            Bytes, and whether they are of a GPU.
         """
-        processes = range(self.suite.plan.processes)
-        rounds = [(process, team.cases) for process in processes for team in self.suite.all_teams()]
-        if not self.queries.scored:
-            rounds += [(0, (control,)) for control in self.suite.controls]
-        gone = {(p, case) for p, cases in rounds if not self.has_round(p, cases) for case in cases}
-        supersede(self._samples, lambda row: (row["process"], row["case"]) in gone)
-        wanted = (
-            (process, case)
-            for process in range(self.suite.plan.memory_processes)
-            for case in self.suite.cases
-        )
-        halves = {one for one in wanted if not self.has_memory(*one)}
-        supersede(self._memory, lambda row: (row["process"], row["case"]) in halves)
-        if self._passes.exists():
-            of = {passes.SYNCHRONISED: gone, passes.PROFILED: halves}
-            supersede(self._passes, lambda row: (row["process"], row["case"]) in of[row["pass"]])
-        if self._fits.exists():
-            supersede(self._fits, lambda row: row["status"] == "error")
-        return {case for _, case in gone | halves} | self._supersede_half_batches()
+        wanted = set(cases)
+        largest: dict[str, int] = {}
+        of_gpu = False
+        for record in self._memory_records():
+            if record.case in wanted:
+                largest[record.case] = max(largest.get(record.case, 0), _held_bytes(record))
+                of_gpu = of_gpu or record.instrument == CudaMeter.instrument
+        return sum(largest.values()), of_gpu
 
-    def _supersede_half_batches(self) -> set[str]:
+    def failed_queries(self) -> int:
+        """Return how many lines of the timed rounds and of the quality pass have no answer."""
+        lines = [*current_lines(self._samples), *current_lines(self._quality)]
+        return sum(line["status"] not in ANSWERED for line in lines)
+
+    def _memory_records(self) -> list[MemoryRecord]:
+        return [from_json(MemoryRecord, line) for line in current_lines(self._memory)]
+
+    # Going on with a run that was cut short
+
+    def half_written(self) -> list[str]:
+        """Return the names of the journals whose last line a kill has cut short."""
+        paths = self._samples, self._memory, self._passes, self._fits, self._quality
+        return [path.name for path in paths if ends_half_written(path)]
+
+    def supersede_unfinished(self) -> set[str]:
+        """Mark the lines of everything that did not finish as superseded.
+
+        Returns:
+            The cases of which something is measured again.
+        """
+        rounds = self._unfinished_rounds()
+        memory = self._unfinished_memory()
+        supersede(self._samples, lambda line: (line["process"], line["case"]) in rounds)
+        supersede(self._memory, lambda line: (line["process"], line["case"]) in memory)
+        if self._passes.exists():
+            # Synchronised queries belong to a round, and profiles to a process of the memory pass.
+            unfinished = {passes.SYNCHRONISED: rounds, passes.PROFILED: memory}
+            supersede(
+                self._passes,
+                lambda line: (line["process"], line["case"]) in unfinished[line["pass"]],
+            )
+        if self._fits.exists():
+            supersede(self._fits, lambda line: line["status"] == "error")
+        again = {case for _, case in rounds | memory}
+        return again | self._supersede_partial_batches()
+
+    def _unfinished_rounds(self) -> set[tuple[int, str]]:
+        """Return process and case of every timed round that is not complete."""
+        rounds: list[tuple[int, tuple[str, ...]]] = []
+        for process in range(self.suite.plan.processes):
+            rounds += [(process, group.cases) for group in self.suite.groups]
+        if not self.queries.scored:  # baselines are then evaluated in timed rounds of their own
+            rounds += [(0, (baseline.name,)) for baseline in self.suite.baselines]
+        unfinished = set()
+        for process, cases in rounds:
+            if not self.has_round(process, cases):
+                unfinished.update((process, case) for case in cases)
+        return unfinished
+
+    def _unfinished_memory(self) -> set[tuple[int, str]]:
+        """Return process and case of every part of the memory pass that is not complete."""
+        unfinished = set()
+        for process in range(self.suite.plan.memory_processes):
+            for model in self.suite.models:
+                if not self.has_memory(process, model.name):
+                    unfinished.add((process, model.name))
+        return unfinished
+
+    def _supersede_partial_batches(self) -> set[str]:
         """Mark the lines of batches of the quality pass that are not whole; return their cases."""
         if not self._quality.exists():
             return set()
-        missing = {
-            case: set[int]().union(*self.missing_batches(case)) for case in self.suite.all_cases()
-        }
-        halves = {
-            row["case"]
-            for row in _current(self._quality)
-            if row["position"] in missing[row["case"]]
-        }
-        supersede(self._quality, lambda row: row["position"] in missing[row["case"]])
-        return halves
-
-    def failures(self) -> int:
-        lines = [*_current(self._samples), *_current(self._quality)]
-        return sum(line["status"] in FAILURES for line in lines)
+        missing = set()
+        for case in self.suite.cases:
+            for batch in self.missing_batches(case.name):
+                missing.update((case.name, position) for position in batch)
+        partial = set()
+        for line in current_lines(self._quality):
+            if (line["case"], line["position"]) in missing:
+                partial.add(line["case"])
+        supersede(self._quality, lambda line: (line["case"], line["position"]) in missing)
+        return partial
 
 
-def _held_bytes(row: dict[str, Any]) -> int:
-    """Of the process; where the driver does not tell, what the allocator holds and a CUDA context beside it."""
-    if row["instrument"] == CudaMeter.instrument:
-        return row["device_process_bytes"] or (row["peak_reserved_bytes"] or 0) + CONTEXT_BYTES
-    return row["peak_bytes"] or 0
+def _held_bytes(record: MemoryRecord) -> int:
+    """Return the memory that a process holds.
 
-
-def _current(path: Path) -> list[dict[str, Any]]:
-    return [row for row in read_lines(path) if not row.get("superseded")]
+    On a GPU it is what the driver says. Where the driver does not tell, it is what PyTorch's
+    allocator has reserved and a CUDA context, which the allocator does not know of.
+    """
+    if record.instrument != CudaMeter.instrument:
+        return record.peak_bytes or 0
+    if record.device_process_bytes:
+        return record.device_process_bytes
+    return (record.peak_reserved_bytes or 0) + CONTEXT_BYTES

@@ -1,70 +1,320 @@
-"""``run.json`` as it stands before anything is measured: every key that will ever be in it, unknown ones as null."""
+"""Write the manifest of a run, ``run.json``, while the run is measured.
 
-from dataclasses import asdict
+It is written before anything is measured, with every key that it will ever have: null where a value
+is not known yet. Each time something becomes known, the file is replaced whole, so that a session
+that is killed leaves a manifest that `resume` can go on from.
+
+`harness.records.manifest.Manifest` reads it. It says what each key means, and which keys have older
+names than the code: ``teams``, ``passport``, ``ceilings``, ``in_turns`` and ``paper``.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from ...harness.records.journal import now
-from ...harness.records.run import RUN_SCHEMA
+from ...harness.errors import UsageError
+from ...harness.records.journal import RUN, now, read_manifest, write_json
+from ...harness.records.manifest import Manifest
+from ...harness.records.run import READABLE_RUN_SCHEMAS, RUN_SCHEMA
 from ..factors import design
 from ..queries import Queries
-from ..suite import Suite
+from ..resolved_suite import ResolvedCase, ResolvedSuite
 from ..training import in_suites
+from .worker_messages import BuiltCase, Machine, MeasuredMemory, WarmedUpCase
 
-WARMUP = ("first_query_ms", "warmup_queries", "warmup_stable", "warmup_lengths", "core")
+WARM_UP_KEYS = ("first_query_ms", "warmup_queries", "warmup_stable", "warmup_lengths", "core")
+KNOWN_LATER = ("settings", "has_quality", "parameters", "build_s", "clock", *WARM_UP_KEYS,
+               "error", "memory_error", "weights", "paper")  # fmt: skip
+KEPT_ON_RESUME = ("started", "command", "cases", "passport", "versions", "ceilings", "gallery",
+                  "attempts", "warnings", "trainings")  # fmt: skip
 
 
-def first_page(suite: Suite, queries: Queries) -> dict[str, Any]:
-    """The page of a run that is about to begin."""
-    return {
-        "schema": RUN_SCHEMA,
-        "suite": suite.name,
-        "title": suite.title,
-        "reference": suite.reference,
-        "teams": [asdict(team) for team in suite.all_teams()],
-        "design": design(suite),
-        "metrics": list(suite.metrics),
-        "claims": [claim.recorded(suite.references_for(claim)) for claim in suite.claims],
-        "trainings": in_suites.first_rows(suite.trainings, suite.plan.training_seeds),
-        "status": "running",
-        "started": now(),
-        "finished": None,
-        "attempts": 0,
-        "in_turns": False,
-        "data": queries.page(),
-        "plan": suite.plan.model_dump(mode="json"),
-        "quality_pass": _quality_pass(suite, queries),
-        "definition": suite.model_dump(mode="json"),
-        "cases": [_unknown_yet(suite, case) for case in suite.all_cases()],
-        "passport": None,
-        "versions": None,
-        "ceilings": {},
-        "gallery": [],
-        "warnings": [*suite.contaminations(), *_half_random(suite)],
+class ManifestWriter:
+    """The manifest of a run that is being measured.
+
+    Every method that notes something writes the file.
+
+    Args:
+        folder: of the run.
+        suite: what is measured.
+        queries: what it is measured on.
+        command: how a user would ask for the same run; the report repeats it.
+        in_lockstep: whether the run takes turns with another session.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        suite: ResolvedSuite,
+        queries: Queries,
+        command: str = "",
+        in_lockstep: bool = False,
+    ) -> None:
+        self._folder = folder
+        definition = suite.definition
+        quality_pass = None
+        if queries.scored:
+            quality_pass = {"queries": queries.scored, "batch": suite.plan.quality_batch}
+        claims = [claim.as_recorded(suite.references_for(claim)) for claim in suite.claims]
+        self._values: dict[str, Any] = {
+            "schema": RUN_SCHEMA,
+            "suite": suite.name,
+            "title": definition.title,
+            "reference": definition.reference,
+            "teams": [asdict(group) for group in suite.groups],
+            "design": design(suite),
+            "metrics": list(definition.metrics),
+            "claims": claims,
+            "trainings": in_suites.first_rows(suite.trainings, suite.plan.training_seeds),
+            "status": "running",
+            "started": now(),
+            "finished": None,
+            "attempts": 0,
+            "in_turns": in_lockstep,
+            "data": queries.as_recorded(),
+            "plan": suite.plan.model_dump(mode="json"),
+            "quality_pass": quality_pass,
+            "definition": definition.as_recorded(),
+            "cases": [_entry_before_measuring(case) for case in suite.cases],
+            "passport": None,
+            "versions": None,
+            "ceilings": {},
+            "gallery": [],
+            "warnings": [*suite.contaminations, *_warn_of_random_weights(suite)],
+            "command": command,
+        }
+
+    def save(self) -> None:
+        """Write the file, whole or not at all."""
+        write_json(self._folder / RUN, self._values)
+
+    def read(self) -> Manifest:
+        """Return the manifest as it stands."""
+        return Manifest.from_json(self._values)
+
+    # The run
+
+    @property
+    def attempt(self) -> int:
+        """How often the run was resumed."""
+        return self._values["attempts"]
+
+    @property
+    def status(self) -> str:
+        """``running``, ``complete`` or ``failed``."""
+        return self._values["status"]
+
+    @property
+    def in_lockstep(self) -> bool:
+        """Whether the run takes turns with another session."""
+        return self._values["in_turns"]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What speaks against the measurement, as far as it is known."""
+        return list(self._values["warnings"])
+
+    def take_over(self) -> None:
+        """Go on with the manifest that a run which was cut short has left in the folder.
+
+        Raises:
+            UsageError: it is the run of another suite, or over other data.
+        """
+        begun = read_manifest(self._folder, READABLE_RUN_SCHEMAS)
+        for key in ("definition", "data"):
+            if begun[key] != self._values[key]:
+                raise UsageError(
+                    f"{self._folder} holds a run with another {key}; repeat the command it was "
+                    "begun with"
+                )
+        for key in KEPT_ON_RESUME:
+            if key in begun:
+                self._values[key] = begun[key]
+        self._values["attempts"] += 1
+
+    def warn(self, text: str) -> None:
+        """Add a warning, once. It is written with the next thing that is noted."""
+        if text not in self._values["warnings"]:
+            self._values["warnings"].append(text)
+
+    def finish(self, failed_queries: int) -> None:
+        """Note that all is measured, and whether any of it failed.
+
+        Args:
+            failed_queries: how many queries have no answer.
+        """
+        failed_cases = [
+            entry for entry in self._values["cases"] if entry["error"] or entry["memory_error"]
+        ]
+        failed_trainings = [
+            row for row in self._values["trainings"] if row["status"] == in_suites.FAILED
+        ]
+        failed = failed_queries > 0 or failed_cases or failed_trainings
+        self._values["status"] = "failed" if failed else "complete"
+        self._values["finished"] = now()
+        self.save()
+
+    # The machine
+
+    @property
+    def machine(self) -> Machine | None:
+        """The machine and software that the run was begun with; None if it begins now."""
+        if not self._values["passport"]:
+            return None
+        return Machine(self._values["passport"], self._values["versions"])
+
+    @property
+    def environment(self) -> Mapping[str, Any]:
+        """Facts about the machine. To be read when `note_machine` was called."""
+        return self._values["passport"]
+
+    def note_machine(self, machine: Machine, gallery: list[str]) -> None:
+        """Note the machine, and the ids of the queries that the report shows."""
+        self._values["passport"] = machine.environment
+        self._values["versions"] = machine.versions
+        self._values["gallery"] = gallery
+        self.save()
+
+    @property
+    def gallery(self) -> tuple[str, ...]:
+        """Ids of the queries that the report shows."""
+        return tuple(self._values["gallery"])
+
+    @property
+    def devices_with_roofline(self) -> set[str]:
+        """The devices whose peak rates are noted."""
+        return set(self._values["ceilings"])
+
+    def note_roofline(self, device: str, rates: Mapping[str, Any]) -> None:
+        """Note the peak rates of a device."""
+        self._values["ceilings"][device] = dict(rates)
+        self.save()
+
+    # The trainings
+
+    @property
+    def trainings(self) -> list[dict[str, Any]]:
+        """The trainings of the suite, each with one seed, as `in_suites.carry_out` takes them."""
+        return [dict(row) for row in self._values["trainings"]]
+
+    def note_training(self, name: str, seed: int, outcome: Mapping[str, Any]) -> None:
+        """Note how a training with one seed has ended."""
+        for row in self._values["trainings"]:
+            if (row["name"], row["seed"]) == (name, seed):
+                row.update(outcome)
+        self.save()
+
+    # The cases
+
+    def notes(self, case: str, process: int = 0) -> "CaseNotes":
+        """Return what takes notes of a case, from one of its processes."""
+        return CaseNotes(self, case, process)
+
+    def entry(self, case: str) -> dict[str, Any]:
+        """Return what is noted of a case, to be changed by `CaseNotes` alone."""
+        for entry in self._values["cases"]:
+            if entry["name"] == case:
+                return entry
+        raise KeyError(case)
+
+    def may_have_quality(self, case: str) -> bool:
+        """Return False if the case is known to have random weights: it then has no scores."""
+        return self.entry(case)["has_quality"] is not False
+
+    def cases_with_costs(self) -> list[str]:
+        """Return the cases whose adapter tells what a query should cost by arithmetic."""
+        return [entry["name"] for entry in self._values["cases"] if entry["paper"]]
+
+    def forget_errors(self, cases: Iterable[str]) -> None:
+        """Forget why cases could not be measured, since they are measured again."""
+        for case in cases:
+            self.entry(case).update(error=None, memory_error=None)
+
+
+@dataclass(frozen=True)
+class CaseNotes:
+    """Notes what becomes known of a case in one of its processes.
+
+    What the first process told stands: a later one that differs adds a warning.
+    """
+
+    manifest: ManifestWriter
+    case: str
+    process: int
+
+    def built(self, case: BuiltCase) -> None:
+        """Note how the case was built."""
+        entry = self.manifest.entry(self.case)
+        built = {
+            "settings": case.settings,
+            "has_quality": case.has_quality,
+            "parameters": case.parameters,
+            "clock": case.clock,
+        }
+        for key in ("settings", "clock"):
+            known_before = entry[key] is not None and built[key] is not None
+            if known_before and entry[key] != built[key]:
+                self.manifest.warn(
+                    f"process {self.process + 1} of {self.case} was built with another value of "
+                    f"{key} than the first"
+                )
+        self._warn(case.warnings)
+        self._note(built)
+
+    def warmed_up(self, case: WarmedUpCase) -> None:
+        """Note how a process of the case came to speed."""
+        warm_up = {key: getattr(case, key) for key in WARM_UP_KEYS}
+        self.manifest.entry(self.case)["warmups"].append({"process": self.process} | warm_up)
+        self._warn(case.warnings)
+        self._note(warm_up)
+
+    def measured_memory(self, memory: MeasuredMemory) -> None:
+        """Note what the memory pass found out, its lines apart."""
+        self._note(
+            {
+                "memory_error": memory.error,
+                "build_s": memory.build_s,
+                "weights": memory.weights,
+                "paper": memory.costs,
+                "has_quality": memory.has_quality,
+            }
+        )
+
+    def failed(self, reason: str) -> None:
+        """Note why the case could not be measured."""
+        self._note({"error": reason})
+
+    def _warn(self, warnings: Iterable[str]) -> None:
+        for warning in warnings:
+            self.manifest.warn(f"{self.case}: {warning}")
+
+    def _note(self, values: Mapping[str, Any]) -> None:
+        entry = self.manifest.entry(self.case)
+        for key, value in values.items():
+            if entry.get(key) is None:
+                entry[key] = value
+        self.manifest.save()
+
+
+def _entry_before_measuring(case: ResolvedCase) -> dict[str, Any]:
+    """Return the entry of a case of which nothing is known but what the suite says."""
+    entry = {
+        "name": case.name,
+        "adapter": case.adapter,
+        "role": case.role,
+        "given": dict(case.given),
+        "warmups": [],
     }
+    return entry | dict.fromkeys(KNOWN_LATER)
 
 
-def _quality_pass(suite: Suite, queries: Queries) -> dict[str, int] | None:
-    """Return the protocol of the quality pass: a score is of so many queries, evaluated so many at a time."""
-    if not queries.scored:
-        return None
-    return {"queries": queries.scored, "batch": suite.plan.quality_batch}
-
-
-def _half_random(suite: Suite) -> list[str]:
-    """Of cases that are compared, some may have weights and others not."""
-    weights = {case: getattr(suite.make(case), "weights", None) for case in suite.cases}
-    at_random = [case for case, named in weights.items() if named == "random"]
-    if not at_random or {"random", None} >= set(weights.values()):
+def _warn_of_random_weights(suite: ResolvedSuite) -> list[str]:
+    """Return a warning if some models have random weights and others have trained ones."""
+    weights = {case.name: getattr(case.config, "weights", None) for case in suite.models}
+    random = [name for name, value in weights.items() if value == "random"]
+    has_trained = any(value not in ("random", None) for value in weights.values())
+    if not random or not has_trained:
         return []
-    return [
-        f"{', '.join(at_random)}: random weights, beside trained ones; no score, and no comparison of quality"
-    ]
-
-
-def _unknown_yet(suite: Suite, case: str) -> dict[str, Any]:
-    given = suite.settings(case)
-    role = "control" if case in suite.controls else "model"
-    later = ("settings", "has_quality", "parameters", "build_s", "clock")
-    later += (*WARMUP, "error", "memory_error", "weights", "paper")
-    now = {"name": case, "adapter": given["adapter"], "role": role, "given": given, "warmups": []}
-    return now | dict.fromkeys(later)
+    names = ", ".join(random)
+    return [f"{names}: random weights, beside trained ones; no score, and no comparison of quality"]

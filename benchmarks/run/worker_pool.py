@@ -1,51 +1,73 @@
-"""Worker processes, as the session sees them: forked from a server that has imported what they need, asked, watched.
+"""Worker processes as the session sees them.
 
-A worker that crashes, hangs or is killed becomes a `Lost` with a status and a reason; it never takes the session down.
+They are forked from a server that has imported what they need.
+
+A `CaseProcess` or a `DataProcess` has a typed method for each thing that its worker can do. The
+method sends the call, waits for the result and returns it. A worker that crashes, hangs or is
+killed raises `WorkerLost`, with a status and a reason; it never takes the session down.
 """
 
 import multiprocessing
 import os
 import signal
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing import forkserver
-from typing import Any
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 from ...harness.errors import RunFailed, UsageError
-from .worker import Order, serve
+from ...harness.measure import Failure
+from .case_worker import CaseWorker
+from .data_worker import DataWorker
+from .worker import serve
+from .worker_messages import (
+    BuiltCase,
+    DataReader,
+    Line,
+    Machine,
+    MeasuredMemory,
+    Order,
+    WarmedUpCase,
+)
 
-CLERKS_LIMIT_S = 120
-LONGEST_TEMPORARY = 107 - len(
-    "/pymp-12345678/listener-12345678"
-)  # a socket's path has 107 characters at most
+# The data process reads and hashes whole data sets. A suite's time limit is for a case, and may be
+# short.
+LEAST_DATA_LIMIT_S = 120
+# The forkserver listens on a socket below the folder for temporary files. The path of a Unix socket
+# has 107 characters at most, or the server cannot start.
+LONGEST_TEMPORARY = 107 - len("/pymp-12345678/listener-12345678")
 QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
+END_LIMIT_S = 5  # for a process to end by itself, before it is killed
 
 
-class Lost(Exception):  # noqa: N818  (a state of a worker, which becomes a status in the records)
-    """A worker could not do what it was asked.
+class WorkerLost(Exception):  # noqa: N818  (a state that becomes a status in the records)
+    """A worker failed, took too long, or its process is gone.
 
     Attributes:
-        status: ``oom``, ``timeout`` or ``error``.
-        reason: one line.
+        failure: what its queries are recorded with.
+        reason: why, in one line.
     """
 
     def __init__(self, status: str, reason: str) -> None:
         super().__init__(reason)
-        self.status = status
+        self.failure = Failure(status, reason)
         self.reason = reason
 
 
-class Pool:
-    """Starts workers.
+class WorkerPool:
+    """Starts worker processes.
 
     Args:
-        preload: modules that the server imports before it forks, so that no worker spends seconds on it. They must not
-            touch a GPU while being imported.
-        time_limit_s: how long a worker may take for one thing that it is asked.
+        preload: modules that the server imports before it forks, so that no worker spends seconds
+            on them. They must not touch a GPU while they are imported: a forked process could not
+            use it.
+        time_limit_s: how long a case's process may take for one call.
 
     Raises:
         UsageError: the folder for temporary files has too long a path.
@@ -54,101 +76,204 @@ class Pool:
     def __init__(self, preload: Iterable[str], time_limit_s: float) -> None:
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
-        forks = "forkserver" in multiprocessing.get_all_start_methods()
-        self._context = multiprocessing.get_context("forkserver" if forks else "spawn")
-        if forks:
-            _must_be_short(tempfile.gettempdir())
+        can_fork = "forkserver" in multiprocessing.get_all_start_methods()
+        self._context: Any = multiprocessing.get_context("forkserver" if can_fork else "spawn")
+        if can_fork:
+            _check_length(tempfile.gettempdir())
             self._context.set_forkserver_preload(["lisabench.benchmarks.run.worker", *preload])
-            # The server imports torch and transformers for seconds. Started here, it does so while the caller
-            # makes or reads the data, and not when the first worker is wanted.
+            # The server imports torch and transformers for seconds. Started here, it does so while
+            # the caller makes or reads the data, and not when the first worker is needed.
             forkserver.ensure_running()
         self._time_limit_s = time_limit_s
 
-    def start(self, order: Order) -> "WorkerProcess":
-        return WorkerProcess(self._context, order, self._time_limit_s)
+    def start_case(self, order: Order) -> "CaseProcess":
+        """Start the process of a case."""
+        return CaseProcess(self._context, CaseWorker, order, self._time_limit_s)
 
-    def clerk(self, data: dict[str, Any]) -> "WorkerProcess":
-        """A process without a model, which a suite's time limit is not about."""
-        return WorkerProcess(
-            self._context, Order("", None, data), max(self._time_limit_s, CLERKS_LIMIT_S)
-        )
+    def start_data(self, data: DataReader) -> "DataProcess":
+        """Start a process without a model, which reads the data and describes the machine."""
+        time_limit_s = max(self._time_limit_s, LEAST_DATA_LIMIT_S)
+        return DataProcess(self._context, DataWorker, data, time_limit_s)
 
 
-def _must_be_short(temporary: str) -> None:
+def _check_length(temporary: str) -> None:
     if len(temporary) > LONGEST_TEMPORARY:
         raise UsageError(
-            f"the folder for temporary files, {temporary}, has a path of {len(temporary)} characters; "
-            f"name one with {LONGEST_TEMPORARY} or fewer in TMPDIR"
+            f"the folder for temporary files, {temporary}, has a path of {len(temporary)} "
+            f"characters; name one with {LONGEST_TEMPORARY} or fewer in TMPDIR"
         )
 
 
 class WorkerProcess:
     """One worker process. A context manager: leaving it ends the process."""
 
-    def __init__(self, context: Any, order: Order, time_limit_s: float) -> None:
+    def __init__(
+        self, context: Any, make_worker: Callable[..., Any], of: Any, time_limit_s: float
+    ) -> None:
         self._time_limit_s = time_limit_s
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, order), daemon=True)
+        self._pipe, workers_end = context.Pipe()
+        self._process = context.Process(
+            target=serve, args=(workers_end, make_worker, of), daemon=True
+        )
         self._process.start()
-        theirs.close()
+        # The worker must be the only one that holds its end: only then does reading from it fail
+        # at once when the process is gone.
+        workers_end.close()
 
-    def __enter__(self) -> "WorkerProcess":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self._pipe.close()
-        self._process.join(timeout=5)
+        self._process.join(timeout=END_LIMIT_S)
         self._process.kill()
 
-    def ask(self, function: str, *arguments: Any) -> Any:
-        """What a function of `worker.Worker` returns.
+    def _call(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a method of the worker and return its result; raises as `_receive` does."""
+        self._send(method, *arguments)
+        return self._receive()
+
+    def _send(self, method: Callable[..., Any], *arguments: Any) -> None:
+        """Call a method of the worker without waiting for its result, which `_receive` returns."""
+        try:
+            self._pipe.send((method, arguments))
+        except (BrokenPipeError, ConnectionResetError):
+            raise WorkerLost("error", self._how_it_ended()) from None
+
+    def _receive(self) -> Any:
+        """Wait for the result of the oldest call that has none yet.
 
         Raises:
-            Lost: it failed, took too long, or the process is gone.
-            LisabenchError: it refused, for a reason that the user must mend.
+            WorkerLost: the call failed or took too long, or the process is gone.
+            LisabenchError: the worker refused, for a reason that the user must fix.
         """
-        self.tell(function, *arguments)
-        return self.hear()
-
-    def tell(self, function: str, *arguments: Any) -> None:
-        """Asks without waiting: `hear` gives what `ask` would."""
-        try:
-            self._pipe.send((function, arguments))
-        except (BrokenPipeError, ConnectionResetError):
-            raise Lost("error", self._epitaph()) from None
-
-    def hear(self) -> Any:
-        """What comes of the oldest `tell` that was not heard yet; raises as `ask` does."""
-        verdict, value = self._received()
-        if verdict == "refused":
-            raise value
-        if verdict == "failed":
-            raise Lost(*value)
-        return value
-
-    def _received(self) -> tuple[str, Any]:
         try:
             if not self._pipe.poll(self._time_limit_s):
                 self._process.kill()
-                raise Lost(
+                raise WorkerLost(
                     "timeout", f"no answer in {self._time_limit_s:g} s; the process was killed"
                 )
-            return self._pipe.recv()
+            kind, value = self._pipe.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError):
-            raise Lost("error", self._epitaph()) from None
+            raise WorkerLost("error", self._how_it_ended()) from None
+        if kind == "refused":
+            raise value
+        if kind == "failed":
+            status, reason = value
+            raise WorkerLost(status, reason)
+        return value
 
-    def _epitaph(self) -> str:
-        self._process.join(timeout=5)
+    def _how_it_ended(self) -> str:
+        self._process.join(timeout=END_LIMIT_S)
         code = self._process.exitcode
         if code is None or code >= 0:
             return f"the process ended by itself with exit code {code}"
+        # Linux kills processes by SIGKILL where memory runs out.
         hint = "; the system may have run out of memory" if -code == signal.SIGKILL else ""
         return f"the process was ended by {signal.Signals(-code).name}{hint}"
 
 
-def must(worker: WorkerProcess, function: str, *arguments: Any) -> Any:
-    """`ask`, for what no run can go on without."""
-    try:
-        return worker.ask(function, *arguments)
-    except Lost as lost:
-        raise RunFailed(f"{function.replace('_', ' ')}: {lost.reason}") from lost
+class CaseProcess(WorkerProcess):
+    """The process of one case. `case_worker.CaseWorker` describes each method.
+
+    Every method raises `WorkerLost` if the worker fails, and a `LisabenchError` if the user must
+    fix something.
+    """
+
+    def begin_build(self) -> None:
+        """Let the worker build without waiting: other cases can build at the same time."""
+        self._send(CaseWorker.build)
+
+    def finish_build(self) -> BuiltCase:
+        """Wait for the build that was begun."""
+        return self._receive()
+
+    def warm_up(self, at_most: int, core: int | None) -> WarmedUpCase:
+        """Bring the case to speed, then pin the process to a core."""
+        return self._call(CaseWorker.warm_up, at_most, core)
+
+    def measure_block(self, positions: Sequence[int]) -> list[Line]:
+        """Measure the queries at some positions in a row."""
+        return self._call(CaseWorker.measure_block, positions)
+
+    def measure_synchronised(self, positions: Sequence[int]) -> list[Line]:
+        """Measure queries with the GPU waited for after each stage."""
+        return self._call(CaseWorker.measure_synchronised, positions)
+
+    def build_untimed(self, threads: int | None) -> BuiltCase:
+        """Build the case for the quality pass."""
+        return self._call(CaseWorker.build_untimed, threads)
+
+    def evaluate(self, positions: Sequence[int]) -> list[Line]:
+        """Evaluate the queries at some positions as one batch."""
+        return self._call(CaseWorker.evaluate, positions)
+
+    def begin_evaluation(self, positions: Sequence[int]) -> None:
+        """Let the worker evaluate a batch without waiting: another process can work meanwhile."""
+        self._send(CaseWorker.evaluate, positions)
+
+    def finish_evaluation(self) -> list[Line]:
+        """Wait for the batch that was begun."""
+        return self._receive()
+
+    def measure_memory(self, queries: int) -> MeasuredMemory:
+        """Build the case and measure the peak memory of each stage over a few queries."""
+        return self._call(CaseWorker.measure_memory, queries)
+
+    def profile(self) -> list[Line]:
+        """Measure how long the GPU is at work in each stage."""
+        return self._call(CaseWorker.profile)
+
+    def try_fit(self, queries: int) -> Line:
+        """Build the case and evaluate a few queries, limited to the card of the order."""
+        return self._call(CaseWorker.try_fit, queries)
+
+
+class DataProcess(WorkerProcess):
+    """The process without a model. `data_worker.DataWorker` describes each method.
+
+    No run can go on without it, so every method raises `RunFailed` if the worker fails.
+    """
+
+    def describe_machine(self) -> Machine:
+        """Return the machine and the versions of the software."""
+        return self._call(DataWorker.describe_machine)
+
+    def resolve_devices(self, devices: Sequence[str]) -> list[str]:
+        """Return what each device is on this machine."""
+        return self._call(DataWorker.resolve_devices, devices)
+
+    def check_data(self) -> None:
+        """Read every image and target once."""
+        self._call(DataWorker.check_data)
+
+    def save_gallery(self, positions: Sequence[int], path: Path) -> list[str]:
+        """Save images and targets of some queries for the report; return the queries' ids."""
+        return self._call(DataWorker.save_gallery, positions, str(path))
+
+    def warn_of_other_load(self, devices: Sequence[str]) -> list[str]:
+        """Return warnings about other programs that keep the devices busy."""
+        return self._call(DataWorker.warn_of_other_load, devices)
+
+    def measure_roofline(self, device: str) -> Line:
+        """Return the peak rates of a device."""
+        return self._call(DataWorker.measure_roofline, device)
+
+    def unanswered_timed(self, positions: Sequence[int], lost: WorkerLost) -> list[Line]:
+        """Return the lines of timed queries whose worker was lost."""
+        return self._call(DataWorker.unanswered_timed, positions, lost.failure)
+
+    def unanswered_scored(self, positions: Sequence[int], lost: WorkerLost) -> list[Line]:
+        """Return the lines of queries of the quality pass whose worker was lost."""
+        return self._call(DataWorker.unanswered_scored, positions, lost.failure)
+
+    def _call(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return super()._call(method, *arguments)
+        except WorkerLost as lost:
+            raise RunFailed(f"{method.__name__.replace('_', ' ')}: {lost.reason}") from lost

@@ -4,6 +4,9 @@ import pytest
 import yaml
 
 from lisabench.benchmarks import suite_file
+from lisabench.benchmarks.queries import Queries
+from lisabench.benchmarks.resolve import resolve_recorded
+from lisabench.benchmarks.run.session import Session
 from lisabench.harness.errors import UsageError
 from lisabench.models import registry
 from lisabench.models.lisa import packaged, weights_format
@@ -32,7 +35,7 @@ def test_shipped_suites_are_valid():
 
 def cases_of(suite):
     """The settings of each case, by its name."""
-    return {name: vars(suite.make(name)) for name in suite.cases}
+    return {case.name: vars(case.config) for case in suite.models}
 
 
 def test_at_random_weights_the_tiny_suite_varies_nothing_but_the_vision():
@@ -41,7 +44,7 @@ def test_at_random_weights_the_tiny_suite_varies_nothing_but_the_vision():
     varying = {key for case in cases.values() for key in case if case[key] != cases["dual"][key]}
     assert varying == {"vision"}
     assert [case["vision"] for case in cases.values()] == ["dual", "clip", "sam"]
-    assert set(tiny.controls) == {"whole-image", "centre-box", "empty"}
+    assert {case.name for case in tiny.baselines} == {"whole-image", "centre-box", "empty"}
 
 
 def test_the_tiny_suite_as_it_ships_differs_from_that_by_its_weights_and_the_axes_that_they_bring():
@@ -68,7 +71,7 @@ def test_every_other_shipped_suite_has_random_weights(name):
 def test_a_suite_is_read_from_a_file(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(CONTENT | {"name": "mine"}))
-    assert suite_file.load(str(path)).make("b").vision_ms == 9.0
+    assert suite_file.load(str(path)).case("b").config.vision_ms == 9.0
 
 
 @pytest.mark.parametrize(
@@ -85,8 +88,8 @@ def test_a_suite_is_read_from_a_file(tmp_path):
         ({"plans": {}}, "did you mean 'plan'"),
         ({"data": {"count": 0}}, "count"),
         ({"controls": {"a": {"adapter": "empty"}}}, "a is both a case and a control"),
-        ({"teams": {"t": ["a"]}}, "exactly one team, which is not so for b"),
-        ({"teams": {"t": ["a", "b"], "u": ["c"]}}, "unknown case in a team 'c'"),
+        ({"groups": {"t": ["a"]}}, "exactly one group, which is not so for b"),
+        ({"teams": {"t": ["a", "b"], "u": ["c"]}}, "unknown case in a group 'c'"),
         ({"plan": {"gpu_memory": "8"}}, "8GB"),
     ],
 )
@@ -96,6 +99,46 @@ def test_what_a_suite_cannot_have_is_refused_with_what_it_can(wrong, expected):
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+def test_groups_may_have_their_older_name_and_are_recorded_under_it():
+    groups = {"one": ["b"], "two": ["a"]}
+    newer, older = (suite_file.validate(CONTENT | {key: groups}) for key in ("groups", "teams"))
+    assert newer == older
+    assert [(group.name, group.reference, group.cases) for group in newer.groups] == [
+        ("one", "b", ("b",)),
+        ("two", "a", ("a",)),
+    ]
+    recorded = newer.definition.as_recorded()
+    assert recorded["teams"] == groups and "groups" not in recorded
+    assert resolve_recorded(recorded) == newer
+    with pytest.raises(UsageError, match="both groups and teams"):
+        suite_file.validate(CONTENT | {"groups": groups, "teams": groups})
+
+
+@pytest.mark.parametrize("name", suite_file.shipped_names())
+def test_each_case_of_a_suite_is_made_once_until_its_session_can_begin(name, tmp_path, monkeypatch):
+    made, make = [], registry.make_case
+    monkeypatch.setattr(registry, "make_case", lambda *given: made.append(given) or make(*given))
+    monkeypatch.setattr(registry, "preload", lambda _: ())
+    suite = suite_file.load(name, {"limit": 2, "count": 2})
+    Session(suite, Queries.of(suite), tmp_path / "out", lambda *_: None)
+    assert len(made) == len(suite.cases)
+
+
+def test_the_config_of_packaged_weights_is_read_once_for_each_case(monkeypatch):
+    folders, read = [], weights_format.read
+    monkeypatch.setattr(
+        weights_format, "read", lambda folder: folders.append(folder) or read(folder)
+    )
+    suite = suite_file.load("tiny")
+    assert len(folders) == len(suite.models) == 3
+
+
+def test_a_suite_that_another_version_has_recorded_is_one_clear_line():
+    recorded = suite_file.validate(CONTENT).definition.as_recorded()
+    with pytest.raises(UsageError, match="another version of lisabench has made the run"):
+        resolve_recorded(recorded | {"novelty": 1})
 
 
 def test_an_unknown_suite_lists_the_known_ones():
@@ -137,22 +180,24 @@ def test_a_suite_takes_its_claims_from_another_that_lists_them(tmp_path):
 def test_a_change_reaches_the_plan_the_data_every_case_or_one():
     assert changed(processes=5).plan.processes == 5
     assert changed(limit=2).data.limit == 2
-    assert changed(metrics=["mIoU"]).metrics == ("mIoU",)
+    assert changed(metrics=["mIoU"]).definition.metrics == ("mIoU",)
     both = changed(llm_ms=7.0)
-    assert (both.make("a").llm_ms, both.make("b").llm_ms) == (7.0, 7.0)
+    assert (both.case("a").config.llm_ms, both.case("b").config.llm_ms) == (7.0, 7.0)
     one = changed(b__llm_ms=7.0)
-    assert (one.make("a").llm_ms, one.make("b").llm_ms) == (3.0, 7.0)
+    assert (one.case("a").config.llm_ms, one.case("b").config.llm_ms) == (3.0, 7.0)
 
 
 def test_a_change_reaches_every_place_of_that_name_or_the_one_that_is_named():
     everywhere = changed(seed=7)
-    assert (everywhere.data.seed, everywhere.make("a").seed, everywhere.make("b").seed) == (7, 7, 7)
-    assert changed(data__seed=7).make("a").seed == 0
+    assert [everywhere.data.seed, *(case.config.seed for case in everywhere.models)] == [7, 7, 7]
+    assert changed(data__seed=7).case("a").config.seed == 0
     assert changed(a__seed=7).data.seed == 0
 
 
 def test_cases_that_take_turns_need_a_memory_pass():
-    with pytest.raises(UsageError, match="memory_processes is 0, but cases that take turns"):
+    with pytest.raises(
+        UsageError, match="memory_processes is 0, but whether the cases of a group fit"
+    ):
         changed(memory_processes=0)
     alone = suite_file.validate(
         {**CONTENT, "cases": {"a": {"adapter": "fake"}}, "plan": {"memory_processes": 0}}

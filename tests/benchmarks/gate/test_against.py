@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import psutil
 import pytest
@@ -17,10 +18,11 @@ from places import ROOT
 from run_factory import row_by_row
 from samples import write_sample
 
-from lisabench.benchmarks.gate.pairs import can_leave_out
+from lisabench.benchmarks.capabilities import LOCKSTEP, RUN_WITHOUT_MEMORY_PASS
 from lisabench.benchmarks.gate.remeasure import definition_of
-from lisabench.benchmarks.gate.versions import checked_out
+from lisabench.benchmarks.gate.versions import Version, checked_out
 from lisabench.benchmarks.run import lockstep
+from lisabench.benchmarks.subprocesses import Done
 from lisabench.benchmarks.suite_file import load, shipped_names
 from lisabench.harness.records.run import read_run
 
@@ -163,12 +165,14 @@ def test_an_unchanged_tree_holds_and_leaves_a_run_of_each_side_and_nothing_else(
     assert sorted(path.parent.name for path in out.glob("parts/*/run.json")) == TWO_PAIRS
 
 
-ASKED = '        return "ok", getattr(worker, function)(*arguments)\n'
-WATCHED = """        begun = time.monotonic_ns()
-        found = getattr(worker, function)(*arguments)
-        if function in ("memory", "warm_up", "block"):
+CALLED = '        return "ok", method(worker, *arguments)\n'
+WATCHED = """        import time
+        begun = time.monotonic_ns()
+        found = method(worker, *arguments)
+        if method.__name__ in ("measure_memory", "warm_up", "measure_block"):
             with open({log!r}, "a") as file:
-                file.write(f"{{begun}} {{time.monotonic_ns()}} {{__file__.split('/')[-5]}} {{function}}\\n")
+                side = __file__.split("/")[-5]
+                file.write(f"{{begun}} {{time.monotonic_ns()}} {{side}} {{method.__name__}}\\n")
         return "ok", found
 """
 
@@ -176,7 +180,7 @@ WATCHED = """        begun = time.monotonic_ns()
 def watched(repository):
     """Has both versions write down when each thing that must not be disturbed began and ended, and whose it was."""
     log = repository.parent / "log"
-    edit(repository, "benchmarks/run/worker.py", ASKED, WATCHED.format(log=str(log)))
+    edit(repository, "benchmarks/run/worker.py", CALLED, WATCHED.format(log=str(log)))
     return log
 
 
@@ -196,7 +200,7 @@ def test_the_processes_of_a_pair_take_turns_block_by_block_and_the_next_pair_the
     log = watched(repository)
     commit(repository)
     done, found = against(repository, suite_of(repository.parent, cases={"a": FAKE}))
-    each = ("memory", "warm_up", "block", "block")
+    each = ("measure_memory", "warm_up", "measure_block", "measure_block")
     orders = ("head", "base"), ("base", "head")
     assert seen(log) == [f"{side} {what}" for order in orders for what in each for side in order]
     assert "warning" not in done.stderr
@@ -215,15 +219,15 @@ def test_the_processes_of_a_pair_take_turns_block_by_block_and_the_next_pair_the
 
 
 def test_beside_an_older_version_they_run_one_after_the_other_which_is_said(repository):
-    newer = (repository / "benchmarks/run/lockstep.py").read_text()
-    edit(repository, "benchmarks/run/lockstep.py", lockstep.PROTOCOL, "lisabench.baton/0")
+    newer = (repository / "benchmarks" / "run" / "lockstep.py").read_text()
+    edit(repository, "benchmarks/run/lockstep.py", lockstep.PROTOCOL, "lockstep/0")
     log = watched(repository)
     commit(repository)
-    (repository / "benchmarks/run/lockstep.py").write_text(newer)
+    (repository / "benchmarks" / "run" / "lockstep.py").write_text(newer)
     done, found = against(repository, suite_of(repository.parent, cases={"a": FAKE}), processes=1)
-    each = ("memory", "warm_up", "block", "block")
+    each = ("measure_memory", "warm_up", "measure_block", "measure_block")
     assert seen(log) == [f"{side} {what}" for side in ("head", "base") for what in each]
-    assert "cannot take turns block by block" in done.stderr
+    assert "cannot run in lockstep" in done.stderr
     assert not found["in_turns"] and "that ran one after the other" in done.stdout
     assert read_run(repository.parent / "out" / "head").run["in_turns"] is False
 
@@ -232,7 +236,7 @@ def test_a_capped_card_is_measured_one_after_the_other(repository):
     suite = suite_of(repository.parent, cases={"a": FAKE}, plan=PLAN | {"gpu_memory": "8GB"})
     done, found = against(repository, suite, processes=1)
     assert (
-        "warning: trainings, and processes that are capped to a card, want the machine for themselves"
+        "warning: trainings, and processes that are limited to a card, need the machine for themselves"
         in done.stderr
     )
     assert found["in_turns"] is False
@@ -254,14 +258,14 @@ def test_each_version_of_a_pair_in_turns_waits_by_the_hosts_clock_for_as_long_as
         assert min(line["latency_ns"] for line in run.samples) >= least_ms * 1e6
 
 
-TURN = '                here, rows = {"case"'
-BUILT = "        case, device = self._case()\n        probe = TimingProbe("
+TURN = '            place = run.place(case, process) | {"block"'
+BUILT = "        config = self._completed_config()\n        clock = VirtualClock() if"
 BREAKING = {
-    "built": ("benchmarks/run/worker.py", BUILT, f'        raise RuntimeError("planted")\n{BUILT}',
+    "built": ("benchmarks/run/case_worker.py", BUILT, f'        raise RuntimeError("planted")\n{BUILT}',
               "answered no query: RuntimeError: planted (its records"),
-    "killed": ("benchmarks/run/session.py", TURN, f'                __import__("os").abort()\n{TURN}',
+    "killed": ("benchmarks/run/timed_rounds.py", TURN, f'            __import__("os").abort()\n{TURN}',
                "failed while running: it was ended by SIGABRT (its output"),
-    "raises": ("benchmarks/run/session.py", TURN, f'                raise OSError(28, "No space left")\n{TURN}',
+    "raises": ("benchmarks/run/timed_rounds.py", TURN, f'            raise OSError(28, "No space left")\n{TURN}',
                "failed while running: OSError: [Errno 28] No space left (its output"),
 }  # fmt: skip
 
@@ -366,40 +370,42 @@ def test_two_pairs_measure_the_allocators_memory_and_find_64_mib_more_in_both_lo
     assert verdicts(found)["a", "time.end_to_end"] == "holds"
 
 
-def test_an_older_version_that_always_measures_memory_is_found_out_and_the_working_tree_is_not(
+def test_a_version_is_asked_what_it_can_do_and_an_older_one_that_lists_nothing_can_do_none_of_it(
     repository, monkeypatch
 ):
-    newer = (repository / "benchmarks/suite.py").read_text()
-    field = "memory_processes: int = Field(\n        default=3, "
-    edit(repository, "benchmarks/suite.py", f"{field}ge=0", f"{field}gt=0")
+    newer = (repository / "benchmarks" / "doctor.py").read_text()
+    edit(repository, "benchmarks/doctor.py", '"capabilities": capabilities(),', "")
     commit(repository)
-    (repository / "benchmarks/suite.py").write_text(newer)
+    (repository / "benchmarks" / "doctor.py").write_text(newer)
     monkeypatch.chdir(repository)
-    suite = str(suite_of(repository.parent, cases={"a": FAKE}))
-    with checked_out("HEAD", None) as versions:
-        assert [can_leave_out(version, suite, {"limit": 2}) for version in versions] == [
-            False,
-            True,
-        ]
-    assert not (repository / "runs").exists()
+    with checked_out("HEAD", None) as (base, head):
+        assert base.capabilities == frozenset()
+        assert head.capabilities == {LOCKSTEP, RUN_WITHOUT_MEMORY_PASS}
+
+
+@pytest.mark.parametrize(
+    "printed", ["", "Usage: lisabench doctor", '[{"verdict": "ok"}]', '{"version": "0.0.1"}']
+)
+def test_what_versions_from_before_capabilities_print_is_read_as_none(monkeypatch, printed):
+    version = Version("base", "an older one", Path("nowhere"), sys.executable, {})
+    monkeypatch.setattr(Version, "run", lambda *_: Done(2, printed, ""))
+    assert version.capabilities == frozenset()
 
 
 @pytest.mark.parametrize("name", shipped_names())
 def test_a_case_of_any_shipped_suite_can_be_measured_alone_from_what_its_run_has_written_down(
     name, tmp_path
 ):
-    own = {case: {"peak": None} for case in load(name).cases}
+    own = {case.name: {"peak": None} for case in load(name).models}
     suite = load(name, {"gate.cases": own})
-    page = {"definition": suite.model_dump(mode="json"), "data": {"split": suite.split()}}
-    for case in suite.cases:
-        (tmp_path / "alone.yaml").write_text(yaml.safe_dump(definition_of(page, case)))
+    definition = suite.definition.as_recorded()
+    for case in suite.models:
+        alone_definition = definition_of(definition, suite.split, case.name)
+        (tmp_path / "alone.yaml").write_text(yaml.safe_dump(alone_definition))
         alone = load(str(tmp_path / "alone.yaml"))
-        assert (alone.name, list(alone.cases), list(alone.gate.cases)) == (
-            suite.name,
-            [case],
-            [case],
-        )
-        assert alone.settings(case) == suite.settings(case)
+        assert alone.name == suite.name
+        assert list(alone.definition.cases) == list(alone.definition.gate.cases) == [case.name]
+        assert alone.case(case.name).given == case.given
 
 
 OLDER = {

@@ -1,14 +1,14 @@
 """Which processes of a side measure memory, and what comes of those that do not."""
 
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from run_factory import edit_lines, edit_run, write_run
 
-from lisabench.benchmarks.gate.merge import merged
-from lisabench.benchmarks.gate.pairs import can_leave_out, memory_is_known, settled
+from lisabench.benchmarks.capabilities import RUN_WITHOUT_MEMORY_PASS
+from lisabench.benchmarks.gate.merge import merge_runs
+from lisabench.benchmarks.gate.pairs import has_one_peak, memory_is_known
 from lisabench.harness.records.run import Run, read_run
 from lisabench.reports.gate.baseline import reduced
 from lisabench.reports.gate.checks import Check, gate_checks
@@ -64,64 +64,39 @@ def test_memory_is_known_where_each_side_has_one_case_with_one_peak_by_the_alloc
     tmp_path, base, head, more, expected
 ):
     sides = [parts(tmp_path / "base", base, **more), parts(tmp_path / "head", head, **more)]
-    assert settled(sides) is expected
+    assert all(has_one_peak(side) for side in sides) is expected
 
 
 def test_where_the_memory_pass_failed_memory_is_not_known(tmp_path):
     side = parts(tmp_path, [0, 0])
     side[1].run["cases"][0]["memory_error"] = "out of memory"
-    assert not settled([side])
+    assert not has_one_peak(side)
 
 
-class Asked:
-    """A version that answers as it is told."""
+class Versioned:
+    """A version that can do what it is told."""
 
-    def __init__(self, returncode: int, stderr: str) -> None:
-        self.returncode, self.stderr = returncode, stderr
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        self.arguments = arguments
-        return subprocess.CompletedProcess([], self.returncode, "", self.stderr)
+    def __init__(self, *capabilities: str) -> None:
+        self.capabilities = frozenset(capabilities)
 
 
-REFUSED = "lisabench: suite s: plan.processes: Input should be greater than 0"
-
-
-@pytest.mark.parametrize(
-    ("version", "expected"),
-    [
-        (Asked(2, REFUSED), True),
-        (Asked(2, f"{REFUSED}; plan.memory_processes: Input should be greater than 0"), False),
-        (Asked(1, "ImportError: broken"), False),
-    ],
-)
-def test_a_version_is_asked_for_what_it_refuses_and_nothing_is_measured(version, expected):
-    assert can_leave_out(version, "s.yaml", {"limit": 4}) is expected
-    assert version.arguments == ("run", "s.yaml", "--set=limit=4", "--set=plan.processes=0",
-                                 "--set=plan.memory_processes=0")  # fmt: skip
-
-
-OLDER = Asked(2, f"{REFUSED}; plan.memory_processes: Input should be greater than 0")
+NEWER, OLDER = Versioned(RUN_WITHOUT_MEMORY_PASS), Versioned()
 
 
 @pytest.mark.parametrize(
     ("base", "head", "expected"),
-    [
-        (Asked(2, REFUSED), Asked(2, REFUSED), True),
-        (OLDER, Asked(2, REFUSED), False),
-        (Asked(2, REFUSED), OLDER, False),
-    ],
+    [(NEWER, NEWER, True), (OLDER, NEWER, False), (NEWER, OLDER, False)],
 )
 def test_both_sides_leave_memory_out_or_neither_does(tmp_path, base, head, expected):
     sides = {name: parts(tmp_path / name, [0, 0]) for name in ("base", "head")}
-    assert memory_is_known([(base, "s.yaml"), (head, "s.yaml")], sides, {}) is expected
+    assert memory_is_known([base, head], sides) is expected
 
 
 def checks(
     folder: Path, base: Sequence[int | None], head: Sequence[int | None]
 ) -> dict[str, Check]:
     """By figure, as `run --against` judges two versions whose parts were these."""
-    runs = [merged(parts(folder / name, mib), folder / f"{name}-whole", {}) for name, mib in
+    runs = [merge_runs(parts(folder / name, mib), folder / f"{name}-whole", {}) for name, mib in
             (("base", base), ("head", head))]  # fmt: skip
     assert [run.run["plan"]["memory_processes"] for run in runs] == [
         len(base) - base.count(None)
@@ -154,7 +129,7 @@ def test_one_process_a_side_tells_nothing_of_memory_and_says_so(tmp_path, others
 
 
 def test_a_side_without_any_memory_is_missing_it(tmp_path):
-    runs = [merged(parts(tmp_path / name, mib), tmp_path / f"{name}-whole", {}) for name, mib in
+    runs = [merge_runs(parts(tmp_path / name, mib), tmp_path / f"{name}-whole", {}) for name, mib in
             (("base", [0, 0]), ("head", [None, None]))]  # fmt: skip
     found = gate_checks(reduced(runs[0]), reduced(runs[1]), Gate())
     assert {check.verdict for check in found if check.metric.startswith("memory")} == {"missing"}

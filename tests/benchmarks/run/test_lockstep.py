@@ -1,4 +1,4 @@
-"""Two runs that pass a baton, and what becomes of a pair where one of them cannot, breaks, or is gone."""
+"""Two runs in lockstep, and what becomes of a pair where one of them cannot, breaks, or is gone."""
 
 import signal
 import sys
@@ -11,11 +11,14 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from run_factory import edit_lines, write_run
 
 from lisabench.benchmarks import subprocesses
 from lisabench.benchmarks.gate.pairs import Call, Pairing
-from lisabench.benchmarks.run import lockstep, worker
+from lisabench.benchmarks.run import case_worker, lockstep, worker
+from lisabench.benchmarks.run.case_worker import CaseWorker
 from lisabench.benchmarks.run.lockstep import Lockstep
+from lisabench.benchmarks.run.worker_messages import Order
 from lisabench.harness.errors import RunFailed
 
 pytestmark = pytest.mark.no_clock
@@ -27,8 +30,8 @@ from types import SimpleNamespace
 from lisabench.benchmarks.run import lockstep
 
 name, log, counts, dies_in = sys.argv[1], sys.argv[2], sys.argv[3].split(","), int(sys.argv[4])
-suite = SimpleNamespace(trainings={}, plan=SimpleNamespace(gpu_memory=None), fits=lambda: [])
-mine, blocks = lockstep.of_environment(suite), 0
+suite = SimpleNamespace(trainings={}, plan=SimpleNamespace(gpu_memory=None), fits=[])
+mine, blocks = lockstep.lockstep_of_environment(suite), 0
 for count in map(int, counts):
     with mine.round():
         for _ in range(count):
@@ -85,14 +88,14 @@ def test_a_side_that_is_killed_in_its_turn_frees_the_other_at_once(tmp_path):
 
 def test_who_waits_sleeps_in_a_single_read_and_no_wait_is_for_ever(monkeypatch):
     monkeypatch.setattr(lockstep, "LIMIT_S", 0.3)
-    read, reads = Lockstep._received, []
+    read, reads = Lockstep._receive, []
     monkeypatch.setattr(
         Lockstep,
-        "_received",
-        lambda self, other: reads.append(other.gettimeout()) or read(self, other),
+        "_receive",
+        lambda self, peer: reads.append(peer.gettimeout()) or read(self, peer),
     )
     one, _other = lockstep.invitations()
-    with pytest.raises(RunFailed, match="said nothing for"), Lockstep(one).round():
+    with pytest.raises(RunFailed, match="sent nothing for"), Lockstep(one).round():
         pass
     assert reads == [0.3]
 
@@ -106,7 +109,7 @@ def test_alone_nothing_is_waited_for():
                     assert mine.alone
 
 
-def test_who_hears_that_the_other_has_gone_is_alone():
+def test_a_run_is_alone_once_the_other_has_gone():
     one, other = lockstep.invitations()
     mine = Lockstep(other)
     assert not mine.alone
@@ -115,18 +118,18 @@ def test_who_hears_that_the_other_has_gone_is_alone():
         assert mine.alone
 
 
-CAPPED = SimpleNamespace(trainings={}, plan=SimpleNamespace(gpu_memory="8GB"), fits=list)
+CAPPED = SimpleNamespace(trainings={}, plan=SimpleNamespace(gpu_memory="8GB"), fits=[])
 
 
-def test_a_suite_that_wants_the_machine_for_itself_takes_no_turns_and_is_free_to_run_alone(
+def test_a_suite_that_needs_the_machine_for_itself_takes_no_turns_and_is_free_to_run_alone(
     monkeypatch,
 ):
     one, _other = lockstep.invitations()
     for name, value in one.environment().items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(RunFailed, match="want the machine for themselves"):
-        lockstep.of_environment(CAPPED)
-    assert lockstep.of_environment(CAPPED).alone
+    with pytest.raises(RunFailed, match="need the machine for themselves"):
+        lockstep.lockstep_of_environment(CAPPED)
+    assert lockstep.lockstep_of_environment(CAPPED).alone
 
 
 OK, OOM, BROKEN = (
@@ -136,35 +139,44 @@ OK, OOM, BROKEN = (
 )
 KILLED = ("error", "the process was ended by SIGKILL; the system may have run out of memory")
 PROCESS = """
-import json, os, pathlib, sys, time
+import os, pathlib, shutil, sys, time
 folder, invited = pathlib.Path(sys.argv[-1]), {variable!r} in os.environ
-folder.mkdir()
-(folder / str(invited)).touch()
 if {sleeps} and invited:
+    folder.mkdir()
     time.sleep({sleeps})
-status, reason = {outcome} if invited else ("ok", None)
 if {code} in (0, 1, 5) and not {said!r}:
-    page = dict(schema="lisabench.run/1", status="complete", cases=[dict(name="a", role="model")])
-    (folder / "run.json").write_text(json.dumps(page))
-    (folder / "samples.jsonl").write_text(json.dumps(dict(case="a", status=status, reason=reason)) + chr(10))
+    shutil.copytree({invited_records!r} if invited else {records!r}, folder, dirs_exist_ok=True)
+folder.mkdir(exist_ok=True)
+(folder / str(invited)).touch()
 sys.stderr.write({said!r} if invited else "")
 sys.exit({code} if invited else 0)
 """
 
 
+def records_of(folder: Path, outcome: tuple[str, str | None]) -> str:
+    """A run of one query that ended so; returns its folder."""
+    write_run(folder, cases=1, queries=1, processes=1, controls=False, gallery=0)
+    status, reason = outcome
+    edit_lines(folder / "samples.jsonl", lambda line: line | {"status": status, "reason": reason})
+    return str(folder)
+
+
 class Scripted:
-    """A version whose process ends in turns with a code, what became of its only query, and a word; alone, well."""
+    """A version whose process ends in lockstep with a code, what became of its only query, and a word; alone, well."""
 
     def __init__(
         self, name: str, home: Path, code: int = 0, outcome=OK, said: str = "", sleeps: int = 0
     ) -> None:
-        self.name, self.label, self.tree = name, name, home / name
+        self.name, self.label = name, name
+        self.capabilities = {lockstep.PROTOCOL}
         self.script = PROCESS.format(
-            variable=lockstep.VARIABLE, code=code, outcome=outcome, said=said, sleeps=sleeps
+            variable=lockstep.VARIABLE,
+            code=code,
+            said=said,
+            sleeps=sleeps,
+            records=records_of(home / "records" / name / "alone", OK),
+            invited_records=records_of(home / "records" / name / "invited", outcome),
         )
-        self.file = self.tree / "benchmarks" / "run" / "lockstep.py"
-        self.file.parent.mkdir(parents=True)
-        self.file.write_text(Path(lockstep.__file__).read_text())
 
     def command(self, *arguments: str) -> subprocesses.Command:
         return subprocesses.Command(
@@ -186,7 +198,7 @@ def a_pair(folder: Path, base: dict, head: dict) -> list[Scripted]:
 NO_ROOM = {
     "out of memory": ({"code": 5, "outcome": OOM}, "side by side, head ran out of memory"),
     "killed": ({"code": 5, "outcome": KILLED}, "side by side, head ran out of memory"),
-    "apart": ({"code": 5, "said": f"lisabench: {lockstep.APART}"}, lockstep.APART),
+    "apart": ({"code": 5, "said": f"lisabench: {lockstep.NEEDS_MACHINE}"}, lockstep.NEEDS_MACHINE),
 }
 
 
@@ -201,9 +213,9 @@ def test_a_pair_that_cannot_stand_side_by_side_is_measured_again_one_after_the_o
         [("base", 0), ("head", 0)]
     ] * 2
     names = sorted(f"{file.parent.name} {file.name}" for file in tmp_path.glob("?-*/*e"))
-    in_turns = ["1-base-in-turns True", "1-head-in-turns True"]
+    in_lockstep = ["1-base-in-lockstep True", "1-head-in-lockstep True"]
     assert names == sorted(
-        [*in_turns, *(f"{pair}-{side} False" for pair in (1, 2) for side in ("base", "head"))]
+        [*in_lockstep, *(f"{pair}-{side} False" for pair in (1, 2) for side in ("base", "head"))]
     )
     assert (
         capsys.readouterr().err.count(
@@ -218,7 +230,7 @@ def test_what_was_measured_is_not_tried_again_whatever_the_exit_code(tmp_path, c
     sides = a_pair(tmp_path, {"code": code}, {})
     pairing = Pairing(sides)
     assert carried_out(tmp_path, pairing, sides) == [("base", code), ("head", 0)]
-    assert pairing.in_turns and capsys.readouterr().err == ""
+    assert pairing.in_lockstep and capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
@@ -236,7 +248,7 @@ def test_one_that_breaks_ends_the_other_and_is_not_tried_again(tmp_path, capsys,
     pairing = Pairing(sides)
     assert carried_out(tmp_path, pairing, sides) == [("base", base["code"])]
     assert not (tmp_path / "1-head" / "run.json").exists(), "the other was waited for until its end"
-    assert pairing.in_turns and capsys.readouterr().err == ""
+    assert pairing.in_lockstep and capsys.readouterr().err == ""
 
 
 def test_of_two_that_refuse_the_first_of_the_pair_is_heard_first(tmp_path, monkeypatch):
@@ -278,7 +290,9 @@ class Clock:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-@pytest.mark.parametrize("function", ["block", "synchronised", "warm_up", "memory"])
+@pytest.mark.parametrize(
+    "function", ["measure_block", "measure_synchronised", "warm_up", "measure_memory"]
+)
 def test_a_worker_answers_only_when_its_device_has_done_all_that_it_was_given(
     monkeypatch, function, fails
 ):
@@ -289,27 +303,28 @@ def test_a_worker_answers_only_when_its_device_has_done_all_that_it_was_given(
         if fails:
             raise RuntimeError("planted")
 
-    pipe = SimpleNamespace(
-        recv=iter([(function, ([0],))]).__next__, send=lambda _: happened.append("handed over")
-    )
     monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(worker, "clock_for", lambda _: Clock(happened))
-    monkeypatch.setattr(worker.Worker, function, queue)
+    monkeypatch.setattr(case_worker, "clock_for", lambda _: Clock(happened))
+    monkeypatch.setattr(case_worker, "ReasonSeg", list)
+    monkeypatch.setattr(CaseWorker, function, queue)
+    pipe = SimpleNamespace(
+        recv=iter([(getattr(CaseWorker, function), ([0],))]).__next__,
+        send=lambda _: happened.append("handed over"),
+    )
     with pytest.raises(StopIteration):
-        worker.serve(pipe, SimpleNamespace(samples=list))
+        worker.serve(pipe, CaseWorker, Order("fake", None, {}))
     assert happened == ["queued", "settled", "handed over"]
 
 
-@pytest.mark.parametrize("older", ["none", "another"])
-def test_a_version_that_takes_no_such_turns_is_never_started_beside_another(
-    tmp_path, capsys, older
+@pytest.mark.parametrize("capabilities", [set(), {"lockstep/0"}])
+def test_a_version_that_cannot_run_in_lockstep_is_never_started_beside_another(
+    tmp_path, capsys, capabilities
 ):
     sides = a_pair(tmp_path, {"code": 5}, {"code": 5})
-    text = sides[0].file.read_text().replace(lockstep.PROTOCOL, "lisabench.baton/0")
-    sides[0].file.write_text(text) if older == "another" else sides[0].file.unlink()
+    sides[0].capabilities = capabilities
     assert carried_out(tmp_path, Pairing(sides), sides) == [("base", 0), ("head", 0)]
     assert {file.name for file in tmp_path.glob("1-*/*e")} == {"False"}
-    assert "warning: base cannot take turns block by block" in capsys.readouterr().err
+    assert "warning: base cannot run in lockstep" in capsys.readouterr().err
 
 
 def test_an_interrupt_ends_all_that_were_begun(monkeypatch):

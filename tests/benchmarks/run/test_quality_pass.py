@@ -13,7 +13,8 @@ from lisabench.benchmarks import suite as suites
 from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.queries import Queries
 from lisabench.benchmarks.run.evaluator import MOST_LOST, Evaluator
-from lisabench.benchmarks.run.worker_pool import Lost
+from lisabench.benchmarks.run.worker_messages import BuiltCase
+from lisabench.benchmarks.run.worker_pool import WorkerLost
 from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.datasets.scenes.cache import embedded
 from lisabench.harness import masks, measure
@@ -61,7 +62,7 @@ def test_time_and_quality_have_queries_of_their_own(data_root, tmp_path):
 
 @pytest.mark.parametrize(("limit", "timed", "of_quality"), [(None, 4, 6), (5, 4, 5), (3, 3, 3)])
 def test_a_limit_limits_both(data_root, limit, timed, of_quality):
-    content = planned(data_root, timed_queries=4).model_dump()
+    content = planned(data_root, timed_queries=4).definition.model_dump()
     queries = Queries.of(
         suite_file.validate(content | {"data": content["data"] | {"limit": limit}})
     )
@@ -113,7 +114,7 @@ def test_without_a_pass_scores_and_controls_are_of_the_timed_queries(data_root, 
 
 
 def test_random_weights_get_no_pass_and_their_case_is_not_built_for_it(data_root, tmp_path):
-    content = planned(data_root).model_dump()
+    content = planned(data_root).definition.model_dump()
     lisa = {"adapter": "lisa", "device": "cpu"}
     result = run(
         suite_file.validate(content | {"reference": "r", "cases": {"r": lisa}}), tmp_path / "out"
@@ -162,7 +163,7 @@ def test_resuming_evaluates_whole_batches_that_are_missing_and_nothing_else(data
 
 
 def test_failures_of_the_pass_fail_the_run_and_are_named(data_root, tmp_path):
-    content = planned(data_root, quality_batch=3).model_dump()
+    content = planned(data_root, quality_batch=3).definition.model_dump()
     failing = content["cases"] | {
         "b": QUICK | {"fail": "oom", "fail_every": 7}
     }  # never in six timed queries
@@ -233,29 +234,29 @@ def test_an_adapter_that_takes_one_query_at_a_time_is_evaluated_so():
     assert [(row["status"], row["batch"]) for row in rows] == [("ok", 1)] * 3
 
 
-class Worker:
-    """Stands in for a process that is lost at some queries, or cannot be built."""
+class Process:
+    """Stands in for a case's process that is lost at some queries, or cannot be built."""
 
     def __init__(self, bad, log, builds=True):
         self.bad, self.log, self.builds = bad, log, builds
 
-    def ask(self, function, *arguments):
-        self.log.append((function, *arguments))
-        if function == "build_untimed" and not self.builds:
-            raise Lost("oom", "no room")
-        if function == "evaluate" and self.bad.intersection(arguments[0]):
-            raise Lost("timeout", "no answer")
-        return (
-            {}
-            if function == "build_untimed"
-            else [{"status": "ok", "position": p} for p in arguments[0]]
-        )
+    def build_untimed(self, threads):
+        self.log.append(("build_untimed", threads))
+        if not self.builds:
+            raise WorkerLost("oom", "no room")
+        return BuiltCase({}, has_quality=True)
 
-    def tell(self, function, *arguments):
-        self.told = (function, *arguments)
+    def evaluate(self, positions):
+        self.log.append(("evaluate", positions))
+        if self.bad.intersection(positions):
+            raise WorkerLost("timeout", "no answer")
+        return [{"status": "ok", "position": position} for position in positions]
 
-    def hear(self):
-        return self.ask(*self.told)
+    def begin_evaluation(self, positions):
+        self.begun = positions
+
+    def finish_evaluation(self):
+        return self.evaluate(self.begun)
 
     def __enter__(self):
         return self
@@ -263,19 +264,28 @@ class Worker:
     def __exit__(self, *_): ...
 
 
-class Clerk:
-    def ask(self, _, positions, status, reason):
-        return [{"status": status, "reason": reason, "position": p} for p in positions]
+class DataProcess:
+    def unanswered_scored(self, positions, lost):
+        failure = lost.failure._asdict()
+        return [failure | {"position": position} for position in positions]
+
+
+class Notes:
+    def __init__(self):
+        self.error = None
+
+    def built(self, case): ...
+
+    def failed(self, reason):
+        self.error = reason
 
 
 def evaluated(batches, bad=frozenset(), builds=True):
-    log, noted = [], {}
-    with Evaluator(
-        lambda: Worker(bad, log, builds), Clerk(), lambda **known: noted.update(known)
-    ) as evaluator:
+    log, notes = [], Notes()
+    with Evaluator(lambda: Process(bad, log, builds), DataProcess(), notes) as evaluator:
         evaluator.build()
-        rows = [row for batch in batches for row in evaluator.batch(batch)]
-    return rows, log, noted
+        rows = [row for batch in batches for row in evaluator.evaluate(batch)]
+    return rows, log, notes
 
 
 def test_a_lost_process_costs_only_the_query_that_it_was_lost_at():
@@ -290,7 +300,7 @@ def test_a_lost_process_costs_only_the_query_that_it_was_lost_at():
 def test_two_processes_work_side_by_side_and_each_retries_its_own_lost_batch():
     logs, rows = ([], []), []
     sides = [
-        Evaluator(lambda log=log: Worker({2}, log), Clerk(), lambda **_: None, threads=1)
+        Evaluator(lambda log=log: Process({2}, log), DataProcess(), Notes(), threads=1)
         for log in logs
     ]
     for side in sides:
@@ -318,9 +328,9 @@ def test_a_case_that_loses_many_processes_is_given_up():
 
 
 def test_a_case_that_cannot_be_built_says_why_for_every_query():
-    rows, log, noted = evaluated([range(3), range(3, 5)], builds=False)
+    rows, log, notes = evaluated([range(3), range(3, 5)], builds=False)
     assert [(row["status"], row["reason"]) for row in rows] == [("oom", "no room")] * 5
-    assert noted["error"] == "build: no room" and len(log) == 1
+    assert notes.error == "build: no room" and len(log) == 1
 
 
 @pytest.mark.parametrize("vision", ["dual", "clip", "sam"])

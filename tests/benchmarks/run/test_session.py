@@ -10,8 +10,9 @@ from sessions import QUICK, keys, run, session, suite
 
 from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.queries import Queries
+from lisabench.benchmarks.run.case_worker import CaseWorker
 from lisabench.benchmarks.run.session import Session
-from lisabench.benchmarks.run.worker import Order, Worker
+from lisabench.benchmarks.run.worker_messages import Order
 from lisabench.datasets import reasonseg
 from lisabench.harness.contract import STAGES
 from lisabench.harness.errors import DataError, NothingToCompare, UsageError
@@ -39,7 +40,8 @@ def test_every_query_of_every_case_and_process_has_one_record(data_root, tmp_pat
 
 def test_without_a_memory_pass_a_run_is_complete_and_resumes_as_such(data_root, tmp_path):
     alone = suite_file.validate(
-        suite(data_root).model_dump() | {"cases": {"a": QUICK}, "plan": {"memory_processes": 0}}
+        suite(data_root).definition.model_dump()
+        | {"cases": {"a": QUICK}, "plan": {"memory_processes": 0}}
     )
     result = run(alone, tmp_path / "out")
     session(alone, tmp_path / "out").resume()
@@ -66,13 +68,15 @@ def test_a_timed_process_reads_and_draws_each_query_once_and_none_between_querie
         monkeypatch.setattr(
             reasonseg, part, lambda *of, part=part, whole=whole: done.append(part) or whole(*of)
         )
-    worker = Worker(Order("fake", FakeCase(clock="virtual"), {"root": data_root, "split": "val"}))
+    worker = CaseWorker(
+        Order("fake", FakeCase(clock="virtual"), {"root": data_root, "split": "val"})
+    )
     worker.build()
     assert Counter(done) == dict.fromkeys(
         ("read_annotation", "read_image", "image_hash", "draw_mask"), 6
     )
     worker.warm_up(8)
-    rows = [row for block in (range(4), range(4, 6)) for row in worker.block(block)]
+    rows = [row for block in (range(4), range(4, 6)) for row in worker.measure_block(block)]
     assert [row["status"] for row in rows] == ["ok"] * 6
     assert len(done) == 4 * 6
 
@@ -153,8 +157,10 @@ def test_a_run_stops_when_asked_to_and_goes_on_from_there(data_root, tmp_path):
     assert read_run(tmp_path / "out").run["status"] == "complete"
 
 
-def test_only_the_cases_of_a_team_take_turns(data_root, tmp_path):
-    content = suite(data_root, c=QUICK).model_dump() | {"teams": {"one": ["a", "b"], "two": ["c"]}}
+def test_only_the_cases_of_a_group_take_turns(data_root, tmp_path):
+    content = suite(data_root, c=QUICK).definition.model_dump() | {
+        "groups": {"one": ["a", "b"], "two": ["c"]}
+    }
     result = run(suite_file.validate(content), tmp_path / "out")
     order = "".join(
         row["case"] for row in result.samples if row["process"] == 0 and row["case"] != "empty"

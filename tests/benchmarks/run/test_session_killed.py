@@ -16,13 +16,13 @@ RUNNER = """
 import json, os, signal, sys
 from pathlib import Path
 from lisabench.benchmarks.queries import Queries
+from lisabench.benchmarks.resolve import resolve_recorded
+from lisabench.benchmarks.run import journal, manifest
 from lisabench.benchmarks.run.session import Session
-from lisabench.benchmarks.suite import Suite
-from lisabench.benchmarks.run import journal, session
 from lisabench.harness.records.run import SAMPLES
 
 lines, half = int(sys.argv[3]), sys.argv[4] == "half"
-append, write_json, written = journal.append, session.write_json, 0
+append, write_json, written = journal.append, manifest.write_json, 0
 
 def append_and_die(path, rows):
     global written
@@ -41,8 +41,8 @@ def write_and_die(path, value):
     if lines == 0:
         os.kill(os.getpid(), signal.SIGKILL)
 
-journal.append, session.write_json = append_and_die, write_and_die
-suite = Suite.model_validate(json.loads(sys.argv[1]))
+journal.append, manifest.write_json = append_and_die, write_and_die
+suite = resolve_recorded(json.loads(sys.argv[1]))
 Session(suite, Queries.of(suite), Path(sys.argv[2]), lambda *_: None).start()
 """
 
@@ -50,9 +50,9 @@ Session(suite, Queries.of(suite), Path(sys.argv[2]), lambda *_: None).start()
 def killed_after(suite, folder, lines, how):
     """Has a run of its own process killed when so many lines are in its journal, the last one whole or half.
 
-    0 lines: as soon as its first page is written.
+    0 lines: as soon as its manifest is written.
     """
-    given = [suite.model_dump_json(), str(folder), str(lines), how]
+    given = [suite.definition.model_dump_json(), str(folder), str(lines), how]
     done = subprocess.run([sys.executable, "-c", RUNNER, *given])
     assert done.returncode == -signal.SIGKILL
 

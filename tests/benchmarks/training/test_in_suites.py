@@ -247,7 +247,7 @@ def test_a_suite_trains_goes_on_after_a_failure_and_resumes(data_root, tmp_path,
         "capped": "skipped",
     }
     assert len(read_training(out / "trainings" / "clip-0").steps) == 2
-    assert (page["status"], runs._conclude(out)) == ("failed", 5)
+    assert (page["status"], runs.conclude(out)) == ("failed", 5)
     found = {claim.claim: claim for claim in summarise(read_run(out)).claims}
     assert found["a step is faster"].verdict == "inconclusive"
     assert found["a step is faster"].measured > 0

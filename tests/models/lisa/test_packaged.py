@@ -220,12 +220,12 @@ def test_other_uses_than_in_training_are_warned_of():
 @pytest.mark.usefixtures("installed")
 def test_a_suite_takes_packaged_weights_in_every_case_or_random_ones():
     tiny = suite_file.load("tiny", {"weights": "packaged"})
-    made = {name: tiny.make(name) for name in tiny.cases}
+    made = {case.name: case.config for case in tiny.models}
     assert {case.weights for case in made.values()} == {"packaged"}
     assert made["clip"].bridge == "upsampling"
-    assert tiny.split() == "val" and tiny.contaminations() == []
+    assert tiny.split == "val" and tiny.contaminations == ()
     random = suite_file.load("tiny", {"weights": "random"})
-    assert {random.make(name).weights for name in random.cases} == {"random"}
+    assert {case.config.weights for case in random.models} == {"random"}
 
 
 def test_training_starts_from_packaged_weights_and_saves_all_of_them(installed, tmp_path):

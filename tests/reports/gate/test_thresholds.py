@@ -17,11 +17,11 @@ CONTENT = {
 
 
 def gate(**given):
-    return suite_file.validate(CONTENT | {"gate": given}).gate
+    return suite_file.validate(CONTENT | {"gate": given}).definition.gate
 
 
 def test_without_a_word_of_the_suite_the_defaults_hold_and_no_stage_is_gated():
-    allowed = suite_file.validate(CONTENT).gate.of("a")
+    allowed = suite_file.validate(CONTENT).definition.gate.of("a")
     assert (allowed.end_to_end, allowed.stages, allowed.peak, allowed.peak_mib) == (
         0.05,
         {},
@@ -56,14 +56,14 @@ def test_a_gate_comes_back_from_run_json_as_it_was():
     suite = suite_file.validate(
         CONTENT | {"gate": {"end_to_end": 0.02, "cases": {"b": {"peak": None}}}}
     )
-    assert gate_of(suite.model_dump(mode="json")) == suite.gate
+    assert gate_of(suite.definition.as_recorded()) == suite.definition.gate
     assert gate_of({}) == Gate()
 
 
 def test_the_command_line_changes_a_threshold():
     content = dict(CONTENT)
     suite_file.change(content, "gate.end_to_end", 0.5)
-    assert suite_file.validate(content).gate.of("b").end_to_end == 0.5
+    assert suite_file.validate(content).definition.gate.of("b").end_to_end == 0.5
 
 
 @pytest.mark.parametrize(

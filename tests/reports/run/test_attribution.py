@@ -510,8 +510,9 @@ def test_a_case_that_differs_in_something_else_takes_no_part():
 
 def test_a_run_keeps_the_design_for_its_report(data_root, tmp_path):
     suite = suite_file.validate(SUITE | {"data": {"root": data_root}})
-    page = Session(suite, Queries.of(suite), tmp_path / "out", lambda *_: None).page
-    assert page["design"] == design(suite) and len(page["design"]) == 4
+    session = Session(suite, Queries.of(suite), tmp_path / "out", lambda *_: None)
+    kept = session.manifest.read().design
+    assert kept == design(suite) and len(kept) == 4
 
 
 @pytest.mark.parametrize(
@@ -528,7 +529,7 @@ def test_a_run_keeps_the_design_for_its_report(data_root, tmp_path):
         ),
         ({"cases": {name: SUITE["cases"][name] for name in "abc"}}, "no change to take apart"),
         (
-            {"teams": {"t": ["a", "b"], "u": ["c", "d"]}},
+            {"groups": {"t": ["a", "b"], "u": ["c", "d"]}},
             "no case differs from 'a' in nothing but llm_ms",
         ),
     ],
@@ -543,14 +544,14 @@ def test_factors_that_the_cases_cannot_tell_apart_are_refused_in_one_clear_line(
 def test_the_shipped_factorial_suites_are_full_designs_with_controls_beside_them(name, corners):
     suite = suite_file.load(name)
     found = design(suite)
-    forced, *controls = suite.all_teams()
+    forced, *controls = suite.groups
     varied = [
         case
         for case in forced.cases
         if sum(v != found["dual"][f] for f, v in found[case].items()) > 1
     ]
     assert len(varied) == corners and set(forced.cases) <= set(found)
-    beside = [suite.make(case) for team in controls for case in team.cases]
+    beside = [suite.case(case).config for group in controls for case in group.cases]
     assert {case.execution for case in beside if case.answer == "generated"} == {
         "eager",
         "upstream",

@@ -11,10 +11,11 @@ from run_factory import edit_run, write_lines, write_run
 
 from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.queries import Queries
+from lisabench.benchmarks.run import case_worker
 from lisabench.benchmarks.run import command as runs
-from lisabench.benchmarks.run import worker
 from lisabench.benchmarks.run.session import Session
-from lisabench.benchmarks.run.worker_pool import Lost
+from lisabench.benchmarks.run.worker_messages import Order
+from lisabench.benchmarks.run.worker_pool import WorkerLost
 from lisabench.harness.errors import UsageError
 from lisabench.harness.memory import Reading
 from lisabench.harness.records.journal import read_lines
@@ -354,11 +355,12 @@ def test_a_claim_that_cannot_be_put_to_the_test_is_refused_in_one_line(data_root
 
 def test_times_are_compared_only_between_cases_that_take_turns(data_root):
     cases = {name: {"adapter": "fake"} for name in "abcd"}
-    changes = {"cases": cases, "teams": {"one": ["a", "b"], "two": ["c", "d"]}}
-    with pytest.raises(UsageError, match="of a and d, which take no turns"):
+    changes = {"cases": cases, "groups": {"one": ["a", "b"], "two": ["c", "d"]}}
+    with pytest.raises(UsageError, match="of a and d, which are not measured in turn"):
         suite_of(data_root, [FASTER | {"candidate": "d", "reference": "a"}], **changes)
     suite = suite_of(data_root, [FASTER | {"candidate": "d"}], **changes)
-    assert suite.claims[0].recorded(suite.references())["reference"] == "c"
+    (claim,) = suite.claims
+    assert claim.as_recorded(suite.references_for(claim))["reference"] == "c"
 
 
 def session(suite, folder):
@@ -391,9 +393,10 @@ def test_the_claims_of_a_run_come_out_as_what_its_models_do(data_root, tmp_path)
 
 def tries(session, monkeypatch, *answers):
     """Lets the capped processes of a session answer so, one after the other; the orders that they were started with."""
-    start, orders, answers = session.pool.start, [], list(answers)
+    pool = session.run.pool
+    start, orders, answers = pool.start_case, [], list(answers)
 
-    def ask(*_):
+    def try_fit(_):
         answer = answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -403,9 +406,9 @@ def tries(session, monkeypatch, *answers):
         if order.gpu_memory is None:
             return start(order)
         orders.append(order)
-        return nullcontext(SimpleNamespace(ask=ask))
+        return nullcontext(SimpleNamespace(try_fit=try_fit))
 
-    monkeypatch.setattr(session.pool, "start", instead)
+    monkeypatch.setattr(pool, "start_case", instead)
     return orders
 
 
@@ -420,8 +423,8 @@ def test_a_refuted_fit_is_a_result_and_no_failure_and_is_not_tried_again(
     first, again = session(suite, tmp_path / "out"), session(suite, tmp_path / "out")
     orders = tries(first, monkeypatch, OUT_OF_MEMORY)
     first.start()
-    assert [(order.adapter, order.case, order.gpu_memory) for order in orders] == [
-        ("fake", suite.make("b"), "8GB")
+    assert [(order.adapter, order.config, order.gpu_memory) for order in orders] == [
+        ("fake", suite.case("b").config, "8GB")
     ]
     assert not tries(again, monkeypatch)
     again.resume()
@@ -429,7 +432,7 @@ def test_a_refuted_fit_is_a_result_and_no_failure_and_is_not_tried_again(
     assert [(row["case"], row["card"], row["status"], row["attempt"]) for row in rows] == [
         ("b", "8GB", "oom", 0)
     ]
-    assert runs._conclude(tmp_path / "out") == 0
+    assert runs.conclude(tmp_path / "out") == 0
     assert "claims: 2 refuted\n" in capsys.readouterr().out
     summary = summarise(read_run(tmp_path / "out"))
     assert [(claim.verdict, claim.measured) for claim in summary.claims] == [
@@ -439,7 +442,10 @@ def test_a_refuted_fit_is_a_result_and_no_failure_and_is_not_tried_again(
 
 @pytest.mark.parametrize(
     "broken",
-    [Lost("timeout", "no answer in 2 s"), UsageError("the driver does not tell how much is used")],
+    [
+        WorkerLost("timeout", "no answer in 2 s"),
+        UsageError("the driver does not tell how much is used"),
+    ],
 )
 def test_a_fit_that_could_not_be_tried_stops_nothing_and_is_tried_again(
     data_root, tmp_path, monkeypatch, broken
@@ -489,12 +495,12 @@ def test_a_capped_process_says_how_it_ended_and_what_it_had_taken(
     data_root, monkeypatch, fails, status, reserved_mib
 ):  # the meter reads 1 MiB more each time: the build, five stages a query, the end
     capped = []
-    monkeypatch.setattr(worker.environment, "resolve_device", lambda device: device)
-    monkeypatch.setattr(worker, "meter_for", lambda _: Meter())
-    monkeypatch.setattr(worker, "cap_gpu", lambda card: capped.append(card) or card - GIB)
+    monkeypatch.setattr(case_worker.environment, "resolve_device", lambda device: device)
+    monkeypatch.setattr(case_worker, "meter_for", lambda _: Meter())
+    monkeypatch.setattr(case_worker, "cap_gpu", lambda card: capped.append(card) or card - GIB)
     data = {"root": data_root, "split": "val"}
-    order = worker.Order("fake", FakeOnGpu(clock="virtual", **fails), data, gpu_memory="8GB")
-    found = worker.Worker(order).fit(2)
+    order = Order("fake", FakeOnGpu(clock="virtual", **fails), data, gpu_memory="8GB")
+    found = case_worker.CaseWorker(order).try_fit(2)
     assert capped == [8 * GIB]
     assert (found["status"], found["beside_bytes"]) == (status, GIB)
     assert found["peak_reserved_bytes"] == reserved_mib << 20
@@ -542,14 +548,14 @@ def test_both_suites_state_the_same_nine_claims_for_both_encoders():
     assert len(encoders) == 9
     shared = [sides for sides in encoders.values() if sides != {"both"}]
     assert len(shared) == 6 and all(sides == {"CLIP", "SAM"} for sides in shared)
-    assert {full.make(case).preset for case in full.cases} == {"lisa-7b-llava15"}
-    assert {tiny.make(case).device for case in tiny.cases} == {"cpu"}
+    assert {case.config.preset for case in full.models} == {"lisa-7b-llava15"}
+    assert {case.device for case in tiny.models} == {"cpu"}
 
 
 def test_the_suites_of_claims_hold_the_documents_model_in_every_setting():
     for name in ("claims", "claims-tiny"):
         suite = suite_file.load(name)
-        cases = {case: suite.make(case) for case in suite.cases}
+        cases = {case.name: case.config for case in suite.models}
         for vision in ("clip", "sam"):
             for case in (cases[vision], cases[f"{vision}-nf4"]):
                 assert (case.vision, case.conditioning, case.seg_head) == (
@@ -562,7 +568,7 @@ def test_the_suites_of_claims_hold_the_documents_model_in_every_setting():
                 "the document loads all models in NF4"
             )
     full = suite_file.load("claims")
-    assert {full.make(f"{vision}-nf4-llm").quantized_parts for vision in ("clip", "sam")} == {
-        frozenset({"llm"})
-    }
-    assert full.make("sam").sizes.llama.vocabulary == 32001
+    assert {
+        full.case(f"{vision}-nf4-llm").config.quantized_parts for vision in ("clip", "sam")
+    } == {frozenset({"llm"})}
+    assert full.case("sam").config.sizes.llama.vocabulary == 32001

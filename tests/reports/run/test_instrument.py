@@ -15,9 +15,10 @@ from run_factory import edit_run, write_lines, write_run
 
 from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.queries import Queries
+from lisabench.benchmarks.run.case_worker import CaseWorker
 from lisabench.benchmarks.run.journal import Journal
 from lisabench.benchmarks.run.session import Session
-from lisabench.benchmarks.run.worker import Order, Worker
+from lisabench.benchmarks.run.worker_messages import Order
 from lisabench.benchmarks.run.worker_pool import WorkerProcess
 from lisabench.harness import noise, nvml, passes, roofline
 from lisabench.harness.clock import VirtualClock
@@ -167,12 +168,12 @@ def test_100_mb_that_a_model_does_not_use_raise_the_warning_of_its_weights(
     data_root, monkeypatch, adapter, warned
 ):
     monkeypatch.setitem(registry.ADAPTERS, "lisa-with-unused", f"{__name__}:build_with_unused")
-    found = Worker(
+    found = CaseWorker(
         Order(adapter, config.LisaConfig(device="cpu"), {"root": data_root, "split": "val"})
-    ).memory(1)
-    assert found["memory_error"] is None
-    cost = from_json(CostByArithmetic, found["paper"])
-    rows = [from_json(MemoryRecord, {"case": "c", "process": 0} | row) for row in found["rows"]]
+    ).measure_memory(1)
+    assert found.error is None
+    cost = from_json(CostByArithmetic, found.costs)
+    rows = [from_json(MemoryRecord, {"case": "c", "process": 0} | line) for line in found.lines]
     split = memory_split(cost, rows)
     assert split.weights_bytes - split.paper_weights_bytes == pytest.approx(
         100e6 * warned, rel=0, abs=MIB
@@ -598,7 +599,7 @@ def test_a_cache_that_cannot_be_written_to_costs_only_the_measurement(
 
 
 def test_what_is_measured_beside_can_be_left_out(data_root, tmp_path, monkeypatch):
-    ask, case = WorkerProcess.ask, {"a": {"adapter": "lisa", "device": "cpu"}}
+    send, case = WorkerProcess._send, {"a": {"adapter": "lisa", "device": "cpu"}}
 
     def asked(beside: bool) -> list[str]:
         names: list[str] = []
@@ -606,15 +607,17 @@ def test_what_is_measured_beside_can_be_left_out(data_root, tmp_path, monkeypatc
         with monkeypatch.context() as patch:
             patch.setattr(
                 WorkerProcess,
-                "ask",
-                lambda self, name, *rest: names.append(name) or ask(self, name, *rest),
+                "_send",
+                lambda self, method, *rest: (
+                    names.append(method.__name__) or send(self, method, *rest)
+                ),
             )
             session.start()
         return names
 
     with_it, without = asked(beside=True), asked(beside=False)
-    assert set(with_it) - set(without) == {"ceilings", "gpu_busy"}
-    assert "memory" in without
+    assert set(with_it) - set(without) == {"measure_roofline", "profile"}
+    assert "measure_memory" in without
 
 
 # Cases too large to be side by side
@@ -650,7 +653,8 @@ def test_cases_that_do_not_fit_side_by_side_alternate_as_fresh_processes(
 ):
     monkeypatch.setattr(Journal, "memory_needed", lambda *_: (1 << 60, False))
     session = session_of(data_root, tmp_path / "out")
-    start, alive, side_by_side = session.pool.start, [], []
+    pool = session.run.pool
+    start, alive, side_by_side = pool.start_case, [], []
 
     @contextmanager
     def counted(order):
@@ -660,7 +664,7 @@ def test_cases_that_do_not_fit_side_by_side_alternate_as_fresh_processes(
             yield worker
         alive.remove(order)
 
-    monkeypatch.setattr(session.pool, "start", counted)
+    monkeypatch.setattr(pool, "start_case", counted)
     session.start()
     run = read_run(tmp_path / "out")
     orders = [

@@ -378,7 +378,7 @@ def test_costs_are_joined_by_name_or_by_settings(tmp_path):
 def test_the_suite_of_costs_has_a_case_for_every_variant():
     """Of its name, or with the settings in which it differs from the dual."""
     loaded = suite_file.load("study-costs", {})
-    known = {case: loaded.settings(case) for case in loaded.cases}
+    known = {case.name: case.given for case in loaded.models}
     for name, variant in VARIANTS.items():
         same = [
             case
@@ -386,7 +386,7 @@ def test_the_suite_of_costs_has_a_case_for_every_variant():
             if dict(other.axes) == dict(variant.axes) and case in known
         ]
         assert same, name
-        assert known[same[0]] | dict(variant.axes) == known[same[0]], name
+        assert {**known[same[0]], **variant.axes} == known[same[0]], name
 
 
 def test_the_page_says_what_it_is_and_what_is_open(whole, tmp_path):

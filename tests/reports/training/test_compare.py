@@ -245,7 +245,7 @@ def test_targets_and_folders_alone_are_refused_of_runs(tmp_path, monkeypatch, ca
     assert run_cli(monkeypatch, "compare", run, run) == 2
     assert run_cli(monkeypatch, "compare", run, "dual", "clip", "--target-loss", "1") == 2
     said = capsys.readouterr().err
-    assert "two cases are compared" in said and "are of trainings" in said
+    assert "two cases are compared" in said and "are for trainings" in said
 
 
 def test_a_mean_of_pairs_has_students_interval():

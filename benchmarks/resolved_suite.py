@@ -1,0 +1,139 @@
+"""A resolved suite: what a suite file says, worked out once, as a value that is handed on.
+
+A suite file leaves things open: a case takes its settings from ``defaults`` too, packaged weights
+bring the settings that they were trained with, and the split may depend on the weights. `resolve`
+works all of that out before anything starts. The session, the manifest, the factors and the claims
+then read these values, and none of them builds a case or reads a file again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from ..harness.records.manifest import Group
+from .claim import Claim
+from .suite import Data, Plan, Suite
+
+
+@dataclass(frozen=True)
+class ResolvedCase:
+    """One case of a suite, or one of its trivial baselines.
+
+    Attributes:
+        name: of the case.
+        role: ``model``, or ``control`` for a trivial baseline.
+        adapter: name of its adapter.
+        given: the settings as the suite gives them, the adapter's name included.
+        config: a value of the adapter's settings dataclass, such as a `LisaConfig`.
+        group: name of its group; None for a trivial baseline.
+        reference: the case that it is compared with; None for a trivial baseline.
+    """
+
+    name: str
+    role: Literal["model", "control"]
+    adapter: str
+    given: Mapping[str, Any]
+    config: Any
+    group: str | None = None
+    reference: str | None = None
+
+    @property
+    def device(self) -> str:
+        """The device that it names: ``auto``, ``cpu`` or ``cuda``.
+
+        An adapter without the setting uses the CPU.
+        """
+        return getattr(self.config, "device", "cpu")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All of its settings, defaults and the adapter's name included."""
+        return {"adapter": self.adapter, **asdict(self.config)}
+
+
+@dataclass(frozen=True)
+class ResolvedSuite:
+    """A suite whose cases are made, and whose names are all known.
+
+    Attributes:
+        definition: the suite as its file says it, with the changes of the command line.
+        models: the cases that are compared, in the order of the file.
+        baselines: the trivial baselines, which the file calls ``controls``.
+        groups: cases that are measured in turn and compared with the first of them. All models are
+            one group where the file names none.
+        split: the split of the data that is evaluated.
+        contaminations: warnings about cases whose weights were trained on that split of ReasonSeg.
+    """
+
+    definition: Suite
+    models: tuple[ResolvedCase, ...]
+    baselines: tuple[ResolvedCase, ...]
+    groups: tuple[Group, ...]
+    split: str
+    contaminations: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The suite's name."""
+        return self.definition.name
+
+    @property
+    def plan(self) -> Plan:
+        """How the measurement is laid out."""
+        return self.definition.plan
+
+    @property
+    def data(self) -> Data:
+        """Which queries are evaluated."""
+        return self.definition.data
+
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        """The claims that the run tests."""
+        return self.definition.claims
+
+    @property
+    def trainings(self) -> Mapping[str, Mapping[str, Any]]:
+        """Options of `lisabench train`, by the training's name."""
+        return self.definition.trainings
+
+    @property
+    def cases(self) -> tuple[ResolvedCase, ...]:
+        """The models, then the trivial baselines."""
+        return (*self.models, *self.baselines)
+
+    def case(self, name: str) -> ResolvedCase:
+        """Return a model or trivial baseline by its name.
+
+        Raises:
+            KeyError: the suite has no case of that name.
+        """
+        for case in self.cases:
+            if case.name == name:
+                return case
+        raise KeyError(name)
+
+    @property
+    def devices(self) -> list[str]:
+        """Every device that a case names, sorted."""
+        return sorted({case.device for case in self.cases})
+
+    @property
+    def fits(self) -> list[tuple[str, str]]:
+        """Each case with a card that a claim says it fits. Each pair is listed once."""
+        pairs = []
+        for claim in self.claims:
+            pair = (claim.candidate or "", claim.card or "")
+            if all(pair) and not claim.of_trainings and pair not in pairs:
+                pairs.append(pair)
+        return pairs
+
+    def references_for(self, claim: Claim) -> dict[str, str]:
+        """Return what each case, or each training, that the claim can be about is compared with.
+
+        A training is compared with the first training of the suite.
+        """
+        if claim.of_trainings:
+            first = next(iter(self.trainings), "")
+            return dict.fromkeys(self.trainings, first)
+        return {case.name: case.reference or "" for case in self.models}

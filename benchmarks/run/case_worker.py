@@ -1,0 +1,314 @@
+"""The case worker: one case in a process of its own, measured as the session calls for it.
+
+One process does one thing: it is timed (`build`, `warm_up`, `measure_block`), or evaluated for
+quality (`build_untimed`, `evaluate`), or its memory is measured (`measure_memory`, `profile`), or
+it tries to fit a card (`try_fit`).
+"""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from itertools import islice
+from typing import Any
+
+from ...datasets.reasonseg import ReasonSeg
+from ...harness import environment, measure, noise, passes
+from ...harness.clock import VirtualClock, clock_for
+from ...harness.contract import STAGES, Prediction
+from ...harness.errors import UsageError
+from ...harness.memory import MemoryProbe, cap_gpu, card_bytes, largest, meter_for
+from ...harness.probe import NullProbe, TimingProbe
+from ...models import registry
+from . import cpu_pinning
+from .worker_messages import BuiltCase, Line, MeasuredMemory, Order, WarmedUpCase
+
+READ_AHEAD_BYTES = 64 << 20  # a process: over 100 of the scenes that the package generates
+
+
+class CaseWorker:
+    """What the session may call in the process of a case."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.samples = ReasonSeg(**order.data)
+        self.adapter: Any = None
+        self.device = "cpu"
+        # The same over all blocks, since it adds up the load that it sees in short ones.
+        self._noise_watch: noise.Watch | None = None
+        # What the limit to a card leaves to everything but PyTorch's allocator; None without a
+        # limit.
+        self._outside_allocator_bytes: int | None = None
+
+    # Timed rounds
+
+    def build(self) -> BuiltCase:
+        """Build the case for timing.
+
+        Queries are read ahead, so that little else is done between them later. Other workers may
+        build at the same time: nothing of this is measured.
+        """
+        self.samples.read_ahead(READ_AHEAD_BYTES, self.order.timed)
+        config = self._completed_config()
+        clock = VirtualClock() if _is_virtual(config) else clock_for(self.device)
+        self.probe = TimingProbe(clock)
+        self.adapter = self._builder()(config, self.probe)
+        return replace(self._built_case(), clock=clock.name)
+
+    def warm_up(self, at_most: int, core: int | None = None) -> WarmedUpCase:
+        """Bring the case to speed, then pin the process to a core.
+
+        Args:
+            at_most: how many queries to warm up with; 0 for a trivial baseline, whose time is not
+                compared and which is not pinned.
+            core: the core to launch GPU kernels from; None: any.
+        """
+        timed_on_gpu = at_most > 0 and self.device.startswith("cuda")
+        warm_up = measure.warm_up(
+            self.adapter, self.samples, self.probe, at_most, every_length=timed_on_gpu
+        )
+        # After the warm-up: the threads that the libraries start in it keep all cores.
+        pinned_to = cpu_pinning.pin(core if at_most > 0 else None, self.device)
+        could_not_be_pinned = timed_on_gpu and core is not None and pinned_to is None
+        warnings = (cpu_pinning.NOT_PINNED,) if could_not_be_pinned else ()
+        return WarmedUpCase(**asdict(warm_up), core=pinned_to, warnings=warnings)
+
+    def measure_block(self, positions: Sequence[int]) -> list[Line]:
+        """Measure some queries in a row; return a line for each of them."""
+        if self._noise_watch is None:
+            self._noise_watch = noise.Watch(self.device)
+        keep = self.order.keep_masks_of
+        lines = []
+        self._noise_watch.begin()
+        for position in positions:
+            sample = self.samples[position]
+            keep_mask = keep is None or sample.id in keep
+            lines.append(measure.measure(self.adapter, sample, self.probe, keep_mask))
+        conditions = self._noise_watch.since(len(lines))
+
+        complete = []
+        for line in lines:
+            warnings = [*line["warnings"], *conditions["warnings"]]
+            complete.append(line | conditions | {"warnings": warnings})
+        return plain(complete)
+
+    def measure_synchronised(self, positions: Sequence[int]) -> list[Line]:
+        """Measure some queries with the GPU waited for after each stage; return a line for each.
+
+        There are none on a CPU, where the host never runs ahead of the device.
+        """
+        if not self.device.startswith("cuda"):
+            return []
+        lines = []
+        for position in positions:
+            sample = self.samples[position]
+            lines.append(passes.synchronised(self.adapter, sample, self.probe.clock))
+        return lines
+
+    # Quality pass
+
+    def build_untimed(self, threads: int | None = None) -> BuiltCase:
+        """Build the case for the quality pass, without an instrument.
+
+        An image that several queries share is encoded once where the adapter can do that: nothing
+        is timed here, and the answers are the same. The recorded settings stay those of the case,
+        which the timed rounds have.
+
+        Args:
+            threads: how many PyTorch may compute with, where several processes of a case share the
+                cores of a CPU; None leaves it as it is.
+        """
+        config = self._completed_config()
+        if threads is not None and "torch" in sys.modules:  # a fake has not imported it
+            sys.modules["torch"].set_num_threads(threads)
+        probe = NullProbe()
+        if _is_virtual(config):
+            probe.clock = VirtualClock()
+        shares_encodings = getattr(config, "reuse", None) == "off"
+        built_config = replace(config, reuse="on") if shares_encodings else config
+        self.adapter = self._builder()(built_config, probe)
+
+        built = self._built_case()
+        if shares_encodings:
+            built = replace(built, settings={**built.settings, "reuse": config.reuse})
+        return built
+
+    def evaluate(self, positions: Sequence[int]) -> list[Line]:
+        """Evaluate some queries as one batch; return a line for each of them."""
+        samples = [self.samples[position] for position in positions]
+        return plain(measure.evaluate(self.adapter, samples, self.order.keep_masks_of))
+
+    # Memory pass
+
+    def measure_memory(self, queries: int) -> MeasuredMemory:
+        """Build the case, evaluate a few queries, and return the peak of each stage."""
+        config = self._completed_config()
+        meter = meter_for(self.device)
+        probe = MemoryProbe(meter)
+
+        before_bytes = meter.requested_bytes()
+        start_ns = time.perf_counter_ns()
+        with probe.stage("build"):
+            self.adapter = self._builder()(config, NullProbe())
+        build_s = (time.perf_counter_ns() - start_ns) / 1e9
+        part_bytes = getattr(self.adapter, "weights", None)
+        weights_bytes = _weights_bytes(before_bytes, meter.requested_bytes(), part_bytes)
+
+        longest, failure = measure.measure_memory(
+            self.adapter, islice(self.samples, queries), probe
+        )
+        kv_cache_bytes = longest.kv_cache_bytes if longest else None
+        lines = []
+        for stage, peaks in probe.peaks().items():
+            line = {"stage": stage, "instrument": meter.instrument} | asdict(peaks)
+            if stage == "build":
+                line["weights_bytes"] = weights_bytes
+            if stage == "llm":
+                line["kv_cache_bytes"] = kv_cache_bytes
+            lines.append(line)
+        return MeasuredMemory(
+            lines=tuple(plain(lines)),
+            error=failure.reason if failure else None,
+            build_s=build_s,
+            weights=plain(part_bytes),
+            costs=plain(self._costs_by_arithmetic(longest)),
+            # Only that a case has no quality is noted here: the quality pass then need not build
+            # it. That it has is noted by the process that evaluates it, since a case may fail
+            # before.
+            has_quality=None if self.adapter.has_quality else False,
+        )
+
+    def profile(self) -> list[Line]:
+        """Measure how long the GPU is at work in each stage of one query; nothing on a CPU.
+
+        One query is enough: kernels take a steady time, and reading a profile is slow.
+        """
+        if not self.device.startswith("cuda"):
+            return []
+        return [passes.gpu_busy(self.adapter, [self.samples[0]], clock_for(self.device))]
+
+    def _costs_by_arithmetic(self, longest: Prediction | None) -> dict[str, Any] | None:
+        """Return what the query with the longest prompt should cost, where the adapter tells."""
+        if longest is None or not hasattr(self.adapter, "paper"):
+            return None
+        return asdict(self.adapter.paper(longest.prompt_tokens, longest.answer_tokens))
+
+    # Fits
+
+    def try_fit(self, queries: int) -> Line:
+        """Build the case and evaluate a few queries, limited to the card of the order.
+
+        Returns:
+            A line of ``fits.jsonl``: the status ``ok``, ``skipped`` where there is no GPU to limit,
+            or how it failed; the reason of the last two; how many queries were evaluated and
+            answered; the peaks, of a failure up to it, and what of the card is not the allocator's,
+            in bytes.
+        """
+        self.device = environment.resolve_device(self._device_setting())
+        if not self.device.startswith("cuda"):
+            reason = f"it takes an NVIDIA GPU, and the case runs on {self.device}"
+            return {"status": "skipped", "reason": reason}
+        config = self._completed_config()
+        probe = MemoryProbe(meter_for(self.device))
+        try:
+            with probe.stage("build"):
+                self.adapter = self._builder()(config, NullProbe())
+            _, failure = measure.measure_memory(self.adapter, islice(self.samples, queries), probe)
+        except Exception as error:
+            failure = measure.classify(error)
+        status, reason = failure or ("ok", None)
+
+        line = {
+            "status": status,
+            "reason": reason,
+            "beside_bytes": self._outside_allocator_bytes,
+            "asked": min(queries, len(self.samples)),
+            # A stage that fails leaves no reading, so each reading of the last stage is an answer.
+            "answered": len(probe.readings.get(STAGES[-1], [])),
+        }
+        # A stage that failed left no reading, but its allocations are still in the allocator's
+        # peak.
+        readings = [*probe.peaks().values(), probe.meter.read(None)]
+        reserved = [reading.peak_reserved_bytes for reading in readings]
+        of_process = [reading.device_process_bytes for reading in readings]
+        line["peak_reserved_bytes"] = largest(reserved)
+        line["device_process_bytes"] = largest(of_process)
+        return line
+
+    # The process
+
+    def settle(self) -> None:
+        """Wait until the device has done all its work, also that of a query that failed.
+
+        Otherwise the rest of it would be timed with the next case's queries.
+        """
+        # A broken device cannot be waited for; the call that broke it has failed already.
+        with suppress(Exception):
+            clock_for(self.device).settle()
+
+    def close(self) -> None:
+        """Let the adapter free what it took."""
+        if self.adapter is not None:
+            self.adapter.close()
+
+    def _completed_config(self) -> Any:
+        """Return the config with the device of this machine.
+
+        If the order names a card, limit the process to it.
+        """
+        self.device = environment.resolve_device(self._device_setting())
+        config = self.order.config
+        if self.order.gpu_memory and hasattr(config, "device"):
+            self._limit_to_card(self.order.gpu_memory)
+        return registry.complete(config, device=self.device, process=self.order.process)
+
+    def _device_setting(self) -> str:
+        return getattr(self.order.config, "device", "cpu")
+
+    def _limit_to_card(self, card: str) -> None:
+        if not self.device.startswith("cuda"):
+            raise UsageError(
+                f"GPU memory {card} is asked for, but the case runs on {self.device}; "
+                "leave out --gpu-memory"
+            )
+        allocator_bytes = cap_gpu(card_bytes(card))
+        self._outside_allocator_bytes = card_bytes(card) - allocator_bytes
+
+    def _builder(self) -> registry.Build:
+        return registry.find(self.order.adapter)
+
+    def _built_case(self) -> BuiltCase:
+        return BuiltCase(
+            settings=plain(dict(self.adapter.settings)),
+            has_quality=self.adapter.has_quality,
+            warnings=tuple(getattr(self.adapter, "warnings", ())),
+            parameters=plain(getattr(self.adapter, "parameters", None)),
+        )
+
+
+def _is_virtual(config: Any) -> bool:
+    """Return whether a case lets simulated time pass."""
+    return getattr(config, "clock", "host") == "virtual"
+
+
+def _weights_bytes(
+    before_bytes: int | None, after_bytes: int | None, part_bytes: dict[str, int] | None
+) -> int | None:
+    """Return the size of the weights.
+
+    PyTorch's allocator sees all that was loaded. Where it does not tell, the model's tensors count.
+    """
+    if before_bytes is not None and after_bytes is not None:
+        return after_bytes - before_bytes
+    return sum(part_bytes.values()) if part_bytes else None
+
+
+def plain(value: Any) -> Any:
+    """Return the same in JSON's own types: an adapter may hand over numpy's numbers."""
+    return json.loads(json.dumps(value, default=_plain_number_or_text))
+
+
+def _plain_number_or_text(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else str(value)

@@ -1,0 +1,90 @@
+"""The data worker: a process without a model, which reads the data and describes the machine.
+
+The session itself opens no image and imports no torch: a failure of either must not take it down,
+and it must not compete with the models for memory.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from ...datasets.reasonseg import ReasonSeg
+from ...harness import environment, measure, noise, roofline
+from ...harness.measure import Failure
+from .worker_messages import DataReader, Line, Machine
+
+THUMBNAIL_PX = 320  # of the longer side; the report shows four images in a row
+
+
+class DataWorker:
+    """What the session may call in the data process."""
+
+    def __init__(self, data: DataReader) -> None:
+        self.samples = ReasonSeg(**data)
+
+    def describe_machine(self) -> Machine:
+        """Return the machine, its conditions, and the versions of the software."""
+        facts = environment.describe_machine() | environment.conditions()
+        return Machine(facts, environment.versions())
+
+    def resolve_devices(self, devices: Sequence[str]) -> list[str]:
+        """Return what each device is on this machine: ``auto`` becomes ``cuda`` or ``cpu``.
+
+        Raises:
+            UsageError: a device is not there.
+        """
+        return [environment.resolve_device(device) for device in devices]
+
+    def check_data(self) -> None:
+        """Read every image and target once: broken data are found before anything is measured.
+
+        Raises:
+            DataError: the first one that is broken.
+        """
+        for sample in self.samples:
+            _ = sample.image, sample.target_HW  # reading them is the check
+
+    def save_gallery(self, positions: Sequence[int], path: str) -> list[str]:
+        """Save small images and whole targets of some queries; return the queries' ids."""
+        arrays: dict[str, np.ndarray] = {}
+        ids = []
+        for number, position in enumerate(positions):
+            sample = self.samples[position]
+            arrays[f"image_{number}"] = _thumbnail(sample.image)
+            arrays[f"target_{number}"] = sample.target_HW
+            ids.append(sample.id)
+        np.savez_compressed(path, **arrays)  # pyright: ignore[reportArgumentType]
+        return ids
+
+    def warn_of_other_load(self, devices: Sequence[str]) -> list[str]:
+        """Return warnings about other programs that keep the devices busy.
+
+        To be called while none of the run's models is on a GPU: it could not be told from
+        another's.
+        """
+        warnings: list[str] = []
+        for device in dict.fromkeys(self.resolve_devices(devices)):
+            for warning in noise.surroundings(device):
+                if warning not in warnings:
+                    warnings.append(warning)
+        return warnings
+
+    def measure_roofline(self, device: str) -> Line:
+        """Return the peak rates of a device, which are measured once and then cached."""
+        return roofline.cached_roofline(device)
+
+    def unanswered_timed(self, positions: Sequence[int], failure: Failure) -> list[Line]:
+        """Return the lines of timed queries whose worker was lost."""
+        return [measure.failed_measurement(self.samples[place], failure) for place in positions]
+
+    def unanswered_scored(self, positions: Sequence[int], failure: Failure) -> list[Line]:
+        """Return the lines of queries of the quality pass whose worker was lost."""
+        return [measure.failed_evaluation(self.samples[place], failure) for place in positions]
+
+
+def _thumbnail(image_HW3: np.ndarray) -> np.ndarray:
+    height, width = image_HW3.shape[:2]
+    scale = min(1.0, THUMBNAIL_PX / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(image_HW3, size, interpolation=cv2.INTER_AREA)

@@ -1,0 +1,50 @@
+"""The memory pass: each case alone, in fresh processes; and whether cases fit a card.
+
+Peaks are measured apart from times, since reading a peak waits for the GPU. A case has the machine
+to itself, and each process is fresh: what a process has allocated before would count for it.
+"""
+
+from contextlib import suppress
+
+from ...harness.errors import UsageError
+from .run_context import RunContext
+from .worker_messages import MeasuredMemory
+from .worker_pool import WorkerLost
+
+
+def measure_memory(run: RunContext, process: int, case: str) -> None:
+    """Measure the peak memory of a case in one fresh process; nothing if it is measured already."""
+    if not run.journal.has_memory(process, case):
+        queries = run.suite.plan.memory_queries
+        profiled = []
+        with run.start_case(case, process) as worker:
+            try:
+                memory = worker.measure_memory(queries)
+            except WorkerLost as lost:
+                memory = MeasuredMemory(error=lost.reason)
+            # The GPU's time at work is measured in the same process: the model is built already.
+            if process == 0 and run.suite.plan.beside and memory.error is None:
+                # If it fails, the memory is measured all the same; the report leaves the profile
+                # out.
+                with suppress(WorkerLost):
+                    profiled = worker.profile()
+        run.manifest.notes(case, process).measured_memory(memory)
+        place = run.place(case, process)
+        # Before the memory lines, which make the pass complete; see `Journal.add_passes`.
+        run.journal.add_passes([place | line for line in profiled])
+        run.journal.add_memory([place | line for line in memory.lines])
+    run.steps.advance(1, f"memory of {case}")
+
+
+def try_fit(run: RunContext, case: str, card: str) -> None:
+    """Try whether a case fits a card. That it does not is a result of the run, and no failure."""
+    if not run.journal.has_fit(case, card):
+        with run.start_case(case, gpu_memory=card) as worker:
+            try:
+                fit = worker.try_fit(run.suite.plan.memory_queries)
+            except (WorkerLost, UsageError) as error:
+                # The process broke, or this machine cannot imitate the card.
+                fit = {"status": "error", "reason": str(error)}
+        place = {"case": case, "card": card, "attempt": run.manifest.attempt}
+        run.journal.add_fit(place | fit)
+    run.steps.advance(1, f"{case} on a card of {card}")

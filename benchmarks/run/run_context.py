@@ -1,0 +1,108 @@
+"""What every pass of a run works with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..progress import Progress
+from ..queries import Queries
+from ..resolved_suite import ResolvedSuite
+from .journal import Journal
+from .lockstep import Lockstep
+from .manifest import ManifestWriter
+from .worker_messages import Line, Order
+from .worker_pool import CaseProcess, WorkerPool
+
+MEMORY_SHARE = 0.95  # of a machine's memory that cases side by side may need
+
+
+class Steps:
+    """Counts what a run has done, and reports it.
+
+    Args:
+        report: is called with steps done, steps in all, and what is being done.
+        total: steps in all: a query, a memory pass of a process, a fit or a training is one step.
+    """
+
+    def __init__(self, report: Progress, total: int) -> None:
+        self._report, self._total = report, total
+        self._done = 0
+
+    def advance(self, steps: int, what: str) -> None:
+        """Count steps as done, and report what is being done."""
+        self._done += steps
+        self._report(self._done, self._total, what)
+
+
+def count_steps(suite: ResolvedSuite, queries: Queries, trainings: int) -> int:
+    """Return how many steps a run has in all.
+
+    Args:
+        suite: what is measured.
+        queries: what it is measured on.
+        trainings: number of trainings, each seed counted.
+    """
+    models, plan = len(suite.models), suite.plan
+    passes = models * plan.memory_processes + len(suite.fits) + trainings
+    timed = models * plan.processes * queries.timed
+    scored = len(suite.cases) * queries.scored
+    if not queries.scored:  # baselines are then evaluated in timed rounds of their own
+        timed += len(suite.baselines) * queries.timed
+    return passes + timed + scored
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What every pass of a run works with.
+
+    Attributes:
+        suite: what is measured.
+        queries: what it is measured on.
+        folder: of the run.
+        pool: starts worker processes.
+        journal: of the records.
+        manifest: of the run.
+        steps: reports progress.
+        lockstep: with another session, where there is one.
+    """
+
+    suite: ResolvedSuite
+    queries: Queries
+    folder: Path
+    pool: WorkerPool
+    journal: Journal
+    manifest: ManifestWriter
+    steps: Steps
+    lockstep: Lockstep
+
+    def start_case(
+        self, case_name: str, process: int = 0, gpu_memory: str | None = None
+    ) -> CaseProcess:
+        """Start a process of a case.
+
+        Args:
+            case_name: of a model or a trivial baseline.
+            process: number of the process, from 0.
+            gpu_memory: size of the card that it is limited to; None: as the plan says.
+        """
+        case = self.suite.case(case_name)
+        plan = self.suite.plan
+        if plan.save_masks:
+            keep_masks_of = None  # of all queries
+        elif process == 0:
+            keep_masks_of = self.manifest.gallery  # the report shows these
+        else:
+            keep_masks_of = ()
+        order = Order(
+            adapter=case.adapter,
+            config=case.config,
+            data=self.queries.reader,
+            process=process,
+            keep_masks_of=keep_masks_of,
+            gpu_memory=gpu_memory or plan.gpu_memory,
+            timed=self.queries.timed,
+        )
+        return self.pool.start_case(order)
+
+    def place(self, case: str, process: int) -> Line:
+        """Return the fields of a line that say which measurement it belongs to."""
+        return {"case": case, "process": process, "attempt": self.manifest.attempt}

@@ -1,0 +1,111 @@
+"""The timed rounds: every case has a fresh process, and the cases take turns block by block.
+
+Whatever drifts on the machine then drifts for all of them. Only one process works at a time.
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from . import schedule
+from .run_context import MEMORY_SHARE, RunContext
+from .timed_case import TimedCase
+from .worker_pool import DataProcess
+
+SYNCHRONISED_QUERIES = 4  # of a process; they come before the timed ones
+
+
+def measure_round(run: RunContext, data: DataProcess, process: int, cases: Sequence[str]) -> None:
+    """Measure a round, one fresh process of each case; nothing if all of its lines are there.
+
+    Cases that do not fit side by side are measured one after the other, each with all of its
+    queries.
+    """
+    if run.journal.has_round(process, cases):
+        run.steps.advance(run.queries.timed * len(cases), "already measured")
+        return
+    # Beside another session, that session's load would be found. It looks for itself between
+    # rounds.
+    if run.lockstep.alone:
+        for warning in data.warn_of_other_load(run.suite.devices):
+            run.manifest.warn(warning)
+    core = run.lockstep.next_core()
+    obstacle = why_not_side_by_side(run, cases)
+    if obstacle is None:
+        _measure_in_turn(run, data, process, cases, core)
+        return
+    run.manifest.warn(
+        f"{', '.join(cases)} {obstacle}: they alternate as fresh processes, not block by block, "
+        "and their ratios are less sure"
+    )
+    for case in schedule.turns(cases, process, block=0):
+        _measure_in_turn(run, data, process, (case,), core)
+
+
+def why_not_side_by_side(run: RunContext, cases: Sequence[str]) -> str | None:
+    """Return why cases cannot be side by side, as the end of a sentence; None if they can.
+
+    It goes by what the memory pass has found. A machine that does not tell its size is taken to be
+    large enough.
+    """
+    if len(cases) == 1:
+        return None
+    if run.suite.plan.gpu_memory:
+        # What lies outside PyTorch's allocator is measured on the whole GPU: a second process would
+        # be counted as part of the first.
+        return f"have a card of {run.suite.plan.gpu_memory} each"
+    needed_bytes, of_gpu = run.journal.memory_needed(cases)
+    if not run.lockstep.alone:
+        needed_bytes *= 2  # the cases of the other session are in memory too
+    memory_bytes = run.manifest.environment.get("gpu_memory_bytes" if of_gpu else "memory_bytes")
+    if memory_bytes is None or needed_bytes <= MEMORY_SHARE * memory_bytes:
+        return None
+    needed_gib, memory_gib = needed_bytes / 2**30, memory_bytes / 2**30
+    return f"do not fit side by side ({needed_gib:.1f} of {memory_gib:.1f} GiB)"
+
+
+def _measure_in_turn(
+    run: RunContext, data: DataProcess, process: int, cases: Sequence[str], core: int | None
+) -> None:
+    """Build the cases at the same time, then measure them in turn."""
+    with ExitStack() as stack:
+        timed_cases = {}
+        for case in cases:
+            worker = stack.enter_context(run.start_case(case, process))
+            notes = run.manifest.notes(case, process)
+            timed_cases[case] = TimedCase(worker, data, notes)
+        for case, timed_case in timed_cases.items():
+            run.steps.advance(0, f"process {process + 1}: building and warming up {case}")
+            timed_case.await_build()
+        with run.lockstep.round():
+            _measure_turns(run, process, timed_cases, core)
+
+
+def _measure_turns(
+    run: RunContext, process: int, timed_cases: dict[str, TimedCase], core: int | None
+) -> None:
+    """Warm up the cases, then measure synchronised queries and timed ones in turn."""
+    for case, timed_case in timed_cases.items():
+        with run.lockstep.turn():
+            is_model = run.suite.case(case).role == "model"
+            timed_case.warm_up(run.suite.plan.warmup if is_model else 0, core)
+
+    names, block_size = list(timed_cases), run.suite.plan.block
+    # First, since the last timed query of a round makes it complete; see `Journal.add_passes`.
+    queries = min(SYNCHRONISED_QUERIES, run.queries.timed)
+    for _, positions, case in schedule.blocks_in_turn(names, process, block_size, queries):
+        with run.lockstep.turn():
+            place = run.place(case, process)
+            lines = timed_cases[case].measure_synchronised(positions)
+            run.journal.add_passes([place | line for line in lines])
+
+    for block, positions, case in schedule.blocks_in_turn(
+        names, process, block_size, run.queries.timed
+    ):
+        with run.lockstep.turn():
+            place = run.place(case, process) | {"block": block}
+            measured = timed_cases[case].measure_block(positions)
+            lines = []
+            for position, line in zip(positions, measured, strict=True):
+                lines.append(place | {"position": position} | line)
+            run.journal.add_queries(lines)
+            run.steps.advance(len(positions), f"process {process + 1}: {case}")

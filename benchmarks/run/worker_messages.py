@@ -1,0 +1,100 @@
+"""What a session and its worker processes send each other: orders and results.
+
+All of it is pickled. Lines are JSON objects as the journals hold them, without the fields that the
+session adds (case, process, attempt, position).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Line = dict[str, Any]
+DataReader = Mapping[str, Any]  # arguments of `ReasonSeg`
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a case's worker process is started with.
+
+    Attributes:
+        adapter: name of the case's adapter.
+        config: a value of the adapter's settings dataclass.
+        data: which queries to open.
+        process: which of the case's processes this is, from 0.
+        keep_masks_of: ids of the queries whose masks are kept in the lines; None: of all.
+        gpu_memory: size of the card that the process is limited to, such as ``8GB``.
+        timed: how many queries, from the first on, the timed rounds take; None: all.
+    """
+
+    adapter: str
+    config: Any
+    data: DataReader
+    process: int = 0
+    keep_masks_of: tuple[str, ...] | None = ()
+    gpu_memory: str | None = None
+    timed: int | None = None
+
+
+@dataclass(frozen=True)
+class BuiltCase:
+    """What is known of a case once its adapter is built.
+
+    Attributes:
+        settings: all settings, as the adapter resolved them.
+        has_quality: False for random weights.
+        warnings: of the adapter.
+        parameters: number of parameters of each part; None where the adapter does not tell.
+        clock: the clock of its times; None where nothing is timed.
+    """
+
+    settings: Mapping[str, Any]
+    has_quality: bool
+    warnings: tuple[str, ...] = ()
+    parameters: Mapping[str, int] | None = None
+    clock: str | None = None
+
+
+@dataclass(frozen=True)
+class WarmedUpCase:
+    """How a case came to speed; see `measure.WarmUp` for the first four fields.
+
+    Attributes:
+        core: the CPU core that the process is pinned to; None where it is not pinned.
+        warnings: what speaks against the measurement that follows.
+    """
+
+    first_query_ms: float | None
+    warmup_queries: int
+    warmup_stable: bool
+    warmup_lengths: int
+    core: int | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MeasuredMemory:
+    """The result of the memory pass of one process.
+
+    Attributes:
+        lines: one for each stage that was measured.
+        error: why not all stages were measured; None if they were.
+        build_s: seconds that the build took.
+        weights: bytes of each part in memory; None where the adapter does not tell.
+        costs: what a query should cost by arithmetic; None where the adapter does not tell.
+        has_quality: False for random weights; None where it is not known yet.
+    """
+
+    lines: tuple[Line, ...] = ()
+    error: str | None = None
+    build_s: float | None = None
+    weights: Mapping[str, int] | None = None
+    costs: Mapping[str, Any] | None = None
+    has_quality: bool | None = None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The machine and the software that a run is measured with."""
+
+    environment: dict[str, Any]
+    versions: dict[str, str | None]

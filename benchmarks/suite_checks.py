@@ -1,0 +1,71 @@
+"""Check a suite before anything is loaded or measured: its names are known, and its parts agree."""
+
+from ..harness import metrics
+from ..harness.errors import UsageError, unknown
+from ..harness.memory import card_bytes
+from .claim_checks import check_claim
+from .factors import check_factors
+from .resolved_suite import ResolvedSuite
+from .suite import Suite
+from .training import in_suites
+
+
+def check_definition(suite: Suite) -> None:
+    """Check what needs no case to be made.
+
+    Raises:
+        UsageError: naming the first thing that is wrong.
+    """
+    both = suite.cases.keys() & suite.controls.keys()
+    if both:
+        names = ", ".join(sorted(both))
+        raise UsageError(f"suite {suite.name}: {names} is both a case and a control; rename one")
+    if suite.reference not in suite.cases:
+        raise unknown("case as reference", suite.reference, suite.cases)
+    _check_groups(suite)
+    _check_memory_pass(suite)
+    for metric in suite.metrics:
+        if metric not in metrics.METRICS:
+            raise unknown("metric", metric, metrics.METRICS)
+    if suite.plan.gpu_memory:
+        card_bytes(suite.plan.gpu_memory)  # raises where it is no size of a card
+
+
+def check_resolved(suite: ResolvedSuite) -> None:
+    """Check what is said about the cases: factors, gate, trainings and claims.
+
+    Raises:
+        UsageError: naming the first thing that is wrong.
+    """
+    check_factors(suite)
+    suite.definition.gate.check(suite.definition.cases)
+    in_suites.check(suite.trainings)
+    for claim in suite.claims:
+        check_claim(claim, suite.references_for(claim))
+        in_suites.check_card(claim, suite.trainings)
+
+
+def _check_groups(suite: Suite) -> None:
+    if not suite.groups:
+        return
+    grouped = [case for cases in suite.groups.values() for case in cases]
+    for case in grouped:
+        if case not in suite.cases:
+            raise unknown("case in a group", case, suite.cases)
+    misplaced = [case for case in suite.cases if grouped.count(case) != 1]
+    if misplaced or not all(suite.groups.values()):
+        where = ", ".join(misplaced) or "an empty group"
+        raise UsageError(
+            f"suite {suite.name}: each case belongs to exactly one group, "
+            f"which is not so for {where}"
+        )
+
+
+def _check_memory_pass(suite: Suite) -> None:
+    """Check that there is a memory pass where cases are measured in turn."""
+    sizes = [len(cases) for cases in suite.groups.values()] or [len(suite.cases)]
+    if suite.plan.memory_processes == 0 and max(sizes) > 1:
+        raise UsageError(
+            f"suite {suite.name}: memory_processes is 0, but whether the cases of a group fit side "
+            "by side is known from the memory pass; make it 1 or more"
+        )
