@@ -1,15 +1,17 @@
-"""Heads beside a dual that is trained from scratch: they stand in for the pretraining that the real parts have had.
+"""Auxiliary heads beside a dual that is trained from scratch, in place of the pretraining that real parts have had.
 
-    clip_places                        which cell a token is of: what CLIP's tokens say
-    clip_attributes, sam_attributes    shape, colour and texture of what lies in each cell: what CLIP and SAM know
-    sam_outlines                       which places of a cell belong with its middle: what SAM knows
-    word_map                           where all is that a word names, from the word's state: what LLaVA knows
+    clip_places                        which cell a token is of: what CLIP's tokens tell
+    clip_attributes, sam_attributes    shape, colour and texture of the object in each cell: what CLIP and SAM learned
+    sam_outlines                       which places of a cell belong with its middle: what SAM learned
+    word_map                           where the objects are that a word names, from its state: what LLaVA learned
     target_map, target_attributes      where the target is and what it looks like, from the state of [SEG]: LLaVA's too
-    prompt                             masks of prompts that say both: SAM's, of points and boxes; [SEG] learns to say
-                                       what these prompts say
+    prompt                             masks of prompts that hold both: SAM's, of points and boxes; the projection of
+                                       [SEG] learns to give what these prompts hold
 
-All places are told in CLIP's cells: the language model sees no more of an image than CLIP's view of it, and does not
-know where in SAM's frame that lies. The heads are thrown away.
+All places are in CLIP's cells: the language model sees no more of an image than CLIP's view of it, and does not
+know where in SAM's frame that lies. The heads are thrown away after the training.
+
+Suffixes: B scenes, N queries, L words, O objects (0 is background), P cells, K values of all attributes, C channels.
 """
 
 import math
@@ -36,11 +38,16 @@ WEIGHTS = {
     "target_attributes": 0.1,
     "prompt": 1.0,
 }
-KINDS = [len(values) + 1 for values in ATTRIBUTES]
+# How many values each kind of attribute has, with 0 for "no object".
+VALUES_OF_KINDS = [len(values) + 1 for values in ATTRIBUTES]
+# Positions of encoders that begin at random, see `waves`.
+WAVE_SCALE = 0.5  # root mean square, about that of a patch's embedding
+SLOWEST_WAVE = 0.01  # radians per cell; the fastest wave has 1
 
 
-class Helpers(nn.Module):
-    """
+class AuxiliaryHeads(nn.Module):
+    """Linear heads on the features of a dual.
+
     Args:
         preset: the dual's sizes.
     """
@@ -49,109 +56,105 @@ class Helpers(nn.Module):
         super().__init__()
         self._names: Tensor
         self.register_buffer("_names", names_of_attributes(preset.llama.vocabulary))
-        self._step, cells = LABELS_PX // preset.sam.grid, preset.clip.image_tokens
+        self._places_along_cell = LABELS_PX // preset.sam.grid
+        cells, values = preset.clip.image_tokens, sum(VALUES_OF_KINDS)
         hidden, prompt = preset.llama.hidden, preset.sam.prompt_dim
-        self.clip = nn.Linear(hidden, sum(KINDS))
+        # The order is that of the random weights, which a seed fixes.
+        self.clip = nn.Linear(hidden, values)
         self.places = nn.Linear(hidden, cells)
-        self.sam = nn.Linear(prompt, sum(KINDS))
-        self.outlines = nn.Linear(prompt, self._step**2)
+        self.sam = nn.Linear(prompt, values)
+        self.outlines = nn.Linear(prompt, self._places_along_cell**2)
         self.map = nn.Linear(hidden, cells)
-        self.attributes = nn.Linear(hidden, sum(KINDS))
-        self.prompter = nn.Linear(cells + sum(KINDS), prompt)
+        self.attributes = nn.Linear(hidden, values)
+        self.prompter = nn.Linear(cells + values, prompt)
 
     def prompts(self, batch: SceneBatch) -> Tensor:
-        """Prompts of the mask decoder that say where the targets are and what they look like: [N, C]."""
-        return self.prompter(torch.cat([_where(batch), _what(batch)], dim=-1))
+        """Return prompts of the mask decoder that hold where the targets are and what they look like: [N, C]."""
+        return self.prompter(torch.cat([_target_cells(batch), _target_values(batch)], dim=-1))
 
     def forward(
-        self, looked_at: dict[str, Tensor], batch: SceneBatch, prompts_NC: Tensor | None = None
+        self, features: dict[str, Tensor], batch: SceneBatch, prompts_NC: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """What each head costs, by the names of `WEIGHTS`.
+        """Return the loss of each head, by the names of `WEIGHTS`.
 
         Args:
-            looked_at: as `StudyLearner` gives it.
-            batch: what was asked.
-            prompts_NC: what [SEG] is to say, where that is learned.
+            features: as `StudyLearner` returns them.
+            batch: the scenes and queries.
+            prompts_NC: what the projection of [SEG] is to give, in the steps in which that is learned.
         """
-        costs = self.of_encoders(looked_at, batch) | self._of_targets(looked_at["seg"], batch)
-        costs["word_map"] = self._of_words(looked_at["words"], batch)
+        losses = self.encoder_losses(features, batch)
+        losses |= self._target_losses(features["seg"], batch)
+        losses["word_map"] = self._word_loss(features["words"], batch)
         if prompts_NC is not None:
-            costs["prompt"] = functional.mse_loss(
-                looked_at["said"].float(), prompts_NC.detach().float()
-            )
-        return costs
+            # The prompts are the target here: detached, so that they do not move towards [SEG].
+            target_NC = prompts_NC.detach().float()
+            losses["prompt"] = functional.mse_loss(features["projected"].float(), target_NC)
+        return losses
 
-    def of_encoders(self, looked_at: dict[str, Tensor], batch: SceneBatch) -> dict[str, Tensor]:
-        """What those cost that read no query."""
-        cells_BPK, crop_BP = self._cells(batch.labels_BHW), batch.crop_labels_Bhw.flatten(1)
-        middle_BP = cells_BPK[..., self._step * (self._step // 2) + self._step // 2]
-        sam_BNC = looked_at["sam"].flatten(2).transpose(1, 2)
-        places_BPK = self.places(looked_at["clip"]).float()
-        own_P = torch.arange(places_BPK.shape[1], device=places_BPK.device)
+    def encoder_losses(self, features: dict[str, Tensor], batch: SceneBatch) -> dict[str, Tensor]:
+        """Return the losses of the heads that read no query."""
+        labels_BPk = self._labels_by_cell(batch.labels_BHW)
+        middle = self._places_along_cell // 2
+        middle_labels_BP = labels_BPk[..., self._places_along_cell * middle + middle]
+        crop_labels_BP = batch.crop_labels_Bhw.flatten(1)
+        clip_BPC = features["clip"]
+        sam_BPC = features["sam"].flatten(2).transpose(1, 2)
+        logits_BPP = self.places(clip_BPC).float()
+        own_cell_P = torch.arange(logits_BPP.shape[1], device=logits_BPP.device)
+        own_cell_BP = own_cell_P.expand(len(logits_BPP), -1)
         return {
-            "clip_places": functional.cross_entropy(
-                places_BPK.mT, own_P.expand(len(places_BPK), -1)
+            "clip_places": functional.cross_entropy(logits_BPP.mT, own_cell_BP),
+            "clip_attributes": _attributes_loss(self.clip(clip_BPC), crop_labels_BP, batch),
+            "sam_attributes": _attributes_loss(self.sam(sam_BPC), middle_labels_BP, batch),
+            "sam_outlines": _outlines_loss(
+                self.outlines(sam_BPC).float(), labels_BPk, middle_labels_BP
             ),
-            "clip_attributes": _of_cells(self.clip(looked_at["clip"]), crop_BP, batch),
-            "sam_attributes": _of_cells(self.sam(sam_BNC), middle_BP, batch),
-            "sam_outlines": _of_outlines(self.outlines(sam_BNC).float(), cells_BPK, middle_BP),
         }
 
-    def _of_targets(self, seg_NC: Tensor, batch: SceneBatch) -> dict[str, Tensor]:
-        where_NP, what_NK = _where(batch), _what(batch)
-        share_NP = where_NP / where_NP.sum(-1, keepdim=True).clamp(
-            min=1e-6
-        )  # an empty target is nowhere
-        parts = zip(
-            self.attributes(seg_NC).split(KINDS, dim=-1), what_NK.split(KINDS, dim=-1), strict=True
-        )
+    def _labels_by_cell(self, labels_BHW: Tensor) -> Tensor:
+        """Return the labels by SAM's cells: [B, cells, places in a cell]."""
+        side = self._places_along_cell
+        return labels_BHW.unfold(1, side, side).unfold(2, side, side).flatten(3).flatten(1, 2)
+
+    def _target_losses(self, seg_NC: Tensor, batch: SceneBatch) -> dict[str, Tensor]:
+        """Return the losses of the heads that read the state of [SEG]."""
+        cells_NP = _target_cells(batch)
+        # An empty target is in no cell: its shares are all 0, and so is its loss.
+        share_NP = cells_NP / cells_NP.sum(-1, keepdim=True).clamp(min=1e-6)
+        logits_by_kind = self.attributes(seg_NC).split(VALUES_OF_KINDS, dim=-1)
+        share_by_kind = _target_values(batch).split(VALUES_OF_KINDS, dim=-1)
+        of_kinds = []
+        for logits_NK, share_NK in zip(logits_by_kind, share_by_kind, strict=True):
+            of_kinds.append(_cross_entropy(logits_NK, share_NK).mean())
         return {
-            "target_map": _surprise(self.map(seg_NC), share_NP).mean(),
-            "target_attributes": torch.stack([_surprise(*part).mean() for part in parts]).sum(),
+            "target_map": _cross_entropy(self.map(seg_NC), share_NP).mean(),
+            "target_attributes": torch.stack(of_kinds).sum(),
         }
 
-    def _of_words(self, states_NLC: Tensor, batch: SceneBatch) -> Tensor:
+    def _word_loss(self, states_NLC: Tensor, batch: SceneBatch) -> Tensor:
+        """Return the loss of the map of each word, mean over the words that name an object of the scene."""
         named_NLO = named(self._names, batch)[:, : states_NLC.shape[1]]
-        where_NLP = torch.bmm(named_NLO.float(), _occupied(batch)[batch.scene_N])
-        cost_NL = _surprise(
-            self.map(states_NLC), where_NLP / where_NLP.sum(-1, keepdim=True).clamp(min=1)
-        )
-        counts_NL = where_NLP.sum(-1) > 0
-        return (cost_NL * counts_NL).sum() / counts_NL.sum().clamp(min=1)
-
-    def _cells(self, labels_BHW: Tensor) -> Tensor:
-        """The labels [B, cells, places in a cell]."""
-        return (
-            labels_BHW.unfold(1, self._step, self._step)
-            .unfold(2, self._step, self._step)
-            .flatten(3)
-            .flatten(1, 2)
-        )
-
-
-def _where(batch: SceneBatch) -> Tensor:
-    """1 for each of CLIP's cells that is asked for: [N, cells]."""
-    return torch.bmm(_asked(batch)[:, None], _occupied(batch)[batch.scene_N])[:, 0]
-
-
-def _occupied(batch: SceneBatch) -> Tensor:
-    """1 for each of CLIP's cells in whose middle an object is: [B, O, cells]."""
-    labels_O = torch.arange(MOST_OBJECTS, device=batch.crop_labels_Bhw.device)
-    return (batch.crop_labels_Bhw.flatten(1)[:, None] == labels_O[:, None]).float()
+        cells_NLP = torch.bmm(named_NLO.float(), _occupied_cells(batch)[batch.scene_N])
+        share_NLP = cells_NLP / cells_NLP.sum(-1, keepdim=True).clamp(min=1)
+        loss_NL = _cross_entropy(self.map(states_NLC), share_NLP)
+        counts_NL = cells_NLP.sum(-1) > 0
+        return (loss_NL * counts_NL).sum() / counts_NL.sum().clamp(min=1)
 
 
 def names_of_attributes(vocabulary: int) -> Tensor:
-    """The kind of attribute and its value, from 1 on, that each token names; 0 and 0 where it names none: [V, 2]."""
-    tokenizer, names = load("tiny"), torch.zeros(vocabulary, 2, dtype=torch.int64)
+    """Return the attribute that each token names: its kind and its value, from 1; 0 and 0 for none. [V, 2]."""
+    tokenizer = load("tiny")
+    names_V2 = torch.zeros(vocabulary, 2, dtype=torch.int64)
     for kind, values in enumerate(ATTRIBUTES):
         for value, word in enumerate(values, start=1):
-            for each in {word, SHAPES.get(word, word)}:
-                names[tokenizer.token_to_id(each)] = torch.tensor([kind, value])
-    return names
+            # A shape has a plural too, as in "the leftmost of the circles".
+            for spelling in {word, SHAPES.get(word, word)}:
+                names_V2[tokenizer.token_to_id(spelling)] = torch.tensor([kind, value])
+    return names_V2
 
 
 def named(names_V2: Tensor, batch: SceneBatch) -> Tensor:
-    """Whether an object has the attribute that a word names: bool [N, L, O].
+    """Return whether an object has the attribute that a word names: bool [N, L, O].
 
     Args:
         names_V2: as `names_of_attributes` makes them.
@@ -159,80 +162,102 @@ def named(names_V2: Tensor, batch: SceneBatch) -> Tensor:
     """
     kind_NL, value_NL = names_V2[batch.ids_NL].unbind(-1)
     attributes_NO3 = batch.attributes_BO3[batch.scene_N]
-    has_NLO = (
-        attributes_NO3.gather(2, kind_NL[:, None].expand(-1, MOST_OBJECTS, -1)).mT
-        == value_NL[..., None]
-    )
-    return has_NLO & (value_NL[..., None] > 0)
+    kind_NOL = kind_NL[:, None].expand(-1, MOST_OBJECTS, -1)
+    value_of_object_NLO = attributes_NO3.gather(2, kind_NOL).mT
+    names_a_value_NL1 = value_NL[..., None] > 0
+    return (value_of_object_NLO == value_NL[..., None]) & names_a_value_NL1
 
 
-def _asked(batch: SceneBatch) -> Tensor:
-    """1 where an object is asked for: [N, O]."""
+def _target_cells(batch: SceneBatch) -> Tensor:
+    """Return 1 for each of CLIP's cells in whose middle a target is: [N, P]."""
+    is_target_N1O = _is_target(batch)[:, None]
+    return torch.bmm(is_target_N1O, _occupied_cells(batch)[batch.scene_N])[:, 0]
+
+
+def _occupied_cells(batch: SceneBatch) -> Tensor:
+    """Return 1 for each of CLIP's cells in whose middle an object is: [B, O, P]."""
+    labels_O = torch.arange(MOST_OBJECTS, device=batch.crop_labels_Bhw.device)
+    return (batch.crop_labels_Bhw.flatten(1)[:, None] == labels_O[:, None]).float()
+
+
+def _is_target(batch: SceneBatch) -> Tensor:
+    """Return 1 for each object that is a target: [N, O]. Targets are kept as the bits of one number."""
     labels_O = torch.arange(MOST_OBJECTS, device=batch.targets_N.device)
     return ((batch.targets_N[:, None] >> labels_O) & 1).float()
 
 
-def _what(batch: SceneBatch) -> Tensor:
-    """The attributes of what is asked for, shares that add up to 1 for each kind: [N, K]. An empty target has none."""
-    kinds = zip(batch.attributes_BO3.unbind(-1), KINDS, strict=True)
-    attributes_BOK = torch.cat(
-        [functional.one_hot(each_BO, count) for each_BO, count in kinds], dim=-1
-    ).float()
-    asked_NO = _asked(batch)
-    asked_NO[:, 0] = asked_NO.sum(-1) == 0
-    return torch.bmm(asked_NO[:, None], attributes_BOK[batch.scene_N])[:, 0] / asked_NO.sum(
-        -1, keepdim=True
-    )
+def _target_values(batch: SceneBatch) -> Tensor:
+    """Return the attributes of the targets, shares that add up to 1 for each kind: [N, K].
+
+    An empty target has the attributes of the background, which are "no object".
+    """
+    of_kinds = []
+    for values_BO, count in zip(batch.attributes_BO3.unbind(-1), VALUES_OF_KINDS, strict=True):
+        of_kinds.append(functional.one_hot(values_BO, count))
+    values_BOK = torch.cat(of_kinds, dim=-1).float()
+    is_target_NO = _is_target(batch)
+    is_target_NO[:, 0] = is_target_NO.sum(-1) == 0
+    sums_NK = torch.bmm(is_target_NO[:, None], values_BOK[batch.scene_N])[:, 0]
+    return sums_NK / is_target_NO.sum(-1, keepdim=True)
 
 
-def _surprise(logits_NK: Tensor, share_NK: Tensor) -> Tensor:
+def _cross_entropy(logits_NK: Tensor, share_NK: Tensor) -> Tensor:
+    """Return the cross entropy of shares that may all be 0, over the last axis: [N]."""
     return -(share_NK * logits_NK.float().log_softmax(-1)).sum(-1)
 
 
-def _of_cells(logits_BPK: Tensor, labels_BP: Tensor, batch: SceneBatch) -> Tensor:
+def _attributes_loss(logits_BPK: Tensor, labels_BP: Tensor, batch: SceneBatch) -> Tensor:
+    """Return the loss of the attributes of the object in each cell, summed over the kinds."""
     labels_BP = torch.where(labels_BP == OUTSIDE, 0, labels_BP).long()
-    wanted_BP3 = batch.attributes_BO3.gather(1, labels_BP[..., None].expand(-1, -1, 3))
-    parts = zip(logits_BPK.float().split(KINDS, dim=-1), wanted_BP3.unbind(-1), strict=True)
-    costs = [functional.cross_entropy(x.mT, y, reduction="none") for x, y in parts]
-    return torch.stack([_balanced(cost_BP, labels_BP > 0) for cost_BP in costs]).sum()
+    values_BP3 = batch.attributes_BO3.gather(1, labels_BP[..., None].expand(-1, -1, 3))
+    logits_by_kind = logits_BPK.float().split(VALUES_OF_KINDS, dim=-1)
+    of_kinds = []
+    for logits_BPk, values_BP in zip(logits_by_kind, values_BP3.unbind(-1), strict=True):
+        loss_BP = functional.cross_entropy(logits_BPk.mT, values_BP, reduction="none")
+        of_kinds.append(_balanced_mean(loss_BP, labels_BP > 0))
+    return torch.stack(of_kinds).sum()
 
 
-def _of_outlines(logits_BPK: Tensor, cells_BPK: Tensor, middle_BP: Tensor) -> Tensor:
-    same_BPK = (cells_BPK == middle_BP[..., None]).float()
-    cost_BPK = functional.binary_cross_entropy_with_logits(logits_BPK, same_BPK, reduction="none")
-    return _balanced(cost_BPK.mean(-1), (middle_BP > 0) & (middle_BP < OUTSIDE))
+def _outlines_loss(logits_BPk: Tensor, labels_BPk: Tensor, middle_labels_BP: Tensor) -> Tensor:
+    """Return the loss of which places of a cell have the label of its middle."""
+    same_BPk = (labels_BPk == middle_labels_BP[..., None]).float()
+    loss_BPk = functional.binary_cross_entropy_with_logits(logits_BPk, same_BPk, reduction="none")
+    is_object_BP = (middle_labels_BP > 0) & (middle_labels_BP < OUTSIDE)
+    return _balanced_mean(loss_BPk.mean(-1), is_object_BP)
 
 
-def _balanced(cost_BP: Tensor, object_BP: Tensor) -> Tensor:
-    """The mean where objects are, and that elsewhere, added up: most of a picture is background."""
-    weights = (object_BP.float(), (~object_BP).float())
-    return torch.stack([(cost_BP * w_BP).sum() / w_BP.sum().clamp(min=1) for w_BP in weights]).sum()
-
-
-SCALE = 0.5  # about that of a patch's embedding
-
-
-SLOWEST = 0.01  # radians per cell; the fastest wave has 1
+def _balanced_mean(loss_BP: Tensor, is_object_BP: Tensor) -> Tensor:
+    """Return the mean over cells with an object plus the mean over the others: most cells are background."""
+    means = []
+    for chosen_BP in (is_object_BP.float(), (~is_object_BP).float()):
+        means.append((loss_BP * chosen_BP).sum() / chosen_BP.sum().clamp(min=1))
+    return torch.stack(means).sum()
 
 
 @torch.no_grad()
 def begin_with_waves(model: LisaModel, parts: Collection[str] = ("clip", "sam_encoder")) -> None:
-    """Sets the positions of encoders that begin at random. CLIP's class has none."""
+    """Set the position embeddings of encoders that begin at random. CLIP's class token has no position."""
     clip, sam = model.preset.clip, model.preset.sam
     if "clip" in parts:
         positions_NC = model.get_parameter("encoder.clip.embeddings.position_embedding.weight")
         positions_NC[0] = 0
         positions_NC[1:] = waves(clip.grid, clip.hidden).flatten(0, 1)
     if "sam_encoder" in parts:
-        model.get_parameter("encoder.sam_encoder.pos_embed").copy_(
-            waves(sam.grid, sam.hidden)[None]
-        )
+        positions_1hwC = model.get_parameter("encoder.sam_encoder.pos_embed")
+        positions_1hwC.copy_(waves(sam.grid, sam.hidden)[None])
 
 
 def waves(grid: int, width: int) -> Tensor:
-    """[grid, grid, width]: a quarter each are sines and cosines of the row, and of the column."""
-    rates_C = SLOWEST ** torch.linspace(0, 1, width // 4)
+    """Return position embeddings that tell every cell of a grid from the others: [grid, grid, width].
+
+    A quarter each are sines and cosines of the row, and of the column, as in Vaswani et al. 2017,
+    "Attention Is All You Need", section 3.5; the slowest wave is faster, because grids are short.
+    """
+    rates_C = SLOWEST_WAVE ** torch.linspace(0, 1, width // 4)
     angles_PC = torch.arange(grid)[:, None] * rates_C
-    along_PC = SCALE * math.sqrt(2) * torch.cat([angles_PC.sin(), angles_PC.cos()], dim=-1)
-    rows, columns = along_PC[:, None].expand(-1, grid, -1), along_PC[None].expand(grid, -1, -1)
-    return torch.cat([rows, columns], dim=-1)
+    # The root mean square of a sine is 1 / sqrt(2).
+    amplitude = WAVE_SCALE * math.sqrt(2)
+    along_PC = amplitude * torch.cat([angles_PC.sin(), angles_PC.cos()], dim=-1)
+    rows_hwC = along_PC[:, None].expand(-1, grid, -1)
+    columns_hwC = along_PC[None].expand(grid, -1, -1)
+    return torch.cat([rows_hwC, columns_hwC], dim=-1)

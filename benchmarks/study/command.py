@@ -1,67 +1,86 @@
-"""What can be said to ``lisabench study``. Cheap to import."""
+"""The command line of ``lisabench study``. Cheap to import."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from .search import Result
 
 Option = typer.Option
 
 
 def study(
-    folder: Annotated[Path, typer.Argument(help="Where it lies; what is finished there is kept.")],
+    folder: Annotated[
+        Path, typer.Argument(help="The study's folder; finished trainings in it are kept.")
+    ],
     seed: Annotated[
         list[int] | None, Option(min=0, help="Of a dual and its variants. May be repeated.")
     ] = None,
     variant: Annotated[
         list[str] | None, Option(help="Only these. May be repeated.", show_default="all")
     ] = None,
-    scenes: Annotated[int, Option(min=1, help="To train on.")] = 60_000,
-    queries: Annotated[int, Option(min=3, help="To judge by.")] = 5_001,
+    scenes: Annotated[int, Option(min=1, help="Scenes to train on.")] = 60_000,
+    queries: Annotated[
+        int, Option(min=3, help="Queries that every training is evaluated on at its end.")
+    ] = 5_001,
     val_queries: Annotated[
-        int, Option(min=3, help="To see by how a training goes, and to choose rates by.")
+        int, Option(min=3, help="Queries for validation while it trains, and for --search.")
     ] = 1_002,
-    dual_steps: Annotated[int, Option(min=1, help="Of each dual.")] = 6_000,
-    steps: Annotated[int, Option(min=1, help="Of each variant.")] = 600,
+    dual_steps: Annotated[int, Option(min=1, help="Steps of each dual.")] = 6_000,
+    steps: Annotated[int, Option(min=1, help="Steps of each variant.")] = 600,
     batch: Annotated[
-        int, Option(min=1, help="Scenes to a step of a dual; half of them to one of a variant.")
+        int, Option(min=1, help="Scenes in a step of a dual; half of them in one of a variant.")
     ] = 256,
     jobs: Annotated[
         int, Option(min=1, help="Trainings at once, spread over the GPUs that are visible.")
     ] = 1,
     search: Annotated[
-        bool, Option("--search", help="Try learning rates instead; the test is not asked.")
+        bool,
+        Option("--search", help="Try learning rates instead; the test's queries are not used."),
     ] = False,
     device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
-    """Train tiny LISAs from scratch, seed by seed, and judge them on scenes that they never saw.
+    """Train tiny LISAs from scratch, seed by seed, and evaluate them on scenes they never saw.
 
     With --search, each variant is trained at a third of its learning rate, at that rate and at three times that, and
-    judged by the validation split alone; the dual only if it is named. Ends with 5 where trainings failed; the others
-    are kept, and the same command makes only what is missing. By default it is the study that is published.
+    evaluated on the validation queries alone; the dual only if it is named. Exit code 5 if trainings failed; the others
+    are kept, and the same command makes only what is missing. The defaults are those of the published study.
     """
     from ...harness.environment import resolve_device
+    from ...harness.records.study import DUAL
     from .folder import Study
     from .search import search as try_rates
     from .search import table
     from .study import carry_out
-    from .variants import DUAL, VARIANTS
+    from .variants import VARIANTS
 
-    how = Study(
-        folder, scenes, queries, dual_steps, steps, batch, jobs, resolve_device(device), val_queries
+    settings = Study(
+        folder=folder,
+        scenes=scenes,
+        test_queries=queries,
+        dual_steps=dual_steps,
+        steps=steps,
+        batch=batch,
+        jobs=jobs,
+        device=resolve_device(device),
+        val_queries=val_queries,
     )
+    seeds = seed or [0]
     if search:
         names = variant or [name for name in VARIANTS if name != DUAL]
-        typer.echo(table(try_rates(how, seed or [0], names, _tell)))
+        typer.echo(table(try_rates(settings, seeds, names, _print)))
     else:
-        carry_out(how, seed or [0], variant or list(VARIANTS), _tell)
+        carry_out(settings, seeds, variant or list(VARIANTS), _print)
 
 
-def _tell(row: dict[str, Any]) -> None:
-    made = "scores" in row
-    said = (
-        f"gIoU {row['scores']['gIoU']:.3f}, {row['seconds']:.0f} s"
-        if made
-        else f"lr {row['lr']:g} tried"
-    )
-    typer.echo(f"{row['name']:16} seed {row['seed']}: {said}")
+def _print(result: "Result") -> None:
+    """Print a line about a training that has finished, or a learning rate that was tried."""
+    from ...harness.records.study import SearchTrial
+
+    if isinstance(result, SearchTrial):
+        outcome = f"lr {result.lr:g} tried"
+    else:
+        outcome = f"gIoU {result.scores['gIoU']:.3f}, {result.seconds:.0f} s"
+    typer.echo(f"{result.name:16} seed {result.seed}: {outcome}")

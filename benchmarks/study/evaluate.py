@@ -1,21 +1,23 @@
-"""What a trained model answers to rendered scenes, and what it answers when it is made blind, counted in pixels.
+"""The answers of a trained model to rendered scenes, and those of its controls, counted in pixels.
 
 Every query is counted at its image's own size, as every evaluation counts, and on the device. Beside the model's own
-answer stand those of its controls, to the same queries and against the same targets:
+answers stand those of its controls, to the same queries and against the same targets:
 
-    query-blind     the words of a query about another scene: the next one whose words are not the same
-    image-blind     everything that is seen is another scene
+    query-blind     reads the words of a query about another scene: the next one whose words are not the same
+    image-blind     sees another scene
     llm-blind       the language model sees another scene, the mask decoder the right one
 
 The other scene is the next one by the ratio of height to width, so that both lie in the same part of their frames, to
 within a pixel (at a few boundaries between ratios, more). Nothing of it is random: it is the same for every model.
+
+Suffixes: B scenes, N queries, Q all queries of a store, A ways to answer, P places of a label map.
 """
 
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -36,14 +38,34 @@ from .batches import SceneBatch, SceneStore
 from .learner import StudyLearner, at_labels, in_bf16
 from .rendered import FAMILIES
 
-ANY = LossWeights(bce=1)  # nothing is lost here
-FLOORS = {"whole-image": whole_image, "centre-box": centre_box, "empty": empty}
+# `StudyLearner` needs the weights of losses; no loss is computed here.
+NO_LOSS = LossWeights(bce=1)
+TRIVIAL_BASELINES = {"whole-image": whole_image, "centre-box": centre_box, "empty": empty}
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """Pixel counts of some queries.
+
+    Attributes:
+        query_N: int64, numbers of the queries in the store, on the host.
+        pixels_3AN: int32, pixels of intersection, union and target, by way to answer.
+    """
+
+    query_N: Tensor
+    pixels_3AN: Tensor
 
 
 def labels(seed: int, split: str, scenes: int, processes: int) -> list[np.ndarray]:
-    """The label maps of scenes, at their own sizes."""
+    """Return the label maps of scenes, at their own sizes: uint8 [H, W] each.
+
+    Args:
+        seed, split: of the scenes.
+        scenes: how many.
+        processes: how many processes draw them.
+    """
     if processes == 1:
-        return [_labels(seed, split, i) for i in range(scenes)]
+        return [_labels(seed, split, index) for index in range(scenes)]
     with ProcessPoolExecutor(processes) as pool:
         return list(pool.map(partial(_labels, seed, split), range(scenes), chunksize=32))
 
@@ -52,158 +74,169 @@ def _labels(seed: int, split: str, index: int) -> np.ndarray:
     return scene(seed, split, index).labels_HW
 
 
+def kept_labels(
+    folder: Path, seed: int, split: str, scenes: int, processes: int = 1
+) -> list[np.ndarray]:
+    """Return what `labels` returns, from a file that is written if there is none.
+
+    Args:
+        folder: of the rendered scenes.
+        seed, split, scenes, processes: as `labels` takes them.
+    """
+    file = folder / f"labels-{split}-{seed}-{scenes:06}.npz"
+    if not file.exists():
+        content = io.BytesIO()
+        np.savez_compressed(content, *labels(seed, split, scenes, processes))
+        # Several trainings may write the file at once, each the same content: whole, under a name of
+        # their own, which then takes the place of the file.
+        temporary = file.with_name(f".{file.name}.{os.getpid()}")
+        temporary.write_bytes(content.getvalue())
+        temporary.replace(file)
+    with np.load(file) as arrays:
+        return [arrays[name] for name in arrays.files]
+
+
 @torch.inference_mode()
-@torch.compiler.set_stance(
-    "force_eager"
-)  # layers compiled for a training's batches would be compiled again for these
-def judge(
+# Layers that were compiled for the batches of a training would be compiled again for these.
+@torch.compiler.set_stance("force_eager")
+def evaluate(
     model: LisaModel, store: SceneStore, labels_of: Sequence[np.ndarray], scenes: int = 64
 ) -> PixelCounts:
-    """Asks the queries that a folder of these scenes would have.
+    """Evaluate a model and its controls on the queries that a folder of these scenes would have.
 
     Args:
         model: on the store's device.
         store: of the scenes.
-        labels_of: their label maps, as `labels` makes them.
-        scenes: at once, at least; from 2 on.
+        labels_of: the label map of each scene, as `labels` returns them.
+        scenes: scenes of a batch, at least; from 2 on.
 
     Returns:
-        The model's own answers and those of its controls, by query. A single scene has no other, and no controls.
+        The model's own answers and those of its controls, by query. A single scene has no other
+        scene, and so no controls.
     """
     model.eval()
-    learner, counted = StudyLearner(model, ANY), []
-    for batch, order_B in _batches(store, scenes):
-        answers_AN = list(_answers(model, learner, batch, order_B))
-        counted += _counted(
-            model.preset.sam.image_px, store, labels_of, batch, torch.stack(answers_AN)
-        )
-    names = (OWN, *CONTROLS) if len(labels_of) > 1 else (OWN,)
-    return _judged(
-        store, torch.cat([query_N for query_N, _ in counted]), [each for _, each in counted], names
-    )
+    learner = StudyLearner(model, NO_LOSS)
+    counted = []
+    for batch, order_B in _batches_by_shape(store, scenes):
+        logits_ANhw = torch.stack(_answers(model, learner, batch, order_B))
+        counted += _count_by_scene(model.preset.sam.image_px, store, labels_of, batch, logits_ANhw)
+    answers = (OWN, *CONTROLS) if len(labels_of) > 1 else (OWN,)
+    return _pixel_counts(store, counted, answers)
 
 
-def _batches(store: SceneStore, scenes: int) -> Iterator[tuple[SceneBatch, Tensor]]:
-    """Scenes of like shape with their chosen queries, and the scenes' places in the batch, by their shape."""
+def _batches_by_shape(store: SceneStore, scenes: int) -> Iterator[tuple[SceneBatch, Tensor]]:
+    """Yield scenes of similar shape with their queries, and the order of the scenes by their shape.
+
+    The order is int64 [B]: places in the batch, from the widest image to the tallest.
+    """
     height_S, width_S = store.sizes_N2.double().unbind(-1)
     by_shape_S = (height_S / width_S).argsort(stable=True)
-    asked_Q = store.chosen_Q.nonzero().flatten()
-    for some_B in by_shape_S.tensor_split(max(1, len(by_shape_S) // scenes)):
-        here_N = asked_Q[torch.isin(store.scene_Q[asked_Q], some_B)]
-        order_B = torch.searchsorted(some_B.sort().values, some_B)
-        yield next(store.walked(here_N, len(some_B))), order_B
+    evaluated_Q = store.chosen_Q.nonzero().flatten()
+    for scenes_B in by_shape_S.tensor_split(max(1, len(by_shape_S) // scenes)):
+        query_N = evaluated_Q[torch.isin(store.scene_Q[evaluated_Q], scenes_B)]
+        # `walked` puts the scenes of a batch in the order of their numbers.
+        order_B = torch.searchsorted(scenes_B.sort().values, scenes_B)
+        yield next(store.walked(query_N, len(scenes_B))), order_B
 
 
 def _answers(
     model: LisaModel, learner: StudyLearner, batch: SceneBatch, order_B: Tensor
-) -> Iterator[Tensor]:
-    """Mask logits [N, h, w]: the model's own, then those of `CONTROLS` where there is another scene."""
+) -> list[Tensor]:
+    """Return mask logits [N, h, w]: the model's own, then those of `CONTROLS` if there is another scene."""
     seen = model.encoder(batch.seen, NullProbe())
-    yield learner.logits(batch, seen)
-    if len(order_B) > 1:
-        following_B = torch.empty_like(order_B)
-        following_B[order_B] = order_B.roll(-1)
-        following_B = following_B.to(batch.scene_N.device)
-        tokens_BNC, embedding_BChw = (each[following_B] for each in vars(seen).values())
-        yield learner.logits(_reworded(batch, order_B), seen)
-        yield learner.logits(batch, Features(tokens_BNC, embedding_BChw))
-        yield learner.logits(batch, Features(tokens_BNC, seen.mask_embedding_BChw))
+    own = learner.logits(batch, seen)
+    if len(order_B) == 1:
+        return [own]
+    next_scene_B = torch.empty_like(order_B)
+    next_scene_B[order_B] = order_B.roll(-1)
+    next_scene_B = next_scene_B.to(batch.scene_N.device)
+    other = Features(
+        image_tokens_BNC=seen.image_tokens_BNC[next_scene_B],
+        mask_embedding_BChw=seen.mask_embedding_BChw[next_scene_B],
+    )
+    other_for_llm = replace(other, mask_embedding_BChw=seen.mask_embedding_BChw)
+    query_blind = learner.logits(_with_words_of_others(batch, order_B), seen)
+    image_blind = learner.logits(batch, other)
+    llm_blind = learner.logits(batch, other_for_llm)
+    return [own, query_blind, image_blind, llm_blind]
 
 
-def _reworded(batch: SceneBatch, order_B: Tensor) -> SceneBatch:
-    """The same scenes, asked with words of others."""
+def _with_words_of_others(batch: SceneBatch, order_B: Tensor) -> SceneBatch:
+    """Return the same queries with the words of others: the next one of another scene, with other words."""
     place_B = torch.empty_like(order_B)
     place_B[order_B] = torch.arange(len(order_B))
+    # The queries in the order of their scenes' shapes.
     by_shape_N = place_B[batch.scene_N.cpu()].argsort(stable=True).to(batch.ids_NL.device)
     ids_NL, scene_N = batch.ids_NL[by_shape_N], batch.scene_N[by_shape_N]
-    other_NN = (scene_N[:, None] != scene_N) & (ids_NL[:, None] != ids_NL).any(-1)
+    is_other_scene_NN = scene_N[:, None] != scene_N
+    has_other_words_NN = (ids_NL[:, None] != ids_NL).any(-1)
     count = len(ids_NL)
-    onward_NN = (
-        (torch.arange(count)[None] - torch.arange(count)[:, None])
-        .remainder(count)
-        .to(ids_NL.device)
-    )
-    words_N = by_shape_N[torch.where(other_NN, onward_NN, count).argmin(1)]
+    number_N = torch.arange(count)
+    # How far ahead each query is of another, around the end: the nearest that is allowed is taken.
+    ahead_NN = (number_N[None] - number_N[:, None]).remainder(count).to(ids_NL.device)
+    allowed_NN = is_other_scene_NN & has_other_words_NN
+    nearest_N = torch.where(allowed_NN, ahead_NN, count).argmin(1)
+    # Back to the order of the batch.
     source_N = torch.empty_like(by_shape_N)
-    source_N[by_shape_N] = words_N
+    source_N[by_shape_N] = by_shape_N[nearest_N]
     return replace(batch, ids_NL=batch.ids_NL[source_N], ends_N=batch.ends_N[source_N])
 
 
-def _counted(
+def _count_by_scene(
     frame_px: int,
     store: SceneStore,
     labels_of: Sequence[np.ndarray],
     batch: SceneBatch,
     logits_ANhw: Tensor,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """By scene: its queries' numbers, and what `_pixels` says of them."""
+) -> Iterator[_Counted]:
+    """Yield the pixel counts of each scene's queries, at the size of its image."""
+    device = logits_ANhw.device
     scene_N = batch.scene_N.cpu()
     for place in scene_N.unique():
-        here_N = (scene_N == place).nonzero().flatten()
-        query_N = batch.query_N[here_N]
-        labels_HW = labels_of[int(store.scene_Q[query_N[0]])]
-        targets_NHW = _targets(labels_HW, store.targets_Q[query_N], logits_ANhw.device)
+        of_scene_M = (scene_N == place).nonzero().flatten()
+        query_M = batch.query_N[of_scene_M]
+        labels_HW = labels_of[int(store.scene_Q[query_M[0]])]
         size_HW = (labels_HW.shape[0], labels_HW.shape[1])
-        logits_Mhw = logits_ANhw[:, here_N.to(logits_ANhw.device)].flatten(0, 1)
-        logits_MHW = logits_at_size(logits_Mhw, size_HW, frame_px)
-        yield query_N, _pixels(logits_MHW.unflatten(0, (-1, len(here_N))) > 0, targets_NHW)
+        logits_AMhw = logits_ANhw[:, of_scene_M.to(device)]
+        # All answers to all queries of the scene are scaled up at once.
+        logits_HW = logits_at_size(logits_AMhw.flatten(0, 1), size_HW, frame_px)
+        predicted_AMHW = logits_HW.unflatten(0, logits_AMhw.shape[:2]) > 0
+        targets_MHW = _targets(labels_HW, store.targets_Q[query_M], device)
+        yield _Counted(query_M, _count_pixels(predicted_AMHW, targets_MHW))
 
 
-def _targets(labels_HW: np.ndarray, asked_N: Tensor, device: torch.device) -> Tensor:
-    """bool [N, H, W]: where a label is that a query asks for."""
-    labels_there_HW = torch.from_numpy(np.ascontiguousarray(labels_HW)).to(device).int()
-    return (asked_N.to(device)[:, None, None].int() >> labels_there_HW) & 1 > 0
+def _targets(labels_HW: np.ndarray, targets_N: Tensor, device: torch.device) -> Tensor:
+    """Return where the label is one of a query's targets: bool [N, H, W]. Targets are bits of a number."""
+    labels_on_device_HW = torch.from_numpy(np.ascontiguousarray(labels_HW)).to(device).int()
+    targets_N11 = targets_N.to(device)[:, None, None].int()
+    return (targets_N11 >> labels_on_device_HW) & 1 > 0
 
 
-def _pixels(predicted_ANHW: Tensor, targets_NHW: Tensor) -> Tensor:
-    """Pixels of intersection, union and target: [3, A, N]."""
-    hit_AN, target_N = _area(predicted_ANHW & targets_NHW), _area(targets_NHW)
-    return torch.stack(
-        [hit_AN, _area(predicted_ANHW) + target_N - hit_AN, target_N.expand_as(hit_AN)]
-    )
+def _count_pixels(predicted_ANHW: Tensor, targets_NHW: Tensor) -> Tensor:
+    """Return pixels of intersection, union and target: int32 [3, A, N]."""
+    intersection_AN = _area(predicted_ANHW & targets_NHW)
+    target_N = _area(targets_NHW)
+    union_AN = _area(predicted_ANHW) + target_N - intersection_AN
+    return torch.stack([intersection_AN, union_AN, target_N.expand_as(intersection_AN)])
 
 
 def _area(mask_HW: Tensor) -> Tensor:
-    """True pixels of the last two axes; along one axis and in int32, which on a CPU is three times as fast."""
+    """Return the number of true pixels over the last two axes.
+
+    Along one axis and in int32, which on a CPU is three times as fast.
+    """
     return mask_HW.flatten(-2).sum(-1, dtype=torch.int32)
 
 
-def judge_floors(store: SceneStore, labels_of: Sequence[np.ndarray]) -> PixelCounts:
-    """What answers without a look or a thought come to, on the queries of `judge`."""
-    query_Q = store.chosen_Q.nonzero().flatten()
-    counted = []
-    for query in query_Q:
-        labels_HW = labels_of[int(store.scene_Q[query])]
-        masks_A1HW = torch.from_numpy(
-            np.stack([_floor(make, labels_HW.shape) for make in FLOORS.values()])
-        )[:, None]
-        counted.append(
-            _pixels(
-                masks_A1HW, _targets(labels_HW, store.targets_Q[query][None], torch.device("cpu"))
-            )
-        )
-    return _judged(store, query_Q, counted, tuple(FLOORS))
-
-
-def _floor(
-    make: Callable[[NoSettings, NullProbe], TrivialBaseline], size_HW: tuple[int, ...]
-) -> np.ndarray:
-    image_HW3 = np.broadcast_to(np.uint8(0), (*size_HW, 3))
-    picture = Sample(
-        "", "", False, Path(), lambda: image_HW3, lambda: image_HW3[..., 0], lambda: ""
-    )
-    return make(NoSettings(), NullProbe()).decoder([picture], None, None)[0]
-
-
-def _judged(
-    store: SceneStore, query_Q: Tensor, counted: Sequence[Tensor], answers: Sequence[str]
+def _pixel_counts(
+    store: SceneStore, counted: Sequence[_Counted], answers: Sequence[str]
 ) -> PixelCounts:
-    """In the order of the queries' numbers."""
+    """Return the pixel counts of all queries, in the order of their numbers."""
+    query_Q = torch.cat([some.query_N for some in counted])
+    pixels_3AQ = torch.cat([some.pixels_3AN.cpu() for some in counted], -1)
     order_Q = query_Q.argsort()
     query_Q = query_Q[order_Q]
-    hit_AQ, either_AQ, target_AQ = torch.cat([each.cpu() for each in counted], -1)[
-        ..., order_Q
-    ].numpy()
+    intersection_AQ, union_AQ, target_AQ = pixels_3AQ[..., order_Q].numpy()
     scene_Q = store.scene_Q[query_Q]
     height_Q, width_Q = store.sizes_N2[scene_Q].numpy().T
     return PixelCounts(
@@ -212,87 +245,92 @@ def _judged(
         family=store.family_Q[query_Q].numpy(),
         height=height_Q,
         width=width_Q,
-        target_px=target_AQ[0],
-        intersection_px=hit_AQ,
-        union_px=either_AQ,
+        target_px=target_AQ[0],  # the target is the same for all ways to answer
+        intersection_px=intersection_AQ,
+        union_px=union_AQ,
         families=FAMILIES,
         answers=tuple(answers),
     )
 
 
-def kept_labels(
-    folder: Path, seed: int, split: str, scenes: int, processes: int = 1
-) -> list[np.ndarray]:
-    """What `labels` makes, from a file that is written where there is none.
+def evaluate_trivial_baselines(store: SceneStore, labels_of: Sequence[np.ndarray]) -> PixelCounts:
+    """Return the pixel counts of the trivial baselines, on the same queries as `evaluate`."""
+    counted = []
+    for query in store.chosen_Q.nonzero().flatten():
+        labels_HW = labels_of[int(store.scene_Q[query])]
+        masks = [_trivial_mask(make, labels_HW.shape) for make in TRIVIAL_BASELINES.values()]
+        masks_A1HW = torch.from_numpy(np.stack(masks))[:, None]
+        targets_1HW = _targets(labels_HW, store.targets_Q[query][None], torch.device("cpu"))
+        counted.append(_Counted(query[None], _count_pixels(masks_A1HW, targets_1HW)))
+    return _pixel_counts(store, counted, tuple(TRIVIAL_BASELINES))
 
-    Args:
-        folder: of rendered scenes.
-        seed, split, scenes, processes: as `labels` takes them.
-    """
-    file = folder / f"labels-{split}-{seed}-{scenes:06}.npz"
+
+def _trivial_mask(
+    make: Callable[[NoSettings, NullProbe], TrivialBaseline], size_HW: tuple[int, ...]
+) -> np.ndarray:
+    """Return the mask of a trivial baseline for an image of some size, by its own adapter."""
+    image_HW3 = np.broadcast_to(np.uint8(0), (*size_HW, 3))
+    sample = Sample(
+        id="",
+        query="",
+        is_sentence=False,
+        source=Path(),
+        pixels=lambda: image_HW3,
+        annotation=lambda: image_HW3[..., 0],
+        identity=lambda: "",
+    )
+    return make(NoSettings(), NullProbe()).decoder([sample], None, None)[0]
+
+
+def write_trivial_baselines(file: Path, store: SceneStore, labels_of: Sequence[np.ndarray]) -> None:
+    """Write the pixel counts of the trivial baselines, once a study."""
     if not file.exists():
-        made = io.BytesIO()
-        np.savez_compressed(made, *labels(seed, split, scenes, processes))
-        _whole(file, made.getvalue())
-    with np.load(file) as found:
-        return [found[name] for name in found.files]
-
-
-def keep_floors(file: Path, store: SceneStore, labels_of: Sequence[np.ndarray]) -> None:
-    """Writes what `judge_floors` finds, once a study."""
-    if not file.exists():
-        write_pixel_counts(file, judge_floors(store, labels_of))
-
-
-def _whole(file: Path, content: bytes) -> None:
-    """Several trainings may write it at once, each the same."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    temporary.replace(file)
+        write_pixel_counts(file, evaluate_trivial_baselines(store, labels_of))
 
 
 class Validation:
-    """The queries that a folder of these scenes would have, asked whenever it is called.
+    """Evaluates a model in training on some scenes, whenever it is called.
+
+    Masks are compared in SAM's frame, at the resolution of the label maps, which is fast.
 
     Args:
         model: in training, on the store's device.
         store: of the scenes.
-        queries: only the first so many.
+        queries: only the first so many of those that a folder of these scenes would have.
         device: "cpu" or "cuda".
-        scenes: at once.
+        scenes: scenes of a batch.
     """
 
     def __init__(
         self, model: LisaModel, store: SceneStore, queries: int, device: str, scenes: int = 64
     ) -> None:
-        self._model, self._learner, self._store, self._device = (
-            model,
-            StudyLearner(model, ANY),
-            store,
-            device,
-        )
-        self._query_Q, self._scenes = store.chosen_Q.nonzero().flatten()[:queries], scenes
+        self._model, self._store, self._device, self._scenes = model, store, device, scenes
+        self._learner = StudyLearner(model, NO_LOSS)
+        self._query_Q = store.chosen_Q.nonzero().flatten()[:queries]
 
     @torch.no_grad()
     def __call__(self) -> float:
-        """The gIoU. Nothing is compiled for it: that would take longer than it saves."""
+        """Return the gIoU. Nothing is compiled for it: that would take longer than it saves."""
         self._model.eval()
         with torch.compiler.set_stance("force_eager"), in_bf16(self._device):
-            found = [self._ious(batch) for batch in self._store.walked(self._query_Q, self._scenes)]
+            batches = self._store.walked(self._query_Q, self._scenes)
+            iou_by_batch = [self._ious(batch) for batch in batches]
         self._model.train()
-        return torch.cat(found).mean().item()
+        return torch.cat(iou_by_batch).mean().item()
 
     def _ious(self, batch: SceneBatch) -> Tensor:
         target_NP, counts_NP = batch.target_and_counts
-        return ious((at_labels(self._learner.logits(batch)) > 0) & counts_NP, target_NP)
+        predicted_NP = at_labels(self._learner.logits(batch)) > 0
+        return ious(predicted_NP & counts_NP, target_NP)
 
 
 def ious(predicted_NP: Tensor, target_NP: Tensor) -> Tensor:
-    """The IoU of each mask, as `metrics.iou` has it: 1 where both are empty. float32 [N].
+    """Return the IoU of each mask, as `metrics.iou` defines it: 1 where both are empty. float32 [N].
 
     Args:
-        predicted_NP: bool, nothing being outside the image.
+        predicted_NP: bool, False outside the image.
         target_NP: bool, likewise.
     """
-    intersection_N, union_N = (predicted_NP & target_NP).sum(-1), (predicted_NP | target_NP).sum(-1)
+    intersection_N = (predicted_NP & target_NP).sum(-1)
+    union_N = (predicted_NP | target_NP).sum(-1)
     return torch.where(union_N == 0, 1.0, intersection_N / union_N.clamp(min=1))

@@ -1,10 +1,9 @@
-"""The loop of a training from rendered scenes: everything lies on the GPU, and a step is one batch of many queries."""
+"""The training loop of a study: all scenes lie on the GPU, and a step is one batch of many queries."""
 
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -13,49 +12,22 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from ...harness.errors import RunFailed
+from ...harness.records.study import Course, CurvePoint
 from ...models.lisa.network import LisaModel
 from ...models.training.losses import weighted
 from ...models.training.recipes import LossWeights
 from ...models.training.trainable import trained
-from .auxiliary_heads import WEIGHTS, Helpers
+from .auxiliary_heads import WEIGHTS, AuxiliaryHeads
 from .batches import SceneBatch, SceneStore
 from .learner import StudyLearner, in_bf16
 
-BETAS = (0.9, 0.98)
+BETAS = (0.9, 0.98)  # of AdamW
 MAX_GRAD_NORM = 1.0
-LOG_EVERY = 50
+LOG_EVERY = 50  # steps
 VALIDATIONS = 8  # of a training
-SAM_VIEW = "sam_frame"  # what a teacher looks at
-FADE = 2 / 3  # of a training, after which the helping heads lose their weight
-
-
-@dataclass(frozen=True)
-class Course:
-    """How long and how fast.
-
-    Attributes:
-        steps: how many.
-        lr: at its highest.
-        scenes: to a step.
-        queries: to a scene.
-        masks: to a scene: of so many of its queries; the others teach the language model alone, where heads help.
-        warmup: steps until then.
-        weight_decay: of AdamW.
-        helped: whether heads beside the model help.
-        alone: how many of the steps come first in which encoders learn alone what heads that help ask of them.
-        first: how many come then in which heads that help prompt the mask decoder, and a teacher teaches the bridge.
-    """
-
-    steps: int
-    lr: float
-    scenes: int = 256
-    queries: int = 5
-    masks: int | None = None
-    warmup: int = 300
-    weight_decay: float = 0.0
-    helped: bool = False
-    alone: int = 0
-    first: int = 0
+TEACHERS_VIEW = "sam_frame"  # the view of a scene that a teacher reads
+# From this share of a training on, the auxiliary losses fade to nothing: the model must do without.
+FADE_FROM = 2 / 3
 
 
 def fit(
@@ -67,48 +39,53 @@ def fit(
     device: str,
     validate: Callable[[], float] | None = None,
     teacher: SamVisionEncoder | None = None,
-) -> Iterator[dict[str, Any]]:
-    """Trains what of a model was made ready to learn.
+) -> Iterator[CurvePoint]:
+    """Train those parts of a model that are trainable.
 
     Args:
-        model: on its device.
+        model: on its device, made ready by `trainable.make_trainable`.
         weights: of the losses.
-        store: of scenes to train on.
+        store: of the scenes to train on.
         course: how long and how fast.
-        seed: of the batches, of heads that help, and of dropout.
+        seed: of the batches, of the auxiliary heads, and of dropout.
         device: "cpu" or "cuda".
-        validate: says the gIoU on other scenes.
-        teacher: SAM's encoder, where it is distilled; the store then has its view.
+        validate: returns the gIoU on other scenes.
+        teacher: the SAM encoder that is distilled, if any; the store then holds its view of the scenes.
 
     Yields:
-        Every so many steps, and at the end: the step, the losses, seconds, and now and then ``val_gIoU``. Seconds are
-        of steps alone; the first of either kind, in which layers are compiled, count in ``first_steps_seconds``.
+        A point of the curve every `LOG_EVERY` steps, at each of `VALIDATIONS` validations, and at the
+        end. Its seconds are those of steps alone. The first step, and the first one of each phase of
+        the course, compile layers: they count in ``first_steps_seconds`` instead.
 
     Raises:
-        RunFailed: a loss is no number any more.
+        RunFailed: a loss became infinite or NaN.
     """
-    loop, watch = _Loop(model, weights, store, course, seed, device, teacher), _Watch(device)
-    every = -(-course.steps // VALIDATIONS)
-    for step in range(1, course.steps + 1):
-        with (
-            watch.first()
-            if step - 1 in (0, course.alone, course.alone + course.first)
-            else nullcontext()
-        ):
-            losses = loop.step(step - 1)
-        due = validate and (step % every == 0 or step == course.steps)
-        if due or step % LOG_EVERY == 0 or step == course.steps:
-            with watch.standing() as seconds:
-                row = {"step": step, **_numbers(step, losses), **seconds}
-                yield row | ({"val_gIoU": validate()} if due and validate else {})
+    loop = _Loop(model, weights, store, course, seed, device, teacher)
+    clock = _TrainingClock(device)
+    phases_begin_at = {0, course.encoder_steps, course.encoder_steps + course.guided_steps}
+    validate_every = math.ceil(course.steps / VALIDATIONS)
+    for number in range(course.steps):
+        with clock.first_step() if number in phases_begin_at else nullcontext():
+            losses = loop.step(number)
+        step = number + 1
+        is_last = step == course.steps
+        is_due = validate is not None and (step % validate_every == 0 or is_last)
+        if is_due or step % LOG_EVERY == 0 or is_last:
+            with clock.stopped() as (seconds, first_steps_seconds):
+                yield CurvePoint(
+                    step=step,
+                    seconds=seconds,
+                    losses=_finite_values(step, losses),
+                    first_steps_seconds=first_steps_seconds,
+                    val_gIoU=validate() if validate is not None and is_due else None,
+                )
     if device == "cuda":
-        torch.compiler.set_stance(
-            "force_eager"
-        )  # a trained model is asked so little that compiling would not pay
+        # The trained model is evaluated on a few batches only: compiling for those would not pay.
+        torch.compiler.set_stance("force_eager")
 
 
 class _Loop:
-    """Steps of one training. The arguments are those of `fit`."""
+    """The steps of one training. The arguments are those of `fit`."""
 
     def __init__(
         self,
@@ -120,15 +97,16 @@ class _Loop:
         device: str,
         teacher: SamVisionEncoder | None,
     ) -> None:
-        self._teacher = teacher
         self._store, self._course, self._device, self._weights = store, course, device, weights
-        torch.manual_seed(seed)  # of the helping heads, and of LoRA's dropout
+        self._teacher = teacher
+        # Before the heads are made: their weights and LoRA's dropout come from the global generator.
+        torch.manual_seed(seed)
         self._learner = StudyLearner(model, weights)
-        self._helpers = Helpers(model.preset).to(device) if course.helped else None
-        self._learned = [
-            *trained(self._learner).values(),
-            *(self._helpers.parameters() if self._helpers else ()),
-        ]
+        self._learned = list(trained(self._learner).values())
+        self._heads: AuxiliaryHeads | None = None
+        if course.auxiliary_heads:
+            self._heads = AuxiliaryHeads(model.preset).to(device)
+            self._learned += self._heads.parameters()
         self._optimizer = torch.optim.AdamW(
             self._learned,
             lr=course.lr,
@@ -136,14 +114,14 @@ class _Loop:
             weight_decay=course.weight_decay,
             fused=device == "cuda",
         )
-        self._schedule = LambdaLR(self._optimizer, lambda step: _share_of_lr(step, course))
+        self._schedule = LambdaLR(self._optimizer, lambda step: share_of_lr(step, course))
         self._generator = torch.Generator(device).manual_seed(seed)
         if device == "cuda":
-            _compile(model, teacher)
+            _compile_layers(model, teacher)
         model.train()
 
     def step(self, number: int) -> dict[str, Tensor]:
-        """One step, by its number from 0 on; its losses, for which the host has not waited."""
+        """Make a step, by its number from 0; return its losses, for which the host has not waited."""
         with in_bf16(self._device):
             losses, total = self._losses(number)
         total.backward()
@@ -154,93 +132,116 @@ class _Loop:
         return losses
 
     def _losses(self, number: int) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the losses of a step by name, and their weighted sum."""
         course = self._course
-        if self._teacher is not None and number == course.first:
+        if self._teacher is not None and number == course.guided_steps:
+            # Distillation is over: the teacher's weights and its view of the scenes are freed.
             self._teacher = None
             self._store.forget_further_views()
         batch = self._store.drawn(self._generator, course.scenes, course.queries, course.masks)
         if self._teacher is not None:
-            losses = {"distillation": self._learner.distillation(batch, self._teacher)}
-            return losses, losses["distillation"]
-        if self._helpers is None:
-            losses, _ = self._learner(batch)
-            return losses, weighted(losses, self._weights)
-        return self._helped(self._helpers, batch, number)
+            distillation = self._learner.distillation(batch, self._teacher)
+            return {"distillation": distillation}, distillation
+        if self._heads is not None:
+            return self._losses_with_heads(self._heads, batch, number)
+        losses, _ = self._learner(batch)
+        return losses, weighted(losses, self._weights)
 
-    def _helped(
-        self, helpers: Helpers, batch: SceneBatch, number: int
+    def _losses_with_heads(
+        self, heads: AuxiliaryHeads, batch: SceneBatch, number: int
     ) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the same with auxiliary heads, in the three phases of the course."""
         course, done = self._course, number / self._course.steps
-        if number < course.alone:
-            costs = helpers.of_encoders(self._learner.looked_at(batch), batch)
-            return costs, _help(costs, done)
-        prompts_NC = helpers.prompts(batch) if number < course.alone + course.first else None
-        losses, looked_at = self._learner(batch, prompts_NC)
-        costs = helpers(looked_at, batch, prompts_NC)
-        return losses | costs, weighted(losses, self._weights) + _help(costs, done)
+        if number < course.encoder_steps:
+            features = self._learner.encoder_features(batch)
+            auxiliary = heads.encoder_losses(features, batch)
+            return auxiliary, _auxiliary_sum(auxiliary, done)
+        is_guided = number < course.encoder_steps + course.guided_steps
+        prompts_NC = heads.prompts(batch) if is_guided else None
+        losses, features = self._learner(batch, prompts_NC)
+        auxiliary = heads(features, batch, prompts_NC)
+        total = weighted(losses, self._weights) + _auxiliary_sum(auxiliary, done)
+        return losses | auxiliary, total
 
 
-class _Watch:
-    """Counts seconds of training: what else is done while it stands is not in them."""
+class _TrainingClock:
+    """Counts seconds of training: what else is done while it is stopped does not count."""
 
     def __init__(self, device: str) -> None:
-        self._device, self._first = device, 0.0
-        self._begun = time.perf_counter()
+        self._device = device
+        self._first_steps_s = 0.0
+        # Whatever does not count is added to the start, so that now - start is what counts.
+        self._start = time.perf_counter()
 
     def _now(self) -> float:
         if self._device == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize()  # otherwise the host would only have queued the steps
         return time.perf_counter()
 
     @contextmanager
-    def standing(self) -> Iterator[dict[str, float]]:
-        """Gives what was counted."""
-        stopped = self._now()
-        yield {"seconds": stopped - self._begun, "first_steps_seconds": self._first}
-        self._begun += self._now() - stopped
+    def stopped(self) -> Iterator[tuple[float, float]]:
+        """Stop the clock; give the seconds of training, and those of first steps, so far."""
+        stopped_at = self._now()
+        yield stopped_at - self._start, self._first_steps_s
+        self._start += self._now() - stopped_at
 
     @contextmanager
-    def first(self) -> Iterator[None]:
-        """Counts apart."""
-        begun = self._now()
+    def first_step(self) -> Iterator[None]:
+        """Count what is done as the first step of a phase, and not as training."""
+        begun_at = self._now()
         yield
-        took = self._now() - begun
-        self._first, self._begun = self._first + took, self._begun + took
+        elapsed = self._now() - begun_at
+        self._first_steps_s += elapsed
+        self._start += elapsed
 
 
-def _numbers(step: int, losses: dict[str, Tensor]) -> dict[str, float]:
+def _finite_values(step: int, losses: dict[str, Tensor]) -> dict[str, float]:
+    """Return the losses as numbers.
+
+    Raises:
+        RunFailed: one of them is infinite or NaN.
+    """
     values = {name: loss.item() for name, loss in losses.items()}
     if not all(math.isfinite(value) for value in values.values()):
         raise RunFailed(
-            f"a loss is no number any more at step {step} ({values}): lower the learning rate"
+            f"a loss is infinite or NaN at step {step} ({values}): lower the learning rate"
         )
     return values
 
 
-def _help(costs: dict[str, Tensor], done: float) -> Tensor:
-    fade = min(1.0, (1 - done) / (1 - FADE))
-    return fade * torch.stack([WEIGHTS[name] * cost for name, cost in costs.items()]).sum()
+def _auxiliary_sum(losses: dict[str, Tensor], done: float) -> Tensor:
+    """Return the weighted sum of the auxiliary losses; it fades in the last part of a training.
+
+    Args:
+        losses: by the names of `WEIGHTS`.
+        done: the share of the training that is done.
+    """
+    fade = min(1.0, (1 - done) / (1 - FADE_FROM))
+    weighted_losses = [WEIGHTS[name] * loss for name, loss in losses.items()]
+    return fade * torch.stack(weighted_losses).sum()
 
 
-def _share_of_lr(step: int, course: Course) -> float:
-    """Rises linearly, then falls along a cosine."""
+def share_of_lr(step: int, course: Course) -> float:
+    """Return the share of the highest learning rate: it rises linearly, then falls along half a cosine."""
     if step < course.warmup:
         return (step + 1) / (course.warmup + 1)
     place = (step - course.warmup) / max(1, course.steps - course.warmup)
     return 0.5 * (1 + math.cos(math.pi * place))
 
 
-def _compile(model: LisaModel, teacher: SamVisionEncoder | None) -> None:
-    """Layer by layer: a step as a whole takes too long to compile."""
+def _compile_layers(model: LisaModel, teacher: SamVisionEncoder | None) -> None:
+    """Compile a model layer by layer: to compile a step as a whole takes too long."""
     torch.compiler.set_stance("default")
     parts = cast(dict[str, Any], model.parts())
-    towers = [parts["clip"].encoder.layers] if "clip" in parts else []
-    towers += [parts["sam_encoder"].layers] if "sam_encoder" in parts else []
-    towers += [[parts["sam_encoder"].neck]] if "sam_encoder" in parts else []
-    towers += [teacher.layers] if teacher is not None else []
-    for layer in (
-        *(layer for tower in towers for layer in tower),
-        *model.llm.model.layers,
-        model.mask_decoder,
-    ):
+    layers = []
+    if "clip" in parts:
+        layers += parts["clip"].encoder.layers
+    if "sam_encoder" in parts:
+        layers += parts["sam_encoder"].layers
+        layers.append(parts["sam_encoder"].neck)
+    if teacher is not None:
+        layers += teacher.layers
+    layers += model.llm.model.layers
+    layers.append(model.mask_decoder)
+    for layer in layers:
         layer.compile(dynamic=False)

@@ -1,44 +1,54 @@
-"""Where a study lies, how it is made, and the scenes that it looks at. Cheap to import.
+"""The folder of a study, its settings, and the scenes that it uses. Cheap to import.
 
-study.json         how it is made; written first
-scenes/            rendered scenes, made anew where they are missing
-floors.npz         what answers without a look come to, on the test's queries (`harness.judgements` reads it)
-search.jsonl       rates that were tried, and the gIoU on the validation split: the best is taken
+study.json         the settings; written first
+scenes/            rendered scenes, rendered again where they are missing
+floors.npz         the trivial baselines on the test's queries (see `harness.records.pixel_counts`)
+search.jsonl       learning rates that were tried, and the gIoU on the validation queries; the best is used
 NAME-SEED/         weights (`weights: DIR/NAME-SEED`), curve.jsonl, counts.npz, training.json (written last)
 """
 
-import json
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from ...datasets.scenes.generator import GENERATOR, PER_SCENE
 from ...harness.environment import usable_cpus
 from ...harness.errors import UsageError, unknown
-from ...harness.records.journal import read_lines, write_json
-from ...harness.records.study import STUDY, TRAINING
+from ...harness.records.journal import write_json
+from ...harness.records.study import (
+    DUAL,
+    STUDY,
+    TRAINING,
+    SearchTrial,
+    StudyManifest,
+    read_study_manifest,
+    read_trials,
+)
 from .jobs import Job
-from .variants import DUAL, VARIANTS
+from .variants import VARIANTS
 
 SCENES = "scenes"
-SEARCH = "search.jsonl"
+SCENE_SEED = 0  # all trainings of all studies use the same scenes, whatever their own seed
+FEW_SCENES = 100  # up to so many, starting processes takes longer than rendering in this one
 
 
 @dataclass(frozen=True)
 class Study:
-    """How a study is made.
+    """The settings of a study.
 
     Attributes:
-        folder: where it lies.
-        scenes: to train on.
-        test_queries: to judge by.
-        dual_steps: of the duals.
-        steps: of every other training.
-        batch: scenes to a step of a dual; half of them to one of a variant, which starts from what is trained.
-        jobs: trainings at once.
+        folder: where it is kept.
+        scenes: number of scenes to train on.
+        test_queries: number of queries that every training is evaluated on at its end.
+        dual_steps: steps of each dual.
+        steps: steps of every other training.
+        batch: scenes in a step of a dual. A step of a variant has half of them, because a variant
+            starts from trained weights.
+        jobs: how many trainings run at once.
         device: "cpu" or "cuda".
-        val_queries: to see by how a training goes; the test is asked at the end alone.
+        val_queries: number of queries that a training is validated on while it runs, so that the
+            test's queries are used at the end alone.
     """
 
     folder: Path
@@ -53,19 +63,33 @@ class Study:
 
     @property
     def splits(self) -> dict[str, int]:
-        """How many scenes are rendered of each split."""
-        asked = {"val": self.val_queries, "test": self.test_queries}
-        return {"train": self.scenes} | {
-            split: -(-queries // PER_SCENE) for split, queries in asked.items()
+        """How many scenes are rendered of each split: enough for its queries."""
+        return {
+            "train": self.scenes,
+            "val": math.ceil(self.val_queries / PER_SCENE),
+            "test": math.ceil(self.test_queries / PER_SCENE),
         }
 
+    @property
+    def manifest(self) -> StudyManifest:
+        """The settings that all trainings of the folder share."""
+        return StudyManifest(
+            scenes=self.scenes,
+            test_queries=self.test_queries,
+            dual_steps=self.dual_steps,
+            steps=self.steps,
+            batch=self.batch,
+            val_queries=self.val_queries,
+            generator=GENERATOR,
+        )
+
     def steps_of(self, name: str) -> int:
-        """Of a variant's training."""
+        """Return the steps of a training."""
         return self.dual_steps if name == DUAL else self.steps
 
 
 def begin(study: Study, seeds: Sequence[int], names: Sequence[str]) -> None:
-    """Refuses what cannot be made, and renders what is looked at.
+    """Check what is to be trained, write ``study.json``, and render the scenes that are missing.
 
     Raises:
         UsageError: an unknown variant, no seed, or a folder that holds another study.
@@ -75,28 +99,21 @@ def begin(study: Study, seeds: Sequence[int], names: Sequence[str]) -> None:
             raise unknown("variant", name, VARIANTS)
     if not seeds:
         raise UsageError("a study needs a seed: --seed 0")
-    _agree(study)
+    _write_manifest(study)
     _render(study, names)
 
 
-def _agree(study: Study) -> None:
-    """Notes how a study is made, or refuses to go on otherwise."""
-    how = {
-        key: value
-        for key, value in asdict(study).items()
-        if key not in ("folder", "jobs", "device")
-    }
-    how["generator"] = GENERATOR
+def _write_manifest(study: Study) -> None:
+    """Write the manifest of a new study, or refuse to continue one with other settings."""
     study.folder.mkdir(parents=True, exist_ok=True)
-    noted = study.folder / STUDY
-    if not noted.exists():
-        write_json(noted, how)
-    before = json.loads(noted.read_text(encoding="utf-8"))
-    differing = [
-        f"{key} was {before.get(key)} and is {how[key]}"
-        for key in how
-        if before.get(key) != how[key]
-    ]
+    if not (study.folder / STUDY).exists():
+        write_json(study.folder / STUDY, study.manifest.to_json())
+    before, now = read_study_manifest(study.folder), study.manifest
+    differing = []
+    for setting in fields(StudyManifest):
+        value_before, value_now = getattr(before, setting.name), getattr(now, setting.name)
+        if value_before != value_now:
+            differing.append(f"{setting.name} was {value_before} and is {value_now}")
     if differing:
         raise UsageError(
             f"{study.folder} holds another study ({', '.join(differing)}): name another folder"
@@ -104,43 +121,60 @@ def _agree(study: Study) -> None:
 
 
 def _render(study: Study, names: Sequence[str]) -> None:
+    # Imported here because they import torch.
     from .evaluate import kept_labels
     from .rendered import render
 
-    folder, processes = study.folder / SCENES, usable_cpus() if study.scenes > 100 else 1
-    sides = sorted(
-        {VARIANTS[name].axes["clip_px"] for name in names if "clip_px" in VARIANTS[name].axes}
-    )
-    render(folder, 0, study.splits, processes, sides)
-    kept_labels(folder, 0, "test", study.splits["test"], processes)
+    folder = study.folder / SCENES
+    processes = usable_cpus() if study.scenes > FEW_SCENES else 1
+    # A CLIP of a finer grid reads larger images: scenes are rendered at each of these sizes too.
+    clip_sides = {VARIANTS[name].settings.get("clip_px") for name in names}
+    further_sides = sorted(side for side in clip_sides if side)
+    render(folder, SCENE_SEED, study.splits, processes, further_sides)
+    kept_labels(folder, SCENE_SEED, "test", study.splits["test"], processes)
 
 
 def files_of(study: Study, split: str) -> list[Path]:
-    """The rendered scenes of a split."""
+    """Return the files of the rendered scenes of a split."""
     from .rendered import files
 
-    return files(study.folder / SCENES, 0, split, study.splits[split])
+    return files(study.folder / SCENES, SCENE_SEED, split, study.splits[split])
 
 
-def place(study: Study, name: str, seed: int) -> Path:
-    """The folder of one training."""
-    return study.folder / f"{name}-{seed}"
+def folder_of(study: Study, job: Job) -> Path:
+    """Return the folder of one training."""
+    return study.folder / f"{job.name}-{job.seed}"
 
 
-def rate_of(study: Study, name: str) -> float:
-    """The learning rate of a variant: the best that was tried in the study, or its own. A dual keeps to its own."""
-    asked = VARIANTS[name].searched_as or name
-    rows = [] if name == DUAL else read_lines(study.folder / SEARCH)
-    tried = [row for row in rows if row["name"] == asked and row["val_gIoU"] is not None]
-    return best_trial(tried)["lr"] if tried else VARIANTS[name].lr
+def is_finished(study: Study, job: Job) -> bool:
+    """Return whether a training was carried out to its end."""
+    return (folder_of(study, job) / TRAINING).exists()
 
 
-def best_trial(trials: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Of some lines of a search the one that gained most; of equals, that of the lowest rate."""
-    by_rate = sorted(trials, key=lambda row: row["lr"])
-    return max(by_rate, key=lambda row: -1.0 if row["val_gIoU"] is None else row["val_gIoU"])
+def learning_rate_of(study: Study, name: str) -> float:
+    """Return the learning rate of a variant: the best that was tried in the study, or else its own.
+
+    A dual always has its own.
+    """
+    variant = VARIANTS[name]
+    if name == DUAL:
+        return variant.lr
+    searched = variant.searched_as or name
+    trials = []
+    for trial in read_trials(study.folder):
+        if trial.name == searched and trial.val_gIoU is not None:
+            trials.append(trial)
+    return best_trial(trials).lr if trials else variant.lr
 
 
-def finished(study: Study, job: Job) -> bool:
-    """Whether a training was made to its end."""
-    return (place(study, job.name, job.seed) / TRAINING).exists()
+def best_trial(trials: Iterable[SearchTrial]) -> SearchTrial:
+    """Return the trial with the highest gIoU; of equal ones, that of the lowest learning rate.
+
+    A trial whose loss became infinite or NaN is below all others.
+    """
+
+    def score(trial: SearchTrial) -> float:
+        return -1.0 if trial.val_gIoU is None else trial.val_gIoU
+
+    # `max` returns the first of equal trials.
+    return max(sorted(trials, key=lambda trial: trial.lr), key=score)

@@ -1,4 +1,7 @@
-"""Trainings side by side: each in a process of its own that sees one GPU, begun when what it starts from is there."""
+"""Trainings side by side: each in a process of its own that sees one GPU.
+
+A training that starts from another one begins as soon as that one is finished.
+"""
 
 import multiprocessing
 import os
@@ -13,13 +16,16 @@ from concurrent.futures import (
     wait,
 )
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ...harness.environment import usable_cpus
 from ...harness.errors import RunFailed
 
-VISIBLE = "CUDA_VISIBLE_DEVICES"
-THREADS = ("OMP_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS")
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
+# Each of several processes would otherwise start as many threads as the machine has cores.
+THREAD_COUNTS = ("OMP_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS")
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -27,9 +33,9 @@ class Job:
     """One training.
 
     Attributes:
-        name: of its variant.
-        seed: of its dual.
-        lr: instead of the variant's own.
+        name: of the variant.
+        seed: of the training, and of the dual that it starts from.
+        lr: a learning rate to try in place of the variant's own.
     """
 
     name: str
@@ -37,90 +43,107 @@ class Job:
     lr: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.name}-{self.seed}" + ("" if self.lr is None else f" at {self.lr:g}")
-
-
-Row = dict[str, Any]
-Work = Callable[[Job], Row]
+        name = f"{self.name}-{self.seed}"
+        return name if self.lr is None else f"{name} at {self.lr:g}"
 
 
 def side_by_side(
     jobs: Mapping[Job, Job | None],
     width: int,
     gpus: Sequence[str],
-    work: Work,
-    told: Callable[[Row], None],
+    work: Callable[[Job], Result],
+    on_result: Callable[[Result], None],
 ) -> None:
-    """Does jobs, several at once. One that fails takes none with it but those that start from what it makes.
+    """Do jobs, several at once. A job that fails takes no other with it, except those that start from it.
 
     Args:
-        jobs: each with the one that it starts from; None, or one that is none of these, is there already.
-        width: how many at once; 1 works in this process.
-        gpus: ids that ``CUDA_VISIBLE_DEVICES`` knows, over which they are spread; none on a CPU.
-        work: does one; can be pickled.
-        told: is given what came of each as soon as it has.
+        jobs: each with the job that it starts from. None, or a job that is not among these, is
+            finished already.
+        width: how many jobs run at once; 1 works in this process.
+        gpus: ids that ``CUDA_VISIBLE_DEVICES`` takes, over which the jobs are spread; none on a CPU.
+        work: does one job; it and its result can be pickled.
+        on_result: called with the result of each job as soon as it is there.
 
     Raises:
-        RunFailed: some failed, after all others were done.
+        RunFailed: jobs failed, after all others were done.
     """
-    with _Here() if width == 1 else ThreadPoolExecutor(width) as pool:
-        board = _Board(dict(jobs), list(range(width)))
-        while board.waiting or board.running:
-            board.begin(lambda job, slot: pool.submit(*_call(work, job, slot, width, gpus)))
-            board.finish(told)
-    if board.failed:
-        said = "; ".join(f"{job} ({why})" for job, why in board.failed.items())
+    threads = max(1, usable_cpus() // width)
+
+    def submit(job: Job, slot: int) -> Future[Result]:
+        if width == 1:
+            return pool.submit(work, job)
+        gpu = gpus[slot % len(gpus)] if gpus else None
+        return pool.submit(_in_own_process, work, job, gpu, threads)
+
+    queue: _JobQueue[Result] = _JobQueue(jobs, width)
+    with _InThisProcess() if width == 1 else ThreadPoolExecutor(width) as pool:
+        while queue.waiting or queue.running:
+            queue.begin(submit)
+            queue.finish(on_result)
+    if queue.failed:
+        reasons = "; ".join(f"{job} ({reason})" for job, reason in queue.failed.items())
         raise RunFailed(
-            f"{len(board.failed)} of {len(jobs)} trainings failed: {said}; the same command makes only these again"
+            f"{len(queue.failed)} of {len(jobs)} trainings failed: {reasons}; "
+            "the same command makes only these again"
         )
 
 
 def visible_gpus() -> list[str]:
-    """Ids of the GPUs that may be used."""
+    """Return the ids of the GPUs that may be used."""
     import torch
 
-    said, count = os.environ.get(VISIBLE), torch.cuda.device_count()
-    return (said.split(",") if said else [str(i) for i in range(count)])[:count]
+    count = torch.cuda.device_count()
+    restricted_to = os.environ.get(VISIBLE_GPUS)
+    ids = restricted_to.split(",") if restricted_to else [str(i) for i in range(count)]
+    return ids[:count]
 
 
-class _Board:
-    """Which jobs wait, run and failed, and which places are free."""
+class _JobQueue(Generic[Result]):
+    """The jobs that wait, run and failed, and the free slots.
 
-    def __init__(self, waiting: dict[Job, Job | None], free: list[int]) -> None:
-        self.waiting, self.free = waiting, free
-        self.running: dict[Future[Row], tuple[Job, int]] = {}
+    Attributes:
+        waiting: jobs that have not begun, each with the job that it starts from.
+        running: the running jobs and their slots, by their future.
+        failed: why jobs failed, or were not begun.
+        free_slots: numbers of the slots in which nothing runs, in ascending order. A slot stands for
+            a GPU, so that running jobs are spread over the GPUs.
+    """
+
+    def __init__(self, jobs: Mapping[Job, Job | None], width: int) -> None:
+        self.waiting = dict(jobs)
+        self.running: dict[Future[Result], tuple[Job, int]] = {}
         self.failed: dict[Job, str] = {}
+        self.free_slots = list(range(width))
 
-    def begin(self, submit: Callable[[Job, int], Future[Row]]) -> None:
-        """Gives the free places to jobs that can be begun, in order; the lowest places first."""
-        unmade = {*self.waiting, *(job for job, _ in self.running.values())}
-        ready = [job for job, before in self.waiting.items() if before not in unmade]
-        for job in ready[: len(self.free)]:
+    def begin(self, submit: Callable[[Job, int], Future[Result]]) -> None:
+        """Begin as many jobs as there are free slots, in order; a job waits for the one it starts from."""
+        unfinished = set(self.waiting)
+        unfinished.update(job for job, _ in self.running.values())
+        ready = [job for job, start in self.waiting.items() if start not in unfinished]
+        for job in ready[: len(self.free_slots)]:
             del self.waiting[job]
-            slot = self.free.pop(0)
-            self.running[submit(job, slot)] = job, slot
+            slot = self.free_slots.pop(0)
+            self.running[submit(job, slot)] = (job, slot)
 
-    def finish(self, told: Callable[[Row], None]) -> None:
-        """Waits until a job ends."""
-        done, _ = wait(self.running, return_when=FIRST_COMPLETED)
-        for future in done:
+    def finish(self, on_result: Callable[[Result], None]) -> None:
+        """Wait until at least one job ends."""
+        ended, _ = wait(self.running, return_when=FIRST_COMPLETED)
+        for future in ended:
             job, slot = self.running.pop(future)
-            insort(self.free, slot)
+            insort(self.free_slots, slot)
             error = future.exception()
             if error is None:
-                told(future.result())
-            else:
-                self._fail(job, " ".join(f"{type(error).__name__}: {error}".split()))
-
-    def _fail(self, job: Job, why: str) -> None:
-        self.failed[job] = why
-        for other in [other for other, before in self.waiting.items() if before == job]:
-            del self.waiting[other]
-            self.failed[other] = "not begun"
+                on_result(future.result())
+                continue
+            self.failed[job] = " ".join(f"{type(error).__name__}: {error}".split())
+            starting_from_it = [other for other, start in self.waiting.items() if start == job]
+            for other in starting_from_it:
+                del self.waiting[other]
+                self.failed[other] = "not begun"
 
 
-class _Here(Executor):
-    """Does what it is given at once, in this process: an interruption reaches it."""
+class _InThisProcess(Executor):
+    """Does what it is given at once, in this process, so that an interruption reaches it."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -131,27 +154,20 @@ class _Here(Executor):
         return future
 
 
-def _call(work: Work, job: Job, slot: int, width: int, gpus: Sequence[str]) -> tuple[Any, ...]:
-    if width == 1:
-        return work, job
-    return (
-        _apart,
-        work,
-        job,
-        gpus[slot % len(gpus)] if gpus else None,
-        max(1, usable_cpus() // width),
-    )
-
-
-def _apart(work: Work, job: Job, gpu: str | None, threads: int) -> Row:
-    """Does a job in a process of its own, whose end, however it comes, is no other's."""
+def _in_own_process(
+    work: Callable[[Job], Result], job: Job, gpu: str | None, threads: int
+) -> Result:
+    """Do a job in a process of its own: if that process dies, no other job dies with it."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        return process.submit(_settled, work, job, gpu, threads).result()
+        return process.submit(_with_environment, work, job, gpu, threads).result()
 
 
-def _settled(work: Work, job: Job, gpu: str | None, threads: int) -> Row:
-    """Before torch is imported: to this process its GPU is the only one."""
-    os.environ.update({VISIBLE: gpu} if gpu is not None else {})
-    for variable in THREADS:
+def _with_environment(
+    work: Callable[[Job], Result], job: Job, gpu: str | None, threads: int
+) -> Result:
+    """Do a job after the variables of its process are set. They take effect when torch is imported."""
+    if gpu is not None:
+        os.environ[VISIBLE_GPUS] = gpu
+    for variable in THREAD_COUNTS:
         os.environ.setdefault(variable, str(threads))
     return work(job)

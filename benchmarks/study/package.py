@@ -1,28 +1,27 @@
-"""``python -m lisabench.benchmarks.ship``: packs trainings of a study as the tiny LISAs that come with the package.
+"""Packs trainings of a study as the tiny LISAs that come with the package.
 
-Of no use to anybody but the makers of a release, and so no command of `lisabench`. What it writes is committed; the
-cards say by which commands it is made again.
+``python -m lisabench.benchmarks.study.package`` is for makers of a release only, and so not a command of `lisabench`.
+What it writes is committed; the cards have the commands that make it again.
 """
 
-import json
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from ...harness.errors import DataError, LisabenchError, UsageError
+from ...harness.errors import LisabenchError, UsageError
+from ...harness.records.study import read_training_manifest
 from ...models.checkpoints.pack import CARD, MIB, Member, pack
 from ...models.lisa import packaged, weights_format
-from .study import TRAINING
 
-MOST_MIB = 32
+MOST_MIB = 32  # of all weights together: they are part of every installation
 
 
 def ship(study: Path, seed: int, cases: Sequence[str], out: Path = packaged.FAMILY) -> int:
-    """Packs one training a variant.
+    """Pack one training of each variant.
 
     Args:
         study: its folder.
@@ -35,70 +34,61 @@ def ship(study: Path, seed: int, cases: Sequence[str], out: Path = packaged.FAMI
 
     Raises:
         UsageError: two trainings are of one variant, the folder exists, or the weights are too large.
-        DataError: a training is not finished, or not as a study leaves it.
+        DataError: a training is not finished, or its folder was not written by a study.
     """
+    command = _command(seed, cases)
     members: dict[str, Member] = {}
     for case in cases:
         folder = study / f"{case}-{seed}"
-        known = weights_format.read(folder)
-        if known.vision in members:
+        saved = weights_format.read(folder)
+        if saved.vision in members:
             raise UsageError(
-                f"{case} and {members[known.vision].folder.name} are both of vision={known.vision}: name one"
+                f"{case} and {members[saved.vision].folder.name} are both of vision={saved.vision}: name one"
             )
-        members[known.vision] = Member(folder, _card(folder, known, _command(seed, cases)))
+        members[saved.vision] = Member(folder, _card(folder, saved, command))
     return pack(members, out, MOST_MIB)
 
 
 def _command(seed: int, cases: Sequence[str]) -> str:
-    named = [word for case in cases for word in ("--case", case)]
-    return shlex.join(
-        ["python", "-m", "lisabench.benchmarks.study.package", "DIR", "--seed", str(seed), *named]
-    )
+    """Return the command line that packs these trainings again."""
+    words = ["python", "-m", "lisabench.benchmarks.study.package", "DIR", "--seed", str(seed)]
+    for case in cases:
+        words += ["--case", case]
+    return shlex.join(words)
 
 
-def _card(folder: Path, known: weights_format.Saved, command: str) -> str:
-    """That of the training, with its scores and what packing added."""
-    training = _training(folder / TRAINING)
-    scores = ", ".join(
-        f"{name} {training['scores'][name]:.3f}" for name in ("gIoU", "cIoU", "mIoU")
-    )
-    axes = ", ".join(f"`{axis}={value}`" for axis, value in known.settings.items())
+def _card(folder: Path, saved: weights_format.Saved, command: str) -> str:
+    """Return the card of the training, with its scores and what packing added."""
+    manifest = read_training_manifest(folder)
+    scores = [f"{name} {manifest.scores[name]:.3f}" for name in ("gIoU", "cIoU", "mIoU")]
+    settings = [f"`{name}={value}`" for name, value in saved.settings.items()]
     return f"""{(folder / CARD).read_text(encoding="utf-8").rstrip()}
 
 ## As packaged
 
-- one of the tiny LISAs that come with lisabench: `weights=packaged` with {axes}
-- on {training["queries"]} queries about scenes that it was not trained on: {scores}
+- one of the tiny LISAs that come with lisabench: `weights=packaged` with {", ".join(settings)}
+- on {manifest.queries} queries about scenes that it was not trained on: {", ".join(scores)}
 - tensors that are those of other variants bit for bit lie in one file with theirs, in `../weights`
 - packed again from the study's folder by: `{command}`
 """
-
-
-def _training(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise DataError(
-            f"there is no {file}: the training is not finished, or the folder is no study's"
-        ) from None
 
 
 def _main(
     study: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a study.")],
     case: Annotated[
         list[str],
-        typer.Option(help="A training's name; the dual's is dual. One a variant, repeated."),
+        typer.Option(help="Name of a training, such as dual. One of each variant; repeat it."),
     ],
     seed: Annotated[int, typer.Option(min=0, help="Of the trainings.")] = 0,
     out: Annotated[Path, typer.Option(help="The folder to make.")] = packaged.FAMILY,
 ) -> None:
     """Pack trainings of a study as the tiny LISAs that come with the package."""
     try:
-        size = ship(study, seed, case, out)
+        size_bytes = ship(study, seed, case, out)
     except LisabenchError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)
-    print(f"{out}: {size / MIB:.2f} MiB")
+    print(f"{out}: {size_bytes / MIB:.2f} MiB")
 
 
 if __name__ == "__main__":

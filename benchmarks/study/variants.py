@@ -1,47 +1,18 @@
-"""What a study trains: the dual of each seed, and what starts from it. Cheap to import."""
+"""What a study trains: the dual of each seed, and the variants that start from it. Cheap to import."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
+from ...harness.records.study import DUAL, Variant
 from ...models.training.recipes import RECIPES
-
-DUAL = "dual"
-
-
-@dataclass(frozen=True)
-class Variant:
-    """What of a study is trained from a seed's dual, or the dual itself.
-
-    Attributes:
-        trains: as in ``recipes.Recipe``.
-        losses: a name in ``recipes.LOSSES``.
-        axes: settings of `LisaConfig`.
-        lr: of its course, where no search found a better one.
-        searched_as: the variant whose search says its rate, where its own does not.
-        distils: whether for a third of its steps what the mask decoder looks at first learns to be what the dual's SAM
-            gives.
-    """
-
-    trains: tuple[str, ...]
-    losses: str
-    axes: Mapping[str, Any] = field(default_factory=dict)
-    lr: float = 1e-3
-    distils: bool = False
-    searched_as: str = ""
-
 
 CLIP, SAM = {"vision": "clip"}, {"vision": "sam"}
 UPSAMPLING = {**CLIP, "bridge": "upsampling"}
-FINE = {
-    **CLIP,
-    "clip_px": 224,
-    "image_tokens": "pooled",
-}  # 16 x 16; the language model reads 8 x 8 as it has learned
+# A grid of 16 x 16; the tokens are pooled to the 8 x 8 that the language model has learned to read.
+FINE = {**CLIP, "clip_px": 224, "image_tokens": "pooled"}
 # Not the modified LISA of its document, which keeps LLaVA's projector frozen and has no text_hidden_fcs.
 WITH_PROJECTOR = RECIPES["with-projector"].trains
 DECODER = (*WITH_PROJECTOR, "mask_decoder")
-VARIANTS = {
+VARIANTS: Mapping[str, Variant] = {
     DUAL: Variant(("everything",), "original-losses", lr=8e-4),
     "clip": Variant(WITH_PROJECTOR, "described", CLIP),
     "clip-crop": Variant(
@@ -59,7 +30,8 @@ VARIANTS = {
     "clip-with-ce": Variant(WITH_PROJECTOR, "with-ce", CLIP, searched_as="clip"),
     "sam": Variant(WITH_PROJECTOR, "described", SAM, lr=9.9e-4),
     "sam-decoder": Variant(DECODER, "described", SAM),
-    # The rival of sharing: its SAM is distilled, as in MobileSAM (Zhang et al. 2023, "Faster Segment Anything").
+    # The alternative to sharing an encoder: a dual whose SAM is small and distilled from the large one,
+    # as in MobileSAM (Zhang et al. 2023, "Faster Segment Anything").
     "dual-small": Variant(
         ("everything",), "original-losses", {"sam": "tiny_s"}, lr=2.7e-4, distils=True
     ),

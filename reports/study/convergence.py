@@ -5,76 +5,73 @@ from scratch. The claim "faster convergence" is not tested here: no dual was tra
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from ...harness.records.study import StudyTraining
-from .groups import Trained
+from ..time_to_target import Reached, first_evaluation_at
+from .groups import RecipeTrainings
 from .schema import Convergence
 
-SHARE = 0.95  # of the highest validation gIoU, so that not the last wiggle of a curve decides
+# A target is 95 % of a highest gIoU: the highest itself depends on the last small rise of a curve.
+SHARE = 0.95
 
 
-@dataclass(frozen=True)
-class Reached:
-    """The first validation at or above a target."""
-
-    step: int
-    seconds: float
-
-
-def best(training: StudyTraining) -> float | None:
-    """Return the highest validation gIoU of a training, or None without a validation."""
-    return max((row["val_gIoU"] for row in _validations(training)), default=None)
-
-
-def _validations(training: StudyTraining) -> list[dict]:
-    return [row for row in training.curve if row.get("val_gIoU") is not None]
-
-
-def reached(training: StudyTraining, target: float | None) -> Reached | None:
-    """Return the first validation at or above a target, or None without one or without a target."""
-    if target is None:
-        return None
-    for row in _validations(training):
-        if row["val_gIoU"] >= target:
-            return Reached(row["step"], row["seconds"])
-    return None
-
-
-def common_targets(recipes: Sequence[Trained]) -> dict[int, float]:
-    """Return by seed `SHARE` of the lowest of the recipes' highest validation gIoUs: all of them reach it."""
-    heights: dict[int, list[float]] = {}
-    for recipe in recipes:
-        for seed, training in recipe.by_seed.items():
-            heights.setdefault(seed, []).append(best(training) or 0.0)
-    return {seed: SHARE * min(of_seed) for seed, of_seed in heights.items() if min(of_seed) > 0}
-
-
-def convergence(trained: Trained, dual: Trained, common: Mapping[int, float]) -> Convergence | None:
-    """Return the steps and seconds of a recipe to two targets, or None without any validation.
-
-    Args:
-        trained: the recipe.
-        dual: the trainings that it started from.
-        common: as from `common_targets`.
-    """
-    heights = [best(training) for training in trained.by_seed.values()]
-    if all(height is None for height in heights):
-        return None
-    at_common = [reached(training, common.get(seed)) for seed, training in trained.by_seed.items()]
-    at_dual = [
-        reached(training, _near(dual.by_seed.get(seed)))
-        for seed, training in trained.by_seed.items()
-    ]
-    return Convergence(
-        best=heights,
-        common_steps=[validation and validation.step for validation in at_common],
-        common_s=[validation and validation.seconds for validation in at_common],
-        near_dual_steps=[validation and validation.step for validation in at_dual],
-        near_dual_s=[validation and validation.seconds for validation in at_dual],
+def best_gIoU(training: StudyTraining) -> float | None:
+    """Return the highest validation gIoU of a training; None without a validation."""
+    return max(
+        (point.val_gIoU for point in training.validations if point.val_gIoU is not None),
+        default=None,
     )
 
 
-def _near(dual: StudyTraining | None) -> float | None:
-    height = best(dual) if dual else None
-    return None if height is None else SHARE * height
+def reached(training: StudyTraining, target: float | None) -> Reached | None:
+    """Return when a training's validation gIoU reached a target; None if it did not, or without one."""
+    if target is None:
+        return None
+    evaluations = [(point.step, point.val_gIoU) for point in training.validations]
+    seconds_by_step = {point.step: point.seconds for point in training.curve}
+    return first_evaluation_at(evaluations, target, seconds_by_step)
+
+
+def common_targets(recipes: Sequence[RecipeTrainings]) -> dict[int, float]:
+    """Return a gIoU by seed that all recipes reach: `SHARE` of the lowest of their highest gIoUs.
+
+    A seed has no target where a training of it has no validation, or only validations of 0.
+    """
+    best_by_seed: dict[int, list[float]] = {}
+    for recipe in recipes:
+        for seed, training in recipe.by_seed.items():
+            best_by_seed.setdefault(seed, []).append(best_gIoU(training) or 0.0)
+    targets = {}
+    for seed, best in best_by_seed.items():
+        if min(best) > 0:
+            targets[seed] = SHARE * min(best)
+    return targets
+
+
+def convergence(
+    recipe: RecipeTrainings, dual: RecipeTrainings, common: Mapping[int, float]
+) -> Convergence | None:
+    """Return the steps and seconds of a recipe to two targets; None without any validation.
+
+    Args:
+        recipe: its trainings.
+        dual: the trainings that it started from.
+        common: the first target, by seed, as from `common_targets`. The second is `SHARE` of the
+            highest gIoU of the seed's dual.
+    """
+    best = [best_gIoU(training) for training in recipe.by_seed.values()]
+    if all(gIoU is None for gIoU in best):
+        return None
+    to_common, to_dual = [], []
+    for seed, training in recipe.by_seed.items():
+        to_common.append(reached(training, common.get(seed)))
+        best_of_dual = best_gIoU(dual.by_seed[seed]) if seed in dual.by_seed else None
+        near_dual = None if best_of_dual is None else SHARE * best_of_dual
+        to_dual.append(reached(training, near_dual))
+    return Convergence(
+        best=best,
+        common_steps=[time.step if time else None for time in to_common],
+        common_s=[time.seconds if time else None for time in to_common],
+        near_dual_steps=[time.step if time else None for time in to_dual],
+        near_dual_s=[time.seconds if time else None for time in to_dual],
+    )

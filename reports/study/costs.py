@@ -1,55 +1,52 @@
-"""What inference takes, joined to a study from a run of a suite in its folder ``costs``."""
+"""The cost of inference, joined to a study from the run of a suite in its folder ``costs``."""
 
-from ...harness.records.study import StudyRecords
-from ..run.schema import Case, Comparison, Summary
+from collections.abc import Mapping
+
+from ...harness.records.study import DUAL, StudyRecords
+from ..run.schema import Summary
 from ..run.summary import summarise
-from .groups import DUAL
+from .groups import RecipeTrainings
 from .schema import StudyCost
 
 
-def costs_on(study: StudyRecords) -> str | None:
-    """What the costs were measured on, and memory by what; None where they were not."""
-    if study.costs is None:
+def summary_of_costs(study: StudyRecords) -> Summary | None:
+    """Return the summary of the run that measured the cost of inference; None without such a run."""
+    return summarise(study.costs) if study.costs else None
+
+
+def measured_on(costs: Summary | None) -> str | None:
+    """Return the machine that the costs were measured on, and the instruments of memory."""
+    if costs is None:
         return None
-    summary = summarise(study.costs)
-    instruments = dict.fromkeys(
-        case.memory.instrument for case in summary.cases if case.memory.instrument
-    )
-    return "; ".join([summary.machine, *(f"memory by {name}" for name in instruments)])
+    instruments = dict.fromkeys(case.memory.instrument for case in costs.cases)
+    by_instrument = [f"memory by {name}" for name in instruments if name]
+    return "; ".join([costs.machine, *by_instrument])
 
 
-class Costs:
-    """The run's cases, by the names of a study's recipes.
+def cost_of(
+    name: str, recipes: Mapping[str, RecipeTrainings], costs: Summary | None
+) -> StudyCost | None:
+    """Return the cost of a query by the model of a recipe; None where it was not measured.
 
-    A recipe that has no case of its name takes that of one with the same settings: how a model was trained does not
-    matter to what it takes.
-
-    Args:
-        study: with or without such a run.
+    A recipe that has no case of its name takes that of a recipe with the same settings: how a model
+    was trained does not change its cost.
     """
-
-    def __init__(self, study: StudyRecords) -> None:
-        self._summary: Summary | None = summarise(study.costs) if study.costs else None
-        self._axes = {each.name: each.page["variant"].get("axes") or {} for each in study.trainings}
-        self._cases = {case.name: case for case in self._summary.cases} if self._summary else {}
-
-    def of(self, name: str) -> StudyCost | None:
-        """What a query takes; None where it was not measured."""
-        alike = (
-            other
-            for other, axes in self._axes.items()
-            if axes == self._axes[name] and other in self._cases
-        )
-        case = self._cases.get(name) or self._cases.get(next(alike, ""))
-        return self._cost(case) if case else None
-
-    def _cost(self, case: Case) -> StudyCost:
-        found: Comparison | None = self._summary.comparison(case.name) if self._summary else None
-        over_dual = found if found and found.reference == DUAL else None
-        return StudyCost(
-            case=case.name,
-            end_to_end_ms=case.time.end_to_end_ms,
-            time=over_dual.end_to_end if over_dual else None,
-            peak_bytes=case.memory.query_peak_bytes,
-            memory=over_dual.query_peak_memory if over_dual else None,
-        )
+    if costs is None:
+        return None
+    cases = {case.name: case for case in costs.cases}
+    settings = recipes[name].manifest.variant.settings
+    alike = [other for other in recipes if recipes[other].manifest.variant.settings == settings]
+    measured = [other for other in (name, *alike) if other in cases]
+    if not measured:
+        return None
+    case = cases[measured[0]]
+    comparison = costs.comparison(case.name)
+    if comparison and comparison.reference != DUAL:
+        comparison = None
+    return StudyCost(
+        case=case.name,
+        end_to_end_ms=case.time.end_to_end_ms,
+        time=comparison.end_to_end if comparison else None,
+        peak_bytes=case.memory.query_peak_bytes,
+        memory=comparison.query_peak_memory if comparison else None,
+    )

@@ -38,131 +38,143 @@ from . import tables
 from .schema import Recipe, SeedPoints, StudySummary
 
 FOREST, CURVES = "differences.png", "validation.png"
-SHOWN = ("mIoU", "gIoU", "cIoU")
-MARKS = {"reached": (BLUE, "o", True), "not reached": (VERMILION, "s", True), "inconclusive": (GREY, "D", False),
-         "not measured": (GREY, "D", False)}  # fmt: skip
+SCORES = ("mIoU", "gIoU", "cIoU")
+# Colour, marker, and whether the marker is filled, by verdict.
+MARKS = {
+    "reached": (BLUE, "o", True),
+    "not reached": (VERMILION, "s", True),
+    "inconclusive": (GREY, "D", False),
+    "not measured": (GREY, "D", False),
+}
+# With more recipes than colours, the next recipes have the same colours with other dashes.
 DASHES = ("-", "--", ":")
-COLOURS = (
-    VERMILION,
-    BLUE,
-    ORANGE,
-    PURPLE,
-    SKY,
-    GREEN,
-    WINE,
-    INDIGO,
-)  # thin lines of yellow are not seen
-ROW_IN, LEFT_IN, RIGHT_IN, AXES_IN, BOTTOM_IN, TITLE_IN = 0.36, 1.75, 2.2, 3.9, 0.65, 0.85
+COLOURS = (VERMILION, BLUE, ORANGE, PURPLE, SKY, GREEN, WINE, INDIGO)  # thin yellow lines vanish
+ROW_IN, FOREST_LEFT_IN, CURVES_LEFT_IN, RIGHT_IN = 0.36, 1.75, 0.85, 2.2
+AXES_IN, BOTTOM_IN, TITLE_IN = 3.9, 0.65, 0.85
+OF_SEVERAL_SEEDS = (
+    "95 % intervals over seeds and images; small marks: each seed; dashed: the bound of the claim"
+)
+OF_ONE_SEED = "one training each: intervals of the images alone, which do not include other seeds"
+CURVES_LEGEND = (
+    "thick: mean of the seeds; thin: each seed; all start from the trained dual of their seed"
+)
 
 
 def draw_study(study: StudyRecords, summary: StudySummary) -> list[Path]:
-    """Draws those of the two figures that there is something to show in."""
+    """Draw those of the two figures that there is something to show in; return their paths."""
     drawn = []
     with rc_context(STYLE):  # pyright: ignore[reportArgumentType]  # its keys are typed as literals
         if tables.nearest_first(summary):
             drawn.append(save(forest(summary), study.folder / FOREST))
-        if any(each.convergence for each in summary.rivals):
+        if any(recipe.convergence for recipe in summary.rivals):
             drawn.append(save(curves(study, summary), study.folder / CURVES))
     return drawn
 
 
-def _found(recipe: Recipe, score: str) -> SeedPoints:
-    found = recipe.differences[score]
-    assert found is not None
-    return found
-
-
 def forest(summary: StudySummary) -> Figure:
-    """A panel a score, a row a recipe; a line where the claim ends. Some recipe has a difference."""
+    """Return the figure of the differences: a panel for each score, a row for each recipe.
+
+    At least one recipe must have a difference. A dashed line marks the bound of the claim.
+    """
     recipes = tables.nearest_first(summary)
-    shown = [score for score in SHOWN if all(each.differences.get(score) for each in recipes)]
-    figure, found = panels(
-        [[each.name for each in recipes]] * len(shown), ROW_IN, LEFT_IN, RIGHT_IN
-    )
-    for axes, score in zip(found, shown, strict=True):
+    scores = []
+    for score in SCORES:
+        if all(recipe.differences.get(score) for recipe in recipes):
+            scores.append(score)
+    names = [recipe.name for recipe in recipes]
+    figure, panel_axes = panels([names] * len(scores), ROW_IN, FOREST_LEFT_IN, RIGHT_IN)
+    for axes, score in zip(panel_axes, scores, strict=True):
         panel_title(axes, score)
         axes.axvline(0, color=INK, linewidth=1)
         if score == "mIoU":
-            axes.axvline(-summary.within_points, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+            bound = -summary.within_points
+            axes.axvline(bound, color=INK, linewidth=1, linestyle=(0, (4, 3)))
         for row, recipe in enumerate(recipes):
-            _row(axes, row, recipe, score)
-    _same_reach(found)
-    found[-1].set_xlabel("difference to the dual of the same seed (points)")
-    what = "95 % intervals over seeds and images; small marks: each seed; dashed: the bound of the claim"
-    heading(figure, forest_message(summary, recipes), what if len(summary.seeds) > 1 else _OF_ONE)
-    legend(figure, _marks(recipes, summary.within_points))
+            _draw_difference(axes, row, recipe, score)
+    _share_limits(panel_axes)
+    panel_axes[-1].set_xlabel("difference to the dual of the same seed (points)")
+    drawn = OF_SEVERAL_SEEDS if len(summary.seeds) > 1 else OF_ONE_SEED
+    heading(figure, forest_message(summary, recipes), drawn)
+    legend(figure, _verdict_handles(summary, recipes))
     return figure
 
 
-_OF_ONE = "one training each: intervals of the images alone, which know nothing of other seeds"
+def _difference(recipe: Recipe, score: str) -> SeedPoints:
+    """Return a difference that the caller knows to be there."""
+    difference = recipe.differences[score]
+    assert difference is not None
+    return difference
 
 
-def _row(axes: Axes, row: int, recipe: Recipe, score: str) -> None:
-    found = _found(recipe, score)
-    colour, marker, filled = MARKS[recipe.within.verdict if recipe.within else "not measured"]
-    if len(found.by_seed) > 1:
-        axes.plot(
-            found.by_seed,
-            [row + 0.26] * len(found.by_seed),
-            "|",
-            color=MUTED,
-            markersize=5,
-            markeredgewidth=1,
-        )
-    if found.low is not None and found.high is not None:
-        axes.plot(
-            [found.low, found.high], [row, row], color=colour, linewidth=2.4, solid_capstyle="butt"
-        )
+def _verdict_of(recipe: Recipe) -> str:
+    return recipe.within.verdict if recipe.within else "not measured"
+
+
+def _draw_difference(axes: Axes, row: int, recipe: Recipe, score: str) -> None:
+    """Draw a recipe's difference with its interval, a small mark below it for each seed, and its numbers."""
+    difference = _difference(recipe, score)
+    colour, marker, filled = MARKS[_verdict_of(recipe)]
+    if len(difference.by_seed) > 1:
+        rows = [row + 0.26] * len(difference.by_seed)
+        axes.plot(difference.by_seed, rows, "|", color=MUTED, markersize=5, markeredgewidth=1)
+    if difference.low is not None and difference.high is not None:
+        ends = [difference.low, difference.high]
+        axes.plot(ends, [row, row], color=colour, linewidth=2.4, solid_capstyle="butt")
+    face = colour if filled else "white"
     axes.plot(
-        [found.difference],
+        [difference.difference],
         [row],
         marker,
         color=colour,
         markersize=7,
-        markerfacecolor=colour if filled else "white",
-    )
-    axes.annotate(tables.points(found), (1, row), (8, 0), xycoords=("axes fraction", "data"),
-                  textcoords="offset points", va="center", annotation_clip=False)  # fmt: skip
-
-
-def _same_reach(found: Sequence[Axes]) -> None:
-    ends = [axes.get_xlim() for axes in found]
-    for axes in found:
-        axes.set_xlim(min(low for low, _ in ends), max(high for _, high in ends))
-
-
-def _marks(recipes: Sequence[Recipe], within_points: float) -> list[Artist]:
-    verdicts = dict.fromkeys(each.within.verdict for each in recipes if each.within)
-    return [
-        _mark(f"within {within_points:g} points: {verdict}", *MARKS[verdict])
-        for verdict in verdicts
-    ]
-
-
-def _mark(label: str, colour: str, marker: str, filled: bool) -> Artist:
-    face = colour if filled else "white"
-    return Line2D(
-        [],
-        [],
-        color=colour,
-        marker=marker,
-        markersize=7,
         markerfacecolor=face,
-        linewidth=2.4,
-        label=label,
     )
+    axes.annotate(
+        tables.points(difference),
+        (1, row),
+        (8, 0),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        va="center",
+        annotation_clip=False,
+    )
+
+
+def _share_limits(panel_axes: Sequence[Axes]) -> None:
+    """Give all panels the same horizontal limits, so that they can be compared."""
+    limits = [axes.get_xlim() for axes in panel_axes]
+    lowest, highest = min(low for low, _ in limits), max(high for _, high in limits)
+    for axes in panel_axes:
+        axes.set_xlim(lowest, highest)
+
+
+def _verdict_handles(summary: StudySummary, recipes: Sequence[Recipe]) -> list[Artist]:
+    handles: list[Artist] = []
+    for verdict in dict.fromkeys(recipe.within.verdict for recipe in recipes if recipe.within):
+        colour, marker, filled = MARKS[verdict]
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=colour,
+                marker=marker,
+                markersize=7,
+                markerfacecolor=colour if filled else "white",
+                linewidth=2.4,
+                label=f"within {summary.within_points:g} points: {verdict}",
+            )
+        )
+    return handles
 
 
 def forest_message(summary: StudySummary, recipes: Sequence[Recipe]) -> str:
     """Return the title: which recipes came within the bound, in how many steps."""
     if len(summary.seeds) == 1:
-        apart = formatting.in_points(_found(recipes[0], "mIoU").difference)
-        return f"{recipes[0].name} is the best recipe of one seed: mIoU {apart} to the dual"
+        difference = formatting.in_points(_difference(recipes[0], "mIoU").difference)
+        return f"{recipes[0].name} is the best recipe of one seed: mIoU {difference} to the dual"
     bound = f"within {summary.within_points:g} points of the dual's mIoU"
     steps = tables.in_steps(summary, "in")
-    reached = [
-        recipe.name for recipe in recipes if recipe.within and recipe.within.verdict == "reached"
-    ]
+    reached = [recipe.name for recipe in recipes if _verdict_of(recipe) == "reached"]
     if not reached:
         return f"No recipe is shown to come {bound} {steps}"
     verb = "come" if len(reached) > 1 else "comes"
@@ -170,51 +182,57 @@ def forest_message(summary: StudySummary, recipes: Sequence[Recipe]) -> str:
 
 
 def curves(study: StudyRecords, summary: StudySummary) -> Figure:
-    """A thick line a recipe, the mean of its seeds; thin ones the seeds. Some recipe has a validation."""
-    recipes = sorted(
-        (each for each in summary.rivals if each.convergence), key=lambda each: -_end(study, each)
-    )
+    """Return the figure of the validation curves; at least one recipe must have a validation."""
+    recipes = [recipe for recipe in summary.rivals if recipe.convergence]
+    recipes.sort(key=lambda recipe: -_final_gIoU(study, recipe))
     height_in = TITLE_IN + AXES_IN + BOTTOM_IN
     figure = canvas(height_in)
-    width = 1 - (0.85 + RIGHT_IN) / WIDTH_IN
-    axes = figure.add_axes((0.85 / WIDTH_IN, BOTTOM_IN / height_in, width, AXES_IN / height_in))
-    lines = [_curve(axes, study, recipe, place) for place, recipe in enumerate(recipes)]
+    left, bottom = CURVES_LEFT_IN / WIDTH_IN, BOTTOM_IN / height_in
+    width = 1 - (CURVES_LEFT_IN + RIGHT_IN) / WIDTH_IN
+    axes = figure.add_axes((left, bottom, width, AXES_IN / height_in))
+    lines = [_draw_curve(axes, study, recipe, place) for place, recipe in enumerate(recipes)]
     axes.set_xlabel("step")
     axes.set_ylabel("gIoU on validation scenes (share)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y")
     axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
     axes.legend(handles=lines, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    heading(
-        figure,
-        curves_message(study, recipes),
-        "thick: mean of the seeds; thin: each seed; all start from the trained dual of their seed",
-    )
+    heading(figure, curves_message(study, recipes), CURVES_LEGEND)
     return figure
 
 
-def _rows(study: StudyRecords, name: str) -> list[list[tuple[int, float]]]:
-    """Step and validation gIoU, by seed."""
-    of_name = (each for each in study.trainings if each.name == name)
-    rows = (
-        [(row["step"], row["val_gIoU"]) for row in each.curve if row.get("val_gIoU") is not None]
-        for each in of_name
-    )
-    return [each for each in rows if each]
+def _curves_by_seed(study: StudyRecords, recipe: Recipe) -> list[dict[int, float]]:
+    """Return the validation gIoU by step, for each seed of a recipe that was validated."""
+    curves = []
+    for training in study.trainings:
+        if training.name != recipe.name or not training.validations:
+            continue
+        curve = {}
+        for point in training.validations:
+            assert point.val_gIoU is not None
+            curve[point.step] = point.val_gIoU
+        curves.append(curve)
+    return curves
 
 
-def _end(study: StudyRecords, recipe: Recipe) -> float:
-    return mean(rows[-1][1] for rows in _rows(study, recipe.name))
+def _final_gIoU(study: StudyRecords, recipe: Recipe) -> float:
+    """Return the gIoU of the last validation, mean over the seeds."""
+    return mean(list(curve.values())[-1] for curve in _curves_by_seed(study, recipe))
 
 
-def _curve(axes: Axes, study: StudyRecords, recipe: Recipe, place: int) -> Artist:
-    colour, dash = COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS) % len(DASHES)]
-    by_seed = _rows(study, recipe.name)
-    for rows in by_seed:
-        axes.plot(*zip(*rows, strict=True), color=colour, linewidth=0.7, alpha=0.45)
-    found = [dict(rows) for rows in by_seed]
-    steps = sorted(set.intersection(*(set(rows) for rows in found)))
-    means = [mean(rows[step] for rows in found) for step in steps]
+def _draw_curve(axes: Axes, study: StudyRecords, recipe: Recipe, place: int) -> Artist:
+    """Draw each seed of a recipe as a thin line and their mean as a thick one; return the thick one."""
+    colour = COLOURS[place % len(COLOURS)]
+    dash = DASHES[place // len(COLOURS) % len(DASHES)]
+    by_seed = _curves_by_seed(study, recipe)
+    for curve in by_seed:
+        axes.plot(list(curve), list(curve.values()), color=colour, linewidth=0.7, alpha=0.45)
+    # The mean is drawn at the steps at which all seeds were validated.
+    common_steps = set(by_seed[0])
+    for curve in by_seed:
+        common_steps &= curve.keys()
+    steps = sorted(common_steps)
+    means = [mean(curve[step] for curve in by_seed) for step in steps]
     (line,) = axes.plot(
         steps, means, color=colour, linewidth=2.2, linestyle=dash, label=recipe.name
     )
@@ -222,9 +240,10 @@ def _curve(axes: Axes, study: StudyRecords, recipe: Recipe, place: int) -> Artis
 
 
 def curves_message(study: StudyRecords, recipes: Sequence[Recipe]) -> str:
-    """The title: the ends of the best and the worst."""
-    first, last = recipes[0], recipes[-1]
-    best = f"On validation scenes {first.name} ends at gIoU {formatting.score(_end(study, first))}"
-    return (
-        best if first is last else f"{best}, {last.name} at {formatting.score(_end(study, last))}"
-    )
+    """Return the title: the final gIoU of the best recipe and of the worst."""
+    best, worst = recipes[0], recipes[-1]
+    best_gIoU = formatting.score(_final_gIoU(study, best))
+    message = f"On validation scenes {best.name} ends at gIoU {best_gIoU}"
+    if best is worst:
+        return message
+    return f"{message}, {worst.name} at {formatting.score(_final_gIoU(study, worst))}"

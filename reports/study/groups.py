@@ -1,19 +1,20 @@
-"""The trainings of a study by recipe, and scores of them over any of the queries."""
+"""The trainings of a study by recipe, their scores, and the differences between two recipes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
 from ...harness.records.pixel_counts import OWN, chosen
-from ...harness.records.study import StudyRecords, StudyTraining
+from ...harness.records.study import DUAL, StudyRecords, StudyTraining, StudyTrainingManifest
 from ...harness.statistics import over_seeds
 from ...harness.statistics.bootstrap import SCORES
 from ...harness.statistics.over_seeds import Seeded
 from .schema import Level, SeedPoints
 
-DUAL = "dual"
+# The recipe `clip` with one of its losses left out, or with one added.
 ABLATIONS = {
     "clip-no-bce": "without BCE",
     "clip-no-dice": "without Dice",
@@ -24,86 +25,120 @@ ABLATED = "clip"
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A recipe's trainings.
+class RecipeTrainings:
+    """The finished trainings of one recipe.
 
     Attributes:
         name: of the recipe.
-        by_seed: in ascending order.
+        by_seed: the trainings, by seed in ascending order.
     """
 
     name: str
     by_seed: Mapping[int, StudyTraining]
 
     @cached_property
-    def one(self) -> StudyTraining:
-        """Any of them, for what they have in common."""
+    def first(self) -> StudyTraining:
+        """The training of the lowest seed, for what all seeds have in common."""
         return next(iter(self.by_seed.values()))
 
+    @property
+    def manifest(self) -> StudyTrainingManifest:
+        """The manifest of the first training, for what all seeds have in common."""
+        return self.first.manifest
 
-def grouped(study: StudyRecords) -> dict[str, Trained]:
-    """By name, the dual first and the ablations last."""
-    names = sorted(
-        {each.name for each in study.trainings},
-        key=lambda name: (name != DUAL, name in ABLATIONS, name),
-    )
-    return {
-        name: Trained(name, {t.seed: t for t in study.trainings if t.name == name})
-        for name in names
-    }
+    @property
+    def role(self) -> Literal["dual", "recipe", "ablation"]:
+        """Whether it is the dual, a recipe that is compared with it, or one with other losses."""
+        if self.name == DUAL:
+            return "dual"
+        return "ablation" if self.name in ABLATIONS else "recipe"
 
 
-def levels(
-    trained: Trained, answer: str = OWN, mask_Q: np.ndarray | None = None
+def trainings_by_recipe(study: StudyRecords) -> dict[str, RecipeTrainings]:
+    """Return the trainings of each recipe, by its name: the dual first, the ablations last."""
+    by_name: dict[str, dict[int, StudyTraining]] = {}
+    for training in study.trainings:
+        by_name.setdefault(training.name, {})[training.seed] = training
+    names = sorted(by_name, key=lambda name: (name != DUAL, name in ABLATIONS, name))
+    return {name: RecipeTrainings(name, by_name[name]) for name in names}
+
+
+def rivals_of(recipes: Mapping[str, RecipeTrainings]) -> list[RecipeTrainings]:
+    """Return the recipes that are compared with the dual: all but the dual and the ablations."""
+    return [recipe for recipe in recipes.values() if recipe.role == "recipe"]
+
+
+def scores(
+    recipe: RecipeTrainings, answer: str = OWN, mask_Q: np.ndarray | None = None
 ) -> dict[str, Level | None]:
-    """Scores over the queries of a mask, or over all."""
-    found = _sums(trained, list(trained.by_seed), answer, mask_Q)
-    return (
-        {name: each and _level(each) for name, each in over_seeds.levels(found).items()}
-        if len(found[0])
-        else {}
-    )
+    """Return the scores of a recipe, mean over the seeds.
+
+    Args:
+        recipe: its trainings.
+        answer: the model's own answers, or those of a control (`pixel_counts.CONTROLS`).
+        mask_Q: bool, the queries to score; all of them if left out.
+
+    Returns:
+        gIoU, cIoU and mIoU, by name; None where no query defines one. Empty without a query.
+    """
+    sums = _image_sums(recipe, list(recipe.by_seed), answer, mask_Q)
+    if len(sums[0]) == 0:
+        return {}
+    levels = over_seeds.levels(sums)
+    return {name: _level(score) if score else None for name, score in levels.items()}
 
 
-def points(
-    before: Trained, after: Trained, mask_Q: np.ndarray | None = None
+def differences(
+    reference: RecipeTrainings, candidate: RecipeTrainings, mask_Q: np.ndarray | None = None
 ) -> dict[str, SeedPoints | None]:
-    """Differences of the scores, paired by seed; empty where the two have no seed or no query in common."""
-    common = [seed for seed in before.by_seed if seed in after.by_seed]
-    sides = [_sums(side, common, OWN, mask_Q) for side in (before, after)]
-    if not common or not len(sides[0][0]):
+    """Return by how much the scores of two recipes differ, paired by seed and image.
+
+    Args:
+        reference, candidate: their trainings.
+        mask_Q: bool, the queries to score; all of them if left out.
+
+    Returns:
+        Candidate minus reference in points, by score; None where a side does not define the score,
+        and where the two have no seed or no query in common.
+    """
+    seeds = [seed for seed in reference.by_seed if seed in candidate.by_seed]
+    reference_sums = _image_sums(reference, seeds, OWN, mask_Q)
+    candidate_sums = _image_sums(candidate, seeds, OWN, mask_Q)
+    if not seeds or len(reference_sums[0]) == 0:
         return dict.fromkeys(SCORES)
-    return {
-        name: each and _points(each, common)
-        for name, each in over_seeds.differences(*sides).items()
-    }
+    by_score = over_seeds.differences(reference_sums, candidate_sums)
+    return {name: _points(found, seeds) if found else None for name, found in by_score.items()}
 
 
-def _sums(
-    trained: Trained, of_seeds: Sequence[int], answer: str, mask_Q: np.ndarray | None
+def _image_sums(
+    recipe: RecipeTrainings, seeds: Sequence[int], answer: str, mask_Q: np.ndarray | None
 ) -> list[np.ndarray]:
-    judged = [trained.by_seed[seed].judged for seed in of_seeds]
-    return [
-        over_seeds.sums(each if mask_Q is None else chosen(each, mask_Q), answer) for each in judged
-    ]
+    """Return what each image adds to each score, by seed, as `over_seeds` takes it."""
+    sums = []
+    for seed in seeds:
+        pixel_counts = recipe.by_seed[seed].pixel_counts
+        if mask_Q is not None:
+            pixel_counts = chosen(pixel_counts, mask_Q)
+        sums.append(over_seeds.sums(pixel_counts, answer))
+    return sums
 
 
-def _level(found: Seeded) -> Level:
-    return Level(score=found.value, low=found.low, high=found.high, by_seed=list(found.by_seed))
+def _level(score: Seeded) -> Level:
+    return Level(score=score.value, low=score.low, high=score.high, by_seed=list(score.by_seed))
 
 
-def _points(found: Seeded, of_seeds: list[int]) -> SeedPoints:
+def _points(difference: Seeded, seeds: list[int]) -> SeedPoints:
     return SeedPoints(
-        difference=100 * found.value,
-        low=_hundred(found.low),
-        high=_hundred(found.high),
-        by_seed=[100 * each for each in found.by_seed],
-        seeds=of_seeds,
-        clusters=found.clusters,
-        smallest_detectable=_hundred(found.half_width),
-        detectable_at_80=_hundred(found.detectable),
+        difference=100 * difference.value,
+        low=_in_points(difference.low),
+        high=_in_points(difference.high),
+        by_seed=[100 * value for value in difference.by_seed],
+        seeds=seeds,
+        clusters=difference.clusters,
+        smallest_detectable=_in_points(difference.half_width),
+        detectable_at_80=_in_points(difference.detectable),
     )
 
 
-def _hundred(value: float | None) -> float | None:
-    return None if value is None else 100 * value
+def _in_points(share: float | None) -> float | None:
+    return None if share is None else 100 * share

@@ -1,49 +1,47 @@
-"""The slices of a study: query family, size of the object in patches of the encoder's grid, shape of the image."""
+"""The slices of a study: family of the query, size of the target in patches of CLIP's grid, shape of the image."""
 
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from ...harness.records.pixel_counts import CONTROLS, OWN, PixelCounts
-from .groups import Trained, levels, points
+from .groups import RecipeTrainings, differences, scores
 from .schema import Level, StudySlice
 
-CLIP_GRID, SAM_GRID = 8, 16  # of the tiny preset: in the frame, a patch of CLIP's is four of SAM's
+# Sides of the tiny preset's grids: in the frame, a patch of CLIP's covers four of SAM's.
+CLIP_GRID, SAM_GRID = 8, 16
 ALL = "all"
 
 
-def _patches(judged: PixelCounts) -> np.ndarray:
-    """Area of the target [Q], in patches of CLIP's grid over a frame whose side is the image's longer one."""
-    return judged.target_px / (np.maximum(judged.height, judged.width) / CLIP_GRID) ** 2
+def by_family(counts: PixelCounts) -> dict[str, np.ndarray]:
+    """Return masks of the queries, bool [Q], by the name of their family."""
+    return {name: counts.family == place for place, name in enumerate(counts.families)}
 
 
-def _elongation(judged: PixelCounts) -> np.ndarray:
-    return np.maximum(judged.height, judged.width) / np.minimum(judged.height, judged.width)
+def by_size(counts: PixelCounts) -> dict[str, np.ndarray]:
+    """Return masks of the queries, bool [Q], by how many of CLIP's patches the target covers.
 
-
-def by_family(judged: PixelCounts) -> dict[str, np.ndarray]:
-    """Masks of the queries, by the family's name."""
-    return {name: judged.family == place for place, name in enumerate(judged.families)}
-
-
-def by_size(judged: PixelCounts) -> dict[str, np.ndarray]:
-    """Likewise, by how many patches the target covers."""
-    patches, has_target = _patches(judged), judged.target_px > 0
+    The patches are those of a frame whose side is the image's longer one.
+    """
+    patch_side_Q = np.maximum(counts.height, counts.width) / CLIP_GRID
+    patches_Q = counts.target_px / patch_side_Q**2
+    has_target_Q = counts.target_px > 0
     return {
-        "no target": ~has_target,
-        "under 0.75": has_target & (patches < 0.75),
-        "0.75 to 1.5": (patches >= 0.75) & (patches < 1.5),
-        "1.5 and more": patches >= 1.5,
+        "no target": ~has_target_Q,
+        "under 0.75": has_target_Q & (patches_Q < 0.75),
+        "0.75 to 1.5": (patches_Q >= 0.75) & (patches_Q < 1.5),
+        "1.5 and more": patches_Q >= 1.5,
     }
 
 
-def by_shape(judged: PixelCounts) -> dict[str, np.ndarray]:
-    """Likewise, by how many times the longer side of the image is the shorter one."""
-    times = _elongation(judged)
+def by_shape(counts: PixelCounts) -> dict[str, np.ndarray]:
+    """Return masks of the queries, bool [Q], by the image's longer side over its shorter one."""
+    longer_Q = np.maximum(counts.height, counts.width)
+    ratio_Q = longer_Q / np.minimum(counts.height, counts.width)
     return {
-        "up to 1.2": times <= 1.2,
-        "1.2 to 1.6": (times > 1.2) & (times <= 1.6),
-        "over 1.6": times > 1.6,
+        "up to 1.2": ratio_Q <= 1.2,
+        "1.2 to 1.6": (ratio_Q > 1.2) & (ratio_Q <= 1.6),
+        "over 1.6": ratio_Q > 1.6,
     }
 
 
@@ -54,64 +52,69 @@ SLICES: Mapping[str, Callable[[PixelCounts], dict[str, np.ndarray]]] = {
 }
 
 
-def slices(trained: Trained, dual: Trained | None) -> dict[str, dict[str, StudySlice]]:
-    """Every slice that has a query.
+def slices(
+    recipe: RecipeTrainings, dual: RecipeTrainings | None
+) -> dict[str, dict[str, StudySlice]]:
+    """Return every slice that has a query, by tag and value.
 
     Args:
-        trained: the recipe.
-        dual: what it is held against; None for the dual itself.
+        recipe: its trainings.
+        dual: the trainings that it is compared with; None for the dual itself.
     """
-    judged = trained.one.judged
-    return {
-        tag: {
-            value: _slice(trained, dual, mask_Q)
-            for value, mask_Q in masks(judged).items()
-            if mask_Q.any()
-        }
-        for tag, masks in SLICES.items()
-    }
+    by_tag = {}
+    for tag, masks_of in SLICES.items():
+        by_value = {}
+        for value, mask_Q in masks_of(recipe.first.pixel_counts).items():
+            if mask_Q.any():
+                by_value[value] = _slice(recipe, dual, mask_Q)
+        by_tag[tag] = by_value
+    return by_tag
 
 
-def _slice(trained: Trained, dual: Trained | None, mask_Q: np.ndarray) -> StudySlice:
-    scores = levels(trained, mask_Q=mask_Q)
-    differences = points(dual, trained, mask_Q) if dual else {}
+def _slice(recipe: RecipeTrainings, dual: RecipeTrainings | None, mask_Q: np.ndarray) -> StudySlice:
+    own = scores(recipe, mask_Q=mask_Q)
+    to_dual = differences(dual, recipe, mask_Q) if dual else {}
     return StudySlice(
         n=int(mask_Q.sum()),
-        gIoU=scores["gIoU"],
-        difference=differences.get("gIoU"),
-        mIoU=scores["mIoU"],
-        mIoU_difference=differences.get("mIoU"),
+        gIoU=own["gIoU"],
+        difference=to_dual.get("gIoU"),
+        mIoU=own["mIoU"],
+        mIoU_difference=to_dual.get("mIoU"),
     )
 
 
-def controls(trained: Trained) -> dict[str, dict[str, Level | None]]:
-    """gIoU by way to answer, over all queries and by family."""
-    known = [
-        each
-        for each in (OWN, *CONTROLS)
-        if all(each in t.judged.answers for t in trained.by_seed.values())
-    ]
-    masks = _everywhere(trained)
-    return {
-        answer: {name: levels(trained, answer, mask_Q)["gIoU"] for name, mask_Q in masks}
-        for answer in known
-    }
+def controls(recipe: RecipeTrainings) -> dict[str, dict[str, Level | None]]:
+    """Return the gIoU of the model's own answers and of each control, over all queries and by family.
+
+    A control is left out where a training of the recipe was evaluated without it.
+    """
+    masks = _all_and_families(recipe.first.pixel_counts)
+    by_answer = {}
+    for answer in (OWN, *CONTROLS):
+        trainings = recipe.by_seed.values()
+        if all(answer in training.pixel_counts.answers for training in trainings):
+            by_answer[answer] = {
+                name: scores(recipe, answer, mask_Q)["gIoU"] for name, mask_Q in masks.items()
+            }
+    return by_answer
 
 
-def _everywhere(trained: Trained) -> list[tuple[str, np.ndarray]]:
-    judged = trained.one.judged
-    masks = {ALL: np.ones(len(judged), bool)} | by_family(judged)
-    return [(name, mask_Q) for name, mask_Q in masks.items() if mask_Q.any()]
+def trivial_baselines(counts: PixelCounts | None) -> dict[str, dict[str, float]]:
+    """Return the gIoU of each trivial baseline, over all queries and by family; empty without counts."""
+    if counts is None:
+        return {}
+    masks = _all_and_families(counts)
+    by_baseline = {}
+    for answer in counts.answers:
+        iou_Q = counts.iou(answer)
+        by_baseline[answer] = {name: float(iou_Q[mask_Q].mean()) for name, mask_Q in masks.items()}
+    return by_baseline
 
 
-def floors(judged: PixelCounts) -> dict[str, dict[str, float]]:
-    """gIoU of each floor, over all queries and by family."""
-    masks = {ALL: np.ones(len(judged), bool)} | by_family(judged)
-    return {
-        answer: {
-            name: float(judged.iou(answer)[mask_Q].mean())
-            for name, mask_Q in masks.items()
-            if mask_Q.any()
-        }
-        for answer in judged.answers
-    }
+def _all_and_families(counts: PixelCounts) -> dict[str, np.ndarray]:
+    """Return the mask of all queries, and that of each family which has a query."""
+    masks = {ALL: np.ones(len(counts), bool)}
+    for name, mask_Q in by_family(counts).items():
+        if mask_Q.any():
+            masks[name] = mask_Q
+    return masks

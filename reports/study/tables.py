@@ -1,16 +1,17 @@
-"""The tables of a study, as Markdown."""
+"""The tables of a study, as Markdown, and how their cells are written."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from statistics import median
 
+from ...harness.records.pixel_counts import OWN
 from .. import formatting
 from ..markdown import Row, markdown_table
 from ..schema_base import Ratio
-from .schema import Ablation, Judgement, Level, Recipe, SeedPoints, StudySlice, StudySummary, Within
+from .schema import Ablation, Judgement, Level, Recipe, SeedPoints, StudySummary, Within
 from .slices import ALL
 
 SCORES = ("mIoU", "gIoU", "cIoU")
-NOT_MEASURED, NOT_TRAINED = "not measured", "not trained"
+NOT_MEASURED, NOT_TRAINED, NOT_REACHED = "not measured", "not trained", "not reached"
 # The names of trained parts in records, in words. Projections and embeddings are the recipe `with-projector`.
 PARTS = {
     "projections": "bridge, projector, projection of [SEG]",
@@ -32,50 +33,50 @@ LOSSES = {
 }
 
 
-def level(found: Level | None) -> str:
-    """``0.861 [0.852, 0.870]``."""
-    if found is None or found.low is None or found.high is None:
-        return formatting.score(found.score if found else None)
-    return formatting.score(found.score, (found.low, found.high))
-
-
-def points(found: SeedPoints | None) -> str:
-    """``-1.4 [-2.3, -0.4]``, in points."""
-    if found is None:
+def level(score: Level | None) -> str:
+    """Return a score with its interval: ``0.861 [0.852, 0.870]``."""
+    if score is None:
         return formatting.NOT_AVAILABLE
-    known = found.low is not None and found.high is not None
-    return f"{found.difference:+z.1f}" + (
-        f" [{found.low:+z.1f}, {found.high:+z.1f}]" if known else ""
-    )
+    if score.low is None or score.high is None:
+        return formatting.score(score.score)
+    return formatting.score(score.score, (score.low, score.high))
 
 
-def judgement(found: Judgement | Within | None) -> str:
-    """``**not reached**``, with the reason where there is one."""
-    if found is None:
+def points(difference: SeedPoints | None) -> str:
+    """Return a difference in points, without the unit: ``-1.4 [-2.3, -0.4]``."""
+    if difference is None:
+        return formatting.NOT_AVAILABLE
+    text = f"{difference.difference:+z.1f}"
+    if difference.low is None or difference.high is None:
+        return text
+    return f"{text} [{difference.low:+z.1f}, {difference.high:+z.1f}]"
+
+
+def verdict(judgement: Judgement | Within | None) -> str:
+    """Return a verdict, with its reason if it has one: ``**not reached**``."""
+    if judgement is None:
         return ""
-    return f"**{found.verdict}**" + (f": {found.reason}" if found.reason else "")
+    text = f"**{judgement.verdict}**"
+    return f"{text}: {judgement.reason}" if judgement.reason else text
 
 
-def learns(recipe: Recipe) -> str:
-    """Write which parts a recipe trains: ``embeddings and head, mask decoder``."""
-    parts = ", ".join(PARTS.get(part, part) for part in recipe.trains)
-    return f"{parts}; first steps copy SAM's features" if recipe.distils else parts
+def parts_in_words(parts: Sequence[str]) -> str:
+    """Return the names of trained parts in words: ``embeddings and head, mask decoder``."""
+    return ", ".join(PARTS.get(part, part) for part in parts)
 
 
 def queries(count: int) -> str:
-    """Write a number of queries in millions: ``0.31 M``, ``8.2 M``."""
+    """Return a number of queries in millions: ``0.31 M``, ``8.2 M``."""
     millions = count / 1e6
     return f"{millions:.1f} M" if millions >= 1 else f"{millions:.2f} M"
 
 
 def in_steps(summary: StudySummary, preposition: str = "within") -> str:
-    """Write how long the variants were trained: ``within 600 steps``."""
+    """Return how long the recipes were trained: ``within 600 steps``."""
     steps = {recipe.budget.steps for recipe in summary.rivals if recipe.budget}
-    return (
-        f"{preposition} {steps.pop():,} steps"
-        if len(steps) == 1
-        else f"{preposition} the steps of each training"
-    )
+    if len(steps) != 1:
+        return f"{preposition} the steps of each training"
+    return f"{preposition} {steps.pop():,} steps"
 
 
 def nearest_first(summary: StudySummary) -> list[Recipe]:
@@ -91,27 +92,39 @@ def nearest_first(summary: StudySummary) -> list[Recipe]:
 
 def main_table(summary: StudySummary) -> str:
     """Write mIoU and its difference to the dual beside what each recipe learns, from how much, and its cost."""
-    header = ["", "learns", "queries learned from", "mIoU", "mIoU to dual", f"within {summary.within_points:g} points",
-              "query (ms)", "peak of a query (MiB)", "seeds"]  # fmt: skip
+    header = [
+        "",
+        "learns",
+        "queries learned from",
+        "mIoU",
+        "mIoU to dual",
+        f"within {summary.within_points:g} points",
+        "query (ms)",
+        "peak of a query (MiB)",
+        "seeds",
+    ]
     recipes = [recipe for recipe in summary.recipes if recipe.role != "ablation"]
     return markdown_table(header, [_main_row(recipe) for recipe in recipes])
 
 
 def _main_row(recipe: Recipe) -> Row:
-    cost, budget = recipe.cost, recipe.budget
+    learns = parts_in_words(recipe.trains)
+    if recipe.distils:
+        learns = f"{learns}; first steps copy SAM's features"
+    budget, cost = recipe.budget, recipe.cost
+    time, memory = NOT_MEASURED, NOT_MEASURED
+    if cost:
+        time = _with_ratio(formatting.milliseconds(cost.end_to_end_ms), cost.time)
+        memory = _with_ratio(formatting.memory(cost.peak_bytes, formatting.MIB), cost.memory)
     return [
         recipe.name,
-        learns(recipe),
+        learns,
         queries(budget.queries) if budget else formatting.NOT_AVAILABLE,
         level(recipe.scores.get("mIoU")),
         _to_dual(recipe, "mIoU"),
-        judgement(recipe.within),
-        _with_ratio(formatting.milliseconds(cost.end_to_end_ms), cost.time)
-        if cost
-        else NOT_MEASURED,
-        _with_ratio(formatting.memory(cost.peak_bytes, formatting.MIB), cost.memory)
-        if cost
-        else NOT_MEASURED,
+        verdict(recipe.within),
+        time,
+        memory,
         str(len(recipe.seeds)),
     ]
 
@@ -121,11 +134,9 @@ def _to_dual(recipe: Recipe, score: str) -> str:
 
 
 def _with_ratio(value: str, ratio: Ratio | None) -> str:
-    return (
-        value
-        if ratio is None or ratio.ratio is None
-        else f"{value} ({formatting.ratio_with_interval(ratio)})"
-    )
+    if ratio is None or ratio.ratio is None:
+        return value
+    return f"{value} ({formatting.ratio_with_interval(ratio)})"
 
 
 def training_table(summary: StudySummary) -> str:
@@ -133,22 +144,26 @@ def training_table(summary: StudySummary) -> str:
     rows = []
     for recipe in summary.recipes:
         settings = [f"{name}={value}" for name, value in recipe.axes.items()]
-        parameters, seconds = f"{recipe.trained_parameters:,}", f"{median(recipe.train_s):,.0f}"
         losses = LOSSES.get(recipe.losses, recipe.losses)
+        parameters, seconds = f"{recipe.trained_parameters:,}", f"{median(recipe.train_s):,.0f}"
         rows.append([recipe.name, ", ".join(settings), losses, parameters, seconds])
-    return markdown_table(
-        ["", "settings other than the dual's", "losses", "trained parameters", "training (s)"], rows
-    )
+    header = [
+        "",
+        "settings other than the dual's",
+        "losses",
+        "trained parameters",
+        "training (s)",
+    ]
+    return markdown_table(header, rows)
 
 
 def scores_table(summary: StudySummary) -> str:
     """Write the scores, and the differences of gIoU and cIoU to the dual."""
-    header = ["", *SCORES, "gIoU to dual", "cIoU to dual"]
     rows = []
     for recipe in summary.recipes:
         scores = [level(recipe.scores.get(name)) for name in SCORES]
         rows.append([recipe.name, *scores, _to_dual(recipe, "gIoU"), _to_dual(recipe, "cIoU")])
-    return markdown_table(header, rows)
+    return markdown_table(["", *SCORES, "gIoU to dual", "cIoU to dual"], rows)
 
 
 def supersets_table(summary: StudySummary) -> str:
@@ -156,38 +171,52 @@ def supersets_table(summary: StudySummary) -> str:
     answers = {True: "yes", False: "**no**", None: NOT_MEASURED}
     rows = []
     for pair in summary.supersets:
-        extra = ", ".join(PARTS.get(part, part) for part in pair.extra)
+        extra = parts_in_words(pair.extra)
         rows.append([pair.name, pair.subset, extra, points(pair.points), answers[pair.better]])
-    return markdown_table(
-        ["", "compared with", "trains in addition", "mIoU, in points", "shown to be better"], rows
-    )
+    header = ["", "compared with", "trains in addition", "mIoU, in points", "shown to be better"]
+    return markdown_table(header, rows)
 
 
 def detectable_table(summary: StudySummary) -> str:
-    """The smallest differences of mIoU that could have been seen."""
-    rows = [
-        [
-            each.name,
-            *(
-                _points(getattr(found, name))
-                for name in ("smallest_detectable", "detectable_at_80")
-            ),
-        ]
-        for each in summary.rivals
-        if (found := each.differences.get("mIoU"))
+    """Write the smallest differences of mIoU that the study could have shown."""
+    rows = []
+    for recipe in summary.rivals:
+        difference = recipe.differences.get("mIoU")
+        if difference is None:
+            continue
+        half_width = _two_decimals(difference.smallest_detectable)
+        rows.append([recipe.name, half_width, _two_decimals(difference.detectable_at_80)])
+    header = [
+        "mIoU, in points",
+        "half the interval",
+        "true difference seen by 80 % of such studies",
     ]
-    return markdown_table(
-        ["mIoU, in points", "half the interval", "true difference seen by 80 % of such studies"],
-        rows,
-    )
+    return markdown_table(header, rows)
 
 
-def _points(value: float | None) -> str:
+def _two_decimals(value: float | None) -> str:
     return formatting.NOT_AVAILABLE if value is None else f"{value:.2f}"
 
 
 def convergence_table(summary: StudySummary) -> str:
     """Write steps and seconds to the gIoU that all recipes reach, and steps to near the dual."""
+    rows = []
+    for recipe in summary.rivals:
+        times = recipe.convergence
+        if times is None:
+            continue
+        # Seeds that came near the dual are counted, and the steps are the median of these seeds alone.
+        near_dual = [step for step in times.near_dual_steps if step is not None]
+        rows.append(
+            [
+                recipe.name,
+                formatting.score(_median_if_all(times.best)),
+                _whole(_median_if_all(times.common_steps)),
+                _whole(_median_if_all(times.common_s)),
+                f"{len(near_dual)} of {len(times.near_dual_steps)}",
+                _whole(_median_if_all(near_dual)),
+            ]
+        )
     header = [
         "",
         "best validation gIoU",
@@ -196,32 +225,19 @@ def convergence_table(summary: StudySummary) -> str:
         "near the dual",
         "steps to it",
     ]
-    return markdown_table(
-        header, [_convergence_row(each) for each in summary.rivals if each.convergence]
-    )
+    return markdown_table(header, rows)
 
 
-def _convergence_row(recipe: Recipe) -> Row:
-    found = recipe.convergence
-    assert found is not None
-    near = [each for each in found.near_dual_steps if each is not None]
-    return [
-        recipe.name,
-        formatting.score(_median(found.best)),
-        _figure(_median(found.common_steps)),
-        _figure(_median(found.common_s)),
-        f"{len(near)} of {len(found.near_dual_steps)}",
-        _figure(_median(near)),
-    ]
+def _median_if_all(values: Sequence[float | None]) -> float | None:
+    """Return the median over the seeds; None if a seed has no value, or without any."""
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return None
+    return median(known)
 
 
-def _median(values: Sequence[float | None]) -> float | None:
-    known = [each for each in values if each is not None]
-    return median(known) if known and len(known) == len(values) else None
-
-
-def _figure(value: float | None) -> str:
-    return "not reached" if value is None else f"{value:,.0f}"
+def _whole(value: float | None) -> str:
+    return NOT_REACHED if value is None else f"{value:,.0f}"
 
 
 def ablation_table(summary: StudySummary) -> str:
@@ -229,23 +245,24 @@ def ablation_table(summary: StudySummary) -> str:
     rows = []
     for ablation in summary.ablations:
         difference = points(ablation.points) if ablation.points else NOT_TRAINED
-        rows.append([ablation.change, difference, _essential(ablation)])
+        rows.append([ablation.change, difference, _is_essential(ablation)])
     reference = summary.ablations[0].reference
-    return markdown_table(
-        [
-            f"{reference}, its losses changed",
-            f"mIoU to {reference}, in points",
-            "costs a point or more",
-        ],
-        rows,
-    )
+    header = [
+        f"{reference}, its losses changed",
+        f"mIoU to {reference}, in points",
+        "costs a point or more",
+    ]
+    return markdown_table(header, rows)
 
 
-def _essential(ablation: Ablation) -> str:
+def _is_essential(ablation: Ablation) -> str:
     if ablation.points is None or ablation.essential is None:
         return ""
-    answers = {"confirmed": "**yes**", "refuted": "**no**"}
-    return answers.get(ablation.essential.verdict) or judgement(ablation.essential)
+    if ablation.essential.verdict == "confirmed":
+        return "**yes**"
+    if ablation.essential.verdict == "refuted":
+        return "**no**"
+    return verdict(ablation.essential)
 
 
 def slices_table(summary: StudySummary, tag: str, score: str = "gIoU") -> str:
@@ -256,53 +273,52 @@ def slices_table(summary: StudySummary, tag: str, score: str = "gIoU") -> str:
         tag: of the slices: family, size or shape.
         score: gIoU or mIoU.
     """
-    shown = [each for each in summary.recipes if each.role != "ablation" and each.slices.get(tag)]
-    values = list(dict.fromkeys(value for each in shown for value in each.slices[tag]))
-    counts = {value: found.n for each in shown for value, found in each.slices[tag].items()}
-    header = ["", *(f"{value} ({counts[value]:,})" for value in values)]
-    rows = [
-        [_framed(recipe), *(_slice(recipe, tag, value, score) for value in values)]
-        for recipe in shown
-    ]
-    return markdown_table(header, rows)
+    recipes = []
+    queries_by_value: dict[str, int] = {}
+    for recipe in summary.recipes:
+        if recipe.role == "ablation" or not recipe.slices.get(tag):
+            continue
+        recipes.append(recipe)
+        for value, in_slice in recipe.slices[tag].items():
+            queries_by_value[value] = in_slice.n
+    rows = []
+    for recipe in recipes:
+        name = recipe.name
+        if "frame" in recipe.axes:  # CLIP of this recipe does not see the whole image
+            name = f"{name} (frame {recipe.axes['frame']})"
+        cells = [_slice_cell(recipe, tag, value, score) for value in queries_by_value]
+        rows.append([name, *cells])
+    header = [f"{value} ({count:,})" for value, count in queries_by_value.items()]
+    return markdown_table(["", *header], rows)
 
 
-def _framed(recipe: Recipe) -> str:
-    """With the frame, where CLIP does not see the whole image."""
-    return (
-        f"{recipe.name} (frame {recipe.axes['frame']})" if "frame" in recipe.axes else recipe.name
-    )
-
-
-def _slice(recipe: Recipe, tag: str, value: str, score: str) -> str:
-    found: StudySlice | None = recipe.slices[tag].get(value)
-    if found is None:
+def _slice_cell(recipe: Recipe, tag: str, value: str, score: str) -> str:
+    in_slice = recipe.slices[tag].get(value)
+    if in_slice is None:
         return formatting.NOT_AVAILABLE
     if recipe.role == "dual":
-        return level(found.gIoU if score == "gIoU" else found.mIoU)
-    return points(found.difference if score == "gIoU" else found.mIoU_difference)
+        return level(in_slice.gIoU if score == "gIoU" else in_slice.mIoU)
+    return points(in_slice.difference if score == "gIoU" else in_slice.mIoU_difference)
 
 
 def controls_table(summary: StudySummary) -> str:
-    """gIoU of every model beside what it answers blindly, then of the floors, by family."""
-    shown = [each for each in summary.recipes if each.role != "ablation"]
-    families = list(
-        dict.fromkeys(name for each in shown for by in each.controls.values() for name in by)
-    )
-    rows = [row for each in shown for row in _control_rows(each, families)]
-    rows += [
-        [f"floor: {name}", *(formatting.score(by.get(each)) for each in families)]
-        for name, by in summary.floors.items()
-    ]
-    return markdown_table(
-        ["gIoU", *(("all queries" if name == ALL else name) for name in families)], rows
-    )
+    """Write the gIoU of every model, of its controls, and of the trivial baselines, by family."""
+    recipes = [recipe for recipe in summary.recipes if recipe.role != "ablation"]
+    families: dict[str, None] = {}  # in the order in which they first appear
+    for recipe in recipes:
+        for by_family in recipe.controls.values():
+            families.update(dict.fromkeys(by_family))
+    rows = []
+    for recipe in recipes:
+        for answer, by_family in recipe.controls.items():
+            name = f"**{recipe.name}**" if answer == OWN else f"{recipe.name}, {answer}"
+            rows.append([name, *(_score(by_family.get(family)) for family in families)])
+    for name, gIoU_by_family in summary.floors.items():
+        cells = [formatting.score(gIoU_by_family.get(family)) for family in families]
+        rows.append([f"trivial baseline: {name}", *cells])
+    header = ["all queries" if family == ALL else family for family in families]
+    return markdown_table(["gIoU", *header], rows)
 
 
-def _control_rows(recipe: Recipe, families: Sequence[str]) -> Iterator[Row]:
-    score: Callable[[Level | None], str] = lambda found: formatting.score(  # noqa: E731
-        found.score if found else None
-    )
-    for answer, by in recipe.controls.items():
-        name = f"**{recipe.name}**" if answer == "own" else f"{recipe.name}, {answer}"
-        yield [name, *(score(by.get(family)) for family in families)]
+def _score(level: Level | None) -> str:
+    return formatting.score(level.score if level else None)

@@ -1,10 +1,13 @@
-"""A training's page: ``report.md`` with its tables and figures, as GitHub shows it; readable while it still goes on."""
+"""The report of a training: ``report.md`` with its tables and figures, as GitHub shows it.
 
-from collections.abc import Iterator
+It can be written while the training still runs.
+"""
+
 from pathlib import Path
 
 from ...harness.records.training import Training, read_training
-from .. import formatting, markdown
+from .. import formatting
+from ..markdown import Row, bullet_list, fact, markdown_table, warnings
 from ..pages import INSTRUMENTS, REPORT, SUMMARY
 from .figures import LOSS, QUALITY, draw_training
 from .schema import TrainingSummary
@@ -17,7 +20,7 @@ FIGURES = {
 
 
 def write_training_report(folder: Path) -> Path:
-    """Derives summary.json, the figures and report.md from a training's records, finished or not.
+    """Write summary.json, the figures and report.md of a training from its records, finished or not.
 
     Returns:
         The path of report.md.
@@ -29,22 +32,26 @@ def write_training_report(folder: Path) -> Path:
     training = read_training(folder)
     summary = write_training_summary(training)
     drawn = {path.name for path in draw_training(training, folder)}
-    path, temporary = folder / REPORT, folder / f".{REPORT}.partial"
+    path = folder / REPORT
+    # A reader never sees half a report: it is written beside and then takes the place of the old one.
+    temporary = folder / f".{REPORT}.partial"
     temporary.write_text(training_page(training, summary, drawn), encoding="utf-8")
     temporary.replace(path)
     return path
 
 
 def training_page(training: Training, summary: TrainingSummary, drawn: set[str]) -> str:
-    """The Markdown of a training's report.
+    """Return the Markdown of a training's report.
 
     Args:
-        drawn: names of the figures that lie beside it.
+        training: its records.
+        summary: of the training.
+        drawn: names of the figures that lie beside the report.
     """
     sections = [
         f"# Training {summary.vision} {summary.preset} by the recipe `{summary.recipe}`",
-        "\n".join(_headline(summary)),
-        markdown.warnings(summary.warnings),
+        bullet_list(_headline(summary)),
+        warnings(summary.warnings),
         "## Quality",
         _figure(QUALITY, drawn),
         epochs_table(summary),
@@ -53,56 +60,77 @@ def training_page(training: Training, summary: TrainingSummary, drawn: set[str])
         "## Time of a step",
         step_table(summary),
         "## What was trained",
-        markdown.markdown_table(["part", "parameters"], list(_parameters(summary))),
+        parameters_table(summary),
         "## How this was measured",
-        "\n".join(f"- {line}" for line in _method(summary)),
+        bullet_list(_method(summary)),
         "## Options",
-        markdown.markdown_table(
-            ["", ""],
-            [[n, str(v)] for n, v in summary.options.items() if v is not None],
-            numbers=False,
-        ),
+        options_table(summary),
         "## Machine and versions",
-        markdown.markdown_table(["", ""], list(_machine(training)), numbers=False),
+        machine_table(training),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _headline(summary: TrainingSummary) -> Iterator[str]:
-    best = next((epoch for epoch in summary.epochs if epoch.epoch == summary.best_epoch), None)
-    if best:
-        scores = f"mIoU {formatting.score(best.mIoU)}, gIoU {formatting.score(best.gIoU)}"
-        yield f"- Best after epoch {best.epoch}: {scores}."
+def _headline(summary: TrainingSummary) -> list[str]:
+    """Return the first lines: quality, loss, time, memory, and what was trained on which machine."""
+    lines = []
+    for epoch in summary.epochs:
+        if epoch.epoch == summary.best_epoch:
+            scores = f"mIoU {formatting.score(epoch.mIoU)}, gIoU {formatting.score(epoch.gIoU)}"
+            lines.append(f"Best after epoch {epoch.epoch}: {scores}.")
     if summary.final_loss is not None:
-        losses = " + ".join(f"{weight:g} {name}" for name, weight in summary.losses.items())
-        yield f"- The loss ({losses}) ends at {summary.final_loss:.3g}, mean of the last {summary.loss_window} steps."
-    each = formatting.milliseconds(summary.step_time.median_ms)
-    yield f"- {summary.steps} steps took {summary.train_s:,.1f} s, {each} ms each in the median."
-    yield f"- Peak memory: {_peak(summary)}."
-    yield f"- {sum(summary.trained_parameters.values()):,} parameters were trained; {summary.machine}."
+        weighted = [f"{weight:g} {name}" for name, weight in summary.losses.items()]
+        lines.append(
+            f"The loss ({' + '.join(weighted)}) ends at {summary.final_loss:.3g}, "
+            f"mean of the last {summary.loss_window} steps."
+        )
+    step_ms = formatting.milliseconds(summary.step_time.median_ms)
+    lines.append(
+        f"{summary.steps} steps took {summary.train_s:,.1f} s, {step_ms} ms each in the median."
+    )
+    lines.append(f"Peak memory: {_peak(summary)}.")
+    parameters = sum(summary.trained_parameters.values())
+    lines.append(f"{parameters:,} parameters were trained; {summary.machine}.")
+    return lines
 
 
 def _peak(summary: TrainingSummary) -> str:
+    """Return the memory peak with its instrument, and on a GPU what the allocator reserved."""
     memory = summary.memory
     unit = formatting.memory_unit((memory.peak_bytes, memory.peak_reserved_bytes))
-    reserved = memory.peak_reserved_bytes
-    beside = (
-        f", {formatting.memory(reserved, unit)} {unit.name} reserved"
-        if reserved is not None
-        else ""
-    )
-    return f"{formatting.memory(memory.peak_bytes, unit)} {unit.name} ({memory.instrument or 'not known yet'}){beside}"
+    instrument = memory.instrument or "not known yet"
+    peak = f"{formatting.memory(memory.peak_bytes, unit)} {unit.name} ({instrument})"
+    if memory.peak_reserved_bytes is None:
+        return peak
+    return f"{peak}, {formatting.memory(memory.peak_reserved_bytes, unit)} {unit.name} reserved"
 
 
 def _figure(name: str, drawn: set[str]) -> str:
+    """Return the line that shows a figure; empty where it was not drawn."""
     return f"![{FIGURES[name]}]({name})" if name in drawn else ""
 
 
 def epochs_table(summary: TrainingSummary) -> str:
-    """A row an epoch; the best one is marked."""
+    """Return a table with a row for each epoch; the best one is marked."""
     if not summary.epochs:
         return "No epoch has ended yet."
     unit = formatting.memory_unit(epoch.peak_bytes for epoch in summary.epochs)
+    rows = []
+    for epoch in summary.epochs:
+        is_best = epoch.epoch == summary.best_epoch
+        rows.append(
+            [
+                f"**{epoch.epoch}** (best)" if is_best else str(epoch.epoch),
+                str(epoch.step),
+                f"{epoch.train_s:,.1f}",
+                f"{epoch.train_loss:.4g}",
+                formatting.score(epoch.mIoU),
+                formatting.score(epoch.gIoU),
+                formatting.score(epoch.cIoU),
+                formatting.milliseconds(epoch.step_ms),
+                formatting.memory(epoch.peak_bytes, unit),
+            ]
+        )
     header = [
         "epoch",
         "steps",
@@ -114,59 +142,68 @@ def epochs_table(summary: TrainingSummary) -> str:
         "step (ms)",
         f"peak ({unit.name})",
     ]
-    rows = [
-        [
-            f"**{epoch.epoch}** (best)" if epoch.epoch == summary.best_epoch else str(epoch.epoch),
-            str(epoch.step),
-            f"{epoch.train_s:,.1f}",
-            f"{epoch.train_loss:.4g}",
-            *(formatting.score(score) for score in (epoch.mIoU, epoch.gIoU, epoch.cIoU)),
-            formatting.milliseconds(epoch.step_ms),
-            formatting.memory(epoch.peak_bytes, unit),
-        ]
-        for epoch in summary.epochs
-    ]
-    return markdown.markdown_table(header, rows)
+    return markdown_table(header, rows)
 
 
 def step_table(summary: TrainingSummary) -> str:
-    """Where the time of a step goes."""
+    """Return a table of the time of a step, by its parts."""
     time = summary.step_time
-    if not time.n:
+    if time.n == 0:
         return "No step has been made yet."
-    parts = [
-        [name, formatting.milliseconds(p.median_ms), formatting.share(p.share)]
-        for name, p in time.parts.items()
-    ]
-    rest = ["in no part", "", formatting.share(time.unattributed_share)]
-    return markdown.markdown_table(
-        ["", "median (ms)", "share"],
-        [*parts, rest, ["**step**", formatting.milliseconds(time.median_ms), ""]],
-    )
+    rows = []
+    for name, part in time.parts.items():
+        median_ms = formatting.milliseconds(part.median_ms)
+        rows.append([name, median_ms, formatting.share(part.share)])
+    rows.append(["unattributed", "", formatting.share(time.unattributed_share)])
+    rows.append(["**step**", formatting.milliseconds(time.median_ms), ""])
+    return markdown_table(["", "median (ms)", "share"], rows)
 
 
-def _parameters(summary: TrainingSummary) -> Iterator[list[str]]:
-    yield from ([name, f"{count:,}"] for name, count in summary.trained_parameters.items())
-    yield ["**all**", f"{sum(summary.trained_parameters.values()):,}"]
+def parameters_table(summary: TrainingSummary) -> str:
+    """Return a table of the number of trained parameters, by part of the model."""
+    rows = [[name, f"{count:,}"] for name, count in summary.trained_parameters.items()]
+    rows.append(["**all**", f"{sum(summary.trained_parameters.values()):,}"])
+    return markdown_table(["part", "parameters"], rows)
 
 
-def _method(summary: TrainingSummary) -> Iterator[str]:
-    yield from (
-        f"Data ({name}): {of['count']} queries, fingerprint {of['fingerprint']}."
-        for name, of in summary.data.items()
-        if isinstance(of, dict)
-    )
-    yield (
+def _method(summary: TrainingSummary) -> list[str]:
+    """Return how the training was measured, a fact a line."""
+    lines = []
+    for use, data in summary.data.items():
+        if isinstance(data, dict):
+            lines.append(
+                f"Data ({use}): {data['count']} queries, fingerprint {data['fingerprint']}."
+            )
+    lines.append(
         "Seconds (`train_s`) are of steps alone: evaluation and checkpoints take no part. A step's time and its parts "
         f"are medians over the {summary.step_time.n} steps of epochs; distillation, where there is any, is apart."
     )
     if summary.memory.instrument in INSTRUMENTS:
-        yield f"Peak memory, while it trained: {summary.memory.instrument}, the largest of all epochs and processes."
-    yield f"`lisabench report DIR` derives `{SUMMARY}`, `{REPORT}` and the figures again, from the records alone."
-    yield "`lisabench compare DIR DIR2` shows two trainings side by side."
+        lines.append(
+            f"Peak memory, while it trained: {summary.memory.instrument}, the largest of all epochs and processes."
+        )
+    lines.append(
+        f"`lisabench report DIR` derives `{SUMMARY}`, `{REPORT}` and the figures again, from the records alone."
+    )
+    lines.append("`lisabench compare DIR DIR2` shows two trainings side by side.")
+    return lines
 
 
-def _machine(training: Training) -> Iterator[list[str]]:
+def options_table(summary: TrainingSummary) -> str:
+    """Return a table of the options of the training that have a value."""
+    rows = []
+    for name, value in summary.options.items():
+        if value is not None:
+            rows.append([name, str(value)])
+    return markdown_table(["", ""], rows, numbers=False)
+
+
+def machine_table(training: Training) -> str:
+    """Return a table of the facts about the machine, and of the versions."""
     facts = {**training.manifest.environment, **training.manifest.versions}
-    yield from (markdown.fact(name, value) for name, value in facts.items() if value is not None)
-    yield ["started", training.manifest.started]
+    rows: list[Row] = []
+    for name, value in facts.items():
+        if value is not None:
+            rows.append(fact(name, value))
+    rows.append(["started", training.manifest.started])
+    return markdown_table(["", ""], rows, numbers=False)

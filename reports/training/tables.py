@@ -1,106 +1,131 @@
 """Trainings side by side, as ``lisabench compare`` prints them and a suite's report shows them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 
 from .. import formatting
 from ..markdown import Row, bullet_list, escape, markdown_table
-from ..peaks import GROWTH
+from ..peaks import GROWTH, RESIDENT_SET
 from ..schema_base import Points, Ratio
 from .schema import ComparedTrainings, TrainedSide, TrainingComparison
 
 PAIRED = (
-    "Paired by seed, over {seeds} seeds: a ratio is the mean over the pairs, with Student's 95 % interval; an interval "
-    "of quality is of the images and of the seeds. Trainings did not take turns step by step: what drifted on the "
-    "machine is in the ratio."
+    "Paired by seed, over {seeds} seeds. A ratio is the mean over the pairs, with Student's 95 % interval. An interval "
+    "of quality is over images and seeds. Trainings did not take turns step by step: drift of the machine is part of "
+    "the ratios."
 )
 ONE_SEED = (
     "One seed a side: no interval for time and memory, one for quality that is of the images alone, and no verdict. "
-    "Another seed may turn every figure here."
+    "Another seed may change every number here."
 )
 NO_PAIR = "The two have no seed in common: nothing is paired, and there is no ratio."
 SECONDS = (
     "Seconds are of training steps alone, without evaluations and checkpoints. The best epoch is chosen by the queries "
-    "that it is scored on, so that its score is too good."
+    "that it is scored on, so its score is too high."
+)
+PEAKS_ON_A_CPU = (
+    f"Peaks are resident sets of whole processes; their ratio is of {GROWTH}. The evaluations between epochs are part "
+    "of these peaks."
 )
 
 
-def training_sections(found: ComparedTrainings, level: str = "##") -> str:
-    """All comparisons with their figures, what differs, and what to doubt, under headings of a level."""
-    texts = (text for one in found.comparisons for text in _sections(found, one, level))
-    return "\n\n".join([*texts, *_common(found)])
+def training_sections(compared: ComparedTrainings, level: str = "##") -> str:
+    """Return all comparisons with their tables, the options that differ, and the warnings.
+
+    Args:
+        compared: the comparisons.
+        level: of the headings, in Markdown.
+    """
+    sections = []
+    for comparison in compared.comparisons:
+        reference, candidate = escape(comparison.reference), escape(comparison.candidate)
+        sections.append(f"{level} {candidate} against {reference}")
+        sections.append(_how_paired(comparison))
+        sections.append(_table(compared, comparison))
+    sections.append(_notes(compared))
+    not_compared = [f"n/a, {what}: {why}." for what, why in compared.not_compared.items()]
+    sections.append(bullet_list(not_compared))
+    sections.append(_differing_options(compared))
+    sections.append(bullet_list([f"warning: {warning}" for warning in compared.warnings]))
+    return "\n\n".join(section for section in sections if section)
 
 
-def _sections(found: ComparedTrainings, compared: TrainingComparison, level: str) -> Iterator[str]:
-    names = compared.reference, compared.candidate
-    sides = [next(side for side in found.sides if side.name == name) for name in names]
-    yield f"{level} {escape(names[1])} against {escape(names[0])}"
-    yield _how(compared)
-    header = ["", *names, "ratio or difference [95 %]"]
-    yield markdown_table(header, list(_rows(found, sides, compared)), aligned=True)
-
-
-def _how(compared: TrainingComparison) -> str:
-    if not compared.seeds:
+def _how_paired(comparison: TrainingComparison) -> str:
+    seeds = len(comparison.seeds)
+    if seeds == 0:
         return NO_PAIR
-    return ONE_SEED if len(compared.seeds) == 1 else PAIRED.format(seeds=len(compared.seeds))
+    return ONE_SEED if seeds == 1 else PAIRED.format(seeds=seeds)
 
 
-def _rows(
-    found: ComparedTrainings, sides: Sequence[TrainedSide], compared: TrainingComparison
-) -> Iterator[Row]:
-    yield from _target_rows(found, sides, compared)
-    yield [
-        "step (ms)",
-        *(_several(side.step_ms, formatting.milliseconds) for side in sides),
-        _ratio(compared.step_time),
-    ]
-    unit = formatting.memory_unit(peak for side in found.sides for peak in side.peak_bytes)
-    peaks = (
-        _several(side.peak_bytes, lambda peak: formatting.memory(round(peak), unit))
-        for side in sides
-    )
-    yield [f"peak memory ({unit.name})", *peaks, _ratio(compared.peak_memory)]
-    yield ["trained parameters", *(f"{side.trained_parameters or 0:,}" for side in sides), ""]
-    yield ["steps made", *(_several(side.steps, _whole) for side in sides), ""]
-    for when in ("final", "best"):
-        for name, difference in getattr(compared, when).items():
-            scores = (_several(getattr(side, when)[name], formatting.score) for side in sides)
-            yield [f"{when} {name}", *scores, _points(difference)]
+def _table(compared: ComparedTrainings, comparison: TrainingComparison) -> str:
+    """Return the table of one comparison: a column for each side, and one for the ratio or difference."""
+    by_name = {side.name: side for side in compared.sides}
+    sides = [by_name[comparison.reference], by_name[comparison.candidate]]
+    rows = _target_rows(compared, sides, comparison)
+    step_times = [_over_seeds(side.step_ms, formatting.milliseconds) for side in sides]
+    rows.append(["step (ms)", *step_times, _ratio(comparison.step_time)])
+    # All tables of a page have the same unit, so that their numbers can be compared.
+    unit = formatting.memory_unit(peak for side in compared.sides for peak in side.peak_bytes)
+
+    def memory(size_bytes: float) -> str:
+        return formatting.memory(round(size_bytes), unit)
+
+    peaks = [_over_seeds(side.peak_bytes, memory) for side in sides]
+    rows.append([f"peak memory ({unit.name})", *peaks, _ratio(comparison.peak_memory)])
+    parameters = [f"{side.trained_parameters or 0:,}" for side in sides]
+    rows.append(["trained parameters", *parameters, ""])
+    rows.append(["steps made", *(_over_seeds(side.steps, _whole) for side in sides), ""])
+    for name, difference in comparison.final.items():
+        scores = [_over_seeds(side.final[name], formatting.score) for side in sides]
+        rows.append([f"final {name}", *scores, _points(difference)])
+    for name, difference in comparison.best.items():
+        scores = [_over_seeds(side.best[name], formatting.score) for side in sides]
+        rows.append([f"best {name}", *scores, _points(difference)])
+    header = ["", comparison.reference, comparison.candidate, "ratio or difference [95 %]"]
+    return markdown_table(header, rows, aligned=True)
 
 
 def _target_rows(
-    found: ComparedTrainings, sides: Sequence[TrainedSide], compared: TrainingComparison
-) -> Iterator[Row]:
-    targets = {"mIoU": found.target_mIoU, "loss": found.target_loss}
-    for name, target in ((name, target) for name, target in targets.items() if target is not None):
-        for what, show in (("steps", _whole), ("seconds", _tenths)):
-            values = [_reached(side, getattr(side, f"{what}_to_{name}"), show) for side in sides]
-            yield [
-                f"{what} to {name} {target:.4g}",
-                *values,
-                _ratio(getattr(compared, f"{what}_to_{name}")),
-            ]
+    compared: ComparedTrainings, sides: Sequence[TrainedSide], comparison: TrainingComparison
+) -> list[Row]:
+    """Return the rows of steps and seconds to each target that there is."""
+    rows = []
+    if compared.target_mIoU is not None:
+        target = f"mIoU {compared.target_mIoU:.4g}"
+        steps = [_to_target(side, side.steps_to_mIoU, _whole) for side in sides]
+        seconds = [_to_target(side, side.seconds_to_mIoU, _tenths) for side in sides]
+        rows.append([f"steps to {target}", *steps, _ratio(comparison.steps_to_mIoU)])
+        rows.append([f"seconds to {target}", *seconds, _ratio(comparison.seconds_to_mIoU)])
+    if compared.target_loss is not None:
+        target = f"loss {compared.target_loss:.4g}"
+        steps = [_to_target(side, side.steps_to_loss, _whole) for side in sides]
+        seconds = [_to_target(side, side.seconds_to_loss, _tenths) for side in sides]
+        rows.append([f"steps to {target}", *steps, _ratio(comparison.steps_to_loss)])
+        rows.append([f"seconds to {target}", *seconds, _ratio(comparison.seconds_to_loss)])
+    return rows
 
 
-def _reached(
+def _to_target(
     side: TrainedSide, values: Sequence[float | None], show: Callable[[float], str]
 ) -> str:
-    known = sum(value is not None for value in values)
-    if known == len(values):
-        return _several(values, show)
-    if known:
-        return f"reached by {known} of {len(values)}"
+    """Return what the seeds needed to reach a target; or how many reached it, where not all did."""
+    reached = sum(value is not None for value in values)
+    if reached == len(values):
+        return _over_seeds(values, show)
+    if reached > 0:
+        return f"reached by {reached} of {len(values)}"
     return f"not reached in {max(side.steps)} steps"
 
 
-def _several(values: Sequence[float | None], show: Callable[[float], str]) -> str:
-    """Of one seed its value; of several the median and the ends."""
+def _over_seeds(values: Sequence[float | None], show: Callable[[float], str]) -> str:
+    """Return the value of a single seed; of several the median, the lowest and the highest."""
     known = [value for value in values if value is not None]
     if not known:
         return formatting.NOT_AVAILABLE
-    shown = [show(value) for value in (median(known), min(known), max(known))]
-    return shown[0] if len({*shown}) == 1 else f"{shown[0]} ({shown[1]} to {shown[2]})"
+    middle, lowest, highest = show(median(known)), show(min(known)), show(max(known))
+    if lowest == middle == highest:
+        return middle
+    return f"{middle} ({lowest} to {highest})"
 
 
 def _whole(value: float) -> str:
@@ -111,44 +136,40 @@ def _tenths(value: float) -> str:
     return f"{value:,.1f}"
 
 
-def _ratio(found: Ratio) -> str:
-    return formatting.ratio_with_interval(found)
+def _ratio(ratio: Ratio) -> str:
+    return formatting.ratio_with_interval(ratio)
 
 
-def _points(found: Points | None) -> str:
-    return formatting.points_with_interval(found) if found else formatting.NOT_AVAILABLE
+def _points(difference: Points | None) -> str:
+    if difference is None:
+        return formatting.NOT_AVAILABLE
+    return formatting.points_with_interval(difference)
 
 
-def _common(found: ComparedTrainings) -> Iterator[str]:
-    yield " ".join([SECONDS, *_loss(found), *_instrument(found)])
-    if found.not_compared:
-        yield bullet_list([f"n/a, {what}: {why}." for what, why in found.not_compared.items()])
-    rows = [[name, *map(_value, values)] for name, values in found.differences.items()]
-    if rows:
-        header = ["differs", *(side.name for side in found.sides)]
-        yield markdown_table(header, rows, numbers=False, aligned=True)
-    if found.warnings:
-        yield bullet_list([f"warning: {warning}" for warning in found.warnings])
+def _notes(compared: ComparedTrainings) -> str:
+    """Return how to read the tables, as one paragraph."""
+    notes = [SECONDS]
+    if compared.target_loss is not None and compared.loss_window > 1:
+        notes.append(f"The loss is the mean of {compared.loss_window} steps.")
+    if compared.instrument == RESIDENT_SET:
+        notes.append(PEAKS_ON_A_CPU)
+    return " ".join(notes)
 
 
-def _loss(found: ComparedTrainings) -> Iterator[str]:
-    if found.target_loss is not None and found.loss_window > 1:
-        yield f"The loss is the mean of {found.loss_window} steps."
+def _differing_options(compared: ComparedTrainings) -> str:
+    """Return the table of the options that differ, with the value of each side; empty without any."""
+    rows = []
+    for option, values in compared.differences.items():
+        rows.append([option, *(_option(value) for value in values)])
+    if not rows:
+        return ""
+    header = ["differs", *(side.name for side in compared.sides)]
+    return markdown_table(header, rows, numbers=False, aligned=True)
 
 
-def _instrument(found: ComparedTrainings) -> Iterator[str]:
-    if found.instrument == "resident set":
-        yield (
-            f"Peaks are resident sets of whole processes; their ratio is of {GROWTH}. The evaluations between epochs "
-            "leave their mark on them."
-        )
-
-
-def _value(value: object) -> str:
-    return (
-        "-"
-        if value is None
-        else ", ".join(map(str, value))
-        if isinstance(value, list)
-        else str(value)
-    )
+def _option(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value)
+    return str(value)

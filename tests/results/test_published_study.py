@@ -15,7 +15,7 @@ from lisabench.models.training.recipes import RECIPES
 from lisabench.reports import formatting
 from lisabench.reports.study import tables
 from lisabench.reports.study.figures import CURVES, FOREST
-from lisabench.reports.study.groups import grouped, points
+from lisabench.reports.study.groups import differences, trainings_by_recipe
 from lisabench.reports.study.page import study_page
 from lisabench.reports.study.schema import Recipe, StudySummary
 from lisabench.reports.study.summary import summarise_study
@@ -123,8 +123,8 @@ def sentences_of_document(records: StudyRecords, summary: StudySummary) -> list[
     )
     assert dual.budget and sam.budget and small.budget
     queries = budgets(summary)
-    groups = grouped(records)
-    finer = points(groups["clip-decoder"], groups["clip-fine"])["mIoU"]
+    recipes = trainings_by_recipe(records)
+    finer = differences(recipes["clip-decoder"], recipes["clip-fine"])["mIoU"]
     sizes = {
         name: found.difference for name, found in clip.slices["size"].items() if found.difference
     }
@@ -141,7 +141,7 @@ def sentences_of_document(records: StudyRecords, summary: StudySummary) -> list[
     }
     floor = max(by["all"] for by in summary.floors.values())
     seconds = [median(each.train_s) for each in summary.recipes if each.role != "dual"]
-    course = groups["dual"].one.page["course"]
+    course = recipes["dual"].manifest.course
     copying = small.budget.steps - small.budget.steps_with_queries
     assert dual.scores["gIoU"]
     return [
@@ -163,8 +163,8 @@ def sentences_of_document(records: StudyRecords, summary: StudySummary) -> list[
         f"The dual has a gIoU of {formatting.score(dual.scores['gIoU'].score)}. With the words of another query it has "
         f"{blind['query-blind']}, with another image {blind['image-blind']}, with another image for the language model "
         f"alone {blind['llm-blind']}. The best trivial baseline has {formatting.score(floor)}",
-        f"for {course['alone']:,} steps the encoders learn alone",
-        f"for {course['first']} a head prompts the mask decoder",
+        f"for {course.encoder_steps:,} steps the encoders learn alone",
+        f"for {course.guided_steps} a head prompts the mask decoder",
         f"a dual took {median(dual.train_s):.0f} s, a variant {min(seconds):.0f} to {max(seconds):.0f} s",
     ]
 
@@ -182,9 +182,9 @@ def test_every_number_of_the_document_comes_from_the_records(records, summary, d
 def test_what_was_trained_is_with_projector_and_not_the_documents_list(records):
     """The records hold LLaVA's projector and text_hidden_fcs among the trained parts of every variant."""
     for training in records.trainings:
-        assert training.page["variant"]["trains"] == list(VARIANTS[training.name].trains)
-        assert {"projector", "seg_projection"} <= training.page["trained_parameters"].keys()
-        assert "seg_head" not in training.page["variant"]["axes"]
+        assert training.manifest.variant.trains == VARIANTS[training.name].trains
+        assert {"projector", "seg_projection"} <= training.manifest.trained_parameters.keys()
+        assert "seg_head" not in training.manifest.variant.settings
     assert LisaConfig().seg_head == "text_hidden_fcs"
     assert VARIANTS["clip"].trains == VARIANTS["sam"].trains == RECIPES["with-projector"].trains
 

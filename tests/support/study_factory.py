@@ -24,7 +24,7 @@ BLIND = {"query-blind": 0.1, "image-blind": 0.15, "llm-blind": 0.4}
 PER_IMAGE = 3
 
 
-def judged_of(
+def pixel_counts_of(
     gIoU: float,
     images: int = 40,
     seed: int = 0,
@@ -76,8 +76,10 @@ def write_study(
         "batch": 256,
     } | changes
     (folder / "study.json").write_text(json.dumps(how))
-    floors = judged_of(0.05, images, answers=("whole-image", "centre-box", "empty"), blind={})
-    write_pixel_counts(folder / "floors.npz", floors)
+    trivial_baselines = pixel_counts_of(
+        0.05, images, answers=("whole-image", "centre-box", "empty"), blind={}
+    )
+    write_pixel_counts(folder / "floors.npz", trivial_baselines)
     for seed in range(seeds):
         for place, (name, aim) in enumerate(truth.items()):
             off = np.random.default_rng((seed, place)).normal(0, spread)
@@ -98,7 +100,15 @@ def write_one(
         "axes": axes,
         "lr": 1e-3,
     }
-    course = {"steps": 1500, "scenes": 100, "queries": 4, "masks": None, "alone": 0, "first": 0}
+    course = {
+        "steps": 1500,
+        "lr": 1e-3,
+        "scenes": 100,
+        "queries": 4,
+        "masks": None,
+        "alone": 0,
+        "first": 0,
+    }
     page = {
         "name": name, "seed": seed, "variant": variant, "course": course, "scenes": 60_000,
         "trained_parameters": {"llm": 1000, "mask_decoder": 500}, "seconds": 100.0, "queries": 3 * images,
@@ -112,5 +122,6 @@ def write_one(
     ]
     write_lines(home / "curve.jsonl", rows)
     write_pixel_counts(
-        home / "counts.npz", judged_of(aim, images, (seed + 1) * 100 + len(name), (OWN, *CONTROLS))
+        home / "counts.npz",
+        pixel_counts_of(aim, images, (seed + 1) * 100 + len(name), (OWN, *CONTROLS)),
     )

@@ -1,4 +1,4 @@
-"""Models judged on rendered scenes: the counts are the harness's, and each control is blind in what it says."""
+"""Models evaluated on rendered scenes: the counts are the harness's, and each control is blind in what it says."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from study_factory import judged_of
+from study_factory import pixel_counts_of
 from study_lisas import store_of, tiny
 
-from lisabench.benchmarks.study import evaluate
+from lisabench.benchmarks.study import evaluate as module
 from lisabench.benchmarks.study.evaluate import (
-    judge,
-    judge_floors,
-    keep_floors,
+    evaluate,
+    evaluate_trivial_baselines,
     kept_labels,
     labels,
+    write_trivial_baselines,
 )
 from lisabench.benchmarks.study.rendered import FAMILIES, render
 from lisabench.datasets.scenes.generator import chosen, scene
@@ -89,21 +89,21 @@ def sample(made, query, image=None, words=None) -> Sample:
     )
 
 
-def counts_of(judged, answer):
+def counts_of(counts, answer):
     return [
-        (c.intersection_px, c.union_px, c.target_px, c.predicted_px) for c in judged.counts(answer)
+        (c.intersection_px, c.union_px, c.target_px, c.predicted_px) for c in counts.counts(answer)
     ]
 
 
 @pytest.mark.parametrize("vision", VISIONS)
-def test_a_scene_is_judged_as_the_harness_judges_the_adapter(vision, files, labels_of):
+def test_a_scene_is_evaluated_as_the_harness_evaluates_the_adapter(vision, files, labels_of):
     lisa = tiny(vision)
-    judged = judge(lisa.model, store_of(files, lisa), labels_of)
+    counts = evaluate(lisa.model, store_of(files, lisa), labels_of)
     probe, expected = TimingProbe(HostClock()), asked()
-    assert list(judged.scene) == [index for index, _, _ in expected]
-    assert [FAMILIES[place] for place in judged.family] == [family for _, family, _ in expected]
-    assert list(judged.query) == sorted(judged.query)
-    for mine, (_, _, each) in zip(judged.counts(), expected, strict=True):
+    assert list(counts.scene) == [index for index, _, _ in expected]
+    assert [FAMILIES[place] for place in counts.family] == [family for _, family, _ in expected]
+    assert list(counts.query) == sorted(counts.query)
+    for mine, (_, _, each) in zip(counts.counts(), expected, strict=True):
         theirs = measure.measure(lisa, each, probe)
         assert (mine.target_px, mine.valid_px) == (theirs["target_px"], theirs["valid_px"])
         for count in ("intersection_px", "union_px", "predicted_px"):
@@ -116,15 +116,15 @@ def test_a_scene_is_judged_as_the_harness_judges_the_adapter(vision, files, labe
 def at_once(files, labels_of):
     """What comes of all scenes at once, and the model that was asked."""
     lisa = tiny()
-    return judge(lisa.model, store_of(files, lisa), labels_of), lisa
+    return evaluate(lisa.model, store_of(files, lisa), labels_of), lisa
 
 
 @pytest.mark.parametrize("scenes", [2, 3, 64])
-def test_how_many_scenes_are_judged_at_once_changes_no_answer_of_the_model(
+def test_how_many_scenes_are_evaluated_at_once_changes_no_answer_of_the_model(
     scenes, at_once, files, labels_of
 ):
     one, lisa = at_once
-    other = judge(lisa.model, store_of(files, lisa), labels_of, scenes)
+    other = evaluate(lisa.model, store_of(files, lisa), labels_of, scenes)
     assert one.answers == other.answers == (OWN, *CONTROLS)
     np.testing.assert_allclose(
         other.union_px[0], one.union_px[0], rtol=0, atol=50
@@ -134,14 +134,14 @@ def test_how_many_scenes_are_judged_at_once_changes_no_answer_of_the_model(
 def spied(monkeypatch, files, labels_of, vision="dual"):
     """Of every pass: the batch that was asked, and the features that were looked at."""
     passes, lisa = [], tiny(vision)
-    logits = evaluate.StudyLearner.logits
+    logits = module.StudyLearner.logits
 
     def noted(self, batch, features=None):
         passes.append((batch, features))
         return logits(self, batch, features)
 
-    monkeypatch.setattr(evaluate.StudyLearner, "logits", noted)
-    judge(lisa.model, store_of(files, lisa), labels_of)
+    monkeypatch.setattr(module.StudyLearner, "logits", noted)
+    evaluate(lisa.model, store_of(files, lisa), labels_of)
     return passes
 
 
@@ -181,7 +181,7 @@ def test_a_query_is_never_reworded_into_its_own_words(files):
     (batch,) = store.walked(store.chosen_Q.nonzero().flatten(), SCENES)
     same = torch.zeros_like(batch.ids_NL)
     same[batch.scene_N == 2] = 1
-    reworded = evaluate._reworded(replace(batch, ids_NL=same), torch.arange(SCENES))
+    reworded = module._with_words_of_others(replace(batch, ids_NL=same), torch.arange(SCENES))
     assert torch.equal(reworded.ids_NL, 1 - same)
 
 
@@ -189,7 +189,7 @@ def test_the_other_scene_has_the_nearest_shape(tmp_path):
     count = 28  # four of each ratio
     files, lisa = render(tmp_path, 0, {"test": count}, 1), tiny()
     store = store_of(files, lisa)
-    ((batch, order_B),) = evaluate._batches(store, 64)
+    ((batch, order_B),) = module._batches_by_shape(store, 64)
     height_B, width_B = store.sizes_N2.double().unbind(-1)
     ratios = (height_B / width_B)[order_B].tolist()
     assert ratios == sorted(ratios)
@@ -202,44 +202,45 @@ def test_the_other_scene_has_the_nearest_shape(tmp_path):
 
 def test_a_single_scene_has_no_controls(tmp_path):
     lisa = tiny()
-    judged = judge(
+    counts = evaluate(
         lisa.model, store_of(render(tmp_path, 0, {"test": 1}, 1), lisa), labels(0, "test", 1, 1)
     )
-    assert (judged.answers, len(judged)) == ((OWN,), 3)
+    assert (counts.answers, len(counts)) == ((OWN,), 3)
 
 
-def test_floors_are_those_of_every_run_on_the_same_queries(files, labels_of, tmp_path):
+def test_trivial_baselines_are_those_of_every_run_on_the_same_queries(files, labels_of, tmp_path):
     lisa = tiny()
     store = store_of(files, lisa)
-    floors, judged = judge_floors(store, labels_of), judge(lisa.model, store, labels_of)
-    assert same_queries(floors, judged)
+    baselines = evaluate_trivial_baselines(store, labels_of)
+    counts = evaluate(lisa.model, store, labels_of)
+    assert same_queries(baselines, counts)
     made = centre_box(NoSettings(), NullProbe())
-    for mine, (_, _, each) in zip(floors.counts("centre-box"), asked(), strict=True):
+    for mine, (_, _, each) in zip(baselines.counts("centre-box"), asked(), strict=True):
         (mask_HW,) = made.decoder([each], None, None)
         theirs = metrics.count(mask_HW, each.target_HW)
         assert (mine.intersection_px, mine.union_px) == (theirs.intersection_px, theirs.union_px)
-    assert all(c.predicted_px == c.valid_px for c in floors.counts("whole-image"))
-    assert all(c.predicted_px == 0 for c in floors.counts("empty"))
-    keep_floors(tmp_path / "floors.npz", store, labels_of)
+    assert all(c.predicted_px == c.valid_px for c in baselines.counts("whole-image"))
+    assert all(c.predicted_px == 0 for c in baselines.counts("empty"))
+    write_trivial_baselines(tmp_path / "floors.npz", store, labels_of)
     assert counts_of(read_pixel_counts(tmp_path / "floors.npz"), "centre-box") == counts_of(
-        floors, "centre-box"
+        baselines, "centre-box"
     )
 
 
 def test_labels_are_made_once(tmp_path, monkeypatch, labels_of):
     kept_labels(tmp_path, 0, "test", SCENES)
-    monkeypatch.setattr(evaluate, "labels", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(module, "labels", lambda *_: pytest.fail("made again"))
     for found, expected in zip(kept_labels(tmp_path, 0, "test", SCENES), labels_of, strict=True):
         np.testing.assert_array_equal(found, expected)
     assert [path.name for path in tmp_path.iterdir()] == ["labels-test-0-000007.npz"]
 
 
 def test_counts_are_read_back_as_written_and_scored_as_everywhere(tmp_path):
-    judged = judged_of(0.6, 20, answers=(OWN, *CONTROLS))
-    write_pixel_counts(tmp_path / "counts.npz", judged)
+    counts = pixel_counts_of(0.6, 20, answers=(OWN, *CONTROLS))
+    write_pixel_counts(tmp_path / "counts.npz", counts)
     again = read_pixel_counts(tmp_path / "counts.npz")
-    for answer in judged.answers:
-        assert counts_of(again, answer) == counts_of(judged, answer)
+    for answer in counts.answers:
+        assert counts_of(again, answer) == counts_of(counts, answer)
         for name, value in scores(again, answer).items():
             assert value == pytest.approx(
                 metrics.METRICS[name].compute(again.counts(answer)), rel=1e-12
@@ -251,7 +252,7 @@ def test_counts_are_read_back_as_written_and_scored_as_everywhere(tmp_path):
 
 def test_five_thousand_queries_take_less_than_150_kb(tmp_path):
     write_pixel_counts(
-        tmp_path / "counts.npz", judged_of(gIoU=0.6, images=1667, answers=(OWN, *CONTROLS))
+        tmp_path / "counts.npz", pixel_counts_of(gIoU=0.6, images=1667, answers=(OWN, *CONTROLS))
     )
     assert (tmp_path / "counts.npz").stat().st_size < 150_000
 

@@ -1,4 +1,4 @@
-"""Tiny LISAs trained from rendered scenes: what is rendered, drawn, learned and judged."""
+"""Tiny LISAs trained from rendered scenes: what is rendered, drawn, learned and evaluated."""
 
 import json
 from dataclasses import replace
@@ -13,18 +13,23 @@ from places import RESULTS
 from study_lisas import store_of, tiny
 from torch.nn import functional
 
-from lisabench.benchmarks.study.auxiliary_heads import WEIGHTS as HELP_WEIGHTS
-from lisabench.benchmarks.study.auxiliary_heads import Helpers, named, names_of_attributes, waves
+from lisabench.benchmarks.study.auxiliary_heads import WEIGHTS as AUXILIARY_WEIGHTS
+from lisabench.benchmarks.study.auxiliary_heads import (
+    AuxiliaryHeads,
+    named,
+    names_of_attributes,
+    waves,
+)
 from lisabench.benchmarks.study.batches import SceneStore
 from lisabench.benchmarks.study.command import study
-from lisabench.benchmarks.study.evaluate import Validation, ious, judge, labels
-from lisabench.benchmarks.study.fit import Course, _share_of_lr, fit
-from lisabench.benchmarks.study.folder import SEARCH, Study, begin, files_of, rate_of
+from lisabench.benchmarks.study.evaluate import Validation, evaluate, ious, labels
+from lisabench.benchmarks.study.fit import fit, share_of_lr
+from lisabench.benchmarks.study.folder import Study, begin, files_of, learning_rate_of
 from lisabench.benchmarks.study.jobs import Job
 from lisabench.benchmarks.study.learner import StudyLearner
 from lisabench.benchmarks.study.rendered import ATTRIBUTES, LABELS_PX, OUTSIDE, VIEWS, chunk, render
 from lisabench.benchmarks.study.search import search, table
-from lisabench.benchmarks.study.study import carry_out, course_of, fitted, started
+from lisabench.benchmarks.study.study import carry_out, course_of, fitted, new_lisa
 from lisabench.benchmarks.study.variants import VARIANTS
 from lisabench.datasets.scenes.generator import Query, Scene, chosen, scene
 from lisabench.datasets.scenes.words import SHAPES
@@ -32,9 +37,8 @@ from lisabench.harness import metrics
 from lisabench.harness.contract import Sample
 from lisabench.harness.errors import UsageError
 from lisabench.harness.probe import NullProbe
-from lisabench.harness.records.journal import read_lines
 from lisabench.harness.records.pixel_counts import read_pixel_counts
-from lisabench.harness.records.study import TRAINING
+from lisabench.harness.records.study import SEARCH, TRAINING, Course, SearchTrial, read_trials
 from lisabench.models.adapters.lisa_stages import Lisa
 from lisabench.models.lisa.config import LisaConfig
 from lisabench.models.lisa.preprocessing import Preprocessor
@@ -147,18 +151,20 @@ def test_draws_lean_on_the_families_that_need_a_look(files):
 
 
 @pytest.mark.usefixtures("shallow")
-def test_training_lowers_the_losses_and_what_helps_fades(files):
+def test_training_lowers_the_losses_and_the_auxiliary_losses_fade(files):
     lisa = tiny()
-    course = Course(steps=14, lr=1e-3, scenes=2, queries=3, warmup=2, helped=True)
-    rows = list(fit(lisa.model, LOSSES["original-losses"], store_of(files, lisa), course, 0, "cpu"))
-    assert [row["step"] for row in rows] == [14]
-    assert rows[0]["ce"] < 3
-    assert rows[0]["bce"] < 0.6
+    course = Course(steps=14, lr=1e-3, scenes=2, queries=3, warmup=2, auxiliary_heads=True)
+    points = list(
+        fit(lisa.model, LOSSES["original-losses"], store_of(files, lisa), course, 0, "cpu")
+    )
+    assert [point.step for point in points] == [14]
+    assert points[0].losses["ce"] < 3
+    assert points[0].losses["bce"] < 0.6
 
 
 def test_positions_of_encoders_that_begin_at_random_tell_every_cell_from_the_others(dual_made):
     for name, fresh in (("dual", {"clip", "sam_encoder"}), ("dual-small", {"sam_encoder"})):
-        model = started(dual_made, Job(name, 0)).model
+        model = new_lisa(dual_made, Job(name, 0)).model
         clip, sam = model.preset.clip, model.preset.sam
         begun = {
             "clip": model.get_parameter("encoder.clip.embeddings.position_embedding.weight")[1:],
@@ -177,15 +183,15 @@ def test_encoders_learn_alone_then_heads_prompt_the_masks_then_seg_does(files):
     before = {name: weight.clone() for name, weight in lisa.model.named_parameters()}
     course = Course(
         steps=30,
-        alone=26,
-        first=2,
+        encoder_steps=26,
+        guided_steps=2,
         lr=2e-3,
         scenes=5,
         queries=3,
         masks=1,
         warmup=2,
         weight_decay=0.05,
-        helped=True,
+        auxiliary_heads=True,
     )
     steps = fit(
         lisa.model, LOSSES["original-losses"], store_of(files, lisa), course, 0, "cpu", lambda: 0.0
@@ -196,24 +202,24 @@ def test_encoders_learn_alone_then_heads_prompt_the_masks_then_seg_does(files):
         for name, weight in lisa.model.named_parameters()
         if not torch.equal(weight, before[name])
     }
-    prompted, asked = steps
-    costs = [row["clip_attributes"] + row["sam_attributes"] for row in alone]
+    prompted, own = (point.losses for point in steps)
+    costs = [point.losses["clip_attributes"] + point.losses["sam_attributes"] for point in alone]
     assert costs[-1] < 0.8 * costs[0]
-    assert not any("bce" in row for row in alone)
+    assert not any("bce" in point.losses for point in alone)
     assert {"bce", "dice", "ce", "word_map", "target_map", "prompt"} <= prompted.keys()
-    assert {"bce", "dice", "ce", "word_map", "target_map"} <= asked.keys() and "prompt" not in asked
+    assert {"bce", "dice", "ce", "word_map", "target_map"} <= own.keys() and "prompt" not in own
     assert {name.split(".")[0] for name in moved} == {"encoder"}
 
 
 def test_prompts_of_the_head_depend_on_what_is_asked_for_alone(files):
     lisa = tiny()
     store = store_of(files, lisa)
-    helpers = Helpers(lisa.model.preset)
+    heads = AuxiliaryHeads(lisa.model.preset)
     batch = store.drawn(torch.Generator().manual_seed(0), 3, 4)
-    prompts_NC = helpers.prompts(batch)
-    torch.testing.assert_close(helpers.prompts(replace(batch, ids_NL=batch.ids_NL * 0)), prompts_NC)
+    prompts_NC = heads.prompts(batch)
+    torch.testing.assert_close(heads.prompts(replace(batch, ids_NL=batch.ids_NL * 0)), prompts_NC)
     assert not torch.equal(
-        helpers.prompts(replace(batch, targets_N=batch.targets_N.roll(1))), prompts_NC
+        heads.prompts(replace(batch, targets_N=batch.targets_N.roll(1))), prompts_NC
     )
 
 
@@ -268,8 +274,8 @@ def test_masks_can_be_asked_of_some_of_the_queries_alone(files):
 
 
 def test_the_learning_rate_rises_and_falls():
-    course = Course(steps=100, first=40, lr=1.0, warmup=10)
-    shares = [_share_of_lr(step, course) for step in range(100)]
+    course = Course(steps=100, guided_steps=40, lr=1.0, warmup=10)
+    shares = [share_of_lr(step, course) for step in range(100)]
     assert shares[0] == pytest.approx(1 / 11) and shares[10] == 1
     assert shares[55] == pytest.approx(0.5) and shares[99] < 0.01
 
@@ -286,13 +292,22 @@ def test_a_training_is_validated_eight_times_and_goes_on_training(files):
 
     validate = Asked(lisa.model, store, 2, "cpu")
     course = Course(steps=15, lr=1e-3, scenes=1, queries=1, warmup=2)
-    rows = list(fit(lisa.model, LOSSES["described"], store, course, 0, "cpu", validate))
-    assert [row["step"] for row in rows if "val_gIoU" in row] == [2, 4, 6, 8, 10, 12, 14, 15]
+    points = list(fit(lisa.model, LOSSES["described"], store, course, 0, "cpu", validate))
+    assert [point.step for point in points if point.val_gIoU is not None] == [
+        2,
+        4,
+        6,
+        8,
+        10,
+        12,
+        14,
+        15,
+    ]
     assert modes == [False] * 8
     assert lisa.model.training
 
 
-def test_masks_are_validated_as_the_test_is_judged_but_for_the_resolution(files, monkeypatch):
+def test_masks_are_validated_as_the_test_is_evaluated_but_for_the_resolution(files, monkeypatch):
     def shifted(_, batch, features=None):  # noqa: ARG001
         target_NHW = (
             batch.target_and_counts[0].float().unflatten(1, (LABELS_PX, LABELS_PX)).roll(5, dims=2)
@@ -302,8 +317,8 @@ def test_masks_are_validated_as_the_test_is_judged_but_for_the_resolution(files,
     monkeypatch.setattr(StudyLearner, "logits", shifted)
     lisa = tiny("sam")
     store = store_of(files, lisa)
-    judged = judge(lisa.model, store, labels(0, "test", SCENES, 1))
-    wanted = judged.iou()[:20].mean()
+    counts = evaluate(lisa.model, store, labels(0, "test", SCENES, 1))
+    wanted = counts.iou()[:20].mean()
     assert 0.4 < wanted < 0.9
     assert Validation(lisa.model, store, 20, "cpu", scenes=3)() == pytest.approx(wanted, abs=0.02)
 
@@ -319,11 +334,11 @@ def test_the_clock_stands_still_while_a_training_is_validated_and_in_the_first_s
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lisabench.benchmarks.study.fit.time.perf_counter", lambda: float(next(now)))
-        rows = list(
+        points = list(
             fit(lisa.model, LOSSES["described"], store_of(files, lisa), course, 0, "cpu", validate)
         )
-    assert [row["first_steps_seconds"] for row in rows] == [100, 100, 100]
-    assert [row["seconds"] for row in rows] == [
+    assert [point.first_steps_seconds for point in points] == [100, 100, 100]
+    assert [point.seconds for point in points] == [
         200,
         300,
         400,
@@ -344,7 +359,7 @@ def test_ious_are_those_of_the_metrics_with_empty_masks_too():
 
 @pytest.mark.usefixtures("shallow")
 def test_the_same_seed_makes_the_same_training_again(files):
-    course = Course(steps=3, lr=1e-3, scenes=2, queries=2, warmup=1, helped=True)
+    course = Course(steps=3, lr=1e-3, scenes=2, queries=2, warmup=1, auxiliary_heads=True)
     made = []
     for disturbance, seed in ((1, 0), (2, 0), (1, 1)):
         torch.manual_seed(disturbance)
@@ -352,17 +367,17 @@ def test_the_same_seed_makes_the_same_training_again(files):
         *_, last = fit(
             lisa.model, LOSSES["original-losses"], store_of(files, lisa), course, seed, "cpu"
         )
-        made.append({name: last[name] for name in ("ce", "bce", "dice")})
+        made.append({name: last.losses[name] for name in ("ce", "bce", "dice")})
     assert made[0] == made[1] != made[2]
 
 
-def test_the_helping_heads_look_at_every_feature(files):
+def test_the_auxiliary_heads_read_every_feature(files):
     lisa = tiny()
     store = store_of(files, lisa)
     batch = store.drawn(torch.Generator().manual_seed(0), 3, 2)
-    _, looked_at = StudyLearner(lisa.model, LOSSES["original-losses"])(batch)
-    costs = Helpers(lisa.model.preset)(looked_at, batch)
-    assert costs.keys() == HELP_WEIGHTS.keys() - {"prompt"}
+    _, features = StudyLearner(lisa.model, LOSSES["original-losses"])(batch)
+    costs = AuxiliaryHeads(lisa.model.preset)(features, batch)
+    assert costs.keys() == AUXILIARY_WEIGHTS.keys() - {"prompt"}
     assert all(0 < cost.item() < 20 for cost in costs.values())
 
 
@@ -379,7 +394,7 @@ def test_a_study_trains_a_dual_then_its_variants_and_keeps_what_is_finished(tmp_
         val_queries=3,
     )
     first = carry_out(how, [0], ["sam"])
-    assert [(row["name"], row["seed"], row["queries"]) for row in first] == [
+    assert [(training.name, training.seed, training.queries) for training in first] == [
         ("dual", 0, 3),
         ("sam", 0, 3),
     ]
@@ -396,7 +411,7 @@ def test_a_study_trains_a_dual_then_its_variants_and_keeps_what_is_finished(tmp_
         json.loads(line) for line in (tmp_path / "dual-0" / "curve.jsonl").read_text().splitlines()
     ]
     assert [row["step"] for row in curve if "val_gIoU" in row] == [1, 2]
-    assert first[0]["val_gIoU"] == curve[-1]["val_gIoU"]
+    assert first[0].val_gIoU == curve[-1]["val_gIoU"]
     with pytest.raises(UsageError, match="holds another study \\(steps was 1 and is 5\\)"):
         carry_out(replace(how, steps=5), [0], ["sam"])
     with (
@@ -411,15 +426,15 @@ def test_a_study_trains_a_dual_then_its_variants_and_keeps_what_is_finished(tmp_
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name != "dual"])
 def test_a_variant_trains_the_parts_that_it_names_and_leaves_all_else_bit_for_bit(name, dual_made):
-    lisa = started(dual_made, Job(name, 0))
+    lisa = new_lisa(dual_made, Job(name, 0))
     model, trains = lisa.model, VARIANTS[name].trains
     named = {part for each in trains for part in PARTS.get(each, ()) if part in model.parts()}
     named |= {"llm"} if {"embeddings", "lora"} & set(trains) else set()
     named = set(model.parts()) if "everything" in trains else named
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    rows = list(fitted(dual_made, Job(name, 0), lisa, course_of(dual_made, Job(name, 0))))
-    assert rows[-1]["step"] == 3
-    assert rows[-1].keys() & {"ce", "bce", "dice", "iou"} == {
+    *_, last = fitted(dual_made, Job(name, 0), lisa, course_of(dual_made, Job(name, 0)))
+    assert last.step == 3
+    assert last.losses.keys() & {"ce", "bce", "dice", "iou"} == {
         loss for loss, weight in vars(LOSSES[VARIANTS[name].losses]).items() if weight
     }
     changed = {
@@ -432,7 +447,7 @@ def test_a_variant_trains_the_parts_that_it_names_and_leaves_all_else_bit_for_bi
 
 
 def test_a_finer_clip_sees_what_its_own_preprocessor_would_show_it(dual_made):
-    lisa = started(dual_made, Job("clip-fine", 0))
+    lisa = new_lisa(dual_made, Job("clip-fine", 0))
     drawn = SceneStore(files_of(dual_made, "val"), lisa.model.encoder, lisa.model.preset, "cpu")
     (batch,) = drawn.walked(drawn.chosen_Q.nonzero().flatten(), 1)
     own = Preprocessor(lisa.model.preset, ["clip_frame"])("clip_frame", scene(0, "val", 0).image)
@@ -450,14 +465,14 @@ def test_distillation_comes_first_and_lowers_what_it_regresses(
     name, lr, third, dual_made, monkeypatch
 ):
     monkeypatch.setattr("lisabench.benchmarks.study.fit.LOG_EVERY", 1)
-    job, lisa = Job(name, 0), started(dual_made, Job(name, 0))
-    course = replace(course_of(dual_made, job), steps=14, first=12, warmup=1, lr=lr)
-    rows = list(fitted(dual_made, job, lisa, course))
-    far = [row["distillation"] for row in rows if "distillation" in row]
+    job, lisa = Job(name, 0), new_lisa(dual_made, Job(name, 0))
+    course = replace(course_of(dual_made, job), steps=14, guided_steps=12, warmup=1, lr=lr)
+    losses = [point.losses for point in fitted(dual_made, job, lisa, course)]
+    far = [named["distillation"] for named in losses if "distillation" in named]
     assert len(far) == 12
     assert far[-1] < 0.8 * far[0]
-    assert all({"bce", "dice", third} <= row.keys() for row in rows[12:])
-    assert course_of(dual_made, job).first == 1  # of three steps
+    assert all({"bce", "dice", third} <= named.keys() for named in losses[12:])
+    assert course_of(dual_made, job).guided_steps == 1  # of three steps
 
 
 def test_a_search_tries_three_rates_by_the_validation_split_alone_and_none_twice(
@@ -490,15 +505,17 @@ def test_a_search_tries_three_rates_by_the_validation_split_alone_and_none_twice
         return fitted(how, job, lisa, course)
 
     monkeypatch.setattr("lisabench.benchmarks.study.search.fitted", noted)
-    rows = search(how, [0], ["sam-decoder"], fresh.append)
-    assert [(row["name"], row["seed"], row["lr"], row["steps"]) for row in rows] == [
+    trials = search(how, [0], ["sam-decoder"], fresh.append)
+    assert [(trial.name, trial.seed, trial.lr, trial.steps) for trial in trials] == [
         ("sam-decoder", 0, 3.3e-4, 2),
         ("sam-decoder", 0, 1e-3, 2),
         ("sam-decoder", 0, 3e-3, 2),
     ]
-    assert [row["lr"] for row in fresh] == used == [1e-3, 3e-3]
-    assert all(0 <= row["val_gIoU"] <= 1 for row in rows)
-    assert [json.loads(line) for line in (tmp_path / SEARCH).read_text().splitlines()] == rows
+    assert [trial.lr for trial in fresh] == used == [1e-3, 3e-3]
+    assert all(0 <= trial.val_gIoU <= 1 for trial in trials)
+    lines = [json.loads(line) for line in (tmp_path / SEARCH).read_text().splitlines()]
+    assert lines == [trial.to_json() for trial in trials]
+    assert all(line.keys() == {"name", "seed", "lr", "steps", "val_gIoU"} for line in lines)
     assert not (tmp_path / "sam-decoder-0").exists()
 
 
@@ -546,12 +563,12 @@ def test_the_rates_of_variants_are_the_best_of_the_published_searches(dual_made)
         replace(dual_made, folder=RESULTS / name) for name in ("tiny-dual-tries", "accuracy-tiny")
     )
     searched = {name for name, variant in VARIANTS.items() if not variant.searched_as} - {"dual"}
-    names = [{row["name"] for row in read_lines(each.folder / SEARCH)} for each in (first, own)]
+    names = [{trial.name for trial in read_trials(each.folder)} for each in (first, own)]
     assert names == [
         searched,
         {"clip-distilled", "sam", "dual-small"},
     ]  # the second looks beyond the first's edges
-    best = {name: rate_of(own if name in names[1] else first, name) for name in searched}
+    best = {name: learning_rate_of(own if name in names[1] else first, name) for name in searched}
     assert {name: VARIANTS[name].lr for name in searched} == best
 
 
@@ -592,8 +609,8 @@ def test_a_table_of_a_search_marks_the_best_rate_and_says_when_it_is_at_the_edge
         ("sam", 1e-3, 0.5),
         ("sam", 3e-3, 0.6),
     ]
-    rows = [{"name": name, "seed": 0, "lr": lr, "val_gIoU": score} for name, lr, score in tried]
-    assert table(rows).splitlines() == [
+    trials = [SearchTrial(name, 0, lr, 600, score) for name, lr, score in tried]
+    assert table(trials).splitlines() == [
         "clip             seed 0  0.00033: 0.400  0.001: 0.500 *  0.003: diverged",
         "sam              seed 0  0.001: 0.500  0.003: 0.600 *  (at the edge: try further)",
     ]
@@ -612,8 +629,8 @@ def test_a_rate_at_which_the_losses_are_no_numbers_any_more_is_a_result(tmp_path
         device="cpu",
         val_queries=3,
     )
-    (row,) = search(how, [0], ["dual"])
-    assert row["val_gIoU"] is None
+    (trial,) = search(how, [0], ["dual"])
+    assert trial.val_gIoU is None
 
 
 def test_an_unknown_variant_is_refused_in_one_line(tmp_path):

@@ -19,6 +19,7 @@ from lisabench.benchmarks.study import package as module
 from lisabench.benchmarks.study.package import ship
 from lisabench.harness.errors import DataError, LisabenchError, UsageError
 from lisabench.harness.probe import NullProbe
+from lisabench.harness.records.study import TRAINING, StudyTrainingManifest, Variant
 from lisabench.models.adapters.lisa_stages import Lisa
 from lisabench.models.checkpoints.shards import (
     INDEX,
@@ -59,7 +60,16 @@ def train(
         dtype,
     )
     scores = {"gIoU": 0.8124, "cIoU": 0.7, "mIoU": 0.75}
-    (folder / module.TRAINING).write_text(json.dumps({"scores": scores, "queries": 5000}))
+    manifest = StudyTrainingManifest(
+        name=name,
+        seed=seed,
+        variant=Variant(TRAINS.get(name, ("everything",)), "described", AXES.get(name, {})),
+        trained_parameters={},
+        seconds=1.0,
+        scores=scores,
+        queries=5000,
+    )
+    (folder / TRAINING).write_text(json.dumps(manifest.to_json()))
 
 
 @pytest.fixture(scope="module")
@@ -321,7 +331,7 @@ def test_packing_refuses_two_trainings_of_one_variant(study, tmp_path):
 
 def test_packing_refuses_a_training_that_is_not_finished(study, tmp_path):
     place = broken(study, tmp_path)
-    (place / "sam-3" / module.TRAINING).unlink()
+    (place / "sam-3" / TRAINING).unlink()
     refused(DataError, "the training is not finished", place, tmp_path)
 
 

@@ -11,11 +11,11 @@ import pytest
 from command import lisabench
 from places import RESULTS
 from run_factory import edit_run, write_run
-from study_factory import TRUTH, judged_of, write_one, write_study
+from study_factory import TRUTH, pixel_counts_of, write_one, write_study
 
 from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.study.rendered import FAMILIES as RENDERED
-from lisabench.benchmarks.study.study import VARIANTS
+from lisabench.benchmarks.study.variants import VARIANTS
 from lisabench.harness.errors import DataError, UsageError
 from lisabench.harness.records.pixel_counts import (
     CONTROLS,
@@ -96,7 +96,7 @@ def test_one_seed_gives_intervals_of_the_images_and_no_verdict(tmp_path):
         assert recipe.within.verdict == "inconclusive" and "of one training" in recipe.within.reason
     page = page_of(tmp_path)
     assert (
-        "every figure is of one training a recipe, its interval is that of the images alone" in page
+        "every number is of one training a recipe, its interval is that of the images alone" in page
     )
     assert "one training seed" in page and "**inconclusive**" in page
     assert "reached**" not in page and "**yes**" not in page and "**no**" not in page
@@ -282,7 +282,7 @@ def test_slices_are_of_their_queries_alone(whole):
 def test_a_patch_is_of_the_frame_that_the_tiny_encoders_see():
     preset = PRESETS["tiny"]
     assert (preset.clip.grid, preset.sam.grid) == (slices.CLIP_GRID, slices.SAM_GRID)
-    judged = judged_of(0.5, 100)
+    judged = pixel_counts_of(0.5, 100)
     sides = np.array(
         [max(sizes) / preset.clip.grid for sizes in zip(judged.height, judged.width, strict=True)]
     )
@@ -303,7 +303,7 @@ def test_controls_stand_beside_the_model_and_the_floors(whole):
 def test_scenes_that_give_the_answer_away_are_a_warning(tmp_path):
     write_study(tmp_path, truth={"dual": 0.8})
     for seed in range(3):
-        near = judged_of(
+        near = pixel_counts_of(
             0.8,
             40,
             seed,
@@ -314,20 +314,20 @@ def test_scenes_that_give_the_answer_away_are_a_warning(tmp_path):
     (doubt,) = summarise_study(read_study(tmp_path)).warnings
     assert (
         doubt.startswith("image-blind is 0.1")
-        and "less than 0.3: the scenes give answers away" in doubt
+        and "less than 0.3: the scenes can be solved without that input." in doubt
     )
 
 
 def test_a_training_no_better_than_the_floors_is_a_warning(tmp_path):
     summary = summary_of(tmp_path, truth={"dual": 0.8, "clip": 0.03})
     (doubt,) = summary.warnings
-    assert doubt.startswith("clip (gIoU 0.") and "no better than the best floor" in doubt
+    assert doubt.startswith("clip (gIoU 0.") and "no better than the best trivial baseline" in doubt
 
 
 def test_as_good_as_a_dual_that_learned_nothing_is_no_verdict(tmp_path):
     summary = summary_of(tmp_path, truth={"dual": 0.03, "sam": 0.03})
     assert summary.recipe("sam").within.verdict == "inconclusive"
-    assert summary.recipe("sam").within.reason == "the dual is no better than the floors"
+    assert summary.recipe("sam").within.reason == "the dual is no better than the trivial baselines"
     assert [text.split(" (")[0] for text in summary.warnings] == ["dual", "sam"]
 
 
@@ -336,13 +336,13 @@ def test_missing_pieces_are_named(tmp_path):
     (tmp_path / "sam-1" / "training.json").unlink()
     (tmp_path / "floors.npz").unlink()
     for seed in range(3):
-        write_pixel_counts(tmp_path / f"dual-{seed}" / "counts.npz", judged_of(0.8, 40, seed))
+        write_pixel_counts(tmp_path / f"dual-{seed}" / "counts.npz", pixel_counts_of(0.8, 40, seed))
     summary = summarise_study(read_study(tmp_path))
     assert summary.recipe("sam").seeds == [0, 2]
     assert summary.warnings == [
         "Not finished, and left out: sam-1.",
-        "The floors were not counted.",
-        "The dual was judged without its controls query-blind, image-blind, llm-blind.",
+        "The trivial baselines were not counted.",
+        "The dual was evaluated without its controls query-blind, image-blind, llm-blind.",
     ]
     assert "not measured" in page_of(tmp_path)
 
@@ -383,10 +383,10 @@ def test_the_suite_of_costs_has_a_case_for_every_variant():
         same = [
             case
             for case, other in VARIANTS.items()
-            if dict(other.axes) == dict(variant.axes) and case in known
+            if dict(other.settings) == dict(variant.settings) and case in known
         ]
         assert same, name
-        assert {**known[same[0]], **variant.axes} == known[same[0]], name
+        assert {**known[same[0]], **variant.settings} == known[same[0]], name
 
 
 def test_the_page_says_what_it_is_and_what_is_open(whole, tmp_path):
@@ -439,8 +439,8 @@ DAMAGES = {
     "no seed": (lambda f: (f / "sam-0" / "training.json").write_text('{"name": "sam"}'), "has no seed, variant"),
     "no JSON in the study": (lambda f: (f / "study.json").write_text("{"), "study.json is not JSON"),
     "other queries": (
-        lambda f: write_pixel_counts(f / "sam-0" / "counts.npz", judged_of(0.5, 41)),
-        "sam-0 was judged by other queries than clip-0",
+        lambda f: write_pixel_counts(f / "sam-0" / "counts.npz", pixel_counts_of(0.5, 41)),
+        "sam-0 was evaluated on other queries than clip-0",
     ),
 }  # fmt: skip
 
