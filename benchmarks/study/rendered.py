@@ -1,13 +1,13 @@
-"""Scenes rendered ahead, as a GPU wants them: views as pixels, labels, and queries as ids, in files of some hundreds.
+"""Scenes rendered ahead, as a GPU reads them: views as pixels, labels, and queries as ids, in files of some hundreds.
 
-A training from scratch looks at every scene dozens of times; what the CPU makes of it is made once, by many processes.
+A training from scratch reads every scene dozens of times. What the CPU computes for it is computed once, by many
+processes.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from PIL.Image import fromarray
 from torch import Tensor
 
-from ...datasets.scenes.generator import Query, Scene, chosen, scene
+from ...datasets.scenes.generator import Scene, chosen, scene
 from ...datasets.scenes.words import COLOURS, SHAPES, TEXTURES
 from ...models.lisa.config import LisaConfig
 from ...models.lisa.forced_prompt import forced_ids
@@ -27,30 +27,30 @@ from ...models.lisa.presets import Preset
 from ...models.lisa.tokenizer import IMAGE_ID, WordTokenizer, load
 
 FAMILIES = ("attribute", "negation", "superlative", "odd", "ordinal", "relation")
-ATTRIBUTES = (tuple(SHAPES), tuple(COLOURS), tuple(TEXTURES))
+ATTRIBUTES = (tuple(SHAPES), tuple(COLOURS), tuple(TEXTURES))  # the kinds, each with its values
 VIEWS = ("clip_crop", "clip_frame", "sam_frame")
-FINE_VIEW = "clip_frame"  # what is rendered for a CLIP of a finer grid too
+FINE_VIEW = "clip_frame"  # also rendered for a CLIP of a finer grid
 LABELS_PX = 128  # side of the label map, in SAM's frame
 OUTSIDE = 255
 MOST_OBJECTS = 16
-PER_FILE = 125  # few enough that many processes end at about the same time
+SCENES_OF_A_FILE = 125  # few enough that many processes end at about the same time
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some scenes and all that is asked about them.
+    """Some scenes and all queries about them.
 
     Attributes:
-        views: uint8 [N, 3, side, side], by name.
+        views: uint8 [N, 3, side, side], by the name of the view.
         sizes_N2: height and width of the images, in pixels.
         labels_NHW: uint8, the object at each place of SAM's frame; 0 is background, `OUTSIDE` the padding.
         crop_labels_NHW: uint8, likewise at the middle of each patch of CLIP's crop.
         attributes_NO3: int16, the shape, colour and texture of each object, from 1 on; 0 is none.
         scene_Q: int32, the scene of each query.
-        targets_Q: int32, the objects asked for: bit i is label i.
+        targets_Q: int32, the objects that are targets: bit i is label i.
         family_Q: uint8, a place in `FAMILIES`.
         chosen_Q: bool, whether it is the wording that a folder in ReasonSeg's format would have.
-        ids_QL: int16, the tokens after the image and the answer's, filled up with 0.
+        ids_QL: int16, the tokens after the image and those of the answer, padded with 0.
         ends_Q: int16, how many of them come before the answer.
         prefix: the tokens before the image, the same for all.
     """
@@ -69,113 +69,125 @@ class Chunk:
     prefix: Tensor
 
 
-def render(
-    folder: Path, seed: int, splits: Mapping[str, int], processes: int, sides: Collection[int] = ()
-) -> list[Path]:
-    """Renders scenes into files, those apart that are there already.
-
-    Args:
-        folder: where to.
-        seed: of the scenes.
-        splits: how many scenes of each.
-        processes: that work at once.
-        sides: of images that further CLIPs read: ``clip_frame`` lies once more beside the files for each.
-
-    Returns:
-        The files, split by split.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    parts = [
-        _Part(split, *each)
-        for split, scenes in splits.items()
-        for each in _files(folder, seed, split, scenes)
-    ]
-    missing = [
-        part
-        for part in parts
-        if not all(file.exists() for file in (part.file, *_besides(part.file, sides)))
-    ]
-    write = partial(_write, seed, sides)
-    if processes == 1:
-        for part in missing:
-            write(part)
-    else:
-        with ProcessPoolExecutor(processes, initializer=_alone) as pool:
-            list(pool.map(write, missing))
-    return [part.file for part in parts]
-
-
-def files(folder: Path, seed: int, split: str, scenes: int) -> list[Path]:
-    """Where `render` leaves the scenes of a split."""
-    return [file for file, _ in _files(folder, seed, split, scenes)]
-
-
 @dataclass(frozen=True)
 class _Part:
-    """What lies in one file: these scenes of a split."""
+    """The scenes of a split that one file holds."""
 
     split: str
     file: Path
     indices: range
 
-
-def _files(folder: Path, seed: int, split: str, scenes: int) -> Iterator[tuple[Path, range]]:
-    for start in range(0, scenes, PER_FILE):
-        end = min(start + PER_FILE, scenes)
-        yield folder / f"{split}-{seed}-{start:06}-{end:06}.pt", range(start, end)
+    def fine_file(self, clip_px: int) -> Path:
+        """Return the file that holds the same scenes for a CLIP of a finer grid."""
+        return _fine_file(self.file, FINE_VIEW, clip_px)
 
 
-def _besides(file: Path, sides: Collection[int]) -> list[Path]:
-    return [_beside(file, FINE_VIEW, side) for side in sides]
+def render(
+    folder: Path, seed: int, splits: Mapping[str, int], processes: int, sides: Collection[int] = ()
+) -> list[Path]:
+    """Render scenes into files, except those that are there already.
+
+    Args:
+        folder: of the files.
+        seed: of the scenes.
+        splits: how many scenes of each split.
+        processes: how many render at once.
+        sides: of images that further CLIPs read. For each, a further file beside every file holds
+            the view ``clip_frame`` at that side.
+
+    Returns:
+        The files, split by split.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = []
+    for split, scenes in splits.items():
+        parts += _parts(folder, seed, split, scenes)
+    missing = []
+    for part in parts:
+        expected = [part.file, *(part.fine_file(side) for side in sides)]
+        if not all(file.exists() for file in expected):
+            missing.append(part)
+    render_part = partial(_render_part, seed, sides)
+    if processes == 1:
+        for part in missing:
+            render_part(part)
+    else:
+        with ProcessPoolExecutor(processes, initializer=_use_one_thread) as pool:
+            list(pool.map(render_part, missing))
+    return [part.file for part in parts]
 
 
-def _beside(file: Path, view: str, side: int) -> Path:
+def files(folder: Path, seed: int, split: str, scenes: int) -> list[Path]:
+    """Return the files into which `render` writes the scenes of a split."""
+    return [part.file for part in _parts(folder, seed, split, scenes)]
+
+
+def _parts(folder: Path, seed: int, split: str, scenes: int) -> list[_Part]:
+    parts = []
+    for start in range(0, scenes, SCENES_OF_A_FILE):
+        end = min(start + SCENES_OF_A_FILE, scenes)
+        file = folder / f"{split}-{seed}-{start:06}-{end:06}.pt"
+        parts.append(_Part(split, file, range(start, end)))
+    return parts
+
+
+def _fine_file(file: Path, view: str, side: int) -> Path:
     return file.with_name(f"{file.stem}.{view}-{side}.pt")
 
 
-def _write(seed: int, sides: Collection[int], part: _Part) -> None:
-    scenes = [scene(seed, part.split, i) for i in part.indices]
-    _save(part.file, lambda: vars(chunk(scenes)))
-    for side, file in zip(sides, _besides(part.file, sides), strict=True):
-        _save(file, partial(_fine, scenes, side))
-
-
-def _fine(scenes: Sequence[Scene], clip_px: int) -> dict[str, Tensor]:
-    preprocessor = Preprocessor(LisaConfig(clip_px=clip_px).sizes, (FINE_VIEW,))
-    pictures = (fromarray(each.image) for each in scenes)
-    return {
-        FINE_VIEW: torch.from_numpy(
-            np.stack([preprocessor.pixels(FINE_VIEW, each) for each in pictures])
-        )
-    }
-
-
-def _alone() -> None:
-    """One thread for each of many processes."""
+def _use_one_thread() -> None:
+    """Let this process use one thread: each of the many processes has one core."""
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
 
 
-def _save(file: Path, content: Callable[[], dict[str, Any]]) -> None:
-    if not file.exists():
-        partial_file = file.with_suffix(".partial")
-        torch.save(content(), partial_file)
-        partial_file.rename(file)
+def _render_part(seed: int, sides: Collection[int], part: _Part) -> None:
+    scenes = [scene(seed, part.split, index) for index in part.indices]
+    if not part.file.exists():
+        _save(part.file, vars(chunk(scenes)))
+    for side in sides:
+        if not part.fine_file(side).exists():
+            _save(part.fine_file(side), {FINE_VIEW: _fine_view(scenes, side)})
+
+
+def _fine_view(scenes: Sequence[Scene], clip_px: int) -> Tensor:
+    """Return the view of a CLIP that reads images of another side: uint8 [N, 3, side, side]."""
+    preprocessor = Preprocessor(LisaConfig(clip_px=clip_px).sizes, (FINE_VIEW,))
+    pictures = [fromarray(scene.image) for scene in scenes]
+    pixels = [preprocessor.pixels(FINE_VIEW, picture) for picture in pictures]
+    return torch.from_numpy(np.stack(pixels))
+
+
+def _save(file: Path, content: dict[str, Any]) -> None:
+    # A file is there whole or not at all, so that one that was interrupted is rendered again.
+    partial_file = file.with_suffix(".partial")
+    torch.save(content, partial_file)
+    partial_file.rename(file)
 
 
 def read(file: Path) -> Chunk:
-    """A file of `render`, its tensors left on the disk until they are used."""
+    """Read a file of `render`; its tensors stay on the disk until they are used."""
     return Chunk(**_load(file))
 
 
 def pixels(file: Path, view: str, preset: Preset) -> Tensor:
-    """A view of the scenes in a file of `render`, at the side that a preset's encoder reads: uint8 [N, 3, side, side].
+    """Return a view of the scenes in a file of `render`, at the side that a preset's encoder reads.
 
-    They are left on the disk until they are used.
+    It stays on the disk until it is used.
+
+    Args:
+        file: of `render`.
+        view: one of `VIEWS`.
+        preset: of the encoder.
+
+    Returns:
+        uint8 [N, 3, side, side].
     """
     usual = read(file).views[view]
     side = preset.sam.image_px if view == "sam_frame" else preset.clip.image_px
-    return usual if usual.shape[-1] == side else _load(_beside(file, view, side))[view]
+    if usual.shape[-1] == side:
+        return usual
+    return _load(_fine_file(file, view, side))[view]
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -183,80 +195,96 @@ def _load(file: Path) -> dict[str, Any]:
 
 
 def chunk(scenes: Sequence[Scene]) -> Chunk:
-    """What a GPU wants of some scenes, at the tiny preset's sizes."""
-    case = LisaConfig()
-    preset, tokens = case.sizes, WordTokenizer(load("tiny"))
+    """Return what a GPU reads of some scenes, at the tiny preset's sizes."""
+    config = LisaConfig()
+    preset = config.sizes
     preprocessor = Preprocessor(preset, VIEWS)
-    pictures = [fromarray(each.image) for each in scenes]
-    views = {
-        view: np.stack([preprocessor.pixels(view, each) for each in pictures]) for view in VIEWS
-    }
-    asked = [
-        (i, query, text)
-        for i, each in enumerate(scenes)
-        for query in each.queries
-        for text in query.texts
-    ]
-    folder = {(i, query.texts[0]) for i, each in enumerate(scenes) for query in chosen(each)}
-    prompts = [forced_ids(case, tokens, text, query.is_sentence) for _, query, text in asked]
-    image = prompts[0][0].index(IMAGE_ID)
-    after = [prompt[image + 1 :] for prompt, _ in prompts]
-    rows = [ids + answer for ids, (_, answer) in zip(after, prompts, strict=True)]
+    pictures = [fromarray(scene.image) for scene in scenes]
+    views = {}
+    for view in VIEWS:
+        of_scenes = [preprocessor.pixels(view, picture) for picture in pictures]
+        views[view] = torch.from_numpy(np.stack(of_scenes))
+
+    # Every wording of every query is one query of the chunk.
+    tokens = WordTokenizer(load("tiny"))
+    scene_of_query, targets, families, is_chosen = [], [], [], []
+    prefix, after_image, with_answer = [], [], []
+    for index, drawn in enumerate(scenes):
+        # A folder in ReasonSeg's format has the first wording of each chosen query.
+        chosen_wordings = {query.texts[0] for query in chosen(drawn)}
+        for query in drawn.queries:
+            for text in query.texts:
+                prompt, answer = forced_ids(config, tokens, text, query.is_sentence)
+                image = prompt.index(IMAGE_ID)
+                prefix = prompt[:image]  # the same for all queries
+                after_image.append(prompt[image + 1 :])
+                with_answer.append([*prompt[image + 1 :], *answer])
+                scene_of_query.append(index)
+                targets.append(sum(1 << label for label in query.targets))
+                families.append(FAMILIES.index(query.family))
+                is_chosen.append(text in chosen_wordings)
+
+    labels = [scene.labels_HW for scene in scenes]
+    in_frame = [_labels_in_frame(labels_HW) for labels_HW in labels]
+    in_crop = [_labels_in_crop(labels_HW, preset.clip.grid) for labels_HW in labels]
+    attributes = [_attributes(scene) for scene in scenes]
     return Chunk(
-        views={view: torch.from_numpy(pixels) for view, pixels in views.items()},
-        sizes_N2=torch.tensor([each.labels_HW.shape for each in scenes]),
-        labels_NHW=torch.from_numpy(np.stack([_in_frame(each.labels_HW) for each in scenes])),
-        crop_labels_NHW=torch.from_numpy(
-            np.stack([_in_crop(each.labels_HW, preset.clip.grid) for each in scenes])
-        ),
-        attributes_NO3=torch.tensor([_attributes(each) for each in scenes], dtype=torch.int16),
-        scene_Q=torch.tensor([i for i, _, _ in asked], dtype=torch.int32),
-        targets_Q=torch.tensor([_bits(query) for _, query, _ in asked], dtype=torch.int32),
-        family_Q=torch.tensor(
-            [FAMILIES.index(query.family) for _, query, _ in asked], dtype=torch.uint8
-        ),
-        chosen_Q=torch.tensor([(i, text) in folder for i, _, text in asked]),
-        ids_QL=_filled_up(rows),
-        ends_Q=torch.tensor([len(ids) for ids in after], dtype=torch.int16),
-        prefix=torch.tensor(prompts[0][0][:image], dtype=torch.int64),
+        views=views,
+        sizes_N2=torch.tensor([labels_HW.shape for labels_HW in labels]),
+        labels_NHW=torch.from_numpy(np.stack(in_frame)),
+        crop_labels_NHW=torch.from_numpy(np.stack(in_crop)),
+        attributes_NO3=torch.tensor(attributes, dtype=torch.int16),
+        scene_Q=torch.tensor(scene_of_query, dtype=torch.int32),
+        targets_Q=torch.tensor(targets, dtype=torch.int32),
+        family_Q=torch.tensor(families, dtype=torch.uint8),
+        chosen_Q=torch.tensor(is_chosen),
+        ids_QL=_padded(with_answer),
+        ends_Q=torch.tensor([len(ids) for ids in after_image], dtype=torch.int16),
+        prefix=torch.tensor(prefix, dtype=torch.int64),
     )
 
 
-def _filled_up(rows: Sequence[Sequence[int]]) -> Tensor:
-    columns_LQ = np.array(list(zip_longest(*rows, fillvalue=0)), np.int16)
-    return torch.from_numpy(np.ascontiguousarray(columns_LQ.T))
+def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
+    """Return rows of different lengths as one tensor, padded with 0: int16 [Q, L]."""
+    longest = max(len(row) for row in rows)
+    padded_QL = np.zeros((len(rows), longest), np.int16)
+    for number, row in enumerate(rows):
+        padded_QL[number, : len(row)] = row
+    return torch.from_numpy(padded_QL)
 
 
-def _bits(query: Query) -> int:
-    return sum(1 << label for label in query.targets)
+def _attributes(drawn: Scene) -> list[list[int]]:
+    """Return shape, colour and texture of each object as places in `ATTRIBUTES`, from 1; 0 is none."""
+    no_object = [0, 0, 0]
+    objects = [no_object]  # label 0 is the background
+    for thing in drawn.layout.things:
+        places = []
+        values_of_thing = (thing.shape, thing.colour, thing.texture)
+        for values, value in zip(ATTRIBUTES, values_of_thing, strict=True):
+            places.append(values.index(value) + 1)
+        objects.append(places)
+    return objects + [no_object] * (MOST_OBJECTS - len(objects))
 
 
-def _attributes(made: Scene) -> list[list[int]]:
-    things = [
-        [
-            values.index(value) + 1
-            for values, value in zip(ATTRIBUTES, (t.shape, t.colour, t.texture), strict=True)
-        ]
-        for t in made.layout.things
-    ]
-    return [[0, 0, 0], *things, *([[0, 0, 0]] * (MOST_OBJECTS - 1 - len(things)))]
-
-
-def _in_frame(labels_HW: np.ndarray) -> np.ndarray:
-    """The label at the middle of each cell of SAM's frame."""
+def _labels_in_frame(labels_HW: np.ndarray) -> np.ndarray:
+    """Return the label at the middle of each cell of SAM's frame: uint8 [LABELS_PX, LABELS_PX]."""
     height, width = labels_HW.shape
-    extent = extent_in_frame((height, width), LABELS_PX)
-    frame = np.full((LABELS_PX, LABELS_PX), OUTSIDE, np.uint8)
-    frame[: extent[0], : extent[1]] = cv2.resize(
-        labels_HW, extent[::-1], interpolation=cv2.INTER_NEAREST_EXACT
-    )
-    return frame
+    rows, columns = extent_in_frame((height, width), LABELS_PX)
+    frame_HW = np.full((LABELS_PX, LABELS_PX), OUTSIDE, np.uint8)
+    frame_HW[:rows, :columns] = _resized(labels_HW, rows, columns)
+    return frame_HW
 
 
-def _in_crop(labels_HW: np.ndarray, grid: int) -> np.ndarray:
-    """The label at the middle of each patch of the centre square."""
+def _labels_in_crop(labels_HW: np.ndarray, grid: int) -> np.ndarray:
+    """Return the label at the middle of each patch of the centre square: uint8 [grid, grid]."""
     height, width = labels_HW.shape
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    square = np.ascontiguousarray(labels_HW[top : top + side, left : left + side])
-    return cv2.resize(square, (grid, grid), interpolation=cv2.INTER_NEAREST_EXACT)
+    square_HW = np.ascontiguousarray(labels_HW[top : top + side, left : left + side])
+    return _resized(square_HW, grid, grid)
+
+
+def _resized(labels_HW: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Return labels at another size. The nearest label is taken: labels have no value in between."""
+    # OpenCV takes the width first. INTER_NEAREST would take the corner of a cell, not its middle.
+    return cv2.resize(labels_HW, (columns, rows), interpolation=cv2.INTER_NEAREST_EXACT)
