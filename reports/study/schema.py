@@ -1,8 +1,8 @@
 """The documented schema of a study's ``summary.json`` (``lisabench.study_summary/2``).
 
 All is derived from the study's records, null is unknown, times are seconds (``_s``) or milliseconds (``_ms``), memory
-is bytes, quality is fractions, and differences of it are points. Intervals are those of `harness.seeds`: the seed is
-the unit above the image; with a single seed, of the images alone.
+is bytes, quality is fractions, and differences of it are points. Intervals are those of
+`harness.statistics.over_seeds`: the seed is the unit above the image; with a single seed, of the images alone.
 
 Version 2 has budgets, supersets and the mIoU of slices. It has no ratios over `dual-small`: that comparison does not
 test the claim "faster convergence". ``within`` is "reached" or "not reached", because it holds for one budget only.
@@ -19,12 +19,12 @@ SCHEMA = "lisabench.study_summary/2"
 
 
 class Level(Strict):
-    """A score."""
+    """A score of a recipe, mean over its seeds."""
 
     score: Fraction = Field(description="Mean over the seeds.")
     low: float | None = Field(description="Lower end of the 95 % interval; null with one image.")
     high: float | None = Field(description="Upper end, likewise.")
-    by_seed: list[float] = Field(description="Of each seed's training, in the order of `seeds`.")
+    by_seed: list[float] = Field(description="Score of each seed, in the order of `seeds`.")
 
 
 class SeedPoints(Strict):
@@ -33,8 +33,8 @@ class SeedPoints(Strict):
     difference: float = Field(description="Mean over the seeds: above 0 is better.")
     low: float | None = Field(description="Lower end of the 95 % interval; null with one image.")
     high: float | None = Field(description="Upper end, likewise.")
-    by_seed: list[float] = Field(description="Of each seed, in the order of `seeds`.")
-    seeds: list[int] = Field(description="That both sides have.")
+    by_seed: list[float] = Field(description="Difference of each seed, in the order of `seeds`.")
+    seeds: list[int] = Field(description="Seeds that both sides have.")
     clusters: Count = Field(description="Images.")
     smallest_detectable: NotNegative | None = Field(
         description="Points by which an estimate must be away from 0 for its interval to exclude 0."
@@ -63,9 +63,9 @@ class Within(Strict):
 class Budget(Strict):
     """What one training learns from; all seeds of a recipe have the same budget."""
 
-    steps: Count = Field(description="Of the optimiser.")
-    scenes: Count = Field(description="Of one step.")
-    queries_per_scene: Count = Field(description="Of one step.")
+    steps: Count = Field(description="Steps of the optimizer.")
+    scenes: Count = Field(description="Scenes of one step.")
+    queries_per_scene: Count = Field(description="Queries about each scene of a step.")
     masks_per_scene: Count = Field(description="Queries per scene whose mask is learned too.")
     steps_with_queries: Count = Field(
         description="Steps that read queries. In the others encoders learn alone, or copy SAM's features."
@@ -76,20 +76,22 @@ class Budget(Strict):
 class StudySlice(Strict):
     """gIoU and mIoU over some of the queries."""
 
-    n: Count = Field(description="Queries.")
-    gIoU: Level | None = Field(description="Of the recipe; null where it has no query.")
-    difference: SeedPoints | None = Field(description="Of gIoU to the dual; null for the dual.")
-    mIoU: Level | None = Field(description="Of the recipe; null where no query has a target.")
+    n: Count = Field(description="Queries in the slice.")
+    gIoU: Level | None = Field(description="gIoU of the recipe; null where it has no query.")
+    difference: SeedPoints | None = Field(
+        description="Difference of gIoU to the dual; null for the dual."
+    )
+    mIoU: Level | None = Field(description="mIoU of the recipe; null where no query has a target.")
     mIoU_difference: SeedPoints | None = Field(
-        description="Of mIoU to the dual; null for the dual, and where no query has a target."
+        description="Difference of mIoU to the dual; null for the dual, and where no query has a target."
     )
 
 
 class Superset(Strict):
     """A recipe that trains all parts that another one trains, and more, with the same settings and losses."""
 
-    name: str = Field(description="Of the recipe that trains more.")
-    subset: str = Field(description="Of the recipe that trains less.")
+    name: str = Field(description="Name of the recipe that trains more.")
+    subset: str = Field(description="Name of the recipe that trains less.")
     extra: list[str] = Field(description="Parts that only the first one trains.")
     points: SeedPoints | None = Field(
         description="mIoU, the first minus the second; null without a common seed."
@@ -102,51 +104,53 @@ class Superset(Strict):
 class Convergence(Strict):
     """How soon a recipe's validation gIoU reached a target; lists are by seed, null where it was not reached."""
 
-    best: list[float | None] = Field(description="The highest validation gIoU of each training.")
-    common_steps: list[Count | None] = Field(description="To what all recipes of the seed reach.")
+    best: list[float | None] = Field(description="Highest validation gIoU of each training.")
+    common_steps: list[Count | None] = Field(
+        description="Steps to the gIoU that all recipes of the seed reach."
+    )
     common_s: list[NotNegative | None] = Field(description="The same in seconds of training.")
     near_dual_steps: list[Count | None] = Field(
-        description="To 95 % of the highest of the seed's dual."
+        description="Steps to 95 % of the highest gIoU of the seed's dual."
     )
     near_dual_s: list[NotNegative | None] = Field(description="The same in seconds of training.")
 
 
 class StudyCost(Strict):
-    """What a query takes at inference, in the run of a suite."""
+    """The cost of a query at inference, measured by the run of a suite."""
 
     case: str = Field(
         description="The run's case: the recipe's own, or one with the same settings."
     )
     end_to_end_ms: NotNegative | None = Field(description="Median time of a query.")
     time: Ratio | None = Field(
-        description="Over the dual's; null for the dual, or where they were not compared."
+        description="Ratio of times over the dual's; null for the dual, or where they were not compared."
     )
     peak_bytes: Count | None = Field(description="Peak of a query; of the whole process on a CPU.")
-    memory: Ratio | None = Field(description="Over the dual's, likewise.")
+    memory: Ratio | None = Field(description="Ratio of peaks over the dual's, likewise.")
 
 
 class Recipe(Strict):
-    """Everything that was found of one recipe, or of the dual."""
+    """All results of one recipe, or of the dual."""
 
-    name: str = Field(description="As in the study.")
+    name: str = Field(description="Name of the variant in the study.")
     role: Literal["dual", "recipe", "ablation"] = Field(
         description="An ablation leaves out or adds a loss."
     )
     axes: dict[str, JsonValue] = Field(
         description="Settings in which the model differs from the dual."
     )
-    trains: list[str] = Field(description="What of it is trained.")
+    trains: list[str] = Field(description="Parts of the model that are trained.")
     losses: str = Field(description="Name of the losses.")
     distils: bool = Field(description="Whether its first steps copy SAM's features.")
     budget: Budget | None = Field(
-        description="Of one training; null where the records do not have it."
+        description="What one training learned from; null where the records do not have it."
     )
-    seeds: list[int] = Field(description="Of its finished trainings.")
-    trained_parameters: Count = Field(description="Of all parts.")
+    seeds: list[int] = Field(description="Seeds of its finished trainings.")
+    trained_parameters: Count = Field(description="Trained parameters of all parts.")
     train_s: list[NotNegative] = Field(description="Seconds of training, by seed.")
     scores: dict[str, Level | None] = Field(description="gIoU, cIoU and mIoU on the test.")
     differences: dict[str, SeedPoints | None] = Field(
-        description="To the dual of the same seed; empty for the dual."
+        description="Differences to the dual of the same seed, by score; empty for the dual."
     )
     within: Within | None = Field(
         description="Whether mIoU came within `within_points` of the dual's."
@@ -154,12 +158,12 @@ class Recipe(Strict):
     convergence: Convergence | None = Field(
         description="Null for the dual, and without validation."
     )
-    cost: StudyCost | None = Field(description="Null where it was not measured.")
+    cost: StudyCost | None = Field(description="Cost of a query; null where it was not measured.")
     slices: dict[str, dict[str, StudySlice]] = Field(
-        description="By family, size, shape; then by value."
+        description="Scores by tag (family, size, shape), then by value."
     )
     controls: dict[str, dict[str, Level | None]] = Field(
-        description="gIoU by way to answer, then by family or `all`."
+        description="gIoU of its own answers and of each control, then by family or `all`."
     )
 
 
@@ -167,8 +171,8 @@ class Ablation(Strict):
     """A loss left out or added, against the same recipe with its own losses."""
 
     change: str = Field(description="Such as 'without BCE'.")
-    name: str = Field(description="Of the training.")
-    reference: str = Field(description="What it is held against.")
+    name: str = Field(description="Name of the variant.")
+    reference: str = Field(description="Name of the recipe that it is compared with.")
     points: SeedPoints | None = Field(
         description="mIoU, ablation minus reference; null where it was not trained."
     )
@@ -183,30 +187,30 @@ class StudySummary(Strict):
     schema_: Literal["lisabench.study_summary/2"] = Field(
         alias="schema", default=SCHEMA, description="Name and version of this schema."
     )
-    made: dict[str, JsonValue] = Field(description="How it was made, as study.json has it.")
-    machines: list[str] = Field(description="That trainings were made on.")
-    seeds: list[int] = Field(description="Of the dual's trainings.")
-    queries: Count = Field(description="Of the test.")
-    images: Count = Field(description="That they are about.")
-    within_points: NotNegative = Field(description="Of the claim on mIoU.")
+    made: dict[str, JsonValue] = Field(description="Settings of the study, as study.json has them.")
+    machines: list[str] = Field(description="Machines on which it was trained.")
+    seeds: list[int] = Field(description="Seeds of the dual's trainings.")
+    queries: Count = Field(description="Queries of the test.")
+    images: Count = Field(description="Scenes that these queries are about.")
+    within_points: NotNegative = Field(description="Bound of the claim on mIoU, in points.")
     costs_on: str | None = Field(
-        description="Machine and instrument of what inference takes; null where unknown."
+        description="Machine and instruments of the cost of a query; null where it was not measured."
     )
-    recipes: list[Recipe] = Field(description="The dual first; ablations among them.")
-    ablations: list[Ablation] = Field(description="Of the losses.")
+    recipes: list[Recipe] = Field(description="Results by recipe: the dual first, ablations last.")
+    ablations: list[Ablation] = Field(description="Losses left out or added.")
     supersets: list[Superset] = Field(
         description="Pairs of recipes of which one trains more parts."
     )
     floors: dict[str, dict[str, float]] = Field(
-        description="gIoU by floor, then by family or `all`."
+        description="gIoU of each trivial baseline, then by family or `all`."
     )
-    warnings: list[str] = Field(description="Doubts about this study.")
+    warnings: list[str] = Field(description="What speaks against these results.")
 
     def recipe(self, name: str) -> Recipe | None:
-        """The one of this name."""
-        return next((each for each in self.recipes if each.name == name), None)
+        """Return the recipe of this name; None where there is none."""
+        return next((recipe for recipe in self.recipes if recipe.name == name), None)
 
     @property
     def rivals(self) -> list[Recipe]:
-        """All but the dual and the ablations."""
-        return [each for each in self.recipes if each.role == "recipe"]
+        """The recipes that are compared with the dual: all but the dual and the ablations."""
+        return [recipe for recipe in self.recipes if recipe.role == "recipe"]

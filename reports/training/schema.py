@@ -14,11 +14,11 @@ SCHEMA = "lisabench.training_summary/1"
 
 
 class Epoch(Strict):
-    """The end of an epoch: its evaluation, and what it took to get there. Evaluation takes no part in its times."""
+    """The end of an epoch: its evaluation, and the cost of the steps up to it, without evaluations."""
 
-    epoch: Count = Field(description="From 1 on.")
+    epoch: Count = Field(description="Number of the epoch, from 1.")
     step: Count = Field(description="Steps made by its end, distillation among them.")
-    train_loss: float = Field(description="Mean over its steps.")
+    train_loss: float = Field(description="Mean loss of its steps.")
     mIoU: Fraction | None = Field(
         description="Mean foreground IoU over the queries whose target is not empty."
     )
@@ -27,12 +27,14 @@ class Epoch(Strict):
     )
     cIoU: Fraction | None = Field(description="Sum of intersections over sum of unions.")
     step_ms: NotNegative = Field(description="Median time of its steps.")
-    train_s: NotNegative = Field(description="Of all steps made by its end.")
-    peak_bytes: Count | None = Field(description="Largest of its steps, of all processes.")
+    train_s: NotNegative = Field(description="Seconds of all steps made by its end.")
+    peak_bytes: Count | None = Field(
+        description="Largest memory peak of its steps, over all processes."
+    )
     peak_reserved_bytes: Count | None = Field(
         description="The same of what the allocator holds (CUDA)."
     )
-    avg_inference_time_s: NotNegative = Field(description="Of a query of the evaluation, mean.")
+    avg_inference_time_s: NotNegative = Field(description="Mean time of a query of the evaluation.")
     best: bool = Field(description="Better than every epoch before it.")
 
 
@@ -69,13 +71,13 @@ class TrainingMemory(Strict):
 
 
 class TrainingSummary(Strict):
-    """A whole training."""
+    """The summary of a training."""
 
     schema_: Literal["lisabench.training_summary/1"] = Field(
         alias="schema", default=SCHEMA, description="Name and version of this schema."
     )
     status: str = Field(description="running, or complete.")
-    started: str | None = Field(description="ISO 8601.")
+    started: str | None = Field(description="When it began, in ISO 8601.")
     machine: str = Field(description="The machine in one line.")
     recipe: str = Field(description="See `lisabench list recipes`.")
     preset: str = Field(description="Sizes of the model.")
@@ -87,38 +89,42 @@ class TrainingSummary(Strict):
         description="Count and fingerprint of what it trained on and was evaluated on."
     )
     steps: Count = Field(description="Steps made.")
-    train_s: NotNegative = Field(description="Of all steps.")
+    train_s: NotNegative = Field(description="Seconds of all steps.")
     loss_window: Count = Field(description="Steps of the running mean.")
     final_loss: float | None = Field(description="The running mean of the loss at the last step.")
-    epochs: list[Epoch] = Field(description="In their order.")
-    best_epoch: Count | None = Field(description="By mIoU; by gIoU where no query has a target.")
-    step_time: StepTime = Field(description="Where the time of a step goes.")
-    memory: TrainingMemory = Field(description="Peaks.")
-    warnings: list[str] = Field(
-        description="Doubts about this training, each with what it is about."
+    epochs: list[Epoch] = Field(description="The epochs that have ended, in order.")
+    best_epoch: Count | None = Field(
+        description="The best epoch by mIoU; by gIoU where no query has a target."
     )
+    step_time: StepTime = Field(description="Where the time of a step goes.")
+    memory: TrainingMemory = Field(description="Memory peaks.")
+    warnings: list[str] = Field(description="What speaks against these results.")
 
 
 class TrainedSide(Strict):
     """Trainings that differ in the seed alone. Lists are by `seeds`; null is what was not reached, or is not known."""
 
-    name: str = Field(description="In a suite as it is named there, otherwise of the folders.")
-    folders: list[str] = Field(description="Of the trainings, by seed.")
+    name: str = Field(
+        description="Its name in the suite; otherwise what its folders' names have in common."
+    )
+    folders: list[str] = Field(description="Folders of the trainings, by seed.")
     seeds: list[int] = Field(description="In ascending order.")
-    trained_parameters: Count | None = Field(description="Of all parts together.")
+    trained_parameters: Count | None = Field(
+        description="Trained parameters of all parts together."
+    )
     steps: list[Count] = Field(description="Steps made.")
     step_ms: list[float | None] = Field(description="Median time of a step, distillation apart.")
     peak_bytes: list[Count | None] = Field(
-        description="Largest while it trained, of all processes."
+        description="Largest memory peak while it trained, over all processes."
     )
     steps_to_mIoU: list[Count | None] = Field(
         description="Steps made at the evaluation that first shows target_mIoU."
     )
-    seconds_to_mIoU: list[float | None] = Field(description="Of these steps.")
+    seconds_to_mIoU: list[float | None] = Field(description="Seconds of these steps.")
     steps_to_loss: list[Count | None] = Field(
-        description="Until the running mean of the loss is at most target_loss."
+        description="Steps until the running mean of the loss is at most target_loss."
     )
-    seconds_to_loss: list[float | None] = Field(description="Of these steps.")
+    seconds_to_loss: list[float | None] = Field(description="Seconds of these steps.")
     final: dict[str, list[float | None]] = Field(description="mIoU and gIoU after the last epoch.")
     best: dict[str, list[float | None]] = Field(description="mIoU and gIoU after the best epoch.")
 
@@ -132,17 +138,17 @@ class TrainingComparison(Strict):
 
     reference: str = Field(description="Name of the side that is compared with.")
     candidate: str = Field(description="Name of the side that is compared.")
-    seeds: list[int] = Field(description="That both sides have.")
-    step_time: Ratio = Field(description="Of the median time of a step.")
+    seeds: list[int] = Field(description="Seeds that both sides have.")
+    step_time: Ratio = Field(description="Ratio of the median times of a step.")
     peak_memory: Ratio = Field(
-        description="Of the allocator's peaks; on a CPU of the growth over what stood there before the build."
+        description="Ratio of the allocator's peaks; on a CPU of the growth of the resident set since before the build."
     )
     steps_to_mIoU: Ratio = Field(
-        description="Null where one of the trainings has not reached the target."
+        description="Ratio of steps to target_mIoU; null where a training has not reached it."
     )
-    seconds_to_mIoU: Ratio = Field(description="Likewise.")
-    steps_to_loss: Ratio = Field(description="Likewise.")
-    seconds_to_loss: Ratio = Field(description="Likewise.")
+    seconds_to_mIoU: Ratio = Field(description="Ratio of seconds to target_mIoU, likewise.")
+    steps_to_loss: Ratio = Field(description="Ratio of steps to target_loss, likewise.")
+    seconds_to_loss: Ratio = Field(description="Ratio of seconds to target_loss, likewise.")
     final: dict[str, Points | None] = Field(
         description="Of mIoU and gIoU: mean over the seeds. The interval is that of `over_seeds`: Student's t over the "
         "images and, with several seeds, over the seeds, added in quadrature. Null where a training has no epoch yet."
@@ -157,13 +163,15 @@ class ComparedTrainings(Strict):
         alias="schema", default="lisabench.compare_trainings/1", description="Name and version."
     )
     target_mIoU: float | None = Field(
-        description="As asked for, or the worst that any of them ended at."
+        description="As given, or the lowest that any of them ended at."
     )
     target_loss: float | None = Field(
-        description="As asked for, or the highest running mean that one ended at."
+        description="As given, or the highest running mean that any of them ended at."
     )
     loss_window: Count = Field(description="Steps of the running mean.")
-    instrument: str | None = Field(description="Of the peaks; null where the sides differ in it.")
+    instrument: str | None = Field(
+        description="What measured the peaks; null where the sides differ in it."
+    )
     sides: list[TrainedSide] = Field(description="The reference first.")
     comparisons: list[TrainingComparison] = Field(
         description="Every other side against the reference."
@@ -174,4 +182,4 @@ class ComparedTrainings(Strict):
     not_compared: dict[str, str] = Field(
         description="Why there is no comparison of time, memory, quality or a target."
     )
-    warnings: list[str] = Field(description="Doubts about these trainings.")
+    warnings: list[str] = Field(description="What speaks against these comparisons.")
