@@ -107,7 +107,7 @@ def _write_manifest(study: Study) -> None:
     """Write the manifest of a new study, or refuse to continue one with other settings."""
     study.folder.mkdir(parents=True, exist_ok=True)
     if not (study.folder / STUDY).exists():
-        write_json(study.folder / STUDY, study.manifest.to_json())
+        write_json(study.folder / STUDY, study.manifest.as_json())
     before, now = read_study_manifest(study.folder), study.manifest
     differing = []
     for setting in fields(StudyManifest):

@@ -106,7 +106,7 @@ def _try(study: Study, job: Job) -> Result:
 def _keep(study: Study, on_result: Callable[[Result], None], result: Result) -> None:
     """Write a trial down, and hand it on; a dual has written its own folder."""
     if isinstance(result, SearchTrial):
-        append(study.folder / SEARCH, [result.to_json()])
+        append(study.folder / SEARCH, [result.as_json()])
     on_result(result)
 
 

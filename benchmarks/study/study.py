@@ -107,7 +107,7 @@ def train(study: Study, job: Job) -> StudyTrainingManifest:
     lisa, course = new_lisa(study, job), course_of(study, job)
     point: CurvePoint | None = None
     for point in fitted(study, job, lisa, course):
-        append(folder / CURVE, [point.to_json()])
+        append(folder / CURVE, [point.as_json()])
     assert point is not None  # a training has at least one step
 
     labels = kept_labels(study.folder / SCENES, SCENE_SEED, "test", study.splits["test"])
@@ -132,7 +132,7 @@ def train(study: Study, job: Job) -> StudyTrainingManifest:
         versions=environment.versions(),
     )
     # Written last: a training with this file is finished.
-    write_json(folder / TRAINING, manifest.to_json())
+    write_json(folder / TRAINING, manifest.as_json())
     return manifest
 
 

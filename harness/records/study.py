@@ -64,7 +64,7 @@ class StudyManifest:
         """
         return from_json(cls, manifest)
 
-    def to_json(self) -> dict[str, int]:
+    def as_json(self) -> dict[str, int]:
         """Return the object of a ``study.json``, without what is unknown."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
@@ -100,7 +100,7 @@ class Variant:
         settings = dict(variant.get("axes") or {})
         return from_json(cls, variant, trains=trains, settings=settings)
 
-    def to_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """Return the object that stands in a ``training.json``."""
         return {
             "trains": list(self.trains),
@@ -159,7 +159,7 @@ class Course:
             guided_steps=course.get("first") or 0,
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """Return the object that stands in a ``training.json``."""
         return {
             "steps": self.steps,
@@ -226,13 +226,13 @@ class StudyTrainingManifest:
             environment=manifest.get("passport") or {},
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """Return the object of a ``training.json``."""
         return {
             "name": self.name,
             "seed": self.seed,
-            "variant": self.variant.to_json(),
-            "course": self.course.to_json() if self.course else None,
+            "variant": self.variant.as_json(),
+            "course": self.course.as_json() if self.course else None,
             "scenes": self.scenes,
             "trained_parameters": dict(self.trained_parameters),
             "seconds": self.seconds,
@@ -274,7 +274,7 @@ class CurvePoint:
         losses = {name: value for name, value in line.items() if name not in no_losses}
         return from_json(cls, line, losses=losses)
 
-    def to_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """Return the object of a line; without ``val_gIoU`` where it was not validated."""
         line = {
             "step": self.step,
@@ -314,7 +314,7 @@ class SearchTrial:
         """
         return from_json(cls, line)
 
-    def to_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """Return the object of a line."""
         return asdict(self)
 

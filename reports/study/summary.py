@@ -54,7 +54,7 @@ def summarise_study(study: StudyRecords) -> StudySummary:
         machine(dict(training.manifest.environment)) for training in study.trainings
     )
     return StudySummary(
-        made=study.manifest.to_json(),
+        made=study.manifest.as_json(),
         costs_on=measured_on(costs),
         machines=list(machines),
         seeds=list(trainings[DUAL].by_seed) if DUAL in trainings else [],

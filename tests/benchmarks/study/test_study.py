@@ -514,7 +514,7 @@ def test_a_search_tries_three_rates_by_the_validation_split_alone_and_none_twice
     assert [trial.lr for trial in fresh] == used == [1e-3, 3e-3]
     assert all(0 <= trial.val_gIoU <= 1 for trial in trials)
     lines = [json.loads(line) for line in (tmp_path / SEARCH).read_text().splitlines()]
-    assert lines == [trial.to_json() for trial in trials]
+    assert lines == [trial.as_json() for trial in trials]
     assert all(line.keys() == {"name", "seed", "lr", "steps", "val_gIoU"} for line in lines)
     assert not (tmp_path / "sam-decoder-0").exists()
 

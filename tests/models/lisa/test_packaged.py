@@ -69,7 +69,7 @@ def train(
         scores=scores,
         queries=5000,
     )
-    (folder / TRAINING).write_text(json.dumps(manifest.to_json()))
+    (folder / TRAINING).write_text(json.dumps(manifest.as_json()))
 
 
 @pytest.fixture(scope="module")
