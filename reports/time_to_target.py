@@ -1,8 +1,8 @@
 """When a training reached a target: after how many steps, and after how many seconds of training.
 
 A target is a score on validation queries, or a running mean of the loss. This one definition serves
-the comparison of trainings, claims on trainings, and studies. A target that was not reached is None:
-no curve is extrapolated.
+the comparison of trainings, claims on trainings, and studies. A target that was not reached is
+None: no curve is extrapolated.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 # The loss of single steps is noisy, so that its running mean is compared with a target. 20 steps
-# smooth enough to read; of short trainings the window is a fifth, so that some of the curve is left.
+# smooth enough to read; of short trainings the window is a fifth, so that some of the curve is
+# left.
 LONGEST_WINDOW = 20
 WINDOWS_IN_A_SHORT_TRAINING = 5
 
@@ -20,12 +21,13 @@ WINDOWS_IN_A_SHORT_TRAINING = 5
 class Reached:
     """When a target was reached: at some step from `first_step` to `step`, both counted from 1.
 
-    An evaluation shows that a score was reached at any step since the evaluation before it. A running
-    mean is known at every step, so that both ends are the same.
+    An evaluation shows that a score was reached at any step since the evaluation before it. A
+    running mean is known at every step, so that both ends are the same.
 
     Attributes:
         first_step: the earliest step at which it can have been reached.
-        first_s: seconds of training up to the end of that step; None where the records lack the step.
+        first_s: seconds of training up to the end of that step; None where the records lack the
+            step.
         step: the step at which it was seen.
         seconds: seconds of training up to the end of that step.
     """

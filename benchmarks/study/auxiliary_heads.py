@@ -1,17 +1,22 @@
-"""Auxiliary heads beside a dual that is trained from scratch, in place of the pretraining that real parts have had.
+"""Auxiliary heads beside a dual that is trained from scratch.
 
-    clip_places                        which cell a token is of: what CLIP's tokens tell
-    clip_attributes, sam_attributes    shape, colour and texture of the object in each cell: what CLIP and SAM learned
-    sam_outlines                       which places of a cell belong with its middle: what SAM learned
-    word_map                           where the objects are that a word names, from its state: what LLaVA learned
-    target_map, target_attributes      where the target is and what it looks like, from the state of [SEG]: LLaVA's too
-    prompt                             masks of prompts that hold both: SAM's, of points and boxes; the projection of
-                                       [SEG] learns to give what these prompts hold
+They stand in for the pretraining that the real parts have had:
 
-All places are in CLIP's cells: the language model sees no more of an image than CLIP's view of it, and does not
-know where in SAM's frame that lies. The heads are thrown away after the training.
+    clip_places           which cell a token is of: what CLIP's tokens tell
+    clip_attributes       shape, colour and texture of the object in each cell: what CLIP learned
+    sam_attributes        the same from SAM's features
+    sam_outlines          which places of a cell belong with its middle: what SAM learned
+    word_map              where the objects are that a word names, from its state: what LLaVA knows
+    target_map            where the target is, from the state of [SEG]: what LLaVA learned
+    target_attributes     what the target looks like, likewise
+    prompt                masks of prompts that hold both: what SAM learned of points and boxes; the
+                          projection of [SEG] learns to give what these prompts hold
 
-Suffixes: B scenes, N queries, L words, O objects (0 is background), P cells, K values of all attributes, C channels.
+All places are in CLIP's cells: the language model sees no more of an image than CLIP's view of it,
+and does not know where in SAM's frame that lies. The heads are thrown away after the training.
+
+Suffixes: B scenes, N queries, L words, O objects (0 is background), P cells, K values of all
+attributes, C channels.
 """
 
 import math
@@ -69,7 +74,7 @@ class AuxiliaryHeads(nn.Module):
         self.prompter = nn.Linear(cells + values, prompt)
 
     def prompts(self, batch: SceneBatch) -> Tensor:
-        """Return prompts of the mask decoder that hold where the targets are and what they look like: [N, C]."""
+        """Return prompts of the mask decoder, of the targets' places and attributes: [N, C]."""
         return self.prompter(torch.cat([_target_cells(batch), _target_values(batch)], dim=-1))
 
     def forward(
@@ -80,7 +85,8 @@ class AuxiliaryHeads(nn.Module):
         Args:
             features: as `StudyLearner` returns them.
             batch: the scenes and queries.
-            prompts_NC: what the projection of [SEG] is to give, in the steps in which that is learned.
+            prompts_NC: what the projection of [SEG] is to give, in the steps in which that is
+                learned.
         """
         losses = self.encoder_losses(features, batch)
         losses |= self._target_losses(features["seg"], batch)
@@ -132,7 +138,7 @@ class AuxiliaryHeads(nn.Module):
         }
 
     def _word_loss(self, states_NLC: Tensor, batch: SceneBatch) -> Tensor:
-        """Return the loss of the map of each word, mean over the words that name an object of the scene."""
+        """Return the loss of the words' maps, mean over the words that name an object."""
         named_NLO = named(self._names, batch)[:, : states_NLC.shape[1]]
         cells_NLP = torch.bmm(named_NLO.float(), _occupied_cells(batch)[batch.scene_N])
         share_NLP = cells_NLP / cells_NLP.sum(-1, keepdim=True).clamp(min=1)
@@ -142,7 +148,10 @@ class AuxiliaryHeads(nn.Module):
 
 
 def names_of_attributes(vocabulary: int) -> Tensor:
-    """Return the attribute that each token names: its kind and its value, from 1; 0 and 0 for none. [V, 2]."""
+    """Return the kind and the value of the attribute that each token names: int64 [V, 2].
+
+    Values count from 1; a token that names no attribute has 0 and 0.
+    """
     tokenizer = load("tiny")
     names_V2 = torch.zeros(vocabulary, 2, dtype=torch.int64)
     for kind, values in enumerate(ATTRIBUTES):
@@ -181,7 +190,10 @@ def _occupied_cells(batch: SceneBatch) -> Tensor:
 
 
 def _is_target(batch: SceneBatch) -> Tensor:
-    """Return 1 for each object that is a target: [N, O]. Targets are kept as the bits of one number."""
+    """Return 1 for each object that is a target: [N, O].
+
+    Targets are kept as the bits of one number.
+    """
     labels_O = torch.arange(MOST_OBJECTS, device=batch.targets_N.device)
     return ((batch.targets_N[:, None] >> labels_O) & 1).float()
 
@@ -227,7 +239,10 @@ def _outlines_loss(logits_BPk: Tensor, labels_BPk: Tensor, middle_labels_BP: Ten
 
 
 def _balanced_mean(loss_BP: Tensor, is_object_BP: Tensor) -> Tensor:
-    """Return the mean over cells with an object plus the mean over the others: most cells are background."""
+    """Return the mean over cells with an object plus the mean over the others.
+
+    Most cells are background: one mean over all would be of the background.
+    """
     means = []
     for chosen_BP in (is_object_BP.float(), (~is_object_BP).float()):
         means.append((loss_BP * chosen_BP).sum() / chosen_BP.sum().clamp(min=1))
@@ -236,7 +251,10 @@ def _balanced_mean(loss_BP: Tensor, is_object_BP: Tensor) -> Tensor:
 
 @torch.no_grad()
 def begin_with_waves(model: LisaModel, parts: Collection[str] = ("clip", "sam_encoder")) -> None:
-    """Set the position embeddings of encoders that begin at random. CLIP's class token has no position."""
+    """Set the position embeddings of encoders that begin at random.
+
+    CLIP's class token has no position.
+    """
     clip, sam = model.preset.clip, model.preset.sam
     if "clip" in parts:
         positions_NC = model.get_parameter("encoder.clip.embeddings.position_embedding.weight")
@@ -248,7 +266,7 @@ def begin_with_waves(model: LisaModel, parts: Collection[str] = ("clip", "sam_en
 
 
 def waves(grid: int, width: int) -> Tensor:
-    """Return position embeddings that tell every cell of a grid from the others: [grid, grid, width].
+    """Return position embeddings, different for every cell of a grid: [grid, grid, width].
 
     A quarter each are sines and cosines of the row, and of the column, as in Vaswani et al. 2017,
     "Attention Is All You Need", section 3.5; the slowest wave is faster, because grids are short.

@@ -1,7 +1,7 @@
 """Rendered scenes on a device, and batches drawn from them without the host.
 
-Suffixes: B scenes of a batch, N queries of a batch (or scenes of a store), M queries with a mask, Q queries of a store,
-L tokens, O objects, P places of a label map.
+Suffixes: B scenes of a batch, N queries of a batch (or scenes of a store), M queries with a mask,
+Q queries of a store, L tokens, O objects, P places of a label map.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,8 +20,9 @@ from ...models.lisa.presets import Preset
 from ...models.lisa.tokenizer import load
 from .rendered import FAMILIES, LABELS_PX, OUTSIDE, Chunk, pixels, read
 
-# How often a query is drawn for training, by family. Two thirds or more of the drawn queries need the
-# language model to look at the image: an attribute such as "the red circle" can be found without it.
+# How often a query is drawn for training, by family. Two thirds or more of the drawn queries need
+# the language model to look at the image: an attribute such as "the red circle" can be found
+# without it.
 WEIGHTS = {
     "attribute": 0.5,
     "negation": 0.5,
@@ -37,7 +38,8 @@ MIRRORED_WORDS = {
     1: (("left", "right"), ("leftmost", "rightmost")),
     0: (("top", "bottom"), ("topmost", "lowest"), ("above", "below"), ("higher", "lower")),
 }
-# The two label maps lie in frames, as the views of the encoders do, and are mirrored in the same way.
+# The two label maps lie in frames, as the views of the encoders do, and are mirrored in the same
+# way.
 LABELS, CROP_LABELS = "labels", "crop_labels"
 
 
@@ -162,7 +164,10 @@ class SceneStore:
         return torch.tensor(extents).to(self._device)
 
     def _encoder_maps(self, encoder: Encoder) -> dict[str, Tensor]:
-        """Return the encoder's maps of every scene, which depend on the image's size alone; none for most."""
+        """Return the encoder's maps of every scene, which depend on the image's size alone.
+
+        Most encoders have none.
+        """
         if not encoder.maps((1, 1)):
             return {}
         maps_of = lru_cache(None)(encoder.maps)
@@ -173,7 +178,10 @@ class SceneStore:
         return maps
 
     def _read_queries(self, chunks: Sequence[Chunk]) -> None:
-        """Join the queries of all chunks; scenes are numbered and tokens padded over all of them."""
+        """Join the queries of all chunks.
+
+        Scenes are numbered and tokens padded over all of them.
+        """
         longest = max(chunk.ids_QL.shape[1] for chunk in chunks)
         scenes, ids = [], []
         first_scene = 0
@@ -192,7 +200,7 @@ class SceneStore:
     def _prepare_draws(self) -> None:
         """Prepare the queries of each scene and their weights, as tables on the device: [N, M].
 
-        M is the largest number of queries of a scene. Places beyond a scene's queries have weight 0.
+        M is the largest number of queries of a scene. Further places have weight 0.
         """
         counts_N = self.scene_Q.bincount(minlength=len(self.sizes_N2))
         first_query_N = counts_N.cumsum(0) - counts_N
@@ -249,7 +257,10 @@ class SceneStore:
     def _mirrored(
         self, batch: SceneBatch, chosen_B: Tensor, is_mirrored_B: Tensor, axis: int
     ) -> SceneBatch:
-        """Return the batch with some scenes mirrored: left for right (axis 1) or top for bottom (axis 0)."""
+        """Return the batch with some scenes mirrored.
+
+        Axis 1 exchanges left and right, axis 0 top and bottom.
+        """
 
         def mirror(frame: str, pixels_BXHW: Tensor) -> Tensor:
             extents_B = self._extents[frame][chosen_B, axis]
@@ -270,7 +281,7 @@ class SceneStore:
         )
 
     def walked(self, query_Q: Tensor, scenes: int) -> Iterator[SceneBatch]:
-        """Yield batches of given queries, so many scenes at a time, in the order of the scenes' numbers.
+        """Yield batches of given queries, in the order of the scenes' numbers.
 
         Args:
             query_Q: int64, numbers of queries in ascending order, on the host.
@@ -337,7 +348,9 @@ class SceneStore:
 
 
 def mirrored(pixels_BXHW: Tensor, is_mirrored_B: Tensor, extents_B: Tensor, axis: int) -> Tensor:
-    """Return pictures of which some are mirrored, each within the part of its frame that it covers: [B, ..., H, W].
+    """Return pictures of which some are mirrored: [B, ..., H, W].
+
+    Each is mirrored within the part of its frame that it covers.
 
     Args:
         pixels_BXHW: in frames that are padded on the right and below.

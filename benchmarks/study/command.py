@@ -44,9 +44,10 @@ def study(
 ) -> None:
     """Train tiny LISAs from scratch, seed by seed, and evaluate them on scenes they never saw.
 
-    With --search, each variant is trained at a third of its learning rate, at that rate and at three times that, and
-    evaluated on the validation queries alone; the dual only if it is named. Exit code 5 if trainings failed; the others
-    are kept, and the same command makes only what is missing. The defaults are those of the published study.
+    With --search, each variant is trained at a third of its learning rate, at that rate and at
+    three times that, and evaluated on the validation queries alone; the dual only if it is named.
+    Exit code 5 if trainings failed; the others are kept, and the same command makes only what is
+    missing. The defaults are those of the published study.
     """
     from ...harness.environment import resolve_device
     from ...harness.records.study import DUAL

@@ -1,14 +1,16 @@
 """The answers of a trained model to rendered scenes, and those of its controls, counted in pixels.
 
-Every query is counted at its image's own size, as every evaluation counts, and on the device. Beside the model's own
-answers stand those of its controls, to the same queries and against the same targets:
+Every query is counted at its image's own size, as every evaluation counts, and on the device.
+Beside the model's own answers stand those of its controls, to the same queries and against the same
+targets:
 
-    query-blind     reads the words of a query about another scene: the next one whose words are not the same
+    query-blind     reads the words of a query about another scene: the next one with other words
     image-blind     sees another scene
     llm-blind       the language model sees another scene, the mask decoder the right one
 
-The other scene is the next one by the ratio of height to width, so that both lie in the same part of their frames, to
-within a pixel (at a few boundaries between ratios, more). Nothing of it is random: it is the same for every model.
+The other scene is the next one by the ratio of height to width, so that both lie in the same part
+of their frames, to within a pixel (at a few boundaries between ratios, more). Nothing of it is
+random: it is the same for every model.
 
 Suffixes: B scenes, N queries, Q all queries of a store, A ways to answer, P places of a label map.
 """
@@ -87,8 +89,8 @@ def kept_labels(
     if not file.exists():
         content = io.BytesIO()
         np.savez_compressed(content, *labels(seed, split, scenes, processes))
-        # Several trainings may write the file at once, each the same content: whole, under a name of
-        # their own, which then takes the place of the file.
+        # Several trainings may write the file at once, each the same content: whole, under a name
+        # of their own, which then takes the place of the file.
         temporary = file.with_name(f".{file.name}.{os.getpid()}")
         temporary.write_bytes(content.getvalue())
         temporary.replace(file)
@@ -142,7 +144,10 @@ def _batches_by_shape(store: SceneStore, scenes: int) -> Iterator[tuple[SceneBat
 def _answers(
     model: LisaModel, learner: StudyLearner, batch: SceneBatch, order_B: Tensor
 ) -> list[Tensor]:
-    """Return mask logits [N, h, w]: the model's own, then those of `CONTROLS` if there is another scene."""
+    """Return mask logits [N, h, w]: the model's own, then those of `CONTROLS`.
+
+    A batch of a single scene has no controls, because there is no other scene.
+    """
     seen = model.encoder(batch.seen, NullProbe())
     own = learner.logits(batch, seen)
     if len(order_B) == 1:
@@ -162,7 +167,10 @@ def _answers(
 
 
 def _with_words_of_others(batch: SceneBatch, order_B: Tensor) -> SceneBatch:
-    """Return the same queries with the words of others: the next one of another scene, with other words."""
+    """Return the same queries, each with the words of another.
+
+    That is the next query about another scene whose words are not the same.
+    """
     place_B = torch.empty_like(order_B)
     place_B[order_B] = torch.arange(len(order_B))
     # The queries in the order of their scenes' shapes.
@@ -206,7 +214,10 @@ def _count_by_scene(
 
 
 def _targets(labels_HW: np.ndarray, targets_N: Tensor, device: torch.device) -> Tensor:
-    """Return where the label is one of a query's targets: bool [N, H, W]. Targets are bits of a number."""
+    """Return where the label is one of a query's targets: bool [N, H, W].
+
+    Targets are bits of a number.
+    """
     labels_on_device_HW = torch.from_numpy(np.ascontiguousarray(labels_HW)).to(device).int()
     targets_N11 = targets_N.to(device)[:, None, None].int()
     return (targets_N11 >> labels_on_device_HW) & 1 > 0
@@ -325,11 +336,14 @@ class Validation:
 
 
 def ious(predicted_NP: Tensor, target_NP: Tensor) -> Tensor:
-    """Return the IoU of each mask, as `metrics.iou` defines it: 1 where both are empty. float32 [N].
+    """Return the IoU of each mask as `metrics.iou` defines it: 1 where both are empty.
 
     Args:
         predicted_NP: bool, False outside the image.
         target_NP: bool, likewise.
+
+    Returns:
+        float32 [N].
     """
     intersection_N = (predicted_NP & target_NP).sum(-1)
     union_N = (predicted_NP | target_NP).sum(-1)

@@ -1,4 +1,4 @@
-"""The training loop of a study: all scenes lie on the GPU, and a step is one batch of many queries."""
+"""The training loop of a study: all scenes lie on the GPU, a step is a batch of many queries."""
 
 import math
 import time
@@ -50,12 +50,13 @@ def fit(
         seed: of the batches, of the auxiliary heads, and of dropout.
         device: "cpu" or "cuda".
         validate: returns the gIoU on other scenes.
-        teacher: the SAM encoder that is distilled, if any; the store then holds its view of the scenes.
+        teacher: the SAM encoder that is distilled, if any; the store then holds its view of the
+            scenes.
 
     Yields:
-        A point of the curve every `LOG_EVERY` steps, at each of `VALIDATIONS` validations, and at the
-        end. Its seconds are those of steps alone. The first step, and the first one of each phase of
-        the course, compile layers: they count in ``first_steps_seconds`` instead.
+        A point of the curve every `LOG_EVERY` steps, at each of `VALIDATIONS` validations, and at
+        the end. Its seconds are those of steps alone. The first step, and the first one of each
+        phase of the course, compile layers: they count in ``first_steps_seconds`` instead.
 
     Raises:
         RunFailed: a loss became infinite or NaN.
@@ -99,7 +100,8 @@ class _Loop:
     ) -> None:
         self._store, self._course, self._device, self._weights = store, course, device, weights
         self._teacher = teacher
-        # Before the heads are made: their weights and LoRA's dropout come from the global generator.
+        # Before the heads are made: their weights and LoRA's dropout come from the global
+        # generator.
         torch.manual_seed(seed)
         self._learner = StudyLearner(model, weights)
         self._learned = list(trained(self._learner).values())
@@ -121,7 +123,10 @@ class _Loop:
         model.train()
 
     def step(self, number: int) -> dict[str, Tensor]:
-        """Make a step, by its number from 0; return its losses, for which the host has not waited."""
+        """Make a step, by its number from 0, and return its losses.
+
+        The host has not waited for them.
+        """
         with in_bf16(self._device):
             losses, total = self._losses(number)
         total.backward()
@@ -222,7 +227,7 @@ def _auxiliary_sum(losses: dict[str, Tensor], done: float) -> Tensor:
 
 
 def share_of_lr(step: int, course: Course) -> float:
-    """Return the share of the highest learning rate: it rises linearly, then falls along half a cosine."""
+    """Return the share of the highest learning rate: a linear rise, then half a cosine."""
     if step < course.warmup:
         return (step + 1) / (course.warmup + 1)
     place = (step - course.warmup) / max(1, course.steps - course.warmup)

@@ -3,8 +3,9 @@
 study.json         the settings; written first
 scenes/            rendered scenes, rendered again where they are missing
 floors.npz         the trivial baselines on the test's queries (see `harness.records.pixel_counts`)
-search.jsonl       learning rates that were tried, and the gIoU on the validation queries; the best is used
-NAME-SEED/         weights (`weights: DIR/NAME-SEED`), curve.jsonl, counts.npz, training.json (written last)
+search.jsonl       learning rates that were tried, and their validation gIoU; the best is used
+NAME-SEED/         weights (`weights: DIR/NAME-SEED`), curve.jsonl, counts.npz, and training.json,
+                   which is written last
 """
 
 import math

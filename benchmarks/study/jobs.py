@@ -54,13 +54,16 @@ def side_by_side(
     work: Callable[[Job], Result],
     on_result: Callable[[Result], None],
 ) -> None:
-    """Do jobs, several at once. A job that fails takes no other with it, except those that start from it.
+    """Do jobs, several at once.
+
+    A job that fails takes no other with it, except those that start from it.
 
     Args:
         jobs: each with the job that it starts from. None, or a job that is not among these, is
             finished already.
         width: how many jobs run at once; 1 works in this process.
-        gpus: ids that ``CUDA_VISIBLE_DEVICES`` takes, over which the jobs are spread; none on a CPU.
+        gpus: ids that ``CUDA_VISIBLE_DEVICES`` takes, over which the jobs are spread; none on a
+            CPU.
         work: does one job; it and its result can be pickled.
         on_result: called with the result of each job as soon as it is there.
 
@@ -105,8 +108,8 @@ class _JobQueue(Generic[Result]):
         waiting: jobs that have not begun, each with the job that it starts from.
         running: the running jobs and their slots, by their future.
         failed: why jobs failed, or were not begun.
-        free_slots: numbers of the slots in which nothing runs, in ascending order. A slot stands for
-            a GPU, so that running jobs are spread over the GPUs.
+        free_slots: numbers of the slots in which nothing runs, in ascending order. A slot stands
+            for a GPU, so that running jobs are spread over the GPUs.
     """
 
     def __init__(self, jobs: Mapping[Job, Job | None], width: int) -> None:
@@ -116,7 +119,10 @@ class _JobQueue(Generic[Result]):
         self.free_slots = list(range(width))
 
     def begin(self, submit: Callable[[Job, int], Future[Result]]) -> None:
-        """Begin as many jobs as there are free slots, in order; a job waits for the one it starts from."""
+        """Begin as many jobs as there are free slots, in order.
+
+        A job waits for the one it starts from.
+        """
         unfinished = set(self.waiting)
         unfinished.update(job for job, _ in self.running.values())
         ready = [job for job, start in self.waiting.items() if start not in unfinished]
@@ -165,7 +171,10 @@ def _in_own_process(
 def _with_environment(
     work: Callable[[Job], Result], job: Job, gpu: str | None, threads: int
 ) -> Result:
-    """Do a job after the variables of its process are set. They take effect when torch is imported."""
+    """Do a job after the variables of its process are set.
+
+    They take effect when torch is imported.
+    """
     if gpu is not None:
         os.environ[VISIBLE_GPUS] = gpu
     for variable in THREAD_COUNTS:

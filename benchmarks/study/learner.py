@@ -1,8 +1,9 @@
-"""The losses of many queries about many scenes at once, as `models.training.learner` has them for a few.
+"""The losses of many queries at once, as `models.training.learner` has them for a few.
 
 Losses are taken in SAM's frame at 128 x 128, where the image is.
 
-Suffixes: B scenes, N queries, M queries with a mask, L tokens of a query, T tokens of a row, C channels.
+Suffixes: B scenes, N queries, M queries with a mask, L tokens of a query, T tokens of a row,
+C channels.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -63,7 +64,7 @@ class StudyLearner(nn.Module):
         return _features_of(self.model.encoder(batch.seen, self._probe))
 
     def distillation(self, batch: SceneBatch, teacher: SamVisionEncoder) -> Tensor:
-        """Return the distance of the mask decoder's input to the teacher's features, mean over the scenes."""
+        """Return the mean distance of the mask decoder's input to the teacher's features."""
         with torch.no_grad():
             target_BChw = sam_features(teacher, batch.seen["sam_frame"])
         embedding_BChw = self.model.encoder(batch.seen, self._probe).mask_embedding_BChw
@@ -140,7 +141,10 @@ def at_labels(logits_Nhw: Tensor) -> Tensor:
 
 
 def in_bf16(device: str) -> AbstractContextManager[object]:
-    """Return the context in which a study computes: bfloat16 on a GPU; on a CPU it would be slower."""
+    """Return the context in which a study computes: bfloat16 on a GPU.
+
+    On a CPU it would be slower.
+    """
     return torch.autocast("cuda", torch.bfloat16) if device == "cuda" else nullcontext()
 
 
@@ -156,7 +160,7 @@ def _features_of(encoded: Features) -> dict[str, Tensor]:
 def _side_by_side(
     before: int, texts: int, length: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Return the attention mask and the positions of a row in which several texts follow one beginning.
+    """Return attention mask and positions of a row in which several texts follow one beginning.
 
     Args:
         before: tokens of the beginning.
@@ -165,8 +169,8 @@ def _side_by_side(
         device: of the results.
 
     Returns:
-        bool [1, 1, T, T], what attends to what: a text to the beginning and to itself, never to a later
-        token. And int64 [1, T]: the positions of each text go on where the beginning ends.
+        bool [1, 1, T, T], what attends to what: a text to the beginning and to itself, never to a
+        later token. And int64 [1, T]: the positions of each text go on where the beginning ends.
     """
     place_T = torch.arange(before + texts * length, device=device)
     text_T = (place_T - before).div(length, rounding_mode="floor").clamp(min=-1)  # -1: beginning

@@ -1,7 +1,7 @@
 """Packs trainings of a study as the tiny LISAs that come with the package.
 
-``python -m lisabench.benchmarks.study.package`` is for makers of a release only, and so not a command of `lisabench`.
-What it writes is committed; the cards have the commands that make it again.
+``python -m lisabench.benchmarks.study.package`` is for makers of a release only, and so not a
+command of `lisabench`. What it writes is committed; the cards have the commands that make it again.
 """
 
 import shlex
@@ -33,7 +33,8 @@ def ship(study: Path, seed: int, cases: Sequence[str], out: Path = packaged.FAMI
         Bytes of the weights together.
 
     Raises:
-        UsageError: two trainings are of one variant, the folder exists, or the weights are too large.
+        UsageError: two trainings are of one variant, the folder exists, or the weights are too
+            large.
         DataError: a training is not finished, or its folder was not written by a study.
     """
     command = _command(seed, cases)
@@ -43,7 +44,8 @@ def ship(study: Path, seed: int, cases: Sequence[str], out: Path = packaged.FAMI
         saved = weights_format.read(folder)
         if saved.vision in members:
             raise UsageError(
-                f"{case} and {members[saved.vision].folder.name} are both of vision={saved.vision}: name one"
+                f"{case} and {members[saved.vision].folder.name} are both of "
+                f"vision={saved.vision}: name one"
             )
         members[saved.vision] = Member(folder, _card(folder, saved, command))
     return pack(members, out, MOST_MIB)

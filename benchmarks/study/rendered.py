@@ -1,7 +1,7 @@
-"""Scenes rendered ahead, as a GPU reads them: views as pixels, labels, and queries as ids, in files of some hundreds.
+"""Scenes rendered ahead, as a GPU reads them: views as pixels, labels, and queries as ids.
 
-A training from scratch reads every scene dozens of times. What the CPU computes for it is computed once, by many
-processes.
+A training from scratch reads every scene dozens of times. What the CPU computes for it is computed
+once, by many processes.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -43,7 +43,8 @@ class Chunk:
     Attributes:
         views: uint8 [N, 3, side, side], by the name of the view.
         sizes_N2: height and width of the images, in pixels.
-        labels_NHW: uint8, the object at each place of SAM's frame; 0 is background, `OUTSIDE` the padding.
+        labels_NHW: uint8, the object at each place of SAM's frame; 0 is background, `OUTSIDE` the
+            padding.
         crop_labels_NHW: uint8, likewise at the middle of each patch of CLIP's crop.
         attributes_NO3: int16, the shape, colour and texture of each object, from 1 on; 0 is none.
         scene_Q: int32, the scene of each query.
@@ -254,7 +255,10 @@ def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
 
 
 def _attributes(drawn: Scene) -> list[list[int]]:
-    """Return shape, colour and texture of each object as places in `ATTRIBUTES`, from 1; 0 is none."""
+    """Return shape, colour and texture of each object as places in `ATTRIBUTES`, from 1.
+
+    An object that is not there has 0, like the background.
+    """
     no_object = [0, 0, 0]
     objects = [no_object]  # label 0 is the background
     for thing in drawn.layout.things:
@@ -285,6 +289,9 @@ def _labels_in_crop(labels_HW: np.ndarray, grid: int) -> np.ndarray:
 
 
 def _resized(labels_HW: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Return labels at another size. The nearest label is taken: labels have no value in between."""
+    """Return labels at another size.
+
+    The nearest label is taken: labels have no value in between.
+    """
     # OpenCV takes the width first. INTER_NEAREST would take the corner of a cell, not its middle.
     return cv2.resize(labels_HW, (columns, rows), interpolation=cv2.INTER_NEAREST_EXACT)

@@ -1,4 +1,4 @@
-"""``lisabench study --search``: the best learning rate of each variant, by the validation queries alone."""
+"""``lisabench study --search``: the best learning rate of each variant, by validation alone."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -33,9 +33,9 @@ def search(
     names: Sequence[str],
     on_result: Callable[[Result], None] = _ignore,
 ) -> list[SearchTrial]:
-    """Try the learning rates that were not tried yet, in as many steps as the variant's training has.
+    """Try the learning rates that were not tried yet.
 
-    No weights are kept.
+    A trial has as many steps as the variant's training. No weights are kept.
 
     Args:
         study: its settings.

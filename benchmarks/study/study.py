@@ -1,7 +1,8 @@
-"""``lisabench study``: tiny LISAs trained from scratch, seed by seed, and evaluated on scenes they never saw.
+"""``lisabench study``: tiny LISAs, trained from scratch and evaluated on scenes they never saw.
 
-Each seed trains a dual of its own, and every variant of that seed starts from it with the same budget of steps, so that
-differences are paired by seed. A training that is finished is not made again.
+Each seed trains a dual of its own, and every variant of that seed starts from it with the same
+budget of steps, so that differences are paired by seed. A training that is finished is not made
+again.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,14 +1,14 @@
-"""The folder of a study of trainings: what `benchmarks.study` leaves in it, without scenes and weights.
+"""The folder of a study of trainings, without its scenes and weights.
 
 study.json         the manifest: the settings that all trainings share
-floors.npz         the trivial baselines' answers to the test's queries, in pixels (see `pixel_counts`)
+floors.npz         pixel counts of the trivial baselines on the test's queries (see `pixel_counts`)
 search.jsonl       the learning rates that were tried, and the gIoU on the validation queries
-NAME-SEED/         training.json, curve.jsonl, counts.npz; a training without training.json is not finished
+NAME-SEED/         training.json, curve.jsonl, counts.npz; without training.json it is not finished
 costs/             a run of a suite whose cases are named like the trainings, where there is one
 
 Some keys of the files have older names than the code: ``axes`` are the settings of a variant,
-``helped`` says that a training had auxiliary heads, ``alone`` and ``first`` are its encoder steps and
-its guided steps, and ``passport`` is the environment.
+``helped`` says that a training had auxiliary heads, ``alone`` and ``first`` are its encoder steps
+and its guided steps, and ``passport`` is the environment.
 """
 
 import json
@@ -35,7 +35,9 @@ DUAL = "dual"  # the model that the variants of a seed start from and are compar
 
 @dataclass(frozen=True)
 class StudyManifest:
-    """The manifest of a study, ``study.json``. Trainings of other settings belong into another folder.
+    """The manifest of a study, ``study.json``.
+
+    Trainings of other settings belong in another folder.
 
     Attributes:
         scenes: number of scenes to train on.
@@ -79,7 +81,8 @@ class Variant:
         settings: settings of the model in which it differs from the dual.
         lr: the learning rate, where no search found a better one.
         distils: whether its first steps copy the features of the dual's SAM.
-        searched_as: name of the variant whose search decides on its learning rate; empty for its own.
+        searched_as: name of the variant whose search decides on its learning rate; empty for its
+            own.
     """
 
     trains: tuple[str, ...]
@@ -116,9 +119,9 @@ class Variant:
 class Course:
     """How long and how fast a training of a study learns, and from how much.
 
-    A step reads `scenes` scenes with `queries` queries each. The first `encoder_steps` steps read no
-    query: auxiliary heads train the encoders alone. In the next `guided_steps` steps the model has
-    help: an auxiliary head prompts the mask decoder, or a teacher gives the features to copy.
+    A step reads `scenes` scenes with `queries` queries each. The first `encoder_steps` steps read
+    no query: auxiliary heads train the encoders alone. In the next `guided_steps` steps the model
+    has help: an auxiliary head prompts the mask decoder, or a teacher gives the features to copy.
 
     Attributes:
         steps: number of steps.
@@ -187,7 +190,8 @@ class StudyTrainingManifest:
         seconds: seconds of its steps, without validations.
         course: how long and how fast it learned; None where the record lacks a number.
         scenes: number of scenes to train on.
-        first_steps_seconds: seconds of the first steps, in which layers are compiled; in no other time.
+        first_steps_seconds: seconds of the first steps, in which layers are compiled; in no other
+            time.
         val_gIoU: gIoU of the last validation.
         scores: gIoU, cIoU and mIoU on the test's queries.
         queries: number of the test's queries.
@@ -265,7 +269,9 @@ class CurvePoint:
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> "CurvePoint":
-        """Return the point of a line. What the line has beside the fields of a point are its losses.
+        """Return the point of a line.
+
+        What the line has beside the fields of a point are its losses.
 
         Raises:
             DataError: a key that every line has is missing.
@@ -296,7 +302,8 @@ class SearchTrial:
         seed: seed of the trial.
         lr: the learning rate.
         steps: number of steps.
-        val_gIoU: gIoU on the validation queries at the end; None where a loss became infinite or NaN.
+        val_gIoU: gIoU on the validation queries at the end; None where a loss became infinite or
+            NaN.
     """
 
     name: str
@@ -384,7 +391,8 @@ def read_study(folder: Path) -> StudyRecords:
     """
     if not is_study(folder):
         raise UsageError(
-            f"{folder} is not a study's folder: it has no {STUDY}; give the folder that was named to `study`"
+            f"{folder} is not a study's folder: it has no {STUDY}; give the folder that was named "
+            "to `study`"
         )
     finished, unfinished = [], []
     for curve in sorted(folder.glob(f"*/{CURVE}")):

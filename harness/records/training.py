@@ -58,7 +58,8 @@ class TrainedModel:
         recipe: name of the recipe.
         preset: name of the sizes of the model.
         vision: ``dual``, ``clip`` or ``sam``.
-        trained_parameters: number of trained parameters of each part; None until the model is built.
+        trained_parameters: number of trained parameters of each part; None until the model is
+            built.
         settings: all settings as the model resolved them; None until the model is built.
     """
 
@@ -74,7 +75,8 @@ class MemoryBeforeBuild:
     """What was known about memory before the model was built. Older trainings recorded neither.
 
     Attributes:
-        beside_bytes: what of an imitated card lies beside PyTorch's allocator; None without such a card.
+        beside_bytes: what of an imitated card lies beside PyTorch's allocator; None without such a
+            card.
         start_bytes: the resident set of the process; None on a GPU.
     """
 
@@ -91,8 +93,9 @@ class TrainingManifest:
         status: ``running`` or ``complete``.
         started, finished: ISO 8601 times.
         setup: what was asked for, folders included.
-        configuration: what makes the training what it is: the setup without folders and the like, the data
-            by their fingerprints, and the number of processes. A training is only resumed with the same.
+        configuration: what makes the training what it is: the setup without folders and the like,
+            the data by their fingerprints, and the number of processes. A training is only resumed
+            with the same.
         data: the queries, by their use: ``train`` and ``val``.
         model: the model that is trained.
         environment: facts about the machine (``passport`` in the file).
@@ -170,7 +173,10 @@ class TrainingManifest:
         return self.model.settings["device"] if self.model.settings else None
 
     def fingerprint(self, use: str) -> str | None:
-        """Return the fingerprint of the data of a use, ``train`` or ``val``; None where it is not recorded."""
+        """Return the fingerprint of the data of a use, ``train`` or ``val``.
+
+        It is None where it is not recorded.
+        """
         return self.data[use].fingerprint if use in self.data else None
 
 
@@ -402,7 +408,10 @@ class Training:
 
     @cached_property
     def seconds_by_step(self) -> dict[int, float]:
-        """By step, the seconds of all steps up to its end. Evaluations and checkpoints take no part."""
+        """By step, the seconds of all steps up to its end.
+
+        Evaluations and checkpoints take no part.
+        """
         seconds: dict[int, float] = {}
         total = 0.0
         for step in self.steps:

@@ -1,4 +1,4 @@
-"""What the trainings of a study learned from, and whether training more parts helped within that budget."""
+"""What the trainings of a study learned from, and whether training more parts helped."""
 
 from collections.abc import Mapping
 from itertools import permutations
@@ -13,8 +13,8 @@ def budget(recipe: RecipeTrainings) -> Budget | None:
     course, variant = recipe.manifest.course, recipe.manifest.variant
     if course is None:
         return None
-    # Some trainings begin with steps that read no query: their encoders learn alone, or they copy the
-    # features of a teacher. In the guided steps of a training without a teacher queries are read.
+    # Some trainings begin with steps that read no query: their encoders learn alone, or they copy
+    # the features of a teacher. Guided steps of a training without a teacher read queries.
     steps_without_queries = course.encoder_steps
     if variant.distils:
         steps_without_queries += course.guided_steps
@@ -30,7 +30,10 @@ def budget(recipe: RecipeTrainings) -> Budget | None:
 
 
 def supersets(recipes: Mapping[str, RecipeTrainings]) -> list[Superset]:
-    """Return the pairs of recipes of which one trains all parts of the other, and more; all else is the same."""
+    """Return the pairs of recipes of which one trains all parts of the other, and more.
+
+    All else is the same.
+    """
     pairs = []
     for subset, superset in permutations(rivals_of(recipes), 2):
         fewer, more = subset.manifest.variant, superset.manifest.variant
@@ -59,7 +62,10 @@ def _adds_parts(fewer: Variant, more: Variant) -> bool:
 
 
 def _is_better(difference: SeedPoints | None) -> bool | None:
-    """Return whether a whole interval is above 0; None where there is none, or one that does not include seeds."""
+    """Return whether a whole interval is above 0.
+
+    It is None where there is no interval, or one that does not include seeds.
+    """
     if difference is None or difference.low is None or len(difference.seeds) == 1:
         return None
     return difference.low > 0

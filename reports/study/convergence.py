@@ -1,7 +1,8 @@
 """How soon the recipes of a study reached a validation gIoU, in steps and in seconds of training.
 
-Every recipe starts from the trained dual of its seed. So the steps say how soon it adapts, and nothing of a training
-from scratch. The claim "faster convergence" is not tested here: no dual was trained by the same recipe and budget.
+Every recipe starts from the trained dual of its seed. So the steps say how soon it adapts, and
+nothing of a training from scratch. The claim "faster convergence" is not tested here: no dual was
+trained by the same recipe and budget.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,10 @@ def best_gIoU(training: StudyTraining) -> float | None:
 
 
 def reached(training: StudyTraining, target: float | None) -> Reached | None:
-    """Return when a training's validation gIoU reached a target; None if it did not, or without one."""
+    """Return when a training's validation gIoU reached a target.
+
+    It is None if the training did not reach it, or without a target.
+    """
     if target is None:
         return None
     evaluations = [(point.step, point.val_gIoU) for point in training.validations]

@@ -10,7 +10,10 @@ from .schema import StudyCost
 
 
 def summary_of_costs(study: StudyRecords) -> Summary | None:
-    """Return the summary of the run that measured the cost of inference; None without such a run."""
+    """Return the summary of the run that measured the cost of inference.
+
+    It is None without such a run.
+    """
     return summarise(study.costs) if study.costs else None
 
 

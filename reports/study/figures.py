@@ -111,7 +111,7 @@ def _verdict_of(recipe: Recipe) -> str:
 
 
 def _draw_difference(axes: Axes, row: int, recipe: Recipe, score: str) -> None:
-    """Draw a recipe's difference with its interval, a small mark below it for each seed, and its numbers."""
+    """Draw a recipe's difference: its interval, its numbers, and a small mark for each seed."""
     difference = _difference(recipe, score)
     colour, marker, filled = MARKS[_verdict_of(recipe)]
     if len(difference.by_seed) > 1:
@@ -221,7 +221,11 @@ def _final_gIoU(study: StudyRecords, recipe: Recipe) -> float:
 
 
 def _draw_curve(axes: Axes, study: StudyRecords, recipe: Recipe, place: int) -> Artist:
-    """Draw each seed of a recipe as a thin line and their mean as a thick one; return the thick one."""
+    """Draw each seed of a recipe as a thin line and their mean as a thick one.
+
+    Returns:
+        The thick line, for the legend.
+    """
     colour = COLOURS[place % len(COLOURS)]
     dash = DASHES[place // len(COLOURS) % len(DASHES)]
     by_seed = _curves_by_seed(study, recipe)

@@ -16,8 +16,10 @@ from .schema import Budget, Recipe, StudySummary, Superset
 from .summary import ESSENTIAL_POINTS, write_study_summary
 
 FIGURES = {
-    FOREST: "A row a recipe: its difference to the dual of its seed, with intervals, and each seed as a small mark",
-    CURVES: "Validation gIoU over the steps of every recipe: the mean of the seeds, and each seed as a thin line",
+    FOREST: "A row a recipe: its difference to the dual of its seed, with intervals, and each "
+    "seed as a small mark",
+    CURVES: "Validation gIoU over the steps of every recipe: the mean of the seeds, and each seed "
+    "as a thin line",
 }
 BLIND = """\
 Controls are the same model without a part of its input. `query-blind` reads the words of a query
@@ -47,15 +49,17 @@ last step, so a curve that flattens does not show that a longer training would g
 
 
 OPEN = (
-    "Budgets are small and differ: a variant learns from a small part of the queries that its dual learned from. "
-    "Nothing is known of longer trainings, or of variants that are trained from scratch.",
-    "The models are tiny and were trained from scratch on synthetic scenes, CLIP and SAM among them, jointly and with "
-    "labels. Their features need not resemble those of the real CLIP and SAM.",
-    "CLIP's grid is 8 x 8 here and 16 x 16 or 24 x 24 at full size; `lisabench data ceiling` computes what a grid "
-    "alone allows on ReasonSeg.",
-    "To settle it at full size: LISA-7B's weights, the shared variants trained from them by these recipes "
-    "(`lisabench train --recipe ...`) with several seeds each, and ReasonSeg's test split evaluated by "
-    "`lisabench run`.",
+    "Budgets are small and differ: a variant learns from a small part of the queries that its "
+    "dual learned from. Nothing is known of longer trainings, or of variants that are trained "
+    "from scratch.",
+    "The models are tiny and were trained from scratch on synthetic scenes, CLIP and SAM among "
+    "them, jointly and with labels. Their features need not resemble those of the real CLIP and "
+    "SAM.",
+    "CLIP's grid is 8 x 8 here and 16 x 16 or 24 x 24 at full size; `lisabench data ceiling` "
+    "computes what a grid alone allows on ReasonSeg.",
+    "To settle it at full size: LISA-7B's weights, the shared variants trained from them by these "
+    "recipes (`lisabench train --recipe ...`) with several seeds each, and ReasonSeg's test split "
+    "evaluated by `lisabench run`.",
 )
 
 
@@ -73,7 +77,7 @@ def write_study_report(folder: Path) -> Path:
     summary = write_study_summary(study)
     drawn = {path.name for path in draw_study(study, summary)}
     path = folder / REPORT
-    # A reader never sees half a report: it is written beside and then takes the place of the old one.
+    # A reader never sees half a report: it is written beside, and then replaces the old one.
     temporary = folder / f".{REPORT}.partial"
     temporary.write_text(study_page(summary, drawn), encoding="utf-8")
     temporary.replace(path)
@@ -127,7 +131,7 @@ def study_page(summary: StudySummary, drawn: set[str]) -> str:
 
 
 def _headline(summary: StudySummary) -> list[str]:
-    """Return the first lines: the budgets, the verdict, and each recipe, the nearest to the dual first."""
+    """Return the first lines: budgets, verdict, and each recipe, the nearest to the dual first."""
     lines = _budgets(summary)
     dual = summary.recipe(DUAL)
     if dual and dual.scores.get("mIoU"):
@@ -148,7 +152,8 @@ def _headline(summary: StudySummary) -> list[str]:
     if not_better:
         lines.append(_no_gain(not_better))
     lines.append(
-        "Tested in miniature, on synthetic scenes and models of some ten million parameters; at full size it is open."
+        "Tested in miniature, on synthetic scenes and models of some ten million parameters; at "
+        "full size it is open."
     )
     return lines
 
@@ -182,7 +187,7 @@ def _budgets(summary: StudySummary) -> list[str]:
 
 
 def _verdicts(summary: StudySummary, compared: list[Recipe]) -> list[str]:
-    """Return a line on which recipes came within the bound, which did not, and in how many steps."""
+    """Return a line on which recipes came within the bound, and which did not."""
     by_verdict: dict[str, list[str]] = {}
     for recipe in compared:
         if recipe.within:
@@ -210,8 +215,8 @@ def _by_shape(recipe: Recipe) -> str:
 def _no_gain(pairs: Sequence[Superset]) -> str:
     names = [f"{pair.name} than {pair.subset}" for pair in pairs]
     return (
-        f"Training more parts is not shown to be better: {formatting.listed(names)}. Either these trainings end too "
-        "early to tell, or the extra parts do not help."
+        f"Training more parts is not shown to be better: {formatting.listed(names)}. Either these "
+        "trainings end too early to tell, or the extra parts do not help."
     )
 
 
@@ -225,12 +230,12 @@ def _figure(name: str, drawn: set[str]) -> str:
 
 
 def _notes_on_quality(summary: StudySummary) -> list[str]:
-    """Return the notes below the main table: how to read it, what was trained, and whence the cost."""
+    """Return the notes below the main table: how to read it, the parts, and the cost."""
     points = f"{summary.within_points:g}"
     notes = [
-        f"Differences are in points, paired by seed and query, with 95 % intervals. Within {points} "
-        f"points is reached where the whole interval of mIoU lies above -{points}, not reached where "
-        f"all of it lies below, {tables.in_steps(summary)}."
+        "Differences are in points, paired by seed and query, with 95 % intervals. Within "
+        f"{points} points is reached where the whole interval of mIoU lies above -{points}, not "
+        f"reached where all of it lies below, {tables.in_steps(summary)}."
     ]
     if any({"projections", "embeddings"} <= set(recipe.trains) for recipe in summary.rivals):
         notes.append(_note_on_with_projector(summary))
@@ -245,13 +250,14 @@ def _notes_on_quality(summary: StudySummary) -> list[str]:
         )
     if summary.costs_on:
         notes.append(
-            f"The cost of a query was measured on {summary.costs_on}; in brackets the ratio to the dual."
+            f"The cost of a query was measured on {summary.costs_on}; in brackets the ratio to the "
+            "dual."
         )
     return notes
 
 
 def _note_on_with_projector(summary: StudySummary) -> str:
-    """Return a note that the recipe `with-projector` is not the model of the modified LISA's document."""
+    """Return a note that the recipe `with-projector` is not the document's model."""
     if any(recipe.axes.get("conditioning") == "described" for recipe in summary.rivals):
         return WITH_PROJECTOR
     return f"{WITH_PROJECTOR} The document's model was not trained in this study."
@@ -261,8 +267,9 @@ def _supersets(summary: StudySummary) -> list[str]:
     if not summary.supersets:
         return []
     note = (
-        "A recipe that trains more parts can do all that its subset does. Where it is not better, either its training "
-        "ended too early to tell, or the extra parts do not help. This study cannot tell which."
+        "A recipe that trains more parts can do all that its subset does. Where it is not better, "
+        "either its training ended too early to tell, or the extra parts do not help. This study "
+        "cannot tell which."
     )
     return ["### Recipes that train more parts", tables.supersets_table(summary), note]
 
@@ -275,9 +282,10 @@ def _convergence(summary: StudySummary, drawn: set[str]) -> list[str]:
 
 def _losses_note(summary: StudySummary) -> str:
     return (
-        f"A loss is called essential where mIoU falls by {ESSENTIAL_POINTS:g} point or more without it. "
-        f"These trainings start from a trained dual and end {tables.in_steps(summary, 'after')}. "
-        "Longer trainings and trainings from scratch may differ."
+        f"A loss is called essential where mIoU falls by {ESSENTIAL_POINTS:g} point or more "
+        "without it. These trainings start from a trained dual and end "
+        f"{tables.in_steps(summary, 'after')}. Longer trainings and trainings from scratch may "
+        "differ."
     )
 
 
@@ -289,13 +297,15 @@ def _method(summary: StudySummary) -> list[str]:
         lines.append(f"{scenes:,} scenes to train on; `lisabench study` generates them again.")
     lines += _steps(summary)
     lines.append(
-        f"All are scored on the same {summary.queries:,} queries about {summary.images:,} scenes that no training used."
+        f"All are scored on the same {summary.queries:,} queries about {summary.images:,} scenes "
+        "that no training used."
     )
     if len(summary.seeds) > 1:
         seeds = formatting.listed([str(seed) for seed in summary.seeds])
         lines.append(
-            f"Seeds {seeds}: each trains a dual, from which its recipes start. An interval adds two arms in "
-            "quadrature: Student's t over the seeds, and over the images, which all seeds share."
+            f"Seeds {seeds}: each trains a dual, from which its recipes start. An interval adds "
+            "two arms in quadrature: Student's t over the seeds, and over the images, which all "
+            "seeds share."
         )
     else:
         lines.append(

@@ -1,11 +1,13 @@
 """The documented schema of a study's ``summary.json`` (``lisabench.study_summary/2``).
 
-All is derived from the study's records, null is unknown, times are seconds (``_s``) or milliseconds (``_ms``), memory
-is bytes, quality is fractions, and differences of it are points. Intervals are those of
-`harness.statistics.over_seeds`: the seed is the unit above the image; with a single seed, of the images alone.
+All is derived from the study's records, null is unknown, times are seconds (``_s``) or milliseconds
+(``_ms``), memory is bytes, quality is fractions, and differences of it are points. Intervals are
+those of `harness.statistics.over_seeds`: the seed is the unit above the image; with a single seed,
+of the images alone.
 
-Version 2 has budgets, supersets and the mIoU of slices. It has no ratios over `dual-small`: that comparison does not
-test the claim "faster convergence". ``within`` is "reached" or "not reached", because it holds for one budget only.
+Version 2 has budgets, supersets and the mIoU of slices. It has no ratios over `dual-small`: that
+comparison does not test the claim "faster convergence". ``within`` is "reached" or "not reached",
+because it holds for one budget only.
 """
 
 from typing import Literal
@@ -28,7 +30,7 @@ class Level(Strict):
 
 
 class SeedPoints(Strict):
-    """A difference of a score, in points: candidate minus reference, times 100, paired by seed and query."""
+    """A difference of a score in points: candidate minus reference, paired by seed and query."""
 
     difference: float = Field(description="Mean over the seeds: above 0 is better.")
     low: float | None = Field(description="Lower end of the 95 % interval; null with one image.")
@@ -40,7 +42,7 @@ class SeedPoints(Strict):
         description="Points by which an estimate must be away from 0 for its interval to exclude 0."
     )
     detectable_at_80: NotNegative | None = Field(
-        description="Points of a true difference that four studies in five of this kind would tell from 0."
+        description="True difference, in points, that 80 % of such studies would tell from 0."
     )
 
 
@@ -52,10 +54,10 @@ class Judgement(Strict):
 
 
 class Within(Strict):
-    """Whether a recipe came close enough to the dual within its budget, and why where that is open."""
+    """Whether a recipe came close enough to the dual within its budget."""
 
     verdict: Literal["reached", "not reached", "inconclusive", "not measured"] = Field(
-        description="reached, not reached, inconclusive or not measured: by trainings of this budget only."
+        description="reached, not reached, inconclusive or not measured, for this budget only."
     )
     reason: str | None = Field(description="Why no more can be said.")
 
@@ -68,7 +70,7 @@ class Budget(Strict):
     queries_per_scene: Count = Field(description="Queries about each scene of a step.")
     masks_per_scene: Count = Field(description="Queries per scene whose mask is learned too.")
     steps_with_queries: Count = Field(
-        description="Steps that read queries. In the others encoders learn alone, or copy SAM's features."
+        description="Steps that read queries. In others encoders learn alone, or copy SAM."
     )
     queries: Count = Field(description="steps_with_queries x scenes x queries_per_scene.")
 
@@ -83,12 +85,12 @@ class StudySlice(Strict):
     )
     mIoU: Level | None = Field(description="mIoU of the recipe; null where no query has a target.")
     mIoU_difference: SeedPoints | None = Field(
-        description="Difference of mIoU to the dual; null for the dual, and where no query has a target."
+        description="Difference of mIoU to the dual; null for the dual, and without a target."
     )
 
 
 class Superset(Strict):
-    """A recipe that trains all parts that another one trains, and more, with the same settings and losses."""
+    """A recipe that trains all parts of another one, and more; settings and losses are the same."""
 
     name: str = Field(description="Name of the recipe that trains more.")
     subset: str = Field(description="Name of the recipe that trains less.")
@@ -102,7 +104,10 @@ class Superset(Strict):
 
 
 class Convergence(Strict):
-    """How soon a recipe's validation gIoU reached a target; lists are by seed, null where it was not reached."""
+    """How soon a recipe's validation gIoU reached a target.
+
+    Lists are by seed, null where it was not reached.
+    """
 
     best: list[float | None] = Field(description="Highest validation gIoU of each training.")
     common_steps: list[Count | None] = Field(
@@ -123,7 +128,7 @@ class StudyCost(Strict):
     )
     end_to_end_ms: NotNegative | None = Field(description="Median time of a query.")
     time: Ratio | None = Field(
-        description="Ratio of times over the dual's; null for the dual, or where they were not compared."
+        description="Ratio of times over the dual's; null for the dual, or if not compared."
     )
     peak_bytes: Count | None = Field(description="Peak of a query; of the whole process on a CPU.")
     memory: Ratio | None = Field(description="Ratio of peaks over the dual's, likewise.")
@@ -194,7 +199,7 @@ class StudySummary(Strict):
     images: Count = Field(description="Scenes that these queries are about.")
     within_points: NotNegative = Field(description="Bound of the claim on mIoU, in points.")
     costs_on: str | None = Field(
-        description="Machine and instruments of the cost of a query; null where it was not measured."
+        description="Machine and instruments of the cost of a query; null if not measured."
     )
     recipes: list[Recipe] = Field(description="Results by recipe: the dual first, ablations last.")
     ablations: list[Ablation] = Field(description="Losses left out or added.")

@@ -1,4 +1,4 @@
-"""The slices of a study: family of the query, size of the target in patches of CLIP's grid, shape of the image."""
+"""The slices of a study: family of the query, size of the target, shape of the image."""
 
 from collections.abc import Callable, Mapping
 
@@ -84,9 +84,10 @@ def _slice(recipe: RecipeTrainings, dual: RecipeTrainings | None, mask_Q: np.nda
 
 
 def controls(recipe: RecipeTrainings) -> dict[str, dict[str, Level | None]]:
-    """Return the gIoU of the model's own answers and of each control, over all queries and by family.
+    """Return the gIoU of the model's own answers and of each control.
 
-    A control is left out where a training of the recipe was evaluated without it.
+    They are over all queries and by family. A control is left out where a training of the recipe
+    was evaluated without it.
     """
     masks = _all_and_families(recipe.first.pixel_counts)
     by_answer = {}
@@ -100,7 +101,10 @@ def controls(recipe: RecipeTrainings) -> dict[str, dict[str, Level | None]]:
 
 
 def trivial_baselines(counts: PixelCounts | None) -> dict[str, dict[str, float]]:
-    """Return the gIoU of each trivial baseline, over all queries and by family; empty without counts."""
+    """Return the gIoU of each trivial baseline, over all queries and by family.
+
+    Empty without counts.
+    """
     if counts is None:
         return {}
     masks = _all_and_families(counts)

@@ -27,11 +27,12 @@ from .slices import ALL, controls, slices, trivial_baselines
 WITHIN_POINTS = 2.0  # of mIoU: the claim is "within 2 points" of the dual
 ESSENTIAL_POINTS = 1.0  # of mIoU: what leaving out an essential loss costs at least
 # By how much gIoU the dual must exceed a model that lacks a part of its input. Otherwise the scenes
-# can be solved without that part. The decoder of `llm-blind` still sees the right scene, hence less.
+# can be solved without that part. The decoder of `llm-blind` still sees the right scene, hence
+# less.
 BLIND_GAP, LLM_BLIND_GAP = 0.3, 0.25
 ONE_SEED = (
-    "One seed was trained: every number is of one training a recipe, its interval is that of the images alone, "
-    "and there is no verdict."
+    "One seed was trained: every number is of one training a recipe, its interval is that of the "
+    "images alone, and there is no verdict."
 )
 ONE_TRAINING = "of one training: nothing is known of other seeds"
 
@@ -114,8 +115,9 @@ def _recipes(
 
 
 def _within(difference: SeedPoints | None, dual_learned: bool) -> Within:
-    """Return whether a recipe came within `WITHIN_POINTS` of a dual; a dual that learned nothing decides nothing.
+    """Return whether a recipe came within `WITHIN_POINTS` of a dual.
 
+    A dual that learned nothing decides nothing.
     "Not reached" and not "refuted": another budget or recipe may reach it.
     """
     if not dual_learned:
@@ -138,7 +140,10 @@ def _learned(gIoU: Level | None, best_baseline: float) -> bool:
 def _verdict(
     difference: SeedPoints | None, at_least: float | None = None, at_most: float | None = None
 ) -> Judgement:
-    """Return the verdict of an interval; that of a single training does not include seeds and decides nothing."""
+    """Return the verdict of an interval.
+
+    That of a single training does not include seeds and decides nothing.
+    """
     if difference is None:
         return Judgement(verdict="not measured", reason="no seed has both trainings")
     if len(difference.seeds) == 1:

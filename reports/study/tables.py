@@ -12,7 +12,8 @@ from .slices import ALL
 
 SCORES = ("mIoU", "gIoU", "cIoU")
 NOT_MEASURED, NOT_TRAINED, NOT_REACHED = "not measured", "not trained", "not reached"
-# The names of trained parts in records, in words. Projections and embeddings are the recipe `with-projector`.
+# The names of trained parts in records, in words. Projections and embeddings are the recipe
+# `with-projector`.
 PARTS = {
     "projections": "bridge, projector, projection of [SEG]",
     "bridge": "bridge",
@@ -22,7 +23,8 @@ PARTS = {
     "lora": "LoRA",
     "everything": "everything",
 }
-# The names of losses in records, in words. "described" are the losses of the modified LISA's document.
+# The names of losses in records, in words. "described" are the losses of the modified LISA's
+# document.
 LOSSES = {
     "original-losses": "CE, BCE, Dice",
     "described": "BCE, Dice, IoU",
@@ -91,7 +93,7 @@ def nearest_first(summary: StudySummary) -> list[Recipe]:
 
 
 def main_table(summary: StudySummary) -> str:
-    """Write mIoU and its difference to the dual beside what each recipe learns, from how much, and its cost."""
+    """Write mIoU, its difference to the dual, what each recipe learned from, and its cost."""
     header = [
         "",
         "learns",
@@ -205,7 +207,8 @@ def convergence_table(summary: StudySummary) -> str:
         times = recipe.convergence
         if times is None:
             continue
-        # Seeds that came near the dual are counted, and the steps are the median of these seeds alone.
+        # Seeds that came near the dual are counted, and the steps are the median of these seeds
+        # alone.
         near_dual = [step for step in times.near_dual_steps if step is not None]
         rows.append(
             [
@@ -241,7 +244,7 @@ def _whole(value: float | None) -> str:
 
 
 def ablation_table(summary: StudySummary) -> str:
-    """Write what leaving out each loss changes, and adding CE, against the same recipe with its losses."""
+    """Write what leaving out each loss changes, and adding CE, in the same recipe."""
     rows = []
     for ablation in summary.ablations:
         difference = points(ablation.points) if ablation.points else NOT_TRAINED

@@ -68,11 +68,12 @@ def compare_folders(
     Args:
         folders: the first is of the reference.
         target_miou: by default the lowest mIoU that a training ended at.
-        target_loss: by default the highest running mean that a training ended at, where all minimise
-            the same losses.
+        target_loss: by default the highest running mean that a training ended at, where all
+            minimise the same losses.
 
     Raises:
-        UsageError: a folder holds no training, a training is named twice, or there is no common loss.
+        UsageError: a folder holds no training, a training is named twice, or there is no common
+            loss.
         DataError: a folder holds a run of a suite.
         NothingToCompare: all differ in the seed alone.
     """
@@ -91,7 +92,8 @@ def compare_groups(
     refused = refusals(groups)
     if "losses" in refused and target_loss is not None:
         raise UsageError(
-            f"--target-loss {target_loss}: {refused['losses']}; their losses cannot be held to one target"
+            f"--target-loss {target_loss}: {refused['losses']}; their losses cannot be held to one "
+            "target"
         )
     trainings = [training for group in groups for training in group.trainings]
     targets = _common_targets(trainings, refused, target_miou, target_loss)
@@ -146,7 +148,10 @@ def lowest_final_miou(trainings: Sequence[Training]) -> float | None:
 
 
 def _highest_final_loss(trainings: Sequence[Training], window: int) -> float | None:
-    """Return the highest running mean that a training ended at; None where one is too short for any."""
+    """Return the highest running mean that a training ended at.
+
+    It is None where a training is too short for any.
+    """
     finals = []
     for training in trainings:
         means = running_mean([step.loss for step in training.steps_of_epochs], window)
@@ -236,7 +241,9 @@ def _ratio_to_target(
     reached_by: Callable[[Training], Reached | None],
     span_of: Callable[[Reached], tuple[float, float]],
 ) -> Ratio:
-    """Return the ratio of what was needed to reach a target; none where a training did not reach it.
+    """Return the ratio of what was needed to reach a target.
+
+    There is none where a training did not reach it.
 
     The ratio is that of the evaluations which showed the target. Its interval also allows for the
     steps between two evaluations: it begins where that of the smallest possible ratios begins (the

@@ -99,7 +99,10 @@ def loss_message(steps: Sequence[TrainingStep], window: int) -> str:
 
 
 def quality_figure(training: Training) -> Figure:
-    """Return the figure of the three scores at the end of every epoch; the best epoch has a ring."""
+    """Return the figure of the three scores at the end of every epoch.
+
+    The best epoch has a ring.
+    """
     epochs, best = training.epochs, training.best_epoch
     figure, axes = _axes("epoch", "IoU (share)")
     handles = []

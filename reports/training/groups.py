@@ -67,8 +67,8 @@ def _by_seed(trainings: Sequence[Training]) -> dict[int, Training]:
 def configuration(training: Training) -> dict[str, Any]:
     """Return what makes a training what it is, apart from its seed, as one flat mapping.
 
-    It holds the settings of the model, the options, the weight of each loss, the fingerprints of the
-    data, the trained parts and the number of processes.
+    It holds the settings of the model, the options, the weight of each loss, the fingerprints of
+    the data, the trained parts and the number of processes.
     """
     recorded = training.manifest.configuration
     flat: dict[str, Any] = {**recorded["case"], **recorded["options"]}
@@ -177,7 +177,8 @@ def warnings(groups: Sequence[Group]) -> list[str]:
             differing.append(package)
     if differing:
         texts.append(
-            f"The versions of {', '.join(differing)} differ: part of the differences may come from that."
+            f"The versions of {', '.join(differing)} differ: part of the differences may come from "
+            "that."
         )
     if len({len(group.trainings) for group in groups}) > 1:
         texts.append(

@@ -20,7 +20,7 @@ FIGURES = {
 
 
 def write_training_report(folder: Path) -> Path:
-    """Write summary.json, the figures and report.md of a training from its records, finished or not.
+    """Write summary.json, the figures and report.md of a training, finished or not.
 
     Returns:
         The path of report.md.
@@ -33,7 +33,7 @@ def write_training_report(folder: Path) -> Path:
     summary = write_training_summary(training)
     drawn = {path.name for path in draw_training(training, folder)}
     path = folder / REPORT
-    # A reader never sees half a report: it is written beside and then takes the place of the old one.
+    # A reader never sees half a report: it is written beside, and then replaces the old one.
     temporary = folder / f".{REPORT}.partial"
     temporary.write_text(training_page(training, summary, drawn), encoding="utf-8")
     temporary.replace(path)
@@ -72,7 +72,7 @@ def training_page(training: Training, summary: TrainingSummary, drawn: set[str])
 
 
 def _headline(summary: TrainingSummary) -> list[str]:
-    """Return the first lines: quality, loss, time, memory, and what was trained on which machine."""
+    """Return the first lines: quality, loss, time, memory, parameters and machine."""
     lines = []
     for epoch in summary.epochs:
         if epoch.epoch == summary.best_epoch:
@@ -175,15 +175,18 @@ def _method(summary: TrainingSummary) -> list[str]:
                 f"Data ({use}): {data['count']} queries, fingerprint {data['fingerprint']}."
             )
     lines.append(
-        "Seconds (`train_s`) are of steps alone: evaluation and checkpoints take no part. A step's time and its parts "
-        f"are medians over the {summary.step_time.n} steps of epochs; distillation, where there is any, is apart."
+        "Seconds (`train_s`) are of steps alone: evaluation and checkpoints take no part. A "
+        f"step's time and its parts are medians over the {summary.step_time.n} steps of epochs; "
+        "distillation, where there is any, is apart."
     )
     if summary.memory.instrument in INSTRUMENTS:
         lines.append(
-            f"Peak memory, while it trained: {summary.memory.instrument}, the largest of all epochs and processes."
+            f"Peak memory, while it trained: {summary.memory.instrument}, the largest of all "
+            "epochs and processes."
         )
     lines.append(
-        f"`lisabench report DIR` derives `{SUMMARY}`, `{REPORT}` and the figures again, from the records alone."
+        f"`lisabench report DIR` derives `{SUMMARY}`, `{REPORT}` and the figures again, from the "
+        "records alone."
     )
     lines.append("`lisabench compare DIR DIR2` shows two trainings side by side.")
     return lines

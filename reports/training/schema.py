@@ -1,7 +1,7 @@
 """The documented schema of a training's ``summary.json`` (``lisabench.training_summary/1``).
 
-What `schema` says holds here too: all is derived from the records, null is unknown, times are milliseconds (``_ms``) or
-seconds (``_s``), memory is bytes, quality is fractions.
+What `schema` says holds here too: all is derived from the records, null is unknown, times are
+milliseconds (``_ms``) or seconds (``_s``), memory is bytes, quality is fractions.
 """
 
 from typing import Literal
@@ -14,7 +14,7 @@ SCHEMA = "lisabench.training_summary/1"
 
 
 class Epoch(Strict):
-    """The end of an epoch: its evaluation, and the cost of the steps up to it, without evaluations."""
+    """The end of an epoch: its evaluation, and the cost of the steps up to it."""
 
     epoch: Count = Field(description="Number of the epoch, from 1.")
     step: Count = Field(description="Steps made by its end, distillation among them.")
@@ -102,7 +102,10 @@ class TrainingSummary(Strict):
 
 
 class TrainedSide(Strict):
-    """Trainings that differ in the seed alone. Lists are by `seeds`; null is what was not reached, or is not known."""
+    """Trainings that differ in the seed alone.
+
+    Lists are by `seeds`; null is what was not reached, or is not known.
+    """
 
     name: str = Field(
         description="Its name in the suite; otherwise what its folders' names have in common."
@@ -130,9 +133,12 @@ class TrainedSide(Strict):
 
 
 class TrainingComparison(Strict):
-    """One side against another, paired by seed. Ratios are candidate over reference, with a t interval over the pairs.
+    """One side against another, paired by seed.
 
-    An evaluation shows that a target was reached since the one before it: the interval of what is `to_mIoU` allows for
+    Ratios are candidate over reference, with a t interval over the pairs.
+
+    An evaluation shows that a target was reached since the one before it: the interval of what is
+        `to_mIoU` allows for
     any step in between.
     """
 
@@ -141,7 +147,7 @@ class TrainingComparison(Strict):
     seeds: list[int] = Field(description="Seeds that both sides have.")
     step_time: Ratio = Field(description="Ratio of the median times of a step.")
     peak_memory: Ratio = Field(
-        description="Ratio of the allocator's peaks; on a CPU of the growth of the resident set since before the build."
+        description="Ratio of the allocator's peaks; on a CPU of the resident set's growth."
     )
     steps_to_mIoU: Ratio = Field(
         description="Ratio of steps to target_mIoU; null where a training has not reached it."
@@ -150,14 +156,15 @@ class TrainingComparison(Strict):
     steps_to_loss: Ratio = Field(description="Ratio of steps to target_loss, likewise.")
     seconds_to_loss: Ratio = Field(description="Ratio of seconds to target_loss, likewise.")
     final: dict[str, Points | None] = Field(
-        description="Of mIoU and gIoU: mean over the seeds. The interval is that of `over_seeds`: Student's t over the "
-        "images and, with several seeds, over the seeds, added in quadrature. Null where a training has no epoch yet."
+        description="Differences of mIoU and gIoU, mean over the seeds. The interval is that of "
+        "`over_seeds`: Student's t over the images and, with several seeds, over the seeds, added "
+        "in quadrature. Null where a training has no epoch yet."
     )
     best: dict[str, Points | None] = Field(description="The same of each training's best epoch.")
 
 
 class ComparedTrainings(Strict):
-    """What ``lisabench compare --json`` prints of trainings, and what a suite with trainings says of them."""
+    """What ``lisabench compare --json`` prints of trainings; a suite's summary has the same."""
 
     schema_: Literal["lisabench.compare_trainings/1"] = Field(
         alias="schema", default="lisabench.compare_trainings/1", description="Name and version."

@@ -119,7 +119,10 @@ def _warnings(training: Training, time: StepTime) -> list[str]:
 
 
 def step_ms(training: Training) -> float | None:
-    """Return the median time of a step in milliseconds, without distillation; None without a step."""
+    """Return the median time of a step in milliseconds, without distillation.
+
+    It is None without a step.
+    """
     steps = training.steps_of_epochs
     return median(step.latency_ns for step in steps) / 1e6 if steps else None
 
@@ -139,7 +142,10 @@ def peak_of(training: Training) -> int | None:
 
 
 def peak_reserved_of(training: Training) -> int | None:
-    """Return the largest peak of what PyTorch's allocator reserved, in bytes; None without a GPU."""
+    """Return the largest peak of what PyTorch's allocator reserved, in bytes.
+
+    It is None without a GPU.
+    """
     peaks = (epoch.peak_reserved_bytes for epoch in training.epochs)
     return max((peak for peak in peaks if peak is not None), default=None)
 

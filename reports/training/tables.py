@@ -10,22 +10,22 @@ from ..schema_base import Points, Ratio
 from .schema import ComparedTrainings, TrainedSide, TrainingComparison
 
 PAIRED = (
-    "Paired by seed, over {seeds} seeds. A ratio is the mean over the pairs, with Student's 95 % interval. An interval "
-    "of quality is over images and seeds. Trainings did not take turns step by step: drift of the machine is part of "
-    "the ratios."
+    "Paired by seed, over {seeds} seeds. A ratio is the mean over the pairs, with Student's 95 % "
+    "interval. An interval of quality is over images and seeds. Trainings did not take turns step "
+    "by step: drift of the machine is part of the ratios."
 )
 ONE_SEED = (
-    "One seed a side: no interval for time and memory, one for quality that is of the images alone, and no verdict. "
-    "Another seed may change every number here."
+    "One seed a side: no interval for time and memory, one for quality that is of the images "
+    "alone, and no verdict. Another seed may change every number here."
 )
 NO_PAIR = "The two have no seed in common: nothing is paired, and there is no ratio."
 SECONDS = (
-    "Seconds are of training steps alone, without evaluations and checkpoints. The best epoch is chosen by the queries "
-    "that it is scored on, so its score is too high."
+    "Seconds are of training steps alone, without evaluations and checkpoints. The best epoch is "
+    "chosen by the queries that it is scored on, so its score is too high."
 )
 PEAKS_ON_A_CPU = (
-    f"Peaks are resident sets of whole processes; their ratio is of {GROWTH}. The evaluations between epochs are part "
-    "of these peaks."
+    f"Peaks are resident sets of whole processes; their ratio is of {GROWTH}. The evaluations "
+    "between epochs are part of these peaks."
 )
 
 
@@ -58,7 +58,7 @@ def _how_paired(comparison: TrainingComparison) -> str:
 
 
 def _table(compared: ComparedTrainings, comparison: TrainingComparison) -> str:
-    """Return the table of one comparison: a column for each side, and one for the ratio or difference."""
+    """Return the table of one comparison: the two sides, and their ratio or difference."""
     by_name = {side.name: side for side in compared.sides}
     sides = [by_name[comparison.reference], by_name[comparison.candidate]]
     rows = _target_rows(compared, sides, comparison)
@@ -157,7 +157,10 @@ def _notes(compared: ComparedTrainings) -> str:
 
 
 def _differing_options(compared: ComparedTrainings) -> str:
-    """Return the table of the options that differ, with the value of each side; empty without any."""
+    """Return the table of the options that differ, with the value of each side.
+
+    Empty without any.
+    """
     rows = []
     for option, values in compared.differences.items():
         rows.append([option, *(_option(value) for value in values)])
