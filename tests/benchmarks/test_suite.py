@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from import_graph import import_graph
 
 from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.queries import Queries
@@ -133,6 +134,17 @@ def test_the_config_of_packaged_weights_is_read_once_for_each_case(monkeypatch):
     )
     suite = suite_file.load("tiny")
     assert len(folders) == len(suite.models) == 3
+
+
+@pytest.mark.parametrize("value", ["suite", "resolved_suite", "claim"])
+def test_a_value_of_a_suite_imports_no_builder_loader_or_checker(value):
+    graph, reached, waiting = import_graph(), set(), [f"benchmarks.{value}"]
+    while waiting:
+        module = waiting.pop()
+        reached.add(module)
+        waiting += graph[module] - reached
+    makers = {"resolve", "suite_file", "suite_checks", "claim_checks", "factors"}
+    assert not reached & ({"models.registry"} | {f"benchmarks.{maker}" for maker in makers})
 
 
 def test_a_suite_that_another_version_has_recorded_is_one_clear_line():
