@@ -1,6 +1,6 @@
 """What this version of lisabench can do that an older one cannot.
 
-Two versions of lisabench are measured together by the gate. It asks each for ``lisabench doctor
+Two versions of lisabench are measured together by the gate. It runs, for each, ``lisabench doctor
 --json``, which prints this list, and uses only what both can do. The number after the slash changes
 when versions with different numbers cannot work together.
 

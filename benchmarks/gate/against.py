@@ -131,7 +131,7 @@ class Versus:
         versions: base and head.
         pairs: how many pairs of processes are measured.
         out: the folder that everything is written to.
-        progress: is told how many processes are done.
+        progress: is called with how many processes are done.
         pairing: how the processes of a pair are run.
     """
 

@@ -21,7 +21,7 @@ ENOUGH_PROCESSES = 5
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where a gate is shown, beside stdout and what GitHub's environment asks for.
+    """Where a gate is shown, in addition to stdout and to GitHub's own files.
 
     Attributes:
         junit: file for JUnit's XML.

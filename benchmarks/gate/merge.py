@@ -85,7 +85,7 @@ def _merge_manifests(manifests: Sequence[Json]) -> Json:
 
 
 def _merge_entries(entries: Sequence[Json]) -> Json:
-    """Return the entry of a case: what its first process told of the build stands."""
+    """Return the entry of a case: of the build, it has what the first process noted."""
     merged = dict(entries[0])
     for key in ("error", "memory_error"):
         reasons = [entry[key] for entry in entries if entry.get(key)]

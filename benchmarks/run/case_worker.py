@@ -190,7 +190,7 @@ class CaseWorker:
         return [passes.gpu_busy(self.adapter, [self.samples[0]], clock_for(self.device))]
 
     def _costs_by_arithmetic(self, longest: Prediction | None) -> dict[str, Any] | None:
-        """Return what the query with the longest prompt should cost, where the adapter tells."""
+        """Return what the query with the longest prompt should cost by arithmetic."""
         if longest is None or not hasattr(self.adapter, "paper"):
             return None
         return asdict(self.adapter.paper(longest.prompt_tokens, longest.answer_tokens))
@@ -298,7 +298,7 @@ def _weights_bytes(
 ) -> int | None:
     """Return the size of the weights.
 
-    PyTorch's allocator sees all that was loaded. Where it does not tell, the model's tensors count.
+    PyTorch's allocator counts all that was loaded. Without it, the model's tensors are added up.
     """
     if before_bytes is not None and after_bytes is not None:
         return after_bytes - before_bytes

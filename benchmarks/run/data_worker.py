@@ -60,7 +60,7 @@ class DataWorker:
     def warn_of_other_load(self, devices: Sequence[str]) -> list[str]:
         """Return warnings about other programs that keep the devices busy.
 
-        To be called while none of the run's models is on a GPU: it could not be told from
+        To be called while none of the run's models is on a GPU: it could not be distinguished from
         another's.
         """
         warnings: list[str] = []

@@ -200,7 +200,7 @@ class Journal:
 def _held_bytes(record: MemoryRecord) -> int:
     """Return the memory that a process holds.
 
-    On a GPU it is what the driver says. Where the driver does not tell, it is what PyTorch's
+    On a GPU it is what the driver says. Where the driver gives no number, it is what PyTorch's
     allocator has reserved and a CUDA context, which the allocator does not know of.
     """
     if record.instrument != CudaMeter.instrument:

@@ -223,7 +223,7 @@ class ManifestWriter:
         return self.entry(case)["has_quality"] is not False
 
     def cases_with_costs(self) -> list[str]:
-        """Return the cases whose adapter tells what a query should cost by arithmetic."""
+        """Return the cases whose costs by arithmetic are known."""
         return [entry["name"] for entry in self._values["cases"] if entry["paper"]]
 
     def forget_errors(self, cases: Iterable[str]) -> None:
@@ -236,7 +236,7 @@ class ManifestWriter:
 class CaseNotes:
     """Notes what becomes known of a case in one of its processes.
 
-    What the first process told stands: a later one that differs adds a warning.
+    The notes of the first process stay. A later process that differs adds a warning.
     """
 
     manifest: ManifestWriter
@@ -270,7 +270,7 @@ class CaseNotes:
         self._note(warm_up)
 
     def measured_memory(self, memory: MeasuredMemory) -> None:
-        """Note what the memory pass found out, its lines apart."""
+        """Note the result of the memory pass, but for its lines, which go to the journal."""
         self._note(
             {
                 "memory_error": memory.error,
@@ -317,4 +317,7 @@ def _warn_of_random_weights(suite: ResolvedSuite) -> list[str]:
     if not random or not has_trained:
         return []
     names = ", ".join(random)
-    return [f"{names}: random weights, beside trained ones; no score, and no comparison of quality"]
+    return [
+        f"{names}: random weights, while other cases have trained ones; "
+        "no score, and no comparison of quality"
+    ]

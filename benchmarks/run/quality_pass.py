@@ -36,7 +36,7 @@ def evaluate_case(run: RunContext, data: DataProcess, case: str) -> None:
             evaluator.build()
         for first in range(0, len(missing), processes):
             batches = missing[first : first + processes]
-            # The build may just have told that the weights are random.
+            # Only the build may have shown that the weights are random.
             if run.manifest.may_have_quality(case):
                 _evaluate_side_by_side(run, case, evaluators, batches)
             run.steps.advance(sum(len(batch) for batch in batches), label)

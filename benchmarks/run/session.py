@@ -2,7 +2,7 @@
 
 The order is: trainings, memory pass, fits, roofline, quality pass, timed rounds. The trainings are
 first, since they take longest and fail most easily. The memory pass comes before what runs cases
-side by side, which needs to know their sizes. Another session that was started beside this one
+side by side, which needs to know their sizes. Another session that runs at the same time
 takes turns with it in all of that (see `lockstep`); only building is done by both at the same time.
 
 Everything is written down block by block. A session that was killed is resumed by measuring the

@@ -44,7 +44,7 @@ def measure_round(run: RunContext, data: DataProcess, process: int, cases: Seque
 def why_not_side_by_side(run: RunContext, cases: Sequence[str]) -> str | None:
     """Return why cases cannot be side by side, as the end of a sentence; None if they can.
 
-    It goes by what the memory pass has found. A machine that does not tell its size is taken to be
+    It goes by what the memory pass has found. A machine whose size is unknown is taken to be
     large enough.
     """
     if len(cases) == 1:

@@ -42,7 +42,7 @@ def serve(pipe: Connection, make_worker: Callable[[Any], CaseWorker | DataWorker
             # it.
             os._exit(0)
         outcome = carry_out(worker, method, arguments)
-        # Before the session hears of it, since it lets the next case measure then.
+        # Before the outcome is sent: the session then lets the next case measure.
         if isinstance(worker, CaseWorker):
             worker.settle()
         pipe.send(outcome)

@@ -43,7 +43,7 @@ class BuiltCase:
         settings: all settings, as the adapter resolved them.
         has_quality: False for random weights.
         warnings: of the adapter.
-        parameters: number of parameters of each part; None where the adapter does not tell.
+        parameters: number of parameters of each part; None if the adapter does not provide it.
         clock: the clock of its times; None where nothing is timed.
     """
 
@@ -79,8 +79,8 @@ class MeasuredMemory:
         lines: one for each stage that was measured.
         error: why not all stages were measured; None if they were.
         build_s: seconds that the build took.
-        weights: bytes of each part in memory; None where the adapter does not tell.
-        costs: what a query should cost by arithmetic; None where the adapter does not tell.
+        weights: bytes of each part in memory; None if the adapter does not provide it.
+        costs: what a query should cost by arithmetic; None if the adapter does not provide it.
         has_quality: False for random weights; None where it is not known yet.
     """
 

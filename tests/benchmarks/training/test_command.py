@@ -259,7 +259,7 @@ def test_trained_weights_are_found_by_a_run_and_get_a_score(whole, tmp_path):
     }
     assert cases["dual"]["quality"]["gIoU"] is not None
     assert cases["clip"]["quality"] is None or cases["clip"]["quality"]["gIoU"] is None
-    assert "clip, sam: random weights, beside trained ones" in done.stderr
+    assert "clip, sam: random weights, while other cases have trained ones" in done.stderr
 
 
 def test_a_converted_checkpoint_is_evaluated_and_trained(tmp_path):
