@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ..harness.records.whole_file import whole_file
+
 WIDTH_IN, DPI = 10.0, 150  # 1500 pixels: sharp where a README shows it at 1000
 HEAD_IN = 1.15  # for the heading and the legend
 OVER_IN = 0.25  # over the first panel, for its title
@@ -88,9 +90,8 @@ def canvas(height_in: float) -> Figure:
 
 def save(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG, whole or not at all, and return its path."""
-    temporary = path.with_name(f".{path.name}.partial")
-    figure.savefig(temporary, format="png", dpi=DPI)
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI)
     return path
 
 

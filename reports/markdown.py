@@ -21,11 +21,14 @@ def markdown_table(
     """
     on_the_right = [False] + [numbers] * (len(header) - 1)
     rule = ["---:" if right else "---" for right in on_the_right]
-    lines = [[escape(cell) for cell in line] for line in [header, *rows]]
-    lines.insert(1, rule)
+    lines = [_escaped(header), rule, *map(_escaped, rows)]
     if aligned:
         lines = _aligned(lines, on_the_right)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _escaped(line: Row) -> Row:
+    return [escape(text) for text in line]
 
 
 def _aligned(lines: Sequence[Row], on_the_right: Sequence[bool]) -> list[Row]:
@@ -35,10 +38,15 @@ def _aligned(lines: Sequence[Row], on_the_right: Sequence[bool]) -> list[Row]:
     for number, line in enumerate(lines):
         filler = "-" if number == 1 else " "
         cells = []
-        for cell, width, right in zip(line, widths, on_the_right, strict=True):
-            cells.append(cell.rjust(width, filler) if right else cell.ljust(width, filler))
+        for text, width, right in zip(line, widths, on_the_right, strict=True):
+            cells.append(text.rjust(width, filler) if right else text.ljust(width, filler))
         filled.append(cells)
     return filled
+
+
+def cell(value: object) -> str:
+    """Return a setting or a fact as a cell of a table: a dash where it is None."""
+    return "-" if value is None else str(value)
 
 
 def escape(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..harness.records.whole_file import whole_file
 from .peaks import GROWTH
 
 SUMMARY = "summary.json"
@@ -16,13 +17,8 @@ INSTRUMENTS = {
 
 
 def write_page(folder: Path, text: str) -> Path:
-    """Write a folder's ``report.md`` whole or not at all, and return its path.
-
-    A report may be read, or its process killed, while it is written. So the text goes into a file
-    beside it first, which then takes its place in one step.
-    """
+    """Write a folder's ``report.md`` whole or not at all, and return its path."""
     path = folder / REPORT
-    temporary = folder / f".{REPORT}.partial"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return path

@@ -15,6 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..errors import DataError, UsageError
+from .whole_file import whole_file
 
 RUN = "run.json"
 
@@ -77,12 +78,10 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes whole or not at all; NaN and infinity are refused."""
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(
-        json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    temporary.replace(path)
+    """Write a file whole or not at all; NaN and infinity are refused."""
+    text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
+    with whole_file(path) as temporary:
+        temporary.write_text(f"{text}\n", encoding="utf-8")
 
 
 def append(path: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -126,14 +125,12 @@ def ends_half_written(path: Path) -> bool:
 
 
 def supersede(path: Path, no_longer_counts: Callable[[dict[str, Any]], bool]) -> None:
-    """Marks lines as superseded, and drops a half-written last one; the journal is replaced whole."""
-    rows = [
-        row | {"superseded": True} if no_longer_counts(row) else row for row in read_lines(path)
-    ]
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.unlink(missing_ok=True)
-    append(temporary, rows)
-    temporary.replace(path)
+    """Mark lines as superseded, and drop a half-written last one; the journal is replaced whole."""
+    rows = []
+    for row in read_lines(path):
+        rows.append(row | {"superseded": True} if no_longer_counts(row) else row)
+    with whole_file(path) as temporary:
+        append(temporary, rows)
 
 
 def read_manifest(folder: Path, schemas: Sequence[str]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 from ...harness.statistics.verdicts import quality_word
 from .. import formatting
-from ..markdown import Row, escape, markdown_table
+from ..markdown import Row, cell, escape, markdown_table
 from .checks import Check, Verdict
 from .outcome import FAILING, UNSURE, Checked
 
@@ -65,12 +65,8 @@ def _sections(gate: Checked) -> Iterator[str]:
             yield CONFOUNDED
         rows = []
         for name, (before, after) in gate.changed.items():
-            rows.append([name, _text(before), _text(after)])
+            rows.append([name, cell(before), cell(after)])
         yield markdown_table(["differs", "baseline", "now"], rows, numbers=False, aligned=True)
-
-
-def _text(value: object) -> str:
-    return "-" if value is None else str(value)
 
 
 def _result(gate: Checked) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ...harness.contract import STAGES
 from ...harness.statistics.bootstrap import SCORES
 from .. import formatting
-from ..markdown import Row, bullet_list, escape, markdown_table
+from ..markdown import Row, bullet_list, cell, escape, markdown_table
 from ..peaks import GROWTH
 from . import verdict_words
 from .across import Across, Compared
@@ -156,12 +156,8 @@ def _differences(across: Across) -> str:
     rows = []
     for kind, of_kind in differences.items():
         for name, (before, after) in of_kind.items():
-            rows.append([f"{kind} {name}", _text(before), _text(after)])
+            rows.append([f"{kind} {name}", cell(before), cell(after)])
     if not rows:
         return "No setting, version, fact of the machine or part of the plan differs."
     header = ["differs", across.reference.name, across.candidate.name]
     return markdown_table(header, rows, numbers=False, aligned=True)
-
-
-def _text(value: object) -> str:
-    return "-" if value is None else str(value)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from .. import formatting
-from ..markdown import Row, bullet_list, escape, markdown_table
+from ..markdown import Row, bullet_list, cell, escape, markdown_table
 from ..peaks import RESIDENT_SET
 from . import verdict_words
 from .schema import Attribution, Case, CaseGroup, ClaimResult, Roofline, Summary, TimeChange
@@ -368,9 +368,5 @@ def _differences_in(summary: Summary, group: CaseGroup) -> str:
     built = [case for case in summary.in_group(group) if case.settings is not None]
     rows = []
     for name in settings:
-        row = [name]
-        for case in built:
-            value = (case.settings or {}).get(name)
-            row.append("-" if value is None else str(value))
-        rows.append(row)
+        rows.append([name, *(cell((case.settings or {}).get(name)) for case in built)])
     return markdown_table(["setting", *(case.name for case in built)], rows, numbers=False)

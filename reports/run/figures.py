@@ -201,12 +201,12 @@ def _time_label(summary: Summary, case: Case, end_to_end_ms: float) -> str:
 
 def time_message(summary: Summary, timed: Sequence[Case]) -> str:
     """Return the title of the times: what the bars show, and no more than the intervals carry."""
-    known = []
+    compared = []
     for comparison in summary.comparisons:
         if comparison.end_to_end.ratio is not None:
-            known.append(comparison)
-    if known:
-        return verdict_words.time_title(known)
+            compared.append(comparison)
+    if compared:
+        return verdict_words.time_title(compared)
     case = timed[0]
     message = f"{case.name} takes {formatting.milliseconds(case.time.end_to_end_ms)} ms a query"
     if case.time.stages:
@@ -336,12 +336,12 @@ def _instruments(measured: Sequence[Case]) -> str:
 
 def memory_message(summary: Summary, measured: Sequence[Case]) -> str:
     """Return the title of the memory: the peak that differs most from its reference's."""
-    known = []
+    compared = []
     for comparison in summary.comparisons:
         if comparison.peak_memory.ratio is not None:
-            known.append(comparison)
-    if known:
-        return verdict_words.memory_title(known)
+            compared.append(comparison)
+    if compared:
+        return verdict_words.memory_title(compared)
     unit = verdict_words.memory_unit_of(summary)
     case = measured[0]
     return f"{case.name} peaks at {formatting.memory(case.memory.peak_bytes, unit)} {unit.name}"

@@ -304,7 +304,7 @@ def _figure(queries: Sequence[GalleryQuery], cases: Sequence[Case]) -> Figure:
     for tiles, layout in zip(all_tiles, layouts, strict=True):
         _draw_query(figure, tiles, layout, top_in)
         top_in -= layout.height_in(len(tiles))
-    message = "A few queries, and the masks that the cases answered"
+    message = "A few queries and the masks of every case"
     if any(case.has_quality is False for case in cases):
         message = "Random weights: these masks show that the pipeline runs, not what it can do"
     heading(figure, message, "each query's image and target, and the answer of every case")

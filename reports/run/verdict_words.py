@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from ...harness.statistics.verdicts import may_be_praised, time_word
 from .. import formatting
 from ..formatting import MemoryUnit
-from .schema import Case, ClaimResult, Comparison, Difference, Joint, Summary
+from .schema import Case, ClaimResult, Comparison, Difference, Summary
 
 RATIO_OF_GROWTH = "The ratio of memory is of the growth over what stood there before the build."
 WORDS_OF_TIME = (
@@ -106,18 +106,16 @@ def joint_bounds(comparison: Comparison) -> str:
         time = f"at least {_rounded_down(100 * (low - 1))} % more time"
     else:
         time = f"at most {_rounded_up(100 * (high - 1))} % more time"
-    return f"it takes {time} and is {_quality_bound(comparison.joint)} in gIoU, both at 95 %"
-
-
-def _quality_bound(joint: Joint) -> str:
-    lost = joint.gIoU_points_lost_at_most
+    lost = comparison.joint.gIoU_points_lost_at_most
     if lost < 0:
-        return f"at least {_rounded_down(-lost)} points better"
-    return f"at most {_rounded_up(lost)} points worse"
+        quality = f"at least {_rounded_down(-lost)} points better"
+    else:
+        quality = f"at most {_rounded_up(lost)} points worse"
+    return f"it takes {time} and is {quality} in gIoU, both at 95 %"
 
 
-# 0.3 is slightly less than 3/10 in binary. Without the small term, such a bound would be rounded a
-# whole tenth too far.
+# Differences of binary fractions are off in their last digit: 100 * (1 - 0.7) is 30.000000000000004.
+# Without the small term, such a bound would be rounded a whole tenth too far.
 def _rounded_down(value: float) -> str:
     return f"{math.floor(10 * value + 1e-9) / 10:.1f}"
 
@@ -181,7 +179,7 @@ def time_title(comparisons: Sequence[Comparison]) -> str:
         return NOTHING_TO_COMPARE
     references = {comparison.reference for comparison in comparisons}
     several_groups = len(references) > 1
-    reference = "the reference of its group" if several_groups else comparisons[0].reference
+    reference = "its reference" if several_groups else comparisons[0].reference
     apart = []
     for comparison in comparisons:
         time = comparison.end_to_end
@@ -194,15 +192,15 @@ def time_title(comparisons: Sequence[Comparison]) -> str:
         apart.sort(key=lambda comparison: comparison.end_to_end.ratio or 0)
         named = [apart[0], apart[-1]] if len(apart) > 1 else apart
     else:
-        named = [max(apart, key=_distance_of_time)]
+        farthest = max(
+            apart,
+            key=lambda comparison: formatting.distance_from_one(comparison.end_to_end.ratio),
+        )
+        named = [farthest]
     title = f"{named[0].candidate} takes {formatting.ratio(named[0].end_to_end.ratio)}"
     for comparison in named[1:]:
         title += f" and {comparison.candidate} {formatting.ratio(comparison.end_to_end.ratio)}"
     return f"{title} the time of {reference}"
-
-
-def _distance_of_time(comparison: Comparison) -> float:
-    return formatting.distance_from_one(comparison.end_to_end.ratio)
 
 
 def memory_title(comparisons: Sequence[Comparison]) -> str:
@@ -210,15 +208,14 @@ def memory_title(comparisons: Sequence[Comparison]) -> str:
     comparisons = _of_other_settings(comparisons)
     if not comparisons:
         return NOTHING_TO_COMPARE
-    most = max(comparisons, key=_distance_of_memory)
+    most = max(
+        comparisons,
+        key=lambda comparison: formatting.distance_from_one(comparison.peak_memory.ratio),
+    )
     ratio = formatting.ratio(most.peak_memory.ratio)
     if most.memory_definition == "growth":
         return f"the memory of {most.candidate} grows by {ratio} that of {most.reference}"
     return f"{most.candidate} peaks at {ratio} the memory of {most.reference}"
-
-
-def _distance_of_memory(comparison: Comparison) -> float:
-    return formatting.distance_from_one(comparison.peak_memory.ratio)
 
 
 def _of_other_settings(comparisons: Iterable[Comparison]) -> list[Comparison]:

@@ -140,4 +140,4 @@ def test_groups_have_a_panel_a_bullet_and_a_table_of_differences_each(tmp_path):
     assert "### small ones" in differences
     assert "| setting | sam | dual |" in differences
     assert "| setting | clip | dual-nf4 |" in differences
-    assert "the reference of its group" in verdict_words.time_title(summary.comparisons)
+    assert "the time of its reference" in verdict_words.time_title(summary.comparisons)

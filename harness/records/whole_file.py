@@ -1,0 +1,22 @@
+"""The one way in which a file is written whole or not at all."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield the path of a temporary file, which takes the place of `path` at the end of the block.
+
+    A process may be killed while it writes, and others may read at any time. A file is replaced in one
+    step only within its folder, so the temporary file lies beside it. If the block raises, the old
+    file stays as it was.
+    """
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.unlink(missing_ok=True)  # a killed process may have left one
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
