@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint check bench
+.PHONY: demo test test-slow lint check bench
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -14,7 +14,10 @@ demo: .venv/.installed  ## compare the dual-encoder LISA with both shared-encode
 
 test: .venv/.installed  ## the GPU's alone, then two at a time; small models on few cores are fastest with one thread
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not no_clock" tests/test_cuda.py
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m no_clock
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "no_clock and not slow"
+
+test-slow: .venv/.installed  ## simulations of many gates: how often a gate is right, at a known truth
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m slow
 
 lint: .venv/.installed  ## mends what can be mended
 	$(BIN)/ruff check --fix .

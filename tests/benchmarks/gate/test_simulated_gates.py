@@ -19,7 +19,7 @@ from simulation import TRIALS, at_least
 from lisabench.harness.statistics import bootstrap
 from lisabench.reports.gate.pairs import time_pairs
 
-pytestmark = pytest.mark.no_clock
+pytestmark = [pytest.mark.no_clock, pytest.mark.slow]
 
 GATES = max(200, TRIALS)
 
