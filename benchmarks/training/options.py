@@ -16,37 +16,45 @@ Option = typer.Option
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """Every option of ``lisabench train``; an option's help is its documentation."""
+    """Every option of ``lisabench train``. An option's help is its documentation."""
 
-    preset: Annotated[str, Option(help="Sizes of the model: see `lisabench list presets`.")] = (
+    preset: Annotated[str, Option(help="Sizes of the model; see `lisabench list presets`.")] = (
         "tiny"
     )
     weights: Annotated[
-        str, Option("--weights", "--model_name_or_path", help="Where to start: a folder or hub id.")
+        str,
+        Option(
+            "--weights", "--model_name_or_path", help="Weights to start from: a folder or hub id."
+        ),
     ] = "random"
     vision: Annotated[
-        str | None, Option(help="dual, clip or sam; dual, and sam for the recipe described.")
+        str | None, Option(help="dual, clip or sam. Default: the first variant of the recipe.")
     ] = None
     use_vlm_vision: Annotated[
         bool, Option("--use_vlm_vision", help="The same as --vision clip.")
     ] = False
-    dtype: Annotated[str | None, Option(help="fp32, bf16 or fp16; fp32 for tiny, else bf16.")] = (
-        None
-    )
+    dtype: Annotated[
+        str | None, Option(help="fp32, bf16 or fp16. Default: fp32 for tiny, else bf16.")
+    ] = None
     quantization: Annotated[
-        str | None, Option(help="none, nf4 or int8; none for tiny, else nf4.")
+        str | None, Option(help="none, nf4 or int8. Default: none for tiny, else nf4.")
     ] = None
     no_quantization: Annotated[
         bool, Option("--no_quantization", help="The same as --quantization none.")
     ] = False
     device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto"
     gpu_memory: Annotated[
-        str | None, Option(metavar="SIZE", help="Cap each process to such a card: 8GB.")
+        str | None,
+        Option(metavar="SIZE", help="Cap each process to a card of this size, such as 8GB."),
     ] = None
 
     data: Annotated[
         Path | None,
-        Option("--data", "--data_dir", help="A folder in ReasonSeg's format, not scenes."),
+        Option(
+            "--data",
+            "--data_dir",
+            help="A folder in ReasonSeg's format. Default: synthetic scenes.",
+        ),
     ] = None
     split: Annotated[str, Option("--split", "--train_split", help="The split to train on.")] = (
         "train"
@@ -55,79 +63,109 @@ class TrainingOptions:
         str, Option("--val_split", "--eval_split", help="The split to evaluate on.")
     ] = "val"
     max_train_samples: Annotated[
-        int | None, Option("--max_train_samples", min=1, help="All; 1000 scenes.")
+        int | None,
+        Option("--max_train_samples", min=1, help="Default: all, or 1000 synthetic scenes."),
     ] = None
     max_val_samples: Annotated[
-        int | None, Option("--max_val_samples", min=1, help="All; 200 scenes.")
+        int | None,
+        Option("--max_val_samples", min=1, help="Default: all, or 200 synthetic scenes."),
     ] = None
     dataloader_num_workers: Annotated[
-        int, Option("--dataloader_num_workers", "--num_workers", help="Processes.")
+        int, Option("--dataloader_num_workers", "--num_workers", help="Processes that read data.")
     ] = 0
 
-    recipe: Annotated[str | None, Option(help="original; others: `lisabench list recipes`.")] = None
-    losses: Annotated[str | None, Option(help="By name, such as described; the recipe's own.")] = (
-        None
-    )
+    recipe: Annotated[
+        str | None, Option(help="What is trained; see `lisabench list recipes`. Default: original.")
+    ] = None
+    losses: Annotated[
+        str | None, Option(help="Losses by name, such as described. Default: the recipe's.")
+    ] = None
     ce_weight: Annotated[
-        float | None, Option("--ce_weight", help="Instead of that of --losses.")
+        float | None,
+        Option(
+            "--ce_weight", help="Weight of the cross-entropy loss, in place of that of --losses."
+        ),
     ] = None
     bce_weight: Annotated[
-        float | None, Option("--bce_weight", help="Instead of that of --losses.")
+        float | None,
+        Option("--bce_weight", help="Weight of the BCE loss, in place of that of --losses."),
     ] = None
     dice_weight: Annotated[
-        float | None, Option("--dice_weight", help="Instead of that of --losses.")
+        float | None,
+        Option("--dice_weight", help="Weight of the Dice loss, in place of that of --losses."),
     ] = None
     iou_weight: Annotated[
-        float | None, Option("--iou_weight", help="Instead of that of --losses.")
+        float | None,
+        Option("--iou_weight", help="Weight of the IoU loss, in place of that of --losses."),
     ] = None
     ignored: Annotated[
-        str, Option(help="Ignored pixels: background, as in the original, or left_out.")
+        str,
+        Option(help="What ignored pixels count as: background, as in the original, or left_out."),
     ] = "background"
     distill_steps: Annotated[
-        int, Option("--distill_steps", min=1, help="Of the recipe `distilled`, first.")
+        int, Option("--distill_steps", min=1, help="Steps of distillation in the recipe distilled.")
     ] = 200
     teacher: Annotated[
-        str | None, Option(help="Whose SAM is distilled: weights of a dual; --weights.")
+        str | None, Option(help="Weights of a dual whose SAM is distilled. Default: --weights.")
     ] = None
 
     epochs: Annotated[int, Option("--epochs", "--num_train_epochs", min=1)] = 3
-    max_steps: Annotated[int | None, Option("--max_steps", min=1, help="Stop after so many.")] = (
-        None
-    )
+    max_steps: Annotated[
+        int | None, Option("--max_steps", min=1, help="Stop after so many steps.")
+    ] = None
     batch_size: Annotated[
-        int, Option("--batch_size", "--per_device_train_batch_size", min=1, help="A process's.")
+        int,
+        Option(
+            "--batch_size",
+            "--per_device_train_batch_size",
+            min=1,
+            help="Queries per process and batch.",
+        ),
     ] = 4
-    gradient_accumulation_steps: Annotated[int, Option("--gradient_accumulation_steps", min=1)] = 1
+    gradient_accumulation_steps: Annotated[
+        int, Option("--gradient_accumulation_steps", min=1, help="Batches per step.")
+    ] = 1
     lr: Annotated[float, Option("--lr", "--learning_rate", min=0.0)] = 3e-4
     weight_decay: Annotated[float, Option("--weight_decay")] = 0.0
     max_grad_norm: Annotated[
-        float, Option("--max_grad_norm", help="Longest gradient; 0 does not clip.")
+        float, Option("--max_grad_norm", help="Largest norm of the gradient; 0: no clipping.")
     ] = 1.0
     warmup_steps: Annotated[
-        int | None, Option("--warmup_steps", min=0, help="100, at most a tenth of all.")
+        int | None,
+        Option("--warmup_steps", min=0, help="Default: 100, but at most a tenth of all steps."),
     ] = None
     optim: Annotated[str, Option(help="adamw, adamw_8bit or paged_adamw_8bit.")] = "adamw"
     gradient_checkpointing: Annotated[
-        bool, Option("--gradient_checkpointing", help="Of the language model.")
+        bool,
+        Option(
+            "--gradient_checkpointing",
+            help="Recompute the language model's activations, to save memory.",
+        ),
     ] = False
     seed: Annotated[
-        int, Option(help="Of what is new, of the order of queries, and of dropout.")
+        int, Option(help="Seed of new weights, of the order of queries and of dropout.")
     ] = 0
 
     output_dir: Annotated[
-        Path | None, Option("--output_dir", "--out", help="The run's folder; runs/train-TIME.")
+        Path | None,
+        Option("--output_dir", "--out", help="Folder of the records. Default: runs/train-TIME."),
     ] = None
     checkpoint_dir: Annotated[
-        Path | None, Option("--checkpoint_dir", help="OUTPUT_DIR/checkpoints.")
+        Path | None,
+        Option(
+            "--checkpoint_dir", help="Folder of the checkpoints. Default: OUTPUT_DIR/checkpoints."
+        ),
     ] = None
     save_steps: Annotated[
-        int | None, Option("--save_steps", min=1, help="A checkpoint so often, too.")
+        int | None,
+        Option("--save_steps", min=1, help="Write a checkpoint every so many steps, too."),
     ] = None
     save_strategy: Annotated[
-        str, Option("--save_strategy", help="epoch, or no: to measure costs alone.")
+        str, Option("--save_strategy", help="epoch, or no: write no checkpoints.")
     ] = "epoch"
     resume: Annotated[
-        bool, Option("--resume", "--resume_from_checkpoint", help="Go on from the last one.")
+        bool,
+        Option("--resume", "--resume_from_checkpoint", help="Continue from the last checkpoint."),
     ] = False
 
 
