@@ -115,7 +115,7 @@ def _refuse(query: str, case: LisaConfig, out: Path, allow_random: bool) -> None
         raise UsageError(
             "the query is empty; say what to segment, such as 'the animal that can fly'"
         )
-    if case.weights == "random" and not allow_random:
+    if case.weights == weights_format.RANDOM and not allow_random:
         raise UsageError(
             "weights=random segments noise; name a checkpoint with weights=FOLDER, a hub id, or packaged"
         )

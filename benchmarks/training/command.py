@@ -29,6 +29,7 @@ from ...harness.records.training import (
 )
 from ...models.adapters.lisa_stages import Lisa
 from ...models.lisa.config import LisaConfig
+from ...models.lisa.weights_format import RANDOM
 from ...models.training.save import Origin, save
 from ...models.training.trainable import make_trainable, trained_by_part
 from ...reports.training.page import write_training_report
@@ -266,7 +267,7 @@ def _origin(plan: Setup) -> Origin:
     data = f"generated scenes, split {options.split}"
     if options.data:
         data = f"{options.data.name}/{options.split}"
-    start = "random weights" if plan.case.weights == "random" else plan.case.weights
+    start = "random weights" if plan.case.weights == RANDOM else plan.case.weights
     described = (
         f"trained by the recipe {options.recipe} from {start} on {data}, seed {options.seed}"
     )

@@ -14,6 +14,7 @@ from ...datasets.scenes.cache import embedded
 from ...harness.errors import DataError, UsageError, unknown
 from ...harness.records.training import TrainingSetup
 from ...models.lisa.config import LisaConfig
+from ...models.lisa.weights_format import RANDOM
 from ...models.registry import make_case
 from ...models.training.recipes import (
     EVERYTHING,
@@ -254,7 +255,7 @@ def _refuse_impossible(options: TrainingOptions, case: LisaConfig, recipe: Recip
         raise UsageError(
             f"the recipe described has a linear bridge, not bridge={case.bridge}: take the recipe with-projector"
         )
-    is_random = case.weights == "random"
+    is_random = case.weights == RANDOM
     if is_random:
         refuse_random_bridge(options, case, recipe)
     if case.answer != "forced" or case.execution != "eager" or case.reuse != "off":

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from ..checkpoints.source import RANDOM, Source
+from ..checkpoints.source import Source
 from ..lisa.config import LisaConfig
 from ..lisa.parts import quantization
 from ..lisa.presets import SAM_SIZES, TINY_SAMS, Preset
+from ..lisa.weights_format import RANDOM
 
 
 def resolved_settings(

@@ -26,7 +26,6 @@ from ...harness.contract import Paper, Prediction, Probe, Sample
 from ...harness.environment import resolve_device
 from ...harness.errors import UsageError
 from ..checkpoints import source as weights
-from ..checkpoints.source import RANDOM
 from ..lisa import costs
 from ..lisa.config import LisaConfig
 from ..lisa.encoders import Features
@@ -39,6 +38,7 @@ from ..lisa.preprocessing import Preprocessor, collated
 from ..lisa.prompts import chat, request
 from ..lisa.quantize import weight_bytes
 from ..lisa.resampling import logits_at_size
+from ..lisa.weights_format import RANDOM
 from .lisa_settings import resolved_settings
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..adapters.lisa_stages import Lisa
 from ..checkpoints.loaded_parts import part_of
 from ..checkpoints.shards import ShardWriter, WeightFiles, weight_files
-from ..checkpoints.source import RANDOM, TOKENIZER_FILES
+from ..checkpoints.source import TOKENIZER_FILES
 from ..lisa import tokenizer, weights_format
 from .trainable import changes, plain
 
@@ -47,7 +47,7 @@ def save(
         dtype: converts all weights, if given.
     """
     start = None
-    if lisa.case.weights != RANDOM:
+    if lisa.case.weights != weights_format.RANDOM:
         start = weights_format.located(lisa.case.checkpoint)
 
     writer = ShardWriter(folder)
