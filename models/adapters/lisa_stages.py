@@ -25,7 +25,7 @@ from torch import Tensor
 from ...harness.contract import Paper, Prediction, Probe, Sample
 from ...harness.environment import resolve_device
 from ...harness.errors import UsageError
-from ..checkpoints import source as weights
+from ..checkpoints.source import open_source
 from ..lisa import costs
 from ..lisa.config import LisaConfig
 from ..lisa.encoders import Features
@@ -100,7 +100,7 @@ class Lisa:
         self.device = resolve_device(case.device)
         self.dtype = DTYPES[case.precision]
 
-        source = weights.source(case, self.device, starting)
+        source = open_source(case, self.device, starting)
         self.tokenizer = source.tokenizer
         self.has_quality = source.has_quality
         self.warnings = source.warnings

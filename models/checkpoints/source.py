@@ -48,7 +48,7 @@ class Source:
     adapted: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
 
 
-def source(case: LisaConfig, device: str, starting: bool = False) -> Source:
+def open_source(case: LisaConfig, device: str, starting: bool = False) -> Source:
     """Return the source of a case's weights.
 
     Args:

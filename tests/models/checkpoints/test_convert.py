@@ -17,8 +17,8 @@ from original_factory import ADDED, CLIP, HEAD, PIECES, ROWS, SAM, SMALL, only, 
 
 from lisabench.harness.errors import DataError, UsageError
 from lisabench.models.checkpoints import shards, upstream_names
-from lisabench.models.checkpoints import source as weights
 from lisabench.models.checkpoints.convert import Conversion, convert
+from lisabench.models.checkpoints.source import open_source
 from lisabench.models.lisa import llama_tokenizer, presets, weights_format
 from lisabench.models.lisa.config import LisaConfig
 from lisabench.models.lisa.network import LisaModel, Prompt
@@ -61,7 +61,7 @@ def case(folder: Path, **axes: str) -> LisaConfig:
 
 
 def loaded(folder: Path, **axes: str) -> LisaModel:
-    source = weights.source(case(folder, **axes), "cpu")
+    source = open_source(case(folder, **axes), "cpu")
     return LisaModel(source.preset, axes.get("vision", "dual"), source.make)
 
 
@@ -478,7 +478,7 @@ def test_the_hash_is_of_the_weights_and_not_of_the_files(
 
 
 def test_a_v1_release_is_known_to_have_seen_val(converted: Path) -> None:
-    source = weights.source(case(converted), "cpu")
+    source = open_source(case(converted), "cpu")
     assert source.has_quality
     assert source.weights_hash == weights_format.read(converted).weights_hash
     (warning,) = weights_format.read(converted).contaminations
@@ -497,7 +497,7 @@ def test_other_weights_default_to_val_and_carry_a_doubt(tmp_path: Path, tensors:
 
 def test_weights_of_another_preset_are_refused_by_their_preset(converted: Path) -> None:
     with pytest.raises(UsageError, match=r"not of preset=lisa-7b.*set preset=tiny") as error:
-        weights.source(case(converted, preset="lisa-7b"), "cpu")
+        open_source(case(converted, preset="lisa-7b"), "cpu")
     one_line(error)
 
 
@@ -558,19 +558,19 @@ def test_weights_that_are_nowhere_are_refused_in_one_line(
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(DataError, match=r"someone/lisa.*hub \(no network\)") as error:
-        weights.source(LisaConfig(weights="someone/lisa"), "cpu")
+        open_source(LisaConfig(weights="someone/lisa"), "cpu")
     one_line(error)
     with pytest.raises(UsageError, match="is no folder"):
-        weights.source(LisaConfig(weights=str(tmp_path / "a" / "b")), "cpu")
+        open_source(LisaConfig(weights=str(tmp_path / "a" / "b")), "cpu")
 
 
 def test_a_folder_of_the_originals_is_told_to_be_converted(released: Path) -> None:
     with pytest.raises(DataError, match="lisabench convert"):
-        weights.source(case(released), "cpu")
+        open_source(case(released), "cpu")
 
 
 def test_a_template_that_the_weights_do_not_know_is_said(converted: Path) -> None:
-    source = weights.source(case(converted, template="llava_llama_2"), "cpu")
+    source = open_source(case(converted, template="llava_llama_2"), "cpu")
     assert any(
         "template=llava_v1 and are used with llava_llama_2" in warning
         for warning in source.warnings
@@ -587,7 +587,7 @@ def test_of_a_checkpoint_on_llama_2_no_template_is_warned_about(
     convert(named, tmp_path / "converted", tower)
     known = weights_format.read(tmp_path / "converted")
     assert (known.template, known.template_is_stated) == ("llava_v1", False)
-    source = weights.source(case(tmp_path / "converted", template=template), "cpu")
+    source = open_source(case(tmp_path / "converted", template=template), "cpu")
     assert not [warning for warning in source.warnings if "template" in warning]
     assert "it is not stated which template" in (tmp_path / "converted" / "README.md").read_text()
 
