@@ -1,6 +1,7 @@
 """`lisabench train` from the command line: what it leaves, that it can be killed, and on several processes."""
 
 import json
+import shlex
 import signal
 import socket
 import statistics
@@ -17,6 +18,7 @@ from command import lisabench
 
 from lisabench.benchmarks.training import checkpoints
 from lisabench.benchmarks.training.checkpoints import Checkpoints
+from lisabench.benchmarks.training.command import command_of
 from lisabench.benchmarks.training.optimizer import implementation, make_optimizer
 from lisabench.benchmarks.training.setup import setup
 from lisabench.harness.errors import RunFailed, UsageError
@@ -436,6 +438,15 @@ def test_the_described_model_is_the_documents_in_every_setting(words, vision):
     control = setup(full | {"changes": {"quantized": "llm"}}).case
     assert control.quantized == "llm"
     assert setup(full | {"no_quantization": True}).case.quantization == "none"
+
+
+def test_the_command_in_a_card_asks_for_the_same_training():
+    options = {"recipe": "everything", "epochs": 1, "gradient_checkpointing": True}
+    plan = setup({**options, "changes": {"template": "llava_llama_2"}})
+    words = shlex.split(command_of(plan.options, plan.case))
+    assert {"--recipe=everything", "--epochs=1", "--gradient_checkpointing"} <= set(words)
+    assert words[-1] == "--set=template=llava_llama_2"
+    assert not [word for word in words if word.startswith(("--output_dir", "--lr", "--resume"))]
 
 
 def test_adamw_takes_no_second_copy_of_what_it_trains_on_a_gpu():
