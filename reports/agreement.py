@@ -1,8 +1,8 @@
-"""Answers of one case that differ between its processes, as compiled or cached arithmetic makes them.
+"""Answers of one case that differ between its processes, as with compiled arithmetic.
 
 Every process answers the same queries with the same weights. Where sums are taken in another order,
-logits near 0 fall on the other side, and some pixels of a mask change. Records hold counts of pixels
-for every process, and masks for some; both are used, and neither is guessed from the other.
+logits near 0 fall on the other side, and some pixels of a mask change. Records hold counts of
+pixels for every process, and masks for some; both are used, and neither is guessed from the other.
 """
 
 from collections import defaultdict
@@ -20,11 +20,14 @@ Answers = Sequence[QueryRecord]  # of one query, a record a process
 
 
 def answer_spread(queries: Sequence[QueryRecord], has_quality: bool) -> AnswerSpread | None:
-    """Return by how much the answers of a case differ between its processes; None with a single process.
+    """Return by how much the answers of a case differ between its processes.
+
+    None with a single process.
 
     Args:
         queries: the records of the case, of all of its processes.
-        has_quality: False where scores mean nothing, as with random weights; then no spread of them is given.
+        has_quality: False where scores mean nothing, as with random weights; then no spread of them
+            is given.
     """
     of_several = [answers for answers in _by_query(queries) if len(answers) > 1]
     if not of_several:
@@ -70,7 +73,7 @@ def _masks_differ(a: QueryRecord, b: QueryRecord) -> bool:
 
 
 def _differing_pixels(answers: Answers) -> int:
-    """Return the pixels in which two answers of a query differ at least, in the pair that differs most."""
+    """Return the pixels in which the two most different answers of a query differ at least."""
     return max(_least_difference(a, b) for a, b in combinations(answers, 2))
 
 
@@ -95,8 +98,8 @@ def _mask_distance(answers: Answers) -> float:
     """Return 1 - IoU of the two masks of a query that differ most.
 
     It is of the kept masks where both processes of a pair kept them. Otherwise it is a lower bound
-    from the counts: two masks of p and q pixels that differ in d pixels have a union of (p + q + d) / 2
-    pixels, and d / union grows with d.
+    from the counts: two masks of p and q pixels that differ in d pixels have a union of
+    (p + q + d) / 2 pixels, and d / union grows with d.
     """
     distances = [0.0]
     for a, b in combinations(answers, 2):

@@ -10,7 +10,8 @@ class OnCard:
     """Bytes that a process takes of a card.
 
     Attributes:
-        bytes: reserved by PyTorch's allocator, and everything beside it where that was recorded; None if unknown.
+        bytes: reserved by PyTorch's allocator, and everything beside it where that was recorded;
+            None if unknown.
         about: what is missing from the bytes; None where nothing is.
     """
 
@@ -19,12 +20,12 @@ class OnCard:
 
 
 def bytes_on_card(reserved_bytes: int | None, beside_bytes: int | None) -> OnCard:
-    """Return what a process takes of a card: what the allocator reserved, plus everything beside the allocator.
+    """Return what a process takes of a card: what the allocator reserved, and everything beside it.
 
     Args:
         reserved_bytes: peak of PyTorch's allocator, as reserved.
-        beside_bytes: the CUDA context, its kernels and libraries, as `harness.memory.cap_gpu` measures them; None in
-            older records of trainings.
+        beside_bytes: the CUDA context, its kernels and libraries, as `harness.memory.cap_gpu`
+            measures them; None in older records of trainings.
     """
     if reserved_bytes is None:
         return OnCard(None)

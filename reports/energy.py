@@ -1,11 +1,11 @@
 """Energy of a query: NVML's counter over each block of queries, by process.
 
-The counter is too coarse for one query, so `harness.noise` reads it around a block, and every record
-of the block holds the block's energy divided by its queries. Energy adds up: what the counter reports
-late for one block, it reports early for the next. Therefore the number of a process is the mean over
-its queries, the process's whole energy divided by their number, in which these errors cancel. In a
-median over blocks they would not. Processes are paired as for time, with the same interval over the
-pairs: queries of one process are no independent evidence.
+The counter is too coarse for one query, so `harness.noise` reads it around a block, and every
+record of the block holds the block's energy divided by its queries. Energy adds up: what the
+counter reports late for one block, it reports early for the next. Therefore the number of a process
+is the mean over its queries, the process's whole energy divided by their number, in which these
+errors cancel. In a median over blocks they would not. Processes are paired as for time, with the
+same interval over the pairs: queries of one process are no independent evidence.
 """
 
 import math
@@ -24,7 +24,8 @@ EnergyByProcess = dict[int, dict[str, float]]  # process, then query: millijoule
 def energy_by_process(queries: Iterable[QueryRecord]) -> EnergyByProcess:
     """Return the energy in millijoules of each query of each process, as the mean over its block.
 
-    A block in which a query failed is left out: its energy is not that of a whole number of answers.
+    A block in which a query failed is left out: its energy is not that of a whole number of
+    answers.
     """
     blocks: dict[tuple[int, int | None], list[QueryRecord]] = defaultdict(list)
     for query in queries:
@@ -40,7 +41,7 @@ def energy_by_process(queries: Iterable[QueryRecord]) -> EnergyByProcess:
 
 
 def energy_mj(queries: Iterable[QueryRecord]) -> float | None:
-    """Return the mean energy of a query over all processes, in millijoules; None without a counter."""
+    """Return the mean energy of a query in millijoules; None without a counter."""
     values = []
     for energy_by_query in energy_by_process(queries).values():
         values += energy_by_query.values()
@@ -49,7 +50,7 @@ def energy_mj(queries: Iterable[QueryRecord]) -> float | None:
 
 
 def energy_logs(before: Iterable[QueryRecord], after: Iterable[QueryRecord]) -> dict[int, float]:
-    """Return by process ln(after / before) of the mean energy, over the queries that both have in it."""
+    """Return by process ln(after / before) of the mean energy over the queries that both have."""
     reference, candidate = energy_by_process(before), energy_by_process(after)
     logs = {}
     for process in sorted(reference.keys() & candidate.keys()):

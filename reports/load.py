@@ -17,13 +17,15 @@ from ..harness.records.run import QUALITY, SAMPLES, read_run
 def load(*folders: str | Path) -> pd.DataFrame:
     """Return the queries of one run or of several, a row per line of their journals that counts.
 
-    The column ``pass`` tells the timed lines (``timed``, one per query, case and process) from those of the quality
-    pass (``quality``, one per query and case, without times).
+    The column ``pass`` tells the timed lines (``timed``, one per query, case and process) from
+    those of the quality pass (``quality``, one per query and case, without times).
 
-    Nested fields become columns with dots: ``regions.vision.clip.exclusive_ns``, ``tags.family``. Beside them stand
-    ``run``, the folder as it was given, ``role``, model or control, and ``stages.vision_ns`` and its like: the stage's
-    time as the report has it, the exclusive times of all its regions; missing where a query has no time. Kept masks are
-    in COCO's form (``mask_rle.size``, ``mask_rle.counts``), also those of older runs, which were written row by row.
+    Nested fields become columns with dots: ``regions.vision.clip.exclusive_ns``, ``tags.family``.
+    Beside them stand ``run``, the folder as it was given, ``role``, model or control, and
+    ``stages.vision_ns`` and its like: the stage's time as the report has it, the exclusive times of
+    all its regions; missing where a query has no time. Kept masks are in COCO's form
+    (``mask_rle.size``, ``mask_rle.counts``), also those of older runs, which were written row by
+    row.
 
     Raises:
         UsageError: a folder holds no run, or none is given.
@@ -38,7 +40,7 @@ def load(*folders: str | Path) -> pd.DataFrame:
 
 
 def _rows(folder: str | Path) -> Iterator[dict[str, Any]]:
-    """Return the lines as they stand in the journals: a notebook sees every key, also those of a newer version."""
+    """Return the lines as they stand in the journals, with every key, also of a newer version."""
     run = read_run(Path(folder))
     roles = {entry.name: entry.role for entry in run.manifest.cases}
     for kind, journal in (("timed", SAMPLES), ("quality", QUALITY)):

@@ -1,4 +1,6 @@
-"""How much memory a case takes, by process: one definition for tables, attributions, claims, gates and `compare`.
+"""How much memory a case takes, by process.
+
+It is the one definition of memory for tables, attributions, claims, gates and `compare`.
 
 On a GPU it is the peak of PyTorch's allocator. On a CPU it is the growth of the resident set: its
 peak less what the process held before the model was built. Python and its libraries, some 300 MiB,
@@ -28,7 +30,8 @@ def memory_by_process(
         queries_only: leave the peak of the build out.
 
     Returns:
-        By process. A process on a CPU is left out where the bytes before its build are not recorded.
+        By process. A process on a CPU is left out where the bytes before its build are not
+        recorded.
     """
     peaks = largest_by_process(of_queries(records) if queries_only else records, "peak_bytes")
     if not by_resident_set(records):
@@ -47,7 +50,7 @@ def growth(peak_bytes: int, start_bytes: int) -> int:
 
 
 def starts_by_process(records: Iterable[MemoryRecord]) -> dict[int, int]:
-    """Return the bytes that each process held before the model was built, where they are recorded."""
+    """Return the bytes that each process held before the build, where they are recorded."""
     starts = {}
     for record in records:
         if record.stage == BUILD and record.start_bytes is not None:
@@ -56,7 +59,7 @@ def starts_by_process(records: Iterable[MemoryRecord]) -> dict[int, int]:
 
 
 def lacks_start(records: Sequence[MemoryRecord]) -> bool:
-    """Return whether a process on a CPU has a peak, but no record of what it held before the build."""
+    """Return whether a process on a CPU has a peak, but no bytes from before the build."""
     if not by_resident_set(records):
         return False
     peaks = largest_by_process(records, "peak_bytes")

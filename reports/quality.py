@@ -50,7 +50,7 @@ S = TypeVar("S", bound=Scored)
 
 
 def intervals(queries: Sequence[Scored]) -> dict[str, tuple[float, float]]:
-    """Return the 95 % intervals of `SCORES` over these queries, of those scores that are defined."""
+    """Return the 95 % intervals of those `SCORES` that are defined over these queries."""
     if not queries:
         return {}
     images = [query.image_id for query in queries]

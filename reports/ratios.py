@@ -1,4 +1,4 @@
-"""Ratios and differences of times and of memory, over processes, with Student's or Welch's intervals."""
+"""Ratios and differences of times and of memory over processes, with their 95 % intervals."""
 
 import math
 from collections import defaultdict
@@ -40,14 +40,14 @@ def no_ratio(*_: Any) -> Ratio:
 
 
 def paired_ratio_of(logs: Mapping[int, float]) -> Ratio:
-    """Return the ratio of two sides from one log ratio a pair of processes, with Student's t interval."""
+    """Return the ratio from one log ratio a pair of processes, with Student's t interval."""
     if not logs:
         return NO_RATIO
     return Ratio(**asdict(paired_ratio(list(logs.values()))))
 
 
 def unpaired_ratio_of(reference: Sequence[float], candidate: Sequence[float]) -> Ratio:
-    """Return the ratio of two sides from one logarithm a process of each, with Welch's t interval."""
+    """Return the ratio from one logarithm a process of each side, with Welch's t interval."""
     if not reference or not candidate:
         return NO_RATIO
     return Ratio(**asdict(unpaired_ratio(reference, candidate)))
@@ -98,7 +98,7 @@ def unpaired_time_ratio(before: Times, after: Times) -> Ratio:
 def time_ratios(
     reference: CaseRecords, candidate: CaseRecords, ratio_of: TimeRatio = time_ratio
 ) -> dict[str, Ratio]:
-    """Return the ratio of each time by quantity: end to end, without preprocessing, and of each stage.
+    """Return the ratio of each time: end to end, without preprocessing, and of each stage.
 
     Stages are of the synchronised pass where both sides have it; those are always paired, since
     both sides took turns in it. See `times_by_stage`.
@@ -106,6 +106,9 @@ def time_ratios(
     Args:
         reference, candidate: the records of the two cases.
         ratio_of: how the times of both sides become a ratio.
+
+    Returns:
+        By quantity, such as ``time.end_to_end``.
     """
     sides = [reference, candidate]
     before, after = [end_to_end_times(side.queries) for side in sides]
@@ -120,9 +123,9 @@ def time_ratios(
 
 
 def time_differences(reference: CaseRecords, candidate: CaseRecords) -> dict[str, Milliseconds]:
-    """Return by how many milliseconds a candidate differs, by quantity: end to end, and of each stage.
+    """Return by how many milliseconds the times of a candidate differ, end to end and by stage.
 
-    Stages are of the same pass as those of `time_ratios`.
+    They are named by quantity. Stages are of the same pass as those of `time_ratios`.
     """
     sides = [reference, candidate]
     times = {END_TO_END: [end_to_end_times(side.queries) for side in sides]}
@@ -137,7 +140,7 @@ def time_differences(reference: CaseRecords, candidate: CaseRecords) -> dict[str
 
 
 def medians_ms(sides: Sequence[Times]) -> list[dict[int, float]]:
-    """Return for each side the median of its times by process, over the queries that all sides have in it.
+    """Return the medians of each side by process, over the queries that all sides have in it.
 
     Args:
         sides: times in nanoseconds.
@@ -171,7 +174,9 @@ def mean_milliseconds(changes: Mapping[int, float]) -> Milliseconds:
 def memory_logs(
     before: Sequence[MemoryRecord], after: Sequence[MemoryRecord], queries_only: bool
 ) -> dict[int, float]:
-    """Return by process ln(after / before) of the memory of two cases; none if the instruments differ.
+    """Return by process ln(after / before) of the memory of two cases.
+
+    There is none if the instruments differ.
 
     Args:
         before, after: records of the memory pass, of the reference and of the candidate.
@@ -200,7 +205,7 @@ def memory_ratio(
 def unpaired_memory_ratio(
     before: Sequence[MemoryRecord], after: Sequence[MemoryRecord], queries_only: bool
 ) -> Ratio:
-    """Return the ratio of the memory of the processes of two runs; none if the instruments differ."""
+    """Return the ratio of the memory of two runs; there is none if the instruments differ."""
     if not _one_instrument(before, after):
         return NO_RATIO
     reference = memory_by_process(before, queries_only)

@@ -1,4 +1,4 @@
-"""The parts that the summaries of runs and trainings share: their types of numbers, a case's numbers, and effects.
+"""The parts that summaries share: types of numbers, the numbers of a case, and effects.
 
 `run.schema` says what holds for every field, and puts the parts of a run together.
 """
@@ -16,7 +16,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 
 
 class Strict(BaseModel):
-    """The base of all parts: unknown keys, NaN and infinities are errors, and a summary is never changed."""
+    """The base of all parts: frozen; unknown keys, NaN and infinities are errors."""
 
     model_config = ConfigDict(
         extra="forbid", allow_inf_nan=False, populate_by_name=True, frozen=True
@@ -48,7 +48,9 @@ class StatusCounts(Strict):
 
 
 class Quality(Strict):
-    """Scores over one record a query: of the quality pass, or without one of the lowest process that has the query.
+    """Scores over one record a query.
+
+    It is of the quality pass, or without one of the lowest process that has the query.
 
     All null where has_quality is not true.
     """
@@ -85,7 +87,8 @@ class Quality(Strict):
     no_seg_rate: Fraction | None = Field(description="Share of queries answered without [SEG].")
     intervals: dict[str, tuple[Fraction, Fraction]] = Field(
         default={},
-        description="95 % intervals of gIoU, cIoU and mIoU; empty without quality, or with one image.",
+        description="95 % intervals of gIoU, cIoU and mIoU; empty without quality, or with one "
+        "image.",
     )
     status: StatusCounts = Field(
         description="Queries by how they ended; also known without quality."
@@ -96,24 +99,27 @@ class Quality(Strict):
 
 
 class AnswerSpread(Strict):
-    """By how much the answers of one case differ between its processes, over the queries that several answered."""
+    """How answers of one case differ between its processes, over queries that several answered."""
 
     processes: Count = Field(description="Processes that answered.")
     queries: Count = Field(description="Queries that more than one process answered.")
     differing: Count = Field(description="How many of them were not answered alike by all.")
     pixels: Count = Field(
-        description="In the query that differs most, the pixels in which two masks differ at least: the counts inside "
+        description="In the query that differs most, the pixels in which two masks differ at "
+        "least: the counts inside "
         "and outside of the target are compared."
     )
     iou: Fraction = Field(
         description="Largest difference of a query's IoU with its target between two processes."
     )
     mask_distance: Fraction = Field(
-        description="Largest 1 - IoU of two processes' masks of one query: of the kept masks where both processes "
+        description="Largest 1 - IoU of two processes' masks of one query: of the kept masks "
+        "where both processes "
         "kept them, otherwise a lower bound from the counts."
     )
     points: dict[str, NotNegative] = Field(
-        description="By score, gIoU and cIoU, its largest difference between two processes, in points; empty without "
+        description="By score, gIoU and cIoU, its largest difference between two processes, in "
+        "points; empty without "
         "quality."
     )
 
@@ -128,7 +134,10 @@ class RegionTime(Strict):
 
 
 class StageTime(RegionTime):
-    """One stage: the sum of the exclusive times of its regions. `calls` is of its region that is entered most."""
+    """One stage: the exclusive times of its regions added up.
+
+    `calls` is of its region that is entered most.
+    """
 
     share: float = Field(
         description="Median over records of the stage's share of the query's end-to-end time."
@@ -143,8 +152,10 @@ class StageTime(RegionTime):
     )
     floor_ms: NotNegative | None = Field(
         default=None,
-        description="What the stage takes at least, by the machine's roofline: the larger of its operations over the "
-        "matrix rate and its weights over the bandwidth. Null where the model does not say what it takes.",
+        description="What the stage takes at least, by the machine's roofline: the larger of its "
+        "operations over the "
+        "matrix rate and its weights over the bandwidth. Null where the model does not say what "
+        "it takes.",
     )
 
     @property
@@ -154,7 +165,7 @@ class StageTime(RegionTime):
 
     @property
     def runs_ahead(self) -> bool:
-        """Whether the host runs ahead of the GPU: the synchronised time differs by more than `DIFFER_BY`."""
+        """Whether the host runs ahead of the GPU, so that the two times differ by `DIFFER_BY`."""
         waited_ms = self.synchronised_ms
         if waited_ms is None:
             return False
@@ -215,7 +226,8 @@ class MemorySplit(Strict):
     """What the peak of a query is made of; null where it is not known."""
 
     weights_bytes: Count | None = Field(
-        description="What building asked the allocator for (CUDA), or the model's own tensors hold (CPU)."
+        description="What building asked the allocator for (CUDA), or the model's own tensors "
+        "hold (CPU)."
     )
     paper_weights_bytes: Count | None = Field(description="The same by arithmetic.")
     kv_cache_bytes: Count | None = Field(
@@ -245,7 +257,8 @@ class Memory(Strict):
     )
     growth_bytes: Count | None = Field(
         default=None,
-        description="On a CPU, the largest growth of a process: its peak less what stood there before the build. "
+        description="On a CPU, the largest growth of a process: its peak less what stood there "
+        "before the build. "
         "Null on a GPU, and where that was not recorded.",
     )
     query_growth_bytes: Count | None = Field(
@@ -277,7 +290,8 @@ class Cold(Strict):
 class Ratio(Strict):
     """exp(mean over process pairs of ln(candidate / reference)), with a t interval.
 
-    Of a time, a pair's number is the median over its queries; of memory it is that of the two peaks.
+    Of a time, a pair's number is the median over its queries; of memory it is that of the two
+    peaks.
     """
 
     ratio: Positive | None = Field(
@@ -319,15 +333,17 @@ class Milliseconds(Strict):
 
 
 class Twin(Strict):
-    """A case with the settings of its group's reference: two measurements of one model, which differ by noise alone.
+    """A case with the settings of its group's reference: the two differ by noise alone.
 
-    No interval of a ratio of times in the group is narrower than `half_widths` says; `reports/twins.py` says why.
+    No interval of a ratio of times in the group is narrower than `half_widths` says;
+    `reports/twins.py` says why.
     """
 
     reference: str = Field(description="Name of the group's reference.")
     candidate: str = Field(description="Name of the case with the same settings.")
     half_widths: dict[str, NotNegative] = Field(
-        description="By quantity, such as time.vision: the least half-width of an interval, in natural logarithms."
+        description="By quantity, such as time.vision: the least half-width of an interval, in "
+        "natural logarithms."
     )
     milliseconds: dict[str, Milliseconds] = Field(
         description="By quantity, by how much the two differ."
@@ -335,9 +351,10 @@ class Twin(Strict):
 
 
 class Points(Strict):
-    """A difference of a score, in points: candidate minus reference, times 100, over the queries of both.
+    """A difference of a score in points: candidate minus reference, over the queries of both.
 
-    The interval is that of the bootstrap over images, both sides scored on the same draw: see `bootstrap`.
+    The interval is that of the bootstrap over images, both sides scored on the same draw: see
+    `bootstrap`.
     """
 
     difference: float = Field(
@@ -347,18 +364,20 @@ class Points(Strict):
     high: float | None = Field(description="Upper end of the 95 % interval; null with one image.")
     clusters: Count = Field(description="Images.")
     smallest_detectable: NotNegative | None = Field(
-        description="Points by which a difference must be away from 0 for its interval to exclude 0."
+        description="Points by which a difference must be away from 0 for its interval to exclude "
+        "0."
     )
 
 
 class AgainstTrivialBaseline(Strict):
-    """A model's gIoU against that of the best trivial baseline, over the queries that the model answered."""
+    """A model's gIoU against the best trivial baseline's, over the queries that it answered."""
 
     case: str = Field(description="Name of the model.")
     baseline: str = Field(
         validation_alias="floor",
         serialization_alias="floor",
-        description="Name of the best trivial baseline; whole-image and empty are computed where the run has not "
+        description="Name of the best trivial baseline; whole-image and empty are computed where "
+        "the run has not "
         "evaluated them.",
     )
     gIoU: Fraction = Field(description="Of the model.")

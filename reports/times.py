@@ -42,7 +42,7 @@ def times_without_preprocess(queries: Iterable[QueryRecord]) -> Times:
 
 
 def stage_times(queries: Iterable[QueryRecord], stage: str) -> Times:
-    """Return the time of a stage in each query that has a time; 0 where the query did not enter it."""
+    """Return the time of a stage in each timed query; 0 where the query did not enter it."""
     times = {}
     for query in queries:
         if query.is_timed:
@@ -64,7 +64,10 @@ def synchronised_times(passes: Iterable[PassRecord], stage: str) -> Times:
 
 
 def synchronised_stages(cases: Sequence[CaseRecords]) -> list[str]:
-    """Return the stages in every line of the synchronised pass of every case; none if a case has no line."""
+    """Return the stages that every line of the synchronised pass of every case has.
+
+    There are none if a case had no such pass.
+    """
     in_every_line = set(STAGES)
     for case in cases:
         if not case.synchronised:
@@ -98,7 +101,10 @@ def times_by_stage(cases: Sequence[CaseRecords]) -> dict[str, list[Times]]:
 
 
 def by_process(times: Times) -> list[dict[str, int]]:
-    """Return for each process its times by query, in nanoseconds; a time of 0 has no logarithm and is left out."""
+    """Return the times of each process by query, in nanoseconds.
+
+    A time of 0 has no logarithm and is left out.
+    """
     processes: dict[int, dict[str, int]] = defaultdict(dict)
     for (process, sample_id), time_ns in times.items():
         if time_ns > 0:

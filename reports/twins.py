@@ -1,19 +1,22 @@
-"""Two measurements of one model (an A/A twin), and the least width that they leave the interval of a ratio of times.
+"""Two measurements of one model (an A/A twin), and the least width of an interval beside them.
 
-A suite may hold its reference twice, under two names, such as ``dual`` and ``dual-again``. Their true ratio is 1, so
-what they differ by is the noise of this machine on this day. With three to five pairs of processes the t interval of
-another case may come out narrower than that by luck: its few pairs happened to agree. Such an interval is widened here,
-in the one place that tables, figures, claims and verdicts take their ratios from.
+A suite may hold its reference twice, under two names, such as ``dual`` and ``dual-again``. Their
+true ratio is 1, so what they differ by is the noise of this machine on this day. With three to five
+pairs of processes the t interval of another case may come out narrower than that by luck: its few
+pairs happened to agree. Such an interval is widened here, in the one place that tables, figures,
+claims and verdicts take their ratios from.
 
-The least half-width is taken on the scale of logarithms, since the noise of times and energies multiplies. It is the
-larger of two:
+The least half-width is taken on the scale of logarithms, since the noise of times and energies
+multiplies. It is the larger of two:
 
 - the half-width of the twin's own interval for the same quantity,
-- the distance of the twin's ratio from 1. The twin's interval, thus widened, always holds the true 1. Within its
-  half-width the offset is the noise that the interval allows for already, and is not added to it.
+- the distance of the twin's ratio from 1. The twin's interval, thus widened, always holds the true
+  1. Within its half-width the offset is the noise that the interval allows for already, and is not
+  added to it.
 
-Differences in milliseconds keep the intervals of their own pairs: a case that takes half as long has half the noise in
-milliseconds, so that the twin's would be too wide for it. The twin's own difference is printed beside them instead.
+Differences in milliseconds keep the intervals of their own pairs: a case that takes half as long
+has half the noise in milliseconds, so that the twin's would be too wide for it. The twin's own
+difference is printed beside them instead.
 """
 
 import math
@@ -52,7 +55,7 @@ def twin_from(
 
 
 def no_narrower(ratio: Ratio, quantity: str, twins: Sequence[Twin]) -> Ratio:
-    """Return the ratio with an interval that is at least as wide as those of the twins for the same quantity.
+    """Return the ratio with an interval no narrower than those of the twins.
 
     A ratio without an interval stays without one.
 
@@ -75,7 +78,7 @@ def no_narrower(ratio: Ratio, quantity: str, twins: Sequence[Twin]) -> Ratio:
 
 
 def _half_width(ratio: Ratio) -> float | None:
-    """Return half the width of an interval in natural logarithms, or None where there is no interval."""
+    """Return half the width of an interval in natural logarithms; None without an interval."""
     if ratio.low is None or ratio.high is None:
         return None
     return math.log(ratio.high / ratio.low) / 2

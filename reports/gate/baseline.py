@@ -1,7 +1,7 @@
-"""What of a run a gate compares: medians and peaks of each process, counted pixels of each query, kept masks.
+"""What a gate compares of a run: medians and peaks of processes, pixel counts, kept masks.
 
-Both sides of a gate are reduced to this, the committed one when it is written and the new one when it is checked, so
-that the intervals of the two are made from the same figures.
+Both sides of a gate are reduced to this, the committed one when it is written and the new one when
+it is checked, so that the intervals of the two are made from the same numbers.
 """
 
 import hashlib
@@ -42,7 +42,10 @@ class PackedMask(Strict):
 
 
 class Answers(Strict):
-    """One answer a query, in columns of one length: of the quality pass, or of the lowest process that has it."""
+    """One answer a query, in columns of one length.
+
+    It is of the quality pass, or without one of the lowest process that has the query.
+    """
 
     sample_id: list[str] = Field(description="Of the query.")
     image_id: list[str] = Field(description="Of its image: the cluster of an interval.")
@@ -60,7 +63,7 @@ class Answers(Strict):
         return self
 
     def scored(self) -> list[ScoredQuery]:
-        """Return the queries with their counts; boxes are not kept, so scores of boxes cannot be computed."""
+        """Return the queries with their counts; boxes are not kept, so they have no scores."""
         queries = []
         for place, sample_id in enumerate(self.sample_id):
             counts = Counts(
@@ -102,22 +105,22 @@ class BaselineCase(Strict):
     )
     instrument: str | None = Field(description="What memory is by.")
     peak_figure: str = Field(
-        description="Which of its figures: what is reserved, where that is known."
+        description="Which of its numbers: what is reserved, where that is known."
     )
     peak_bytes: list[Count] = Field(description="Largest of each process of the memory pass.")
     query_peak_bytes: list[Count] = Field(description="Likewise, without the build.")
     growth_bytes: list[Count] = Field(
         default=[],
-        description="On a CPU, the growth of each process over what stood there before the build. Empty on a GPU, and "
-        "in older baselines, whose whole peaks are compared.",
+        description="On a CPU, the growth of each process over what stood there before the build. "
+        "Empty on a GPU, and in older baselines, whose whole peaks are compared.",
     )
     query_growth_bytes: list[Count] = Field(
         default=[], description="Likewise, without the peak of the build."
     )
     energy_mj: list[NotNegative] = Field(
         default=[],
-        description="Of each process, the mean energy of a query in millijoules. Empty without a counter, and in older "
-        "baselines.",
+        description="Of each process, the mean energy of a query in millijoules. Empty without a "
+        "counter, and in older baselines.",
     )
     without_energy: list[str] = Field(
         default=[],
@@ -132,7 +135,7 @@ class BaselineCase(Strict):
 
 
 class Baseline(Strict):
-    """The models of a run; floors and other controls are left out."""
+    """The models of a run; trivial baselines are left out."""
 
     schema_: Literal["lisabench.baseline/1"] = Field(
         alias="schema", default=SCHEMA, description="Name and version."
@@ -142,11 +145,15 @@ class Baseline(Strict):
     passport: dict[str, JsonValue] = Field(description="Of the machine, as in run.json.")
     versions: dict[str, JsonValue] = Field(description="Of the libraries, as in run.json.")
     plan: dict[str, JsonValue] = Field(description="How it was measured, as in run.json.")
-    data: dict[str, JsonValue] = Field(description="Which queries were asked.")
+    data: dict[str, JsonValue] = Field(description="Which queries were evaluated.")
     cases: list[BaselineCase] = Field(min_length=1, description="In the order of the suite.")
 
     def case(self, name: str) -> BaselineCase | None:
-        return next((case for case in self.cases if case.name == name), None)
+        """Return the case of that name; None where there is none."""
+        for case in self.cases:
+            if case.name == name:
+                return case
+        return None
 
 
 def reduced(run: Run) -> Baseline:
@@ -220,8 +227,8 @@ def _masks(scored: Sequence[QueryRecord]) -> dict[str, PackedMask]:
 def _times(records: CaseRecords) -> dict[str, Any]:
     """Return the medians of each process: end to end of the timing, and by stage.
 
-    Stages are of the pass that waits for the GPU, where there is one. A stage without a time in some
-    query has no median, since another run's may be over other queries.
+    Stages are of the pass that waits for the GPU, where there is one. A stage without a time in
+    some query has no median, since another run's may be over other queries.
     """
     end_to_end = by_process(end_to_end_times(records.queries))
     common = _common(end_to_end)
@@ -249,7 +256,10 @@ def _common(processes: TimesOfProcesses) -> set[str]:
 
 
 def _medians(processes: TimesOfProcesses, queries: set[str]) -> list[int]:
-    """Return exp of the median of log time of each process, in nanoseconds; none if a process lacks a query."""
+    """Return exp of the median of log time of each process, in nanoseconds.
+
+    There are none if a process lacks a query.
+    """
     if not queries or not all(queries <= times.keys() for times in processes):
         return []
     medians = []
@@ -272,8 +282,8 @@ def _energy(queries: Sequence[QueryRecord]) -> dict[str, Any]:
 def _peaks(memory: Sequence[MemoryRecord]) -> dict[str, Any]:
     """Return the peaks of each process.
 
-    They are of what is reserved, where that is known: it holds the pools of CUDA graphs and libraries,
-    which the allocated bytes do not show.
+    They are of what is reserved, where that is known: it holds the pools of CUDA graphs and
+    libraries, which the allocated bytes do not show.
     """
     is_reserved_known = any(record.peak_reserved_bytes for record in memory)
     name = "peak_reserved_bytes" if is_reserved_known else "peak_bytes"

@@ -1,17 +1,18 @@
 """A run against a baseline: what each number of each case is held to, and what comes of it.
 
 No process of one side has a partner on the other, so the interval of a ratio is Welch's, widened by
-what two sessions differ by (`Thresholds.sessions`), since measuring the new side again cannot take that
-out. A number holds where its whole interval keeps the threshold, and has regressed where the whole of
-it lies beyond.
+what two sessions differ by (`Thresholds.sessions`), since measuring the new side again cannot take
+that out. A number holds where its whole interval keeps the threshold, and has regressed where the
+whole of it lies beyond.
 
-A re-measurement asks whether a regression was a fluke of its processes. What the sessions differ by is
-the same for both measurements, and the first one has allowed for it: in the re-measurement the interval
-of the processes alone must lie beyond. To hold, the whole interval must keep the threshold.
+A re-measurement asks whether a regression was a fluke of its processes. What the sessions differ by
+is the same for both measurements, and the first one has allowed for it: in the re-measurement the
+interval of the processes alone must lie beyond. To hold, the whole interval must keep the
+threshold.
 
-Where two versions took turns in one job, a process of the one next to a process of the other, a time's
-interval is that of the pairs in both measurements. Peaks do not drift, so pairs would only cost them
-degrees of freedom: theirs stays Welch's.
+Where two versions took turns in one job, a process of the one next to a process of the other, a
+time's interval is that of the pairs in both measurements. Peaks do not drift, so pairs would only
+cost them degrees of freedom: theirs stays Welch's.
 """
 
 import math
@@ -57,7 +58,10 @@ NO_PAIRS: Pairs = {}
 # limit of a score or a mask gives way by that spread twice.
 BOTH_SIDES = 2
 OWN_SPREAD = "the limit allows for the spread among the baseline's own processes"
-WHOLE_PROCESSES = "by the peak of the whole process: the baseline or the run lacks what stood there before the build"
+WHOLE_PROCESSES = (
+    "by the peak of the whole process: "
+    "the baseline or the run lacks what stood there before the build"
+)
 VERDICTS: Mapping[Answer, Verdict] = {
     "holds": "holds",
     "fails": "regression",
@@ -66,13 +70,14 @@ VERDICTS: Mapping[Answer, Verdict] = {
 
 
 class Check(Strict):
-    """One figure of one case."""
+    """One number of one case against its threshold."""
 
     case: str = Field(description="Name of the case.")
     metric: str = Field(description="What is held to a threshold, such as time.end_to_end.")
     verdict: Verdict = Field(description="What comes of it.")
     unit: Unit = Field(
-        description="Of before and after; a change of ns, bytes and mJ is a ratio, of a score points."
+        description="Of before and after; a change of ns, bytes and mJ is a ratio, of a score "
+        "points."
     )
     before: float | None = Field(default=None, description="In the baseline.")
     after: float | None = Field(default=None, description="In the run.")
@@ -133,7 +138,7 @@ class _CasePair:
 
     @property
     def own_spread(self) -> AnswerSpread | None:
-        """By how much the baseline's own processes answer differently; None where all agree, or it is unknown."""
+        """How much the baseline's own processes differ; None if they agree, or it is unknown."""
         spread = self.before.answer_spread
         return spread if spread and spread.differing else None
 
@@ -212,7 +217,7 @@ def _queries(case: BaselineCase) -> set[tuple[str, str, int]]:
 
 
 def _other_timed_queries(before: BaselineCase, after: BaselineCase) -> str | None:
-    """Return why costs are not compared: they are of the timed rounds, and scores of the quality pass."""
+    """Return why costs are not compared: costs are of the timed rounds, not of the quality pass."""
     if before.timed is None and after.timed is None:
         return _other_queries(before, after)
     if _timed_queries(before) == _timed_queries(after):
@@ -278,7 +283,10 @@ def _energy(pair: _CasePair) -> Iterator[Check]:
 
 
 def _peaks(pair: _CasePair) -> Iterator[Check]:
-    """Return the checks of memory: by the growth where both sides have it, as on a CPU; otherwise by the peak."""
+    """Return the checks of memory.
+
+    They are by the growth where both sides have it, as on a CPU; otherwise by the peak.
+    """
     before, after = pair.before, pair.after
     refused = pair.no_cost
     if not refused and after.instrument:
@@ -307,7 +315,7 @@ def _peaks(pair: _CasePair) -> Iterator[Check]:
 
 
 def _peak_threshold(allowed: Thresholds, peaks_bytes: Sequence[int]) -> float | None:
-    """Return the accepted share of more memory: `peak`, or less where `peak_mib` is less than that share."""
+    """Return the accepted share of more memory: `peak`, or `peak_mib` where that is less."""
     if allowed.peak is None or not peaks_bytes:
         return allowed.peak
     mean_bytes = sum(peaks_bytes) / len(peaks_bytes)
@@ -323,10 +331,10 @@ def _growth(
 ) -> Check:
     """Return the check of the growth of resident sets, held to a number of bytes.
 
-    A resident set moves by some MiB from process to process, whatever the model. A small model's growth
-    is of that size, so a share of the growth could not be told from noise. Therefore the limit is a share
-    of the whole process's peak, and the interval is of the difference in bytes. Change and limit are shown
-    as ratios of the growth.
+    A resident set moves by some MiB from process to process, whatever the model. A small model's
+    growth is of that size, so a share of the growth could not be told from noise. Therefore the
+    limit is a share of the whole process's peak, and the interval is of the difference in bytes.
+    Change and limit are shown as ratios of the growth.
 
     Args:
         pair: the case.
@@ -424,7 +432,7 @@ def _ratio(
     logs: Sequence[Sequence[float]],
     limit: float | None,
 ) -> Ratio:
-    """Return the ratio of a cost: of pairs of processes where there are any, otherwise of two sessions.
+    """Return the ratio of a cost: of pairs of processes if there are any, else of two sessions.
 
     See the module's docstring for the interval of two sessions.
 
@@ -525,11 +533,11 @@ def _masks(pair: _CasePair) -> Check:
 
     It is also made where weights are random: those give the same masks.
 
-    The limit is lowered by twice the distance D that masks of one query have within the baseline. The
-    distance 1 - IoU obeys the triangle inequality: where some answer of the new side keeps the limit with
-    some answer of the baseline, the two that were kept are at most D farther apart for either side. The
-    new side is granted the baseline's D and not its own, or a change that makes answers random would
-    excuse itself.
+    The limit is lowered by twice the distance D that masks of one query have within the baseline.
+    The distance 1 - IoU obeys the triangle inequality: where some answer of the new side keeps the
+    limit with some answer of the baseline, the two that were kept are at most D farther apart for
+    either side. The new side is granted the baseline's D and not its own, or a change that makes
+    answers random would excuse itself.
 
     Source: the Jaccard distance is a metric, Levandowsky and Winter 1971.
     """

@@ -1,4 +1,4 @@
-"""The outcome of a gate: its checks, those that were measured again, what else changed, and an exit code."""
+"""The outcome of a gate: its checks with their re-measurements, and an exit code."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -75,7 +75,7 @@ def outcome(checks: Sequence[Check]) -> Outcome:
 
 
 def to_remeasure(checks: Sequence[Check]) -> list[str]:
-    """Return the cases with a regression; a case that the run does not have cannot be measured again."""
+    """Return the cases with a regression, without those that the run does not have."""
     cases = [check.case for check in checks if check.verdict in FAILING and check.metric != "case"]
     return list(dict.fromkeys(cases))
 
@@ -131,7 +131,7 @@ def checked(
 
 
 def broken(run: str, baseline: str, problem: str, exit_code: int) -> Checked:
-    """Return what a gate shows that could not be checked: CI shows it beside the message and the exit code."""
+    """Return what is shown of a gate that could not be checked, for the comment of CI."""
     overall: Outcome = "broken"
     if exit_code == EXIT_CODES["nothing comparable"]:
         overall = "nothing comparable"

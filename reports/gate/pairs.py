@@ -14,8 +14,9 @@ Pairs = Mapping[tuple[str, str], Sequence[float]]  # by case and quantity, a log
 def time_pairs(before: Run, after: Run) -> Pairs:
     """Return the log ratios of the times and of the energy of each case that both runs have.
 
-    A log ratio of times is the median over the queries of a pair of processes; stages are of the pass
-    that waits for the GPU, where both runs have it. A log ratio of energies is that of their means.
+    A log ratio of times is the median over the queries of a pair of processes; stages are of the
+    pass that waits for the GPU, where both runs have it. A log ratio of energies is that of their
+    means.
     """
     names_after = {entry.name for entry in after.manifest.cases}
     pairs: dict[tuple[str, str], Sequence[float]] = {}

@@ -1,4 +1,4 @@
-"""What a gate accepts: thresholds with defaults, which a suite may change for all of its cases or for one.
+"""What a gate accepts: thresholds with defaults, which a suite may change for all cases or one.
 
 gate:
   end_to_end: 0.05               a case may take 5 % more time end to end

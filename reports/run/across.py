@@ -1,4 +1,4 @@
-"""Two cases side by side, of one run or of two: what can be compared, and why not where it cannot."""
+"""Two cases side by side, of one run or of two: what can be compared, and what cannot."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -31,7 +31,7 @@ PLAN += ("timed_queries", "quality_queries", "quality_batch")
 
 
 class Across(Strict):
-    """A candidate against a reference, each with the run that it is from. Figures are over the common queries."""
+    """A candidate against a reference, each with its run. Numbers are over the common queries."""
 
     reference_run: str = Field(description="Folder of the run of the reference.")
     candidate_run: str = Field(description="Folder of the run of the candidate.")
@@ -127,7 +127,8 @@ def _places(run: Run, reference: str, further: Run, candidate: str) -> tuple[_Pl
         )
     if reference == candidate:
         raise UsageError(
-            f"{reference!r} is compared with itself; name two cases of {run.folder}, or a further run"
+            f"{reference!r} is compared with itself; name two cases of {run.folder}, or a further "
+            "run"
         )
     return (
         _Place(run, _records(run, reference), reference),

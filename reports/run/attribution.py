@@ -1,4 +1,4 @@
-"""Changes taken apart: of a case that differs from its reference in several factors, what each of them causes."""
+"""Changes taken apart: what each factor causes, where a case differs in several."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -51,8 +51,8 @@ def attribute(cases: Sequence[Case], group: Group, run: Run) -> list[Attribution
     return attributions
 
 
-# In what follows, `cases` are the reference, then for each factor the case that differs in it alone,
-# and last the corner, which differs in all of them.
+# In what follows, `cases` are the reference, then for each factor the case that differs in it
+# alone, and last the corner, which differs in all of them.
 
 
 def _time_parts(
@@ -84,7 +84,7 @@ def _time_parts(
 
 
 def _stage_changes(cases: Sequence[CaseRecords], factors: Sequence[str]) -> dict[str, TimeChange]:
-    """Return the change of each stage that all cases have, by the pass that waits for the GPU if all have it."""
+    """Return the change of each stage that all cases have; see `times_by_stage`."""
     synchronised = were_synchronised(cases)
     changes = {}
     for stage, times in times_by_stage(cases).items():
@@ -149,7 +149,7 @@ def _interaction(whole: ByProcess, own: Iterable[ByProcess]) -> dict[int, float]
 
 
 def mean_difference(changes: ByProcess, whole: ByProcess) -> Difference:
-    """Return the mean of changes in bytes by process, with Student's t interval and its share of the whole change.
+    """Return the mean of changes in bytes by process, with its interval and its share of the whole.
 
     There is no share where the interval of the whole change holds 0: it may have the wrong sign.
     """

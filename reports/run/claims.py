@@ -1,6 +1,7 @@
-"""Claims against what was measured: each is confirmed, refuted, inconclusive, or not measured for a reason.
+"""Claims against what was measured: confirmed, refuted, inconclusive, or not measured.
 
-A claim is confirmed where the whole 95 % interval keeps its bound, and refuted where none of it does.
+A claim is confirmed where the whole 95 % interval keeps its bound, and refuted where none of it
+does.
 
 `QUANTITIES` lists what a claim can be about. A new quantity is a function that reads a run and
 returns a `Finding`, and a line in that table.
@@ -141,7 +142,7 @@ def _widened_by(twins: Sequence[Twin]) -> str | None:
 
 
 def _end_to_end(claim: StatedClaim, run: Run) -> Finding:
-    """Return the ratio of the time of a query, and beside it how much of the change is preprocessing."""
+    """Return the ratio of the time of a query, and how much of the change is preprocessing."""
     reference, candidate = _timed_cases(claim, run)
     twins = _twins_beside(reference, candidate, run)
     ratios = _time_ratios(reference, candidate, twins)
@@ -184,7 +185,7 @@ def _of_time(ratio: Ratio) -> Finding:
 
 
 def _kind_of_answers(reference: CaseRecords, candidate: CaseRecords) -> str | None:
-    """Return which kind of answers a time is of: a generated one takes a pass of the LLM for each token."""
+    """Return which kind of answers a time is of: generated ones take an LLM pass for each token."""
     kinds = {str((case.entry.settings or {}).get("answer")) for case in (reference, candidate)}
     return KINDS_OF_ANSWERS.get(kinds.pop()) if len(kinds) == 1 else None
 
@@ -192,7 +193,7 @@ def _kind_of_answers(reference: CaseRecords, candidate: CaseRecords) -> str | No
 def _preprocessing(
     claim: StatedClaim, reference: CaseRecords, candidate: CaseRecords, without: Ratio
 ) -> str | None:
-    """Return how much preprocessing adds to a change of time, in medians, and the ratio without it."""
+    """Return how much of a change of medians is preprocessing, and the ratio without it."""
     if without.ratio is None:
         return None
     change_ms = _difference_of_medians_ms(
@@ -233,10 +234,10 @@ def _peak(claim: StatedClaim, run: Run) -> Finding:
 
 
 def _vision_memory(claim: StatedClaim, run: Run) -> Finding:
-    """Return the ratio of the memory of vision: the weights of its parts, and what its stage allocates.
+    """Return the ratio of the memory of vision: weights of its parts, and what its stage allocates.
 
-    The peak of the vision stage is another definition of it and stands beside it. The weights of all
-    other parts are in that peak, too.
+    The peak of the vision stage is another definition of it and stands beside it. The weights of
+    all other parts are in that peak, too.
     """
     cases = _gpu_memory_cases(claim, run)
     records, sizes, peaks = [], [], []
@@ -312,7 +313,7 @@ def _quality(metric: str, claim: StatedClaim, run: Run) -> Finding:
 
 
 def _fits(claim: StatedClaim, run: Run) -> Finding:
-    """Return whether the case ran in a process that was capped to the card, and the bytes that it took."""
+    """Return whether the case ran in a process capped to the card, and the bytes that it took."""
     case = _case(claim.candidate, run)
     fit = next((fit for fit in case.fits if fit.card == claim.card), None)
     if fit is None:

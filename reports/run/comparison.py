@@ -1,4 +1,4 @@
-"""Candidates against the reference of their group, paired by query within each pair of processes."""
+"""Candidates against the reference of their group, paired by process and query."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -72,7 +72,7 @@ def compare(cases: Sequence[Case], group: Group, run: Run) -> list[Comparison]:
 
 
 def twins_of(group: Group, run: Run) -> list[Twin]:
-    """Return the cases of a group that measure its reference again, with what they differ by from it."""
+    """Return the cases of a group that measure its reference again, and how they differ from it."""
     entries = {entry.name: entry for entry in run.manifest.cases if entry.name in group.cases}
     if group.reference not in entries:
         return []
@@ -89,7 +89,7 @@ def twins_of(group: Group, run: Run) -> list[Twin]:
 
 
 def _measures_again(reference: CaseEntry, entry: CaseEntry) -> bool:
-    """Return whether a case has the reference's settings and clock; unknown settings are not the same."""
+    """Return whether a case has the known settings and the clock of the reference."""
     same_settings = bool(reference.settings) and entry.settings == reference.settings
     return same_settings and entry.clock == reference.clock
 
@@ -117,7 +117,8 @@ def compare_sides(
     Args:
         reference, candidate: the two cases.
         methods: how their records become ratios.
-        twins: of the group in which the two took turns: no interval of a ratio of times or of energy is narrower.
+        twins: of the group in which the two took turns: no interval of a ratio of times or of
+            energy is narrower.
     """
     before, after = reference.records, candidate.records
     same_settings = (

@@ -1,4 +1,4 @@
-"""Settings that differ between compared cases: confounds, settings that follow from others, and cases without any."""
+"""Settings that differ between compared cases: confounds, and cases that do not differ."""
 
 import json
 from collections import defaultdict
@@ -9,7 +9,8 @@ from ...harness.records.manifest import CaseEntry
 from .. import formatting
 from .schema import Attribution, Case, Comparison
 
-# A setting on the left is made from those on the right, so that it is no cause of its own where they differ too.
+# A setting on the left is made from those on the right, so that it is no cause of its own where
+# they differ too.
 FOLLOWS: dict[str, tuple[str, ...]] = {
     "dtype": ("precision",),
     "clip_view": ("vision", "frame"),
@@ -41,7 +42,7 @@ def confounds(
     comparisons: Sequence[Comparison],
     attributions: Sequence[Attribution] = (),
 ) -> Iterator[str]:
-    """Return a sentence for each set of settings that differ together, with all comparisons that it holds for.
+    """Return a sentence for each set of settings that differ together, with its comparisons.
 
     Args:
         entries: the cases of the manifest, with the settings that the suite gives.
@@ -108,7 +109,7 @@ def _origin(name: str, comparison: Comparison) -> str | None:
 
 
 def _described(causes_of_members: Sequence[Causes]) -> list[str]:
-    """Return each cause with what follows from it in any comparison: ``vision (with it clip_view)``."""
+    """Return each cause with what follows from it anywhere: ``vision (with it clip_view)``."""
     described = []
     for cause in causes_of_members[0]:
         followers = list(
@@ -119,7 +120,7 @@ def _described(causes_of_members: Sequence[Causes]) -> list[str]:
 
 
 def _pairs(comparisons: Sequence[Comparison]) -> str:
-    """Return ``clip, sam and dual``; with several references ``clip and dual; clip-15 and dual-15``."""
+    """Return ``clip, sam and dual``; of several references ``clip and dual; sam and dual-15``."""
     candidates_of: dict[str, list[str]] = defaultdict(list)
     for comparison in comparisons:
         candidates_of[comparison.reference].append(comparison.candidate)

@@ -25,7 +25,8 @@ class Finding:
     Attributes:
         measured: the number; None where there is none, as of a training that ran out of memory.
         interval: its 95 % interval; None where the run gives none.
-        verdict: of a claim without a bound on an interval, such as ``fits``; None where the interval decides.
+        verdict: of a claim without a bound on an interval, such as ``fits``; None where the
+            interval decides.
         reason: why the verdict is what it is.
         about: what the number is of; it stands before the reason.
     """

@@ -1,4 +1,4 @@
-"""What a peak of memory is made of, and what a stage should take: measurements against arithmetic."""
+"""Measurements against arithmetic: what a peak is made of, and what a stage should take."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -80,7 +80,7 @@ def unexpected_weights(cases: Sequence[Case]) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class StageBeside:
-    """What is known of a stage beside its unsynchronised time; the fields are those of `schema_base.StageTime`.
+    """What is known of a stage beside its unsynchronised time; fields as in `StageTime`.
 
     Attributes:
         synchronised_ms: median of the pass that waits for the GPU at the end of each stage.
@@ -120,10 +120,12 @@ def _median_ms(lines: Sequence[PassRecord], stage: str) -> float | None:
 
 
 def _floors_ms(entry: CaseEntry, roofline: Mapping[str, Any]) -> dict[str, float]:
-    """Return the least time of each stage, in milliseconds; empty where a rate or the arithmetic is unknown.
+    """Return the least time of each stage, in milliseconds.
 
-    A stage takes at least as long as its operations at the peak rate of matrix products, and at least
-    as long as reading its weights at the peak bandwidth: the larger of the two.
+    It is empty where a rate or the arithmetic is unknown.
+
+    A stage takes at least as long as its operations at the peak rate of matrix products, and at
+    least as long as reading its weights at the peak bandwidth: the larger of the two.
 
     Source: Williams 2009, the roofline model.
     """

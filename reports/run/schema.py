@@ -1,9 +1,9 @@
 """The documented schema of a run's ``summary.json`` (``lisabench.summary/1``).
 
-Every number in it is derived from run.json and the journals beside it and can be computed again. Null
-means unknown or not applicable; NaN and infinities are refused. Times are milliseconds (``_ms``) or
-seconds (``_s``), memory is bytes, shares and quality are fractions, ratios are candidate over
-reference. The parts that a case and a comparison are made of are in `schema_base`.
+Every number in it is derived from run.json and the journals beside it and can be computed again.
+Null means unknown or not applicable; NaN and infinities are refused. Times are milliseconds
+(``_ms``) or seconds (``_s``), memory is bytes, shares and quality are fractions, ratios are
+candidate over reference. The parts that a case and a comparison are made of are in `schema_base`.
 
 Some keys of the file have older names than the code: ``teams`` are groups, ``ceilings`` is the
 roofline, ``floor`` is a trivial baseline, and ``paper`` is arithmetic.
@@ -61,7 +61,8 @@ class Case(Strict):
     memory: Memory = Field(description="Peaks.")
     energy_mj: NotNegative | None = Field(
         default=None,
-        description="Mean energy of a query by the GPU's counter, in millijoules; null without one.",
+        description="Mean energy of a query by the GPU's counter, in millijoules; null without "
+        "one.",
     )
     answer_spread: AnswerSpread | None = Field(
         default=None,
@@ -71,7 +72,7 @@ class Case(Strict):
 
 
 class QualityPass(Strict):
-    """The protocol of the quality pass: each case evaluates each query once, and none of it is timed."""
+    """The protocol of the quality pass: each case evaluates each query once, untimed."""
 
     queries: Count = Field(description="Queries that every case evaluates.")
     batch: Count = Field(description="Queries that are evaluated at once.")
@@ -87,7 +88,7 @@ class BothAnswered(Strict):
 
 
 class Joint(Strict):
-    """Two bounds that hold together, at 95 %: each is an end of a 95 % interval, beyond which lie 2.5 %."""
+    """Two bounds that hold together, at 95 %: beyond each end of a 95 % interval lie 2.5 %."""
 
     time_saved_at_least: float = Field(
         description="Share of the reference's time; below 0, the candidate may take so much more."
@@ -118,15 +119,18 @@ class Comparison(Strict):
     )
     memory_definition: Literal["peak", "growth"] = Field(
         default="peak",
-        description="What the ratios of memory are of: the allocator's peak (GPU), or the growth of the resident set "
+        description="What the ratios of memory are of: the allocator's peak (GPU), or the growth "
+        "of the resident set "
         "over what stood there before the model was built (CPU).",
     )
     peak_memory: Ratio = Field(
-        description="Of memory.peak_bytes, on a CPU of memory.growth_bytes; null where the instruments differ."
+        description="Of memory.peak_bytes, on a CPU of memory.growth_bytes; null where the "
+        "instruments differ."
     )
     query_peak_memory: Ratio = Field(
         default=NO_RATIO,
-        description="Of memory.query_peak_bytes, on a CPU of memory.query_growth_bytes; null where the instruments "
+        description="Of memory.query_peak_bytes, on a CPU of memory.query_growth_bytes; null "
+        "where the instruments "
         "differ.",
     )
     gIoU_points: Points | None = Field(description="Of gIoU; null without quality.")
@@ -134,7 +138,8 @@ class Comparison(Strict):
     mIoU_points: Points | None = Field(default=None, description="Of mIoU; null without quality.")
     gIoU_verdict: Verdict | None = Field(
         default=None,
-        description="What the interval of gIoU_points says of a threshold of 2 points; null without it.",
+        description="What the interval of gIoU_points says of a threshold of 2 points; null "
+        "without it.",
     )
     images_to_tell: Count | None = Field(
         default=None,
@@ -147,7 +152,8 @@ class Comparison(Strict):
         description="The same, without the queries that either failed."
     )
     differences: dict[str, tuple[JsonValue, JsonValue]] = Field(
-        description="Every setting that differs: [of the reference, of the candidate]. More than one is a confound, "
+        description="Every setting that differs: [of the reference, of the candidate]. More than "
+        "one is a confound, "
         "unless it follows from another."
     )
     energy: Ratio = Field(
@@ -160,7 +166,7 @@ class Comparison(Strict):
 
 
 class Difference(Strict):
-    """Mean over the pairs of processes of the memory pass of candidate minus reference, with a t interval."""
+    """Mean of candidate minus reference over the pairs of memory processes, with a t interval."""
 
     bytes: float | None = Field(
         description="Candidate minus reference, in bytes. Null without a pair."
@@ -180,8 +186,8 @@ class Difference(Strict):
 class TimeChange(Strict):
     """A change of a time in milliseconds: the whole is the sum of all `own` and `interaction`.
 
-    A fixed cost, such as the launch of a kernel, adds milliseconds: on the scale of ratios it would look like an
-    interaction.
+    A fixed cost, such as the launch of a kernel, adds milliseconds: on the scale of ratios it would
+    look like an interaction.
     """
 
     reference_ms: float | None = Field(description="Mean over processes of the reference's median.")
@@ -215,12 +221,16 @@ class TimeParts(Strict):
     )
     stages_synchronised: bool = Field(
         default=False,
-        description="Whether `stages_ms` is of the pass that waits for the GPU at each stage's end.",
+        description="Whether `stages_ms` is of the pass that waits for the GPU at each stage's "
+        "end.",
     )
 
 
 class MemoryParts(Strict):
-    """A change of the peak of a query, the build left out: the whole is the sum of all `own` and `interaction`."""
+    """A change of the peak of a query, without the build.
+
+    The whole is the sum of all `own` and `interaction`.
+    """
 
     reference_bytes: float | None = Field(
         description="Mean over processes of the reference's peak."
@@ -237,8 +247,9 @@ class MemoryParts(Strict):
 class Attribution(Strict):
     """What each factor causes of the change of one case that differs from its reference in several.
 
-    A factor's own effect is seen at the reference's levels of the others. With three factors or more the interaction
-    holds those of two as well; the attributions with those two alone show them.
+    A factor's own effect is seen at the reference's levels of the others. With three factors or
+    more the interaction holds those of two as well; the attributions with those two alone show
+    them.
     """
 
     reference: str = Field(description="Name of the case that is compared with.")
@@ -273,7 +284,10 @@ class Roofline(Strict):
 
 
 class ClaimResult(Strict):
-    """One claim of the suite and what came of it. Figures are in `unit`: candidate over reference, points, or bytes."""
+    """One claim of the suite and what came of it.
+
+    Numbers are in `unit`: candidate over reference, points, or bytes.
+    """
 
     claim: str = Field(description="In words.")
     quantity: str | None = Field(
@@ -297,7 +311,8 @@ class ClaimResult(Strict):
         description="95 % interval of it; null where the run gives none."
     )
     verdict: Literal["confirmed", "refuted", "inconclusive", "not measured"] = Field(
-        description="By the side of the bound on which the whole interval lies; of fits, by a capped process."
+        description="By the side of the bound on which the whole interval lies; of fits, by a "
+        "capped process."
     )
     reason: str | None = Field(
         description="Why it is inconclusive or not measured; of fits, what came of it."
@@ -349,7 +364,8 @@ class Summary(Strict):
         validation_alias="against_floors",
         serialization_alias="against_floors",
         default=[],
-        description="Of each model that has quality: whether it is better than the best trivial baseline.",
+        description="Of each model that has quality: whether it is better than the best trivial "
+        "baseline.",
     )
     comparisons: list[Comparison] = Field(
         description="Every other model against its group's reference."
@@ -365,7 +381,8 @@ class Summary(Strict):
     )
     attributions: list[Attribution] = Field(
         default=[],
-        description="Changes that are taken apart into what each factor causes, most factors first.",
+        description="Changes that are taken apart into what each factor causes, most factors "
+        "first.",
     )
     quality_pass: QualityPass | None = Field(
         default=None,
@@ -382,7 +399,8 @@ class Summary(Strict):
     )
     training_comparisons: list[ComparedTrainings] = Field(
         default=[],
-        description="The pairs of trainings that claims are about; without claims all against the first.",
+        description="The pairs of trainings that claims are about; without claims all against the "
+        "first.",
     )
     warnings: list[str] = Field(description="Doubts about this run, each with what it is about.")
 

@@ -1,4 +1,4 @@
-"""From the records of a run to its summary: what the tables and figures show, and nothing that was not measured."""
+"""From the records of a run to its summary: all that the tables and figures show."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -51,7 +51,7 @@ def write_summary(run: Run) -> Summary:
 
 
 def summarise(run: Run) -> Summary:
-    """Return the summary of a run. An unfinished or partly failed run is summarised as far as it went."""
+    """Return the summary of a run; of an unfinished or partly failed run, as far as it went."""
     manifest = run.manifest
     cases = []
     for entry in _reference_first(manifest):
@@ -92,7 +92,7 @@ def summarise(run: Run) -> Summary:
 
 
 def _reference_first(manifest: Manifest) -> list[CaseEntry]:
-    """Return the reference first, then the other models, then the controls; otherwise as the suite has them."""
+    """Return the cases in the order of the summary: the reference, other models, controls."""
 
     def place(entry: CaseEntry) -> tuple[bool, bool]:
         return not entry.is_model, entry.name != manifest.reference
@@ -138,7 +138,8 @@ def _quality(queries: Sequence[QueryRecord], has_quality: bool) -> Quality:
         no_seg_rate = statuses["no_seg"] / len(queries)
     return Quality(
         n=len(queries),
-        **_scores(queries, has_quality),  # pyright: ignore[reportArgumentType]  # the metrics' names are aliases
+        # Some names of metrics are no names of arguments, such as precision_0.5: those are aliases.
+        **_scores(queries, has_quality),  # pyright: ignore[reportArgumentType]
         intervals=intervals(queries) if has_quality else {},
         no_seg_rate=no_seg_rate,
         status=StatusCounts(**{name: statuses[name] for name in StatusCounts.model_fields}),
@@ -221,7 +222,7 @@ def _median(values: list[float]) -> float | None:
 
 
 def _regions(timed: Sequence[QueryRecord]) -> list[str]:
-    """Return the names of the regions in the order of their stages, within a stage as they were first entered."""
+    """Return the names of the regions in the order of their stages, and of their first entry."""
     names = dict.fromkeys(name for query in timed for name in query.regions)
     order = {stage: place for place, stage in enumerate(STAGES)}
     return sorted(names, key=lambda name: order.get(stage_of(name), len(order)))

@@ -1,7 +1,7 @@
 """Claims on training, against the trainings of a suite's run.
 
-The targets "to a mIoU" and "to a loss" are what both trainings of a claim ended at: the worst mIoU of
-all their seeds, so that all reach it.
+The targets "to a mIoU" and "to a loss" are what both trainings of a claim ended at: the worst mIoU
+of all their seeds, so that all reach it.
 """
 
 from collections.abc import Mapping
@@ -41,7 +41,8 @@ def complete_group(run: Run, name: str) -> Group:
 def compared_trainings(run: Run) -> list[ComparedTrainings]:
     """Return the comparisons of those pairs of trainings of which both have a complete seed.
 
-    The pairs are those of the claims on trainings; without such claims, all trainings against the first.
+    The pairs are those of the claims on trainings; without such claims, all trainings against the
+    first.
     """
     pairs = []
     for claim in run.manifest.claims:
@@ -145,7 +146,8 @@ def _peak(claim: StatedClaim, run: Run) -> Finding:
 def _points(metric: str, claim: StatedClaim, run: Run) -> Finding:
     """Return the difference of a score after the last epoch, in points.
 
-    With one seed the interval is over images alone. Another seed may differ by more, so it decides nothing.
+    With one seed the interval is over images alone. Another seed may differ by more, so it decides
+    nothing.
     """
     compared = _compared(claim, run, "quality")
     difference = compared.comparisons[0].final[metric]
@@ -157,7 +159,7 @@ def _points(metric: str, claim: StatedClaim, run: Run) -> Finding:
 
 
 def _fits(claim: StatedClaim, run: Run) -> Finding:
-    """Return whether the training ran in processes that were capped to the card, and the bytes that they took."""
+    """Return whether the training ran in processes capped to the card, and the bytes they took."""
     for training in _seeds_of(run, claim.candidate):
         if training.status == "oom":
             reason = f"seed {training.seed} ran out of memory: {training.reason}"

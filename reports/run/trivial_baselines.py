@@ -1,8 +1,8 @@
 """Whether a model is better than trivial baselines, which never look at the image.
 
-A loaded checkpoint is refused where its gIoU is not above that of the best trivial baseline over the
-same queries, about eight images at least. With fewer images, one miss would condemn a good one; then
-there is a warning, as also where the 95 % interval of the difference reaches down to 0.
+A loaded checkpoint is refused where its gIoU is not above that of the best trivial baseline over
+the same queries, about eight images at least. With fewer images, one miss would condemn a good one;
+then there is a warning, as also where the 95 % interval of the difference reaches down to 0.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,10 +22,12 @@ WHOLE_IMAGE, EMPTY = "whole-image", "empty"
 
 
 def against_trivial_baselines(cases: Sequence[CaseRecords]) -> list[AgainstTrivialBaseline]:
-    """Return every model that has quality against the best trivial baseline, over the queries that it answered.
+    """Return each model that has quality against the best trivial baseline.
 
-    The trivial baselines are the controls among the cases. Whole image and empty mask follow from any
-    record's pixels, and are computed where the run has not evaluated them.
+    Both are scored over the queries that the model answered.
+
+    The trivial baselines are the controls among the cases. Whole image and empty mask follow from
+    any record's pixels, and are computed where the run has not evaluated them.
     """
     evaluated = {}
     for case in cases:
@@ -48,7 +50,10 @@ def _answered(case: CaseRecords) -> list[QueryRecord]:
 def _against_best(
     entry: CaseEntry, answered: list[QueryRecord], evaluated: dict[str, list[QueryRecord]]
 ) -> AgainstTrivialBaseline | None:
-    """Return a model against the trivial baseline that leaves it the smallest gap; None if no query is in both."""
+    """Return a model against the trivial baseline with the smallest gap to it.
+
+    None if no query is in both.
+    """
     baselines = _computed(answered) | evaluated
     pairs = {}
     gaps = {}
@@ -117,14 +122,14 @@ def refused(comparisons: Iterable[AgainstTrivialBaseline]) -> Iterator[str]:
         if against.refused:
             yield (
                 f"refused: the checkpoint of {against.case} is no better than the trivial baseline "
-                f"{against.baseline} (gIoU {against.gIoU:.3f} against {against.baseline_gIoU:.3f} over the "
-                "same queries): its weights are broken, are not those that were meant, or have learnt "
-                "nothing; its quality says nothing"
+                f"{against.baseline} (gIoU {against.gIoU:.3f} against {against.baseline_gIoU:.3f} "
+                "over the same queries): its weights are broken, are not those that were meant, or "
+                "have learnt nothing; its quality says nothing"
             )
 
 
 def not_surely_better(comparisons: Iterable[AgainstTrivialBaseline]) -> Iterator[str]:
-    """Return a sentence for each model that is not surely better than the trivial baselines, and not refused."""
+    """Return a sentence for each model that is not surely better, and is not refused."""
     for against in comparisons:
         model = f"{against.case} (gIoU {against.gIoU:.3f})"
         baseline = f"the trivial baseline {against.baseline} (gIoU {against.baseline_gIoU:.3f})"

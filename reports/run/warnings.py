@@ -1,4 +1,4 @@
-"""What a reader should know before believing a run's numbers: one sentence each, with what it is about."""
+"""Warnings of a run: what a reader should know before believing its numbers."""
 
 import re
 import textwrap
@@ -99,8 +99,8 @@ def _trainings(manifest: Manifest) -> Iterator[str]:
 def _missing(manifest: Manifest, records: Sequence[CaseRecords]) -> Iterator[str]:
     """Return a sentence for the cases that lack records, all cases with the same numbers in one.
 
-    Models are timed in every process of the plan, and every case is in the quality pass, where the run
-    has one. Without that pass a control has one record a query.
+    Models are timed in every process of the plan, and every case is in the quality pass, where the
+    run has one. Without that pass a control has one record a query.
     """
     queries = manifest.data.count
     timed_queries = min(queries, manifest.plan.timed_queries or queries)
@@ -221,7 +221,7 @@ def _unattributed(cases: Sequence[Case]) -> Iterator[str]:
 
 
 def _from_queries(records: Sequence[CaseRecords]) -> Iterator[str]:
-    """Return the warnings of single queries, counted: those that differ only in their numbers are one.
+    """Return the warnings of single queries, those that differ only in numbers counted as one.
 
     The time of a trivial baseline is no result, and neither are warnings about it.
     """
