@@ -455,13 +455,14 @@ def test_a_fit_that_could_not_be_tried_stops_nothing_and_is_tried_again(
     tries(first, monkeypatch, broken)
     first.start()
     run = read_run(tmp_path / "out")
-    assert (run.run["status"], summarise(run).claims[0].verdict) == ("complete", "not measured")
+    assert (run.manifest.status, summarise(run).claims[0].verdict) == ("complete", "not measured")
     assert str(broken) in summarise(run).claims[0].reason
     tries(again, monkeypatch, OUT_OF_MEMORY)
     again.resume()
     run = read_run(tmp_path / "out")
-    assert [(row["status"], row["attempt"]) for row in run.fits] == [("oom", 1)]
-    assert Counter(row["attempt"] for row in run.samples) == {0: 24}
+    fits = [fit for case in run.cases for fit in case.fits]
+    assert [(fit.status, fit.attempt) for fit in fits] == [("oom", 1)]
+    assert Counter(query.attempt for case in run.cases for query in case.queries) == {0: 24}
 
 
 @dataclass(frozen=True)

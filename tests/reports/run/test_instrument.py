@@ -23,8 +23,9 @@ from lisabench.benchmarks.run.worker_pool import WorkerProcess
 from lisabench.harness import noise, nvml, passes, roofline
 from lisabench.harness.clock import VirtualClock
 from lisabench.harness.records.from_json import from_json
+from lisabench.harness.records.journal import current_lines
 from lisabench.harness.records.manifest import CaseEntry, CostByArithmetic
-from lisabench.harness.records.run import CaseRecords, MemoryRecord, PassRecord, read_run
+from lisabench.harness.records.run import SAMPLES, CaseRecords, MemoryRecord, PassRecord, read_run
 from lisabench.models import registry
 from lisabench.models.adapters import lisa
 from lisabench.models.lisa import config
@@ -667,18 +668,19 @@ def test_cases_that_do_not_fit_side_by_side_alternate_as_fresh_processes(
     monkeypatch.setattr(pool, "start_case", counted)
     session.start()
     run = read_run(tmp_path / "out")
+    lines = current_lines(run.folder / SAMPLES)
     orders = [
-        "".join(r["case"] for r in run.samples if r["process"] == p and r["case"] != "empty")
+        "".join(r["case"] for r in lines if r["process"] == p and r["case"] != "empty")
         for p in (0, 1)
     ]
     assert orders == ["aaaaaabbbbbb", "bbbbbbaaaaaa"]
     assert set(side_by_side) == {1}
-    keys = Counter((row["case"], row["process"], row["sample_id"]) for row in run.samples)
+    keys = Counter((row["case"], row["process"], row["sample_id"]) for row in lines)
     assert (
         set(keys.values()) == {1} and len(keys) == 2 * 2 * 6
     )  # the control is in the quality pass
-    assert [w for w in run.run["warnings"] if "a, b do not fit side by side" in w]
-    assert run.run["status"] == "complete"
+    assert [w for w in run.manifest.warnings if "a, b do not fit side by side" in w]
+    assert run.manifest.status == "complete"
 
 
 def test_cases_that_are_capped_to_a_card_have_it_to_themselves(data_root, tmp_path):
@@ -686,7 +688,9 @@ def test_cases_that_are_capped_to_a_card_have_it_to_themselves(data_root, tmp_pa
     session.start()
     run = read_run(tmp_path / "out")
     asked = "".join(
-        row["case"] for row in run.samples if row["process"] == 0 and row["case"] != "empty"
+        row["case"]
+        for row in current_lines(run.folder / SAMPLES)
+        if row["process"] == 0 and row["case"] != "empty"
     )
     assert asked == "aaaaaabbbbbb"
-    assert [w for w in run.run["warnings"] if "a, b have a card of 8GB each" in w]
+    assert [w for w in run.manifest.warnings if "a, b have a card of 8GB each" in w]
