@@ -75,7 +75,7 @@ Reasons = dict[str, str]  # why there is no comparison of "time", "memory" or "q
 
 
 @dataclass(frozen=True)
-class _Place:
+class _CaseOfRun:
     """A case of a run, and the label that it has beside a case of another run."""
 
     run: Run
@@ -109,7 +109,7 @@ def compare_cases(
     run = read_run(folder)
     comparisons = []
     for path in further or [folder]:
-        before, after = _places(run, reference, read_run(path), candidate)
+        before, after = _cases(run, reference, read_run(path), candidate)
         comparisons.append(_across(before, after))
     if all(len(across.not_compared) == 3 for across in comparisons):
         reasons = []
@@ -119,11 +119,11 @@ def compare_cases(
     return Compared(comparisons=comparisons)
 
 
-def _places(run: Run, reference: str, further: Run, candidate: str) -> tuple[_Place, _Place]:
+def _cases(run: Run, reference: str, further: Run, candidate: str) -> tuple[_CaseOfRun, _CaseOfRun]:
     if not _are_one_run(run, further):
         return (
-            _Place(run, _records(run, reference), f"{reference} ({run.folder})"),
-            _Place(further, _records(further, candidate), f"{candidate} ({further.folder})"),
+            _CaseOfRun(run, _records(run, reference), f"{reference} ({run.folder})"),
+            _CaseOfRun(further, _records(further, candidate), f"{candidate} ({further.folder})"),
         )
     if reference == candidate:
         raise UsageError(
@@ -131,8 +131,8 @@ def _places(run: Run, reference: str, further: Run, candidate: str) -> tuple[_Pl
             "run"
         )
     return (
-        _Place(run, _records(run, reference), reference),
-        _Place(further, _records(further, candidate), candidate),
+        _CaseOfRun(run, _records(run, reference), reference),
+        _CaseOfRun(further, _records(further, candidate), candidate),
     )
 
 
@@ -147,7 +147,7 @@ def _records(run: Run, name: str) -> CaseRecords:
     return run.case(name)
 
 
-def _across(reference: _Place, candidate: _Place) -> Across:
+def _across(reference: _CaseOfRun, candidate: _CaseOfRun) -> Across:
     """Return the comparison of two cases over the queries that both have."""
     group = _common_group(reference, candidate)
     took_turns = group is not None
@@ -198,22 +198,22 @@ def _identity(query: QueryRecord) -> tuple[str, str, str]:
     return query.sample_id, query.image_id, query.query
 
 
-def _common_group(reference: _Place, candidate: _Place) -> Group | None:
+def _common_group(reference: _CaseOfRun, candidate: _CaseOfRun) -> Group | None:
     """Return the group in which both took turns; None if they are of two runs or of two groups."""
     if not _are_one_run(reference.run, candidate.run):
         return None
     return reference.run.manifest.group_with({reference.records.name, candidate.records.name})
 
 
-def _side(place: _Place, timed: set[tuple], scored: set[tuple], took_turns: bool) -> Side:
+def _side(case: _CaseOfRun, timed: set[tuple], scored: set[tuple], took_turns: bool) -> Side:
     """Return one side under its label, over the queries that both sides have.
 
     The passes beside the timing of two runs are not paired, so they are left out.
     """
-    records = place.records
+    records = case.records
     common = replace(
         records,
-        entry=replace(records.entry, name=place.label),
+        entry=replace(records.entry, name=case.label),
         queries=tuple(query for query in records.queries if _identity(query) in timed),
         scored=tuple(query for query in records.scored if _identity(query) in scored),
         passes=records.passes if took_turns else (),
@@ -244,7 +244,7 @@ def _methods(reference: Case, candidate: Case, took_turns: bool, refused: Reason
 
 
 def _refusals(
-    reference: _Place, candidate: _Place, before: Side, after: Side
+    reference: _CaseOfRun, candidate: _CaseOfRun, before: Side, after: Side
 ) -> dict[str, list[str]]:
     """Return the reasons against each kind of comparison, the gravest first."""
     no_cost = list(_no_cost(reference, candidate))
@@ -255,12 +255,12 @@ def _refusals(
     }
 
 
-def _no_cost(reference: _Place, candidate: _Place) -> Iterator[str]:
-    places = reference, candidate
-    controls = [place.label for place in places if not place.records.entry.is_model]
+def _no_cost(reference: _CaseOfRun, candidate: _CaseOfRun) -> Iterator[str]:
+    cases = reference, candidate
+    controls = [case.label for case in cases if not case.records.entry.is_model]
     if controls:
         yield f"{formatting.listed(controls)} is a control, whose costs are no result"
-    before, after = [dict(place.run.manifest.environment or {}) for place in places]
+    before, after = [dict(case.run.manifest.environment or {}) for case in cases]
     yield from different_machines(before, after)
 
 
@@ -279,7 +279,7 @@ def _no_memory(before: Side, after: Side) -> Iterator[str]:
         yield NO_START
 
 
-def _no_quality(reference: _Place, candidate: _Place) -> Iterator[str]:
+def _no_quality(reference: _CaseOfRun, candidate: _CaseOfRun) -> Iterator[str]:
     before, after = _fingerprint(reference), _fingerprint(candidate)
     if before != after:
         yield f"evaluated on different data (fingerprint {before} and {after})"
@@ -316,8 +316,8 @@ def _not_measured(comparison: Comparison, refused: Reasons) -> Reasons:
 # What stands beside the comparison
 
 
-def _fingerprint(place: _Place) -> str | None:
-    return place.run.manifest.data.fingerprint
+def _fingerprint(case: _CaseOfRun) -> str | None:
+    return case.run.manifest.data.fingerprint
 
 
 def _plan(run: Run) -> dict[str, Any]:
@@ -325,11 +325,13 @@ def _plan(run: Run) -> dict[str, Any]:
     return {name: plan[name] for name in PLAN}
 
 
-def _warnings(reference: _Place, candidate: _Place, comparison: Comparison) -> Iterator[str]:
+def _warnings(
+    reference: _CaseOfRun, candidate: _CaseOfRun, comparison: Comparison
+) -> Iterator[str]:
     two_runs = not _are_one_run(reference.run, candidate.run)
-    for place in (reference, candidate):
-        for warning in place.warnings():
-            yield f"{place.run.folder}: {warning}" if two_runs else warning
+    for case in (reference, candidate):
+        for warning in case.warnings():
+            yield f"{case.run.folder}: {warning}" if two_runs else warning
     other_data = _fingerprint(reference) != _fingerprint(candidate)
     if other_data and comparison.peak_memory.ratio is not None:
         yield (
@@ -337,8 +339,8 @@ def _warnings(reference: _Place, candidate: _Place, comparison: Comparison) -> I
             "is of that, too."
         )
     entries = []
-    for place in (reference, candidate):
-        entries.append(replace(place.records.entry, name=place.label))
+    for case in (reference, candidate):
+        entries.append(replace(case.records.entry, name=case.label))
     yield from confounds(entries, [comparison])
 
 

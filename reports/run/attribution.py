@@ -13,23 +13,29 @@ from ..ratios import mean_milliseconds, medians_ms, paired_ratio_of, time_logs
 from ..schema_base import Ratio, Twin
 from ..times import END_TO_END, Times, end_to_end_times, times_by_stage, were_synchronised
 from ..twins import no_narrower
-from .comparison import twins_of
 from .schema import Attribution, Case, Difference, MemoryParts, TimeChange, TimeParts
 
 ByProcess = Mapping[int, float]
 
 
-def attribute(cases: Sequence[Case], group: Group, run: Run) -> list[Attribution]:
+def attribute(
+    cases: Sequence[Case], group: Group, twins: Sequence[Twin], run: Run
+) -> list[Attribution]:
     """Return the attribution of every case of a group whose change the design can take apart.
 
     There is none if the group's reference takes no part in the design.
+
+    Args:
+        cases: summaries of all cases of the run.
+        group: the cases that took turns.
+        twins: of the group: no interval of a ratio of times is narrower than theirs.
+        run: holds the records.
     """
     design = run.manifest.design
     levels = {name: design[name] for name in group.cases if name in design}
     if group.reference not in levels:
         return []
     clock_of = {case.name: case.time.clock for case in cases}
-    twins = twins_of(group, run)
     attributions = []
     for corner, alone in corners(levels, group.reference).items():
         names = [group.reference, *alone.values(), corner]

@@ -52,17 +52,24 @@ class Methods:
     quality: Callable[[Sequence[QueryRecord], Sequence[QueryRecord]], PointsByScore]
 
 
-def compare(cases: Sequence[Case], group: Group, run: Run) -> list[Comparison]:
+def compare(
+    cases: Sequence[Case], group: Group, twins: Sequence[Twin], run: Run
+) -> list[Comparison]:
     """Return the comparison of every other case of a group with the group's reference.
 
     There is none if the reference is not among the cases.
+
+    Args:
+        cases: summaries of all cases of the run.
+        group: the cases that took turns.
+        twins: of the group, see `twins_of`.
+        run: holds the records.
     """
     in_group = {case.name: case for case in cases if case.name in group.cases}
     if group.reference not in in_group:
         return []
     reference = in_group.pop(group.reference)
     reference_side = Side(reference, run.case(reference.name))
-    twins = twins_of(group, run)
     comparisons = []
     for candidate in in_group.values():
         candidate_side = Side(candidate, run.case(candidate.name))

@@ -58,9 +58,10 @@ def summarise(run: Run) -> Summary:
         cases.append(summarise_case(run.case(entry.name), manifest.roofline))
     comparisons, attributions, twins = [], [], []
     for group in manifest.groups:
-        comparisons += compare(cases, group, run)
-        attributions += attribute(cases, group, run)
-        twins += twins_of(group, run)
+        twins_of_group = twins_of(group, run)
+        twins += twins_of_group
+        comparisons += compare(cases, group, twins_of_group, run)
+        attributions += attribute(cases, group, twins_of_group, run)
     against_baselines = against_trivial_baselines(run.cases)
     quality_pass = manifest.quality_pass
     return Summary(
