@@ -10,7 +10,8 @@ from places import ROOT
 
 from lisabench import cli
 from lisabench.benchmarks.claim import Claim
-from lisabench.benchmarks.suite import Data, Plan, Suite
+from lisabench.benchmarks.suite import Data, Plan
+from lisabench.benchmarks.suite_file import KEYS
 from lisabench.harness import errors
 from lisabench.harness.metrics import METRICS
 from lisabench.models import registry
@@ -130,7 +131,7 @@ def described(text: str) -> dict[str, list[str]]:
 
 
 TABLES = {
-    "keys of a suite": ("suites.md", "Keys", Suite.model_fields),
+    "keys of a suite": ("suites.md", "Keys", KEYS),
     "keys of a claim": ("suites.md", "Claims", Claim.model_fields),
     "quantities": ("suites.md", "Quantities of claims", QUANTITIES),
     "plan": ("settings.md", "`plan`", Plan.model_fields),
