@@ -86,11 +86,13 @@ def unpack(packed: dict[str, Any]) -> np.ndarray:
 
 
 def overlap(a_HW: np.ndarray, b_HW: np.ndarray) -> float:
-    """IoU of two masks, bool [H, W]: 1 where both are empty, 0 where their sizes differ."""
+    """Return the IoU of two masks, bool [H, W]: 1 where both are empty, 0 where their sizes differ."""
     if a_HW.shape != b_HW.shape:
         return 0.0
-    union = np.count_nonzero(a_HW | b_HW)
-    return np.count_nonzero(a_HW & b_HW) / union if union else 1.0
+    union_px = np.count_nonzero(a_HW | b_HW)
+    if union_px == 0:
+        return 1.0
+    return np.count_nonzero(a_HW & b_HW) / union_px
 
 
 def _run_lengths(pixels: np.ndarray) -> np.ndarray:
@@ -100,7 +102,9 @@ def _run_lengths(pixels: np.ndarray) -> np.ndarray:
     edges = np.concatenate(([0], starts, [pixels.size]))
     counts = np.diff(edges)
     begins_with_ones = pixels.size > 0 and bool(pixels[0])
-    return np.concatenate(([0], counts)) if begins_with_ones else counts
+    if begins_with_ones:
+        counts = np.concatenate(([0], counts))
+    return counts
 
 
 def _filled(counts: np.ndarray, height: int, width: int, order: Literal["C", "F"]) -> np.ndarray:
@@ -121,7 +125,8 @@ def _to_text(counts: np.ndarray) -> str:
     numbers = counts.astype(np.int64)
     numbers[3:] -= counts[1:-2]
     most_bits = int(np.abs(numbers).max()).bit_length() + 1
-    places = np.arange(-(-most_bits // BITS))
+    most_groups = -(-most_bits // BITS)  # rounded up
+    places = np.arange(most_groups)
     bits_NG = numbers[:, None] >> (BITS * places)
     # A number ends at the first group after which only its sign is left: -1 or 0 further up.
     is_negative = bits_NG & SIGN_BIT != 0
@@ -136,9 +141,9 @@ def _to_text(counts: np.ndarray) -> str:
 def _from_text(text: str) -> np.ndarray:
     """Return the run lengths, int64, of COCO's text."""
     characters = np.frombuffer(text.encode("utf-8", "replace"), dtype=np.uint8)
-    known = (characters >= FIRST_CHARACTER) & (characters <= LAST_CHARACTER)
+    are_coco = (characters >= FIRST_CHARACTER) & (characters <= LAST_CHARACTER)
     groups = characters.astype(np.int64) - FIRST_CHARACTER
-    if not known.all():
+    if not are_coco.all():
         raise _damaged("its counts hold a character that COCO does not use")
     is_last = groups & CONTINUES == 0
     if not is_last.any() or not is_last[-1]:
@@ -150,6 +155,7 @@ def _from_text(text: str) -> np.ndarray:
         raise _damaged(f"its counts hold a number of more than {LONGEST_GROUP} characters")
     places = np.arange(groups.size) - np.repeat(starts, lengths)
     numbers = np.add.reduceat((groups & 0x1F) << (BITS * places), starts)
+    # Two's complement: the highest bit of a number's last group is its sign.
     is_negative = groups[ends] & SIGN_BIT != 0
     numbers = np.where(is_negative, numbers - (1 << (BITS * lengths)), numbers)
     # Undo the differences: odd places form one chain; so do even ones, except the very first.
@@ -180,7 +186,7 @@ def _size(rle: Any) -> tuple[int, int]:
 
 
 def _are_integers(values: Sequence[Any]) -> bool:
-    """Whether JSON had an integer in each place: Python takes True for an integer, too."""
+    """Return whether JSON had an integer in each place. By type, since True is an `int` in Python."""
     return all(type(value) is int for value in values)
 
 

@@ -1,10 +1,12 @@
-"""Quality from integers: what is counted per query, and the scores of many queries.
+"""Quality from integers: the pixels that are counted for each query, and the scores of many queries.
 
-Ignored pixels (255) belong to neither set. A query's IoU is intersection / union; 1 where both sets are empty.
+A record keeps counts of pixels and no score, so that every score can be computed from it later. Ignored
+pixels (255) belong neither to the target nor to the prediction.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -15,7 +17,7 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Counts:
-    """What one query contributes to every score. Pixels are counted after leaving out the ignored ones.
+    """What one query contributes to every score. Ignored pixels are in none of the counts.
 
     Attributes:
         intersection_px: pixels in both target and prediction.
@@ -25,7 +27,8 @@ class Counts:
         valid_px: pixels that are not ignored.
         target_box: of the target, as pixel edges (x0, y0, x1, y1), half-open; None if it is empty.
         predicted_box: of the prediction, likewise.
-        failed: there was no answer at all (out of memory, time-out, error). Then an empty target is no hit either.
+        failed: there was no answer at all (out of memory, time-out, error). Then an empty target counts
+            as missed, too.
     """
 
     intersection_px: int
@@ -39,7 +42,7 @@ class Counts:
 
 
 def count(predicted_HW: np.ndarray, target_HW: np.ndarray) -> Counts:
-    """Counts one answered query.
+    """Count the pixels of one answered query.
 
     Args:
         predicted_HW: bool [H, W].
@@ -48,9 +51,8 @@ def count(predicted_HW: np.ndarray, target_HW: np.ndarray) -> Counts:
     Raises:
         ValueError: the two differ in size, or the prediction is not of booleans.
     """
-    if (
-        predicted_HW.dtype != np.bool_
-    ):  # logits would count as foreground wherever they are not exactly 0
+    # Logits would count as foreground wherever they are not exactly 0.
+    if predicted_HW.dtype != np.bool_:
         raise ValueError(
             f"the mask has dtype {predicted_HW.dtype}; expected bool: compare logits with > 0"
         )
@@ -61,14 +63,14 @@ def count(predicted_HW: np.ndarray, target_HW: np.ndarray) -> Counts:
     valid_HW = target_HW != IGNORED
     target_HW = target_HW == 1
     predicted_HW = predicted_HW & valid_HW
-    intersection = int(np.count_nonzero(predicted_HW & target_HW))
-    target = int(np.count_nonzero(target_HW))
-    predicted = int(np.count_nonzero(predicted_HW))
+    intersection_px = int(np.count_nonzero(predicted_HW & target_HW))
+    target_px = int(np.count_nonzero(target_HW))
+    predicted_px = int(np.count_nonzero(predicted_HW))
     return Counts(
-        intersection_px=intersection,
-        union_px=target + predicted - intersection,
-        target_px=target,
-        predicted_px=predicted,
+        intersection_px=intersection_px,
+        union_px=target_px + predicted_px - intersection_px,
+        target_px=target_px,
+        predicted_px=predicted_px,
         valid_px=int(np.count_nonzero(valid_HW)),
         target_box=_box(target_HW),
         predicted_box=_box(predicted_HW),
@@ -76,12 +78,13 @@ def count(predicted_HW: np.ndarray, target_HW: np.ndarray) -> Counts:
 
 
 def failed(target_HW: np.ndarray) -> Counts:
-    """Counts a query that got no answer: IoU 0, and the target's area in the union."""
-    nothing = count(np.zeros(target_HW.shape, dtype=bool), target_HW)
-    return Counts(**{**vars(nothing), "failed": True})
+    """Return the counts of a query without an answer: IoU 0, and the target's area in the union."""
+    empty_HW = np.zeros(target_HW.shape, dtype=bool)
+    return replace(count(empty_HW, target_HW), failed=True)
 
 
 def _box(mask_HW: np.ndarray) -> Box | None:
+    """Return the bounding box of a mask as half-open pixel edges (x0, y0, x1, y1); None if it is empty."""
     rows = np.flatnonzero(mask_HW.any(axis=1))
     if rows.size == 0:
         return None
@@ -91,28 +94,41 @@ def _box(mask_HW: np.ndarray) -> Box | None:
 
 
 def iou(query: Counts) -> float:
-    """Foreground IoU of one query: 1 where both are empty, 0 where only one is or where there was no answer."""
+    """Return the foreground IoU of one query.
+
+    It is 1 where target and prediction are both empty, as in the original LISA, and 0 where only one of
+    them is empty or where there was no answer.
+    """
     if query.failed:
         return 0.0
-    return query.intersection_px / query.union_px if query.union_px else 1.0
+    if query.union_px == 0:
+        return 1.0
+    return query.intersection_px / query.union_px
 
 
 def box_giou(query: Counts) -> float:
-    """Generalised IoU of the two bounding boxes (Rezatofighi 2019), from -1 to 1; -1 without a prediction.
+    """Return the generalised IoU of the two bounding boxes, from -1 to 1; -1 without a prediction.
+
+    GIoU = IoU - (hull - union) / hull, where the hull is the smallest box around both.
+
+    Source: Rezatofighi et al. 2019, "Generalized Intersection over Union".
 
     Raises:
         ValueError: the target is empty, and so has no box.
     """
-    a, b = query.target_box, query.predicted_box
-    if a is None:
+    target, predicted = query.target_box, query.predicted_box
+    if target is None:
         raise ValueError("box_giou needs a target that is not empty")
-    if b is None:
+    if predicted is None:
         return -1.0
-    intersection = max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(
-        0, min(a[3], b[3]) - max(a[1], b[1])
-    )
-    union = _area(a) + _area(b) - intersection
-    hull = _area((min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])))
+    x0, x1 = max(target[0], predicted[0]), min(target[2], predicted[2])
+    y0, y1 = max(target[1], predicted[1]), min(target[3], predicted[3])
+    # Where the boxes do not meet, an end lies before its beginning.
+    intersection = max(0, x1 - x0) * max(0, y1 - y0)
+    union = _area(target) + _area(predicted) - intersection
+    hull_x0, hull_x1 = min(target[0], predicted[0]), max(target[2], predicted[2])
+    hull_y0, hull_y1 = min(target[1], predicted[1]), max(target[3], predicted[3])
+    hull = _area((hull_x0, hull_y0, hull_x1, hull_y1))
     return intersection / union - (hull - union) / hull
 
 
@@ -120,80 +136,142 @@ def _area(box: Box) -> int:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
+# The metrics that are a sum over queries divided by a sum over queries, so that an interval can be
+# computed for them; see `score_parts`.
+SCORES = ("gIoU", "cIoU", "mIoU")
+
+
+def score_parts(
+    intersection_Q: np.ndarray,
+    union_Q: np.ndarray,
+    target_Q: np.ndarray,
+    failed_Q: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return what each query adds to the numerator and the denominator of each of `SCORES`.
+
+    gIoU is the sum of IoUs over the number of queries, mIoU the same for the queries with a target alone,
+    and cIoU the sum of intersections over the sum of unions.
+
+    Args:
+        intersection_Q, union_Q, target_Q: counts of pixels, integers [Q].
+        failed_Q: bool [Q], which queries have no answer; None: none.
+
+    Returns:
+        float [Q, 3, 2]: query, score, and numerator or denominator.
+    """
+    queries = len(union_Q)
+    iou_Q = np.divide(intersection_Q, union_Q, out=np.ones(queries), where=union_Q > 0)
+    if failed_Q is not None:
+        iou_Q[failed_Q] = 0.0
+    has_target_Q = (target_Q > 0).astype(float)
+    parts_Q32 = np.empty((queries, len(SCORES), 2))
+    parts_Q32[:, 0, 0], parts_Q32[:, 0, 1] = iou_Q, 1.0
+    parts_Q32[:, 1, 0], parts_Q32[:, 1, 1] = intersection_Q, union_Q
+    parts_Q32[:, 2, 0], parts_Q32[:, 2, 1] = iou_Q * has_target_Q, has_target_Q
+    return parts_Q32
+
+
 def _mean(values: list[float]) -> float | None:
     return sum(values) / len(values) if values else None
-
-
-def _cumulative_iou(queries: list[Counts]) -> float | None:
-    union = sum(query.union_px for query in queries)
-    return sum(query.intersection_px for query in queries) / union if union else None
-
-
-def _background_iou(queries: list[Counts]) -> float | None:
-    """A query without an answer gets none of its background right, as it gets none of its foreground right."""
-    intersection = sum(query.valid_px - query.union_px for query in queries if not query.failed)
-    union = sum(query.valid_px - query.intersection_px for query in queries if not query.failed)
-    union += sum(query.valid_px - query.target_px for query in queries if query.failed)
-    return intersection / union if union else None
-
-
-def _class_iou(queries: list[Counts]) -> float | None:
-    """Mean of the background's and the foreground's IoU; of the one that occurs, where the other does not."""
-    classes = (_background_iou(queries), _cumulative_iou(queries))
-    return _mean([value for value in classes if value is not None])
 
 
 def _with_target(queries: list[Counts]) -> list[Counts]:
     return [query for query in queries if query.target_px]
 
 
-def _precision(tenths: int) -> Callable[[list[Counts]], float | None]:
-    """Share of the non-empty targets whose IoU is at least `tenths` / 10, compared in integers."""
+def _giou(queries: list[Counts]) -> float | None:
+    return _mean([iou(query) for query in queries])
 
-    def share(queries: list[Counts]) -> float | None:
-        return _mean(
-            [float(10 * q.intersection_px >= tenths * q.union_px) for q in _with_target(queries)]
-        )
 
-    return share
+def _miou(queries: list[Counts]) -> float | None:
+    return _mean([iou(query) for query in _with_target(queries)])
+
+
+def _ciou(queries: list[Counts]) -> float | None:
+    intersection_px = sum(query.intersection_px for query in queries)
+    union_px = sum(query.union_px for query in queries)
+    return intersection_px / union_px if union_px else None
+
+
+def _class_iou(queries: list[Counts]) -> float | None:
+    """Return the mean IoU of background and foreground; of one class alone where the other has no pixel."""
+    classes = (_background_iou(queries), _ciou(queries))
+    return _mean([class_iou for class_iou in classes if class_iou is not None])
+
+
+def _background_iou(queries: list[Counts]) -> float | None:
+    """Return the accumulated IoU of the background: what is in neither set over what is not in both.
+
+    A query without an answer has none of its background right, as it has none of its foreground right.
+    """
+    intersection_px = union_px = 0
+    for query in queries:
+        if query.failed:
+            union_px += query.valid_px - query.target_px
+        else:
+            intersection_px += query.valid_px - query.union_px
+            union_px += query.valid_px - query.intersection_px
+    return intersection_px / union_px if union_px else None
+
+
+def _box_giou(queries: list[Counts]) -> float | None:
+    return _mean([box_giou(query) for query in _with_target(queries)])
+
+
+def _precision(queries: list[Counts], tenths: int) -> float | None:
+    """Return the share of the non-empty targets whose IoU is at least `tenths` / 10."""
+    reached: list[float] = []
+    for query in _with_target(queries):
+        # In integers: 0.7 has no exact floating-point number, and an IoU of 7/10 must reach it.
+        reached.append(float(10 * query.intersection_px >= tenths * query.union_px))
+    return _mean(reached)
 
 
 def _no_target_accuracy(queries: list[Counts]) -> float | None:
-    empty = [query for query in queries if not query.target_px]
-    return _mean([float(not query.predicted_px and not query.failed) for query in empty])
+    """Return the share of empty targets answered with an empty mask (N-acc of GRES, Liu et al. 2023)."""
+    correct: list[float] = []
+    for query in queries:
+        if not query.target_px:
+            correct.append(float(not query.predicted_px and not query.failed))
+    return _mean(correct)
 
 
 def _target_accuracy(queries: list[Counts]) -> float | None:
+    """Return the share of non-empty targets answered with any mask (T-acc of GRES, Liu et al. 2023)."""
     return _mean([float(query.predicted_px > 0) for query in _with_target(queries)])
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A score of many queries: how it is computed, and what it is in a line."""
+    """A score of many queries.
+
+    Attributes:
+        compute: returns it; None where no query defines it.
+        definition: what it is, in a line.
+    """
 
     compute: Callable[[list[Counts]], float | None]
     definition: str
 
 
 METRICS = {
-    "gIoU": Metric(
-        lambda queries: _mean([iou(query) for query in queries]), "mean IoU over all queries (LISA)"
-    ),
-    "cIoU": Metric(
-        _cumulative_iou, "sum of intersections over sum of unions (LISA; elsewhere oIoU)"
-    ),
-    "mIoU": Metric(
-        lambda queries: _mean([iou(query) for query in _with_target(queries)]),
-        "mean IoU over the non-empty targets",
-    ),
+    "gIoU": Metric(_giou, "mean IoU over all queries (LISA)"),
+    "cIoU": Metric(_ciou, "sum of intersections over sum of unions (LISA; elsewhere oIoU)"),
+    "mIoU": Metric(_miou, "mean IoU over the non-empty targets"),
     "class_IoU": Metric(_class_iou, "mean of the accumulated IoU of background and foreground"),
     "box_GIoU": Metric(
-        lambda queries: _mean([box_giou(query) for query in _with_target(queries)]),
+        _box_giou,
         "generalised IoU of the masks' boxes (Rezatofighi 2019), mean over the non-empty targets",
     ),
-    "precision_0.5": Metric(_precision(5), "share of the non-empty targets with IoU >= 0.5"),
-    "precision_0.7": Metric(_precision(7), "share of the non-empty targets with IoU >= 0.7"),
-    "precision_0.9": Metric(_precision(9), "share of the non-empty targets with IoU >= 0.9"),
+    "precision_0.5": Metric(
+        partial(_precision, tenths=5), "share of the non-empty targets with IoU >= 0.5"
+    ),
+    "precision_0.7": Metric(
+        partial(_precision, tenths=7), "share of the non-empty targets with IoU >= 0.7"
+    ),
+    "precision_0.9": Metric(
+        partial(_precision, tenths=9), "share of the non-empty targets with IoU >= 0.9"
+    ),
     "N_acc": Metric(
         _no_target_accuracy, "share of the empty targets answered with an empty mask (GRES)"
     ),
@@ -202,14 +280,10 @@ METRICS = {
 
 
 def scores(queries: Iterable[Counts]) -> dict[str, float | None]:
-    """Every metric over a set of queries.
-
-    gIoU is the mean IoU over all queries and cIoU the sum of intersections over the sum of unions (both LISA's); mIoU,
-    box_GIoU, the precisions and T_acc look at the queries whose target is not empty, N_acc at the others (GRES);
-    class_IoU is the mean over background and foreground, each accumulated over all queries.
+    """Return every metric over a set of queries; `METRICS` defines them.
 
     Returns:
-        Shares from 0 to 1 (box_GIoU from -1 to 1); None where no query defines it.
+        Shares from 0 to 1 (box_GIoU from -1 to 1); None where no query defines the metric.
     """
     queries = list(queries)
     return {name: metric.compute(queries) for name, metric in METRICS.items()}

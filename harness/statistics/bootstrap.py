@@ -1,10 +1,10 @@
-"""How sure a score is, and a difference of two: the bootstrap over images.
+"""Confidence intervals of scores, and of differences of two scores: the bootstrap over images.
 
-Queries about one image succeed and fail together, so whole images are drawn, with replacement. Both sides are scored on
-the same draw. Each score is a ratio of two sums over queries, so a draw needs only the sums of each image and how often
-it came up.
+Queries about one image succeed and fail together, so whole images are drawn, with replacement. Both
+sides of a difference are scored on the same draw. Each score is a ratio of two sums over queries
+(`metrics.score_parts`), so a draw needs only the sums of each image and how often it was drawn.
 
-The interval is that of percentiles, expanded (`tail`): the plain one is too narrow where images are few.
+The interval is the expanded percentile interval (`tail`): the plain one is too narrow for few images.
 
 Simulated coverage of the 95 % interval of a difference, for gIoU and cIoU, in percent
 (`tests/support/simulation.py`: 1,000 comparisons each, three queries an image; plain percentiles in brackets):
@@ -14,6 +14,9 @@ Simulated coverage of the 95 % interval of a difference, for gIoU and cIoU, in p
     cIoU        90.1 (82.9)  94.3 (89.4)  94.9 (90.7)  94.3 (92.1)  94.5 (93.8)  94.7 (94.4)
 
 Fewer than eight images are too few for any interval.
+
+Axes of arrays: I images, R resamples, V variants (one, or reference and candidate), K scores, and 2 for
+numerator and denominator.
 """
 
 import math
@@ -23,21 +26,20 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from ..metrics import Counts, iou
+from ..metrics import SCORES, Counts, score_parts
 
 RESAMPLES = 10_000
-SCORES = ("gIoU", "cIoU", "mIoU")
-_WEIGHTS_AT_ONCE = 1 << 20
+_WEIGHTS_AT_ONCE = 1 << 20  # numbers: 8 MiB as float64
 
 
 @dataclass(frozen=True)
 class Score:
-    """One side's score and how sure it is.
+    """A score and its confidence interval.
 
     Attributes:
         score: share from 0 to 1.
         low, high: ends of the confidence interval; None with fewer than two images.
-        clusters: images.
+        clusters: number of images.
         resamples: how often as many images were drawn from them.
         seed: of the draws.
     """
@@ -52,15 +54,16 @@ class Score:
 
 @dataclass(frozen=True)
 class Difference:
-    """By how much the candidate's score exceeds the reference's, and how sure that is.
+    """A candidate's score minus the reference's, and its confidence interval.
 
     Attributes:
-        difference: candidate minus reference, of shares from 0 to 1; below 0 the candidate is worse.
+        difference: of shares from 0 to 1; below 0 the candidate is worse.
         low, high: ends of the confidence interval; None with fewer than two images.
-        clusters: images.
+        clusters: number of images.
         resamples: how often as many images were drawn from them.
         seed: of the draws.
-        smallest_detectable: the longer arm of the interval: an estimate farther from 0 would exclude it either way.
+        smallest_detectable: the longer arm of the interval. An estimate farther from 0 than this would
+            exclude 0 in either direction.
     """
 
     difference: float
@@ -84,23 +87,30 @@ class Draws:
 def bootstrap_scores(
     image_ids: Sequence[str], queries: Sequence[Counts], draws: Draws = Draws()
 ) -> dict[str, Score | None]:
-    """The scores of one side over the same images, each with its interval; None where no query defines it.
+    """Return the scores of one variant, each with its interval; None where no query defines a score.
 
     Args:
-        image_ids: of each query, the image that it is about.
+        image_ids: for each query, the image that it is about.
         queries: what each query contributes, in the same order.
-        draws: how to resample. Draws in which a score is undefined, such as mIoU without any target, are left out.
+        draws: how to resample. Draws in which a score is undefined, such as mIoU without any target, are
+            left out.
 
     Raises:
         ValueError: there is no query, or the lists differ in length.
     """
-    sums = sums_by_image(image_ids, [queries])
-    scores, resampled = _scores(sums.sum(axis=0)), _resampled(sums, draws)
-    about = {"clusters": len(sums), "resamples": draws.resamples, "seed": draws.seed}
-    return {
-        name: _score(scores[0, i], resampled[:, 0, i], about, draws)
-        for i, name in enumerate(SCORES)
-    }
+    sums_IVK2 = sums_by_image(image_ids, [queries])
+    images = len(sums_IVK2)
+    scores_VK = _ratios(sums_IVK2.sum(axis=0))
+    resampled_RVK = _resampled_scores(sums_IVK2, draws)
+    result: dict[str, Score | None] = {}
+    for k, name in enumerate(SCORES):
+        score = float(scores_VK[0, k])
+        if math.isnan(score):
+            result[name] = None
+            continue
+        low, high = _interval(resampled_RVK[:, 0, k], images, draws.confidence)
+        result[name] = Score(score, low, high, images, draws.resamples, draws.seed)
+    return result
 
 
 def bootstrap_differences(
@@ -109,120 +119,135 @@ def bootstrap_differences(
     candidate: Sequence[Counts],
     draws: Draws = Draws(),
 ) -> dict[str, Difference | None]:
-    """The candidate's scores minus the reference's, each with its interval; None where one side does not define it.
+    """Return the candidate's scores minus the reference's, each with its interval.
 
     Args:
-        image_ids: of each query, the image that it is about.
-        reference, candidate: what each query contributes on either side, in the same order.
-        draws: how to resample. Draws in which a score is undefined, such as mIoU without any target, are left out.
+        image_ids: for each query, the image that it is about.
+        reference, candidate: what each query contributes in either variant, in the same order.
+        draws: how to resample. Draws in which a score is undefined, such as mIoU without any target, are
+            left out.
+
+    Returns:
+        None in place of a difference where one variant does not define the score.
 
     Raises:
-        ValueError: there is no query, the lists differ in length, or the sides' targets differ.
+        ValueError: there is no query, the lists differ in length, or the targets of the two differ.
     """
     if [query.target_px for query in reference] != [query.target_px for query in candidate]:
         raise ValueError(
-            "the two sides have other targets; expected the same queries in the same order"
+            "the targets of reference and candidate differ; expected the same queries in the same order"
         )
-    sums = sums_by_image(image_ids, [reference, candidate])
-    scores, resampled = _scores(sums.sum(axis=0)), _resampled(sums, draws)
-    gain, gains = scores[1] - scores[0], resampled[:, 1] - resampled[:, 0]
-    about = {"clusters": len(sums), "resamples": draws.resamples, "seed": draws.seed}
-    return {name: _difference(gain[i], gains[:, i], about, draws) for i, name in enumerate(SCORES)}
-
-
-def _score(
-    value: float, resampled: np.ndarray, about: dict[str, int], draws: Draws
-) -> Score | None:
-    if np.isnan(value):
-        return None
-    low, high = _interval(resampled, about["clusters"], draws.confidence)
-    return Score(float(value), low, high, **about)
-
-
-def _difference(
-    value: float, resampled: np.ndarray, about: dict[str, int], draws: Draws
-) -> Difference | None:
-    if np.isnan(value):
-        return None
-    low, high = _interval(resampled, about["clusters"], draws.confidence)
-    arm = None if low is None or high is None else max(float(value) - low, high - float(value))
-    return Difference(float(value), low, high, **about, smallest_detectable=arm)
+    sums_IVK2 = sums_by_image(image_ids, [reference, candidate])
+    images = len(sums_IVK2)
+    scores_VK = _ratios(sums_IVK2.sum(axis=0))
+    resampled_RVK = _resampled_scores(sums_IVK2, draws)
+    gains_K = scores_VK[1] - scores_VK[0]
+    resampled_gains_RK = resampled_RVK[:, 1] - resampled_RVK[:, 0]
+    result: dict[str, Difference | None] = {}
+    for k, name in enumerate(SCORES):
+        gain = float(gains_K[k])
+        if math.isnan(gain):
+            result[name] = None
+            continue
+        low, high = _interval(resampled_gains_RK[:, k], images, draws.confidence)
+        longer_arm = None
+        if low is not None and high is not None:
+            longer_arm = max(gain - low, high - gain)
+        result[name] = Difference(
+            gain, low, high, images, draws.resamples, draws.seed, smallest_detectable=longer_arm
+        )
+    return result
 
 
 def tail(clusters: int, confidence: float = 0.95) -> float:
-    """The share of draws beyond either end of an interval: (1 - confidence) / 2 for many images, less for few.
+    """Return the share of draws beyond either end of an interval.
 
-    The spread of resampled means is too small by the root of (n - 1) / n, and percentiles reach as far as those of the
-    normal distribution where few images call for Student's; going farther out makes up for both.
+    It is (1 - confidence) / 2 for many images, and less for few. Two effects make the plain percentiles
+    too narrow: the spread of resampled means is too small by the factor sqrt((n - 1) / n), and they reach
+    as far as the normal distribution where few images call for Student's. So with the reach
+
+        r = t(n - 1, (1 + confidence) / 2) * sqrt(n / (n - 1)),
+
+    the share is the normal distribution's tail beyond r.
 
     Source: Hesterberg 2015, "What Teachers Should Know About the Bootstrap", the expanded percentile interval.
     """
-    reach = stats.t.ppf((1 + confidence) / 2, clusters - 1) * math.sqrt(clusters / (clusters - 1))
+    student = stats.t.ppf((1 + confidence) / 2, clusters - 1)
+    reach = student * math.sqrt(clusters / (clusters - 1))
     return float(stats.norm.cdf(-reach))
 
 
 def _interval(
-    resampled: np.ndarray, clusters: int, confidence: float
+    resampled_R: np.ndarray, images: int, confidence: float
 ) -> tuple[float, float] | tuple[None, None]:
-    if clusters < 2:
+    if images < 2:
         return None, None
-    beyond = tail(clusters, confidence)
-    low, high = np.nanquantile(resampled, (beyond, 1 - beyond))
+    beyond = tail(images, confidence)
+    low, high = np.nanquantile(resampled_R, (beyond, 1 - beyond))
     return float(low), float(high)
 
 
-def sums_by_image(image_ids: Sequence[str], sides: Sequence[Sequence[Counts]]) -> np.ndarray:
-    """Return the numerator and denominator that each image adds to each of `SCORES`.
+def sums_by_image(image_ids: Sequence[str], variants: Sequence[Sequence[Counts]]) -> np.ndarray:
+    """Return the parts of each score (`metrics.score_parts`), summed over the queries of an image.
 
     Args:
-        image_ids: of each query, the image that it is about.
-        sides: what each query contributes on each side, in the same order.
+        image_ids: for each query, the image that it is about.
+        variants: for each variant, what each query contributes, in the same order.
 
     Returns:
-        float [image, side, score, 2], the images in the order of their sorted ids.
+        float [I, V, K, 2], the images in the order of their sorted ids.
 
     Raises:
         ValueError: there is no query, or the lists differ in length.
     """
-    if len(image_ids) == 0 or any(len(side) != len(image_ids) for side in sides):
-        lengths = [len(image_ids), *map(len, sides)]
+    queries = len(image_ids)
+    if queries == 0 or any(len(variant) != queries for variant in variants):
+        lengths = [queries, *map(len, variants)]
         raise ValueError(
             f"expected as many queries as image ids, and at least one; got lists of {lengths}"
         )
-    parts = np.array([[_parts(query) for query in side] for side in sides], dtype=float)
-    images, image_of_query = np.unique(np.asarray(image_ids), return_inverse=True)
-    sums = np.zeros((len(images), len(sides), *parts.shape[2:]))
-    np.add.at(sums, image_of_query, parts.swapaxes(0, 1))
-    return sums
+    images, image_of_query_Q = np.unique(np.asarray(image_ids), return_inverse=True)
+    sums_IVK2 = np.zeros((len(images), len(variants), len(SCORES), 2))
+    for v, variant in enumerate(variants):
+        np.add.at(sums_IVK2[:, v], image_of_query_Q, _parts(variant))
+    return sums_IVK2
 
 
-def _parts(query: Counts) -> tuple[tuple[float, float], ...]:
-    """Numerator and denominator that one query adds to each of `SCORES`."""
-    value, has_target = iou(query), query.target_px > 0
-    return (value, 1), (query.intersection_px, query.union_px), (value * has_target, has_target)
-
-
-def _scores(sums: np.ndarray) -> np.ndarray:
-    """From [..., score, 2] to [..., score]; NaN where nothing defines it."""
-    numerator, denominator = sums[..., 0], sums[..., 1]
-    return np.divide(
-        numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0
+def _parts(queries: Sequence[Counts]) -> np.ndarray:
+    """Return what each query adds to the sums of each score, [Q, K, 2]."""
+    return score_parts(
+        np.array([query.intersection_px for query in queries]),
+        np.array([query.union_px for query in queries]),
+        np.array([query.target_px for query in queries]),
+        np.array([query.failed for query in queries]),
     )
 
 
-def _resampled(sums: np.ndarray, draws: Draws) -> np.ndarray:
-    """[resample, side, score]: the scores of every draw of the images."""
-    flat = sums.reshape(len(sums), -1)
-    drawn = np.concatenate([weights @ flat for weights in _weights(len(sums), draws)])
-    return _scores(drawn.reshape(draws.resamples, *sums.shape[1:]))
+def _ratios(sums: np.ndarray) -> np.ndarray:
+    """Divide numerators by denominators, [..., 2] to [...]; NaN where no query defines the score."""
+    numerators, denominators = sums[..., 0], sums[..., 1]
+    undefined = np.full(numerators.shape, np.nan)
+    return np.divide(numerators, denominators, out=undefined, where=denominators > 0)
+
+
+def _resampled_scores(sums_IVK2: np.ndarray, draws: Draws) -> np.ndarray:
+    """Return the scores of every draw of the images, [R, V, K]."""
+    flat_sums = sums_IVK2.reshape(len(sums_IVK2), -1)
+    drawn_sums = [weights_RI @ flat_sums for weights_RI in _weights(len(sums_IVK2), draws)]
+    return _ratios(np.concatenate(drawn_sums).reshape(draws.resamples, *sums_IVK2.shape[1:]))
 
 
 def _weights(images: int, draws: Draws) -> Iterator[np.ndarray]:
-    """How often each image was drawn [some resamples, image]: in pieces, since all of them together can be large."""
-    rng, at_once = np.random.default_rng(draws.seed), max(1, _WEIGHTS_AT_ONCE // images)
+    """Yield how often each draw has each image, [some resamples, I].
+
+    In pieces: for 5,001 images, all 10,000 draws at once would be 400 MB.
+    """
+    rng = np.random.default_rng(draws.seed)
+    at_once = max(1, _WEIGHTS_AT_ONCE // images)
     for start in range(0, draws.resamples, at_once):
         rows = min(at_once, draws.resamples - start)
-        drawn = rng.integers(images, size=(rows, images)) + images * np.arange(rows)[:, None]
-        yield (
-            np.bincount(drawn.ravel(), minlength=rows * images).reshape(rows, images).astype(float)
-        )
+        drawn = rng.integers(images, size=(rows, images))
+        # One count for all rows: the images of row r are numbered from r * images on.
+        drawn += images * np.arange(rows)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=rows * images)
+        yield counts.reshape(rows, images).astype(float)
