@@ -16,7 +16,6 @@ Suffixes: B scenes, N queries, Q all queries of a store, A ways to answer, P pla
 """
 
 import io
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -31,6 +30,7 @@ from ...datasets.scenes.generator import scene
 from ...harness.contract import Sample
 from ...harness.probe import NullProbe
 from ...harness.records.pixel_counts import CONTROLS, OWN, PixelCounts, write_pixel_counts
+from ...harness.records.whole_file import whole_file
 from ...models.adapters.trivial import NoSettings, TrivialBaseline, centre_box, empty, whole_image
 from ...models.lisa.encoders import Features
 from ...models.lisa.network import LisaModel
@@ -89,11 +89,9 @@ def kept_labels(
     if not file.exists():
         content = io.BytesIO()
         np.savez_compressed(content, *labels(seed, split, scenes, processes))
-        # Several trainings may write the file at once, each the same content: whole, under a name
-        # of their own, which then takes the place of the file.
-        temporary = file.with_name(f".{file.name}.{os.getpid()}")
-        temporary.write_bytes(content.getvalue())
-        temporary.replace(file)
+        # Several trainings may write the file at once, each the same content.
+        with whole_file(file) as temporary:
+            temporary.write_bytes(content.getvalue())
     with np.load(file) as arrays:
         return [arrays[name] for name in arrays.files]
 

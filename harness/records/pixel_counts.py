@@ -1,16 +1,17 @@
-"""How many queries were answered in several ways, kept in one small file: pixels as integers, a column each.
+"""The pixel counts of many queries, answered in several ways, in one small file with a column for each count.
 
-``NAME.npz`` is a zip of NumPy arrays (``numpy.load(path)`` reads it), where Q is the queries and A the ways to answer:
+``NAME.npz`` is a zip of NumPy arrays (``numpy.load(path)`` reads it), where Q is the queries and A the
+ways to answer them:
 
     query, scene, family, height, width, target_px      int [Q]; family is a place in `families`
     intersection_px, union_px                            int [A, Q]
     families, answers                                    names [F] and [A]
 
-A way to answer is a model's own (`OWN`), a control of it (`CONTROLS`), or a floor, of the model-free file.
+A way to answer is a model's own (`OWN`), a control of it that hides one input (`CONTROLS`), or, in the
+file without a model, a trivial baseline.
 """
 
 import io
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -20,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from ..metrics import Counts
+from ..metrics import SCORES, Counts, score_parts
+from .whole_file import whole_file
 
 OWN = "own"
 CONTROLS = ("query-blind", "image-blind", "llm-blind")
@@ -31,13 +33,13 @@ class PixelCounts:
     """The same queries, answered in one or several ways. No pixel of their targets is ignored.
 
     Attributes:
-        query: numbers of the queries.
-        scene: what each is about; queries of one are one cluster.
-        family: of each, as a place in `families`.
+        query: number of each query.
+        scene: number of the scene that each query is about; queries about one scene are one cluster.
+        family: family of each query, as a place in `families`.
         height, width: of the image, in pixels.
         target_px: pixels of the target.
         intersection_px, union_px: [A, Q], pixels in both target and prediction, and in either.
-        families: their names.
+        families: names of the families.
         answers: names of the ways to answer.
     """
 
@@ -56,113 +58,125 @@ class PixelCounts:
         return len(self.query)
 
     def iou(self, answer: str = OWN) -> np.ndarray:
-        """Foreground IoU of every query [Q]: 1 where both are empty."""
-        hit, either = self._pixels(answer)
-        return np.divide(hit, either, out=np.ones(len(self)), where=either > 0)
+        """Return the foreground IoU of every query, float [Q]; 1 where target and prediction are empty."""
+        intersection_Q, union_Q = self._pixels(answer)
+        return np.divide(intersection_Q, union_Q, out=np.ones(len(self)), where=union_Q > 0)
 
     def counts(self, answer: str = OWN) -> list[Counts]:
-        """As `metrics.count` has them; the boxes, which are not kept, are None."""
-        hit, either = self._pixels(answer)
-        predicted = either - self.target_px + hit
-        rows = zip(hit, either, self.target_px, predicted, self.height * self.width, strict=True)
-        return [
-            Counts(int(h), int(e), int(t), int(p), int(v), None, None) for h, e, t, p, v in rows
-        ]
+        """Return the counts of every query as `metrics.count` does; the boxes, which are not kept, are None."""
+        intersection_Q, union_Q = self._pixels(answer)
+        predicted_Q = union_Q - self.target_px + intersection_Q
+        valid_Q = self.height * self.width
+        result = []
+        for q in range(len(self)):
+            query_counts = Counts(
+                intersection_px=int(intersection_Q[q]),
+                union_px=int(union_Q[q]),
+                target_px=int(self.target_px[q]),
+                predicted_px=int(predicted_Q[q]),
+                valid_px=int(valid_Q[q]),
+                target_box=None,
+                predicted_box=None,
+            )
+            result.append(query_counts)
+        return result
 
     def parts(self, answer: str = OWN) -> np.ndarray:
-        """Numerator and denominator that each query adds to gIoU, cIoU and mIoU: [Q, 3, 2]."""
-        value, has_target, ones = self.iou(answer), self.target_px > 0, np.ones(len(self))
-        pairs = (value, ones), self._pixels(answer), (value * has_target, has_target)
-        return np.stack([np.stack(pair, -1).astype(float) for pair in pairs], 1)
+        """Return what each query adds to the sums of gIoU, cIoU and mIoU; see `metrics.score_parts`."""
+        intersection_Q, union_Q = self._pixels(answer)
+        return score_parts(intersection_Q, union_Q, self.target_px)
 
     def _pixels(self, answer: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return intersection and union of one way to answer, int64 [Q]."""
         place = self.answers.index(answer)
         return self.intersection_px[place].astype(np.int64), self.union_px[place].astype(np.int64)
 
 
 _NAMES = ("families", "answers")
-_COLUMNS = tuple(each.name for each in fields(PixelCounts) if each.name not in _NAMES)
+_BY_ANSWER = ("intersection_px", "union_px")
+_COLUMNS = tuple(field.name for field in fields(PixelCounts) if field.name not in _NAMES)
 
 
-def write_pixel_counts(path: Path, judged: PixelCounts) -> None:
-    """Writes the file whole or not at all; the same figures make the same bytes, whoever else writes them."""
-    arrays: dict[str, Any] = {name: _small(getattr(judged, name)) for name in _COLUMNS}
-    made = io.BytesIO()
-    arrays |= {name: np.array(getattr(judged, name)) for name in _NAMES}
-    np.savez_compressed(made, **arrays)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(made.getvalue())
-    temporary.replace(path)
-
-
-def _small(column: np.ndarray) -> np.ndarray:
-    """In the narrowest unsigned integers that hold it."""
-    return column.astype(np.min_scalar_type(int(column.max(initial=0))))
+def write_pixel_counts(path: Path, pixel_counts: PixelCounts) -> None:
+    """Write the file whole or not at all; the same counts always make the same bytes."""
+    arrays: dict[str, Any] = {}
+    for name in _COLUMNS:
+        column = getattr(pixel_counts, name)
+        # The narrowest unsigned integers that hold the column keep the file small.
+        arrays[name] = column.astype(np.min_scalar_type(int(column.max(initial=0))))
+    for name in _NAMES:
+        arrays[name] = np.array(getattr(pixel_counts, name))
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content.getvalue())
 
 
 def read_pixel_counts(path: Path) -> PixelCounts:
-    """Reads what `write_pixel_counts` wrote.
+    """Read what `write_pixel_counts` has written.
 
     Raises:
         DataError: the file is missing, damaged, or its columns do not fit together.
     """
     try:
-        with np.load(path, allow_pickle=False) as found:
-            columns = {name: found[name].astype(np.int64) for name in _COLUMNS}
-            families, answers = (tuple(map(str, found[name])) for name in _NAMES)
+        with np.load(path, allow_pickle=False) as arrays:
+            columns = {name: arrays[name].astype(np.int64) for name in _COLUMNS}
+            families = tuple(str(name) for name in arrays["families"])
+            answers = tuple(str(name) for name in arrays["answers"])
     except FileNotFoundError as error:
         raise DataError(
-            f"{path} is missing: judge again, or remove the training's training.json"
+            f"{path} is missing: evaluate again, or remove the training's training.json"
         ) from error
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split())  # on one line
         raise DataError(
-            f"{path} is damaged ({_one_line(error)}): copy it anew, or judge again"
+            f"{path} is damaged ({reason}): copy it again, or evaluate again"
         ) from error
-    judged = PixelCounts(**columns, families=families, answers=answers)
-    _check(path, judged)
-    return judged
+    pixel_counts = PixelCounts(**columns, families=families, answers=answers)
+    _check(path, pixel_counts)
+    return pixel_counts
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _check(path: Path, pixel_counts: PixelCounts) -> None:
+    """Check that all columns have the right shape, and that no part is larger than the whole.
 
-
-def _check(path: Path, judged: PixelCounts) -> None:
-    wide, deep = (len(judged),), (len(judged.answers), len(judged))
-    expected = {
-        name: deep if name in ("intersection_px", "union_px") else wide for name in _COLUMNS
-    }
-    for name, shape in expected.items():
-        if getattr(judged, name).shape != shape:
-            raise DataError(
-                f"{path} is damaged ({name} has shape {getattr(judged, name).shape}, expected {shape})"
-            )
-    if (judged.intersection_px > judged.union_px).any() or (
-        judged.target_px > judged.union_px
-    ).any():
+    Raises:
+        DataError: one of them does not.
+    """
+    queries, answers = len(pixel_counts), len(pixel_counts.answers)
+    for name in _COLUMNS:
+        shape = getattr(pixel_counts, name).shape
+        expected = (answers, queries) if name in _BY_ANSWER else (queries,)
+        if shape != expected:
+            raise DataError(f"{path} is damaged ({name} has shape {shape}, expected {expected})")
+    too_much_hit = (pixel_counts.intersection_px > pixel_counts.union_px).any()
+    too_large_a_target = (pixel_counts.target_px > pixel_counts.union_px).any()
+    if too_much_hit or too_large_a_target:
         raise DataError(f"{path} is damaged (an intersection or a target is larger than the union)")
 
 
-def same_queries(one: PixelCounts, other: PixelCounts) -> bool:
-    """Whether both are of the same queries, in the same order, with the same targets."""
-    return all(
-        np.array_equal(getattr(one, name), getattr(other, name))
-        for name in ("query", "scene", "target_px")
-    )
+def same_queries(a: PixelCounts, b: PixelCounts) -> bool:
+    """Return whether both are of the same queries, in the same order, with the same targets."""
+    names = ("query", "scene", "target_px")
+    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in names)
 
 
-def scores(judged: PixelCounts, answer: str = OWN) -> dict[str, float | None]:
-    """gIoU, cIoU and mIoU, as `metrics.scores` defines them: shares from 0 to 1, None where no query defines one."""
-    sums = judged.parts(answer).sum(0)
-    return {name: _share(*sums[i]) for i, name in enumerate(("gIoU", "cIoU", "mIoU"))}
+def scores(pixel_counts: PixelCounts, answer: str = OWN) -> dict[str, float | None]:
+    """Return gIoU, cIoU and mIoU, as `metrics.scores` defines them.
+
+    Returns:
+        Shares from 0 to 1; None where no query defines the score.
+    """
+    sums_K2 = pixel_counts.parts(answer).sum(0)
+    result: dict[str, float | None] = {}
+    for name, (numerator, denominator) in zip(SCORES, sums_K2, strict=True):
+        result[name] = float(numerator / denominator) if denominator else None
+    return result
 
 
-def _share(numerator: float, denominator: float) -> float | None:
-    return float(numerator / denominator) if denominator else None
-
-
-def chosen(judged: PixelCounts, mask_Q: Sequence[bool] | np.ndarray) -> PixelCounts:
-    """Those of the queries that a mask says."""
+def chosen(pixel_counts: PixelCounts, mask_Q: Sequence[bool] | np.ndarray) -> PixelCounts:
+    """Return the queries for which a mask, bool [Q], is True."""
     mask_Q = np.asarray(mask_Q, bool)
-    columns = {name: getattr(judged, name)[..., mask_Q] for name in _COLUMNS}
-    return PixelCounts(**columns, families=judged.families, answers=judged.answers)
+    # The last axis of every column is the queries.
+    columns = {name: getattr(pixel_counts, name)[..., mask_Q] for name in _COLUMNS}
+    return PixelCounts(**columns, families=pixel_counts.families, answers=pixel_counts.answers)

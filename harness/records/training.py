@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import DataError
 from ..metrics import METRICS, Counts
 from .from_json import from_json
-from .journal import current_lines, holds_run, read_manifest, read_page
+from .journal import current_lines, holds_run, read_any_manifest, read_manifest
 from .query import RegionTime, counts_from_json
 
 TRAINING_SCHEMA = "lisabench.training/1"
@@ -460,4 +460,4 @@ def read_training(folder: Path) -> Training:
 
 def is_training(folder: Path) -> bool:
     """Return whether a folder holds a training, rather than a run of a suite."""
-    return holds_run(folder) and read_page(folder).get("schema") == TRAINING_SCHEMA
+    return holds_run(folder) and read_any_manifest(folder).get("schema") == TRAINING_SCHEMA

@@ -1,6 +1,7 @@
 """Factorial designs: which cases tell the effects of several factors apart.
 
-A level is the value that a case has of a factor. All is seen from the reference: an effect is what a level makes of it.
+Each case has a level of each factor, such as ``vision: clip`` or ``precision: bf16``. One case is the
+reference. The effect of a level is what it changes against the reference.
 """
 
 from collections.abc import Mapping
@@ -9,42 +10,49 @@ Levels = Mapping[str, Mapping[str, str]]
 
 
 def changed(levels: Levels, reference: str) -> dict[str, dict[str, str]]:
-    """Of each case, by factor, the level that it has in place of the reference's.
+    """Return for each case the levels in which it differs from the reference, by factor.
 
     Args:
-        levels: of each case, by factor, the level that it has; the reference among them.
-        reference: name of the case that the others are seen from.
+        levels: for each case, by factor, the level that it has; the reference is among them.
+        reference: name of the case that the others are compared with.
     """
-    base = levels[reference]
-    return {
-        case: {f: level for f, level in own.items() if level != base[f]}
-        for case, own in levels.items()
-    }
+    reference_levels = levels[reference]
+    changes_of_cases: dict[str, dict[str, str]] = {}
+    for case, case_levels in levels.items():
+        changes = {}
+        for factor, level in case_levels.items():
+            if level != reference_levels[factor]:
+                changes[factor] = level
+        changes_of_cases[case] = changes
+    return changes_of_cases
 
 
 def alone(levels: Levels, reference: str) -> dict[tuple[str, str], str]:
-    """By factor and level the first case that differs from the reference in that alone."""
-    found: dict[tuple[str, str], str] = {}
+    """Return, by factor and level, the first case that differs from the reference in that level alone."""
+    cases: dict[tuple[str, str], str] = {}
     for case, changes in changed(levels, reference).items():
         if len(changes) == 1:
-            found.setdefault(next(iter(changes.items())), case)
-    return found
+            (change,) = changes.items()
+            cases.setdefault(change, case)
+    return cases
 
 
 def corners(levels: Levels, reference: str) -> dict[str, dict[str, str]]:
-    """The cases whose change from the reference can be taken apart.
+    """Return the cases whose difference from the reference can be split into effects of single factors.
 
-    Such a case differs in two factors or more, and to each belongs a case that differs in that one alone.
+    Such a case differs from the reference in two factors or more, and for each of them there is a case
+    that differs in that one alone.
 
     Returns:
-        Of each corner, by factor, the case that differs from the reference in that alone.
+        For each corner, by factor, the case that differs from the reference in that factor alone.
     """
-    single = alone(levels, reference)
-    several = {
-        case: changes for case, changes in changed(levels, reference).items() if len(changes) > 1
-    }
-    return {
-        case: {factor: single[factor, level] for factor, level in changes.items()}
-        for case, changes in several.items()
-        if all(change in single for change in changes.items())
-    }
+    single_changes = alone(levels, reference)
+    corner_cases: dict[str, dict[str, str]] = {}
+    for case, changes in changed(levels, reference).items():
+        if len(changes) < 2:
+            continue
+        if all(change in single_changes for change in changes.items()):
+            corner_cases[case] = {
+                factor: single_changes[factor, level] for factor, level in changes.items()
+            }
+    return corner_cases

@@ -1,6 +1,9 @@
-"""What an interval says of a threshold, for time, for quality, and for both at once.
+"""What a confidence interval says about a threshold or a bound, for times, scores and claims.
 
-A verdict is drawn from the interval alone: where it straddles the threshold, or where there is none, it claims nothing.
+A verdict depends on the interval alone. Every one here follows from where the whole interval lies, below,
+within or above a range (`_position`). Where the interval reaches over an end of the range, or where there
+is no interval, the verdict is inconclusive. An end of the interval that lies on an end of the range is
+within.
 """
 
 import math
@@ -10,18 +13,17 @@ from typing import Literal, Protocol
 Verdict = Literal["improvement", "same", "regression", "inconclusive"]
 Answer = Literal["holds", "fails", "inconclusive"]
 ClaimVerdict = Literal["confirmed", "refuted", "inconclusive"]
+QualityWord = Literal["as good", "worse", "better", "cannot tell"]
+TimeWord = Literal["faster", "slower", "same", "cannot tell"]
 Ends = tuple[float, float]
+Position = Literal["below", "within", "above"]
 
 TIME_THRESHOLD = 0.05  # a share: 5 %
 QUALITY_THRESHOLD = 2.0  # points: what the modified LISA's document claims, "within 2 points"
 
 
-QualityWord = Literal["as good", "worse", "better", "cannot tell"]
-TimeWord = Literal["faster", "slower", "same", "cannot tell"]
-
-
 class Interval(Protocol):
-    """Whatever has two ends, both None where nothing could be said, such as `Ratio` and `Difference`."""
+    """Whatever has two ends, both None where there is no interval, such as `Ratio` and `Difference`."""
 
     @property
     def low(self) -> float | None:
@@ -32,11 +34,64 @@ class Interval(Protocol):
         """The upper end."""
 
 
-def ratio_verdict(ratio: Interval, threshold: float) -> Verdict:
-    """Of a ratio of costs, candidate over reference, where more is worse.
+def ends_of(interval: Interval) -> Ends | None:
+    """Return both ends of an interval; None where there is no interval."""
+    if interval.low is None or interval.high is None:
+        return None
+    return interval.low, interval.high
 
-    The thresholds are 1 + t and 1 / (1 + t): equally far from 1 in logarithms, so that swapping the two sides turns a
-    regression into an improvement and leaves the other verdicts alone.
+
+def _position(ends: Ends | None, lowest: float, highest: float) -> Position | None:
+    """Return where the whole interval lies, seen from a range; None where that cannot be said."""
+    if ends is None:
+        return None
+    low, high = ends
+    if high < lowest:
+        return "below"
+    if low > highest:
+        return "above"
+    if lowest <= low and high <= highest:
+        return "within"
+    return None
+
+
+_COST_VERDICTS: Mapping[Position | None, Verdict] = {
+    "below": "improvement",
+    "within": "same",
+    "above": "regression",
+    None: "inconclusive",
+}
+_SCORE_VERDICTS: Mapping[Position | None, Verdict] = {
+    "below": "regression",
+    "within": "same",
+    "above": "improvement",
+    None: "inconclusive",
+}
+_ANSWERS: Mapping[Position | None, Answer] = {
+    "below": "fails",
+    "within": "holds",
+    "above": "fails",
+    None: "inconclusive",
+}
+_QUALITY_WORDS: Mapping[Verdict, QualityWord] = {
+    "regression": "worse",
+    "improvement": "better",
+    "same": "as good",
+    "inconclusive": "cannot tell",
+}
+_TIME_WORDS: Mapping[Verdict, TimeWord] = {
+    "regression": "slower",
+    "improvement": "faster",
+    "same": "same",
+    "inconclusive": "cannot tell",
+}
+
+
+def ratio_verdict(ratio: Interval, threshold: float) -> Verdict:
+    """Return the verdict of a ratio of costs, candidate over reference, where more is worse.
+
+    The range of "same" is from 1 / (1 + t) to 1 + t. Its ends are equally far from 1 in logarithms, so
+    that exchanging the two cases turns a regression into an improvement and leaves the other verdicts.
 
     Args:
         ratio: with the ends of its interval, as ratios.
@@ -45,12 +100,12 @@ def ratio_verdict(ratio: Interval, threshold: float) -> Verdict:
     Raises:
         ValueError: the threshold is negative.
     """
-    _not_negative(threshold)
-    return _verdict(ends_of(ratio), 1 / (1 + threshold), 1 + threshold)
+    _check_not_negative(threshold)
+    return _COST_VERDICTS[_position(ends_of(ratio), 1 / (1 + threshold), 1 + threshold)]
 
 
 def quality_verdict(difference: Interval, threshold: float) -> Verdict:
-    """Of a difference of a score, candidate minus reference, where less is worse.
+    """Return the verdict of a difference of a score, candidate minus reference, where less is worse.
 
     Args:
         difference: with the ends of its interval.
@@ -59,8 +114,8 @@ def quality_verdict(difference: Interval, threshold: float) -> Verdict:
     Raises:
         ValueError: the threshold is negative.
     """
-    _not_negative(threshold)
-    return _verdict(_losses(difference), -threshold, threshold)
+    _check_not_negative(threshold)
+    return _SCORE_VERDICTS[_position(ends_of(difference), -threshold, threshold)]
 
 
 def quality_word(difference: Interval, threshold: float = QUALITY_THRESHOLD) -> QualityWord:
@@ -71,8 +126,8 @@ def quality_word(difference: Interval, threshold: float = QUALITY_THRESHOLD) -> 
     - ``as good``: the whole of it lies within +-threshold, also where it excludes 0;
     - ``cannot tell``: anything else, and also where there is no interval.
 
-    An interval such as [-6, -1] excludes 0, and yet the loss may be less than 2 points: whether the candidate is as
-    good or worse, by this threshold, cannot be told. The interval stands beside the word and shows the rest.
+    An interval such as [-6, -1] excludes 0, and yet the loss may be less than 2 points. By this threshold
+    it cannot be told whether the candidate is as good or worse. The interval stands beside the word.
     """
     return _QUALITY_WORDS[quality_verdict(difference, threshold)]
 
@@ -93,10 +148,13 @@ def may_be_praised(difference: Interval | None) -> bool:
 def images_to_tell(
     difference: float, interval: Interval, images: int, threshold: float = QUALITY_THRESHOLD
 ) -> int | None:
-    """Estimate how many images would give a verdict where so many have not.
+    """Estimate how many images would give a verdict, where the images so far have given none.
 
-    The estimate takes the measured difference for the true one, and lets each arm of the interval shrink with the root
-    of the number of images. Every threshold that the interval now reaches over must then be out of its reach.
+    The estimate takes the measured difference for the true one, and lets each arm of the interval shrink
+    with the square root of the number of images. The arm that now reaches over a threshold must then end
+    at the threshold:
+
+        arm * sqrt(images / needed) = |threshold - difference|
 
     Args:
         difference: candidate minus reference, in points.
@@ -105,8 +163,8 @@ def images_to_tell(
         threshold: in points.
 
     Returns:
-        A number of images, rounded up to two digits. None where there is a verdict already, where there is no
-        interval, or where the difference lies on a threshold, so that no number of images would do.
+        A number of images, rounded up to two digits. None where there is a verdict already, where there is
+        no interval, or where the difference lies on a threshold, so that no number of images would do.
     """
     ends = ends_of(interval)
     if ends is None or quality_verdict(interval, threshold) != "inconclusive":
@@ -126,63 +184,24 @@ def images_to_tell(
     return math.ceil(needed / unit) * unit
 
 
-def joint_answer(time: Interval, quality: Interval, faster: float, worse: float) -> Answer:
-    """Whether the candidate is faster by at least `faster` and not worse by more than `worse`.
-
-    It holds if both intervals lie wholly on the right side, and fails if one lies wholly on the wrong side. Each end of
-    a two-sided 95 % interval errs in 2.5 %. Both halves must be shown for it to hold, so that needs no correction:
-    it is wrong in at most 2.5 %. One is enough for it to fail: that is wrong in at most 5 %.
-
-    Args:
-        time: ratio of times, candidate over reference.
-        quality: difference of a score, candidate minus reference.
-        faster: share of the reference's time that is saved, at least 0 and below 1: with 0.2, a ratio of at most 0.8.
-        worse: largest loss of quality that is accepted, not negative, in the unit of `quality`.
-
-    Raises:
-        ValueError: `faster` or `worse` lies outside its range.
-
-    Source: the intersection-union test, Berger 1982.
-    """
-    _not_negative(worse)
-    if not 0 <= faster < 1:
-        raise ValueError(
-            f"the share of time saved is {faster}; expected at least 0 and less than 1"
-        )
-    shown = (_at_most(ends_of(time), 1 - faster), _at_most(_losses(quality), worse))
-    if False in shown:
-        return "fails"
-    return "inconclusive" if None in shown else "holds"
-
-
 def ratio_at_most(ratio: Interval, limit: float) -> Answer:
-    """Whether a ratio of costs is at most `limit`: of no concern is how far below it lies.
+    """Return whether a ratio of costs is at most `limit`; how far below it lies does not matter.
 
     Args:
         ratio: with the ends of its interval, as ratios.
         limit: such as 1.05, where at most 5 % more are accepted.
     """
-    return _ANSWERS[_at_most(ends_of(ratio), limit)]
+    return _ANSWERS[_position(ends_of(ratio), -math.inf, limit)]
 
 
 def loss_at_most(difference: Interval, limit: float) -> Answer:
-    """Whether a score, candidate minus reference, is not worse by more than `limit`, in the unit of the ends."""
-    return _ANSWERS[_at_most(_losses(difference), limit)]
+    """Return whether a score, candidate minus reference, is not worse by more than `limit`.
 
-
-_QUALITY_WORDS: Mapping[Verdict, QualityWord] = {
-    "regression": "worse",
-    "improvement": "better",
-    "same": "as good",
-    "inconclusive": "cannot tell",
-}
-_TIME_WORDS: Mapping[Verdict, TimeWord] = {
-    "regression": "slower",
-    "improvement": "faster",
-    "same": "same",
-    "inconclusive": "cannot tell",
-}
-_ANSWERS: Mapping[bool | None, Answer] = {True: "holds", False: "fails", None: "inconclusive"}
+    Args:
+        difference: with the ends of its interval.
+        limit: largest loss that is accepted, in the unit of the ends.
+    """
+    return _ANSWERS[_position(ends_of(difference), -limit, math.inf)]
 
 
 def claim_verdict(
@@ -190,8 +209,7 @@ def claim_verdict(
 ) -> tuple[ClaimVerdict, str | None]:
     """Return the verdict of an interval against the bound of a claim, and the reason of an inconclusive one.
 
-    The claim is confirmed if the whole interval keeps the bound, and refuted if the whole interval
-    breaks it. An end that lies on the bound keeps it.
+    The claim is confirmed if the whole interval keeps the bound, and refuted if the whole interval breaks it.
 
     Args:
         ends: of the interval; None where the run gives none.
@@ -199,48 +217,17 @@ def claim_verdict(
     """
     if ends is None:
         return "inconclusive", "this run gives no interval for it"
-    low, high = ends
     lowest = -math.inf if at_least is None else at_least
     highest = math.inf if at_most is None else at_most
-    if lowest <= low and high <= highest:
+    position = _position(ends, lowest, highest)
+    if position is None:
+        return "inconclusive", "its interval reaches over the bound"
+    if position == "within":
         return "confirmed", None
-    if high < lowest or highest < low:
-        return "refuted", None
-    return "inconclusive", "its interval reaches over the bound"
+    return "refuted", None
 
 
-def ends_of(interval: Interval) -> Ends | None:
-    """Return both ends of an interval; None where there is no interval."""
-    if interval.low is None or interval.high is None:
-        return None
-    return interval.low, interval.high
-
-
-def _losses(interval: Interval) -> Ends | None:
-    """The ends of what is lost instead of gained, so that more is worse, as with costs."""
-    ends = ends_of(interval)
-    return ends and (-ends[1], -ends[0])
-
-
-def _verdict(ends: Ends | None, best: float, worst: float) -> Verdict:
-    """More is worse; an end on a threshold lies within."""
-    if ends is None:
-        return "inconclusive"
-    low, high = ends
-    if low > worst:
-        return "regression"
-    if high < best:
-        return "improvement"
-    return "same" if best <= low and high <= worst else "inconclusive"
-
-
-def _at_most(ends: Ends | None, limit: float) -> bool | None:
-    """What the whole interval says; None where it straddles the limit, or where there is none."""
-    if ends is None or ends[0] <= limit < ends[1]:
-        return None
-    return ends[1] <= limit
-
-
-def _not_negative(threshold: float) -> None:
+def _check_not_negative(threshold: float) -> None:
+    # Written so that NaN is refused, too.
     if not threshold >= 0:
         raise ValueError(f"the threshold is {threshold}; expected a number that is not negative")

@@ -20,6 +20,7 @@ from ...harness.masks import decode, pack
 from ...harness.metrics import Counts
 from ...harness.records.query import ANSWERED, QueryRecord
 from ...harness.records.run import CaseRecords, MemoryRecord, Run
+from ...harness.records.whole_file import whole_file
 from ...harness.statistics.ratios import log_median
 from ..agreement import answer_spread
 from ..energy import energy_by_process, mean_over, without_energy
@@ -310,10 +311,9 @@ def write_baseline(path: Path, baseline: Baseline) -> None:
         UsageError: it cannot be written.
     """
     page = baseline.model_dump(mode="json", by_alias=True)
-    temporary = path.with_name(f".{path.name}.partial")
     try:
-        temporary.write_text(_laid_out(page | {"digest": digest(page)}), encoding="utf-8")
-        temporary.replace(path)
+        with whole_file(path) as temporary:
+            temporary.write_text(_laid_out(page | {"digest": digest(page)}), encoding="utf-8")
     except OSError as error:
         raise UsageError(
             f"cannot write the baseline {path}: {error.strerror}; name another file with --out"

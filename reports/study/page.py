@@ -9,7 +9,7 @@ from pathlib import Path
 from ...harness.records.study import DUAL, read_study
 from .. import formatting
 from ..markdown import bullet_list, warnings
-from ..pages import REPORT
+from ..pages import write_page
 from . import tables
 from .figures import CURVES, FOREST, draw_study
 from .schema import Budget, Recipe, StudySummary, Superset
@@ -76,12 +76,7 @@ def write_study_report(folder: Path) -> Path:
     study = read_study(folder)
     summary = write_study_summary(study)
     drawn = {path.name for path in draw_study(study, summary)}
-    path = folder / REPORT
-    # A reader never sees half a report: it is written beside, and then replaces the old one.
-    temporary = folder / f".{REPORT}.partial"
-    temporary.write_text(study_page(summary, drawn), encoding="utf-8")
-    temporary.replace(path)
-    return path
+    return write_page(folder, study_page(summary, drawn))
 
 
 def study_page(summary: StudySummary, drawn: set[str]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ...harness.records.training import Training, read_training
 from .. import formatting
 from ..markdown import Row, bullet_list, fact, markdown_table, warnings
-from ..pages import INSTRUMENTS, REPORT, SUMMARY
+from ..pages import INSTRUMENTS, REPORT, SUMMARY, write_page
 from .figures import LOSS, QUALITY, draw_training
 from .schema import TrainingSummary
 from .summary import write_training_summary
@@ -32,12 +32,7 @@ def write_training_report(folder: Path) -> Path:
     training = read_training(folder)
     summary = write_training_summary(training)
     drawn = {path.name for path in draw_training(training, folder)}
-    path = folder / REPORT
-    # A reader never sees half a report: it is written beside, and then replaces the old one.
-    temporary = folder / f".{REPORT}.partial"
-    temporary.write_text(training_page(training, summary, drawn), encoding="utf-8")
-    temporary.replace(path)
-    return path
+    return write_page(folder, training_page(training, summary, drawn))
 
 
 def training_page(training: Training, summary: TrainingSummary, drawn: set[str]) -> str:

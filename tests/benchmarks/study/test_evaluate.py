@@ -261,6 +261,6 @@ def test_five_thousand_queries_take_less_than_150_kb(tmp_path):
 def test_a_damaged_file_is_one_clear_line(content, tmp_path):
     (tmp_path / "counts.npz").write_bytes(content)
     with pytest.raises(
-        DataError, match=r"counts.npz is damaged \(.*\): copy it anew, or judge again"
+        DataError, match=r"counts.npz is damaged \(.*\): copy it again, or evaluate again"
     ):
         read_pixel_counts(tmp_path / "counts.npz")

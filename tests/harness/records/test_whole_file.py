@@ -1,5 +1,7 @@
 """A file that is written whole or not at all."""
 
+import os
+
 import pytest
 
 from lisabench.harness.records.whole_file import whole_file
@@ -29,7 +31,7 @@ def test_an_error_leaves_the_old_file_and_nothing_beside_it(tmp_path):
 
 def test_what_a_killed_process_left_is_not_continued(tmp_path):
     path = tmp_path / "samples.jsonl"
-    (tmp_path / ".samples.jsonl.partial").write_text("left over")
+    (tmp_path / f".samples.jsonl.{os.getpid()}.partial").write_text("left over")
     with whole_file(path) as temporary, temporary.open("a") as journal:
         journal.write("whole")
     assert path.read_text() == "whole"

@@ -6,7 +6,6 @@ import pytest
 from lisabench.harness.statistics.ratios import Ratio
 from lisabench.harness.statistics.verdicts import (
     images_to_tell,
-    joint_answer,
     loss_at_most,
     may_be_praised,
     quality_verdict,
@@ -69,25 +68,6 @@ def test_an_end_on_the_threshold_lies_within():
 def test_without_an_interval_nothing_is_claimed():
     assert ratio_verdict(Ratio(2.0, None, None, 1, None), 0.05) == "inconclusive"
     assert quality_verdict(NONE, 1.0) == "inconclusive"
-    assert joint_answer(NONE, NONE, 0.2, 1.0) == "inconclusive"
-
-
-@pytest.mark.parametrize(
-    ("time", "quality", "expected"),
-    [
-        ((0.70, 0.80), (-1.0, 2.0), "holds"),
-        ((0.70, 0.81), (-1.0, 2.0), "inconclusive"),
-        ((0.70, 0.80), (-1.1, 2.0), "inconclusive"),
-        ((0.81, 0.90), (-1.0, 2.0), "fails"),
-        ((0.70, 0.80), (-3.0, -1.1), "fails"),
-        ((0.81, 0.90), (None, None), "fails"),
-        ((None, None), (-3.0, -1.1), "fails"),
-        ((0.70, 0.80), (None, None), "inconclusive"),
-        ((0.80, 0.90), (-3.0, -1.0), "inconclusive"),
-    ],
-)
-def test_the_joint_statement_needs_both_halves_to_hold_and_one_to_fail(time, quality, expected):
-    assert joint_answer(interval(*time), interval(*quality), faster=0.2, worse=1.0) == expected
 
 
 @pytest.mark.parametrize("threshold", [-0.01, math.nan])
@@ -96,14 +76,6 @@ def test_a_threshold_below_zero_is_refused(threshold):
         ratio_verdict(interval(1, 1), threshold)
     with pytest.raises(ValueError, match="not negative"):
         quality_verdict(NONE, threshold)
-    with pytest.raises(ValueError, match="not negative"):
-        joint_answer(NONE, NONE, 0.2, threshold)
-
-
-@pytest.mark.parametrize("faster", [-0.1, 1.0, math.nan])
-def test_more_than_all_of_the_time_cannot_be_saved(faster):
-    with pytest.raises(ValueError, match="share of time saved"):
-        joint_answer(NONE, NONE, faster, 1.0)
 
 
 @pytest.mark.parametrize(
