@@ -1,10 +1,14 @@
-"""The machine's passport: what must be known of a machine before its figures mean anything."""
+"""The environment of a measurement: the machine, its devices, and the versions of the software.
+
+A time or a peak means something only together with these facts. The records call them the machine's
+"passport". They hold no name of a host or a user.
+"""
 
 import importlib.metadata
 import os
 import platform
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,28 +18,102 @@ from pydantic import JsonValue
 from . import nvml
 from .errors import NothingToCompare, UsageError
 
+# What makes two machines the same, so that their costs may be compared.
+SAME_MACHINE = ("gpu", "gpu_count", "driver", "power_limit_w", "ecc", "mig", "cpu", "cpu_count")
+# A run that is resumed must also find the same operating system, number of threads and device.
+SAME_TO_RESUME = ("os", *SAME_MACHINE, "threads", "device")
+SAME_VERSIONS = ("lisabench", "python", "torch", "transformers", "bitsandbytes")
+
 DISTRIBUTIONS = (
     "lisabench", "torch", "transformers", "accelerate", "bitsandbytes", "tokenizers", "numpy", "scipy", "pandas",
     "opencv-python-headless", "pillow", "matplotlib", "nvidia-ml-py",
 )  # fmt: skip
+_GPU_FACTS = (
+    "gpu", "gpu_memory_bytes", "driver", "power_limit_w", "ecc", "mig", "compute_capability",
+)  # fmt: skip
 
 
 def describe_machine() -> dict[str, Any]:
-    """What the figures depend on; None for what this platform does not tell. No name of the host or its user."""
-    return _host() | _gpu()
+    """Return the facts about this machine that times and peaks depend on; None for what it does not tell."""
+    return _describe_host() | _describe_gpu()
+
+
+def _describe_host() -> dict[str, Any]:
+    import psutil
+
+    return {
+        "os": f"{platform.system()} {platform.machine()}",
+        "kernel": platform.release(),
+        "cpu": _cpu_model(),
+        "cpu_count": usable_cpus(),
+        "memory_bytes": psutil.virtual_memory().total,
+    }
+
+
+def _cpu_model() -> str | None:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or None
+
+
+def _describe_gpu() -> dict[str, Any]:
+    """Return the facts about the first GPU, from NVML; all None without a driver."""
+    import pynvml
+
+    gpu = nvml.handle()
+    if gpu is None:
+        return {"gpu_count": 0} | dict.fromkeys(_GPU_FACTS)
+
+    def compute_capability() -> str:
+        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(gpu)
+        return f"{major}.{minor}"
+
+    # Each fact by itself: a GPU may lack one, such as ECC, and have the others.
+    return {
+        "gpu_count": pynvml.nvmlDeviceGetCount(),
+        "gpu": nvml.read(lambda: _text(pynvml.nvmlDeviceGetName(gpu))),
+        "gpu_memory_bytes": nvml.read(lambda: int(pynvml.nvmlDeviceGetMemoryInfo(gpu).total)),
+        "driver": nvml.read(lambda: _text(pynvml.nvmlSystemGetDriverVersion())),
+        "power_limit_w": nvml.read(lambda: pynvml.nvmlDeviceGetPowerManagementLimit(gpu) / 1000),
+        "ecc": nvml.read(lambda: bool(pynvml.nvmlDeviceGetEccMode(gpu)[0])),
+        "mig": nvml.read(lambda: bool(pynvml.nvmlDeviceGetMigMode(gpu)[0])),
+        "compute_capability": nvml.read(compute_capability),
+    }
+
+
+def _text(value: str | bytes) -> str:
+    """Return a text of NVML, which older versions of its bindings give as bytes."""
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of Python and of the libraries that the figures depend on; None where one is not installed."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in DISTRIBUTIONS}
+    """Return the versions of Python and of the libraries that results depend on; None if not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for distribution in DISTRIBUTIONS:
+        try:
+            found[distribution] = importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            found[distribution] = None
+    return found
+
+
+def conditions() -> dict[str, Any]:
+    """Return what may change between two starts on one machine, and results depend on. Imports torch."""
+    import torch
+
+    return {"threads": torch.get_num_threads(), "device": resolve_device("auto")}
 
 
 def resolve_device(device: str) -> str:
-    """``auto`` becomes ``cuda`` where there is a usable GPU, else ``cpu``.
+    """Return the device that a setting means: ``auto`` is ``cuda`` if there is a usable GPU, else ``cpu``.
 
     Raises:
-        UsageError: a GPU is asked for and there is none.
+        UsageError: the setting names a GPU and there is none.
     """
+    # Without torch, whose import takes seconds.
     if device == "cpu":
         return device
     import torch
@@ -50,160 +128,112 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def conditions() -> dict[str, Any]:
-    """What else figures depend on that may change between two starts on one machine. Imports torch."""
-    import torch
-
-    return {"threads": torch.get_num_threads(), "device": resolve_device("auto")}
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _host() -> dict[str, Any]:
-    import psutil
-
-    return {
-        "os": f"{platform.system()} {platform.machine()}",
-        "kernel": platform.release(),
-        "cpu": _cpu_model(),
-        "cpu_count": usable_cpus(),
-        "memory_bytes": psutil.virtual_memory().total,
-    }
-
-
 def usable_cpus() -> int:
-    """How many cores this process may use."""
+    """Return how many cores this process may use."""
     return len(usable_cores())
 
 
 @cache
 def usable_cores() -> Collection[int]:
-    """The numbers of the cores that this process may use, whatever one of its threads was held to since."""
+    """Return the numbers of the cores that this process may use.
+
+    The answer is kept from the first call on, which comes before any thread is pinned to a core.
+    """
     if sys.platform == "linux":
         return os.sched_getaffinity(0)
     return range(os.cpu_count() or 1)
 
 
 def online_cores() -> list[int]:
-    """The numbers of the cores that are on, in the order in which the system tells what they do."""
+    """Return the numbers of the cores that are online, in the order of psutil's times per core.
+
+    A machine may have cores switched off, so that the numbers have gaps.
+    """
     file = Path("/proc/stat")
     if not file.exists():
         return list(range(os.cpu_count() or 1))
-    names = (line.split()[0] for line in file.read_text().splitlines() if line.startswith("cpu"))
-    return [int(name[3:]) for name in names if name != "cpu"]
-
-
-def _cpu_model() -> str | None:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or None
-
-
-def _gpu() -> dict[str, Any]:
-    """The first GPU's identity, by NVML; all None without a driver."""
-    import pynvml
-
-    names = (
-        "gpu",
-        "gpu_memory_bytes",
-        "driver",
-        "power_limit_w",
-        "ecc",
-        "mig",
-        "compute_capability",
-    )
-    handle = nvml.handle()
-    if handle is None:
-        return {"gpu_count": 0} | dict.fromkeys(names)
-    queries = {
-        "gpu": lambda: _text(pynvml.nvmlDeviceGetName(handle)),
-        "gpu_memory_bytes": lambda: int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
-        "driver": lambda: _text(pynvml.nvmlSystemGetDriverVersion()),
-        "power_limit_w": lambda: pynvml.nvmlDeviceGetPowerManagementLimit(handle) / 1000,
-        "ecc": lambda: bool(pynvml.nvmlDeviceGetEccMode(handle)[0]),
-        "mig": lambda: bool(pynvml.nvmlDeviceGetMigMode(handle)[0]),
-        "compute_capability": lambda: ".".join(
-            map(str, pynvml.nvmlDeviceGetCudaComputeCapability(handle))
-        ),
-    }
-    return {"gpu_count": pynvml.nvmlDeviceGetCount()} | {
-        name: nvml.read(query) for name, query in queries.items()
-    }
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    cores = []
+    for line in file.read_text().splitlines():
+        name = line.split()[0] if line.strip() else ""
+        # The line named "cpu" is the sum of all cores.
+        if name.startswith("cpu") and name != "cpu":
+            cores.append(int(name.removeprefix("cpu")))
+    return cores
 
 
 def cache_folder() -> Path:
-    """LISABENCH_CACHE, or else a folder for this package where the platform keeps a user's caches."""
+    """Return the folder LISABENCH_CACHE, or else one for this package where the platform keeps caches."""
     chosen = os.environ.get("LISABENCH_CACHE")
     if chosen:
         return Path(chosen)
     if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+        caches = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
     elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
+        caches = Path.home() / "Library" / "Caches"
     else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "lisabench"
-
-
-# What makes two machines the same, so that their costs may be compared. A run that is resumed
-# must also find the same operating system, number of threads and device.
-SAME_MACHINE = ("gpu", "gpu_count", "driver", "power_limit_w", "ecc", "mig", "cpu", "cpu_count")
-SAME_TO_RESUME = ("os", *SAME_MACHINE, "threads", "device")
-SAME_VERSIONS = ("lisabench", "python", "torch", "transformers", "bitsandbytes")
+        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(caches) / "lisabench"
 
 
 def must_be_same(
-    folder: Path, what: str, keys: Sequence[str], before: dict[str, Any], now: dict[str, Any]
+    folder: Path,
+    what: str,
+    keys: Sequence[str],
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
 ) -> None:
-    """Of a folder's run.
+    """Check that a run which is to be resumed finds the facts that it was begun with.
+
+    Args:
+        folder: of the run.
+        what: what the facts are about, such as "machine".
+        keys: of the facts.
+        before: the facts in the manifest.
+        now: the facts here and now.
 
     Raises:
-        NothingToCompare: something differs.
+        NothingToCompare: a fact differs.
     """
-    pairs = ((key, before.get(key), now.get(key)) for key in keys)
-    differing = "; ".join(
-        f"{key} was {then}, is {here}" for key, then, here in pairs if then != here
-    )
-    if differing:
+    changes = []
+    for key in keys:
+        if before.get(key) != now.get(key):
+            changes.append(f"{key} was {before.get(key)}, is {now.get(key)}")
+    if changes:
         raise NothingToCompare(
-            f"{folder} was begun with another {what} ({differing}); start anew with --out"
+            f"{folder} was begun with another {what} ({'; '.join(changes)}); start anew with --out"
         )
 
 
 Sides = tuple[JsonValue, JsonValue]
 
 
-def different_machines(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Why two machines' costs must not be compared, by their passports; nothing where they may."""
+def different_machines(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Return why the costs of two machines must not be compared; nothing where they may be.
+
+    Args:
+        before, after: the facts of `describe_machine`.
+    """
     facts = differing(_comparable(before), _comparable(after))
-    named = ", ".join(f"{name} {then} and {now}" for name, (then, now) in facts.items())
-    return [f"measured on different machines ({named})"] if named else []
+    if not facts:
+        return []
+    named = ", ".join(f"{name} {was} and {is_now}" for name, (was, is_now) in facts.items())
+    return [f"measured on different machines ({named})"]
 
 
-def _comparable(passport: dict[str, Any]) -> dict[str, Any]:
-    """What must be the same on both machines; of the driver only its major version."""
-    facts = {name: passport.get(name) for name in SAME_MACHINE}
-    return facts | {"driver": str(facts["driver"]).split(".")[0]}
+def _comparable(machine: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what must be the same on two machines; of the driver only its major version."""
+    facts = {name: machine.get(name) for name in SAME_MACHINE}
+    facts["driver"] = str(facts["driver"]).split(".")[0]
+    return facts
 
 
-def differing(before: dict[str, Any] | None, after: dict[str, Any] | None) -> dict[str, Sides]:
-    """What has another value on either side; of one that does not have it, None."""
+def differing(
+    before: Mapping[str, Any] | None, after: Mapping[str, Any] | None
+) -> dict[str, Sides]:
+    """Return the values that differ, by name; None stands for what one of the two does not have."""
     before, after = before or {}, after or {}
-    names = dict.fromkeys([*before, *after])
-    return {
-        name: (before.get(name), after.get(name))
-        for name in names
-        if before.get(name) != after.get(name)
-    }
+    changes: dict[str, Sides] = {}
+    for name in dict.fromkeys([*before, *after]):
+        if before.get(name) != after.get(name):
+            changes[name] = (before.get(name), after.get(name))
+    return changes

@@ -1,4 +1,4 @@
-"""The errors that a user can cause or meet, and the exit codes they end with.
+"""The errors that a user can cause or meet, and the exit codes that they end with.
 
     LisabenchError
     ├── UsageError       2  a bad option, an unknown name, a bad suite
@@ -6,7 +6,7 @@
     ├── NothingToCompare 4  no pair of cases can be compared
     └── RunFailed        5  something broke while running
 
-Messages say what was wrong, what was expected and how to mend it, in one line.
+Each message says in one line what was wrong, what was expected, and how to mend it.
 """
 
 from collections.abc import Iterable
@@ -15,30 +15,44 @@ from typing import ClassVar
 
 
 class LisabenchError(Exception):
-    """Base of everything that the command line shows as one line instead of a traceback."""
+    """The base of all errors that the command line shows as one line instead of a traceback."""
 
     exit_code: ClassVar[int] = 5
 
 
 class UsageError(LisabenchError):
+    """A bad option, an unknown name, or a bad suite."""
+
     exit_code = 2
 
 
 class DataError(LisabenchError):
+    """A data folder, a record or another file that is broken."""
+
     exit_code = 2
 
 
-class NothingToCompare(LisabenchError):  # noqa: N818  (it names a state, not an accident)
+class NothingToCompare(LisabenchError):  # noqa: N818  (a state, rather than an error)
+    """No pair of cases, runs or machines that may be compared."""
+
     exit_code = 4
 
 
-class RunFailed(LisabenchError):  # noqa: N818
+class RunFailed(LisabenchError):  # noqa: N818  (a state, rather than an error)
+    """Something broke while running; what was measured before is kept."""
+
     exit_code = 5
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> UsageError:
-    """The error for a name that is not in a list: it shows the list and the nearest name."""
-    known = sorted(known)
-    near = get_close_matches(str(name), known, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return UsageError(f"unknown {kind} {str(name)!r}{hint}; known: {', '.join(known)}")
+    """Return the error for a name that is not in a list: it shows the list and the nearest name.
+
+    Args:
+        kind: what the name is of, such as "metric".
+        name: what was given.
+        known: the names that could have been given.
+    """
+    names = sorted(known)
+    nearest = get_close_matches(str(name), names, n=1)
+    hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+    return UsageError(f"unknown {kind} {str(name)!r}{hint}; known: {', '.join(names)}")

@@ -1,21 +1,23 @@
-"""What else goes on while a block is measured: a busy host, a GPU that is held back, other programs on it.
+"""What else runs while queries are measured: a busy host, a slowed-down GPU, other programs on the GPU.
 
-Read between blocks, never inside a query. What is found becomes a warning in the block's records, with its cure.
+All of it is read between blocks of queries, never inside a query. What disturbs a measurement becomes a
+warning in the block's records, with its cure.
 """
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from . import nvml
 from .environment import online_cores, usable_cores
 
-BUSY_CORES = 0.5  # of other programs, over a block
-SHORTEST_S = (
-    0.2  # a kernel counts processor time in hundredths of a second: a shorter time says nothing
-)
-FOREIGN_BYTES = 1 << 30  # in use on a GPU before any of ours is there; an idle driver keeps less
+BUSY_CORES = 0.5  # cores of other programs over a block, from which on the host is called busy
+# The kernel counts processor time in hundredths of a second, so the load of a shorter time is mostly
+# rounding.
+SHORTEST_S = 0.2
+FOREIGN_BYTES = 1 << 30  # in use on a GPU before this run uses it; an idle driver holds less
+# Bits of NVML's reasons for a lowered clock (`nvmlClocksThrottleReason...`) that slow a measurement
+# down. Left out are those that do not, such as an idle GPU.
 HELD_BACK = {
     0x04: "its power limit",
     0x08: "a hardware slowdown",
@@ -26,8 +28,15 @@ HELD_BACK = {
 
 
 @dataclass(frozen=True)
-class _State:
-    """Counters at one moment; None where this platform or GPU has none."""
+class _Counters:
+    """Counters at one moment.
+
+    Attributes:
+        wall_s: the monotonic clock.
+        busy_s: processor time of all programs, on the cores that this process may use.
+        own_s: processor time of this process.
+        energy_mj: energy that the GPU has used; None without such a counter.
+    """
 
     wall_s: float
     busy_s: float
@@ -37,33 +46,35 @@ class _State:
 
 @dataclass
 class _Load:
-    """Seconds of blocks whose load is not reported yet: by the clock, of all programs, and of this process."""
+    """The same times over blocks whose load has not been reported yet, added up."""
 
     wall_s: float = 0.0
     busy_s: float = 0.0
     own_s: float = 0.0
 
-    def add(self, before: _State, now: _State) -> None:
+    def add(self, before: _Counters, now: _Counters) -> None:
         self.wall_s += now.wall_s - before.wall_s
         self.busy_s += now.busy_s - before.busy_s
         self.own_s += now.own_s - before.own_s
 
     def other_cores(self) -> float | None:
-        """Cores that other programs kept busy; None while the blocks are too short together."""
+        """Return how many cores other programs kept busy; None while the blocks are too short together."""
         if self.wall_s < SHORTEST_S:
             return None
-        return round(max(0.0, self.busy_s - self.own_s) / self.wall_s, 2)
+        # The counters are read one after the other and are rounded, so the difference may be below 0.
+        others_s = max(0.0, self.busy_s - self.own_s)
+        return round(others_s / self.wall_s, 2)
 
 
 class Watch:
-    """Around the blocks of one process.
+    """Watches the blocks of one process.
 
-    A block may be shorter than what processor time can be counted in, as one query on a GPU is. So the load of the
-    host is added up over blocks, without what lies between them, and reported once it is of `SHORTEST_S` or more: in
-    the records of the block that completes it, for all blocks since the last report.
+    A block may be too short for the host's load to be counted, as one query on a GPU is. So the load is
+    added up over blocks, without what lies between them. Once the blocks are `SHORTEST_S` long together,
+    their load is reported in the records of the last one.
 
     Args:
-        device: "cpu" or "cuda": whether there is a GPU to be asked.
+        device: "cpu" or "cuda", of the case.
     """
 
     def __init__(self, device: str) -> None:
@@ -73,119 +84,147 @@ class Watch:
 
     def begin(self) -> None:
         """Begin a block."""
-        self._before = self._state()
+        self._before = self._counters()
 
     def since(self, queries: int) -> dict[str, Any]:
-        """End a block, and return what its records say of it.
+        """End a block, and return what its records say about it.
+
+        Args:
+            queries: how many the block had.
 
         Returns:
-            `energy_mj` of a query, `sm_clock_mhz`, `other_cores` (see above; None until it can be told), `warnings`.
+            `energy_mj` of one query, `sm_clock_mhz`, `other_cores` (None until it can be told), and
+            `warnings`. `records.query.QueryRecord` explains them.
         """
-        before, now = self._before, self._state()
+        before, now = self._before, self._counters()
         self._load.add(before, now)
-        other = self._load.other_cores()
-        if other is not None:
+        other_cores = self._load.other_cores()
+        if other_cores is not None:
             self._load = _Load()
-        clock, reasons = _clock_mhz(self._gpu), _held_back_by(self._gpu)
-        known = {
-            "energy_mj": _energy(before, now, queries),
-            "sm_clock_mhz": clock,
-            "other_cores": other,
+        clock_mhz = self._clock_mhz()
+        warnings = []
+        if other_cores is not None and other_cores > BUSY_CORES:
+            warnings.append(
+                f"other programs kept {other_cores:.1f} cores of the host busy: measure on an idle machine"
+            )
+        reasons = self._held_back_by()
+        if reasons:
+            warnings.append(
+                f"the GPU was held back by {' and '.join(reasons)} (at {clock_mhz} MHz): "
+                "let it cool, or raise the limit"
+            )
+        return {
+            "energy_mj": _energy_of_a_query_mj(before, now, queries),
+            "sm_clock_mhz": clock_mhz,
+            "other_cores": other_cores,
+            "warnings": warnings,
         }
-        return known | {"warnings": [*_busy_host(other), *_held_back(reasons, clock)]}
 
-    def _state(self) -> _State:
-        return _State(time.monotonic(), _busy_s(), time.process_time(), _energy_mj(self._gpu))
+    def _counters(self) -> _Counters:
+        return _Counters(
+            wall_s=time.monotonic(),
+            busy_s=_busy_s(),
+            own_s=time.process_time(),
+            energy_mj=self._energy_mj(),
+        )
 
+    def _energy_mj(self) -> int | None:
+        import pynvml
 
-def surroundings(device: str) -> list[str]:
-    """What should be mended before anything is measured; asked where nothing of ours runs on the GPU yet."""
-    return [*_on_battery(), *(_foreign() if device.startswith("cuda") else ())]
+        if self._gpu is None:
+            return None
+        return nvml.read(lambda: int(pynvml.nvmlDeviceGetTotalEnergyConsumption(self._gpu)))
+
+    def _clock_mhz(self) -> int | None:
+        import pynvml
+
+        if self._gpu is None:
+            return None
+        return nvml.read(
+            lambda: int(pynvml.nvmlDeviceGetClockInfo(self._gpu, pynvml.NVML_CLOCK_SM))
+        )
+
+    def _held_back_by(self) -> list[str]:
+        """Return why the GPU runs at a lowered clock now; nothing where it does not, or does not tell."""
+        import pynvml
+
+        if self._gpu is None:
+            return []
+        bits = nvml.read(lambda: int(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._gpu)))
+        if bits is None:
+            return []
+        return [reason for bit, reason in HELD_BACK.items() if bits & bit]
 
 
 def _busy_s() -> float:
-    """Processor time of all programs on the cores that this process may use, and what a hypervisor gave to others."""
+    """Return the processor time of all programs on the cores that this process may use.
+
+    What a hypervisor gave to others (steal) is counted as busy, too: this process could not have it.
+    """
     import psutil
 
     counted = ("user", "nice", "system", "irq", "softirq", "steal")
     ours = usable_cores()
-    counts = zip(online_cores(), psutil.cpu_times(percpu=True), strict=False)
-    of_cores = (times for core, times in counts if core in ours)
-    return sum(getattr(times, name, 0.0) for times in of_cores for name in counted)
+    busy_s = 0.0
+    # Not strict: a core may go on- or offline between the two readings.
+    for core, times in zip(online_cores(), psutil.cpu_times(percpu=True), strict=False):
+        if core in ours:
+            for kind in counted:
+                busy_s += getattr(times, kind, 0.0)  # not every platform has all kinds
+    return busy_s
 
 
-def _busy_host(other_cores: float | None) -> Iterator[str]:
-    if other_cores is not None and other_cores > BUSY_CORES:
-        yield f"other programs kept {other_cores:.1f} cores of the host busy: measure on an idle machine"
+def _energy_of_a_query_mj(before: _Counters, now: _Counters, queries: int) -> float | None:
+    """Return millijoules a query; None without a counter, or where it was set back.
 
-
-def _energy_mj(gpu: Any) -> int | None:
-    import pynvml
-
-    return (
-        None
-        if gpu is None
-        else nvml.read(lambda: int(pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu)))
-    )
-
-
-def _energy(before: _State, now: _State, queries: int) -> float | None:
-    """Millijoules a query; None without a counter, or where it was set back.
-
-    A counter that stood still gives 0, and not None: what it did not report for this block it reports for another, so
-    that leaving the block out would make the mean over all blocks too large.
+    A counter that stood still gives 0, and not None. What it did not report for this block it reports for
+    another, so that leaving the block out would make the mean over all blocks too large.
     """
     if before.energy_mj is None or now.energy_mj is None or now.energy_mj < before.energy_mj:
         return None
     return round((now.energy_mj - before.energy_mj) / queries, 1)
 
 
-def _clock_mhz(gpu: Any) -> int | None:
-    import pynvml
+def surroundings(device: str) -> list[str]:
+    """Return warnings of what should be changed before anything is measured.
 
-    return (
-        None
-        if gpu is None
-        else nvml.read(lambda: int(pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM)))
-    )
+    Call this while no model of this run is on the GPU.
 
-
-def _held_back_by(gpu: Any) -> list[str]:
-    import pynvml
-
-    bits = (
-        0
-        if gpu is None
-        else nvml.read(lambda: int(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu))) or 0
-    )
-    return [why for bit, why in HELD_BACK.items() if bits & bit]
+    Args:
+        device: "cpu" or "cuda".
+    """
+    warnings = _battery_warnings()
+    if device.startswith("cuda"):
+        warnings += _gpu_warnings()
+    return warnings
 
 
-def _held_back(reasons: list[str], clock_mhz: int | None) -> Iterator[str]:
-    if reasons:
-        yield f"the GPU was held back by {' and '.join(reasons)} (at {clock_mhz} MHz): let it cool, or raise the limit"
-
-
-def _on_battery() -> Iterator[str]:
+def _battery_warnings() -> list[str]:
     import psutil
 
+    # Not every platform has this function, and not every machine a battery.
     battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
     if battery is not None and battery.power_plugged is False:
-        yield "this machine runs on its battery, and may save power: plug it in"
+        return ["this machine runs on its battery, and may save power: plug it in"]
+    return []
 
 
-def _foreign() -> Iterator[str]:
-    """Other containers' processes are often not listed; the memory that they use always is."""
+def _gpu_warnings() -> list[str]:
+    """Return a warning if other programs use the GPU, by the list of its processes or by its memory.
+
+    Processes of other containers are often not listed; the memory that they use always shows.
+    """
     import pynvml
 
-    gpu, used = nvml.handle(), nvml.used_bytes() or 0
-    found = (
-        nvml.read(lambda: pynvml.nvmlDeviceGetComputeRunningProcesses(gpu))
-        if gpu is not None
-        else None
-    )
-    if found or used > FOREIGN_BYTES:
-        yield (
-            f"other programs use the GPU ({len(found or ())} listed, {used >> 20} MiB in use before this run): "
-            "times and memory are shared with them; end them, or choose another GPU with CUDA_VISIBLE_DEVICES"
-        )
+    gpu = nvml.handle()
+    used_bytes = nvml.used_bytes() or 0
+    processes = None
+    if gpu is not None:
+        processes = nvml.read(lambda: pynvml.nvmlDeviceGetComputeRunningProcesses(gpu))
+    listed = len(processes or ())
+    if listed == 0 and used_bytes <= FOREIGN_BYTES:
+        return []
+    return [
+        f"other programs use the GPU ({listed} listed, {used_bytes >> 20} MiB in use before this run): "
+        "times and memory are shared with them; end them, or choose another GPU with CUDA_VISIBLE_DEVICES"
+    ]

@@ -1,4 +1,8 @@
-"""What a machine can do at best: its rate of matrix products and its memory bandwidth, measured."""
+"""What a machine can do at best: its rate of matrix products and its memory bandwidth, as measured here.
+
+A stage's time can be compared with them, as in the roofline model (Williams, Waterman and Patterson 2009):
+no stage is faster than its operations at the peak rate, or its bytes at the peak bandwidth.
+"""
 
 import hashlib
 import json
@@ -9,7 +13,7 @@ from typing import Any
 
 from . import environment
 from .clock import clock_for
-from .environment import cache_folder
+from .environment import SAME_TO_RESUME, cache_folder
 from .records.journal import write_json
 
 REPETITIONS = 5
@@ -18,11 +22,11 @@ SIDES = {
     "cpu": 1024,
 }  # of the square matrices; large enough for the rate to level off
 COPIED_BYTES = {"cuda": 4 << 30, "cpu": 256 << 20}  # many times any cache
-SHORT_S = 0.3  # a product that takes longer is not repeated: some CPUs have no quick bfloat16
+SHORT_S = 0.3  # work that takes longer is not repeated: on some CPUs bfloat16 products are slow
 
 
 def measure_roofline(device: str) -> dict[str, Any]:
-    """Measures both on random data, the best of a few repetitions each; takes a second or two.
+    """Measure the peak rates of a device on random data; this takes a second or two.
 
     Args:
         device: "cpu" or "cuda".
@@ -34,43 +38,49 @@ def measure_roofline(device: str) -> dict[str, Any]:
     import torch
 
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    dtypes |= {"float16": torch.float16} if device == "cuda" else {}
+    if device == "cuda":
+        dtypes["float16"] = torch.float16
     with torch.inference_mode():
-        return {
-            "matrix_flops_per_s": {
-                name: _matrix_rate(device, dtype) for name, dtype in dtypes.items()
-            },
-            "bandwidth_bytes_per_s": _bandwidth(device),
-        }
+        rates = {name: _matrix_rate(device, dtype) for name, dtype in dtypes.items()}
+        bandwidth = _bandwidth(device)
+    return {"matrix_flops_per_s": rates, "bandwidth_bytes_per_s": bandwidth}
 
 
 def _matrix_rate(device: str, dtype: Any) -> float:
+    """Return the operations a second of a product of two square matrices, which takes 2 n^3 of them."""
     import torch
 
-    side = SIDES[device]
-    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    return 2 * side**3 / _seconds(lambda: torch.mm(a, b), device)
+    n = SIDES[device]
+    a = torch.randn(n, n, device=device, dtype=dtype)
+    b = torch.randn(n, n, device=device, dtype=dtype)
+    return 2 * n**3 / _shortest_s(lambda: torch.mm(a, b), device)
 
 
 def _bandwidth(device: str) -> float:
+    """Return the bytes a second of a copy, which reads and writes each byte once."""
     import torch
 
-    size = COPIED_BYTES[device]
-    free = torch.cuda.mem_get_info()[0] if device == "cuda" else 8 * size
-    source = torch.ones(min(size, free // 4) // 4, device=device)
+    copied_bytes = COPIED_BYTES[device]
+    if device == "cuda":
+        free_bytes, _ = torch.cuda.mem_get_info()
+        copied_bytes = min(copied_bytes, free_bytes // 4)  # source and target must both fit
+    source = torch.ones(copied_bytes // 4, device=device)  # float32: four bytes a number
     target = torch.empty_like(source)
-    return 2 * source.nbytes / _seconds(lambda: target.copy_(source), device)
+    return 2 * source.nbytes / _shortest_s(lambda: target.copy_(source), device)
 
 
-def _seconds(work: Callable[[], object], device: str) -> float:
-    """The shortest of a few repetitions, after one that warms up: other work only ever takes time away."""
+def _shortest_s(work: Callable[[], object], device: str) -> float:
+    """Return the shortest time of a few repetitions, in seconds, after one that warms up.
+
+    The shortest, because whatever else the machine does can only make a repetition longer.
+    """
     clock = clock_for(device)
-    began = time.perf_counter()
+    began_s = time.perf_counter()
     work()
     clock.settle()
-    slow = time.perf_counter() - began > SHORT_S
+    is_long = time.perf_counter() - began_s > SHORT_S
     times_ns = []
-    for _ in range(1 if slow else REPETITIONS):
+    for _ in range(1 if is_long else REPETITIONS):
         start = clock.mark()
         work()
         end = clock.mark()
@@ -79,24 +89,26 @@ def _seconds(work: Callable[[], object], device: str) -> float:
     return min(times_ns) / 1e9
 
 
-DEPENDS_ON = ("os", "cpu", "cpu_count", "gpu", "driver", "power_limit_w", "mig", "threads")
-
-
 def cached_roofline(device: str) -> dict[str, Any]:
-    """Those of a device on this machine, as `measure_roofline` gives them.
+    """Return the peak rates of a device of this machine, measured once and then kept.
 
     A cache that cannot be written to costs the next run the measurement, and nothing else.
+
+    Args:
+        device: "cpu" or "cuda".
+
+    Returns:
+        What `measure_roofline` returns.
     """
-    passport = environment.describe_machine() | environment.conditions()
-    owner = {"device": device, "torch": environment.versions()["torch"]} | {
-        k: passport[k] for k in DEPENDS_ON
-    }
-    name = hashlib.sha256(json.dumps(owner, sort_keys=True).encode()).hexdigest()[:16]
-    kept = cache_folder() / f"ceilings-{name}.json"
-    if kept.is_file():
-        return json.loads(kept.read_text(encoding="utf-8"))["ceilings"]
-    found = measure_roofline(device)
+    machine = environment.describe_machine() | environment.conditions()
+    owner = {name: machine[name] for name in SAME_TO_RESUME}
+    owner |= {"device": device, "torch": environment.versions()["torch"]}
+    digest = hashlib.sha256(json.dumps(owner, sort_keys=True).encode()).hexdigest()
+    file = cache_folder() / f"ceilings-{digest[:16]}.json"
+    if file.is_file():
+        return json.loads(file.read_text(encoding="utf-8"))["ceilings"]
+    rates = measure_roofline(device)
     with suppress(OSError):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_json(kept, {"owner": owner, "ceilings": found})
-    return found
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, {"owner": owner, "ceilings": rates})
+    return rates
