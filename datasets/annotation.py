@@ -1,4 +1,4 @@
-"""Reads and checks one annotation file, the JSON beside an image."""
+"""Reading and checking one annotation of ReasonSeg: the JSON file beside an image."""
 
 import json
 from pathlib import Path
@@ -7,21 +7,29 @@ from typing import Any
 from ..harness.errors import DataError
 from .image import read_bytes
 
-FARTHEST = 2**31 - 1  # OpenCV draws with 32 bit coordinates
-SURROGATE = "which has half a surrogate pair in it; expected whole characters"
+LARGEST_COORDINATE = 2**31 - 1  # OpenCV draws with 32-bit coordinates
+HALF_CHARACTER = "which has half a surrogate pair in it; expected whole characters"
 
 
 def is_flag(shape: dict[str, Any]) -> bool:
-    """Whether a polygon is labelled ``flag`` in any case: such ones are remarks of the annotators and never drawn."""
+    """Return whether a polygon is a remark of the annotators, labelled ``flag`` in any case.
+
+    Such polygons are never drawn.
+    """
     return shape["label"].lower() == "flag"
 
 
+def is_ignored_region(shape: dict[str, Any]) -> bool:
+    """Return whether a polygon's pixels are left out of every score: its label contains ``ignore``."""
+    return "ignore" in shape["label"].lower()
+
+
 def read_annotation(path: Path) -> dict[str, Any]:
-    """Reads a JSON in UTF-8, or else in cp1252: some of ReasonSeg's files are.
+    """Read an annotation in UTF-8, or else in cp1252: some of ReasonSeg's files are in that.
 
     Returns:
-        At least ``text`` (list of str, not empty), ``is_sentence`` (bool) and ``shapes`` (each with ``label`` and
-        ``points`` in pixels); ``meta`` (str to str), where it is there.
+        At least ``text`` (list of str, not empty), ``is_sentence`` (bool) and ``shapes`` (each with
+        ``label`` and ``points`` in pixels); ``meta`` (str to str), where the file has it.
 
     Raises:
         DataError: names the file and what is wrong in it.
@@ -30,32 +38,33 @@ def read_annotation(path: Path) -> dict[str, Any]:
 
 
 def parse_annotation(path: Path, encoded: bytes) -> dict[str, Any]:
-    """What `read_annotation` does once it has the bytes of the file.
+    """Parse and check the bytes of an annotation; see `read_annotation`.
 
     Raises:
         DataError: names the file and what is wrong in it.
     """
-    annotation = _parse(path, encoded)
+    annotation = _parse_json(path, encoded)
     reason = fault(annotation)
     if reason:
         raise DataError(f"{path}: {reason}")
     return annotation
 
 
-def _parse(path: Path, encoded: bytes) -> Any:
+def _parse_json(path: Path, encoded: bytes) -> Any:
     reasons = []
     for encoding in ("utf-8", "cp1252"):
         try:
             return json.loads(encoded.decode(encoding))
         except (ValueError, RecursionError) as error:
             reasons.append(str(error))
-    # Whatever is not UTF-8 was meant as cp1252, and the other way round: name the fault that the writer made.
-    reason = reasons[1] if "codec can't decode" in reasons[0] else reasons[0]
+    # A file that is not UTF-8 was meant as cp1252; then the error in its JSON is the second one.
+    in_utf_8, in_cp1252 = reasons
+    reason = in_cp1252 if "codec can't decode" in in_utf_8 else in_utf_8
     raise DataError(f"{path}: is not JSON in UTF-8 or cp1252 ({reason})")
 
 
 def fault(annotation: Any) -> str | None:
-    """What is wrong in a parsed annotation, or None."""
+    """Return what is wrong in a parsed annotation, or None."""
     if not isinstance(annotation, dict):
         return "the JSON is not an object; expected keys text, is_sentence and shapes"
     missing = [key for key in ("text", "is_sentence", "shapes") if key not in annotation]
@@ -65,7 +74,7 @@ def fault(annotation: Any) -> str | None:
         return f"is_sentence is {annotation['is_sentence']!r}; expected true or false"
     return (
         _text_fault(annotation["text"])
-        or _meta_fault(annotation)
+        or _meta_fault(annotation.get("meta", {}))
         or _shapes_fault(annotation["shapes"])
     )
 
@@ -77,28 +86,29 @@ def _text_fault(texts: Any) -> str | None:
         return "text is empty; expected at least one query"
     if not all(text.strip() for text in texts):
         return "text holds a blank query"
-    return next(
-        (f"text holds {text!r}, {SURROGATE}" for text in texts if not _is_writable(text)), None
-    )
+    for text in texts:
+        if not _can_be_encoded(text):
+            return f"text holds {text!r}, {HALF_CHARACTER}"
+    return None
 
 
-def _is_writable(text: str) -> bool:
-    """JSON can spell halves of characters that no encoding can write."""
+def _meta_fault(meta: Any) -> str | None:
+    if not isinstance(meta, dict) or not all(isinstance(value, str) for value in meta.values()):
+        return "meta is not an object of strings"
+    for key, value in meta.items():
+        for text in (key, value):
+            if not _can_be_encoded(text):
+                return f"meta holds {text!r}, {HALF_CHARACTER}"
+    return None
+
+
+def _can_be_encoded(text: str) -> bool:
+    """Return whether a text can be written to a file: JSON can spell half a character, such as ``\\ud800``."""
     try:
         text.encode()
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _meta_fault(annotation: dict[str, Any]) -> str | None:
-    meta = annotation.get("meta", {})
-    if not isinstance(meta, dict) or not all(isinstance(value, str) for value in meta.values()):
-        return "meta is not an object of strings"
-    pairs = (text for pair in meta.items() for text in pair)
-    return next(
-        (f"meta holds {text!r}, {SURROGATE}" for text in pairs if not _is_writable(text)), None
-    )
 
 
 def _shapes_fault(shapes: Any) -> str | None:
@@ -125,19 +135,24 @@ def _shape_fault(shape: Any) -> str | None:
 
 
 def _points_fault(points: Any) -> str | None:
-    """One or two points are drawn by OpenCV as a dot or a line, and so are legal here; none are not."""
+    """Return what is wrong in a list of points.
+
+    One or two points are legal, since OpenCV draws them as a dot or a line; no point is not.
+    """
     if not isinstance(points, list) or not points:
         return "has no points; expected a list of [x, y] in pixels"
-    if not all(_is_point(point) for point in points):
-        return "has a point that is not a pair of numbers"
-    if not all(
-        abs(value) <= FARTHEST for point in points for value in point
-    ):  # false for NaN; integers have no limit
-        return "has a point that is not finite, or farther out than 32 bit coordinates reach"
+    for point in points:
+        if not _is_pair_of_numbers(point):
+            return "has a point that is not a pair of numbers"
+    for x, y in points:
+        # The comparison is false for NaN, too.
+        if not (abs(x) <= LARGEST_COORDINATE and abs(y) <= LARGEST_COORDINATE):
+            return "has a point that is not finite, or farther out than 32-bit coordinates reach"
     return None
 
 
-def _is_point(point: Any) -> bool:
+def _is_pair_of_numbers(point: Any) -> bool:
     if not isinstance(point, list) or len(point) != 2:
         return False
+    # In Python, a bool is an int.
     return all(isinstance(value, int | float) and not isinstance(value, bool) for value in point)

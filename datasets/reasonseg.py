@@ -1,7 +1,7 @@
-"""Reads folders in ReasonSeg's format, and draws the masks exactly as the original LISA does.
+"""Reading folders in ReasonSeg's format, and drawing the masks exactly as the original LISA does.
 
-``ROOT/<split>/NAME.jpg`` lies beside ``NAME.json``; the JSON holds the wordings of one query and the polygons of its
-target. Facts about the format: `utils/data_processing.py` of dvlab-research/LISA at commit 3cb2d43.
+``ROOT/<split>/NAME.jpg`` lies beside ``NAME.json``, which holds the wordings of one query and the polygons
+of its target. Facts about the format: `utils/data_processing.py` of dvlab-research/LISA at commit 3cb2d43.
 """
 
 import hashlib
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
 from ..harness.contract import IGNORED, Sample
 from ..harness.errors import DataError, UsageError, unknown
-from .annotation import is_flag, parse_annotation, read_annotation
+from .annotation import is_flag, is_ignored_region, parse_annotation, read_annotation
 from .image import digest, image_hash, read_bytes, read_image
 from .raster import draw_polygon
 
@@ -27,14 +27,15 @@ TEXTS = ("first", "all")
 
 
 def draw_mask(annotation: dict[str, Any], height: int, width: int) -> np.ndarray:
-    """Draws the polygons of one annotation.
+    """Draw the polygons of one annotation.
 
-    Polygons labelled ``flag`` are left out; a label that contains ``ignore`` draws 255, any other 1, in whatever case.
-    The largest is drawn first, by the area of its own raster, so that smaller ones lie on top. Of two equally large
-    ones, the one listed first lies on top.
+    Polygons labelled ``flag`` are left out. A label that contains ``ignore`` draws 255, any other 1. The
+    largest polygon is drawn first, by the area of its own raster, so that smaller ones lie on top. Of two
+    equally large ones, the one that is listed first lies on top.
 
     Args:
-        annotation: as `read_annotation` returns it; points in pixels, (x, y), origin at the image's top left corner.
+        annotation: as `read_annotation` returns it; points in pixels, (x, y), origin at the image's top
+            left corner.
         height: of the image, in pixels.
         width: of the image, in pixels.
 
@@ -44,32 +45,39 @@ def draw_mask(annotation: dict[str, Any], height: int, width: int) -> np.ndarray
     shapes = [shape for shape in annotation["shapes"] if not is_flag(shape)]
     rasters = [_raster(shape, height, width) for shape in shapes]
     areas = [np.count_nonzero(raster_HW) for raster_HW in rasters]
+    smallest_first = np.argsort(areas, kind="stable")
     mask_HW = np.zeros((height, width), np.uint8)
-    for i in np.argsort(areas, kind="stable")[::-1]:
-        mask_HW[rasters[i]] = IGNORED if "ignore" in shapes[i]["label"].lower() else 1
+    # Reversed, the stable order also puts the later of two equally large ones first.
+    for i in smallest_first[::-1]:
+        mask_HW[rasters[i]] = IGNORED if is_ignored_region(shapes[i]) else 1
     return mask_HW
 
 
 def _raster(shape: dict[str, Any], height: int, width: int) -> np.ndarray:
-    """One polygon as bool [H, W]; the cast of its points to int truncates towards zero."""
+    """Return the raster of one polygon, bool [H, W]."""
+    # As in the original, the cast to integers truncates towards zero.
+    points = np.array(shape["points"], dtype=np.float64).astype(np.int32)
     canvas_HW = np.zeros((height, width), np.uint8)
-    draw_polygon(canvas_HW, np.array(shape["points"], dtype=np.float64).astype(np.int32), 1)
+    draw_polygon(canvas_HW, points, 1)
     return canvas_HW.view(bool)
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The images of one split, sorted by name; hidden files are none of them."""
-    files = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(path for path in files if not path.name.startswith("."))
+    """Return the images of one split, sorted by name, without hidden files."""
+    images = []
+    for path in folder.iterdir():
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+            images.append(path)
+    return sorted(images)
 
 
 def annotation_files(folder: Path) -> list[Path]:
-    """The JSON files of one split, sorted by name; hidden files are none of them."""
+    """Return the JSON files of one split, sorted by name, without hidden files."""
     return sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
 
 
 def splits(root: Path) -> list[str]:
-    """The splits of a data folder: its subfolders that hold images or bear one of the usual names.
+    """Return the splits of a data folder: its subfolders that hold images or have one of the usual names.
 
     Raises:
         DataError: the folder is missing, or holds no split.
@@ -78,30 +86,47 @@ def splits(root: Path) -> list[str]:
         raise DataError(
             f"{root}: there is no such folder; expected one with {', '.join(USUAL_SPLITS)} inside"
         )
-    folders = sorted(path for path in root.iterdir() if path.is_dir())
-    found = [path.name for path in folders if path.name in USUAL_SPLITS or image_files(path)]
-    if not found:
-        hint = (
-            "it holds images itself: give the folder above it"
-            if image_files(root)
-            else "expected ROOT/val/NAME.jpg"
-        )
+    names = []
+    for path in sorted(root.iterdir()):
+        if path.is_dir() and (path.name in USUAL_SPLITS or image_files(path)):
+            names.append(path.name)
+    if not names:
+        hint = "expected ROOT/val/NAME.jpg"
+        if image_files(root):
+            hint = "it holds images itself: give the folder above it"
         raise DataError(f"{root}: holds no split; {hint}")
-    return found
+    return names
 
 
 def split_folder(root: Path, split: str) -> Path:
-    """The folder of a split.
+    """Return the folder of a split.
 
     Raises:
         DataError: the data folder or the split is missing.
     """
-    known = splits(root)
-    if split not in known:
+    names = splits(root)
+    if split not in names:
         raise DataError(
-            f"{root}: has no split {split!r}; it has {', '.join(known)}: choose one with --split"
+            f"{root}: has no split {split!r}; it has {', '.join(names)}: choose one with --split"
         )
     return root / split
+
+
+class _QueryFile(NamedTuple):
+    """Where a query is: its image, and which wording of the annotation it is; None: the only one taken."""
+
+    image: Path
+    number: int | None
+
+    @property
+    def annotation(self) -> Path:
+        return self.image.with_suffix(".json")
+
+    @property
+    def id(self) -> str:
+        if self.number is None:
+            return self.image.stem
+        return f"{self.image.stem}#{self.number}"
 
 
 @dataclass(frozen=True)
@@ -129,47 +154,53 @@ class _Pair:
 class ReasonSeg(Sequence[Sample]):
     """The queries of one split, in the order of their file names.
 
-    Holds file names only. Each access makes a new sample, which reads its JSON then and its pixels when asked, so that
-    walking through a split takes constant memory; only what `read_ahead` was asked for is kept.
+    It holds file names only. Each access makes a new sample, which reads its JSON then and its pixels when
+    they are needed, so that going through a split takes constant memory. Only what `read_ahead` has read is
+    kept.
     """
 
     def __init__(
         self, root: str | Path, split: str = "val", texts: str = "first", limit: int | None = None
     ) -> None:
-        """Lists a split.
+        """List the queries of a split.
 
         Args:
             root: the folder that holds the splits.
             split: name of a folder in `root`.
-            texts: "first" takes the first wording of each query, as the original's validation does; "all" takes each
-                wording as a query of its own, with ids such as ``NAME#0``.
-            limit: at most so many queries, from the beginning.
+            texts: "first" takes the first wording of each query, as the original's validation does; "all"
+                takes each wording as a query of its own, with ids such as ``NAME#0``.
+            limit: at most so many queries, from the first on; None: all.
 
         Raises:
             UsageError: `texts` or `limit` is out of range.
-            DataError: the folder or the split is missing, or empty, or an image lacks its JSON, or a JSON its image.
+            DataError: the folder or the split is missing or empty, an image lacks its JSON, or a JSON lacks
+                its image.
         """
         if texts not in TEXTS:
             raise unknown("choice of texts", texts, TEXTS)
         if limit is not None and limit < 1:
             raise UsageError(f"limit is {limit}; expected a number of queries from 1 on")
         images = _paired_images(split_folder(Path(root), split))
-        queries = ((path, None) for path in images) if texts == "first" else _every_text(images)
-        self._queries = list(islice(queries, limit))
+        if texts == "first":
+            query_files = [_QueryFile(image, None) for image in images][:limit]
+        else:
+            # This reads each annotation; with a limit, only those that are needed.
+            query_files = list(islice(_every_wording(images), limit))
+        self._query_files = query_files
         self._kept: list[Sample] = []
 
     def __len__(self) -> int:
-        return len(self._queries)
+        return len(self._query_files)
 
     @overload
     def __getitem__(self, index: int) -> Sample: ...
     @overload
     def __getitem__(self, index: slice) -> list[Sample]: ...
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
-        """Reads the annotation of one query (or of several).
+        """Return one sample or several, whose annotations are read now.
 
         Raises:
-            DataError: the JSON is broken; names the file and the reason.
+            DataError: a JSON is broken; names the file and the reason.
         """
         positions = range(len(self))[index]
         if isinstance(positions, range):
@@ -177,35 +208,34 @@ class ReasonSeg(Sequence[Sample]):
         return self._sample(positions)
 
     def _sample(self, position: int) -> Sample:
-        return (
-            self._kept[position]
-            if position < len(self._kept)
-            else _sample(*self._queries[position])
-        )
+        if position < len(self._kept):
+            return self._kept[position]
+        return _read_sample(self._query_files[position])
 
     def read_ahead(self, at_most_bytes: int, at_most_queries: int | None = None) -> None:
-        """Read the first queries whole and keep them: as many as fit in so many bytes of pixels and targets.
+        """Read the first queries whole and keep them: as many as fit into so many bytes.
 
         Args:
-            at_most_bytes: the bound on pixels and targets together.
+            at_most_bytes: limit of pixels and targets together.
             at_most_queries: how many queries will be needed; None: all.
 
         Raises:
             DataError: one of them is broken.
         """
         kept: list[Sample] = []
+        bytes_left = at_most_bytes
         for sample in islice(self, at_most_queries):
-            at_most_bytes -= sample.image.nbytes + sample.target_HW.nbytes
-            if at_most_bytes < 0:
+            bytes_left -= sample.image.nbytes + sample.target_HW.nbytes
+            if bytes_left < 0:
                 break
             _ = sample.image_id
             kept.append(sample)
         self._kept = kept
 
     def fingerprint(self) -> str:
-        """A digest of all that the queries are made of: ids, words, and the bytes of annotations and images.
+        """Return a digest of all that the queries are made of: ids, texts, and the bytes of all files.
 
-        Each file is read once, in constant memory, and each annotation checked.
+        Each file is read once, in constant memory, and each annotation is checked.
 
         Returns:
             16 hexadecimal digits.
@@ -214,59 +244,63 @@ class ReasonSeg(Sequence[Sample]):
             DataError: a file cannot be read, or a JSON is broken.
         """
         total = hashlib.sha256()
-        for path, queries in groupby(
-            self._queries, key=lambda query: query[0]
-        ):  # queries of one file are neighbours
-            encoded = read_bytes(path.with_suffix(".json"))
-            texts = parse_annotation(path.with_suffix(".json"), encoded)["text"]
-            total.update(hashlib.sha256(encoded).digest() + digest(path))
-            for _, number in queries:
-                total.update(json.dumps([_id(path, number), texts[number or 0]]).encode())
+        # The wordings of one annotation are neighbours.
+        for image, query_files in groupby(self._query_files, key=lambda query: query.image):
+            annotation_path = image.with_suffix(".json")
+            encoded = read_bytes(annotation_path)
+            texts = parse_annotation(annotation_path, encoded)["text"]
+            total.update(hashlib.sha256(encoded).digest())
+            total.update(digest(image))
+            for query_file in query_files:
+                text = texts[query_file.number or 0]
+                total.update(json.dumps([query_file.id, text]).encode())
         return total.hexdigest()[:16]
 
 
 def _paired_images(folder: Path) -> list[Path]:
+    """Return the images of a split, each of which has its annotation.
+
+    Raises:
+        DataError: there is no image, an image or a JSON is alone, or two images have one name.
+    """
     images = image_files(folder)
     if not images:
         raise DataError(f"{folder}: holds no images; expected pairs of NAME.jpg and NAME.json")
-    stems: dict[str, Path] = {}
+    by_stem: dict[str, Path] = {}
     for path in images:
         if not path.with_suffix(".json").is_file():
             raise DataError(f"{path}: has no annotation; expected {path.stem}.json beside it")
-        if path.stem in stems:
+        if path.stem in by_stem:
             raise DataError(
-                f"{path}: has the same name as {stems[path.stem].name}; keep one of them"
+                f"{path}: has the same name as {by_stem[path.stem].name}; keep one of them"
             )
-        stems[path.stem] = path
-    lonely = next((path for path in annotation_files(folder) if path.stem not in stems), None)
-    if lonely:
-        raise DataError(
-            f"{lonely}: has no image beside it; `lisabench data verify` lists all that is wrong"
-        )
+        by_stem[path.stem] = path
+    for path in annotation_files(folder):
+        if path.stem not in by_stem:
+            raise DataError(
+                f"{path}: has no image beside it; `lisabench data verify` lists all that is wrong"
+            )
     return images
 
 
-def _every_text(images: list[Path]) -> Iterator[tuple[Path, int]]:
-    for path in images:
-        for number in range(len(read_annotation(path.with_suffix(".json"))["text"])):
-            yield path, number
+def _every_wording(images: list[Path]) -> Iterator[_QueryFile]:
+    for image in images:
+        annotation = read_annotation(image.with_suffix(".json"))
+        for number in range(len(annotation["text"])):
+            yield _QueryFile(image, number)
 
 
-def _sample(path: Path, number: int | None) -> Sample:
-    annotation = read_annotation(path.with_suffix(".json"))
-    pair = _Pair(path, annotation)
+def _read_sample(query_file: _QueryFile) -> Sample:
+    annotation = read_annotation(query_file.annotation)
+    pair = _Pair(query_file.image, annotation)
     form = "sentence" if annotation["is_sentence"] else "phrase"
     return Sample(
-        id=_id(path, number),
-        query=annotation["text"][number or 0],
+        id=query_file.id,
+        query=annotation["text"][query_file.number or 0],
         is_sentence=annotation["is_sentence"],
-        source=path,
+        source=query_file.image,
         pixels=pair.image,
         annotation=pair.target,
         identity=pair.identity,
         tags={**annotation.get("meta", {}), "form": form},
     )
-
-
-def _id(path: Path, number: int | None) -> str:
-    return path.stem if number is None else f"{path.stem}#{number}"

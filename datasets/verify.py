@@ -1,4 +1,4 @@
-"""Lists everything that is wrong in a data folder."""
+"""Finding everything that is wrong in a data folder; a run stops at the first problem."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,19 +10,18 @@ from PIL import Image
 
 from ..harness.contract import IGNORED
 from ..harness.errors import DataError
-from .annotation import is_flag, read_annotation
+from .annotation import is_flag, is_ignored_region, read_annotation
 from .image import read_image
 from .reasonseg import annotation_files, draw_mask, image_files, split_folder, splits
 
 NARROWEST_PX = 2
-MOST_EXTREME = (
-    200  # long side over short side: scaled to 1024 pixels, five are left of the short side
-)
+# Long side over short side. Scaled to 1024 pixels, as SAM does, five pixels are left of the short side.
+MOST_EXTREME = 200
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with one file (or with a split's folder)."""
+    """Something wrong with one file, or with a split's folder."""
 
     path: Path
     reason: str
@@ -32,13 +31,13 @@ class Problem:
 
 
 def verify(root: str | Path, split: str | None = None) -> list[Problem]:
-    """Lists every problem of a folder.
+    """List every problem of a data folder.
 
     Points outside the image, empty targets and ignored regions are legal: ReasonSeg has them.
 
     Args:
         root: the folder that holds the splits.
-        split: the one to look at; None looks at all of them.
+        split: the one to check; None: all of them.
 
     Returns:
         The problems, sorted by file; empty if the folder is sound.
@@ -47,88 +46,93 @@ def verify(root: str | Path, split: str | None = None) -> list[Problem]:
         DataError: there is no such folder, or no such split.
     """
     root = Path(root)
-    folders = [split_folder(root, name) for name in ([split] if split else splits(root))]
-    problems = [problem for folder in folders for problem in _folder_problems(folder)]
+    names = [split] if split else splits(root)
+    folders = [split_folder(root, name) for name in names]
+    problems: list[Problem] = []
+    for folder in folders:
+        problems += _split_problems(folder)
     return sorted(problems, key=lambda problem: problem.path)
 
 
-def _folder_problems(folder: Path) -> Iterator[Problem]:
+def _split_problems(folder: Path) -> Iterator[Problem]:
     images = image_files(folder)
     if not images:
         yield Problem(folder, "holds no images; expected pairs of NAME.jpg and NAME.json")
-    seen: dict[str, Path] = {}
+    by_stem: dict[str, Path] = {}
     for path in images:
-        if path.stem in seen:
-            yield Problem(path, f"has the same name as {seen[path.stem].name}; keep one of them")
+        if path.stem in by_stem:
+            yield Problem(path, f"has the same name as {by_stem[path.stem].name}; keep one of them")
             continue
-        seen[path.stem] = path
+        by_stem[path.stem] = path
         yield from _pair_problems(path)
     for path in annotation_files(folder):
-        if path.stem not in seen:
+        if path.stem not in by_stem:
             yield Problem(path, "has no image beside it")
-            yield from _json_problems(path)
+            _, reason = _read_annotation(path)
+            if reason:
+                yield Problem(path, reason)
 
 
-def _pair_problems(path: Path) -> Iterator[Problem]:
-    pixels, reason = _decode(path)
+def _pair_problems(image_path: Path) -> Iterator[Problem]:
+    """Yield the problems of an image, of its annotation, and of the two together."""
+    pixels_HW3, reason = _read_image(image_path)
     if reason:
-        yield Problem(path, reason)
-    if pixels is not None and _is_narrow(*pixels.shape[:2]):
-        yield Problem(path, _narrow_reason(*pixels.shape[:2]))
-    json_path = path.with_suffix(".json")
+        yield Problem(image_path, reason)
+    if pixels_HW3 is not None:
+        reason = _size_fault(*pixels_HW3.shape[:2])
+        if reason:
+            yield Problem(image_path, reason)
+    json_path = image_path.with_suffix(".json")
     if not json_path.is_file():
-        yield Problem(path, f"has no annotation; expected {json_path.name} beside it")
+        yield Problem(image_path, f"has no annotation; expected {json_path.name} beside it")
         return
-    yield from _json_problems(json_path)
-    annotation = _annotation(json_path)
-    if annotation is not None:
-        yield from (Problem(json_path, reason) for reason in _shape_faults(annotation, path.name))
-        if pixels is not None:
-            yield from (
-                Problem(json_path, reason) for reason in _mask_faults(annotation, *pixels.shape[:2])
-            )
+    annotation, reason = _read_annotation(json_path)
+    if annotation is None:
+        yield Problem(json_path, str(reason))
+        return
+    for reason in _shape_faults(annotation, image_path.name):
+        yield Problem(json_path, reason)
+    if pixels_HW3 is not None:
+        for reason in _mask_faults(annotation, *pixels_HW3.shape[:2]):
+            yield Problem(json_path, reason)
 
 
-def _decode(path: Path) -> tuple[np.ndarray | None, str | None]:
-    """The pixels, and what is wrong. OpenCV accepts much that is damaged and fills it with grey; Pillow does not."""
+def _read_image(path: Path) -> tuple[np.ndarray | None, str | None]:
+    """Return the pixels, if they can be read, and what is wrong with the file.
+
+    OpenCV accepts much that is damaged, and fills it with grey. So Pillow, which does not, decodes the file too.
+    """
     try:
-        pixels = read_image(path)
+        pixels_HW3 = read_image(path)
     except DataError as error:
-        return None, _reason(error, path)
+        return None, _without_path(error, path)
     try:
         with Image.open(path) as image:
             image.load()
     except (OSError, SyntaxError, ValueError) as error:
-        return pixels, f"is damaged ({error})"
-    return pixels, None
+        return pixels_HW3, f"is damaged ({error})"
+    return pixels_HW3, None
 
 
-def _is_narrow(height: int, width: int) -> bool:
+def _size_fault(height: int, width: int) -> str | None:
     short, long = sorted((height, width))
-    return short < NARROWEST_PX or long > MOST_EXTREME * short
-
-
-def _narrow_reason(height: int, width: int) -> str:
+    if short >= NARROWEST_PX and long <= MOST_EXTREME * short:
+        return None
     expected = f"expected sides of {NARROWEST_PX} pixels or more, at most {MOST_EXTREME}:1"
     return f"too narrow for the models: {width} x {height} pixels; {expected}"
 
 
-def _reason(error: DataError, path: Path) -> str:
-    return str(error).removeprefix(f"{path}: ")
-
-
-def _annotation(path: Path) -> dict[str, Any] | None:
+def _read_annotation(path: Path) -> tuple[dict[str, Any] | None, str | None]:
+    """Return the annotation, or what is wrong with it."""
     try:
-        return read_annotation(path)
-    except DataError:
-        return None
-
-
-def _json_problems(path: Path) -> Iterator[Problem]:
-    try:
-        read_annotation(path)
+        return read_annotation(path), None
     except DataError as error:
-        yield Problem(path, _reason(error, path))
+        return None, _without_path(error, path)
+
+
+def _without_path(error: DataError, path: Path) -> str:
+    """Return the message of an error without the path, which a `Problem` shows itself."""
+    return str(error).removeprefix(f"{path}: ")
 
 
 def _shape_faults(annotation: dict[str, Any], image_name: str) -> Iterator[str]:
@@ -142,14 +146,16 @@ def _shape_faults(annotation: dict[str, Any], image_name: str) -> Iterator[str]:
 
 
 def _mask_faults(annotation: dict[str, Any], height: int, width: int) -> Iterator[str]:
-    drawn = [shape for shape in annotation["shapes"] if not is_flag(shape)]
+    has_target_polygon = False
     for number, shape in enumerate(annotation["shapes"]):
-        if not is_flag(shape) and not draw_mask({"shapes": [shape]}, height, width).any():
+        if is_flag(shape):
+            continue
+        if not is_ignored_region(shape):
+            has_target_polygon = True
+        if not draw_mask({"shapes": [shape]}, height, width).any():
             yield f"shapes[{number}] lies wholly outside the image of {width} x {height} pixels"
     mask_HW = draw_mask(annotation, height, width)
     if (mask_HW == IGNORED).all():
         yield "every pixel is ignored"
-    elif not (mask_HW == 1).any() and any(
-        "ignore" not in shape["label"].lower() for shape in drawn
-    ):
+    elif has_target_polygon and not (mask_HW == 1).any():
         yield "has a target polygon, but ignored regions or the frame leave no pixel of it"

@@ -1,4 +1,4 @@
-"""The small split that the package makes for itself, so that a first run needs no download."""
+"""The small split of scenes that the package makes for itself, so that a first run needs no download."""
 
 import hashlib
 import json
@@ -10,76 +10,77 @@ from ...harness.environment import cache_folder
 from ...harness.errors import UsageError
 from .generator import GENERATOR, make
 
-SEAL = "seal.txt"  # beside the split's folder: by it a damaged one is recognised
+SEAL = "seal.txt"  # beside the split's folder: a digest of its files, which shows damage
 
 
 def embedded(split: str, count: int, seed: int) -> Path:
-    """The folder with a split of reasoning scenes; made on first use, then found again.
+    """Return the folder with a split of scenes; it is made on first use, and found again later.
 
-    It is written beside its place and renamed into it, so that it is there whole or not at all, even where several
-    processes make it at once or one is killed while doing so. Where files are missing or cut, it is made anew.
+    It is written beside its place and then renamed. So it is there whole or not at all, even where several
+    processes make it at once or one of them is killed. Where files are missing or cut short, it is made
+    again.
 
     Args:
         split: name of the split in it.
-        count: of queries.
+        count: number of queries.
         seed: of the generator.
 
     Returns:
         The root, to be read with `ReasonSeg(root, split)`.
 
     Raises:
-        UsageError: the cache folder cannot be written; says how to choose another.
+        UsageError: the cache folder cannot be written to.
     """
-    place = cache_folder() / f"scenes-v{GENERATOR}-{split}-{count}-{seed}"
-    if not _is_whole(place, split, count):
+    root = cache_folder() / f"scenes-v{GENERATOR}-{split}-{count}-{seed}"
+    if not _is_whole(root, split, count):
         try:
-            _renew(place, split, count, seed)
+            _make_again(root, split, count, seed)
         except OSError as error:
             hint = "name another folder in the environment variable LISABENCH_CACHE"
             raise UsageError(
-                f"{place.parent}: cannot be written ({error.strerror}); {hint}"
+                f"{root.parent}: cannot be written ({error.strerror}); {hint}"
             ) from error
-    return place
+    return root
 
 
-def _is_whole(place: Path, split: str, count: int) -> bool:
-    """Whether all files are there, and as long as they were made. It is cheap: no file but the seal is opened."""
+def _is_whole(root: Path, split: str, count: int) -> bool:
+    """Return whether all files are there, and as long as they were made.
+
+    This is cheap, because every run does it: no file but the seal is opened.
+    """
+    folder = root / split
     try:
-        pairs = len(list((place / split).glob("*.jpg"))), len(list((place / split).glob("*.json")))
-        return pairs == (count, count) and (place / SEAL).read_text(encoding="utf-8") == _seal(
-            place / split
-        )
+        images = len(list(folder.glob("*.jpg")))
+        annotations = len(list(folder.glob("*.json")))
+        if images != count or annotations != count:
+            return False
+        return (root / SEAL).read_text(encoding="utf-8") == _seal(folder)
     except (OSError, ValueError):
         return False
 
 
 def _seal(folder: Path) -> str:
-    """A digest of the names and sizes of a folder's files."""
+    """Return a digest of the names and sizes of a folder's files."""
     listed = sorted((path.name, path.stat().st_size) for path in folder.iterdir())
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 
-def _renew(place: Path, split: str, count: int, seed: int) -> None:
-    """Makes the split, or makes it anew where it is damaged."""
-    place.parent.mkdir(parents=True, exist_ok=True)
+def _make_again(root: Path, split: str, count: int, seed: int) -> None:
+    """Make the split in a temporary folder, take a damaged one away, and put the new one in its place."""
+    root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
-        prefix=".making-", dir=place.parent, ignore_cleanup_errors=True
-    ) as bench:
-        made = Path(bench) / "made"
+        prefix=".making-", dir=root.parent, ignore_cleanup_errors=True
+    ) as temporary:
+        made = Path(temporary) / "made"
         make(made, split, count, seed)
         (made / SEAL).write_text(_seal(made / split), encoding="utf-8")
-        if not _is_whole(place, split, count):
-            with suppress(
-                FileNotFoundError
-            ):  # there was none, or another process was first to take it away
-                place.rename(Path(bench) / "damaged")
-        _move(made, place, split, count)
-
-
-def _move(made: Path, place: Path, split: str, count: int) -> None:
-    """Renames; where another process was first, its folder holds the same bytes."""
-    try:
-        made.rename(place)
-    except OSError:
-        if not _is_whole(place, split, count):
-            raise
+        if not _is_whole(root, split, count):
+            # There may be no damaged one, or another process may be first to take it away.
+            with suppress(FileNotFoundError):
+                root.rename(Path(temporary) / "damaged")
+        try:
+            made.rename(root)
+        except OSError:
+            # Another process was first; its folder holds the same bytes.
+            if not _is_whole(root, split, count):
+                raise

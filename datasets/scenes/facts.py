@@ -1,4 +1,8 @@
-"""What can be said about the objects of a layout without doubt: positions, sizes and distances, with margins."""
+"""What can be said about the objects of a layout without doubt: positions, sizes and distances, with margins.
+
+Objects are numbers from 0 on. "Clearly" means with a margin, so that no one who looks at the picture would
+say otherwise. Where a fact is not clear, the methods here return None, and nothing is asked about it.
+"""
 
 import math
 from collections.abc import Iterator
@@ -10,163 +14,214 @@ from .layout import Layout, Thing
 from .words import ATTRIBUTES, name
 
 GAP = 0.05  # two positions differ if their centres are that far apart, as a share of the picture's side
+SMALLEST_GAP_PX = 12
 LARGER = 1.3  # one object is larger than another if its area is that many times the other's
-FARTHER = 1.3  # likewise for distances
+FARTHER = 1.3  # the same for distances
 COVERED = 0.08  # an object is partly hidden by another that covers that share of it
-DIRECTIONS = {
-    "left": (0, 1),
-    "right": (0, -1),
-    "top": (1, 1),
-    "bottom": (1, -1),
-}  # axis, and the sense of counting
+# For each side of the picture: the axis (0 is x, 1 is y), and whether coordinates grow (1) or fall (-1)
+# when one counts from that side.
+DIRECTIONS = {"left": (0, 1), "right": (0, -1), "top": (1, 1), "bottom": (1, -1)}
+
+Given = tuple[tuple[str, str], ...]  # pairs of an attribute and its value
 
 
 @dataclass(frozen=True)
 class Group:
-    """All objects that some attributes name. ``given`` holds those attributes."""
+    """All objects that have some attributes in common.
 
-    given: tuple[tuple[str, str], ...]
+    Attributes:
+        given: those attributes with their values; empty for the group of all objects.
+        members: the objects.
+    """
+
+    given: Given
     members: tuple[int, ...]
 
     @property
     def names(self) -> tuple[str, str]:
-        """Singular and plural."""
+        """The name of a member, singular and plural."""
         return name(**dict(self.given))
 
     @property
     def fields(self) -> set[str]:
-        return {field for field, _ in self.given}
+        """The attributes that are given."""
+        return {attribute for attribute, _ in self.given}
 
 
 @dataclass(frozen=True)
 class Relation:
-    """Between objects, by i and j: whether i clearly comes before j."""
+    """An order of objects that leaves doubtful pairs open.
+
+    Attributes:
+        holds: by i and j, whether i clearly comes before j.
+    """
 
     holds: list[list[bool]]
 
     @cached_property
     def turned(self) -> "Relation":
-        """The same from the other end."""
+        """The opposite order."""
         return Relation([list(column) for column in zip(*self.holds, strict=True)])
 
     @cached_property
     def _later(self) -> list[set[int]]:
-        """What each clearly comes before."""
-        return [{j for j, holds in enumerate(row) if holds} for row in self.holds]
+        """For each object, the objects that it clearly comes before."""
+        later = []
+        for row in self.holds:
+            later.append({j for j, comes_before in enumerate(row) if comes_before})
+        return later
 
     def certain(self, order: list[int]) -> list[int | None]:
-        """Keeps a rank where all earlier ones clearly come before it and all later ones clearly after."""
-        later, earlier = self._later, self.turned._later
-        return [
-            here
-            if earlier[here].issuperset(order[:rank]) and later[here].issuperset(order[rank + 1 :])
-            else None
-            for rank, here in enumerate(order)
-        ]
+        """Return an order of objects with None in each rank that is open to doubt.
+
+        A rank is certain if all objects of earlier ranks clearly come before its own, and all of later
+        ranks clearly after.
+        """
+        later_than, earlier_than = self._later, self.turned._later
+        ranks: list[int | None] = []
+        for rank, i in enumerate(order):
+            earlier, later = order[:rank], order[rank + 1 :]
+            is_certain = earlier_than[i].issuperset(earlier) and later_than[i].issuperset(later)
+            ranks.append(i if is_certain else None)
+        return ranks
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Answers questions about a layout's objects, which are numbers from 0 on. "Clearly" means: with a margin."""
+    """The facts about a layout's objects."""
 
     layout: Layout
 
     @property
     def everything(self) -> range:
+        """All objects."""
         return range(len(self.layout.things))
 
-    def value(self, i: int, field: str) -> str:
-        return getattr(self.layout.things[i], field)
+    def value(self, i: int, attribute: str) -> str:
+        """Return the value of an attribute of object i, such as ``red``."""
+        return getattr(self.layout.things[i], attribute)
 
     @cached_property
     def groups(self) -> list[Group]:
-        """Every combination of attributes (none, some, all) that occurs, with the objects it names."""
-        found: dict[tuple[tuple[str, str], ...], list[int]] = {}
+        """A group for every combination of attributes (none, some, all) that occurs."""
+        members: dict[Given, list[int]] = {}
         for i in self.everything:
             for given in _descriptions(self.layout.things[i]):
-                found.setdefault(given, []).append(i)
-        return [Group(given, tuple(members)) for given, members in found.items()]
+                members.setdefault(given, []).append(i)
+        return [Group(given, tuple(objects)) for given, objects in members.items()]
 
     def broad_groups(self, smallest: int) -> list[Group]:
-        """Groups named by at most one attribute, with at least so many members."""
-        return [
-            group
-            for group in self.groups
-            if len(group.given) <= 1 and len(group.members) >= smallest
-        ]
+        """Return the groups with at most one attribute given and at least `smallest` members."""
+        groups = []
+        for group in self.groups:
+            if len(group.given) <= 1 and len(group.members) >= smallest:
+                groups.append(group)
+        return groups
 
     @cached_property
     def unique_names(self) -> dict[int, str]:
-        """The shortest name that fits an object and no other, for those that have one; two attributes at most."""
-        single = [
-            group for group in self.groups if len(group.members) == 1 and 1 <= len(group.given) <= 2
-        ]
-        ordered = sorted(single, key=lambda group: (-len(group.given), "shape" in group.fields))
-        return {group.members[0]: group.names[0] for group in ordered}
+        """For each object that has one, the shortest name that fits it and no other.
+
+        At most two attributes are named.
+        """
+        single = []
+        for group in self.groups:
+            if len(group.members) == 1 and 1 <= len(group.given) <= 2:
+                single.append(group)
+        # The best name comes last, and replaces the others: fewer attributes, and then one with a shape.
+        single.sort(key=lambda group: (-len(group.given), "shape" in group.fields))
+        return {group.members[0]: group.names[0] for group in single}
 
     @cached_property
     def centres(self) -> list[tuple[float, float]]:
-        """Of the visible parts' bounding boxes, in pixels."""
+        """The centre (x, y) of the bounding box of each object's visible part, in pixels."""
         return [((x0 + x1) / 2, (y0 + y1) / 2) for x0, y0, x1, y1 in self.layout.boxes]
 
     @cached_property
     def _before(self) -> dict[str, Relation]:
-        """By side: whether i clearly lies nearer to it than j, by the centre and by the nearest edge."""
+        """For each side, whether i clearly lies nearer to it than j."""
         return {side: self._nearer(*direction) for side, direction in DIRECTIONS.items()}
 
     def _nearer(self, axis: int, sense: int) -> Relation:
-        gap = max(GAP * (self.layout.width, self.layout.height)[axis], 12)
+        """Return the order of objects from one side, by their centres and by their nearest edges."""
+        side_px = (self.layout.width, self.layout.height)[axis]
+        gap_px = max(GAP * side_px, SMALLEST_GAP_PX)
         centres = [sense * centre[axis] for centre in self.centres]
-        edges = [sense * box[axis if sense > 0 else axis + 2] for box in self.layout.boxes]
-        places = list(zip(centres, edges, strict=True))
-        return Relation([[x - a > gap and y - b > gap / 2 for x, y in places] for a, b in places])
+        # Of a box (x0, y0, x1, y1), the edge that is nearer to the side.
+        edge = axis if sense > 0 else axis + 2
+        edges = [sense * box[edge] for box in self.layout.boxes]
+        holds = []
+        for i in self.everything:
+            row = []
+            for j in self.everything:
+                centre_is_nearer = centres[j] - centres[i] > gap_px
+                edge_is_nearer = edges[j] - edges[i] > gap_px / 2
+                row.append(centre_is_nearer and edge_is_nearer)
+            holds.append(row)
+        return Relation(holds)
 
     def ranked(self, members: tuple[int, ...], side: str) -> list[int | None]:
-        """The members from that side on; None in every rank that is open to doubt."""
+        """Return the members in their order from a side; None in every rank that is open to doubt."""
         axis, sense = DIRECTIONS[side]
-        return self._before[side].certain(
-            sorted(members, key=lambda i: sense * self.centres[i][axis])
-        )
+        order = sorted(members, key=lambda i: sense * self.centres[i][axis])
+        return self._before[side].certain(order)
 
     def by_size(self, members: tuple[int, ...], largest_first: bool) -> list[int | None]:
-        """The members by size; None in every rank that is open to doubt."""
+        """Return the members by size; None in every rank that is open to doubt."""
         order = sorted(members, key=lambda i: self.layout.full_px[i], reverse=largest_first)
-        return (self._larger if largest_first else self._larger.turned).certain(order)
+        relation = self._larger if largest_first else self._larger.turned
+        return relation.certain(order)
 
     @cached_property
     def _larger(self) -> Relation:
-        """Larger in area, with hidden parts completed in the mind or not, and not smaller across."""
-        sizes = list(zip(self.layout.full_px, self.layout.extent_px, strict=True))
-        seen = zip(self.layout.visible_px, self.layout.extent_px, strict=True)
-        return Relation(
-            [
-                [area > LARGER * full and across >= other for full, other in sizes]
-                for area, across in seen
-            ]
-        )
+        """The order by size, largest first.
+
+        i is clearly larger than j if its visible part is larger than all of j, so that it does not matter
+        whether one completes hidden parts in the mind, and if it is not smaller across.
+        """
+        visible_px, full_px = self.layout.visible_px, self.layout.full_px
+        extent_px = self.layout.extent_px
+        holds = []
+        for i in self.everything:
+            row = []
+            for j in self.everything:
+                has_larger_area = visible_px[i] > LARGER * full_px[j]
+                row.append(has_larger_area and extent_px[i] >= extent_px[j])
+            holds.append(row)
+        return Relation(holds)
 
     def on_side(self, i: int, ref: int, side: str) -> bool | None:
-        """Whether i lies to that side of ref; None if open to doubt."""
+        """Return whether i lies to that side of ref; None if that is open to doubt."""
         before = self._before[side].holds
-        return before[i][ref] or (False if before[ref][i] else None)
+        if before[i][ref]:
+            return True
+        if before[ref][i]:
+            return False
+        return None
 
     def extreme(self, members: tuple[int, ...], ref: int, nearest: bool) -> int | None:
-        """The member whose centre is nearest to ref's, or farthest from it; None if open to doubt."""
-        far = {i: math.dist(self.centres[i], self.centres[ref]) for i in members}
-        first, *others = sorted(members, key=far.__getitem__, reverse=not nearest)
-        pairs = ((first, i) if nearest else (i, first) for i in others)
-        return first if all(far[high] > FARTHER * far[low] for low, high in pairs) else None
+        """Return the member whose centre is nearest to ref's, or farthest from it; None if open to doubt."""
+        distance = {i: math.dist(self.centres[i], self.centres[ref]) for i in members}
+        first, *others = sorted(members, key=lambda i: distance[i], reverse=not nearest)
+        for i in others:
+            closer, farther = (first, i) if nearest else (i, first)
+            if not distance[farther] > FARTHER * distance[closer]:
+                return None
+        return first
 
     def covers(self, i: int, j: int) -> bool | None:
-        """Whether i hides a part of j; None if it hides so little that it may go unnoticed."""
+        """Return whether i hides a part of j; None if it hides so little that it may go unnoticed."""
         share = self.layout.hidden_px[i, j] / self.layout.full_px[j]
-        return None if 0 < share < COVERED else share > 0
+        if 0 < share < COVERED:
+            return None
+        return share > 0
 
 
-def _descriptions(thing: Thing) -> Iterator[tuple[tuple[str, str], ...]]:
-    for chosen in product((False, True), repeat=len(ATTRIBUTES)):
-        yield tuple(
-            (field, getattr(thing, field))
-            for field, take in zip(ATTRIBUTES, chosen, strict=True)
-            if take
-        )
+def _descriptions(thing: Thing) -> Iterator[Given]:
+    """Yield every combination of an object's attributes, from none to all."""
+    for named in product((False, True), repeat=len(ATTRIBUTES)):
+        given = []
+        for attribute, is_named in zip(ATTRIBUTES, named, strict=True):
+            if is_named:
+                given.append((attribute, getattr(thing, attribute)))
+        yield tuple(given)

@@ -1,7 +1,7 @@
-"""Reasoning scenes: pictures made from a seed, with queries that need looking and thinking, in ReasonSeg's format.
+"""Reasoning scenes: synthetic pictures with queries that need looking and thinking, in ReasonSeg's format.
 
-A scene depends on its seed, split and number, and on nothing else; query i of a split is the same however many are
-made. Three queries share a scene's picture in a folder; `Scene.queries` has all that can be asked.
+A scene depends on its seed, split and number, and on nothing else: query i of a split is the same however
+many are made. In a folder three queries share a scene's picture; `Scene.queries` has all that can be asked.
 """
 
 import json
@@ -22,12 +22,12 @@ from .words import vocabulary
 
 __all__ = ["GENERATOR", "Query", "Scene", "make", "scene", "vocabulary"]
 
-GENERATOR = 2  # counts the versions whose pictures or words differ
+GENERATOR = 2  # version of the generator: a new one where pictures or words differ
 ATTEMPTS = 500  # about two layouts in three are good
 JPEG_QUALITY = 92
 
-# The families of a scene's three queries, by the scene's number. At nine of twelve a trained dual fails if its language
-# model sees another scene; with the others, words and SAM's features are all but enough.
+# The families of a scene's three queries, by the scene's number. At nine of these twelve, a trained dual
+# fails if its language model sees another scene; at the others, words and SAM's features nearly suffice.
 PLANS = (
     ("ordinal", "relation", "attribute"),
     ("odd", "ordinal", "relation"),
@@ -37,22 +37,18 @@ PLANS = (
 PER_SCENE = len(PLANS[0])
 EMPTY_EVERY = 5  # one scene in five, so one query in fifteen, has no target
 IGNORED_EVERY = 7  # one query in seven has an ignored region
-SIZES = (
-    (0.0, "none"),
-    (0.015, "small"),
-    (0.035, "medium"),
-    (1.0, "large"),
-)  # of the target, by its share of the picture
+# Sizes of the target by its share of the picture: each name up to its limit.
+SIZES = ((0.0, "none"), (0.015, "small"), (0.035, "medium"), (1.0, "large"))
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture and what can be asked about it.
+    """A picture and the queries about it.
 
     Attributes:
         index: its number within the split.
         layout: its objects, sizes and visible areas.
-        queries: some twenty; the family's first ones are those that a folder takes.
+        queries: some twenty; a folder takes the first of a family.
         stream: seed of the painter.
     """
 
@@ -63,21 +59,21 @@ class Scene:
 
     @cached_property
     def image(self) -> np.ndarray:
-        """uint8 [H, W, 3], RGB; painted when first asked for."""
+        """The picture, uint8 [H, W, 3], RGB; painted on first use."""
         return render(self.layout, np.random.default_rng(self.stream))
 
     @property
     def labels_HW(self) -> np.ndarray:
-        """uint8 [H, W]: 0 background, else the label of the object that is visible there."""
+        """The labels, uint8 [H, W]: 0 background, else the label of the object that is visible there."""
         return self.layout.labels_HW
 
     def target_HW(self, query: Query) -> np.ndarray:
-        """bool [H, W]: the visible pixels of what a query asks for."""
+        """Return the visible pixels of a query's target, bool [H, W]."""
         return np.isin(self.labels_HW, query.targets)
 
 
 def scene(seed: int, split: str, index: int) -> Scene:
-    """Makes one scene.
+    """Make one scene.
 
     Args:
         seed: from 0 on.
@@ -89,10 +85,12 @@ def scene(seed: int, split: str, index: int) -> Scene:
     """
     if seed < 0:
         raise UsageError(f"seed is {seed}; expected a number from 0 on")
+    plan = PLANS[index % len(PLANS)]
     for attempt in range(ATTEMPTS):
         stream = (GENERATOR, seed, zlib.crc32(split.encode()), index, attempt)
+        # Layout and painter have streams of their own, so that a picture is painted only where it is needed.
         rng = np.random.default_rng((*stream, 0))
-        placed = layout(index, "odd" in PLANS[index % len(PLANS)], rng)
+        placed = layout(index, "odd" in plan, rng)
         if placed is None:
             continue
         made = Scene(index, placed, queries(placed, rng), (*stream, 1))
@@ -102,38 +100,45 @@ def scene(seed: int, split: str, index: int) -> Scene:
 
 
 def chosen(made: Scene) -> list[Query]:
-    """The queries that a folder takes from a scene: one of each family in its plan, where the scene has them all."""
+    """Return the queries that a folder takes from a scene: one for each family in its plan.
+
+    A family of which the scene has none is left out.
+    """
     plan = PLANS[made.index % len(PLANS)]
-    empty = _empty_slot(made.index)
-    found = [
-        next(
-            (q for q in made.queries if q.family == family and bool(q.targets) == (slot != empty)),
-            None,
-        )
-        for slot, family in enumerate(plan)
-    ]
-    return [query for query in found if query is not None]
+    empty_slot = _empty_slot(made.index)
+    result = []
+    for slot, family in enumerate(plan):
+        has_target = slot != empty_slot
+        for query in made.queries:
+            if query.family == family and bool(query.targets) == has_target:
+                result.append(query)
+                break
+    return result
 
 
 def _empty_slot(index: int) -> int | None:
-    """Which query of the scene has no target: never the odd one out, which is always there where one asks for it."""
+    """Return which query of the scene has no target; None where all have one.
+
+    It is never the odd one out, which always exists where it is asked for.
+    """
     if index % EMPTY_EVERY != 2:
         return None
-    slots = [slot for slot, family in enumerate(PLANS[index % len(PLANS)]) if family != "odd"]
+    plan = PLANS[index % len(PLANS)]
+    slots = [slot for slot, family in enumerate(plan) if family != "odd"]
     return slots[index // EMPTY_EVERY % len(slots)]
 
 
 def make(root: str | Path, split: str, count: int, seed: int) -> None:
-    """Writes a split: ``ROOT/<split>/NNNNNN.jpg`` and ``.json``, one pair a query.
+    """Write a split: ``ROOT/<split>/NNNNNN.jpg`` and ``.json``, one pair a query.
 
     Args:
         root: is made if need be.
         split: name of the folder in it.
-        count: of queries.
+        count: number of queries.
         seed: from 0 on.
 
     Raises:
-        UsageError: a number makes no sense, or the folder already holds something, or cannot be written.
+        UsageError: a number is out of range, or the folder already holds something, or cannot be written.
     """
     folder = Path(root) / split
     if count < 1:
@@ -144,15 +149,18 @@ def make(root: str | Path, split: str, count: int, seed: int) -> None:
             raise UsageError(
                 f"{folder}: is not empty; choose another folder or another --split, or empty it"
             )
-        for index in range(-(-count // PER_SCENE)):
+        scenes = -(-count // PER_SCENE)  # rounded up
+        for index in range(scenes):
             _write_scene(folder, scene(seed, split, index), count)
     except OSError as error:
         raise UsageError(f"{folder}: cannot be written ({error.strerror})") from error
 
 
 def _write_scene(folder: Path, made: Scene, count: int) -> None:
-    """Writes a scene's queries, as far as their numbers are below `count`; all share one JPEG's bytes."""
-    jpeg = _encode(made.image)
+    """Write the queries of a scene whose numbers are below `count`; all have the bytes of one JPEG."""
+    image_BGR = cv2.cvtColor(made.image, cv2.COLOR_RGB2BGR)
+    _, encoded = cv2.imencode(".jpg", image_BGR, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    jpeg = encoded.tobytes()
     for slot, query in enumerate(chosen(made)):
         number = made.index * PER_SCENE + slot
         if number < count:
@@ -162,40 +170,44 @@ def _write_scene(folder: Path, made: Scene, count: int) -> None:
             path.with_suffix(".json").write_text(annotation, encoding="utf-8")
 
 
-def _encode(image_HW3: np.ndarray) -> bytes:
-    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image_HW3, cv2.COLOR_RGB2BGR), options)
-    return encoded.tobytes()
-
-
 def _annotation(made: Scene, query: Query, number: int, image_name: str) -> dict[str, Any]:
-    """One query in ReasonSeg's format; the polygons are the outlines of what is visible."""
-    labels = [("target", label) for label in query.targets]
-    labels += [("ignore", label) for label in _ignored(made, query, number)]
+    """Return one query in ReasonSeg's format; the polygons are the outlines of what is visible."""
+    roles = [("target", label) for label in query.targets]
+    ignored = _ignored_label(made, query, number)
+    if ignored is not None:
+        roles.append(("ignore", ignored))
+    shapes = []
+    for role, label in roles:
+        for contour in made.layout.contours(label - 1):
+            shapes.append(_polygon(role, contour, image_name))
     return {
         "text": list(query.texts),
         "is_sentence": query.is_sentence,
-        "shapes": [
-            _polygon(role, contour, image_name)
-            for role, label in labels
-            for contour in made.layout.contours(label - 1)
-        ],
+        "shapes": shapes,
         "meta": _meta(made, query),
     }
 
 
-def _ignored(made: Scene, query: Query, number: int) -> list[int]:
-    """The largest of the objects that the query does not speak of, in some queries."""
+def _ignored_label(made: Scene, query: Query, number: int) -> int | None:
+    """Return the label of an ignored region, which some queries have.
+
+    It is the largest of the objects that the query does not speak of.
+    """
+    if number % IGNORED_EVERY != 3:
+        return None
     areas = made.layout.visible_px
-    others = set(range(1, len(areas) + 1)) - {*query.targets, *query.mentioned}
-    return (
-        sorted(others, key=lambda label: areas[label - 1])[-1:]
-        if number % IGNORED_EVERY == 3
-        else []
-    )
+    spoken_of = {*query.targets, *query.mentioned}
+    largest = None
+    for label in range(1, len(areas) + 1):
+        if label in spoken_of:
+            continue
+        if largest is None or areas[label - 1] >= areas[largest - 1]:
+            largest = label
+    return largest
 
 
 def _polygon(label: str, contour: np.ndarray, image_name: str) -> dict[str, Any]:
+    """Return a polygon with all the keys that the annotations of ReasonSeg have."""
     return {
         "label": label,
         "labels": [label],
@@ -209,14 +221,21 @@ def _polygon(label: str, contour: np.ndarray, image_name: str) -> dict[str, Any]
 
 
 def _meta(made: Scene, query: Query) -> dict[str, str]:
-    """By what scores are sliced; the values are strings."""
+    """Return the tags by which scores can be sliced; the values are strings."""
     height, width = made.labels_HW.shape
-    share = sum(made.layout.visible_px[label - 1] for label in query.targets) / (height * width)
+    target_px = sum(made.layout.visible_px[label - 1] for label in query.targets)
+    share = target_px / (height * width)
+    size = next(name for limit, name in SIZES if share <= limit)
+    aspect = "square"
+    if width > 1.2 * height:
+        aspect = "wide"
+    elif height > 1.2 * width:
+        aspect = "tall"
     return {
         "family": query.family,
-        "size": next(name for limit, name in SIZES if share <= limit),
+        "size": size,
         "has_target": "yes" if query.targets else "no",
-        "aspect": "wide" if width > 1.2 * height else "tall" if height > 1.2 * width else "square",
+        "aspect": aspect,
         "objects": str(len(made.layout.things)),
         "scene": str(made.index),
     }

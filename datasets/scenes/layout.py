@@ -1,4 +1,7 @@
-"""What is in a reasoning scene, before any pixel is painted: objects, where they lie, and what of them is visible."""
+"""The layout of a scene, before any pixel is painted: objects, where they lie, and what of them is visible.
+
+Shape suffixes: H and W are height and width of the picture, h and w those of one object's patch.
+"""
 
 import math
 from dataclasses import dataclass
@@ -10,12 +13,21 @@ import numpy as np
 from .shapes import UNIT_SHAPES
 from .words import COLOURS, SHAPES, TEXTURES
 
-# Width over height. Seven, so that they run through all combinations with the four query plans of `scenes.py`.
+# Width over height. There are seven, so that with the four query plans of `generator.py` all combinations
+# come up.
 ASPECTS = (4 / 3, 16 / 9, 3 / 4, 2.0, 1.0, 9 / 16, 3 / 2)
 SIDES_PX = (240, 640)  # shortest and longest side of any picture
 VISIBLE = 0.5  # smallest visible share of an object
+SMALLEST_PART = 0.05  # smallest visible part of an object in one piece, as a share of its area
 COORDINATE_BITS = 4  # outlines are drawn to a sixteenth of a pixel
-ODD_THEMES = ("shape", "colour", "texture")
+COVERED = 127  # coverage from which on, exclusive, a pixel belongs to an object
+ATTEMPTS = 40  # places that are tried for an object
+TOUCHING = (
+    0.3  # share of the objects, from the second on, that are to cover a part of an earlier one
+)
+
+Place = tuple[float, float, float]  # centre x, y and radius, in pixels
+Look = tuple[str, str, str]  # shape, colour and texture
 
 
 @dataclass(frozen=True)
@@ -39,14 +51,19 @@ class Thing:
 
 @dataclass(frozen=True)
 class Patch:
-    """Where an object would be seen if nothing covered it: uint8 coverage (0 to 255) from pixel (left, top) on."""
+    """Where an object would be seen if nothing covered it.
+
+    Attributes:
+        left, top: the pixel of the picture at which the patch begins.
+        coverage_hw: uint8 [h, w], how much of each pixel the object covers, 0 to 255.
+    """
 
     left: int
     top: int
     coverage_hw: np.ndarray
 
     def lies_within(self, height: int, width: int) -> bool:
-        """Whether all of it is in a picture of that size."""
+        """Return whether all of it is in a picture of that size."""
         rows, columns = self.window
         return (
             rows.start >= 0 and columns.start >= 0 and rows.stop <= height and columns.stop <= width
@@ -54,13 +71,21 @@ class Patch:
 
     @property
     def window(self) -> tuple[slice, slice]:
+        """The rows and columns of the picture that the patch takes."""
         height, width = self.coverage_hw.shape
         return slice(self.top, self.top + height), slice(self.left, self.left + width)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The objects of a picture, from back to front; object i bears the label i + 1 in `labels_HW`."""
+    """The objects of a picture, from back to front.
+
+    Attributes:
+        height, width: of the picture, in pixels.
+        things: the objects.
+        patches: where each of them is.
+        labels_HW: uint8 [H, W]: 0 background, else i + 1 where object i is visible.
+    """
 
     height: int
     width: int
@@ -71,7 +96,7 @@ class Layout:
     @cached_property
     def full_px(self) -> list[int]:
         """Area of each object, hidden parts included."""
-        return [int(np.count_nonzero(patch.coverage_hw > 127)) for patch in self.patches]
+        return [int(np.count_nonzero(patch.coverage_hw > COVERED)) for patch in self.patches]
 
     @cached_property
     def extent_px(self) -> list[int]:
@@ -84,49 +109,50 @@ class Layout:
         return [cv2.countNonZero(self.visible_hw(i)) for i in range(len(self.things))]
 
     def visible_hw(self, i: int) -> np.ndarray:
-        """Where object i is visible within its patch: uint8, 0 or 1."""
+        """Return where object i is visible within its patch: uint8 [h, w], 0 or 1."""
         return (self.labels_HW[self.patches[i].window] == i + 1).view(np.uint8)
 
     @cached_property
     def boxes(self) -> list[tuple[int, int, int, int]]:
         """Edges (x0, y0, x1, y1), half-open, of each object's visible part."""
-        return [self._box(i) for i in range(len(self.things))]
-
-    def _box(self, i: int) -> tuple[int, int, int, int]:
-        patch = self.patches[i]
-        left, top, width, height = cv2.boundingRect(self.visible_hw(i))
-        return (
-            patch.left + left,
-            patch.top + top,
-            patch.left + left + width,
-            patch.top + top + height,
-        )
+        boxes = []
+        for i, patch in enumerate(self.patches):
+            left, top, width, height = cv2.boundingRect(self.visible_hw(i))
+            x0, y0 = patch.left + left, patch.top + top
+            boxes.append((x0, y0, x0 + width, y0 + height))
+        return boxes
 
     @cached_property
     def hidden_px(self) -> np.ndarray:
-        """[N, N]: how many pixels of object j (column) lie under object i (row)."""
+        """How many pixels of object j (column) lie under object i (row), int64 [N, N]."""
         count = len(self.things)
-        hidden = np.zeros((count, count), np.int64)
+        hidden_px = np.zeros((count, count), np.int64)
         canvas_HW = np.zeros((self.height, self.width), np.uint8)
         for j, below in enumerate(self.patches):
-            canvas_HW[below.window] = below.coverage_hw > 127
+            canvas_HW[below.window] = below.coverage_hw > COVERED
+            # Only later objects lie above it.
             for i in range(j + 1, count):
-                hidden[i, j] = np.count_nonzero(
-                    canvas_HW[self.patches[i].window] & (self.patches[i].coverage_hw > 127)
-                )
+                above = self.patches[i]
+                both_hw = canvas_HW[above.window] & (above.coverage_hw > COVERED)
+                hidden_px[i, j] = np.count_nonzero(both_hw)
             canvas_HW[below.window] = 0
-        return hidden
+        return hidden_px
 
     def contours(self, i: int) -> list[np.ndarray]:
-        """Outlines of the visible part of object i: int32 [N, 2], (x, y), whole pixels."""
+        """Return the outlines of the visible part of object i: int32 [N, 2] each, (x, y), whole pixels."""
         patch = self.patches[i]
         offset = np.array([patch.left, patch.top], np.int32)
-        found, _ = cv2.findContours(self.visible_hw(i), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-        return [contour.reshape(-1, 2).astype(np.int32) + offset for contour in found]
+        outlines, _ = cv2.findContours(
+            self.visible_hw(i), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
+        )
+        return [outline.reshape(-1, 2).astype(np.int32) + offset for outline in outlines]
 
 
 def picture_size(index: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Height and width, in pixels; the aspect ratio follows from the scene's number, so that a few scenes have all."""
+    """Return height and width, in pixels.
+
+    The aspect ratio follows from the scene's number, so that a few scenes have all of them.
+    """
     aspect = ASPECTS[index % len(ASPECTS)]
     stretch = max(aspect, 1 / aspect)
     shortest = int(rng.integers(SIDES_PX[0], int(SIDES_PX[1] / stretch) + 1))
@@ -135,12 +161,12 @@ def picture_size(index: int, rng: np.random.Generator) -> tuple[int, int]:
 
 
 def layout(index: int, odd: bool, rng: np.random.Generator) -> Layout | None:
-    """Draws up one scene.
+    """Place the objects of one scene.
 
     Args:
         index: of the scene; decides the aspect ratio.
         odd: whether all objects but one are to share an attribute.
-        rng: the scene's own.
+        rng: the scene's own. The order of its draws is part of the scene.
 
     Returns:
         None if the objects do not fit, hide each other too much, or cannot be written as polygons.
@@ -151,35 +177,48 @@ def layout(index: int, odd: bool, rng: np.random.Generator) -> Layout | None:
     if places is None:
         return None
     looks = _odd_looks(count, rng) if odd else _mixed_looks(count, rng)
-    angles = rng.random(count) * 0.7 - 0.35
-    things = tuple(
-        Thing(*look, *place, float(a)) for look, place, a in zip(looks, places, angles, strict=True)
-    )
-    made = assemble(height, width, things)
-    return made if made is not None and is_clear(made) else None
+    angles = rng.random(count) * 0.7 - 0.35  # radians: up to 20 degrees to either side
+    things = []
+    for look, place, angle in zip(looks, places, angles, strict=True):
+        things.append(Thing(*look, *place, float(angle)))
+    made = assemble(height, width, tuple(things))
+    if made is None or not is_clear(made):
+        return None
+    return made
 
 
 def assemble(height: int, width: int, things: tuple[Thing, ...]) -> Layout | None:
-    """Lays objects over each other, the first one at the back; None where one does not lie within the picture."""
+    """Lay objects over each other, the first one at the back.
+
+    Returns:
+        None where an object does not lie within the picture.
+    """
     patches = tuple(_patch(thing) for thing in things)
-    labels_HW = np.zeros((height, width), np.uint8)
     if not all(patch.lies_within(height, width) for patch in patches):
         return None
+    labels_HW = np.zeros((height, width), np.uint8)
     for label, patch in enumerate(patches, start=1):
-        labels_HW[patch.window][patch.coverage_hw > 127] = label
+        labels_HW[patch.window][patch.coverage_hw > COVERED] = label
     return Layout(height, width, things, patches, labels_HW)
 
 
-def _places(
-    height: int, width: int, count: int, rng: np.random.Generator
-) -> list[tuple[float, float, float]] | None:
-    """Centre and radius of each object; some are put so that they cover a part of an earlier one."""
+def _places(height: int, width: int, count: int, rng: np.random.Generator) -> list[Place] | None:
+    """Return the place of each object; some are to cover a part of an earlier one."""
     scale = math.sqrt(height * width)
-    low, high = 0.06 * scale, (0.17 if count <= 4 else 0.145 if count <= 6 else 0.125) * scale
+    # The more objects, the smaller the largest of them.
+    if count <= 4:
+        largest = 0.17 * scale
+    elif count <= 6:
+        largest = 0.145 * scale
+    else:
+        largest = 0.125 * scale
+    smallest = 0.06 * scale
+    # The radii are spread evenly in logarithms, so that sizes differ clearly; each is moved a little.
     steps = (rng.permutation(count) + 0.2 + 0.6 * rng.random(count)) / count
-    places: list[tuple[float, float, float]] = []
-    for radius in (low * (high / low) ** steps).tolist():
-        touching = bool(places) and rng.random() < 0.3
+    radii = smallest * (largest / smallest) ** steps
+    places: list[Place] = []
+    for radius in radii.tolist():
+        touching = bool(places) and rng.random() < TOUCHING
         place = _place(places, touching, (height, width), radius, rng)
         if place is None:
             return None
@@ -188,63 +227,78 @@ def _places(
 
 
 def _place(
-    places: list[tuple[float, float, float]],
+    places: list[Place],
     touching: bool,
     size: tuple[int, int],
     radius: float,
     rng: np.random.Generator,
-) -> tuple[float, float, float] | None:
-    """Tries forty places: clear of all others, or, if touching, over the border of exactly one."""
+) -> Place | None:
+    """Return a place at random: away from all others, or, if touching, over the border of exactly one."""
     height, width = size
     margin = 1.5 * radius  # the corners of a turned triangle reach that far
     if min(height, width) <= 2 * margin:
         return None
-    for u, v in rng.random((40, 2)).tolist():
-        x, y = margin + u * (width - 2 * margin), margin + v * (height - 2 * margin)
-        nearness = [math.hypot(x - a, y - b) / (radius + r) for a, b, r in places]
-        close = [value for value in nearness if value < 1.25]
-        if (not close and not touching) or (
-            touching and len(close) == 1 and 0.62 < close[0] < 0.85
-        ):
+    for u, v in rng.random((ATTEMPTS, 2)).tolist():
+        x = margin + u * (width - 2 * margin)
+        y = margin + v * (height - 2 * margin)
+        # Distances in sums of both radii: below 1 two discs would overlap.
+        close = []
+        for other_x, other_y, other_radius in places:
+            distance = math.hypot(x - other_x, y - other_y) / (radius + other_radius)
+            if distance < 1.25:
+                close.append(distance)
+        is_free = not close
+        is_over_one_border = len(close) == 1 and 0.62 < close[0] < 0.85
+        if (touching and is_over_one_border) or (not touching and is_free):
             return x, y, radius
     return None
 
 
-def _mixed_looks(count: int, rng: np.random.Generator) -> list[tuple[str, str, str]]:
-    """Few shapes and colours, so that most of them occur more than once."""
+def _mixed_looks(count: int, rng: np.random.Generator) -> list[Look]:
+    """Return looks from a few shapes, colours and textures, so that most of them occur more than once."""
     shapes = _choose(tuple(SHAPES), int(rng.integers(2, 4)), rng)
     colours = _choose(COLOURS, int(rng.integers(2, 5)), rng)
     textures = _choose(TEXTURES, int(rng.integers(1, 4)), rng)
-    return [(_one(shapes, rng), _one(colours, rng), _one(textures, rng)) for _ in range(count)]
+    looks = []
+    for _ in range(count):
+        shape = _random_one(shapes, rng)
+        colour = _random_one(colours, rng)
+        texture = _random_one(textures, rng)
+        looks.append((shape, colour, texture))
+    return looks
 
 
-def _odd_looks(count: int, rng: np.random.Generator) -> list[tuple[str, str, str]]:
-    """All but one share one attribute; the others are mixed."""
+def _odd_looks(count: int, rng: np.random.Generator) -> list[Look]:
+    """Return looks of which all but one share one attribute; the other attributes are mixed."""
     odd = int(rng.integers(count))
-    field = int(rng.integers(len(ODD_THEMES)))
-    common, different = _choose((tuple(SHAPES), COLOURS, TEXTURES)[field], 2, rng)
-    looks = [list(look) for look in _mixed_looks(count, rng)]
-    for i, look in enumerate(looks):
-        look[field] = different if i == odd else common
-    return [(shape, colour, texture) for shape, colour, texture in looks]
+    values_of = (tuple(SHAPES), COLOURS, TEXTURES)
+    attribute = int(rng.integers(len(values_of)))
+    common, different = _choose(values_of[attribute], 2, rng)
+    looks: list[Look] = []
+    for i, mixed in enumerate(_mixed_looks(count, rng)):
+        look = list(mixed)
+        look[attribute] = different if i == odd else common
+        shape, colour, texture = look
+        looks.append((shape, colour, texture))
+    return looks
 
 
 def _choose(values: tuple[str, ...], count: int, rng: np.random.Generator) -> list[str]:
     return [values[i] for i in rng.permutation(len(values))[:count]]
 
 
-def _one(values: list[str], rng: np.random.Generator) -> str:
+def _random_one(values: list[str], rng: np.random.Generator) -> str:
     return values[int(rng.integers(len(values)))]
 
 
 def _patch(thing: Thing) -> Patch:
-    turn = np.array(
-        [
-            [math.cos(thing.angle), math.sin(thing.angle)],
-            [-math.sin(thing.angle), math.cos(thing.angle)],
-        ]
-    )
+    """Return where an object is seen, with smooth edges."""
+    cos, sin = math.cos(thing.angle), math.sin(thing.angle)
+    # Rows of points are multiplied from the left, so this is the transpose of the usual rotation; with y
+    # pointing down it turns clockwise.
+    turn = np.array([[cos, sin], [-sin, cos]])
     outline = UNIT_SHAPES[thing.shape] @ turn * thing.radius + [thing.x, thing.y]
+    # A margin of one pixel for the smooth edge.
     left, top = np.floor(outline.min(axis=0)).astype(int) - 1
     right, bottom = np.ceil(outline.max(axis=0)).astype(int) + 2
     coverage_hw = np.zeros((bottom - top, right - left), np.uint8)
@@ -254,15 +308,20 @@ def _patch(thing: Thing) -> Patch:
 
 
 def is_clear(made: Layout) -> bool:
-    """Whether every object is visible enough, and its polygons draw just its visible pixels (no holes, no crumbs)."""
-    shares = zip(made.full_px, made.visible_px, strict=True)
-    return all(visible >= VISIBLE * full for full, visible in shares) and all(
-        _is_drawn(made.visible_hw(i), full) for i, full in enumerate(made.full_px)
-    )
+    """Return whether every object is visible enough, and its polygons draw just its visible pixels."""
+    for full_px, visible_px in zip(made.full_px, made.visible_px, strict=True):
+        if visible_px < VISIBLE * full_px:
+            return False
+    return all(_is_drawn(made.visible_hw(i), full_px) for i, full_px in enumerate(made.full_px))
 
 
-def _is_drawn(visible_hw: np.ndarray, full: int) -> bool:
-    """Whether no part is a crumb, and none has a hole: an outline from pixel to pixel draws all that it encloses."""
+def _is_drawn(visible_hw: np.ndarray, full_px: int) -> bool:
+    """Return whether polygons can draw the visible part of an object: no part is a crumb or has a hole.
+
+    An outline from pixel to pixel draws all that it encloses, a hole too.
+    """
     outlines, parents = cv2.findContours(visible_hw, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     has_holes = bool((parents[..., 3] >= 0).any())
-    return not has_holes and all(cv2.contourArea(outline) >= 0.05 * full for outline in outlines)
+    if has_holes:
+        return False
+    return all(cv2.contourArea(outline) >= SMALLEST_PART * full_px for outline in outlines)

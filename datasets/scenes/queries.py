@@ -1,11 +1,11 @@
-"""What can be asked about a scene, so that exactly one answer is right.
+"""The queries about a scene, each of which has exactly one right answer.
 
-Each family yields questions with their targets. A question whose targets are empty asks for something that, without
-doubt, is not there.
+Each family yields questions with their targets. A question without targets asks for something that, without
+doubt, is not in the picture.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations, product, zip_longest
 
@@ -29,20 +29,21 @@ from .words import (
 )
 
 MOST_TARGETS = 4
-KEPT = 3  # questions with a target that a family contributes to a scene, at most; and one without
+KEPT = 3  # at most so many questions with a target for each family of a scene; and one without
 TEXTS = 3  # wordings of a query
 SENTENCES = 0.5  # share of the queries that are whole sentences
 
 
 @dataclass(frozen=True)
 class Query:
-    """A question about a scene.
+    """A query about a scene.
 
     Attributes:
         family: attribute, relation, superlative, odd, negation or ordinal.
         texts: paraphrases, all sentences or all phrases; the first is the default.
-        targets: labels (object number + 1) of the objects asked for; empty if there is no such object.
-        mentioned: labels of the objects that the words refer to on the way.
+        is_sentence: which of the two they are.
+        targets: labels (object number + 1) of the target's objects; empty if there is no such object.
+        mentioned: labels of the objects that the text refers to on the way.
     """
 
     family: str
@@ -54,7 +55,14 @@ class Query:
 
 @dataclass(frozen=True)
 class _Question:
-    """A query before it is put into words; objects are numbers from 0 on."""
+    """A query before it is put into words; objects are numbers from 0 on.
+
+    Attributes:
+        kind: key of `words.WORDINGS`.
+        targets: objects of the target.
+        slots: what fills the gaps of the wording.
+        mentioned: objects that the slots name beside the target.
+    """
 
     kind: str
     targets: tuple[int, ...]
@@ -63,33 +71,40 @@ class _Question:
 
 
 def queries(layout: Layout, rng: np.random.Generator) -> tuple[Query, ...]:
-    """Up to three questions of each family that have a target, of different kinds first, and up to one without."""
+    """Return up to three queries of each family that have a target, and up to one without.
+
+    Args:
+        layout: of the scene.
+        rng: the scene's own. The order of its draws is part of the scene: all questions are chosen first,
+            and then put into words.
+    """
     facts = Facts(layout)
-    chosen = [
-        (family, q) for family, ask in FAMILIES.items() for q in _choose(list(ask(facts)), rng)
-    ]
+    chosen: list[tuple[str, _Question]] = []
+    for family, questions_of in FAMILIES.items():
+        for question in _choose(list(questions_of(facts)), rng):
+            chosen.append((family, question))
     return tuple(_worded(family, question, rng) for family, question in chosen)
 
 
-def _choose(asked: list[_Question], rng: np.random.Generator) -> list[_Question]:
-    shuffled = [asked[i] for i in rng.permutation(len(asked))]
-    found = [q for q in shuffled if 1 <= len(q.targets) <= MOST_TARGETS]
-    turns: Counter[str] = Counter()
-    turn = {}
-    for question in found:
-        turn[id(question)] = turns[question.kind]
-        turns[question.kind] += 1
-    found.sort(key=lambda question: turn[id(question)])
-    return found[:KEPT] + [q for q in shuffled if not q.targets][:1]
+def _choose(candidates: list[_Question], rng: np.random.Generator) -> list[_Question]:
+    """Return some questions of a family at random, of different kinds first."""
+    shuffled = [candidates[i] for i in rng.permutation(len(candidates))]
+    # The first question of each kind comes before the second one of any kind, and so on.
+    with_target: list[tuple[int, _Question]] = []
+    count_of_kind: Counter[str] = Counter()
+    for question in shuffled:
+        if 1 <= len(question.targets) <= MOST_TARGETS:
+            with_target.append((count_of_kind[question.kind], question))
+            count_of_kind[question.kind] += 1
+    with_target.sort(key=lambda pair: pair[0])
+    without_target = [question for question in shuffled if not question.targets]
+    return [question for _, question in with_target[:KEPT]] + without_target[:1]
 
 
 def _worded(family: str, question: _Question, rng: np.random.Generator) -> Query:
     is_sentence = bool(rng.random() < SENTENCES)
-    texts = (
-        _sentences(question, rng)
-        if is_sentence
-        else _shuffled(phrases(question.kind, question.slots), rng)
-    )
+    noun_phrases = phrases(question.kind, question.slots)
+    texts = _sentences(question, rng) if is_sentence else _shuffled(noun_phrases, rng)
     return Query(
         family=family,
         texts=tuple(texts[:TEXTS]),
@@ -100,10 +115,18 @@ def _worded(family: str, question: _Question, rng: np.random.Generator) -> Query
 
 
 def _sentences(question: _Question, rng: np.random.Generator) -> list[str]:
-    """Questions and requests in turn, so that each comes first half of the time although there are more requests."""
-    pools = [_shuffled(put(question.kind, question.slots), rng) for put in (questions, requests)]
-    first, second = pools if rng.random() < 0.5 else reversed(pools)
-    return [text for pair in zip_longest(first, second) for text in pair if text]
+    """Return questions and requests alternately, so that each comes first half of the time.
+
+    There are more requests than questions; shuffled together, a request would nearly always come first.
+    """
+    first = _shuffled(questions(question.kind, question.slots), rng)
+    second = _shuffled(requests(question.kind, question.slots), rng)
+    if not rng.random() < 0.5:
+        first, second = second, first
+    sentences = []
+    for pair in zip_longest(first, second):
+        sentences += [text for text in pair if text is not None]
+    return sentences
 
 
 def _shuffled(texts: list[str], rng: np.random.Generator) -> list[str]:
@@ -111,8 +134,14 @@ def _shuffled(texts: list[str], rng: np.random.Generator) -> list[str]:
 
 
 def _named(group: Group) -> dict[str, str]:
+    """Return the slots that name a member of a group, singular and plural."""
     what, whats = group.names
     return {"what": what, "whats": whats}
+
+
+def _values(facts: Facts, attribute: str, members: Sequence[int]) -> Counter[str]:
+    """Return how many of some objects have each value of an attribute."""
+    return Counter(facts.value(i, attribute) for i in members)
 
 
 def _attribute(facts: Facts) -> Iterator[_Question]:
@@ -121,10 +150,12 @@ def _attribute(facts: Facts) -> Iterator[_Question]:
             yield _Question("named", group.members, _named(group))
         elif group.given and len(group.members) < len(facts.everything):
             yield _Question("all", group.members, _named(group))
-    seen = {(facts.value(i, "shape"), facts.value(i, "colour")) for i in facts.everything}
-    shapes, colours = sorted({shape for shape, _ in seen}), sorted({colour for _, colour in seen})
+    # Without a target: a shape and a colour that both occur, but not in one object.
+    combinations = {(facts.value(i, "shape"), facts.value(i, "colour")) for i in facts.everything}
+    shapes = sorted({shape for shape, _ in combinations})
+    colours = sorted({colour for _, colour in combinations})
     for shape, colour in product(shapes, colours):
-        if (shape, colour) not in seen:
+        if (shape, colour) not in combinations:
             what, whats = name(shape, colour)
             yield _Question("named", (), {"what": what, "whats": whats})
 
@@ -140,19 +171,17 @@ def _relation(facts: Facts) -> Iterator[_Question]:
                 yield from _covering(facts, others, ref, slots)
 
 
+_KIND_OF_SIDE = {"left": "beside", "right": "beside", "top": "above", "bottom": "below"}
+
+
 def _beside(
     facts: Facts, others: tuple[int, ...], ref: int, slots: dict[str, str]
 ) -> Iterator[_Question]:
-    for side, kind in (
-        ("left", "beside"),
-        ("right", "beside"),
-        ("top", "above"),
-        ("bottom", "below"),
-    ):
-        answers = {i: facts.on_side(i, ref, side) for i in others}
-        hits = tuple(i for i in others if answers[i])
-        if None not in answers.values() and len(hits) <= 1:
-            yield _Question(kind, hits, slots | {"side": side}, (ref,))
+    for side, kind in _KIND_OF_SIDE.items():
+        is_there = {i: facts.on_side(i, ref, side) for i in others}
+        targets = tuple(i for i in others if is_there[i])
+        if None not in is_there.values() and len(targets) <= 1:
+            yield _Question(kind, targets, slots | {"side": side}, (ref,))
 
 
 def _near(
@@ -167,12 +196,17 @@ def _near(
 def _covering(
     facts: Facts, others: tuple[int, ...], ref: int, slots: dict[str, str]
 ) -> Iterator[_Question]:
-    """Only where a single object touches ref at all, so that "behind" and "in front of" cannot mean anything else."""
-    for kind, covers in (("hides", facts.covers), ("hidden", lambda i, j: facts.covers(j, i))):
-        answers = {i: covers(i, ref) for i in others}
-        hits = tuple(i for i in others if answers[i])
-        if None not in answers.values() and len(hits) == 1:
-            yield _Question(kind, hits, slots, (ref,))
+    """Yield questions about what hides ref, and about what ref hides.
+
+    Only where there is a single such object, so that "in front of" and "behind" cannot mean anything else.
+    """
+    for kind in ("hides", "hidden"):
+        covers: dict[int, bool | None] = {}
+        for i in others:
+            covers[i] = facts.covers(i, ref) if kind == "hides" else facts.covers(ref, i)
+        targets = tuple(i for i in others if covers[i])
+        if None not in covers.values() and len(targets) == 1:
+            yield _Question(kind, targets, slots, (ref,))
 
 
 def _superlative(facts: Facts) -> Iterator[_Question]:
@@ -180,68 +214,74 @@ def _superlative(facts: Facts) -> Iterator[_Question]:
         for most, (more, amount) in SIZES.items():
             first = facts.by_size(group.members, most == "largest")[0]
             if first is not None:
-                yield _Question(
-                    "size", (first,), _named(group) | {"most": most, "more": more, "amount": amount}
-                )
+                slots = _named(group) | {"most": most, "more": more, "amount": amount}
+                yield _Question("size", (first,), slots)
         for side, most in EDGEMOST.items():
             first = facts.ranked(group.members, side)[0]
             if first is not None:
-                slots = {"most": most, "side": side, "opposite": OPPOSITE[side]}
-                yield _Question("edge", (first,), _named(group) | slots)
+                slots = _named(group) | {"most": most, "side": side, "opposite": OPPOSITE[side]}
+                yield _Question("edge", (first,), slots)
+    # Without a target: a shape that does not occur.
+    shapes = _values(facts, "shape", facts.everything)
     for what, whats in SHAPES.items():
-        if not any(facts.value(i, "shape") == what for i in facts.everything):
-            slots = {
-                "what": what,
-                "whats": whats,
-                "most": "largest",
-                "more": "larger",
-                "amount": "most",
-            }
+        if what not in shapes:
+            more, amount = SIZES["largest"]
+            slots = {"what": what, "whats": whats}
+            slots |= {"most": "largest", "more": more, "amount": amount}
             yield _Question("size", (), slots)
 
 
 def _odd(facts: Facts) -> Iterator[_Question]:
     for group in facts.broad_groups(3):
         for attribute, word in ATTRIBUTES.items():
-            if attribute in group.fields or (not group.given and len(group.members) < 4):
+            if attribute in group.fields:
                 continue
-            counts = Counter(facts.value(i, attribute) for i in group.members)
+            if not group.given and len(group.members) < 4:
+                continue
+            counts = _values(facts, attribute, group.members)
             single = tuple(i for i in group.members if counts[facts.value(i, attribute)] == 1)
-            if len(single) == 1 and len(counts) == 2:
-                yield _Question("odd", single, _named(group) | {"attribute": word})
-            elif (
-                len(single) == 1 and not group.given
-            ):  # of a group, "appears only once" could mean: in the picture
-                yield _Question("once", single, _named(group) | {"attribute": word})
+            if len(single) != 1:
+                continue
+            slots = _named(group) | {"attribute": word}
+            if len(counts) == 2:
+                yield _Question("odd", single, slots)
+            elif not group.given:
+                # Of a smaller group, "appears only once" could mean: in the whole picture.
+                yield _Question("once", single, slots)
+
+
+_VALUES_OF = {"shape": tuple(SHAPES), "colour": COLOURS, "texture": TEXTURES}
 
 
 def _negation(facts: Facts) -> Iterator[_Question]:
     for group in facts.broad_groups(2):
-        for attribute, values in (
-            ("shape", tuple(SHAPES)),
-            ("colour", COLOURS),
-            ("texture", TEXTURES),
-        ):
+        for attribute, values in _VALUES_OF.items():
             if attribute in group.fields:
                 continue
-            kind = "not a" if attribute == "shape" else "not"
-            of = {
-                value: [i for i in group.members if facts.value(i, attribute) == value]
-                for value in values
-            }
-            present = [value for value in values if of[value]]
+            counts = _values(facts, attribute, group.members)
+            present = [value for value in values if counts[value]]
+            is_shape = attribute == "shape"  # a noun: "not a circle"; the others: "not red"
             for value in present:
-                rest = tuple(i for i in group.members if i not in of[value])
+                rest = _without(facts, group, attribute, (value,))
+                slots = _named(group) | {"value": value}
                 if len(rest) <= 1:
-                    yield _Question(kind, rest, _named(group) | {"value": value})
-                elif kind == "not":
-                    yield _Question("all not", rest, _named(group) | {"value": value})
+                    yield _Question("not a" if is_shape else "not", rest, slots)
+                elif not is_shape:
+                    yield _Question("all not", rest, slots)
+            if is_shape:
+                continue
             for value, other in permutations(present, 2):
-                rest = tuple(i for i in group.members if i not in of[value] + of[other])
-                if kind == "not" and len(rest) == 1:
-                    yield _Question(
-                        "neither", rest, _named(group) | {"value": value, "other": other}
-                    )
+                rest = _without(facts, group, attribute, (value, other))
+                if len(rest) == 1:
+                    slots = _named(group) | {"value": value, "other": other}
+                    yield _Question("neither", rest, slots)
+
+
+def _without(
+    facts: Facts, group: Group, attribute: str, values: tuple[str, ...]
+) -> tuple[int, ...]:
+    """Return the members of a group that have none of some values."""
+    return tuple(i for i in group.members if facts.value(i, attribute) not in values)
 
 
 def _ordinal(facts: Facts) -> Iterator[_Question]:
@@ -249,26 +289,35 @@ def _ordinal(facts: Facts) -> Iterator[_Question]:
         count = len(group.members)
         for side in OPPOSITE:
             slots = _named(group) | {"side": side, "opposite": OPPOSITE[side]}
-            for rank, i in enumerate(facts.ranked(group.members, side)):
-                if i is not None and 0 < rank < count - 1:
-                    yield _Question("rank", (i,), slots | {"rank": RANKS[rank]})
+            for rank, i in _inner_ranks(facts.ranked(group.members, side)):
+                yield _Question("rank", (i,), slots | {"rank": RANKS[rank]})
+            # Without a target: one more than there are.
             yield _Question("rank", (), slots | {"rank": RANKS[count]})
         for most in SIZES:
-            for rank, i in enumerate(facts.by_size(group.members, most == "largest")):
-                if i is not None and 0 < rank < count - 1:
-                    yield _Question(
-                        "size rank", (i,), _named(group) | {"most": most, "rank": RANKS[rank]}
-                    )
+            slots = _named(group) | {"most": most}
+            for rank, i in _inner_ranks(facts.by_size(group.members, most == "largest")):
+                yield _Question("size rank", (i,), slots | {"rank": RANKS[rank]})
     yield from _most_common(facts)
+
+
+def _inner_ranks(ranks: list[int | None]) -> Iterator[tuple[int, int]]:
+    """Yield the certain ranks with their objects, but for the first and the last.
+
+    Those two are superlatives.
+    """
+    for rank, i in enumerate(ranks):
+        if i is not None and 0 < rank < len(ranks) - 1:
+            yield rank, i
 
 
 def _most_common(facts: Facts) -> Iterator[_Question]:
     for attribute, word in ATTRIBUTES.items():
-        counts = Counter(facts.value(i, attribute) for i in facts.everything).most_common()
-        if len(counts) > 1 and counts[0][1] > counts[1][1] and counts[0][1] > 1:
-            targets = tuple(
-                i for i in facts.everything if facts.value(i, attribute) == counts[0][0]
-            )
+        counts = _values(facts, attribute, facts.everything).most_common()
+        if len(counts) < 2:
+            continue
+        (value, most), (_, second_most) = counts[:2]
+        if most > second_most:
+            targets = tuple(i for i in facts.everything if facts.value(i, attribute) == value)
             slots = {"what": "object", "whats": "objects", "attribute": word}
             yield _Question("most common", targets, slots)
 

@@ -1,6 +1,10 @@
-"""Paints a layout: background, shadows, textured and shaded objects, light and noise.
+"""Painting a layout: background, shadows, textured and shaded objects, light and noise.
 
-A canvas is float32 [3, H, W], one plane a colour: NumPy takes several times as long where the colours lie innermost.
+A canvas is float32 [3, H, W] of levels from 0 to 255, one plane a colour. NumPy is several times slower where
+the colours lie innermost. Suffix hw: height and width of one object's patch.
+
+The order of operations, and of draws from the random generator, is part of the pictures: another order gives
+other bytes.
 """
 
 import colorsys
@@ -20,26 +24,23 @@ RGB = {
     "white": (242, 242, 238),
     "black": (28, 28, 32),
 }
-PATTERN = {
-    "white": 0.58,
-    "yellow": 0.52,
-    "green": 0.45,
-    "red": 0.45,
-}  # share of brightness left; others are lightened
+# The second colour of a pattern is darker for these (share of brightness that is left), and lighter for the
+# others (share of the way to white).
+PATTERN = {"white": 0.58, "yellow": 0.52, "green": 0.45, "red": 0.45}
 LIGHTENED = 0.5
 JITTER = 10  # of each colour channel, so that no colour is one number
 NOISE = 5.0  # standard deviation at most, in levels
 
 
 def render(layout: Layout, rng: np.random.Generator) -> np.ndarray:
-    """Paints the picture of a layout.
+    """Paint the picture of a layout.
 
     Returns:
         uint8 [H, W, 3], RGB.
     """
     canvas_3HW = _background(layout.height, layout.width, rng)
-    lean = rng.random() * 2 * math.pi
-    towards_light = (math.cos(lean), math.sin(lean))
+    direction = rng.random() * 2 * math.pi
+    towards_light = (math.cos(direction), math.sin(direction))
     for thing, patch in zip(layout.things, layout.patches, strict=True):
         _shadow(canvas_3HW, thing, patch, towards_light)
         _paint(canvas_3HW, thing, patch, towards_light, rng)
@@ -47,67 +48,71 @@ def render(layout: Layout, rng: np.random.Generator) -> np.ndarray:
 
 
 def _background(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """A muted gradient with blotches and one of three fine textures; float32 levels."""
-    hue, other = rng.random(2)
-    begin, end = (_muted(value, rng) for value in (hue, hue + 0.15 * other))
+    """Return a muted gradient with blotches and one of three fine textures."""
+    hue, hue_change = rng.random(2)
+    begin = _muted(hue, rng)
+    end = _muted(hue + 0.15 * hue_change, rng)
     turn = rng.random() * 2 * math.pi
-    x, y = (
-        np.linspace(-0.5, 0.5, width, dtype=np.float32),
-        np.linspace(-0.5, 0.5, height, dtype=np.float32)[:, None],
-    )
-    along = np.clip(0.5 + math.cos(turn) * x + math.sin(turn) * y, 0, 1)
-    grain = BACKGROUNDS[int(rng.integers(len(BACKGROUNDS)))](height, width, rng)
-    blotches = _smooth_noise(height, width, 5, rng) * 14
-    canvas_3HW = along * _planes(end - begin)
+    x, y = _from_centre(height, width)
+    along_HW = np.clip(0.5 + math.cos(turn) * x + math.sin(turn) * y, 0, 1)
+    texture = BACKGROUNDS[int(rng.integers(len(BACKGROUNDS)))]
+    grain_HW = texture(height, width, rng)
+    blotches_HW = _smooth_noise(height, width, 5, rng) * 14
+    canvas_3HW = along_HW * _planes(end - begin)
     canvas_3HW += _planes(begin)
-    canvas_3HW += blotches + grain
+    canvas_3HW += blotches_HW + grain_HW
     return canvas_3HW
 
 
+def _from_centre(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return x [W] and y [H, 1] of each pixel, from -0.5 to 0.5."""
+    x = np.linspace(-0.5, 0.5, width, dtype=np.float32)
+    y = np.linspace(-0.5, 0.5, height, dtype=np.float32)[:, None]
+    return x, y
+
+
 def _planes(colour: np.ndarray) -> np.ndarray:
-    """A colour that fills a canvas."""
+    """Return a colour [3] as [3, 1, 1], which fills a canvas."""
     return colour[:, None, None]
 
 
 def _muted(hue: float, rng: np.random.Generator) -> np.ndarray:
-    """Neither as vivid as the objects' colours nor as bright or dark as white and black."""
-    rgb = colorsys.hsv_to_rgb(hue % 1, 0.05 + 0.2 * rng.random(), 0.42 + 0.22 * rng.random())
+    """Return a colour less vivid than the objects', and neither as bright as white nor as dark as black."""
+    saturation = 0.05 + 0.2 * rng.random()
+    brightness = 0.42 + 0.22 * rng.random()
+    rgb = colorsys.hsv_to_rgb(hue % 1, saturation, brightness)
     return np.array(rgb, np.float32) * 255
 
 
 def _smooth_noise(height: int, width: int, cells: int, rng: np.random.Generator) -> np.ndarray:
-    """Noise from -1 to 1 whose blotches are a `cells`-th of the longest side."""
+    """Return noise from -1 to 1 whose blotches are a `cells`-th of the longest side."""
     size = [max(2, round(cells * side / max(height, width))) for side in (height, width)]
     coarse = (rng.random(size) * 2 - 1).astype(np.float32)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 def _sand(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """Return fine grains of a few pixels."""
     return _smooth_noise(height, width, max(height, width) // 4, rng) * 9
 
 
 def _planks(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Long fibres along one axis."""
-    fibres = (
-        rng.random((height // 2 + 2, 6)) if rng.random() < 0.5 else rng.random((6, width // 2 + 2))
-    )
-    return (
-        cv2.resize(
-            (fibres * 2 - 1).astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR
-        )
-        * 12
-    )
+    """Return long fibres along one axis."""
+    is_horizontal = rng.random() < 0.5
+    coarse_size = (height // 2 + 2, 6) if is_horizontal else (6, width // 2 + 2)
+    coarse = (rng.random(coarse_size) * 2 - 1).astype(np.float32)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR) * 12
 
 
 def _tiles(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """A faint lattice of joints, with tiles of slightly different brightness."""
+    """Return a faint lattice of joints, with tiles of slightly different brightness."""
     side = int(rng.integers(36, 80))
     rows, columns = np.arange(height) // side, np.arange(width) // side
     tones = (rng.random((height // side + 1, width // side + 1)) * 2 - 1).astype(np.float32) * 8
-    grain = tones[rows[:, None], columns]
-    grain[np.arange(height) % side == 0] -= 12
-    grain[:, np.arange(width) % side == 0] -= 12
-    return grain
+    grain_HW = tones[rows[:, None], columns]
+    grain_HW[np.arange(height) % side == 0] -= 12
+    grain_HW[:, np.arange(width) % side == 0] -= 12
+    return grain_HW
 
 
 BACKGROUNDS = (_sand, _planks, _tiles)
@@ -116,21 +121,21 @@ BACKGROUNDS = (_sand, _planks, _tiles)
 def _shadow(
     canvas_3HW: np.ndarray, thing: Thing, patch: Patch, towards_light: tuple[float, float]
 ) -> None:
-    """Darkens softly what lies on the far side from the light."""
+    """Darken softly, in place, what lies on the far side of an object from the light."""
     height, width = canvas_3HW.shape[1:]
     reach = max(3, round(0.16 * thing.radius))
-    coverage = _padded(patch.coverage_hw, 2 * reach)
-    coverage = cv2.blur(cv2.blur(coverage, (reach, reach)), (reach, reach))
-    left = patch.left - 2 * reach - round(reach * towards_light[0])
-    top = patch.top - 2 * reach - round(reach * towards_light[1])
-    x0, y0 = max(left, 0), max(top, 0)
-    x1, y1 = min(left + coverage.shape[1], width), min(top + coverage.shape[0], height)
-    inside = coverage[y0 - top : y1 - top, x0 - left : x1 - left].astype(np.float32)
-    canvas_3HW[:, y0:y1, x0:x1] *= 1 - inside * (0.42 / 255)
-
-
-def _padded(coverage_hw: np.ndarray, by: int) -> np.ndarray:
-    return cv2.copyMakeBorder(coverage_hw, by, by, by, by, cv2.BORDER_CONSTANT, value=[0])
+    margin = 2 * reach  # two blurs spread the shadow that far
+    shadow_hw = cv2.copyMakeBorder(
+        patch.coverage_hw, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=[0]
+    )
+    shadow_hw = cv2.blur(cv2.blur(shadow_hw, (reach, reach)), (reach, reach))
+    left = patch.left - margin - round(reach * towards_light[0])
+    top = patch.top - margin - round(reach * towards_light[1])
+    # Only the part that lies within the picture.
+    x0, x1 = max(left, 0), min(left + shadow_hw.shape[1], width)
+    y0, y1 = max(top, 0), min(top + shadow_hw.shape[0], height)
+    inside_hw = shadow_hw[y0 - top : y1 - top, x0 - left : x1 - left].astype(np.float32)
+    canvas_3HW[:, y0:y1, x0:x1] *= 1 - inside_hw * (0.42 / 255)
 
 
 def _paint(
@@ -140,26 +145,24 @@ def _paint(
     towards_light: tuple[float, float],
     rng: np.random.Generator,
 ) -> None:
-    """Lays one object over the canvas: pattern, shading from the light, and a rim that sets it off."""
-    base = (
-        np.array(RGB[thing.colour], np.float32)
-        + (rng.random(3) * 2 - 1).astype(np.float32) * JITTER
-    )
+    """Lay one object over the canvas, in place: pattern, shading from the light, and a darker rim."""
+    jitter = (rng.random(3) * 2 - 1).astype(np.float32) * JITTER
+    base = np.array(RGB[thing.colour], np.float32) + jitter
+    # Offsets of each pixel from the object's centre, in radii.
     height, width = patch.coverage_hw.shape
-    x = (np.arange(width, dtype=np.float32) + np.float32(patch.left - thing.x)) / np.float32(
-        thing.radius
-    )
-    y = (
-        (np.arange(height, dtype=np.float32) + np.float32(patch.top - thing.y))
-        / np.float32(thing.radius)
-    )[:, None]
+    radius = np.float32(thing.radius)
+    x = (np.arange(width, dtype=np.float32) + np.float32(patch.left - thing.x)) / radius
+    y = (np.arange(height, dtype=np.float32) + np.float32(patch.top - thing.y)) / radius
+    y = y[:, None]
     mixed_hw = _pattern(thing.texture, x, y, rng)
     light_hw = 1 + 0.16 * (towards_light[0] * x + towards_light[1] * y)
-    inner = cv2.erode(patch.coverage_hw, np.ones((3, 3), np.uint8)).astype(np.float32) / 255
-    light_hw *= 0.72 + 0.28 * inner
+    # Eroded by one pixel, the coverage leaves the rim out.
+    inner_hw = cv2.erode(patch.coverage_hw, np.ones((3, 3), np.uint8)).astype(np.float32) / 255
+    light_hw *= 0.72 + 0.28 * inner_hw
     colour_3hw = mixed_hw * _planes(_second_colour(thing.colour, base) - base)
     colour_3hw += _planes(base)
     colour_3hw *= light_hw
+    # Blended by coverage: canvas + coverage * (colour - canvas).
     window = canvas_3HW[:, *patch.window]
     colour_3hw -= window
     colour_3hw *= patch.coverage_hw.astype(np.float32) / 255
@@ -167,23 +170,31 @@ def _paint(
 
 
 def _second_colour(colour: str, base: np.ndarray) -> np.ndarray:
-    """Of a pattern: a darker or lighter shade of the same colour, so that the object's colour keeps its name."""
-    return base * PATTERN[colour] if colour in PATTERN else base + LIGHTENED * (255 - base)
+    """Return the second colour of a pattern.
+
+    It is a darker or lighter shade of the same colour, so that the object's colour keeps its name.
+    """
+    if colour in PATTERN:
+        return base * PATTERN[colour]
+    return base + LIGHTENED * (255 - base)
 
 
 def _pattern(texture: str, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Share of the second colour, 0 to 1, at offsets in radii from the object's centre."""
-    turn, phase = rng.random() * math.pi, rng.random(2)
-    along, across = math.cos(turn) * x + math.sin(turn) * y, math.cos(turn) * y - math.sin(turn) * x
+    """Return the share of the second colour, 0 to 1, at offsets in radii from the object's centre."""
+    turn = rng.random() * math.pi
+    phase = rng.random(2)
+    along = math.cos(turn) * x + math.sin(turn) * y
+    across = math.cos(turn) * y - math.sin(turn) * x
     return PATTERNS[texture](along + phase[0], across + phase[1]).astype(np.float32)
 
 
 def _wave(values: np.ndarray, period: float) -> np.ndarray:
+    """Return a cosine of some period."""
     return np.cos(values * np.float32(2 * math.pi / period))
 
 
 def _edge(values: np.ndarray) -> np.ndarray:
-    """A soft step at 0."""
+    """Return a soft step at 0."""
     return np.clip(0.5 + values * 4, 0, 1)
 
 
@@ -198,18 +209,15 @@ PATTERNS = {
 def _finish(
     canvas_3HW: np.ndarray, towards_light: tuple[float, float], rng: np.random.Generator
 ) -> np.ndarray:
-    """Light that falls off across the picture, and a sensor's noise."""
+    """Add light that falls off across the picture and a sensor's noise; return uint8 [H, W, 3]."""
     height, width = canvas_3HW.shape[1:]
-    x, y = (
-        np.linspace(-0.5, 0.5, width, dtype=np.float32),
-        np.linspace(-0.5, 0.5, height, dtype=np.float32)[:, None],
-    )
+    x, y = _from_centre(height, width)
     falloff = np.float32(0.1 + 0.2 * rng.random())
-    light_HW = np.float32(0.92 + 0.12 * rng.random()) + falloff * (
-        towards_light[0] * x + towards_light[1] * y
-    )
-    noise = rng.random((height, width), dtype=np.float32) - np.float32(0.5)
+    brightness = np.float32(0.92 + 0.12 * rng.random())
+    light_HW = brightness + falloff * (towards_light[0] * x + towards_light[1] * y)
+    # Uniform noise from -0.5 to 0.5 has the standard deviation 1 / sqrt(12).
+    noise_HW = rng.random((height, width), dtype=np.float32) - np.float32(0.5)
     canvas_3HW *= light_HW
-    canvas_3HW += noise * np.float32(NOISE * math.sqrt(12) * rng.random())
+    canvas_3HW += noise_HW * np.float32(NOISE * math.sqrt(12) * rng.random())
     levels_3HW = np.clip(canvas_3HW, 0, 255, out=canvas_3HW).astype(np.uint8)
     return cv2.merge(list(levels_3HW))

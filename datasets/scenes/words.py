@@ -1,4 +1,4 @@
-"""Every word of the reasoning scenes: attributes, how an object is named, and how each kind of query is put."""
+"""Every word of the scenes: attributes, how an object is named, and how each kind of query is worded."""
 
 import re
 from collections.abc import Iterator
@@ -20,10 +20,13 @@ COLOURS = ("red", "yellow", "green", "blue", "purple", "white", "black")
 TEXTURES = ("plain", "striped", "dotted", "checked")
 ATTRIBUTES = {"shape": "shape", "colour": "colour", "texture": "pattern"}  # as a field, as a word
 RANKS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
+# For each side of the picture, the opposite one, and what the object nearest to it is called.
 OPPOSITE = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
 EDGEMOST = {"left": "leftmost", "right": "rightmost", "top": "topmost", "bottom": "lowest"}
+# For each extreme of size, the words for "... than any other" and "takes up the ... space".
 SIZES = {"largest": ("larger", "most"), "smallest": ("smaller", "least")}
 
+# Sentences around a noun phrase, for one target and for several.
 SINGULAR = (
     "Where is {np}?",
     "Please segment {np}.",
@@ -42,7 +45,13 @@ PLURAL = (
 
 @dataclass(frozen=True)
 class Wording:
-    """How one kind of query is put: as noun phrases (which also go into the sentences above), and as questions."""
+    """How one kind of query is worded.
+
+    Attributes:
+        phrases: noun phrases, which also go into the sentences above.
+        questions: questions of this kind alone.
+        plural: whether the phrases are in the plural.
+    """
 
     phrases: tuple[str, ...]
     questions: tuple[str, ...]
@@ -185,57 +194,59 @@ WORDINGS = {
 def name(
     shape: str | None = None, colour: str | None = None, texture: str | None = None
 ) -> tuple[str, str]:
-    """Singular and plural of what is named by some attributes, such as ("striped circle", "striped circles")."""
-    words = [word for word in (texture, colour) if word]
-    nouns = (shape, SHAPES[shape]) if shape else ("object", "objects")
-    return " ".join([*words, nouns[0]]), " ".join([*words, nouns[1]])
+    """Return the name of what has some attributes, such as ("striped circle", "striped circles")."""
+    adjectives = [word for word in (texture, colour) if word]
+    singular, plural = (shape, SHAPES[shape]) if shape else ("object", "objects")
+    return " ".join([*adjectives, singular]), " ".join([*adjectives, plural])
 
 
 def phrases(kind: str, slots: dict[str, str]) -> list[str]:
-    """Every noun phrase for a query of this kind."""
+    """Return every noun phrase for a query.
+
+    Args:
+        kind: key of `WORDINGS`.
+        slots: what fills the gaps of the wording.
+    """
     return [template.format(**slots) for template in WORDINGS[kind].phrases]
 
 
 def questions(kind: str, slots: dict[str, str]) -> list[str]:
-    """Every question that is particular to this kind."""
+    """Return every question that is particular to this kind; see `phrases`."""
     return [template.format(**slots) for template in WORDINGS[kind].questions]
 
 
 def requests(kind: str, slots: dict[str, str]) -> list[str]:
-    """Every sentence that asks for one of the noun phrases."""
-    frames = PLURAL if WORDINGS[kind].plural else SINGULAR
-    return [frame.format(np=phrase) for frame, phrase in product(frames, phrases(kind, slots))]
+    """Return every sentence around one of the noun phrases; see `phrases`."""
+    sentences = PLURAL if WORDINGS[kind].plural else SINGULAR
+    return [
+        sentence.format(np=phrase) for sentence, phrase in product(sentences, phrases(kind, slots))
+    ]
 
 
 def words(text: str) -> list[str]:
-    """Splits a query into lower-case words and punctuation marks."""
+    """Split a query into lower-case words and punctuation marks."""
     return re.findall(r"[a-z]+|[^\sa-z]", text.lower())
 
 
 def vocabulary() -> list[str]:
-    """Every word and punctuation mark that a query can hold, sorted."""
-    return sorted({word for text in _texts() for word in words(text)})
+    """Return every word and punctuation mark that a query can hold, sorted."""
+    vocabulary: set[str] = set()
+    for text in _texts():
+        vocabulary.update(words(text))
+    return sorted(vocabulary)
 
 
 def _texts() -> Iterator[str]:
-    """The templates without their slots, and everything that can fill a slot."""
+    """Yield the templates without their slots, and everything that can fill a slot."""
+    templates = [*SINGULAR, *PLURAL]
     for wording in WORDINGS.values():
-        for template in (*wording.phrases, *wording.questions):
-            yield from _literals(template)
-    for frame in (*SINGULAR, *PLURAL):
-        yield from _literals(frame)
-    yield from (
-        *SHAPES,
-        *SHAPES.values(),
-        *COLOURS,
-        *TEXTURES,
-        *ATTRIBUTES.values(),
-        "object",
-        "objects",
-    )
-    yield from (*RANKS[1:], *OPPOSITE, *EDGEMOST.values(), *SIZES)
-    yield from (word for pair in SIZES.values() for word in pair)
-
-
-def _literals(template: str) -> Iterator[str]:
-    return (literal for literal, *_ in Formatter().parse(template))
+        templates += [*wording.phrases, *wording.questions]
+    for template in templates:
+        for literal, *_ in Formatter().parse(template):
+            yield literal
+    yield from (*SHAPES, *SHAPES.values(), "object", "objects")
+    yield from (*COLOURS, *TEXTURES, *ATTRIBUTES.values())
+    # No rank is the first: that is the leftmost, say, or the largest.
+    yield from (*RANKS[1:], *OPPOSITE, *EDGEMOST.values())
+    for most, comparatives in SIZES.items():
+        yield from (most, *comparatives)

@@ -99,7 +99,7 @@ def test_every_problem_of_a_folder_is_listed_with_its_file(tmp_path):
 
 UNREADABLE = {
     "half a surrogate": {"text": ["\ud800"], "is_sentence": False, "shapes": []},
-    "32 bit coordinates": {
+    "32-bit coordinates": {
         "text": ["it"],
         "is_sentence": False,
         "shapes": [polygon([[1, 1], [10**400, 1], [1, 5]])],

@@ -523,6 +523,6 @@ def test_a_cache_that_cannot_be_written_is_named_with_a_cure(tmp_path, monkeypat
 
 def test_the_cache_lies_where_the_platform_keeps_caches(monkeypatch, tmp_path):
     monkeypatch.delenv("LISABENCH_CACHE", raising=False)
-    monkeypatch.setattr(embedded_module.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "lisabench"
