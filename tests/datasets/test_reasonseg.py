@@ -354,7 +354,7 @@ BROKEN = {
     r"shapes\[0\] has a point that is not a pair": annotation(shape([[1, 2], [3]])),
     r"has a point that is not finite": annotation(shape([[1, 2], [3, float("nan")]])),
     r"or farther out": annotation(shape([[1, 2], [3, 1e300]])),
-    r"farther out than 32 bit": annotation(shape([[1, 2], [3, -1e12]])),
+    r"farther out than 32-bit": annotation(shape([[1, 2], [3, -1e12]])),
     r"out than 32 bit": annotation(shape([[1, 2], [3, 10**400]])),
     r"shapes\[0\] has shape_type 'circle'; expected 'polygon'": annotation(
         shape(SQUARE) | {"shape_type": "circle"}
