@@ -355,7 +355,7 @@ BROKEN = {
     r"has a point that is not finite": annotation(shape([[1, 2], [3, float("nan")]])),
     r"or farther out": annotation(shape([[1, 2], [3, 1e300]])),
     r"farther out than 32-bit": annotation(shape([[1, 2], [3, -1e12]])),
-    r"out than 32 bit": annotation(shape([[1, 2], [3, 10**400]])),
+    r"out than 32-bit": annotation(shape([[1, 2], [3, 10**400]])),
     r"shapes\[0\] has shape_type 'circle'; expected 'polygon'": annotation(
         shape(SQUARE) | {"shape_type": "circle"}
     ),
