@@ -14,7 +14,7 @@ from ...harness.records.journal import (
     append,
     create,
     current_lines,
-    read_page,
+    read_any_manifest,
     write_json,
 )
 from ...harness.records.run import FITS, GALLERY, MEMORY, PASSES, QUALITY, SAMPLES, Run, read_run
@@ -53,7 +53,7 @@ def merge_runs(parts: Sequence[Run], folder: Path, source: Json) -> Run:
     gallery = parts[0].folder / GALLERY
     if gallery.is_file():
         shutil.copyfile(gallery, folder / GALLERY)
-    manifest = _merge_manifests([read_page(part.folder) for part in parts])
+    manifest = _merge_manifests([read_any_manifest(part.folder) for part in parts])
     write_json(folder / RUN, manifest | {"source": source})
     return read_run(folder)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from places import RESULTS
 
-from lisabench.harness.records.journal import read_page
+from lisabench.harness.records.journal import read_any_manifest
 from lisabench.harness.records.run import READABLE_RUN_SCHEMAS, read_run
 from lisabench.reports.run.summary import summarise
 
@@ -24,7 +24,7 @@ def published_runs() -> list[Path]:
     folders = sorted(path.parent for path in RESULTS.rglob("summary.json"))
     runs = []
     for folder in folders:
-        if (folder / "run.json").is_file() and read_page(folder)["schema"] in READABLE_RUN_SCHEMAS:
+        if (folder / "run.json").is_file() and read_any_manifest(folder)["schema"] in READABLE_RUN_SCHEMAS:
             runs.append(folder)
     return runs
 
