@@ -24,14 +24,14 @@ def from_json(kind: type[T], values: Mapping[str, Any], /, **changed: Any) -> T:
     Raises:
         DataError: a field without a default is missing.
     """
-    known: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     for field in dataclasses.fields(kind):  # pyright: ignore[reportArgumentType]
         if field.name in changed:
-            known[field.name] = changed[field.name]
+            arguments[field.name] = changed[field.name]
         elif field.name in values:
-            known[field.name] = values[field.name]
+            arguments[field.name] = values[field.name]
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise DataError(
                 f"a record has no {field.name!r}, which every {kind.__name__} has; it was edited or cut"
             )
-    return kind(**known)
+    return kind(**arguments)

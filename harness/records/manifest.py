@@ -54,7 +54,7 @@ class CostByArithmetic:
 
 @dataclass(frozen=True)
 class CaseEntry:
-    """What the manifest tells of one case.
+    """What the manifest says about one case.
 
     Attributes:
         name: of the case.
@@ -252,30 +252,32 @@ class Manifest:
     source: Mapping[str, Any] | None = None
 
     @classmethod
-    def from_json(cls, page: Mapping[str, Any]) -> "Manifest":
+    def from_json(cls, content: Mapping[str, Any]) -> "Manifest":
         """Return the manifest of a ``run.json`` of any version.
 
         Raises:
             DataError: a key that every run has is missing.
         """
-        cases = tuple(CaseEntry.from_json(entry) for entry in page["cases"])
-        quality_pass = page.get("quality_pass")
+        cases = tuple(CaseEntry.from_json(entry) for entry in content["cases"])
+        quality_pass = content.get("quality_pass")
         return from_json(
             cls,
-            page,
+            content,
             cases=cases,
-            data=from_json(RunData, page["data"]),
-            plan=from_json(RunPlan, page["plan"]),
-            groups=_groups(page, cases),
-            metrics=tuple(page.get("metrics") or ()),
-            claims=tuple(from_json(StatedClaim, claim) for claim in page.get("claims") or ()),
-            trainings=tuple(from_json(SuiteTraining, row) for row in page.get("trainings") or ()),
-            in_lockstep=bool(page.get("in_turns")),
+            data=from_json(RunData, content["data"]),
+            plan=from_json(RunPlan, content["plan"]),
+            groups=_groups(content, cases),
+            metrics=tuple(content.get("metrics") or ()),
+            claims=tuple(from_json(StatedClaim, claim) for claim in content.get("claims") or ()),
+            trainings=tuple(
+                from_json(SuiteTraining, row) for row in content.get("trainings") or ()
+            ),
+            in_lockstep=bool(content.get("in_turns")),
             quality_pass=from_json(QualityPlan, quality_pass) if quality_pass else None,
-            environment=page.get("passport"),
-            roofline=page.get("ceilings") or {},
-            gallery=tuple(page.get("gallery") or ()),
-            warnings=tuple(page.get("warnings") or ()),
+            environment=content.get("passport"),
+            roofline=content.get("ceilings") or {},
+            gallery=tuple(content.get("gallery") or ()),
+            warnings=tuple(content.get("warnings") or ()),
         )
 
     def case(self, name: str) -> CaseEntry:
@@ -302,11 +304,12 @@ class Manifest:
         return None
 
 
-def _groups(page: Mapping[str, Any], cases: tuple[CaseEntry, ...]) -> tuple[Group, ...]:
+def _groups(content: Mapping[str, Any], cases: tuple[CaseEntry, ...]) -> tuple[Group, ...]:
     """Return the groups; in a run that was recorded without any, all models are one."""
-    if page.get("teams"):
-        return tuple(
-            Group(team["name"], team["reference"], tuple(team["cases"])) for team in page["teams"]
-        )
+    if content.get("teams"):
+        groups = []
+        for group in content["teams"]:
+            groups.append(Group(group["name"], group["reference"], tuple(group["cases"])))
+        return tuple(groups)
     models = tuple(entry.name for entry in cases if entry.is_model)
-    return (Group("", page.get("reference") or "", models),)
+    return (Group("", content.get("reference") or "", models),)

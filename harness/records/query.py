@@ -40,7 +40,7 @@ class QueryRecord:
         sample_id: id of the query.
         image_id: id of the image; several queries may share it.
         query: the text.
-        tags: what the data tell of the query, such as its family.
+        tags: what the data say about the query, such as its family.
         height, width: of the image, in pixels.
         status: ``ok``, ``no_seg`` (an answer without [SEG]), or how it failed: ``oom``, ``timeout``, ``error``.
         reason: why it failed; None for an answered query.
@@ -119,11 +119,11 @@ class QueryRecord:
     @cached_property
     def stages_ns(self) -> dict[str, int]:
         """The time of each stage that the query entered: the exclusive times of all its regions, added up."""
-        found: dict[str, int] = {}
+        stages_ns: dict[str, int] = {}
         for name, times in self.regions.items():
             stage = stage_of(name)
-            found[stage] = found.get(stage, 0) + times.exclusive_ns
-        return found
+            stages_ns[stage] = stages_ns.get(stage, 0) + times.exclusive_ns
+        return stages_ns
 
     def stage_ns(self, stage: str) -> int:
         """Return the time of one stage, in nanoseconds; 0 for a stage that the query did not enter."""

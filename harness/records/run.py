@@ -1,13 +1,15 @@
-"""The folder of a run: what was measured, written down before anything is derived from it.
+"""The folder of a run. It keeps what was measured; every score, ratio and report is derived from it later.
 
-run.json        the suite, the cases with their resolved settings, the machine's passport, versions, status
-samples.jsonl   one line per timed query, case and process (`measure.measure` says what is in it)
-quality.jsonl   one line per query and case, from the quality pass (`measure.evaluate` says what is in it);
-                where a run has that pass, scores are computed from these lines
-memory.jsonl    one line per case, process and stage, from the memory pass
-passes.jsonl    on a GPU, lines of the passes beside the timing (`passes.py`): stages waited for, GPU at work
-fits.jsonl      one line per case and card, where a suite claims that the one fits the other
-gallery.npz     a few images and targets, for the report's gallery
+    file            a line of it                            its type
+    run.json        (one object: the manifest)              `manifest.Manifest`
+    samples.jsonl   a timed query, of a case and process    `query.QueryRecord`, made by `measure.measure`
+    quality.jsonl   a query of the quality pass             `query.QueryRecord`, made by `measure.evaluate`
+    memory.jsonl    a stage of the memory pass              `MemoryRecord`
+    passes.jsonl    a query of the passes for GPUs          `PassRecord`, made in `passes.py`
+    fits.jsonl      whether a case fits a card              `FitRecord`
+    gallery.npz     (a few images and targets, for the report)
+
+Where a run has a quality pass, scores are computed from its lines, and otherwise from the timed ones.
 """
 
 from collections.abc import Iterable, Mapping
@@ -118,7 +120,7 @@ class CaseRecords:
     """Everything that a run recorded about one case.
 
     Attributes:
-        entry: what the manifest tells of it.
+        entry: what the manifest says about it.
         queries: the records of the timed rounds, in the order in which they were measured.
         scored: the records that its quality is computed from, one a query.
         memory: the records of the memory pass.
@@ -164,7 +166,13 @@ class CaseRecords:
 
 @dataclass(frozen=True)
 class Run:
-    """A run read back: superseded lines are left out."""
+    """A run as it was read from its folder, without superseded lines.
+
+    Attributes:
+        folder: of the run.
+        run: the manifest as it is in the file; `manifest` has its type.
+        samples, memory, passes, fits, quality: the lines of the journals; `case` gives them with their types.
+    """
 
     folder: Path
     run: dict[str, Any]
@@ -225,7 +233,7 @@ class Run:
 
 
 def first_of_each_query(queries: Iterable[QueryRecord]) -> list[QueryRecord]:
-    """Return of each query the record of the lowest process that has it."""
+    """Return for each query the record of the lowest process that has it."""
     chosen: dict[str, QueryRecord] = {}
     for query in sorted(queries, key=lambda query: query.process):
         chosen.setdefault(query.sample_id, query)
@@ -233,14 +241,18 @@ def first_of_each_query(queries: Iterable[QueryRecord]) -> list[QueryRecord]:
 
 
 def read_run(folder: Path) -> Run:
-    """Reads a run's folder, finished or not.
+    """Read a run's folder, finished or not.
 
     Raises:
         UsageError: the folder holds no run.
+        DataError: a file is damaged, or of a schema that this version does not read.
     """
-    page = read_manifest(folder, READABLE_RUN_SCHEMAS)
     return Run(
-        folder,
-        page,
-        *(current_lines(folder / name) for name in (SAMPLES, MEMORY, PASSES, FITS, QUALITY)),
+        folder=folder,
+        run=read_manifest(folder, READABLE_RUN_SCHEMAS),
+        samples=current_lines(folder / SAMPLES),
+        memory=current_lines(folder / MEMORY),
+        passes=current_lines(folder / PASSES),
+        fits=current_lines(folder / FITS),
+        quality=current_lines(folder / QUALITY),
     )
