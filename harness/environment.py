@@ -91,13 +91,13 @@ def _text(value: str | bytes) -> str:
 
 def versions() -> dict[str, str | None]:
     """Return the versions of Python and of the libraries that results depend on; None if not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
+    installed: dict[str, str | None] = {"python": platform.python_version()}
     for distribution in DISTRIBUTIONS:
         try:
-            found[distribution] = importlib.metadata.version(distribution)
+            installed[distribution] = importlib.metadata.version(distribution)
         except importlib.metadata.PackageNotFoundError:
-            found[distribution] = None
-    return found
+            installed[distribution] = None
+    return installed
 
 
 def conditions() -> dict[str, Any]:

@@ -9,8 +9,8 @@ stage is a region of a probe, and the probe decides what is measured:
     quality     `evaluate`          `NullProbe`     nothing; a batch of queries at once
     memory      `measure_memory`    `MemoryProbe`   the peak memory of each stage
 
-Timing and quality are separate passes, because a batch is fast but its time says little about one query,
-and because reading memory takes time. Two more passes, for GPUs only, are in `passes.py`.
+The passes are separate, because the time of a batch says little about one query, and because reading
+memory takes time itself. Two more passes, for GPUs only, are in `passes.py`.
 
 The end-to-end time of a query runs from decoded pixels in the host's memory to a mask of the image's size
 in the host's memory. So the image is decoded before the clock starts, and the mask is scored after it
