@@ -93,8 +93,8 @@ def report_text(run: Run, summary: Summary, drawn: set[str]) -> str:
 
 BREAKDOWN = (
     "For a stage: its share of the end-to-end time (median). For a region within a stage: its time "
-    "(ms, median), without the regions inside it. Where a query enters one more than once, the "
-    "number of calls is given."
+    "(ms, median), without the regions inside it. Where a query enters a stage or region several "
+    "times, the number of calls is given."
 )
 SPLIT = (
     "The parts of a query's peak. Weights: what building the model asked the allocator for (CUDA), "
@@ -229,7 +229,7 @@ def _plan(manifest: Manifest, models: Sequence[Case]) -> str:
         answers += ", in lockstep with another version"
     sentences = [f"{answers}."]
     if plan.warmup:
-        sentences.append(f"Up to {plan.warmup} further queries warm each process up.")
+        sentences.append(f"Each process is warmed up with up to {plan.warmup} further queries.")
     if plan.memory_processes:
         processes = "process" if plan.memory_processes == 1 else "processes"
         sentences.append(
@@ -247,7 +247,7 @@ def _quality_method(summary: Summary) -> Iterator[str]:
         yield (
             f"Quality has a pass of its own: each case evaluates {protocol.queries} queries once, "
             f"in batches of {protocol.batch} (`quality.jsonl`). This pass is not timed, and "
-            "queries of one image may share its encoding. Ignored pixels count in no set. Several "
+            "queries of one image may share its encoding. Ignored pixels are left out. Several "
             "[SEG] of one answer are united."
         )
     if bootstrap:
