@@ -6,7 +6,6 @@ warning in the block's records, with its cure.
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from . import nvml
 from .environment import online_cores, usable_cores
@@ -66,6 +65,23 @@ class _Load:
         return round(others_s / self.wall_s, 2)
 
 
+@dataclass(frozen=True)
+class BlockConditions:
+    """What the records of a block say about what else went on.
+
+    Attributes:
+        energy_mj: energy that the GPU took for one query, in millijoules; None where it is unknown.
+        sm_clock_mhz: clock of the GPU's multiprocessors at the end of the block; None where it is unknown.
+        other_cores: how many cores other programs kept busy; None until that can be told.
+        warnings: what disturbed the block.
+    """
+
+    energy_mj: float | None
+    sm_clock_mhz: int | None
+    other_cores: float | None
+    warnings: tuple[str, ...]
+
+
 class Watch:
     """Watches the blocks of one process.
 
@@ -86,16 +102,8 @@ class Watch:
         """Begin a block."""
         self._before = self._counters()
 
-    def since(self, queries: int) -> dict[str, Any]:
-        """End a block, and return what its records say about it.
-
-        Args:
-            queries: how many the block had.
-
-        Returns:
-            `energy_mj` of one query, `sm_clock_mhz`, `other_cores` (None until it can be told), and
-            `warnings`. `records.query.QueryRecord` explains them.
-        """
+    def end(self, queries: int) -> BlockConditions:
+        """End a block of so many queries, and return what its records say about it."""
         before, now = self._before, self._counters()
         self._load.add(before, now)
         other_cores = self._load.other_cores()
@@ -113,12 +121,12 @@ class Watch:
                 f"the GPU was held back by {' and '.join(reasons)} (at {clock_mhz} MHz): "
                 "let it cool, or raise the limit"
             )
-        return {
-            "energy_mj": _energy_of_a_query_mj(before, now, queries),
-            "sm_clock_mhz": clock_mhz,
-            "other_cores": other_cores,
-            "warnings": warnings,
-        }
+        return BlockConditions(
+            energy_mj=_energy_of_a_query_mj(before, now, queries),
+            sm_clock_mhz=clock_mhz,
+            other_cores=other_cores,
+            warnings=tuple(warnings),
+        )
 
     def _counters(self) -> _Counters:
         return _Counters(

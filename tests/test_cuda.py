@@ -182,9 +182,9 @@ def test_a_block_knows_its_clock_and_its_energy():
     for _ in range(300):
         a @ a
     torch.cuda.synchronize()
-    found = watch.since(queries=10)
-    assert found["sm_clock_mhz"] > 100
-    assert found["energy_mj"] is None or found["energy_mj"] > 1
+    conditions = watch.end(queries=10)
+    assert conditions.sm_clock_mhz > 100
+    assert conditions.energy_mj is None or conditions.energy_mj > 1
 
 
 def test_cases_that_take_turns_are_asked_from_one_core(data_root, tmp_path):

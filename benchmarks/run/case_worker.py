@@ -86,12 +86,12 @@ class CaseWorker:
             sample = self.samples[position]
             keep_mask = keep is None or sample.id in keep
             lines.append(measure.measure(self.adapter, sample, self.probe, keep_mask))
-        conditions = self._noise_watch.since(len(lines))
+        conditions = self._noise_watch.end(len(lines))
 
         complete = []
         for line in lines:
-            warnings = [*line["warnings"], *conditions["warnings"]]
-            complete.append(line | conditions | {"warnings": warnings})
+            warnings = [*line["warnings"], *conditions.warnings]
+            complete.append(line | asdict(conditions) | {"warnings": warnings})
         return plain(complete)
 
     def measure_synchronised(self, positions: Sequence[int]) -> list[Line]:

@@ -392,17 +392,17 @@ def test_other_programs_are_what_is_busy_beside_this_process(machine, user_s, co
     """Over 4 s, of which this process has computed 9.6; waiting for a disk is no work."""
     watch = noise.Watch("cpu")
     machine.passes(4.0, own_s=9.6, user=user_s, steal=0.4, system=0.6, idle=1.0, iowait=30.0)
-    found = watch.since(2)
-    assert found["other_cores"] == pytest.approx(cores, rel=0, abs=1e-9)
-    assert (found["energy_mj"], found["sm_clock_mhz"]) == (None, None)
-    assert len(found["warnings"]) == warned
-    assert all(f"kept {cores} cores of the host busy" in warning for warning in found["warnings"])
+    found = watch.end(2)
+    assert found.other_cores == pytest.approx(cores, rel=0, abs=1e-9)
+    assert (found.energy_mj, found.sm_clock_mhz) == (None, None)
+    assert len(found.warnings) == warned
+    assert all(f"kept {cores} cores of the host busy" in warning for warning in found.warnings)
 
 
 def test_programs_on_cores_that_this_process_may_not_use_are_no_matter(machine):
     watch = noise.Watch("cpu")
     machine.wall_s, machine.elsewhere = machine.wall_s + 4.0, {"user": 9.0}
-    assert (watch.since(2)["other_cores"], watch.since(2)["warnings"]) == (0.0, [])
+    assert (watch.end(2).other_cores, watch.end(2).warnings) == (0.0, ())
 
 
 def test_the_load_of_short_blocks_is_added_up_until_a_fifth_of_a_second_has_passed(machine):
@@ -413,18 +413,18 @@ def test_the_load_of_short_blocks_is_added_up_until_a_fifth_of_a_second_has_pass
         machine.passes(5.0, user=5.0)  # another case's turn
         watch.begin()
         machine.passes(0.030, own_s=0.030, user=0.054)
-        found = watch.since(1)
-        told.append((found["other_cores"], len(found["warnings"])))
+        found = watch.end(1)
+        told.append((found.other_cores, len(found.warnings)))
     assert told == [*[(None, 0)] * 6, (0.8, 1)] * 2
 
 
 def test_a_long_block_tells_of_itself_alone(machine):
     watch = noise.Watch("cpu")
     machine.passes(4.0, user=4.0)
-    assert watch.since(1)["other_cores"] == pytest.approx(1.0, rel=0, abs=1e-9)
+    assert watch.end(1).other_cores == pytest.approx(1.0, rel=0, abs=1e-9)
     watch.begin()
     machine.passes(4.0, own_s=4.0, user=4.0)
-    assert watch.since(1)["other_cores"] == pytest.approx(0.0, rel=0, abs=1e-9)
+    assert watch.end(1).other_cores == pytest.approx(0.0, rel=0, abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -480,10 +480,10 @@ def gpu(monkeypatch):
 )
 def test_a_gpu_that_is_held_back_says_by_what(machine, gpu, reasons, expected):  # noqa: ARG001  (an idle host)
     gpu |= {"reasons": reasons, "clock": 1200}
-    found = noise.Watch("cuda").since(1)
-    assert found["sm_clock_mhz"] == 1200
-    assert len(found["warnings"]) == (expected is not None)
-    assert expected is None or f"the GPU was held back {expected}" in found["warnings"][0]
+    found = noise.Watch("cuda").end(1)
+    assert found.sm_clock_mhz == 1200
+    assert len(found.warnings) == (expected is not None)
+    assert expected is None or f"the GPU was held back {expected}" in found.warnings[0]
 
 
 def test_energy_is_of_one_query_nil_where_the_counter_stood_still_and_unknown_where_it_was_set_back(
@@ -491,19 +491,19 @@ def test_energy_is_of_one_query_nil_where_the_counter_stood_still_and_unknown_wh
     gpu,
 ):
     watch = noise.Watch("cuda")
-    assert watch.since(4)["energy_mj"] == 0
+    assert watch.end(4).energy_mj == 0
     gpu["energy"] += 1000
-    assert watch.since(4)["energy_mj"] == 250.0
+    assert watch.end(4).energy_mj == 250.0
     watch.begin()
     gpu["energy"] = 10
-    assert watch.since(4)["energy_mj"] is None
+    assert watch.end(4).energy_mj is None
 
 
 def test_a_gpu_that_does_not_tell_is_no_failure(machine, gpu):  # noqa: ARG001
     refused = pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
     gpu |= dict.fromkeys(gpu, refused)
-    found = noise.Watch("cuda").since(1)
-    assert (found["energy_mj"], found["sm_clock_mhz"], found["warnings"]) == (None, None, [])
+    found = noise.Watch("cuda").end(1)
+    assert (found.energy_mj, found.sm_clock_mhz, found.warnings) == (None, None, ())
 
 
 @pytest.mark.parametrize(
