@@ -204,7 +204,7 @@ def must_be_same(
         )
 
 
-Sides = tuple[JsonValue, JsonValue]
+Change = tuple[JsonValue, JsonValue]  # a value before and after
 
 
 def different_machines(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -229,10 +229,10 @@ def _comparable(machine: Mapping[str, Any]) -> dict[str, Any]:
 
 def differing(
     before: Mapping[str, Any] | None, after: Mapping[str, Any] | None
-) -> dict[str, Sides]:
+) -> dict[str, Change]:
     """Return the values that differ, by name; None stands for what one of the two does not have."""
     before, after = before or {}, after or {}
-    changes: dict[str, Sides] = {}
+    changes: dict[str, Change] = {}
     for name in dict.fromkeys([*before, *after]):
         if before.get(name) != after.get(name):
             changes[name] = (before.get(name), after.get(name))

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ...harness.environment import Sides, differing
+from ...harness.environment import Change, differing
 from ..schema_base import Strict
 from .baseline import Baseline
 from .checks import FAILURES, Check, Verdict
@@ -46,7 +46,7 @@ class Checked(Strict):
     checks: list[Check] = Field(
         default=[], description="Every figure of every case of the baseline."
     )
-    changed: dict[str, Sides] = Field(
+    changed: dict[str, Change] = Field(
         default={}, description="What differs beside the figures: [baseline, run]."
     )
     new: list[str] = Field(
@@ -140,7 +140,7 @@ def broken(run: str, baseline: str, problem: str, exit_code: int) -> Checked:
     )
 
 
-def changes(before: Baseline, after: Baseline) -> dict[str, Sides]:
+def changes(before: Baseline, after: Baseline) -> dict[str, Change]:
     """Return the settings, versions, facts of the machine and parts of the plan that differ.
 
     They are never refused, and always listed.
@@ -148,7 +148,7 @@ def changes(before: Baseline, after: Baseline) -> dict[str, Sides]:
     Returns:
         By what they are of and their name, such as ``version: torch``: [baseline, run].
     """
-    differences: dict[str, dict[str, Sides]] = {}
+    differences: dict[str, dict[str, Change]] = {}
     for case in before.cases:
         case_after = after.case(case.name)
         if case_after is not None:

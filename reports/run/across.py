@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from ...harness.environment import Sides, different_machines, differing
+from ...harness.environment import Change, different_machines, differing
 from ...harness.errors import NothingToCompare, UsageError, unknown
 from ...harness.records.manifest import Group
 from ...harness.records.query import QueryRecord
@@ -48,13 +48,13 @@ class Across(Strict):
     not_compared: dict[str, str] = Field(
         description="Why there is no comparison of time, memory or quality."
     )
-    versions: dict[str, Sides] = Field(
+    versions: dict[str, Change] = Field(
         description="Libraries whose versions differ: [reference, candidate]."
     )
-    machine: dict[str, Sides] = Field(
+    machine: dict[str, Change] = Field(
         description="Facts of the passport that differ: [reference, candidate]."
     )
-    plan: dict[str, Sides] = Field(
+    plan: dict[str, Change] = Field(
         description="In what the measuring itself differs: [reference, candidate]."
     )
     warnings: list[str] = Field(
@@ -352,7 +352,7 @@ def _of_twins(twins: Sequence[Twin]) -> Iterator[str]:
         )
 
 
-def _of_versions(versions: Mapping[str, Sides]) -> Iterator[str]:
+def _of_versions(versions: Mapping[str, Change]) -> Iterator[str]:
     if versions:
         yield (
             f"The versions of {formatting.listed(list(versions))} differ: the figures are of that, "
