@@ -133,7 +133,9 @@ def bootstrap_differences(
     Raises:
         ValueError: there is no query, the lists differ in length, or the targets of the two differ.
     """
-    if [query.target_px for query in reference] != [query.target_px for query in candidate]:
+    reference_targets = [query.target_px for query in reference]
+    candidate_targets = [query.target_px for query in candidate]
+    if reference_targets != candidate_targets:
         raise ValueError(
             "the targets of reference and candidate differ; expected the same queries in the same order"
         )
