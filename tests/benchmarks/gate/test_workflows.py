@@ -196,13 +196,15 @@ def test_the_steps_of_the_ci_workflow_are_commands_of_the_makefile_that_work(tmp
     for step in scripts:
         done = runner.run(step, {})
         assert done.code == 0, done.stderr
-    assert len(scripts) == 3
+    assert len(scripts) == 4
     assert calls_of(calls["ruff"]) == [["check", "."], ["format", "--check", "."]]
     assert calls_of(calls["pyright"]) == [[]]
-    beside_others = ["--numprocesses", "2", "--dist", "worksteal", "-m", "no_clock"]
+    two_at_a_time = ["--numprocesses", "2", "--dist", "worksteal"]
     alone = ["-m", "not no_clock", "tests/test_cuda.py"]
+    beside_others = [*two_at_a_time, "-m", "no_clock and not slow"]
+    simulations = [*two_at_a_time, "-m", "slow"]
     assert calls_of(calls["python"]) == [
-        ["-m", "pytest", *group] for group in (alone, beside_others)
+        ["-m", "pytest", *group] for group in (alone, beside_others, simulations)
     ]
     assert calls_of(calls["lisabench"]) == [["run", "tiny"]]
 
