@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from run_factory import edit_run, write_run
+from run_factory import edit_lines, edit_run, write_run
 from scipy import stats
 from training_factory import CLIP, DUAL, PASSPORT, falling, write_training
 
@@ -124,6 +124,44 @@ def test_an_interval_of_quality_has_the_images_and_the_seeds_in_it(tmp_path):
     assert arms == pytest.approx((half, half), rel=0.01, abs=0)  # all images differ by the same
     assert alone.difference == pytest.approx(-5, rel=0, abs=1e-2)
     assert alone.high - alone.low < 0.1
+
+
+def test_one_seed_has_students_interval_over_its_images(tmp_path):
+    """An image has one query here, so that the mIoU is the mean of the images' IoUs."""
+    dual, clip = pair(tmp_path)
+
+    def varied(row):
+        number = int(row["image_id"].removeprefix("i"))
+        return row | {"intersection_px": row["intersection_px"] - 1000 * (number % 4)}
+
+    edit_lines(clip / "evaluations.jsonl", varied)
+    gains = []
+    for before, after in zip(final_ious(dual), final_ious(clip), strict=True):
+        gains.append(100 * (after - before))
+    expected = stats.ttest_1samp(gains, 0).confidence_interval(0.95)
+    found = only(compare_folders([dual, clip])).final["mIoU"]
+    assert found.difference == pytest.approx(np.mean(gains), rel=1e-9)
+    assert (found.low, found.high) == pytest.approx(tuple(expected), rel=1e-9)
+    assert found.smallest_detectable == pytest.approx(found.high - found.difference, rel=1e-9)
+    assert found.clusters == len(gains) == 10
+
+
+def final_ious(folder):
+    rows = [json.loads(line) for line in (folder / "evaluations.jsonl").read_text().splitlines()]
+    last = max(row["epoch"] for row in rows)
+    return [row["intersection_px"] / row["union_px"] for row in rows if row["epoch"] == last]
+
+
+def test_without_an_epoch_there_is_no_difference_of_quality(tmp_path):
+    folders = repeated(tmp_path, seeds=(0, 1))
+    for name in ("training.jsonl", "evaluations.jsonl"):  # the last training has not ended one yet
+        edit_lines(
+            folders[-1] / name,
+            lambda row: row | ({"superseded": True} if row.get("kind") != "step" else {}),
+        )
+    found = only(compare_folders(folders))
+    assert found.final == {"mIoU": None, "gIoU": None} == found.best
+    assert found.step_time.ratio is not None
 
 
 def test_a_step_count_is_no_surer_than_the_evaluations_allow(tmp_path):
