@@ -46,7 +46,7 @@ class SeedPoints(Strict):
     )
 
 
-class Judgement(Strict):
+class StudyVerdict(Strict):
     """A verdict, and the reason where it is inconclusive or not measured."""
 
     verdict: Verdict = Field(description="confirmed, refuted, inconclusive or not measured.")
@@ -181,7 +181,7 @@ class Ablation(Strict):
     points: SeedPoints | None = Field(
         description="mIoU, ablation minus reference; null where it was not trained."
     )
-    essential: Judgement | None = Field(
+    essential: StudyVerdict | None = Field(
         description="Whether it costs a point of mIoU or more; null for an addition."
     )
 

@@ -21,7 +21,7 @@ from .groups import (
     scores,
     trainings_by_recipe,
 )
-from .schema import Ablation, Judgement, Level, Recipe, SeedPoints, StudySummary, Within
+from .schema import Ablation, Level, Recipe, SeedPoints, StudySummary, StudyVerdict, Within
 from .slices import ALL, controls, slices, trivial_baselines
 
 WITHIN_POINTS = 2.0  # of mIoU: the claim is "within 2 points" of the dual
@@ -124,12 +124,12 @@ def _within(difference: SeedPoints | None, dual_learned: bool) -> Within:
         return Within(
             verdict="inconclusive", reason="the dual is no better than the trivial baselines"
         )
-    judgement = _verdict(difference, at_least=-WITHIN_POINTS)
-    if judgement.verdict == "confirmed":
+    outcome = _verdict(difference, at_least=-WITHIN_POINTS)
+    if outcome.verdict == "confirmed":
         return Within(verdict="reached", reason=None)
-    if judgement.verdict == "refuted":
+    if outcome.verdict == "refuted":
         return Within(verdict="not reached", reason=None)
-    return Within(verdict=judgement.verdict, reason=judgement.reason)
+    return Within(verdict=outcome.verdict, reason=outcome.reason)
 
 
 def _learned(gIoU: Level | None, best_baseline: float) -> bool:
@@ -139,17 +139,17 @@ def _learned(gIoU: Level | None, best_baseline: float) -> bool:
 
 def _verdict(
     difference: SeedPoints | None, at_least: float | None = None, at_most: float | None = None
-) -> Judgement:
+) -> StudyVerdict:
     """Return the verdict of an interval.
 
     That of a single training does not include seeds and decides nothing.
     """
     if difference is None:
-        return Judgement(verdict="not measured", reason="no seed has both trainings")
+        return StudyVerdict(verdict="not measured", reason="no seed has both trainings")
     if len(difference.seeds) == 1:
-        return Judgement(verdict="inconclusive", reason=ONE_TRAINING)
+        return StudyVerdict(verdict="inconclusive", reason=ONE_TRAINING)
     verdict, reason = claim_verdict(ends_of(difference), at_most, at_least)
-    return Judgement(verdict=verdict, reason=reason)
+    return StudyVerdict(verdict=verdict, reason=reason)
 
 
 def _ablation(name: str, trainings: Mapping[str, RecipeTrainings]) -> Ablation:

@@ -7,7 +7,7 @@ from ...harness.records.pixel_counts import OWN
 from .. import formatting
 from ..markdown import Row, markdown_table
 from ..schema_base import Ratio
-from .schema import Ablation, Judgement, Level, Recipe, SeedPoints, StudySummary, Within
+from .schema import Ablation, Level, Recipe, SeedPoints, StudySummary, StudyVerdict, Within
 from .slices import ALL
 
 SCORES = ("mIoU", "gIoU", "cIoU")
@@ -54,12 +54,12 @@ def points(difference: SeedPoints | None) -> str:
     return f"{text} [{difference.low:+z.1f}, {difference.high:+z.1f}]"
 
 
-def verdict(judgement: Judgement | Within | None) -> str:
+def verdict(outcome: StudyVerdict | Within | None) -> str:
     """Return a verdict, with its reason if it has one: ``**not reached**``."""
-    if judgement is None:
+    if outcome is None:
         return ""
-    text = f"**{judgement.verdict}**"
-    return f"{text}: {judgement.reason}" if judgement.reason else text
+    text = f"**{outcome.verdict}**"
+    return f"{text}: {outcome.reason}" if outcome.reason else text
 
 
 def parts_in_words(parts: Sequence[str]) -> str:
