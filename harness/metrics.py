@@ -106,29 +106,6 @@ def iou(query: Counts) -> float:
     return query.intersection_px / query.union_px
 
 
-def score_parts(
-    iou_Q: np.ndarray, intersection_Q: np.ndarray, union_Q: np.ndarray, target_Q: np.ndarray
-) -> np.ndarray:
-    """Return what each query adds to gIoU, cIoU and mIoU, all of which are ratios of two sums.
-
-    gIoU is the sum of the IoUs over the number of queries, cIoU the sum of intersections over the sum
-    of unions, and mIoU the sum of the IoUs over the number of queries with a target. A resampled or
-    linearised score needs only these sums.
-
-    Args:
-        iou_Q: IoU of each query, see `iou`.
-        intersection_Q, union_Q, target_Q: pixels of each query.
-
-    Returns:
-        float [Q, 3, 2]: for each of the three scores a numerator and a denominator.
-    """
-    has_target_Q = target_Q > 0
-    gIoU_Q2 = np.stack([iou_Q, np.ones(len(iou_Q))], -1)
-    cIoU_Q2 = np.stack([intersection_Q, union_Q], -1)
-    mIoU_Q2 = np.stack([iou_Q * has_target_Q, has_target_Q], -1)
-    return np.stack([gIoU_Q2, cIoU_Q2, mIoU_Q2], 1).astype(float)
-
-
 def box_giou(query: Counts) -> float:
     """Return the generalised IoU of the two bounding boxes, from -1 to 1; -1 without a prediction.
 

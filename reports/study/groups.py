@@ -7,10 +7,10 @@ from typing import Literal
 
 import numpy as np
 
+from ...harness.metrics import SCORES
 from ...harness.records.pixel_counts import OWN, chosen
 from ...harness.records.study import DUAL, StudyRecords, StudyTraining, StudyTrainingManifest
 from ...harness.statistics import over_seeds
-from ...harness.statistics.bootstrap import SCORES
 from ...harness.statistics.over_seeds import Seeded
 from .schema import Level, SeedPoints
 
