@@ -115,7 +115,8 @@ def _refuse_other_sizes(
     saved_settings = {"preset": saved.preset, **saved.size_settings}
     case_settings = {name: getattr(case, name) for name in saved_settings}
     raise UsageError(
-        f"the weights in {folder} are not of {_as_text(case_settings)}: set {_as_text(saved_settings)}"
+        f"the weights in {folder} are not of {weights_format.settings_text(case_settings)}:"
+        f" set {weights_format.settings_text(saved_settings)}"
         f" ({saved.sizes} instead of {case.sizes})"
     )
 
@@ -133,10 +134,6 @@ def _sizes_before_a_start(sizes: Preset, saved: Preset) -> Preset:
     )
     sam = saved.sam if same_decoder else sizes.sam
     return replace(sizes, clip=clip, sam=sam)
-
-
-def _as_text(settings: Mapping[str, object]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in settings.items())
 
 
 def _refuse_other_parts(case: LisaConfig, folder: Path, saved: weights_format.Saved) -> None:

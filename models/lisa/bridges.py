@@ -26,6 +26,11 @@ def bridge(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, outputs), nn.GELU(), nn.LayerNorm(outputs))
 
 
+def on_grid(patches_BNC: Tensor, grid: int) -> Tensor:
+    """Return patch states, which are listed row by row, on their square grid: [B, C, h, w]."""
+    return patches_BNC.transpose(1, 2).unflatten(2, (grid, grid))
+
+
 def pool(features_BChw: Tensor, grid: int) -> Tensor:
     """Average a frame's features over `grid` x `grid` tokens that tile it: [B, N, C]."""
     pooled_BCgg = functional.adaptive_avg_pool2d(features_BChw, grid)
@@ -74,7 +79,7 @@ class UpsamplingBridge(nn.Module):
         """
         projected = [read(states_BNC) for read, states_BNC in zip(self.read, layers, strict=True)]
         patches_BNC = torch.stack(projected).sum(0)
-        patches_BChw = patches_BNC.transpose(1, 2).unflatten(2, (self._grid, self._grid))
+        patches_BChw = on_grid(patches_BNC, self._grid)
         carried_BChw = carry(self.unfold(patches_BChw), map_Bhw2, beyond)
         out_BChw = self.out(carried_BChw + self.sharpen(carried_BChw))
         if beyond == "zeros":

@@ -16,7 +16,7 @@ from transformers.models.clip.modeling_clip import CLIPVisionModel
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from ...harness.contract import Probe
-from .bridges import UpsamplingBridge, bridge, pool
+from .bridges import UpsamplingBridge, bridge, on_grid, pool
 from .frames import crop_frame, whole_frame
 from .parts import Make, clip_tower, neck_in_fp32, projector, sam_encoder
 from .presets import Preset
@@ -122,34 +122,10 @@ class DualEncoder(TowerEncoder):
         return Features(image_tokens_BNC, mask_embedding_BChw)
 
 
-def clip_layers(tower: CLIPVisionModel, pixels_B3HW: Tensor, layers: Sequence[int]) -> list[Tensor]:
-    """Return the patch states of some layers, without the class token: each [B, N, C].
-
-    The whole tower is run although its last layer is not used: the original does so, and the times
-    must compare.
-
-    Args:
-        tower: its hidden states are one more than its layers; the first is the patch embedding.
-        pixels_B3HW: CLIP's view.
-        layers: which hidden states; `LLAVA_LAYER` is the original's.
-    """
-    hidden_states = tower(pixels_B3HW, output_hidden_states=True).hidden_states
-    return [hidden_states[layer][:, 1:] for layer in layers]
-
-
-def sam_features(encoder: SamVisionEncoder, pixels_B3HW: Tensor) -> Tensor:
-    """Return SAM's image embedding, after its neck: [B, C, h, w]."""
-    return encoder(pixels_B3HW).last_hidden_state
-
-
-def on_grid(patches_BNC: Tensor, grid: int) -> Tensor:
-    """Return patch states on their square grid: [B, C, h, w]."""
-    return patches_BNC.transpose(1, 2).unflatten(2, (grid, grid))
-
-
 class ClipEncoder(TowerEncoder):
-    """CLIP serves both. It sees the whole image in a frame like SAM's, and its patches are carried
-    to SAM's grid.
+    """CLIP serves both.
+
+    It sees the whole image in a frame like SAM's, and its patches are carried to SAM's grid.
 
     Args:
         preset: the sizes.
@@ -236,3 +212,23 @@ class SamEncoder(Encoder):
         with probe.region("vision.projector"):
             image_tokens_BNC = self.projector(patches_BNC)
         return Features(image_tokens_BNC, mask_embedding_BChw)
+
+
+def clip_layers(tower: CLIPVisionModel, pixels_B3HW: Tensor, layers: Sequence[int]) -> list[Tensor]:
+    """Return the patch states of some layers, without the class token: each [B, N, C].
+
+    The whole tower is run although its last layer is not used: the original does so, and the times
+    must compare.
+
+    Args:
+        tower: its hidden states are one more than its layers; the first is the patch embedding.
+        pixels_B3HW: CLIP's view.
+        layers: which hidden states; `LLAVA_LAYER` is the original's.
+    """
+    hidden_states = tower(pixels_B3HW, output_hidden_states=True).hidden_states
+    return [hidden_states[layer][:, 1:] for layer in layers]
+
+
+def sam_features(encoder: SamVisionEncoder, pixels_B3HW: Tensor) -> Tensor:
+    """Return SAM's image embedding, after its neck: [B, C, h, w]."""
+    return encoder(pixels_B3HW).last_hidden_state

@@ -1,5 +1,4 @@
-"""How a model is run: eager, compiled, or as the original runs; and whether queries share an
-encoding.
+"""How a model is run: eager, compiled or as the original; and whether queries share an encoding.
 
 ``execution=upstream`` is a control, not a competitor. It repeats what the original (dvlab-research/
 LISA at 3cb2d43) does and need not do:

@@ -1,5 +1,4 @@
-"""Geometry: where the square that an encoder sees lies on an image. In whole numbers, without
-torch.
+"""Geometry: where the square that an encoder sees lies on an image. No torch.
 
 Two kinds of frame. ``whole``: the image is scaled by its longest side and put into the top left
 corner of the square, as SAM sees it; the rest of the square is padding. ``crop``: the image is

@@ -25,10 +25,12 @@ class Linear:
 
     @property
     def weights(self) -> int:
+        """Weights of all these layers, without biases."""
         return self.count * self.inputs * self.outputs
 
     @property
     def parameters(self) -> int:
+        """Weights and biases of all these layers."""
         biases = self.count * self.outputs if self.bias else 0
         return self.weights + biases
 

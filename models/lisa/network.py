@@ -71,6 +71,7 @@ class NoCache(DynamicCache):
     def update(
         self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
+        """Return the new keys and values alone."""
         return key_states, value_states
 
 

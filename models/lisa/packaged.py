@@ -77,7 +77,7 @@ def _missing(settings: Mapping[str, Any]) -> UsageError:
     if descriptions:
         packaged = f"packaged are: {'; '.join(descriptions)}"
     return UsageError(
-        f"no packaged weights are of {_as_text(settings)}; {packaged}. "
+        f"no packaged weights are of {weights_format.settings_text(settings)}; {packaged}. "
         "Name a folder, or set weights=random"
     )
 
@@ -96,8 +96,4 @@ def _described(saved: weights_format.Saved) -> str:
     for name, default in defaults.items():
         if trained_with[name] != default:
             shown[name] = trained_with[name]
-    return _as_text(shown)
-
-
-def _as_text(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in settings.items())
+    return weights_format.settings_text(shown)

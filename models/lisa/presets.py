@@ -28,10 +28,12 @@ class ClipSizes:
 
     @property
     def grid(self) -> int:
+        """Patches along a side of an image."""
         return self.image_px // self.patch_px
 
     @property
     def patches(self) -> int:
+        """Patches of an image."""
         return self.grid**2
 
     @property
@@ -85,6 +87,7 @@ class SamSizes:
 
     @property
     def grid(self) -> int:
+        """Cells along a side of the image embedding."""
         return self.image_px // self.patch_px
 
 

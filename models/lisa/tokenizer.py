@@ -41,7 +41,9 @@ class Tokens(Protocol):
     end_id: int
 
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """One more than the highest id."""
+        ...
 
     def encode(self, prompt: str) -> list[int]:
         """Return the prompt's ids, ``<s>`` first, with `IMAGE_ID` in place of the image."""

@@ -7,7 +7,7 @@ a tokenizer (``tokenizer.model`` with ``added_tokens.json``, or ``tokenizer.json
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -119,6 +119,11 @@ class Saved:
     def default_split(self) -> str:
         """The split of ReasonSeg to evaluate on, if none is named."""
         return "test" if "val" in self.contaminated_splits else "val"
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Return settings as messages show them: "vision=clip, bridge=linear"."""
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
 
 
 @contextmanager
