@@ -17,7 +17,7 @@ from lisabench.models.lisa.generation import Answers
 
 
 class Regions:
-    """A probe that counts the regions that are entered, outermost ones of a name or not."""
+    """A probe that counts how often each region is entered, in the order of the first times."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
@@ -29,14 +29,17 @@ class Regions:
 
 
 def noise(
-    query: str = "the red circle", size_HW: tuple[int, int] = (60, 90), seed: int = 0
+    query: str = "the red circle",
+    size_HW: tuple[int, int] = (60, 90),
+    seed: int = 0,
+    is_sentence: bool = True,
 ) -> Sample:
-    """A query about an image that the seed alone determines."""
+    """Return a query about an image of noise that the seed alone determines."""
     image_HW3 = np.random.default_rng(seed).integers(0, 256, (*size_HW, 3), np.uint8)
     return Sample(
         id=query,
         query=query,
-        is_sentence=True,
+        is_sentence=is_sentence,
         source=Path("noise.png"),
         pixels=lambda: image_HW3,
         annotation=lambda: np.zeros(size_HW, np.uint8),
@@ -44,11 +47,13 @@ def noise(
     )
 
 
-def lisa(probe: Regions | None = None, **axes: object) -> Lisa:
-    return build(LisaConfig(device="cpu", **axes), probe or Regions())
+def lisa(probe: Regions | None = None, **settings: object) -> Lisa:
+    """Return a LISA on the CPU: the tiny dual one with random weights, unless set otherwise."""
+    return build(LisaConfig(device="cpu", **settings), probe or Regions())
 
 
 def decoded(adapter: Lisa, *samples: Sample) -> tuple[Answers, Decoded]:
+    """Return the answers and the mask logits of some queries, evaluated as one batch."""
     inputs = adapter.preprocess(samples)
     features = adapter.vision(inputs)
     answers = adapter.llm(inputs, features)
@@ -56,6 +61,7 @@ def decoded(adapter: Lisa, *samples: Sample) -> tuple[Answers, Decoded]:
 
 
 def predict(adapter: Lisa, *samples: Sample) -> list[Prediction]:
+    """Return the predictions of some queries, evaluated as one batch."""
     inputs = adapter.preprocess(samples)
     features = adapter.vision(inputs)
     answers = adapter.llm(inputs, features)

@@ -2,14 +2,13 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from lisas import Regions, lisa, noise, predict
 from transformers.models.clip.modeling_clip import CLIPVisionModel
 from transformers.models.sam.modeling_sam import (
     SamConfig,
@@ -18,9 +17,7 @@ from transformers.models.sam.modeling_sam import (
     SamVisionEncoder,
 )
 
-from lisabench.harness.contract import Prediction, Sample
 from lisabench.harness.errors import UsageError
-from lisabench.models.adapters.lisa import build
 from lisabench.models.adapters.lisa_stages import DTYPES, Lisa
 from lisabench.models.checkpoints.random_parts import RandomParts
 from lisabench.models.lisa import encoders
@@ -35,44 +32,7 @@ pytestmark = pytest.mark.no_clock
 KNOWN = LisaConfig.KNOWN
 VARIANTS = KNOWN["vision"]
 each_variant = pytest.mark.parametrize("vision", VARIANTS)
-
-
-class Names:
-    """A probe that remembers which regions were entered."""
-
-    def __init__(self) -> None:
-        self.entered: list[str] = []
-
-    @contextmanager
-    def region(self, name: str) -> Iterator[None]:
-        self.entered.append(name)
-        yield
-
-
-def sample(
-    query: str = "the red circle", size_HW: tuple[int, int] = (60, 90), seed: int = 0
-) -> Sample:
-    image_HW3 = np.random.default_rng(seed).integers(0, 256, (*size_HW, 3), np.uint8)
-    return Sample(
-        id=query,
-        query=query,
-        is_sentence=False,
-        source=Path("noise.png"),
-        pixels=lambda: image_HW3,
-        annotation=lambda: np.zeros(size_HW, np.uint8),
-        identity=lambda: str(seed),
-    )
-
-
-def lisa(probe: Names | None = None, **axes: object) -> Lisa:
-    return build(LisaConfig(device="cpu", **axes), probe or Names())
-
-
-def answer(adapter: Lisa, *samples: Sample) -> list[Prediction]:
-    inputs = adapter.preprocess(samples)
-    features = adapter.vision(inputs)
-    answers = adapter.llm(inputs, features)
-    return adapter.postprocess(inputs, answers, adapter.decoder(inputs, features, answers))
+sample = partial(noise, is_sentence=False)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +42,7 @@ def tiny() -> dict[str, Lisa]:
 
 @each_variant
 def test_a_mask_has_the_size_of_its_image(tiny: dict[str, Lisa], vision: str) -> None:
-    predictions = answer(tiny[vision], sample(size_HW=(60, 90)), sample(size_HW=(131, 40)))
+    predictions = predict(tiny[vision], sample(size_HW=(60, 90)), sample(size_HW=(131, 40)))
     assert [prediction.mask_HW.shape for prediction in predictions] == [(60, 90), (131, 40)]
     assert all(
         prediction.mask_HW.dtype == bool and prediction.has_seg for prediction in predictions
@@ -97,21 +57,21 @@ def test_samples_answered_together_are_answered_as_if_alone(
         sample("the red circle"),
         sample("a very much longer query that is about something else", (131, 40), 1),
     ]
-    together, alone = (
-        answer(tiny[vision], *samples),
-        [answer(tiny[vision], each)[0] for each in samples],
-    )
-    for both, one in zip(together, alone, strict=True):
-        assert both.prompt_tokens == one.prompt_tokens
-        np.testing.assert_allclose(both.predicted_iou, one.predicted_iou, rtol=1e-4, atol=1e-5)
-        assert np.mean(both.mask_HW != one.mask_HW) < 1e-3
+    together = predict(tiny[vision], *samples)
+    for of_batch, single in zip(together, samples, strict=True):
+        (alone,) = predict(tiny[vision], single)
+        assert of_batch.prompt_tokens == alone.prompt_tokens
+        np.testing.assert_allclose(
+            of_batch.predicted_iou, alone.predicted_iou, rtol=1e-4, atol=1e-5
+        )
+        assert np.mean(of_batch.mask_HW != alone.mask_HW) < 1e-3
 
 
 @each_variant
 def test_the_answer_depends_on_the_words_and_on_the_image(
     tiny: dict[str, Lisa], vision: str
 ) -> None:
-    base, words, image = answer(tiny[vision], sample(), sample("the blue square"), sample(seed=1))
+    base, words, image = predict(tiny[vision], sample(), sample("the blue square"), sample(seed=1))
     assert len({base.predicted_iou, words.predicted_iou, image.predicted_iou}) == 3
 
 
@@ -144,11 +104,12 @@ def test_a_variant_neither_builds_nor_preprocesses_for_an_encoder_that_it_does_w
     ],
 )
 def test_regions_are_named_by_what_they_do(vision: str, regions: list[str]) -> None:
-    probe = Names()
-    answer(lisa(probe, vision=vision), sample())
+    probe = Regions()
+    predict(lisa(probe, vision=vision), sample())
     before = ["preprocess.image", "preprocess.tokens", "preprocess.copy"]
     after = ["llm.embed", "llm.prefill", "llm.projection", "decoder.prompt", "decoder.masks"]
-    assert probe.entered == [*before, *regions, *after, "postprocess.resize", "postprocess.copy"]
+    expected = [*before, *regions, *after, "postprocess.resize", "postprocess.copy"]
+    assert list(probe.calls.elements()) == expected
 
 
 def test_every_query_has_its_image_encoded(tiny: dict[str, Lisa]) -> None:
@@ -174,20 +135,20 @@ def test_a_shared_variant_that_is_given_the_duals_features_gives_the_duals_masks
     features = dual.vision(inputs)
     answers = shared.llm(inputs, features)
     given = shared.postprocess(inputs, answers, shared.decoder(inputs, features, answers))[0]
-    expected = answer(dual, sample())[0]
+    expected = predict(dual, sample())[0]
     np.testing.assert_array_equal(given.mask_HW, expected.mask_HW)
     assert given.predicted_iou == expected.predicted_iou
 
 
 class Instead(torch.nn.Module):
-    """In a bridge's place: what the dual saw."""
+    """Stands in for a bridge, and returns the dual's features whatever it is given."""
 
-    def __init__(self, seen: torch.Tensor) -> None:
+    def __init__(self, features: torch.Tensor) -> None:
         super().__init__()
-        self.seen = seen
+        self.features = features
 
     def forward(self, *_: object) -> torch.Tensor:
-        return self.seen
+        return self.features
 
 
 @pytest.mark.parametrize("vision", ["clip", "sam"])
@@ -201,15 +162,15 @@ def test_with_the_duals_features_in_place_of_its_bridges_output_a_shared_variant
         patches_BNC = dual.model.encoder.clip(
             inputs.encoder_inputs["clip_crop"], output_hidden_states=True
         ).hidden_states[-2]
-    if (
-        vision == "clip"
-    ):  # which sees the crop as the dual's does; what it carries to the mask decoder is the dual's
+    if vision == "clip":
+        # It sees the crop, as the dual's CLIP does. What it carries to the mask decoder is replaced.
         shared = lisa(vision="clip", frame="crop")
         monkeypatch.setattr(encoders, "carry", Instead(embedding_BChw))
-    else:  # what it carries to the language model is the dual's
+    else:
+        # What it carries to the language model is replaced.
         shared = lisa(vision="sam")
         shared.model.encoder.bridge = Instead(patches_BNC[:, 1:])
-    given, expected = answer(shared, sample())[0], answer(dual, sample())[0]
+    given, expected = predict(shared, sample())[0], predict(dual, sample())[0]
     np.testing.assert_array_equal(given.mask_HW, expected.mask_HW)
     assert given.predicted_iou == expected.predicted_iou
 
@@ -217,7 +178,7 @@ def test_with_the_duals_features_in_place_of_its_bridges_output_a_shared_variant
 def test_a_cropped_clip_is_given_the_view_that_it_has_in_the_original() -> None:
     adapter = lisa(vision="clip", frame="crop")
     assert adapter.preprocess([sample()]).encoder_inputs.keys() == {"clip_crop", "clip_to_sam"}
-    assert answer(adapter, sample())[0].mask_HW.shape == (60, 90)
+    assert predict(adapter, sample())[0].mask_HW.shape == (60, 90)
 
 
 def test_a_preset_of_llava_15_has_two_layers_between_clip_and_the_language_model() -> None:
@@ -238,7 +199,10 @@ def test_the_described_head_is_linear_gelu_and_layer_norm() -> None:
     adapter = lisa(seg_head="seg_token_to_sam")
     layers = [type(layer).__name__ for layer in adapter.model.seg_projection]
     assert layers == ["Linear", "GELU", "LayerNorm"]
-    assert answer(adapter, sample())[0].predicted_iou != answer(lisa(), sample())[0].predicted_iou
+    assert adapter.parameters["seg_projection"] == 256 * 256 + 256 + 2 * 256
+    (prediction,) = predict(adapter, sample())
+    (of_original,) = predict(lisa(), sample())
+    assert prediction.has_seg and prediction.predicted_iou != of_original.predicted_iou
 
 
 @pytest.mark.parametrize("window", [0, 7])
@@ -316,10 +280,8 @@ def test_a_case_takes_the_sam_that_it_names_and_else_its_presets() -> None:
 
 
 def test_another_seed_gives_other_weights() -> None:
-    assert answer(lisa(), sample())[0].predicted_iou == answer(lisa(), sample())[0].predicted_iou
-    assert (
-        answer(lisa(seed=1), sample())[0].predicted_iou != answer(lisa(), sample())[0].predicted_iou
-    )
+    (first,), (again,), (other,) = (predict(lisa(seed=seed), sample()) for seed in (0, 0, 1))
+    assert first.predicted_iou == again.predicted_iou != other.predicted_iou
 
 
 def test_building_leaves_the_global_random_state_alone() -> None:
@@ -347,7 +309,7 @@ def test_random_weights_give_finite_logits_that_are_not_flat(vision: str, precis
 
 def test_half_precision_answers_about_as_full_precision_does() -> None:
     iou = {
-        precision: answer(lisa(precision=precision), sample())[0].predicted_iou
+        precision: predict(lisa(precision=precision), sample())[0].predicted_iou
         for precision in DTYPES
     }
     assert iou["bf16"] == pytest.approx(iou["fp32"], rel=0, abs=0.02)
@@ -369,7 +331,7 @@ def test_the_prompt_is_counted_with_its_image_tokens(tiny: dict[str, Lisa]) -> N
     adapter = tiny["dual"]
     ids = adapter._prompt_ids(sample())
     assert (
-        answer(adapter, sample())[0].prompt_tokens
+        predict(adapter, sample())[0].prompt_tokens
         == len(ids) - 1 + PRESETS["tiny"].clip.image_tokens
     )
 
