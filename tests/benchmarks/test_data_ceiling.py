@@ -1,4 +1,4 @@
-"""What a grid leaves of a mask: cases worked out by hand on cells of four pixels, and the folder's table."""
+"""What a grid leaves of a mask: cases by hand on cells of four pixels, and a folder's table."""
 
 from dataclasses import asdict
 from itertools import product

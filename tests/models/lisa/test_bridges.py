@@ -1,4 +1,4 @@
-"""A richer bridge from CLIP to SAM's grid, a finer grid, and a smaller SAM: counted, learned, saved and refused."""
+"""The upsampling bridge, a finer grid of CLIP, and a smaller SAM: counted, trained and saved."""
 
 import json
 import shutil
@@ -223,9 +223,8 @@ def test_pooled_tokens_are_averages_of_the_patches_that_the_masks_are_made_from(
     one, two = (each.vision(each.preprocess([noise()])) for each in (finer, pooled))
     assert torch.equal(one.mask_embedding_BChw, two.mask_embedding_BChw)
     by_four_BNC = one.image_tokens_BNC.unflatten(1, (8, 2, 8, 2)).mean((2, 4)).flatten(1, 2)
-    torch.testing.assert_close(
-        two.image_tokens_BNC, by_four_BNC, rtol=1e-4, atol=1e-5
-    )  # the projector is linear
+    # Averaging before the projector or after it is the same, because the projector is linear.
+    torch.testing.assert_close(two.image_tokens_BNC, by_four_BNC, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("vision", ["dual", "clip"])

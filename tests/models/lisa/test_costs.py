@@ -29,7 +29,7 @@ TERA = 1e12
 
 
 def original(preset: str, **axes: object) -> dict[str, int]:
-    """FLOPs of a forced query of 64 words' tokens, the head applied to every position as in the original."""
+    """Return the FLOPs of a forced query with 64 tokens of text, the head at every position."""
     return costs.flops(LisaConfig(preset=preset, execution="upstream", **axes))
 
 

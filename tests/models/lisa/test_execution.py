@@ -14,8 +14,8 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
 
 def compiled_and_eager(**axes: object) -> None:
-    """Compares the logits of two queries; compiling starts anew, and none of it is left for other tests."""
-    torch._dynamo.reset()
+    """Compare the logits of two queries, compiled and not."""
+    torch._dynamo.reset()  # before, to count what is compiled here; after, to leave none of it
     counters["stats"].clear()
     eager, compiled = lisa(**axes), lisa(**axes, execution="compiled")
     for query in (noise(), noise("a longer query than the one before it", (131, 40), 1)):
@@ -39,9 +39,8 @@ def test_compiled_gives_what_eager_gives() -> None:
 def test_every_stage_of_a_generated_answer_is_traced_for_compiling(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(
-        execution, "BACKEND", "aot_eager"
-    )  # all but the kernels, whose making takes most of the time
+    # All of compiling but the kernels, which take most of the time.
+    monkeypatch.setattr(execution, "BACKEND", "aot_eager")
     compiled_and_eager(answer="generated", max_new_tokens=5)
     assert counters["stats"]["unique_graphs"] >= 4  # SAM as well
 
@@ -114,7 +113,7 @@ def test_upstream_applies_the_head_to_every_position(answer: str, lengths: int) 
 def test_upstream_empties_the_allocators_cache_where_the_original_does(
     monkeypatch: pytest.MonkeyPatch, answer: str, times: int
 ) -> None:
-    """Always around SAM and after each CLIP; where the answer is given, before the query and after the prefill too."""
+    """Around SAM and after each CLIP; and in validation, before a query and after its prefill."""
     emptied = []
     adapter = lisa(answer=answer, max_new_tokens=3, execution="upstream")
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))

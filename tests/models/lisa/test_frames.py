@@ -1,4 +1,4 @@
-"""What is at (x, y) in an image is found at its place in every view, on every grid, and in the mask."""
+"""What is at (x, y) in an image is found there in every view, on every grid, and in the mask."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -91,7 +91,10 @@ def cell(place: tuple[float, float], frame_px: int, grid: int) -> tuple[int, int
 
 
 class WideBrightPatches(BrightPatches):
-    """In CLIP's place where all layers are read: in each, brightness along one direction, from a point off zero."""
+    """Stands in for CLIP where several layers are read.
+
+    Each layer holds the brightness along one direction, from a point off zero.
+    """
 
     def forward(self, pixels_B3HW: torch.Tensor, **_: object) -> SimpleNamespace:
         bright_1N1 = super().forward(pixels_B3HW).hidden_states[0]
@@ -118,7 +121,7 @@ def with_its_own_bridge(name: str, build: object) -> nn.Module:
 def changed_by_a_mark(
     encoder: ClipEncoder, size_HW: tuple[int, int], mark: tuple[float, float]
 ) -> tuple[torch.Tensor, tuple[float, float]]:
-    """By how much each cell of SAM's grid differs from what a black image gives there, [1, 1, h, w]; and the mark."""
+    """Return by how much each cell differs from that of a black image, [1, 1, h, w]; and the mark."""
     image_HW3, place = marked(size_HW, mark)
     maps = {name: each[None] for name, each in encoder.maps(size_HW).items()}
     (view,) = encoder.views
@@ -232,9 +235,8 @@ def test_carrying_between_grids_keeps_every_place_of_the_image(
 
     clip_to_sam = grid_map(whole_frame(size_HW, clip_px), whole_frame(size_HW, sam_px), sam_cells)
     (carried,) = carry(places(clip_px, clip_cells)[None], clip_to_sam[None])
-    edge = -(
-        -sam_cells // clip_cells
-    )  # nearer to the edge than the outermost patch's centre, nothing can be known
+    # Nearer to the edge than the centre of the outermost patch, nothing can be known.
+    edge = -(-sam_cells // clip_cells)
     inner = (slice(None), slice(edge, -edge), slice(edge, -edge))
     torch.testing.assert_close(carried[inner], places(sam_px, sam_cells)[inner], rtol=0, atol=1e-2)
 
@@ -245,7 +247,7 @@ def test_carrying_between_grids_keeps_every_place_of_the_image(
 def test_at_full_size_a_place_of_the_image_keeps_it_from_clips_view_to_sams_grid(
     size_HW: tuple[int, int], mark: tuple[float, float], clip_px: int
 ) -> None:
-    """From the whole image in CLIP's frame: the cell of SAM's grid that holds a mark is sampled where CLIP has it."""
+    """The cell of SAM's grid that holds a mark is sampled where the mark is in CLIP's frame."""
     place = mark[0] * size_HW[1], mark[1] * size_HW[0]
     row, column = cell(in_frame(place, size_HW, 1024), 1024, 64)
     clip_to_sam = grid_map(whole_frame(size_HW, clip_px), whole_frame(size_HW, 1024), 64)
@@ -326,7 +328,7 @@ def test_convolutions_do_not_fill_what_the_crop_left_out() -> None:
 
 
 def test_what_lies_outside_the_crop_is_zeros_and_inside_it_is_what_clip_saw() -> None:
-    """A wide image, 3 : 1: the crop is the middle third, and SAM's frame is filled in its upper third."""
+    """The image is 3 : 1: the crop is its middle third, and it fills a third of SAM's frame."""
     clip_to_sam = grid_map(crop_frame((200, 600), 112), whole_frame((200, 600), 1024), 64)
     carried = carry(torch.ones(1, 1, 8, 8), clip_to_sam[None], "zeros")[0, 0]
     middle, first_padded_row = slice(22, 42), 22

@@ -39,7 +39,8 @@ def model() -> SentencePieceProcessor:
     file = found(MODEL)
     if file is None:
         pytest.skip(
-            f"{MODEL} is Meta's and not in this repository: put it beside the goldens or set LISABENCH_GOLDENS"
+            f"{MODEL} is Meta's and not in this repository: "
+            "put it beside the goldens or set LISABENCH_GOLDENS"
         )
     return read_model(file)
 

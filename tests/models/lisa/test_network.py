@@ -163,7 +163,7 @@ def test_with_the_duals_features_in_place_of_its_bridges_output_a_shared_variant
             inputs.encoder_inputs["clip_crop"], output_hidden_states=True
         ).hidden_states[-2]
     if vision == "clip":
-        # It sees the crop, as the dual's CLIP does. What it carries to the mask decoder is replaced.
+        # It sees the crop, as the dual's CLIP does; what it carries to SAM's grid is replaced.
         shared = lisa(vision="clip", frame="crop")
         monkeypatch.setattr(encoders, "carry", Instead(embedding_BChw))
     else:

@@ -105,9 +105,8 @@ def test_what_variants_share_is_stored_once(study, family):
         name: sum(path.stat().st_size for path in (study / f"{name}-3").glob("*.safetensors"))
         for name in CASES
     }
-    own = 2 * (
-        2_482_404 + 495_232 + 131_584 + 49_728 + 2 * 49_408 + 131_584
-    )  # decoder, bridges and projections
+    # Decoder, bridges and projections.
+    own = 2 * (2_482_404 + 495_232 + 131_584 + 49_728 + 2 * 49_408 + 131_584)
     assert stored == pytest.approx(alone["dual"] + own, rel=0, abs=100_000)
     files = {path.stem for path in (family / "weights").iterdir()}
     assert files == {"clip+dual+sam", "dual+sam", "clip+dual", "dual", "clip", "sam"}

@@ -263,9 +263,8 @@ def test_what_quantising_replaces_leaves_the_memory_at_once(
         replaced.append(weakref.ref(layer))
         return original(layer, compute)
 
-    llm(
-        precision="bf16", quantization="nf4"
-    )  # bitsandbytes' first word in a process is a log record that keeps frames
+    # The first use of bitsandbytes in a process logs a record that keeps frames, and their layers.
+    llm(precision="bf16", quantization="nf4")
     monkeypatch.setitem(quantize.METHODS, "nf4", watched)
     gc.disable()  # a garbage collection must not be what frees them
     try:
