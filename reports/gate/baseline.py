@@ -301,19 +301,23 @@ def _peaks(memory: Sequence[MemoryRecord]) -> dict[str, Any]:
     return peaks
 
 
+# The file
+
+
 MAKE = "make one of a finished run with: lisabench baseline RUN --out FILE"
 
 
 def write_baseline(path: Path, baseline: Baseline) -> None:
-    """Writes whole or not at all; an older file is replaced.
+    """Write a baseline whole or not at all; an older file is replaced.
 
     Raises:
         UsageError: it cannot be written.
     """
-    page = baseline.model_dump(mode="json", by_alias=True)
+    content = baseline.model_dump(mode="json", by_alias=True)
+    text = _laid_out(content | {"digest": digest(content)})
     try:
         with whole_file(path) as temporary:
-            temporary.write_text(_laid_out(page | {"digest": digest(page)}), encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(
             f"cannot write the baseline {path}: {error.strerror}; name another file with --out"
@@ -321,25 +325,24 @@ def write_baseline(path: Path, baseline: Baseline) -> None:
 
 
 def read_baseline(path: Path) -> Baseline:
-    """The baseline of a file that nobody has touched since it was written.
+    """Return the baseline of a file that nobody has edited since it was written.
 
     Raises:
         UsageError: there is no such file.
-        DataError: it is no baseline, is damaged, or was edited.
+        DataError: it is not a baseline, is damaged, or was edited.
         NothingToCompare: it was written by another version, with another schema.
     """
-    page = _page(path)
-    if page.get("schema") != SCHEMA:
-        found = page.get("schema")
+    content = _read_object(path)
+    if content.get("schema") != SCHEMA:
         raise NothingToCompare(
-            f"{path} has schema {found!r}, and this version reads {SCHEMA!r}; {MAKE}"
+            f"{path} has schema {content.get('schema')!r}, and this version reads {SCHEMA!r}; {MAKE}"
         )
-    if page.pop("digest", None) != digest(page):
+    if content.pop("digest", None) != digest(content):
         raise DataError(
             f"{path} was edited after it was made (its digest is of another content); {MAKE}"
         )
     try:
-        return Baseline.model_validate(page)
+        return Baseline.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -348,13 +351,14 @@ def read_baseline(path: Path) -> Baseline:
         ) from error
 
 
-def digest(page: dict[str, Any]) -> str:
-    """SHA-256 of a page without its digest, however it is laid out."""
-    plain = json.dumps(page, sort_keys=True, separators=(",", ":"), allow_nan=False)
+def digest(content: dict[str, Any]) -> str:
+    """Return the SHA-256 of a baseline without its digest, whatever its layout in the file."""
+    plain = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return f"sha256:{hashlib.sha256(plain.encode()).hexdigest()}"
 
 
-def _page(path: Path) -> dict[str, Any]:
+def _read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object of a file, whose numbers are all finite."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -362,33 +366,32 @@ def _page(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"cannot read the baseline {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not a baseline: it is no text; {MAKE}") from error
+        raise DataError(f"{path} is not a baseline: it is not text; {MAKE}") from error
     if not text.strip():
         raise DataError(f"the baseline {path} is empty; {MAKE}")
     try:
-        page = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        content = json.loads(text, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise DataError(f"the baseline {path} is not JSON ({error}); {MAKE}") from error
-    if not isinstance(page, dict):
+    if not isinstance(content, dict):
         raise DataError(f"{path} is not a baseline; {MAKE}")
-    return page
+    return content
 
 
 def _finite(number: str) -> float:
+    """Return a number of JSON; Python's parser would also read NaN, and 1e999 as infinity."""
     if not math.isfinite(float(number)):
-        raise ValueError(f"{number} is no number")
+        raise ValueError(f"{number} is not a finite number")
     return float(number)
 
 
-def _laid_out(page: dict[str, Any]) -> str:
-    """A key a line and a case a line, so that a diff of two versions says where they differ."""
-    lines = [f" {json.dumps(key)}: {_value(value)}" for key, value in page.items()]
+def _laid_out(content: dict[str, Any]) -> str:
+    """Return JSON with one key a line and one case a line, so that a diff shows what differs."""
+    lines = []
+    for key, value in content.items():
+        text = json.dumps(value, ensure_ascii=False)
+        if isinstance(value, list):
+            items = [f"  {json.dumps(item, ensure_ascii=False)}" for item in value]
+            text = "[\n" + ",\n".join(items) + "\n ]"
+        lines.append(f" {json.dumps(key)}: {text}")
     return "{\n" + ",\n".join(lines) + "\n}\n"
-
-
-def _value(value: Any) -> str:
-    if not isinstance(value, list):
-        return json.dumps(value, ensure_ascii=False)
-    return (
-        "[\n" + ",\n".join(f"  {json.dumps(item, ensure_ascii=False)}" for item in value) + "\n ]"
-    )

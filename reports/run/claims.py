@@ -9,7 +9,7 @@ returns a `Finding`, and a line in that table.
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from statistics import median
 
@@ -53,33 +53,27 @@ KINDS_OF_ANSWERS = {
 
 def claim_result(claim: StatedClaim, run: Run) -> ClaimResult:
     """Return what the run's records say of a claim."""
-    stated = {
-        name: value for name, value in asdict(claim).items() if name in ClaimResult.model_fields
-    }
     quantity = QUANTITIES.get(claim.quantity or "")
-    if quantity is None:
-        reason = textwrap.shorten(f"it needs {claim.needs}", 240, placeholder=" ...")
-        return ClaimResult(
-            **stated, unit=None, measured=None, interval=None, verdict="not measured", reason=reason
-        )
     try:
+        if quantity is None:
+            raise NotMeasured(f"it needs {claim.needs}")
         finding = quantity.find(claim, run)
     except NotMeasured as error:
-        reason = textwrap.shorten(str(error), 240, placeholder=" ...")
-        return ClaimResult(
-            **stated,
-            unit=quantity.unit,
-            measured=None,
-            interval=None,
-            verdict="not measured",
-            reason=reason,
-        )
+        why = textwrap.shorten(str(error), 240, placeholder=" ...")
+        finding = Finding(None, verdict="not measured", reason=why)
     verdict, reason = finding.verdict, finding.reason
     if verdict is None:
         verdict, reason = claim_verdict(finding.interval, claim.at_most, claim.at_least)
     return ClaimResult(
-        **stated,
-        unit=quantity.unit,
+        claim=claim.claim,
+        quantity=claim.quantity,
+        unit=quantity.unit if quantity else None,
+        reference=claim.reference,
+        candidate=claim.candidate,
+        at_most=claim.at_most,
+        at_least=claim.at_least,
+        published=claim.published,
+        source=claim.source,
         measured=finding.measured,
         interval=finding.interval,
         verdict=verdict,

@@ -6,7 +6,6 @@ from typing import Literal
 
 from ...harness.records.manifest import StatedClaim
 from ...harness.records.run import Run
-from ...harness.statistics.verdicts import ClaimVerdict
 
 Verdict = Literal["confirmed", "refuted", "inconclusive", "not measured"]
 Ends = tuple[float, float]  # of an interval: low, high
@@ -25,15 +24,15 @@ class Finding:
     Attributes:
         measured: the number; None where there is none, as of a training that ran out of memory.
         interval: its 95 % interval; None where the run gives none.
-        verdict: of a claim without a bound on an interval, such as ``fits``; None where the
-            interval decides.
+        verdict: where no interval decides, as of ``fits`` or where nothing was measured; None where
+            the interval decides.
         reason: why the verdict is what it is.
         about: what the number is of; it stands before the reason.
     """
 
     measured: float | None
     interval: Ends | None = None
-    verdict: ClaimVerdict | None = None
+    verdict: Verdict | None = None
     reason: str | None = None
     about: str | None = None
 
