@@ -283,8 +283,8 @@ def _energy(queries: Sequence[QueryRecord]) -> dict[str, Any]:
 def _peaks(memory: Sequence[MemoryRecord]) -> dict[str, Any]:
     """Return the peaks of each process.
 
-    They are of what is reserved, where that is known: it holds the pools of CUDA graphs and
-    libraries, which the allocated bytes do not show.
+    They are of what is reserved, where that is known: it holds the pools that the
+    allocated bytes do not show.
     """
     is_reserved_known = any(record.peak_reserved_bytes for record in memory)
     name = "peak_reserved_bytes" if is_reserved_known else "peak_bytes"

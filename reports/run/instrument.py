@@ -11,8 +11,7 @@ from ...harness.records.run import CaseRecords, MemoryRecord, PassRecord
 from ..schema_base import MemorySplit
 from .schema import Case
 
-# Measured weights and their arithmetic agree to the larger of the two. The allocator rounds each
-# tensor up, and a driver's libraries load small buffers of their own.
+# Measured weights and their arithmetic agree to the larger of the two: allocators round sizes up.
 WITHIN_SHARE, WITHIN_BYTES = 0.01, 32 << 20
 
 MIB = 2**20

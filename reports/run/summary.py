@@ -165,8 +165,10 @@ def _slices(queries: Sequence[QueryRecord], has_quality: bool) -> dict[str, dict
         slices[tag] = {}
         for value in sorted(members[tag]):
             of_value = members[tag][value]
-            found = _scores(of_value, has_quality)
-            slices[tag][value] = Slice(n=len(of_value), gIoU=found["gIoU"], cIoU=found["cIoU"])
+            by_metric = _scores(of_value, has_quality)
+            slices[tag][value] = Slice(
+                n=len(of_value), gIoU=by_metric["gIoU"], cIoU=by_metric["cIoU"]
+            )
     return slices
 
 
