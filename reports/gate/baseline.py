@@ -143,7 +143,11 @@ class Baseline(Strict):
     )
     suite: str = Field(description="Name of the suite.")
     started: str | None = Field(description="When the run began, ISO 8601.")
-    passport: dict[str, JsonValue] = Field(description="Of the machine, as in run.json.")
+    environment: dict[str, JsonValue] = Field(
+        validation_alias="passport",
+        serialization_alias="passport",
+        description="Facts about the machine, as in run.json.",
+    )
     versions: dict[str, JsonValue] = Field(description="Of the libraries, as in run.json.")
     plan: dict[str, JsonValue] = Field(description="How it was measured, as in run.json.")
     data: dict[str, JsonValue] = Field(description="Which queries were evaluated.")
@@ -168,7 +172,7 @@ def reduced(run: Run) -> Baseline:
     return Baseline(
         suite=manifest.suite,
         started=manifest.started,
-        passport=dict(manifest.environment or {}),
+        environment=dict(manifest.environment or {}),
         versions=dict(manifest.versions or {}),
         plan=asdict(manifest.plan),
         data={

@@ -166,7 +166,7 @@ def gate_checks(
         pairs: log ratios of times, where the processes of the two took turns.
     """
     other_data = _other_data(before, after)
-    other_machine = next(iter(different_machines(before.passport, after.passport)), None)
+    other_machine = next(iter(different_machines(before.environment, after.environment)), None)
     checks: list[Check] = []
     for case in before.cases:
         case_after = after.case(case.name)

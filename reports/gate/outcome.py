@@ -154,7 +154,7 @@ def changes(before: Baseline, after: Baseline) -> dict[str, Change]:
         if case_after is not None:
             differences[case.name] = differing(case.settings, case_after.settings)
     differences["version"] = differing(before.versions, after.versions)
-    differences["machine"] = differing(before.passport, after.passport)
+    differences["machine"] = differing(before.environment, after.environment)
     differences["plan"] = differing(before.plan, after.plan)
     listed = {}
     for of, values in differences.items():

@@ -38,7 +38,7 @@ def test_a_baseline_reads_back_as_it_was_written_and_holds_the_models_alone(fold
     found = read_baseline(file)
     assert found == reduced(read_run(folder))
     assert [case.name for case in found.cases] == ["dual", "sam"]
-    assert found.passport["cpu"].startswith("AMD") and found.versions["torch"] == "2.13.0"
+    assert found.environment["cpu"].startswith("AMD") and found.versions["torch"] == "2.13.0"
 
 
 @pytest.mark.parametrize("stage", [None, "vision", "decoder"])

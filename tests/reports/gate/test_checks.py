@@ -288,7 +288,7 @@ def test_energy_of_other_queries_decides_nothing_and_another_machine_refuses_it(
         "inconclusive",
         "not the same queries have an energy in every process",
     )
-    elsewhere = base.model_copy(update={"passport": dict(base.passport) | {"cpu": "another"}})
+    elsewhere = base.model_copy(update={"environment": dict(base.environment) | {"cpu": "another"}})
     assert of(base, elsewhere, "energy.query").verdict == "refused"
 
 
@@ -470,7 +470,7 @@ def test_where_other_queries_have_times_their_medians_are_not_judged(before):
     ],
 )
 def test_another_machine_is_refused_for_time_and_memory_and_not_for_quality(before, facts):
-    after = before.model_copy(update={"passport": before.passport | facts})
+    after = before.model_copy(update={"environment": before.environment | facts})
     verdicts = {c.metric: c.verdict for c in gate_checks(before, after, Gate()) if c.case == "dual"}
     assert {verdicts[m] for m in ("time.end_to_end", "memory.peak", "memory.query_peak")} == {
         "refused"
@@ -525,7 +525,7 @@ def test_a_gate_that_gates_nothing_is_no_pass(before):
 
 def test_a_refusal_is_not_hidden_by_a_doubt(before):
     after = with_mask(before, np.copy).model_copy(
-        update={"passport": before.passport | {"cpu": "Abacus"}}
+        update={"environment": before.environment | {"cpu": "Abacus"}}
     )
     after = changed(after, "dual", masks={})
     assert {"refused", "inconclusive"} <= {
