@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ...harness.errors import UsageError
+from ...harness.records.from_json import from_json
 from ...harness.records.journal import RUN, now, read_manifest, write_json
-from ...harness.records.manifest import Manifest
+from ...harness.records.manifest import Manifest, SuiteTraining
 from ...harness.records.run import READABLE_RUN_SCHEMAS, RUN_SCHEMA
 from ..factors import design
 from ..queries import Queries
@@ -56,6 +57,7 @@ class ManifestWriter:
         quality_pass = None
         if queries.scored:
             quality_pass = {"queries": queries.scored, "batch": suite.plan.quality_batch}
+        trainings = in_suites.planned(suite.trainings, suite.plan.training_seeds)
         claims = [claim.as_recorded(suite.references_for(claim)) for claim in suite.claims]
         self._values: dict[str, Any] = {
             "schema": RUN_SCHEMA,
@@ -66,7 +68,7 @@ class ManifestWriter:
             "design": design(suite),
             "metrics": list(definition.metrics),
             "claims": claims,
-            "trainings": in_suites.first_rows(suite.trainings, suite.plan.training_seeds),
+            "trainings": [asdict(training) for training in trainings],
             "status": "running",
             "started": now(),
             "finished": None,
@@ -194,15 +196,15 @@ class ManifestWriter:
     # The trainings
 
     @property
-    def trainings(self) -> list[dict[str, Any]]:
-        """The trainings of the suite, each with one seed, as `in_suites.carry_out` takes them."""
-        return [dict(row) for row in self._values["trainings"]]
+    def trainings(self) -> list[SuiteTraining]:
+        """The trainings of the suite, each with one seed, in the order in which they are done."""
+        return [from_json(SuiteTraining, row) for row in self._values["trainings"]]
 
-    def note_training(self, name: str, seed: int, outcome: Mapping[str, Any]) -> None:
+    def note_training(self, training: SuiteTraining) -> None:
         """Note how a training with one seed has ended."""
         for row in self._values["trainings"]:
-            if (row["name"], row["seed"]) == (name, seed):
-                row.update(outcome)
+            if (row["name"], row["seed"]) == (training.name, training.seed):
+                row.update(status=training.status, reason=training.reason)
         self.save()
 
     # The cases

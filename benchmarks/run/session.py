@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ...harness.environment import SAME_TO_RESUME, SAME_VERSIONS, must_be_same
 from ...harness.records.journal import create, holds_run, writing
+from ...harness.records.manifest import SuiteTraining
 from ...harness.records.run import GALLERY, MEMORY, SAMPLES
 from ...models import registry
 from ..progress import Progress
@@ -173,8 +174,8 @@ class Session:
         batch.
         """
         run = self.run
-        for row in self.manifest.trainings:
-            yield partial(self._train, row)
+        for training in self.manifest.trainings:
+            yield partial(self._train, training)
         for process in range(run.suite.plan.memory_processes):
             for model in run.suite.models:
                 yield partial(memory_pass.measure_memory, run, process, model.name)
@@ -196,16 +197,15 @@ class Session:
             for baseline in run.suite.baselines:
                 yield partial(timed_rounds.measure_round, run, data, 0, (baseline.name,))
 
-    def _train(self, row: dict) -> None:
+    def _train(self, training: SuiteTraining) -> None:
         """Carry out one training with one seed. If it fails, the rest is measured all the same."""
-        name, seed = row["name"], row["seed"]
-        if row["status"] not in in_suites.DONE:
-            self.run.steps.advance(0, f"training {name} with seed {seed}")
+        if training.status not in in_suites.DONE:
+            self.run.steps.advance(0, f"training {training.name} with seed {training.seed}")
             has_gpu = self.manifest.environment.get("device") == "cuda"
-            options = self.run.suite.trainings[name]
-            outcome = in_suites.carry_out(self.run.folder, row, options, has_gpu)
-            self.manifest.note_training(name, seed, outcome)
-        self.run.steps.advance(1, f"training {name}")
+            options = self.run.suite.trainings[training.name]
+            ended = in_suites.carry_out(self.run.folder, training, options, has_gpu)
+            self.manifest.note_training(ended)
+        self.run.steps.advance(1, f"training {training.name}")
 
     def _measure_roofline(self, data: DataProcess) -> None:
         """Measure the peak rates of each device that a case with costs by arithmetic runs on.

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import yaml
 from ...harness.errors import UsageError
 from ...harness.memory import card_bytes
 from ...harness.records.journal import holds_run
+from ...harness.records.manifest import SuiteTraining
 from ...harness.records.training import read_training
 from ..claim import Claim
 from .setup import setup
@@ -65,72 +67,67 @@ def check_card(claim: Claim, trainings: Mapping[str, Options]) -> None:
         )
 
 
-def first_rows(trainings: Mapping[str, Options], seeds: int) -> list[dict[str, Any]]:
-    """Return what ``run.json`` says about the trainings before they begin, in their order.
+def planned(trainings: Mapping[str, Options], seeds: int) -> list[SuiteTraining]:
+    """Return the trainings of a suite, each with each seed, in the order in which they are done.
 
     All trainings are done with a seed before the next seed. The order is reversed with every other
     seed, so that a machine that slowly drifts favours none of them.
     """
-    rows = []
+    plan = []
     for seed in range(seeds):
         names = list(trainings)
         if seed % 2 == 1:
             names.reverse()
         for name in names:
-            row = {
-                "name": name,
-                "seed": seed,
-                "folder": f"{FOLDER}/{name}-{seed}",
-                "status": None,
-                "reason": None,
-            }
-            rows.append(row)
-    return rows
+            plan.append(SuiteTraining(name, seed, folder=f"{FOLDER}/{name}-{seed}"))
+    return plan
 
 
-def carry_out(run: Path, row: Mapping[str, Any], options: Options, gpu: bool) -> dict[str, Any]:
+def carry_out(run: Path, training: SuiteTraining, options: Options, gpu: bool) -> SuiteTraining:
     """Train, or continue a training that was begun.
 
     Args:
         run: folder of the suite's run.
-        row: one of `first_rows`.
+        training: one of `planned`.
         options: of the training.
         gpu: whether there is a GPU.
 
     Returns:
-        The training's `status` and, unless it is complete, the `reason` in one line.
+        The training with its `status` and, unless it is complete, the `reason` in one line.
     """
     needs_gpu = options.get("gpu_memory") or options.get("device") == "cuda"
     if needs_gpu and not gpu:
-        return {"status": SKIPPED, "reason": NEEDS_GPU}
-    folder = run / row["folder"]
+        return replace(training, status=SKIPPED, reason=NEEDS_GPU)
+    folder = run / training.folder
     is_begun = holds_run(folder)
     if is_begun and read_training(folder).manifest.status == COMPLETE:
-        return {"status": COMPLETE, "reason": None}
+        return replace(training, status=COMPLETE, reason=None)
 
     folder.parent.mkdir(exist_ok=True)
     config = folder.with_name(f"{folder.name}.yaml")
     config.write_text(yaml.safe_dump(dict(options)), encoding="utf-8")
     command = [sys.executable, "-m", "lisabench.cli", "train"]
     command += ["--config", str(config)]
-    command += ["--seed", str(row["seed"])]
+    command += ["--seed", str(training.seed)]
     command += ["--output_dir", str(folder)]
     if is_begun:
         command.append("--resume")
     done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-    return _outcome(done.returncode, done.stderr)
+    status, reason = _outcome(done.returncode, done.stderr)
+    return replace(training, status=status, reason=reason)
 
 
-def _outcome(returncode: int, stderr: str) -> dict[str, Any]:
+def _outcome(returncode: int, stderr: str) -> tuple[str, str | None]:
+    """Return how a training has ended, and why unless it is complete."""
     if returncode == 0:
-        return {"status": COMPLETE, "reason": None}
+        return COMPLETE, None
     if returncode < 0:
         signal_name = signal.Signals(-returncode).name
-        return {"status": FAILED, "reason": f"the process was ended by {signal_name}"}
+        return FAILED, f"the process was ended by {signal_name}"
     lines = [line for line in stderr.splitlines() if line.strip()]
     # The allocator's message is not always the last line: other threads may print after it.
     oom_lines = [line for line in lines if "out of memory" in line.lower()]
     if oom_lines:
-        return {"status": OOM, "reason": oom_lines[-1].removeprefix("lisabench: ")}
+        return OOM, oom_lines[-1].removeprefix("lisabench: ")
     reason = lines[-1] if lines else f"it ended with {returncode}"
-    return {"status": FAILED, "reason": reason.removeprefix("lisabench: ")}
+    return FAILED, reason.removeprefix("lisabench: ")

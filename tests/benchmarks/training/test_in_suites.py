@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from lisabench.benchmarks.run import command as runs
 from lisabench.benchmarks.run.session import Session
 from lisabench.benchmarks.training import in_suites
 from lisabench.harness.errors import UsageError
+from lisabench.harness.records.manifest import SuiteTraining
 from lisabench.harness.records.run import read_run
 from lisabench.harness.records.training import read_training
 from lisabench.reports.run.page import write_report
@@ -68,8 +70,8 @@ def content(data_root, **changes):
 
 
 def test_seeds_take_turns_and_every_other_time_back():
-    rows = in_suites.first_rows({"a": {}, "b": {}}, 3)
-    assert [(row["name"], row["seed"]) for row in rows] == [
+    trainings = in_suites.planned({"a": {}, "b": {}}, 3)
+    assert [(training.name, training.seed) for training in trainings] == [
         ("a", 0),
         ("b", 0),
         ("b", 1),
@@ -77,13 +79,7 @@ def test_seeds_take_turns_and_every_other_time_back():
         ("a", 2),
         ("b", 2),
     ]
-    assert rows[2] == {
-        "name": "b",
-        "seed": 1,
-        "folder": "trainings/b-1",
-        "status": None,
-        "reason": None,
-    }
+    assert trainings[2] == SuiteTraining("b", 1, "trainings/b-1", status=None, reason=None)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +136,7 @@ def test_trainings_may_share_their_options_in_yaml(tmp_path):
         suite_file.load(str(path))
 
 
-ROW = {"name": "t", "seed": 3, "folder": "trainings/t-3"}
+TRAINING = SuiteTraining("t", 3, "trainings/t-3")
 
 
 def ends(monkeypatch, returncode=0, stderr=""):
@@ -157,10 +153,8 @@ def ends(monkeypatch, returncode=0, stderr=""):
 
 def test_a_training_is_begun_with_its_options_and_seed(tmp_path, monkeypatch):
     commands = ends(monkeypatch)
-    assert in_suites.carry_out(tmp_path, ROW, TWO_STEPS, gpu=False) == {
-        "status": "complete",
-        "reason": None,
-    }
+    ended = in_suites.carry_out(tmp_path, TRAINING, TWO_STEPS, gpu=False)
+    assert ended == replace(TRAINING, status="complete", reason=None)
     ((*start, config, seed, number, out, folder),) = commands
     assert start == [sys.executable, "-m", "lisabench.cli", "train", "--config"]
     assert (seed, number, out, folder) == (
@@ -175,10 +169,10 @@ def test_a_training_is_begun_with_its_options_and_seed(tmp_path, monkeypatch):
 def test_a_complete_training_is_skipped_and_one_that_was_begun_resumed(tmp_path, monkeypatch):
     folder = write_training(tmp_path / "trainings" / "t-3", losses=falling(4), mious=[0.1])
     commands = ends(monkeypatch)
-    assert in_suites.carry_out(tmp_path, ROW, TWO_STEPS, gpu=False)["status"] == "complete"
+    assert in_suites.carry_out(tmp_path, TRAINING, TWO_STEPS, gpu=False).status == "complete"
     assert commands == []
     edit_run(folder, status="running")
-    in_suites.carry_out(tmp_path, ROW, TWO_STEPS, gpu=False)
+    in_suites.carry_out(tmp_path, TRAINING, TWO_STEPS, gpu=False)
     assert commands[0][-1] == "--resume"
 
 
@@ -205,18 +199,18 @@ def test_how_a_training_failed_is_its_status_and_reason(
     tmp_path, monkeypatch, returncode, stderr, status, reason
 ):
     ends(monkeypatch, returncode, stderr)
-    found = in_suites.carry_out(tmp_path, ROW, TWO_STEPS, gpu=True)
-    assert found["status"] == status
-    assert reason in found["reason"] and "\n" not in found["reason"]
+    found = in_suites.carry_out(tmp_path, TRAINING, TWO_STEPS, gpu=True)
+    assert found.status == status
+    assert reason in found.reason and "\n" not in found.reason
 
 
 def test_a_capped_training_is_skipped_without_a_gpu(tmp_path, monkeypatch):
     commands = ends(monkeypatch)
     found = [
-        in_suites.carry_out(tmp_path, ROW, TWO_STEPS | {"gpu_memory": "8GB"}, gpu)
+        in_suites.carry_out(tmp_path, TRAINING, TWO_STEPS | {"gpu_memory": "8GB"}, gpu)
         for gpu in (False, True)
     ]
-    assert [one["status"] for one in found] == ["skipped", "complete"]
+    assert [one.status for one in found] == ["skipped", "complete"]
     assert len(commands) == 1
 
 
@@ -266,7 +260,7 @@ def test_a_suite_trains_goes_on_after_a_failure_and_resumes(data_root, tmp_path,
 def with_trainings(folder, seeds=3, claims=(), **clip):
     """A run that has trained `dual` and `clip`: clip's steps take 50, 51 and 52 % of dual's; it hits 10 points less."""
     write_run(folder, queries=2, size=(24, 32), gallery=0, controls=False)
-    rows = in_suites.first_rows({"dual": {}, "clip": {}}, seeds)
+    rows = [asdict(planned) for planned in in_suites.planned({"dual": {}, "clip": {}}, seeds)]
     for row in rows:
         mious, peak_mib = (
             ([0.1, 0.2, 0.3, 0.4], 1000) if row["name"] == "dual" else ([0.0, 0.1, 0.2, 0.3], 600)
