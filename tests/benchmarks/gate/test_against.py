@@ -213,7 +213,7 @@ def test_the_processes_of_a_pair_take_turns_block_by_block_and_the_next_pair_the
     )
     assert report.returncode == 0
     assert (
-        "in turns with another version"
+        "in lockstep with another version"
         in (repository.parent / "out" / "head" / "report.md").read_text()
     )
 
