@@ -420,7 +420,7 @@ OLDER = {
         "cannot run what the working tree can",
     ),
     "broken": (
-        ("cli.py", '"""The front door', 'raise RuntimeError("gone")\n"""The front door'),
+        ("cli.py", '"""The command line', 'raise RuntimeError("gone")\n"""The command line'),
         5,
         "failed while running",
     ),
