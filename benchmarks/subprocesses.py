@@ -1,6 +1,9 @@
-"""Commands run to their end, several of them at once; where one breaks, or this process is interrupted, all end.
+"""Run commands to their end, several at the same time.
 
-A process that is killed can end nobody. So those of ours look after whoever began them, and end by themselves.
+If one fails, or this process is interrupted, all are ended.
+
+A process that is killed cannot end the processes that it started. So our own commands watch the
+process that started them (`end_with_parent`), and end by themselves when it is gone.
 """
 
 import math
@@ -17,40 +20,46 @@ from pathlib import Path
 from socket import socket
 from typing import IO
 
-GITS_OWN = (
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_PREFIX",
-)  # set in hooks, for another worktree than ours
-GRACE_S = 10  # for an interrupted version to end its workers
-PARENT = "LISABENCH_BEGUN_BY"
-LOOKS_EVERY_S = 1.0
-LAST_WORDS_S = 3  # for the others to break of the same cause, and to say so themselves
+# Git sets these in hooks. They would make a command in another worktree work on the hook's.
+GIT_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
+# Tells a command the id of the process that started it.
+PARENT_VARIABLE = "LISABENCH_BEGUN_BY"
+PARENT_CHECK_S = 1.0
+# An interrupted command has so long to end its own worker processes. Then it is killed.
+GRACE_S = 10
+# When one command fails, the others often fail of the same cause. They have so long to report it
+# themselves.
+FAILURE_REPORT_S = 3
 
 Child = subprocess.Popen[bytes]
 
 
 @dataclass(frozen=True)
 class Command:
-    """What is run, and where.
+    """A command that is to be run.
 
     Attributes:
         line: the program and its arguments.
-        folder: the current folder that it is to have.
-        own: what its environment has beside this one's.
-        handed: a socket that it inherits, and that is closed here once it has.
+        folder: its current folder.
+        variables: environment variables that it has beside those of this process.
+        inherited: a socket that it inherits. This process closes its own copy then.
     """
 
     line: list[str]
     folder: Path
-    own: Mapping[str, str] = field(default_factory=dict)
-    handed: socket | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+    inherited: socket | None = None
 
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended, what it wrote, and whether it ended by itself."""
+    """A command that has ended.
+
+    Attributes:
+        returncode: its exit code; the negative number of the signal that killed it.
+        stdout, stderr: what it wrote.
+        by_itself: whether it ended by itself, and was not ended because another command failed.
+    """
 
     returncode: int
     stdout: str
@@ -59,96 +68,108 @@ class Done:
 
 
 def run(*commands: Command, broken: Callable[[int, int], bool] = lambda *_: False) -> list[Done]:
-    """Starts all of them, and waits for each. What they write goes to files: none waits for another to be read.
+    """Start all commands at the same time, wait for them, and return how they ended, in order.
 
     Args:
-        commands: what is run; all at once.
-        broken: by a command's number and exit code, whether the others need not go on.
+        commands: what is run.
+        broken: is called with the number and the exit code of a command that has ended; returns
+            whether the other commands are to be ended too.
 
     Raises:
-        OSError: one cannot be started.
+        OSError: a command cannot be started.
     """
     children: list[Child] = []
     with ExitStack() as stack:
-        texts = [
-            [stack.enter_context(tempfile.TemporaryFile()) for _ in range(2)] for _ in commands
-        ]
+        # Output goes to files. A pipe that nobody reads fills up, and its writer would stop.
+        outputs = []
+        for _ in commands:
+            stdout = stack.enter_context(tempfile.TemporaryFile())
+            stderr = stack.enter_context(tempfile.TemporaryFile())
+            outputs.append((stdout, stderr))
         try:
-            for command, (out, err) in zip(commands, texts, strict=True):
-                children.append(_begun(command, out, err))
+            for command, (stdout, stderr) in zip(commands, outputs, strict=True):
+                children.append(_start(command, stdout, stderr))
             alive = _alive_after(children, broken)
         except BaseException:
+            # Also when this process is interrupted.
             _end(children)
             raise
         if alive:
             _end(children)
-        ended = zip(children, texts, strict=True)
-        return [
-            Done(child.returncode, *map(_text, both), by_itself=child not in alive)
-            for child, both in ended
-        ]
+        ended = []
+        for child, (stdout, stderr) in zip(children, outputs, strict=True):
+            by_itself = child not in alive
+            ended.append(Done(child.returncode, _text(stdout), _text(stderr), by_itself))
+        return ended
 
 
 def end_with_parent() -> None:
-    """Interrupt this process soon after the one that began it by `run`, if one did, has gone without a word.
+    """End this process soon after the process that started it by `run` has ended.
 
-    An interrupt is how that one ends this one, too. A shell that starts commands in the background makes them ignore
-    it, and whatever they start inherits that. So it is heard again from here on.
+    If no process started it so, nothing happens.
     """
-    given = os.environ.pop(PARENT, None)
-    if given is not None:
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        threading.Thread(target=_look_after, args=(int(given),), daemon=True).start()
+    parent_id = os.environ.pop(PARENT_VARIABLE, None)
+    if parent_id is None:
+        return
+    # The interrupt is also how the parent ends this process. A shell that starts a command in the
+    # background makes it ignore interrupts, and all processes that the command starts inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=_watch_parent, args=(int(parent_id),), daemon=True).start()
 
 
-def _look_after(pid: int) -> None:
+def _watch_parent(parent_id: int) -> None:
     import psutil
 
     with suppress(psutil.NoSuchProcess):
-        parent = psutil.Process(pid)
+        parent = psutil.Process(parent_id)
+        # A zombie has ended, and only its exit code has not been read yet.
         while parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(LOOKS_EVERY_S)
+            time.sleep(PARENT_CHECK_S)
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(GRACE_S)
     os.killpg(0, signal.SIGKILL)
 
 
-def _begun(command: Command, out: IO[bytes], err: IO[bytes]) -> Child:
-    """In a session of its own, so that an interrupt meets it once, from here, and it can tidy up."""
-    env = {name: value for name, value in os.environ.items() if name not in GITS_OWN} | dict(
-        command.own
-    )
-    env[PARENT] = str(os.getpid())
+def _start(command: Command, stdout: IO[bytes], stderr: IO[bytes]) -> Child:
+    variables = {name: value for name, value in os.environ.items() if name not in GIT_VARIABLES}
+    variables.update(command.variables)
+    variables[PARENT_VARIABLE] = str(os.getpid())
     with ExitStack() as stack:
-        handed = stack.enter_context(command.handed) if command.handed else None
+        inherited: tuple[int, ...] = ()
+        if command.inherited is not None:
+            inherited = (stack.enter_context(command.inherited).fileno(),)
         return subprocess.Popen(
             command.line,
             cwd=command.folder,
-            env=env,
+            env=variables,
             stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
+            stdout=stdout,
+            stderr=stderr,
+            # An interrupt from the keyboard goes to all processes of a session. In a session of its
+            # own, the command gets exactly one interrupt, from `_end`, and has time to clean up.
             start_new_session=True,
-            pass_fds=(handed.fileno(),) if handed else (),
+            pass_fds=inherited,
         )
 
 
 def _alive_after(children: Sequence[Child], broken: Callable[[int, int], bool]) -> list[Child]:
-    """Waits for all, but not for long after one that broke; those that are still at work."""
-    alive, end = list(children), math.inf
-    while alive and time.monotonic() < end:
+    """Wait for all children, but not for long after one that broke; return those still running."""
+    alive = list(children)
+    deadline = math.inf
+    while alive and time.monotonic() < deadline:
         with suppress(subprocess.TimeoutExpired):
             alive[0].wait(0.5)
-        for child in [child for child in alive if child.poll() is not None]:
-            alive.remove(child)
-            if broken(children.index(child), child.returncode):
-                end = min(end, time.monotonic() + LAST_WORDS_S)
+        for number, child in enumerate(children):
+            if child in alive and child.poll() is not None:
+                alive.remove(child)
+                if broken(number, child.returncode):
+                    deadline = min(deadline, time.monotonic() + FAILURE_REPORT_S)
     return alive
 
 
 def _end(children: Sequence[Child]) -> None:
-    """All of them, and what one that was killed has left behind."""
+    """Interrupt all children, then kill what is left of them and of their own processes."""
     try:
         for child in children:
             child.send_signal(signal.SIGINT)

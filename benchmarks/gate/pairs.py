@@ -89,8 +89,8 @@ def _run_in_lockstep(pair: tuple[Call, Call], core: int | None) -> list[tuple[Ca
     commands = []
     for call, invitation in zip(pair, lockstep.invitations(core), strict=True):
         command = call.command()
-        variables = {**command.own, **invitation.environment()}
-        commands.append(replace(command, own=variables, handed=invitation.end))
+        variables = {**command.variables, **invitation.environment()}
+        commands.append(replace(command, variables=variables, inherited=invitation.end))
 
     def is_broken(number: int, code: int) -> bool:
         return not has_answers(pair[number], code)

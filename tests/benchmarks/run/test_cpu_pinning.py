@@ -183,7 +183,9 @@ def test_both_versions_of_a_pair_are_invited_to_one_core_and_those_of_the_next_t
     invited = []
 
     def run(*commands, **_):
-        invited.append([json.loads(command.own[lockstep.VARIABLE])[2] for command in commands])
+        invited.append(
+            [json.loads(command.variables[lockstep.VARIABLE])[2] for command in commands]
+        )
         return [subprocesses.Done(0, "", "") for _ in commands]
 
     monkeypatch.setattr(subprocesses, "run", run)

@@ -243,7 +243,7 @@ def test_what_was_measured_is_not_tried_again_whatever_the_exit_code(tmp_path, c
     ],
 )
 def test_one_that_breaks_ends_the_other_and_is_not_tried_again(tmp_path, capsys, monkeypatch, base):
-    monkeypatch.setattr(subprocesses, "LAST_WORDS_S", 0.1)
+    monkeypatch.setattr(subprocesses, "FAILURE_REPORT_S", 0.1)
     sides = a_pair(tmp_path, base, {"sleeps": HANGS_AFTER_S})
     pairing = Pairing(sides)
     assert carried_out(tmp_path, pairing, sides) == [("base", base["code"])]
@@ -252,13 +252,13 @@ def test_one_that_breaks_ends_the_other_and_is_not_tried_again(tmp_path, capsys,
 
 
 def test_of_two_that_refuse_the_first_of_the_pair_is_heard_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(subprocesses, "LAST_WORDS_S", HANGS_AFTER_S)
+    monkeypatch.setattr(subprocesses, "FAILURE_REPORT_S", HANGS_AFTER_S)
     sides = a_pair(tmp_path, {"code": 2, "sleeps": 1}, {"code": 2})
     assert carried_out(tmp_path, Pairing(sides), sides) == [("base", 2), ("head", 2)]
 
 
 def test_what_a_killed_process_has_left_behind_ends_with_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(subprocesses, "LAST_WORDS_S", 0.1)
+    monkeypatch.setattr(subprocesses, "FAILURE_REPORT_S", 0.1)
     sleep = ["sleep", str(HANGS_AFTER_S)]
     leave = f"import os, subprocess, sys; p = subprocess.Popen({sleep}); print(p.pid); sys.stdout.flush(); "
     lines = [[sys.executable, "-c", f"{leave}os.kill(os.getpid(), 9)"], sleep]
