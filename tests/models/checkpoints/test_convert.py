@@ -259,7 +259,7 @@ def test_a_start_from_llava_has_one_token_for_each_new_mark(
     assert tokenizer.seg_id == new[0]
     assert tokenizer.decode([tokenizer.seg_id]) == "[SEG]"
     assert not done.saved.trained
-    assert any("at random" in warning for warning in done.warnings)
+    assert any("projection of [SEG] is random" in warning for warning in done.warnings)
 
 
 def test_a_start_from_llava_keeps_every_old_row_and_weight(
