@@ -50,9 +50,8 @@ class StudyLearner(nn.Module):
         # The answer is "[SEG] . </s>", and the state before a token predicts it.
         seg_NC = _at(states_NLC, batch.ends_N - 1)
         projected_NC = self.model.seg_projection(seg_NC)
-        if prompts_NC is None:
-            prompts_NC = projected_NC
-        losses = self._mask_losses(self._decode(batch, encoded, prompts_NC), batch)
+        decoder_prompts_NC = projected_NC if prompts_NC is None else prompts_NC
+        losses = self._mask_losses(self._decode(batch, encoded, decoder_prompts_NC), batch)
         if self._weights.ce:
             losses["ce"] = self._answer_loss(states_NLC, batch)
         features = _features_of(encoded)

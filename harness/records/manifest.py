@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from .from_json import from_json
 
+RunStatus = Literal["running", "complete", "failed"]
+
 
 @dataclass(frozen=True)
 class Group:
@@ -206,7 +208,7 @@ class Manifest:
         metrics: quality columns of the report.
         claims: the claims of the suite.
         trainings: the trainings of the suite.
-        status: ``running``, ``complete``, ``stopped`` or ``incomplete``.
+        status: ``running``, ``complete`` or ``failed``.
         started, finished: ISO 8601 times.
         attempts: how often the run was resumed.
         in_lockstep: whether it took turns with another version, block by block.
@@ -227,7 +229,7 @@ class Manifest:
     schema: str
     suite: str
     title: str
-    status: str
+    status: RunStatus
     started: str
     data: RunData
     plan: RunPlan

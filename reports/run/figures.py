@@ -317,8 +317,9 @@ def _memory_handles(measured: Sequence[Case]) -> list[Artist]:
     handles.append(Patch(color=PALE, label="a query"))
     for stage in STAGES:
         if any(stage in case.memory.stages for case in measured):
-            dot = {"marker": "o", "linestyle": "", "color": STAGE_COLOURS[stage]}
-            handles.append(Line2D([], [], label=stage, **dot))
+            colour = STAGE_COLOURS[stage]
+            dot = Line2D([], [], label=stage, marker="o", linestyle="", color=colour)
+            handles.append(dot)
     if any(build.start_bytes for build in builds):
         handles.append(Line2D([], [], color=BLACK, linestyle=DASHES, label="before the build"))
     return handles

@@ -107,7 +107,7 @@ def draw(summary: Summary, folder: Path) -> Path | None:
     """
     for attribution in summary.attributions:
         if _memory_is_known(attribution) or _time_is_known(attribution):
-            # pyright: the keys of STYLE are typed as literals
+            # matplotlib types the keys of its settings as literals, and those of STYLE are strings.
             with rc_context(STYLE):  # pyright: ignore[reportArgumentType]
                 return save(waterfall(summary, attribution), folder / FILE)
     return None

@@ -10,6 +10,7 @@ comparison does not test the claim "faster convergence". ``within`` is "reached"
 because it holds for one budget only.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, JsonValue
@@ -192,7 +193,9 @@ class StudySummary(Strict):
     schema_: Literal["lisabench.study_summary/2"] = Field(
         alias="schema", default=SCHEMA, description="Name and version of this schema."
     )
-    made: dict[str, JsonValue] = Field(description="Settings of the study, as study.json has them.")
+    made: Mapping[str, JsonValue] = Field(
+        description="Settings of the study, as study.json has them."
+    )
     machines: list[str] = Field(description="Machines on which it was trained.")
     seeds: list[int] = Field(description="Seeds of the dual's trainings.")
     queries: Count = Field(description="Queries of the test.")

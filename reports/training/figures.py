@@ -110,14 +110,11 @@ def quality_figure(training: Training) -> Figure:
         if any(epoch.scores[name] is not None for epoch in epochs):
             handles.append(_score_line(axes, epochs, name))
     if best:
-        ring = {
-            "marker": "o",
-            "markerfacecolor": "none",
-            "markeredgecolor": INK,
-            "linestyle": "",
-        }
-        axes.plot([best.epoch], [best.scores[_deciding_score(epochs)]], markersize=14, **ring)
-        handles.append(Line2D([], [], color=INK, markersize=10, label="best epoch", **ring))
+        best_score = best.scores[_deciding_score(epochs)] or 0.0
+        axes.add_line(_ring(best.epoch, best_score, size=14))
+        in_legend = _ring(size=10)
+        in_legend.set_label("best epoch")
+        handles.append(in_legend)
     axes.set_xlim(0.5, epochs[-1].epoch + 0.5)
     # The lower end is a little below 0, so that a line of zeros does not lie on the axis.
     top = axes.get_ylim()[1]
@@ -129,12 +126,30 @@ def quality_figure(training: Training) -> Figure:
     return figure
 
 
+def _ring(*point: float, size: float) -> Line2D:
+    """Return a ring around a point; without a point, for the legend."""
+    x, y = ([point[0]], [point[1]]) if point else ([], [])
+    return Line2D(
+        x,
+        y,
+        marker="o",
+        markerfacecolor="none",
+        markeredgecolor=INK,
+        linestyle="",
+        markersize=size,
+    )
+
+
 def _score_line(axes: Axes, epochs: Sequence[TrainingEpoch], name: str) -> Artist:
     colour, marker, style = SCORES[name]
-    defined = [epoch for epoch in epochs if epoch.scores[name] is not None]
+    points = []
+    for epoch in epochs:
+        score = epoch.scores[name]
+        if score is not None:
+            points.append((epoch.epoch, score))
     (line,) = axes.plot(
-        [epoch.epoch for epoch in defined],
-        [epoch.scores[name] for epoch in defined],
+        [number for number, _ in points],
+        [score for _, score in points],
         color=colour,
         marker=marker,
         linestyle=style,
