@@ -215,7 +215,7 @@ class Trainer:
         longest = self.setup.options.max_grad_norm or float("inf")
         norm = self.accelerator.clip_grad_norm_(self.parameters.values(), longest)
         self.grad_norm = None if norm is None else float(norm)
-        self.lr = self.schedule.get_last_lr()[0]
+        self.lr = float(self.schedule.get_last_lr()[0])
         self.optimizer.step()
         # In fp16, a step whose gradient overflowed is skipped, and so is its share of the schedule.
         if not self.accelerator.optimizer_step_was_skipped:

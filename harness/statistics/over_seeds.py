@@ -213,7 +213,7 @@ def noncentrality(count: int) -> float:
         return float(stats.norm.ppf((1 + CONFIDENCE) / 2) + stats.norm.ppf(POWER))
 
     def excess_power(distance: float) -> float:
-        return stats.nct.sf(reach(count), count - 1, distance) - POWER
+        return float(stats.nct.sf(reach(count), count - 1, distance)) - POWER
 
     # At the reach itself the power is about one half, and at four times the reach about one.
     root: Any = brentq(excess_power, reach(count), 4 * reach(count))
