@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from simulated_seeds import coverage, power
 from simulation import TRIALS, at_least
-from study_factory import judged_of
+from study_factory import pixel_counts_of
 
 from lisabench.harness.records import pixel_counts
 from lisabench.harness.records.pixel_counts import chosen
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.no_clock
 
 
 def side(gIoU: float, seed: int, images: int = 60):
-    return judged_of(gIoU, images, seed, noise=0.2)
+    return pixel_counts_of(gIoU, images, seed, noise=0.2)
 
 
 @pytest.mark.parametrize("of_seed", [0.003, 0.015])
