@@ -243,10 +243,10 @@ def _losses(options: TrainingOptions, recipe: Recipe) -> LossWeights:
     """Return the losses by their name, with the weights that were given by themselves."""
     weights = LOSSES[options.losses or recipe.losses]
     given = {}
-    for name in ("ce", "bce", "dice", "iou"):
-        weight = getattr(options, f"{name}_weight")
+    for loss in fields(LossWeights):
+        weight = getattr(options, f"{loss.name}_weight")
         if weight is not None:
-            given[name] = weight
+            given[loss.name] = weight
     return replace(weights, **given)
 
 

@@ -1,4 +1,7 @@
-"""Candidates against the reference of their group, paired by process and query."""
+"""Compute how a candidate compares with the reference of its group, paired by process and query.
+
+The tables that show it are in `tables.py`: a new row of the report begins there.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass

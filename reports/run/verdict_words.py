@@ -1,6 +1,7 @@
 """The words for a comparison, in pages, in the terminal and in the titles of figures.
 
-A sentence claims no more than the 95 % interval carries. Without an interval it says so.
+A sentence claims no more than the 95 % interval carries. Without an interval it says so. The single
+words, such as "faster" and "cannot tell", are in `harness/statistics/verdicts.py`.
 """
 
 import math

@@ -1,6 +1,7 @@
 import pytest
 from run_factory import edit_lines, failed, write_lines, write_run
 
+from lisabench.harness.metrics import METRICS
 from lisabench.harness.records.run import read_run
 from lisabench.harness.statistics.bootstrap import bootstrap_differences, bootstrap_scores
 from lisabench.reports import formatting
@@ -9,7 +10,7 @@ from lisabench.reports.run.page import write_report
 from lisabench.reports.run.schema import Joint, Summary
 from lisabench.reports.run.summary import summarise
 from lisabench.reports.run.tables import comparison_table
-from lisabench.reports.schema_base import Ratio
+from lisabench.reports.schema_base import Quality, Ratio
 
 pytestmark = pytest.mark.no_clock
 
@@ -194,3 +195,8 @@ def test_a_summary_from_before_there_were_intervals_still_reads(tmp_path):
     for name in ("joint", "mIoU_points", "time_verdict"):
         del older["comparisons"][0][name]
     assert Summary.model_validate(older).comparisons[0].joint is None
+
+
+def test_the_summary_has_a_field_for_every_metric():
+    in_file = {field.alias or name for name, field in Quality.model_fields.items()}
+    assert set(METRICS) <= in_file
