@@ -1,11 +1,10 @@
 """What the documents and LOG say of the published study is what its records give, number by number."""
 
-from places import ROOT
 import re
-from pathlib import Path
 from statistics import median
 
 import pytest
+from places import ROOT
 
 from lisabench.benchmarks.study.variants import VARIANTS
 from lisabench.harness.records.pixel_counts import CONTROLS

@@ -24,7 +24,9 @@ def published_runs() -> list[Path]:
     folders = sorted(path.parent for path in RESULTS.rglob("summary.json"))
     runs = []
     for folder in folders:
-        if (folder / "run.json").is_file() and read_any_manifest(folder)["schema"] in READABLE_RUN_SCHEMAS:
+        if (folder / "run.json").is_file() and read_any_manifest(folder)[
+            "schema"
+        ] in READABLE_RUN_SCHEMAS:
             runs.append(folder)
     return runs
 

@@ -1,12 +1,11 @@
 """What docs/results.md says of the trainings of 7B, against the published records of the suite `training-7b`."""
 
-from places import ROOT
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 import pytest
+from places import ROOT
 
 from lisabench.harness import metrics
 from lisabench.harness.memory import card_bytes
