@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..contract import Paper
 from .from_json import from_json
 
 RunStatus = Literal["running", "complete", "failed"]
@@ -45,16 +46,6 @@ class WarmUpRecord:
 
 
 @dataclass(frozen=True)
-class CostByArithmetic:
-    """What a query should cost by arithmetic; see `contract.Paper` for the fields."""
-
-    weight_bytes: Mapping[str, int]
-    kv_cache_bytes: int
-    flops: Mapping[str, int]
-    traffic_bytes: Mapping[str, int]
-
-
-@dataclass(frozen=True)
 class CaseEntry:
     """What the manifest says about one case.
 
@@ -83,7 +74,7 @@ class CaseEntry:
     has_quality: bool | None = None
     parameters: Mapping[str, int] | None = None
     weights: Mapping[str, int] | None = None
-    paper: CostByArithmetic | None = None
+    paper: Paper | None = None
     build_s: float | None = None
     clock: str | None = None
     error: str | None = None
@@ -100,7 +91,7 @@ class CaseEntry:
         if not warm_ups and was_warmed_up:
             warm_ups = [from_json(WarmUpRecord, entry, process=0)]
         warm_ups.sort(key=lambda warm_up: warm_up.process)
-        paper = from_json(CostByArithmetic, entry["paper"]) if entry.get("paper") else None
+        paper = from_json(Paper, entry["paper"]) if entry.get("paper") else None
         return from_json(cls, entry, warm_ups=tuple(warm_ups), paper=paper)
 
     @property

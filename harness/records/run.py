@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..contract import STAGES
+from ..passes import PROFILED, SYNCHRONISED
 from .from_json import from_json
 from .journal import current_lines, read_manifest
 from .manifest import CaseEntry, Manifest
@@ -156,12 +157,12 @@ class CaseRecords:
     @cached_property
     def synchronised(self) -> tuple[PassRecord, ...]:
         """The records of the pass whose stages waited for the GPU."""
-        return tuple(line for line in self.passes if line.kind == "synchronised")
+        return tuple(line for line in self.passes if line.kind == SYNCHRONISED)
 
     @cached_property
     def profiled(self) -> tuple[PassRecord, ...]:
         """The records of the pass in which PyTorch's profiler added up the GPU's time at work."""
-        return tuple(line for line in self.passes if line.kind == "profiled")
+        return tuple(line for line in self.passes if line.kind == PROFILED)
 
 
 @dataclass(frozen=True)

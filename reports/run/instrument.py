@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from ...harness.contract import STAGES
-from ...harness.records.manifest import CaseEntry, CostByArithmetic
+from ...harness.contract import STAGES, Paper
+from ...harness.records.manifest import CaseEntry
 from ...harness.records.run import CaseRecords, MemoryRecord, PassRecord
 from ..schema_base import MemorySplit
 from .schema import Case
@@ -17,9 +17,7 @@ WITHIN_SHARE, WITHIN_BYTES = 0.01, 32 << 20
 MIB = 2**20
 
 
-def memory_split(
-    cost: CostByArithmetic | None, records: Sequence[MemoryRecord]
-) -> MemorySplit | None:
+def memory_split(cost: Paper | None, records: Sequence[MemoryRecord]) -> MemorySplit | None:
     """Return what the peak of a query is made of; None where the bytes of the weights are unknown.
 
     Args:

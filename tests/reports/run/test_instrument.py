@@ -22,9 +22,10 @@ from lisabench.benchmarks.run.worker_messages import Order
 from lisabench.benchmarks.run.worker_pool import WorkerProcess
 from lisabench.harness import noise, nvml, passes, roofline
 from lisabench.harness.clock import VirtualClock
+from lisabench.harness.contract import Paper
 from lisabench.harness.records.from_json import from_json
 from lisabench.harness.records.journal import current_lines
-from lisabench.harness.records.manifest import CaseEntry, CostByArithmetic
+from lisabench.harness.records.manifest import CaseEntry
 from lisabench.harness.records.run import SAMPLES, CaseRecords, MemoryRecord, PassRecord, read_run
 from lisabench.models import registry
 from lisabench.models.adapters import lisa
@@ -61,7 +62,7 @@ def line(stage, peak_mib, reserved_mib=None, process_mib=None, **further):
 def on_paper(weights_mib, cache_mib=0):
     half = weights_mib * MIB // 2
     weight_bytes = {"clip": half, "llm": weights_mib * MIB - half}
-    return CostByArithmetic(weight_bytes, cache_mib * MIB, flops={}, traffic_bytes={})
+    return Paper(weight_bytes, cache_mib * MIB, flops={}, traffic_bytes={})
 
 
 def test_the_parts_of_a_peak_add_up_to_what_the_driver_counts():
@@ -173,7 +174,7 @@ def test_100_mb_that_a_model_does_not_use_raise_the_warning_of_its_weights(
         Order(adapter, config.LisaConfig(device="cpu"), {"root": data_root, "split": "val"})
     ).measure_memory(1)
     assert found.error is None
-    cost = from_json(CostByArithmetic, found.costs)
+    cost = from_json(Paper, found.costs)
     rows = [from_json(MemoryRecord, {"case": "c", "process": 0} | line) for line in found.lines]
     split = memory_split(cost, rows)
     assert split.weights_bytes - split.paper_weights_bytes == pytest.approx(
@@ -189,7 +190,7 @@ def test_100_mb_that_a_model_does_not_use_raise_the_warning_of_its_weights(
 
 ON_GPU = {"device": "cuda", "dtype": "bfloat16"}
 H200 = {"cuda": {"matrix_flops_per_s": {"bfloat16": 4e14}, "bandwidth_bytes_per_s": 2e12}}
-PAPER = CostByArithmetic(
+PAPER = Paper(
     weight_bytes={},
     kv_cache_bytes=0,
     flops={"vision": 4e12, "llm": 4e11},
