@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ..harness.statistics.estimate import Estimate
+
 NOTHING_BESIDE = "only what the allocator reserved: the records do not have the bytes beside it"
 
 
@@ -17,6 +19,13 @@ class OnCard:
 
     bytes: int | None
     about: str | None = None
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """The bytes as the number of a claim: of one process, so without an interval."""
+        if self.bytes is None:
+            return None
+        return Estimate(self.bytes, None, None, n=1)
 
 
 def bytes_on_card(reserved_bytes: int | None, beside_bytes: int | None) -> OnCard:

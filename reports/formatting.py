@@ -146,7 +146,7 @@ def points_with_verdict(difference: Points) -> str:
     how many images would decide it follows: ``...: cannot tell; about 900 images would``.
     """
     text = f"{points_with_interval(difference)}: {quality_word(difference)}"
-    images = images_to_tell(difference.difference, difference, difference.clusters)
+    images = images_to_tell(difference.estimate)
     if images is None:
         return text
     return f"{text}; {number_of_images(images)} would"

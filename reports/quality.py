@@ -7,7 +7,6 @@ from typing import Protocol, TypeVar
 from ..harness.metrics import Counts
 from ..harness.statistics.bootstrap import (
     SCORES,
-    Difference,
     Draws,
     bootstrap_differences,
     bootstrap_scores,
@@ -50,7 +49,7 @@ S = TypeVar("S", bound=Scored)
 
 
 def intervals(queries: Sequence[Scored]) -> dict[str, tuple[float, float]]:
-    """Return the 95 % intervals of those `SCORES` that are defined over these queries."""
+    """Return the 95 % intervals of those `SCORES` that are defined, as the summary has them."""
     if not queries:
         return {}
     images = [query.image_id for query in queries]
@@ -77,7 +76,10 @@ def points(before: Sequence[Scored], after: Sequence[Scored]) -> dict[str, Point
         [query.counts for query in candidate],
         DRAWS,
     )
-    return {name: _in_points(difference) for name, difference in differences.items()}
+    result: dict[str, Points | None] = {}
+    for name, difference in differences.items():
+        result[name] = Points.from_estimate(difference.in_points()) if difference else None
+    return result
 
 
 def no_points(*_: Sequence[Scored]) -> dict[str, Points | None]:
@@ -91,20 +93,3 @@ def in_both(before: Sequence[S], after: Sequence[S]) -> tuple[list[S], list[S]]:
     candidate = {query.sample_id: query for query in after}
     common = sorted(reference.keys() & candidate.keys())
     return [reference[name] for name in common], [candidate[name] for name in common]
-
-
-def _in_points(difference: Difference | None) -> Points | None:
-    """Return a difference of shares from 0 to 1 as points, which are hundredths."""
-    if difference is None:
-        return None
-
-    def in_points(share: float | None) -> float | None:
-        return None if share is None else 100 * share
-
-    return Points(
-        difference=100 * difference.difference,
-        low=in_points(difference.low),
-        high=in_points(difference.high),
-        clusters=difference.clusters,
-        smallest_detectable=in_points(difference.smallest_detectable),
-    )

@@ -3,7 +3,6 @@
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from ..harness.records.run import CaseRecords, MemoryRecord
 from ..harness.statistics.ratios import (
     log_median,
     log_ratio,
-    mean_interval,
+    mean_of,
     paired_ratio,
     unpaired_ratio,
 )
@@ -43,14 +42,14 @@ def paired_ratio_of(logs: Mapping[int, float]) -> Ratio:
     """Return the ratio from one log ratio a pair of processes, with Student's t interval."""
     if not logs:
         return NO_RATIO
-    return Ratio(**asdict(paired_ratio(list(logs.values()))))
+    return Ratio.from_estimate(paired_ratio(list(logs.values())))
 
 
 def unpaired_ratio_of(reference: Sequence[float], candidate: Sequence[float]) -> Ratio:
     """Return the ratio from one logarithm a process of each side, with Welch's t interval."""
     if not reference or not candidate:
         return NO_RATIO
-    return Ratio(**asdict(unpaired_ratio(reference, candidate)))
+    return Ratio.from_estimate(unpaired_ratio(reference, candidate))
 
 
 # Times
@@ -163,9 +162,8 @@ def medians_ms(sides: Sequence[Times]) -> list[dict[int, float]]:
 def mean_milliseconds(changes: Mapping[int, float]) -> Milliseconds:
     """Return the mean of changes in milliseconds by process, with Student's t interval."""
     if not changes:
-        return Milliseconds(ms=None, low=None, high=None, processes=0)
-    mean, low, high = mean_interval(list(changes.values()))
-    return Milliseconds(ms=mean, low=low, high=high, processes=len(changes))
+        return Milliseconds.from_estimate(None)
+    return Milliseconds.from_estimate(mean_of(list(changes.values())))
 
 
 # Memory

@@ -3,9 +3,11 @@
 `run.schema` says what holds for every field, and puts the parts of a run together.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from ..harness.statistics.estimate import Estimate
 
 DIFFER_BY = 0.10  # the share by which a stage's two times must differ for both to be shown
 
@@ -310,6 +312,24 @@ class Ratio(Strict):
         description="Factor by which an estimate must differ from 1 for its interval to exclude 1."
     )
 
+    @classmethod
+    def from_estimate(cls, estimate: Estimate) -> Self:
+        """Return the ratio of an estimate whose units are processes, or pairs of them."""
+        return cls(
+            ratio=estimate.value,
+            low=estimate.low,
+            high=estimate.high,
+            processes=estimate.n,
+            smallest_detectable=estimate.detectable_ratio,
+        )
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """The ratio with its interval; None without a pair."""
+        if self.ratio is None:
+            return None
+        return Estimate(self.ratio, self.low, self.high, self.processes)
+
 
 NO_RATIO = Ratio(ratio=None, low=None, high=None, processes=0, smallest_detectable=None)
 
@@ -330,6 +350,20 @@ class Milliseconds(Strict):
         description="Upper end of the 95 % interval; null with fewer than two pairs."
     )
     processes: Count = Field(description="Pairs of processes compared.")
+
+    @classmethod
+    def from_estimate(cls, estimate: Estimate | None) -> Self:
+        """Return the difference of an estimate in milliseconds, all null without one."""
+        if estimate is None:
+            return cls(ms=None, low=None, high=None, processes=0)
+        return cls(ms=estimate.value, low=estimate.low, high=estimate.high, processes=estimate.n)
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """The difference with its interval; None without a pair."""
+        if self.ms is None:
+            return None
+        return Estimate(self.ms, self.low, self.high, self.processes)
 
 
 class Twin(Strict):
@@ -367,6 +401,22 @@ class Points(Strict):
         description="Points by which a difference must be away from 0 for its interval to exclude "
         "0."
     )
+
+    @classmethod
+    def from_estimate(cls, estimate: Estimate) -> Self:
+        """Return the points of an estimate in points, whose units are images."""
+        return cls(
+            difference=estimate.value,
+            low=estimate.low,
+            high=estimate.high,
+            clusters=estimate.n,
+            smallest_detectable=estimate.detectable_difference,
+        )
+
+    @property
+    def estimate(self) -> Estimate:
+        """The difference with its interval, in points."""
+        return Estimate(self.difference, self.low, self.high, self.clusters)
 
 
 class AgainstTrivialBaseline(Strict):

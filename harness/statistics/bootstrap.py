@@ -27,52 +27,10 @@ import numpy as np
 from scipy import stats
 
 from ..metrics import SCORES, Counts, score_parts
+from .estimate import Estimate
 
 RESAMPLES = 10_000
 _WEIGHTS_AT_ONCE = 1 << 20  # numbers: 8 MiB as float64
-
-
-@dataclass(frozen=True)
-class Score:
-    """A score and its confidence interval.
-
-    Attributes:
-        score: share from 0 to 1.
-        low, high: ends of the confidence interval; None with fewer than two images.
-        clusters: number of images.
-        resamples: how often as many images were drawn from them.
-        seed: of the draws.
-    """
-
-    score: float
-    low: float | None
-    high: float | None
-    clusters: int
-    resamples: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A candidate's score minus the reference's, and its confidence interval.
-
-    Attributes:
-        difference: of shares from 0 to 1; below 0 the candidate is worse.
-        low, high: ends of the confidence interval; None with fewer than two images.
-        clusters: number of images.
-        resamples: how often as many images were drawn from them.
-        seed: of the draws.
-        smallest_detectable: the longer arm of the interval. An estimate farther from 0 than this would
-            exclude 0 in either direction.
-    """
-
-    difference: float
-    low: float | None
-    high: float | None
-    clusters: int
-    resamples: int
-    seed: int
-    smallest_detectable: float | None
 
 
 @dataclass(frozen=True)
@@ -86,14 +44,18 @@ class Draws:
 
 def bootstrap_scores(
     image_ids: Sequence[str], queries: Sequence[Counts], draws: Draws = Draws()
-) -> dict[str, Score | None]:
-    """Return the scores of one variant, each with its interval; None where no query defines a score.
+) -> dict[str, Estimate | None]:
+    """Return the scores of one variant, each with its interval.
 
     Args:
         image_ids: for each query, the image that it is about.
         queries: what each query contributes, in the same order.
-        draws: how to resample. Draws in which a score is undefined, such as mIoU without any target, are
-            left out.
+        draws: how to resample. Draws in which a score is undefined, such as mIoU without any
+            target, are left out.
+
+    Returns:
+        By score, a share from 0 to 1 over as many images as its `n` says; None where no query
+        defines the score.
 
     Raises:
         ValueError: there is no query, or the lists differ in length.
@@ -102,14 +64,14 @@ def bootstrap_scores(
     images = len(sums_IVK2)
     scores_VK = _ratios(sums_IVK2.sum(axis=0))
     resampled_RVK = _resampled_scores(sums_IVK2, draws)
-    result: dict[str, Score | None] = {}
+    result: dict[str, Estimate | None] = {}
     for k, name in enumerate(SCORES):
         score = float(scores_VK[0, k])
         if math.isnan(score):
             result[name] = None
             continue
         low, high = _interval(resampled_RVK[:, 0, k], images, draws.confidence)
-        result[name] = Score(score, low, high, images, draws.resamples, draws.seed)
+        result[name] = Estimate(score, low, high, n=images)
     return result
 
 
@@ -118,17 +80,18 @@ def bootstrap_differences(
     reference: Sequence[Counts],
     candidate: Sequence[Counts],
     draws: Draws = Draws(),
-) -> dict[str, Difference | None]:
+) -> dict[str, Estimate | None]:
     """Return the candidate's scores minus the reference's, each with its interval.
 
     Args:
         image_ids: for each query, the image that it is about.
         reference, candidate: what each query contributes in either variant, in the same order.
-        draws: how to resample. Draws in which a score is undefined, such as mIoU without any target, are
-            left out.
+        draws: how to resample. Draws in which a score is undefined, such as mIoU without any
+            target, are left out.
 
     Returns:
-        None in place of a difference where one variant does not define the score.
+        By score, a difference of shares over as many images as its `n` says: below 0 the candidate
+        is worse. None where one variant does not define the score.
 
     Raises:
         ValueError: there is no query, the lists differ in length, or the targets of the two differ.
@@ -145,19 +108,14 @@ def bootstrap_differences(
     resampled_RVK = _resampled_scores(sums_IVK2, draws)
     gains_K = scores_VK[1] - scores_VK[0]
     resampled_gains_RK = resampled_RVK[:, 1] - resampled_RVK[:, 0]
-    result: dict[str, Difference | None] = {}
+    result: dict[str, Estimate | None] = {}
     for k, name in enumerate(SCORES):
         gain = float(gains_K[k])
         if math.isnan(gain):
             result[name] = None
             continue
         low, high = _interval(resampled_gains_RK[:, k], images, draws.confidence)
-        longer_arm = None
-        if low is not None and high is not None:
-            longer_arm = max(gain - low, high - gain)
-        result[name] = Difference(
-            gain, low, high, images, draws.resamples, draws.seed, smallest_detectable=longer_arm
-        )
+        result[name] = Estimate(gain, low, high, n=images)
     return result
 
 

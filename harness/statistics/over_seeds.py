@@ -47,6 +47,7 @@ from scipy.optimize import brentq
 from ..metrics import SCORES, Counts
 from ..records.pixel_counts import OWN, PixelCounts
 from .bootstrap import sums_by_image
+from .estimate import Estimate
 
 CONFIDENCE = 0.95
 POWER = 0.8
@@ -55,27 +56,32 @@ NORMAL_FROM = 100
 
 
 @dataclass(frozen=True)
-class Seeded:
+class SeedEstimate(Estimate):
     """A score, or a difference of scores, over seeds and images, in shares from 0 to 1.
 
+    Its `value` is the mean over seeds, and its `n` the number of images. A single image gives no
+    interval.
+
     Attributes:
-        value: mean over seeds.
-        low, high: ends of the 95 % interval; None with a single image.
         by_seed: the value of each seed.
-        clusters: number of images.
-        half_width: of the interval; an estimate farther from 0 than this excludes 0. None with a single
-            image.
-        detectable: how large a true difference must be for four in five studies like this one to tell it
-            from 0; None with a single image.
+        detectable: how large a true difference must be for four in five studies like this one to
+            tell it from 0; None with a single image.
     """
 
-    value: float
-    low: float | None
-    high: float | None
     by_seed: tuple[float, ...]
-    clusters: int
-    half_width: float | None
     detectable: float | None
+
+    def in_points(self) -> "SeedEstimate":
+        """Return the same in points: times 100."""
+        points = super().in_points()
+        return SeedEstimate(
+            value=points.value,
+            low=points.low,
+            high=points.high,
+            n=self.n,
+            by_seed=tuple(100 * share for share in self.by_seed),
+            detectable=None if self.detectable is None else 100 * self.detectable,
+        )
 
 
 def sums(pixel_counts: PixelCounts, answer: str = OWN) -> np.ndarray:
@@ -108,7 +114,7 @@ def sums_of_queries(image_ids: Sequence[str], queries: Sequence[Counts]) -> np.n
     return sums_IVK2[:, 0]
 
 
-def levels(seeds: Sequence[np.ndarray]) -> dict[str, Seeded | None]:
+def levels(seeds: Sequence[np.ndarray]) -> dict[str, SeedEstimate | None]:
     """Return the scores of one recipe; None where no query defines one.
 
     Args:
@@ -120,7 +126,7 @@ def levels(seeds: Sequence[np.ndarray]) -> dict[str, Seeded | None]:
 
 def differences(
     reference: Sequence[np.ndarray], candidate: Sequence[np.ndarray]
-) -> dict[str, Seeded | None]:
+) -> dict[str, SeedEstimate | None]:
     """Return the candidate's scores minus the reference's, paired by seed and image.
 
     Args:
@@ -158,34 +164,46 @@ def _scores_and_influences(sums_SIK2: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return scores_SK, residuals_SIK * images / denominators_SK[:, None]
 
 
-def _over_seeds(values_SK: np.ndarray, influences_SIK: np.ndarray) -> dict[str, Seeded | None]:
-    return {name: _seeded(values_SK[:, k], influences_SIK[..., k]) for k, name in enumerate(SCORES)}
+def _over_seeds(
+    values_SK: np.ndarray, influences_SIK: np.ndarray
+) -> dict[str, SeedEstimate | None]:
+    estimates = {}
+    for k, name in enumerate(SCORES):
+        estimates[name] = _over_seeds_and_images(values_SK[:, k], influences_SIK[..., k])
+    return estimates
 
 
-def _seeded(values_S: np.ndarray, influences_SI: np.ndarray) -> Seeded | None:
+def _over_seeds_and_images(values_S: np.ndarray, influences_SI: np.ndarray) -> SeedEstimate | None:
+    """Return the mean over seeds of one score, with the interval that the module describes.
+
+    Args:
+        values_S: the score of each seed, or its difference; NaN where undefined.
+        influences_SI: how much each image moves it, see `_scores_and_influences`.
+    """
     if np.isnan(values_S).any():
         return None
     value = float(values_S.mean())
     by_seed = tuple(float(seed_value) for seed_value in values_S)
     images = influences_SI.shape[1]
     if images < 2:
-        return Seeded(value, None, None, by_seed, images, None, None)
+        return SeedEstimate(value, None, None, n=images, by_seed=by_seed, detectable=None)
     influences_I = influences_SI.mean(0)
     half_widths = []
     detectables = []
     for sample in (values_S, influences_I):
         # A single seed has no spread.
         if len(sample) > 1:
-            half_widths.append(reach(len(sample)) * _standard_error(sample))
-            detectables.append(noncentrality(len(sample)) * _standard_error(sample))
+            error = _standard_error(sample)
+            half_widths.append(reach(len(sample)) * error)
+            detectables.append(noncentrality(len(sample)) * error)
+    # Seeds and images are independent sources of chance, so their arms add in quadrature.
     half_width = math.hypot(*half_widths)
-    return Seeded(
+    return SeedEstimate(
         value=value,
         low=value - half_width,
         high=value + half_width,
+        n=images,
         by_seed=by_seed,
-        clusters=images,
-        half_width=half_width,
         detectable=math.hypot(*detectables),
     )
 

@@ -1,13 +1,14 @@
-"""Comparing times: ratios with confidence intervals, percentiles that the sample allows, and outliers.
+"""Comparing times: ratios with confidence intervals, percentiles that the sample allows, outliers.
 
-The unit of evidence is the process: the queries of one process share its memory layout, the clock speed of
-its core or GPU, and its neighbours on the machine. An interval over queries would be far too narrow.
+The unit of evidence is the process: the queries of one process share its memory layout, the clock
+speed of its core or GPU, and its neighbours on the machine. An interval over queries would be far
+too narrow.
 
 Ratios are averaged as logarithms, so that twice as fast and twice as slow cancel out.
 
 Simulated coverage of the 95 % intervals, paired / unpaired, in percent
-(`tests/support/simulation.py`: 1,000 comparisons each of 3, 5 or 8 processes of each case; 48 queries in
-blocks of 8, in the order of a real session):
+(`tests/support/simulation.py`: 1,000 comparisons each of 3, 5 or 8 processes of each case; 48
+queries in blocks of 8, in the order of a real session):
 
     processes differ by                   3              5              8
     1 %, normally distributed         96.1 / 96.9    95.5 / 96.1    94.7 / 95.4
@@ -16,45 +17,32 @@ blocks of 8, in the order of a real session):
     1 %, while all drift by 20 %      94.4 / 100     94.6 / 100     93.9 / 100
     the same, one block a process     100  / 100     99.3 / 100     98.5 / 100
 
-Drift does not bias a paired ratio, but with one block a process it stays in the pairs and widens the interval.
+Drift does not bias a paired ratio, but with one block a process it stays in the pairs and widens
+the interval.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
+from .estimate import Estimate
+
 PERCENTILES: Mapping[str, float] = {"P90": 0.90, "P95": 0.95, "P99": 0.99}
-# In median absolute deviations. A standard deviation of normally distributed times is 1.4826 of them, so
-# this is ten standard deviations.
-OUTLIER_MADS = 14.826
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """The candidate's time over the reference's, and its confidence interval.
-
-    Attributes:
-        ratio: below 1 the candidate is faster.
-        low, high: ends of the confidence interval; None with a single pair of processes, or a single
-            process of one case.
-        processes: pairs of processes that the interval is made from; unpaired, the processes of the case
-            that has fewer.
-        smallest_detectable: factor (>= 1) by which an estimate must differ from 1 for its interval to
-            exclude 1.
-    """
-
-    ratio: float
-    low: float | None
-    high: float | None
-    processes: int
-    smallest_detectable: float | None
+# A value is an outlier beyond ten standard deviations from the median. Outliers would widen the
+# sample's own standard deviation, so it is estimated by the median absolute deviation (MAD), which
+# they hardly move: for normally distributed values, the standard deviation is 1.4826 times the MAD.
+# Source: Rousseeuw and Croux 1993, "Alternatives to the Median Absolute Deviation".
+OUTLIER_MADS = 14.826  # ten times 1.4826
+# An interval of 95 % leaves 2.5 % beyond either end.
+BEYOND_AN_END = 0.025
 
 
 def log_ratio(reference: Sequence[float], candidate: Sequence[float]) -> float:
-    """Return the log ratio of one pair of processes: the median over queries of ln(candidate / reference).
+    """Return the log ratio of one pair of processes.
+
+    It is the median over queries of ln(candidate / reference).
 
     Args:
         reference, candidate: positive times of the same queries in the same order, in one unit.
@@ -73,8 +61,11 @@ def log_ratio(reference: Sequence[float], candidate: Sequence[float]) -> float:
     return float(np.median(np.log(after_Q / before_Q)))
 
 
-def paired_ratio(log_ratios: Sequence[float], confidence: float = 0.95) -> Ratio:
-    """Return the ratio over all pairs of processes: exp(mean), with Student's t interval over the pairs.
+def paired_ratio(log_ratios: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """Return the ratio over all pairs of processes, with Student's t interval over the pairs.
+
+    It is exp(mean of `log_ratios`), candidate over reference: below 1 the candidate is faster. One
+    pair gives no interval.
 
     Args:
         log_ratios: one `log_ratio` per pair of processes.
@@ -83,17 +74,36 @@ def paired_ratio(log_ratios: Sequence[float], confidence: float = 0.95) -> Ratio
     Raises:
         ValueError: there is no pair at all.
     """
-    pairs = len(log_ratios)
-    if pairs == 0:
+    if len(log_ratios) == 0:
         raise ValueError("a ratio needs at least one pair of processes")
-    error = 0.0
-    if pairs > 1:
-        error = float(np.std(log_ratios, ddof=1)) / math.sqrt(pairs)
-    return _ratio(float(np.mean(log_ratios)), error, pairs - 1, pairs, confidence)
+    return mean_of(log_ratios, confidence).mapped(math.exp)
+
+
+def mean_of(values: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """Return the mean of values, one a pair of processes, with Student's t interval.
+
+    A single value gives no interval.
+
+    Args:
+        values: in one unit, which is that of the result.
+        confidence: coverage of the interval, between 0 and 1.
+
+    Raises:
+        ValueError: there is no value.
+    """
+    pairs = len(values)
+    if pairs == 0:
+        raise ValueError("a mean needs at least one value")
+    mean = float(np.mean(values))
+    if pairs == 1:
+        return Estimate(mean, None, None, n=1)
+    error = float(np.std(values, ddof=1)) / math.sqrt(pairs)
+    half_width = float(stats.t.ppf((1 + confidence) / 2, pairs - 1)) * error
+    return Estimate(mean, mean - half_width, mean + half_width, n=pairs)
 
 
 def log_median(times: Sequence[float]) -> float:
-    """Return the median over queries of ln(time): the number of a process that is paired with no other.
+    """Return the median over queries of ln(time), for a process that is paired with no other.
 
     Args:
         times: positive times of one process's queries, in the unit of what they are compared with.
@@ -112,142 +122,83 @@ def unpaired_ratio(
     candidate: Sequence[float],
     confidence: float = 0.95,
     between: float = 0.0,
-) -> Ratio:
-    """Return the ratio of two cases from different sessions: exp(difference of means), with Welch's interval.
+) -> Estimate:
+    """Return the ratio of two cases from different sessions, with Welch's interval.
 
-    What differed between the two sessions for all of their processes is in the ratio. No number of
-    processes shows it, so it is in the interval only as far as `between` says.
+    It is exp(difference of the means), candidate over reference; see `unpaired_difference`.
 
     Args:
-        reference, candidate: one `log_median` per process, over the same queries; the two may differ in
-            number.
+        reference, candidate: one `log_median` per process, over the same queries; the two may
+            differ in number.
         confidence: coverage of the interval, between 0 and 1.
         between: standard deviation of the log ratio from session to session, taken as known.
 
     Raises:
         ValueError: one of the two has no process.
     """
-    welch = _welch(reference, candidate, between)
-    return _ratio(welch.difference, welch.error, welch.freedom, welch.fewest, confidence)
+    return unpaired_difference(reference, candidate, confidence, between).mapped(math.exp)
 
 
 def unpaired_difference(
-    reference: Sequence[float], candidate: Sequence[float], confidence: float = 0.95
-) -> tuple[float, float | None, float | None]:
-    """Return the difference of two means, candidate minus reference, and the ends of Welch's interval.
+    reference: Sequence[float],
+    candidate: Sequence[float],
+    confidence: float = 0.95,
+    between: float = 0.0,
+) -> Estimate:
+    """Return the difference of two means, candidate minus reference, with Welch's interval.
 
-    The ends are None where one of the two has a single process.
+    The two samples may differ in size and variance. With the squared standard errors q = s^2 / n of
+    both, the variance of the difference is q1 + q2, and its degrees of freedom are
+    (q1 + q2)^2 / (q1^2 / (n1 - 1) + q2^2 / (n2 - 1)).
+
+    What differed between the two sessions for all of their processes is in the difference. No
+    number of processes shows it, so it is in the interval only as far as `between` says: its square
+    adds to the variance, and has no degrees of freedom to lose.
+
+    Source: Welch 1947; the degrees of freedom are Satterthwaite's.
 
     Args:
-        reference, candidate: one value per process, in one unit, which is that of all three results.
+        reference, candidate: one value per process, in one unit, which is that of the result.
         confidence: coverage of the interval, between 0 and 1.
+        between: standard deviation of the difference from session to session, taken as known.
+
+    Returns:
+        An estimate whose `n` is the number of processes of the side that has fewer. A side of one
+        process has no variance, so there is no interval.
 
     Raises:
         ValueError: one of the two has no process.
-    """
-    welch = _welch(reference, candidate, between=0.0)
-    if welch.fewest == 1:
-        return welch.difference, None, None
-    half_width = float(stats.t.ppf((1 + confidence) / 2, welch.freedom)) * welch.error
-    return welch.difference, welch.difference - half_width, welch.difference + half_width
-
-
-@dataclass(frozen=True)
-class _Welch:
-    """The difference of two means.
-
-    Attributes:
-        difference: candidate minus reference.
-        error: its standard error.
-        freedom: degrees of freedom of its t distribution; infinite for the normal distribution.
-        fewest: size of the smaller sample.
-    """
-
-    difference: float
-    error: float
-    freedom: float
-    fewest: int
-
-
-def _welch(reference: Sequence[float], candidate: Sequence[float], between: float) -> _Welch:
-    """Compare two means whose samples may differ in size and variance.
-
-    With the squared standard errors q = s^2 / n of both, the variance of the difference is q1 + q2, and
-    its degrees of freedom are (q1 + q2)^2 / (q1^2 / (n1 - 1) + q2^2 / (n2 - 1)). A variance that is known,
-    `between`^2, adds to the variance and has no degrees of freedom to lose.
-
-    Source: Welch 1947; the degrees of freedom are Satterthwaite's.
     """
     samples = [np.asarray(reference, dtype=float), np.asarray(candidate, dtype=float)]
     fewest = min(sample.size for sample in samples)
     if fewest == 0:
         raise ValueError("a comparison needs at least one process on each side")
+    difference = float(np.mean(samples[1]) - np.mean(samples[0]))
+    if fewest == 1:
+        return Estimate(difference, None, None, n=1)
     squared_errors = 0.0
     freedom_divisor = 0.0
-    # A sample of one has no variance; then neither counts, and the callers give no interval.
-    if fewest > 1:
-        for sample in samples:
-            squared_error = float(np.var(sample, ddof=1)) / sample.size
-            squared_errors += squared_error
-            freedom_divisor += squared_error**2 / (sample.size - 1)
+    for sample in samples:
+        squared_error = float(np.var(sample, ddof=1)) / sample.size
+        squared_errors += squared_error
+        freedom_divisor += squared_error**2 / (sample.size - 1)
     variance = squared_errors + between**2
+    # Without any spread only `between` is left, which is known: the distribution is normal.
     freedom = variance**2 / freedom_divisor if freedom_divisor else math.inf
-    difference = float(np.mean(samples[1]) - np.mean(samples[0]))
-    return _Welch(difference, math.sqrt(variance), freedom, fewest)
-
-
-def mean_interval(
-    values: Sequence[float], confidence: float = 0.95
-) -> tuple[float, float | None, float | None]:
-    """Return the mean of values, one a pair, and the ends of Student's t interval; None for a single value.
-
-    Args:
-        values: in one unit, which is that of all three results.
-        confidence: coverage of the interval, between 0 and 1.
-
-    Raises:
-        ValueError: there is no value.
-    """
-    pairs = len(values)
-    if pairs == 0:
-        raise ValueError("a mean needs at least one value")
-    mean = float(np.mean(values))
-    if pairs == 1:
-        return mean, None, None
-    student = stats.t.ppf((1 + confidence) / 2, pairs - 1)
-    half_width = float(student * np.std(values, ddof=1) / math.sqrt(pairs))
-    return mean, mean - half_width, mean + half_width
-
-
-def _ratio(mean: float, error: float, freedom: float, processes: int, confidence: float) -> Ratio:
-    """Return the ratio of a mean of logarithms, with Student's t interval; without one for one process.
-
-    Args:
-        mean: of the logarithms.
-        error: its standard error.
-        freedom: its degrees of freedom.
-        processes: as in `Ratio`.
-        confidence: coverage of the interval.
-    """
-    if processes == 1:
-        return Ratio(math.exp(mean), None, None, 1, None)
-    half_width = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
-    return Ratio(
-        ratio=math.exp(mean),
-        low=math.exp(mean - half_width),
-        high=math.exp(mean + half_width),
-        processes=processes,
-        smallest_detectable=math.exp(half_width),
-    )
+    half_width = float(stats.t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance)
+    return Estimate(difference, difference - half_width, difference + half_width, n=fewest)
 
 
 def percentile_allowed(fraction: float, n: int) -> bool:
     """Return whether n independent samples can bound this percentile from above.
 
-    All n samples lie below the percentile with the probability fraction^n. Only if that is at most 2.5 %
-    does the distribution-free 95 % interval of the percentile end inside the sample.
+    All n samples lie below the percentile with the probability fraction^n. Only if that is at most
+    2.5 % does the distribution-free 95 % interval of the percentile end inside the sample. So P90
+    takes 36 samples, P95 takes 72 and P99 takes 368.
+
+    Source: David and Nagaraja 2003, "Order Statistics", section 7.1.
     """
-    return fraction**n <= 0.025
+    return fraction**n <= BEYOND_AN_END
 
 
 def percentiles(values: Sequence[float], n: int) -> dict[str, float]:
@@ -265,9 +216,10 @@ def percentiles(values: Sequence[float], n: int) -> dict[str, float]:
 
 
 def outliers(values: Sequence[float]) -> np.ndarray:
-    """Flag, bool [n], what is farther from the median than `OUTLIER_MADS` median absolute deviations.
+    """Flag what is farther from the median than `OUTLIER_MADS` median absolute deviations, bool [n].
 
-    Where more than half of the values are equal the deviation is zero, and every other value is flagged.
+    Where more than half of the values are equal the deviation is zero, and every other value is
+    flagged.
     """
     values_n = np.asarray(values, dtype=float)
     if values_n.size == 0:

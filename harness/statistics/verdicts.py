@@ -10,12 +10,13 @@ import math
 from collections.abc import Mapping
 from typing import Literal, Protocol
 
+from .estimate import Estimate
+
 Verdict = Literal["improvement", "same", "regression", "inconclusive"]
-Answer = Literal["holds", "fails", "inconclusive"]
+LimitVerdict = Literal["holds", "fails", "inconclusive"]
 ClaimVerdict = Literal["confirmed", "refuted", "inconclusive"]
 QualityWord = Literal["as good", "worse", "better", "cannot tell"]
 TimeWord = Literal["faster", "slower", "same", "cannot tell"]
-Ends = tuple[float, float]
 Position = Literal["below", "within", "above"]
 
 TIME_THRESHOLD = 0.05  # a share: 5 %
@@ -23,7 +24,7 @@ QUALITY_THRESHOLD = 2.0  # points: what the modified LISA's document claims, "wi
 
 
 class Interval(Protocol):
-    """Whatever has two ends, both None where there is no interval, such as `Ratio` and `Difference`."""
+    """Whatever has two ends, both None where there is no interval, such as an `Estimate`."""
 
     @property
     def low(self) -> float | None:
@@ -34,23 +35,18 @@ class Interval(Protocol):
         """The upper end."""
 
 
-def ends_of(interval: Interval) -> Ends | None:
-    """Return both ends of an interval; None where there is no interval."""
+def _position(interval: Interval, lowest: float, highest: float) -> Position | None:
+    """Return where the whole interval lies, seen from a range.
+
+    None where it reaches over an end of the range, and where there is no interval.
+    """
     if interval.low is None or interval.high is None:
         return None
-    return interval.low, interval.high
-
-
-def _position(ends: Ends | None, lowest: float, highest: float) -> Position | None:
-    """Return where the whole interval lies, seen from a range; None where that cannot be said."""
-    if ends is None:
-        return None
-    low, high = ends
-    if high < lowest:
+    if interval.high < lowest:
         return "below"
-    if low > highest:
+    if interval.low > highest:
         return "above"
-    if lowest <= low and high <= highest:
+    if lowest <= interval.low and interval.high <= highest:
         return "within"
     return None
 
@@ -67,7 +63,7 @@ _SCORE_VERDICTS: Mapping[Position | None, Verdict] = {
     "above": "improvement",
     None: "inconclusive",
 }
-_ANSWERS: Mapping[Position | None, Answer] = {
+_LIMIT_VERDICTS: Mapping[Position | None, LimitVerdict] = {
     "below": "fails",
     "within": "holds",
     "above": "fails",
@@ -101,7 +97,7 @@ def ratio_verdict(ratio: Interval, threshold: float) -> Verdict:
         ValueError: the threshold is negative.
     """
     _check_not_negative(threshold)
-    return _COST_VERDICTS[_position(ends_of(ratio), 1 / (1 + threshold), 1 + threshold)]
+    return _COST_VERDICTS[_position(ratio, 1 / (1 + threshold), 1 + threshold)]
 
 
 def quality_verdict(difference: Interval, threshold: float) -> Verdict:
@@ -115,7 +111,7 @@ def quality_verdict(difference: Interval, threshold: float) -> Verdict:
         ValueError: the threshold is negative.
     """
     _check_not_negative(threshold)
-    return _SCORE_VERDICTS[_position(ends_of(difference), -threshold, threshold)]
+    return _SCORE_VERDICTS[_position(difference, -threshold, threshold)]
 
 
 def quality_word(difference: Interval, threshold: float = QUALITY_THRESHOLD) -> QualityWord:
@@ -145,81 +141,82 @@ def may_be_praised(difference: Interval | None) -> bool:
     return difference is None or quality_word(difference) in ("as good", "better")
 
 
-def images_to_tell(
-    difference: float, interval: Interval, images: int, threshold: float = QUALITY_THRESHOLD
-) -> int | None:
+def images_to_tell(difference: Estimate, threshold: float = QUALITY_THRESHOLD) -> int | None:
     """Estimate how many images would give a verdict, where the images so far have given none.
 
-    The estimate takes the measured difference for the true one, and lets each arm of the interval shrink
-    with the square root of the number of images. The arm that now reaches over a threshold must then end
-    at the threshold:
+    The measured difference is taken for the true one, and each arm of the interval shrinks with the
+    square root of the number of images. The arm that now reaches over a threshold must then end at
+    the threshold:
 
         arm * sqrt(images / needed) = |threshold - difference|
 
     Args:
-        difference: candidate minus reference, in points.
-        interval: of the difference.
-        images: how many it was measured on.
+        difference: candidate minus reference, in points; its `n` is the number of images.
         threshold: in points.
 
     Returns:
-        A number of images, rounded up to two digits. None where there is a verdict already, where there is
-        no interval, or where the difference lies on a threshold, so that no number of images would do.
+        A number of images, rounded up to two digits. None where there is a verdict already, where
+        there is no interval, or where the difference lies on a threshold, so that no number of
+        images would do.
     """
-    ends = ends_of(interval)
-    if ends is None or quality_verdict(interval, threshold) != "inconclusive":
+    low, high = difference.low, difference.high
+    if low is None or high is None or quality_verdict(difference, threshold) != "inconclusive":
         return None
-    low, high = ends
     needed = 0.0
     for edge in (-threshold, threshold):
         if not low < edge < high:
             continue
-        if edge == difference:
+        if edge == difference.value:
             return None
-        arm = high - difference if edge > difference else difference - low
-        needed = max(needed, images * (arm / (edge - difference)) ** 2)
+        if edge > difference.value:
+            arm = high - difference.value
+        else:
+            arm = difference.value - low
+        needed = max(needed, difference.n * (arm / (edge - difference.value)) ** 2)
     if needed == 0.0:
         return None
+    # The estimate is rough: two digits of it are shown, rounded up.
     unit = 10 ** max(0, math.floor(math.log10(needed)) - 1)
     return math.ceil(needed / unit) * unit
 
 
-def ratio_at_most(ratio: Interval, limit: float) -> Answer:
+def ratio_at_most(ratio: Interval, limit: float) -> LimitVerdict:
     """Return whether a ratio of costs is at most `limit`; how far below it lies does not matter.
 
     Args:
         ratio: with the ends of its interval, as ratios.
         limit: such as 1.05, where at most 5 % more are accepted.
     """
-    return _ANSWERS[_position(ends_of(ratio), -math.inf, limit)]
+    return _LIMIT_VERDICTS[_position(ratio, -math.inf, limit)]
 
 
-def loss_at_most(difference: Interval, limit: float) -> Answer:
+def loss_at_most(difference: Interval, limit: float) -> LimitVerdict:
     """Return whether a score, candidate minus reference, is not worse by more than `limit`.
 
     Args:
         difference: with the ends of its interval.
         limit: largest loss that is accepted, in the unit of the ends.
     """
-    return _ANSWERS[_position(ends_of(difference), -limit, math.inf)]
+    return _LIMIT_VERDICTS[_position(difference, -limit, math.inf)]
 
 
 def claim_verdict(
-    ends: Ends | None, at_most: float | None, at_least: float | None
+    interval: Interval, at_most: float | None, at_least: float | None
 ) -> tuple[ClaimVerdict, str | None]:
-    """Return the verdict of an interval against the bound of a claim, and the reason of an inconclusive one.
+    """Return the verdict on a claim's bound, and the reason of an inconclusive one.
 
-    The claim is confirmed if the whole interval keeps the bound, and refuted if the whole interval breaks it.
+    The claim is confirmed if the whole interval keeps the bound, and refuted if the whole interval
+    breaks it.
 
     Args:
-        ends: of the interval; None where the run gives none.
+        interval: of the number that the claim is about.
         at_most, at_least: the bound; one of the two is None.
     """
-    if ends is None:
+    if interval.low is None or interval.high is None:
         return "inconclusive", "this run gives no interval for it"
     lowest = -math.inf if at_least is None else at_least
     highest = math.inf if at_most is None else at_most
-    position = _position(ends, lowest, highest)
+    position = _position(interval, lowest, highest)
     if position is None:
         return "inconclusive", "its interval reaches over the bound"
     if position == "within":

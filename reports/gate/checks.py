@@ -26,8 +26,9 @@ from ...harness import masks
 from ...harness.contract import STAGES
 from ...harness.environment import different_machines
 from ...harness.metrics import METRICS
-from ...harness.statistics.ratios import Ratio, paired_ratio, unpaired_difference, unpaired_ratio
-from ...harness.statistics.verdicts import Answer, loss_at_most, ratio_at_most
+from ...harness.statistics.estimate import Estimate
+from ...harness.statistics.ratios import paired_ratio, unpaired_difference, unpaired_ratio
+from ...harness.statistics.verdicts import LimitVerdict, loss_at_most, ratio_at_most
 from ..energy import ENERGY
 from ..peaks import RESIDENT_SET
 from ..quality import points
@@ -62,7 +63,7 @@ WHOLE_PROCESSES = (
     "by the peak of the whole process: "
     "the baseline or the run lacks what stood there before the build"
 )
-VERDICTS: Mapping[Answer, Verdict] = {
+VERDICTS: Mapping[LimitVerdict, Verdict] = {
     "holds": "holds",
     "fails": "regression",
     "inconclusive": "inconclusive",
@@ -94,14 +95,6 @@ class Check(Strict):
     first: "Check | None" = Field(
         default=None, description="What was measured first, where it was measured again."
     )
-
-
-@dataclass(frozen=True)
-class _Ends:
-    """The ends of an interval, as `harness.statistics.verdicts` takes them."""
-
-    low: float | None
-    high: float | None
 
 
 @dataclass(frozen=True)
@@ -344,26 +337,23 @@ def _growth(
         threshold: accepted share of the peak; None where it is not gated.
     """
     before, after = [sum(side) / len(side) for side in growths_bytes]
-    difference, low, high = unpaired_difference(growths_bytes[0], growths_bytes[1])
-    interval = _Ends(
-        low=None if low is None else 1 + low / before,
-        high=None if high is None else 1 + high / before,
-    )
+    difference_bytes = unpaired_difference(growths_bytes[0], growths_bytes[1])
+    ratio = difference_bytes.mapped(lambda change_bytes: 1 + change_bytes / before)
     known = {
         "before": before,
         "after": after,
-        "change": 1 + difference / before,
-        "low": interval.low,
-        "high": interval.high,
+        "change": ratio.value,
+        "low": ratio.low,
+        "high": ratio.high,
+        # An arm of this interval is a share of the growth, which is how thresholds are given.
+        "detectable": ratio.detectable_difference,
     }
-    if low is not None:
-        known["detectable"] = (difference - low) / before
     if threshold is None:
         return pair.check(metric, "not gated", "bytes", **known)
     allowed_bytes = threshold * sum(peaks_bytes) / len(peaks_bytes)
     limit = 1 + allowed_bytes / before
-    too_few = "one process" if low is None else None
-    verdict, why = _with_reason(VERDICTS[ratio_at_most(interval, limit)], too_few)
+    too_few = "one process" if ratio.low is None else None
+    verdict, why = _with_reason(VERDICTS[ratio_at_most(ratio, limit)], too_few)
     return pair.check(metric, verdict, "bytes", **known, limit=limit, why=why)
 
 
@@ -402,13 +392,15 @@ def _cost(
         too_few = "one process" if ratio.low is None else None
         verdict, why = _with_reason(VERDICTS[ratio_at_most(ratio, limit)], too_few)
     # The smallest ratio that differs from 1, as a share, which is how thresholds are given.
-    detectable = ratio.smallest_detectable and ratio.smallest_detectable - 1
+    detectable = None
+    if ratio.detectable_ratio is not None:
+        detectable = ratio.detectable_ratio - 1
     return pair.check(
         metric,
         verdict,
         unit,
         **known,
-        change=ratio.ratio,
+        change=ratio.value,
         low=ratio.low,
         high=ratio.high,
         detectable=detectable,
@@ -431,7 +423,7 @@ def _ratio(
     unit: Unit,
     logs: Sequence[Sequence[float]],
     limit: float | None,
-) -> Ratio:
+) -> Estimate:
     """Return the ratio of a cost: of pairs of processes if there are any, else of two sessions.
 
     See the module's docstring for the interval of two sessions.

@@ -7,7 +7,7 @@ import numpy as np
 from ...harness.records.manifest import Group
 from ...harness.records.run import CaseRecords, Run
 from ...harness.statistics.factorial import corners
-from ...harness.statistics.ratios import mean_interval
+from ...harness.statistics.ratios import mean_of
 from ..peaks import memory_by_process
 from ..ratios import mean_milliseconds, medians_ms, paired_ratio_of, time_logs
 from ..schema_base import Ratio, Twin
@@ -160,9 +160,10 @@ def mean_difference(changes: ByProcess, whole: ByProcess) -> Difference:
     There is no share where the interval of the whole change holds 0: it may have the wrong sign.
     """
     if not changes:
-        return Difference(bytes=None, low=None, high=None, processes=0, share=None)
-    mean, low, high = mean_interval(list(changes.values()))
-    whole_mean, whole_low, whole_high = mean_interval(list(whole.values()))
-    holds_zero = whole_low is not None and whole_high is not None and whole_low <= 0 <= whole_high
-    share = None if holds_zero or not whole_mean else mean / whole_mean
-    return Difference(bytes=mean, low=low, high=high, processes=len(changes), share=share)
+        return Difference.from_estimate(None, share=None)
+    mean = mean_of(list(changes.values()))
+    whole_mean = mean_of(list(whole.values()))
+    share = None
+    if whole_mean.value != 0 and not whole_mean.holds(0):
+        share = mean.value / whole_mean.value
+    return Difference.from_estimate(mean, share)

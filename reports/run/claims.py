@@ -16,7 +16,7 @@ from statistics import median
 from ...harness.contract import STAGES
 from ...harness.records.manifest import StatedClaim
 from ...harness.records.run import CaseRecords, FitRecord, Run
-from ...harness.statistics.verdicts import claim_verdict, ends_of
+from ...harness.statistics.verdicts import claim_verdict
 from ..card import bytes_on_card
 from ..energy import ENERGY, energy_ratio
 from ..formatting import listed, ratio_with_interval
@@ -61,9 +61,16 @@ def claim_result(claim: StatedClaim, run: Run) -> ClaimResult:
     except NotMeasured as error:
         why = textwrap.shorten(str(error), 240, placeholder=" ...")
         finding = Finding(None, verdict="not measured", reason=why)
+    estimate = finding.estimate
     verdict, reason = finding.verdict, finding.reason
     if verdict is None:
-        verdict, reason = claim_verdict(finding.interval, claim.at_most, claim.at_least)
+        assert estimate is not None, "a finding without a verdict of its own has a number"
+        verdict, reason = claim_verdict(estimate, claim.at_most, claim.at_least)
+    measured, interval = None, None
+    if estimate is not None:
+        measured = estimate.value
+        if estimate.low is not None and estimate.high is not None:
+            interval = (estimate.low, estimate.high)
     return ClaimResult(
         claim=claim.claim,
         quantity=claim.quantity,
@@ -74,8 +81,8 @@ def claim_result(claim: StatedClaim, run: Run) -> ClaimResult:
         at_least=claim.at_least,
         published=claim.published,
         source=claim.source,
-        measured=finding.measured,
-        interval=finding.interval,
+        measured=measured,
+        interval=interval,
         verdict=verdict,
         reason=_joined(finding.about, reason),
     )
@@ -173,9 +180,9 @@ def _time_ratios(
 
 
 def _of_time(ratio: Ratio) -> Finding:
-    if ratio.ratio is None:
+    if ratio.estimate is None:
         raise NotMeasured("no query has this time in both cases")
-    return Finding(ratio.ratio, ends_of(ratio))
+    return Finding(ratio.estimate)
 
 
 def _kind_of_answers(reference: CaseRecords, candidate: CaseRecords) -> str | None:
@@ -196,7 +203,7 @@ def _preprocessing(
     preprocess_ms = _difference_of_medians_ms(
         stage_times(reference.timed, PREPROCESS), stage_times(candidate.timed, PREPROCESS)
     )
-    verdict, _ = claim_verdict(ends_of(without), claim.at_most, claim.at_least)
+    verdict, _ = claim_verdict(without, claim.at_most, claim.at_least)
     return (
         f"the medians differ by {change_ms:+.1f} ms, of which {preprocess_ms:+.1f} ms are "
         f"preprocessing; without preprocessing the ratio is {ratio_with_interval(without)}, which "
@@ -216,9 +223,9 @@ def _energy(claim: StatedClaim, run: Run) -> Finding:
     reference, candidate = _timed_cases(claim, run)
     twins = _twins_beside(reference, candidate, run)
     ratio = no_narrower(energy_ratio(reference.queries, candidate.queries), ENERGY, twins)
-    if ratio.ratio is None:
+    if ratio.estimate is None:
         raise NotMeasured("no process of both cases has read a GPU's energy counter")
-    return Finding(ratio.ratio, ends_of(ratio), about=_widened_by(twins))
+    return Finding(ratio.estimate, about=_widened_by(twins))
 
 
 def _peak(claim: StatedClaim, run: Run) -> Finding:
@@ -273,9 +280,9 @@ def _vision_weights(case: CaseRecords) -> int:
 
 def _of_memory(logs: Mapping[int, float]) -> Finding:
     ratio = paired_ratio_of(logs)
-    if ratio.ratio is None:
+    if ratio.estimate is None:
         raise NotMeasured(NO_MEMORY)
-    return Finding(ratio.ratio, ends_of(ratio))
+    return Finding(ratio.estimate)
 
 
 # Quality
@@ -300,7 +307,7 @@ def _quality(metric: str, claim: StatedClaim, run: Run) -> Finding:
     difference = points(reference.scored, candidate.scored)[metric]
     if difference is None:
         raise NotMeasured("no query that both cases evaluated has this quality")
-    return Finding(difference.difference, ends_of(difference))
+    return Finding(difference.estimate)
 
 
 # Whether a case fits a card
@@ -319,11 +326,11 @@ def _fits(claim: StatedClaim, run: Run) -> Finding:
     by_driver, limit_bytes = fit.device_process_bytes, claim.at_most
     if fit.status == "oom":
         reason = f"{answered}; it ran out of memory: {fit.reason}"
-        return Finding(taken.bytes, verdict="refuted", about=taken.about, reason=reason)
+        return Finding(taken.estimate, verdict="refuted", about=taken.about, reason=reason)
     if by_driver is not None and limit_bytes is not None and by_driver > limit_bytes:
         reason = f"{answered}; the driver counts {by_driver / 2**30:.2f} GiB for the process"
-        return Finding(taken.bytes, verdict="inconclusive", about=taken.about, reason=reason)
-    return Finding(taken.bytes, verdict="confirmed", about=taken.about, reason=answered)
+        return Finding(taken.estimate, verdict="inconclusive", about=taken.about, reason=reason)
+    return Finding(taken.estimate, verdict="confirmed", about=taken.about, reason=answered)
 
 
 def _answered(fit: FitRecord, case: CaseRecords, run: Run) -> str:

@@ -147,7 +147,7 @@ def compare_sides(
     gIoU_verdict, images = None, None
     if gIoU is not None:
         gIoU_verdict = quality_verdict(gIoU, QUALITY_THRESHOLD)
-        images = images_to_tell(gIoU.difference, gIoU, gIoU.clusters)
+        images = images_to_tell(gIoU.estimate)
 
     return Comparison(
         reference=reference.case.name,

@@ -6,9 +6,9 @@ from typing import Literal
 
 from ...harness.records.manifest import StatedClaim
 from ...harness.records.run import Run
+from ...harness.statistics.estimate import Estimate
 
 Verdict = Literal["confirmed", "refuted", "inconclusive", "not measured"]
-Ends = tuple[float, float]  # of an interval: low, high
 
 ON_A_CPU = "it is a claim on GPU memory, and this run was on a CPU: it takes an NVIDIA GPU"
 
@@ -22,16 +22,15 @@ class Finding:
     """What a run measured for a claim.
 
     Attributes:
-        measured: the number; None where there is none, as of a training that ran out of memory.
-        interval: its 95 % interval; None where the run gives none.
+        estimate: the number, with its interval where the run gives one; None where there is no
+            number, as of a training that ran out of memory.
         verdict: where no interval decides, as of ``fits`` or where nothing was measured; None where
             the interval decides.
         reason: why the verdict is what it is.
         about: what the number is of; it stands before the reason.
     """
 
-    measured: float | None
-    interval: Ends | None = None
+    estimate: Estimate | None
     verdict: Verdict | None = None
     reason: str | None = None
     about: str | None = None

@@ -9,10 +9,11 @@ Some keys of the file have older names than the code: ``teams`` are groups, ``ce
 roofline, ``floor`` is a trivial baseline, and ``paper`` is arithmetic.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, JsonValue
 
+from ...harness.statistics.estimate import Estimate
 from ...harness.statistics.verdicts import Verdict
 from ..schema_base import (
     NO_RATIO,
@@ -181,6 +182,26 @@ class Difference(Strict):
     share: float | None = Field(
         description="Of the whole change; null where that cannot be told from 0."
     )
+
+    @classmethod
+    def from_estimate(cls, estimate: Estimate | None, share: float | None) -> Self:
+        """Return the difference of an estimate in bytes, all null without one."""
+        if estimate is None:
+            return cls(bytes=None, low=None, high=None, processes=0, share=None)
+        return cls(
+            bytes=estimate.value,
+            low=estimate.low,
+            high=estimate.high,
+            processes=estimate.n,
+            share=share,
+        )
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """The difference with its interval, in bytes; None without a pair."""
+        if self.bytes is None:
+            return None
+        return Estimate(self.bytes, self.low, self.high, self.processes)
 
 
 class TimeChange(Strict):

@@ -10,7 +10,6 @@ from functools import partial
 from ...harness.records.manifest import StatedClaim, SuiteTraining
 from ...harness.records.run import Run
 from ...harness.records.training import read_training
-from ...harness.statistics.verdicts import ends_of
 from ..markdown import markdown_table
 from ..peaks import RESIDENT_SET
 from ..schema_base import Ratio
@@ -101,11 +100,11 @@ def _compared(claim: StatedClaim, run: Run, needs: str) -> ComparedTrainings:
 def _finding(compared: ComparedTrainings, name: str, target: str | None = None) -> Finding:
     """Return a ratio of the comparison; `target` says up to where it was measured."""
     ratio: Ratio = getattr(compared.comparisons[0], name)
-    if ratio.ratio is None:
+    if ratio.estimate is None:
         raise NotMeasured("one of the two trainings does not have it")
     seeds = _number_of_seeds(compared)
     about = f"{target}, {seeds}" if target else seeds
-    return Finding(ratio.ratio, ends_of(ratio), about=about)
+    return Finding(ratio.estimate, about=about)
 
 
 def _number_of_seeds(compared: ComparedTrainings) -> str:
@@ -154,8 +153,10 @@ def _points(metric: str, claim: StatedClaim, run: Run) -> Finding:
     if difference is None:
         raise NotMeasured("one of the two trainings does not have it")
     several_seeds = len(compared.comparisons[0].seeds) > 1
-    interval = ends_of(difference) if several_seeds else None
-    return Finding(difference.difference, interval, about=_number_of_seeds(compared))
+    estimate = difference.estimate
+    if not several_seeds:
+        estimate = estimate.without_interval()
+    return Finding(estimate, about=_number_of_seeds(compared))
 
 
 def _fits(claim: StatedClaim, run: Run) -> Finding:
@@ -171,7 +172,7 @@ def _fits(claim: StatedClaim, run: Run) -> Finding:
     largest = max(taken, key=lambda on: on.bytes or 0)
     steps = sum(len(training.steps) for training in trainings)
     reason = f"made {steps} steps under the cap"
-    return Finding(largest.bytes, verdict="confirmed", about=largest.about, reason=reason)
+    return Finding(largest.estimate, verdict="confirmed", about=largest.about, reason=reason)
 
 
 OF_TRAININGS: Mapping[str, Quantity] = {

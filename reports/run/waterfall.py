@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from ...harness.statistics.estimate import Estimate
 from .. import formatting
 from ..drawing import (
     BLUE,
@@ -46,14 +47,11 @@ class Change:
     """One change on a panel's axis, without a place on it yet.
 
     Attributes:
-        amount: from where the change begins; None where it is unknown.
-        low, high: the ends of its interval, likewise.
-        label: what stands beside it.
+        amount: by how much the value changes, in the unit of the axis; None where it is unknown.
+        label: what is printed to the right of it.
     """
 
-    amount: float | None
-    low: float | None
-    high: float | None
+    amount: Estimate | None
     label: str
 
 
@@ -64,7 +62,7 @@ class Changes:
     Attributes:
         title, axis_label: of the panel.
         start: the reference's value.
-        start_label, end_label: what stands beside the reference and the candidate.
+        start_label, end_label: what is printed to the right of the reference and the candidate.
         whole: the change from the reference to the candidate.
         own: the effect of each factor alone.
         interaction: what the factors' own effects leave of the whole.
@@ -86,16 +84,14 @@ class Step:
 
     Attributes:
         name: on the left.
-        begin, end: from where on the axis to where.
-        low, high: the ends of its interval, if it has one.
+        begin: where on the axis its bar begins.
+        end: where its bar ends, with the interval of that end.
         label: on the right.
     """
 
     name: str
     begin: float
-    end: float
-    low: float | None
-    high: float | None
+    end: Estimate
     label: str
 
 
@@ -186,7 +182,7 @@ def time_changes(attribution: Attribution, time: TimeChange) -> Changes:
 
 
 def _time_change(part: Milliseconds) -> Change:
-    return Change(part.ms, part.low, part.high, formatting.milliseconds_change(part))
+    return Change(part.estimate, formatting.milliseconds_change(part))
 
 
 def memory_changes(attribution: Attribution, unit: MemoryUnit) -> Changes:
@@ -207,34 +203,38 @@ def memory_changes(attribution: Attribution, unit: MemoryUnit) -> Changes:
 
 
 def _memory_change(part: Difference, unit: MemoryUnit) -> Change:
-    def in_unit(size_bytes: float | None) -> float | None:
-        return None if size_bytes is None else size_bytes / unit.size_bytes
-
-    label = verdict_words.memory_difference(part, unit)
-    return Change(in_unit(part.bytes), in_unit(part.low), in_unit(part.high), label)
+    amount = None
+    if part.estimate is not None:
+        amount = part.estimate.mapped(lambda size_bytes: size_bytes / unit.size_bytes)
+    return Change(amount, verdict_words.memory_difference(part, unit))
 
 
 def steps(attribution: Attribution, changes: Changes) -> list[Step]:
     """Return the rows: reference, own effect of each factor, interaction, and candidate."""
     start = changes.start
     reference = wrapped(attribution.reference, NAME_CHARACTERS)
-    rows = [Step(reference, start, start, None, None, changes.start_label)]
+    rows = [Step(reference, start, _place(start), changes.start_label)]
     for factor, (before, after) in attribution.levels.items():
         levels = wrapped(f"{before} to {after}", LEVEL_CHARACTERS)
-        rows.append(_step(f"{factor}\n{levels}", rows[-1].end, changes.own[factor]))
-    rows.append(_step(INTERACTION, rows[-1].end, changes.interaction))
+        rows.append(_step(f"{factor}\n{levels}", rows[-1].end.value, changes.own[factor]))
+    rows.append(_step(INTERACTION, rows[-1].end.value, changes.interaction))
     whole = _step(wrapped(attribution.candidate, NAME_CHARACTERS), start, changes.whole)
     label = f"{changes.end_label}\n{whole.label}"
-    rows.append(replace(whole, begin=whole.end, label=label))
+    rows.append(replace(whole, begin=whole.end.value, label=label))
     return rows
 
 
 def _step(name: str, begin: float, change: Change) -> Step:
     """Return a change that begins at a place of the axis; an unknown one stays there."""
-    end = begin if change.amount is None else begin + change.amount
-    low = None if change.low is None else begin + change.low
-    high = None if change.high is None else begin + change.high
-    return Step(name, begin, end, low, high, change.label)
+    end = _place(begin)
+    if change.amount is not None:
+        end = change.amount.mapped(lambda amount: begin + amount)
+    return Step(name, begin, end, change.label)
+
+
+def _place(value: float) -> Estimate:
+    """Return a place on the axis that was not estimated, so that it has no interval."""
+    return Estimate(value, None, None, n=0)
 
 
 def _draw_steps(axes: Axes, rows: Sequence[Step]) -> None:
@@ -243,17 +243,17 @@ def _draw_steps(axes: Axes, rows: Sequence[Step]) -> None:
     last = len(rows) - 1
     for row, step in enumerate(rows):
         if row in (0, last):
-            axes.plot(step.end, row, "D", color=INK, markersize=7, zorder=4)
+            axes.plot(step.end.value, row, "D", color=INK, markersize=7, zorder=4)
         else:
-            length = step.end - step.begin
+            length = step.end.value - step.begin
             axes.barh(row, length, 0.56, left=step.begin, color=_colour(step), linewidth=1)
-        if step.low is not None and step.high is not None:
+        if step.end.low is not None and step.end.high is not None:
             # The white line under it keeps the interval visible on a bar.
             for colour, width in (("white", 4), (INK, 1.6)):
-                ends = (step.low, step.high)
+                ends = (step.end.low, step.end.high)
                 axes.plot(ends, (row, row), color=colour, linewidth=width, zorder=3)
         if row != last:
-            axes.vlines(step.end, row, row + 1, GREY, linewidth=0.9, zorder=1)
+            axes.vlines(step.end.value, row, row + 1, GREY, linewidth=0.9, zorder=1)
         axes.annotate(
             step.label,
             (1, row),
@@ -269,7 +269,7 @@ def _draw_steps(axes: Axes, rows: Sequence[Step]) -> None:
 def _colour(step: Step) -> str:
     if step.name == INTERACTION:
         return GREY
-    return BLUE if step.end < step.begin else VERMILION
+    return BLUE if step.end.value < step.begin else VERMILION
 
 
 def _fit_axis(axes: Axes, rows: Sequence[Step]) -> None:
@@ -279,9 +279,9 @@ def _fit_axis(axes: Axes, rows: Sequence[Step]) -> None:
     """
     places = []
     for step in rows:
-        places += [step.begin, step.end]
-        if step.low is not None and step.high is not None:
-            places += [step.low, step.high]
+        places += [step.begin, step.end.value]
+        if step.end.low is not None and step.end.high is not None:
+            places += [step.end.low, step.end.high]
     low, high = min(places), max(places)
     room = BEYOND * (high - low) or 1
     axes.set_xlim(low - room, high + room)

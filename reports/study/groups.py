@@ -11,7 +11,6 @@ from ...harness.metrics import SCORES
 from ...harness.records.pixel_counts import OWN, chosen
 from ...harness.records.study import DUAL, StudyRecords, StudyTraining, StudyTrainingManifest
 from ...harness.statistics import over_seeds
-from ...harness.statistics.over_seeds import Seeded
 from .schema import Level, SeedPoints
 
 # The recipe `clip` with one of its losses left out, or with one added.
@@ -85,7 +84,10 @@ def scores(
     if len(sums[0]) == 0:
         return {}
     levels = over_seeds.levels(sums)
-    return {name: _level(score) if score else None for name, score in levels.items()}
+    result: dict[str, Level | None] = {}
+    for name, score in levels.items():
+        result[name] = Level.from_estimate(score) if score else None
+    return result
 
 
 def differences(
@@ -107,7 +109,12 @@ def differences(
     if not seeds or len(reference_sums[0]) == 0:
         return dict.fromkeys(SCORES)
     by_score = over_seeds.differences(reference_sums, candidate_sums)
-    return {name: _points(found, seeds) if found else None for name, found in by_score.items()}
+    points: dict[str, SeedPoints | None] = {}
+    for name, difference in by_score.items():
+        points[name] = None
+        if difference is not None:
+            points[name] = SeedPoints.from_estimate(difference.in_points(), seeds)
+    return points
 
 
 def _image_sums(
@@ -121,24 +128,3 @@ def _image_sums(
             pixel_counts = chosen(pixel_counts, mask_Q)
         sums.append(over_seeds.sums(pixel_counts, answer))
     return sums
-
-
-def _level(score: Seeded) -> Level:
-    return Level(score=score.value, low=score.low, high=score.high, by_seed=list(score.by_seed))
-
-
-def _points(difference: Seeded, seeds: list[int]) -> SeedPoints:
-    return SeedPoints(
-        difference=100 * difference.value,
-        low=_in_points(difference.low),
-        high=_in_points(difference.high),
-        by_seed=[100 * value for value in difference.by_seed],
-        seeds=seeds,
-        clusters=difference.clusters,
-        smallest_detectable=_in_points(difference.half_width),
-        detectable_at_80=_in_points(difference.detectable),
-    )
-
-
-def _in_points(share: float | None) -> float | None:
-    return None if share is None else 100 * share

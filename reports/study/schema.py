@@ -10,11 +10,12 @@ comparison does not test the claim "faster convergence". ``within`` is "reached"
 because it holds for one budget only.
 """
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, Self
 
 from pydantic import Field, JsonValue
 
+from ...harness.statistics.over_seeds import SeedEstimate
 from ..run.finding import Verdict
 from ..schema_base import Count, Fraction, NotNegative, Ratio, Strict
 
@@ -28,6 +29,11 @@ class Level(Strict):
     low: float | None = Field(description="Lower end of the 95 % interval; null with one image.")
     high: float | None = Field(description="Upper end, likewise.")
     by_seed: list[float] = Field(description="Score of each seed, in the order of `seeds`.")
+
+    @classmethod
+    def from_estimate(cls, score: SeedEstimate) -> Self:
+        """Return the level of an estimated score."""
+        return cls(score=score.value, low=score.low, high=score.high, by_seed=list(score.by_seed))
 
 
 class SeedPoints(Strict):
@@ -45,6 +51,25 @@ class SeedPoints(Strict):
     detectable_at_80: NotNegative | None = Field(
         description="True difference, in points, that 80 % of such studies would tell from 0."
     )
+
+    @classmethod
+    def from_estimate(cls, points: SeedEstimate, seeds: Sequence[int]) -> Self:
+        """Return the points of an estimated difference.
+
+        Args:
+            points: candidate minus reference, in points; its units are images.
+            seeds: those that both sides have, in the order of its `by_seed`.
+        """
+        return cls(
+            difference=points.value,
+            low=points.low,
+            high=points.high,
+            by_seed=list(points.by_seed),
+            seeds=list(seeds),
+            clusters=points.n,
+            smallest_detectable=points.detectable_difference,
+            detectable_at_80=points.detectable,
+        )
 
 
 class StudyVerdict(Strict):

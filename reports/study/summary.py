@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from ...harness.records.journal import write_json
 from ...harness.records.pixel_counts import CONTROLS
 from ...harness.records.study import DUAL, StudyRecords
-from ...harness.statistics.verdicts import claim_verdict, ends_of
+from ...harness.statistics.verdicts import claim_verdict
 from ..formatting import machine
 from ..pages import SUMMARY
 from ..run.schema import Summary
@@ -148,7 +148,7 @@ def _verdict(
         return StudyVerdict(verdict="not measured", reason="no seed has both trainings")
     if len(difference.seeds) == 1:
         return StudyVerdict(verdict="inconclusive", reason=ONE_TRAINING)
-    verdict, reason = claim_verdict(ends_of(difference), at_most, at_least)
+    verdict, reason = claim_verdict(difference, at_most, at_least)
     return StudyVerdict(verdict=verdict, reason=reason)
 
 

@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from ...harness.errors import NothingToCompare, UsageError
 from ...harness.records.training import Training, TrainingEpoch
 from ...harness.statistics import over_seeds
-from ...harness.statistics.over_seeds import Seeded
 from ...harness.statistics.ratios import paired_ratio
 from ..schema_base import NO_RATIO, Points, Ratio
 from ..time_to_target import (
@@ -222,7 +221,7 @@ def _ratio(pairs: Pairs, quantity: Callable[[Training], float | None]) -> Ratio:
         if not before or not after:
             return NO_RATIO
         logs.append(math.log(after / before))
-    return Ratio(**asdict(paired_ratio(logs))) if logs else NO_RATIO
+    return Ratio.from_estimate(paired_ratio(logs)) if logs else NO_RATIO
 
 
 def _span_in_steps(reached: Reached) -> tuple[float, float]:
@@ -263,10 +262,10 @@ def _ratio_to_target(
         return NO_RATIO
     ratio = paired_ratio(seen)
     return Ratio(
-        ratio=ratio.ratio,
+        ratio=ratio.value,
         low=paired_ratio(smallest).low,
         high=paired_ratio(largest).high,
-        processes=ratio.processes,
+        processes=ratio.n,
         # The smallest detectable ratio is half an interval of `seen`, which this interval is not.
         smallest_detectable=None,
     )
@@ -293,22 +292,8 @@ def _quality_differences(
     if not pairs:
         return dict.fromkeys(SCORES)
     differences_by_score = over_seeds.differences(reference_sums, candidate_sums)
-    return {name: _points(differences_by_score[name]) for name in SCORES}
-
-
-def _points(difference: Seeded | None) -> Points | None:
-    """Return a difference of shares as points: times 100."""
-    if difference is None:
-        return None
-    if difference.low is None or difference.high is None or difference.half_width is None:
-        low, high, half_width = None, None, None
-    else:
-        low, high = 100 * difference.low, 100 * difference.high
-        half_width = 100 * difference.half_width
-    return Points(
-        difference=100 * difference.value,
-        low=low,
-        high=high,
-        clusters=difference.clusters,
-        smallest_detectable=half_width,
-    )
+    points: dict[str, Points | None] = {}
+    for name in SCORES:
+        difference = differences_by_score[name]
+        points[name] = Points.from_estimate(difference.in_points()) if difference else None
+    return points

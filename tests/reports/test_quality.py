@@ -35,10 +35,10 @@ def test_differences_in_points_are_the_bootstraps_a_hundredfold(tmp_path):
     for name in ("gIoU", "cIoU", "mIoU"):
         points, difference = getattr(found, f"{name}_points"), expected[name]
         given = (
-            difference.difference,
+            difference.value,
             difference.low,
             difference.high,
-            difference.smallest_detectable,
+            difference.detectable_difference,
         )
         shown = (points.difference, points.low, points.high, points.smallest_detectable)
         assert shown == pytest.approx([100 * value for value in given], rel=1e-12, abs=1e-12)

@@ -32,7 +32,7 @@ from published import (
 )
 from scipy import stats
 
-from lisabench.harness.statistics.verdicts import claim_verdict, ends_of
+from lisabench.harness.statistics.verdicts import claim_verdict
 from lisabench.reports.run.detail_tables import measured
 from lisabench.reports.run.schema import ClaimResult
 
@@ -56,7 +56,7 @@ def of_encoder(words: str, encoder: str) -> ClaimResult:
 def against_bound(candidate: str) -> str:
     """Return the verdict of the ratio without preprocessing against the bound of the claim on inference."""
     ratio = published.comparison(NEW, candidate).without_preprocess
-    verdict, _ = claim_verdict(ends_of(ratio), 0.8, None)
+    verdict, _ = claim_verdict(ratio, 0.8, None)
     return verdict
 
 

@@ -5,13 +5,12 @@ from scipy import stats
 from lisabench.harness.metrics import Counts, scores
 from lisabench.harness.statistics.bootstrap import (
     SCORES,
-    Difference,
     Draws,
-    Score,
     bootstrap_differences,
     bootstrap_scores,
     tail,
 )
+from lisabench.harness.statistics.estimate import Estimate
 
 pytestmark = pytest.mark.no_clock
 
@@ -82,8 +81,8 @@ def test_the_interval_of_a_difference_is_scipys_over_the_sums_of_each_image(name
     def difference(a, b, c, d, axis):
         return c.sum(axis) / d.sum(axis) - a.sum(axis) / b.sum(axis)
 
-    expected = scipys(columns, difference, found.clusters)
-    assert found.difference == pytest.approx(difference(*columns, axis=0), rel=1e-12, abs=0)
+    expected = scipys(columns, difference, found.n)
+    assert found.value == pytest.approx(difference(*columns, axis=0), rel=1e-12, abs=0)
     # An end of 10,000 draws has a standard deviation of 0.03 standard errors; of the gap of two, four are 0.16.
     ends = expected.confidence_interval
     np.testing.assert_allclose(
@@ -96,7 +95,7 @@ def test_the_interval_of_a_score_is_scipys_over_the_sums_of_each_image(name):
     ids, queries = answers(0)
     found = bootstrap_scores(ids, queries)[name]
     columns = [summed(ids, column) for column in parts(queries)[name]]
-    expected = scipys(columns, lambda a, b, axis: a.sum(axis) / b.sum(axis), found.clusters)
+    expected = scipys(columns, lambda a, b, axis: a.sum(axis) / b.sum(axis), found.n)
     ends = expected.confidence_interval
     np.testing.assert_allclose(
         (found.low, found.high), ends, rtol=0, atol=0.16 * expected.standard_error
@@ -109,8 +108,8 @@ def test_the_scores_are_those_of_the_metrics():
     mine, theirs = bootstrap_scores(ids, before), scores(before)
     gains = bootstrap_differences(ids, before, after)
     for name in SCORES:
-        assert mine[name].score == pytest.approx(theirs[name], rel=1e-12, abs=0)
-        assert gains[name].difference == pytest.approx(
+        assert mine[name].value == pytest.approx(theirs[name], rel=1e-12, abs=0)
+        assert gains[name].value == pytest.approx(
             scores(after)[name] - theirs[name], rel=1e-9, abs=1e-12
         )
 
@@ -118,7 +117,7 @@ def test_the_scores_are_those_of_the_metrics():
 def test_both_sides_are_scored_on_the_same_draw_so_that_equal_sides_differ_by_nothing():
     ids, queries = answers(0)
     for found in bootstrap_differences(ids, queries, queries).values():
-        assert (found.difference, found.low, found.high, found.smallest_detectable) == (0, 0, 0, 0)
+        assert (found.value, found.low, found.high, found.detectable_difference) == (0, 0, 0, 0)
 
 
 def test_more_queries_about_the_same_images_do_not_narrow_the_interval():
@@ -128,40 +127,39 @@ def test_more_queries_about_the_same_images_do_not_narrow_the_interval():
     for name in SCORES:
         ends = (once[name].low, once[name].high)
         np.testing.assert_allclose((often[name].low, often[name].high), ends, rtol=1e-12, atol=0)
-        assert often[name].clusters == 20
+        assert often[name].n == 20
 
 
 def test_one_image_gives_scores_without_intervals():
     found = bootstrap_scores(["a", "a"], [answer(10, 5), answer(10, 10)], Draws(seed=3))
-    assert found["gIoU"] == Score(0.75, None, None, 1, 10_000, 3)
+    assert found["gIoU"] == Estimate(0.75, None, None, n=1)
     gained = bootstrap_differences(["a"], [answer(10, 5)], [answer(10, 10)], Draws(seed=3))
-    assert gained["gIoU"] == Difference(0.5, None, None, 1, 10_000, 3, None)
+    assert gained["gIoU"] == Estimate(0.5, None, None, n=1)
 
 
 def test_a_failed_query_counts_as_nothing_found_even_where_nothing_was_to_be_found():
     found = bootstrap_scores(["a", "b"], [answer(0, 0, failed=True), answer(10, 10)])
-    assert found["gIoU"].score == 0.5
-    assert found["mIoU"].score == 1
+    assert found["gIoU"].value == 0.5
+    assert found["mIoU"].value == 1
 
 
 def test_a_score_that_no_query_defines_is_unknown():
     nothing = [answer(0, 0), answer(0, 0)]
     found = bootstrap_scores(["a", "b"], nothing)
-    assert (found["gIoU"].score, found["cIoU"], found["mIoU"]) == (1, None, None)
+    assert (found["gIoU"].value, found["cIoU"], found["mIoU"]) == (1, None, None)
     gained = bootstrap_differences(["a", "b"], nothing, [answer(0, 0), answer(0, 0, false=5)])
     assert (gained["gIoU"].difference, gained["cIoU"]) == (-0.5, None)
 
 
 def test_draws_that_do_not_define_a_score_are_left_out():
     found = bootstrap_scores(["a", "b"], [answer(10, 5), answer(0, 0)])["mIoU"]
-    assert (found.score, found.low, found.high) == (0.5, 0.5, 0.5)
+    assert (found.value, found.low, found.high) == (0.5, 0.5, 0.5)
 
 
 def test_the_seed_makes_an_interval_repeatable_and_another_seed_another():
     ids, queries = answers(0, images=20)
     found = [bootstrap_scores(ids, queries, Draws(seed=seed))["gIoU"] for seed in (5, 5, 6)]
     assert found[0] == found[1]
-    assert found[0].seed == 5
     assert found[0].low != found[2].low
 
 
@@ -169,9 +167,9 @@ def test_an_estimate_beyond_the_smallest_detectable_difference_excludes_zero_eit
     ids, before = answers(0, images=15)
     found = bootstrap_differences(ids, before, answers(1, images=15)[1])["cIoU"]
     limit, below, above = (
-        found.smallest_detectable,
-        found.low - found.difference,
-        found.high - found.difference,
+        found.detectable_difference,
+        found.low - found.value,
+        found.high - found.value,
     )
     assert 1.01 * limit + below > 0 > -1.01 * limit + above
     assert 0.99 * limit + below < 0 or -0.99 * limit + above > 0

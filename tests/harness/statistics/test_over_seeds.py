@@ -42,7 +42,7 @@ def test_one_seed_has_the_interval_of_its_images():
     images = [str(scene) for scene in before.scene]
     expected = bootstrap_differences(images, before.counts(), after.counts(), Draws(seed=1))
     for name, one in found.items():
-        assert one.value == pytest.approx(expected[name].difference, abs=1e-12)
+        assert one.value == pytest.approx(expected[name].value, abs=1e-12)
         assert (one.low, one.high) == pytest.approx(
             (expected[name].low, expected[name].high), abs=0.004
         )
@@ -58,7 +58,7 @@ def test_seeds_and_images_add_their_arms_in_quadrature():
     found = differences([flat] * 3, after)["gIoU"]
     of_seeds = stats.t.ppf(0.975, 2) * shifts.std(ddof=1) / math.sqrt(3)
     of_images = stats.t.ppf(0.975, 49) * images.std(ddof=1) / math.sqrt(50)
-    assert found.half_width == pytest.approx(math.hypot(of_seeds, of_images), rel=1e-9)
+    assert found.detectable_difference == pytest.approx(math.hypot(of_seeds, of_images), rel=1e-9)
     assert found.value == pytest.approx(images.mean() + shifts.mean(), abs=1e-12)
     assert found.by_seed == pytest.approx(images.mean() + shifts, abs=1e-12)
     assert (found.low + found.high) / 2 == pytest.approx(found.value, abs=1e-12)
@@ -85,7 +85,7 @@ def test_a_score_that_no_query_defines_is_none():
 def test_one_image_gives_no_interval():
     judged = side(0.7, 1)
     found = levels([sums(chosen(judged, judged.scene == 3))])["gIoU"]
-    assert (found.low, found.high, found.half_width, found.detectable, found.clusters) == (
+    assert (found.low, found.high, found.detectable_difference, found.detectable, found.n) == (
         None,
         None,
         None,

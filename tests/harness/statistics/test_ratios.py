@@ -21,11 +21,11 @@ def test_the_interval_is_students_over_the_pairs_of_processes():
     logs = np.random.default_rng(0).normal(math.log(0.7), 0.03, 5)
     expected = stats.ttest_1samp(logs, 0).confidence_interval(0.95)
     found = paired_ratio(logs)
-    np.testing.assert_allclose(found.ratio, stats.gmean(np.exp(logs)), rtol=1e-12, atol=0)
+    np.testing.assert_allclose(found.value, stats.gmean(np.exp(logs)), rtol=1e-12, atol=0)
     np.testing.assert_allclose(
         (found.low, found.high), np.exp((expected.low, expected.high)), rtol=1e-12, atol=0
     )
-    assert found.processes == 5
+    assert found.n == 5
 
 
 def test_a_model_against_itself_is_told_apart_in_one_run_of_twenty():
@@ -38,20 +38,20 @@ def test_a_model_against_itself_is_told_apart_in_one_run_of_twenty():
 
 def test_an_estimate_beyond_the_smallest_detectable_ratio_excludes_one():
     noise = np.array([-0.02, 0.0, 0.02])
-    limit = math.log(paired_ratio(noise).smallest_detectable)
+    limit = math.log(paired_ratio(noise).detectable_ratio)
     assert paired_ratio(noise + 1.01 * limit).low > 1
     assert paired_ratio(noise + 0.99 * limit).low < 1
 
 
 def test_one_pair_of_processes_gives_a_ratio_without_an_interval():
     found = paired_ratio([math.log(0.5)])
-    assert (found.low, found.high, found.smallest_detectable, found.processes) == (
+    assert (found.low, found.high, found.detectable_ratio, found.n) == (
         None,
         None,
         None,
         1,
     )
-    assert found.ratio == pytest.approx(0.5, rel=1e-12, abs=0)
+    assert found.value == pytest.approx(0.5, rel=1e-12, abs=0)
 
 
 def test_a_process_counts_by_the_median_of_its_queries_so_one_stray_query_does_not_matter():
@@ -78,19 +78,17 @@ def test_the_unpaired_interval_is_welchs(before, after):
     expected = stats.ttest_ind(candidate, reference, equal_var=False).confidence_interval(0.95)
     found = unpaired_ratio(reference, candidate)
     ratio = stats.gmean(np.exp(candidate)) / stats.gmean(np.exp(reference))
-    np.testing.assert_allclose(found.ratio, ratio, rtol=1e-12, atol=0)
+    np.testing.assert_allclose(found.value, ratio, rtol=1e-12, atol=0)
     np.testing.assert_allclose(
         (found.low, found.high), np.exp((expected.low, expected.high)), rtol=1e-11, atol=0
     )
-    np.testing.assert_allclose(
-        found.smallest_detectable, found.ratio / found.low, rtol=1e-12, atol=0
-    )
-    assert found.processes == min(before, after)
+    np.testing.assert_allclose(found.detectable_ratio, found.value / found.low, rtol=1e-12, atol=0)
+    assert found.n == min(before, after)
 
 
 def test_unpaired_sides_without_any_spread_have_a_point_for_an_interval():
     found = unpaired_ratio([1.0, 1.0], [1.0 + math.log(2)] * 3)
-    assert (found.low, found.high, found.smallest_detectable) == (found.ratio, found.ratio, 1)
+    assert (found.low, found.high, found.detectable_ratio) == (found.value, found.value, 1)
 
 
 def test_what_sessions_differ_by_widens_an_unpaired_interval_and_counts_as_known():
@@ -113,7 +111,7 @@ def test_what_sessions_differ_by_widens_an_unpaired_interval_and_counts_as_known
 @pytest.mark.parametrize(("before", "after"), [([1.0], [1.0, 1.1]), ([1.0, 1.1], [1.0])])
 def test_a_side_of_one_process_gives_an_unpaired_ratio_without_an_interval(before, after):
     found = unpaired_ratio(before, after)
-    assert (found.low, found.high, found.smallest_detectable, found.processes) == (
+    assert (found.low, found.high, found.detectable_ratio, found.n) == (
         None,
         None,
         None,

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lisabench.harness.statistics.ratios import Ratio
+from lisabench.harness.statistics.estimate import Estimate
 from lisabench.harness.statistics.verdicts import (
     images_to_tell,
     loss_at_most,
@@ -66,7 +66,7 @@ def test_an_end_on_the_threshold_lies_within():
 
 
 def test_without_an_interval_nothing_is_claimed():
-    assert ratio_verdict(Ratio(2.0, None, None, 1, None), 0.05) == "inconclusive"
+    assert ratio_verdict(Estimate(2.0, None, None, n=1), 0.05) == "inconclusive"
     assert quality_verdict(NONE, 1.0) == "inconclusive"
 
 
@@ -161,12 +161,12 @@ def test_the_word_of_a_ratio_of_times_is_its_verdict_against_five_per_cent(ends,
     ],
 )
 def test_how_many_images_would_tell_is_estimated_from_the_intervals_arms(difference, ends, images):
-    assert images_to_tell(difference, interval(*ends), images=100) == images
+    assert images_to_tell(Estimate(difference, *ends, n=100)) == images
 
 
 def test_with_as_many_images_as_estimated_there_is_a_verdict():
     difference, low, high, images = -3.5, -7.0, 1.0, 100
-    needed = images_to_tell(difference, interval(low, high), images)
+    needed = images_to_tell(Estimate(difference, low, high, n=images))
     shrunk = math.sqrt(images / (needed + 1))
     ends = difference + (low - difference) * shrunk, difference + (high - difference) * shrunk
     assert quality_word(interval(*ends)) != "cannot tell"

@@ -123,7 +123,7 @@ def test_where_two_versions_took_turns_a_time_has_the_interval_of_the_pairs_in_b
         checks = {(c.case, c.metric): c for c in gate_checks(before, after, Gate(), second, pairs)}
         found = checks["dual", "time.end_to_end"]
         assert (found.change, found.low, found.high) == (
-            expected.ratio,
+            expected.value,
             expected.low,
             expected.high,
         )

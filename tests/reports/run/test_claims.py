@@ -20,6 +20,7 @@ from lisabench.harness.errors import UsageError
 from lisabench.harness.memory import Reading
 from lisabench.harness.records.journal import read_lines
 from lisabench.harness.records.run import read_run
+from lisabench.harness.statistics.estimate import Estimate
 from lisabench.harness.statistics.verdicts import claim_verdict
 from lisabench.models.adapters.fake import FakeCase
 from lisabench.reports.run import terminal
@@ -72,13 +73,14 @@ def edit_entry(folder, name, **changes):
         ((-2.1, 3.0), {"at_least": -2.0}, "inconclusive"),
         ((-4.0, -2.0), {"at_least": -2.0}, "inconclusive"),
         ((-4.0, -2.1), {"at_least": -2.0}, "refuted"),
-        (None, {"at_most": 0.5}, "inconclusive"),
+        ((None, None), {"at_most": 0.5}, "inconclusive"),
     ],
 )
 def test_a_claim_holds_where_its_whole_interval_keeps_the_bound_and_the_bound_itself_is_kept(
     interval, bound, expected
 ):
-    verdict, reason = claim_verdict(interval, bound.get("at_most"), bound.get("at_least"))
+    estimate = Estimate(0.0, *interval, n=3)
+    verdict, reason = claim_verdict(estimate, bound.get("at_most"), bound.get("at_least"))
     assert verdict == expected
     assert (reason is not None) == (expected == "inconclusive")
 

@@ -12,7 +12,8 @@ from training_factory import CLIP, DUAL, PASSPORT, falling, write_training
 
 from lisabench import cli
 from lisabench.harness.errors import DataError, NothingToCompare, UsageError
-from lisabench.harness.statistics.ratios import mean_interval, paired_ratio
+from lisabench.harness.statistics.estimate import Estimate
+from lisabench.harness.statistics.ratios import mean_of, paired_ratio
 from lisabench.reports.training.compare import compare_folders
 from lisabench.reports.training.tables import training_sections
 
@@ -102,7 +103,7 @@ def test_trainings_that_differ_in_the_seed_alone_are_repetitions(tmp_path):
     logs = [math.log(share) for share in (0.5, 0.6, 0.7)]
     expected, time = paired_ratio(logs), only(found).step_time
     assert (time.ratio, time.low, time.high) == pytest.approx(
-        (expected.ratio, expected.low, expected.high), rel=1e-9
+        (expected.value, expected.low, expected.high), rel=1e-9
     )
     assert "Paired by seed, over 3 seeds" in training_sections(found)
 
@@ -288,12 +289,14 @@ def test_targets_and_folders_alone_are_refused_of_runs(tmp_path, monkeypatch, ca
 
 def test_a_mean_of_pairs_has_students_interval():
     values = [0.1, 0.4, 0.35]
-    mean, low, high = mean_interval(values)
+    mean = mean_of(values)
     expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    assert (mean, low, high) == pytest.approx((np.mean(values), *expected), rel=1e-9, abs=0)
-    assert mean_interval([0.3]) == (0.3, None, None)
+    assert (mean.value, mean.low, mean.high) == pytest.approx(
+        (np.mean(values), *expected), rel=1e-9, abs=0
+    )
+    assert mean_of([0.3]) == Estimate(0.3, None, None, n=1)
     with pytest.raises(ValueError, match="at least one"):
-        mean_interval([])
+        mean_of([])
 
 
 def test_names_are_what_folders_have_in_common(tmp_path):
