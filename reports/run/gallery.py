@@ -98,6 +98,27 @@ def draw(run: Run, summary: Summary) -> Path | None:
         return save(figure, run.folder / FILE)
 
 
+def draw_query(run: Run, summary: Summary, text: str, path: Path) -> Path:
+    """Draw one kept query alone, with its legend, as the README shows one.
+
+    Args:
+        run: holds the records.
+        summary: of the run.
+        text: the words of the query.
+        path: the file to write.
+
+    Raises:
+        DataError: the run's gallery has no such query.
+    """
+    queries = [query for query in _gallery_queries(run) if query.text == text]
+    if not queries:
+        raise DataError(
+            f"the gallery of {run.folder} has no query '{text}': keep more with --set gallery=8"
+        )
+    with rc_context(STYLE):  # pyright: ignore[reportArgumentType]  # its keys are typed as literals
+        return save(_figure(queries[:1], summary.cases), path)
+
+
 def gallery(run: Run, summary: Summary) -> Figure | None:
     """Return a figure with the kept queries, one below the other.
 
@@ -304,10 +325,13 @@ def _figure(queries: Sequence[GalleryQuery], cases: Sequence[Case]) -> Figure:
     for tiles, layout in zip(all_tiles, layouts, strict=True):
         _draw_query(figure, tiles, layout, top_in)
         top_in -= layout.height_in(len(tiles))
-    message = "A few queries and the masks of every case"
+    message = "A query and the masks of every case"
+    if len(queries) > 1:
+        message = "A few queries and the masks of every case"
     if any(case.has_quality is False for case in cases):
         message = "Random weights: these masks show that the pipeline runs, not what it can do"
-    heading(figure, message, "each query's image and target, and the answer of every case")
+    drawn = "image, target, and the answer of every case with its IoU to the target"
+    heading(figure, message, drawn)
     ignored = any((query.target_HW == IGNORED).any() for query in queries)
     legend(figure, _handles(ignored))
     return figure
@@ -315,8 +339,9 @@ def _figure(queries: Sequence[GalleryQuery], cases: Sequence[Case]) -> Figure:
 
 def _handles(ignored: bool) -> list[Patch]:
     handles = [
-        Patch(color=GREEN, alpha=0.75, label="target (outlined in every answer)"),
-        Patch(color=case_colour(0), alpha=0.75, label="predicted mask (each case has its colour)"),
+        Patch(color=GREEN, alpha=0.75, label="target"),
+        Patch(facecolor="none", edgecolor=GREEN, linewidth=2, label="outline of the target"),
+        Patch(color=case_colour(0), alpha=0.75, label="a case's mask, in the colour of its frame"),
     ]
     if ignored:
         stripes = Patch(facecolor="#BBBBBB", edgecolor="white", hatch="////", label="ignored")

@@ -130,7 +130,7 @@ def waterfall(summary: Summary, attribution: Attribution) -> Figure:
     rows = [[step.name for step in panel_steps] for panel_steps in all_steps]
     figure, all_axes = panels(rows, ROW_IN, LEFT_IN, RIGHT_IN)
     for axes, changes, panel_steps in zip(all_axes, all_changes, all_steps, strict=True):
-        panel_title(axes, changes.title)
+        panel_title(axes, title_with_causes(changes))
         axes.set_xlabel(changes.axis_label)
         _draw_steps(axes, panel_steps)
         _fit_axis(axes, panel_steps)
@@ -138,30 +138,51 @@ def waterfall(summary: Summary, attribution: Attribution) -> Figure:
         f"from {attribution.reference} to {attribution.candidate}, one factor at a time; "
         "the axes need not begin at 0"
     )
-    heading(figure, message(attribution, unit), subtitle)
+    heading(figure, message(attribution), subtitle)
     legend(figure, _handles())
     return figure
 
 
-def message(attribution: Attribution, unit: MemoryUnit) -> str:
-    """Return the title: the change of memory with its two largest causes, or else that of time."""
+def message(attribution: Attribution) -> str:
+    """Return the title: by how much memory and time differ, as far as they are known."""
     candidate, reference = attribution.candidate, attribution.reference
     whole, start_bytes = attribution.memory.whole, attribution.memory.reference_bytes
+    time = attribution.time.whole
+    time_is_told_apart = time.low is None or formatting.excludes_one(time)
     if whole.bytes is None or not start_bytes:
-        time = attribution.time.whole
-        if time.low is not None and not formatting.excludes_one(time):
+        if not time_is_told_apart:
             return f"{candidate} and {reference} cannot be told apart in time"
         return f"{candidate} takes {formatting.ratio(time.ratio)} the time of {reference}"
     if whole.share is None:
         return f"{candidate} and {reference} cannot be told apart in memory"
-    parts = {**attribution.memory.own, INTERACTION: attribution.memory.interaction}
-    largest_first = sorted(parts, key=lambda name: abs(parts[name].bytes or 0), reverse=True)
-    causes = []
-    for name in largest_first[:2]:
-        causes.append(f"{name} {formatting.memory_change(parts[name].bytes, unit)}")
     share = formatting.share(abs(whole.bytes) / start_bytes)
     direction = "less" if whole.bytes < 0 else "more"
-    return f"{share} {direction} memory than {reference}: {', '.join(causes)} {unit.name}"
+    title = f"{candidate} takes {share} {direction} memory than {reference}"
+    if time.ratio is None:
+        return title
+    if not time_is_told_apart:
+        return f"{title}; their times cannot be told apart"
+    return f"{title} and {formatting.ratio(time.ratio)} its time"
+
+
+def title_with_causes(changes: Changes) -> str:
+    """Return a panel's title with the two largest causes, such as "Time: vision -63.1 ms".
+
+    A cause whose interval reaches 0 is not named: it may be noise.
+    """
+    parts = {**changes.own, INTERACTION: changes.interaction}
+    largest_first = sorted(parts, key=lambda name: abs(parts[name].amount or 0), reverse=True)
+    causes = []
+    for name in largest_first:
+        part = parts[name]
+        reaches_0 = part.low is not None and part.high is not None and part.low <= 0 <= part.high
+        if part.amount and not reaches_0:
+            # After the amount, a label has the interval or a share.
+            amount = part.label.split()[0]
+            causes.append(f"{name} {amount}")
+    if not causes:
+        return changes.title
+    return f"{changes.title}: {', '.join(causes[:2])} {changes.axis_label}"
 
 
 def time_changes(attribution: Attribution, time: TimeChange) -> Changes:
@@ -291,6 +312,6 @@ def _handles() -> list[Artist]:
     return [
         Patch(color=BLUE, label="less"),
         Patch(color=VERMILION, label="more"),
-        Patch(color=GREY, label=INTERACTION),
+        Patch(color=GREY, label=f"{INTERACTION}: the whole change minus the single ones"),
         Line2D([], [], color=INK, linewidth=1.6, label="95 % interval"),
     ]

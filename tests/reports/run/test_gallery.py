@@ -4,8 +4,9 @@ import pytest
 from matplotlib.text import Text
 from run_factory import edit_lines, failed, make_older, write_run
 
+from lisabench.harness.errors import DataError
 from lisabench.harness.records.run import read_run
-from lisabench.reports.run.gallery import gallery
+from lisabench.reports.run.gallery import draw_query, gallery
 from lisabench.reports.run.page import write_report
 from lisabench.reports.run.summary import summarise
 
@@ -49,3 +50,12 @@ def test_older_and_newer_records_of_the_same_masks_have_the_same_gallery(tmp_pat
     (tmp_path / "gallery.png").unlink()
     write_report(make_older(tmp_path))
     assert (tmp_path / "gallery.png").read_bytes() == newer
+
+
+def test_one_query_is_drawn_alone_and_an_unknown_one_is_refused(tmp_path):
+    run = read_run(write_run(tmp_path, **SMALL))
+    summary = summarise(run)
+    first = run.cases[0].scored[0].query
+    assert draw_query(run, summary, first, tmp_path / "one.png").is_file()
+    with pytest.raises(DataError, match="has no query 'no such words'"):
+        draw_query(run, summary, "no such words", tmp_path / "none.png")
