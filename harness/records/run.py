@@ -12,8 +12,8 @@
 Where a run has a quality pass, scores are computed from its lines, and otherwise from the timed ones.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ GALLERY = "gallery.npz"
 QUALITY = "quality.jsonl"
 PASSES = "passes.jsonl"
 FITS = "fits.jsonl"
+JOURNALS = (SAMPLES, QUALITY, MEMORY, PASSES, FITS)
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,11 @@ class PassRecord:
     attempt: int = 0
     sample_id: str | None = None
     queries: int | None = None
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> "PassRecord":
+        """Return the record of a line, where the kind is called ``pass``."""
+        return from_json(cls, line, kind=line["pass"])
 
 
 @dataclass(frozen=True)
@@ -171,22 +177,13 @@ class Run:
 
     Attributes:
         folder: of the run.
-        run: the manifest as it is in the file; `manifest` has its type.
-        samples, memory, passes, fits, quality: the lines of the journals; `case` gives them with their types.
+        manifest: what was to be measured, on which machine, and how far it came.
+        cases: the records of all cases, in the order of the manifest.
     """
 
     folder: Path
-    run: dict[str, Any]
-    samples: list[dict[str, Any]]
-    memory: list[dict[str, Any]]
-    passes: list[dict[str, Any]]
-    fits: list[dict[str, Any]]
-    quality: list[dict[str, Any]] = field(default_factory=list)
-
-    @cached_property
-    def manifest(self) -> Manifest:
-        """What was to be measured, on which machine, and how far it came."""
-        return Manifest.from_json(self.run)
+    manifest: Manifest
+    cases: tuple[CaseRecords, ...]
 
     def case(self, name: str) -> CaseRecords:
         """Return everything that the run recorded about a case.
@@ -194,51 +191,10 @@ class Run:
         Raises:
             KeyError: the run has no case of that name.
         """
-        if name not in self._cases:
-            self._cases[name] = self._read_case(name)
-        return self._cases[name]
-
-    @cached_property
-    def cases(self) -> tuple[CaseRecords, ...]:
-        """The records of all cases, in the order of the manifest."""
-        return tuple(self.case(entry.name) for entry in self.manifest.cases)
-
-    @cached_property
-    def _cases(self) -> dict[str, CaseRecords]:
-        return {}
-
-    def _read_case(self, name: str) -> CaseRecords:
-        def of_case(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-            return [line for line in lines if line["case"] == name]
-
-        entry = self.manifest.case(name)
-        queries = [QueryRecord.from_json(line) for line in of_case(self.samples)]
-        passes = []
-        for line in of_case(self.passes):
-            passes.append(from_json(PassRecord, line, kind=line["pass"]))
-        # Older runs have no quality pass, and cases with random weights take no part in it.
-        has_quality_pass = self.manifest.quality_pass is not None and entry.has_quality is not False
-        if has_quality_pass:
-            scored = [QueryRecord.from_json(line) for line in of_case(self.quality)]
-        else:
-            scored = first_of_each_query(queries)
-        return CaseRecords(
-            entry=entry,
-            queries=tuple(queries),
-            scored=tuple(scored),
-            memory=tuple(from_json(MemoryRecord, line) for line in of_case(self.memory)),
-            passes=tuple(passes),
-            fits=tuple(from_json(FitRecord, line) for line in of_case(self.fits)),
-            has_quality_pass=has_quality_pass,
-        )
-
-
-def first_of_each_query(queries: Iterable[QueryRecord]) -> list[QueryRecord]:
-    """Return for each query the record of the lowest process that has it."""
-    chosen: dict[str, QueryRecord] = {}
-    for query in sorted(queries, key=lambda query: query.process):
-        chosen.setdefault(query.sample_id, query)
-    return list(chosen.values())
+        for case in self.cases:
+            if case.name == name:
+                return case
+        raise KeyError(name)
 
 
 def read_run(folder: Path) -> Run:
@@ -248,12 +204,62 @@ def read_run(folder: Path) -> Run:
         UsageError: the folder holds no run.
         DataError: a file is damaged, or of a schema that this version does not read.
     """
-    return Run(
-        folder=folder,
-        run=read_manifest(folder, READABLE_RUN_SCHEMAS),
-        samples=current_lines(folder / SAMPLES),
-        memory=current_lines(folder / MEMORY),
-        passes=current_lines(folder / PASSES),
-        fits=current_lines(folder / FITS),
-        quality=current_lines(folder / QUALITY),
+    manifest = read_manifest(folder, READABLE_RUN_SCHEMAS)
+    journals = {name: current_lines(folder / name) for name in JOURNALS}
+    return run_from_json(folder, manifest, journals)
+
+
+def run_from_json(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    journals: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> Run:
+    """Return the run of a manifest and of the lines of its journals.
+
+    Args:
+        folder: of the run.
+        manifest: the object of ``run.json``.
+        journals: the lines of each journal, by the name of its file; a journal may be missing.
+    """
+    typed_manifest = Manifest.from_json(manifest)
+    lines_of_cases: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+    for entry in typed_manifest.cases:
+        lines_of_cases[entry.name] = {name: [] for name in JOURNALS}
+    for name, lines in journals.items():
+        for line in lines:
+            if line["case"] in lines_of_cases:
+                lines_of_cases[line["case"]][name].append(line)
+    cases = []
+    for entry in typed_manifest.cases:
+        cases.append(_case_records(typed_manifest, entry, lines_of_cases[entry.name]))
+    return Run(folder, typed_manifest, tuple(cases))
+
+
+def _case_records(
+    manifest: Manifest, entry: CaseEntry, lines: Mapping[str, list[Mapping[str, Any]]]
+) -> CaseRecords:
+    """Return the records of one case, from its lines by journal."""
+    queries = [QueryRecord.from_json(line) for line in lines[SAMPLES]]
+    # Older runs have no quality pass, and cases with random weights take no part in it.
+    has_quality_pass = manifest.quality_pass is not None and entry.has_quality is not False
+    if has_quality_pass:
+        scored = [QueryRecord.from_json(line) for line in lines[QUALITY]]
+    else:
+        scored = first_of_each_query(queries)
+    return CaseRecords(
+        entry=entry,
+        queries=tuple(queries),
+        scored=tuple(scored),
+        memory=tuple(from_json(MemoryRecord, line) for line in lines[MEMORY]),
+        passes=tuple(PassRecord.from_json(line) for line in lines[PASSES]),
+        fits=tuple(from_json(FitRecord, line) for line in lines[FITS]),
+        has_quality_pass=has_quality_pass,
     )
+
+
+def first_of_each_query(queries: Iterable[QueryRecord]) -> list[QueryRecord]:
+    """Return for each query the record of the lowest process that has it."""
+    chosen: dict[str, QueryRecord] = {}
+    for query in sorted(queries, key=lambda query: query.process):
+        chosen.setdefault(query.sample_id, query)
+    return list(chosen.values())

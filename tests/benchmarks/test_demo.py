@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 from command import lisabench
 from places import ROOT
+from raw_runs import raw_run
 
-from lisabench.harness.records.run import read_run
 from lisabench.harness.statistics.verdicts import quality_verdict
 
 pytestmark = pytest.mark.no_clock
@@ -58,7 +58,7 @@ def test_the_original_finds_what_it_is_asked_for(summary):
 
 
 def test_its_queries_are_about_a_hundred_scenes_each_evaluated_once_for_each_case(demo):
-    lines = read_run(demo[0]).quality
+    lines = raw_run(demo[0]).quality
     assert len({line["image_id"] for line in lines}) == 100
     counts = Counter(line["case"] for line in lines)
     assert counts == dict.fromkeys(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from places import ROOT
 from pycocotools import mask as coco
+from raw_runs import raw_run
 from run_factory import edit_lines, failed, make_older, write_run
 
 import lisabench
@@ -77,7 +78,7 @@ def test_a_failed_query_has_no_time_of_any_stage(tmp_path):
 @pytest.mark.parametrize("older", [False, True])
 def test_kept_masks_are_in_cocos_form_whatever_wrote_them(tmp_path, older):
     write_run(tmp_path, cases=1, controls=False, **SMALL | {"gallery": 2})
-    lines = read_run(tmp_path).samples
+    lines = raw_run(tmp_path).samples
     expected = {
         line["sample_id"]: coco.decode(line["mask_rle"]) for line in lines if "mask_rle" in line
     }

@@ -354,7 +354,7 @@ def test_a_planted_figure_is_found() -> None:
 def end_to_end_ms(run: str, name: str, without: str = "none") -> dict[tuple[int, str], float]:
     """By process and query, less the time of the regions of one stage."""
     found = {}
-    for line in published.records(run).samples:
+    for line in published.raw_records(run).samples:
         if line["case"] == name and line["latency_ns"]:
             regions = line["regions"].items()
             left_out = sum(
@@ -421,7 +421,7 @@ def test_the_interaction_in_milliseconds_comes_out_by_numpy_alone() -> None:
 
 def test_the_vision_stage_comes_out_by_numpy_alone_and_its_interval_is_the_twins() -> None:
     lines = [
-        line for line in published.records("claims-7b").passes if line["pass"] == "synchronised"
+        line for line in published.raw_records("claims-7b").passes if line["pass"] == "synchronised"
     ]
     spans = {
         (line["case"], line["process"], line["sample_id"]): line["stages_ns"]["vision"]

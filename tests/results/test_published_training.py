@@ -6,10 +6,10 @@ from statistics import median
 
 import pytest
 from places import ROOT
+from raw_runs import raw_run
 
 from lisabench.harness import metrics
 from lisabench.harness.memory import card_bytes
-from lisabench.harness.records.run import read_run
 from lisabench.harness.records.training import TrainingManifest, read_training
 
 pytestmark = pytest.mark.no_clock
@@ -41,7 +41,7 @@ class Trained:
 
 
 def trained(name: str) -> Trained:
-    suite = read_run(PUBLISHED).run
+    suite = raw_run(PUBLISHED).run
     (row,) = [row for row in suite["trainings"] if row["name"] == name]
     folder = PUBLISHED / row["folder"]
     options = suite["definition"]["trainings"][name]

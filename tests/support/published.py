@@ -8,6 +8,7 @@ from functools import cache
 
 import numpy as np
 from places import ROOT
+from raw_runs import RawRun, raw_run
 
 from lisabench.harness.records.run import Run, read_run
 from lisabench.reports import formatting
@@ -25,6 +26,10 @@ GATES = PUBLISHED / "gate-gpu"
 @cache
 def records(name: str) -> Run:
     return read_run(PUBLISHED / name)
+
+
+def raw_records(name: str) -> RawRun:
+    return raw_run(PUBLISHED / name)
 
 
 @cache

@@ -2,10 +2,11 @@
 
 from collections import Counter
 
+from raw_runs import raw_run
+
 from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.queries import Queries
 from lisabench.benchmarks.run.session import Session
-from lisabench.harness.records.run import read_run
 
 QUICK = {"adapter": "fake", "clock": "virtual"}
 
@@ -37,7 +38,7 @@ def session(suite, folder):
 
 def run(suite, folder):
     session(suite, folder).start()
-    return read_run(folder)
+    return raw_run(folder)
 
 
 def keys(run):

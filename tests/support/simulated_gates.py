@@ -20,7 +20,7 @@ from lisabench.harness.clock import VirtualClock
 from lisabench.harness.contract import STAGES
 from lisabench.harness.measure import measure
 from lisabench.harness.probe import TimingProbe
-from lisabench.harness.records.run import Run
+from lisabench.harness.records.run import MEMORY, Run, run_from_json
 from lisabench.models.adapters.fake import FakeCase, build
 from lisabench.reports.gate.baseline import Baseline, reduced
 from lisabench.reports.gate.checks import Check, gate_checks
@@ -146,7 +146,7 @@ def _run(noise: Noise, longer: Sequence[float], seed: int) -> Run:
         "versions": {},
         "data": {"fingerprint": "f", "split": "val", "count": len(SAMPLES), "description": "d"},
     }
-    return Run(Path("nowhere"), page, samples, _memory(), [], [])
+    return run_from_json(Path("nowhere"), page, {"samples.jsonl": samples, MEMORY: _memory()})
 
 
 def _process(noise: Noise, longer: float, seed: int, process: int) -> list[dict[str, Any]]:

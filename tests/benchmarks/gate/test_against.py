@@ -15,6 +15,7 @@ import psutil
 import pytest
 import yaml
 from places import ROOT
+from raw_runs import raw_run
 from run_factory import row_by_row
 from samples import write_sample
 
@@ -24,7 +25,6 @@ from lisabench.benchmarks.gate.versions import Version, checked_out
 from lisabench.benchmarks.run import lockstep
 from lisabench.benchmarks.subprocesses import Done
 from lisabench.benchmarks.suite_file import load, shipped_names
-from lisabench.harness.records.run import read_run
 
 pytestmark = pytest.mark.no_clock
 
@@ -147,11 +147,11 @@ def test_an_unchanged_tree_holds_and_leaves_a_run_of_each_side_and_nothing_else(
     assert git(repository, "status", "--porcelain") == ""
     out = repository.parent / "out"
     for side in ("base", "head"):
-        run = read_run(out / side)
+        run = raw_run(out / side)
         asked = {(line["case"], line["process"]): 0 for line in run.samples}
         assert set(asked) == {("a", 0), ("a", 1), ("b", 0), ("b", 1)}
         assert [run.run["quality_pass"], len(run.quality)] == [{"queries": 6, "batch": 8}, 3 * 6]
-        parts = [read_run(out / "parts" / name) for name in (f"1-{side}", f"2-{side}")]
+        parts = [raw_run(out / "parts" / name) for name in (f"1-{side}", f"2-{side}")]
         assert [len(part.quality) for part in parts] == [3 * 6, 0], (
             "quality is evaluated once per version"
         )
@@ -206,7 +206,7 @@ def test_the_processes_of_a_pair_take_turns_block_by_block_and_the_next_pair_the
     assert "warning" not in done.stderr
     assert found["in_turns"] and "that took turns block by block" in done.stdout
     for place in ("base", "head", "parts/1-base", "parts/2-head"):
-        assert read_run(repository.parent / "out" / place).run["in_turns"] is True
+        assert raw_run(repository.parent / "out" / place).run["in_turns"] is True
     assert not list((repository.parent / "out" / "parts").rglob("report.md"))  # nobody reads them
     report = subprocess.run(
         [*command()[:-1], "report", repository.parent / "out" / "head"], capture_output=True
@@ -229,7 +229,7 @@ def test_beside_an_older_version_they_run_one_after_the_other_which_is_said(repo
     assert seen(log) == [f"{side} {what}" for side in ("head", "base") for what in each]
     assert "cannot run in lockstep" in done.stderr
     assert not found["in_turns"] and "that ran one after the other" in done.stdout
-    assert read_run(repository.parent / "out" / "head").run["in_turns"] is False
+    assert raw_run(repository.parent / "out" / "head").run["in_turns"] is False
 
 
 def test_a_capped_card_is_measured_one_after_the_other(repository):
@@ -252,7 +252,7 @@ def test_each_version_of_a_pair_in_turns_waits_by_the_hosts_clock_for_as_long_as
     )
     assert found["in_turns"]
     for side, least_ms in (("base", 10), ("head", 15)):
-        run = read_run(repository.parent / "out" / side)
+        run = raw_run(repository.parent / "out" / side)
         assert [case["clock"] for case in run.run["cases"]] == ["host"]
         assert len(run.samples) == 6
         assert min(line["latency_ns"] for line in run.samples) >= least_ms * 1e6
@@ -286,7 +286,7 @@ def test_a_version_that_breaks_is_measured_once_and_is_one_clear_line_and_one_th
     assert lines[0].startswith(f"lisabench: the working tree {expected}")
     out = repository.parent / "out"
     assert sorted(path.name for path in (out / "parts").iterdir() if path.is_dir()) == TWO_PAIRS[:2]
-    assert read_run(out / "parts" / "1-base").run["status"] == (
+    assert raw_run(out / "parts" / "1-base").run["status"] == (
         "complete" if what == "built" else "running"
     )
     assert not left_over(out)
@@ -310,7 +310,7 @@ def test_a_tree_that_is_10_percent_slower_is_red_after_a_second_look_at_each_cas
     assert [(c["case"], c["metric"]) for c in red] == [("a", "time.end_to_end")]
     assert red[0]["change"] == pytest.approx(1.1, rel=1e-6, abs=0)
     assert red[0]["first"]["verdict"] == "regression"
-    again = [read_run(path.parent).run for path in repository.parent.glob("out/again/*/*/run.json")]
+    again = [raw_run(path.parent).run for path in repository.parent.glob("out/again/*/*/run.json")]
     assert [[entry["name"] for entry in page["cases"]] for page in again] == [["a"], ["a"]]
     out = repository.parent / "out"
     assert (
@@ -356,7 +356,7 @@ def test_two_pairs_measure_the_allocators_memory_and_find_64_mib_more_in_both_lo
     out = repository.parent / "out"
     assert with_memory(out) == with_memory(out / "again" / "1") == TWO_PAIRS
     assert len(list(out.glob("parts/*/samples.jsonl"))) == 6
-    base = read_run(out / "base")
+    base = raw_run(out / "base")
     assert {line["process"] for line in base.samples} == {0, 1, 2}
     assert {line["process"] for line in base.memory} == {0, 1}
     assert (base.run["plan"]["processes"], base.run["plan"]["memory_processes"]) == (3, 2)
@@ -461,7 +461,7 @@ def test_masks_of_a_version_that_kept_them_row_by_row_are_compared_with_the_work
         (repository / name).write_text(text)
     suite = suite_of(repository.parent, cases={"a": FAKE}, plan=PLAN | {"save_masks": True})
     done, found = against(repository, suite, processes=1)
-    base, head = (read_run(repository.parent / "out" / side) for side in ("base", "head"))
+    base, head = (raw_run(repository.parent / "out" / side) for side in ("base", "head"))
     assert (base.run["schema"], head.run["schema"]) == ("lisabench.run/1", "lisabench.run/2")
     assert {type(line["mask_rle"]["counts"]) for line in base.samples} == {list}
     assert {type(line["mask_rle"]["counts"]) for line in head.samples} == {str}
@@ -585,7 +585,7 @@ def test_an_interrupt_leaves_no_worktree_and_keeps_what_was_measured(repository,
     running.send_signal(ending)
     assert running.wait(timeout=300) == 130
     assert no_trace(repository)
-    assert read_run(out / "parts" / "1-head").run["status"] == "complete"
+    assert raw_run(out / "parts" / "1-head").run["status"] == "complete"
     assert not left_over(out)
 
 
@@ -602,7 +602,7 @@ def test_versions_end_soon_after_whoever_began_them_was_killed(repository):
     running.kill()
     running.wait()
     until(lambda: not left_over(out))
-    assert read_run(out / "parts" / "1-base").run["status"] == "running"
+    assert raw_run(out / "parts" / "1-base").run["status"] == "running"
 
 
 def until(happened):

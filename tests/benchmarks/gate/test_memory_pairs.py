@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from raw_runs import raw_run
 from run_factory import edit_lines, edit_run, write_run
 
 from lisabench.benchmarks.capabilities import RUN_WITHOUT_MEMORY_PASS
@@ -69,8 +70,9 @@ def test_memory_is_known_where_each_side_has_one_case_with_one_peak_by_the_alloc
 
 def test_where_the_memory_pass_failed_memory_is_not_known(tmp_path):
     side = parts(tmp_path, [0, 0])
-    side[1].run["cases"][0]["memory_error"] = "out of memory"
-    assert not has_one_peak(side)
+    (entry,) = raw_run(side[1].folder).run["cases"]
+    edit_run(side[1].folder, cases=[entry | {"memory_error": "out of memory"}])
+    assert not has_one_peak([side[0], read_run(side[1].folder)])
 
 
 class Versioned:
@@ -98,7 +100,7 @@ def checks(
     """By figure, as `run --against` judges two versions whose parts were these."""
     runs = [merge_runs(parts(folder / name, mib), folder / f"{name}-whole", {}) for name, mib in
             (("base", base), ("head", head))]  # fmt: skip
-    assert [run.run["plan"]["memory_processes"] for run in runs] == [
+    assert [run.manifest.plan.memory_processes for run in runs] == [
         len(base) - base.count(None)
     ] * 2
     found = gate_checks(reduced(runs[0]), reduced(runs[1]), Gate(), pairs=time_pairs(*runs))

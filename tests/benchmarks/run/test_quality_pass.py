@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from raw_runs import raw_run
 from samples import sample_of
 from sessions import QUICK, keys, run, session, suite
 
@@ -21,7 +22,6 @@ from lisabench.harness import masks, measure
 from lisabench.harness.contract import Prediction
 from lisabench.harness.probe import NullProbe
 from lisabench.harness.records.journal import read_lines
-from lisabench.harness.records.run import read_run
 from lisabench.models import registry
 from lisabench.models.adapters.lisa_stages import Lisa
 from lisabench.reports.load import load
@@ -51,7 +51,7 @@ def test_time_and_quality_have_queries_of_their_own(data_root, tmp_path):
     )
     assert [line["batch"] for line in result.quality if line["case"] == "a"] == [3, 3, 3, 2, 2]
     assert result.run["quality_pass"] == {"queries": 5, "batch": 3}
-    summary = summarise(result)
+    summary = summarise(result.typed)
     assert {case.quality.n for case in (*summary.cases, *summary.controls)} == {5}
     assert {case.time.queries for case in summary.cases} == {2}
     assert not [warning for warning in summary.warnings if "records" in warning], (
@@ -102,15 +102,15 @@ def test_scores_come_from_the_pass_where_a_run_has_it_and_from_the_timed_lines_i
     older = replace(
         newer, run={k: v for k, v in newer.run.items() if k != "quality_pass"}, quality=[]
     )
-    assert summarise(newer).cases[0].quality.gIoU == 1.0
-    assert summarise(older).cases[0].quality.gIoU == pytest.approx(0.5, abs=0.01)
+    assert summarise(newer.typed).cases[0].quality.gIoU == 1.0
+    assert summarise(older.typed).cases[0].quality.gIoU == pytest.approx(0.5, abs=0.01)
 
 
 def test_without_a_pass_scores_and_controls_are_of_the_timed_queries(data_root, tmp_path):
     result = run(planned(data_root, quality_queries=0), tmp_path / "out")
     assert result.run["quality_pass"] is None and result.quality == []
     assert Counter(line["case"] for line in result.samples) == {"a": 6, "b": 6, "empty": 6}
-    assert {case.quality.n for case in summarise(result).cases} == {6}
+    assert {case.quality.n for case in summarise(result.typed).cases} == {6}
 
 
 def test_random_weights_get_no_pass_and_their_case_is_not_built_for_it(data_root, tmp_path):
@@ -122,7 +122,7 @@ def test_random_weights_get_no_pass_and_their_case_is_not_built_for_it(data_root
     assert result.run["status"] == "complete" and {line["case"] for line in result.quality} == {
         "empty"
     }
-    summary = summarise(result)
+    summary = summarise(result.typed)
     assert (summary.cases[0].quality.n, summary.cases[0].quality.gIoU) == (6, None)
     assert not [warning for warning in summary.warnings if "quality pass" in warning]
 
@@ -149,7 +149,7 @@ def test_resuming_evaluates_whole_batches_that_are_missing_and_nothing_else(data
     ]
     journal.write_text("\n".join(kept) + '\n{"case": "empty", "posi')
     session(s, tmp_path / "out").resume()
-    after = read_run(tmp_path / "out")
+    after = raw_run(tmp_path / "out")
     assert scored(after) == scored(before) and after.run["status"] == "complete"
     again = {(line["case"], line["position"]) for line in after.quality if line["attempt"] == 1}
     assert again == {("b", 2), ("b", 3), ("b", 4), ("b", 5)}, (
@@ -178,7 +178,7 @@ def test_failures_of_the_pass_fail_the_run_and_are_named(data_root, tmp_path):
     assert result.run["status"] == "failed"
     assert any(
         w.startswith("b: 2 of 6 queries of the quality pass ended in oom")
-        for w in summarise(result).warnings
+        for w in summarise(result.typed).warnings
     )
 
 

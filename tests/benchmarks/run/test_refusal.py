@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from raw_runs import raw_run
 from safetensors.torch import load_file, save_file
 from samples import write_sample
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -12,7 +13,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from lisabench.benchmarks.run.command import Request, carry_out
 from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.harness.probe import NullProbe
-from lisabench.harness.records.run import read_run
 from lisabench.models.adapters.lisa_stages import Lisa
 from lisabench.models.lisa.config import LisaConfig
 from lisabench.models.training.save import Origin, save
@@ -103,6 +103,6 @@ def test_a_shuffled_checkpoint_is_refused_and_its_records_kept(shuffled, data, t
         "lisabench: refused: the checkpoint of dual is no better than the trivial baseline "
     )
     assert "**Refused: the checkpoint of dual" in (tmp_path / "run" / "report.md").read_text()
-    kept = read_run(tmp_path / "run")
+    kept = raw_run(tmp_path / "run")
     assert kept.run["status"] == "complete" and len(kept.samples) == IMAGES
     assert len(kept.quality) == 2 * IMAGES

@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
+from raw_runs import raw_run
 from sessions import QUICK, keys, run, session, suite
 
 from lisabench.benchmarks import suite_file
@@ -17,7 +18,6 @@ from lisabench.datasets import reasonseg
 from lisabench.harness.contract import STAGES
 from lisabench.harness.errors import DataError, NothingToCompare, UsageError
 from lisabench.harness.records.journal import read_lines, writing
-from lisabench.harness.records.run import read_run
 from lisabench.models.adapters.fake import FakeCase
 from lisabench.reports.run.page import write_report
 
@@ -45,7 +45,7 @@ def test_without_a_memory_pass_a_run_is_complete_and_resumes_as_such(data_root, 
     )
     result = run(alone, tmp_path / "out")
     session(alone, tmp_path / "out").resume()
-    again = read_run(tmp_path / "out")
+    again = raw_run(tmp_path / "out")
     assert (again.run["status"], again.memory, again.samples) == ("complete", [], result.samples)
     assert "| a " in write_report(tmp_path / "out").read_text()
 
@@ -136,7 +136,7 @@ def test_resuming_measures_only_what_is_missing(data_root, tmp_path):
     ]
     (tmp_path / "out" / "samples.jsonl").write_text("\n".join(kept) + '\n{"case": "b", "proc')
     session(s, tmp_path / "out").resume()
-    after = read_run(tmp_path / "out").samples
+    after = raw_run(tmp_path / "out").samples
     assert Counter(row["attempt"] for row in after if row["process"] == 0) == {0: 12}
     assert Counter(row["attempt"] for row in after if row["process"] == 1) == {1: 12}
     assert len(after) == len(before)
@@ -150,11 +150,11 @@ def test_a_run_stops_when_asked_to_and_goes_on_from_there(data_root, tmp_path):
     s = suite(data_root)
     late = Session(s, Queries.of(s), tmp_path / "out", lambda *_: None, deadline_s=0.0)
     late.start()
-    assert read_run(tmp_path / "out").run["status"] == "running"
-    assert not read_run(tmp_path / "out").samples
+    assert raw_run(tmp_path / "out").run["status"] == "running"
+    assert not raw_run(tmp_path / "out").samples
     session(s, tmp_path / "out").resume()
-    assert keys(read_run(tmp_path / "out")) == keys(run(s, tmp_path / "whole"))
-    assert read_run(tmp_path / "out").run["status"] == "complete"
+    assert keys(raw_run(tmp_path / "out")) == keys(run(s, tmp_path / "whole"))
+    assert raw_run(tmp_path / "out").run["status"] == "complete"
 
 
 def test_only_the_cases_of_a_group_take_turns(data_root, tmp_path):
@@ -278,7 +278,7 @@ def test_a_failure_that_was_mended_is_forgotten_when_the_run_goes_on(data_root, 
     ]
     (tmp_path / "out" / "memory.jsonl").write_text("\n".join(kept) + '\n{"case": "b", "st')
     session(suite(data_root), tmp_path / "out").resume()
-    page = read_run(tmp_path / "out").run
+    page = raw_run(tmp_path / "out").run
     assert (page["status"], page["cases"][1]["memory_error"]) == ("complete", None)
     assert any("memory.jsonl was cut short" in warning for warning in page["warnings"])
 

@@ -5,10 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from raw_runs import raw_run
 from sessions import keys, run, session, suite
 
 from lisabench.harness.records.journal import read_lines
-from lisabench.harness.records.run import read_run
 
 pytestmark = pytest.mark.no_clock
 
@@ -66,5 +66,5 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_records(data_root, tmp_p
         kept = len(read_lines(folder / "samples.jsonl"))
         assert kept == lines - (how == "half") < whole.total()
         session(content, folder).resume()
-        assert keys(read_run(folder)) == whole
-        assert read_run(folder).run["status"] == "complete"
+        assert keys(raw_run(folder)) == whole
+        assert raw_run(folder).run["status"] == "complete"

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from raw_runs import raw_run
 from run_factory import edit_run, write_run
 from training_factory import CLIP, DUAL, falling, write_training
 
@@ -232,7 +233,7 @@ def test_a_suite_trains_goes_on_after_a_failure_and_resumes(data_root, tmp_path,
     mine["trainings"] |= {"capped": TWO_STEPS | {"gpu_memory": "8GB", "device": "auto"}}
     suite, out = suite_file.validate(mine), tmp_path / "out"
     Session(suite, Queries.of(suite), out, lambda *_: None).start()
-    page = read_run(out).run
+    page = raw_run(out).run
     statuses = {row["name"]: row["status"] for row in page["trainings"]}
     assert statuses == {
         "dual": "complete",

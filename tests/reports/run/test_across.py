@@ -43,9 +43,9 @@ def only(found: Compared):
 
 def log_medians(folder, processes: int) -> list[float]:
     """Of each process of `dual`, the median over its queries of the log of their time."""
-    samples = [q for q in read_run(folder).samples if q["case"] == "dual"]
+    queries = read_run(folder).case("dual").queries
     return [
-        float(np.median([math.log(q["latency_ns"]) for q in samples if q["process"] == p]))
+        float(np.median([math.log(q.latency_ns) for q in queries if q.process == p]))
         for p in range(processes)
     ]
 

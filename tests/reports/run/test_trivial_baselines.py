@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from raw_runs import raw_run
 from run_factory import edit_lines, edit_run, write_run
 
 from lisabench.harness.records.run import read_run
@@ -72,7 +73,7 @@ def test_a_checkpoint_that_is_no_better_is_refused_on_the_first_page_and_keeps_i
 
 def test_the_best_of_the_floors_counts_and_a_tie_with_it_is_not_better(tmp_path):
     checkpoint_run(tmp_path)
-    boxes = {r["sample_id"]: r for r in read_run(tmp_path).samples if r["case"] == "centre-box"}
+    boxes = {r["sample_id"]: r for r in raw_run(tmp_path).samples if r["case"] == "centre-box"}
     as_box = lambda line: (  # noqa: E731
         {**boxes[line["sample_id"]], **who(line)} if line["case"] == "dual" else line
     )
