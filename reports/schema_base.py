@@ -207,7 +207,8 @@ class Time(Strict):
     stages: dict[str, StageTime] = Field(description="By stage, in the order in which they run.")
     regions: dict[str, RegionTime] = Field(description="By region, such as vision.clip.")
     outliers: Count = Field(
-        description="Records farther than 14.826 MAD from the median: flagged, never dropped."
+        description="Records farther from the median than ten standard deviations, each 1.4826 "
+        "times the median absolute deviation: flagged, never dropped."
     )
 
 

@@ -19,6 +19,7 @@ from ...harness.records.run import CaseRecords, FitRecord, Run
 from ...harness.statistics.verdicts import claim_verdict
 from ..card import bytes_on_card
 from ..energy import ENERGY, energy_ratio
+from ..finding import ON_A_CPU, Finding, NotMeasured, Quantity
 from ..formatting import listed, ratio_with_interval
 from ..peaks import by_resident_set, largest_by_process
 from ..quality import points
@@ -36,7 +37,6 @@ from ..times import (
 )
 from ..twins import no_narrower
 from .comparison import twins_of
-from .finding import ON_A_CPU, Finding, NotMeasured, Quantity
 from .schema import ClaimResult
 from .training_claims import OF_TRAININGS
 from .trivial_baselines import against_trivial_baselines

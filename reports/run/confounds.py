@@ -1,4 +1,4 @@
-"""Settings that differ between compared cases: confounds, and cases that do not differ."""
+"""Settings that differ between compared cases: confounds, cases that do not differ, and the table."""
 
 import json
 from collections import defaultdict
@@ -7,7 +7,8 @@ from typing import Any
 
 from ...harness.records.manifest import CaseEntry
 from .. import formatting
-from .schema import Attribution, Case, Comparison
+from ..markdown import cell, escape, markdown_table
+from .schema import Attribution, Case, Comparison, Summary
 
 # A setting on the left is made from those on the right, so that it is no cause of its own where
 # they differ too.
@@ -32,9 +33,8 @@ FOLLOWS: dict[str, tuple[str, ...]] = {
     "empty_cache": ("execution",),
 }
 
-Causes = dict[
-    str, list[str]
-]  # settings that differ of themselves, each with those that follow from it
+# Settings that differ of themselves, each with those that follow from it.
+Causes = dict[str, list[str]]
 
 
 def confounds(
@@ -65,7 +65,7 @@ def confounds(
             groups[tuple(sorted(causes))].append((comparison, causes))
     for members in groups.values():
         pairs = _pairs([comparison for comparison, _ in members])
-        settings = formatting.listed(_described([causes for _, causes in members]))
+        settings = formatting.listed(_with_followers([causes for _, causes in members]))
         yield (
             f"{pairs} differ in more than one setting ({settings}): the ratios are of all of them "
             "together."
@@ -108,15 +108,18 @@ def _origin(name: str, comparison: Comparison) -> str | None:
     return None
 
 
-def _described(causes_of_members: Sequence[Causes]) -> list[str]:
+def _with_followers(causes_of_members: Sequence[Causes]) -> list[str]:
     """Return each cause with what follows from it anywhere: ``vision (with it clip_view)``."""
-    described = []
+    texts = []
     for cause in causes_of_members[0]:
-        followers = list(
-            dict.fromkeys(name for causes in causes_of_members for name in causes[cause])
-        )
-        described.append(f"{cause} (with it {', '.join(followers)})" if followers else cause)
-    return described
+        followers: dict[str, None] = {}  # as an ordered set
+        for causes in causes_of_members:
+            followers.update(dict.fromkeys(causes[cause]))
+        if followers:
+            texts.append(f"{cause} (with it {', '.join(followers)})")
+        else:
+            texts.append(cause)
+    return texts
 
 
 def _pairs(comparisons: Sequence[Comparison]) -> str:
@@ -147,3 +150,29 @@ def without_difference(cases: Sequence[Case], comparisons: Sequence[Comparison])
                     f"{formatting.listed(names)} have the same settings: any difference between "
                     "them is noise."
                 )
+
+
+def settings_that_differ(summary: Summary) -> str:
+    """Return tables of the settings in which a candidate differs from its reference, by group."""
+    texts = []
+    for group in summary.groups:
+        names: dict[str, None] = {}  # as an ordered set
+        for comparison in summary.comparisons:
+            if comparison.candidate in group.cases:
+                names.update(dict.fromkeys(comparison.differences))
+        if not names:
+            continue
+        header = ["setting"]
+        settings_of_cases = []
+        for case in summary.in_group(group):
+            if case.settings is not None:  # it was built
+                header.append(case.name)
+                settings_of_cases.append(case.settings)
+        rows = []
+        for name in names:
+            cells = [cell(settings.get(name)) for settings in settings_of_cases]
+            rows.append([name, *cells])
+        if group.name:
+            texts.append(f"### {escape(group.name)}")
+        texts.append(markdown_table(header, rows, numbers=False))
+    return "\n\n".join(texts)

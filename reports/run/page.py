@@ -11,7 +11,11 @@ from ...harness.records.manifest import Manifest
 from ...harness.records.run import Run, read_run
 from .. import formatting, markdown
 from ..pages import INSTRUMENTS, REPORT, SUMMARY, write_page
-from . import detail_tables, figures, gallery, tables, waterfall
+from . import figures, gallery, tables, waterfall
+from .arithmetic import roofline_table, roofline_text, split_table
+from .attribution_tables import attribution_tables
+from .claims_table import claims_table
+from .confounds import settings_that_differ
 from .headline import headline
 from .schema import Case, Summary
 from .summary import write_summary
@@ -29,6 +33,49 @@ FIGURES = {
     ),
     gallery.FILE: "Images with their targets and the masks that each case answered",
 }
+
+# What stands under the titles of sections.
+BREAKDOWN = (
+    "For a stage: its share of the end-to-end time (median). For a region within a stage: its time "
+    "(ms, median), without the regions inside it. Where a query enters a stage or region several "
+    "times, the number of calls is given."
+)
+SPLIT = (
+    "The parts of a query's peak. Weights: what building the model asked the allocator for (CUDA), "
+    "or what the model's tensors hold (CPU). Beside them is their size by arithmetic, from the "
+    "sizes of the layers."
+)
+ROOFLINE = (
+    "The least time that this machine allows a stage, as a share of the time that the stage takes. "
+    "The least time is the larger of two: its operations at the measured rate of matrix products, "
+    "and its weights at the measured bandwidth. `GPU at work` is the GPU's share of a query's "
+    "time, from the profiler."
+)
+COLD = "This happens once per process and is in no number above."
+NO_QUERY_NEEDED = (
+    "Answers made without the image and the query. A model that is not better has learnt nothing."
+)
+
+# How the numbers came about.
+CLOCKS = {
+    "host": "the host's monotonic clock",
+    "cuda events": (
+        "CUDA events on the stream, read after one synchronisation at the end of the query"
+    ),
+    "virtual": (
+        "a virtual clock. No real time has passed: these numbers test the harness, not a model"
+    ),
+}
+WHAT_IS_TIMED = (
+    "A query is timed from pixels in memory to a mask of the image's size on the host. The harness "
+    "times the stages. Time outside of all stages is shown as unattributed. Warm-up is in no "
+    "number."
+)
+RATIO_OF_TIMES = (
+    "Ratio of times: for each pair of processes the median over the queries of ln(variant / "
+    "reference). The result is exp(mean) over the pairs, with Student's t interval (95 %). Its "
+    "unit is the process, not the query."
+)
 
 
 def write_report(folder: Path) -> Path:
@@ -67,50 +114,28 @@ def report_text(run: Run, summary: Summary, drawn: set[str]) -> str:
         f"# {summary.title}",
         headline(summary),
         markdown.warnings(summary.warnings),
-        _section("Claims", detail_tables.claims_table(summary.claims)),
+        _section("Claims", claims_table(summary.claims)),
         "## Comparison",
         _figure(figures.STAGE_TIMES, drawn),
         tables.comparison_table(summary),
         _figure(figures.PEAK_MEMORY, drawn),
         _section(
             "What causes the difference",
-            detail_tables.attribution_tables(summary, figure=_figure(waterfall.FILE, drawn)),
+            attribution_tables(summary, figure=_figure(waterfall.FILE, drawn)),
         ),
         _section("Where the time goes", tables.breakdown_table(summary), BREAKDOWN),
-        _section("What the memory is made of", detail_tables.split_table(summary), SPLIT),
-        _section("How near the roofline", detail_tables.roofline_table(summary), ROOFLINE),
+        _section("What the memory is made of", split_table(summary), SPLIT),
+        _section("How near the roofline", roofline_table(summary), ROOFLINE),
         _section("Trainings", trainings_section(summary)),
         _section("Masks", _figure(gallery.FILE, drawn)),
         _section("Quality", _quality(summary)),
         _section("Cold start", tables.cold_table(summary), COLD),
-        _section("What differs between the cases", detail_tables.differences(summary)),
+        _section("What differs between the cases", settings_that_differ(summary)),
         _section("How this was measured", markdown.bullet_list(list(_method(run, summary)))),
         _section("Machine and versions", _machine(run.manifest, summary)),
         _section("How to reproduce", _reproduce(run.manifest)),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
-
-
-BREAKDOWN = (
-    "For a stage: its share of the end-to-end time (median). For a region within a stage: its time "
-    "(ms, median), without the regions inside it. Where a query enters a stage or region several "
-    "times, the number of calls is given."
-)
-SPLIT = (
-    "The parts of a query's peak. Weights: what building the model asked the allocator for (CUDA), "
-    "or what the model's tensors hold (CPU). Beside them is their size by arithmetic, from the "
-    "sizes of the layers."
-)
-ROOFLINE = (
-    "The least time that this machine allows a stage, as a share of the time that the stage takes. "
-    "The least time is the larger of two: its operations at the measured rate of matrix products, "
-    "and its weights at the measured bandwidth. `GPU at work` is the GPU's share of a query's "
-    "time, from the profiler."
-)
-COLD = "This happens once per process and is in no number above."
-NO_QUERY_NEEDED = (
-    "Answers made without the image and the query. A model that is not better has learnt nothing."
-)
 
 
 def _section(title: str, content: str, introduction: str = "") -> str:
@@ -162,27 +187,6 @@ def _both_answered(summary: Summary) -> str:
     return markdown.bullet_list(lines)
 
 
-CLOCKS = {
-    "host": "the host's monotonic clock",
-    "cuda events": (
-        "CUDA events on the stream, read after one synchronisation at the end of the query"
-    ),
-    "virtual": (
-        "a virtual clock. No real time has passed: these numbers test the harness, not a model"
-    ),
-}
-WHAT_IS_TIMED = (
-    "A query is timed from pixels in memory to a mask of the image's size on the host. The harness "
-    "times the stages. Time outside of all stages is shown as unattributed. Warm-up is in no "
-    "number."
-)
-RATIO_OF_TIMES = (
-    "Ratio of times: for each pair of processes the median over the queries of ln(variant / "
-    "reference). The result is exp(mean) over the pairs, with Student's t interval (95 %). Its "
-    "unit is the process, not the query."
-)
-
-
 def _method(run: Run, summary: Summary) -> Iterator[str]:
     """Yield how the numbers above came about, a sentence or two at a time."""
     models = summary.cases
@@ -201,8 +205,7 @@ def _method(run: Run, summary: Summary) -> Iterator[str]:
         if instrument in instruments:
             yield f"Memory, in a pass of its own: {description}."
     if models and not any(case.time.percentiles_ms for case in models):
-        # A percentile p is given if p ** queries <= 0.025: then the largest of the queries is above
-        # it with 97.5 % confidence.
+        # See `percentile_allowed`: 0.9^36, 0.95^72 and 0.99^368 are the first powers below 0.025.
         yield "Too few queries for a percentile: P90 needs 36, P95 needs 72, P99 needs 368."
     yield from _outliers(models)
 
@@ -286,12 +289,15 @@ def _outliers(models: Sequence[Case]) -> Iterator[str]:
             counts.append(f"{case.time.outliers} of {case.time.n} for `{case.name}`")
     if counts:
         listed = ", ".join(counts)
-        yield f"Outliers (more than 14.826 MAD from the median), flagged and kept: {listed}."
+        yield (
+            "Outliers (farther from the median than ten standard deviations, each 1.4826 times the "
+            f"median absolute deviation), flagged and kept: {listed}."
+        )
 
 
 def _machine(manifest: Manifest, summary: Summary) -> str:
     facts = dict(manifest.environment or {})
-    facts["roofline"] = detail_tables.roofline_text(summary.roofline) or None
+    facts["roofline"] = roofline_text(summary.roofline) or None
     facts |= manifest.versions or {}
     rows = [markdown.fact(name, value) for name, value in facts.items() if value is not None]
     return markdown.markdown_table(["", ""], rows, numbers=False)

@@ -31,10 +31,10 @@ from ..schema_base import (
     Time,
 )
 from ..times import PREPROCESS
+from .arithmetic import StagePasses, largest, memory_split, stage_passes
 from .attribution import attribute
 from .claims import claim_result
 from .comparison import case_group, compare, twins_of
-from .instrument import StageBeside, memory_split, stages_beside
 from .schema import Case, QualityPass, Roofline, Summary, TrainingRun
 from .training_claims import compared_trainings
 from .trivial_baselines import against_trivial_baselines
@@ -53,9 +53,14 @@ def write_summary(run: Run) -> Summary:
 def summarise(run: Run) -> Summary:
     """Return the summary of a run; of an unfinished or partly failed run, as far as it went."""
     manifest = run.manifest
-    cases = []
+    models, controls = [], []
     for entry in _reference_first(manifest):
-        cases.append(summarise_case(run.case(entry.name), manifest.roofline))
+        case = summarise_case(run.case(entry.name), manifest.roofline)
+        if entry.is_model:
+            models.append(case)
+        else:
+            controls.append(case)
+    cases = [*models, *controls]
     comparisons, attributions, twins = [], [], []
     for group in manifest.groups:
         twins_of_group = twins_of(group, run)
@@ -74,8 +79,8 @@ def summarise(run: Run) -> Summary:
         reference=manifest.reference,
         groups=[case_group(group) for group in manifest.groups],
         metrics=[name for name in manifest.metrics or METRICS if name in METRICS],
-        cases=[case for case in cases if case.role == "model"],
-        controls=[case for case in cases if case.role == "control"],
+        cases=models,
+        controls=controls,
         against_trivial_baselines=against_baselines,
         comparisons=comparisons,
         twins=twins,
@@ -120,7 +125,7 @@ def summarise_case(records: CaseRecords, roofline: Mapping[str, Any]) -> Case:
         error=entry.error,
         memory_error=entry.memory_error,
         quality=_quality(records.scored, has_quality),
-        time=_time(records, stages_beside(records, roofline)),
+        time=_time(records, stage_passes(records, roofline)),
         memory=_memory(records),
         energy_mj=energy_mj(records.queries),
         answer_spread=answer_spread(records.queries, has_quality),
@@ -175,27 +180,34 @@ def _slices(queries: Sequence[QueryRecord], has_quality: bool) -> dict[str, dict
 # Time
 
 
-def _time(records: CaseRecords, beside: Mapping[str, StageBeside]) -> Time:
+def _time(records: CaseRecords, passes: Mapping[str, StagePasses]) -> Time:
     """Return the medians over all timed queries of all processes.
 
     Args:
         records: of the case.
-        beside: by stage, what the passes beside the timing tell.
+        passes: by stage, what the passes apart from the timing tell.
     """
     timed = records.timed
-    latencies_ms = [_latency_ns(query) / 1e6 for query in timed]
     queries = len({query.sample_id for query in timed})
+    latencies_ms, host_times_ms = [], []
     without_preprocess_ms = []
-    if PREPROCESS in records.stages:
-        without_preprocess_ms = [query.without_preprocess_ns / 1e6 for query in timed]
     unattributed_ms, unattributed_shares = [], []
     for query in timed:
+        latency_ns = _latency_ns(query)
+        latencies_ms.append(latency_ns / 1e6)
+        if query.host_ns is not None:
+            host_times_ms.append(query.host_ns / 1e6)
+        if PREPROCESS in records.stages:
+            without_preprocess_ms.append(query.without_preprocess_ns / 1e6)
         if query.unattributed_ns is not None:
             unattributed_ms.append(query.unattributed_ns / 1e6)
-            unattributed_shares.append(query.unattributed_ns / _latency_ns(query))
+            unattributed_shares.append(query.unattributed_ns / latency_ns)
     stages = {}
     for stage in records.stages:
-        stages[stage] = _stage_time(stage, timed, beside.get(stage, StageBeside()))
+        stages[stage] = _stage_time(stage, timed, passes.get(stage, StagePasses()))
+    regions = {}
+    for name in _regions(timed):
+        regions[name] = _region_time(name, timed)
     return Time(
         clock=records.entry.clock,
         n=len(timed),
@@ -203,13 +215,13 @@ def _time(records: CaseRecords, beside: Mapping[str, StageBeside]) -> Time:
         processes=len({query.process for query in timed}),
         end_to_end_ms=_median(latencies_ms),
         without_preprocess_ms=_median(without_preprocess_ms),
-        host_ms=_median([query.host_ns / 1e6 for query in timed if query.host_ns is not None]),
+        host_ms=_median(host_times_ms),
         # Percentiles need independent samples: repetitions of a query in other processes are not.
         percentiles_ms=percentiles(latencies_ms, queries) if timed else {},
         unattributed_ms=_median(unattributed_ms),
         unattributed_share=_median(unattributed_shares),
         stages=stages,
-        regions={name: _region_time(name, timed) for name in _regions(timed)},
+        regions=regions,
         outliers=int(outliers(latencies_ms).sum()),
     )
 
@@ -226,26 +238,35 @@ def _median(values: list[float]) -> float | None:
 
 def _regions(timed: Sequence[QueryRecord]) -> list[str]:
     """Return the names of the regions in the order of their stages, and of their first entry."""
-    names = dict.fromkeys(name for query in timed for name in query.regions)
-    order = {stage: place for place, stage in enumerate(STAGES)}
-    return sorted(names, key=lambda name: order.get(stage_of(name), len(order)))
+    names: dict[str, None] = {}  # as an ordered set
+    for query in timed:
+        names.update(dict.fromkeys(query.regions))
+
+    def place(name: str) -> int:
+        stage = stage_of(name)
+        # A region outside the five stages, as of an adapter's own, comes last.
+        return STAGES.index(stage) if stage in STAGES else len(STAGES)
+
+    return sorted(names, key=place)
 
 
-def _stage_time(stage: str, timed: Sequence[QueryRecord], beside: StageBeside) -> StageTime:
+def _stage_time(stage: str, timed: Sequence[QueryRecord], passes: StagePasses) -> StageTime:
     calls, times_ns, shares = [], [], []
     for query in timed:
         time_ns = query.stage_ns(stage)
         times_ns.append(time_ns)
         shares.append(time_ns / _latency_ns(query))
-        calls_of_regions = [
-            region.calls for name, region in query.regions.items() if stage_of(name) == stage
-        ]
-        calls.append(max(calls_of_regions, default=0))
+        # A query enters a stage as often as the region of it that it enters most.
+        most_calls = 0
+        for name, region in query.regions.items():
+            if stage_of(name) == stage:
+                most_calls = max(most_calls, region.calls)
+        calls.append(most_calls)
     return StageTime(
         calls=median_low(calls),
         median_ms=median(times_ns) / 1e6,
         share=median(shares),
-        **asdict(beside),
+        **asdict(passes),
     )
 
 
@@ -285,11 +306,8 @@ def _memory(records: CaseRecords) -> Memory:
 
 
 def _stage_memory(memory: Sequence[MemoryRecord]) -> StageMemory:
-    largest = {}
-    for name in StageMemory.model_fields:
-        values = [getattr(record, name) for record in memory]
-        largest[name] = max((value for value in values if value is not None), default=None)
-    return StageMemory(**largest)
+    """Return the largest known value of each field over some records; None where none is known."""
+    return StageMemory(**{name: largest(memory, name) for name in StageMemory.model_fields})
 
 
 def _growth(memory: Sequence[MemoryRecord], queries_only: bool) -> int | None:

@@ -6,13 +6,14 @@ from ...harness.contract import STAGES
 from ...harness.metrics import METRICS
 from ...harness.statistics.ratios import PERCENTILES
 from .. import formatting
+from ..formatting import MemoryUnit
 from ..markdown import Row, escape, markdown_table
 from ..peaks import GROWTH, RESIDENT_SET
 from ..schema_base import Quality, Ratio
 from . import verdict_words
 from .schema import Case, Comparison, Summary
 
-VARIANTS_BESIDE_REFERENCE = 3  # a table with more columns is wider than GitHub shows it
+VARIANTS_IN_A_TABLE = 3  # a table with more columns is wider than GitHub shows it
 MEMORY_STAGES = ("build", *STAGES)
 HEADINGS = {
     "precision_0.5": "P@0.5",
@@ -51,8 +52,8 @@ def _tables_by_group(
         if not cases:
             continue
         reference, variants = cases[0], cases[1:]
-        for start in range(0, max(len(variants), 1), VARIANTS_BESIDE_REFERENCE):
-            shown = variants[start : start + VARIANTS_BESIDE_REFERENCE]
+        for start in range(0, max(len(variants), 1), VARIANTS_IN_A_TABLE):
+            shown = variants[start : start + VARIANTS_IN_A_TABLE]
             texts.append(table(summary, [reference, *shown]))
     return texts
 
@@ -79,12 +80,14 @@ def _comparison(summary: Summary, cases: Sequence[Case]) -> str:
 def _row(
     label: str, cell: Callable[[Case, Comparison | None], str], columns: Sequence[Column]
 ) -> Row:
-    return [label, *(cell(case, comparison) for case, comparison in columns)]
+    cells = [cell(case, comparison) for case, comparison in columns]
+    return [label, *cells]
 
 
 def _title_row(title: str, columns: Sequence[Column]) -> Row:
     """Return the row in bold above the rows of one subject."""
-    return [f"**{title}**", *("" for _ in columns)]
+    empty_cells = [""] * len(columns)
+    return [f"**{title}**", *empty_cells]
 
 
 def _with_ratio(value: str, ratio: Ratio | None) -> str:
@@ -96,8 +99,8 @@ def _with_ratio(value: str, ratio: Ratio | None) -> str:
 
 def _with_emphasised_ratio(value: str, text: str, comparison: Comparison) -> str:
     """Return a value and a text whose first word is a ratio; see `verdict_words.emphasised`."""
-    ratio, *others = text.split(" ", 1)
-    return f"{value} ({' '.join([verdict_words.emphasised(ratio, comparison), *others])})"
+    ratio, space, rest = text.partition(" ")
+    return f"{value} ({verdict_words.emphasised(ratio, comparison)}{space}{rest})"
 
 
 def _quality_rows(columns: Sequence[Column], metrics: Sequence[str]) -> list[Row]:
@@ -112,9 +115,14 @@ def _quality_rows(columns: Sequence[Column], metrics: Sequence[str]) -> list[Row
                 score += f" ({formatting.points_with_verdict(difference)})"
             row.append(score)
         rows.append(row)
-    spreads = [case.answer_spread for case, _ in columns]
-    if any(spread and spread.differing for spread in spreads):
-        cells = [formatting.answer_spread(spread) for spread in spreads]
+    differing = False
+    cells = []
+    for case, _ in columns:
+        spread = case.answer_spread
+        cells.append(formatting.answer_spread(spread))
+        if spread is not None and spread.differing:
+            differing = True
+    if differing:
         rows.append(["answers that differ between processes", *cells])
     return rows
 
@@ -140,9 +148,8 @@ def _time_rows(columns: Sequence[Column]) -> list[Row]:
         if any(stage in time.stages for time in times):
             cells = [_stage_time(case, comparison, stage) for case, comparison in columns]
             rows.append([stage, *cells])
-    rows.append(
-        ["unattributed", *(formatting.milliseconds(time.unattributed_ms) for time in times)]
-    )
+    unattributed = [formatting.milliseconds(time.unattributed_ms) for time in times]
+    rows.append(["unattributed", *unattributed])
     return rows
 
 
@@ -190,61 +197,68 @@ def _memory_rows(columns: Sequence[Column], summary: Summary) -> list[Row]:
     memories = [case.memory for case in summary.cases]
     unit = verdict_words.memory_unit_of(summary)
     instruments = sorted({memory.instrument for memory in memories if memory.instrument})
-
-    def plain(label: str, field: str) -> Row:
-        """Return a row of memory without ratios."""
-        return [
-            label,
-            *(formatting.memory(getattr(case.memory, field), unit) for case, _ in columns),
-        ]
-
-    def of_stage(label: str, stage: str, field: str) -> Row:
-        """Return a row of one stage's memory."""
-        cells = []
-        for case, _ in columns:
-            part = case.memory.stages.get(stage)
-            cells.append(formatting.memory(getattr(part, field) if part else None, unit))
-        return [label, *cells]
-
-    def compared(label: str, field: str, of_query: bool = False) -> Row:
-        """Return a row of memory with its ratios: of the whole peak, or of a query's alone."""
-        cells = []
-        for case, comparison in columns:
-            size = formatting.memory(getattr(case.memory, field), unit)
-            if comparison is not None and of_query:
-                size = _with_ratio(size, comparison.query_peak_memory)
-            elif comparison is not None and comparison.peak_memory.ratio is not None:
-                ratio = formatting.ratio_with_interval(comparison.peak_memory)
-                size = _with_emphasised_ratio(size, ratio, comparison)
-            cells.append(size)
-        return [label, *cells]
-
-    rows = [
-        _title_row(f"Peak memory ({', '.join([unit.name, *instruments])})", columns),
-        of_stage("before the build", "build", "start_bytes"),
-    ]
+    title = f"Peak memory ({', '.join([unit.name, *instruments])})"
+    starts = _stage_cells("build", "start_bytes", columns, unit)
+    rows = [_title_row(title, columns), ["before the build", *starts]]
     if RESIDENT_SET in instruments:
         # Ratios are of the growth: Python and its libraries are in the whole process before any
         # model is, and would draw a ratio of whole processes towards 1.
+        growth = _whole_cells("growth_bytes", columns, unit)
+        query_growth = _query_cells("query_growth_bytes", columns, unit)
         rows += [
-            compared("growth since the build began", "growth_bytes"),
-            compared("growth of a query (without build)", "query_growth_bytes", of_query=True),
-            plain("peak, whole process", "peak_bytes"),
-            plain("peak of a query, whole process", "query_peak_bytes"),
+            ["growth since the build began", *growth],
+            ["growth of a query (without build)", *query_growth],
+            ["peak, whole process", *_cells("peak_bytes", columns, unit)],
+            ["peak of a query, whole process", *_cells("query_peak_bytes", columns, unit)],
         ]
     else:
+        query_peaks = _query_cells("query_peak_bytes", columns, unit)
         rows += [
-            compared("peak", "peak_bytes"),
-            compared("peak of a query (without build)", "query_peak_bytes", of_query=True),
+            ["peak", *_whole_cells("peak_bytes", columns, unit)],
+            ["peak of a query (without build)", *query_peaks],
         ]
     if any(memory.peak_reserved_bytes for memory in memories):
-        rows.append(plain("peak, reserved", "peak_reserved_bytes"))
+        rows.append(["peak, reserved", *_cells("peak_reserved_bytes", columns, unit)])
     if any(memory.device_process_bytes for memory in memories):
-        rows.append(plain("peak, by the driver", "device_process_bytes"))
+        rows.append(["peak, by the driver", *_cells("device_process_bytes", columns, unit)])
     for stage in MEMORY_STAGES:
         if any(stage in memory.stages for memory in memories):
-            rows.append(of_stage(stage, stage, "peak_bytes"))
+            rows.append([stage, *_stage_cells(stage, "peak_bytes", columns, unit)])
     return rows
+
+
+def _cells(field: str, columns: Sequence[Column], unit: MemoryUnit) -> list[str]:
+    """Return a field of `Memory` of each case, without ratios."""
+    return [formatting.memory(getattr(case.memory, field), unit) for case, _ in columns]
+
+
+def _stage_cells(stage: str, field: str, columns: Sequence[Column], unit: MemoryUnit) -> list[str]:
+    """Return a field of `StageMemory` of each case."""
+    cells = []
+    for case, _ in columns:
+        part = case.memory.stages.get(stage)
+        size_bytes = getattr(part, field) if part else None
+        cells.append(formatting.memory(size_bytes, unit))
+    return cells
+
+
+def _whole_cells(field: str, columns: Sequence[Column], unit: MemoryUnit) -> list[str]:
+    """Return a field of `Memory` of each case, build included, with its emphasised ratio."""
+    cells = _cells(field, columns, unit)
+    for place, (_, comparison) in enumerate(columns):
+        if comparison is not None and comparison.peak_memory.ratio is not None:
+            ratio = formatting.ratio_with_interval(comparison.peak_memory)
+            cells[place] = _with_emphasised_ratio(cells[place], ratio, comparison)
+    return cells
+
+
+def _query_cells(field: str, columns: Sequence[Column], unit: MemoryUnit) -> list[str]:
+    """Return a field of `Memory` of each case that is of a query alone, with its ratio."""
+    cells = _cells(field, columns, unit)
+    for place, (_, comparison) in enumerate(columns):
+        if comparison is not None:
+            cells[place] = _with_ratio(cells[place], comparison.query_peak_memory)
+    return cells
 
 
 def _parameters(case: Case, _: Comparison | None) -> str:
@@ -315,13 +329,15 @@ def _breakdown(summary: Summary, cases: Sequence[Case]) -> str:
     for stage in STAGES:
         if not any(stage in case.time.stages for case in cases):
             continue
-        rows.append([f"**{stage}**", *(_stage_share(case, stage) for case in cases)])
+        shares = [_stage_share(case, stage) for case in cases]
+        rows.append([f"**{stage}**", *shares])
         regions: dict[str, None] = {}  # as an ordered set
         for case in cases:
             regions.update(dict.fromkeys(case.time.regions))
         for region in regions:
             if region.startswith(f"{stage}."):
-                rows.append([region, *(_region_time(case, region) for case in cases)])
+                times = [_region_time(case, region) for case in cases]
+                rows.append([region, *times])
     return markdown_table(_header(summary, cases), rows)
 
 
@@ -366,9 +382,10 @@ def slices_table(summary: Summary) -> str | None:
     None where no model has quality, or no query has a tag.
     """
     models = [case for case in summary.cases if case.has_quality is True and case.quality.n]
+    baselines = [case for case in summary.controls if case.quality.n]
     if not models:
         return None
-    cases = [*models, *(case for case in summary.controls if case.quality.n)]
+    cases = [*models, *baselines]
     queries: dict[tuple[str, str], int] = {}  # by tag and value
     for case in cases:
         for tag, slices in case.quality.slices.items():
@@ -381,22 +398,21 @@ def slices_table(summary: Summary) -> str | None:
         row = [f"{tag}: {value}", str(count)]
         for case in cases:
             part = case.quality.slices.get(tag, {}).get(value)
-            row.append(formatting.score(part.gIoU if part else None))
+            gIoU = part.gIoU if part else None
+            row.append(formatting.score(gIoU))
         rows.append(row)
-    return markdown_table(["gIoU", "queries", *(case.name for case in cases)], rows)
+    names = [case.name for case in cases]
+    return markdown_table(["gIoU", "queries", *names], rows)
 
 
 def cold_table(summary: Summary) -> str:
     """Return what happens once in a process, beside the time of a warm query."""
     rows = []
     for case in summary.cases:
-        build_s = case.cold.build_s
-        rows.append(
-            [
-                case.name,
-                formatting.NOT_AVAILABLE if build_s is None else f"{build_s:,.2f}",
-                formatting.milliseconds(case.cold.first_query_ms),
-                formatting.milliseconds(case.time.end_to_end_ms),
-            ]
-        )
+        build_s = formatting.NOT_AVAILABLE
+        if case.cold.build_s is not None:
+            build_s = f"{case.cold.build_s:,.2f}"
+        first_ms = formatting.milliseconds(case.cold.first_query_ms)
+        warm_ms = formatting.milliseconds(case.time.end_to_end_ms)
+        rows.append([case.name, build_s, first_ms, warm_ms])
     return markdown_table(["", "build (s)", "first query (ms)", "warm query (ms, median)"], rows)

@@ -10,6 +10,7 @@ from functools import partial
 from ...harness.records.manifest import StatedClaim, SuiteTraining
 from ...harness.records.run import Run
 from ...harness.records.training import read_training
+from ..finding import ON_A_CPU, Finding, NotMeasured, Quantity
 from ..markdown import markdown_table
 from ..peaks import RESIDENT_SET
 from ..schema_base import Ratio
@@ -18,7 +19,6 @@ from ..training.groups import Group
 from ..training.schema import ComparedTrainings
 from ..training.summary import on_card
 from ..training.tables import training_sections
-from .finding import ON_A_CPU, Finding, NotMeasured, Quantity
 from .schema import Summary
 
 COMPLETE = "complete"

@@ -16,7 +16,7 @@ from typing import Literal, Self
 from pydantic import Field, JsonValue
 
 from ...harness.statistics.over_seeds import SeedEstimate
-from ..run.finding import Verdict
+from ..finding import Verdict
 from ..schema_base import Count, Fraction, NotNegative, Ratio, Strict
 
 SCHEMA = "lisabench.study_summary/2"

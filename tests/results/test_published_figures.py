@@ -33,7 +33,7 @@ from published import (
 from scipy import stats
 
 from lisabench.harness.statistics.verdicts import claim_verdict
-from lisabench.reports.run.detail_tables import measured
+from lisabench.reports.run.claims_table import measured
 from lisabench.reports.run.schema import ClaimResult
 
 pytestmark = pytest.mark.no_clock

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from ...harness.records.manifest import StatedClaim
-from ...harness.records.run import Run
-from ...harness.statistics.estimate import Estimate
+from ..harness.records.manifest import StatedClaim
+from ..harness.records.run import Run
+from ..harness.statistics.estimate import Estimate
 
 Verdict = Literal["confirmed", "refuted", "inconclusive", "not measured"]
 

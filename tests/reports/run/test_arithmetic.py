@@ -30,11 +30,11 @@ from lisabench.harness.records.run import SAMPLES, CaseRecords, MemoryRecord, Pa
 from lisabench.models import registry
 from lisabench.models.adapters import lisa
 from lisabench.models.lisa import config
-from lisabench.reports.run import detail_tables
-from lisabench.reports.run.instrument import (
-    StageBeside,
+from lisabench.reports.run import arithmetic
+from lisabench.reports.run.arithmetic import (
+    StagePasses,
     memory_split,
-    stages_beside,
+    stage_passes,
     unexpected_weights,
 )
 from lisabench.reports.run.schema import Roofline
@@ -206,7 +206,7 @@ def records_of(passes=(), **known):
 
 def test_the_floor_of_a_stage_is_the_larger_of_its_operations_and_its_bytes():
     """Vision: 10 ms of operations and 0.5 of bytes; the language model: 1 and 7."""
-    found = stages_beside(records_of(paper=PAPER, settings=ON_GPU), H200)
+    found = stage_passes(records_of(paper=PAPER, settings=ON_GPU), H200)
     assert {name: stage.floor_ms for name, stage in found.items()} == pytest.approx(
         {"vision": 10.0, "llm": 7.0}, rel=1e-9, abs=0
     )
@@ -226,7 +226,7 @@ def test_the_floor_of_a_stage_is_the_larger_of_its_operations_and_its_bytes():
     ],
 )
 def test_there_is_no_floor_without_a_rate_and_arithmetic(known):
-    assert stages_beside(records_of(**known), H200) == {}
+    assert stage_passes(records_of(**known), H200) == {}
 
 
 def waited(case, process, sample_id, which="synchronised", **stages_ms):
@@ -238,9 +238,9 @@ def waited(case, process, sample_id, which="synchronised", **stages_ms):
 def test_a_stage_takes_the_median_of_its_passes_each_kind_by_itself():
     lines = [waited("a", 0, str(i), vision=ms) for i, ms in enumerate((3, 50, 2))]
     lines += [waited("a", 0, "", "profiled", vision=1.5, llm=0.5)]
-    found = stages_beside(records_of(lines), {})
-    assert found["vision"] == StageBeside(synchronised_ms=3.0, gpu_busy_ms=1.5, floor_ms=None)
-    assert found["llm"] == StageBeside(synchronised_ms=None, gpu_busy_ms=0.5, floor_ms=None)
+    found = stage_passes(records_of(lines), {})
+    assert found["vision"] == StagePasses(synchronised_ms=3.0, gpu_busy_ms=1.5, floor_ms=None)
+    assert found["llm"] == StagePasses(synchronised_ms=None, gpu_busy_ms=0.5, floor_ms=None)
 
 
 # The tables
@@ -267,7 +267,7 @@ def test_a_cell_of_the_ceilings_reads_floor_over_time(tmp_path):
     }
     lines = [waited("dual", 0, f"scene-000{i}", vision=44.1) for i in range(3)]
     summary = written(tmp_path, lines, dual={"paper": paper, "settings": ON_GPU})
-    table = detail_tables.roofline_table(summary)
+    table = arithmetic.roofline_table(summary)
     assert cells(table, "dual") == ["17 % (7.60 of 44.1 ms)", "n/a", "n/a"]
     assert "| sam |" not in table and "GPU at work" not in table
 
@@ -276,7 +276,7 @@ def test_the_gpu_is_at_work_for_its_busy_times_over_the_time_of_a_query(tmp_path
     paper = asdict(on_paper(100)) | {"flops": {"llm": 4e11}, "traffic_bytes": {"llm": 0}}
     lines = [waited("dual", 0, "", "profiled", vision=10, llm=6)]
     summary = written(tmp_path, lines, dual={"paper": paper, "settings": ON_GPU})
-    table = detail_tables.roofline_table(summary)
+    table = arithmetic.roofline_table(summary)
     end_to_end_ms = summary.cases[0].time.end_to_end_ms  # drawn around 64 ms
     assert "GPU at work" in table.splitlines()[0]
     assert cells(table, "dual")[0] == f"{1600 / end_to_end_ms:.0f} %"
@@ -297,7 +297,7 @@ def test_the_table_of_memory_has_the_columns_that_are_known_of_any_case(tmp_path
         "weights_bytes": 25 * MIB,
     }
     write_lines(tmp_path / "memory.jsonl", [row])
-    table = detail_tables.split_table(summarise(read_run(tmp_path)))
+    table = arithmetic.split_table(summarise(read_run(tmp_path)))
     assert [cell.strip() for cell in table.splitlines()[0].strip("|").split("|")] == [
         "MiB",
         "weights",
@@ -309,9 +309,9 @@ def test_the_table_of_memory_has_the_columns_that_are_known_of_any_case(tmp_path
 def test_where_nothing_is_known_there_is_no_table(tmp_path):
     summary = written(tmp_path)
     assert (
-        detail_tables.split_table(summary),
-        detail_tables.roofline_table(summary),
-        detail_tables.roofline_text({}),
+        arithmetic.split_table(summary),
+        arithmetic.roofline_table(summary),
+        arithmetic.roofline_text({}),
     ) == ("",) * 3
 
 
@@ -320,7 +320,7 @@ def test_ceilings_are_told_in_words():
         matrix_flops_per_s={"float32": 5e13, "bfloat16": 4e14}, bandwidth_bytes_per_s=2e12
     )
     words = "cuda: 50.00 TFLOP/s in float32, 400.00 TFLOP/s in bfloat16; 2,000 GB/s"
-    assert detail_tables.roofline_text({"cuda": found}) == words
+    assert arithmetic.roofline_text({"cuda": found}) == words
 
 
 # Comparison by synchronised times

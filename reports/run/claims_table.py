@@ -1,0 +1,69 @@
+"""The claims of a suite with their verdicts, as a run's report shows them."""
+
+import math
+from collections.abc import Sequence
+
+from .. import formatting
+from ..markdown import bullet_list, escape, markdown_table
+from .schema import ClaimResult
+
+
+def claims_table(claims: Sequence[ClaimResult]) -> str:
+    """Return the claims with their verdicts, and how each claim was read; empty without claims."""
+    if not claims:
+        return ""
+    rows = []
+    for claim in claims:
+        published = _claim_value(claim.published, claim.unit)
+        rows.append([claim.claim, published, measured(claim), _bound(claim), claim.verdict])
+    header = ["claim", "published", "measured [95 % interval]", "bound", "verdict"]
+    notes = [_claim_note(claim) for claim in claims]
+    return f"{markdown_table(header, rows)}\n\n{bullet_list(notes)}"
+
+
+def measured(claim: ClaimResult) -> str:
+    """Return what was measured, with its interval unless it has none or one without width.
+
+    Such as ``0.63x [0.53, 0.75]``.
+    """
+    value = _claim_value(claim.measured, claim.unit)
+    if claim.interval is None:
+        return value
+    low, high = claim.interval
+    if math.isclose(low, high, rel_tol=1e-9):
+        return value
+    if claim.unit == "ratio":
+        return f"{value} [{low:.2f}, {high:.2f}]"
+    return f"{value} [{low:+.1f}, {high:+.1f}]"
+
+
+def _claim_value(value: float | None, unit: str | None) -> str:
+    if value is None:
+        return "-"
+    if unit == "ratio":
+        return formatting.ratio(value)
+    if unit == "points":
+        return formatting.in_points(value)
+    return f"{value / formatting.GIB.size_bytes:.2f} GiB"
+
+
+def _bound(claim: ClaimResult) -> str:
+    if claim.at_least is not None:
+        return f"at least {_claim_value(claim.at_least, claim.unit)}"
+    if claim.at_most is not None:
+        return f"at most {_claim_value(claim.at_most, claim.unit)}"
+    return "-"
+
+
+def _claim_note(claim: ClaimResult) -> str:
+    """Return what a claim is about, its source and the reason of its verdict, if it has them."""
+    parts = []
+    if claim.quantity:
+        cases = [f"`{name}`" for name in (claim.candidate, claim.reference) if name]
+        parts.append(f"`{claim.quantity}` of {' against '.join(cases)}")
+    if claim.source:
+        parts.append(claim.source)
+    if claim.reason:
+        parts.append(f"{claim.verdict}: {claim.reason}")
+    note = ". ".join(escape(part) for part in parts)
+    return f"{escape(claim.claim)}: {note}."
