@@ -59,7 +59,8 @@ class Answers(Strict):
 
     @model_validator(mode="after")
     def _are_of_one_length(self) -> "Answers":
-        if len({len(column) for column in vars(self).values()}) > 1:
+        lengths = {len(column) for column in vars(self).values()}
+        if len(lengths) > 1:
             raise ValueError("the columns of the answers differ in length")
         return self
 
@@ -207,13 +208,15 @@ def _reduced_case(records: CaseRecords) -> BaselineCase:
 
 
 def _answers(scored: Sequence[QueryRecord]) -> Answers:
-    counted = {name: [getattr(query.counts, name) for query in scored] for name in COUNTED}
-    return Answers(
-        sample_id=[query.sample_id for query in scored],
-        image_id=[query.image_id for query in scored],
-        status=[query.status for query in scored],
-        **counted,
-    )
+    """Return the answers as columns, a value for each query."""
+    columns: dict[str, list] = {"sample_id": [], "image_id": [], "status": []}
+    for query in scored:
+        columns["sample_id"].append(query.sample_id)
+        columns["image_id"].append(query.image_id)
+        columns["status"].append(query.status)
+    for name in COUNTED:
+        columns[name] = [getattr(query.counts, name) for query in scored]
+    return Answers(**columns)
 
 
 def _masks(scored: Sequence[QueryRecord]) -> dict[str, PackedMask]:
@@ -237,6 +240,7 @@ def _times(records: CaseRecords) -> dict[str, Any]:
     """
     end_to_end = by_process(end_to_end_times(records.queries))
     common = _common(end_to_end)
+    all_queries = {query.sample_id for query in records.queries}
     waited = records.synchronised
     stages_ns = {}
     for stage in STAGES:
@@ -248,7 +252,7 @@ def _times(records: CaseRecords) -> dict[str, Any]:
         if medians:
             stages_ns[stage] = medians
     return {
-        "untimed": sorted({query.sample_id for query in records.queries} - common),
+        "untimed": sorted(all_queries - common),
         "end_to_end_ns": _medians(end_to_end, common),
         "stages_ns": stages_ns,
         "stages_synchronised": bool(waited),
@@ -257,7 +261,10 @@ def _times(records: CaseRecords) -> dict[str, Any]:
 
 def _common(processes: TimesOfProcesses) -> set[str]:
     """Return the queries that every process has timed."""
-    return set.intersection(*(set(times) for times in processes)) if processes else set()
+    if not processes:
+        return set()
+    queries_of_processes = [set(times) for times in processes]
+    return set.intersection(*queries_of_processes)
 
 
 def _medians(processes: TimesOfProcesses, queries: set[str]) -> list[int]:
@@ -265,10 +272,12 @@ def _medians(processes: TimesOfProcesses, queries: set[str]) -> list[int]:
 
     There are none if a process lacks a query.
     """
-    if not queries or not all(queries <= times.keys() for times in processes):
+    if not queries:
         return []
     medians = []
     for times in processes:
+        if not queries <= times.keys():
+            return []
         log = log_median([times[name] for name in queries])
         medians.append(round(math.exp(log)))
     return medians

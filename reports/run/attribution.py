@@ -1,6 +1,7 @@
 """Changes taken apart: what each factor causes, where a case differs in several."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from ..twins import no_narrower
 from .schema import Attribution, Case, Difference, MemoryParts, TimeChange, TimeParts
 
 ByProcess = Mapping[int, float]
+Key = TypeVar("Key", int, tuple[int, str])
 
 
 def attribute(
@@ -68,21 +70,19 @@ def _time_parts(
     if not one_clock:
         cases = [CaseRecords(case.entry) for case in cases]
     times = [end_to_end_times(case.queries) for case in cases]
-    # All parts are over the queries that all cases have in a process: parts of the same whole.
-    common = set.intersection(*(set(of_case) for of_case in times))
-    before, *after = [
-        {query: time_ns for query, time_ns in of_case.items() if query in common}
-        for of_case in times
-    ]
-    *own, whole = [time_logs(before, of_case) for of_case in after]
+    before, *after = in_all(times)
+    *own_logs, whole = [time_logs(before, of_case) for of_case in after]
 
     def ratio_of(logs: ByProcess) -> Ratio:
         return no_narrower(paired_ratio_of(logs), END_TO_END, twins)
 
+    own = {}
+    for factor, logs in zip(factors, own_logs, strict=True):
+        own[factor] = ratio_of(logs)
     return TimeParts(
         whole=ratio_of(whole),
-        own={factor: ratio_of(logs) for factor, logs in zip(factors, own, strict=True)},
-        interaction=ratio_of(_interaction(whole, own)),
+        own=own,
+        interaction=ratio_of(_interaction(whole, own_logs)),
         end_to_end_ms=_time_change(times, factors),
         stages_ms=_stage_changes(cases, factors),
         stages_synchronised=were_synchronised(cases),
@@ -127,8 +127,7 @@ def _memory_parts(cases: Sequence[CaseRecords], factors: Sequence[str]) -> Memor
     peaks: list[dict[int, int]] = [{} for _ in cases]
     if len(instruments) == 1:
         peaks = [memory_by_process(case.memory, queries_only=True) for case in cases]
-    common = sorted(set.intersection(*(set(of_case) for of_case in peaks)))
-    before, *after = [{process: float(of_case[process]) for process in common} for of_case in peaks]
+    before, *after = in_all(peaks)
     *own, whole = [_minus(of_case, before) for of_case in after]
     own_bytes = {}
     for factor, changes in zip(factors, own, strict=True):
@@ -139,6 +138,23 @@ def _memory_parts(cases: Sequence[CaseRecords], factors: Sequence[str]) -> Memor
         own=own_bytes,
         interaction=mean_difference(_interaction(whole, own), whole),
     )
+
+
+def in_all(cases: Sequence[Mapping[Key, int]]) -> list[dict[Key, int]]:
+    """Return the numbers of each case under the keys that all cases have.
+
+    Only then are the parts of a change parts of the same whole.
+
+    Args:
+        cases: numbers of each case, such as times by process and query, or bytes by process.
+    """
+    common = set(cases[0])
+    for numbers in cases:
+        common &= numbers.keys()
+    kept = []
+    for numbers in cases:
+        kept.append({key: number for key, number in sorted(numbers.items()) if key in common})
+    return kept
 
 
 def _minus(after: ByProcess, before: ByProcess) -> dict[int, float]:

@@ -17,7 +17,7 @@ from ..time_to_target import (
     running_mean,
     window_of,
 )
-from .groups import Group, differences, read_groups, refusals, warnings
+from .groups import Group, all_trainings, differences, read_groups, refusals, warnings
 from .schema import ComparedTrainings, TrainedSide, TrainingComparison
 from .summary import instrument_of, memory_of, peak_of, step_ms
 
@@ -94,7 +94,7 @@ def compare_groups(
             f"--target-loss {target_loss}: {refused['losses']}; their losses cannot be held to one "
             "target"
         )
-    trainings = [training for group in groups for training in group.trainings]
+    trainings = all_trainings(groups)
     targets = _common_targets(trainings, refused, target_miou, target_loss)
     not_compared = dict(refused)
     if targets.miou is None and "quality" not in refused:
@@ -162,8 +162,8 @@ def _highest_final_loss(trainings: Sequence[Training], window: int) -> float | N
 
 def _side(group: Group, targets: Targets) -> TrainedSide:
     trainings = group.trainings
-    to_miou = [targets.by_miou(training) for training in trainings]
-    to_loss = [targets.by_loss(training) for training in trainings]
+    steps_to_miou, seconds_to_miou = _effort(targets.by_miou, trainings)
+    steps_to_loss, seconds_to_loss = _effort(targets.by_loss, trainings)
     finals = [training.final_epoch for training in trainings]
     bests = [training.best_epoch for training in trainings]
     # The seed does not change how many parameters are trained: the first training speaks for all.
@@ -176,13 +176,31 @@ def _side(group: Group, targets: Targets) -> TrainedSide:
         steps=[len(training.steps) for training in trainings],
         step_ms=[step_ms(training) for training in trainings],
         peak_bytes=[peak_of(training) for training in trainings],
-        steps_to_mIoU=[reached.step if reached else None for reached in to_miou],
-        seconds_to_mIoU=[reached.seconds if reached else None for reached in to_miou],
-        steps_to_loss=[reached.step if reached else None for reached in to_loss],
-        seconds_to_loss=[reached.seconds if reached else None for reached in to_loss],
+        steps_to_mIoU=steps_to_miou,
+        seconds_to_mIoU=seconds_to_miou,
+        steps_to_loss=steps_to_loss,
+        seconds_to_loss=seconds_to_loss,
         final={name: _scores(finals, name) for name in SCORES},
         best={name: _scores(bests, name) for name in SCORES},
     )
+
+
+def _effort(
+    reached_by: Callable[[Training], Reached | None], trainings: Sequence[Training]
+) -> tuple[list[int | None], list[float | None]]:
+    """Return the steps and the seconds of each training to a target; None where it was not reached.
+
+    Args:
+        reached_by: when a training reached the target.
+        trainings: of one group.
+    """
+    steps: list[int | None] = []
+    seconds: list[float | None] = []
+    for training in trainings:
+        reached = reached_by(training)
+        steps.append(reached.step if reached else None)
+        seconds.append(reached.seconds if reached else None)
+    return steps, seconds
 
 
 def _scores(epochs: Sequence[TrainingEpoch | None], name: str) -> list[float | None]:
@@ -193,8 +211,13 @@ def compare_pair(
     reference: Group, candidate: Group, targets: Targets, refused: dict[str, str]
 ) -> TrainingComparison:
     """Compare one group with another, over the seeds that both have."""
-    seeds = [seed for seed in reference.by_seed if seed in candidate.by_seed]
-    pairs = [(reference.by_seed[seed], candidate.by_seed[seed]) for seed in seeds]
+    seeds = []
+    pairs = []
+    for seed, training in reference.by_seed.items():
+        if seed in candidate.by_seed:
+            seeds.append(seed)
+            pairs.append((training, candidate.by_seed[seed]))
+    # A comparison that is refused has no pair, and so no ratio and no difference.
     of_time = [] if "time" in refused else pairs
     of_memory = [] if "memory" in refused else pairs
     of_quality = [] if "quality" in refused else pairs

@@ -45,10 +45,10 @@ def read_groups(folders: Sequence[Path]) -> list[Group]:
         key = json.dumps(configuration(training), sort_keys=True)
         by_configuration.setdefault(key, []).append(training)
     repetitions = list(by_configuration.values())
-    names = _names_of_groups(repetitions)
-    return [
-        Group(name, _by_seed(trainings)) for name, trainings in zip(names, repetitions, strict=True)
-    ]
+    groups = []
+    for name, trainings in zip(_names_of_groups(repetitions), repetitions, strict=True):
+        groups.append(Group(name, _by_seed(trainings)))
+    return groups
 
 
 def _by_seed(trainings: Sequence[Training]) -> dict[int, Training]:
@@ -87,13 +87,19 @@ def _names_of_groups(groups: Sequence[Sequence[Training]]) -> list[str]:
 
     Where two groups would have the same name, or none, their whole paths are taken instead.
     """
-    names = [_common_name([training.folder.name for training in group]) for group in groups]
-    if all(names) and len(set(names)) == len(groups):
+    names = []
+    whole_paths = []
+    for group in groups:
+        names.append(_common_name([training.folder.name for training in group]))
+        whole_paths.append(_common_name([str(training.folder) for training in group]))
+    all_differ = len(set(names)) == len(groups)
+    if all(names) and all_differ:
         return names
-    return [_common_name([str(training.folder) for training in group]) for group in groups]
+    return whole_paths
 
 
 def _common_name(names: Sequence[str]) -> str:
+    """Return what all names begin with, without the number of a seed at its end."""
     if len(names) == 1:
         return names[0]
     common = names[0]
@@ -106,30 +112,42 @@ def _common_name(names: Sequence[str]) -> str:
 
 def refusals(groups: Sequence[Group]) -> dict[str, str]:
     """Return what must not be compared, with the reason: time, memory, quality or losses."""
-    trainings = [training for group in groups for training in group.trainings]
+    trainings = all_trainings(groups)
     reasons: dict[str, str] = {}
-    different = _different_machines(trainings)
-    if different:
-        reasons["time"] = different
-        reasons["memory"] = different
-    elif len({instrument_of(training) for training in trainings}) > 1:
+    other_machine = _different_machines(trainings)
+    instruments = {instrument_of(training) for training in trainings}
+    if other_machine:
+        reasons["time"] = other_machine
+        reasons["memory"] = other_machine
+    elif len(instruments) > 1:
         reasons["memory"] = "measured by different instruments"
     elif any(lacks_start_bytes(training) for training in trainings):
         reasons["memory"] = NO_START
-    evaluated_on = dict.fromkeys(training.manifest.fingerprint("val") for training in trainings)
+    evaluated_on: dict[str, None] = {}  # as an ordered set
+    for training in trainings:
+        evaluated_on[str(training.manifest.fingerprint("val"))] = None
     if len(evaluated_on) > 1:
-        fingerprints = ", ".join(str(fingerprint) for fingerprint in evaluated_on)
+        fingerprints = ", ".join(evaluated_on)
         reasons["quality"] = f"evaluated on different data (fingerprints {fingerprints})"
-    different = _different_losses(trainings)
-    if different:
-        reasons["losses"] = different
+    other_losses = _different_losses(trainings)
+    if other_losses:
+        reasons["losses"] = other_losses
     return reasons
 
 
+def all_trainings(groups: Sequence[Group]) -> list[Training]:
+    """Return the trainings of all groups, group by group and then by seed."""
+    trainings = []
+    for group in groups:
+        trainings += group.trainings
+    return trainings
+
+
 def _different_machines(trainings: Sequence[Training]) -> str | None:
-    first, *others = (dict(training.manifest.environment) for training in trainings)
-    for other in others:
-        reasons = different_machines(first, other)
+    """Return why the machine of one training is not that of the first; None if all are the same."""
+    first = dict(trainings[0].manifest.environment)
+    for training in trainings[1:]:
+        reasons = different_machines(first, dict(training.manifest.environment))
         if reasons:
             return reasons[0]
     return None
@@ -137,21 +155,24 @@ def _different_machines(trainings: Sequence[Training]) -> str | None:
 
 def _different_losses(trainings: Sequence[Training]) -> str | None:
     """Return why the losses of these trainings are not the same quantity, or None if they are."""
-    setups = [training.manifest.setup for training in trainings]
-    first = setups[0]
-    if any(setup.losses != first.losses for setup in setups):
-        return "they minimise different losses"
-    if any(setup.options["ignored"] != first.options["ignored"] for setup in setups):
-        return "ignored pixels count differently in their losses"
-    if len({training.manifest.fingerprint("train") for training in trainings}) > 1:
-        return "they are of different data"
+    first = trainings[0].manifest
+    for training in trainings:
+        setup = training.manifest.setup
+        if setup.losses != first.setup.losses:
+            return "they minimise different losses"
+        if setup.options["ignored"] != first.setup.options["ignored"]:
+            return "ignored pixels count differently in their losses"
+        if training.manifest.fingerprint("train") != first.fingerprint("train"):
+            return "they are of different data"
     return None
 
 
 def differences(groups: Sequence[Group]) -> dict[str, list[Any]]:
     """Return the options that differ among the groups, each with its value in every group."""
     configurations = [configuration(group.trainings[0]) for group in groups]
-    names = dict.fromkeys(name for settings in configurations for name in settings)
+    names: dict[str, None] = {}  # as an ordered set
+    for settings in configurations:
+        names.update(dict.fromkeys(settings))
     differing = {}
     for name in names:
         values = [settings.get(name) for settings in configurations]
@@ -162,27 +183,34 @@ def differences(groups: Sequence[Group]) -> dict[str, list[Any]]:
 
 def warnings(groups: Sequence[Group]) -> list[str]:
     """Return what a reader should know before trusting a comparison of these groups."""
-    trainings = [training for group in groups for training in group.trainings]
+    trainings = all_trainings(groups)
     texts = []
     for training in trainings:
         if training.manifest.status != "complete":
             texts.append(
                 f"{training.folder} is not finished: it has {len(training.steps)} steps so far."
             )
-    versions = [training.manifest.versions for training in trainings]
-    packages = dict.fromkeys(package for installed in versions for package in installed)
-    differing = []
-    for package in packages:
-        if len({str(installed.get(package)) for installed in versions}) > 1:
-            differing.append(package)
+    differing = _packages_that_differ(trainings)
     if differing:
         texts.append(
             f"The versions of {', '.join(differing)} differ: part of the differences may come from "
             "that."
         )
-    if len({len(group.trainings) for group in groups}) > 1:
+    numbers_of_seeds = {len(group.by_seed) for group in groups}
+    if len(numbers_of_seeds) > 1:
         texts.append(
             "The groups have different numbers of seeds: ratios and differences use the seeds that "
             "both have."
         )
     return texts
+
+
+def _packages_that_differ(trainings: Sequence[Training]) -> list[str]:
+    """Return the packages that are not installed in the same version for all trainings."""
+    versions: dict[str, set[str]] = {}
+    for training in trainings:
+        versions.update({package: set() for package in training.manifest.versions})
+    for training in trainings:
+        for package, installed in versions.items():
+            installed.add(str(training.manifest.versions.get(package)))
+    return [package for package, installed in versions.items() if len(installed) > 1]

@@ -1,5 +1,6 @@
 """The summary of a training, computed from its records."""
 
+from collections.abc import Iterable
 from statistics import median
 
 from ...harness.measure import UNATTRIBUTED_LIMIT
@@ -30,6 +31,7 @@ def summarise_training(training: Training) -> TrainingSummary:
     window = window_of(len(steps))
     mean_losses = running_mean([step.loss for step in steps], window)
     best_epoch = training.best_epoch
+    # A loss of weight 0 is recorded, but not minimised.
     minimised = {name: weight for name, weight in manifest.setup.losses.items() if weight}
     data = {}
     for use, described in manifest.data.items():
@@ -83,25 +85,39 @@ def step_time(steps: tuple[TrainingStep, ...]) -> StepTime:
 
     The parts are in the order in which they run; parts that are not among `PARTS` follow.
     """
-    recorded = dict.fromkeys(part for step in steps for part in step.parts_ns)
-    ordered = [part for part in PARTS if part in recorded]
-    ordered += [part for part in recorded if part not in PARTS]
+    recorded: dict[str, None] = {}  # as an ordered set
     unattributed_shares = []
     for step in steps:
+        recorded.update(dict.fromkeys(step.parts_ns))
         if step.unattributed_ns is not None:
             unattributed_shares.append(step.unattributed_ns / step.latency_ns)
+    known = [part for part in PARTS if part in recorded]
+    further = [part for part in recorded if part not in PARTS]
+    parts = {}
+    for part in (*known, *further):
+        parts[part] = _part_time(part, steps)
     return StepTime(
         n=len(steps),
-        median_ms=median(step.latency_ns for step in steps) / 1e6 if steps else None,
-        parts={part: _part_time(part, steps) for part in ordered},
+        median_ms=_median_ms(steps),
+        parts=parts,
         unattributed_share=median(unattributed_shares) if unattributed_shares else None,
     )
 
 
+def _median_ms(steps: tuple[TrainingStep, ...]) -> float | None:
+    """Return the median time of a step in milliseconds; None without a step."""
+    if not steps:
+        return None
+    return median(step.latency_ns for step in steps) / 1e6
+
+
 def _part_time(part: str, steps: tuple[TrainingStep, ...]) -> PartTime:
-    # A step that did not enter the part took no time in it.
-    times_ns = [step.parts_ns.get(part, 0) for step in steps]
-    shares = [ns / step.latency_ns for ns, step in zip(times_ns, steps, strict=True)]
+    times_ns, shares = [], []
+    for step in steps:
+        # A step that did not enter the part took no time in it.
+        time_ns = step.parts_ns.get(part, 0)
+        times_ns.append(time_ns)
+        shares.append(time_ns / step.latency_ns)
     return PartTime(median_ms=median(times_ns) / 1e6, share=median(shares))
 
 
@@ -123,8 +139,7 @@ def step_ms(training: Training) -> float | None:
 
     It is None without a step.
     """
-    steps = training.steps_of_epochs
-    return median(step.latency_ns for step in steps) / 1e6 if steps else None
+    return _median_ms(training.steps_of_epochs)
 
 
 def instrument_of(training: Training) -> str | None:
@@ -137,8 +152,7 @@ def instrument_of(training: Training) -> str | None:
 
 def peak_of(training: Training) -> int | None:
     """Return the largest memory peak of all epochs, in bytes; None where it is unknown."""
-    peaks = (epoch.peak_bytes for epoch in training.epochs)
-    return max((peak for peak in peaks if peak is not None), default=None)
+    return _largest(epoch.peak_bytes for epoch in training.epochs)
 
 
 def peak_reserved_of(training: Training) -> int | None:
@@ -146,8 +160,13 @@ def peak_reserved_of(training: Training) -> int | None:
 
     It is None without a GPU.
     """
-    peaks = (epoch.peak_reserved_bytes for epoch in training.epochs)
-    return max((peak for peak in peaks if peak is not None), default=None)
+    return _largest(epoch.peak_reserved_bytes for epoch in training.epochs)
+
+
+def _largest(peaks: Iterable[int | None]) -> int | None:
+    """Return the largest known peak; None where none is known."""
+    known = [peak for peak in peaks if peak is not None]
+    return max(known, default=None)
 
 
 def on_card(training: Training) -> OnCard:

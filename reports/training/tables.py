@@ -60,27 +60,41 @@ def _how_paired(comparison: TrainingComparison) -> str:
 def _table(compared: ComparedTrainings, comparison: TrainingComparison) -> str:
     """Return the table of one comparison: the two sides, and their ratio or difference."""
     by_name = {side.name: side for side in compared.sides}
-    sides = [by_name[comparison.reference], by_name[comparison.candidate]]
-    rows = _target_rows(compared, sides, comparison)
-    step_times = [_over_seeds(side.step_ms, formatting.milliseconds) for side in sides]
-    rows.append(["step (ms)", *step_times, _ratio(comparison.step_time)])
+    before, after = by_name[comparison.reference], by_name[comparison.candidate]
     # All tables of a page have the same unit, so that their numbers can be compared.
-    unit = formatting.memory_unit(peak for side in compared.sides for peak in side.peak_bytes)
+    peaks: list[int | None] = []
+    for side in compared.sides:
+        peaks += side.peak_bytes
+    unit = formatting.memory_unit(peaks)
+
+    def row(
+        label: str,
+        values: tuple[Sequence[float | None], Sequence[float | None]],
+        show: Callable[[float], str],
+        change: str,
+    ) -> Row:
+        """Return a row of a quantity: over the seeds of either side, and how the two differ."""
+        return [label, _over_seeds(values[0], show), _over_seeds(values[1], show), change]
 
     def memory(size_bytes: float) -> str:
         return formatting.memory(round(size_bytes), unit)
 
-    peaks = [_over_seeds(side.peak_bytes, memory) for side in sides]
-    rows.append([f"peak memory ({unit.name})", *peaks, _ratio(comparison.peak_memory)])
-    parameters = [f"{side.trained_parameters or 0:,}" for side in sides]
-    rows.append(["trained parameters", *parameters, ""])
-    rows.append(["steps made", *(_over_seeds(side.steps, _whole) for side in sides), ""])
+    step_ms = (before.step_ms, after.step_ms)
+    peak_bytes = (before.peak_bytes, after.peak_bytes)
+    parameters = [f"{side.trained_parameters or 0:,}" for side in (before, after)]
+    rows = [
+        *_target_rows(compared, [before, after], comparison),
+        row("step (ms)", step_ms, formatting.milliseconds, _ratio(comparison.step_time)),
+        row(f"peak memory ({unit.name})", peak_bytes, memory, _ratio(comparison.peak_memory)),
+        ["trained parameters", *parameters, ""],
+        row("steps made", (before.steps, after.steps), _whole, ""),
+    ]
     for name, difference in comparison.final.items():
-        scores = [_over_seeds(side.final[name], formatting.score) for side in sides]
-        rows.append([f"final {name}", *scores, _points(difference)])
+        scores = (before.final[name], after.final[name])
+        rows.append(row(f"final {name}", scores, formatting.score, _points(difference)))
     for name, difference in comparison.best.items():
-        scores = [_over_seeds(side.best[name], formatting.score) for side in sides]
-        rows.append([f"best {name}", *scores, _points(difference)])
+        scores = (before.best[name], after.best[name])
+        rows.append(row(f"best {name}", scores, formatting.score, _points(difference)))
     header = ["", comparison.reference, comparison.candidate, "ratio or difference [95 %]"]
     return markdown_table(header, rows, aligned=True)
 
@@ -163,11 +177,12 @@ def _differing_options(compared: ComparedTrainings) -> str:
     """
     rows = []
     for option, values in compared.differences.items():
-        rows.append([option, *(_option(value) for value in values)])
+        cells = [_option(value) for value in values]
+        rows.append([option, *cells])
     if not rows:
         return ""
-    header = ["differs", *(side.name for side in compared.sides)]
-    return markdown_table(header, rows, numbers=False, aligned=True)
+    names = [side.name for side in compared.sides]
+    return markdown_table(["differs", *names], rows, numbers=False, aligned=True)
 
 
 def _option(value: object) -> str:
