@@ -76,7 +76,7 @@ Reasons = dict[str, str]  # why there is no comparison of "time", "memory" or "q
 
 @dataclass(frozen=True)
 class _CaseOfRun:
-    """A case of a run, and the label that it has beside a case of another run."""
+    """A case of a run, and the label that tells it from a case of another run."""
 
     run: Run
     records: CaseRecords
@@ -120,20 +120,17 @@ def compare_cases(
 
 
 def _cases(run: Run, reference: str, further: Run, candidate: str) -> tuple[_CaseOfRun, _CaseOfRun]:
+    labels = reference, candidate
     if not _are_one_run(run, further):
-        return (
-            _CaseOfRun(run, _records(run, reference), f"{reference} ({run.folder})"),
-            _CaseOfRun(further, _records(further, candidate), f"{candidate} ({further.folder})"),
-        )
-    if reference == candidate:
+        labels = f"{reference} ({run.folder})", f"{candidate} ({further.folder})"
+    elif reference == candidate:
         raise UsageError(
             f"{reference!r} is compared with itself; name two cases of {run.folder}, or a further "
             "run"
         )
-    return (
-        _CaseOfRun(run, _records(run, reference), reference),
-        _CaseOfRun(further, _records(further, candidate), candidate),
-    )
+    before = _CaseOfRun(run, _records(run, reference), labels[0])
+    after = _CaseOfRun(further, _records(further, candidate), labels[1])
+    return before, after
 
 
 def _are_one_run(run: Run, further: Run) -> bool:
@@ -156,17 +153,16 @@ def _across(reference: _CaseOfRun, candidate: _CaseOfRun) -> Across:
     before = _side(reference, timed, scored, took_turns)
     after = _side(candidate, timed, scored, took_turns)
 
-    refused = {
-        kind: reasons[0]
-        for kind, reasons in _refusals(reference, candidate, before, after).items()
-        if reasons
-    }
+    refused = _refusals(reference, candidate, before, after)
     methods = _methods(before.case, after.case, took_turns, refused)
     twins = twins_of(group, reference.run) if group else []
     comparison = compare_sides(before, after, methods, twins)
 
-    manifests = reference.run.manifest, candidate.run.manifest
-    versions = differing(*(dict(manifest.versions or {}) for manifest in manifests))
+    manifest_before, manifest_after = reference.run.manifest, candidate.run.manifest
+    versions = differing(dict(manifest_before.versions or {}), dict(manifest_after.versions or {}))
+    machine = differing(
+        dict(manifest_before.environment or {}), dict(manifest_after.environment or {})
+    )
     warnings = [
         *_warnings(reference, candidate, comparison),
         *_of_versions(versions),
@@ -183,7 +179,7 @@ def _across(reference: _CaseOfRun, candidate: _CaseOfRun) -> Across:
         comparison=comparison,
         not_compared=refused | _not_measured(comparison, refused),
         versions=versions,
-        machine=differing(*(dict(manifest.environment or {}) for manifest in manifests)),
+        machine=machine,
         plan=differing(_plan(reference.run), _plan(candidate.run)),
         warnings=list(dict.fromkeys(warnings)),
     )
@@ -208,14 +204,16 @@ def _common_group(reference: _CaseOfRun, candidate: _CaseOfRun) -> Group | None:
 def _side(case: _CaseOfRun, timed: set[tuple], scored: set[tuple], took_turns: bool) -> Side:
     """Return one side under its label, over the queries that both sides have.
 
-    The passes beside the timing of two runs are not paired, so they are left out.
+    The synchronised and profiled passes of two runs are not paired, so they are left out.
     """
     records = case.records
+    common_queries = [query for query in records.queries if _identity(query) in timed]
+    common_scored = [query for query in records.scored if _identity(query) in scored]
     common = replace(
         records,
         entry=replace(records.entry, name=case.label),
-        queries=tuple(query for query in records.queries if _identity(query) in timed),
-        scored=tuple(query for query in records.scored if _identity(query) in scored),
+        queries=tuple(common_queries),
+        scored=tuple(common_scored),
         passes=records.passes if took_turns else (),
     )
     return Side(summarise_case(common, {}), common)
@@ -243,16 +241,20 @@ def _methods(reference: Case, candidate: Case, took_turns: bool, refused: Reason
 # What must not be compared
 
 
-def _refusals(
-    reference: _CaseOfRun, candidate: _CaseOfRun, before: Side, after: Side
-) -> dict[str, list[str]]:
-    """Return the reasons against each kind of comparison, the gravest first."""
+def _refusals(reference: _CaseOfRun, candidate: _CaseOfRun, before: Side, after: Side) -> Reasons:
+    """Return the kinds of comparison that are refused, each with its gravest reason."""
     no_cost = list(_no_cost(reference, candidate))
-    return {
+    # The gravest reason of a kind comes first.
+    reasons_of_kinds = {
         "time": [*no_cost, *_no_time(before, after)],
         "memory": [*no_cost, *_no_memory(before, after)],
         "quality": [*_no_quality(reference, candidate), *_no_scores(before, after)],
     }
+    refused = {}
+    for kind, reasons in reasons_of_kinds.items():
+        if reasons:
+            refused[kind] = reasons[0]
+    return refused
 
 
 def _no_cost(reference: _CaseOfRun, candidate: _CaseOfRun) -> Iterator[str]:
@@ -313,7 +315,7 @@ def _not_measured(comparison: Comparison, refused: Reasons) -> Reasons:
     return reasons
 
 
-# What stands beside the comparison
+# What is printed with the comparison
 
 
 def _fingerprint(case: _CaseOfRun) -> str | None:
@@ -355,6 +357,6 @@ def _of_twins(twins: Sequence[Twin]) -> Iterator[str]:
 def _of_versions(versions: Mapping[str, Change]) -> Iterator[str]:
     if versions:
         yield (
-            f"The versions of {formatting.listed(list(versions))} differ: the figures are of that, "
-            "too."
+            f"The versions of {formatting.listed(list(versions))} differ: part of the differences may come "
+            "from that."
         )

@@ -18,10 +18,11 @@ SHARE = 0.95
 
 def best_gIoU(training: StudyTraining) -> float | None:
     """Return the highest validation gIoU of a training; None without a validation."""
-    return max(
-        (point.val_gIoU for point in training.validations if point.val_gIoU is not None),
-        default=None,
-    )
+    highest = None
+    for point in training.validations:
+        if point.val_gIoU is not None and (highest is None or point.val_gIoU > highest):
+            highest = point.val_gIoU
+    return highest
 
 
 def reached(training: StudyTraining, target: float | None) -> Reached | None:
@@ -63,19 +64,33 @@ def convergence(
         common: the first target, by seed, as from `common_targets`. The second is `SHARE` of the
             highest gIoU of the seed's dual.
     """
-    best = [best_gIoU(training) for training in recipe.by_seed.values()]
+    best: list[float | None] = []
+    common_steps, common_s = [], []
+    near_dual_steps, near_dual_s = [], []
+    for seed, training in recipe.by_seed.items():
+        best.append(best_gIoU(training))
+        at_common = reached(training, common.get(seed))
+        common_steps.append(at_common.step if at_common else None)
+        common_s.append(at_common.seconds if at_common else None)
+        near_dual = reached(training, _near_dual(dual, seed))
+        near_dual_steps.append(near_dual.step if near_dual else None)
+        near_dual_s.append(near_dual.seconds if near_dual else None)
     if all(gIoU is None for gIoU in best):
         return None
-    to_common, to_dual = [], []
-    for seed, training in recipe.by_seed.items():
-        to_common.append(reached(training, common.get(seed)))
-        best_of_dual = best_gIoU(dual.by_seed[seed]) if seed in dual.by_seed else None
-        near_dual = None if best_of_dual is None else SHARE * best_of_dual
-        to_dual.append(reached(training, near_dual))
     return Convergence(
         best=best,
-        common_steps=[time.step if time else None for time in to_common],
-        common_s=[time.seconds if time else None for time in to_common],
-        near_dual_steps=[time.step if time else None for time in to_dual],
-        near_dual_s=[time.seconds if time else None for time in to_dual],
+        common_steps=common_steps,
+        common_s=common_s,
+        near_dual_steps=near_dual_steps,
+        near_dual_s=near_dual_s,
     )
+
+
+def _near_dual(dual: RecipeTrainings, seed: int) -> float | None:
+    """Return `SHARE` of the highest gIoU of a seed's dual; None where that is unknown."""
+    if seed not in dual.by_seed:
+        return None
+    highest = best_gIoU(dual.by_seed[seed])
+    if highest is None:
+        return None
+    return SHARE * highest

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from ...harness.records.study import DUAL, StudyRecords
-from ..run.schema import Summary
+from ..run.schema import Case, Summary
 from ..run.summary import summarise
 from .groups import RecipeTrainings
 from .schema import StudyCost
@@ -21,9 +21,11 @@ def measured_on(costs: Summary | None) -> str | None:
     """Return the machine that the costs were measured on, and the instruments of memory."""
     if costs is None:
         return None
-    instruments = dict.fromkeys(case.memory.instrument for case in costs.cases)
-    by_instrument = [f"memory by {name}" for name in instruments if name]
-    return "; ".join([costs.machine, *by_instrument])
+    instruments: dict[str, None] = {}  # as an ordered set
+    for case in costs.cases:
+        if case.memory.instrument:
+            instruments[f"memory by {case.memory.instrument}"] = None
+    return "; ".join([costs.machine, *instruments])
 
 
 def cost_of(
@@ -36,20 +38,29 @@ def cost_of(
     """
     if costs is None:
         return None
-    cases = {case.name: case for case in costs.cases}
-    settings = recipes[name].manifest.variant.settings
-    alike = [other for other in recipes if recipes[other].manifest.variant.settings == settings]
-    measured = [other for other in (name, *alike) if other in cases]
-    if not measured:
+    case = _case_of(name, recipes, costs)
+    if case is None:
         return None
-    case = cases[measured[0]]
+    time, memory = None, None
     comparison = costs.comparison(case.name)
-    if comparison and comparison.reference != DUAL:
-        comparison = None
+    if comparison and comparison.reference == DUAL:
+        time, memory = comparison.end_to_end, comparison.query_peak_memory
     return StudyCost(
         case=case.name,
         end_to_end_ms=case.time.end_to_end_ms,
-        time=comparison.end_to_end if comparison else None,
+        time=time,
         peak_bytes=case.memory.query_peak_bytes,
-        memory=comparison.query_peak_memory if comparison else None,
+        memory=memory,
     )
+
+
+def _case_of(name: str, recipes: Mapping[str, RecipeTrainings], costs: Summary) -> Case | None:
+    """Return the measured case of a recipe's name, or else of a recipe with the same settings."""
+    cases = {case.name: case for case in costs.cases}
+    if name in cases:
+        return cases[name]
+    settings = recipes[name].manifest.variant.settings
+    for other, recipe in recipes.items():
+        if other in cases and recipe.manifest.variant.settings == settings:
+            return cases[other]
+    return None

@@ -58,8 +58,9 @@ def verdict(outcome: StudyVerdict | Within | None) -> str:
     """Return a verdict, with its reason if it has one: ``**not reached**``."""
     if outcome is None:
         return ""
-    text = f"**{outcome.verdict}**"
-    return f"{text}: {outcome.reason}" if outcome.reason else text
+    if outcome.reason:
+        return f"**{outcome.verdict}**: {outcome.reason}"
+    return f"**{outcome.verdict}**"
 
 
 def parts_in_words(parts: Sequence[str]) -> str:
@@ -70,7 +71,9 @@ def parts_in_words(parts: Sequence[str]) -> str:
 def queries(count: int) -> str:
     """Return a number of queries in millions: ``0.31 M``, ``8.2 M``."""
     millions = count / 1e6
-    return f"{millions:.1f} M" if millions >= 1 else f"{millions:.2f} M"
+    if millions >= 1:
+        return f"{millions:.1f} M"
+    return f"{millions:.2f} M"
 
 
 def in_steps(summary: StudySummary, preposition: str = "within") -> str:
@@ -83,13 +86,14 @@ def in_steps(summary: StudySummary, preposition: str = "within") -> str:
 
 def nearest_first(summary: StudySummary) -> list[Recipe]:
     """Return the recipes with a difference of mIoU to the dual, the best first."""
-    by_difference = []
+    recipes = []
+    difference_of = {}
     for recipe in summary.rivals:
         difference = recipe.differences.get("mIoU")
         if difference is not None:
-            by_difference.append((difference.difference, recipe))
-    by_difference.sort(key=lambda pair: -pair[0])
-    return [recipe for _, recipe in by_difference]
+            recipes.append(recipe)
+            difference_of[recipe.name] = difference.difference
+    return sorted(recipes, key=lambda recipe: -difference_of[recipe.name])
 
 
 def main_table(summary: StudySummary) -> str:
@@ -132,7 +136,9 @@ def _main_row(recipe: Recipe) -> Row:
 
 
 def _to_dual(recipe: Recipe, score: str) -> str:
-    return "" if recipe.role == "dual" else points(recipe.differences.get(score))
+    if recipe.role == "dual":
+        return ""
+    return points(recipe.differences.get(score))
 
 
 def _with_ratio(value: str, ratio: Ratio | None) -> str:
@@ -170,11 +176,11 @@ def scores_table(summary: StudySummary) -> str:
 
 def supersets_table(summary: StudySummary) -> str:
     """Write what training more parts changed, a pair of recipes a row."""
-    answers = {True: "yes", False: "**no**", None: NOT_MEASURED}
+    words = {True: "yes", False: "**no**", None: NOT_MEASURED}
     rows = []
     for pair in summary.supersets:
         extra = parts_in_words(pair.extra)
-        rows.append([pair.name, pair.subset, extra, points(pair.points), answers[pair.better]])
+        rows.append([pair.name, pair.subset, extra, points(pair.points), words[pair.better]])
     header = ["", "compared with", "trains in addition", "mIoU, in points", "shown to be better"]
     return markdown_table(header, rows)
 
@@ -210,16 +216,15 @@ def convergence_table(summary: StudySummary) -> str:
         # Seeds that came near the dual are counted, and the steps are the median of these seeds
         # alone.
         near_dual = [step for step in times.near_dual_steps if step is not None]
-        rows.append(
-            [
-                recipe.name,
-                formatting.score(_median_if_all(times.best)),
-                _whole(_median_if_all(times.common_steps)),
-                _whole(_median_if_all(times.common_s)),
-                f"{len(near_dual)} of {len(times.near_dual_steps)}",
-                _whole(_median_if_all(near_dual)),
-            ]
-        )
+        row = [
+            recipe.name,
+            formatting.score(_median_if_all(times.best)),
+            _whole(_median_if_all(times.common_steps)),
+            _whole(_median_if_all(times.common_s)),
+            f"{len(near_dual)} of {len(times.near_dual_steps)}",
+            _whole(_median_if_all(near_dual)),
+        ]
+        rows.append(row)
     header = [
         "",
         "best validation gIoU",
@@ -299,9 +304,13 @@ def _slice_cell(recipe: Recipe, tag: str, value: str, score: str) -> str:
     in_slice = recipe.slices[tag].get(value)
     if in_slice is None:
         return formatting.NOT_AVAILABLE
+    if score == "gIoU":
+        of_dual, difference = in_slice.gIoU, in_slice.difference
+    else:
+        of_dual, difference = in_slice.mIoU, in_slice.mIoU_difference
     if recipe.role == "dual":
-        return level(in_slice.gIoU if score == "gIoU" else in_slice.mIoU)
-    return points(in_slice.difference if score == "gIoU" else in_slice.mIoU_difference)
+        return level(of_dual)
+    return points(difference)
 
 
 def controls_table(summary: StudySummary) -> str:
@@ -315,12 +324,15 @@ def controls_table(summary: StudySummary) -> str:
     for recipe in recipes:
         for answer, by_family in recipe.controls.items():
             name = f"**{recipe.name}**" if answer == OWN else f"{recipe.name}, {answer}"
-            rows.append([name, *(_score(by_family.get(family)) for family in families)])
+            cells = [_score(by_family.get(family)) for family in families]
+            rows.append([name, *cells])
     for name, gIoU_by_family in summary.floors.items():
         cells = [formatting.score(gIoU_by_family.get(family)) for family in families]
         rows.append([f"trivial baseline: {name}", *cells])
-    header = ["all queries" if family == ALL else family for family in families]
-    return markdown_table(["gIoU", *header], rows)
+    header = ["gIoU"]
+    for family in families:
+        header.append("all queries" if family == ALL else family)
+    return markdown_table(header, rows)
 
 
 def _score(level: Level | None) -> str:
