@@ -31,7 +31,7 @@ from ...harness.statistics.ratios import paired_ratio, unpaired_difference, unpa
 from ...harness.statistics.verdicts import LimitVerdict, loss_at_most, ratio_at_most
 from ..energy import ENERGY
 from ..peaks import RESIDENT_SET
-from ..quality import points
+from ..quality import ScoredQuery, points
 from ..schema_base import AnswerSpread, Points, Strict
 from ..times import END_TO_END, of_stage
 from .baseline import Baseline, BaselineCase
@@ -121,10 +121,6 @@ class _CasePair:
     pairs: Pairs
 
     @property
-    def sides(self) -> tuple[BaselineCase, BaselineCase]:
-        return self.before, self.after
-
-    @property
     def no_cost(self) -> str | None:
         """Why costs must not be compared; None where they may."""
         return self.other_timed_queries or self.other_machine
@@ -192,10 +188,10 @@ def gate_checks(
 
 
 def _other_data(before: Baseline, after: Baseline) -> str | None:
-    prints = before.data.get("fingerprint"), after.data.get("fingerprint")
-    if prints[0] == prints[1]:
+    print_before, print_after = before.data.get("fingerprint"), after.data.get("fingerprint")
+    if print_before == print_after:
         return None
-    return f"evaluated on different data (fingerprint {prints[0]} and {prints[1]})"
+    return f"evaluated on different data (fingerprint {print_before} and {print_after})"
 
 
 def _other_queries(before: BaselineCase, after: BaselineCase) -> str | None:
@@ -223,7 +219,10 @@ def _timed_queries(case: BaselineCase) -> set[str]:
 
 
 def _measured_differently(what: str, before: str | None, after: str | None) -> str | None:
-    return None if before == after else f"measured by different {what} ({before} and {after})"
+    """Return why costs by different clocks, passes or instruments (`what`) are not compared."""
+    if before == after:
+        return None
+    return f"measured by different {what} ({before} and {after})"
 
 
 # Failures and costs
@@ -231,7 +230,7 @@ def _measured_differently(what: str, before: str | None, after: str | None) -> s
 
 def _failures(pair: _CasePair) -> Check:
     """Return the check of the share of queries that failed: it must not grow."""
-    before, after = [case.failed / case.records if case.records else 1.0 for case in pair.sides]
+    before, after = _failed_share(pair.before), _failed_share(pair.after)
     verdict, why = "holds", None
     if after > before:
         verdict = "regression"
@@ -239,18 +238,24 @@ def _failures(pair: _CasePair) -> Check:
     return pair.check(FAILURES, verdict, "share", before=before, after=after, limit=before, why=why)
 
 
+def _failed_share(case: BaselineCase) -> float:
+    """Return the share of failed queries; a case without any record counts as failed."""
+    if case.records == 0:
+        return 1.0
+    return case.failed / case.records
+
+
 def _times(pair: _CasePair) -> Iterator[Check]:
     before, after, allowed = pair.before, pair.after, pair.allowed
     refused = pair.no_cost or _measured_differently("clocks", before.clock, after.clock)
     end_to_end = [before.end_to_end_ns, after.end_to_end_ns]
     yield _cost(pair, END_TO_END, "ns", end_to_end, allowed.end_to_end, refused)
-    passes = [
-        "the synchronised" if case.stages_synchronised else "the timing" for case in pair.sides
-    ]
-    refused = refused or _measured_differently("passes", *passes)
+    passes = {True: "the synchronised", False: "the timing"}
+    pass_before, pass_after = passes[before.stages_synchronised], passes[after.stages_synchronised]
+    refused = refused or _measured_differently("passes", pass_before, pass_after)
     for stage in STAGES:
         if stage in before.stages_ns or stage in after.stages_ns:
-            times_ns = [case.stages_ns.get(stage, []) for case in pair.sides]
+            times_ns = [before.stages_ns.get(stage, []), after.stages_ns.get(stage, [])]
             yield _cost(pair, of_stage(stage), "ns", times_ns, allowed.of_stage(stage), refused)
 
 
@@ -269,10 +274,14 @@ def _energy(pair: _CasePair) -> Iterator[Check]:
             ENERGY,
             "not checked",
             "mJ",
-            before=sum(before) / len(before) if before else None,
-            after=sum(after) / len(after) if after else None,
+            before=_mean(before),
+            after=_mean(after),
             why=f"{lacking} has no energy: it is older, or without a counter",
         )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _peaks(pair: _CasePair) -> Iterator[Check]:
@@ -336,8 +345,10 @@ def _growth(
         peaks_bytes: of each whole process of the baseline.
         threshold: accepted share of the peak; None where it is not gated.
     """
-    before, after = [sum(side) / len(side) for side in growths_bytes]
-    difference_bytes = unpaired_difference(growths_bytes[0], growths_bytes[1])
+    growths_before, growths_after = growths_bytes
+    before = sum(growths_before) / len(growths_before)
+    after = sum(growths_after) / len(growths_after)
+    difference_bytes = unpaired_difference(growths_before, growths_after)
     ratio = difference_bytes.mapped(lambda change_bytes: 1 + change_bytes / before)
     known = {
         "before": before,
@@ -375,20 +386,24 @@ def _cost(
         threshold: accepted share of more cost; None where it is not gated.
         refused: why it must not be compared; None where it may.
     """
-    logs = [[math.log(cost) for cost in side] for side in costs]
-    before, after = [math.exp(sum(side) / len(side)) if side else None for side in logs]
+    logs = [_logs(costs[0]), _logs(costs[1])]
     limit = None if threshold is None else 1 + threshold
-    known = {"before": before, "after": after, "limit": limit}
+    known = {
+        "before": _geometric_mean(logs[0]),
+        "after": _geometric_mean(logs[1]),
+        "limit": limit,
+    }
     if refused or not all(costs):
         verdict, why = _not_compared(costs, threshold is not None, refused)
         return pair.check(metric, verdict, unit, **known, why=why)
 
     ratio = _ratio(pair, metric, unit, logs, limit)
-    verdict, why = "not gated", None
-    if limit is not None and _other_queries_measured(pair, unit):
+    if limit is None:
+        verdict, why = "not gated", None
+    elif _other_queries_measured(pair, unit):
         verdict = "inconclusive"
         why = f"not the same queries have {DRIFTING[unit]} in every process"
-    elif limit is not None:
+    else:
         too_few = "one process" if ratio.low is None else None
         verdict, why = _with_reason(VERDICTS[ratio_at_most(ratio, limit)], too_few)
     # The smallest ratio that differs from 1, as a share, which is how thresholds are given.
@@ -406,6 +421,15 @@ def _cost(
         detectable=detectable,
         why=why,
     )
+
+
+def _logs(costs: Sequence[float]) -> list[float]:
+    return [math.log(cost) for cost in costs]
+
+
+def _geometric_mean(logs: Sequence[float]) -> float | None:
+    """Return the mean of costs that their ratio belongs to; None without any."""
+    return math.exp(sum(logs) / len(logs)) if logs else None
 
 
 def _other_queries_measured(pair: _CasePair, unit: Unit) -> bool:
@@ -476,23 +500,26 @@ def _with_reason(verdict: Verdict, too_few: str | None) -> tuple[Verdict, str | 
 
 
 def _quality(pair: _CasePair) -> Iterator[Check]:
-    before, after = [
-        case.answers.scored() if case.has_quality is True else [] for case in pair.sides
-    ]
+    before, after = _scored(pair.before), _scored(pair.after)
     differences: dict[str, Points | None] = {}
     if before and after and not pair.other_queries:
         differences = points(before, after)
     for name, threshold in (("gIoU", pair.allowed.gIoU), ("cIoU", pair.allowed.cIoU)):
-        own_points = pair.own_spread.points.get(name, 0.0) if pair.own_spread else 0.0
-        allowed = None if threshold is None else threshold + BOTH_SIDES * own_points
+        own_points = 0.0
+        if pair.own_spread:
+            own_points = pair.own_spread.points.get(name, 0.0)
+        allowed, limit = None, None
+        if threshold is not None:
+            allowed = threshold + BOTH_SIDES * own_points
+            limit = -allowed  # a loss is a negative difference
         difference = differences.get(name)
         verdict, why = _of_points(pair, difference, allowed)
         if own_points and allowed is not None:
-            why = f"{why}; {OWN_SPREAD}" if why else OWN_SPREAD
+            why = _joined(why, OWN_SPREAD)
         known = {
             "before": METRICS[name].compute([query.counts for query in before]),
             "after": METRICS[name].compute([query.counts for query in after]),
-            "limit": None if allowed is None else -allowed,
+            "limit": limit,
         }
         if difference is not None:
             known["change"] = difference.difference
@@ -500,6 +527,17 @@ def _quality(pair: _CasePair) -> Iterator[Check]:
             known["high"] = difference.high
             known["detectable"] = difference.smallest_detectable
         yield pair.check(f"quality.{name}", verdict, "score", **known, why=why)
+
+
+def _joined(why: str | None, further: str) -> str:
+    return f"{why}; {further}" if why else further
+
+
+def _scored(case: BaselineCase) -> list[ScoredQuery]:
+    """Return the queries of a case with their counts; none where its weights are random."""
+    if case.has_quality is not True:
+        return []
+    return case.answers.scored()
 
 
 def _of_points(
@@ -557,11 +595,12 @@ def _masks(pair: _CasePair) -> Check:
         verdict = "inconclusive"
         why = f"{lost} of {len(kept)} masks have no counterpart; run with --save-masks"
     if own_distance:
-        why = f"{why}; {OWN_SPREAD}" if why else OWN_SPREAD
+        why = _joined(why, OWN_SPREAD)
     return pair.check(MASKS, verdict, "IoU", after=worst, limit=limit, why=why)
 
 
 def _overlap(pair: _CasePair, name: str) -> float:
     """Return the IoU of the two kept masks of a query."""
-    before_HW, after_HW = [masks.unpack(case.masks[name].model_dump()) for case in pair.sides]
+    before_HW = masks.unpack(pair.before.masks[name].model_dump())
+    after_HW = masks.unpack(pair.after.masks[name].model_dump())
     return masks.overlap(before_HW, after_HW)
