@@ -1,6 +1,6 @@
 """The three clocks: the host's, the GPU's, and a virtual one for tests of the harness itself.
 
-A clock hands out marks. Two marks may only be compared after `settle`, which comes once, at the end of a
+A clock hands out marks. Two marks may only be compared after `synchronize`, which comes once, at the end of a
 query: a GPU works through a queue, and may not have reached the marks yet. All spans are integer
 nanoseconds.
 """
@@ -21,7 +21,7 @@ class Clock(Protocol):
     def mark(self) -> Any:
         """Return a mark of this moment."""
 
-    def settle(self) -> None:
+    def synchronize(self) -> None:
         """Wait until the device has passed every mark."""
 
     def span_ns(self, start: Any, end: Any) -> int:
@@ -38,7 +38,7 @@ class HostClock:
     name = "host"
     mark = staticmethod(time.perf_counter_ns)
 
-    def settle(self) -> None:
+    def synchronize(self) -> None:
         """Do nothing: the host has passed a mark as soon as it is set."""
 
     def span_ns(self, start: int, end: int) -> int:
@@ -59,7 +59,7 @@ class VirtualClock:
     def mark(self) -> int:
         return self.now_ns
 
-    def settle(self) -> None:
+    def synchronize(self) -> None:
         """Do nothing: no device runs on this clock."""
 
     def span_ns(self, start: int, end: int) -> int:
@@ -82,7 +82,7 @@ class CudaClock:
         import torch
 
         self._cuda = torch.cuda
-        # Events are used again after `settle`: creating one costs more than recording it.
+        # Events are used again after `synchronize`: creating one costs more than recording it.
         self._events: list[Any] = []
         self._used = 0
 
@@ -94,7 +94,7 @@ class CudaClock:
         event.record()
         return event
 
-    def settle(self) -> None:
+    def synchronize(self) -> None:
         self._cuda.synchronize()
         self._used = 0
 

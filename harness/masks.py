@@ -8,6 +8,7 @@ https://github.com/cocodataset/cocoapi). `pycocotools.mask.decode` reads what `e
 import base64
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,22 @@ BITS = 5  # of a count in one character
 SIGN_BIT, CONTINUES = 0x10, 0x20  # the highest of the five bits, and the flag above them
 FIRST_CHARACTER, LAST_CHARACTER = 48, 111
 LONGEST_GROUP = 7  # characters of a difference of two 32-bit counts, which COCO uses
+
+
+@dataclass(frozen=True)
+class KeptMasks:
+    """Of which queries the records keep the mask: of all, or of those with these ids."""
+
+    of_all: bool = False
+    ids: frozenset[str] = frozenset()
+
+    def has(self, sample_id: str) -> bool:
+        """Return whether the mask of a query is kept."""
+        return self.of_all or sample_id in self.ids
+
+
+ALL_MASKS = KeptMasks(of_all=True)
+NO_MASK = KeptMasks()
 
 
 def encode(mask_HW: np.ndarray) -> dict[str, Any]:

@@ -20,7 +20,7 @@ has stopped.
 import math
 import statistics
 import textwrap
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from . import masks, metrics
 from .contract import Adapter, Prediction, Probe, Sample
 from .memory import MemoryProbe
-from .probe import Ledger, NullProbe, TimingProbe
+from .probe import NullProbe, QueryTimes, TimingProbe
 
 # A share of the end-to-end time. Between two stages only the probe's own work is left, which is far less.
 UNATTRIBUTED_LIMIT = 0.05
@@ -106,16 +106,16 @@ def measure(
     """
     _read_data(sample)
     try:
-        with probe.query() as ledger:
+        with probe.query() as times:
             prediction = answer(adapter, sample, probe)
         outcome = _outcome_fields(prediction, sample, keep_mask)
     except Exception as error:
         return failed_measurement(sample, classify(error))
-    return _query_fields(sample) | _time_fields(ledger) | outcome
+    return _query_fields(sample) | _time_fields(times) | outcome
 
 
 def evaluate(
-    adapter: Adapter, samples: Sequence[Sample], keep_masks_of: Collection[str] | None = ()
+    adapter: Adapter, samples: Sequence[Sample], kept: masks.KeptMasks = masks.NO_MASK
 ) -> list[dict[str, Any]]:
     """Evaluate some queries as one batch, without timing them.
 
@@ -124,7 +124,7 @@ def evaluate(
     Args:
         adapter: the model.
         samples: the queries of the batch.
-        keep_masks_of: ids of the queries whose mask is kept in the record; None: of all.
+        kept: of which queries the record keeps the mask.
 
     Returns:
         For each query the fields of a line of ``quality.jsonl`` that the query itself determines: those
@@ -139,8 +139,7 @@ def evaluate(
         predictions = answer_batch(adapter, samples, NullProbe())
         records = []
         for sample, prediction in zip(samples, predictions, strict=True):
-            keep_mask = keep_masks_of is None or sample.id in keep_masks_of
-            outcome = _outcome_fields(prediction, sample, keep_mask)
+            outcome = _outcome_fields(prediction, sample, kept.has(sample.id))
             records.append(_query_fields(sample) | {"batch": len(samples)} | outcome)
         return records
     except Exception as error:
@@ -151,7 +150,7 @@ def evaluate(
         return [failed_evaluation(samples[0], failure)]
     records = []
     for sample in samples:
-        records += evaluate(adapter, [sample], keep_masks_of)
+        records += evaluate(adapter, [sample], kept)
     return records
 
 
@@ -198,17 +197,16 @@ def _query_fields(sample: Sample) -> dict[str, Any]:
     }
 
 
-def _time_fields(ledger: Ledger) -> dict[str, Any]:
+def _time_fields(times: QueryTimes) -> dict[str, Any]:
     """Return the times of a record, with a warning where too much time is outside the stages."""
-    times = ledger.as_record()
-    share = times["unattributed_ns"] / ledger.latency_ns if ledger.latency_ns else 0.0
+    share = times.unattributed_ns / times.latency_ns if times.latency_ns else 0.0
     # Below 0 the stages took longer than the whole query: the clock or the adapter is broken.
     warnings = []
     if not 0 <= share <= UNATTRIBUTED_LIMIT:
         warnings.append(
             f"{share:.1%} of the query's time is unattributed: it is outside the stages"
         )
-    return times | {"warnings": warnings}
+    return times.as_record() | {"warnings": warnings}
 
 
 def _outcome_fields(prediction: Prediction, sample: Sample, keep_mask: bool) -> dict[str, Any]:
@@ -331,9 +329,9 @@ def warm_up(
 
 def _latency_ms(adapter: Adapter, sample: Sample, probe: TimingProbe) -> float:
     _ = sample.image  # decoded before the clock starts, as in `measure`
-    with probe.query() as ledger:
+    with probe.query() as times:
         answer(adapter, sample, probe)
-    return ledger.latency_ns / 1e6
+    return times.latency_ns / 1e6
 
 
 def _new_lengths(adapter: Adapter, samples: Sequence[Sample], already_run: int) -> list[int]:
@@ -380,9 +378,8 @@ def measure_memory(
     longest: Prediction | None = None
     try:
         for sample in samples:
-            _ = (
-                sample.image
-            )  # decoded before the first stage, whose peak would hold the decoder's memory
+            # Decoded before the first stage, whose peak would hold the decoder's memory.
+            _ = sample.image
             prediction = answer(adapter, sample, probe)
             if longest is None or _prompt_tokens(prediction) > _prompt_tokens(longest):
                 longest = prediction

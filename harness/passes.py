@@ -36,10 +36,10 @@ class SynchronisedProbe:
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
-        self.clock.settle()
+        self.clock.synchronize()
         start_ns = time.perf_counter_ns()
         yield
-        self.clock.settle()
+        self.clock.synchronize()
         elapsed_ns = time.perf_counter_ns() - start_ns
         self.stages_ns[name] = self.stages_ns.get(name, 0) + elapsed_ns
 
@@ -87,7 +87,7 @@ def gpu_busy(adapter: Adapter, samples: Sequence[Sample], clock: Clock) -> dict[
         for sample in samples:
             _ = sample.image
             answer(adapter, sample, probe)
-        clock.settle()  # the profile must hold the last kernels, too
+        clock.synchronize()  # the profile must hold the last kernels, too
     stages_ns: dict[str, int] = {}
     for event in profiler.key_averages():
         # A stage's name has a second event, on the GPU's side; both hold the same kernels.

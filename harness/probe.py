@@ -1,7 +1,7 @@
 """Probes: what the regions of a query cost. Adapters and `measure.py` open regions as context managers.
 
-Regions may nest and may be entered many times. For each region the ledger of a query keeps how often it
-was entered, the time inside it (inclusive), and the time inside it but inside none of its children
+Regions may nest and may be entered many times. For each region a query keeps how often it was
+entered, the time inside it (inclusive), and the time inside it but inside none of its children
 (exclusive). All exclusive times and the unattributed rest add up to the query's end-to-end time, so no
 nanosecond is counted twice or lost.
 """
@@ -28,8 +28,8 @@ class NullProbe:
 
 
 @dataclass
-class Entry:
-    """The times of one region in the ledger of a query."""
+class RegionTotals:
+    """The times of one region, added up over a query."""
 
     calls: int = 0
     exclusive_ns: int = 0
@@ -37,8 +37,8 @@ class Entry:
 
 
 @dataclass
-class Ledger:
-    """What one query cost.
+class QueryTimes:
+    """The times of one query.
 
     Attributes:
         latency_ns: end-to-end time by the probe's clock.
@@ -48,16 +48,16 @@ class Ledger:
 
     latency_ns: int = 0
     host_ns: int = 0
-    regions: dict[str, Entry] = field(default_factory=dict)
+    regions: dict[str, RegionTotals] = field(default_factory=dict)
 
     @property
     def unattributed_ns(self) -> int:
         """The time of the query that is in no region."""
-        return self.latency_ns - sum(entry.exclusive_ns for entry in self.regions.values())
+        return self.latency_ns - sum(region.exclusive_ns for region in self.regions.values())
 
     def as_record(self) -> dict[str, Any]:
         """Return the times as a record holds them."""
-        regions = {name: dict(vars(entry)) for name, entry in self.regions.items()}
+        regions = {name: dict(vars(region)) for name, region in self.regions.items()}
         return {
             "latency_ns": self.latency_ns,
             "host_ns": self.host_ns,
@@ -95,8 +95,8 @@ class _Span:
 class TimingProbe:
     """A probe that times regions by one clock.
 
-    Within a query it only takes marks. Spans are computed after the query has ended and the clock has
-    settled.
+    Within a query it only takes marks. Spans are computed after the query has ended and the device has
+    passed every mark.
 
     Attributes:
         clock: where marks are taken.
@@ -113,35 +113,36 @@ class TimingProbe:
         return _Span(self, name)
 
     @contextmanager
-    def query(self) -> Iterator[Ledger]:
+    def query(self) -> Iterator[QueryTimes]:
         """Time everything inside as one query.
 
         Yields:
-            The query's ledger. It is filled in when the query has ended, and stays empty if it fails.
+            The times of the query. They are filled in when the query has ended, and stay empty if it
+            fails.
         """
         self.spans = []
         self.innermost = None
-        ledger = Ledger()
+        times = QueryTimes()
         host_start_ns = time.perf_counter_ns()
         start = self.clock.mark()
-        yield ledger
+        yield times
         end = self.clock.mark()
-        self.clock.settle()  # before any span is read, and before the host's time ends
-        ledger.host_ns = time.perf_counter_ns() - host_start_ns
-        ledger.latency_ns = self.clock.span_ns(start, end)
-        self._add_spans(ledger)
+        self.clock.synchronize()  # before any span is read, and before the host's time ends
+        times.host_ns = time.perf_counter_ns() - host_start_ns
+        times.latency_ns = self.clock.span_ns(start, end)
+        self._add_spans(times)
 
-    def _add_spans(self, ledger: Ledger) -> None:
+    def _add_spans(self, times: QueryTimes) -> None:
         for span in self.spans:
             inclusive_ns = self.clock.span_ns(span.start, span.end)
-            entry = ledger.regions.setdefault(span.name, Entry())
-            entry.calls += 1
-            entry.exclusive_ns += inclusive_ns
+            region = times.regions.setdefault(span.name, RegionTotals())
+            region.calls += 1
+            region.exclusive_ns += inclusive_ns
             if not _is_inside_same_region(span):
-                entry.inclusive_ns += inclusive_ns
-            # A parent was entered before its children, so it has an entry already.
+                region.inclusive_ns += inclusive_ns
+            # A parent was entered before its children, so its totals exist already.
             if span.parent is not None:
-                ledger.regions[span.parent.name].exclusive_ns -= inclusive_ns
+                times.regions[span.parent.name].exclusive_ns -= inclusive_ns
 
 
 def _is_inside_same_region(span: _Span) -> bool:

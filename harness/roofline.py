@@ -77,14 +77,14 @@ def _shortest_s(work: Callable[[], object], device: str) -> float:
     clock = clock_for(device)
     began_s = time.perf_counter()
     work()
-    clock.settle()
+    clock.synchronize()
     is_long = time.perf_counter() - began_s > SHORT_S
     times_ns = []
     for _ in range(1 if is_long else REPETITIONS):
         start = clock.mark()
         work()
         end = clock.mark()
-        clock.settle()
+        clock.synchronize()
         times_ns.append(clock.span_ns(start, end))
     return min(times_ns) / 1e9
 

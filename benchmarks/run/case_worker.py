@@ -79,12 +79,11 @@ class CaseWorker:
         """Measure some queries in a row; return a line for each of them."""
         if self._noise_watch is None:
             self._noise_watch = noise.Watch(self.device)
-        keep = self.order.keep_masks_of
         lines = []
         self._noise_watch.begin()
         for position in positions:
             sample = self.samples[position]
-            keep_mask = keep is None or sample.id in keep
+            keep_mask = self.order.kept_masks.has(sample.id)
             lines.append(measure.measure(self.adapter, sample, self.probe, keep_mask))
         conditions = self._noise_watch.end(len(lines))
 
@@ -138,7 +137,7 @@ class CaseWorker:
     def evaluate(self, positions: Sequence[int]) -> list[Line]:
         """Evaluate some queries as one batch; return a line for each of them."""
         samples = [self.samples[position] for position in positions]
-        return plain(measure.evaluate(self.adapter, samples, self.order.keep_masks_of))
+        return plain(measure.evaluate(self.adapter, samples, self.order.kept_masks))
 
     # Memory pass
 
@@ -239,14 +238,14 @@ class CaseWorker:
 
     # The process
 
-    def settle(self) -> None:
+    def synchronize(self) -> None:
         """Wait until the device has done all its work, also that of a query that failed.
 
         Otherwise the rest of it would be timed with the next case's queries.
         """
         # A broken device cannot be waited for; the call that broke it has failed already.
         with suppress(Exception):
-            clock_for(self.device).settle()
+            clock_for(self.device).synchronize()
 
     def close(self) -> None:
         """Let the adapter free what it took."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...harness.masks import ALL_MASKS, NO_MASK, KeptMasks
 from ..progress import Progress
 from ..queries import Queries
 from ..resolved_suite import ResolvedSuite
@@ -87,17 +88,17 @@ class RunContext:
         case = self.suite.case(case_name)
         plan = self.suite.plan
         if plan.save_masks:
-            keep_masks_of = None  # of all queries
+            kept_masks = ALL_MASKS
         elif process == 0:
-            keep_masks_of = self.manifest.gallery  # the report shows these
+            kept_masks = KeptMasks(ids=frozenset(self.manifest.gallery))  # the report shows these
         else:
-            keep_masks_of = ()
+            kept_masks = NO_MASK
         order = Order(
             adapter=case.adapter,
             config=case.config,
             data=self.queries.reader,
             process=process,
-            keep_masks_of=keep_masks_of,
+            kept_masks=kept_masks,
             gpu_memory=gpu_memory or plan.gpu_memory,
             timed=self.queries.timed,
         )

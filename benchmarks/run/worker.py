@@ -44,7 +44,7 @@ def serve(pipe: Connection, make_worker: Callable[[Any], CaseWorker | DataWorker
         outcome = carry_out(worker, method, arguments)
         # Before the outcome is sent: the session then lets the next case measure.
         if isinstance(worker, CaseWorker):
-            worker.settle()
+            worker.synchronize()
         pipe.send(outcome)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ...harness.masks import NO_MASK, KeptMasks
+
 Line = dict[str, Any]
 DataReader = Mapping[str, Any]  # arguments of `ReasonSeg`
 
@@ -21,7 +23,7 @@ class Order:
         config: a value of the adapter's settings dataclass.
         data: which queries to open.
         process: which of the case's processes this is, from 0.
-        keep_masks_of: ids of the queries whose masks are kept in the lines; None: of all.
+        kept_masks: of which queries the lines keep the mask.
         gpu_memory: size of the card that the process is limited to, such as ``8GB``.
         timed: how many queries, from the first on, the timed rounds take; None: all.
     """
@@ -30,7 +32,7 @@ class Order:
     config: Any
     data: DataReader
     process: int = 0
-    keep_masks_of: tuple[str, ...] | None = ()
+    kept_masks: KeptMasks = NO_MASK
     gpu_memory: str | None = None
     timed: int | None = None
 

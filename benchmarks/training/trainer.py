@@ -20,7 +20,7 @@ from ...datasets.reasonseg import ReasonSeg
 from ...harness.clock import clock_for
 from ...harness.errors import RunFailed
 from ...harness.memory import meter_for
-from ...harness.probe import Ledger, TimingProbe
+from ...harness.probe import QueryTimes, TimingProbe
 from ...harness.records.query import RegionTime
 from ...harness.records.training import (
     DISTILLATION_EPOCH,
@@ -145,10 +145,10 @@ class Trainer:
         batches = self._batches(steps)
         every = self.setup.options.save_steps
         for step in steps:
-            with self.probe.query() as ledger:
+            with self.probe.query() as times:
                 losses = self._step(step, batches)
             if self.accelerator.is_main_process:
-                self._record_step(step, losses, ledger)
+                self._record_step(step, losses, times)
             # At the end of an epoch, the checkpoint is written after the evaluation.
             if every and (step + 1) % every == 0 and not self.plan.ends_epoch(step):
                 self._save_checkpoint(step + 1)
@@ -222,9 +222,9 @@ class Trainer:
             self.schedule.step()
         self.optimizer.zero_grad()
 
-    def _record_step(self, step: int, losses: dict[str, float], ledger: Ledger) -> None:
+    def _record_step(self, step: int, losses: dict[str, float], times: QueryTimes) -> None:
         epoch = self.plan.epoch(step)
-        regions = {name: RegionTime(**vars(times)) for name, times in ledger.regions.items()}
+        regions = {name: RegionTime(**vars(region)) for name, region in times.regions.items()}
         single_losses = {name: value for name, value in losses.items() if name != "loss"}
         record = TrainingStep(
             epoch=epoch,
@@ -234,10 +234,10 @@ class Trainer:
             loss=losses["loss"],
             lr=self.lr,
             grad_norm=self.grad_norm,
-            latency_ns=ledger.latency_ns,
-            host_ns=ledger.host_ns,
+            latency_ns=times.latency_ns,
+            host_ns=times.host_ns,
             regions=regions,
-            unattributed_ns=ledger.unattributed_ns,
+            unattributed_ns=times.unattributed_ns,
         )
         self.journal.add_step(record)
         message = f"epoch {epoch} of {self.setup.options.epochs}, loss {record.loss:.3f}"

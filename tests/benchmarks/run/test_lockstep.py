@@ -285,7 +285,7 @@ class Clock:
     def __init__(self, happened: list[str]) -> None:
         self.happened = happened
 
-    def settle(self) -> None:
+    def synchronize(self) -> None:
         self.happened.append("settled")
 
 

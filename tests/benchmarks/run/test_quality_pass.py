@@ -344,9 +344,9 @@ def test_a_batch_of_eight_gives_the_masks_of_single_queries_but_for_single_pixel
     lisa = Lisa(registry.make_case("lisa", given), NullProbe())
     alone, batched = ([], [])
     for sample in samples:
-        alone += measure.evaluate(lisa, [sample], None)
+        alone += measure.evaluate(lisa, [sample], masks.ALL_MASKS)
     for start in (0, 8):
-        batched += measure.evaluate(lisa, samples[start : start + 8], None)
+        batched += measure.evaluate(lisa, samples[start : start + 8], masks.ALL_MASKS)
     assert {row["status"] for row in (*alone, *batched)} == {"ok"} and {
         row["batch"] for row in batched
     } == {8}

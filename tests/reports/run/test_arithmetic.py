@@ -530,7 +530,7 @@ class Asynchronous(VirtualClock):
         super().__init__()
         self.queued_ns = 0
 
-    def settle(self) -> None:
+    def synchronize(self) -> None:
         self.wait(self.queued_ns)
         self.queued_ns = 0
 
