@@ -245,11 +245,11 @@ def cap_gpu(card: int) -> int:
     features = torch.nn.functional.conv2d(images, images[:, :, :3, :3])
     (features @ images[:, :1, :62, :1]).sum().item()
     used_bytes = _device_used_bytes() - before_bytes
-    beside_bytes = used_bytes - torch.cuda.memory_reserved()
-    left_bytes = card - beside_bytes
+    outside_bytes = used_bytes - torch.cuda.memory_reserved()
+    left_bytes = card - outside_bytes
     if left_bytes <= 0:
         raise UsageError(
-            f"a card of {card >> 20} MiB is smaller than the CUDA context ({beside_bytes >> 20} MiB); "
+            f"a card of {card >> 20} MiB is smaller than the CUDA context ({outside_bytes >> 20} MiB); "
             "name a larger one"
         )
     total_bytes = torch.cuda.get_device_properties(0).total_memory

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ..harness.statistics.estimate import Estimate
 
-NOTHING_BESIDE = "only what the allocator reserved: the records do not have the bytes beside it"
+RESERVED_ALONE = "only what the allocator reserved: the records do not have the bytes outside of it"
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,7 @@ class OnCard:
     """Bytes that a process takes of a card.
 
     Attributes:
-        bytes: reserved by PyTorch's allocator, and everything beside it where that was recorded;
+        bytes: reserved by PyTorch's allocator, and everything outside of it where that was recorded;
             None if unknown.
         about: what is missing from the bytes; None where nothing is.
     """
@@ -28,16 +28,16 @@ class OnCard:
         return Estimate(self.bytes, None, None, n=1)
 
 
-def bytes_on_card(reserved_bytes: int | None, beside_bytes: int | None) -> OnCard:
-    """Return what a process takes of a card: what the allocator reserved, and everything beside it.
+def bytes_on_card(reserved_bytes: int | None, outside_bytes: int | None) -> OnCard:
+    """Return what a process takes of a card: what the allocator reserved, and everything outside of it.
 
     Args:
         reserved_bytes: peak of PyTorch's allocator, as reserved.
-        beside_bytes: the CUDA context, its kernels and libraries, as `harness.memory.cap_gpu`
+        outside_bytes: the CUDA context, its kernels and libraries, as `harness.memory.cap_gpu`
             measures them; None in older records of trainings.
     """
     if reserved_bytes is None:
         return OnCard(None)
-    if beside_bytes is None:
-        return OnCard(reserved_bytes, NOTHING_BESIDE)
-    return OnCard(reserved_bytes + beside_bytes)
+    if outside_bytes is None:
+        return OnCard(reserved_bytes, RESERVED_ALONE)
+    return OnCard(reserved_bytes + outside_bytes)

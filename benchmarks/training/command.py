@@ -96,7 +96,7 @@ def _memory_before_build(card: str | None, device: str) -> MemoryBeforeBuild:
     if card is None:
         return MemoryBeforeBuild()
     allocator_bytes = cap_gpu(card_bytes(card))
-    return MemoryBeforeBuild(beside_bytes=card_bytes(card) - allocator_bytes)
+    return MemoryBeforeBuild(outside_allocator_bytes=card_bytes(card) - allocator_bytes)
 
 
 def _accelerator(plan: Setup, device: str) -> Accelerator:

@@ -57,7 +57,7 @@ class CaseEntry:
         settings: all settings as the adapter resolved them; None until it is built.
         has_quality: False for random weights; None until it is known.
         parameters: number of parameters of each part.
-        weights: bytes of each part in memory.
+        weight_bytes: bytes of the weights of each part in memory (``weights`` in the file).
         paper: what a query should cost by arithmetic.
         build_s: seconds that the build took in the memory pass.
         clock: the clock of its times: ``host``, ``cuda events`` or ``virtual``.
@@ -73,7 +73,7 @@ class CaseEntry:
     settings: Mapping[str, Any] | None = None
     has_quality: bool | None = None
     parameters: Mapping[str, int] | None = None
-    weights: Mapping[str, int] | None = None
+    weight_bytes: Mapping[str, int] | None = None
     paper: Paper | None = None
     build_s: float | None = None
     clock: str | None = None
@@ -92,7 +92,13 @@ class CaseEntry:
             warm_ups = [from_json(WarmUpRecord, entry, process=0)]
         warm_ups.sort(key=lambda warm_up: warm_up.process)
         paper = from_json(Paper, entry["paper"]) if entry.get("paper") else None
-        return from_json(cls, entry, warm_ups=tuple(warm_ups), paper=paper)
+        return from_json(
+            cls,
+            entry,
+            warm_ups=tuple(warm_ups),
+            paper=paper,
+            weight_bytes=entry.get("weights"),
+        )
 
     @property
     def is_model(self) -> bool:

@@ -71,7 +71,7 @@ class MemoryRecord:
 
 @dataclass(frozen=True)
 class PassRecord:
-    """One line of the passes beside the timing, on a GPU; see `passes`.
+    """One line of the synchronised or the profiled pass, on a GPU; see `passes`.
 
     Attributes:
         case, process, attempt: which measurement it belongs to.
@@ -106,7 +106,8 @@ class FitRecord:
         reason: why it was skipped or failed.
         asked: how many queries were evaluated; None in older runs.
         answered: how many of them were answered.
-        beside_bytes: what of the card is not the allocator's.
+        outside_allocator_bytes: what of the card is not the allocator's (``beside_bytes`` in the
+            file).
         peak_reserved_bytes, device_process_bytes: the largest over all stages.
     """
 
@@ -117,9 +118,14 @@ class FitRecord:
     reason: str | None = None
     asked: int | None = None
     answered: int | None = None
-    beside_bytes: int | None = None
+    outside_allocator_bytes: int | None = None
     peak_reserved_bytes: int | None = None
     device_process_bytes: int | None = None
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> "FitRecord":
+        """Return the record of a line."""
+        return from_json(cls, line, outside_allocator_bytes=line.get("beside_bytes"))
 
 
 @dataclass(frozen=True)
@@ -131,7 +137,7 @@ class CaseRecords:
         queries: the records of the timed rounds, in the order in which they were measured.
         scored: the records that its quality is computed from, one a query.
         memory: the records of the memory pass.
-        passes: the records of the passes beside the timing.
+        passes: the records of the synchronised and of the profiled pass.
         fits: whether it fitted the cards of the suite's claims.
         has_quality_pass: whether `scored` are records of a quality pass, rather than of the timed rounds.
     """
@@ -252,7 +258,7 @@ def _case_records(
         scored=tuple(scored),
         memory=tuple(from_json(MemoryRecord, line) for line in lines[MEMORY]),
         passes=tuple(PassRecord.from_json(line) for line in lines[PASSES]),
-        fits=tuple(from_json(FitRecord, line) for line in lines[FITS]),
+        fits=tuple(FitRecord.from_json(line) for line in lines[FITS]),
         has_quality_pass=has_quality_pass,
     )
 

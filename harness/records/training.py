@@ -75,12 +75,12 @@ class MemoryBeforeBuild:
     """What was known about memory before the model was built. Older trainings recorded neither.
 
     Attributes:
-        beside_bytes: what of an imitated card lies beside PyTorch's allocator; None without such a
-            card.
+        outside_allocator_bytes: what of an imitated card is not PyTorch's allocator's; None without
+            such a card (``beside_bytes`` in the file).
         start_bytes: the resident set of the process; None on a GPU.
     """
 
-    beside_bytes: int | None = None
+    outside_allocator_bytes: int | None = None
     start_bytes: int | None = None
 
 
@@ -130,8 +130,9 @@ class TrainingManifest:
                     f"run.json has no {key!r}, which every training has; it was edited or cut"
                 )
         data = {}
-        for use, described in (manifest.get("data") or {}).items():
-            data[use] = from_json(TrainingData, described)
+        for use, of_split in (manifest.get("data") or {}).items():
+            data[use] = from_json(TrainingData, of_split)
+        memory = manifest.get("memory") or {}
         setup = manifest["setup"]
         return from_json(
             cls,
@@ -140,7 +141,10 @@ class TrainingManifest:
             model=from_json(TrainedModel, manifest["training"]),
             environment=manifest["passport"],
             data=data,
-            memory=from_json(MemoryBeforeBuild, manifest.get("memory") or {}),
+            memory=MemoryBeforeBuild(
+                outside_allocator_bytes=memory.get("beside_bytes"),
+                start_bytes=memory.get("start_bytes"),
+            ),
             warnings=tuple(manifest.get("warnings") or ()),
         )
 
@@ -159,7 +163,10 @@ class TrainingManifest:
             "passport": dict(self.environment),
             "versions": dict(self.versions),
             "warnings": list(self.warnings),
-            "memory": asdict(self.memory),
+            "memory": {
+                "beside_bytes": self.memory.outside_allocator_bytes,
+                "start_bytes": self.memory.start_bytes,
+            },
         }
 
     @property

@@ -121,7 +121,7 @@ def _gpu_memory_cases(claim: StatedClaim, run: Run) -> tuple[CaseRecords, CaseRe
     return cases
 
 
-def _twins_beside(reference: CaseRecords, candidate: CaseRecords, run: Run) -> list[Twin]:
+def _twins_in_their_group(reference: CaseRecords, candidate: CaseRecords, run: Run) -> list[Twin]:
     """Return the twins of the group in which two cases took turns.
 
     There are none for two measurements of one model, which are twins themselves.
@@ -145,7 +145,7 @@ def _widened_by(twins: Sequence[Twin]) -> str | None:
 def _end_to_end(claim: StatedClaim, run: Run) -> Finding:
     """Return the ratio of the time of a query, and how much of the change is preprocessing."""
     reference, candidate = _timed_cases(claim, run)
-    twins = _twins_beside(reference, candidate, run)
+    twins = _twins_in_their_group(reference, candidate, run)
     ratios = _time_ratios(reference, candidate, twins)
     about = _joined(
         _kind_of_answers(reference, candidate),
@@ -158,7 +158,7 @@ def _end_to_end(claim: StatedClaim, run: Run) -> Finding:
 def _stage(stage: str, claim: StatedClaim, run: Run) -> Finding:
     """Return the ratio of the time of a stage, by the same pass as in the tables."""
     reference, candidate = _timed_cases(claim, run)
-    twins = _twins_beside(reference, candidate, run)
+    twins = _twins_in_their_group(reference, candidate, run)
     ratios = _time_ratios(reference, candidate, twins)
     if were_synchronised([reference, candidate]):
         how = "by the pass that waits for the GPU at the end of each stage"
@@ -221,7 +221,7 @@ def _difference_of_medians_ms(before: Times, after: Times) -> float:
 def _energy(claim: StatedClaim, run: Run) -> Finding:
     """Return the ratio of the mean energy of a query in each process, by the GPU's counter."""
     reference, candidate = _timed_cases(claim, run)
-    twins = _twins_beside(reference, candidate, run)
+    twins = _twins_in_their_group(reference, candidate, run)
     ratio = no_narrower(energy_ratio(reference.queries, candidate.queries), ENERGY, twins)
     if ratio.estimate is None:
         raise NotMeasured("no process of both cases has read a GPU's energy counter")
@@ -271,8 +271,8 @@ def _vision_memory(claim: StatedClaim, run: Run) -> Finding:
 
 def _vision_weights(case: CaseRecords) -> int:
     """Return the bytes of the weights of the parts that see pixels."""
-    weights = case.entry.weights or {}
-    sizes = [size for part, size in weights.items() if part in VISION_PARTS]
+    weight_bytes = case.entry.weight_bytes or {}
+    sizes = [size for part, size in weight_bytes.items() if part in VISION_PARTS]
     if not sizes:
         raise NotMeasured(f"the bytes of the weights of each part of {case.name} were not measured")
     return sum(sizes)
@@ -321,7 +321,7 @@ def _fits(claim: StatedClaim, run: Run) -> Finding:
         raise NotMeasured(f"{case.name} has not been tried on a card of {claim.card} yet")
     if fit.status not in ("ok", "oom"):
         raise NotMeasured(fit.reason)
-    taken = bytes_on_card(fit.peak_reserved_bytes, fit.beside_bytes)
+    taken = bytes_on_card(fit.peak_reserved_bytes, fit.outside_allocator_bytes)
     answered = _answered(fit, case, run)
     by_driver, limit_bytes = fit.device_process_bytes, claim.at_most
     if fit.status == "oom":

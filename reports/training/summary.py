@@ -34,8 +34,8 @@ def summarise_training(training: Training) -> TrainingSummary:
     # A loss of weight 0 is recorded, but not minimised.
     minimised = {name: weight for name, weight in manifest.setup.losses.items() if weight}
     data = {}
-    for use, described in manifest.data.items():
-        data[use] = {"count": described.count, "fingerprint": described.fingerprint}
+    for use, of_split in manifest.data.items():
+        data[use] = {"count": of_split.count, "fingerprint": of_split.fingerprint}
     return TrainingSummary(
         status=manifest.status,
         started=manifest.started,
@@ -171,7 +171,9 @@ def _largest(peaks: Iterable[int | None]) -> int | None:
 
 def on_card(training: Training) -> OnCard:
     """Return what a training took of its GPU; its bytes are unknown where it had none."""
-    return bytes_on_card(peak_reserved_of(training), training.manifest.memory.beside_bytes)
+    return bytes_on_card(
+        peak_reserved_of(training), training.manifest.memory.outside_allocator_bytes
+    )
 
 
 def memory_of(training: Training) -> int | None:

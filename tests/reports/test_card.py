@@ -8,7 +8,7 @@ from training_factory import falling, write_training
 
 from lisabench.harness.records.run import read_run
 from lisabench.harness.records.training import read_training
-from lisabench.reports.card import NOTHING_BESIDE, bytes_on_card
+from lisabench.reports.card import RESERVED_ALONE, bytes_on_card
 from lisabench.reports.run.claims import claim_result
 from lisabench.reports.training.summary import memory_of, on_card
 
@@ -19,7 +19,7 @@ MIB = 1 << 20
 
 def test_bytes_of_a_card_are_what_is_reserved_and_what_lies_beside():
     assert (bytes_on_card(700, 68).bytes, bytes_on_card(700, 68).about) == (768, None)
-    assert (bytes_on_card(700, None).bytes, bytes_on_card(700, None).about) == (700, NOTHING_BESIDE)
+    assert (bytes_on_card(700, None).bytes, bytes_on_card(700, None).about) == (700, RESERVED_ALONE)
     assert bytes_on_card(None, 68).bytes is None
 
 
@@ -29,7 +29,7 @@ def test_a_published_fit_of_an_older_record_states_how_many_queries_answered():
     found = claim_result(claim, run)
     fit = run.case(claim.candidate).fits[0]
     assert found.reason == "answered 2 of 2 queries under the cap (answers forced)"
-    assert found.measured == fit.peak_reserved_bytes + fit.beside_bytes
+    assert found.measured == fit.peak_reserved_bytes + fit.outside_allocator_bytes
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ class Trained:
 
     @property
     def beside_bytes(self) -> int | None:
-        return self.manifest.memory.beside_bytes if self.manifest else None
+        return self.manifest.memory.outside_allocator_bytes if self.manifest else None
 
 
 def trained(name: str) -> Trained:

@@ -31,7 +31,7 @@ MANIFEST = TrainingManifest(
     environment={"cpu": "x"},
     versions={"torch": "2", "bitsandbytes": None},
     data={"train": TrainingData(4, "abc")},
-    memory=MemoryBeforeBuild(beside_bytes=5),
+    memory=MemoryBeforeBuild(outside_allocator_bytes=5),
     warnings=("careful",),
 )
 BUILT = TrainedModel("original", "tiny", "dual", {"llm": 7}, {"device": "cpu"})
