@@ -1,8 +1,8 @@
 """The three clocks: the host's, the GPU's, and a virtual one for tests of the harness itself.
 
-A clock hands out marks. Two marks may only be compared after `synchronize`, which comes once, at the end of a
-query: a GPU works through a queue, and may not have reached the marks yet. All spans are integer
-nanoseconds.
+A clock hands out marks. Two marks may only be compared after `synchronize`, which comes once, at
+the end of a query: a GPU works through a queue, and may not have reached the marks yet. All spans
+are integer nanoseconds.
 """
 
 import time
@@ -49,7 +49,10 @@ class HostClock:
 
 
 class VirtualClock:
-    """A clock that only `wait` moves: simulated sessions take no time and can be repeated exactly."""
+    """A clock that only `wait` moves.
+
+    Simulated sessions take no time with it and can be repeated exactly.
+    """
 
     name = "virtual"
 
@@ -72,8 +75,8 @@ class VirtualClock:
 class CudaClock:
     """CUDA events on the current stream, read after one synchronisation at the end of a query.
 
-    A synchronisation at each region would stop the host from running ahead of the GPU, and so change
-    what is measured; see `passes.py`.
+    A synchronisation at each region would stop the host from running ahead of the GPU, and so
+    change what is measured; see `passes.py`.
     """
 
     name = "cuda events"

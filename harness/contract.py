@@ -1,4 +1,6 @@
-"""The contract between a model, a data set and the instrument. Outside packages depend on it: keep it stable.
+"""The contract between a model, a data set and the instrument.
+
+Outside packages depend on it: keep it stable.
 
     Sample      one query about one image: what a data set yields
     Adapter     a model under test: five stages, and what each hands on is the adapter's own affair
@@ -66,8 +68,8 @@ class Sample:
     def image_id(self) -> str:
         """A hash of the image file.
 
-        Samples of one image share it. They form one cluster in a confidence interval, because queries
-        about one image succeed and fail together.
+        Samples of one image share it. They form one cluster in a confidence interval, because
+        queries about one image succeed and fail together.
         """
         return self.identity()
 
@@ -77,15 +79,16 @@ class Prediction:
     """The answer of a model to one query.
 
     Attributes:
-        mask_HW: bool [H, W], at the size of the sample's image; all False where the answer has no [SEG].
+        mask_HW: bool [H, W], at the size of the sample's image; all False where the answer has no
+            [SEG].
         has_seg: whether the answer has the token [SEG], which stands for a mask.
         predicted_iou: the model's own estimate of its IoU, or None.
         text: the generated text, or None.
         prompt_tokens: length of the language model's prompt, image tokens included; None without a
             language model.
         answer_tokens: number of generated tokens; 0 where the answer was teacher-forced.
-        kv_cache_bytes: size of the language model's KV cache at the end of the answer; None without a
-            language model.
+        kv_cache_bytes: size of the language model's KV cache at the end of the answer; None without
+            a language model.
     """
 
     mask_HW: np.ndarray
@@ -105,7 +108,8 @@ class Paper:
         weight_bytes: bytes of each part of the model in memory.
         kv_cache_bytes: bytes of keys and values of the prompt and the answer.
         flops: floating-point operations of each stage; a multiplication and an addition are two.
-        traffic_bytes: the fewest bytes that each stage must read: its weights, once for each forward pass.
+        traffic_bytes: the fewest bytes that each stage must read: its weights, once for each
+            forward pass.
     """
 
     weight_bytes: Mapping[str, int]
@@ -117,12 +121,13 @@ class Paper:
 class Adapter(Protocol):
     """A model under test, made by ``build(case, probe)``.
 
-    Each stage takes a batch of samples or what earlier stages returned for it. Only the first argument of
-    `preprocess` and the result of `postprocess` have a type: the rest is the adapter's own.
+    Each stage takes a batch of samples or what earlier stages returned for it. Only the first
+    argument of `preprocess` and the result of `postprocess` have a type: the rest is the adapter's
+    own.
 
     Attributes:
-        settings: all settings as they were resolved, flat and without "auto". Two cases are compared
-            by them, to find settings that differ besides the one under test.
+        settings: all settings as they were resolved, flat and without "auto". Two cases are
+            compared by them, to find settings that differ besides the one under test.
         has_quality: False for random weights: then no score is computed from the answers.
 
     An adapter may also have:
@@ -130,7 +135,8 @@ class Adapter(Protocol):
         weights: bytes of each part in memory.
         warnings: what a reader of its results must know.
         paper(prompt_tokens, answer_tokens): the `Paper` of a query.
-        prompt_tokens(sample): length of a sample's prompt, by which the warm-up on CUDA covers every length.
+        prompt_tokens(sample): length of a sample's prompt, by which the warm-up on CUDA covers
+            every length.
     """
 
     settings: Mapping[str, Any]
@@ -143,7 +149,7 @@ class Adapter(Protocol):
         """Run every encoder that sees pixels."""
 
     def llm(self, inputs: Any, features: Any) -> Any:
-        """Run the language model, from text and image tokens to the [SEG] embedding of every query."""
+        """Run the language model, from text and image tokens to each query's [SEG] embedding."""
 
     def decoder(self, inputs: Any, features: Any, answers: Any) -> Any:
         """Decode mask logits, and the predicted IoU where there is one."""
@@ -167,5 +173,9 @@ class Probe(Protocol):
     clock: Clock
 
     def region(self, name: str) -> AbstractContextManager[object]:
-        """Attribute what happens inside to a region, whose name begins with its stage: ``vision.clip``."""
+        """Attribute what happens inside to a region.
+
+        Args:
+            name: it begins with the stage, such as ``vision.clip``.
+        """
         ...

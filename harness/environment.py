@@ -25,8 +25,8 @@ SAME_TO_RESUME = ("os", *SAME_MACHINE, "threads", "device")
 SAME_VERSIONS = ("lisabench", "python", "torch", "transformers", "bitsandbytes")
 
 DISTRIBUTIONS = (
-    "lisabench", "torch", "transformers", "accelerate", "bitsandbytes", "tokenizers", "numpy", "scipy", "pandas",
-    "opencv-python-headless", "pillow", "matplotlib", "nvidia-ml-py",
+    "lisabench", "torch", "transformers", "accelerate", "bitsandbytes", "tokenizers", "numpy",
+    "scipy", "pandas", "opencv-python-headless", "pillow", "matplotlib", "nvidia-ml-py",
 )  # fmt: skip
 _GPU_FACTS = (
     "gpu", "gpu_memory_bytes", "driver", "power_limit_w", "ecc", "mig", "compute_capability",
@@ -34,7 +34,10 @@ _GPU_FACTS = (
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return the facts about this machine that times and peaks depend on; None for what it does not tell."""
+    """Return the facts about this machine that times and peaks depend on.
+
+    What the machine does not tell is None.
+    """
     return _describe_host() | _describe_gpu()
 
 
@@ -90,7 +93,10 @@ def _text(value: str | bytes) -> str:
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions of Python and of the libraries that results depend on; None if not installed."""
+    """Return the versions of Python and of the libraries that results depend on.
+
+    What is not installed is None.
+    """
     installed: dict[str, str | None] = {"python": platform.python_version()}
     for distribution in DISTRIBUTIONS:
         try:
@@ -101,14 +107,19 @@ def versions() -> dict[str, str | None]:
 
 
 def conditions() -> dict[str, Any]:
-    """Return what may change between two starts on one machine, and results depend on. Imports torch."""
+    """Return what results depend on and may change between two starts on one machine.
+
+    It imports torch.
+    """
     import torch
 
     return {"threads": torch.get_num_threads(), "device": resolve_device("auto")}
 
 
 def resolve_device(device: str) -> str:
-    """Return the device that a setting means: ``auto`` is ``cuda`` if there is a usable GPU, else ``cpu``.
+    """Return the device that a setting means.
+
+    ``auto`` is ``cuda`` if there is a usable GPU, else ``cpu``.
 
     Raises:
         UsageError: the setting names a GPU and there is none.
@@ -162,7 +173,7 @@ def online_cores() -> list[int]:
 
 
 def cache_folder() -> Path:
-    """Return the folder LISABENCH_CACHE, or else one for this package where the platform keeps caches."""
+    """Return the folder LISABENCH_CACHE, or else this package's where the platform keeps caches."""
     chosen = os.environ.get("LISABENCH_CACHE")
     if chosen:
         return Path(chosen)

@@ -1,4 +1,4 @@
-"""Masks as run lengths: in COCO's form, which records keep, and packed, which a baseline file keeps.
+"""Masks as run lengths: in COCO's form for records, and packed for baseline files.
 
 COCO counts runs of equal pixels column by column. Its text form writes each count as groups of five
 bits, one character a group (`rleToString` and `rleFrString` in `common/maskApi.c` of
@@ -103,7 +103,10 @@ def unpack(packed: dict[str, Any]) -> np.ndarray:
 
 
 def overlap(a_HW: np.ndarray, b_HW: np.ndarray) -> float:
-    """Return the IoU of two masks, bool [H, W]: 1 where both are empty, 0 where their sizes differ."""
+    """Return the IoU of two masks, bool [H, W].
+
+    It is 1 where both are empty, and 0 where their sizes differ.
+    """
     if a_HW.shape != b_HW.shape:
         return 0.0
     union_px = np.count_nonzero(a_HW | b_HW)
@@ -113,7 +116,10 @@ def overlap(a_HW: np.ndarray, b_HW: np.ndarray) -> float:
 
 
 def _run_lengths(pixels: np.ndarray) -> np.ndarray:
-    """Return the lengths of runs of equal pixels, int64; the first run is of zeros and may be 0 long."""
+    """Return the lengths of runs of equal pixels, int64.
+
+    The first run is of zeros and may be 0 long.
+    """
     pixels = pixels.astype(bool, copy=False)
     starts = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
     edges = np.concatenate(([0], starts, [pixels.size]))
@@ -203,7 +209,10 @@ def _size(rle: Any) -> tuple[int, int]:
 
 
 def _are_integers(values: Sequence[Any]) -> bool:
-    """Return whether JSON had an integer in each place. By type, since True is an `int` in Python."""
+    """Return whether JSON had an integer in each place.
+
+    It goes by the type, since True is an `int` in Python.
+    """
     return all(type(value) is int for value in values)
 
 

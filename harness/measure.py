@@ -1,7 +1,7 @@
 """How every model, real or fake, answers a query, and what is recorded of it.
 
-A query goes through five stages in a fixed order: preprocess, vision, llm, decoder, postprocess. Each
-stage is a region of a probe, and the probe decides what is measured:
+A query goes through five stages in a fixed order: preprocess, vision, llm, decoder, postprocess.
+Each stage is a region of a probe, and the probe decides what is measured:
 
     pass        function            probe           what it reads
     warm-up     `warm_up`           `TimingProbe`   times, which only decide when the model is warm
@@ -9,12 +9,12 @@ stage is a region of a probe, and the probe decides what is measured:
     quality     `evaluate`          `NullProbe`     nothing; a batch of queries at once
     memory      `measure_memory`    `MemoryProbe`   the peak memory of each stage
 
-The passes are separate, because the time of a batch says little about one query, and because reading
-memory takes time itself. Two more passes, for GPUs only, are in `passes.py`.
+The passes are separate, because the time of a batch says little about one query, and because
+reading memory takes time itself. Two more passes, for GPUs only, are in `passes.py`.
 
-The end-to-end time of a query runs from decoded pixels in the host's memory to a mask of the image's size
-in the host's memory. So the image is decoded before the clock starts, and the mask is scored after it
-has stopped.
+The end-to-end time of a query runs from decoded pixels in the host's memory to a mask of the
+image's size in the host's memory. So the image is decoded before the clock starts, and the mask is
+scored after it has stopped.
 """
 
 import math
@@ -30,7 +30,8 @@ from .contract import Adapter, Prediction, Probe, Sample
 from .memory import MemoryProbe
 from .probe import NullProbe, QueryTimes, TimingProbe
 
-# A share of the end-to-end time. Between two stages only the probe's own work is left, which is far less.
+# A share of the end-to-end time. Between two stages only the probe's own work is left, which is far
+# less.
 UNATTRIBUTED_LIMIT = 0.05
 # A model is warm when the median time of this many queries differs from that of as many before them
 # by at most this share.
@@ -98,8 +99,8 @@ def measure(
         keep_mask: whether the record holds the mask.
 
     Returns:
-        The fields of a line of ``samples.jsonl`` that the query itself determines. The session adds its
-        own, such as the case and the process. `records.query.QueryRecord` explains every field.
+        The fields of a line of ``samples.jsonl`` that the query itself determines. The session adds
+        its own, such as the case and the process. `records.query.QueryRecord` explains every field.
 
     Raises:
         DataError: the image or the annotation cannot be read, which is no failure of the model.
@@ -127,8 +128,9 @@ def evaluate(
         kept: of which queries the record keeps the mask.
 
     Returns:
-        For each query the fields of a line of ``quality.jsonl`` that the query itself determines: those
-        of `measure` without times, and `batch`, the number of queries that were evaluated at once.
+        For each query the fields of a line of ``quality.jsonl`` that the query itself determines:
+        those of `measure` without times, and `batch`, the number of queries that were evaluated at
+        once.
 
     Raises:
         DataError: an image or an annotation cannot be read, which is no failure of the model.
@@ -238,7 +240,7 @@ def _outcome_fields(prediction: Prediction, sample: Sample, keep_mask: bool) -> 
 
 
 def _failure_fields(sample: Sample, failure: Failure) -> dict[str, Any]:
-    """Return the status and the reason of a failure, no answer, and pixel counts that give IoU 0."""
+    """Return the fields of a failure: no answer, and pixel counts that give IoU 0."""
     fields = {
         "status": failure.status,
         "reason": failure.reason,
@@ -262,7 +264,7 @@ def _finite(predicted_iou: float | None) -> float | None:
 
 
 def classify(error: Exception) -> Failure:
-    """Return the failure that an exception stands for: ``oom`` or ``error``, and a reason in one line."""
+    """Return the failure of an exception: ``oom`` or ``error``, and a reason in one line."""
     # By name, because `torch.OutOfMemoryError` can be had only by importing torch.
     out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     status = "oom" if out_of_memory else "error"
@@ -275,9 +277,10 @@ class WarmUp:
     """How a case was warmed up. Never part of its results.
 
     Attributes:
-        first_query_ms: time of the first query ever, lazy initialisation included; None where it failed.
-        warmup_queries: how many queries were run until the median was stable, one failed, or the limit
-            was reached.
+        first_query_ms: time of the first query ever, lazy initialisation included; None where it
+            failed.
+        warmup_queries: how many queries were run until the median was stable, one failed, or the
+            limit was reached.
         warmup_stable: whether the median was stable.
         warmup_lengths: how many queries were run after that, one for each further prompt length.
     """
@@ -297,16 +300,17 @@ def warm_up(
 ) -> WarmUp:
     """Run queries until their time is stable, then one of each prompt length that has not come up.
 
-    The time is stable when the median of the last three queries is within 5 % of that of the three before.
+    The time is stable when the median of the last three queries is within 5 % of that of the three
+    before.
 
     Args:
         adapter: the model.
         samples: the queries; they are taken from the first on, and again if there are too few.
         probe: as for `measure`.
         at_most: limit on the number of queries before the prompt lengths; 0: no warm-up.
-        every_length: whether to run each prompt length once, where the adapter knows the lengths. On CUDA
-            the first query of a length takes twice as long in the language model (kernels are chosen
-            and memory is reserved for it), and would be measured so.
+        every_length: whether to run each prompt length once, where the adapter knows the lengths.
+            On CUDA the first query of a length takes twice as long in the language model (kernels
+            are chosen and memory is reserved for it), and would be measured so.
     """
     times_ms: list[float] = []
     further_lengths = 0
@@ -372,8 +376,8 @@ def measure_memory(
     """Run some queries and read the peak memory of each stage into the probe.
 
     Returns:
-        The prediction with the longest prompt, whose KV cache is the largest; and the failure that ended
-        the pass, or None.
+        The prediction with the longest prompt, whose KV cache is the largest; and the failure that
+        ended the pass, or None.
     """
     longest: Prediction | None = None
     try:

@@ -1,9 +1,10 @@
 """Peak memory of each stage, in a pass of its own, because reading memory takes time.
 
-On CUDA the peak counters of PyTorch's allocator are reset when a stage begins and read when it ends; what
-the driver counts for the whole process is read beside them. On a CPU it is the peak of the process's
-resident set, which Linux lets a process reset (``/proc/self/clear_refs``). Where it cannot be reset, the
-peak of a stage is unknown (None), because the counter would show an earlier stage's peak.
+On CUDA the peak counters of PyTorch's allocator are reset when a stage begins and read when it
+ends; what the driver counts for the whole process is read beside them. On a CPU it is the peak of
+the process's resident set, which Linux lets a process reset (``/proc/self/clear_refs``). Where it
+cannot be reset, the peak of a stage is unknown (None), because the counter would show an earlier
+stage's peak.
 """
 
 import os
@@ -73,7 +74,10 @@ class Meter(Protocol):
         ...
 
     def requested_bytes(self) -> int | None:
-        """Return what the process has requested from the allocator and not freed; None if not counted."""
+        """Return what the process has requested from the allocator and not freed.
+
+        It is None if that is not counted.
+        """
         ...
 
 
@@ -100,7 +104,7 @@ class ResidentSetMeter:
 
 
 class CudaMeter:
-    """The peaks of PyTorch's caching allocator, allocated and reserved, and the driver's count beside them."""
+    """The peaks of PyTorch's caching allocator, allocated and reserved, and the driver's count."""
 
     instrument = "cuda allocator"
 
@@ -110,7 +114,8 @@ class CudaMeter:
         self._cuda = torch.cuda
 
     def reset(self) -> int | None:
-        self._cuda.synchronize()  # memory that the stage before still uses is no part of this one's peak
+        # Memory that the stage before still uses is no part of this one's peak.
+        self._cuda.synchronize()
         self._cuda.reset_peak_memory_stats()
         return self._cuda.memory_allocated()
 
@@ -192,7 +197,7 @@ def _status_bytes(key: str) -> int | None:
 
 
 def device_process_bytes() -> int | None:
-    """Return what the driver says this process holds on all its GPUs; None where it does not say."""
+    """Return the bytes that this process holds on all its GPUs, by the driver; None if unknown."""
     import pynvml
 
     mine: list[int] = []
@@ -201,7 +206,8 @@ def device_process_bytes() -> int | None:
         for index in range(pynvml.nvmlDeviceGetCount()):
             gpu = pynvml.nvmlDeviceGetHandleByIndex(index)
             for process in pynvml.nvmlDeviceGetComputeRunningProcesses(gpu):
-                # Inside a container the process ids of the host are often hidden: then none matches.
+                # Inside a container the process ids of the host are often hidden: then none
+                # matches.
                 if process.pid == os.getpid() and process.usedGpuMemory is not None:
                     mine.append(process.usedGpuMemory)
     except pynvml.NVMLError:
@@ -226,10 +232,10 @@ def card_bytes(size: str) -> int:
 def cap_gpu(card: int) -> int:
     """Cap PyTorch's allocator so that this process fits a card of `card` bytes.
 
-    What the CUDA context, its kernels and its libraries use beside the allocator differs from GPU to GPU,
-    so it is measured: the memory in use on the device before and after a first matrix product and
-    convolution, less what the allocator reserved of it. Call this before anything else in this process
-    has used the GPU.
+    What the CUDA context, its kernels and its libraries use beside the allocator differs from GPU
+    to GPU, so it is measured: the memory in use on the device before and after a first matrix
+    product and convolution, less what the allocator reserved of it. Call this before anything else
+    in this process has used the GPU.
 
     Returns:
         The bytes that are left to the allocator.
@@ -249,8 +255,8 @@ def cap_gpu(card: int) -> int:
     left_bytes = card - outside_bytes
     if left_bytes <= 0:
         raise UsageError(
-            f"a card of {card >> 20} MiB is smaller than the CUDA context ({outside_bytes >> 20} MiB); "
-            "name a larger one"
+            f"a card of {card >> 20} MiB is smaller than the CUDA context "
+            f"({outside_bytes >> 20} MiB); name a larger one"
         )
     total_bytes = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, left_bytes / total_bytes))

@@ -1,7 +1,7 @@
-"""Quality from integers: the pixels that are counted for each query, and the scores of many queries.
+"""Quality from integers: the pixel counts of each query, and the scores of many queries.
 
-A record keeps counts of pixels and no score, so that every score can be computed from it later. Ignored
-pixels (255) belong neither to the target nor to the prediction.
+A record keeps counts of pixels and no score, so that every score can be computed from it later.
+Ignored pixels (255) belong neither to the target nor to the prediction.
 """
 
 from collections.abc import Callable, Iterable
@@ -27,8 +27,8 @@ class Counts:
         valid_px: pixels that are not ignored.
         target_box: of the target, as pixel edges (x0, y0, x1, y1), half-open; None if it is empty.
         predicted_box: of the prediction, likewise.
-        failed: there was no answer at all (out of memory, time-out, error). Then an empty target counts
-            as missed, too.
+        failed: there was no answer at all (out of memory, time-out, error). Then an empty target
+            counts as missed, too.
     """
 
     intersection_px: int
@@ -58,7 +58,8 @@ def count(predicted_HW: np.ndarray, target_HW: np.ndarray) -> Counts:
         )
     if predicted_HW.shape != target_HW.shape:
         raise ValueError(
-            f"the prediction is {predicted_HW.shape}, the target {target_HW.shape}; expected one size"
+            f"the prediction is {predicted_HW.shape}, the target {target_HW.shape}; "
+            "expected one size"
         )
     valid_HW = target_HW != IGNORED
     target_HW = target_HW == 1
@@ -84,7 +85,10 @@ def failed(target_HW: np.ndarray) -> Counts:
 
 
 def _box(mask_HW: np.ndarray) -> Box | None:
-    """Return the bounding box of a mask as half-open pixel edges (x0, y0, x1, y1); None if it is empty."""
+    """Return the bounding box of a mask as half-open pixel edges (x0, y0, x1, y1).
+
+    It is None if the mask is empty.
+    """
     rows = np.flatnonzero(mask_HW.any(axis=1))
     if rows.size == 0:
         return None
@@ -96,8 +100,8 @@ def _box(mask_HW: np.ndarray) -> Box | None:
 def iou(query: Counts) -> float:
     """Return the foreground IoU of one query.
 
-    It is 1 where target and prediction are both empty, as in the original LISA, and 0 where only one of
-    them is empty or where there was no answer.
+    It is 1 where target and prediction are both empty, as in the original LISA, and 0 where only
+    one of them is empty or where there was no answer.
     """
     if query.failed:
         return 0.0
@@ -149,8 +153,8 @@ def score_parts(
 ) -> np.ndarray:
     """Return what each query adds to the numerator and the denominator of each of `SCORES`.
 
-    gIoU is the sum of IoUs over the number of queries, mIoU the same for the queries with a target alone,
-    and cIoU the sum of intersections over the sum of unions.
+    gIoU is the sum of IoUs over the number of queries, mIoU the same for the queries with a target
+    alone, and cIoU the sum of intersections over the sum of unions.
 
     Args:
         intersection_Q, union_Q, target_Q: counts of pixels, integers [Q].
@@ -194,15 +198,21 @@ def _ciou(queries: list[Counts]) -> float | None:
 
 
 def _class_iou(queries: list[Counts]) -> float | None:
-    """Return the mean IoU of background and foreground; of one class alone where the other has no pixel."""
+    """Return the mean IoU of background and foreground.
+
+    It is of one class alone where the other has no pixel.
+    """
     classes = (_background_iou(queries), _ciou(queries))
     return _mean([class_iou for class_iou in classes if class_iou is not None])
 
 
 def _background_iou(queries: list[Counts]) -> float | None:
-    """Return the accumulated IoU of the background: what is in neither set over what is not in both.
+    """Return the accumulated IoU of the background.
 
-    A query without an answer has none of its background right, as it has none of its foreground right.
+    It is the pixels in neither target nor prediction, over those that are not in both.
+
+    A query without an answer has none of its background right, as it has none of its foreground
+    right.
     """
     intersection_px = union_px = 0
     for query in queries:
@@ -228,7 +238,10 @@ def _precision(queries: list[Counts], tenths: int) -> float | None:
 
 
 def _no_target_accuracy(queries: list[Counts]) -> float | None:
-    """Return the share of empty targets answered with an empty mask (N-acc of GRES, Liu et al. 2023)."""
+    """Return the share of empty targets answered with an empty mask.
+
+    Source: Liu et al. 2023, GRES, where it is N-acc.
+    """
     correct: list[float] = []
     for query in queries:
         if not query.target_px:
@@ -237,7 +250,10 @@ def _no_target_accuracy(queries: list[Counts]) -> float | None:
 
 
 def _target_accuracy(queries: list[Counts]) -> float | None:
-    """Return the share of non-empty targets answered with any mask (T-acc of GRES, Liu et al. 2023)."""
+    """Return the share of non-empty targets answered with any mask.
+
+    Source: Liu et al. 2023, GRES, where it is T-acc.
+    """
     return _mean([float(query.predicted_px > 0) for query in _with_target(queries)])
 
 

@@ -1,7 +1,9 @@
-"""What else runs while queries are measured: a busy host, a slowed-down GPU, other programs on the GPU.
+"""What else runs while queries are measured.
 
-All of it is read between blocks of queries, never inside a query. What disturbs a measurement becomes a
-warning in the block's records, with its cure.
+The host may be busy, the GPU slowed down, and other programs may use the GPU.
+
+All of it is read between blocks of queries, never inside a query. What disturbs a measurement
+becomes a warning in the block's records, with its cure.
 """
 
 import time
@@ -11,8 +13,8 @@ from . import nvml
 from .environment import online_cores, usable_cores
 
 BUSY_CORES = 0.5  # cores of other programs over a block, from which on the host is called busy
-# The kernel counts processor time in hundredths of a second, so the load of a shorter time is mostly
-# rounding.
+# The kernel counts processor time in hundredths of a second, so the load of a shorter time is
+# mostly rounding.
 SHORTEST_S = 0.2
 FOREIGN_BYTES = 1 << 30  # in use on a GPU before this run uses it; an idle driver holds less
 # Bits of NVML's reasons for a lowered clock (`nvmlClocksThrottleReason...`) that slow a measurement
@@ -57,10 +59,14 @@ class _Load:
         self.own_s += now.own_s - before.own_s
 
     def other_cores(self) -> float | None:
-        """Return how many cores other programs kept busy; None while the blocks are too short together."""
+        """Return how many cores other programs kept busy.
+
+        It is None while the blocks are too short together.
+        """
         if self.wall_s < SHORTEST_S:
             return None
-        # The counters are read one after the other and are rounded, so the difference may be below 0.
+        # The counters are read one after the other and are rounded, so the difference may be below
+        # 0.
         others_s = max(0.0, self.busy_s - self.own_s)
         return round(others_s / self.wall_s, 2)
 
@@ -71,7 +77,8 @@ class BlockConditions:
 
     Attributes:
         energy_mj: energy that the GPU took for one query, in millijoules; None where it is unknown.
-        sm_clock_mhz: clock of the GPU's multiprocessors at the end of the block; None where it is unknown.
+        sm_clock_mhz: clock of the GPU's multiprocessors at the end of the block; None where it is
+            unknown.
         other_cores: how many cores other programs kept busy; None until that can be told.
         warnings: what disturbed the block.
     """
@@ -85,9 +92,9 @@ class BlockConditions:
 class Watch:
     """Watches the blocks of one process.
 
-    A block may be too short for the host's load to be counted, as one query on a GPU is. So the load is
-    added up over blocks, without what lies between them. Once the blocks are `SHORTEST_S` long together,
-    their load is reported in the records of the last one.
+    A block may be too short for the host's load to be counted, as one query on a GPU is. So the
+    load is added up over blocks, without what lies between them. Once the blocks are `SHORTEST_S`
+    long together, their load is reported in the records of the last one.
 
     Args:
         device: "cpu" or "cuda", of the case.
@@ -113,7 +120,8 @@ class Watch:
         warnings = []
         if other_cores is not None and other_cores > BUSY_CORES:
             warnings.append(
-                f"other programs kept {other_cores:.1f} cores of the host busy: measure on an idle machine"
+                f"other programs kept {other_cores:.1f} cores of the host busy: "
+                "measure on an idle machine"
             )
         reasons = self._held_back_by()
         if reasons:
@@ -153,7 +161,10 @@ class Watch:
         )
 
     def _held_back_by(self) -> list[str]:
-        """Return why the GPU runs at a lowered clock now; nothing where it does not, or does not tell."""
+        """Return why the GPU runs at a lowered clock now.
+
+        There is nothing where it does not, or does not tell.
+        """
         import pynvml
 
         if self._gpu is None:
@@ -167,7 +178,8 @@ class Watch:
 def _busy_s() -> float:
     """Return the processor time of all programs on the cores that this process may use.
 
-    What a hypervisor gave to others (steal) is counted as busy, too: this process could not have it.
+    What a hypervisor gave to others (steal) is counted as busy, too: this process could not have
+    it.
     """
     import psutil
 
@@ -185,8 +197,9 @@ def _busy_s() -> float:
 def _energy_of_a_query_mj(before: _Counters, now: _Counters, queries: int) -> float | None:
     """Return millijoules a query; None without a counter, or where it was set back.
 
-    A counter that stood still gives 0, and not None. What it did not report for this block it reports for
-    another, so that leaving the block out would make the mean over all blocks too large.
+    A counter that stood still gives 0, and not None. What it did not report for this block it
+    reports for another, so that leaving the block out would make the mean over all blocks too
+    large.
     """
     if before.energy_mj is None or now.energy_mj is None or now.energy_mj < before.energy_mj:
         return None
@@ -218,7 +231,9 @@ def _battery_warnings() -> list[str]:
 
 
 def _gpu_warnings() -> list[str]:
-    """Return a warning if other programs use the GPU, by the list of its processes or by its memory.
+    """Return a warning if other programs use the GPU.
+
+    It goes by the list of the GPU's processes, or by its memory.
 
     Processes of other containers are often not listed; the memory that they use always shows.
     """
@@ -233,6 +248,7 @@ def _gpu_warnings() -> list[str]:
     if listed == 0 and used_bytes <= FOREIGN_BYTES:
         return []
     return [
-        f"other programs use the GPU ({listed} listed, {used_bytes >> 20} MiB in use before this run): "
-        "times and memory are shared with them; end them, or choose another GPU with CUDA_VISIBLE_DEVICES"
+        f"other programs use the GPU ({listed} listed, {used_bytes >> 20} MiB in use before this "
+        "run): times and memory are shared with them; end them, or choose another GPU with "
+        "CUDA_VISIBLE_DEVICES"
     ]

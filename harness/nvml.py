@@ -1,4 +1,7 @@
-"""NVML, the GPU driver's own interface: what it says about CUDA's first GPU. Without a driver all is None."""
+"""NVML, the GPU driver's own interface: what it says about CUDA's first GPU.
+
+Without a driver all is None.
+"""
 
 import os
 from collections.abc import Callable
@@ -10,8 +13,8 @@ T = TypeVar("T")
 def handle() -> Any | None:
     """Return NVML's handle of CUDA's first GPU; None without a driver or a GPU.
 
-    NVML counts all GPUs of the machine, whatever ``CUDA_VISIBLE_DEVICES`` leaves visible to CUDA. So the
-    first entry of that variable, an index or an UUID, decides.
+    NVML counts all GPUs of the machine, whatever ``CUDA_VISIBLE_DEVICES`` leaves visible to CUDA.
+    So the first entry of that variable, an index or an UUID, decides.
     """
     import pynvml
 

@@ -1,11 +1,14 @@
-"""Two passes for GPUs only, apart from the timing: stages that wait for the GPU, and the GPU's time at work.
+"""Two passes for GPUs only: stages that wait for the GPU, and the GPU's time at work.
 
-A host runs ahead of its GPU: it launches kernels, and goes on. So in the timing, the GPU's work of one
-stage may fall into a later stage, which happens to wait for it. In the synchronised pass each stage ends
-when the GPU has finished it. That slows the query down, so its sum is not the end-to-end time.
+Both are apart from the timing.
 
-A small model may leave its GPU idle between launches. The profiled pass shows for how much of a stage the
-GPU is at work.
+A host runs ahead of its GPU: it launches kernels, and goes on. So in the timing, the GPU's work of
+one stage may fall into a later stage, which happens to wait for it. In the synchronised pass each
+stage ends when the GPU has finished it. That slows the query down, so its sum is not the end-to-end
+time.
+
+A small model may leave its GPU idle between launches. The profiled pass shows for how much of a
+stage the GPU is at work.
 """
 
 import time
@@ -48,8 +51,8 @@ def synchronised(adapter: Adapter, sample: Sample, clock: Clock) -> dict[str, An
     """Run one query whose stages wait for the GPU.
 
     Returns:
-        The fields of a line of ``passes.jsonl`` that the query determines; `stages_ns` is nanoseconds by
-        stage. See `records.run.PassRecord`.
+        The fields of a line of ``passes.jsonl`` that the query determines; `stages_ns` is
+        nanoseconds by stage. See `records.run.PassRecord`.
     """
     _ = sample.image  # decoded before the first stage, as in the timing
     probe = SynchronisedProbe(clock)
@@ -72,12 +75,12 @@ class _ProfilerProbe:
 def gpu_busy(adapter: Adapter, samples: Sequence[Sample], clock: Clock) -> dict[str, Any]:
     """Measure by PyTorch's profiler how long the GPU is at work on a query.
 
-    Kernels and copies of one stream run one after the other, so the sum of their durations is the time at
-    work; this holds for models that use a single stream.
+    Kernels and copies of one stream run one after the other, so the sum of their durations is the
+    time at work; this holds for models that use a single stream.
 
     Returns:
-        A line of ``passes.jsonl`` without the session's own fields; `stages_ns` is nanoseconds by stage,
-        means over the samples. See `records.run.PassRecord`.
+        A line of ``passes.jsonl`` without the session's own fields; `stages_ns` is nanoseconds by
+        stage, means over the samples. See `records.run.PassRecord`.
     """
     from torch.profiler import ProfilerActivity, profile
 

@@ -1,9 +1,11 @@
-"""Probes: what the regions of a query cost. Adapters and `measure.py` open regions as context managers.
+"""Probes: what the regions of a query cost.
+
+Adapters and `measure.py` open regions as context managers.
 
 Regions may nest and may be entered many times. For each region a query keeps how often it was
 entered, the time inside it (inclusive), and the time inside it but inside none of its children
-(exclusive). All exclusive times and the unattributed rest add up to the query's end-to-end time, so no
-nanosecond is counted twice or lost.
+(exclusive). All exclusive times and the unattributed rest add up to the query's end-to-end time, so
+no nanosecond is counted twice or lost.
 """
 
 import time
@@ -23,7 +25,8 @@ class NullProbe:
     def __init__(self) -> None:
         self.clock: Clock = HostClock()
 
-    def region(self, name: str) -> AbstractContextManager[object]:  # noqa: ARG002  (the contract's signature)
+    # The signature is the contract's, also where the name is not needed.
+    def region(self, name: str) -> AbstractContextManager[object]:  # noqa: ARG002
         return _NO_REGION
 
 
@@ -43,7 +46,8 @@ class QueryTimes:
     Attributes:
         latency_ns: end-to-end time by the probe's clock.
         host_ns: the same by the host's clock, the wait for the device included.
-        regions: times by region. Their exclusive times and `unattributed_ns` add up to `latency_ns`.
+        regions: times by region. Their exclusive times and `unattributed_ns` add up to
+            `latency_ns`.
     """
 
     latency_ns: int = 0
@@ -95,13 +99,14 @@ class _Span:
 class TimingProbe:
     """A probe that times regions by one clock.
 
-    Within a query it only takes marks. Spans are computed after the query has ended and the device has
-    passed every mark.
+    Within a query it only takes marks. Spans are computed after the query has ended and the device
+    has passed every mark.
 
     Attributes:
         clock: where marks are taken.
         spans: entries into regions since the query began, in the order in which they were entered.
-        innermost: the region that is open now and has no open region inside it; None outside of all.
+        innermost: the region that is open now and has no open region inside it; None outside of
+            all.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -117,8 +122,8 @@ class TimingProbe:
         """Time everything inside as one query.
 
         Yields:
-            The times of the query. They are filled in when the query has ended, and stay empty if it
-            fails.
+            The times of the query. They are filled in when the query has ended, and stay empty if
+            it fails.
         """
         self.spans = []
         self.innermost = None
@@ -146,7 +151,10 @@ class TimingProbe:
 
 
 def _is_inside_same_region(span: _Span) -> bool:
-    """Return whether an enclosing span is of the same region: its inclusive time holds this one's already."""
+    """Return whether an enclosing span is of the same region.
+
+    Its inclusive time holds this one's already.
+    """
     outer = span.parent
     while outer is not None:
         if outer.name == span.name:

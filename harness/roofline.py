@@ -1,7 +1,9 @@
-"""What a machine can do at best: its rate of matrix products and its memory bandwidth, as measured here.
+"""What a machine can do at best, as measured here.
 
-A stage's time can be compared with them, as in the roofline model (Williams, Waterman and Patterson 2009):
-no stage is faster than its operations at the peak rate, or its bytes at the peak bandwidth.
+That is its rate of matrix products, and its memory bandwidth.
+
+A stage's time can be compared with them, as in the roofline model (Williams, Waterman and Patterson
+2009): no stage is faster than its operations at the peak rate, or its bytes at the peak bandwidth.
 """
 
 import hashlib
@@ -32,8 +34,8 @@ def measure_roofline(device: str) -> dict[str, Any]:
         device: "cpu" or "cuda".
 
     Returns:
-        ``matrix_flops_per_s`` by data type, where a multiplication and an addition are two operations, and
-        ``bandwidth_bytes_per_s``, bytes read and written.
+        ``matrix_flops_per_s`` by data type, where a multiplication and an addition are two
+        operations, and ``bandwidth_bytes_per_s``, bytes read and written.
     """
     import torch
 
@@ -47,7 +49,10 @@ def measure_roofline(device: str) -> dict[str, Any]:
 
 
 def _matrix_rate(device: str, dtype: Any) -> float:
-    """Return the operations a second of a product of two square matrices, which takes 2 n^3 of them."""
+    """Return the operations a second of a product of two square matrices.
+
+    Such a product takes 2 n^3 operations.
+    """
     import torch
 
     n = SIDES[device]

@@ -12,8 +12,8 @@ class OnCard:
     """Bytes that a process takes of a card.
 
     Attributes:
-        bytes: reserved by PyTorch's allocator, and everything outside of it where that was recorded;
-            None if unknown.
+        bytes: reserved by PyTorch's allocator, and everything outside of it where that was
+            recorded; None if unknown.
         about: what is missing from the bytes; None where nothing is.
     """
 
@@ -29,7 +29,7 @@ class OnCard:
 
 
 def bytes_on_card(reserved_bytes: int | None, outside_bytes: int | None) -> OnCard:
-    """Return what a process takes of a card: what the allocator reserved, and everything outside of it.
+    """Return what a process takes of a card: what the allocator reserved, and all outside of it.
 
     Args:
         reserved_bytes: peak of PyTorch's allocator, as reserved.

@@ -1,4 +1,6 @@
-"""The table of all published runs: ``results/README.md``, made from the records and ``results/index.yaml``.
+"""The table of all published runs, ``results/README.md``.
+
+It is made from the records and from ``results/index.yaml``.
 
 The index holds a question and an answer for each run, which no record can know. Machine, date and
 size come from the records. To write the table again, in a clone of the repository:
@@ -26,10 +28,11 @@ HEADER = ["run", "question", "answer", "machine", "date", "size"]
 INTRODUCTION = """\
 # Published runs
 
-Raw records that the documents cite, newest first. [LOG.md](LOG.md) says what was tried, predicted and
-concluded, failures included; [docs/results.md](../docs/results.md) what was found;
-[docs/records.md](../docs/records.md) what is in the files. `lisabench report FOLDER` writes a report
-again from its records. This page is generated from `results/index.yaml` by `reports/published_runs.py`.
+Raw records that the documents cite, newest first. [LOG.md](LOG.md) says what was tried, predicted
+and concluded, failures included; [docs/results.md](../docs/results.md) what was found;
+[docs/records.md](../docs/records.md) what is in the files. `lisabench report FOLDER` writes a
+report again from its records. This page is generated from `results/index.yaml` by
+`reports/published_runs.py`.
 """
 
 

@@ -32,6 +32,7 @@ def from_json(kind: type[T], values: Mapping[str, Any], /, **changed: Any) -> T:
             arguments[field.name] = values[field.name]
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise DataError(
-                f"a record has no {field.name!r}, which every {kind.__name__} has; it was edited or cut"
+                f"a record has no {field.name!r}, which every {kind.__name__} has; "
+                "it was edited or cut"
             )
     return kind(**arguments)

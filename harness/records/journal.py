@@ -1,9 +1,9 @@
-"""Reading and writing the files of a folder of records: the manifest, and journals with a record a line.
+"""Reading and writing a folder of records: the manifest, and journals with a record a line.
 
-A journal (``*.jsonl``) is only appended to, and each append returns when the lines are on the disk, so
-that a killed run loses at most the block that it was measuring. A line that no longer counts stays, marked
-``"superseded": true``. Every other file is written whole or not at all. All files are JSON, with null for
-what is unknown and never NaN.
+A journal (``*.jsonl``) is only appended to, and each append returns when the lines are on the disk,
+so that a killed run loses at most the block that it was measuring. A line that no longer counts
+stays, marked ``"superseded": true``. Every other file is written whole or not at all. All files are
+JSON, with null for what is unknown and never NaN.
 """
 
 import json
@@ -40,13 +40,15 @@ def create(folder: Path, journals: Sequence[str]) -> None:
     """
     if holds_run(folder):
         raise UsageError(
-            f"{folder} holds a run already; continue it with --resume or name another folder with --out"
+            f"{folder} holds a run already; continue it with --resume or name another folder "
+            "with --out"
         )
     for name in journals:
         journal = folder / name
         if journal.is_file() and journal.stat().st_size > 0:
             raise UsageError(
-                f"{folder} holds records of a run whose {RUN} is gone; name another folder with --out"
+                f"{folder} holds records of a run whose {RUN} is gone; name another folder "
+                "with --out"
             )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -139,8 +141,8 @@ def ends_half_written(path: Path) -> bool:
 def _raw_lines(path: Path) -> list[str]:
     """Return the lines of a file, if it exists.
 
-    They end at line feeds alone: a query may hold other characters that end a line in Unicode, at which
-    `str.splitlines` would cut.
+    They end at line feeds alone: a query may hold other characters that end a line in Unicode, at
+    which `str.splitlines` would cut.
     """
     if not path.exists():
         return []

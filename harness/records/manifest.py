@@ -1,8 +1,10 @@
-"""The manifest of a run, ``run.json``: what was to be measured, on which machine, and how far it came.
+"""The manifest of a run, ``run.json``.
+
+It says what was to be measured, on which machine, and how far the run came.
 
 Some keys of the file have older names than the code: ``teams`` are groups, ``passport`` is the
-environment, ``ceilings`` is the roofline, ``in_turns`` says that two runs took turns in lockstep, and
-``paper`` is the cost by arithmetic.
+environment, ``ceilings`` is the roofline, ``in_turns`` says that two runs took turns in lockstep,
+and ``paper`` is the cost by arithmetic.
 """
 
 from collections.abc import Mapping
@@ -30,10 +32,12 @@ class WarmUpRecord:
 
     Attributes:
         process: number of the process.
-        first_query_ms: time of the first query ever, lazy initialisation included; None where it failed.
+        first_query_ms: time of the first query ever, lazy initialisation included; None where it
+            failed.
         warmup_queries: how many queries were evaluated until the median held still.
         warmup_stable: whether the median held still.
-        warmup_lengths: how many queries were evaluated after that, one for each further prompt length.
+        warmup_lengths: how many queries were evaluated after that, one for each further prompt
+            length.
         core: the CPU core that the process was pinned to; None where it was not pinned.
     """
 
@@ -143,7 +147,10 @@ class SuiteTraining:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """How the measurement was laid out; see `benchmarks.suite.Plan`. Older runs lack later fields."""
+    """How the measurement was laid out; see `benchmarks.suite.Plan`.
+
+    Older runs lack later fields.
+    """
 
     processes: int
     block: int
@@ -296,7 +303,10 @@ class Manifest:
         return tuple(entry for entry in self.cases if entry.is_model)
 
     def group_with(self, names: set[str]) -> Group | None:
-        """Return the group that all of these cases belong to; None where they took no turns with each other."""
+        """Return the group that all of these cases belong to.
+
+        It is None where they took no turns with each other.
+        """
         for group in self.groups:
             if names <= set(group.cases):
                 return group

@@ -1,14 +1,16 @@
-"""The pixel counts of many queries, answered in several ways, in one small file with a column for each count.
+"""The pixel counts of many queries, answered in several ways, in one small file.
 
-``NAME.npz`` is a zip of NumPy arrays (``numpy.load(path)`` reads it), where Q is the queries and A the
-ways to answer them:
+The file has a column for each count.
+
+``NAME.npz`` is a zip of NumPy arrays (``numpy.load(path)`` reads it), where Q is the queries and A
+the ways to answer them:
 
     query, scene, family, height, width, target_px      int [Q]; family is a place in `families`
     intersection_px, union_px                            int [A, Q]
     families, answers                                    names [F] and [A]
 
-A way to answer is a model's own (`OWN`), a control of it that hides one input (`CONTROLS`), or, in the
-file without a model, a trivial baseline.
+A way to answer is a model's own (`OWN`), a control of it that hides one input (`CONTROLS`), or, in
+the file without a model, a trivial baseline.
 """
 
 import io
@@ -34,7 +36,8 @@ class PixelCounts:
 
     Attributes:
         query: number of each query.
-        scene: number of the scene that each query is about; queries about one scene are one cluster.
+        scene: number of the scene that each query is about; queries about one scene are one
+            cluster.
         family: family of each query, as a place in `families`.
         height, width: of the image, in pixels.
         target_px: pixels of the target.
@@ -58,12 +61,18 @@ class PixelCounts:
         return len(self.query)
 
     def iou(self, answer: str = OWN) -> np.ndarray:
-        """Return the foreground IoU of every query, float [Q]; 1 where target and prediction are empty."""
+        """Return the foreground IoU of every query, float [Q].
+
+        It is 1 where target and prediction are empty.
+        """
         intersection_Q, union_Q = self._pixels(answer)
         return np.divide(intersection_Q, union_Q, out=np.ones(len(self)), where=union_Q > 0)
 
     def counts(self, answer: str = OWN) -> list[Counts]:
-        """Return the counts of every query as `metrics.count` does; the boxes, which are not kept, are None."""
+        """Return the counts of every query as `metrics.count` does.
+
+        The boxes are not kept, and so are None.
+        """
         intersection_Q, union_Q = self._pixels(answer)
         predicted_Q = union_Q - self.target_px + intersection_Q
         valid_Q = self.height * self.width
@@ -82,7 +91,7 @@ class PixelCounts:
         return result
 
     def parts(self, answer: str = OWN) -> np.ndarray:
-        """Return what each query adds to the sums of gIoU, cIoU and mIoU; see `metrics.score_parts`."""
+        """Return what each query adds to the sums of each score; see `metrics.score_parts`."""
         intersection_Q, union_Q = self._pixels(answer)
         return score_parts(intersection_Q, union_Q, self.target_px)
 

@@ -1,4 +1,7 @@
-"""The record of one query, as one case answered it: a line of ``samples.jsonl`` or ``quality.jsonl``."""
+"""The record of one query, as one case answered it.
+
+It is a line of ``samples.jsonl`` or of ``quality.jsonl``.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -42,10 +45,12 @@ class QueryRecord:
         query: the text.
         tags: what the data say about the query, such as its family.
         height, width: of the image, in pixels.
-        status: ``ok``, ``no_seg`` (an answer without [SEG]), or how it failed: ``oom``, ``timeout``, ``error``.
+        status: ``ok``, ``no_seg`` (an answer without [SEG]), or how it failed: ``oom``,
+            ``timeout``, ``error``.
         reason: why it failed; None for an answered query.
         counts: pixels of the target and of the mask, from which every score is computed.
-        latency_ns: end-to-end time by the case's clock; None for a failed query, and in the quality pass.
+        latency_ns: end-to-end time by the case's clock; None for a failed query, and in the quality
+            pass.
         host_ns: the same by the host's clock.
         regions: time by region; a region is a stage, or a part of one such as ``vision.clip``.
         unattributed_ns: the time that is in no region.
@@ -58,7 +63,8 @@ class QueryRecord:
         sm_clock_mhz: clock of the GPU's multiprocessors at the end of the query's block.
         other_cores: how many cores other programs kept busy during the query's block.
         mask_rle: the mask, run-length encoded, where it was kept; see `masks.decode`.
-        batch: how many queries were evaluated at once in the quality pass; None in the timed rounds.
+        batch: how many queries were evaluated at once in the quality pass; None in the timed
+            rounds.
         warnings: what speaks against the measurement of this query.
     """
 
@@ -118,7 +124,10 @@ class QueryRecord:
 
     @cached_property
     def stages_ns(self) -> dict[str, int]:
-        """The time of each stage that the query entered: the exclusive times of all its regions, added up."""
+        """The time of each stage that the query entered.
+
+        It is the sum of the exclusive times of the stage's regions.
+        """
         stages_ns: dict[str, int] = {}
         for name, times in self.regions.items():
             stage = stage_of(name)
@@ -126,17 +135,20 @@ class QueryRecord:
         return stages_ns
 
     def stage_ns(self, stage: str) -> int:
-        """Return the time of one stage, in nanoseconds; 0 for a stage that the query did not enter."""
+        """Return the time of one stage, in nanoseconds; 0 if the query did not enter it."""
         return self.stages_ns.get(stage, 0)
 
     @property
     def without_preprocess_ns(self) -> int:
-        """The end-to-end time without preprocessing, in nanoseconds. Only for a query that `is_timed`."""
+        """The end-to-end time without preprocessing, in nanoseconds; of a query that `is_timed`."""
         return (self.latency_ns or 0) - self.stage_ns("preprocess")
 
 
 def counts_from_json(line: Mapping[str, Any]) -> Counts:
-    """Return the pixel counts of a journal's line; whether the query failed is known by its status."""
+    """Return the pixel counts of a journal's line.
+
+    Whether the query failed is known by its status.
+    """
     counted = {name: line[name] for name in COUNTED}
     for box in ("target_box", "predicted_box"):
         counted[box] = tuple(line[box]) if line[box] is not None else None

@@ -1,15 +1,18 @@
-"""The folder of a run. It keeps what was measured; every score, ratio and report is derived from it later.
+"""The folder of a run.
+
+It keeps what was measured; every score, ratio and report is derived from it later.
 
     file            a line of it                            its type
     run.json        (one object: the manifest)              `manifest.Manifest`
-    samples.jsonl   a timed query, of a case and process    `query.QueryRecord`, made by `measure.measure`
-    quality.jsonl   a query of the quality pass             `query.QueryRecord`, made by `measure.evaluate`
+    samples.jsonl   a timed query, of a case and process    `QueryRecord`, by `measure.measure`
+    quality.jsonl   a query of the quality pass             `QueryRecord`, by `measure.evaluate`
     memory.jsonl    a stage of the memory pass              `MemoryRecord`
-    passes.jsonl    a query of the passes for GPUs          `PassRecord`, made in `passes.py`
+    passes.jsonl    a query of the passes for GPUs          `PassRecord`, by `passes.py`
     fits.jsonl      whether a case fits a card              `FitRecord`
     gallery.npz     (a few images and targets, for the report)
 
-Where a run has a quality pass, scores are computed from its lines, and otherwise from the timed ones.
+Where a run has a quality pass, scores are computed from its lines, and otherwise from the timed
+ones.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -76,7 +79,8 @@ class PassRecord:
     Attributes:
         case, process, attempt: which measurement it belongs to.
         kind: ``synchronised``, where each stage waited for the GPU, or ``profiled``.
-        stages_ns: nanoseconds by stage: of the stage itself, or for which the GPU was at work in it.
+        stages_ns: nanoseconds by stage: of the stage itself, or for which the GPU was at work in
+            it.
         sample_id: id of the query, of a synchronised line.
         queries: number of the queries that a profiled line is a mean over.
     """
@@ -139,7 +143,8 @@ class CaseRecords:
         memory: the records of the memory pass.
         passes: the records of the synchronised and of the profiled pass.
         fits: whether it fitted the cards of the suite's claims.
-        has_quality_pass: whether `scored` are records of a quality pass, rather than of the timed rounds.
+        has_quality_pass: whether `scored` are records of a quality pass, rather than of the timed
+            rounds.
     """
 
     entry: CaseEntry

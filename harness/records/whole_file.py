@@ -10,9 +10,9 @@ from pathlib import Path
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield the path of a temporary file, which takes the place of `path` at the end of the block.
 
-    A process may be killed while it writes, and others may read at any time. A file is replaced in one
-    step only within its folder, so the temporary file lies beside it. If the block raises, the old
-    file stays as it was. Where several processes write one file at once, the last one wins.
+    A process may be killed while it writes, and others may read at any time. A file is replaced in
+    one step only within its folder, so the temporary file lies beside it. If the block raises, the
+    old file stays as it was. Where several processes write one file at once, the last one wins.
     """
     # The process is in the name: two processes must never write into one temporary file.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")

@@ -4,10 +4,12 @@ Queries about one image succeed and fail together, so whole images are drawn, wi
 sides of a difference are scored on the same draw. Each score is a ratio of two sums over queries
 (`metrics.score_parts`), so a draw needs only the sums of each image and how often it was drawn.
 
-The interval is the expanded percentile interval (`tail`): the plain one is too narrow for few images.
+The interval is the expanded percentile interval (`tail`): the plain one is too narrow for few
+images.
 
 Simulated coverage of the 95 % interval of a difference, for gIoU and cIoU, in percent
-(`tests/support/simulation.py`: 1,000 comparisons each, three queries an image; plain percentiles in brackets):
+(`tests/support/simulation.py`: 1,000 comparisons each, three queries an image; plain percentiles in
+brackets):
 
     images      5            8            10           20           50           200
     gIoU        91.4 (84.5)  93.9 (88.4)  95.3 (90.9)  94.4 (92.7)  95.7 (95.2)  94.8 (94.6)
@@ -15,8 +17,8 @@ Simulated coverage of the 95 % interval of a difference, for gIoU and cIoU, in p
 
 Fewer than eight images are too few for any interval.
 
-Axes of arrays: I images, R resamples, V variants (one, or reference and candidate), K scores, and 2 for
-numerator and denominator.
+Axes of arrays: I images, R resamples, V variants (one, or reference and candidate), K scores, and 2
+for numerator and denominator.
 """
 
 import math
@@ -100,7 +102,8 @@ def bootstrap_differences(
     candidate_targets = [query.target_px for query in candidate]
     if reference_targets != candidate_targets:
         raise ValueError(
-            "the targets of reference and candidate differ; expected the same queries in the same order"
+            "the targets of reference and candidate differ; expected the same queries in the same "
+            "order"
         )
     sums_IVK2 = sums_by_image(image_ids, [reference, candidate])
     images = len(sums_IVK2)
@@ -122,15 +125,17 @@ def bootstrap_differences(
 def tail(clusters: int, confidence: float = 0.95) -> float:
     """Return the share of draws beyond either end of an interval.
 
-    It is (1 - confidence) / 2 for many images, and less for few. Two effects make the plain percentiles
-    too narrow: the spread of resampled means is too small by the factor sqrt((n - 1) / n), and they reach
-    as far as the normal distribution where few images call for Student's. So with the reach
+    It is (1 - confidence) / 2 for many images, and less for few. Two effects make the plain
+    percentiles too narrow: the spread of resampled means is too small by the factor sqrt((n - 1) /
+    n), and they reach as far as the normal distribution where few images call for Student's. So
+    with the reach
 
         r = t(n - 1, (1 + confidence) / 2) * sqrt(n / (n - 1)),
 
     the share is the normal distribution's tail beyond r.
 
-    Source: Hesterberg 2015, "What Teachers Should Know About the Bootstrap", the expanded percentile interval.
+    Source: Hesterberg 2015, "What Teachers Should Know About the Bootstrap", the expanded
+    percentile interval.
     """
     student = stats.t.ppf((1 + confidence) / 2, clusters - 1)
     reach = student * math.sqrt(clusters / (clusters - 1))
@@ -184,7 +189,10 @@ def _parts(queries: Sequence[Counts]) -> np.ndarray:
 
 
 def _ratios(sums: np.ndarray) -> np.ndarray:
-    """Divide numerators by denominators, [..., 2] to [...]; NaN where no query defines the score."""
+    """Divide numerators by denominators, [..., 2] to [...].
+
+    The result is NaN where no query defines the score.
+    """
     numerators, denominators = sums[..., 0], sums[..., 1]
     undefined = np.full(numerators.shape, np.nan)
     return np.divide(numerators, denominators, out=undefined, where=denominators > 0)

@@ -1,7 +1,7 @@
 """Factorial designs: which cases tell the effects of several factors apart.
 
-Each case has a level of each factor, such as ``vision: clip`` or ``precision: bf16``. One case is the
-reference. The effect of a level is what it changes against the reference.
+Each case has a level of each factor, such as ``vision: clip`` or ``precision: bf16``. One case is
+the reference. The effect of a level is what it changes against the reference.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ def changed(levels: Levels, reference: str) -> dict[str, dict[str, str]]:
 
 
 def alone(levels: Levels, reference: str) -> dict[tuple[str, str], str]:
-    """Return, by factor and level, the first case that differs from the reference in that level alone."""
+    """Return, by factor and level, the first case that differs from the reference in it alone."""
     cases: dict[tuple[str, str], str] = {}
     for case, changes in changed(levels, reference).items():
         if len(changes) == 1:
@@ -38,10 +38,10 @@ def alone(levels: Levels, reference: str) -> dict[tuple[str, str], str]:
 
 
 def corners(levels: Levels, reference: str) -> dict[str, dict[str, str]]:
-    """Return the cases whose difference from the reference can be split into effects of single factors.
+    """Return the cases whose difference from the reference splits into effects of single factors.
 
-    Such a case differs from the reference in two factors or more, and for each of them there is a case
-    that differs in that one alone.
+    Such a case differs from the reference in two factors or more, and for each of them there is a
+    case that differs in that one alone.
 
     Returns:
         For each corner, by factor, the case that differs from the reference in that factor alone.

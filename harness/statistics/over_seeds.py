@@ -1,21 +1,23 @@
-"""Confidence intervals of a trained model's scores, and of differences of two recipes, over seeds and images.
+"""Confidence intervals over seeds and images.
 
-A recipe is trained once for each seed, and every training is evaluated on the same images. Two things are
-left to chance: which seeds were trained, and which images were evaluated. All seeds share the images, so
-the spread of their scores says nothing about the images. Each source of chance gives an interval by
-Student's t:
+They are of a trained model's scores, and of differences of two recipes.
+
+A recipe is trained once for each seed, and every training is evaluated on the same images. Two
+things are left to chance: which seeds were trained, and which images were evaluated. All seeds
+share the images, so the spread of their scores says nothing about the images. Each source of chance
+gives an interval by Student's t:
 
     seeds     of the mean of the scores over seeds
     images    of the mean over images of an image's influence on the score (averaged over seeds)
 
-The half-widths of the two are added in quadrature. What is peculiar to one seed on one image is in both,
-which makes the interval too wide rather than too narrow. With a single seed the interval is that of the
-images alone.
+The half-widths of the two are added in quadrature. What is peculiar to one seed on one image is in
+both, which makes the interval too wide rather than too narrow. With a single seed the interval is
+that of the images alone.
 
-Simulated coverage of the 95 % interval of a difference, gIoU / cIoU, in percent, beside two methods that
-were not taken: Student's t over the seeds alone, and percentiles of seeds and images drawn together
-(`tests/support/simulated_seeds.py`: 1,000 studies each, 300 images with three queries, each image 10 points
-easier or harder for one of the two recipes):
+Simulated coverage of the 95 % interval of a difference, gIoU / cIoU, in percent, beside two methods
+that were not taken: Student's t over the seeds alone, and percentiles of seeds and images drawn
+together (`tests/support/simulated_seeds.py`: 1,000 studies each, 300 images with three queries,
+each image 10 points easier or harder for one of the two recipes):
 
     a seed moves a side by   seeds   both arms     seeds alone   drawn together   detected
     0.3 points                 3     98.4 / 99.4   89.3 / 90.3   97.5 / 97.1      78.5
@@ -28,8 +30,9 @@ easier or harder for one of the two recipes):
                                5     96.2 / 97.1   91.9 / 91.6   90.6 / 92.4      77.9
                                8     96.4 / 96.4   90.4 / 88.5   93.0 / 94.2      78.8
 
-"Detected" is how many studies tell a true difference from 0 that is as large as their `detectable` is on
-average; 80 % would be right. Three seeds that differ by much cannot estimate well by how much.
+"Detected" is how many studies tell a true difference from 0 that is as large as their `detectable`
+is on average; 80 % would be right. Three seeds that differ by much cannot estimate well by how
+much.
 
 Axes of arrays: S seeds, I images, K scores, and 2 for numerator and denominator.
 """
@@ -51,7 +54,8 @@ from .estimate import Estimate
 
 CONFIDENCE = 0.95
 POWER = 0.8
-# From so many values on, the normal distribution stands in for Student's: the two hardly differ there.
+# From so many values on, the normal distribution stands in for Student's: the two hardly differ
+# there.
 NORMAL_FROM = 100
 
 
@@ -98,7 +102,9 @@ def sums(pixel_counts: PixelCounts, answer: str = OWN) -> np.ndarray:
 
 
 def sums_of_queries(image_ids: Sequence[str], queries: Sequence[Counts]) -> np.ndarray:
-    """Return the same as `sums` for queries that were counted one by one, as in a training's evaluation.
+    """Return the same as `sums` for queries that were counted one by one.
+
+    A training's evaluation counts them so.
 
     Args:
         image_ids: for each query, the image that it is about.
@@ -150,11 +156,13 @@ def differences(
 
 
 def _scores_and_influences(sums_SIK2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the scores, [S, K], NaN where undefined, and each image's influence on them, [S, I, K].
+    """Return the scores, [S, K], and each image's influence on them, [S, I, K].
 
-    A score is r = A / B, with A and B summed over images. To first order, image i with the sums (a, b)
-    moves it by (a - r b) / B; times the number of images, the influences have the mean 0, and their
-    standard error is that of r (linearisation of a ratio, the delta method).
+    A score is NaN where it is undefined.
+
+    A score is r = A / B, with A and B summed over images. To first order, image i with the sums (a,
+    b) moves it by (a - r b) / B; times the number of images, the influences have the mean 0, and
+    their standard error is that of r (linearisation of a ratio, the delta method).
     """
     images = sums_SIK2.shape[1]
     totals_SK2 = sums_SIK2.sum(1)
@@ -215,7 +223,7 @@ def _standard_error(values: np.ndarray) -> float:
 
 @cache
 def reach(count: int) -> float:
-    """Return how many standard errors Student's interval of `count` values reaches to either side."""
+    """Return how many standard errors Student's interval of `count` values reaches either side."""
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1))
 
 

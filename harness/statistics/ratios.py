@@ -216,7 +216,7 @@ def percentiles(values: Sequence[float], n: int) -> dict[str, float]:
 
 
 def outliers(values: Sequence[float]) -> np.ndarray:
-    """Flag what is farther from the median than `OUTLIER_MADS` median absolute deviations, bool [n].
+    """Flag, bool [n], what is farther from the median than `OUTLIER_MADS` times the MAD.
 
     Where more than half of the values are equal the deviation is zero, and every other value is
     flagged.

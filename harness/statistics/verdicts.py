@@ -1,9 +1,9 @@
 """What a confidence interval says about a threshold or a bound, for times, scores and claims.
 
-A verdict depends on the interval alone. Every one here follows from where the whole interval lies, below,
-within or above a range (`_position`). Where the interval reaches over an end of the range, or where there
-is no interval, the verdict is inconclusive. An end of the interval that lies on an end of the range is
-within.
+A verdict depends on the interval alone. Every one here follows from where the whole interval lies,
+below, within or above a range (`_position`). Where the interval reaches over an end of the range,
+or where there is no interval, the verdict is inconclusive. An end of the interval that lies on an
+end of the range is within.
 """
 
 import math
@@ -86,8 +86,9 @@ _TIME_WORDS: Mapping[Verdict, TimeWord] = {
 def ratio_verdict(ratio: Interval, threshold: float) -> Verdict:
     """Return the verdict of a ratio of costs, candidate over reference, where more is worse.
 
-    The range of "same" is from 1 / (1 + t) to 1 + t. Its ends are equally far from 1 in logarithms, so
-    that exchanging the two cases turns a regression into an improvement and leaves the other verdicts.
+    The range of "same" is from 1 / (1 + t) to 1 + t. Its ends are equally far from 1 in logarithms,
+    so that exchanging the two cases turns a regression into an improvement and leaves the other
+    verdicts.
 
     Args:
         ratio: with the ends of its interval, as ratios.
@@ -101,11 +102,12 @@ def ratio_verdict(ratio: Interval, threshold: float) -> Verdict:
 
 
 def quality_verdict(difference: Interval, threshold: float) -> Verdict:
-    """Return the verdict of a difference of a score, candidate minus reference, where less is worse.
+    """Return the verdict of a difference of a score, where less is worse.
 
     Args:
-        difference: with the ends of its interval.
-        threshold: not negative, and in the unit of the ends: shares, or points where those are points.
+        difference: candidate minus reference, with the ends of its interval.
+        threshold: not negative, and in the unit of the ends: shares, or points where those are
+            points.
 
     Raises:
         ValueError: the threshold is negative.
@@ -115,28 +117,30 @@ def quality_verdict(difference: Interval, threshold: float) -> Verdict:
 
 
 def quality_word(difference: Interval, threshold: float = QUALITY_THRESHOLD) -> QualityWord:
-    """Return the word that stands beside a difference of a score, candidate minus reference, in points.
+    """Return the word for a difference of a score, candidate minus reference, in points.
 
     - ``worse``: the whole 95 % interval lies below -threshold;
     - ``better``: the whole of it lies above +threshold;
     - ``as good``: the whole of it lies within +-threshold, also where it excludes 0;
     - ``cannot tell``: anything else, and also where there is no interval.
 
-    An interval such as [-6, -1] excludes 0, and yet the loss may be less than 2 points. By this threshold
-    it cannot be told whether the candidate is as good or worse. The interval stands beside the word.
+    An interval such as [-6, -1] excludes 0, and yet the loss may be less than 2 points. By this
+    threshold it cannot be told whether the candidate is as good or worse. The interval is
+    printed with the word.
     """
     return _QUALITY_WORDS[quality_verdict(difference, threshold)]
 
 
 def time_word(ratio: Interval, threshold: float = TIME_THRESHOLD) -> TimeWord:
-    """Return the word that stands beside a ratio of times, candidate over reference; see `ratio_verdict`."""
+    """Return the word for a ratio of times, candidate over reference; see `ratio_verdict`."""
     return _TIME_WORDS[ratio_verdict(ratio, threshold)]
 
 
 def may_be_praised(difference: Interval | None) -> bool:
-    """Return whether a candidate's time or memory may be emphasised, by its difference of a score in points.
+    """Return whether a candidate's time or memory may be emphasised.
 
-    It may where the candidate is as good or better, and where there is no quality to lose (random weights).
+    It goes by the difference of a score, in points. It may where the candidate is as good or
+    better, and where there is no quality to lose (random weights).
     """
     return difference is None or quality_word(difference) in ("as good", "better")
 

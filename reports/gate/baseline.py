@@ -348,7 +348,8 @@ def read_baseline(path: Path) -> Baseline:
     content = _read_object(path)
     if content.get("schema") != SCHEMA:
         raise NothingToCompare(
-            f"{path} has schema {content.get('schema')!r}, and this version reads {SCHEMA!r}; {MAKE}"
+            f"{path} has schema {content.get('schema')!r}, and this version reads {SCHEMA!r}; "
+            f"{MAKE}"
         )
     if content.pop("digest", None) != digest(content):
         raise DataError(

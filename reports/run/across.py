@@ -357,6 +357,6 @@ def _of_twins(twins: Sequence[Twin]) -> Iterator[str]:
 def _of_versions(versions: Mapping[str, Change]) -> Iterator[str]:
     if versions:
         yield (
-            f"The versions of {formatting.listed(list(versions))} differ: part of the differences may come "
-            "from that."
+            f"The versions of {formatting.listed(list(versions))} differ: part of the differences "
+            "may come from that."
         )

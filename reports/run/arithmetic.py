@@ -1,7 +1,7 @@
 """Measurements against arithmetic: the parts of a memory peak, and the roofline of a stage.
 
-The arithmetic of a case (`contract.Paper`) says how many bytes its weights should take, and how many
-operations and bytes a stage needs.
+The arithmetic of a case (`contract.Paper`) says how many bytes its weights should take, and how
+many operations and bytes a stage needs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Settings that differ between compared cases: confounds, cases that do not differ, and the table."""
+"""Settings that differ between compared cases: confounds, twins without any, and the table."""
 
 import json
 from collections import defaultdict

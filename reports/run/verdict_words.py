@@ -115,8 +115,8 @@ def joint_bounds(comparison: Comparison) -> str:
     return f"it takes {time} and is {quality} in gIoU, both at 95 %"
 
 
-# Differences of binary fractions are off in their last digit: 100 * (1 - 0.7) is 30.000000000000004.
-# Without the small term, such a bound would be rounded a whole tenth too far.
+# Differences of binary fractions are off in their last digit: 100 * (1 - 0.7) is
+# 30.000000000000004. Without the small term, such a bound would be rounded a whole tenth too far.
 def _rounded_down(value: float) -> str:
     return f"{math.floor(10 * value + 1e-9) / 10:.1f}"
 
