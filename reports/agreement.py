@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations
 
 from ..harness import masks
-from ..harness.metrics import METRICS, iou
+from ..harness.metrics import METRICS, Counts, iou
 from ..harness.records.query import QueryRecord
 from .schema_base import AnswerSpread
 
@@ -32,14 +32,22 @@ def answer_spread(queries: Sequence[QueryRecord], has_quality: bool) -> AnswerSp
     of_several = [answers for answers in _by_query(queries) if len(answers) > 1]
     if not of_several:
         return None
-    processes = {answer.process for answers in of_several for answer in answers}
+    processes: set[int] = set()
+    differing, most_pixels = 0, 0
+    widest_iou, farthest_masks = 0.0, 0.0
+    for answers in of_several:
+        processes.update(answer.process for answer in answers)
+        differing += _differ(answers)
+        most_pixels = max(most_pixels, _differing_pixels(answers))
+        widest_iou = max(widest_iou, _iou_range(answers))
+        farthest_masks = max(farthest_masks, _mask_distance(answers))
     return AnswerSpread(
         processes=len(processes),
         queries=len(of_several),
-        differing=sum(_differ(answers) for answers in of_several),
-        pixels=max(_differing_pixels(answers) for answers in of_several),
-        iou=max(_iou_range(answers) for answers in of_several),
-        mask_distance=max(_mask_distance(answers) for answers in of_several),
+        differing=differing,
+        pixels=most_pixels,
+        iou=widest_iou,
+        mask_distance=farthest_masks,
         points=_points(of_several) if has_quality else {},
     )
 
@@ -55,13 +63,10 @@ def _by_query(queries: Iterable[QueryRecord]) -> list[Answers]:
 
 def _differ(answers: Answers) -> bool:
     """Return whether two answers of a query differ in anything that the records hold of them."""
-    counted = {_counted(answer) for answer in answers}
-    return len(counted) > 1 or any(_masks_differ(answer, answers[0]) for answer in answers)
-
-
-def _counted(answer: QueryRecord) -> tuple:
-    counts = answer.counts
-    return (counts.intersection_px, counts.union_px, counts.predicted_px, counts.predicted_box)
+    first = answers[0]
+    # The target is the same for all, so counts that differ are of different predictions.
+    counts_differ = any(answer.counts != first.counts for answer in answers)
+    return counts_differ or any(_masks_differ(answer, first) for answer in answers)
 
 
 def _both_masks_kept(a: QueryRecord, b: QueryRecord) -> bool:
@@ -119,18 +124,19 @@ def _points(of_several: Sequence[Answers]) -> dict[str, float]:
     Only processes that answered all of these queries are compared: scores over other queries differ
     for that reason alone.
     """
-    shared = set.intersection(*({answer.process for answer in answers} for answers in of_several))
+    counts: dict[int, list[Counts]] = defaultdict(list)  # by process, one a query
+    for answers in of_several:
+        for answer in answers:
+            counts[answer.process].append(answer.counts)
+    of_whole_processes = []
+    for process in sorted(counts):
+        if len(counts[process]) == len(of_several):
+            of_whole_processes.append(counts[process])
     spread = {}
     for name in SCORES:
         values = []
-        for process in sorted(shared):
-            counts = [
-                answer.counts
-                for answers in of_several
-                for answer in answers
-                if answer.process == process
-            ]
-            value = METRICS[name].compute(counts)
+        for of_process in of_whole_processes:
+            value = METRICS[name].compute(of_process)
             if value is not None:
                 values.append(100 * value)
         spread[name] = max(values) - min(values) if values else 0.0

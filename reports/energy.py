@@ -73,14 +73,17 @@ def unpaired_energy_ratio(before: Iterable[QueryRecord], after: Iterable[QueryRe
     candidate = list(energy_by_process(after).values())
     if not reference or not candidate:
         return NO_RATIO
-    common = set.intersection(*(set(energy) for energy in (*reference, *candidate)))
+    common = set(reference[0])
+    for energy in (*reference, *candidate):
+        common &= energy.keys()
     before_mj = [mean_over(energy, common) for energy in reference]
     after_mj = [mean_over(energy, common) for energy in candidate]
+    # A counter that stood still has no logarithm.
     if min(*before_mj, *after_mj) <= 0:
         return NO_RATIO
-    return unpaired_ratio_of(
-        [math.log(mean) for mean in before_mj], [math.log(mean) for mean in after_mj]
-    )
+    before_logs = [math.log(mean) for mean in before_mj]
+    after_logs = [math.log(mean) for mean in after_mj]
+    return unpaired_ratio_of(before_logs, after_logs)
 
 
 def mean_over(energy: Mapping[str, float], names: Iterable[str]) -> float:
@@ -93,8 +96,8 @@ def without_energy(queries: Sequence[QueryRecord]) -> list[str]:
     """Return the ids of the queries whose energy is unknown in some process."""
     energy = energy_by_process(queries)
     processes = {query.process for query in queries}
-    unknown = set()
-    for name in {query.sample_id for query in queries}:
-        if not all(name in energy.get(process, {}) for process in processes):
-            unknown.add(name)
+    unknown: set[str] = set()
+    for process in processes:
+        known = energy.get(process, {})
+        unknown.update(query.sample_id for query in queries if query.sample_id not in known)
     return sorted(unknown)

@@ -70,12 +70,10 @@ def points(before: Sequence[Scored], after: Sequence[Scored]) -> dict[str, Point
     reference, candidate = in_both(before, after)
     if not reference:
         return no_points()
-    differences = bootstrap_differences(
-        [query.image_id for query in reference],
-        [query.counts for query in reference],
-        [query.counts for query in candidate],
-        DRAWS,
-    )
+    images = [query.image_id for query in reference]
+    counts_before = [query.counts for query in reference]
+    counts_after = [query.counts for query in candidate]
+    differences = bootstrap_differences(images, counts_before, counts_after, DRAWS)
     result: dict[str, Points | None] = {}
     for name, difference in differences.items():
         result[name] = Points.from_estimate(difference.in_points()) if difference else None

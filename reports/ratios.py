@@ -60,15 +60,16 @@ def time_logs(before: Times, after: Times) -> dict[int, float]:
 
     A query with a time of 0 on either side has no ratio and is left out.
     """
-    pairs: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    reference: dict[int, list[int]] = defaultdict(list)
+    candidate: dict[int, list[int]] = defaultdict(list)
     for (process, sample_id), after_ns in after.items():
         before_ns = before.get((process, sample_id), 0)
         if before_ns > 0 and after_ns > 0:
-            pairs[process].append((before_ns, after_ns))
+            reference[process].append(before_ns)
+            candidate[process].append(after_ns)
     logs = {}
-    for process, times_ns in pairs.items():
-        reference, candidate = zip(*times_ns, strict=True)
-        logs[process] = log_ratio(reference, candidate)
+    for process, before_times_ns in reference.items():
+        logs[process] = log_ratio(before_times_ns, candidate[process])
     return logs
 
 
@@ -86,12 +87,19 @@ def unpaired_time_ratio(before: Times, after: Times) -> Ratio:
     reference, candidate = by_process(before), by_process(after)
     if not reference or not candidate:
         return NO_RATIO
-    common = set.intersection(*(set(times) for times in (*reference, *candidate)))
+    common = set(reference[0])
+    for times in (*reference, *candidate):
+        common &= times.keys()
     if not common:
         return NO_RATIO
-    reference_logs = [log_median([times[name] for name in common]) for times in reference]
-    candidate_logs = [log_median([times[name] for name in common]) for times in candidate]
-    return unpaired_ratio_of(reference_logs, candidate_logs)
+
+    def log_medians(processes: Sequence[Mapping[str, int]]) -> list[float]:
+        logs = []
+        for times in processes:
+            logs.append(log_median([times[name] for name in common]))
+        return logs
+
+    return unpaired_ratio_of(log_medians(reference), log_medians(candidate))
 
 
 def time_ratios(
@@ -109,14 +117,16 @@ def time_ratios(
     Returns:
         By quantity, such as ``time.end_to_end``.
     """
-    sides = [reference, candidate]
-    before, after = [end_to_end_times(side.queries) for side in sides]
+    cases = [reference, candidate]
+    before = end_to_end_times(reference.queries)
+    after = end_to_end_times(candidate.queries)
     ratios = {END_TO_END: ratio_of(before, after)}
     if PREPROCESS in reference.stages:
-        before, after = [times_without_preprocess(side.queries) for side in sides]
+        before = times_without_preprocess(reference.queries)
+        after = times_without_preprocess(candidate.queries)
         ratios[WITHOUT_PREPROCESS] = ratio_of(before, after)
-    stage_ratio = time_ratio if were_synchronised(sides) else ratio_of
-    for stage, (before, after) in times_by_stage(sides).items():
+    stage_ratio = time_ratio if were_synchronised(cases) else ratio_of
+    for stage, (before, after) in times_by_stage(cases).items():
         ratios[of_stage(stage)] = stage_ratio(before, after)
     return ratios
 
@@ -126,36 +136,40 @@ def time_differences(reference: CaseRecords, candidate: CaseRecords) -> dict[str
 
     They are named by quantity. Stages are of the same pass as those of `time_ratios`.
     """
-    sides = [reference, candidate]
-    times = {END_TO_END: [end_to_end_times(side.queries) for side in sides]}
-    for stage, stage_times in times_by_stage(sides).items():
+    cases = [reference, candidate]
+    times = {END_TO_END: [end_to_end_times(case.queries) for case in cases]}
+    for stage, stage_times in times_by_stage(cases).items():
         times[of_stage(stage)] = stage_times
     differences = {}
-    for quantity, times_of_sides in times.items():
-        before_ms, after_ms = medians_ms(times_of_sides)
+    for quantity, times_of_cases in times.items():
+        before_ms, after_ms = medians_ms(times_of_cases)
         changes_ms = {process: after_ms[process] - before_ms[process] for process in before_ms}
         differences[quantity] = mean_milliseconds(changes_ms)
     return differences
 
 
-def medians_ms(sides: Sequence[Times]) -> list[dict[int, float]]:
-    """Return the medians of each side by process, over the queries that all sides have in it.
+def medians_ms(times_of_cases: Sequence[Times]) -> list[dict[int, float]]:
+    """Return the medians of each case by process, over the queries that all cases have in it.
 
     Args:
-        sides: times in nanoseconds.
+        times_of_cases: times in nanoseconds, one mapping a case.
 
     Returns:
-        Milliseconds by process, one mapping a side.
+        Milliseconds by process, one mapping a case.
     """
-    common = set.intersection(*(set(times) for times in sides))
-    processes = sorted({process for process, _ in common})
+    # Medians over other queries would differ for that reason alone.
+    common = set(times_of_cases[0])
+    for times in times_of_cases:
+        common &= times.keys()
     medians = []
-    for times in sides:
-        medians_of_side = {}
-        for process in processes:
-            times_ns = [times[pair] for pair in common if pair[0] == process]
-            medians_of_side[process] = float(np.median(times_ns)) / 1e6
-        medians.append(medians_of_side)
+    for times in times_of_cases:
+        times_ns: dict[int, list[int]] = {}
+        for process, sample_id in sorted(common):
+            times_ns.setdefault(process, []).append(times[process, sample_id])
+        medians_of_case = {}
+        for process, of_process in times_ns.items():
+            medians_of_case[process] = float(np.median(of_process)) / 1e6
+        medians.append(medians_of_case)
     return medians
 
 
@@ -208,11 +222,11 @@ def unpaired_memory_ratio(
         return NO_RATIO
     reference = memory_by_process(before, queries_only)
     candidate = memory_by_process(after, queries_only)
-    return unpaired_ratio_of(
-        [math.log(size) for size in reference.values()],
-        [math.log(size) for size in candidate.values()],
-    )
+    reference_logs = [math.log(size) for size in reference.values()]
+    candidate_logs = [math.log(size) for size in candidate.values()]
+    return unpaired_ratio_of(reference_logs, candidate_logs)
 
 
 def _one_instrument(before: Sequence[MemoryRecord], after: Sequence[MemoryRecord]) -> bool:
-    return len({record.instrument for record in (*before, *after)}) == 1
+    instruments = {record.instrument for record in (*before, *after)}
+    return len(instruments) == 1
