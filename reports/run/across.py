@@ -259,9 +259,9 @@ def _refusals(reference: _CaseOfRun, candidate: _CaseOfRun, before: Side, after:
 
 def _no_cost(reference: _CaseOfRun, candidate: _CaseOfRun) -> Iterator[str]:
     cases = reference, candidate
-    controls = [case.label for case in cases if not case.records.entry.is_model]
-    if controls:
-        yield f"{formatting.listed(controls)} is a control, whose costs are no result"
+    baselines = [case.label for case in cases if not case.records.entry.is_model]
+    if baselines:
+        yield f"{formatting.listed(baselines)} is a trivial baseline, whose costs are no result"
     before, after = [dict(case.run.manifest.environment or {}) for case in cases]
     yield from different_machines(before, after)
 

@@ -296,8 +296,8 @@ def _quality(metric: str, claim: StatedClaim, run: Run) -> Finding:
             raise NotMeasured("random weights have no quality")
         if case.entry.has_quality is None:
             raise NotMeasured(f"{case.name} has not been built yet")
-    controls = [case for case in run.cases if not case.entry.is_model]
-    for against in against_trivial_baselines([*cases, *controls]):
+    baselines = [case for case in run.cases if not case.entry.is_model]
+    for against in against_trivial_baselines([*cases, *baselines]):
         if against.refused:
             raise NotMeasured(
                 f"{against.case} is no better than the trivial baseline {against.baseline}: "

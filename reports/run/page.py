@@ -163,7 +163,7 @@ def _quality(summary: Summary) -> str:
     both_answered = _both_answered(summary)
     if both_answered:
         parts.append(both_answered)
-    baselines = [case for case in summary.controls if case.quality.n]
+    baselines = [case for case in summary.trivial_baselines if case.quality.n]
     if baselines:
         parts += ["### Trivial baselines", NO_QUERY_NEEDED, tables.quality_table(baselines)]
     slices = tables.slices_table(summary)

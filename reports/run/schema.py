@@ -6,7 +6,7 @@ Null means unknown or not applicable; NaN and infinities are refused. Times are 
 candidate over reference. The parts that a case and a comparison are made of are in `schema_base`.
 
 Some keys of the file have older names than the code: ``teams`` are groups, ``ceilings`` is the
-roofline, ``floor`` is a trivial baseline, and ``paper`` is arithmetic.
+roofline, ``floor`` and ``control`` are trivial baselines, and ``paper`` is arithmetic.
 """
 
 from typing import Literal, Self
@@ -39,7 +39,7 @@ SCHEMA = "lisabench.summary/1"
 
 
 class Case(Strict):
-    """One model, or one control, as it was run."""
+    """One model, or one trivial baseline, as it was run."""
 
     name: str = Field(description="Name of the case in its suite.")
     adapter: str = Field(description="Name under which the adapter is registered.")
@@ -378,8 +378,10 @@ class Summary(Strict):
         description="The metrics that the suite asks for; `quality` holds all of them."
     )
     cases: list[Case] = Field(description="The models that are compared, the reference first.")
-    controls: list[Case] = Field(
-        description="The trivial baselines, which the quality of `cases` is read against."
+    trivial_baselines: list[Case] = Field(
+        validation_alias="controls",
+        serialization_alias="controls",
+        description="The trivial baselines, which the quality of `cases` is read against.",
     )
     against_trivial_baselines: list[AgainstTrivialBaseline] = Field(
         validation_alias="against_floors",

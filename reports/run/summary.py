@@ -53,14 +53,14 @@ def write_summary(run: Run) -> Summary:
 def summarise(run: Run) -> Summary:
     """Return the summary of a run; of an unfinished or partly failed run, as far as it went."""
     manifest = run.manifest
-    models, controls = [], []
+    models, baselines = [], []
     for entry in _reference_first(manifest):
         case = summarise_case(run.case(entry.name), manifest.roofline)
         if entry.is_model:
             models.append(case)
         else:
-            controls.append(case)
-    cases = [*models, *controls]
+            baselines.append(case)
+    cases = [*models, *baselines]
     comparisons, attributions, twins = [], [], []
     for group in manifest.groups:
         twins_of_group = twins_of(group, run)
@@ -80,7 +80,7 @@ def summarise(run: Run) -> Summary:
         groups=[case_group(group) for group in manifest.groups],
         metrics=[name for name in manifest.metrics or METRICS if name in METRICS],
         cases=models,
-        controls=controls,
+        trivial_baselines=baselines,
         against_trivial_baselines=against_baselines,
         comparisons=comparisons,
         twins=twins,
@@ -98,7 +98,7 @@ def summarise(run: Run) -> Summary:
 
 
 def _reference_first(manifest: Manifest) -> list[CaseEntry]:
-    """Return the cases in the order of the summary: the reference, other models, controls."""
+    """Return the cases in the order of the summary: reference, other models, trivial baselines."""
 
     def place(entry: CaseEntry) -> tuple[bool, bool]:
         return not entry.is_model, entry.name != manifest.reference

@@ -382,7 +382,7 @@ def slices_table(summary: Summary) -> str | None:
     None where no model has quality, or no query has a tag.
     """
     models = [case for case in summary.cases if case.has_quality is True and case.quality.n]
-    baselines = [case for case in summary.controls if case.quality.n]
+    baselines = [case for case in summary.trivial_baselines if case.quality.n]
     if not models:
         return None
     cases = [*models, *baselines]

@@ -24,10 +24,8 @@ WHOLE_IMAGE, EMPTY = "whole-image", "empty"
 def against_trivial_baselines(cases: Sequence[CaseRecords]) -> list[AgainstTrivialBaseline]:
     """Return each model that has quality against the best trivial baseline.
 
-    Both are scored over the queries that the model answered.
-
-    The trivial baselines are the controls among the cases. Whole image and empty mask follow from
-    any record's pixels, and are computed where the run has not evaluated them.
+    Both are scored over the queries that the model answered. The baselines "whole image" and "empty
+    mask" follow from any record's pixels, and are computed where the run has not evaluated them.
     """
     evaluated = {}
     for case in cases:

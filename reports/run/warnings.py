@@ -100,7 +100,7 @@ def _missing(manifest: Manifest, records: Sequence[CaseRecords]) -> Iterator[str
     """Return a sentence for the cases that lack records, all cases with the same numbers in one.
 
     Models are timed in every process of the plan, and every case is in the quality pass, where the
-    run has one. Without that pass a control has one record a query.
+    run has one. Without that pass a trivial baseline has one record a query.
     """
     queries = manifest.data.count
     timed_queries = min(queries, manifest.plan.timed_queries or queries)

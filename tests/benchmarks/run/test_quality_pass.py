@@ -52,7 +52,7 @@ def test_time_and_quality_have_queries_of_their_own(data_root, tmp_path):
     assert [line["batch"] for line in result.quality if line["case"] == "a"] == [3, 3, 3, 2, 2]
     assert result.run["quality_pass"] == {"queries": 5, "batch": 3}
     summary = summarise(result.typed)
-    assert {case.quality.n for case in (*summary.cases, *summary.controls)} == {5}
+    assert {case.quality.n for case in (*summary.cases, *summary.trivial_baselines)} == {5}
     assert {case.time.queries for case in summary.cases} == {2}
     assert not [warning for warning in summary.warnings if "records" in warning], (
         "nothing is missing"

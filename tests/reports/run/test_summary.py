@@ -29,7 +29,7 @@ def edit_cases(folder, change) -> None:
 
 
 def case_of(summary: Summary, name: str):
-    return next(case for case in [*summary.cases, *summary.controls] if case.name == name)
+    return next(case for case in [*summary.cases, *summary.trivial_baselines] if case.name == name)
 
 
 def warned(summary: Summary, *words: str) -> bool:
@@ -270,7 +270,11 @@ def test_the_reference_comes_first_and_controls_are_compared_with_nothing(tmp_pa
     edit_run(tmp_path, reference="clip", cases=cases[3:] + cases[:3])
     summary = summarise(read_run(tmp_path))
     assert [case.name for case in summary.cases] == ["clip", "dual", "sam"]
-    assert [case.name for case in summary.controls] == ["whole-image", "centre-box", "empty"]
+    assert [case.name for case in summary.trivial_baselines] == [
+        "whole-image",
+        "centre-box",
+        "empty",
+    ]
     assert [found.candidate for found in summary.comparisons] == ["dual", "sam"]
 
 

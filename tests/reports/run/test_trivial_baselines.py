@@ -92,7 +92,8 @@ def test_whole_image_and_empty_mask_follow_from_the_pixels_of_a_run_without_cont
     checkpoint_run(tmp_path / "without", controls=False)
     (alone,) = against_trivial_baselines(read_run(tmp_path / "without").cases)
     controls = {
-        case.name: case.quality.gIoU for case in summarise(read_run(tmp_path / "with")).controls
+        case.name: case.quality.gIoU
+        for case in summarise(read_run(tmp_path / "with")).trivial_baselines
     }
     assert alone.baseline in ("whole-image", "empty")
     assert alone.baseline_gIoU == pytest.approx(
