@@ -28,11 +28,16 @@ HEADER = ["run", "question", "answer", "machine", "date", "size"]
 INTRODUCTION = """\
 # Published runs
 
-Raw records that the documents cite, newest first. [LOG.md](LOG.md) says what was tried, predicted
-and concluded, failures included; [docs/results.md](../docs/results.md) what was found;
-[docs/records.md](../docs/records.md) what is in the files. `lisabench report FOLDER` writes a
-report again from its records. This page is generated from `results/index.yaml` by
-`reports/published_runs.py`.
+These are the raw records that the documents cite, newest first.
+
+- [docs/results.md](../docs/results.md) says what was found, and explains the words of this table.
+- [LOG.md](LOG.md) says what was tried, predicted and concluded, failures included.
+- [docs/records.md](../docs/records.md) says what is in the files.
+- `lisabench report FOLDER` writes a report again from its records.
+
+Two words of the gates: an *unchanged* tree is one version of lisabench, measured against itself; a
+*planted* one was made slower and larger on purpose. This page is generated from
+`results/index.yaml` by `reports/published_runs.py`.
 """
 
 

@@ -170,19 +170,16 @@ def title_with_causes(changes: Changes) -> str:
 
     A cause whose interval reaches 0 is not named: it may be noise.
     """
-    parts = {**changes.own, INTERACTION: changes.interaction}
-    largest_first = sorted(parts, key=lambda name: abs(parts[name].amount or 0), reverse=True)
-    causes = []
-    for name in largest_first:
-        part = parts[name]
-        reaches_0 = part.low is not None and part.high is not None and part.low <= 0 <= part.high
-        if part.amount and not reaches_0:
+    causes: dict[str, float] = {}
+    for name, part in {**changes.own, INTERACTION: changes.interaction}.items():
+        amount = part.amount
+        if amount is not None and amount.value and not amount.holds(0):
             # After the amount, a label has the interval or a share.
-            amount = part.label.split()[0]
-            causes.append(f"{name} {amount}")
+            causes[f"{name} {part.label.split()[0]}"] = abs(amount.value)
+    largest_first = sorted(causes, key=lambda cause: causes[cause], reverse=True)
     if not causes:
         return changes.title
-    return f"{changes.title}: {', '.join(causes[:2])} {changes.axis_label}"
+    return f"{changes.title}: {', '.join(largest_first[:2])} {changes.axis_label}"
 
 
 def time_changes(attribution: Attribution, time: TimeChange) -> Changes:

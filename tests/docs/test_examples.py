@@ -13,11 +13,16 @@ import ast
 import dataclasses
 import importlib.util
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,6 +78,66 @@ def test_every_block_is_of_a_language_that_is_tested():
     assert {block.language for block in BLOCKS} == LANGUAGES
 
 
+# The example of an adapter
+
+
+def adapter_block(language: str, words: str) -> Block:
+    """Return the block of docs/adapters.md in this language that holds these words."""
+    (block,) = [
+        block
+        for block in blocks_in(language)
+        if block.document.name == "adapters.md" and words in block.text
+    ]
+    return block
+
+
+@cache
+def example_adapter() -> dict[str, Any]:
+    """Return the names that the example of an adapter defines."""
+    module: dict[str, Any] = {"__name__": "my_module"}
+    exec(adapter_block("python", "def build(").text, module)
+    return module
+
+
+FIND = registry.find
+
+
+def find_with_the_example(name: str) -> registry.Build:
+    return example_adapter()["build"] if name == "my-model" else FIND(name)
+
+
+def test_the_three_parts_of_the_example_give_a_table(tmp_path):
+    """Adapter, registration and suite are written as the page has them, and run in a new process."""
+    package = tmp_path / "site" / "my_package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "my_module.py").write_text(adapter_block("python", "def build(").text)
+    points = tomllib.loads(adapter_block("toml", registry.GROUP).text)["project"]["entry-points"]
+    lines = [f"{name} = {where}" for name, where in points[registry.GROUP].items()]
+    installed = tmp_path / "site" / "my_package-1.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1\n")
+    (installed / "entry_points.txt").write_text("\n".join([f"[{registry.GROUP}]", *lines]))
+    (tmp_path / "bright.yaml").write_text(adapter_block("yaml", "my-model").text)
+    fewer = ["--limit", "4", "--set", "processes=1", "--set", "memory_processes=1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "lisabench.cli", "run", "bright.yaml", "--out", "D", *fewer],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert " low " in done.stdout and " high " in done.stdout
+
+
+def test_the_line_that_registers_the_example_is_as_the_other_lines():
+    text = adapter_block("", "my-model").text
+    assert ast.literal_eval("{" + text + "}") == {
+        "my-model": "lisabench.models.adapters.my_model:build"
+    }
+
+
 # Suites
 
 WORKFLOW = "# .github/workflows/"  # `tests/benchmarks/gate/test_workflows.py` runs it
@@ -99,7 +164,8 @@ def validated(text: str):
 
 
 @pytest.mark.parametrize("block", SUITES, ids=str)
-def test_a_suite_or_a_part_of_one_is_valid(block):
+def test_a_suite_or_a_part_of_one_is_valid(block, monkeypatch):
+    monkeypatch.setattr(registry, "find", find_with_the_example)
     assert validated(block.text).models
 
 
@@ -112,10 +178,8 @@ def test_a_planted_key_is_found():
 
 
 def test_the_example_of_an_adapter_answers_with_the_pixels_that_it_promises(monkeypatch):
-    (block,) = [one for one in blocks_in("python") if "def build(" in one.text]
-    module = {"__name__": "my_module"}
-    exec(block.text, module)
-    monkeypatch.setattr(registry, "find", {"my-model": module["build"]}.get)
+    module = example_adapter()
+    monkeypatch.setattr(registry, "find", find_with_the_example)
     assert registry.settings_of("my-model") == {"threshold": 128}
     with pytest.raises(UsageError, match="unknown setting"):
         registry.make_case("my-model", {"thresold": 1})

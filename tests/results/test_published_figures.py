@@ -19,9 +19,12 @@ from published import (
     change_ms,
     claim,
     claimed,
+    driver_gib,
+    duration,
     energy_of,
     gate,
     gate_noise,
+    largest_process_gib,
     memory_gib,
     memory_share,
     peak_gib,
@@ -41,6 +44,7 @@ pytestmark = pytest.mark.no_clock
 README, RESULTS, GATE = "README.md", "docs/results.md", "docs/gate.md"
 LOG = "results/LOG.md"
 NEW = "claims-described"  # the modified LISA as its document describes it
+IN_NF4 = ("dual-nf4", "clip-nf4", "sam-nf4")
 
 
 def of_encoder(words: str, encoder: str) -> ClaimResult:
@@ -110,14 +114,14 @@ SENTENCES = [
                 "-35.9 [-37.2, -34.6]",
             ),  # test_published_study reads these
             ("`sam`", "sam", "sam-cached", "-6.0 [-8.1, -3.9]"),
-            ("`dual`, NF4", "dual-nf4", "dual-nf4-cached", "not measured"),
-            ("`clip`, NF4", "clip-nf4", "clip-nf4-cached", "not measured"),
-            ("`sam`, NF4", "sam-nf4", "sam-nf4-cached", "not measured"),
+            ("`dual-nf4`", "dual-nf4", "dual-nf4-cached", "not measured"),
+            ("`clip-nf4`", "clip-nf4", "clip-nf4-cached", "not measured"),
+            ("`sam-nf4`", "sam-nf4", "sam-nf4-cached", "not measured"),
         )
     ],
     Sentence(
         README,
-        "| `dual` | {} | {} | {} | {} | 0.777 |",
+        "| `dual` | {} | {} | {} | {} | reference: 0.777 |",
         lambda: [
             peak_gib(NEW, "dual"),
             f"{case(NEW, 'dual').time.end_to_end_ms:.0f} ms",
@@ -128,25 +132,29 @@ SENTENCES = [
     # results: where the costs come from
     Sentence(
         RESULTS,
-        "`clip` in NF4 needs {} GiB less than `dual` in bf16: {} by NF4 and {} by sharing, of which {} overlap.",
+        "| memory of a query, GiB | -{} | -{} | +{} | -{} |",
         lambda: [
             memory_gib(NEW, "clip-nf4", part)
-            for part in ("whole", "quantization", "vision", "interaction")
+            for part in ("vision", "quantization", "interaction", "whole")
         ],
     ),
     Sentence(
         RESULTS,
-        "`dual` measured twice differs by {}. No interval in this column is narrower than that. - **Where "
-        "time goes**, in milliseconds, for `clip` in NF4: sharing {}, NF4 {}, together {}.",
+        "| time of a query, ms | {} | {} | {} | {} |",
         lambda: [
-            time_of(NEW, "dual-again"),
-            *(change_ms(NEW, "clip-nf4", part) for part in ("vision", "quantization", "whole")),
+            change_ms(NEW, "clip-nf4", part)
+            for part in ("vision", "quantization", "interaction", "whole")
         ],
+    ),
+    Sentence(
+        RESULTS,
+        "`dual` measured twice differs by {}. No interval of a teacher-forced time is narrower",
+        lambda: [time_of(NEW, "dual-again")],
     ),
     Sentence(
         RESULTS,
         "{} of the {} ms between the medians. Without preprocessing it takes {} the time of `dual`, "
-        "and `sam` in NF4 {}.",
+        "and `sam-nf4` takes {}.",
         lambda: [
             saved_ms(NEW, "dual", "clip-nf4", "preprocess"),
             saved_ms(NEW, "dual", "clip-nf4"),
@@ -161,13 +169,29 @@ SENTENCES = [
     ),
     Sentence(
         RESULTS,
-        "With only the language model in NF4, `clip` takes {} and `sam` {}.",
+        "**Only the language model in NF4.** Then `clip` takes {} and `sam` takes {}.",
         lambda: [time_of(NEW, "clip-nf4-llm"), time_of(NEW, "sam-nf4-llm")],
     ),
     Sentence(
         RESULTS,
         "`dual` with SAM ViT-B takes {} and {} the time (`results/h200`)",
         lambda: [peak_gib("h200", "dual-vit_b"), time_of("h200", "dual-vit_b")],
+    ),
+    # results, 8 GB: three numbers for the memory of a query
+    Sentence(
+        RESULTS,
+        "all in NF4, no cap | {} | {} | {} | `results/claims-described` |",
+        lambda: [peak_gib(NEW, name) for name in IN_NF4],
+    ),
+    Sentence(
+        RESULTS,
+        "(claim 5) | the same | not measured | {} | {} | `results/claims-described` |",
+        lambda: [measured(of_encoder("inference of 7B", encoder)) for encoder in ("CLIP", "SAM")],
+    ),
+    Sentence(
+        RESULTS,
+        "`lisa-7b`, only the language model in NF4 | {} | {} | {} | `results/fits-8gb` |",
+        lambda: [driver_gib("fits-8gb", name) for name in IN_NF4],
     ),
     # results, claims: both encoders in one row
     *[
@@ -230,6 +254,32 @@ SENTENCES = [
         RESULTS,
         "Inference in 8 GB answered {} of {} queries under the cap",
         lambda: [str(count) for count in answered_under_the_cap()],
+    ),
+    # suites: what they need
+    Sentence(
+        "docs/suites.md",
+        "| `claims` | GPU | random | {} | {} on an H200 | `results/claims-described` |",
+        lambda: [largest_process_gib(NEW), duration(NEW)],
+    ),
+    Sentence(
+        "docs/suites.md",
+        "| `h200-lisa7b` | GPU | random | {} | not measured",
+        lambda: [largest_process_gib("h200")],
+    ),
+    Sentence(
+        "docs/suites.md",
+        "| `fits-8gb` | GPU | random | {} | not measured",
+        lambda: [largest_process_gib("fits-8gb")],
+    ),
+    Sentence(
+        "docs/suites.md",
+        "| `study-costs` | CPU or GPU | random | not measured | {} on two cores of an AMD EPYC |",
+        lambda: [duration("accuracy-tiny/costs")],
+    ),
+    Sentence(
+        "docs/suites.md",
+        "an uncapped training may take more | {} on an H200 | `results/training-7b` |",
+        lambda: [duration("training-7b")],
     ),
     # the gate on a GPU
     Sentence(GATE, "| nothing | {} | 1.000x | 0 | 213 |", lambda: [gate("unchanged")]),

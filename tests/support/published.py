@@ -4,6 +4,8 @@ Each function computes from the records under results, by the functions that rep
 reads a summary.json or a report.md.
 """
 
+import json
+from datetime import datetime
 from functools import cache
 
 import numpy as np
@@ -105,6 +107,29 @@ def peak_gib(run: str, name: str) -> str:
     """``14.96 GiB``: the peak of a query."""
     memory = of_queries(records(run).case(name).memory)
     return f"{max(record.peak_bytes or 0 for record in memory) / 2**30:.2f} GiB"
+
+
+def driver_gib(run: str, name: str) -> str:
+    """``5.14 GiB``: the largest memory of a case's processes, as the driver counts it."""
+    sizes = [record.device_process_bytes or 0 for record in records(run).case(name).memory]
+    return f"{max(sizes) / 2**30:.2f} GiB"
+
+
+def largest_process_gib(run: str) -> str:
+    """``15.97 GiB``: the largest memory of a process of any case, as the driver counts it."""
+    return max((driver_gib(run, case.name) for case in records(run).cases), key=by_number)
+
+
+def by_number(figure: str) -> float:
+    return float(figure.split()[0])
+
+
+def duration(run: str) -> str:
+    """``7 min 31 s``: from the start of a run to its end."""
+    manifest = json.loads((PUBLISHED / run / "run.json").read_text(encoding="utf-8"))
+    started, finished = (datetime.fromisoformat(manifest[end]) for end in ("started", "finished"))
+    minutes, seconds = divmod(round((finished - started).total_seconds()), 60)
+    return f"{minutes} min {seconds} s"
 
 
 def memory_gib(run: str, candidate: str, part: str) -> str:
