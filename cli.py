@@ -36,6 +36,53 @@ COMPARE_HELP = (
     "For a run: the reference case, the candidate case, and folders of further runs. "
     "For trainings: their folders."
 )
+THOROUGH_PROCESSES = 8
+
+# The options of `lisabench run`; the names on the command line are those of its parameters.
+Suite = Annotated[
+    str | None, typer.Argument(help="A shipped suite or a YAML file.", show_default="tiny")
+]
+DataFolder = Annotated[
+    Path | None,
+    typer.Option(help="A folder in ReasonSeg's format, instead of generated scenes."),
+]
+EvaluatedSplit = Annotated[
+    str | None, typer.Option(help="The split to evaluate.", show_default="val")
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Evaluate only the first LIMIT queries.")]
+SuiteChanges = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=SET_HELP)
+]
+OutFolder = Annotated[
+    Path | None, typer.Option(help="The run's folder.", show_default="runs/SUITE-TIME")
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Measure what is missing in the run in --out.")
+]
+Thorough = Annotated[
+    bool, typer.Option("--thorough", help="Eight processes for each case instead of three.")
+]
+GpuMemory = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Limit each process to a card of this size, such as 8GB."),
+]
+StopAfter = Annotated[
+    float | None,
+    typer.Option(metavar="MINUTES", help="Begin nothing new after so many minutes."),
+]
+SaveMasks = Annotated[
+    bool, typer.Option("--save-masks", help="Keep every mask, run-length encoded.")
+]
+AgainstVersion = Annotated[
+    str | None,
+    typer.Option(
+        metavar="GIT_REF",
+        help="Gate: measure this version of lisabench beside the working tree.",
+    ),
+]
+AgainstPython = Annotated[
+    Path | None, typer.Option("--against-python", help="The Python that runs that version.")
+]
 
 
 def main() -> None:
@@ -67,54 +114,19 @@ def _options(
 
 @app.command()
 def run(
-    suite: Annotated[
-        str | None, typer.Argument(help="A shipped suite or a YAML file.", show_default="tiny")
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="A folder in ReasonSeg's format, instead of generated scenes."),
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="The split to evaluate.", show_default="val")
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Evaluate only the first LIMIT queries.")
-    ] = None,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=SET_HELP)
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The run's folder.", show_default="runs/SUITE-TIME")
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Measure what is missing in the run in --out.")
-    ] = False,
-    thorough: Annotated[
-        bool, typer.Option("--thorough", help="Eight processes for each case instead of three.")
-    ] = False,
-    gpu_memory: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE", help="Limit each process to a card of this size, such as 8GB."
-        ),
-    ] = None,
-    stop_after: Annotated[
-        float | None,
-        typer.Option(metavar="MINUTES", help="Begin nothing new after so many minutes."),
-    ] = None,
-    save_masks: Annotated[
-        bool, typer.Option("--save-masks", help="Keep every mask, run-length encoded.")
-    ] = False,
-    against: Annotated[
-        str | None,
-        typer.Option(
-            metavar="GIT_REF",
-            help="Gate: measure this version of lisabench beside the working tree.",
-        ),
-    ] = None,
-    python: Annotated[
-        Path | None, typer.Option("--against-python", help="The Python that runs that version.")
-    ] = None,
+    suite: Suite = None,
+    data: DataFolder = None,
+    split: EvaluatedSplit = None,
+    limit: Limit = None,
+    changes: SuiteChanges = None,
+    out: OutFolder = None,
+    resume: Resume = False,
+    thorough: Thorough = False,
+    gpu_memory: GpuMemory = None,
+    stop_after: StopAfter = None,
+    save_masks: SaveMasks = False,
+    against: AgainstVersion = None,
+    python: AgainstPython = None,
 ) -> None:
     """Run a suite and compare its cases. Writes records and a report.
 
@@ -124,23 +136,22 @@ def run(
     With --against they are those of `check`, and --set processes=N is
     the number of pairs (5).
     """
-    changed = _read_pairs(changes or [])
-    if data is not None:
-        changed["data.root"] = str(data)
-    if split is not None:
-        changed["data.split"] = split
-    if limit is not None:
-        changed["data.limit"] = limit
-    if thorough:
-        changed["plan.processes"] = 8
-    if save_masks:
-        changed["plan.save_masks"] = True
-    if gpu_memory is not None:
-        changed["plan.gpu_memory"] = gpu_memory
-
     from .benchmarks.run.command import Request, carry_out
 
-    request = Request(suite, changed, out, resume, stop_after)
+    named_options = {
+        "data.root": None if data is None else str(data),
+        "data.split": split,
+        "data.limit": limit,
+        "plan.processes": THOROUGH_PROCESSES if thorough else None,
+        "plan.save_masks": save_masks or None,
+        "plan.gpu_memory": gpu_memory,
+    }
+    suite_changes = _read_pairs(changes or [])
+    for key, value in named_options.items():
+        if value is not None:
+            suite_changes[key] = value
+
+    request = Request(suite, suite_changes, out, resume, stop_after)
     if against is None and python is None:
         raise typer.Exit(carry_out(request))
 

@@ -11,36 +11,50 @@ if TYPE_CHECKING:
 Option = typer.Option
 
 
+# The options of the command; the names on the command line are those of its parameters.
+Folder = Annotated[
+    Path, typer.Argument(help="The study's folder; finished trainings in it are kept.")
+]
+Seeds = Annotated[
+    list[int] | None, Option(min=0, help="Of a dual and its variants. May be repeated.")
+]
+Variants = Annotated[
+    list[str] | None, Option(help="Only these. May be repeated.", show_default="all")
+]
+Scenes = Annotated[int, Option(min=1, help="Scenes to train on.")]
+TestQueries = Annotated[
+    int, Option(min=3, help="Queries that every training is evaluated on at its end.")
+]
+ValQueries = Annotated[
+    int, Option(min=3, help="Queries for validation while it trains, and for --search.")
+]
+DualSteps = Annotated[int, Option(min=1, help="Steps of each dual.")]
+Steps = Annotated[int, Option(min=1, help="Steps of each variant.")]
+Batch = Annotated[
+    int, Option(min=1, help="Scenes in a step of a dual; half of them in one of a variant.")
+]
+Jobs = Annotated[
+    int, Option(min=1, help="Trainings at once, spread over the GPUs that are visible.")
+]
+Search = Annotated[
+    bool, Option("--search", help="Try learning rates instead; the test's queries are not used.")
+]
+Device = Annotated[str, Option(help="auto, cpu or cuda.")]
+
+
 def study(
-    folder: Annotated[
-        Path, typer.Argument(help="The study's folder; finished trainings in it are kept.")
-    ],
-    seed: Annotated[
-        list[int] | None, Option(min=0, help="Of a dual and its variants. May be repeated.")
-    ] = None,
-    variant: Annotated[
-        list[str] | None, Option(help="Only these. May be repeated.", show_default="all")
-    ] = None,
-    scenes: Annotated[int, Option(min=1, help="Scenes to train on.")] = 60_000,
-    queries: Annotated[
-        int, Option(min=3, help="Queries that every training is evaluated on at its end.")
-    ] = 5_001,
-    val_queries: Annotated[
-        int, Option(min=3, help="Queries for validation while it trains, and for --search.")
-    ] = 1_002,
-    dual_steps: Annotated[int, Option(min=1, help="Steps of each dual.")] = 6_000,
-    steps: Annotated[int, Option(min=1, help="Steps of each variant.")] = 600,
-    batch: Annotated[
-        int, Option(min=1, help="Scenes in a step of a dual; half of them in one of a variant.")
-    ] = 256,
-    jobs: Annotated[
-        int, Option(min=1, help="Trainings at once, spread over the GPUs that are visible.")
-    ] = 1,
-    search: Annotated[
-        bool,
-        Option("--search", help="Try learning rates instead; the test's queries are not used."),
-    ] = False,
-    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
+    folder: Folder,
+    seed: Seeds = None,
+    variant: Variants = None,
+    scenes: Scenes = 60_000,
+    queries: TestQueries = 5_001,
+    val_queries: ValQueries = 1_002,
+    dual_steps: DualSteps = 6_000,
+    steps: Steps = 600,
+    batch: Batch = 256,
+    jobs: Jobs = 1,
+    search: Search = False,
+    device: Device = "auto",
 ) -> None:
     """Train tiny LISAs from scratch, seed by seed, and evaluate them on scenes they never saw.
 

@@ -30,17 +30,8 @@ TEACHERS_VIEW = "sam_frame"  # the view of a scene that a teacher reads
 FADE_FROM = 2 / 3
 
 
-def fit(
-    model: LisaModel,
-    weights: LossWeights,
-    store: SceneStore,
-    course: Course,
-    seed: int,
-    device: str,
-    validate: Callable[[], float] | None = None,
-    teacher: SamVisionEncoder | None = None,
-) -> Iterator[CurvePoint]:
-    """Train those parts of a model that are trainable.
+class StudyTrainer:
+    """Trains those parts of a model that are trainable.
 
     Args:
         model: on its device, made ready by `trainable.make_trainable`.
@@ -49,44 +40,9 @@ def fit(
         course: how long and how fast.
         seed: of the batches, of the auxiliary heads, and of dropout.
         device: "cpu" or "cuda".
-        validate: returns the gIoU on other scenes.
         teacher: the SAM encoder that is distilled, if any; the store then holds its view of the
             scenes.
-
-    Yields:
-        A point of the curve every `LOG_EVERY` steps, at each of `VALIDATIONS` validations, and at
-        the end. Its seconds are those of steps alone. The first step, and the first one of each
-        phase of the course, compile layers: they count in ``first_steps_seconds`` instead.
-
-    Raises:
-        RunFailed: a loss became infinite or NaN.
     """
-    loop = _Loop(model, weights, store, course, seed, device, teacher)
-    clock = _TrainingClock(device)
-    phases_begin_at = {0, course.encoder_steps, course.encoder_steps + course.guided_steps}
-    validate_every = math.ceil(course.steps / VALIDATIONS)
-    for number in range(course.steps):
-        with clock.first_step() if number in phases_begin_at else nullcontext():
-            losses = loop.step(number)
-        step = number + 1
-        is_last = step == course.steps
-        is_due = validate is not None and (step % validate_every == 0 or is_last)
-        if is_due or step % LOG_EVERY == 0 or is_last:
-            with clock.stopped() as (seconds, first_steps_seconds):
-                yield CurvePoint(
-                    step=step,
-                    seconds=seconds,
-                    losses=_finite_values(step, losses),
-                    first_steps_seconds=first_steps_seconds,
-                    val_gIoU=validate() if validate is not None and is_due else None,
-                )
-    if device == "cuda":
-        # The trained model is evaluated on a few batches only: compiling for those would not pay.
-        torch.compiler.set_stance("force_eager")
-
-
-class _Loop:
-    """The steps of one training. The arguments are those of `fit`."""
 
     def __init__(
         self,
@@ -96,7 +52,7 @@ class _Loop:
         course: Course,
         seed: int,
         device: str,
-        teacher: SamVisionEncoder | None,
+        teacher: SamVisionEncoder | None = None,
     ) -> None:
         self._store, self._course, self._device, self._weights = store, course, device, weights
         self._teacher = teacher
@@ -122,7 +78,45 @@ class _Loop:
             _compile_layers(model, teacher)
         model.train()
 
-    def step(self, number: int) -> dict[str, Tensor]:
+    def fit(self, validate: Callable[[], float] | None = None) -> Iterator[CurvePoint]:
+        """Train from the first step to the last. A trainer is used once.
+
+        Args:
+            validate: returns the gIoU on other scenes.
+
+        Yields:
+            A point of the curve every `LOG_EVERY` steps, at each of `VALIDATIONS` validations, and
+            at the end. Its seconds are those of steps alone. The first step, and the first one of
+            each phase of the course, compile layers: they count in ``first_steps_seconds`` instead.
+
+        Raises:
+            RunFailed: a loss became infinite or NaN.
+        """
+        course = self._course
+        clock = _TrainingClock(self._device)
+        phases_begin_at = {0, course.encoder_steps, course.encoder_steps + course.guided_steps}
+        validate_every = math.ceil(course.steps / VALIDATIONS)
+        for number in range(course.steps):
+            with clock.first_step() if number in phases_begin_at else nullcontext():
+                losses = self._step(number)
+            step = number + 1
+            is_last = step == course.steps
+            is_due = validate is not None and (step % validate_every == 0 or is_last)
+            if is_due or step % LOG_EVERY == 0 or is_last:
+                with clock.stopped() as (seconds, first_steps_seconds):
+                    yield CurvePoint(
+                        step=step,
+                        seconds=seconds,
+                        losses=_finite_values(step, losses),
+                        first_steps_seconds=first_steps_seconds,
+                        val_gIoU=validate() if validate is not None and is_due else None,
+                    )
+        if self._device == "cuda":
+            # The trained model is evaluated on a few batches only: compiling for those would not
+            # pay.
+            torch.compiler.set_stance("force_eager")
+
+    def _step(self, number: int) -> dict[str, Tensor]:
         """Make a step, by its number from 0, and return its losses.
 
         The host has not waited for them.

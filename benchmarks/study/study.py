@@ -182,12 +182,12 @@ def course_of(study: Study, job: Job) -> Course:
 
 
 def fitted(study: Study, job: Job, lisa: "Lisa", course: Course) -> Iterator[CurvePoint]:
-    """Train a LISA, and yield the points of its curve as `fit` does.
+    """Train a LISA, and yield the points of its curve as `StudyTrainer.fit` does.
 
     The scenes lie on the device only while this goes on.
     """
     from .evaluate import Validation
-    from .fit import TEACHERS_VIEW, fit
+    from .fit import TEACHERS_VIEW, StudyTrainer
 
     teacher = _teacher(study, job)
     teachers_views = () if teacher is None else (TEACHERS_VIEW,)
@@ -195,9 +195,10 @@ def fitted(study: Study, job: Job, lisa: "Lisa", course: Course) -> Iterator[Cur
     val_scenes = _store(study, lisa, files_of(study, "val"))
     validate = Validation(lisa.model, val_scenes, study.val_queries, study.device)
     weights = LOSSES[VARIANTS[job.name].losses]
-    yield from fit(
-        lisa.model, weights, train_scenes, course, job.seed, study.device, validate, teacher
+    trainer = StudyTrainer(
+        lisa.model, weights, train_scenes, course, job.seed, study.device, teacher
     )
+    yield from trainer.fit(validate)
 
 
 def _teacher(study: Study, job: Job) -> "SamVisionEncoder | None":

@@ -23,7 +23,7 @@ from lisabench.benchmarks.study.auxiliary_heads import (
 from lisabench.benchmarks.study.batches import SceneStore
 from lisabench.benchmarks.study.command import study
 from lisabench.benchmarks.study.evaluate import Validation, evaluate, ious, labels
-from lisabench.benchmarks.study.fit import fit, share_of_lr
+from lisabench.benchmarks.study.fit import StudyTrainer, share_of_lr
 from lisabench.benchmarks.study.folder import Study, begin, files_of, learning_rate_of
 from lisabench.benchmarks.study.jobs import Job
 from lisabench.benchmarks.study.learner import StudyLearner
@@ -154,9 +154,8 @@ def test_draws_lean_on_the_families_that_need_a_look(files):
 def test_training_lowers_the_losses_and_the_auxiliary_losses_fade(files):
     lisa = tiny()
     course = Course(steps=14, lr=1e-3, scenes=2, queries=3, warmup=2, auxiliary_heads=True)
-    points = list(
-        fit(lisa.model, LOSSES["original-losses"], store_of(files, lisa), course, 0, "cpu")
-    )
+    losses, store = LOSSES["original-losses"], store_of(files, lisa)
+    points = list(StudyTrainer(lisa.model, losses, store, course, 0, "cpu").fit())
     assert [point.step for point in points] == [14]
     assert points[0].losses["ce"] < 3
     assert points[0].losses["bce"] < 0.6
@@ -193,9 +192,8 @@ def test_encoders_learn_alone_then_heads_prompt_the_masks_then_seg_does(files):
         weight_decay=0.05,
         auxiliary_heads=True,
     )
-    steps = fit(
-        lisa.model, LOSSES["original-losses"], store_of(files, lisa), course, 0, "cpu", lambda: 0.0
-    )
+    losses, store = LOSSES["original-losses"], store_of(files, lisa)
+    steps = StudyTrainer(lisa.model, losses, store, course, 0, "cpu").fit(lambda: 0.0)
     alone = [next(steps) for _ in range(6)]  # up to step 24
     moved = {
         name
@@ -292,7 +290,8 @@ def test_a_training_is_validated_eight_times_and_goes_on_training(files):
 
     validate = Asked(lisa.model, store, 2, "cpu")
     course = Course(steps=15, lr=1e-3, scenes=1, queries=1, warmup=2)
-    points = list(fit(lisa.model, LOSSES["described"], store, course, 0, "cpu", validate))
+    trainer = StudyTrainer(lisa.model, LOSSES["described"], store, course, 0, "cpu")
+    points = list(trainer.fit(validate))
     assert [point.step for point in points if point.val_gIoU is not None] == [
         2,
         4,
@@ -334,9 +333,9 @@ def test_the_clock_stands_still_while_a_training_is_validated_and_in_the_first_s
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lisabench.benchmarks.study.fit.time.perf_counter", lambda: float(next(now)))
-        points = list(
-            fit(lisa.model, LOSSES["described"], store_of(files, lisa), course, 0, "cpu", validate)
-        )
+        store = store_of(files, lisa)
+        trainer = StudyTrainer(lisa.model, LOSSES["described"], store, course, 0, "cpu")
+        points = list(trainer.fit(validate))
     assert [point.first_steps_seconds for point in points] == [100, 100, 100]
     assert [point.seconds for point in points] == [
         200,
@@ -364,9 +363,8 @@ def test_the_same_seed_makes_the_same_training_again(files):
     for disturbance, seed in ((1, 0), (2, 0), (1, 1)):
         torch.manual_seed(disturbance)
         lisa = tiny()
-        *_, last = fit(
-            lisa.model, LOSSES["original-losses"], store_of(files, lisa), course, seed, "cpu"
-        )
+        losses, store = LOSSES["original-losses"], store_of(files, lisa)
+        *_, last = StudyTrainer(lisa.model, losses, store, course, seed, "cpu").fit()
         made.append({name: last.losses[name] for name in ("ce", "bce", "dice")})
     assert made[0] == made[1] != made[2]
 
