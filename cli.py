@@ -272,12 +272,8 @@ def convert(
     from .models.lisa.weights_format import fetched
 
     with shown() as progress:
-
-        def report(name: str, done: int, total: int) -> None:
-            progress(done, total, name)
-
         source = fetched(src)
-        converted = convert(source, dst, vision_tower, sam, report, seed, conditioning)
+        converted = convert(source, dst, vision_tower, sam, progress, seed, conditioning)
     for warning in converted.warnings:
         typer.echo(f"warning: {warning}", err=True)
     size_gib = converted.total_bytes / 2**30

@@ -7,8 +7,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from import_graph import ROOMS, circles, import_graph, imports_of
+from import_graph import circles, import_graph, imports_of
 from places import ROOT
+
+from lisabench.benchmarks.gate.versions import ROOMS
 
 pytestmark = pytest.mark.no_clock
 

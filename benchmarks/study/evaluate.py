@@ -15,7 +15,6 @@ random: it is the same for every model.
 Suffixes: B scenes, N queries, Q all queries of a store, A ways to answer, P places of a label map.
 """
 
-import io
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -87,11 +86,10 @@ def kept_labels(
     """
     file = folder / f"labels-{split}-{seed}-{scenes:06}.npz"
     if not file.exists():
-        content = io.BytesIO()
-        np.savez_compressed(content, *labels(seed, split, scenes, processes))
-        # Several trainings may write the file at once, each the same content.
-        with whole_file(file) as temporary:
-            temporary.write_bytes(content.getvalue())
+        # Several trainings may write the file at once, each the same content. Given a path, NumPy
+        # would add ".npz" to it.
+        with whole_file(file) as temporary, temporary.open("wb") as stream:
+            np.savez_compressed(stream, *labels(seed, split, scenes, processes))
     with np.load(file) as arrays:
         return [arrays[name] for name in arrays.files]
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ...datasets.scenes.generator import Scene, chosen, scene
 from ...datasets.scenes.words import COLOURS, SHAPES, TEXTURES
+from ...harness.records.whole_file import whole_file
 from ...models.lisa.config import LisaConfig
 from ...models.lisa.forced_prompt import forced_ids
 from ...models.lisa.frames import extent_in_frame
@@ -160,10 +161,9 @@ def _fine_view(scenes: Sequence[Scene], clip_px: int) -> Tensor:
 
 
 def _save(file: Path, content: dict[str, Any]) -> None:
-    # A file is there whole or not at all, so that one that was interrupted is rendered again.
-    partial_file = file.with_suffix(".partial")
-    torch.save(content, partial_file)
-    partial_file.rename(file)
+    # Given a path, torch.save would store the temporary file's name in the file.
+    with whole_file(file) as temporary, temporary.open("wb") as stream:
+        torch.save(content, stream)
 
 
 def read(file: Path) -> Chunk:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ...harness.errors import DataError, RunFailed
-from ...models.lisa.weights_format import appearing
+from ...harness.records.whole_file import whole_folder
 
 LAST = re.compile(r"^checkpoint-(\d+)$")
 BEST = "best_model_epoch_"
@@ -98,7 +98,7 @@ class Checkpoints:
     def _write_whole(self, path: Path, write: Callable[[Path], object]) -> None:
         """Write a folder that appears under its name only when it is complete."""
         try:
-            with appearing(path) as folder:
+            with whole_folder(path) as folder:
                 write(folder)
         except (OSError, SafetensorError, RuntimeError) as error:
             last = self.last()

@@ -4,7 +4,6 @@ Weights stream from file to file, so that no more than a shard is in memory, wha
 the model.
 """
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...harness.errors import DataError, RunFailed, UsageError, unknown
+from ...harness.records.whole_file import temporary_folder, whole_folder
 from ..lisa import llama_tokenizer
 from ..lisa import weights_format as saved
 from ..lisa.network import LisaModel
@@ -28,8 +28,8 @@ from .upstream import EMBEDDING, HEAD, LM_HEAD, SAM, Original
 from .upstream_names import misfits, upstream_name
 from .vocabulary import grown
 
-# Is called with the name of a weight that was written, how many were, and how many there are.
-Progress = Callable[[str, int, int], None]
+# Is called with how many weights were written, how many there are, and the name of the last one.
+Progress = Callable[[int, int, str], None]
 CONDITIONINGS = ("original", "described")
 # Our parts are made for these values only. A checkpoint's config.json may have others; a missing
 # key means the first.
@@ -43,7 +43,14 @@ SUPPORTED_SETTINGS = {
 }
 
 TEMPLATE = "llava_v1"  # what the original's scripts default to, for every checkpoint
-TEMPLATE_NOT_STATED = " (the default of the original's scripts; it is not stated which template they were trained with)"
+TEMPLATE_NOT_STATED = (
+    " (the default of the original's scripts; it is not stated which template they were trained "
+    "with)"
+)
+
+
+def _show_nothing(done: int, total: int, name: str) -> None:
+    """Show no progress."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ def convert(
     dst: Path,
     vision_tower: Path | None = None,
     sam: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = _show_nothing,
     seed: int = 0,
     conditioning: str = "original",
 ) -> Conversion:
@@ -96,23 +103,17 @@ def convert(
         raise UsageError(f"{dst} exists already: name a new folder")
     source = upstream.read(src, vision_tower, sam)
     plan = _plan(source, src, start=sam is not None, seed=seed, conditioning=conditioning)
-    # Everything is written beside `dst` and renamed at the end, so that `dst` is there whole or not
-    # at all.
-    partial = dst.with_name(f"{dst.name}.partial")
-    if partial.exists():
+    # `whole_folder` would remove it under another conversion that is still writing.
+    if temporary_folder(dst).exists():
         raise UsageError(
-            f"{partial} is left from a conversion that was interrupted, or is being written: remove it, or wait"
+            f"{temporary_folder(dst)} is left from a conversion that was interrupted, "
+            "or is being written: remove it, or wait"
         )
     try:
-        partial.mkdir(parents=True)
-        conversion = _write(plan, source, partial, progress or (lambda *_: None))
-        if dst.exists():
-            dst.rmdir()
-        partial.rename(dst)
+        with whole_folder(dst) as temporary:
+            conversion = _write(plan, source, temporary, progress)
     except OSError as error:
         raise RunFailed(f"{dst} cannot be written ({error})") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return replace(conversion, folder=dst)
 
 
@@ -329,7 +330,7 @@ def _write(plan: Plan, source: Original, folder: Path, progress: Progress) -> Co
     writer = ShardWriter(folder)
     for count, (name, tensor) in enumerate(_tensors(plan, source), start=1):
         writer.add(plan.names[name], tensor)
-        progress(name, count, len(plan.names))
+        progress(count, len(plan.names), name)
     settings = replace(plan.saved, weights_hash=writer.close())
     llama_tokenizer.write(folder, source.tokenizer, plan.tokens)
     (folder / "README.md").write_text(_card(settings, writer), encoding="utf-8")

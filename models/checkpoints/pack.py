@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ...harness.errors import DataError, UsageError
+from ...harness.records.whole_file import whole_folder
 from ..lisa import weights_format
 from .shards import WeightFiles, digest, hash_of, weight_files, write_index
 from .source import TOKENIZER_FILES
@@ -57,11 +58,11 @@ def pack(members: Mapping[str, Member], folder: Path, most_mib: int) -> int:
         raise UsageError(f"{folder} exists: remove it first, or name another folder")
     tensors_of = {name: _checked_tensors(member.folder) for name, member in members.items()}
     groups = _groups(tensors_of)
-    with weights_format.appearing(folder) as partial:
-        (partial / WEIGHTS).mkdir()
+    with whole_folder(folder) as temporary:
+        (temporary / WEIGHTS).mkdir()
         sizes: dict[str, int] = {}
         for names, tensors in groups.items():
-            file = partial / _file(names)
+            file = temporary / _file(names)
             save_file(tensors, file, metadata={"format": "pt"})
             sizes[file.name] = file.stat().st_size
         total = sum(sizes.values())
@@ -72,7 +73,7 @@ def pack(members: Mapping[str, Member], folder: Path, most_mib: int) -> int:
                 "take members that share more with each other"
             )
         for name, member in members.items():
-            _write_member(partial / name, name, member, groups)
+            _write_member(temporary / name, name, member, groups)
     return total
 
 

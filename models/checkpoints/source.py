@@ -13,7 +13,6 @@ from ..lisa.config import LisaConfig
 from ..lisa.parts import Make
 from ..lisa.presets import Preset
 from ..lisa.prompts import added_tokens
-from ..lisa.weights_format import RANDOM
 from .loaded_parts import POSITIONS, LoadedParts, interpolated
 from .random_parts import RandomParts
 
@@ -62,14 +61,13 @@ def open_source(case: LisaConfig, device: str, starting: bool = False) -> Source
         UsageError: there are no such weights, or they do not fit the case.
         DataError: the weights are incomplete or broken, or the hub cannot be reached.
     """
-    if case.weights == RANDOM:
+    if case.weights_folder is None:
         # The tiny tokenizer serves all sizes: with random weights, only the length of a prompt
         # matters.
         tokens = tokenizer.PromptTokenizer(tokenizer.load("tiny"))
         return Source(RandomParts(case, device), tokens, case.sizes, has_quality=False)
 
-    folder = weights_format.located(case.checkpoint)
-    saved = weights_format.read(folder)
+    folder, saved = case.weights_folder.folder, case.weights_folder.saved
     sizes = _with_language_model_of(saved, case.sizes)
     _refuse_other_sizes(case, folder, saved, sizes, starting)
     tokens = _read_tokenizer(folder, saved, case.conditioning)

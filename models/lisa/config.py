@@ -5,13 +5,17 @@ Cheap to import: no torch here, so that a suite can be checked before anything i
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator
 
 from ...harness.errors import UsageError, unknown
 from .presets import PRESETS, SAM_SIZES, TINY_SAMS, Preset
 from .prompts import TEMPLATES
+
+if TYPE_CHECKING:
+    from .weights_format import WeightsFolder
 
 
 def _on_or_off(value: Any) -> Any:
@@ -240,31 +244,37 @@ class LisaConfig:
                 return given
         return packaged.filled(given)
 
-    @property
-    def checkpoint(self) -> str:
-        """What `weights` names: a folder, a hub id, or ``random``.
+    @cached_property
+    def weights_folder(self) -> "WeightsFolder | None":
+        """The folder of the weights with what its ``config.json`` says; None of random weights.
+
+        It is read once, when it is first used. Weights on the hub are then downloaded.
 
         Raises:
-            UsageError: the weights are packaged ones, and there are none of this variant.
+            UsageError: there are no such weights.
+            DataError: they are not of our layout, or the hub cannot be reached.
         """
         from . import packaged, weights_format
 
+        if self.weights == weights_format.RANDOM:
+            return None
         if self.weights == weights_format.PACKAGED:
-            return str(packaged.located(self.preset, self.vision))
-        return self.weights
+            folder = packaged.located(self.preset, self.vision)
+            return weights_format.WeightsFolder(folder, packaged.read(folder))
+        return weights_format.opened(self.weights)
 
     @property
     def default_split(self) -> str:
         """The split of ReasonSeg to evaluate the weights on, if none is named."""
-        from . import weights_format
-
-        return weights_format.default_split(self.checkpoint)
+        if self.weights_folder is None:
+            return "val"
+        return self.weights_folder.saved.default_split
 
     def contaminated(self, split: str) -> str | None:
         """Return the warning that the weights were trained on a split of ReasonSeg, or None."""
-        from . import weights_format
-
-        return weights_format.contaminated(self.checkpoint, split)
+        if self.weights_folder is None:
+            return None
+        return self.weights_folder.saved.contamination(split)
 
     @property
     def caches(self) -> bool:

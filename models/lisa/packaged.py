@@ -5,6 +5,7 @@ They lie in folders of our layout, beside a file of the weights that several of 
 """
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,12 @@ def located(preset: str, vision: str) -> Path:
     return folders()[vision]
 
 
+@cache
+def read(folder: Path) -> weights_format.Saved:
+    """Read the ``config.json`` of packaged weights. Cached: the package's files do not change."""
+    return weights_format.read(folder)
+
+
 def filled(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings together with those that the packaged weights were trained with.
 
@@ -46,7 +53,7 @@ def filled(settings: Mapping[str, Any]) -> dict[str, Any]:
         UsageError: there are no such weights, or they do not fit what was given.
     """
     folder = located(settings.get("preset", PRESET), settings.get("vision", "dual"))
-    saved = weights_format.read(folder)
+    saved = read(folder)
     trained_with = settings_of(saved)
     misfits = {}
     for name, trained_value in trained_with.items():
@@ -72,7 +79,7 @@ def settings_of(saved: weights_format.Saved) -> dict[str, Any]:
 
 
 def _missing(settings: Mapping[str, Any]) -> UsageError:
-    descriptions = [_described(weights_format.read(folder)) for folder in folders().values()]
+    descriptions = [_described(read(folder)) for folder in folders().values()]
     packaged = "this installation comes without any"
     if descriptions:
         packaged = f"packaged are: {'; '.join(descriptions)}"

@@ -6,9 +6,7 @@ a tokenizer (``tokenizer.model`` with ``added_tokens.json``, or ``tokenizer.json
 
 import json
 import re
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -126,26 +124,6 @@ def settings_text(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in settings.items())
 
 
-@contextmanager
-def appearing(folder: Path) -> Iterator[Path]:
-    """Yield a folder to write into, which takes its name only when all is written.
-
-    So the folder is there whole or not at all, also if the process is killed. What an earlier
-    attempt left is removed first; what this one leaves is removed if it fails.
-
-    Args:
-        folder: must not exist yet.
-    """
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
 def write(folder: Path, saved: Saved) -> None:
     """Write ``config.json``. Call this last: a folder without it is not taken for a checkpoint."""
     content = {"format": FORMAT, **asdict(saved)}
@@ -193,27 +171,42 @@ def read(folder: Path) -> Saved:
         ) from None
 
 
-def located(weights: str) -> Path:
-    """Return the folder of these weights; download it first if it is on the Hugging Face hub.
+@dataclass(frozen=True)
+class WeightsFolder:
+    """A folder of weights whose ``config.json`` was read.
+
+    Attributes:
+        folder: where it is.
+        saved: what its ``config.json`` says.
+    """
+
+    folder: Path
+    saved: Saved
+
+
+def opened(weights: str) -> WeightsFolder:
+    """Find the folder of these weights, and read its ``config.json``.
+
+    It is downloaded first if it is on the Hugging Face hub.
 
     Args:
         weights: a folder, or ``owner/name``.
 
     Raises:
         UsageError: it is neither.
-        DataError: the hub has no such weights of our layout, or cannot be reached.
+        DataError: the weights are not of our layout, or the hub cannot be reached.
     """
     folder = Path(weights).expanduser()
     if folder.is_dir():
-        return folder
+        return WeightsFolder(folder, read(folder))
     if not HUB_ID.match(weights):
         raise UsageError(
             f"weights={weights} is no folder; "
             "give a folder that `lisabench convert` wrote, or a hub id"
         )
     # First the small file, which refuses what is not of our layout before gigabytes are fetched.
-    read(download(weights, CONFIG))
-    return download(weights)
+    saved = read(download(weights, CONFIG))
+    return WeightsFolder(download(weights), saved)
 
 
 def download(hub_id: str, *patterns: str) -> Path:
@@ -261,21 +254,6 @@ def trained_on_val(folder: Path, name_in_config: str = "") -> bool:
     return any(TRAINED_ON_VAL.search(name) for name in names)
 
 
-def default_split(weights: str) -> str:
-    """Return the split of ReasonSeg to evaluate weights on: "val", or "test" if they saw val.
-
-    Args:
-        weights: "random", a folder, or a hub id.
-
-    Raises:
-        UsageError: there are no such weights.
-        DataError: they are not of our layout, or the hub cannot be reached.
-    """
-    if weights == RANDOM:
-        return "val"
-    return read(located(weights)).default_split
-
-
 def variant(weights: str) -> str | None:
     """Return the variant that these weights are of; None for those that exist for any variant.
 
@@ -288,20 +266,4 @@ def variant(weights: str) -> str | None:
     """
     if weights in (RANDOM, PACKAGED):
         return None
-    return read(located(weights)).vision
-
-
-def contaminated(weights: str, split: str) -> str | None:
-    """Return the warning that these weights were trained on a split; None if that is unknown.
-
-    Args:
-        weights: "random", a folder, or a hub id.
-        split: a name such as "val".
-
-    Raises:
-        UsageError: there are no such weights.
-        DataError: they are not of our layout, or the hub cannot be reached.
-    """
-    if weights == RANDOM:
-        return None
-    return read(located(weights)).contamination(split)
+    return opened(weights).saved.vision

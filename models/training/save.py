@@ -46,10 +46,7 @@ def save(
         origin: for the card, and for the warnings of an evaluation.
         dtype: converts all weights, if given.
     """
-    start = None
-    if lisa.case.weights != weights_format.RANDOM:
-        start = weights_format.located(lisa.case.checkpoint)
-
+    start = lisa.case.weights_folder
     writer = ShardWriter(folder)
     change_of = changes(lisa.model)
     for name, tensor in _weights_before_training(lisa, start):
@@ -64,8 +61,8 @@ def save(
         shutil.copyfile(tokenizer.ASSETS["tiny"], folder / tokenizer.FILE)
     else:
         for name in TOKENIZER_FILES:
-            if (start / name).exists():
-                shutil.copyfile(start / name, folder / name)
+            if (start.folder / name).exists():
+                shutil.copyfile(start.folder / name, folder / name)
     (folder / "README.md").write_text(_card(saved, origin, writer), encoding="utf-8")
     # Last: a folder without its settings is not taken for a checkpoint, should this process be
     # killed before.
@@ -73,7 +70,9 @@ def save(
     return saved
 
 
-def _weights_before_training(lisa: Lisa, start: Path | None) -> Iterator[tuple[str, Tensor]]:
+def _weights_before_training(
+    lisa: Lisa, start: weights_format.WeightsFolder | None
+) -> Iterator[tuple[str, Tensor]]:
     """Yield every weight by its plain name: from the start's files if it is there, else the model's.
 
     Of a weight that was trained whole, the value does not matter: its change replaces it.
@@ -81,7 +80,7 @@ def _weights_before_training(lisa: Lisa, start: Path | None) -> Iterator[tuple[s
     parts_from_start: set[str] = set()
     if start is not None:
         parts_from_start = lisa.model.parts().keys() - lisa.new_parts
-        files = WeightFiles(weight_files(start))
+        files = WeightFiles(weight_files(start.folder))
         for name, tensor in files.tensors(lambda name: part_of(name) in parts_from_start):
             if name in lisa.adapted:
                 tensor = lisa.adapted[name](tensor)
@@ -91,11 +90,13 @@ def _weights_before_training(lisa: Lisa, start: Path | None) -> Iterator[tuple[s
             yield name, tensor.detach().cpu()
 
 
-def _settings(lisa: Lisa, start: Path | None, origin: Origin) -> weights_format.Saved:
+def _settings(
+    lisa: Lisa, start: weights_format.WeightsFolder | None, origin: Origin
+) -> weights_format.Saved:
     case = lisa.case
     splits = list(origin.splits)
     if start is not None:
-        splits = [*weights_format.read(start).contaminated_splits, *splits]
+        splits = [*start.saved.contaminated_splits, *splits]
     splits_once = tuple(dict.fromkeys(splits))
     return weights_format.Saved(
         preset=case.preset,

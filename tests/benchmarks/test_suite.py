@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -127,13 +128,24 @@ def test_each_case_of_a_suite_is_made_once_until_its_session_can_begin(name, tmp
     assert len(made) == len(suite.cases)
 
 
-def test_the_config_of_packaged_weights_is_read_once_for_each_case(monkeypatch):
+@pytest.mark.parametrize("with_root", [False, True])
+def test_the_config_of_weights_is_read_once(with_root, tmp_path, monkeypatch):
+    """Whatever is worked out from it: settings, split and contaminations of packaged weights and
+    of a folder, which is read once more before, to choose its cases."""
     folders, read = [], weights_format.read
     monkeypatch.setattr(
         weights_format, "read", lambda folder: folders.append(folder) or read(folder)
     )
-    suite = suite_file.load("tiny")
-    assert len(folders) == len(suite.models) == 3
+    packaged.read.cache_clear()
+    shutil.copytree(packaged.located("tiny", "dual"), tmp_path / "dual")
+    changes = {"data.root": str(tmp_path)} if with_root else {}
+    suite = suite_file.load("tiny", changes)
+    assert len(folders) == len(set(folders)) == len(suite.models) == 3
+    folders.clear()
+    suite_file.load("tiny", changes)
+    assert folders == []
+    suite_file.load("tiny", changes | {"weights": str(tmp_path / "dual")})
+    assert folders == [tmp_path / "dual"] * (2 if with_root else 1)
 
 
 @pytest.mark.parametrize("value", ["suite", "resolved_suite", "claim"])

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from run_factory import edit_lines, edit_run, write_lines, write_run
+from run_factory import EMPTY_CLAIM, edit_lines, edit_run, write_lines, write_run
 from scipy import stats
 
 from lisabench.harness.records.run import read_run
@@ -142,20 +142,12 @@ def test_the_report_the_terminal_and_compare_print_the_widened_interval_and_say_
 
 def test_a_claim_takes_the_twin_in_and_says_so(tmp_path):
     folder = with_twin(tmp_path / "run")
-    stated = dict.fromkeys(
-        (
-            "quantity",
-            "reference",
-            "candidate",
-            "at_most",
-            "at_least",
-            "card",
-            "published",
-            "source",
-            "needs",
-        )
-    )
-    stated |= {"claim": "faster", "reference": "dual", "candidate": "sam", "at_most": 1.0}
+    stated = EMPTY_CLAIM | {
+        "claim": "faster",
+        "reference": "dual",
+        "candidate": "sam",
+        "at_most": 1.0,
+    }
     edit_run(
         folder, claims=[stated | {"quantity": name} for name in ("time.end_to_end", "time.vision")]
     )
@@ -185,20 +177,7 @@ def test_other_settings_or_another_clock_are_no_twin(tmp_path):
 def test_stages_of_claims_are_of_the_pass_that_waits_where_both_cases_have_it(tmp_path):
     """In the timing sam's vision stage takes 0.8x; in the pass that waits, 0.5x in every process."""
     folder = write_run(tmp_path / "run", cases=2, **PLAIN)
-    stated = dict.fromkeys(
-        (
-            "quantity",
-            "reference",
-            "candidate",
-            "at_most",
-            "at_least",
-            "card",
-            "published",
-            "source",
-            "needs",
-        )
-    )
-    stated |= {
+    stated = EMPTY_CLAIM | {
         "claim": "c",
         "quantity": "time.vision",
         "reference": "dual",
@@ -226,20 +205,7 @@ def test_stages_of_claims_are_of_the_pass_that_waits_where_both_cases_have_it(tm
 def test_a_claim_on_time_says_what_of_it_is_preprocessing(tmp_path):
     """Preprocessing falls from 30 to 10 ms, the rest stays at 70: 0.8x with it and 1x without."""
     folder = write_run(tmp_path / "run", cases=2, **PLAIN)
-    stated = dict.fromkeys(
-        (
-            "quantity",
-            "reference",
-            "candidate",
-            "at_most",
-            "at_least",
-            "card",
-            "published",
-            "source",
-            "needs",
-        )
-    )
-    claim = stated | {
+    claim = EMPTY_CLAIM | {
         "claim": "c",
         "quantity": "time.end_to_end",
         "reference": "dual",

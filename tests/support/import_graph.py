@@ -5,7 +5,8 @@ from pathlib import Path
 
 from places import ROOT
 
-ROOMS = ("harness", "models", "datasets", "reports", "benchmarks")
+from lisabench.benchmarks.gate.versions import ROOMS
+
 PACKAGE = "lisabench"
 
 Graph = dict[str, set[str]]

@@ -11,6 +11,20 @@ import numpy as np
 from pycocotools import mask as coco
 
 STAGES = ("preprocess", "vision", "llm", "decoder", "postprocess")
+# A claim of a manifest that says nothing yet; None is what a claim leaves out.
+EMPTY_CLAIM = dict.fromkeys(
+    (
+        "quantity",
+        "reference",
+        "candidate",
+        "at_most",
+        "at_least",
+        "card",
+        "published",
+        "source",
+        "needs",
+    )
+)
 FAMILIES = ("attribute", "relation", "superlative", "odd one out", "negation", "ordinal")
 QUERIES = (
     "the small red disc",

@@ -9,27 +9,33 @@ from lisabench.benchmarks.queries import Queries
 from lisabench.benchmarks.run.session import Session
 
 QUICK = {"adapter": "fake", "clock": "virtual"}
+QUICK_PLAN = {
+    "processes": 2,
+    "block": 2,
+    "warmup": 0,
+    "memory_processes": 1,
+    "memory_queries": 1,
+    "gallery": 0,
+}
+
+
+def content_of(data_root, cases, plan, **further_keys):
+    """The content of a suite file; its reference is the first case."""
+    return {
+        "name": "s",
+        "title": "t",
+        "reference": next(iter(cases)),
+        "data": {"root": data_root},
+        "plan": QUICK_PLAN | plan,
+        "cases": cases,
+    } | further_keys
 
 
 def suite(data_root, plan=None, **cases):
-    plan = {
-        "processes": 2,
-        "block": 2,
-        "warmup": 0,
-        "memory_processes": 1,
-        "memory_queries": 1,
-        "gallery": 2,
-    } | (plan or {})
     cases = {"a": QUICK, "b": QUICK | {"vision_ms": 9.0}} | cases
-    content = {
-        "name": "s",
-        "title": "t",
-        "reference": "a",
-        "data": {"root": data_root},
-        "plan": plan,
-        "cases": cases,
-    }
-    return suite_file.validate(content | {"controls": {"empty": {"adapter": "empty"}}})
+    plan = {"gallery": 2} | (plan or {})
+    controls = {"empty": {"adapter": "empty"}}
+    return suite_file.validate(content_of(data_root, cases, plan, controls=controls))
 
 
 def session(suite, folder):

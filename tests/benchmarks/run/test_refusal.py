@@ -8,6 +8,7 @@ import yaml
 from raw_runs import raw_run
 from safetensors.torch import load_file, save_file
 from samples import write_sample
+from sessions import QUICK_PLAN
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lisabench.benchmarks.run.command import Request, carry_out
@@ -75,14 +76,7 @@ def shuffled(checkpoint, tmp_path):
 
 
 def run(weights: Path, data: Path, folder: Path) -> int:
-    plan = {
-        "processes": 1,
-        "block": 4,
-        "warmup": 0,
-        "memory_processes": 1,
-        "memory_queries": 1,
-        "gallery": 0,
-    }
+    plan = QUICK_PLAN | {"processes": 1, "block": 4}
     case = {"adapter": "lisa", "weights": str(weights), "device": "cpu"}
     controls = {"centre-box": {"adapter": "centre-box"}}
     content = {"title": "t", "reference": "dual", "data": {"root": str(data)}, "plan": plan}

@@ -53,21 +53,26 @@ pytestmark = pytest.mark.no_clock
 SCENES = 7  # of every aspect
 
 
-@pytest.fixture(scope="module")
-def dual_made(tmp_path_factory) -> Study:
-    """A study whose dual is there, and all that its variants look at."""
-    folder = tmp_path_factory.mktemp("study")
-    how = Study(
+def small_study(folder: Path, dual_steps: int, steps: int, scenes: int = 6) -> Study:
+    """The settings of a study that takes seconds on a CPU."""
+    return Study(
         folder,
-        scenes=4,
+        scenes=scenes,
         test_queries=3,
-        dual_steps=1,
-        steps=3,
+        dual_steps=dual_steps,
+        steps=steps,
         batch=2,
         jobs=1,
         device="cpu",
         val_queries=3,
     )
+
+
+@pytest.fixture(scope="module")
+def dual_made(tmp_path_factory) -> Study:
+    """A study whose dual is there, and all that its variants look at."""
+    folder = tmp_path_factory.mktemp("study")
+    how = small_study(folder, scenes=4, dual_steps=1, steps=3)
     carry_out(how, [0], ["dual"])
     begin(how, [0], list(VARIANTS))
     return how
@@ -380,17 +385,7 @@ def test_the_auxiliary_heads_read_every_feature(files):
 
 
 def test_a_study_trains_a_dual_then_its_variants_and_keeps_what_is_finished(tmp_path):
-    how = Study(
-        tmp_path,
-        scenes=6,
-        test_queries=3,
-        dual_steps=2,
-        steps=1,
-        batch=2,
-        jobs=1,
-        device="cpu",
-        val_queries=3,
-    )
+    how = small_study(tmp_path, dual_steps=2, steps=1)
     first = carry_out(how, [0], ["sam"])
     assert [(training.name, training.seed, training.queries) for training in first] == [
         ("dual", 0, 3),
@@ -476,17 +471,7 @@ def test_distillation_comes_first_and_lowers_what_it_regresses(
 def test_a_search_tries_three_rates_by_the_validation_split_alone_and_none_twice(
     tmp_path, monkeypatch
 ):
-    how = Study(
-        tmp_path,
-        scenes=6,
-        test_queries=3,
-        dual_steps=1,
-        steps=2,
-        batch=2,
-        jobs=1,
-        device="cpu",
-        val_queries=3,
-    )
+    how = small_study(tmp_path, dual_steps=1, steps=2)
     carry_out(how, [0], ["dual"])
     for file in (tmp_path / "scenes").glob("test-*"):
         file.unlink()
@@ -518,17 +503,7 @@ def test_a_search_tries_three_rates_by_the_validation_split_alone_and_none_twice
 
 
 def test_a_training_takes_the_best_rate_of_its_studys_search(tmp_path):
-    how = Study(
-        tmp_path,
-        scenes=6,
-        test_queries=3,
-        dual_steps=1,
-        steps=2,
-        batch=2,
-        jobs=1,
-        device="cpu",
-        val_queries=3,
-    )
+    how = small_study(tmp_path, dual_steps=1, steps=2)
     assert course_of(how, Job("clip", 1)).lr == VARIANTS["clip"].lr
     tried = [
         ("clip", 1e-2, None),
@@ -616,17 +591,7 @@ def test_a_table_of_a_search_marks_the_best_rate_and_says_when_it_is_at_the_edge
 
 def test_a_rate_at_which_the_losses_are_no_numbers_any_more_is_a_result(tmp_path, monkeypatch):
     monkeypatch.setattr("lisabench.benchmarks.study.search.FACTORS", (1e9,))
-    how = Study(
-        tmp_path,
-        scenes=6,
-        test_queries=3,
-        dual_steps=9,
-        steps=2,
-        batch=2,
-        jobs=1,
-        device="cpu",
-        val_queries=3,
-    )
+    how = small_study(tmp_path, dual_steps=9, steps=2)
     (trial,) = search(how, [0], ["dual"])
     assert trial.val_gIoU is None
 

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from raw_runs import raw_run
-from run_factory import edit_run, write_run
+from run_factory import EMPTY_CLAIM, edit_run, write_run
+from sessions import QUICK, content_of
 from training_factory import CLIP, DUAL, falling, write_training
 
 from lisabench.benchmarks import suite_file
@@ -28,19 +29,6 @@ from lisabench.reports.run.summary import summarise
 pytestmark = pytest.mark.no_clock
 
 GIB = 2**30
-NOTHING = dict.fromkeys(
-    (
-        "quantity",
-        "reference",
-        "candidate",
-        "at_most",
-        "at_least",
-        "card",
-        "published",
-        "source",
-        "needs",
-    )
-)
 TWO_STEPS = {
     "recipe": "everything", "device": "cpu", "epochs": 1, "max_steps": 2, "max_train_samples": 4, "batch_size": 2,
     "max_val_samples": 2, "save_strategy": "no",
@@ -54,20 +42,11 @@ FASTER = {
 
 
 def content(data_root, **changes):
-    plan = {
-        "processes": 1,
-        "block": 8,
-        "warmup": 0,
-        "memory_processes": 1,
-        "memory_queries": 1,
-        "gallery": 0,
-    }
-    suite = {"name": "s", "title": "t", "reference": "a", "data": {"root": data_root, "limit": 1}}
-    suite["plan"] = plan | {"training_seeds": 1}
-    suite["cases"] = {"a": {"adapter": "fake", "clock": "virtual"}}
-    return (
-        suite | {"trainings": {"dual": TWO_STEPS, "clip": TWO_STEPS | {"vision": "clip"}}} | changes
-    )
+    plan = {"processes": 1, "block": 8, "training_seeds": 1}
+    suite = content_of(data_root, {"a": QUICK}, plan)
+    suite["data"]["limit"] = 1
+    suite["trainings"] = {"dual": TWO_STEPS, "clip": TWO_STEPS | {"vision": "clip"}}
+    return suite | changes
 
 
 def test_seeds_take_turns_and_every_other_time_back():
@@ -271,7 +250,7 @@ def with_trainings(folder, seeds=3, claims=(), **clip):
         known |= {"options": DUAL} if row["name"] == "dual" else {"options": CLIP, **clip}
         write_training(folder / row["folder"], seed=row["seed"], **known)
     stated = [
-        NOTHING | {"reference": "dual", "candidate": "clip", "claim": "c"} | claim
+        EMPTY_CLAIM | {"reference": "dual", "candidate": "clip", "claim": "c"} | claim
         for claim in claims
     ]
     edit_run(folder, trainings=[row | {"status": "complete"} for row in rows], claims=stated)

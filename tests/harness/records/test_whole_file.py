@@ -1,10 +1,10 @@
-"""A file that is written whole or not at all."""
+"""A file or a folder that is written whole or not at all."""
 
 import os
 
 import pytest
 
-from lisabench.harness.records.whole_file import whole_file
+from lisabench.harness.records.whole_file import temporary_folder, whole_file, whole_folder
 
 pytestmark = pytest.mark.no_clock
 
@@ -35,3 +35,39 @@ def test_what_a_killed_process_left_is_not_continued(tmp_path):
     with whole_file(path) as temporary, temporary.open("a") as journal:
         journal.write("whole")
     assert path.read_text() == "whole"
+
+
+def test_a_folder_is_there_only_when_it_is_whole(tmp_path):
+    folder = tmp_path / "new" / "weights"
+    with whole_folder(folder) as temporary:
+        (temporary / "config.json").write_text("{}")
+        assert not folder.exists()
+    assert (folder / "config.json").read_text() == "{}"
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_an_empty_folder_is_filled_and_one_with_files_is_not(tmp_path):
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    with whole_folder(folder) as temporary:
+        (temporary / "config.json").write_text("old")
+    with pytest.raises(OSError), whole_folder(folder) as temporary:
+        (temporary / "config.json").write_text("new")
+    assert (folder / "config.json").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_an_error_leaves_no_folder_and_nothing_beside_it(tmp_path):
+    with pytest.raises(ZeroDivisionError), whole_folder(tmp_path / "weights"):
+        _ = 1 / 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_of_a_folder_is_removed(tmp_path):
+    folder = tmp_path / "weights"
+    temporary_folder(folder).mkdir()
+    (temporary_folder(folder) / "shard-1").write_text("left over")
+    with whole_folder(folder) as temporary:
+        (temporary / "config.json").write_text("{}")
+    assert [path.name for path in folder.iterdir()] == ["config.json"]
+    assert list(tmp_path.iterdir()) == [folder]

@@ -483,15 +483,15 @@ def test_a_v1_release_is_known_to_have_seen_val(converted: Path) -> None:
     assert source.weights_hash == weights_format.read(converted).weights_hash
     (warning,) = weights_format.read(converted).contaminations
     assert "trained on ReasonSeg's val" in warning and "use the split test" in warning
-    assert weights_format.default_split(str(converted)) == "test"
-    assert weights_format.contaminated(str(converted), "val")
-    assert weights_format.contaminated(str(converted), "test") is None
+    assert case(converted).default_split == "test"
+    assert case(converted).contaminated("val")
+    assert case(converted).contaminated("test") is None
 
 
 def test_other_weights_default_to_val_and_carry_a_doubt(tmp_path: Path, tensors: dict) -> None:
     done: Conversion = convert(factory.write_lisa(tmp_path / "mine", tensors), tmp_path / "ours")
-    assert weights_format.default_split(str(done.folder)) == "val"
-    assert weights_format.default_split("random") == "val"
+    assert case(done.folder).default_split == "val"
+    assert LisaConfig().default_split == "val"
     assert any("v1 releases" in warning for warning in done.warnings)
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from query_records import memory_record
 from run_factory import edit_run, write_lines, write_run
+from sessions import QUICK, content_of
 
 from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.queries import Queries
@@ -626,27 +627,9 @@ def test_what_is_measured_beside_can_be_left_out(data_root, tmp_path, monkeypatc
 
 
 def session_of(data_root, folder, cases=None, **plan):
-    plan |= {
-        "processes": 2,
-        "block": 2,
-        "warmup": 0,
-        "memory_processes": 1,
-        "memory_queries": 1,
-        "gallery": 0,
-    }
-    fake = {"adapter": "fake", "clock": "virtual"}
-    content = {
-        "name": "s",
-        "title": "t",
-        "reference": "a",
-        "data": {"root": data_root},
-        "plan": plan,
-    }
-    content |= {
-        "cases": cases or {"a": fake, "b": fake},
-        "controls": {"empty": {"adapter": "empty"}},
-    }
-    suite = suite_file.validate(content)
+    cases = cases or {"a": QUICK, "b": QUICK}
+    controls = {"empty": {"adapter": "empty"}}
+    suite = suite_file.validate(content_of(data_root, cases, plan, controls=controls))
     return Session(suite, Queries.of(suite), folder, lambda *_: None)
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
-from run_factory import edit_run, write_lines, write_run
+from run_factory import EMPTY_CLAIM, edit_run, write_lines, write_run
+from sessions import QUICK, content_of
 
 from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.queries import Queries
@@ -31,19 +32,6 @@ pytestmark = pytest.mark.no_clock
 
 PLAIN = {"queries": 8, "size": (24, 32), "gallery": 0, "controls": False}
 GIB = 2**30
-NOTHING = dict.fromkeys(
-    (
-        "quantity",
-        "reference",
-        "candidate",
-        "at_most",
-        "at_least",
-        "card",
-        "published",
-        "source",
-        "needs",
-    )
-)
 FASTER = {"claim": "faster", "quantity": "time.end_to_end", "candidate": "b", "at_most": 0.9}
 FITS = {"claim": "it fits", "quantity": "fits", "candidate": "b", "card": "8GB"}
 
@@ -51,7 +39,8 @@ FITS = {"claim": "it fits", "quantity": "fits", "candidate": "b", "card": "8GB"}
 def judged(folder, **claim):
     """The result of one claim about a run that was made up; `dual` against `clip` unless it says otherwise."""
     edit_run(
-        folder, claims=[NOTHING | {"claim": "c", "reference": "dual", "candidate": "clip"} | claim]
+        folder,
+        claims=[EMPTY_CLAIM | {"claim": "c", "reference": "dual", "candidate": "clip"} | claim],
     )
     return summarise(read_run(folder)).claims[0]
 
@@ -301,24 +290,8 @@ def test_a_case_fits_a_card_where_a_capped_process_answered(
 
 
 def suite_of(data_root, claims, **changes):
-    plan = {
-        "processes": 2,
-        "block": 2,
-        "warmup": 0,
-        "memory_processes": 1,
-        "memory_queries": 1,
-        "gallery": 0,
-    }
-    fake = {"adapter": "fake", "clock": "virtual"}
-    content = {
-        "name": "s",
-        "title": "t",
-        "reference": "a",
-        "data": {"root": data_root},
-        "plan": plan,
-    }
-    content["cases"] = {"a": fake, "b": fake | {"vision_ms": 2.0, "mask": "empty"}}
-    return suite_file.validate(content | {"claims": claims} | changes)
+    cases = {"a": QUICK, "b": QUICK | {"vision_ms": 2.0, "mask": "empty"}}
+    return suite_file.validate(content_of(data_root, cases, {}, claims=claims) | changes)
 
 
 @pytest.mark.parametrize(
@@ -514,9 +487,9 @@ def test_the_report_shows_what_was_published_beside_what_was_measured(tmp_path):
     write_run(tmp_path, **PLAIN)
     common = {"reference": "dual", "candidate": "clip", "claim": "a | b"}
     edit_run(tmp_path, claims=[
-        NOTHING | common | {"quantity": "time.vision", "at_most": 0.5, "published": 0.5, "source": "The paper"},
-        NOTHING | common | {"quantity": "quality.mIoU", "at_least": -2},
-        NOTHING | {"claim": "learns faster", "needs": "a training"},
+        EMPTY_CLAIM | common | {"quantity": "time.vision", "at_most": 0.5, "published": 0.5, "source": "The paper"},
+        EMPTY_CLAIM | common | {"quantity": "quality.mIoU", "at_least": -2},
+        EMPTY_CLAIM | {"claim": "learns faster", "needs": "a training"},
     ])  # fmt: skip
     text = write_report(tmp_path).read_text()
     section = text.split("## Claims\n")[1].split("## Comparison")[0]
