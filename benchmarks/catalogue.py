@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, get_args, get_type_hints
+from typing import get_args, get_type_hints
 
 from ..harness import metrics
 from ..harness.errors import UsageError, unknown
@@ -34,7 +34,7 @@ def outline(catalogue: Mapping[str, Mapping[str, str]]) -> str:
     lines = []
     for heading, entries in catalogue.items():
         lines.append(f"{heading}:")
-        width = max((len(name) for name in entries), default=0)
+        width = max(map(len, entries), default=0)
         for name, description in entries.items():
             lines.append(f"  {name:{width}}  {description}".rstrip())
     return "\n".join(lines)
@@ -84,13 +84,12 @@ def _settings_of(adapter: str) -> dict[str, str]:
         hint = hints[field.name]
         # A literal type has its values as arguments.
         values = known_values.get(field.name) or get_args(hint)
-        text = " | ".join(str(value) for value in values) if values else _type_name(hint)
+        if values:
+            text = " | ".join(map(str, values))
+        else:
+            text = getattr(hint, "__name__", str(hint))
         descriptions[field.name] = f"{text} [{field.default}]"
     return descriptions
-
-
-def _type_name(hint: Any) -> str:
-    return getattr(hint, "__name__", str(hint))
 
 
 def _presets() -> dict[str, str]:

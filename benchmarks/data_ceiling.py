@@ -15,9 +15,10 @@ grid or frame loses against another before anything is learned. Only what a crop
 for every decoder.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 from ..datasets.reasonseg import ReasonSeg, splits
@@ -32,8 +33,8 @@ GRIDS = {16: 224, 24: 336, 64: 1024}
 # The classes of targets, by their area in cells: from each bound to the next.
 BOUNDS = (0, 1, 4, 16)
 SIZE_NOTE = (
-    "Last columns: mIoU by the target's area, in cells of that grid and frame, and the number of such "
-    "targets."
+    "Last columns: mIoU by the target's area, in cells of that grid and frame, and the number of "
+    "such targets."
 )
 
 
@@ -114,25 +115,26 @@ def ceilings(root: str | Path, split: str | None, progress: Progress) -> list[Ce
     Raises:
         DataError: the folder, the split or a file in it is missing or broken.
     """
-    keys = list(product(READINGS, GRIDS, FRAMES))
-    masks_of: dict[tuple[str, int, str], list[PassedMask]] = {key: [] for key in keys}
+    grids = list(product(READINGS, GRIDS, FRAMES))
+    masks_of: dict[tuple[str, int, str], list[PassedMask]] = {}
     for sample in _samples(Path(root), split, progress):
-        for key in keys:
-            masks_of[key].append(_passed(sample, *key))
-    return [_ceiling(*key, masks) for key, masks in masks_of.items() if masks]
+        for reading, cells, frame in grids:
+            mask = _passed(sample, reading, cells, frame)
+            masks_of.setdefault((reading, cells, frame), []).append(mask)
+    ceilings = []
+    for (reading, cells, frame), masks in masks_of.items():
+        ceilings.append(_ceiling(reading, cells, frame, masks))
+    return ceilings
 
 
 def _samples(root: Path, split: str | None, progress: Progress) -> Iterator[Sample]:
     names = splits(root) if split is None else [split]
-    parts = [ReasonSeg(root, name) for name in names]
-    total = sum(len(part) for part in parts)
-    done = 0
-    for part in parts:
-        for sample in part:
-            progress(done, total, sample.id)
-            yield sample
-            done += 1
-    progress(done, total, "done")
+    data_sets = [ReasonSeg(root, name) for name in names]
+    total = sum(len(data_set) for data_set in data_sets)
+    for done, sample in enumerate(chain.from_iterable(data_sets)):
+        progress(done, total, sample.id)
+        yield sample
+    progress(total, total, "done")
 
 
 def _passed(sample: Sample, reading: str, cells: int, frame: str) -> PassedMask:
@@ -150,15 +152,15 @@ def _passed(sample: Sample, reading: str, cells: int, frame: str) -> PassedMask:
 def _ceiling(reading: str, cells: int, frame: str, masks: list[PassedMask]) -> Ceiling:
     total = scores(mask.counts for mask in masks)
     sizes = []
-    for at_least, below in zip(BOUNDS, (*BOUNDS[1:], None), strict=True):
+    for at_least, below in zip(BOUNDS, (*BOUNDS[1:], math.inf), strict=True):
         of_size = []
         for mask in masks:
-            is_of_size = at_least <= mask.target_cells
-            if below is not None and mask.target_cells >= below:
-                is_of_size = False
-            if mask.counts.target_px and is_of_size:
+            has_target = mask.counts.target_px > 0
+            if has_target and at_least <= mask.target_cells < below:
                 of_size.append(mask.counts)
-        sizes.append(SizeClass(at_least, below, len(of_size), scores(of_size)["mIoU"]))
+        # JSON has no infinity: None is no limit.
+        limit = None if below == math.inf else int(below)
+        sizes.append(SizeClass(at_least, limit, len(of_size), scores(of_size)["mIoU"]))
     return Ceiling(
         reading=reading,
         cells=cells,
@@ -174,11 +176,11 @@ def _ceiling(reading: str, cells: int, frame: str, masks: list[PassedMask]) -> C
 def table(ceilings: list[Ceiling]) -> str:
     """Return the ceilings as a text table, and what they are computed from."""
     sizes = ceilings[0].sizes
-    rows = [["one value per cell", "grid", "frame", "gIoU", "mIoU", "cIoU"]]
-    rows[0] += [size.name for size in sizes]
+    heading = ["one value per cell", "grid", "frame", "gIoU", "mIoU", "cIoU"]
+    rows = [heading + [size.name for size in sizes]]
     for ceiling in ceilings:
         row = [ceiling.reading, f"{ceiling.cells} x {ceiling.cells}", ceiling.frame]
-        row += [_score(value) for value in (ceiling.gIoU, ceiling.mIoU, ceiling.cIoU)]
+        row += [_score(ceiling.gIoU), _score(ceiling.mIoU), _score(ceiling.cIoU)]
         for size in ceiling.sizes:
             row.append(f"{_score(size.mIoU)} ({size.queries})" if size.queries else "-")
         rows.append(row)

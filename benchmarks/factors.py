@@ -5,11 +5,12 @@ what comes with it. The level of a factor is the value of its first setting.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ..harness.errors import UsageError, unknown
 from ..harness.records.manifest import Group
-from ..harness.statistics.factorial import Levels, alone, corners
+from ..harness.statistics.factorial import alone, corners
 from ..models import registry
 from .resolved_suite import ResolvedSuite
 
@@ -28,7 +29,9 @@ def design(suite: ResolvedSuite) -> dict[str, dict[str, str]]:
 
 def _design_of_group(suite: ResolvedSuite, group: Group) -> dict[str, dict[str, str]]:
     factors = suite.definition.factors
-    varied = {setting for settings in factors.values() for setting in settings}
+    varied: set[str] = set()
+    for settings_of_factor in factors.values():
+        varied.update(settings_of_factor)
     reference_rest = _without(suite.case(group.reference).settings, varied)
 
     levels: dict[str, dict[str, str]] = {}
@@ -81,30 +84,42 @@ def check_factors(suite: ResolvedSuite) -> None:
 
 def _check_cases(suite: ResolvedSuite) -> None:
     """Check the group that comes nearest to a design: one design is enough for a suite."""
-    designs = []
-    for group in suite.groups:
-        levels = _design_of_group(suite, group)
-        missing = _not_varied(suite, levels, group.reference)
-        has_corner = bool(corners(levels, group.reference))
-        designs.append((len(missing), not has_corner, missing, group.reference))
-    _, has_no_corner, missing, reference = min(designs, key=lambda found: found[:2])
-
-    if missing:
-        names = " and ".join(suite.definition.factors[missing[0]])
+    gaps = [_gaps_of(suite, group) for group in suite.groups]
+    nearest = min(gaps, key=lambda group: (len(group.missing_factors), group.has_no_corner))
+    if nearest.missing_factors:
+        first_missing = nearest.missing_factors[0]
+        names = " and ".join(suite.definition.factors[first_missing])
         raise UsageError(
-            f"suite {suite.name}: no case differs from {reference!r} in nothing but {names}, so "
-            "its effect cannot be known; add such a case to the group, or take it out of factors"
+            f"suite {suite.name}: no case differs from {nearest.reference!r} in nothing but "
+            f"{names}, so its effect cannot be known; add such a case to the group, or take it "
+            "out of factors"
         )
-    if has_no_corner:
+    if nearest.has_no_corner:
         listed = ", ".join(suite.definition.factors)
         raise UsageError(
-            f"suite {suite.name}: no case differs from {reference!r} in two of its factors "
+            f"suite {suite.name}: no case differs from {nearest.reference!r} in two of its factors "
             f"({listed}) and in nothing else, so there is no change to take apart; add such a "
             "case, or leave factors out"
         )
 
 
-def _not_varied(suite: ResolvedSuite, levels: Levels, reference: str) -> list[str]:
-    """Return the factors that no case varies alone."""
-    varied = {factor for factor, _ in alone(levels, reference)}
-    return [factor for factor in suite.definition.factors if factor not in varied]
+@dataclass(frozen=True)
+class _Gaps:
+    """What a group lacks of a design.
+
+    Attributes:
+        reference: of the group.
+        missing_factors: factors that no case varies alone, so that their effects are unknown.
+        has_no_corner: whether no case varies two factors, so that no interaction is known.
+    """
+
+    reference: str
+    missing_factors: list[str]
+    has_no_corner: bool
+
+
+def _gaps_of(suite: ResolvedSuite, group: Group) -> _Gaps:
+    levels = _design_of_group(suite, group)
+    varied_alone = {factor for factor, _ in alone(levels, group.reference)}
+    missing = [factor for factor in suite.definition.factors if factor not in varied_alone]
+    return _Gaps(group.reference, missing, has_no_corner=not corners(levels, group.reference))

@@ -1,7 +1,7 @@
 """Resolve a suite: make each of its cases once, and work out what its file leaves open."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -22,13 +22,13 @@ def resolve(suite: Suite) -> ResolvedSuite:
         UsageError: a case names no adapter, or a setting that its adapter does not take.
     """
     groups = _groups(suite)
-    group_of = {case: group for group in groups for case in group.cases}
     models = []
     for name, given in suite.cases.items():
-        settings = {**suite.defaults, **given}
-        models.append(_made(name, "model", settings, group_of[name]))
-    baselines = [_made(name, "control", given) for name, given in suite.controls.items()]
-
+        (group,) = [group for group in groups if name in group.cases]
+        models.append(_resolved_model(name, {**suite.defaults, **given}, group))
+    baselines = []
+    for name, given in suite.controls.items():
+        baselines.append(_resolved_baseline(name, given))
     split = _split(suite, models)
     return ResolvedSuite(
         definition=suite,
@@ -59,29 +59,42 @@ def resolve_recorded(definition: Mapping[str, Any]) -> ResolvedSuite:
 def _groups(suite: Suite) -> tuple[Group, ...]:
     if not suite.groups:
         return (Group("", suite.reference, tuple(suite.cases)),)
-    # The first case of a group is the one that the others are compared with.
-    return tuple(Group(name, cases[0], tuple(cases)) for name, cases in suite.groups.items())
+    groups = []
+    for name, cases in suite.groups.items():
+        # The first case of a group is the one that the others are compared with.
+        groups.append(Group(name, cases[0], tuple(cases)))
+    return tuple(groups)
 
 
-def _made(
-    name: str,
-    role: Literal["model", "control"],
-    given: Mapping[str, Any],
-    group: Group | None = None,
-) -> ResolvedCase:
+def _resolved_model(name: str, given: Mapping[str, Any], group: Group) -> ResolvedCase:
+    return ResolvedCase(
+        name=name,
+        role="model",
+        adapter=_adapter_of(name, given),
+        given=given,
+        config=_config_of(given),
+        group=group.name,
+        reference=group.reference,
+    )
+
+
+def _resolved_baseline(name: str, given: Mapping[str, Any]) -> ResolvedCase:
+    adapter = _adapter_of(name, given)
+    return ResolvedCase(name, "control", adapter, given, _config_of(given))
+
+
+def _adapter_of(name: str, given: Mapping[str, Any]) -> str:
     if "adapter" not in given:
         known = ", ".join(registry.names())
         raise UsageError(f"case {name!r} names no adapter; known: {known}")
-    settings = {setting: value for setting, value in given.items() if setting != "adapter"}
-    return ResolvedCase(
-        name=name,
-        role=role,
-        adapter=given["adapter"],
-        given=given,
-        config=registry.make_case(given["adapter"], settings),
-        group=group.name if group else None,
-        reference=group.reference if group else None,
-    )
+    return given["adapter"]
+
+
+def _config_of(given: Mapping[str, Any]) -> Any:
+    """Return the settings of a case as its adapter's dataclass."""
+    settings = dict(given)
+    adapter = settings.pop("adapter")
+    return registry.make_case(adapter, settings)
 
 
 def _split(suite: Suite, models: list[ResolvedCase]) -> str:

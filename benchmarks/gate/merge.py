@@ -37,13 +37,8 @@ def merge_runs(parts: Sequence[Run], folder: Path, source: Json) -> Run:
         UsageError: the folder cannot be written.
     """
     create(folder, (SAMPLES, MEMORY))
-    baselines = {entry.name for entry in parts[0].manifest.cases if not entry.is_model}
     for journal in (SAMPLES, MEMORY, PASSES):
-        lines = []
-        for process, part in enumerate(parts):
-            for line in current_lines(part.folder / journal):
-                if process == 0 or line["case"] not in baselines:
-                    lines.append(line | {"process": process})
+        lines = _merge_journals(parts, journal)
         if lines:
             append(folder / journal, lines)
     for journal in (FITS, QUALITY):
@@ -53,27 +48,42 @@ def merge_runs(parts: Sequence[Run], folder: Path, source: Json) -> Run:
     gallery = parts[0].folder / GALLERY
     if gallery.is_file():
         shutil.copyfile(gallery, folder / GALLERY)
-    manifest = _merge_manifests([read_any_manifest(part.folder) for part in parts])
-    write_json(folder / RUN, manifest | {"source": source})
+    manifests = [read_any_manifest(part.folder) for part in parts]
+    write_json(folder / RUN, _merge_manifests(manifests) | {"source": source})
     return read_run(folder)
+
+
+def _merge_journals(parts: Sequence[Run], journal: str) -> list[Json]:
+    """Return the lines of a journal of every part, those of trivial baselines from the first."""
+    baselines = {entry.name for entry in parts[0].manifest.cases if not entry.is_model}
+    lines = []
+    for process, part in enumerate(parts):
+        for line in current_lines(part.folder / journal):
+            if process == 0 or line["case"] not in baselines:
+                lines.append(line | {"process": process})
+    return lines
 
 
 def _merge_manifests(manifests: Sequence[Json]) -> Json:
     first = manifests[0]
-    processes = {
-        "processes": len(manifests),
-        "memory_processes": sum(manifest["plan"]["memory_processes"] for manifest in manifests),
-    }
-    definition = first["definition"]
-    cases = []
-    for number in range(len(first["cases"])):
-        cases.append(_merge_entries([manifest["cases"][number] for manifest in manifests]))
+    memory_processes = 0
     warnings: list[str] = []
+    status = "complete"
     for manifest in manifests:
-        warnings += [text for text in manifest["warnings"] if text not in warnings]
-    failed = any(manifest["status"] == "failed" for manifest in manifests)
+        memory_processes += manifest["plan"]["memory_processes"]
+        for text in manifest["warnings"]:
+            if text not in warnings:
+                warnings.append(text)
+        if manifest["status"] == "failed":
+            status = "failed"
+    processes = {"processes": len(manifests), "memory_processes": memory_processes}
+    definition = first["definition"]
+    # Every version lists the cases in the order of the suite.
+    cases = []
+    for entries in zip(*(manifest["cases"] for manifest in manifests), strict=True):
+        cases.append(_merge_entries(entries))
     return first | {
-        "status": "failed" if failed else "complete",
+        "status": status,
         "finished": manifests[-1]["finished"],
         # Older versions have no such key: they are never in lockstep.
         "in_turns": all(manifest.get("in_turns") for manifest in manifests),
@@ -86,11 +96,11 @@ def _merge_manifests(manifests: Sequence[Json]) -> Json:
 
 def _merge_entries(entries: Sequence[Json]) -> Json:
     """Return the entry of a case: of the build, it has what the first process noted."""
-    merged = dict(entries[0])
-    for key in ("error", "memory_error"):
-        reasons = [entry[key] for entry in entries if entry.get(key)]
-        merged[key] = reasons[0] if reasons else None
-    merged["warmups"] = []
+    merged = entries[0] | {"error": None, "memory_error": None, "warmups": []}
+    for entry in entries:
+        for key in ("error", "memory_error"):
+            # The first process that failed says why.
+            merged[key] = merged[key] or entry.get(key)
     for process, entry in enumerate(entries):
         if process == 0 or entry["role"] == "model":
             for warm_up in entry.get("warmups", ()):

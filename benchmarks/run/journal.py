@@ -69,9 +69,8 @@ class Journal:
 
     def has_fit(self, case: str, card: str) -> bool:
         """Return whether it is known if a case fits a card."""
-        return any(
-            (line["case"], line["card"]) == (case, card) for line in current_lines(self._fits)
-        )
+        fits = current_lines(self._fits)
+        return any((line["case"], line["card"]) == (case, card) for line in fits)
 
     def has_round(self, process: int, cases: Iterable[str]) -> bool:
         """Return whether every query of these cases is there from this process."""
@@ -91,9 +90,10 @@ class Journal:
         A batch is evaluated whole or not at all: in a smaller one, the last bits of an answer may
         differ.
         """
-        evaluated = {
-            line["position"] for line in current_lines(self._quality) if line["case"] == case
-        }
+        evaluated = set()
+        for line in current_lines(self._quality):
+            if line["case"] == case:
+                evaluated.add(line["position"])
         batches = schedule.blocks(self.queries.scored, self.suite.plan.quality_batch)
         return [batch for batch in batches if not evaluated.issuperset(batch)]
 
@@ -113,14 +113,15 @@ class Journal:
         Returns:
             Bytes, and whether they are of a GPU.
         """
-        wanted = set(cases)
-        largest: dict[str, int] = {}
+        largest_bytes = dict.fromkeys(cases, 0)
         of_gpu = False
         for record in self._memory_records():
-            if record.case in wanted:
-                largest[record.case] = max(largest.get(record.case, 0), _held_bytes(record))
-                of_gpu = of_gpu or record.instrument == CudaMeter.instrument
-        return sum(largest.values()), of_gpu
+            if record.case in largest_bytes:
+                held_bytes = _held_bytes(record)
+                largest_bytes[record.case] = max(largest_bytes[record.case], held_bytes)
+                if record.instrument == CudaMeter.instrument:
+                    of_gpu = True
+        return sum(largest_bytes.values()), of_gpu
 
     def failed_queries(self) -> int:
         """Return how many lines of the timed rounds and of the quality pass have no answer."""
@@ -168,8 +169,10 @@ class Journal:
             rounds += [(0, (baseline.name,)) for baseline in self.suite.baselines]
         unfinished = set()
         for process, cases in rounds:
+            # Cases are compared within a round: all are measured again if one is not complete.
             if not self.has_round(process, cases):
-                unfinished.update((process, case) for case in cases)
+                for case in cases:
+                    unfinished.add((process, case))
         return unfinished
 
     def _unfinished_memory(self) -> set[tuple[int, str]]:
@@ -188,7 +191,8 @@ class Journal:
         missing = set()
         for case in self.suite.cases:
             for batch in self.missing_batches(case.name):
-                missing.update((case.name, position) for position in batch)
+                for position in batch:
+                    missing.add((case.name, position))
         partial = set()
         for line in current_lines(self._quality):
             if (line["case"], line["position"]) in missing:

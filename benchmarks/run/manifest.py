@@ -57,8 +57,10 @@ class ManifestWriter:
         quality_pass = None
         if queries.scored:
             quality_pass = {"queries": queries.scored, "batch": suite.plan.quality_batch}
+        claims = []
+        for claim in suite.claims:
+            claims.append(claim.as_recorded(suite.references_for(claim)))
         trainings = in_suites.planned(suite.trainings, suite.plan.training_seeds)
-        claims = [claim.as_recorded(suite.references_for(claim)) for claim in suite.claims]
         self._values: dict[str, Any] = {
             "schema": RUN_SCHEMA,
             "suite": suite.name,
@@ -146,14 +148,14 @@ class ManifestWriter:
         Args:
             failed_queries: how many queries have no answer.
         """
-        failed_cases = [
-            entry for entry in self._values["cases"] if entry["error"] or entry["memory_error"]
-        ]
-        failed_trainings = [
-            row for row in self._values["trainings"] if row["status"] == in_suites.FAILED
-        ]
-        failed = failed_queries > 0 or failed_cases or failed_trainings
-        self._values["status"] = "failed" if failed else "complete"
+        has_failed = failed_queries > 0
+        for entry in self._values["cases"]:
+            if entry["error"] or entry["memory_error"]:
+                has_failed = True
+        for training in self._values["trainings"]:
+            if training["status"] == in_suites.FAILED:
+                has_failed = True
+        self._values["status"] = "failed" if has_failed else "complete"
         self._values["finished"] = now()
         self.save()
 
@@ -313,9 +315,14 @@ def _entry_before_measuring(case: ResolvedCase) -> dict[str, Any]:
 
 def _warn_of_random_weights(suite: ResolvedSuite) -> list[str]:
     """Return a warning if some models have random weights and others have trained ones."""
-    weights = {case.name: getattr(case.config, "weights", None) for case in suite.models}
-    random = [name for name, value in weights.items() if value == "random"]
-    has_trained = any(value not in ("random", None) for value in weights.values())
+    random = []
+    has_trained = False
+    for case in suite.models:
+        weights = getattr(case.config, "weights", None)  # not every adapter has the setting
+        if weights == "random":
+            random.append(case.name)
+        elif weights is not None:
+            has_trained = True
     if not random or not has_trained:
         return []
     names = ", ".join(random)

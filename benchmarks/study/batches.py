@@ -159,8 +159,11 @@ class SceneStore:
         """Return how many rows and columns of a view's frame each image covers: int64 [N, 2]."""
         if view == "clip_crop":  # a square from the image's centre fills its frame
             return torch.full((len(self.sizes_N2), 2), side, device=self._device)
+        # Many thousands of images have a few hundred sizes.
         extent_of = lru_cache(None)(partial(extent_in_frame, frame_px=side))
-        extents = [extent_of((height, width)) for height, width in self.sizes_N2.tolist()]
+        extents = []
+        for height, width in self.sizes_N2.tolist():
+            extents.append(extent_of((height, width)))
         return torch.tensor(extents).to(self._device)
 
     def _encoder_maps(self, encoder: Encoder) -> dict[str, Tensor]:
@@ -171,11 +174,14 @@ class SceneStore:
         if not encoder.maps((1, 1)):
             return {}
         maps_of = lru_cache(None)(encoder.maps)
-        by_scene = [maps_of((height, width)) for height, width in self.sizes_N2.tolist()]
-        maps = {}
-        for name in by_scene[0]:
-            maps[name] = torch.stack([of_scene[name] for of_scene in by_scene]).to(self._device)
-        return maps
+        maps_by_name: dict[str, list[Tensor]] = {}
+        for height, width in self.sizes_N2.tolist():
+            for name, scene_map in maps_of((height, width)).items():
+                maps_by_name.setdefault(name, []).append(scene_map)
+        stacked = {}
+        for name, scene_maps in maps_by_name.items():
+            stacked[name] = torch.stack(scene_maps).to(self._device)
+        return stacked
 
     def _read_queries(self, chunks: Sequence[Chunk]) -> None:
         """Join the queries of all chunks.
@@ -183,18 +189,23 @@ class SceneStore:
         Scenes are numbered and tokens padded over all of them.
         """
         longest = max(chunk.ids_QL.shape[1] for chunk in chunks)
-        scenes, ids = [], []
+        scenes, families, targets, chosen, ids, ends = [], [], [], [], [], []
         first_scene = 0
         for chunk in chunks:
             scenes.append(chunk.scene_Q + first_scene)
             first_scene += len(chunk.sizes_N2)
+            families.append(chunk.family_Q)
+            targets.append(chunk.targets_Q)
+            chosen.append(chunk.chosen_Q)
             ids.append(pad(chunk.ids_QL, (0, longest - chunk.ids_QL.shape[1])))
+            ends.append(chunk.ends_Q)
         self.scene_Q = torch.cat(scenes).long()
-        self.family_Q = torch.cat([chunk.family_Q for chunk in chunks])
-        self.targets_Q = torch.cat([chunk.targets_Q for chunk in chunks])
-        self.chosen_Q = torch.cat([chunk.chosen_Q for chunk in chunks])
+        self.family_Q = torch.cat(families)
+        self.targets_Q = torch.cat(targets)
+        self.chosen_Q = torch.cat(chosen)
+        # The model reads these on the device; the others choose the queries, on the host.
         self._ids_QL = torch.cat(ids).to(self._device)
-        self._ends_Q = torch.cat([chunk.ends_Q for chunk in chunks]).long().to(self._device)
+        self._ends_Q = torch.cat(ends).long().to(self._device)
         self._targets_Q = self.targets_Q.to(self._device)
 
     def _prepare_draws(self) -> None:

@@ -97,8 +97,9 @@ def visible_gpus() -> list[str]:
 
     count = torch.cuda.device_count()
     restricted_to = os.environ.get(VISIBLE_GPUS)
-    ids = restricted_to.split(",") if restricted_to else [str(i) for i in range(count)]
-    return ids[:count]
+    if restricted_to:
+        return restricted_to.split(",")[:count]
+    return [str(number) for number in range(count)]
 
 
 class _JobQueue(Generic[Result]):
@@ -124,12 +125,13 @@ class _JobQueue(Generic[Result]):
         A job waits for the one it starts from.
         """
         unfinished = set(self.waiting)
-        unfinished.update(job for job, _ in self.running.values())
-        ready = [job for job, start in self.waiting.items() if start not in unfinished]
-        for job in ready[: len(self.free_slots)]:
-            del self.waiting[job]
-            slot = self.free_slots.pop(0)
-            self.running[submit(job, slot)] = (job, slot)
+        for job, _ in self.running.values():
+            unfinished.add(job)
+        for job, start in list(self.waiting.items()):
+            if start not in unfinished and self.free_slots:
+                del self.waiting[job]
+                slot = self.free_slots.pop(0)
+                self.running[submit(job, slot)] = (job, slot)
 
     def finish(self, on_result: Callable[[Result], None]) -> None:
         """Wait until at least one job ends."""
@@ -141,11 +143,12 @@ class _JobQueue(Generic[Result]):
             if error is None:
                 on_result(future.result())
                 continue
+            # The reason is one line of a message.
             self.failed[job] = " ".join(f"{type(error).__name__}: {error}".split())
-            starting_from_it = [other for other, start in self.waiting.items() if start == job]
-            for other in starting_from_it:
-                del self.waiting[other]
-                self.failed[other] = "not begun"
+            for waiting, start in list(self.waiting.items()):
+                if start == job:
+                    del self.waiting[waiting]
+                    self.failed[waiting] = "not begun"
 
 
 class _InThisProcess(Executor):

@@ -83,6 +83,13 @@ class _Part:
         """Return the file that holds the same scenes for a CLIP of a finer grid."""
         return _fine_file(self.file, FINE_VIEW, clip_px)
 
+    def is_rendered(self, sides: Collection[int]) -> bool:
+        """Return whether its file and those of all finer grids are there."""
+        expected = [self.file]
+        for side in sides:
+            expected.append(self.fine_file(side))
+        return all(file.exists() for file in expected)
+
 
 def render(
     folder: Path, seed: int, splits: Mapping[str, int], processes: int, sides: Collection[int] = ()
@@ -104,11 +111,7 @@ def render(
     parts = []
     for split, scenes in splits.items():
         parts += _parts(folder, seed, split, scenes)
-    missing = []
-    for part in parts:
-        expected = [part.file, *(part.fine_file(side) for side in sides)]
-        if not all(file.exists() for file in expected):
-            missing.append(part)
+    missing = [part for part in parts if not part.is_rendered(sides)]
     render_part = partial(_render_part, seed, sides)
     if processes == 1:
         for part in missing:
@@ -155,8 +158,10 @@ def _render_part(seed: int, sides: Collection[int], part: _Part) -> None:
 def _fine_view(scenes: Sequence[Scene], clip_px: int) -> Tensor:
     """Return the view of a CLIP that reads images of another side: uint8 [N, 3, side, side]."""
     preprocessor = Preprocessor(LisaConfig(clip_px=clip_px).sizes, (FINE_VIEW,))
-    pictures = [fromarray(scene.image) for scene in scenes]
-    pixels = [preprocessor.pixels(FINE_VIEW, picture) for picture in pictures]
+    pixels = []
+    for drawn in scenes:
+        picture = fromarray(drawn.image)
+        pixels.append(preprocessor.pixels(FINE_VIEW, picture))
     return torch.from_numpy(np.stack(pixels))
 
 
@@ -209,7 +214,7 @@ def chunk(scenes: Sequence[Scene]) -> Chunk:
     # Every wording of every query is one query of the chunk.
     tokens = WordTokenizer(load("tiny"))
     scene_of_query, targets, families, is_chosen = [], [], [], []
-    prefix, after_image, with_answer = [], [], []
+    prefix, ends, ids = [], [], []
     for index, drawn in enumerate(scenes):
         # A folder in ReasonSeg's format has the first wording of each chosen query.
         chosen_wordings = {query.texts[0] for query in chosen(drawn)}
@@ -218,20 +223,24 @@ def chunk(scenes: Sequence[Scene]) -> Chunk:
                 prompt, answer = forced_ids(config, tokens, text, query.is_sentence)
                 image = prompt.index(IMAGE_ID)
                 prefix = prompt[:image]  # the same for all queries
-                after_image.append(prompt[image + 1 :])
-                with_answer.append([*prompt[image + 1 :], *answer])
+                after_image = prompt[image + 1 :]
+                ends.append(len(after_image))
+                ids.append([*after_image, *answer])
                 scene_of_query.append(index)
+                # A target is an object's label: bit i is label i.
                 targets.append(sum(1 << label for label in query.targets))
                 families.append(FAMILIES.index(query.family))
                 is_chosen.append(text in chosen_wordings)
 
-    labels = [scene.labels_HW for scene in scenes]
-    in_frame = [_labels_in_frame(labels_HW) for labels_HW in labels]
-    in_crop = [_labels_in_crop(labels_HW, preset.clip.grid) for labels_HW in labels]
-    attributes = [_attributes(scene) for scene in scenes]
+    sizes, in_frame, in_crop, attributes = [], [], [], []
+    for drawn in scenes:
+        sizes.append(drawn.labels_HW.shape)
+        in_frame.append(_labels_in_frame(drawn.labels_HW))
+        in_crop.append(_labels_in_crop(drawn.labels_HW, preset.clip.grid))
+        attributes.append(_attributes(drawn))
     return Chunk(
         views=views,
-        sizes_N2=torch.tensor([labels_HW.shape for labels_HW in labels]),
+        sizes_N2=torch.tensor(sizes),
         labels_NHW=torch.from_numpy(np.stack(in_frame)),
         crop_labels_NHW=torch.from_numpy(np.stack(in_crop)),
         attributes_NO3=torch.tensor(attributes, dtype=torch.int16),
@@ -239,8 +248,8 @@ def chunk(scenes: Sequence[Scene]) -> Chunk:
         targets_Q=torch.tensor(targets, dtype=torch.int32),
         family_Q=torch.tensor(families, dtype=torch.uint8),
         chosen_Q=torch.tensor(is_chosen),
-        ids_QL=_padded(with_answer),
-        ends_Q=torch.tensor([len(ids) for ids in after_image], dtype=torch.int16),
+        ids_QL=_padded(ids),
+        ends_Q=torch.tensor(ends, dtype=torch.int16),
         prefix=torch.tensor(prefix, dtype=torch.int64),
     )
 

@@ -7,7 +7,8 @@ outputs/metrics_epoch_N.json    the scores of an epoch
 outputs/training_history.json   all epochs
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
@@ -76,24 +77,36 @@ class TrainingJournal:
             evaluated: the evaluation, one record per query.
             memory: of each process, over the epoch's steps.
         """
-        all_steps = self._steps()
-        own_steps = [line for line in all_steps if line.epoch == epoch]
-        scores = metrics.scores(query.counts for query in evaluated)
+        counts, inference_ns, lines = [], [], []
+        for query in evaluated:
+            counts.append(query.counts)
+            inference_ns.append(query.latency_ns or 0)
+            lines.append(query.as_json())
+        scores = metrics.scores(counts)
+        best_so_far = max((_quality(line.scores) for line in self._epochs()), default=-math.inf)
+
+        # Evaluations and checkpoints take no part in these times: they are not in a step.
+        losses, steps_s, training_ns = [], [], 0
+        for done in self._steps():
+            training_ns += done.latency_ns
+            if done.epoch == epoch:
+                losses.append(done.loss)
+                steps_s.append(done.latency_ns / 1e9)
+
         record = TrainingEpoch(
             epoch=epoch,
             step=step,
             scores=scores,
             queries=len(evaluated),
-            avg_inference_time_s=fmean(query.latency_ns or 0 for query in evaluated) / 1e9,
-            train_loss=fmean(line.loss for line in own_steps),
-            # Evaluations and checkpoints take no part in these times: they are not in a step.
-            step_s=median(line.latency_ns / 1e9 for line in own_steps),
-            train_s=sum(line.latency_ns for line in all_steps) / 1e9,
+            avg_inference_time_s=fmean(inference_ns) / 1e9,
+            train_loss=fmean(losses),
+            step_s=median(steps_s),
+            train_s=training_ns / 1e9,
             peak_bytes=_largest([reading.peak_bytes for reading in memory]),
             peak_reserved_bytes=_largest([reading.peak_reserved_bytes for reading in memory]),
-            best=all(_quality(scores) > _quality(line.scores) for line in self._epochs()),
+            best=_quality(scores) > best_so_far,
         )
-        append(self.evaluations, [query.as_json() for query in evaluated])
+        append(self.evaluations, lines)
         append(self.lines, [record.as_json()])
         write_json(self.history.with_name(f"metrics_epoch_{epoch}.json"), _for_users(record))
         self._write_history("running")
@@ -105,25 +118,29 @@ class TrainingJournal:
         write_json(self.folder / RUN, self.manifest.as_json())
         self._write_history(status)
 
-    def _steps(self) -> list[TrainingStep]:
-        lines = current_lines(self.lines)
-        return [TrainingStep.from_json(line) for line in lines if line["kind"] == STEP]
+    def _steps(self) -> Iterator[TrainingStep]:
+        for line in current_lines(self.lines):
+            if line["kind"] == STEP:
+                yield TrainingStep.from_json(line)
 
-    def _epochs(self) -> list[TrainingEpoch]:
-        lines = current_lines(self.lines)
-        return [TrainingEpoch.from_json(line) for line in lines if line["kind"] == EPOCH]
+    def _epochs(self) -> Iterator[TrainingEpoch]:
+        for line in current_lines(self.lines):
+            if line["kind"] == EPOCH:
+                yield TrainingEpoch.from_json(line)
 
     def _write_history(self, status: str) -> None:
-        epochs = self._epochs()
         best_epoch = None
-        for epoch in epochs:
+        epochs = []
+        for epoch in self._epochs():
+            # Each epoch that is marked was better than all before it: the last one is the best.
             if epoch.best:
                 best_epoch = epoch.epoch
+            epochs.append(_for_users(epoch))
         history = {
             "status": status,
             "best_epoch": best_epoch,
             **self.manifest.as_json()["training"],
-            "epochs": [_for_users(epoch) for epoch in epochs],
+            "epochs": epochs,
         }
         write_json(self.history, history)
 
