@@ -1,14 +1,19 @@
 """Claims as a suite states them: a sentence, the quantity it is about, two cases, and a bound.
 
-What a claim can be about is in `reports/run/claims.py`; of trainings, in `reports/run/training_claims.py`.
+What a claim can be about is in `reports/run/claims.py`; of trainings, in
+`reports/run/training_claims.py`.
 
 claim: peak memory falls by 40 %    the claim in words
 quantity: memory.peak               one of `reports.run.claims.QUANTITIES`
-reference: dual                     by default the case that the candidate is compared with
-                                    names of trainings where the quantity is training.NAME; by default the first
-candidate: clip-nf4                 time and memory are candidate over reference, quality is the difference in points
-at_most: 0.6                        or at_least, in the quantity's unit; a value equal to the bound confirms the claim
-card: 8GB                           in place of reference and bound, for the quantities `fits` and `training.fits`
+reference: dual                     by default the case that the candidate is compared with; the name
+                                    of a training where the quantity is training.NAME, by default the
+                                    first
+candidate: clip-nf4                 time and memory are candidate over reference, quality is the
+                                    difference in points
+at_most: 0.6                        or at_least, in the quantity's unit; a value equal to the bound
+                                    confirms the claim
+card: 8GB                           in place of reference and bound, for the quantities `fits` and
+                                    `training.fits`
 published: 0.57                     what the claim's author measured, in the same unit
 source: the paper, table 3          who says so, and how it is read here
 needs: a training                   in place of a quantity: what this run lacks to measure it

@@ -117,7 +117,8 @@ def _refuse(query: str, case: LisaConfig, out: Path, allow_random: bool) -> None
         )
     if case.weights == weights_format.RANDOM and not allow_random:
         raise UsageError(
-            "weights=random segments noise; name a checkpoint with weights=FOLDER, a hub id, or packaged"
+            "weights=random segments noise; "
+            "name a checkpoint with weights=FOLDER, a hub id, or packaged"
         )
     if out.suffix.lower() != ".png":
         raise UsageError(f"{out}: the mask is written as PNG; give a name that ends in .png")

@@ -20,7 +20,10 @@ def is_flag(shape: dict[str, Any]) -> bool:
 
 
 def is_ignored_region(shape: dict[str, Any]) -> bool:
-    """Return whether a polygon's pixels are left out of every score: its label contains ``ignore``."""
+    """Return whether a polygon's pixels are left out of every score.
+
+    Its label then contains ``ignore``.
+    """
     return "ignore" in shape["label"].lower()
 
 
@@ -103,7 +106,10 @@ def _meta_fault(meta: Any) -> str | None:
 
 
 def _can_be_encoded(text: str) -> bool:
-    """Return whether a text can be written to a file: JSON can spell half a character, such as ``\\ud800``."""
+    r"""Return whether a text can be written to a file.
+
+    JSON can spell half a character, such as ``\ud800``.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:

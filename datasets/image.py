@@ -16,10 +16,11 @@ PNG_END = b"IEND"
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Decode an image as the original does with ``cv2.imread``: upright by its EXIF tag, 8 bits, no alpha.
+    """Decode an image as the original does with ``cv2.imread``.
 
-    There is one difference: a file that is cut short is an error here. The original fills the missing part
-    with grey, and so evaluates a picture that nobody has annotated.
+    It is upright by its EXIF tag, has 8 bits and no alpha. There is one difference: a file that is
+    cut short is an error here. The original fills the missing part with grey, and so evaluates a
+    picture that nobody has annotated.
 
     Returns:
         uint8 [H, W, 3], RGB.
@@ -41,9 +42,13 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def breaks_off(encoded: bytes) -> bool:
-    """Return whether a JPEG or PNG lacks its end mark. Bytes after the mark, such as padding, do not matter."""
+    """Return whether a JPEG or PNG lacks its end mark.
+
+    Bytes after the mark, such as padding, do not matter.
+    """
     if encoded.startswith(JPEG_START):
-        # A thumbnail in the headers has an end mark, too: only one after the scan's beginning counts.
+        # A thumbnail in the headers has an end mark, too: only one after the scan's beginning
+        # counts.
         return encoded.rfind(JPEG_END) < _jpeg_scan(encoded)
     return encoded.startswith(PNG_START) and encoded.rfind(PNG_END) < 0
 
@@ -51,8 +56,8 @@ def breaks_off(encoded: bytes) -> bool:
 def _jpeg_scan(encoded: bytes) -> int:
     """Return the position at which a JPEG's compressed pixels begin; 0 if there are none.
 
-    The headers before them are segments: a marker of two bytes, 0xFF and a kind, and then a length of two
-    bytes that includes itself.
+    The headers before them are segments: a marker of two bytes, 0xFF and a kind, and then a length
+    of two bytes that includes itself.
     """
     at = len(JPEG_START)
     while at + 4 <= len(encoded):
@@ -77,7 +82,9 @@ def image_hash(path: Path) -> str:
 
 
 def digest(path: Path) -> bytes:
-    """Return the SHA-256 of a file's bytes, 32 bytes long. The file is read in pieces, in constant memory.
+    """Return the SHA-256 of a file's bytes, 32 bytes long.
+
+    The file is read in pieces, in constant memory.
 
     Raises:
         DataError: the file cannot be read.

@@ -1,12 +1,14 @@
-"""Drawing polygons as OpenCV 4.8.0 does, which the original LISA uses, whatever OpenCV is installed.
+"""Drawing polygons as OpenCV 4.8.0 does, which the original LISA uses.
 
-``cv2.polylines`` draws the same outlines in old and new versions, so it is used. ``cv2.fillPoly`` does not:
-from 4.11 on it keeps inside the outline; before that, the filled area could lie one pixel beside it, which
-changes up to half a per cent of a mask's pixels. So polygons are filled here, by the older rule. The
-result was compared with OpenCV 4.10.0 on 30,000 random polygons with points inside and far outside the
-picture; all pixels were the same.
+The pixels are the same whatever OpenCV is installed. ``cv2.polylines`` draws the same outlines in
+old and new versions, so it is used. ``cv2.fillPoly`` does not: from 4.11 on it keeps inside the
+outline; before that, the filled area could lie one pixel beside it, which changes up to half a per
+cent of a mask's pixels. So polygons are filled here, by the older rule. The result was compared with
+OpenCV 4.10.0 on 30,000 random polygons with points inside and far outside the picture; all pixels
+were the same.
 
-Source of the rule: `CollectPolyEdges` and `FillEdgeCollection` in `modules/imgproc/src/drawing.cpp` of OpenCV.
+Source of the rule: `CollectPolyEdges` and `FillEdgeCollection` in
+`modules/imgproc/src/drawing.cpp` of OpenCV.
 """
 
 from typing import NamedTuple
@@ -19,7 +21,9 @@ HALF = 1 << (FRACTION_BITS - 1)
 
 
 def draw_polygon(canvas_HW: np.ndarray, points: np.ndarray, value: int) -> None:
-    """Draw a closed polygon in place: its outline, one pixel thick, and its inside by the even-odd rule.
+    """Draw a closed polygon in place.
+
+    Its outline is one pixel thick; its inside is filled by the even-odd rule.
 
     Args:
         canvas_HW: uint8 [H, W].
@@ -30,8 +34,8 @@ def draw_polygon(canvas_HW: np.ndarray, points: np.ndarray, value: int) -> None:
     rows, left, right = _runs(points, *canvas_HW.shape)
     if rows.size == 0:
         return
-    # Each run adds 1 at its first column and takes it away after its last; the sum along a row is above
-    # 0 inside the polygon. Only the part of the canvas with runs is touched.
+    # Each run adds 1 at its first column and takes it away after its last; the sum along a row is
+    # above 0 inside the polygon. Only the part of the canvas with runs is touched.
     top, bottom = rows.min(), rows.max() + 1
     start, stop = left.min(), right.max() + 1
     steps = np.zeros((bottom - top, stop - start + 1), np.int32)
@@ -50,8 +54,8 @@ def _runs(points: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.n
     # An edge crosses its top row, but not its bottom row: that one belongs to the next edge.
     first_rows = np.clip(edges.tops, 0, height)
     row_counts = np.clip(edges.bottoms, 0, height) - first_rows
-    # One crossing for each edge and row: `edge_of` repeats each edge for its rows, and `offsets` counts
-    # them from 0.
+    # One crossing for each edge and row: `edge_of` repeats each edge for its rows, and `offsets`
+    # counts them from 0.
     edge_of = np.repeat(np.arange(len(row_counts)), row_counts)
     ends = np.cumsum(row_counts)
     offsets = np.arange(row_counts.sum()) - np.repeat(ends - row_counts, row_counts)
@@ -85,9 +89,9 @@ class _Edges(NamedTuple):
 def _edges(points: np.ndarray, height: int, width: int) -> _Edges:
     """Return the edges as the older OpenCV computes them.
 
-    It takes the slope of an edge that leaves the canvas from the rounded ends of the visible part. The
-    other edges are shifted by half a pixel, so that their crossings round to the nearest column; those
-    that leave the canvas are not, and round to the left.
+    It takes the slope of an edge that leaves the canvas from the rounded ends of the visible part.
+    The other edges are shifted by half a pixel, so that their crossings round to the nearest
+    column; those that leave the canvas are not, and round to the left.
     """
     begins = np.roll(points, 1, axis=0).astype(np.int64)
     ends = points.astype(np.int64)

@@ -1,7 +1,8 @@
 """Reading folders in ReasonSeg's format, and drawing the masks exactly as the original LISA does.
 
-``ROOT/<split>/NAME.jpg`` lies beside ``NAME.json``, which holds the wordings of one query and the polygons
-of its target. Facts about the format: `utils/data_processing.py` of dvlab-research/LISA at commit 3cb2d43.
+``ROOT/<split>/NAME.jpg`` lies beside ``NAME.json``, which holds the wordings of one query and the
+polygons of its target. Facts about the format: `utils/data_processing.py` of dvlab-research/LISA at
+commit 3cb2d43.
 """
 
 import hashlib
@@ -29,27 +30,31 @@ TEXTS = ("first", "all")
 def draw_mask(annotation: dict[str, Any], height: int, width: int) -> np.ndarray:
     """Draw the polygons of one annotation.
 
-    Polygons labelled ``flag`` are left out. A label that contains ``ignore`` draws 255, any other 1. The
-    largest polygon is drawn first, by the area of its own raster, so that smaller ones lie on top. Of two
-    equally large ones, the one that is listed first lies on top.
+    Polygons labelled ``flag`` are left out. A label that contains ``ignore`` draws 255, any other
+    draws 1. The largest polygon is drawn first, by the area of its own raster, so that smaller ones
+    lie on top. Of two equally large ones, the one that is listed first lies on top.
 
     Args:
-        annotation: as `read_annotation` returns it; points in pixels, (x, y), origin at the image's top
-            left corner.
+        annotation: as `read_annotation` returns it; points in pixels, (x, y), origin at the image's
+            top left corner.
         height: of the image, in pixels.
         width: of the image, in pixels.
 
     Returns:
         uint8 [H, W]: 0 background, 1 target, 255 ignored.
     """
-    shapes = [shape for shape in annotation["shapes"] if not is_flag(shape)]
-    rasters = [_raster(shape, height, width) for shape in shapes]
-    areas = [np.count_nonzero(raster_HW) for raster_HW in rasters]
+    rasters, values, areas = [], [], []
+    for shape in annotation["shapes"]:
+        if not is_flag(shape):
+            raster_HW = _raster(shape, height, width)
+            rasters.append(raster_HW)
+            areas.append(np.count_nonzero(raster_HW))
+            values.append(IGNORED if is_ignored_region(shape) else 1)
     smallest_first = np.argsort(areas, kind="stable")
     mask_HW = np.zeros((height, width), np.uint8)
     # Reversed, the stable order also puts the later of two equally large ones first.
     for i in smallest_first[::-1]:
-        mask_HW[rasters[i]] = IGNORED if is_ignored_region(shapes[i]) else 1
+        mask_HW[rasters[i]] = values[i]
     return mask_HW
 
 
@@ -77,7 +82,9 @@ def annotation_files(folder: Path) -> list[Path]:
 
 
 def splits(root: Path) -> list[str]:
-    """Return the splits of a data folder: its subfolders that hold images or have one of the usual names.
+    """Return the splits of a data folder.
+
+    These are its subfolders that hold images or have one of the usual names.
 
     Raises:
         DataError: the folder is missing, or holds no split.
@@ -113,7 +120,12 @@ def split_folder(root: Path, split: str) -> Path:
 
 
 class _QueryFile(NamedTuple):
-    """Where a query is: its image, and which wording of the annotation it is; None: the only one taken."""
+    """Where a query is.
+
+    Attributes:
+        image: the file of its image.
+        number: which wording of the annotation it is; None: the only one that is taken.
+    """
 
     image: Path
     number: int | None
@@ -154,9 +166,9 @@ class _Pair:
 class ReasonSeg(Sequence[Sample]):
     """The queries of one split, in the order of their file names.
 
-    It holds file names only. Each access makes a new sample, which reads its JSON then and its pixels when
-    they are needed, so that going through a split takes constant memory. Only what `read_ahead` has read is
-    kept.
+    It holds file names only. Each access makes a new sample, which reads its JSON then and its
+    pixels when they are needed, so that going through a split takes constant memory. Only what
+    `read_ahead` has read is kept.
     """
 
     def __init__(
@@ -167,14 +179,14 @@ class ReasonSeg(Sequence[Sample]):
         Args:
             root: the folder that holds the splits.
             split: name of a folder in `root`.
-            texts: "first" takes the first wording of each query, as the original's validation does; "all"
-                takes each wording as a query of its own, with ids such as ``NAME#0``.
+            texts: "first" takes the first wording of each query, as the original's validation does;
+                "all" takes each wording as a query of its own, with ids such as ``NAME#0``.
             limit: at most so many queries, from the first on; None: all.
 
         Raises:
             UsageError: `texts` or `limit` is out of range.
-            DataError: the folder or the split is missing or empty, an image lacks its JSON, or a JSON lacks
-                its image.
+            DataError: the folder or the split is missing or empty, an image lacks its JSON, or a
+                JSON lacks its image.
         """
         if texts not in TEXTS:
             raise unknown("choice of texts", texts, TEXTS)
@@ -233,9 +245,10 @@ class ReasonSeg(Sequence[Sample]):
         self._kept = kept
 
     def fingerprint(self) -> str:
-        """Return a digest of all that the queries are made of: ids, texts, and the bytes of all files.
+        """Return a digest of all that the queries are made of.
 
-        Each file is read once, in constant memory, and each annotation is checked.
+        These are ids, texts, and the bytes of all files. Each file is read once, in constant
+        memory, and each annotation is checked.
 
         Returns:
             16 hexadecimal digits.

@@ -15,7 +15,8 @@ from .image import read_image
 from .reasonseg import annotation_files, draw_mask, image_files, split_folder, splits
 
 NARROWEST_PX = 2
-# Long side over short side. Scaled to 1024 pixels, as SAM does, five pixels are left of the short side.
+# Long side over short side. Scaled to 1024 pixels, as SAM does, five pixels are left of the short
+# side.
 MOST_EXTREME = 200
 
 
@@ -100,7 +101,8 @@ def _pair_problems(image_path: Path) -> Iterator[Problem]:
 def _read_image(path: Path) -> tuple[np.ndarray | None, str | None]:
     """Return the pixels, if they can be read, and what is wrong with the file.
 
-    OpenCV accepts much that is damaged, and fills it with grey. So Pillow, which does not, decodes the file too.
+    OpenCV accepts much that is damaged, and fills it with grey. So Pillow, which does not, decodes
+    the file too.
     """
     try:
         pixels_HW3 = read_image(path)
@@ -142,7 +144,8 @@ def _shape_faults(annotation: dict[str, Any], image_name: str) -> Iterator[str]:
         if len(shape["points"]) < 3:
             yield f"shapes[{number}] has {len(shape['points'])} points; a polygon needs three"
         if shape.get("image_name", image_name) != image_name:
-            yield f"shapes[{number}] names the image {shape['image_name']!r}; expected {image_name!r}"
+            named = shape["image_name"]
+            yield f"shapes[{number}] names the image {named!r}; expected {image_name!r}"
 
 
 def _mask_faults(annotation: dict[str, Any], height: int, width: int) -> Iterator[str]:

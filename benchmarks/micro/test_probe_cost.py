@@ -1,7 +1,8 @@
-"""What the instrument itself costs: a tiny LISA asked with the timing probe and with one that measures nothing.
+"""What the instrument itself costs: a tiny LISA with the timing probe and without any.
 
-`make bench` prints both; the difference of the medians is the probe's share. The assertion in the third test is on the
-regions alone, timed apart, because the share is far below the noise of whole queries.
+`make bench` prints both; the difference of the medians is the probe's share. The assertion in the
+third test is on the regions alone, timed apart, because the share is far below the noise of whole
+queries.
 """
 
 import statistics

@@ -1,4 +1,4 @@
-"""What must stay cheap beside a query: the front door, a region, counting, reading, drawing and keeping a mask.
+"""What must stay cheap beside a query: starting, a region, and reading, drawing and counting masks.
 
 Each test states its budget and compares the fastest round with it, which is the one that other
 programs disturbed least. Tests in `tests/` look at no clock; these are for an idle machine.
@@ -122,9 +122,14 @@ def test_reading_a_query(fastest, tmp_path):
 
 @pytest.fixture(params=["smooth", "noise"])
 def mask_HW(request):
-    """Of 1024 x 1024 pixels: an outline as models draw it, or the worst case, where every second pixel is a run."""
-    noise_HW = np.random.default_rng(0).standard_normal((1024, 1024))
-    return (cv2.GaussianBlur(noise_HW, (0, 0), 20) if request.param == "smooth" else noise_HW) > 0
+    """Return a mask of 1024 x 1024 pixels.
+
+    It is an outline as models draw it, or the worst case, where every second pixel is a run.
+    """
+    levels_HW = np.random.default_rng(0).standard_normal((1024, 1024))
+    if request.param == "smooth":
+        levels_HW = cv2.GaussianBlur(levels_HW, (0, 0), 20)
+    return levels_HW > 0
 
 
 BUDGET_S = {"smooth": 20e-3, "noise": 0.5}

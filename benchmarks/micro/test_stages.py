@@ -1,11 +1,14 @@
-"""What each stage of each variant takes: at tiny size on the CPU, and `lisa-7b` in bf16 on CUDA where there is a GPU.
+"""What each stage of each variant takes.
 
-For work on the code; what is claimed about LISA is measured by `lisabench run`, which interleaves fresh processes. A
-stage is given what the stages before it have made, once; the variants of one stage stand in one table.
+It is timed at tiny size on the CPU, and as `lisa-7b` in bf16 on CUDA where there is a GPU. This is for
+work on the code; what is claimed about LISA is measured by `lisabench run`, which interleaves fresh
+processes. A stage is given what the stages before it have made, once; the variants of one stage are
+in one table.
 
-The CUDA timer: a host runs ahead of its GPU, and the time would be that of handing work over. `cuda_seconds` waits for
-the GPU before it reads the host's clock, and pytest-benchmark reads its timer right before and right after the stage:
-a round runs from an idle GPU to an idle GPU. Asking an idle GPU takes some microseconds, which are part of it.
+The CUDA timer: a host runs ahead of its GPU, and the time would be that of handing work over.
+`cuda_seconds` waits for the GPU before it reads the host's clock, and pytest-benchmark reads its
+timer right before and right after the stage: a round runs from an idle GPU to an idle GPU. To wait
+for an idle GPU takes some microseconds, which are part of it.
 """
 
 import time
@@ -44,7 +47,10 @@ def cuda_seconds() -> float:
 
 
 def asked(sample, settings):
-    """The adapter, and by name what each stage has made of the query; its memory is freed at the end."""
+    """Yield the adapter, and what each stage has made of the query, by the stage's name.
+
+    The adapter's memory is freed at the end.
+    """
     adapter = find("lisa")(make_case("lisa", settings), NullProbe())
     made = {"samples": [sample]}
     for stage in STAGES:

@@ -130,7 +130,8 @@ def restore(checkpoint: Path, parameters: dict[str, nn.Parameter]) -> dict[str, 
         ) from error
     if tensors.keys() != parameters.keys():
         raise DataError(
-            f"{checkpoint} has other trained parameters than this training: start again in a new folder"
+            f"{checkpoint} has other trained parameters than this training: "
+            "start again in a new folder"
         )
     with torch.no_grad():
         for name, tensor in tensors.items():

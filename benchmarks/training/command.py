@@ -154,8 +154,9 @@ def _open_folder(plan: Setup, manifest: TrainingManifest) -> None:
     before["case"] = asdict(LisaConfig()) | before["case"]
     differing = _differing(before, manifest.configuration)
     if differing:
+        listed = ", ".join(sorted(differing))
         raise UsageError(
-            f"{plan.folder} holds a training of another configuration ({', '.join(sorted(differing))}): "
+            f"{plan.folder} holds a training of another configuration ({listed}): "
             "give the same options, or name a new --output_dir"
         )
 
@@ -229,8 +230,8 @@ def _warnings(plan: Setup, lisa: Lisa) -> list[str]:
     trains_head = "embeddings" in plan.recipe.trains or "token_rows" in plan.recipe.trains
     if trains_head and not plan.losses.ce:
         warnings.append(
-            "the language model's head is trained but learns nothing, because no loss is on the answer"
-            " (--ce_weight is 0)"
+            "the language model's head is trained but learns nothing, because no loss is on the "
+            "answer (--ce_weight is 0)"
         )
     return warnings
 
@@ -256,7 +257,8 @@ def _teacher(plan: Setup) -> SamVisionEncoder | None:
     dual = Lisa(case, NullProbe(), starting=True)
     if "sam_encoder" in dual.new_parts:
         raise UsageError(
-            f"the teacher ({weights}) has another SAM than sam={plan.case.sam}: set sam to the one that it has"
+            f"the teacher ({weights}) has another SAM than sam={plan.case.sam}: "
+            "set sam to the one that it has"
         )
     return cast(SamVisionEncoder, dual.model.get_submodule("encoder.sam_encoder"))
 

@@ -62,8 +62,8 @@ def check_card(claim: Claim, trainings: Mapping[str, Options]) -> None:
     cap = trainings[claim.candidate or ""].get("gpu_memory")
     if cap is None or card_bytes(cap) != card_bytes(claim.card or ""):
         raise UsageError(
-            f"claim {claim.claim!r} has a card of {claim.card}, but the training {claim.candidate} is capped to {cap};"
-            f" give it gpu_memory: {claim.card}"
+            f"claim {claim.claim!r} has a card of {claim.card}, but the training {claim.candidate} "
+            f"is capped to {cap}; give it gpu_memory: {claim.card}"
         )
 
 

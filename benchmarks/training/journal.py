@@ -1,4 +1,4 @@
-"""What a training writes beside its weights: its records, and the files of the modified LISA's tool.
+"""What a training writes beside its weights: records, and the files of the modified LISA's tool.
 
 run.json                        the manifest; written first, updated last
 training.jsonl                  one line per step, and one per epoch, each with its `kind`

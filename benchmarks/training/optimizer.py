@@ -38,11 +38,11 @@ def make_optimizer(
 
 
 def implementation(dtype: str | None, on_gpu: bool) -> dict[str, bool]:
-    """Return the arguments that choose one of PyTorch's AdamW implementations, which compute the same.
+    """Return the arguments that choose one of PyTorch's AdamW implementations.
 
-    PyTorch's default on CUDA (``foreach``) holds one more copy of all trained parameters while it
-    steps. For the embedding and head of a 7B in float32 that is 1 GiB, which decides whether a
-    training fits 8 GB. ``fused`` holds no copy.
+    All compute the same. PyTorch's default on CUDA (``foreach``) holds one more copy of all trained
+    parameters while it steps. For the embedding and head of a 7B in float32 that is 1 GiB, which
+    decides whether a training fits 8 GB. ``fused`` holds no copy.
 
     In fp16, a gradient scaler skips steps that overflowed. Accelerate does not notice the steps
     that a fused optimizer skips, and the learning rate's schedule would run ahead. So fp16 takes

@@ -1,4 +1,4 @@
-"""From the options of ``lisabench train`` to a plan: the model's settings, the recipe, the losses."""
+"""From the options of ``lisabench train`` to a plan: model settings, recipe and losses."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -34,8 +34,14 @@ OPTIMIZERS = ("adamw", "adamw_8bit", "paged_adamw_8bit")
 # Options that change neither what is learned nor what is measured; a training may be resumed with
 # others.
 NOT_OF_THE_CONFIGURATION = {
-    "resume", "output_dir", "checkpoint_dir", "save_steps", "save_strategy", "dataloader_num_workers", "gpu_memory",
-}  # fmt: skip
+    "resume",
+    "output_dir",
+    "checkpoint_dir",
+    "save_steps",
+    "save_strategy",
+    "dataloader_num_workers",
+    "gpu_memory",
+}
 
 
 @dataclass(frozen=True)
@@ -182,7 +188,8 @@ def _fill_in(options: TrainingOptions) -> TrainingOptions:
     """
     if options.use_vlm_vision and options.vision not in (None, "clip"):
         raise UsageError(
-            f"--use_vlm_vision means --vision clip, but --vision {options.vision} was given too: take one of them"
+            f"--use_vlm_vision means --vision clip, but --vision {options.vision} was given too: "
+            "take one of them"
         )
     if options.resume and (options.output_dir is None or not options.output_dir.is_dir()):
         raise UsageError(
@@ -253,20 +260,23 @@ def _losses(options: TrainingOptions, recipe: Recipe) -> LossWeights:
 def _refuse_impossible(options: TrainingOptions, case: LisaConfig, recipe: Recipe) -> None:
     if options.recipe == "described" and case.bridge != "linear":
         raise UsageError(
-            f"the recipe described has a linear bridge, not bridge={case.bridge}: take the recipe with-projector"
+            f"the recipe described has a linear bridge, not bridge={case.bridge}: "
+            "take the recipe with-projector"
         )
     is_random = case.weights == RANDOM
     if is_random:
         refuse_random_bridge(options, case, recipe)
     if case.answer != "forced" or case.execution != "eager" or case.reuse != "off":
         raise UsageError(
-            "training forces the answer and runs eagerly: leave answer, execution and reuse as they are"
+            "training forces the answer and runs eagerly: "
+            "leave answer, execution and reuse as they are"
         )
     # Quantised weights are saved as the start's files have them, and random weights are in no file.
     saves = options.save_strategy != "no"
     if is_random and saves and options.quantization != "none":
         raise UsageError(
-            "random weights that are quantised cannot be saved: add --no_quantization, or --save_strategy no"
+            "random weights that are quantised cannot be saved: "
+            "add --no_quantization, or --save_strategy no"
         )
 
 
@@ -284,8 +294,9 @@ def refuse_random_bridge(options: TrainingOptions, case: LisaConfig, recipe: Rec
             trains_bridge = True
     if case.vision != "dual" and not trains_bridge:
         raise UsageError(
-            f"the recipe {options.recipe} does not train the bridge of --vision {case.vision}, which is random:"
-            " add --recipe described, or another recipe that `lisabench list recipes` shows with the bridge"
+            f"the recipe {options.recipe} does not train the bridge of --vision {case.vision}, "
+            "which is random: add --recipe described, or another recipe that `lisabench list recipes` "
+            "shows with the bridge"
         )
 
 

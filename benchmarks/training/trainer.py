@@ -207,7 +207,8 @@ class Trainer:
             last = self.checkpoints.last()
             kept = f"the last checkpoint is {last}" if last else "there is no checkpoint yet"
             raise RunFailed(
-                f"the loss is not finite any more ({losses}); {kept}: lower --lr, or take --dtype fp32"
+                f"the loss is not finite any more ({losses}); {kept}: "
+                "lower --lr, or take --dtype fp32"
             )
         return losses
 

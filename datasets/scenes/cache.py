@@ -1,4 +1,4 @@
-"""The small split of scenes that the package makes for itself, so that a first run needs no download."""
+"""The small split of scenes that the package makes for itself: a first run needs no download."""
 
 import hashlib
 import json
@@ -16,9 +16,9 @@ SEAL = "seal.txt"  # beside the split's folder: a digest of its files, which sho
 def embedded(split: str, count: int, seed: int) -> Path:
     """Return the folder with a split of scenes; it is made on first use, and found again later.
 
-    It is written beside its place and then renamed. So it is there whole or not at all, even where several
-    processes make it at once or one of them is killed. Where files are missing or cut short, it is made
-    again.
+    It is written beside its place and then renamed. So it is there whole or not at all, even where
+    several processes make it at once or one of them is killed. Where files are missing or cut
+    short, it is made again.
 
     Args:
         split: name of the split in it.
@@ -66,7 +66,10 @@ def _seal(folder: Path) -> str:
 
 
 def _make_again(root: Path, split: str, count: int, seed: int) -> None:
-    """Make the split in a temporary folder, take a damaged one away, and put the new one in its place."""
+    """Make the split in a temporary folder, and put it in the place of a damaged one.
+
+    Unlike `whole_folder`, it replaces a folder, and several processes may do so at once.
+    """
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
         prefix=".making-", dir=root.parent, ignore_cleanup_errors=True

@@ -1,7 +1,8 @@
-"""What can be said about the objects of a layout without doubt: positions, sizes and distances, with margins.
+"""What can be said about the objects of a layout without doubt: positions, sizes and distances.
 
-Objects are numbers from 0 on. "Clearly" means with a margin, so that no one who looks at the picture would
-say otherwise. Where a fact is not clear, the methods here return None, and nothing is asked about it.
+Objects are numbers from 0 on. "Clearly" means with a margin, so that no one who looks at the
+picture would say otherwise. Where a fact is not clear, the methods here return None, and no query
+is about it.
 """
 
 import math
@@ -13,13 +14,14 @@ from itertools import product
 from .layout import Layout, Thing
 from .words import ATTRIBUTES, name
 
-GAP = 0.05  # two positions differ if their centres are that far apart, as a share of the picture's side
+# Two positions differ if their centres are that far apart, as a share of the picture's side.
+GAP = 0.05
 SMALLEST_GAP_PX = 12
 LARGER = 1.3  # one object is larger than another if its area is that many times the other's
 FARTHER = 1.3  # the same for distances
 COVERED = 0.08  # an object is partly hidden by another that covers that share of it
-# For each side of the picture: the axis (0 is x, 1 is y), and whether coordinates grow (1) or fall (-1)
-# when one counts from that side.
+# For each side of the picture: the axis (0 is x, 1 is y), and whether coordinates grow (1) or fall
+# (-1) when one counts from that side.
 DIRECTIONS = {"left": (0, 1), "right": (0, -1), "top": (1, 1), "bottom": (1, -1)}
 
 Given = tuple[tuple[str, str], ...]  # pairs of an attribute and its value
@@ -74,8 +76,8 @@ class Relation:
     def certain(self, order: list[int]) -> list[int | None]:
         """Return an order of objects with None in each rank that is open to doubt.
 
-        A rank is certain if all objects of earlier ranks clearly come before its own, and all of later
-        ranks clearly after.
+        A rank is certain if all objects of earlier ranks clearly come before its own, and all of
+        later ranks clearly after.
         """
         later_than, earlier_than = self._later, self.turned._later
         ranks: list[int | None] = []
@@ -128,7 +130,8 @@ class Facts:
         for group in self.groups:
             if len(group.members) == 1 and 1 <= len(group.given) <= 2:
                 single.append(group)
-        # The best name comes last, and replaces the others: fewer attributes, and then one with a shape.
+        # The best name comes last, and replaces the others: fewer attributes, and then one with a
+        # shape.
         single.sort(key=lambda group: (-len(group.given), "shape" in group.fields))
         return {group.members[0]: group.names[0] for group in single}
 
@@ -140,10 +143,13 @@ class Facts:
     @cached_property
     def _before(self) -> dict[str, Relation]:
         """For each side, whether i clearly lies nearer to it than j."""
-        return {side: self._nearer(*direction) for side, direction in DIRECTIONS.items()}
+        relations = {}
+        for side, (axis, sense) in DIRECTIONS.items():
+            relations[side] = self._nearer(axis, sense)
+        return relations
 
     def _nearer(self, axis: int, sense: int) -> Relation:
-        """Return the order of objects from one side, by their centres and by their nearest edges."""
+        """Return the order of objects from one side, by their centres and their nearest edges."""
         side_px = (self.layout.width, self.layout.height)[axis]
         gap_px = max(GAP * side_px, SMALLEST_GAP_PX)
         centres = [sense * centre[axis] for centre in self.centres]
@@ -161,7 +167,7 @@ class Facts:
         return Relation(holds)
 
     def ranked(self, members: tuple[int, ...], side: str) -> list[int | None]:
-        """Return the members in their order from a side; None in every rank that is open to doubt."""
+        """Return the members in their order from a side; None in a rank that is open to doubt."""
         axis, sense = DIRECTIONS[side]
         order = sorted(members, key=lambda i: sense * self.centres[i][axis])
         return self._before[side].certain(order)
@@ -176,8 +182,8 @@ class Facts:
     def _larger(self) -> Relation:
         """The order by size, largest first.
 
-        i is clearly larger than j if its visible part is larger than all of j, so that it does not matter
-        whether one completes hidden parts in the mind, and if it is not smaller across.
+        i is clearly larger than j if its visible part is larger than all of j, so that it does not
+        matter whether one completes hidden parts in the mind, and if it is not smaller across.
         """
         visible_px, full_px = self.layout.visible_px, self.layout.full_px
         extent_px = self.layout.extent_px
@@ -200,7 +206,10 @@ class Facts:
         return None
 
     def extreme(self, members: tuple[int, ...], ref: int, nearest: bool) -> int | None:
-        """Return the member whose centre is nearest to ref's, or farthest from it; None if open to doubt."""
+        """Return the member whose centre is nearest to ref's, or farthest from it.
+
+        None if that is open to doubt.
+        """
         distance = {i: math.dist(self.centres[i], self.centres[ref]) for i in members}
         first, *others = sorted(members, key=lambda i: distance[i], reverse=not nearest)
         for i in others:
@@ -210,7 +219,7 @@ class Facts:
         return first
 
     def covers(self, i: int, j: int) -> bool | None:
-        """Return whether i hides a part of j; None if it hides so little that it may go unnoticed."""
+        """Return whether i hides a part of j; None if it hides so little that nobody may notice."""
         share = self.layout.hidden_px[i, j] / self.layout.full_px[j]
         if 0 < share < COVERED:
             return None

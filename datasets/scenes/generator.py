@@ -1,7 +1,8 @@
-"""Reasoning scenes: synthetic pictures with queries that need looking and thinking, in ReasonSeg's format.
+"""Reasoning scenes: synthetic pictures with queries that need looking and thinking.
 
-A scene depends on its seed, split and number, and on nothing else: query i of a split is the same however
-many are made. In a folder three queries share a scene's picture; `Scene.queries` has all that can be asked.
+They are written in ReasonSeg's format. A scene depends on its seed, split and number, and on nothing
+else: query i of a split is the same however many are made. In a folder three queries share a scene's
+picture; `Scene.queries` has all that there are.
 """
 
 import json
@@ -26,8 +27,9 @@ GENERATOR = 2  # version of the generator: a new one where pictures or words dif
 ATTEMPTS = 500  # about two layouts in three are good
 JPEG_QUALITY = 92
 
-# The families of a scene's three queries, by the scene's number. At nine of these twelve, a trained dual
-# fails if its language model sees another scene; at the others, words and SAM's features nearly suffice.
+# The families of a scene's three queries, by the scene's number. At nine of these twelve, a trained
+# dual fails if its language model sees another scene; at the others, words and SAM's features nearly
+# suffice.
 PLANS = (
     ("ordinal", "relation", "attribute"),
     ("odd", "ordinal", "relation"),
@@ -64,7 +66,7 @@ class Scene:
 
     @property
     def labels_HW(self) -> np.ndarray:
-        """The labels, uint8 [H, W]: 0 background, else the label of the object that is visible there."""
+        """The labels, uint8 [H, W]: 0 background, else the label of the visible object."""
         return self.layout.labels_HW
 
     def target_HW(self, query: Query) -> np.ndarray:
@@ -88,7 +90,8 @@ def scene(seed: int, split: str, index: int) -> Scene:
     plan = PLANS[index % len(PLANS)]
     for attempt in range(ATTEMPTS):
         stream = (GENERATOR, seed, zlib.crc32(split.encode()), index, attempt)
-        # Layout and painter have streams of their own, so that a picture is painted only where it is needed.
+        # Layout and painter have streams of their own, so that a picture is painted only where it is
+        # needed.
         rng = np.random.default_rng((*stream, 0))
         placed = layout(index, "odd" in plan, rng)
         if placed is None:
@@ -138,7 +141,8 @@ def make(root: str | Path, split: str, count: int, seed: int) -> None:
         seed: from 0 on.
 
     Raises:
-        UsageError: a number is out of range, or the folder already holds something, or cannot be written.
+        UsageError: a number is out of range, or the folder already holds something, or cannot be
+            written.
     """
     folder = Path(root) / split
     if count < 1:
@@ -157,7 +161,10 @@ def make(root: str | Path, split: str, count: int, seed: int) -> None:
 
 
 def _write_scene(folder: Path, made: Scene, count: int) -> None:
-    """Write the queries of a scene whose numbers are below `count`; all have the bytes of one JPEG."""
+    """Write the queries of a scene whose numbers are below `count`.
+
+    All have the bytes of one JPEG.
+    """
     image_BGR = cv2.cvtColor(made.image, cv2.COLOR_RGB2BGR)
     _, encoded = cv2.imencode(".jpg", image_BGR, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     jpeg = encoded.tobytes()

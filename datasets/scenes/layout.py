@@ -1,4 +1,4 @@
-"""The layout of a scene, before any pixel is painted: objects, where they lie, and what of them is visible.
+"""The layout of a scene: objects, where they lie, and what of them is visible. No pixel is painted.
 
 Shape suffixes: H and W are height and width of the picture, h and w those of one object's patch.
 """
@@ -13,8 +13,8 @@ import numpy as np
 from .shapes import UNIT_SHAPES
 from .words import COLOURS, SHAPES, TEXTURES
 
-# Width over height. There are seven, so that with the four query plans of `generator.py` all combinations
-# come up.
+# Width over height. There are seven, so that with the four query plans of `generator.py` all
+# combinations come up.
 ASPECTS = (4 / 3, 16 / 9, 3 / 4, 2.0, 1.0, 9 / 16, 3 / 2)
 SIDES_PX = (240, 640)  # shortest and longest side of any picture
 VISIBLE = 0.5  # smallest visible share of an object
@@ -22,9 +22,8 @@ SMALLEST_PART = 0.05  # smallest visible part of an object in one piece, as a sh
 COORDINATE_BITS = 4  # outlines are drawn to a sixteenth of a pixel
 COVERED = 127  # coverage from which on, exclusive, a pixel belongs to an object
 ATTEMPTS = 40  # places that are tried for an object
-TOUCHING = (
-    0.3  # share of the objects, from the second on, that are to cover a part of an earlier one
-)
+# Share of the objects, from the second on, that are to cover a part of an earlier one.
+TOUCHING = 0.3
 
 Place = tuple[float, float, float]  # centre x, y and radius, in pixels
 Look = tuple[str, str, str]  # shape, colour and texture
@@ -139,7 +138,10 @@ class Layout:
         return hidden_px
 
     def contours(self, i: int) -> list[np.ndarray]:
-        """Return the outlines of the visible part of object i: int32 [N, 2] each, (x, y), whole pixels."""
+        """Return the outlines of the visible part of object i.
+
+        Each is int32 [N, 2], (x, y), in whole pixels.
+        """
         patch = self.patches[i]
         offset = np.array([patch.left, patch.top], np.int32)
         outlines, _ = cv2.findContours(
@@ -193,13 +195,16 @@ def assemble(height: int, width: int, things: tuple[Thing, ...]) -> Layout | Non
     Returns:
         None where an object does not lie within the picture.
     """
-    patches = tuple(_patch(thing) for thing in things)
-    if not all(patch.lies_within(height, width) for patch in patches):
-        return None
+    patches = []
     labels_HW = np.zeros((height, width), np.uint8)
-    for label, patch in enumerate(patches, start=1):
+    for label, thing in enumerate(things, start=1):
+        patch = _patch(thing)
+        if not patch.lies_within(height, width):
+            return None
+        # What lies above replaces what lies below.
         labels_HW[patch.window][patch.coverage_hw > COVERED] = label
-    return Layout(height, width, things, patches, labels_HW)
+        patches.append(patch)
+    return Layout(height, width, things, tuple(patches), labels_HW)
 
 
 def _places(height: int, width: int, count: int, rng: np.random.Generator) -> list[Place] | None:
@@ -213,7 +218,8 @@ def _places(height: int, width: int, count: int, rng: np.random.Generator) -> li
     else:
         largest = 0.125 * scale
     smallest = 0.06 * scale
-    # The radii are spread evenly in logarithms, so that sizes differ clearly; each is moved a little.
+    # The radii are spread evenly in logarithms, so that sizes differ clearly; each is moved a
+    # little.
     steps = (rng.permutation(count) + 0.2 + 0.6 * rng.random(count)) / count
     radii = smallest * (largest / smallest) ** steps
     places: list[Place] = []
@@ -233,7 +239,7 @@ def _place(
     radius: float,
     rng: np.random.Generator,
 ) -> Place | None:
-    """Return a place at random: away from all others, or, if touching, over the border of exactly one."""
+    """Return a place at random: away from all others, or, if touching, over the border of one."""
     height, width = size
     margin = 1.5 * radius  # the corners of a turned triangle reach that far
     if min(height, width) <= 2 * margin:
@@ -255,7 +261,7 @@ def _place(
 
 
 def _mixed_looks(count: int, rng: np.random.Generator) -> list[Look]:
-    """Return looks from a few shapes, colours and textures, so that most of them occur more than once."""
+    """Return looks from a few shapes, colours and textures, so that most occur more than once."""
     shapes = _choose(tuple(SHAPES), int(rng.integers(2, 4)), rng)
     colours = _choose(COLOURS, int(rng.integers(2, 5)), rng)
     textures = _choose(TEXTURES, int(rng.integers(1, 4)), rng)
@@ -294,8 +300,8 @@ def _random_one(values: list[str], rng: np.random.Generator) -> str:
 def _patch(thing: Thing) -> Patch:
     """Return where an object is seen, with smooth edges."""
     cos, sin = math.cos(thing.angle), math.sin(thing.angle)
-    # Rows of points are multiplied from the left, so this is the transpose of the usual rotation; with y
-    # pointing down it turns clockwise.
+    # Rows of points are multiplied from the left, so this is the transpose of the usual rotation;
+    # with y pointing down it turns clockwise.
     turn = np.array([[cos, sin], [-sin, cos]])
     outline = UNIT_SHAPES[thing.shape] @ turn * thing.radius + [thing.x, thing.y]
     # A margin of one pixel for the smooth edge.
@@ -308,7 +314,7 @@ def _patch(thing: Thing) -> Patch:
 
 
 def is_clear(made: Layout) -> bool:
-    """Return whether every object is visible enough, and its polygons draw just its visible pixels."""
+    """Return whether every object is visible enough, and polygons draw just its visible pixels."""
     for full_px, visible_px in zip(made.full_px, made.visible_px, strict=True):
         if visible_px < VISIBLE * full_px:
             return False
@@ -316,7 +322,7 @@ def is_clear(made: Layout) -> bool:
 
 
 def _is_drawn(visible_hw: np.ndarray, full_px: int) -> bool:
-    """Return whether polygons can draw the visible part of an object: no part is a crumb or has a hole.
+    """Return whether polygons can draw the visible part of an object: no crumbs and no holes.
 
     An outline from pixel to pixel draws all that it encloses, a hole too.
     """

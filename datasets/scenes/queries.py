@@ -1,13 +1,13 @@
 """The queries about a scene, each of which has exactly one right answer.
 
-Each family yields questions with their targets. A question without targets asks for something that, without
-doubt, is not in the picture.
+Each family yields questions with their targets. A question without targets asks for something that,
+without doubt, is not in the picture.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import permutations, product, zip_longest
+from itertools import compress, permutations, product, zip_longest
 
 import numpy as np
 
@@ -42,7 +42,8 @@ class Query:
         family: attribute, relation, superlative, odd, negation or ordinal.
         texts: paraphrases, all sentences or all phrases; the first is the default.
         is_sentence: which of the two they are.
-        targets: labels (object number + 1) of the target's objects; empty if there is no such object.
+        targets: labels (object number + 1) of the target's objects; empty if there is no such
+            object.
         mentioned: labels of the objects that the text refers to on the way.
     """
 
@@ -75,8 +76,8 @@ def queries(layout: Layout, rng: np.random.Generator) -> tuple[Query, ...]:
 
     Args:
         layout: of the scene.
-        rng: the scene's own. The order of its draws is part of the scene: all questions are chosen first,
-            and then put into words.
+        rng: the scene's own. The order of its draws is part of the scene: all questions are chosen
+            first, and then put into words.
     """
     facts = Facts(layout)
     chosen: list[tuple[str, _Question]] = []
@@ -88,36 +89,49 @@ def queries(layout: Layout, rng: np.random.Generator) -> tuple[Query, ...]:
 
 def _choose(candidates: list[_Question], rng: np.random.Generator) -> list[_Question]:
     """Return some questions of a family at random, of different kinds first."""
-    shuffled = [candidates[i] for i in rng.permutation(len(candidates))]
-    # The first question of each kind comes before the second one of any kind, and so on.
-    with_target: list[tuple[int, _Question]] = []
+    # The first question of each kind comes before the second one of any kind, and so on. So the
+    # questions are dealt into rounds, each of which has every kind at most once.
+    rounds: dict[int, list[_Question]] = defaultdict(list)
     count_of_kind: Counter[str] = Counter()
-    for question in shuffled:
-        if 1 <= len(question.targets) <= MOST_TARGETS:
-            with_target.append((count_of_kind[question.kind], question))
+    without_target: list[_Question] = []
+    for place in rng.permutation(len(candidates)):
+        question = candidates[place]
+        if not question.targets:
+            without_target.append(question)
+        elif len(question.targets) <= MOST_TARGETS:
+            rounds[count_of_kind[question.kind]].append(question)
             count_of_kind[question.kind] += 1
-    with_target.sort(key=lambda pair: pair[0])
-    without_target = [question for question in shuffled if not question.targets]
-    return [question for _, question in with_target[:KEPT]] + without_target[:1]
+    with_target: list[_Question] = []
+    for number in sorted(rounds):
+        with_target += rounds[number]
+    return with_target[:KEPT] + without_target[:1]
 
 
 def _worded(family: str, question: _Question, rng: np.random.Generator) -> Query:
     is_sentence = bool(rng.random() < SENTENCES)
-    noun_phrases = phrases(question.kind, question.slots)
-    texts = _sentences(question, rng) if is_sentence else _shuffled(noun_phrases, rng)
+    if is_sentence:
+        texts = _sentences(question, rng)
+    else:
+        texts = _shuffled(phrases(question.kind, question.slots), rng)
     return Query(
         family=family,
         texts=tuple(texts[:TEXTS]),
         is_sentence=is_sentence,
-        targets=tuple(i + 1 for i in question.targets),
-        mentioned=tuple(i + 1 for i in question.mentioned),
+        targets=_labels(question.targets),
+        mentioned=_labels(question.mentioned),
     )
+
+
+def _labels(objects: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the labels of objects: 0 is the background, so that object 0 has label 1."""
+    return tuple(number + 1 for number in objects)
 
 
 def _sentences(question: _Question, rng: np.random.Generator) -> list[str]:
     """Return questions and requests alternately, so that each comes first half of the time.
 
-    There are more requests than questions; shuffled together, a request would nearly always come first.
+    There are more requests than questions; shuffled together, a request would nearly always come
+    first.
     """
     first = _shuffled(questions(question.kind, question.slots), rng)
     second = _shuffled(requests(question.kind, question.slots), rng)
@@ -151,10 +165,13 @@ def _attribute(facts: Facts) -> Iterator[_Question]:
         elif group.given and len(group.members) < len(facts.everything):
             yield _Question("all", group.members, _named(group))
     # Without a target: a shape and a colour that both occur, but not in one object.
-    combinations = {(facts.value(i, "shape"), facts.value(i, "colour")) for i in facts.everything}
-    shapes = sorted({shape for shape, _ in combinations})
-    colours = sorted({colour for _, colour in combinations})
-    for shape, colour in product(shapes, colours):
+    shapes, colours, combinations = set(), set(), set()
+    for thing in facts.layout.things:
+        shapes.add(thing.shape)
+        colours.add(thing.colour)
+        combinations.add((thing.shape, thing.colour))
+    # Sorted, since the order of a set differs from process to process.
+    for shape, colour in product(sorted(shapes), sorted(colours)):
         if (shape, colour) not in combinations:
             what, whats = name(shape, colour)
             yield _Question("named", (), {"what": what, "whats": whats})
@@ -178,10 +195,16 @@ def _beside(
     facts: Facts, others: tuple[int, ...], ref: int, slots: dict[str, str]
 ) -> Iterator[_Question]:
     for side, kind in _KIND_OF_SIDE.items():
-        is_there = {i: facts.on_side(i, ref, side) for i in others}
-        targets = tuple(i for i in others if is_there[i])
-        if None not in is_there.values() and len(targets) <= 1:
+        targets = _certain(others, [facts.on_side(i, ref, side) for i in others])
+        if targets is not None and len(targets) <= 1:
             yield _Question(kind, targets, slots | {"side": side}, (ref,))
+
+
+def _certain(objects: tuple[int, ...], holds: Sequence[bool | None]) -> tuple[int, ...] | None:
+    """Return the objects for which a fact holds; None if that is open to doubt for one of them."""
+    if None in holds:
+        return None
+    return tuple(compress(objects, holds))
 
 
 def _near(
@@ -198,14 +221,13 @@ def _covering(
 ) -> Iterator[_Question]:
     """Yield questions about what hides ref, and about what ref hides.
 
-    Only where there is a single such object, so that "in front of" and "behind" cannot mean anything else.
+    Only where there is a single such object, so that "in front of" and "behind" cannot mean
+    anything else.
     """
-    for kind in ("hides", "hidden"):
-        covers: dict[int, bool | None] = {}
-        for i in others:
-            covers[i] = facts.covers(i, ref) if kind == "hides" else facts.covers(ref, i)
-        targets = tuple(i for i in others if covers[i])
-        if None not in covers.values() and len(targets) == 1:
+    hiding = _certain(others, [facts.covers(i, ref) for i in others])
+    hidden = _certain(others, [facts.covers(ref, i) for i in others])
+    for kind, targets in (("hides", hiding), ("hidden", hidden)):
+        if targets is not None and len(targets) == 1:
             yield _Question(kind, targets, slots, (ref,))
 
 

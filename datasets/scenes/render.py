@@ -1,10 +1,10 @@
 """Painting a layout: background, shadows, textured and shaded objects, light and noise.
 
-A canvas is float32 [3, H, W] of levels from 0 to 255, one plane a colour. NumPy is several times slower where
-the colours lie innermost. Suffix hw: height and width of one object's patch.
+A canvas is float32 [3, H, W] of levels from 0 to 255, one plane a colour. NumPy is several times
+slower where the colours lie innermost. Suffix hw: height and width of one object's patch.
 
-The order of operations, and of draws from the random generator, is part of the pictures: another order gives
-other bytes.
+The order of operations, and of draws from the random generator, is part of the pictures: another
+order gives other bytes.
 """
 
 import colorsys
@@ -24,8 +24,8 @@ RGB = {
     "white": (242, 242, 238),
     "black": (28, 28, 32),
 }
-# The second colour of a pattern is darker for these (share of brightness that is left), and lighter for the
-# others (share of the way to white).
+# The second colour of a pattern is darker for these (share of brightness that is left), and lighter
+# for the others (share of the way to white).
 PATTERN = {"white": 0.58, "yellow": 0.52, "green": 0.45, "red": 0.45}
 LIGHTENED = 0.5
 JITTER = 10  # of each colour channel, so that no colour is one number
@@ -77,7 +77,7 @@ def _planes(colour: np.ndarray) -> np.ndarray:
 
 
 def _muted(hue: float, rng: np.random.Generator) -> np.ndarray:
-    """Return a colour less vivid than the objects', and neither as bright as white nor as dark as black."""
+    """Return a colour less vivid than the objects', not as bright as white, not as dark as black."""
     saturation = 0.05 + 0.2 * rng.random()
     brightness = 0.42 + 0.22 * rng.random()
     rgb = colorsys.hsv_to_rgb(hue % 1, saturation, brightness)
@@ -145,7 +145,7 @@ def _paint(
     towards_light: tuple[float, float],
     rng: np.random.Generator,
 ) -> None:
-    """Lay one object over the canvas, in place: pattern, shading from the light, and a darker rim."""
+    """Lay one object over the canvas, in place: pattern, shading from the light, a darker rim."""
     jitter = (rng.random(3) * 2 - 1).astype(np.float32) * JITTER
     base = np.array(RGB[thing.colour], np.float32) + jitter
     # Offsets of each pixel from the object's centre, in radii.
@@ -180,7 +180,7 @@ def _second_colour(colour: str, base: np.ndarray) -> np.ndarray:
 
 
 def _pattern(texture: str, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return the share of the second colour, 0 to 1, at offsets in radii from the object's centre."""
+    """Return the share of the second colour, 0 to 1, at offsets in radii from the centre."""
     turn = rng.random() * math.pi
     phase = rng.random(2)
     along = math.cos(turn) * x + math.sin(turn) * y

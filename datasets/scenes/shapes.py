@@ -1,4 +1,7 @@
-"""Outlines of the objects' shapes: float [N, 2], (x, y) with y pointing down, centred, and all of one area."""
+"""Outlines of the objects' shapes, centred, and all of one area.
+
+Each is float [N, 2], (x, y) with y pointing down.
+"""
 
 import math
 
@@ -21,7 +24,10 @@ def _star(points: int, inner: float) -> np.ndarray:
 
 
 def _heart() -> np.ndarray:
-    """Return the well-known heart curve: x = 16 sin^3 t, y = 13 cos t - 5 cos 2t - 2 cos 3t - cos 4t."""
+    """Return the well-known heart curve.
+
+    x = 16 sin^3 t, y = 13 cos t - 5 cos 2t - 2 cos 3t - cos 4t.
+    """
     t = 2 * math.pi * np.arange(48) / 48
     x = 16 * np.sin(t) ** 3
     y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)

@@ -1,4 +1,4 @@
-"""Every word of the scenes: attributes, how an object is named, and how each kind of query is worded."""
+"""Every word of the scenes: attributes, names of objects, and wordings of each kind of query."""
 
 import re
 from collections.abc import Iterator
@@ -194,7 +194,7 @@ WORDINGS = {
 def name(
     shape: str | None = None, colour: str | None = None, texture: str | None = None
 ) -> tuple[str, str]:
-    """Return the name of what has some attributes, such as ("striped circle", "striped circles")."""
+    """Return the name of what has some attributes: ("striped circle", "striped circles")."""
     adjectives = [word for word in (texture, colour) if word]
     singular, plural = (shape, SHAPES[shape]) if shape else ("object", "objects")
     return " ".join([*adjectives, singular]), " ".join([*adjectives, plural])

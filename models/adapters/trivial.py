@@ -1,4 +1,4 @@
-"""The trivial baselines, which quality is read against: masks that depend on the image's size alone."""
+"""The trivial baselines of quality: masks that depend on the image's size alone."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

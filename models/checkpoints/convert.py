@@ -156,7 +156,8 @@ def _plan(source: Original, src: Path, start: bool, seed: int, conditioning: str
         raise unknown("conditioning", conditioning, CONDITIONINGS)
     if conditioning != "original" and not start:
         raise UsageError(
-            f"--conditioning {conditioning} is for a start from a LLaVA, but {src} is a LISA and keeps its own tokens"
+            f"--conditioning {conditioning} is for a start from a LLaVA, "
+            f"but {src} is a LISA and keeps its own tokens"
         )
     tokens = _vocabulary(source, start, conditioning)
     shapes = dict(source.shapes)
@@ -230,7 +231,8 @@ def _vocabulary(source: Original, start: bool, conditioning: str) -> Vocabulary:
     rows = source.shapes.get(EMBEDDING, (0,))[0]
     if tokenizer.size > rows:
         raise DataError(
-            f"{source.tokenizer} has {tokenizer.size} tokens and {EMBEDDING} has {rows} rows: they are not of one model"
+            f"{source.tokenizer} has {tokenizer.size} tokens and {EMBEDDING} has {rows} rows: "
+            "they are not of one model"
         )
     return Vocabulary(tokens, new_ids, rows)
 
@@ -255,7 +257,8 @@ def _matching_preset(shapes: Mapping[str, Shape], start: bool) -> tuple[str, Pre
     Raises:
         DataError: they belong to none. The message tells how they differ from the nearest.
     """
-    nearest: tuple[int, str] | None = None
+    fewest_differing: int | None = None
+    reason = "there are no presets"
     for name in PRESETS:
         sizes = _adjusted_preset(name, shapes)
         needed: dict[str, Shape] = {}
@@ -266,13 +269,13 @@ def _matching_preset(shapes: Mapping[str, Shape], start: bool) -> tuple[str, Pre
         differing = len(needed.items() ^ shapes.items())
         if differing == 0:
             return name, sizes
-        if nearest is None or differing < nearest[0]:
-            problems = misfits(needed, shapes)
-            nearest = (
-                differing,
-                f"the weights fit no preset; the nearest is {name} ({sizes}), from which they differ: {problems}",
+        if fewest_differing is None or differing < fewest_differing:
+            fewest_differing = differing
+            reason = (
+                f"the weights fit no preset; the nearest is {name} ({sizes}), "
+                f"from which they differ: {misfits(needed, shapes)}"
             )
-    raise DataError(nearest[1] if nearest else "there are no presets")
+    raise DataError(reason)
 
 
 def _adjusted_preset(name: str, shapes: Mapping[str, Shape]) -> Preset:
@@ -319,7 +322,8 @@ def _with_settings(sizes: Preset, source: Original) -> Preset:
     for key, (value, supported) in values.items():
         if value not in supported:
             raise DataError(
-                f"{source.base}/config.json: {key} is {value}; these weights can be read with {supported[0]} only"
+                f"{source.base}/config.json: {key} is {value}; "
+                f"these weights can be read with {supported[0]} only"
             )
     context = int(config.get("max_position_embeddings", llama.context))
     epsilon = float(config.get("rms_norm_eps", llama.norm_epsilon))
@@ -339,8 +343,9 @@ def _write(plan: Plan, source: Original, folder: Path, progress: Progress) -> Co
     warnings = [*settings.contaminations, *settings.warnings]
     if settings.trained and not settings.contaminated_splits:
         warnings.append(
-            f"nothing in the name of these weights ({settings.source}) says that they are one of the original's v1 "
-            "releases; if they are, they were trained on ReasonSeg's val, and only test is an evaluation"
+            f"nothing in the name of these weights ({settings.source}) says that they are one of the "
+            "original's v1 releases; if they are, they were trained on ReasonSeg's val, and only test "
+            "is an evaluation"
         )
     return Conversion(folder, settings, writer.parameters, writer.total_bytes, tuple(warnings))
 

@@ -122,7 +122,8 @@ class LoadedParts:
         problems = misfits(needed, stored)
         if problems:
             raise DataError(
-                f"the weights in {self._folder} do not fit the sizes they are read with ({problems})"
+                f"the weights in {self._folder} do not fit the sizes they are read with "
+                f"({problems})"
             )
 
     def _fill(self, name: str, part: nn.Module, tensors: Mapping[str, StoredTensor]) -> nn.Module:

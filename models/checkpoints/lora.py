@@ -93,14 +93,16 @@ def gathered(tensors: Mapping[str, Tensor], shapes: Mapping[str, Shape], folder:
     incomplete = down.keys() ^ up.keys()
     if incomplete:
         raise DataError(
-            f"half of a LoRA pair is missing for {len(incomplete)} weights, such as {min(incomplete)}"
+            f"half of a LoRA pair is missing for {len(incomplete)} weights, "
+            f"such as {min(incomplete)}"
         )
     for name in up:
         outputs = up[name].shape[0]
         inputs = down[name].shape[1]
         if shapes.get(name) != (outputs, inputs):
             raise DataError(
-                f"{folder} holds a LoRA of {name}, but no weight of that name with {outputs} x {inputs} elements"
+                f"{folder} holds a LoRA of {name}, but no weight of that name with "
+                f"{outputs} x {inputs} elements"
             )
     return Lora(down, up, _config(folder, min(down)))
 
@@ -108,8 +110,9 @@ def gathered(tensors: Mapping[str, Tensor], shapes: Mapping[str, Shape], folder:
 def _config(folder: Path, example: str) -> dict[str, Any]:
     if not (folder / CONFIG).exists():
         raise DataError(
-            f"{folder} holds unmerged LoRA weights (for {example}) but no {CONFIG}, and merging needs its lora_alpha"
-            f' and r; write that file, such as {{"lora_alpha": 16, "r": 8}} for the original\'s defaults'
+            f"{folder} holds unmerged LoRA weights (for {example}) but no {CONFIG}, and merging "
+            "needs its lora_alpha and r; write that file, such as "
+            '{"lora_alpha": 16, "r": 8} for the original\'s defaults'
         )
     config = json_of(folder / CONFIG)
     missing = [key for key in ("lora_alpha", "r") if not config.get(key)]

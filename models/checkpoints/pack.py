@@ -69,8 +69,8 @@ def pack(members: Mapping[str, Member], folder: Path, most_mib: int) -> int:
         if total > most_mib * MIB:
             listed = ", ".join(f"{file}: {size / MIB:.2f}" for file, size in sizes.items())
             raise UsageError(
-                f"the weights take {total / MIB:.2f} MiB ({listed}), and {most_mib} MiB are allowed: "
-                "take members that share more with each other"
+                f"the weights take {total / MIB:.2f} MiB ({listed}), and {most_mib} MiB are "
+                "allowed: take members that share more with each other"
             )
         for name, member in members.items():
             _write_member(temporary / name, name, member, groups)
@@ -84,14 +84,15 @@ def _checked_tensors(folder: Path) -> Tensors:
     others = sorted(dtypes - {str(torch.float16)})
     if others:
         raise DataError(
-            f"the weights in {folder} are of {', '.join(others)}; expected float16, as a study keeps them"
+            f"the weights in {folder} are of {', '.join(others)}; "
+            "expected float16, as a study keeps them"
         )
     computed_hash = hash_of({name: digest(tensor) for name, tensor in tensors.items()})
     stated_hash = weights_format.read(folder).weights_hash
     if computed_hash != stated_hash:
         raise DataError(
-            f"the weights in {folder} have the hash {computed_hash}, but {weights_format.CONFIG} says {stated_hash}:"
-            " get them again"
+            f"the weights in {folder} have the hash {computed_hash}, "
+            f"but {weights_format.CONFIG} says {stated_hash}: get them again"
         )
     return tensors
 

@@ -23,7 +23,8 @@ INDEX = "model.safetensors.index.json"
 INDEXES = (INDEX, "pytorch_model.bin.index.json")
 SINGLE = ("model.safetensors", "pytorch_model.bin")
 NUMBERED = re.compile(
-    r"^(?P<stem>model|pytorch_model)-(?P<number>\d{5})-of-(?P<count>\d{5})\.(?P<kind>safetensors|bin)$"
+    r"^(?P<stem>model|pytorch_model)-(?P<number>\d{5})-of-(?P<count>\d{5})"
+    r"\.(?P<kind>safetensors|bin)$"
 )
 SHARD_BYTES = 1 << 30
 
@@ -49,8 +50,9 @@ class WeightFiles:
             shapes, _ = opened(file)
             for name, shape in shapes.items():
                 if name in self.shapes:
+                    first = self._files[name]
                     raise DataError(
-                        f"{name} is in {self._files[name].name} and in {file.name}: keep one of them"
+                        f"{name} is in {first.name} and in {file.name}: keep one of them"
                     )
                 self.shapes[name] = shape
                 self._files[name] = file
@@ -142,8 +144,9 @@ def weight_files(folder: Path) -> list[Path]:
 def _existing(folder: Path, names: Sequence[str]) -> list[Path]:
     missing = [name for name in names if not (folder / name).exists()]
     if missing:
+        listed = ", ".join(missing[:4])
         raise DataError(
-            f"{folder} lacks {len(missing)} of its {len(names)} shards ({', '.join(missing[:4])}): download them"
+            f"{folder} lacks {len(missing)} of its {len(names)} shards ({listed}): download them"
         )
     return [folder / name for name in names]
 

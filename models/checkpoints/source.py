@@ -1,4 +1,4 @@
-"""Where a LISA's weights come from: random numbers, or a folder in our layout, here or on the hub."""
+"""Where a LISA's weights come from: random numbers, or a folder in our layout."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -171,8 +171,9 @@ def _warnings_of_a_start(
     rows = saved.sizes.llama.vocabulary
     if case.conditioning == "described" and rows > described_rows:
         warnings.append(
-            f"the vocabulary has {rows:,} rows, and the described model has {described_rows:,}: these weights have"
-            " tokens that the described prompt does not use; start from `lisabench convert --conditioning described`"
+            f"the vocabulary has {rows:,} rows, and the described model has {described_rows:,}: "
+            "these weights have tokens that the described prompt does not use; "
+            "start from `lisabench convert --conditioning described`"
         )
     return warnings
 
@@ -187,7 +188,8 @@ def _warnings_of_other_use(case: LisaConfig, saved: weights_format.Saved) -> lis
         used = getattr(case, name)
         if trained != used:
             warnings.append(
-                f"these weights ({saved.source}) were trained with {name}={trained} and are used with {used}"
+                f"these weights ({saved.source}) were trained with {name}={trained} "
+                f"and are used with {used}"
             )
     return warnings
 
@@ -209,7 +211,8 @@ def _read_tokenizer(
     rows = saved.sizes.llama.vocabulary
     if tokens.size > rows:
         raise DataError(
-            f"the tokenizer in {folder} has {tokens.size} tokens, but the weights have {rows} rows: the tokenizer"
-            " belongs to another model; convert the weights again with their own tokenizer"
+            f"the tokenizer in {folder} has {tokens.size} tokens, but the weights have {rows} rows: "
+            "the tokenizer belongs to another model; "
+            "convert the weights again with their own tokenizer"
         )
     return tokens

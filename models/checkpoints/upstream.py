@@ -171,8 +171,9 @@ def _base_of_adapter(folder: Path) -> Path:
         if base.is_dir():
             return base
     raise DataError(
-        f"{folder} holds only an adapter, and the model that it was made for ({name}) is no folder here: "
-        f"get that model, and set base_model_name_or_path in {folder / lora.CONFIG} to its folder"
+        f"{folder} holds only an adapter, and the model that it was made for ({name}) is no folder "
+        f"here: get that model, and set base_model_name_or_path in {folder / lora.CONFIG} "
+        "to its folder"
     )
 
 
@@ -182,8 +183,9 @@ def _weight_files(folder: Path) -> list[Path]:
         return files
     if any(any(folder.glob(pattern)) for pattern in DEEPSPEED):
         raise DataError(
-            f"{folder} is a DeepSpeed checkpoint, whose pieces are not weights: run `python zero_to_fp32.py . "
-            "pytorch_model.bin` in it, put config.json and the tokenizer beside the result, and convert that"
+            f"{folder} is a DeepSpeed checkpoint, whose pieces are not weights: run "
+            "`python zero_to_fp32.py . pytorch_model.bin` in it, put config.json and the tokenizer "
+            "beside the result, and convert that"
         )
     raise DataError(f"{folder} holds no weights: no model*.safetensors and no pytorch_model*.bin")
 
@@ -216,7 +218,8 @@ def _sam(folder: Path, file: Path | None, own_names: set[str]) -> list[Layer]:
         return []
     if file is None:
         raise DataError(
-            f"{folder} holds no SAM ({SAM}*), so it is not a LISA: to start one from a LLaVA, give SAM's weights"
+            f"{folder} holds no SAM ({SAM}*), so it is not a LISA: "
+            "to start one from a LLaVA, give SAM's weights"
         )
     return [Layer([file], lambda name: SAM + name)]
 

@@ -83,8 +83,8 @@ class ExampleReader:
         length = len(prompt) - 1 + self._image_tokens + len(answer)
         if length > self._context:
             raise UsageError(
-                f"{sample.source}: prompt and answer have {length} tokens, and the model's context is {self._context}:"
-                " shorten the query, or remove it"
+                f"{sample.source}: prompt and answer have {length} tokens, and the model's context "
+                f"is {self._context}: shorten the query, or remove it"
             )
         views = {view: self._preprocessor(view, sample.image) for view in self._views}
         return Example(views, prompt, answer, sample.target_HW)

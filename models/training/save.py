@@ -73,9 +73,9 @@ def save(
 def _weights_before_training(
     lisa: Lisa, start: weights_format.WeightsFolder | None
 ) -> Iterator[tuple[str, Tensor]]:
-    """Yield every weight by its plain name: from the start's files if it is there, else the model's.
+    """Yield every weight by its plain name.
 
-    Of a weight that was trained whole, the value does not matter: its change replaces it.
+    It is that of the start's files if it is there, else the model's. Of a weight that was trained whole, the value does not matter: its change replaces it.
     """
     parts_from_start: set[str] = set()
     if start is not None:
@@ -120,13 +120,14 @@ def _card(saved: weights_format.Saved, origin: Origin, writer: ShardWriter) -> s
     """Return the folder's README: what a person who finds the folder needs to know."""
     trained_on = ", ".join(saved.contaminated_splits) or "none"
     settings = ", ".join(f"`{name}={value}`" for name, value in saved.settings.items())
+    prompts = f"`{saved.template}`; conditioning `{saved.conditioning}`"
     return f"""# LISA, trained by lisabench
 
 - {origin.described}
 - made again by: `{origin.command}`
 - preset `{saved.preset}` (SAM: `{saved.sam}`), vision `{saved.vision}`: {saved.sizes}
 - {writer.parameters:,} parameters, {writer.total_bytes / 2**30:.2f} GiB
-- prompts: `{saved.template}`; conditioning `{saved.conditioning}`; projection of [SEG] `{saved.seg_head}`
+- prompts: {prompts}; projection of [SEG] `{saved.seg_head}`
 - splits meant for evaluation that it was trained on: {trained_on}
 - weights: `{saved.weights_hash}`
 
