@@ -5,9 +5,9 @@ What a claim can be about is in `reports/run/claims.py`; of trainings, in
 
 claim: peak memory falls by 40 %    the claim in words
 quantity: memory.peak               one of `reports.run.claims.QUANTITIES`
-reference: dual                     by default the case that the candidate is compared with; the name
-                                    of a training where the quantity is training.NAME, by default the
-                                    first
+reference: dual                     by default the case that the candidate is compared with; the
+                                    name of a training where the quantity is training.NAME, by
+                                    default the first
 candidate: clip-nf4                 time and memory are candidate over reference, quality is the
                                     difference in points
 at_most: 0.6                        or at_least, in the quantity's unit; a value equal to the bound

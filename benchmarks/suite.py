@@ -6,10 +6,11 @@ title: ...                     one line, shown in the report
 reference: dual                the case that the others are compared with
 data: {count: 48}              scenes that the package generates, or root: FOLDER in ReasonSeg's
                                format
-plan: {processes: 3}           see `Plan`. `timed_queries` (48): the first so many queries are timed,
-                               in every process; `quality_queries` (all): the first so many are
-                               evaluated for quality, once for each case, `quality_batch` (8) at a
-                               time; 0: there is no quality pass, and scores are of the timed queries
+plan: {processes: 3}           see `Plan`. `timed_queries` (48): the first so many queries are
+                               timed, in every process; `quality_queries` (all): the first so many
+                               are evaluated for quality, once for each case, `quality_batch` (8) at
+                               a time; 0: there is no quality pass, and scores are of the timed
+                               queries
 metrics: [gIoU, cIoU]          quality columns of the report's table
 defaults: {adapter: lisa}      settings that all cases share
 cases: {NAME: {adapter: NAME, SETTING: VALUE}}
@@ -18,19 +19,19 @@ groups: {NAME: [CASE, ...]}    for cases that do not all fit at once, or do not 
                                first of them. ``teams`` is the older spelling of this key, and the
                                one in ``run.json``
 factors: [SETTING, ...]        for cases that differ in several of these settings, the report says
-                               what each of them causes; {NAME: [SETTING, ...]} if one factor changes
-                               several settings
+                               what each of them causes; {NAME: [SETTING, ...]} if one factor
+                               changes several settings
 controls: {NAME: {adapter: NAME}}   trivial baselines: evaluated for quality, never compared in time
 claims: [{claim: ..., quantity: NAME, candidate: CASE, at_most: BOUND}]
-                               see `claim`; or the name or file of a suite that lists them, for cases
-                               of the same names
+                               see `claim`; or the name or file of a suite that lists them, for
+                               cases of the same names
 trainings: {NAME: {OPTION: VALUE}}
                                options of `lisabench train`; each is run with several seeds, before
                                all else
 gate: {end_to_end: 0.05}       what `lisabench check` allows; see `reports.gate.thresholds`
 
-A `Suite` is what the file says. `resolve` makes a `ResolvedSuite` of it, which everything else works
-with.
+A `Suite` is what the file says. `resolve` makes a `ResolvedSuite` of it, which everything else
+works with.
 """
 
 from pathlib import Path

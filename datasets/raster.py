@@ -3,9 +3,9 @@
 The pixels are the same whatever OpenCV is installed. ``cv2.polylines`` draws the same outlines in
 old and new versions, so it is used. ``cv2.fillPoly`` does not: from 4.11 on it keeps inside the
 outline; before that, the filled area could lie one pixel beside it, which changes up to half a per
-cent of a mask's pixels. So polygons are filled here, by the older rule. The result was compared with
-OpenCV 4.10.0 on 30,000 random polygons with points inside and far outside the picture; all pixels
-were the same.
+cent of a mask's pixels. So polygons are filled here, by the older rule. The result was compared
+with OpenCV 4.10.0 on 30,000 random polygons with points inside and far outside the picture; all
+pixels were the same.
 
 Source of the rule: `CollectPolyEdges` and `FillEdgeCollection` in
 `modules/imgproc/src/drawing.cpp` of OpenCV.

@@ -1,9 +1,9 @@
 """What each stage of each variant takes.
 
-It is timed at tiny size on the CPU, and as `lisa-7b` in bf16 on CUDA where there is a GPU. This is for
-work on the code; what is claimed about LISA is measured by `lisabench run`, which interleaves fresh
-processes. A stage is given what the stages before it have made, once; the variants of one stage are
-in one table.
+It is timed at tiny size on the CPU, and as `lisa-7b` in bf16 on CUDA where there is a GPU. This is
+for work on the code; what is claimed about LISA is measured by `lisabench run`, which interleaves
+fresh processes. A stage is given what the stages before it have made, once; the variants of one
+stage are in one table.
 
 The CUDA timer: a host runs ahead of its GPU, and the time would be that of handing work over.
 `cuda_seconds` waits for the GPU before it reads the host's clock, and pytest-benchmark reads its

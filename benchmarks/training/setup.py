@@ -295,8 +295,8 @@ def refuse_random_bridge(options: TrainingOptions, case: LisaConfig, recipe: Rec
     if case.vision != "dual" and not trains_bridge:
         raise UsageError(
             f"the recipe {options.recipe} does not train the bridge of --vision {case.vision}, "
-            "which is random: add --recipe described, or another recipe that `lisabench list recipes` "
-            "shows with the bridge"
+            "which is random: add --recipe described, or another recipe that "
+            "`lisabench list recipes` shows with the bridge"
         )
 
 

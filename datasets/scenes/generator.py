@@ -1,8 +1,8 @@
 """Reasoning scenes: synthetic pictures with queries that need looking and thinking.
 
-They are written in ReasonSeg's format. A scene depends on its seed, split and number, and on nothing
-else: query i of a split is the same however many are made. In a folder three queries share a scene's
-picture; `Scene.queries` has all that there are.
+They are written in ReasonSeg's format. A scene depends on its seed, split and number, and on
+nothing else: query i of a split is the same however many are made. In a folder three queries share
+a scene's picture; `Scene.queries` has all that there are.
 """
 
 import json
@@ -28,8 +28,8 @@ ATTEMPTS = 500  # about two layouts in three are good
 JPEG_QUALITY = 92
 
 # The families of a scene's three queries, by the scene's number. At nine of these twelve, a trained
-# dual fails if its language model sees another scene; at the others, words and SAM's features nearly
-# suffice.
+# dual fails if its language model sees another scene; at the others, words and SAM's features
+# nearly suffice.
 PLANS = (
     ("ordinal", "relation", "attribute"),
     ("odd", "ordinal", "relation"),
@@ -90,8 +90,8 @@ def scene(seed: int, split: str, index: int) -> Scene:
     plan = PLANS[index % len(PLANS)]
     for attempt in range(ATTEMPTS):
         stream = (GENERATOR, seed, zlib.crc32(split.encode()), index, attempt)
-        # Layout and painter have streams of their own, so that a picture is painted only where it is
-        # needed.
+        # Layout and painter have streams of their own, so that a picture is painted only where it
+        # is needed.
         rng = np.random.default_rng((*stream, 0))
         placed = layout(index, "odd" in plan, rng)
         if placed is None:

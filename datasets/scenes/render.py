@@ -77,7 +77,7 @@ def _planes(colour: np.ndarray) -> np.ndarray:
 
 
 def _muted(hue: float, rng: np.random.Generator) -> np.ndarray:
-    """Return a colour less vivid than the objects', not as bright as white, not as dark as black."""
+    """Return a colour less vivid than the objects', and neither white nor black."""
     saturation = 0.05 + 0.2 * rng.random()
     brightness = 0.42 + 0.22 * rng.random()
     rgb = colorsys.hsv_to_rgb(hue % 1, saturation, brightness)

@@ -343,9 +343,9 @@ def _write(plan: Plan, source: Original, folder: Path, progress: Progress) -> Co
     warnings = [*settings.contaminations, *settings.warnings]
     if settings.trained and not settings.contaminated_splits:
         warnings.append(
-            f"nothing in the name of these weights ({settings.source}) says that they are one of the "
-            "original's v1 releases; if they are, they were trained on ReasonSeg's val, and only test "
-            "is an evaluation"
+            f"nothing in the name of these weights ({settings.source}) says that they are one of "
+            "the original's v1 releases; if they are, they were trained on ReasonSeg's val, and "
+            "only test is an evaluation"
         )
     return Conversion(folder, settings, writer.parameters, writer.total_bytes, tuple(warnings))
 

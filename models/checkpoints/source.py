@@ -211,8 +211,8 @@ def _read_tokenizer(
     rows = saved.sizes.llama.vocabulary
     if tokens.size > rows:
         raise DataError(
-            f"the tokenizer in {folder} has {tokens.size} tokens, but the weights have {rows} rows: "
-            "the tokenizer belongs to another model; "
+            f"the tokenizer in {folder} has {tokens.size} tokens, but the weights have {rows} "
+            "rows: the tokenizer belongs to another model; "
             "convert the weights again with their own tokenizer"
         )
     return tokens

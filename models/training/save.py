@@ -75,7 +75,8 @@ def _weights_before_training(
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield every weight by its plain name.
 
-    It is that of the start's files if it is there, else the model's. Of a weight that was trained whole, the value does not matter: its change replaces it.
+    It is that of the start's files if it is there, else the model's. Of a weight that was trained
+    whole, the value does not matter: its change replaces it.
     """
     parts_from_start: set[str] = set()
     if start is not None:
