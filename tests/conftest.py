@@ -25,7 +25,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture(scope="session", autouse=True)
 def _forked_from_a_server_that_knows_every_model():
-    """The first session of these tests starts the server of worker processes, and later ones may need more of it."""
+    """Start the server of worker processes once, with all that any session may need of it."""
     preload = registry.preload
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "preload", lambda name: (*preload("lisa"), *preload(name)))
@@ -42,7 +42,7 @@ def data_root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tiny preset with two layers a stack, one of SAM's global: compiling and learning take their time."""
+    """Give the tiny preset two layers a stack, one of SAM's global, for compiling and learning."""
     tiny = PRESETS["tiny"]
     clip, llama = (replace(sizes, layers=2) for sizes in (tiny.clip, tiny.llama))
     sam = replace(tiny.sam, layers=2, global_layers=(1,))

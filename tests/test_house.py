@@ -1,4 +1,4 @@
-"""The rules of the house: who may import whom, what the package holds, and what the front door leaves alone."""
+"""The rules of the house: who may import whom, what the package holds, what --help imports."""
 
 import subprocess
 import sys
@@ -53,8 +53,8 @@ def test_an_upward_import_is_found(planted):
     assert rooms_above("models.planted", imported) == {"reports.run.page"}
 
 
-# What a folder may import from the other folders of its room. The files that lie in a room itself are
-# shared by its folders.
+# What a folder may import from the other folders of its room. The files that lie in a room itself
+# are shared by its folders.
 FOLDERS_BELOW = {
     "harness.records": set(),
     "harness.statistics": {"harness.records"},
@@ -76,12 +76,12 @@ LARGEST_FOLDER = 22
 
 
 def folder_of(module: str) -> str:
-    """Return the folder of a module: ``models.lisa`` for ``models.lisa.config``, a room for a file of its own."""
+    """Return the folder of a module: ``models.lisa`` for ``models.lisa.config``, or a room."""
     return module.rpartition(".")[0]
 
 
 def folders_above(module: str, imported: set[str]) -> set[str]:
-    """Return the imported modules in folders of the same room that the module's folder must not see."""
+    """Return the imported modules in folders of the same room that the module must not see."""
     folder = folder_of(module)
     room = module.split(".")[0]
     found = set()

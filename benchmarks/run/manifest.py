@@ -25,10 +25,30 @@ from ..training import in_suites
 from .worker_messages import BuiltCase, Machine, MeasuredMemory, WarmedUpCase
 
 WARM_UP_KEYS = ("first_query_ms", "warmup_queries", "warmup_stable", "warmup_lengths", "core")
-KNOWN_LATER = ("settings", "has_quality", "parameters", "build_s", "clock", *WARM_UP_KEYS,
-               "error", "memory_error", "weights", "paper")  # fmt: skip
-KEPT_ON_RESUME = ("started", "command", "cases", "passport", "versions", "ceilings", "gallery",
-                  "attempts", "warnings", "trainings")  # fmt: skip
+KNOWN_LATER = (
+    "settings",
+    "has_quality",
+    "parameters",
+    "build_s",
+    "clock",
+    *WARM_UP_KEYS,
+    "error",
+    "memory_error",
+    "weights",
+    "paper",
+)
+KEPT_ON_RESUME = (
+    "started",
+    "command",
+    "cases",
+    "passport",
+    "versions",
+    "ceilings",
+    "gallery",
+    "attempts",
+    "warnings",
+    "trainings",
+)
 
 
 class ManifestWriter:

@@ -49,8 +49,14 @@ EVALUATION_SPLITS = (
 )  # of ReasonSeg; weights that are trained on one of them carry a warning
 # Settings of the model that have an option of their own. The others are changed by `--set`.
 SETTINGS_WITH_OPTION = {
-    "preset", "weights", "vision", "device", "precision", "quantization", "seed",
-}  # fmt: skip
+    "preset",
+    "weights",
+    "vision",
+    "device",
+    "precision",
+    "quantization",
+    "seed",
+}
 
 
 def carry_out(given: Mapping[str, Any]) -> None:

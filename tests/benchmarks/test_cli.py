@@ -176,7 +176,8 @@ def test_a_run_over_a_broken_annotation_names_file_and_reason(data_root, tmp_pat
 def test_a_failing_case_ends_with_5_and_keeps_the_rest(data_root, tmp_path):
     suite = tmp_path / "failing.yaml"
     suite.write_text(
-        "title: t\nreference: a\ncases:\n  a: {adapter: fake}\n  b: {adapter: fake, fail: oom, fail_every: 2}\n"
+        "title: t\nreference: a\ncases:\n  a: {adapter: fake}\n"
+        "  b: {adapter: fake, fail: oom, fail_every: 2}\n"
     )
     done = lisabench_cli(
         "run", suite, "--data", data_root, "--set", "processes=1", "--out", tmp_path / "out"

@@ -48,7 +48,10 @@ def test_a_band_that_is_aligned_to_the_cells_comes_back_whole(read):
 
 
 def test_of_an_aligned_square_interpolation_rounds_the_corners_and_whole_cells_do_not():
-    """The outermost pixel of a corner has 5/8 of its cell on either axis: 25/64 of the target, less than one half."""
+    """The outermost pixel of a corner has 5/8 of its cell on either axis.
+
+    So it has 25/64 of the target, which is less than one half.
+    """
     square_HW = target(64, 64, slice(8, 16), slice(20, 28))
     assert iou_of(interpolated, square_HW) == 60 / 64
     assert iou_of(whole_cells, square_HW) == 1
@@ -86,7 +89,7 @@ def test_ignored_pixels_count_in_neither_set(read):
 
 @each_reading
 def test_a_cell_of_which_nothing_is_known_takes_no_side(read):
-    """Three rows of a cell's four are target, and both its neighbours ignored: the cell decides alone."""
+    """Three of a cell's four rows are target, both its neighbours ignored: it decides alone."""
     mask_HW = target(64, 64, slice(16, 19), slice(64))
     mask_HW[20:24] = mask_HW[12:16] = IGNORED
     assert iou_of(read, mask_HW) == 3 / 4
@@ -210,7 +213,9 @@ def test_every_query_with_a_target_is_in_one_class_of_size_and_the_classes_make_
 
 @pytest.mark.parametrize(
     ("size_WH", "expected"),
-    [  # cells of 6, 4 and 1.5 pixels in the whole image, of 4.5, 3 and 1.125 in the crop; then of 20 to 3.75
+    # Cells of 6, 4 and 1.5 pixels in the whole image, of 4.5, 3 and 1.125 in the crop; then of 20
+    # to 3.75.
+    [
         ((96, 72), {(16, "whole"): "4-16", (24, "whole"): "4-16", (64, "whole"): ">= 16",
                     (16, "crop"): "4-16", (24, "crop"): ">= 16", (64, "crop"): ">= 16"}),
         ((320, 240), {(16, "whole"): "< 1", (24, "whole"): "< 1", (64, "whole"): "4-16",

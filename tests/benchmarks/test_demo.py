@@ -17,9 +17,10 @@ pytestmark = pytest.mark.no_clock
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """The suite that runs where none is named, over all of its queries: its folder, and how it ended.
+    """The suite that runs where none is named, over all queries: its folder, and how it ended.
 
-    One process a case and few timed queries: quality has a pass of its own, and times do not matter here.
+    One process a case and few timed queries: quality has a pass of its own, and times do not matter
+    here.
     """
     folder = tmp_path_factory.mktemp("demo") / "run"
     single = (
@@ -68,7 +69,10 @@ def test_its_queries_are_about_a_hundred_scenes_each_evaluated_once_for_each_cas
 
 @pytest.mark.parametrize(("case", "recipe"), [("clip", "clip-fine"), ("sam", "sam")])
 def test_its_verdicts_do_not_contradict_those_of_the_study(summary, case, recipe):
-    """Where 5,001 queries show a loss of more than 2 points, the demo says neither "as good" nor "better"."""
+    """Where 5,001 queries show a loss of more than 2 points, the demo must not say the opposite.
+
+    It then says neither "as good" nor "better".
+    """
     study = json.loads((ROOT / "results" / "accuracy-tiny" / "summary.json").read_text())
     published = next(one for one in study["recipes"] if one["name"] == recipe)["differences"][
         "gIoU"

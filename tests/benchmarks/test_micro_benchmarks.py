@@ -25,7 +25,8 @@ def test_figures_are_kept_and_compared(tmp_path):
         "--benchmark-save=mine",
         *storage,
     ]
-    # pytest-benchmark measures nothing where pytest-xdist is at work, which it tells by these variables.
+    # pytest-benchmark measures nothing where pytest-xdist is at work, which it tells by these
+    # variables.
     alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run([*map(str, command)], cwd=ROOT, env=alone, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

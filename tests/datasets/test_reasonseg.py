@@ -94,7 +94,7 @@ def test_one_or_two_points_draw_a_dot_or_a_line():
 
 
 def test_slanting_edges_are_filled_as_by_the_opencv_of_the_original():
-    """OpenCV 4.10 fills one pixel beside this polygon's right edge in two rows; 4.11 and later do not."""
+    """OpenCV 4.10 fills a pixel beside this polygon's right edge in two rows; 4.11 does not."""
     canvas_HW = np.zeros((40, 50), np.uint8)
     draw_polygon(canvas_HW, np.array([[44, 27], [7, 37], [7, 19], [38, 19]], np.int32), 1)
     assert [int(np.flatnonzero(canvas_HW[y])[-1]) for y in range(19, 28)] == [

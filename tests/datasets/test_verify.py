@@ -40,7 +40,7 @@ def test_a_generated_folder_is_sound(tmp_path):
 
 
 def test_what_reasonseg_itself_holds_is_legal(tmp_path):
-    """Points just outside the image, flags of two points, ignored regions, and targets without a polygon."""
+    """These are points just outside the image, flags of two points, ignored regions, no polygon."""
     flag = polygon([[1, 1], [2, 2]], "flag", shape_type="line", image_name="other.jpg")
     pair(tmp_path / "val", polygon([[-3.5, 2], [8, 2], [8, 14]]), polygon(label="ignore"), flag)
     pair(tmp_path / "val", name="b")

@@ -1,7 +1,8 @@
 """Numbers that documents and LOG quote from published runs, each computed again from the records.
 
-To add a sentence, add a line to `SENTENCES`: the document, its words with {} in the place of each figure, and how the
-figures are computed. It fails when the document's number changes, and when the records or their evaluation do.
+To add a sentence, add a line to `SENTENCES`: the document, its words with {} in the place of each
+figure, and how the figures are computed. It fails when the document's number changes, and when the
+records or their evaluation do.
 """
 
 import json

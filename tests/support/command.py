@@ -1,4 +1,4 @@
-"""A command in the test's own process, which has imported everything once: what it prints, and its exit code."""
+"""A command in the test's own process, which has imported everything once."""
 
 import io
 import os
@@ -11,7 +11,10 @@ from lisabench import cli
 
 
 def lisabench(*words: object, **environment: str) -> CompletedProcess[str]:
-    """As a new process would be, but for modules, random states and worker processes' server, which are kept."""
+    """Make the process as a new one would be.
+
+    Modules, random states and the server of worker processes are kept.
+    """
     with mock.patch.dict(os.environ, environment):
         return in_process(cli.main, *words)
 

@@ -1,4 +1,4 @@
-"""The import graph of lisabench, read from the syntax trees: nothing is imported, and lazy imports count too."""
+"""The import graph of lisabench, read from the syntax trees: lazy imports count too."""
 
 import ast
 from pathlib import Path
@@ -13,7 +13,7 @@ Graph = dict[str, set[str]]
 
 
 def modules() -> dict[str, Path]:
-    """Return the file of each module by its dotted name without the package, such as ``models.registry``."""
+    """Return the file of each module by its dotted name in the package: ``models.registry``."""
     files = {"cli": ROOT / "cli.py"}
     for room in ROOMS:
         for path in sorted((ROOT / room).rglob("*.py")):
@@ -33,7 +33,7 @@ def import_graph() -> Graph:
 
 
 def imports_of(source: str, module: str, known: set[str]) -> set[str]:
-    """Return the known modules that a module's source imports, by absolute or relative imports, lazy ones too."""
+    """Return the known modules that a module's source imports, absolutely or relatively."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

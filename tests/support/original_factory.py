@@ -78,7 +78,10 @@ def write_lisa(
     shards: int = 1,
     sizes: Preset = SMALL,
 ) -> Path:
-    """A LISA as it is released: settings, tokenizer and weights, without CLIP's unless `tensors` has them."""
+    """Write a LISA as it is released: settings, tokenizer and weights.
+
+    CLIP's weights are left out unless `tensors` has them.
+    """
     folder.mkdir(parents=True)
     llama = sizes.llama
     own = {
@@ -141,8 +144,9 @@ def write_tokenizer(folder: Path) -> None:
     pieces += [(f"<0x{byte:02X}>", 0.0, 6) for byte in range(256)]
     pieces += [(character, -float(i), 1) for i, character in enumerate(CHARACTERS)]
     content = b"".join(_field(1, _piece(*piece)) for piece in pieces)
-    # Settings by their number in sentencepiece_model.proto. The trainer's: 3 is the kind of model (2
-    # is BPE), 35 that there are bytes. The normaliser's: 4 is whether repeated spaces are dropped.
+    # Settings by their number in sentencepiece_model.proto. The trainer's: 3 is the kind of model
+    # (2 is BPE), 35 that there are bytes. The normaliser's: 4 is whether repeated spaces are
+    # dropped.
     trainer = _field(2, bytes([3 << 3, 2, *_BYTE_FALLBACK, 1]))
     normaliser = _field(3, bytes([4 << 3, 0]))
     (folder / "tokenizer.model").write_bytes(content + trainer + normaliser)

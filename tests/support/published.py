@@ -1,7 +1,7 @@
 """The published runs, and their figures in the words of the documents.
 
-Each function computes from the records under results, by the functions that reports are made with, and never
-reads a summary.json or a report.md.
+Each function computes from the records under results, by the functions that reports are made with,
+and never reads a summary.json or a report.md.
 """
 
 import json
@@ -133,7 +133,10 @@ def duration(run: str) -> str:
 
 
 def memory_gib(run: str, candidate: str, part: str) -> str:
-    """``8.95``: what a factor, the interaction or the whole changes of the peak of a query, without its sign."""
+    """Return by how much a factor, the interaction or the whole changes the peak of a query.
+
+    It is a text without a sign, such as ``8.95``.
+    """
     memory = attribution(run, candidate).memory
     parts = {"whole": memory.whole, "interaction": memory.interaction, **memory.own}
     return f"{abs(parts[part].bytes or 0) / 2**30:.2f}"
@@ -170,7 +173,10 @@ LOOKS = (*UNCHANGED, "planted", "planted/again")
 
 
 def gate_noise(looks: tuple[str, ...] = UNCHANGED, without: float = np.inf) -> float:
-    """The standard deviation of the pairs' log ratios, pooled within looks; pairs at `without` and above left out."""
+    """Return the standard deviation of the pairs' log ratios, pooled within measurements.
+
+    Pairs at `without` and above are left out.
+    """
     squares = freedom = 0.0
     for look in looks:
         logs = np.array([log for log in gate_pairs(look) if log < without])

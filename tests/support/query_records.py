@@ -18,7 +18,7 @@ NO_COUNTS = Counts(
 
 
 def query_record(sample_id: str = "q", process: int = 0, **fields: Any) -> QueryRecord:
-    """Return the record of an answered query about an image of its own, with these fields changed."""
+    """Return the record of an answered query about its own image, with some fields changed."""
     plain: dict[str, Any] = {
         "case": "dual",
         "process": process,

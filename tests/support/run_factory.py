@@ -1,6 +1,8 @@
-"""Writes the folder of a run that never was: every record a real run leaves, with numbers of a likely size.
+"""Writes the folder of a run that never was: every record that a real run leaves.
 
-Time and memory are drawn around the profile of each case; masks are drawn, and their pixels really counted.
+The numbers have a likely size.
+Time and memory are drawn around the profile of each case; masks are drawn, and their pixels really
+counted.
 """
 
 import json
@@ -32,9 +34,11 @@ QUERIES = (
     "Which of these objects is the largest one? Please mark it.",
     "the one that is unlike all the others",
     "everything that is not green",
-    "Counting from the right, which is the second striped shape that is not partly hidden behind another one?",
+    "Counting from the right, which is the second striped shape that is not partly hidden behind "
+    "another one?",
 )
-# name, its setting, milliseconds per stage, peak of its vision stage in MiB, how well it aims (0: perfectly)
+# name, its setting, milliseconds per stage, peak of its vision stage in MiB, how well it aims (0:
+# perfectly)
 PROFILES: tuple[tuple[str, dict[str, Any], tuple[float, ...], int, float], ...] = (
     ("dual", {"vision": "dual"}, (4.2, 31.0, 18.3, 9.1, 1.3), 742, 0.10),
     ("sam", {"vision": "sam"}, (3.0, 24.4, 18.0, 9.2, 1.3), 718, 0.12),
@@ -203,13 +207,29 @@ def record(
     rest_ns = int(rng.uniform(0.004, 0.01) * sum(stage_ms) * 1e6)
     latency_ns = sum(region["exclusive_ns"] for region in regions.values()) + rest_ns
     return {
-        "case": case, "process": process, "attempt": 0, "block": position // 8, "position": position % 8,
-        "sample_id": scene.id, "image_id": scene.id, "query": scene.query,
+        "case": case,
+        "process": process,
+        "attempt": 0,
+        "block": position // 8,
+        "position": position % 8,
+        "sample_id": scene.id,
+        "image_id": scene.id,
+        "query": scene.query,
         "tags": {"family": scene.family, "size": ("small", "large")[position % 2]},
-        "height": scene.height, "width": scene.width, "status": "ok", "reason": None,
-        "latency_ns": latency_ns, "host_ns": latency_ns + 1000, "regions": regions, "unattributed_ns": rest_ns,
-        "warnings": [], "prompt_tokens": 96, "answer_tokens": 0, "predicted_iou": 0.5, "text": None,
-    } | counted(mask_HW, scene.target_HW)  # fmt: skip
+        "height": scene.height,
+        "width": scene.width,
+        "status": "ok",
+        "reason": None,
+        "latency_ns": latency_ns,
+        "host_ns": latency_ns + 1000,
+        "regions": regions,
+        "unattributed_ns": rest_ns,
+        "warnings": [],
+        "prompt_tokens": 96,
+        "answer_tokens": 0,
+        "predicted_iou": 0.5,
+        "text": None,
+    } | counted(mask_HW, scene.target_HW)
 
 
 def _regions(stage_ms: np.ndarray) -> dict[str, dict[str, int]]:
@@ -237,10 +257,14 @@ def counted(mask_HW: np.ndarray, target_HW: np.ndarray) -> dict[str, Any]:
     valid_HW, target = target_HW != 255, target_HW == 1
     predicted = mask_HW & valid_HW
     return {
-        "intersection_px": int((predicted & target).sum()), "union_px": int((predicted | target).sum()),
-        "target_px": int(target.sum()), "predicted_px": int(predicted.sum()), "valid_px": int(valid_HW.sum()),
-        "target_box": box(target), "predicted_box": box(predicted),
-    }  # fmt: skip
+        "intersection_px": int((predicted & target).sum()),
+        "union_px": int((predicted | target).sum()),
+        "target_px": int(target.sum()),
+        "predicted_px": int(predicted.sum()),
+        "valid_px": int(valid_HW.sum()),
+        "target_box": box(target),
+        "predicted_box": box(predicted),
+    }
 
 
 def box(mask_HW: np.ndarray) -> list[int] | None:
@@ -322,13 +346,18 @@ def _memory(profile: tuple, clock: str) -> list[dict[str, Any]]:
     }
     return [
         {
-            "case": name, "process": 0, "stage": stage, "instrument": "cuda allocator" if cuda else "resident set",
-            "start_bytes": (360 if stage == "build" else peak_mib - 110) << 20, "peak_bytes": (peak_mib + offset) << 20,
+            "case": name,
+            "process": 0,
+            "stage": stage,
+            "instrument": "cuda allocator" if cuda else "resident set",
+            "start_bytes": (360 if stage == "build" else peak_mib - 110) << 20,
+            "peak_bytes": (peak_mib + offset) << 20,
             "peak_reserved_bytes": (peak_mib + 64) << 20 if cuda else None,
-            "device_process_bytes": (peak_mib + 480) << 20 if cuda else None, "queries": 4,
+            "device_process_bytes": (peak_mib + 480) << 20 if cuda else None,
+            "queries": 4,
         }
         for stage, offset in offsets.items()
-    ]  # fmt: skip
+    ]
 
 
 def _run(
@@ -357,29 +386,58 @@ def _run(
         "cuda": "12.8",
     }
     return {
-        "schema": "lisabench.run/2", "suite": "tiny", "title": "The original LISA and its two sharings, tiny",
-        "reference": "dual", "metrics": ["gIoU", "cIoU", "mIoU"],
-        "status": status, "started": "2026-01-31T12:00:00+00:00",
+        "schema": "lisabench.run/2",
+        "suite": "tiny",
+        "title": "The original LISA and its two sharings, tiny",
+        "reference": "dual",
+        "metrics": ["gIoU", "cIoU", "mIoU"],
+        "status": status,
+        "started": "2026-01-31T12:00:00+00:00",
         "finished": "2026-01-31T12:00:41+00:00" if status == "complete" else None,
-        "data": {"root": "scenes", "split": "val", "count": queries, "description": f"{queries} drawn scenes",
-                 "fingerprint": "f"},
-        "plan": {"processes": processes, "block": 8, "warmup": 12, "memory_queries": 4}, "cases": models + floors,
+        "data": {
+            "root": "scenes",
+            "split": "val",
+            "count": queries,
+            "description": f"{queries} drawn scenes",
+            "fingerprint": "f",
+        },
+        "plan": {"processes": processes, "block": 8, "warmup": 12, "memory_queries": 4},
+        "cases": models + floors,
         "passport": {
-            "os": "Linux x86_64", "cpu": "AMD EPYC 7763 64-Core Processor", "cpu_count": 2, "memory_bytes": 8 << 30,
-        } | (gpu if clock == "cuda events" else dict.fromkeys(gpu) | {"gpu_count": 0}),
-        "versions": {"lisabench": "0.1.0", "python": "3.11.9", "torch": "2.13.0", "transformers": "5.23.0"},
+            "os": "Linux x86_64",
+            "cpu": "AMD EPYC 7763 64-Core Processor",
+            "cpu_count": 2,
+            "memory_bytes": 8 << 30,
+        }
+        | (gpu if clock == "cuda events" else dict.fromkeys(gpu) | {"gpu_count": 0}),
+        "versions": {
+            "lisabench": "0.1.0",
+            "python": "3.11.9",
+            "torch": "2.13.0",
+            "transformers": "5.23.0",
+        },
         "warnings": [],
-    }  # fmt: skip
+    }
 
 
 def _entry(
     name: str, adapter: str, role: str, settings: dict, given: dict, quality: bool, clock: str
 ) -> dict[str, Any]:
     return {
-        "name": name, "adapter": adapter, "role": role, "given": given, "settings": settings, "has_quality": quality,
-        "parameters": PARAMETERS if role == "model" else None, "build_s": 0.82, "first_query_ms": 131.0,
-        "warmup_queries": 6, "warmup_stable": True, "clock": clock, "error": None,
-    }  # fmt: skip
+        "name": name,
+        "adapter": adapter,
+        "role": role,
+        "given": given,
+        "settings": settings,
+        "has_quality": quality,
+        "parameters": PARAMETERS if role == "model" else None,
+        "build_s": 0.82,
+        "first_query_ms": 131.0,
+        "warmup_queries": 6,
+        "warmup_stable": True,
+        "clock": clock,
+        "error": None,
+    }
 
 
 def _write_gallery(folder: Path, scenes: list[Scene]) -> None:

@@ -1,9 +1,13 @@
-"""Gates with a known truth on a virtual clock: fake models through the real loop, reduction, judgement and second look.
+"""Gates with a known truth on a virtual clock.
 
-Each gate has three sessions: that of the baseline, that of the run, and where the run has regressed a second look.
-Within a session processes differ; between the baseline's and today's, the whole machine does, for both looks alike.
+Fake models go through the real loop, reduction, checks and re-measurement.
 
-Side by side there is one session for each look, in which the processes of the two sides take turns while all drifts.
+Each gate has three sessions: that of the baseline, that of the run, and where the run has regressed
+a second look. Within a session processes differ; between the baseline's and today's, the whole
+machine does, for both looks alike.
+
+Side by side there is one session for each look, in which the processes of the two sides take turns
+while all drifts.
 """
 
 from collections.abc import Sequence
@@ -34,7 +38,10 @@ SETTINGS = {"adapter": "fake"}
 
 @dataclass(frozen=True)
 class Truth:
-    """How much longer the run takes than the baseline, and by what its sessions, processes and queries differ."""
+    """How much longer the run takes than the baseline.
+
+    It also says by what its sessions, processes and queries differ.
+    """
 
     slowdown: float = 0.0
     processes: int = 5
@@ -60,7 +67,7 @@ class Noise(NamedTuple):
 
 @dataclass(frozen=True)
 class Ended:
-    """What the gate said of time end to end after the first look, and what the whole of it ended with."""
+    """The verdict of time end to end after the first measurement, and the gate's last one."""
 
     first: str
     outcome: str
@@ -78,8 +85,10 @@ def _gate(truth: Truth, seed: int) -> Ended:
     checks = gate_checks(
         before, _session(truth, longer * (1 + truth.disturbed), 3 * seed + 1), Gate()
     )
-    again = {case: gate_checks(before, _session(truth, longer, 3 * seed + 2), Gate(), remeasured=True)
-             for case in to_remeasure(checks)}  # fmt: skip
+    again = {
+        case: gate_checks(before, _session(truth, longer, 3 * seed + 2), Gate(), remeasured=True)
+        for case in to_remeasure(checks)
+    }
     return Ended(_of_time(checks).verdict, outcome(with_remeasurements(checks, again)))
 
 

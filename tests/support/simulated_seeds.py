@@ -1,7 +1,8 @@
 """Simulated studies with a known truth: how often an interval over seeds and images covers it.
 
-Both sides are drawn alike, so that the true difference is 0. A seed moves a side's IoU everywhere; an image is harder
-for one of the sides, in every seed; and each answer is moved by a noise of its own.
+Both sides are drawn alike, so that the true difference is 0. A seed moves a side's IoU everywhere;
+an image is harder for one of the sides, in every seed; and each answer is moved by a noise of its
+own.
 """
 
 import numpy as np
@@ -64,7 +65,7 @@ def _drawn_together(
 
 
 def power(seeds: int, of_seed: float, studies: int) -> int:
-    """How many studies tell a difference from 0 that is as large as they say on average that they would."""
+    """Count the studies that tell a difference from 0 of the size that they say they would find."""
     rng = np.random.default_rng((seeds, round(1e4 * of_seed), 1))
     said = np.mean(
         [differences(*map(list, study(rng, seeds, of_seed)))["gIoU"].detectable for _ in range(50)]

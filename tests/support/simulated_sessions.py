@@ -1,4 +1,4 @@
-"""Whole sessions on a virtual clock: fake models through the real loop, probe, schedule and comparison."""
+"""Whole sessions on a virtual clock: fake models, and the real loop, probe and comparison."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ QUERY_MS = sum(STAGES_MS.values())
 
 
 class DriftingClock(VirtualClock):
-    """A machine that slows down: work takes 1 + drift times as long once `session_ns` of it are done."""
+    """A machine that slows down: work takes 1 + drift times as long after `session_ns` of it."""
 
     def __init__(self, drift: float, session_ns: float) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class DriftingClock(VirtualClock):
 
 @dataclass(frozen=True)
 class Setup:
-    """What is simulated: how much longer the candidate takes, and how the machine and its processes behave."""
+    """What is simulated: the candidate's true ratio, and how machine and processes behave."""
 
     slowdown: float = 0.0
     drift: float = 0.0
@@ -57,7 +57,10 @@ class Setup:
 
 @cache
 def ratios(setup: Setup, sessions: int) -> list[Ratio]:
-    """The candidate's time over the reference's in so many sessions; setups that differ in drift share their noise."""
+    """Return the candidate's time over the reference's in so many sessions.
+
+    Setups that differ in drift share their noise.
+    """
     return [_ratio(setup, seed) for seed in range(sessions)]
 
 

@@ -1,7 +1,8 @@
 """Simulated comparisons with a known truth: how often an interval covers it.
 
-Ratios are simulated `COMPARISONS` times. What takes longer, whole sessions and quality, is simulated `TRIALS` times;
-the environment variable LISABENCH_SIMULATIONS sets that, and 1000 gives the figures of docstrings and log.
+Ratios are simulated `COMPARISONS` times. What takes longer, whole sessions and quality, is
+simulated `TRIALS` times; the environment variable LISABENCH_SIMULATIONS sets that, and 1000 gives
+the figures of docstrings and log.
 """
 
 import math
@@ -52,13 +53,17 @@ SCENARIOS: dict[str, tuple[Effects, float, int]] = {
 def at_least(share: float, trials: int) -> float:
     """How many of so many trials must succeed: the share itself from 1,000 on.
 
-    Of fewer, as many as chance would leave in all but one of 1,000 tests, were the true share just what is asked.
+    Of fewer, as many as chance would leave in all but one of 1,000 tests, were the true share just
+    what is asked.
     """
     return share * trials if trials >= 1000 else float(stats.binom.ppf(0.001, trials, share))
 
 
 def moments(processes: int, block: int) -> np.ndarray:
-    """[process, side, query]: the share of a session that has passed when a query is asked, by the real schedule."""
+    """Return the share of a session that has passed when a query begins: [process, side, query].
+
+    It follows the real schedule.
+    """
     asked = [
         (process, side, position)
         for process in range(processes)
@@ -92,9 +97,12 @@ def coverage(scenario: str, processes: int, comparisons: int) -> tuple[int, int]
 
 
 def quality_coverage(images: int, comparisons: int, resamples: int = 1000) -> dict[str, int]:
-    """How many 95 % intervals of each score's difference hold the true one, with three queries an image.
+    """Count the 95 % intervals of each score's difference that hold the true one.
 
-    Both sides are drawn alike, so that the true difference is 0; images differ in how hard they are for either side.
+    There are three queries an image.
+
+    Both sides are drawn alike, so that the true difference is 0; images differ in how hard they are
+    for either side.
     """
     rng = np.random.default_rng(images)
     ids = [str(query // 3) for query in range(3 * images)]

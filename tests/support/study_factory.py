@@ -1,4 +1,7 @@
-"""Folders of studies that never were: counts and curves with a known truth, as `lisabench study` would leave them."""
+"""Folders of studies that never were, as `lisabench study` would leave them.
+
+Their counts and curves have a known truth.
+"""
 
 import json
 from pathlib import Path
@@ -32,7 +35,10 @@ def pixel_counts_of(
     blind: dict[str, float] = BLIND,
     noise: float = 0.05,
 ) -> PixelCounts:
-    """Three queries an image, one in fifteen without a target; the IoU of those with one is `gIoU` on average."""
+    """Return counts of three queries an image, one in fifteen without a target.
+
+    The IoU of those with a target is `gIoU` on average.
+    """
     targets = np.random.default_rng(1000).integers(1_000, 20_000, images * PER_IMAGE)
     targets[7::15] = 0
     rng = np.random.default_rng((seed, 1))
@@ -90,7 +96,10 @@ def write_study(
 def write_one(
     folder: Path, name: str, seed: int, aim: float, images: int = 40, half: int = 500
 ) -> None:
-    """One training: its validation gIoU rises along a line to its end, and is beyond `half` what the end is."""
+    """Write a training whose validation gIoU rises along a line to its end.
+
+    Beyond `half` it is what it is at the end.
+    """
     home = folder / f"{name}-{seed}"
     home.mkdir()
     axes = AXES.get(name, CLIP if name.startswith("clip") else SAM)
@@ -110,10 +119,18 @@ def write_one(
         "first": 0,
     }
     page = {
-        "name": name, "seed": seed, "variant": variant, "course": course, "scenes": 60_000,
-        "trained_parameters": {"llm": 1000, "mask_decoder": 500}, "seconds": 100.0, "queries": 3 * images,
-        "scores": {}, "passport": {"gpu": "NVIDIA H100", "os": "Linux"}, "versions": {"torch": "2.13.0"},
-    }  # fmt: skip
+        "name": name,
+        "seed": seed,
+        "variant": variant,
+        "course": course,
+        "scenes": 60_000,
+        "trained_parameters": {"llm": 1000, "mask_decoder": 500},
+        "seconds": 100.0,
+        "queries": 3 * images,
+        "scores": {},
+        "passport": {"gpu": "NVIDIA H100", "os": "Linux"},
+        "versions": {"torch": "2.13.0"},
+    }
     (home / "training.json").write_text(json.dumps(page))
     marks = range(50, 1501, 50)
     rows = [

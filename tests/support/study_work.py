@@ -11,7 +11,9 @@ HANGS_AFTER_S = 300
 
 
 def seen(job: Job) -> dict:
-    """Notes when a job began and ended, and which GPU it was given; a seed of 13 fails, one of 14 takes its process.
+    """Note when a job began and ended, and which GPU it was given.
+
+    A seed of 13 fails, one of 14 ends its process.
 
     Where there is a folder for notes, the dual of seed 1 is at work until clip of seed 0 has begun.
     """

@@ -8,8 +8,16 @@ from run_factory import write_lines
 
 from lisabench.harness import metrics
 
-PARTS = {"data": 0.05, "vision": 0.1, "vision.clip": 0.1, "llm": 0.2, "decoder": 0.1, "losses": 0.05,
-         "backward": 0.25, "optimizer": 0.1}  # fmt: skip
+PARTS = {
+    "data": 0.05,
+    "vision": 0.1,
+    "vision.clip": 0.1,
+    "llm": 0.2,
+    "decoder": 0.1,
+    "losses": 0.05,
+    "backward": 0.25,
+    "optimizer": 0.1,
+}
 DUAL = {"vision": "dual", "recipe": "original"}
 CLIP = {"vision": "clip", "recipe": "lean"}
 PASSPORT = {
@@ -39,7 +47,8 @@ def write_training(
 ) -> Path:
     """A training of len(losses) steps, after `distilled` others, in len(mious) epochs.
 
-    The mIoU of an epoch is as given, spread over the images by up to 5 points; its last step ends it.
+    The mIoU of an epoch is as given, spread over the images by up to 5 points; its last step ends
+    it.
     """
     folder.mkdir(parents=True)
     steps = [
@@ -95,19 +104,43 @@ def _step(
     }
     rest = latency_ns - sum(region["exclusive_ns"] for region in regions.values())
     return {
-        "kind": "step", "epoch": epoch, "step": number, "queries": 4, **named, "loss": loss, "lr": 1e-3,
-        "grad_norm": 1.0, "latency_ns": latency_ns, "host_ns": latency_ns, "regions": regions, "unattributed_ns": rest,
-    }  # fmt: skip
+        "kind": "step",
+        "epoch": epoch,
+        "step": number,
+        "queries": 4,
+        **named,
+        "loss": loss,
+        "lr": 1e-3,
+        "grad_norm": 1.0,
+        "latency_ns": latency_ns,
+        "host_ns": latency_ns,
+        "regions": regions,
+        "unattributed_ns": rest,
+    }
 
 
 def _evaluation(epoch: int, step: int, image: int, iou: float) -> dict[str, Any]:
     hit = round(max(iou, 0) * UNION_PX)
     return {
-        "epoch": epoch, "step": step, "sample_id": f"q{image}", "image_id": f"i{image}", "query": "it", "tags": {},
-        "height": 500, "width": 500, "status": "ok", "latency_ns": 5_000_000, "intersection_px": hit,
-        "union_px": UNION_PX, "target_px": UNION_PX // 2, "predicted_px": UNION_PX // 2 + hit, "valid_px": 250_000,
-        "target_box": [0, 0, 200, 250], "predicted_box": [0, 0, 200, 250], "failed": False,
-    }  # fmt: skip
+        "epoch": epoch,
+        "step": step,
+        "sample_id": f"q{image}",
+        "image_id": f"i{image}",
+        "query": "it",
+        "tags": {},
+        "height": 500,
+        "width": 500,
+        "status": "ok",
+        "latency_ns": 5_000_000,
+        "intersection_px": hit,
+        "union_px": UNION_PX,
+        "target_px": UNION_PX // 2,
+        "predicted_px": UNION_PX // 2 + hit,
+        "valid_px": 250_000,
+        "target_box": [0, 0, 200, 250],
+        "predicted_box": [0, 0, 200, 250],
+        "failed": False,
+    }
 
 
 def _epoch(
@@ -117,11 +150,19 @@ def _epoch(
     scores = metrics.scores(metrics.Counts(**{name: row[name] for name in names}) for row in rows)
     own = [row for row in steps if row["epoch"] == number]
     return {
-        "kind": "epoch", "epoch": number, "step": step, **scores, "queries": len(rows), "avg_inference_time_s": 0.005,
-        "train_loss": sum(row["loss"] for row in own) / len(own), "step_s": own[0]["latency_ns"] / 1e9,
-        "train_s": sum(row["latency_ns"] for row in steps) / 1e9, "peak_bytes": peak_bytes,
-        "peak_reserved_bytes": None, "best": best,
-    }  # fmt: skip
+        "kind": "epoch",
+        "epoch": number,
+        "step": step,
+        **scores,
+        "queries": len(rows),
+        "avg_inference_time_s": 0.005,
+        "train_loss": sum(row["loss"] for row in own) / len(own),
+        "step_s": own[0]["latency_ns"] / 1e9,
+        "train_s": sum(row["latency_ns"] for row in steps) / 1e9,
+        "peak_bytes": peak_bytes,
+        "peak_reserved_bytes": None,
+        "best": best,
+    }
 
 
 def _page(seed: int, options: dict[str, Any], weights: dict[str, float]) -> dict[str, Any]:
@@ -141,17 +182,32 @@ def _page(seed: int, options: dict[str, Any], weights: dict[str, float]) -> dict
         "processes": 1,
     }
     return {
-        "schema": "lisabench.training/1", "status": "complete", "started": "2026-01-31T12:00:00+00:00",
+        "schema": "lisabench.training/1",
+        "status": "complete",
+        "started": "2026-01-31T12:00:00+00:00",
         "finished": "2026-01-31T12:10:00+00:00",
-        "setup": {"options": asked | {"seed": seed, "gpu_memory": None}, "case": case, "trains": [], "losses": weights},
+        "setup": {
+            "options": asked | {"seed": seed, "gpu_memory": None},
+            "case": case,
+            "trains": [],
+            "losses": weights,
+        },
         "configuration": configuration,
         "training": {
-            "recipe": asked["recipe"], "preset": "tiny", "vision": asked["vision"],
-            "trained_parameters": {"llm": 1000, "mask_decoder": 500}, "settings": {"device": "cpu"},
+            "recipe": asked["recipe"],
+            "preset": "tiny",
+            "vision": asked["vision"],
+            "trained_parameters": {"llm": 1000, "mask_decoder": 500},
+            "settings": {"device": "cpu"},
         },
-        "passport": PASSPORT, "versions": {"lisabench": "0.1.0", "torch": "2.13.0"}, "warnings": [],
-        "data": {"train": {"count": 16, "fingerprint": "t"}, "val": {"count": 10, "fingerprint": "v"}},
-    }  # fmt: skip
+        "passport": PASSPORT,
+        "versions": {"lisabench": "0.1.0", "torch": "2.13.0"},
+        "warnings": [],
+        "data": {
+            "train": {"count": 16, "fingerprint": "t"},
+            "val": {"count": 10, "fingerprint": "v"},
+        },
+    }
 
 
 def falling(steps: int, start: float = 4.0, end: float = 1.0) -> list[float]:

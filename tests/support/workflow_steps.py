@@ -1,4 +1,4 @@
-"""Runs the shell steps of workflows and of the action as GitHub's runner would, in a folder of a test's own."""
+"""Runs the shell steps of workflows and the action as GitHub's runner would, in a test's folder."""
 
 import json
 import os
@@ -16,14 +16,17 @@ SHELL = ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c")
 
 
 def read(path: Path | str) -> dict[str, Any]:
-    """A workflow or an action; ``on`` is the word, not the truth value that YAML 1.1 takes it for."""
+    """Return a workflow or an action. ``on`` is the word; YAML 1.1 would take it for true."""
     content = yaml.safe_load((ROOT / path).read_text())
     return {"on" if key is True else key: value for key, value in content.items()}
 
 
 @dataclass
 class Runner:
-    """A machine that runs steps: `workspace` is the checkout, `temp` what the runner empties after a job."""
+    """A machine that runs steps.
+
+    `workspace` is the checkout, and `temp` what the runner empties after a job.
+    """
 
     workspace: Path
     temp: Path
@@ -106,7 +109,7 @@ class Done:
 
 
 def resolved(value: Any, context: dict[str, Any]) -> str:
-    """A value with its expressions, each the name of something in the context, replaced by what they name."""
+    """Return a value with each expression, a name in the context, replaced by what it names."""
 
     def named(match: re.Match[str]) -> str:
         found: Any = context
@@ -118,7 +121,7 @@ def resolved(value: Any, context: dict[str, Any]) -> str:
 
 
 def stand_in(folder: Path, name: str, says: str = "") -> Path:
-    """A program that notes its arguments as a line of JSON in ``NAME.calls``, and prints something."""
+    """Write a program that notes its arguments as a line of JSON in ``NAME.calls``, and prints."""
     folder.mkdir(parents=True, exist_ok=True)
     program, calls = folder / name, folder / f"{name}.calls"
     note = "import json, sys; print(json.dumps(sys.argv[1:]))"

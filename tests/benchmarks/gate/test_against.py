@@ -1,4 +1,7 @@
-"""`lisabench run --against`, in a small git repository that holds this package: one commit, and a working tree."""
+"""`lisabench run --against`, in a small git repository that holds this package.
+
+It has one commit, and a working tree.
+"""
 
 import inspect
 import json
@@ -109,7 +112,10 @@ def command(*arguments):
 
 
 def against(repository, *arguments, reference="HEAD", processes=2, killed=False):
-    """The exit code, what was judged, and the one line of an error; a killed session leaves its pipes behind."""
+    """Return the exit code, the outcome, and the one line of an error.
+
+    A killed session leaves its pipes behind.
+    """
     out = repository.parent / "out"
     given = command(
         *arguments, "--against", reference, "--set", f"processes={processes}", "--out", out
@@ -136,7 +142,8 @@ def verdicts(found):
 
 
 def test_an_unchanged_tree_holds_and_leaves_a_run_of_each_side_and_nothing_else(repository):
-    # A fake's resident set, 47 MiB, moves by some tenths: two processes a side cannot tell 1 % from that.
+    # A fake's resident set, 47 MiB, moves by some tenths: two processes a side cannot tell 1 % from
+    # that.
     suite = suite_of(
         repository.parent, controls={"nothing": {"adapter": "empty"}}, gate={"peak": 0.2}
     )
@@ -178,7 +185,10 @@ WATCHED = """        import time
 
 
 def watched(repository):
-    """Has both versions write down when each thing that must not be disturbed began and ended, and whose it was."""
+    """Have both versions write down when each thing that must not be disturbed began and ended.
+
+    Each line also names the version.
+    """
     log = repository.parent / "log"
     edit(repository, "benchmarks/run/worker.py", CALLED, WATCHED.format(log=str(log)))
     return log
@@ -236,8 +246,8 @@ def test_a_capped_card_is_measured_one_after_the_other(repository):
     suite = suite_of(repository.parent, cases={"a": FAKE}, plan=PLAN | {"gpu_memory": "8GB"})
     done, found = against(repository, suite, processes=1)
     assert (
-        "warning: trainings, and processes that are limited to a card, need the machine for themselves"
-        in done.stderr
+        "warning: trainings, and processes that are limited to a card, "
+        "need the machine for themselves" in done.stderr
     )
     assert found["in_turns"] is False
 
@@ -245,7 +255,7 @@ def test_a_capped_card_is_measured_one_after_the_other(repository):
 def test_each_version_of_a_pair_in_turns_waits_by_the_hosts_clock_for_as_long_as_it_was_told_to(
     repository,
 ):
-    """No query is over before its time; by how much it is later depends on what else the machine does."""
+    """No query is over before its time; how much later depends on what else the machine does."""
     edit(repository, *(text.replace("1.1e6", "1.5e6") for text in SLOWER))
     _, found = against(
         repository, suite_of(repository.parent, cases={"a": {"adapter": "fake"}}), processes=1
@@ -261,17 +271,29 @@ def test_each_version_of_a_pair_in_turns_waits_by_the_hosts_clock_for_as_long_as
 TURN = '            place = run.place(case, process) | {"block"'
 BUILT = "        config = self._completed_config()\n        clock = VirtualClock() if"
 BREAKING = {
-    "built": ("benchmarks/run/case_worker.py", BUILT, f'        raise RuntimeError("planted")\n{BUILT}',
-              "answered no query: RuntimeError: planted (its records"),
-    "killed": ("benchmarks/run/timed_rounds.py", TURN, f'            __import__("os").abort()\n{TURN}',
-               "failed while running: it was ended by SIGABRT (its output"),
-    "raises": ("benchmarks/run/timed_rounds.py", TURN, f'            raise OSError(28, "No space left")\n{TURN}',
-               "failed while running: OSError: [Errno 28] No space left (its output"),
-}  # fmt: skip
+    "built": (
+        "benchmarks/run/case_worker.py",
+        BUILT,
+        f'        raise RuntimeError("planted")\n{BUILT}',
+        "answered no query: RuntimeError: planted (its records",
+    ),
+    "killed": (
+        "benchmarks/run/timed_rounds.py",
+        TURN,
+        f'            __import__("os").abort()\n{TURN}',
+        "failed while running: it was ended by SIGABRT (its output",
+    ),
+    "raises": (
+        "benchmarks/run/timed_rounds.py",
+        TURN,
+        f'            raise OSError(28, "No space left")\n{TURN}',
+        "failed while running: OSError: [Errno 28] No space left (its output",
+    ),
+}
 
 
 @pytest.mark.parametrize("what", BREAKING)
-def test_a_version_that_breaks_is_measured_once_and_is_one_clear_line_and_one_that_ends_ends_the_other(
+def test_a_version_that_breaks_is_measured_once_and_is_one_clear_line_and_ends_the_other(
     repository, what
 ):
     *planted, expected = BREAKING[what]

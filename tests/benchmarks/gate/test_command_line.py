@@ -67,7 +67,10 @@ def worse(base):
 
 @pytest.fixture
 def baseline_of(base, tmp_path):
-    """Make a baseline of some of the cases; `change` edits lines of quality.jsonl before, which holds the masks."""
+    """Make a baseline of some of the cases.
+
+    `change` edits lines of quality.jsonl before, which holds the masks.
+    """
 
     def make(*names, change=None, **page):
         copy = shutil.copytree(base, tmp_path / "copy")

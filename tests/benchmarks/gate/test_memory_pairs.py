@@ -22,7 +22,10 @@ GPU, CPU = "cuda events", "host"
 
 
 def part(folder: Path, more_mib: int | None = 0, clock: str = GPU, cases: int = 1) -> Run:
-    """A run of one process, whose peaks are so much larger than those of others; None: it has no memory pass."""
+    """Write a run of one process, whose peaks are so much larger than those of others.
+
+    None: it has no memory pass.
+    """
     write_run(
         folder, cases, queries=8, processes=1, clock=clock, controls=False, size=(24, 32), gallery=0
     )

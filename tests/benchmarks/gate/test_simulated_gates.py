@@ -1,6 +1,7 @@
-"""The gate tested as a medical test is: how often it cries wolf, and how often it finds what is there.
+"""The gate tested as a medical test is: how often it is wrong, and how often it finds a regression.
 
-`LISABENCH_SIMULATIONS=1000 pytest tests/benchmarks/gate/test_simulated_gates.py -rP` prints the figures of the log.
+`LISABENCH_SIMULATIONS=1000 pytest tests/benchmarks/gate/test_simulated_gates.py -rP` prints the
+figures of the log.
 """
 
 import math
@@ -87,7 +88,10 @@ def test_side_by_side_a_slowdown_of_10_percent_passes_no_gate_while_all_drifts_b
 
 
 def on_a_gpu(slowdown=0.0):
-    """A truth with the noise of the published gates: all of it from pair to pair, none from query to query beside."""
+    """Return a truth with the noise of the published gates.
+
+    All of it is from pair to pair, none from query to query beside.
+    """
     one_process = gate_noise() / math.sqrt(
         2
     )  # a pair's log ratio has the variance of two processes
@@ -95,12 +99,15 @@ def on_a_gpu(slowdown=0.0):
 
 
 def outcomes_on_a_gpu(truth):
-    """Of `TRIALS` gates side by side: fewer than elsewhere, since each takes a tenth of a second."""
+    """Simulate gates side by side: fewer than elsewhere, since each takes a tenth of a second."""
     return Counter(gate.outcome for gate in gates_side_by_side(truth, TRIALS))
 
 
 def agrees(count, percent):
-    """Whether so many of `TRIALS` are what chance makes of a share, in all but one of 1,000 tests; at 1,000 exactly."""
+    """Return whether so many of `TRIALS` are what chance makes of a share.
+
+    That holds in all but one of 1,000 tests; at 1,000 trials exactly.
+    """
     if TRIALS == 1000:
         return f"{100 * count / TRIALS:.1f}" == percent
     low, high = stats.binom.interval(0.999, TRIALS, float(percent) / 100)

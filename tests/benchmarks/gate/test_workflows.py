@@ -1,4 +1,7 @@
-"""The workflows and the action: sound by GitHub's schemas, safe by zizmor, and their shell steps run here."""
+"""The workflows and the action: sound by GitHub's schemas and safe by zizmor.
+
+Their shell steps run here.
+"""
 
 import os
 import re
@@ -215,7 +218,7 @@ COMMENTS = "repos/team/sample/issues"
 def test_make_hands_the_index_of_the_cpu_build_on_to_pip_and_the_readme_names_that_of_the_workflow(
     tmp_path,
 ):
-    """A stand-in for python makes an environment whose pip writes down which index it was given, and how."""
+    """A stand-in for python makes an environment whose pip writes down which index it was given."""
     index = read(".github/workflows/ci.yml")["env"]["PIP_EXTRA_INDEX_URL"]
     assert f"`PIP_EXTRA_INDEX_URL={index}` before `make demo`" in " ".join(README.split())
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
@@ -314,7 +317,7 @@ def test_a_repository_younger_than_a_week_is_held_against_its_last_commit(tmp_pa
 
 @pytest.fixture
 def gate(tmp_path):
-    """The action's last step, where `lisabench run` ends with one code and `lisabench check` with another."""
+    """Run the action's last step after `lisabench run` and `check` have ended with given codes."""
 
     def hold(run=0, check=0, **inputs):
         temp = tmp_path / "temp"
@@ -416,7 +419,7 @@ def packages(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runner(tmp_path_factory, packages):
-    """A machine with a checkout of a repository of the document's files, whose baseline was made as it says."""
+    """A machine with a checkout of the document's files, and a baseline made as it says."""
     folder = tmp_path_factory.mktemp("sample")
     for name in ("gate.yaml", ".github/workflows/gate.yml"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

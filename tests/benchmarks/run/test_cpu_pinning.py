@@ -70,7 +70,7 @@ def test_cores_are_counted_as_the_system_counts_them():
 
 
 def in_a_thread(function):
-    """What a function returns, and the cores that its thread may use then: the others' are not touched."""
+    """Return a function's value, and the cores that its thread may use then; others keep theirs."""
     found = []
     thread = threading.Thread(target=lambda: found.extend((function(), os.sched_getaffinity(0))))
     thread.start()

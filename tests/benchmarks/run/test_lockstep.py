@@ -48,7 +48,10 @@ for count in map(int, counts):
 
 
 def blocks(folder: Path, one: str, other: str, dies_in: int = -1) -> tuple[str, list[int]]:
-    """Who measured, in order, and the exit codes; blocks a round of each side, and in which of its own one dies."""
+    """Return who measured, in order, and the exit codes.
+
+    Each side measures so many blocks a round; one may die in one of its own.
+    """
     log = folder / "log"
     pair = [("a", one, dies_in), ("b", other, -1)]
     lines = [
@@ -162,7 +165,10 @@ def records_of(folder: Path, outcome: tuple[str, str | None]) -> str:
 
 
 class Scripted:
-    """A version whose process ends in lockstep with a code, what became of its only query, and a word; alone, well."""
+    """A version whose process ends in lockstep with a code, a status of its only query, and a word.
+
+    Alone, it ends well.
+    """
 
     def __init__(
         self, name: str, home: Path, code: int = 0, outcome=OK, said: str = "", sleeps: int = 0
@@ -260,7 +266,10 @@ def test_of_two_that_refuse_the_first_of_the_pair_is_heard_first(tmp_path, monke
 def test_what_a_killed_process_has_left_behind_ends_with_it(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocesses, "FAILURE_REPORT_S", 0.1)
     sleep = ["sleep", str(HANGS_AFTER_S)]
-    leave = f"import os, subprocess, sys; p = subprocess.Popen({sleep}); print(p.pid); sys.stdout.flush(); "
+    leave = (
+        f"import os, subprocess, sys; p = subprocess.Popen({sleep}); "
+        "print(p.pid); sys.stdout.flush(); "
+    )
     lines = [[sys.executable, "-c", f"{leave}os.kill(os.getpid(), 9)"], sleep]
     done = subprocesses.run(
         *(subprocesses.Command(line, tmp_path) for line in lines), broken=lambda _, code: code != 0

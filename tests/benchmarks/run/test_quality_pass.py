@@ -1,4 +1,4 @@
-"""The quality pass: every query once for each case, in batches, not timed, resumed batch by batch."""
+"""The quality pass: every query once for each case, in batches, untimed, resumed batch by batch."""
 
 import json
 from collections import Counter
@@ -335,9 +335,10 @@ def test_a_case_that_cannot_be_built_says_why_for_every_query():
 
 @pytest.mark.parametrize("vision", ["dual", "clip", "sam"])
 def test_a_batch_of_eight_gives_the_masks_of_single_queries_but_for_single_pixels(vision):
-    """On a CPU in fp32; sums are taken in another order, so a logit next to 0 may fall on its other side.
+    """On a CPU in fp32. Sums are taken in another order, so a logit near 0 may change its sign.
 
-    Over the 300 queries of the demo one mask of `dual` and one of `sam` differed, by one pixel each.
+    Over the 300 queries of the demo one mask of `dual` and one of `sam` differed, by one pixel
+    each.
     """
     samples = list(ReasonSeg(embedded("val", 300, 1), "val", limit=16))
     given = {"preset": "tiny", "weights": "packaged", "vision": vision, "device": "cpu"}

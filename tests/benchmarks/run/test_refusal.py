@@ -1,4 +1,4 @@
-"""From a checkpoint to an exit code: a trained one is taken, and refused once its tensors are shuffled."""
+"""From a checkpoint to an exit code: a trained one passes, one with shuffled tensors is refused."""
 
 from pathlib import Path
 

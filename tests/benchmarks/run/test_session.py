@@ -193,7 +193,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(data_root, tmp_path):
         session(suite(data_root), tmp_path / "out").start()
 
 
-def test_a_folder_for_temporary_files_that_no_socket_fits_below_is_refused_before_anything_is_written(
+def test_a_temporary_folder_that_no_socket_fits_below_is_refused_before_anything_is_written(
     data_root, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(tempfile, "tempdir", "/" + "x" * 75)

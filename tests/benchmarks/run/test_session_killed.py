@@ -48,9 +48,9 @@ Session(suite, Queries.of(suite), Path(sys.argv[2]), lambda *_: None).start()
 
 
 def killed_after(suite, folder, lines, how):
-    """Has a run of its own process killed when so many lines are in its journal, the last one whole or half.
+    """Have a run of its own process killed when so many lines are in its journal.
 
-    0 lines: as soon as its manifest is written.
+    The last line is whole or half. 0 lines: as soon as its manifest is written.
     """
     given = [suite.definition.model_dump_json(), str(folder), str(lines), how]
     done = subprocess.run([sys.executable, "-c", RUNNER, *given])

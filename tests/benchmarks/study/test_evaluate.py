@@ -1,4 +1,4 @@
-"""Models evaluated on rendered scenes: the counts are the harness's, and each control is blind in what it says."""
+"""Models evaluated on rendered scenes: counts are the harness's, and each control is blind."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -52,7 +52,7 @@ def labels_of():
 
 
 def asked() -> list[tuple[int, str, Sample]]:
-    """Scene, family and sample of what a folder of the scenes would ask, in the order of the store."""
+    """Return scene, family and sample of the queries of a folder, in the order of the store."""
     wordings = [
         (made, q, text)
         for made in map(of_test, range(SCENES))

@@ -1,4 +1,4 @@
-"""Trainings side by side: where they run, when they begin, and what one that fails takes with it."""
+"""Trainings side by side: where they run, when they begin, and what happens when one fails."""
 
 import pytest
 from study_work import FOLDER, seen

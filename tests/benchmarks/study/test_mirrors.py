@@ -1,4 +1,4 @@
-"""Scenes seen in a mirror: what is seen, what is asked for and what it is called are turned together."""
+"""Mirrored scenes: pixels, targets and the words of the queries are turned together."""
 
 import pytest
 import torch

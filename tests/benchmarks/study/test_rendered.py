@@ -28,7 +28,7 @@ LABELS = ("sizes_N2", "labels_NHW", "crop_labels_NHW")
 
 
 def digest(tensors: list[Tensor]) -> str:
-    """Pictures are not among them: they follow the machine's arithmetic (`test_scene_painter` holds them)."""
+    """Pictures are not compared: they follow the machine's arithmetic; `test_render` has them."""
     parts = (
         f"{each.dtype} {list(each.shape)}".encode() + each.contiguous().numpy().tobytes()
         for each in tensors

@@ -130,7 +130,10 @@ def test_attributes_are_those_of_the_object_that_is_seen():
 
 
 def test_many_queries_cost_what_the_learner_says_of_each(files):
-    """In the answer to the digit; in the mask nearly, since one looks at SAM's frame and the other at the image."""
+    """The loss of the answer is the same to the digit; those of the mask nearly.
+
+    One is computed in SAM's frame and the other at the image's size.
+    """
     lisa = tiny()
     store = store_of(files, lisa)
     (batch,) = store.walked(store.chosen_Q.nonzero().flatten(), SCENES)

@@ -1,4 +1,4 @@
-"""`lisabench train` from the command line: what it leaves, that it can be killed, and on several processes."""
+"""`lisabench train` from the command line: its files, after a kill, and on several processes."""
 
 import json
 import shlex
@@ -265,7 +265,7 @@ def test_trained_weights_are_found_by_a_run_and_get_a_score(whole, tmp_path):
 
 
 def test_a_converted_checkpoint_is_evaluated_and_trained(tmp_path):
-    """Tiny, and laid out as the original lays out its own; trained on a folder in ReasonSeg's format."""
+    """A tiny checkpoint, laid out as the original lays out its own, trained on a data folder."""
     tiny = PRESETS["tiny"]
     sizes = replace(tiny, llama=replace(tiny.llama, vocabulary=original_factory.ROWS))
     weights = original_factory.weights(sizes)
@@ -397,7 +397,10 @@ def test_what_cannot_be_trained_is_refused(said, message):
 
 
 def test_options_come_from_a_file_too_and_the_command_line_comes_first(tmp_path):
-    text = "recipe: described\nepochs: 7\nlr: 0.01\nuse_vlm_vision: true\niou_weight: 3\nset: {frame: crop}\n"
+    text = (
+        "recipe: described\nepochs: 7\nlr: 0.01\nuse_vlm_vision: true\n"
+        "iou_weight: 3\nset: {frame: crop}\n"
+    )
     (tmp_path / "options.yaml").write_text(text)
     found = setup({"config": tmp_path / "options.yaml", "lr": 0.5})
     assert (found.options.epochs, found.options.lr, found.case.vision) == (7, 0.5, "clip")

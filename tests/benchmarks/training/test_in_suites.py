@@ -30,9 +30,15 @@ pytestmark = pytest.mark.no_clock
 
 GIB = 2**30
 TWO_STEPS = {
-    "recipe": "everything", "device": "cpu", "epochs": 1, "max_steps": 2, "max_train_samples": 4, "batch_size": 2,
-    "max_val_samples": 2, "save_strategy": "no",
-}  # fmt: skip
+    "recipe": "everything",
+    "device": "cpu",
+    "epochs": 1,
+    "max_steps": 2,
+    "max_train_samples": 4,
+    "batch_size": 2,
+    "max_val_samples": 2,
+    "save_strategy": "no",
+}
 FASTER = {
     "claim": "a step is faster",
     "quantity": "training.step_time",
@@ -104,7 +110,10 @@ def test_what_a_training_of_a_suite_cannot_be_is_refused_in_one_line(data_root, 
 
 def test_trainings_may_share_their_options_in_yaml(tmp_path):
     path = tmp_path / "mine.yaml"
-    shared = "trainings:\n  dual: &all {recipe: everything, epochs: 2}\n  clip: {<<: *all, vision: clip, epochs: 1}\n"
+    shared = (
+        "trainings:\n  dual: &all {recipe: everything, epochs: 2}\n"
+        "  clip: {<<: *all, vision: clip, epochs: 1}\n"
+    )
     path.write_text(f"title: t\nreference: a\ncases: {{a: {{adapter: fake}}}}\n{shared}")
     assert suite_file.load(str(path)).trainings["clip"] == {
         "recipe": "everything",
@@ -238,7 +247,10 @@ def test_a_suite_trains_goes_on_after_a_failure_and_resumes(data_root, tmp_path,
 
 
 def with_trainings(folder, seeds=3, claims=(), **clip):
-    """A run that has trained `dual` and `clip`: clip's steps take 50, 51 and 52 % of dual's; it hits 10 points less."""
+    """Write a run that has trained `dual` and `clip`.
+
+    The steps of `clip` take 50, 51 and 52 % of those of `dual`; it hits 10 points less.
+    """
     write_run(folder, queries=2, size=(24, 32), gallery=0, controls=False)
     rows = [asdict(planned) for planned in in_suites.planned({"dual": {}, "clip": {}}, seeds)]
     for row in rows:
@@ -262,16 +274,19 @@ def judged(folder):
 
 
 def test_claims_on_trainings_get_their_verdicts_from_the_seeds(tmp_path):
-    folder = with_trainings(tmp_path, claims=[
-        {"quantity": "training.step_time", "at_most": 0.6},
-        {"quantity": "training.step_time", "at_most": 0.4},
-        {"quantity": "training.steps_to_mIoU", "at_most": 1.2},
-        {"quantity": "training.seconds_to_mIoU", "at_most": 1},
-        {"quantity": "training.steps_to_loss", "at_most": 1},
-        {"quantity": "training.mIoU", "at_most": -5},
-        {"quantity": "training.mIoU", "at_least": -5},
-        {"quantity": "training.steps_to_mIoU", "at_most": 1},
-    ])  # fmt: skip
+    folder = with_trainings(
+        tmp_path,
+        claims=[
+            {"quantity": "training.step_time", "at_most": 0.6},
+            {"quantity": "training.step_time", "at_most": 0.4},
+            {"quantity": "training.steps_to_mIoU", "at_most": 1.2},
+            {"quantity": "training.seconds_to_mIoU", "at_most": 1},
+            {"quantity": "training.steps_to_loss", "at_most": 1},
+            {"quantity": "training.mIoU", "at_most": -5},
+            {"quantity": "training.mIoU", "at_least": -5},
+            {"quantity": "training.steps_to_mIoU", "at_most": 1},
+        ],
+    )
     found = judged(folder)
     verdicts = [
         "confirmed",

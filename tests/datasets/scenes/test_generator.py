@@ -54,7 +54,8 @@ def digests(root, split="val"):
 
 
 def test_the_same_seed_makes_the_same_bytes_in_another_process(root, tmp_path):
-    code = f"from lisabench.datasets.scenes.generator import make; make({str(tmp_path)!r}, 'val', 9, 0)"
+    make_scenes = f"make({str(tmp_path)!r}, 'val', 9, 0)"
+    code = f"from lisabench.datasets.scenes.generator import make; {make_scenes}"
     subprocess.run([sys.executable, "-c", code], check=True)
     first, second = digests(root), digests(tmp_path)
     assert len(second) == 18
@@ -199,7 +200,10 @@ def test_layouts_that_polygons_cannot_say_or_that_hide_too_much_are_rejected(thi
 
 
 def test_polygons_can_say_whatever_has_no_hole():
-    """Blobs that touch themselves at corners, with threads one pixel wide: what is judged is what would be drawn."""
+    """Blobs that touch themselves at corners, with threads one pixel wide.
+
+    What is judged is what would be drawn.
+    """
     rng, said = np.random.default_rng(0), Counter()
     for blot in (3, 5, 9) * 200:
         noise_hw = cv2.blur(rng.random((24, 32)), (blot, blot)) + rng.normal(0, 0.02, (24, 32))
@@ -222,7 +226,8 @@ def test_objects_that_would_not_lie_within_the_picture_are_laid_out_anew(place):
     assert assemble(200, 300, (inside, outside)) is None
 
 
-# One right answer: the words are read again by code that shares nothing with the code that wrote them
+# One right answer: the words are read again by code that shares nothing with the code that wrote
+# them
 
 
 def test_named_objects_are_the_ones_with_these_attributes(many):

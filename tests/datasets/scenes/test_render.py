@@ -1,4 +1,4 @@
-"""A picture is painted quickly, plane by plane; here it is painted as it is put most plainly, colours innermost."""
+"""A picture is painted plane by plane, which is quick; the plain way here has colours innermost."""
 
 import math
 

@@ -28,7 +28,9 @@ class Case:
 
 class Corner:
     has_quality = True
-    def __init__(self, case): self.case, self.settings = case, {"adapter": "corner", "size_px": case.size_px}
+    def __init__(self, case):
+        self.case = case
+        self.settings = {"adapter": "corner", "size_px": case.size_px}
     def preprocess(self, samples): return samples
     def vision(self, inputs): pass
     def llm(self, inputs, features): pass
@@ -52,7 +54,7 @@ cases: {small: {}, big: {size_px: 9}}
 
 @pytest.fixture
 def outside(tmp_path):
-    """A package of its own, installed as far as Python is concerned, that registers the adapter `corner`."""
+    """A package of its own, installed as Python sees it, that registers the adapter `corner`."""
     (tmp_path / "corner_model.py").write_text(ADAPTER)
     info = tmp_path / "corner_model-1.0.dist-info"
     info.mkdir()

@@ -32,7 +32,7 @@ LORA = {"lora_alpha": 16, "r": 4}
 
 @pytest.fixture(autouse=True)
 def small_preset(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A preset of a LISA that is a megabyte, in place of the tiny one, so that it can be named in a case."""
+    """Replace the tiny preset by one of a megabyte, so that it can be named in a case."""
     monkeypatch.setitem(presets.PRESETS, "tiny", SMALL)
 
 
@@ -597,7 +597,9 @@ import resource, sys, torch
 from pathlib import Path
 from lisabench.models.checkpoints.shards import ShardWriter, WeightFiles, weight_files
 folder, out = Path(sys.argv[1]), Path(sys.argv[2])
-def peak(): return int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1]) * 1024
+def peak():
+    (line,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
 writer = ShardWriter(out, 8 << 20)
 before = peak()
 for name, tensor in WeightFiles(weight_files(folder)).tensors():

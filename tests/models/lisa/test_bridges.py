@@ -93,9 +93,7 @@ def test_every_layer_that_it_reads_counts() -> None:
     assert all((other_BChw - plain_BChw).abs().mean() > 0.1 for other_BChw in others)
 
 
-def test_the_language_model_sees_what_it_sees_with_the_linear_bridge_and_the_masks_something_else() -> (
-    None
-):
+def test_the_language_model_sees_the_same_as_with_the_linear_bridge_and_the_masks_do_not() -> None:
     linear, other = (lisa(vision="clip", bridge=bridge) for bridge in ("linear", "upsampling"))
     one, two = (each.vision(each.preprocess([noise()])) for each in (linear, other))
     assert torch.equal(one.image_tokens_BNC, two.image_tokens_BNC)

@@ -121,7 +121,7 @@ def with_its_own_bridge(name: str, build: object) -> nn.Module:
 def changed_by_a_mark(
     encoder: ClipEncoder, size_HW: tuple[int, int], mark: tuple[float, float]
 ) -> tuple[torch.Tensor, tuple[float, float]]:
-    """Return by how much each cell differs from that of a black image, [1, 1, h, w]; and the mark."""
+    """Return how much each cell differs from that of a black image, [1, 1, h, w]; and the mark."""
     image_HW3, place = marked(size_HW, mark)
     maps = {name: each[None] for name, each in encoder.maps(size_HW).items()}
     (view,) = encoder.views

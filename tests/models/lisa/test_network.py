@@ -152,7 +152,7 @@ class Instead(torch.nn.Module):
 
 
 @pytest.mark.parametrize("vision", ["clip", "sam"])
-def test_with_the_duals_features_in_place_of_its_bridges_output_a_shared_variant_gives_the_duals_masks(
+def test_with_the_duals_features_in_place_of_its_bridges_a_shared_variant_gives_the_duals_masks(
     tiny: dict[str, Lisa], monkeypatch: pytest.MonkeyPatch, vision: str
 ) -> None:
     dual = tiny["dual"]

@@ -152,8 +152,8 @@ def test_a_card_says_how_it_was_made_and_what_it_scored(family):
     card = (family / "clip" / "README.md").read_text()
     assert "made again by: `lisabench study DIR --variant clip-upsampling`" in card
     assert (
-        "on 5000 queries about scenes that it was not trained on: gIoU 0.812, cIoU 0.700, mIoU 0.750"
-        in card
+        "on 5000 queries about scenes that it was not trained on: "
+        "gIoU 0.812, cIoU 0.700, mIoU 0.750" in card
     )
     command = "python -m lisabench.benchmarks.study.package DIR --seed 3"
     assert f"`{command} --case dual --case clip-upsampling --case sam`" in card
@@ -185,9 +185,13 @@ def test_settings_that_no_packaged_weights_have_are_refused_with_a_list_of_those
 ):
     with pytest.raises(UsageError) as caught:
         make_case("lisa", {"weights": "packaged", **given})
-    there = "preset=tiny, vision=clip, bridge=upsampling; preset=tiny, vision=dual; preset=tiny, vision=sam"
+    there = (
+        "preset=tiny, vision=clip, bridge=upsampling; preset=tiny, vision=dual; "
+        "preset=tiny, vision=sam"
+    )
     assert str(caught.value) == (
-        f"no packaged weights are of {asked}; packaged are: {there}. Name a folder, or set weights=random"
+        f"no packaged weights are of {asked}; packaged are: {there}. "
+        "Name a folder, or set weights=random"
     )
 
 

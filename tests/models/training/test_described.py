@@ -1,4 +1,4 @@
-"""The recipe `described` against the list of trained parts in the modified LISA's document, name by name."""
+"""The recipe `described` against the trained parts in the modified LISA's document, by name."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What recipes train: counted on paper and in the model, kept frozen where it is to be, saved and found again."""
+"""What recipes train: counted by arithmetic and in the model, kept frozen, saved and read again."""
 
 import pytest
 import torch
@@ -38,10 +38,11 @@ def test_a_recipe_trains_as_many_parameters_as_on_paper(recipe, vision):
 @pytest.mark.parametrize(
     ("recipe", "vision", "expected"),
     [
-        # By hand: LoRA 32 layers x 2 x 2 x 8 x 4096; embedding and head 2 x 32003 x 4096; mask decoder 4,058,340;
-        # text_hidden_fcs 4096 x 4097 + 256 x 4097.
+        # By hand: LoRA 32 layers x 2 x 2 x 8 x 4096; embedding and head 2 x 32003 x 4096; mask
+        # decoder 4,058,340; text_hidden_fcs 4096 x 4097 + 256 x 4097.
         ("original", "dual", 4_194_304 + 262_168_576 + 4_058_340 + 17_830_144),
-        # vision_to_sam 1024 x 256 + 256 + 2 x 256; projector 1024 x 4096 + 4096 + 4096 x 4097; rows 2 x 3 x 4096.
+        # vision_to_sam 1024 x 256 + 256 + 2 x 256; projector 1024 x 4096 + 4096 + 4096 x 4097; rows
+        # 2 x 3 x 4096.
         ("lean", "clip", 262_912 + 20_979_712 + 17_830_144 + 24_576),
     ],
 )
