@@ -93,7 +93,7 @@ def _settings_of(adapter: str) -> dict[str, str]:
 
 
 def _presets() -> dict[str, str]:
-    return {name: costs.described(name) for name in PRESETS}
+    return {name: costs.describe(name) for name in PRESETS}
 
 
 def _recipes() -> dict[str, str]:

@@ -38,11 +38,11 @@ def measure_again(run: Run, case: str, progress: Progress) -> Run:
     if queries.fingerprint != manifest.data.fingerprint:
         raise NothingToCompare("the data are not those of the run any more")
 
-    def report(done: int, total: int, label: str) -> None:
+    def show_again(done: int, total: int, label: str) -> None:
         progress(done, total, f"again: {label}")
 
     folder = _new_folder(run.folder)
-    Session(suite, queries, folder, report).start()
+    Session(suite, queries, folder, show_again).start()
     return read_run(folder)
 
 

@@ -23,7 +23,7 @@ from ...harness.memory import MemoryProbe, cap_gpu, card_bytes, largest, meter_f
 from ...harness.probe import NullProbe, TimingProbe
 from ...models import registry
 from . import cpu_pinning
-from .worker_messages import BuiltCase, Line, MeasuredMemory, Order, WarmedUpCase
+from .worker_messages import BuiltCase, Line, MeasuredMemory, WarmedUpCase, WorkerSettings
 
 READ_AHEAD_BYTES = 64 << 20  # a process: over 100 of the scenes that the package generates
 
@@ -31,9 +31,9 @@ READ_AHEAD_BYTES = 64 << 20  # a process: over 100 of the scenes that the packag
 class CaseWorker:
     """What the session may call in the process of a case."""
 
-    def __init__(self, order: Order) -> None:
-        self.order = order
-        self.samples = ReasonSeg(**order.data)
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.settings = settings
+        self.samples = ReasonSeg(**settings.data)
         self.adapter: Any = None
         self.device = "cpu"
         # The same over all blocks, since it adds up the load that it sees in short ones.
@@ -50,7 +50,7 @@ class CaseWorker:
         Queries are read ahead, so that little else is done between them later. Other workers may
         build at the same time: nothing of this is measured.
         """
-        self.samples.read_ahead(READ_AHEAD_BYTES, self.order.timed)
+        self.samples.read_ahead(READ_AHEAD_BYTES, self.settings.timed)
         config = self._completed_config()
         clock = VirtualClock() if _is_virtual(config) else clock_for(self.device)
         self.probe = TimingProbe(clock)
@@ -83,7 +83,7 @@ class CaseWorker:
         self._noise_watch.begin()
         for position in positions:
             sample = self.samples[position]
-            keep_mask = self.order.kept_masks.has(sample.id)
+            keep_mask = self.settings.kept_masks.has(sample.id)
             lines.append(measure.measure(self.adapter, sample, self.probe, keep_mask))
         conditions = self._noise_watch.end(len(lines))
 
@@ -137,7 +137,7 @@ class CaseWorker:
     def evaluate(self, positions: Sequence[int]) -> list[Line]:
         """Evaluate some queries as one batch; return a line for each of them."""
         samples = [self.samples[position] for position in positions]
-        return plain(measure.evaluate(self.adapter, samples, self.order.kept_masks))
+        return plain(measure.evaluate(self.adapter, samples, self.settings.kept_masks))
 
     # Memory pass
 
@@ -171,7 +171,7 @@ class CaseWorker:
             lines=tuple(plain(lines)),
             error=failure.reason if failure else None,
             build_s=build_s,
-            weights=plain(part_bytes),
+            weight_bytes=plain(part_bytes),
             costs=plain(self._costs_by_arithmetic(longest)),
             # Only that a case has no quality is noted here: the quality pass then need not build
             # it. That it has is noted by the process that evaluates it, since a case may fail
@@ -197,7 +197,7 @@ class CaseWorker:
     # Fits
 
     def try_fit(self, queries: int) -> Line:
-        """Build the case and evaluate a few queries, limited to the card of the order.
+        """Build the case and evaluate a few queries, limited to the card of its settings.
 
         Returns:
             A line of ``fits.jsonl``: the status ``ok``, ``skipped`` where there is no GPU to limit,
@@ -255,16 +255,16 @@ class CaseWorker:
     def _completed_config(self) -> Any:
         """Return the config with the device of this machine.
 
-        If the order names a card, limit the process to it.
+        If the settings name a card, limit the process to it.
         """
         self.device = environment.resolve_device(self._device_setting())
-        config = self.order.config
-        if self.order.gpu_memory and hasattr(config, "device"):
-            self._limit_to_card(self.order.gpu_memory)
-        return registry.complete(config, device=self.device, process=self.order.process)
+        config = self.settings.config
+        if self.settings.gpu_memory and hasattr(config, "device"):
+            self._limit_to_card(self.settings.gpu_memory)
+        return registry.complete(config, device=self.device, process=self.settings.process)
 
     def _device_setting(self) -> str:
-        return getattr(self.order.config, "device", "cpu")
+        return getattr(self.settings.config, "device", "cpu")
 
     def _limit_to_card(self, card: str) -> None:
         if not self.device.startswith("cuda"):
@@ -276,7 +276,7 @@ class CaseWorker:
         self._outside_allocator_bytes = card_bytes(card) - allocator_bytes
 
     def _builder(self) -> registry.Build:
-        return registry.find(self.order.adapter)
+        return registry.find(self.settings.adapter)
 
     def _built_case(self) -> BuiltCase:
         return BuiltCase(

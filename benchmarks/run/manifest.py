@@ -299,7 +299,7 @@ class CaseNotes:
             {
                 "memory_error": memory.error,
                 "build_s": memory.build_s,
-                "weights": memory.weights,
+                "weights": memory.weight_bytes,
                 "paper": memory.costs,
                 "has_quality": memory.has_quality,
             }

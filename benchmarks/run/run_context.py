@@ -10,7 +10,7 @@ from ..resolved_suite import ResolvedSuite
 from .journal import Journal
 from .lockstep import Lockstep
 from .manifest import ManifestWriter
-from .worker_messages import Line, Order
+from .worker_messages import Line, WorkerSettings
 from .worker_pool import CaseProcess, WorkerPool
 
 MEMORY_SHARE = 0.95  # of a machine's memory that cases side by side may need
@@ -20,18 +20,18 @@ class Steps:
     """Counts what a run has done, and reports it.
 
     Args:
-        report: is called with steps done, steps in all, and what is being done.
+        progress: is called with steps done, steps in all, and what is being done.
         total: steps in all: a query, a memory pass of a process, a fit or a training is one step.
     """
 
-    def __init__(self, report: Progress, total: int) -> None:
-        self._report, self._total = report, total
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._total = progress, total
         self._done = 0
 
     def advance(self, steps: int, what: str) -> None:
-        """Count steps as done, and report what is being done."""
+        """Count steps as done, and show what is being done."""
         self._done += steps
-        self._report(self._done, self._total, what)
+        self._progress(self._done, self._total, what)
 
 
 def count_steps(suite: ResolvedSuite, queries: Queries, trainings: int) -> int:
@@ -93,7 +93,7 @@ class RunContext:
             kept_masks = KeptMasks(ids=frozenset(self.manifest.gallery))  # the report shows these
         else:
             kept_masks = NO_MASK
-        order = Order(
+        settings = WorkerSettings(
             adapter=case.adapter,
             config=case.config,
             data=self.queries.reader,
@@ -102,7 +102,7 @@ class RunContext:
             gpu_memory=gpu_memory or plan.gpu_memory,
             timed=self.queries.timed,
         )
-        return self.pool.start_case(order)
+        return self.pool.start_case(settings)
 
     def place(self, case: str, process: int) -> Line:
         """Return the fields of a line that say which measurement it belongs to."""

@@ -48,7 +48,7 @@ class Session:
         suite: what is measured.
         queries: what it is measured on.
         folder: of the run.
-        report: is called with steps done, steps in all, and what is being done.
+        progress: is called with steps done, steps in all, and what is being done.
         command: how a user would ask for the same run; the report repeats it.
         deadline_s: by the monotonic clock. From then on no pass or round is begun; `resume` goes
             on.
@@ -60,14 +60,14 @@ class Session:
         suite: ResolvedSuite,
         queries: Queries,
         folder: Path,
-        report: Progress,
+        progress: Progress,
         command: str = "",
         deadline_s: float | None = None,
         pool: WorkerPool | None = None,
     ) -> None:
         lockstep = lockstep_of_environment(suite)
         manifest = ManifestWriter(folder, suite, queries, command, in_lockstep=not lockstep.alone)
-        steps = Steps(report, count_steps(suite, queries, len(manifest.trainings)))
+        steps = Steps(progress, count_steps(suite, queries, len(manifest.trainings)))
         self.run = RunContext(
             suite=suite,
             queries=queries,

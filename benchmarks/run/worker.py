@@ -26,7 +26,7 @@ def serve(pipe: Connection, make_worker: Callable[[Any], CaseWorker | DataWorker
     Args:
         pipe: to the session.
         make_worker: `CaseWorker` or `DataWorker`.
-        of: what the worker is made of: an order, or the data.
+        of: what the worker is made of: its settings, or the data.
     """
     # An interrupt from the keyboard meets every process. The session handles it, and ends its
     # workers.

@@ -1,4 +1,4 @@
-"""What a session and its worker processes send each other: orders and results.
+"""What a session and its worker processes send each other: settings and results.
 
 All of it is pickled. Lines are JSON objects as the journals hold them, without the fields that the
 session adds (case, process, attempt, position).
@@ -15,7 +15,7 @@ DataReader = Mapping[str, Any]  # arguments of `ReasonSeg`
 
 
 @dataclass(frozen=True)
-class Order:
+class WorkerSettings:
     """What a case's worker process is started with.
 
     Attributes:
@@ -81,7 +81,7 @@ class MeasuredMemory:
         lines: one for each stage that was measured.
         error: why not all stages were measured; None if they were.
         build_s: seconds that the build took.
-        weights: bytes of each part in memory; None if the adapter does not provide it.
+        weight_bytes: of each part in memory; None if the adapter does not provide it.
         costs: what a query should cost by arithmetic; None if the adapter does not provide it.
         has_quality: False for random weights; None where it is not known yet.
     """
@@ -89,7 +89,7 @@ class MeasuredMemory:
     lines: tuple[Line, ...] = ()
     error: str | None = None
     build_s: float | None = None
-    weights: Mapping[str, int] | None = None
+    weight_bytes: Mapping[str, int] | None = None
     costs: Mapping[str, Any] | None = None
     has_quality: bool | None = None
 

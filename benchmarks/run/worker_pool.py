@@ -28,8 +28,8 @@ from .worker_messages import (
     Line,
     Machine,
     MeasuredMemory,
-    Order,
     WarmedUpCase,
+    WorkerSettings,
 )
 
 # The data process reads and hashes whole data sets. A suite's time limit is for a case, and may be
@@ -86,9 +86,9 @@ class WorkerPool:
             forkserver.ensure_running()
         self._time_limit_s = time_limit_s
 
-    def start_case(self, order: Order) -> "CaseProcess":
+    def start_case(self, settings: WorkerSettings) -> "CaseProcess":
         """Start the process of a case."""
-        return CaseProcess(self._context, CaseWorker, order, self._time_limit_s)
+        return CaseProcess(self._context, CaseWorker, settings, self._time_limit_s)
 
     def start_data(self, data: DataReader) -> "DataProcess":
         """Start a process without a model, which reads the data and describes the machine."""
@@ -230,7 +230,7 @@ class CaseProcess(WorkerProcess):
         return self._call(CaseWorker.profile)
 
     def try_fit(self, queries: int) -> Line:
-        """Build the case and evaluate a few queries, limited to the card of the order."""
+        """Build the case and evaluate a few queries, limited to the card of its settings."""
         return self._call(CaseWorker.try_fit, queries)
 
 

@@ -146,7 +146,7 @@ def new_lisa(study: Study, job: Job) -> "Lisa":
     variant = VARIANTS[job.name]
     weights = "random" if job.name == DUAL else str(folder_of(study, Job(DUAL, job.seed)))
     config = LisaConfig(device=study.device, seed=job.seed, weights=weights, **variant.settings)
-    lisa = Lisa(config, NullProbe(), starting=True)
+    lisa = Lisa(config, NullProbe(), for_training=True)
     random_parts = lisa.model.parts() if job.name == DUAL else lisa.new_parts
     begin_with_waves(lisa.model, random_parts)
     make_trainable(lisa.model, config, variant.trains, lisa.tokenizer)

@@ -197,7 +197,7 @@ def _train(
     progress: Progress,
 ) -> None:
     """Build the model, make it trainable, and train it."""
-    lisa = Lisa(plan.case, NullProbe(), starting=True)
+    lisa = Lisa(plan.case, NullProbe(), for_training=True)
     if "bridge" in lisa.new_parts:
         refuse_random_bridge(plan.options, plan.case, plan.recipe)
     make_trainable(lisa.model, plan.case, plan.recipe.trains, lisa.tokenizer)
@@ -260,7 +260,7 @@ def _teacher(plan: Setup) -> SamVisionEncoder | None:
         quantization="none",
         quantized="llm",
     )
-    dual = Lisa(case, NullProbe(), starting=True)
+    dual = Lisa(case, NullProbe(), for_training=True)
     if "sam_encoder" in dual.new_parts:
         raise UsageError(
             f"the teacher ({weights}) has another SAM than sam={plan.case.sam}: "
@@ -276,13 +276,13 @@ def _origin(plan: Setup) -> Origin:
     if options.data:
         data = f"{options.data.name}/{options.split}"
     start = "random weights" if plan.case.weights == RANDOM else plan.case.weights
-    described = (
+    description = (
         f"trained by the recipe {options.recipe} from {start} on {data}, seed {options.seed}"
     )
     splits: tuple[str, ...] = ()
     if options.data and options.split in EVALUATION_SPLITS:
         splits = (options.split,)
-    return Origin(described, splits, command_of(options, plan.case))
+    return Origin(description, splits, command_of(options, plan.case))
 
 
 def command_of(options: TrainingOptions, case: LisaConfig) -> str:

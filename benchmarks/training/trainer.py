@@ -48,7 +48,7 @@ class Trainer:
     Args:
         setup: what is trained, and how.
         accelerator: connects the processes.
-        lisa: built with ``starting=True`` and made trainable.
+        lisa: built with ``for_training=True`` and made trainable.
         samples: the training split and the validation split.
         journal: where the steps and epochs are recorded.
         checkpoints: where weights are kept.

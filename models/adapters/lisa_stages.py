@@ -80,7 +80,8 @@ class Lisa:
     Args:
         case: the settings of the case.
         probe: times the regions inside the stages.
-        starting: the model is a start of a training: parts that the weights lack may be random.
+        for_training: the model is the start of a training: parts that the weights lack may be
+            random.
 
     Attributes:
         settings: the resolved settings, flat; see `lisa_settings.resolved_settings`.
@@ -90,22 +91,22 @@ class Lisa:
         weights: bytes of each part in memory; ``other`` is what belongs to no part.
         new_parts: names of the parts that are random although the others were read from a
             checkpoint.
-        adapted: functions that were applied to weights as they were read, by the weights' names in
-            `LisaModel`.
+        weight_transforms: functions that were applied to weights as they were read, by the weights'
+            names in `LisaModel`.
     """
 
-    def __init__(self, case: LisaConfig, probe: Probe, starting: bool = False) -> None:
+    def __init__(self, case: LisaConfig, probe: Probe, for_training: bool = False) -> None:
         self.case = case
         self.probe = probe
         self.device = resolve_device(case.device)
         self.dtype = DTYPES[case.precision]
 
-        source = open_source(case, self.device, starting)
+        source = open_source(case, self.device, for_training)
         self.tokenizer = source.tokenizer
         self.has_quality = source.has_quality
         self.warnings = source.warnings
         self.new_parts = source.new_parts
-        self.adapted = source.adapted
+        self.weight_transforms = source.weight_transforms
 
         self.model = LisaModel(
             source.preset,

@@ -46,8 +46,8 @@ class LoadedParts:
         case: has the precision and what is quantised.
         device: "cpu" or "cuda".
         new: makes the parts that are not read from the folder, by name.
-        adapted: functions that are applied to weights as they are read, by the weights' names in a
-            `LisaModel`.
+        weight_transforms: functions that are applied to weights as they are read, by the weights'
+            names in a `LisaModel`.
 
     Raises:
         DataError: the index is missing, or names a part that no LISA has.
@@ -59,7 +59,7 @@ class LoadedParts:
         case: LisaConfig,
         device: str,
         new: Mapping[str, Make] | None = None,
-        adapted: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+        weight_transforms: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     ) -> None:
         self._folder = folder
         self._device = device
@@ -67,7 +67,7 @@ class LoadedParts:
         self._vision = case.vision
         self._quantization = quantization(case)
         self._new = new or {}
-        self._adapted = adapted or {}
+        self._weight_transforms = weight_transforms or {}
         self._file_of: dict[str, str] = json_of(folder / INDEX).get("weight_map", {})
         unknown = {name for name in self._file_of if part_of(name) not in PARTS}
         if unknown:
@@ -108,9 +108,9 @@ class LoadedParts:
             for name, shape in shapes.items():
                 if part_of(name) == part:
                     tensors[name] = StoredTensor(shape, partial(read, name))
-        for name in self._adapted.keys() & tensors.keys():
-            adapted = self._adapted[name](tensors[name].read())
-            tensors[name] = StoredTensor(tuple(adapted.shape), lambda adapted=adapted: adapted)
+        for name in self._weight_transforms.keys() & tensors.keys():
+            transformed = self._weight_transforms[name](tensors[name].read())
+            tensors[name] = StoredTensor(tuple(transformed.shape), lambda value=transformed: value)
         return tensors
 
     def _refuse_misfits(

@@ -33,8 +33,8 @@ class Source:
         warnings: what a reader of the results must know about the weights, one sentence each.
         new_parts: names of the parts that are random although the others are read; empty if all are
             random.
-        adapted: functions that are applied to weights as they are read, by the weights' names in
-            `LisaModel`.
+        weight_transforms: functions that are applied to weights as they are read, by the weights'
+            names in `LisaModel`.
     """
 
     make: Make
@@ -44,16 +44,16 @@ class Source:
     weights_hash: str | None = None
     warnings: tuple[str, ...] = ()
     new_parts: frozenset[str] = frozenset()
-    adapted: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+    weight_transforms: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
 
 
-def open_source(case: LisaConfig, device: str, starting: bool = False) -> Source:
+def open_source(case: LisaConfig, device: str, for_training: bool = False) -> Source:
     """Return the source of a case's weights.
 
     Args:
         case: names the weights.
         device: "cpu" or "cuda", where the parts are made.
-        starting: the model is a start of a training. The bridge and the projection of [SEG] may
+        for_training: the model is a start of a training. The bridge and the projection of [SEG] may
             then be new and random, SAM's encoder too if the mask decoder fits it, and CLIP may read
             images of another side.
 
@@ -69,27 +69,27 @@ def open_source(case: LisaConfig, device: str, starting: bool = False) -> Source
 
     folder, saved = case.weights_folder.folder, case.weights_folder.saved
     sizes = _with_language_model_of(saved, case.sizes)
-    _refuse_other_sizes(case, folder, saved, sizes, starting)
+    _refuse_other_sizes(case, folder, saved, sizes, for_training)
     tokens = _read_tokenizer(folder, saved, case.conditioning)
-    if starting:
+    if for_training:
         new_parts = _new_parts(case, device, saved)
         warnings = _warnings_of_a_start(case, saved, new_parts)
     else:
         _refuse_other_parts(case, folder, saved)
         new_parts = {}
         warnings = _warnings_of_other_use(case, saved)
-    adapted: dict[str, Callable[[Tensor], Tensor]] = {}
+    weight_transforms: dict[str, Callable[[Tensor], Tensor]] = {}
     if sizes.clip.patches != saved.sizes.clip.patches:
-        adapted[POSITIONS] = partial(interpolated, grid=sizes.clip.grid)
+        weight_transforms[POSITIONS] = partial(interpolated, grid=sizes.clip.grid)
     return Source(
-        make=LoadedParts(folder, case, device, new_parts, adapted),
+        make=LoadedParts(folder, case, device, new_parts, weight_transforms),
         tokenizer=tokens,
         preset=sizes,
         has_quality=saved.trained,
         weights_hash=saved.weights_hash,
         warnings=(*saved.warnings, *warnings),
         new_parts=frozenset(new_parts),
-        adapted=adapted,
+        weight_transforms=weight_transforms,
     )
 
 
@@ -105,9 +105,9 @@ def _with_language_model_of(saved: weights_format.Saved, sizes: Preset) -> Prese
 
 
 def _refuse_other_sizes(
-    case: LisaConfig, folder: Path, saved: weights_format.Saved, sizes: Preset, starting: bool
+    case: LisaConfig, folder: Path, saved: weights_format.Saved, sizes: Preset, for_training: bool
 ) -> None:
-    compared = _sizes_before_a_start(sizes, saved.sizes) if starting else sizes
+    compared = _sizes_before_a_start(sizes, saved.sizes) if for_training else sizes
     if compared == saved.sizes:
         return
     saved_settings = {"preset": saved.preset, **saved.size_settings}

@@ -128,7 +128,7 @@ def stages(regions: dict[str, int]) -> dict[str, int]:
     return totals
 
 
-def described(preset: str) -> str:
+def describe(preset: str) -> str:
     """Return a preset in a line: its sizes, and the original's parameters and weights at them."""
     total = sum(parameters(LisaConfig(preset=preset)).values())
     gib = sum(weight_bytes(LisaConfig(preset=preset, precision="bf16")).values()) / GIB

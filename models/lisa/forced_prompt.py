@@ -1,7 +1,7 @@
 """The token ids of a query whose answer is given, cut where its mask's state is read."""
 
 from .config import LisaConfig
-from .prompts import described, teacher_forced
+from .prompts import described_prompt, teacher_forced
 from .tokenizer import Tokens, before_seg
 
 
@@ -21,7 +21,7 @@ def forced_ids(
         is_sentence: which of the two `query` is.
     """
     if case.conditioning == "described":
-        ids = tokens.encode(described(case.template, query))
+        ids = tokens.encode(described_prompt(case.template, query))
         return [*before_seg(ids, tokens.seg_id), tokens.seg_id], []
     ids = tokens.encode(teacher_forced(case.template, query, is_sentence))
     prompt = before_seg(ids, tokens.seg_id)

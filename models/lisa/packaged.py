@@ -79,7 +79,7 @@ def settings_of(saved: weights_format.Saved) -> dict[str, Any]:
 
 
 def _missing(settings: Mapping[str, Any]) -> UsageError:
-    descriptions = [_described(read(folder)) for folder in folders().values()]
+    descriptions = [_description(read(folder)) for folder in folders().values()]
     packaged = "this installation comes without any"
     if descriptions:
         packaged = f"packaged are: {'; '.join(descriptions)}"
@@ -89,7 +89,7 @@ def _missing(settings: Mapping[str, Any]) -> UsageError:
     )
 
 
-def _described(saved: weights_format.Saved) -> str:
+def _description(saved: weights_format.Saved) -> str:
     """Return the variant, and those of its settings that are not the defaults."""
     defaults = {
         "sam": "preset",

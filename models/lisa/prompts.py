@@ -101,7 +101,7 @@ def chat(template: str, words: str) -> str:
     return f"{around.before}{IMAGE_START}{IMAGE}{IMAGE_END}\n{words}{around.between}"
 
 
-def described(template: str, query: str) -> str:
+def described_prompt(template: str, query: str) -> str:
     """Return the modified LISA's prompt as its document describes it: the query ends in ``[SEG]``.
 
     The image stands there as in LLaVA-1.5, without ``<im_start>`` and ``<im_end>``: ``[SEG]`` is

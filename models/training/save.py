@@ -21,12 +21,12 @@ class Origin:
     """Where trained weights come from.
 
     Attributes:
-        described: in words, for the card.
+        description: in words, for the card.
         splits: splits of ReasonSeg meant for evaluation that this training trained on.
         command: the command line that trains the weights again.
     """
 
-    described: str
+    description: str
     splits: tuple[str, ...]
     command: str
 
@@ -41,7 +41,7 @@ def save(
     float32.
 
     Args:
-        lisa: built with ``starting=True``, and trained.
+        lisa: built with ``for_training=True``, and trained.
         folder: holds no weights yet.
         origin: for the card, and for the warnings of an evaluation.
         dtype: converts all weights, if given.
@@ -83,8 +83,8 @@ def _weights_before_training(
         parts_from_start = lisa.model.parts().keys() - lisa.new_parts
         files = WeightFiles(weight_files(start.folder))
         for name, tensor in files.tensors(lambda name: part_of(name) in parts_from_start):
-            if name in lisa.adapted:
-                tensor = lisa.adapted[name](tensor)
+            if name in lisa.weight_transforms:
+                tensor = lisa.weight_transforms[name](tensor)
             yield name, tensor
     for name, tensor in plain(lisa.model):
         if part_of(name) not in parts_from_start:
@@ -112,7 +112,7 @@ def _settings(
         trained=True,
         new_rows=(),
         contaminated_splits=splits_once,
-        source=origin.described,
+        source=origin.description,
         weights_hash="",  # known when all weights are written
     )
 
@@ -124,7 +124,7 @@ def _card(saved: weights_format.Saved, origin: Origin, writer: ShardWriter) -> s
     prompts = f"`{saved.template}`; conditioning `{saved.conditioning}`"
     return f"""# LISA, trained by lisabench
 
-- {origin.described}
+- {origin.description}
 - made again by: `{origin.command}`
 - preset `{saved.preset}` (SAM: `{saved.sam}`), vision `{saved.vision}`: {saved.sizes}
 - {writer.parameters:,} parameters, {writer.total_bytes / 2**30:.2f} GiB

@@ -13,7 +13,7 @@ from lisabench.models.training.trainable import make_trainable
 
 def tiny(vision: str = "dual") -> Lisa:
     case = LisaConfig(device="cpu", vision=vision)
-    lisa = Lisa(case, NullProbe(), starting=True)
+    lisa = Lisa(case, NullProbe(), for_training=True)
     make_trainable(lisa.model, case, RECIPES["everything"].trains, lisa.tokenizer)
     return lisa
 

@@ -16,7 +16,7 @@ ORIGIN = Origin("trained by a test", (), "pytest")
 
 def ready(recipe: str, **axes) -> Lisa:
     case = LisaConfig(device="cpu", **axes)
-    lisa = Lisa(case, NullProbe(), starting=True)
+    lisa = Lisa(case, NullProbe(), for_training=True)
     make_trainable(lisa.model, case, RECIPES[recipe].trains, lisa.tokenizer)
     return lisa
 

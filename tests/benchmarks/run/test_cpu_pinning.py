@@ -15,7 +15,7 @@ from lisabench.benchmarks.gate.pairs import Call, Pairing
 from lisabench.benchmarks.run import case_worker, cpu_pinning, lockstep, timed_rounds
 from lisabench.benchmarks.run.cpu_pinning import CoreRotation
 from lisabench.benchmarks.run.timed_case import TimedCase
-from lisabench.benchmarks.run.worker_messages import Order
+from lisabench.benchmarks.run.worker_messages import WorkerSettings
 from lisabench.harness import measure, nvml
 from lisabench.harness.environment import online_cores, usable_cores
 
@@ -84,7 +84,7 @@ def _without_data(monkeypatch):
 
 
 def a_worker(device):
-    made = case_worker.CaseWorker(Order("fake", None, {}))
+    made = case_worker.CaseWorker(WorkerSettings("fake", None, {}))
     made.device, made.probe = device, None
     return made
 

@@ -18,7 +18,7 @@ from lisabench.benchmarks.gate.pairs import Call, Pairing
 from lisabench.benchmarks.run import case_worker, lockstep, worker
 from lisabench.benchmarks.run.case_worker import CaseWorker
 from lisabench.benchmarks.run.lockstep import Lockstep
-from lisabench.benchmarks.run.worker_messages import Order
+from lisabench.benchmarks.run.worker_messages import WorkerSettings
 from lisabench.harness.errors import RunFailed
 
 pytestmark = pytest.mark.no_clock
@@ -321,7 +321,7 @@ def test_a_worker_answers_only_when_its_device_has_done_all_that_it_was_given(
         send=lambda _: happened.append("handed over"),
     )
     with pytest.raises(StopIteration):
-        worker.serve(pipe, CaseWorker, Order("fake", None, {}))
+        worker.serve(pipe, CaseWorker, WorkerSettings("fake", None, {}))
     assert happened == ["queued", "settled", "handed over"]
 
 

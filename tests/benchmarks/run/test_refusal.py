@@ -36,7 +36,7 @@ def data(tmp_path_factory):
 def checkpoint(data, tmp_path_factory):
     """A dual whose mask decoder has learnt where the square of these images is."""
     case = LisaConfig(device="cpu")
-    lisa = Lisa(case, NullProbe(), starting=True)
+    lisa = Lisa(case, NullProbe(), for_training=True)
     make_trainable(lisa.model, case, ("mask_decoder",), lisa.tokenizer)
     inputs = lisa.preprocess(list(ReasonSeg(data, "val")))
     features = lisa.vision(inputs)

@@ -13,7 +13,7 @@ from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.queries import Queries
 from lisabench.benchmarks.run.case_worker import CaseWorker
 from lisabench.benchmarks.run.session import Session
-from lisabench.benchmarks.run.worker_messages import Order
+from lisabench.benchmarks.run.worker_messages import WorkerSettings
 from lisabench.datasets import reasonseg
 from lisabench.harness.contract import STAGES
 from lisabench.harness.errors import DataError, NothingToCompare, UsageError
@@ -69,7 +69,7 @@ def test_a_timed_process_reads_and_draws_each_query_once_and_none_between_querie
             reasonseg, part, lambda *of, part=part, whole=whole: done.append(part) or whole(*of)
         )
     worker = CaseWorker(
-        Order("fake", FakeCase(clock="virtual"), {"root": data_root, "split": "val"})
+        WorkerSettings("fake", FakeCase(clock="virtual"), {"root": data_root, "split": "val"})
     )
     worker.build()
     assert Counter(done) == dict.fromkeys(

@@ -268,7 +268,7 @@ def test_training_starts_from_a_coarser_grid_and_what_is_saved_is_of_the_finer_o
     torch.testing.assert_close(
         logits(student, scenes[:2]), logits(again, scenes[:2]), rtol=1e-4, atol=1e-4
     )
-    assert ready("described", vision="clip", weights=str(tmp_path), **axes).adapted == {}
+    assert ready("described", vision="clip", weights=str(tmp_path), **axes).weight_transforms == {}
 
 
 def test_the_weights_of_another_grid_are_refused_unless_they_are_to_be_trained(

@@ -203,7 +203,7 @@ def test_torch_counts_the_operations_that_paper_says(
 
 
 def test_a_preset_is_described_by_its_parameters_and_bytes() -> None:
-    assert "7,704,747,312 parameters, 14.35 GiB in bf16" in costs.described("lisa-7b")
+    assert "7,704,747,312 parameters, 14.35 GiB in bf16" in costs.describe("lisa-7b")
 
 
 def test_costs_are_cheap_to_import() -> None:

@@ -10,7 +10,7 @@ from lisas import Regions, decoded, lisa, noise, predict
 from lisabench.harness.errors import UsageError
 from lisabench.models.adapters.lisa_stages import Lisa
 from lisabench.models.lisa.generation import scripted_answer
-from lisabench.models.lisa.prompts import described
+from lisabench.models.lisa.prompts import described_prompt
 from lisabench.models.lisa.resampling import logits_at_size
 
 pytestmark = pytest.mark.no_clock
@@ -198,7 +198,7 @@ def test_the_described_conditioning_reads_the_state_at_seg_which_ends_the_query(
     adapter = lisa(conditioning="described")
     ids = adapter._prompt_ids(QUERIES[0])
     assert ids[-1] == adapter.tokenizer.seg_id and ids.count(adapter.tokenizer.seg_id) == 1
-    text = described("llava_v1", QUERIES[0].query)
+    text = described_prompt("llava_v1", QUERIES[0].query)
     assert adapter.tokenizer.encode(text)[: len(ids)] == ids
     assert "the red circle [SEG] ASSISTANT:" in text
 

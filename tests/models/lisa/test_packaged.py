@@ -47,7 +47,7 @@ def train(
 ) -> None:
     """A training of a study, but that its weights are moved at random in the place of learning."""
     case = LisaConfig(device="cpu", weights=start, seed=seed, **AXES.get(name, {}))
-    lisa = Lisa(case, NullProbe(), starting=True)
+    lisa = Lisa(case, NullProbe(), for_training=True)
     make_trainable(lisa.model, case, TRAINS.get(name, ("everything",)), lisa.tokenizer)
     generator = torch.Generator().manual_seed(seed)
     for parameter in lisa.model.parameters():
@@ -243,7 +243,7 @@ def test_a_suite_takes_packaged_weights_in_every_case_or_random_ones():
 
 def test_training_starts_from_packaged_weights_and_saves_all_of_them(installed, tmp_path):
     case = make_case("lisa", {"weights": "packaged", "vision": "clip", "device": "cpu"})
-    lisa = Lisa(case, NullProbe(), starting=True)
+    lisa = Lisa(case, NullProbe(), for_training=True)
     make_trainable(lisa.model, case, ("projections",), lisa.tokenizer)
     save(lisa, tmp_path, Origin("x", (), "y"), torch.float16)
     assert (

@@ -96,7 +96,7 @@ def losses_of_steps(lisa: Lisa, recipe: str) -> None:
 def changed_parts(recipe: str, vision: str) -> set[str]:
     """Return the parts of a tiny LISA whose weights differ after a few steps of the recipe."""
     case = setup({"recipe": recipe, "vision": vision, "device": "cpu"}).case
-    lisa = Lisa(case, NullProbe(), starting=True)
+    lisa = Lisa(case, NullProbe(), for_training=True)
     make_trainable(lisa.model, case, RECIPES[recipe].trains, lisa.tokenizer)
     before = {name: tensor.clone() for name, tensor in lisa.model.state_dict().items()}
     losses_of_steps(lisa, recipe)
@@ -119,7 +119,7 @@ def test_the_projector_does_not_learn(vision: str) -> None:
 @pytest.mark.parametrize("vision", LISTS)
 def test_there_is_no_text_hidden_fcs(vision: str) -> None:
     case = setup({"recipe": "described", "vision": vision, "device": "cpu"}).case
-    head = Lisa(case, NullProbe(), starting=True).model.seg_projection
+    head = Lisa(case, NullProbe(), for_training=True).model.seg_projection
     assert [type(layer).__name__ for layer in head] == ["Linear", "GELU", "LayerNorm"]
     llama, sam = case.sizes.llama, case.sizes.sam
     linear_and_norm = llama.hidden * sam.prompt_dim + sam.prompt_dim + 2 * sam.prompt_dim

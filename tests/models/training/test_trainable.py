@@ -184,7 +184,7 @@ def test_a_batch_costs_what_its_queries_cost_one_by_one(scenes):
 
 def test_the_described_prompt_has_no_answer_to_learn(scenes):
     case = LisaConfig(device="cpu", conditioning="described")
-    lisa = Lisa(case, NullProbe(), starting=True)
+    lisa = Lisa(case, NullProbe(), for_training=True)
     reader = ExampleReader(case, lisa.model.preset, lisa.model.encoder.views, lisa.tokenizer)
     example = reader(scenes[0])
     assert example.answer == []

@@ -19,7 +19,7 @@ from lisabench.benchmarks.queries import Queries
 from lisabench.benchmarks.run.case_worker import CaseWorker
 from lisabench.benchmarks.run.journal import Journal
 from lisabench.benchmarks.run.session import Session
-from lisabench.benchmarks.run.worker_messages import Order
+from lisabench.benchmarks.run.worker_messages import WorkerSettings
 from lisabench.benchmarks.run.worker_pool import WorkerProcess
 from lisabench.harness import noise, nvml, passes, roofline
 from lisabench.harness.clock import VirtualClock
@@ -172,7 +172,9 @@ def test_100_mb_that_a_model_does_not_use_raise_the_warning_of_its_weights(
 ):
     monkeypatch.setitem(registry.ADAPTERS, "lisa-with-unused", f"{__name__}:build_with_unused")
     found = CaseWorker(
-        Order(adapter, config.LisaConfig(device="cpu"), {"root": data_root, "split": "val"})
+        WorkerSettings(
+            adapter, config.LisaConfig(device="cpu"), {"root": data_root, "split": "val"}
+        )
     ).measure_memory(1)
     assert found.error is None
     cost = from_json(Paper, found.costs)

@@ -15,7 +15,7 @@ from lisabench.benchmarks.queries import Queries
 from lisabench.benchmarks.run import case_worker
 from lisabench.benchmarks.run import command as runs
 from lisabench.benchmarks.run.session import Session
-from lisabench.benchmarks.run.worker_messages import Order
+from lisabench.benchmarks.run.worker_messages import WorkerSettings
 from lisabench.benchmarks.run.worker_pool import WorkerLost
 from lisabench.harness.errors import UsageError
 from lisabench.harness.memory import Reading
@@ -367,7 +367,10 @@ def test_the_claims_of_a_run_come_out_as_what_its_models_do(data_root, tmp_path)
 
 
 def tries(session, monkeypatch, *answers):
-    """Lets the capped processes of a session answer so, one after the other; the orders that they were started with."""
+    """Let the capped processes of a session answer so, one after the other.
+
+    Return the settings that they were started with.
+    """
     pool = session.run.pool
     start, orders, answers = pool.start_case, [], list(answers)
 
@@ -475,7 +478,7 @@ def test_a_capped_process_says_how_it_ended_and_what_it_had_taken(
     monkeypatch.setattr(case_worker, "meter_for", lambda _: Meter())
     monkeypatch.setattr(case_worker, "cap_gpu", lambda card: capped.append(card) or card - GIB)
     data = {"root": data_root, "split": "val"}
-    order = Order("fake", FakeOnGpu(clock="virtual", **fails), data, gpu_memory="8GB")
+    order = WorkerSettings("fake", FakeOnGpu(clock="virtual", **fails), data, gpu_memory="8GB")
     found = case_worker.CaseWorker(order).try_fit(2)
     assert capped == [8 * GIB]
     assert (found["status"], found["beside_bytes"]) == (status, GIB)
