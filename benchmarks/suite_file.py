@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from ..harness.errors import UsageError, unknown
+from ..harness.errors import UsageError, unknown, validation_problems
 from ..models import registry
 from ..models.lisa import weights_format
 from ..models.lisa.config import LisaConfig
@@ -75,11 +75,8 @@ def validate(content: Mapping[str, Any]) -> ResolvedSuite:
     try:
         definition = Suite.model_validate(content)
     except ValidationError as error:
-        problems = []
-        for problem in error.errors():
-            place = ".".join(str(part) for part in problem["loc"])
-            problems.append(f"{place}: {problem['msg']}")
-        raise UsageError(f"suite {content.get('name')}: {'; '.join(problems)}") from error
+        problems = validation_problems(error)
+        raise UsageError(f"suite {content.get('name')}: {problems}") from error
     check_definition(definition)
     suite = resolve(definition)
     check_resolved(suite)

@@ -11,7 +11,10 @@ Each message says in one line what was wrong, what was expected, and how to mend
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class LisabenchError(Exception):
@@ -56,3 +59,18 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> UsageError:
     nearest = get_close_matches(str(name), names, n=1)
     hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
     return UsageError(f"unknown {kind} {str(name)!r}{hint}; known: {', '.join(names)}")
+
+
+def validation_problems(error: "ValidationError", with_values: bool = False) -> str:
+    """Return all that pydantic found wrong, in one line: the place of each problem and what it is.
+
+    Args:
+        error: what pydantic raised.
+        with_values: whether to add each wrong value, which may be long in nested input.
+    """
+    problems = []
+    for problem in error.errors():
+        place = ".".join(str(step) for step in problem["loc"])
+        value = f", not {problem['input']!r}" if with_values else ""
+        problems.append(f"{place}: {problem['msg']}{value}")
+    return "; ".join(problems)

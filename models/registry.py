@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from ..harness.contract import Adapter
-from ..harness.errors import UsageError, unknown
+from ..harness.errors import UsageError, unknown, validation_problems
 
 Build = Callable[..., Adapter]
 
@@ -114,11 +114,8 @@ def make_case(name: str, settings: Mapping[str, Any]) -> Any:
     try:
         return TypeAdapter(settings_type).validate_python(dict(filled))
     except ValidationError as error:
-        problems = []
-        for problem in error.errors():
-            place = ".".join(str(step) for step in problem["loc"])
-            problems.append(f"{place}: {problem['msg']}, not {problem['input']!r}")
-        raise UsageError(f"settings of adapter {name!r}: {'; '.join(problems)}") from error
+        problems = validation_problems(error, with_values=True)
+        raise UsageError(f"settings of adapter {name!r}: {problems}") from error
 
 
 def complete(case: Any, **known_later: Any) -> Any:

@@ -35,7 +35,7 @@ class StudyTrainer:
 
     Args:
         model: on its device, made ready by `trainable.make_trainable`.
-        weights: of the losses.
+        loss_weights: how much each loss counts.
         store: of the scenes to train on.
         course: how long and how fast.
         seed: of the batches, of the auxiliary heads, and of dropout.
@@ -47,19 +47,22 @@ class StudyTrainer:
     def __init__(
         self,
         model: LisaModel,
-        weights: LossWeights,
+        loss_weights: LossWeights,
         store: SceneStore,
         course: Course,
         seed: int,
         device: str,
         teacher: SamVisionEncoder | None = None,
     ) -> None:
-        self._store, self._course, self._device, self._weights = store, course, device, weights
+        self._store = store
+        self._course = course
+        self._device = device
+        self._loss_weights = loss_weights
         self._teacher = teacher
         # Before the heads are made: their weights and LoRA's dropout come from the global
         # generator.
         torch.manual_seed(seed)
-        self._learner = StudyLearner(model, weights)
+        self._learner = StudyLearner(model, loss_weights)
         self._learned = list(trained(self._learner).values())
         self._heads: AuxiliaryHeads | None = None
         if course.auxiliary_heads:
@@ -144,7 +147,7 @@ class StudyTrainer:
         if self._heads is not None:
             return self._losses_with_heads(self._heads, batch, number)
         losses, _ = self._learner(batch)
-        return losses, weighted(losses, self._weights)
+        return losses, weighted(losses, self._loss_weights)
 
     def _losses_with_heads(
         self, heads: AuxiliaryHeads, batch: SceneBatch, number: int
@@ -159,7 +162,7 @@ class StudyTrainer:
         prompts_NC = heads.prompts(batch) if is_guided else None
         losses, features = self._learner(batch, prompts_NC)
         auxiliary = heads(features, batch, prompts_NC)
-        total = weighted(losses, self._weights) + _auxiliary_sum(auxiliary, done)
+        total = weighted(losses, self._loss_weights) + _auxiliary_sum(auxiliary, done)
         return losses | auxiliary, total
 
 

@@ -194,9 +194,9 @@ def fitted(study: Study, job: Job, lisa: "Lisa", course: Course) -> Iterator[Cur
     train_scenes = _store(study, lisa, files_of(study, "train"), teachers_views)
     val_scenes = _store(study, lisa, files_of(study, "val"))
     validate = Validation(lisa.model, val_scenes, study.val_queries, study.device)
-    weights = LOSSES[VARIANTS[job.name].losses]
+    loss_weights = LOSSES[VARIANTS[job.name].losses]
     trainer = StudyTrainer(
-        lisa.model, weights, train_scenes, course, job.seed, study.device, teacher
+        lisa.model, loss_weights, train_scenes, course, job.seed, study.device, teacher
     )
     yield from trainer.fit(validate)
 

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ...datasets.reasonseg import ReasonSeg
 from ...datasets.scenes.cache import embedded
-from ...harness.errors import DataError, UsageError, unknown
+from ...harness.errors import DataError, UsageError, unknown, validation_problems
 from ...harness.records.training import TrainingSetup
 from ...models.lisa.config import LisaConfig
 from ...models.lisa.weights_format import RANDOM
@@ -161,11 +161,8 @@ def _checked_options(given: Mapping[str, Any]) -> TrainingOptions:
     try:
         options = TypeAdapter(TrainingOptions).validate_python(dict(given))
     except ValidationError as error:
-        problems = []
-        for problem in error.errors():
-            where = ".".join(str(step) for step in problem["loc"])
-            problems.append(f"{where}: {problem['msg']}, not {problem['input']!r}")
-        raise UsageError(f"options of training: {'; '.join(problems)}") from error
+        problems = validation_problems(error, with_values=True)
+        raise UsageError(f"options of training: {problems}") from error
 
     choices = (
         ("recipe", options.recipe, (*RECIPES, None)),
