@@ -41,6 +41,15 @@ QUICK = (
     "1e-3",
 )
 BIN = Path(sys.executable).parent
+LAUNCH = (
+    str(BIN / "accelerate"),
+    "launch",
+    "--multi_gpu",
+    "--mixed_precision",
+    "no",
+    "--dynamo_backend",
+    "no",
+)
 
 
 def train(*words: object, launch: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -164,21 +173,12 @@ def test_two_processes_train_as_one_with_the_same_global_batch(tmp_path):
         *["--max_train_samples", "10", "--max_val_samples", "5", "--epochs", "2", "--lr", "1e-3"],
     )
     one = trained(*words, "--batch_size", 4, out=tmp_path / "one")
-    launch = (
-        str(BIN / "accelerate"),
-        "launch",
-        "--multi_gpu",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-    )
     two = trained(
         *words,
         "--batch_size",
         2,
         out=tmp_path / "two",
-        launch=(*launch, "--num_processes", "2", "--num_machines", "1"),
+        launch=(*LAUNCH, "--num_processes", "2", "--num_machines", "1"),
     )
     same_course(one, two)
 
@@ -190,15 +190,14 @@ def test_two_launchers_stand_in_for_two_machines(tmp_path):
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     launch = [
-        str(BIN / "accelerate"),
-        "launch",
-        "--multi_gpu",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
+        *LAUNCH,
+        "--num_machines",
+        "2",
+        "--num_processes",
+        "2",
+        "--main_process_ip",
+        "127.0.0.1",
     ]
-    launch += ["--num_machines", "2", "--num_processes", "2", "--main_process_ip", "127.0.0.1"]
     launch += ["--main_process_port", port, "--no_python", "--machine_rank"]
     rest = [
         str(BIN / "lisabench"),
