@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 from import_graph import import_graph
+from sessions import TWO_FAKES
 
 from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.queries import Queries
@@ -15,16 +16,9 @@ from lisabench.models.lisa import packaged, weights_format
 
 pytestmark = pytest.mark.no_clock
 
-CONTENT = {
-    "name": "mine",
-    "title": "two fakes",
-    "reference": "a",
-    "cases": {"a": {"adapter": "fake"}, "b": {"adapter": "fake", "vision_ms": 9.0}},
-}
-
 
 def changed(**changes):
-    content = {**CONTENT, "cases": dict(CONTENT["cases"])}
+    content = {**TWO_FAKES, "cases": dict(TWO_FAKES["cases"])}
     for key, value in changes.items():
         suite_file.change(content, key.replace("__", "."), value)
     return suite_file.validate(content)
@@ -72,7 +66,7 @@ def test_every_other_shipped_suite_has_random_weights(name):
 
 def test_a_suite_is_read_from_a_file(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump(CONTENT | {"name": "mine"}))
+    path.write_text(yaml.safe_dump(TWO_FAKES | {"name": "mine"}))
     assert suite_file.load(str(path)).case("b").config.vision_ms == 9.0
 
 
@@ -97,7 +91,7 @@ def test_a_suite_is_read_from_a_file(tmp_path):
 )
 def test_what_a_suite_cannot_have_is_refused_with_what_it_can(wrong, expected):
     with pytest.raises(UsageError) as caught:
-        suite_file.validate(CONTENT | wrong)
+        suite_file.validate(TWO_FAKES | wrong)
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
@@ -105,7 +99,7 @@ def test_what_a_suite_cannot_have_is_refused_with_what_it_can(wrong, expected):
 
 def test_groups_may_have_their_older_name_and_are_recorded_under_it():
     groups = {"one": ["b"], "two": ["a"]}
-    newer, older = (suite_file.validate(CONTENT | {key: groups}) for key in ("groups", "teams"))
+    newer, older = (suite_file.validate(TWO_FAKES | {key: groups}) for key in ("groups", "teams"))
     assert newer == older
     assert [(group.name, group.reference, group.cases) for group in newer.groups] == [
         ("one", "b", ("b",)),
@@ -115,7 +109,7 @@ def test_groups_may_have_their_older_name_and_are_recorded_under_it():
     assert recorded["teams"] == groups and "groups" not in recorded
     assert resolve_recorded(recorded) == newer
     with pytest.raises(UsageError, match="both groups and teams"):
-        suite_file.validate(CONTENT | {"groups": groups, "teams": groups})
+        suite_file.validate(TWO_FAKES | {"groups": groups, "teams": groups})
 
 
 @pytest.mark.parametrize("name", suite_file.shipped_names())
@@ -160,7 +154,7 @@ def test_a_value_of_a_suite_imports_no_builder_loader_or_checker(value):
 
 
 def test_a_suite_that_another_version_has_recorded_is_one_clear_line():
-    recorded = suite_file.validate(CONTENT).definition.as_recorded()
+    recorded = suite_file.validate(TWO_FAKES).definition.as_recorded()
     with pytest.raises(UsageError, match="another version of lisabench has made the run"):
         resolve_recorded(recorded | {"novelty": 1})
 
@@ -188,15 +182,15 @@ def test_a_suite_takes_its_claims_from_another_that_lists_them(tmp_path):
     listing, taking, none = (
         str(tmp_path / f"{name}.yaml") for name in ("listing", "taking", "none")
     )
-    Path(listing).write_text(yaml.safe_dump(CONTENT | {"claims": [claim]}))
-    Path(taking).write_text(yaml.safe_dump(CONTENT | {"claims": listing}))
+    Path(listing).write_text(yaml.safe_dump(TWO_FAKES | {"claims": [claim]}))
+    Path(taking).write_text(yaml.safe_dump(TWO_FAKES | {"claims": listing}))
     (taken,) = suite_file.load(taking).claims
     assert (taken.claim, taken.at_most) == ("it is faster", 0.9)
     for silent in ("tiny", taking):
-        Path(none).write_text(yaml.safe_dump(CONTENT | {"claims": silent}))
+        Path(none).write_text(yaml.safe_dump(TWO_FAKES | {"claims": silent}))
         with pytest.raises(UsageError, match="states no claims that another suite could take"):
             suite_file.load(none)
-    Path(none).write_text(yaml.safe_dump(CONTENT | {"claims": "clams"}))
+    Path(none).write_text(yaml.safe_dump(TWO_FAKES | {"claims": "clams"}))
     with pytest.raises(UsageError, match="did you mean 'claims'"):
         suite_file.load(none)
 
@@ -224,7 +218,7 @@ def test_cases_that_take_turns_need_a_memory_pass():
     ):
         changed(memory_processes=0)
     alone = suite_file.validate(
-        {**CONTENT, "cases": {"a": {"adapter": "fake"}}, "plan": {"memory_processes": 0}}
+        {**TWO_FAKES, "cases": {"a": {"adapter": "fake"}}, "plan": {"memory_processes": 0}}
     )
     assert alone.plan.memory_processes == 0
 
@@ -239,7 +233,7 @@ def test_a_key_that_stands_twice_is_refused(tmp_path):
 
 def test_a_case_without_adapter_or_settings_is_one_clear_line():
     for case in ({}, None):
-        content = {**CONTENT, "cases": {"a": case, "b": {"adapter": "fake"}}}
+        content = {**TWO_FAKES, "cases": {"a": case, "b": {"adapter": "fake"}}}
         with pytest.raises(UsageError):
             suite_file.change(content, "noise", 1.0)
             suite_file.validate(content)

@@ -17,6 +17,13 @@ QUICK_PLAN = {
     "memory_queries": 1,
     "gallery": 0,
 }
+# The shortest content of a suite file that can be run.
+TWO_FAKES = {
+    "name": "mine",
+    "title": "two fakes",
+    "reference": "a",
+    "cases": {"a": {"adapter": "fake"}, "b": {"adapter": "fake", "vision_ms": 9.0}},
+}
 
 
 def content_of(data_root, cases, plan, **further_keys):

@@ -1,6 +1,7 @@
 """What a gate lets pass, and how a suite says so."""
 
 import pytest
+from sessions import TWO_FAKES
 
 from lisabench.benchmarks import suite_file
 from lisabench.harness.errors import UsageError
@@ -8,20 +9,13 @@ from lisabench.reports.gate.thresholds import Gate, gate_of
 
 pytestmark = pytest.mark.no_clock
 
-CONTENT = {
-    "name": "mine",
-    "title": "two fakes",
-    "reference": "a",
-    "cases": {"a": {"adapter": "fake"}, "b": {"adapter": "fake", "vision_ms": 9.0}},
-}
-
 
 def gate(**given):
-    return suite_file.validate(CONTENT | {"gate": given}).definition.gate
+    return suite_file.validate(TWO_FAKES | {"gate": given}).definition.gate
 
 
 def test_without_a_word_of_the_suite_the_defaults_hold_and_no_stage_is_gated():
-    allowed = suite_file.validate(CONTENT).definition.gate.of("a")
+    allowed = suite_file.validate(TWO_FAKES).definition.gate.of("a")
     assert (allowed.end_to_end, allowed.stages, allowed.peak, allowed.peak_mib) == (
         0.05,
         {},
@@ -54,14 +48,14 @@ def test_a_case_has_thresholds_of_its_own_and_shares_the_others():
 
 def test_a_gate_comes_back_from_run_json_as_it_was():
     suite = suite_file.validate(
-        CONTENT | {"gate": {"end_to_end": 0.02, "cases": {"b": {"peak": None}}}}
+        TWO_FAKES | {"gate": {"end_to_end": 0.02, "cases": {"b": {"peak": None}}}}
     )
     assert gate_of(suite.definition.as_recorded()) == suite.definition.gate
     assert gate_of({}) == Gate()
 
 
 def test_the_command_line_changes_a_threshold():
-    content = dict(CONTENT)
+    content = dict(TWO_FAKES)
     suite_file.change(content, "gate.end_to_end", 0.5)
     assert suite_file.validate(content).definition.gate.of("b").end_to_end == 0.5
 
