@@ -170,12 +170,12 @@ def report(folder: Folder) -> None:
     from .reports.training.page import write_training_report
 
     if is_study(folder):
-        page = write_study_report(folder)
+        report_path = write_study_report(folder)
     elif is_training(folder):
-        page = write_training_report(folder)
+        report_path = write_training_report(folder)
     else:
-        page = write_report(folder)
-    typer.echo(page)
+        report_path = write_report(folder)
+    typer.echo(report_path)
 
 
 @app.command()
@@ -393,15 +393,15 @@ def data_ceiling(
 
     This is computed from a folder's true masks, without any model.
     """
-    from .benchmarks.data_ceiling import ceilings, table
+    from .benchmarks.data_ceiling import compute_ceilings, table
     from .benchmarks.progress import shown
 
     with shown() as progress:
-        found = ceilings(folder, split, progress)
+        ceilings = compute_ceilings(folder, split, progress)
     if as_json:
-        typer.echo(json.dumps([asdict(ceiling) for ceiling in found], indent=1))
+        typer.echo(json.dumps([asdict(ceiling) for ceiling in ceilings], indent=1))
     else:
-        typer.echo(table(found))
+        typer.echo(table(ceilings))
 
 
 def _read_pairs(changes: list[str]) -> dict[str, Any]:

@@ -102,7 +102,7 @@ class PassedMask:
     counts: Counts
 
 
-def ceilings(root: str | Path, split: str | None, progress: Progress) -> list[Ceiling]:
+def compute_ceilings(root: str | Path, split: str | None, progress: Progress) -> list[Ceiling]:
     """Return the score of a folder's true masks after each grid and frame, in each reading.
 
     One image is in memory at a time; pixel counts are all that is kept of a query.

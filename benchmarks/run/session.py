@@ -128,11 +128,13 @@ class Session:
         """Note what must be known before any case is built: machine, data and gallery."""
         run = self.run
         run.steps.advance(0, "reading the machine and the data")
-        here, begun_on = data.describe_machine(), self.manifest.machine
-        if begun_on is not None:
-            before, now = begun_on.environment, here.environment
+        this_machine = data.describe_machine()
+        first_machine = self.manifest.machine  # None unless the run is resumed
+        if first_machine is not None:
+            before, now = first_machine.environment, this_machine.environment
             must_be_same(run.folder, "machine", SAME_TO_RESUME, before, now)
-            must_be_same(run.folder, "software", SAME_VERSIONS, begun_on.versions, here.versions)
+            before, now = first_machine.versions, this_machine.versions
+            must_be_same(run.folder, "software", SAME_VERSIONS, before, now)
         data.resolve_devices(run.suite.devices)  # raises where a device is not there
         data.check_data()
         # The gallery shows queries that are both timed and scored: a case with random weights has
@@ -141,7 +143,7 @@ class Session:
         shown = min(run.suite.plan.gallery, shared)
         positions = [number * shared // shown for number in range(shown)]
         gallery = data.save_gallery(positions, run.folder / GALLERY)
-        self.manifest.note_machine(here, gallery)
+        self.manifest.note_machine(this_machine, gallery)
 
     def _measure_alone(self, data: DataProcess) -> bool:
         """Carry out what a case needs the machine to itself for; return whether all of it is done.

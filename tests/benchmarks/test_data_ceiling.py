@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from samples import write_sample
 
-from lisabench.benchmarks.data_ceiling import ceilings, table
+from lisabench.benchmarks.data_ceiling import compute_ceilings, table
 from lisabench.benchmarks.grids import READINGS, Grid, interpolated, whole_cells
 from lisabench.datasets.scenes.generator import make
 from lisabench.harness.errors import DataError
@@ -36,7 +36,7 @@ def iou_of(read, target_HW, frame="whole", cells=16):
 
 
 def ceilings_of(root, split=None):
-    return ceilings(root, split, lambda *_: None)
+    return compute_ceilings(root, split, lambda *_: None)
 
 
 # By hand
@@ -250,7 +250,7 @@ def test_progress_tells_which_query_is_next_and_ends_with_all_of_them(tmp_path):
     write_sample(tmp_path / "val", "a")
     write_sample(tmp_path / "val", "b")
     told = []
-    ceilings(tmp_path, None, lambda *step: told.append(step))
+    compute_ceilings(tmp_path, None, lambda *step: told.append(step))
     assert told == [(0, 2, "a"), (1, 2, "b"), (2, 2, "done")]
 
 
