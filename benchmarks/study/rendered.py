@@ -203,15 +203,42 @@ def _load(file: Path) -> dict[str, Any]:
 def chunk(scenes: Sequence[Scene]) -> Chunk:
     """Return what a GPU reads of some scenes, at the tiny preset's sizes."""
     config = LisaConfig()
-    preset = config.sizes
+    return Chunk(
+        views=_views(scenes, config.sizes),
+        **_label_maps(scenes, config.sizes.clip.grid),
+        **_queries(scenes, config),
+    )
+
+
+def _views(scenes: Sequence[Scene], preset: Preset) -> dict[str, Tensor]:
+    """Return the pixels of the scenes, by the name of the view."""
     preprocessor = Preprocessor(preset, VIEWS)
-    pictures = [fromarray(scene.image) for scene in scenes]
+    pictures = [fromarray(drawn.image) for drawn in scenes]
     views = {}
     for view in VIEWS:
         of_scenes = [preprocessor.pixels(view, picture) for picture in pictures]
         views[view] = torch.from_numpy(np.stack(of_scenes))
+    return views
 
-    # Every wording of every query is one query of the chunk.
+
+def _label_maps(scenes: Sequence[Scene], clip_grid: int) -> dict[str, Tensor]:
+    """Return the fields of a `Chunk` that say where which objects are."""
+    sizes, in_frame, in_crop, attributes = [], [], [], []
+    for drawn in scenes:
+        sizes.append(drawn.labels_HW.shape)
+        in_frame.append(_labels_in_frame(drawn.labels_HW))
+        in_crop.append(_labels_in_crop(drawn.labels_HW, clip_grid))
+        attributes.append(_attributes(drawn))
+    return {
+        "sizes_N2": torch.tensor(sizes),
+        "labels_NHW": torch.from_numpy(np.stack(in_frame)),
+        "crop_labels_NHW": torch.from_numpy(np.stack(in_crop)),
+        "attributes_NO3": torch.tensor(attributes, dtype=torch.int16),
+    }
+
+
+def _queries(scenes: Sequence[Scene], config: LisaConfig) -> dict[str, Tensor]:
+    """Return the fields of a `Chunk` about its queries: every wording of every query is one."""
     tokens = WordTokenizer(load("tiny"))
     scene_of_query, targets, families, is_chosen = [], [], [], []
     prefix, ends, ids = [], [], []
@@ -231,27 +258,15 @@ def chunk(scenes: Sequence[Scene]) -> Chunk:
                 targets.append(sum(1 << label for label in query.targets))
                 families.append(FAMILIES.index(query.family))
                 is_chosen.append(text in chosen_wordings)
-
-    sizes, in_frame, in_crop, attributes = [], [], [], []
-    for drawn in scenes:
-        sizes.append(drawn.labels_HW.shape)
-        in_frame.append(_labels_in_frame(drawn.labels_HW))
-        in_crop.append(_labels_in_crop(drawn.labels_HW, preset.clip.grid))
-        attributes.append(_attributes(drawn))
-    return Chunk(
-        views=views,
-        sizes_N2=torch.tensor(sizes),
-        labels_NHW=torch.from_numpy(np.stack(in_frame)),
-        crop_labels_NHW=torch.from_numpy(np.stack(in_crop)),
-        attributes_NO3=torch.tensor(attributes, dtype=torch.int16),
-        scene_Q=torch.tensor(scene_of_query, dtype=torch.int32),
-        targets_Q=torch.tensor(targets, dtype=torch.int32),
-        family_Q=torch.tensor(families, dtype=torch.uint8),
-        chosen_Q=torch.tensor(is_chosen),
-        ids_QL=_padded(ids),
-        ends_Q=torch.tensor(ends, dtype=torch.int16),
-        prefix=torch.tensor(prefix, dtype=torch.int64),
-    )
+    return {
+        "scene_Q": torch.tensor(scene_of_query, dtype=torch.int32),
+        "targets_Q": torch.tensor(targets, dtype=torch.int32),
+        "family_Q": torch.tensor(families, dtype=torch.uint8),
+        "chosen_Q": torch.tensor(is_chosen),
+        "ids_QL": _padded(ids),
+        "ends_Q": torch.tensor(ends, dtype=torch.int16),
+        "prefix": torch.tensor(prefix, dtype=torch.int64),
+    }
 
 
 def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
