@@ -59,14 +59,14 @@ def of_encoder(words: str, encoder: str) -> ClaimResult:
 
 
 def against_bound(candidate: str) -> str:
-    """Return the verdict of the ratio without preprocessing against the bound of the claim on inference."""
+    """Return the verdict of the ratio without preprocessing, by the bound of the claim on time."""
     ratio = published.comparison(NEW, candidate).without_preprocess
     verdict, _ = claim_verdict(ratio, 0.8, None)
     return verdict
 
 
 def answered_under_the_cap() -> tuple[int, int]:
-    """Return the fewest queries that a process answered under the cap, and how many it was given."""
+    """Return the fewest queries that a process answered under the cap, and how many it got."""
     run = published.records(NEW)
     given = run.manifest.plan.memory_queries
     fits = [fit for case in run.cases for fit in case.fits]
@@ -154,7 +154,8 @@ SENTENCES = [
     ),
     Sentence(
         RESULTS,
-        "{} of the {} ms between the medians. Without preprocessing it takes {} the time of `dual`, "
+        "{} of the {} ms between the medians. Without preprocessing it takes {} the time of "
+        "`dual`, "
         "and `sam-nf4` takes {}.",
         lambda: [
             saved_ms(NEW, "dual", "clip-nf4", "preprocess"),
@@ -211,7 +212,8 @@ SENTENCES = [
         for what, bound, words in (
             ("vision forward is 2x faster", "0.50x", "vision forward"),
             (
-                "vision memory is halved, by the weights of the vision parts and what they allocate",
+                "vision memory is halved, by the weights of the vision parts and what they "
+                "allocate",
                 "0.50x",
                 "vision memory",
             ),
@@ -245,7 +247,8 @@ SENTENCES = [
     ),
     Sentence(
         RESULTS,
-        "NF4 is {} of the change with CLIP's encoder shared, where sharing is {} and they overlap by {}.",
+        "NF4 is {} of the change with CLIP's encoder shared, where sharing is {} and they overlap "
+        "by {}.",
         lambda: [
             memory_share(NEW, "clip-nf4", part)
             for part in ("quantization", "vision", "interaction")
@@ -296,7 +299,8 @@ SENTENCES = [
     ),
     Sentence(
         LOG,
-        "are confirmed ({}, {}, {}); of the {} ms that `clip` in NF4 saves, {} are preprocessing on the host, and "
+        "are confirmed ({}, {}, {}); of the {} ms that `clip` in NF4 saves, {} are preprocessing "
+        "on the host, and "
         "without preprocessing it takes {} the time",
         lambda: [
             *(
@@ -326,7 +330,8 @@ SENTENCES = [
     ),
     Sentence(
         LOG,
-        "Of the {} ms between the medians of `dual` and `clip-nf4` in `claims-7b`, {} are preprocessing; without it "
+        "Of the {} ms between the medians of `dual` and `clip-nf4` in `claims-7b`, {} are "
+        "preprocessing; without it "
         "the ratio is {}, inconclusive",
         lambda: [
             saved_ms("claims-7b", "dual", "clip-nf4"),
@@ -364,7 +369,8 @@ SENTENCES = [
     ),
     Sentence(
         LOG,
-        "All twenty pairs, with those of the planted gate, have {} %; the ten have {} % without the pair at 1.06.",
+        "All twenty pairs, with those of the planted gate, have {} %; the ten have {} % without "
+        "the pair at 1.06.",
         lambda: [f"{100 * gate_noise(LOOKS):.2f}", f"{100 * gate_noise(without=0.05):.2f}"],
     ),
 ]

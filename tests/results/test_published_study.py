@@ -1,4 +1,4 @@
-"""What the documents and LOG say of the published study is what its records give, number by number."""
+"""What the documents and LOG say of the published study is what its records give, by number."""
 
 import re
 from statistics import median
@@ -63,7 +63,7 @@ def recipe(summary: StudySummary, name: str) -> Recipe:
 
 
 def table_rows(text: str) -> dict[str, list[str]]:
-    """The cells of each row of a Markdown table whose first cell is a name in backticks, by that name."""
+    """Return the cells of each row of a Markdown table, by the name in backticks in the first."""
     rows = re.findall(r"^\| `([\w-]+)` \|(.*)\|$", text, re.MULTILINE)
     return {name: [cell.strip() for cell in cells.split("|")] for name, cells in rows}
 
@@ -145,26 +145,37 @@ def sentences_of_document(records: StudyRecords, summary: StudySummary) -> list[
     assert dual.scores["gIoU"]
     return [
         f"It scores them on {summary.queries:,} queries about {summary.images:,} scenes",
-        f"{dual.budget.steps:,} steps of {dual.budget.scenes} scenes, {queries['dual']} queries each",
-        f"{sam.budget.steps} steps of {sam.budget.scenes} scenes, {queries['sam']} queries (`clip-distilled` and "
+        f"{dual.budget.steps:,} steps of {dual.budget.scenes} scenes, {queries['dual']} queries "
+        "each",
+        f"{sam.budget.steps} steps of {sam.budget.scenes} scenes, {queries['sam']} queries "
+        "(`clip-distilled` and "
         f"`dual-small` {queries['dual-small']}, after {copying} steps that copy SAM's features)",
-        f"within {summary.within_points:g} points of the dual was not reached within {sam.budget.steps} steps",
+        f"within {summary.within_points:g} points of the dual was not reached within "
+        f"{sam.budget.steps} steps",
         f"`clip-fine` is {tables.points(finer)} points from `clip-decoder`",
-        f"{sizes['under 0.75'].difference:.1f} points of gIoU where they cover less than 0.75 patches",
+        f"{sizes['under 0.75'].difference:.1f} points of gIoU where they cover less than 0.75 "
+        "patches",
         f"{sizes['1.5 and more'].difference:.1f} from 1.5 patches on",
-        f"`sam` loses {-relation:.1f} points of gIoU in queries about relations between objects, and at most "
+        f"`sam` loses {-relation:.1f} points of gIoU in queries about relations between objects, "
+        "and at most "
         f"{-worst_other:.1f} in any other family",
-        f"LoRA does not improve `clip-decoder` ({by_pair(summary, 'clip-lora', 'clip-decoder')}) or `clip-upsampling` "
+        f"LoRA does not improve `clip-decoder` ({by_pair(summary, 'clip-lora', 'clip-decoder')}) "
+        "or `clip-upsampling` "
         f"({by_pair(summary, 'clip-rich', 'clip-upsampling')})",
-        f"does not improve `sam` ({by_pair(summary, 'sam-decoder', 'sam')}), but does improve `clip` "
+        f"does not improve `sam` ({by_pair(summary, 'sam-decoder', 'sam')}), but does improve "
+        "`clip` "
         f"({by_pair(summary, 'clip-decoder', 'clip')})",
-        f"BCE {losses['clip-no-bce']}, Dice {losses['clip-no-dice']}, IoU {losses['clip-no-iou']} points of mIoU",
-        f"The dual has a gIoU of {formatting.score(dual.scores['gIoU'].score)}. With the words of another query it has "
-        f"{blind['query-blind']}, with another image {blind['image-blind']}, with another image for the language model "
+        f"BCE {losses['clip-no-bce']}, Dice {losses['clip-no-dice']}, IoU {losses['clip-no-iou']} "
+        "points of mIoU",
+        f"The dual has a gIoU of {formatting.score(dual.scores['gIoU'].score)}. With the words of "
+        "another query it has "
+        f"{blind['query-blind']}, with another image {blind['image-blind']}, with another image "
+        "for the language model "
         f"alone {blind['llm-blind']}. The best trivial baseline has {formatting.score(floor)}",
         f"for {course.encoder_steps:,} steps the encoders learn alone",
         f"for {course.guided_steps} a head prompts the mask decoder",
-        f"a dual took {median(dual.train_s):.0f} s, a variant {min(seconds):.0f} to {max(seconds):.0f} s",
+        f"a dual took {median(dual.train_s):.0f} s, a variant {min(seconds):.0f} to "
+        f"{max(seconds):.0f} s",
     ]
 
 
@@ -179,7 +190,7 @@ def test_every_number_of_the_document_comes_from_the_records(records, summary, d
 
 
 def test_what_was_trained_is_with_projector_and_not_the_documents_list(records):
-    """The records hold LLaVA's projector and text_hidden_fcs among the trained parts of every variant."""
+    """Every variant has LLaVA's projector and text_hidden_fcs among its trained parts."""
     for training in records.trainings:
         assert training.manifest.variant.trains == VARIANTS[training.name].trains
         assert {"projector", "seg_projection"} <= training.manifest.trained_parameters.keys()
@@ -228,10 +239,13 @@ def test_every_number_of_the_logs_corrections_comes_from_the_records(summary, lo
         f"not reached within {sam.budget.steps} steps by these recipes",
         f"A variant learned from {queries['sam']} queries (`clip-distilled` and `dual-small` from "
         f"{queries['dual-small']}), its dual from {queries['dual']}.",
-        f"A step of a dual has {dual.budget.scenes} scenes with {dual.budget.queries_per_scene} queries each, "
+        f"A step of a dual has {dual.budget.scenes} scenes with {dual.budget.queries_per_scene} "
+        "queries each, "
         f"a step of a variant {sam.budget.scenes} scenes with {sam.budget.queries_per_scene}.",
-        f"`sam` is {shapes[0]} points from the dual up to 1.2, {shapes[1]} up to 1.6, and {shapes[2]} above",
-        f"LoRA does not improve `clip-decoder` ({by_pair(summary, 'clip-lora', 'clip-decoder')}) or `clip-upsampling` "
+        f"`sam` is {shapes[0]} points from the dual up to 1.2, {shapes[1]} up to 1.6, and "
+        f"{shapes[2]} above",
+        f"LoRA does not improve `clip-decoder` ({by_pair(summary, 'clip-lora', 'clip-decoder')}) "
+        "or `clip-upsampling` "
         f"({by_pair(summary, 'clip-rich', 'clip-upsampling')}), nor the mask decoder `sam` "
         f"({by_pair(summary, 'sam-decoder', 'sam')})",
     ]

@@ -45,9 +45,10 @@ def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
 
 
 def is_of_older_definition(published: dict[tuple[str, ...], Any], path: tuple[str, ...]) -> bool:
-    """Return whether a number is a ratio of memory on a CPU from when whole processes were compared.
+    """Return whether a number is a ratio of memory on a CPU by the older definition.
 
-    Summaries of that time do not say how memory is defined. Since then its growth is compared.
+    It compared whole processes, and its summaries do not say how memory is defined. Since then
+    the growth of memory is compared.
     """
     if path[0] != "comparisons" or path[2:3] not in (("peak_memory",), ("query_peak_memory",)):
         return False

@@ -1,4 +1,7 @@
-"""What docs/results.md says of the trainings of 7B, against the published records of the suite `training-7b`."""
+"""What docs/results.md says of the trainings of 7B, against the published records.
+
+They are those of the suite `training-7b`.
+"""
 
 import json
 from dataclasses import dataclass
