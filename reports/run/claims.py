@@ -135,8 +135,10 @@ def _twins_in_their_group(reference: CaseRecords, candidate: CaseRecords, run: R
 def _widened_by(twins: Sequence[Twin]) -> str | None:
     if not twins:
         return None
-    names = listed([f"{twin.candidate} against {twin.reference}" for twin in twins])
-    return f"its interval is no narrower than that of {names}, two measurements of one model"
+    pairs = [f"{twin.candidate} against {twin.reference}" for twin in twins]
+    return (
+        f"its interval is no narrower than that of {listed(pairs)}, two measurements of one model"
+    )
 
 
 # Time
@@ -172,11 +174,13 @@ def _time_ratios(
     reference: CaseRecords, candidate: CaseRecords, twins: Sequence[Twin]
 ) -> dict[str, Ratio]:
     """Return the ratio of each time by quantity, no interval narrower than those of the twins."""
-    clocks = {case.entry.clock for case in (reference, candidate) if case.entry.clock}
-    if len(clocks) > 1:
+    before, after = reference.entry.clock, candidate.entry.clock
+    if before and after and before != after:
         raise NotMeasured("the two cases were timed by different clocks")
-    ratios = time_ratios(reference, candidate)
-    return {quantity: no_narrower(ratio, quantity, twins) for quantity, ratio in ratios.items()}
+    ratios = {}
+    for quantity, ratio in time_ratios(reference, candidate).items():
+        ratios[quantity] = no_narrower(ratio, quantity, twins)
+    return ratios
 
 
 def _of_time(ratio: Ratio) -> Finding:
@@ -187,8 +191,11 @@ def _of_time(ratio: Ratio) -> Finding:
 
 def _kind_of_answers(reference: CaseRecords, candidate: CaseRecords) -> str | None:
     """Return which kind of answers a time is of: generated ones take an LLM pass for each token."""
-    kinds = {str((case.entry.settings or {}).get("answer")) for case in (reference, candidate)}
-    return KINDS_OF_ANSWERS.get(kinds.pop()) if len(kinds) == 1 else None
+    before = (reference.entry.settings or {}).get("answer")
+    after = (candidate.entry.settings or {}).get("answer")
+    if before != after:
+        return None
+    return KINDS_OF_ANSWERS.get(str(before))
 
 
 def _preprocessing(
@@ -237,31 +244,31 @@ def _peak(claim: StatedClaim, run: Run) -> Finding:
 def _vision_memory(claim: StatedClaim, run: Run) -> Finding:
     """Return the ratio of the memory of vision: weights of its parts, and what its stage allocates.
 
-    The peak of the vision stage is another definition of it and stands beside it. The weights of
+    The peak of the vision stage is another definition of it, and is printed with it. The weights of
     all other parts are in that peak, too.
     """
     cases = _gpu_memory_cases(claim, run)
-    records, sizes, peaks = [], [], []
+    instruments: set[str] = set()
+    sizes: list[dict[int, int]] = []  # of the reference and of the candidate, by process
+    peaks: list[dict[int, int]] = []
     for case in cases:
         weights_bytes = _vision_weights(case)
-        of_stage = [
-            record
-            for record in case.memory
-            if record.stage == "vision"
-            and record.start_bytes is not None
-            and record.peak_bytes is not None
-        ]
-        largest: dict[int, int] = {}
-        for record in of_stage:
-            size = weights_bytes + (record.peak_bytes or 0) - (record.start_bytes or 0)
-            largest[record.process] = max(largest.get(record.process, 0), size)
-        records += of_stage
-        sizes.append(largest)
+        of_stage = []
+        sizes_of_case: dict[int, int] = {}
+        for record in case.memory:
+            if record.stage != "vision" or record.start_bytes is None or record.peak_bytes is None:
+                continue
+            of_stage.append(record)
+            instruments.add(record.instrument)
+            # When the stage begins, the weights are in use already: they are in its start.
+            size = weights_bytes + record.peak_bytes - record.start_bytes
+            sizes_of_case[record.process] = max(sizes_of_case.get(record.process, 0), size)
+        sizes.append(sizes_of_case)
         peaks.append(largest_by_process(of_stage, "peak_bytes"))
-    if len({record.instrument for record in records}) != 1:
+    if len(instruments) != 1:
         raise NotMeasured(NO_MEMORY)
-    finding = _of_memory(log_ratios(*sizes))
-    ratio_of_peaks = paired_ratio_of(log_ratios(*peaks))
+    finding = _of_memory(log_ratios(sizes[0], sizes[1]))
+    ratio_of_peaks = paired_ratio_of(log_ratios(peaks[0], peaks[1]))
     about = (
         "by the weights of the vision parts and what the stage allocates; the peak of the vision "
         f"stage is {ratio_with_interval(ratio_of_peaks)}"
@@ -316,13 +323,16 @@ def _quality(metric: str, claim: StatedClaim, run: Run) -> Finding:
 def _fits(claim: StatedClaim, run: Run) -> Finding:
     """Return whether the case ran in a process capped to the card, and the bytes that it took."""
     case = _case(claim.candidate, run)
-    fit = next((fit for fit in case.fits if fit.card == claim.card), None)
-    if fit is None:
+    fits = [fit for fit in case.fits if fit.card == claim.card]
+    if not fits:
         raise NotMeasured(f"{case.name} has not been tried on a card of {claim.card} yet")
+    fit = fits[0]
     if fit.status not in ("ok", "oom"):
         raise NotMeasured(fit.reason)
     taken = bytes_on_card(fit.peak_reserved_bytes, fit.outside_allocator_bytes)
     answered = _answered(fit, case, run)
+    # The cap holds back the allocator alone. Where the driver counts more than the card has, the
+    # process might not have fitted a real one, although it ran here: neither verdict is shown.
     by_driver, limit_bytes = fit.device_process_bytes, claim.at_most
     if fit.status == "oom":
         reason = f"{answered}; it ran out of memory: {fit.reason}"

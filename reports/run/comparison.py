@@ -138,9 +138,13 @@ def compare_sides(
     times = time_ratios(before, after, methods.time)
     energy = methods.energy(before.queries, after.queries)
     if not same_settings:  # a twin's own interval stays as it was measured
-        times = {quantity: no_narrower(ratio, quantity, twins) for quantity, ratio in times.items()}
+        for quantity, ratio in times.items():
+            times[quantity] = no_narrower(ratio, quantity, twins)
         energy = no_narrower(energy, ENERGY, twins)
-    stages = {stage: times[of_stage(stage)] for stage in STAGES if of_stage(stage) in times}
+    stages = {}
+    for stage in STAGES:
+        if of_stage(stage) in times:
+            stages[stage] = times[of_stage(stage)]
 
     quality = methods.quality(before.scored, after.scored)
     gIoU = quality["gIoU"]
@@ -172,8 +176,11 @@ def compare_sides(
 
 
 def _joint(time: Ratio, gIoU: Points | None) -> Joint | None:
+    """Return a bound of time and one of gIoU that hold together; None without either interval."""
     if gIoU is None or gIoU.low is None or time.high is None:
         return None
+    # Beyond one end of a 95 % interval lie 2.5 %. So at most 5 % of such pairs break either bound,
+    # whatever the two have to do with each other (Bonferroni).
     return Joint(time_saved_at_least=1 - time.high, gIoU_points_lost_at_most=-gIoU.low)
 
 
@@ -185,10 +192,9 @@ def _both_answered(
     Where no query failed they are those over all queries, and the bootstrap is not repeated.
     """
     common, _ = in_both(before.scored, after.scored)
-    answered_before, answered_after = in_both(
-        [query for query in before.scored if query.answered],
-        [query for query in after.scored if query.answered],
-    )
+    reference = [query for query in before.scored if query.answered]
+    candidate = [query for query in after.scored if query.answered]
+    answered_before, answered_after = in_both(reference, candidate)
     if len(answered_before) < len(common):
         quality = methods.quality(answered_before, answered_after)
     return BothAnswered(n=len(answered_before), **_named(quality))
@@ -204,10 +210,11 @@ def _differences(reference: Case, candidate: Case) -> dict[str, tuple]:
     if not before or not after:
         return {}
     differences = {}
+    # In the order of the reference's settings, then those that only the candidate has.
     for name in dict.fromkeys((*before, *after)):
-        values = before.get(name), after.get(name)
-        if values[0] != values[1]:
-            differences[name] = values
+        of_reference, of_candidate = before.get(name), after.get(name)
+        if of_reference != of_candidate:
+            differences[name] = (of_reference, of_candidate)
     return differences
 
 

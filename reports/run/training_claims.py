@@ -99,6 +99,7 @@ def _compared(claim: StatedClaim, run: Run, needs: str) -> ComparedTrainings:
 
 def _finding(compared: ComparedTrainings, name: str, target: str | None = None) -> Finding:
     """Return a ratio of the comparison; `target` says up to where it was measured."""
+    # A claim names one pair of trainings, so that there is one comparison.
     ratio: Ratio = getattr(compared.comparisons[0], name)
     if ratio.estimate is None:
         raise NotMeasured("one of the two trainings does not have it")
@@ -166,11 +167,15 @@ def _fits(claim: StatedClaim, run: Run) -> Finding:
             reason = f"seed {training.seed} ran out of memory: {training.reason}"
             return Finding(None, verdict="refuted", reason=reason)
     trainings = _whole_group(run, claim.candidate).trainings
-    taken = [on_card(training) for training in trainings]
-    if any(on.bytes is None for on in taken):
-        raise NotMeasured("it was not trained on a GPU")
-    largest = max(taken, key=lambda on: on.bytes or 0)
-    steps = sum(len(training.steps) for training in trainings)
+    largest = on_card(trainings[0])
+    steps = 0
+    for training in trainings:
+        taken = on_card(training)
+        if taken.bytes is None:
+            raise NotMeasured("it was not trained on a GPU")
+        if taken.bytes > (largest.bytes or 0):
+            largest = taken
+        steps += len(training.steps)
     reason = f"made {steps} steps under the cap"
     return Finding(largest.estimate, verdict="confirmed", about=largest.about, reason=reason)
 
