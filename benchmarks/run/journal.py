@@ -10,19 +10,26 @@ from pathlib import Path
 from ...harness import passes
 from ...harness.contract import STAGES
 from ...harness.memory import CudaMeter
-from ...harness.records.from_json import from_json
 from ...harness.records.journal import (
     append,
     current_lines,
     ends_half_written,
     supersede,
 )
-from ...harness.records.query import ANSWERED
-from ...harness.records.run import FITS, MEMORY, PASSES, QUALITY, SAMPLES, MemoryRecord
+from ...harness.records.query import ANSWERED, QueryRecord
+from ...harness.records.run import (
+    FITS,
+    MEMORY,
+    PASSES,
+    QUALITY,
+    SAMPLES,
+    FitRecord,
+    MemoryRecord,
+    PassRecord,
+)
 from ..queries import Queries
 from ..resolved_suite import ResolvedSuite
 from . import schedule
-from .worker_messages import Line
 
 CONTEXT_BYTES = 700 << 20  # of a CUDA context with its kernels; 0.5 to 0.7 GiB measured
 
@@ -40,30 +47,30 @@ class Journal:
 
     # Writing
 
-    def add_queries(self, lines: Iterable[Line]) -> None:
-        """Add the lines of a block of a timed round."""
-        append(self._samples, lines)
+    def add_queries(self, records: Iterable[QueryRecord]) -> None:
+        """Add the records of a block of a timed round."""
+        append(self._samples, [record.as_json() for record in records])
 
-    def add_quality(self, lines: Iterable[Line]) -> None:
-        """Add the lines of a batch of the quality pass."""
-        append(self._quality, lines)
+    def add_quality(self, records: Iterable[QueryRecord]) -> None:
+        """Add the records of a batch of the quality pass."""
+        append(self._quality, [record.as_json() for record in records])
 
-    def add_memory(self, lines: Iterable[Line]) -> None:
-        """Add the lines of a process of the memory pass."""
-        append(self._memory, lines)
+    def add_memory(self, records: Iterable[MemoryRecord]) -> None:
+        """Add the records of a process of the memory pass."""
+        append(self._memory, [record.as_json() for record in records])
 
-    def add_passes(self, lines: Sequence[Line]) -> None:
-        """Add lines of the passes beside the timing.
+    def add_passes(self, records: Sequence[PassRecord]) -> None:
+        """Add records of the synchronised or of the profiled pass.
 
-        They must be written before the lines that make a round or a memory pass complete: a run
+        They must be written before the records that make a round or a memory pass complete: a run
         that is killed in between would never measure them.
         """
-        if lines:
-            append(self._passes, lines)
+        if records:
+            append(self._passes, [record.as_json() for record in records])
 
-    def add_fit(self, line: Line) -> None:
+    def add_fit(self, record: FitRecord) -> None:
         """Add whether a case fits a card."""
-        append(self._fits, [line])
+        append(self._fits, [record.as_json()])
 
     # What is there
 
@@ -129,7 +136,7 @@ class Journal:
         return sum(line["status"] not in ANSWERED for line in lines)
 
     def _memory_records(self) -> list[MemoryRecord]:
-        return [from_json(MemoryRecord, line) for line in current_lines(self._memory)]
+        return [MemoryRecord.from_json(line) for line in current_lines(self._memory)]
 
     # Going on with a run that was cut short
 

@@ -7,6 +7,7 @@ to itself, and each process is fresh: what a process has allocated before would 
 from contextlib import suppress
 
 from ...harness.errors import UsageError
+from ...harness.records.run import FitRecord, MemoryRecord, PassRecord
 from .run_context import RunContext
 from .worker_messages import MeasuredMemory
 from .worker_pool import WorkerLost
@@ -31,8 +32,8 @@ def measure_memory(run: RunContext, process: int, case: str) -> None:
         run.manifest.notes(case, process).measured_memory(memory)
         place = run.place(case, process)
         # Before the memory lines, which make the pass complete; see `Journal.add_passes`.
-        run.journal.add_passes([place | line for line in profiled])
-        run.journal.add_memory([place | line for line in memory.lines])
+        run.journal.add_passes([PassRecord.from_json(place | line) for line in profiled])
+        run.journal.add_memory([MemoryRecord.from_json(place | line) for line in memory.lines])
     run.steps.advance(1, f"memory of {case}")
 
 
@@ -46,5 +47,5 @@ def try_fit(run: RunContext, case: str, card: str) -> None:
                 # The process broke, or this machine cannot imitate the card.
                 fit = {"status": "error", "reason": str(error)}
         place = {"case": case, "card": card, "attempt": run.manifest.attempt}
-        run.journal.add_fit(place | fit)
+        run.journal.add_fit(FitRecord.from_json(place | fit))
     run.steps.advance(1, f"{case} on a card of {card}")

@@ -4,6 +4,7 @@ from contextlib import ExitStack
 from functools import partial
 
 from ...harness.environment import usable_cores
+from ...harness.records.query import QueryRecord
 from .evaluator import Evaluator
 from .run_context import MEMORY_SHARE, RunContext
 from .worker_pool import DataProcess
@@ -51,10 +52,10 @@ def _evaluate_side_by_side(
         evaluator.begin(batch)
     place = run.place(case, process=0)
     for evaluator, batch in pairs:
-        lines = []
+        records = []
         for position, line in zip(batch, evaluator.finish(batch), strict=True):
-            lines.append(place | {"position": position} | line)
-        run.journal.add_quality(lines)
+            records.append(QueryRecord.from_json(place | {"position": position} | line))
+        run.journal.add_quality(records)
 
 
 def _processes(run: RunContext, case: str) -> int:

@@ -6,6 +6,8 @@ Whatever drifts on the machine then drifts for all of them. Only one process wor
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+from ...harness.records.query import QueryRecord
+from ...harness.records.run import PassRecord
 from . import schedule
 from .run_context import MEMORY_SHARE, RunContext
 from .timed_case import TimedCase
@@ -96,7 +98,7 @@ def _measure_turns(
         with run.lockstep.turn():
             place = run.place(case, process)
             lines = timed_cases[case].measure_synchronised(positions)
-            run.journal.add_passes([place | line for line in lines])
+            run.journal.add_passes([PassRecord.from_json(place | line) for line in lines])
 
     for block, positions, case in schedule.blocks_in_turn(
         names, process, block_size, run.queries.timed
@@ -104,8 +106,8 @@ def _measure_turns(
         with run.lockstep.turn():
             place = run.place(case, process) | {"block": block}
             measured = timed_cases[case].measure_block(positions)
-            lines = []
+            records = []
             for position, line in zip(positions, measured, strict=True):
-                lines.append(place | {"position": position} | line)
-            run.journal.add_queries(lines)
+                records.append(QueryRecord.from_json(place | {"position": position} | line))
+            run.journal.add_queries(records)
             run.steps.advance(len(positions), f"process {process + 1}: {case}")

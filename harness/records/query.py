@@ -4,7 +4,7 @@ It is a line of ``samples.jsonl`` or of ``quality.jsonl``.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -111,6 +111,59 @@ class QueryRecord:
             regions[name] = RegionTime(**times)
         warnings = tuple(line.get("warnings") or ())
         return from_json(cls, line, counts=counts, regions=regions, warnings=warnings)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the line of ``quality.jsonl`` where it has a batch, otherwise of ``samples.jsonl``.
+
+        Each of the two has the fields that its pass measures. A mask is there only where it was
+        kept.
+        """
+        is_timed_round = self.batch is None
+        line: dict[str, Any] = {
+            "case": self.case,
+            "process": self.process,
+            "attempt": self.attempt,
+        }
+        if is_timed_round:
+            line["block"] = self.block
+        line |= {
+            "position": self.position,
+            "sample_id": self.sample_id,
+            "image_id": self.image_id,
+            "query": self.query,
+            "tags": dict(self.tags),
+            "height": self.height,
+            "width": self.width,
+        }
+        if is_timed_round:
+            line |= {
+                "latency_ns": self.latency_ns,
+                "host_ns": self.host_ns,
+                "regions": {name: asdict(times) for name, times in self.regions.items()},
+                "unattributed_ns": self.unattributed_ns,
+                "warnings": list(self.warnings),
+            }
+        else:
+            line["batch"] = self.batch
+        line |= {
+            "status": self.status,
+            "reason": self.reason,
+            "predicted_iou": self.predicted_iou,
+            "text": self.text,
+            "prompt_tokens": self.prompt_tokens,
+            "answer_tokens": self.answer_tokens,
+            "kv_cache_bytes": self.kv_cache_bytes,
+            **asdict(self.counts),
+        }
+        if self.mask_rle is not None:
+            line["mask_rle"] = self.mask_rle
+        if is_timed_round:
+            line |= {
+                "energy_mj": self.energy_mj,
+                "sm_clock_mhz": self.sm_clock_mhz,
+                "other_cores": self.other_cores,
+            }
+        return line
 
     @property
     def answered(self) -> bool:

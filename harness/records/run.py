@@ -54,8 +54,8 @@ class MemoryRecord:
         peak_reserved_bytes: the peak that PyTorch's allocator reserved, on a GPU.
         device_process_bytes: what the driver says the process holds on the GPU.
         queries: how many queries the peak is of.
-        weights_bytes: what the weights take; for the build alone.
-        kv_cache_bytes: size of the KV cache; for the language model alone.
+        weights_bytes: what the weights take; of the build alone.
+        kv_cache_bytes: size of the KV cache; of the language model alone.
     """
 
     case: str
@@ -70,6 +70,31 @@ class MemoryRecord:
     queries: int | None = None
     weights_bytes: int | None = None
     kv_cache_bytes: int | None = None
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> "MemoryRecord":
+        """Return the record of a line."""
+        return from_json(cls, line)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the line of ``memory.jsonl``."""
+        line = {
+            "case": self.case,
+            "process": self.process,
+            "attempt": self.attempt,
+            "stage": self.stage,
+            "instrument": self.instrument,
+            "start_bytes": self.start_bytes,
+            "peak_bytes": self.peak_bytes,
+            "peak_reserved_bytes": self.peak_reserved_bytes,
+            "device_process_bytes": self.device_process_bytes,
+            "queries": self.queries,
+        }
+        if self.stage == "build":
+            line["weights_bytes"] = self.weights_bytes
+        if self.stage == "llm":
+            line["kv_cache_bytes"] = self.kv_cache_bytes
+        return line
 
 
 @dataclass(frozen=True)
@@ -97,6 +122,21 @@ class PassRecord:
     def from_json(cls, line: Mapping[str, Any]) -> "PassRecord":
         """Return the record of a line, where the kind is called ``pass``."""
         return from_json(cls, line, kind=line["pass"])
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the line of ``passes.jsonl``."""
+        line: dict[str, Any] = {
+            "case": self.case,
+            "process": self.process,
+            "attempt": self.attempt,
+            "pass": self.kind,
+        }
+        if self.kind == SYNCHRONISED:
+            line["sample_id"] = self.sample_id
+        else:
+            line["queries"] = self.queries
+        line["stages_ns"] = dict(self.stages_ns)
+        return line
 
 
 @dataclass(frozen=True)
@@ -130,6 +170,25 @@ class FitRecord:
     def from_json(cls, line: Mapping[str, Any]) -> "FitRecord":
         """Return the record of a line."""
         return from_json(cls, line, outside_allocator_bytes=line.get("beside_bytes"))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the line of ``fits.jsonl``; with numbers where the case was tried on a GPU."""
+        line: dict[str, Any] = {
+            "case": self.case,
+            "card": self.card,
+            "attempt": self.attempt,
+            "status": self.status,
+            "reason": self.reason,
+        }
+        if self.asked is not None:
+            line |= {
+                "beside_bytes": self.outside_allocator_bytes,
+                "asked": self.asked,
+                "answered": self.answered,
+                "peak_reserved_bytes": self.peak_reserved_bytes,
+                "device_process_bytes": self.device_process_bytes,
+            }
+        return line
 
 
 @dataclass(frozen=True)
@@ -261,7 +320,7 @@ def _case_records(
         entry=entry,
         queries=tuple(queries),
         scored=tuple(scored),
-        memory=tuple(from_json(MemoryRecord, line) for line in lines[MEMORY]),
+        memory=tuple(MemoryRecord.from_json(line) for line in lines[MEMORY]),
         passes=tuple(PassRecord.from_json(line) for line in lines[PASSES]),
         fits=tuple(FitRecord.from_json(line) for line in lines[FITS]),
         has_quality_pass=has_quality_pass,
