@@ -81,19 +81,19 @@ def published_runs_page(results: Path = RESULTS) -> str:
     rows = []
     for entry in read_index(results):
         facts = record_facts(results / entry.folder)
-        known = {
+        columns = {
             "machine": entry.machine or facts.machine,
             "date": entry.date or facts.date,
             "size": entry.size or facts.size,
         }
-        for name, value in known.items():
+        for name, value in columns.items():
             if value is None:
                 raise DataError(
                     f"{INDEX}: the records of {entry.folder} do not give its {name}; "
                     f"add `{name}` to its entry"
                 )
         link = _link(results, entry.folder)
-        rows.append([link, entry.question, entry.answer, *map(str, known.values())])
+        rows.append([link, entry.question, entry.answer, *map(str, columns.values())])
     return f"{INTRODUCTION}\n{markdown_table(HEADER, rows, numbers=False)}\n"
 
 

@@ -132,11 +132,11 @@ class _CasePair:
         return spread if spread and spread.differing else None
 
     def check(
-        self, metric: str, verdict: Verdict, unit: Unit, **known: float | str | None
+        self, metric: str, verdict: Verdict, unit: Unit, **numbers: float | str | None
     ) -> Check:
         """Return a check of this case."""
         fields = {"case": self.before.name, "metric": metric, "verdict": verdict, "unit": unit}
-        return Check.model_validate(fields | known)
+        return Check.model_validate(fields | numbers)
 
 
 def gate_checks(
@@ -350,7 +350,7 @@ def _growth(
     after = sum(growths_after) / len(growths_after)
     difference_bytes = unpaired_difference(growths_before, growths_after)
     ratio = difference_bytes.mapped(lambda change_bytes: 1 + change_bytes / before)
-    known = {
+    numbers = {
         "before": before,
         "after": after,
         "change": ratio.value,
@@ -360,12 +360,12 @@ def _growth(
         "detectable": ratio.detectable_difference,
     }
     if threshold is None:
-        return pair.check(metric, "not gated", "bytes", **known)
+        return pair.check(metric, "not gated", "bytes", **numbers)
     allowed_bytes = threshold * sum(peaks_bytes) / len(peaks_bytes)
     limit = 1 + allowed_bytes / before
     too_few = "one process" if ratio.low is None else None
     verdict, why = _with_reason(VERDICTS[ratio_at_most(ratio, limit)], too_few)
-    return pair.check(metric, verdict, "bytes", **known, limit=limit, why=why)
+    return pair.check(metric, verdict, "bytes", **numbers, limit=limit, why=why)
 
 
 def _cost(
@@ -388,14 +388,14 @@ def _cost(
     """
     logs = [_logs(costs[0]), _logs(costs[1])]
     limit = None if threshold is None else 1 + threshold
-    known = {
+    numbers = {
         "before": _geometric_mean(logs[0]),
         "after": _geometric_mean(logs[1]),
         "limit": limit,
     }
     if refused or not all(costs):
         verdict, why = _not_compared(costs, threshold is not None, refused)
-        return pair.check(metric, verdict, unit, **known, why=why)
+        return pair.check(metric, verdict, unit, **numbers, why=why)
 
     ratio = _ratio(pair, metric, unit, logs, limit)
     if limit is None:
@@ -414,7 +414,7 @@ def _cost(
         metric,
         verdict,
         unit,
-        **known,
+        **numbers,
         change=ratio.value,
         low=ratio.low,
         high=ratio.high,
@@ -516,17 +516,17 @@ def _quality(pair: _CasePair) -> Iterator[Check]:
         verdict, why = _of_points(pair, difference, allowed)
         if own_points and allowed is not None:
             why = _joined(why, OWN_SPREAD)
-        known = {
+        numbers = {
             "before": METRICS[name].compute([query.counts for query in before]),
             "after": METRICS[name].compute([query.counts for query in after]),
             "limit": limit,
         }
         if difference is not None:
-            known["change"] = difference.difference
-            known["low"] = difference.low
-            known["high"] = difference.high
-            known["detectable"] = difference.smallest_detectable
-        yield pair.check(f"quality.{name}", verdict, "score", **known, why=why)
+            numbers["change"] = difference.difference
+            numbers["low"] = difference.low
+            numbers["high"] = difference.high
+            numbers["detectable"] = difference.smallest_detectable
+        yield pair.check(f"quality.{name}", verdict, "score", **numbers, why=why)
 
 
 def _joined(why: str | None, further: str) -> str:

@@ -158,6 +158,6 @@ def changes(before: Baseline, after: Baseline) -> dict[str, Change]:
     differences["plan"] = differing(before.plan, after.plan)
     listed = {}
     for of, values in differences.items():
-        for name, sides in values.items():
-            listed[f"{of}: {name}"] = sides
+        for name, change in values.items():
+            listed[f"{of}: {name}"] = change
     return listed
