@@ -232,8 +232,8 @@ def card_bytes(size: str) -> int:
 def cap_gpu(card: int) -> int:
     """Cap PyTorch's allocator so that this process fits a card of `card` bytes.
 
-    What the CUDA context, its kernels and its libraries use outside of the allocator differs from GPU
-    to GPU, so it is measured: the memory in use on the device before and after a first matrix
+    What the CUDA context, its kernels and its libraries use outside of the allocator differs from
+    GPU to GPU, so it is measured: the memory in use on the device before and after a first matrix
     product and convolution, less what the allocator reserved of it. Call this before anything else
     in this process has used the GPU.
 

@@ -13,6 +13,7 @@ from ..harness.statistics.bootstrap import (
 )
 from .schema_base import Bootstrap, Points
 
+# One seed for all reports: the same records always give the same intervals.
 DRAWS = Draws()
 BOOTSTRAP = Bootstrap(resamples=DRAWS.resamples, seed=DRAWS.seed)
 

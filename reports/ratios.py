@@ -125,6 +125,7 @@ def time_ratios(
         before = times_without_preprocess(reference.queries)
         after = times_without_preprocess(candidate.queries)
         ratios[WITHOUT_PREPROCESS] = ratio_of(before, after)
+    # The synchronised pass is paired even where `ratio_of` is not: both cases took turns in it.
     stage_ratio = time_ratio if were_synchronised(cases) else ratio_of
     for stage, (before, after) in times_by_stage(cases).items():
         ratios[of_stage(stage)] = stage_ratio(before, after)

@@ -113,7 +113,7 @@ class QueryRecord:
         return from_json(cls, line, counts=counts, regions=regions, warnings=warnings)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the line of ``quality.jsonl`` where it has a batch, otherwise of ``samples.jsonl``.
+        """Return the line of ``samples.jsonl``, or with a batch of ``quality.jsonl``.
 
         Each of the two has the fields that its pass measures. A mask is there only where it was
         kept.

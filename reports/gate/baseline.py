@@ -278,6 +278,7 @@ def _medians(processes: TimesOfProcesses, queries: set[str]) -> list[int]:
     for times in processes:
         if not queries <= times.keys():
             return []
+        # The median of logarithms, as in the ratios of two runs; see `ratios.log_median`.
         log = log_median([times[name] for name in queries])
         medians.append(round(math.exp(log)))
     return medians
@@ -286,6 +287,7 @@ def _medians(processes: TimesOfProcesses, queries: set[str]) -> list[int]:
 def _energy(queries: Sequence[QueryRecord]) -> dict[str, Any]:
     """Return the mean energy of each process, over the queries whose energy every process has."""
     unknown = without_energy(queries)
+    # A mean over other queries would differ for that reason alone.
     measured = {query.sample_id for query in queries} - set(unknown)
     means = [mean_over(energy, measured) for energy in energy_by_process(queries).values()]
     if not measured or not means or min(means) <= 0:
@@ -301,6 +303,7 @@ def _peaks(memory: Sequence[MemoryRecord]) -> dict[str, Any]:
     """
     is_reserved_known = any(record.peak_reserved_bytes for record in memory)
     name = "peak_reserved_bytes" if is_reserved_known else "peak_bytes"
+    # Two instruments in one case are named both, so that no other run is taken to have the same.
     instruments = sorted({record.instrument for record in memory})
     peaks: dict[str, Any] = {
         "instrument": " and ".join(instruments) or None,

@@ -111,6 +111,7 @@ def compare_cases(
     for path in further or [folder]:
         before, after = _cases(run, reference, read_run(path), candidate)
         comparisons.append(_across(before, after))
+    # Time, memory and quality: three kinds.
     if all(len(across.not_compared) == 3 for across in comparisons):
         reasons = []
         for across in comparisons:
@@ -153,6 +154,7 @@ def _across(reference: _CaseOfRun, candidate: _CaseOfRun) -> Across:
     before = _side(reference, timed, scored, took_turns)
     after = _side(candidate, timed, scored, took_turns)
 
+    # What is refused gets a method that returns nothing, so that every number of it is null.
     refused = _refusals(reference, candidate, before, after)
     methods = _methods(before.case, after.case, took_turns, refused)
     twins = twins_of(group, reference.run) if group else []

@@ -222,6 +222,7 @@ def _time(records: CaseRecords, passes: Mapping[str, StagePasses]) -> Time:
         unattributed_share=_median(unattributed_shares),
         stages=stages,
         regions=regions,
+        # They are counted and stay in: dropping them would hide what a user would meet.
         outliers=int(outliers(latencies_ms).sum()),
     )
 
@@ -263,7 +264,7 @@ def _stage_time(stage: str, timed: Sequence[QueryRecord], passes: StagePasses) -
                 most_calls = max(most_calls, region.calls)
         calls.append(most_calls)
     return StageTime(
-        calls=median_low(calls),
+        calls=median_low(calls),  # the lower of two middle counts, so that it stays a count
         median_ms=median(times_ns) / 1e6,
         share=median(shares),
         **asdict(passes),

@@ -142,28 +142,33 @@ def _draw_difference(axes: Axes, row: int, recipe: Recipe, score: str) -> None:
 
 def _share_limits(panel_axes: Sequence[Axes]) -> None:
     """Give all panels the same horizontal limits, so that they can be compared."""
-    limits = [axes.get_xlim() for axes in panel_axes]
-    lowest, highest = min(low for low, _ in limits), max(high for _, high in limits)
+    lowest, highest = panel_axes[0].get_xlim()
+    for axes in panel_axes:
+        low, high = axes.get_xlim()
+        lowest, highest = min(lowest, low), max(highest, high)
     for axes in panel_axes:
         axes.set_xlim(lowest, highest)
 
 
 def _verdict_handles(summary: StudySummary, recipes: Sequence[Recipe]) -> list[Artist]:
     handles: list[Artist] = []
-    for verdict in dict.fromkeys(recipe.within.verdict for recipe in recipes if recipe.within):
+    verdicts: dict[str, None] = {}  # as an ordered set
+    for recipe in recipes:
+        if recipe.within:
+            verdicts[recipe.within.verdict] = None
+    for verdict in verdicts:
         colour, marker, filled = MARKS[verdict]
-        handles.append(
-            Line2D(
-                [],
-                [],
-                color=colour,
-                marker=marker,
-                markersize=7,
-                markerfacecolor=colour if filled else "white",
-                linewidth=2.4,
-                label=f"within {summary.within_points:g} points: {verdict}",
-            )
+        handle = Line2D(
+            [],
+            [],
+            color=colour,
+            marker=marker,
+            markersize=7,
+            markerfacecolor=colour if filled else "white",
+            linewidth=2.4,
+            label=f"within {summary.within_points:g} points: {verdict}",
         )
+        handles.append(handle)
     return handles
 
 

@@ -90,13 +90,14 @@ def controls(recipe: RecipeTrainings) -> dict[str, dict[str, Level | None]]:
     was evaluated without it.
     """
     masks = _all_and_families(recipe.first.pixel_counts)
-    by_answer = {}
+    by_answer: dict[str, dict[str, Level | None]] = {}
     for answer in (OWN, *CONTROLS):
         trainings = recipe.by_seed.values()
-        if all(answer in training.pixel_counts.answers for training in trainings):
-            by_answer[answer] = {
-                name: scores(recipe, answer, mask_Q)["gIoU"] for name, mask_Q in masks.items()
-            }
+        if not all(answer in training.pixel_counts.answers for training in trainings):
+            continue
+        by_answer[answer] = {}
+        for name, mask_Q in masks.items():
+            by_answer[answer][name] = scores(recipe, answer, mask_Q)["gIoU"]
     return by_answer
 
 

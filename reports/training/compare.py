@@ -271,6 +271,8 @@ def _ratio_to_target(
     steps between two evaluations: it begins where that of the smallest possible ratios begins (the
     candidate as early, the reference as late as possible), and ends where that of the largest ends.
     """
+    # Logarithms of ratios: by the evaluations that showed the target, and the extremes that the
+    # steps before them allow.
     seen, smallest, largest = [], [], []
     for reference, candidate in pairs:
         reached_before, reached_after = reached_by(reference), reached_by(candidate)
