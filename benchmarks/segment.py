@@ -11,7 +11,7 @@ import numpy as np
 from ..datasets.image import image_hash, read_image
 from ..harness.contract import Sample
 from ..harness.errors import UsageError
-from ..harness.measure import answer
+from ..harness.measure import predict
 from ..harness.probe import NullProbe
 from ..models.adapters.lisa import build
 from ..models.lisa import packaged, weights_format
@@ -90,7 +90,7 @@ def segment(
     sample = _sample(image, query)
     adapter = build(case, NullProbe())
     try:
-        prediction = answer(adapter, sample, NullProbe())
+        prediction = predict(adapter, sample, NullProbe())
     finally:
         adapter.close()
 

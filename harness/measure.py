@@ -52,13 +52,13 @@ class Failure(NamedTuple):
     reason: str
 
 
-def answer(adapter: Adapter, sample: Sample, probe: Probe) -> Prediction:
+def predict(adapter: Adapter, sample: Sample, probe: Probe) -> Prediction:
     """Take one query through the five stages and return the prediction."""
-    (prediction,) = answer_batch(adapter, [sample], probe)
+    (prediction,) = predict_batch(adapter, [sample], probe)
     return prediction
 
 
-def answer_batch(adapter: Adapter, samples: Sequence[Sample], probe: Probe) -> list[Prediction]:
+def predict_batch(adapter: Adapter, samples: Sequence[Sample], probe: Probe) -> list[Prediction]:
     """Take several queries through the five stages at once.
 
     Returns:
@@ -108,7 +108,7 @@ def measure(
     _read_data(sample)
     try:
         with probe.query() as times:
-            prediction = answer(adapter, sample, probe)
+            prediction = predict(adapter, sample, probe)
         outcome = _outcome_fields(prediction, sample, keep_mask)
     except Exception as error:
         return failed_measurement(sample, classify(error))
@@ -138,7 +138,7 @@ def evaluate(
     for sample in samples:
         _read_data(sample)
     try:
-        predictions = answer_batch(adapter, samples, NullProbe())
+        predictions = predict_batch(adapter, samples, NullProbe())
         records = []
         for sample, prediction in zip(samples, predictions, strict=True):
             outcome = _outcome_fields(prediction, sample, kept.has(sample.id))
@@ -334,7 +334,7 @@ def warm_up(
 def _latency_ms(adapter: Adapter, sample: Sample, probe: TimingProbe) -> float:
     _ = sample.image  # decoded before the clock starts, as in `measure`
     with probe.query() as times:
-        answer(adapter, sample, probe)
+        predict(adapter, sample, probe)
     return times.latency_ns / 1e6
 
 
@@ -384,7 +384,7 @@ def measure_memory(
         for sample in samples:
             # Decoded before the first stage, whose peak would hold the decoder's memory.
             _ = sample.image
-            prediction = answer(adapter, sample, probe)
+            prediction = predict(adapter, sample, probe)
             if longest is None or _prompt_tokens(prediction) > _prompt_tokens(longest):
                 longest = prediction
     except Exception as error:

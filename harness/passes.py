@@ -18,7 +18,7 @@ from typing import Any
 
 from .clock import Clock
 from .contract import STAGES, Adapter, Sample
-from .measure import answer
+from .measure import predict
 
 SYNCHRONISED, PROFILED = "synchronised", "profiled"
 
@@ -56,7 +56,7 @@ def synchronised(adapter: Adapter, sample: Sample, clock: Clock) -> dict[str, An
     """
     _ = sample.image  # decoded before the first stage, as in the timing
     probe = SynchronisedProbe(clock)
-    answer(adapter, sample, probe)
+    predict(adapter, sample, probe)
     return {"pass": SYNCHRONISED, "sample_id": sample.id, "stages_ns": probe.stages_ns}
 
 
@@ -89,7 +89,7 @@ def gpu_busy(adapter: Adapter, samples: Sequence[Sample], clock: Clock) -> dict[
     with profile(activities=activities, acc_events=True) as profiler:
         for sample in samples:
             _ = sample.image
-            answer(adapter, sample, probe)
+            predict(adapter, sample, probe)
         clock.synchronize()  # the profile must hold the last kernels, too
     stages_ns: dict[str, int] = {}
     for event in profiler.key_averages():

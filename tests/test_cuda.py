@@ -83,7 +83,7 @@ def test_a_lisa_of_the_same_weights_answers_alike_on_gpu_and_cpu():
     probe, sample = NullProbe(), noise()
     cpu, gpu = (lisa(probe, device) for device in ("cpu", "cuda"))
     gpu.model.load_state_dict(cpu.model.state_dict())
-    masks = [measure.answer(adapter, sample, probe).mask_HW for adapter in (cpu, gpu)]
+    masks = [measure.predict(adapter, sample, probe).mask_HW for adapter in (cpu, gpu)]
     assert (masks[0] != masks[1]).mean() < 0.01
 
 
@@ -154,13 +154,13 @@ def test_what_building_asks_the_allocator_for_is_what_arithmetic_says(quantizati
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])
 def test_a_quantised_model_answers_on_a_gpu(quantization):
     adapter = lisa(NullProbe(), "cuda", precision="bf16", quantization=quantization)
-    assert measure.answer(adapter, noise(), NullProbe()).has_seg
+    assert measure.predict(adapter, noise(), NullProbe()).has_seg
 
 
 @pytest.mark.parametrize("axes", [{}, {"quantization": "nf4"}, {"vision": "sam"}], ids=str)
 def test_a_compiled_model_gives_the_masks_of_an_eager_one_on_a_gpu(axes):
     masks = [
-        measure.answer(
+        measure.predict(
             lisa(NullProbe(), "cuda", execution=execution, **axes), noise(), NullProbe()
         ).mask_HW
         for execution in ("eager", "compiled")

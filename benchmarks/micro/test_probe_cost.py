@@ -11,7 +11,7 @@ import time
 import pytest
 
 from lisabench.harness.clock import HostClock
-from lisabench.harness.measure import answer
+from lisabench.harness.measure import predict
 from lisabench.harness.probe import NullProbe, TimingProbe
 from lisabench.models.registry import find, make_case
 
@@ -33,16 +33,16 @@ class Switch:
 def tiny(sample):
     switch = Switch()
     adapter = find("lisa")(make_case("lisa", {"preset": "tiny", "device": "cpu"}), switch)
-    answer(adapter, sample, switch)
+    predict(adapter, sample, switch)
     return adapter, sample, switch
 
 
 def ask(adapter, sample, switch, timed):
     switch.current = switch.timing if timed else NullProbe()
     if not timed:
-        return answer(adapter, sample, switch)
+        return predict(adapter, sample, switch)
     with switch.timing.query() as ledger:
-        answer(adapter, sample, switch)
+        predict(adapter, sample, switch)
     return ledger
 
 

@@ -10,7 +10,7 @@ import pytest
 from samples import sample_of
 
 from lisabench.harness.errors import UsageError
-from lisabench.harness.measure import answer
+from lisabench.harness.measure import predict
 from lisabench.harness.probe import NullProbe
 from lisabench.models import registry
 
@@ -112,6 +112,6 @@ def test_an_adapter_that_cannot_be_loaded_says_where_it_was_registered(monkeypat
 )
 def test_the_trivial_baselines_depend_on_the_size_of_the_image_alone(name, pixels):
     baseline = registry.find(name)(registry.make_case(name, {}), NullProbe())
-    prediction = answer(baseline, sample_of(np.zeros((8, 10), np.uint8)), NullProbe())
+    prediction = predict(baseline, sample_of(np.zeros((8, 10), np.uint8)), NullProbe())
     assert prediction.mask_HW.shape == (8, 10)
     assert prediction.mask_HW.sum() == pixels
