@@ -107,7 +107,7 @@ def find_with_the_example(name: str) -> registry.Build:
 
 
 def test_the_three_parts_of_the_example_give_a_table(tmp_path):
-    """Adapter, registration and suite are written as the page has them, and run in a new process."""
+    """Adapter, registration and suite are written as on the page, and run in a new process."""
     package = tmp_path / "site" / "my_package"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()

@@ -1,4 +1,6 @@
-"""Masks as run lengths: COCO's form against pycocotools, older records, and the packed form of baselines."""
+"""Masks as run lengths: COCO's form against pycocotools, older records, and the packed form of
+baselines.
+"""
 
 import json
 
@@ -81,7 +83,9 @@ def test_slices_and_transposed_masks_are_encoded_by_their_own_columns():
 
 
 def test_the_order_of_older_records_gives_pycocotools_another_mask():
-    """The defect that COCO's form mends: had `encode` kept the order of rows, this would not differ."""
+    """The defect that COCO's form mends: had `encode` kept the order of rows, this would not
+    differ.
+    """
     mask_HW = with_ones((60, 80), slice(5, 15), slice(50, 75))
     rle = coco.frPyObjects(row_by_row(mask_HW), 60, 80)
     assert overlap(coco.decode(rle) > 0, mask_HW) < 0.1

@@ -184,7 +184,9 @@ def test_warm_up_meets_every_prompt_length_where_it_is_asked_to():
 
 
 def spare_heap(mib: int) -> np.ndarray:
-    """Leaves `mib` of resident heap free below the block returned, so that malloc need not ask the system."""
+    """Leaves `mib` of resident heap free below the block returned, so that malloc need not ask the
+    system.
+    """
     np.ones(31 << 20, np.uint8)  # freed at once: glibc now takes smaller blocks from the heap
     blocks = [np.ones(16 << 20, np.uint8) for _ in range(mib // 16)]
     above = np.ones(1 << 16, np.uint8)
@@ -196,7 +198,8 @@ def test_a_stage_that_holds_256_mib_shows_256_mib_though_the_heap_has_as_much_to
     above_the_spare = spare_heap(640)
     adapter = build(FakeCase(allocate_mib=256), MemoryProbe(ResidentSetMeter()))
     probe = MemoryProbe(ResidentSetMeter())
-    gc.collect()  # what earlier tests left behind must not be freed during the stage, and hide what it takes
+    # What earlier tests left behind must not be freed during the stage, and hide what it takes.
+    gc.collect()
     measure.measure_memory(adapter, [sample_of(target())] * 2, probe)
     peaks = probe.peaks()
     if peaks["vision"].peak_bytes is None:

@@ -1,4 +1,6 @@
-"""Counts and scores, on masks made by hand, against torchmetrics, and against a brute-force computation."""
+"""Counts and scores, on masks made by hand, against torchmetrics, and against a brute-force
+computation.
+"""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Answers of one case that differ between its processes: counted, shown, and allowed for by gates."""
+"""Answers of one case that differ between its processes: counted, shown, allowed for."""
 
 import numpy as np
 import pytest
@@ -108,7 +108,9 @@ def test_pixels_that_are_lost_alone_are_all_counted():
 
 
 def flipping(folder, share, seed, shift=0):
-    """A run that keeps all masks, of which each process has flipped a share of the pixels, and moved all by `shift`."""
+    """A run that keeps all masks, of which each process has flipped a share of the pixels, and
+    moved all by `shift`.
+    """
     write_run(folder, **SMALL, seed=0, controls=False)
     rng = np.random.default_rng(seed)
     run = read_run(folder)
@@ -132,7 +134,9 @@ def of_masks(before, after):
 
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.05])
 def test_a_gate_is_not_red_by_the_spread_of_an_unchanged_version(tmp_path, share):
-    """Ten gates of small masks, in which a few pixels matter; the limit of 0.99 alone makes all of them red."""
+    """Ten gates of small masks, in which a few pixels matter; the limit of 0.99 alone makes all of
+    them red.
+    """
     before = flipping(tmp_path / "base", share, seed=100)
     alone = before.model_copy(
         update={"cases": [case.model_copy(update={"answer_spread": None}) for case in before.cases]}

@@ -1,4 +1,6 @@
-"""What a process takes of a card: one definition, and words where an older record lacks a part of it."""
+"""What a process takes of a card: one definition, and words where an older record lacks a part of
+it.
+"""
 
 import json
 

@@ -1,4 +1,6 @@
-"""Energy of a query: the counter of each block, as a ratio with its interval over pairs of processes."""
+"""Energy of a query: the counter of each block, as a ratio with its interval over pairs of
+processes.
+"""
 
 import math
 
@@ -29,7 +31,9 @@ def line(process, block, energy, query, status="ok"):
 
 
 def test_the_figure_of_a_process_is_its_whole_energy_over_its_queries():
-    """The counter reports 300 mJ of the second block in the third: the mean does not mind, a median would."""
+    """The counter reports 300 mJ of the second block in the third: the mean does not mind, a median
+    would.
+    """
     true = [line(0, block, 500.0, f"q{block}") for block in range(5)]
     late = [
         line(0, block, energy, f"q{block}")
@@ -146,7 +150,7 @@ def test_a_claim_on_energy_is_judged_by_the_published_records():
     "name", ["one-core/unchanged", "one-core/unchanged-again", "any-core/unchanged", "unchanged"]
 )
 def test_the_default_limit_of_energy_holds_on_every_published_gate_of_an_unchanged_tree(name):
-    """By Welch's intervals and by pairs; a limit of 5 % would have held in one of the four alone."""
+    """By Welch's intervals and by pairs; a limit of 5 % would have held in one of four."""
     from lisabench.reports.gate.checks import gate_checks
     from lisabench.reports.gate.pairs import time_pairs
     from lisabench.reports.gate.thresholds import Gate

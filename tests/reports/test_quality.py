@@ -18,7 +18,9 @@ SMALL = {"queries": 12, "size": (24, 32), "gallery": 0, "controls": False}
 
 
 def quality_of(folder, name):
-    """A case's counts, one a query, in the order of their queries; with the images that they are about."""
+    """A case's counts, one a query, in the order of their queries; with the images that they are
+    about.
+    """
     scored = sorted(read_run(folder).case(name).scored, key=lambda query: query.sample_id)
     return [query.counts for query in scored], [query.image_id for query in scored]
 

@@ -1,4 +1,4 @@
-"""A/A twins: two measurements of one model, and the intervals that they keep from being too narrow."""
+"""A/A twins: two measurements of one model, which keep intervals from being too narrow."""
 
 import json
 import math
@@ -81,7 +81,9 @@ def test_a_wider_interval_and_another_quantity_stay_as_they_are():
 
 
 def test_an_offset_within_the_twins_interval_adds_nothing_and_one_beyond_it_is_the_half_width():
-    """1.05 to 1.10 excludes the true ratio of two measurements of one model, so that it is too narrow itself."""
+    """1.05 to 1.10 excludes the true ratio of two measurements of one model, so that it is too
+    narrow itself.
+    """
     within, beyond = (
         twin(0.9, 1.2).half_widths["time.vision"],
         twin(1.05, 1.10).half_widths["time.vision"],
@@ -175,7 +177,7 @@ def test_other_settings_or_another_clock_are_no_twin(tmp_path):
 
 
 def test_stages_of_claims_are_of_the_pass_that_waits_where_both_cases_have_it(tmp_path):
-    """In the timing sam's vision stage takes 0.8x; in the pass that waits, 0.5x in every process."""
+    """In the timing sam's vision stage takes 0.8x; in the synchronised pass 0.5x."""
     folder = write_run(tmp_path / "run", cases=2, **PLAIN)
     stated = EMPTY_CLAIM | {
         "claim": "c",
@@ -188,7 +190,8 @@ def test_stages_of_claims_are_of_the_pass_that_waits_where_both_cases_have_it(tm
     timed = summarise(read_run(folder)).claims[0]
     assert timed.measured > 0.7 and "this run has no synchronised pass" in timed.reason
     lines = [
-        {"case": case, "process": process, "attempt": 0, "pass": "synchronised", "sample_id": "scene-0000",
+        {"case": case, "process": process, "attempt": 0, "pass": "synchronised",
+         "sample_id": "scene-0000",
          "stages_ns": {"vision": ns}}
         for case, ns in (("dual", 40_000_000), ("sam", 20_000_000)) for process in range(3)
     ]  # fmt: skip

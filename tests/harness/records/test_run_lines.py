@@ -1,4 +1,6 @@
-"""The lines of a run's journals: what is written is what was read, key by key and in the same order."""
+"""The lines of a run's journals: what is written is what was read, key by key and in the same
+order.
+"""
 
 import json
 

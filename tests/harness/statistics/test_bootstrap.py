@@ -44,7 +44,9 @@ def answers(seed, images=120, skill=0.6):
 
 
 def parts(queries):
-    """Numerator and denominator of each score, one query a row: written anew, from the metrics' definitions."""
+    """Numerator and denominator of each score, one query a row: written anew, from the metrics'
+    definitions.
+    """
     ious = np.array(
         [0 if q.failed else q.intersection_px / q.union_px if q.union_px else 1 for q in queries]
     )
@@ -83,7 +85,8 @@ def test_the_interval_of_a_difference_is_scipys_over_the_sums_of_each_image(name
 
     expected = scipys(columns, difference, found.n)
     assert found.value == pytest.approx(difference(*columns, axis=0), rel=1e-12, abs=0)
-    # An end of 10,000 draws has a standard deviation of 0.03 standard errors; of the gap of two, four are 0.16.
+    # An end of 10,000 draws has a standard deviation of 0.03 standard errors; of the gap of two,
+    # four are 0.16.
     ends = expected.confidence_interval
     np.testing.assert_allclose(
         (found.low, found.high), ends, rtol=0, atol=0.16 * expected.standard_error

@@ -1,4 +1,6 @@
-"""Intervals in which the training seed is the unit above the image: what they are made of, and what they cover."""
+"""Intervals in which the training seed is the unit above the image: what they are made of, and what
+they cover.
+"""
 
 import math
 
@@ -50,7 +52,7 @@ def test_one_seed_has_the_interval_of_its_images():
 
 
 def test_seeds_and_images_add_their_arms_in_quadrature():
-    """With answers that are the same in every seed but for a shift, each arm is known on its own."""
+    """With answers that a seed only shifts, each arm of the interval is known on its own."""
     images = np.random.default_rng(0).normal(0, 0.1, 50)
     shifts = np.array([0.0, 0.02, 0.05])
     flat = np.stack([np.stack([np.full(50, 0.5), np.ones(50)], -1)] * 3, 1)

@@ -50,7 +50,8 @@ def test_a_drift_of_20_percent_over_the_session_changes_no_verdict_but_borderlin
     sides = zip(ratios(still, TRIALS), ratios(drifting, TRIALS), strict=True)
     moved = [abs(math.log(after.ratio / before.ratio)) for before, after in sides]
     print(
-        f"{still}: {dict(pairs)}; the drift moves the ratio by {np.mean(moved):.3%}, at most {max(moved):.3%}"
+        f"{still}: {dict(pairs)}; the drift moves the ratio by {np.mean(moved):.3%}, "
+        f"at most {max(moved):.3%}"
     )
     assert min(moved) > 0
     assert not [

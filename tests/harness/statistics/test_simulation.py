@@ -1,4 +1,6 @@
-"""Intervals must cover what is true as often as they say, also where processes are not normally distributed.
+"""Intervals must cover what is true as often as they say.
+
+That holds also where processes are not normally distributed.
 
 To print the figures of the documents:
 `LISABENCH_SIMULATIONS=1000 pytest tests/harness/statistics/test_simulation.py -rP`

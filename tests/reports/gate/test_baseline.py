@@ -1,4 +1,6 @@
-"""The file that one commits: what is in it, that intervals can be made again from it, and that an edit shows."""
+"""The file that one commits: what is in it, that intervals can be made again from it, and that an
+edit shows.
+"""
 
 import json
 import math

@@ -229,8 +229,8 @@ def test_whole_peaks_of_an_older_baseline_are_compared_as_such(before, more, ver
     assert found.verdict == verdict
     assert (found.before, found.limit) == (pytest.approx(500 * MIB), pytest.approx(1.01))
     assert (
-        found.why
-        == "by the peak of the whole process: the baseline or the run lacks what stood there before the build"
+        found.why == "by the peak of the whole process: "
+        "the baseline or the run lacks what stood there before the build"
     )
 
 
@@ -256,7 +256,8 @@ JOULES = [
 
 @pytest.mark.parametrize(
     ("factor", "limit", "verdict"),
-    [(1.0, 0.05, "holds"), (1.2, 0.05, "regression"), (1.2, None, "not gated"), (1.05, 0.05, "inconclusive"),
+    [(1.0, 0.05, "holds"), (1.2, 0.05, "regression"), (1.2, None, "not gated"),
+     (1.05, 0.05, "inconclusive"),
      (1.2, 0.5, "holds")],
 )  # fmt: skip
 def test_energy_is_held_to_its_limit(before, factor, limit, verdict):

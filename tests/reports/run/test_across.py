@@ -131,7 +131,8 @@ def test_the_first_run_is_compared_with_each_further_one(tmp_path, runs):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("cpu", "Another"), ("cpu_count", 4), ("gpu", "NVIDIA H100"), ("gpu_count", 2), ("driver", "580.1"),
+    [("cpu", "Another"), ("cpu_count", 4), ("gpu", "NVIDIA H100"), ("gpu_count", 2),
+     ("driver", "580.1"),
      ("power_limit_w", 300.0), ("ecc", False), ("mig", True)],
 )  # fmt: skip
 def test_another_machine_is_refused_for_time_and_memory_and_allowed_for_quality(runs, key, value):
@@ -325,5 +326,8 @@ def test_the_command_prints_tables_or_json_and_ends_with_0_2_or_4(runs):
 
 
 def test_comparing_imports_no_torch():
-    program = "import lisabench.reports.run.across_tables, sys; assert not {'torch', 'matplotlib'} & set(sys.modules)"
+    program = (
+        "import lisabench.reports.run.across_tables, sys; "
+        "assert not {'torch', 'matplotlib'} & set(sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0

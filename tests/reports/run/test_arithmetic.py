@@ -1,4 +1,6 @@
-"""The passes beside the timing: what memory is made of, how near a stage is to its ceiling, and who else is at work."""
+"""The passes beside the timing: what memory is made of, how near a stage is to its ceiling, and who
+else is at work.
+"""
 
 import json
 from collections import Counter
@@ -134,7 +136,8 @@ def case_of(split):
         (
             200,
             100,
-            "c: its weights take 200 MiB, by arithmetic 100 MiB: something is loaded that should not be",
+            "c: its weights take 200 MiB, by arithmetic 100 MiB: "
+            "something is loaded that should not be",
         ),
         (110, 100, None),
         (132, 100, None),  # the bound itself is kept
@@ -330,7 +333,9 @@ def test_ceilings_are_told_in_words():
 
 
 def test_stages_are_compared_by_the_pass_that_waits_where_both_sides_have_one(tmp_path):
-    """The timed records say about 0.8 for vision; the GPU, waited for, 0.25. A query of one side alone has no pair."""
+    """The timed records say about 0.8 for vision; the GPU, waited for, 0.25. A query of one side
+    alone has no pair.
+    """
     queries = [(process, f"scene-000{i}") for process in range(3) for i in range(4)]
     lines = [waited("dual", *query, vision=40, llm=10) for query in queries]
     lines += [waited("sam", *query, vision=10, llm=10, decoder=1) for query in queries]
@@ -382,7 +387,10 @@ def machine(monkeypatch):
     made = Machine()
     clock = SimpleNamespace(monotonic=lambda: made.wall_s, process_time=lambda: made.own_s)
     monkeypatch.setattr(noise, "time", clock)
-    cores = lambda **_: [SimpleNamespace(**core) for core in (made.cpu, made.elsewhere)]  # noqa: E731
+
+    def cores(**_):
+        return [SimpleNamespace(**core) for core in (made.cpu, made.elsewhere)]
+
     monkeypatch.setattr(psutil, "cpu_times", cores)
     monkeypatch.setattr(noise, "usable_cores", lambda: {0})
     return made
@@ -410,7 +418,9 @@ def test_programs_on_cores_that_this_process_may_not_use_are_no_matter(machine):
 
 
 def test_the_load_of_short_blocks_is_added_up_until_a_fifth_of_a_second_has_passed(machine):
-    """Seven blocks of 30 ms, in each of which another program is busy for 24; what lies between them is no part."""
+    """Seven blocks of 30 ms, in each of which another program is busy for 24; what lies between
+    them is no part.
+    """
     watch = noise.Watch("cpu")
     told = []
     for _ in range(14):
@@ -433,7 +443,8 @@ def test_a_long_block_tells_of_itself_alone(machine):
 
 @pytest.mark.parametrize(
     ("battery", "warned"),
-    [(None, False), (SimpleNamespace(power_plugged=True), False), (SimpleNamespace(power_plugged=None), False),
+    [(None, False), (SimpleNamespace(power_plugged=True), False),
+     (SimpleNamespace(power_plugged=None), False),
      (SimpleNamespace(power_plugged=False), True)],
 )  # fmt: skip
 def test_a_machine_on_its_battery_is_warned_of(monkeypatch, battery, warned):
@@ -482,7 +493,8 @@ def gpu(monkeypatch):
         (0, None),
     ],
 )
-def test_a_gpu_that_is_held_back_says_by_what(machine, gpu, reasons, expected):  # noqa: ARG001  (an idle host)
+# `machine` is an idle host.
+def test_a_gpu_that_is_held_back_says_by_what(machine, gpu, reasons, expected):  # noqa: ARG001
     gpu |= {"reasons": reasons, "clock": 1200}
     found = noise.Watch("cuda").end(1)
     assert found.sm_clock_mhz == 1200

@@ -54,7 +54,9 @@ START_MIB = 300  # of a process before its model is built
 
 
 def write_design(folder, time=multiplied, mib=added, processes=3):
-    """A run whose cases take `time` times as long as the query's own time, and whose queries peak at `mib`."""
+    """A run whose cases take `time` times as long as the query's own time, and whose queries peak
+    at `mib`.
+    """
     write_run(
         folder, cases=1, controls=False, queries=4, processes=processes, size=(24, 32), gallery=0
     )
@@ -118,7 +120,9 @@ def interval(values):
 
 
 def test_effects_that_multiply_have_an_interaction_of_one(tmp_path):
-    """Each process is slower than the last and each query than the one before, as on a machine that drifts."""
+    """Each process is slower than the last and each query than the one before, as on a machine that
+    drifts.
+    """
     time = attributed(write_design(tmp_path)).time
     for factor, ratio in TIMES.items():
         assert (time.own[factor].low, time.own[factor].high) == pytest.approx(
@@ -166,7 +170,9 @@ def test_the_whole_is_the_product_of_its_parts_whatever_was_measured(tmp_path):
 
 
 def test_a_fixed_cost_is_no_interaction_in_milliseconds(tmp_path):
-    """Sharing saves 4 ms and NF4 adds 3, whatever the rest takes: as ratios the two seem to depend on each other."""
+    """Sharing saves 4 ms and NF4 adds 3, whatever the rest takes: as ratios the two seem to depend
+    on each other.
+    """
     saved_ms = {"vision": -4, "quantization": 3, "execution": 2}
 
     write_design(tmp_path)
@@ -244,7 +250,8 @@ def test_stages_are_taken_apart_by_the_pass_that_waits_where_all_cases_have_it(t
 
     def lines(names):
         return [
-            {"case": name, "process": process, "attempt": 0, "pass": "synchronised", "sample_id": "scene-0000",
+            {"case": name, "process": process, "attempt": 0, "pass": "synchronised",
+             "sample_id": "scene-0000",
              "stages_ns": {"vision": vision_ms.get(CASES[name], 14) * 1_000_000}}
             for name in names for process in range(3)
         ]  # fmt: skip
@@ -344,7 +351,9 @@ def test_what_one_side_lacks_leaves_no_number(tmp_path):
 
 
 def test_a_query_that_one_side_failed_is_left_out_on_all_sides(tmp_path):
-    """Of four queries two are 1.5 times as slow with clip; where one of those failed, the median is that of three."""
+    """Of four queries two are 1.5 times as slow with clip; where one of those failed, the median is
+    that of three.
+    """
     write_design(tmp_path)
     slow = ("scene-0000", "scene-0001")
 

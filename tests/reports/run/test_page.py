@@ -107,7 +107,8 @@ def test_reports_import_neither_torch_nor_pyplot(tmp_path):
     program = (
         "import sys; from pathlib import Path; from lisabench.reports.run.page import write_report;"
         "write_report(Path(sys.argv[1]));"
-        "print([name for name in ('torch', 'transformers', 'matplotlib.pyplot') if name in sys.modules])"
+        "heavy = ('torch', 'transformers', 'matplotlib.pyplot'); "
+        "print([name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True

@@ -65,7 +65,9 @@ def test_stages_and_the_rest_add_up_in_shares(tmp_path):
 
 
 def test_ratios_pair_by_query_and_process(tmp_path):
-    """Each process is slower than the last, and each query than the one before: only pairing sees the exact half."""
+    """Each process is slower than the last, and each query than the one before: only pairing sees
+    the exact half.
+    """
     write_run(tmp_path, cases=2, controls=False, **PLAIN)
 
     def timed(line):

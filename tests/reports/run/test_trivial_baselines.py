@@ -1,4 +1,4 @@
-"""Models against answers without a look: which checkpoints are refused, and which are only doubted."""
+"""Models against trivial baselines: which checkpoints are refused, and which only doubted."""
 
 import json
 

@@ -114,7 +114,9 @@ def test_pairs_are_of_the_same_seed(tmp_path):
 
 
 def test_convergence_is_when_a_target_was_first_reached(whole):
-    """sam ends its rise after 200 steps, dual-small after 500, clip after 900; validations are 50 steps apart."""
+    """sam ends its rise after 200 steps, dual-small after 500, clip after 900; validations are 50
+    steps apart.
+    """
     _, summary = whole
     sam, clip = summary.recipe("sam").convergence, summary.recipe("clip").convergence
     assert clip.common_steps == [900, 900, 900] and max(sam.common_steps) <= 150
@@ -133,7 +135,9 @@ def test_no_verdict_is_given_on_convergence(whole, tmp_path):
 
 
 def test_the_budget_of_a_training_is_the_queries_that_it_reads(tmp_path):
-    """1,500 steps of 100 scenes with 4 queries; steps in which encoders learn alone or copy SAM's read none."""
+    """1,500 steps of 100 scenes with 4 queries; steps in which encoders learn alone or copy SAM's
+    read none.
+    """
     write_study(tmp_path, truth={"dual": 0.8, "clip": 0.5, "sam": 0.79})
     edit_trainings(tmp_path, "dual", course={"alone": 500, "first": 200, "masks": 2})
     edit_trainings(tmp_path, "clip", course={"first": 300}, variant={"distils": True})
@@ -169,7 +173,10 @@ def test_a_verdict_on_two_points_has_its_budget_beside_it(whole, tmp_path):
     folder, _ = whole
     shutil.copytree(folder, tmp_path / "s")
     first = page_of(tmp_path / "s").split("## Quality and cost")[0]
-    bound = "mIoU within 2 points of the dual, within 1,500 steps: reached: sam; not reached: dual-small and clip."
+    bound = (
+        "mIoU within 2 points of the dual, within 1,500 steps: reached: sam; "
+        "not reached: dual-small and clip."
+    )
     assert "1,500 steps from the trained dual of its seed, 0.60 M queries." in first
     assert bound in first and "refuted" not in first
 
@@ -433,11 +440,23 @@ def test_the_command_reports_a_study_without_torch(whole, tmp_path):
 
 
 DAMAGES = {
-    "counts cut short": (lambda f: (f / "sam-0" / "counts.npz").write_bytes(b"PK\x03\x04"), "counts.npz is damaged"),
+    "counts cut short": (
+        lambda f: (f / "sam-0" / "counts.npz").write_bytes(b"PK\x03\x04"),
+        "counts.npz is damaged",
+    ),
     "counts gone": (lambda f: (f / "sam-0" / "counts.npz").unlink(), "counts.npz is missing"),
-    "no JSON": (lambda f: (f / "sam-0" / "training.json").write_text("{"), "training.json is not JSON"),
-    "no seed": (lambda f: (f / "sam-0" / "training.json").write_text('{"name": "sam"}'), "has no seed, variant"),
-    "no JSON in the study": (lambda f: (f / "study.json").write_text("{"), "study.json is not JSON"),
+    "no JSON": (
+        lambda f: (f / "sam-0" / "training.json").write_text("{"),
+        "training.json is not JSON",
+    ),
+    "no seed": (
+        lambda f: (f / "sam-0" / "training.json").write_text('{"name": "sam"}'),
+        "has no seed, variant",
+    ),
+    "no JSON in the study": (
+        lambda f: (f / "study.json").write_text("{"),
+        "study.json is not JSON",
+    ),
     "other queries": (
         lambda f: write_pixel_counts(f / "sam-0" / "counts.npz", pixel_counts_of(0.5, 41)),
         "sam-0 was evaluated on other queries than clip-0",

@@ -1,4 +1,6 @@
-"""Trainings side by side: what is a repetition of what, what is reached when, and what is not compared."""
+"""Trainings side by side: what is a repetition of what, what is reached when, and what is not
+compared.
+"""
 
 import json
 import math
@@ -82,7 +84,9 @@ def test_one_seed_a_side_gives_no_interval_and_says_so(tmp_path):
 
 
 def repeated(tmp_path, seeds=(0, 1, 2)):
-    """Three seeds a side; clip's steps take 50, 60 and 70 % of dual's, its final mIoU is 5, 10 and 15 points below."""
+    """Three seeds a side; clip's steps take 50, 60 and 70 % of dual's, its final mIoU is 5, 10 and
+    15 points below.
+    """
     folders = []
     for i, seed in enumerate(seeds):
         folders.append(write_training(tmp_path / f"dual-{seed}", seed=seed, **LEARNS))
@@ -166,7 +170,9 @@ def test_without_an_epoch_there_is_no_difference_of_quality(tmp_path):
 
 
 def test_a_step_count_is_no_surer_than_the_evaluations_allow(tmp_path):
-    """All reach the target by the same evaluation, in all seeds; each may have reached it five steps earlier."""
+    """All reach the target by the same evaluation, in all seeds; each may have reached it five
+    steps earlier.
+    """
     alike = {"losses": falling(20), "mious": [0.1, 0.2, 0.3, 0.4]}
     folders = [write_training(tmp_path / f"dual-{seed}", seed=seed, **alike) for seed in (0, 1)]
     folders += [

@@ -1,4 +1,6 @@
-"""A training's report: what it says, what it shows, and that it can be written while the training still goes on."""
+"""A training's report: what it says, what it shows, and that it can be written while the training
+still goes on.
+"""
 
 import json
 from dataclasses import replace
