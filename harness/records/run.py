@@ -180,14 +180,16 @@ class FitRecord:
             "status": self.status,
             "reason": self.reason,
         }
-        if self.asked is not None:
-            line |= {
-                "beside_bytes": self.outside_allocator_bytes,
-                "asked": self.asked,
-                "answered": self.answered,
-                "peak_reserved_bytes": self.peak_reserved_bytes,
-                "device_process_bytes": self.device_process_bytes,
-            }
+        numbers = {
+            "beside_bytes": self.outside_allocator_bytes,
+            "asked": self.asked,
+            "answered": self.answered,
+            "peak_reserved_bytes": self.peak_reserved_bytes,
+            "device_process_bytes": self.device_process_bytes,
+        }
+        # A case that was skipped, or whose process broke, has none of them.
+        if any(value is not None for value in numbers.values()):
+            line |= numbers
         return line
 
 
