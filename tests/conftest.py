@@ -1,12 +1,13 @@
 """Fixtures that several tests share."""
 
 import signal
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 from samples import write_sample
+from shallow_presets import SHALLOW
 
 from lisabench.models import registry
 from lisabench.models.lisa.presets import PRESETS
@@ -43,7 +44,12 @@ def data_root(tmp_path: Path) -> Path:
 @pytest.fixture
 def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give the tiny preset two layers a stack, one of SAM's global, for compiling and learning."""
-    tiny = PRESETS["tiny"]
-    clip, llama = (replace(sizes, layers=2) for sizes in (tiny.clip, tiny.llama))
-    sam = replace(tiny.sam, layers=2, global_layers=(1,))
-    monkeypatch.setitem(PRESETS, "tiny", replace(tiny, clip=clip, llama=llama, sam=sam))
+    monkeypatch.setitem(PRESETS, "tiny", SHALLOW)
+
+
+@pytest.fixture(scope="module")
+def shallow_module() -> Iterator[None]:
+    """Do the same for a module whose tests check nothing that depends on the number of layers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PRESETS, "tiny", SHALLOW)
+        yield

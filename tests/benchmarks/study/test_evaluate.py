@@ -33,12 +33,19 @@ from lisabench.harness.records.pixel_counts import (
     scores,
     write_pixel_counts,
 )
+from lisabench.models.adapters.lisa_stages import Lisa
 from lisabench.models.adapters.trivial import NoSettings, centre_box
 
-pytestmark = pytest.mark.no_clock
+pytestmark = [pytest.mark.no_clock, pytest.mark.usefixtures("shallow_module")]
 
 SCENES = 7  # of every aspect
 VISIONS = ["dual", "clip", "sam"]
+
+
+@pytest.fixture(scope="module")
+def lisas() -> dict[str, Lisa]:
+    """One of each vision that tests share: they only read it."""
+    return {vision: tiny(vision) for vision in VISIONS}
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +103,8 @@ def counts_of(counts, answer):
 
 
 @pytest.mark.parametrize("vision", VISIONS)
-def test_a_scene_is_evaluated_as_the_harness_evaluates_the_adapter(vision, files, labels_of):
-    lisa = tiny(vision)
+def test_a_scene_is_evaluated_as_the_harness_evaluates_the_adapter(vision, lisas, files, labels_of):
+    lisa = lisas[vision]
     counts = evaluate(lisa.model, store_of(files, lisa), labels_of)
     probe, expected = TimingProbe(HostClock()), asked()
     assert list(counts.scene) == [index for index, _, _ in expected]
@@ -113,9 +120,9 @@ def test_a_scene_is_evaluated_as_the_harness_evaluates_the_adapter(vision, files
 
 
 @pytest.fixture(scope="module")
-def at_once(files, labels_of):
+def at_once(lisas, files, labels_of):
     """What comes of all scenes at once, and the model that was asked."""
-    lisa = tiny()
+    lisa = lisas["dual"]
     return evaluate(lisa.model, store_of(files, lisa), labels_of), lisa
 
 
@@ -131,9 +138,9 @@ def test_how_many_scenes_are_evaluated_at_once_changes_no_answer_of_the_model(
     )  # rounding at a mask's border
 
 
-def spied(monkeypatch, files, labels_of, vision="dual"):
+def spied(monkeypatch, lisa, files, labels_of):
     """Of every pass: the batch that was asked, and the features that were looked at."""
-    passes, lisa = [], tiny(vision)
+    passes = []
     logits = module.StudyLearner.logits
 
     def noted(self, batch, features=None):
@@ -147,10 +154,10 @@ def spied(monkeypatch, files, labels_of, vision="dual"):
 
 @pytest.mark.parametrize("vision", VISIONS)
 def test_each_control_is_blind_in_what_it_says_and_in_nothing_else(
-    vision, files, labels_of, monkeypatch
+    vision, lisas, files, labels_of, monkeypatch
 ):
     (own, seen), (asked_else, seen_too), (same, elsewhere), (same_too, half) = spied(
-        monkeypatch, files, labels_of, vision
+        monkeypatch, lisas[vision], files, labels_of
     )
     assert seen_too is seen and same is own and same_too is own
     tokens_BNC, embedding_BChw = seen.image_tokens_BNC, seen.mask_embedding_BChw
@@ -174,9 +181,9 @@ def test_each_control_is_blind_in_what_it_says_and_in_nothing_else(
         )
 
 
-def test_a_query_is_never_reworded_into_its_own_words(files):
+def test_a_query_is_never_reworded_into_its_own_words(lisas, files):
     """Where every scene but one asks the same, that one's words are what is left."""
-    lisa = tiny()
+    lisa = lisas["dual"]
     store = store_of(files, lisa)
     (batch,) = store.walked(store.chosen_Q.nonzero().flatten(), SCENES)
     same = torch.zeros_like(batch.ids_NL)
@@ -185,9 +192,9 @@ def test_a_query_is_never_reworded_into_its_own_words(files):
     assert torch.equal(reworded.ids_NL, 1 - same)
 
 
-def test_the_other_scene_has_the_nearest_shape(tmp_path):
+def test_the_other_scene_has_the_nearest_shape(lisas, tmp_path):
     count = 28  # four of each ratio
-    files, lisa = render(tmp_path, 0, {"test": count}, 1), tiny()
+    files, lisa = render(tmp_path, 0, {"test": count}, 1), lisas["dual"]
     store = store_of(files, lisa)
     ((batch, order_B),) = module._batches_by_shape(store, 64)
     height_B, width_B = store.sizes_N2.double().unbind(-1)
@@ -200,16 +207,18 @@ def test_the_other_scene_has_the_nearest_shape(tmp_path):
     )  # all but where one ratio ends and the next begins
 
 
-def test_a_single_scene_has_no_controls(tmp_path):
-    lisa = tiny()
+def test_a_single_scene_has_no_controls(lisas, tmp_path):
+    lisa = lisas["dual"]
     counts = evaluate(
         lisa.model, store_of(render(tmp_path, 0, {"test": 1}, 1), lisa), labels(0, "test", 1, 1)
     )
     assert (counts.answers, len(counts)) == ((OWN,), 3)
 
 
-def test_trivial_baselines_are_those_of_every_run_on_the_same_queries(files, labels_of, tmp_path):
-    lisa = tiny()
+def test_trivial_baselines_are_those_of_every_run_on_the_same_queries(
+    lisas, files, labels_of, tmp_path
+):
+    lisa = lisas["dual"]
     store = store_of(files, lisa)
     baselines = evaluate_trivial_baselines(store, labels_of)
     counts = evaluate(lisa.model, store, labels_of)

@@ -48,9 +48,15 @@ from lisabench.models.training.learner import Learner
 from lisabench.models.training.recipes import LOSSES, PARTS
 from lisabench.models.training.trainable import trained
 
-pytestmark = pytest.mark.no_clock
+pytestmark = [pytest.mark.no_clock, pytest.mark.usefixtures("shallow_module")]
 
 SCENES = 7  # of every aspect
+
+
+@pytest.fixture(scope="module")
+def dual() -> Lisa:
+    """A dual that tests share: they only read it."""
+    return tiny()
 
 
 def small_study(folder: Path, dual_steps: int, steps: int, scenes: int = 6) -> Study:
@@ -129,28 +135,26 @@ def test_attributes_are_those_of_the_object_that_is_seen():
     assert drawn.attributes_NO3[0, 0].tolist() == [0, 0, 0]
 
 
-def test_many_queries_cost_what_the_learner_says_of_each(files):
+def test_many_queries_cost_what_the_learner_says_of_each(files, dual):
     """The loss of the answer is the same to the digit; those of the mask nearly.
 
     One is computed in SAM's frame and the other at the image's size.
     """
-    lisa = tiny()
-    store = store_of(files, lisa)
+    store = store_of(files, dual)
     (batch,) = store.walked(store.chosen_Q.nonzero().flatten(), SCENES)
-    many, _ = StudyLearner(lisa.model, LOSSES["original-losses"])(batch)
-    reader = ExampleReader(lisa.case, lisa.model.preset, lisa.model.encoder.views, lisa.tokenizer)
+    many, _ = StudyLearner(dual.model, LOSSES["original-losses"])(batch)
+    reader = ExampleReader(dual.case, dual.model.preset, dual.model.encoder.views, dual.tokenizer)
     examples = [reader(sample) for sample in samples().values()]
-    few = Learner(lisa.model, LOSSES["original-losses"])(
-        batch_of(examples, lisa.model.encoder, "cpu", torch.float32)
+    few = Learner(dual.model, LOSSES["original-losses"])(
+        batch_of(examples, dual.model.encoder, "cpu", torch.float32)
     )
     assert many["ce"].item() == pytest.approx(few["ce"].item() / len(examples), rel=1e-4)
     for name in ("bce", "dice"):
         assert many[name].item() == pytest.approx(few[name].item() / len(examples), rel=0.03)
 
 
-def test_draws_lean_on_the_families_that_need_a_look(files):
-    lisa = tiny()
-    store, generator = store_of(files, lisa), torch.Generator().manual_seed(0)
+def test_draws_lean_on_the_families_that_need_a_look(files, dual):
+    store, generator = store_of(files, dual), torch.Generator().manual_seed(0)
     families = torch.cat([store.family_Q[store.drawn(generator, 5, 4).query_N] for _ in range(100)])
     assert (families >= 2).float().mean() >= 2 / 3
     batch = store.drawn(generator, 5, 4)
@@ -158,7 +162,6 @@ def test_draws_lean_on_the_families_that_need_a_look(files):
     assert all(len(set(row)) == 4 for row in batch.query_N.view(5, 4).tolist())
 
 
-@pytest.mark.usefixtures("shallow")
 def test_training_lowers_the_losses_and_the_auxiliary_losses_fade(files):
     lisa = tiny()
     course = Course(steps=14, lr=1e-3, scenes=2, queries=3, warmup=2, auxiliary_heads=True)
@@ -184,7 +187,6 @@ def test_positions_of_encoders_that_begin_at_random_tell_every_cell_from_the_oth
             assert torch.pdist(begun[part].detach()).min() > 0.5
 
 
-@pytest.mark.usefixtures("shallow")
 def test_encoders_learn_alone_then_heads_prompt_the_masks_then_seg_does(files):
     lisa = tiny()
     before = {name: weight.clone() for name, weight in lisa.model.named_parameters()}
@@ -217,10 +219,9 @@ def test_encoders_learn_alone_then_heads_prompt_the_masks_then_seg_does(files):
     assert {name.split(".")[0] for name in moved} == {"encoder"}
 
 
-def test_prompts_of_the_head_depend_on_what_is_asked_for_alone(files):
-    lisa = tiny()
-    store = store_of(files, lisa)
-    heads = AuxiliaryHeads(lisa.model.preset)
+def test_prompts_of_the_head_depend_on_what_is_asked_for_alone(files, dual):
+    store = store_of(files, dual)
+    heads = AuxiliaryHeads(dual.model.preset)
     batch = store.drawn(torch.Generator().manual_seed(0), 3, 4)
     prompts_NC = heads.prompts(batch)
     torch.testing.assert_close(heads.prompts(replace(batch, ids_NL=batch.ids_NL * 0)), prompts_NC)
@@ -270,9 +271,8 @@ def test_queries_about_a_scene_are_read_side_by_side_as_each_is_alone(files):
             )
 
 
-def test_masks_can_be_asked_of_some_of_the_queries_alone(files):
-    lisa = tiny()
-    store = store_of(files, lisa)
+def test_masks_can_be_asked_of_some_of_the_queries_alone(files, dual):
+    store = store_of(files, dual)
     batch = store.drawn(torch.Generator().manual_seed(0), 3, 4, 2)
     assert batch.masked_M.tolist() == [0, 1, 4, 5, 8, 9]
     of_all, _ = replace(batch, masked_M=torch.arange(12)).target_and_counts
@@ -286,7 +286,6 @@ def test_the_learning_rate_rises_and_falls():
     assert shares[55] == pytest.approx(0.5) and shares[99] < 0.01
 
 
-@pytest.mark.usefixtures("shallow")
 def test_a_training_is_validated_eight_times_and_goes_on_training(files):
     lisa = tiny("sam")
     store, modes = store_of(files, lisa), []
@@ -364,7 +363,6 @@ def test_ious_are_those_of_the_metrics_with_empty_masks_too():
     assert found.tolist() == pytest.approx(wanted, abs=1e-6)
 
 
-@pytest.mark.usefixtures("shallow")
 def test_the_same_seed_makes_the_same_training_again(files):
     course = Course(steps=3, lr=1e-3, scenes=2, queries=2, warmup=1, auxiliary_heads=True)
     made = []
@@ -377,12 +375,11 @@ def test_the_same_seed_makes_the_same_training_again(files):
     assert made[0] == made[1] != made[2]
 
 
-def test_the_auxiliary_heads_read_every_feature(files):
-    lisa = tiny()
-    store = store_of(files, lisa)
+def test_the_auxiliary_heads_read_every_feature(files, dual):
+    store = store_of(files, dual)
     batch = store.drawn(torch.Generator().manual_seed(0), 3, 2)
-    _, features = StudyLearner(lisa.model, LOSSES["original-losses"])(batch)
-    costs = AuxiliaryHeads(lisa.model.preset)(features, batch)
+    _, features = StudyLearner(dual.model, LOSSES["original-losses"])(batch)
+    costs = AuxiliaryHeads(dual.model.preset)(features, batch)
     assert costs.keys() == AUXILIARY_WEIGHTS.keys() - {"prompt"}
     assert all(0 < cost.item() < 20 for cost in costs.values())
 

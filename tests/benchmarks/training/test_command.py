@@ -1,20 +1,13 @@
-"""`lisabench train` from the command line: its files, after a kill, and on several processes."""
+"""`lisabench train` from the command line: what it leaves, and that it can be killed."""
 
-import json
 import shlex
 import signal
-import socket
 import statistics
-import subprocess
-import sys
-from dataclasses import replace
 from pathlib import Path
 
-import original_factory
 import pytest
 import torch
-from accelerate.state import AcceleratorState
-from command import lisabench
+from trainings import losses, train, train_in_fork, trained
 
 from lisabench.benchmarks.training import checkpoints
 from lisabench.benchmarks.training.checkpoints import Checkpoints
@@ -24,87 +17,21 @@ from lisabench.benchmarks.training.setup import setup
 from lisabench.harness.errors import RunFailed, UsageError
 from lisabench.harness.records.training import Training, read_training
 from lisabench.models.lisa import weights_format
-from lisabench.models.lisa.presets import PRESETS
 from lisabench.models.training.recipes import LossWeights
 
-pytestmark = pytest.mark.no_clock
+pytestmark = [pytest.mark.no_clock, pytest.mark.usefixtures("shallow_module")]
 
-SHARED = ("--recipe", "described", "--use_vlm_vision")
-QUICK = (
-    "--recipe",
-    "everything",
-    "--max_train_samples",
-    "16",
-    "--max_val_samples",
-    "4",
-    "--lr",
-    "1e-3",
-)
-BIN = Path(sys.executable).parent
-LAUNCH = (
-    str(BIN / "accelerate"),
-    "launch",
-    "--multi_gpu",
-    "--mixed_precision",
-    "no",
-    "--dynamo_backend",
-    "no",
-)
-
-
-def train(*words: object, launch: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    if not launch:
-        AcceleratorState._reset_state(reset_partial_state=True)
-        return lisabench("train", "--device", "cpu", *words)
-    command = [*launch, "-m", "lisabench.cli", "train", "--device", "cpu", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
-def trained(*words: object, out: Path, launch: tuple[str, ...] = ()) -> Training:
-    done = train(*words, "--out", out, launch=launch)
-    assert done.returncode == 0, done.stderr
-    return read_training(out)
-
-
-def losses(training: Training) -> list[float]:
-    return [step.loss for step in training.steps]
+# Two steps an epoch.
+QUICK = ("--recipe", "everything", "--max_train_samples", 4, "--batch_size", 2,
+         "--max_val_samples", 2, "--lr", "1e-3")  # fmt: skip
+# Step 3 is in the middle of the second epoch.
+UNDISTURBED = (*QUICK, "--epochs", 3, "--save_steps", 3)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Training:
-    """A training of 12 steps that nobody disturbs."""
-    return trained(
-        *QUICK, "--epochs", 3, "--save_steps", 3, out=tmp_path_factory.mktemp("training") / "whole"
-    )
-
-
-def test_the_quick_test_of_the_modified_lisas_document_runs_as_it_stands_there(tmp_path):
-    words = [
-        "--epochs",
-        "2",
-        "--batch_size",
-        "1",
-        "--max_train_samples",
-        "5",
-        "--max_val_samples",
-        "3",
-    ]
-    training = trained("--recipe", "described", *words, out=tmp_path / "run")
-    assert training.manifest.setup.case["vision"] == "sam"
-    counts = training.manifest.model.trained_parameters
-    learned = {name for name, count in counts.items() if count}
-    assert learned == {"bridge", "seg_projection", "llm"}
-    assert [step.step for step in training.steps] == list(range(1, 11))
-    assert [epoch.queries for epoch in training.epochs] == [3, 3]
-    assert training.manifest.status == "complete"
-    history = json.loads((tmp_path / "run" / "outputs" / "training_history.json").read_text())
-    assert [row["epoch"] for row in history["epochs"]] == [1, 2]
-    for row in history["epochs"]:
-        assert row["peak_memory_gb"] > 0.1
-        assert row["avg_inference_time_s"] > 0.001
-    assert (tmp_path / "run" / "outputs" / "metrics_epoch_2.json").is_file()
-    best = [path.name for path in (tmp_path / "run" / "checkpoints").glob("best_model_epoch_*")]
-    assert best == [f"best_model_epoch_{history['best_epoch']}"]
+    """A training of 6 steps that nobody disturbs."""
+    return trained(*UNDISTURBED, out=tmp_path_factory.mktemp("training") / "whole")
 
 
 def test_a_few_steps_halve_the_loss(whole):
@@ -121,39 +48,21 @@ def test_a_step_says_what_it_took_and_where(whole):
         assert step.loss == pytest.approx(weighted, rel=1e-5)
 
 
-KILLED = """
-import os, signal, sys
-from lisabench.benchmarks.training.journal import TrainingJournal
-from lisabench.cli import main
-
-add_step = TrainingJournal.add_step
-
-def add_step_and_die(self, record):
-    add_step(self, record)
-    if record.step == 8:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-TrainingJournal.add_step = add_step_and_die
-sys.argv[0] = "lisabench"
-main()
-"""
-
-
 def test_a_killed_training_goes_on_exactly_as_if_nobody_had_disturbed_it(whole, tmp_path):
-    out, words = tmp_path / "killed", [*QUICK, "--epochs", "3", "--save_steps", "3"]
-    command = [sys.executable, "-c", KILLED, "train", "--device", "cpu", *words, "--out", str(out)]
-    done = subprocess.run(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    assert done.returncode == -signal.SIGKILL
-    assert [step.step for step in read_training(out).steps] == list(range(1, 9))
-    resumed = trained(*words, "--resume", out=out)
-    assert [step.step for step in resumed.steps] == list(range(1, 13))
+    out = tmp_path / "killed"
+    process = train_in_fork(*UNDISTURBED, "--out", out, killed_after=4)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert [step.step for step in read_training(out).steps] == [1, 2, 3, 4]
+    resumed = trained(*UNDISTURBED, "--resume", out=out)
+    assert [step.step for step in resumed.steps] == [1, 2, 3, 4, 5, 6]
     assert losses(resumed) == losses(whole)
     assert [epoch.gIoU for epoch in resumed.epochs] == [epoch.gIoU for epoch in whole.epochs]
     assert last_weights(out) == last_weights(whole.folder), "the same seed gives the same bytes"
 
 
 def last_weights(folder: Path) -> bytes:
-    return (folder / "checkpoints" / "checkpoint-12" / "model-00001.safetensors").read_bytes()
+    return (folder / "checkpoints" / "checkpoint-6" / "model-00001.safetensors").read_bytes()
 
 
 def test_another_configuration_is_not_resumed_and_nothing_is_overwritten(whole):
@@ -165,148 +74,6 @@ def test_another_configuration_is_not_resumed_and_nothing_is_overwritten(whole):
     assert done.returncode == 2
     assert "holds a run already" in done.stderr
     assert (whole.folder / "training.jsonl").read_bytes() == before
-
-
-def test_two_processes_train_as_one_with_the_same_global_batch(tmp_path):
-    words = (
-        *SHARED,
-        *["--max_train_samples", "10", "--max_val_samples", "5", "--epochs", "2", "--lr", "1e-3"],
-    )
-    one = trained(*words, "--batch_size", 4, out=tmp_path / "one")
-    two = trained(
-        *words,
-        "--batch_size",
-        2,
-        out=tmp_path / "two",
-        launch=(*LAUNCH, "--num_processes", "2", "--num_machines", "1"),
-    )
-    same_course(one, two)
-
-
-def test_two_launchers_stand_in_for_two_machines(tmp_path):
-    words = (*SHARED, *["--max_train_samples", "6", "--max_val_samples", "3", "--epochs", "1"])
-    one = trained(*words, "--batch_size", 2, out=tmp_path / "one")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    launch = [
-        *LAUNCH,
-        "--num_machines",
-        "2",
-        "--num_processes",
-        "2",
-        "--main_process_ip",
-        "127.0.0.1",
-    ]
-    launch += ["--main_process_port", port, "--no_python", "--machine_rank"]
-    rest = [
-        str(BIN / "lisabench"),
-        "train",
-        "--device",
-        "cpu",
-        *words,
-        "--batch_size",
-        "1",
-        "--out",
-        str(tmp_path / "two"),
-    ]
-    machines = [
-        subprocess.Popen([*launch, str(rank), *rest], stderr=subprocess.DEVNULL) for rank in (0, 1)
-    ]
-    assert [machine.wait(timeout=600) for machine in machines] == [0, 0]
-    same_course(one, read_training(tmp_path / "two"))
-
-
-def same_course(one: Training, other: Training) -> None:
-    assert [step.queries for step in one.steps] == [step.queries for step in other.steps]
-    assert losses(one) == pytest.approx(losses(other), rel=1e-5, abs=1e-5)
-    for mine, theirs in zip(one.epochs, other.epochs, strict=True):
-        assert mine.gIoU == pytest.approx(theirs.gIoU, abs=1e-5)
-    ids = [record.sample_id for record in one.evaluations]
-    assert ids == [record.sample_id for record in other.evaluations]
-    assert len(set(ids)) * len(one.epochs) == len(ids)
-
-
-def test_accumulated_batches_are_one_batch(tmp_path):
-    words = (*SHARED, *["--max_train_samples", "6", "--max_val_samples", "2", "--epochs", "1"])
-    one = trained(*words, "--batch_size", 4, out=tmp_path / "one")
-    accumulated = (
-        "--batch_size",
-        1,
-        "--gradient_accumulation_steps",
-        4,
-        "--gradient_checkpointing",
-    )
-    same_course(one, trained(*words, *accumulated, out=tmp_path / "accumulated"))
-
-
-def test_trained_weights_are_found_by_a_run_and_get_a_score(whole, tmp_path):
-    weights = next((whole.folder / "checkpoints").glob("best_model_epoch_*"))
-    words = ["run", "tiny", "--limit", "2", "--set", f"weights={weights}", "--set", "device=cpu"]
-    words += ["--set", "clip.weights=random", "--set", "sam.weights=random"]
-    words += [
-        "--set",
-        "plan.processes=1",
-        "--set",
-        "plan.memory_processes=1",
-        "--out",
-        str(tmp_path / "run"),
-    ]
-    done = lisabench(*words)
-    assert done.returncode == 0, done.stderr
-    cases = {
-        case["name"]: case
-        for case in json.loads((tmp_path / "run" / "summary.json").read_text())["cases"]
-    }
-    assert cases["dual"]["quality"]["gIoU"] is not None
-    assert cases["clip"]["quality"] is None or cases["clip"]["quality"]["gIoU"] is None
-    assert "clip, sam: random weights, while other cases have trained ones" in done.stderr
-
-
-def test_a_converted_checkpoint_is_evaluated_and_trained(tmp_path):
-    """A tiny checkpoint, laid out as the original lays out its own, trained on a data folder."""
-    tiny = PRESETS["tiny"]
-    sizes = replace(tiny, llama=replace(tiny.llama, vocabulary=original_factory.ROWS))
-    weights = original_factory.weights(sizes)
-    src = original_factory.write_lisa(
-        tmp_path / "LISA-7B-v1",
-        original_factory.without(weights, original_factory.CLIP),
-        sizes=sizes,
-    )
-    clip = original_factory.write_clip(tmp_path / "clip", weights, sizes=sizes)
-    done("convert", src, tmp_path / "converted", "--vision-tower", clip)
-    done("data", "make", tmp_path / "data", "--split", "train", "--count", 4)
-    done("data", "make", tmp_path / "data", "--split", "test", "--count", 3)
-    data = ("--data", tmp_path / "data")
-    start = ("--weights", tmp_path / "converted", "--val_split", "test", *data)
-    training = trained(
-        *start, "--use_vlm_vision", "--recipe", "lean", "--epochs", 1, out=tmp_path / "run"
-    )
-    assert [epoch.queries for epoch in training.epochs] == [3]
-    best = tmp_path / "run" / "checkpoints" / "best_model_epoch_1"
-    assert weights_format.read(best).contaminated_splits == ("val",), (
-        "as the weights that it was trained from"
-    )
-    for name, vision in (("converted", "dual"), (best, "clip")):
-        axes = {"device": "cpu", "weights": tmp_path / name, "vision": vision}
-        words = [word for axis, value in axes.items() for word in ("--set", f"{axis}={value}")]
-        (tmp_path / "one.yaml").write_text(
-            "name: one\ntitle: One\nreference: only\ncases:\n  only: {adapter: lisa}\n"
-            "plan: {processes: 1, memory_processes: 1}\n"
-        )
-        out = tmp_path / f"evaluated-{vision}"
-        done("run", tmp_path / "one.yaml", *data, "--split", "test", *words, "--out", out)
-        (case,) = [
-            c
-            for c in json.loads((out / "summary.json").read_text())["cases"]
-            if c["name"] == "only"
-        ]
-        assert case["quality"]["gIoU"] is not None
-
-
-def done(*words: object) -> None:
-    found = lisabench(*words)
-    assert found.returncode == 0, found.stderr
 
 
 def test_a_loss_that_is_no_number_ends_with_a_message_and_an_intact_checkpoint(tmp_path):

@@ -13,6 +13,7 @@ from raw_runs import raw_run
 from run_factory import EMPTY_CLAIM, edit_run, write_run
 from sessions import QUICK, content_of
 from training_factory import CLIP, DUAL, falling, write_training
+from trainings import run_here
 
 from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.queries import Queries
@@ -203,8 +204,27 @@ def test_a_capped_training_is_skipped_without_a_gpu(tmp_path, monkeypatch):
     assert len(commands) == 1
 
 
-def test_a_suite_trains_goes_on_after_a_failure_and_resumes(data_root, tmp_path, capsys):
+def carried_out_here(monkeypatch, but):
+    """Have the trainings of a suite run in this process, and that of one name in its own, as ever.
+
+    A new process imports torch and transformers for seconds.
+    """
+    run = subprocess.run
+
+    def run_or_call(command, **options):
+        is_training = command[:4] == [sys.executable, "-m", "lisabench.cli", "train"]
+        if is_training and not Path(command[-1]).name.startswith(f"{but}-"):
+            return run_here(*command[3:])
+        return run(command, **options)
+
+    monkeypatch.setattr(subprocess, "run", run_or_call)
+
+
+def test_a_suite_trains_goes_on_after_a_failure_and_resumes(
+    data_root, tmp_path, capsys, monkeypatch
+):
     """Two trainings of two steps, one that cannot begin, and one that takes a GPU."""
+    carried_out_here(monkeypatch, but="dual")
     stated = [
         FASTER,
         {

@@ -13,7 +13,7 @@ from lisabench.models.lisa.generation import scripted_answer
 from lisabench.models.lisa.prompts import described_prompt
 from lisabench.models.lisa.resampling import logits_at_size
 
-pytestmark = pytest.mark.no_clock
+pytestmark = [pytest.mark.no_clock, pytest.mark.usefixtures("shallow_module")]
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 QUERIES = (

@@ -17,7 +17,7 @@ from lisabench.models.training.learner import Learner
 from lisabench.models.training.recipes import RECIPES, trainable
 from lisabench.models.training.trainable import make_trainable, trained
 
-pytestmark = pytest.mark.no_clock
+pytestmark = [pytest.mark.no_clock, pytest.mark.usefixtures("shallow_module")]
 
 HIDDEN, CLIP_WIDTH, SAM_WIDTH, VOCABULARY = 4096, 1024, 256, 32001
 

@@ -20,12 +20,20 @@ from lisabench.models.training.recipes import LOSSES, RECIPES, LossWeights, trai
 from lisabench.models.training.save import Origin, save
 from lisabench.models.training.trainable import make_trainable, trained, trained_by_part
 
-pytestmark = pytest.mark.no_clock
+pytestmark = [pytest.mark.no_clock, pytest.mark.usefixtures("shallow_module")]
 
 
 @pytest.fixture(scope="module")
 def scenes():
     return ReasonSeg(embedded("train", 6, 0), "train")
+
+
+@pytest.fixture(scope="module")
+def dual_folder(tmp_path_factory):
+    """The saved weights of a dual of which everything is trained."""
+    folder = tmp_path_factory.mktemp("dual")
+    save(ready("everything"), folder, ORIGIN)
+    return folder
 
 
 @pytest.mark.parametrize("vision", ["dual", "clip", "sam"])
@@ -105,10 +113,9 @@ def test_what_is_saved_answers_as_what_was_trained(recipe, vision, scenes, tmp_p
 
 
 @pytest.mark.parametrize("vision", ["clip", "sam"])
-def test_a_shared_variant_starts_from_a_dual_with_a_new_bridge_alone(vision, tmp_path):
-    save(ready("everything"), tmp_path, ORIGIN)
-    start = ready("described", vision=vision, weights=str(tmp_path), seed=5)
-    dual = Lisa(LisaConfig(device="cpu", weights=str(tmp_path)), NullProbe())
+def test_a_shared_variant_starts_from_a_dual_with_a_new_bridge_alone(vision, dual_folder):
+    start = ready("described", vision=vision, weights=str(dual_folder), seed=5)
+    dual = Lisa(LisaConfig(device="cpu", weights=str(dual_folder)), NullProbe())
     assert start.new_parts == {"bridge"}
     same = {
         name: tensor for name, tensor in start.model.state_dict().items() if ".bridge." not in name
@@ -118,10 +125,9 @@ def test_a_shared_variant_starts_from_a_dual_with_a_new_bridge_alone(vision, tmp
         assert torch.equal(tensor, dual.model.state_dict()[name]), name
 
 
-def test_a_dual_is_not_evaluated_as_a_shared_variant(tmp_path):
-    save(ready("everything"), tmp_path, ORIGIN)
+def test_a_dual_is_not_evaluated_as_a_shared_variant(dual_folder):
     with pytest.raises(DataError, match="no bridge, which vision=clip needs"):
-        Lisa(LisaConfig(device="cpu", vision="clip", weights=str(tmp_path)), NullProbe())
+        Lisa(LisaConfig(device="cpu", vision="clip", weights=str(dual_folder)), NullProbe())
 
 
 def test_weights_saved_from_a_start_name_what_they_were_trained_on_beside_what_the_start_was(
@@ -136,10 +142,9 @@ def test_weights_saved_from_a_start_name_what_they_were_trained_on_beside_what_t
     assert "another" in (second / "README.md").read_text()
 
 
-def test_the_weights_of_another_preset_are_refused(tmp_path):
-    save(ready("everything"), tmp_path, ORIGIN)
+def test_the_weights_of_another_preset_are_refused(dual_folder):
     with pytest.raises(UsageError, match="not of preset=lisa-7b"):
-        Lisa(LisaConfig(preset="lisa-7b", device="cpu", weights=str(tmp_path)), NullProbe())
+        Lisa(LisaConfig(preset="lisa-7b", device="cpu", weights=str(dual_folder)), NullProbe())
 
 
 def test_what_is_quantised_is_not_trained():
