@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,15 @@ def noise(
 def lisa(probe: Regions | None = None, **settings: object) -> Lisa:
     """Return a LISA on the CPU: the tiny dual one with random weights, unless set otherwise."""
     return build(LisaConfig(device="cpu", **settings), probe or Regions())
+
+
+@lru_cache(maxsize=8)
+def shared_lisa(**settings: object) -> Lisa:
+    """Return the same, shared by all tests of a process that ask for these settings: they only read it.
+
+    Not for tests that replace the preset: the LISA would have the sizes of whoever came first.
+    """
+    return lisa(**settings)
 
 
 def decoded(adapter: Lisa, *samples: Sample) -> tuple[Answers, Decoded]:

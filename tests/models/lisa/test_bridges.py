@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lisas import Regions, lisa, noise, on_meta, predict
+from lisas import Regions, lisa, noise, on_meta, predict, shared_lisa
 from torch.utils.flop_counter import FlopCounterMode
 from trainable_lisas import ORIGIN, learned_from, logits, ready
 
@@ -94,7 +94,9 @@ def test_every_layer_that_it_reads_counts() -> None:
 
 
 def test_the_language_model_sees_the_same_as_with_the_linear_bridge_and_the_masks_do_not() -> None:
-    linear, other = (lisa(vision="clip", bridge=bridge) for bridge in ("linear", "upsampling"))
+    linear, other = (
+        shared_lisa(vision="clip", bridge=bridge) for bridge in ("linear", "upsampling")
+    )
     one, two = (each.vision(each.preprocess([noise()])) for each in (linear, other))
     assert torch.equal(one.image_tokens_BNC, two.image_tokens_BNC)
     assert one.mask_embedding_BChw.shape == two.mask_embedding_BChw.shape
@@ -148,7 +150,7 @@ def test_torch_counts_the_bridges_operations_that_paper_says(axes: dict[str, obj
     "axes", [UPSAMPLING, FINER, {**UPSAMPLING, **POOLED}, {"sam": "tiny_s"}], ids=str
 )
 def test_the_bytes_in_memory_are_those_on_paper(axes: dict[str, object]) -> None:
-    adapter = lisa(**axes)
+    adapter = shared_lisa(**axes)
     paper = adapter.paper(None, None).weight_bytes
     assert {part: adapter.weights[part] for part in paper} == pytest.approx(
         paper, rel=0.01, abs=1 << 16
@@ -203,7 +205,7 @@ def test_weights_that_were_saved_before_there_was_a_choice_are_read_as_the_linea
 
 
 def test_a_finer_grid_makes_a_longer_prompt_unless_its_tokens_are_pooled() -> None:
-    usual, finer, pooled = (lisa(vision="clip", **axes) for axes in ({}, FINER, POOLED))
+    usual, finer, pooled = (shared_lisa(vision="clip", **axes) for axes in ({}, FINER, POOLED))
     tokens = [predict(each, noise())[0].prompt_tokens for each in (usual, finer, pooled)]
     assert tokens == [tokens[0], tokens[0] + 256 - 64, tokens[0]]
     assert tokens == [each.prompt_tokens(noise()) for each in (usual, finer, pooled)]
@@ -217,7 +219,7 @@ def test_a_finer_grid_makes_a_longer_prompt_unless_its_tokens_are_pooled() -> No
 
 
 def test_pooled_tokens_are_averages_of_the_patches_that_the_masks_are_made_from() -> None:
-    finer, pooled = (lisa(vision="clip", **axes) for axes in (FINER, POOLED))
+    finer, pooled = (shared_lisa(vision="clip", **axes) for axes in (FINER, POOLED))
     one, two = (each.vision(each.preprocess([noise()])) for each in (finer, pooled))
     assert torch.equal(one.mask_embedding_BChw, two.mask_embedding_BChw)
     by_four_BNC = one.image_tokens_BNC.unflatten(1, (8, 2, 8, 2)).mean((2, 4)).flatten(1, 2)
@@ -237,7 +239,7 @@ def test_the_originals_habits_make_pooled_tokens_anew_too(vision: str) -> None:
 
 
 def test_position_embeddings_are_interpolated_as_transformers_does() -> None:
-    tower = lisa().model.encoder.clip.embeddings
+    tower = shared_lisa().model.encoder.clip.embeddings
     with torch.no_grad():
         theirs_1NC = tower.interpolate_pos_encoding(
             torch.zeros(1, 1 + 256, TINY.clip.hidden), 224, 224
@@ -291,7 +293,8 @@ def test_the_smaller_sam_has_half_the_width_and_depth_and_all_that_the_decoder_d
         "global_layers": small.global_layers,
     }
     assert small == replace(usual, **own)
-    assert lisa(sam="tiny_s").settings["sam"] == "tiny_s" != lisa().settings["sam"]
+    assert shared_lisa(sam="tiny_s").settings["sam"] == "tiny_s"
+    assert shared_lisa().settings["sam"] != "tiny_s"
 
 
 def test_a_smaller_sam_starts_at_random_beside_the_rest_of_a_dual(

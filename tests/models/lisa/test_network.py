@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from lisas import Regions, lisa, noise, predict
+from lisas import Regions, lisa, noise, predict, shared_lisa
 from transformers.models.clip.modeling_clip import CLIPVisionModel
 from transformers.models.sam.modeling_sam import (
     SamConfig,
@@ -37,7 +37,7 @@ sample = partial(noise, is_sentence=False)
 
 @pytest.fixture(scope="module")
 def tiny() -> dict[str, Lisa]:
-    return {vision: lisa(vision=vision) for vision in VARIANTS}
+    return {vision: shared_lisa(vision=vision) for vision in VARIANTS}
 
 
 @each_variant
@@ -201,7 +201,7 @@ def test_the_described_head_is_linear_gelu_and_layer_norm() -> None:
     assert layers == ["Linear", "GELU", "LayerNorm"]
     assert adapter.parameters["seg_projection"] == 256 * 256 + 256 + 2 * 256
     (prediction,) = predict(adapter, sample())
-    (of_original,) = predict(lisa(), sample())
+    (of_original,) = predict(shared_lisa(vision="dual"), sample())
     assert prediction.has_seg and prediction.predicted_iou != of_original.predicted_iou
 
 
@@ -295,7 +295,7 @@ def test_building_leaves_the_global_random_state_alone() -> None:
 @each_variant
 @pytest.mark.parametrize("precision", DTYPES)
 def test_random_weights_give_finite_logits_that_are_not_flat(vision: str, precision: str) -> None:
-    adapter = lisa(vision=vision, precision=precision)
+    adapter = shared_lisa(vision=vision, precision=precision)
     inputs = adapter.preprocess([sample()])
     features = adapter.vision(inputs)
     assert (
@@ -309,7 +309,9 @@ def test_random_weights_give_finite_logits_that_are_not_flat(vision: str, precis
 
 def test_half_precision_answers_about_as_full_precision_does() -> None:
     iou = {
-        precision: predict(lisa(precision=precision), sample())[0].predicted_iou
+        precision: predict(shared_lisa(vision="dual", precision=precision), sample())[
+            0
+        ].predicted_iou
         for precision in DTYPES
     }
     assert iou["bf16"] == pytest.approx(iou["fp32"], rel=0, abs=0.02)
