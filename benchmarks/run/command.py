@@ -12,8 +12,6 @@ from typing import Any
 
 from ...harness.errors import UsageError
 from ...harness.records.run import read_run
-from ...reports.run.page import write_report
-from ...reports.run.terminal import print_table, refusals
 from ..progress import shown
 from ..queries import Queries
 from ..resolve import resolve_recorded
@@ -94,6 +92,10 @@ def as_arguments(changes: Mapping[str, Any]) -> list[str]:
 
 def conclude(folder: Path) -> int:
     """Write the report of a run, print its table, and return the exit code."""
+    # Imported here: a run in lockstep writes no report, and needs no drawing library.
+    from ...reports.run.page import write_report
+    from ...reports.run.terminal import print_table, refusals
+
     report = write_report(folder)
     print_table(folder)
     print(report)

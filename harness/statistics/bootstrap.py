@@ -26,9 +26,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from ..metrics import SCORES, Counts, score_parts
+from .distributions import normal_share_below, student_quantile
 from .estimate import Estimate
 
 RESAMPLES = 10_000
@@ -137,9 +137,9 @@ def tail(clusters: int, confidence: float = 0.95) -> float:
     Source: Hesterberg 2015, "What Teachers Should Know About the Bootstrap", the expanded
     percentile interval.
     """
-    student = stats.t.ppf((1 + confidence) / 2, clusters - 1)
+    student = student_quantile((1 + confidence) / 2, clusters - 1)
     reach = student * math.sqrt(clusters / (clusters - 1))
-    return float(stats.norm.cdf(-reach))
+    return normal_share_below(-reach)
 
 
 def _interval(

@@ -44,12 +44,11 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from scipy import stats
-from scipy.optimize import brentq
 
 from ..metrics import SCORES, Counts
 from ..records.pixel_counts import OWN, PixelCounts
 from .bootstrap import sums_by_image
+from .distributions import normal_quantile, student_quantile
 from .estimate import Estimate
 
 CONFIDENCE = 0.95
@@ -224,7 +223,7 @@ def _standard_error(values: np.ndarray) -> float:
 @cache
 def reach(count: int) -> float:
     """Return how many standard errors Student's interval of `count` values reaches either side."""
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1))
+    return student_quantile((1 + CONFIDENCE) / 2, count - 1)
 
 
 @cache
@@ -236,10 +235,14 @@ def noncentrality(count: int) -> float:
     Source: the power of Student's test is a tail of the noncentral t distribution.
     """
     if count > NORMAL_FROM:
-        return float(stats.norm.ppf((1 + CONFIDENCE) / 2) + stats.norm.ppf(POWER))
+        return normal_quantile((1 + CONFIDENCE) / 2) + normal_quantile(POWER)
+
+    # These take a second to import, and nothing else needs them.
+    from scipy.optimize import brentq
+    from scipy.stats import nct
 
     def excess_power(distance: float) -> float:
-        return float(stats.nct.sf(reach(count), count - 1, distance)) - POWER
+        return float(nct.sf(reach(count), count - 1, distance)) - POWER
 
     # At the reach itself the power is about one half, and at four times the reach about one.
     root: Any = brentq(excess_power, reach(count), 4 * reach(count))

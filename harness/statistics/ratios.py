@@ -25,8 +25,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import stats
 
+from .distributions import student_quantile
 from .estimate import Estimate
 
 PERCENTILES: Mapping[str, float] = {"P90": 0.90, "P95": 0.95, "P99": 0.99}
@@ -98,7 +98,7 @@ def mean_of(values: Sequence[float], confidence: float = 0.95) -> Estimate:
     if pairs == 1:
         return Estimate(mean, None, None, n=1)
     error = float(np.std(values, ddof=1)) / math.sqrt(pairs)
-    half_width = float(stats.t.ppf((1 + confidence) / 2, pairs - 1)) * error
+    half_width = student_quantile((1 + confidence) / 2, pairs - 1) * error
     return Estimate(mean, mean - half_width, mean + half_width, n=pairs)
 
 
@@ -185,7 +185,7 @@ def unpaired_difference(
     variance = squared_errors + between**2
     # Without any spread only `between` is left, which is known: the distribution is normal.
     freedom = variance**2 / freedom_divisor if freedom_divisor else math.inf
-    half_width = float(stats.t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance)
+    half_width = student_quantile((1 + confidence) / 2, freedom) * math.sqrt(variance)
     return Estimate(difference, difference - half_width, difference + half_width, n=fewest)
 
 
