@@ -16,7 +16,7 @@ test: .venv/.installed  ## the GPU's alone, then two at a time; small models on 
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not no_clock" tests/test_cuda.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "no_clock and not slow"
 
-test-slow: .venv/.installed  ## simulations of many gates: how often a gate is right, at a known truth; and trainings by real launchers
+test-slow: .venv/.installed  ## simulations of many gates and sessions: how often they are right, at a known truth; and trainings by real launchers
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m slow
 
 lint: .venv/.installed  ## mends what can be mended

@@ -8,6 +8,7 @@ from contextlib import chdir
 
 import command
 import pytest
+from demo_run import QUERIES, demo_run
 
 import lisabench
 
@@ -20,55 +21,46 @@ def lisabench_cli(*arguments, cwd="."):
 
 
 @pytest.fixture(scope="module")
-def tiny_run(tmp_path_factory):
-    """The tiny suite over eight queries, one process a case, from any folder."""
-    folder = tmp_path_factory.mktemp("tiny")
-    done = lisabench_cli(
-        "run", "tiny", "--limit", 8, "--set", "processes=2", "--out", "D", cwd=folder
-    )
-    assert done.returncode == 0, done.stderr
-    return folder / "D", done
+def demo(tmp_path_factory):
+    """The demo: two processes a case, with eight timed queries each."""
+    demo = demo_run(tmp_path_factory)
+    assert demo.ended.returncode == 0, demo.ended.stderr
+    return demo
+
+
+@pytest.fixture(scope="module")
+def summary(demo):
+    return json.loads((demo.folder / "summary.json").read_text())
 
 
 @pytest.fixture(scope="module")
 def random_run(tmp_path_factory):
-    """The same at random weights, as short as can be."""
+    """The folder of a run of the tiny suite at random weights, as short as can be."""
     folder = tmp_path_factory.mktemp("random") / "D"
-    short = (
-        "--limit",
-        8,
-        "--set",
-        "processes=1",
-        "--set",
-        "memory_processes=1",
-        "--set",
-        "gallery=0",
-    )
-    done = lisabench_cli("run", "tiny", *short, "--set", "weights=random", "--out", folder)
+    plan = {"processes": 1, "memory_processes": 1, "warmup": 1, "gallery": 0}
+    settings = [f"--set={name}={value}" for name, value in plan.items()]
+    random = ("--limit", 4, "--set", "weights=random")
+    done = lisabench_cli("run", "tiny", *random, *settings, "--out", folder)
     assert done.returncode == 0, done.stderr
-    return folder, done
+    return folder
 
 
-def summary_of(run):
-    return json.loads((run[0] / "summary.json").read_text())
-
-
-def test_a_run_leaves_its_records_and_a_report_with_figures(tiny_run):
-    names = {path.name for path in tiny_run[0].iterdir()}
+def test_a_run_leaves_its_records_and_a_report_with_figures(demo):
+    names = {path.name for path in demo.folder.iterdir()}
     assert {"run.json", "samples.jsonl", "memory.jsonl", "summary.json", "report.md"} <= names
     assert len([name for name in names if name.endswith(".png")]) >= 3
-    page = (tiny_run[0] / "report.md").read_text()
+    page = (demo.folder / "report.md").read_text()
     assert all(f"]({name})" in page for name in names if name.endswith(".png"))
 
 
-def test_a_run_ends_with_the_table_and_the_path_of_the_report(tiny_run):
-    lines = tiny_run[1].stdout.strip().splitlines()
+def test_a_run_ends_with_the_table_and_the_path_of_the_report(demo):
+    lines = demo.ended.stdout.strip().splitlines()
     assert lines[-1].endswith("report.md")
     assert {"dual", "clip", "sam"} <= {line.split()[0] for line in lines if line.strip()}
 
 
 def test_random_weights_have_no_quality_in_any_place(random_run):
-    summary = summary_of(random_run)
+    summary = json.loads((random_run / "summary.json").read_text())
     for case in summary["cases"]:
         parts = ("n", "status", "slices", "intervals")
         figures = {key: value for key, value in case["quality"].items() if key not in parts}
@@ -82,8 +74,8 @@ def test_random_weights_have_no_quality_in_any_place(random_run):
     )
 
 
-def test_the_summary_has_time_and_memory_of_every_case(tiny_run):
-    models = summary_of(tiny_run)["cases"]
+def test_the_summary_has_time_and_memory_of_every_case(summary):
+    models = summary["cases"]
     assert [case["name"] for case in models] == ["dual", "clip", "sam"]
     for case in models:
         assert case["time"]["end_to_end_ms"] > 1
@@ -93,15 +85,15 @@ def test_the_summary_has_time_and_memory_of_every_case(tiny_run):
             assert case["time"]["stages"][stage]["calls"] >= 1
 
 
-def test_the_shared_variants_enter_only_the_encoder_that_they_have(tiny_run):
-    regions = {case["name"]: set(case["time"]["regions"]) for case in summary_of(tiny_run)["cases"]}
+def test_the_shared_variants_enter_only_the_encoder_that_they_have(summary):
+    regions = {case["name"]: set(case["time"]["regions"]) for case in summary["cases"]}
     assert {"vision.clip", "vision.sam"} <= regions["dual"]
     assert "vision.sam" not in regions["clip"]
     assert "vision.clip" not in regions["sam"]
 
 
-def test_in_every_query_the_stages_and_the_rest_add_up(tiny_run):
-    rows = [json.loads(line) for line in (tiny_run[0] / "samples.jsonl").read_text().splitlines()]
+def test_in_every_query_the_stages_and_the_rest_add_up(demo):
+    rows = [json.loads(line) for line in (demo.folder / "samples.jsonl").read_text().splitlines()]
     models = [row for row in rows if row["case"] in ("dual", "clip", "sam")]
     assert len(models) == 3 * 2 * 8
     for row in models:
@@ -113,24 +105,27 @@ def test_in_every_query_the_stages_and_the_rest_add_up(tiny_run):
     assert 0 <= shares[len(shares) // 2] < 0.05
 
 
-def test_the_report_can_be_written_again_from_the_records(tiny_run):
-    before = (tiny_run[0] / "summary.json").read_text()
-    (tiny_run[0] / "summary.json").unlink()
-    done = lisabench_cli("report", tiny_run[0])
+def test_the_report_can_be_written_again_from_the_records(demo, tmp_path):
+    folder = demo.copy(tmp_path)
+    before = (folder / "summary.json").read_text()
+    (folder / "summary.json").unlink()
+    done = lisabench_cli("report", folder)
     assert done.returncode == 0, done.stderr
-    assert (tiny_run[0] / "summary.json").read_text() == before
+    assert (folder / "summary.json").read_text() == before
 
 
-def test_a_finished_run_resumes_to_itself(tiny_run):
-    before = (tiny_run[0] / "samples.jsonl").read_text()
-    done = lisabench_cli("run", "--resume", "--out", tiny_run[0])
+def test_a_finished_run_resumes_to_itself(demo, tmp_path):
+    folder = demo.copy(tmp_path)
+    before = (folder / "samples.jsonl").read_text()
+    done = lisabench_cli("run", "--resume", "--out", folder)
     assert done.returncode == 0, done.stderr
-    assert (tiny_run[0] / "samples.jsonl").read_text() == before
+    assert (folder / "samples.jsonl").read_text() == before
 
 
-def test_records_load_as_a_table_with_a_row_a_line(tiny_run):
-    table = lisabench.load(tiny_run[0])
-    assert table["pass"].value_counts().to_dict() == {"timed": 3 * 2 * 8, "quality": 6 * 8}
+def test_records_load_as_a_table_with_a_row_a_line(demo):
+    table = lisabench.load(demo.folder)
+    rows = {"timed": 3 * 2 * 8, "quality": 6 * QUERIES}
+    assert table["pass"].value_counts().to_dict() == rows
     timed = table[(table.case == "dual") & (table["pass"] == "timed")]
     assert timed["regions.vision.sam.exclusive_ns"].notna().all()
 

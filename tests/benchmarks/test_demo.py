@@ -6,7 +6,7 @@ from collections import Counter
 from types import SimpleNamespace
 
 import pytest
-from command import lisabench
+from demo_run import demo_run
 from places import ROOT
 from raw_runs import raw_run
 
@@ -17,32 +17,16 @@ pytestmark = pytest.mark.no_clock
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """The suite that runs where none is named, over all queries: its folder, and how it ended.
-
-    One process a case and few timed queries: quality has a pass of its own, and times do not matter
-    here.
-    """
-    folder = tmp_path_factory.mktemp("demo") / "run"
-    single = (
-        "--set",
-        "processes=1",
-        "--set",
-        "memory_processes=1",
-        "--set",
-        "timed_queries=4",
-        "--set",
-        "warmup=1",
-    )
-    return folder, lisabench("run", *single, "--out", folder)
+    return demo_run(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def summary(demo):
-    return json.loads((demo[0] / "summary.json").read_text())
+    return json.loads((demo.folder / "summary.json").read_text())
 
 
 def test_it_ends_well_and_no_checkpoint_is_refused(demo, summary):
-    assert demo[1].returncode == 0, demo[1].stderr
+    assert demo.ended.returncode == 0, demo.ended.stderr
     assert summary["suite"] == "tiny" and summary["status"] == "complete"
 
 
@@ -59,7 +43,7 @@ def test_the_original_finds_what_it_is_asked_for(summary):
 
 
 def test_its_queries_are_about_a_hundred_scenes_each_evaluated_once_for_each_case(demo):
-    lines = raw_run(demo[0]).quality
+    lines = raw_run(demo.folder).quality
     assert len({line["image_id"] for line in lines}) == 100
     counts = Counter(line["case"] for line in lines)
     assert counts == dict.fromkeys(
@@ -124,6 +108,6 @@ def test_the_documents_quote_its_scores(summary):
 
 
 def test_the_report_shows_scores_and_the_masks_they_are_of(demo):
-    page = (demo[0] / "report.md").read_text()
+    page = (demo.folder / "report.md").read_text()
     assert "n/a" not in page.split("## Comparison")[1].split("**Time of a query")[0]
     assert "](gallery.png)" in page and "weights of all models are random" not in page

@@ -1,44 +1,22 @@
 """`make bench`: what it runs, and that its figures are kept and compared."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from forked_pytest import pytest_in_fork
 from workflow_steps import ROOT, calls_of, stand_in
 
 pytestmark = pytest.mark.no_clock
 
-BIN = Path(sys.executable).parent
-
 
 def test_figures_are_kept_and_compared(tmp_path):
-    storage = ("--benchmark-storage", tmp_path)
     chosen = ("benchmarks/micro/test_stages.py", "-k", "tiny_on and clip-preprocess")
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        *chosen,
-        "--benchmark-only",
-        "--benchmark-save=mine",
-        *storage,
-    ]
-    # pytest-benchmark measures nothing where pytest-xdist is at work, which it tells by these
-    # variables.
-    alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    done = subprocess.run([*map(str, command)], cwd=ROOT, env=alone, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
-    compare = [
-        BIN / "pytest-benchmark",
-        "--storage",
-        tmp_path,
-        "compare",
-        "*mine",
-        "--csv",
-        tmp_path / "out.csv",
-    ]
+    kept = ("--benchmark-only", "--benchmark-save=mine", f"--benchmark-storage={tmp_path}")
+    done, output = pytest_in_fork(*chosen, *kept, output=tmp_path / "output.txt")
+    assert done == 0, output
+    comparing = ("--storage", tmp_path, "compare", "*mine", "--csv", tmp_path / "out.csv")
+    compare = [sys.executable, "-m", "pytest_benchmark", *comparing]
     done = subprocess.run([*map(str, compare)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "test_tiny_on_the_cpu[clip-preprocess]" in (tmp_path / "out.csv").read_text()

@@ -3,6 +3,7 @@
 It has one commit, and a working tree.
 """
 
+import compileall
 import inspect
 import json
 import os
@@ -11,16 +12,22 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
 
 import psutil
 import pytest
 import yaml
+from command import lisabench
+from made_once import shared_folder
 from places import ROOT
 from raw_runs import raw_run
 from run_factory import row_by_row
 from samples import write_sample
+from side_by_side import command, environment, lisabench_in
 
 from lisabench.benchmarks.capabilities import LOCKSTEP, RUN_WITHOUT_MEMORY_PASS
 from lisabench.benchmarks.gate.remeasure import definition_of
@@ -78,6 +85,7 @@ def suite_of(folder, name="s.yaml", cases=None, **more):
 
 @pytest.fixture(scope="module")
 def first_commit(tmp_path_factory):
+    """A repository with this package, its files compiled, as they are where it was run before."""
     repository = tmp_path_factory.mktemp("first") / "repository"
     for room in ("harness", "models", "datasets", "reports", "benchmarks"):
         large = shutil.ignore_patterns("__pycache__", "published", "tiny")  # fakes need no weights
@@ -86,13 +94,38 @@ def first_commit(tmp_path_factory):
         shutil.copyfile(ROOT / name, repository / name)
     git(repository, "init", "--quiet", "--initial-branch=main")
     commit(repository)
+    compileall.compile_dir(repository, quiet=1)
+    return repository
+
+
+CONDITIONS = """    import torch
+
+    return {"threads": torch.get_num_threads(), "device": resolve_device("auto")}
+"""
+
+
+@pytest.fixture(scope="module")
+def without_torch(first_commit, tmp_path_factory):
+    """The same repository, but that a run does not import torch to describe the machine.
+
+    That takes a second and a half in every process, and no test here looks at what it tells.
+    """
+    repository = shutil.copytree(first_commit, tmp_path_factory.mktemp("second") / "repository")
+    edit(
+        repository,
+        "harness/environment.py",
+        CONDITIONS,
+        '    return {"threads": 1, "device": "cpu"}\n',
+    )
+    commit(repository)
+    compileall.compile_dir(repository, quiet=1)
     return repository
 
 
 @pytest.fixture
-def repository(first_commit, tmp_path_factory):
+def repository(without_torch, tmp_path_factory):
     """In a folder with a short name: paths of sockets below it may have 107 characters."""
-    return shutil.copytree(first_commit, tmp_path_factory.mktemp("a") / "repository")
+    return shutil.copytree(without_torch, tmp_path_factory.mktemp("a") / "repository")
 
 
 def commit(repository):
@@ -100,97 +133,102 @@ def commit(repository):
     git(repository, "commit", "--quiet", "--message", "a version")
 
 
-def environment(folder):
-    """With a folder of its own for temporary files, which is to be empty again afterwards."""
-    (folder / "temporary").mkdir(exist_ok=True)
-    known = {key: value for key, value in os.environ.items() if not key.startswith("GITHUB_")}
-    return known | {"TMPDIR": str(folder / "temporary"), "COLUMNS": "200"}
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """The folder with what versions have said that they can do; see `side_by_side`."""
+    folder = shared_folder(tmp_path_factory) / "answers"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
-def command(*arguments):
-    return [sys.executable, "-m", "lisabench.cli", "run", *map(str, arguments)]
+@pytest.fixture(scope="module")
+def variables(answers):
+    """The environment for a command, with a folder of its own for temporary files."""
+
+    def make(folder):
+        temporary = folder / "temporary"
+        temporary.mkdir(exist_ok=True)
+        return environment(temporary, answers)
+
+    return make
 
 
-def against(repository, *arguments, reference="HEAD", processes=2, killed=False):
-    """Return the exit code, the outcome, and the one line of an error.
+@dataclass
+class Gated:
+    """A gate that has ended: its repository, the command, and what was judged, if anything was."""
 
-    A killed session leaves its pipes behind.
-    """
-    out = repository.parent / "out"
-    given = command(
-        *arguments, "--against", reference, "--set", f"processes={processes}", "--out", out
-    )
-    done = subprocess.run(
-        given, cwd=repository, env=environment(repository.parent), capture_output=True, text=True
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    assert no_trace(repository, but="pymp-*" if killed else "-")
-    file = out / "check.json"
-    found = json.loads(file.read_text()) if file.exists() else None
-    return done, found
+    repository: Path
+    done: CompletedProcess[str]
+    judged: dict[str, Any] | None
+
+    @property
+    def out(self):
+        return self.repository.parent / "out"
+
+    @property
+    def verdicts(self):
+        return {(c["case"], c["metric"]): c["verdict"] for c in self.judged["checks"]}
+
+    @property
+    def errors(self):
+        lines = self.done.stderr.splitlines()
+        return [line for line in lines if line.startswith("lisabench:")]
+
+    def run(self, name):
+        return raw_run(self.out / name)
+
+
+@pytest.fixture(scope="module")
+def against(variables):
+    """Hold a working tree against a version; a session that is killed leaves its pipes behind."""
+
+    def gate(repository, *arguments, reference="HEAD", processes=2, killed=False):
+        folder = repository.parent
+        options = (
+            "--against",
+            reference,
+            "--set",
+            f"processes={processes}",
+            "--out",
+            folder / "out",
+        )
+        done = lisabench_in(repository, variables(folder), "run", *arguments, *options)
+        assert "Traceback" not in done.stderr, done.stderr
+        assert no_trace(repository, but="pymp-*" if killed else "-")
+        file = folder / "out" / "check.json"
+        return Gated(repository, done, json.loads(file.read_text()) if file.exists() else None)
+
+    return gate
 
 
 def no_trace(repository, but="-"):
+    """Whether there is no worktree, and no temporary file."""
     trees = git(repository, "worktree", "list", "--porcelain").count("worktree ")
-    return trees == 1 and all(
-        path.match(but) for path in (repository.parent / "temporary").iterdir()
-    )
-
-
-def verdicts(found):
-    return {(c["case"], c["metric"]): c["verdict"] for c in found["checks"]}
-
-
-def test_an_unchanged_tree_holds_and_leaves_a_run_of_each_side_and_nothing_else(repository):
-    # A fake's resident set, 47 MiB, moves by some tenths: two processes a side cannot tell 1 % from
-    # that.
-    suite = suite_of(
-        repository.parent, controls={"nothing": {"adapter": "empty"}}, gate={"peak": 0.2}
-    )
-    done, found = against(repository, suite)
-    doubtful = [check for check in found["checks"] if check["verdict"] == "inconclusive"]
-    assert (done.returncode, found["outcome"], found["paired"]) == (0, "holds", True), doubtful
-    assert "4/4" in done.stderr and done.stdout.startswith("## lisabench: the gate holds\n")
-    assert git(repository, "status", "--porcelain") == ""
-    out = repository.parent / "out"
-    for side in ("base", "head"):
-        run = raw_run(out / side)
-        asked = {(line["case"], line["process"]): 0 for line in run.samples}
-        assert set(asked) == {("a", 0), ("a", 1), ("b", 0), ("b", 1)}
-        assert [run.run["quality_pass"], len(run.quality)] == [{"queries": 6, "batch": 8}, 3 * 6]
-        parts = [raw_run(out / "parts" / name) for name in (f"1-{side}", f"2-{side}")]
-        assert [len(part.quality) for part in parts] == [3 * 6, 0], (
-            "quality is evaluated once per version"
-        )
-        assert {line["process"] for line in run.memory} == {0, 1}
-        assert (run.run["status"], run.run["plan"]["processes"]) == ("complete", 2)
-        assert run.run["source"]["commit"] == git(repository, "rev-parse", "HEAD").strip()
-        assert (
-            subprocess.run([*command()[:-1], "report", out / side], capture_output=True).returncode
-            == 0
-        )
-    assert sorted(path.parent.name for path in out.glob("parts/*/run.json")) == TWO_PAIRS
+    left = [path.name for path in (repository.parent / "temporary").iterdir()]
+    return trees == 1 and all(Path(name).match(but) for name in left)
 
 
 CALLED = '        return "ok", method(worker, *arguments)\n'
-WATCHED = """        import time
+WATCHED = """        import os, time
         begun = time.monotonic_ns()
         found = method(worker, *arguments)
         if method.__name__ in ("measure_memory", "warm_up", "measure_block"):
-            with open({log!r}, "a") as file:
+            with open(os.environ["LISABENCH_TEST_LOG"], "a") as file:
                 side = __file__.split("/")[-5]
-                file.write(f"{{begun}} {{time.monotonic_ns()}} {{side}} {{method.__name__}}\\n")
+                file.write(f"{begun} {time.monotonic_ns()} {side} {method.__name__}\\n")
         return "ok", found
 """
 
 
-def watched(repository):
+def watch(repository, monkeypatch):
     """Have both versions write down when each thing that must not be disturbed began and ended.
 
     Each line also names the version.
     """
     log = repository.parent / "log"
-    edit(repository, "benchmarks/run/worker.py", CALLED, WATCHED.format(log=str(log)))
+    monkeypatch.setenv("LISABENCH_TEST_LOG", str(log))
+    edit(repository, "benchmarks/run/worker.py", CALLED, WATCHED)
+    commit(repository)
     return log
 
 
@@ -204,68 +242,137 @@ def seen(log):
     return [" ".join(what) for _, _, *what in spans]
 
 
+@pytest.fixture(scope="module")
+def unchanged(first_commit, tmp_path_factory, against):
+    """Two pairs of a tree that is as its commit is, and the log of what was measured in order."""
+    repository = shutil.copytree(first_commit, tmp_path_factory.mktemp("a") / "repository")
+    # A fake's resident set, 47 MiB, moves by some tenths: two processes a side cannot tell 1 % from
+    # that.
+    suite = suite_of(
+        repository.parent, controls={"nothing": {"adapter": "empty"}}, gate={"peak": 0.2}
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        log = watch(repository, patch)
+        gated = against(repository, suite)
+    return gated, log
+
+
+def test_an_unchanged_tree_holds_and_leaves_a_run_of_each_side_and_nothing_else(unchanged):
+    gated, _ = unchanged
+    done, found = gated.done, gated.judged
+    doubtful = [check for check in found["checks"] if check["verdict"] == "inconclusive"]
+    assert (done.returncode, found["outcome"], found["paired"]) == (0, "holds", True), doubtful
+    assert "4/4" in done.stderr and done.stdout.startswith("## lisabench: the gate holds\n")
+    assert git(gated.repository, "status", "--porcelain") == ""
+    for side in ("base", "head"):
+        run = gated.run(side)
+        asked = {(line["case"], line["process"]): 0 for line in run.samples}
+        assert set(asked) == {("a", 0), ("a", 1), ("b", 0), ("b", 1)}
+        assert [run.run["quality_pass"], len(run.quality)] == [{"queries": 6, "batch": 8}, 3 * 6]
+        parts = [gated.run(f"parts/{pair}-{side}") for pair in (1, 2)]
+        assert [len(part.quality) for part in parts] == [3 * 6, 0], (
+            "quality is evaluated once per version"
+        )
+        assert {line["process"] for line in run.memory} == {0, 1}
+        assert (run.run["status"], run.run["plan"]["processes"]) == ("complete", 2)
+        assert run.run["source"]["commit"] == git(gated.repository, "rev-parse", "HEAD").strip()
+        assert lisabench("report", gated.out / side).returncode == 0
+    assert sorted(path.parent.name for path in gated.out.glob("parts/*/run.json")) == TWO_PAIRS
+
+
 def test_the_processes_of_a_pair_take_turns_block_by_block_and_the_next_pair_the_other_way_round(
-    repository,
+    unchanged,
 ):
-    log = watched(repository)
-    commit(repository)
-    done, found = against(repository, suite_of(repository.parent, cases={"a": FAKE}))
-    each = ("measure_memory", "warm_up", "measure_block", "measure_block")
-    orders = ("head", "base"), ("base", "head")
-    assert seen(log) == [f"{side} {what}" for order in orders for what in each for side in order]
-    assert "warning" not in done.stderr
-    assert found["in_turns"] and "that took turns block by block" in done.stdout
+    gated, log = unchanged
+    memory, warm_up, block = "measure_memory", "warm_up", "measure_block"
+    cases = [memory, memory, warm_up, warm_up, block, block, block, block]
+    # Without a quality pass, a process evaluates the trivial baseline on the timed queries.
+    baseline = [warm_up, block, block]
+    first_pair = [f"{side} {what}" for what in cases for side in ("head", "base")]
+    second_pair = [f"{side} {what}" for what in [*cases, *baseline] for side in ("base", "head")]
+    assert seen(log) == first_pair + second_pair
+    assert "warning" not in gated.done.stderr
+    assert gated.judged["in_turns"] and "that took turns block by block" in gated.done.stdout
     for place in ("base", "head", "parts/1-base", "parts/2-head"):
-        assert raw_run(repository.parent / "out" / place).run["in_turns"] is True
-    assert not list((repository.parent / "out" / "parts").rglob("report.md"))  # nobody reads them
-    report = subprocess.run(
-        [*command()[:-1], "report", repository.parent / "out" / "head"], capture_output=True
-    )
-    assert report.returncode == 0
-    assert (
-        "in lockstep with another version"
-        in (repository.parent / "out" / "head" / "report.md").read_text()
-    )
+        assert gated.run(place).run["in_turns"] is True
+    assert not list((gated.out / "parts").rglob("report.md"))  # nobody reads them
+    assert lisabench("report", gated.out / "head").returncode == 0
+    page = (gated.out / "head" / "report.md").read_text()
+    assert "in lockstep with another version" in page
 
 
-def test_beside_an_older_version_they_run_one_after_the_other_which_is_said(repository):
+def test_beside_an_older_version_they_run_one_after_the_other_which_is_said(
+    repository, against, monkeypatch
+):
     newer = (repository / "benchmarks" / "run" / "lockstep.py").read_text()
     edit(repository, "benchmarks/run/lockstep.py", lockstep.PROTOCOL, "lockstep/0")
-    log = watched(repository)
-    commit(repository)
+    log = watch(repository, monkeypatch)
     (repository / "benchmarks" / "run" / "lockstep.py").write_text(newer)
-    done, found = against(repository, suite_of(repository.parent, cases={"a": FAKE}), processes=1)
+    gated = against(repository, suite_of(repository.parent, cases={"a": FAKE}), processes=1)
     each = ("measure_memory", "warm_up", "measure_block", "measure_block")
     assert seen(log) == [f"{side} {what}" for side in ("head", "base") for what in each]
-    assert "cannot run in lockstep" in done.stderr
-    assert not found["in_turns"] and "that ran one after the other" in done.stdout
-    assert raw_run(repository.parent / "out" / "head").run["in_turns"] is False
+    assert "cannot run in lockstep" in gated.done.stderr
+    assert not gated.judged["in_turns"] and "that ran one after the other" in gated.done.stdout
+    assert gated.run("head").run["in_turns"] is False
 
 
-def test_a_capped_card_is_measured_one_after_the_other(repository):
+def test_a_capped_card_is_measured_one_after_the_other(repository, against):
     suite = suite_of(repository.parent, cases={"a": FAKE}, plan=PLAN | {"gpu_memory": "8GB"})
-    done, found = against(repository, suite, processes=1)
+    gated = against(repository, suite, processes=1)
     assert (
         "warning: trainings, and processes that are limited to a card, "
-        "need the machine for themselves" in done.stderr
+        "need the machine for themselves" in gated.done.stderr
     )
-    assert found["in_turns"] is False
+    assert gated.judged["in_turns"] is False
+
+
+@pytest.fixture(scope="module")
+def older_and_slower(without_torch, tmp_path_factory, against):
+    """A pair on the host's clock, of an older version and a slower one.
+
+    The older one keeps masks row by row; the slower one takes 1.5 times as long.
+    """
+    repository = shutil.copytree(without_torch, tmp_path_factory.mktemp("a") / "repository")
+    changed = ("harness/masks.py", "harness/measure.py", "harness/records/run.py")
+    newer = {name: (repository / name).read_text() for name in changed}
+    with (repository / "harness" / "masks.py").open("a") as masks:
+        masks.write(f"\n\n{inspect.getsource(row_by_row)}")
+    edit(repository, "harness/measure.py", "masks.encode(", "masks.row_by_row(")
+    edit(
+        repository,
+        "harness/records/run.py",
+        'RUN_SCHEMA = "lisabench.run/2"',
+        'RUN_SCHEMA = "lisabench.run/1"',
+    )
+    commit(repository)
+    for name, text in newer.items():
+        (repository / name).write_text(text)
+    edit(repository, *(text.replace("1.1e6", "1.5e6") for text in SLOWER))
+    cases, plan = {"a": {"adapter": "fake"}}, PLAN | {"save_masks": True}
+    return against(repository, suite_of(repository.parent, cases=cases, plan=plan), processes=1)
 
 
 def test_each_version_of_a_pair_in_turns_waits_by_the_hosts_clock_for_as_long_as_it_was_told_to(
-    repository,
+    older_and_slower,
 ):
     """No query is over before its time; how much later depends on what else the machine does."""
-    edit(repository, *(text.replace("1.1e6", "1.5e6") for text in SLOWER))
-    _, found = against(
-        repository, suite_of(repository.parent, cases={"a": {"adapter": "fake"}}), processes=1
-    )
-    assert found["in_turns"]
+    assert older_and_slower.judged["in_turns"]
     for side, least_ms in (("base", 10), ("head", 15)):
-        run = raw_run(repository.parent / "out" / side)
+        run = older_and_slower.run(side)
         assert [case["clock"] for case in run.run["cases"]] == ["host"]
         assert len(run.samples) == 6
         assert min(line["latency_ns"] for line in run.samples) >= least_ms * 1e6
+
+
+def test_masks_of_a_version_that_kept_them_row_by_row_are_compared_with_the_working_trees(
+    older_and_slower,
+):
+    base, head = (older_and_slower.run(side) for side in ("base", "head"))
+    assert (base.run["schema"], head.run["schema"]) == ("lisabench.run/1", "lisabench.run/2")
+    assert {type(line["mask_rle"]["counts"]) for line in base.samples} == {list}
+    assert {type(line["mask_rle"]["counts"]) for line in head.samples} == {str}
+    (masks,) = (check for check in older_and_slower.judged["checks"] if check["metric"] == "masks")
+    assert (masks["verdict"], masks["after"]) == ("holds", 1.0), older_and_slower.done.stderr
 
 
 TURN = '            place = run.place(case, process) | {"block"'
@@ -294,24 +401,25 @@ BREAKING = {
 
 @pytest.mark.parametrize("what", BREAKING)
 def test_a_version_that_breaks_is_measured_once_and_is_one_clear_line_and_ends_the_other(
-    repository, what
+    repository, against, what
 ):
     *planted, expected = BREAKING[what]
     llm_ms = 0 if what == "built" else 2000  # alone, the other would take 12 s more
     edit(repository, *planted)
-    suite = suite_of(repository.parent, cases={"a": {"adapter": "fake", "llm_ms": llm_ms}})
-    done, found = against(repository, suite, processes=5, killed=what == "killed")
+    cases = {"a": {"adapter": "fake", "llm_ms": llm_ms}}
+    suite = suite_of(repository.parent, cases=cases, plan=PLAN | {"quality_queries": 0})
+    gated = against(repository, suite, processes=5, killed=what == "killed")
     lines = [
-        line for line in done.stderr.splitlines() if line.startswith(("lisabench:", "warning:"))
+        line
+        for line in gated.done.stderr.splitlines()
+        if line.startswith(("lisabench:", "warning:"))
     ]
-    assert (done.returncode, found, len(lines)) == (5, None, 1)
+    assert (gated.done.returncode, gated.judged, len(lines)) == (5, None, 1)
     assert lines[0].startswith(f"lisabench: the working tree {expected}")
-    out = repository.parent / "out"
-    assert sorted(path.name for path in (out / "parts").iterdir() if path.is_dir()) == TWO_PAIRS[:2]
-    assert raw_run(out / "parts" / "1-base").run["status"] == (
-        "complete" if what == "built" else "running"
-    )
-    assert not left_over(out)
+    parts = gated.out / "parts"
+    assert sorted(path.name for path in parts.iterdir() if path.is_dir()) == TWO_PAIRS[:2]
+    assert gated.run("parts/1-base").run["status"] == ("complete" if what == "built" else "running")
+    assert not left_over(gated.out)
 
 
 def left_over(out):
@@ -320,41 +428,6 @@ def left_over(out):
         for p in psutil.process_iter(["cmdline"])
         if any(str(out) in a for a in p.info["cmdline"] or ())
     ]
-
-
-def test_a_tree_that_is_10_percent_slower_is_red_after_a_second_look_at_each_case_alone(repository):
-    edit(repository, *SLOWER)
-    cases = {"a": FAKE, "b": FAKE | {"vision_ms": 400.0, "clock": "virtual"}}
-    suite = suite_of(repository.parent, cases=cases, gate={"cases": {"b": {"end_to_end": 0.2}}})
-    done, found = against(repository, suite)
-    assert (done.returncode, found["exit_code"]) == (1, 1)
-    red = [c for c in found["checks"] if c["verdict"] == "regression"]
-    assert [(c["case"], c["metric"]) for c in red] == [("a", "time.end_to_end")]
-    assert red[0]["change"] == pytest.approx(1.1, rel=1e-6, abs=0)
-    assert red[0]["first"]["verdict"] == "regression"
-    again = [raw_run(path.parent).run for path in repository.parent.glob("out/again/*/*/run.json")]
-    assert [[entry["name"] for entry in page["cases"]] for page in again] == [["a"], ["a"]]
-    out = repository.parent / "out"
-    assert (
-        "failure" in (out / "junit.xml").read_text()
-        and "**regression**" in (out / "comment.md").read_text()
-    )
-
-
-def test_of_a_shipped_suite_each_version_runs_its_own(repository):
-    def ship(cases):
-        suite_of(repository.parent, "shipped-fake.yaml", cases)
-        shutil.copy(repository.parent / "shipped-fake.yaml", repository / "benchmarks" / "suites")
-
-    ship({"a": FAKE, "gone": FAKE})
-    commit(repository)
-    ship({"a": FAKE | {"llm_ms": 2.5}, "new": FAKE})
-    done, found = against(repository, "shipped-fake", processes=1)
-    assert (done.returncode, found["new"]) == (1, ["new"])
-    assert verdicts(found)["gone", "case"] == "missing"
-    assert verdicts(found)["a", "time.end_to_end"] == "inconclusive"
-    assert found["changed"] == {"a: llm_ms": [3.0, 2.5]}
-    assert "Besides the code, this differs" in done.stdout
 
 
 def as_by_the_allocator(repository, mib):
@@ -370,26 +443,63 @@ def with_memory(folder):
     )
 
 
-def test_two_pairs_measure_the_allocators_memory_and_find_64_mib_more_in_both_looks(repository):
+def test_a_tree_that_is_10_percent_slower_is_red_after_a_second_look_at_each_case_alone(
+    repository, against
+):
+    edit(repository, *SLOWER)
+    cases = {"a": FAKE, "b": FAKE | {"vision_ms": 400.0, "clock": "virtual"}}
+    suite = suite_of(repository.parent, cases=cases, gate={"cases": {"b": {"end_to_end": 0.2}}})
+    gated = against(repository, suite)
+    assert (gated.done.returncode, gated.judged["exit_code"]) == (1, 1)
+    red = [c for c in gated.judged["checks"] if c["verdict"] == "regression"]
+    assert [(c["case"], c["metric"]) for c in red] == [("a", "time.end_to_end")]
+    assert red[0]["change"] == pytest.approx(1.1, rel=1e-6, abs=0)
+    assert red[0]["first"]["verdict"] == "regression"
+    again = [raw_run(path.parent).run for path in gated.out.glob("again/*/*/run.json")]
+    assert [[entry["name"] for entry in page["cases"]] for page in again] == [["a"], ["a"]]
+    assert (
+        "failure" in (gated.out / "junit.xml").read_text()
+        and "**regression**" in (gated.out / "comment.md").read_text()
+    )
+
+
+def test_two_pairs_measure_the_allocators_memory_and_find_64_mib_more_in_both_looks(
+    repository, against
+):
     as_by_the_allocator(repository, 400)
     commit(repository)
     edit(repository, "harness/memory.py", "400 << 20", "464 << 20")
-    done, found = against(repository, suite_of(repository.parent, cases={"a": FAKE}), processes=3)
-    out = repository.parent / "out"
-    assert with_memory(out) == with_memory(out / "again" / "1") == TWO_PAIRS
-    assert len(list(out.glob("parts/*/samples.jsonl"))) == 6
-    base = raw_run(out / "base")
+    gated = against(repository, suite_of(repository.parent, cases={"a": FAKE}), processes=3)
+    assert with_memory(gated.out) == with_memory(gated.out / "again" / "1") == TWO_PAIRS
+    assert len(list(gated.out.glob("parts/*/samples.jsonl"))) == 6
+    base = gated.run("base")
     assert {line["process"] for line in base.samples} == {0, 1, 2}
     assert {line["process"] for line in base.memory} == {0, 1}
     assert (base.run["plan"]["processes"], base.run["plan"]["memory_processes"]) == (3, 2)
     red = {
         check["metric"]: check["change"]
-        for check in found["checks"]
+        for check in gated.judged["checks"]
         if check["verdict"] == "regression"
     }
-    assert (done.returncode, set(red)) == (1, {"memory.peak", "memory.query_peak"})
+    assert (gated.done.returncode, set(red)) == (1, {"memory.peak", "memory.query_peak"})
     assert red["memory.peak"] == pytest.approx(1.16, rel=1e-9, abs=0)
-    assert verdicts(found)["a", "time.end_to_end"] == "holds"
+    assert gated.verdicts["a", "time.end_to_end"] == "holds"
+
+
+def test_of_a_shipped_suite_each_version_runs_its_own(repository, against):
+    def ship(cases):
+        suite_of(repository.parent, "shipped-fake.yaml", cases)
+        shutil.copy(repository.parent / "shipped-fake.yaml", repository / "benchmarks" / "suites")
+
+    ship({"a": FAKE, "gone": FAKE})
+    commit(repository)
+    ship({"a": FAKE | {"llm_ms": 2.5}, "new": FAKE})
+    gated = against(repository, "shipped-fake", processes=1)
+    assert (gated.done.returncode, gated.judged["new"]) == (1, ["new"])
+    assert gated.verdicts["gone", "case"] == "missing"
+    assert gated.verdicts["a", "time.end_to_end"] == "inconclusive"
+    assert gated.judged["changed"] == {"a: llm_ms": [3.0, 2.5]}
+    assert "Besides the code, this differs" in gated.done.stdout
 
 
 def test_a_version_is_asked_what_it_can_do_and_an_older_one_that_lists_nothing_can_do_none_of_it(
@@ -450,51 +560,24 @@ OLDER = {
 
 
 @pytest.mark.parametrize("what", OLDER)
-def test_an_older_version_that_cannot_be_compared_is_one_clear_line(repository, what):
+def test_an_older_version_that_cannot_be_compared_is_one_clear_line(repository, against, what):
     (name, before, after), code, expected = OLDER[what]
     newer = (repository / name).read_text()
     edit(repository, name, before, after)
     commit(repository)
     (repository / name).write_text(newer)
     suite = suite_of(repository.parent, cases={"a": FAKE | {"drift": 0.0}})
-    done, found = against(repository, suite)
-    lines = [line for line in done.stderr.splitlines() if line.startswith("lisabench:")]
-    assert (done.returncode, found, len(lines)) == (code, None, 1)
-    assert expected in lines[0]
-    assert expected in (repository.parent / "out" / "comment.md").read_text()
+    gated = against(repository, suite)
+    errors = gated.errors
+    assert (gated.done.returncode, gated.judged, len(errors)) == (code, None, 1)
+    assert expected in errors[0]
+    assert expected in (gated.out / "comment.md").read_text()
 
 
-def test_masks_of_a_version_that_kept_them_row_by_row_are_compared_with_the_working_trees(
-    repository,
-):
-    changed = ("harness/masks.py", "harness/measure.py", "harness/records/run.py")
-    newer = {name: (repository / name).read_text() for name in changed}
-    with (repository / "harness" / "masks.py").open("a") as masks:
-        masks.write(f"\n\n{inspect.getsource(row_by_row)}")
-    edit(repository, "harness/measure.py", "masks.encode(", "masks.row_by_row(")
-    edit(
-        repository,
-        "harness/records/run.py",
-        'RUN_SCHEMA = "lisabench.run/2"',
-        'RUN_SCHEMA = "lisabench.run/1"',
-    )
-    commit(repository)
-    for name, text in newer.items():
-        (repository / name).write_text(text)
-    suite = suite_of(repository.parent, cases={"a": FAKE}, plan=PLAN | {"save_masks": True})
-    done, found = against(repository, suite, processes=1)
-    base, head = (raw_run(repository.parent / "out" / side) for side in ("base", "head"))
-    assert (base.run["schema"], head.run["schema"]) == ("lisabench.run/1", "lisabench.run/2")
-    assert {type(line["mask_rle"]["counts"]) for line in base.samples} == {list}
-    assert {type(line["mask_rle"]["counts"]) for line in head.samples} == {str}
-    (masks,) = (check for check in found["checks"] if check["metric"] == "masks")
-    assert (masks["verdict"], masks["after"]) == ("holds", 1.0), done.stderr
-
-
-def test_what_the_working_tree_itself_refuses_is_a_usage_error(repository):
-    done, found = against(repository, "no-such-suite")
-    assert (done.returncode, found) == (2, None)
-    assert "lisabench: unknown suite 'no-such-suite'" in done.stderr
+def test_what_the_working_tree_itself_refuses_is_a_usage_error(repository, against):
+    gated = against(repository, "no-such-suite")
+    assert (gated.done.returncode, gated.judged) == (2, None)
+    assert "lisabench: unknown suite 'no-such-suite'" in gated.done.stderr
 
 
 def shallow(folder, repository):
@@ -519,13 +602,11 @@ PLACES = {
 
 
 @pytest.mark.parametrize("what", PLACES)
-def test_what_git_cannot_do_is_one_line_and_2(repository, tmp_path, what):
+def test_what_git_cannot_do_is_one_line_and_2(repository, variables, tmp_path, what):
     place, reference, expected = PLACES[what]
-    given = command("--against", reference, "--out", tmp_path / "out")
-    known = environment(tmp_path) | {"GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
-    done = subprocess.run(
-        given, cwd=place(tmp_path, repository), env=known, capture_output=True, text=True
-    )
+    folder = place(tmp_path, repository)
+    known = variables(tmp_path) | {"GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
+    done = lisabench_in(folder, known, "run", "--against", reference, "--out", tmp_path / "out")
     lines = [line for line in done.stderr.splitlines() if line.startswith("lisabench:")]
     assert (done.returncode, len(lines)) == (2, 1)
     assert expected in lines[0]
@@ -543,10 +624,8 @@ def test_what_git_cannot_do_is_one_line_and_2(repository, tmp_path, what):
         ),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(tmp_path, arguments, said):
-    done = subprocess.run(
-        command(*arguments, "--out", tmp_path / "o"), capture_output=True, text=True, cwd=tmp_path
-    )
+def test_options_that_do_not_go_together_are_refused(tmp_path, variables, arguments, said):
+    done = lisabench_in(tmp_path, variables(tmp_path), "run", *arguments, "--out", tmp_path / "o")
     assert done.returncode == 2 and done.stderr.startswith(f"lisabench: {said}")
 
 
@@ -571,32 +650,31 @@ def test_each_version_is_its_own_whatever_is_installed_or_lies_in_the_current_fo
     )
 
 
-def test_a_python_that_imports_another_lisabench_is_found_out(repository):
+def test_a_python_that_imports_another_lisabench_is_found_out(repository, against):
     python = repository.parent / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} -E "$@"\n')
     python.chmod(0o755)
-    done, found = against(repository, suite_of(repository.parent), "--against-python", python)
-    assert (done.returncode, found) == (5, None)
-    assert "does not import lisabench from HEAD" in done.stderr
+    gated = against(repository, suite_of(repository.parent), "--against-python", python)
+    assert (gated.done.returncode, gated.judged) == (5, None)
+    assert "does not import lisabench from HEAD" in gated.done.stderr
 
 
-def test_a_reference_that_holds_no_lisabench_is_nothing_to_compare(repository):
+def test_a_reference_that_holds_no_lisabench_is_nothing_to_compare(repository, against):
     empty = git(
         repository, "commit-tree", git(repository, "mktree", "--missing").strip(), "-m", "empty"
     ).strip()
-    done, found = against(repository, suite_of(repository.parent), reference=empty)
-    assert (done.returncode, found) == (4, None)
-    assert "holds no lisabench" in done.stderr
+    gated = against(repository, suite_of(repository.parent), reference=empty)
+    assert (gated.done.returncode, gated.judged) == (4, None)
+    assert "holds no lisabench" in gated.done.stderr
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_no_worktree_and_keeps_what_was_measured(repository, ending):
-    suite, out = suite_of(repository.parent), repository.parent / "out"
-    given = command(suite, "--against", "HEAD", "--out", out)
+def test_an_interrupt_leaves_no_worktree_and_keeps_what_was_measured(repository, variables, ending):
+    suite, out = suite_of(repository.parent, cases={"a": FAKE}), repository.parent / "out"
     running = subprocess.Popen(
-        given,
+        command("run", suite, "--against", "HEAD", "--out", out),
         cwd=repository,
-        env=environment(repository.parent),
+        env=variables(repository.parent),
         stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(
             ending, signal.SIG_DFL
@@ -611,12 +689,14 @@ def test_an_interrupt_leaves_no_worktree_and_keeps_what_was_measured(repository,
     assert not left_over(out)
 
 
-def test_versions_end_soon_after_whoever_began_them_was_killed(repository):
+def test_versions_end_soon_after_whoever_began_them_was_killed(repository, variables):
     slow = {"adapter": "fake", "llm_ms": 3_600_000}  # nobody waits for its first query
     suite, out = suite_of(repository.parent, cases={"a": slow}), repository.parent / "out"
-    given = command(suite, "--against", "HEAD", "--out", out)
     running = subprocess.Popen(
-        given, cwd=repository, env=environment(repository.parent), stderr=subprocess.DEVNULL
+        command("run", suite, "--against", "HEAD", "--out", out),
+        cwd=repository,
+        env=variables(repository.parent),
+        stderr=subprocess.DEVNULL,
     )
     begun = [out / "parts" / name / "samples.jsonl" for name in ("1-base", "1-head")]
     until(lambda: all(file.exists() for file in begun))

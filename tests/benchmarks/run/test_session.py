@@ -1,12 +1,14 @@
 """A session on fake models: real processes, simulated failures."""
 
 import json
+import shutil
 import tempfile
 from collections import Counter
 
 import pytest
 import torch
 from raw_runs import raw_run
+from samples import write_sample
 from sessions import QUICK, keys, run, session, suite
 
 from lisabench.benchmarks import suite_file
@@ -24,8 +26,25 @@ from lisabench.reports.run.page import write_report
 pytestmark = pytest.mark.no_clock
 
 
-def test_every_query_of_every_case_and_process_has_one_record(data_root, tmp_path):
-    result = run(suite(data_root), tmp_path / "out")
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory):
+    """A suite, and a complete run of it, to be read only."""
+    folder = tmp_path_factory.mktemp("complete")
+    for i in range(6):
+        write_sample(folder / "data" / "val", f"q{i}", seed=i)
+    s = suite(folder / "data")
+    return s, run(s, folder / "out")
+
+
+@pytest.fixture
+def copied(complete, tmp_path):
+    """The same suite, and a copy of the run's folder, to be changed or resumed."""
+    s, result = complete
+    return s, shutil.copytree(result.folder, tmp_path / "out")
+
+
+def test_every_query_of_every_case_and_process_has_one_record(complete):
+    _, result = complete
     queries = [f"q{i}" for i in range(6)]
     assert keys(result) == Counter(
         (case, process, q) for case in "ab" for process in (0, 1) for q in queries
@@ -50,8 +69,8 @@ def test_without_a_memory_pass_a_run_is_complete_and_resumes_as_such(data_root, 
     assert "| a " in write_report(tmp_path / "out").read_text()
 
 
-def test_cases_take_turns_and_the_next_process_starts_the_other_way_round(data_root, tmp_path):
-    result = run(suite(data_root), tmp_path / "out")
+def test_cases_take_turns_and_the_next_process_starts_the_other_way_round(complete):
+    _, result = complete
     for process, expected in ((0, "abbaab"), (1, "baabba")):
         rows = [
             row for row in result.samples if row["process"] == process and row["case"] != "empty"
@@ -81,8 +100,8 @@ def test_a_timed_process_reads_and_draws_each_query_once_and_none_between_querie
     assert len(done) == 4 * 6
 
 
-def test_what_is_known_of_the_cases_and_the_machine_is_written_down(data_root, tmp_path):
-    page = run(suite(data_root), tmp_path / "out").run
+def test_what_is_known_of_the_cases_and_the_machine_is_written_down(complete):
+    page = complete[1].run
     a = next(case for case in page["cases"] if case["name"] == "a")
     assert a["settings"]["vision_ms"] == 4.0
     assert (a["has_quality"], a["clock"], a["error"]) == (True, "virtual", None)
@@ -91,8 +110,8 @@ def test_what_is_known_of_the_cases_and_the_machine_is_written_down(data_root, t
     assert page["gallery"] == ["q0", "q3"]
 
 
-def test_masks_are_kept_for_the_gallery_or_all(data_root, tmp_path):
-    few = run(suite(data_root), tmp_path / "few").samples
+def test_masks_are_kept_for_the_gallery_or_all(complete, data_root, tmp_path):
+    few = complete[1].samples
     assert {row["sample_id"] for row in few if "mask_rle" in row} == {"q0", "q3"}
     every = run(suite(data_root, plan={"save_masks": True}), tmp_path / "all").samples
     assert all("mask_rle" in row for row in every)
@@ -125,35 +144,33 @@ def test_a_failing_case_is_recorded_and_the_others_go_on(
     assert result.run["status"] == "failed"
 
 
-def test_resuming_measures_only_what_is_missing(data_root, tmp_path):
-    s = suite(data_root)
-    before = run(s, tmp_path / "out").samples
-    lines = (tmp_path / "out" / "samples.jsonl").read_text().splitlines()
+def test_resuming_measures_only_what_is_missing(copied):
+    s, folder = copied
+    before = raw_run(folder).samples
+    lines = (folder / "samples.jsonl").read_text().splitlines()
     kept = [
         line
         for line in lines
         if json.loads(line)["process"] == 0 or json.loads(line)["case"] == "a"
     ]
-    (tmp_path / "out" / "samples.jsonl").write_text("\n".join(kept) + '\n{"case": "b", "proc')
-    session(s, tmp_path / "out").resume()
-    after = raw_run(tmp_path / "out").samples
+    (folder / "samples.jsonl").write_text("\n".join(kept) + '\n{"case": "b", "proc')
+    session(s, folder).resume()
+    after = raw_run(folder).samples
     assert Counter(row["attempt"] for row in after if row["process"] == 0) == {0: 12}
     assert Counter(row["attempt"] for row in after if row["process"] == 1) == {1: 12}
     assert len(after) == len(before)
-    marked = [
-        row for row in read_lines(tmp_path / "out" / "samples.jsonl") if row.get("superseded")
-    ]
+    marked = [row for row in read_lines(folder / "samples.jsonl") if row.get("superseded")]
     assert {(row["case"], row["process"]) for row in marked} == {("a", 1)}
 
 
-def test_a_run_stops_when_asked_to_and_goes_on_from_there(data_root, tmp_path):
-    s = suite(data_root)
+def test_a_run_stops_when_asked_to_and_goes_on_from_there(complete, tmp_path):
+    s, whole = complete
     late = Session(s, Queries.of(s), tmp_path / "out", lambda *_: None, deadline_s=0.0)
     late.start()
     assert raw_run(tmp_path / "out").run["status"] == "running"
     assert not raw_run(tmp_path / "out").samples
     session(s, tmp_path / "out").resume()
-    assert keys(raw_run(tmp_path / "out")) == keys(run(s, tmp_path / "whole"))
+    assert keys(raw_run(tmp_path / "out")) == keys(whole)
     assert raw_run(tmp_path / "out").run["status"] == "complete"
 
 
@@ -178,19 +195,19 @@ def test_a_run_is_not_resumed_as_another(data_root, tmp_path):
         session(suite(data_root), tmp_path / "out").resume()
 
 
-def test_a_run_is_not_resumed_on_another_machine(data_root, tmp_path):
-    run(suite(data_root), tmp_path / "out")
-    page = json.loads((tmp_path / "out" / "run.json").read_text())
+def test_a_run_is_not_resumed_on_another_machine(copied):
+    s, folder = copied
+    page = json.loads((folder / "run.json").read_text())
     page["passport"]["cpu"] = "abacus"
-    (tmp_path / "out" / "run.json").write_text(json.dumps(page))
+    (folder / "run.json").write_text(json.dumps(page))
     with pytest.raises(NothingToCompare, match="cpu was abacus"):
-        session(suite(data_root), tmp_path / "out").resume()
+        session(s, folder).resume()
 
 
-def test_a_folder_that_holds_a_run_is_not_overwritten(data_root, tmp_path):
-    run(suite(data_root), tmp_path / "out")
+def test_a_folder_that_holds_a_run_is_not_overwritten(copied):
+    s, folder = copied
     with pytest.raises(UsageError, match="--resume"):
-        session(suite(data_root), tmp_path / "out").start()
+        session(s, folder).start()
 
 
 def test_a_temporary_folder_that_no_socket_fits_below_is_refused_before_anything_is_written(
@@ -208,21 +225,21 @@ def test_an_unwritable_folder_fails_before_anything_is_loaded(data_root, tmp_pat
         session(suite(data_root), tmp_path / "file" / "out").start()
 
 
-def test_records_whose_run_is_gone_are_not_taken_for_a_new_runs(data_root, tmp_path):
-    run(suite(data_root), tmp_path / "out")
-    (tmp_path / "out" / "run.json").unlink()
+def test_records_whose_run_is_gone_are_not_taken_for_a_new_runs(copied):
+    s, folder = copied
+    (folder / "run.json").unlink()
     with pytest.raises(UsageError, match=r"records of a run whose run\.json is gone"):
-        session(suite(data_root), tmp_path / "out").resume()
+        session(s, folder).resume()
 
 
-def test_two_sessions_do_not_measure_into_one_folder(data_root, tmp_path):
-    run(suite(data_root), tmp_path / "out")
+def test_two_sessions_do_not_measure_into_one_folder(copied):
+    s, folder = copied
     with (
-        writing(tmp_path / "out"),
+        writing(folder),
         pytest.raises(UsageError, match="another lisabench is measuring"),
     ):
-        session(suite(data_root), tmp_path / "out").resume()
-    session(suite(data_root), tmp_path / "out").resume()
+        session(s, folder).resume()
+    session(s, folder).resume()
 
 
 def test_a_run_is_not_resumed_over_other_targets(data_root, tmp_path):
@@ -236,13 +253,13 @@ def test_a_run_is_not_resumed_over_other_targets(data_root, tmp_path):
 @pytest.mark.parametrize(
     ("page", "key"), [("versions", "torch"), ("passport", "threads"), ("passport", "device")]
 )
-def test_a_run_is_not_resumed_with_other_software_threads_or_device(data_root, tmp_path, page, key):
-    run(suite(data_root), tmp_path / "out")
-    begun = json.loads((tmp_path / "out" / "run.json").read_text())
+def test_a_run_is_not_resumed_with_other_software_threads_or_device(copied, page, key):
+    s, folder = copied
+    begun = json.loads((folder / "run.json").read_text())
     begun[page][key] = "another"
-    (tmp_path / "out" / "run.json").write_text(json.dumps(begun))
+    (folder / "run.json").write_text(json.dumps(begun))
     with pytest.raises(NothingToCompare, match=f"{key} was another"):
-        session(suite(data_root), tmp_path / "out").resume()
+        session(s, folder).resume()
 
 
 def test_a_device_that_is_not_there_is_said_before_anything_is_measured(data_root, tmp_path):
@@ -266,19 +283,16 @@ def test_a_failure_of_the_memory_pass_keeps_what_was_read_and_is_no_failure_of_t
     assert {"build", "vision"} <= {row["stage"] for row in result.memory if row["case"] == "b"}
 
 
-def test_a_failure_that_was_mended_is_forgotten_when_the_run_goes_on(data_root, tmp_path):
-    run(suite(data_root), tmp_path / "out")
-    page = json.loads((tmp_path / "out" / "run.json").read_text())
+def test_a_failure_that_was_mended_is_forgotten_when_the_run_goes_on(copied):
+    s, folder = copied
+    page = json.loads((folder / "run.json").read_text())
     page["cases"][1]["memory_error"] = "killed"
-    (tmp_path / "out" / "run.json").write_text(json.dumps(page))
-    kept = [
-        line
-        for line in (tmp_path / "out" / "memory.jsonl").read_text().splitlines()
-        if '"case": "a"' in line
-    ]
-    (tmp_path / "out" / "memory.jsonl").write_text("\n".join(kept) + '\n{"case": "b", "st')
-    session(suite(data_root), tmp_path / "out").resume()
-    page = raw_run(tmp_path / "out").run
+    (folder / "run.json").write_text(json.dumps(page))
+    lines = (folder / "memory.jsonl").read_text().splitlines()
+    kept = [line for line in lines if '"case": "a"' in line]
+    (folder / "memory.jsonl").write_text("\n".join(kept) + '\n{"case": "b", "st')
+    session(s, folder).resume()
+    page = raw_run(folder).run
     assert (page["status"], page["cases"][1]["memory_error"]) == ("complete", None)
     assert any("memory.jsonl was cut short" in warning for warning in page["warnings"])
 

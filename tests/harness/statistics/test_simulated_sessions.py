@@ -23,7 +23,10 @@ def told(setup):
     return found
 
 
-@pytest.mark.parametrize(("noise", "drift"), [(0.01, 0.0), (0.01, DRIFT), (0.05, 0.0)])
+@pytest.mark.parametrize(
+    ("noise", "drift"),
+    [(0.01, 0.0), (0.01, DRIFT), pytest.param(0.05, 0.0, marks=pytest.mark.slow)],
+)
 def test_a_model_against_itself_raises_no_alarm(noise, drift):
     found = told(Setup(process_noise=noise, drift=drift))
     assert found["same"] + found["inconclusive"] >= at_least(0.95, TRIALS)
@@ -38,6 +41,7 @@ def test_a_slowdown_of_10_percent_is_called_a_regression(drift):
     assert told(Setup(slowdown=0.1, drift=drift))["regression"] >= at_least(0.95, TRIALS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drift", [0.0, DRIFT])
 def test_a_slowdown_of_5_percent_is_told_from_none(drift):
     assert excluding_one(Setup(slowdown=0.05, drift=drift), TRIALS) >= at_least(0.95, TRIALS)

@@ -22,10 +22,19 @@ pytestmark = pytest.mark.no_clock
 
 SMALL = {"queries": 8, "size": (24, 32), "gallery": 2}
 WIDTHS = [60, 72, 80, 120]
-SHOW = (
-    "import pathlib; from lisabench.reports.run.terminal import print_table; "
-    "print_table(pathlib.Path({!r}))"
-)
+# Prints the table of a run once for each width, which the variable COLUMNS has; "" is without it.
+SHOW = """
+import os, pathlib, sys
+from lisabench.reports.run.terminal import print_table
+
+folder, *widths = sys.argv[1:]
+for width in widths:
+    os.environ.pop("COLUMNS", None)
+    if width:
+        os.environ["COLUMNS"] = width
+    print_table(pathlib.Path(folder))
+    print("\\f", end="")
+"""
 
 
 def printed(table, width: int) -> str:
@@ -92,31 +101,26 @@ def test_random_weights_have_no_quality_in_the_terminal(tmp_path):
 def test_a_pipe_and_a_terminal_of_any_width_show_the_table_whole(tmp_path):
     write_report(write_run(tmp_path, **SMALL))
     summary = summarise(read_run(tmp_path))
-    show = SHOW.format(str(tmp_path))
-    for width in (None, *WIDTHS):
-        environment = dict(os.environ)
-        environment.pop("COLUMNS", None)
-        if width is not None:
-            environment["COLUMNS"] = str(width)
-        command = [sys.executable, "-c", show]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        assert_whole(done.stdout, summary, width or 120)
-        assert ("decoder" in done.stdout) is (width in (None, 120))
+    command = [sys.executable, "-c", SHOW, tmp_path, "", *map(str, WIDTHS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    *tables, rest = done.stdout.split("\f")
+    assert rest == ""
+    for width, table in zip((None, *WIDTHS), tables, strict=True):
+        assert_whole(table, summary, width or 120)
+        assert ("decoder" in table) is (width in (None, 120))
 
 
 def test_in_a_terminal_the_table_is_as_wide_as_it_allows(tmp_path):
     pty = pytest.importorskip("pty")
     write_report(write_run(tmp_path, **SMALL))
-    show = SHOW.format(str(tmp_path))
     ours, theirs = pty.openpty()
     set_width(theirs, 60)
     environment = os.environ | {"TERM": "xterm"}
-    for name in ("COLUMNS", "LINES"):
-        environment.pop(name, None)
-    command = [sys.executable, "-c", show]
+    environment.pop("LINES", None)
+    command = [sys.executable, "-c", SHOW, tmp_path, ""]
     subprocess.run(command, env=environment, stdin=theirs, stdout=theirs, check=True)
     os.close(theirs)
-    text = re.sub(r"\x1b\[[0-9;]*m", "", read_all(ours).replace("\r\n", "\n"))
+    text = re.sub(r"\x1b\[[0-9;]*m", "", read_all(ours).replace("\r\n", "\n")).removesuffix("\f")
     assert_whole(text, summarise(read_run(tmp_path)), 60)
     assert "decoder" not in text
 

@@ -49,6 +49,18 @@ def whole(tmp_path_factory):
     return folder, summarise_study(read_study(folder))
 
 
+@pytest.fixture(scope="module")
+def reported(whole, tmp_path_factory):
+    """A copy of the same study, of which the command has written the report."""
+    folder = shutil.copytree(whole[0], tmp_path_factory.mktemp("reported") / "s")
+    return folder, lisabench("report", folder)
+
+
+@pytest.fixture(scope="module")
+def whole_page(reported):
+    return (reported[0] / "report.md").read_text()
+
+
 def summary_of(folder, **how) -> StudySummary:
     return summarise_study(read_study(write_study(folder, **how)))
 
@@ -126,10 +138,8 @@ def test_convergence_is_when_a_target_was_first_reached(whole):
     assert summary.recipe("dual").convergence is None
 
 
-def test_no_verdict_is_given_on_convergence(whole, tmp_path):
-    folder, _ = whole
-    shutil.copytree(folder, tmp_path / "s")
-    section = page_of(tmp_path / "s").split("## Convergence")[1].split("## The losses")[0]
+def test_no_verdict_is_given_on_convergence(whole_page):
+    section = whole_page.split("## Convergence")[1].split("## The losses")[0]
     assert 'This does not test the claim "faster convergence"' in " ".join(section.split())
     assert "confirmed" not in section and "sooner" not in section
 
@@ -169,10 +179,8 @@ def edit_trainings(folder: Path, name: str, **changes: dict) -> None:
         path.write_text(json.dumps(page))
 
 
-def test_a_verdict_on_two_points_has_its_budget_beside_it(whole, tmp_path):
-    folder, _ = whole
-    shutil.copytree(folder, tmp_path / "s")
-    first = page_of(tmp_path / "s").split("## Quality and cost")[0]
+def test_a_verdict_on_two_points_has_its_budget_beside_it(whole_page):
+    first = whole_page.split("## Quality and cost")[0]
     bound = (
         "mIoU within 2 points of the dual, within 1,500 steps: reached: sam; "
         "not reached: dual-small and clip."
@@ -396,18 +404,17 @@ def test_the_suite_of_costs_has_a_case_for_every_variant():
         assert {**known[same[0]], **variant.settings} == known[same[0]], name
 
 
-def test_the_page_says_what_it_is_and_what_is_open(whole, tmp_path):
-    folder, _ = whole
-    shutil.copytree(folder, tmp_path / "s")
-    page = page_of(tmp_path / "s")
+def test_the_page_says_what_it_is_and_what_is_open(whole, reported, whole_page):
+    folder, _ = reported
+    page = whole_page
     assert "Tested in miniature, on synthetic scenes" in page and "at full size it is open" in page
     assert "To settle it at full size" in page
     for name in ("differences.png", "validation.png"):
         assert f"]({name})" in page
-        assert (tmp_path / "s" / name).read_bytes().startswith(b"\x89PNG")
-    again = json.loads((tmp_path / "s" / "summary.json").read_text())
-    assert StudySummary.model_validate(again) == summarise_study(read_study(folder))
-    assert [path.name for path in (tmp_path / "s").glob(".*")] == []
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+    again = json.loads((folder / "summary.json").read_text())
+    assert StudySummary.model_validate(again) == whole[1]
+    assert [path.name for path in folder.glob(".*")] == []
 
 
 def test_losses_in_words_are_those_that_are_minimised():
@@ -430,11 +437,9 @@ def test_every_field_of_the_schema_is_described():
     assert [name for name, text in described.items() if not text] == []
 
 
-def test_the_command_reports_a_study_without_torch(whole, tmp_path):
-    folder, _ = whole
-    shutil.copytree(folder, tmp_path / "s")
-    done = lisabench("report", tmp_path / "s")
-    assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / "s" / "report.md"))
+def test_the_command_reports_a_study_without_torch(reported):
+    folder, done = reported
+    assert (done.returncode, done.stdout.strip()) == (0, str(folder / "report.md"))
     code = "import lisabench.reports.study.page, sys; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
