@@ -37,7 +37,7 @@ from ..progress import Progress, shown
 from .checkpoints import Checkpoints
 from .journal import TrainingJournal
 from .options import TrainingOptions
-from .setup import Setup, check_targets, refuse_random_bridge, setup
+from .setup import Setup, check_targets, refuse_random_bridge, resolve_setup
 from .trainer import Trainer
 
 # What Accelerate calls our precisions.
@@ -63,36 +63,36 @@ def carry_out(given: Mapping[str, Any]) -> None:
     """Train a model, and print the path of the report.
 
     Args:
-        given: the options that were given, by name; see `setup.setup`.
+        given: the options that were given, by name; see `resolve_setup`.
 
     Raises:
         LisabenchError: nothing could be begun, or the training cannot continue.
     """
     # On a CPU, bitsandbytes warns about missing kernels that nothing here uses.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    plan = setup(given)
-    device = environment.resolve_device(plan.case.device)
+    setup = resolve_setup(given)
+    device = environment.resolve_device(setup.case.device)
     # First of all that uses the GPU: the cap measures what the CUDA context takes.
-    memory = _memory_before_build(plan.options.gpu_memory, device)
-    accelerator = _accelerator(plan, device)
+    memory = _memory_before_build(setup.options.gpu_memory, device)
+    accelerator = _accelerator(setup, device)
     # The default folder is named by the time of day, which may differ among the processes: the main
     # process's counts.
-    (folder,) = broadcast_object_list([plan.folder])
-    plan = replace(plan, options=replace(plan.options, output_dir=folder))
+    (folder,) = broadcast_object_list([setup.folder])
+    setup = replace(setup, options=replace(setup.options, output_dir=folder))
 
-    samples = plan.train_samples(), plan.val_samples()
+    samples = setup.train_samples(), setup.val_samples()
     check_targets(samples[0])
-    manifest = _manifest(plan, accelerator, samples, memory)
+    manifest = _manifest(setup, accelerator, samples, memory)
     if accelerator.is_main_process:
-        _open_folder(plan, manifest)
+        _open_folder(setup, manifest)
     accelerator.wait_for_everyone()
     journal = TrainingJournal(folder, manifest)
     if accelerator.is_main_process:
         with writing(folder), shown() as progress:
-            _train(plan, accelerator, samples, journal, progress)
+            _train(setup, accelerator, samples, journal, progress)
         print(write_training_report(folder))
     else:
-        _train(plan, accelerator, samples, journal, _no_progress)
+        _train(setup, accelerator, samples, journal, _no_progress)
 
 
 def _memory_before_build(card: str | None, device: str) -> MemoryBeforeBuild:
@@ -105,21 +105,21 @@ def _memory_before_build(card: str | None, device: str) -> MemoryBeforeBuild:
     return MemoryBeforeBuild(outside_allocator_bytes=card_bytes(card) - allocator_bytes)
 
 
-def _accelerator(plan: Setup, device: str) -> Accelerator:
-    if plan.options.dtype == "fp16" and device == "cpu":
+def _accelerator(setup: Setup, device: str) -> Accelerator:
+    if setup.options.dtype == "fp16" and device == "cpu":
         raise UsageError("training in fp16 needs a GPU: take --dtype fp32 or bf16 here")
     # Some of the trained parameters may get no gradient, such as the head of the language model if
     # no loss is on the answer. Without this, the exchange of gradients would wait for theirs.
     data_parallel = DistributedDataParallelKwargs(find_unused_parameters=True)
     return Accelerator(
         cpu=device == "cpu",
-        mixed_precision=MIXED_PRECISION[plan.case.precision],
+        mixed_precision=MIXED_PRECISION[setup.case.precision],
         kwargs_handlers=[data_parallel],
     )
 
 
 def _manifest(
-    plan: Setup, accelerator: Accelerator, samples: Samples, memory: MemoryBeforeBuild
+    setup: Setup, accelerator: Accelerator, samples: Samples, memory: MemoryBeforeBuild
 ) -> TrainingManifest:
     """Return the manifest as it is before anything is trained."""
     data = {}
@@ -128,7 +128,7 @@ def _manifest(
         data[use] = TrainingData(len(split), split.fingerprint())
         fingerprints[f"{use} data"] = data[use].fingerprint
     configuration = {
-        **plan.configuration(),
+        **setup.configuration(),
         **fingerprints,
         "processes": accelerator.num_processes,
     }
@@ -136,33 +136,33 @@ def _manifest(
         schema=TRAINING_SCHEMA,
         status="running",
         started=now(),
-        setup=plan.recorded(),
+        setup=setup.recorded(),
         configuration=configuration,
         data=data,
-        model=TrainedModel(str(plan.options.recipe), plan.case.preset, plan.case.vision),
+        model=TrainedModel(str(setup.options.recipe), setup.case.preset, setup.case.vision),
         environment=environment.describe_machine() | environment.conditions(),
         versions=environment.versions(),
         memory=memory,
     )
 
 
-def _open_folder(plan: Setup, manifest: TrainingManifest) -> None:
+def _open_folder(setup: Setup, manifest: TrainingManifest) -> None:
     """Make the folder of a new training, or check that the training in it can be resumed.
 
     Raises:
         UsageError: the folder holds a run already, or a training of another configuration.
     """
-    if not plan.options.resume:
-        create(plan.folder, (TRAINING, EVALUATIONS))
+    if not setup.options.resume:
+        create(setup.folder, (TRAINING, EVALUATIONS))
         return
-    before = dict(read_training(plan.folder).manifest.configuration)
+    before = dict(read_training(setup.folder).manifest.configuration)
     # An older release did not know every setting of today; it did what is the default now.
     before["case"] = asdict(LisaConfig()) | before["case"]
     differing = _differing(before, manifest.configuration)
     if differing:
         listed = ", ".join(sorted(differing))
         raise UsageError(
-            f"{plan.folder} holds a training of another configuration ({listed}): "
+            f"{setup.folder} holds a training of another configuration ({listed}): "
             "give the same options, or name a new --output_dir"
         )
 
@@ -190,18 +190,18 @@ def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _train(
-    plan: Setup,
+    setup: Setup,
     accelerator: Accelerator,
     samples: Samples,
     journal: TrainingJournal,
     progress: Progress,
 ) -> None:
     """Build the model, make it trainable, and train it."""
-    lisa = Lisa(plan.case, NullProbe(), for_training=True)
+    lisa = Lisa(setup.case, NullProbe(), for_training=True)
     if "bridge" in lisa.new_parts:
-        refuse_random_bridge(plan.options, plan.case, plan.recipe)
-    make_trainable(lisa.model, plan.case, plan.recipe.trains, lisa.tokenizer)
-    if plan.options.gradient_checkpointing:
+        refuse_random_bridge(setup.options, setup.case, setup.recipe)
+    make_trainable(lisa.model, setup.case, setup.recipe.trains, lisa.tokenizer)
+    if setup.options.gradient_checkpointing:
         # The reentrant kind computes no gradients if a layer's input needs none, as with frozen
         # embeddings.
         lisa.model.llm.gradient_checkpointing_enable({"use_reentrant": False})
@@ -212,12 +212,12 @@ def _train(
         )
         journal.begin(replace(journal.manifest, model=model))
         _print_trained(counts)
-        for warning in _warnings(plan, lisa):
+        for warning in _warnings(setup, lisa):
             sys.stderr.write(f"warning: {warning}\n")
 
-    checkpoints = Checkpoints(plan.checkpoints, lambda folder: save(lisa, folder, _origin(plan)))
-    trainer = Trainer(plan, accelerator, lisa, samples, journal, checkpoints, progress)
-    trainer.run(_teacher(plan))
+    checkpoints = Checkpoints(setup.checkpoints, lambda folder: save(lisa, folder, _origin(setup)))
+    trainer = Trainer(setup, accelerator, lisa, samples, journal, checkpoints, progress)
+    trainer.run(_teacher(setup))
     if accelerator.is_main_process:
         journal.conclude("complete")
 
@@ -231,10 +231,10 @@ def _print_trained(counts: Mapping[str, int]) -> None:
     sys.stderr.write(f"training {sum(counts.values()):,} parameters: {parts}\n")
 
 
-def _warnings(plan: Setup, lisa: Lisa) -> list[str]:
+def _warnings(setup: Setup, lisa: Lisa) -> list[str]:
     warnings = list(lisa.warnings)
-    trains_head = "embeddings" in plan.recipe.trains or "token_rows" in plan.recipe.trains
-    if trains_head and not plan.losses.ce:
+    trains_head = "embeddings" in setup.recipe.trains or "token_rows" in setup.recipe.trains
+    if trains_head and not setup.losses.ce:
         warnings.append(
             "the language model's head is trained but learns nothing, because no loss is on the "
             "answer (--ce_weight is 0)"
@@ -242,17 +242,17 @@ def _warnings(plan: Setup, lisa: Lisa) -> list[str]:
     return warnings
 
 
-def _teacher(plan: Setup) -> SamVisionEncoder | None:
+def _teacher(setup: Setup) -> SamVisionEncoder | None:
     """Return SAM's encoder with the weights of a dual, if the recipe distils it.
 
     Raises:
         UsageError: the teacher's weights have another SAM than the model.
     """
-    if not plan.recipe.distils:
+    if not setup.recipe.distils:
         return None
-    weights = plan.options.teacher or plan.case.weights
+    weights = setup.options.teacher or setup.case.weights
     case = replace(
-        plan.case,
+        setup.case,
         weights=weights,
         vision="dual",
         frame="whole",
@@ -263,26 +263,26 @@ def _teacher(plan: Setup) -> SamVisionEncoder | None:
     dual = Lisa(case, NullProbe(), for_training=True)
     if "sam_encoder" in dual.new_parts:
         raise UsageError(
-            f"the teacher ({weights}) has another SAM than sam={plan.case.sam}: "
+            f"the teacher ({weights}) has another SAM than sam={setup.case.sam}: "
             "set sam to the one that it has"
         )
     return cast(SamVisionEncoder, dual.model.get_submodule("encoder.sam_encoder"))
 
 
-def _origin(plan: Setup) -> Origin:
+def _origin(setup: Setup) -> Origin:
     """Return where the trained weights come from, for their card."""
-    options = plan.options
+    options = setup.options
     data = f"generated scenes, split {options.split}"
     if options.data:
         data = f"{options.data.name}/{options.split}"
-    start = "random weights" if plan.case.weights == RANDOM else plan.case.weights
+    start = "random weights" if setup.case.weights == RANDOM else setup.case.weights
     description = (
         f"trained by the recipe {options.recipe} from {start} on {data}, seed {options.seed}"
     )
     splits: tuple[str, ...] = ()
     if options.data and options.split in EVALUATION_SPLITS:
         splits = (options.split,)
-    return Origin(description, splits, command_of(options, plan.case))
+    return Origin(description, splits, command_of(options, setup.case))
 
 
 def command_of(options: TrainingOptions, case: LisaConfig) -> str:

@@ -18,13 +18,13 @@ from ...harness.probe import TimingProbe
 from ...harness.records.query import ANSWERED
 from ...harness.records.training import EvaluationRecord
 from ...models.adapters.lisa_stages import Lisa
-from .sampler import Plan
+from .sampler import SamplingPlan
 
 
 def evaluate(
     lisa: Lisa,
     samples: Sequence[Sample],
-    plan: Plan,
+    plan: SamplingPlan,
     step: int,
     autocast: Callable[[], AbstractContextManager[object]],
     progress: Callable[[int], None],

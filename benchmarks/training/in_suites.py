@@ -17,7 +17,7 @@ from ...harness.records.journal import holds_run
 from ...harness.records.manifest import SuiteTraining
 from ...harness.records.training import read_training
 from ..claim import Claim
-from .setup import setup
+from .setup import resolve_setup
 
 FOLDER = "trainings"
 COMPLETE, OOM, SKIPPED, FAILED = "complete", "oom", "skipped", "failed"
@@ -46,7 +46,7 @@ def check(trainings: Mapping[str, Options]) -> None:
                     f"training {name}: {option} is set by the suite, and must be left out"
                 )
         try:
-            setup(options)
+            resolve_setup(options)
         except UsageError as error:
             raise UsageError(f"training {name}: {error}") from error
 
@@ -73,14 +73,14 @@ def planned(trainings: Mapping[str, Options], seeds: int) -> list[SuiteTraining]
     All trainings are done with a seed before the next seed. The order is reversed with every other
     seed, so that a machine that slowly drifts favours none of them.
     """
-    plan = []
+    in_order = []
     for seed in range(seeds):
         names = list(trainings)
         if seed % 2 == 1:
             names.reverse()
         for name in names:
-            plan.append(SuiteTraining(name, seed, folder=f"{FOLDER}/{name}-{seed}"))
-    return plan
+            in_order.append(SuiteTraining(name, seed, folder=f"{FOLDER}/{name}-{seed}"))
+    return in_order
 
 
 def carry_out(run: Path, training: SuiteTraining, options: Options, gpu: bool) -> SuiteTraining:

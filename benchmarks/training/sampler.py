@@ -15,7 +15,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Plan:
+class SamplingPlan:
     """The steps of a training, as one of its processes sees them.
 
     Attributes:

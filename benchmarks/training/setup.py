@@ -1,4 +1,4 @@
-"""From the options of ``lisabench train`` to a plan: model settings, recipe and losses."""
+"""From the options of ``lisabench train`` to a setup: model settings, recipe and losses."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -46,7 +46,7 @@ NOT_OF_THE_CONFIGURATION = {
 
 @dataclass(frozen=True)
 class Setup:
-    """The plan of a training.
+    """What a training does, with every choice made.
 
     Attributes:
         options: the options, all defaults filled in.
@@ -104,8 +104,8 @@ class Setup:
         return ReasonSeg(embedded(split, limit or default_scenes, 0), split)
 
 
-def setup(given: Mapping[str, Any]) -> Setup:
-    """Return the plan of a training: check the options that were given, and fill in the others.
+def resolve_setup(given: Mapping[str, Any]) -> Setup:
+    """Return the setup of a training: check the options that were given, and fill in the others.
 
     Args:
         given: options by name. ``config`` may name a YAML file of further options, and ``changes``

@@ -36,7 +36,7 @@ from .checkpoints import Checkpoints, restore
 from .evaluation import evaluate
 from .journal import TrainingJournal
 from .optimizer import make_optimizer
-from .sampler import Plan
+from .sampler import SamplingPlan
 from .setup import Setup
 
 WARMUP_STEPS = 100  # the original's
@@ -72,7 +72,7 @@ class Trainer:
         self.checkpoints = checkpoints
         self.progress = progress
         self.train, self.val = samples
-        self.plan = plan_of(setup, len(self.train), accelerator)
+        self.plan = sampling_plan_of(setup, len(self.train), accelerator)
         self.probe = TimingProbe(clock_for(lisa.device))
         self.meter = meter_for(lisa.device)
 
@@ -315,10 +315,10 @@ class _Examples:
         return self._reader(self._samples[i])
 
 
-def plan_of(setup: Setup, samples: int, accelerator: Accelerator) -> Plan:
+def sampling_plan_of(setup: Setup, samples: int, accelerator: Accelerator) -> SamplingPlan:
     """Return the steps of a training, as this process sees them."""
     options = setup.options
-    return Plan(
+    return SamplingPlan(
         samples=samples,
         batch_size=options.batch_size,
         accumulation=options.gradient_accumulation_steps,

@@ -118,7 +118,7 @@ def convert(
 
 
 @dataclass(frozen=True)
-class Plan:
+class ConversionPlan:
     """What a conversion writes.
 
     Attributes:
@@ -149,7 +149,7 @@ class Vocabulary:
     rows: int
 
 
-def _plan(source: Original, src: Path, start: bool, seed: int, conditioning: str) -> Plan:
+def _plan(source: Original, src: Path, start: bool, seed: int, conditioning: str) -> ConversionPlan:
     # A source with a projection of [SEG] is a LISA, even if its SAM is given beside it.
     start = start and not any(name.startswith(HEAD) for name in source.shapes)
     if conditioning not in CONDITIONINGS:
@@ -186,7 +186,7 @@ def _plan(source: Original, src: Path, start: bool, seed: int, conditioning: str
         weights_hash="",
     )
     names = {original: ours for original, (ours, _) in weights_of(sizes).items()}
-    return Plan(settings, names, tokens.added, seed)
+    return ConversionPlan(settings, names, tokens.added, seed)
 
 
 def _source(src: Path) -> str:
@@ -330,7 +330,7 @@ def _with_settings(sizes: Preset, source: Original) -> Preset:
     return replace(sizes, llama=replace(llama, context=context, norm_epsilon=epsilon))
 
 
-def _write(plan: Plan, source: Original, folder: Path, progress: Progress) -> Conversion:
+def _write(plan: ConversionPlan, source: Original, folder: Path, progress: Progress) -> Conversion:
     writer = ShardWriter(folder)
     for count, (name, tensor) in enumerate(_tensors(plan, source), start=1):
         writer.add(plan.names[name], tensor)
@@ -350,7 +350,7 @@ def _write(plan: Plan, source: Original, folder: Path, progress: Progress) -> Co
     return Conversion(folder, settings, writer.parameters, writer.total_bytes, tuple(warnings))
 
 
-def _tensors(plan: Plan, source: Original) -> Iterator[tuple[str, Tensor]]:
+def _tensors(plan: ConversionPlan, source: Original) -> Iterator[tuple[str, Tensor]]:
     """Yield every weight by the original's name: the source's, and new ones of a start."""
     dtype = torch.float32
     for name, tensor in source.tensors():

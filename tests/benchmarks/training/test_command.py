@@ -13,7 +13,7 @@ from lisabench.benchmarks.training import checkpoints
 from lisabench.benchmarks.training.checkpoints import Checkpoints
 from lisabench.benchmarks.training.command import command_of
 from lisabench.benchmarks.training.optimizer import implementation, make_optimizer
-from lisabench.benchmarks.training.setup import setup
+from lisabench.benchmarks.training.setup import resolve_setup
 from lisabench.harness.errors import RunFailed, UsageError
 from lisabench.harness.records.training import Training, read_training
 from lisabench.models.lisa import weights_format
@@ -159,7 +159,7 @@ def fill_the_disk(*_: object) -> None:
 )
 def test_what_cannot_be_trained_is_refused(said, message):
     with pytest.raises(UsageError, match=message):
-        setup(said)
+        resolve_setup(said)
 
 
 def test_options_come_from_a_file_too_and_the_command_line_comes_first(tmp_path):
@@ -168,7 +168,7 @@ def test_options_come_from_a_file_too_and_the_command_line_comes_first(tmp_path)
         "iou_weight: 3\nset: {frame: crop}\n"
     )
     (tmp_path / "options.yaml").write_text(text)
-    found = setup({"config": tmp_path / "options.yaml", "lr": 0.5})
+    found = resolve_setup({"config": tmp_path / "options.yaml", "lr": 0.5})
     assert (found.options.epochs, found.options.lr, found.case.vision) == (7, 0.5, "clip")
     assert (found.options.recipe, found.case.frame) == ("described", "crop")
     assert found.losses == LossWeights(bce=1, dice=1, iou=3)
@@ -177,24 +177,30 @@ def test_options_come_from_a_file_too_and_the_command_line_comes_first(tmp_path)
 def test_a_file_with_an_unknown_option_is_refused(tmp_path):
     (tmp_path / "options.yaml").write_text("epoch: 7\n")
     with pytest.raises(UsageError, match=r"unknown option 'epoch' \(did you mean 'epochs'\?\)"):
-        setup({"config": tmp_path / "options.yaml"})
+        resolve_setup({"config": tmp_path / "options.yaml"})
 
 
 def test_full_size_is_quantised_unless_it_is_said_otherwise():
     full = {"preset": "lisa-7b-llava15", "save_strategy": "no"}
-    assert (setup(full).case.quantization, setup(full).case.precision) == ("nf4", "bf16")
-    assert setup(full | {"no_quantization": True}).case.quantization == "none"
-    assert (setup({}).case.quantization, setup({}).case.precision) == ("none", "fp32")
+    assert (resolve_setup(full).case.quantization, resolve_setup(full).case.precision) == (
+        "nf4",
+        "bf16",
+    )
+    assert resolve_setup(full | {"no_quantization": True}).case.quantization == "none"
+    assert (resolve_setup({}).case.quantization, resolve_setup({}).case.precision) == (
+        "none",
+        "fp32",
+    )
 
 
 def test_a_recipe_that_is_not_named_is_the_originals():
-    assert (setup({}).options.recipe, setup({}).case.vision) == ("original", "dual")
+    assert (resolve_setup({}).options.recipe, resolve_setup({}).case.vision) == ("original", "dual")
 
 
 @pytest.mark.parametrize(("words", "vision"), [({}, "sam"), ({"use_vlm_vision": True}, "clip")])
 def test_the_described_model_is_the_documents_in_every_setting(words, vision):
     full = {"recipe": "described", "preset": "lisa-7b-llava15", "save_strategy": "no", **words}
-    case = setup(full).case
+    case = resolve_setup(full).case
     assert (case.vision, case.conditioning, case.seg_head) == (
         vision,
         "described",
@@ -204,15 +210,15 @@ def test_the_described_model_is_the_documents_in_every_setting(words, vision):
     assert (case.quantization, case.quantized) == ("nf4", f"llm+{vision}"), (
         "the document loads all models in NF4"
     )
-    control = setup(full | {"changes": {"quantized": "llm"}}).case
+    control = resolve_setup(full | {"changes": {"quantized": "llm"}}).case
     assert control.quantized == "llm"
-    assert setup(full | {"no_quantization": True}).case.quantization == "none"
+    assert resolve_setup(full | {"no_quantization": True}).case.quantization == "none"
 
 
 def test_the_command_in_a_card_asks_for_the_same_training():
     options = {"recipe": "everything", "epochs": 1, "gradient_checkpointing": True}
-    plan = setup({**options, "changes": {"template": "llava_llama_2"}})
-    words = shlex.split(command_of(plan.options, plan.case))
+    setup = resolve_setup({**options, "changes": {"template": "llava_llama_2"}})
+    words = shlex.split(command_of(setup.options, setup.case))
     assert {"--recipe=everything", "--epochs=1", "--gradient_checkpointing"} <= set(words)
     assert words[-1] == "--set=template=llava_llama_2"
     assert not [word for word in words if word.startswith(("--output_dir", "--lr", "--resume"))]
@@ -227,4 +233,4 @@ def test_adamw_takes_no_second_copy_of_what_it_trains_on_a_gpu():
     )
     assert implementation("fp32", on_gpu=False) == {}
     learned = [torch.nn.Parameter(torch.ones(3))]
-    assert make_optimizer(setup({}).options, learned).defaults["fused"] is None
+    assert make_optimizer(resolve_setup({}).options, learned).defaults["fused"] is None

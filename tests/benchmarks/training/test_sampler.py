@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from lisabench.benchmarks.training.sampler import Plan
+from lisabench.benchmarks.training.sampler import SamplingPlan
 
 pytestmark = pytest.mark.no_clock
 
-PLAN = Plan(
+PLAN = SamplingPlan(
     samples=11,
     batch_size=2,
     accumulation=2,
@@ -22,7 +22,7 @@ PLAN = Plan(
 )
 
 
-def taken(plan: Plan, epoch: int) -> list[int]:
+def taken(plan: SamplingPlan, epoch: int) -> list[int]:
     return [
         query
         for step in range(plan.steps)

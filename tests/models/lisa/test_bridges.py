@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from trainable_lisas import ORIGIN, learned_from, logits, ready
 
 from lisabench.benchmarks.training import command
-from lisabench.benchmarks.training.setup import setup
+from lisabench.benchmarks.training.setup import resolve_setup
 from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.datasets.scenes.cache import embedded
 from lisabench.harness.errors import UsageError
@@ -160,7 +160,7 @@ def test_the_bytes_in_memory_are_those_on_paper(axes: dict[str, object]) -> None
 def test_a_step_of_a_recipe_with_the_bridge_trains_all_of_it_and_it_is_saved_and_found_again(
     scenes: ReasonSeg, tmp_path: Path
 ) -> None:
-    case = setup(
+    case = resolve_setup(
         {"recipe": "with-projector", "use_vlm_vision": True, "changes": {"bridge": "upsampling"}}
     ).case
     trains = RECIPES["with-projector"].trains
@@ -328,10 +328,10 @@ def test_a_sam_that_the_mask_decoder_does_not_fit_is_no_start(weights: dict[str,
 
 def test_the_command_on_a_card_has_what_was_set_beside_the_options() -> None:
     said = {"recipe": "with-projector", "use_vlm_vision": True, "output_dir": Path("out")}
-    wanted = setup({**said, "changes": {"bridge": "upsampling"}})
+    wanted = resolve_setup({**said, "changes": {"bridge": "upsampling"}})
     assert command.command_of(wanted.options, wanted.case).endswith("--set=bridge=upsampling")
     assert "--set" not in command.command_of(
-        setup({"output_dir": Path("out"), "seed": 3}).options, LisaConfig(seed=3)
+        resolve_setup({"output_dir": Path("out"), "seed": 3}).options, LisaConfig(seed=3)
     )
 
 
@@ -345,11 +345,11 @@ def test_the_teacher_of_a_distillation_is_a_plain_dual_whatever_the_student_is(
         "device": "cpu",
     }
     student = {"bridge": "upsampling", "frame": "crop", **POOLED}
-    teacher = command._teacher(setup({**said, "changes": student})).state_dict()
+    teacher = command._teacher(resolve_setup({**said, "changes": student})).state_dict()
     sam = loaded(weights=weights["dual"]).model.get_submodule("encoder.sam_encoder").state_dict()
     assert all(torch.equal(tensor, sam[name]) for name, tensor in teacher.items())
     with pytest.raises(UsageError, match="has another SAM than sam=tiny_s"):
-        command._teacher(setup({**said, "changes": {"sam": "tiny_s"}}))
+        command._teacher(resolve_setup({**said, "changes": {"sam": "tiny_s"}}))
 
 
 def test_a_training_that_was_begun_before_there_was_a_choice_is_resumed_as_it_was(
@@ -361,14 +361,14 @@ def test_a_training_that_was_begun_before_there_was_a_choice_is_resumed_as_it_wa
         "resume": True,
         "output_dir": tmp_path,
     }
-    plan = setup(said)
-    model = TrainedModel("with-projector", plan.case.preset, plan.case.vision)
+    setup = resolve_setup(said)
+    model = TrainedModel("with-projector", setup.case.preset, setup.case.vision)
     manifest = TrainingManifest(
         TRAINING_SCHEMA,
         status="running",
         started="2026-11-01T00:00:00+00:00",
-        setup=plan.recorded(),
-        configuration=plan.configuration(),
+        setup=setup.recorded(),
+        configuration=setup.configuration(),
         model=model,
         environment={},
         versions={},
@@ -378,8 +378,8 @@ def test_a_training_that_was_begun_before_there_was_a_choice_is_resumed_as_it_wa
         del older["configuration"]["case"][axis]
     (tmp_path / "run.json").write_text(json.dumps(older))
     (tmp_path / "training.jsonl").touch()
-    command._open_folder(plan, manifest)
-    other = setup({**said, "changes": {"bridge": "upsampling"}})
+    command._open_folder(setup, manifest)
+    other = resolve_setup({**said, "changes": {"bridge": "upsampling"}})
     with pytest.raises(
         UsageError, match=r"another configuration .*bridge was linear and is upsampling"
     ):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lisabench.benchmarks.training.setup import setup
+from lisabench.benchmarks.training.setup import resolve_setup
 from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.datasets.scenes.cache import embedded
 from lisabench.harness.probe import NullProbe
@@ -52,7 +52,7 @@ LISTS = {
 
 @pytest.mark.parametrize("vision", LISTS)
 def test_at_full_size_exactly_the_documents_parts_learn(vision: str) -> None:
-    wanted = setup(
+    wanted = resolve_setup(
         {
             "recipe": "described",
             "vision": vision,
@@ -85,7 +85,9 @@ def losses_of_steps(lisa: Lisa, recipe: str) -> None:
     batch = batch_of(
         [reader(sample) for sample in samples], lisa.model.encoder, "cpu", torch.float32
     )
-    learner = Learner(lisa.model, setup({"recipe": recipe, "vision": lisa.case.vision}).losses)
+    learner = Learner(
+        lisa.model, resolve_setup({"recipe": recipe, "vision": lisa.case.vision}).losses
+    )
     optimizer = torch.optim.AdamW(trained(lisa.model).values(), lr=1e-2)
     for _ in range(3):
         optimizer.zero_grad()
@@ -95,7 +97,7 @@ def losses_of_steps(lisa: Lisa, recipe: str) -> None:
 
 def changed_parts(recipe: str, vision: str) -> set[str]:
     """Return the parts of a tiny LISA whose weights differ after a few steps of the recipe."""
-    case = setup({"recipe": recipe, "vision": vision, "device": "cpu"}).case
+    case = resolve_setup({"recipe": recipe, "vision": vision, "device": "cpu"}).case
     lisa = Lisa(case, NullProbe(), for_training=True)
     make_trainable(lisa.model, case, RECIPES[recipe].trains, lisa.tokenizer)
     before = {name: tensor.clone() for name, tensor in lisa.model.state_dict().items()}
@@ -118,7 +120,7 @@ def test_the_projector_does_not_learn(vision: str) -> None:
 
 @pytest.mark.parametrize("vision", LISTS)
 def test_there_is_no_text_hidden_fcs(vision: str) -> None:
-    case = setup({"recipe": "described", "vision": vision, "device": "cpu"}).case
+    case = resolve_setup({"recipe": "described", "vision": vision, "device": "cpu"}).case
     head = Lisa(case, NullProbe(), for_training=True).model.seg_projection
     assert [type(layer).__name__ for layer in head] == ["Linear", "GELU", "LayerNorm"]
     llama, sam = case.sizes.llama, case.sizes.sam
