@@ -55,7 +55,7 @@ def lisa(probe: Regions | None = None, **settings: object) -> Lisa:
 
 @lru_cache(maxsize=8)
 def shared_lisa(**settings: object) -> Lisa:
-    """Return the same, shared by all tests of a process that ask for these settings: they only read it.
+    """Return the same, shared by all tests of a process with these settings: they only read it.
 
     Not for tests that replace the preset: the LISA would have the sizes of whoever came first.
     """
