@@ -164,7 +164,7 @@ def test_draws_lean_on_the_families_that_need_a_look(files, dual):
 
 def test_training_lowers_the_losses_and_the_auxiliary_losses_fade(files):
     lisa = tiny()
-    course = Course(steps=14, lr=1e-3, scenes=2, queries=3, warmup=2, auxiliary_heads=True)
+    course = Course(steps=14, lr=1e-3, scenes=1, queries=3, warmup=2, auxiliary_heads=True)
     losses, store = LOSSES["original-losses"], store_of(files, lisa)
     points = list(StudyTrainer(lisa.model, losses, store, course, 0, "cpu").fit())
     assert [point.step for point in points] == [14]
