@@ -127,7 +127,7 @@ class AnswerSpread(Strict):
 
 
 class RegionTime(Strict):
-    """One named region of the ledger."""
+    """One named region of a query, such as ``vision.clip``."""
 
     calls: Count = Field(description="Median number of times that a query enters the region.")
     median_ms: float = Field(

@@ -41,9 +41,9 @@ def ask(adapter, sample, switch, timed):
     switch.current = switch.timing if timed else NullProbe()
     if not timed:
         return predict(adapter, sample, switch)
-    with switch.timing.query() as ledger:
+    with switch.timing.query() as times:
         predict(adapter, sample, switch)
-    return ledger
+    return times
 
 
 @pytest.mark.parametrize("timed", [True, False], ids=["with the probe", "without"])
@@ -52,13 +52,13 @@ def test_one_tiny_query(benchmark, tiny, timed):
 
 
 def test_the_probe_takes_less_than_a_hundredth_of_a_tiny_query(benchmark, tiny):
-    ledgers = [ask(*tiny, timed=True) for _ in range(20)]
-    entries = sum(entry.calls for entry in ledgers[0].regions.values())
+    timed_queries = [ask(*tiny, timed=True) for _ in range(20)]
+    entered = sum(region.calls for region in timed_queries[0].regions.values())
     probe = TimingProbe(HostClock())
 
     def regions_of_a_query():
         with probe.query():
-            for _ in range(entries):
+            for _ in range(entered):
                 with probe.region("vision"):
                     pass
 
@@ -67,4 +67,4 @@ def test_the_probe_takes_less_than_a_hundredth_of_a_tiny_query(benchmark, tiny):
     for _ in range(100):
         regions_of_a_query()
     cost_ns = (time.perf_counter_ns() - start) / 100
-    assert cost_ns < LIMIT * statistics.median(ledger.latency_ns for ledger in ledgers)
+    assert cost_ns < LIMIT * statistics.median(times.latency_ns for times in timed_queries)

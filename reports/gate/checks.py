@@ -129,7 +129,9 @@ class _CasePair:
     def own_spread(self) -> AnswerSpread | None:
         """How much the baseline's own processes differ; None if they agree, or it is unknown."""
         spread = self.before.answer_spread
-        return spread if spread and spread.differing else None
+        if spread is None or spread.differing == 0:
+            return None
+        return spread
 
     def check(
         self, metric: str, verdict: Verdict, unit: Unit, **numbers: float | str | None
@@ -215,7 +217,9 @@ def _other_timed_queries(before: BaselineCase, after: BaselineCase) -> str | Non
 
 
 def _timed_queries(case: BaselineCase) -> set[str]:
-    return set(case.answers.sample_id if case.timed is None else case.timed)
+    if case.timed is None:
+        return set(case.answers.sample_id)
+    return set(case.timed)
 
 
 def _measured_differently(what: str, before: str | None, after: str | None) -> str | None:
@@ -465,7 +469,9 @@ def _ratio(
     of_processes = unpaired_ratio(logs[0], logs[1])
     if pair.remeasured and limit is not None and ratio_at_most(of_processes, limit) == "fails":
         return of_processes
-    between = pair.allowed.sessions if unit in DRIFTING else 0.0
+    between = 0.0
+    if unit in DRIFTING:
+        between = pair.allowed.sessions
     return unpaired_ratio(logs[0], logs[1], between=between)
 
 
@@ -530,7 +536,9 @@ def _quality(pair: _CasePair) -> Iterator[Check]:
 
 
 def _joined(why: str | None, further: str) -> str:
-    return f"{why}; {further}" if why else further
+    if why is None:
+        return further
+    return f"{why}; {further}"
 
 
 def _scored(case: BaselineCase) -> list[ScoredQuery]:
@@ -572,7 +580,9 @@ def _masks(pair: _CasePair) -> Check:
     Source: the Jaccard distance is a metric, Levandowsky and Winter 1971.
     """
     kept = pair.before.masks
-    own_distance = pair.own_spread.mask_distance if pair.own_spread else 0.0
+    own_distance = 0.0
+    if pair.own_spread:
+        own_distance = pair.own_spread.mask_distance
     if pair.allowed.mask_iou is None:
         return pair.check(MASKS, "not gated", "IoU", limit=None)
     limit = max(0.0, pair.allowed.mask_iou - BOTH_SIDES * own_distance)

@@ -85,7 +85,9 @@ def _group_panels(
             names.append(group.name)
             groups.append(cases)
     row_in = ROW_IN if len(summary.cases) <= FEW_CASES else LOW_ROW_IN
-    rows = [[case.name for case in cases] for cases in groups]
+    rows = []
+    for cases in groups:
+        rows.append([case.name for case in cases])
     figure, all_axes = panels(rows, row_in, LEFT_IN, right_in)
     for axes, name in zip(all_axes, names, strict=True):
         panel_title(axes, name)

@@ -275,8 +275,12 @@ def _region_time(name: str, timed: Sequence[QueryRecord]) -> RegionTime:
     calls, times_ns = [], []
     for query in timed:
         region = query.regions.get(name)
-        calls.append(region.calls if region else 0)
-        times_ns.append(region.exclusive_ns if region else 0)
+        if region is None:
+            calls.append(0)
+            times_ns.append(0)
+        else:
+            calls.append(region.calls)
+            times_ns.append(region.exclusive_ns)
     return RegionTime(calls=median_low(calls), median_ms=median(times_ns) / 1e6)
 
 

@@ -126,8 +126,11 @@ def waterfall(summary: Summary, attribution: Attribution) -> Figure:
         all_changes.append(memory_changes(attribution, unit))
     if attribution.time.end_to_end_ms is not None and _time_is_known(attribution):
         all_changes.append(time_changes(attribution, attribution.time.end_to_end_ms))
-    all_steps = [steps(attribution, changes) for changes in all_changes]
-    rows = [[step.name for step in panel_steps] for panel_steps in all_steps]
+    all_steps, rows = [], []
+    for changes in all_changes:
+        panel_steps = steps(attribution, changes)
+        all_steps.append(panel_steps)
+        rows.append([step.name for step in panel_steps])
     figure, all_axes = panels(rows, ROW_IN, LEFT_IN, RIGHT_IN)
     for axes, changes, panel_steps in zip(all_axes, all_changes, all_steps, strict=True):
         panel_title(axes, title_with_causes(changes))

@@ -241,7 +241,9 @@ def _draw_curve(axes: Axes, study: StudyRecords, recipe: Recipe, place: int) -> 
     for curve in by_seed:
         common_steps &= curve.keys()
     steps = sorted(common_steps)
-    means = [mean(curve[step] for curve in by_seed) for step in steps]
+    means = []
+    for step in steps:
+        means.append(mean(curve[step] for curve in by_seed))
     (line,) = axes.plot(
         steps, means, color=colour, linewidth=2.2, linestyle=dash, label=recipe.name
     )

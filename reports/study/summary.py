@@ -51,9 +51,9 @@ def summarise_study(study: StudyRecords) -> StudySummary:
     costs = summary_of_costs(study)
     recipes = _recipes(trainings, _best_baseline(baselines), costs)
     counts = study.trainings[0].pixel_counts  # all trainings are evaluated on the same queries
-    machines = dict.fromkeys(
-        machine(dict(training.manifest.environment)) for training in study.trainings
-    )
+    machines: dict[str, None] = {}  # as an ordered set
+    for training in study.trainings:
+        machines[machine(dict(training.manifest.environment))] = None
     return StudySummary(
         made=study.manifest.as_json(),
         costs_on=measured_on(costs),
@@ -85,8 +85,12 @@ def _recipes(
     for trained in trainings.values():
         manifest = trained.manifest
         # The dual is compared with nothing, and without a finished dual no recipe is.
+        to_dual, within, reached = {}, None, None
         reference = None if trained.name == DUAL else dual
-        to_dual = differences(reference, trained) if reference else {}
+        if reference is not None:
+            to_dual = differences(reference, trained)
+            within = _within(to_dual.get("mIoU"), dual_learned)
+            reached = convergence(trained, reference, common)
         recipes.append(
             Recipe(
                 name=trained.name,
@@ -104,8 +108,8 @@ def _recipes(
                 train_s=[training.manifest.seconds for training in trained.by_seed.values()],
                 scores=scores(trained),
                 differences=to_dual,
-                within=_within(to_dual.get("mIoU"), dual_learned) if reference else None,
-                convergence=convergence(trained, reference, common) if reference else None,
+                within=within,
+                convergence=reached,
                 cost=cost_of(trained.name, trainings, costs),
                 slices=slices(trained, reference),
                 controls=controls(trained),
@@ -154,14 +158,18 @@ def _verdict(
 
 def _ablation(name: str, trainings: Mapping[str, RecipeTrainings]) -> Ablation:
     reference, trained = trainings.get(ABLATED), trainings.get(name)
-    difference = differences(reference, trained)["mIoU"] if reference and trained else None
-    is_left_out = "added" not in ABLATIONS[name]
+    difference, essential = None, None
+    if reference and trained:
+        difference = differences(reference, trained)["mIoU"]
+    # Only a loss that was left out can be shown to be essential.
+    if "added" not in ABLATIONS[name]:
+        essential = _verdict(difference, at_most=-ESSENTIAL_POINTS)
     return Ablation(
         change=ABLATIONS[name],
         name=name,
         reference=ABLATED,
         points=difference,
-        essential=_verdict(difference, at_most=-ESSENTIAL_POINTS) if is_left_out else None,
+        essential=essential,
     )
 
 

@@ -218,21 +218,21 @@ def compare_pair(
             seeds.append(seed)
             pairs.append((training, candidate.by_seed[seed]))
     # A comparison that is refused has no pair, and so no ratio and no difference.
-    of_time = [] if "time" in refused else pairs
-    of_memory = [] if "memory" in refused else pairs
-    of_quality = [] if "quality" in refused else pairs
+    pairs_of = {}
+    for kind in ("time", "memory", "quality"):
+        pairs_of[kind] = [] if kind in refused else pairs
     return TrainingComparison(
         reference=reference.name,
         candidate=candidate.name,
         seeds=seeds,
-        step_time=_ratio(of_time, step_ms),
-        peak_memory=_ratio(of_memory, memory_of),
+        step_time=_ratio(pairs_of["time"], step_ms),
+        peak_memory=_ratio(pairs_of["memory"], memory_of),
         steps_to_mIoU=_ratio_to_target(pairs, targets.by_miou, _span_in_steps),
-        seconds_to_mIoU=_ratio_to_target(of_time, targets.by_miou, _span_in_seconds),
+        seconds_to_mIoU=_ratio_to_target(pairs_of["time"], targets.by_miou, _span_in_seconds),
         steps_to_loss=_ratio_to_target(pairs, targets.by_loss, _span_in_steps),
-        seconds_to_loss=_ratio_to_target(of_time, targets.by_loss, _span_in_seconds),
-        final=_quality_differences(of_quality, lambda training: training.final_epoch),
-        best=_quality_differences(of_quality, lambda training: training.best_epoch),
+        seconds_to_loss=_ratio_to_target(pairs_of["time"], targets.by_loss, _span_in_seconds),
+        final=_quality_differences(pairs_of["quality"], lambda training: training.final_epoch),
+        best=_quality_differences(pairs_of["quality"], lambda training: training.best_epoch),
     )
 
 
