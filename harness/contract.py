@@ -137,6 +137,9 @@ class Adapter(Protocol):
         paper(prompt_tokens, answer_tokens): the `Paper` of a query.
         prompt_tokens(sample): length of a sample's prompt, by which the warm-up on CUDA covers
             every length.
+        warm_up_key(sample): in place of it, whatever decides which work a sample starts, such as
+            the graphs that are replayed for it: a hashable value, by which the warm-up on CUDA
+            covers every kind.
     """
 
     settings: Mapping[str, Any]

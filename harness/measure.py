@@ -20,7 +20,7 @@ scored after it has stopped.
 import math
 import statistics
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -282,7 +282,8 @@ class WarmUp:
         warmup_queries: how many queries were run until the median was stable, one failed, or the
             limit was reached.
         warmup_stable: whether the median was stable.
-        warmup_lengths: how many queries were run after that, one for each further prompt length.
+        warmup_lengths: how many queries were run after that, one for each further kind of query
+            (a prompt length, say).
     """
 
     first_query_ms: float | None
@@ -296,9 +297,10 @@ def warm_up(
     samples: Sequence[Sample],
     probe: TimingProbe,
     at_most: int,
-    every_length: bool = False,
+    every_kind: bool = False,
+    timed: int | None = None,
 ) -> WarmUp:
-    """Run queries until their time is stable, then one of each prompt length that has not come up.
+    """Run queries until their time is stable, then one of each kind that has not come up.
 
     The time is stable when the median of the last three queries is within 5 % of that of the three
     before.
@@ -307,27 +309,29 @@ def warm_up(
         adapter: the model.
         samples: the queries; they are taken from the first on, and again if there are too few.
         probe: as for `measure`.
-        at_most: limit on the number of queries before the prompt lengths; 0: no warm-up.
-        every_length: whether to run each prompt length once, where the adapter knows the lengths.
-            On CUDA the first query of a length takes twice as long in the language model (kernels
-            are chosen and memory is reserved for it), and would be measured so.
+        at_most: limit on the number of queries before the further kinds; 0: no warm-up.
+        every_kind: whether to run each kind of query once, where the adapter knows the kinds. On
+            CUDA the first query of a kind takes much longer (kernels are chosen, memory is
+            reserved, graphs are captured), and would be measured so.
+        timed: how many of the samples, from the first on, will be timed; None: all.
     """
     times_ms: list[float] = []
-    further_lengths = 0
+    further_kinds = 0
+    count = len(samples) if timed is None else min(timed, len(samples))
     # A failure ends the warm-up: the timed rounds will meet the same failure, and record it.
     with suppress(Exception):
         while len(times_ms) < at_most and not _is_stable(times_ms):
-            sample = samples[len(times_ms) % len(samples)]
+            sample = samples[len(times_ms) % count]
             times_ms.append(_latency_ms(adapter, sample, probe))
-        if every_length:
-            for position in _new_lengths(adapter, samples, already_run=len(times_ms)):
+        if every_kind:
+            for position in _new_kinds(adapter, samples, count, already_run=len(times_ms)):
                 _latency_ms(adapter, samples[position], probe)
-                further_lengths += 1
+                further_kinds += 1
     return WarmUp(
         first_query_ms=times_ms[0] if times_ms else None,
         warmup_queries=len(times_ms),
         warmup_stable=_is_stable(times_ms),
-        warmup_lengths=further_lengths,
+        warmup_lengths=further_kinds,
     )
 
 
@@ -338,26 +342,29 @@ def _latency_ms(adapter: Adapter, sample: Sample, probe: TimingProbe) -> float:
     return times.latency_ns / 1e6
 
 
-def _new_lengths(adapter: Adapter, samples: Sequence[Sample], already_run: int) -> list[int]:
-    """Return the position of the first sample of each prompt length that has not been run.
+def _new_kinds(
+    adapter: Adapter, samples: Sequence[Sample], count: int, already_run: int
+) -> list[int]:
+    """Return the position of the first sample of each kind that has not been run.
 
     Positions, and not samples: a sample keeps its image, and these would all be in memory at once.
 
     Args:
-        adapter: without a `prompt_tokens` of its own, there is no such position.
+        adapter: without a `warm_up_key` or `prompt_tokens` of its own, there is no such position.
         samples: all queries.
+        count: how many of them, from the first on, are looked at.
         already_run: so many samples, from the first on, have been run.
     """
-    prompt_tokens = getattr(adapter, "prompt_tokens", None)
-    if prompt_tokens is None:
+    kind_of = getattr(adapter, "warm_up_key", None) or getattr(adapter, "prompt_tokens", None)
+    if kind_of is None:
         return []
-    seen: set[int] = set()
+    seen: set[Hashable] = set()
     positions: list[int] = []
-    for position, sample in enumerate(samples):
-        length = prompt_tokens(sample)
-        if length not in seen and position >= already_run:
+    for position in range(count):
+        kind = kind_of(samples[position])
+        if kind not in seen and position >= already_run:
             positions.append(position)
-        seen.add(length)
+        seen.add(kind)
     return positions
 
 

@@ -67,7 +67,12 @@ class CaseWorker:
         """
         timed_on_gpu = at_most > 0 and self.device.startswith("cuda")
         warm_up = measure.warm_up(
-            self.adapter, self.samples, self.probe, at_most, every_length=timed_on_gpu
+            self.adapter,
+            self.samples,
+            self.probe,
+            at_most,
+            every_kind=timed_on_gpu,
+            timed=self.settings.timed,
         )
         # After the warm-up: the threads that the libraries start in it keep all cores.
         pinned_to = cpu_pinning.pin(core if at_most > 0 else None, self.device)
@@ -119,7 +124,8 @@ class CaseWorker:
             threads: how many PyTorch may compute with, where several processes of a case share the
                 cores of a CPU; None leaves it as it is.
         """
-        config = self._completed_config()
+        timed_config = self._completed_config()
+        config = _for_run(timed_config, self.device, timed=False)
         if threads is not None and "torch" in sys.modules:  # a fake has not imported it
             sys.modules["torch"].set_num_threads(threads)
         probe = NullProbe()
@@ -130,9 +136,12 @@ class CaseWorker:
         self.adapter = self._builder()(built_config, probe)
 
         built = self._built_case()
+        settings = dict(built.settings)
         if shares_encodings:
-            built = replace(built, settings={**built.settings, "reuse": config.reuse})
-        return built
+            settings["reuse"] = config.reuse
+        if "execution" in settings:
+            settings["execution"] = timed_config.execution
+        return replace(built, settings=settings)
 
     def evaluate(self, positions: Sequence[int]) -> list[Line]:
         """Evaluate some queries as one batch; return a line for each of them."""
@@ -253,7 +262,7 @@ class CaseWorker:
             self.adapter.close()
 
     def _completed_config(self) -> Any:
-        """Return the config with the device of this machine.
+        """Return the config with what is decided on this machine, for a process that is timed.
 
         If the settings name a card, limit the process to it.
         """
@@ -261,7 +270,8 @@ class CaseWorker:
         config = self.settings.config
         if self.settings.gpu_memory and hasattr(config, "device"):
             self._limit_to_card(self.settings.gpu_memory)
-        return registry.complete(config, device=self.device, process=self.settings.process)
+        config = registry.complete(config, device=self.device, process=self.settings.process)
+        return _for_run(config, self.device, timed=True)
 
     def _device_setting(self) -> str:
         return getattr(self.settings.config, "device", "cpu")
@@ -285,6 +295,12 @@ class CaseWorker:
             warnings=tuple(getattr(self.adapter, "warnings", ())),
             parameters=plain(getattr(self.adapter, "parameters", None)),
         )
+
+
+def _for_run(config: Any, device: str, timed: bool) -> Any:
+    """Return a config as a timed or untimed process runs it, where its adapter distinguishes."""
+    for_run = getattr(config, "for_run", None)
+    return config if for_run is None else for_run(device, timed)
 
 
 def _is_virtual(config: Any) -> bool:

@@ -175,7 +175,7 @@ def test_warm_up_meets_every_prompt_length_where_it_is_asked_to():
     adapter.preprocess = lambda batch: (
         asked.extend(len(sample.query) for sample in batch) or before(batch)
     )
-    warmed = measure.warm_up(adapter, samples, probe, at_most=50, every_length=True)
+    warmed = measure.warm_up(adapter, samples, probe, at_most=50, every_kind=True)
     assert asked == [1, 1, 1, 1, 1, 2, 3, 4]
     assert (warmed.warmup_queries, warmed.warmup_lengths) == (6, 2)
     asked.clear()
