@@ -13,7 +13,7 @@ demo: .venv/.installed  ## compare the dual-encoder LISA with both shared-encode
 	$(BIN)/lisabench run tiny
 
 test: .venv/.installed  ## the GPU's alone, then two at a time; small models on few cores are fastest with one thread
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not no_clock" tests/test_cuda.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not no_clock" tests/cuda
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "no_clock and not slow"
 
 test-slow: .venv/.installed  ## simulations of many gates and sessions: how often they are right, at a known truth; and trainings by real launchers

@@ -263,7 +263,7 @@ def _refuse_impossible(options: TrainingOptions, case: LisaConfig, recipe: Recip
     is_random = case.weights == RANDOM
     if is_random:
         refuse_random_bridge(options, case, recipe)
-    if case.answer != "forced" or case.execution != "eager" or case.reuse != "off":
+    if case.answer != "forced" or case.execution not in ("auto", "eager") or case.reuse != "off":
         raise UsageError(
             "training forces the answer and runs eagerly: "
             "leave answer, execution and reuse as they are"

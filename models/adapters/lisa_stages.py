@@ -7,7 +7,8 @@
     postprocess   mask logits to boolean masks at the images' own sizes, on the host
 
 The network is in `lisa/network.py`, the two ways to answer in `lisa/generation.py`, and the ways to
-execute it in `lisa/execution.py`.
+execute it in `models/execution`; with ``execution=graphed``, the stages are those of
+`graphed_stages.py`.
 
 Axes in names: B samples, N image tokens, C channels, M masks (one per [SEG] of all answers), h and
 w the mask decoder's grids, H and W the pixels of an image.
@@ -26,10 +27,13 @@ from ...harness.contract import Paper, Prediction, Probe, Sample
 from ...harness.environment import resolve_device
 from ...harness.errors import UsageError
 from ..checkpoints.source import open_source
+from ..execution.compiled import compile_layers
+from ..execution.reuse import ReusingEncoder
+from ..execution.transfers import to_host
+from ..execution.upstream import image_tokens_refresher, run_as_original, sam_view_on_host
 from ..lisa import costs
 from ..lisa.config import LisaConfig
 from ..lisa.encoders import Features
-from ..lisa.execution import ReusingEncoder, image_tokens_refresher, prepare
 from ..lisa.forced_prompt import forced_ids
 from ..lisa.generation import Answers, Generation, generate, scripted_answer, teacher_force
 from ..lisa.network import LisaModel, Prompt, split_at_image
@@ -126,8 +130,11 @@ class Lisa:
             case, source, self.device, self.dtype, views
         )
         self.parameters = {name: parameters(part) for name, part in self.model.parts().items()}
-        # Last, because it changes modules in place: it compiles layers, or adds hooks to them.
-        prepare(self.model, case.execution, case.answer)
+        # Last, because modules are changed in place.
+        if case.execution == "compiled":
+            compile_layers(self.model, case.answer)
+        elif case.execution == "upstream":
+            run_as_original(self.model, case.answer)
 
     def _generation_settings(self) -> Generation:
         length = self.case.max_new_tokens
@@ -182,6 +189,8 @@ class Lisa:
         return [view_by_image[sample.image_id] for sample in samples]
 
     def _view(self, name: str, sample: Sample) -> Tensor:
+        if self.case.execution == "upstream" and name == "sam_frame":
+            return sam_view_on_host(self._preprocessor, sample.image)
         return torch.from_numpy(self._preprocessor(name, sample.image))
 
     def _prompt_ids(self, sample: Sample) -> list[int]:
@@ -286,14 +295,16 @@ class Lisa:
             for logits_Mhw, size_HW in zip(logits_by_sample, inputs.sizes_HW, strict=True):
                 masks_HW.append(self._union_of_masks(logits_Mhw, size_HW))
         with self.probe.region("postprocess.copy"):
-            # One copy for the whole batch: on CUDA, every copy makes the host wait for the GPU.
-            ious = decoded.iou_M1[:, 0].tolist()
+            # All at once: on CUDA, the host waits for the GPU.
+            iou_M = decoded.iou_M1[:, 0].float()  # NumPy has no bf16
+            *masks_on_host, iou_on_host_M = to_host([*masks_HW, iou_M])
+            ious = iou_on_host_M.tolist()
             predictions = []
             first = 0
-            for i, mask_HW in enumerate(masks_HW):
+            for i, mask_HW in enumerate(masks_on_host):
                 sample_ious = ious[first : first + answers.seg_counts[i]]
                 first += answers.seg_counts[i]
-                prediction = self._prediction(mask_HW.cpu().numpy(), sample_ious, answers, i)
+                prediction = self._prediction(mask_HW, sample_ious, answers, i)
                 predictions.append(prediction)
             return predictions
 

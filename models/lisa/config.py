@@ -4,7 +4,7 @@ Cheap to import: no torch here, so that a suite can be checked before anything i
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -59,8 +59,11 @@ class LisaConfig:
         quantized: ``llm`` is the language model without its head, ``sam`` is SAM's image encoder; a
             part that the variant lacks is skipped. ``upstream`` is the original's set: the language
             model with its head, the projector and the projection of [SEG], computing in fp16.
-        execution: ``eager``, ``compiled``, or ``upstream``: as the original runs, as a control,
-            which never has a KV cache.
+        execution: ``graphed`` replays each stage as a CUDA graph, so that the model is measured and
+            not its host; ``eager`` launches kernel by kernel; ``compiled`` does so after compiling
+            the layers; ``upstream`` runs as the original does, as a control, and never has a KV
+            cache. ``auto`` is ``graphed`` where a case is timed on a GPU and can be captured, and
+            ``eager`` elsewhere; see `for_run`.
         answer: ``forced`` gives the model its answer, as the original's validation does;
             ``generated`` lets it write one.
         max_new_tokens: the most tokens of a generated answer.
@@ -100,7 +103,7 @@ class LisaConfig:
             "llm+clip+sam",
             "upstream",
         ),
-        "execution": ("eager", "compiled", "upstream"),
+        "execution": ("auto", "graphed", "eager", "compiled", "upstream"),
         "answer": ("forced", "generated"),
         "kv_cache": ("on", "off"),
         "reuse": ("off", "on"),
@@ -120,7 +123,7 @@ class LisaConfig:
     precision: str = "fp32"
     quantization: str = "none"
     quantized: str = "llm"
-    execution: str = "eager"
+    execution: str = "auto"
     answer: str = "forced"
     max_new_tokens: int = 512
     kv_cache: Switch = "on"
@@ -141,6 +144,12 @@ class LisaConfig:
         self._check_vision()
         self._check_quantization()
         self._check_answer()
+        if self.execution == "graphed" and self._not_captured is not None:
+            setting, value = self._not_captured
+            raise UsageError(
+                f"execution=graphed cannot replay {setting}={value};"
+                f" set execution to eager, or change {setting}"
+            )
         if not self.weights:
             raise UsageError("weights is empty; give a folder, a hub id, packaged, or random")
 
@@ -195,6 +204,37 @@ class LisaConfig:
                 "conditioning=described reads a state of the query and generates nothing; "
                 "set answer=forced"
             )
+
+    @property
+    def _not_captured(self) -> tuple[str, str] | None:
+        """The setting for which no graph can be captured, and its value; None if all can.
+
+        A generated answer ends where it likes, an image's encoding is reused or not, and LLM.int8
+        looks for large activations: in each case the host decides while a query runs.
+        """
+        if self.answer == "generated":
+            return "answer", self.answer
+        if self.reuse == "on":
+            return "reuse", self.reuse
+        if self.quantization == "int8":
+            return "quantization", self.quantization
+        return None
+
+    def for_run(self, device: str, timed: bool) -> "LisaConfig":
+        """Return the settings as a process of a run builds them: without ``execution=auto``.
+
+        Args:
+            device: where the process runs, ``cpu`` or ``cuda``.
+            timed: whether times or memory are measured. The quality pass is not timed: it evaluates
+                batches of other sizes, for which capturing graphs would not pay.
+        """
+        execution = self.execution
+        if execution == "auto":
+            is_captured = device.startswith("cuda") and self._not_captured is None
+            execution = "graphed" if is_captured else "eager"
+        if execution == "graphed" and not timed:
+            execution = "eager"
+        return replace(self, execution=execution)
 
     @property
     def sizes(self) -> Preset:

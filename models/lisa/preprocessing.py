@@ -77,6 +77,10 @@ class Preprocessor:
         batch = self._processors[view](image_HW3, input_data_format="channels_last")
         return batch["pixel_values"][0]
 
+    def processor(self, view: str) -> Processor:
+        """Return transformers' processor of one view, with its settings."""
+        return self._processors[view]
+
     def pixels(self, view: str, picture: Image) -> np.ndarray:
         """Return one view before it is normalised: uint8 [3, side, side].
 

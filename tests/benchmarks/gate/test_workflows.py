@@ -203,7 +203,7 @@ def test_the_steps_of_the_ci_workflow_are_commands_of_the_makefile_that_work(tmp
     assert calls_of(calls["ruff"]) == [["check", "."], ["format", "--check", "."]]
     assert calls_of(calls["pyright"]) == [[]]
     two_at_a_time = ["--numprocesses", "2", "--dist", "worksteal"]
-    alone = ["-m", "not no_clock", "tests/test_cuda.py"]
+    alone = ["-m", "not no_clock", "tests/cuda"]
     beside_others = [*two_at_a_time, "-m", "no_clock and not slow"]
     simulations = [*two_at_a_time, "-m", "slow"]
     assert calls_of(calls["python"]) == [

@@ -6,7 +6,7 @@ import torch
 from lisas import Regions, decoded, lisa, noise, predict
 from torch._dynamo.utils import counters
 
-from lisabench.models.lisa import execution
+from lisabench.models.execution import compiled
 
 pytestmark = [pytest.mark.no_clock, pytest.mark.usefixtures("shallow_module")]
 
@@ -39,7 +39,7 @@ def test_every_stage_of_a_generated_answer_is_traced_for_compiling(
 ) -> None:
     # All of compiling but the kernels, which take most of the time. CLIP is compiled above, kernels
     # and all, so this one is without it.
-    monkeypatch.setattr(execution, "BACKEND", "aot_eager")
+    monkeypatch.setattr(compiled, "BACKEND", "aot_eager")
     compiled_and_eager(vision="sam", answer="generated", max_new_tokens=5)
     # The prefill and the tokens after it, SAM's windowed and its global layer, the mask decoder.
     assert counters["stats"]["unique_graphs"] >= 5

@@ -1,0 +1,132 @@
+"""The LISA adapter with ``execution=graphed``: its stages are CUDA graphs.
+
+The host only hands over pixels and token ids and receives masks, so that the time of a query is the
+model's and not the host's. The network is the one of `lisa_stages`, on the same weights; what is
+done differently is in `models/execution`.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from ...harness.contract import Probe, Sample
+from ..execution.compiled import can_compile
+from ..execution.device_preprocessing import SIZES_KEPT, DevicePreprocessor
+from ..execution.graphed import GraphedNetwork, padded_length, prompt_batch
+from ..execution.graphs import GraphPool
+from ..execution.transfers import to_device
+from ..lisa.config import LisaConfig
+from ..lisa.encoders import Features
+from ..lisa.generation import Answers
+from .lisa_stages import Decoded, Lisa
+
+
+NOT_COMPILED = (
+    "its CUDA graphs are of uncompiled layers, which are slower, because Triton is not installed:"
+    " pip install triton"
+)
+
+
+@dataclass(frozen=True)
+class GraphedInputs:
+    """A batch of samples: what `preprocess` returns.
+
+    Attributes:
+        encoder_inputs: on the device, by name, the views that the encoders read,
+            [B, 3, side, side], and the maps between their grids, [B, h, w, 2].
+        samples: whose prompts are made while the GPU encodes the images.
+        sizes_HW: height and width of each sample's image, in pixels.
+    """
+
+    encoder_inputs: dict[str, Tensor]
+    samples: Sequence[Sample]
+    sizes_HW: list[tuple[int, int]]
+
+
+class GraphedLisa(Lisa):
+    """A LISA under test whose stages are CUDA graphs; its arguments are those of `Lisa`."""
+
+    def __init__(self, case: LisaConfig, probe: Probe) -> None:
+        super().__init__(case, probe)
+        compiled = can_compile(self.device)
+        if self.device == "cuda" and not compiled:
+            self.warnings = (*self.warnings, NOT_COMPILED)
+        pool = GraphPool(self.device)
+        self._network = GraphedNetwork(self.model, pool, compiled)
+        self._on_device = DevicePreprocessor(
+            self.model.preset, self.model.encoder.views, pool, self.device, self.dtype, compiled
+        )
+        # A map takes longer to compute than to copy, and a data set has few sizes.
+        self._maps = lru_cache(maxsize=SIZES_KEPT)(self._maps_of_size)
+
+    def _maps_of_size(self, size_HW: tuple[int, int]) -> Mapping[str, Tensor]:
+        maps = self.model.encoder.maps(size_HW)
+        return {name: to_device(places.numpy(), self.device) for name, places in maps.items()}
+
+    def warm_up_key(self, sample: Sample) -> tuple[int, tuple[int, ...]]:
+        """Return what of a sample decides which graphs are replayed: its padded length, its size.
+
+        The first query of each takes much longer, since its graphs are captured.
+        """
+        length = padded_length(self.prompt_tokens(sample), self.model.preset.llama.context)
+        return length, sample.image.shape[:2]
+
+    @torch.inference_mode()
+    def preprocess(self, samples: Sequence[Sample]) -> GraphedInputs:
+        """Return the encoders' views of all samples, on the device."""
+        with self.probe.region("preprocess.image"):
+            sizes_HW = [sample.image.shape[:2] for sample in samples]
+            encoder_inputs: dict[str, list[Tensor]] = defaultdict(list)
+            for sample, size_HW in zip(samples, sizes_HW, strict=True):
+                views = self._on_device(sample.image)
+                for name, tensor in (views | self._maps(size_HW)).items():
+                    # The next image overwrites the view of this one.
+                    is_last = len(encoder_inputs[name]) + 1 == len(samples)
+                    encoder_inputs[name].append(tensor if is_last else tensor.clone())
+            batches = {}
+            for name, of_samples in encoder_inputs.items():
+                single = len(of_samples) == 1
+                batches[name] = of_samples[0][None] if single else torch.stack(of_samples)
+        return GraphedInputs(batches, samples, sizes_HW)
+
+    @torch.inference_mode()
+    def vision(self, inputs: GraphedInputs) -> Features:
+        """Return image tokens [B, N, C] and mask embeddings [B, C, h, w]."""
+        return self._network.vision(inputs.encoder_inputs)
+
+    @torch.inference_mode()
+    def llm(self, inputs: GraphedInputs, features: Features) -> Answers:
+        """Return the [SEG] embedding of each answer, which is given.
+
+        The prompts are made here and not before: the host does it while the GPU is still busy with
+        the images.
+
+        Raises:
+            UsageError: a prompt exceeds the language model's context.
+        """
+        preset = self.model.preset
+        ids_by_sample = [self._prompt_ids(sample) for sample in inputs.samples]
+        prompts = prompt_batch(
+            ids_by_sample, preset.clip.image_tokens, preset.llama.context, self.device
+        )
+        embedding_BC = self._network.seg_embedding(prompts, features.image_tokens_BNC)
+        one_mask_each = [1] * len(prompts.lengths)
+        return Answers(embedding_BC, one_mask_each, prompts.lengths)
+
+    @torch.inference_mode()
+    def decoder(
+        self,
+        inputs: GraphedInputs,  # noqa: ARG002  (the contract's signature)
+        features: Features,
+        answers: Answers,
+    ) -> Decoded:
+        """Return one mask per query."""
+        assert answers.seg_embedding_MC is not None  # an answer that is given has its [SEG]
+        logits_Mhw, iou_M1 = self._network.decode(
+            features.mask_embedding_BChw, answers.seg_embedding_MC
+        )
+        return Decoded(logits_Mhw, iou_M1)

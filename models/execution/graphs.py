@@ -1,0 +1,104 @@
+"""Functions of tensors, captured as CUDA graphs.
+
+A stage of a LISA launches hundreds to thousands of GPU kernels. Launched one by one from Python,
+they leave a fast GPU idle for most of a query, and the time of a query is the host's. Captured once
+and replayed, they are a single launch.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# CUDA asks for a few calls before a capture: libraries allocate workspaces and choose kernels in
+# the first ones, and compiled layers are compiled.
+CALLS_BEFORE_CAPTURE = 3
+
+Shapes = tuple[torch.Size, ...]
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A function captured for inputs of certain shapes.
+
+    Attributes:
+        graph: replays it.
+        inputs: the tensors that it reads.
+        outputs: the tensors that it writes; the next replay overwrites them.
+    """
+
+    graph: torch.cuda.CUDAGraph
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+class GraphPool:
+    """Makes functions whose graphs share one pool of memory.
+
+    Sharing is safe when the functions are called one after the other, each with what those before
+    it returned, and a function's results are used up before it is called again: a query's stages do
+    exactly that.
+
+    Args:
+        device: ``cuda`` or ``cpu``; on a CPU, functions are called as they are.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.captures = device.startswith("cuda")
+        self._handle: Any = torch.cuda.graph_pool_handle() if self.captures else None
+
+    def graphed(self, function: Callable[..., tuple[Tensor, ...]]) -> "GraphedFunction":
+        """Return the function, captured on its first call with inputs of each shape."""
+        return GraphedFunction(function, self)
+
+    def capture(
+        self, function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...]
+    ) -> Captured:
+        """Capture one call.
+
+        Args:
+            function: of tensors; neither it nor what it calls may wait for the GPU.
+            inputs: of the shapes to capture for.
+        """
+        static_inputs = tuple(tensor.clone() for tensor in inputs)
+        graph = torch.cuda.CUDAGraph()
+        # Not on the default stream, on which nothing can be captured.
+        side_stream = torch.cuda.Stream()
+        side_stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side_stream):
+            for _ in range(CALLS_BEFORE_CAPTURE):
+                function(*static_inputs)
+            # Not by `torch.cuda.graph`, which collects garbage first: a third of a second for each
+            # of the sizes of a data set's images. Other threads, such as NVML's readers, may call
+            # CUDA meanwhile.
+            graph.capture_begin(pool=self._handle, capture_error_mode="thread_local")
+            try:
+                outputs = function(*static_inputs)
+            finally:
+                graph.capture_end()
+        torch.cuda.current_stream().wait_stream(side_stream)
+        return Captured(graph, static_inputs, outputs)
+
+
+class GraphedFunction:
+    """A function of tensors that is replayed as one CUDA graph for each shape of its inputs."""
+
+    def __init__(self, function: Callable[..., tuple[Tensor, ...]], pool: GraphPool) -> None:
+        self._function = function
+        self._pool = pool
+        self._captured: dict[Shapes, Captured] = {}
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the function's outputs, which the next call overwrites."""
+        if not self._pool.captures:
+            return self._function(*inputs)
+        shapes = tuple(tensor.shape for tensor in inputs)
+        if shapes not in self._captured:
+            self._captured[shapes] = self._pool.capture(self._function, inputs)
+        captured = self._captured[shapes]
+        for static, given in zip(captured.inputs, inputs, strict=True):
+            static.copy_(given, non_blocking=True)
+        captured.graph.replay()
+        return captured.outputs

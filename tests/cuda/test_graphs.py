@@ -1,0 +1,95 @@
+"""Stages as CUDA graphs, on a GPU. Skipped where there is none."""
+
+import numpy as np
+import pytest
+import torch
+from lisas import decoded, noise, predict
+
+from lisabench.harness.clock import CudaClock
+from lisabench.harness.contract import STAGES
+from lisabench.harness.passes import gpu_busy, synchronised
+from lisabench.harness.probe import NullProbe
+from lisabench.models.adapters.lisa import build
+from lisabench.models.lisa.config import LisaConfig
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+
+QUERIES = [
+    noise(),
+    noise("a longer query than the one before it, about another image", (131, 40), 1),
+    noise("a third image, larger than both, so that its pixels need a new buffer", (400, 300), 2),
+]
+
+
+def lisa(**settings):
+    return build(LisaConfig(device="cuda", **settings), NullProbe())
+
+
+@pytest.fixture
+def _exact_float32(monkeypatch):
+    """Convolutions without TF32: its rounding to 10 bits turns a last bit into 1e-3."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+@pytest.mark.usefixtures("_exact_float32")
+@pytest.mark.parametrize("vision", ["dual", "clip", "sam"])
+def test_replayed_graphs_give_what_eager_stages_give(vision):
+    eager, graphed = (
+        lisa(vision=vision, execution="eager"),
+        lisa(vision=vision, execution="graphed"),
+    )
+    # Forth and back: every graph is captured, replayed, and replayed after others.
+    for query in (*QUERIES, *QUERIES[::-1]):
+        _, expected = decoded(eager, query)
+        _, found = decoded(graphed, query)
+        spread = expected.logits_Mhw.std()
+        assert (expected.logits_Mhw - found.logits_Mhw).abs().max() < 1e-4 * spread
+    for expected, found in zip(predict(eager, *QUERIES), predict(graphed, *QUERIES), strict=True):
+        np.testing.assert_array_equal(expected.mask_HW, found.mask_HW)
+
+
+@pytest.mark.usefixtures("_exact_float32")
+@pytest.mark.parametrize("vision", ["dual", "clip"])
+def test_in_bf16_graphs_are_no_further_from_float32_than_eager_stages(vision):
+    exact = lisa(vision=vision, execution="eager")
+    errors = {}
+    for execution in ("eager", "graphed"):
+        adapter = lisa(vision=vision, execution=execution, precision="bf16")
+        of_queries = []
+        for query in QUERIES:
+            difference = decoded(adapter, query)[1].logits_Mhw.float()
+            difference -= decoded(exact, query)[1].logits_Mhw
+            of_queries.append(difference.square().mean().item())
+        errors[execution] = np.sqrt(np.mean(of_queries))
+    assert errors["graphed"] < 1.2 * errors["eager"]
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(192, 64), (1024, 320)])
+def test_one_kernel_dequantises_nf4_to_the_same_weights_as_bitsandbytes(rows, columns):
+    bnb = pytest.importorskip("bitsandbytes")
+    pytest.importorskip("triton")
+    from lisabench.models.execution.nf4 import Linear4bit
+    from lisabench.models.lisa.quantize import Quantization, quantize_part
+
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(columns, rows, device="cuda", dtype=torch.bfloat16)
+    nf4 = Quantization("nf4", frozenset({"llm"}), torch.bfloat16)
+    quantized = quantize_part(layer, "llm", nf4)
+    identity = torch.eye(columns, device="cuda", dtype=torch.bfloat16)
+    quantized.bias = None
+    # A product with the identity returns the weights themselves.
+    found = Linear4bit(quantized)(identity).t()
+    expected = bnb.functional.dequantize_4bit(quantized.weight.data, quantized.weight.quant_state)
+    assert torch.equal(found, expected.to(torch.bfloat16))
+
+
+def test_the_gpu_is_at_work_for_most_of_a_stage_that_is_one_graph():
+    adapter = lisa(execution="graphed", precision="bf16")
+    decoded(adapter, QUERIES[0])  # captures
+    busy = gpu_busy(adapter, [QUERIES[0]], CudaClock())
+    waited = synchronised(adapter, QUERIES[0], CudaClock())
+    assert set(busy["stages_ns"]) == set(STAGES)
+    for stage in ("vision", "llm", "decoder"):
+        at_work_ns, stage_ns = busy["stages_ns"][stage], waited["stages_ns"][stage]
+        # The rest is the launch and the host's wait.
+        assert 0.5 * stage_ns < at_work_ns < stage_ns
