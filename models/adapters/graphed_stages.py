@@ -24,7 +24,6 @@ from ..lisa.encoders import Features
 from ..lisa.generation import Answers
 from .lisa_stages import Decoded, Lisa
 
-
 NOT_COMPILED = (
     "its CUDA graphs are of uncompiled layers, which are slower, because Triton is not installed:"
     " pip install triton"
