@@ -108,7 +108,7 @@ def gpu_busy(adapter: Adapter, samples: Sequence[Sample], clock: Clock) -> dict[
 
     stages: dict[str, list[Span]] = {}
     work: list[Span] = []
-    for event in profiler.events():
+    for event in profiler.events() or ():
         span = Span(event.time_range.start, event.time_range.end)
         is_on_gpu = event.device_type.name == "CUDA"
         if event.name not in STAGES:

@@ -5,6 +5,9 @@ model's and not the host's. The network is the one of `lisa_stages`, on the same
 done differently is in `models/execution`.
 """
 
+# The stages take what this adapter's own stages return, and not what `Lisa`'s do.
+# pyright: reportIncompatibleMethodOverride=false
+
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -82,7 +85,7 @@ class GraphedLisa(Lisa):
             encoder_inputs: dict[str, list[Tensor]] = defaultdict(list)
             for sample, size_HW in zip(samples, sizes_HW, strict=True):
                 views = self._on_device(sample.image)
-                for name, tensor in (views | self._maps(size_HW)).items():
+                for name, tensor in {**views, **self._maps(size_HW)}.items():
                     # The next image overwrites the view of this one.
                     is_last = len(encoder_inputs[name]) + 1 == len(samples)
                     encoder_inputs[name].append(tensor if is_last else tensor.clone())

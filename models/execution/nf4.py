@@ -10,6 +10,9 @@ for each block of 64 weights; a scale is ``code2[q2] * scale2 + offset`` with an
 scale2 for each 256 blocks.
 """
 
+# Triton comes with PyTorch for CUDA only, and takes a kernel's grid in brackets.
+# pyright: reportMissingImports=false, reportIndexIssue=false
+
 from typing import Any
 
 import torch

@@ -13,10 +13,16 @@ Axes: B images, H and W the grid of tokens, L tokens of a window (or of the whol
 n heads, d channels of a head, K rows and columns of a window, R distances between them.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.models.sam.modeling_sam import SamVisionEncoder, SamVisionLayer
+from transformers.models.sam.modeling_sam import (
+    SamVisionAttention,
+    SamVisionEncoder,
+    SamVisionLayer,
+)
 
 # Fused attention is fastest, or exists at all, for head dimensions that are multiples of 8; and so
 # are products.
@@ -25,14 +31,16 @@ MULTIPLE = 8
 
 def replace_layers(encoder: SamVisionEncoder) -> None:
     """Replace every layer of an encoder in place by a `SamLayer` on the same weights."""
-    grid = encoder.config.image_size // encoder.config.patch_size
+    config: Any = encoder.config
+    grid = config.image_size // config.patch_size
     keys_by_side: dict[int, Tensor] = {}
-    for i, layer in enumerate(encoder.layers):
+    layers: Any = encoder.layers
+    for i, layer in enumerate(layers):
         side = layer.window_size or grid
         if side not in keys_by_side:
             weight = layer.layer_norm1.weight
             keys_by_side[side] = one_hot_places(side).to(weight.device, weight.dtype)
-        encoder.layers[i] = SamLayer(layer, grid, keys_by_side[side])
+        layers[i] = SamLayer(layer, grid, keys_by_side[side])
 
 
 def one_hot_places(side: int) -> Tensor:
@@ -92,7 +100,7 @@ class SamLayer(nn.Module):
             is_token_HW1[:grid, :grid] = True
             self._is_token_HW1 = is_token_HW1.to(device)
 
-    def _position_table(self, attention: nn.Module) -> Tensor:
+    def _position_table(self, attention: SamVisionAttention) -> Tensor:
         """Return the vectors of all relative positions: rows, then columns, [d, R].
 
         They are multiplied by the square root of d, because attention divides every product by it;
@@ -155,7 +163,9 @@ class SamLayer(nn.Module):
         # The product, its bias and GELU as one kernel. cuBLAS has GELU's approximation by tanh,
         # which differs by up to 5e-4: less than a rounding to bf16, which this way saves.
         rows = normed_BHWC.flatten(0, 2)
-        activated = torch._addmm_activation(first.bias, rows, first.weight.t(), use_gelu=True)
+        activated = torch.ops.aten._addmm_activation(
+            first.bias, rows, first.weight.t(), use_gelu=True
+        )
         return self.mlp.lin2(activated).view_as(normed_BHWC)
 
 
