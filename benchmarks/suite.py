@@ -11,7 +11,7 @@ plan: {processes: 3}           see `Plan`. `timed_queries` (48): the first so ma
                                are evaluated for quality, once for each case, `quality_batch` (8) at
                                a time; 0: there is no quality pass, and scores are of the timed
                                queries
-metrics: [gIoU, cIoU]          quality columns of the report's table
+metrics: [gIoU, cIoU]          which scores the report's table shows, a row each
 defaults: {adapter: lisa}      settings that all cases share
 cases: {NAME: {adapter: NAME, SETTING: VALUE}}
 groups: {NAME: [CASE, ...]}    for cases that do not all fit at once, or do not all have one

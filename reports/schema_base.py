@@ -126,7 +126,7 @@ class AnswerSpread(Strict):
     )
 
 
-class RegionTime(Strict):
+class RegionMedians(Strict):
     """One named region of a query, such as ``vision.clip``."""
 
     calls: Count = Field(description="Median number of times that a query enters the region.")
@@ -135,7 +135,7 @@ class RegionTime(Strict):
     )
 
 
-class StageTime(RegionTime):
+class StageTime(RegionMedians):
     """One stage: the exclusive times of its regions added up.
 
     `calls` is of its region that is entered most.
@@ -205,7 +205,7 @@ class Time(Strict):
         description="Median of that time's share of the end-to-end time."
     )
     stages: dict[str, StageTime] = Field(description="By stage, in the order in which they run.")
-    regions: dict[str, RegionTime] = Field(description="By region, such as vision.clip.")
+    regions: dict[str, RegionMedians] = Field(description="By region, such as vision.clip.")
     outliers: Count = Field(
         description="Records farther from the median than ten standard deviations, each 1.4826 "
         "times the median absolute deviation: flagged, never dropped."

@@ -12,11 +12,11 @@ from ...harness.records.run import Run, read_run
 from .. import formatting, markdown
 from ..pages import INSTRUMENTS, REPORT, SUMMARY, write_page
 from . import figures, gallery, tables, waterfall
-from .arithmetic import roofline_table, roofline_text, split_table
 from .attribution_tables import attribution_tables
 from .claims_table import claims_table
 from .confounds import settings_that_differ
 from .headline import headline
+from .memory_and_roofline import roofline_table, roofline_text, split_table
 from .schema import Case, Summary
 from .summary import write_summary
 from .training_claims import trainings_section

@@ -23,7 +23,7 @@ from ..schema_base import (
     Cold,
     Memory,
     Quality,
-    RegionTime,
+    RegionMedians,
     Slice,
     StageMemory,
     StageTime,
@@ -31,10 +31,10 @@ from ..schema_base import (
     Time,
 )
 from ..times import PREPROCESS
-from .arithmetic import StagePasses, largest, memory_split, stage_passes
 from .attribution import attribute
 from .claims import claim_result
 from .comparison import case_group, compare, twins_of
+from .memory_and_roofline import StagePasses, largest, memory_split, stage_passes
 from .schema import Case, QualityPass, Roofline, Summary, TrainingRun
 from .training_claims import compared_trainings
 from .trivial_baselines import against_trivial_baselines
@@ -207,7 +207,7 @@ def _time(records: CaseRecords, passes: Mapping[str, StagePasses]) -> Time:
         stages[stage] = _stage_time(stage, timed, passes.get(stage, StagePasses()))
     regions = {}
     for name in _regions(timed):
-        regions[name] = _region_time(name, timed)
+        regions[name] = _region_medians(name, timed)
     return Time(
         clock=records.entry.clock,
         n=len(timed),
@@ -271,7 +271,7 @@ def _stage_time(stage: str, timed: Sequence[QueryRecord], passes: StagePasses) -
     )
 
 
-def _region_time(name: str, timed: Sequence[QueryRecord]) -> RegionTime:
+def _region_medians(name: str, timed: Sequence[QueryRecord]) -> RegionMedians:
     calls, times_ns = [], []
     for query in timed:
         region = query.regions.get(name)
@@ -281,7 +281,7 @@ def _region_time(name: str, timed: Sequence[QueryRecord]) -> RegionTime:
         else:
             calls.append(region.calls)
             times_ns.append(region.exclusive_ns)
-    return RegionTime(calls=median_low(calls), median_ms=median(times_ns) / 1e6)
+    return RegionMedians(calls=median_low(calls), median_ms=median(times_ns) / 1e6)
 
 
 # Memory

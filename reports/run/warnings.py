@@ -12,8 +12,8 @@ from ...harness.records.run import CaseRecords
 from ..formatting import answer_spread, listed
 from ..peaks import NO_START, lacks_start
 from ..schema_base import AgainstTrivialBaseline
-from .arithmetic import unexpected_weights
 from .confounds import confounds, without_difference
+from .memory_and_roofline import unexpected_weights
 from .schema import Attribution, Case, Comparison
 from .trivial_baselines import not_surely_better, refused
 

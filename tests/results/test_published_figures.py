@@ -292,8 +292,9 @@ SENTENCES = [
     ),
     Sentence(
         RESULTS,
-        "NF4 is {} of the change with CLIP's encoder shared, where sharing is {} and they overlap "
-        "by {}.",
+        "NF4 alone saves {} of what both save together. Sharing alone saves {} of it. The two add "
+        "up to more than the whole: NF4 alone also shrinks SAM's encoder, which sharing removes, "
+        "and this saving of {} is counted twice.",
         lambda: [
             memory_share(NEW, "clip-nf4", part)
             for part in ("quantization", "vision", "interaction")

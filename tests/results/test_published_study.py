@@ -165,8 +165,9 @@ def sentences_of_document(records: StudyRecords, summary: StudySummary) -> list[
         f"does not improve `sam` ({by_pair(summary, 'sam-decoder', 'sam')}), but does improve "
         "`clip` "
         f"({by_pair(summary, 'clip-decoder', 'clip')})",
-        f"BCE {losses['clip-no-bce']}, Dice {losses['clip-no-dice']}, IoU {losses['clip-no-iou']} "
-        "points of mIoU",
+        "This changes its mIoU, in points: "
+        f"without BCE {losses['clip-no-bce']}, without Dice {losses['clip-no-dice']}, "
+        f"without IoU {losses['clip-no-iou']}.",
         f"The dual has a gIoU of {formatting.score(dual.scores['gIoU'].score)}. With the words of "
         "another query it has "
         f"{blind['query-blind']}, with another image {blind['image-blind']}, with another image "

@@ -33,8 +33,8 @@ from lisabench.harness.records.run import SAMPLES, CaseRecords, MemoryRecord, Pa
 from lisabench.models import registry
 from lisabench.models.adapters import lisa
 from lisabench.models.lisa import config
-from lisabench.reports.run import arithmetic
-from lisabench.reports.run.arithmetic import (
+from lisabench.reports.run import memory_and_roofline
+from lisabench.reports.run.memory_and_roofline import (
     StagePasses,
     memory_split,
     stage_passes,
@@ -273,7 +273,7 @@ def test_a_cell_of_the_ceilings_reads_floor_over_time(tmp_path):
     }
     lines = [waited("dual", 0, f"scene-000{i}", vision=44.1) for i in range(3)]
     summary = written(tmp_path, lines, dual={"paper": paper, "settings": ON_GPU})
-    table = arithmetic.roofline_table(summary)
+    table = memory_and_roofline.roofline_table(summary)
     assert cells(table, "dual") == ["17 % (7.60 of 44.1 ms)", "n/a", "n/a"]
     assert "| sam |" not in table and "GPU at work" not in table
 
@@ -282,7 +282,7 @@ def test_the_gpu_is_at_work_for_its_busy_times_over_the_time_of_a_query(tmp_path
     paper = asdict(on_paper(100)) | {"flops": {"llm": 4e11}, "traffic_bytes": {"llm": 0}}
     lines = [waited("dual", 0, "", "profiled", vision=10, llm=6)]
     summary = written(tmp_path, lines, dual={"paper": paper, "settings": ON_GPU})
-    table = arithmetic.roofline_table(summary)
+    table = memory_and_roofline.roofline_table(summary)
     end_to_end_ms = summary.cases[0].time.end_to_end_ms  # drawn around 64 ms
     assert "GPU at work" in table.splitlines()[0]
     assert cells(table, "dual")[0] == f"{1600 / end_to_end_ms:.0f} %"
@@ -303,7 +303,7 @@ def test_the_table_of_memory_has_the_columns_that_are_known_of_any_case(tmp_path
         "weights_bytes": 25 * MIB,
     }
     write_lines(tmp_path / "memory.jsonl", [row])
-    table = arithmetic.split_table(summarise(read_run(tmp_path)))
+    table = memory_and_roofline.split_table(summarise(read_run(tmp_path)))
     assert [cell.strip() for cell in table.splitlines()[0].strip("|").split("|")] == [
         "MiB",
         "weights",
@@ -315,9 +315,9 @@ def test_the_table_of_memory_has_the_columns_that_are_known_of_any_case(tmp_path
 def test_where_nothing_is_known_there_is_no_table(tmp_path):
     summary = written(tmp_path)
     assert (
-        arithmetic.split_table(summary),
-        arithmetic.roofline_table(summary),
-        arithmetic.roofline_text({}),
+        memory_and_roofline.split_table(summary),
+        memory_and_roofline.roofline_table(summary),
+        memory_and_roofline.roofline_text({}),
     ) == ("",) * 3
 
 
@@ -326,7 +326,7 @@ def test_ceilings_are_told_in_words():
         matrix_flops_per_s={"float32": 5e13, "bfloat16": 4e14}, bandwidth_bytes_per_s=2e12
     )
     words = "cuda: 50.00 TFLOP/s in float32, 400.00 TFLOP/s in bfloat16; 2,000 GB/s"
-    assert arithmetic.roofline_text({"cuda": found}) == words
+    assert memory_and_roofline.roofline_text({"cuda": found}) == words
 
 
 # Comparison by synchronised times
