@@ -173,8 +173,8 @@ def sentences_of_document(records: StudyRecords, summary: StudySummary) -> list[
         f"{blind['query-blind']}, with another image {blind['image-blind']}, with another image "
         "for the language model "
         f"alone {blind['llm-blind']}. The best trivial baseline has {formatting.score(floor)}",
-        f"for {course.encoder_steps:,} steps the encoders learn alone",
-        f"for {course.guided_steps} a head prompts the mask decoder",
+        f"For {course.encoder_steps:,} steps, only the encoders learn",
+        f"For {course.guided_steps} steps, the mask decoder gets its prompts from an auxiliary",
         f"a dual took {median(dual.train_s):.0f} s, a variant {min(seconds):.0f} to "
         f"{max(seconds):.0f} s",
     ]
