@@ -20,11 +20,12 @@ from ...harness.contract import Probe, Sample
 from ..execution.compiled import can_compile
 from ..execution.device_preprocessing import SIZES_KEPT, DevicePreprocessor
 from ..execution.graphed import GraphedNetwork, padded_length, prompt_batch
+from ..execution.graphed_generation import CachedLanguageModel, GraphedForward, room_for
 from ..execution.graphs import GraphPool
 from ..execution.transfers import to_device
 from ..lisa.config import LisaConfig
 from ..lisa.encoders import Features
-from ..lisa.generation import Answers
+from ..lisa.generation import Answers, generate
 from .lisa_stages import Decoded, Lisa
 
 NOT_COMPILED = (
@@ -57,10 +58,16 @@ class GraphedLisa(Lisa):
         compiled = can_compile(self.device)
         if self.device == "cuda" and not compiled:
             self.warnings = (*self.warnings, NOT_COMPILED)
-        pool = GraphPool(self.device)
-        self._network = GraphedNetwork(self.model, pool, compiled)
+        self._pool = GraphPool(self.device)
+        self._network = GraphedNetwork(self.model, self._pool, compiled)
+        self._cached_llms: dict[tuple[int, int], CachedLanguageModel] = {}
         self._on_device = DevicePreprocessor(
-            self.model.preset, self.model.encoder.views, pool, self.device, self.dtype, compiled
+            self.model.preset,
+            self.model.encoder.views,
+            self._pool,
+            self.device,
+            self.dtype,
+            compiled,
         )
         # A map takes longer to compute than to copy, and a data set has few sizes.
         self._maps = lru_cache(maxsize=SIZES_KEPT)(self._maps_of_size)
@@ -102,33 +109,43 @@ class GraphedLisa(Lisa):
 
     @torch.inference_mode()
     def llm(self, inputs: GraphedInputs, features: Features) -> Answers:
-        """Return the [SEG] embedding of each answer, which is given.
+        """Return the [SEG] embeddings [M, C] of all answers, forced or generated.
 
         The prompts are made here and not before: the host does it while the GPU is still busy with
         the images.
 
         Raises:
-            UsageError: a prompt exceeds the language model's context.
+            UsageError: a prompt and its answer exceed the language model's context.
         """
         preset = self.model.preset
         ids_by_sample = [self._prompt_ids(sample) for sample in inputs.samples]
         prompts = prompt_batch(
             ids_by_sample, preset.clip.image_tokens, preset.llama.context, self.device
         )
-        embedding_BC = self._network.seg_embedding(prompts, features.image_tokens_BNC)
-        one_mask_each = [1] * len(prompts.lengths)
-        return Answers(embedding_BC, one_mask_each, prompts.lengths)
+        image_tokens_BNC = features.image_tokens_BNC
+        if self._generation is None:
+            embedding_BC = self._network.seg_embedding(prompts, image_tokens_BNC)
+            one_mask_each = [1] * len(prompts.lengths)
+            return Answers(embedding_BC, one_mask_each, prompts.lengths)
 
-    @torch.inference_mode()
-    def decoder(
-        self,
-        inputs: GraphedInputs,  # noqa: ARG002  (the contract's signature)
-        features: Features,
-        answers: Answers,
-    ) -> Decoded:
-        """Return one mask per query."""
-        assert answers.seg_embedding_MC is not None  # an answer that is given has its [SEG]
-        logits_Mhw, iou_M1 = self._network.decode(
-            features.mask_embedding_BChw, answers.seg_embedding_MC
-        )
+        padded = prompts.ids_BL.shape[1]
+        room = room_for(padded, self._generation.max_new_tokens, preset.llama.context)
+        llm = self._cached_llm(len(prompts.lengths), room)
+        forward = GraphedForward(llm, prompts, image_tokens_BNC, self.probe)
+        return generate(self.model, forward, prompts.lengths, self._generation, self.probe)
+
+    def _cached_llm(self, batch: int, room: int) -> CachedLanguageModel:
+        if (batch, room) not in self._cached_llms:
+            self._cached_llms[batch, room] = CachedLanguageModel(
+                self.model, self._pool, batch, room
+            )
+        return self._cached_llms[batch, room]
+
+    def _decode(self, embedding_MChw: Tensor, seg_embedding_MC: Tensor) -> Decoded:
+        logits_Mhw, iou_M1 = self._network.decode(embedding_MChw, seg_embedding_MC)
         return Decoded(logits_Mhw, iou_M1)
+
+    def close(self) -> None:
+        """Free the model's memory, with that of the graphs."""
+        del self._network, self._on_device, self._cached_llms, self._pool
+        super().close()

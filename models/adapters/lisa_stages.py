@@ -35,7 +35,15 @@ from ..lisa import costs
 from ..lisa.config import LisaConfig
 from ..lisa.encoders import Features
 from ..lisa.forced_prompt import forced_ids
-from ..lisa.generation import Answers, Generation, generate, scripted_answer, teacher_force
+from ..lisa.generation import (
+    Answers,
+    Generation,
+    eager_forward,
+    generate,
+    prompt_lengths,
+    scripted_answer,
+    teacher_force,
+)
 from ..lisa.network import LisaModel, Prompt, split_at_image
 from ..lisa.parts import DTYPES, parameters
 from ..lisa.preprocessing import Preprocessor, collated
@@ -255,7 +263,11 @@ class Lisa:
                 self.model.encoder, inputs.encoder_inputs, self.probe
             )
             generation = replace(generation, refresh_image_tokens=refresher)
-        return generate(self.model, inputs.prompts, image_tokens_BNC, generation, self.probe)
+        forward = eager_forward(
+            self.model, inputs.prompts, image_tokens_BNC, generation, self.probe
+        )
+        lengths = prompt_lengths(inputs.prompts, image_tokens_BNC)
+        return generate(self.model, forward, lengths, generation, self.probe)
 
     @torch.inference_mode()
     def decoder(
@@ -280,7 +292,11 @@ class Lisa:
             for sample_Chw, count in zip(embedding_BChw, answers.seg_counts, strict=True):
                 repeated.append(sample_Chw.expand(count, -1, -1, -1))
             embedding_MChw = torch.cat(repeated)
-        logits_Mhw, iou_M1 = self.model.decode(embedding_MChw, answers.seg_embedding_MC, self.probe)
+        return self._decode(embedding_MChw, answers.seg_embedding_MC)
+
+    def _decode(self, embedding_MChw: Tensor, seg_embedding_MC: Tensor) -> Decoded:
+        """Return the masks of embeddings that belong together, one mask each."""
+        logits_Mhw, iou_M1 = self.model.decode(embedding_MChw, seg_embedding_MC, self.probe)
         return Decoded(logits_Mhw, iou_M1)
 
     @torch.inference_mode()

@@ -143,32 +143,68 @@ class GraphedNetwork:
         self, ids_BL: Tensor, image_at_BL: Tensor, last_B: Tensor, image_tokens_BNC: Tensor
     ) -> tuple[Tensor, ...]:
         llm = self._model.llm.model
-        words_BLC = llm.embed_tokens(ids_BL)
-        channels = words_BLC.shape[-1]
-        token_BLC = image_at_BL.clamp(min=0)[..., None].expand(-1, -1, channels)
-        image_BLC = image_tokens_BNC.gather(1, token_BLC)
-        is_image_BL1 = (image_at_BL != NO_IMAGE_TOKEN)[..., None]
-        embedded_BLC = torch.where(is_image_BL1, image_BLC, words_BLC)
-
-        states_BLC = prefill(llm, embedded_BLC)
-        last_B1C = last_B[:, None, None].expand(-1, 1, channels)
-        last_BC = states_BLC.gather(1, last_B1C)[:, 0]
+        embedded_BLC = embed(llm, ids_BL, image_at_BL, image_tokens_BNC)
+        last_BC = at(last_B, prefill(llm, embedded_BLC))
         return (self._model.seg_projection(last_BC),)
 
     def _decode(self, mask_embedding_MChw: Tensor, seg_embedding_MC: Tensor) -> tuple[Tensor, ...]:
         return self._model.decode(mask_embedding_MChw, seg_embedding_MC, NullProbe())
 
 
-def prefill(llm: LlamaModel, embedded_BLC: Tensor) -> Tensor:
-    """Return the last layer's state at every token, [B, L, C], without a cache or a mask.
+def embed(llm: LlamaModel, ids_BL: Tensor, image_at_BL: Tensor, image_tokens_BNC: Tensor) -> Tensor:
+    """Return the language model's input for a `PromptBatch`: [B, L, C]."""
+    words_BLC = llm.embed_tokens(ids_BL)
+    token_BLC = image_at_BL.clamp(min=0)[..., None].expand_as(words_BLC)
+    image_BLC = image_tokens_BNC.gather(1, token_BLC)
+    is_image_BL1 = (image_at_BL != NO_IMAGE_TOKEN)[..., None]
+    return torch.where(is_image_BL1, image_BLC, words_BLC)
 
-    transformers' own loop builds a mask when it is compiled or captured, and hands a cache to each
-    layer, for which every layer would be compiled by itself.
+
+def at(position_B: Tensor, states_BLC: Tensor) -> Tensor:
+    """Return the state of each sequence at one position: [B, C]."""
+    index_B1C = position_B[:, None, None].expand(-1, 1, states_BLC.shape[-1])
+    return states_BLC.gather(1, index_B1C)[:, 0]
+
+
+def prefill(llm: LlamaModel, embedded_BLC: Tensor, caches: Sequence[Any] | None = None) -> Tensor:
+    """Return the last layer's state at every token of some prompts: [B, L, C].
+
+    Args:
+        llm: the language model.
+        embedded_BLC: its input.
+        caches: receive the keys and values, one for each layer; None keeps none.
     """
     length = embedded_BLC.shape[1]
     positions_1L = torch.arange(length, device=embedded_BLC.device)[None]
-    rotations = llm.rotary_emb(embedded_BLC, position_ids=positions_1L)
+    return run_layers(llm, embedded_BLC, positions_1L, caches)
+
+
+def run_layers(
+    llm: LlamaModel,
+    embedded_BLC: Tensor,
+    positions_BL: Tensor,
+    caches: Sequence[Any] | None = None,
+    mask_B11K: Tensor | None = None,
+) -> Tensor:
+    """Return the last layer's state at every token: [B, L, C].
+
+    transformers' own loop builds a mask when it is compiled or captured, and hands all layers one
+    cache, for which every layer would be compiled by itself.
+
+    Args:
+        llm: the language model.
+        embedded_BLC: its input.
+        positions_BL: of the tokens, or [1, L] where all sequences have the same.
+        caches: as transformers' layers call them, one for each layer.
+        mask_B11K: which keys are seen; None: those of the tokens before, and a token's own.
+    """
+    rotations = llm.rotary_emb(embedded_BLC, position_ids=positions_BL)
     hidden_BLC = embedded_BLC
-    for layer in llm.layers:
-        hidden_BLC = layer(hidden_BLC, position_embeddings=rotations)
+    for i, layer in enumerate(llm.layers):
+        hidden_BLC = layer(
+            hidden_BLC,
+            attention_mask=mask_B11K,
+            position_embeddings=rotations,
+            past_key_values=None if caches is None else caches[i],
+        )
     return llm.norm(hidden_BLC)

@@ -10,7 +10,7 @@ Axes: B prompts, N image tokens, L tokens, C channels, M masks, T tokens of an a
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -83,14 +83,30 @@ def teacher_force(
     return Answers(embedding_BC, one_mask_each, prompt_lengths(prompts, image_tokens_BNC))
 
 
-def generate(
+class Forward(Protocol):
+    """The language model as `generate` runs it over a batch of prompts and growing answers."""
+
+    def prefill(self) -> Tensor:
+        """Compute the prompts and return the state at the end of each: [B, C]."""
+        ...
+
+    def step(self, tokens_B: Tensor) -> Tensor:
+        """Append a token to each sequence and return the state at it: [B, C]."""
+        ...
+
+    def cache_bytes(self) -> int:
+        """Return the bytes of the keys and values that are kept by now."""
+        ...
+
+
+def eager_forward(
     model: LisaModel,
     prompts: Sequence[Prompt],
     image_tokens_BNC: Tensor,
     settings: Generation,
     probe: Probe,
-) -> Answers:
-    """Generate answers token by token, each token the likeliest, until every answer has ended.
+) -> Forward:
+    """Return the language model over a batch, with or without a KV cache.
 
     Args:
         model: the network.
@@ -100,8 +116,26 @@ def generate(
         probe: times the regions.
     """
     forward_type = _CachedForward if settings.cached else _FullForward
-    forward = forward_type(model, prompts, image_tokens_BNC, settings, probe)
-    answers = [_Answer(settings) for _ in prompts]
+    return forward_type(model, prompts, image_tokens_BNC, settings, probe)
+
+
+def generate(
+    model: LisaModel,
+    forward: Forward,
+    prompt_tokens: Sequence[int],
+    settings: Generation,
+    probe: Probe,
+) -> Answers:
+    """Generate answers token by token, each token the likeliest, until every answer has ended.
+
+    Args:
+        model: the network.
+        forward: its language model over the prompts of a batch.
+        prompt_tokens: length of each prompt, image tokens included.
+        settings: of the generation.
+        probe: times the regions.
+    """
+    answers = [_Answer(settings) for _ in prompt_tokens]
     states_BC = forward.prefill()
     for step in range(settings.max_new_tokens):
         with probe.region("llm.head"):
@@ -127,7 +161,7 @@ def generate(
     return Answers(
         seg_embedding_MC,
         seg_counts=[len(answer.seg_states) for answer in answers],
-        prompt_tokens=prompt_lengths(prompts, image_tokens_BNC),
+        prompt_tokens=list(prompt_tokens),
         ids=[answer.ids for answer in answers],
         kv_cache_bytes=forward.cache_bytes(),
     )

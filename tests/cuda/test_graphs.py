@@ -64,6 +64,19 @@ def test_in_bf16_graphs_are_no_further_from_float32_than_eager_stages(vision):
     assert errors["graphed"] < 1.2 * errors["eager"]
 
 
+@pytest.mark.usefixtures("_exact_float32")
+def test_replayed_steps_generate_what_eager_steps_generate():
+    settings = {"vision": "clip", "answer": "generated", "max_new_tokens": 12}
+    eager = lisa(**settings, execution="eager")
+    graphed = lisa(**settings, execution="graphed")
+    for query in (*QUERIES, *QUERIES[::-1]):
+        expected, masks = decoded(eager, query)
+        found, found_masks = decoded(graphed, query)
+        assert found.ids == expected.ids
+        spread = masks.logits_Mhw.std()
+        assert (masks.logits_Mhw - found_masks.logits_Mhw).abs().max() < 1e-4 * spread
+
+
 @pytest.mark.parametrize(("rows", "columns"), [(192, 64), (1024, 320)])
 def test_one_kernel_dequantises_nf4_to_the_same_weights_as_bitsandbytes(rows, columns):
     bnb = pytest.importorskip("bitsandbytes")

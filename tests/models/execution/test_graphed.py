@@ -98,7 +98,7 @@ def test_a_kind_of_query_is_its_padded_length_and_its_images_size() -> None:
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"answer": "generated"}, "answer=generated"),
+        ({"answer": "generated", "kv_cache": "off"}, "kv_cache=off"),
         ({"reuse": "on"}, "reuse=on"),
         ({"quantization": "int8"}, "quantization=int8"),
     ],
@@ -127,6 +127,12 @@ def test_timed_cases_on_a_gpu_are_graphed_unless_set_otherwise(
     execution: str, device: str, timed: bool, expected: str
 ) -> None:
     assert LisaConfig(execution=execution).for_run(device, timed).execution == expected
+
+
+def test_generated_answers_are_graphed_only_where_it_is_asked_for() -> None:
+    assert LisaConfig(answer="generated").for_run("cuda", timed=True).execution == "eager"
+    asked = LisaConfig(answer="generated", execution="graphed")
+    assert asked.for_run("cuda", timed=True).execution == "graphed"
 
 
 def test_auto_is_recorded_as_what_was_built() -> None:
