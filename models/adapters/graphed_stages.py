@@ -58,6 +58,7 @@ class GraphedLisa(Lisa):
         compiled = can_compile(self.device)
         if self.device == "cuda" and not compiled:
             self.warnings = (*self.warnings, NOT_COMPILED)
+        self.settings = {**self.settings, "compiled": compiled}
         self._pool = GraphPool(self.device)
         self._network = GraphedNetwork(self.model, self._pool, compiled)
         self._cached_llms: dict[tuple[int, int], CachedLanguageModel] = {}

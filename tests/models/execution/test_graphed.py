@@ -137,4 +137,5 @@ def test_generated_answers_are_graphed_only_where_it_is_asked_for() -> None:
 
 def test_auto_is_recorded_as_what_was_built() -> None:
     assert lisa().settings["execution"] == "eager"
-    assert lisa(execution="graphed").settings["execution"] == "graphed"
+    graphed = lisa(execution="graphed").settings
+    assert (graphed["execution"], graphed["compiled"]) == ("graphed", False)
