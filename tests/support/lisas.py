@@ -13,6 +13,7 @@ from torch import nn
 from lisabench.harness.contract import Prediction, Sample
 from lisabench.models.adapters.lisa import build
 from lisabench.models.adapters.lisa_stages import Decoded, Lisa
+from lisabench.models.execution.pillow_resampling import PillowResize
 from lisabench.models.lisa.config import LisaConfig
 from lisabench.models.lisa.generation import Answers
 
@@ -82,3 +83,8 @@ def on_meta(_: str, build: Callable[[], nn.Module]) -> nn.Module:
     """Build a part without memory for its weights, to count what it has."""
     with torch.device("meta"):
         return build()
+
+
+def uncompiled_resize(device: str, _: bool) -> PillowResize:
+    """Return what resizes without compiling: to stand in for `PillowResize`."""
+    return PillowResize(device)

@@ -3,16 +3,17 @@
 import numpy as np
 import pytest
 import torch
-from lisas import Regions, decoded, lisa, noise, predict
+from lisas import Regions, decoded, lisa, noise, predict, uncompiled_resize
 from torch._dynamo.utils import counters
 
 from lisabench.harness.errors import UsageError
 from lisabench.models.adapters import graphed_stages
+from lisabench.models.execution import compiled, device_preprocessing
 from lisabench.models.execution.graphed import BUCKET, NO_IMAGE_TOKEN, padded_length, prompt_batch
 from lisabench.models.lisa.config import LisaConfig
 from lisabench.models.lisa.tokenizer import IMAGE_ID
 
-pytestmark = pytest.mark.no_clock
+pytestmark = [pytest.mark.no_clock, pytest.mark.usefixtures("shallow_module")]
 
 VARIANTS = [
     {"vision": "dual"},
@@ -51,12 +52,21 @@ def test_the_stages_are_whole_and_have_no_regions_inside_but_the_copies() -> Non
     assert set(probe.calls) == {"preprocess.image", "postprocess.resize", "postprocess.copy"}
 
 
+@pytest.mark.parametrize(
+    "backend",
+    # All of compiling but the kernels, which take most of the time; and all.
+    ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)],
+)
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method")
-@pytest.mark.usefixtures("shallow")
-def test_compiled_layers_are_shared_and_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_layers_are_shared_and_change_nothing(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch._dynamo.reset()
     counters["stats"].clear()
+    monkeypatch.setattr(compiled, "BACKEND", backend)
     monkeypatch.setattr(graphed_stages, "can_compile", lambda _: True)
+    if backend != "inductor":  # which alone makes kernels of the resizing
+        monkeypatch.setattr(device_preprocessing, "PillowResize", uncompiled_resize)
     eager, graphed = lisa(vision="clip"), lisa(vision="clip", execution="graphed")
     for query in (SHORT, LONG):
         (_, masks), (_, found) = decoded(eager, query), decoded(graphed, query)

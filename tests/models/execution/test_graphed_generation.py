@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from lisas import Regions, decoded, lisa, noise
+from lisas import Regions, decoded, lisa, noise, uncompiled_resize
 from torch._dynamo.utils import counters
 
 from lisabench.models.adapters import graphed_stages
 from lisabench.models.adapters.lisa_stages import Lisa
-from lisabench.models.execution import compiled
+from lisabench.models.execution import compiled, device_preprocessing
 from lisabench.models.execution.graphed_generation import ROOM, room_for
 
 pytestmark = [pytest.mark.no_clock, pytest.mark.usefixtures("shallow_module")]
@@ -83,12 +83,13 @@ def test_the_layers_of_a_step_share_what_is_compiled(monkeypatch: pytest.MonkeyP
     # All of compiling but the kernels, which take most of the time.
     monkeypatch.setattr(compiled, "BACKEND", "aot_eager")
     monkeypatch.setattr(graphed_stages, "can_compile", lambda _: True)
-    monkeypatch.setattr(torch, "compile", lambda function, **_: function)  # of the resizing
+    monkeypatch.setattr(device_preprocessing, "PillowResize", uncompiled_resize)
     torch._dynamo.reset()
     counters["stats"].clear()
     adapter = lisa(vision="clip", answer="generated", max_new_tokens=3, execution="graphed")
     for query in (SHORT, LONG, SHORT):
         decoded(adapter, query)
     # A layer of CLIP, a layer in the prefill and in a step, and the mask decoder.
-    assert counters["stats"]["unique_graphs"] <= 5
+    # The mask decoder takes up to three. Without sharing there would be three more.
+    assert 4 <= counters["stats"]["unique_graphs"] <= 6
     torch._dynamo.reset()
