@@ -66,7 +66,7 @@ def _problems_of_cases(claim: Claim, references: Mapping[str, str]) -> Iterator[
         yield f"compares {reference} with itself; name another reference"
     # Only cases that are measured in turn meet the same drift of the machine. Each group has one
     # reference, so two cases with the same reference are of one group.
-    is_time = (claim.quantity or "").startswith("time.")
+    is_time = (claim.quantity or "").startswith(("time.", "throughput."))
     if is_time and references[reference] != references[claim.candidate]:
         yield (
             f"compares the time of {reference} and {claim.candidate}, which are not measured in "

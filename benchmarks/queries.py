@@ -5,6 +5,7 @@ from typing import Any
 
 from ..datasets.reasonseg import ReasonSeg
 from ..datasets.scenes.cache import embedded
+from ..harness.errors import UsageError
 from .resolved_suite import ResolvedSuite
 
 
@@ -17,7 +18,8 @@ class Queries:
             the data itself.
         root: the folder as the user named it; None for generated scenes.
         count: how many queries there are.
-        timed: how many of them, from the first on, the timed rounds take.
+        timed: how many of them, from the first on, the timed rounds take: whole batches only, since
+            a query has another time in a smaller batch.
         scored: how many of them, from the first on, the quality pass takes; 0 where there is none.
         fingerprint: digest of annotations and images, so that a run is never resumed over other
             data.
@@ -38,6 +40,7 @@ class Queries:
 
         Raises:
             DataError: an annotation cannot be read.
+            UsageError: the queries to be timed do not fill a batch.
         """
         data, plan, split = suite.data, suite.plan, suite.split
         if data.root is None:
@@ -51,12 +54,18 @@ class Queries:
         samples = ReasonSeg(**reader)
 
         count = len(samples)
+        timed = min(plan.timed_queries, count)
+        if timed < plan.batch:
+            raise UsageError(
+                f"a batch has {plan.batch} queries, but only {timed} are to be timed; make "
+                "plan.batch smaller, or provide more queries (plan.timed_queries, and the data)"
+            )
         scored = count if plan.quality_queries is None else min(plan.quality_queries, count)
         return cls(
             reader=reader,
             root=str(data.root) if data.root else None,
             count=count,
-            timed=min(plan.timed_queries, count),
+            timed=timed - timed % plan.batch,
             scored=scored,
             fingerprint=samples.fingerprint(),
             description=description,

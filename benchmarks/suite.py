@@ -7,7 +7,8 @@ reference: dual                the case that the others are compared with
 data: {count: 48}              scenes that the package generates, or root: FOLDER in ReasonSeg's
                                format
 plan: {processes: 3}           see `Plan`. `timed_queries` (48): the first so many queries are
-                               timed, in every process; `quality_queries` (all): the first so many
+                               timed, in every process, `batch` (1) at a time: more than 1 measures
+                               throughput; `quality_queries` (all): the first so many
                                are evaluated for quality, once for each case, `quality_batch` (8) at
                                a time; 0: there is no quality pass, and scores are of the timed
                                queries
@@ -77,6 +78,11 @@ class Plan(Strict):
     block: int = Field(
         default=8, gt=0, description="queries in a row before the next case takes its turn"
     )
+    batch: int = Field(
+        default=1,
+        gt=0,
+        description="queries that the timed rounds evaluate at once; more than 1: throughput",
+    )
     timed_queries: int = Field(
         default=48, gt=0, description="queries that every process is timed with, at most"
     )
@@ -88,7 +94,9 @@ class Plan(Strict):
     quality_batch: int = Field(
         default=8, gt=0, description="queries that the quality pass evaluates at once"
     )
-    warmup: int = Field(default=12, ge=0, description="most queries to warm up with, per process")
+    warmup: int = Field(
+        default=12, ge=0, description="most queries, or batches, to warm up with, per process"
+    )
     memory_processes: int = Field(
         default=3, ge=0, description="fresh processes per case for the memory pass; 0: none"
     )

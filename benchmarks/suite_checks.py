@@ -1,5 +1,7 @@
 """Check a suite before anything is loaded or measured: its names are known, and its parts agree."""
 
+import math
+
 from ..harness import metrics
 from ..harness.errors import UsageError, unknown
 from ..harness.memory import card_bytes
@@ -23,6 +25,7 @@ def check_definition(suite: Suite) -> None:
     if suite.reference not in suite.cases:
         raise unknown("case as reference", suite.reference, suite.cases)
     _check_groups(suite)
+    _check_batch(suite)
     _check_memory_pass(suite)
     for metric in suite.metrics:
         if metric not in metrics.METRICS:
@@ -58,6 +61,20 @@ def _check_groups(suite: Suite) -> None:
         raise UsageError(
             f"suite {suite.name}: each case belongs to exactly one group, "
             f"which is not so for {where}"
+        )
+
+
+def _check_batch(suite: Suite) -> None:
+    """Check that a block of the timed rounds is made of whole batches.
+
+    A smaller batch at the end of each block would have another time for each of its queries.
+    """
+    batch, block = suite.plan.batch, suite.plan.block
+    if block % batch:
+        whole_blocks = math.ceil(block / batch) * batch
+        raise UsageError(
+            f"suite {suite.name}: a block of {block} queries is no whole number of batches of "
+            f"{batch}; set plan.block to a multiple of plan.batch, such as {whole_blocks}"
         )
 
 

@@ -104,6 +104,9 @@ class Prediction:
 class Paper:
     """What one query should cost by arithmetic ("on paper"), to set beside what was measured.
 
+    An adapter returns it for a query that is evaluated alone. The record of a run that evaluates
+    batches holds one query's share of the traffic, and the KV caches of a whole batch.
+
     Attributes:
         weight_bytes: bytes of each part of the model in memory.
         kv_cache_bytes: bytes of keys and values of the prompt and the answer.

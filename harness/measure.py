@@ -5,12 +5,15 @@ Each stage is a region of a probe, and the probe decides what is measured:
 
     pass        function            probe           what it reads
     warm-up     `warm_up`           `TimingProbe`   times, which only decide when the model is warm
-    timing      `measure`           `TimingProbe`   the clock, at both ends of each region
+    timing      `measure_batch`     `TimingProbe`   the clock, at both ends of each region
     quality     `evaluate`          `NullProbe`     nothing; a batch of queries at once
     memory      `measure_memory`    `MemoryProbe`   the peak memory of each stage
 
-The passes are separate, because the time of a batch says little about one query, and because
+The passes are separate, because the quality pass may share work between queries, and because
 reading memory takes time itself. Two more passes, for GPUs only, are in `passes.py`.
+
+A timed batch holds one query, as a user who waits for an answer would send it, or several, which
+measures throughput. All passes but that of quality then evaluate batches of this size.
 
 The end-to-end time of a query runs from decoded pixels in the host's memory to a mask of the
 image's size in the host's memory. So the image is decoded before the clock starts, and the mask is
@@ -52,12 +55,6 @@ class Failure(NamedTuple):
     reason: str
 
 
-def predict(adapter: Adapter, sample: Sample, probe: Probe) -> Prediction:
-    """Take one query through the five stages and return the prediction."""
-    (prediction,) = predict_batch(adapter, [sample], probe)
-    return prediction
-
-
 def predict_batch(adapter: Adapter, samples: Sequence[Sample], probe: Probe) -> list[Prediction]:
     """Take several queries through the five stages at once.
 
@@ -88,31 +85,53 @@ def predict_batch(adapter: Adapter, samples: Sequence[Sample], probe: Probe) -> 
 def measure(
     adapter: Adapter, sample: Sample, probe: TimingProbe, keep_mask: bool = False
 ) -> dict[str, Any]:
-    """Time one query, score its mask, and return its record.
+    """Time one query, score its mask, and return its record: `measure_batch` of one query."""
+    kept = masks.ALL_MASKS if keep_mask else masks.NO_MASK
+    (record,) = measure_batch(adapter, [sample], probe, kept)
+    return record
 
-    A query that fails has a record too: with a status and a reason, without a time, and with IoU 0.
+
+def measure_batch(
+    adapter: Adapter,
+    samples: Sequence[Sample],
+    probe: TimingProbe,
+    kept: masks.KeptMasks = masks.NO_MASK,
+) -> list[dict[str, Any]]:
+    """Time some queries that are evaluated at once, score their masks, and return their records.
+
+    The times of a record are its query's share: those of the batch, divided by its queries. A query
+    that fails has a record too: with a status and a reason, without a time, and with IoU 0. If a
+    batch fails, all of its queries have failed: nobody knows what the others alone would have
+    taken.
 
     Args:
         adapter: the model.
-        sample: the query.
+        samples: the queries of the batch.
         probe: the adapter was built with it, so that both use one clock.
-        keep_mask: whether the record holds the mask.
+        kept: of which queries the record keeps the mask.
 
     Returns:
-        The fields of a line of ``samples.jsonl`` that the query itself determines. The session adds
-        its own, such as the case and the process. `records.query.QueryRecord` explains every field.
+        For each query the fields of a line of ``samples.jsonl`` that the batch itself determines.
+        The session adds its own, such as the case, the process and the size of its batches.
+        `records.query.QueryRecord` explains every field.
 
     Raises:
-        DataError: the image or the annotation cannot be read, which is no failure of the model.
+        DataError: an image or an annotation cannot be read, which is no failure of the model.
     """
-    _read_data(sample)
+    for sample in samples:
+        _read_data(sample)
     try:
         with probe.query() as times:
-            prediction = predict(adapter, sample, probe)
-        outcome = _outcome_fields(prediction, sample, keep_mask)
+            predictions = predict_batch(adapter, samples, probe)
+        records = []
+        for sample, prediction in zip(samples, predictions, strict=True):
+            times_of_query = _time_fields(times, len(samples))
+            outcome = _outcome_fields(prediction, sample, kept.has(sample.id))
+            records.append(_query_fields(sample) | times_of_query | outcome)
+        return records
     except Exception as error:
-        return failed_measurement(sample, classify(error))
-    return _query_fields(sample) | _time_fields(times) | outcome
+        failure = classify(error)
+        return [failed_measurement(sample, failure) for sample in samples]
 
 
 def evaluate(
@@ -129,8 +148,8 @@ def evaluate(
 
     Returns:
         For each query the fields of a line of ``quality.jsonl`` that the query itself determines:
-        those of `measure` without times, and `batch`, the number of queries that were evaluated at
-        once.
+        those of `measure_batch` without times, and `batch`, the number of queries that were
+        evaluated at once.
 
     Raises:
         DataError: an image or an annotation cannot be read, which is no failure of the model.
@@ -157,7 +176,7 @@ def evaluate(
 
 
 def failed_measurement(sample: Sample, failure: Failure) -> dict[str, Any]:
-    """Return the record of `measure` for a query that failed, or whose process was lost."""
+    """Return a record of `measure_batch` for a query that failed, or whose process was lost."""
     no_times = {
         "latency_ns": None,
         "host_ns": None,
@@ -171,6 +190,12 @@ def failed_measurement(sample: Sample, failure: Failure) -> dict[str, Any]:
 def failed_evaluation(sample: Sample, failure: Failure) -> dict[str, Any]:
     """Return the record of `evaluate` for a query that failed alone, or whose process was lost."""
     return _query_fields(sample) | {"batch": 1} | _failure_fields(sample, failure)
+
+
+def decode_images(samples: Iterable[Sample]) -> None:
+    """Decode the images of a batch, which the samples keep, before anything of it is measured."""
+    for sample in samples:
+        _ = sample.image
 
 
 def _read_data(sample: Sample) -> None:
@@ -199,8 +224,13 @@ def _query_fields(sample: Sample) -> dict[str, Any]:
     }
 
 
-def _time_fields(times: QueryTimes) -> dict[str, Any]:
-    """Return the times of a record, with a warning where too much time is outside the stages."""
+def _time_fields(times: QueryTimes, queries: int) -> dict[str, Any]:
+    """Return the times of a record, with a warning where too much time is outside the stages.
+
+    Args:
+        times: of the batch.
+        queries: how many queries the batch has.
+    """
     share = times.unattributed_ns / times.latency_ns if times.latency_ns else 0.0
     # Below 0 the stages took longer than the whole query: the clock or the adapter is broken.
     warnings = []
@@ -208,7 +238,7 @@ def _time_fields(times: QueryTimes) -> dict[str, Any]:
         warnings.append(
             f"{share:.1%} of the query's time is unattributed: it is outside the stages"
         )
-    return times.as_record() | {"warnings": warnings}
+    return times.share(queries).as_record() | {"warnings": warnings}
 
 
 def _outcome_fields(prediction: Prediction, sample: Sample, keep_mask: bool) -> dict[str, Any]:
@@ -276,6 +306,8 @@ def classify(error: Exception) -> Failure:
 class WarmUp:
     """How a case was warmed up. Never part of its results.
 
+    Where queries are evaluated in batches, each number is of whole batches.
+
     Attributes:
         first_query_ms: time of the first query ever, lazy initialisation included; None where it
             failed.
@@ -299,33 +331,36 @@ def warm_up(
     at_most: int,
     every_kind: bool = False,
     timed: int | None = None,
+    batch: int = 1,
 ) -> WarmUp:
-    """Run queries until their time is stable, then one of each kind that has not come up.
+    """Run batches until their time is stable, then one of each kind that has not come up.
 
-    The time is stable when the median of the last three queries is within 5 % of that of the three
-    before.
+    The time is stable when the median of the last three batches is within 5 % of that of the three
+    before. A batch is a single query unless `batch` is larger.
 
     Args:
         adapter: the model.
         samples: the queries; they are taken from the first on, and again if there are too few.
-        probe: as for `measure`.
-        at_most: limit on the number of queries before the further kinds; 0: no warm-up.
-        every_kind: whether to run each kind of query once, where the adapter knows the kinds. On
-            CUDA the first query of a kind takes much longer (kernels are chosen, memory is
-            reserved, graphs are captured), and would be measured so.
+        probe: as for `measure_batch`.
+        at_most: limit on the number of batches before the further kinds; 0: no warm-up.
+        every_kind: whether to run each kind of batch once, where the adapter knows the kinds of
+            queries. On CUDA the first query of a kind takes much longer (kernels are chosen, memory
+            is reserved, graphs are captured), and would be measured so.
         timed: how many of the samples, from the first on, will be timed; None: all.
+        batch: how many queries are evaluated at once.
     """
     times_ms: list[float] = []
     further_kinds = 0
     count = len(samples) if timed is None else min(timed, len(samples))
+    batches = [range(start, min(start + batch, count)) for start in range(0, count, batch)]
     # A failure ends the warm-up: the timed rounds will meet the same failure, and record it.
     with suppress(Exception):
         while len(times_ms) < at_most and not _is_stable(times_ms):
-            sample = samples[len(times_ms) % count]
-            times_ms.append(_latency_ms(adapter, sample, probe))
+            positions = batches[len(times_ms) % len(batches)]
+            times_ms.append(_latency_ms(adapter, samples, positions, probe))
         if every_kind:
-            for position in _new_kinds(adapter, samples, count, already_run=len(times_ms)):
-                _latency_ms(adapter, samples[position], probe)
+            for positions in _new_kinds(adapter, samples, batches, already_run=len(times_ms)):
+                _latency_ms(adapter, samples, positions, probe)
                 further_kinds += 1
     return WarmUp(
         first_query_ms=times_ms[0] if times_ms else None,
@@ -335,37 +370,42 @@ def warm_up(
     )
 
 
-def _latency_ms(adapter: Adapter, sample: Sample, probe: TimingProbe) -> float:
-    _ = sample.image  # decoded before the clock starts, as in `measure`
+def _latency_ms(
+    adapter: Adapter, samples: Sequence[Sample], positions: Iterable[int], probe: TimingProbe
+) -> float:
+    """Return the time of the batch of the samples at some positions."""
+    batch = [samples[position] for position in positions]
+    decode_images(batch)
     with probe.query() as times:
-        predict(adapter, sample, probe)
+        predict_batch(adapter, batch, probe)
     return times.latency_ns / 1e6
 
 
 def _new_kinds(
-    adapter: Adapter, samples: Sequence[Sample], count: int, already_run: int
-) -> list[int]:
-    """Return the position of the first sample of each kind that has not been run.
+    adapter: Adapter, samples: Sequence[Sample], batches: Sequence[range], already_run: int
+) -> list[range]:
+    """Return the positions of the first batch of each kind that has not been run.
 
     Positions, and not samples: a sample keeps its image, and these would all be in memory at once.
 
     Args:
-        adapter: without a `warm_up_key` or `prompt_tokens` of its own, there is no such position.
+        adapter: without a `warm_up_key` or `prompt_tokens` of its own, there is no such batch.
         samples: all queries.
-        count: how many of them, from the first on, are looked at.
-        already_run: so many samples, from the first on, have been run.
+        batches: the positions of the batches that will be timed.
+        already_run: so many batches, from the first on, have been run.
     """
     kind_of = getattr(adapter, "warm_up_key", None) or getattr(adapter, "prompt_tokens", None)
     if kind_of is None:
         return []
     seen: set[Hashable] = set()
-    positions: list[int] = []
-    for position in range(count):
-        kind = kind_of(samples[position])
-        if kind not in seen and position >= already_run:
-            positions.append(position)
+    new: list[range] = []
+    for number, positions in enumerate(batches):
+        # Which work a batch starts depends on all of its queries, such as on their longest prompt.
+        kind = tuple(kind_of(samples[position]) for position in positions)
+        if kind not in seen and number >= already_run:
+            new.append(positions)
         seen.add(kind)
-    return positions
+    return new
 
 
 def _is_stable(times_ms: list[float]) -> bool:
@@ -378,9 +418,9 @@ def _is_stable(times_ms: list[float]) -> bool:
 
 
 def measure_memory(
-    adapter: Adapter, samples: Iterable[Sample], probe: MemoryProbe
+    adapter: Adapter, batches: Iterable[Sequence[Sample]], probe: MemoryProbe
 ) -> tuple[Prediction | None, Failure | None]:
-    """Run some queries and read the peak memory of each stage into the probe.
+    """Run some batches of queries and read the peak memory of each stage into the probe.
 
     Returns:
         The prediction with the longest prompt, whose KV cache is the largest; and the failure that
@@ -388,12 +428,12 @@ def measure_memory(
     """
     longest: Prediction | None = None
     try:
-        for sample in samples:
-            # Decoded before the first stage, whose peak would hold the decoder's memory.
-            _ = sample.image
-            prediction = predict(adapter, sample, probe)
-            if longest is None or _prompt_tokens(prediction) > _prompt_tokens(longest):
-                longest = prediction
+        for samples in batches:
+            # Before the first stage, whose peak would hold the memory of the image decoder.
+            decode_images(samples)
+            for prediction in predict_batch(adapter, samples, probe):
+                if longest is None or _prompt_tokens(prediction) > _prompt_tokens(longest):
+                    longest = prediction
     except Exception as error:
         return longest, classify(error)
     return longest, None

@@ -47,7 +47,7 @@ class StagePeaks:
     """The largest readings of one stage over some queries; the fields are those of `Reading`.
 
     Attributes:
-        queries: how many queries were read.
+        queries: how many times the stage was read: once for each query, or batch of queries.
     """
 
     start_bytes: int | None

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from .clock import Clock
 from .contract import STAGES, Adapter, Sample
-from .measure import predict
+from .measure import decode_images, predict_batch
 
 SYNCHRONISED, PROFILED = "synchronised", "profiled"
 
@@ -47,17 +47,21 @@ class SynchronisedProbe:
         self.stages_ns[name] = self.stages_ns.get(name, 0) + elapsed_ns
 
 
-def synchronised(adapter: Adapter, sample: Sample, clock: Clock) -> dict[str, Any]:
-    """Run one query whose stages wait for the GPU.
+def synchronised(adapter: Adapter, samples: Sequence[Sample], clock: Clock) -> list[dict[str, Any]]:
+    """Run one batch of queries whose stages wait for the GPU.
 
     Returns:
-        The fields of a line of ``passes.jsonl`` that the query determines; `stages_ns` is
-        nanoseconds by stage. See `records.run.PassRecord`.
+        For each query the fields of a line of ``passes.jsonl`` that the batch determines;
+        `stages_ns` is the query's share, nanoseconds by stage. See `records.run.PassRecord`.
     """
-    _ = sample.image  # decoded before the first stage, as in the timing
+    decode_images(samples)  # before the first stage, as in the timing
     probe = SynchronisedProbe(clock)
-    predict(adapter, sample, probe)
-    return {"pass": SYNCHRONISED, "sample_id": sample.id, "stages_ns": probe.stages_ns}
+    predict_batch(adapter, samples, probe)
+    lines = []
+    for sample in samples:
+        shares_ns = {name: time_ns // len(samples) for name, time_ns in probe.stages_ns.items()}
+        lines.append({"pass": SYNCHRONISED, "sample_id": sample.id, "stages_ns": shares_ns})
+    return lines
 
 
 class ProfilerProbe:
@@ -90,21 +94,21 @@ class Span(NamedTuple):
     end_us: float
 
 
-def gpu_busy(adapter: Adapter, samples: Sequence[Sample], clock: Clock) -> dict[str, Any]:
+def gpu_busy(adapter: Adapter, batches: Sequence[Sequence[Sample]], clock: Clock) -> dict[str, Any]:
     """Measure by PyTorch's profiler how long the GPU is at work on a query.
 
     Returns:
         A line of ``passes.jsonl`` without the session's own fields; `stages_ns` is nanoseconds by
-        stage, means over the samples. See `records.run.PassRecord`.
+        stage, means over the queries of all batches. See `records.run.PassRecord`.
     """
     from torch.profiler import ProfilerActivity, profile
 
     probe = ProfilerProbe(clock)
     activities = [ProfilerActivity.CPU, ProfilerActivity.CUDA]
     with profile(activities=activities, acc_events=True) as profiler:
-        for sample in samples:
-            _ = sample.image
-            predict(adapter, sample, probe)
+        for samples in batches:
+            decode_images(samples)
+            predict_batch(adapter, samples, probe)
 
     stages: dict[str, list[Span]] = {}
     work: list[Span] = []
@@ -116,11 +120,12 @@ def gpu_busy(adapter: Adapter, samples: Sequence[Sample], clock: Clock) -> dict[
                 work.append(span)
         elif not is_on_gpu:  # a stage's name has a second event, on the GPU's side
             stages.setdefault(event.name, []).append(span)
+    queries = sum(len(samples) for samples in batches)
     stages_ns = {}
     for stage, spans in stages.items():
         total_us = sum(busy_us(span, work) for span in spans)
-        stages_ns[stage] = round(1e3 * total_us / len(samples))
-    return {"pass": PROFILED, "queries": len(samples), "stages_ns": stages_ns}
+        stages_ns[stage] = round(1e3 * total_us / queries)
+    return {"pass": PROFILED, "queries": queries, "stages_ns": stages_ns}
 
 
 def busy_us(stage: Span, work: Iterable[Span]) -> float:

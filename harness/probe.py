@@ -41,7 +41,7 @@ class RegionTotals:
 
 @dataclass
 class QueryTimes:
-    """The times of one query.
+    """The times of one query, or of a batch of queries that were evaluated at once.
 
     Attributes:
         latency_ns: end-to-end time by the probe's clock.
@@ -58,6 +58,25 @@ class QueryTimes:
     def unattributed_ns(self) -> int:
         """The time of the query that is in no region."""
         return self.latency_ns - sum(region.exclusive_ns for region in self.regions.values())
+
+    def share(self, queries: int) -> "QueryTimes":
+        """Return the times of one query of a batch: the batch's times, divided by its queries.
+
+        Times are whole nanoseconds and are rounded down, so that the shares of the regions never
+        exceed that of the whole. How often a region was entered is not divided: the batch entered
+        it once for all of its queries.
+
+        Args:
+            queries: how many queries the batch has.
+        """
+        regions = {}
+        for name, region in self.regions.items():
+            regions[name] = RegionTotals(
+                calls=region.calls,
+                exclusive_ns=region.exclusive_ns // queries,
+                inclusive_ns=region.inclusive_ns // queries,
+            )
+        return QueryTimes(self.latency_ns // queries, self.host_ns // queries, regions)
 
     def as_record(self) -> dict[str, Any]:
         """Return the times as a record holds them."""

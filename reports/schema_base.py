@@ -175,10 +175,17 @@ class StageTime(RegionMedians):
 
 
 class Time(Strict):
-    """Warm queries that ended ok or no_seg, of all processes. Null where nothing has been timed."""
+    """Warm queries that ended ok or no_seg, of all processes. Null where nothing has been timed.
+
+    Of queries that were evaluated in batches, each time is the share of one query.
+    """
 
     clock: str | None = Field(
         description="Clock of every number here but host_ms: host, cuda events or virtual."
+    )
+    batch: Count = Field(
+        default=1,
+        description="Queries that were evaluated at once; more than 1 measures throughput.",
     )
     n: Count = Field(description="Timed records: queries times processes.")
     queries: Count = Field(
@@ -196,7 +203,8 @@ class Time(Strict):
         description="The same by the host's clock, in milliseconds."
     )
     percentiles_ms: dict[str, float] = Field(
-        description="P90, P95, P99, each only if p ** queries <= 0.025."
+        description="P90, P95, P99, each only if p ** queries <= 0.025; of batches their number "
+        "counts."
     )
     unattributed_ms: float | None = Field(
         description="Median time outside all regions, in milliseconds."
@@ -286,7 +294,7 @@ class Cold(Strict):
 
     build_s: NotNegative | None = Field(description="Seconds to build the adapter.")
     first_query_ms: NotNegative | None = Field(
-        description="Milliseconds of the first process's very first query."
+        description="Milliseconds of the first process's very first query, or batch of queries."
     )
 
 
@@ -330,6 +338,12 @@ class Ratio(Strict):
         if self.ratio is None:
             return None
         return Estimate(self.ratio, self.low, self.high, self.processes)
+
+    def inverted(self) -> Self:
+        """Return the ratio of rates that belongs to a ratio of times: the ends change places."""
+        if self.estimate is None:
+            return self
+        return self.from_estimate(self.estimate.inverted())
 
 
 NO_RATIO = Ratio(ratio=None, low=None, high=None, processes=0, smallest_detectable=None)

@@ -23,6 +23,19 @@ def of_stage(stage: str) -> str:
     return f"time.{stage}"
 
 
+def other_batch_size(before: int, after: int) -> str | None:
+    """Return why the costs of a query must not be compared; None where they may be.
+
+    The share of a query of a batch is another quantity than the time of a query alone.
+
+    Args:
+        before, after: how many queries each side evaluated at once.
+    """
+    if before == after:
+        return None
+    return f"evaluated in batches of different sizes ({before} and {after})"
+
+
 def end_to_end_times(queries: Iterable[QueryRecord]) -> Times:
     """Return the end-to-end time of each query that has one."""
     times = {}

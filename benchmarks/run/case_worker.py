@@ -8,16 +8,15 @@ it tries to fit a card (`try_fit`).
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
-from itertools import islice
 from typing import Any
 
 from ...datasets.reasonseg import ReasonSeg
 from ...harness import environment, measure, noise, passes
 from ...harness.clock import VirtualClock, clock_for
-from ...harness.contract import STAGES, Prediction
+from ...harness.contract import STAGES, Paper, Prediction, Sample
 from ...harness.errors import UsageError
 from ...harness.memory import MemoryProbe, cap_gpu, card_bytes, largest, meter_for
 from ...harness.probe import NullProbe, TimingProbe
@@ -61,7 +60,7 @@ class CaseWorker:
         """Bring the case to speed, then pin the process to a core.
 
         Args:
-            at_most: how many queries to warm up with; 0 for a trivial baseline, whose time is not
+            at_most: how many batches to warm up with; 0 for a trivial baseline, whose time is not
                 compared and which is not pinned.
             core: the core to launch GPU kernels from; None: any.
         """
@@ -73,6 +72,7 @@ class CaseWorker:
             at_most,
             every_kind=timed_on_gpu,
             timed=self.settings.timed,
+            batch=self.settings.batch,
         )
         # After the warm-up: the threads that the libraries start in it keep all cores.
         pinned_to = cpu_pinning.pin(core if at_most > 0 else None, self.device)
@@ -81,15 +81,14 @@ class CaseWorker:
         return WarmedUpCase(**asdict(warm_up), core=pinned_to, warnings=warnings)
 
     def measure_block(self, positions: Sequence[int]) -> list[Line]:
-        """Measure some queries in a row; return a line for each of them."""
+        """Measure some queries in a row, batch by batch; return a line for each of them."""
         if self._noise_watch is None:
             self._noise_watch = noise.Watch(self.device)
         lines = []
         self._noise_watch.begin()
-        for position in positions:
-            sample = self.samples[position]
-            keep_mask = self.settings.kept_masks.has(sample.id)
-            lines.append(measure.measure(self.adapter, sample, self.probe, keep_mask))
+        kept = self.settings.kept_masks
+        for samples in self._batches(positions):
+            lines += measure.measure_batch(self.adapter, samples, self.probe, kept)
         conditions = self._noise_watch.end(len(lines))
 
         complete = []
@@ -106,10 +105,15 @@ class CaseWorker:
         if not self.device.startswith("cuda"):
             return []
         lines = []
-        for position in positions:
-            sample = self.samples[position]
-            lines.append(passes.synchronised(self.adapter, sample, self.probe.clock))
+        for samples in self._batches(positions):
+            lines += passes.synchronised(self.adapter, samples, self.probe.clock)
         return lines
+
+    def _batches(self, positions: Sequence[int]) -> Iterator[list[Sample]]:
+        """Yield the queries at some positions, as many at a time as are evaluated at once."""
+        size = self.settings.batch
+        for start in range(0, len(positions), size):
+            yield [self.samples[position] for position in positions[start : start + size]]
 
     # Quality pass
 
@@ -164,15 +168,16 @@ class CaseWorker:
         part_bytes = getattr(self.adapter, "weights", None)
         weights_bytes = _weights_bytes(before_bytes, meter.requested_bytes(), part_bytes)
 
-        longest, failure = measure.measure_memory(
-            self.adapter, islice(self.samples, queries), probe
-        )
+        batches = self._batches(range(min(queries, len(self.samples))))
+        longest, failure = measure.measure_memory(self.adapter, batches, probe)
         kv_cache_bytes = longest.kv_cache_bytes if longest else None
         lines = []
         for stage, peaks in probe.peaks().items():
             line = {"stage": stage, "instrument": meter.instrument} | asdict(peaks)
             if stage == "build":
                 line["weights_bytes"] = weights_bytes
+            else:
+                line["queries"] = peaks.queries * self.settings.batch  # a peak is read a batch
             if stage == "llm":
                 line["kv_cache_bytes"] = kv_cache_bytes
             lines.append(line)
@@ -189,19 +194,21 @@ class CaseWorker:
         )
 
     def profile(self) -> list[Line]:
-        """Measure how long the GPU is at work in each stage of one query; nothing on a CPU.
+        """Measure how long the GPU is at work in each stage of one batch; nothing on a CPU.
 
-        One query is enough: kernels take a steady time, and reading a profile is slow.
+        One batch is enough: kernels take a steady time, and reading a profile is slow.
         """
         if not self.device.startswith("cuda"):
             return []
-        return [passes.gpu_busy(self.adapter, [self.samples[0]], clock_for(self.device))]
+        batches = list(self._batches(range(self.settings.batch)))
+        return [passes.gpu_busy(self.adapter, batches, clock_for(self.device))]
 
     def _costs_by_arithmetic(self, longest: Prediction | None) -> dict[str, Any] | None:
         """Return what the query with the longest prompt should cost by arithmetic."""
         if longest is None or not hasattr(self.adapter, "paper"):
             return None
-        return asdict(self.adapter.paper(longest.prompt_tokens, longest.answer_tokens))
+        paper = self.adapter.paper(longest.prompt_tokens, longest.answer_tokens)
+        return asdict(_in_batches(paper, self.settings.batch))
 
     # Fits
 
@@ -220,10 +227,12 @@ class CaseWorker:
             return {"status": "skipped", "reason": reason}
         config = self._completed_config()
         probe = MemoryProbe(meter_for(self.device))
+        asked = min(queries, len(self.samples))
         try:
             with probe.stage("build"):
                 self.adapter = self._builder()(config, NullProbe())
-            _, failure = measure.measure_memory(self.adapter, islice(self.samples, queries), probe)
+            batches = self._batches(range(asked))
+            _, failure = measure.measure_memory(self.adapter, batches, probe)
         except Exception as error:
             failure = measure.classify(error)
         status, reason = failure or ("ok", None)
@@ -232,9 +241,10 @@ class CaseWorker:
             "status": status,
             "reason": reason,
             "beside_bytes": self._outside_allocator_bytes,
-            "asked": min(queries, len(self.samples)),
-            # A stage that fails leaves no reading, so each reading of the last stage is an answer.
-            "answered": len(probe.readings.get(STAGES[-1], [])),
+            "asked": asked,
+            # A stage that fails leaves no reading, so each reading of the last stage is an answered
+            # batch.
+            "answered": len(probe.readings.get(STAGES[-1], [])) * self.settings.batch,
         }
         # A stage that failed left no reading, but its allocations are still in the allocator's
         # peak.
@@ -301,6 +311,16 @@ def _for_run(config: Any, device: str, timed: bool) -> Any:
     """Return a config as a timed or untimed process runs it, where its adapter distinguishes."""
     for_run = getattr(config, "for_run", None)
     return config if for_run is None else for_run(device, timed)
+
+
+def _in_batches(paper: Paper, batch: int) -> Paper:
+    """Return what one query of a batch should cost by arithmetic.
+
+    A batch reads the weights once for all of its queries, of which each has a share. The KV caches
+    of all its queries are in memory at the same time.
+    """
+    traffic_bytes = {stage: size // batch for stage, size in paper.traffic_bytes.items()}
+    return replace(paper, kv_cache_bytes=paper.kv_cache_bytes * batch, traffic_bytes=traffic_bytes)
 
 
 def _is_virtual(config: Any) -> bool:

@@ -105,7 +105,11 @@ class ManifestWriter:
             "versions": None,
             "ceilings": {},
             "gallery": [],
-            "warnings": [*suite.contaminations, *_warn_of_random_weights(suite)],
+            "warnings": [
+                *suite.contaminations,
+                *_warn_of_random_weights(suite),
+                *_warn_of_untimed_queries(suite, queries),
+            ],
             "command": command,
         }
 
@@ -349,4 +353,16 @@ def _warn_of_random_weights(suite: ResolvedSuite) -> list[str]:
     return [
         f"{names}: random weights, while other cases have trained ones; "
         "no score, and no comparison of quality"
+    ]
+
+
+def _warn_of_untimed_queries(suite: ResolvedSuite, queries: Queries) -> list[str]:
+    """Return a warning if the last queries to be timed do not fill a batch, and are left out."""
+    to_be_timed = min(suite.plan.timed_queries, queries.count)
+    left_out = to_be_timed - queries.timed
+    if not left_out:
+        return []
+    return [
+        f"{left_out} of {to_be_timed} queries are not timed: they do not fill a batch of "
+        f"{suite.plan.batch}"
     ]

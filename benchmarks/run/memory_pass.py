@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from ...harness.errors import UsageError
 from ...harness.records.run import FitRecord, MemoryRecord, PassRecord
+from . import schedule
 from .run_context import RunContext
 from .worker_messages import MeasuredMemory
 from .worker_pool import WorkerLost
@@ -16,7 +17,7 @@ from .worker_pool import WorkerLost
 def measure_memory(run: RunContext, process: int, case: str) -> None:
     """Measure the peak memory of a case in one fresh process; nothing if it is measured already."""
     if not run.journal.has_memory(process, case):
-        queries = run.suite.plan.memory_queries
+        queries = _queries(run)
         profiled = []
         with run.start_case(case, process) as worker:
             try:
@@ -42,10 +43,16 @@ def try_fit(run: RunContext, case: str, card: str) -> None:
     if not run.journal.has_fit(case, card):
         with run.start_case(case, gpu_memory=card) as worker:
             try:
-                fit = worker.try_fit(run.suite.plan.memory_queries)
+                fit = worker.try_fit(_queries(run))
             except (WorkerLost, UsageError) as error:
                 # The process broke, or this machine cannot imitate the card.
                 fit = {"status": "error", "reason": str(error)}
         place = {"case": case, "card": card, "attempt": run.manifest.attempt}
         run.journal.add_fit(FitRecord.from_json(place | fit))
     run.steps.advance(1, f"{case} on a card of {card}")
+
+
+def _queries(run: RunContext) -> int:
+    """Return how many queries a process of the pass evaluates: whole batches."""
+    plan = run.suite.plan
+    return schedule.in_whole_batches(plan.memory_queries, plan.batch, run.queries.count)

@@ -6,6 +6,7 @@ evens out only if there are two blocks or more. With one block, the drift of a t
 pair of processes, with alternating sign, and widens the interval.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
@@ -16,6 +17,21 @@ def blocks(queries: int, size: int) -> Iterator[range]:
     """Yield the positions of all queries in blocks of `size`; the last may be shorter."""
     for start in range(0, queries, size):
         yield range(start, min(start + size, queries))
+
+
+def in_whole_batches(queries: int, batch: int, available: int) -> int:
+    """Return the number of queries in so many whole batches that they are at least `queries`.
+
+    It is for the passes that need a few queries only. They evaluate batches of the same size as the
+    timed rounds: a smaller batch takes less memory, and more time for each query.
+
+    Args:
+        queries: how many are needed.
+        batch: how many are evaluated at once.
+        available: how many there are. Where they hold fewer whole batches, those are all.
+    """
+    batches = min(math.ceil(queries / batch), available // batch)
+    return batches * batch
 
 
 def turns(cases: Sequence[Case], process: int, block: int) -> Sequence[Case]:

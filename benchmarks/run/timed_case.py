@@ -40,7 +40,7 @@ class TimedCase:
         No other process may work meanwhile.
 
         Args:
-            at_most: how many queries to warm up with.
+            at_most: how many batches to warm up with.
             core: the core to launch GPU kernels from; None: any.
         """
         if self._lost is None:

@@ -13,7 +13,7 @@ from .run_context import MEMORY_SHARE, RunContext
 from .timed_case import TimedCase
 from .worker_pool import DataProcess
 
-SYNCHRONISED_QUERIES = 4  # of a process; they come before the timed ones
+SYNCHRONISED_QUERIES = 4  # of a process, or one batch; they come before the timed ones
 
 
 def measure_round(run: RunContext, data: DataProcess, process: int, cases: Sequence[str]) -> None:
@@ -91,9 +91,9 @@ def _measure_turns(
             is_model = run.suite.case(case).role == "model"
             timed_case.warm_up(run.suite.plan.warmup if is_model else 0, core)
 
-    names, block_size = list(timed_cases), run.suite.plan.block
+    names, block_size, batch = list(timed_cases), run.suite.plan.block, run.suite.plan.batch
     # First, since the last timed query of a round makes it complete; see `Journal.add_passes`.
-    queries = min(SYNCHRONISED_QUERIES, run.queries.timed)
+    queries = schedule.in_whole_batches(SYNCHRONISED_QUERIES, batch, run.queries.timed)
     for _, positions, case in schedule.blocks_in_turn(names, process, block_size, queries):
         with run.lockstep.turn():
             place = run.place(case, process)
@@ -105,6 +105,8 @@ def _measure_turns(
     ):
         with run.lockstep.turn():
             place = run.place(case, process) | {"block": block}
+            if batch > 1:
+                place["batch"] = batch
             measured = timed_cases[case].measure_block(positions)
             records = []
             for position, line in zip(positions, measured, strict=True):

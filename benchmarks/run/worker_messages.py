@@ -26,6 +26,7 @@ class WorkerSettings:
         kept_masks: of which queries the lines keep the mask.
         gpu_memory: size of the card that the process is limited to, such as ``8GB``.
         timed: how many queries, from the first on, the timed rounds take; None: all.
+        batch: how many queries are evaluated at once, in every pass but that of quality.
     """
 
     adapter: str
@@ -35,6 +36,7 @@ class WorkerSettings:
     kept_masks: KeptMasks = NO_MASK
     gpu_memory: str | None = None
     timed: int | None = None
+    batch: int = 1
 
 
 @dataclass(frozen=True)

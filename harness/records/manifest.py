@@ -149,12 +149,13 @@ class SuiteTraining:
 class RunPlan:
     """How the measurement was laid out; see `benchmarks.suite.Plan`.
 
-    Older runs lack later fields.
+    Older runs lack later fields; all of them timed single queries.
     """
 
     processes: int
     block: int
     warmup: int
+    batch: int = 1
     memory_processes: int = 1
     memory_queries: int = 4
     timed_queries: int | None = None

@@ -50,7 +50,8 @@ class QueryRecord:
         reason: why it failed; None for an answered query.
         counts: pixels of the target and of the mask, from which every score is computed.
         latency_ns: end-to-end time by the case's clock; None for a failed query, and in the quality
-            pass.
+            pass. Where a batch was timed, all times are the query's share: the batch's times,
+            divided by its queries.
         host_ns: the same by the host's clock.
         regions: time by region; a region is a stage, or a part of one such as ``vision.clip``.
         unattributed_ns: the time that is in no region.
@@ -58,13 +59,13 @@ class QueryRecord:
         text: the generated text.
         prompt_tokens: length of the prompt, image tokens included.
         answer_tokens: length of the answer.
-        kv_cache_bytes: size of the KV cache at the end of the answer.
+        kv_cache_bytes: size of the KV cache at the end of the answer, of the whole batch.
         energy_mj: energy that the GPU took for the query, in millijoules; None where it is unknown.
         sm_clock_mhz: clock of the GPU's multiprocessors at the end of the query's block.
         other_cores: how many cores other programs kept busy during the query's block.
         mask_rle: the mask, run-length encoded, where it was kept; see `masks.decode`.
-        batch: how many queries were evaluated at once in the quality pass; None in the timed
-            rounds.
+        batch: how many queries were evaluated at once; None in the timed rounds where it is a
+            single query.
         warnings: what speaks against the measurement of this query.
     """
 
@@ -113,12 +114,12 @@ class QueryRecord:
         return from_json(cls, line, counts=counts, regions=regions, warnings=warnings)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the line of ``samples.jsonl``, or with a batch of ``quality.jsonl``.
+        """Return the line of ``samples.jsonl``, or without a block of ``quality.jsonl``.
 
         Each of the two has the fields that its pass measures. A mask is there only where it was
-        kept.
+        kept, and of the timed rounds only batches of several queries have their size.
         """
-        is_timed_round = self.batch is None
+        is_timed_round = self.block is not None
         line: dict[str, Any] = {
             "case": self.case,
             "process": self.process,
@@ -135,6 +136,8 @@ class QueryRecord:
             "height": self.height,
             "width": self.width,
         }
+        if self.batch is not None:
+            line["batch"] = self.batch
         if is_timed_round:
             line |= {
                 "latency_ns": self.latency_ns,
@@ -143,8 +146,6 @@ class QueryRecord:
                 "unattributed_ns": self.unattributed_ns,
                 "warnings": list(self.warnings),
             }
-        else:
-            line["batch"] = self.batch
         line |= {
             "status": self.status,
             "reason": self.reason,

@@ -2,13 +2,13 @@
 
 It keeps what was measured; every score, ratio and report is derived from it later.
 
-    file            a line of it                            its type
-    run.json        (one object: the manifest)              `manifest.Manifest`
-    samples.jsonl   a timed query, of a case and process    `QueryRecord`, by `measure.measure`
-    quality.jsonl   a query of the quality pass             `QueryRecord`, by `measure.evaluate`
-    memory.jsonl    a stage of the memory pass              `MemoryRecord`
-    passes.jsonl    a query of the passes for GPUs          `PassRecord`, by `passes.py`
-    fits.jsonl      whether a case fits a card              `FitRecord`
+    file            a line of it                           its type
+    run.json        (one object: the manifest)             `manifest.Manifest`
+    samples.jsonl   a timed query of a case and process    `QueryRecord`, by `measure.measure_batch`
+    quality.jsonl   a query of the quality pass            `QueryRecord`, by `measure.evaluate`
+    memory.jsonl    a stage of the memory pass             `MemoryRecord`
+    passes.jsonl    a query of the passes for GPUs         `PassRecord`, by `passes.py`
+    fits.jsonl      whether a case fits a card             `FitRecord`
     gallery.npz     (a few images and targets, for the report)
 
 Where a run has a quality pass, scores are computed from its lines, and otherwise from the timed
@@ -55,7 +55,7 @@ class MemoryRecord:
         device_process_bytes: what the driver says the process holds on the GPU.
         queries: how many queries the peak is of.
         weights_bytes: what the weights take; of the build alone.
-        kv_cache_bytes: size of the KV cache; of the language model alone.
+        kv_cache_bytes: size of the KV cache of a batch; of the language model alone.
     """
 
     case: str
@@ -105,7 +105,7 @@ class PassRecord:
         case, process, attempt: which measurement it belongs to.
         kind: ``synchronised``, where each stage waited for the GPU, or ``profiled``.
         stages_ns: nanoseconds by stage: of the stage itself, or for which the GPU was at work in
-            it.
+            it. Of a batch it is the share of one query.
         sample_id: id of the query, of a synchronised line.
         queries: number of the queries that a profiled line is a mean over.
     """
@@ -225,6 +225,11 @@ class CaseRecords:
     def timed(self) -> tuple[QueryRecord, ...]:
         """The records of the timed rounds that have a time."""
         return tuple(query for query in self.queries if query.is_timed)
+
+    @cached_property
+    def batch(self) -> int:
+        """How many queries the timed rounds evaluated at once."""
+        return max((query.batch or 1 for query in self.queries), default=1)
 
     @cached_property
     def stages(self) -> tuple[str, ...]:

@@ -63,6 +63,12 @@ class Estimate:
             return Estimate(value, None, None, self.n)
         return Estimate(value, function(self.low), function(self.high), self.n)
 
+    def inverted(self) -> "Estimate":
+        """Return the estimate of 1 / value, such as of a rate: the ends change places."""
+        if self.low is None or self.high is None:
+            return Estimate(1 / self.value, None, None, self.n)
+        return Estimate(1 / self.value, 1 / self.high, 1 / self.low, self.n)
+
     def in_points(self) -> "Estimate":
         """Return a share, or a difference of shares, in points: times 100."""
         return self.mapped(lambda share: 100 * share)

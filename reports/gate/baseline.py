@@ -154,6 +154,13 @@ class Baseline(Strict):
     data: dict[str, JsonValue] = Field(description="Which queries were evaluated.")
     cases: list[BaselineCase] = Field(min_length=1, description="In the order of the suite.")
 
+    @property
+    def batch(self) -> int:
+        """How many queries the timed rounds evaluated at once; in older baselines it is one."""
+        batch = self.plan.get("batch", 1)
+        assert isinstance(batch, int), "it is an integer in every run.json"
+        return batch
+
     def case(self, name: str) -> BaselineCase | None:
         """Return the case of that name; None where there is none."""
         for case in self.cases:

@@ -33,7 +33,7 @@ from ..energy import ENERGY
 from ..peaks import RESIDENT_SET
 from ..quality import ScoredQuery, points
 from ..schema_base import AnswerSpread, Points, Strict
-from ..times import END_TO_END, of_stage
+from ..times import END_TO_END, of_stage, other_batch_size
 from .baseline import Baseline, BaselineCase
 from .pairs import Pairs
 from .thresholds import Gate, Thresholds
@@ -106,6 +106,7 @@ class _CasePair:
         allowed: the thresholds of the case.
         other_queries: why scores must not be compared; None where they may.
         other_timed_queries: why costs must not be compared, by their queries; None where they may.
+        other_batch: why costs must not be compared, by the size of batches; None where they may.
         other_machine: why costs must not be compared, by the machine; None where they may.
         remeasured: the run measures a regression again.
         pairs: log ratios of pairs of processes, where the two sides took turns.
@@ -116,6 +117,7 @@ class _CasePair:
     allowed: Thresholds
     other_queries: str | None
     other_timed_queries: str | None
+    other_batch: str | None
     other_machine: str | None
     remeasured: bool
     pairs: Pairs
@@ -123,7 +125,7 @@ class _CasePair:
     @property
     def no_cost(self) -> str | None:
         """Why costs must not be compared; None where they may."""
-        return self.other_timed_queries or self.other_machine
+        return self.other_timed_queries or self.other_batch or self.other_machine
 
     @property
     def own_spread(self) -> AnswerSpread | None:
@@ -157,6 +159,7 @@ def gate_checks(
         pairs: log ratios of times, where the processes of the two took turns.
     """
     other_data = _other_data(before, after)
+    other_batch = other_batch_size(before.batch, after.batch)
     other_machine = next(iter(different_machines(before.environment, after.environment)), None)
     checks: list[Check] = []
     for case in before.cases:
@@ -173,6 +176,7 @@ def gate_checks(
             allowed=gate.of(case.name),
             other_queries=other_data or _other_queries(case, case_after),
             other_timed_queries=other_data or _other_timed_queries(case, case_after),
+            other_batch=other_batch,
             other_machine=other_machine,
             remeasured=remeasured,
             pairs=pairs,

@@ -18,6 +18,7 @@ from ..peaks import NO_START, lacks_start
 from ..quality import no_points
 from ..ratios import no_ratio, unpaired_memory_ratio, unpaired_time_ratio
 from ..schema_base import Count, Strict, Twin
+from ..times import other_batch_size
 from .comparison import Methods, Side, compare_sides, paired_methods, twins_of
 from .confounds import confounds
 from .schema import Case, Comparison
@@ -26,7 +27,7 @@ from .trivial_baselines import against_trivial_baselines
 from .warnings import run_warnings
 
 SCHEMA = "lisabench.compare/1"
-PLAN = ("processes", "block", "warmup", "memory_queries", "memory_processes", "gpu_memory")
+PLAN = ("processes", "block", "batch", "warmup", "memory_queries", "memory_processes", "gpu_memory")
 PLAN += ("timed_queries", "quality_queries", "quality_batch")
 
 
@@ -264,6 +265,10 @@ def _no_cost(reference: _CaseOfRun, candidate: _CaseOfRun) -> Iterator[str]:
     baselines = [case.label for case in cases if not case.records.entry.is_model]
     if baselines:
         yield f"{formatting.listed(baselines)} is a trivial baseline, whose costs are no result"
+    sizes = [case.run.manifest.plan.batch for case in cases]
+    other_batch = other_batch_size(*sizes)
+    if other_batch:
+        yield other_batch
     before, after = [dict(case.run.manifest.environment or {}) for case in cases]
     yield from different_machines(before, after)
 

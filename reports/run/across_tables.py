@@ -80,10 +80,17 @@ def _method(across: Across) -> str:
 
 def _time_rows(across: Across) -> Iterator[Row]:
     comparison = across.comparison
-    row = ["end to end (ms)"]
-    for case in (across.reference, across.candidate):
-        row.append(formatting.milliseconds(case.time.end_to_end_ms))
-    yield [*row, verdict_words.time_with_verdict(comparison)]
+    times = across.reference.time, across.candidate.time
+    batch = max(time.batch for time in times)
+    label = "end to end (ms)"
+    if batch > 1:
+        label = f"end to end, {verdict_words.kind_of_time(batch)} (ms)"
+    values = [formatting.milliseconds(time.end_to_end_ms) for time in times]
+    yield [label, *values, verdict_words.time_with_verdict(comparison)]
+    if batch > 1:
+        values = [formatting.per_second(time.end_to_end_ms) for time in times]
+        ratio = formatting.ratio_with_interval(comparison.end_to_end.inverted())
+        yield ["queries per second", *values, ratio]
     for stage in STAGES:
         if stage in comparison.stages:
             row = [f"{stage} (ms)"]

@@ -123,7 +123,8 @@ def _milliseconds_table(summary: Summary) -> str:
             label = f"{twin.candidate} (the settings of {twin.reference})"
             dashes = ["-"] * (len(factors) + 1)
             rows.append([label, formatting.milliseconds_change(noise), *dashes])
-    return markdown_table(_header("time of a query (ms)", factors), rows)
+    kind = verdict_words.kind_of_time(summary.batch)
+    return markdown_table(_header(f"{kind} (ms)", factors), rows)
 
 
 def _milliseconds_row(
@@ -155,7 +156,8 @@ def _ratios_table(summary: Summary) -> str:
         interaction = formatting.ratio_with_interval(time.interaction)
         name = _change_name(summary, attribution)
         rows.append(_change_row(name, attribution, factors, whole, own, interaction))
-    return markdown_table(_header("time of a query (ratio)", factors), rows)
+    kind = verdict_words.kind_of_time(summary.batch)
+    return markdown_table(_header(f"{kind} (ratio)", factors), rows)
 
 
 def _memory_table(summary: Summary) -> str:

@@ -44,6 +44,7 @@ from .trivial_baselines import against_trivial_baselines
 # The parts that see pixels, or carry what was seen to the language model.
 VISION_PARTS = ("clip", "sam_encoder", "projector", "bridge")
 
+THROUGHPUT = "throughput.queries_per_second"
 NO_MEMORY = "the memory pass has no process of both cases, or read them by different instruments"
 KINDS_OF_ANSWERS = {
     "forced": "for teacher-forced answers only",
@@ -155,6 +156,23 @@ def _end_to_end(claim: StatedClaim, run: Run) -> Finding:
         _widened_by(twins),
     )
     return replace(_of_time(ratios[END_TO_END]), about=about)
+
+
+def _throughput(claim: StatedClaim, run: Run) -> Finding:
+    """Return the ratio of queries per second: the inverse of the ratio of the times of a query."""
+    batch = run.manifest.plan.batch
+    if batch == 1:
+        raise NotMeasured(
+            "it is a claim on throughput, and this run evaluates one query at a time: it takes "
+            "plan.batch of 2 or more"
+        )
+    reference, candidate = _timed_cases(claim, run)
+    twins = _twins_in_their_group(reference, candidate, run)
+    ratio = _time_ratios(reference, candidate, twins)[END_TO_END]
+    about = _joined(
+        f"in batches of {batch}", _kind_of_answers(reference, candidate), _widened_by(twins)
+    )
+    return replace(_of_time(ratio.inverted()), about=about)
 
 
 def _stage(stage: str, claim: StatedClaim, run: Run) -> Finding:
@@ -363,6 +381,7 @@ def _answered(fit: FitRecord, case: CaseRecords, run: Run) -> str:
 QUANTITIES: Mapping[str, Quantity] = {
     END_TO_END: Quantity("ratio", _end_to_end),
     **{of_stage(stage): Quantity("ratio", partial(_stage, stage)) for stage in STAGES},
+    THROUGHPUT: Quantity("ratio", _throughput),
     ENERGY: Quantity("ratio", _energy),
     "memory.peak": Quantity("ratio", _peak),
     "memory.vision": Quantity("ratio", _vision_memory),

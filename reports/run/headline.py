@@ -31,9 +31,12 @@ def headline(summary: Summary) -> str:
 
 def _what_was_compared(summary: Summary) -> str:
     data = summary.data.get("description") or f"{summary.data.get('count', 'some')} queries"
+    measured = "measured"
+    if summary.batch > 1:
+        measured = f"throughput was measured, in batches of {summary.batch} queries,"
     sentence = (
         f"{_cases(summary)} in the suite `{summary.suite}`, on {data}; "
-        f"measured on {summary.machine}."
+        f"{measured} on {summary.machine}."
     )
     if summary.status != "complete":
         sentence += f" **Status: {summary.status}.**"

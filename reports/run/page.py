@@ -206,7 +206,8 @@ def _method(run: Run, summary: Summary) -> Iterator[str]:
             yield f"Memory, in a pass of its own: {description}."
     if models and not any(case.time.percentiles_ms for case in models):
         # See `percentile_allowed`: 0.9^36, 0.95^72 and 0.99^368 are the first powers below 0.025.
-        yield "Too few queries for a percentile: P90 needs 36, P95 needs 72, P99 needs 368."
+        units = "queries" if summary.batch == 1 else "batches"
+        yield f"Too few {units} for a percentile: P90 needs 36, P95 needs 72, P99 needs 368."
     yield from _outliers(models)
 
 
@@ -231,13 +232,21 @@ def _plan(manifest: Manifest, models: Sequence[Case]) -> str:
     if manifest.in_lockstep:
         answers += ", in lockstep with another version"
     sentences = [f"{answers}."]
+    units, memory_queries = "queries", f"{plan.memory_queries} queries"
+    if plan.batch > 1:
+        units = "batches"
+        memory_queries = f"whole batches of at least {plan.memory_queries} queries"
+        sentences.append(
+            f"Throughput: {plan.batch} queries are evaluated at once, and the time and the energy "
+            "of each are its share of them. Peak memory is that of a whole batch."
+        )
     if plan.warmup:
-        sentences.append(f"Each process is warmed up with up to {plan.warmup} further queries.")
+        sentences.append(f"Each process is warmed up with up to {plan.warmup} further {units}.")
     if plan.memory_processes:
         processes = "process" if plan.memory_processes == 1 else "processes"
         sentences.append(
             f"The memory pass has {plan.memory_processes} fresh {processes} for each case, with "
-            f"{plan.memory_queries} queries in each."
+            f"{memory_queries} in each."
         )
     return " ".join(sentences)
 

@@ -427,6 +427,11 @@ class Summary(Strict):
     )
     warnings: list[str] = Field(description="Doubts about this run, each with what it is about.")
 
+    @property
+    def batch(self) -> int:
+        """How many queries the timed rounds evaluated at once; more than 1 is throughput."""
+        return max((case.time.batch for case in self.cases), default=1)
+
     def in_group(self, group: CaseGroup) -> list[Case]:
         """Return the cases of a group, the reference first."""
         members = [case for case in self.cases if case.name in group.cases]

@@ -187,7 +187,7 @@ def _time(records: CaseRecords, passes: Mapping[str, StagePasses]) -> Time:
         records: of the case.
         passes: by stage, what the passes apart from the timing tell.
     """
-    timed = records.timed
+    timed, batch = records.timed, records.batch
     queries = len({query.sample_id for query in timed})
     latencies_ms, host_times_ms = [], []
     without_preprocess_ms = []
@@ -210,14 +210,16 @@ def _time(records: CaseRecords, passes: Mapping[str, StagePasses]) -> Time:
         regions[name] = _region_medians(name, timed)
     return Time(
         clock=records.entry.clock,
+        batch=batch,
         n=len(timed),
         queries=queries,
         processes=len({query.process for query in timed}),
         end_to_end_ms=_median(latencies_ms),
         without_preprocess_ms=_median(without_preprocess_ms),
         host_ms=_median(host_times_ms),
-        # Percentiles need independent samples: repetitions of a query in other processes are not.
-        percentiles_ms=percentiles(latencies_ms, queries) if timed else {},
+        # Percentiles need independent samples: repetitions of a query in other processes are not,
+        # and neither are the queries of a batch, which share its time.
+        percentiles_ms=percentiles(latencies_ms, queries // batch) if timed else {},
         unattributed_ms=_median(unattributed_ms),
         unattributed_share=_median(unattributed_shares),
         stages=stages,

@@ -69,7 +69,7 @@ def _comparison(summary: Summary, cases: Sequence[Case]) -> str:
     columns = [(case, summary.comparison(case.name)) for case in cases]
     rows = [
         *_quality_rows(columns, summary.metrics),
-        *_time_rows(columns),
+        *_time_rows(columns, summary.batch),
         *_energy_rows(columns),
         *_memory_rows(columns, summary),
         _row("parameters (millions)", _parameters, columns),
@@ -132,12 +132,15 @@ def _scores(quality: Quality) -> dict[str, float | None]:
     return quality.model_dump(by_alias=True)
 
 
-def _time_rows(columns: Sequence[Column]) -> list[Row]:
+def _time_rows(columns: Sequence[Column], batch: int) -> list[Row]:
     times = [case.time for case, _ in columns]
+    title = verdict_words.kind_of_time(batch).capitalize()
     rows = [
-        _title_row("Time of a query (ms, median)", columns),
+        _title_row(f"{title} (ms, median)", columns),
         _row("end to end", _end_to_end, columns),
     ]
+    if batch > 1:
+        rows.append(_row("queries per second", _queries_per_second, columns))
     for percentile in PERCENTILES:
         if any(percentile in time.percentiles_ms for time in times):
             cells = [formatting.milliseconds(time.percentiles_ms.get(percentile)) for time in times]
@@ -158,6 +161,15 @@ def _end_to_end(case: Case, comparison: Comparison | None) -> str:
     if comparison is None or comparison.end_to_end.ratio is None:
         return time
     return _with_emphasised_ratio(time, verdict_words.time_with_verdict(comparison), comparison)
+
+
+def _queries_per_second(case: Case, comparison: Comparison | None) -> str:
+    """Return the throughput: of a ratio of times it is the inverse, so above 1x is better."""
+    throughput = formatting.per_second(case.time.end_to_end_ms)
+    if comparison is None or comparison.end_to_end.ratio is None:
+        return throughput
+    ratio = formatting.ratio_with_interval(comparison.end_to_end.inverted())
+    return _with_emphasised_ratio(throughput, ratio, comparison)
 
 
 def _without_preprocess(case: Case, comparison: Comparison | None) -> str:
@@ -275,6 +287,11 @@ def _footnotes(summary: Summary) -> Iterator[str]:
             "In brackets: the ratio of the variant to the reference with its 95 % interval; below "
             "1x is cheaper. It is paired by query, so it is not the quotient of the two medians, "
             "which mix easy and hard queries."
+        )
+    if comparisons and summary.batch > 1:
+        yield (
+            "Queries per second are 1000 / the median end-to-end time. Their ratio is the inverse "
+            "of the ratio of times: above 1x is more throughput."
         )
     meaning = verdict_words.meaning_of_words(comparisons)
     if meaning:
@@ -407,6 +424,10 @@ def slices_table(summary: Summary) -> str | None:
 
 def cold_table(summary: Summary) -> str:
     """Return what happens once in a process, beside the time of a warm query."""
+    first, warm = "first query (ms)", "warm query (ms, median)"
+    if summary.batch > 1:
+        first = "first batch (ms)"
+        warm = f"warm: {verdict_words.kind_of_time(summary.batch)} (ms, median)"
     rows = []
     for case in summary.cases:
         build_s = formatting.NOT_AVAILABLE
@@ -415,4 +436,4 @@ def cold_table(summary: Summary) -> str:
         first_ms = formatting.milliseconds(case.cold.first_query_ms)
         warm_ms = formatting.milliseconds(case.time.end_to_end_ms)
         rows.append([case.name, build_s, first_ms, warm_ms])
-    return markdown_table(["", "build (s)", "first query (ms)", "warm query (ms, median)"], rows)
+    return markdown_table(["", "build (s)", first, warm], rows)

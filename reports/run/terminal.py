@@ -101,9 +101,12 @@ def _columns(summary: Summary) -> list[Column]:
         peak.append(_peak(case, comparison, unit))
     columns = [
         Column("gIoU\npoints [95 %]", quality),
-        Column("time (ms)\nratio [95 %]", time),
+        Column(_time_heading(summary.batch), time),
         Column(f"peak\n({unit.name})", peak, leave_out=1),
     ]
+    if summary.batch > 1:
+        throughput = [_throughput(case, summary.comparison(case.name)) for case in summary.cases]
+        columns.insert(2, Column("queries/s\nratio [95 %]", throughput, leave_out=2))
     for place, stage in enumerate(TERMINAL_STAGES):
         cells = [_stage(case, stage) for case in summary.cases]
         columns.append(Column(f"{stage}\n(ms)", cells, leave_out=10 + place))
@@ -156,6 +159,20 @@ def _time(case: Case, comparison: Comparison | None) -> str:
     if comparison.same_settings:
         return f"{time}\n{ratio}"
     return f"{time}\n{ratio}\n{time_word(comparison.end_to_end)}"
+
+
+def _time_heading(batch: int) -> str:
+    if batch == 1:
+        return "time (ms)\nratio [95 %]"
+    return f"time per query\nin batches of {batch}\n(ms), ratio [95 %]"
+
+
+def _throughput(case: Case, comparison: Comparison | None) -> str:
+    throughput = formatting.per_second(case.time.end_to_end_ms)
+    if comparison is None or comparison.end_to_end.ratio is None:
+        return throughput
+    ratio = formatting.ratio_with_interval(comparison.end_to_end.inverted())
+    return f"{throughput}\n{ratio}"
 
 
 def _peak(case: Case, comparison: Comparison | None, unit: formatting.MemoryUnit) -> str:

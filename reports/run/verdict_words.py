@@ -44,6 +44,17 @@ def meaning_of_words(comparisons: Iterable[Comparison]) -> str:
     return " ".join(sentences)
 
 
+def kind_of_time(batch: int) -> str:
+    """Return what a time is of: ``time of a query``, or ``time per query in batches of 8``.
+
+    Args:
+        batch: how many queries were evaluated at once.
+    """
+    if batch == 1:
+        return "time of a query"
+    return f"time per query in batches of {batch}"
+
+
 def time_with_verdict(comparison: Comparison) -> str:
     """Return the ratio of the end-to-end times with its verdict: ``0.78x [0.72, 0.86]: faster``.
 

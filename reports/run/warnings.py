@@ -104,6 +104,7 @@ def _missing(manifest: Manifest, records: Sequence[CaseRecords]) -> Iterator[str
     """
     queries = manifest.data.count
     timed_queries = min(queries, manifest.plan.timed_queries or queries)
+    timed_queries -= timed_queries % manifest.plan.batch  # whole batches only
     lacking: dict[tuple[str, int, int], list[str]] = defaultdict(list)
     for case in records:
         rounds = 0 if manifest.quality_pass else 1

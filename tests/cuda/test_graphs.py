@@ -99,8 +99,8 @@ def test_one_kernel_dequantises_nf4_to_the_same_weights_as_bitsandbytes(rows, co
 def test_the_gpu_is_at_work_for_most_of_a_stage_that_is_one_graph():
     adapter = lisa(execution="graphed", precision="bf16")
     decoded(adapter, QUERIES[0])  # captures
-    busy = gpu_busy(adapter, [QUERIES[0]], CudaClock())
-    waited = synchronised(adapter, QUERIES[0], CudaClock())
+    busy = gpu_busy(adapter, [[QUERIES[0]]], CudaClock())
+    (waited,) = synchronised(adapter, [QUERIES[0]], CudaClock())
     assert set(busy["stages_ns"]) == set(STAGES)
     for stage in ("vision", "llm", "decoder"):
         at_work_ns, stage_ns = busy["stages_ns"][stage], waited["stages_ns"][stage]

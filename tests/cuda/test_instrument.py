@@ -132,8 +132,8 @@ def test_a_stage_waits_for_its_own_work_in_the_synchronised_pass():
 def test_the_gpu_is_at_work_for_no_longer_than_a_query_takes(vision):
     clock = CudaClock()
     adapter, sample = lisa(NullProbe(), "cuda", vision=vision), noise()
-    waited = [synchronised(adapter, sample, clock)["stages_ns"] for _ in range(10)][-1]
-    busy = gpu_busy(adapter, [sample, sample], clock)["stages_ns"]
+    waited = [synchronised(adapter, [sample], clock)[0]["stages_ns"] for _ in range(10)][-1]
+    busy = gpu_busy(adapter, [[sample], [sample]], clock)["stages_ns"]
     assert {"vision", "llm", "decoder"} <= busy.keys()
     assert 0 < sum(busy.values()) < sum(waited.values())
 

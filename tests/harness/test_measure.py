@@ -6,7 +6,7 @@ import pytest
 from pycocotools import mask as coco
 from samples import sample_of
 
-from lisabench.harness import measure, memory
+from lisabench.harness import masks, measure, memory
 from lisabench.harness.clock import VirtualClock
 from lisabench.harness.contract import STAGES, Prediction
 from lisabench.harness.errors import DataError
@@ -104,7 +104,7 @@ def test_images_are_decoded_before_the_clock_starts():
         decoded.append("image" in vars(samples[0])) or preprocess(samples)
     )
     measure.warm_up(adapter, [sample_of(target())], probe, at_most=1)
-    measure.measure_memory(adapter, [sample_of(target())], MemoryProbe(ResidentSetMeter()))
+    measure.measure_memory(adapter, [[sample_of(target())]], MemoryProbe(ResidentSetMeter()))
     measure.measure(adapter, sample_of(target()), probe)
     assert decoded == [True, True, True]
 
@@ -200,7 +200,7 @@ def test_a_stage_that_holds_256_mib_shows_256_mib_though_the_heap_has_as_much_to
     probe = MemoryProbe(ResidentSetMeter())
     # What earlier tests left behind must not be freed during the stage, and hide what it takes.
     gc.collect()
-    measure.measure_memory(adapter, [sample_of(target())] * 2, probe)
+    measure.measure_memory(adapter, [[sample_of(target())]] * 2, probe)
     peaks = probe.peaks()
     if peaks["vision"].peak_bytes is None:
         pytest.skip("this system cannot reset a process's peak memory")
@@ -209,3 +209,55 @@ def test_a_stage_that_holds_256_mib_shows_256_mib_though_the_heap_has_as_much_to
     assert peaks["llm"].peak_bytes - peaks["llm"].start_bytes < 8 * 2**20
     assert peaks["vision"].queries == 2
     assert above_the_spare.all()
+
+
+def samples_of(count):
+    return [sample_of(target(), f"q{number}") for number in range(count)]
+
+
+def test_the_queries_of_a_batch_share_its_time():
+    probe = TimingProbe(VirtualClock())
+    adapter = build(FakeCase(), probe)
+    records = measure.measure_batch(adapter, samples_of(4), probe)
+    assert [record["sample_id"] for record in records] == ["q0", "q1", "q2", "q3"]
+    for record in records:
+        assert record["latency_ns"] == 2_500_000
+        assert record["regions"]["vision"]["exclusive_ns"] == 1_000_000
+        assert (record["unattributed_ns"], record["warnings"]) == (0, [])
+
+
+def test_rounding_the_shares_of_a_batch_is_no_unattributed_time():
+    probe = TimingProbe(VirtualClock())
+    adapter = build(FakeCase(), probe)
+    for record in measure.measure_batch(adapter, samples_of(7), probe):
+        assert 0 <= record["unattributed_ns"] < len(STAGES)
+        assert record["warnings"] == []
+
+
+def test_a_batch_that_fails_fails_each_of_its_queries():
+    probe = TimingProbe(VirtualClock())
+    adapter = build(FakeCase(fail="oom", fail_every=3), probe)
+    records = measure.measure_batch(adapter, samples_of(4), probe)
+    assert [record["status"] for record in records] == ["oom"] * 4
+    assert {record["latency_ns"] for record in records} == {None}
+    assert {record["union_px"] for record in records} == {16}
+
+
+def test_of_a_batch_the_chosen_masks_are_kept():
+    probe = TimingProbe(VirtualClock())
+    adapter = build(FakeCase(), probe)
+    kept = masks.KeptMasks(ids=frozenset(["q1"]))
+    records = measure.measure_batch(adapter, samples_of(3), probe, kept)
+    assert ["mask_rle" in record for record in records] == [False, True, False]
+
+
+def test_warm_up_covers_every_kind_of_batch():
+    probe = TimingProbe(VirtualClock())
+    adapter = build(FakeCase(), probe)
+    adapter.prompt_tokens = lambda sample: len(sample.query)
+    # By twos: seven batches of short queries, then one with a longer query, and once more the same.
+    lengths = [1] * 14 + [1, 2] + [1, 2]
+    samples = [dataclasses.replace(sample_of(target()), query="?" * n) for n in lengths]
+    warmed = measure.warm_up(adapter, samples, probe, at_most=50, every_kind=True, batch=2)
+    assert (warmed.warmup_queries, warmed.warmup_lengths) == (6, 1)
+    assert warmed.warmup_stable

@@ -84,3 +84,26 @@ def test_the_host_clock_measures_a_sleep_between_its_own_length_and_that_of_the_
 def test_a_region_that_measures_nothing_is_made_once():
     probe = NullProbe()
     assert probe.region("vision") is probe.region("llm")
+
+
+def test_the_shares_of_a_batch_add_up_to_its_times_but_for_rounding(probe):
+    with probe.query() as batch:
+        probe.clock.wait(5)
+        with probe.region("vision"):
+            probe.clock.wait(11)
+            with probe.region("vision.clip"):
+                probe.clock.wait(7)
+    share = batch.share(4)
+    assert batch.latency_ns - 4 < 4 * share.latency_ns <= batch.latency_ns
+    assert share.latency_ns == 23 // 4
+    vision, clip = share.regions["vision"], share.regions["vision.clip"]
+    assert (vision.exclusive_ns, vision.inclusive_ns) == (11 // 4, 18 // 4)
+    assert clip.exclusive_ns == 7 // 4
+    assert vision.exclusive_ns + clip.exclusive_ns + share.unattributed_ns == share.latency_ns
+    assert (vision.calls, clip.calls) == (1, 1), "the batch entered them once"
+
+
+def test_the_share_of_a_batch_of_one_is_the_whole(probe):
+    with probe.query() as times, probe.region("llm"):
+        spend(probe, 3)
+    assert times.share(1) == times

@@ -18,3 +18,18 @@ def test_blocks_hold_every_query_once_and_in_order(queries, sizes):
     found = list(schedule.blocks(queries, 4))
     assert [len(block) for block in found] == sizes
     assert [position for block in found for position in block] == list(range(queries))
+
+
+@pytest.mark.parametrize(
+    ("queries", "batch", "available", "expected"),
+    [
+        (4, 1, 48, 4),
+        (4, 1, 3, 3),  # there are no more
+        (4, 3, 48, 6),
+        (4, 8, 48, 8),
+        (4, 4, 48, 4),
+        (9, 4, 10, 8),  # the last two fill no batch
+    ],
+)
+def test_a_few_queries_are_rounded_up_to_whole_batches(queries, batch, available, expected):
+    assert schedule.in_whole_batches(queries, batch, available) == expected

@@ -1,0 +1,164 @@
+"""Throughput: the timed rounds, and the passes beside them, evaluate batches of queries."""
+
+import numpy as np
+import pytest
+from raw_runs import raw_run
+from sessions import QUICK, content_of, run, session, suite
+
+from lisabench.benchmarks import suite_file
+from lisabench.benchmarks.queries import Queries
+from lisabench.benchmarks.run.case_worker import CaseWorker
+from lisabench.benchmarks.run.worker_messages import WorkerSettings
+from lisabench.datasets.reasonseg import ReasonSeg
+from lisabench.datasets.scenes.cache import embedded
+from lisabench.harness import masks, measure
+from lisabench.harness.clock import HostClock
+from lisabench.harness.errors import UsageError
+from lisabench.harness.probe import TimingProbe
+from lisabench.models import registry
+from lisabench.models.adapters.fake import FakeCase
+from lisabench.models.adapters.lisa_stages import Lisa
+from lisabench.models.lisa.config import LisaConfig
+from lisabench.reports.run.page import write_report
+
+pytestmark = pytest.mark.no_clock
+
+MS = 1_000_000
+# The data of these tests have six queries. A fake's stages take 1 + 4 + 3 + 1 + 1 ms, however many
+# queries a batch has.
+OF_BATCH_NS = 10 * MS
+
+
+def in_batches(data_root, batch, **plan):
+    return suite(data_root, plan={"processes": 1, "batch": batch, "block": batch} | plan)
+
+
+def of_model(result, case="a"):
+    return [line for line in result.samples if line["case"] == case]
+
+
+def test_each_query_of_a_batch_has_its_share_of_the_batchs_time(data_root, tmp_path):
+    result = run(in_batches(data_root, 3), tmp_path / "out")
+    assert result.run["status"] == "complete"
+    lines = of_model(result)
+    assert [line["position"] for line in lines] == list(range(6))
+    assert [line["block"] for line in lines] == [0, 0, 0, 1, 1, 1]
+    for line in lines:
+        assert (line["batch"], line["latency_ns"]) == (3, OF_BATCH_NS // 3)
+        assert line["regions"]["vision"]["exclusive_ns"] == 4 * MS // 3
+        assert line["status"] == "ok"
+    assert {line["batch"] for line in result.quality} == {6}, "quality has its own batches"
+
+
+def test_a_block_may_hold_several_batches(data_root, tmp_path):
+    result = run(in_batches(data_root, 2, block=4), tmp_path / "out")
+    lines = of_model(result)
+    assert [line["block"] for line in lines] == [0, 0, 0, 0, 1, 1]
+    assert {line["latency_ns"] for line in lines} == {OF_BATCH_NS // 2}
+
+
+def test_without_batches_a_line_does_not_mention_them(data_root, tmp_path):
+    result = run(in_batches(data_root, 1, block=2), tmp_path / "out")
+    assert {line["latency_ns"] for line in of_model(result)} == {OF_BATCH_NS}
+    assert not any("batch" in line for line in result.samples)
+
+
+def test_queries_that_do_not_fill_a_batch_are_not_timed_and_that_is_a_warning(data_root, tmp_path):
+    result = run(in_batches(data_root, 4), tmp_path / "out")
+    assert [line["position"] for line in of_model(result)] == list(range(4))
+    assert "2 of 6 queries are not timed: they do not fill a batch of 4" in result.run["warnings"]
+    page = write_report(tmp_path / "out").read_text()
+    assert "2 of 6 queries are not timed" in page
+    assert "records; its figures are of these" not in page, "nothing that was planned is missing"
+
+
+def test_a_finished_run_with_queries_left_out_has_nothing_to_resume(data_root, tmp_path):
+    planned = in_batches(data_root, 4)
+    before = run(planned, tmp_path / "out")
+    session(planned, tmp_path / "out").resume()
+    assert raw_run(tmp_path / "out").samples == before.samples
+
+
+def test_a_batch_that_fails_fails_all_of_its_queries(data_root, tmp_path):
+    failing = QUICK | {"fail": "oom", "fail_every": 5}
+    planned = suite(data_root, plan={"processes": 1, "batch": 3, "block": 3}, a=failing)
+    lines = of_model(run(planned, tmp_path / "out"))
+    assert [line["status"] for line in lines] == ["ok"] * 3 + ["oom"] * 3
+    assert [line["latency_ns"] for line in lines] == [OF_BATCH_NS // 3] * 3 + [None] * 3
+    assert {line["batch"] for line in lines} == {3}
+
+
+def test_a_process_that_is_lost_leaves_lines_of_batches(data_root, tmp_path):
+    crashing = QUICK | {"fail": "crash", "fail_every": 6}
+    planned = suite(data_root, plan={"processes": 1, "batch": 3, "block": 3}, a=crashing)
+    lines = of_model(run(planned, tmp_path / "out"))
+    assert [line["status"] for line in lines] == ["ok"] * 3 + ["error"] * 3
+    assert {line["batch"] for line in lines} == {3}
+
+
+def test_the_memory_pass_and_the_warm_up_evaluate_batches_of_the_same_size(data_root, tmp_path):
+    planned = in_batches(data_root, 3, warmup=12, memory_queries=4)
+    result = run(planned, tmp_path / "out")
+    of_stages = [line for line in result.memory if line["stage"] != "build"]
+    assert {line["queries"] for line in of_stages} == {6}, "4 queries are rounded up to 2 batches"
+    (a,) = [entry for entry in result.run["cases"] if entry["name"] == "a"]
+    (warm_up,) = a["warmups"]
+    assert (warm_up["warmup_queries"], warm_up["warmup_stable"]) == (6, True)
+    assert warm_up["first_query_ms"] == pytest.approx(10)
+
+
+def test_a_case_of_several_queries_is_evaluated_batch_by_batch(data_root):
+    settings = WorkerSettings(
+        "fake", FakeCase(clock="virtual"), {"root": data_root, "split": "val"}, batch=2
+    )
+    worker = CaseWorker(settings)
+    worker.build()
+    sizes = []
+    preprocess = worker.adapter.preprocess
+    worker.adapter.preprocess = lambda samples: sizes.append(len(samples)) or preprocess(samples)
+    worker.warm_up(1)
+    worker.measure_block(range(4))
+    assert sizes == [2, 2, 2]
+
+
+def test_the_arithmetic_of_a_query_in_a_batch_shares_the_weights_that_are_read(data_root):
+    data = {"root": data_root, "split": "val"}
+    costs = {}
+    for batch in (1, 2):
+        settings = WorkerSettings("lisa", LisaConfig(device="cpu"), data, batch=batch)
+        costs[batch] = CaseWorker(settings).measure_memory(2).costs
+    assert costs[2]["flops"] == costs[1]["flops"]
+    assert costs[2]["weight_bytes"] == costs[1]["weight_bytes"]
+    for stage, size in costs[1]["traffic_bytes"].items():
+        assert costs[2]["traffic_bytes"][stage] == size // 2
+    assert costs[2]["kv_cache_bytes"] == 2 * costs[1]["kv_cache_bytes"]
+
+
+def test_a_block_that_is_no_whole_number_of_batches_is_refused(data_root):
+    plan = {"batch": 3, "block": 4}
+    with pytest.raises(UsageError, match=r"block of 4 queries.*batches of 3.*such as 6"):
+        suite_file.validate(content_of(data_root, {"a": QUICK, "b": QUICK}, plan))
+
+
+def test_too_few_queries_for_a_batch_are_refused(data_root):
+    planned = suite(data_root, plan={"batch": 8, "block": 8})
+    with pytest.raises(UsageError, match=r"a batch has 8 queries, but only 6 are to be timed"):
+        Queries.of(planned)
+
+
+@pytest.mark.parametrize("vision", ["dual", "clip"])
+def test_a_timed_batch_gives_the_masks_of_single_queries_but_for_single_pixels(vision):
+    """On a CPU in fp32. Sums are taken in another order, so a logit near 0 may change its sign."""
+    samples = list(ReasonSeg(embedded("val", 300, 1), "val", limit=4))
+    given = {"preset": "tiny", "weights": "packaged", "vision": vision, "device": "cpu"}
+    probe = TimingProbe(HostClock())
+    lisa = Lisa(registry.make_case("lisa", given), probe)
+    alone = [measure.measure(lisa, sample, probe, keep_mask=True) for sample in samples]
+    batched = measure.measure_batch(lisa, samples, probe, masks.ALL_MASKS)
+    assert {record["status"] for record in (*alone, *batched)} == {"ok"}
+    assert len({record["latency_ns"] for record in batched}) == 1
+    for of_batch, single in zip(batched, alone, strict=True):
+        mask_HW = masks.decode(of_batch["mask_rle"])
+        differing_px = np.count_nonzero(mask_HW != masks.decode(single["mask_rle"]))
+        assert differing_px <= 1
+        assert of_batch["sample_id"] == single["sample_id"]

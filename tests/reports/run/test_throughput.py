@@ -1,0 +1,183 @@
+"""Reports of runs that evaluate batches: times are per query, and queries per second stand below."""
+
+import json
+
+import pytest
+from run_factory import EMPTY_CLAIM, edit_lines, edit_run, write_run
+
+from lisabench.harness.errors import NothingToCompare
+from lisabench.harness.records.run import read_run
+from lisabench.harness.statistics.estimate import Estimate
+from lisabench.reports import formatting
+from lisabench.reports.gate.baseline import reduced
+from lisabench.reports.gate.checks import gate_checks
+from lisabench.reports.gate.outcome import changes
+from lisabench.reports.gate.thresholds import Gate
+from lisabench.reports.run.across import Compared, compare_cases
+from lisabench.reports.run.across_tables import side_by_side
+from lisabench.reports.run.page import write_report
+from lisabench.reports.run.summary import summarise
+from lisabench.reports.run.terminal import terminal_table
+
+pytestmark = pytest.mark.no_clock
+
+SMALL = {"queries": 80, "size": (24, 32), "gallery": 0, "cases": 2}
+QUANTITY = "throughput.queries_per_second"
+
+
+def make_batches(folder, batch):
+    """Rewrite a run as one that evaluated batches."""
+    plan = json.loads((folder / "run.json").read_text())["plan"]
+    edit_run(folder, plan=plan | {"batch": batch})
+    edit_lines(folder / "samples.jsonl", lambda line: line | {"batch": batch})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def latency(tmp_path_factory):
+    """A run that evaluated one query at a time."""
+    return write_run(tmp_path_factory.mktemp("runs") / "latency", **SMALL)
+
+
+@pytest.fixture
+def throughput(tmp_path):
+    """The same run in batches of 8."""
+    return make_batches(write_run(tmp_path / "throughput", **SMALL), 8)
+
+
+def cells(table, label):
+    """Return the cells of the row with this label, of a table in Markdown."""
+    for line in table.splitlines():
+        row = [cell.strip() for cell in line.strip("|").split("|")]
+        if row[0] == label:
+            return row[1:]
+    raise AssertionError(f"no row {label!r}")
+
+
+def test_an_inverted_estimate_swaps_the_ends_of_its_interval():
+    assert Estimate(0.5, 0.4, 0.8, n=3).inverted() == Estimate(2.0, 1.25, 2.5, n=3)
+    assert Estimate(0.5, None, None, n=1).inverted() == Estimate(2.0, None, None, n=1)
+
+
+def test_queries_per_second_stand_below_the_time_with_the_inverse_ratio(throughput):
+    summary = summarise(read_run(throughput))
+    page = write_report(throughput).read_text()
+    assert "Time per query in batches of 8 (ms, median)" in page
+    assert "Time of a query" not in page
+    of_reference, of_candidate = cells(page, "queries per second")
+    reference, candidate = summary.cases
+    assert of_reference == formatting.milliseconds(1000 / reference.time.end_to_end_ms)
+    time = summary.comparison(candidate.name).end_to_end
+    expected = f"{1 / time.ratio:.2f}x"
+    assert of_candidate.replace("*", "") == (
+        f"{formatting.milliseconds(1000 / candidate.time.end_to_end_ms)} "
+        f"({expected} [{1 / time.high:.2f}, {1 / time.low:.2f}])"
+    )
+
+
+def test_the_report_begins_with_what_was_measured(throughput):
+    page = write_report(throughput).read_text()
+    first_sentence = page.split("\n\n")[1].split(". ")[0]
+    assert "throughput was measured, in batches of 8 queries," in first_sentence
+    assert "8 queries are evaluated at once" in page
+    assert "first batch (ms)" in page
+
+
+def test_a_run_of_single_queries_says_nothing_of_throughput(latency):
+    page = write_report(latency).read_text()
+    assert "hroughput" not in page and "queries per second" not in page
+    assert "Time of a query (ms, median)" in page
+
+
+def test_percentiles_are_of_batches(latency, throughput):
+    (single, *_), (batched, *_) = (
+        summarise(read_run(folder)).cases for folder in (latency, throughput)
+    )
+    assert set(single.time.percentiles_ms) == {"P90", "P95"}, "80 queries"
+    assert batched.time.percentiles_ms == {}, "10 batches"
+    assert (single.time.batch, batched.time.batch) == (1, 8)
+
+
+def test_the_terminal_has_a_column_of_queries_per_second(latency, throughput):
+    batched = [
+        str(column.header)
+        for column in terminal_table(summarise(read_run(throughput)), 200).columns
+    ]
+    single = [
+        str(column.header) for column in terminal_table(summarise(read_run(latency)), 200).columns
+    ]
+    assert "time per query\nin batches of 8\n(ms), ratio [95 %]" in batched
+    assert "queries/s\nratio [95 %]" in batched
+    assert [header for header in batched if header not in single] == batched[2:4]
+
+
+@pytest.mark.parametrize(("at_least", "verdict"), [(0.5, "confirmed"), (2.0, "refuted")])
+def test_a_claim_on_throughput_is_of_the_inverse_ratio(throughput, at_least, verdict):
+    claim = EMPTY_CLAIM | {"claim": "c", "quantity": QUANTITY, "at_least": at_least}
+    edit_run(throughput, claims=[claim | {"reference": "dual", "candidate": "sam"}])
+    summary = summarise(read_run(throughput))
+    (result,) = summary.claims
+    time = summary.comparison("sam").end_to_end
+    assert result.measured == pytest.approx(1 / time.ratio)
+    assert result.interval == pytest.approx((1 / time.high, 1 / time.low))
+    assert result.verdict == verdict
+    assert "in batches of 8" in result.reason
+
+
+def test_a_run_of_single_queries_has_no_number_for_a_claim_on_throughput(tmp_path):
+    folder = write_run(tmp_path / "run", **SMALL)
+    claim = EMPTY_CLAIM | {"claim": "c", "quantity": QUANTITY, "at_least": 1.0}
+    edit_run(folder, claims=[claim | {"reference": "dual", "candidate": "sam"}])
+    (result,) = summarise(read_run(folder)).claims
+    assert result.verdict == "not measured"
+    assert "plan.batch" in result.reason
+
+
+def test_costs_of_batches_of_different_sizes_are_not_compared(latency, throughput):
+    (across,) = compare_cases(latency, "dual", "dual", [throughput]).comparisons
+    why = "evaluated in batches of different sizes (1 and 8)"
+    assert (across.not_compared["time"], across.not_compared["memory"]) == (why, why)
+    comparison = across.comparison
+    assert comparison.end_to_end.ratio is None and comparison.energy.ratio is None
+    assert comparison.gIoU_points is not None, "the answers are comparable"
+    assert across.plan["batch"] == (1, 8)
+
+
+def test_two_runs_in_batches_of_one_size_are_compared(tmp_path, throughput):
+    again = make_batches(write_run(tmp_path / "again", **SMALL), 8)
+    compared = compare_cases(throughput, "dual", "dual", [again])
+    (across,) = compared.comparisons
+    assert across.not_compared == {} and across.plan == {}
+    text = side_by_side(Compared(comparisons=[across]))
+    assert "end to end, time per query in batches of 8 (ms)" in text
+    assert "queries per second" in text
+
+
+def test_where_nothing_can_be_compared_the_sizes_of_batches_are_the_reason(latency, throughput):
+    def of_random_weights(case):
+        return case | {"has_quality": False}
+
+    cases = json.loads((throughput / "run.json").read_text())["cases"]
+    edit_run(throughput, cases=[of_random_weights(case) for case in cases])
+    with pytest.raises(NothingToCompare, match="batches of different sizes"):
+        compare_cases(latency, "dual", "dual", [throughput])
+
+
+def test_a_gate_refuses_the_costs_of_another_size_of_batches(latency, throughput):
+    before, after = reduced(read_run(latency)), reduced(read_run(throughput))
+    checks = gate_checks(before, after, Gate())
+    of_costs = [check for check in checks if check.metric.startswith(("time.", "memory."))]
+    assert of_costs
+    for check in of_costs:
+        assert check.verdict == "refused"
+        assert check.why == "evaluated in batches of different sizes (1 and 8)"
+    assert changes(before, after)["plan: batch"] == (1, 8)
+
+
+def test_a_baseline_from_before_there_were_batches_is_of_single_queries(latency):
+    after = reduced(read_run(latency))
+    older = dict(after.plan)
+    del older["batch"]
+    before = after.model_copy(update={"plan": older})
+    assert before.batch == 1
+    assert changes(before, after) == {}
