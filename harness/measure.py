@@ -55,6 +55,12 @@ class Failure(NamedTuple):
     reason: str
 
 
+def predict(adapter: Adapter, sample: Sample, probe: Probe) -> Prediction:
+    """Take one query through the five stages and return the prediction."""
+    (prediction,) = predict_batch(adapter, [sample], probe)
+    return prediction
+
+
 def predict_batch(adapter: Adapter, samples: Sequence[Sample], probe: Probe) -> list[Prediction]:
     """Take several queries through the five stages at once.
 
@@ -101,8 +107,8 @@ def measure_batch(
 
     The times of a record are its query's share: those of the batch, divided by its queries. A query
     that fails has a record too: with a status and a reason, without a time, and with IoU 0. If a
-    batch fails, all of its queries have failed: nobody knows what the others alone would have
-    taken.
+    batch fails, all of its queries have failed: which of them caused it is not known, and the
+    others alone would take another time.
 
     Args:
         adapter: the model.
