@@ -6,6 +6,7 @@ and replayed, they are a single launch.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,8 +77,12 @@ class GraphPool:
             graph.capture_begin(pool=self._handle, capture_error_mode="thread_local")
             try:
                 outputs = function(*static_inputs)
-            finally:
-                graph.capture_end()
+            except BaseException:
+                # Ending a broken capture fails, too, and would hide why it broke.
+                with suppress(RuntimeError):
+                    graph.capture_end()
+                raise
+            graph.capture_end()
         torch.cuda.current_stream().wait_stream(side_stream)
         return Captured(graph, static_inputs, outputs)
 
