@@ -109,12 +109,6 @@ class CaseWorker:
             lines += passes.synchronised(self.adapter, samples, self.probe.clock)
         return lines
 
-    def _batches(self, positions: Sequence[int]) -> Iterator[list[Sample]]:
-        """Yield the queries at some positions, as many at a time as are evaluated at once."""
-        size = self.settings.batch
-        for start in range(0, len(positions), size):
-            yield [self.samples[position] for position in positions[start : start + size]]
-
     # Quality pass
 
     def build_untimed(self, threads: int | None = None) -> BuiltCase:
@@ -270,6 +264,12 @@ class CaseWorker:
         """Let the adapter free what it took."""
         if self.adapter is not None:
             self.adapter.close()
+
+    def _batches(self, positions: Sequence[int]) -> Iterator[list[Sample]]:
+        """Yield the queries at some positions, as many at a time as are evaluated at once."""
+        size = self.settings.batch
+        for start in range(0, len(positions), size):
+            yield [self.samples[position] for position in positions[start : start + size]]
 
     def _completed_config(self) -> Any:
         """Return the config with what is decided on this machine, for a process that is timed.

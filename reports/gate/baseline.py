@@ -18,6 +18,8 @@ from ...harness.contract import STAGES
 from ...harness.errors import DataError, NothingToCompare, UsageError
 from ...harness.masks import decode, pack
 from ...harness.metrics import Counts
+from ...harness.records.from_json import from_json
+from ...harness.records.manifest import RunPlan
 from ...harness.records.query import ANSWERED, QueryRecord
 from ...harness.records.run import CaseRecords, MemoryRecord, Run
 from ...harness.records.whole_file import whole_file
@@ -157,9 +159,7 @@ class Baseline(Strict):
     @property
     def batch(self) -> int:
         """How many queries the timed rounds evaluated at once; in older baselines it is one."""
-        batch = self.plan.get("batch", 1)
-        assert isinstance(batch, int), "it is an integer in every run.json"
-        return batch
+        return from_json(RunPlan, self.plan).batch
 
     def case(self, name: str) -> BaselineCase | None:
         """Return the case of that name; None where there is none."""

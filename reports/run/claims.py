@@ -142,6 +142,12 @@ def _widened_by(twins: Sequence[Twin]) -> str | None:
     )
 
 
+def _in_batches(run: Run) -> str | None:
+    """Return how many queries a time, an energy or a peak is of; None for single queries."""
+    batch = run.manifest.plan.batch
+    return None if batch == 1 else f"in batches of {batch}"
+
+
 # Time
 
 
@@ -151,6 +157,7 @@ def _end_to_end(claim: StatedClaim, run: Run) -> Finding:
     twins = _twins_in_their_group(reference, candidate, run)
     ratios = _time_ratios(reference, candidate, twins)
     about = _joined(
+        _in_batches(run),
         _kind_of_answers(reference, candidate),
         _preprocessing(claim, reference, candidate, ratios.get(WITHOUT_PREPROCESS, NO_RATIO)),
         _widened_by(twins),
@@ -160,8 +167,8 @@ def _end_to_end(claim: StatedClaim, run: Run) -> Finding:
 
 def _throughput(claim: StatedClaim, run: Run) -> Finding:
     """Return the ratio of queries per second: the inverse of the ratio of the times of a query."""
-    batch = run.manifest.plan.batch
-    if batch == 1:
+    in_batches = _in_batches(run)
+    if in_batches is None:
         raise NotMeasured(
             "it is a claim on throughput, and this run evaluates one query at a time: it takes "
             "plan.batch of 2 or more"
@@ -169,9 +176,7 @@ def _throughput(claim: StatedClaim, run: Run) -> Finding:
     reference, candidate = _timed_cases(claim, run)
     twins = _twins_in_their_group(reference, candidate, run)
     ratio = _time_ratios(reference, candidate, twins)[END_TO_END]
-    about = _joined(
-        f"in batches of {batch}", _kind_of_answers(reference, candidate), _widened_by(twins)
-    )
+    about = _joined(in_batches, _kind_of_answers(reference, candidate), _widened_by(twins))
     return replace(_of_time(ratio.inverted()), about=about)
 
 
@@ -185,7 +190,7 @@ def _stage(stage: str, claim: StatedClaim, run: Run) -> Finding:
     else:
         how = "by the timing, in which no stage waits for a GPU: this run has no synchronised pass"
     finding = _of_time(ratios.get(of_stage(stage), NO_RATIO))
-    return replace(finding, about=_joined(how, _widened_by(twins)))
+    return replace(finding, about=_joined(_in_batches(run), how, _widened_by(twins)))
 
 
 def _time_ratios(
@@ -250,13 +255,14 @@ def _energy(claim: StatedClaim, run: Run) -> Finding:
     ratio = no_narrower(energy_ratio(reference.queries, candidate.queries), ENERGY, twins)
     if ratio.estimate is None:
         raise NotMeasured("no process of both cases has read a GPU's energy counter")
-    return Finding(ratio.estimate, about=_widened_by(twins))
+    return Finding(ratio.estimate, about=_joined(_in_batches(run), _widened_by(twins)))
 
 
 def _peak(claim: StatedClaim, run: Run) -> Finding:
     """Return the ratio of the allocator's peaks of a query, without the build."""
     reference, candidate = _gpu_memory_cases(claim, run)
-    return _of_memory(memory_logs(reference.memory, candidate.memory, queries_only=True))
+    finding = _of_memory(memory_logs(reference.memory, candidate.memory, queries_only=True))
+    return replace(finding, about=_in_batches(run))
 
 
 def _vision_memory(claim: StatedClaim, run: Run) -> Finding:
@@ -287,11 +293,11 @@ def _vision_memory(claim: StatedClaim, run: Run) -> Finding:
         raise NotMeasured(NO_MEMORY)
     finding = _of_memory(log_ratios(sizes[0], sizes[1]))
     ratio_of_peaks = paired_ratio_of(log_ratios(peaks[0], peaks[1]))
-    about = (
+    how = (
         "by the weights of the vision parts and what the stage allocates; the peak of the vision "
         f"stage is {ratio_with_interval(ratio_of_peaks)}"
     )
-    return replace(finding, about=about)
+    return replace(finding, about=_joined(_in_batches(run), how))
 
 
 def _vision_weights(case: CaseRecords) -> int:

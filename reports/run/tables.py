@@ -209,7 +209,10 @@ def _memory_rows(columns: Sequence[Column], summary: Summary) -> list[Row]:
     memories = [case.memory for case in summary.cases]
     unit = verdict_words.memory_unit_of(summary)
     instruments = sorted({memory.instrument for memory in memories if memory.instrument})
-    title = f"Peak memory ({', '.join([unit.name, *instruments])})"
+    title = "Peak memory"
+    if summary.batch > 1:
+        title += f" in batches of {summary.batch}"
+    title += f" ({', '.join([unit.name, *instruments])})"
     starts = _stage_cells("build", "start_bytes", columns, unit)
     rows = [_title_row(title, columns), ["before the build", *starts]]
     if RESIDENT_SET in instruments:

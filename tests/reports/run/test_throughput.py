@@ -64,6 +64,7 @@ def test_queries_per_second_stand_below_the_time_with_the_inverse_ratio(throughp
     page = write_report(throughput).read_text()
     assert "Time per query in batches of 8 (ms, median)" in page
     assert "Time of a query" not in page
+    assert "Peak memory in batches of 8 (MiB, resident set)" in page
     of_reference, of_candidate = cells(page, "queries per second")
     reference, candidate = summary.cases
     assert of_reference == formatting.milliseconds(1000 / reference.time.end_to_end_ms)
@@ -121,6 +122,14 @@ def test_a_claim_on_throughput_is_of_the_inverse_ratio(throughput, at_least, ver
     assert result.interval == pytest.approx((1 / time.high, 1 / time.low))
     assert result.verdict == verdict
     assert "in batches of 8" in result.reason
+
+
+@pytest.mark.parametrize("quantity", ["time.end_to_end", "time.vision"])
+def test_a_claim_on_time_says_that_it_was_measured_in_batches(throughput, quantity):
+    claim = EMPTY_CLAIM | {"claim": "c", "quantity": quantity, "at_most": 2.0}
+    edit_run(throughput, claims=[claim | {"reference": "dual", "candidate": "sam"}])
+    (result,) = summarise(read_run(throughput)).claims
+    assert result.reason.startswith("in batches of 8; ")
 
 
 def test_a_run_of_single_queries_has_no_number_for_a_claim_on_throughput(tmp_path):
