@@ -34,6 +34,7 @@ def test_compiled_gives_what_eager_gives() -> None:
     assert counters["stats"]["unique_graphs"] >= 3  # CLIP, the language model, the mask decoder
 
 
+@pytest.mark.slow
 def test_every_stage_of_a_generated_answer_is_traced_for_compiling(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
