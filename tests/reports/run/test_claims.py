@@ -494,6 +494,20 @@ def test_a_capped_process_says_how_it_ended_and_what_it_had_taken(
     assert (found["reason"] is None) == (status == "ok")
 
 
+@pytest.mark.parametrize(("fails", "answered"), [({}, 4), ({"fail": "oom", "fail_every": 3}, 2)])
+def test_a_capped_process_counts_the_queries_of_whole_batches(
+    data_root, monkeypatch, fails, answered
+):
+    monkeypatch.setattr(case_worker.environment, "resolve_device", lambda device: device)
+    monkeypatch.setattr(case_worker, "meter_for", lambda _: Meter())
+    monkeypatch.setattr(case_worker, "cap_gpu", lambda card: card - GIB)
+    data = {"root": data_root, "split": "val"}
+    config = FakeOnGpu(clock="virtual", **fails)
+    order = WorkerSettings("fake", config, data, gpu_memory="8GB", batch=2)
+    fit = case_worker.CaseWorker(order).try_fit(4)
+    assert (fit["asked"], fit["answered"]) == (4, answered)
+
+
 def test_the_report_shows_what_was_published_beside_what_was_measured(tmp_path):
     write_run(tmp_path, **PLAIN)
     common = {"reference": "dual", "candidate": "clip", "claim": "a | b"}
