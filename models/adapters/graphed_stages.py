@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,7 +58,6 @@ class GraphedLisa(Lisa):
         compiled = can_compile(self.device)
         if self.device == "cuda" and not compiled:
             self.warnings = (*self.warnings, NOT_COMPILED)
-        self.settings: Mapping[str, Any] = {**self.settings, "compiled": compiled}
         self._pool = GraphPool(self.device)
         self._network = GraphedNetwork(self.model, self._pool, compiled)
         self._cached_llms: dict[tuple[int, int], CachedLanguageModel] = {}

@@ -31,7 +31,6 @@ FOLLOWS: dict[str, tuple[str, ...]] = {
     "attention": ("execution",),
     "head": ("execution", "answer"),
     "empty_cache": ("execution",),
-    "compiled": ("execution",),  # of graphs alone
 }
 
 # Settings that differ of themselves, each with those that follow from it.

@@ -13,8 +13,9 @@ from sessions import QUICK, keys, run, session, suite
 from lisabench.benchmarks import suite as suites
 from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.queries import Queries
+from lisabench.benchmarks.run.case_worker import CaseWorker
 from lisabench.benchmarks.run.evaluator import MOST_LOST, Evaluator
-from lisabench.benchmarks.run.worker_messages import BuiltCase
+from lisabench.benchmarks.run.worker_messages import BuiltCase, WorkerSettings
 from lisabench.benchmarks.run.worker_pool import WorkerLost
 from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.datasets.scenes.cache import embedded
@@ -24,6 +25,7 @@ from lisabench.harness.probe import NullProbe
 from lisabench.harness.records.journal import read_lines
 from lisabench.models import registry
 from lisabench.models.adapters.lisa_stages import Lisa
+from lisabench.models.lisa.config import LisaConfig
 from lisabench.reports.load import load
 from lisabench.reports.run.page import write_report
 from lisabench.reports.run.summary import summarise
@@ -356,3 +358,16 @@ def test_a_batch_of_eight_gives_the_masks_of_single_queries_but_for_single_pixel
     ]
     differing_px = [int(np.count_nonzero(one_HW != other_HW)) for one_HW, other_HW in pairs]
     assert max(differing_px) <= 1 and sum(differing_px) <= 2, differing_px
+
+
+@pytest.mark.usefixtures("shallow")
+def test_quality_is_evaluated_eagerly_and_recorded_with_the_settings_that_are_timed(data_root):
+    config = LisaConfig(device="cpu", execution="graphed")
+    settings = WorkerSettings("lisa", config, {"root": data_root, "split": "val"})
+    timed, evaluated = CaseWorker(settings), CaseWorker(settings)
+    built, untimed = timed.build(), evaluated.build_untimed()
+    assert timed.adapter.case.execution == "graphed"
+    assert evaluated.adapter.case.execution == "eager"
+    # Otherwise the run would warn that a case was built in two ways.
+    assert built.settings == untimed.settings
+    assert built.settings["execution"] == "graphed"
