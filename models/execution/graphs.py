@@ -38,9 +38,10 @@ class Captured:
 class GraphPool:
     """Makes functions whose graphs share one pool of memory.
 
-    Sharing is safe when the functions are called one after the other, each with what those before
-    it returned, and a function's results are used up before it is called again: a query's stages do
-    exactly that.
+    A graph's temporary memory is free for every other graph's. That is safe for the stages of a
+    query: they are called one after the other, a result is used up before its function is called
+    again, and for each size of a batch the functions are first called in the order of the stages,
+    so that a later stage is captured while the results of earlier ones are in use.
 
     Args:
         device: ``cuda`` or ``cpu``; on a CPU, functions are called as they are.
