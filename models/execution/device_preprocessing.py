@@ -12,8 +12,7 @@ import torch
 from PIL.Image import Resampling
 from torch import Tensor
 
-from ..lisa.frames import crop_frame, whole_frame
-from ..lisa.preprocessing import VIEWS
+from ..lisa.preprocessing import VIEWS, frame_of
 from ..lisa.presets import Preset
 from .graphs import GraphedFunction, GraphPool
 from .pillow_resampling import PillowResize
@@ -104,25 +103,24 @@ class DeviceView:
         self, name: str, preset: Preset, resize: PillowResize, device: str, dtype: torch.dtype
     ) -> None:
         processor = VIEWS[name](preset)
-        is_crop = name == "clip_crop"
-        self._side_px: int = processor.size["shortest_edge" if is_crop else "longest_edge"]
-        self._frame_of = crop_frame if is_crop else whole_frame
+        self._processor = processor
         self._resize = resize
-        self._resample = Resampling(processor.resample)
         self._scale: float = processor.rescale_factor
         self._mean_311 = torch.tensor(processor.image_mean, device=device)[:, None, None]
         self._std_311 = torch.tensor(processor.image_std, device=device)[:, None, None]
-        self.output_3ss = torch.zeros(3, self._side_px, self._side_px, dtype=dtype, device=device)
+        side_px = frame_of(processor, (1, 1)).side_px  # the same for images of all sizes
+        self.output_3ss = torch.zeros(3, side_px, side_px, dtype=dtype, device=device)
 
     def of_size(self, size_HW: tuple[int, int]) -> Callable[[Tensor], None]:
         """Return what writes the view of an image [3, H, W] of this size to `output_3ss`."""
-        frame = self._frame_of(size_HW, self._side_px)
-        resize = self._resize.between(size_HW, frame.scaled_HW, self._resample)
+        frame = frame_of(self._processor, size_HW)
+        resample = Resampling(self._processor.resample)
+        resize = self._resize.between(size_HW, frame.scaled_HW, resample)
         top, left = frame.start_YX
+        bottom, right = top + frame.side_px, left + frame.side_px
 
         def write(pixels_3HW: Tensor) -> None:
-            seen_3hw = resize(pixels_3HW)
-            seen_3hw = seen_3hw[:, top : top + self._side_px, left : left + self._side_px]
+            seen_3hw = resize(pixels_3HW)[:, top:bottom, left:right]
             normalised_3hw = (seen_3hw * self._scale - self._mean_311) / self._std_311
             # Padding is zeros after normalising, as SAM's is.
             self.output_3ss.zero_()

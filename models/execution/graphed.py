@@ -48,15 +48,16 @@ class PromptBatch:
     lengths: list[int]
 
 
-def padded_length(tokens: int, context: int) -> int:
+def padded_length(tokens: int, context: int, multiple: int = BUCKET) -> int:
     """Return the length that a prompt is padded to.
 
     Args:
         tokens: of the prompt, those of the image included.
         context: the language model's; the padding ends there.
+        multiple: of how many tokens the length is to be.
     """
-    buckets = -(-tokens // BUCKET)  # rounded up
-    return min(buckets * BUCKET, context)
+    multiples = -(-tokens // multiple)  # rounded up
+    return min(multiples * multiple, context)
 
 
 def prompt_batch(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...harness.contract import Probe
 from ..lisa.network import LisaModel
-from .graphed import PromptBatch, at, embed, prefill, run_layers
+from .graphed import PromptBatch, at, embed, padded_length, prefill, run_layers
 from .graphs import GraphPool
 
 # The cache's length is a multiple of this many tokens, so that few are captured for.
@@ -147,5 +147,4 @@ class GraphedForward:
 
 def room_for(padded: int, max_new_tokens: int, context: int) -> int:
     """Return the length of the cache for prompts of a padded length and their answers."""
-    rooms = -(-(padded + max_new_tokens) // ROOM)  # rounded up
-    return min(rooms * ROOM, context)
+    return padded_length(padded + max_new_tokens, context, multiple=ROOM)

@@ -23,7 +23,6 @@ from torch.nn import functional
 
 from ..lisa.quantize import is_quantized
 
-BLOCK = 64  # weights that share a scale
 # Two weights in a byte. 2048 bytes a program were the fastest of 512 to 4096 on an H200.
 BYTES_PER_PROGRAM = 2048
 WARPS = 4

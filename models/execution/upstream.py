@@ -29,9 +29,8 @@ from transformers.models.sam.modeling_sam import SamVisionAttention, SamVisionSd
 
 from ...harness.contract import Probe
 from ..lisa.encoders import Encoder, TowerEncoder
-from ..lisa.frames import whole_frame
 from ..lisa.network import LisaModel
-from ..lisa.preprocessing import Preprocessor
+from ..lisa.preprocessing import Preprocessor, frame_of
 
 
 def run_as_original(model: LisaModel, answer: str) -> None:
@@ -86,15 +85,15 @@ def sam_view_on_host(preprocessor: Preprocessor, image_HW3: np.ndarray) -> Tenso
         image_HW3: uint8, RGB.
     """
     processor = preprocessor.processor("sam_frame")
-    side = processor.size["longest_edge"]
-    height, width = whole_frame(image_HW3.shape[:2], side).scaled_HW
+    frame = frame_of(processor, image_HW3.shape[:2])
+    height, width = frame.scaled_HW
     scaled = Image.fromarray(image_HW3).resize((width, height), processor.resample)
     scaled_3hw = torch.from_numpy(np.array(scaled)).permute(2, 0, 1).contiguous()
     # The original's mean and deviation are of pixels from 0 to 255.
     mean_311 = torch.tensor(processor.image_mean)[:, None, None] / processor.rescale_factor
     std_311 = torch.tensor(processor.image_std)[:, None, None] / processor.rescale_factor
     normalised_3hw = (scaled_3hw - mean_311) / std_311
-    return functional.pad(normalised_3hw, (0, side - width, 0, side - height))
+    return functional.pad(normalised_3hw, (0, frame.side_px - width, 0, frame.side_px - height))
 
 
 def image_tokens_refresher(

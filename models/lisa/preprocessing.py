@@ -19,7 +19,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
 from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from .frames import crop_frame, whole_frame
+from .frames import Frame, crop_frame, whole_frame
 from .presets import ClipSizes, Preset, SamSizes
 
 Processor = CLIPImageProcessorPil | SamImageProcessorPil
@@ -92,11 +92,15 @@ class Preprocessor:
             picture: RGB.
         """
         processor = self._processors[view]
-        if isinstance(processor, CLIPImageProcessorPil):
-            pixels_HW3 = _crop(processor, picture)
-        else:
-            pixels_HW3 = _in_whole_frame(processor, picture)
-        return pixels_HW3.transpose(2, 0, 1)
+        frame = frame_of(processor, (picture.height, picture.width))
+        height, width = frame.scaled_HW
+        scaled_HW3 = np.asarray(picture.resize((width, height), processor.resample))
+        top, left = frame.start_YX
+        seen_hw3 = scaled_HW3[top : top + frame.side_px, left : left + frame.side_px]
+        # An image that does not fill its frame lies in the top left corner, and zeros beside it.
+        view_HW3 = np.zeros((frame.side_px, frame.side_px, 3), np.uint8)
+        view_HW3[: seen_hw3.shape[0], : seen_hw3.shape[1]] = seen_hw3
+        return view_HW3.transpose(2, 0, 1)
 
     def normalised(self, view: str, pixels_B3HW: Tensor, extents_B2: Tensor) -> Tensor:
         """Return many views, normalised as a call does it: float32 [B, 3, side, side].
@@ -119,22 +123,11 @@ class Preprocessor:
         return normalised * is_covered_BHW[:, None]
 
 
-def _crop(processor: CLIPImageProcessorPil, picture: Image) -> np.ndarray:
-    """Return the centre of a picture scaled by its shortest side: uint8 [side, side, 3]."""
-    frame = crop_frame((picture.height, picture.width), processor.size["shortest_edge"])
-    height, width = frame.scaled_HW
-    top, left = frame.start_YX
-    scaled_HW3 = np.asarray(picture.resize((width, height), processor.resample))
-    return scaled_HW3[top : top + frame.side_px, left : left + frame.side_px]
-
-
-def _in_whole_frame(processor: SamImageProcessorPil, picture: Image) -> np.ndarray:
-    """Return a whole picture in the top left corner of a frame of zeros: uint8 [side, side, 3]."""
-    frame = whole_frame((picture.height, picture.width), processor.size["longest_edge"])
-    height, width = frame.scaled_HW
-    frame_HW3 = np.zeros((frame.side_px, frame.side_px, 3), np.uint8)
-    frame_HW3[:height, :width] = np.asarray(picture.resize((width, height), processor.resample))
-    return frame_HW3
+def frame_of(processor: Processor, size_HW: tuple[int, int]) -> Frame:
+    """Return where the view that a processor makes lies on an image of this size."""
+    if isinstance(processor, CLIPImageProcessorPil):
+        return crop_frame(size_HW, processor.size["shortest_edge"])
+    return whole_frame(size_HW, processor.size["longest_edge"])
 
 
 def _covered(extents_B2: Tensor, side: int) -> Tensor:
