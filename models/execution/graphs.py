@@ -1,7 +1,7 @@
 """Functions of tensors, captured as CUDA graphs.
 
-A stage of a LISA launches hundreds to thousands of GPU kernels. Launched one by one from Python,
-they leave a fast GPU idle for most of a query, and the time of a query is the host's. Captured once
+A stage of a LISA launches hundreds of GPU kernels or more. Launched one by one from Python, they
+leave a fast GPU idle for about half of a query, whose time is then the host's, too. Captured once
 and replayed, they are a single launch.
 """
 
