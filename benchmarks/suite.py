@@ -15,6 +15,8 @@ plan: {processes: 3}           see `Plan`. `timed_queries` (48): the first so ma
 metrics: [gIoU, cIoU]          which scores the report's table shows, a row each
 defaults: {adapter: lisa}      settings that all cases share
 cases: {NAME: {adapter: NAME, SETTING: VALUE}}
+sweep: {SETTING: [VALUE, ...]} each case is expanded into one for each combination of these values;
+                               see `sweep`
 groups: {NAME: [CASE, ...]}    for cases that do not all fit at once, or do not all have one
                                reference: the cases of a group take turns, and are compared with the
                                first of them. ``teams`` is the older spelling of this key, and the
@@ -128,6 +130,7 @@ def _each_setting_is_a_factor(factors: Any) -> Any:
     return factors
 
 
+SweptValue = bool | int | float | str
 Factors = Annotated[dict[str, tuple[str, ...]], BeforeValidator(_each_setting_is_a_factor)]
 
 
@@ -148,6 +151,7 @@ class Suite(BaseModel):
     metrics: tuple[str, ...] = ("gIoU", "cIoU", "mIoU")
     defaults: dict[str, Any] = {}
     cases: dict[str, dict[str, Any]]
+    sweep: dict[str, Annotated[tuple[SweptValue, ...], Field(min_length=1)]] = {}
     groups: dict[str, list[str]] = Field(
         default={}, validation_alias=AliasChoices("groups", "teams"), serialization_alias="teams"
     )
@@ -159,7 +163,11 @@ class Suite(BaseModel):
 
     def as_recorded(self) -> dict[str, Any]:
         """Return the suite as ``run.json`` holds it, with the older key ``teams``."""
-        return self.model_dump(mode="json", by_alias=True)
+        recorded = self.model_dump(mode="json", by_alias=True)
+        if not self.sweep:
+            # Versions from before there were sweeps refuse the key.
+            del recorded["sweep"]
+        return recorded
 
 
 KEYS = (*Suite.model_fields, "teams")

@@ -17,6 +17,7 @@ from .resolve import resolve
 from .resolved_suite import ResolvedSuite
 from .suite import KEYS, Data, Plan, Suite
 from .suite_checks import check_definition, check_resolved
+from .sweep import expanded
 
 SHIPPED = files("lisabench.benchmarks") / "suites"
 SECTIONS: dict[str, type[BaseModel]] = {"plan": Plan, "data": Data, "gate": Gate}
@@ -77,6 +78,7 @@ def validate(content: Mapping[str, Any]) -> ResolvedSuite:
     except ValidationError as error:
         problems = validation_problems(error)
         raise UsageError(f"suite {content.get('name')}: {problems}") from error
+    definition = expanded(definition)
     check_definition(definition)
     suite = resolve(definition)
     check_resolved(suite)
@@ -148,9 +150,9 @@ def _claims_of(name: str) -> list[Any]:
 def change(content: dict[str, Any], key: str, value: Any) -> None:
     """Apply one ``--set key=value`` to the content of a suite file.
 
-    A key with a dot names its place: ``plan.KEY``, ``data.KEY``, ``gate.KEY`` or ``CASE.KEY``.
-    Without a dot it is ``metrics`` or ``reference``, or it is changed in every section and case
-    that has it.
+    A key with a dot names its place: ``plan.KEY``, ``data.KEY``, ``gate.KEY``, ``sweep.SETTING`` or
+    ``CASE.KEY``, of a case as the file names it. Without a dot it is ``metrics`` or ``reference``,
+    or it is changed in every section and case that has it.
 
     Raises:
         UsageError: there is no such key or case.
@@ -159,6 +161,9 @@ def change(content: dict[str, Any], key: str, value: Any) -> None:
     if place in SECTIONS and name in SECTIONS[place].model_fields:
         section = content.get(place) or {}
         content[place] = {**section, name: value}
+    elif place == "sweep":
+        values = value if isinstance(value, list) else [value]
+        content[place] = {**(content.get(place) or {}), name: values}
     elif place:
         _change_case(content, place, name, value)
     elif key == "metrics" and isinstance(value, str):

@@ -56,7 +56,7 @@ def definition_of(definition: Mapping[str, Any], split: str, case: str) -> dict[
         case: name of the case.
     """
     alone = dict(definition)
-    empty = {"teams": {}, "factors": [], "controls": {}, "claims": [], "trainings": {}}
+    empty = {"teams": {}, "factors": [], "controls": {}, "claims": [], "trainings": {}, "sweep": {}}
     for key, value in empty.items():
         if key in alone:
             alone[key] = value

@@ -1,0 +1,167 @@
+"""Sweeps: each case of a suite is expanded into one for each combination of the swept values."""
+
+import pytest
+from sessions import QUICK, QUICK_PLAN, TWO_FAKES, run
+
+from lisabench.benchmarks import suite_file
+from lisabench.benchmarks.gate.remeasure import definition_of
+from lisabench.benchmarks.resolve import resolve_recorded
+from lisabench.benchmarks.sweep import MOST_CASES
+from lisabench.harness.errors import UsageError
+
+pytestmark = pytest.mark.no_clock
+
+SWEEP = {"llm_ms": [1, 2], "seed": [0, 7]}
+
+
+def swept(sweep=SWEEP, **keys):
+    """The two fakes with a sweep: `a` has the defaults, `b` its own `vision_ms`."""
+    return suite_file.validate(TWO_FAKES | {"sweep": sweep} | keys)
+
+
+def values(suite, *settings):
+    """The values of some settings, by case."""
+    return {
+        case.name: tuple(getattr(case.config, setting) for setting in settings)
+        for case in suite.models
+    }
+
+
+def test_every_case_is_expanded_into_each_combination_in_the_order_of_the_sweep():
+    assert values(swept(), "vision_ms", "llm_ms", "seed") == {
+        "a-llm_ms1-seed0": (4.0, 1.0, 0),
+        "a-llm_ms1-seed7": (4.0, 1.0, 7),
+        "a-llm_ms2-seed0": (4.0, 2.0, 0),
+        "a-llm_ms2-seed7": (4.0, 2.0, 7),
+        "b-llm_ms1-seed0": (9.0, 1.0, 0),
+        "b-llm_ms1-seed7": (9.0, 1.0, 7),
+        "b-llm_ms2-seed0": (9.0, 2.0, 0),
+        "b-llm_ms2-seed7": (9.0, 2.0, 7),
+    }
+
+
+def test_a_case_keeps_its_own_value_of_a_swept_setting():
+    suite = swept({"vision_ms": [1, 2], "seed": [3]})
+    assert values(suite, "vision_ms", "seed") == {
+        "a-vision_ms1": (1.0, 3),
+        "a-vision_ms2": (2.0, 3),
+        "b": (9.0, 3),
+    }
+
+
+def test_a_sweep_replaces_a_value_of_the_defaults():
+    suite = swept({"seed": [1, 2]}, defaults={"seed": 5})
+    assert set(values(suite, "seed").values()) == {(1,), (2,)}
+
+
+def test_a_setting_with_one_value_is_in_no_name():
+    assert list(values(swept({"seed": [7]}), "seed").items()) == [("a", (7,)), ("b", (7,))]
+
+
+def test_the_name_of_a_case_shows_words_after_a_hyphen_and_holds_no_slash():
+    cases = {"a": {"adapter": "lisa"}}
+    sweep = {"precision": ["bf16", "fp32"], "seed": [1, 2]}
+    assert list(values(swept(sweep, cases=cases), "seed")) == [
+        "a-precision-bf16-seed1",
+        "a-precision-bf16-seed2",
+        "a-precision-fp32-seed1",
+        "a-precision-fp32-seed2",
+    ]
+    sweep = {"weights": ["mine/dual", "random"]}
+    with pytest.raises(UsageError) as caught:  # there are no such weights
+        swept(sweep, cases=cases, reference="a-weights-mine/dual")
+    assert "a-weights-mine_dual" in str(caught.value)
+
+
+def test_the_reference_and_a_group_mean_the_combinations_of_their_case():
+    suite = swept({"llm_ms": [1, 2]}, reference="b")
+    assert suite.definition.reference == "b-llm_ms1"
+    assert suite.groups[0].reference == "b-llm_ms1"
+
+    suite = swept({"llm_ms": [1, 2]}, groups={"one": ["b"], "two": ["a"]})
+    assert [(group.reference, group.cases) for group in suite.groups] == [
+        ("b-llm_ms1", ("b-llm_ms1", "b-llm_ms2")),
+        ("a-llm_ms1", ("a-llm_ms1", "a-llm_ms2")),
+    ]
+    assert swept(reference="b-llm_ms2-seed7").definition.reference == "b-llm_ms2-seed7"
+
+
+CLAIM = {"claim": "c", "quantity": "time.end_to_end", "at_most": 1.0}
+
+
+def test_a_claim_names_one_combination():
+    suite = swept(claims=[CLAIM | {"candidate": "b-llm_ms1-seed7"}])
+    assert suite.references_for(suite.claims[0])["b-llm_ms1-seed7"] == "a-llm_ms1-seed0"
+
+
+@pytest.mark.parametrize(
+    ("sweep", "keys", "expected"),
+    [
+        (
+            SWEEP,
+            {"claims": [CLAIM | {"candidate": "b"}]},
+            "name one of b-llm_ms1-seed0, ",
+        ),
+        (SWEEP, {"gate": {"cases": {"a": {"peak": None}}}}, "the gate names the case 'a'"),
+        (SWEEP, {"reference": "c"}, "known: a-llm_ms1-seed0"),
+        (SWEEP, {"groups": {"g": ["a", "b", "c"]}}, "unknown case in a group 'c'"),
+        ({"llm_s": [1, 2]}, {}, "did you mean 'llm_ms'"),
+        ({"seed": [1, 1]}, {}, "two cases are named 'a-seed1'"),
+        ({"seed": []}, {}, "sweep.seed"),
+        ({"seed": 3}, {}, "sweep.seed"),
+        ({"seed": [None, 3]}, {}, "sweep.seed.0"),
+        ({"seed": [*range(33)]}, {}, f"makes 66 cases of 2, and a suite has at most {MOST_CASES}"),
+        ({"seed": [*range(99)]} | {f"s{i}": [*range(99)] for i in range(9)}, {}, "sweep fewer"),
+    ],
+)
+def test_what_a_sweep_cannot_be_is_refused(sweep, keys, expected):
+    with pytest.raises(UsageError) as caught:
+        swept(sweep, **keys)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_suite_may_have_as_many_cases_as_the_limit_says():
+    assert len(swept({"seed": [*range(MOST_CASES // 2)]}).models) == MOST_CASES
+
+
+def test_the_command_line_replaces_the_values_of_a_sweep(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "title: t\nreference: a\ncases: {a: {adapter: fake}}\nsweep: {seed: [1, 2], llm_ms: [1, 2]}"
+    )
+    changes = {"sweep.seed": [3, 4, 5], "sweep.llm_ms": 6, "a.vision_ms": 8}
+    suite = suite_file.load(str(path), changes)
+    assert values(suite, "seed", "llm_ms", "vision_ms") == {
+        "a-seed3": (3, 6.0, 8.0),
+        "a-seed4": (4, 6.0, 8.0),
+        "a-seed5": (5, 6.0, 8.0),
+    }
+    suite = suite_file.load(str(path), {"sweep.noise": [0.5, 1.5]})
+    assert "a-seed1-llm_ms1-noise0.5" in values(suite, "noise")
+
+
+def test_a_run_records_the_expanded_cases_and_the_sweep(data_root, tmp_path):
+    content = TWO_FAKES | {
+        "data": {"root": data_root, "limit": 2},
+        "plan": QUICK_PLAN,
+        "cases": {"a": QUICK, "b": QUICK | {"llm_ms": 5}},
+        "sweep": {"llm_ms": [1, 2]},
+    }
+    suite = suite_file.validate(content)
+    records = run(suite, tmp_path)
+    names = ["a-llm_ms1", "a-llm_ms2", "b"]
+    assert [case["name"] for case in records.run["cases"]] == names
+    assert {row["case"] for row in records.samples} == set(names)
+    definition = records.run["definition"]
+    assert definition["sweep"] == {"llm_ms": [1, 2]}
+    assert list(definition["cases"]) == names
+    assert resolve_recorded(definition) == suite
+    assert suite_file.validate(definition | {"data": content["data"]}) == suite
+
+    alone = resolve_recorded(definition_of(definition, "val", "a-llm_ms2"))
+    assert values(alone, "llm_ms") == {"a-llm_ms2": (2.0,)}
+
+
+def test_a_suite_without_a_sweep_is_recorded_as_before():
+    assert "sweep" not in suite_file.validate(TWO_FAKES).definition.as_recorded()
