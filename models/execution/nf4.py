@@ -1,4 +1,3 @@
-# ruff: noqa: ARG001  (Triton reads no annotations; a fake operator needs the arguments)
 """NF4 layers whose weights are dequantised by one kernel of ours.
 
 bitsandbytes undoes the double quantisation in a kernel of its own, then the quantisation in a
@@ -102,18 +101,9 @@ def dequantize_nf4(
 
 
 @dequantize_nf4.register_fake
-def _(
-    packed: Tensor,
-    scale_codes: Tensor,
-    code: Tensor,
-    scales2: Tensor,
-    code2: Tensor,
-    offset: Tensor,
-    blocks_per_scale2: int,
-    rows: int,
-    columns: int,
-    dtype: torch.dtype,
-) -> Tensor:
+def _(packed: Tensor, *others: Any) -> Tensor:
+    """Return a tensor of the operator's shape and type: all that compiling must know."""
+    *_, rows, columns, dtype = others
     return packed.new_empty(rows, columns, dtype=dtype)
 
 
