@@ -1,10 +1,13 @@
 """Peak memory of each stage, in a pass of its own, because reading memory takes time.
 
 On CUDA the peak counters of PyTorch's allocator are reset when a stage begins and read when it
-ends; what the driver counts for the whole process is read beside them. On a CPU it is the peak of
-the process's resident set, which Linux lets a process reset (``/proc/self/clear_refs``). Where it
-cannot be reset, the peak of a stage is unknown (None), because the counter would show an earlier
-stage's peak.
+ends; what the driver counts for the whole process is read beside them. The temporary tensors of a
+CUDA graph lie in a private pool. They are allocated only while the graph is captured; a replay uses
+the same memory, and the counters do not move. So all that a pool holds counts as in use.
+
+On a CPU it is the peak of the process's resident set, which Linux lets a process reset
+(``/proc/self/clear_refs``). Where it cannot be reset, the peak of a stage is unknown (None),
+because the counter would show an earlier stage's peak.
 """
 
 import os
@@ -22,6 +25,7 @@ from .errors import UsageError
 
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
+NO_PRIVATE_POOL = (0, 0)  # the id of PyTorch's common pool in a snapshot of its allocator
 _RESET_PEAK = "5"  # written to clear_refs, it resets VmHWM (proc_pid_clear_refs(5))
 
 
@@ -30,8 +34,8 @@ class Reading:
     """The memory of one stage of one query, in bytes; None for what the platform does not count.
 
     Attributes:
-        start_bytes: in use before the stage.
-        peak_bytes: the peak within the stage.
+        start_bytes: in use before the stage, memory that CUDA graphs hold included.
+        peak_bytes: the peak within the stage, likewise.
         peak_reserved_bytes: the peak that PyTorch's allocator reserved, on a GPU.
         device_process_bytes: what the driver says the process holds on its GPUs, after the stage.
     """
@@ -112,25 +116,42 @@ class CudaMeter:
         import torch
 
         self._cuda = torch.cuda
+        self._graphs_bytes = 0
 
     def reset(self) -> int | None:
         # Memory that the stage before still uses is no part of this one's peak.
         self._cuda.synchronize()
         self._cuda.reset_peak_memory_stats()
-        return self._cuda.memory_allocated()
+        self._graphs_bytes = self._unallocated_bytes_of_graphs()
+        return self._cuda.memory_allocated() + self._graphs_bytes
 
     def read(self, start_bytes: int | None) -> Reading:
         self._cuda.synchronize()
+        peak_bytes = self._cuda.max_memory_allocated() + self._graphs_bytes
+        peak_reserved_bytes = self._cuda.max_memory_reserved()
         return Reading(
             start_bytes=start_bytes,
-            peak_bytes=self._cuda.max_memory_allocated(),
-            peak_reserved_bytes=self._cuda.max_memory_reserved(),
+            # A capture may allocate the unallocated bytes of a pool, which then count twice: the
+            # sum could be more than all that is reserved.
+            peak_bytes=min(peak_bytes, peak_reserved_bytes),
+            peak_reserved_bytes=peak_reserved_bytes,
             device_process_bytes=device_process_bytes(),
         )
 
     def requested_bytes(self) -> int | None:
         # The statistics are empty before the first allocation.
         return self._cuda.memory_stats().get("requested_bytes.all.current", 0)
+
+    def _unallocated_bytes_of_graphs(self) -> int:
+        """Return the bytes of private pools that are allocated to no tensor now.
+
+        A replay of one of their graphs uses them, and nothing else can.
+        """
+        unallocated = 0
+        for segment in self._cuda.memory_snapshot(include_traces=False):
+            if segment["segment_pool_id"] != NO_PRIVATE_POOL:
+                unallocated += segment["total_size"] - segment["allocated_size"]
+        return unallocated
 
 
 def meter_for(device: str) -> Meter:

@@ -182,10 +182,12 @@ SENTENCES = [
     ),
     Sentence(
         RESULTS,
-        "**Memory** of a query is {} as graphs, and {} the original's way",
+        "**Memory** of a query is {} as graphs, and {} the original's way; reserved are {} and {}.",
         lambda: [
             f"{case(GRAPHS, 'dual').memory.query_peak_bytes / 2**30:.2f} GiB",
             f"{case(GRAPHS, 'dual-upstream').memory.query_peak_bytes / 2**30:.2f} GiB",
+            f"{case(GRAPHS, 'dual').memory.peak_reserved_bytes / 2**30:.2f} GiB",
+            f"{case(GRAPHS, 'dual-upstream').memory.peak_reserved_bytes / 2**30:.2f} GiB",
         ],
     ),
     # results: where the costs come from
