@@ -121,6 +121,23 @@ class Paper:
     traffic_bytes: Mapping[str, int]
 
 
+@dataclass(frozen=True)
+class Preparation:
+    """What an adapter has done once in its process, so that later queries are fast.
+
+    Attributes:
+        graphs: how many CUDA graphs it has captured.
+        capture_s: seconds that capturing them took, with the calls before each capture, in which
+            layers are compiled.
+        compile_s: seconds that compiling layers took. With CUDA graphs they are part of
+            `capture_s`.
+    """
+
+    graphs: int = 0
+    capture_s: float = 0.0
+    compile_s: float = 0.0
+
+
 class Adapter(Protocol):
     """A model under test, made by ``build(case, probe)``.
 
@@ -143,6 +160,8 @@ class Adapter(Protocol):
         warm_up_key(sample): in place of it, whatever decides which work a sample starts, such as
             the graphs that are replayed for it: a hashable value, by which the warm-up on CUDA
             covers every kind.
+        preparation: the `Preparation` up to now. The record of the warm-up has it, and a timed
+            query during which it changes gets a warning.
     """
 
     settings: Mapping[str, Any]

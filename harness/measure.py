@@ -23,13 +23,14 @@ scored after it has stopped.
 import math
 import statistics
 import textwrap
+import time
 from collections.abc import Hashable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from . import masks, metrics
-from .contract import Adapter, Prediction, Probe, Sample
+from .contract import Adapter, Prediction, Preparation, Probe, Sample
 from .memory import MemoryProbe
 from .probe import NullProbe, QueryTimes, TimingProbe
 
@@ -40,6 +41,9 @@ UNATTRIBUTED_LIMIT = 0.05
 # by at most this share.
 WARM_WINDOW = 3
 WARM_WITHIN = 0.05
+PREPARED_IN_A_QUERY = (
+    "a CUDA graph was captured, or a layer compiled, during the query: its time is too long"
+)
 LONGEST_REASON = 200  # characters: a reason is one line of a report
 
 
@@ -127,11 +131,13 @@ def measure_batch(
     for sample in samples:
         _read_data(sample)
     try:
+        prepared_before = _preparation(adapter)
         with probe.query() as times:
             predictions = predict_batch(adapter, samples, probe)
+        captured_or_compiled = _preparation(adapter) != prepared_before
         records = []
         for sample, prediction in zip(samples, predictions, strict=True):
-            times_of_query = _time_fields(times, len(samples))
+            times_of_query = _time_fields(times, len(samples), captured_or_compiled)
             outcome = _outcome_fields(prediction, sample, kept.has(sample.id))
             records.append(_query_fields(sample) | times_of_query | outcome)
         return records
@@ -230,12 +236,18 @@ def _query_fields(sample: Sample) -> dict[str, Any]:
     }
 
 
-def _time_fields(times: QueryTimes, queries: int) -> dict[str, Any]:
-    """Return the times of a record, with a warning where too much time is outside the stages.
+def _preparation(adapter: Adapter) -> Preparation | None:
+    """Return what the adapter has prepared up to now; None if it does not say."""
+    return getattr(adapter, "preparation", None)
+
+
+def _time_fields(times: QueryTimes, queries: int, captured_or_compiled: bool) -> dict[str, Any]:
+    """Return the times of a record, with warnings where they are not those of a usual query.
 
     Args:
         times: of the batch.
         queries: how many queries the batch has.
+        captured_or_compiled: whether that happened during the batch.
     """
     share = times.unattributed_ns / times.latency_ns if times.latency_ns else 0.0
     # Below 0 the stages took longer than the whole query: the clock or the adapter is broken.
@@ -244,6 +256,8 @@ def _time_fields(times: QueryTimes, queries: int) -> dict[str, Any]:
         warnings.append(
             f"{share:.1%} of the query's time is unattributed: it is outside the stages"
         )
+    if captured_or_compiled:
+        warnings.append(PREPARED_IN_A_QUERY)
     return times.share(queries).as_record() | {"warnings": warnings}
 
 
@@ -322,12 +336,19 @@ class WarmUp:
         warmup_stable: whether the median was stable.
         warmup_lengths: how many queries were run after that, one for each further kind of query
             (a prompt length, say).
+        warmup_s: seconds of all of this, by the host's clock.
+        graphs, capture_s, compile_s: the adapter's `Preparation` after it; None where it does not
+            say.
     """
 
     first_query_ms: float | None
     warmup_queries: int
     warmup_stable: bool
     warmup_lengths: int
+    warmup_s: float
+    graphs: int | None = None
+    capture_s: float | None = None
+    compile_s: float | None = None
 
 
 def warm_up(
@@ -355,6 +376,7 @@ def warm_up(
         timed: how many of the samples, from the first on, will be timed; None: all.
         batch: how many queries are evaluated at once.
     """
+    start_ns = time.perf_counter_ns()
     times_ms: list[float] = []
     further_kinds = 0
     count = len(samples) if timed is None else min(timed, len(samples))
@@ -368,11 +390,17 @@ def warm_up(
             for positions in _new_kinds(adapter, samples, batches, already_run=len(times_ms)):
                 _latency_ms(adapter, samples, positions, probe)
                 further_kinds += 1
+    # Each query has waited for the device, so the host's clock has the whole of it.
+    warmup_s = (time.perf_counter_ns() - start_ns) / 1e9
+    preparation = _preparation(adapter)
+    prepared = {} if preparation is None else asdict(preparation)
     return WarmUp(
         first_query_ms=times_ms[0] if times_ms else None,
         warmup_queries=len(times_ms),
         warmup_stable=_is_stable(times_ms),
         warmup_lengths=further_kinds,
+        warmup_s=warmup_s,
+        **prepared,
     )
 
 

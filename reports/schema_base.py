@@ -246,7 +246,7 @@ class MemorySplit(Strict):
     )
     paper_kv_cache_bytes: Count | None = Field(description="The same by arithmetic.")
     activations_bytes: Count | None = Field(
-        description="The rest of the allocator's peak in a query (CUDA)."
+        description="The rest of the allocator's peak in a query, with what CUDA graphs keep."
     )
     slack_bytes: Count | None = Field(
         description="What the allocator holds beyond what it has given out (CUDA)."
@@ -289,12 +289,31 @@ class Memory(Strict):
     )
 
 
+class WarmUpTimes(Strict):
+    """What the warm-up of some processes took: medians over them, null where it is not known."""
+
+    processes: Count = Field(description="How many processes.")
+    warmup_s: NotNegative | None = Field(description="Seconds of the whole warm-up.")
+    graphs: NotNegative | None = Field(description="CUDA graphs that were captured.")
+    capture_s: NotNegative | None = Field(
+        description="Seconds of capturing them, with the calls before each, which compile layers."
+    )
+    compile_s: NotNegative | None = Field(description="Seconds of compiling layers.")
+
+
 class Cold(Strict):
     """What happens once, and is in no other number."""
 
     build_s: NotNegative | None = Field(description="Seconds to build the adapter.")
     first_query_ms: NotNegative | None = Field(
         description="Milliseconds of the first process's very first query, or batch of queries."
+    )
+    first_warm_up: WarmUpTimes | None = Field(
+        default=None,
+        description="The first process, which may find nothing that is compiled already.",
+    )
+    later_warm_ups: WarmUpTimes | None = Field(
+        default=None, description="The later processes, which find what the first has compiled."
     )
 
 

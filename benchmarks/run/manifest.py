@@ -24,7 +24,17 @@ from ..resolved_suite import ResolvedCase, ResolvedSuite
 from ..training import in_suites
 from .worker_messages import BuiltCase, Machine, MeasuredMemory, WarmedUpCase
 
-WARM_UP_KEYS = ("first_query_ms", "warmup_queries", "warmup_stable", "warmup_lengths", "core")
+WARM_UP_KEYS = (
+    "first_query_ms",
+    "warmup_queries",
+    "warmup_stable",
+    "warmup_lengths",
+    "warmup_s",
+    "graphs",
+    "capture_s",
+    "compile_s",
+    "core",
+)
 KNOWN_LATER = (
     "settings",
     "has_quality",

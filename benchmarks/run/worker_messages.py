@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...harness.masks import NO_MASK, KeptMasks
+from ...harness.measure import WarmUp
 
 Line = dict[str, Any]
 DataReader = Mapping[str, Any]  # arguments of `ReasonSeg`
@@ -59,18 +60,14 @@ class BuiltCase:
 
 
 @dataclass(frozen=True)
-class WarmedUpCase:
-    """How a case came to speed; see `measure.WarmUp` for the first four fields.
+class WarmedUpCase(WarmUp):
+    """How a case came to speed, and what was done to its process then.
 
     Attributes:
         core: the CPU core that the process is pinned to; None where it is not pinned.
         warnings: what speaks against the measurement that follows.
     """
 
-    first_query_ms: float | None
-    warmup_queries: int
-    warmup_stable: bool
-    warmup_lengths: int
     core: int | None = None
     warnings: tuple[str, ...] = ()
 

@@ -38,6 +38,9 @@ class WarmUpRecord:
         warmup_stable: whether the median held still.
         warmup_lengths: how many queries were evaluated after that, one for each further prompt
             length.
+        warmup_s: seconds of all of this, by the host's clock; None in older runs.
+        graphs, capture_s, compile_s: what was captured and compiled in it, see
+            `contract.Preparation`; None where the adapter does not say, and in older runs.
         core: the CPU core that the process was pinned to; None where it was not pinned.
     """
 
@@ -46,6 +49,10 @@ class WarmUpRecord:
     warmup_queries: int | None = None
     warmup_stable: bool | None = None
     warmup_lengths: int | None = None
+    warmup_s: float | None = None
+    graphs: int | None = None
+    capture_s: float | None = None
+    compile_s: float | None = None
     core: int | None = None
 
 

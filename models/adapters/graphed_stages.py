@@ -16,8 +16,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ...harness.contract import Probe, Sample
-from ..execution.compiled import can_compile
+from ...harness.contract import Preparation, Probe, Sample
+from ..execution.compiled import can_compile, compile_seconds
 from ..execution.device_preprocessing import SIZES_KEPT, DevicePreprocessor
 from ..execution.graphed import GraphedNetwork, padded_length, prompt_batch
 from ..execution.graphed_generation import CachedLanguageModel, GraphedForward, room_for
@@ -83,6 +83,11 @@ class GraphedLisa(Lisa):
         """
         length = padded_length(self.prompt_tokens(sample), self.model.preset.llama.context)
         return length, sample.image.shape[:2]
+
+    @property
+    def preparation(self) -> Preparation:
+        """What was captured and compiled in this process up to now; no graphs on a CPU."""
+        return Preparation(self._pool.graphs, self._pool.capture_s, compile_seconds())
 
     @torch.inference_mode()
     def preprocess(self, samples: Sequence[Sample]) -> GraphedInputs:

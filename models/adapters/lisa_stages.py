@@ -23,11 +23,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...harness.contract import Paper, Prediction, Probe, Sample
+from ...harness.contract import Paper, Prediction, Preparation, Probe, Sample
 from ...harness.environment import resolve_device
 from ...harness.errors import UsageError
 from ..checkpoints.source import open_source
-from ..execution.compiled import compile_layers
+from ..execution.compiled import compile_layers, compile_seconds
 from ..execution.reuse import ReusingEncoder
 from ..execution.transfers import to_host
 from ..execution.upstream import image_tokens_refresher, run_as_original, sam_view_on_host
@@ -360,6 +360,11 @@ class Lisa:
         if other > 0:
             bytes_by_part["other"] = other
         return bytes_by_part
+
+    @property
+    def preparation(self) -> Preparation:
+        """What was compiled in this process up to now."""
+        return Preparation(compile_s=compile_seconds())
 
     def paper(self, prompt_tokens: int | None, answer_tokens: int | None) -> Paper:
         """Return what a query of these lengths costs by arithmetic."""

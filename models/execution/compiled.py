@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import torch
 from torch import nn
+from torch._dynamo.utils import calculate_time_spent
 
 from ..lisa.network import LisaModel
 
@@ -44,3 +45,8 @@ def compile_layers(model: LisaModel, answer: str) -> None:
     llm_modules = model.llm.model.layers if answer == "forced" else (model.llm.model,)
     for module in llm_modules:
         module.compile(backend=BACKEND, dynamic=True)
+
+
+def compile_seconds() -> float:
+    """Return for how many seconds PyTorch has compiled in this process."""
+    return calculate_time_spent()["total_wall_time"]

@@ -5,6 +5,7 @@ leave a fast GPU idle for about half of a query, whose time is then the host's, 
 and replayed, they are a single launch.
 """
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,18 +39,31 @@ class Captured:
 class GraphPool:
     """Makes functions whose graphs share one pool of memory.
 
-    A graph's temporary memory is free for every other graph's. That is safe for the stages of a
-    query: they are called one after the other, a result is used up before its function is called
+    A graph's temporary memory is free for every other graph's: they are captured on one stream,
+    since PyTorch gives freed memory only to the stream that had it. That is safe for the stages of
+    a query: they are called one after the other, a result is used up before its function is called
     again, and for each size of a batch the functions are first called in the order of the stages,
     so that a later stage is captured while the results of earlier ones are in use.
 
     Args:
         device: ``cuda`` or ``cpu``; on a CPU, functions are called as they are.
+
+    Attributes:
+        captures: whether functions are captured.
+        graphs: how many graphs were captured.
+        capture_s: seconds that took, with the calls before each capture.
     """
 
     def __init__(self, device: str) -> None:
         self.captures = device.startswith("cuda")
-        self._handle: Any = torch.cuda.graph_pool_handle() if self.captures else None
+        self.graphs = 0
+        self.capture_s = 0.0
+        self._handle: Any = None
+        self._side_stream: Any = None
+        if self.captures:
+            self._handle = torch.cuda.graph_pool_handle()
+            # Not the default stream, on which nothing can be captured.
+            self._side_stream = torch.cuda.Stream()
 
     def graphed(self, function: Callable[..., tuple[Tensor, ...]]) -> "GraphedFunction":
         """Return the function, captured on its first call with inputs of each shape."""
@@ -64,12 +78,12 @@ class GraphPool:
             function: of tensors; neither it nor what it calls may wait for the GPU.
             inputs: of the shapes to capture for.
         """
+        torch.cuda.synchronize()  # what was launched before is no part of the capture's time
+        start_ns = time.perf_counter_ns()
         static_inputs = tuple(tensor.clone() for tensor in inputs)
         graph = torch.cuda.CUDAGraph()
-        # Not on the default stream, on which nothing can be captured.
-        side_stream = torch.cuda.Stream()
-        side_stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side_stream):
+        self._side_stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._side_stream):
             for _ in range(CALLS_BEFORE_CAPTURE):
                 function(*static_inputs)
             # Not by `torch.cuda.graph`, which collects garbage first: a third of a second for each
@@ -84,7 +98,9 @@ class GraphPool:
                     graph.capture_end()
                 raise
             graph.capture_end()
-        torch.cuda.current_stream().wait_stream(side_stream)
+        torch.cuda.synchronize()  # the calls before the capture
+        self.graphs += 1
+        self.capture_s += (time.perf_counter_ns() - start_ns) / 1e9
         return Captured(graph, static_inputs, outputs)
 
 

@@ -52,6 +52,12 @@ ROOFLINE = (
     "time, from the profiler."
 )
 COLD = "This happens once per process and is in no number above."
+WARM_UP = (
+    "The warm-up of each process is in no number above either. Capturing CUDA graphs includes the "
+    "calls before each capture, in which layers are compiled. What the first process of a case has "
+    "compiled, later ones read from PyTorch's cache on the disk. The first may find some of it "
+    "there already, from an earlier case or run."
+)
 NO_QUERY_NEEDED = (
     "Answers made without the image and the query. A model that is not better has learnt nothing."
 )
@@ -130,6 +136,7 @@ def report_text(run: Run, summary: Summary, drawn: set[str]) -> str:
         _section("Masks", _figure(gallery.FILE, drawn)),
         _section("Quality", _quality(summary)),
         _section("Cold start", tables.cold_table(summary), COLD),
+        _section("Warm-up", tables.warm_up_table(summary), WARM_UP),
         _section("What differs between the cases", settings_that_differ(summary)),
         _section("How this was measured", markdown.bullet_list(list(_method(run, summary)))),
         _section("Machine and versions", _machine(run.manifest, summary)),

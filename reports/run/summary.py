@@ -9,7 +9,7 @@ from typing import Any
 from ...harness.contract import STAGES
 from ...harness.metrics import METRICS, scores
 from ...harness.records.journal import write_json
-from ...harness.records.manifest import CaseEntry, Manifest
+from ...harness.records.manifest import CaseEntry, Manifest, WarmUpRecord
 from ...harness.records.query import QueryRecord, stage_of
 from ...harness.records.run import CaseRecords, MemoryRecord, Run
 from ...harness.statistics.ratios import outliers, percentiles
@@ -29,6 +29,7 @@ from ..schema_base import (
     StageTime,
     StatusCounts,
     Time,
+    WarmUpTimes,
 )
 from ..times import PREPROCESS
 from .attribution import attribute
@@ -129,8 +130,36 @@ def summarise_case(records: CaseRecords, roofline: Mapping[str, Any]) -> Case:
         memory=_memory(records),
         energy_mj=energy_mj(records.queries),
         answer_spread=answer_spread(records.queries, has_quality),
-        cold=Cold(build_s=entry.build_s, first_query_ms=entry.first_query_ms),
+        cold=_cold(entry),
     )
+
+
+def _cold(entry: CaseEntry) -> Cold:
+    """Return what happens once: the build, the first query, and the warm-up with its compiling.
+
+    The first process is apart from the later ones, which find its compiled layers on the disk.
+    """
+    first = [warm_up for warm_up in entry.warm_ups if warm_up.process == 0]
+    later = [warm_up for warm_up in entry.warm_ups if warm_up.process != 0]
+    return Cold(
+        build_s=entry.build_s,
+        first_query_ms=entry.first_query_ms,
+        first_warm_up=_warm_up_times(first),
+        later_warm_ups=_warm_up_times(later),
+    )
+
+
+def _warm_up_times(warm_ups: Sequence[WarmUpRecord]) -> WarmUpTimes | None:
+    """Return medians over some processes; None without one whose warm-up was timed."""
+    timed = [warm_up for warm_up in warm_ups if warm_up.warmup_s is not None]
+    if not timed:
+        return None
+    medians: dict[str, float | None] = {}
+    for name in ("warmup_s", "graphs", "capture_s", "compile_s"):
+        values = [getattr(warm_up, name) for warm_up in timed]
+        known = [value for value in values if value is not None]
+        medians[name] = median(known) if known else None
+    return WarmUpTimes(processes=len(timed), **medians)
 
 
 # Quality

@@ -433,10 +433,31 @@ def cold_table(summary: Summary) -> str:
         warm = f"warm: {verdict_words.kind_of_time(summary.batch)} (ms, median)"
     rows = []
     for case in summary.cases:
-        build_s = formatting.NOT_AVAILABLE
-        if case.cold.build_s is not None:
-            build_s = f"{case.cold.build_s:,.2f}"
+        build_s = _seconds(case.cold.build_s)
         first_ms = formatting.milliseconds(case.cold.first_query_ms)
         warm_ms = formatting.milliseconds(case.time.end_to_end_ms)
         rows.append([case.name, build_s, first_ms, warm_ms])
     return markdown_table(["", "build (s)", first, warm], rows)
+
+
+def warm_up_table(summary: Summary) -> str:
+    """Return what the warm-up took, the first process of a case apart; empty for older runs."""
+    header = ["", "processes", "warm-up (s)", "CUDA graphs", "capturing (s)", "compiling (s)"]
+    rows = []
+    for case in summary.cases:
+        parts = {"first": case.cold.first_warm_up, "later": case.cold.later_warm_ups}
+        for name, times in parts.items():
+            if times is None:
+                continue
+            processes = name if times.processes == 1 else f"{name} {times.processes}, median"
+            row = [case.name, processes, _seconds(times.warmup_s)]
+            if times.graphs is None:
+                row += [formatting.NOT_AVAILABLE] * 3
+            else:
+                row += [f"{times.graphs:g}", _seconds(times.capture_s), _seconds(times.compile_s)]
+            rows.append(row)
+    return markdown_table(header, rows) if rows else ""
+
+
+def _seconds(seconds: float | None) -> str:
+    return formatting.NOT_AVAILABLE if seconds is None else f"{seconds:,.2f}"

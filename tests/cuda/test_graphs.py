@@ -1,5 +1,7 @@
 """Stages as CUDA graphs, on a GPU. Skipped where there is none."""
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,12 @@ from lisas import decoded, noise, predict
 
 from lisabench.harness.clock import CudaClock
 from lisabench.harness.contract import STAGES
+from lisabench.harness.measure import PREPARED_IN_A_QUERY, measure, warm_up
+from lisabench.harness.memory import CudaMeter, MemoryProbe
 from lisabench.harness.passes import gpu_busy, synchronised
-from lisabench.harness.probe import NullProbe
+from lisabench.harness.probe import NullProbe, TimingProbe
 from lisabench.models.adapters.lisa import build
+from lisabench.models.execution.graphs import GraphPool
 from lisabench.models.lisa.config import LisaConfig
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
@@ -106,3 +111,60 @@ def test_the_gpu_is_at_work_for_most_of_a_stage_that_is_one_graph():
         at_work_ns, stage_ns = busy["stages_ns"][stage], waited["stages_ns"][stage]
         # The rest is the launch and the host's wait.
         assert 0.5 * stage_ns < at_work_ns < stage_ns
+
+
+MIB = 1 << 20
+
+
+def with_temporary(x):
+    """A function that needs 256 MiB for a while, and returns 1 MiB."""
+    temporary = x.repeat(256)
+    return (temporary.view(256, -1).sum(0),)
+
+
+def test_graphs_of_a_pool_share_their_temporary_memory():
+    gc.collect()  # what other tests have left would be freed meanwhile
+    torch.cuda.empty_cache()
+    pool = GraphPool("cuda")
+    x = torch.ones(MIB // 4, device="cuda")
+    functions = [pool.graphed(with_temporary) for _ in range(4)]
+    functions[0](x)
+    torch.cuda.empty_cache()
+    after_one = torch.cuda.memory_reserved()
+    results = [function(x) for function in functions]
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved() - after_one < 128 * MIB
+    assert pool.graphs == 4
+    for (result,) in results:
+        assert torch.equal(result, torch.full_like(result, 256))
+
+
+def test_a_replays_peak_has_the_memory_that_its_graph_uses():
+    gc.collect()  # what other tests have left would be freed meanwhile
+    pool = GraphPool("cuda")
+    x = torch.ones(MIB // 4, device="cuda")
+    function = pool.graphed(with_temporary)
+    before_bytes = torch.cuda.memory_allocated()
+    probe = MemoryProbe(CudaMeter())
+    for _ in range(3):  # the first captures
+        with probe.region("vision"):
+            function(x)
+    for reading in probe.readings["vision"]:
+        assert reading.peak_bytes - before_bytes >= 256 * MIB
+        assert reading.peak_bytes <= reading.peak_reserved_bytes
+    replayed = probe.readings["vision"][-1]
+    assert replayed.peak_bytes == replayed.start_bytes
+
+
+def test_captures_are_counted_and_a_capture_in_a_timed_query_is_a_warning():
+    probe = TimingProbe(CudaClock())
+    adapter = build(LisaConfig(device="cuda", execution="graphed", precision="bf16"), probe)
+    warmed = warm_up(adapter, QUERIES[:2], probe, at_most=6, every_kind=True)
+    # Preprocessing for each size of image, the encoders, the language model for each padded length,
+    # and the decoder.
+    assert warmed.graphs >= 5
+    assert 0 < warmed.capture_s < warmed.warmup_s
+    assert adapter.preparation.graphs == warmed.graphs
+    assert PREPARED_IN_A_QUERY not in measure(adapter, QUERIES[0], probe)["warnings"]
+    assert PREPARED_IN_A_QUERY in measure(adapter, QUERIES[2], probe)["warnings"]
+    assert PREPARED_IN_A_QUERY not in measure(adapter, QUERIES[2], probe)["warnings"]

@@ -8,11 +8,11 @@ from samples import sample_of
 
 from lisabench.harness import masks, measure, memory
 from lisabench.harness.clock import VirtualClock
-from lisabench.harness.contract import STAGES, Prediction
+from lisabench.harness.contract import STAGES, Prediction, Preparation
 from lisabench.harness.errors import DataError
 from lisabench.harness.memory import MemoryProbe, ResidentSetMeter
 from lisabench.harness.probe import TimingProbe
-from lisabench.models.adapters.fake import FakeCase, build
+from lisabench.models.adapters.fake import Fake, FakeCase, build
 
 pytestmark = pytest.mark.no_clock
 
@@ -249,6 +249,51 @@ def test_of_a_batch_the_chosen_masks_are_kept():
     kept = masks.KeptMasks(ids=frozenset(["q1"]))
     records = measure.measure_batch(adapter, samples_of(3), probe, kept)
     assert ["mask_rle" in record for record in records] == [False, True, False]
+
+
+class Capturing(Fake):
+    """A fake that captures two graphs for each length of a query that it has not met before."""
+
+    preparation = Preparation()
+
+    def __init__(self, clock):
+        super().__init__(FakeCase(), clock)
+        self.lengths = set()
+
+    def preprocess(self, samples):
+        lengths = {len(sample.query) for sample in samples}
+        if not lengths <= self.lengths:
+            self.lengths |= lengths
+            graphs = 2 * len(self.lengths)
+            self.preparation = Preparation(graphs, capture_s=3.0 * graphs, compile_s=graphs)
+        return super().preprocess(samples)
+
+
+def of_length(length):
+    return dataclasses.replace(sample_of(target()), query="?" * length)
+
+
+def test_a_warm_up_says_what_was_captured_and_compiled_in_it():
+    probe = TimingProbe(VirtualClock())
+    adapter = Capturing(probe.clock)
+    warmed = measure.warm_up(adapter, [of_length(1), of_length(2)], probe, at_most=6)
+    assert (warmed.graphs, warmed.capture_s, warmed.compile_s) == (4, 12.0, 4)
+    assert warmed.warmup_s > 0
+    silent = measure.warm_up(build(FakeCase(), probe), [of_length(1)], probe, at_most=6)
+    assert (silent.graphs, silent.capture_s, silent.compile_s) == (None, None, None)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_capture_during_a_timed_query_is_a_warning_on_that_query_alone(batch):
+    probe = TimingProbe(VirtualClock())
+    adapter = Capturing(probe.clock)
+    measure.warm_up(adapter, [of_length(1)] * batch, probe, at_most=1, batch=batch)
+    warnings = []
+    for length in (1, 2, 2):
+        records = measure.measure_batch(adapter, [of_length(length)] * batch, probe)
+        warnings.append([record["warnings"] for record in records])
+    warned = [measure.PREPARED_IN_A_QUERY]
+    assert warnings == [[[]] * batch, [warned] * batch, [[]] * batch]
 
 
 def test_warm_up_covers_every_kind_of_batch():

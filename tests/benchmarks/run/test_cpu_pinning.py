@@ -102,7 +102,7 @@ def test_a_worker_pins_the_thread_that_launches_kernels_once_it_is_warm(
 
     def warm_up(*_, **__):
         warmed.append(os.sched_getaffinity(0))
-        return measure.WarmUp(1.0, 6, True, 0)
+        return measure.WarmUp(1.0, 6, True, 0, 2.0)
 
     monkeypatch.setattr(measure, "warm_up", warm_up)
     made = a_worker(device)
@@ -114,7 +114,7 @@ def test_a_worker_pins_the_thread_that_launches_kernels_once_it_is_warm(
 
 
 def test_a_thread_that_a_core_is_not_there_for_stays_free_and_says_so(monkeypatch):
-    monkeypatch.setattr(measure, "warm_up", lambda *_, **__: measure.WarmUp(1.0, 6, True, 0))
+    monkeypatch.setattr(measure, "warm_up", lambda *_, **__: measure.WarmUp(1.0, 6, True, 0, 2.0))
     made = a_worker("cuda")
     known, after = in_a_thread(lambda: made.warm_up(6, 4095))
     assert (known.core, known.warnings, after) == (
@@ -125,7 +125,7 @@ def test_a_thread_that_a_core_is_not_there_for_stays_free_and_says_so(monkeypatc
 
 
 def test_a_worker_that_was_not_warmed_up_is_not_held(monkeypatch):
-    monkeypatch.setattr(measure, "warm_up", lambda *_, **__: measure.WarmUp(None, 0, False, 0))
+    monkeypatch.setattr(measure, "warm_up", lambda *_, **__: measure.WarmUp(None, 0, False, 0, 0.0))
     made = a_worker("cuda")
     known, after = in_a_thread(lambda: made.warm_up(0, min(usable_cores())))
     assert (known.core, known.warnings, after) == (None, (), set(os.sched_getaffinity(0)))

@@ -304,6 +304,10 @@ def test_the_warm_up_of_every_process_is_kept(data_root, tmp_path):
         (0, 6, True),
         (1, 6, True),
     ]
+    for warm_up in a["warmups"]:
+        assert warm_up["warmup_s"] > 0
+        prepared = [warm_up[key] for key in ("graphs", "capture_s", "compile_s")]
+        assert prepared == [None, None, None]  # the fake neither captures nor compiles
 
 
 def test_a_broken_annotation_or_image_names_file_and_reason(data_root, tmp_path):

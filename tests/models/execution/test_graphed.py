@@ -72,6 +72,7 @@ def test_compiled_layers_are_shared_and_change_nothing(
         (_, masks), (_, found) = decoded(eager, query), decoded(graphed, query)
         spread = masks.logits_Mhw.std()
         assert (masks.logits_Mhw - found.logits_Mhw).abs().max() < 1e-4 * spread
+    assert graphed.preparation.compile_s > 0
     # One for a layer of CLIP, of the language model and the mask decoder, and up to two for each
     # pass of the resizing: further layers, lengths and sizes are compiled no more.
     assert 3 <= counters["stats"]["unique_graphs"] <= 9
@@ -103,6 +104,14 @@ def test_a_kind_of_query_is_its_padded_length_and_its_images_size() -> None:
     assert graphed.warm_up_key(SHORT) == graphed.warm_up_key(noise("the red square"))
     assert graphed.warm_up_key(SHORT) != graphed.warm_up_key(noise(size_HW=(60, 91)))
     assert graphed.warm_up_key(SHORT) != graphed.warm_up_key(noise("a red circle " * 30))
+
+
+def test_on_a_cpu_nothing_is_captured_and_queries_do_not_change_that() -> None:
+    graphed = lisa(execution="graphed")
+    before = graphed.preparation
+    predict(graphed, SHORT)
+    assert graphed.preparation == before
+    assert (before.graphs, before.capture_s) == (0, 0.0)
 
 
 @pytest.mark.parametrize(

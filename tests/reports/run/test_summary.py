@@ -12,8 +12,8 @@ from lisabench.reports.formatting import machine
 from lisabench.reports.run import verdict_words
 from lisabench.reports.run.schema import Summary
 from lisabench.reports.run.summary import summarise, write_summary
-from lisabench.reports.run.tables import comparison_table
-from lisabench.reports.schema_base import Cold
+from lisabench.reports.run.tables import comparison_table, warm_up_table
+from lisabench.reports.schema_base import Cold, WarmUpTimes
 
 pytestmark = pytest.mark.no_clock
 
@@ -391,6 +391,50 @@ def test_the_written_summary_is_the_documented_schema_and_nothing_else(tmp_path)
     with pytest.raises(ValueError, match="extra"):
         Summary.model_validate(raw | {"more": 1})
     assert [path.name for path in tmp_path.glob(".*")] == []  # no half-written file is left
+
+
+def test_the_first_process_of_a_warm_up_is_apart_from_the_median_of_the_later_ones(tmp_path):
+    write_run(tmp_path, **PLAIN)
+    seconds = {0: 40.0, 1: 9.0, 2: 7.0, 3: 12.0}
+
+    def add_warm_ups(case):
+        if case["name"] == "dual":
+            case["warmups"] = [
+                {
+                    "process": process,
+                    "warmup_stable": True,
+                    "warmup_s": whole_s,
+                    "graphs": 5,
+                    "capture_s": whole_s - 2,
+                    "compile_s": whole_s / 2,
+                }
+                for process, whole_s in seconds.items()
+            ]
+
+    edit_cases(tmp_path, add_warm_ups)
+    summary = summarise(read_run(tmp_path))
+    cold = case_of(summary, "dual").cold
+    assert cold.first_warm_up == WarmUpTimes(
+        processes=1, warmup_s=40, graphs=5, capture_s=38, compile_s=20
+    )
+    assert cold.later_warm_ups == WarmUpTimes(
+        processes=3, warmup_s=9, graphs=5, capture_s=7, compile_s=4.5
+    )
+    # Its run is of before warm-ups were timed.
+    assert case_of(summary, "clip").cold.first_warm_up is None
+    assert warm_up_table(summary).splitlines()[2:] == [
+        "| dual | first | 40.00 | 5 | 38.00 | 20.00 |",
+        "| dual | later 3, median | 9.00 | 5 | 7.00 | 4.50 |",
+    ]
+
+
+def test_a_model_that_says_nothing_of_graphs_has_a_warm_up_all_the_same(tmp_path):
+    write_run(tmp_path, **PLAIN)
+    warm_up = {"process": 0, "warmup_stable": True, "warmup_s": 0.5}
+    edit_cases(tmp_path, lambda case: case.update(warmups=[warm_up]))
+    table = warm_up_table(summarise(read_run(tmp_path)))
+    assert "| dual | first | 0.50 | n/a | n/a | n/a |" in table
+    assert "later" not in table
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
