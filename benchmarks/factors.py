@@ -11,7 +11,6 @@ from typing import Any
 from ..harness.errors import UsageError, unknown
 from ..harness.records.manifest import Group
 from ..harness.statistics.factorial import alone, corners
-from ..models import registry
 from .resolved_suite import ResolvedSuite
 
 
@@ -72,7 +71,7 @@ def check_factors(suite: ResolvedSuite) -> None:
     factors = suite.definition.factors
     if not factors:
         return
-    known = registry.settings_of(suite.case(suite.definition.reference).adapter)
+    known = suite.case(suite.definition.reference).settings
     for factor, names in factors.items():
         if not names:
             raise UsageError(f"suite {suite.name}: the factor {factor} names no setting")

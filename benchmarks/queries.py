@@ -19,7 +19,7 @@ class Queries:
         root: the folder as the user named it; None for generated scenes.
         count: how many queries there are.
         timed: how many of them, from the first on, the timed rounds take: whole batches only, since
-            a query has another time in a smaller batch.
+            a query has another time in a smaller batch. All cases time the same queries.
         scored: how many of them, from the first on, the quality pass takes; 0 where there is none.
         fingerprint: digest of annotations and images, so that a run is never resumed over other
             data.
@@ -40,7 +40,7 @@ class Queries:
 
         Raises:
             DataError: an annotation cannot be read.
-            UsageError: the queries to be timed do not fill a batch.
+            UsageError: the queries to be timed do not fill a batch of every case.
         """
         data, plan, split = suite.data, suite.plan, suite.split
         if data.root is None:
@@ -54,18 +54,19 @@ class Queries:
         samples = ReasonSeg(**reader)
 
         count = len(samples)
-        timed = min(plan.timed_queries, count)
-        if timed < plan.batch:
+        timed, whole_batches = min(plan.timed_queries, count), suite.common_batch
+        if timed < whole_batches:
             raise UsageError(
-                f"a batch has {plan.batch} queries, but only {timed} are to be timed; make "
-                "plan.batch smaller, or provide more queries (plan.timed_queries, and the data)"
+                f"whole batches of every case take {whole_batches} queries, but only {timed} are "
+                "to be timed; make the batches smaller, or provide more queries "
+                "(plan.timed_queries, and the data)"
             )
         scored = count if plan.quality_queries is None else min(plan.quality_queries, count)
         return cls(
             reader=reader,
             root=str(data.root) if data.root else None,
             count=count,
-            timed=timed - timed % plan.batch,
+            timed=timed - timed % whole_batches,
             scored=scored,
             fingerprint=samples.fingerprint(),
             description=description,

@@ -9,7 +9,7 @@ from ..harness.errors import UsageError
 from ..harness.records.manifest import Group
 from ..models import registry
 from .resolved_suite import ResolvedCase, ResolvedSuite
-from .suite import Suite
+from .suite import ADAPTER, BATCH, Plan, Suite
 
 
 def resolve(suite: Suite) -> ResolvedSuite:
@@ -19,13 +19,14 @@ def resolve(suite: Suite) -> ResolvedSuite:
         suite: its groups must be valid; `suite_file.validate` checks that first.
 
     Raises:
-        UsageError: a case names no adapter, or a setting that its adapter does not take.
+        UsageError: a case names no adapter, a setting that its adapter does not take, or a batch
+            that is none.
     """
     groups = _groups(suite)
     models = []
     for name, given in suite.cases.items():
         (group,) = [group for group in groups if name in group.cases]
-        models.append(_resolved_model(name, {**suite.defaults, **given}, group))
+        models.append(_resolved_model(name, {**suite.defaults, **given}, group, suite.plan))
     baselines = []
     for name, given in suite.controls.items():
         baselines.append(_resolved_baseline(name, given))
@@ -66,13 +67,14 @@ def _groups(suite: Suite) -> tuple[Group, ...]:
     return tuple(groups)
 
 
-def _resolved_model(name: str, given: Mapping[str, Any], group: Group) -> ResolvedCase:
+def _resolved_model(name: str, given: Mapping[str, Any], group: Group, plan: Plan) -> ResolvedCase:
     return ResolvedCase(
         name=name,
         role="model",
         adapter=_adapter_of(name, given),
         given=given,
         config=_config_of(given),
+        batch=_batch_of(name, given, plan),
         group=group.name,
         reference=group.reference,
     )
@@ -83,18 +85,25 @@ def _resolved_baseline(name: str, given: Mapping[str, Any]) -> ResolvedCase:
     return ResolvedCase(name, "control", adapter, given, _config_of(given))
 
 
+def _batch_of(name: str, given: Mapping[str, Any], plan: Plan) -> int:
+    """Return how many queries of a case are timed at once: its own batch, or that of the plan."""
+    batch = given.get(BATCH, plan.batch)
+    if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
+        raise UsageError(f"case {name!r} has batch {batch!r}; expected a number of queries from 1")
+    return batch
+
+
 def _adapter_of(name: str, given: Mapping[str, Any]) -> str:
-    if "adapter" not in given:
+    if ADAPTER not in given:
         known = ", ".join(registry.names())
         raise UsageError(f"case {name!r} names no adapter; known: {known}")
-    return given["adapter"]
+    return given[ADAPTER]
 
 
 def _config_of(given: Mapping[str, Any]) -> Any:
     """Return the settings of a case as its adapter's dataclass."""
-    settings = dict(given)
-    adapter = settings.pop("adapter")
-    return registry.make_case(adapter, settings)
+    settings = {name: value for name, value in given.items() if name not in (ADAPTER, BATCH)}
+    return registry.make_case(given[ADAPTER], settings)
 
 
 def _split(suite: Suite, models: list[ResolvedCase]) -> str:

@@ -6,13 +6,14 @@ works all of that out before anything starts. The session, the manifest, the fac
 then read these values, and none of them builds a case or reads a file again.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from ..harness.records.manifest import Group
 from .claim import Claim
-from .suite import Data, Plan, Suite
+from .suite import ADAPTER, BATCH, Data, Plan, Suite
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class ResolvedCase:
         adapter: name of its adapter.
         given: the settings as the suite gives them, the adapter's name included.
         config: a value of the adapter's settings dataclass, such as a `LisaConfig`.
+        batch: how many of its queries are timed at once.
         group: name of its group; None for a trivial baseline.
         reference: the case that it is compared with; None for a trivial baseline.
     """
@@ -34,6 +36,7 @@ class ResolvedCase:
     adapter: str
     given: Mapping[str, Any]
     config: Any
+    batch: int = 1
     group: str | None = None
     reference: str | None = None
 
@@ -47,8 +50,8 @@ class ResolvedCase:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All of its settings, defaults and the adapter's name included."""
-        return {"adapter": self.adapter, **asdict(self.config)}
+        """All of its settings, defaults, the adapter's name and the batch included."""
+        return {ADAPTER: self.adapter, BATCH: self.batch, **asdict(self.config)}
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,11 @@ class ResolvedSuite:
             if case.name == name:
                 return case
         raise KeyError(name)
+
+    @property
+    def common_batch(self) -> int:
+        """The fewest queries that fill whole batches of every model."""
+        return math.lcm(*[case.batch for case in self.models])
 
     @property
     def devices(self) -> list[str]:

@@ -7,14 +7,15 @@ reference: dual                the case that the others are compared with
 data: {count: 48}              scenes that the package generates, or root: FOLDER in ReasonSeg's
                                format
 plan: {processes: 3}           see `Plan`. `timed_queries` (48): the first so many queries are
-                               timed, in every process, `batch` (1) at a time: more than 1 measures
-                               throughput; `quality_queries` (all): the first so many
-                               are evaluated for quality, once for each case, `quality_batch` (8) at
-                               a time; 0: there is no quality pass, and scores are of the timed
-                               queries
+                               timed, in every process; `scenario` (latency): one at a time, or for
+                               throughput `batch` (1) at a time; `quality_queries` (all): the first
+                               so many are evaluated for quality, once for each case,
+                               `quality_batch` (8) at a time; 0: there is no quality pass, and
+                               scores are of the timed queries
 metrics: [gIoU, cIoU]          which scores the report's table shows, a row each
 defaults: {adapter: lisa}      settings that all cases share
 cases: {NAME: {adapter: NAME, SETTING: VALUE}}
+                               a case may have a `batch` of its own, in place of the plan's
 sweep: {SETTING: [VALUE, ...]} each case is expanded into one for each combination of these values;
                                see `sweep`
 groups: {NAME: [CASE, ...]}    for cases that do not all fit at once, or do not all have one
@@ -44,6 +45,10 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from ..reports.gate.thresholds import Gate
 from .claim import Claim
+
+# Keys of a case that are none of its adapter's settings.
+ADAPTER = "adapter"
+BATCH = "batch"
 
 
 class Strict(BaseModel):
@@ -80,10 +85,14 @@ class Plan(Strict):
     block: int = Field(
         default=8, gt=0, description="queries in a row before the next case takes its turn"
     )
+    scenario: Literal["latency", "throughput"] = Field(
+        default="latency",
+        description="whether queries are timed one at a time, or as many as get through",
+    )
     batch: int = Field(
         default=1,
         gt=0,
-        description="queries that the timed rounds evaluate at once; more than 1: throughput",
+        description="queries that the timed rounds evaluate at once, where a case has no batch",
     )
     timed_queries: int = Field(
         default=48, gt=0, description="queries that every process is timed with, at most"

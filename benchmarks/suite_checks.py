@@ -7,7 +7,7 @@ from ..harness.errors import UsageError, unknown
 from ..harness.memory import card_bytes
 from .claim_checks import check_claim
 from .factors import check_factors
-from .resolved_suite import ResolvedSuite
+from .resolved_suite import ResolvedCase, ResolvedSuite
 from .suite import Suite
 from .training import in_suites
 
@@ -25,7 +25,6 @@ def check_definition(suite: Suite) -> None:
     if suite.reference not in suite.cases:
         raise unknown("case as reference", suite.reference, suite.cases)
     _check_groups(suite)
-    _check_batch(suite)
     _check_memory_pass(suite)
     for metric in suite.metrics:
         if metric not in metrics.METRICS:
@@ -35,11 +34,13 @@ def check_definition(suite: Suite) -> None:
 
 
 def check_resolved(suite: ResolvedSuite) -> None:
-    """Check what is said about the cases: factors, gate, trainings and claims.
+    """Check what is said about the cases: batches, factors, gate, trainings and claims.
 
     Raises:
         UsageError: naming the first thing that is wrong.
     """
+    for case in suite.models:
+        _check_batch(suite, case)
     check_factors(suite)
     suite.definition.gate.check(suite.definition.cases)
     in_suites.check(suite.trainings)
@@ -64,17 +65,23 @@ def _check_groups(suite: Suite) -> None:
         )
 
 
-def _check_batch(suite: Suite) -> None:
-    """Check that a block of the timed rounds is made of whole batches.
+def _check_batch(suite: ResolvedSuite, case: ResolvedCase) -> None:
+    """Check that the suite measures throughput if a case has batches, and in blocks of whole ones.
 
     A smaller batch at the end of each block would have another time for each of its queries.
     """
-    batch, block = suite.plan.batch, suite.plan.block
+    batch, block = case.batch, suite.plan.block
+    if batch != 1 and suite.plan.scenario == "latency":
+        raise UsageError(
+            f"suite {suite.name}: {case.name} has batch {batch}, but latency is that of single "
+            "queries; set plan.scenario to throughput, or the batch to 1"
+        )
     if block % batch:
-        whole_blocks = math.ceil(block / batch) * batch
+        whole_blocks = math.ceil(block / suite.common_batch) * suite.common_batch
         raise UsageError(
             f"suite {suite.name}: a block of {block} queries is no whole number of batches of "
-            f"{batch}; set plan.block to a multiple of plan.batch, such as {whole_blocks}"
+            f"{batch}, as {case.name} has them; set plan.block to a multiple of every batch, such "
+            f"as {whole_blocks}"
         )
 
 

@@ -15,7 +15,7 @@ from ..models.lisa.config import LisaConfig
 from ..reports.gate.thresholds import Gate
 from .resolve import resolve
 from .resolved_suite import ResolvedSuite
-from .suite import KEYS, Data, Plan, Suite
+from .suite import BATCH, KEYS, Data, Plan, Suite
 from .suite_checks import check_definition, check_resolved
 from .sweep import expanded
 
@@ -189,7 +189,9 @@ def _change_everywhere(content: dict[str, Any], key: str, value: Any) -> None:
     for case, settings in _with_defaults(content).items():
         # A case without an adapter is refused when the suite is resolved.
         if "adapter" in settings:
-            settings_of[case] = registry.settings_of(settings["adapter"])
+            settings_of[case] = set(registry.settings_of(settings["adapter"]))
+            if BATCH in settings:
+                settings_of[case].add(BATCH)
     cases = [case for case, settings in settings_of.items() if key in settings]
 
     if not sections and not cases:

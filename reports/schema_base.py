@@ -185,7 +185,7 @@ class Time(Strict):
     )
     batch: Count = Field(
         default=1,
-        description="Queries that were evaluated at once; more than 1 measures throughput.",
+        description="Queries that were evaluated at once.",
     )
     n: Count = Field(description="Timed records: queries times processes.")
     queries: Count = Field(

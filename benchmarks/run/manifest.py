@@ -21,6 +21,7 @@ from ...harness.records.run import READABLE_RUN_SCHEMAS, RUN_SCHEMA
 from ..factors import design
 from ..queries import Queries
 from ..resolved_suite import ResolvedCase, ResolvedSuite
+from ..suite import BATCH
 from ..training import in_suites
 from .worker_messages import BuiltCase, Machine, MeasuredMemory, WarmedUpCase
 
@@ -108,6 +109,7 @@ class ManifestWriter:
             "in_turns": in_lockstep,
             "data": queries.as_recorded(),
             "plan": suite.plan.model_dump(mode="json"),
+            "timed_queries": queries.timed,
             "quality_pass": quality_pass,
             "definition": definition.as_recorded(),
             "cases": [_entry_before_measuring(case) for case in suite.cases],
@@ -256,6 +258,15 @@ class ManifestWriter:
                 return entry
         raise KeyError(case)
 
+    def batch_of(self, case: str) -> int:
+        """Return how many queries of a case are timed at once."""
+        return self.entry(case)["batch"]
+
+    @property
+    def measures_throughput(self) -> bool:
+        """Whether the run measures throughput, and not latency."""
+        return self._values["plan"]["scenario"] == "throughput"
+
     def may_have_quality(self, case: str) -> bool:
         """Return False if the case is known to have random weights: it then has no scores."""
         return self.entry(case)["has_quality"] is not False
@@ -284,8 +295,12 @@ class CaseNotes:
     def built(self, case: BuiltCase) -> None:
         """Note how the case was built."""
         entry = self.manifest.entry(self.case)
+        settings = dict(case.settings)
+        if self.manifest.measures_throughput:
+            # Where cases differ in it, it explains their costs like any other setting.
+            settings[BATCH] = entry["batch"]
         built = {
-            "settings": case.settings,
+            "settings": settings,
             "has_quality": case.has_quality,
             "parameters": case.parameters,
             "clock": case.clock,
@@ -342,6 +357,7 @@ def _entry_before_measuring(case: ResolvedCase) -> dict[str, Any]:
         "adapter": case.adapter,
         "role": case.role,
         "given": dict(case.given),
+        "batch": case.batch,
         "warmups": [],
     }
     return entry | dict.fromkeys(KNOWN_LATER)
@@ -374,5 +390,5 @@ def _warn_of_untimed_queries(suite: ResolvedSuite, queries: Queries) -> list[str
         return []
     return [
         f"{left_out} of {to_be_timed} queries are not timed: they do not fill a batch of "
-        f"{suite.plan.batch}"
+        f"{suite.common_batch}"
     ]

@@ -17,7 +17,7 @@ from .worker_pool import WorkerLost
 def measure_memory(run: RunContext, process: int, case: str) -> None:
     """Measure the peak memory of a case in one fresh process; nothing if it is measured already."""
     if not run.journal.has_memory(process, case):
-        queries = _queries_of_a_process(run)
+        queries = _queries_of_a_process(run, case)
         profiled = []
         with run.start_case(case, process) as worker:
             try:
@@ -43,7 +43,7 @@ def try_fit(run: RunContext, case: str, card: str) -> None:
     if not run.journal.has_fit(case, card):
         with run.start_case(case, gpu_memory=card) as worker:
             try:
-                fit = worker.try_fit(_queries_of_a_process(run))
+                fit = worker.try_fit(_queries_of_a_process(run, case))
             except (WorkerLost, UsageError) as error:
                 # The process broke, or this machine cannot imitate the card.
                 fit = {"status": "error", "reason": str(error)}
@@ -52,7 +52,7 @@ def try_fit(run: RunContext, case: str, card: str) -> None:
     run.steps.advance(1, f"{case} on a card of {card}")
 
 
-def _queries_of_a_process(run: RunContext) -> int:
+def _queries_of_a_process(run: RunContext, case: str) -> int:
     """Return how many queries a process evaluates: those of the plan, in whole batches."""
-    plan = run.suite.plan
-    return schedule.in_whole_batches(plan.memory_queries, plan.batch, run.queries.count)
+    queries, batch = run.suite.plan.memory_queries, run.manifest.batch_of(case)
+    return schedule.in_whole_batches(queries, batch, run.queries.count)

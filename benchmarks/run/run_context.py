@@ -101,7 +101,7 @@ class RunContext:
             kept_masks=kept_masks,
             gpu_memory=gpu_memory or plan.gpu_memory,
             timed=self.queries.timed,
-            batch=plan.batch,
+            batch=self.manifest.batch_of(case_name),
         )
         return self.pool.start_case(settings)
 

@@ -3,6 +3,7 @@
 Whatever drifts on the machine then drifts for all of them. Only one process works at a time.
 """
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -91,9 +92,13 @@ def _measure_turns(
             is_model = run.suite.case(case).role == "model"
             timed_case.warm_up(run.suite.plan.warmup if is_model else 0, core)
 
-    names, block_size, batch = list(timed_cases), run.suite.plan.block, run.suite.plan.batch
+    names, block_size = list(timed_cases), run.suite.plan.block
     # First, since the last timed query of a round makes it complete; see `Journal.add_passes`.
-    queries = schedule.in_whole_batches(SYNCHRONISED_QUERIES, batch, run.queries.timed)
+    batch_of = {name: run.manifest.batch_of(name) for name in names}
+    # Of every case the same queries, in whole batches.
+    queries = schedule.in_whole_batches(
+        SYNCHRONISED_QUERIES, math.lcm(*batch_of.values()), run.queries.timed
+    )
     for _, positions, case in schedule.blocks_in_turn(names, process, block_size, queries):
         with run.lockstep.turn():
             place = run.place(case, process)
@@ -105,8 +110,8 @@ def _measure_turns(
     ):
         with run.lockstep.turn():
             place = run.place(case, process) | {"block": block}
-            if batch > 1:
-                place["batch"] = batch
+            if batch_of[case] > 1:
+                place["batch"] = batch_of[case]
             measured = timed_cases[case].measure_block(positions)
             records = []
             for position, line in zip(positions, measured, strict=True):

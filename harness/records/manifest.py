@@ -65,7 +65,9 @@ class CaseEntry:
         adapter: name of its adapter.
         role: ``model``, or ``control`` for a trivial baseline.
         given: the settings that the suite gives.
-        settings: all settings as the adapter resolved them; None until it is built.
+        batch: how many of its queries are timed at once.
+        settings: all settings as the adapter resolved them; None until it is built. Where a run
+            measures throughput, `batch` is among them.
         has_quality: False for random weights; None until it is known.
         parameters: number of parameters of each part.
         weight_bytes: bytes of the weights of each part in memory (``weights`` in the file).
@@ -81,6 +83,7 @@ class CaseEntry:
     adapter: str
     role: Literal["model", "control"]
     given: Mapping[str, Any] = field(default_factory=dict)
+    batch: int = 1
     settings: Mapping[str, Any] | None = None
     has_quality: bool | None = None
     parameters: Mapping[str, int] | None = None
@@ -162,6 +165,7 @@ class RunPlan:
     processes: int
     block: int
     warmup: int
+    scenario: Literal["latency", "throughput"] = "latency"
     batch: int = 1
     memory_processes: int = 1
     memory_queries: int = 4
@@ -226,6 +230,8 @@ class Manifest:
         in_lockstep: whether it took turns with another version, block by block.
         data: the queries.
         plan: how the measurement was laid out.
+        timed_queries: how many queries were to be timed in every process, whole batches of every
+            case; None in older runs, which timed as many as the plan says.
         quality_pass: the protocol of the quality pass; None for runs without one.
         definition: the whole suite, as a mapping that `Suite` reads.
         cases: models and trivial baselines.
@@ -246,6 +252,7 @@ class Manifest:
     data: RunData
     plan: RunPlan
     cases: tuple[CaseEntry, ...]
+    timed_queries: int | None = None
     reference: str | None = None
     groups: tuple[Group, ...] = ()
     design: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

@@ -18,8 +18,6 @@ from ...harness.contract import STAGES
 from ...harness.errors import DataError, NothingToCompare, UsageError
 from ...harness.masks import decode, pack
 from ...harness.metrics import Counts
-from ...harness.records.from_json import from_json
-from ...harness.records.manifest import RunPlan
 from ...harness.records.query import ANSWERED, QueryRecord
 from ...harness.records.run import CaseRecords, MemoryRecord, Run
 from ...harness.records.whole_file import whole_file
@@ -92,6 +90,7 @@ class BaselineCase(Strict):
     has_quality: bool | None = Field(description="False for random weights.")
     records: Count = Field(description="Queries of all processes, and of the quality pass.")
     failed: Count = Field(description="How many of them ended in oom, timeout or error.")
+    batch: Count = Field(default=1, description="How many of its queries were timed at once.")
     clock: str | None = Field(description="What times are by.")
     timed: list[str] | None = Field(
         default=None,
@@ -156,11 +155,6 @@ class Baseline(Strict):
     data: dict[str, JsonValue] = Field(description="Which queries were evaluated.")
     cases: list[BaselineCase] = Field(min_length=1, description="In the order of the suite.")
 
-    @property
-    def batch(self) -> int:
-        """How many queries the timed rounds evaluated at once; in older baselines it is one."""
-        return from_json(RunPlan, self.plan).batch
-
     def case(self, name: str) -> BaselineCase | None:
         """Return the case of that name; None where there is none."""
         for case in self.cases:
@@ -203,6 +197,7 @@ def _reduced_case(records: CaseRecords) -> BaselineCase:
         has_quality=entry.has_quality,
         records=len(all_queries),
         failed=sum(not query.answered for query in all_queries),
+        batch=entry.batch,
         clock=entry.clock,
         timed=timed_queries if records.has_quality_pass else None,
         **_times(records),

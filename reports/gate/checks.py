@@ -159,7 +159,6 @@ def gate_checks(
         pairs: log ratios of times, where the processes of the two took turns.
     """
     other_data = _other_data(before, after)
-    other_batch = other_batch_size(before.batch, after.batch)
     other_machine = next(iter(different_machines(before.environment, after.environment)), None)
     checks: list[Check] = []
     for case in before.cases:
@@ -176,7 +175,7 @@ def gate_checks(
             allowed=gate.of(case.name),
             other_queries=other_data or _other_queries(case, case_after),
             other_timed_queries=other_data or _other_timed_queries(case, case_after),
-            other_batch=other_batch,
+            other_batch=other_batch_size(case.batch, case_after.batch),
             other_machine=other_machine,
             remeasured=remeasured,
             pairs=pairs,

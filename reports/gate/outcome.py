@@ -155,9 +155,9 @@ def changes(before: Baseline, after: Baseline) -> dict[str, Change]:
             differences[case.name] = differing(case.settings, case_after.settings)
     differences["version"] = differing(before.versions, after.versions)
     differences["machine"] = differing(before.environment, after.environment)
-    # The plans of older baselines do not say that they timed single queries.
-    plan_before = dict(before.plan) | {"batch": before.batch}
-    plan_after = dict(after.plan) | {"batch": after.batch}
+    # The plans of older baselines do not say that they measured the latency of single queries.
+    plan_before = {"scenario": "latency", "batch": 1} | before.plan
+    plan_after = {"scenario": "latency", "batch": 1} | after.plan
     differences["plan"] = differing(plan_before, plan_after)
     listed = {}
     for of, values in differences.items():

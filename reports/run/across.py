@@ -27,8 +27,8 @@ from .trivial_baselines import against_trivial_baselines
 from .warnings import run_warnings
 
 SCHEMA = "lisabench.compare/1"
-PLAN = ("processes", "block", "batch", "warmup", "memory_queries", "memory_processes", "gpu_memory")
-PLAN += ("timed_queries", "quality_queries", "quality_batch")
+PLAN = ("scenario", "processes", "block", "batch", "warmup", "memory_queries", "memory_processes")
+PLAN += ("gpu_memory", "timed_queries", "quality_queries", "quality_batch")
 
 
 class Across(Strict):
@@ -265,9 +265,9 @@ def _no_cost(reference: _CaseOfRun, candidate: _CaseOfRun) -> Iterator[str]:
     baselines = [case.label for case in cases if not case.records.entry.is_model]
     if baselines:
         yield f"{formatting.listed(baselines)} is a trivial baseline, whose costs are no result"
-    sizes = [case.run.manifest.plan.batch for case in cases]
-    other_batch = other_batch_size(*sizes)
-    if other_batch:
+    other_batch = other_batch_size(*[case.records.entry.batch for case in cases])
+    # Within a run, batches that differ are what is compared. Across runs they are an accident.
+    if other_batch and not _are_one_run(reference.run, candidate.run):
         yield other_batch
     before, after = [dict(case.run.manifest.environment or {}) for case in cases]
     yield from different_machines(before, after)

@@ -81,13 +81,13 @@ def _method(across: Across) -> str:
 def _time_rows(across: Across) -> Iterator[Row]:
     comparison = across.comparison
     times = across.reference.time, across.candidate.time
-    batch = max(time.batch for time in times)
+    sizes = [time.batch for time in times]
     label = "end to end (ms)"
-    if batch > 1:
-        label = f"end to end, {verdict_words.kind_of_time(batch)} (ms)"
+    if verdict_words.in_batches(sizes):
+        label = f"end to end, {verdict_words.kind_of_time(sizes)} (ms)"
     values = [formatting.milliseconds(time.end_to_end_ms) for time in times]
     yield [label, *values, verdict_words.time_with_verdict(comparison)]
-    if batch > 1:
+    if max(sizes) > 1:
         values = [formatting.per_second(time.end_to_end_ms) for time in times]
         ratio = formatting.ratio_with_interval(comparison.end_to_end.inverted())
         yield ["queries per second", *values, ratio]

@@ -123,7 +123,7 @@ def _milliseconds_table(summary: Summary) -> str:
             label = f"{twin.candidate} (the settings of {twin.reference})"
             dashes = ["-"] * (len(factors) + 1)
             rows.append([label, formatting.milliseconds_change(noise), *dashes])
-    kind = verdict_words.kind_of_time(summary.batch)
+    kind = verdict_words.kind_of_time(summary.batches)
     return markdown_table(_header(f"{kind} (ms)", factors), rows)
 
 
@@ -156,7 +156,7 @@ def _ratios_table(summary: Summary) -> str:
         interaction = formatting.ratio_with_interval(time.interaction)
         name = _change_name(summary, attribution)
         rows.append(_change_row(name, attribution, factors, whole, own, interaction))
-    kind = verdict_words.kind_of_time(summary.batch)
+    kind = verdict_words.kind_of_time(summary.batches)
     return markdown_table(_header(f"{kind} (ratio)", factors), rows)
 
 

@@ -142,10 +142,12 @@ def _widened_by(twins: Sequence[Twin]) -> str | None:
     )
 
 
-def _in_batches(run: Run) -> str | None:
+def _in_batches(reference: CaseRecords, candidate: CaseRecords) -> str | None:
     """Return how many queries a time, an energy or a peak is of; None for single queries."""
-    batch = run.manifest.plan.batch
-    return None if batch == 1 else f"in batches of {batch}"
+    before, after = reference.entry.batch, candidate.entry.batch
+    if before == after:
+        return None if before == 1 else f"in batches of {before}"
+    return f"in batches of {before} ({reference.name}) and {after} ({candidate.name})"
 
 
 # Time
@@ -157,7 +159,7 @@ def _end_to_end(claim: StatedClaim, run: Run) -> Finding:
     twins = _twins_in_their_group(reference, candidate, run)
     ratios = _time_ratios(reference, candidate, twins)
     about = _joined(
-        _in_batches(run),
+        _in_batches(reference, candidate),
         _kind_of_answers(reference, candidate),
         _preprocessing(claim, reference, candidate, ratios.get(WITHOUT_PREPROCESS, NO_RATIO)),
         _widened_by(twins),
@@ -167,16 +169,19 @@ def _end_to_end(claim: StatedClaim, run: Run) -> Finding:
 
 def _throughput(claim: StatedClaim, run: Run) -> Finding:
     """Return the ratio of queries per second: the inverse of the ratio of the times of a query."""
-    in_batches = _in_batches(run)
-    if in_batches is None:
+    if run.manifest.plan.scenario == "latency":
         raise NotMeasured(
-            "it is a claim on throughput, and this run evaluates one query at a time: it takes "
-            "plan.batch of 2 or more"
+            "it is a claim on throughput, and this run measures latency: it takes "
+            "plan.scenario: throughput"
         )
     reference, candidate = _timed_cases(claim, run)
     twins = _twins_in_their_group(reference, candidate, run)
     ratio = _time_ratios(reference, candidate, twins)[END_TO_END]
-    about = _joined(in_batches, _kind_of_answers(reference, candidate), _widened_by(twins))
+    about = _joined(
+        _in_batches(reference, candidate),
+        _kind_of_answers(reference, candidate),
+        _widened_by(twins),
+    )
     return replace(_of_time(ratio.inverted()), about=about)
 
 
@@ -190,7 +195,8 @@ def _stage(stage: str, claim: StatedClaim, run: Run) -> Finding:
     else:
         how = "by the timing, in which no stage waits for a GPU: this run has no synchronised pass"
     finding = _of_time(ratios.get(of_stage(stage), NO_RATIO))
-    return replace(finding, about=_joined(_in_batches(run), how, _widened_by(twins)))
+    about = _joined(_in_batches(reference, candidate), how, _widened_by(twins))
+    return replace(finding, about=about)
 
 
 def _time_ratios(
@@ -255,14 +261,15 @@ def _energy(claim: StatedClaim, run: Run) -> Finding:
     ratio = no_narrower(energy_ratio(reference.queries, candidate.queries), ENERGY, twins)
     if ratio.estimate is None:
         raise NotMeasured("no process of both cases has read a GPU's energy counter")
-    return Finding(ratio.estimate, about=_joined(_in_batches(run), _widened_by(twins)))
+    about = _joined(_in_batches(reference, candidate), _widened_by(twins))
+    return Finding(ratio.estimate, about=about)
 
 
 def _peak(claim: StatedClaim, run: Run) -> Finding:
     """Return the ratio of the allocator's peaks of a query, without the build."""
     reference, candidate = _gpu_memory_cases(claim, run)
     finding = _of_memory(memory_logs(reference.memory, candidate.memory, queries_only=True))
-    return replace(finding, about=_in_batches(run))
+    return replace(finding, about=_in_batches(reference, candidate))
 
 
 def _vision_memory(claim: StatedClaim, run: Run) -> Finding:
@@ -297,7 +304,7 @@ def _vision_memory(claim: StatedClaim, run: Run) -> Finding:
         "by the weights of the vision parts and what the stage allocates; the peak of the vision "
         f"stage is {ratio_with_interval(ratio_of_peaks)}"
     )
-    return replace(finding, about=_joined(_in_batches(run), how))
+    return replace(finding, about=_joined(_in_batches(*cases), how))
 
 
 def _vision_weights(case: CaseRecords) -> int:

@@ -111,8 +111,8 @@ def stage_times(summary: Summary) -> Figure:
     timed = _with_times(summary)
     clocks = {CLOCKS.get(case.time.clock or "", "an unknown clock") for case in timed}
     subtitle = f"bars: stage medians; label: median end to end; by {' and '.join(sorted(clocks))}"
-    if summary.batch > 1:
-        subtitle += f"; {verdict_words.kind_of_time(summary.batch)}"
+    if verdict_words.in_batches(summary.batches):
+        subtitle += f"; {verdict_words.kind_of_time(summary.batches)}"
     if len(group_panels) > 1:
         subtitle += "; each group on a scale of its own"
     heading(figure, time_message(summary, timed), subtitle)

@@ -32,8 +32,9 @@ def headline(summary: Summary) -> str:
 def _what_was_compared(summary: Summary) -> str:
     data = summary.data.get("description") or f"{summary.data.get('count', 'some')} queries"
     measured = "measured"
-    if summary.batch > 1:
-        measured = f"throughput was measured, in batches of {summary.batch} queries,"
+    if summary.measures_throughput:
+        batches = verdict_words.in_batches(summary.batches) or "in batches of 1"
+        measured = f"throughput was measured, {batches} queries,"
     sentence = (
         f"{_cases(summary)} in the suite `{summary.suite}`, on {data}; "
         f"{measured} on {summary.machine}."

@@ -51,6 +51,10 @@ ROOFLINE = (
     "and its weights at the measured bandwidth. `GPU at work` is the GPU's share of a query's "
     "time, from the profiler."
 )
+BATCHES_DIFFER = (
+    "Cases differ in it: each has the number in its row `batch`, and all of them time the same "
+    "queries. The time of a query is then that of a larger batch divided by more."
+)
 COLD = "This happens once per process and is in no number above."
 WARM_UP = (
     "The warm-up of each process is in no number above either. Capturing CUDA graphs includes the "
@@ -213,7 +217,7 @@ def _method(run: Run, summary: Summary) -> Iterator[str]:
             yield f"Memory, in a pass of its own: {description}."
     if models and not any(case.time.percentiles_ms for case in models):
         # See `percentile_allowed`: 0.9^36, 0.95^72 and 0.99^368 are the first powers below 0.025.
-        units = "queries" if summary.batch == 1 else "batches"
+        units = "batches" if summary.measures_throughput else "queries"
         yield f"Too few {units} for a percentile: P90 needs 36, P95 needs 72, P99 needs 368."
     yield from _outliers(models)
 
@@ -240,13 +244,17 @@ def _plan(manifest: Manifest, models: Sequence[Case]) -> str:
         answers += ", in lockstep with another version"
     sentences = [f"{answers}."]
     units, memory_queries = "queries", f"{plan.memory_queries} queries"
-    if plan.batch > 1:
+    if plan.scenario == "throughput":
         units = "batches"
         memory_queries = f"whole batches of at least {plan.memory_queries} queries"
+        sizes = sorted({case.time.batch for case in models})
+        at_once = formatting.listed([str(size) for size in sizes])
         sentences.append(
-            f"Throughput: {plan.batch} queries are evaluated at once, and the time and the energy "
+            f"Throughput: {at_once} queries are evaluated at once, and the time and the energy "
             "of each are its share of them. Peak memory is that of a whole batch."
         )
+        if len(sizes) > 1:
+            sentences.append(BATCHES_DIFFER)
     if plan.warmup:
         sentences.append(f"Each process is warmed up with up to {plan.warmup} further {units}.")
     if plan.memory_processes:

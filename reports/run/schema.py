@@ -364,6 +364,9 @@ class Summary(Strict):
         description="How far the run has come."
     )
     started: str | None = Field(description="ISO 8601.")
+    scenario: Literal["latency", "throughput"] = Field(
+        default="latency", description="What the timed rounds measured."
+    )
     machine: str = Field(description="The machine in one line.")
     data: dict[str, JsonValue] = Field(
         description="Root, split, count of queries and description of the data."
@@ -428,9 +431,14 @@ class Summary(Strict):
     warnings: list[str] = Field(description="Doubts about this run, each with what it is about.")
 
     @property
-    def batch(self) -> int:
-        """How many queries the timed rounds evaluated at once; more than 1 is throughput."""
-        return max((case.time.batch for case in self.cases), default=1)
+    def batches(self) -> list[int]:
+        """How many queries each model evaluated at once in the timed rounds."""
+        return [case.time.batch for case in self.cases]
+
+    @property
+    def measures_throughput(self) -> bool:
+        """Whether throughput was measured, and not latency."""
+        return self.scenario == "throughput"
 
     def in_group(self, group: CaseGroup) -> list[Case]:
         """Return the cases of a group, the reference first."""

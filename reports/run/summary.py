@@ -75,6 +75,7 @@ def summarise(run: Run) -> Summary:
         title=manifest.title or manifest.suite,
         status=manifest.status,
         started=manifest.started,
+        scenario=manifest.plan.scenario,
         machine=machine(dict(manifest.environment or {})),
         data=asdict(manifest.data),
         reference=manifest.reference,

@@ -69,7 +69,7 @@ def _comparison(summary: Summary, cases: Sequence[Case]) -> str:
     columns = [(case, summary.comparison(case.name)) for case in cases]
     rows = [
         *_quality_rows(columns, summary.metrics),
-        *_time_rows(columns, summary.batch),
+        *_time_rows(columns, summary),
         *_energy_rows(columns),
         *_memory_rows(columns, summary),
         _row("parameters (millions)", _parameters, columns),
@@ -132,14 +132,14 @@ def _scores(quality: Quality) -> dict[str, float | None]:
     return quality.model_dump(by_alias=True)
 
 
-def _time_rows(columns: Sequence[Column], batch: int) -> list[Row]:
+def _time_rows(columns: Sequence[Column], summary: Summary) -> list[Row]:
     times = [case.time for case, _ in columns]
-    title = verdict_words.kind_of_time(batch).capitalize()
-    rows = [
-        _title_row(f"{title} (ms, median)", columns),
-        _row("end to end", _end_to_end, columns),
-    ]
-    if batch > 1:
+    title = verdict_words.kind_of_time(summary.batches).capitalize()
+    rows = [_title_row(f"{title} (ms, median)", columns)]
+    if len(set(summary.batches)) > 1:
+        rows.append(["batch", *[str(time.batch) for time in times]])
+    rows.append(_row("end to end", _end_to_end, columns))
+    if summary.measures_throughput:
         rows.append(_row("queries per second", _queries_per_second, columns))
     for percentile in PERCENTILES:
         if any(percentile in time.percentiles_ms for time in times):
@@ -210,8 +210,8 @@ def _memory_rows(columns: Sequence[Column], summary: Summary) -> list[Row]:
     unit = verdict_words.memory_unit_of(summary)
     instruments = sorted({memory.instrument for memory in memories if memory.instrument})
     title = "Peak memory"
-    if summary.batch > 1:
-        title += f" in batches of {summary.batch}"
+    if verdict_words.in_batches(summary.batches):
+        title += f" {verdict_words.in_batches(summary.batches)}"
     title += f" ({', '.join([unit.name, *instruments])})"
     starts = _stage_cells("build", "start_bytes", columns, unit)
     rows = [_title_row(title, columns), ["before the build", *starts]]
@@ -291,7 +291,7 @@ def _footnotes(summary: Summary) -> Iterator[str]:
             "1x is cheaper. It is paired by query, so it is not the quotient of the two medians, "
             "which mix easy and hard queries."
         )
-    if comparisons and summary.batch > 1:
+    if comparisons and summary.measures_throughput:
         yield (
             "Queries per second are 1000 / the median end-to-end time. Their ratio is the inverse "
             "of the ratio of times: above 1x is more throughput."
@@ -428,9 +428,9 @@ def slices_table(summary: Summary) -> str | None:
 def cold_table(summary: Summary) -> str:
     """Return what happens once in a process, beside the time of a warm query."""
     first, warm = "first query (ms)", "warm query (ms, median)"
-    if summary.batch > 1:
+    if summary.measures_throughput:
         first = "first batch (ms)"
-        warm = f"warm: {verdict_words.kind_of_time(summary.batch)} (ms, median)"
+        warm = f"warm: {verdict_words.kind_of_time(summary.batches)} (ms, median)"
     rows = []
     for case in summary.cases:
         build_s = _seconds(case.cold.build_s)

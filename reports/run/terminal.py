@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,10 +101,10 @@ def _columns(summary: Summary) -> list[Column]:
         peak.append(_peak(case, comparison, unit))
     columns = [
         Column("gIoU\npoints [95 %]", quality),
-        Column(_time_heading(summary.batch), time),
+        Column(_time_heading(summary.batches), time),
         Column(f"peak\n({unit.name})", peak, leave_out=1),
     ]
-    if summary.batch > 1:
+    if summary.measures_throughput:
         throughput = [_throughput(case, summary.comparison(case.name)) for case in summary.cases]
         columns.insert(2, Column("queries/s\nratio [95 %]", throughput, leave_out=2))
     for place, stage in enumerate(TERMINAL_STAGES):
@@ -161,10 +161,11 @@ def _time(case: Case, comparison: Comparison | None) -> str:
     return f"{time}\n{ratio}\n{time_word(comparison.end_to_end)}"
 
 
-def _time_heading(batch: int) -> str:
-    if batch == 1:
+def _time_heading(sizes: Collection[int]) -> str:
+    batches = verdict_words.in_batches(sizes)
+    if not batches:
         return "time (ms)\nratio [95 %]"
-    return f"time per query\nin batches of {batch}\n(ms), ratio [95 %]"
+    return f"time per query\n{batches}\n(ms), ratio [95 %]"
 
 
 def _throughput(case: Case, comparison: Comparison | None) -> str:

@@ -6,7 +6,7 @@ words, such as "faster" and "cannot tell", are in `harness/statistics/verdicts.p
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from ...harness.statistics.verdicts import may_be_praised, time_word
 from .. import formatting
@@ -44,15 +44,30 @@ def meaning_of_words(comparisons: Iterable[Comparison]) -> str:
     return " ".join(sentences)
 
 
-def kind_of_time(batch: int) -> str:
+def in_batches(sizes: Collection[int]) -> str:
+    """Return how many queries were evaluated at once; empty where it was always a single one.
+
+    Such as ``in batches of 8``, or ``in batches of 1 to 8`` where cases differ.
+
+    Args:
+        sizes: how many queries each case evaluated at once.
+    """
+    smallest, largest = min(sizes, default=1), max(sizes, default=1)
+    if largest == 1:
+        return ""
+    if smallest == largest:
+        return f"in batches of {largest}"
+    return f"in batches of {smallest} to {largest}"
+
+
+def kind_of_time(sizes: Collection[int]) -> str:
     """Return what a time is of: ``time of a query``, or ``time per query in batches of 8``.
 
     Args:
-        batch: how many queries were evaluated at once.
+        sizes: how many queries each case evaluated at once.
     """
-    if batch == 1:
-        return "time of a query"
-    return f"time per query in batches of {batch}"
+    batches = in_batches(sizes)
+    return f"time per query {batches}" if batches else "time of a query"
 
 
 def time_with_verdict(comparison: Comparison) -> str:

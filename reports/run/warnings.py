@@ -103,8 +103,9 @@ def _missing(manifest: Manifest, records: Sequence[CaseRecords]) -> Iterator[str
     run has one. Without that pass a trivial baseline has one record a query.
     """
     queries = manifest.data.count
-    timed_queries = min(queries, manifest.plan.timed_queries or queries)
-    timed_queries -= timed_queries % manifest.plan.batch  # whole batches only
+    timed_queries = manifest.timed_queries
+    if timed_queries is None:
+        timed_queries = min(queries, manifest.plan.timed_queries or queries)
     lacking: dict[tuple[str, int, int], list[str]] = defaultdict(list)
     for case in records:
         rounds = 0 if manifest.quality_pass else 1

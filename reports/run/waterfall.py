@@ -3,7 +3,7 @@
 It goes step by step from the reference to a case that differs from it in several factors.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -125,7 +125,8 @@ def waterfall(summary: Summary, attribution: Attribution) -> Figure:
     if _memory_is_known(attribution):
         all_changes.append(memory_changes(attribution, unit))
     if attribution.time.end_to_end_ms is not None and _time_is_known(attribution):
-        all_changes.append(time_changes(attribution, attribution.time.end_to_end_ms, summary.batch))
+        change = attribution.time.end_to_end_ms
+        all_changes.append(time_changes(attribution, change, summary.batches))
     all_steps, rows = [], []
     for changes in all_changes:
         panel_steps = steps(attribution, changes)
@@ -185,19 +186,19 @@ def title_with_causes(changes: Changes) -> str:
     return f"{changes.title}: {', '.join(largest_first[:2])} {changes.axis_label}"
 
 
-def time_changes(attribution: Attribution, time: TimeChange, batch: int) -> Changes:
+def time_changes(attribution: Attribution, time: TimeChange, sizes: Collection[int]) -> Changes:
     """Return the changes of the end-to-end time in milliseconds, which add up.
 
     Args:
         attribution: of the change.
         time: the change of the end-to-end time.
-        batch: how many queries were evaluated at once.
+        sizes: how many queries each case evaluated at once.
     """
     start_ms = time.reference_ms or 0.0
     end_ms = start_ms + (time.whole.ms or 0.0)
     ratio = formatting.ratio(attribution.time.whole.ratio)
     return Changes(
-        title=verdict_words.kind_of_time(batch).capitalize(),
+        title=verdict_words.kind_of_time(sizes).capitalize(),
         axis_label="milliseconds",
         start=start_ms,
         start_label=f"{formatting.milliseconds(start_ms)} ms (median)",

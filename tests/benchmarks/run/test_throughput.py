@@ -27,10 +27,12 @@ MS = 1_000_000
 # The data of these tests have six queries. A fake's stages take 1 + 4 + 3 + 1 + 1 ms, however many
 # queries a batch has.
 OF_BATCH_NS = 10 * MS
+THREE = {"processes": 1, "scenario": "throughput", "batch": 3, "block": 3}
 
 
 def in_batches(data_root, batch, **plan):
-    return suite(data_root, plan={"processes": 1, "batch": batch, "block": batch} | plan)
+    plan = {"processes": 1, "scenario": "throughput", "batch": batch, "block": batch} | plan
+    return suite(data_root, plan=plan)
 
 
 def of_model(result, case="a"):
@@ -81,7 +83,7 @@ def test_a_finished_run_with_queries_left_out_has_nothing_to_resume(data_root, t
 
 def test_a_batch_that_fails_fails_all_of_its_queries(data_root, tmp_path):
     failing = QUICK | {"fail": "oom", "fail_every": 5}
-    planned = suite(data_root, plan={"processes": 1, "batch": 3, "block": 3}, a=failing)
+    planned = suite(data_root, plan=THREE, a=failing)
     lines = of_model(run(planned, tmp_path / "out"))
     assert [line["status"] for line in lines] == ["ok"] * 3 + ["oom"] * 3
     assert [line["latency_ns"] for line in lines] == [OF_BATCH_NS // 3] * 3 + [None] * 3
@@ -90,7 +92,7 @@ def test_a_batch_that_fails_fails_all_of_its_queries(data_root, tmp_path):
 
 def test_a_process_that_is_lost_leaves_lines_of_batches(data_root, tmp_path):
     crashing = QUICK | {"fail": "crash", "fail_every": 6}
-    planned = suite(data_root, plan={"processes": 1, "batch": 3, "block": 3}, a=crashing)
+    planned = suite(data_root, plan=THREE, a=crashing)
     lines = of_model(run(planned, tmp_path / "out"))
     assert [line["status"] for line in lines] == ["ok"] * 3 + ["error"] * 3
     assert {line["batch"] for line in lines} == {3}
@@ -135,15 +137,81 @@ def test_the_arithmetic_of_a_query_in_a_batch_shares_the_weights_that_are_read(d
 
 
 def test_a_block_that_is_no_whole_number_of_batches_is_refused(data_root):
-    plan = {"batch": 3, "block": 4}
+    plan = {"scenario": "throughput", "batch": 3, "block": 4}
     with pytest.raises(UsageError, match=r"block of 4 queries.*batches of 3.*such as 6"):
         suite_file.validate(content_of(data_root, {"a": QUICK, "b": QUICK}, plan))
 
 
 def test_too_few_queries_for_a_batch_are_refused(data_root):
-    planned = suite(data_root, plan={"batch": 8, "block": 8})
-    with pytest.raises(UsageError, match=r"a batch has 8 queries, but only 6 are to be timed"):
+    planned = in_batches(data_root, 8)
+    with pytest.raises(UsageError, match=r"batches .* take 8 queries, but only 6 are to be timed"):
         Queries.of(planned)
+
+
+# The scenario, and batches of single cases
+
+
+def test_batches_without_the_scenario_are_refused_with_the_cure(data_root):
+    with pytest.raises(UsageError, match=r"a has batch 2.*set plan.scenario to throughput"):
+        in_batches(data_root, 2, scenario="latency")
+
+
+@pytest.mark.parametrize("batch", [0, 2.5, "many", True])
+def test_a_batch_that_is_no_number_of_queries_is_refused(data_root, batch):
+    with pytest.raises(UsageError, match=r"case 'b' has batch .* expected a number of queries"):
+        suite(data_root, b=QUICK | {"batch": batch})
+
+
+def of_two_sizes(data_root, **plan):
+    """A suite whose case a has single queries, and whose case b has batches of 2."""
+    plan = {"processes": 1, "scenario": "throughput"} | plan
+    return suite(data_root, plan=plan, b=QUICK | {"batch": 2})
+
+
+def test_a_case_may_have_a_batch_of_its_own(data_root, tmp_path):
+    result = run(of_two_sizes(data_root), tmp_path / "out")
+    assert {line["latency_ns"] for line in of_model(result)} == {OF_BATCH_NS}
+    assert not any("batch" in line for line in of_model(result))
+    assert {(line["batch"], line["latency_ns"]) for line in of_model(result, "b")} == {
+        (2, OF_BATCH_NS // 2)
+    }
+    assert [line["position"] for line in of_model(result, "b")] == list(range(6))
+    entries = {entry["name"]: entry for entry in result.run["cases"]}
+    assert (entries["a"]["batch"], entries["b"]["batch"]) == (1, 2)
+    assert (entries["a"]["settings"]["batch"], entries["b"]["settings"]["batch"]) == (1, 2)
+    assert entries["b"]["given"]["batch"] == 2
+    queries = {line["case"]: line["queries"] for line in result.memory if line["stage"] == "llm"}
+    assert queries == {"a": 1, "b": 2}
+
+
+def test_a_run_of_latency_has_no_batch_among_the_settings(data_root, tmp_path):
+    result = run(in_batches(data_root, 1, block=2, scenario="latency"), tmp_path / "out")
+    assert all("batch" not in entry["settings"] for entry in result.run["cases"][:2])
+
+
+def test_all_cases_time_the_same_queries_in_whole_batches_of_each(data_root, tmp_path):
+    cases = {"a": QUICK | {"batch": 2}, "b": QUICK | {"batch": 4}}
+    planned = suite(data_root, plan={"scenario": "throughput", "block": 4}, **cases)
+    assert Queries.of(planned).timed == 4
+    result = run(planned, tmp_path / "out")
+    assert {line["position"] for line in result.samples} == set(range(4))
+    assert "2 of 6 queries are not timed: they do not fill a batch of 4" in result.run["warnings"]
+    assert "records; its figures" not in write_report(tmp_path / "out").read_text()
+
+
+def test_a_batch_of_the_defaults_is_that_of_every_case_without_its_own(data_root):
+    content = content_of(data_root, {"a": QUICK, "b": QUICK | {"batch": 1}}, THREE | {"batch": 1})
+    resolved = suite_file.validate(content | {"defaults": {"batch": 3}})
+    assert [case.batch for case in resolved.models] == [3, 1]
+
+
+def test_a_batch_can_be_changed_for_all_and_for_one_case(data_root):
+    content = content_of(data_root, {"a": QUICK, "b": QUICK | {"batch": 2}}, {"block": 8})
+    suite_file.change(content, "scenario", "throughput")
+    suite_file.change(content, "batch", 4)
+    suite_file.change(content, "a.batch", 8)
+    resolved = suite_file.validate(content)
+    assert (resolved.plan.batch, [case.batch for case in resolved.models]) == (4, [8, 4])
 
 
 @pytest.mark.parametrize("vision", ["dual", "clip"])

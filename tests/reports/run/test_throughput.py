@@ -25,11 +25,20 @@ SMALL = {"queries": 80, "size": (24, 32), "gallery": 0, "cases": 2}
 QUANTITY = "throughput.queries_per_second"
 
 
-def make_batches(folder, batch):
-    """Rewrite a run as one that evaluated batches."""
-    plan = json.loads((folder / "run.json").read_text())["plan"]
-    edit_run(folder, plan=plan | {"batch": batch})
-    edit_lines(folder / "samples.jsonl", lambda line: line | {"batch": batch})
+def make_batches(folder, batch, *cases):
+    """Rewrite a run as one of throughput, in which some cases, by default all, had batches."""
+    content = json.loads((folder / "run.json").read_text())
+    in_batches = cases or [entry["name"] for entry in content["cases"]]
+    for entry in content["cases"]:
+        entry["batch"] = batch if entry["name"] in in_batches else 1
+        entry["settings"] |= {"batch": entry["batch"]}
+    plan = content["plan"] | {"scenario": "throughput", "batch": 1 if cases else batch}
+    edit_run(folder, plan=plan, cases=content["cases"])
+
+    def with_batch(line):
+        return line | {"batch": batch} if line["case"] in in_batches else line
+
+    edit_lines(folder / "samples.jsonl", with_batch)
     return folder
 
 
@@ -138,7 +147,7 @@ def test_a_run_of_single_queries_has_no_number_for_a_claim_on_throughput(tmp_pat
     edit_run(folder, claims=[claim | {"reference": "dual", "candidate": "sam"}])
     (result,) = summarise(read_run(folder)).claims
     assert result.verdict == "not measured"
-    assert "plan.batch" in result.reason
+    assert "plan.scenario: throughput" in result.reason
 
 
 def test_costs_of_batches_of_different_sizes_are_not_compared(latency, throughput):
@@ -189,5 +198,55 @@ def test_a_baseline_from_before_there_were_batches_is_of_single_queries(latency)
     older = dict(after.plan)
     del older["batch"]
     before = after.model_copy(update={"plan": older})
-    assert before.batch == 1
+    assert {case.batch for case in before.cases} == {1}
     assert changes(before, after) == {}
+
+
+# Cases in batches of different sizes
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """A run of throughput in which the reference, dual, is evaluated query by query."""
+    return make_batches(write_run(tmp_path / "mixed", **SMALL), 8, "sam")
+
+
+def test_cases_of_one_run_may_have_batches_of_different_sizes(mixed):
+    page = write_report(mixed).read_text()
+    assert "Time per query in batches of 1 to 8 (ms, median)" in page
+    assert cells(page, "batch") == ["1", "8"]
+    assert "throughput was measured, in batches of 1 to 8 queries," in page
+    assert "Throughput: 1 and 8 queries are evaluated at once" in page
+    (comparison,) = summarise(read_run(mixed)).comparisons
+    assert comparison.end_to_end.ratio is not None
+    assert comparison.differences["batch"] == (1, 8)
+
+
+def test_a_batch_that_differs_is_named_as_a_confound(mixed):
+    (warning,) = [
+        warning
+        for warning in summarise(read_run(mixed)).warnings
+        if "differ in more than one setting" in warning
+    ]
+    assert "batch" in warning
+
+
+def test_two_cases_of_one_run_are_compared_whatever_their_batches(mixed):
+    (across,) = compare_cases(mixed, "dual", "sam").comparisons
+    assert across.not_compared == {}
+    assert across.comparison.differences["batch"] == (1, 8)
+
+
+def test_a_claim_on_cases_of_different_batches_names_both(mixed):
+    claim = EMPTY_CLAIM | {"claim": "c", "quantity": QUANTITY, "at_least": 0.5}
+    edit_run(mixed, claims=[claim | {"reference": "dual", "candidate": "sam"}])
+    (result,) = summarise(read_run(mixed)).claims
+    assert "in batches of 1 (dual) and 8 (sam)" in result.reason
+
+
+def test_a_gate_refuses_only_the_case_whose_batch_has_changed(latency, mixed):
+    before, after = reduced(read_run(latency)), reduced(read_run(mixed))
+    checks = gate_checks(before, after, Gate())
+    verdicts = {check.case: check.verdict for check in checks if check.metric == "time.end_to_end"}
+    assert verdicts["sam"] == "refused"
+    assert verdicts["dual"] != "refused"
