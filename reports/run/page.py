@@ -56,12 +56,7 @@ BATCHES_DIFFER = (
     "queries. The time of a query is then that of a larger batch divided by more."
 )
 COLD = "This happens once per process and is in no number above."
-WARM_UP = (
-    "The warm-up of each process is in no number above either. Capturing CUDA graphs includes the "
-    "calls before each capture, in which layers are compiled. What the first process of a case has "
-    "compiled, later ones read from PyTorch's cache on the disk. The first may find some of it "
-    "there already, from an earlier case or run."
-)
+WARM_UP = "The warm-up of each process is in no number above either."
 NO_QUERY_NEEDED = (
     "Answers made without the image and the query. A model that is not better has learnt nothing."
 )

@@ -9,12 +9,17 @@ from .. import formatting
 from ..formatting import MemoryUnit
 from ..markdown import Row, escape, markdown_table
 from ..peaks import GROWTH, RESIDENT_SET
-from ..schema_base import Quality, Ratio
+from ..schema_base import Quality, Ratio, WarmUpTimes
 from . import verdict_words
 from .schema import Case, Comparison, Summary
 
 VARIANTS_IN_A_TABLE = 3  # a table with more columns is wider than GitHub shows it
 MEMORY_STAGES = ("build", *STAGES)
+PREPARED = (
+    "Capturing CUDA graphs includes the calls before each capture, in which layers are compiled. "
+    "What the first process of a case has compiled, later ones read from PyTorch's cache on the "
+    "disk. The first may find some of it there already, from an earlier case or run."
+)
 HEADINGS = {
     "precision_0.5": "P@0.5",
     "precision_0.7": "P@0.7",
@@ -441,22 +446,33 @@ def cold_table(summary: Summary) -> str:
 
 
 def warm_up_table(summary: Summary) -> str:
-    """Return what the warm-up took, the first process of a case apart; empty for older runs."""
-    header = ["", "processes", "warm-up (s)", "CUDA graphs", "capturing (s)", "compiling (s)"]
-    rows = []
+    """Return what the warm-up took, the first process of a case apart; empty for older runs.
+
+    Where nothing was captured and nothing compiled, there are no columns for that.
+    """
+    warm_ups: list[tuple[str, str, WarmUpTimes]] = []
     for case in summary.cases:
         parts = {"first": case.cold.first_warm_up, "later": case.cold.later_warm_ups}
-        for name, times in parts.items():
-            if times is None:
-                continue
-            processes = name if times.processes == 1 else f"{name} {times.processes}, median"
-            row = [case.name, processes, _seconds(times.warmup_s)]
-            if times.graphs is None:
-                row += [formatting.NOT_AVAILABLE] * 3
-            else:
-                row += [f"{times.graphs:g}", _seconds(times.capture_s), _seconds(times.compile_s)]
-            rows.append(row)
-    return markdown_table(header, rows) if rows else ""
+        for part, times in parts.items():
+            if times is not None:
+                processes = part if times.processes == 1 else f"{part} {times.processes}, median"
+                warm_ups.append((case.name, processes, times))
+    if not warm_ups:
+        return ""
+
+    has_prepared = any(times.graphs or times.compile_s for _, _, times in warm_ups)
+    header = ["", "processes", "warm-up (s)"]
+    if has_prepared:
+        header += ["CUDA graphs", "capturing (s)", "compiling (s)"]
+    rows = []
+    for name, processes, times in warm_ups:
+        row = [name, processes, _seconds(times.warmup_s)]
+        if has_prepared:
+            graphs = formatting.NOT_AVAILABLE if times.graphs is None else f"{times.graphs:g}"
+            row += [graphs, _seconds(times.capture_s), _seconds(times.compile_s)]
+        rows.append(row)
+    table = markdown_table(header, rows)
+    return f"{table}\n\n{PREPARED}" if has_prepared else table
 
 
 def _seconds(seconds: float | None) -> str:

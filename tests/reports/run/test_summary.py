@@ -422,7 +422,7 @@ def test_the_first_process_of_a_warm_up_is_apart_from_the_median_of_the_later_on
     )
     # Its run is of before warm-ups were timed.
     assert case_of(summary, "clip").cold.first_warm_up is None
-    assert warm_up_table(summary).splitlines()[2:] == [
+    assert warm_up_table(summary).splitlines()[2:4] == [
         "| dual | first | 40.00 | 5 | 38.00 | 20.00 |",
         "| dual | later 3, median | 9.00 | 5 | 7.00 | 4.50 |",
     ]
@@ -433,8 +433,16 @@ def test_a_model_that_says_nothing_of_graphs_has_a_warm_up_all_the_same(tmp_path
     warm_up = {"process": 0, "warmup_stable": True, "warmup_s": 0.5}
     edit_cases(tmp_path, lambda case: case.update(warmups=[warm_up]))
     table = warm_up_table(summarise(read_run(tmp_path)))
+    assert "| dual | first | 0.50 |" in table
+    assert "graphs" not in table and "later" not in table
+    captured = warm_up | {"graphs": 3, "capture_s": 0.25, "compile_s": 0.0}
+    edit_cases(
+        tmp_path,
+        lambda case: case.update(warmups=[captured if case["name"] == "clip" else warm_up]),
+    )
+    table = warm_up_table(summarise(read_run(tmp_path)))
     assert "| dual | first | 0.50 | n/a | n/a | n/a |" in table
-    assert "later" not in table
+    assert "| clip | first | 0.50 | 3 | 0.25 | 0.00 |" in table
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
