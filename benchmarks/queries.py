@@ -45,8 +45,10 @@ class Queries:
         data, plan, split = suite.data, suite.plan, suite.split
         if data.root is None:
             count = max(data.count, data.limit or 0)
-            root = embedded(split, count, data.seed).resolve()
+            root = embedded(split, count, data.seed, data.image_px).resolve()
             description = f"generated scenes, split {split}, seed {data.seed}"
+            if data.image_px is not None:
+                description += f", of {data.image_px[0]} x {data.image_px[1]} pixels"
         else:
             root = data.root.resolve()
             description = f"{root.name}/{split}"

@@ -70,6 +70,10 @@ class Data(Strict):
         default=48, gt=0, description="queries to generate, where the package generates them"
     )
     seed: int = Field(default=0, ge=0, description="seed of the scenes")
+    image_px: tuple[int, int] | None = Field(
+        default=None,
+        description="width and height of generated pictures; none: 240 to 640 a side, each its own",
+    )
     texts: Literal["first", "all"] = Field(
         default="first", description="one wording of each query, or all"
     )

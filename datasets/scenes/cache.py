@@ -8,12 +8,12 @@ from pathlib import Path
 
 from ...harness.environment import cache_folder
 from ...harness.errors import UsageError
-from .generator import GENERATOR, make
+from .generator import GENERATOR, Size, make
 
 SEAL = "seal.txt"  # beside the split's folder: a digest of its files, which shows damage
 
 
-def embedded(split: str, count: int, seed: int) -> Path:
+def embedded(split: str, count: int, seed: int, image_px: Size | None = None) -> Path:
     """Return the folder with a split of scenes; it is made on first use, and found again later.
 
     It is written beside its place and then renamed. So it is there whole or not at all, even where
@@ -24,17 +24,21 @@ def embedded(split: str, count: int, seed: int) -> Path:
         split: name of the split in it.
         count: number of queries.
         seed: of the generator.
+        image_px: width and height of all pictures; None: each scene has a size of its own.
 
     Returns:
         The root, to be read with `ReasonSeg(root, split)`.
 
     Raises:
-        UsageError: the cache folder cannot be written to.
+        UsageError: the cache folder cannot be written to, or scenes cannot be of that size.
     """
-    root = cache_folder() / f"scenes-v{GENERATOR}-{split}-{count}-{seed}"
+    name = f"scenes-v{GENERATOR}-{split}-{count}-{seed}"
+    if image_px is not None:
+        name += f"-{image_px[0]}x{image_px[1]}"
+    root = cache_folder() / name
     if not _is_whole(root, split, count):
         try:
-            _make_again(root, split, count, seed)
+            _make_again(root, split, count, seed, image_px)
         except OSError as error:
             hint = "name another folder in the environment variable LISABENCH_CACHE"
             raise UsageError(
@@ -65,7 +69,7 @@ def _seal(folder: Path) -> str:
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 
-def _make_again(root: Path, split: str, count: int, seed: int) -> None:
+def _make_again(root: Path, split: str, count: int, seed: int, image_px: Size | None) -> None:
     """Make the split in a temporary folder, and put it in the place of a damaged one.
 
     Unlike `whole_folder`, it replaces a folder, and several processes may do so at once.
@@ -75,7 +79,7 @@ def _make_again(root: Path, split: str, count: int, seed: int) -> None:
         prefix=".making-", dir=root.parent, ignore_cleanup_errors=True
     ) as temporary:
         made = Path(temporary) / "made"
-        make(made, split, count, seed)
+        make(made, split, count, seed, image_px)
         (made / SEAL).write_text(_seal(made / split), encoding="utf-8")
         if not _is_whole(root, split, count):
             # There may be no damaged one, or another process may be first to take it away.

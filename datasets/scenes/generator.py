@@ -26,6 +26,12 @@ __all__ = ["GENERATOR", "Query", "Scene", "make", "scene", "vocabulary"]
 GENERATOR = 2  # version of the generator: a new one where pictures or words differ
 ATTEMPTS = 500  # about two layouts in three are good
 JPEG_QUALITY = 92
+# Pictures of a size that is asked for: objects stay clear from 240 pixels on, and fit into pictures
+# that are up to twice as long as wide, as those of the package's own sizes are.
+GIVEN_SIDES_PX = (240, 4096)
+MOST_STRETCHED = 2.0
+
+Size = tuple[int, int]  # width and height of a picture, in pixels
 
 # The families of a scene's three queries, by the scene's number. At nine of these twelve, a trained
 # dual fails if its language model sees another scene; at the others, words and SAM's features
@@ -74,32 +80,50 @@ class Scene:
         return np.isin(self.labels_HW, query.targets)
 
 
-def scene(seed: int, split: str, index: int) -> Scene:
+def scene(seed: int, split: str, index: int, image_px: Size | None = None) -> Scene:
     """Make one scene.
 
     Args:
         seed: from 0 on.
         split: any name; splits of one seed share nothing.
         index: number of the scene, from 0 on.
+        image_px: width and height of the picture; None: each scene has a size of its own, with
+            sides of 240 to 640 pixels.
 
     Raises:
-        UsageError: the seed is negative.
+        UsageError: the seed is negative, or scenes cannot be of that size.
     """
     if seed < 0:
         raise UsageError(f"seed is {seed}; expected a number from 0 on")
+    size_HW = None
+    if image_px is not None:
+        _check_size(image_px)
+        width, height = image_px
+        size_HW = (height, width)
     plan = PLANS[index % len(PLANS)]
     for attempt in range(ATTEMPTS):
         stream = (GENERATOR, seed, zlib.crc32(split.encode()), index, attempt)
         # Layout and painter have streams of their own, so that a picture is painted only where it
         # is needed.
         rng = np.random.default_rng((*stream, 0))
-        placed = layout(index, "odd" in plan, rng)
+        placed = layout(index, "odd" in plan, rng, size_HW)
         if placed is None:
             continue
         made = Scene(index, placed, queries(placed, rng), (*stream, 1))
         if len(chosen(made)) == PER_SCENE:
             return made
     raise AssertionError(f"no layout for scene {index} of split {split!r} with seed {seed}")
+
+
+def _check_size(image_px: Size) -> None:
+    """Check the width and height that are asked for."""
+    shortest, longest = min(image_px), max(image_px)
+    smallest, largest = GIVEN_SIDES_PX
+    if shortest < smallest or longest > largest or longest > MOST_STRETCHED * shortest:
+        raise UsageError(
+            f"image_px is {image_px[0]} x {image_px[1]}; expected width and height from {smallest} "
+            f"to {largest} pixels, the longer at most {MOST_STRETCHED:.0f} times the shorter"
+        )
 
 
 def chosen(made: Scene) -> list[Query]:
@@ -131,7 +155,7 @@ def _empty_slot(index: int) -> int | None:
     return slots[index // EMPTY_EVERY % len(slots)]
 
 
-def make(root: str | Path, split: str, count: int, seed: int) -> None:
+def make(root: str | Path, split: str, count: int, seed: int, image_px: Size | None = None) -> None:
     """Write a split: ``ROOT/<split>/NNNNNN.jpg`` and ``.json``, one pair a query.
 
     Args:
@@ -139,6 +163,7 @@ def make(root: str | Path, split: str, count: int, seed: int) -> None:
         split: name of the folder in it.
         count: number of queries.
         seed: from 0 on.
+        image_px: width and height of all pictures; see `scene`.
 
     Raises:
         UsageError: a number is out of range, or the folder already holds something, or cannot be
@@ -155,7 +180,7 @@ def make(root: str | Path, split: str, count: int, seed: int) -> None:
             )
         scenes = -(-count // PER_SCENE)  # rounded up
         for index in range(scenes):
-            _write_scene(folder, scene(seed, split, index), count)
+            _write_scene(folder, scene(seed, split, index, image_px), count)
     except OSError as error:
         raise UsageError(f"{folder}: cannot be written ({error.strerror})") from error
 

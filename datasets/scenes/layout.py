@@ -162,18 +162,21 @@ def picture_size(index: int, rng: np.random.Generator) -> tuple[int, int]:
     return (shortest, longest) if aspect >= 1 else (longest, shortest)
 
 
-def layout(index: int, odd: bool, rng: np.random.Generator) -> Layout | None:
+def layout(
+    index: int, odd: bool, rng: np.random.Generator, size_HW: tuple[int, int] | None = None
+) -> Layout | None:
     """Place the objects of one scene.
 
     Args:
         index: of the scene; decides the aspect ratio.
         odd: whether all objects but one are to share an attribute.
         rng: the scene's own. The order of its draws is part of the scene.
+        size_HW: height and width of the picture, in pixels; None: as `picture_size` draws them.
 
     Returns:
         None if the objects do not fit, hide each other too much, or cannot be written as polygons.
     """
-    height, width = picture_size(index, rng)
+    height, width = size_HW or picture_size(index, rng)
     count = int(rng.integers(4 if odd else 3, 9))
     places = _places(height, width, count, rng)
     if places is None:

@@ -10,6 +10,7 @@ from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.queries import Queries
 from lisabench.benchmarks.resolve import resolve_recorded
 from lisabench.benchmarks.run.session import Session
+from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.harness.errors import UsageError
 from lisabench.models import registry
 from lisabench.models.lisa import packaged, weights_format
@@ -210,6 +211,18 @@ def test_a_change_reaches_every_place_of_that_name_or_the_one_that_is_named():
     assert [everywhere.data.seed, *(case.config.seed for case in everywhere.models)] == [7, 7, 7]
     assert changed(data__seed=7).case("a").config.seed == 0
     assert changed(a__seed=7).data.seed == 0
+
+
+def test_generated_scenes_have_the_size_that_the_data_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("LISABENCH_CACHE", str(tmp_path))
+    queries = Queries.of(changed(count=2, image_px=[320, 240]))
+    samples = ReasonSeg(**queries.reader)
+    assert [sample.image.shape for sample in samples] == [(240, 320, 3)] * 2
+    assert queries.description.endswith("of 320 x 240 pixels")
+    with pytest.raises(UsageError, match="image_px is 100 x 100"):
+        Queries.of(changed(count=2, image_px=[100, 100]))
+    with pytest.raises(UsageError, match=r"data\.image_px"):
+        changed(image_px=[100])
 
 
 def test_cases_that_take_turns_need_a_memory_pass():

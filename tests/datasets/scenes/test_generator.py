@@ -96,6 +96,24 @@ def test_pictures_come_in_many_sizes_wide_and_tall_among_them(samples):
     assert max(width / height for height, width in shapes) == pytest.approx(2, rel=0, abs=0.01)
 
 
+@pytest.mark.parametrize("image_px", [(1280, 960), (240, 480), (300, 240)])
+def test_pictures_can_have_one_size_and_stay_in_the_format(tmp_path, image_px):
+    make(tmp_path, "val", 6, 0, image_px)
+    width, height = image_px
+    for number, sample in enumerate(ReasonSeg(tmp_path)):
+        made = scene(0, "val", number // PER_SCENE, image_px)
+        assert sample.image.shape == (height, width, 3)
+        target_HW = made.target_HW(chosen(made)[number % PER_SCENE])
+        np.testing.assert_array_equal(sample.target_HW == 1, target_HW)
+
+
+@pytest.mark.parametrize("image_px", [(239, 300), (1000, 499), (4097, 3000)])
+def test_a_size_that_scenes_cannot_have_is_refused(tmp_path, image_px):
+    with pytest.raises(UsageError, match="width and height from 240 to 4096") as caught:
+        make(tmp_path, "val", 1, 0, image_px)
+    assert f"{image_px[0]} x {image_px[1]}" in str(caught.value)
+
+
 def test_the_picture_that_is_read_is_the_one_that_was_painted(samples):
     difference = samples[0].image.astype(float) - scene(0, "val", 0).image
     assert np.abs(difference).mean() < 6  # JPEG's
@@ -462,13 +480,15 @@ def test_other_arguments_make_another_split(cache):
         embedded("val", 3, 0),
         embedded("val", 2, 1),
         embedded("test", 2, 0),
+        embedded("val", 2, 0, (320, 240)),
+        embedded("val", 2, 0, (240, 320)),
     }
-    assert len(roots) == len(list(cache.iterdir())) == 4
+    assert len(roots) == len(list(cache.iterdir())) == 6
 
 
 def test_an_interrupted_making_leaves_nothing_half_made(cache, monkeypatch):
-    def interrupted(root, split, count, seed):
-        make(root, split, count - 1, seed)
+    def interrupted(root, split, count, seed, image_px):
+        make(root, split, count - 1, seed, image_px)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(embedded_module, "make", interrupted)
@@ -480,8 +500,8 @@ def test_an_interrupted_making_leaves_nothing_half_made(cache, monkeypatch):
 
 
 def test_who_comes_second_uses_what_the_first_one_made(cache, monkeypatch):
-    def overtaken(root, split, count, seed):
-        make(root, split, count, seed)
+    def overtaken(root, split, count, seed, image_px):
+        make(root, split, count, seed, image_px)
         monkeypatch.setattr(embedded_module, "make", make)
         (embedded(split, count, seed) / "first").touch()
 
