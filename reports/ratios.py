@@ -16,7 +16,7 @@ from ..harness.statistics.ratios import (
     unpaired_ratio,
 )
 from .peaks import memory_by_process
-from .schema_base import NO_RATIO, Milliseconds, Ratio
+from .schema_base import NO_RATIO, Milliseconds, OverProcesses, Ratio
 from .times import (
     END_TO_END,
     PREPROCESS,
@@ -76,6 +76,17 @@ def time_logs(before: Times, after: Times) -> dict[int, float]:
 def time_ratio(before: Times, after: Times) -> Ratio:
     """Return the ratio of two times, paired by query within each process; see `time_logs`."""
     return paired_ratio_of(time_logs(before, after))
+
+
+def time_over_processes(times: Times) -> OverProcesses | None:
+    """Return the time of a query in milliseconds over processes; None without a time."""
+    logs = []
+    for times_of_process in by_process(times):
+        logs.append(log_median(list(times_of_process.values())))
+    if not logs:
+        return None
+    time_ns = mean_of(logs).mapped(math.exp)
+    return OverProcesses.from_estimate(time_ns.mapped(lambda ns: ns / 1e6))
 
 
 def unpaired_time_ratio(before: Times, after: Times) -> Ratio:

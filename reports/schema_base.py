@@ -174,6 +174,33 @@ class StageTime(RegionMedians):
         return abs(waited_ms - self.median_ms) > DIFFER_BY * max(self.median_ms, waited_ms)
 
 
+class OverProcesses(Strict):
+    """A number with its interval over processes, for charts.
+
+    It is exp(mean over processes of the logarithm of each process's number), with Student's t
+    interval.
+    """
+
+    value: Positive = Field(description="In the unit of the quantity.")
+    low: Positive | None = Field(
+        description="Lower end of the 95 % interval; null with a single process."
+    )
+    high: Positive | None = Field(
+        description="Upper end of the 95 % interval; null with a single process."
+    )
+    processes: Count = Field(description="Processes that it is of.")
+
+    @classmethod
+    def from_estimate(cls, estimate: Estimate) -> Self:
+        """Return the number of an estimate whose units are processes."""
+        return cls(value=estimate.value, low=estimate.low, high=estimate.high, processes=estimate.n)
+
+    @property
+    def estimate(self) -> Estimate:
+        """The number with its interval."""
+        return Estimate(self.value, self.low, self.high, self.processes)
+
+
 class Time(Strict):
     """Warm queries that ended ok or no_seg, of all processes. Null where nothing has been timed.
 
@@ -194,6 +221,11 @@ class Time(Strict):
     processes: Count = Field(description="Processes among them.")
     end_to_end_ms: NotNegative | None = Field(
         description="Median time of a query, in milliseconds."
+    )
+    end_to_end_over_processes: OverProcesses | None = Field(
+        default=None,
+        description="That time in milliseconds with an interval, each process's number being "
+        "exp(median over queries of ln(time)); null where nothing has been timed.",
     )
     without_preprocess_ms: float | None = Field(
         default=None,

@@ -19,11 +19,11 @@ from ..quality import no_points
 from ..ratios import no_ratio, unpaired_memory_ratio, unpaired_time_ratio
 from ..schema_base import Count, Strict, Twin
 from ..times import other_batch_size
+from ..trivial_baselines import against_trivial_baselines
 from .comparison import Methods, Side, compare_sides, paired_methods, twins_of
 from .confounds import confounds
 from .schema import Case, Comparison
 from .summary import summarise_case
-from .trivial_baselines import against_trivial_baselines
 from .warnings import run_warnings
 
 SCHEMA = "lisabench.compare/1"

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from .. import formatting
 from ..markdown import bullet_list
+from ..trivial_baselines import refused
 from . import verdict_words
 from .schema import Comparison, Summary
-from .trivial_baselines import refused
 
 MOST_IN_A_PARAGRAPH = 2  # more comparisons are easier to read as a list
 

@@ -11,7 +11,7 @@ from ...harness.records.manifest import Manifest
 from ...harness.records.run import Run, read_run
 from .. import formatting, markdown
 from ..pages import INSTRUMENTS, REPORT, SUMMARY, write_page
-from . import figures, gallery, tables, waterfall
+from . import figures, gallery, sweep_figure, tables, waterfall
 from .attribution_tables import attribution_tables
 from .claims_table import claims_table
 from .confounds import settings_that_differ
@@ -26,6 +26,9 @@ FIGURES = {
     figures.PEAK_MEMORY: (
         "Bars: the peak memory of the build and of a query, with each stage marked, "
         "one pair per case"
+    ),
+    sweep_figure.FILE: (
+        "Lines: time or throughput, peak memory and energy of a query over the number that is swept"
     ),
     waterfall.FILE: (
         "Bars from the reference to a case that differs in several factors: "
@@ -100,6 +103,7 @@ def write_report(folder: Path) -> Path:
     drawings = [
         figures.draw_stage_times(summary, folder),
         figures.draw_peak_memory(summary, folder),
+        sweep_figure.draw(summary, folder),
         waterfall.draw(summary, folder),
         gallery.draw(run, summary),
     ]
@@ -121,6 +125,7 @@ def report_text(run: Run, summary: Summary, drawn: set[str]) -> str:
         markdown.warnings(summary.warnings),
         _section("Claims", claims_table(summary.claims)),
         "## Comparison",
+        _figure(sweep_figure.FILE, drawn),
         _figure(figures.STAGE_TIMES, drawn),
         tables.comparison_table(summary),
         _figure(figures.PEAK_MEMORY, drawn),

@@ -19,6 +19,7 @@ from ..formatting import machine
 from ..pages import SUMMARY
 from ..peaks import by_resident_set, memory_by_process, of_queries
 from ..quality import BOOTSTRAP, intervals
+from ..ratios import time_over_processes
 from ..schema_base import (
     Cold,
     Memory,
@@ -31,14 +32,14 @@ from ..schema_base import (
     Time,
     WarmUpTimes,
 )
-from ..times import PREPROCESS
+from ..times import PREPROCESS, end_to_end_times
+from ..trivial_baselines import against_trivial_baselines
 from .attribution import attribute
 from .claims import claim_result
 from .comparison import case_group, compare, twins_of
 from .memory_and_roofline import StagePasses, largest, memory_split, stage_passes
 from .schema import Case, QualityPass, Roofline, Summary, TrainingRun
 from .training_claims import compared_trainings
-from .trivial_baselines import against_trivial_baselines
 from .warnings import run_warnings
 
 MEMORY_STAGES = ("build", *STAGES)
@@ -245,6 +246,7 @@ def _time(records: CaseRecords, passes: Mapping[str, StagePasses]) -> Time:
         queries=queries,
         processes=len({query.process for query in timed}),
         end_to_end_ms=_median(latencies_ms),
+        end_to_end_over_processes=time_over_processes(end_to_end_times(timed)),
         without_preprocess_ms=_median(without_preprocess_ms),
         host_ms=_median(host_times_ms),
         # Percentiles need independent samples: repetitions of a query in other processes are not,

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 from ...harness.statistics.verdicts import quality_word, time_word
 from .. import formatting
 from ..pages import SUMMARY
+from ..trivial_baselines import refused
 from . import verdict_words
 from .schema import Case, Comparison, Summary
-from .trivial_baselines import refused
 
 # `rich` is imported inside the functions: whoever needs `refusals` alone does not wait for it.
 if TYPE_CHECKING:

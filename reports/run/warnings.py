@@ -12,10 +12,10 @@ from ...harness.records.run import CaseRecords
 from ..formatting import answer_spread, listed
 from ..peaks import NO_START, lacks_start
 from ..schema_base import AgainstTrivialBaseline
+from ..trivial_baselines import not_surely_better, refused
 from .confounds import confounds, without_difference
 from .memory_and_roofline import unexpected_weights
 from .schema import Attribution, Case, Comparison
-from .trivial_baselines import not_surely_better, refused
 
 # The case's clock and the host's are expected to agree to this share.
 CLOCKS_DIFFER_BY = 0.10

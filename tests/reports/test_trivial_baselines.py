@@ -10,7 +10,7 @@ from lisabench.harness.records.run import read_run
 from lisabench.reports.run.page import write_report
 from lisabench.reports.run.summary import summarise
 from lisabench.reports.run.terminal import refusals
-from lisabench.reports.run.trivial_baselines import against_trivial_baselines
+from lisabench.reports.trivial_baselines import against_trivial_baselines
 
 pytestmark = pytest.mark.no_clock
 

@@ -8,12 +8,12 @@ then there is a warning, as also where the 95 % interval of the difference reach
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from ...harness.metrics import METRICS
-from ...harness.records.manifest import CaseEntry
-from ...harness.records.query import QueryRecord
-from ...harness.records.run import CaseRecords
-from ..quality import in_both, points
-from ..schema_base import AgainstTrivialBaseline
+from ..harness.metrics import METRICS
+from ..harness.records.manifest import CaseEntry
+from ..harness.records.query import QueryRecord
+from ..harness.records.run import CaseRecords
+from .quality import in_both, points
+from .schema_base import AgainstTrivialBaseline
 
 # With fewer images the 95 % interval of a score is too narrow: see the simulated coverage in
 # `harness.statistics.bootstrap`.

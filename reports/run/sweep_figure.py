@@ -1,0 +1,330 @@
+"""The figure of a sweep: throughput or latency, peak memory and energy over a swept number.
+
+It is drawn where cases of a run differ in nothing but one number, such as the batch. They are
+joined by a line. A case that differs from all others in something else too, such as a control, is a
+single point.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+from pydantic import JsonValue
+
+from ...harness.statistics.estimate import Estimate
+from .. import formatting
+from ..drawing import (
+    NAME_CHARACTERS,
+    STYLE,
+    WIDTH_IN,
+    canvas,
+    case_colour,
+    heading,
+    save,
+    wrapped,
+)
+from . import verdict_words
+from .confounds import FOLLOWS
+from .schema import Case, Summary
+
+FILE = "sweep.png"
+BATCH = "batch"
+NO_QUANTITIES = ("seed",)  # settings that are numbers, but count or measure nothing
+AXIS_LABELS = {
+    BATCH: "batch: queries evaluated at once",
+    "clip_px": "clip_px: side of CLIP's images in pixels",
+    "max_new_tokens": "max_new_tokens: most tokens of an answer",
+}
+LEFT_IN, LEGEND_IN = 0.85, 2.3
+HEAD_IN, MAIN_IN, SMALL_IN, BELOW_IN = 0.85, 3.1, 2.0, 0.75
+BETWEEN_IN = 1.0  # between the two small panels, for the label of the right one
+MARKER = 7
+
+Settings = dict[str, JsonValue]
+Quantity = Callable[[Case], Estimate | None]
+
+
+@dataclass(frozen=True)
+class Line:
+    """Cases that differ in nothing but one number, or a single case.
+
+    Attributes:
+        name: of the line.
+        cases: at least one, by their number, from the smallest on.
+    """
+
+    name: str
+    cases: Mapping[float, Case]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is drawn.
+
+    Attributes:
+        setting: the number that is swept.
+        lines: those of several cases first.
+    """
+
+    setting: str
+    lines: Sequence[Line]
+
+    @property
+    def values(self) -> list[float]:
+        """The values of the setting, ascending."""
+        values: set[float] = set()
+        for line in self.lines:
+            values.update(line.cases)
+        return sorted(values)
+
+
+def draw(summary: Summary, folder: Path) -> Path | None:
+    """Draw the figure into a folder and return the file; None where no number is swept."""
+    sweep = sweep_of(summary)
+    if sweep is None:
+        return None
+    with rc_context(STYLE):  # pyright: ignore[reportArgumentType]  # its keys are typed as literals
+        return save(sweep_figure(summary, sweep), folder / FILE)
+
+
+# What is swept
+
+
+def sweep_of(summary: Summary) -> Sweep | None:
+    """Return the number that most cases differ in alone, with its lines; None without any.
+
+    Where several numbers are swept, the batch is preferred, and each value of the others has a line
+    of its own.
+    """
+    cases = [
+        case for case in summary.cases if case.settings and case.time.end_to_end_over_processes
+    ]
+    numbers: dict[str, None] = {}  # as an ordered set
+    for case in cases:
+        for name in case.settings or {}:
+            if _number(case, name) is not None and name not in NO_QUANTITIES:
+                numbers[name] = None
+    best, most_cases = None, 0
+    for setting in sorted(numbers, key=lambda name: name != BATCH):
+        lines = _lines(cases, setting)
+        in_lines = sum(len(line.cases) for line in lines if len(line.cases) > 1)
+        if in_lines > most_cases:
+            best, most_cases = Sweep(setting, lines), in_lines
+    return best
+
+
+def _number(case: Case, setting: str) -> float | None:
+    """Return the value of a setting if it is a number."""
+    value = (case.settings or {}).get(setting)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value)
+
+
+def _lines(cases: Sequence[Case], setting: str) -> list[Line]:
+    """Return the cases that have the setting, joined where they differ in nothing else."""
+    cases_of: dict[str, dict[float, Case]] = defaultdict(dict)
+    for case in cases:
+        number = _number(case, setting)
+        if number is not None:
+            # Of two measurements of one case the first is drawn.
+            cases_of[_rest(case, setting)].setdefault(number, case)
+    lines = []
+    for cases_of_line in cases_of.values():
+        ascending = dict(sorted(cases_of_line.items()))
+        lines.append(Line(_name(ascending, setting), ascending))
+    return sorted(lines, key=lambda line: len(line.cases) == 1)
+
+
+def _rest(case: Case, setting: str) -> str:
+    """Return all settings but one, and but those that follow from it, as a text to compare."""
+    rest: Settings = {}
+    for name, value in sorted((case.settings or {}).items()):
+        if name != setting and setting not in FOLLOWS.get(name, ()):
+            rest[name] = value
+    return repr(rest)
+
+
+def _name(cases: Mapping[float, Case], setting: str) -> str:
+    """Return the name of a line: ``dual`` for ``dual-batch1`` and ``dual-batch4``.
+
+    Cases that are not named as a sweep names them have no name in common: the first stands for all.
+    """
+    names = []
+    for number, case in cases.items():
+        names.append(case.name.replace(f"-{setting}{number:g}", ""))
+    if len(cases) == 1 or len(set(names)) > 1:
+        return next(iter(cases.values())).name
+    return names[0]
+
+
+# Drawing
+
+
+def sweep_figure(summary: Summary, sweep: Sweep) -> Figure:
+    """Return a figure with time above, and memory and energy, as far as they are known, below."""
+    unit = verdict_words.memory_unit_of(summary)
+
+    def peak(case: Case) -> Estimate | None:
+        return _exactly(case.memory.peak_bytes, 1 / unit.size_bytes)
+
+    small_panels: list[tuple[str, Quantity]] = [
+        (f"peak memory ({unit.name})", peak),
+        ("energy per query (joules)", lambda case: _exactly(case.energy_mj, 1e-3)),
+    ]
+    small_panels = [panel for panel in small_panels if _is_known(sweep, panel[1])]
+
+    height_in = HEAD_IN + MAIN_IN + BELOW_IN
+    if small_panels:
+        height_in += SMALL_IN + BELOW_IN
+    figure = canvas(height_in)
+    width_in = WIDTH_IN - LEFT_IN - LEGEND_IN
+    main_bottom_in = height_in - HEAD_IN - MAIN_IN
+    main = _panel(figure, LEFT_IN, main_bottom_in, width_in, MAIN_IN)
+    if summary.measures_throughput:
+        _draw_panel(main, sweep, "queries per second", _throughput)
+    else:
+        _draw_panel(main, sweep, "time of a query (milliseconds)", _latency)
+    _legend(main, sweep, summary.measures_throughput)
+
+    for place, (label, quantity) in enumerate(small_panels):
+        # The right panel reaches as far as the legend above it.
+        small_in = (WIDTH_IN - LEFT_IN - BETWEEN_IN - 0.2) / 2
+        left_in = LEFT_IN + place * (small_in + BETWEEN_IN)
+        axes = _panel(figure, left_in, BELOW_IN, small_in, SMALL_IN)
+        _draw_panel(axes, sweep, label, quantity)
+    heading(figure, message(summary, sweep), _subtitle(sweep))
+    return figure
+
+
+def _exactly(value: float | None, factor: float) -> Estimate | None:
+    """Return a number without an interval, in another unit; None where it is unknown."""
+    return None if value is None else Estimate(value * factor, None, None, n=1)
+
+
+def _is_known(sweep: Sweep, quantity: Quantity) -> bool:
+    """Return whether any case has the quantity."""
+    for line in sweep.lines:
+        for case in line.cases.values():
+            if quantity(case) is not None:
+                return True
+    return False
+
+
+def _latency(case: Case) -> Estimate | None:
+    over_processes = case.time.end_to_end_over_processes
+    return over_processes.estimate if over_processes else None
+
+
+def _throughput(case: Case) -> Estimate | None:
+    latency_ms = _latency(case)
+    if latency_ms is None:
+        return None
+    return latency_ms.inverted().mapped(lambda per_ms: 1000 * per_ms)
+
+
+def _panel(
+    figure: Figure, left_in: float, bottom_in: float, width_in: float, height_in: float
+) -> Axes:
+    whole_in = figure.get_figheight()
+    corner = (left_in / WIDTH_IN, bottom_in / whole_in)
+    return figure.add_axes((*corner, width_in / WIDTH_IN, height_in / whole_in))
+
+
+def _draw_panel(axes: Axes, sweep: Sweep, label: str, quantity: Quantity) -> None:
+    """Draw a quantity of all lines over the swept number, from 0 on, with its intervals."""
+    for place, line in enumerate(sweep.lines):
+        numbers, values, below, above = [], [], [], []
+        for number, case in line.cases.items():
+            estimate = quantity(case)
+            if estimate is None:
+                continue
+            numbers.append(number)
+            values.append(estimate.value)
+            low, high = estimate.low, estimate.high
+            below.append(0.0 if low is None else estimate.value - low)
+            above.append(0.0 if high is None else high - estimate.value)
+        axes.errorbar(
+            numbers,
+            values,
+            yerr=(below, above),
+            label=wrapped(line.name, NAME_CHARACTERS),
+            color=case_colour(place),
+            marker="o" if len(line.cases) > 1 else "D",
+            markersize=MARKER,
+            markeredgecolor="white",
+            linewidth=2,
+            elinewidth=1.5,
+            capsize=4,
+            clip_on=False,
+        )
+    if sweep.setting == BATCH:
+        axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(sweep.values))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_xlabel(AXIS_LABELS.get(sweep.setting, sweep.setting))
+    axes.set_ylabel(label)
+    axes.set_ylim(bottom=0)
+    axes.grid(axis="y")
+
+
+def _legend(axes: Axes, sweep: Sweep, measures_throughput: bool) -> None:
+    """Draw a legend on the right, in the order in which the lines end, from the top."""
+    handles, names = axes.get_legend_handles_labels()
+    quantity = _throughput if measures_throughput else _latency
+    ends = []
+    for line in sweep.lines:
+        estimate = quantity(list(line.cases.values())[-1])
+        ends.append(estimate.value if estimate else 0.0)
+    order = sorted(range(len(ends)), key=lambda place: -ends[place])
+    axes.legend(
+        [handles[place] for place in order],
+        [names[place] for place in order],
+        loc="upper left",
+        bbox_to_anchor=(1.02, 1.02),
+    )
+
+
+def _subtitle(sweep: Sweep) -> str:
+    processes = set()
+    for line in sweep.lines:
+        for case in line.cases.values():
+            processes.add(case.time.processes)
+    fewest = min(processes)
+    intervals = "one process each, so no intervals"
+    if fewest > 1:
+        intervals = f"bars: 95 % intervals over {fewest} processes"
+    if any(len(line.cases) == 1 for line in sweep.lines):
+        intervals += "; diamonds: cases at one value"
+    return f"a line: cases that differ only in {sweep.setting}; {intervals}"
+
+
+def message(summary: Summary, sweep: Sweep) -> str:
+    """Return the title: the largest throughput, or how the longest line's time changes."""
+    if summary.measures_throughput:
+        return _largest_throughput(summary, sweep)
+    line = max(sweep.lines, key=lambda line: len(line.cases))
+    (first, begin), *_, (last, end) = line.cases.items()
+    return (
+        f"{line.name}: {formatting.milliseconds(begin.time.end_to_end_ms)} ms a query at "
+        f"{sweep.setting} {first:g}, {formatting.milliseconds(end.time.end_to_end_ms)} ms at "
+        f"{last:g}"
+    )
+
+
+def _largest_throughput(summary: Summary, sweep: Sweep) -> str:
+    """Return the case with the largest throughput and, if known, its ratio to the reference's."""
+    cases = [case for line in sweep.lines for case in line.cases.values()]
+    best = min(cases, key=lambda case: case.time.end_to_end_ms or 0)
+    text = f"{best.name}: {formatting.per_second(best.time.end_to_end_ms)} queries per second"
+    comparison = summary.comparison(best.name)
+    if comparison is None or comparison.end_to_end.ratio is None:
+        return text
+    ratio = formatting.ratio_with_interval(comparison.end_to_end.inverted())
+    return f"{text}, {ratio} that of {comparison.reference}"
