@@ -98,6 +98,11 @@ class Plan(Strict):
         gt=0,
         description="queries that the timed rounds evaluate at once, where a case has no batch",
     )
+    decode_workers: int | None = Field(
+        default=None,
+        ge=0,
+        description="for throughput: processes that decode images while the model works; 0: none",
+    )
     timed_queries: int = Field(
         default=48, gt=0, description="queries that every process is timed with, at most"
     )

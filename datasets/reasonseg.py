@@ -147,9 +147,12 @@ class _Pair:
 
     path: Path
     annotation: dict[str, Any]
+    decoded_HW3: np.ndarray | None = None  # what another process has read from the file
 
     @cached_property
     def pixels(self) -> np.ndarray:
+        if self.decoded_HW3 is not None:
+            return self.decoded_HW3
         return read_image(self.path)
 
     def image(self) -> np.ndarray:
@@ -223,6 +226,18 @@ class ReasonSeg(Sequence[Sample]):
         if position < len(self._kept):
             return self._kept[position]
         return _read_sample(self._query_files[position])
+
+    def with_image(self, position: int, image_HW3: np.ndarray) -> Sample:
+        """Return a sample whose image another process has decoded.
+
+        Args:
+            position: of the query.
+            image_HW3: its image, uint8 [H, W, 3], RGB.
+
+        Raises:
+            DataError: the JSON is broken.
+        """
+        return _read_sample(self._query_files[position], image_HW3)
 
     def read_ahead(self, at_most_bytes: int, at_most_queries: int | None = None) -> None:
         """Read the first queries whole and keep them: as many as fit into so many bytes.
@@ -303,9 +318,9 @@ def _every_wording(images: list[Path]) -> Iterator[_QueryFile]:
             yield _QueryFile(image, number)
 
 
-def _read_sample(query_file: _QueryFile) -> Sample:
+def _read_sample(query_file: _QueryFile, decoded_HW3: np.ndarray | None = None) -> Sample:
     annotation = read_annotation(query_file.annotation)
-    pair = _Pair(query_file.image, annotation)
+    pair = _Pair(query_file.image, annotation, decoded_HW3)
     form = "sentence" if annotation["is_sentence"] else "phrase"
     return Sample(
         id=query_file.id,

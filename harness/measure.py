@@ -13,7 +13,9 @@ The passes are separate, because the quality pass may share work between queries
 reading memory takes time itself. Two more passes, for GPUs only, are in `passes.py`.
 
 A timed batch holds one query, as a user who waits for an answer would send it, or several, which
-measures throughput. All passes but that of quality then evaluate batches of this size.
+measures throughput. All passes but that of quality then evaluate batches of this size. For
+throughput, the batches of a block are timed one after the other (`time_batch`), with the wait for
+their images beside them, and scored when the whole block is timed (`scored`).
 
 The end-to-end time of a query runs from decoded pixels in the host's memory to a mask of the
 image's size in the host's memory. So the image is decoded before the clock starts, and the mask is
@@ -130,20 +132,73 @@ def measure_batch(
     """
     for sample in samples:
         _read_data(sample)
+    return scored(time_batch(adapter, samples, probe), kept)
+
+
+@dataclass(frozen=True)
+class TimedBatch:
+    """Some queries that were evaluated at once, timed, and not scored yet.
+
+    Attributes:
+        samples: the queries.
+        times: of the batch; empty if it failed.
+        predictions: one a query; none if it failed.
+        captured_or_compiled: whether the adapter captured or compiled something within its time.
+        failure: why there is no prediction; None if there is one.
+        data_wait_ns: how long the model waited for the images of the batch; None where they were
+            there before it began.
+    """
+
+    samples: Sequence[Sample]
+    times: QueryTimes
+    predictions: Sequence[Prediction] = ()
+    captured_or_compiled: bool = False
+    failure: Failure | None = None
+    data_wait_ns: int | None = None
+
+
+def time_batch(
+    adapter: Adapter,
+    samples: Sequence[Sample],
+    probe: TimingProbe,
+    data_wait_ns: int | None = None,
+) -> TimedBatch:
+    """Time some queries that are evaluated at once; their images are decoded already."""
     try:
         prepared_before = _preparation(adapter)
         with probe.query() as times:
             predictions = predict_batch(adapter, samples, probe)
         captured_or_compiled = _preparation(adapter) != prepared_before
-        records = []
-        for sample, prediction in zip(samples, predictions, strict=True):
-            times_of_query = _time_fields(times, len(samples), captured_or_compiled)
-            outcome = _outcome_fields(prediction, sample, kept.has(sample.id))
-            records.append(_query_fields(sample) | times_of_query | outcome)
-        return records
     except Exception as error:
         failure = classify(error)
-        return [failed_measurement(sample, failure) for sample in samples]
+        return TimedBatch(samples, QueryTimes(), failure=failure, data_wait_ns=data_wait_ns)
+    return TimedBatch(samples, times, predictions, captured_or_compiled, data_wait_ns=data_wait_ns)
+
+
+def scored(batch: TimedBatch, kept: masks.KeptMasks) -> list[dict[str, Any]]:
+    """Score the masks of a batch and return its records, as `measure_batch` does.
+
+    Raises:
+        DataError: an image or an annotation cannot be read.
+    """
+    queries = len(batch.samples)
+    records, failure = [], batch.failure
+    for sample in batch.samples:
+        _read_data(sample)
+    if failure is None:
+        try:
+            for sample, prediction in zip(batch.samples, batch.predictions, strict=True):
+                times_of_query = _time_fields(batch.times, queries, batch.captured_or_compiled)
+                outcome = _outcome_fields(prediction, sample, kept.has(sample.id))
+                records.append(_query_fields(sample) | times_of_query | outcome)
+        except Exception as error:
+            failure = classify(error)
+    if failure is not None:
+        records = [failed_measurement(sample, failure) for sample in batch.samples]
+    if batch.data_wait_ns is not None:
+        share_ns = batch.data_wait_ns // queries
+        records = [record | {"data_wait_ns": share_ns} for record in records]
+    return records
 
 
 def evaluate(

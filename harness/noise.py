@@ -7,6 +7,7 @@ becomes a warning in the block's records, with its cure.
 """
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from . import nvml
@@ -35,7 +36,7 @@ class _Counters:
     Attributes:
         wall_s: the monotonic clock.
         busy_s: processor time of all programs, on the cores that this process may use.
-        own_s: processor time of this process.
+        own_s: processor time of this process and of its helpers.
         energy_mj: energy that the GPU has used; None without such a counter.
     """
 
@@ -98,9 +99,12 @@ class Watch:
 
     Args:
         device: "cpu" or "cuda", of the case.
+        has_helpers: whether this process has started others that work for it, such as those that
+            decode images: what they do is no other program's.
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, has_helpers: bool = False) -> None:
+        self._has_helpers = has_helpers
         self._gpu = nvml.handle() if device.startswith("cuda") else None
         self._load = _Load()
         self.begin()
@@ -140,9 +144,21 @@ class Watch:
         return _Counters(
             wall_s=time.monotonic(),
             busy_s=_busy_s(),
-            own_s=time.process_time(),
+            own_s=time.process_time() + self._helpers_s(),
             energy_mj=self._energy_mj(),
         )
+
+    def _helpers_s(self) -> float:
+        """Return the processor time of the processes that this one has started."""
+        import psutil
+
+        helpers_s = 0.0
+        if self._has_helpers:
+            for helper in psutil.Process().children():
+                with suppress(psutil.NoSuchProcess):  # it has ended since it was listed
+                    times = helper.cpu_times()
+                    helpers_s += times.user + times.system
+        return helpers_s
 
     def _energy_mj(self) -> int | None:
         import pynvml

@@ -8,20 +8,17 @@ errors cancel. In a median over blocks they would not. Processes are paired as f
 same interval over the pairs: queries of one process are no independent evidence.
 """
 
-import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from ..harness.records.query import QueryRecord
-from .ratios import paired_ratio_of, unpaired_ratio_of
-from .schema_base import NO_RATIO, Ratio
+from .ratios import MeansOf, mean_logs, paired_ratio_of, unpaired_mean_ratio
+from .schema_base import Ratio
 
 ENERGY = "energy.query"  # the quantity, as in claims
 
-EnergyByProcess = dict[int, dict[str, float]]  # process, then query: millijoules
 
-
-def energy_by_process(queries: Iterable[QueryRecord]) -> EnergyByProcess:
+def energy_by_process(queries: Iterable[QueryRecord]) -> MeansOf:
     """Return the energy in millijoules of each query of each process, as the mean over its block.
 
     A block in which a query failed is left out: its energy is not that of a whole number of
@@ -30,7 +27,7 @@ def energy_by_process(queries: Iterable[QueryRecord]) -> EnergyByProcess:
     blocks: dict[tuple[int, int | None], list[QueryRecord]] = defaultdict(list)
     for query in queries:
         blocks[query.process, query.block].append(query)
-    energy: EnergyByProcess = defaultdict(dict)
+    energy: MeansOf = defaultdict(dict)
     for (process, _), block in blocks.items():
         if not all(query.answered for query in block):
             continue
@@ -51,15 +48,7 @@ def energy_mj(queries: Iterable[QueryRecord]) -> float | None:
 
 def energy_logs(before: Iterable[QueryRecord], after: Iterable[QueryRecord]) -> dict[int, float]:
     """Return by process ln(after / before) of the mean energy over the queries that both have."""
-    reference, candidate = energy_by_process(before), energy_by_process(after)
-    logs = {}
-    for process in sorted(reference.keys() & candidate.keys()):
-        common = reference[process].keys() & candidate[process].keys()
-        before_mj = mean_over(reference[process], common)
-        after_mj = mean_over(candidate[process], common)
-        if min(before_mj, after_mj) > 0:
-            logs[process] = math.log(after_mj / before_mj)
-    return logs
+    return mean_logs(energy_by_process(before), energy_by_process(after))
 
 
 def energy_ratio(before: Iterable[QueryRecord], after: Iterable[QueryRecord]) -> Ratio:
@@ -69,27 +58,7 @@ def energy_ratio(before: Iterable[QueryRecord], after: Iterable[QueryRecord]) ->
 
 def unpaired_energy_ratio(before: Iterable[QueryRecord], after: Iterable[QueryRecord]) -> Ratio:
     """Return the ratio of energies of two runs, over the queries that every process of both has."""
-    reference = list(energy_by_process(before).values())
-    candidate = list(energy_by_process(after).values())
-    if not reference or not candidate:
-        return NO_RATIO
-    common = set(reference[0])
-    for energy in (*reference, *candidate):
-        common &= energy.keys()
-    before_mj = [mean_over(energy, common) for energy in reference]
-    after_mj = [mean_over(energy, common) for energy in candidate]
-    # A counter that stood still has no logarithm.
-    if min(*before_mj, *after_mj) <= 0:
-        return NO_RATIO
-    before_logs = [math.log(mean) for mean in before_mj]
-    after_logs = [math.log(mean) for mean in after_mj]
-    return unpaired_ratio_of(before_logs, after_logs)
-
-
-def mean_over(energy: Mapping[str, float], names: Iterable[str]) -> float:
-    """Return the mean energy over some queries; 0 over none."""
-    values = [energy[name] for name in sorted(names)]  # in one order: sums of floats depend on it
-    return sum(values) / len(values) if values else 0.0
+    return unpaired_mean_ratio(energy_by_process(before), energy_by_process(after))
 
 
 def without_energy(queries: Sequence[QueryRecord]) -> list[str]:

@@ -60,13 +60,6 @@ def joules(energy_mj: float | None) -> str:
     return milliseconds(energy_mj / 1000)
 
 
-def per_second(value_ms: float | None) -> str:
-    """Return how many times a time fits into a second, with three significant digits."""
-    if not value_ms:
-        return NOT_AVAILABLE
-    return milliseconds(1000 / value_ms)
-
-
 def milliseconds_change(change: Milliseconds) -> str:
     """Return a difference of times with its interval: ``-52.0 [-69.3, -34.8]``, without unit."""
     if change.ms is None:

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from .times import (
 )
 
 TimeRatio = Callable[[Times, Times], Ratio]
+MeansOf = dict[int, dict[str, float]]  # what means are taken of: by process, then by query
 
 
 def no_ratio(*_: Any) -> Ratio:
@@ -50,6 +51,46 @@ def unpaired_ratio_of(reference: Sequence[float], candidate: Sequence[float]) ->
     if not reference or not candidate:
         return NO_RATIO
     return Ratio.from_estimate(unpaired_ratio(reference, candidate))
+
+
+# Means
+
+
+def mean_logs(before: MeansOf, after: MeansOf) -> dict[int, float]:
+    """Return by process ln(after / before) of the mean over the queries that both have in it."""
+    logs = {}
+    for process in sorted(before.keys() & after.keys()):
+        common = before[process].keys() & after[process].keys()
+        before_mean = mean_over(before[process], common)
+        after_mean = mean_over(after[process], common)
+        if min(before_mean, after_mean) > 0:
+            logs[process] = math.log(after_mean / before_mean)
+    return logs
+
+
+def unpaired_mean_ratio(before: MeansOf, after: MeansOf) -> Ratio:
+    """Return the ratio of means of two runs, over the queries that every process of both has."""
+    reference, candidate = list(before.values()), list(after.values())
+    if not reference or not candidate:
+        return NO_RATIO
+    common = set(reference[0])
+    for values in (*reference, *candidate):
+        common &= values.keys()
+    before_means = [mean_over(values, common) for values in reference]
+    after_means = [mean_over(values, common) for values in candidate]
+    # 0 has no logarithm, such as the energy of a counter that stood still.
+    if min(*before_means, *after_means) <= 0:
+        return NO_RATIO
+    before_logs = [math.log(mean) for mean in before_means]
+    after_logs = [math.log(mean) for mean in after_means]
+    return unpaired_ratio_of(before_logs, after_logs)
+
+
+def mean_over(values_by_query: Mapping[str, float], names: Iterable[str]) -> float:
+    """Return the mean over some queries; 0 over none."""
+    # In one order: sums of floats depend on it.
+    values = [values_by_query[name] for name in sorted(names)]
+    return sum(values) / len(values) if values else 0.0
 
 
 # Times

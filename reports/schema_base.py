@@ -227,6 +227,19 @@ class Time(Strict):
         description="That time in milliseconds with an interval, each process's number being "
         "exp(median over queries of ln(time)); null where nothing has been timed.",
     )
+    queries_per_second: NotNegative | None = Field(
+        default=None,
+        description="Timed queries over the sum of their times and of the waits for their images; "
+        "null where latency was measured.",
+    )
+    queries_per_second_over_processes: OverProcesses | None = Field(
+        default=None,
+        description="The same with an interval: the geometric mean over the processes.",
+    )
+    waiting_share: NotNegative | None = Field(
+        default=None,
+        description="Share of that sum in which the model waited for images.",
+    )
     without_preprocess_ms: float | None = Field(
         default=None,
         description="Median of a query's time less its preprocessing; null where it has none.",

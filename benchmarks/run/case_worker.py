@@ -11,17 +11,19 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from itertools import islice
 from typing import Any
 
+from ...datasets.decoding import AheadDecoder
 from ...datasets.reasonseg import ReasonSeg
 from ...harness import environment, measure, noise, passes
-from ...harness.clock import VirtualClock, clock_for
+from ...harness.clock import Clock, HostClock, VirtualClock, clock_for
 from ...harness.contract import STAGES, Paper, Prediction, Sample
 from ...harness.errors import UsageError
 from ...harness.memory import MemoryProbe, cap_gpu, card_bytes, largest, meter_for
 from ...harness.probe import NullProbe, TimingProbe
 from ...models import registry
-from . import cpu_pinning
+from . import cpu_pinning, schedule
 from .worker_messages import BuiltCase, Line, MeasuredMemory, WarmedUpCase, WorkerSettings
 
 READ_AHEAD_BYTES = 64 << 20  # a process: over 100 of the scenes that the package generates
@@ -37,6 +39,7 @@ class CaseWorker:
         self.device = "cpu"
         # The same over all blocks, since it adds up the load that it sees in short ones.
         self._noise_watch: noise.Watch | None = None
+        self._decoder: AheadDecoder | None = None  # of a process that measures throughput
         # What the limit to a card leaves to everything but PyTorch's allocator; None without a
         # limit.
         self._outside_allocator_bytes: int | None = None
@@ -46,15 +49,25 @@ class CaseWorker:
     def build(self) -> BuiltCase:
         """Build the case for timing.
 
-        Queries are read ahead, so that little else is done between them later. Other workers may
-        build at the same time: nothing of this is measured.
+        For latency, queries are read ahead, so that little else is done between them later. Other
+        workers may build at the same time: nothing of this is measured.
         """
-        self.samples.read_ahead(READ_AHEAD_BYTES, self.settings.timed)
+        if self.settings.decode_workers is None:
+            self.samples.read_ahead(READ_AHEAD_BYTES, self.settings.timed)
+        else:
+            self._start_decoder(self.settings.decode_workers)
         config = self._completed_config()
         clock = VirtualClock() if _is_virtual(config) else clock_for(self.device)
         self.probe = TimingProbe(clock)
         self.adapter = self._builder()(config, self.probe)
         return replace(self._built_case(), clock=clock.name)
+
+    def _start_decoder(self, workers: int) -> None:
+        is_virtual = _is_virtual(self.settings.config)
+        if is_virtual:
+            workers = 0  # decoding takes no simulated time
+        self._decoder = AheadDecoder(self.samples, workers, self.settings.batch)
+        self._wait_clock: Clock = VirtualClock() if is_virtual else HostClock()
 
     def warm_up(self, at_most: int, core: int | None = None) -> WarmedUpCase:
         """Bring the case to speed, then pin the process to a core.
@@ -83,19 +96,43 @@ class CaseWorker:
     def measure_block(self, positions: Sequence[int]) -> list[Line]:
         """Measure some queries in a row, batch by batch; return a line for each of them."""
         if self._noise_watch is None:
-            self._noise_watch = noise.Watch(self.device)
+            has_helpers = self._decoder is not None
+            self._noise_watch = noise.Watch(self.device, has_helpers)
+        kept = self.settings.kept_masks
         lines = []
         self._noise_watch.begin()
-        kept = self.settings.kept_masks
-        for samples in self._batches(positions):
-            lines += measure.measure_batch(self.adapter, samples, self.probe, kept)
-        conditions = self._noise_watch.end(len(lines))
+        if self._decoder is None:
+            for samples in self._batches(positions):
+                lines += measure.measure_batch(self.adapter, samples, self.probe, kept)
+            conditions = self._noise_watch.end(len(lines))
+        else:
+            timed = self._time_throughput(positions, self._decoder)
+            conditions = self._noise_watch.end(len(positions))
+            # After the whole block: while masks are scored, images would be decoded for free.
+            for batch in timed:
+                lines += measure.scored(batch, kept)
 
         complete = []
         for line in lines:
             warnings = [*line["warnings"], *conditions.warnings]
             complete.append(line | asdict(conditions) | {"warnings": warnings})
         return plain(complete)
+
+    def _time_throughput(
+        self, positions: Sequence[int], decoder: AheadDecoder
+    ) -> list[measure.TimedBatch]:
+        """Time the batches of a block, one after the other, with the wait for their images.
+
+        At the beginning of a block no image is decoded, so its first batch waits longest.
+        """
+        batches = []
+        samples_in_order = decoder.samples(positions)
+        for _ in schedule.blocks(len(positions), self.settings.batch):
+            start = self._wait_clock.mark()
+            samples = list(islice(samples_in_order, self.settings.batch))
+            data_wait_ns = self._wait_clock.span_ns(start, self._wait_clock.mark())
+            batches.append(measure.time_batch(self.adapter, samples, self.probe, data_wait_ns))
+        return batches
 
     def measure_synchronised(self, positions: Sequence[int]) -> list[Line]:
         """Measure some queries with the GPU waited for after each stage; return a line for each.
@@ -261,7 +298,9 @@ class CaseWorker:
             clock_for(self.device).synchronize()
 
     def close(self) -> None:
-        """Let the adapter free what it took."""
+        """End the processes that decode images, and let the adapter free what it took."""
+        if self._decoder is not None:
+            self._decoder.close()
         if self.adapter is not None:
             self.adapter.close()
 

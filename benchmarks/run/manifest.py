@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ...harness.environment import usable_cores
 from ...harness.errors import UsageError
 from ...harness.records.from_json import from_json
 from ...harness.records.journal import RUN, now, read_manifest, write_json
@@ -21,10 +22,11 @@ from ...harness.records.run import READABLE_RUN_SCHEMAS, RUN_SCHEMA
 from ..factors import design
 from ..queries import Queries
 from ..resolved_suite import ResolvedCase, ResolvedSuite
-from ..suite import BATCH
+from ..suite import BATCH, Plan
 from ..training import in_suites
 from .worker_messages import BuiltCase, Machine, MeasuredMemory, WarmedUpCase
 
+MOST_DECODERS = 4  # where the plan does not say how many processes decode images
 WARM_UP_KEYS = (
     "first_query_ms",
     "warmup_queries",
@@ -92,6 +94,8 @@ class ManifestWriter:
         for claim in suite.claims:
             claims.append(claim.as_recorded(suite.references_for(claim)))
         trainings = in_suites.planned(suite.trainings, suite.plan.training_seeds)
+        plan = suite.plan.model_dump(mode="json")
+        plan["decode_workers"] = _decode_workers(suite.plan)
         self._values: dict[str, Any] = {
             "schema": RUN_SCHEMA,
             "suite": suite.name,
@@ -108,7 +112,7 @@ class ManifestWriter:
             "attempts": 0,
             "in_turns": in_lockstep,
             "data": queries.as_recorded(),
-            "plan": suite.plan.model_dump(mode="json"),
+            "plan": plan,
             "timed_queries": queries.timed,
             "quality_pass": quality_pass,
             "definition": definition.as_recorded(),
@@ -263,6 +267,11 @@ class ManifestWriter:
         return self.entry(case)["batch"]
 
     @property
+    def decode_workers(self) -> int | None:
+        """How many processes decode images for a case; None where latency is measured."""
+        return self._values["plan"]["decode_workers"]
+
+    @property
     def measures_throughput(self) -> bool:
         """Whether the run measures throughput, and not latency."""
         return self._values["plan"]["scenario"] == "throughput"
@@ -348,6 +357,15 @@ class CaseNotes:
             if entry.get(key) is None:
                 entry[key] = value
         self.manifest.save()
+
+
+def _decode_workers(plan: Plan) -> int | None:
+    """Return how many processes decode images for a case; None where latency is measured."""
+    if plan.scenario == "latency":
+        return None
+    if plan.decode_workers is not None:
+        return plan.decode_workers
+    return min(MOST_DECODERS, len(usable_cores()) - 1)  # one core is the model's
 
 
 def _entry_before_measuring(case: ResolvedCase) -> dict[str, Any]:

@@ -102,6 +102,7 @@ class RunContext:
             gpu_memory=gpu_memory or plan.gpu_memory,
             timed=self.queries.timed,
             batch=self.manifest.batch_of(case_name),
+            decode_workers=self.manifest.decode_workers,
         )
         return self.pool.start_case(settings)
 

@@ -169,6 +169,7 @@ class RunPlan:
     batch: int = 1
     memory_processes: int = 1
     memory_queries: int = 4
+    decode_workers: int | None = None
     timed_queries: int | None = None
     quality_queries: int | None = None
     quality_batch: int | None = None

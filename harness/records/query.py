@@ -55,6 +55,9 @@ class QueryRecord:
         host_ns: the same by the host's clock.
         regions: time by region; a region is a stage, or a part of one such as ``vision.clip``.
         unattributed_ns: the time that is in no region.
+        data_wait_ns: how long the model waited for the query's image, the query's share of the
+            batch's wait; None where images were decoded before, as for latency. It is no part of
+            `latency_ns`.
         predicted_iou: the model's own estimate of its mask's IoU.
         text: the generated text.
         prompt_tokens: length of the prompt, image tokens included.
@@ -87,6 +90,7 @@ class QueryRecord:
     host_ns: int | None = None
     regions: Mapping[str, RegionTime] = field(default_factory=dict)
     unattributed_ns: int | None = None
+    data_wait_ns: int | None = None
     predicted_iou: float | None = None
     text: str | None = None
     prompt_tokens: int | None = None
@@ -117,7 +121,8 @@ class QueryRecord:
         """Return the line of ``samples.jsonl``, or without a block of ``quality.jsonl``.
 
         Each of the two has the fields that its pass measures. A mask is there only where it was
-        kept, and of the timed rounds only batches of several queries have their size.
+        kept, a wait for images only where throughput was measured, and of the timed rounds only
+        batches of several queries have their size.
         """
         is_timed_round = self.block is not None
         line: dict[str, Any] = {
@@ -146,6 +151,8 @@ class QueryRecord:
                 "unattributed_ns": self.unattributed_ns,
                 "warnings": list(self.warnings),
             }
+        if self.data_wait_ns is not None:
+            line["data_wait_ns"] = self.data_wait_ns
         line |= {
             "status": self.status,
             "reason": self.reason,

@@ -23,9 +23,10 @@ from ...harness.records.run import CaseRecords, MemoryRecord, Run
 from ...harness.records.whole_file import whole_file
 from ...harness.statistics.ratios import log_median
 from ..agreement import answer_spread
-from ..energy import energy_by_process, mean_over, without_energy
+from ..energy import energy_by_process, without_energy
 from ..peaks import by_resident_set, lacks_start, largest_by_process, memory_by_process, of_queries
 from ..quality import ScoredQuery
+from ..ratios import mean_over
 from ..schema_base import AnswerSpread, Count, NotNegative, Strict
 from ..times import by_process, end_to_end_times, stage_times, synchronised_times
 

@@ -18,6 +18,7 @@ from ..peaks import NO_START, lacks_start
 from ..quality import no_points
 from ..ratios import no_ratio, unpaired_memory_ratio, unpaired_time_ratio
 from ..schema_base import Count, Strict, Twin
+from ..throughput import unpaired_throughput_ratio
 from ..times import other_batch_size
 from ..trivial_baselines import against_trivial_baselines
 from .comparison import Methods, Side, compare_sides, paired_methods, twins_of
@@ -28,7 +29,7 @@ from .warnings import run_warnings
 
 SCHEMA = "lisabench.compare/1"
 PLAN = ("scenario", "processes", "block", "batch", "warmup", "memory_queries", "memory_processes")
-PLAN += ("gpu_memory", "timed_queries", "quality_queries", "quality_batch")
+PLAN += ("decode_workers", "gpu_memory", "timed_queries", "quality_queries", "quality_batch")
 
 
 class Across(Strict):
@@ -229,11 +230,12 @@ def _methods(reference: Case, candidate: Case, took_turns: bool, refused: Reason
             time=unpaired_time_ratio,
             memory=unpaired_memory_ratio,
             energy=unpaired_energy_ratio,
+            throughput=unpaired_throughput_ratio,
             quality=methods.quality,
         )
     if "time" in refused:
         # Energy depends on the machine and on the queries as time does, so it is refused with it.
-        methods = replace(methods, time=no_ratio, energy=no_ratio)
+        methods = replace(methods, time=no_ratio, energy=no_ratio, throughput=no_ratio)
     if "memory" in refused:
         methods = replace(methods, memory=no_ratio)
     if "quality" in refused:

@@ -87,9 +87,9 @@ def _time_rows(across: Across) -> Iterator[Row]:
         label = f"end to end, {verdict_words.kind_of_time(sizes)} (ms)"
     values = [formatting.milliseconds(time.end_to_end_ms) for time in times]
     yield [label, *values, verdict_words.time_with_verdict(comparison)]
-    if max(sizes) > 1:
-        values = [formatting.per_second(time.end_to_end_ms) for time in times]
-        ratio = formatting.ratio_with_interval(comparison.end_to_end.inverted())
+    if any(time.queries_per_second is not None for time in times):
+        values = [formatting.milliseconds(time.queries_per_second) for time in times]
+        ratio = formatting.ratio_with_interval(comparison.throughput)
         yield ["queries per second", *values, ratio]
     for stage in STAGES:
         if stage in comparison.stages:
@@ -112,7 +112,9 @@ def _energy_rows(across: Across) -> Iterator[Row]:
     if reference_mj is not None or candidate_mj is not None:
         ratio = formatting.ratio_with_interval(across.comparison.energy)
         values = [formatting.joules(reference_mj), formatting.joules(candidate_mj)]
-        yield ["energy of a query (J)", *values, ratio]
+        in_batches = across.reference.time.queries_per_second is not None
+        label = "energy per query (J)" if in_batches else "energy of a query (J)"
+        yield [label, *values, ratio]
 
 
 def _memory_rows(across: Across) -> Iterator[Row]:

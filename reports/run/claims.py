@@ -25,6 +25,7 @@ from ..peaks import by_resident_set, largest_by_process
 from ..quality import points
 from ..ratios import log_ratios, memory_logs, paired_ratio_of, time_ratios
 from ..schema_base import NO_RATIO, Ratio, Twin
+from ..throughput import THROUGHPUT, throughput_ratio
 from ..times import (
     END_TO_END,
     PREPROCESS,
@@ -44,7 +45,6 @@ from .training_claims import OF_TRAININGS
 # The parts that see pixels, or carry what was seen to the language model.
 VISION_PARTS = ("clip", "sam_encoder", "projector", "bridge")
 
-THROUGHPUT = "throughput.queries_per_second"
 NO_MEMORY = "the memory pass has no process of both cases, or read them by different instruments"
 KINDS_OF_ANSWERS = {
     "forced": "for teacher-forced answers only",
@@ -168,7 +168,7 @@ def _end_to_end(claim: StatedClaim, run: Run) -> Finding:
 
 
 def _throughput(claim: StatedClaim, run: Run) -> Finding:
-    """Return the ratio of queries per second: the inverse of the ratio of the times of a query."""
+    """Return the ratio of queries per second, waits for images included."""
     if run.manifest.plan.scenario == "latency":
         raise NotMeasured(
             "it is a claim on throughput, and this run measures latency: it takes "
@@ -176,13 +176,14 @@ def _throughput(claim: StatedClaim, run: Run) -> Finding:
         )
     reference, candidate = _timed_cases(claim, run)
     twins = _twins_in_their_group(reference, candidate, run)
-    ratio = _time_ratios(reference, candidate, twins)[END_TO_END]
+    _refuse_different_clocks(reference, candidate)
+    ratio = throughput_ratio(reference.queries, candidate.queries)
     about = _joined(
         _in_batches(reference, candidate),
         _kind_of_answers(reference, candidate),
         _widened_by(twins),
     )
-    return replace(_of_time(ratio.inverted()), about=about)
+    return replace(_of_time(no_narrower(ratio, THROUGHPUT, twins)), about=about)
 
 
 def _stage(stage: str, claim: StatedClaim, run: Run) -> Finding:
@@ -203,13 +204,17 @@ def _time_ratios(
     reference: CaseRecords, candidate: CaseRecords, twins: Sequence[Twin]
 ) -> dict[str, Ratio]:
     """Return the ratio of each time by quantity, no interval narrower than those of the twins."""
-    before, after = reference.entry.clock, candidate.entry.clock
-    if before and after and before != after:
-        raise NotMeasured("the two cases were timed by different clocks")
+    _refuse_different_clocks(reference, candidate)
     ratios = {}
     for quantity, ratio in time_ratios(reference, candidate).items():
         ratios[quantity] = no_narrower(ratio, quantity, twins)
     return ratios
+
+
+def _refuse_different_clocks(reference: CaseRecords, candidate: CaseRecords) -> None:
+    before, after = reference.entry.clock, candidate.entry.clock
+    if before and after and before != after:
+        raise NotMeasured("the two cases were timed by different clocks")
 
 
 def _of_time(ratio: Ratio) -> Finding:

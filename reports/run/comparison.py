@@ -23,6 +23,7 @@ from ..peaks import by_resident_set
 from ..quality import in_both, no_points, points
 from ..ratios import TimeRatio, memory_ratio, no_ratio, time_differences, time_ratio, time_ratios
 from ..schema_base import NO_RATIO, Points, Ratio, Twin
+from ..throughput import THROUGHPUT, throughput_ratio
 from ..times import END_TO_END, WITHOUT_PREPROCESS, of_stage, were_synchronised
 from ..twins import NO_TWINS, no_narrower, twin_from
 from .schema import BothAnswered, Case, CaseGroup, Comparison, Joint
@@ -46,12 +47,14 @@ class Methods:
         time: the ratio of two times.
         memory: the ratio of two memories; the last argument leaves the build out.
         energy: the ratio of the energies of a query.
+        throughput: the ratio of queries per second.
         quality: differences of scores, in points.
     """
 
     time: TimeRatio
     memory: Callable[[Sequence[MemoryRecord], Sequence[MemoryRecord], bool], Ratio]
     energy: Callable[[Sequence[QueryRecord], Sequence[QueryRecord]], Ratio]
+    throughput: Callable[[Sequence[QueryRecord], Sequence[QueryRecord]], Ratio]
     quality: Callable[[Sequence[QueryRecord], Sequence[QueryRecord]], PointsByScore]
 
 
@@ -93,6 +96,7 @@ def twins_of(group: Group, run: Run) -> list[Twin]:
             again = run.case(name)
             ratios = time_ratios(reference, again)
             ratios[ENERGY] = energy_ratio(reference.queries, again.queries)
+            ratios[THROUGHPUT] = throughput_ratio(reference.queries, again.queries)
             differences = time_differences(reference, again)
             twins.append(twin_from(group.reference, name, ratios, differences))
     return twins
@@ -115,6 +119,7 @@ def paired_methods(reference: Case, candidate: Case) -> Methods:
         time=time_ratio if same_clock else no_ratio,
         memory=memory_ratio,
         energy=energy_ratio,
+        throughput=throughput_ratio if same_clock else no_ratio,
         quality=points if both_have_quality else no_points,
     )
 
@@ -127,8 +132,8 @@ def compare_sides(
     Args:
         reference, candidate: the two cases.
         methods: how their records become ratios.
-        twins: of the group in which the two took turns: no interval of a ratio of times or of
-            energy is narrower.
+        twins: of the group in which the two took turns: no interval of a ratio of times, energy or
+            throughput is narrower.
     """
     before, after = reference.records, candidate.records
     same_settings = (
@@ -137,10 +142,12 @@ def compare_sides(
 
     times = time_ratios(before, after, methods.time)
     energy = methods.energy(before.queries, after.queries)
+    throughput = methods.throughput(before.queries, after.queries)
     if not same_settings:  # a twin's own interval stays as it was measured
         for quantity, ratio in times.items():
             times[quantity] = no_narrower(ratio, quantity, twins)
         energy = no_narrower(energy, ENERGY, twins)
+        throughput = no_narrower(throughput, THROUGHPUT, twins)
     stages = {}
     for stage in STAGES:
         if of_stage(stage) in times:
@@ -165,6 +172,7 @@ def compare_sides(
         peak_memory=methods.memory(before.memory, after.memory, False),
         query_peak_memory=methods.memory(before.memory, after.memory, True),
         energy=energy,
+        throughput=throughput,
         **_named(quality),
         gIoU_verdict=gIoU_verdict,
         images_to_tell=images,

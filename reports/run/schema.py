@@ -105,6 +105,10 @@ class Comparison(Strict):
     reference: str = Field(description="Name of the case that is compared with.")
     candidate: str = Field(description="Name of the case that is compared.")
     end_to_end: Ratio = Field(description="Of the time of a query.")
+    throughput: Ratio = Field(
+        default=NO_RATIO,
+        description="Of queries per second: above 1 is more. Null where latency was measured.",
+    )
     time_verdict: Verdict = Field(
         default="inconclusive",
         description="What the interval of end_to_end says of a threshold of 5 %.",

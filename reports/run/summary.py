@@ -32,6 +32,7 @@ from ..schema_base import (
     Time,
     WarmUpTimes,
 )
+from ..throughput import queries_per_second, throughput_over_processes, waiting_share
 from ..times import PREPROCESS, end_to_end_times
 from ..trivial_baselines import against_trivial_baselines
 from .attribution import attribute
@@ -247,6 +248,9 @@ def _time(records: CaseRecords, passes: Mapping[str, StagePasses]) -> Time:
         processes=len({query.process for query in timed}),
         end_to_end_ms=_median(latencies_ms),
         end_to_end_over_processes=time_over_processes(end_to_end_times(timed)),
+        queries_per_second=queries_per_second(timed),
+        queries_per_second_over_processes=throughput_over_processes(timed),
+        waiting_share=waiting_share(timed),
         without_preprocess_ms=_median(without_preprocess_ms),
         host_ms=_median(host_times_ms),
         # Percentiles need independent samples: repetitions of a query in other processes are not,

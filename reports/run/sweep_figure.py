@@ -222,10 +222,8 @@ def _latency(case: Case) -> Estimate | None:
 
 
 def _throughput(case: Case) -> Estimate | None:
-    latency_ms = _latency(case)
-    if latency_ms is None:
-        return None
-    return latency_ms.inverted().mapped(lambda per_ms: 1000 * per_ms)
+    over_processes = case.time.queries_per_second_over_processes
+    return over_processes.estimate if over_processes else None
 
 
 def _panel(
@@ -321,10 +319,11 @@ def message(summary: Summary, sweep: Sweep) -> str:
 def _largest_throughput(summary: Summary, sweep: Sweep) -> str:
     """Return the case with the largest throughput and, if known, its ratio to the reference's."""
     cases = [case for line in sweep.lines for case in line.cases.values()]
-    best = min(cases, key=lambda case: case.time.end_to_end_ms or 0)
-    text = f"{best.name}: {formatting.per_second(best.time.end_to_end_ms)} queries per second"
+    best = max(cases, key=lambda case: case.time.queries_per_second or 0)
+    throughput = formatting.milliseconds(best.time.queries_per_second)
+    text = f"{best.name}: {throughput} queries per second"
     comparison = summary.comparison(best.name)
-    if comparison is None or comparison.end_to_end.ratio is None:
+    if comparison is None or comparison.throughput.ratio is None:
         return text
-    ratio = formatting.ratio_with_interval(comparison.end_to_end.inverted())
+    ratio = formatting.ratio_with_interval(comparison.throughput)
     return f"{text}, {ratio} that of {comparison.reference}"

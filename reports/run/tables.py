@@ -14,6 +14,7 @@ from . import verdict_words
 from .schema import Case, Comparison, Summary
 
 VARIANTS_IN_A_TABLE = 3  # a table with more columns is wider than GitHub shows it
+SHOWN_WAITING = 0.01  # the least share of waiting for images that is shown
 MEMORY_STAGES = ("build", *STAGES)
 PREPARED = (
     "Capturing CUDA graphs includes the calls before each capture, in which layers are compiled. "
@@ -75,7 +76,7 @@ def _comparison(summary: Summary, cases: Sequence[Case]) -> str:
     rows = [
         *_quality_rows(columns, summary.metrics),
         *_time_rows(columns, summary),
-        *_energy_rows(columns),
+        *_energy_rows(columns, summary),
         *_memory_rows(columns, summary),
         _row("parameters (millions)", _parameters, columns),
     ]
@@ -146,6 +147,9 @@ def _time_rows(columns: Sequence[Column], summary: Summary) -> list[Row]:
     rows.append(_row("end to end", _end_to_end, columns))
     if summary.measures_throughput:
         rows.append(_row("queries per second", _queries_per_second, columns))
+    if any((time.waiting_share or 0) > SHOWN_WAITING for time in times):
+        shares = [formatting.share(time.waiting_share) for time in times]
+        rows.append(["waiting for images", *shares])
     for percentile in PERCENTILES:
         if any(percentile in time.percentiles_ms for time in times):
             cells = [formatting.milliseconds(time.percentiles_ms.get(percentile)) for time in times]
@@ -169,11 +173,11 @@ def _end_to_end(case: Case, comparison: Comparison | None) -> str:
 
 
 def _queries_per_second(case: Case, comparison: Comparison | None) -> str:
-    """Return the throughput: of a ratio of times it is the inverse, so above 1x is better."""
-    throughput = formatting.per_second(case.time.end_to_end_ms)
-    if comparison is None or comparison.end_to_end.ratio is None:
+    """Return the throughput, with its ratio: above 1x is better."""
+    throughput = formatting.milliseconds(case.time.queries_per_second)
+    if comparison is None or comparison.throughput.ratio is None:
         return throughput
-    ratio = formatting.ratio_with_interval(comparison.end_to_end.inverted())
+    ratio = formatting.ratio_with_interval(comparison.throughput)
     return _with_emphasised_ratio(throughput, ratio, comparison)
 
 
@@ -194,11 +198,12 @@ def _stage_time(case: Case, comparison: Comparison | None, stage: str) -> str:
     return _with_ratio(text, comparison.stages.get(stage) if comparison else None)
 
 
-def _energy_rows(columns: Sequence[Column]) -> list[Row]:
+def _energy_rows(columns: Sequence[Column], summary: Summary) -> list[Row]:
     """Return a row where a GPU counted its energy, otherwise none."""
     if all(case.energy_mj is None for case, _ in columns):
         return []
-    return [_row("**Energy of a query (J, mean, whole GPU)**", _energy, columns)]
+    energy = "Energy per query" if summary.measures_throughput else "Energy of a query"
+    return [_row(f"**{energy} (J, mean, whole GPU)**", _energy, columns)]
 
 
 def _energy(case: Case, comparison: Comparison | None) -> str:
@@ -298,8 +303,10 @@ def _footnotes(summary: Summary) -> Iterator[str]:
         )
     if comparisons and summary.measures_throughput:
         yield (
-            "Queries per second are 1000 / the median end-to-end time. Their ratio is the inverse "
-            "of the ratio of times: above 1x is more throughput."
+            "Queries per second are the timed queries over the sum of the times of their batches "
+            "and of the waits for their images. Their ratio is that of the processes, paired: "
+            "above 1x is more throughput. Times and stages are without the waits. `waiting for "
+            "images` is the share of the sum; the row is there if it is above 1 % for a case."
         )
     meaning = verdict_words.meaning_of_words(comparisons)
     if meaning:

@@ -169,11 +169,10 @@ def _time_heading(sizes: Collection[int]) -> str:
 
 
 def _throughput(case: Case, comparison: Comparison | None) -> str:
-    throughput = formatting.per_second(case.time.end_to_end_ms)
-    if comparison is None or comparison.end_to_end.ratio is None:
+    throughput = formatting.milliseconds(case.time.queries_per_second)
+    if comparison is None or comparison.throughput.ratio is None:
         return throughput
-    ratio = formatting.ratio_with_interval(comparison.end_to_end.inverted())
-    return f"{throughput}\n{ratio}"
+    return f"{throughput}\n{formatting.ratio_with_interval(comparison.throughput)}"
 
 
 def _peak(case: Case, comparison: Comparison | None, unit: formatting.MemoryUnit) -> str:

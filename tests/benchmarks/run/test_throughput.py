@@ -59,10 +59,11 @@ def test_a_block_may_hold_several_batches(data_root, tmp_path):
     assert {line["latency_ns"] for line in lines} == {OF_BATCH_NS // 2}
 
 
-def test_without_batches_a_line_does_not_mention_them(data_root, tmp_path):
-    result = run(in_batches(data_root, 1, block=2), tmp_path / "out")
+def test_a_line_of_latency_mentions_no_batch_and_no_wait(data_root, tmp_path):
+    result = run(in_batches(data_root, 1, block=2, scenario="latency"), tmp_path / "out")
     assert {line["latency_ns"] for line in of_model(result)} == {OF_BATCH_NS}
-    assert not any("batch" in line for line in result.samples)
+    assert not any("batch" in line or "data_wait_ns" in line for line in result.samples)
+    assert result.run["plan"]["decode_workers"] is None
 
 
 def test_queries_that_do_not_fill_a_batch_are_not_timed_and_that_is_a_warning(data_root, tmp_path):
@@ -212,6 +213,82 @@ def test_a_batch_can_be_changed_for_all_and_for_one_case(data_root):
     suite_file.change(content, "a.batch", 8)
     resolved = suite_file.validate(content)
     assert (resolved.plan.batch, [case.batch for case in resolved.models]) == (4, [8, 4])
+
+
+# Waiting for images
+
+
+class Waits:
+    """A decoder whose images take simulated time: 30 ms for the first of a block, then 2 ms."""
+
+    def __init__(self, samples, clock):
+        self._samples, self._clock = samples, clock
+
+    def samples(self, positions):
+        for place, position in enumerate(positions):
+            self._clock.wait(2 * MS if place else 30 * MS)
+            yield self._samples[position]
+
+    def close(self):
+        pass
+
+
+def throughput_worker(data_root, batch=2, workers=0, **settings):
+    settings = WorkerSettings(
+        "fake",
+        FakeCase(clock="virtual", **settings),
+        {"root": data_root, "split": "val"},
+        batch=batch,
+        decode_workers=workers,
+    )
+    worker = CaseWorker(settings)
+    worker.build()
+    return worker
+
+
+def test_waits_for_images_are_recorded_beside_the_times(data_root):
+    worker = throughput_worker(data_root)
+    worker._decoder = Waits(worker.samples, worker._wait_clock)
+    lines = worker.measure_block(range(4))
+    assert [line["data_wait_ns"] for line in lines] == [16 * MS, 16 * MS, 2 * MS, 2 * MS]
+    assert {line["latency_ns"] for line in lines} == {OF_BATCH_NS // 2}
+    assert [line["sample_id"] for line in lines] == [worker.samples[i].id for i in range(4)]
+
+
+def test_a_batch_that_fails_has_its_wait_all_the_same(data_root):
+    worker = throughput_worker(data_root, fail_every=3)
+    worker._decoder = Waits(worker.samples, worker._wait_clock)
+    lines = worker.measure_block(range(4))
+    assert [line["status"] for line in lines] == ["ok", "ok", "error", "error"]
+    assert [line["data_wait_ns"] for line in lines] == [16 * MS, 16 * MS, 2 * MS, 2 * MS]
+
+
+def test_masks_are_scored_when_the_whole_block_is_timed(data_root, monkeypatch):
+    """While masks are scored, images would be decoded that the model does not wait for."""
+    worker = throughput_worker(data_root)
+    done = []
+    time_batch, scored = measure.time_batch, measure.scored
+    monkeypatch.setattr(
+        measure, "time_batch", lambda *given: done.append("time") or time_batch(*given)
+    )
+    monkeypatch.setattr(measure, "scored", lambda *given: done.append("score") or scored(*given))
+    assert {line["status"] for line in worker.measure_block(range(4))} == {"ok"}
+    assert done == ["time", "time", "score", "score"]
+
+
+def test_a_run_of_throughput_records_waits_and_the_processes_that_decode(data_root, tmp_path):
+    result = run(in_batches(data_root, 3, decode_workers=0), tmp_path / "out")
+    assert {line["data_wait_ns"] for line in of_model(result)} == {0}
+    assert result.run["plan"]["decode_workers"] == 0
+
+
+def test_a_fake_on_the_host_s_clock_is_measured_with_processes_that_decode(data_root, tmp_path):
+    slow = {"adapter": "fake", "vision_ms": 1.0}
+    plan = THREE | {"decode_workers": 1, "memory_processes": 1}
+    result = run(suite(data_root, plan=plan, a=slow, b=slow), tmp_path / "out")
+    assert result.run["status"] == "complete"
+    assert {line["status"] for line in result.samples} == {"ok"}
+    assert all(line["data_wait_ns"] > 0 for line in of_model(result))
 
 
 @pytest.mark.parametrize("vision", ["dual", "clip"])

@@ -1,6 +1,8 @@
 """Reports of runs that evaluate batches: times are per query, with queries per second below."""
 
 import json
+import math
+import statistics
 
 import pytest
 from run_factory import EMPTY_CLAIM, edit_lines, edit_run, write_run
@@ -35,10 +37,11 @@ def make_batches(folder, batch, *cases):
     plan = content["plan"] | {"scenario": "throughput", "batch": 1 if cases else batch}
     edit_run(folder, plan=plan, cases=content["cases"])
 
-    def with_batch(line):
-        return line | {"batch": batch} if line["case"] in in_batches else line
+    def as_throughput(line):
+        size = {"batch": batch} if line["case"] in in_batches else {}
+        return line | size | {"data_wait_ns": 0}
 
-    edit_lines(folder / "samples.jsonl", with_batch)
+    edit_lines(folder / "samples.jsonl", as_throughput)
     return folder
 
 
@@ -68,7 +71,69 @@ def test_an_inverted_estimate_swaps_the_ends_of_its_interval():
     assert Estimate(0.5, None, None, n=1).inverted() == Estimate(2.0, None, None, n=1)
 
 
-def test_queries_per_second_stand_below_the_time_with_the_inverse_ratio(throughput):
+def seconds_of(folder, case, wait_ns=0):
+    """Return by process the seconds that a case takes for all of its queries."""
+    seconds = {}
+    for line in map(json.loads, (folder / "samples.jsonl").read_text().splitlines()):
+        if line["case"] == case:
+            taken_s = (line["latency_ns"] + wait_ns) / 1e9
+            seconds[line["process"]] = seconds.get(line["process"], 0) + taken_s
+    return seconds
+
+
+@pytest.mark.parametrize("wait_ns", [0, 30_000_000])
+def test_throughput_is_queries_over_times_and_waits(throughput, wait_ns):
+    def waiting(line):
+        return line | {"data_wait_ns": wait_ns if line["case"] == "sam" else 0}
+
+    edit_lines(throughput / "samples.jsonl", waiting)
+    summary = summarise(read_run(throughput))
+    dual, sam = seconds_of(throughput, "dual"), seconds_of(throughput, "sam", wait_ns)
+    reference, candidate = summary.cases
+    queries = SMALL["queries"]
+    processes = len(sam)
+    assert reference.time.queries_per_second == pytest.approx(
+        processes * queries / sum(dual.values())
+    )
+    assert candidate.time.queries_per_second == pytest.approx(
+        processes * queries / sum(sam.values())
+    )
+    assert candidate.time.waiting_share == pytest.approx(
+        wait_ns / 1e9 * queries * processes / sum(sam.values())
+    )
+    ratio = summary.comparison("sam").throughput
+    logs = [math.log(dual[process] / sam[process]) for process in sam]
+    assert ratio.ratio == pytest.approx(math.exp(statistics.fmean(logs)))
+    assert ratio.low < ratio.ratio < ratio.high
+    without_waits = summarise(read_run(throughput)).comparison("sam").end_to_end
+    assert without_waits == summary.comparison("sam").end_to_end
+
+
+def test_waits_above_one_per_cent_have_a_row_of_their_own(throughput):
+    def waiting(line):
+        return line | {"data_wait_ns": line["latency_ns"] if line["case"] == "sam" else 0}
+
+    edit_lines(throughput / "samples.jsonl", waiting)
+    page = write_report(throughput).read_text()
+    assert cells(page, "waiting for images") == ["0 %", "50 %"]
+
+
+def test_a_twin_widens_the_interval_of_throughput_too(tmp_path):
+    folder = make_batches(write_run(tmp_path / "twins", **(SMALL | {"cases": 3})), 8)
+    content = json.loads((folder / "run.json").read_text())
+    of = {entry["name"]: entry for entry in content["cases"]}
+    of["sam"]["settings"] = of["dual"]["settings"]
+    edit_run(folder, cases=content["cases"])
+    summary = summarise(read_run(folder))
+    (twin,) = summary.twins
+    least = twin.half_widths[QUANTITY]
+    for comparison in summary.comparisons:
+        if comparison.candidate != twin.candidate:
+            ratio = comparison.throughput
+            assert math.log(ratio.high / ratio.low) / 2 >= least * (1 - 1e-9)
+
+
+def test_queries_per_second_stand_below_the_time_with_their_ratio(throughput):
     summary = summarise(read_run(throughput))
     page = write_report(throughput).read_text()
     assert "Time per query in batches of 8 (ms, median)" in page
@@ -76,13 +141,13 @@ def test_queries_per_second_stand_below_the_time_with_the_inverse_ratio(throughp
     assert "Peak memory in batches of 8 (MiB, resident set)" in page
     of_reference, of_candidate = cells(page, "queries per second")
     reference, candidate = summary.cases
-    assert of_reference == formatting.milliseconds(1000 / reference.time.end_to_end_ms)
-    time = summary.comparison(candidate.name).end_to_end
-    expected = f"{1 / time.ratio:.2f}x"
+    assert of_reference == formatting.milliseconds(reference.time.queries_per_second)
+    ratio = formatting.ratio_with_interval(summary.comparison(candidate.name).throughput)
     assert of_candidate.replace("*", "") == (
-        f"{formatting.milliseconds(1000 / candidate.time.end_to_end_ms)} "
-        f"({expected} [{1 / time.high:.2f}, {1 / time.low:.2f}])"
+        f"{formatting.milliseconds(candidate.time.queries_per_second)} ({ratio})"
     )
+    assert "waiting for images" not in page.replace("`waiting for images`", "")
+    assert "Energy of a query" not in page
 
 
 def test_the_report_begins_with_what_was_measured(throughput):
@@ -121,14 +186,14 @@ def test_the_terminal_has_a_column_of_queries_per_second(latency, throughput):
 
 
 @pytest.mark.parametrize(("at_least", "verdict"), [(0.5, "confirmed"), (2.0, "refuted")])
-def test_a_claim_on_throughput_is_of_the_inverse_ratio(throughput, at_least, verdict):
+def test_a_claim_on_throughput_has_the_ratio_of_the_table(throughput, at_least, verdict):
     claim = EMPTY_CLAIM | {"claim": "c", "quantity": QUANTITY, "at_least": at_least}
     edit_run(throughput, claims=[claim | {"reference": "dual", "candidate": "sam"}])
     summary = summarise(read_run(throughput))
     (result,) = summary.claims
-    time = summary.comparison("sam").end_to_end
-    assert result.measured == pytest.approx(1 / time.ratio)
-    assert result.interval == pytest.approx((1 / time.high, 1 / time.low))
+    ratio = summary.comparison("sam").throughput
+    assert result.measured == pytest.approx(ratio.ratio)
+    assert result.interval == pytest.approx((ratio.low, ratio.high))
     assert result.verdict == verdict
     assert "in batches of 8" in result.reason
 

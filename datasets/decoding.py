@@ -1,0 +1,96 @@
+"""Decode the images of a data set ahead, in processes of their own, while a model works.
+
+They are the worker processes of a PyTorch `DataLoader`. They only read files: no worker touches a
+GPU. An image comes back through shared memory, so that the model's process does not copy it.
+"""
+
+import math
+import multiprocessing
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..harness.contract import Sample
+from .reasonseg import ReasonSeg
+
+LEAST_AHEAD = 2  # images for each worker, PyTorch's own default
+
+
+class AheadDecoder:
+    """Yields samples in order, whose images worker processes decode ahead.
+
+    The processes are started here and kept, since starting them takes longer than decoding a few
+    images. Make it before the process uses a GPU, and before it is pinned to a core: the workers
+    are forked from it.
+
+    Args:
+        samples: the data.
+        workers: how many processes decode; 0: each image is decoded when it is needed.
+        batch: how many images are needed at once: so many are decoded ahead, or a few more.
+    """
+
+    def __init__(self, samples: ReasonSeg, workers: int, batch: int) -> None:
+        self._samples = samples
+        self._positions: list[int] = []  # of the block; the loader reads it at its start
+        self._loader: Any = None
+        if workers > 0:
+            self._loader = self._started_loader(workers, batch)
+
+    def _started_loader(self, workers: int, batch: int) -> Any:
+        # Imported here: a fake model that measures without workers needs no torch.
+        from torch.utils.data import DataLoader
+
+        # A daemonic process must not start any. This one ends its workers itself, in `close`; if
+        # it is killed, they notice within seconds.
+        multiprocessing.current_process().daemon = False
+        loader = DataLoader(
+            _Images(self._samples),  # pyright: ignore[reportArgumentType]
+            batch_size=None,  # each image is a task of its own, so that a batch is shared out
+            sampler=self._positions,
+            num_workers=workers,
+            prefetch_factor=max(LEAST_AHEAD, math.ceil(batch / workers)),
+            persistent_workers=True,
+            multiprocessing_context="fork" if sys.platform == "linux" else None,
+        )
+        iter(loader)  # starts the workers; there is nothing to decode yet
+        return loader
+
+    def samples(self, positions: Sequence[int]) -> Iterator[Sample]:
+        """Yield the samples at some positions, with their images.
+
+        The workers begin at once, and not before.
+
+        Raises:
+            DataError: an image or annotation cannot be read.
+        """
+        if self._loader is None:
+            return self._decoded_here(positions)
+        self._positions[:] = positions
+        return self._decoded_ahead(positions, iter(self._loader))
+
+    def _decoded_here(self, positions: Sequence[int]) -> Iterator[Sample]:
+        for position in positions:
+            sample = self._samples[position]
+            _ = sample.image  # reading it is the decoding
+            yield sample
+
+    def _decoded_ahead(self, positions: Sequence[int], images: Iterator[Any]) -> Iterator[Sample]:
+        for position, image_HW3 in zip(positions, images, strict=True):
+            yield self._samples.with_image(position, image_HW3.numpy())
+
+    def close(self) -> None:
+        """End the worker processes."""
+        self._loader = None
+
+
+class _Images:
+    """The images of a data set, as PyTorch's loader asks for them."""
+
+    def __init__(self, samples: ReasonSeg) -> None:
+        self._samples = samples
+
+    def __getitem__(self, position: int) -> np.ndarray:
+        # The loader makes a tensor of it, which the other process shares.
+        return self._samples[position].image

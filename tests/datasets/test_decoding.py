@@ -1,0 +1,72 @@
+"""Images that other processes decode ahead are those that the data set itself reads."""
+
+import multiprocessing
+import os
+
+import numpy as np
+import psutil
+import pytest
+
+from lisabench.datasets.decoding import AheadDecoder
+from lisabench.datasets.reasonseg import ReasonSeg
+from lisabench.datasets.scenes.cache import embedded
+
+pytestmark = pytest.mark.no_clock
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return ReasonSeg(embedded("val", 300, 1), "val", limit=12)
+
+
+@pytest.fixture(params=[0, 2], ids=["here", "two processes"])
+def decoder(request, samples):
+    was_daemon = multiprocessing.current_process().daemon
+    decoder = AheadDecoder(samples, request.param, batch=4)
+    yield decoder
+    decoder.close()
+    multiprocessing.current_process().daemon = was_daemon
+
+
+def check(decoder, samples, positions):
+    decoded = list(decoder.samples(positions))
+    assert [sample.id for sample in decoded] == [samples[position].id for position in positions]
+    for sample, position in zip(decoded, positions, strict=True):
+        expected = samples[position]
+        np.testing.assert_array_equal(sample.image, expected.image)
+        np.testing.assert_array_equal(sample.target_HW, expected.target_HW)
+        assert (sample.image_id, sample.query) == (expected.image_id, expected.query)
+
+
+def test_samples_come_in_order_block_after_block(decoder, samples):
+    check(decoder, samples, range(8))
+    check(decoder, samples, range(8, 12))
+    check(decoder, samples, [3, 1, 2])
+
+
+def test_a_block_that_was_left_early_does_not_disturb_the_next(decoder, samples):
+    assert next(decoder.samples(range(8))).id == samples[0].id
+    check(decoder, samples, range(4, 12))
+
+
+def test_the_processes_live_from_block_to_block_and_end_when_closed(samples):
+    before = {child.pid for child in psutil.Process(os.getpid()).children()}
+    decoder = AheadDecoder(samples, 2, batch=4)
+
+    def workers():
+        return {child.pid for child in psutil.Process(os.getpid()).children()} - before
+
+    started = workers()
+    assert len(started) >= 2
+    check(decoder, samples, range(4))
+    assert workers() == started
+    decoder.close()
+    assert workers().isdisjoint(started)
+
+
+def test_a_sample_with_an_image_reads_no_file_again(samples, monkeypatch):
+    image_HW3 = samples[0].image
+    sample = samples.with_image(0, image_HW3)
+    monkeypatch.setattr("lisabench.datasets.reasonseg.read_image", None)
+    assert sample.image is image_HW3
+    assert sample.target_HW.shape == image_HW3.shape[:2]
