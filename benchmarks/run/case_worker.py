@@ -6,6 +6,7 @@ it tries to fit a card (`try_fit`).
 """
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -239,7 +240,9 @@ class CaseWorker:
         if longest is None or not hasattr(self.adapter, "paper"):
             return None
         paper = self.adapter.paper(longest.prompt_tokens, longest.answer_tokens)
-        return asdict(_in_batches(paper, self.settings.batch))
+        batch = self.settings.batch
+        images_at_once = getattr(self.settings.config, "encoder_batch", 0) or batch
+        return asdict(_in_batches(paper, batch, images_at_once))
 
     # Fits
 
@@ -352,13 +355,17 @@ def _for_run(config: Any, device: str, timed: bool) -> Any:
     return config if for_run is None else for_run(device, timed)
 
 
-def _in_batches(paper: Paper, batch: int) -> Paper:
+def _in_batches(paper: Paper, batch: int, images_at_once: int) -> Paper:
     """Return what one query of a batch should cost by arithmetic.
 
-    A batch reads the weights once for all of its queries, of which each has a share. The KV caches
-    of all its queries are in memory at the same time.
+    A batch reads the weights once for all of its queries, of which each has a share. Those of the
+    encoders are read once for each chunk of images. The KV caches of all queries are in memory at
+    the same time.
     """
-    traffic_bytes = {stage: size // batch for stage, size in paper.traffic_bytes.items()}
+    traffic_bytes = {}
+    for stage, size in paper.traffic_bytes.items():
+        reads = math.ceil(batch / images_at_once) if stage == "vision" else 1
+        traffic_bytes[stage] = size * reads // batch
     return replace(paper, kv_cache_bytes=paper.kv_cache_bytes * batch, traffic_bytes=traffic_bytes)
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ...harness.contract import Preparation, Probe, Sample
+from ..execution.chunks import encode_in_chunks
 from ..execution.compiled import can_compile, compile_seconds
 from ..execution.device_preprocessing import SIZES_KEPT, DevicePreprocessor
 from ..execution.graphed import GraphedNetwork, padded_length, prompt_batch
@@ -110,7 +111,8 @@ class GraphedLisa(Lisa):
     @torch.inference_mode()
     def vision(self, inputs: GraphedInputs) -> Features:
         """Return image tokens [B, N, C] and mask embeddings [B, C, h, w]."""
-        return self._network.vision(inputs.encoder_inputs)
+        most = self.case.encoder_batch
+        return encode_in_chunks(self._network.vision, inputs.encoder_inputs, most)
 
     @torch.inference_mode()
     def llm(self, inputs: GraphedInputs, features: Features) -> Answers:

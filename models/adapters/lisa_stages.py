@@ -16,6 +16,7 @@ w the mask decoder's grids, H and W the pixels of an image.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -27,6 +28,7 @@ from ...harness.contract import Paper, Prediction, Preparation, Probe, Sample
 from ...harness.environment import resolve_device
 from ...harness.errors import UsageError
 from ..checkpoints.source import open_source
+from ..execution.chunks import encode_in_chunks
 from ..execution.compiled import compile_layers, compile_seconds
 from ..execution.reuse import ReusingEncoder
 from ..execution.transfers import to_host
@@ -243,12 +245,14 @@ class Lisa:
     def vision(self, inputs: Inputs) -> Features:
         """Return image tokens [B, N, C] and mask embeddings [B, C, h, w].
 
-        Every sample's image is encoded, even if samples share it. With ``reuse: on``, an image is
-        encoded once for all queries about it that follow each other.
+        Every sample's image is encoded, even if samples share it, at most `encoder_batch` at once.
+        With ``reuse: on``, an image is encoded once for all queries about it that follow each
+        other, each image alone.
         """
         if self._reusing and inputs.image_ids:
             return self._reusing(inputs.encoder_inputs, inputs.image_ids, self.probe)
-        return self.model.encoder(inputs.encoder_inputs, self.probe)
+        encode = partial(self.model.encoder, probe=self.probe)
+        return encode_in_chunks(encode, inputs.encoder_inputs, self.case.encoder_batch)
 
     @torch.inference_mode()
     def llm(self, inputs: Inputs, features: Features) -> Answers:

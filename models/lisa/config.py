@@ -69,6 +69,8 @@ class LisaConfig:
         max_new_tokens: the most tokens of a generated answer.
         kv_cache: of a generated answer.
         reuse: whether queries about one image share its encoding.
+        encoder_batch: how many images of a batch are encoded at once, at most; 0: all of them. With
+            ``reuse=on`` each image is encoded alone.
         conditioning: how the language model prompts the masks: as the ``original`` does, or as the
             modified LISA is ``described``: the query ends in ``<SEG>``, the only token that is
             added (a vocabulary of 32,001); the state at it is read; and the dense prompt is zeros.
@@ -128,6 +130,7 @@ class LisaConfig:
     max_new_tokens: int = 512
     kv_cache: Switch = "on"
     reuse: Switch = "off"
+    encoder_batch: int = 0
     conditioning: str = "original"
     seg_head: str = "text_hidden_fcs"
     template: str = "llava_v1"
@@ -144,6 +147,11 @@ class LisaConfig:
         self._check_vision()
         self._check_quantization()
         self._check_answer()
+        if self.encoder_batch < 0:
+            raise UsageError(
+                f"encoder_batch is {self.encoder_batch}; expected a number of images, or 0 for all "
+                "of a batch"
+            )
         if self.execution == "graphed" and self._not_captured is not None:
             setting, value = self._not_captured
             raise UsageError(

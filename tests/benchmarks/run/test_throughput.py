@@ -137,6 +137,19 @@ def test_the_arithmetic_of_a_query_in_a_batch_shares_the_weights_that_are_read(d
     assert costs[2]["kv_cache_bytes"] == 2 * costs[1]["kv_cache_bytes"]
 
 
+def test_encoders_that_read_their_weights_more_often_have_that_traffic(data_root):
+    data = {"root": data_root, "split": "val"}
+    traffic = []
+    for encoder_batch in (0, 1):
+        config = LisaConfig(device="cpu", encoder_batch=encoder_batch)
+        worker = CaseWorker(WorkerSettings("lisa", config, data, batch=2))
+        traffic.append(worker.measure_memory(2).costs["traffic_bytes"])
+    at_once, each_alone = traffic
+    vision = at_once.pop("vision"), each_alone.pop("vision")
+    assert at_once == each_alone
+    assert vision[0] == vision[1] // 2
+
+
 def test_a_block_that_is_no_whole_number_of_batches_is_refused(data_root):
     plan = {"scenario": "throughput", "batch": 3, "block": 4}
     with pytest.raises(UsageError, match=r"block of 4 queries.*batches of 3.*such as 6"):

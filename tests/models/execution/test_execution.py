@@ -6,7 +6,12 @@ import torch
 from lisas import Regions, decoded, lisa, noise, predict
 from torch._dynamo.utils import counters
 
+from lisabench.harness.contract import Sample
+from lisabench.harness.errors import UsageError
 from lisabench.models.execution import compiled
+from lisabench.models.execution.chunks import encode_in_chunks
+from lisabench.models.lisa.config import LisaConfig
+from lisabench.models.lisa.encoders import Features
 
 pytestmark = [pytest.mark.no_clock, pytest.mark.usefixtures("shallow_module")]
 
@@ -155,6 +160,58 @@ def test_reuse_shares_within_a_batch_too() -> None:
         np.testing.assert_allclose(
             found.predicted_iou, predict(fresh, sample)[0].predicted_iou, **CLOSE
         )
+
+
+def five_images() -> list[Sample]:
+    return [noise(f"query {seed}", (60, 90 + seed), seed) for seed in range(5)]
+
+
+@pytest.mark.parametrize("execution", ["eager", "graphed"])
+@pytest.mark.parametrize("vision", ["dual", "clip", "sam"])
+def test_images_encoded_a_few_at_a_time_have_the_same_features(vision: str, execution: str) -> None:
+    at_once = lisa(vision=vision, execution=execution)
+    in_chunks = lisa(vision=vision, execution=execution, encoder_batch=2)
+    expected = at_once.vision(at_once.preprocess(five_images()))
+    found = in_chunks.vision(in_chunks.preprocess(five_images()))
+    torch.testing.assert_close(found.image_tokens_BNC, expected.image_tokens_BNC)
+    torch.testing.assert_close(found.mask_embedding_BChw, expected.mask_embedding_BChw)
+    assert in_chunks.settings["encoder_batch"] == 2
+
+
+@pytest.mark.parametrize(("most", "calls"), [(0, 1), (1, 5), (2, 3), (5, 1), (8, 1)])
+def test_the_images_of_a_batch_are_encoded_at_most_so_many_at_once(most: int, calls: int) -> None:
+    probe = Regions()
+    predict(lisa(probe, encoder_batch=most), *five_images())
+    assert probe.calls["vision.sam"] == calls
+
+
+def test_features_are_copied_before_the_next_images_overwrite_them() -> None:
+    """As the next replay of a CUDA graph does."""
+    tokens_BNC, embedding_BChw = torch.empty(2, 1, 1), torch.empty(2, 1, 1, 1)
+
+    def encode(encoder_inputs: dict[str, torch.Tensor]) -> Features:
+        images = len(encoder_inputs["view"])
+        tokens_BNC[:images, 0, 0] = encoder_inputs["view"]
+        embedding_BChw[:images, 0, 0, 0] = 10 * encoder_inputs["view"]
+        return Features(tokens_BNC[:images], embedding_BChw[:images])
+
+    features = encode_in_chunks(encode, {"view": torch.arange(5.0)}, 2)
+    assert features.image_tokens_BNC.flatten().tolist() == [0, 1, 2, 3, 4]
+    assert features.mask_embedding_BChw.flatten().tolist() == [0, 10, 20, 30, 40]
+
+
+def test_reuse_encodes_each_image_alone_whatever_encoder_batch_says() -> None:
+    probe = Regions()
+    adapter, fresh = lisa(probe, reuse="on", encoder_batch=2), lisa()
+    samples = five_images()
+    for found, expected in zip(predict(adapter, *samples), predict(fresh, *samples), strict=True):
+        np.testing.assert_allclose(found.predicted_iou, expected.predicted_iou, **CLOSE)
+    assert probe.calls["vision.sam"] == 5
+
+
+def test_a_negative_encoder_batch_is_refused() -> None:
+    with pytest.raises(UsageError, match="encoder_batch is -1; expected a number of images"):
+        LisaConfig(encoder_batch=-1)
 
 
 def test_without_reuse_every_query_is_encoded_and_the_setting_says_which() -> None:
