@@ -40,7 +40,7 @@ AXIS_LABELS = {
     "clip_px": "clip_px: side of CLIP's images in pixels",
     "max_new_tokens": "max_new_tokens: most tokens of an answer",
 }
-LEFT_IN, LEGEND_IN = 0.85, 2.3
+LEFT_IN, LEGEND_IN, RIGHT_IN = 0.85, 2.3, 0.2
 HEAD_IN, MAIN_IN, SMALL_IN, BELOW_IN = 0.85, 3.1, 2.0, 0.75
 BETWEEN_IN = 1.0  # between the two small panels, for the label of the right one
 MARKER = 7
@@ -192,9 +192,11 @@ def sweep_figure(summary: Summary, sweep: Sweep) -> Figure:
         _draw_panel(main, sweep, "time of a query (milliseconds)", _latency)
     _legend(main, sweep, summary.measures_throughput)
 
+    # One panel is as wide as the panel above it. Of two, the right one reaches below the legend.
+    small_in = width_in
+    if len(small_panels) > 1:
+        small_in = (WIDTH_IN - LEFT_IN - BETWEEN_IN - RIGHT_IN) / 2
     for place, (label, quantity) in enumerate(small_panels):
-        # The right panel reaches as far as the legend above it.
-        small_in = (WIDTH_IN - LEFT_IN - BETWEEN_IN - 0.2) / 2
         left_in = LEFT_IN + place * (small_in + BETWEEN_IN)
         axes = _panel(figure, left_in, BELOW_IN, small_in, SMALL_IN)
         _draw_panel(axes, sweep, label, quantity)

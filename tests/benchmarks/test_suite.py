@@ -118,7 +118,7 @@ def test_each_case_of_a_suite_is_made_once_until_its_session_can_begin(name, tmp
     made, make = [], registry.make_case
     monkeypatch.setattr(registry, "make_case", lambda *given: made.append(given) or make(*given))
     monkeypatch.setattr(registry, "preload", lambda _: ())
-    suite = suite_file.load(name, {"limit": 2, "count": 2})
+    suite = suite_file.load(name, {"limit": 16, "count": 16})  # as many as the largest batch
     Session(suite, Queries.of(suite), tmp_path / "out", lambda *_: None)
     assert len(made) == len(suite.cases)
 

@@ -8,6 +8,8 @@ from lisabench.benchmarks.gate.remeasure import definition_of
 from lisabench.benchmarks.resolve import resolve_recorded
 from lisabench.benchmarks.sweep import MOST_CASES
 from lisabench.harness.errors import UsageError
+from lisabench.reports.run.page import write_report
+from lisabench.reports.run.sweep_figure import FILE
 
 pytestmark = pytest.mark.no_clock
 
@@ -161,6 +163,25 @@ def test_a_run_records_the_expanded_cases_and_the_sweep(data_root, tmp_path):
 
     alone = resolve_recorded(definition_of(definition, "val", "a-llm_ms2"))
     assert values(alone, "llm_ms") == {"a-llm_ms2": (2.0,)}
+
+
+def test_a_sweep_of_the_batch_is_timed_in_these_batches_and_drawn_in_the_report(
+    data_root, tmp_path
+):
+    content = TWO_FAKES | {
+        "data": {"root": data_root},
+        "plan": QUICK_PLAN | {"scenario": "throughput", "block": 4, "decode_workers": 0},
+        "cases": {"a": QUICK, "b": QUICK | {"batch": 1, "vision_ms": 9.0}},
+        "sweep": {"batch": [1, 2, 4]},
+    }
+    suite = suite_file.validate(content)
+    batches = {"a-batch1": 1, "a-batch2": 2, "a-batch4": 4, "b": 1}
+    assert {case.name: case.batch for case in suite.models} == batches
+    records = run(suite, tmp_path)
+    assert {row["case"]: row.get("batch", 1) for row in records.samples} == batches
+    report = write_report(tmp_path).read_text()
+    assert f"]({FILE})" in report
+    assert (tmp_path / FILE).exists()
 
 
 def test_a_suite_without_a_sweep_is_recorded_as_before():
