@@ -46,6 +46,7 @@ BETWEEN_IN = 1.0  # between the two small panels, for the label of the right one
 MARKER = 7
 
 Settings = dict[str, JsonValue]
+Numbered = tuple[float, Case]  # the value of the swept setting, and the case that has it
 Quantity = Callable[[Case], Estimate | None]
 
 
@@ -128,17 +129,40 @@ def _number(case: Case, setting: str) -> float | None:
 
 def _lines(cases: Sequence[Case], setting: str) -> list[Line]:
     """Return the cases that have the setting, joined where they differ in nothing else."""
-    cases_of: dict[str, dict[float, Case]] = defaultdict(dict)
+    alike: dict[str, list[Numbered]] = defaultdict(list)
     for case in cases:
         number = _number(case, setting)
         if number is not None:
-            # Of two measurements of one case the first is drawn.
-            cases_of[_rest(case, setting)].setdefault(number, case)
+            alike[_rest(case, setting)].append((number, case))
     lines = []
-    for cases_of_line in cases_of.values():
-        ascending = dict(sorted(cases_of_line.items()))
-        lines.append(Line(_name(ascending, setting), ascending))
+    for members in alike.values():
+        if len(dict(members)) == len(members):
+            lines.append(_line(members, setting))
+            continue
+        # Cases that are measured twice, such as `dual` and `dual-again`, have a line for each name.
+        by_name: dict[str, list[Numbered]] = defaultdict(list)
+        for number, case in members:
+            by_name[_base_name(number, case, setting)].append((number, case))
+        lines += [_line(of_one_name, setting) for of_one_name in by_name.values()]
     return sorted(lines, key=lambda line: len(line.cases) == 1)
+
+
+def _line(members: Sequence[Numbered], setting: str) -> Line:
+    """Return the line of some cases with their numbers.
+
+    Cases that are not named as a sweep names them have no name in common: the first stands for all.
+    """
+    ascending = dict(sorted(members, key=lambda member: member[0]))
+    names = {_base_name(number, case, setting) for number, case in members}
+    if len(members) > 1 and len(names) == 1:
+        return Line(names.pop(), ascending)
+    first = next(iter(ascending.values()))
+    return Line(first.name, ascending)
+
+
+def _base_name(number: float, case: Case, setting: str) -> str:
+    """Return the name from before the sweep: ``dual`` of ``dual-batch4``."""
+    return case.name.replace(f"-{setting}{number:g}", "")
 
 
 def _rest(case: Case, setting: str) -> str:
@@ -148,19 +172,6 @@ def _rest(case: Case, setting: str) -> str:
         if name != setting and setting not in FOLLOWS.get(name, ()):
             rest[name] = value
     return repr(rest)
-
-
-def _name(cases: Mapping[float, Case], setting: str) -> str:
-    """Return the name of a line: ``dual`` for ``dual-batch1`` and ``dual-batch4``.
-
-    Cases that are not named as a sweep names them have no name in common: the first stands for all.
-    """
-    names = []
-    for number, case in cases.items():
-        names.append(case.name.replace(f"-{setting}{number:g}", ""))
-    if len(cases) == 1 or len(set(names)) > 1:
-        return next(iter(cases.values())).name
-    return names[0]
 
 
 # Drawing

@@ -169,6 +169,20 @@ def test_two_swept_numbers_have_a_line_for_each_value_of_the_one_that_is_not_the
     }
 
 
+def test_a_case_that_is_measured_twice_has_two_lines(tmp_path):
+    cases = []
+    for base in ("dual", "dual-again"):
+        for batch in (1, 2):
+            cases.append((f"{base}-batch{batch}", {"batch": batch}, 1.0))
+    cases.append(("control", {"batch": 1}, 1.0))
+    sweep = sweep_of(summary_of(swept_run(tmp_path, cases)))
+    assert {line.name: [*line.cases] for line in sweep.lines} == {
+        "dual": [1, 2],
+        "dual-again": [1, 2],
+        "control": [1],
+    }
+
+
 @pytest.mark.parametrize(
     "differing",
     [
