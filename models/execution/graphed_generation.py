@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...harness.contract import Probe
+from ..lisa.generation import Ends
 from ..lisa.network import LisaModel
 from .graphed import PromptBatch, at, embed, padded_length, prefill, run_layers
 from .graphs import GraphPool
@@ -45,13 +46,14 @@ class StepKeys:
     def __init__(self, keys_BnKd: Tensor, values_BnKd: Tensor, position_B: Tensor) -> None:
         self.keys_BnKd = keys_BnKd
         self.values_BnKd = values_BnKd
-        self.position_B111 = position_B[:, None, None, None]
+        self.position_B = position_B
+        self.sequence_B = torch.arange(len(position_B), device=position_B.device)
 
     def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Keep the tokens' keys and values, [B, n, 1, d], and return those of all positions."""
-        index_Bn1d = self.position_B111.expand_as(keys)
-        self.keys_BnKd.scatter_(2, index_Bn1d, keys)
-        self.values_BnKd.scatter_(2, index_Bn1d, values)
+        # By indexing, which a compiler does in place; for `scatter_` it copies the whole cache.
+        self.keys_BnKd[self.sequence_B, :, self.position_B] = keys[:, :, 0]
+        self.values_BnKd[self.sequence_B, :, self.position_B] = values[:, :, 0]
         return self.keys_BnKd, self.values_BnKd
 
 
@@ -67,12 +69,18 @@ class CachedLanguageModel:
 
     def __init__(self, model: LisaModel, pool: GraphPool, batch: int, room: int) -> None:
         self._llm = model.llm.model
+        self._head = model.llm.lm_head
         config: Any = model.llm.config
         head_dim = config.hidden_size // config.num_attention_heads
-        shape = (config.num_hidden_layers, 2, batch, config.num_attention_heads, room, head_dim)
+        shape = (batch, config.num_attention_heads, room, head_dim)
         weight = self._llm.norm.weight
-        # Zeros, and not what was there: a masked key that is NaN would still make its sum NaN.
-        self._kept = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
+        # Keys and values of each layer, in tensors of their own: a compiler copies tensors that
+        # share memory before it writes into them. Zeros, and not what was there: a masked key that
+        # is NaN would still make its sum NaN.
+        self._kept: list[tuple[Tensor, Tensor]] = []
+        for _ in range(config.num_hidden_layers):
+            keys_BnKd = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
+            self._kept.append((keys_BnKd, torch.zeros_like(keys_BnKd)))
         self._room_K = torch.arange(room, device=weight.device)
         self.prefill = pool.graphed(self._prefill)
         self.step = pool.graphed(self._step)
@@ -80,24 +88,26 @@ class CachedLanguageModel:
     @property
     def nbytes(self) -> int:
         """Bytes of the cache."""
-        return self._kept.nbytes
+        return sum(keys.nbytes + values.nbytes for keys, values in self._kept)
 
     def _prefill(
         self, ids_BL: Tensor, image_at_BL: Tensor, last_B: Tensor, image_tokens_BNC: Tensor
     ) -> tuple[Tensor, ...]:
-        """Return the state at the end of each prompt: [B, C]."""
+        """Return the state at the end of each prompt, [B, C], and the likeliest next token, [B]."""
         embedded_BLC = embed(self._llm, ids_BL, image_at_BL, image_tokens_BNC)
         caches = [PromptKeys(keys, values) for keys, values in self._kept]
-        return (at(last_B, prefill(self._llm, embedded_BLC, caches)),)
+        states_BC = at(last_B, prefill(self._llm, embedded_BLC, caches))
+        return states_BC, self._head(states_BC).argmax(-1)
 
     def _step(self, token_B: Tensor, position_B: Tensor) -> tuple[Tensor, ...]:
-        """Return the state at one further token of each answer: [B, C]."""
+        """Return the state at one further token of each answer, [B, C], and the likeliest next."""
         embedded_B1C = self._llm.embed_tokens(token_B)[:, None]
         caches = [StepKeys(keys, values, position_B) for keys, values in self._kept]
         is_written_BK = self._room_K <= position_B[:, None]
         mask_B11K = is_written_BK[:, None, None]
         states_B1C = run_layers(self._llm, embedded_B1C, position_B[:, None], caches, mask_B11K)
-        return (states_B1C[:, 0],)
+        states_BC = states_B1C[:, 0]
+        return states_BC, self._head(states_BC).argmax(-1)
 
 
 class GraphedForward:
@@ -123,22 +133,20 @@ class GraphedForward:
         self._position_B = prompts.last_B
         self._probe = probe
 
-    def prefill(self) -> Tensor:
-        """Compute the prompts and return the state at the end of each: [B, C]."""
+    def prefill(self) -> Ends:
+        """Compute the prompts and return their ends."""
         prompts = self._prompts
         with self._probe.region("llm.prefill"):
-            (states_BC,) = self._llm.prefill(
+            ends = self._llm.prefill(
                 prompts.ids_BL, prompts.image_at_BL, prompts.last_B, self._image_tokens_BNC
             )
-            # The next replay overwrites it, and an answer keeps the state of its [SEG].
-            return states_BC.clone()
+            return Ends(*ends)
 
-    def step(self, tokens_B: Tensor) -> Tensor:
-        """Append a token to each sequence and return the state at it: [B, C]."""
-        self._position_B = self._position_B + 1
+    def step(self, tokens_B: Tensor) -> Ends:
+        """Append a token to each sequence and return their ends."""
         with self._probe.region("llm.decode"):
-            (states_BC,) = self._llm.step(tokens_B, self._position_B)
-            return states_BC.clone()
+            self._position_B = self._position_B + 1
+            return Ends(*self._llm.step(tokens_B, self._position_B))
 
     def cache_bytes(self) -> int:
         """Return the bytes of the cache, of which answers that end early use a part."""

@@ -2,7 +2,8 @@
 
 bitsandbytes undoes the double quantisation in a kernel of its own, then the quantisation in a
 second one that reaches a third of an H200's bandwidth. One Triton kernel does both in half the
-time, with the same weights to the bit; the product is cuBLAS's, as in bitsandbytes.
+time, with the same weights to the bit; the product is cuBLAS's, as in bitsandbytes. For the few
+tokens of a step of an answer, bitsandbytes' own kernel is faster: it never writes the weights.
 
 The arithmetic (QLoRA, arXiv:2305.14314): a weight is ``code[q] * scale`` with a 4-bit q and a scale
 for each block of 64 weights; a scale is ``code2[q2] * scale2 + offset`` with an 8-bit q2 and a
@@ -25,6 +26,10 @@ from ..lisa.quantize import is_quantized
 # Two weights in a byte. 2048 bytes a program were the fastest of 512 to 4096 on an H200.
 BYTES_PER_PROGRAM = 2048
 WARPS = 4
+# Up to so many tokens, bitsandbytes multiplies without dequantising first.
+FEW_TOKENS = 4
+# What bitsandbytes' kernel expects, and its quantisation makes.
+WEIGHTS_PER_BLOCK, BLOCKS_PER_SCALE2 = 64, 256
 
 
 @triton.jit
@@ -121,21 +126,36 @@ class Linear4bit(nn.Module):
         self.in_features = layer.in_features
         self.out_features = layer.out_features
         self._packed = layer.weight.data
-        self._scales = (
-            state.absmax,
-            state.code,
-            state.state2.absmax,
-            state.state2.code,
-            state.offset,
-        )
-        self._blocks_per_scale2 = state.state2.blocksize
+        self._scale_codes = state.absmax
+        self._code = state.code
+        self._scales2 = state.state2.absmax
+        self._code2 = state.state2.code
+        self._offset = state.offset
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output in the type of its input."""
+        tokens = x.numel() // x.shape[-1]
+        if tokens <= FEW_TOKENS:
+            return torch.ops.bitsandbytes.gemm_4bit(
+                x,
+                self._packed,
+                (self.out_features, self.in_features),
+                self._scales2,
+                WEIGHTS_PER_BLOCK,
+                "nf4",
+                bias=self.bias,
+                absmax_8bit=self._scale_codes,
+                absmax_code=self._code2,
+                absmax_offset=self._offset,
+            )
         weight = dequantize_nf4(
             self._packed,
-            *self._scales,
-            self._blocks_per_scale2,
+            self._scale_codes,
+            self._code,
+            self._scales2,
+            self._code2,
+            self._offset,
+            BLOCKS_PER_SCALE2,
             self.out_features,
             self.in_features,
             x.dtype,
@@ -149,8 +169,17 @@ def replace_nf4_layers(model: nn.Module) -> None:
         if not is_quantized(module) or type(module).__name__ != "Linear4bit":
             continue
         layer: Any = module
-        whole_programs = layer.weight.numel() % BYTES_PER_PROGRAM == 0
-        if not layer.weight.is_cuda or not whole_programs:
+        if not layer.weight.is_cuda or not _is_covered(layer):
             continue
         parent, _, child = path.rpartition(".")
         setattr(model.get_submodule(parent), child, Linear4bit(layer))
+
+
+def _is_covered(layer: Any) -> bool:
+    """Return whether the kernels can compute an NF4 layer of bitsandbytes."""
+    state = layer.weight.quant_state
+    if not state.nested or state.quant_type != "nf4":
+        return False
+    whole_programs = layer.weight.numel() % BYTES_PER_PROGRAM == 0
+    sizes = (state.blocksize, state.state2.blocksize)
+    return whole_programs and sizes == (WEIGHTS_PER_BLOCK, BLOCKS_PER_SCALE2)

@@ -238,9 +238,7 @@ class LisaConfig:
         """
         execution = self.execution
         if execution == "auto":
-            # Generated answers are captured only where it is asked for: not measured on a GPU yet.
-            is_given = self.answer == "forced"
-            is_captured = device.startswith("cuda") and is_given and self._not_captured is None
+            is_captured = device.startswith("cuda") and self._not_captured is None
             execution = "graphed" if is_captured else "eager"
         if execution == "graphed" and not timed:
             execution = "eager"

@@ -5,7 +5,7 @@ original's ``evaluate()`` (``model/LISA.py`` of dvlab-research/LISA at 3cb2d43).
 causal, so the state is the same whether it is kept when the token is chosen, as here, or looked up
 in the finished answer, as there.
 
-Axes: B prompts, N image tokens, L tokens, C channels, M masks, T tokens of an answer.
+Axes: B prompts, N image tokens, L tokens, C channels, M masks, T tokens of an answer, V vocabulary.
 """
 
 from collections.abc import Callable, Sequence
@@ -83,15 +83,28 @@ def teacher_force(
     return Answers(embedding_BC, one_mask_each, prompt_lengths(prompts, image_tokens_BNC))
 
 
+@dataclass(frozen=True)
+class Ends:
+    """The ends of a batch of sequences.
+
+    Attributes:
+        states_BC: the state at the last token of each; the next step may overwrite it.
+        likeliest_B: the token that most likely follows.
+    """
+
+    states_BC: Tensor
+    likeliest_B: Tensor
+
+
 class Forward(Protocol):
     """The language model as `generate` runs it over a batch of prompts and growing answers."""
 
-    def prefill(self) -> Tensor:
-        """Compute the prompts and return the state at the end of each: [B, C]."""
+    def prefill(self) -> Ends:
+        """Compute the prompts and return their ends."""
         ...
 
-    def step(self, tokens_B: Tensor) -> Tensor:
-        """Append a token to each sequence and return the state at it: [B, C]."""
+    def step(self, tokens_B: Tensor) -> Ends:
+        """Append a token to each sequence and return their ends."""
         ...
 
     def cache_bytes(self) -> int:
@@ -136,20 +149,20 @@ def generate(
         probe: times the regions.
     """
     answers = [_Answer(settings) for _ in prompt_tokens]
-    states_BC = forward.prefill()
+    ends = forward.prefill()
     for step in range(settings.max_new_tokens):
-        with probe.region("llm.head"):
-            token_B = model.llm.lm_head(states_BC).argmax(-1)
-            if settings.script_T is not None:
-                token_B = settings.script_T[step].expand_as(token_B)
+        token_B = ends.likeliest_B
+        if settings.script_T is not None:
+            token_B = settings.script_T[step].expand_as(token_B)
+        with probe.region("llm.token"):
             # The one place where the host waits for the GPU: any token may be the last.
             tokens = token_B.tolist()
-            for answer, token, state_C in zip(answers, tokens, states_BC, strict=True):
-                answer.add(token, state_C)
+        for answer, token, state_C in zip(answers, tokens, ends.states_BC, strict=True):
+            answer.add(token, state_C)
         is_last = step + 1 == settings.max_new_tokens
         if is_last or all(answer.ended for answer in answers):
             break
-        states_BC = forward.step(token_B)
+        ends = forward.step(token_B)
 
     seg_states = []
     for answer in answers:
@@ -208,15 +221,12 @@ class _Answer:
             return
         self.ids.append(token)
         if token == self.settings.seg_id:
-            self.seg_states.append(state_C)
+            self.seg_states.append(state_C.clone())
         self.ended = token == self.settings.end_id
 
 
 class _FullForward:
-    """The language model without a KV cache: every token's step computes the whole sequence again.
-
-    Both methods return the state at the end of each sequence: [B, C].
-    """
+    """The language model without a KV cache: a step computes the whole sequence again."""
 
     cache: DynamicCache | None = None
 
@@ -234,14 +244,21 @@ class _FullForward:
         self.refresh_image_tokens = settings.refresh_image_tokens
         self.probe = probe
 
-    def prefill(self) -> Tensor:
-        """Compute the prompts."""
+    def prefill(self) -> Ends:
+        """Compute the prompts and return their ends."""
         with self.probe.region("llm.embed"):
             rows = self.model.embed(self.prompts, self.image_tokens_BNC)
         with self.probe.region("llm.prefill"):
-            return self.model.last_states(rows, self.cache)
+            states_BC = self.model.last_states(rows, self.cache)
+        return self.ends(states_BC)
 
-    def step(self, tokens_B: Tensor) -> Tensor:
+    def ends(self, states_BC: Tensor) -> Ends:
+        """Return the ends of the sequences from their last states."""
+        with self.probe.region("llm.head"):
+            logits_BV = self.model.llm.lm_head(states_BC)
+            return Ends(states_BC, logits_BV.argmax(-1))
+
+    def step(self, tokens_B: Tensor) -> Ends:
         """Append a token to each sequence, and compute the sequences."""
         if self.refresh_image_tokens:
             self.image_tokens_BNC = self.refresh_image_tokens()
@@ -250,7 +267,9 @@ class _FullForward:
             for prompt, token_1 in zip(self.prompts, tokens_B.split(1), strict=True):
                 longer.append(Prompt(prompt.before, torch.cat([prompt.after, token_1])))
             self.prompts = longer
-            return self.model.last_states(self.model.embed(self.prompts, self.image_tokens_BNC))
+            rows = self.model.embed(self.prompts, self.image_tokens_BNC)
+            states_BC = self.model.last_states(rows)
+        return self.ends(states_BC)
 
     def cache_bytes(self) -> int:
         """Return the bytes of the keys and values that are kept by now."""
@@ -291,7 +310,7 @@ class _CachedForward(_FullForward):
             self.positions_B1 = lengths_B1  # of the first token of each answer
             self.mask_BL = torch.arange(max(lengths), device=device) < lengths_B1
 
-    def step(self, tokens_B: Tensor) -> Tensor:
+    def step(self, tokens_B: Tensor) -> Ends:
         """Append a token to each sequence, and compute that token."""
         with self.probe.region("llm.decode"):
             if self.mask_BL is not None:
@@ -306,4 +325,4 @@ class _CachedForward(_FullForward):
             )[0]
             if self.positions_B1 is not None:
                 self.positions_B1 = self.positions_B1 + 1
-            return states_B1C[:, 0]
+        return self.ends(states_B1C[:, 0])

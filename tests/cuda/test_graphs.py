@@ -50,7 +50,8 @@ def test_replayed_graphs_give_what_eager_stages_give(vision):
         spread = expected.logits_Mhw.std()
         assert (expected.logits_Mhw - found.logits_Mhw).abs().max() < 1e-4 * spread
     for expected, found in zip(predict(eager, *QUERIES), predict(graphed, *QUERIES), strict=True):
-        np.testing.assert_array_equal(expected.mask_HW, found.mask_HW)
+        # A logit that is almost 0 may fall to either side.
+        assert (expected.mask_HW != found.mask_HW).mean() < 1e-4
 
 
 @pytest.mark.usefixtures("_exact_float32")
@@ -82,34 +83,69 @@ def test_replayed_steps_generate_what_eager_steps_generate():
         assert (masks.logits_Mhw - found_masks.logits_Mhw).abs().max() < 1e-4 * spread
 
 
+@pytest.mark.parametrize("answer", ["forced", "generated"])
+def test_graphs_of_nf4_layers_give_what_eager_stages_give(answer):
+    pytest.importorskip("bitsandbytes")
+    settings = {"vision": "clip", "precision": "bf16", "quantization": "nf4", "answer": answer}
+    eager = lisa(**settings, max_new_tokens=4, execution="eager")
+    graphed = lisa(**settings, max_new_tokens=4, execution="graphed")
+    for query in QUERIES:
+        expected = decoded(eager, query)[1].logits_Mhw.float()
+        difference = decoded(graphed, query)[1].logits_Mhw.float() - expected
+        # Both round to bf16, at different places.
+        assert difference.square().mean().sqrt() < 0.05 * expected.std()
+
+
+def nf4_layer(rows, columns):
+    """A layer that bitsandbytes quantised, without a bias."""
+    pytest.importorskip("bitsandbytes")
+    from lisabench.models.lisa.quantize import Quantization, quantize_part
+
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(columns, rows, bias=False, device="cuda", dtype=torch.bfloat16)
+    return quantize_part(layer, "llm", Quantization("nf4", frozenset({"llm"}), torch.bfloat16))
+
+
 @pytest.mark.parametrize(("rows", "columns"), [(192, 64), (1024, 320)])
 def test_one_kernel_dequantises_nf4_to_the_same_weights_as_bitsandbytes(rows, columns):
     bnb = pytest.importorskip("bitsandbytes")
     pytest.importorskip("triton")
     from lisabench.models.execution.nf4 import Linear4bit
-    from lisabench.models.lisa.quantize import Quantization, quantize_part
 
-    torch.manual_seed(0)
-    layer = torch.nn.Linear(columns, rows, device="cuda", dtype=torch.bfloat16)
-    nf4 = Quantization("nf4", frozenset({"llm"}), torch.bfloat16)
-    quantized = quantize_part(layer, "llm", nf4)
+    quantized = nf4_layer(rows, columns)
     identity = torch.eye(columns, device="cuda", dtype=torch.bfloat16)
-    quantized.bias = None
     # A product with the identity returns the weights themselves.
     found = Linear4bit(quantized)(identity).t()
     expected = bnb.functional.dequantize_4bit(quantized.weight.data, quantized.weight.quant_state)
     assert torch.equal(found, expected.to(torch.bfloat16))
 
 
+@pytest.mark.parametrize("tokens", [1, 4, 5])
+def test_few_tokens_are_multiplied_with_the_same_nf4_weights(tokens):
+    bnb = pytest.importorskip("bitsandbytes")
+    pytest.importorskip("triton")
+    from lisabench.models.execution.nf4 import Linear4bit
+
+    quantized = nf4_layer(1024, 320)
+    x = torch.randn(1, tokens, 320, device="cuda", dtype=torch.bfloat16)
+    weight = bnb.functional.dequantize_4bit(quantized.weight.data, quantized.weight.quant_state)
+    exact = x.float() @ weight.float().t()
+    error = Linear4bit(quantized)(x).float() - exact
+    # A result is rounded to bf16, by 0.1 to 0.2 % of itself.
+    assert error.square().mean().sqrt() < 0.005 * exact.std()
+
+
 def test_the_gpu_is_at_work_for_most_of_a_stage_that_is_one_graph():
     adapter = lisa(execution="graphed", precision="bf16")
-    decoded(adapter, QUERIES[0])  # captures
-    busy = gpu_busy(adapter, [[QUERIES[0]]], CudaClock())
-    (waited,) = synchronised(adapter, [QUERIES[0]], CudaClock())
+    # So many that the launch and the host's wait are a small part, also of a tiny model's stage.
+    batch = QUERIES[:1] * 32
+    decoded(adapter, *batch)  # captures
+    busy = gpu_busy(adapter, [batch], CudaClock())
+    waited = synchronised(adapter, batch, CudaClock())
     assert set(busy["stages_ns"]) == set(STAGES)
     for stage in ("vision", "llm", "decoder"):
-        at_work_ns, stage_ns = busy["stages_ns"][stage], waited["stages_ns"][stage]
-        # The rest is the launch and the host's wait.
+        at_work_ns = busy["stages_ns"][stage] * busy["queries"]
+        stage_ns = sum(line["stages_ns"][stage] for line in waited)
         assert 0.5 * stage_ns < at_work_ns < stage_ns
 
 

@@ -145,13 +145,9 @@ def test_what_cannot_be_captured_is_refused_and_auto_runs_it_eagerly(
 def test_timed_cases_on_a_gpu_are_graphed_unless_set_otherwise(
     execution: str, device: str, timed: bool, expected: str
 ) -> None:
-    assert LisaConfig(execution=execution).for_run(device, timed).execution == expected
-
-
-def test_generated_answers_are_graphed_only_where_it_is_asked_for() -> None:
-    assert LisaConfig(answer="generated").for_run("cuda", timed=True).execution == "eager"
-    asked = LisaConfig(answer="generated", execution="graphed")
-    assert asked.for_run("cuda", timed=True).execution == "graphed"
+    for answer in ("forced", "generated"):
+        config = LisaConfig(execution=execution, answer=answer)
+        assert config.for_run(device, timed).execution == expected
 
 
 def test_auto_is_recorded_as_what_was_built() -> None:

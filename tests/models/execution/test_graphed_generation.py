@@ -76,7 +76,7 @@ def test_every_step_is_a_region() -> None:
     decoded(adapter, SHORT)
     assert probe.calls["llm.prefill"] == 1
     assert probe.calls["llm.decode"] == 3
-    assert probe.calls["llm.head"] == 4
+    assert probe.calls["llm.token"] == 4
 
 
 def test_the_layers_of_a_step_share_what_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:

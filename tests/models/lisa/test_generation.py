@@ -165,6 +165,7 @@ def test_the_ledger_counts_one_prefill_and_one_pass_for_every_further_token(kv_c
         "llm.embed": 1,
         "llm.prefill": 1,
         "llm.head": 6,
+        "llm.token": 6,
         "llm.decode": 5,
         "llm.projection": 1,
     }
