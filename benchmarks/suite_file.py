@@ -155,7 +155,7 @@ def change(content: dict[str, Any], key: str, value: Any) -> None:
     or it is changed in every section and case that has it.
 
     Raises:
-        UsageError: there is no such key or case.
+        UsageError: there is no such key or case, or the suite sweeps the key.
     """
     place, _, name = key.rpartition(".")
     if place in SECTIONS and name in SECTIONS[place].model_fields:
@@ -170,6 +170,12 @@ def change(content: dict[str, Any], key: str, value: Any) -> None:
         content[key] = [value]
     elif key in ("metrics", "reference"):
         content[key] = value
+    elif key in (content.get("sweep") or {}):
+        # As a setting of each case, it would silently replace the sweep.
+        raise UsageError(
+            f"the suite sweeps {key}; use sweep.{key}={value} for all cases, or CASE.{key}={value} "
+            "for one"
+        )
     else:
         _change_everywhere(content, key, value)
 

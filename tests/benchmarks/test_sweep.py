@@ -143,6 +143,19 @@ def test_the_command_line_replaces_the_values_of_a_sweep(tmp_path):
     assert "a-seed1-llm_ms1-noise0.5" in values(suite, "noise")
 
 
+def test_a_change_of_a_swept_setting_says_where():
+    content = {**TWO_FAKES, "cases": dict(TWO_FAKES["cases"]), "sweep": {"llm_ms": [1, 2]}}
+    with pytest.raises(UsageError, match=r"use sweep\.llm_ms=3 for all cases, or CASE\.llm_ms=3"):
+        suite_file.change(content, "llm_ms", 3)
+    suite_file.change(content, "b.llm_ms", 3)
+    suite_file.change(content, "vision_ms", 5)
+    assert values(suite_file.validate(content), "llm_ms", "vision_ms") == {
+        "a-llm_ms1": (1.0, 5.0),
+        "a-llm_ms2": (2.0, 5.0),
+        "b": (3.0, 5.0),
+    }
+
+
 def test_a_run_records_the_expanded_cases_and_the_sweep(data_root, tmp_path):
     content = TWO_FAKES | {
         "data": {"root": data_root, "limit": 2},
