@@ -56,7 +56,8 @@ class Queries:
         samples = ReasonSeg(**reader)
 
         count = len(samples)
-        timed, whole_batches = min(plan.timed_queries, count), suite.common_batch
+        timed = min(plan.timed_queries, count)
+        whole_batches = suite.common_batch(timed)
         if timed < whole_batches:
             raise UsageError(
                 f"whole batches of every case take {whole_batches} queries, but only {timed} are "

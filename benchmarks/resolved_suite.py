@@ -13,7 +13,9 @@ from typing import Any, Literal
 
 from ..harness.records.manifest import Group
 from .claim import Claim
-from .suite import ADAPTER, BATCH, Data, Plan, Suite
+from .suite import ADAPTER, AUTO, BATCH, Batch, Data, Plan, Suite
+
+TRIED_BATCHES = (1, 2, 4, 8, 16)
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class ResolvedCase:
         adapter: name of its adapter.
         given: the settings as the suite gives them, the adapter's name included.
         config: a value of the adapter's settings dataclass, such as a `LisaConfig`.
-        batch: how many of its queries are timed at once.
+        batch: how many of its queries are timed at once; ``auto``: the run chooses it.
         group: name of its group; None for a trivial baseline.
         reference: the case that it is compared with; None for a trivial baseline.
     """
@@ -36,7 +38,7 @@ class ResolvedCase:
     adapter: str
     given: Mapping[str, Any]
     config: Any
-    batch: int = 1
+    batch: Batch = 1
     group: str | None = None
     reference: str | None = None
 
@@ -116,10 +118,35 @@ class ResolvedSuite:
                 return case
         raise KeyError(name)
 
-    @property
-    def common_batch(self) -> int:
-        """The fewest queries that fill whole batches of every model."""
-        return math.lcm(*[case.batch for case in self.models])
+    def batches_to_try(self, queries: int) -> tuple[int, ...]:
+        """Return the batches from which ``auto`` chooses.
+
+        A block is a whole number of each of them.
+
+        Args:
+            queries: how many are timed; no batch has more.
+        """
+        batches = []
+        for batch in TRIED_BATCHES:
+            if batch <= queries and self.plan.block % batch == 0:
+                batches.append(batch)
+        return tuple(batches)
+
+    def common_batch(self, queries: int) -> int:
+        """Return the fewest queries that fill whole batches of every model.
+
+        Whatever is chosen for ``auto``, they do: so it is known before which queries are timed.
+
+        Args:
+            queries: how many are timed at most.
+        """
+        batches = []
+        for case in self.models:
+            if case.batch == AUTO:
+                batches += self.batches_to_try(queries)
+            else:
+                batches.append(case.batch)
+        return math.lcm(*batches)
 
     @property
     def devices(self) -> list[str]:

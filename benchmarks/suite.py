@@ -49,6 +49,10 @@ from .claim import Claim
 # Keys of a case that are none of its adapter's settings.
 ADAPTER = "adapter"
 BATCH = "batch"
+AUTO = "auto"  # a batch that the run chooses itself
+ENCODER_BATCH = "encoder_batch"  # an adapter that has this setting can encode fewer images at once
+
+Batch = Annotated[int, Field(gt=0)] | Literal["auto"]
 
 
 class Strict(BaseModel):
@@ -93,10 +97,10 @@ class Plan(Strict):
         default="latency",
         description="whether queries are timed one at a time, or as many as get through",
     )
-    batch: int = Field(
+    batch: Batch = Field(
         default=1,
-        gt=0,
-        description="queries that the timed rounds evaluate at once, where a case has no batch",
+        description="queries that the timed rounds evaluate at once, where a case has no batch; "
+        "auto: chosen before by trials",
     )
     decode_workers: int | None = Field(
         default=None,

@@ -8,7 +8,7 @@ from ..harness.memory import card_bytes
 from .claim_checks import check_claim
 from .factors import check_factors
 from .resolved_suite import ResolvedCase, ResolvedSuite
-from .suite import Suite
+from .suite import AUTO, Suite
 from .training import in_suites
 
 
@@ -76,8 +76,9 @@ def _check_batch(suite: ResolvedSuite, case: ResolvedCase) -> None:
             f"suite {suite.name}: {case.name} has batch {batch}, but latency is that of single "
             "queries; set plan.scenario to throughput, or the batch to 1"
         )
-    if block % batch:
-        whole_blocks = math.ceil(block / suite.common_batch) * suite.common_batch
+    if batch != AUTO and block % batch:
+        common_batch = suite.common_batch(suite.plan.timed_queries)
+        whole_blocks = math.ceil(block / common_batch) * common_batch
         raise UsageError(
             f"suite {suite.name}: a block of {block} queries is no whole number of batches of "
             f"{batch}, as {case.name} has them; set plan.block to a multiple of every batch, such "

@@ -59,6 +59,14 @@ class QueryTimes:
         """The time of the query that is in no region."""
         return self.latency_ns - sum(region.exclusive_ns for region in self.regions.values())
 
+    def stage_ns(self, stage: str) -> int:
+        """Return the time of a stage: the exclusive times of its regions, such as `vision.clip`."""
+        total_ns = 0
+        for name, region in self.regions.items():
+            if name.partition(".")[0] == stage:
+                total_ns += region.exclusive_ns
+        return total_ns
+
     def share(self, queries: int) -> "QueryTimes":
         """Return the times of one query of a batch: the batch's times, divided by its queries.
 

@@ -1,8 +1,8 @@
 """The case worker: one case in a process of its own, measured as the session calls for it.
 
-One process does one thing: it is timed (`build`, `warm_up`, `measure_block`), or evaluated for
-quality (`build_untimed`, `evaluate`), or its memory is measured (`measure_memory`, `profile`), or
-it tries to fit a card (`try_fit`).
+One process does one thing: it is timed (`build`, `warm_up`, `measure_block`), or tries batches
+(`try_batch`), or is evaluated for quality (`build_untimed`, `evaluate`), or its memory is measured
+(`measure_memory`, `profile`), or it tries to fit a card (`try_fit`).
 """
 
 import json
@@ -23,10 +23,14 @@ from ...harness.contract import STAGES, Paper, Prediction, Sample
 from ...harness.errors import UsageError
 from ...harness.memory import MemoryProbe, cap_gpu, card_bytes, largest, meter_for
 from ...harness.probe import NullProbe, TimingProbe
+from ...harness.records.manifest import BatchTrial
 from ...models import registry
 from . import cpu_pinning, schedule
 from .worker_messages import BuiltCase, Line, MeasuredMemory, WarmedUpCase, WorkerSettings
 
+# What a batch is tried with: the more of the two.
+TRIAL_BATCHES = 3
+TRIAL_QUERIES = 8
 READ_AHEAD_BYTES = 64 << 20  # a process: over 100 of the scenes that the package generates
 
 
@@ -146,6 +150,53 @@ class CaseWorker:
         for samples in self._batches(positions):
             lines += passes.synchronised(self.adapter, samples, self.probe.clock)
         return lines
+
+    # Search for a batch
+
+    def try_batch(self, batch: int, at_most: int) -> BatchTrial:
+        """Build the case, unless it is built, and time a few batches of a size once it is warm.
+
+        Args:
+            batch: how many queries are evaluated at once.
+            at_most: how many batches to warm up with.
+        """
+        if self.adapter is None:
+            self.build()
+        queries = self.settings.timed or len(self.samples)
+        batches = list(schedule.blocks(queries, batch))
+        trial_batches = max(TRIAL_BATCHES, math.ceil(TRIAL_QUERIES / batch))
+        measure.warm_up(
+            self.adapter,
+            self.samples,
+            self.probe,
+            at_most,
+            every_kind=self.device.startswith("cuda"),
+            timed=min(trial_batches * batch, queries),
+            batch=batch,
+        )
+        meter = meter_for(self.device)
+        start_bytes = meter.reset()
+        whole_ns = vision_ns = 0
+        for number in range(trial_batches):
+            # Where there are fewer queries, the first are taken again.
+            positions = batches[number % len(batches)]
+            samples = [self.samples[position] for position in positions]
+            measure.decode_images(samples)
+            timed = measure.time_batch(self.adapter, samples, self.probe)
+            if timed.failure is not None:
+                status, reason = timed.failure
+                return BatchTrial(batch, status, reason=reason)
+            whole_ns += timed.times.latency_ns
+            vision_ns += timed.times.stage_ns("vision")
+        timed_queries = trial_batches * batch
+        return BatchTrial(
+            batch=batch,
+            status="ok",
+            queries_per_second=1e9 * timed_queries / whole_ns,
+            vision_ms=vision_ns / 1e6 / timed_queries,
+            rest_ms=(whole_ns - vision_ns) / 1e6 / timed_queries,
+            peak_bytes=meter.read(start_bytes).peak_bytes,
+        )
 
     # Quality pass
 

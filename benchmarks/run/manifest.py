@@ -8,7 +8,7 @@ that is killed leaves a manifest that `resume` can go on from.
 names than the code: ``teams``, ``passport``, ``ceilings``, ``in_turns`` and ``paper``.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ from ...harness.environment import usable_cores
 from ...harness.errors import UsageError
 from ...harness.records.from_json import from_json
 from ...harness.records.journal import RUN, now, read_manifest, write_json
-from ...harness.records.manifest import Manifest, SuiteTraining
+from ...harness.records.manifest import BatchTrial, Manifest, SuiteTraining
 from ...harness.records.run import READABLE_RUN_SCHEMAS, RUN_SCHEMA
 from ..factors import design
 from ..queries import Queries
 from ..resolved_suite import ResolvedCase, ResolvedSuite
-from ..suite import BATCH, Plan
+from ..suite import AUTO, BATCH, Plan
 from ..training import in_suites
 from .worker_messages import BuiltCase, Machine, MeasuredMemory, WarmedUpCase
 
@@ -39,6 +39,8 @@ WARM_UP_KEYS = (
     "core",
 )
 KNOWN_LATER = (
+    "encoder_batch",
+    "batch_trials",
     "settings",
     "has_quality",
     "parameters",
@@ -262,9 +264,13 @@ class ManifestWriter:
                 return entry
         raise KeyError(case)
 
-    def batch_of(self, case: str) -> int:
-        """Return how many queries of a case are timed at once."""
+    def batch_of(self, case: str) -> int | None:
+        """Return how many queries of a case are timed at once; None until that is chosen."""
         return self.entry(case)["batch"]
+
+    def encoder_batch_of(self, case: str) -> int | None:
+        """Return how many images of a case were chosen to be encoded at once; None without."""
+        return self.entry(case)["encoder_batch"]
 
     @property
     def decode_workers(self) -> int | None:
@@ -300,6 +306,13 @@ class CaseNotes:
     manifest: ManifestWriter
     case: str
     process: int
+
+    def chose_batch(
+        self, batch: int, encoder_batch: int | None, trials: Sequence[BatchTrial]
+    ) -> None:
+        """Note the batch that was chosen, and what was tried."""
+        rows = [asdict(trial) for trial in trials]
+        self._note({"batch": batch, "encoder_batch": encoder_batch, "batch_trials": rows})
 
     def built(self, case: BuiltCase) -> None:
         """Note how the case was built."""
@@ -375,7 +388,7 @@ def _entry_before_measuring(case: ResolvedCase) -> dict[str, Any]:
         "adapter": case.adapter,
         "role": case.role,
         "given": dict(case.given),
-        "batch": case.batch,
+        "batch": None if case.batch == AUTO else case.batch,
         "warmups": [],
     }
     return entry | dict.fromkeys(KNOWN_LATER)
@@ -403,10 +416,11 @@ def _warn_of_random_weights(suite: ResolvedSuite) -> list[str]:
 def _warn_of_untimed_queries(suite: ResolvedSuite, queries: Queries) -> list[str]:
     """Return a warning if the last queries to be timed do not fill a batch, and are left out."""
     to_be_timed = min(suite.plan.timed_queries, queries.count)
+    whole_batches = suite.common_batch(to_be_timed)
     left_out = to_be_timed - queries.timed
     if not left_out:
         return []
     return [
         f"{left_out} of {to_be_timed} queries are not timed: they do not fill a batch of "
-        f"{suite.common_batch}"
+        f"{whole_batches}"
     ]

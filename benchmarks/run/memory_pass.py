@@ -54,5 +54,5 @@ def try_fit(run: RunContext, case: str, card: str) -> None:
 
 def _queries_of_a_process(run: RunContext, case: str) -> int:
     """Return how many queries a process evaluates: those of the plan, in whole batches."""
-    queries, batch = run.suite.plan.memory_queries, run.manifest.batch_of(case)
+    queries, batch = run.suite.plan.memory_queries, run.manifest.batch_of(case) or 1
     return schedule.in_whole_batches(queries, batch, run.queries.count)

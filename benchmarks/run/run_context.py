@@ -1,12 +1,13 @@
 """What every pass of a run works with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...harness.masks import ALL_MASKS, NO_MASK, KeptMasks
 from ..progress import Progress
 from ..queries import Queries
 from ..resolved_suite import ResolvedSuite
+from ..suite import AUTO
 from .journal import Journal
 from .lockstep import Lockstep
 from .manifest import ManifestWriter
@@ -21,7 +22,8 @@ class Steps:
 
     Args:
         progress: is called with steps done, steps in all, and what is being done.
-        total: steps in all: a query, a memory pass of a process, a fit or a training is one step.
+        total: steps in all: a query, a search for a batch, a memory pass of a process, a fit or a
+            training is one step.
     """
 
     def __init__(self, progress: Progress, total: int) -> None:
@@ -43,7 +45,8 @@ def count_steps(suite: ResolvedSuite, queries: Queries, trainings: int) -> int:
         trainings: number of trainings, each seed counted.
     """
     models, plan = len(suite.models), suite.plan
-    passes = models * plan.memory_processes + len(suite.fits) + trainings
+    searches = sum(case.batch == AUTO for case in suite.models)
+    passes = searches + models * plan.memory_processes + len(suite.fits) + trainings
     timed = models * plan.processes * queries.timed
     scored = len(suite.cases) * queries.scored
     if not queries.scored:  # baselines are then evaluated in timed rounds of their own
@@ -87,6 +90,13 @@ class RunContext:
         """
         case = self.suite.case(case_name)
         plan = self.suite.plan
+        batch, config, decode_workers = self.manifest.batch_of(case_name), case.config, None
+        encoder_batch = self.manifest.encoder_batch_of(case_name)
+        if encoder_batch is not None:
+            config = replace(config, encoder_batch=encoder_batch)
+        # While a batch is being chosen, images are decoded before they are needed.
+        if batch is not None:
+            decode_workers = self.manifest.decode_workers
         if plan.save_masks:
             kept_masks = ALL_MASKS
         elif process == 0:
@@ -95,14 +105,14 @@ class RunContext:
             kept_masks = NO_MASK
         settings = WorkerSettings(
             adapter=case.adapter,
-            config=case.config,
+            config=config,
             data=self.queries.reader,
             process=process,
             kept_masks=kept_masks,
             gpu_memory=gpu_memory or plan.gpu_memory,
             timed=self.queries.timed,
-            batch=self.manifest.batch_of(case_name),
-            decode_workers=self.manifest.decode_workers,
+            batch=batch or 1,
+            decode_workers=decode_workers,
         )
         return self.pool.start_case(settings)
 

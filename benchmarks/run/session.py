@@ -22,8 +22,9 @@ from ...models import registry
 from ..progress import Progress
 from ..queries import Queries
 from ..resolved_suite import ResolvedSuite
+from ..suite import AUTO
 from ..training import in_suites
-from . import memory_pass, quality_pass, timed_rounds
+from . import batch_search, memory_pass, quality_pass, timed_rounds
 from .journal import Journal
 from .lockstep import lockstep_of_environment
 from .manifest import ManifestWriter
@@ -170,7 +171,7 @@ class Session:
         return self._deadline_s is not None and time.monotonic() >= self._deadline_s
 
     def _steps_alone(self, data: DataProcess) -> Iterator[Step]:
-        """Yield trainings, memory passes, fits, the roofline and quality passes.
+        """Yield trainings, searches for batches, memory passes, fits, the roofline, quality passes.
 
         Each is done whole or, after a resume, anew, but for quality passes, which go on batch by
         batch.
@@ -178,6 +179,9 @@ class Session:
         run = self.run
         for training in self.manifest.trainings:
             yield partial(self._train, training)
+        for model in run.suite.models:
+            if model.batch == AUTO:
+                yield partial(batch_search.choose_batch, run, model.name)
         for process in range(run.suite.plan.memory_processes):
             for model in run.suite.models:
                 yield partial(memory_pass.measure_memory, run, process, model.name)

@@ -94,7 +94,7 @@ def _measure_turns(
 
     names, block_size = list(timed_cases), run.suite.plan.block
     # First, since the last timed query of a round makes it complete; see `Journal.add_passes`.
-    batch_of = {name: run.manifest.batch_of(name) for name in names}
+    batch_of = {name: run.manifest.batch_of(name) or 1 for name in names}
     # Of every case the same queries, in whole batches.
     queries = schedule.in_whole_batches(
         SYNCHRONISED_QUERIES, math.lcm(*batch_of.values()), run.queries.timed

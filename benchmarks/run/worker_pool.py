@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from ...harness.errors import RunFailed, UsageError
 from ...harness.measure import Failure
+from ...harness.records.manifest import BatchTrial
 from .case_worker import CaseWorker
 from .data_worker import DataWorker
 from .worker import serve
@@ -196,6 +197,10 @@ class CaseProcess(WorkerProcess):
     def warm_up(self, at_most: int, core: int | None) -> WarmedUpCase:
         """Bring the case to speed, then pin the process to a core."""
         return self._call(CaseWorker.warm_up, at_most, core)
+
+    def try_batch(self, batch: int, warmup: int) -> BatchTrial:
+        """Build the case, unless it is built, and time a few batches of a size."""
+        return self._call(CaseWorker.try_batch, batch, warmup)
 
     def measure_block(self, positions: Sequence[int]) -> list[Line]:
         """Measure the queries at some positions in a row."""

@@ -57,6 +57,29 @@ class WarmUpRecord:
 
 
 @dataclass(frozen=True)
+class BatchTrial:
+    """One of the batches that were tried for a case, to choose its batch.
+
+    Attributes:
+        batch: how many queries were evaluated at once.
+        status: ``ok``, ``oom`` (out of memory), ``timeout`` or ``error``.
+        queries_per_second: without waits for images; None where it failed.
+        vision_ms: time of the stage `vision` for each query; None where it failed.
+        rest_ms: time of everything else for each query; None where it failed.
+        peak_bytes: peak memory of the timed batches; None where it failed, or is not known.
+        reason: why it failed.
+    """
+
+    batch: int
+    status: str
+    queries_per_second: float | None = None
+    vision_ms: float | None = None
+    rest_ms: float | None = None
+    peak_bytes: int | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
 class CaseEntry:
     """What the manifest says about one case.
 
@@ -65,7 +88,8 @@ class CaseEntry:
         adapter: name of its adapter.
         role: ``model``, or ``control`` for a trivial baseline.
         given: the settings that the suite gives.
-        batch: how many of its queries are timed at once.
+        batch: how many of its queries are timed at once; 1 until it is chosen.
+        batch_trials: the batches from which it was chosen; none where the suite gives it.
         settings: all settings as the adapter resolved them; None until it is built. Where a run
             measures throughput, `batch` is among them.
         has_quality: False for random weights; None until it is known.
@@ -84,6 +108,7 @@ class CaseEntry:
     role: Literal["model", "control"]
     given: Mapping[str, Any] = field(default_factory=dict)
     batch: int = 1
+    batch_trials: tuple[BatchTrial, ...] = ()
     settings: Mapping[str, Any] | None = None
     has_quality: bool | None = None
     parameters: Mapping[str, int] | None = None
@@ -106,9 +131,12 @@ class CaseEntry:
             warm_ups = [from_json(WarmUpRecord, entry, process=0)]
         warm_ups.sort(key=lambda warm_up: warm_up.process)
         paper = from_json(Paper, entry["paper"]) if entry.get("paper") else None
+        batch_trials = [from_json(BatchTrial, trial) for trial in entry.get("batch_trials") or ()]
         return from_json(
             cls,
             entry,
+            batch=entry.get("batch") or 1,
+            batch_trials=tuple(batch_trials),
             warm_ups=tuple(warm_ups),
             paper=paper,
             weight_bytes=entry.get("weights"),
@@ -166,7 +194,7 @@ class RunPlan:
     block: int
     warmup: int
     scenario: Literal["latency", "throughput"] = "latency"
-    batch: int = 1
+    batch: int | Literal["auto"] = 1
     memory_processes: int = 1
     memory_queries: int = 4
     decode_workers: int | None = None

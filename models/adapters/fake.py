@@ -24,6 +24,8 @@ class FakeCase:
 
     Attributes:
         preprocess_ms, vision_ms, llm_ms, decoder_ms, postprocess_ms: time of each stage.
+        per_query: time that each further query of a batch adds to each stage, as a share of the
+            stage's time: 0, a batch takes as long as a query; 1, as long as its queries alone.
         noise: standard deviation of a query's log time.
         process_noise: standard deviation of a process's log time, the same for all its queries.
         drift: log time that each query gains over the one before.
@@ -42,6 +44,7 @@ class FakeCase:
     llm_ms: float = 3.0
     decoder_ms: float = 1.0
     postprocess_ms: float = 1.0
+    per_query: float = 0.0
     noise: float = 0.0
     process_noise: float = 0.0
     drift: float = 0.0
@@ -92,7 +95,7 @@ class Fake:
             + self.case.drift * self._queries
             + self.case.noise * self._rng.standard_normal()
         )
-        self._factor = np.exp(log_factor)
+        self._factor = np.exp(log_factor) * (1 + self.case.per_query * (len(samples) - 1))
         self._wait(self.case.preprocess_ms)
         return samples
 

@@ -58,6 +58,12 @@ BATCHES_DIFFER = (
     "Cases differ in it: each has the number in its row `batch`, and all of them time the same "
     "queries. The time of a query is then that of a larger batch divided by more."
 )
+BATCHES_TRIED = (
+    "The batch of these cases is `auto`: each was tried with some batches before everything else. "
+    "The one with the least time per query was taken, or a smaller one within 2 % of it. Where the "
+    "adapter has `encoder_batch`, its images are encoded so many at a time as took `vision` least "
+    "time, again within 2 %. Milliseconds are per query."
+)
 COLD = "This happens once per process and is in no number above."
 WARM_UP = "The warm-up of each process is in no number above either."
 NO_QUERY_NEEDED = (
@@ -139,6 +145,7 @@ def report_text(run: Run, summary: Summary, drawn: set[str]) -> str:
         _section("Trainings", trainings_section(summary)),
         _section("Masks", _figure(gallery.FILE, drawn)),
         _section("Quality", _quality(summary)),
+        _section("Batches that were tried", tables.batch_trials_table(summary), BATCHES_TRIED),
         _section("Cold start", tables.cold_table(summary), COLD),
         _section("Warm-up", tables.warm_up_table(summary), WARM_UP),
         _section("What differs between the cases", settings_that_differ(summary)),

@@ -38,6 +38,20 @@ from ..training.schema import ComparedTrainings
 SCHEMA = "lisabench.summary/1"
 
 
+class BatchTrial(Strict):
+    """One of the batches that were tried for a case, to choose its batch."""
+
+    batch: Count = Field(description="Queries that were evaluated at once.")
+    status: str = Field(description="ok, oom, timeout or error.")
+    queries_per_second: NotNegative | None = Field(
+        description="Without waits for images; null where it failed."
+    )
+    vision_ms: NotNegative | None = Field(description="Of the stage vision, for each query.")
+    rest_ms: NotNegative | None = Field(description="Of everything else, for each query.")
+    peak_bytes: Count | None = Field(description="Peak memory of the timed batches.")
+    reason: str | None = Field(description="Why it failed.")
+
+
 class Case(Strict):
     """One model, or one trivial baseline, as it was run."""
 
@@ -70,6 +84,9 @@ class Case(Strict):
         description="By how much its processes answer differently; null with a single process.",
     )
     cold: Cold = Field(description="What happens once.")
+    batch_trials: list[BatchTrial] = Field(
+        default=[], description="The batches from which its own was chosen, where it was `auto`."
+    )
 
 
 class QualityPass(Strict):

@@ -39,7 +39,7 @@ from .attribution import attribute
 from .claims import claim_result
 from .comparison import case_group, compare, twins_of
 from .memory_and_roofline import StagePasses, largest, memory_split, stage_passes
-from .schema import Case, QualityPass, Roofline, Summary, TrainingRun
+from .schema import BatchTrial, Case, QualityPass, Roofline, Summary, TrainingRun
 from .training_claims import compared_trainings
 from .warnings import run_warnings
 
@@ -133,6 +133,7 @@ def summarise_case(records: CaseRecords, roofline: Mapping[str, Any]) -> Case:
         memory=_memory(records),
         energy_mj=energy_mj(records.queries),
         answer_spread=answer_spread(records.queries, has_quality),
+        batch_trials=[BatchTrial(**asdict(trial)) for trial in entry.batch_trials],
         cold=_cold(entry),
     )
 

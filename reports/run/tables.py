@@ -437,6 +437,36 @@ def slices_table(summary: Summary) -> str | None:
     return markdown_table(["gIoU", "queries", *names], rows)
 
 
+def batch_trials_table(summary: Summary) -> str:
+    """Return what was tried for each case whose batch was chosen; empty where none was."""
+    unit = verdict_words.memory_unit_of(summary)
+    rows = []
+    for case in summary.cases:
+        for trial in case.batch_trials:
+            outcome = trial.reason or ""
+            if trial.batch == case.time.batch and trial.status == "ok":
+                outcome = "chosen"
+                encoder_batch = (case.settings or {}).get("encoder_batch")
+                if encoder_batch:
+                    outcome += f", images encoded {encoder_batch} at a time"
+            rows.append(
+                [
+                    case.name,
+                    str(trial.batch),
+                    formatting.milliseconds(trial.queries_per_second),
+                    formatting.milliseconds(trial.vision_ms),
+                    formatting.milliseconds(trial.rest_ms),
+                    formatting.memory(trial.peak_bytes, unit),
+                    f"{trial.status}: {outcome}" if outcome else trial.status,
+                ]
+            )
+    if not rows:
+        return ""
+    header = ["", "batch", "queries per second", "vision (ms)", "other stages (ms)"]
+    header += [f"peak ({unit.name})", "outcome"]
+    return markdown_table(header, rows)
+
+
 def cold_table(summary: Summary) -> str:
     """Return what happens once in a process, beside the time of a warm query."""
     first, warm = "first query (ms)", "warm query (ms, median)"
