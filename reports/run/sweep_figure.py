@@ -37,6 +37,7 @@ BATCH = "batch"
 NO_QUANTITIES = ("seed",)  # settings that are numbers, but count or measure nothing
 AXIS_LABELS = {
     BATCH: "batch: queries evaluated at once",
+    "encoder_batch": "encoder_batch: most images encoded at once (0: all)",
     "clip_px": "clip_px: side of CLIP's images in pixels",
     "max_new_tokens": "max_new_tokens: most tokens of an answer",
 }
@@ -317,15 +318,17 @@ def _subtitle(sweep: Sweep) -> str:
 
 
 def message(summary: Summary, sweep: Sweep) -> str:
-    """Return the title: the largest throughput, or how the longest line's time changes."""
+    """Return the title: the largest throughput, or how the longest line's time changes.
+
+    Its numbers are those of the points, which may differ a little from the medians in the tables.
+    """
     if summary.measures_throughput:
         return _largest_throughput(summary, sweep)
     line = max(sweep.lines, key=lambda line: len(line.cases))
     (first, begin), *_, (last, end) = line.cases.items()
     return (
-        f"{line.name}: {formatting.milliseconds(begin.time.end_to_end_ms)} ms a query at "
-        f"{sweep.setting} {first:g}, {formatting.milliseconds(end.time.end_to_end_ms)} ms at "
-        f"{last:g}"
+        f"{line.name}: {_value(_latency(begin))} ms a query at {sweep.setting} {first:g}, "
+        f"{_value(_latency(end))} ms at {last:g}"
     )
 
 
@@ -333,10 +336,13 @@ def _largest_throughput(summary: Summary, sweep: Sweep) -> str:
     """Return the case with the largest throughput and, if known, its ratio to the reference's."""
     cases = [case for line in sweep.lines for case in line.cases.values()]
     best = max(cases, key=lambda case: case.time.queries_per_second or 0)
-    throughput = formatting.milliseconds(best.time.queries_per_second)
-    text = f"{best.name}: {throughput} queries per second"
+    text = f"{best.name}: {_value(_throughput(best))} queries per second"
     comparison = summary.comparison(best.name)
     if comparison is None or comparison.throughput.ratio is None:
         return text
     ratio = formatting.ratio_with_interval(comparison.throughput)
     return f"{text}, {ratio} that of {comparison.reference}"
+
+
+def _value(estimate: Estimate | None) -> str:
+    return formatting.milliseconds(estimate.value if estimate else None)
