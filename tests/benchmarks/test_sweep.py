@@ -96,6 +96,12 @@ def test_a_claim_names_one_combination():
     assert suite.references_for(suite.claims[0])["b-llm_ms1-seed7"] == "a-llm_ms1-seed0"
 
 
+def test_a_claim_on_trainings_may_name_one_that_is_called_as_an_expanded_case():
+    claim = CLAIM | {"quantity": "training.step_time", "candidate": "b"}
+    suite = swept(claims=[claim], trainings={"a": {}, "b": {}})
+    assert suite.references_for(suite.claims[0])["b"] == "a"
+
+
 @pytest.mark.parametrize(
     ("sweep", "keys", "expected"),
     [
@@ -176,6 +182,7 @@ def test_a_run_records_the_expanded_cases_and_the_sweep(data_root, tmp_path):
 
     alone = resolve_recorded(definition_of(definition, "val", "a-llm_ms2"))
     assert values(alone, "llm_ms") == {"a-llm_ms2": (2.0,)}
+    assert alone.definition.sweep == {}
 
 
 def test_a_sweep_of_the_batch_is_timed_in_these_batches_and_drawn_in_the_report(
