@@ -8,7 +8,8 @@ Outside packages depend on it: keep it stable.
     Probe       what an adapter sees of the instrument
 
 The functions in `measure.py` call the stages in order and time each of them. Adapters never time
-themselves; inside a stage they may name finer regions (``with probe.region("vision.clip")``).
+themselves; inside a stage they may name finer regions (``with probe.region("vision.clip")``). Their
+names are the adapter's own affair, except for those of generated answers: see `FURTHER_TOKEN`.
 
 Shape suffixes: H and W are height and width of the image in pixels; 3 is the colour channels, RGB.
 """
@@ -25,6 +26,11 @@ import numpy as np
 from .clock import Clock
 
 STAGES = ("preprocess", "vision", "llm", "decoder", "postprocess")
+# Names of regions that reports understand, for models that generate their answers token by token.
+# The cost of a further token is the time of the stage `llm`, without the regions `ONCE_AN_ANSWER`,
+# divided by the calls of `FURTHER_TOKEN`.
+FURTHER_TOKEN = "llm.decode"  # computes one token after the first; its calls count these tokens
+ONCE_AN_ANSWER = ("llm.embed", "llm.prefill", "llm.projection")  # the prompt, and [SEG]'s embedding
 IGNORED = 255  # the value of pixels in a target that no score counts; the same as in ReasonSeg
 
 
@@ -201,6 +207,7 @@ class Probe(Protocol):
         """Attribute what happens inside to a region.
 
         Args:
-            name: it begins with the stage, such as ``vision.clip``.
+            name: it begins with the stage, such as ``vision.clip``. Reports understand
+                `FURTHER_TOKEN` and `ONCE_AN_ANSWER`; they show every other name as it is.
         """
         ...

@@ -20,6 +20,7 @@ from .schema_base import NO_RATIO, Milliseconds, OverProcesses, Ratio
 from .times import (
     END_TO_END,
     PREPROCESS,
+    TOKEN,
     WITHOUT_PREPROCESS,
     Times,
     by_process,
@@ -27,6 +28,7 @@ from .times import (
     of_stage,
     times_by_stage,
     times_without_preprocess,
+    token_times,
     were_synchronised,
 )
 
@@ -160,7 +162,8 @@ def time_ratios(
     """Return the ratio of each time: end to end, without preprocessing, and of each stage.
 
     Stages are of the synchronised pass where both sides have it; those are always paired, since
-    both sides took turns in it. See `times_by_stage`.
+    both sides took turns in it. See `times_by_stage`. Where both sides generated answers, there is
+    the ratio of a further token, too.
 
     Args:
         reference, candidate: the records of the two cases.
@@ -177,6 +180,9 @@ def time_ratios(
         before = times_without_preprocess(reference.queries)
         after = times_without_preprocess(candidate.queries)
         ratios[WITHOUT_PREPROCESS] = ratio_of(before, after)
+    before, after = token_times(reference.queries), token_times(candidate.queries)
+    if before and after:
+        ratios[TOKEN] = ratio_of(before, after)
     # The synchronised pass is paired even where `ratio_of` is not: both cases took turns in it.
     stage_ratio = time_ratio if were_synchronised(cases) else ratio_of
     for stage, (before, after) in times_by_stage(cases).items():

@@ -258,6 +258,16 @@ class Time(Strict):
         description="Median of that time's share of the end-to-end time."
     )
     stages: dict[str, StageTime] = Field(description="By stage, in the order in which they run.")
+    further_token_ms: NotNegative | None = Field(
+        default=None,
+        description="Median over records of the time of one token of a generated answer after "
+        "the first: the stage llm without the prompt and the projection of [SEG], over the number "
+        "of these tokens. Null where none was generated.",
+    )
+    further_token_over_processes: OverProcesses | None = Field(
+        default=None,
+        description="That time in milliseconds with an interval, as end_to_end_over_processes.",
+    )
     regions: dict[str, RegionMedians] = Field(description="By region, such as vision.clip.")
     outliers: Count = Field(
         description="Records farther from the median than ten standard deviations, each 1.4826 "

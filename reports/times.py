@@ -1,7 +1,7 @@
 """Times of queries, by process and query: what ratios and differences of times are computed from.
 
-A time is named by its quantity, as in claims: ``time.end_to_end``, ``time.without_preprocess``, or
-``time.`` and a stage.
+A time is named by its quantity, as in claims: ``time.end_to_end``, ``time.without_preprocess``,
+``time.token``, or ``time.`` and a stage.
 """
 
 from collections import defaultdict
@@ -13,6 +13,7 @@ from ..harness.records.run import CaseRecords, PassRecord
 
 END_TO_END = "time.end_to_end"
 WITHOUT_PREPROCESS = "time.without_preprocess"
+TOKEN = "time.token"  # one further token of a generated answer
 PREPROCESS = "preprocess"
 
 Times = Mapping[tuple[int, str], int]  # nanoseconds, by process and id of the query
@@ -51,6 +52,16 @@ def times_without_preprocess(queries: Iterable[QueryRecord]) -> Times:
     for query in queries:
         if query.is_timed:
             times[query.process, query.sample_id] = query.without_preprocess_ns
+    return times
+
+
+def token_times(queries: Iterable[QueryRecord]) -> Times:
+    """Return the time of a further token in each timed query that generated one."""
+    times = {}
+    for query in queries:
+        token_ns = query.further_token_ns
+        if query.is_timed and token_ns is not None:
+            times[query.process, query.sample_id] = token_ns
     return times
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
+from ..contract import FURTHER_TOKEN, ONCE_AN_ANSWER
 from ..metrics import Counts
 from .from_json import from_json
 
@@ -203,6 +204,23 @@ class QueryRecord:
     def without_preprocess_ns(self) -> int:
         """The end-to-end time without preprocessing, in nanoseconds; of a query that `is_timed`."""
         return (self.latency_ns or 0) - self.stage_ns("preprocess")
+
+    @property
+    def further_token_ns(self) -> int | None:
+        """The time of one further token of a generated answer, in nanoseconds.
+
+        It is the language model's time without what it does once for the answer, divided by the
+        number of tokens after the first. None where no such token was generated. Of a batch, it is
+        the query's share, and the tokens are those of the batch's longest answer.
+        """
+        further_tokens = self.regions.get(FURTHER_TOKEN)
+        if further_tokens is None:
+            return None
+        generating_ns = self.stage_ns("llm")
+        for name in ONCE_AN_ANSWER:
+            if name in self.regions:
+                generating_ns -= self.regions[name].exclusive_ns
+        return generating_ns // further_tokens.calls
 
 
 def counts_from_json(line: Mapping[str, Any]) -> Counts:

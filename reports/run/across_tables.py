@@ -97,6 +97,10 @@ def _time_rows(across: Across) -> Iterator[Row]:
             for case in (across.reference, across.candidate):
                 row.append(_stage_time(case, stage, comparison.stages_synchronised))
             yield [*row, formatting.ratio_with_interval(comparison.stages[stage])]
+    if any(time.further_token_ms is not None for time in times):
+        values = [formatting.milliseconds(time.further_token_ms) for time in times]
+        ratio = formatting.ratio_with_interval(comparison.further_token)
+        yield [verdict_words.further_token(sizes), *values, ratio]
 
 
 def _stage_time(case: Case, stage: str, synchronised: bool) -> str:

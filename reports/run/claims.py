@@ -29,6 +29,7 @@ from ..throughput import THROUGHPUT, throughput_ratio
 from ..times import (
     END_TO_END,
     PREPROCESS,
+    TOKEN,
     WITHOUT_PREPROCESS,
     Times,
     end_to_end_times,
@@ -198,6 +199,17 @@ def _stage(stage: str, claim: StatedClaim, run: Run) -> Finding:
     finding = _of_time(ratios.get(of_stage(stage), NO_RATIO))
     about = _joined(_in_batches(reference, candidate), how, _widened_by(twins))
     return replace(finding, about=about)
+
+
+def _token(claim: StatedClaim, run: Run) -> Finding:
+    """Return the ratio of the time of a further token, of two cases that generated answers."""
+    reference, candidate = _timed_cases(claim, run)
+    twins = _twins_in_their_group(reference, candidate, run)
+    ratio = _time_ratios(reference, candidate, twins).get(TOKEN)
+    if ratio is None:
+        raise NotMeasured("it takes two cases that generated answers of at least two tokens")
+    about = _joined(_in_batches(reference, candidate), _widened_by(twins))
+    return replace(_of_time(ratio), about=about)
 
 
 def _time_ratios(
@@ -399,6 +411,7 @@ def _answered(fit: FitRecord, case: CaseRecords, run: Run) -> str:
 QUANTITIES: Mapping[str, Quantity] = {
     END_TO_END: Quantity("ratio", _end_to_end),
     **{of_stage(stage): Quantity("ratio", partial(_stage, stage)) for stage in STAGES},
+    TOKEN: Quantity("ratio", _token),
     THROUGHPUT: Quantity("ratio", _throughput),
     ENERGY: Quantity("ratio", _energy),
     "memory.peak": Quantity("ratio", _peak),

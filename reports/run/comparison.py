@@ -24,7 +24,7 @@ from ..quality import in_both, no_points, points
 from ..ratios import TimeRatio, memory_ratio, no_ratio, time_differences, time_ratio, time_ratios
 from ..schema_base import NO_RATIO, Points, Ratio, Twin
 from ..throughput import THROUGHPUT, throughput_ratio
-from ..times import END_TO_END, WITHOUT_PREPROCESS, of_stage, were_synchronised
+from ..times import END_TO_END, TOKEN, WITHOUT_PREPROCESS, of_stage, were_synchronised
 from ..twins import NO_TWINS, no_narrower, twin_from
 from .schema import BothAnswered, Case, CaseGroup, Comparison, Joint
 
@@ -167,6 +167,7 @@ def compare_sides(
         time_verdict=ratio_verdict(times[END_TO_END], TIME_THRESHOLD),
         without_preprocess=times.get(WITHOUT_PREPROCESS, NO_RATIO),
         stages=stages,
+        further_token=times.get(TOKEN, NO_RATIO),
         stages_synchronised=were_synchronised([before, after]),
         memory_definition="growth" if by_resident_set(before.memory) else "peak",
         peak_memory=methods.memory(before.memory, after.memory, False),

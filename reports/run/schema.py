@@ -135,6 +135,11 @@ class Comparison(Strict):
         description="Of the time of a query less its preprocessing; null where there is none.",
     )
     stages: dict[str, Ratio] = Field(description="By stage that both cases have.")
+    further_token: Ratio = Field(
+        default=NO_RATIO,
+        description="Of time.further_token_ms, always of the timed rounds; null where a side "
+        "generated no such token.",
+    )
     stages_synchronised: bool = Field(
         default=False,
         description="Whether `stages` is of the pass that waits for the GPU at each stage's end.",

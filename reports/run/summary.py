@@ -33,7 +33,7 @@ from ..schema_base import (
     WarmUpTimes,
 )
 from ..throughput import queries_per_second, throughput_over_processes, waiting_share
-from ..times import PREPROCESS, end_to_end_times
+from ..times import PREPROCESS, end_to_end_times, token_times
 from ..trivial_baselines import against_trivial_baselines
 from .attribution import attribute
 from .claims import claim_result
@@ -241,6 +241,8 @@ def _time(records: CaseRecords, passes: Mapping[str, StagePasses]) -> Time:
     regions = {}
     for name in _regions(timed):
         regions[name] = _region_medians(name, timed)
+    further_tokens = token_times(timed)
+    further_tokens_ms = [token_ns / 1e6 for token_ns in further_tokens.values()]
     return Time(
         clock=records.entry.clock,
         batch=batch,
@@ -254,6 +256,8 @@ def _time(records: CaseRecords, passes: Mapping[str, StagePasses]) -> Time:
         waiting_share=waiting_share(timed),
         without_preprocess_ms=_median(without_preprocess_ms),
         host_ms=_median(host_times_ms),
+        further_token_ms=_median(further_tokens_ms),
+        further_token_over_processes=time_over_processes(further_tokens),
         # Percentiles need independent samples: repetitions of a query in other processes are not,
         # and neither are the queries of a batch, which share its time.
         percentiles_ms=percentiles(latencies_ms, queries // batch) if timed else {},

@@ -160,6 +160,9 @@ def _time_rows(columns: Sequence[Column], summary: Summary) -> list[Row]:
         if any(stage in time.stages for time in times):
             cells = [_stage_time(case, comparison, stage) for case, comparison in columns]
             rows.append([stage, *cells])
+    if any(time.further_token_ms is not None for time in times):
+        label = verdict_words.further_token(summary.batches)
+        rows.append(_row(label, _further_token, columns))
     unattributed = [formatting.milliseconds(time.unattributed_ms) for time in times]
     rows.append(["unattributed", *unattributed])
     return rows
@@ -196,6 +199,11 @@ def _stage_time(case: Case, comparison: Comparison | None, stage: str) -> str:
         if time.runs_ahead:
             text += f"; {formatting.milliseconds(time.synchronised_ms)} waited for"
     return _with_ratio(text, comparison.stages.get(stage) if comparison else None)
+
+
+def _further_token(case: Case, comparison: Comparison | None) -> str:
+    time = formatting.milliseconds(case.time.further_token_ms)
+    return _with_ratio(time, comparison.further_token if comparison else None)
 
 
 def _energy_rows(columns: Sequence[Column], summary: Summary) -> list[Row]:
@@ -316,6 +324,12 @@ def _footnotes(summary: Summary) -> Iterator[str]:
             "The ratio of a stage is from the pass that waits for the GPU at the end of each "
             "stage. The end-to-end ratio is from the timed rounds, which never wait inside a "
             "query. Where the two times of a stage differ by more than 10 %, both are shown."
+        )
+    if any(case.time.further_token_ms is not None for case in summary.cases):
+        yield (
+            "A further token is a token of a generated answer after the first. Its time is that of "
+            "`llm` in the timed rounds, without the prompt and the projection of [SEG], divided by "
+            "the number of these tokens."
         )
     yield from _twin_notes(summary)
     if any(comparison.memory_definition == "growth" for comparison in comparisons):

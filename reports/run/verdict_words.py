@@ -70,6 +70,15 @@ def kind_of_time(sizes: Collection[int]) -> str:
     return f"time per query {batches}" if batches else "time of a query"
 
 
+def further_token(sizes: Collection[int]) -> str:
+    """Return the label of the time of a further token; in batches it is a query's share.
+
+    Args:
+        sizes: how many queries each case evaluated at once.
+    """
+    return "a further token, per query (ms)" if in_batches(sizes) else "a further token (ms)"
+
+
 def time_with_verdict(comparison: Comparison) -> str:
     """Return the ratio of the end-to-end times with its verdict: ``0.78x [0.72, 0.86]: faster``.
 

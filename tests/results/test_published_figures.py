@@ -37,6 +37,7 @@ from published import (
 from scipy import stats
 
 from lisabench.harness.statistics.verdicts import claim_verdict
+from lisabench.reports import formatting
 from lisabench.reports.run.claims_table import measured
 from lisabench.reports.run.schema import ClaimResult
 
@@ -515,6 +516,36 @@ def test_ratios_that_no_twin_widens_come_out_by_numpy_alone(
     )
     quantity = "time.end_to_end" if without == "none" else "time.without_preprocess"
     assert time_of(run, candidate, quantity) == expected
+
+
+def further_tokens_ms(name: str) -> dict[tuple[int, str], float]:
+    """Return a case's milliseconds of a further token in `h200`, from the lines of its journal."""
+    times_ms = {}
+    for line in published.raw_records("h200").samples:
+        if line["case"] == name and line["latency_ns"]:
+            # The published answers have 16 tokens: the prompt gives the first, and 15 follow.
+            assert line["answer_tokens"] == 16
+            regions = line["regions"]
+            parts_ns = [regions[part]["exclusive_ns"] for part in ("llm", "llm.head", "llm.decode")]
+            times_ms[line["process"], line["sample_id"]] = sum(parts_ns) / 15 / 1e6
+    return times_ms
+
+
+@pytest.mark.parametrize(("group", "of_dual"), [("cached", "23.1"), ("upstream", "31.4")])
+def test_a_further_token_of_generated_answers_comes_out_by_numpy_alone(group, of_dual) -> None:
+    reference = further_tokens_ms(f"dual-{group}")
+    for model in ("dual", "clip", "sam", "dual-nf4", "clip-nf4", "sam-nf4"):
+        name = f"{model}-{group}"
+        times_ms = further_tokens_ms(name)
+        found_ms = case("h200", name).time.further_token_ms
+        expected_ms = np.median(list(times_ms.values()))
+        assert found_ms == pytest.approx(expected_ms, rel=1e-6, abs=0)
+        if model == "dual":
+            assert f"{found_ms:.1f}" == of_dual
+            continue
+        ratio = published.comparison("h200", name).further_token
+        expected = independent_ratio(reference, times_ms)
+        assert formatting.ratio_with_interval(ratio) == expected
 
 
 def test_the_interaction_in_milliseconds_comes_out_by_numpy_alone() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from lisas import Regions, decoded, lisa, noise, predict
 
+from lisabench.harness.contract import FURTHER_TOKEN, ONCE_AN_ANSWER
 from lisabench.harness.errors import UsageError
 from lisabench.models.adapters.lisa_stages import Lisa
 from lisabench.models.lisa.generation import scripted_answer
@@ -169,6 +170,9 @@ def test_the_ledger_counts_one_prefill_and_one_pass_for_every_further_token(kv_c
         "llm.decode": 5,
         "llm.projection": 1,
     }
+    # By these names the report finds what a further token costs.
+    assert calls[FURTHER_TOKEN] == 5
+    assert set(ONCE_AN_ANSWER) < calls.keys()
 
 
 @pytest.mark.parametrize(
