@@ -39,7 +39,7 @@ works with.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -49,7 +49,7 @@ from .claim import Claim
 # Keys of a case that are none of its adapter's settings.
 ADAPTER = "adapter"
 BATCH = "batch"
-AUTO = "auto"  # a batch that the run chooses itself
+AUTO: Final = "auto"  # a batch that the run chooses itself
 ENCODER_BATCH = "encoder_batch"  # an adapter that has this setting can encode fewer images at once
 
 Batch = Annotated[int, Field(gt=0)] | Literal["auto"]

@@ -8,6 +8,7 @@ import math
 import multiprocessing
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -60,29 +61,43 @@ class AheadDecoder:
     def samples(self, positions: Sequence[int]) -> Iterator[Sample]:
         """Yield the samples at some positions, with their images.
 
-        The workers begin at once, and not before.
+        All but the images is read before this returns. The workers begin then, and not before.
 
         Raises:
             DataError: an image or annotation cannot be read.
         """
+        decoded: list[np.ndarray] = []
+        samples = []
+        for number, position in enumerate(positions):
+            if self._loader is None:
+                sample = self._samples[position]
+            else:
+                sample = self._samples.with_pixels(position, partial(decoded.__getitem__, number))
+            _ = sample.image_id  # a hash of the file, which a model may need
+            samples.append(sample)
         if self._loader is None:
-            return self._decoded_here(positions)
+            return _decoded_here(samples)
         self._positions[:] = positions
-        return self._decoded_ahead(positions, iter(self._loader))
-
-    def _decoded_here(self, positions: Sequence[int]) -> Iterator[Sample]:
-        for position in positions:
-            sample = self._samples[position]
-            _ = sample.image  # reading it is the decoding
-            yield sample
-
-    def _decoded_ahead(self, positions: Sequence[int], images: Iterator[Any]) -> Iterator[Sample]:
-        for position, image_HW3 in zip(positions, images, strict=True):
-            yield self._samples.with_image(position, image_HW3.numpy())
+        return _decoded_ahead(samples, iter(self._loader), decoded)
 
     def close(self) -> None:
         """End the worker processes."""
         self._loader = None
+
+
+def _decoded_here(samples: Sequence[Sample]) -> Iterator[Sample]:
+    for sample in samples:
+        _ = sample.image  # reading it is the decoding
+        yield sample
+
+
+def _decoded_ahead(
+    samples: Sequence[Sample], images: Iterator[Any], decoded: list[np.ndarray]
+) -> Iterator[Sample]:
+    """Yield the samples, each when its image has come; `decoded` is where it reads the image."""
+    for sample, image_HW3 in zip(samples, images, strict=True):
+        decoded.append(image_HW3.numpy())
+        yield sample
 
 
 class _Images:

@@ -7,7 +7,7 @@ commit 3cb2d43.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, islice
@@ -25,6 +25,8 @@ from .raster import draw_polygon
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 USUAL_SPLITS = ("train", "val", "test")
 TEXTS = ("first", "all")
+
+Pixels = Callable[[], np.ndarray]  # reads an image
 
 
 def draw_mask(annotation: dict[str, Any], height: int, width: int) -> np.ndarray:
@@ -147,13 +149,11 @@ class _Pair:
 
     path: Path
     annotation: dict[str, Any]
-    decoded_HW3: np.ndarray | None = None  # what another process has read from the file
+    read: Pixels | None = None  # in place of reading the file
 
     @cached_property
     def pixels(self) -> np.ndarray:
-        if self.decoded_HW3 is not None:
-            return self.decoded_HW3
-        return read_image(self.path)
+        return read_image(self.path) if self.read is None else self.read()
 
     def image(self) -> np.ndarray:
         return self.pixels
@@ -227,17 +227,17 @@ class ReasonSeg(Sequence[Sample]):
             return self._kept[position]
         return _read_sample(self._query_files[position])
 
-    def with_image(self, position: int, image_HW3: np.ndarray) -> Sample:
-        """Return a sample whose image another process has decoded.
+    def with_pixels(self, position: int, read: Pixels) -> Sample:
+        """Return a sample whose image is not read from its file.
 
         Args:
             position: of the query.
-            image_HW3: its image, uint8 [H, W, 3], RGB.
+            read: returns its image, uint8 [H, W, 3], RGB, such as one that another process decoded.
 
         Raises:
             DataError: the JSON is broken.
         """
-        return _read_sample(self._query_files[position], image_HW3)
+        return _read_sample(self._query_files[position], read)
 
     def read_ahead(self, at_most_bytes: int, at_most_queries: int | None = None) -> None:
         """Read the first queries whole and keep them: as many as fit into so many bytes.
@@ -318,9 +318,9 @@ def _every_wording(images: list[Path]) -> Iterator[_QueryFile]:
             yield _QueryFile(image, number)
 
 
-def _read_sample(query_file: _QueryFile, decoded_HW3: np.ndarray | None = None) -> Sample:
+def _read_sample(query_file: _QueryFile, read: Pixels | None = None) -> Sample:
     annotation = read_annotation(query_file.annotation)
-    pair = _Pair(query_file.image, annotation, decoded_HW3)
+    pair = _Pair(query_file.image, annotation, read)
     form = "sentence" if annotation["is_sentence"] else "phrase"
     return Sample(
         id=query_file.id,

@@ -64,9 +64,18 @@ def test_the_processes_live_from_block_to_block_and_end_when_closed(samples):
     assert workers().isdisjoint(started)
 
 
-def test_a_sample_with_an_image_reads_no_file_again(samples, monkeypatch):
+def test_only_the_images_are_read_when_they_are_needed(decoder, samples, monkeypatch):
+    """So the wait for them is the decoding and nothing else."""
+    expected = [samples[position].image_id for position in range(4)]
+    in_order = decoder.samples(range(4))
+    monkeypatch.setattr("lisabench.datasets.reasonseg.read_annotation", None)
+    monkeypatch.setattr("lisabench.datasets.reasonseg.image_hash", None)
+    assert [sample.image_id for sample in in_order] == expected
+
+
+def test_a_sample_with_other_pixels_reads_no_image_file(samples, monkeypatch):
     image_HW3 = samples[0].image
-    sample = samples.with_image(0, image_HW3)
+    sample = samples.with_pixels(0, lambda: image_HW3)
     monkeypatch.setattr("lisabench.datasets.reasonseg.read_image", None)
     assert sample.image is image_HW3
     assert sample.target_HW.shape == image_HW3.shape[:2]

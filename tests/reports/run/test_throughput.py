@@ -133,6 +133,17 @@ def test_a_twin_widens_the_interval_of_throughput_too(tmp_path):
             assert math.log(ratio.high / ratio.low) / 2 >= least * (1 - 1e-9)
 
 
+def test_the_energy_of_each_query_is_shown_with_its_ratio(throughput):
+    def with_energy(line):
+        return line | {"energy_mj": 3000.0 if line["case"] == "sam" else 2000.0}
+
+    edit_lines(throughput / "samples.jsonl", with_energy)
+    page = write_report(throughput).read_text()
+    of_dual, of_sam = cells(page, "**Energy per query (J, mean, whole GPU)**")
+    assert of_dual == "2.00"
+    assert of_sam.replace("*", "").startswith("3.00 (1.50x")
+
+
 def test_queries_per_second_stand_below_the_time_with_their_ratio(throughput):
     summary = summarise(read_run(throughput))
     page = write_report(throughput).read_text()
