@@ -63,6 +63,9 @@ def _result(comparison: Comparison) -> str:
     """Return a candidate's time, memory and quality, and the bounds that hold together."""
     time = verdict_words.emphasised(verdict_words.time_clause(comparison), comparison)
     clauses = [time]
+    if comparison.throughput.ratio is not None:
+        ratio = formatting.ratio_with_interval(comparison.throughput)
+        clauses.append(f"it answers {ratio} as many queries per second")
     if comparison.peak_memory.ratio is not None:
         kind = verdict_words.memory_kind(comparison)
         clauses.append(f"its {kind} is {verdict_words.memory_ratios(comparison)}")

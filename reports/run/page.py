@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ...harness.records.journal import RUN
-from ...harness.records.manifest import Manifest
+from ...harness.records.manifest import Manifest, RunPlan
 from ...harness.records.run import Run, read_run
 from .. import formatting, markdown
 from ..pages import INSTRUMENTS, REPORT, SUMMARY, write_page
@@ -53,10 +53,6 @@ ROOFLINE = (
     "The least time is the larger of two: its operations at the measured rate of matrix products, "
     "and its weights at the measured bandwidth. `GPU at work` is the GPU's share of a query's "
     "time, from the profiler."
-)
-BATCHES_DIFFER = (
-    "Cases differ in it: each has the number in its row `batch`, and all of them time the same "
-    "queries. The time of a query is then that of a larger batch divided by more."
 )
 BATCHES_TRIED = (
     "The batch of these cases is `auto`: each was tried with some batches before everything else. "
@@ -254,14 +250,7 @@ def _plan(manifest: Manifest, models: Sequence[Case]) -> str:
     if plan.scenario == "throughput":
         units = "batches"
         memory_queries = f"whole batches of at least {plan.memory_queries} queries"
-        sizes = sorted({case.time.batch for case in models})
-        at_once = formatting.listed([str(size) for size in sizes])
-        sentences.append(
-            f"Throughput: {at_once} queries are evaluated at once, and the time and the energy "
-            "of each are its share of them. Peak memory is that of a whole batch."
-        )
-        if len(sizes) > 1:
-            sentences.append(BATCHES_DIFFER)
+        sentences += _throughput(plan, models)
     if plan.warmup:
         sentences.append(f"Each process is warmed up with up to {plan.warmup} further {units}.")
     if plan.memory_processes:
@@ -271,6 +260,28 @@ def _plan(manifest: Manifest, models: Sequence[Case]) -> str:
             f"{memory_queries} in each."
         )
     return " ".join(sentences)
+
+
+def _throughput(plan: RunPlan, models: Sequence[Case]) -> Iterator[str]:
+    """Yield how throughput was measured, a sentence at a time."""
+    sizes = sorted({case.time.batch for case in models})
+    at_once = formatting.listed([str(size) for size in sizes])
+    yield (
+        f"Throughput: {at_once} queries are evaluated at once, and the time and the energy of each "
+        "are its share of them. Peak memory is that of a whole batch."
+    )
+    if len(sizes) > 1:
+        yield (
+            "Cases have batches of different sizes (the row `batch`); all of them time the same "
+            "queries."
+        )
+    decoded = "before each batch"
+    if plan.decode_workers:
+        decoded = f"by other processes ({plan.decode_workers} for a case) while the model works"
+    yield (
+        f"Images are decoded {decoded}. The model's waits for them are counted in queries per "
+        "second, and in no time of a query."
+    )
 
 
 def _quality_method(summary: Summary) -> Iterator[str]:

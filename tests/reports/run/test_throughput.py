@@ -167,6 +167,18 @@ def test_the_report_begins_with_what_was_measured(throughput):
     assert "throughput was measured, in batches of 8 queries," in first_sentence
     assert "8 queries are evaluated at once" in page
     assert "first batch (ms)" in page
+    ratio = formatting.ratio_with_interval(
+        summarise(read_run(throughput)).comparison("sam").throughput
+    )
+    assert f"it answers {ratio} as many queries per second" in page.split("## ")[0]
+    assert "Images are decoded before each batch." in page
+
+
+def test_the_report_says_how_many_processes_decode(throughput):
+    plan = json.loads((throughput / "run.json").read_text())["plan"]
+    edit_run(throughput, plan=plan | {"decode_workers": 3})
+    page = write_report(throughput).read_text()
+    assert "Images are decoded by other processes (3 for a case)" in page
 
 
 def test_a_run_of_single_queries_says_nothing_of_throughput(latency):
