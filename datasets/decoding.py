@@ -61,7 +61,8 @@ class AheadDecoder:
     def samples(self, positions: Sequence[int]) -> Iterator[Sample]:
         """Yield the samples at some positions, with their images.
 
-        All but the images is read before this returns. The workers begin then, and not before.
+        All but the images is read before this returns. The workers begin when the first sample is
+        taken, and not before.
 
         Raises:
             DataError: an image or annotation cannot be read.
@@ -78,7 +79,15 @@ class AheadDecoder:
         if self._loader is None:
             return _decoded_here(samples)
         self._positions[:] = positions
-        return _decoded_ahead(samples, iter(self._loader), decoded)
+        return self._decoded_ahead(samples, decoded)
+
+    def _decoded_ahead(
+        self, samples: Sequence[Sample], decoded: list[np.ndarray]
+    ) -> Iterator[Sample]:
+        """Yield the samples, each when its image has come. They read it from `decoded`."""
+        for sample, image_HW3 in zip(samples, self._loader, strict=True):
+            decoded.append(image_HW3.numpy())
+            yield sample
 
     def close(self) -> None:
         """End the worker processes."""
@@ -88,15 +97,6 @@ class AheadDecoder:
 def _decoded_here(samples: Sequence[Sample]) -> Iterator[Sample]:
     for sample in samples:
         _ = sample.image  # reading it is the decoding
-        yield sample
-
-
-def _decoded_ahead(
-    samples: Sequence[Sample], images: Iterator[Any], decoded: list[np.ndarray]
-) -> Iterator[Sample]:
-    """Yield the samples, each when its image has come; `decoded` is where it reads the image."""
-    for sample, image_HW3 in zip(samples, images, strict=True):
-        decoded.append(image_HW3.numpy())
         yield sample
 
 

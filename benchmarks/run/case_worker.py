@@ -105,13 +105,15 @@ class CaseWorker:
             self._noise_watch = noise.Watch(self.device, has_helpers)
         kept = self.settings.kept_masks
         lines = []
-        self._noise_watch.begin()
         if self._decoder is None:
+            self._noise_watch.begin()
             for samples in self._batches(positions):
                 lines += measure.measure_batch(self.adapter, samples, self.probe, kept)
             conditions = self._noise_watch.end(len(lines))
         else:
-            timed = self._time_throughput(positions, self._decoder)
+            samples_in_order = self._decoder.samples(positions)
+            self._noise_watch.begin()
+            timed = self._time_throughput(samples_in_order, len(positions))
             conditions = self._noise_watch.end(len(positions))
             # After the whole block: while masks are scored, images would be decoded for free.
             for batch in timed:
@@ -124,15 +126,14 @@ class CaseWorker:
         return plain(complete)
 
     def _time_throughput(
-        self, positions: Sequence[int], decoder: AheadDecoder
+        self, samples_in_order: Iterator[Sample], queries: int
     ) -> list[measure.TimedBatch]:
         """Time the batches of a block, one after the other, with the wait for their images.
 
         At the beginning of a block no image is decoded, so its first batch waits longest.
         """
         batches = []
-        samples_in_order = decoder.samples(positions)
-        for _ in schedule.blocks(len(positions), self.settings.batch):
+        for _ in schedule.blocks(queries, self.settings.batch):
             start = self._wait_clock.mark()
             samples = list(islice(samples_in_order, self.settings.batch))
             data_wait_ns = self._wait_clock.span_ns(start, self._wait_clock.mark())

@@ -90,13 +90,13 @@ class RunContext:
         """
         case = self.suite.case(case_name)
         plan = self.suite.plan
-        batch, config, decode_workers = self.manifest.batch_of(case_name), case.config, None
+        config = case.config
         encoder_batch = self.manifest.encoder_batch_of(case_name)
         if encoder_batch is not None:
             config = replace(config, encoder_batch=encoder_batch)
+        batch = self.manifest.batch_of(case_name)
         # While a batch is being chosen, images are decoded before they are needed.
-        if batch is not None:
-            decode_workers = self.manifest.decode_workers
+        decode_workers = None if batch is None else self.manifest.decode_workers
         if plan.save_masks:
             kept_masks = ALL_MASKS
         elif process == 0:
