@@ -6,7 +6,7 @@ per second is chosen, or a smaller one that is almost as fast: it takes less mem
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ...harness.records.manifest import BatchTrial
 from ..suite import ENCODER_BATCH
@@ -33,9 +33,7 @@ def choose_batch(run: RunContext, case: str) -> None:
     """Choose the batch of a case and note it with its trials; nothing if it is noted already."""
     if run.manifest.batch_of(case) is None:
         trials = list(_trials(run, case))
-        # 0, not None: the adapter has the setting, and the suite leaves it open.
-        splits_images = getattr(run.suite.case(case).config, ENCODER_BATCH, None) == 0
-        choice = chosen(trials, splits_images)
+        choice = chosen(trials, _splits_images(run.suite.case(case).config))
         run.manifest.notes(case).chose_batch(choice.batch, choice.encoder_batch, trials)
     run.steps.advance(1, f"batch of {case}")
 
@@ -52,6 +50,13 @@ def _trials(run: RunContext, case: str) -> Iterator[BatchTrial]:
             yield trial
             if trial.status != "ok":
                 return
+
+
+def _splits_images(config: Any) -> bool:
+    """Return whether the adapter can encode fewer images at once, and the suite leaves it open."""
+    is_open = getattr(config, ENCODER_BATCH, None) == 0
+    encodes_each_alone = getattr(config, "reuse", "off") == "on"
+    return is_open and not encodes_each_alone
 
 
 def chosen(trials: Sequence[BatchTrial], splits_images: bool) -> Choice:

@@ -93,12 +93,11 @@ def _measure_turns(
             timed_case.warm_up(run.suite.plan.warmup if is_model else 0, core)
 
     names, block_size = list(timed_cases), run.suite.plan.block
-    # First, since the last timed query of a round makes it complete; see `Journal.add_passes`.
     batch_of = {name: run.manifest.batch_of(name) or 1 for name in names}
-    # Of every case the same queries, in whole batches.
-    queries = schedule.in_whole_batches(
-        SYNCHRONISED_QUERIES, math.lcm(*batch_of.values()), run.queries.timed
-    )
+    # Of every case the same queries, in whole batches. They come first, since the last timed query
+    # of a round makes it complete; see `Journal.add_passes`.
+    common_batch = math.lcm(*batch_of.values())
+    queries = schedule.in_whole_batches(SYNCHRONISED_QUERIES, common_batch, run.queries.timed)
     for _, positions, case in schedule.blocks_in_turn(names, process, block_size, queries):
         with run.lockstep.turn():
             place = run.place(case, process)

@@ -195,6 +195,19 @@ def test_images_are_never_encoded_in_larger_batches_than_there_are_queries():
     assert chosen(times, splits_images=True) == Choice(1, 0)
 
 
+@pytest.mark.parametrize(
+    ("config", "splits"),
+    [
+        (LisaConfig(), True),
+        (LisaConfig(encoder_batch=2), False),
+        (LisaConfig(reuse="on"), False),
+        (FakeCase(), False),
+    ],
+)
+def test_images_are_split_only_where_the_suite_leaves_that_open(config, splits):
+    assert batch_search._splits_images(config) is splits
+
+
 def test_a_failed_batch_is_not_chosen():
     failed = BatchTrial(4, "oom", reason="out of memory")
     assert chosen([*trials((4.0, 6.0), (2.0, 3.0)), failed], splits_images=False) == Choice(2, None)
