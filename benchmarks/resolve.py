@@ -9,7 +9,7 @@ from ..harness.errors import UsageError
 from ..harness.records.manifest import Group
 from ..models import registry
 from .resolved_suite import ResolvedCase, ResolvedSuite
-from .suite import ADAPTER, AUTO, BATCH, Batch, Plan, Suite
+from .suite import ADAPTER, BATCH, Batch, Plan, Suite, as_batch
 
 
 def resolve(suite: Suite) -> ResolvedSuite:
@@ -87,13 +87,10 @@ def _resolved_baseline(name: str, given: Mapping[str, Any]) -> ResolvedCase:
 
 def _batch_of(name: str, given: Mapping[str, Any], plan: Plan) -> Batch:
     """Return how many queries of a case are timed at once: its own batch, or that of the plan."""
-    batch = given.get(BATCH, plan.batch)
-    is_number = isinstance(batch, int) and not isinstance(batch, bool)
-    if batch != AUTO and not (is_number and batch >= 1):
-        raise UsageError(
-            f"case {name!r} has batch {batch!r}; expected a number of queries from 1, or {AUTO}"
-        )
-    return batch
+    try:
+        return as_batch(given.get(BATCH, plan.batch))
+    except ValueError as error:
+        raise UsageError(f"case {name!r}: {error}") from error
 
 
 def _adapter_of(name: str, given: Mapping[str, Any]) -> str:

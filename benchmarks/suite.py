@@ -52,7 +52,19 @@ BATCH = "batch"
 AUTO: Final = "auto"  # a batch that the run chooses itself
 ENCODER_BATCH = "encoder_batch"  # an adapter that has this setting can encode fewer images at once
 
-Batch = Annotated[int, Field(gt=0)] | Literal["auto"]
+Batch = int | Literal["auto"]
+
+
+def as_batch(value: Any) -> Batch:
+    """Return a value that is a number of queries, or ``auto``.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if value == AUTO or (is_number and value >= 1):
+        return value
+    raise ValueError(f"batch is {value!r}; expected a number of queries from 1, or {AUTO}")
 
 
 class Strict(BaseModel):
@@ -97,7 +109,7 @@ class Plan(Strict):
         default="latency",
         description="whether queries are timed one at a time, or as many as get through",
     )
-    batch: Batch = Field(
+    batch: Annotated[Batch, BeforeValidator(as_batch)] = Field(
         default=1,
         description="queries that the timed rounds evaluate at once, where a case has no batch; "
         "auto: chosen before by trials",

@@ -1,10 +1,11 @@
 """Decode the images of a data set ahead, in processes of their own, while a model works.
 
 They are the worker processes of a PyTorch `DataLoader`. They only read files: no worker touches a
-GPU. An image comes back through shared memory, so that the model's process does not copy it.
+GPU. A worker writes an image where the model's process reads it, so that it is not sent.
 """
 
 import math
+import mmap
 import multiprocessing
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,10 @@ from ..harness.contract import Sample
 from .reasonseg import ReasonSeg
 
 LEAST_AHEAD = 2  # images for each worker, PyTorch's own default
+PLACE_BYTES = 16 << 20  # of an image: over five million pixels; a larger one is sent
+
+Shape = tuple[int, ...]
+Task = tuple[int, int]  # number of the query in its block, and position in the data
 
 
 class AheadDecoder:
@@ -30,30 +35,36 @@ class AheadDecoder:
         samples: the data.
         workers: how many processes decode; 0: each image is decoded when it is needed.
         batch: how many images are needed at once: so many are decoded ahead, or a few more.
+        block: how many samples are taken in a row, at most. Their images stay until the next block.
     """
 
-    def __init__(self, samples: ReasonSeg, workers: int, batch: int) -> None:
+    def __init__(self, samples: ReasonSeg, workers: int, batch: int, block: int) -> None:
         self._samples = samples
-        self._positions: list[int] = []  # of the block; the loader reads it at its start
+        self._tasks: list[Task] = []  # of the block; the loader reads them at its start
         self._loader: Any = None
+        self._shared: _SharedImages | None = None
         if workers > 0:
-            self._loader = self._started_loader(workers, batch)
+            can_fork = sys.platform == "linux"
+            if can_fork:
+                self._shared = _SharedImages(block)
+            self._loader = self._started_loader(workers, batch, "fork" if can_fork else None)
 
-    def _started_loader(self, workers: int, batch: int) -> Any:
-        # Imported here: a fake model that measures without workers needs no torch.
+    def _started_loader(self, workers: int, batch: int, start_method: str | None) -> Any:
+        # Imported here: a fake model that is measured without workers needs no torch.
         from torch.utils.data import DataLoader
 
         # A daemonic process must not start any. This one ends its workers itself, in `close`; if
         # it is killed, they notice within seconds.
         multiprocessing.current_process().daemon = False
         loader = DataLoader(
-            _Images(self._samples),  # pyright: ignore[reportArgumentType]
+            _Images(self._samples, self._shared),  # pyright: ignore[reportArgumentType]
             batch_size=None,  # each image is a task of its own, so that a batch is shared out
-            sampler=self._positions,
+            sampler=self._tasks,
+            collate_fn=_as_it_is,
             num_workers=workers,
             prefetch_factor=max(LEAST_AHEAD, math.ceil(batch / workers)),
             persistent_workers=True,
-            multiprocessing_context="fork" if sys.platform == "linux" else None,
+            multiprocessing_context=start_method,
         )
         iter(loader)  # starts the workers; there is nothing to decode yet
         return loader
@@ -78,16 +89,19 @@ class AheadDecoder:
             samples.append(sample)
         if self._loader is None:
             return _decoded_here(samples)
-        self._positions[:] = positions
+        self._tasks[:] = enumerate(positions)
         return self._decoded_ahead(samples, decoded)
 
     def _decoded_ahead(
         self, samples: Sequence[Sample], decoded: list[np.ndarray]
     ) -> Iterator[Sample]:
         """Yield the samples, each when its image has come. They read it from `decoded`."""
-        for sample, image_HW3 in zip(samples, self._loader, strict=True):
-            decoded.append(image_HW3.numpy())
-            yield sample
+        for number, received in enumerate(self._loader):
+            image_HW3 = received
+            if self._shared is not None and isinstance(received, tuple):
+                image_HW3 = self._shared.image(number, received)
+            decoded.append(image_HW3)
+            yield samples[number]
 
     def close(self) -> None:
         """End the worker processes."""
@@ -100,12 +114,38 @@ def _decoded_here(samples: Sequence[Sample]) -> Iterator[Sample]:
         yield sample
 
 
+class _SharedImages:
+    """Memory for the images of a block, which forked processes share.
+
+    It is anonymous memory and not PyTorch's, which lies in ``/dev/shm``: a container often has
+    64 MB there. Pages are taken when an image is first written.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._memory = mmap.mmap(-1, count * PLACE_BYTES)
+
+    def image(self, number: int, shape: Shape) -> np.ndarray:
+        """Return the image at a place of the block, uint8, to read it or to write it."""
+        return np.ndarray(shape, np.uint8, self._memory, number * PLACE_BYTES)
+
+
 class _Images:
-    """The images of a data set, as PyTorch's loader asks for them."""
+    """The images of a data set, as PyTorch's loader asks its workers for them."""
 
-    def __init__(self, samples: ReasonSeg) -> None:
+    def __init__(self, samples: ReasonSeg, shared: _SharedImages | None) -> None:
         self._samples = samples
+        self._shared = shared
 
-    def __getitem__(self, position: int) -> np.ndarray:
-        # The loader makes a tensor of it, which the other process shares.
-        return self._samples[position].image
+    def __getitem__(self, task: Task) -> np.ndarray | Shape:
+        """Write an image to its place and return its shape, or return it if it has no place."""
+        number, position = task
+        image_HW3 = self._samples[position].image
+        if self._shared is None or image_HW3.nbytes > PLACE_BYTES:
+            return image_HW3
+        self._shared.image(number, image_HW3.shape)[:] = image_HW3
+        return image_HW3.shape
+
+
+def _as_it_is(received: Any) -> Any:
+    """Return what a worker returned: the loader would make tensors of arrays."""
+    return received

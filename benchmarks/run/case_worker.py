@@ -71,7 +71,8 @@ class CaseWorker:
         is_virtual = _is_virtual(self.settings.config)
         if is_virtual:
             workers = 0  # decoding takes no simulated time
-        self._decoder = AheadDecoder(self.samples, workers, self.settings.batch)
+        settings = self.settings
+        self._decoder = AheadDecoder(self.samples, workers, settings.batch, settings.block)
         self._wait_clock: Clock = VirtualClock() if is_virtual else HostClock()
 
     def warm_up(self, at_most: int, core: int | None = None) -> WarmedUpCase:

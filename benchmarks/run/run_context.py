@@ -112,6 +112,7 @@ class RunContext:
             gpu_memory=gpu_memory or plan.gpu_memory,
             timed=self.queries.timed,
             batch=batch or 1,
+            block=plan.block,
             decode_workers=decode_workers,
         )
         return self.pool.start_case(settings)

@@ -28,6 +28,7 @@ class WorkerSettings:
         gpu_memory: size of the card that the process is limited to, such as ``8GB``.
         timed: how many queries, from the first on, the timed rounds take; None: all.
         batch: how many queries are evaluated at once, in every pass but that of quality.
+        block: how many queries are timed in a row, at most.
         decode_workers: for throughput, how many processes decode images while the model works; None
             for latency, where every image is decoded before its query.
     """
@@ -40,6 +41,7 @@ class WorkerSettings:
     gpu_memory: str | None = None
     timed: int | None = None
     batch: int = 1
+    block: int = 8
     decode_workers: int | None = None
 
 

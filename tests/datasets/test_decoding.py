@@ -22,7 +22,7 @@ def samples():
 @pytest.fixture(params=[0, 2], ids=["here", "two processes"])
 def decoder(request, samples):
     was_daemon = multiprocessing.current_process().daemon
-    decoder = AheadDecoder(samples, request.param, batch=4)
+    decoder = AheadDecoder(samples, request.param, batch=4, block=8)
     yield decoder
     decoder.close()
     multiprocessing.current_process().daemon = was_daemon
@@ -51,7 +51,7 @@ def test_a_block_that_was_left_early_does_not_disturb_the_next(decoder, samples)
 
 def test_the_processes_live_from_block_to_block_and_end_when_closed(samples):
     before = {child.pid for child in psutil.Process(os.getpid()).children()}
-    decoder = AheadDecoder(samples, 2, batch=4)
+    decoder = AheadDecoder(samples, 2, batch=4, block=8)
 
     def workers():
         return {child.pid for child in psutil.Process(os.getpid()).children()} - before
@@ -71,6 +71,13 @@ def test_only_the_images_are_read_when_they_are_needed(decoder, samples, monkeyp
     monkeypatch.setattr("lisabench.datasets.reasonseg.read_annotation", None)
     monkeypatch.setattr("lisabench.datasets.reasonseg.image_hash", None)
     assert [sample.image_id for sample in in_order] == expected
+
+
+def test_images_that_are_too_large_for_their_place_are_sent(samples, monkeypatch):
+    monkeypatch.setattr("lisabench.datasets.decoding.PLACE_BYTES", 1024)
+    decoder = AheadDecoder(samples, 1, batch=4, block=8)
+    check(decoder, samples, range(4))
+    decoder.close()
 
 
 def test_a_sample_with_other_pixels_reads_no_image_file(samples, monkeypatch):

@@ -172,8 +172,11 @@ def test_batches_without_the_scenario_are_refused_with_the_cure(data_root):
 
 @pytest.mark.parametrize("batch", [0, 2.5, "many", True])
 def test_a_batch_that_is_no_number_of_queries_is_refused(data_root, batch):
-    with pytest.raises(UsageError, match=r"case 'b' has batch .* expected a number of queries"):
+    expected = rf"batch is {batch!r}; expected a number of queries from 1, or auto"
+    with pytest.raises(UsageError, match=rf"case 'b': {expected}"):
         suite(data_root, b=QUICK | {"batch": batch})
+    with pytest.raises(UsageError, match=rf"plan.batch: .*{expected}"):
+        in_batches(data_root, batch, block=4)
 
 
 def of_two_sizes(data_root, **plan):
