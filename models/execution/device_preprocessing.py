@@ -47,8 +47,9 @@ class DevicePreprocessor:
         self._views = {name: DeviceView(name, preset, resize, device, dtype) for name in views}
         self._pool = pool
         self._device = device
-        # One buffer for the pixels of all sizes: with one for each, a data set of large images
-        # would fill gigabytes.
+        # One buffer for the pixels of many sizes: with one for each, a data set of large images
+        # would fill gigabytes. For an image that is larger than all before it there is a new one.
+        # Graphs that were captured before keep reading the buffer that they were captured with.
         self._buffer = torch.empty(0, dtype=torch.uint8, device=device)
         self._of_size = lru_cache(maxsize=SIZES_KEPT)(self._capture)
 
@@ -60,19 +61,20 @@ class DevicePreprocessor:
         Args:
             image_HW3: uint8, RGB, on the host.
         """
-        if image_HW3.size > self._buffer.numel():
-            # The graphs read the buffer that is about to go.
-            self._of_size.cache_clear()
-            self._buffer = torch.empty(image_HW3.size, dtype=torch.uint8, device=self._device)
-        make_views = self._of_size(image_HW3.shape[:2])
-        copy_to_device(image_HW3.reshape(-1), self._buffer[: image_HW3.size])
+        pixels_HW3, make_views = self._of_size(image_HW3.shape[:2])
+        copy_to_device(image_HW3, pixels_HW3)
         make_views()
         return {name: view.output_3ss for name, view in self._views.items()}
 
-    def _capture(self, size_HW: tuple[int, int]) -> GraphedFunction:
-        """Return what makes the views of an image of some size from the pixels in the buffer."""
+    def _capture(self, size_HW: tuple[int, int]) -> tuple[Tensor, GraphedFunction]:
+        """Return where the pixels of images of some size are written, and what reads them there."""
         height, width = size_HW
-        pixels_HW3 = self._buffer[: height * width * 3].view(height, width, 3)
+        size = height * width * 3
+        if size > self._buffer.numel():
+            # At least twice as large, so that all buffers together are at most as large again.
+            larger = max(size, 2 * self._buffer.numel())
+            self._buffer = torch.empty(larger, dtype=torch.uint8, device=self._device)
+        pixels_HW3 = self._buffer[:size].view(height, width, 3)
         makers = [view.of_size(size_HW) for view in self._views.values()]
 
         def make_views() -> tuple[Tensor, ...]:
@@ -82,7 +84,7 @@ class DevicePreprocessor:
                 make_view(pixels_3HW)
             return ()
 
-        return self._pool.graphed(make_views)
+        return pixels_HW3, self._pool.graphed(make_views)
 
 
 class DeviceView:

@@ -44,11 +44,14 @@ def test_replayed_graphs_give_what_eager_stages_give(vision):
         lisa(vision=vision, execution="graphed"),
     )
     # Forth and back: every graph is captured, replayed, and replayed after others.
-    for query in (*QUERIES, *QUERIES[::-1]):
-        _, expected = decoded(eager, query)
-        _, found = decoded(graphed, query)
-        spread = expected.logits_Mhw.std()
-        assert (expected.logits_Mhw - found.logits_Mhw).abs().max() < 1e-4 * spread
+    for queries in (QUERIES, QUERIES[::-1]):
+        captured = graphed.preparation
+        for query in queries:
+            _, expected = decoded(eager, query)
+            _, found = decoded(graphed, query)
+            spread = expected.logits_Mhw.std()
+            assert (expected.logits_Mhw - found.logits_Mhw).abs().max() < 1e-4 * spread
+    assert graphed.preparation == captured  # no query of the way back was captured again
     for expected, found in zip(predict(eager, *QUERIES), predict(graphed, *QUERIES), strict=True):
         # A logit that is almost 0 may fall to either side.
         assert (expected.mask_HW != found.mask_HW).mean() < 1e-4

@@ -1,5 +1,8 @@
 """Stages as graphs: what they compute, on a CPU, where they are called without graphs."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,7 @@ from lisabench.harness.errors import UsageError
 from lisabench.models.adapters import graphed_stages
 from lisabench.models.execution import compiled, device_preprocessing
 from lisabench.models.execution.graphed import BUCKET, NO_IMAGE_TOKEN, padded_length, prompt_batch
+from lisabench.models.execution.graphs import GraphedFunction, GraphPool
 from lisabench.models.lisa.config import LisaConfig
 from lisabench.models.lisa.tokenizer import IMAGE_ID
 
@@ -104,6 +108,25 @@ def test_a_kind_of_query_is_its_padded_length_and_its_images_size() -> None:
     assert graphed.warm_up_key(SHORT) == graphed.warm_up_key(noise("the red square"))
     assert graphed.warm_up_key(SHORT) != graphed.warm_up_key(noise(size_HW=(60, 91)))
     assert graphed.warm_up_key(SHORT) != graphed.warm_up_key(noise("a red circle " * 30))
+
+
+def test_a_larger_image_leaves_what_was_captured_for_smaller_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    eager, graphed = lisa(), lisa(execution="graphed")
+    made = []
+    original = GraphPool.graphed
+
+    def counted(pool: GraphPool, function: Callable[..., Any]) -> GraphedFunction:
+        made.append(function)
+        return original(pool, function)
+
+    monkeypatch.setattr(GraphPool, "graphed", counted)
+    small, large = noise(size_HW=(40, 50)), noise(size_HW=(131, 90), seed=1)
+    for query in (small, large, small):
+        (_, expected), (_, found) = decoded(eager, query), decoded(graphed, query)
+        torch.testing.assert_close(found.logits_Mhw, expected.logits_Mhw, rtol=1e-4, atol=1e-4)
+    assert len(made) == 2  # one for each size
 
 
 def test_on_a_cpu_nothing_is_captured_and_queries_do_not_change_that() -> None:
