@@ -9,9 +9,11 @@ then read these values, and none of them builds a case or reads a file again.
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from ..harness.records.manifest import Group
+from ..models.lisa.weights_format import WeightsFolder
 from .claim import Claim
 from .suite import ADAPTER, AUTO, BATCH, Batch, Data, Plan, Suite
 
@@ -152,6 +154,16 @@ class ResolvedSuite:
     def devices(self) -> list[str]:
         """Every device that a case names, sorted."""
         return sorted({case.device for case in self.cases})
+
+    @property
+    def weights_folders(self) -> list[WeightsFolder]:
+        """The folders of weights that cases read, each once; random weights have none."""
+        folders: dict[Path, WeightsFolder] = {}
+        for case in self.models:
+            weights = getattr(case.config, "weights_folder", None)  # only `lisa` has it
+            if isinstance(weights, WeightsFolder):
+                folders[weights.folder] = weights
+        return list(folders.values())
 
     @property
     def fits(self) -> list[tuple[str, str]]:

@@ -25,6 +25,7 @@ from ...harness.memory import MemoryProbe, cap_gpu, card_bytes, largest, meter_f
 from ...harness.probe import NullProbe, TimingProbe
 from ...harness.records.manifest import BatchTrial
 from ...models import registry
+from ...models.checkpoints import weights_hash
 from . import cpu_pinning, schedule
 from .worker_messages import BuiltCase, Line, MeasuredMemory, WarmedUpCase, WorkerSettings
 
@@ -39,6 +40,7 @@ class CaseWorker:
 
     def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
+        weights_hash.remember(settings.hashed_weights)
         self.samples = ReasonSeg(**settings.data)
         self.adapter: Any = None
         self.device = "cpu"

@@ -12,6 +12,9 @@ import numpy as np
 from ...datasets.reasonseg import ReasonSeg
 from ...harness import environment, measure, noise, roofline
 from ...harness.measure import Failure
+from ...models.checkpoints import weights_hash
+from ...models.checkpoints.weights_hash import HashedWeights
+from ...models.lisa.weights_format import WeightsFolder
 from .worker_messages import DataReader, Line, Machine
 
 THUMBNAIL_PX = 320  # of the longer side; the report shows four images in a row
@@ -44,6 +47,14 @@ class DataWorker:
         """
         for sample in self.samples:
             _ = sample.image, sample.target_HW  # reading them is the check
+
+    def check_weights(self, weights: WeightsFolder) -> HashedWeights:
+        """Compare the bytes of weights with their hash, for all processes of the run.
+
+        Raises:
+            DataError: they are not those that the folder's ``config.json`` names.
+        """
+        return weights_hash.check(weights)
 
     def save_gallery(self, positions: Sequence[int], path: str) -> list[str]:
         """Save small images and whole targets of some queries; return the queries' ids."""

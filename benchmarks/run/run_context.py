@@ -1,9 +1,10 @@
 """What every pass of a run works with."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...harness.masks import ALL_MASKS, NO_MASK, KeptMasks
+from ...models.checkpoints.weights_hash import HashedWeights
 from ..progress import Progress
 from ..queries import Queries
 from ..resolved_suite import ResolvedSuite
@@ -67,6 +68,7 @@ class RunContext:
         manifest: of the run.
         steps: reports progress.
         lockstep: with another session, where there is one.
+        hashed_weights: the weights whose bytes were compared with their hash, for all processes.
     """
 
     suite: ResolvedSuite
@@ -77,6 +79,7 @@ class RunContext:
     manifest: ManifestWriter
     steps: Steps
     lockstep: Lockstep
+    hashed_weights: list[HashedWeights] = field(default_factory=list)
 
     def start_case(
         self, case_name: str, process: int = 0, gpu_memory: str | None = None
@@ -114,6 +117,7 @@ class RunContext:
             batch=batch or 1,
             block=plan.block,
             decode_workers=decode_workers,
+            hashed_weights=tuple(self.hashed_weights),
         )
         return self.pool.start_case(settings)
 

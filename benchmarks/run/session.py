@@ -138,6 +138,8 @@ class Session:
             must_be_same(run.folder, "software", SAME_VERSIONS, before, now)
         data.resolve_devices(run.suite.devices)  # raises where a device is not there
         data.check_data()
+        for weights in run.suite.weights_folders:
+            run.hashed_weights.append(data.check_weights(weights))
         # The gallery shows queries that are both timed and scored: a case with random weights has
         # only timed ones.
         shared = min(run.queries.timed, run.queries.scored or run.queries.timed)

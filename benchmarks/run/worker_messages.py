@@ -10,6 +10,7 @@ from typing import Any
 
 from ...harness.masks import NO_MASK, KeptMasks
 from ...harness.measure import WarmUp
+from ...models.checkpoints.weights_hash import HashedWeights
 
 Line = dict[str, Any]
 DataReader = Mapping[str, Any]  # arguments of `ReasonSeg`
@@ -31,6 +32,7 @@ class WorkerSettings:
         block: how many queries are timed in a row, at most.
         decode_workers: for throughput, how many processes decode images while the model works; None
             for latency, where every image is decoded before its query.
+        hashed_weights: the weights whose bytes the run has compared with their hash already.
     """
 
     adapter: str
@@ -43,6 +45,7 @@ class WorkerSettings:
     batch: int = 1
     block: int = 8
     decode_workers: int | None = None
+    hashed_weights: tuple[HashedWeights, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from typing import Any, Self
 from ...harness.errors import RunFailed, UsageError
 from ...harness.measure import Failure
 from ...harness.records.manifest import BatchTrial
+from ...models.checkpoints.weights_hash import HashedWeights
+from ...models.lisa.weights_format import WeightsFolder
 from .case_worker import CaseWorker
 from .data_worker import DataWorker
 from .worker import serve
@@ -256,6 +258,10 @@ class DataProcess(WorkerProcess):
     def check_data(self) -> None:
         """Read every image and target once."""
         self._call(DataWorker.check_data)
+
+    def check_weights(self, weights: WeightsFolder) -> HashedWeights:
+        """Compare the bytes of weights with their hash, for all processes of the run."""
+        return self._call(DataWorker.check_weights, weights)
 
     def save_gallery(self, positions: Sequence[int], path: Path) -> list[str]:
         """Save images and targets of some queries for the report; return the queries' ids."""

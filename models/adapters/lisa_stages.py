@@ -27,6 +27,7 @@ from torch import Tensor
 from ...harness.contract import Paper, Prediction, Preparation, Probe, Sample
 from ...harness.environment import resolve_device
 from ...harness.errors import UsageError
+from ..checkpoints import weights_hash
 from ..checkpoints.source import open_source
 from ..execution.chunks import encode_in_chunks
 from ..execution.compiled import compile_layers, compile_seconds
@@ -131,6 +132,9 @@ class Lisa:
             seg_head=case.seg_head,
             described=case.conditioning == "described",
         )
+        # After the parts are made, since their messages name the weight that does not fit.
+        if case.weights_folder is not None:
+            weights_hash.check(case.weights_folder)
         views = self.model.encoder.views
         self._preprocessor = Preprocessor(source.preset, views)
         self._generation = self._generation_settings() if case.answer == "generated" else None

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from raw_runs import raw_run
@@ -20,7 +21,9 @@ from lisabench.datasets import reasonseg
 from lisabench.harness.contract import STAGES
 from lisabench.harness.errors import DataError, NothingToCompare, UsageError
 from lisabench.harness.records.journal import read_lines, writing
+from lisabench.harness.records.run import MEMORY
 from lisabench.models.adapters.fake import FakeCase
+from lisabench.models.lisa import packaged
 from lisabench.reports.run.page import write_report
 
 pytestmark = pytest.mark.no_clock
@@ -332,3 +335,34 @@ def test_a_query_that_a_model_refuses_fails_alone(data_root, tmp_path):
     assert status == {f"q{i}": "error" if i == 1 else "ok" for i in range(6)}
     refused = next(row for row in result.samples if row["case"] == "b" and row["sample_id"] == "q1")
     assert "exceeds the context of 2048" in refused["reason"]
+
+
+def test_a_run_of_weights_with_flipped_bits_is_refused_before_anything_is_measured(
+    data_root, tmp_path
+):
+    shutil.copytree(packaged.FAMILY, tmp_path / "tiny")
+    file = tmp_path / "tiny" / "weights" / "dual.safetensors"
+    content = np.fromfile(file, np.uint8)
+    content[len(content) // 2 :: 2000] ^= 1 << 6
+    content.tofile(file)
+    damaged = suite(data_root, a={"adapter": "lisa", "weights": str(tmp_path / "tiny" / "dual")})
+    with pytest.raises(DataError, match="are not those that it was written with"):
+        session(damaged, tmp_path / "out").start()
+    assert read_lines(tmp_path / "out" / MEMORY) == []
+
+
+def test_each_worker_of_a_run_is_told_of_the_weights_that_were_hashed(
+    data_root, tmp_path, monkeypatch
+):
+    of_packaged = suite(data_root, a={"adapter": "lisa", "weights": "packaged"}, b=QUICK)
+    begun = session(of_packaged, tmp_path / "out")
+    started = []
+    monkeypatch.setattr(begun.run.pool, "start_case", started.append)
+    (tmp_path / "out").mkdir()
+    with begun.run.pool.start_data(begun.run.queries.reader) as data:
+        begun._prepare(data)
+    begun.run.start_case("a")
+    (hashed,) = started[0].hashed_weights
+    assert hashed.folder == packaged.folders()["dual"]
+    assert hashed.weights_hash == packaged.read(hashed.folder).weights_hash
+    assert all(identity.size > 0 for identity in hashed.files.values())
