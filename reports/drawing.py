@@ -5,15 +5,20 @@ Lengths whose names end in ``_in`` are inches.
 """
 
 import textwrap
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
+from matplotlib import font_manager, rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..harness.records.whole_file import whole_file
+from ..harness.text import LONGEST_REASON, one_line
 
 WIDTH_IN, DPI = 10.0, 150  # 1500 pixels: sharp where a README shows it at 1000
 HEAD_IN = 1.15  # for the heading and the legend
@@ -50,8 +55,34 @@ STAGE_COLOURS = {
 }
 # Without green, which is the colour of targets.
 CASE_COLOURS = (VERMILION, BLUE, ORANGE, PURPLE, SKY, YELLOW, WINE, INDIGO)
+FONT = "DejaVu Sans"  # comes with matplotlib
+# Fonts of the usual systems with characters that ours lacks. Those that are installed are used.
+FURTHER_FONTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans SC",
+    "Source Han Sans SC",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "PingFang SC",
+    "PingFang HK",
+    "Hiragino Sans",
+    "Apple SD Gothic Neo",
+    "Microsoft YaHei",
+    "SimHei",
+    "Yu Gothic",
+    "Malgun Gothic",
+    "Noto Sans Devanagari",
+    "Noto Sans Bengali",
+    "Noto Sans Tamil",
+    "Noto Sans Thai",
+    "Nirmala UI",
+    "Leelawadee UI",
+    "Arial Unicode MS",
+)
 STYLE = {
-    "font.family": "DejaVu Sans",
+    # Names and queries are data: two dollar signs in them are no formula.
+    "text.parse_math": False,
     "font.size": 11,
     "axes.titlesize": 14,
     "axes.titleweight": "bold",
@@ -79,6 +110,57 @@ STYLE = {
 def case_colour(index: int) -> str:
     """Return the colour of the case at this place of the summary."""
     return CASE_COLOURS[index % len(CASE_COLOURS)]
+
+
+class Drawn(NamedTuple):
+    """What became of the figures of a report.
+
+    Attributes:
+        names: of the files that were drawn.
+        warnings: a sentence for each figure that could not be drawn.
+    """
+
+    names: frozenset[str] = frozenset()
+    warnings: Sequence[str] = ()
+
+
+NOTHING_DRAWN = Drawn()
+
+
+def draw(folder: Path, figures: Mapping[str, Callable[[], Figure | None]]) -> Drawn:
+    """Draw the figures of a report. One that cannot be drawn keeps no other from being drawn.
+
+    Args:
+        folder: of the report.
+        figures: for the name of each file a function that returns the figure, or None where there
+            is nothing to draw.
+    """
+    names, problems = set(), []
+    for name, make in figures.items():
+        try:
+            with style():
+                figure = make()
+                if figure is not None:
+                    save(figure, folder / name)
+                    names.add(name)
+        # Whatever it is: the report is worth more than its figure.
+        except Exception as error:
+            reason = one_line(f"{type(error).__name__}: {error}", LONGEST_REASON)
+            problems.append(f"the figure {name} could not be drawn ({reason})")
+    return Drawn(frozenset(names), problems)
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Let figures that are made and saved inside the block have the style of reports."""
+    installed = set(font_manager.get_font_names())
+    fonts = [FONT, *(name for name in FURTHER_FONTS if name in installed)]
+    settings = STYLE | {"font.family": fonts}
+    # matplotlib types the keys of its settings as literals, and ours are strings.
+    with rc_context(settings), warnings.catch_warnings():  # pyright: ignore[reportArgumentType]
+        # A character that none of the fonts has is drawn as a box. That is warning enough.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
+        yield
 
 
 def canvas(height_in: float) -> Figure:

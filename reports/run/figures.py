@@ -4,9 +4,7 @@ They are drawn from the summary alone, with a panel for each group and a row for
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,12 +21,10 @@ from ..drawing import (
     MUTED,
     PALE,
     STAGE_COLOURS,
-    STYLE,
     heading,
     legend,
     panel_title,
     panels,
-    save,
 )
 from ..formatting import MemoryUnit
 from ..peaks import RESIDENT_SET
@@ -48,22 +44,6 @@ INSTRUMENTS = {
     "resident set": "peak resident set of the whole process, Python and its libraries included",
     "cuda allocator": "peak of what PyTorch's CUDA allocator has given out",
 }
-
-
-def draw_stage_times(summary: Summary, folder: Path) -> Path | None:
-    """Draw the times of the stages and return the file; None where no case has a time."""
-    if not _with_times(summary):
-        return None
-    with rc_context(STYLE):  # pyright: ignore[reportArgumentType]  # its keys are typed as literals
-        return save(stage_times(summary), folder / STAGE_TIMES)
-
-
-def draw_peak_memory(summary: Summary, folder: Path) -> Path | None:
-    """Draw the peaks of memory and return the file; None where no case has a peak."""
-    if not _with_peaks(summary):
-        return None
-    with rc_context(STYLE):  # pyright: ignore[reportArgumentType]  # its keys are typed as literals
-        return save(peak_memory(summary), folder / PEAK_MEMORY)
 
 
 def _with_times(summary: Summary) -> list[Case]:
@@ -94,11 +74,14 @@ def _group_panels(
     return figure, list(zip(all_axes, groups, strict=True))
 
 
-def stage_times(summary: Summary) -> Figure:
+def stage_times(summary: Summary) -> Figure | None:
     """Return a figure with a bar for each case: the medians of its stages, one after the other.
 
-    At least one case has a time. The panel of each group has a scale of its own.
+    The panel of each group has a scale of its own. None where no case has a time.
     """
+    timed = _with_times(summary)
+    if not timed:
+        return None
     figure, group_panels = _group_panels(summary, RIGHT_OF_TIMES_IN)
     for axes, cases in group_panels:
         longest_ms = max(_bar_ms(case) for case in cases) or 1
@@ -108,7 +91,6 @@ def stage_times(summary: Summary) -> Figure:
     last_axes, _ = group_panels[-1]
     last_axes.set_xlabel("milliseconds")
 
-    timed = _with_times(summary)
     clocks = {CLOCKS.get(case.time.clock or "", "an unknown clock") for case in timed}
     subtitle = f"bars: stage medians; label: median end to end; by {' and '.join(sorted(clocks))}"
     if verdict_words.in_batches(summary.batches):
@@ -220,15 +202,17 @@ def time_message(summary: Summary, timed: Sequence[Case]) -> str:
     return message
 
 
-def peak_memory(summary: Summary) -> Figure:
+def peak_memory(summary: Summary) -> Figure | None:
     """Return a figure with two bars for each case: the peak of the build, and that of a query.
 
-    The stages are marked on the bar of the query. At least one case has a peak. All panels have one
-    scale.
+    The stages are marked on the bar of the query. All panels have one scale. None where no case has
+    a peak.
     """
+    measured = _with_peaks(summary)
+    if not measured:
+        return None
     figure, group_panels = _group_panels(summary, RIGHT_OF_MEMORY_IN)
     unit = verdict_words.memory_unit_of(summary)
-    measured = _with_peaks(summary)
     largest_bytes = max(case.memory.peak_bytes or 0 for case in measured)
     for axes, cases in group_panels:
         for row, case in enumerate(cases):

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -27,13 +26,13 @@ from ..drawing import (
     GREY,
     HEAD_IN,
     MUTED,
-    STYLE,
     WIDTH_IN,
     canvas,
     case_colour,
     heading,
     legend,
     save,
+    style,
     wrapped,
 )
 from . import verdict_words
@@ -89,15 +88,6 @@ class Tile:
     colour: str
 
 
-def draw(run: Run, summary: Summary) -> Path | None:
-    """Draw the gallery into the run's folder and return the file; None without anything to show."""
-    with rc_context(STYLE):  # pyright: ignore[reportArgumentType]  # its keys are typed as literals
-        figure = gallery(run, summary)
-        if figure is None:
-            return None
-        return save(figure, run.folder / FILE)
-
-
 def draw_query(run: Run, summary: Summary, text: str, path: Path) -> Path:
     """Draw one kept query alone, with its legend, as the README shows one.
 
@@ -115,7 +105,7 @@ def draw_query(run: Run, summary: Summary, text: str, path: Path) -> Path:
         raise DataError(
             f"the gallery of {run.folder} has no query '{text}': keep more with --set gallery=8"
         )
-    with rc_context(STYLE):  # pyright: ignore[reportArgumentType]  # its keys are typed as literals
+    with style():
         return save(_figure(queries[:1], summary.cases), path)
 
 

@@ -3,13 +3,14 @@
 It can be written while the run still goes on. `report_text` is its table of contents.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 
 from ...harness.records.journal import RUN
 from ...harness.records.manifest import Manifest, RunPlan
 from ...harness.records.run import Run, read_run
 from .. import formatting, markdown
+from ..drawing import NOTHING_DRAWN, Drawn, draw
 from ..pages import INSTRUMENTS, REPORT, SUMMARY, write_page
 from . import figures, gallery, sweep_figure, tables, waterfall
 from .attribution_tables import attribution_tables
@@ -102,44 +103,49 @@ def write_report(folder: Path) -> Path:
     """
     run = read_run(folder)
     summary = write_summary(run)
-    drawings = [
-        figures.draw_stage_times(summary, folder),
-        figures.draw_peak_memory(summary, folder),
-        sweep_figure.draw(summary, folder),
-        waterfall.draw(summary, folder),
-        gallery.draw(run, summary),
-    ]
-    drawn = {path.name for path in drawings if path is not None}
+    # The tables come first: whatever happens while figures are drawn, there is a report.
+    write_page(folder, report_text(run, summary))
+    drawn = draw(
+        folder,
+        {
+            figures.STAGE_TIMES: lambda: figures.stage_times(summary),
+            figures.PEAK_MEMORY: lambda: figures.peak_memory(summary),
+            sweep_figure.FILE: lambda: sweep_figure.figure_of_sweep(summary),
+            waterfall.FILE: lambda: waterfall.first_waterfall(summary),
+            gallery.FILE: lambda: gallery.gallery(run, summary),
+        },
+    )
     return write_page(folder, report_text(run, summary, drawn))
 
 
-def report_text(run: Run, summary: Summary, drawn: set[str]) -> str:
+def report_text(run: Run, summary: Summary, drawn: Drawn = NOTHING_DRAWN) -> str:
     """Return a report in Markdown, top to bottom. A section without content is left out.
 
     Args:
         run: the records.
         summary: what was computed from them.
-        drawn: names of the figures that lie beside the report.
+        drawn: the figures that lie beside the report.
     """
+    names = drawn.names
     sections = [
         f"# {summary.title}",
         headline(summary),
-        markdown.warnings(summary.warnings),
+        markdown.warnings([*summary.warnings, *drawn.warnings]),
         _section("Claims", claims_table(summary.claims)),
         "## Comparison",
-        _figure(sweep_figure.FILE, drawn),
-        _figure(figures.STAGE_TIMES, drawn),
+        _figure(sweep_figure.FILE, names),
+        _figure(figures.STAGE_TIMES, names),
         tables.comparison_table(summary),
-        _figure(figures.PEAK_MEMORY, drawn),
+        _figure(figures.PEAK_MEMORY, names),
         _section(
             "What causes the difference",
-            attribution_tables(summary, figure=_figure(waterfall.FILE, drawn)),
+            attribution_tables(summary, figure=_figure(waterfall.FILE, names)),
         ),
         _section("Where the time goes", tables.breakdown_table(summary), BREAKDOWN),
         _section("What the memory is made of", split_table(summary), SPLIT),
         _section("How near the roofline", roofline_table(summary), ROOFLINE),
         _section("Trainings", trainings_section(summary)),
-        _section("Masks", _figure(gallery.FILE, drawn)),
+        _section("Masks", _figure(gallery.FILE, names)),
         _section("Quality", _quality(summary)),
         _section("Batches that were tried", tables.batch_trials_table(summary), BATCHES_TRIED),
         _section("Cold start", tables.cold_table(summary), COLD),
@@ -160,7 +166,7 @@ def _section(title: str, content: str, introduction: str = "") -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _figure(name: str, drawn: set[str]) -> str:
+def _figure(name: str, drawn: Set[str]) -> str:
     """Return a figure with its text for those who cannot see it; empty where it was not drawn."""
     if name not in drawn:
         return ""

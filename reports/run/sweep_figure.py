@@ -8,9 +8,7 @@ single point.
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
@@ -20,12 +18,10 @@ from ...harness.statistics.estimate import Estimate
 from .. import formatting
 from ..drawing import (
     NAME_CHARACTERS,
-    STYLE,
     WIDTH_IN,
     canvas,
     case_colour,
     heading,
-    save,
     wrapped,
 )
 from . import verdict_words
@@ -85,13 +81,12 @@ class Sweep:
         return sorted(values)
 
 
-def draw(summary: Summary, folder: Path) -> Path | None:
-    """Draw the figure into a folder and return the file; None where no number is swept."""
+def figure_of_sweep(summary: Summary) -> Figure | None:
+    """Return the figure of what is swept; None where no number is swept."""
     sweep = sweep_of(summary)
     if sweep is None:
         return None
-    with rc_context(STYLE):  # pyright: ignore[reportArgumentType]  # its keys are typed as literals
-        return save(sweep_figure(summary, sweep), folder / FILE)
+    return sweep_figure(summary, sweep)
 
 
 # What is swept
@@ -288,7 +283,9 @@ def _draw_panel(axes: Axes, sweep: Sweep, label: str, quantity: Quantity) -> Non
 
 def _legend(axes: Axes, sweep: Sweep, measures_throughput: bool) -> None:
     """Draw a legend on the right, in the order in which the lines end, from the top."""
-    handles, names = axes.get_legend_handles_labels()
+    # Not `get_legend_handles_labels`, which leaves out names that begin with an underscore.
+    handles = axes.containers
+    names = [wrapped(line.name, NAME_CHARACTERS) for line in sweep.lines]
     quantity = _throughput if measures_throughput else _latency
     ends = []
     for line in sweep.lines:

@@ -5,9 +5,7 @@ It goes step by step from the reference to a case that differs from it in severa
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,13 +19,11 @@ from ..drawing import (
     GREY,
     INK,
     NAME_CHARACTERS,
-    STYLE,
     VERMILION,
     heading,
     legend,
     panel_title,
     panels,
-    save,
     wrapped,
 )
 from ..formatting import MemoryUnit
@@ -95,17 +91,14 @@ class Step:
     label: str
 
 
-def draw(summary: Summary, folder: Path) -> Path | None:
-    """Draw the first change, which is that of the most factors, whose time or memory is known.
+def first_waterfall(summary: Summary) -> Figure | None:
+    """Return the figure of the first change whose time or memory is known; None without any.
 
-    Returns:
-        The file; None where there is no such change.
+    The first change is that of the most factors.
     """
     for attribution in summary.attributions:
         if _memory_is_known(attribution) or _time_is_known(attribution):
-            # matplotlib types the keys of its settings as literals, and those of STYLE are strings.
-            with rc_context(STYLE):  # pyright: ignore[reportArgumentType]
-                return save(waterfall(summary, attribution), folder / FILE)
+            return waterfall(summary, attribution)
     return None
 
 

@@ -1,10 +1,8 @@
 """The figures of a study: differences to the dual with their intervals, and validation curves."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import mean
 
-from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,7 +21,6 @@ from ..drawing import (
     ORANGE,
     PURPLE,
     SKY,
-    STYLE,
     VERMILION,
     WIDTH_IN,
     WINE,
@@ -32,7 +29,6 @@ from ..drawing import (
     legend,
     panel_title,
     panels,
-    save,
 )
 from . import tables
 from .schema import Recipe, SeedPoints, StudySummary
@@ -60,23 +56,14 @@ CURVES_LEGEND = (
 )
 
 
-def draw_study(study: StudyRecords, summary: StudySummary) -> list[Path]:
-    """Draw those of the two figures that there is something to show in; return their paths."""
-    drawn = []
-    with rc_context(STYLE):  # pyright: ignore[reportArgumentType]  # its keys are typed as literals
-        if tables.nearest_first(summary):
-            drawn.append(save(forest(summary), study.folder / FOREST))
-        if any(recipe.convergence for recipe in summary.rivals):
-            drawn.append(save(curves(study, summary), study.folder / CURVES))
-    return drawn
-
-
-def forest(summary: StudySummary) -> Figure:
+def forest(summary: StudySummary) -> Figure | None:
     """Return the figure of the differences: a panel for each score, a row for each recipe.
 
-    At least one recipe must have a difference. A dashed line marks the bound of the claim.
+    A dashed line marks the bound of the claim. None where no recipe has a difference.
     """
     recipes = tables.nearest_first(summary)
+    if not recipes:
+        return None
     scores = []
     for score in SCORES:
         if all(recipe.differences.get(score) for recipe in recipes):
@@ -186,9 +173,11 @@ def forest_message(summary: StudySummary, recipes: Sequence[Recipe]) -> str:
     return f"{formatting.listed(reached)} {verb} {bound} {steps}"
 
 
-def curves(study: StudyRecords, summary: StudySummary) -> Figure:
-    """Return the figure of the validation curves; at least one recipe must have a validation."""
+def curves(study: StudyRecords, summary: StudySummary) -> Figure | None:
+    """Return the figure of the validation curves; None where no recipe has a validation."""
     recipes = [recipe for recipe in summary.rivals if recipe.convergence]
+    if not recipes:
+        return None
     recipes.sort(key=lambda recipe: -_final_gIoU(study, recipe))
     height_in = TITLE_IN + AXES_IN + BOTTOM_IN
     figure = canvas(height_in)

@@ -3,15 +3,16 @@
 It can be written before all trainings are finished.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 from ...harness.records.study import DUAL, read_study
 from .. import formatting
+from ..drawing import NOTHING_DRAWN, Drawn, draw
 from ..markdown import bullet_list, warnings
 from ..pages import write_page
 from . import tables
-from .figures import CURVES, FOREST, draw_study
+from .figures import CURVES, FOREST, curves, forest
 from .schema import Budget, Recipe, StudySummary, Superset
 from .summary import ESSENTIAL_POINTS, write_study_summary
 
@@ -75,23 +76,25 @@ def write_study_report(folder: Path) -> Path:
     """
     study = read_study(folder)
     summary = write_study_summary(study)
-    drawn = {path.name for path in draw_study(study, summary)}
+    # The tables come first: whatever happens while figures are drawn, there is a report.
+    write_page(folder, study_page(summary))
+    drawn = draw(folder, {FOREST: lambda: forest(summary), CURVES: lambda: curves(study, summary)})
     return write_page(folder, study_page(summary, drawn))
 
 
-def study_page(summary: StudySummary, drawn: set[str]) -> str:
+def study_page(summary: StudySummary, drawn: Drawn = NOTHING_DRAWN) -> str:
     """Return the Markdown of a study's report.
 
     Args:
         summary: of the study.
-        drawn: names of the figures that lie beside the report.
+        drawn: the figures that lie beside the report.
     """
     sections = [
         "# Is a shared encoder as good? A study in miniature",
         bullet_list(_headline(summary)),
-        warnings(summary.warnings),
+        warnings([*summary.warnings, *drawn.warnings]),
         "## Quality and cost",
-        _figure(FOREST, drawn),
+        _figure(FOREST, drawn.names),
         tables.main_table(summary),
         *_notes_on_quality(summary),
         "### By aspect ratio of the image",
@@ -101,7 +104,7 @@ def study_page(summary: StudySummary, drawn: set[str]) -> str:
         "### The smallest difference that could have been seen",
         tables.detectable_table(summary),
         "## Convergence",
-        *_convergence(summary, drawn),
+        *_convergence(summary, drawn.names),
         "## The losses",
         tables.ablation_table(summary),
         _losses_note(summary),
@@ -219,7 +222,7 @@ def _seeds(count: int) -> str:
     return "one training seed" if count == 1 else f"{count} training seeds"
 
 
-def _figure(name: str, drawn: set[str]) -> str:
+def _figure(name: str, drawn: Set[str]) -> str:
     """Return the line that shows a figure; empty where it was not drawn."""
     return f"![{FIGURES[name]}]({name})" if name in drawn else ""
 
@@ -269,7 +272,7 @@ def _supersets(summary: StudySummary) -> list[str]:
     return ["### Recipes that train more parts", tables.supersets_table(summary), note]
 
 
-def _convergence(summary: StudySummary, drawn: set[str]) -> list[str]:
+def _convergence(summary: StudySummary, drawn: Set[str]) -> list[str]:
     if not any(recipe.convergence for recipe in summary.rivals):
         return ["Not measured: no training was validated."]
     return [CONVERGENCE, _figure(CURVES, drawn), tables.convergence_table(summary)]

@@ -1,9 +1,7 @@
 """The figures of a training: its loss over the steps, and its quality over the epochs."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,13 +18,11 @@ from ..drawing import (
     MUTED,
     ORANGE,
     PURPLE,
-    STYLE,
     VERMILION,
     WIDTH_IN,
     canvas,
     heading,
     legend,
-    save,
 )
 from ..time_to_target import running_mean, window_of
 
@@ -37,20 +33,14 @@ SCORES = {"mIoU": (VERMILION, "o", "-"), "gIoU": (BLUE, "s", "--"), "cIoU": (GRE
 AXES_IN, LEFT_IN, RIGHT_IN, BOTTOM_IN = 3.6, 0.85, 0.3, 0.65
 
 
-def draw_training(training: Training, folder: Path) -> list[Path]:
-    """Draw those of the two figures that there is something to show in; return their paths."""
-    drawn = []
-    with rc_context(STYLE):  # pyright: ignore[reportArgumentType]  # its keys are typed as literals
-        if training.steps_of_epochs:
-            drawn.append(save(loss_figure(training), folder / LOSS))
-        if any(epoch.gIoU is not None for epoch in training.epochs):
-            drawn.append(save(quality_figure(training), folder / QUALITY))
-    return drawn
+def loss_figure(training: Training) -> Figure | None:
+    """Return the figure of the loss, and of each weighted part of it, over the steps.
 
-
-def loss_figure(training: Training) -> Figure:
-    """Return the figure of the loss, and of each weighted part of it, over the steps."""
+    None where no step has been made.
+    """
     steps = training.steps_of_epochs
+    if not steps:
+        return None
     window = window_of(len(steps))
     figure, axes = _axes("step", "loss")
     lines = [_loss_line(axes, steps, [step.loss for step in steps], window, INK, "loss")]
@@ -98,12 +88,14 @@ def loss_message(steps: Sequence[TrainingStep], window: int) -> str:
     return f"The loss {verb} from {first:.3g} to {last:.3g}"
 
 
-def quality_figure(training: Training) -> Figure:
-    """Return the figure of the three scores at the end of every epoch.
+def quality_figure(training: Training) -> Figure | None:
+    """Return the figure of the three scores at the end of every epoch; None without any score.
 
     The best epoch has a ring.
     """
     epochs, best = training.epochs, training.best_epoch
+    if all(epoch.gIoU is None for epoch in epochs):
+        return None
     figure, axes = _axes("epoch", "IoU (share)")
     handles = []
     for name in SCORES:

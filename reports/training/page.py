@@ -3,13 +3,15 @@
 It can be written while the training still runs.
 """
 
+from collections.abc import Set
 from pathlib import Path
 
 from ...harness.records.training import Training, read_training
 from .. import formatting
+from ..drawing import NOTHING_DRAWN, Drawn, draw
 from ..markdown import Row, bullet_list, fact, markdown_table, warnings
 from ..pages import INSTRUMENTS, REPORT, SUMMARY, write_page
-from .figures import LOSS, QUALITY, draw_training
+from .figures import LOSS, QUALITY, loss_figure, quality_figure
 from .schema import TrainingSummary
 from .summary import write_training_summary
 
@@ -31,27 +33,34 @@ def write_training_report(folder: Path) -> Path:
     """
     training = read_training(folder)
     summary = write_training_summary(training)
-    drawn = {path.name for path in draw_training(training, folder)}
+    # The tables come first: whatever happens while figures are drawn, there is a report.
+    write_page(folder, training_page(training, summary))
+    drawn = draw(
+        folder,
+        {LOSS: lambda: loss_figure(training), QUALITY: lambda: quality_figure(training)},
+    )
     return write_page(folder, training_page(training, summary, drawn))
 
 
-def training_page(training: Training, summary: TrainingSummary, drawn: set[str]) -> str:
+def training_page(
+    training: Training, summary: TrainingSummary, drawn: Drawn = NOTHING_DRAWN
+) -> str:
     """Return the Markdown of a training's report.
 
     Args:
         training: its records.
         summary: of the training.
-        drawn: names of the figures that lie beside the report.
+        drawn: the figures that lie beside the report.
     """
     sections = [
         f"# Training {summary.vision} {summary.preset} by the recipe `{summary.recipe}`",
         bullet_list(_headline(summary)),
-        warnings(summary.warnings),
+        warnings([*summary.warnings, *drawn.warnings]),
         "## Quality",
-        _figure(QUALITY, drawn),
+        _figure(QUALITY, drawn.names),
         epochs_table(summary),
         "## Loss",
-        _figure(LOSS, drawn),
+        _figure(LOSS, drawn.names),
         "## Time of a step",
         step_table(summary),
         "## What was trained",
@@ -100,7 +109,7 @@ def _peak(summary: TrainingSummary) -> str:
     return f"{peak}, {formatting.memory(memory.peak_reserved_bytes, unit)} {unit.name} reserved"
 
 
-def _figure(name: str, drawn: set[str]) -> str:
+def _figure(name: str, drawn: Set[str]) -> str:
     """Return the line that shows a figure; empty where it was not drawn."""
     return f"![{FIGURES[name]}]({name})" if name in drawn else ""
 

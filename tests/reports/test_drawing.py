@@ -1,0 +1,115 @@
+"""Text in figures is data, and a figure that cannot be drawn takes nothing with it."""
+
+import warnings
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from run_factory import edit_lines, write_run
+
+from lisabench.reports import drawing
+from lisabench.reports.run import figures
+from lisabench.reports.run.page import write_report
+
+pytestmark = pytest.mark.no_clock
+
+SMALL = {"queries": 8, "size": (24, 32), "gallery": 2}
+DOLLARS = "Which item is cheaper: the $3.99 one, 50% off, or the $5 one?"
+HOSTILE = (
+    DOLLARS,
+    r"$\frac{1}{$",
+    r"\textbf{x} ^_{2} $$",
+    "红色的杯子",
+    "लाल कप, แก้วสีแดง, الكوب الأحمر",
+    "a red mug 😀 \x1b[31m \x00 \u202e",
+    "\U000e0041\ufffe",
+)
+
+
+def with_texts(query: str = "the red mug", case: str = "sam"):
+    """Return a change of journal lines: every query has this text, and the case sam this name."""
+
+    def changed(line):
+        name = case if line["case"] == "sam" else line["case"]
+        return line | {"case": name} | ({"query": query} if "query" in line else {})
+
+    return changed
+
+
+def all_drawn(folder) -> set[str]:
+    return {path.name for path in folder.glob("*.png")}
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_every_text_of_a_query_is_drawn_without_a_warning(tmp_path, text):
+    write_run(tmp_path, **SMALL)
+    edit_lines(tmp_path / "samples.jsonl", with_texts(query=text))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        page = write_report(tmp_path).read_text()
+    assert "gallery.png" in page and "could not be drawn" not in page
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, "_begins with an underscore"])
+def test_every_name_is_drawn_as_it_is(name):
+    with warnings.catch_warnings(record=True) as warned, drawing.style():
+        figure, (axes,) = drawing.panels([[name]], row_in=1, left_in=2, right_in=1)
+        drawing.heading(figure, name, name)
+        figure.canvas.draw()
+        assert not any(text.get_parse_math() for text in figure.findobj(Text))
+        assert axes.get_yticklabels()[0].get_text().replace("\n", " ")[:5] == name[:5]
+    assert not warned
+
+
+def test_two_dollars_are_two_dollars_and_no_formula():
+    drawn = {}
+    for text in ("a $5 and $6", "a $5 and \\$6"):
+        with drawing.style():
+            figure = drawing.canvas(1)
+            figure.text(0, 0.5, text)
+            figure.canvas.draw()
+            drawn[text] = np.asarray(figure.canvas.buffer_rgba()).sum()
+    # As formulas, both would be drawn alike: a backslash before a dollar is left out.
+    assert len(set(drawn.values())) == 2
+
+
+def cannot_be_drawn(*_) -> Figure:
+    raise RuntimeError("no ink\nis \x1b[31mleft")
+
+
+def test_a_figure_that_cannot_be_drawn_is_a_warning_and_the_others_are_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "stage_times", cannot_be_drawn)
+    page = write_report(write_run(tmp_path, **SMALL)).read_text()
+    assert "the figure stage_times.png could not be drawn (RuntimeError: no ink is" in page
+    assert "\x1b" not in page and "(stage_times.png)" not in page
+    assert "[!WARNING]" in page and "end to end" in page
+    assert all_drawn(tmp_path) == {"peak_memory.png", "gallery.png"}
+
+
+def test_a_gallery_that_is_too_long_for_a_picture_costs_the_gallery_only(tmp_path, monkeypatch):
+    monkeypatch.setattr("lisabench.reports.run.gallery.BETWEEN_QUERIES_IN", 100_000)
+    page = write_report(write_run(tmp_path, **SMALL)).read_text()
+    assert "the figure gallery.png could not be drawn (ValueError" in page
+    assert "(stage_times.png)" in page and "(gallery.png)" not in page
+
+
+def test_the_page_is_written_before_the_first_figure(tmp_path, monkeypatch):
+    seen = []
+
+    def killed(*_):
+        seen.append((tmp_path / "report.md").read_text())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(figures, "stage_times", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_report(write_run(tmp_path, **SMALL))
+    assert "end to end" in seen[0] and "![" not in seen[0]
+    assert (tmp_path / "report.md").read_text() == seen[0]
+
+
+def test_a_figure_that_cannot_be_written_costs_nothing_else(tmp_path):
+    write_run(tmp_path, **SMALL)
+    (tmp_path / "peak_memory.png").mkdir()  # a folder is in its place
+    page = write_report(tmp_path).read_text()
+    assert "the figure peak_memory.png could not be drawn (" in page and "(gallery.png)" in page
