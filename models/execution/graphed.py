@@ -17,7 +17,7 @@ from transformers.models.llama.modeling_llama import LlamaModel
 
 from ...harness.probe import NullProbe
 from ..lisa.encoders import Features
-from ..lisa.network import LisaModel
+from ..lisa.network import CACHE_ARGUMENT, LisaModel
 from ..lisa.tokenizer import IMAGE_ID
 from .compiled import compile_modules, compile_vision
 from .graphs import GraphPool
@@ -208,10 +208,8 @@ def run_layers(
         # compile and makes faster kernels than if it were left open, too.
         torch._dynamo.maybe_mark_dynamic(tensor, 1)
     for i, layer in enumerate(llm.layers):
+        cache = {CACHE_ARGUMENT: None if caches is None else caches[i]}
         hidden_BLC = layer(
-            hidden_BLC,
-            attention_mask=mask_B11K,
-            position_embeddings=rotations,
-            past_key_values=None if caches is None else caches[i],
+            hidden_BLC, attention_mask=mask_B11K, position_embeddings=rotations, **cache
         )
     return llm.norm(hidden_BLC)

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers.cache_utils import CacheLayerMixin, DynamicCache
 
 from ...harness.contract import Probe
-from .network import LisaModel, Prompt
+from .network import CACHE_ARGUMENT, LisaModel, Prompt
 from .prompts import SEG
 from .tokenizer import Tokens, ids_of
 
@@ -320,8 +320,8 @@ class _CachedForward(_FullForward):
                 inputs_embeds=self.model.llm.model.embed_tokens(tokens_B)[:, None],
                 attention_mask=self.mask_BL,
                 position_ids=self.positions_B1,
-                past_key_values=self.cache,
                 use_cache=True,
+                **{CACHE_ARGUMENT: self.cache},
             )[0]
             if self.positions_B1 is not None:
                 self.positions_B1 = self.positions_B1 + 1

@@ -17,12 +17,14 @@ Axes: B prompts, N image tokens, L tokens, C channels, M masks, h and w the mask
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers.cache_utils import DynamicCache
+from transformers.models.llama.modeling_llama import LlamaModel
 from transformers.models.sam.modeling_sam import SamPromptEncoder
 
 from ...harness.contract import Probe
@@ -30,6 +32,11 @@ from .encoders import ClipEncoder, CroppedClipEncoder, DualEncoder, Encoder, Sam
 from .parts import Make, language_model, mask_decoder, prompt_encoder, seg_projection
 from .presets import Preset
 from .tokenizer import IMAGE_ID
+
+# What transformers' models and layers call their KV cache: 5.24 changed it, and 5.40 refuses the
+# older name.
+_IS_RENAMED = "cache" in signature(LlamaModel.forward).parameters
+CACHE_ARGUMENT = "cache" if _IS_RENAMED else "past_key_values"
 
 # By the settings (vision, frame, bridge) of a `LisaConfig`.
 ENCODERS: dict[tuple[str, str, str], Callable[[Preset, Make], Encoder]] = {
@@ -134,10 +141,9 @@ class LisaModel(nn.Module):
             # Shorter rows are padded at their end. Attention is causal, so no real token sees the
             # padding.
             embedded_BLC = pad_sequence(list(rows), batch_first=True)
+        given_cache = {CACHE_ARGUMENT: NoCache() if cache is None else cache}
         output = self.llm.model(
-            inputs_embeds=embedded_BLC,
-            past_key_values=NoCache() if cache is None else cache,
-            use_cache=cache is not None,
+            inputs_embeds=embedded_BLC, use_cache=cache is not None, **given_cache
         )
         return output[0]
 
