@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint check bench
+.PHONY: demo test test-slow lint check bench constraints
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -30,3 +30,11 @@ check: .venv/.installed  ## never edits
 
 bench: .venv/.installed  ## SAVE=NAME keeps the figures in .benchmarks/, for `pytest-benchmark compare`
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks/micro --benchmark-only $(if $(SAVE),--benchmark-save=$(SAVE))
+
+# Left out is what belongs to a build of PyTorch, and differs between machines.
+constraints:  ## write the newest versions that pyproject.toml allows to constraints.txt; test them before you commit it
+	$(PYTHON) -m pip install --quiet --dry-run --ignore-installed --report .newest.json '.[dev]'
+	$(PYTHON) -c 'import json; found = [one["metadata"] for one in json.load(open(".newest.json"))["install"]]; \
+	  print(*sorted(one["name"].lower() + "==" + one["version"] for one in found), sep="\n")' \
+	  | grep -vE '^(lisabench|cuda-.*|triton|nvidia-[^m].*)==' > constraints.txt
+	rm .newest.json
