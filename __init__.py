@@ -5,10 +5,12 @@ The rooms: ``harness`` (the instrument), ``models`` (the adapters), ``datasets``
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas
+
+    from .benchmarks.run.from_python import MeasuredRun
 
 __version__ = "0.1.0"
 
@@ -18,3 +20,15 @@ def load(*folders: "str | Path") -> "pandas.DataFrame":
     from .reports.load import load
 
     return load(*folders)
+
+
+def run(
+    suite: "str | Path" = "tiny", out: "str | Path | None" = None, **changes: Any
+) -> "MeasuredRun":
+    """Measure a suite, write its report, and return the run.
+
+    See `benchmarks.run.from_python.run`.
+    """
+    from .benchmarks.run.from_python import run
+
+    return run(suite, out, **changes)

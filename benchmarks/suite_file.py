@@ -164,6 +164,8 @@ def change(content: dict[str, Any], key: str, value: Any) -> None:
     elif place == "sweep":
         values = value if isinstance(value, list) else [value]
         content[place] = {**(content.get(place) or {}), name: values}
+    elif place in SECTIONS and place not in content.get("cases", {}):
+        raise unknown(f"key of {place}", name, SECTIONS[place].model_fields)
     elif place:
         _change_case(content, place, name, value)
     elif key == "metrics" and isinstance(value, str):

@@ -183,7 +183,7 @@ def test_the_wheel_holds_the_rooms_and_nothing_else(tmp_path):
     subprocess.run(command, check=True, capture_output=True, text=True)
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     tops = {name.split("/")[1] for name in names if name.startswith("lisabench/")}
-    assert tops == {*ROOMS, "__init__.py", "cli.py"}
+    assert tops == {*ROOMS, "__init__.py", "__main__.py", "cli.py", "py.typed"}
     assert "lisabench/benchmarks/suites/tiny.yaml" in names
     assets = [
         path.relative_to(clone) for path in (clone / "models/assets").rglob("*") if path.is_file()

@@ -58,6 +58,18 @@ def carry_out(request: Request) -> int:
         LisabenchError: nothing could be begun, or the run cannot go on.
     """
     end_with_parent()
+    session = measure(request)
+    if session.manifest.in_lockstep:
+        return EXIT_CODES[session.manifest.status]
+    return conclude(session.folder)
+
+
+def measure(request: Request) -> Session:
+    """Measure what is asked for, and return the session.
+
+    Raises:
+        LisabenchError: nothing could be begun, or the run cannot go on.
+    """
     suite = _suite_of(request)
     folder = request.out or Path("runs") / f"{suite.name}-{datetime.now():%Y%m%d-%H%M%S}"
     deadline_s = None
@@ -80,9 +92,7 @@ def carry_out(request: Request) -> int:
         except KeyboardInterrupt:
             sys.stderr.write(f"\ninterrupted; go on with: lisabench run --resume --out {folder}\n")
             raise
-    if session.manifest.in_lockstep:
-        return EXIT_CODES[session.manifest.status]
-    return conclude(folder)
+    return session
 
 
 def as_arguments(changes: Mapping[str, Any]) -> list[str]:

@@ -82,6 +82,11 @@ class Session:
         self._deadline_s = deadline_s
 
     @property
+    def folder(self) -> Path:
+        """The folder of the run."""
+        return self.run.folder
+
+    @property
     def manifest(self) -> ManifestWriter:
         """The manifest of the run."""
         return self.run.manifest

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from statistics import median, median_low
 from typing import Any
 
@@ -51,6 +52,11 @@ def write_summary(run: Run) -> Summary:
     summary = summarise(run)
     write_json(run.folder / SUMMARY, summary.model_dump(mode="json", by_alias=True))
     return summary
+
+
+def read_summary(folder: Path) -> Summary:
+    """Return the ``summary.json`` that was written last into the folder of a run."""
+    return Summary.model_validate_json((folder / SUMMARY).read_text(encoding="utf-8"))
 
 
 def summarise(run: Run) -> Summary:

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 from ...harness.statistics.verdicts import quality_word, time_word
 from .. import formatting
-from ..pages import SUMMARY
 from ..trivial_baselines import refused
 from . import verdict_words
 from .schema import Case, Comparison, Summary
+from .summary import read_summary
 
 # `rich` is imported inside the functions: whoever needs `refusals` alone does not wait for it.
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def print_table(folder: Path) -> None:
     """Print the comparison in a run's ``summary.json`` on standard output."""
     from rich.console import Console
 
-    summary = _read_summary(folder)
+    summary = read_summary(folder)
     width = None  # `rich` finds out the width of a terminal, and reads COLUMNS
     if not sys.stdout.isatty() and not os.environ.get("COLUMNS"):
         width = WIDTH_OF_A_FILE  # for a file or a pipe `rich` would assume 80
@@ -63,11 +63,7 @@ def print_table(folder: Path) -> None:
 
 def refusals(folder: Path) -> list[str]:
     """Return a sentence for each checkpoint that a run's ``summary.json`` refuses."""
-    return list(refused(_read_summary(folder).against_trivial_baselines))
-
-
-def _read_summary(folder: Path) -> Summary:
-    return Summary.model_validate_json((folder / SUMMARY).read_text(encoding="utf-8"))
+    return list(refused(read_summary(folder).against_trivial_baselines))
 
 
 def terminal_table(summary: Summary, width: int) -> Table:

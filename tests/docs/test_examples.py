@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -32,8 +33,10 @@ from command import lisabench
 from places import ROOT
 from samples import sample_of
 
+import lisabench as package
 from lisabench import cli
 from lisabench.benchmarks import suite_file
+from lisabench.benchmarks.run import from_python
 from lisabench.harness.errors import UsageError
 from lisabench.harness.probe import NullProbe
 from lisabench.models import registry
@@ -199,8 +202,25 @@ def test_the_example_of_an_adapter_answers_with_the_pixels_that_it_promises(monk
 
 def test_no_other_program_is_left_out():
     """`tests/reports/test_load.py` runs the example of records, and looks at what it computes."""
-    (other,) = [block for block in blocks_in("python") if "def build(" not in block.text]
-    assert "lisabench.load(" in other.text
+    others = [block.text for block in blocks_in("python") if "def build(" not in block.text]
+    assert len(others) == 2
+    assert "lisabench.run(" in others[0]
+    assert "lisabench.load(" in others[1]
+
+
+def test_the_example_of_a_run_from_python_asks_for_what_the_suite_has(monkeypatch):
+    (example,) = [block.text for block in blocks_in("python") if "lisabench.run(" in block.text]
+    asked = []
+
+    def measured(suite, **changes):
+        asked.append(suite_file.load(suite, from_python.flat(changes)))
+        return Mock()
+
+    monkeypatch.setattr(package, "run", measured)
+    exec(example, {"__name__": "__main__"})
+    (suite,) = asked
+    assert suite.plan.processes == 5
+    assert suite.case("clip").given["precision"] == "bf16"
 
 
 @pytest.mark.parametrize("block", blocks_in("json"), ids=str)

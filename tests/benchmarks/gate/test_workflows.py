@@ -158,7 +158,7 @@ def test_no_checkout_leaves_a_token_behind():
     checkouts = [
         s for job in jobs for s in job["steps"] if s.get("uses", "").startswith("actions/checkout@")
     ]
-    assert [step["with"]["persist-credentials"] for step in checkouts] == [False] * 4
+    assert [step["with"]["persist-credentials"] for step in checkouts] == [False] * 5
 
 
 @pytest.mark.parametrize(("workflow", "job"), [("ci", "comment"), ("gpu", "gate")])
