@@ -3,16 +3,11 @@
 A process gets through its queries in the sum of the times of their batches and of the waits for
 their images. So its number is a mean over its queries, not a median. Processes are paired as for
 time, with the same interval over the pairs.
-
-At the beginning of a block no image is decoded, and its first batch waits for all of its images. In
-a stream without blocks they would be decoded while the model works on the batch before, which takes
-about as long. So of that wait counts by how much it is longer than the time of the batch. Otherwise
-large batches, of which a block has few, would seem slower than they are.
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from ..harness.records.query import QueryRecord
 from ..harness.statistics.ratios import mean_of
@@ -28,27 +23,11 @@ def seconds_by_process(queries: Iterable[QueryRecord]) -> MeansOf:
     Queries of latency, which have no wait, are left out.
     """
     seconds: MeansOf = defaultdict(dict)
-    for query, wait_ns in _waits(queries):
-        taken_ns = (query.latency_ns or 0) + wait_ns
-        seconds[query.process][query.sample_id] = taken_ns / 1e9
+    for query in queries:
+        if query.is_timed and query.data_wait_ns is not None:
+            taken_ns = (query.latency_ns or 0) + query.data_wait_ns
+            seconds[query.process][query.sample_id] = taken_ns / 1e9
     return dict(seconds)
-
-
-def _waits(queries: Iterable[QueryRecord]) -> Iterator[tuple[QueryRecord, int]]:
-    """Yield each timed query of throughput with its share of the wait that counts."""
-    queries = list(queries)
-    first_of_block: dict[tuple[int, int | None], int] = {}
-    for query in queries:
-        block = query.process, query.block
-        first_of_block[block] = min(query.position, first_of_block.get(block, query.position))
-    for query in queries:
-        if not query.is_timed or query.data_wait_ns is None:
-            continue
-        wait_ns = query.data_wait_ns
-        first = first_of_block[query.process, query.block]
-        if query.position < first + (query.batch or 1):  # it is of the block's first batch
-            wait_ns = max(0, wait_ns - (query.latency_ns or 0))
-        yield query, wait_ns
 
 
 def queries_per_second(queries: Iterable[QueryRecord]) -> float | None:
@@ -73,9 +52,10 @@ def throughput_over_processes(queries: Iterable[QueryRecord]) -> OverProcesses |
 def waiting_share(queries: Iterable[QueryRecord]) -> float | None:
     """Return the share of those seconds in which the model waits for images."""
     wait_ns = whole_ns = 0
-    for query, counted_ns in _waits(queries):
-        wait_ns += counted_ns
-        whole_ns += (query.latency_ns or 0) + counted_ns
+    for query in queries:
+        if query.is_timed and query.data_wait_ns is not None:
+            wait_ns += query.data_wait_ns
+            whole_ns += (query.latency_ns or 0) + query.data_wait_ns
     return wait_ns / whole_ns if whole_ns else None
 
 

@@ -312,8 +312,7 @@ def _footnotes(summary: Summary) -> Iterator[str]:
     if comparisons and summary.measures_throughput:
         yield (
             "Queries per second are the timed queries over the sum of the times of their batches "
-            "and of the waits for their images; of the first wait of a block only what is longer "
-            "than its batch. Their ratio is that of the processes, paired: "
+            "and of the waits for their images. Their ratio is that of the processes, paired: "
             "above 1x is more throughput. Times and stages are without the waits. `waiting for "
             "images` is the share of the sum; the row is there if it is above 1 % for a case."
         )
