@@ -323,6 +323,8 @@ def segment(
     segmentation = segment(image, query, case, out, allow_random)
     if segmentation.text is not None:
         typer.echo(f"answer: {segmentation.text}")
+    if not segmentation.has_seg:
+        typer.echo("warning: the answer has no [SEG], so the mask is empty", err=True)
     typer.echo(f"mask: {segmentation.mask} ({segmentation.covered:.1%} of the image)")
     typer.echo(f"overlay: {segmentation.overlay}")
 

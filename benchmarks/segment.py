@@ -1,6 +1,6 @@
 """``lisabench segment``: from one image and one query to a mask, an overlay and an answer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,8 @@ import numpy as np
 
 from ..datasets.image import image_hash, read_image
 from ..harness.contract import Sample
-from ..harness.errors import UsageError
-from ..harness.measure import predict
+from ..harness.errors import RunFailed, UsageError
+from ..harness.measure import broken_arithmetic, predict
 from ..harness.probe import NullProbe
 from ..models.adapters.lisa import build
 from ..models.lisa import packaged, weights_format
@@ -82,10 +82,14 @@ def segment(
         allow_random: allow random weights, whose masks mean nothing.
 
     Raises:
-        UsageError: the query is empty, the weights are random, or `out` cannot be written.
+        UsageError: the query is empty, the weights are random, or `out` cannot be written, or is
+            the image.
         DataError: the image cannot be read or decoded.
+        RunFailed: the model's numbers are NaN or infinite. Nothing is written.
     """
+    overlay = out.with_name(f"{out.stem}-overlay.png")
     _refuse(query, case, out, allow_random)
+    _refuse_overwriting(image, (out, overlay))
     # The image is decoded first: loading a model takes long, and a broken image is known at once.
     sample = _sample(image, query)
     adapter = build(case, NullProbe())
@@ -94,7 +98,12 @@ def segment(
     finally:
         adapter.close()
 
-    overlay = out.with_name(f"{out.stem}-overlay.png")
+    broken = broken_arithmetic(prediction)
+    if broken is not None:
+        raise RunFailed(
+            f"{image}: {broken.reason}; a mask made of them would be without meaning, so none is "
+            "written: take other weights, or --set precision=fp32"
+        )
     overlay_HW3 = _overlay(sample.image, prediction.mask_HW)
     _write_png(out, prediction.mask_HW.astype(np.uint8) * 255)
     _write_png(overlay, cv2.cvtColor(overlay_HW3, cv2.COLOR_RGB2BGR))
@@ -126,6 +135,15 @@ def _refuse(query: str, case: LisaConfig, out: Path, allow_random: bool) -> None
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{out.parent}: no folder can be made there ({error.strerror})") from error
+
+
+def _refuse_overwriting(image: Path, written: Sequence[Path]) -> None:
+    """Refuse to write a mask or an overlay over the image, by whatever name it is called."""
+    for path in written:
+        if path.exists() and image.exists() and path.samefile(image):
+            raise UsageError(
+                f"{path} is the image itself, and would be overwritten: give another --out"
+            )
 
 
 def _sample(path: Path, query: str) -> Sample:

@@ -95,6 +95,9 @@ class Prediction:
         answer_tokens: number of generated tokens; 0 where the answer was teacher-forced.
         kv_cache_bytes: size of the language model's KV cache at the end of the answer; None without
             a language model.
+        nonfinite: which numbers of the model were NaN or infinite, such as "the mask's logits";
+            None if all were finite. The query then counts as failed, with IoU 0: otherwise an empty
+            mask that comes of NaN would be right wherever the target is empty.
     """
 
     mask_HW: np.ndarray
@@ -104,6 +107,7 @@ class Prediction:
     prompt_tokens: int | None = None
     answer_tokens: int | None = None
     kv_cache_bytes: int | None = None
+    nonfinite: str | None = None
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,10 @@ import time
 from collections.abc import Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from numbers import Real
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from . import masks, metrics
 from .contract import Adapter, Prediction, Preparation, Probe, Sample
@@ -53,7 +56,8 @@ class Failure(NamedTuple):
     """Why a query got no answer.
 
     Attributes:
-        status: ``oom`` (out of memory), ``timeout`` or ``error``.
+        status: ``oom`` (out of memory), ``timeout``, ``nonfinite`` (the model's numbers were NaN or
+            infinite) or ``error``.
         reason: the error in one line.
     """
 
@@ -114,7 +118,8 @@ def measure_batch(
     The times of a record are its query's share: those of the batch, divided by its queries. A query
     that fails has a record too: with a status and a reason, without a time, and with IoU 0. If a
     batch fails, all of its queries have failed: which of them caused it is not known, and the
-    others alone would take another time.
+    others alone would take another time. An answer that cannot be scored is its own query's
+    failure.
 
     Args:
         adapter: the model.
@@ -182,19 +187,19 @@ def scored(batch: TimedBatch, kept: masks.KeptMasks) -> list[dict[str, Any]]:
         DataError: an image or an annotation cannot be read.
     """
     queries = len(batch.samples)
-    records, failure = [], batch.failure
     for sample in batch.samples:
         _read_data(sample)
-    if failure is None:
-        try:
-            for sample, prediction in zip(batch.samples, batch.predictions, strict=True):
-                times_of_query = _time_fields(batch.times, queries, batch.captured_or_compiled)
-                outcome = _outcome_fields(prediction, sample, kept.has(sample.id))
+    if batch.failure is not None:
+        records = [failed_measurement(sample, batch.failure) for sample in batch.samples]
+    else:
+        times_of_query = _time_fields(batch.times, queries, batch.captured_or_compiled)
+        records = []
+        for sample, prediction in zip(batch.samples, batch.predictions, strict=True):
+            outcome = _outcome(prediction, sample, kept.has(sample.id))
+            if isinstance(outcome, Failure):
+                records.append(failed_measurement(sample, outcome))
+            else:
                 records.append(_query_fields(sample) | times_of_query | outcome)
-        except Exception as error:
-            failure = classify(error)
-    if failure is not None:
-        records = [failed_measurement(sample, failure) for sample in batch.samples]
     if batch.data_wait_ns is not None:
         share_ns = batch.data_wait_ns // queries
         records = [record | {"data_wait_ns": share_ns} for record in records]
@@ -225,13 +230,10 @@ def evaluate(
         _read_data(sample)
     try:
         predictions = predict_batch(adapter, samples, NullProbe())
-        records = []
-        for sample, prediction in zip(samples, predictions, strict=True):
-            outcome = _outcome_fields(prediction, sample, kept.has(sample.id))
-            records.append(_query_fields(sample) | {"batch": len(samples)} | outcome)
-        return records
     except Exception as error:
         failure = classify(error)
+    else:
+        return _evaluated(samples, predictions, kept)
     # Outside of the handler: its traceback would keep the tensors of the failed batch alive, and a
     # batch that ran out of memory would leave none for its single queries.
     if len(samples) == 1:
@@ -239,6 +241,19 @@ def evaluate(
     records = []
     for sample in samples:
         records += evaluate(adapter, [sample], kept)
+    return records
+
+
+def _evaluated(
+    samples: Sequence[Sample], predictions: Sequence[Prediction], kept: masks.KeptMasks
+) -> list[dict[str, Any]]:
+    """Return the records of `evaluate` for the queries of an answered batch."""
+    records = []
+    for sample, prediction in zip(samples, predictions, strict=True):
+        outcome = _outcome(prediction, sample, kept.has(sample.id))
+        if isinstance(outcome, Failure):
+            outcome = _failure_fields(sample, outcome)
+        records.append(_query_fields(sample) | {"batch": len(samples)} | outcome)
     return records
 
 
@@ -316,13 +331,45 @@ def _time_fields(times: QueryTimes, queries: int, captured_or_compiled: bool) ->
     return times.share(queries).as_record() | {"warnings": warnings}
 
 
-def _outcome_fields(prediction: Prediction, sample: Sample, keep_mask: bool) -> dict[str, Any]:
+def _outcome(prediction: Prediction, sample: Sample, keep_mask: bool) -> dict[str, Any] | Failure:
     """Return the status, the answer, the pixel counts and, if it is to be kept, the mask.
 
+    Returns:
+        The failure instead, if the model's arithmetic broke down, or if the adapter returned
+        something that cannot be scored or recorded.
+    """
+    try:
+        broken = broken_arithmetic(prediction)
+        return broken or _outcome_fields(prediction, sample, keep_mask)
+    except Exception as error:
+        return classify(error)
+
+
+def broken_arithmetic(prediction: Prediction) -> Failure | None:
+    """Return the failure of a model whose numbers are NaN or infinite; None if all are finite.
+
+    A mask is no evidence: where its logits are NaN, it is empty.
+    """
+    what, iou = prediction.nonfinite, prediction.predicted_iou
+    if what is None and isinstance(iou, Real) and not math.isfinite(iou):
+        what = "the predicted IoU"
+    if what is None:
+        return None
+    return Failure("nonfinite", f"not finite (NaN or infinity): {what}")
+
+
+def _outcome_fields(prediction: Prediction, sample: Sample, keep_mask: bool) -> dict[str, Any]:
+    """Return the fields of an answer.
+
     Raises:
-        ValueError: the mask is not one of booleans, or has another size than the image.
+        ValueError: the mask is not an array of booleans of the image's size, or another field
+            cannot be recorded.
     """
     mask_HW = prediction.mask_HW
+    if not isinstance(mask_HW, np.ndarray):
+        raise ValueError(
+            f"the mask is of type {type(mask_HW).__name__}; expected a NumPy array of bool, [H, W]"
+        )
     expected_shape = sample.target_HW.shape
     if mask_HW.shape != expected_shape:
         raise ValueError(
@@ -332,16 +379,53 @@ def _outcome_fields(prediction: Prediction, sample: Sample, keep_mask: bool) -> 
     fields = {
         "status": "ok" if prediction.has_seg else "no_seg",
         "reason": None,
-        "predicted_iou": _finite(prediction.predicted_iou),
-        "text": prediction.text,
-        "prompt_tokens": prediction.prompt_tokens,
-        "answer_tokens": prediction.answer_tokens,
-        "kv_cache_bytes": prediction.kv_cache_bytes,
+        "predicted_iou": _number(prediction, "predicted_iou", float),
+        "text": _writable(prediction.text),
+        "prompt_tokens": _number(prediction, "prompt_tokens", int),
+        "answer_tokens": _number(prediction, "answer_tokens", int),
+        "kv_cache_bytes": _number(prediction, "kv_cache_bytes", int),
     }
     fields |= vars(metrics.count(mask_HW, sample.target_HW))
     if keep_mask:
         fields["mask_rle"] = masks.encode(mask_HW)
     return fields
+
+
+def _number(prediction: Prediction, name: str, kind: type[int] | type[float]) -> float | None:
+    """Return a number of a prediction as a journal can hold it.
+
+    Raises:
+        ValueError: it is something else, or has a fraction where a whole number is expected.
+    """
+    value = getattr(prediction, name)
+    if value is None:
+        return None
+    try:
+        number = kind(value)
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None or number != value:
+        expected = "a whole number" if kind is int else "a number"
+        raise ValueError(f"{name} is {value!r}; expected {expected} or None")
+    return number
+
+
+def _writable(text: str | None) -> str | None:
+    """Return a text that can be written as UTF-8.
+
+    Raises:
+        ValueError: it cannot, or it is no text.
+    """
+    if text is None:
+        return None
+    try:
+        text.encode()
+    except (AttributeError, UnicodeEncodeError):
+        raise ValueError(
+            f"the answer's text is {text!a}, which cannot be written as UTF-8; "
+            "expected a text or None"
+        ) from None
+    return text
 
 
 def _failure_fields(sample: Sample, failure: Failure) -> dict[str, Any]:
@@ -358,22 +442,14 @@ def _failure_fields(sample: Sample, failure: Failure) -> dict[str, Any]:
     return fields | vars(metrics.failed(sample.target_HW))
 
 
-def _finite(predicted_iou: float | None) -> float | None:
-    """Return the model's own IoU, or None where its arithmetic gave NaN or infinity.
-
-    The mask may be good all the same; and a journal holds no NaN.
-    """
-    if predicted_iou is None or not math.isfinite(predicted_iou):
-        return None
-    return float(predicted_iou)
-
-
 def classify(error: Exception) -> Failure:
     """Return the failure of an exception: ``oom`` or ``error``, and a reason in one line."""
     # By name, because `torch.OutOfMemoryError` can be had only by importing torch.
     out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     status = "oom" if out_of_memory else "error"
     text = f"{type(error).__name__}: {error}"
+    # Such as the name of a file that is no text, which could not be written to a journal.
+    text = text.encode(errors="backslashreplace").decode()
     return Failure(status, textwrap.shorten(text, LONGEST_REASON, placeholder=" ..."))
 
 

@@ -27,8 +27,8 @@ class Counts:
         valid_px: pixels that are not ignored.
         target_box: of the target, as pixel edges (x0, y0, x1, y1), half-open; None if it is empty.
         predicted_box: of the prediction, likewise.
-        failed: there was no answer at all (out of memory, time-out, error). Then an empty target
-            counts as missed, too.
+        failed: there was no answer at all (out of memory, time-out, NaN, error). Then an empty
+            target counts as missed, too.
     """
 
     intersection_px: int

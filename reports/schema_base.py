@@ -46,6 +46,9 @@ class StatusCounts(Strict):
     )
     oom: Count = Field(description="Out of memory: IoU 0, no time.")
     timeout: Count = Field(description="Took too long: IoU 0, no time.")
+    nonfinite: Count = Field(
+        default=0, description="The model's numbers were NaN or infinite: IoU 0, no time."
+    )
     error: Count = Field(description="Raised an error: IoU 0, no time.")
 
 

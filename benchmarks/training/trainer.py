@@ -4,6 +4,7 @@ Every process takes its share of a step's queries, and gradients are averaged ov
 step's loss is the mean over all its queries, so the number of processes does not change it.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import cast
@@ -92,8 +93,8 @@ class Trainer:
             teacher: SAM's encoder, if it is distilled first.
 
         Raises:
-            RunFailed: a loss is not finite, an evaluation failed, or a checkpoint cannot be
-                written.
+            RunFailed: a loss or a gradient is not finite, an evaluation failed, or a checkpoint
+                cannot be written.
         """
         step = self._restore()
         while step < self.plan.steps:
@@ -204,24 +205,39 @@ class Trainer:
         totals = cast(Tensor, self.accelerator.reduce(torch.stack(list(sums.values())), "sum"))
         losses = dict(zip(sums, totals.tolist(), strict=True))
         if not torch.isfinite(totals).all():
-            last = self.checkpoints.last()
-            kept = f"the last checkpoint is {last}" if last else "there is no checkpoint yet"
-            raise RunFailed(
-                f"the loss is not finite any more ({losses}); {kept}: "
-                "lower --lr, or take --dtype fp32"
-            )
+            raise self._not_finite(f"the loss is not finite any more ({losses})")
         return losses
 
+    def _not_finite(self, what: str) -> RunFailed:
+        last = self.checkpoints.last()
+        kept = f"the last checkpoint is {last}" if last else "there is no checkpoint yet"
+        return RunFailed(f"{what}; {kept}: lower --lr, or take --dtype fp32")
+
     def _update(self) -> None:
+        """Make the optimizer's step.
+
+        Raises:
+            RunFailed: a gradient is not finite, which would make the weights NaN.
+        """
         longest = self.setup.options.max_grad_norm or float("inf")
         norm = self.accelerator.clip_grad_norm_(self.parameters.values(), longest)
         self.grad_norm = None if norm is None else float(norm)
+        if self.grad_norm is not None and not math.isfinite(self.grad_norm):
+            self.grad_norm = None  # a journal holds no NaN
+            # A norm may overflow although all gradients are finite. In fp16, gradients overflow now
+            # and then: the scaler skips such a step, and scales the next ones less.
+            if self.accelerator.scaler is None and not self._gradients_are_finite():
+                raise self._not_finite("the gradient is not finite any more")
         self.lr = float(self.schedule.get_last_lr()[0])
         self.optimizer.step()
         # In fp16, a step whose gradient overflowed is skipped, and so is its share of the schedule.
         if not self.accelerator.optimizer_step_was_skipped:
             self.schedule.step()
         self.optimizer.zero_grad()
+
+    def _gradients_are_finite(self) -> bool:
+        gradients = [parameter.grad for parameter in self.parameters.values()]
+        return all(bool(grad.isfinite().all()) for grad in gradients if grad is not None)
 
     def _record_step(self, step: int, losses: dict[str, float], times: QueryTimes) -> None:
         epoch = self.plan.epoch(step)

@@ -47,7 +47,7 @@ class QueryRecord:
         tags: what the data say about the query, such as its family.
         height, width: of the image, in pixels.
         status: ``ok``, ``no_seg`` (an answer without [SEG]), or how it failed: ``oom``,
-            ``timeout``, ``error``.
+            ``timeout``, ``nonfinite`` (the model's numbers were NaN or infinite), ``error``.
         reason: why it failed; None for an answered query.
         counts: pixels of the target and of the mask, from which every score is computed.
         latency_ns: end-to-end time by the case's clock; None for a failed query, and in the quality

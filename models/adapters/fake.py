@@ -30,8 +30,8 @@ class FakeCase:
         process_noise: standard deviation of a process's log time, the same for all its queries.
         drift: log time that each query gains over the one before.
         allocate_mib: memory that is held during the vision stage.
-        fail: how a query fails. ``no_seg`` is an answer without [SEG], ``hang`` sleeps for an hour,
-            ``crash`` kills the process.
+        fail: how a query fails. ``no_seg`` is an answer without [SEG], ``nonfinite`` an answer from
+            NaN, ``hang`` sleeps for an hour, ``crash`` kills the process.
         fail_every: every so-manieth query fails; 0 for none. A batch fails with any of its queries.
         mask: the answer.
         shift_px: for ``mask="shifted"``, how far to the right of the target the answer is.
@@ -49,7 +49,7 @@ class FakeCase:
     process_noise: float = 0.0
     drift: float = 0.0
     allocate_mib: int = 0
-    fail: Literal["error", "oom", "no_seg", "hang", "crash"] = "error"
+    fail: Literal["error", "oom", "no_seg", "nonfinite", "hang", "crash"] = "error"
     fail_every: int = 0
     mask: Literal["target", "shifted", "whole", "empty"] = "target"
     shift_px: int = 0
@@ -120,12 +120,15 @@ class Fake:
     def postprocess(
         self, inputs: object, answers: object, decoded: list[np.ndarray]
     ) -> list[Prediction]:
-        """Return the predictions. Only failures of the kind ``no_seg`` get this far."""
+        """Return the predictions. ``no_seg`` and ``nonfinite`` are the failures that get here."""
         self._wait(self.case.postprocess_ms)
         predictions = []
         for mask_HW, fails in zip(decoded, self._failing, strict=True):
             if fails and self.case.fail == "no_seg":
                 predictions.append(Prediction(np.zeros_like(mask_HW), has_seg=False))
+            elif fails and self.case.fail == "nonfinite":
+                nonfinite = "a failure that was asked for"
+                predictions.append(Prediction(np.zeros_like(mask_HW), nonfinite=nonfinite))
             else:
                 predictions.append(Prediction(mask_HW))
         return predictions
@@ -146,7 +149,7 @@ class Fake:
                 time.sleep(3600)
             case "crash":
                 os.kill(os.getpid(), 9)
-            case "no_seg":
+            case "no_seg" | "nonfinite":
                 pass  # the prediction has no mask; see `postprocess`
 
     def _mask(self, sample: Sample) -> np.ndarray:

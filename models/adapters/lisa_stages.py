@@ -17,6 +17,7 @@ w the mask decoder's grids, H and W the pixels of an image.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import isfinite
 from statistics import fmean
 from typing import Any
 
@@ -321,15 +322,20 @@ class Lisa:
         with self.probe.region("postprocess.copy"):
             # All at once: on CUDA, the host waits for the GPU.
             iou_M = decoded.iou_M1[:, 0].float()  # NumPy has no bf16
-            *masks_on_host, iou_on_host_M = to_host([*masks_HW, iou_M])
-            ious = iou_on_host_M.tolist()
+            # The largest absolute logit of each mask: NaN if any logit is.
+            peak_M = decoded.logits_Mhw.abs().amax((1, 2)).float()
+            chosen_B = answers.summed_logits_B
+            if chosen_B is None:  # the answers were given: no logit chose their tokens
+                chosen_B = peak_M.new_zeros(len(masks_HW))
+            *masks_on_host, ious, peaks, chosen = to_host([*masks_HW, iou_M, peak_M, chosen_B])
             predictions = []
             first = 0
             for i, mask_HW in enumerate(masks_on_host):
-                sample_ious = ious[first : first + answers.seg_counts[i]]
-                first += answers.seg_counts[i]
-                prediction = self._prediction(mask_HW, sample_ious, answers, i)
-                predictions.append(prediction)
+                of_sample = slice(first, first + answers.seg_counts[i])
+                first = of_sample.stop
+                prediction = self._prediction(mask_HW, ious[of_sample].tolist(), answers, i)
+                nonfinite = _nonfinite(chosen[i], peaks[of_sample])
+                predictions.append(replace(prediction, nonfinite=nonfinite))
             return predictions
 
     def _union_of_masks(self, logits_Mhw: Tensor, size_HW: tuple[int, int]) -> Tensor:
@@ -384,3 +390,17 @@ class Lisa:
         if self.device == "cuda":
             # PyTorch keeps freed memory for itself, and the next case of this process needs it.
             torch.cuda.empty_cache()
+
+
+def _nonfinite(chosen: float, peaks_M: np.ndarray) -> str | None:
+    """Return which logits of a sample are NaN or infinite; None if all are finite.
+
+    Args:
+        chosen: the sum of the logits that chose its answer's tokens.
+        peaks_M: the largest absolute logit of each of its masks.
+    """
+    if not isfinite(chosen):
+        return "the logits of the answer's tokens"
+    if not np.isfinite(peaks_M).all():
+        return "the logits of the mask"
+    return None

@@ -332,7 +332,10 @@ def _with_settings(sizes: Preset, source: Original) -> Preset:
 
 def _write(plan: ConversionPlan, source: Original, folder: Path, progress: Progress) -> Conversion:
     writer = ShardWriter(folder)
+    broken = []
     for count, (name, tensor) in enumerate(_tensors(plan, source), start=1):
+        if not tensor.isfinite().all():
+            broken.append(name)
         writer.add(plan.names[name], tensor)
         progress(count, len(plan.names), name)
     settings = replace(plan.saved, weights_hash=writer.close())
@@ -341,6 +344,11 @@ def _write(plan: ConversionPlan, source: Original, folder: Path, progress: Progr
     # Last: a folder without its settings is not taken for a checkpoint.
     saved.write(folder, settings)
     warnings = [*settings.contaminations, *settings.warnings]
+    if broken:
+        warnings.append(
+            f"{len(broken)} of {len(plan.names)} weights have values that are NaN or infinite, "
+            f"such as {broken[0]}: answers made with them are not finite either"
+        )
     if settings.trained and not settings.contaminated_splits:
         warnings.append(
             f"nothing in the name of these weights ({settings.source}) says that they are one of "

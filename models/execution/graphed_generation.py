@@ -93,21 +93,25 @@ class CachedLanguageModel:
     def _prefill(
         self, ids_BL: Tensor, image_at_BL: Tensor, last_B: Tensor, image_tokens_BNC: Tensor
     ) -> tuple[Tensor, ...]:
-        """Return the state at the end of each prompt, [B, C], and the likeliest next token, [B]."""
+        """Return the ends of the prompts: what `Ends` is made of."""
         embedded_BLC = embed(self._llm, ids_BL, image_at_BL, image_tokens_BNC)
         caches = [PromptKeys(keys, values) for keys, values in self._kept]
         states_BC = at(last_B, prefill(self._llm, embedded_BLC, caches))
-        return states_BC, self._head(states_BC).argmax(-1)
+        return self._ends(states_BC)
 
     def _step(self, token_B: Tensor, position_B: Tensor) -> tuple[Tensor, ...]:
-        """Return the state at one further token of each answer, [B, C], and the likeliest next."""
+        """Return the ends at one further token of each answer: what `Ends` is made of."""
         embedded_B1C = self._llm.embed_tokens(token_B)[:, None]
         caches = [StepKeys(keys, values, position_B) for keys, values in self._kept]
         is_written_BK = self._room_K <= position_B[:, None]
         mask_B11K = is_written_BK[:, None, None]
         states_B1C = run_layers(self._llm, embedded_B1C, position_B[:, None], caches, mask_B11K)
-        states_BC = states_B1C[:, 0]
-        return states_BC, self._head(states_BC).argmax(-1)
+        return self._ends(states_B1C[:, 0])
+
+    def _ends(self, states_BC: Tensor) -> tuple[Tensor, ...]:
+        """Return states [B, C], the likeliest next tokens [B], and their logits [B]."""
+        highest_logit_B, likeliest_B = self._head(states_BC).max(-1)
+        return states_BC, likeliest_B, highest_logit_B
 
 
 class GraphedForward:

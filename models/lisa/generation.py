@@ -35,6 +35,8 @@ class Answers:
         prompt_tokens: length of each prompt, image tokens included.
         ids: the tokens of each answer; None where the answers were given.
         kv_cache_bytes: of the keys and values of the whole batch, at the end.
+        summed_logits_B: on the device, the sum of the highest logits of each answer's tokens. It is
+            finite only if all of them are. None where the answers were given.
     """
 
     seg_embedding_MC: Tensor | None
@@ -42,6 +44,7 @@ class Answers:
     prompt_tokens: list[int]
     ids: list[list[int]] | None = None
     kv_cache_bytes: int = 0
+    summed_logits_B: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -90,10 +93,12 @@ class Ends:
     Attributes:
         states_BC: the state at the last token of each; the next step may overwrite it.
         likeliest_B: the token that most likely follows.
+        highest_logit_B: its logit. It is NaN if any logit is, since NaN counts as the highest.
     """
 
     states_BC: Tensor
     likeliest_B: Tensor
+    highest_logit_B: Tensor
 
 
 class Forward(Protocol):
@@ -149,6 +154,7 @@ def generate(
         probe: times the regions.
     """
     answers = [_Answer(settings) for _ in prompt_tokens]
+    highest_logits: list[Tensor] = []  # [B] of each step
     ends = forward.prefill()
     for step in range(settings.max_new_tokens):
         token_B = ends.likeliest_B
@@ -157,6 +163,8 @@ def generate(
         with probe.region("llm.token"):
             # The one place where the host waits for the GPU: any token may be the last.
             tokens = token_B.tolist()
+        # Copied, since the next step may overwrite it, like the states.
+        highest_logits.append(ends.highest_logit_B.to(torch.float32, copy=True))
         for answer, token, state_C in zip(answers, tokens, ends.states_BC, strict=True):
             answer.add(token, state_C)
         is_last = step + 1 == settings.max_new_tokens
@@ -177,7 +185,19 @@ def generate(
         prompt_tokens=list(prompt_tokens),
         ids=[answer.ids for answer in answers],
         kv_cache_bytes=forward.cache_bytes(),
+        summed_logits_B=_summed_logits(torch.stack(highest_logits), answers),
     )
+
+
+def _summed_logits(highest_TB: Tensor, answers: Sequence["_Answer"]) -> Tensor:
+    """Return the sum of each answer's logits, [B], without those of steps after its end.
+
+    They stay on the device: the host would wait for it.
+    """
+    sums = []
+    for highest_T, answer in zip(highest_TB.unbind(1), answers, strict=True):
+        sums.append(highest_T[: len(answer.ids)].sum())
+    return torch.stack(sums)
 
 
 def scripted_answer(tokens: Tokens, length: int) -> list[int]:
@@ -256,7 +276,8 @@ class _FullForward:
         """Return the ends of the sequences from their last states."""
         with self.probe.region("llm.head"):
             logits_BV = self.model.llm.lm_head(states_BC)
-            return Ends(states_BC, logits_BV.argmax(-1))
+            highest_logit_B, likeliest_B = logits_BV.max(-1)
+            return Ends(states_BC, likeliest_B, highest_logit_B)
 
     def step(self, tokens_B: Tensor) -> Ends:
         """Append a token to each sequence, and compute the sequences."""

@@ -51,7 +51,7 @@ class Answers(Strict):
 
     sample_id: list[str] = Field(description="Of the query.")
     image_id: list[str] = Field(description="Of its image: the cluster of an interval.")
-    status: list[str] = Field(description="ok, no_seg, oom, timeout or error.")
+    status: list[str] = Field(description="ok, no_seg, oom, timeout, nonfinite or error.")
     intersection_px: list[Count] = Field(description="Pixels in both target and prediction.")
     union_px: list[Count] = Field(description="Pixels in either.")
     target_px: list[Count] = Field(description="Pixels of the target.")

@@ -51,6 +51,7 @@ LOWEST, HIGHEST = 0.45, 1.15  # height over width of a tile; other images are fr
 FAILURES = {
     "oom": "failed: out of memory",
     "timeout": "failed: took too long",
+    "nonfinite": "failed: NaN or infinity",
     "error": "failed: an error",
 }
 

@@ -5,14 +5,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from command import lisabench
 from lisas import lisa, noise, predict
 from PIL import Image
 
 from lisabench.benchmarks import segment as module
 from lisabench.benchmarks.segment import segment
-from lisabench.harness.errors import DataError, LisabenchError, UsageError
+from lisabench.harness.errors import DataError, LisabenchError, RunFailed, UsageError
+from lisabench.models.adapters import lisa_stages
+from lisabench.models.adapters.lisa_stages import Lisa
 from lisabench.models.lisa import packaged
 from lisabench.models.lisa.config import LisaConfig
+from lisabench.models.lisa.tokenizer import Tokens
 
 pytestmark = pytest.mark.no_clock
 
@@ -55,6 +59,75 @@ def test_a_generated_answer_is_told(picture: Path, tmp_path: Path) -> None:
     case = LisaConfig(device="cpu", answer="generated", max_new_tokens=5)
     found = segment(picture, "the red circle", case, tmp_path / "mask.png", allow_random=True)
     assert found.text.replace(" ", "") == ",,[SEG]." and found.answer_tokens == 5
+
+
+@pytest.mark.parametrize(
+    ("case", "weight", "what"),
+    [
+        (CASE, "llm.model.norm.weight", "the logits of the mask"),
+        (CASE, "mask_decoder.iou_prediction_head.proj_out.weight", "the predicted IoU"),
+        (
+            LisaConfig(device="cpu", answer="generated", max_new_tokens=5),
+            "llm.model.norm.weight",
+            "the logits of the answer's tokens",
+        ),
+    ],
+)
+def test_a_mask_made_of_nan_is_refused_and_not_written(
+    picture: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    case: LisaConfig,
+    weight: str,
+    what: str,
+) -> None:
+    def build(*arguments: object) -> Lisa:
+        adapter = original_build(*arguments)
+        adapter.model.get_parameter(weight).data.view(-1)[3] = float("nan")
+        return adapter
+
+    original_build = module.build
+    monkeypatch.setattr(module, "build", build)
+    with pytest.raises(RunFailed, match=f"picture.png: not finite .NaN or infinity.: {what}; "):
+        segment(picture, "the red circle", case, tmp_path / "mask.png", allow_random=True)
+    assert list(tmp_path.iterdir()) == [picture]
+
+
+@pytest.mark.parametrize(
+    ("image", "out"),
+    [
+        ("picture.png", "picture.png"),
+        ("picture.png", "folder/../picture.png"),
+        ("picture.png", "link.png"),  # a symlink to the image
+        ("picture-overlay.png", "picture.png"),  # the overlay's name is made of the mask's
+    ],
+)
+def test_neither_mask_nor_overlay_is_written_over_the_image(
+    picture: Path, tmp_path: Path, image: str, out: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.png").symlink_to(picture)
+    picture.rename(tmp_path / image)
+    before = (tmp_path / image).read_bytes()
+    with pytest.raises(UsageError, match="is the image itself, and would be overwritten"):
+        segment(tmp_path / image, "a", CASE, tmp_path / out, allow_random=True)
+    assert (tmp_path / image).read_bytes() == before
+
+
+def test_an_answer_without_seg_is_said(
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends_at_once(tokens: Tokens, length: int) -> list[int]:
+        return [tokens.end_id] * length
+
+    monkeypatch.setattr(lisa_stages, "scripted_answer", ends_at_once)
+    done = lisabench(
+        "segment", picture, "the red circle", "--allow-random", "--out", tmp_path / "mask.png",
+        *("--set", "device=cpu", "--set", "answer=generated", "--set", "max_new_tokens=4"),
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == ["warning: the answer has no [SEG], so the mask is empty"]
+    assert "(0.0% of the image)" in done.stdout
 
 
 def test_an_image_that_lies_on_its_side_is_turned_upright(tmp_path: Path) -> None:

@@ -1,17 +1,19 @@
 import dataclasses
 import gc
+import json
 
 import numpy as np
 import pytest
 from pycocotools import mask as coco
 from samples import sample_of
 
-from lisabench.harness import masks, measure, memory
+from lisabench.harness import masks, measure, memory, metrics
 from lisabench.harness.clock import VirtualClock
 from lisabench.harness.contract import STAGES, Prediction, Preparation
 from lisabench.harness.errors import DataError
 from lisabench.harness.memory import MemoryProbe, ResidentSetMeter
 from lisabench.harness.probe import TimingProbe
+from lisabench.harness.records.query import counts_from_json
 from lisabench.models.adapters.fake import Fake, FakeCase, build
 
 pytestmark = pytest.mark.no_clock
@@ -61,6 +63,13 @@ def test_a_failure_is_a_status_without_a_time(fail, status):
     assert (record["intersection_px"], record["union_px"], record["target_px"]) == (0, 16, 16)
 
 
+@pytest.mark.parametrize("text", ["a \udce9", "two\nlines", "x" * 9999])
+def test_any_reason_is_one_line_that_can_be_written(text):
+    failure = measure.classify(ValueError(text))
+    assert failure.status == "error"
+    assert len(failure.reason.splitlines()) == 1 and len(failure.reason.encode()) <= 220
+
+
 def test_an_answer_without_seg_is_an_empty_mask_and_timed():
     record = measured(fail="no_seg", fail_every=1)
     assert record["status"] == "no_seg"
@@ -68,32 +77,87 @@ def test_an_answer_without_seg_is_an_empty_mask_and_timed():
     assert record["predicted_px"] == 0
 
 
-def test_a_mask_of_another_size_is_an_error():
+def answered(prediction, sample=None):
+    """Return the records of a query with this answer: timed, and evaluated."""
     probe = TimingProbe(VirtualClock())
     adapter = build(FakeCase(), probe)
-    adapter._mask = lambda _: np.zeros((4, 4), bool)
-    record = measure.measure(adapter, sample_of(target()), probe)
-    assert record["status"] == "error"
-    assert "(4, 4)" in record["reason"]
+    adapter.postprocess = lambda *_: [prediction]
+    sample = sample or sample_of(target())
+    return measure.measure(adapter, sample, probe), *measure.evaluate(adapter, [sample])
 
 
-def test_a_mask_that_is_not_boolean_is_an_error():
-    probe = TimingProbe(VirtualClock())
-    adapter = build(FakeCase(), probe)
-    adapter._mask = lambda sample: np.zeros(sample.target_HW.shape, np.float32)
-    record = measure.measure(adapter, sample_of(target()), probe)
-    assert record["status"] == "error"
-    assert "float32" in record["reason"]
+MASK = target() == 1
 
 
 @pytest.mark.parametrize(
-    ("said", "kept"), [(float("nan"), None), (np.float32(0.5), 0.5), (None, None)]
+    ("prediction", "reason"),
+    [
+        (Prediction(np.zeros((4, 4), bool)), "the mask has shape (4, 4), the image (8, 8)"),
+        (Prediction(MASK[..., None]), "the mask has shape (8, 8, 1)"),
+        (Prediction(MASK.astype(np.float32)), "the mask has dtype float32; expected bool"),
+        (Prediction(np.full((8, 8), None)), "the mask has dtype object; expected bool"),
+        (Prediction(MASK.tolist()), "the mask is of type list; expected a NumPy array of bool"),
+        (Prediction(None), "the mask is of type NoneType"),
+        (None, "'NoneType' object has no attribute"),
+        (Prediction(MASK, text="a \udce9"), "text is 'a \\udce9', which cannot be written"),
+        (Prediction(MASK, text=b"bytes"), "text is b'bytes', which cannot be written as UTF-8"),
+        (Prediction(MASK, predicted_iou="good"), "predicted_iou is 'good'; expected a number"),
+        (Prediction(MASK, prompt_tokens=2.5), "prompt_tokens is 2.5; expected a whole number"),
+        (Prediction(MASK, answer_tokens=float("nan")), "answer_tokens is nan; expected a whole"),
+        (Prediction(MASK, kv_cache_bytes=float("inf")), "kv_cache_bytes is inf; expected a whole"),
+    ],
 )
-def test_a_predicted_iou_is_a_finite_number_or_unknown(said, kept):
+def test_an_answer_that_cannot_be_scored_or_written_is_an_error_of_its_query(prediction, reason):
+    for record in answered(prediction):
+        assert record["status"] == "error" and reason in record["reason"]
+        json.dumps(record, allow_nan=False, ensure_ascii=False).encode()  # it can be written
+        assert metrics.iou(counts_from_json(record)) == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "recorded"), [(np.float32(0.5), 0.5), (np.float64(0), 0), (1, 1), (None, None)]
+)
+def test_a_predicted_iou_is_a_finite_number_or_unknown(given, recorded):
+    for record in answered(Prediction(MASK, predicted_iou=given)):
+        assert record["status"] == "ok" and record["predicted_iou"] == recorded
+
+
+@pytest.mark.parametrize(
+    ("broken", "what"),
+    [
+        ({"nonfinite": "the logits of the mask"}, "the logits of the mask"),
+        ({"predicted_iou": float("nan")}, "the predicted IoU"),
+        ({"predicted_iou": np.float32("-inf")}, "the predicted IoU"),
+        ({"has_seg": False, "nonfinite": "the logits"}, "the logits"),
+    ],
+)
+def test_an_answer_from_nan_is_never_an_empty_mask_that_is_right(broken, what):
+    nothing_to_segment = sample_of(np.zeros((8, 8), np.uint8))
+    prediction = Prediction(np.zeros((8, 8), bool), **broken)
+    for record in answered(prediction, nothing_to_segment):
+        assert record["status"] == "nonfinite"
+        assert record["reason"] == f"not finite (NaN or infinity): {what}"
+        counts = counts_from_json(record)
+        scores = metrics.scores([counts])
+        assert metrics.iou(counts) == scores["gIoU"] == scores["N_acc"] == 0
+
+
+def test_one_broken_answer_of_a_batch_costs_only_itself():
     probe = TimingProbe(VirtualClock())
     adapter = build(FakeCase(), probe)
-    adapter.postprocess = lambda *_: [Prediction(target() == 1, predicted_iou=said)]
-    assert measure.measure(adapter, sample_of(target()), probe)["predicted_iou"] == kept
+    adapter.postprocess = lambda *_: [
+        Prediction(MASK),
+        Prediction(np.zeros((8, 8), bool), nonfinite="the logits"),
+        Prediction(MASK, text=3),
+    ]
+    samples = [sample_of(target()), sample_of(target()), sample_of(target())]
+    for records in (
+        measure.measure_batch(adapter, samples, probe),
+        measure.evaluate(adapter, samples),
+    ):
+        assert [record["status"] for record in records] == ["ok", "nonfinite", "error"]
+    timed = measure.measure_batch(adapter, samples, probe)
+    assert [record["latency_ns"] is None for record in timed] == [False, True, True]
 
 
 def test_images_are_decoded_before_the_clock_starts():

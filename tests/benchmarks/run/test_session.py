@@ -147,6 +147,19 @@ def test_a_failing_case_is_recorded_and_the_others_go_on(
     assert result.run["status"] == "failed"
 
 
+def test_answers_from_nan_are_counted_and_named_and_not_asked_for_again(data_root, tmp_path):
+    failing = QUICK | {"fail": "nonfinite", "fail_every": 3}
+    result = run(suite(data_root, plan={"processes": 1}, b=failing), tmp_path / "out")
+    scored = [row for row in result.quality if row["case"] == "b"]
+    statuses = Counter(row["status"] for row in scored)
+    assert statuses == {"ok": 4, "nonfinite": 2} and {row["batch"] for row in scored} == {6}
+    assert result.run["status"] == "failed"
+    report = write_report(tmp_path / "out")
+    quality = json.loads((tmp_path / "out" / "summary.json").read_text())["cases"][1]["quality"]
+    assert quality["status"]["nonfinite"] == 2 and quality["gIoU"] == pytest.approx(4 / 6)
+    assert "b: 2 of 6 queries ended in nonfinite, most often: not finite" in report.read_text()
+
+
 def test_resuming_measures_only_what_is_missing(copied):
     s, folder = copied
     before = raw_run(folder).samples

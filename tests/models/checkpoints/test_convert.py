@@ -495,6 +495,30 @@ def test_other_weights_default_to_val_and_carry_a_doubt(tmp_path: Path, tensors:
     assert any("v1 releases" in warning for warning in done.warnings)
 
 
+@pytest.mark.parametrize(
+    ("weight", "value"),
+    [
+        ("model.norm.weight", float("nan")),
+        ("model.embed_tokens.weight", float("-inf")),
+        (f"{SAM}image_encoder.pos_embed", float("inf")),
+    ],
+)
+def test_weights_that_are_not_finite_are_named(tmp_path, tensors, weight, value):
+    broken = dict(tensors)
+    broken[weight] = tensors[weight].clone()
+    broken[weight].view(-1)[3] = value
+    source = factory.write_lisa(tmp_path / "LISA-7B-v1", broken)
+    (warning,) = [line for line in convert(source, tmp_path / "ours").warnings if "NaN" in line]
+    assert f"1 of {len(tensors)} weights have values that are NaN or infinite" in warning
+    assert f"such as {weight}:" in warning
+
+
+def test_finite_weights_are_converted_without_such_a_warning(tmp_path, released, tower):
+    assert not [
+        line for line in convert(released, tmp_path / "ours", tower).warnings if "NaN" in line
+    ]
+
+
 def test_weights_of_another_preset_are_refused_by_their_preset(converted: Path) -> None:
     with pytest.raises(UsageError, match=r"not of preset=lisa-7b.*set preset=tiny") as error:
         open_source(case(converted, preset="lisa-7b"), "cpu")
