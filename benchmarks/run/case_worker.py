@@ -166,11 +166,12 @@ class CaseWorker:
         """
         if self.adapter is None:
             self.build()
+        adapter: Any = self.adapter
         queries = self.settings.timed or len(self.samples)
         batches = list(schedule.blocks(queries, batch))
         trial_batches = max(TRIAL_BATCHES, math.ceil(TRIAL_QUERIES / batch))
         measure.warm_up(
-            self.adapter,
+            adapter,
             self.samples,
             self.probe,
             at_most,
@@ -186,7 +187,7 @@ class CaseWorker:
             positions = batches[number % len(batches)]
             samples = [self.samples[position] for position in positions]
             measure.decode_images(samples)
-            timed = measure.time_batch(self.adapter, samples, self.probe)
+            timed = measure.time_batch(adapter, samples, self.probe)
             if timed.failure is not None:
                 status, reason = timed.failure
                 return BatchTrial(batch, status, reason=reason)

@@ -314,16 +314,27 @@ def test_a_repository_younger_than_a_week_is_held_against_its_last_commit(tmp_pa
 
 # The action's gate, on a lisabench that ends as it is told to
 
+# The file that a gate writes: into --out where it runs side by side, else where --junit says.
+WRITES_JUNIT = """
+for ((i = 1; i < $#; i++)); do
+  next=$((i + 1))
+  [[ ${!i} == --out ]] && junit=${!next}/junit.xml
+  [[ ${!i} == --junit ]] && junit=${!next}
+done
+mkdir -p "$(dirname "$junit")"
+echo "<testsuites/>" > "$junit"
+"""
+
 
 @pytest.fixture
 def gate(tmp_path):
     """Run the action's last step after `lisabench run` and `check` have ended with given codes."""
 
-    def hold(run=0, check=0, **inputs):
+    def hold(run=0, check=0, measured=True, **inputs):
         temp = tmp_path / "temp"
-        calls = stand_in(
-            temp / "lisabench" / "bin", "lisabench", f"[[ $1 == run ]] && exit {run}; exit {check}"
-        )
+        ends = f"[[ $1 == run ]] && exit {run}; exit {check}"
+        says = f"{WRITES_JUNIT}\n{ends}" if measured else ends
+        calls = stand_in(temp / "lisabench" / "bin", "lisabench", says)
         described = read("action.yml")
         asked = {name: entry.get("default") for name, entry in described["inputs"].items()} | {
             "suite": "s.yaml"
@@ -368,6 +379,13 @@ def test_a_run_that_did_not_end_is_not_checked_and_never_a_pass(gate, run):
     done, calls = gate(run, baseline="b.json")
     assert done.code == run and len(calls) == 1
     assert done.outputs["exit-code"] == str(run)
+
+
+@pytest.mark.parametrize("way", [{"against": "HEAD^1"}, {"baseline": "b.json"}], ids=str)
+def test_what_measured_nothing_is_not_green(gate, way):
+    done, _ = gate(measured=False, args="--help", **way)
+    assert (done.code, done.outputs["exit-code"]) == (5, "5")
+    assert "::error title=lisabench gate::nothing was measured" in done.stdout
 
 
 def test_a_doubt_fails_where_it_was_asked_to(gate):
