@@ -2,14 +2,17 @@
 
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 from import_graph import circles, import_graph, imports_of
 from places import ROOT
 
+import lisabench
 from lisabench.benchmarks.gate.versions import ROOMS
 
 pytestmark = pytest.mark.no_clock
@@ -174,6 +177,23 @@ def test_every_file_of_tests_may_run_beside_others_but_the_gpus():
         if "pytest.mark.no_clock" not in path.read_text()
     ]
     assert set(alone) == {"cuda"}
+
+
+def test_the_source_distribution_holds_the_package_and_no_tests(tmp_path):
+    build = "from setuptools.build_meta import build_sdist; build_sdist('dist')"
+    clone = _copy(tmp_path)
+    command = [sys.executable, "-c", build]
+    subprocess.run(command, cwd=clone, check=True, capture_output=True, text=True)
+    (path,) = (clone / "dist").glob("*.tar.gz")
+    names = tarfile.open(path).getnames()
+    tops = {name.split("/")[1] for name in names if "/" in name}
+    assert {*ROOMS, "__init__.py", "cli.py", "LICENSE", "README.md", "pyproject.toml"} <= tops
+    assert "tests" not in tops
+
+
+def test_the_citation_names_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == lisabench.__version__
 
 
 def test_the_wheel_holds_the_rooms_and_nothing_else(tmp_path):

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from workflow_steps import ROOT, Runner, calls_of, read, stand_in
 
+from lisabench import __version__
 from lisabench.benchmarks.suite_file import shipped_names
 from lisabench.reports.gate.page import MARK
 
@@ -139,7 +140,7 @@ def test_what_is_used_is_this_repository_or_a_commit(file, used):
     )
 
 
-@pytest.mark.parametrize("workflow", ["ci", "gpu"])
+@pytest.mark.parametrize("workflow", ["ci", "gpu", "latest", "release"])
 def test_only_a_job_that_checks_nothing_out_may_write(workflow):
     content = read(f".github/workflows/{workflow}.yml")
     assert content["permissions"] == {}
@@ -158,7 +159,7 @@ def test_no_checkout_leaves_a_token_behind():
     checkouts = [
         s for job in jobs for s in job["steps"] if s.get("uses", "").startswith("actions/checkout@")
     ]
-    assert [step["with"]["persist-credentials"] for step in checkouts] == [False] * 5
+    assert [step["with"]["persist-credentials"] for step in checkouts] == [False] * 6
 
 
 @pytest.mark.parametrize(("workflow", "job"), [("ci", "comment"), ("gpu", "gate")])
@@ -310,6 +311,17 @@ def test_a_repository_younger_than_a_week_is_held_against_its_last_commit(tmp_pa
         step_of("gpu", "gate", "Choose what to measure beside"), {"inputs": {"against": ""}}
     )
     assert done.outputs["against"] == "HEAD^1"
+
+
+# The steps of release.yml
+
+
+@pytest.mark.parametrize(("tag", "code"), [(f"v{__version__}", 0), ("v99.0.0", 1)])
+def test_a_release_has_the_version_of_its_tag(tmp_path, tag, code):
+    runner = Runner(ROOT, tmp_path / "temp", environment={"GITHUB_REF_NAME": tag})
+    done = runner.run(step_of("release", "build", "Check the tag"), {})
+    assert done.code == code
+    assert ("::error title=release" in done.stdout) == (code == 1)
 
 
 # The action's gate, on a lisabench that ends as it is told to
