@@ -185,7 +185,8 @@ def test_the_source_distribution_holds_the_package_and_no_tests(tmp_path):
     command = [sys.executable, "-c", build]
     subprocess.run(command, cwd=clone, check=True, capture_output=True, text=True)
     (path,) = (clone / "dist").glob("*.tar.gz")
-    names = tarfile.open(path).getnames()
+    with tarfile.open(path) as archive:
+        names = archive.getnames()
     tops = {name.split("/")[1] for name in names if "/" in name}
     assert {*ROOMS, "__init__.py", "cli.py", "LICENSE", "README.md", "pyproject.toml"} <= tops
     assert "tests" not in tops
