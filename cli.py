@@ -10,12 +10,30 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+from .benchmarks import door
 from .benchmarks.study import command
 from .benchmarks.training import options
-from .harness.errors import LisabenchError, UsageError
+from .harness.errors import UsageError, as_ours
+
+
+class Commands(TyperGroup):
+    """The commands, whose exceptions all reach the door.
+
+    Typer would end by itself, and with 1, after an end of input and after a closed pipe. A library
+    that exits would end the command as if it were done.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (EOFError, KeyboardInterrupt, OSError, SystemExit) as error:
+            raise as_ours(error) from error
+
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -86,19 +104,8 @@ AgainstPython = Annotated[
 
 
 def main() -> None:
-    """Run the command line. An error that the user can fix is one line and an exit code."""
-    show_traceback = "--traceback" in sys.argv[1:]
-    arguments = [argument for argument in sys.argv[1:] if argument != "--traceback"]
-    try:
-        app(args=arguments, prog_name="lisabench")
-    except LisabenchError as error:
-        if show_traceback:
-            raise
-        sys.stderr.write(f"lisabench: {error}\n")
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("lisabench: interrupted; what was measured is kept\n")
-        sys.exit(130)
+    """Run the command line. Any error is one line and an exit code; see `benchmarks.door`."""
+    door.enter(lambda arguments: app(args=arguments, prog_name="lisabench"), sys.argv[1:])
 
 
 @app.callback()
@@ -108,7 +115,7 @@ def _options(
     ] = False,
 ) -> None:
     """Is this cheaper LISA really cheaper, and is it still as good?"""
-    # `main` has read the option already, so that it holds for errors of the command line, too.
+    # The door has read the option already, so that it holds for errors of the command line, too.
     del traceback
 
 

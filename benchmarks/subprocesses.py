@@ -2,29 +2,35 @@
 
 If one fails, or this process is interrupted, all are ended.
 
-A process that is killed cannot end the processes that it started. So our own commands watch the
-process that started them (`end_with_parent`), and end by themselves when it is gone.
+A process that is killed cannot end the processes that it started. So each command of ours gets a
+lifeline, and ends when the process that started it is gone (`end_with_parent`).
 """
 
 import math
+import multiprocessing
 import os
 import signal
 import subprocess
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from socket import socket
 from typing import IO
 
+from ..harness.lifeline import end_with, lifeline
+
 # Git sets these in hooks. They would make a command in another worktree work on the hook's.
 GIT_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
-# Tells a command the id of the process that started it.
+# Tells a command the number of its lifeline.
+LIFELINE_VARIABLE = "LISABENCH_LIFELINE"
+# An older version that a gate measures has no lifeline. It watches the process of this id.
 PARENT_VARIABLE = "LISABENCH_BEGUN_BY"
-PARENT_CHECK_S = 1.0
 # An interrupted command has so long to end its own worker processes. Then it is killed.
 GRACE_S = 10
 # When one command fails, the others often fail of the same cause. They have so long to report it
@@ -104,41 +110,71 @@ def run(*commands: Command, broken: Callable[[int, int], bool] = lambda *_: Fals
 
 
 def end_with_parent() -> None:
-    """End this process soon after the process that started it by `run` has ended.
+    """Have this process killed when the process that started it by `run` has ended.
 
     If no process started it so, nothing happens.
     """
-    parent_id = os.environ.pop(PARENT_VARIABLE, None)
-    if parent_id is None:
+    number = os.environ.pop(LIFELINE_VARIABLE, None)
+    if number is None:
         return
     # The interrupt is also how the parent ends this process. A shell that starts a command in the
     # background makes it ignore interrupts, and all processes that the command starts inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    threading.Thread(target=_watch_parent, args=(int(parent_id),), daemon=True).start()
+    os.set_inheritable(int(number), False)
+    end_with(Connection(int(number), writable=False))
 
 
-def _watch_parent(parent_id: int) -> None:
-    import psutil
+def without_git_variables() -> dict[str, str]:
+    """Return this process's environment variables without those that git sets in hooks."""
+    return {name: value for name, value in os.environ.items() if name not in GIT_VARIABLES}
 
-    with suppress(psutil.NoSuchProcess):
-        parent = psutil.Process(parent_id)
-        # A zombie has ended, and only its exit code has not been read yet.
-        while parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(PARENT_CHECK_S)
-    os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(GRACE_S)
-    os.killpg(0, signal.SIGKILL)
+
+@contextmanager
+def process_pool(
+    processes: int, begin: Callable[[], None] | None = None, context: BaseContext | None = None
+) -> Iterator[ProcessPoolExecutor]:
+    """Yield a pool whose processes end with this one. An interrupt kills what they are doing.
+
+    Args:
+        processes: how many.
+        begin: is called in each of them first.
+        context: how they are started; None: as is usual.
+    """
+    pool = ProcessPoolExecutor(
+        processes, mp_context=context, initializer=_begin_in_pool, initargs=(lifeline(), begin)
+    )
+    with pool:
+        try:
+            yield pool
+        except KeyboardInterrupt:
+            kill_children()
+            raise
+
+
+def kill_children() -> None:
+    """Kill the processes that this one has started with `multiprocessing`."""
+    for child in multiprocessing.active_children():
+        child.kill()
+
+
+def _begin_in_pool(parents_lifeline: Connection, begin: Callable[[], None] | None) -> None:
+    # An interrupt from the keyboard meets every process. The parent handles it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with(parents_lifeline)
+    if begin is not None:
+        begin()
 
 
 def _start(command: Command, stdout: IO[bytes], stderr: IO[bytes]) -> Child:
-    variables = {name: value for name, value in os.environ.items() if name not in GIT_VARIABLES}
+    variables = without_git_variables()
     variables.update(command.variables)
     variables[PARENT_VARIABLE] = str(os.getpid())
+    variables[LIFELINE_VARIABLE] = str(lifeline().fileno())
     with ExitStack() as stack:
-        inherited: tuple[int, ...] = ()
+        inherited = [lifeline().fileno()]
         if command.inherited is not None:
-            inherited = (stack.enter_context(command.inherited).fileno(),)
+            inherited.append(stack.enter_context(command.inherited).fileno())
         return subprocess.Popen(
             command.line,
             cwd=command.folder,

@@ -10,11 +10,13 @@ import multiprocessing
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 
 from ..harness.contract import Sample
+from ..harness.lifeline import end_with, lifeline
 from .reasonseg import ReasonSeg
 
 LEAST_AHEAD = 2  # images for each worker, PyTorch's own default
@@ -54,7 +56,7 @@ class AheadDecoder:
         from torch.utils.data import DataLoader
 
         # A daemonic process must not start any. This one ends its workers itself, in `close`; if
-        # it is killed, they notice within seconds.
+        # it is killed, its lifeline ends them.
         multiprocessing.current_process().daemon = False
         loader = DataLoader(
             _Images(self._samples, self._shared),  # pyright: ignore[reportArgumentType]
@@ -65,6 +67,7 @@ class AheadDecoder:
             prefetch_factor=max(LEAST_AHEAD, math.ceil(batch / workers)),
             persistent_workers=True,
             multiprocessing_context=start_method,
+            worker_init_fn=partial(_end_with, lifeline()),
         )
         iter(loader)  # starts the workers; there is nothing to decode yet
         return loader
@@ -127,6 +130,12 @@ class _SharedImages:
     def image(self, number: int, shape: Shape) -> np.ndarray:
         """Return the image at a place of the block, uint8, to read it or to write it."""
         return np.ndarray(shape, np.uint8, self._memory, number * PLACE_BYTES)
+
+
+def _end_with(parents_lifeline: Connection, worker: int) -> None:
+    """Have a worker process of the loader end with the process of the model."""
+    del worker
+    end_with(parents_lifeline)
 
 
 class _Images:

@@ -4,14 +4,18 @@
     ├── UsageError       2  a bad option, an unknown name, a bad suite
     ├── DataError        2  a data folder or a file in it is broken
     ├── NothingToCompare 4  no pair of cases can be compared
-    └── RunFailed        5  something broke while running
+    ├── RunFailed        5  something broke while running
+    └── Ended      128 + n  the signal n ended the command
 
-Each message says in one line what was wrong, what was expected, and how to mend it.
+Each message says in one line what was wrong, what was expected, and how to mend it. Every other
+exception is a defect of ours or of a library; `as_ours` makes a `RunFailed` of it.
 """
 
+import signal
+import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
 class LisabenchError(Exception):
     """The base of all errors that the command line shows as one line instead of a traceback."""
 
-    exit_code: ClassVar[int] = 5
+    exit_code: int = 5
 
 
 class UsageError(LisabenchError):
@@ -45,6 +49,63 @@ class RunFailed(LisabenchError):  # noqa: N818  (a state, rather than an error)
     """Something broke while running; what was measured before is kept."""
 
     exit_code = 5
+
+
+class Ended(LisabenchError):  # noqa: N818  (a state, rather than an error)
+    """A signal ended the command; what was measured before is kept."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number  # as shells say it
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal that ends a command as an interrupt from the keyboard does.
+
+    Attributes:
+        signal_number: of the signal.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__()
+        self.signal_number = signal_number
+
+
+PREFIX = "lisabench: "
+LONGEST_LINE = 300  # of an exception that is not ours; what a library says may be long
+SHOWN_WITH = "; --traceback shows where"
+
+
+def one_line(text: str) -> str:
+    """Return a text on one line, with a question mark for each character that is not printable."""
+    flat = " ".join(text.split())
+    return "".join(character if character.isprintable() else "?" for character in flat)
+
+
+def reason_of(line: str) -> str:
+    """Return why a command of ours failed, from the line that it printed on stderr."""
+    return line.removeprefix(PREFIX).removesuffix(SHOWN_WITH)
+
+
+def as_ours(error: BaseException) -> LisabenchError:
+    """Return what a command ends with that raised an exception: a message and an exit code.
+
+    Args:
+        error: any exception. One of ours is returned as it is; an interrupt becomes an `Ended`.
+    """
+    if isinstance(error, LisabenchError):
+        return error
+    if isinstance(error, Interrupted):
+        name = signal.Signals(error.signal_number).name
+        return Ended(f"ended by {name}; what was measured is kept", error.signal_number)
+    if isinstance(error, KeyboardInterrupt):
+        return Ended("interrupted; what was measured is kept", signal.SIGINT)
+    # Not str(error), which an exception may not survive.
+    text = one_line("".join(traceback.format_exception_only(error)))
+    longest = LONGEST_LINE - len(PREFIX) - len(SHOWN_WITH)
+    if len(text) > longest:
+        text = f"{text[: longest - 1]}…"
+    return RunFailed(f"{text}{SHOWN_WITH}")
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> UsageError:

@@ -21,20 +21,26 @@ from typing import Any
 
 import yaml
 
-from ...harness.errors import LisabenchError, NothingToCompare, RunFailed, UsageError
+from ...harness.errors import (
+    LisabenchError,
+    NothingToCompare,
+    RunFailed,
+    UsageError,
+    reason_of,
+)
 from ...harness.records.journal import RUN, holds_run, write_json
 from ...harness.records.run import Run, read_run
 from ...reports.gate import page
 from ...reports.gate.baseline import reduced
 from ...reports.gate.checks import Check, gate_checks
-from ...reports.gate.outcome import Checked, broken, checked, to_remeasure, with_remeasurements
+from ...reports.gate.outcome import Checked, checked, to_remeasure, with_remeasurements
 from ...reports.gate.pairs import time_pairs
 from ...reports.gate.thresholds import Gate, gate_of
 from ..progress import Progress, shown
 from ..run import schedule
 from ..run.command import DEFAULT_SUITE, Request, as_arguments
 from ..subprocesses import Done
-from .check import ENOUGH_PROCESSES, Outputs, publish
+from .check import ENOUGH_PROCESSES, Outputs, publish, publishing_what_breaks
 from .merge import merge_runs
 from .pairs import (
     MEASURED,
@@ -74,19 +80,17 @@ def side_by_side(request: Request, reference: str | None, python: Path | None) -
     default_out = Path("runs") / f"{Path(suite).stem}-against-{datetime.now():%Y%m%d-%H%M%S}"
     out = _new_folder(request.out or default_out)
     outputs = Outputs(out / "junit.xml", out / "comment.md")
-    # A job that is cancelled gets these signals. It must remove the worktree as after an interrupt.
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, signal.default_int_handler)
-    try:
-        with shown() as progress, checked_out(reference, python) as versions:
-            versus = Versus(versions, pairs, out, progress, Pairing(versions))
-            outcome = versus.gate(suite, changes)
-    except LisabenchError as error:
-        publish(broken(str(out), reference, str(error), error.exit_code), outputs)
-        raise
-    print(page.page(outcome))
-    write_json(out / "check.json", outcome.model_dump(mode="json", by_alias=True))
+    with (
+        publishing_what_breaks(str(out), reference, outputs),
+        shown() as progress,
+        checked_out(reference, python) as versions,
+    ):
+        versus = Versus(versions, pairs, out, progress, Pairing(versions))
+        outcome = versus.gate(suite, changes)
+        write_json(out / "check.json", outcome.model_dump(mode="json", by_alias=True))
+    # First what CI shows: stdout may be a full disk.
     publish(outcome, outputs)
+    print(page.page(outcome))
     return outcome.exit_code
 
 
@@ -270,7 +274,7 @@ def _refusal(version: Version, done: Done, folder: Path) -> LisabenchError:
     if done.returncode < 0:
         reason = f"it was ended by {signal.Signals(-done.returncode).name}"
     else:
-        reason = last_line(done.stderr).removeprefix("lisabench: ")
+        reason = reason_of(last_line(done.stderr))
     if done.returncode not in REFUSED:
         return RunFailed(f"{version.label} failed while running: {reason} (its output is in {log})")
     if version.name == "base":

@@ -2,11 +2,12 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...harness.errors import LisabenchError, UsageError
+from ...harness.errors import LisabenchError, UsageError, as_ours
 from ...harness.records.run import Run, read_run
 from ...reports.gate import page as gate_page
 from ...reports.gate.baseline import Baseline, read_baseline, reduced, write_baseline
@@ -57,19 +58,34 @@ def check(folder: Path, file: Path, outputs: Outputs) -> int:
     """Check a run against a baseline, show the outcome, and return the exit code.
 
     Raises:
-        LisabenchError: it could not be checked. All outputs say so too.
+        LisabenchError: it could not be checked. All outputs say so too, as for any other exception.
     """
-    try:
+    with publishing_what_breaks(str(folder), str(file), outputs):
         outcome = _check_run(folder, file)
-    except LisabenchError as error:
-        publish(broken(str(folder), str(file), str(error), error.exit_code), outputs)
-        raise
+    # First what CI shows: stdout may be a full disk.
+    publish(outcome, outputs)
     if outputs.as_json:
         print(outcome.model_dump_json(by_alias=True, indent=1))
     else:
         print(gate_page.page(outcome))
-    publish(outcome, outputs)
     return outcome.exit_code
+
+
+@contextmanager
+def publishing_what_breaks(run: str, baseline: str, outputs: Outputs) -> Iterator[None]:
+    """Publish that a gate is broken if anything is raised in the block, an interrupt included.
+
+    Args:
+        run: folder of the run.
+        baseline: file of the baseline, or name of the version that it is of.
+        outputs: where it is published.
+    """
+    try:
+        yield
+    except BaseException as error:
+        ours = as_ours(error)
+        publish(broken(run, baseline, str(ours), ours.exit_code), outputs)
+        raise
 
 
 def _check_run(folder: Path, file: Path) -> Checked:
@@ -100,26 +116,28 @@ def publish(outcome: Checked, outputs: Outputs) -> None:
     """Write what CI shows. A gate that fails writes it too: that is when somebody reads it.
 
     Raises:
-        UsageError: something cannot be written.
+        UsageError: something cannot be written. Everything else is, all the same.
     """
+    files = []
     if outputs.junit is not None:
-        _write(outputs.junit, gate_page.junit(outcome), "w")
+        files.append((outputs.junit, gate_page.junit(outcome), "w"))
     if outputs.comment is not None:
-        _write(outputs.comment, gate_page.comment(outcome), "w")
+        files.append((outputs.comment, gate_page.comment(outcome), "w"))
     # GitHub shows this file on the page of the workflow's run; other steps write into it, too.
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
-        _write(Path(summary), f"{gate_page.page(outcome)}\n", "a")
+        files.append((Path(summary), f"{gate_page.page(outcome)}\n", "a"))
+    problems = []
+    for path, text, mode in files:
+        try:
+            with path.open(mode, encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            problems.append(f"cannot write to {path}: {error.strerror}")
     if os.environ.get("GITHUB_ACTIONS"):
         # GitHub reads annotations from stdout and stderr. JSON on stdout must stay JSON.
         stream = sys.stderr if outputs.as_json else sys.stdout
         for line in gate_page.annotations(outcome):
             stream.write(f"{line}\n")
-
-
-def _write(path: Path, text: str, mode: str) -> None:
-    try:
-        with path.open(mode, encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise UsageError(f"cannot write to {path}: {error.strerror}") from error
+    if problems:
+        raise UsageError("; ".join(problems))

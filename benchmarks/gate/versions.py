@@ -7,7 +7,7 @@ is imported instead. Before anything is measured, each version is checked to imp
 
 import json
 import os
-import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -133,8 +133,9 @@ def checked_out(reference: str, python: Path | None) -> Iterator[tuple[Version, 
     """
     root = _repository()
     commit = _commit_of(root, reference)
-    with tempfile.TemporaryDirectory(prefix=f"{PACKAGE}-", ignore_cleanup_errors=True) as folder:
-        base_home, head_home = Path(folder) / "base", Path(folder) / "head"
+    folder = Path(tempfile.mkdtemp(prefix=f"{PACKAGE}-"))
+    base_home, head_home = folder / "base", folder / "head"
+    with _kept(folder, base_home / PACKAGE, root):
         base_home.mkdir()
         head_home.mkdir()
         base = Version(
@@ -153,15 +154,31 @@ def checked_out(reference: str, python: Path | None) -> Iterator[tuple[Version, 
             python=sys.executable,
             source={"commit": _git(root, "rev-parse", "HEAD"), "changed": is_changed},
         )
-        try:
-            _git(root, "worktree", "add", "--quiet", "--detach", str(base.tree), commit)
-            base.prepare()
-            head.prepare()
-            yield base, head
-        finally:
-            # The files first: git would leave those that the version has made.
-            shutil.rmtree(base.tree, ignore_errors=True)
-            _run_git(root, "worktree", "remove", "--force", str(base.tree))
+        _git(root, "worktree", "add", "--quiet", "--detach", str(base.tree), commit)
+        base.prepare()
+        head.prepare()
+        yield base, head
+
+
+@contextmanager
+def _kept(folder: Path, tree: Path, root: Path) -> Iterator[None]:
+    """Have a folder, and the worktree in it, removed at the end of the block.
+
+    A process of its own does that, so that it is done when this one is killed, too.
+    """
+    script = Path(__file__).with_name("worktree_keeper.py")
+    keeper = subprocess.Popen(
+        [sys.executable, "-I", str(script), str(folder), str(tree), str(root)],
+        env=subprocesses.without_git_variables(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # an interrupt from the keyboard does not meet it
+    )
+    try:
+        yield
+    finally:
+        keeper.communicate()
 
 
 def _repository() -> Path:

@@ -16,7 +16,6 @@ from ..progress import shown
 from ..queries import Queries
 from ..resolve import resolve_recorded
 from ..resolved_suite import ResolvedSuite
-from ..subprocesses import end_with_parent
 from ..suite_file import load
 from .session import Session, pool_of
 
@@ -57,7 +56,6 @@ def carry_out(request: Request) -> int:
     Raises:
         LisabenchError: nothing could be begun, or the run cannot go on.
     """
-    end_with_parent()
     session = measure(request)
     if session.manifest.in_lockstep:
         return EXIT_CODES[session.manifest.status]

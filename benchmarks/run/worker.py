@@ -2,17 +2,18 @@
 
 The session sends ``(method, arguments)``. The worker sends back ``("ok", result)``,
 ``("failed", (status, reason))``, or ``("refused", error)`` for what the user must fix. It ends when
-the pipe does, so that no worker outlives a session that was killed.
+the pipe does, and is killed when the session is.
 """
 
 import os
-import signal
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
 from ...harness import measure
 from ...harness.errors import LisabenchError
+from ...harness.lifeline import end_with
 from .case_worker import CaseWorker
 from .data_worker import DataWorker
 
@@ -20,32 +21,36 @@ Method = Callable[..., Any]
 Outcome = tuple[str, Any]
 
 
-def serve(pipe: Connection, make_worker: Callable[[Any], CaseWorker | DataWorker], of: Any) -> None:
+def serve(
+    pipe: Connection,
+    parents_lifeline: Connection,
+    make_worker: Callable[[Any], CaseWorker | DataWorker],
+    of: Any,
+) -> None:
     """Carry out calls until the session closes the pipe.
 
     Args:
         pipe: to the session.
+        parents_lifeline: of the session.
         make_worker: `CaseWorker` or `DataWorker`.
         of: what the worker is made of: its settings, or the data.
     """
-    # An interrupt from the keyboard meets every process. The session handles it, and ends its
-    # workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The pipe is read between two calls alone. A call may hang, or take minutes.
+    end_with(parents_lifeline)
     worker = make_worker(of)
-    while True:
-        try:
+    # A session that is interrupted leaves results unread, and the pipe is then reset, not closed.
+    with suppress(EOFError, ConnectionError):
+        while True:
             method, arguments = pipe.recv()
-        except EOFError:
+            outcome = carry_out(worker, method, arguments)
+            # Before the outcome is sent: the session then lets the next case measure.
             if isinstance(worker, CaseWorker):
-                worker.close()
-            # Leave without Python's clean-up: libraries take seconds for theirs, and may hang in
-            # it.
-            os._exit(0)
-        outcome = carry_out(worker, method, arguments)
-        # Before the outcome is sent: the session then lets the next case measure.
-        if isinstance(worker, CaseWorker):
-            worker.synchronize()
-        pipe.send(outcome)
+                worker.synchronize()
+            pipe.send(outcome)
+    if isinstance(worker, CaseWorker):
+        worker.close()
+    # Leave without Python's clean-up: libraries take seconds for theirs, and may hang in it.
+    os._exit(0)
 
 
 def carry_out(worker: CaseWorker | DataWorker, method: Method, arguments: tuple) -> Outcome:

@@ -11,13 +11,15 @@ import multiprocessing
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from multiprocessing import forkserver
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from ...harness.errors import RunFailed, UsageError
+from ...harness.lifeline import lifeline
 from ...harness.measure import Failure
 from ...harness.records.manifest import BatchTrial
 from ...models.checkpoints.weights_hash import HashedWeights
@@ -86,7 +88,8 @@ class WorkerPool:
             self._context.set_forkserver_preload(["lisabench.benchmarks.run.worker", *preload])
             # The server imports torch and transformers for seconds. Started here, it does so while
             # the caller makes or reads the data, and not when the first worker is needed.
-            forkserver.ensure_running()
+            with without_interrupts():
+                forkserver.ensure_running()
         self._time_limit_s = time_limit_s
 
     def start_case(self, settings: WorkerSettings) -> "CaseProcess":
@@ -97,6 +100,43 @@ class WorkerPool:
         """Start a process without a model, which reads the data and describes the machine."""
         time_limit_s = max(self._time_limit_s, LEAST_DATA_LIMIT_S)
         return DataProcess(self._context, DataWorker, data, time_limit_s)
+
+
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Have processes that are started in the block never see an interrupt.
+
+    An interrupt from the keyboard meets every process. The session handles it, and ends its
+    workers, which would each print a traceback. One that comes during the block is handled after
+    it.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # It unblocks the interrupt when it starts its process, so that comes first.
+    _start_resource_tracker()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_resource_tracker() -> None:
+    """Start the process that removes the semaphores which workers leave behind.
+
+    Workers end without Python's clean-up, or are killed, so it always finds some. It would print a
+    warning of them when the session ends.
+    """
+    warnings = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        if warnings is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = warnings
 
 
 def _check_length(temporary: str) -> None:
@@ -116,9 +156,10 @@ class WorkerProcess:
         self._time_limit_s = time_limit_s
         self._pipe, workers_end = context.Pipe()
         self._process = context.Process(
-            target=serve, args=(workers_end, make_worker, of), daemon=True
+            target=serve, args=(workers_end, lifeline(), make_worker, of), daemon=True
         )
-        self._process.start()
+        with without_interrupts():
+            self._process.start()
         # The worker must be the only one that holds its end: only then does reading from it fail
         # at once when the process is gone.
         workers_end.close()

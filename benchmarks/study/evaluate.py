@@ -16,7 +16,6 @@ Suffixes: B scenes, N queries, Q all queries of a store, A ways to answer, P pla
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +34,7 @@ from ...models.lisa.encoders import Features
 from ...models.lisa.network import LisaModel
 from ...models.lisa.resampling import logits_at_size
 from ...models.training.recipes import LossWeights
+from ..subprocesses import process_pool
 from .batches import SceneBatch, SceneStore
 from .learner import StudyLearner, at_labels, in_bf16
 from .rendered import FAMILIES
@@ -67,7 +67,7 @@ def labels(seed: int, split: str, scenes: int, processes: int) -> list[np.ndarra
     """
     if processes == 1:
         return [_labels(seed, split, index) for index in range(scenes)]
-    with ProcessPoolExecutor(processes) as pool:
+    with process_pool(processes) as pool:
         return list(pool.map(partial(_labels, seed, split), range(scenes), chunksize=32))
 
 

@@ -11,7 +11,6 @@ from concurrent.futures import (
     FIRST_COMPLETED,
     Executor,
     Future,
-    ProcessPoolExecutor,
     ThreadPoolExecutor,
     wait,
 )
@@ -20,10 +19,12 @@ from typing import Any, Generic, TypeVar
 
 from ...harness.environment import usable_cpus
 from ...harness.errors import RunFailed
+from ..subprocesses import kill_children, process_pool
 
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 # Each of several processes would otherwise start as many threads as the machine has cores.
 THREAD_COUNTS = ("OMP_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS")
+KILLED_EVERY_S = 0.5
 
 Result = TypeVar("Result")
 
@@ -80,9 +81,17 @@ def side_by_side(
 
     queue: _JobQueue[Result] = _JobQueue(jobs, width)
     with _InThisProcess() if width == 1 else ThreadPoolExecutor(width) as pool:
-        while queue.waiting or queue.running:
-            queue.begin(submit)
-            queue.finish(on_result)
+        try:
+            while queue.waiting or queue.running:
+                queue.begin(submit)
+                queue.finish(on_result)
+        except KeyboardInterrupt:
+            # Leaving the pool waits for its threads, and each of them for its training. A training
+            # that is only being started is met by a later turn.
+            while not all(future.done() for future in queue.running):
+                kill_children()
+                wait(queue.running, timeout=KILLED_EVERY_S)
+            raise
     if queue.failed:
         reasons = "; ".join(f"{job} ({reason})" for job, reason in queue.failed.items())
         raise RunFailed(
@@ -167,7 +176,7 @@ def _in_own_process(
     work: Callable[[Job], Result], job: Job, gpu: str | None, threads: int
 ) -> Result:
     """Do a job in a process of its own: if that process dies, no other job dies with it."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+    with process_pool(1, context=multiprocessing.get_context("spawn")) as process:
         return process.submit(_with_environment, work, job, gpu, threads).result()
 
 

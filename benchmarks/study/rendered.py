@@ -5,7 +5,6 @@ once, by many processes.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from ...models.lisa.frames import extent_in_frame
 from ...models.lisa.preprocessing import Preprocessor
 from ...models.lisa.presets import Preset
 from ...models.lisa.tokenizer import IMAGE_ID, WordTokenizer, load
+from ..subprocesses import process_pool
 
 FAMILIES = ("attribute", "negation", "superlative", "odd", "ordinal", "relation")
 ATTRIBUTES = (tuple(SHAPES), tuple(COLOURS), tuple(TEXTURES))  # the kinds, each with its values
@@ -117,7 +117,7 @@ def render(
         for part in missing:
             render_part(part)
     else:
-        with ProcessPoolExecutor(processes, initializer=_use_one_thread) as pool:
+        with process_pool(processes, _use_one_thread) as pool:
             list(pool.map(render_part, missing))
     return [part.file for part in parts]
 

@@ -2,7 +2,6 @@
 
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,12 +10,14 @@ from typing import Any
 
 import yaml
 
-from ...harness.errors import UsageError
+from ...harness.errors import UsageError, reason_of
 from ...harness.memory import card_bytes
 from ...harness.records.journal import holds_run
 from ...harness.records.manifest import SuiteTraining
 from ...harness.records.training import read_training
+from .. import subprocesses
 from ..claim import Claim
+from ..subprocesses import Command
 from .setup import resolve_setup
 
 FOLDER = "trainings"
@@ -112,7 +113,7 @@ def carry_out(run: Path, training: SuiteTraining, options: Options, gpu: bool) -
     command += ["--output_dir", str(folder)]
     if is_begun:
         command.append("--resume")
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    done = subprocesses.run(Command(command, Path.cwd()))[0]
     status, reason = _outcome(done.returncode, done.stderr)
     return replace(training, status=status, reason=reason)
 
@@ -128,6 +129,6 @@ def _outcome(returncode: int, stderr: str) -> tuple[str, str | None]:
     # The allocator's message is not always the last line: other threads may print after it.
     oom_lines = [line for line in lines if "out of memory" in line.lower()]
     if oom_lines:
-        return OOM, oom_lines[-1].removeprefix("lisabench: ")
+        return OOM, reason_of(oom_lines[-1])
     reason = lines[-1] if lines else f"it ended with {returncode}"
-    return FAILED, reason.removeprefix("lisabench: ")
+    return FAILED, reason_of(reason)

@@ -312,7 +312,7 @@ def test_a_worker_answers_only_when_its_device_has_done_all_that_it_was_given(
         if fails:
             raise RuntimeError("planted")
 
-    monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(worker, "end_with", lambda _: None)
     monkeypatch.setattr(case_worker, "clock_for", lambda _: Clock(happened))
     monkeypatch.setattr(case_worker, "ReasonSeg", list)
     monkeypatch.setattr(CaseWorker, function, queue)
@@ -321,7 +321,7 @@ def test_a_worker_answers_only_when_its_device_has_done_all_that_it_was_given(
         send=lambda _: happened.append("handed over"),
     )
     with pytest.raises(StopIteration):
-        worker.serve(pipe, CaseWorker, WorkerSettings("fake", None, {}))
+        worker.serve(pipe, None, CaseWorker, WorkerSettings("fake", None, {}))
     assert happened == ["queued", "settled", "handed over"]
 
 

@@ -1,11 +1,9 @@
 """Trainings of a suite: what may be said of them, how they are carried out, and claims on them."""
 
 import json
-import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -15,10 +13,11 @@ from sessions import QUICK, content_of
 from training_factory import CLIP, DUAL, falling, write_training
 from trainings import run_here
 
-from lisabench.benchmarks import suite_file
+from lisabench.benchmarks import subprocesses, suite_file
 from lisabench.benchmarks.queries import Queries
 from lisabench.benchmarks.run import command as runs
 from lisabench.benchmarks.run.session import Session
+from lisabench.benchmarks.subprocesses import Done
 from lisabench.benchmarks.training import in_suites
 from lisabench.harness.errors import UsageError
 from lisabench.harness.records.manifest import SuiteTraining
@@ -133,11 +132,11 @@ def ends(monkeypatch, returncode=0, stderr=""):
     """Lets every process that is started end so; the commands that were given."""
     commands = []
 
-    def run(command, **_):
-        commands.append(command)
-        return SimpleNamespace(returncode=returncode, stderr=stderr)
+    def run(command):
+        commands.append(command.line)
+        return [Done(returncode, "", stderr)]
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(subprocesses, "run", run)
     return commands
 
 
@@ -209,15 +208,16 @@ def carried_out_here(monkeypatch, but):
 
     A new process imports torch and transformers for seconds.
     """
-    run = subprocess.run
+    run = subprocesses.run
 
-    def run_or_call(command, **options):
-        is_training = command[:4] == [sys.executable, "-m", "lisabench.cli", "train"]
-        if is_training and not Path(command[-1]).name.startswith(f"{but}-"):
-            return run_here(*command[3:])
-        return run(command, **options)
+    def run_or_call(command):
+        is_training = command.line[:4] == [sys.executable, "-m", "lisabench.cli", "train"]
+        if is_training and not Path(command.line[-1]).name.startswith(f"{but}-"):
+            done = run_here(*command.line[3:])
+            return [Done(done.returncode, done.stdout, done.stderr)]
+        return run(command)
 
-    monkeypatch.setattr(subprocess, "run", run_or_call)
+    monkeypatch.setattr(subprocesses, "run", run_or_call)
 
 
 def test_a_suite_trains_goes_on_after_a_failure_and_resumes(

@@ -1,0 +1,158 @@
+"""The door of the command line: all that is the same for every command, however it ends.
+
+What the user's system sets up is settled first: streams, a home folder, signals. What a command
+raises then becomes one line on stderr and an exit code. Only a verdict ends with 1.
+"""
+
+import getpass
+import io
+import os
+import signal
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, TextIO
+
+from ..harness.errors import PREFIX, Interrupted, as_ours, one_line
+from . import subprocesses
+
+TRACEBACK = "--traceback"
+# A closed terminal sends the first, a scheduler or `kill` the second.
+ENDING_SIGNALS = ("SIGHUP", "SIGTERM")
+
+
+def enter(command: Callable[[list[str]], Any], arguments: list[str]) -> None:
+    """Carry out a command, and end this process with its exit code.
+
+    Args:
+        command: takes the arguments without ``--traceback``; ends by `SystemExit`.
+        arguments: of the command line.
+    """
+    show_traceback = TRACEBACK in arguments
+    _settle_streams()
+    _settle_user()
+    try:
+        subprocesses.end_with_parent()
+        with _ended_by_signals():
+            try:
+                command([argument for argument in arguments if argument != TRACEBACK])
+            finally:
+                # What cannot be written must be an error, and not a message of Python's at its end.
+                if sys.stdout is not None:
+                    sys.stdout.flush()
+    except SystemExit:
+        raise
+    except BaseException as error:
+        ours = as_ours(error)
+        if show_traceback:
+            traceback.print_exception(error)
+        else:
+            sys.stderr.write(f"{PREFIX}{one_line(str(ours))}\n")
+        sys.exit(ours.exit_code)
+
+
+def _settle_streams() -> None:
+    """Make stdout and stderr so that they can always be written to, in any locale.
+
+    A stream that was closed takes everything and keeps nothing. Without that, the next file that is
+    opened would get its number, and receive what is printed.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the system gives it the lowest free number
+    # Where a caller has put streams of its own, they stay.
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = _stream(1, sys.stdout, _Output(1, "wb", closefd=False))
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = _stream(2, sys.stderr, _Messages(2, "wb", closefd=False))
+
+
+def _stream(number: int, before: TextIO | None, raw: io.RawIOBase) -> TextIO:
+    encoding = "utf-8" if before is None else before.encoding
+    # A character that the locale does not have must not end a command: JSON stays JSON with "?".
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),  # pyright: ignore[reportArgumentType]
+        encoding=encoding,
+        errors="replace",
+        line_buffering=number == 2 or os.isatty(number),
+    )
+
+
+class _Output(io.FileIO):
+    """Stdout. What its reader does not want, as in ``| head``, is dropped, and is no error.
+
+    Any other error is raised once, for the door; the rest is dropped.
+    """
+
+    _is_lost = False
+
+    def write(self, data: Any, /) -> int:
+        if not self._is_lost:
+            try:
+                return super().write(data)
+            except BrokenPipeError:
+                self._is_lost = True
+            except OSError:
+                self._is_lost = True
+                raise
+        return len(data)
+
+
+class _Messages(io.FileIO):
+    """Stderr. A run goes on without its progress: nobody could be told about an error here."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+def _settle_user() -> None:
+    """Give this process a home folder and a user's name where the system knows none.
+
+    That is so in containers that run as any user. Libraries keep their caches there, and fail
+    otherwise. In a notebook, ``MPLBACKEND`` names a backend that is installed in its kernel alone;
+    reports need none.
+    """
+    os.environ.pop("MPLBACKEND", None)
+    try:
+        Path.home()
+    except RuntimeError:
+        folder = Path(tempfile.gettempdir()) / f"lisabench-home-{os.getuid()}"
+        os.environ["HOME"] = str(folder)
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = str(os.getuid())
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Have signals end a command like an interrupt: it ends its children, and removes what it must.
+
+    A signal that is ignored, as by ``nohup``, stays ignored.
+    """
+    before = {}
+    is_main = threading.current_thread() is threading.main_thread()
+    for name in ENDING_SIGNALS:
+        number = getattr(signal, name, None)
+        if is_main and number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            before[number] = signal.signal(number, _raise_ended)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _raise_ended(number: int, frame: FrameType | None) -> None:
+    del frame
+    raise Interrupted(number)

@@ -1,0 +1,64 @@
+"""Child processes end with the process that started them, whatever either of them is doing.
+
+A process that is killed cannot end its children. So it holds the write end of a pipe, and each of
+its children the read end. When the process ends, in whatever way, the system closes the write end,
+and kills the children at that moment.
+"""
+
+import os
+import signal
+import sys
+import threading
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+
+# The two ends of this process's own pipe, made when the first child needs one.
+_ends: list[Connection] = []
+
+
+def lifeline() -> Connection:
+    """Return what the children of this process pass to `end_with`."""
+    if not _ends:
+        _ends.extend(Pipe(duplex=False))
+        # A forked child would hold the write end too, and so keep itself and its siblings alive.
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_close_write_end)
+    return _ends[0]
+
+
+def _close_write_end() -> None:
+    if _ends:
+        _, write_end = _ends
+        write_end.close()
+        _ends.clear()
+
+
+def end_with(parents_lifeline: Connection) -> None:
+    """Have this process killed as soon as the process that a lifeline belongs to has ended."""
+    if sys.platform == "linux":
+        _arm(parents_lifeline.fileno())
+        if parents_lifeline.poll():  # the parent has ended already
+            os.kill(os.getpid(), signal.SIGKILL)
+    else:
+        threading.Thread(target=_await_end, args=(parents_lifeline,), daemon=True).start()
+
+
+def _arm(file: int) -> None:
+    """Let the kernel send SIGKILL when the write end of a pipe is closed.
+
+    A thread that waits for it would not run while native code holds Python's lock, as in a hung
+    query.
+    """
+    import fcntl
+
+    # The signal goes to one process per opening of a file, and all children share the opening that
+    # they were handed. So each opens the pipe once more.
+    opened = os.open(f"/proc/self/fd/{file}", os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(opened, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(opened, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(opened, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+
+
+def _await_end(parents_lifeline: Connection) -> None:
+    parents_lifeline.poll(None)
+    os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))

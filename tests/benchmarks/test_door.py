@@ -1,0 +1,145 @@
+"""The door of the command line: whatever a command raises, and wherever its output goes."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from command import lisabench
+
+from lisabench.benchmarks import catalogue
+from lisabench.benchmarks.run import journal
+from lisabench.harness.errors import LONGEST_LINE, NothingToCompare
+
+pytestmark = pytest.mark.no_clock
+
+BROKEN_PIPE = BrokenPipeError(errno.EPIPE, "Broken pipe")
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+class SilentError(Exception):
+    def __str__(self):
+        raise ValueError("it has no text")
+
+
+FOREIGN = {
+    "a line break and an escape code": KeyError("one\ntwo\x1b[31m\u202ethree"),
+    "a long message": ValueError("x" * 5000),
+    "no message": SilentError(),
+    "the end of an input": EOFError(),
+    "a closed pipe inside": BROKEN_PIPE,
+    "a full disk": FULL,
+    "a library that exits": SystemExit(1),
+    "too deep": RecursionError("maximum recursion depth exceeded"),
+    "no memory": MemoryError(),
+}
+
+
+def raises(error):
+    def catalogue(_):
+        raise error
+
+    return catalogue
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_an_exception_that_is_not_ours_is_one_line_and_exit_code_5(monkeypatch, what):
+    monkeypatch.setattr(catalogue, "catalogue", raises(FOREIGN[what]))
+    done = lisabench("list")
+    assert done.returncode == 5
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("lisabench: ") and line.endswith("; --traceback shows where")
+    assert type(FOREIGN[what]).__name__ in line
+    assert line.isprintable() and len(line) <= LONGEST_LINE
+
+
+def test_its_traceback_is_shown_when_asked_for_and_the_exit_code_is_the_same(monkeypatch):
+    monkeypatch.setattr(catalogue, "catalogue", raises(FULL))
+    done = lisabench("--traceback", "list")
+    assert done.returncode == 5
+    assert "Traceback" in done.stderr and "in catalogue" in done.stderr
+
+
+def test_an_error_of_ours_is_one_line_without_control_characters(monkeypatch):
+    error = NothingToCompare("the case a\x1b[2J\nb has no pair")
+    monkeypatch.setattr(catalogue, "catalogue", raises(error))
+    done = lisabench("list")
+    assert (done.returncode, done.stderr) == (4, "lisabench: the case a?[2J b has no pair\n")
+
+
+def test_an_interrupt_is_one_line_and_exit_code_130(monkeypatch):
+    monkeypatch.setattr(catalogue, "catalogue", raises(KeyboardInterrupt()))
+    done = lisabench("list")
+    assert done.returncode == 130
+    assert done.stderr == "lisabench: interrupted; what was measured is kept\n"
+
+
+def test_a_disk_that_fills_up_in_a_run_is_one_line_and_keeps_what_was_measured(
+    monkeypatch, data_root, tmp_path
+):
+    append = journal.append
+
+    def append_or_fail(path, rows):
+        if path.name == "samples.jsonl":
+            raise FULL
+        append(path, rows)
+
+    monkeypatch.setattr(journal, "append", append_or_fail)
+    suite = tmp_path / "s.yaml"
+    case = {"adapter": "fake", "clock": "virtual"}
+    suite.write_text(json.dumps({"title": "t", "reference": "a", "cases": {"a": case}}))
+    done = lisabench("run", suite, "--data", data_root, "--out", tmp_path / "run")
+    assert done.returncode == 5
+    assert done.stderr.splitlines()[-1].startswith("lisabench: OSError: [Errno 28] No space left")
+    assert (tmp_path / "run" / "memory.jsonl").stat().st_size > 0
+    monkeypatch.setattr(journal, "append", append)
+    assert lisabench("run", "--resume", "--out", tmp_path / "run").returncode == 0
+
+
+# Where the output of a process of its own goes
+
+
+def command(redirection, **variables):
+    line = f"{sys.executable} -m lisabench.cli list suites {redirection}"
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {line}"],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "message"),
+    [
+        ("| true", 0, ""),
+        ("| head -1", 0, ""),
+        (">&-", 0, ""),
+        (">&- 2>&-", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
+        ("2> /dev/full", 0, ""),
+        ("> /dev/full", 5, "lisabench: OSError: [Errno 28] No space left on device"),
+        ("--nonsense 2> /dev/full", 2, ""),
+    ],
+)
+def test_only_an_output_that_cannot_be_written_is_an_error(redirection, code, message):
+    done = command(redirection)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.startswith(message) and done.stderr.count("\n") == bool(message)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"PYTHONIOENCODING": "ascii"},
+        {"MPLBACKEND": "module://matplotlib_inline.backend_inline"},
+        {"HOME": "/nonexistent"},
+    ],
+)
+def test_a_command_ends_alike_in_any_environment(variables):
+    usual, here = command(""), command("", **variables)
+    assert (here.returncode, here.stderr) == (0, "")
+    assert here.stdout == usual.stdout.encode("ascii", "replace").decode()
