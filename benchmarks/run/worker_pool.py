@@ -13,6 +13,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from types import TracebackType
@@ -63,6 +64,10 @@ class WorkerLost(Exception):  # noqa: N818  (a state that becomes a status in th
         super().__init__(reason)
         self.failure = Failure(status, reason)
         self.reason = reason
+
+
+class ProcessGone(WorkerLost):
+    """The worker's process has ended by itself, or was killed by somebody else."""
 
 
 class WorkerPool:
@@ -154,12 +159,24 @@ class WorkerProcess:
         self, context: Any, make_worker: Callable[..., Any], of: Any, time_limit_s: float
     ) -> None:
         self._time_limit_s = time_limit_s
+        self._start: Callable[[], None] = partial(self._start_process, context, make_worker, of)
+        self._start()
+
+    def _start_process(self, context: Any, make_worker: Callable[..., Any], of: Any) -> None:
+        """Start the process, with a new pipe.
+
+        Raises:
+            RunFailed: the server of worker processes was killed while it was asked.
+        """
         self._pipe, workers_end = context.Pipe()
         self._process = context.Process(
             target=serve, args=(workers_end, lifeline(), make_worker, of), daemon=True
         )
-        with without_interrupts():
-            self._process.start()
+        try:
+            with without_interrupts():
+                self._process.start()
+        except (EOFError, ConnectionError) as error:
+            raise RunFailed("the server of worker processes was killed") from error
         # The worker must be the only one that holds its end: only then does reading from it fail
         # at once when the process is gone.
         workers_end.close()
@@ -187,7 +204,7 @@ class WorkerProcess:
         try:
             self._pipe.send((method, arguments))
         except (BrokenPipeError, ConnectionResetError):
-            raise WorkerLost("error", self._how_it_ended()) from None
+            raise ProcessGone("error", self._how_it_ended()) from None
 
     def _receive(self) -> Any:
         """Wait for the result of the oldest call that has none yet.
@@ -204,7 +221,7 @@ class WorkerProcess:
                 )
             kind, value = self._pipe.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError):
-            raise WorkerLost("error", self._how_it_ended()) from None
+            raise ProcessGone("error", self._how_it_ended()) from None
         if kind == "refused":
             raise value
         if kind == "failed":
@@ -285,7 +302,8 @@ class CaseProcess(WorkerProcess):
 class DataProcess(WorkerProcess):
     """The process without a model. `data_worker.DataWorker` describes each method.
 
-    No run can go on without it, so every method raises `RunFailed` if the worker fails.
+    No run can go on without it, so every method raises `RunFailed` if the worker fails. A process
+    that was killed is replaced once for each call: it keeps nothing from one call to the next.
     """
 
     def describe_machine(self) -> Machine:
@@ -326,6 +344,11 @@ class DataProcess(WorkerProcess):
 
     def _call(self, method: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            return super()._call(method, *arguments)
+            try:
+                return super()._call(method, *arguments)
+            except ProcessGone:
+                self._pipe.close()
+                self._start()
+                return super()._call(method, *arguments)
         except WorkerLost as lost:
             raise RunFailed(f"{method.__name__.replace('_', ' ')}: {lost.reason}") from lost

@@ -1,9 +1,12 @@
-"""A session on fake models that is killed at moments of our choice."""
+"""A session on fake models that is killed at moments of our choice, and what it leaves behind."""
 
+import json
 import signal
 import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 from raw_runs import raw_run
 from sessions import keys, run, session, suite
@@ -68,3 +71,102 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_records(data_root, tmp_p
         session(content, folder).resume()
         assert keys(raw_run(folder)) == whole
         assert raw_run(folder).run["status"] == "complete"
+
+
+HANGS_AFTER_S = 300
+HANGS = {"adapter": "fake", "fail": "hang", "fail_every": 1}
+TRAINS = {
+    "recipe": "everything",
+    "device": "cpu",
+    "epochs": 1000,
+    "max_train_samples": 4,
+    "batch_size": 2,
+    "save_strategy": "no",
+}
+# When a session of a suite is ended: what there is by then.
+MOMENTS = {
+    "query hangs": ({"cases": {"a": HANGS}}, "samples.jsonl"),
+    "training": (
+        {"cases": {"a": HANGS}, "trainings": {"t": TRAINS}},
+        "trainings/t-0/training.jsonl",
+    ),
+}
+
+
+def begun_session(data_root, folder, moment):
+    """Start a session as a command, and wait for a moment in it; the process and its children."""
+    content, file = MOMENTS[moment]
+    plan = {"processes": 1, "memory_processes": 0, "warmup": 0, "gallery": 0, "quality_queries": 0}
+    path = folder / "s.yaml"
+    path.write_text(json.dumps({"title": "t", "reference": "a", "plan": plan} | content))
+    words = ["run", str(path), "--data", str(data_root), "--out", str(folder / "run")]
+    session = subprocess.Popen(
+        [sys.executable, "-m", "lisabench.cli", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=(folder / "stderr").open("w"),
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    until(lambda: (folder / "run" / file).exists() or session.poll() is not None)
+    assert session.poll() is None, (folder / "stderr").read_text()
+    # Two servers of `multiprocessing`, the data process, and the process of the case or training.
+    until(lambda: len(psutil.Process(session.pid).children(recursive=True)) == 4)
+    return session, psutil.Process(session.pid).children(recursive=True)
+
+
+@pytest.mark.parametrize(
+    ("moment", "ending"),
+    [
+        ("query hangs", signal.SIGTERM),
+        ("query hangs", signal.SIGHUP),
+        ("query hangs", signal.SIGINT),
+        ("query hangs", signal.SIGKILL),
+        ("training", signal.SIGTERM),
+        ("training", signal.SIGKILL),
+    ],
+)
+def test_children_end_with_their_session(data_root, tmp_path, moment, ending):
+    session, children = begun_session(data_root, tmp_path, moment)
+    session.send_signal(ending)
+    code = session.wait(timeout=HANGS_AFTER_S)
+    assert code == (-ending if ending == signal.SIGKILL else 128 + ending)
+    until(lambda: not any(is_alive(child) for child in children))
+    assert "Traceback" not in (tmp_path / "stderr").read_text()
+
+
+def test_an_interrupt_of_the_whole_group_prints_no_traceback(data_root, tmp_path):
+    session, children = begun_session(data_root, tmp_path, "query hangs")
+    for process in [psutil.Process(session.pid), *children]:
+        process.send_signal(signal.SIGINT)
+    assert session.wait(timeout=HANGS_AFTER_S) == 130
+    text = (tmp_path / "stderr").read_text()
+    assert "Traceback" not in text and "leaked" not in text
+    assert text.splitlines()[-1] == "lisabench: interrupted; what was measured is kept"
+
+
+def test_all_workers_killed_at_once_is_a_status_and_exit_code_5(data_root, tmp_path):
+    session, children = begun_session(data_root, tmp_path, "query hangs")
+    for child in children:
+        child.kill()
+    assert session.wait(timeout=HANGS_AFTER_S) == 5
+    assert "Traceback" not in (tmp_path / "stderr").read_text()
+    records = raw_run(tmp_path / "run")
+    assert records.run["status"] == "failed"
+    assert {row["status"] for row in records.samples} == {"error"}
+    assert {row["reason"].partition(" with")[0] for row in records.samples} == {
+        "the process ended by itself"
+    }
+
+
+def is_alive(process):
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def until(happened):
+    end = time.monotonic() + HANGS_AFTER_S
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.05)
