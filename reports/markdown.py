@@ -1,11 +1,31 @@
 """Markdown as GitHub shows it: tables, lists, boxes of warnings, and the escaping that they need.
 
-All tables of all reports are written here.
+All tables of all reports are written here. A text is data: it is shown as it is, whatever stands in
+it. Only a `Markup` is Markdown already.
 """
 
 from collections.abc import Sequence
+from urllib.parse import quote
+
+from ..harness.text import escape, message
 
 Row = list[str]
+
+
+class Markup(str):
+    """Markdown, where a text is expected: tables and lists do not escape it."""
+
+    __slots__ = ()
+
+
+def bold(text: str) -> Markup:
+    """Return a text in bold."""
+    return Markup(f"**{escape(text)}**")
+
+
+def link(text: str, path: str) -> Markup:
+    """Return a link to a file or folder, given by its path relative to the page."""
+    return Markup(f"[{escape(text)}]({quote(path)})")
 
 
 def markdown_table(
@@ -28,7 +48,14 @@ def markdown_table(
 
 
 def _escaped(line: Row) -> Row:
-    return [escape(text) for text in line]
+    return [_as_markdown(text) for text in line]
+
+
+def _as_markdown(text: str) -> str:
+    """Return Markdown on one line, and a text escaped."""
+    if isinstance(text, Markup):
+        return " ".join(text.split())
+    return escape(text)
 
 
 def _aligned(lines: Sequence[Row], on_the_right: Sequence[bool]) -> list[Row]:
@@ -49,16 +76,11 @@ def cell(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def escape(text: str) -> str:
-    """Return a text on one line, so that nothing in it ends a cell or begins a tag of HTML."""
-    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
-
-
 def warnings(texts: Sequence[str]) -> str:
     """Return a box with a list of warnings; empty without any."""
     if not texts:
         return ""
-    items = [f"> - {escape(text)}" for text in texts]
+    items = [f"> - {message(text)}" for text in texts]
     return "\n".join(["> [!WARNING]", *items])
 
 
@@ -72,4 +94,9 @@ def fact(name: str, value: object) -> Row:
 
 def bullet_list(lines: Sequence[str]) -> str:
     """Return a list with an item for each line; empty without any."""
-    return "\n".join(f"- {' '.join(line.split())}" for line in lines)
+    return "\n".join(f"- {_as_markdown(line)}" for line in lines)
+
+
+def messages(texts: Sequence[str]) -> str:
+    """Return a list of messages, in which what stands in backticks is code; empty without any."""
+    return bullet_list([Markup(message(text)) for text in texts])

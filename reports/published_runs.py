@@ -19,7 +19,7 @@ from ..harness.records.journal import read_manifest
 from ..harness.records.manifest import Manifest
 from ..harness.records.run import READABLE_RUN_SCHEMAS
 from .formatting import machine
-from .markdown import markdown_table
+from .markdown import Markup, link, markdown_table
 from .study.schema import StudySummary
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -92,8 +92,10 @@ def published_runs_page(results: Path = RESULTS) -> str:
                     f"{INDEX}: the records of {entry.folder} do not give its {name}; "
                     f"add `{name}` to its entry"
                 )
-        link = _link(results, entry.folder)
-        rows.append([link, entry.question, entry.answer, *map(str, columns.values())])
+        report = _link(results, entry.folder)
+        # The index is Markdown that we write ourselves.
+        texts = [Markup(entry.question), Markup(entry.answer)]
+        rows.append([report, *texts, *map(str, columns.values())])
     return f"{INTRODUCTION}\n{markdown_table(HEADER, rows, numbers=False)}\n"
 
 
@@ -153,10 +155,10 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {plurals.get(noun, noun)}"
 
 
-def _link(results: Path, folder: str) -> str:
+def _link(results: Path, folder: str) -> Markup:
     """Return a link to the report of a run, or to its folder where it has none."""
     report = f"{folder}/report.md"
-    return f"[{folder}]({report if (results / report).is_file() else folder})"
+    return link(folder, report if (results / report).is_file() else folder)
 
 
 def main() -> None:

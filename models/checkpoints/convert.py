@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...harness.errors import DataError, RunFailed, UsageError, unknown
 from ...harness.records.whole_file import temporary_folder, whole_folder
+from ...harness.text import escape
 from ..lisa import llama_tokenizer
 from ..lisa import weights_format as saved
 from ..lisa.network import LisaModel
@@ -379,11 +380,11 @@ def _card(settings: saved.Saved, writer: ShardWriter) -> str:
     state = "trained"
     if not settings.trained:
         state = "a start of training: its projection of [SEG] is random"
-    trained_on = ", ".join(settings.contaminated_splits) or "not known"
+    trained_on = escape(", ".join(settings.contaminated_splits) or "not known")
     template_note = "" if settings.template_is_stated else TEMPLATE_NOT_STATED
     return f"""# LISA, in lisabench's layout
 
-- from: {settings.source}
+- from: {escape(settings.source)}
 - preset: `{settings.preset}` (SAM: `{settings.sam}`): {settings.sizes}
 - {writer.parameters:,} parameters, {writer.total_bytes / 2**30:.2f} GiB; {state}
 - prompts: `{settings.template}`{template_note}

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ...harness.text import code, escape
 from ..adapters.lisa_stages import Lisa
 from ..checkpoints.loaded_parts import part_of
 from ..checkpoints.shards import ShardWriter, WeightFiles, weight_files
@@ -119,13 +120,13 @@ def _settings(
 
 def _card(saved: weights_format.Saved, origin: Origin, writer: ShardWriter) -> str:
     """Return the folder's README: what a person who finds the folder needs to know."""
-    trained_on = ", ".join(saved.contaminated_splits) or "none"
-    settings = ", ".join(f"`{name}={value}`" for name, value in saved.settings.items())
-    prompts = f"`{saved.template}`; conditioning `{saved.conditioning}`"
+    trained_on = escape(", ".join(saved.contaminated_splits) or "none")
+    settings = ", ".join(code(f"{name}={value}") for name, value in saved.settings.items())
+    prompts = f"{code(saved.template)}; conditioning {code(saved.conditioning)}"
     return f"""# LISA, trained by lisabench
 
-- {origin.description}
-- made again by: `{origin.command}`
+- {escape(origin.description)}
+- made again by: {code(origin.command)}
 - preset `{saved.preset}` (SAM: `{saved.sam}`), vision `{saved.vision}`: {saved.sizes}
 - {writer.parameters:,} parameters, {writer.total_bytes / 2**30:.2f} GiB
 - prompts: {prompts}; projection of [SEG] `{saved.seg_head}`

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree
 
 from ...harness.statistics.verdicts import quality_word
+from ...harness.text import as_lines, escape, message
 from .. import formatting
-from ..markdown import Row, cell, escape, markdown_table
+from ..markdown import Markup, Row, bold, cell, markdown_table
 from .checks import Check, Verdict
 from .outcome import FAILING, UNSURE, Checked
 
@@ -72,7 +73,7 @@ def _sections(gate: Checked) -> Iterator[str]:
 def _result(gate: Checked) -> str:
     """Return how many checks have each verdict, or why there are none."""
     if gate.problem:
-        return escape(gate.problem)
+        return message(gate.problem)
     counts = []
     for verdict in (*FAILING, *UNSURE, "refused", "holds"):
         count = len(gate.of(verdict))
@@ -82,12 +83,12 @@ def _result(gate: Checked) -> str:
 
 
 def _row(check: Check) -> Row:
-    verdict = check.verdict
-    if verdict in FAILING:
-        verdict = f"**{verdict}**"
+    verdict: str = check.verdict
+    if check.verdict in FAILING:
+        verdict = bold(verdict)
     notes = _notes(check)
     if notes:
-        verdict += f" ({'; '.join(notes)})"
+        verdict = Markup(f"{verdict} ({message('; '.join(notes))})")
     before, after = _value(check, check.before), _value(check, check.after)
     return [check.case, check.metric, before, after, _change(check), _limit(check), verdict]
 
@@ -178,7 +179,7 @@ def _annotation(kind: str, title: str, message: str) -> str:
 
 def _escaped_data(text: str) -> str:
     # The percent sign comes first: later it would escape the escapes.
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return as_lines(text).replace("%", "%25").replace("\n", "%0A")
 
 
 def _sentence(check: Check) -> str:

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from ...harness.contract import STAGES
 from ...harness.statistics.bootstrap import SCORES
+from ...harness.text import escape
 from .. import formatting
-from ..markdown import Row, bullet_list, cell, escape, markdown_table
+from ..markdown import Row, cell, markdown_table, messages
 from ..peaks import GROWTH
 from . import verdict_words
 from .across import Across, Compared
@@ -51,14 +52,14 @@ def _sections(across: Across) -> Iterator[str]:
     if meaning:
         yield meaning
     if comparison.joint:
-        yield f"Of {candidate}: {verdict_words.joint_bounds(comparison)}."
+        yield f"Of {escape(candidate)}: {verdict_words.joint_bounds(comparison)}."
     if across.not_compared:
-        yield bullet_list([f"n/a, {name}: {why}." for name, why in across.not_compared.items()])
+        yield messages([f"n/a, {name}: {why}." for name, why in across.not_compared.items()])
     if comparison.memory_definition == "growth":
         yield f"Memory: the ratio is of {GROWTH}."
     yield _differences(across)
     if across.warnings:
-        yield bullet_list([f"warning: {warning}" for warning in across.warnings])
+        yield messages([f"warning: {warning}" for warning in across.warnings])
 
 
 def _method(across: Across) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from .. import formatting
-from ..markdown import Row, markdown_table
+from ..markdown import Row, bold, markdown_table
 from ..peaks import RESIDENT_SET
 from . import verdict_words
 from .schema import Attribution, Summary, TimeChange
@@ -109,7 +109,7 @@ def _milliseconds_table(summary: Summary) -> str:
     rows = []
     for attribution in summary.attributions:
         name = _change_name(summary, attribution)
-        changes: dict[str, TimeChange | None] = {f"**{name}**": attribution.time.end_to_end_ms}
+        changes: dict[str, TimeChange | None] = {bold(name): attribution.time.end_to_end_ms}
         for stage, change in attribution.time.stages_ms.items():
             changes[f"{name}: {stage}"] = change
         for label, change in changes.items():

@@ -3,8 +3,9 @@
 import math
 from collections.abc import Sequence
 
+from ...harness.text import code, escape, message
 from .. import formatting
-from ..markdown import bullet_list, escape, markdown_table
+from ..markdown import Markup, bullet_list, markdown_table
 from .schema import ClaimResult
 
 
@@ -55,15 +56,14 @@ def _bound(claim: ClaimResult) -> str:
     return "-"
 
 
-def _claim_note(claim: ClaimResult) -> str:
+def _claim_note(claim: ClaimResult) -> Markup:
     """Return what a claim is about, its source and the reason of its verdict, if it has them."""
     parts = []
     if claim.quantity:
-        cases = [f"`{name}`" for name in (claim.candidate, claim.reference) if name]
-        parts.append(f"`{claim.quantity}` of {' against '.join(cases)}")
+        cases = [code(name) for name in (claim.candidate, claim.reference) if name]
+        parts.append(f"{code(claim.quantity)} of {' against '.join(cases)}")
     if claim.source:
-        parts.append(claim.source)
+        parts.append(escape(claim.source))
     if claim.reason:
-        parts.append(f"{claim.verdict}: {claim.reason}")
-    note = ". ".join(escape(part) for part in parts)
-    return f"{escape(claim.claim)}: {note}."
+        parts.append(message(f"{claim.verdict}: {claim.reason}"))
+    return Markup(f"{escape(claim.claim)}: {'. '.join(parts)}.")

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ...harness.records.manifest import CaseEntry
+from ...harness.text import escape
 from .. import formatting
-from ..markdown import cell, escape, markdown_table
+from ..markdown import cell, markdown_table
 from .schema import Attribution, Case, Comparison, Summary
 
 # A setting on the left is made from those on the right, so that it is no cause of its own where

@@ -9,8 +9,10 @@ from pathlib import Path
 from ...harness.records.journal import RUN
 from ...harness.records.manifest import Manifest, RunPlan
 from ...harness.records.run import Run, read_run
+from ...harness.text import code, code_block, escape
 from .. import formatting, markdown
 from ..drawing import NOTHING_DRAWN, Drawn, draw
+from ..markdown import Markup
 from ..pages import INSTRUMENTS, REPORT, SUMMARY, write_page
 from . import figures, gallery, sweep_figure, tables, waterfall
 from .attribution_tables import attribution_tables
@@ -128,7 +130,7 @@ def report_text(run: Run, summary: Summary, drawn: Drawn = NOTHING_DRAWN) -> str
     """
     names = drawn.names
     sections = [
-        f"# {summary.title}",
+        f"# {escape(summary.title)}",
         headline(summary),
         markdown.warnings([*summary.warnings, *drawn.warnings]),
         _section("Claims", claims_table(summary.claims)),
@@ -200,10 +202,12 @@ def _both_answered(summary: Summary) -> str:
         if both.gIoU_points is None or both.gIoU_points == comparison.gIoU_points:
             continue
         difference = formatting.points_with_verdict(both.gIoU_points)
-        lines.append(
-            f"Over the {both.n} queries that `{comparison.candidate}` and `{comparison.reference}` "
-            f"both answered, gIoU differs by {difference}."
+        candidate, reference = code(comparison.candidate), code(comparison.reference)
+        line = (
+            f"Over the {both.n} queries that {candidate} and {reference} both answered, gIoU "
+            f"differs by {difference}."
         )
+        lines.append(Markup(line))
     return markdown.bullet_list(lines)
 
 
@@ -243,7 +247,7 @@ def _data(summary: Summary) -> str:
     return f"Data: {', '.join(facts)}."
 
 
-def _plan(manifest: Manifest, models: Sequence[Case]) -> str:
+def _plan(manifest: Manifest, models: Sequence[Case]) -> Markup:
     plan = manifest.plan
     queries = max((case.time.queries for case in models), default=0)
     answers = f"Each model answers {queries} queries in each of {plan.processes} processes"
@@ -265,7 +269,7 @@ def _plan(manifest: Manifest, models: Sequence[Case]) -> str:
             f"The memory pass has {plan.memory_processes} fresh {processes} for each case, with "
             f"{memory_queries} in each."
         )
-    return " ".join(sentences)
+    return Markup(" ".join(sentences))
 
 
 def _throughput(plan: RunPlan, models: Sequence[Case]) -> Iterator[str]:
@@ -295,7 +299,7 @@ def _quality_method(summary: Summary) -> Iterator[str]:
         return
     protocol, bootstrap = summary.quality_pass, summary.bootstrap
     if protocol:
-        yield (
+        yield Markup(
             f"Quality has a pass of its own: each case evaluates {protocol.queries} queries once, "
             f"in batches of {protocol.batch} (`quality.jsonl`). This pass is not timed, and "
             "queries of one image may share its encoding. Ignored pixels are left out. Several "
@@ -314,30 +318,30 @@ def _smallest_detectable(summary: Summary) -> Iterator[str]:
     for comparison in summary.comparisons:
         factor = comparison.end_to_end.smallest_detectable
         if factor:
-            times.append(f"{100 * (factor - 1):.1f} % for `{comparison.candidate}`")
+            times.append(f"{100 * (factor - 1):.1f} % for {code(comparison.candidate)}")
         difference = comparison.gIoU_points
         if difference and difference.smallest_detectable is not None:
             points = f"{difference.smallest_detectable:.1f} points"
-            scores.append(f"{points} for `{comparison.candidate}`")
+            scores.append(f"{points} for {code(comparison.candidate)}")
     if times:
-        yield f"The smallest detectable difference of time: {', '.join(times)}."
+        yield Markup(f"The smallest detectable difference of time: {', '.join(times)}.")
     else:
         yield (
             "The smallest detectable difference of time is unknown: it needs two pairs of "
             "processes."
         )
     if scores:
-        yield f"The smallest detectable difference of gIoU: {', '.join(scores)}."
+        yield Markup(f"The smallest detectable difference of gIoU: {', '.join(scores)}.")
 
 
 def _outliers(models: Sequence[Case]) -> Iterator[str]:
     counts = []
     for case in models:
         if case.time.outliers:
-            counts.append(f"{case.time.outliers} of {case.time.n} for `{case.name}`")
+            counts.append(f"{case.time.outliers} of {case.time.n} for {code(case.name)}")
     if counts:
         listed = ", ".join(counts)
-        yield (
+        yield Markup(
             "Outliers (farther from the median than ten standard deviations, each 1.4826 times the "
             f"median absolute deviation), flagged and kept: {listed}."
         )
@@ -354,9 +358,9 @@ def _machine(manifest: Manifest, summary: Summary) -> str:
 def _reproduce(manifest: Manifest) -> str:
     command = manifest.command or f"lisabench run {manifest.suite}"
     return (
-        f"```sh\n{command}\n```\n\n"
+        f"{code_block(command, 'sh')}\n\n"
         f"`lisabench report RUN` derives `{SUMMARY}`, `{REPORT}` and the figures again, from the "
-        f"records alone. This run was started {manifest.started}. Its `{RUN}` keeps the suite, the "
-        "resolved settings of every case, the machine and all versions. `samples.jsonl` and "
-        "`quality.jsonl` keep every query."
+        f"records alone. This run was started {escape(manifest.started)}. Its `{RUN}` "
+        "keeps the suite, the resolved settings of every case, the machine and all versions. "
+        "`samples.jsonl` and `quality.jsonl` keep every query."
     )

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from ...harness.contract import STAGES
 from ...harness.metrics import METRICS
 from ...harness.statistics.ratios import PERCENTILES
+from ...harness.text import code, escape
 from .. import formatting
 from ..formatting import MemoryUnit
-from ..markdown import Row, escape, markdown_table
+from ..markdown import Markup, Row, bold, markdown_table
 from ..peaks import GROWTH, RESIDENT_SET
 from ..schema_base import Quality, Ratio, WarmUpTimes
 from . import verdict_words
@@ -93,7 +94,7 @@ def _row(
 def _title_row(title: str, columns: Sequence[Column]) -> Row:
     """Return the row in bold above the rows of one subject."""
     empty_cells = [""] * len(columns)
-    return [f"**{title}**", *empty_cells]
+    return [bold(title), *empty_cells]
 
 
 def _with_ratio(value: str, ratio: Ratio | None) -> str:
@@ -103,10 +104,10 @@ def _with_ratio(value: str, ratio: Ratio | None) -> str:
     return f"{value} ({formatting.ratio_with_interval(ratio)})"
 
 
-def _with_emphasised_ratio(value: str, text: str, comparison: Comparison) -> str:
+def _with_emphasised_ratio(value: str, text: str, comparison: Comparison) -> Markup:
     """Return a value and a text whose first word is a ratio; see `verdict_words.emphasised`."""
     ratio, space, rest = text.partition(" ")
-    return f"{value} ({verdict_words.emphasised(ratio, comparison)}{space}{rest})"
+    return Markup(f"{value} ({verdict_words.emphasised(ratio, comparison)}{space}{rest})")
 
 
 def _quality_rows(columns: Sequence[Column], metrics: Sequence[str]) -> list[Row]:
@@ -211,7 +212,7 @@ def _energy_rows(columns: Sequence[Column], summary: Summary) -> list[Row]:
     if all(case.energy_mj is None for case, _ in columns):
         return []
     energy = "Energy per query" if summary.measures_throughput else "Energy of a query"
-    return [_row(f"**{energy} (J, mean, whole GPU)**", _energy, columns)]
+    return [_row(bold(f"{energy} (J, mean, whole GPU)"), _energy, columns)]
 
 
 def _energy(case: Case, comparison: Comparison | None) -> str:
@@ -358,10 +359,10 @@ def _twin_notes(summary: Summary) -> Iterator[str]:
         if comparison is not None and twin.half_widths:
             ratio = formatting.ratio_with_interval(comparison.end_to_end)
             yield (
-                f"`{twin.candidate}` has the settings of `{twin.reference}`: two measurements of "
-                f"one model, with a ratio of {ratio} end to end. No interval of a ratio of times "
-                "is narrower than theirs for the same time, on a logarithmic scale. Narrower "
-                "intervals were widened to it."
+                f"{code(twin.candidate)} has the settings of {code(twin.reference)}: two "
+                f"measurements of one model, with a ratio of {ratio} end to end. No interval of a "
+                "ratio of times is narrower than theirs for the same time, on a logarithmic scale. "
+                "Narrower intervals were widened to it."
             )
 
 
@@ -376,7 +377,7 @@ def _breakdown(summary: Summary, cases: Sequence[Case]) -> str:
         if not any(stage in case.time.stages for case in cases):
             continue
         shares = [_stage_share(case, stage) for case in cases]
-        rows.append([f"**{stage}**", *shares])
+        rows.append([bold(stage), *shares])
         regions: dict[str, None] = {}  # as an ordered set
         for case in cases:
             regions.update(dict.fromkeys(case.time.regions))

@@ -11,7 +11,7 @@ from ...harness.records.manifest import StatedClaim, SuiteTraining
 from ...harness.records.run import Run
 from ...harness.records.training import read_training
 from ..finding import ON_A_CPU, Finding, NotMeasured, Quantity
-from ..markdown import markdown_table
+from ..markdown import link, markdown_table
 from ..peaks import RESIDENT_SET
 from ..schema_base import Ratio
 from ..training.compare import compare_groups
@@ -202,7 +202,7 @@ def trainings_section(summary: Summary) -> str:
         status = training.status or "not begun"
         linked = ""
         if training.status == COMPLETE:
-            linked = f"[{training.folder}]({training.folder}/report.md)"
+            linked = link(training.folder, f"{training.folder}/report.md")
         rows.append([training.name, str(training.seed), status, linked, training.reason or ""])
     table = markdown_table(["training", "seed", "status", "report", "why"], rows, numbers=False)
     sections = [training_sections(compared, "###") for compared in summary.training_comparisons]

@@ -9,8 +9,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 from ...harness.statistics.verdicts import may_be_praised, time_word
+from ...harness.text import escape
 from .. import formatting
 from ..formatting import MemoryUnit
+from ..markdown import bold
 from .schema import Case, ClaimResult, Comparison, Difference, Summary
 
 RATIO_OF_GROWTH = "The ratio of memory is of the growth over what stood there before the build."
@@ -91,13 +93,13 @@ def time_with_verdict(comparison: Comparison) -> str:
 
 
 def emphasised(text: str, comparison: Comparison) -> str:
-    """Return a text in bold, unless the candidate's masks are worse or may be worse.
+    """Return a text as Markdown: in bold, unless the candidate's masks are worse or may be worse.
 
     No variant is praised for its costs alone.
     """
     if may_be_praised(comparison.gIoU_points):
-        return f"**{text}**"
-    return text
+        return bold(text)
+    return escape(text)
 
 
 def time_clause(comparison: Comparison) -> str:

@@ -7,9 +7,10 @@ from collections.abc import Sequence, Set
 from pathlib import Path
 
 from ...harness.records.study import DUAL, read_study
+from ...harness.text import escape
 from .. import formatting
 from ..drawing import NOTHING_DRAWN, Drawn, draw
-from ..markdown import bullet_list, warnings
+from ..markdown import Markup, bullet_list, warnings
 from ..pages import write_page
 from . import tables
 from .figures import CURVES, FOREST, curves, forest
@@ -56,11 +57,15 @@ OPEN = (
     "The models are tiny and were trained from scratch on synthetic scenes, CLIP and SAM among "
     "them, jointly and with labels. Their features need not resemble those of the real CLIP and "
     "SAM.",
-    "CLIP's grid is 8 x 8 here and 16 x 16 or 24 x 24 at full size; `lisabench data ceiling` "
-    "computes what a grid alone allows on ReasonSeg.",
-    "To settle it at full size: LISA-7B's weights, the shared variants trained from them by these "
-    "recipes (`lisabench train --recipe ...`) with several seeds each, and ReasonSeg's test split "
-    "evaluated by `lisabench run`.",
+    Markup(
+        "CLIP's grid is 8 x 8 here and 16 x 16 or 24 x 24 at full size; `lisabench data ceiling` "
+        "computes what a grid alone allows on ReasonSeg."
+    ),
+    Markup(
+        "To settle it at full size: LISA-7B's weights, the shared variants trained from them by "
+        "these recipes (`lisabench train --recipe ...`) with several seeds each, and ReasonSeg's "
+        "test split evaluated by `lisabench run`."
+    ),
 )
 
 
@@ -244,12 +249,12 @@ def _notes_on_quality(summary: StudySummary) -> list[str]:
     if borrowed:
         notes.append(
             "Models with the same settings take the same time and memory, however trained: "
-            f"{'; '.join(borrowed)}."
+            f"{escape('; '.join(borrowed))}."
         )
     if summary.costs_on:
         notes.append(
-            f"The cost of a query was measured on {summary.costs_on}; in brackets the ratio to the "
-            "dual."
+            f"The cost of a query was measured on {escape(summary.costs_on)}; in brackets the "
+            "ratio to the dual."
         )
     return notes
 
@@ -292,7 +297,8 @@ def _method(summary: StudySummary) -> list[str]:
     lines = []
     scenes = summary.made.get("scenes")
     if isinstance(scenes, int):
-        lines.append(f"{scenes:,} scenes to train on; `lisabench study` generates them again.")
+        again = f"{scenes:,} scenes to train on; `lisabench study` generates them again."
+        lines.append(Markup(again))
     lines += _steps(summary)
     lines.append(
         f"All are scored on the same {summary.queries:,} queries about {summary.images:,} scenes "

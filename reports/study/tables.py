@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from statistics import median
 
 from ...harness.records.pixel_counts import OWN
+from ...harness.text import message
 from .. import formatting
-from ..markdown import Row, markdown_table
+from ..markdown import Markup, Row, bold, markdown_table
 from ..schema_base import Ratio
 from .schema import Ablation, Level, Recipe, SeedPoints, StudySummary, StudyVerdict, Within
 from .slices import ALL
@@ -59,8 +60,8 @@ def verdict(outcome: StudyVerdict | Within | None) -> str:
     if outcome is None:
         return ""
     if outcome.reason:
-        return f"**{outcome.verdict}**: {outcome.reason}"
-    return f"**{outcome.verdict}**"
+        return Markup(f"{bold(outcome.verdict)}: {message(outcome.reason)}")
+    return bold(outcome.verdict)
 
 
 def parts_in_words(parts: Sequence[str]) -> str:
@@ -176,7 +177,7 @@ def scores_table(summary: StudySummary) -> str:
 
 def supersets_table(summary: StudySummary) -> str:
     """Write what training more parts changed, a pair of recipes a row."""
-    words = {True: "yes", False: "**no**", None: NOT_MEASURED}
+    words = {True: "yes", False: bold("no"), None: NOT_MEASURED}
     rows = []
     for pair in summary.supersets:
         extra = parts_in_words(pair.extra)
@@ -267,9 +268,9 @@ def _is_essential(ablation: Ablation) -> str:
     if ablation.points is None or ablation.essential is None:
         return ""
     if ablation.essential.verdict == "confirmed":
-        return "**yes**"
+        return bold("yes")
     if ablation.essential.verdict == "refuted":
-        return "**no**"
+        return bold("no")
     return verdict(ablation.essential)
 
 
@@ -323,7 +324,7 @@ def controls_table(summary: StudySummary) -> str:
     rows = []
     for recipe in recipes:
         for answer, by_family in recipe.controls.items():
-            name = f"**{recipe.name}**" if answer == OWN else f"{recipe.name}, {answer}"
+            name = bold(recipe.name) if answer == OWN else f"{recipe.name}, {answer}"
             cells = [_score(by_family.get(family)) for family in families]
             rows.append([name, *cells])
     for name, gIoU_by_family in summary.floors.items():

@@ -7,9 +7,10 @@ from collections.abc import Set
 from pathlib import Path
 
 from ...harness.records.training import Training, read_training
+from ...harness.text import code, escape
 from .. import formatting
 from ..drawing import NOTHING_DRAWN, Drawn, draw
-from ..markdown import Row, bullet_list, fact, markdown_table, warnings
+from ..markdown import Markup, Row, bold, bullet_list, fact, markdown_table, warnings
 from ..pages import INSTRUMENTS, REPORT, SUMMARY, write_page
 from .figures import LOSS, QUALITY, loss_figure, quality_figure
 from .schema import TrainingSummary
@@ -53,7 +54,8 @@ def training_page(
         drawn: the figures that lie beside the report.
     """
     sections = [
-        f"# Training {summary.vision} {summary.preset} by the recipe `{summary.recipe}`",
+        f"# Training {escape(summary.vision)} {escape(summary.preset)} "
+        f"by the recipe {code(summary.recipe)}",
         bullet_list(_headline(summary)),
         warnings([*summary.warnings, *drawn.warnings]),
         "## Quality",
@@ -124,7 +126,7 @@ def epochs_table(summary: TrainingSummary) -> str:
         is_best = epoch.epoch == summary.best_epoch
         rows.append(
             [
-                f"**{epoch.epoch}** (best)" if is_best else str(epoch.epoch),
+                Markup(f"**{epoch.epoch}** (best)") if is_best else str(epoch.epoch),
                 str(epoch.step),
                 f"{epoch.train_s:,.1f}",
                 f"{epoch.train_loss:.4g}",
@@ -159,14 +161,14 @@ def step_table(summary: TrainingSummary) -> str:
         median_ms = formatting.milliseconds(part.median_ms)
         rows.append([name, median_ms, formatting.share(part.share)])
     rows.append(["unattributed", "", formatting.share(time.unattributed_share)])
-    rows.append(["**step**", formatting.milliseconds(time.median_ms), ""])
+    rows.append([bold("step"), formatting.milliseconds(time.median_ms), ""])
     return markdown_table(["", "median (ms)", "share"], rows)
 
 
 def parameters_table(summary: TrainingSummary) -> str:
     """Return a table of the number of trained parameters, by part of the model."""
     rows = [[name, f"{count:,}"] for name, count in summary.trained_parameters.items()]
-    rows.append(["**all**", f"{sum(summary.trained_parameters.values()):,}"])
+    rows.append([bold("all"), f"{sum(summary.trained_parameters.values()):,}"])
     return markdown_table(["part", "parameters"], rows)
 
 
@@ -178,21 +180,23 @@ def _method(summary: TrainingSummary) -> list[str]:
             lines.append(
                 f"Data ({use}): {data['count']} queries, fingerprint {data['fingerprint']}."
             )
-    lines.append(
+    seconds = (
         "Seconds (`train_s`) are of steps alone: evaluation and checkpoints take no part. A "
         f"step's time and its parts are medians over the {summary.step_time.n} steps of epochs; "
         "distillation, where there is any, is apart."
     )
+    lines.append(Markup(seconds))
     if summary.memory.instrument in INSTRUMENTS:
         lines.append(
             f"Peak memory, while it trained: {summary.memory.instrument}, the largest of all "
             "epochs and processes."
         )
-    lines.append(
+    again = (
         f"`lisabench report DIR` derives `{SUMMARY}`, `{REPORT}` and the figures again, from the "
         "records alone."
     )
-    lines.append("`lisabench compare DIR DIR2` shows two trainings side by side.")
+    lines.append(Markup(again))
+    lines.append(Markup("`lisabench compare DIR DIR2` shows two trainings side by side."))
     return lines
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from statistics import median
 
+from ...harness.text import escape
 from .. import formatting
-from ..markdown import Row, bullet_list, escape, markdown_table
+from ..markdown import Row, markdown_table, messages
 from ..peaks import GROWTH, RESIDENT_SET
 from ..schema_base import Points, Ratio
 from .schema import ComparedTrainings, TrainedSide, TrainingComparison
@@ -44,9 +45,9 @@ def training_sections(compared: ComparedTrainings, level: str = "##") -> str:
         sections.append(_table(compared, comparison))
     sections.append(_notes(compared))
     not_compared = [f"n/a, {what}: {why}." for what, why in compared.not_compared.items()]
-    sections.append(bullet_list(not_compared))
+    sections.append(messages(not_compared))
     sections.append(_differing_options(compared))
-    sections.append(bullet_list([f"warning: {warning}" for warning in compared.warnings]))
+    sections.append(messages([f"warning: {warning}" for warning in compared.warnings]))
     return "\n\n".join(section for section in sections if section)
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from lisabench.reports.markdown import bullet_list, escape, fact, markdown_table, warnings
+from lisabench.harness.text import escape
+from lisabench.reports.markdown import bullet_list, fact, markdown_table, warnings
 
 pytestmark = pytest.mark.no_clock
 
