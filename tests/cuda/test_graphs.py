@@ -1,6 +1,7 @@
 """Stages as CUDA graphs, on a GPU. Skipped where there is none."""
 
 import gc
+import warnings
 
 import numpy as np
 import pytest
@@ -207,3 +208,34 @@ def test_captures_are_counted_and_a_capture_in_a_timed_query_is_a_warning():
     assert PREPARED_IN_A_QUERY not in measure(adapter, QUERIES[0], probe)["warnings"]
     assert PREPARED_IN_A_QUERY in measure(adapter, QUERIES[2], probe)["warnings"]
     assert PREPARED_IN_A_QUERY not in measure(adapter, QUERIES[2], probe)["warnings"]
+
+
+@pytest.mark.parametrize("vision", ["dual", "clip", "sam"])
+def test_the_host_waits_for_the_gpu_only_for_the_masks(vision):
+    adapter = lisa(vision=vision, execution="graphed", precision="bf16")
+    predict(adapter, QUERIES[0])  # captures
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        inputs = adapter.preprocess(QUERIES[:1])
+        features = adapter.vision(inputs)
+        answers = adapter.llm(inputs, features)
+        adapter.decoder(inputs, features, answers)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_the_host_waits_once_for_each_generated_token():
+    settings = {"vision": "clip", "precision": "bf16", "answer": "generated", "max_new_tokens": 4}
+    adapter = lisa(**settings, execution="graphed")
+    predict(adapter, QUERIES[0])  # captures
+    inputs = adapter.preprocess(QUERIES[:1])
+    features = adapter.vision(inputs)
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as waits:
+            warnings.simplefilter("always")
+            answers = adapter.llm(inputs, features)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(answers.ids[0]) == 4
+    assert len(waits) == 4
