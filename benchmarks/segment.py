@@ -16,6 +16,7 @@ from ..harness.probe import NullProbe
 from ..models.adapters.lisa import build
 from ..models.lisa import packaged, weights_format
 from ..models.lisa.config import LisaConfig
+from ..models.lisa.preprocessing import refuse_narrow
 from ..models.registry import make_case
 
 # Red, half transparent, as in the original's overlays.
@@ -84,7 +85,7 @@ def segment(
     Raises:
         UsageError: the query is empty, the weights are random, or `out` cannot be written, or is
             the image.
-        DataError: the image cannot be read or decoded.
+        DataError: the image cannot be read or decoded, or is too narrow.
         RunFailed: the model's numbers are NaN or infinite. Nothing is written.
     """
     overlay = out.with_name(f"{out.stem}-overlay.png")
@@ -92,6 +93,7 @@ def segment(
     _refuse_overwriting(image, (out, overlay))
     # The image is decoded first: loading a model takes long, and a broken image is known at once.
     sample = _sample(image, query)
+    refuse_narrow([sample])
     adapter = build(case, NullProbe())
     try:
         prediction = predict(adapter, sample, NullProbe())

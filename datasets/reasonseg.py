@@ -5,6 +5,7 @@ polygons of its target. Facts about the format: `utils/data_processing.py` of dv
 commit 3cb2d43.
 """
 
+import glob
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -19,10 +20,13 @@ import numpy as np
 from ..harness.contract import IGNORED, Sample
 from ..harness.errors import DataError, UsageError, unknown
 from .annotation import is_flag, is_ignored_region, parse_annotation, read_annotation
-from .image import digest, image_hash, read_bytes, read_image
+from .image import digest, image_hash, printable, read_bytes, read_image
 from .raster import draw_polygon
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+NO_IMAGES = (
+    f"holds no images ({', '.join(IMAGE_SUFFIXES)}); expected pairs of NAME.jpg and NAME.json"
+)
 USUAL_SPLITS = ("train", "val", "test")
 TEXTS = ("first", "all")
 
@@ -83,6 +87,20 @@ def annotation_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
 
 
+def lacks_image(annotation: Path) -> str:
+    """Return what is wrong with a JSON beside which no image is.
+
+    It says which names the image may have, and which other files of that name are there.
+    """
+    expected = ", ".join(f"{annotation.stem}{suffix}" for suffix in IMAGE_SUFFIXES)
+    reason = f"has no image beside it; expected one of {expected}"
+    others = sorted(annotation.parent.glob(f"{glob.escape(annotation.stem)}.*"))
+    names = [path.name for path in others if path != annotation]
+    if names:
+        reason += f", but there is {', '.join(names)}"
+    return printable(reason)
+
+
 def splits(root: Path) -> list[str]:
     """Return the splits of a data folder.
 
@@ -138,9 +156,9 @@ class _QueryFile(NamedTuple):
 
     @property
     def id(self) -> str:
-        if self.number is None:
-            return self.image.stem
-        return f"{self.image.stem}#{self.number}"
+        # An id is written to records.
+        stem = printable(self.image.stem)
+        return stem if self.number is None else f"{stem}#{self.number}"
 
 
 @dataclass(frozen=True)
@@ -293,7 +311,7 @@ def _paired_images(folder: Path) -> list[Path]:
     """
     images = image_files(folder)
     if not images:
-        raise DataError(f"{folder}: holds no images; expected pairs of NAME.jpg and NAME.json")
+        raise DataError(f"{folder}: {NO_IMAGES}")
     by_stem: dict[str, Path] = {}
     for path in images:
         if not path.with_suffix(".json").is_file():
@@ -306,7 +324,7 @@ def _paired_images(folder: Path) -> list[Path]:
     for path in annotation_files(folder):
         if path.stem not in by_stem:
             raise DataError(
-                f"{path}: has no image beside it; `lisabench data verify` lists all that is wrong"
+                f"{path}: {lacks_image(path)}; `lisabench data verify` lists all that is wrong"
             )
     return images
 

@@ -10,14 +10,18 @@ from PIL import Image
 
 from ..harness.contract import IGNORED
 from ..harness.errors import DataError
+from ..harness.image_size import size_fault
 from .annotation import is_flag, is_ignored_region, read_annotation
-from .image import read_image
-from .reasonseg import annotation_files, draw_mask, image_files, split_folder, splits
-
-NARROWEST_PX = 2
-# Long side over short side. Scaled to 1024 pixels, as SAM does, five pixels are left of the short
-# side.
-MOST_EXTREME = 200
+from .image import printable, read_image, without_pillows_limit
+from .reasonseg import (
+    NO_IMAGES,
+    annotation_files,
+    draw_mask,
+    image_files,
+    lacks_image,
+    split_folder,
+    splits,
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Problem:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        return f"{printable(self.path)}: {self.reason}"
 
 
 def verify(root: str | Path, split: str | None = None) -> list[Problem]:
@@ -58,7 +62,7 @@ def verify(root: str | Path, split: str | None = None) -> list[Problem]:
 def _split_problems(folder: Path) -> Iterator[Problem]:
     images = image_files(folder)
     if not images:
-        yield Problem(folder, "holds no images; expected pairs of NAME.jpg and NAME.json")
+        yield Problem(folder, NO_IMAGES)
     by_stem: dict[str, Path] = {}
     for path in images:
         if path.stem in by_stem:
@@ -68,7 +72,7 @@ def _split_problems(folder: Path) -> Iterator[Problem]:
         yield from _pair_problems(path)
     for path in annotation_files(folder):
         if path.stem not in by_stem:
-            yield Problem(path, "has no image beside it")
+            yield Problem(path, lacks_image(path))
             _, reason = _read_annotation(path)
             if reason:
                 yield Problem(path, reason)
@@ -80,7 +84,7 @@ def _pair_problems(image_path: Path) -> Iterator[Problem]:
     if reason:
         yield Problem(image_path, reason)
     if pixels_HW3 is not None:
-        reason = _size_fault(*pixels_HW3.shape[:2])
+        reason = size_fault(*pixels_HW3.shape[:2])
         if reason:
             yield Problem(image_path, reason)
     json_path = image_path.with_suffix(".json")
@@ -109,19 +113,11 @@ def _read_image(path: Path) -> tuple[np.ndarray | None, str | None]:
     except DataError as error:
         return None, _without_path(error, path)
     try:
-        with Image.open(path) as image:
+        with without_pillows_limit(), Image.open(path) as image:
             image.load()
     except (OSError, SyntaxError, ValueError) as error:
         return pixels_HW3, f"is damaged ({error})"
     return pixels_HW3, None
-
-
-def _size_fault(height: int, width: int) -> str | None:
-    short, long = sorted((height, width))
-    if short >= NARROWEST_PX and long <= MOST_EXTREME * short:
-        return None
-    expected = f"expected sides of {NARROWEST_PX} pixels or more, at most {MOST_EXTREME}:1"
-    return f"too narrow for the models: {width} x {height} pixels; {expected}"
 
 
 def _read_annotation(path: Path) -> tuple[dict[str, Any] | None, str | None]:

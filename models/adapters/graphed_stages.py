@@ -27,6 +27,7 @@ from ..execution.transfers import to_device
 from ..lisa.config import LisaConfig
 from ..lisa.encoders import Features
 from ..lisa.generation import Answers, generate
+from ..lisa.preprocessing import refuse_narrow
 from .lisa_stages import Decoded, Lisa
 
 NOT_COMPILED = (
@@ -92,8 +93,13 @@ class GraphedLisa(Lisa):
 
     @torch.inference_mode()
     def preprocess(self, samples: Sequence[Sample]) -> GraphedInputs:
-        """Return the encoders' views of all samples, on the device."""
+        """Return the encoders' views of all samples, on the device.
+
+        Raises:
+            DataError: an image is too narrow.
+        """
         with self.probe.region("preprocess.image"):
+            refuse_narrow(samples)
             sizes_HW = [sample.image.shape[:2] for sample in samples]
             encoder_inputs: dict[str, list[Tensor]] = defaultdict(list)
             for sample, size_HW in zip(samples, sizes_HW, strict=True):

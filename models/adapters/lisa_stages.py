@@ -50,7 +50,7 @@ from ..lisa.generation import (
 )
 from ..lisa.network import LisaModel, Prompt, split_at_image
 from ..lisa.parts import DTYPES, parameters
-from ..lisa.preprocessing import Preprocessor, collated
+from ..lisa.preprocessing import Preprocessor, collated, refuse_narrow
 from ..lisa.prompts import chat, request
 from ..lisa.quantize import weight_bytes
 from ..lisa.resampling import logits_at_size
@@ -173,9 +173,11 @@ class Lisa:
 
         Raises:
             UsageError: a prompt and its answer exceed the language model's context.
+            DataError: an image is too narrow.
         """
         encoder = self.model.encoder
         with self.probe.region("preprocess.image"):
+            refuse_narrow(samples)
             views = {name: self._views(name, samples) for name in encoder.views}
             sizes_HW = []
             for sample in samples:
@@ -221,7 +223,7 @@ class Lisa:
             text = chat(self.case.template, request(sample.query, sample.is_sentence))
             ids = self.tokenizer.encode(text)
             answer_limit = self._generation.max_new_tokens
-        self._refuse_overlong(self._length(ids), answer_limit)
+        self._refuse_overlong(sample, self._length(ids), answer_limit)
         return ids
 
     def prompt_tokens(self, sample: Sample) -> int:
@@ -232,18 +234,19 @@ class Lisa:
         # One id stands for the whole image; the model replaces it by the image's tokens.
         return len(ids) - 1 + self.model.preset.clip.image_tokens
 
-    def _refuse_overlong(self, prompt_tokens: int, answer_limit: int) -> None:
+    def _refuse_overlong(self, sample: Sample, prompt_tokens: int, answer_limit: int) -> None:
         context = self.model.preset.llama.context
         if prompt_tokens + answer_limit <= context:
             return
         if answer_limit:
             raise UsageError(
-                f"a prompt of {prompt_tokens} tokens and an answer of up to {answer_limit} exceed"
-                f" the context of {context}: lower max_new_tokens, or shorten the query"
+                f"query {sample.id}: a prompt of {prompt_tokens} tokens and an answer of up to"
+                f" {answer_limit} exceed the context of {context}: lower max_new_tokens, or shorten"
+                " the query"
             )
         raise UsageError(
-            f"a prompt of {prompt_tokens} tokens exceeds the context of {context}:"
-            " shorten the query"
+            f"query {sample.id}: a prompt of {prompt_tokens} tokens exceeds the context of"
+            f" {context}: shorten the query"
         )
 
     @torch.inference_mode()

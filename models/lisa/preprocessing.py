@@ -19,6 +19,9 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
 from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+from ...harness.contract import Sample
+from ...harness.errors import DataError
+from ...harness.image_size import size_fault
 from .frames import Frame, crop_frame, whole_frame
 from .presets import ClipSizes, Preset, SamSizes
 
@@ -121,6 +124,18 @@ class Preprocessor:
             return normalised
         is_covered_BHW = _covered(extents_B2, pixels_B3HW.shape[-1])
         return normalised * is_covered_BHW[:, None]
+
+
+def refuse_narrow(samples: Sequence[Sample]) -> None:
+    """Refuse images of which nothing would be left when they are scaled for an encoder.
+
+    Raises:
+        DataError: the sides of one are too unequal; names the file.
+    """
+    for sample in samples:
+        reason = size_fault(*sample.image.shape[:2])
+        if reason is not None:
+            raise DataError(f"{sample.source}: {reason}")
 
 
 def frame_of(processor: Processor, size_HW: tuple[int, int]) -> Frame:

@@ -13,7 +13,7 @@ from ..lisa.config import LisaConfig
 from ..lisa.encoders import Encoder
 from ..lisa.forced_prompt import forced_ids
 from ..lisa.network import Prompt, split_at_image
-from ..lisa.preprocessing import Preprocessor, collated
+from ..lisa.preprocessing import Preprocessor, collated, refuse_narrow
 from ..lisa.presets import Preset
 from ..lisa.tokenizer import Tokens
 
@@ -77,6 +77,18 @@ class ExampleReader:
 
         Raises:
             UsageError: prompt and answer exceed the language model's context.
+            DataError: the image is too narrow.
+        """
+        prompt, answer = self.tokens(sample)
+        refuse_narrow([sample])
+        views = {view: self._preprocessor(view, sample.image) for view in self._views}
+        return Example(views, prompt, answer, sample.target_HW)
+
+    def tokens(self, sample: Sample) -> tuple[list[int], list[int]]:
+        """Return the token ids of the sample's prompt and of its answer.
+
+        Raises:
+            UsageError: together they exceed the language model's context.
         """
         prompt, answer = forced_ids(self._case, self._tokens, sample.query, sample.is_sentence)
         # One id of the prompt stands for all tokens of the image.
@@ -86,8 +98,7 @@ class ExampleReader:
                 f"{sample.source}: prompt and answer have {length} tokens, and the model's context "
                 f"is {self._context}: shorten the query, or remove it"
             )
-        views = {view: self._preprocessor(view, sample.image) for view in self._views}
-        return Example(views, prompt, answer, sample.target_HW)
+        return prompt, answer
 
 
 def batch_of(

@@ -1,5 +1,6 @@
 """One image, one query: the files that `segment` writes, and what it refuses."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -159,6 +160,12 @@ def test_any_kind_of_image_is_taken(tmp_path: Path, mode: str) -> None:
         ({"image": "."}, DataError, r"cannot be read \(Is a directory\)"),
         ({"image": "words.jpg"}, DataError, r"words\.jpg: cannot be decoded as an image"),
         ({"image": "empty.jpg"}, DataError, r"empty\.jpg: cannot be decoded as an image"),
+        ({"image": "pipe.jpg"}, DataError, r"pipe\.jpg: is a pipe, a socket or a device"),
+        (
+            {"image": "narrow.png"},
+            DataError,
+            r"narrow\.png: too narrow for the models: 5000 x 1 pixels; expected sides of 2 pixels",
+        ),
         ({"out": "mask.jpg"}, UsageError, r"mask\.jpg: the mask is written as PNG"),
         ({"out": "words.jpg/mask.png"}, UsageError, r"no folder can be made there"),
     ],
@@ -173,6 +180,8 @@ def test_what_cannot_be_is_refused_in_one_line_before_a_model_is_built(
 ) -> None:
     (tmp_path / "words.jpg").write_text("no image")
     (tmp_path / "empty.jpg").touch()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    Image.new("RGB", (5000, 1)).save(tmp_path / "narrow.png")
     monkeypatch.setattr(module, "build", lambda *_: pytest.fail("a model was built"))
     given = {
         "image": picture,

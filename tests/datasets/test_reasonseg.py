@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ from lisabench.datasets import reasonseg
 from lisabench.datasets.image import breaks_off, read_image
 from lisabench.datasets.raster import draw_polygon
 from lisabench.datasets.reasonseg import ReasonSeg, draw_mask
+from lisabench.datasets.verify import verify
 from lisabench.harness.errors import DataError, UsageError
 
 pytestmark = pytest.mark.no_clock
@@ -398,6 +400,42 @@ def test_an_annotation_without_image_is_refused(tmp_path):
     (tmp_path / "val" / "b.json").write_text(json.dumps(annotation()))
     with pytest.raises(DataError, match=r"b\.json: has no image beside it; .*data verify"):
         ReasonSeg(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("present", "named"),
+    [
+        ((), ""),
+        (("b.webp",), ", but there is b.webp"),
+        (("b.tiff", "b.jpg.part"), ", but there is b.jpg.part, b.tiff"),
+    ],
+)
+def test_the_endings_of_images_are_listed_where_one_is_missing(tmp_path, present, named):
+    write(tmp_path / "val", "a", annotation())
+    (tmp_path / "val" / "b.json").write_text(json.dumps(annotation()))
+    for name in present:
+        (tmp_path / "val" / name).write_text("some image")
+    reason = f"has no image beside it; expected one of b.jpg, b.jpeg, b.png{named}"
+    with pytest.raises(DataError) as caught:
+        ReasonSeg(tmp_path)
+    assert f"b.json: {reason}; `lisabench data verify`" in str(caught.value)
+    assert [problem.reason for problem in verify(tmp_path)] == [reason]
+
+
+def test_a_name_that_is_no_text_gets_an_id_that_can_be_written(tmp_path):
+    write(tmp_path / "val", "a", annotation(text=("one", "two")))
+    for suffix in (".jpg", ".json"):
+        file = tmp_path / "val" / f"a{suffix}"
+        file.rename(tmp_path / "val" / os.fsdecode(b"caf\xe9" + suffix.encode()))
+    (sample,) = ReasonSeg(tmp_path)
+    assert sample.id == "caf\\xe9" and sample.image.shape == (12, 16, 3)
+    assert [sample.id for sample in ReasonSeg(tmp_path, texts="all")] == [
+        "caf\\xe9#0",
+        "caf\\xe9#1",
+    ]
+    (tmp_path / "val" / os.fsdecode(b"caf\xe9.jpg")).unlink()
+    (problem,) = verify(tmp_path, "val")[1:]
+    assert "caf\\xe9.json: has no image" in str(problem) and str(problem).encode()
 
 
 def test_whole_characters_beyond_16_bits_are_read(tmp_path):
