@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from .benchmarks import door
 from .benchmarks.study import command
 from .benchmarks.training import options
+from .harness import terminal
 from .harness.errors import UsageError, as_ours
 
 
@@ -182,7 +183,7 @@ def report(folder: Folder) -> None:
         report_path = write_training_report(folder)
     else:
         report_path = write_report(folder)
-    typer.echo(report_path)
+    terminal.say(report_path)
 
 
 @app.command()
@@ -209,7 +210,10 @@ def compare(
     from .benchmarks.compare import compare_folders
 
     comparison, text = compare_folders(folder, further, target_miou, target_loss)
-    typer.echo(comparison.model_dump_json(by_alias=True, indent=1) if as_json else text)
+    if as_json:
+        terminal.say_json(comparison.model_dump_json(by_alias=True, indent=1))
+    else:
+        terminal.say(text)
 
 
 @app.command()
@@ -221,7 +225,7 @@ def baseline(
     from .benchmarks.gate.check import keep_baseline
 
     keep_baseline(folder, out)
-    typer.echo(out)
+    terminal.say(out)
 
 
 @app.command()
@@ -282,9 +286,9 @@ def convert(
         source = fetched(src)
         converted = convert(source, dst, vision_tower, sam, progress, seed, conditioning)
     for warning in converted.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        terminal.note(f"warning: {warning}")
     size_gib = converted.total_bytes / 2**30
-    typer.echo(f"{converted.folder}: {converted.parameters:,} parameters, {size_gib:.2f} GiB")
+    terminal.say(f"{converted.folder}: {converted.parameters:,} parameters, {size_gib:.2f} GiB")
 
 
 def _train(given: dict[str, Any]) -> None:
@@ -329,11 +333,11 @@ def segment(
     case = case_of(_read_pairs(changes or []), allow_random)
     segmentation = segment(image, query, case, out, allow_random)
     if segmentation.text is not None:
-        typer.echo(f"answer: {segmentation.text}")
+        terminal.say(f"answer: {segmentation.text}")
     if not segmentation.has_seg:
-        typer.echo("warning: the answer has no [SEG], so the mask is empty", err=True)
-    typer.echo(f"mask: {segmentation.mask} ({segmentation.covered:.1%} of the image)")
-    typer.echo(f"overlay: {segmentation.overlay}")
+        terminal.note("warning: the answer has no [SEG], so the mask is empty")
+    terminal.say(f"mask: {segmentation.mask} ({segmentation.covered:.1%} of the image)")
+    terminal.say(f"overlay: {segmentation.overlay}")
 
 
 @app.command("list")
@@ -347,7 +351,10 @@ def list_(
     from .benchmarks.catalogue import catalogue, outline
 
     listed = catalogue(what)
-    typer.echo(json.dumps(listed, indent=1) if as_json else outline(listed))
+    if as_json:
+        terminal.say_json(json.dumps(listed, indent=1))
+    else:
+        terminal.say(outline(listed))
 
 
 @app.command()
@@ -357,9 +364,9 @@ def doctor(as_json: Json = False) -> None:
 
     checks = doctor.check_machine()
     if as_json:
-        typer.echo(json.dumps(doctor.as_json(checks), indent=1))
+        terminal.say_json(json.dumps(doctor.as_json(checks), indent=1))
     else:
-        typer.echo(doctor.as_text(checks))
+        terminal.say(doctor.as_text(checks))
     raise typer.Exit(1 if doctor.has_problem(checks) else 0)
 
 
@@ -374,7 +381,7 @@ def data_make(
     from .datasets.scenes.generator import make
 
     make(folder, split, count, seed)
-    typer.echo(folder / split)
+    terminal.say(folder / split)
 
 
 @data_app.command("verify")
@@ -387,8 +394,8 @@ def data_verify(
 
     problems = verify(folder, split)
     for problem in problems:
-        typer.echo(problem)
-    typer.echo(f"{len(problems)} problems" if problems else "no problems", err=True)
+        terminal.say(problem)
+    terminal.note(f"{len(problems)} problems" if problems else "no problems")
     raise typer.Exit(1 if problems else 0)
 
 
@@ -408,9 +415,9 @@ def data_ceiling(
     with shown() as progress:
         ceilings = compute_ceilings(folder, split, progress)
     if as_json:
-        typer.echo(json.dumps([asdict(ceiling) for ceiling in ceilings], indent=1))
+        terminal.say_json(json.dumps([asdict(ceiling) for ceiling in ceilings], indent=1))
     else:
-        typer.echo(table(ceilings))
+        terminal.say(table(ceilings))
 
 
 def _read_pairs(changes: list[str]) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
-from ..harness.errors import PREFIX, Interrupted, as_ours, one_line
+from ..harness import terminal
+from ..harness.errors import PREFIX, Interrupted, as_ours
 from . import subprocesses
 
 TRACEBACK = "--traceback"
@@ -52,7 +53,7 @@ def enter(command: Callable[[list[str]], Any], arguments: list[str]) -> None:
         if show_traceback:
             traceback.print_exception(error)
         else:
-            sys.stderr.write(f"{PREFIX}{one_line(str(ours))}\n")
+            terminal.note(f"{PREFIX}{ours}")
         sys.exit(ours.exit_code)
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from ..harness import terminal
+
 # Is called with the number of steps done, the number of all steps, and what is done now.
 Progress = Callable[[int, int, str], None]
 
@@ -14,7 +16,6 @@ def shown() -> Iterator[Progress]:
     The bar is drawn only when that function is called. It has no thread of its own, which would run
     while a model is timed.
     """
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
@@ -22,12 +23,13 @@ def shown() -> Iterator[Progress]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
     )
-    with Bar(*columns, console=Console(stderr=True), auto_refresh=False) as bar:
+    with Bar(*columns, console=terminal.console(on_stderr=True), auto_refresh=False) as bar:
         task = bar.add_task("starting", total=None)
 
         def advance(done: int, total: int, description: str) -> None:
-            bar.update(task, completed=done, total=total, description=description, refresh=True)
+            text = terminal.cell(description)
+            bar.update(task, completed=done, total=total, description=text, refresh=True)
 
         yield advance

@@ -17,6 +17,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from .text import one_line
+
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
@@ -76,12 +78,6 @@ LONGEST_LINE = 300  # of an exception that is not ours; what a library says may 
 SHOWN_WITH = "; --traceback shows where"
 
 
-def one_line(text: str) -> str:
-    """Return a text on one line, with a question mark for each character that is not printable."""
-    flat = " ".join(text.split())
-    return "".join(character if character.isprintable() else "?" for character in flat)
-
-
 def reason_of(line: str) -> str:
     """Return why a command of ours failed, from the line that it printed on stderr."""
     return line.removeprefix(PREFIX).removesuffix(SHOWN_WITH)
@@ -101,10 +97,8 @@ def as_ours(error: BaseException) -> LisabenchError:
     if isinstance(error, KeyboardInterrupt):
         return Ended("interrupted; what was measured is kept", signal.SIGINT)
     # Not str(error), which an exception may not survive.
-    text = one_line("".join(traceback.format_exception_only(error)))
     longest = LONGEST_LINE - len(PREFIX) - len(SHOWN_WITH)
-    if len(text) > longest:
-        text = f"{text[: longest - 1]}…"
+    text = one_line("".join(traceback.format_exception_only(error)), longest)
     return RunFailed(f"{text}{SHOWN_WITH}")
 
 

@@ -9,7 +9,7 @@ import re
 # Control characters (among them ESC, which begins the escape codes of terminals), the marks that
 # reverse the direction of writing, line and paragraph separators, and halves of surrogate pairs. By
 # the last, Python stands for a byte of a file's name that is no text.
-_ACTING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+ACTING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 LONGEST_REASON = 300  # characters
 
 
@@ -18,7 +18,7 @@ def visible(text: str) -> str:
 
     Line breaks and tabs are spelled out, too: see `one_line` and `as_lines`.
     """
-    return _ACTING.sub(_spelled, text)
+    return ACTING.sub(_spelled, text)
 
 
 def _spelled(match: re.Match[str]) -> str:

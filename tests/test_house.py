@@ -1,5 +1,6 @@
 """The rules of the house: who may import whom, what the package holds, what --help imports."""
 
+import ast
 import subprocess
 import sys
 import tarfile
@@ -234,3 +235,25 @@ def _copy(folder: Path) -> Path:
 def run_python(code: str, cwd: Path | None = None) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+# What commands print has text from outside in it, which must not act on a terminal or in CI.
+PRINTING = ("print", "typer.echo", "sys.stdout.write", "sys.stderr.write", "rich.print", "Console")
+
+
+def prints(source: str) -> list[str]:
+    """Return the calls in a module that write to a stream by themselves."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return [name for name in (ast.unparse(call.func) for call in calls) if name in PRINTING]
+
+
+def test_all_that_is_printed_goes_through_one_module():
+    for room in (*MAY_IMPORT, "cli.py"):
+        for path in [ROOT / room] if room == "cli.py" else sorted((ROOT / room).rglob("*.py")):
+            if path.relative_to(ROOT) != Path("harness/terminal.py"):
+                assert not prints(path.read_text()), path
+
+
+@pytest.mark.parametrize("planted", ["print(x)", "f(typer.echo(x))", "sys.stderr.write(x)"])
+def test_a_print_is_found(planted):
+    assert prints(planted)

@@ -21,6 +21,7 @@ from typing import Any
 
 import yaml
 
+from ...harness import terminal
 from ...harness.errors import (
     LisabenchError,
     NothingToCompare,
@@ -90,7 +91,7 @@ def side_by_side(request: Request, reference: str | None, python: Path | None) -
         write_json(out / "check.json", outcome.model_dump(mode="json", by_alias=True))
     # First what CI shows: stdout may be a full disk.
     publish(outcome, outputs)
-    print(page.page(outcome))
+    terminal.say(page.page(outcome))
     return outcome.exit_code
 
 

@@ -1,12 +1,12 @@
 """``lisabench baseline`` and ``lisabench check``, from the command line to an exit code."""
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...harness import terminal
 from ...harness.errors import LisabenchError, UsageError, as_ours
 from ...harness.records.run import Run, read_run
 from ...reports.gate import page as gate_page
@@ -48,9 +48,9 @@ def keep_baseline(folder: Path, out: Path) -> None:
     write_baseline(out, reduced(run))
     processes = run.manifest.plan.processes
     if processes < ENOUGH_PROCESSES:
-        sys.stderr.write(
+        terminal.note(
             f"warning: {processes} processes a case give wide intervals, and gates that end "
-            f"inconclusive; measure with --set processes={ENOUGH_PROCESSES} or more\n"
+            f"inconclusive; measure with --set processes={ENOUGH_PROCESSES} or more"
         )
 
 
@@ -65,9 +65,9 @@ def check(folder: Path, file: Path, outputs: Outputs) -> int:
     # First what CI shows: stdout may be a full disk.
     publish(outcome, outputs)
     if outputs.as_json:
-        print(outcome.model_dump_json(by_alias=True, indent=1))
+        terminal.say_json(outcome.model_dump_json(by_alias=True, indent=1))
     else:
-        print(gate_page.page(outcome))
+        terminal.say(gate_page.page(outcome))
     return outcome.exit_code
 
 
@@ -136,8 +136,7 @@ def publish(outcome: Checked, outputs: Outputs) -> None:
             problems.append(f"cannot write to {path}: {error.strerror}")
     if os.environ.get("GITHUB_ACTIONS"):
         # GitHub reads annotations from stdout and stderr. JSON on stdout must stay JSON.
-        stream = sys.stderr if outputs.as_json else sys.stdout
-        for line in gate_page.annotations(outcome):
-            stream.write(f"{line}\n")
+        for command in gate_page.annotations(outcome):
+            terminal.workflow_command(command, on_stderr=outputs.as_json)
     if problems:
         raise UsageError("; ".join(problems))

@@ -7,11 +7,11 @@ it is measured anew one after the other, and so are those that follow. A version
 reason of its own is measured once: it ends its pair.
 """
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ...harness import terminal
 from ...harness.errors import LisabenchError, RunFailed
 from ...harness.memory import CudaMeter
 from ...harness.records.journal import holds_run, read_lines
@@ -123,9 +123,9 @@ def _set_aside(folder: Path) -> None:
 
 
 def _warn(reason: str) -> None:
-    sys.stderr.write(
+    terminal.note(
         f"warning: {reason}: the processes of a pair run one after the other, and times are less "
-        "sure\n"
+        "sure"
     )
 
 

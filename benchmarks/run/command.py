@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ...harness import terminal
 from ...harness.errors import UsageError
 from ...harness.records.run import read_run
 from ..progress import shown
@@ -81,14 +81,14 @@ def measure(request: Request) -> Session:
             suite, queries, folder, progress, _same_command(request), deadline_s, pool
         )
         for warning in session.manifest.warnings:
-            sys.stderr.write(f"warning: {warning}\n")
+            terminal.note(f"warning: {warning}")
         try:
             if request.resume:
                 session.resume()
             else:
                 session.start()
         except KeyboardInterrupt:
-            sys.stderr.write(f"\ninterrupted; go on with: lisabench run --resume --out {folder}\n")
+            terminal.note(f"interrupted; go on with: lisabench run --resume --out {folder}")
             raise
     return session
 
@@ -106,14 +106,14 @@ def conclude(folder: Path) -> int:
 
     report = write_report(folder)
     print_table(folder)
-    print(report)
+    terminal.say(report)
     status = read_run(folder).manifest.status
     if status != "complete":
         reason = NOT_COMPLETE[status].format(folder=folder)
-        sys.stderr.write(f"lisabench: {reason}\n")
+        terminal.note(f"lisabench: {reason}")
     refused = refusals(folder)
     for sentence in refused:
-        sys.stderr.write(f"lisabench: {sentence}\n")
+        terminal.note(f"lisabench: {sentence}")
     if status == "complete" and refused:
         return NO_BETTER
     return EXIT_CODES[status]

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ...harness import terminal
+
 if TYPE_CHECKING:
     from .search import Result
 
@@ -85,7 +87,7 @@ def study(
     seeds = seed or [0]
     if search:
         names = variant or [name for name in VARIANTS if name != DUAL]
-        typer.echo(table(try_rates(settings, seeds, names, _print)))
+        terminal.say(table(try_rates(settings, seeds, names, _print)))
     else:
         carry_out(settings, seeds, variant or list(VARIANTS), _print)
 
@@ -98,4 +100,4 @@ def _print(result: "Result") -> None:
         outcome = f"lr {result.lr:g} tried"
     else:
         outcome = f"gIoU {result.scores['gIoU']:.3f}, {result.seconds:.0f} s"
-    typer.echo(f"{result.name:16} seed {result.seed}: {outcome}")
+    terminal.say(f"{result.name:16} seed {result.seed}: {outcome}")

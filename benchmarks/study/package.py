@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from ...harness import terminal
 from ...harness.errors import LisabenchError, UsageError
 from ...harness.records.study import read_training_manifest
 from ...models.checkpoints.pack import CARD, MIB, Member, pack
@@ -88,9 +89,9 @@ def _main(
     try:
         size_bytes = ship(study, seed, case, out)
     except LisabenchError as error:
-        sys.stderr.write(f"{error}\n")
+        terminal.note(error)
         sys.exit(error.exit_code)
-    print(f"{out}: {size_bytes / MIB:.2f} MiB")
+    terminal.say(f"{out}: {size_bytes / MIB:.2f} MiB")
 
 
 if __name__ == "__main__":

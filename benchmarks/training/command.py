@@ -2,7 +2,6 @@
 
 import logging
 import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from typing import Any, cast
@@ -12,7 +11,7 @@ from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_lis
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from ...datasets.reasonseg import ReasonSeg
-from ...harness import environment
+from ...harness import environment, terminal
 from ...harness.errors import UsageError
 from ...harness.memory import cap_gpu, card_bytes, meter_for
 from ...harness.probe import NullProbe
@@ -90,7 +89,7 @@ def carry_out(given: Mapping[str, Any]) -> None:
     if accelerator.is_main_process:
         with writing(folder), shown() as progress:
             _train(setup, accelerator, samples, journal, progress)
-        print(write_training_report(folder))
+        terminal.say(write_training_report(folder))
     else:
         _train(setup, accelerator, samples, journal, _no_progress)
 
@@ -213,7 +212,7 @@ def _train(
         journal.begin(replace(journal.manifest, model=model))
         _print_trained(counts)
         for warning in _warnings(setup, lisa):
-            sys.stderr.write(f"warning: {warning}\n")
+            terminal.note(f"warning: {warning}")
 
     checkpoints = Checkpoints(setup.checkpoints, lambda folder: save(lisa, folder, _origin(setup)))
     trainer = Trainer(setup, accelerator, lisa, samples, journal, checkpoints, progress)
@@ -228,7 +227,7 @@ def _no_progress(done: int, total: int, what: str) -> None:
 
 def _print_trained(counts: Mapping[str, int]) -> None:
     parts = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-    sys.stderr.write(f"training {sum(counts.values()):,} parameters: {parts}\n")
+    terminal.note(f"training {sum(counts.values()):,} parameters: {parts}")
 
 
 def _warnings(setup: Setup, lisa: Lisa) -> list[str]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...harness import terminal
 from ...harness.statistics.verdicts import quality_word, time_word
 from .. import formatting
 from ..trivial_baselines import refused
@@ -49,16 +50,14 @@ class Column:
 
 def print_table(folder: Path) -> None:
     """Print the comparison in a run's ``summary.json`` on standard output."""
-    from rich.console import Console
-
     summary = read_summary(folder)
     width = None  # `rich` finds out the width of a terminal, and reads COLUMNS
     if not sys.stdout.isatty() and not os.environ.get("COLUMNS"):
         width = WIDTH_OF_A_FILE  # for a file or a pipe `rich` would assume 80
-    console = Console(width=width, file=sys.stdout)
+    console = terminal.console(on_stderr=False, width=width)
     console.print(terminal_table(summary, console.width))
     if summary.claims:
-        print(verdict_words.claims_in_one_line(summary.claims))
+        terminal.say(verdict_words.claims_in_one_line(summary.claims))
 
 
 def refusals(folder: Path) -> list[str]:
@@ -68,10 +67,8 @@ def refusals(folder: Path) -> list[str]:
 
 def terminal_table(summary: Summary, width: int) -> Table:
     """Return the comparison as a table of `rich`, with as many columns as fit into the width."""
-    from rich.console import Console
-
     columns = _columns(summary)
-    unbounded = Console(width=10_000)
+    unbounded = terminal.console(on_stderr=False, width=10_000)
     while True:
         table = _table(summary, columns)
         optional = [column for column in columns if column.leave_out]
@@ -111,13 +108,14 @@ def _columns(summary: Summary) -> list[Column]:
 
 def _table(summary: Summary, columns: Sequence[Column]) -> Table:
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
+    notes = [terminal.cell(line) for line in _notes(summary)]
     table = Table(
-        title=summary.title,
+        title=Text(terminal.cell(summary.title)),
         title_justify="left",
-        caption=escape("\n".join(_notes(summary))) or None,
+        caption=Text("\n".join(notes)) if notes else None,
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -132,7 +130,7 @@ def _table(summary: Summary, columns: Sequence[Column]) -> Table:
         table.add_column(column.heading, justify="right", no_wrap=True, min_width=widest)
     for row, case in enumerate(summary.cases):
         cells = [column.cells[row] for column in columns]
-        table.add_row(escape(case.name), *cells)
+        table.add_row(Text(terminal.cell(case.name)), *cells)
     return table
 
 

@@ -66,7 +66,7 @@ def test_an_error_of_ours_is_one_line_without_control_characters(monkeypatch):
     error = NothingToCompare("the case a\x1b[2J\nb has no pair")
     monkeypatch.setattr(catalogue, "catalogue", raises(error))
     done = lisabench("list")
-    assert (done.returncode, done.stderr) == (4, "lisabench: the case a?[2J b has no pair\n")
+    assert (done.returncode, done.stderr) == (4, "lisabench: the case a\\x1b[2J b has no pair\n")
 
 
 def test_an_interrupt_is_one_line_and_exit_code_130(monkeypatch):

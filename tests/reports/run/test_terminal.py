@@ -1,6 +1,7 @@
 """The table that a run ends with in the terminal."""
 
 import io
+import json
 import os
 import re
 import subprocess
@@ -9,8 +10,9 @@ from itertools import pairwise
 
 import pytest
 from rich.console import Console
-from run_factory import write_run
+from run_factory import edit_lines, edit_run, write_run
 
+from lisabench.harness import terminal
 from lisabench.harness.records.run import read_run
 from lisabench.harness.statistics.verdicts import quality_word, time_word
 from lisabench.reports import formatting
@@ -162,3 +164,25 @@ def test_a_name_is_no_markup_of_the_terminal(tmp_path):
     text = printed(terminal_table(summarise(read_run(tmp_path)), width=100), width=100)
     assert "a|b <i>" in text
     assert "[/c]" in text
+
+
+@pytest.mark.parametrize("hostile", ["[/red] [bold]x", ":smile: \x1b[2J", "a" * 12 + "::error::x"])
+def test_names_and_the_title_act_neither_on_a_terminal_nor_in_ci(
+    tmp_path, capsys, monkeypatch, hostile
+):
+    write_run(tmp_path, **SMALL)
+    edit_run(tmp_path, title=hostile)
+    manifest = (tmp_path / "run.json").read_text()
+    (tmp_path / "run.json").write_text(manifest.replace('"sam"', json.dumps(hostile)))
+    for name in ("samples.jsonl", "memory.jsonl"):
+        edit_lines(
+            tmp_path / name,
+            lambda line: line | {"case": hostile} if line["case"] == "sam" else line,
+        )
+    write_report(tmp_path)
+    for columns in ("60", "120"):
+        monkeypatch.setenv("COLUMNS", columns)
+        print_table(tmp_path)
+    out = capsys.readouterr().out
+    assert "::error" not in out and "\x1b" not in out
+    assert terminal.cell(hostile)[:8] in out
