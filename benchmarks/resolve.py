@@ -68,21 +68,30 @@ def _groups(suite: Suite) -> tuple[Group, ...]:
 
 
 def _resolved_model(name: str, given: Mapping[str, Any], group: Group, plan: Plan) -> ResolvedCase:
+    adapter = _adapter_of(name, given)
     return ResolvedCase(
         name=name,
         role="model",
-        adapter=_adapter_of(name, given),
+        adapter=adapter,
         given=given,
         config=_config_of(given),
         batch=_batch_of(name, given, plan),
         group=group.name,
         reference=group.reference,
+        adapter_sha256=registry.source_sha256(adapter),
     )
 
 
 def _resolved_baseline(name: str, given: Mapping[str, Any]) -> ResolvedCase:
     adapter = _adapter_of(name, given)
-    return ResolvedCase(name, "control", adapter, given, _config_of(given))
+    return ResolvedCase(
+        name=name,
+        role="control",
+        adapter=adapter,
+        given=given,
+        config=_config_of(given),
+        adapter_sha256=registry.source_sha256(adapter),
+    )
 
 
 def _batch_of(name: str, given: Mapping[str, Any], plan: Plan) -> Batch:

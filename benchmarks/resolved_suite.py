@@ -33,6 +33,7 @@ class ResolvedCase:
         batch: how many of its queries are timed at once; ``auto``: the run chooses it.
         group: name of its group; None for a trivial baseline.
         reference: the case that it is compared with; None for a trivial baseline.
+        adapter_sha256: of the file that the adapter is loaded from; None for a shipped adapter.
     """
 
     name: str
@@ -43,6 +44,7 @@ class ResolvedCase:
     batch: Batch = 1
     group: str | None = None
     reference: str | None = None
+    adapter_sha256: str | None = None
 
     @property
     def device(self) -> str:

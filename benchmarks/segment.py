@@ -1,4 +1,7 @@
-"""``lisabench segment``: from one image and one query to a mask, an overlay and an answer."""
+"""``lisabench segment``: from one image and one query to a mask, an overlay and an answer.
+
+The model is a LISA, or that of another adapter: ``--set adapter=my_model.py``.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

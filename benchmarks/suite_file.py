@@ -9,13 +9,13 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ..harness.errors import UsageError, unknown, validation_problems
-from ..models import registry
+from ..models import adapter_files, registry
 from ..models.lisa import weights_format
 from ..models.lisa.config import LisaConfig
 from ..reports.gate.thresholds import Gate
 from .resolve import resolve
 from .resolved_suite import ResolvedSuite
-from .suite import BATCH, KEYS, Data, Plan, Suite
+from .suite import ADAPTER, BATCH, KEYS, Data, Plan, Suite
 from .suite_checks import check_definition, check_resolved
 from .sweep import expanded
 
@@ -42,13 +42,17 @@ def load(name: str, changes: Mapping[str, Any] | None = None) -> ResolvedSuite:
     """Read, check and resolve a suite.
 
     Args:
-        name: of a shipped suite, or of a YAML file.
-        changes: as `change` takes them, by key.
+        name: of a shipped suite, or of a YAML file. The files of adapters that it names lie where
+            it says from its own folder.
+        changes: as `change` takes them, by key. Files of adapters in them lie where they say from
+            the current folder.
 
     Raises:
         UsageError: there is no such suite, or it has something that a suite cannot have.
     """
     content = {"name": Path(name).stem} | _read(name)
+    if name not in shipped_names():
+        content = with_adapters_in(Path(name).parent, content)
     if isinstance(content.get("claims"), str):
         content["claims"] = _claims_of(content["claims"])
     for key, value in (changes or {}).items():
@@ -131,6 +135,43 @@ def _text_of(name: str) -> str:
 
 def _shipped_text(name: str) -> str:
     return (SHIPPED / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def with_adapters_in(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a suite whose adapters' files are named from the current folder.
+
+    Args:
+        folder: that they are named from.
+        content: of a suite file, not checked yet.
+    """
+    changed = dict(content)
+    for key in ("defaults", "sweep"):
+        if isinstance(content.get(key), dict):
+            changed[key] = _with_adapter_in(folder, content[key])
+    for key in ("cases", "controls"):
+        if isinstance(content.get(key), dict):
+            changed[key] = {}
+            for case, settings in content[key].items():
+                changed[key][case] = _with_adapter_in(folder, settings)
+    return changed
+
+
+def _with_adapter_in(folder: Path, settings: Any) -> Any:
+    """Return settings whose adapter's file, or each of them in a sweep, is joined to a folder."""
+    if not isinstance(settings, dict) or ADAPTER not in settings:
+        return settings
+    adapter = settings[ADAPTER]
+    if isinstance(adapter, list):
+        return {**settings, ADAPTER: [_in_folder(folder, each) for each in adapter]}
+    return {**settings, ADAPTER: _in_folder(folder, adapter)}
+
+
+def _in_folder(folder: Path, adapter: Any) -> Any:
+    # A path from the home folder, such as ~/models/mine.py, is none from the suite's.
+    is_path = isinstance(adapter, str) and adapter_files.is_file(adapter)
+    if is_path and not adapter.startswith("~"):
+        return str(folder / adapter)
+    return adapter
 
 
 def _claims_of(name: str) -> list[Any]:

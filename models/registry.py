@@ -1,26 +1,35 @@
-"""The adapters by name. To add one: a file with a ``build(case, probe)`` and a line in `ADAPTERS`.
+"""The adapters by name. An adapter is a module with a ``build(case, probe)``.
+
+    lisa                   a shipped one: a line in `ADAPTERS`
+    my-model               one that an installed package registers under the entry-point group
+                           ``lisabench.adapters``
+    models/my_model.py     a file; see `adapter_files`
+    my_package.model:build a module that can be imported, and the name of its builder
 
 The annotation of `case` names the frozen dataclass of the adapter's settings. A suite's settings
-are checked against it before anything is loaded, so the module that a line names should be cheap to
-import, and import torch inside `build`. Other packages register theirs under the entry-point group
-``lisabench.adapters``:
-
-    [project.entry-points."lisabench.adapters"]
-    my-model = "my_package.my_module:build"
+are checked against it before anything is loaded, so the module should be cheap to import, and
+import torch inside `build`.
 """
 
 import dataclasses
+import hashlib
 import importlib
+import traceback
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from ..harness.contract import Adapter
 from ..harness.errors import UsageError, unknown, validation_problems
+from ..harness.text import LONGEST_REASON, one_line
+from . import adapter_files
 
 Build = Callable[..., Adapter]
 
@@ -46,30 +55,104 @@ def _of_other_packages() -> dict[str, str]:
 
 
 def find(name: str) -> Build:
-    """Return the builder that is registered under a name.
+    """Return the builder of an adapter.
+
+    Args:
+        name: one of `names`, a file (``path/file.py``), or a module and its builder
+            (``module:build``).
 
     Raises:
-        UsageError: there is no such adapter, or its module cannot be imported.
+        UsageError: there is no such adapter, or it cannot be loaded.
     """
-    # Our own first: with a name of ours, other packages are not searched.
-    where = ADAPTERS.get(name)
-    if where is None:
-        where = _of_other_packages().get(name)
-    if where is None:
-        raise unknown("adapter", name, names())
-    module, _, attribute = where.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    module = _module_of(name)
+    attribute = adapter_files.BUILD
+    if not adapter_files.is_file(name):
+        attribute = _place_of(name).partition(":")[2]
+    build = getattr(module, attribute, None)
+    if not callable(build):
         raise UsageError(
-            f"adapter {name!r} is registered as {where!r}, which cannot be loaded: {error}"
-        ) from error
+            f"{_named(name)}: it defines no function {attribute!r}; an adapter is made by "
+            "build(case, probe)"
+        )
+    return build
 
 
 def preload(name: str) -> tuple[str, ...]:
     """Return the modules that a builder will import: its module's ``PRELOAD``, if it has one."""
-    module = importlib.import_module(find(name).__module__)
-    return getattr(module, "PRELOAD", ())
+    return getattr(_module_of(name), "PRELOAD", ())
+
+
+def source_sha256(name: str) -> str | None:
+    """Return the SHA-256 of the file that an adapter is loaded from.
+
+    It is None for a shipped adapter, which is of the version of lisabench, and for a module without
+    a file.
+
+    Raises:
+        UsageError: there is no such adapter, or it cannot be loaded.
+    """
+    if name in ADAPTERS:
+        return None
+    if adapter_files.is_file(name):
+        with _importing(name):
+            return adapter_files.load(name).sha256
+    path = getattr(_module_of(name), "__file__", None)
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None
+
+
+def _module_of(name: str) -> ModuleType:
+    """Import the module of an adapter.
+
+    Raises:
+        UsageError: there is no such adapter, or it cannot be loaded.
+    """
+    if not isinstance(name, str):
+        raise unknown("adapter", name, names())
+    if adapter_files.is_file(name):
+        with _importing(name):
+            return adapter_files.load(name).module
+    module = _place_of(name).partition(":")[0]
+    with _importing(name):
+        return importlib.import_module(module)
+
+
+def _place_of(name: str) -> str:
+    """Return the module and the builder of an adapter that is not named by its file."""
+    # Our own first: with a name of ours, other packages are not searched.
+    if name in ADAPTERS:
+        return ADAPTERS[name]
+    place = _of_other_packages().get(name)
+    if place is not None:
+        return place
+    if ":" in name:
+        return name
+    raise UsageError(
+        f"{unknown('adapter', name, names())}; or name a file that ends in "
+        f"{adapter_files.SUFFIX}, or MODULE:BUILD"
+    )
+
+
+def _named(name: str) -> str:
+    """Return what messages call an adapter: its name, and where it is registered, if it is."""
+    if adapter_files.is_file(name) or _place_of(name) == name:
+        return f"adapter {name!r}"
+    return f"adapter {name!r} is registered as {_place_of(name)!r}"
+
+
+@contextmanager
+def _importing(name: str) -> Iterator[None]:
+    """Make one line of whatever the import of an adapter raises, also if it ends the program.
+
+    Raises:
+        UsageError: in place of it.
+    """
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        # Not str(error), which an exception may not survive.
+        text = "".join(traceback.format_exception_only(error))
+        reason = one_line(text, LONGEST_REASON)
+        raise UsageError(f"{_named(name)}: it cannot be loaded ({reason})") from error
 
 
 def case_type(name: str) -> type:

@@ -41,6 +41,7 @@ from ..progress import Progress, shown
 from ..run import schedule
 from ..run.command import DEFAULT_SUITE, Request, as_arguments
 from ..subprocesses import Done
+from ..suite_file import with_adapters_in
 from .check import ENOUGH_PROCESSES, Outputs, publish, publishing_what_breaks
 from .merge import merge_runs
 from .pairs import (
@@ -180,6 +181,9 @@ class Versus:
             # Each version's own words: the other may not know some of its settings.
             manifest = run.manifest
             definition = definition_of(manifest.definition, manifest.data.split, case)
+            # A run records the files of adapters from the current folder, and a suite file in
+            # another folder must name them so that both versions find them.
+            definition = with_adapters_in(Path.cwd(), definition)
             path = folder / f"{version.name}.yaml"
             path.write_text(yaml.safe_dump(definition), encoding="utf-8")
             suites.append(str(path))

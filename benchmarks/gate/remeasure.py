@@ -32,8 +32,15 @@ def measure_again(run: Run, case: str, progress: Progress) -> Run:
     _check_same_machine(manifest)
     try:
         suite = resolve_recorded(definition_of(manifest.definition, manifest.data.split, case))
-    except (UsageError, KeyError, TypeError) as error:
+    except UsageError as error:
+        raise NothingToCompare(f"the suite of the run cannot be used here: {error}") from error
+    except (KeyError, TypeError) as error:
         raise NothingToCompare("another version of lisabench has made the run") from error
+    adapter_sha256 = manifest.case(case).adapter_sha256  # older runs did not note it
+    if adapter_sha256 is not None and adapter_sha256 != suite.case(case).adapter_sha256:
+        raise NothingToCompare(
+            f"the file of adapter {suite.case(case).adapter!r} is not that of the run any more"
+        )
     queries = Queries.of(suite)
     if queries.fingerprint != manifest.data.fingerprint:
         raise NothingToCompare("the data are not those of the run any more")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ...harness.errors import NothingToCompare, RunFailed, UsageError
+from ...models import adapter_files
 from .. import subprocesses
 from ..subprocesses import Command, Done
 
@@ -37,6 +38,8 @@ class Version:
         home: the folder that holds its files as ``lisabench``.
         python: the interpreter of its environment.
         source: where it is from, as ``run.json`` says it.
+        worktree_of: the repository that its files are a worktree of: where a suite names a file of
+            the repository as an adapter, this version has its own. None for the repository itself.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Version:
     home: Path
     python: str
     source: dict[str, Any]
+    worktree_of: Path | None = None
 
     @property
     def tree(self) -> Path:
@@ -106,6 +110,8 @@ class Version:
             paths.append(os.environ["PYTHONPATH"])
         # PYTHONSAFEPATH keeps Python from putting the current folder first.
         variables = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
+        if self.worktree_of is not None:
+            variables |= adapter_files.moved(self.worktree_of, self.tree)
         line = [self.python, *(str(argument) for argument in arguments)]
         return Command(line, Path.cwd(), variables)
 
@@ -144,6 +150,7 @@ def checked_out(reference: str, python: Path | None) -> Iterator[tuple[Version, 
             home=base_home,
             python=str(python or sys.executable),
             source={"reference": reference, "commit": commit},
+            worktree_of=root,
         )
         (head_home / PACKAGE).symlink_to(root)
         is_changed = bool(_git(root, "status", "--porcelain", "--untracked-files=no"))

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -27,7 +28,14 @@ from ...harness.records.manifest import BatchTrial
 from ...models import registry
 from ...models.checkpoints import weights_hash
 from . import cpu_pinning, schedule
-from .worker_messages import BuiltCase, Line, MeasuredMemory, WarmedUpCase, WorkerSettings
+from .worker_messages import (
+    BuiltCase,
+    Line,
+    MeasuredMemory,
+    SentConfig,
+    WarmedUpCase,
+    WorkerSettings,
+)
 
 # What a batch is tried with: the more of the two.
 TRIAL_BATCHES = 3
@@ -51,6 +59,12 @@ class CaseWorker:
         # limit.
         self._outside_allocator_bytes: int | None = None
 
+    @cached_property
+    def config(self) -> Any:
+        """The case's value of its adapter's settings dataclass."""
+        config = self.settings.config
+        return config.opened() if isinstance(config, SentConfig) else config
+
     # Timed rounds
 
     def build(self) -> BuiltCase:
@@ -70,7 +84,7 @@ class CaseWorker:
         return replace(self._built_case(), clock=clock.name)
 
     def _start_decoder(self, workers: int) -> None:
-        is_virtual = _is_virtual(self.settings.config)
+        is_virtual = _is_virtual(self.config)
         if is_virtual:
             workers = 0  # decoding takes no simulated time
         settings = self.settings
@@ -297,7 +311,7 @@ class CaseWorker:
             return None
         paper = self.adapter.paper(longest.prompt_tokens, longest.answer_tokens)
         batch = self.settings.batch
-        images_at_once = getattr(self.settings.config, "encoder_batch", 0) or batch
+        images_at_once = getattr(self.config, "encoder_batch", 0) or batch
         return asdict(_in_batches(paper, batch, images_at_once))
 
     # Fits
@@ -375,14 +389,14 @@ class CaseWorker:
         If the settings name a card, limit the process to it.
         """
         self.device = environment.resolve_device(self._device_setting())
-        config = self.settings.config
+        config = self.config
         if self.settings.gpu_memory and hasattr(config, "device"):
             self._limit_to_card(self.settings.gpu_memory)
         config = registry.complete(config, device=self.device, process=self.settings.process)
         return _for_run(config, self.device, timed=True)
 
     def _device_setting(self) -> str:
-        return getattr(self.settings.config, "device", "cpu")
+        return getattr(self.config, "device", "cpu")
 
     def _limit_to_card(self, card: str) -> None:
         if not self.device.startswith("cuda"):

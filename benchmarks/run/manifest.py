@@ -22,10 +22,11 @@ from ...harness.records.run import READABLE_RUN_SCHEMAS, RUN_SCHEMA
 from ..factors import design
 from ..queries import Queries
 from ..resolved_suite import ResolvedCase, ResolvedSuite
-from ..suite import AUTO, BATCH, Plan
+from ..suite import ADAPTER, AUTO, BATCH, Plan
 from ..training import in_suites
 from .worker_messages import BuiltCase, Machine, MeasuredMemory, WarmedUpCase
 
+SHOWN_DIGITS = 12  # of a digest, among the settings of a case
 MOST_DECODERS = 4  # where the plan does not say how many processes decode images
 WARM_UP_KEYS = (
     "first_query_ms",
@@ -165,7 +166,8 @@ class ManifestWriter:
         """Go on with the manifest that a run which was cut short has left in the folder.
 
         Raises:
-            UsageError: it is the run of another suite, or over other data.
+            UsageError: it is the run of another suite, over other data, or of an adapter whose file
+                was changed.
         """
         begun = read_manifest(self._folder, READABLE_RUN_SCHEMAS)
         for key in ("definition", "data"):
@@ -174,10 +176,25 @@ class ManifestWriter:
                     f"{self._folder} holds a run with another {key}; repeat the command it was "
                     "begun with"
                 )
+        self._refuse_changed_adapters(begun["cases"])
         for key in KEPT_ON_RESUME:
             if key in begun:
                 self._values[key] = begun[key]
         self._values["attempts"] += 1
+
+    def _refuse_changed_adapters(self, begun: Iterable[Mapping[str, Any]]) -> None:
+        """Refuse to go on with the cases of a run if the file of an adapter was changed since.
+
+        Args:
+            begun: the entries of its cases.
+        """
+        for entry in begun:
+            before = entry.get("adapter_sha256")  # older runs did not note it
+            if before is not None and before != self.entry(entry["name"])["adapter_sha256"]:
+                raise UsageError(
+                    f"the file of adapter {entry['adapter']!r} was changed since the run in "
+                    f"{self._folder} was begun; put it back, or begin a new run"
+                )
 
     def warn(self, text: str) -> None:
         """Add a warning, once. It is written with the next thing that is noted."""
@@ -321,6 +338,11 @@ class CaseNotes:
         if self.manifest.measures_throughput:
             # Where cases differ in it, it explains their costs like any other setting.
             settings[BATCH] = entry["batch"]
+        if entry["adapter_sha256"] is not None:
+            # Two files, or two builders of a module, may give themselves the same settings. Their
+            # cases are not two measurements of one model.
+            settings[ADAPTER] = entry["adapter"]
+            settings["adapter_sha256"] = entry["adapter_sha256"][:SHOWN_DIGITS]
         built = {
             "settings": settings,
             "has_quality": case.has_quality,
@@ -386,6 +408,7 @@ def _entry_before_measuring(case: ResolvedCase) -> dict[str, Any]:
     entry = {
         "name": case.name,
         "adapter": case.adapter,
+        "adapter_sha256": case.adapter_sha256,
         "role": case.role,
         "given": dict(case.given),
         "batch": None if case.batch == AUTO else case.batch,

@@ -1,5 +1,6 @@
 """What every pass of a run works with."""
 
+import pickle
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from ..suite import AUTO
 from .journal import Journal
 from .lockstep import Lockstep
 from .manifest import ManifestWriter
-from .worker_messages import Line, WorkerSettings
+from .worker_messages import Line, SentConfig, WorkerSettings
 from .worker_pool import CaseProcess, WorkerPool
 
 MEMORY_SHARE = 0.95  # of a machine's memory that cases side by side may need
@@ -97,6 +98,8 @@ class RunContext:
         encoder_batch = self.manifest.encoder_batch_of(case_name)
         if encoder_batch is not None:
             config = replace(config, encoder_batch=encoder_batch)
+        if case.adapter_sha256 is not None:
+            config = SentConfig(case.adapter, case.adapter_sha256, pickle.dumps(config))
         batch = self.manifest.batch_of(case_name)
         # While a batch is being chosen, images are decoded before they are needed.
         decode_workers = None if batch is None else self.manifest.decode_workers

@@ -4,16 +4,56 @@ All of it is pickled. Lines are JSON objects as the journals hold them, without 
 session adds (case, process, attempt, position).
 """
 
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ...harness.errors import UsageError
 from ...harness.masks import NO_MASK, KeptMasks
 from ...harness.measure import WarmUp
+from ...models import registry
 from ...models.checkpoints.weights_hash import HashedWeights
 
 Line = dict[str, Any]
 DataReader = Mapping[str, Any]  # arguments of `ReasonSeg`
+
+
+@dataclass(frozen=True)
+class SentConfig:
+    """The config of an outside adapter on its way to a worker.
+
+    Its class may be of a file that the worker must load first, which may fail there. So it is
+    unpickled when the worker needs it, where the failure is the case's.
+
+    Attributes:
+        adapter: name of the adapter.
+        adapter_sha256: of the file that the adapter was loaded from when the suite was resolved.
+        pickled: the config.
+    """
+
+    adapter: str
+    adapter_sha256: str
+    pickled: bytes
+
+    def opened(self) -> Any:
+        """Load the adapter, and return the config.
+
+        Raises:
+            RuntimeError: the file was changed meanwhile, or cannot be loaded here.
+        """
+        try:
+            registry.find(self.adapter)
+            sha256 = registry.source_sha256(self.adapter)
+        except UsageError as error:
+            # The session ends where the user is to mend something. Here it goes on with the others.
+            raise RuntimeError(str(error)) from error
+        if sha256 != self.adapter_sha256:
+            raise RuntimeError(
+                f"the file of adapter {self.adapter!r} was changed after the run had begun; put it "
+                "back and --resume, or begin a new run"
+            )
+        return pickle.loads(self.pickled)
 
 
 @dataclass(frozen=True)
@@ -22,7 +62,7 @@ class WorkerSettings:
 
     Attributes:
         adapter: name of the case's adapter.
-        config: a value of the adapter's settings dataclass.
+        config: a value of the adapter's settings dataclass; of an outside adapter, a `SentConfig`.
         data: which queries to open.
         process: which of the case's processes this is, from 0.
         kept_masks: of which queries the lines keep the mask.

@@ -100,6 +100,8 @@ class CaseEntry:
         clock: the clock of its times: ``host``, ``cuda events`` or ``virtual``.
         error: why it could not be measured.
         memory_error: why its memory could not be measured.
+        adapter_sha256: of the file that its adapter was loaded from; None for a shipped adapter,
+            and in older runs.
         warm_ups: how its processes came to speed, by process.
     """
 
@@ -118,6 +120,7 @@ class CaseEntry:
     clock: str | None = None
     error: str | None = None
     memory_error: str | None = None
+    adapter_sha256: str | None = None
     warm_ups: tuple[WarmUpRecord, ...] = ()
 
     @classmethod

@@ -13,16 +13,13 @@ import ast
 import dataclasses
 import importlib.util
 import json
-import os
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
@@ -94,44 +91,47 @@ def adapter_block(language: str, words: str) -> Block:
     return block
 
 
-@cache
-def example_adapter() -> dict[str, Any]:
-    """Return the names that the example of an adapter defines."""
-    module: dict[str, Any] = {"__name__": "my_module"}
-    exec(adapter_block("python", "def build(").text, module)
-    return module
+@pytest.fixture
+def example_folder(tmp_path, monkeypatch) -> Path:
+    """The current folder, with the file and the suite that the page says to save in it."""
+    (tmp_path / "my_model.py").write_text(adapter_block("python", "def build(").text)
+    (tmp_path / "bright.yaml").write_text(adapter_block("yaml", "my_model.py").text)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
-FIND = registry.find
+FEWER = ["--limit", "4", "--set", "processes=1", "--set", "memory_processes=1"]
 
 
-def find_with_the_example(name: str) -> registry.Build:
-    return example_adapter()["build"] if name == "my-model" else FIND(name)
-
-
-def test_the_three_parts_of_the_example_give_a_table(tmp_path):
-    """Adapter, registration and suite are written as on the page, and run in a new process."""
-    package = tmp_path / "site" / "my_package"
-    package.mkdir(parents=True)
-    (package / "__init__.py").touch()
-    (package / "my_module.py").write_text(adapter_block("python", "def build(").text)
-    points = tomllib.loads(adapter_block("toml", registry.GROUP).text)["project"]["entry-points"]
-    lines = [f"{name} = {where}" for name, where in points[registry.GROUP].items()]
-    installed = tmp_path / "site" / "my_package-1.dist-info"
-    installed.mkdir()
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1\n")
-    (installed / "entry_points.txt").write_text("\n".join([f"[{registry.GROUP}]", *lines]))
-    (tmp_path / "bright.yaml").write_text(adapter_block("yaml", "my-model").text)
-    fewer = ["--limit", "4", "--set", "processes=1", "--set", "memory_processes=1"]
+def test_a_file_a_suite_and_the_command_give_a_table(example_folder):
+    """All three are as on the page, in a new process that knows nothing of this one."""
+    (line,) = shell_lines(adapter_block("console", "bright.yaml").text)
+    arguments = arguments_of(shlex.split(line))
     done = subprocess.run(
-        [sys.executable, "-m", "lisabench.cli", "run", "bright.yaml", "--out", "D", *fewer],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        [sys.executable, "-m", "lisabench.cli", *arguments, *FEWER],
+        cwd=example_folder,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
     assert " low " in done.stdout and " high " in done.stdout
+
+
+@pytest.mark.parametrize("name", ["my-model", "my_package.my_module:build"])
+def test_a_package_names_the_example_by_its_registered_name_and_by_its_module(
+    tmp_path, monkeypatch, name
+):
+    package = tmp_path / "my_package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "my_module.py").write_text(adapter_block("python", "def build(").text)
+    points = tomllib.loads(adapter_block("toml", registry.GROUP).text)["project"]["entry-points"]
+    assert points[registry.GROUP] == {"my-model": "my_package.my_module:build"}
+    monkeypatch.setattr(registry, "_of_other_packages", lambda: points[registry.GROUP])
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_package", raising=False)
+    monkeypatch.delitem(sys.modules, "my_package.my_module", raising=False)
+    assert registry.settings_of(name) == {"threshold": 128}
 
 
 def test_the_line_that_registers_the_example_is_as_the_other_lines():
@@ -167,8 +167,8 @@ def validated(text: str):
 
 
 @pytest.mark.parametrize("block", SUITES, ids=str)
-def test_a_suite_or_a_part_of_one_is_valid(block, monkeypatch):
-    monkeypatch.setattr(registry, "find", find_with_the_example)
+@pytest.mark.usefixtures("example_folder")
+def test_a_suite_or_a_part_of_one_is_valid(block):
     assert validated(block.text).models
 
 
@@ -180,17 +180,17 @@ def test_a_planted_key_is_found():
 # Programs
 
 
-def test_the_example_of_an_adapter_answers_with_the_pixels_that_it_promises(monkeypatch):
-    module = example_adapter()
-    monkeypatch.setattr(registry, "find", find_with_the_example)
-    assert registry.settings_of("my-model") == {"threshold": 128}
+@pytest.mark.usefixtures("example_folder")
+def test_the_example_of_an_adapter_answers_with_the_pixels_that_it_promises():
+    name = "my_model.py"
+    assert registry.settings_of(name) == {"threshold": 128}
     with pytest.raises(UsageError, match="unknown setting"):
-        registry.make_case("my-model", {"thresold": 1})
+        registry.make_case(name, {"thresold": 1})
 
     image = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
     black = sample_of(np.ones((24, 32), np.uint8))
     sample = dataclasses.replace(black, pixels=lambda: image)
-    adapter = module["build"](registry.make_case("my-model", {"threshold": 100}), NullProbe())
+    adapter = registry.find(name)(registry.make_case(name, {"threshold": 100}), NullProbe())
     inputs = adapter.preprocess([sample])
     features = adapter.vision(inputs)
     answers = adapter.llm(inputs, features)

@@ -4,6 +4,7 @@ It has one commit, and a working tree.
 """
 
 import compileall
+import hashlib
 import inspect
 import json
 import os
@@ -461,6 +462,55 @@ def test_a_tree_that_is_10_percent_slower_is_red_after_a_second_look_at_each_cas
         "failure" in (gated.out / "junit.xml").read_text()
         and "**regression**" in (gated.out / "comment.md").read_text()
     )
+
+
+WRAPPED = """import dataclasses
+from lisabench.models.adapters import fake
+
+def build(case: fake.FakeCase, probe):
+    return fake.build(dataclasses.replace(case, vision_ms={vision_ms}), probe)
+"""
+
+
+def test_a_file_of_the_repository_is_each_versions_own_and_any_other_is_the_same_for_both(
+    repository, against
+):
+    (repository / "mine.py").write_text(WRAPPED.format(vision_ms=4.0))
+    commit(repository)
+    (repository / "mine.py").write_text(WRAPPED.format(vision_ms=8.0))
+    (repository.parent / "outside.py").write_text(WRAPPED.format(vision_ms=4.0))
+    virtual = {"clock": "virtual"}
+    cases = {
+        "inside": virtual | {"adapter": "repository/mine.py"},
+        "outside": virtual | {"adapter": "outside.py"},
+    }
+    gated = against(repository, suite_of(repository.parent, cases=cases))
+    assert gated.verdicts["inside", "time.end_to_end"] == "regression", gated.done.stderr
+    assert gated.verdicts["outside", "time.end_to_end"] == "holds"
+    digests = {}
+    for place in ("base", "head", "again/1/base", "again/1/head"):
+        for entry in gated.run(place).run["cases"]:
+            digests[place, entry["name"]] = entry["adapter_sha256"]
+    committed = WRAPPED.format(vision_ms=4.0).encode()
+    changed = WRAPPED.format(vision_ms=8.0).encode()
+    assert digests == {
+        ("base", "inside"): hashlib.sha256(committed).hexdigest(),
+        ("head", "inside"): hashlib.sha256(changed).hexdigest(),
+        ("base", "outside"): hashlib.sha256(committed).hexdigest(),
+        ("head", "outside"): hashlib.sha256(committed).hexdigest(),
+        ("again/1/base", "inside"): hashlib.sha256(committed).hexdigest(),
+        ("again/1/head", "inside"): hashlib.sha256(changed).hexdigest(),
+    }
+    assert "adapter_sha256" in gated.done.stdout
+
+
+def test_a_file_that_the_older_version_lacks_is_one_line(repository, against):
+    (repository / "mine.py").write_text(WRAPPED.format(vision_ms=4.0))
+    cases = {"inside": {"clock": "virtual", "adapter": "repository/mine.py"}}
+    gated = against(repository, suite_of(repository.parent, cases=cases))
+    assert gated.done.returncode == 4
+    (line,) = gated.errors
+    assert "cannot run what the working tree can: adapter" in line and "there is no file" in line
 
 
 def test_two_pairs_measure_the_allocators_memory_and_find_64_mib_more_in_both_looks(

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from outside_adapter import CORNER
 from samples import sample_of
 
 from lisabench.harness.errors import UsageError
@@ -16,33 +17,6 @@ from lisabench.models import registry
 
 pytestmark = pytest.mark.no_clock
 
-ADAPTER = '''
-from dataclasses import dataclass
-import numpy as np
-from lisabench.harness.contract import Prediction
-
-@dataclass(frozen=True)
-class Case:
-    """A corner of the image."""
-    size_px: int = 4
-
-class Corner:
-    has_quality = True
-    def __init__(self, case):
-        self.case = case
-        self.settings = {"adapter": "corner", "size_px": case.size_px}
-    def preprocess(self, samples): return samples
-    def vision(self, inputs): pass
-    def llm(self, inputs, features): pass
-    def decoder(self, inputs, features, answers): pass
-    def postprocess(self, inputs, answers, decoded):
-        masks = [np.zeros(sample.image.shape[:2], bool) for sample in inputs]
-        for mask in masks: mask[:self.case.size_px, :self.case.size_px] = True
-        return [Prediction(mask) for mask in masks]
-    def close(self): pass
-
-def build(case: Case, probe): return Corner(case)
-'''
 SUITE = """
 title: a corner and a bigger one
 reference: small
@@ -55,7 +29,7 @@ cases: {small: {}, big: {size_px: 9}}
 @pytest.fixture
 def outside(tmp_path):
     """A package of its own, installed as Python sees it, that registers the adapter `corner`."""
-    (tmp_path / "corner_model.py").write_text(ADAPTER)
+    (tmp_path / "corner_model.py").write_text(CORNER)
     info = tmp_path / "corner_model-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: corner-model\nVersion: 1.0\n")

@@ -1,0 +1,98 @@
+"""Adapters that are named by their file: ``adapter: path/file.py``.
+
+The file defines ``build(case, probe)``, as the module of any other adapter does. It stands alone:
+what it imports must be installed or on PYTHONPATH. The folder that it lies in is not searched, so
+that files of one name in two folders are never mistaken for each other.
+"""
+
+import hashlib
+import json
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+SUFFIX = ".py"
+BUILD = "build"
+# The gate measures an older version from a worktree, and sets this variable to a list in JSON: the
+# repository, and the worktree. A file of the repository is then read from the worktree.
+MOVED = "LISABENCH_MOVED_REPOSITORY"
+
+
+@dataclass(frozen=True)
+class LoadedFile:
+    """A file that was run as a module.
+
+    Attributes:
+        module: what it defines.
+        sha256: of its bytes.
+    """
+
+    module: ModuleType
+    sha256: str
+
+
+_loaded: dict[Path, LoadedFile] = {}
+
+
+def is_file(name: str) -> bool:
+    """Return whether an adapter is named by its file."""
+    return name.endswith(SUFFIX)
+
+
+def load(name: str) -> LoadedFile:
+    """Run a file as a module, unless these bytes of it have been run in this process.
+
+    Args:
+        name: the path, from the current folder.
+
+    Raises:
+        Exception: whatever reading or running it raises.
+    """
+    path = _place(name)
+    source = path.read_bytes()
+    sha256 = hashlib.sha256(source).hexdigest()
+    known = _loaded.get(path)
+    if known is not None and known.sha256 == sha256:
+        return known
+    module = ModuleType(_module_name(path))
+    module.__file__ = str(path)
+    # Before it is run: dataclasses look for the module that they are defined in.
+    sys.modules[module.__name__] = module
+    # Not by an import, which reads the file for itself, and writes __pycache__ beside it.
+    exec(compile(source, str(path), "exec"), module.__dict__)
+    _loaded[path] = LoadedFile(module, sha256)
+    return _loaded[path]
+
+
+def moved(repository: Path, worktree: Path) -> dict[str, str]:
+    """Return variables with which a process reads a repository's files from a worktree."""
+    return {MOVED: json.dumps([str(repository.resolve()), str(worktree)])}
+
+
+def _place(name: str) -> Path:
+    """Return where a file is read from.
+
+    Raises:
+        FileNotFoundError: it is not there, or is no file, such as a folder or a pipe.
+    """
+    path = Path(name).expanduser().resolve()
+    if MOVED in os.environ:
+        repository, worktree = json.loads(os.environ[MOVED])
+        if path.is_relative_to(repository):
+            path = Path(worktree) / path.relative_to(repository)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    return path
+
+
+def _module_name(path: Path) -> str:
+    """Return a name that no other file has, and that every process gives to this one.
+
+    Objects of its classes are sent between processes, and name the module.
+    """
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()
+    stem = re.sub(r"\W", "_", path.stem)
+    return f"lisabench_adapter_{stem}_{digest[:12]}"
