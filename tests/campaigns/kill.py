@@ -2,141 +2,68 @@
 
     python tests/campaigns/kill.py --kills 200 --seed 1
 
-Each run is killed at a random moment, and its resumptions, too, until one ends by itself. Then
+Each run is killed at a random moment, and so are its resumptions, until one ends by itself. Then
 the records must hold every query of every process once. After each kill, all processes of the run
 must end, and nobody must have printed a traceback.
 """
 
 import argparse
-import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from random import Random
-
-import psutil
-import yaml
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
-from raw_runs import raw_run
-from sessions import QUICK, QUICK_PLAN, keys
+from runs import Run, exit_code, faults_at_end, keys_of, start, write_suite
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-END_LIMIT_S = 60  # generous: nothing here is timed
-MARK = "LISABENCH_CAMPAIGN"  # a variable of the environment, which all processes of a run inherit
 
 
 def campaign(kills: int, seed: int, workspace: Path) -> Iterator[str]:
     """Kill runs so many times, and yield a sentence for each fault."""
     random = Random(seed)
-    suite = _suite(workspace)
-    start_s = time.monotonic()
-    whole = workspace / "whole"
-    _wait(_start(suite, whole, "whole"))
-    whole_s = time.monotonic() - start_s
-    expected = _keys(whole)
-    killed = number = 0
-    while killed < kills:
-        number += 1
+    suite = write_suite(workspace)
+    started_s = time.monotonic()
+    exit_code(start(suite, workspace / "whole", "whole"))
+    whole_s = time.monotonic() - started_s
+    expected = keys_of(workspace / "whole")
+
+    killed = 0
+    for number in count(1):
+        if killed >= kills:
+            return
         folder = workspace / f"run-{number}"
         while killed < kills:
-            mark = f"{os.getpid()}-{number}-{killed}"
-            process = _start(suite, folder, mark)
-            with_signal = random.choice(SIGNALS)
-            try:
-                process.wait(random.uniform(0, 1.2 * whole_s))
-            except subprocess.TimeoutExpired:
-                process.send_signal(with_signal)
-                killed += 1
-            yield from _faults(process, mark, f"run {number}, {with_signal.name}")
-            if process.returncode == 0:
+            mark = f"{workspace.name}-{number}-{killed}"
+            run = start(suite, folder, mark)
+            sent = _killed(run, random.uniform(0, whole_s), random.choice(SIGNALS))
+            for fault in faults_at_end(run, mark):
+                yield f"run {number}, {sent}: {fault}"
+            if run.returncode == 0:
                 break
-        yield from _resumed_to_the_end(suite, folder, number)
-        if _keys(folder) != expected:
+            killed += sent is not None
+        code = exit_code(start(suite, folder, "end"))
+        if code != 0:
+            yield f"run {number}: its last resumption ended with {code}"
+        elif keys_of(folder) != expected:
             yield f"run {number}: records were lost or doubled"
 
 
-def _suite(workspace: Path) -> Path:
-    content = {
-        "title": "two fakes",
-        "reference": "a",
-        "data": {"count": 6},
-        "plan": QUICK_PLAN | {"processes": 3},
-        "cases": {"a": QUICK, "b": QUICK | {"vision_ms": 9.0}},
-    }
-    path = workspace / "killed.yaml"
-    path.write_text(yaml.safe_dump(content))
-    return path
-
-
-def _start(suite: Path, folder: Path, mark: str) -> "subprocess.Popen[str]":
-    """Start the run, or resume it if it has begun."""
-    resumed = ["--resume"] if (folder / "run.json").exists() else [str(suite)]
-    command = [sys.executable, "-m", "lisabench", "run", *resumed, "--out", str(folder)]
-    return subprocess.Popen(
-        command,
-        env=os.environ | {MARK: mark},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def _faults(process: "subprocess.Popen[str]", mark: str, where: str) -> Iterator[str]:
+def _killed(run: Run, after_s: float, number: signal.Signals) -> str | None:
+    """Send a signal after some seconds; return its name, or None if the run has ended before."""
     try:
-        _, printed = process.communicate(timeout=END_LIMIT_S)
+        run.wait(after_s)
     except subprocess.TimeoutExpired:
-        process.kill()
-        yield f"{where}: it did not end"
-        return
-    if "Traceback" in printed:
-        yield f"{where}: it printed a traceback: {printed.splitlines()[-1]}"
-    deadline_s = time.monotonic() + END_LIMIT_S
-    while orphans := _marked(mark):
-        if time.monotonic() > deadline_s:
-            yield f"{where}: {len(orphans)} processes were left"
-            for orphan in orphans:
-                orphan.kill()
-            return
-        time.sleep(0.2)
-
-
-def _marked(mark: str) -> list[psutil.Process]:
-    """Return the processes that live and have inherited the mark."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except psutil.Error:  # it has ended meanwhile, or is not ours
-            continue
-    return found
-
-
-def _resumed_to_the_end(suite: Path, folder: Path, number: int) -> Iterator[str]:
-    process = _start(suite, folder, "end")
-    if _wait(process) != 0:
-        yield f"run {number}: the last resumption ended with {process.returncode}"
-
-
-def _wait(process: "subprocess.Popen[str]") -> int:
-    process.communicate()
-    return process.returncode
-
-
-def _keys(folder: Path) -> tuple[Counter[tuple[object, ...]], ...]:
-    run = raw_run(folder)
-    memory = Counter((row["case"], row["process"], row["stage"]) for row in run.memory)
-    quality = Counter((row["case"], row["sample_id"]) for row in run.quality)
-    return keys(run), quality, memory
+        run.send_signal(number)
+        return number.name
+    return None
 
 
 def main() -> None:
