@@ -9,13 +9,18 @@ A stage's time can be compared with them, as in the roofline model (Williams, Wa
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from . import environment
 from .clock import clock_for
 from .environment import SAME_TO_RESUME, cache_folder
+from .errors import DataError
+from .json_file import read_object
+from .records.from_json import from_json, read_from
 from .records.journal import write_json
 
 REPETITIONS = 5
@@ -110,10 +115,32 @@ def cached_roofline(device: str) -> dict[str, Any]:
     owner |= {"device": device, "torch": environment.versions()["torch"]}
     digest = hashlib.sha256(json.dumps(owner, sort_keys=True).encode()).hexdigest()
     file = cache_folder() / f"ceilings-{digest[:16]}.json"
-    if file.is_file():
-        return json.loads(file.read_text(encoding="utf-8"))["ceilings"]
+    with suppress(DataError):  # it is missing, was cut short, or is of another version
+        return _kept_rates(file)
     rates = measure_roofline(device)
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, {"owner": owner, "ceilings": rates})
+    return rates
+
+
+@dataclass(frozen=True)
+class _PeakRates:
+    """What a cache must hold; see `measure_roofline`."""
+
+    matrix_flops_per_s: Mapping[str, float]
+    bandwidth_bytes_per_s: float
+
+
+def _kept_rates(file: Path) -> dict[str, Any]:
+    """Return the rates in a file of the cache.
+
+    Raises:
+        DataError: it is missing, or does not hold what was written.
+    """
+    rates = read_object(file).get("ceilings", {})
+    with read_from(file):
+        checked = from_json(_PeakRates, rates)
+    if min(checked.bandwidth_bytes_per_s, *checked.matrix_flops_per_s.values()) <= 0:
+        raise DataError(f"{file}: a peak rate is 0 or less")
     return rates

@@ -1,6 +1,7 @@
 """Records as a table, for notebooks."""
 
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,19 @@ from ..harness.contract import STAGES
 from ..harness.errors import UsageError
 from ..harness.masks import decode, encode
 from ..harness.records.journal import current_lines
-from ..harness.records.query import QueryRecord
+from ..harness.records.query import COUNTED, QueryRecord
 from ..harness.records.run import QUALITY, SAMPLES, read_run
+
+NESTED = ("counts", "regions", "tags", "mask_rle")  # fields of a record that become several columns
+# What every run has a column of. Those of regions, tags and masks are as the lines have them.
+COLUMNS = (
+    "run",
+    "role",
+    "pass",
+    *(field.name for field in fields(QueryRecord) if field.name not in NESTED),
+    *COUNTED,
+    *(f"stages.{stage}_ns" for stage in STAGES),
+)
 
 
 def load(*folders: str | Path) -> pd.DataFrame:
@@ -27,6 +39,9 @@ def load(*folders: str | Path) -> pd.DataFrame:
     (``mask_rle.size``, ``mask_rle.counts``), also those of older runs, which were written row by
     row.
 
+    The columns of every line are there for any run, also for one that has just begun and has no
+    lines.
+
     Raises:
         UsageError: a folder holds no run, or none is given.
         DataError: a kept mask is damaged.
@@ -36,7 +51,10 @@ def load(*folders: str | Path) -> pd.DataFrame:
     rows = []
     for folder in folders:
         rows += _rows(folder)
-    return pd.json_normalize(rows)
+    table = pd.json_normalize(rows)
+    missing = [name for name in COLUMNS if name not in table]
+    # A run that has only begun has no rows, and one without timed rounds no times.
+    return table.reindex(columns=[*table.columns, *missing])
 
 
 def _rows(folder: str | Path) -> Iterator[dict[str, Any]]:

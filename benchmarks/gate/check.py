@@ -10,7 +10,13 @@ from ...harness import terminal
 from ...harness.errors import LisabenchError, UsageError, as_ours
 from ...harness.records.run import Run, read_run
 from ...reports.gate import page as gate_page
-from ...reports.gate.baseline import Baseline, read_baseline, reduced, write_baseline
+from ...reports.gate.baseline import (
+    Baseline,
+    read_baseline,
+    reduced,
+    refuse_incomplete,
+    write_baseline,
+)
 from ...reports.gate.checks import Check, gate_checks
 from ...reports.gate.outcome import Checked, broken, checked, to_remeasure, with_remeasurements
 from ...reports.gate.thresholds import gate_of
@@ -40,11 +46,10 @@ def keep_baseline(folder: Path, out: Path) -> None:
 
     Raises:
         UsageError: the run is not finished, or failed in part.
+        DataError: records of it are missing.
     """
     run = read_run(folder)
-    status = run.manifest.status
-    if status != "complete":
-        raise UsageError(f"the run in {folder} is {status}; a baseline needs one that is complete")
+    refuse_incomplete(run)
     write_baseline(out, reduced(run))
     processes = run.manifest.plan.processes
     if processes < ENOUGH_PROCESSES:

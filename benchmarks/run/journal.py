@@ -14,9 +14,10 @@ from ...harness.records.journal import (
     append,
     current_lines,
     ends_half_written,
+    records_of,
     supersede,
 )
-from ...harness.records.query import ANSWERED, QueryRecord
+from ...harness.records.query import QueryRecord
 from ...harness.records.run import (
     FITS,
     MEMORY,
@@ -76,15 +77,15 @@ class Journal:
 
     def has_fit(self, case: str, card: str) -> bool:
         """Return whether it is known if a case fits a card."""
-        fits = current_lines(self._fits)
-        return any((line["case"], line["card"]) == (case, card) for line in fits)
+        fits = records_of(FitRecord, current_lines(self._fits))
+        return any((fit.case, fit.card) == (case, card) for fit in fits)
 
     def has_round(self, process: int, cases: Iterable[str]) -> bool:
         """Return whether every query of these cases is there from this process."""
         measured = set()
-        for line in current_lines(self._samples):
-            if line["process"] == process:
-                measured.add((line["case"], line["position"]))
+        for query in records_of(QueryRecord, current_lines(self._samples)):
+            if query.process == process:
+                measured.add((query.case, query.position))
         for case in cases:
             for position in range(self.queries.timed):
                 if (case, position) not in measured:
@@ -98,9 +99,9 @@ class Journal:
         differ.
         """
         evaluated = set()
-        for line in current_lines(self._quality):
-            if line["case"] == case:
-                evaluated.add(line["position"])
+        for query in records_of(QueryRecord, current_lines(self._quality)):
+            if query.case == case:
+                evaluated.add(query.position)
         batches = schedule.blocks(self.queries.scored, self.suite.plan.quality_batch)
         return [batch for batch in batches if not evaluated.issuperset(batch)]
 
@@ -132,11 +133,12 @@ class Journal:
 
     def failed_queries(self) -> int:
         """Return how many lines of the timed rounds and of the quality pass have no answer."""
-        lines = [*current_lines(self._samples), *current_lines(self._quality)]
-        return sum(line["status"] not in ANSWERED for line in lines)
+        timed = records_of(QueryRecord, current_lines(self._samples))
+        scored = records_of(QueryRecord, current_lines(self._quality))
+        return sum(not query.answered for query in (*timed, *scored))
 
     def _memory_records(self) -> list[MemoryRecord]:
-        return [MemoryRecord.from_json(line) for line in current_lines(self._memory)]
+        return records_of(MemoryRecord, current_lines(self._memory))
 
     # Going on with a run that was cut short
 

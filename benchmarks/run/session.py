@@ -17,7 +17,7 @@ from pathlib import Path
 from ...harness.environment import SAME_TO_RESUME, SAME_VERSIONS, must_be_same
 from ...harness.records.journal import create, holds_run, writing
 from ...harness.records.manifest import SuiteTraining
-from ...harness.records.run import GALLERY, MEMORY, SAMPLES
+from ...harness.records.run import GALLERY, MEMORY, SAMPLES, read_run
 from ...models import registry
 from ..progress import Progress
 from ..queries import Queries
@@ -116,6 +116,7 @@ class Session:
             self.start()
             return
         with writing(self.run.folder):
+            read_run(self.run.folder)  # a damaged record is refused before anything is measured
             self.manifest.take_over()
             for name in self.run.journal.half_written():
                 self.manifest.warn(

@@ -16,6 +16,7 @@ Suffixes: B scenes, N queries, Q all queries of a store, A ways to answer, P pla
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,9 @@ from torch import Tensor
 
 from ...datasets.scenes.generator import scene
 from ...harness.contract import Sample
+from ...harness.errors import DataError
 from ...harness.probe import NullProbe
+from ...harness.records.arrays import read_arrays
 from ...harness.records.pixel_counts import CONTROLS, OWN, PixelCounts, write_pixel_counts
 from ...harness.records.whole_file import whole_file
 from ...models.adapters.trivial import NoSettings, TrivialBaseline, centre_box, empty, whole_image
@@ -85,13 +88,16 @@ def kept_labels(
         seed, split, scenes, processes: as `labels` takes them.
     """
     file = folder / f"labels-{split}-{seed}-{scenes:06}.npz"
-    if not file.exists():
-        # Several trainings may write the file at once, each the same content. Given a path, NumPy
-        # would add ".npz" to it.
-        with whole_file(file) as temporary, temporary.open("wb") as stream:
-            np.savez_compressed(stream, *labels(seed, split, scenes, processes))
-    with np.load(file) as arrays:
-        return [arrays[name] for name in arrays.files]
+    with suppress(DataError):  # it is not there yet, or it was cut short: it is made again
+        kept = list(read_arrays(file).values())
+        if len(kept) == scenes:
+            return kept
+    drawn = labels(seed, split, scenes, processes)
+    # Several trainings may write the file at once, each the same content. Given a path, NumPy
+    # would add ".npz" to it.
+    with whole_file(file) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, *drawn)
+    return drawn
 
 
 @torch.inference_mode()

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ...datasets.scenes.generator import Scene, chosen, scene
 from ...datasets.scenes.words import COLOURS, SHAPES, TEXTURES
+from ...harness.errors import DataError
 from ...harness.records.whole_file import whole_file
 from ...models.lisa.config import LisaConfig
 from ...models.lisa.forced_prompt import forced_ids
@@ -197,7 +198,18 @@ def pixels(file: Path, view: str, preset: Preset) -> Tensor:
 
 
 def _load(file: Path) -> dict[str, Any]:
-    return torch.load(file, mmap=True, weights_only=True)
+    """Return what `_save` wrote into a file.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    try:
+        return torch.load(file, mmap=True, weights_only=True)
+    except Exception as error:  # a damaged file makes the library raise errors of any type
+        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise DataError(
+            f"{file} is damaged ({reason[0]}): remove it, and it is rendered again"
+        ) from error
 
 
 def chunk(scenes: Sequence[Scene]) -> Chunk:

@@ -123,12 +123,16 @@ def restore(checkpoint: Path, parameters: dict[str, nn.Parameter]) -> dict[str, 
     """
     try:
         tensors = load_file(checkpoint / STATE / PARAMETERS)
+    except (OSError, SafetensorError) as error:
+        raise broken(checkpoint, error) from error
+    try:
         rest = torch.load(checkpoint / STATE / REST, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise DataError(
-            f"{checkpoint} is broken ({error}): remove it, and start again in a new folder"
-        ) from error
-    if tensors.keys() != parameters.keys():
+    except Exception as error:  # a damaged file makes the library raise errors of any type
+        raise broken(checkpoint, error) from error
+    if not isinstance(rest, dict) or not isinstance(rest.get("step"), int):
+        raise broken(checkpoint, f"{REST} has no step")
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    if shapes != {name: parameter.shape for name, parameter in parameters.items()}:
         raise DataError(
             f"{checkpoint} has other trained parameters than this training: "
             "start again in a new folder"
@@ -137,3 +141,11 @@ def restore(checkpoint: Path, parameters: dict[str, nn.Parameter]) -> dict[str, 
         for name, tensor in tensors.items():
             parameters[name].copy_(tensor)
     return rest
+
+
+def broken(checkpoint: Path, reason: object) -> DataError:
+    """Return the error for a checkpoint that a training cannot continue from."""
+    first_line = str(reason).strip().splitlines()[0] if str(reason).strip() else repr(reason)
+    return DataError(
+        f"{checkpoint} is broken ({first_line}): remove it, and start again in a new folder"
+    )

@@ -8,7 +8,7 @@ outputs/training_history.json   all epochs
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
@@ -16,16 +16,15 @@ from typing import Any, cast
 
 from ...harness import metrics
 from ...harness.memory import Reading
-from ...harness.records.journal import RUN, append, current_lines, now, supersede, write_json
+from ...harness.records.journal import RUN, append, now, supersede, write_json
 from ...harness.records.training import (
-    EPOCH,
     EVALUATIONS,
-    STEP,
     TRAINING,
     EvaluationRecord,
     TrainingEpoch,
     TrainingManifest,
     TrainingStep,
+    read_course,
 )
 
 GIB = 2**30
@@ -83,11 +82,12 @@ class TrainingJournal:
             inference_ns.append(query.latency_ns or 0)
             lines.append(query.as_json())
         scores = metrics.scores(counts)
-        best_so_far = max((_quality(line.scores) for line in self._epochs()), default=-math.inf)
+        steps, epochs = read_course(self.lines)
+        best_so_far = max((_quality(done.scores) for done in epochs), default=-math.inf)
 
         # Evaluations and checkpoints take no part in these times: they are not in a step.
         losses, steps_s, training_ns = [], [], 0
-        for done in self._steps():
+        for done in steps:
             training_ns += done.latency_ns
             if done.epoch == epoch:
                 losses.append(done.loss)
@@ -118,29 +118,18 @@ class TrainingJournal:
         write_json(self.folder / RUN, self.manifest.as_json())
         self._write_history(status)
 
-    def _steps(self) -> Iterator[TrainingStep]:
-        for line in current_lines(self.lines):
-            if line["kind"] == STEP:
-                yield TrainingStep.from_json(line)
-
-    def _epochs(self) -> Iterator[TrainingEpoch]:
-        for line in current_lines(self.lines):
-            if line["kind"] == EPOCH:
-                yield TrainingEpoch.from_json(line)
-
     def _write_history(self, status: str) -> None:
         best_epoch = None
-        epochs = []
-        for epoch in self._epochs():
+        _, epochs = read_course(self.lines)
+        for epoch in epochs:
             # Each epoch that is marked was better than all before it: the last one is the best.
             if epoch.best:
                 best_epoch = epoch.epoch
-            epochs.append(_for_users(epoch))
         history = {
             "status": status,
             "best_epoch": best_epoch,
             **self.manifest.as_json()["training"],
-            "epochs": epochs,
+            "epochs": [_for_users(epoch) for epoch in epochs],
         }
         write_json(self.history, history)
 

@@ -5,9 +5,9 @@ step's loss is the mean over all its queries, so the number of processes does no
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from typing import cast
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -33,7 +33,7 @@ from ...models.training.examples import Example, ExampleReader, batch_of
 from ...models.training.learner import Learner
 from ...models.training.trainable import trained
 from ..progress import Progress
-from .checkpoints import Checkpoints, restore
+from .checkpoints import Checkpoints, broken, restore
 from .evaluation import evaluate
 from .journal import TrainingJournal
 from .optimizer import make_optimizer
@@ -129,15 +129,23 @@ class Trainer:
         step = 0
         if last is not None:
             rest = restore(last, self.parameters)
-            self.optimizer.load_state_dict(rest["optimizer"])
-            self.schedule.load_state_dict(rest["schedule"])
-            if self.accelerator.scaler is not None:
-                self.accelerator.scaler.load_state_dict(rest["scaler"])
-            _set_random_state(rest["random"][self.plan.rank])
+            try:
+                self._take_over(rest)
+            # What PyTorch raises where a state is not one that it has written.
+            except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as e:
+                raise broken(last, e) from e
             step = rest["step"]
         if self.accelerator.is_main_process:
             self.journal.rewind(step)
         return step
+
+    def _take_over(self, rest: Mapping[str, Any]) -> None:
+        """Continue from a checkpoint: with its optimizer, schedule and random numbers."""
+        self.optimizer.load_state_dict(rest["optimizer"])
+        self.schedule.load_state_dict(rest["schedule"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(rest["scaler"])
+        _set_random_state(rest["random"][self.plan.rank])
 
     def _train(self, steps: range) -> None:
         """Make the steps of an epoch."""

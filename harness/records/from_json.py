@@ -1,16 +1,23 @@
-"""Read a frozen dataclass from the JSON object of a line or a manifest.
+"""Read a frozen dataclass from the JSON object of a line, a manifest or a file of settings.
 
 Older files lack keys that were added later: those take the field's default. Newer files may have
-keys that this version does not know: those are ignored.
+keys that this version does not know: those are ignored. Every value is checked against the type of
+its field, so that the rest of the code can rely on it.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, TypeVar, get_type_hints
 
-from ..errors import DataError
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
+
+from ..errors import DataError, validation_problems
 
 T = TypeVar("T")
+CHANGED = "the file was edited, cut or damaged"
 
 
 def from_json(kind: type[T], values: Mapping[str, Any], /, **changed: Any) -> T:
@@ -22,8 +29,11 @@ def from_json(kind: type[T], values: Mapping[str, Any], /, **changed: Any) -> T:
         changed: fields whose value is not simply the one under the field's name.
 
     Raises:
-        DataError: a field without a default is missing.
+        DataError: `values` is no object, a field without a default is missing, or a value is of
+            another type than its field.
     """
+    if not isinstance(values, Mapping):
+        raise DataError(f"a {kind.__name__} is an object; {CHANGED}")
     arguments: dict[str, Any] = {}
     for field in dataclasses.fields(kind):  # pyright: ignore[reportArgumentType]
         if field.name in changed:
@@ -32,7 +42,72 @@ def from_json(kind: type[T], values: Mapping[str, Any], /, **changed: Any) -> T:
             arguments[field.name] = values[field.name]
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise DataError(
-                f"a record has no {field.name!r}, which every {kind.__name__} has; "
-                "it was edited or cut"
+                f"there is no {field.name!r}, which every {kind.__name__} has; {CHANGED}"
             )
+    try:
+        _check_types(kind, arguments)
+    except ValidationError as error:
+        problems = validation_problems(error)
+        raise DataError(f"wrong values of a {kind.__name__} ({problems}); {CHANGED}") from None
+    # Not what the check returns: there, a whole number in a field of float has become a float.
     return kind(**arguments)
+
+
+def _check_types(kind: type, arguments: dict[str, Any]) -> None:
+    """Check the values of a dataclass against the types of its fields.
+
+    Raises:
+        ValidationError: a value is of another type.
+    """
+    check = _types_of_fields(kind)
+    try:
+        # `strict`: a text that holds a number is no number.
+        check.validate_python(arguments, strict=True)
+    except ValidationError:
+        # In JSON, 4e9 is a whole number as well. This is rare, and takes longer.
+        check.validate_python(_with_whole_numbers(arguments), strict=True)
+
+
+def _with_whole_numbers(value: Any) -> Any:
+    """Return JSON's values with an int in the place of each float that is one."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Mapping):
+        return {key: _with_whole_numbers(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_with_whole_numbers(item) for item in value)
+    return value
+
+
+@cache
+def _types_of_fields(kind: type) -> TypeAdapter[dict[str, Any]]:
+    """Return what checks the fields of a dataclass. Cached: making it takes longer than a check.
+
+    It checks them as a dictionary: strict checks of a dataclass accept nothing but an instance.
+    """
+    types = get_type_hints(kind)
+    fields = {field.name: types[field.name] for field in dataclasses.fields(kind)}
+    return TypeAdapter(TypedDict(kind.__name__, fields, total=False))
+
+
+@contextmanager
+def read_from(place: object) -> Iterator[None]:
+    """Name the file, and its line, in everything that is wrong with what is read inside.
+
+    A `from_json` that finds lists or objects in another place than they have ends in one of these
+    errors of Python.
+
+    Args:
+        place: such as "samples.jsonl, line 3".
+
+    Raises:
+        DataError: what is read is not as it was written.
+    """
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{place}: {error}") from None
+    except KeyError as error:
+        raise DataError(f"{place}: there is no {error}; {CHANGED}") from None
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise DataError(f"{place}: a value is of another type ({error}); {CHANGED}") from None

@@ -8,15 +8,17 @@ JSON, with null for what is unknown and never NaN.
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 
 from filelock import FileLock, Timeout
 
 from ..errors import DataError, UsageError
+from ..json_file import parse_object, read_object
+from .from_json import read_from
 from .whole_file import whole_file
 
 RUN = "run.json"
@@ -96,61 +98,144 @@ def write_json(path: Path, value: Any) -> None:
 def append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Append lines to a journal, and return when they are on the disk.
 
+    What a kill left of a line is dropped first, or the first of these lines would continue it.
+
     Raises:
         ValueError: a row holds NaN or infinity; then none is written.
     """
     lines = [json.dumps(row, allow_nan=False, ensure_ascii=False) + "\n" for row in rows]
+    _end_last_line(path)
     with path.open("a", encoding="utf-8") as journal:
         journal.write("".join(lines))
         journal.flush()
         os.fsync(journal.fileno())
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a journal, superseded ones too; none where there is no journal.
+def _end_last_line(path: Path) -> None:
+    """Let a journal end with a whole line: end the last one, or drop it if it is half-written."""
+    if not path.exists():
+        return
+    with path.open("r+b") as journal:
+        size = journal.seek(0, os.SEEK_END)
+        if size == 0:
+            return
+        journal.seek(-1, os.SEEK_END)
+        if journal.read(1) == b"\n":
+            return
+        journal.seek(0)
+        content = journal.read()
+        start_of_line = content.rfind(b"\n") + 1
+        try:
+            parse_object(content[start_of_line:], path)
+        except DataError:
+            journal.truncate(start_of_line)
+        else:
+            journal.write(b"\n")
+
+
+class Line(dict[str, Any]):
+    """The JSON object of a line of a journal.
+
+    Attributes:
+        place: the file, and the number of the line in it.
+    """
+
+    def __init__(self, values: Mapping[str, Any], place: str) -> None:
+        super().__init__(values)
+        self.place = place
+
+
+def read_lines(path: Path) -> list[Line]:
+    """Return the lines of a journal, superseded ones too; none where there is no journal.
 
     A half-written last line, as a kill leaves it, is dropped.
 
     Raises:
-        DataError: any other line is not JSON.
+        DataError: any other line is not a JSON object.
     """
     lines = _raw_lines(path)
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number < len(lines):
-                raise DataError(
-                    f"{path}, line {number}: not JSON ({error.msg}); the journal was edited"
-                ) from error
+            values = parse_object(line, path, number)
+        except DataError:
+            is_half_written = number == len(lines) and not line.endswith(b"\n")
+            if not is_half_written:
+                raise
+        else:
+            rows.append(Line(values, f"{path}, line {number}"))
     return rows
 
 
-def current_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a journal that are not superseded; see `read_lines`."""
+def current_lines(path: Path) -> list[Line]:
+    """Return the lines of a journal that are not superseded; see `read_lines`."""
     return [row for row in read_lines(path) if not row.get("superseded")]
+
+
+class Record(Protocol):
+    """What a line of a journal holds."""
+
+    @property
+    def key(self) -> Hashable:
+        """What no two records of a journal have in common."""
+        ...
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any], /) -> Self:
+        """Return the record of a line."""
+        ...
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+def records_of(kind: type[AnyRecord], lines: Iterable[Mapping[str, Any]]) -> list[AnyRecord]:
+    """Return the records of a journal's lines.
+
+    Raises:
+        DataError: a line is damaged, or is there twice; naming file and line.
+    """
+    records: list[AnyRecord] = []
+    place_of: dict[Hashable, str] = {}
+    for line in lines:
+        place = line.place if isinstance(line, Line) else "a line"
+        with read_from(place):
+            record = kind.from_json(line)
+        if record.key in place_of:
+            raise DataError(
+                f"{place} is of the same measurement as {place_of[record.key]}: "
+                "remove the one that was added"
+            )
+        place_of[record.key] = place
+        records.append(record)
+    return records
 
 
 def ends_half_written(path: Path) -> bool:
     """Return whether a kill cut a journal's last line short."""
     lines = _raw_lines(path)
-    return bool(lines) and not lines[-1].endswith("\n")
+    return bool(lines) and not lines[-1].endswith(b"\n")
 
 
-def _raw_lines(path: Path) -> list[str]:
+def _raw_lines(path: Path) -> list[bytes]:
     """Return the lines of a file, if it exists.
 
     They end at line feeds alone: a query may hold other characters that end a line in Unicode, at
     which `str.splitlines` would cut.
+
+    Raises:
+        DataError: it cannot be read.
     """
-    if not path.exists():
+    try:
+        with path.open("rb") as journal:
+            return list(journal)
+    except FileNotFoundError:
         return []
-    with path.open(encoding="utf-8", errors="replace", newline="\n") as journal:
-        return list(journal)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def supersede(path: Path, no_longer_counts: Callable[[dict[str, Any]], bool]) -> None:
+def supersede(path: Path, no_longer_counts: Callable[[Line], bool]) -> None:
     """Mark lines of a journal as superseded, and drop a half-written last one.
 
     The journal is replaced whole, so that a kill meanwhile leaves the old one.
@@ -191,12 +276,9 @@ def read_any_manifest(folder: Path) -> dict[str, Any]:
     """Return the manifest of a folder, whatever its schema.
 
     Raises:
-        DataError: it is not JSON.
+        DataError: it is not a JSON object.
     """
-    try:
-        return json.loads((folder / RUN).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{folder / RUN} is not JSON ({error.msg})") from error
+    return read_object(folder / RUN)
 
 
 def now() -> str:

@@ -14,7 +14,6 @@ the file without a model, a trivial baseline.
 """
 
 import io
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..metrics import SCORES, Counts, score_parts
+from .arrays import read_arrays
 from .whole_file import whole_file
 
 OWN = "own"
@@ -127,20 +127,19 @@ def read_pixel_counts(path: Path) -> PixelCounts:
     Raises:
         DataError: the file is missing, damaged, or its columns do not fit together.
     """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            columns = {name: arrays[name].astype(np.int64) for name in _COLUMNS}
-            families = tuple(str(name) for name in arrays["families"])
-            answers = tuple(str(name) for name in arrays["answers"])
-    except FileNotFoundError as error:
+    if not path.is_file():
         raise DataError(
             f"{path} is missing: evaluate again, or remove the training's training.json"
-        ) from error
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())  # on one line
-        raise DataError(
-            f"{path} is damaged ({reason}): copy it again, or evaluate again"
-        ) from error
+        )
+    try:
+        arrays = read_arrays(path)
+        columns = {name: arrays[name].astype(np.int64) for name in _COLUMNS}
+        families = tuple(str(name) for name in arrays["families"])
+        answers = tuple(str(name) for name in arrays["answers"])
+    except DataError as error:
+        raise DataError(f"{error}: copy it again, or evaluate again") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is damaged ({error}): copy it again, or evaluate again") from error
     pixel_counts = PixelCounts(**columns, families=families, answers=answers)
     _check(path, pixel_counts)
     return pixel_counts
@@ -158,6 +157,10 @@ def _check(path: Path, pixel_counts: PixelCounts) -> None:
         expected = (answers, queries) if name in _BY_ANSWER else (queries,)
         if shape != expected:
             raise DataError(f"{path} is damaged ({name} has shape {shape}, expected {expected})")
+    family_count = len(pixel_counts.families)
+    is_unknown = (pixel_counts.family < 0) | (pixel_counts.family >= family_count)
+    if is_unknown.any():
+        raise DataError(f"{path} is damaged (a query is of none of its {family_count} families)")
     too_much_hit = (pixel_counts.intersection_px > pixel_counts.union_px).any()
     too_large_a_target = (pixel_counts.target_px > pixel_counts.union_px).any()
     if too_much_hit or too_large_a_target:

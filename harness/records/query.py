@@ -104,6 +104,11 @@ class QueryRecord:
     batch: int | None = None
     warnings: tuple[str, ...] = ()
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What no two records of a journal have in common."""
+        return self.case, self.process, self.sample_id
+
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> "QueryRecord":
         """Return the record of a journal's line.
@@ -114,7 +119,7 @@ class QueryRecord:
         counts = counts_from_json(line)
         regions = {}
         for name, times in (line.get("regions") or {}).items():
-            regions[name] = RegionTime(**times)
+            regions[name] = from_json(RegionTime, times)
         warnings = tuple(line.get("warnings") or ())
         return from_json(cls, line, counts=counts, regions=regions, warnings=warnings)
 
@@ -228,10 +233,10 @@ def counts_from_json(line: Mapping[str, Any]) -> Counts:
 
     Whether the query failed is known by its status.
     """
-    counted = {name: line[name] for name in COUNTED}
+    boxes = {}
     for box in ("target_box", "predicted_box"):
-        counted[box] = tuple(line[box]) if line[box] is not None else None
-    return Counts(**counted, failed=line["status"] not in ANSWERED)
+        boxes[box] = tuple(line[box]) if line[box] is not None else None
+    return from_json(Counts, line, **boxes, failed=line["status"] not in ANSWERED)
 
 
 def stage_of(region: str) -> str:

@@ -19,12 +19,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..contract import STAGES
 from ..passes import PROFILED, SYNCHRONISED
-from .from_json import from_json
-from .journal import current_lines, read_manifest
+from .from_json import from_json, read_from
+from .journal import RUN, current_lines, read_manifest, records_of
 from .manifest import CaseEntry, Manifest
 from .query import QueryRecord
 
@@ -70,6 +70,11 @@ class MemoryRecord:
     queries: int | None = None
     weights_bytes: int | None = None
     kv_cache_bytes: int | None = None
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What no two records of a journal have in common."""
+        return self.case, self.process, self.stage
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> "MemoryRecord":
@@ -117,6 +122,11 @@ class PassRecord:
     attempt: int = 0
     sample_id: str | None = None
     queries: int | None = None
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What no two records of a journal have in common."""
+        return self.case, self.process, self.kind, self.sample_id
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> "PassRecord":
@@ -166,6 +176,11 @@ class FitRecord:
     peak_reserved_bytes: int | None = None
     device_process_bytes: int | None = None
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What no two records of a journal have in common."""
+        return self.case, self.card
+
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> "FitRecord":
         """Return the record of a line."""
@@ -191,6 +206,9 @@ class FitRecord:
         if any(value is not None for value in numbers.values()):
             line |= numbers
         return line
+
+
+OfCase = TypeVar("OfCase", QueryRecord, MemoryRecord, PassRecord, FitRecord)
 
 
 @dataclass(frozen=True)
@@ -297,41 +315,42 @@ def run_from_json(
         folder: of the run.
         manifest: the object of ``run.json``.
         journals: the lines of each journal, by the name of its file; a journal may be missing.
+
+    Raises:
+        DataError: a value is missing or of another type, or a line is there twice.
     """
-    typed_manifest = Manifest.from_json(manifest)
-    lines_of_cases: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
-    for entry in typed_manifest.cases:
-        lines_of_cases[entry.name] = {name: [] for name in JOURNALS}
-    for name, lines in journals.items():
-        for line in lines:
-            if line["case"] in lines_of_cases:
-                lines_of_cases[line["case"]][name].append(line)
+    with read_from(folder / RUN):
+        typed_manifest = Manifest.from_json(manifest)
+    queries = records_of(QueryRecord, journals.get(SAMPLES, ()))
+    scored = records_of(QueryRecord, journals.get(QUALITY, ()))
+    memory = records_of(MemoryRecord, journals.get(MEMORY, ()))
+    passes = records_of(PassRecord, journals.get(PASSES, ()))
+    fits = records_of(FitRecord, journals.get(FITS, ()))
     cases = []
     for entry in typed_manifest.cases:
-        cases.append(_case_records(typed_manifest, entry, lines_of_cases[entry.name]))
+        own_queries = _of_case(entry, queries)
+        # Older runs have no quality pass, and cases with random weights take no part in it.
+        has_quality_pass = (
+            typed_manifest.quality_pass is not None and entry.has_quality is not False
+        )
+        own_scored = _of_case(entry, scored)
+        if not has_quality_pass:
+            own_scored = tuple(first_of_each_query(own_queries))
+        case = CaseRecords(
+            entry=entry,
+            queries=own_queries,
+            scored=own_scored,
+            memory=_of_case(entry, memory),
+            passes=_of_case(entry, passes),
+            fits=_of_case(entry, fits),
+            has_quality_pass=has_quality_pass,
+        )
+        cases.append(case)
     return Run(folder, typed_manifest, tuple(cases))
 
 
-def _case_records(
-    manifest: Manifest, entry: CaseEntry, lines: Mapping[str, list[Mapping[str, Any]]]
-) -> CaseRecords:
-    """Return the records of one case, from its lines by journal."""
-    queries = [QueryRecord.from_json(line) for line in lines[SAMPLES]]
-    # Older runs have no quality pass, and cases with random weights take no part in it.
-    has_quality_pass = manifest.quality_pass is not None and entry.has_quality is not False
-    if has_quality_pass:
-        scored = [QueryRecord.from_json(line) for line in lines[QUALITY]]
-    else:
-        scored = first_of_each_query(queries)
-    return CaseRecords(
-        entry=entry,
-        queries=tuple(queries),
-        scored=tuple(scored),
-        memory=tuple(MemoryRecord.from_json(line) for line in lines[MEMORY]),
-        passes=tuple(PassRecord.from_json(line) for line in lines[PASSES]),
-        fits=tuple(FitRecord.from_json(line) for line in lines[FITS]),
-        has_quality_pass=has_quality_pass,
-    )
+def _of_case(entry: CaseEntry, records: Sequence[OfCase]) -> tuple[OfCase, ...]:
+    return tuple(record for record in records if record.case == entry.name)
 
 
 def first_of_each_query(queries: Iterable[QueryRecord]) -> list[QueryRecord]:

@@ -11,15 +11,15 @@ Some keys of the files have older names than the code: ``axes`` are the settings
 and its guided steps, and ``passport`` is the environment.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, UsageError
-from .from_json import from_json
-from .journal import holds_run, read_lines
+from ..json_file import read_object
+from .from_json import from_json, read_from
+from .journal import holds_run, read_lines, records_of
 from .pixel_counts import PixelCounts, read_pixel_counts, same_queries
 from .run import Run, read_run
 
@@ -220,8 +220,6 @@ class StudyTrainingManifest:
         Raises:
             DataError: a key that every training has is missing.
         """
-        if "variant" not in manifest:
-            raise DataError("a training.json has no 'variant'; it was edited or cut")
         return from_json(
             cls,
             manifest,
@@ -267,6 +265,11 @@ class CurvePoint:
     first_steps_seconds: float | None = None
     val_gIoU: float | None = None
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What no two records of a journal have in common."""
+        return (self.step,)
+
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> "CurvePoint":
         """Return the point of a line.
@@ -311,6 +314,11 @@ class SearchTrial:
     lr: float
     steps: int
     val_gIoU: float | None
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What no two records of a journal have in common."""
+        return self.name, self.seed, self.lr
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> "SearchTrial":
@@ -426,7 +434,9 @@ def read_study_manifest(folder: Path) -> StudyManifest:
     Raises:
         DataError: it is damaged.
     """
-    return StudyManifest.from_json(_read_object(folder / STUDY))
+    content = read_object(folder / STUDY)
+    with read_from(folder / STUDY):
+        return StudyManifest.from_json(content)
 
 
 def read_training_manifest(folder: Path) -> StudyTrainingManifest:
@@ -436,14 +446,17 @@ def read_training_manifest(folder: Path) -> StudyTrainingManifest:
         DataError: it is missing or damaged.
     """
     path = folder / TRAINING
-    manifest = _read_object(path)
+    if not path.is_file():
+        raise DataError(f"there is no {path}: the training is not finished")
+    manifest = read_object(path)
     missing = []
     for name in ("name", "seed", "variant", "trained_parameters", "seconds"):
         if name not in manifest:
             missing.append(name)
     if missing:
         raise DataError(f"{path} has no {', '.join(missing)}: copy it again, or train again")
-    return StudyTrainingManifest.from_json(manifest)
+    with read_from(path):
+        return StudyTrainingManifest.from_json(manifest)
 
 
 def read_trials(folder: Path) -> list[SearchTrial]:
@@ -452,22 +465,13 @@ def read_trials(folder: Path) -> list[SearchTrial]:
     Raises:
         DataError: the file is damaged.
     """
-    return [SearchTrial.from_json(line) for line in read_lines(folder / SEARCH)]
+    return records_of(SearchTrial, read_lines(folder / SEARCH))
 
 
 def _read_training(folder: Path) -> StudyTraining:
     manifest = read_training_manifest(folder)
-    curve = tuple(CurvePoint.from_json(line) for line in read_lines(folder / CURVE))
+    curve = tuple(records_of(CurvePoint, read_lines(folder / CURVE)))
     return StudyTraining(manifest, curve, read_pixel_counts(folder / COUNTS))
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"there is no {path}: the training is not finished") from error
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON ({error}): copy it again") from error
 
 
 def _check_same_queries(

@@ -14,8 +14,16 @@ from typing import Any
 
 from ..errors import DataError
 from ..metrics import METRICS, Counts
-from .from_json import from_json
-from .journal import current_lines, holds_run, read_any_manifest, read_manifest
+from .from_json import from_json, read_from
+from .journal import (
+    RUN,
+    Line,
+    current_lines,
+    holds_run,
+    read_any_manifest,
+    read_manifest,
+    records_of,
+)
 from .query import RegionTime, counts_from_json
 
 TRAINING_SCHEMA = "lisabench.training/1"
@@ -124,11 +132,6 @@ class TrainingManifest:
         Raises:
             DataError: a key that every training has is missing.
         """
-        for key in ("setup", "training", "passport"):
-            if key not in manifest:
-                raise DataError(
-                    f"run.json has no {key!r}, which every training has; it was edited or cut"
-                )
         data = {}
         for use, of_split in (manifest.get("data") or {}).items():
             data[use] = from_json(TrainingData, of_split)
@@ -217,6 +220,11 @@ class TrainingStep:
     regions: Mapping[str, RegionTime] = field(default_factory=dict)
     unattributed_ns: int | None = None
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What no two records of a journal have in common."""
+        return (self.step,)
+
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> "TrainingStep":
         """Return the step of a line. What the line has beside the fields of a step are its losses.
@@ -228,7 +236,7 @@ class TrainingStep:
         losses = {name: value for name, value in line.items() if name not in no_losses}
         regions = {}
         for name, times in (line.get("regions") or {}).items():
-            regions[name] = RegionTime(**times)
+            regions[name] = from_json(RegionTime, times)
         return from_json(cls, line, losses=losses, regions=regions)
 
     def as_json(self) -> dict[str, Any]:
@@ -292,6 +300,11 @@ class TrainingEpoch:
     peak_bytes: int | None
     peak_reserved_bytes: int | None
     best: bool
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What no two records of a journal have in common."""
+        return (self.epoch,)
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> "TrainingEpoch":
@@ -363,6 +376,11 @@ class EvaluationRecord:
     tags: Mapping[str, str] = field(default_factory=dict)
     height: int | None = None
     width: int | None = None
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What no two records of a journal have in common."""
+        return self.epoch, self.sample_id
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> "EvaluationRecord":
@@ -453,16 +471,27 @@ def read_training(folder: Path) -> Training:
         UsageError: the folder holds no training.
         DataError: it holds a run of a suite, or a file is damaged.
     """
-    manifest = TrainingManifest.from_json(read_manifest(folder, (TRAINING_SCHEMA,)))
-    lines = current_lines(folder / TRAINING)
-    evaluations = current_lines(folder / EVALUATIONS)
-    return Training(
-        folder=folder,
-        manifest=manifest,
-        steps=tuple(TrainingStep.from_json(line) for line in lines if line["kind"] == STEP),
-        epochs=tuple(TrainingEpoch.from_json(line) for line in lines if line["kind"] == EPOCH),
-        evaluations=tuple(EvaluationRecord.from_json(line) for line in evaluations),
-    )
+    content = read_manifest(folder, (TRAINING_SCHEMA,))
+    with read_from(folder / RUN):
+        manifest = TrainingManifest.from_json(content)
+    steps, epochs = read_course(folder / TRAINING)
+    evaluations = records_of(EvaluationRecord, current_lines(folder / EVALUATIONS))
+    return Training(folder, manifest, tuple(steps), tuple(epochs), tuple(evaluations))
+
+
+def read_course(path: Path) -> tuple[list[TrainingStep], list[TrainingEpoch]]:
+    """Return the steps and the epochs of a ``training.jsonl`` that count.
+
+    Raises:
+        DataError: a line is damaged, is there twice, or is of neither kind.
+    """
+    lines_of: dict[object, list[Line]] = {STEP: [], EPOCH: []}
+    for line in current_lines(path):
+        kind = line.get("kind")
+        if kind not in (STEP, EPOCH):
+            raise DataError(f"{line.place}: the kind is {kind!r}; expected {STEP} or {EPOCH}")
+        lines_of[kind].append(line)
+    return records_of(TrainingStep, lines_of[STEP]), records_of(TrainingEpoch, lines_of[EPOCH])
 
 
 def is_training(folder: Path) -> bool:

@@ -16,7 +16,7 @@ from ..lisa.config import LisaConfig
 from ..lisa.parts import DTYPES, Make, quantization
 from ..lisa.quantize import quantize_layer
 from .random_parts import largest_first
-from .shards import INDEX, Shape, json_of, opened
+from .shards import INDEX, Shape, opened, weight_map
 from .upstream_names import misfits
 
 ENCODER_PARTS = ("clip", "projector", "sam_encoder", "bridge")
@@ -68,7 +68,7 @@ class LoadedParts:
         self._quantization = quantization(case)
         self._new = new or {}
         self._weight_transforms = weight_transforms or {}
-        self._file_of: dict[str, str] = json_of(folder / INDEX).get("weight_map", {})
+        self._file_of: dict[str, str] = weight_map(folder / INDEX)
         unknown = {name for name in self._file_of if part_of(name) not in PARTS}
         if unknown:
             raise DataError(f"{folder} holds {misfits({}, dict.fromkeys(unknown, ()))}")

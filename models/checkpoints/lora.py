@@ -13,7 +13,8 @@ from typing import Any
 from torch import Tensor
 
 from ...harness.errors import DataError
-from .shards import Shape, json_of
+from ...harness.json_file import read_object
+from .shards import Shape
 
 CONFIG = "adapter_config.json"
 FILES = ("adapter_model.safetensors", "adapter_model.bin")
@@ -114,7 +115,7 @@ def _config(folder: Path, example: str) -> dict[str, Any]:
             "needs its lora_alpha and r; write that file, such as "
             '{"lora_alpha": 16, "r": 8} for the original\'s defaults'
         )
-    config = json_of(folder / CONFIG)
+    config = read_object(folder / CONFIG)
     missing = [key for key in ("lora_alpha", "r") if not config.get(key)]
     if missing:
         raise DataError(f"{folder / CONFIG} lacks {' and '.join(missing)}, which merging needs")

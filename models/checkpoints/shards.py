@@ -7,8 +7,11 @@ import hashlib
 import json
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ...harness.errors import DataError
+from ...harness.json_file import read_object, stand_in
 
 INDEX = "model.safetensors.index.json"
 # The names that transformers gives to files of weights, by their age: an index of shards, or a
@@ -27,6 +31,15 @@ NUMBERED = re.compile(
     r"\.(?P<kind>safetensors|bin)$"
 )
 SHARD_BYTES = 1 << 30
+# Tables in which training scripts put a model's tensors beside other values.
+TABLES = ("state_dict", "model_state_dict", "module", "model")
+# Names of all tensors of a model begin so when DistributedDataParallel, DeepSpeed or torch.compile
+# has wrapped it.
+WRAPPERS = ("module.", "_orig_mod.")
+MOST_HEADER_BYTES = 100_000_000  # the limit of the safetensors library
+DATA_END = re.compile(rb'"data_offsets"\s*:\s*\[\s*\d+\s*,\s*(\d+)')
+# What files of torch.save began with before PyTorch 1.6, which writes zip files: its magic number.
+TORCH_BEFORE_1_6 = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 Shape = tuple[int, ...]
 # The shapes of a file's tensors by name, and a function that reads one of them.
@@ -71,78 +84,188 @@ class WeightFiles:
 def opened(file: Path) -> Opened:
     """Return the shapes in a file of weights, and a function that reads one of its tensors.
 
+    Names lose what PyTorch puts before all of them when it wraps a model; see `WRAPPERS`.
+
     Raises:
         DataError: the file is missing, broken or of another format.
     """
+    if not file.is_file():
+        raise DataError(f"there is no {file}: the weights are incomplete, download it")
+    problem = stand_in(file)
+    if problem is not None:
+        raise DataError(f"{file} {problem}")
     try:
         if file.suffix == ".safetensors":
-            return _opened_safetensors(file)
-        return _opened_pickle(file)
-    except FileNotFoundError:
-        raise DataError(
-            f"there is no {file}: the weights are incomplete, download them again"
-        ) from None
-    except pickle.UnpicklingError:
-        raise DataError(
-            f"{file} holds more than tensors, and reading it could run code: it is not read"
-        ) from None
-    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
-        # The first sentence of the library's message is enough.
-        reason = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
-        raise DataError(
-            f"{file} cannot be read, it is cut short or of another format ({reason}): get it again"
-        ) from None
+            shapes, read = _opened_safetensors(file)
+        else:
+            shapes, read = _opened_pickle(file)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error}") from None
+    prefix = _wrapper(shapes)
+    plain_shapes = {name.removeprefix(prefix): shape for name, shape in shapes.items()}
+    return plain_shapes, lambda name: read(prefix + name)
+
+
+def _wrapper(shapes: Mapping[str, Shape]) -> str:
+    """Return what a wrapped model's names all begin with; an empty text for a plain model."""
+    for prefix in WRAPPERS:
+        if shapes and all(name.startswith(prefix) for name in shapes):
+            return prefix
+    return ""
 
 
 def _opened_safetensors(file: Path) -> Opened:
-    if not file.exists():
-        raise FileNotFoundError(file)  # safetensors has an error of its own for this
-    handle = safe_open(file, framework="pt", device="cpu")
+    _refuse_cut_safetensors(file)
+    try:
+        handle = safe_open(file, framework="pt", device="cpu")
+    except SafetensorError as error:
+        raise DataError(f"{file} is no safetensors file ({error}): take another file") from None
     shapes = {}
     for name in handle.keys():  # noqa: SIM118  (a handle cannot be iterated)
         shapes[name] = tuple(handle.get_slice(name).get_shape())
     return shapes, handle.get_tensor
 
 
+def _refuse_cut_safetensors(file: Path) -> None:
+    """Refuse a file that is shorter than its header says.
+
+    The library's error is the same for a file that is too long or damaged in another way.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as content:
+        header_bytes = int.from_bytes(content.read(8), "little")
+        if size < 8 or size < 8 + header_bytes:
+            # A number of any other format is far larger than a header can be.
+            if header_bytes > MOST_HEADER_BYTES:
+                return
+            raise _cut_short(file)
+        header = content.read(min(header_bytes, MOST_HEADER_BYTES))
+    ends = [int(end) for end in DATA_END.findall(header)]
+    if size < 8 + header_bytes + max(ends, default=0):
+        raise _cut_short(file)
+
+
+def _cut_short(file: Path) -> DataError:
+    return DataError(f"{file} is cut short, at {file.stat().st_size} bytes: get it again")
+
+
 def _opened_pickle(file: Path) -> Opened:
-    # `weights_only`, because a pickle can run code. `mmap`, so that tensors stay in the file until
-    # they are used.
-    content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    with file.open("rb") as content:
+        start = content.read(len(TORCH_BEFORE_1_6))
+    is_zip = start.startswith(b"PK")
+    if not start or (is_zip and not zipfile.is_zipfile(file)):
+        raise _cut_short(file)
+    if not is_zip and start != TORCH_BEFORE_1_6:
+        raise DataError(
+            f"{file} was not written by torch.save: take weights in safetensors or of torch.save"
+        )
+    try:
+        # `weights_only`, because a pickle can run code. `mmap`, so that tensors stay in the file
+        # until they are used; files from before PyTorch 1.6 can only be read as a whole.
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zip)
+    except pickle.UnpicklingError as error:
+        if "Unsupported operand" in str(error):
+            raise _damaged(file, error) from None
+        raise DataError(
+            f"{file} holds more than tensors, and reading it could run code: it is not read; "
+            "save its tensors alone"
+        ) from None
+    except EOFError:
+        raise _cut_short(file) from None
+    except Exception as error:  # a damaged file makes the library raise errors of any type
+        if "unexpected EOF" in str(error):
+            raise _cut_short(file) from None
+        raise _damaged(file, error) from None
+    tensors = _tensors_of(file, content)
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}, tensors.__getitem__
+
+
+def _damaged(file: Path, error: Exception) -> DataError:
+    # The first sentence of the library's message is enough.
+    text = str(error).strip() or type(error).__name__
+    reason = text.splitlines()[0].split(". ")[0]
+    return DataError(f"{file} cannot be read as weights of torch.save ({reason})")
+
+
+def _tensors_of(file: Path, content: Any) -> Mapping[str, Tensor]:
+    """Return the tensors of a file by name, also if they are in a table beside other values.
+
+    Raises:
+        DataError: there is something else among them.
+    """
+    for key in TABLES:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
     if not isinstance(content, Mapping):
-        raise ValueError("it is not a table of tensors")
-    shapes = {}
-    for name, tensor in content.items():
-        if not isinstance(tensor, Tensor):
-            raise ValueError("it is not a table of tensors")
-        shapes[name] = tuple(tensor.shape)
-    return shapes, content.__getitem__
+        raise DataError(
+            f"{file} holds one {type(content).__name__} and no table of tensors: "
+            "save the model's state_dict"
+        )
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise DataError(
+                f"{file} holds {name!r}, which is no tensor, among its weights: "
+                "save the model's state_dict alone"
+            )
+    return content
 
 
 def weight_files(folder: Path) -> list[Path]:
     """Return the files with a folder's weights, as transformers names them; none if it has none.
 
+    The first set of files counts that is complete, since an index or a shard may be left from
+    weights that were there before.
+
     Raises:
-        DataError: a shard is missing.
+        DataError: no set is complete.
     """
-    for index in INDEXES:
-        if (folder / index).exists():
-            names = set(json_of(folder / index)["weight_map"].values())
-            return _existing(folder, sorted(names))
-    # Shards whose index is missing still say in their names how many there are.
-    for path in sorted(folder.iterdir()):
-        match = NUMBERED.match(path.name)
-        if match:
-            stem, count, kind = match["stem"], match["count"], match["kind"]
-            numbers = range(1, int(count) + 1)
-            return _existing(folder, [f"{stem}-{i:05}-of-{count}.{kind}" for i in numbers])
-    for name in SINGLE:
-        if (folder / name).exists():
-            return [folder / name]
+    problem: DataError | None = None
+    for find in _possible_sets(folder):
+        try:
+            return find()
+        except DataError as error:
+            problem = problem or error
+    if problem is not None:
+        raise problem
     return []
 
 
+def _possible_sets(folder: Path) -> Iterator[Callable[[], list[Path]]]:
+    """Yield functions that return a set of files, or raise a `DataError` if it is incomplete."""
+    for index in INDEXES:
+        if (folder / index).is_file():
+            yield partial(_indexed, folder / index)
+    # Shards whose index is missing still say in their names how many there are.
+    numbered: dict[tuple[str, str, str], None] = {}
+    for path in sorted(folder.iterdir()):
+        match = NUMBERED.match(path.name)
+        if match:
+            numbered[match["stem"], match["count"], match["kind"]] = None
+    for stem, count, kind in numbered:
+        numbers = range(1, int(count) + 1)
+        yield partial(_existing, folder, [f"{stem}-{i:05}-of-{count}.{kind}" for i in numbers])
+    for name in SINGLE:
+        if (folder / name).is_file():
+            yield partial(_existing, folder, [name])
+        elif (folder / name).is_dir():
+            # DeepSpeed's `zero_to_fp32.py` takes the name of a file, and since 0.15.3 makes a
+            # folder of shards there.
+            yield partial(_inside, folder / name)
+
+
+def _indexed(index: Path) -> list[Path]:
+    return _existing(index.parent, sorted(set(weight_map(index).values())))
+
+
+def _inside(folder: Path) -> list[Path]:
+    files = weight_files(folder)
+    if not files:
+        raise DataError(f"{folder} is a folder, and holds no weights: take its shards")
+    return files
+
+
 def _existing(folder: Path, names: Sequence[str]) -> list[Path]:
-    missing = [name for name in names if not (folder / name).exists()]
+    missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         listed = ", ".join(missing[:4])
         raise DataError(
@@ -151,21 +274,19 @@ def _existing(folder: Path, names: Sequence[str]) -> list[Path]:
     return [folder / name for name in names]
 
 
-def json_of(file: Path) -> dict:
-    """Return the object in a JSON file.
+def weight_map(index: Path) -> dict[str, str]:
+    """Return the file of each tensor, relative to the folder, from the index of a folder's shards.
 
     Raises:
-        DataError: the file is missing, or holds no JSON object.
+        DataError: the index is missing, broken, or lists no files.
     """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"there is no {file}") from None
-    except ValueError:
-        raise DataError(f"{file} is not JSON, or is cut short: get it again") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{file} is not a table of settings")
-    return content
+    file_of = read_object(index).get("weight_map")
+    if not isinstance(file_of, dict) or not file_of:
+        raise DataError(f"{index} has no weight_map from tensors to files: take a whole index")
+    for name, file in file_of.items():
+        if not isinstance(file, str) or not file or "\0" in file:
+            raise DataError(f"{index}: the file of {name} is {file!r}, which is no file's name")
+    return file_of
 
 
 class ShardWriter:

@@ -13,9 +13,10 @@ from typing import Any
 from torch import Tensor
 
 from ...harness.errors import DataError, UsageError
+from ...harness.json_file import read_object
 from ..lisa.weights_format import FORMAT
 from . import lora
-from .shards import Shape, WeightFiles, json_of, weight_files
+from .shards import Shape, WeightFiles, weight_files
 from .upstream_names import DERIVED, VISION_TOWER
 
 SAM = "model.visual_model."
@@ -136,7 +137,7 @@ def read(folder: Path, vision_tower: Path | None, sam: Path | None) -> Original:
     has_only_an_adapter = adapter is not None and not weight_files(folder)
     base = _base_of_adapter(folder) if has_only_an_adapter else folder
     files = _weight_files(base)
-    config = json_of(base / "config.json")
+    config = read_object(base / "config.json")
     if config.get("format") == FORMAT:
         raise UsageError(f"{base} is in lisabench's layout already")
 
@@ -166,7 +167,7 @@ def _adapter_file(folder: Path) -> Path | None:
 
 def _base_of_adapter(folder: Path) -> Path:
     """Return the folder of the model that an adapter was made for."""
-    name = json_of(folder / lora.CONFIG).get("base_model_name_or_path") or "of no name"
+    name = read_object(folder / lora.CONFIG).get("base_model_name_or_path") or "of no name"
     for base in (folder / name, Path(name)):
         if base.is_dir():
             return base
@@ -238,7 +239,7 @@ def _clip(
     files = weight_files(tower) if tower.is_dir() else []
     if not files:
         raise DataError(f"{tower} holds no CLIP: no model*.safetensors and no pytorch_model*.bin")
-    settings = json_of(tower / "config.json")
+    settings = read_object(tower / "config.json")
     # A whole CLIP has the settings of its vision tower in a table of their own.
     return [Layer(files, _clip_name)], settings.get("vision_config", settings)
 

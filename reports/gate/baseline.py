@@ -7,6 +7,7 @@ it is checked, so that the intervals of the two are made from the same numbers.
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -186,6 +187,47 @@ def reduced(run: Run) -> Baseline:
         },
         cases=[_reduced_case(run.case(entry.name)) for entry in manifest.models],
     )
+
+
+def refuse_incomplete(run: Run) -> None:
+    """Refuse a run that is not measured to its end: a gate would compare with a part of it.
+
+    The journals are looked at too, since files may be cut after the run was complete.
+
+    Raises:
+        UsageError: the run is not finished, or failed in part.
+        DataError: it says that it is complete, and records are missing.
+    """
+    manifest = run.manifest
+    if manifest.status != "complete":
+        raise UsageError(
+            f"the run in {run.folder} is {manifest.status}; a baseline needs one that is complete"
+        )
+    # Older runs do not say how many queries they timed: as many as their largest process.
+    timed = manifest.timed_queries
+    if timed is None:
+        timed = max((_most_of_a_process(case.queries) for case in run.cases), default=0)
+    for entry in manifest.models:
+        case = run.case(entry.name)
+        _refuse_missing(
+            run, entry.name, "timed", len(case.queries), timed * manifest.plan.processes
+        )
+        if case.has_quality_pass and manifest.quality_pass is not None:
+            queries = manifest.quality_pass.queries
+            _refuse_missing(run, entry.name, "scored", len(case.scored), queries)
+
+
+def _most_of_a_process(queries: Sequence[QueryRecord]) -> int:
+    counts = Counter(query.process for query in queries)
+    return max(counts.values(), default=0)
+
+
+def _refuse_missing(run: Run, case: str, kind: str, there: int, expected: int) -> None:
+    if there != expected or not expected:
+        raise DataError(
+            f"{run.folder} says that it is complete, but of {case} it has {there} {kind} queries "
+            f"and not {expected or 'some'}: copy it again, or measure again"
+        )
 
 
 def _reduced_case(records: CaseRecords) -> BaselineCase:

@@ -5,7 +5,6 @@ Shape suffixes: HW is the size of the query's image, hw the size at which the ga
 
 import math
 import textwrap
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from ...harness.contract import IGNORED
 from ...harness.errors import DataError
 from ...harness.masks import decode
 from ...harness.metrics import iou
+from ...harness.records.arrays import read_arrays
 from ...harness.records.query import QueryRecord
 from ...harness.records.run import GALLERY, Run
 from ..drawing import (
@@ -149,15 +149,25 @@ def _pictures(path: Path, count: int) -> dict[int, tuple[np.ndarray, np.ndarray]
     An unfinished run may have kept fewer than the manifest names. A file that was cut short, or is
     not there yet, gives none.
     """
-    pictures = {}
     try:
-        with np.load(path) as kept:
-            for index in range(count):
-                if f"target_{index}" in kept:
-                    pictures[index] = (kept[f"image_{index}"], kept[f"target_{index}"])
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        kept = read_arrays(path)
+    except DataError:
         return {}
+    pictures = {}
+    for index in range(count):
+        image, target_HW = kept.get(f"image_{index}"), kept.get(f"target_{index}")
+        if image is None or target_HW is None:
+            continue
+        if _is_picture(image, channels=3) and _is_picture(target_HW):
+            pictures[index] = (image, target_HW)
     return pictures
+
+
+def _is_picture(pixels: np.ndarray, channels: int | None = None) -> bool:
+    """Return whether an array is an image as a run keeps it, and not of a damaged file."""
+    shape = pixels.shape if channels is None else pixels.shape[:-1]
+    has_channels = channels is None or pixels.shape[-1:] == (channels,)
+    return pixels.dtype == np.uint8 and len(shape) == 2 and min(shape) > 0 and has_channels
 
 
 def _tiles(query: GalleryQuery, cases: Sequence[Case]) -> list[Tile]:

@@ -244,6 +244,17 @@ def test_labels_are_made_once(tmp_path, monkeypatch, labels_of):
     assert [path.name for path in tmp_path.iterdir()] == ["labels-test-0-000007.npz"]
 
 
+@pytest.mark.parametrize("kept_share", [0, 0.5, 0.99])
+def test_labels_whose_file_was_cut_short_are_made_again(tmp_path, labels_of, kept_share):
+    kept_labels(tmp_path, 0, "test", SCENES)
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(kept_share * len(whole))])
+    for found, expected in zip(kept_labels(tmp_path, 0, "test", SCENES), labels_of, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert len(file.read_bytes()) == len(whole)
+
+
 def test_counts_are_read_back_as_written_and_scored_as_everywhere(tmp_path):
     counts = pixel_counts_of(0.6, 20, answers=(OWN, *CONTROLS))
     write_pixel_counts(tmp_path / "counts.npz", counts)

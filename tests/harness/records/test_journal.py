@@ -62,3 +62,32 @@ def test_a_folder_without_a_run_or_with_another_schema_is_refused(tmp_path):
         DataError, match=r"'lisabench\.run/9'; expected 'lisabench\.run/2' or 'lisabench\.run/1'"
     ):
         read_run(tmp_path)
+
+
+def test_a_line_that_is_not_an_object_is_named(tmp_path):
+    for line in ("[1]", "7", '"text"', "", '{"a": NaN}'):
+        (tmp_path / "j").write_text(f'{{"a": 1}}\n{line}\n{{"a": 3}}\n')
+        with pytest.raises(DataError, match=r"j, line 2: not "):
+            read_lines(tmp_path / "j")
+
+
+@pytest.mark.parametrize("half", ['{"case": ', '{"case": "a", "query": "tw', '{"case": 1}, {'])
+def test_appending_never_continues_a_half_written_line(tmp_path, half):
+    append(tmp_path / "j", [ROW])
+    with (tmp_path / "j").open("a") as journal:
+        journal.write(half)
+    append(tmp_path / "j", [ROW | {"latency_ns": 8}])
+    assert read_lines(tmp_path / "j") == [ROW, ROW | {"latency_ns": 8}]
+
+
+def test_appending_keeps_a_whole_line_whose_end_is_missing(tmp_path):
+    append(tmp_path / "j", [ROW, ROW])
+    (tmp_path / "j").write_bytes((tmp_path / "j").read_bytes()[:-1])
+    append(tmp_path / "j", [ROW | {"latency_ns": 8}])
+    assert read_lines(tmp_path / "j") == [ROW, ROW, ROW | {"latency_ns": 8}]
+
+
+def test_appending_to_a_journal_that_is_one_half_written_line_leaves_the_new_ones(tmp_path):
+    (tmp_path / "j").write_text('{"ca')
+    append(tmp_path / "j", [ROW])
+    assert read_lines(tmp_path / "j") == [ROW]

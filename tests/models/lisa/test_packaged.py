@@ -18,6 +18,7 @@ from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.study import package as module
 from lisabench.benchmarks.study.package import ship
 from lisabench.harness.errors import DataError, LisabenchError, UsageError
+from lisabench.harness.json_file import read_object
 from lisabench.harness.probe import NullProbe
 from lisabench.harness.records.study import TRAINING, StudyTrainingManifest, Variant
 from lisabench.models.adapters.lisa_stages import Lisa
@@ -26,7 +27,6 @@ from lisabench.models.checkpoints.shards import (
     WeightFiles,
     digest,
     hash_of,
-    json_of,
     weight_files,
 )
 from lisabench.models.lisa import packaged, weights_format
@@ -364,7 +364,7 @@ def test_a_packaged_lisa_with_a_key_too_few_or_too_many_is_refused(
 ):
     shutil.copytree(family, tmp_path / "tiny")
     monkeypatch.setattr(packaged, "FAMILY", tmp_path / "tiny")
-    index = json_of(tmp_path / "tiny" / "sam" / INDEX)
+    index = read_object(tmp_path / "tiny" / "sam" / INDEX)
     name = next(name for name in index["weight_map"] if name.startswith("mask_decoder."))
     file = tmp_path / "tiny" / "sam" / index["weight_map"][name]
     tensors = load_file(file)

@@ -11,9 +11,11 @@ from command import lisabench
 from pycocotools import mask as coco
 from run_factory import edit_lines, edit_run, failed, make_older, write_run
 
+from lisabench.benchmarks.gate.check import keep_baseline
 from lisabench.harness import masks
 from lisabench.harness.errors import DataError, NothingToCompare, UsageError
-from lisabench.harness.records.run import read_run
+from lisabench.harness.records.journal import read_lines
+from lisabench.harness.records.run import SAMPLES, read_run
 from lisabench.harness.statistics.ratios import unpaired_ratio
 from lisabench.reports.gate.baseline import digest, read_baseline, reduced, write_baseline
 from lisabench.reports.quality import points
@@ -241,3 +243,28 @@ def test_the_command_keeps_a_finished_run_and_no_other(folder, tmp_path):
     assert (
         done.returncode == 2 and "is failed" in done.stderr and not (tmp_path / "c.json").exists()
     )
+
+
+@pytest.mark.parametrize("status", ["running", "failed"])
+def test_a_run_that_is_not_complete_is_no_baseline(folder, tmp_path, status):
+    edit_run(folder, status=status)
+    with pytest.raises(UsageError, match=f"is {status}; a baseline needs one that is complete"):
+        keep_baseline(folder, tmp_path / "b.json")
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+@pytest.mark.parametrize("lost", ["a query", "a process", "all"])
+def test_a_complete_run_whose_records_were_lost_is_no_baseline(folder, tmp_path, lost, is_older):
+    lines = read_lines(folder / SAMPLES)
+    queries = len({line["sample_id"] for line in lines})
+    edit_run(folder, timed_queries=None if is_older else queries)
+    keep_baseline(folder, tmp_path / "whole.json")
+    kept = {
+        "a query": lines[1:],
+        "a process": [line for line in lines if line["process"] != 2],
+        "all": [],
+    }[lost]
+    (folder / SAMPLES).write_text("".join(json.dumps(line) + "\n" for line in kept))
+    with pytest.raises(DataError, match=r"says that it is complete, but of \w+ it has \d+ timed"):
+        keep_baseline(folder, tmp_path / "b.json")
+    assert not (tmp_path / "b.json").exists()

@@ -615,6 +615,31 @@ def test_a_cache_that_cannot_be_written_to_costs_only_the_measurement(
     assert measurements == ["cpu", "cpu"]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        '{"owner": {}, "ceil',
+        "[1]",
+        "{}",
+        '{"ceilings": 7}',
+        '{"ceilings": {"matrix_flops_per_s": {"float32": "fast"}, "bandwidth_bytes_per_s": 1}}',
+        '{"ceilings": {"matrix_flops_per_s": {"float32": 0}, "bandwidth_bytes_per_s": 1}}',
+        '{"ceilings": {"matrix_flops_per_s": {"float32": NaN}, "bandwidth_bytes_per_s": 1}}',
+    ],
+)
+def test_a_damaged_cache_of_ceilings_is_measured_again_and_replaced(
+    tmp_path, monkeypatch, measurements, content
+):
+    monkeypatch.setenv("LISABENCH_CACHE", str(tmp_path))
+    roofline.cached_roofline("cpu")
+    (file,) = tmp_path.glob("ceilings-*.json")
+    file.write_text(content)
+    again = roofline.cached_roofline("cpu")
+    assert again == roofline.cached_roofline("cpu")
+    assert measurements == ["cpu", "cpu"]
+
+
 def test_what_is_measured_beside_can_be_left_out(data_root, tmp_path, monkeypatch):
     send, case = WorkerProcess._send, {"a": {"adapter": "lisa", "device": "cpu"}}
 

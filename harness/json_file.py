@@ -1,0 +1,91 @@
+"""Reads files that others wrote: an object in JSON, or what lies in the place of a file.
+
+Whatever is wrong with such a file is one `DataError`, which names the file and the line.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from .errors import DataError
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+GIT_LFS = b"version https://git-lfs.github.com/spec/"
+WEB_PAGES = (b"<!doctype html", b"<html")
+
+
+def stand_in(path: Path) -> str | None:
+    """Return what lies in the place of a file that was never downloaded, and what to do.
+
+    It is None for any other file, and for one that cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(200).removeprefix(BYTE_ORDER_MARK).lstrip()
+    except OSError:
+        return None
+    if start.startswith(GIT_LFS):
+        return "is a pointer of Git LFS and not the file itself: run `git lfs pull` where it is"
+    if start.lower().startswith(WEB_PAGES):
+        return (
+            "is a web page (HTML) and not the file itself: download it from its own address, "
+            "logged in if it is restricted"
+        )
+    return None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises:
+        DataError: there is no such file, it cannot be read, or it holds something else.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"there is no {path}") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    problem = stand_in(path)
+    if problem is not None:
+        raise DataError(f"{path} {problem}")
+    return parse_object(content.removeprefix(BYTE_ORDER_MARK), path)
+
+
+def parse_object(content: bytes | str, path: Path, line: int | None = None) -> dict[str, Any]:
+    """Return the object that a JSON text is.
+
+    Args:
+        content: the text.
+        path: of the file that it is from, for the message.
+        line: number of the line that it is, where the file has an object a line.
+
+    Raises:
+        DataError: it is not JSON, has a number that JSON does not have, or is no object.
+    """
+    subject = f"{path} is" if line is None else f"{path}, line {line}:"
+    if not content.strip():
+        raise DataError(f"{subject} not JSON (it is empty)")
+    try:
+        value = json.loads(content, parse_constant=_finite, parse_float=_finite)
+    except json.JSONDecodeError as error:
+        at_line = f"line {error.lineno}: " if line is None else ""
+        raise DataError(f"{subject} not JSON ({at_line}{error.msg})") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{subject} not JSON (byte {error.start + 1} is not UTF-8)") from None
+    except ValueError as error:
+        raise DataError(f"{subject} not JSON ({error})") from None
+    except RecursionError:
+        raise DataError(f"{subject} not JSON (it is nested too deeply)") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{subject} not a JSON object, which begins with {{")
+    return value
+
+
+def _finite(text: str) -> float:
+    """Return a number; Python's parser would also read NaN, and 1e999 as infinity."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not a finite number")
+    return number
