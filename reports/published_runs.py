@@ -8,6 +8,7 @@ size come from the records. To write the table again, in a clone of the reposito
     python -m lisabench.reports.published_runs
 """
 
+import datetime
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +57,7 @@ class IndexEntry:
     question: str
     answer: str
     machine: str | None = None
-    date: str | None = None
+    date: datetime.date | str | None = None  # YAML reads 2026-11-29 as a date
     size: str | None = None
 
 
