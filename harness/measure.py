@@ -27,7 +27,6 @@ import statistics
 import textwrap
 import time
 from collections.abc import Hashable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from numbers import Real
 from typing import Any, NamedTuple
@@ -49,6 +48,9 @@ WARM_WITHIN = 0.05
 PREPARED_IN_A_QUERY = (
     "a CUDA graph was captured, or a layer compiled, during the query: its time is too long"
 )
+# A pass goes on after a query that fails, such as one that is too long: the query's own record says
+# why. After so many failures the model itself is taken to be broken.
+MOST_FAILURES = 3
 LONGEST_REASON = 200  # characters: a reason is one line of a report
 
 
@@ -462,8 +464,8 @@ class WarmUp:
     Attributes:
         first_query_ms: time of the first query ever, lazy initialisation included; None where it
             failed.
-        warmup_queries: how many queries were run until the median was stable, one failed, or the
-            limit was reached.
+        warmup_queries: how many queries were answered until the median was stable, or the limit was
+            reached. Queries that fail are left out, and `MOST_FAILURES` of them end the warm-up.
         warmup_stable: whether the median was stable.
         warmup_lengths: how many queries were run after that, one for each further kind of query
             (a prompt length, say).
@@ -508,25 +510,41 @@ def warm_up(
         batch: how many queries are evaluated at once.
     """
     start_ns = time.perf_counter_ns()
-    times_ms: list[float] = []
-    further_kinds = 0
     count = len(samples) if timed is None else min(timed, len(samples))
     batches = [range(start, min(start + batch, count)) for start in range(0, count, batch)]
-    # A failure ends the warm-up: the timed rounds will meet the same failure, and record it.
-    with suppress(Exception):
-        while len(times_ms) < at_most and not _is_stable(times_ms):
-            positions = batches[len(times_ms) % len(batches)]
-            times_ms.append(_latency_ms(adapter, samples, positions, probe))
-        if every_kind:
-            for positions in _new_kinds(adapter, samples, batches, already_run=len(times_ms)):
-                _latency_ms(adapter, samples, positions, probe)
+    failed: set[range] = set()  # the timed rounds will meet the same failures, and record them
+    most_failures = min(MOST_FAILURES, len(batches))
+
+    def latency_ms(positions: range) -> float | None:
+        try:
+            return _latency_ms(adapter, samples, positions, probe)
+        except Exception:
+            failed.add(positions)
+            return None
+
+    first_query_ms: float | None = None
+    times_ms: list[float] = []
+    number = 0  # of the next batch
+    while len(times_ms) < at_most and not _is_stable(times_ms) and len(failed) < most_failures:
+        positions = batches[number % len(batches)]
+        if positions not in failed:
+            time_ms = latency_ms(positions)
+            if number == 0:
+                first_query_ms = time_ms
+            if time_ms is not None:
+                times_ms.append(time_ms)
+        number += 1
+    further_kinds = 0
+    if every_kind:
+        for positions in _new_kinds(adapter, samples, batches, already_run=number):
+            if len(failed) < most_failures and latency_ms(positions) is not None:
                 further_kinds += 1
     # Each query has waited for the device, so the host's clock has the whole of it.
     warmup_s = (time.perf_counter_ns() - start_ns) / 1e9
     preparation = _preparation(adapter)
     prepared = {} if preparation is None else asdict(preparation)
     return WarmUp(
-        first_query_ms=times_ms[0] if times_ms else None,
+        first_query_ms=first_query_ms,
         warmup_queries=len(times_ms),
         warmup_stable=_is_stable(times_ms),
         warmup_lengths=further_kinds,
@@ -566,7 +584,10 @@ def _new_kinds(
     new: list[range] = []
     for number, positions in enumerate(batches):
         # Which work a batch starts depends on all of its queries, such as on their longest prompt.
-        kind = tuple(kind_of(samples[position]) for position in positions)
+        try:
+            kind = tuple(kind_of(samples[position]) for position in positions)
+        except Exception:  # the adapter refuses a query: it starts no work for it
+            continue
         if kind not in seen and number >= already_run:
             new.append(positions)
         seen.add(kind)
@@ -583,25 +604,42 @@ def _is_stable(times_ms: list[float]) -> bool:
 
 
 def measure_memory(
-    adapter: Adapter, batches: Iterable[Sequence[Sample]], probe: MemoryProbe
+    adapter: Adapter, batches: Iterable[Sequence[Sample]], probe: MemoryProbe, needed: int
 ) -> tuple[Prediction | None, Failure | None]:
     """Run some batches of queries and read the peak memory of each stage into the probe.
+
+    A batch that fails is left out, unless it runs out of memory.
+
+    Args:
+        adapter: the model.
+        batches: they are run until so many are answered, or all are run.
+        probe: takes the peaks.
+        needed: how many batches are to be answered.
 
     Returns:
         The prediction with the longest prompt, whose KV cache is the largest; and the failure that
         ended the pass, or None.
     """
     longest: Prediction | None = None
-    try:
-        for samples in batches:
+    answered = 0
+    failures: list[Failure] = []
+    for samples in batches:
+        try:
             # Before the first stage, whose peak would hold the memory of the image decoder.
             decode_images(samples)
-            for prediction in predict_batch(adapter, samples, probe):
-                if longest is None or _prompt_tokens(prediction) > _prompt_tokens(longest):
-                    longest = prediction
-    except Exception as error:
-        return longest, classify(error)
-    return longest, None
+            predictions = predict_batch(adapter, samples, probe)
+        except Exception as error:
+            failures.append(classify(error))
+            if failures[-1].status == "oom" or len(failures) == MOST_FAILURES:
+                return longest, failures[-1]
+            continue
+        for prediction in predictions:
+            if longest is None or _prompt_tokens(prediction) > _prompt_tokens(longest):
+                longest = prediction
+        answered += 1
+        if answered == needed:
+            break
+    return longest, failures[-1] if failures and not answered else None
 
 
 def _prompt_tokens(prediction: Prediction) -> int:

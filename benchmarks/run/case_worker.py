@@ -160,13 +160,15 @@ class CaseWorker:
     def measure_synchronised(self, positions: Sequence[int]) -> list[Line]:
         """Measure some queries with the GPU waited for after each stage; return a line for each.
 
-        There are none on a CPU, where the host never runs ahead of the device.
+        There are none on a CPU, where the host never runs ahead of the device, and none of queries
+        that fail: the timed rounds will meet and record the failure.
         """
         if not self.device.startswith("cuda"):
             return []
         lines = []
         for samples in self._batches(positions):
-            lines += passes.synchronised(self.adapter, samples, self.probe.clock)
+            with suppress(Exception):
+                lines += passes.synchronised(self.adapter, samples, self.probe.clock)
         return lines
 
     # Search for a batch
@@ -270,8 +272,9 @@ class CaseWorker:
         part_bytes = getattr(self.adapter, "weights", None)
         weights_bytes = _weights_bytes(before_bytes, meter.requested_bytes(), part_bytes)
 
-        batches = self._batches(range(min(queries, len(self.samples))))
-        longest, failure = measure.measure_memory(self.adapter, batches, probe)
+        batches = self._whole_batches()
+        needed = math.ceil(queries / self.settings.batch)
+        longest, failure = measure.measure_memory(self.adapter, batches, probe, needed)
         kv_cache_bytes = longest.kv_cache_bytes if longest else None
         lines = []
         for stage, peaks in probe.peaks().items():
@@ -298,12 +301,15 @@ class CaseWorker:
     def profile(self) -> list[Line]:
         """Measure how long the GPU is at work in each stage of one batch; nothing on a CPU.
 
-        One batch is enough: kernels take a steady time, and reading a profile is slow.
+        One batch is enough: kernels take a steady time, and reading a profile is slow. Batches that
+        fail are left out.
         """
         if not self.device.startswith("cuda"):
             return []
-        batches = list(self._batches(range(self.settings.batch)))
-        return [passes.gpu_busy(self.adapter, batches, clock_for(self.device))]
+        for samples in islice(self._whole_batches(), measure.MOST_FAILURES):
+            with suppress(Exception):
+                return [passes.gpu_busy(self.adapter, [samples], clock_for(self.device))]
+        return []
 
     def _costs_by_arithmetic(self, longest: Prediction | None) -> dict[str, Any] | None:
         """Return what the query with the longest prompt should cost by arithmetic."""
@@ -335,8 +341,9 @@ class CaseWorker:
         try:
             with probe.stage("build"):
                 self.adapter = self._builder()(config, NullProbe())
-            batches = self._batches(range(asked))
-            _, failure = measure.measure_memory(self.adapter, batches, probe)
+            batches = self._whole_batches()
+            needed = math.ceil(asked / self.settings.batch)
+            _, failure = measure.measure_memory(self.adapter, batches, probe, needed)
         except Exception as error:
             failure = measure.classify(error)
         status, reason = failure or ("ok", None)
@@ -382,6 +389,11 @@ class CaseWorker:
         size = self.settings.batch
         for start in range(0, len(positions), size):
             yield [self.samples[position] for position in positions[start : start + size]]
+
+    def _whole_batches(self) -> Iterator[list[Sample]]:
+        """Yield all queries in batches, without the last ones that fill none."""
+        count = len(self.samples)
+        return self._batches(range(count - count % self.settings.batch))
 
     def _completed_config(self) -> Any:
         """Return the config with what is decided on this machine, for a process that is timed.

@@ -27,8 +27,10 @@ from ...harness.records.training import (
     read_training,
 )
 from ...models.adapters.lisa_stages import Lisa
+from ...models.checkpoints.source import open_source
 from ...models.lisa.config import LisaConfig
 from ...models.lisa.weights_format import RANDOM
+from ...models.training.examples import ExampleReader
 from ...models.training.save import Origin, save
 from ...models.training.trainable import make_trainable, trained_by_part
 from ...reports.training.page import write_training_report
@@ -81,6 +83,7 @@ def carry_out(given: Mapping[str, Any]) -> None:
 
     samples = setup.train_samples(), setup.val_samples()
     check_targets(samples[0])
+    _check_lengths(setup, samples, device)
     manifest = _manifest(setup, accelerator, samples, memory)
     if accelerator.is_main_process:
         _open_folder(setup, manifest)
@@ -92,6 +95,21 @@ def carry_out(given: Mapping[str, Any]) -> None:
         terminal.say(write_training_report(folder))
     else:
         _train(setup, accelerator, samples, journal, _no_progress)
+
+
+def _check_lengths(setup: Setup, samples: Samples, device: str) -> None:
+    """Check that every query fits the model's context, before anything is built or written.
+
+    Raises:
+        UsageError: one does not; names its image.
+    """
+    source = open_source(setup.case, device, for_training=True)
+    reader = ExampleReader(setup.case, source.preset, (), source.tokenizer)
+    train, val = samples
+    for sample in train:
+        reader.tokens(sample)
+    for sample in val:
+        reader.tokens(sample, learns=False)
 
 
 def _memory_before_build(card: str | None, device: str) -> MemoryBeforeBuild:

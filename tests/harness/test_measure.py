@@ -10,7 +10,7 @@ from samples import sample_of
 from lisabench.harness import masks, measure, memory, metrics
 from lisabench.harness.clock import VirtualClock
 from lisabench.harness.contract import STAGES, Prediction, Preparation
-from lisabench.harness.errors import DataError
+from lisabench.harness.errors import DataError, UsageError
 from lisabench.harness.memory import MemoryProbe, ResidentSetMeter
 from lisabench.harness.probe import TimingProbe
 from lisabench.harness.records.query import counts_from_json
@@ -168,7 +168,7 @@ def test_images_are_decoded_before_the_clock_starts():
         decoded.append("image" in vars(samples[0])) or preprocess(samples)
     )
     measure.warm_up(adapter, [sample_of(target())], probe, at_most=1)
-    measure.measure_memory(adapter, [[sample_of(target())]], MemoryProbe(ResidentSetMeter()))
+    measure.measure_memory(adapter, [[sample_of(target())]], MemoryProbe(ResidentSetMeter()), 1)
     measure.measure(adapter, sample_of(target()), probe)
     assert decoded == [True, True, True]
 
@@ -247,6 +247,84 @@ def test_warm_up_meets_every_prompt_length_where_it_is_asked_to():
     assert len(asked) == 6
 
 
+def refusing(*refused):
+    """Return a fake that refuses the queries with these ids, and a probe for it."""
+    probe = TimingProbe(VirtualClock())
+    adapter = build(FakeCase(), probe)
+    before = adapter.preprocess
+
+    def preprocess(samples):
+        for sample in samples:
+            if sample.id in refused:
+                raise UsageError(f"query {sample.id} is too long")
+        return before(samples)
+
+    adapter.preprocess = preprocess
+    return adapter, probe
+
+
+@pytest.mark.parametrize(
+    ("refused", "first_ms", "warmup_queries", "stable"),
+    [
+        ((), 10, 6, True),
+        (("q0",), None, 6, True),
+        (("q1", "q3"), 10, 6, True),
+        (("q0", "q1", "q2"), None, 0, False),  # the model seems to be broken
+        (("q1", "q2", "q3"), 10, 1, False),
+    ],
+)
+def test_queries_that_are_refused_spoil_no_warm_up(refused, first_ms, warmup_queries, stable):
+    adapter, probe = refusing(*refused)
+    warmed = measure.warm_up(adapter, samples_of(4), probe, at_most=8)
+    assert warmed.first_query_ms == first_ms
+    assert (warmed.warmup_queries, warmed.warmup_stable) == (warmup_queries, stable)
+
+
+def test_a_query_without_a_kind_spoils_no_warm_up_of_further_kinds():
+    adapter, probe = refusing("q0")
+
+    def prompt_tokens(sample):
+        if sample.id == "q0":
+            raise UsageError("too long")
+        return len(sample.query)
+
+    adapter.prompt_tokens = prompt_tokens
+    samples = [
+        dataclasses.replace(sample, query="?" * (1 + number // 4))
+        for number, sample in enumerate(samples_of(16))
+    ]
+    warmed = measure.warm_up(adapter, samples, probe, at_most=50, every_kind=True)
+    assert (warmed.warmup_queries, warmed.warmup_lengths) == (6, 2)
+
+
+@pytest.mark.parametrize(
+    ("refused", "readings", "reason"),
+    [
+        ((), 2, None),
+        (("q0",), 2, None),
+        (("q0", "q1"), 2, None),
+        (("q0", "q1", "q2"), 0, "UsageError: query q2 is too long"),
+        (("q0", "q2", "q3"), 1, "UsageError: query q3 is too long"),
+    ],
+)
+def test_queries_that_are_refused_spoil_no_measurement_of_memory(refused, readings, reason):
+    adapter, _ = refusing(*refused)
+    probe = MemoryProbe(ResidentSetMeter())
+    longest, failure = measure.measure_memory(
+        adapter, [[sample] for sample in samples_of(5)], probe, needed=2
+    )
+    assert len(probe.readings.get("postprocess", [])) == readings
+    assert (longest is None) == (readings == 0)
+    assert (failure and failure.reason) == reason
+
+
+def test_a_model_that_is_out_of_memory_ends_the_measurement_of_memory():
+    adapter = build(FakeCase(fail="oom", fail_every=2), TimingProbe(VirtualClock()))
+    probe = MemoryProbe(ResidentSetMeter())
+    _, failure = measure.measure_memory(adapter, [samples_of(1)] * 5, probe, needed=3)
+    assert failure.status == "oom" and len(probe.readings["postprocess"]) == 1
+
+
 def spare_heap(mib: int) -> np.ndarray:
     """Leaves `mib` of resident heap free below the block returned, so that malloc need not ask the
     system.
@@ -264,7 +342,7 @@ def test_a_stage_that_holds_256_mib_shows_256_mib_though_the_heap_has_as_much_to
     probe = MemoryProbe(ResidentSetMeter())
     # What earlier tests left behind must not be freed during the stage, and hide what it takes.
     gc.collect()
-    measure.measure_memory(adapter, [[sample_of(target())]] * 2, probe)
+    measure.measure_memory(adapter, [[sample_of(target())]] * 2, probe, 2)
     peaks = probe.peaks()
     if peaks["vision"].peak_bytes is None:
         pytest.skip("this system cannot reset a process's peak memory")

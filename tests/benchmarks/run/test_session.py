@@ -350,6 +350,15 @@ def test_a_query_that_a_model_refuses_fails_alone(data_root, tmp_path):
     assert "exceeds the context of 2048" in refused["reason"]
 
 
+def test_a_query_that_fails_is_left_out_of_the_synchronised_pass(data_root):
+    failing = FakeCase(clock="virtual", fail_every=2)
+    worker = CaseWorker(WorkerSettings("fake", failing, {"root": data_root, "split": "val"}))
+    worker.build()
+    worker.device = "cuda"  # on a CPU there is no such pass
+    lines = worker.measure_synchronised(range(4))
+    assert [line["sample_id"] for line in lines] == ["q0", "q2"]
+
+
 def test_a_run_of_weights_with_flipped_bits_is_refused_before_anything_is_measured(
     data_root, tmp_path
 ):

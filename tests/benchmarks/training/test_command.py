@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from samples import write_sample
 from trainings import losses, train, train_in_fork, trained
 
-from lisabench.benchmarks.training import checkpoints
+from lisabench.benchmarks.training import checkpoints, command
 from lisabench.benchmarks.training.checkpoints import Checkpoints
 from lisabench.benchmarks.training.command import command_of
 from lisabench.benchmarks.training.optimizer import implementation, make_optimizer
@@ -95,6 +96,26 @@ def test_a_loss_that_is_no_number_ends_with_a_message_and_an_intact_checkpoint(t
     last = Checkpoints(tmp_path / "run" / "checkpoints", lambda _: None).last()
     assert last is not None and str(last) in done.stderr
     assert weights_format.read(last).trained
+
+
+@pytest.mark.parametrize(
+    ("split", "place"), [("train", 0), ("train", 3), ("val", 1)], ids=["first", "last", "val"]
+)
+def test_a_query_that_is_too_long_is_found_before_anything_is_built(
+    tmp_path, monkeypatch, split, place
+):
+    for name, count in (("train", 4), ("val", 2)):
+        for number in range(count):
+            write_sample(tmp_path / "data" / name, f"q{number}", seed=number)
+    annotation = tmp_path / "data" / split / f"q{place}.json"
+    annotation.write_text(annotation.read_text().replace("the square", "cup " * 3000))
+    monkeypatch.setattr(command, "Lisa", lambda *_, **__: pytest.fail("a model was built"))
+    out = tmp_path / "out"
+    done = train("--data", tmp_path / "data", "--recipe", "everything", "--out", out)
+    assert (done.returncode, done.stdout, out.exists()) == (2, "", False)
+    message = done.stderr.splitlines()[-1]
+    assert f"{split}/q{place}.jpg: prompt and answer have" in message
+    assert "shorten the query, or remove it" in message
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):

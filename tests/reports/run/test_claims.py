@@ -475,7 +475,7 @@ class Meter:
     [
         ({}, "ok", 16),
         ({"fail": "oom", "fail_every": 2}, "oom", 13),
-        ({"fail_every": 1}, "error", 8),
+        ({"fail_every": 1}, "error", 12),  # three queries are tried, two stages of each
     ],
 )
 def test_a_capped_process_says_how_it_ended_and_what_it_had_taken(
