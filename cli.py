@@ -51,6 +51,7 @@ SET_HELP = (
     "Change a setting of the plan, or of every case; CASE.KEY=VALUE changes one case. "
     "Can be repeated."
 )
+SEGMENT_SET_HELP = "A setting of `lisa`; or adapter=FILE.py for a model of your own."
 COMPARE_HELP = (
     "For a run: the reference case, the candidate case, and folders of further runs. "
     "For trainings: their folders."
@@ -318,20 +319,23 @@ def segment(
         Path, typer.Option(help="The mask to write, a PNG. An overlay is written next to it.")
     ],
     changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of `lisa`.")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=SEGMENT_SET_HELP)
     ] = None,
     allow_random: Annotated[
         bool, typer.Option("--allow-random", help="Allow random weights.")
     ] = False,
 ) -> None:
-    """Segment one image with one LISA.
+    """Segment one image with one model.
 
-    It is the packaged tiny dual, or the one that `--set weights=FOLDER` names.
+    It is the packaged tiny dual, or the one that `--set weights=FOLDER` or
+    `--set adapter=FILE.py` names.
     """
-    from .benchmarks.segment import case_of, segment
+    from .benchmarks.segment import LISA, case_of, segment
 
-    case = case_of(_read_pairs(changes or []), allow_random)
-    segmentation = segment(image, query, case, out, allow_random)
+    settings = _read_pairs(changes or [])
+    adapter = settings.pop("adapter", LISA)
+    case = case_of(settings, allow_random, adapter)
+    segmentation = segment(image, query, case, out, allow_random, adapter)
     if segmentation.text is not None:
         terminal.say(f"answer: {segmentation.text}")
     if not segmentation.has_seg:
@@ -343,7 +347,10 @@ def segment(
 @app.command("list")
 def list_(
     what: Annotated[
-        str | None, typer.Argument(help="What to list.", show_default="everything")
+        str | None,
+        typer.Argument(
+            help="What to list; or an adapter's file, for its settings.", show_default="everything"
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -17,13 +17,16 @@ def catalogue(heading: str | None) -> dict[str, dict[str, str]]:
     """Return names and a description of each, by heading.
 
     Args:
-        heading: a name in `HEADINGS`; None for all.
+        heading: a name in `HEADINGS`; None for all; or an adapter that is named by its file or its
+            module, whose settings are then listed.
 
     Raises:
-        UsageError: there is no such heading.
+        UsageError: there is no such heading, or the adapter cannot be used.
     """
     if heading is None:
         return {name: entries() for name, entries in HEADINGS.items()}
+    if registry.is_place(heading):
+        return {"adapters": {heading: _described(heading)}, "settings": _settings_of(heading)}
     if heading not in HEADINGS:
         raise unknown("list", heading, HEADINGS)
     return {heading: HEADINGS[heading]()}
@@ -48,12 +51,21 @@ def _adapters() -> dict[str, str]:
     descriptions = {}
     for name in registry.names():
         try:
-            registry.case_type(name)
-            docstring = registry.find(name).__doc__ or ""
-            descriptions[name] = docstring.strip().split("\n")[0]
+            descriptions[name] = _described(name)
         except UsageError as error:
             descriptions[name] = f"cannot be used: {error}"
     return descriptions
+
+
+def _described(adapter: str) -> str:
+    """Return the first line of an adapter's docstring.
+
+    Raises:
+        UsageError: it cannot be used.
+    """
+    registry.case_type(adapter)
+    docstring = registry.find(adapter).__doc__ or ""
+    return docstring.strip().split("\n")[0]
 
 
 def _settings() -> dict[str, str]:

@@ -13,15 +13,15 @@ import numpy as np
 
 from ..datasets.image import image_hash, read_image
 from ..harness.contract import Sample
+from ..harness.environment import resolve_device
 from ..harness.errors import RunFailed, UsageError
 from ..harness.measure import broken_arithmetic, predict
 from ..harness.probe import NullProbe
-from ..models.adapters.lisa import build
+from ..models import registry
 from ..models.lisa import packaged, weights_format
-from ..models.lisa.config import LisaConfig
 from ..models.lisa.preprocessing import refuse_narrow
-from ..models.registry import make_case
 
+LISA = "lisa"
 # Red, half transparent, as in the original's overlays.
 OVERLAY_RGB = (255, 0, 0)
 OVERLAY_OPACITY = 0.5
@@ -53,27 +53,33 @@ class Segmentation:
     warnings: tuple[str, ...]
 
 
-def case_of(settings: Mapping[str, Any], allow_random: bool = False) -> LisaConfig:
-    """Return the case of a LISA.
+def case_of(settings: Mapping[str, Any], allow_random: bool = False, adapter: str = LISA) -> Any:
+    """Return the case of a model: a value of its adapter's settings dataclass.
 
-    If no weights are named, the tiny preset takes its packaged ones.
+    If no weights are named, a LISA of the tiny preset takes its packaged ones.
 
     Args:
-        settings: settings of `LisaConfig`.
+        settings: of the adapter.
         allow_random: random weights are taken if no weights are named.
+        adapter: name of the adapter.
 
     Raises:
         UsageError: a setting is unknown, or no packaged weights have these settings.
     """
     settings = dict(settings)
     is_tiny = settings.get("preset", packaged.PRESET) == packaged.PRESET
-    if is_tiny and not allow_random:
+    if adapter == LISA and is_tiny and not allow_random:
         settings.setdefault("weights", weights_format.PACKAGED)
-    return make_case("lisa", settings)
+    return registry.make_case(adapter, settings)
 
 
 def segment(
-    image: Path, query: str, case: LisaConfig, out: Path, allow_random: bool = False
+    image: Path,
+    query: str,
+    case: Any,
+    out: Path,
+    allow_random: bool = False,
+    adapter: str = LISA,
 ) -> Segmentation:
     """Segment an image, and write the mask and, beside it, ``<stem of out>-overlay.png``.
 
@@ -81,9 +87,10 @@ def segment(
         image: any file that OpenCV decodes.
         query: a sentence, which ends in one of `SENTENCE_ENDS` and is given to the model as it is;
             or a noun phrase, which is put into the question of the original's validation.
-        case: names the weights.
+        case: as `case_of` makes it.
         out: a PNG. Missing folders are made.
         allow_random: allow random weights, whose masks mean nothing.
+        adapter: name of the adapter that the case is of.
 
     Raises:
         UsageError: the query is empty, the weights are random, or `out` cannot be written, or is
@@ -96,12 +103,15 @@ def segment(
     _refuse_overwriting(image, (out, overlay))
     # The image is decoded first: loading a model takes long, and a broken image is known at once.
     sample = _sample(image, query)
-    refuse_narrow([sample])
-    adapter = build(case, NullProbe())
+    if adapter == LISA:
+        refuse_narrow([sample])
+    device = resolve_device(getattr(case, "device", "cpu"))
+    build = registry.find(adapter)
+    model = build(registry.complete(case, device=device), NullProbe())
     try:
-        prediction = predict(adapter, sample, NullProbe())
+        prediction = predict(model, sample, NullProbe())
     finally:
-        adapter.close()
+        model.close()
 
     broken = broken_arithmetic(prediction)
     if broken is not None:
@@ -120,16 +130,17 @@ def segment(
         text=prediction.text,
         answer_tokens=prediction.answer_tokens,
         predicted_iou=prediction.predicted_iou,
-        warnings=getattr(adapter, "warnings", ()),
+        warnings=getattr(model, "warnings", ()),
     )
 
 
-def _refuse(query: str, case: LisaConfig, out: Path, allow_random: bool) -> None:
+def _refuse(query: str, case: Any, out: Path, allow_random: bool) -> None:
     if not query.strip():
         raise UsageError(
             "the query is empty; say what to segment, such as 'the animal that can fly'"
         )
-    if case.weights == weights_format.RANDOM and not allow_random:
+    weights = getattr(case, "weights", None)  # not every adapter has the setting
+    if weights == weights_format.RANDOM and not allow_random:
         raise UsageError(
             "weights=random segments noise; "
             "name a checkpoint with weights=FOLDER, a hub id, or packaged"

@@ -48,6 +48,11 @@ def names() -> list[str]:
     return sorted({*ADAPTERS, *_of_other_packages()})
 
 
+def is_place(name: str) -> bool:
+    """Return whether an adapter is named by its file or its module, and not registered."""
+    return adapter_files.is_file(name) or ":" in name
+
+
 @cache
 def _of_other_packages() -> dict[str, str]:
     """Return where other packages' adapters are. Cached: it searches all that is installed."""

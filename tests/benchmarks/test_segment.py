@@ -1,6 +1,7 @@
 """One image, one query: the files that `segment` writes, and what it refuses."""
 
 import os
+import sys
 from pathlib import Path
 
 import cv2
@@ -8,11 +9,13 @@ import numpy as np
 import pytest
 from command import lisabench
 from lisas import lisa, noise, predict
+from outside_adapter import CORNER
 from PIL import Image
 
 from lisabench.benchmarks import segment as module
 from lisabench.benchmarks.segment import segment
 from lisabench.harness.errors import DataError, LisabenchError, RunFailed, UsageError
+from lisabench.models import registry
 from lisabench.models.adapters import lisa_stages
 from lisabench.models.adapters.lisa_stages import Lisa
 from lisabench.models.lisa import packaged
@@ -87,8 +90,8 @@ def test_a_mask_made_of_nan_is_refused_and_not_written(
         adapter.model.get_parameter(weight).data.view(-1)[3] = float("nan")
         return adapter
 
-    original_build = module.build
-    monkeypatch.setattr(module, "build", build)
+    original_build = registry.find("lisa")
+    monkeypatch.setattr(registry, "find", lambda _: build)
     with pytest.raises(RunFailed, match=f"picture.png: not finite .NaN or infinity.: {what}; "):
         segment(picture, "the red circle", case, tmp_path / "mask.png", allow_random=True)
     assert list(tmp_path.iterdir()) == [picture]
@@ -182,7 +185,7 @@ def test_what_cannot_be_is_refused_in_one_line_before_a_model_is_built(
     (tmp_path / "empty.jpg").touch()
     os.mkfifo(tmp_path / "pipe.jpg")
     Image.new("RGB", (5000, 1)).save(tmp_path / "narrow.png")
-    monkeypatch.setattr(module, "build", lambda *_: pytest.fail("a model was built"))
+    monkeypatch.setattr(registry, "find", lambda _: pytest.fail("a model was built"))
     given = {
         "image": picture,
         "query": "a",
@@ -227,6 +230,33 @@ def test_where_no_weights_are_named_the_packaged_ones_are_asked(
     assert module.case_of({"preset": "lisa-7b"}).weights == "random", (
         "which is refused with a line that says what to do"
     )
+
+
+@pytest.mark.parametrize("adapter", ["corner.py", "corner_to_segment:build", "whole-image"])
+def test_the_model_of_another_adapter_segments(
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adapter: str
+) -> None:
+    for name in ("corner.py", "corner_to_segment.py"):
+        (tmp_path / name).write_text(CORNER)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "corner_to_segment", raising=False)
+    monkeypatch.chdir(tmp_path)
+    done = lisabench("segment", picture, "a", "--set", f"adapter={adapter}", "--out", "mask.png")
+    assert done.returncode == 0, done.stderr
+    expected = noise().image.size // 3 if adapter == "whole-image" else 16
+    assert np.count_nonzero(read(tmp_path / "mask.png")) == expected
+
+
+def test_the_settings_of_another_adapter_are_checked(
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "corner.py").write_text(CORNER)
+    monkeypatch.chdir(tmp_path)
+    words = ("segment", picture, "a", "--out", "mask.png", "--set", "adapter=corner.py")
+    assert lisabench(*words, "--set", "size_px=2").returncode == 0
+    assert np.count_nonzero(read(tmp_path / "mask.png")) == 4
+    refused = lisabench(*words, "--set", "weights=packaged")
+    assert refused.returncode == 2 and "unknown setting of 'corner.py'" in refused.stderr
 
 
 @pytest.mark.parametrize("vision", ["dual", "clip", "sam"])

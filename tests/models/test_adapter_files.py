@@ -198,6 +198,23 @@ def test_what_is_wrong_with_a_module_is_one_line(name):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["suites/model.py", "corner_of_a_module:build"])
+@pytest.mark.usefixtures("folder")
+def test_list_shows_the_settings_of_a_file_or_a_module(name):
+    done = lisabench("list", name, "--json")
+    assert done.returncode == 0, done.stderr
+    listed = json.loads(done.stdout)
+    size_px = 4 if name.endswith(".py") else 6
+    assert listed == {"adapters": {name: ""}, "settings": {"size_px": f"int [{size_px}]"}}
+
+
+@pytest.mark.usefixtures("folder")
+def test_list_refuses_a_file_that_is_not_there():
+    done = lisabench("list", "nowhere.py")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("lisabench: adapter 'nowhere.py': it cannot be loaded")
+
+
 @pytest.mark.parametrize("name", [3, ["model.py"], None, "modle"])
 def test_what_names_no_adapter_is_refused(name):
     with pytest.raises(UsageError, match="unknown adapter"):
