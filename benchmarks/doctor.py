@@ -1,13 +1,19 @@
 """``lisabench doctor``: check what this machine has, and what prevents good measurements on it."""
 
+import os
+import stat
+import tempfile
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal
 
 from ..harness import environment
 from ..harness.environment import cache_folder
+from ..harness.errors import UsageError
 from ..harness.memory import ResidentSetMeter
 from .capabilities import capabilities
+from .run.worker_pool import check_temporary
 
 REQUIRED_LIBRARIES = (
     "torch", "transformers", "numpy", "scipy", "opencv-python-headless", "matplotlib",
@@ -30,7 +36,7 @@ class Check:
 
 
 def check_machine() -> list[Check]:
-    """Check libraries, machine, GPU, quantisation, memory counters and the cache folder."""
+    """Check libraries, machine, GPU, quantisation, memory counters, folders and the umask."""
     return [
         *_check_libraries(),
         _check_host(),
@@ -38,6 +44,9 @@ def check_machine() -> list[Check]:
         _check_quantisation(),
         _check_memory_peaks(),
         _check_cache(),
+        _check_temporary(),
+        _check_home(),
+        _check_umask(),
     ]
 
 
@@ -135,3 +144,30 @@ def _check_cache() -> Check:
         )
         return Check("problem", "cache", detail)
     return Check("ok", "cache", str(folder))
+
+
+def _check_temporary() -> Check:
+    folder = tempfile.gettempdir()
+    try:
+        check_temporary(folder)
+    except UsageError as error:
+        return Check("problem", "temporary files", str(error))
+    return Check("ok", "temporary files", folder)
+
+
+def _check_home() -> Check:
+    # The command line has settled it; see `door`. Libraries keep their own caches there.
+    home = Path.home()
+    if not os.access(home, os.W_OK):
+        detail = f"cannot write to {home}, where libraries keep caches; name another folder in HOME"
+        return Check("note", "home", detail)
+    return Check("ok", "home", str(home))
+
+
+def _check_umask() -> Check:
+    umask = os.umask(0)  # it can be read only by setting it
+    os.umask(umask)
+    if umask & stat.S_IRWXU:
+        detail = f"{umask:03o} takes your own rights to the files that you write; run: umask 022"
+        return Check("problem", "umask", detail)
+    return Check("ok", "umask", f"{umask:03o}")

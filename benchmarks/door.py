@@ -23,6 +23,7 @@ from ..harness.errors import PREFIX, Interrupted, as_ours
 from . import subprocesses
 
 TRACEBACK = "--traceback"
+MATPLOTLIB_SETTINGS = ("MPLBACKEND", "MATPLOTLIBRC")
 # A closed terminal sends the first, a scheduler or `kill` the second.
 ENDING_SIGNALS = ("SIGHUP", "SIGTERM")
 
@@ -120,19 +121,30 @@ def _settle_user() -> None:
     """Give this process a home folder and a user's name where the system knows none.
 
     That is so in containers that run as any user. Libraries keep their caches there, and fail
-    otherwise. In a notebook, ``MPLBACKEND`` names a backend that is installed in its kernel alone;
-    reports need none.
+    otherwise. Settings of matplotlib for other programs are left out: in a notebook, ``MPLBACKEND``
+    names a backend that is installed in its kernel alone, and matplotlib could not be imported.
     """
-    os.environ.pop("MPLBACKEND", None)
+    for name in MATPLOTLIB_SETTINGS:
+        os.environ.pop(name, None)
     try:
         Path.home()
     except RuntimeError:
-        folder = Path(tempfile.gettempdir()) / f"lisabench-home-{os.getuid()}"
-        os.environ["HOME"] = str(folder)
+        os.environ["HOME"] = str(_home_for(os.getuid()))
     try:
         getpass.getuser()
     except (KeyError, OSError):
         os.environ["LOGNAME"] = str(os.getuid())
+
+
+def _home_for(user: int) -> Path:
+    """Return a folder below that for temporary files, the same for each command of a user."""
+    folder = Path(tempfile.gettempdir()) / f"lisabench-home-{user}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    # Somebody else may have made a folder of that name, and put code into it: libraries keep
+    # compiled code there.
+    if folder.is_symlink() or folder.stat().st_uid != user:
+        return Path(tempfile.mkdtemp(prefix="lisabench-home-"))
+    return folder
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from .text import one_line
+from .text import LONGEST_REASON, one_line
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -74,7 +74,6 @@ class Interrupted(KeyboardInterrupt):
 
 
 PREFIX = "lisabench: "
-LONGEST_LINE = 300  # of an exception that is not ours; what a library says may be long
 SHOWN_WITH = "; --traceback shows where"
 
 
@@ -97,9 +96,9 @@ def as_ours(error: BaseException) -> LisabenchError:
     if isinstance(error, KeyboardInterrupt):
         return Ended("interrupted; what was measured is kept", signal.SIGINT)
     # Not str(error), which an exception may not survive.
-    longest = LONGEST_LINE - len(PREFIX) - len(SHOWN_WITH)
-    text = one_line("".join(traceback.format_exception_only(error)), longest)
-    return RunFailed(f"{text}{SHOWN_WITH}")
+    text = "".join(traceback.format_exception_only(error))
+    longest = LONGEST_REASON - len(PREFIX) - len(SHOWN_WITH)
+    return RunFailed(one_line(text, longest) + SHOWN_WITH)
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> UsageError:

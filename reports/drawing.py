@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from matplotlib import font_manager, rc_context
+from matplotlib import font_manager, rc_context, rcParamsDefault
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -152,10 +152,17 @@ def draw(folder: Path, figures: Mapping[str, Callable[[], Figure | None]]) -> Dr
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Let figures that are made and saved inside the block have the style of reports."""
+    """Let figures that are made and saved inside the block have the style of reports.
+
+    It begins from matplotlib's own defaults: a user's ``matplotlibrc`` is for other figures.
+    """
+    defaults = {}
+    for name, value in rcParamsDefault.items():
+        if not name.startswith("backend"):  # it shows windows, and changing it closes figures
+            defaults[name] = value
     installed = set(font_manager.get_font_names())
     fonts = [FONT, *(name for name in FURTHER_FONTS if name in installed)]
-    settings = STYLE | {"font.family": fonts}
+    settings = defaults | STYLE | {"font.family": fonts}
     # matplotlib types the keys of its settings as literals, and ours are strings.
     with rc_context(settings), warnings.catch_warnings():  # pyright: ignore[reportArgumentType]
         # A character that none of the fonts has is drawn as a box. That is warning enough.

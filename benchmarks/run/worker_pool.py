@@ -89,7 +89,7 @@ class WorkerPool:
         can_fork = "forkserver" in multiprocessing.get_all_start_methods()
         self._context: Any = multiprocessing.get_context("forkserver" if can_fork else "spawn")
         if can_fork:
-            _check_length(tempfile.gettempdir())
+            check_temporary(tempfile.gettempdir())
             self._context.set_forkserver_preload(["lisabench.benchmarks.run.worker", *preload])
             # The server imports torch and transformers for seconds. Started here, it does so while
             # the caller makes or reads the data, and not when the first worker is needed.
@@ -144,7 +144,12 @@ def _start_resource_tracker() -> None:
             os.environ["PYTHONWARNINGS"] = warnings
 
 
-def _check_length(temporary: str) -> None:
+def check_temporary(temporary: str) -> None:
+    """Check that the server of worker processes can listen below the folder for temporary files.
+
+    Raises:
+        UsageError: its path is too long.
+    """
     if len(temporary) > LONGEST_TEMPORARY:
         raise UsageError(
             f"the folder for temporary files, {temporary}, has a path of {len(temporary)} "

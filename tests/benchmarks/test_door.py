@@ -5,13 +5,16 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from unittest import mock
 
 import pytest
 from command import lisabench
 
-from lisabench.benchmarks import catalogue
+from lisabench.benchmarks import catalogue, doctor, door
 from lisabench.benchmarks.run import journal
-from lisabench.harness.errors import LONGEST_LINE, NothingToCompare
+from lisabench.harness.errors import NothingToCompare
+from lisabench.harness.text import LONGEST_REASON
 
 pytestmark = pytest.mark.no_clock
 
@@ -52,7 +55,7 @@ def test_an_exception_that_is_not_ours_is_one_line_and_exit_code_5(monkeypatch, 
     (line,) = done.stderr.splitlines()
     assert line.startswith("lisabench: ") and line.endswith("; --traceback shows where")
     assert type(FOREIGN[what]).__name__ in line
-    assert line.isprintable() and len(line) <= LONGEST_LINE
+    assert line.isprintable() and len(line) <= LONGEST_REASON
 
 
 def test_its_traceback_is_shown_when_asked_for_and_the_exit_code_is_the_same(monkeypatch):
@@ -143,3 +146,72 @@ def test_a_command_ends_alike_in_any_environment(variables):
     usual, here = command(""), command("", **variables)
     assert (here.returncode, here.stderr) == (0, "")
     assert here.stdout == usual.stdout.encode("ascii", "replace").decode()
+
+
+# A user of whom the system knows neither a name nor a home folder
+
+
+def test_a_user_without_a_home_gets_one_that_is_the_users_alone(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(door.Path, "home", raises_runtime_error)
+    for _ in range(2):
+        door._settle_user()
+        (home,) = tmp_path.iterdir()
+        assert os.environ["HOME"] == str(home)
+        assert home.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_home_that_somebody_else_has_prepared_is_not_taken(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(door.Path, "home", raises_runtime_error)
+    (tmp_path / "prepared").mkdir()
+    link = tmp_path / f"lisabench-home-{os.getuid()}"
+    link.symlink_to(tmp_path / "prepared")
+    door._settle_user()
+    assert os.environ["HOME"] not in (str(link), str(tmp_path / "prepared"))
+
+
+def test_a_user_without_a_name_gets_one(monkeypatch):
+    monkeypatch.setattr(door.getpass, "getuser", raises_key_error)
+    door._settle_user()
+    assert os.environ["LOGNAME"] == str(os.getuid())
+
+
+def raises_runtime_error():
+    raise RuntimeError("Could not determine home directory.")
+
+
+def raises_key_error():
+    raise KeyError("getpwuid(): uid not found: 12345")
+
+
+@pytest.fixture(autouse=True)
+def _environment_as_before():
+    with mock.patch.dict(os.environ):
+        yield
+
+
+@pytest.mark.parametrize(
+    ("umask", "status"), [(0o022, "ok"), (0o077, "ok"), (0o777, "problem"), (0o200, "problem")]
+)
+def test_doctor_finds_a_umask_that_takes_the_users_own_rights(umask, status):
+    before = os.umask(umask)
+    try:
+        assert doctor._check_umask().status == status
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+
+
+def test_doctor_finds_a_folder_for_temporary_files_that_is_too_long(monkeypatch, tmp_path):
+    assert doctor._check_temporary().status == "ok"
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    assert doctor._check_temporary().status == "problem"
+
+
+def test_doctor_finds_a_home_that_cannot_be_written_to(monkeypatch):
+    assert doctor._check_home().status == "ok"
+    monkeypatch.setenv("HOME", "/proc/none")
+    assert doctor._check_home().status == "note"

@@ -62,3 +62,25 @@ def test_drawing_leaves_matplotlibs_settings_as_they_were(tmp_path):
         before = dict(matplotlib.rcParams)
         write_report(write_run(tmp_path, **SMALL))
         assert dict(matplotlib.rcParams) == before
+
+
+OF_A_USER = {
+    "font.size": 3,
+    "axes.titlelocation": "right",
+    "lines.linewidth": 9,
+    "savefig.transparent": True,
+    "axes.facecolor": "pink",
+    "figure.constrained_layout.use": True,
+    "text.usetex": True,
+}
+
+
+def test_figures_are_the_same_whatever_a_user_has_set_in_matplotlib(tmp_path):
+    usual, set_otherwise = (write_run(tmp_path / name, **SMALL) for name in ("usual", "other"))
+    write_report(usual)
+    with matplotlib.rc_context(OF_A_USER):
+        write_report(set_otherwise)
+    names = sorted(path.name for path in usual.glob("*.png"))
+    assert len(names) >= 3
+    for name in names:
+        assert (usual / name).read_bytes() == (set_otherwise / name).read_bytes()
