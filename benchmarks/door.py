@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any, TextIO
 
 from ..harness import terminal
-from ..harness.errors import PREFIX, Interrupted, as_ours
+from ..harness.errors import PREFIX, Interrupted, UsageError, as_ours
 from . import subprocesses
 
 TRACEBACK = "--traceback"
@@ -40,6 +40,7 @@ def enter(command: Callable[[list[str]], Any], arguments: list[str]) -> None:
     _settle_user()
     try:
         subprocesses.end_with_parent()
+        _refuse_empty(arguments)
         with _ended_by_signals():
             try:
                 command([argument for argument in arguments if argument != TRACEBACK])
@@ -56,6 +57,22 @@ def enter(command: Callable[[list[str]], Any], arguments: list[str]) -> None:
         else:
             terminal.note(f"{PREFIX}{ours}")
         sys.exit(ours.exit_code)
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """Check that no argument is empty, as a variable of the shell is that was never set.
+
+    An empty path would be the current folder.
+
+    Raises:
+        UsageError: one is.
+    """
+    for number, argument in enumerate(arguments, start=1):
+        name, equals, value = argument.partition("=")
+        if not argument or (name.startswith("--") and equals and not value):
+            raise UsageError(
+                f"argument {number} ({argument!r}) is empty; give a value, or leave it out"
+            )
 
 
 def _settle_streams() -> None:

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from ...harness.environment import SAME_TO_RESUME, SAME_VERSIONS, must_be_same
+from ...harness.records.folder import before_writing, undone_if_refused
 from ...harness.records.journal import create, holds_run, writing
 from ...harness.records.manifest import SuiteTraining
 from ...harness.records.run import GALLERY, MEMORY, SAMPLES, read_run
@@ -92,14 +93,16 @@ class Session:
         return self.run.manifest
 
     def start(self) -> None:
-        """Begin a new run.
+        """Begin a new run. If it is refused, it leaves no folder.
 
         Raises:
             UsageError: the folder cannot be written to, or holds a run. That is tried before
                 anything is loaded.
         """
-        create(self.run.folder, (SAMPLES, MEMORY))
-        with writing(self.run.folder):
+        folder = self.run.folder
+        before = before_writing(folder)
+        create(folder, (SAMPLES, MEMORY))
+        with writing(folder), undone_if_refused(folder, before):
             self.manifest.save()
             self._measure()
 

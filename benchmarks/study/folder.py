@@ -9,14 +9,15 @@ NAME-SEED/         weights (`weights: DIR/NAME-SEED`), curve.jsonl, counts.npz, 
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ...datasets.scenes.generator import GENERATOR, PER_SCENE
 from ...harness.environment import usable_cpus
 from ...harness.errors import UsageError, unknown
-from ...harness.records.journal import write_json
+from ...harness.records.journal import write_json, writing
 from ...harness.records.study import (
     DUAL,
     STUDY,
@@ -89,24 +90,30 @@ class Study:
         return self.dual_steps if name == DUAL else self.steps
 
 
-def begin(study: Study, seeds: Sequence[int], names: Sequence[str]) -> None:
-    """Check what is to be trained, write ``study.json``, and render the scenes that are missing.
+@contextmanager
+def begun(study: Study, seeds: Sequence[int], names: Sequence[str]) -> Iterator[None]:
+    """Have the folder of a study to oneself, with its manifest and rendered scenes.
+
+    What is to be trained is checked first. What is missing of the scenes is rendered.
 
     Raises:
-        UsageError: an unknown variant, no seed, or a folder that holds another study.
+        UsageError: an unknown variant, no seed, a folder that holds another study, or one that
+            another study is writing into.
     """
     for name in names:
         if name not in VARIANTS:
             raise unknown("variant", name, VARIANTS)
     if not seeds:
         raise UsageError("a study needs a seed: --seed 0")
-    _write_manifest(study)
-    _render(study, names)
+    study.folder.mkdir(parents=True, exist_ok=True)
+    with writing(study.folder):
+        _write_manifest(study)
+        _render(study, names)
+        yield
 
 
 def _write_manifest(study: Study) -> None:
     """Write the manifest of a new study, or refuse to continue one with other settings."""
-    study.folder.mkdir(parents=True, exist_ok=True)
     if not (study.folder / STUDY).exists():
         write_json(study.folder / STUDY, study.manifest.as_json())
     before, now = read_study_manifest(study.folder), study.manifest

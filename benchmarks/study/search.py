@@ -12,7 +12,7 @@ from ...harness.records.study import (
     StudyTrainingManifest,
     read_trials,
 )
-from .folder import Study, begin, best_trial, is_finished
+from .folder import Study, begun, best_trial, is_finished
 from .jobs import Job, side_by_side
 from .study import course_of, fitted, gpus_of, new_lisa, train
 from .variants import VARIANTS
@@ -52,22 +52,22 @@ def search(
         RunFailed: trials failed, after all others were made. A loss that becomes infinite or NaN is
             a result and no failure.
     """
-    begin(study, seeds, names)
-    tried = {(trial.name, trial.seed, trial.lr) for trial in read_trials(study.folder)}
-    duals: dict[Job, Job | None] = {}
-    missing: dict[Job, Job | None] = {}
-    for job in _trials_of(seeds, names):
-        if (job.name, job.seed, job.lr) in tried:
-            continue
-        dual = Job(DUAL, job.seed)
-        missing[job] = None if job.name == DUAL else dual
-        if job.name != DUAL and not is_finished(study, dual):
-            duals[dual] = None
-    # The duals come first, because trials wait for them.
-    jobs = {**duals, **missing}
-    side_by_side(
-        jobs, study.jobs, gpus_of(study), partial(_try, study), partial(_keep, study, on_result)
-    )
+    with begun(study, seeds, names):
+        tried = {(trial.name, trial.seed, trial.lr) for trial in read_trials(study.folder)}
+        duals: dict[Job, Job | None] = {}
+        missing: dict[Job, Job | None] = {}
+        for job in _trials_of(seeds, names):
+            if (job.name, job.seed, job.lr) in tried:
+                continue
+            dual = Job(DUAL, job.seed)
+            missing[job] = None if job.name == DUAL else dual
+            if job.name != DUAL and not is_finished(study, dual):
+                duals[dual] = None
+        # The duals come first, because trials wait for them.
+        jobs = {**duals, **missing}
+        side_by_side(
+            jobs, study.jobs, gpus_of(study), partial(_try, study), partial(_keep, study, on_result)
+        )
     trials = []
     for trial in read_trials(study.folder):
         if trial.name in names and trial.seed in seeds:

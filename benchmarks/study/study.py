@@ -31,7 +31,7 @@ from .folder import (
     SCENE_SEED,
     SCENES,
     Study,
-    begin,
+    begun,
     files_of,
     folder_of,
     is_finished,
@@ -74,20 +74,20 @@ def carry_out(
         UsageError: an unknown variant.
         RunFailed: trainings failed, after all others were made.
     """
-    begin(study, seeds, names)
     # Every job with the job that it starts from.
     jobs: dict[Job, Job | None] = {Job(DUAL, seed): None for seed in seeds}
     for seed in seeds:
         for name in names:
             if name != DUAL:
                 jobs[Job(name, seed)] = Job(DUAL, seed)
-    missing = {}
-    for job, start in jobs.items():
-        if is_finished(study, job):
-            on_training(read_training_manifest(folder_of(study, job)))
-        else:
-            missing[job] = start
-    side_by_side(missing, study.jobs, gpus_of(study), partial(train, study), on_training)
+    with begun(study, seeds, names):
+        missing = {}
+        for job, start in jobs.items():
+            if is_finished(study, job):
+                on_training(read_training_manifest(folder_of(study, job)))
+            else:
+                missing[job] = start
+        side_by_side(missing, study.jobs, gpus_of(study), partial(train, study), on_training)
     return [read_training_manifest(folder_of(study, job)) for job in jobs]
 
 

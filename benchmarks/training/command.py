@@ -15,6 +15,7 @@ from ...harness import environment, terminal
 from ...harness.errors import UsageError
 from ...harness.memory import cap_gpu, card_bytes, meter_for
 from ...harness.probe import NullProbe
+from ...harness.records.folder import before_writing, undone_if_refused
 from ...harness.records.journal import create, now, writing
 from ...harness.records.training import (
     EVALUATIONS,
@@ -85,12 +86,13 @@ def carry_out(given: Mapping[str, Any]) -> None:
     check_targets(samples[0])
     _check_lengths(setup, samples, device)
     manifest = _manifest(setup, accelerator, samples, memory)
+    before = before_writing(folder)
     if accelerator.is_main_process:
         _open_folder(setup, manifest)
     accelerator.wait_for_everyone()
     journal = TrainingJournal(folder, manifest)
     if accelerator.is_main_process:
-        with writing(folder), shown() as progress:
+        with writing(folder), undone_if_refused(folder, before), shown() as progress:
             _train(setup, accelerator, samples, journal, progress)
         terminal.say(write_training_report(folder))
     else:

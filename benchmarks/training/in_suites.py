@@ -15,6 +15,7 @@ from ...harness.memory import card_bytes
 from ...harness.records.journal import holds_run
 from ...harness.records.manifest import SuiteTraining
 from ...harness.records.training import read_training
+from ...harness.records.whole_file import whole_file
 from .. import subprocesses
 from ..claim import Claim
 from ..subprocesses import Command
@@ -106,7 +107,8 @@ def carry_out(run: Path, training: SuiteTraining, options: Options, gpu: bool) -
 
     folder.parent.mkdir(exist_ok=True)
     config = folder.with_name(f"{folder.name}.yaml")
-    config.write_text(yaml.safe_dump(dict(options)), encoding="utf-8")
+    with whole_file(config) as temporary:
+        temporary.write_text(yaml.safe_dump(dict(options)), encoding="utf-8")
     command = [sys.executable, "-m", "lisabench.cli", "train"]
     command += ["--config", str(config)]
     command += ["--seed", str(training.seed)]

@@ -18,8 +18,9 @@ from filelock import FileLock, Timeout
 
 from ..errors import DataError, UsageError
 from ..json_file import parse_object, read_object
+from .folder import refuse_links
 from .from_json import read_from
-from .whole_file import whole_file
+from .whole_file import sync, whole_file
 
 RUN = "run.json"
 LOCK = ".lock"
@@ -38,8 +39,9 @@ def create(folder: Path, journals: Sequence[str]) -> None:
         journals: names of those that every such run has.
 
     Raises:
-        UsageError: the folder cannot be written to, or holds a run already.
+        UsageError: the folder cannot be written to, holds a link, or holds a run already.
     """
+    refuse_links(folder)
     if holds_run(folder):
         raise UsageError(
             f"{folder} holds a run already; continue it with --resume or name another folder "
@@ -56,6 +58,7 @@ def create(folder: Path, journals: Sequence[str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name in journals:
             (folder / name).open("a").close()
+        sync(folder)
     except OSError as error:
         raise UsageError(
             f"cannot write to {folder}: {error.strerror}; name a folder of your own with --out"
@@ -69,14 +72,15 @@ def writing(folder: Path) -> Iterator[None]:
     The operating system frees the lock when the process ends, also when it is killed.
 
     Raises:
-        UsageError: another process measures into it.
+        UsageError: another process measures into it, or it holds a symbolic link.
     """
+    refuse_links(folder)  # also the lock's file would be one that a link leads to
     lock = FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout:
         raise UsageError(
-            f"another lisabench is measuring into {folder}; wait for it, or name another --out"
+            f"another lisabench is writing into {folder}; wait for it, or name another --out"
         ) from None
     try:
         yield

@@ -1,6 +1,11 @@
-"""The one way in which a file or a folder is written whole or not at all."""
+"""The one way in which a file or a folder is written whole or not at all.
+
+That also holds if the machine stops: what is written is on the disk before it gets its name, and
+the name is on the disk before the block ends.
+"""
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +20,14 @@ def whole_file(path: Path) -> Iterator[Path]:
     one step only within its folder, so the temporary file lies beside it. If the block raises, the
     old file stays as it was. Where several processes write one file at once, the last one wins.
     """
-    # The process is in the name: two processes must never write into one temporary file.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    temporary.unlink(missing_ok=True)  # a killed process of the same number may have left one
+    # Two processes must never write into one temporary file, not even those of two containers,
+    # which may have the same process id.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         yield temporary
+        sync(temporary)
         temporary.replace(path)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -42,9 +49,13 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     try:
         temporary.mkdir(parents=True)
         yield temporary
+        for path in temporary.rglob("*"):
+            sync(path)
+        sync(temporary)
         if folder.exists():
             folder.rmdir()
         temporary.rename(folder)
+        sync(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -56,3 +67,14 @@ def temporary_folder(folder: Path) -> Path:
     removes what a killed one left: that may be gigabytes. Two processes must not write one folder.
     """
     return folder.with_name(f".{folder.name}.partial")
+
+
+def sync(path: Path) -> None:
+    """Return when a file's content, or the names in a folder, are on the disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows opens no folder as a file
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

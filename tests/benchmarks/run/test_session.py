@@ -252,7 +252,7 @@ def test_two_sessions_do_not_measure_into_one_folder(copied):
     s, folder = copied
     with (
         writing(folder),
-        pytest.raises(UsageError, match="another lisabench is measuring"),
+        pytest.raises(UsageError, match="another lisabench is writing"),
     ):
         session(s, folder).resume()
     session(s, folder).resume()
@@ -283,7 +283,7 @@ def test_a_device_that_is_not_there_is_said_before_anything_is_measured(data_roo
         pytest.skip("there is a GPU here")
     with pytest.raises(UsageError, match="sees no GPU"):
         run(suite(data_root, b={"adapter": "lisa", "device": "cuda"}), tmp_path / "out")
-    assert not (tmp_path / "out" / "memory.jsonl").read_text()
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_failure_of_the_memory_pass_keeps_what_was_read_and_is_no_failure_of_the_case(

@@ -1,6 +1,7 @@
 """Tiny LISAs trained from rendered scenes: what is rendered, drawn, learned and evaluated."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +25,7 @@ from lisabench.benchmarks.study.batches import SceneStore
 from lisabench.benchmarks.study.command import study
 from lisabench.benchmarks.study.evaluate import Validation, evaluate, ious, labels
 from lisabench.benchmarks.study.fit import StudyTrainer, share_of_lr
-from lisabench.benchmarks.study.folder import Study, begin, files_of, learning_rate_of
+from lisabench.benchmarks.study.folder import Study, begun, files_of, learning_rate_of
 from lisabench.benchmarks.study.jobs import Job
 from lisabench.benchmarks.study.learner import StudyLearner
 from lisabench.benchmarks.study.rendered import ATTRIBUTES, LABELS_PX, OUTSIDE, VIEWS, chunk, render
@@ -80,8 +81,8 @@ def dual_made(tmp_path_factory) -> Study:
     folder = tmp_path_factory.mktemp("study")
     how = small_study(folder, scenes=4, dual_steps=1, steps=3)
     carry_out(how, [0], ["dual"])
-    begin(how, [0], list(VARIANTS))
-    return how
+    with begun(how, [0], list(VARIANTS)):
+        return how
 
 
 @pytest.fixture(scope="module")
@@ -475,9 +476,8 @@ def test_a_search_tries_three_rates_by_the_validation_split_alone_and_none_twice
     carry_out(how, [0], ["dual"])
     for file in (tmp_path / "scenes").glob("test-*"):
         file.unlink()
-    monkeypatch.setattr(
-        "lisabench.benchmarks.study.search.begin", lambda *_: None
-    )  # it would render the test again
+    # It would render the test again.
+    monkeypatch.setattr("lisabench.benchmarks.study.search.begun", lambda *_: nullcontext())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lisabench.benchmarks.study.search.FACTORS", (1 / 3,))
         search(how, [0], ["sam-decoder"])
@@ -553,7 +553,8 @@ def test_the_published_study_is_the_one_that_the_command_makes_by_default(tmp_pa
     study(tmp_path, device="cpu")
     (how,) = made
     monkeypatch.setattr("lisabench.benchmarks.study.folder._render", lambda *_: None)
-    begin(how, [0], ["dual"])
+    with begun(how, [0], ["dual"]):
+        pass
     written = [
         json.loads((folder / "study.json").read_text())
         for folder in (tmp_path, RESULTS / "accuracy-tiny")

@@ -1,7 +1,5 @@
 """A file or a folder that is written whole or not at all."""
 
-import os
-
 import pytest
 
 from lisabench.harness.records.whole_file import temporary_folder, whole_file, whole_folder
@@ -29,12 +27,24 @@ def test_an_error_leaves_the_old_file_and_nothing_beside_it(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_a_killed_process_left_is_not_continued(tmp_path):
+def test_two_writers_of_one_file_have_temporary_files_of_their_own(tmp_path):
     path = tmp_path / "samples.jsonl"
-    (tmp_path / f".samples.jsonl.{os.getpid()}.partial").write_text("left over")
-    with whole_file(path) as temporary, temporary.open("a") as journal:
-        journal.write("whole")
-    assert path.read_text() == "whole"
+    with whole_file(path) as first, whole_file(path) as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"  # its block ends last
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_of_that_name_is_replaced_and_not_followed(tmp_path):
+    other, path = tmp_path / "other", tmp_path / "report.md"
+    other.write_text("somebody's")
+    path.symlink_to(other)
+    with whole_file(path) as temporary:
+        temporary.write_text("new")
+    assert (other.read_text(), path.read_text()) == ("somebody's", "new")
+    assert not path.is_symlink()
 
 
 def test_a_folder_is_there_only_when_it_is_whole(tmp_path):

@@ -1,0 +1,70 @@
+"""The folder that a command writes: it has one owner, and is as before if that is refused."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import LisabenchError, UsageError
+
+
+def refuse_links(folder: Path) -> None:
+    """Check that a folder holds no symbolic link, through which another file would be overwritten.
+
+    The folder itself may be one.
+
+    Raises:
+        UsageError: it holds one.
+    """
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_symlink():
+            raise UsageError(
+                f"{path} is a symbolic link, and lisabench writes through none; remove it, or name "
+                "another folder with --out"
+            )
+
+
+class Before(NamedTuple):
+    """A folder before anything is written into it.
+
+    Attributes:
+        missing: the folder and those above it, as far as they do not exist, the innermost first.
+        entries: what it holds.
+    """
+
+    missing: Sequence[Path]
+    entries: frozenset[Path]
+
+
+def before_writing(folder: Path) -> Before:
+    """Return a folder as it is now, for `undone_if_refused`."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    entries = folder.iterdir() if folder.is_dir() else ()
+    return Before(missing, frozenset(entries))
+
+
+@contextmanager
+def undone_if_refused(folder: Path, before: Before) -> Iterator[None]:
+    """Make a folder as it was before if the block refuses to begin, that is with exit code 2.
+
+    What has measured something keeps it, whatever happens. The folder must be locked: the files of
+    another command would be removed, too.
+    """
+    try:
+        yield
+    except LisabenchError as error:
+        if error.exit_code == UsageError.exit_code and not _has_records(folder):
+            for path in set(folder.iterdir()) - before.entries:
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+            for path in before.missing:
+                path.rmdir()
+        raise
+
+
+def _has_records(folder: Path) -> bool:
+    """Return whether a journal in a folder, or in one below it, has a line."""
+    return any(journal.stat().st_size for journal in folder.rglob("*.jsonl"))
