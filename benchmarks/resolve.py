@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..harness.errors import UsageError
+from ..harness.errors import UsageError, unknown
 from ..harness.records.manifest import Group
 from ..models import registry
 from .resolved_suite import ResolvedCase, ResolvedSuite
@@ -111,8 +111,13 @@ def _adapter_of(name: str, given: Mapping[str, Any]) -> str:
 
 def _config_of(given: Mapping[str, Any]) -> Any:
     """Return the settings of a case as its adapter's dataclass."""
+    adapter = given[ADAPTER]
     settings = {name: value for name, value in given.items() if name not in (ADAPTER, BATCH)}
-    return registry.make_case(given[ADAPTER], settings)
+    known = {*registry.settings_of(adapter), BATCH}
+    for name in settings:
+        if name not in known:
+            raise unknown(f"setting of {adapter!r}", name, known)
+    return registry.make_case(adapter, settings)
 
 
 def _split(suite: Suite, models: list[ResolvedCase]) -> str:

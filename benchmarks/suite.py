@@ -164,7 +164,15 @@ def _each_setting_is_a_factor(factors: Any) -> Any:
     return factors
 
 
+def _as_swept_values(values: Any) -> Any:
+    """Return the values of a swept setting, if they are a list of at least one."""
+    if isinstance(values, list | tuple) and values:
+        return values
+    raise ValueError(f"expected a list of values, such as [1, 2], and not {values!r}")
+
+
 SweptValue = bool | int | float | str
+SweptValues = Annotated[tuple[SweptValue, ...], BeforeValidator(_as_swept_values)]
 Factors = Annotated[dict[str, tuple[str, ...]], BeforeValidator(_each_setting_is_a_factor)]
 
 
@@ -185,7 +193,7 @@ class Suite(BaseModel):
     metrics: tuple[str, ...] = ("gIoU", "cIoU", "mIoU")
     defaults: dict[str, Any] = {}
     cases: dict[str, dict[str, Any]]
-    sweep: dict[str, Annotated[tuple[SweptValue, ...], Field(min_length=1)]] = {}
+    sweep: dict[str, SweptValues] = {}
     groups: dict[str, list[str]] = Field(
         default={}, validation_alias=AliasChoices("groups", "teams"), serialization_alias="teams"
     )

@@ -125,6 +125,7 @@ def validation_problems(error: "ValidationError", with_values: bool = False) -> 
     problems = []
     for problem in error.errors():
         place = ".".join(str(step) for step in problem["loc"])
+        text = problem["msg"].removeprefix("Value error, ")  # pydantic's, before a message of ours
         value = f", not {problem['input']!r}" if with_values else ""
-        problems.append(f"{place}: {problem['msg']}{value}")
+        problems.append(f"{place}: {text}{value}")
     return "; ".join(problems)

@@ -28,6 +28,8 @@ BETWEEN_IN = 0.12  # from there to the next panel
 LEFT_EDGE = 0.015  # where texts begin, as a share of the width
 CHARACTERS_OF_A_TITLE = 78  # that fit into the width at full size
 TITLE_SIZE = 14
+CHARACTERS_OF_A_SUBTITLE = 130
+SUBTITLE_SIZE = 10.5
 NAME_CHARACTERS = 18  # of a row's name on one line, beside a margin of 1.75 inches
 BEHIND_TEXT = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
 
@@ -236,14 +238,16 @@ def panel_title(axes: Axes, name: str) -> None:
 
 
 def heading(figure: Figure, message: str, subtitle: str) -> None:
-    """Write what the figure says, and below it, smaller, what is drawn."""
+    """Write what the figure says, and below it, smaller, what is drawn.
+
+    A text that is too long for the figure's width is written smaller.
+    """
     height_in = figure.get_figheight()
-    size = TITLE_SIZE
-    if len(message) >= CHARACTERS_OF_A_TITLE:
-        size = TITLE_SIZE * CHARACTERS_OF_A_TITLE / len(message)
+    size = TITLE_SIZE * min(1, CHARACTERS_OF_A_TITLE / max(1, len(message)))
+    subtitle_size = SUBTITLE_SIZE * min(1, CHARACTERS_OF_A_SUBTITLE / max(1, len(subtitle)))
     message_y, subtitle_y = 1 - 0.15 / height_in, 1 - 0.45 / height_in
     figure.text(LEFT_EDGE, message_y, message, va="top", fontsize=size, fontweight="bold")
-    figure.text(LEFT_EDGE, subtitle_y, subtitle, va="top", fontsize=10.5, color=MUTED)
+    figure.text(LEFT_EDGE, subtitle_y, subtitle, va="top", fontsize=subtitle_size, color=MUTED)
 
 
 def legend(figure: Figure, handles: Sequence[Artist]) -> None:

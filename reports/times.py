@@ -37,6 +37,20 @@ def other_batch_size(before: int, after: int) -> str | None:
     return f"evaluated in batches of different sizes ({before} and {after})"
 
 
+def other_scenario(before: str, after: str) -> str | None:
+    """Return why times and energies of two runs must not be compared; None where they may be.
+
+    In a run of throughput other processes decode images meanwhile, and the energy of a block is
+    without the scoring of its masks, even if every batch is a single query.
+
+    Args:
+        before, after: the scenario of each run's plan.
+    """
+    if before == after:
+        return None
+    return f"one run measured {before}, and the other {after}"
+
+
 def end_to_end_times(queries: Iterable[QueryRecord]) -> Times:
     """Return the end-to-end time of each query that has one."""
     times = {}

@@ -360,9 +360,14 @@ class CaseNotes:
         self._note(built)
 
     def warmed_up(self, case: WarmedUpCase) -> None:
-        """Note how a process of the case came to speed."""
+        """Note how a process of the case came to speed.
+
+        A process that is measured again, after a resume, replaces what is noted of it.
+        """
         warm_up = {key: getattr(case, key) for key in WARM_UP_KEYS}
-        self.manifest.entry(self.case)["warmups"].append({"process": self.process} | warm_up)
+        entry = self.manifest.entry(self.case)
+        others = [row for row in entry["warmups"] if row["process"] != self.process]
+        entry["warmups"] = [*others, {"process": self.process} | warm_up]
         self._warn(case.warnings)
         self._note(warm_up)
 

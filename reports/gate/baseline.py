@@ -157,6 +157,11 @@ class Baseline(Strict):
     data: dict[str, JsonValue] = Field(description="Which queries were evaluated.")
     cases: list[BaselineCase] = Field(min_length=1, description="In the order of the suite.")
 
+    @property
+    def scenario(self) -> str:
+        """What the plan measures: ``latency``, also where an older baseline does not say."""
+        return str(self.plan.get("scenario", "latency"))
+
     def case(self, name: str) -> BaselineCase | None:
         """Return the case of that name; None where there is none."""
         for case in self.cases:

@@ -33,7 +33,7 @@ from ..energy import ENERGY
 from ..peaks import RESIDENT_SET
 from ..quality import ScoredQuery, points
 from ..schema_base import AnswerSpread, Points, Strict
-from ..times import END_TO_END, of_stage, other_batch_size
+from ..times import END_TO_END, of_stage, other_batch_size, other_scenario
 from .baseline import Baseline, BaselineCase
 from .pairs import Pairs
 from .thresholds import Gate, Thresholds
@@ -108,6 +108,8 @@ class _CasePair:
         other_timed_queries: why costs must not be compared, by their queries; None where they may.
         other_batch: why costs must not be compared, by the size of batches; None where they may.
         other_machine: why costs must not be compared, by the machine; None where they may.
+        other_scenario: why times and energies must not be compared, by what the plans measure; None
+            where they may.
         remeasured: the run measures a regression again.
         pairs: log ratios of pairs of processes, where the two sides took turns.
     """
@@ -119,6 +121,7 @@ class _CasePair:
     other_timed_queries: str | None
     other_batch: str | None
     other_machine: str | None
+    other_scenario: str | None
     remeasured: bool
     pairs: Pairs
 
@@ -126,6 +129,11 @@ class _CasePair:
     def no_cost(self) -> str | None:
         """Why costs must not be compared; None where they may."""
         return self.other_timed_queries or self.other_batch or self.other_machine
+
+    @property
+    def no_time(self) -> str | None:
+        """Why times and energies must not be compared; None where they may."""
+        return self.no_cost or self.other_scenario
 
     @property
     def own_spread(self) -> AnswerSpread | None:
@@ -177,6 +185,7 @@ def gate_checks(
             other_timed_queries=other_data or _other_timed_queries(case, case_after),
             other_batch=other_batch_size(case.batch, case_after.batch),
             other_machine=other_machine,
+            other_scenario=other_scenario(before.scenario, after.scenario),
             remeasured=remeasured,
             pairs=pairs,
         )
@@ -254,7 +263,7 @@ def _failed_share(case: BaselineCase) -> float:
 
 def _times(pair: _CasePair) -> Iterator[Check]:
     before, after, allowed = pair.before, pair.after, pair.allowed
-    refused = pair.no_cost or _measured_differently("clocks", before.clock, after.clock)
+    refused = pair.no_time or _measured_differently("clocks", before.clock, after.clock)
     end_to_end = [before.end_to_end_ns, after.end_to_end_ns]
     yield _cost(pair, END_TO_END, "ns", end_to_end, allowed.end_to_end, refused)
     passes = {True: "the synchronised", False: "the timing"}
@@ -274,7 +283,7 @@ def _energy(pair: _CasePair) -> Iterator[Check]:
     """
     before, after = pair.before.energy_mj, pair.after.energy_mj
     if before and after:
-        yield _cost(pair, ENERGY, "mJ", [before, after], pair.allowed.energy, pair.no_cost)
+        yield _cost(pair, ENERGY, "mJ", [before, after], pair.allowed.energy, pair.no_time)
     elif before or after:
         lacking = "the run" if before else "the baseline"
         yield pair.check(

@@ -19,7 +19,7 @@ from ..quality import no_points
 from ..ratios import no_ratio, unpaired_memory_ratio, unpaired_time_ratio
 from ..schema_base import Count, Strict, Twin
 from ..throughput import unpaired_throughput_ratio
-from ..times import other_batch_size
+from ..times import other_batch_size, other_scenario
 from ..trivial_baselines import against_trivial_baselines
 from .comparison import Methods, Side, compare_sides, paired_methods, twins_of
 from .confounds import confounds
@@ -251,7 +251,7 @@ def _refusals(reference: _CaseOfRun, candidate: _CaseOfRun, before: Side, after:
     no_cost = list(_no_cost(reference, candidate))
     # The gravest reason of a kind comes first.
     reasons_of_kinds = {
-        "time": [*no_cost, *_no_time(before, after)],
+        "time": [*no_cost, *_other_scenarios(reference, candidate), *_no_time(before, after)],
         "memory": [*no_cost, *_no_memory(before, after)],
         "quality": [*_no_quality(reference, candidate), *_no_scores(before, after)],
     }
@@ -273,6 +273,13 @@ def _no_cost(reference: _CaseOfRun, candidate: _CaseOfRun) -> Iterator[str]:
         yield other_batch
     before, after = [dict(case.run.manifest.environment or {}) for case in cases]
     yield from different_machines(before, after)
+
+
+def _other_scenarios(reference: _CaseOfRun, candidate: _CaseOfRun) -> Iterator[str]:
+    scenarios = [case.run.manifest.plan.scenario for case in (reference, candidate)]
+    reason = other_scenario(*scenarios)
+    if reason:
+        yield reason
 
 
 def _no_time(before: Side, after: Side) -> Iterator[str]:

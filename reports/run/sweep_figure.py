@@ -41,6 +41,9 @@ LEFT_IN, LEGEND_IN, RIGHT_IN = 0.85, 2.3, 0.2
 HEAD_IN, MAIN_IN, SMALL_IN, BELOW_IN = 0.85, 3.1, 2.0, 0.75
 BETWEEN_IN = 1.0  # between the two small panels, for the label of the right one
 MARKER = 7
+# An interval is drawn up to so many times the largest value of its panel. One that is wider, as of
+# two processes that differ, would press all points onto the axis.
+CUT_AT = 2
 
 Settings = dict[str, JsonValue]
 Numbered = tuple[float, Case]  # the value of the swept setting, and the case that has it
@@ -184,7 +187,7 @@ def sweep_figure(summary: Summary, sweep: Sweep) -> Figure:
         (f"peak memory ({unit.name})", peak),
         ("energy per query (joules)", lambda case: _exactly(case.energy_mj, 1e-3)),
     ]
-    small_panels = [panel for panel in small_panels if _is_known(sweep, panel[1])]
+    small_panels = [panel for panel in small_panels if _estimates(sweep, panel[1])]
 
     height_in = HEAD_IN + MAIN_IN + BELOW_IN
     if small_panels:
@@ -193,11 +196,11 @@ def sweep_figure(summary: Summary, sweep: Sweep) -> Figure:
     width_in = WIDTH_IN - LEFT_IN - LEGEND_IN
     main_bottom_in = height_in - HEAD_IN - MAIN_IN
     main = _panel(figure, LEFT_IN, main_bottom_in, width_in, MAIN_IN)
+    main_label, main_quantity = "time of a query (milliseconds)", _latency
     if summary.measures_throughput:
-        _draw_panel(main, sweep, "queries per second", _throughput)
-    else:
-        _draw_panel(main, sweep, "time of a query (milliseconds)", _latency)
-    _legend(main, sweep, summary.measures_throughput)
+        main_label, main_quantity = "queries per second", _throughput
+    _draw_panel(main, sweep, main_label, main_quantity)
+    _legend(main, sweep, main_quantity)
 
     # One panel is as wide as the panel above it. Of two, the right one reaches below the legend.
     small_in = width_in
@@ -207,7 +210,7 @@ def sweep_figure(summary: Summary, sweep: Sweep) -> Figure:
         left_in = LEFT_IN + place * (small_in + BETWEEN_IN)
         axes = _panel(figure, left_in, BELOW_IN, small_in, SMALL_IN)
         _draw_panel(axes, sweep, label, quantity)
-    heading(figure, message(summary, sweep), _subtitle(sweep))
+    heading(figure, message(summary, sweep), _subtitle(sweep, main_quantity))
     return figure
 
 
@@ -216,13 +219,21 @@ def _exactly(value: float | None, factor: float) -> Estimate | None:
     return None if value is None else Estimate(value * factor, None, None, n=1)
 
 
-def _is_known(sweep: Sweep, quantity: Quantity) -> bool:
-    """Return whether any case has the quantity."""
+def _estimates(sweep: Sweep, quantity: Quantity) -> list[Estimate]:
+    """Return the quantity of each case that has it."""
+    estimates = []
     for line in sweep.lines:
         for case in line.cases.values():
-            if quantity(case) is not None:
-                return True
-    return False
+            estimate = quantity(case)
+            if estimate is not None:
+                estimates.append(estimate)
+    return estimates
+
+
+def _highest_drawn(sweep: Sweep, quantity: Quantity) -> float:
+    """Return where intervals are cut."""
+    values = [estimate.value for estimate in _estimates(sweep, quantity)]
+    return CUT_AT * max(values, default=0.0)
 
 
 def _latency(case: Case) -> Estimate | None:
@@ -245,6 +256,7 @@ def _panel(
 
 def _draw_panel(axes: Axes, sweep: Sweep, label: str, quantity: Quantity) -> None:
     """Draw a quantity of all lines over the swept number, from 0 on, with its intervals."""
+    highest = _highest_drawn(sweep, quantity)
     for place, line in enumerate(sweep.lines):
         numbers, values, below, above = [], [], [], []
         for number, case in line.cases.items():
@@ -255,7 +267,7 @@ def _draw_panel(axes: Axes, sweep: Sweep, label: str, quantity: Quantity) -> Non
             values.append(estimate.value)
             low, high = estimate.low, estimate.high
             below.append(0.0 if low is None else estimate.value - low)
-            above.append(0.0 if high is None else high - estimate.value)
+            above.append(0.0 if high is None else min(high, highest) - estimate.value)
         axes.errorbar(
             numbers,
             values,
@@ -281,12 +293,11 @@ def _draw_panel(axes: Axes, sweep: Sweep, label: str, quantity: Quantity) -> Non
     axes.grid(axis="y")
 
 
-def _legend(axes: Axes, sweep: Sweep, measures_throughput: bool) -> None:
+def _legend(axes: Axes, sweep: Sweep, quantity: Quantity) -> None:
     """Draw a legend on the right, in the order in which the lines end, from the top."""
     # Not `get_legend_handles_labels`, which leaves out names that begin with an underscore.
     handles = axes.containers
     names = [wrapped(line.name, NAME_CHARACTERS) for line in sweep.lines]
-    quantity = _throughput if measures_throughput else _latency
     ends = []
     for line in sweep.lines:
         estimate = quantity(list(line.cases.values())[-1])
@@ -300,7 +311,8 @@ def _legend(axes: Axes, sweep: Sweep, measures_throughput: bool) -> None:
     )
 
 
-def _subtitle(sweep: Sweep) -> str:
+def _subtitle(sweep: Sweep, quantity: Quantity) -> str:
+    """Return what is drawn, for the quantity of the upper panel."""
     processes = set()
     for line in sweep.lines:
         for case in line.cases.values():
@@ -309,6 +321,9 @@ def _subtitle(sweep: Sweep) -> str:
     intervals = "one process each, so no intervals"
     if fewest > 1:
         intervals = f"bars: 95 % intervals over {fewest} processes"
+    highest = _highest_drawn(sweep, quantity)
+    if any((estimate.high or 0) > highest for estimate in _estimates(sweep, quantity)):
+        intervals += f", cut at {formatting.milliseconds(highest)}"
     if any(len(line.cases) == 1 for line in sweep.lines):
         intervals += "; diamonds: cases at one value"
     return f"a line: cases that differ only in {sweep.setting}; {intervals}"

@@ -204,5 +204,18 @@ def test_a_sweep_of_the_batch_is_timed_in_these_batches_and_drawn_in_the_report(
     assert (tmp_path / FILE).exists()
 
 
+@pytest.mark.parametrize("not_a_list", [2, [], "two"])
+def test_values_that_are_no_list_are_refused_with_what_is_expected(not_a_list):
+    with pytest.raises(
+        UsageError, match=r"sweep.seed: expected a list of values, such as \[1, 2\]"
+    ):
+        swept({"seed": not_a_list})
+
+
+def test_an_unknown_swept_setting_names_the_batch_among_the_known():
+    with pytest.raises(UsageError, match=r"'bath' \(did you mean 'batch'\?\)"):
+        swept({"bath": [1, 2]})
+
+
 def test_a_suite_without_a_sweep_is_recorded_as_before():
     assert "sweep" not in suite_file.validate(TWO_FAKES).definition.as_recorded()

@@ -51,6 +51,16 @@ def test_every_text_of_a_query_is_drawn_without_a_warning(tmp_path, text):
     assert "gallery.png" in page and "could not be drawn" not in page
 
 
+def test_long_headings_are_written_smaller_and_stay_within_the_figure():
+    long = "peak resident set of the whole process, Python and its libraries included; " * 3
+    with drawing.style():
+        figure = drawing.canvas(2)
+        drawing.heading(figure, long, long)
+        renderer = figure.canvas.get_renderer()
+        right_edges = [text.get_window_extent(renderer).x1 for text in figure.texts]
+    assert max(right_edges) < figure.bbox.x1
+
+
 @pytest.mark.parametrize("name", [*HOSTILE, "_begins with an underscore"])
 def test_every_name_is_drawn_as_it_is(name):
     with warnings.catch_warnings(record=True) as warned, drawing.style():

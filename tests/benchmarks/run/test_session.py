@@ -175,6 +175,9 @@ def test_resuming_measures_only_what_is_missing(copied):
     assert Counter(row["attempt"] for row in after if row["process"] == 0) == {0: 12}
     assert Counter(row["attempt"] for row in after if row["process"] == 1) == {1: 12}
     assert len(after) == len(before)
+    for entry in raw_run(folder).run["cases"]:
+        if entry["role"] == "model":
+            assert [warm_up["process"] for warm_up in entry["warmups"]] == [0, 1]
     marked = [row for row in read_lines(folder / "samples.jsonl") if row.get("superseded")]
     assert {(row["case"], row["process"]) for row in marked} == {("a", 1)}
 

@@ -209,3 +209,22 @@ def test_a_case_without_times_is_left_out(tmp_path):
     summary = summary_of(folder)
     assert [*sweep_of(summary).lines[0].cases] == [1, 4]
     sweep_figure(summary, sweep_of(summary))
+
+
+def test_an_interval_that_is_much_wider_than_the_values_is_cut_and_the_figure_says_so(tmp_path):
+    folder = swept_run(tmp_path, processes=2)
+
+    def one_process_ten_times_slower(line):
+        if line["case"] == "upstream" and line["process"] == 1:
+            line["latency_ns"] *= 10
+        return line
+
+    edit_lines(folder / "samples.jsonl", one_process_ten_times_slower)
+    summary = summary_of(folder)
+    (upstream,) = [case for case in summary.cases if case.name == "upstream"]
+    assert upstream.time.queries_per_second_over_processes.high > 1e6
+    figure = sweep_figure(summary, sweep_of(summary))
+    fastest = max(max(values.values()) for values in points(figure, 0).values())
+    assert figure.axes[0].get_ylim()[1] == pytest.approx(2 * fastest, rel=0.2)
+    (subtitle,) = [text.get_text() for text in figure.texts if "a line" in text.get_text()]
+    assert "over 2 processes, cut at" in subtitle

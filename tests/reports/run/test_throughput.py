@@ -281,6 +281,31 @@ def test_a_gate_refuses_the_costs_of_another_size_of_batches(latency, throughput
     assert changes(before, after)["plan: batch"] == (1, 8)
 
 
+@pytest.fixture
+def loop_of_single_queries(tmp_path):
+    """A run of throughput whose batches are single queries."""
+    return make_batches(write_run(tmp_path / "loop", **SMALL), 1)
+
+
+def test_latency_is_not_compared_with_throughput_of_single_queries(latency, loop_of_single_queries):
+    (across,) = compare_cases(latency, "dual", "dual", [loop_of_single_queries]).comparisons
+    why = "one run measured latency, and the other throughput"
+    assert across.not_compared == {"time": why}
+    comparison = across.comparison
+    assert comparison.end_to_end.ratio is None and comparison.energy.ratio is None
+    assert comparison.peak_memory.ratio is not None, "memory has a pass of its own"
+
+
+def test_a_gate_refuses_times_and_energies_of_another_scenario(latency, loop_of_single_queries):
+    before, after = reduced(read_run(latency)), reduced(read_run(loop_of_single_queries))
+    checks = {check.metric: check for check in gate_checks(before, after, Gate())}
+    assert checks["time.end_to_end"].verdict == "refused"
+    assert checks["time.end_to_end"].why == "one run measured latency, and the other throughput"
+    assert checks["memory.peak"].change == 1, "memory has a pass of its own"
+    older = before.model_copy(update={"plan": {}})
+    assert older.scenario == "latency"
+
+
 def test_a_baseline_from_before_there_were_batches_is_of_single_queries(latency):
     after = reduced(read_run(latency))
     older = dict(after.plan)
@@ -332,8 +357,8 @@ def test_a_claim_on_cases_of_different_batches_names_both(mixed):
     assert "in batches of 1 (dual) and 8 (sam)" in result.reason
 
 
-def test_a_gate_refuses_only_the_case_whose_batch_has_changed(latency, mixed):
-    before, after = reduced(read_run(latency)), reduced(read_run(mixed))
+def test_a_gate_refuses_only_the_case_whose_batch_has_changed(loop_of_single_queries, mixed):
+    before, after = reduced(read_run(loop_of_single_queries)), reduced(read_run(mixed))
     checks = gate_checks(before, after, Gate())
     verdicts = {check.case: check.verdict for check in checks if check.metric == "time.end_to_end"}
     assert verdicts["sam"] == "refused"
