@@ -277,6 +277,17 @@ def convert(
     conditioning: Annotated[
         str, typer.Option(help="For a start from a LLaVA: original or described.")
     ] = "original",
+    template: Annotated[
+        str | None,
+        typer.Option(help="The words around a query that the weights were trained with."),
+    ] = None,
+    trained_on_val: Annotated[
+        bool | None,
+        typer.Option(
+            help="Whether the weights were trained on ReasonSeg's val.",
+            show_default="what the id of the release says",
+        ),
+    ] = None,
 ) -> None:
     """Convert a checkpoint of the original LISA into a folder that `weights` can name."""
     from .benchmarks.progress import shown
@@ -285,7 +296,19 @@ def convert(
 
     with shown() as progress:
         source = fetched(src)
-        converted = convert(source, dst, vision_tower, sam, progress, seed, conditioning)
+        converted = convert(
+            source,
+            dst,
+            vision_tower,
+            sam,
+            progress,
+            seed,
+            conditioning,
+            template,
+            trained_on_val,
+        )
+    for fact in converted.facts:
+        terminal.note(fact)
     for warning in converted.warnings:
         terminal.note(f"warning: {warning}")
     size_gib = converted.total_bytes / 2**30

@@ -85,7 +85,7 @@ def _types_of_fields(kind: type) -> TypeAdapter[dict[str, Any]]:
 
     It checks them as a dictionary: strict checks of a dataclass accept nothing but an instance.
     """
-    types = get_type_hints(kind)
+    types = get_type_hints(kind, include_extras=True)  # with the limits of numbers
     fields = {field.name: types[field.name] for field in dataclasses.fields(kind)}
     return TypeAdapter(TypedDict(kind.__name__, fields, total=False))
 

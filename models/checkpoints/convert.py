@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +22,8 @@ from ..lisa.parts import seg_projection
 from ..lisa.presets import PRESETS, SAM_SIZES, Preset
 from ..lisa.prompts import added_tokens
 from . import upstream, vocabulary
+from .facts import Facts, facts_of
+from .original_settings import with_settings
 from .random_parts import RandomParts
 from .shards import Shape, ShardWriter
 from .upstream import EMBEDDING, HEAD, LM_HEAD, SAM, Original
@@ -32,18 +33,6 @@ from .vocabulary import grown
 # Is called with how many weights were written, how many there are, and the name of the last one.
 Progress = Callable[[int, int, str], None]
 CONDITIONINGS = ("original", "described")
-# Our parts are made for these values only. A checkpoint's config.json may have others; a missing
-# key means the first.
-SUPPORTED_SETTINGS = {
-    "hidden_act": ("silu",),
-    "rope_theta": (10000, 10000.0),
-    "rope_scaling": (None,),
-    "mm_vision_select_layer": (-2,),
-    "mm_vision_select_feature": ("patch",),
-    "tie_word_embeddings": (False,),
-}
-
-TEMPLATE = "llava_v1"  # what the original's scripts default to, for every checkpoint
 TEMPLATE_NOT_STATED = (
     " (the default of the original's scripts; it is not stated which template they were trained "
     "with)"
@@ -64,6 +53,7 @@ class Conversion:
         parameters: number of parameters.
         total_bytes: size of the weights on disk.
         warnings: what a user must know about the weights, one sentence each.
+        facts: how the weights were trained, and how that is known; see `facts.Facts`.
     """
 
     folder: Path
@@ -71,6 +61,7 @@ class Conversion:
     parameters: int
     total_bytes: int
     warnings: tuple[str, ...]
+    facts: tuple[str, ...]
 
 
 def convert(
@@ -81,6 +72,8 @@ def convert(
     progress: Progress = _show_nothing,
     seed: int = 0,
     conditioning: str = "original",
+    template: str | None = None,
+    trained_on_val: bool | None = None,
 ) -> Conversion:
     """Write the weights of a folder in our layout.
 
@@ -94,6 +87,9 @@ def convert(
             LLaVA.
         conditioning: for a start from a LLaVA: ``original`` adds the original's tokens,
             ``described`` adds [SEG] alone, as the modified LISA is described.
+        template: the words around a query that the weights were trained with; None: as the files
+            say.
+        trained_on_val: whether they were trained on ReasonSeg's val; None: as the files say.
 
     Raises:
         UsageError: the arguments do not go together, or `dst` is not empty.
@@ -103,7 +99,8 @@ def convert(
     if dst.exists() and (not dst.is_dir() or any(dst.iterdir())):
         raise UsageError(f"{dst} exists already: name a new folder")
     source = upstream.read(src, vision_tower, sam)
-    plan = _plan(source, src, start=sam is not None, seed=seed, conditioning=conditioning)
+    known = facts_of(src, source.base, source.config, template, trained_on_val)
+    plan = _plan(source, src, known, start=sam is not None, seed=seed, conditioning=conditioning)
     # `whole_folder` would remove it under another conversion that is still writing.
     if temporary_folder(dst).exists():
         raise UsageError(
@@ -127,12 +124,14 @@ class ConversionPlan:
         names: our name of each weight, by the original's.
         tokens: the tokens that are added to the tokenizer, with their ids.
         seed: of new weights.
+        known: how the weights were trained.
     """
 
     saved: saved.Saved
     names: Mapping[str, str]
     tokens: Mapping[str, int]
     seed: int
+    known: Facts
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,9 @@ class Vocabulary:
     rows: int
 
 
-def _plan(source: Original, src: Path, start: bool, seed: int, conditioning: str) -> ConversionPlan:
+def _plan(
+    source: Original, src: Path, known: Facts, start: bool, seed: int, conditioning: str
+) -> ConversionPlan:
     # A source with a projection of [SEG] is a LISA, even if its SAM is given beside it.
     start = start and not any(name.startswith(HEAD) for name in source.shapes)
     if conditioning not in CONDITIONINGS:
@@ -166,46 +167,26 @@ def _plan(source: Original, src: Path, start: bool, seed: int, conditioning: str
         if name in shapes:
             shapes[name] = (tokens.rows, *shapes[name][1:])
     preset, sizes = _matching_preset(shapes, start)
-    sizes = _with_settings(sizes, source)
+    file = source.base / "config.json"
+    sizes = with_settings(sizes, source.config, source.clip_config, file)
 
-    contaminated_splits: tuple[str, ...] = ()
-    if saved.trained_on_val(src, str(source.config.get("_name_or_path"))):
-        contaminated_splits = ("val",)
     settings = saved.Saved(
         preset=preset,
         sam=_sam_name(preset, sizes),
         sizes=sizes,
         vision="dual",
-        template=TEMPLATE,
-        template_is_stated=not _is_on_llama_2(src, source.config),
+        template=known.template,
+        template_is_stated=known.template_is_stated,
         seg_head="text_hidden_fcs",
         conditioning=conditioning,
         trained=not start,
         new_rows=tokens.new_ids,
-        contaminated_splits=contaminated_splits,
-        source=_source(src),
+        contaminated_splits=known.contaminated_splits,
+        source=known.source,
         weights_hash="",
     )
     names = {original: ours for original, (ours, _) in weights_of(sizes).items()}
-    return ConversionPlan(settings, names, tokens.added, seed)
-
-
-def _source(src: Path) -> str:
-    """Return the source's id on the hub if it is in the hub's cache, else its folder's name."""
-    for part in src.absolute().parts:
-        if part.startswith("models--"):
-            return part.removeprefix("models--").replace("--", "/")
-    return src.absolute().name
-
-
-def _is_on_llama_2(src: Path, config: Mapping[str, Any]) -> bool:
-    """Return whether a checkpoint is named after Llama 2, as LISA-13B-llama2-v1 is.
-
-    It is stated nowhere whether that one was trained with ``llava_v1`` or ``llava_llama_2``. The
-    original's scripts default to ``llava_v1`` for every checkpoint, and so do we.
-    """
-    names = f"{src.absolute()} {config.get('_name_or_path')}".lower()
-    return "llama2" in names or "llama-2" in names
+    return ConversionPlan(settings, names, tokens.added, seed, known)
 
 
 def _vocabulary(source: Original, start: bool, conditioning: str) -> Vocabulary:
@@ -300,37 +281,6 @@ def _sam_name(preset: str, sizes: Preset) -> str:
     return name_of[sizes.sam]
 
 
-def _with_settings(sizes: Preset, source: Original) -> Preset:
-    """Return the sizes with what shapes do not show: the language model's context and epsilon.
-
-    Raises:
-        DataError: a setting has a value that our parts are not made for.
-    """
-    config, llama, clip = source.config, sizes.llama, sizes.clip
-    clip_config = source.clip_config
-    heads = config.get("num_attention_heads", llama.heads)
-    values = {
-        "num_attention_heads": (heads, (llama.heads,)),
-        "num_key_value_heads": (config.get("num_key_value_heads", heads), (llama.heads,)),
-        "vision num_attention_heads": (
-            clip_config.get("num_attention_heads", clip.heads),
-            (clip.heads,),
-        ),
-        "vision hidden_act": (clip_config.get("hidden_act", "quick_gelu"), ("quick_gelu",)),
-    }
-    for key, supported in SUPPORTED_SETTINGS.items():
-        values[key] = (config.get(key, supported[0]), supported)
-    for key, (value, supported) in values.items():
-        if value not in supported:
-            raise DataError(
-                f"{source.base}/config.json: {key} is {value}; "
-                f"these weights can be read with {supported[0]} only"
-            )
-    context = int(config.get("max_position_embeddings", llama.context))
-    epsilon = float(config.get("rms_norm_eps", llama.norm_epsilon))
-    return replace(sizes, llama=replace(llama, context=context, norm_epsilon=epsilon))
-
-
 def _write(plan: ConversionPlan, source: Original, folder: Path, progress: Progress) -> Conversion:
     writer = ShardWriter(folder)
     broken = []
@@ -350,13 +300,16 @@ def _write(plan: ConversionPlan, source: Original, folder: Path, progress: Progr
             f"{len(broken)} of {len(plan.names)} weights have values that are NaN or infinite, "
             f"such as {broken[0]}: answers made with them are not finite either"
         )
-    if settings.trained and not settings.contaminated_splits:
-        warnings.append(
-            f"nothing in the name of these weights ({settings.source}) says that they are one of "
-            "the original's v1 releases; if they are, they were trained on ReasonSeg's val, and "
-            "only test is an evaluation"
-        )
-    return Conversion(folder, settings, writer.parameters, writer.total_bytes, tuple(warnings))
+    if settings.trained:
+        warnings += plan.known.doubts
+    return Conversion(
+        folder=folder,
+        saved=settings,
+        parameters=writer.parameters,
+        total_bytes=writer.total_bytes,
+        warnings=tuple(warnings),
+        facts=plan.known.sentences,
+    )
 
 
 def _tensors(plan: ConversionPlan, source: Original) -> Iterator[tuple[str, Tensor]]:

@@ -8,12 +8,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from torch import Tensor
 
 from ...harness.errors import DataError
 from ...harness.json_file import read_object
+from ...harness.records.from_json import from_json, read_from
 from .shards import Shape
 
 CONFIG = "adapter_config.json"
@@ -125,4 +127,15 @@ def _config(folder: Path, example: str) -> dict[str, Any]:
             f"{folder / CONFIG} sets {', '.join(unsupported)}, which is not supported here:"
             " merge this adapter with PEFT first"
         )
+    with read_from(folder / CONFIG):
+        from_json(_Scale, config)
     return config
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """The settings of PEFT that the scale of B A is computed from."""
+
+    lora_alpha: float
+    r: Annotated[int, Field(ge=1)]
+    use_rslora: bool | None = None

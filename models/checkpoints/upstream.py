@@ -167,7 +167,7 @@ def _adapter_file(folder: Path) -> Path | None:
 
 def _base_of_adapter(folder: Path) -> Path:
     """Return the folder of the model that an adapter was made for."""
-    name = read_object(folder / lora.CONFIG).get("base_model_name_or_path") or "of no name"
+    name = _name_in(read_object(folder / lora.CONFIG), "base_model_name_or_path")
     for base in (folder / name, Path(name)):
         if base.is_dir():
             return base
@@ -241,18 +241,30 @@ def _clip(
         raise DataError(f"{tower} holds no CLIP: no model*.safetensors and no pytorch_model*.bin")
     settings = read_object(tower / "config.json")
     # A whole CLIP has the settings of its vision tower in a table of their own.
-    return [Layer(files, _clip_name)], settings.get("vision_config", settings)
+    own_settings = settings.get("vision_config") or settings
+    if not isinstance(own_settings, dict):
+        raise DataError(f"{tower / 'config.json'}: vision_config is no object")
+    return [Layer(files, _clip_name)], own_settings
 
 
 def _named_tower(folder: Path, config: Mapping[str, Any]) -> Path:
     """Return the folder of the vision tower that a checkpoint's settings name."""
-    name = config.get("vision_tower") or config.get("mm_vision_tower") or "of no name"
+    name = _name_in(config, "vision_tower", "mm_vision_tower")
     for tower in (folder / name, Path(name)):
         if tower.is_dir():
             return tower
     raise DataError(
         f"{folder} leaves out CLIP, its vision tower ({name}): get that, and give its folder"
     )
+
+
+def _name_in(config: Mapping[str, Any], *keys: str) -> str:
+    """Return the name of a model under the first key that has one."""
+    for key in keys:
+        name = config.get(key)
+        if isinstance(name, str) and name and "\0" not in name:
+            return name
+    return "of no name"
 
 
 def _lora(layers: Sequence[Layer], folder: Path) -> lora.Lora:

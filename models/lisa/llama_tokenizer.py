@@ -15,12 +15,16 @@ from pathlib import Path
 from sentencepiece import SentencePieceProcessor
 
 from ...harness.errors import DataError
+from ...harness.json_file import read_object, stand_in
+from ...harness.records.from_json import read_from
 from .prompts import ADDED, END, IMAGE, SEG
 from .tokenizer import IMAGE_ID, START, not_one_token
 
 MODEL_FILE = "tokenizer.model"
 ADDED_FILE = "added_tokens.json"
 CONFIG_FILE = "tokenizer_config.json"
+NO_LIST = "does not list added tokens with their ids"
+MOST_IDS = 1 << 20  # a larger id is a damaged number: the embedding would take all memory
 
 
 class LlamaTokenizer:
@@ -133,6 +137,9 @@ def read_model(path: Path) -> SentencePieceProcessor:
         raise DataError(
             f"there is no {path}: it is the tokenizer that comes with the weights"
         ) from None
+    problem = stand_in(path)
+    if problem is not None:
+        raise DataError(f"{path} {problem}")
     incomplete = DataError(
         f"{path} is not a SentencePiece model of LLaMA, or is incomplete: download it again"
     )
@@ -162,20 +169,31 @@ def added_tokens(folder: Path) -> dict[str, int]:
     """
     added: dict[str, int] = {}
     path = folder / ADDED_FILE
-    try:
-        if path.exists():
-            for token, i in json.loads(path.read_text(encoding="utf-8")).items():
-                added[token] = int(i)
-        path = folder / CONFIG_FILE
-        if path.exists():
-            config = json.loads(path.read_text(encoding="utf-8"))
-            for i, token in config.get("added_tokens_decoder", {}).items():
-                added[token["content"]] = int(i)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise DataError(
-            f"{path} does not list added tokens with their ids: copy it again"
-        ) from None
+    # Some tools leave an empty file where no token was added.
+    if path.exists() and path.stat().st_size > 0:
+        with read_from(f"{path} {NO_LIST}"):
+            for token, i in read_object(path).items():
+                added[token] = _checked_id(token, i)
+    path = folder / CONFIG_FILE
+    if path.exists():
+        with read_from(f"{path} {NO_LIST}"):
+            listed = read_object(path).get("added_tokens_decoder") or {}
+            for i, token in listed.items():
+                added[token["content"]] = _checked_id(token["content"], int(i))
     return added
+
+
+def _checked_id(token: object, i: object) -> int:
+    """Return the id of an added token.
+
+    Raises:
+        DataError: it is no id, or the token is no text.
+    """
+    if not isinstance(token, str) or not token:
+        raise DataError(f"{token!r} is no token; expected a text")
+    if type(i) is not int or not 0 <= i < MOST_IDS:
+        raise DataError(f"the id of {token!r} is {i!r}; expected 0 to {MOST_IDS - 1}")
+    return i
 
 
 def write(folder: Path, source: Path, added: Mapping[str, int]) -> None:

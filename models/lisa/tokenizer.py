@@ -3,6 +3,7 @@
 The tokenizer of real checkpoints is in `llama_tokenizer.py`.
 """
 
+import json
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from ...harness.errors import DataError
+from ...harness.json_file import read_object
 from .prompts import END, IMAGE, IMAGE_END, IMAGE_START, SEG, TEMPLATES, teacher_forced
 
 IMAGE_ID = -200  # LLaVA's IMAGE_TOKEN_INDEX: no row of the embedding
@@ -83,7 +85,7 @@ class PromptTokenizer:
     @property
     def size(self) -> int:
         """One more than the highest id: the rows that an embedding must have."""
-        return self._tokenizer.get_vocab_size()
+        return 1 + max(self._tokenizer.get_vocab().values())
 
     def encode(self, prompt: str) -> list[int]:
         """Return ``<s>`` and the prompt's ids, with `IMAGE_ID` in place of the first image."""
@@ -152,12 +154,13 @@ def read(folder: Path) -> PromptTokenizer:
         DataError: it is broken, or a token that a LISA needs is not one token in it.
     """
     path = folder / FILE
+    content = read_object(path)
     try:
-        return PromptTokenizer(Tokenizer.from_file(str(path)))
+        return PromptTokenizer(Tokenizer.from_str(json.dumps(content)))
     except DataError:
         raise
     except Exception as error:  # the Rust library raises plain Exceptions
-        raise DataError(f"{path} is not a tokenizer ({error}): copy it again") from None
+        raise DataError(f"{path} is not a tokenizer ({error})") from None
 
 
 def build(words: Iterable[str]) -> Tokenizer:

@@ -7,21 +7,21 @@ a tokenizer (``tokenizer.model`` with ``added_tokens.json``, or ``tokenizer.json
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from ...harness.errors import DataError, UsageError
+from ...harness.json_file import read_object
+from ...harness.records.from_json import from_json, read_from
 from .presets import PRESETS, ClipSizes, LlamaSizes, Preset, SamSizes
 
 FORMAT = "lisabench"
 CONFIG = "config.json"
 PACKAGED = "packaged"
 RANDOM = "random"  # the value of the setting `weights` that names no checkpoint
+MOST = 1 << 24  # no size of a part is larger: a damaged number would take all memory
 HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
-# The v1 releases were trained on ReasonSeg's train and val (README of dvlab-research/LISA at
-# 3cb2d43); for them, only test is an evaluation.
-TRAINED_ON_VAL = re.compile(r"LISA-(7B|13B-llama2)-v1", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -137,38 +137,51 @@ def read(folder: Path) -> Saved:
         DataError: there is none, or it is not of our layout.
     """
     path = folder / CONFIG
-    try:
-        content = dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise DataError(
-            f"there is no {path}: {folder} holds no weights, or half-written ones"
-        ) from None
-    except (ValueError, TypeError):
-        raise DataError(f"{path} is not a JSON object, or is cut short: copy it again") from None
+    if not path.exists():
+        raise DataError(f"there is no {path}: {folder} holds no weights, or half-written ones")
+    content = read_object(path)
     if content.pop("format", None) != FORMAT:
         raise DataError(
             f"{folder} is not in lisabench's layout; "
             f"for a folder of the original's: lisabench convert {folder} DST"
         )
-    try:
-        sizes = content.pop("sizes")
-        # JSON has no tuples.
-        sam = {**sizes["sam"], "global_layers": tuple(sizes["sam"]["global_layers"])}
-        preset = Preset(
-            clip=ClipSizes(**sizes["clip"]),
-            llama=LlamaSizes(**sizes["llama"]),
-            sam=SamSizes(**sam),
-            projector=sizes["projector"],
+    # A setting that this release does not know could change what the weights need.
+    unknown_settings = content.keys() - {field.name for field in fields(Saved)}
+    if unknown_settings:
+        listed = ", ".join(sorted(unknown_settings))
+        raise DataError(f"{path} was written by another release ({listed}): use that release")
+    with read_from(path):
+        saved = from_json(
+            Saved,
+            content,
+            sizes=_sizes(content["sizes"]),
+            # JSON has no tuples.
+            new_rows=tuple(content["new_rows"]),
+            contaminated_splits=tuple(content["contaminated_splits"]),
         )
-        new_rows = tuple(content.pop("new_rows"))
-        contaminated_splits = tuple(content.pop("contaminated_splits"))
-        return Saved(
-            sizes=preset, new_rows=new_rows, contaminated_splits=contaminated_splits, **content
-        )
-    except (KeyError, TypeError) as error:
-        raise DataError(
-            f"{path} was written by another release ({error}): convert the weights again"
-        ) from None
+    if saved.preset not in PRESETS:
+        raise DataError(f"{path}: preset is {saved.preset!r}; known: {', '.join(PRESETS)}")
+    return saved
+
+
+def _sizes(sizes: Mapping[str, Any]) -> Preset:
+    """Return the sizes in a ``config.json``.
+
+    Raises:
+        DataError: a value is missing, or is no size.
+    """
+    global_layers = tuple(sizes["sam"]["global_layers"])
+    preset = Preset(
+        clip=from_json(ClipSizes, sizes["clip"]),
+        llama=from_json(LlamaSizes, sizes["llama"]),
+        sam=from_json(SamSizes, sizes["sam"], global_layers=global_layers),
+        projector=sizes["projector"],
+    )
+    for part in (preset.clip, preset.llama, preset.sam):
+        for name, size in asdict(part).items():
+            if isinstance(size, int) and not 0 <= size <= MOST:
+                raise DataError(f"{name} is {size}; expected 0 to {MOST}")
+    return preset
 
 
 @dataclass(frozen=True)
@@ -246,12 +259,6 @@ def fetched(src: Path) -> Path:
     if not src.exists() and HUB_ID.match(str(src)):
         return download(str(src))
     return src
-
-
-def trained_on_val(folder: Path, name_in_config: str = "") -> bool:
-    """Return whether a folder's path, or the name in its settings, is that of a v1 release."""
-    names = [*folder.absolute().parts, name_in_config]
-    return any(TRAINED_ON_VAL.search(name) for name in names)
 
 
 def variant(weights: str) -> str | None:

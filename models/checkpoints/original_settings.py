@@ -1,0 +1,102 @@
+"""The settings in an original's ``config.json`` that the shapes of its weights do not show."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from ...harness.errors import DataError
+from ...harness.records.from_json import from_json, read_from
+from ..lisa.presets import Preset
+
+MOST_TOKENS = 1 << 20  # no LLaMA has a longer context
+# Our parts are made for these values only. A checkpoint may have others; a missing key means the
+# first.
+SUPPORTED = {
+    "hidden_act": ("silu",),
+    "rope_theta": (10000,),
+    "rope_type": ("default",),
+    "mm_vision_select_layer": (-2,),
+    "mm_vision_select_feature": ("patch",),
+    "tie_word_embeddings": (False,),
+}
+
+
+@dataclass(frozen=True)
+class _Lengths:
+    """What may be different from the preset's."""
+
+    max_position_embeddings: Annotated[int, Field(ge=1, le=MOST_TOKENS)]
+    rms_norm_eps: Annotated[float, Field(gt=0, lt=1)]
+
+
+def with_settings(
+    sizes: Preset, config: Mapping[str, Any], clip_config: Mapping[str, Any], file: Path
+) -> Preset:
+    """Return the sizes with what shapes do not show: the language model's context and epsilon.
+
+    Args:
+        sizes: the preset's.
+        config: the language model's settings.
+        clip_config: those of CLIP's vision tower.
+        file: where `config` is from.
+
+    Raises:
+        DataError: a setting has a value that our parts are not made for.
+    """
+    llama, clip = sizes.llama, sizes.clip
+    stated = {key: value for key, value in config.items() if value is not None}
+    stated |= _rotary(stated, file)
+    heads = stated.get("num_attention_heads", llama.heads)
+    values = {
+        "num_attention_heads": (heads, (llama.heads,)),
+        "num_key_value_heads": (stated.get("num_key_value_heads", heads), (llama.heads,)),
+        "vision num_attention_heads": (
+            clip_config.get("num_attention_heads", clip.heads),
+            (clip.heads,),
+        ),
+        "vision hidden_act": (clip_config.get("hidden_act", "quick_gelu"), ("quick_gelu",)),
+    }
+    for key, supported in SUPPORTED.items():
+        values[key] = (stated.get(key, supported[0]), supported)
+    for key, (value, supported) in values.items():
+        if value not in supported:
+            raise DataError(
+                f"{file}: {key} is {value}; these weights can be read with {supported[0]} only"
+            )
+    default = {"max_position_embeddings": llama.context, "rms_norm_eps": llama.norm_epsilon}
+    with read_from(file):
+        lengths = from_json(_Lengths, default | stated)
+    llama = replace(
+        llama, context=lengths.max_position_embeddings, norm_epsilon=lengths.rms_norm_eps
+    )
+    return replace(sizes, llama=llama)
+
+
+def _rotary(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """Return the settings of the rotary embedding, under the names in `SUPPORTED`.
+
+    transformers 5 has them in ``rope_parameters``. Before, they were ``rope_theta`` and
+    ``rope_scaling``, where the type was called ``type`` at first.
+
+    Raises:
+        DataError: they hold a number that changes the embedding, such as a factor.
+    """
+    rotary: dict[str, Any] = {}
+    for table in ("rope_scaling", "rope_parameters"):
+        settings = config.get(table, {})
+        if not isinstance(settings, Mapping):
+            raise DataError(f"{file}: {table} is {settings!r}; expected an object or null")
+        for key, value in settings.items():
+            name = "rope_type" if key == "type" else key
+            if value is None:
+                continue
+            if name not in SUPPORTED:
+                raise DataError(
+                    f"{file}: {table} has {key}={value}; "
+                    "these weights can be read without such a change only"
+                )
+            rotary[name] = value
+    return rotary
