@@ -23,10 +23,20 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
+LONGEST_MESSAGE = 1000  # characters: a message may repeat what was given, which may be long
+
+
 class LisabenchError(Exception):
-    """The base of all errors that the command line shows as one line instead of a traceback."""
+    """The base of all errors that the command line shows as one line instead of a traceback.
+
+    Args:
+        message: it is made one line, in which nothing acts; see `text`.
+    """
 
     exit_code: int = 5
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(one_line(message, LONGEST_MESSAGE))
 
 
 class UsageError(LisabenchError):

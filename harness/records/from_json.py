@@ -9,14 +9,16 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
 from ..errors import DataError, validation_problems
 
 T = TypeVar("T")
+NotNegative = Annotated[int, Field(ge=0)]
+LARGEST_WHOLE = 2**53  # from there on, a float has no digits behind the point anyway
 CHANGED = "the file was edited, cut or damaged"
 
 
@@ -70,7 +72,7 @@ def _check_types(kind: type, arguments: dict[str, Any]) -> None:
 
 def _with_whole_numbers(value: Any) -> Any:
     """Return JSON's values with an int in the place of each float that is one."""
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < LARGEST_WHOLE:
         return int(value)
     if isinstance(value, Mapping):
         return {key: _with_whole_numbers(item) for key, item in value.items()}

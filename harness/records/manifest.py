@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..contract import Paper
-from .from_json import from_json
+from .from_json import NotNegative, from_json
 
 RunStatus = Literal["running", "complete", "failed"]
 
@@ -244,6 +244,31 @@ class RunData:
 
 
 @dataclass(frozen=True)
+class MachineFacts:
+    """The facts of an environment that reports show; a run has more."""
+
+    gpu: str | None = None
+    gpu_count: NotNegative | None = None
+    gpu_memory_bytes: NotNegative | None = None
+    cpu: str | None = None
+    cpu_count: NotNegative | None = None
+    memory_bytes: NotNegative | None = None
+    os: str | None = None
+
+
+def _environment(facts: Any) -> Mapping[str, Any] | None:
+    """Return the facts about the machine as they were recorded; None where there are none yet.
+
+    Raises:
+        DataError: one that is shown is of another type.
+    """
+    if facts is None:
+        return None
+    from_json(MachineFacts, facts)
+    return facts
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The manifest of a run.
 
@@ -327,7 +352,7 @@ class Manifest:
             ),
             in_lockstep=bool(content.get("in_turns")),
             quality_pass=from_json(QualityPlan, quality_pass) if quality_pass else None,
-            environment=content.get("passport"),
+            environment=_environment(content.get("passport")),
             roofline=content.get("ceilings") or {},
             gallery=tuple(content.get("gallery") or ()),
             warnings=tuple(content.get("warnings") or ()),

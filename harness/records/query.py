@@ -9,8 +9,9 @@ from functools import cached_property
 from typing import Any
 
 from ..contract import FURTHER_TOKEN, ONCE_AN_ANSWER
+from ..errors import DataError
 from ..metrics import Counts
-from .from_json import from_json
+from .from_json import CHANGED, NotNegative, from_json
 
 ANSWERED = ("ok", "no_seg")
 COUNTED = tuple(name.name for name in fields(Counts) if name.name != "failed")
@@ -87,16 +88,16 @@ class QueryRecord:
     position: int = 0
     tags: Mapping[str, str] = field(default_factory=dict)
     reason: str | None = None
-    latency_ns: int | None = None
-    host_ns: int | None = None
+    latency_ns: NotNegative | None = None
+    host_ns: NotNegative | None = None
     regions: Mapping[str, RegionTime] = field(default_factory=dict)
     unattributed_ns: int | None = None
-    data_wait_ns: int | None = None
+    data_wait_ns: NotNegative | None = None
     predicted_iou: float | None = None
     text: str | None = None
-    prompt_tokens: int | None = None
-    answer_tokens: int | None = None
-    kv_cache_bytes: int | None = None
+    prompt_tokens: NotNegative | None = None
+    answer_tokens: NotNegative | None = None
+    kv_cache_bytes: NotNegative | None = None
     energy_mj: float | None = None
     sm_clock_mhz: int | None = None
     other_cores: float | None = None
@@ -117,6 +118,7 @@ class QueryRecord:
             DataError: the line lacks a key that every record has.
         """
         counts = counts_from_json(line)
+        _check_counts(counts, line["height"], line["width"])
         regions = {}
         for name, times in (line.get("regions") or {}).items():
             regions[name] = from_json(RegionTime, times)
@@ -237,6 +239,26 @@ def counts_from_json(line: Mapping[str, Any]) -> Counts:
     for box in ("target_box", "predicted_box"):
         boxes[box] = tuple(line[box]) if line[box] is not None else None
     return from_json(Counts, line, **boxes, failed=line["status"] not in ANSWERED)
+
+
+def _check_counts(counts: Counts, height: int, width: int) -> None:
+    """Check that the counts of a query can be those of two masks of an image of this size.
+
+    Raises:
+        DataError: they cannot.
+    """
+    both_px = (counts.target_px, counts.predicted_px)
+    is_possible = (
+        0 <= counts.intersection_px <= min(both_px)
+        and counts.union_px == sum(both_px) - counts.intersection_px
+        and counts.union_px <= counts.valid_px <= height * width
+    )
+    for box in (counts.target_box, counts.predicted_box):
+        if box is not None:
+            left, top, right, bottom = box
+            is_possible &= 0 <= left < right <= width and 0 <= top < bottom <= height
+    if not is_possible:
+        raise DataError(f"the pixel counts contradict each other; {CHANGED}")
 
 
 def stage_of(region: str) -> str:

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..contract import STAGES
+from ..errors import DataError
 from ..passes import PROFILED, SYNCHRONISED
-from .from_json import from_json, read_from
+from .from_json import CHANGED, NotNegative, from_json, read_from
 from .journal import RUN, current_lines, read_manifest, records_of
 from .manifest import CaseEntry, Manifest
 from .query import QueryRecord
@@ -63,13 +64,13 @@ class MemoryRecord:
     stage: str
     instrument: str
     attempt: int = 0
-    start_bytes: int | None = None
-    peak_bytes: int | None = None
-    peak_reserved_bytes: int | None = None
-    device_process_bytes: int | None = None
-    queries: int | None = None
-    weights_bytes: int | None = None
-    kv_cache_bytes: int | None = None
+    start_bytes: NotNegative | None = None
+    peak_bytes: NotNegative | None = None
+    peak_reserved_bytes: NotNegative | None = None
+    device_process_bytes: NotNegative | None = None
+    queries: NotNegative | None = None
+    weights_bytes: NotNegative | None = None
+    kv_cache_bytes: NotNegative | None = None
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -323,6 +324,7 @@ def run_from_json(
         typed_manifest = Manifest.from_json(manifest)
     queries = records_of(QueryRecord, journals.get(SAMPLES, ()))
     scored = records_of(QueryRecord, journals.get(QUALITY, ()))
+    _check_targets([*queries, *scored])
     memory = records_of(MemoryRecord, journals.get(MEMORY, ()))
     passes = records_of(PassRecord, journals.get(PASSES, ()))
     fits = records_of(FitRecord, journals.get(FITS, ()))
@@ -351,6 +353,22 @@ def run_from_json(
 
 def _of_case(entry: CaseEntry, records: Sequence[OfCase]) -> tuple[OfCase, ...]:
     return tuple(record for record in records if record.case == entry.name)
+
+
+def _check_targets(queries: Iterable[QueryRecord]) -> None:
+    """Check that a query has the same target in all of its records.
+
+    Raises:
+        DataError: it has not.
+    """
+    targets: dict[str, int] = {}
+    for query in queries:
+        target_px = query.counts.target_px
+        if targets.setdefault(query.sample_id, target_px) != target_px:
+            raise DataError(
+                f"the query {query.sample_id} has targets of {targets[query.sample_id]} and of "
+                f"{target_px} pixels; {CHANGED}"
+            )
 
 
 def first_of_each_query(queries: Iterable[QueryRecord]) -> list[QueryRecord]:

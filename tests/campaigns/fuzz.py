@@ -24,10 +24,9 @@ if __name__ == "__main__":
 from mutations import mutated
 from readers import READERS, Reader
 
-from lisabench.harness.errors import LisabenchError
+from lisabench.harness.errors import LONGEST_MESSAGE, LisabenchError
 
 TIME_LIMIT_S = 20
-LONGEST_MESSAGE = 2000  # characters: the folder's own path may be long
 
 
 class TookTooLongError(Exception):
