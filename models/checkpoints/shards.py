@@ -153,8 +153,11 @@ def _opened_pickle(file: Path) -> Opened:
     with file.open("rb") as content:
         start = content.read(len(TORCH_BEFORE_1_6))
     is_zip = start.startswith(b"PK")
-    if not start or (is_zip and not zipfile.is_zipfile(file)):
-        raise _cut_short(file)
+    try:
+        if not start or (is_zip and not zipfile.is_zipfile(file)):
+            raise _cut_short(file)
+    except zipfile.BadZipFile as error:
+        raise _damaged(file, error) from None
     if not is_zip and start != TORCH_BEFORE_1_6:
         raise DataError(
             f"{file} was not written by torch.save: take weights in safetensors or of torch.save"

@@ -5,13 +5,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from places import ROOT
+import torch
+from original_factory import save
+from places import RESULTS, ROOT
 from run_factory import write_run
 from samples import write_sample
 
 from lisabench.benchmarks import suite_file
 from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.harness.records.run import read_run
+from lisabench.harness.records.study import read_study
+from lisabench.harness.records.training import read_training
+from lisabench.models.checkpoints import shards
+from lisabench.models.checkpoints.shards import weight_map
 from lisabench.models.lisa import tokenizer, weights_format
 from lisabench.reports.gate.baseline import read_baseline, reduced, write_baseline
 from lisabench.reports.load import load
@@ -75,7 +81,34 @@ def _sample(folder: Path) -> None:
         _ = sample.query, sample.image, sample.target_HW
 
 
+def _shard(name: str) -> Callable[[Path], Path]:
+    def prepare(folder: Path) -> Path:
+        folder.mkdir(parents=True)
+        tensors = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4)}
+        save(tensors, folder / name)
+        return folder
+
+    return prepare
+
+
+def _tensors(folder: Path) -> None:
+    (file,) = folder.iterdir()
+    shapes, read = shards.opened(file)
+    for name in shapes:
+        read(name)
+
+
+def _study(folder: Path) -> Path:
+    shutil.copytree(STUDY / "clip-0", folder / "clip-0")
+    shutil.copy(STUDY / "study.json", folder)
+    return folder
+
+
 SUITES = ROOT / "benchmarks" / "suites"
+STUDY = RESULTS / "accuracy-tiny"
+STUDY_FILES = ("study.json", "clip-0/training.json", "clip-0/curve.jsonl", "clip-0/counts.npz")
+TRAINING = RESULTS / "training-7b" / "trainings" / "clip-lean-0"
+TRAINING_FILES = ("run.json", "training.jsonl", "evaluations.jsonl")
 
 READERS = [
     Reader(
@@ -104,6 +137,18 @@ READERS = [
         _copied(PACKAGED, "config.json", "tokenizer.json"),
         lambda folder: weights_format.opened(str(folder)),
     ),
+    Reader("shard", ("weights.safetensors",), _shard("weights.safetensors"), _tensors),
+    Reader("torch file", ("weights.bin",), _shard("weights.bin"), _tensors),
+    Reader(
+        "index",
+        ("model.safetensors.index.json",),
+        _copied(PACKAGED, "model.safetensors.index.json"),
+        lambda folder: weight_map(folder / "model.safetensors.index.json"),
+    ),
+    Reader(
+        "study", ("study.json", "clip-0/training.json", "clip-0/curve.jsonl"), _study, read_study
+    ),
+    Reader("training", TRAINING_FILES, _copied(TRAINING, *TRAINING_FILES), read_training),
     Reader(
         "tokenizer",
         ("tokenizer.json",),
