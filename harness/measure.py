@@ -24,7 +24,6 @@ scored after it has stopped.
 
 import math
 import statistics
-import textwrap
 import time
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -37,6 +36,7 @@ from . import masks, metrics
 from .contract import Adapter, Prediction, Preparation, Probe, Sample
 from .memory import MemoryProbe
 from .probe import NullProbe, QueryTimes, TimingProbe
+from .text import LONGEST_REASON, one_line
 
 # A share of the end-to-end time. Between two stages only the probe's own work is left, which is far
 # less.
@@ -51,7 +51,6 @@ PREPARED_IN_A_QUERY = (
 # A pass goes on after a query that fails, such as one that is too long: the query's own record says
 # why. After so many failures the model itself is taken to be broken.
 MOST_FAILURES = 3
-LONGEST_REASON = 200  # characters: a reason is one line of a report
 
 
 class Failure(NamedTuple):
@@ -444,15 +443,12 @@ def _failure_fields(sample: Sample, failure: Failure) -> dict[str, Any]:
     return fields | vars(metrics.failed(sample.target_HW))
 
 
-def classify(error: Exception) -> Failure:
+def classify(error: BaseException) -> Failure:
     """Return the failure of an exception: ``oom`` or ``error``, and a reason in one line."""
     # By name, because `torch.OutOfMemoryError` can be had only by importing torch.
     out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     status = "oom" if out_of_memory else "error"
-    text = f"{type(error).__name__}: {error}"
-    # Such as the name of a file that is no text, which could not be written to a journal.
-    text = text.encode(errors="backslashreplace").decode()
-    return Failure(status, textwrap.shorten(text, LONGEST_REASON, placeholder=" ..."))
+    return Failure(status, one_line(f"{type(error).__name__}: {error}", LONGEST_REASON))
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from ..harness.contract import Adapter
-from ..harness.errors import UsageError, unknown, validation_problems
+from ..harness.errors import LisabenchError, UsageError, unknown, validation_problems
 from ..harness.text import LONGEST_REASON, one_line
 from . import adapter_files
 
@@ -83,7 +83,13 @@ def find(name: str) -> Build:
 
 
 def preload(name: str) -> tuple[str, ...]:
-    """Return the modules that a builder will import: its module's ``PRELOAD``, if it has one."""
+    """Return the modules that a builder will import: its module's ``PRELOAD``, if it has one.
+
+    It is read of shipped adapters only: a module that raises something while the server of worker
+    processes imports it would end the server, and with it all cases.
+    """
+    if name not in ADAPTERS:
+        return ()
     return getattr(_module_of(name), "PRELOAD", ())
 
 
@@ -166,7 +172,9 @@ def case_type(name: str) -> type:
     Raises:
         UsageError: there is no such adapter, or its `build` does not say.
     """
-    annotation = typing.get_type_hints(find(name)).get("case")
+    build = find(name)
+    with _importing(name):
+        annotation = typing.get_type_hints(build).get("case")
     if not dataclasses.is_dataclass(annotation):
         raise UsageError(
             f"adapter {name!r}: its build must annotate `case` with the dataclass of its settings"
@@ -197,13 +205,18 @@ def make_case(name: str, settings: Mapping[str, Any]) -> Any:
             raise unknown(f"setting of {name!r}", setting, known_settings)
     filled = settings
     fill_in = getattr(settings_type, "filled", None)
-    if fill_in is not None:
-        filled = fill_in(settings)
     try:
+        if fill_in is not None:
+            filled = fill_in(settings)
         return TypeAdapter(settings_type).validate_python(dict(filled))
+    except LisabenchError:
+        raise
     except ValidationError as error:
         problems = validation_problems(error, with_values=True)
         raise UsageError(f"settings of adapter {name!r}: {problems}") from error
+    except Exception as error:  # of code outside: `filled`, or a check of the dataclass's own
+        reason = one_line(f"{type(error).__name__}: {error}", LONGEST_REASON)
+        raise UsageError(f"settings of adapter {name!r}: {reason}") from error
 
 
 def complete(case: Any, **known_later: Any) -> Any:

@@ -9,7 +9,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -25,6 +25,7 @@ from ...harness.errors import UsageError
 from ...harness.memory import MemoryProbe, cap_gpu, card_bytes, largest, meter_for
 from ...harness.probe import NullProbe, TimingProbe
 from ...harness.records.manifest import BatchTrial
+from ...harness.text import one_line
 from ...models import registry
 from ...models.checkpoints import weights_hash
 from . import cpu_pinning, schedule
@@ -113,7 +114,7 @@ class CaseWorker:
         pinned_to = cpu_pinning.pin(core if at_most > 0 else None, self.device)
         could_not_be_pinned = timed_on_gpu and core is not None and pinned_to is None
         warnings = (cpu_pinning.NOT_PINNED,) if could_not_be_pinned else ()
-        return WarmedUpCase(**asdict(warm_up), core=pinned_to, warnings=warnings)
+        return WarmedUpCase(**plain(asdict(warm_up)), core=pinned_to, warnings=warnings)
 
     def measure_block(self, positions: Sequence[int]) -> list[Line]:
         """Measure some queries in a row, batch by batch; return a line for each of them."""
@@ -269,7 +270,7 @@ class CaseWorker:
         with probe.stage("build"):
             self.adapter = self._builder()(config, NullProbe())
         build_s = (time.perf_counter_ns() - start_ns) / 1e9
-        part_bytes = getattr(self.adapter, "weights", None)
+        part_bytes = _plain_counts(getattr(self.adapter, "weights", None))
         weights_bytes = _weights_bytes(before_bytes, meter.requested_bytes(), part_bytes)
 
         batches = self._whole_batches()
@@ -290,7 +291,7 @@ class CaseWorker:
             lines=tuple(plain(lines)),
             error=failure.reason if failure else None,
             build_s=build_s,
-            weight_bytes=plain(part_bytes),
+            weight_bytes=part_bytes,
             costs=plain(self._costs_by_arithmetic(longest)),
             # Only that a case has no quality is noted here: the quality pass then need not build
             # it. That it has is noted by the process that evaluates it, since a case may fail
@@ -425,9 +426,9 @@ class CaseWorker:
     def _built_case(self) -> BuiltCase:
         return BuiltCase(
             settings=plain(dict(self.adapter.settings)),
-            has_quality=self.adapter.has_quality,
-            warnings=tuple(getattr(self.adapter, "warnings", ())),
-            parameters=plain(getattr(self.adapter, "parameters", None)),
+            has_quality=bool(self.adapter.has_quality),
+            warnings=tuple(one_line(text) for text in getattr(self.adapter, "warnings", ())),
+            parameters=_plain_counts(getattr(self.adapter, "parameters", None)),
         )
 
 
@@ -469,8 +470,25 @@ def _weights_bytes(
 
 
 def plain(value: Any) -> Any:
-    """Return the same in JSON's own types: an adapter may hand over numpy's numbers."""
-    return json.loads(json.dumps(value, default=_plain_number_or_text))
+    """Return the same in JSON's own types: an adapter may hand over numpy's numbers.
+
+    Raises:
+        ValueError: it cannot be recorded: a number is NaN or infinite, a text cannot be written as
+            UTF-8, or a key is no text.
+    """
+    try:
+        text = json.dumps(value, default=_plain_number_or_text, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"what the adapter hands over cannot be recorded: {error}") from error
+    return json.loads(text)
+
+
+def _plain_counts(counts: Mapping[str, Any] | None) -> dict[str, int] | None:
+    """Return counts by part, as an adapter hands them over; None if it has none."""
+    if counts is None:
+        return None
+    return plain({part: int(count) for part, count in counts.items()})
 
 
 def _plain_number_or_text(value: Any) -> Any:

@@ -103,11 +103,16 @@ def conclude(folder: Path) -> int:
     # Imported here: a run in lockstep writes no report, and needs no drawing library.
     from ...reports.run.page import write_report
     from ...reports.run.terminal import print_table, refusals
+    from ...reports.run.warnings import failures
 
     report = write_report(folder)
     print_table(folder)
     terminal.say(report)
-    status = read_run(folder).manifest.status
+    run = read_run(folder)
+    status = run.manifest.status
+    if status == "failed":
+        for sentence in failures(run):
+            terminal.note(f"lisabench: {sentence}")
     if status != "complete":
         reason = NOT_COMPLETE[status].format(folder=folder)
         terminal.note(f"lisabench: {reason}")

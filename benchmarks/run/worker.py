@@ -59,5 +59,5 @@ def carry_out(worker: CaseWorker | DataWorker, method: Method, arguments: tuple)
         return "ok", method(worker, *arguments)
     except LisabenchError as error:
         return "refused", error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # an adapter may call exit()
         return "failed", measure.classify(error)

@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from ...harness.measure import UNATTRIBUTED_LIMIT
-from ...harness.records.manifest import Manifest
+from ...harness.records.manifest import CaseEntry, Manifest
 from ...harness.records.query import QueryRecord
-from ...harness.records.run import CaseRecords
+from ...harness.records.run import CaseRecords, Run
 from ..formatting import answer_spread, listed
 from ..peaks import NO_START, lacks_start
 from ..schema_base import AgainstTrivialBaseline
@@ -63,6 +63,12 @@ def run_warnings(
     return list(dict.fromkeys(warnings))
 
 
+def failures(run: Run) -> list[str]:
+    """Return a sentence for each way in which cases, trainings and queries of a run failed."""
+    manifest = run.manifest
+    return [*_errors(manifest.cases), *_trainings(manifest), *_failures(run.cases)]
+
+
 def _brief(error: str) -> str:
     """Return the beginning of an error: the manifest keeps the whole, which may be a page long."""
     return textwrap.shorten(error, 240, placeholder=" ...")
@@ -78,7 +84,7 @@ def _unfinished(manifest: Manifest) -> Iterator[str]:
         yield "The run failed in part: what is below is what was measured."
 
 
-def _errors(cases: Sequence[Case]) -> Iterator[str]:
+def _errors(cases: Sequence[Case | CaseEntry]) -> Iterator[str]:
     for case in cases:
         if case.error:
             yield f"{case.name} could not be run: {_brief(case.error)}"
