@@ -1,4 +1,4 @@
-"""A small run on fake models, which the campaigns disturb."""
+"""What the campaigns disturb: a small run on fake models, and a short training."""
 
 import os
 import subprocess
@@ -6,6 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -13,15 +14,33 @@ import yaml
 from raw_runs import raw_run
 from sessions import QUICK, QUICK_PLAN, keys
 
+from lisabench.harness.records.training import read_training
+
 END_LIMIT_S = 60  # generous: nothing here is timed
 MARK = "LISABENCH_CAMPAIGN"  # a variable of the environment, which all processes of a run inherit
 
 Run = subprocess.Popen[str]
+# How often each record is there.
 Keys = tuple[Counter[tuple[object, ...]], ...]
 
 
-def write_suite(workspace: Path) -> Path:
-    """Write the suite of two fakes and return its file."""
+@dataclass(frozen=True)
+class Activity:
+    """What a campaign has done again and again.
+
+    Attributes:
+        words: of the command line, without the folder.
+        resume: words that go on with it.
+        keys: reads its records from its folder.
+    """
+
+    words: tuple[str, ...]
+    resume: tuple[str, ...]
+    keys: Callable[[Path], Keys]
+
+
+def a_run(workspace: Path) -> Activity:
+    """Return a run of two fakes, whose suite is written into the workspace."""
     content = {
         "title": "two fakes",
         "reference": "a",
@@ -31,22 +50,32 @@ def write_suite(workspace: Path) -> Path:
     }
     path = workspace / "two-fakes.yaml"
     path.write_text(yaml.safe_dump(content))
-    return path
+    return Activity(("run", str(path)), ("run", "--resume"), keys_of_run)
 
 
-def start(suite: Path, folder: Path, mark: str, limit: Callable[[], None] | None = None) -> Run:
-    """Start the run, or resume it if it has begun.
+def a_training(_: Path) -> Activity:
+    """Return a training of six steps, with a checkpoint after each third."""
+    words = ("train", "--device", "cpu", "--recipe", "everything", "--epochs", "3")
+    words += ("--max_train_samples", "4", "--batch_size", "2", "--max_val_samples", "2")
+    words += ("--save_steps", "3")
+    return Activity(words, (*words, "--resume"), keys_of_training)
+
+
+def start(
+    activity: Activity, folder: Path, mark: str, limit: Callable[[], None] | None = None
+) -> Run:
+    """Start an activity, or resume it if it has begun.
 
     Args:
-        suite: its file.
-        folder: of the run.
+        activity: what to do.
+        folder: for its records.
         mark: by which its processes can be found.
-        limit: is called in the process before the run, such as to set a limit of the system.
+        limit: is called in the process before all else, such as to set a limit of the system.
     """
-    resumed = ["--resume"] if (folder / "run.json").exists() else [str(suite)]
-    command = [sys.executable, "-m", "lisabench", "run", *resumed, "--out", str(folder)]
+    has_begun = (folder / "run.json").exists()
+    words = activity.resume if has_begun else activity.words
     return subprocess.Popen(
-        command,
+        [sys.executable, "-m", "lisabench", *words, "--out", str(folder)],
         env=os.environ | {MARK: mark},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -94,9 +123,15 @@ def exit_code(run: Run) -> int:
     return run.returncode
 
 
-def keys_of(folder: Path) -> Keys:
-    """Return how often each record is there: of the timed rounds, of quality and of memory."""
+def keys_of_run(folder: Path) -> Keys:
+    """Return the records of the timed rounds, of quality and of memory."""
     run = raw_run(folder)
     quality = Counter((row["case"], row["sample_id"]) for row in run.quality)
     memory = Counter((row["case"], row["process"], row["stage"]) for row in run.memory)
     return keys(run), quality, memory
+
+
+def keys_of_training(folder: Path) -> Keys:
+    """Return the steps, with their losses: a disturbed training goes on as if nobody had."""
+    training = read_training(folder)
+    return (Counter((step.step, step.loss) for step in training.steps),)

@@ -18,7 +18,7 @@ from random import Random
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
-from runs import exit_code, faults_at_end, keys_of, start, write_suite
+from runs import Activity, a_run, exit_code, faults_at_end, start
 
 LARGEST_FILE_BYTES = 40_000  # about the journal of timed queries
 # With fewer, Python's own server of processes prints a traceback.
@@ -26,24 +26,23 @@ FEWEST_OPEN_FILES = 28
 SUCCESS, USAGE, FAILED = 0, 2, 5
 
 
-def campaign(runs: int, seed: int, workspace: Path) -> Iterator[str]:
+def campaign(activity: Activity, runs: int, seed: int, workspace: Path) -> Iterator[str]:
     """Start so many runs with limits, and yield a sentence for each fault."""
     random = Random(seed)
-    suite = write_suite(workspace)
-    exit_code(start(suite, workspace / "whole", "whole"))
-    expected = keys_of(workspace / "whole")
+    exit_code(start(activity, workspace / "whole", "whole"))
+    expected = activity.keys(workspace / "whole")
     for number in range(runs):
         name, limit = _limit(random)
         folder, mark = workspace / f"run-{number}", f"{workspace.name}-{number}"
-        run = start(suite, folder, mark, limit)
+        run = start(activity, folder, mark, limit)
         for fault in faults_at_end(run, mark):
             yield f"{name}: {fault}"
         if run.returncode not in (SUCCESS, USAGE, FAILED):
             yield f"{name}: it ended with {run.returncode}"
-        code = exit_code(start(suite, folder, "end"))
+        code = exit_code(start(activity, folder, "end"))
         if code != SUCCESS:
             yield f"{name}: resumed without a limit it ended with {code}"
-        elif keys_of(folder) != expected:
+        elif activity.keys(folder) != expected:
             yield f"{name}: records were lost or doubled"
 
 
@@ -68,7 +67,8 @@ def main() -> None:
     given = parser.parse_args()
     faults = 0
     with tempfile.TemporaryDirectory() as workspace:
-        for fault in campaign(given.runs, given.seed, Path(workspace)):
+        activity = a_run(Path(workspace))
+        for fault in campaign(activity, given.runs, given.seed, Path(workspace)):
             faults += 1
             print(fault, flush=True)
     print(f"{given.runs} runs with a limit, {faults} faults")
