@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..harness.contract import Sample
+from ..harness.errors import DataError
 from ..harness.lifeline import end_with, lifeline
 from .reasonseg import ReasonSeg
 
@@ -100,6 +101,8 @@ class AheadDecoder:
     ) -> Iterator[Sample]:
         """Yield the samples, each when its image has come. They read it from `decoded`."""
         for number, received in enumerate(self._loader):
+            if isinstance(received, DataError):
+                raise received
             image_HW3 = received
             if self._shared is not None and isinstance(received, tuple):
                 image_HW3 = self._shared.image(number, received)
@@ -145,10 +148,17 @@ class _Images:
         self._samples = samples
         self._shared = shared
 
-    def __getitem__(self, task: Task) -> np.ndarray | Shape:
-        """Write an image to its place and return its shape, or return it if it has no place."""
+    def __getitem__(self, task: Task) -> np.ndarray | Shape | DataError:
+        """Write an image to its place and return its shape, or return it if it has no place.
+
+        An image that cannot be read is returned as its error: if it were raised, PyTorch would add
+        a traceback to the message.
+        """
         number, position = task
-        image_HW3 = self._samples[position].image
+        try:
+            image_HW3 = self._samples[position].image
+        except DataError as error:
+            return error
         if self._shared is None or image_HW3.nbytes > PLACE_BYTES:
             return image_HW3
         self._shared.image(number, image_HW3.shape)[:] = image_HW3

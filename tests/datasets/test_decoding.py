@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import re
+import shutil
 
 import numpy as np
 import psutil
@@ -10,6 +12,7 @@ import pytest
 from lisabench.datasets.decoding import AheadDecoder
 from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.datasets.scenes.cache import embedded
+from lisabench.harness.errors import DataError
 
 pytestmark = pytest.mark.no_clock
 
@@ -71,6 +74,23 @@ def test_only_the_images_are_read_when_they_are_needed(decoder, samples, monkeyp
     monkeypatch.setattr("lisabench.datasets.reasonseg.read_annotation", None)
     monkeypatch.setattr("lisabench.datasets.reasonseg.image_hash", None)
     assert [sample.image_id for sample in in_order] == expected
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_cannot_be_read_is_an_error_of_one_line_that_names_it(
+    samples, tmp_path, workers
+):
+    root = shutil.copytree(samples[0].source.parents[1], tmp_path / "data")
+    copied = ReasonSeg(root, "val", limit=4)
+    damaged = copied[2].source
+    decoder = AheadDecoder(copied, workers, batch=2, block=4)
+    in_order = decoder.samples(range(4))
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    with pytest.raises(
+        DataError, match=f"^{re.escape(str(damaged))}: is damaged.*replace the file$"
+    ):
+        list(in_order)
+    decoder.close()
 
 
 def test_images_that_are_too_large_for_their_place_are_sent(samples, monkeypatch):
