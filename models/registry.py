@@ -22,7 +22,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -73,13 +73,13 @@ def find(name: str) -> Build:
     attribute = adapter_files.BUILD
     if not adapter_files.is_file(name):
         attribute = _place_of(name).partition(":")[2]
-    build = getattr(module, attribute, None)
+    build: Any = getattr(module, attribute, None)
     if not callable(build):
         raise UsageError(
             f"{_named(name)}: it defines no function {attribute!r}; an adapter is made by "
             "build(case, probe)"
         )
-    return build
+    return cast(Build, build)
 
 
 def preload(name: str) -> tuple[str, ...]:
