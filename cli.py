@@ -93,6 +93,12 @@ StopAfter = Annotated[
 SaveMasks = Annotated[
     bool, typer.Option("--save-masks", help="Keep every mask, run-length encoded.")
 ]
+Profile = Annotated[
+    bool,
+    typer.Option(
+        "--profile", help="Write a trace of one query of each case, for Perfetto, into RUN/profile."
+    ),
+]
 AgainstVersion = Annotated[
     str | None,
     typer.Option(
@@ -134,6 +140,7 @@ def run(
     gpu_memory: GpuMemory = None,
     stop_after: StopAfter = None,
     save_masks: SaveMasks = False,
+    profile: Profile = False,
     against: AgainstVersion = None,
     python: AgainstPython = None,
 ) -> None:
@@ -153,6 +160,7 @@ def run(
         "data.limit": limit,
         "plan.processes": THOROUGH_PROCESSES if thorough else None,
         "plan.save_masks": save_masks or None,
+        "plan.profile": profile or None,
         "plan.gpu_memory": gpu_memory,
     }
     suite_changes = _read_pairs(changes or [])

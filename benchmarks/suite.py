@@ -152,6 +152,9 @@ class Plan(Strict):
         default=None, description="size of the card that each process must fit, such as 8GB"
     )
     save_masks: bool = Field(default=False, description="keep every mask, run-length encoded")
+    profile: bool = Field(
+        default=False, description="write a trace of one warm query of each case, beside the run"
+    )
     time_limit_s: float = Field(
         default=600, gt=0, description="for a build with its warm-up, or a block"
     )

@@ -2,7 +2,7 @@
 
 One process does one thing: it is timed (`build`, `warm_up`, `measure_block`), or tries batches
 (`try_batch`), or is evaluated for quality (`build_untimed`, `evaluate`), or its memory is measured
-(`measure_memory`, `profile`), or it tries to fit a card (`try_fit`).
+(`measure_memory`, `profile`), or it tries to fit a card (`try_fit`), or is traced (`trace`).
 """
 
 import json
@@ -14,11 +14,12 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from ...datasets.decoding import AheadDecoder
 from ...datasets.reasonseg import ReasonSeg
-from ...harness import environment, measure, noise, passes
+from ...harness import environment, measure, noise, passes, tracing
 from ...harness.clock import Clock, HostClock, VirtualClock, clock_for
 from ...harness.contract import STAGES, Paper, Prediction, Sample
 from ...harness.errors import UsageError
@@ -366,6 +367,38 @@ class CaseWorker:
         line["peak_reserved_bytes"] = largest(reserved)
         line["device_process_bytes"] = largest(of_process)
         return line
+
+    # Profile
+
+    def trace(self, at_most: int, trace: Path, snapshot: Path) -> None:
+        """Build the case, and write the trace of one of its batches once it is warm.
+
+        On a GPU, a snapshot of the memory of the same batch is written, too.
+
+        Args:
+            at_most: how many batches to warm up with; at least one is.
+            trace, snapshot: the files to write.
+        """
+        config = self._completed_config()
+        clock = VirtualClock() if _is_virtual(config) else clock_for(self.device)
+        on_gpu = self.device.startswith("cuda")
+        # The adapter is built with it, so that regions inside the stages are named, too.
+        probe = tracing.NamingProbe(clock, on_gpu)
+        self.adapter = self._builder()(config, probe)
+        batch = self.settings.batch
+        # Only the batch that is traced: then its graphs are captured, and its kernels chosen.
+        measure.warm_up(
+            self.adapter,
+            self.samples,
+            TimingProbe(clock),
+            max(1, at_most),
+            timed=batch,
+            batch=batch,
+        )
+        samples = next(self._batches(range(min(batch, len(self.samples)))))
+        tracing.write_trace(self.adapter, samples, probe, trace)
+        if on_gpu:
+            tracing.write_memory_snapshot(self.adapter, samples, probe, snapshot)
 
     # The process
 

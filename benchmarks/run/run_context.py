@@ -24,8 +24,8 @@ class Steps:
 
     Args:
         progress: is called with steps done, steps in all, and what is being done.
-        total: steps in all: a query, a search for a batch, a memory pass of a process, a fit or a
-            training is one step.
+        total: steps in all: a query, a search for a batch, a memory pass of a process, a fit, a
+            profile or a training is one step.
     """
 
     def __init__(self, progress: Progress, total: int) -> None:
@@ -49,6 +49,8 @@ def count_steps(suite: ResolvedSuite, queries: Queries, trainings: int) -> int:
     models, plan = len(suite.models), suite.plan
     searches = sum(case.batch == AUTO for case in suite.models)
     passes = searches + models * plan.memory_processes + len(suite.fits) + trainings
+    if plan.profile:
+        passes += models
     timed = models * plan.processes * queries.timed
     scored = len(suite.cases) * queries.scored
     if not queries.scored:  # baselines are then evaluated in timed rounds of their own

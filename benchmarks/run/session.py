@@ -1,8 +1,8 @@
 """A session: one suite, measured into one folder.
 
-The order is: trainings, memory pass, fits, roofline, quality pass, timed rounds. The trainings are
-first, since they take longest and fail most easily. The memory pass comes before what runs cases
-side by side, which needs to know their sizes. Another session that runs at the same time
+The order is: trainings, memory pass, fits, roofline, quality pass, profiles, timed rounds. The
+trainings are first, since they take longest and fail most easily. The memory pass comes before what
+runs cases side by side, which needs to know their sizes. Another session that runs at the same time
 takes turns with it in all of that (see `lockstep`); only building is done by both at the same time.
 
 Everything is written down block by block. A session that was killed is resumed by measuring the
@@ -25,7 +25,7 @@ from ..queries import Queries
 from ..resolved_suite import ResolvedSuite
 from ..suite import AUTO
 from ..training import in_suites
-from . import batch_search, memory_pass, quality_pass, timed_rounds
+from . import batch_search, memory_pass, profile_pass, quality_pass, timed_rounds
 from .journal import Journal
 from .lockstep import lockstep_of_environment
 from .manifest import ManifestWriter
@@ -182,7 +182,7 @@ class Session:
         return self._deadline_s is not None and time.monotonic() >= self._deadline_s
 
     def _steps_alone(self, data: DataProcess) -> Iterator[Step]:
-        """Yield trainings, searches for batches, memory passes, fits, the roofline, quality passes.
+        """Yield trainings, searches for batches, and all passes but the timed rounds.
 
         Each is done whole or, after a resume, anew, but for quality passes, which go on batch by
         batch.
@@ -203,6 +203,9 @@ class Session:
         if run.queries.scored:
             for case in run.suite.cases:
                 yield partial(quality_pass.evaluate_case, run, data, case.name)
+        if run.suite.plan.profile:
+            for model in run.suite.models:
+                yield partial(profile_pass.profile_case, run, model.name)
 
     def _timed_rounds(self, data: DataProcess) -> Iterator[Step]:
         """Yield the rounds of each group, and of baselines if no quality pass has them."""

@@ -48,6 +48,7 @@ QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "KINETO_LOG_LEVEL": "6",  # PyTorch's profiler says on stderr when it begins and ends
 }
 END_LIMIT_S = 5  # for a process to end by itself, before it is killed
 
@@ -298,6 +299,10 @@ class CaseProcess(WorkerProcess):
     def profile(self) -> list[Line]:
         """Measure how long the GPU is at work in each stage."""
         return self._call(CaseWorker.profile)
+
+    def trace(self, warmup: int, trace: Path, snapshot: Path) -> None:
+        """Trace one warm query into a file; on a GPU, write a snapshot of its memory too."""
+        self._call(CaseWorker.trace, warmup, trace, snapshot)
 
     def try_fit(self, queries: int) -> Line:
         """Build the case and evaluate a few queries, limited to the card of its settings."""

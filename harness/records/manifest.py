@@ -209,6 +209,7 @@ class RunPlan:
     training_seeds: int = 3
     gpu_memory: str | None = None
     save_masks: bool = False
+    profile: bool = False
     time_limit_s: float = 600
 
 

@@ -10,11 +10,14 @@ It keeps what was measured; every score, ratio and report is derived from it lat
     passes.jsonl    a query of the passes for GPUs         `PassRecord`, by `passes.py`
     fits.jsonl      whether a case fits a card             `FitRecord`
     gallery.npz     (a few images and targets, for the report)
+    profile/        (for other programs: a trace of each case, see `tracing`)
 
 Where a run has a quality pass, scores are computed from its lines, and otherwise from the timed
 ones.
 """
 
+import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,6 +42,9 @@ GALLERY = "gallery.npz"
 QUALITY = "quality.jsonl"
 PASSES = "passes.jsonl"
 FITS = "fits.jsonl"
+PROFILE = "profile"  # the folder with the profiles of cases
+PROFILE_SUFFIXES = {"trace": ".json.gz", "memory snapshot": ".pickle"}
+LONGEST_STEM = 100  # characters of a case's name in that of a file
 JOURNALS = (SAMPLES, QUALITY, MEMORY, PASSES, FITS)
 
 
@@ -291,6 +297,20 @@ class Run:
             if case.name == name:
                 return case
         raise KeyError(name)
+
+
+def profile_file(folder: Path, case: str, kind: str) -> Path:
+    """Return the file of a case's profile, whether it is there or not.
+
+    Args:
+        folder: of the run.
+        case: name of the case.
+        kind: a key of `PROFILE_SUFFIXES`.
+    """
+    stem = re.sub(r"[^\w.+-]", "_", case)[:LONGEST_STEM]
+    if stem != case:  # two such names may be the same otherwise
+        stem += f"-{hashlib.sha256(case.encode(errors='surrogatepass')).hexdigest()[:8]}"
+    return folder / PROFILE / f"{stem}{PROFILE_SUFFIXES[kind]}"
 
 
 def read_run(folder: Path) -> Run:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...harness.records.journal import RUN
 from ...harness.records.manifest import Manifest, RunPlan
-from ...harness.records.run import Run, read_run
+from ...harness.records.run import PROFILE_SUFFIXES, Run, profile_file, read_run
 from ...harness.text import code, code_block, escape
 from .. import formatting, markdown
 from ..drawing import NOTHING_DRAWN, Drawn, draw
@@ -45,6 +45,10 @@ BREAKDOWN = (
     "For a stage: its share of the end-to-end time (median). For a region within a stage: its time "
     "(ms, median), without the regions inside it. Where a query enters a stage or region several "
     "times, the number of calls is given."
+)
+PROFILES = (
+    "Of one warm query, in a process of its own: no number is from there. Open a trace with "
+    "<https://ui.perfetto.dev>, and a memory snapshot with <https://pytorch.org/memory_viz>."
 )
 SPLIT = (
     "The parts of a query's peak. Weights: what building the model asked the allocator for (CUDA), "
@@ -144,6 +148,7 @@ def report_text(run: Run, summary: Summary, drawn: Drawn = NOTHING_DRAWN) -> str
             attribution_tables(summary, figure=_figure(waterfall.FILE, names)),
         ),
         _section("Where the time goes", tables.breakdown_table(summary), BREAKDOWN),
+        _section("Profiles", markdown.bullet_list(list(_profiles(run))), PROFILES),
         _section("What the memory is made of", split_table(summary), SPLIT),
         _section("How near the roofline", roofline_table(summary), ROOFLINE),
         _section("Trainings", trainings_section(summary)),
@@ -173,6 +178,18 @@ def _figure(name: str, drawn: Set[str]) -> str:
     if name not in drawn:
         return ""
     return f"![{FIGURES[name]}]({name})"
+
+
+def _profiles(run: Run) -> Iterator[Markup]:
+    """Yield links to the profiles of each case that has any."""
+    for case in run.manifest.models:
+        links = []
+        for kind in PROFILE_SUFFIXES:
+            path = profile_file(run.folder, case.name, kind)
+            if path.is_file():
+                links.append(f"[{kind}]({path.relative_to(run.folder).as_posix()})")
+        if links:
+            yield Markup(f"{code(case.name)}: {', '.join(links)}")
 
 
 def _quality(summary: Summary) -> str:

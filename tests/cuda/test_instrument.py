@@ -1,5 +1,7 @@
 """The instrument on a GPU. Skipped where there is none."""
 
+import gzip
+import json
 import time
 
 import numpy as np
@@ -20,6 +22,7 @@ from lisabench.harness.noise import Watch
 from lisabench.harness.passes import SynchronisedProbe, gpu_busy, synchronised
 from lisabench.harness.probe import NullProbe, TimingProbe
 from lisabench.harness.roofline import measure_roofline
+from lisabench.harness.tracing import NamingProbe, write_memory_snapshot, write_trace
 from lisabench.models.registry import find, make_case
 from lisabench.models.training.losses import weighted
 from lisabench.models.training.recipes import LOSSES
@@ -211,3 +214,18 @@ def test_a_step_of_a_study_does_not_wait_for_the_gpu(tmp_path):
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert losses["bce"].item() > 0
+
+
+@pytest.mark.parametrize("execution", ["eager", "graphed"])
+def test_a_profile_has_kernels_in_its_trace_and_a_snapshot_of_memory(tmp_path, execution):
+    probe = NamingProbe(CudaClock(), on_gpu=True)
+    adapter = lisa(probe, "cuda", execution=execution)
+    measure.predict_batch(adapter, [noise()], probe)
+    write_trace(adapter, [noise()], probe, tmp_path / "a.json.gz")
+    write_memory_snapshot(adapter, [noise()], probe, tmp_path / "a.pickle")
+    adapter.close()
+    trace = json.loads(gzip.decompress((tmp_path / "a.json.gz").read_bytes()))
+    categories = {event.get("cat") for event in trace["traceEvents"]}
+    names = {event["name"] for event in trace["traceEvents"]}
+    assert "kernel" in categories and set(STAGES) <= names
+    assert (tmp_path / "a.pickle").stat().st_size > 0
