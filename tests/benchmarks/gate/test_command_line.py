@@ -1,8 +1,12 @@
 """`lisabench check`, as a pipeline meets it: exit codes, the second look, and what is shown."""
 
+import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -12,6 +16,8 @@ from command import lisabench
 from pycocotools import mask as coco
 from run_factory import edit_lines, edit_run, rle
 from samples import write_sample
+
+from lisabench.benchmarks.gate import check
 
 pytestmark = pytest.mark.no_clock
 
@@ -275,3 +281,58 @@ def test_an_output_that_cannot_be_written_is_said_and_no_pass(base, baseline_of,
         "check", base, "--baseline", baseline_of("moved"), "--junit", tmp_path / "gone" / "j.xml"
     )
     assert done.returncode == 2 and "cannot write to" in done.stderr
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+BREAKING = {
+    "a defect": (KeyError("peak\nbytes"), 5),
+    "a full disk": (FULL, 5),
+    "no memory": (MemoryError(), 5),
+    "an interrupt": (KeyboardInterrupt(), 130),
+    "a library that exits": (SystemExit(1), 5),
+}
+
+
+@pytest.mark.parametrize("what", BREAKING)
+def test_whatever_breaks_a_gate_is_shown_in_every_output(
+    base, baseline_of, tmp_path, monkeypatch, what
+):
+    error, code = BREAKING[what]
+
+    def breaks(*_, **__):
+        raise error
+
+    file = baseline_of("moved")
+    monkeypatch.setattr(check, "gate_checks", breaks)
+    files = [tmp_path / name for name in ("comment.md", "junit.xml", "summary.md")]
+    outputs = ["--comment", files[0], "--junit", files[1]]
+    github = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(files[2])}
+    done = lisabench("check", base, "--baseline", file, *outputs, **github)
+    assert done.returncode == code
+    assert done.stderr.splitlines()[-1].startswith("lisabench: ")
+    assert "::error title=lisabench gate::" in done.stdout
+    reason = "interrupted" if code == 130 else type(error).__name__
+    for text in (path.read_text() for path in files):
+        assert reason in text
+    assert "the gate cannot be held" in files[0].read_text()
+    assert ElementTree.parse(files[1]).getroot().find("testsuite/testcase/error") is not None
+
+
+def test_an_output_that_cannot_be_written_keeps_no_other_from_being_written(
+    base, baseline_of, tmp_path
+):
+    comment = tmp_path / "comment.md"
+    outputs = ["--junit", tmp_path / "none" / "junit.xml", "--comment", comment]
+    done = lisabench("check", base, "--baseline", baseline_of("moved"), *outputs)
+    assert (done.returncode, "cannot write to" in done.stderr) == (2, True)
+    assert "the gate holds" in comment.read_text()
+
+
+def test_a_stdout_on_a_full_disk_keeps_the_comment_and_is_no_verdict(worse, baseline_of, tmp_path):
+    words = [sys.executable, "-m", "lisabench.cli", "check", worse, "--baseline"]
+    words += [baseline_of("large"), "--comment", tmp_path / "comment.md"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 5
+    assert "No space left" in done.stderr and "Traceback" not in done.stderr
+    assert "the gate fails" in (tmp_path / "comment.md").read_text()

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -170,3 +171,41 @@ def until(happened):
     while not happened():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+LEAVES_A_SEMAPHORE = """
+import multiprocessing, sys
+from lisabench.benchmarks.run.worker_pool import CaseProcess, WorkerPool
+from lisabench.benchmarks.run.case_worker import CaseWorker
+from lisabench.benchmarks.run.worker_messages import WorkerSettings
+import locking
+
+if __name__ == "__main__":
+    pool = WorkerPool((), time_limit_s=300)
+    with CaseProcess(pool._context, locking.Worker, None, 300) as process:
+        print(process._call(locking.Worker.lock))
+"""
+LOCKING = """
+import multiprocessing
+from lisabench.benchmarks.run.case_worker import CaseWorker
+
+class Worker(CaseWorker):
+    def __init__(self, _):
+        self._decoder = self.adapter = None
+        self.device = "cpu"
+
+    def lock(self):
+        # What tqdm makes when it shows its first bar.
+        self.made = multiprocessing.get_context("spawn").RLock()
+        return self.made._semlock.name
+"""
+
+
+def test_semaphores_that_a_worker_leaves_are_removed_without_a_warning(tmp_path):
+    (tmp_path / "locking.py").write_text(LOCKING)
+    script = tmp_path / "script.py"
+    script.write_text(LEAVES_A_SEMAPHORE)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    name = done.stdout.strip().removeprefix("/")
+    until(lambda: not Path("/dev/shm", f"sem.{name}").exists())

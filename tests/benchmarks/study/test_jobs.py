@@ -1,7 +1,16 @@
 """Trainings side by side: where they run, when they begin, and what happens when one fails."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
 import pytest
-from study_work import FOLDER, seen
+import study_work
+from study_work import FOLDER, HANGS_AFTER_S, seen
 
 from lisabench.benchmarks.study.jobs import Job, side_by_side
 from lisabench.harness.errors import RunFailed
@@ -45,3 +54,50 @@ def test_a_process_that_dies_takes_no_other_job_with_it():
     with pytest.raises(RunFailed, match=r"1 of 2 trainings failed: sam-14 \(BrokenProcessPool: "):
         side_by_side({Job("sam", 14): None, Job("sam", 0): None}, 2, [], seen, rows.append)
     assert [row["job"] for row in rows] == ["sam-0"]
+
+
+STUDY = """
+import sys
+from study_work import seen
+from lisabench.benchmarks import door
+from lisabench.benchmarks.study.jobs import Job, side_by_side
+
+if __name__ == "__main__":
+    jobs = {Job("sam", 15): None, Job("clip", 15): None}
+    door.enter(lambda _: side_by_side(jobs, 2, [], seen, print), [])
+"""
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_trainings_end_with_their_study(tmp_path, ending):
+    script = tmp_path / "study.py"
+    script.write_text(STUDY)
+    running = subprocess.Popen(
+        [sys.executable, script],
+        env=os.environ
+        | {FOLDER: str(tmp_path), "PYTHONPATH": str(Path(study_work.__file__).parent)},
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    until(lambda: len(list(tmp_path.glob("*-15.*"))) == 2)
+    trainings = [psutil.Process(int(path.suffix[1:])) for path in tmp_path.glob("*-15.*")]
+    running.send_signal(ending)
+    _, errors = running.communicate(timeout=HANGS_AFTER_S)
+    assert running.returncode == (-ending if ending == signal.SIGKILL else 128 + ending)
+    assert "Traceback" not in errors
+    until(lambda: not any(is_alive(training) for training in trainings))
+
+
+def is_alive(process):
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def until(happened):
+    end = time.monotonic() + HANGS_AFTER_S
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.05)
