@@ -75,7 +75,36 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_records(data_root, tmp_p
 
 
 HANGS_AFTER_S = 300
-HANGS = {"adapter": "fake", "fail": "hang", "fail_every": 1}
+# An adapter that says by a file that it hangs, and then holds Python's lock.
+HANGING = """
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+from lisabench.models.adapters.fake import Fake, FakeCase
+from lisabench.harness.clock import HostClock
+
+@dataclass(frozen=True)
+class Case:
+    hangs_in: str = "query"
+    mark: str = ""
+
+def hang(case):
+    Path(case.mark).touch()
+    re.match(r"(a+)+$", "a" * 60 + "b")
+
+class Hanging(Fake):
+    def __init__(self, case):
+        super().__init__(FakeCase(), HostClock())
+        self.mine = case
+
+    def llm(self, inputs, features):
+        hang(self.mine)
+
+def build(case: Case, probe):
+    if case.hangs_in == "build":
+        hang(case)
+    return Hanging(case)
+"""
 TRAINS = {
     "recipe": "everything",
     "device": "cpu",
@@ -84,22 +113,25 @@ TRAINS = {
     "batch_size": 2,
     "save_strategy": "no",
 }
-# When a session of a suite is ended: what there is by then.
+TRAINING = {"trainings": {"t": TRAINS}}
+# When a session is ended: what its suite has beside a case that hangs, where that hangs, and the
+# file that is there by then.
 MOMENTS = {
-    "query hangs": ({"cases": {"a": HANGS}}, "samples.jsonl"),
-    "training": (
-        {"cases": {"a": HANGS}, "trainings": {"t": TRAINS}},
-        "trainings/t-0/training.jsonl",
-    ),
+    "query hangs": ({}, "query", "hangs"),
+    "model is being built": ({}, "build", "hangs"),
+    "training": (TRAINING, "query", "run/trainings/t-0/training.jsonl"),
 }
 
 
 def begun_session(data_root, folder, moment):
     """Start a session as a command, and wait for a moment in it; the process and its children."""
-    content, file = MOMENTS[moment]
+    further, hangs_in, file = MOMENTS[moment]
+    (folder / "hanging.py").write_text(HANGING)
     plan = {"processes": 1, "memory_processes": 0, "warmup": 0, "gallery": 0, "quality_queries": 0}
+    case = {"adapter": "hanging.py", "hangs_in": hangs_in, "mark": str(folder / "hangs")}
+    content = {"title": "t", "reference": "a", "plan": plan, "cases": {"a": case}}
     path = folder / "s.yaml"
-    path.write_text(json.dumps({"title": "t", "reference": "a", "plan": plan} | content))
+    path.write_text(json.dumps(content | further))
     words = ["run", str(path), "--data", str(data_root), "--out", str(folder / "run")]
     session = subprocess.Popen(
         [sys.executable, "-m", "lisabench.cli", *words],
@@ -108,11 +140,12 @@ def begun_session(data_root, folder, moment):
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    until(lambda: (folder / "run" / file).exists() or session.poll() is not None)
+    until(lambda: (folder / file).exists() or session.poll() is not None)
     assert session.poll() is None, (folder / "stderr").read_text()
     # Two servers of `multiprocessing`, the data process, and the process of the case or training.
-    until(lambda: len(psutil.Process(session.pid).children(recursive=True)) == 4)
-    return session, psutil.Process(session.pid).children(recursive=True)
+    children = psutil.Process(session.pid).children(recursive=True)
+    assert len(children) == 4
+    return session, children
 
 
 @pytest.mark.parametrize(
@@ -122,6 +155,8 @@ def begun_session(data_root, folder, moment):
         ("query hangs", signal.SIGHUP),
         ("query hangs", signal.SIGINT),
         ("query hangs", signal.SIGKILL),
+        ("model is being built", signal.SIGTERM),
+        ("model is being built", signal.SIGKILL),
         ("training", signal.SIGTERM),
         ("training", signal.SIGKILL),
     ],
