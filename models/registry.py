@@ -14,10 +14,11 @@ import torch inside `build`.
 import dataclasses
 import hashlib
 import importlib
+import sys
 import traceback
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -154,11 +155,14 @@ def _named(name: str) -> str:
 def _importing(name: str) -> Iterator[None]:
     """Make one line of whatever the import of an adapter raises, also if it ends the program.
 
+    What the import prints goes to stderr: it is no output of the command, which may be JSON.
+
     Raises:
         UsageError: in place of it.
     """
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     except (Exception, SystemExit) as error:
         # Not str(error), which an exception may not survive.
         text = "".join(traceback.format_exception_only(error))

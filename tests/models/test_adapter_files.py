@@ -176,6 +176,7 @@ def test_a_file_that_is_changed_while_it_is_measured_is_refused_by_the_worker(fo
         ("build = 3", "it defines no function 'build'"),
         ("", "it defines no function 'build'"),
         ("def build(case, probe): pass", "must annotate `case`"),
+        ("def build(case: 'Nowhere', probe): pass", "NameError: name 'Nowhere' is not defined"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_one_line(tmp_path, monkeypatch, source, problem):
@@ -206,6 +207,14 @@ def test_list_shows_the_settings_of_a_file_or_a_module(name):
     listed = json.loads(done.stdout)
     size_px = 4 if name.endswith(".py") else 6
     assert listed == {"adapters": {name: ""}, "settings": {"size_px": f"int [{size_px}]"}}
+
+
+def test_what_a_file_prints_is_no_output_of_the_command(folder):
+    with (folder / "suites" / "model.py").open("a") as file:
+        file.write("print('loaded')\n")
+    done = lisabench("list", "suites/model.py", "--json")
+    assert json.loads(done.stdout)["settings"]
+    assert done.stderr == "loaded\n"
 
 
 @pytest.mark.usefixtures("folder")
