@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from .benchmarks import door
 from .benchmarks.study import command
 from .benchmarks.training import options
 from .harness import terminal
 from .harness.errors import UsageError, as_ours
+from .harness.paths import user_path
 
 
 class Commands(TyperGroup):
@@ -33,16 +34,31 @@ class Commands(TyperGroup):
             raise as_ours(error) from error
 
 
-app = typer.Typer(
+class Command(TyperCommand):
+    """A command whose paths may begin with ``~``, as those in suites may."""
+
+    def invoke(self, ctx: Any) -> Any:
+        for name, value in ctx.params.items():
+            if isinstance(value, Path):
+                ctx.params[name] = user_path(value)
+        return super().invoke(ctx)
+
+
+class App(typer.Typer):
+    """The commands of lisabench, each of them a `Command`."""
+
+    def command(self, name: str | None = None, **settings: Any) -> Any:
+        return super().command(name, cls=Command, **settings)
+
+
+app = App(
     cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(
-    no_args_is_help=True, help="Make and check data folders in ReasonSeg's format."
-)
+data_app = App(no_args_is_help=True, help="Make and check data folders in ReasonSeg's format.")
 app.add_typer(data_app, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
@@ -466,18 +482,14 @@ def _read_pairs(changes: list[str]) -> dict[str, Any]:
     Raises:
         UsageError: an argument has no ``=``, or a value is not YAML.
     """
-    import yaml
+    from .harness.yaml_file import read_yaml
 
     pairs = {}
     for change in changes:
         key, equals, value = change.partition("=")
         if not equals:
             raise UsageError(f"--set {key}: expected KEY=VALUE, such as --set precision=bf16")
-        try:
-            pairs[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            reason = " ".join(str(error).split())
-            raise UsageError(f"--set {key}: the value is not YAML: {reason}") from error
+        pairs[key] = read_yaml(value, f"--set {key}")
     return pairs
 
 

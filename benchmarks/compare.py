@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from ..harness.errors import UsageError
+from ..harness.paths import user_path
 from ..harness.records.training import is_training
 from ..reports.run.across import compare_cases
 from ..reports.run.across_tables import side_by_side
@@ -29,7 +30,7 @@ def compare_folders(
         NothingToCompare: nothing can be compared.
     """
     if is_training(folder):
-        folders = [folder, *(Path(name) for name in further)]
+        folders = [folder, *(user_path(name) for name in further)]
         trainings = compare_trainings(folders, target_miou, target_loss)
         return trainings, training_sections(trainings)
     if target_miou is not None or target_loss is not None:
@@ -42,5 +43,5 @@ def compare_folders(
             "trainings: lisabench compare RUN RUN2 ..."
         )
     reference, candidate, *runs = further
-    cases = compare_cases(folder, reference, candidate, [Path(run) for run in runs])
+    cases = compare_cases(folder, reference, candidate, [user_path(run) for run in runs])
     return cases, side_by_side(cases)

@@ -41,8 +41,10 @@ works with.
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
+from ..harness.paths import user_path
+from ..harness.text import is_folder_name, visible
 from ..reports.gate.thresholds import Gate
 from .claim import Claim
 
@@ -67,19 +69,53 @@ def as_batch(value: Any) -> Batch:
     raise ValueError(f"batch is {value!r}; expected a number of queries from 1, or {AUTO}")
 
 
+LONGEST_NAME = 200  # characters
+
+
 class Strict(BaseModel):
     """A section of a suite file: it cannot be changed, and refuses keys that it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _on_one_line(title: str) -> str:
+    """Return a title on one line, as a report shows it."""
+    line = " ".join(title.split())
+    if visible(line) != line:
+        raise ValueError(f"expected a text without control characters, not {visible(line)}")
+    return line
+
+
+def _named(name: str) -> str:
+    """Return a name that can stand in tables and messages: one line, and not too long."""
+    if not name.strip() or visible(name) != name or len(name) > LONGEST_NAME:
+        raise ValueError(
+            f"expected a name of 1 to {LONGEST_NAME} characters on one line, not "
+            f"{visible(name[:LONGEST_NAME])!r}"
+        )
+    return name
+
+
+def _name_of_a_folder(name: str) -> str:
+    """Return a name that is one step of a path, so that no file is written elsewhere."""
+    if not is_folder_name(_named(name)):
+        raise ValueError(f"expected the name of a folder, without / and \\, not {name!r}")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_named)]
+FolderName = Annotated[str, AfterValidator(_name_of_a_folder)]
+Title = Annotated[str, AfterValidator(_on_one_line)]
+UserPath = Annotated[Path, AfterValidator(user_path)]
 
 
 class Data(Strict):
     """Which queries are evaluated. Without `root`, the package generates scenes."""
 
-    root: Path | None = Field(
+    root: UserPath | None = Field(
         default=None, description="a folder in ReasonSeg's format, holding the split's folder"
     )
-    split: str | None = Field(
+    split: FolderName | None = Field(
         default=None, description="the split evaluated; val, or test for weights that have seen val"
     )
     count: int = Field(
@@ -176,7 +212,7 @@ def _as_swept_values(values: Any) -> Any:
 
 SweptValue = bool | int | float | str
 SweptValues = Annotated[tuple[SweptValue, ...], BeforeValidator(_as_swept_values)]
-Factors = Annotated[dict[str, tuple[str, ...]], BeforeValidator(_each_setting_is_a_factor)]
+Factors = Annotated[dict[Name, tuple[str, ...]], BeforeValidator(_each_setting_is_a_factor)]
 
 
 class Suite(BaseModel):
@@ -188,20 +224,20 @@ class Suite(BaseModel):
 
     model_config = Strict.model_config
 
-    name: str
-    title: str
+    name: FolderName
+    title: Title
     reference: str
     data: Data = Data()
     plan: Plan = Plan()
     metrics: tuple[str, ...] = ("gIoU", "cIoU", "mIoU")
     defaults: dict[str, Any] = {}
-    cases: dict[str, dict[str, Any]]
+    cases: dict[Name, dict[str, Any]]
     sweep: dict[str, SweptValues] = {}
-    groups: dict[str, list[str]] = Field(
+    groups: dict[Name, list[str]] = Field(
         default={}, validation_alias=AliasChoices("groups", "teams"), serialization_alias="teams"
     )
     factors: Factors = {}
-    controls: dict[str, dict[str, Any]] = {}
+    controls: dict[Name, dict[str, Any]] = {}
     claims: tuple[Claim, ...] = ()
     trainings: dict[str, dict[str, Any]] = {}
     gate: Gate = Gate()

@@ -5,10 +5,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from ..harness.errors import UsageError, unknown, validation_problems
+from ..harness.paths import user_path
+from ..harness.text_file import read_text
+from ..harness.yaml_file import read_yaml
 from ..models import adapter_files, registry
 from ..models.lisa import weights_format
 from ..models.lisa.config import LisaConfig
@@ -21,14 +23,13 @@ from .sweep import expanded
 
 SHIPPED = files("lisabench.benchmarks") / "suites"
 SECTIONS: dict[str, type[BaseModel]] = {"plan": Plan, "data": Data, "gate": Gate}
-MERGE_KEY = "<<"  # YAML's merge key: what stands beside it in a mapping replaces what it brings
 
 
 def shipped() -> dict[str, str]:
     """Return the titles of the suites that come with the package, by name."""
     titles = {}
     for name in shipped_names():
-        titles[name] = yaml.safe_load(_shipped_text(name))["title"]
+        titles[name] = read_yaml(_shipped_text(name), name)["title"]
     return titles
 
 
@@ -52,7 +53,7 @@ def load(name: str, changes: Mapping[str, Any] | None = None) -> ResolvedSuite:
     """
     content = {"name": Path(name).stem} | _read(name)
     if name not in shipped_names():
-        content = with_adapters_in(Path(name).parent, content)
+        content = with_adapters_in(user_path(name).parent, content)
     if isinstance(content.get("claims"), str):
         content["claims"] = _claims_of(content["claims"])
     for key, value in (changes or {}).items():
@@ -92,30 +93,9 @@ def validate(content: Mapping[str, Any]) -> ResolvedSuite:
 # Reading
 
 
-class _Loader(yaml.SafeLoader):
-    """A YAML loader that refuses a repeated key. PyYAML would silently keep the last of them."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
-        keys = []
-        for key_node, _ in node.value:
-            if key_node.value == MERGE_KEY:
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if key in keys:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key!r} stands twice", node.start_mark
-                )
-            keys.append(key)
-        return super().construct_mapping(node, deep)
-
-
 def _read(name: str) -> dict[str, Any]:
     """Return the content of a shipped suite or of a YAML file."""
-    try:
-        content = yaml.load(_text_of(name), Loader=_Loader)
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"suite {name}: not YAML ({reason})") from error
+    content = read_yaml(_text_of(name), f"suite {name}")
     if not isinstance(content, dict):
         raise UsageError(f"suite {name}: expected a mapping with title, reference and cases")
     return content
@@ -124,11 +104,11 @@ def _read(name: str) -> dict[str, Any]:
 def _text_of(name: str) -> str:
     if name in shipped_names():
         return _shipped_text(name)
-    path = Path(name)
+    path = user_path(name)
     if path.suffix not in (".yaml", ".yml"):
         raise unknown("suite", name, shipped_names())
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except OSError as error:
         raise UsageError(f"suite {name}: {error.strerror}") from error
 

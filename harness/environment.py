@@ -17,6 +17,7 @@ from pydantic import JsonValue
 
 from . import nvml
 from .errors import NothingToCompare, UsageError
+from .paths import user_path
 
 # What makes two machines the same, so that their costs may be compared.
 SAME_MACHINE = ("gpu", "gpu_count", "driver", "power_limit_w", "ecc", "mig", "cpu", "cpu_count")
@@ -176,7 +177,7 @@ def cache_folder() -> Path:
     """Return the folder LISABENCH_CACHE, or else this package's where the platform keeps caches."""
     chosen = os.environ.get("LISABENCH_CACHE")
     if chosen:
-        return Path(chosen)
+        return user_path(chosen)
     if sys.platform == "win32":
         caches = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
     elif sys.platform == "darwin":

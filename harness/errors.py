@@ -138,4 +138,4 @@ def validation_problems(error: "ValidationError", with_values: bool = False) -> 
         text = problem["msg"].removeprefix("Value error, ")  # pydantic's, before a message of ours
         value = f", not {problem['input']!r}" if with_values else ""
         problems.append(f"{place}: {text}{value}")
-    return "; ".join(problems)
+    return one_line("; ".join(problems))

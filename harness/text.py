@@ -43,6 +43,11 @@ def one_line(text: object, longest: int | None = None) -> str:
     return line
 
 
+def is_folder_name(name: str) -> bool:
+    """Return whether a name is that of one folder inside another, and no path to elsewhere."""
+    return not re.search(r"[/\\]|^\.{0,2}$", name) and visible(name) == name
+
+
 # What Markdown, HTML and GitHub read as more than text. The names of the groups say what is done.
 _MARKDOWN = re.compile(
     r"""

@@ -12,13 +12,13 @@ import datetime
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from ..harness.errors import DataError
 from ..harness.records.from_json import from_json
 from ..harness.records.journal import read_manifest
 from ..harness.records.manifest import Manifest
 from ..harness.records.run import READABLE_RUN_SCHEMAS
+from ..harness.text_file import read_text
+from ..harness.yaml_file import read_yaml
 from .formatting import machine
 from .markdown import Markup, link, markdown_table
 from .study.schema import StudySummary
@@ -102,7 +102,7 @@ def published_runs_page(results: Path = RESULTS) -> str:
 
 def read_index(results: Path = RESULTS) -> list[IndexEntry]:
     """Return the entries of the index, in its order."""
-    listed = yaml.safe_load((results / INDEX).read_text(encoding="utf-8"))
+    listed = read_yaml(read_text(results / INDEX), INDEX)
     return [from_json(IndexEntry, entry) for entry in listed]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...harness.errors import UsageError
+from ...harness.paths import user_path
 from ...harness.records.run import MEMORY
 from .command import DEFAULT_SUITE, Request, measure
 
@@ -75,7 +76,7 @@ def run(
             status in the records, and raises nothing.
     """
     _refuse_without_guard()
-    folder = None if out is None else Path(out)
+    folder = None if out is None else user_path(out)
     request = Request(str(suite), flat(changes), folder, resume=False)
     session = measure(request)
 

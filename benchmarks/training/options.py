@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 
 import typer
 
@@ -17,6 +17,8 @@ Option = typer.Option
 @dataclass(frozen=True)
 class TrainingOptions:
     """Every option of ``lisabench train``. An option's help is its documentation."""
+
+    __pydantic_config__: ClassVar = {"allow_inf_nan": False}
 
     preset: Annotated[str, Option(help="Sizes of the model; see `lisabench list presets`.")] = (
         "tiny"

@@ -6,13 +6,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from ...datasets.reasonseg import ReasonSeg
 from ...datasets.scenes.cache import embedded
 from ...harness.errors import DataError, UsageError, unknown, validation_problems
+from ...harness.paths import user_path
 from ...harness.records.training import TrainingSetup
+from ...harness.text_file import read_text
+from ...harness.yaml_file import read_yaml
 from ...models.lisa.config import LisaConfig
 from ...models.lisa.weights_format import RANDOM
 from ...models.registry import make_case
@@ -130,13 +132,13 @@ def resolve_setup(given: Mapping[str, Any]) -> Setup:
 
 
 def _read_file(path: Path) -> dict[str, Any]:
+    name = f"--config {path}"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"--config {path}: {reason}") from error
+        content = read_yaml(read_text(user_path(path)), name)
+    except OSError as error:
+        raise UsageError(f"{name}: cannot be read ({error.strerror})") from error
     if not isinstance(content, dict):
-        raise UsageError(f"--config {path}: expected a table of options, such as `epochs: 20`")
+        raise UsageError(f"{name}: expected a table of options, such as `epochs: 20`")
     return content
 
 
@@ -174,7 +176,11 @@ def _checked_options(given: Mapping[str, Any]) -> TrainingOptions:
     for kind, value, allowed in choices:
         if value not in allowed:
             raise unknown(kind, value, [name for name in allowed if name])
-    return options
+    paths = {}
+    for name, value in vars(options).items():
+        if isinstance(value, Path):
+            paths[name] = user_path(value)
+    return replace(options, **paths)
 
 
 def _fill_in(options: TrainingOptions) -> TrainingOptions:

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from ...harness.errors import UsageError
+from ...harness.text import is_folder_name, visible
 from .layout import Layout, layout
 from .queries import Query, queries
 from .render import render
@@ -169,6 +170,8 @@ def make(root: str | Path, split: str, count: int, seed: int, image_px: Size | N
         UsageError: a number is out of range, or the folder already holds something, or cannot be
             written.
     """
+    if not is_folder_name(split):
+        raise UsageError(f"split {visible(split)}: expected the name of a folder, without / and \\")
     folder = Path(root) / split
     if count < 1:
         raise UsageError(f"count is {count}; expected a number of queries from 1 on")

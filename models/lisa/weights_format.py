@@ -13,6 +13,7 @@ from typing import Any
 
 from ...harness.errors import DataError, UsageError
 from ...harness.json_file import read_object
+from ...harness.paths import user_path
 from ...harness.records.from_json import from_json, read_from
 from .presets import PRESETS, ClipSizes, LlamaSizes, Preset, SamSizes
 
@@ -209,7 +210,7 @@ def opened(weights: str) -> WeightsFolder:
         UsageError: it is neither.
         DataError: the weights are not of our layout, or the hub cannot be reached.
     """
-    folder = Path(weights).expanduser()
+    folder = user_path(weights)
     if folder.is_dir():
         return WeightsFolder(folder, read(folder))
     if not HUB_ID.match(weights):

@@ -23,6 +23,7 @@ from ...harness.records.query import ANSWERED, QueryRecord
 from ...harness.records.run import CaseRecords, MemoryRecord, Run
 from ...harness.records.whole_file import whole_file
 from ...harness.statistics.ratios import log_median
+from ...harness.text_file import read_text
 from ..agreement import answer_spread
 from ..energy import energy_by_process, without_energy
 from ..peaks import by_resident_set, lacks_start, largest_by_process, memory_by_process, of_queries
@@ -427,12 +428,12 @@ def digest(content: dict[str, Any]) -> str:
 def _read_object(path: Path) -> dict[str, Any]:
     """Return the JSON object of a file, whose numbers are all finite."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError as error:
         raise UsageError(f"there is no baseline {path}; {MAKE}") from error
     except OSError as error:
         raise UsageError(f"cannot read the baseline {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
+    except DataError as error:
         raise DataError(f"{path} is not a baseline: it is not text; {MAKE}") from error
     if not text.strip():
         raise DataError(f"the baseline {path} is empty; {MAKE}")

@@ -11,7 +11,7 @@ from lisabench.benchmarks.queries import Queries
 from lisabench.benchmarks.resolve import resolve_recorded
 from lisabench.benchmarks.run.session import Session
 from lisabench.datasets.reasonseg import ReasonSeg
-from lisabench.harness.errors import UsageError
+from lisabench.harness.errors import DataError, UsageError
 from lisabench.models import registry
 from lisabench.models.lisa import packaged, weights_format
 
@@ -265,3 +265,60 @@ def test_every_registered_adapter_can_be_found():
     for name in registry.ADAPTERS:
         assert callable(registry.find(name))
         assert registry.case_type(name)
+
+
+NO_NAME = ("a\x1b[2J", "a\nb", " ", "x" * 201, "\u202e")
+NO_FOLDER = ("../../x", "/tmp/x", "a/b", "..", ".", "", "a\\b", "a\x1b")
+
+
+@pytest.mark.parametrize("name", NO_NAME)
+def test_names_that_no_report_could_show_are_refused(name):
+    settings = TWO_FAKES["cases"]["a"]
+    for section in ("cases", "controls"):
+        content = TWO_FAKES | {section: TWO_FAKES.get(section, {}) | {name: settings}}
+        with pytest.raises(UsageError, match="expected a name of 1 to 200 characters") as error:
+            suite_file.validate(content)
+        assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("name", NO_FOLDER)
+def test_a_suite_or_split_whose_name_is_a_path_is_refused(name):
+    for wrong in ({"name": name}, {"data": {"split": name}}):
+        with pytest.raises(UsageError, match=r"expected (a|the) name"):
+            suite_file.validate(TWO_FAKES | wrong)
+
+
+def test_a_title_is_on_one_line_and_has_no_control_character():
+    assert (
+        suite_file.validate(TWO_FAKES | {"title": "what it\n  costs\n"}).definition.title
+        == "what it costs"
+    )
+    with pytest.raises(UsageError, match="without control characters"):
+        suite_file.validate(TWO_FAKES | {"title": "a\x1b[2Jb"})
+
+
+@pytest.mark.parametrize("value", [float("inf"), "inf", "nan", "1e999"])
+def test_numbers_are_finite(value):
+    with pytest.raises(UsageError, match="time_limit_s"):
+        changed(plan__time_limit_s=value)
+
+
+def test_a_suite_of_a_few_hundred_bytes_that_stands_for_billions_of_values_is_refused(tmp_path):
+    lines = ["title: t", "reference: a", "cases: {a: {adapter: fake}}", "factors: &a0 [x, x, x]"]
+    for level in range(1, 12):
+        lines.append(f"x{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]")
+    (tmp_path / "bomb.yaml").write_text("\n".join(lines))
+    assert (tmp_path / "bomb.yaml").stat().st_size < 1000
+    with pytest.raises(UsageError, match=r"bomb\.yaml: not YAML \(more than 100,000 values"):
+        suite_file.load(str(tmp_path / "bomb.yaml"))
+
+
+def test_a_suite_in_latin_1_is_refused_and_one_with_a_byte_order_mark_is_read(
+    tmp_path,
+):
+    text = yaml.safe_dump(TWO_FAKES) + "# caf\u00e9\n"
+    (tmp_path / "s.yaml").write_text(text, encoding="latin-1")
+    with pytest.raises(DataError, match=r"s\.yaml: was read as UTF-8"):
+        suite_file.load(str(tmp_path / "s.yaml"))
+    (tmp_path / "s.yaml").write_text(text, encoding="utf-8-sig")
+    assert suite_file.load(str(tmp_path / "s.yaml")).name == "mine"

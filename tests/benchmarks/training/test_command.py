@@ -15,7 +15,7 @@ from lisabench.benchmarks.training.checkpoints import Checkpoints
 from lisabench.benchmarks.training.command import command_of
 from lisabench.benchmarks.training.optimizer import implementation, make_optimizer
 from lisabench.benchmarks.training.setup import resolve_setup
-from lisabench.harness.errors import RunFailed, UsageError
+from lisabench.harness.errors import DataError, RunFailed, UsageError
 from lisabench.harness.records.training import Training, read_training
 from lisabench.models.lisa import weights_format
 from lisabench.models.training.recipes import LossWeights
@@ -255,3 +255,27 @@ def test_adamw_takes_no_second_copy_of_what_it_trains_on_a_gpu():
     assert implementation("fp32", on_gpu=False) == {}
     learned = [torch.nn.Parameter(torch.ones(3))]
     assert make_optimizer(resolve_setup({}).options, learned).defaults["fused"] is None
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"lr: .inf", "no finite number"),
+        (b"lr: inf", "lr"),
+        (b"epochs: &a [*a]", "contains itself"),
+        (b"[" * 3000, "deeper than 32"),
+        (b"# caf\xe9\nlr: 1", "was read as UTF-8"),
+        (b"lr: !!bool maybe", "not YAML"),
+        (b'val_split: "\\x1b[2J"', "character"),
+    ],
+)
+def test_a_file_of_options_is_bounded_and_its_numbers_are_finite(tmp_path, content, expected):
+    (tmp_path / "options.yaml").write_bytes(content)
+    with pytest.raises((UsageError, DataError), match=expected) as error:
+        resolve_setup({"config": tmp_path / "options.yaml"})
+    assert str(error.value).isprintable()
+
+
+def test_a_file_of_options_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "options.yaml").write_bytes(b"\xef\xbb\xbflr: 0.25")
+    assert resolve_setup({"config": tmp_path / "options.yaml"}).options.lr == 0.25
