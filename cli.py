@@ -446,9 +446,10 @@ def data_verify(
     """List every problem of a data folder. Exit code 1 if there is one."""
     from .datasets.verify import verify
 
-    problems = verify(folder, split)
-    for problem in problems:
+    found = verify(folder, split)
+    for problem in found:
         terminal.say(problem)
+    problems = [problem for problem in found if not problem.is_note]
     terminal.note(f"{len(problems)} problems" if problems else "no problems")
     raise typer.Exit(1 if problems else 0)
 

@@ -24,6 +24,7 @@ class Queries:
         fingerprint: digest of annotations and images, so that a run is never resumed over other
             data.
         description: one line for the report.
+        warnings: what a reader of the results must know of the data.
     """
 
     reader: dict[str, Any]
@@ -33,6 +34,7 @@ class Queries:
     scored: int
     fingerprint: str
     description: str
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, suite: ResolvedSuite) -> "Queries":
@@ -73,6 +75,7 @@ class Queries:
             scored=scored,
             fingerprint=samples.fingerprint(),
             description=description,
+            warnings=samples.warnings,
         )
 
     def as_recorded(self) -> dict[str, Any]:

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from ..harness.errors import DataError
+from ..harness.text_file import UTF_16_MARKS
 from .image import read_bytes
 
+CP1252 = "cp1252"
 LARGEST_COORDINATE = 2**31 - 1  # OpenCV draws with 32-bit coordinates
 HALF_CHARACTER = "which has half a surrogate pair in it; expected whole characters"
 
@@ -53,17 +55,26 @@ def parse_annotation(path: Path, encoded: bytes) -> dict[str, Any]:
     return annotation
 
 
+def encoding_of(encoded: bytes) -> str:
+    """Return in which encoding the bytes of an annotation are read.
+
+    It is UTF-8, with a byte order mark or without; UTF-16 with its mark; or else cp1252.
+    """
+    if encoded.startswith(UTF_16_MARKS):
+        return "utf-16"
+    try:
+        encoded.decode("utf-8")
+    except UnicodeDecodeError:
+        return CP1252
+    return "utf-8-sig"
+
+
 def _parse_json(path: Path, encoded: bytes) -> Any:
-    reasons = []
-    for encoding in ("utf-8", "cp1252"):
-        try:
-            return json.loads(encoded.decode(encoding))
-        except (ValueError, RecursionError) as error:
-            reasons.append(str(error))
-    # A file that is not UTF-8 was meant as cp1252; then the error in its JSON is the second one.
-    in_utf_8, in_cp1252 = reasons
-    reason = in_cp1252 if "codec can't decode" in in_utf_8 else in_utf_8
-    raise DataError(f"{path}: is not JSON in UTF-8 or cp1252 ({reason})")
+    encoding = encoding_of(encoded)
+    try:
+        return json.loads(encoded.decode(encoding))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: is not JSON in UTF-8 or cp1252 ({error})") from error
 
 
 def fault(annotation: Any) -> str | None:

@@ -19,7 +19,14 @@ import numpy as np
 
 from ..harness.contract import IGNORED, Sample
 from ..harness.errors import DataError, UsageError, unknown
-from .annotation import is_flag, is_ignored_region, parse_annotation, read_annotation
+from .annotation import (
+    CP1252,
+    encoding_of,
+    is_flag,
+    is_ignored_region,
+    parse_annotation,
+    read_annotation,
+)
 from .image import digest, image_hash, printable, read_bytes, read_image
 from .raster import draw_polygon
 
@@ -221,6 +228,8 @@ class ReasonSeg(Sequence[Sample]):
             query_files = list(islice(_every_wording(images), limit))
         self._query_files = query_files
         self._kept: list[Sample] = []
+        # What a reader of results must know of the data; known when `fingerprint` has read it.
+        self.warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self._query_files)
@@ -290,16 +299,26 @@ class ReasonSeg(Sequence[Sample]):
             DataError: a file cannot be read, or a JSON is broken.
         """
         total = hashlib.sha256()
+        self.warnings = ()
+        in_cp1252 = []
         # The wordings of one annotation are neighbours.
         for image, query_files in groupby(self._query_files, key=lambda query: query.image):
             annotation_path = image.with_suffix(".json")
             encoded = read_bytes(annotation_path)
             texts = parse_annotation(annotation_path, encoded)["text"]
+            if encoding_of(encoded) == CP1252:
+                in_cp1252.append(annotation_path.name)
             total.update(hashlib.sha256(encoded).digest())
             total.update(digest(image))
             for query_file in query_files:
                 text = texts[query_file.number or 0]
                 total.update(json.dumps([query_file.id, text]).encode())
+        if in_cp1252:
+            warning = (
+                f"{len(in_cp1252)} annotations are not UTF-8 and were read as cp1252, such as "
+                f"{printable(in_cp1252[0])}; `lisabench data verify` shows their texts"
+            )
+            self.warnings = (warning,)
         return total.hexdigest()[:16]
 
 

@@ -11,8 +11,8 @@ from PIL import Image
 from ..harness.contract import IGNORED
 from ..harness.errors import DataError
 from ..harness.image_size import size_fault
-from .annotation import is_flag, is_ignored_region, read_annotation
-from .image import printable, read_image, without_pillows_limit
+from .annotation import CP1252, encoding_of, is_flag, is_ignored_region, read_annotation
+from .image import printable, read_bytes, read_image, without_pillows_limit
 from .reasonseg import (
     NO_IMAGES,
     annotation_files,
@@ -23,13 +23,22 @@ from .reasonseg import (
     splits,
 )
 
+READ_AS_CP1252 = "is not UTF-8 and was read as cp1252; save it as UTF-8 if this is not its text"
+
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with one file, or with a split's folder."""
+    """Something wrong with one file, or with a split's folder.
+
+    Attributes:
+        path: of the file or folder.
+        reason: what is wrong.
+        is_note: whether nothing need be wrong: some of ReasonSeg's own files are like that.
+    """
 
     path: Path
     reason: str
+    is_note: bool = False
 
     def __str__(self) -> str:
         return f"{printable(self.path)}: {self.reason}"
@@ -95,6 +104,8 @@ def _pair_problems(image_path: Path) -> Iterator[Problem]:
     if annotation is None:
         yield Problem(json_path, str(reason))
         return
+    if encoding_of(read_bytes(json_path)) == CP1252:
+        yield Problem(json_path, f"{READ_AS_CP1252}: {annotation['text'][0]!r}", is_note=True)
     for reason in _shape_faults(annotation, image_path.name):
         yield Problem(json_path, reason)
     if pixels_HW3 is not None:

@@ -128,6 +128,7 @@ class ManifestWriter:
                 *suite.contaminations,
                 *_warn_of_random_weights(suite),
                 *_warn_of_untimed_queries(suite, queries),
+                *queries.warnings,
             ],
             "command": command,
         }

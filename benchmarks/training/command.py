@@ -145,6 +145,9 @@ def _manifest(
     fingerprints = {}
     for use, split in zip(("train", "val"), samples, strict=True):
         data[use] = TrainingData(len(split), split.fingerprint())
+        if accelerator.is_main_process:
+            for warning in split.warnings:
+                terminal.note(f"warning: {warning}")
         fingerprints[f"{use} data"] = data[use].fingerprint
     configuration = {
         **setup.configuration(),

@@ -247,6 +247,30 @@ def test_texts_in_cp1252_are_read(tmp_path):
     assert ReasonSeg(tmp_path)[0].query == "the café door"
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "gbk", "latin-1"])
+def test_an_annotation_that_is_not_utf_8_is_named_with_what_it_was_read_as(tmp_path, encoding):
+    text = "红色的杯子" if encoding == "gbk" else "the café door"
+    encoded = json.dumps(annotation(shape(SQUARE), text=[text]), ensure_ascii=False)
+    write(tmp_path / "val", "a", encoded.encode(encoding))
+    write(tmp_path / "val", "b", annotation(shape(SQUARE)))
+    samples = ReasonSeg(tmp_path)
+    samples.fingerprint()
+    (warning,) = samples.warnings
+    assert "1 annotations are not UTF-8 and were read as cp1252, such as a.json" in warning
+    (note,) = [problem for problem in verify(tmp_path) if problem.path.name == "a.json"]
+    assert note.is_note and "was read as cp1252" in str(note)
+    assert samples[0].query in str(note).encode().decode() or encoding == "gbk"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_an_annotation_may_begin_with_a_byte_order_mark(tmp_path, encoding):
+    encoded = json.dumps(annotation(shape(SQUARE), text=["the café door"]), ensure_ascii=False)
+    write(tmp_path / "val", "a", encoded.encode(encoding))
+    samples = ReasonSeg(tmp_path)
+    samples.fingerprint()
+    assert samples[0].query == "the café door" and samples.warnings == ()
+
+
 def test_making_a_sample_reads_no_pixels(tmp_path):
     write(tmp_path / "val", "a", annotation(shape(SQUARE)))
     (tmp_path / "val" / "a.jpg").write_bytes(b"not an image")
