@@ -71,8 +71,12 @@ def test_files_and_modules_are_measured_and_recorded_by_what_was_named(folder):
     }
     for name, file in files.items():
         assert entries[name]["adapter_sha256"] == sha256(folder / file)
-        assert entries[name]["settings"]["size_px"] == SIZES[name]
-    # Two files of one name, and of the same settings, are not taken for one model.
+        settings = entries[name]["settings"]
+        assert settings["size_px"] == SIZES[name]
+        # Cases of the same settings count as one model. Two files that give themselves the same
+        # settings must not.
+        assert settings["adapter"] == entries[name]["adapter"]
+        assert settings["adapter_sha256"] == sha256(folder / file)[:12]
     assert entries["beside"]["adapter"] == "suites/model.py"
     assert entries["below"]["adapter"] == "suites/more/model.py"
     assert entries["module"]["adapter"] == "corner_of_a_module:build"
