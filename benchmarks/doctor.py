@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from ..harness import environment
+from ..harness import environment, nvml
 from ..harness.environment import cache_folder
 from ..harness.errors import UsageError
 from ..harness.memory import ResidentSetMeter
@@ -103,9 +103,13 @@ def _check_gpu() -> Check:
             f" CUDA {torch.version.cuda}"
         )
         return Check("ok", "GPU", detail)
-    if machine["gpu_count"]:
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if nvml.count() and hidden is not None:
+        detail = f"CUDA_VISIBLE_DEVICES={hidden!r} hides all GPUs; everything runs on the CPU"
+        return Check("note", "GPU", detail)
+    if nvml.count():
         detail = (
-            f"the driver shows {machine['gpu']}, but PyTorch {torch.__version__} cannot use it;"
+            f"the driver shows {nvml.count()}, but PyTorch {torch.__version__} can use none;"
             " install a PyTorch build for this driver's CUDA version"
         )
         return Check("problem", "GPU", detail)

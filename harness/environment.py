@@ -22,7 +22,8 @@ from .paths import user_path
 # What makes two machines the same, so that their costs may be compared.
 SAME_MACHINE = ("gpu", "gpu_count", "driver", "power_limit_w", "ecc", "mig", "cpu", "cpu_count")
 # A run that is resumed must also find the same operating system, number of threads and device.
-SAME_TO_RESUME = ("os", *SAME_MACHINE, "threads", "device")
+SAME_TO_RESUME = ("os", *SAME_MACHINE, "gpu_memory_bytes", "threads", "device")
+DEVICES = ("auto", "cpu", "cuda")
 SAME_VERSIONS = ("lisabench", "python", "torch", "transformers", "bitsandbytes")
 
 DISTRIBUTIONS = (
@@ -64,28 +65,35 @@ def _cpu_model() -> str | None:
 
 
 def _describe_gpu() -> dict[str, Any]:
-    """Return the facts about the first GPU, from NVML; all None without a driver."""
-    import pynvml
+    """Return the facts about the GPU that PyTorch uses; all None if it sees none.
 
+    Without a driver that answers, its name, memory and capability are PyTorch's.
+    """
+    import pynvml
+    import torch
+
+    if not torch.cuda.is_available():
+        return {"gpu_count": 0} | dict.fromkeys(_GPU_FACTS)
+    properties = torch.cuda.get_device_properties(0)
+    facts: dict[str, Any] = dict.fromkeys(_GPU_FACTS) | {
+        "gpu_count": nvml.count() or torch.cuda.device_count(),
+        "gpu": properties.name,
+        "gpu_memory_bytes": properties.total_memory,
+        "compute_capability": f"{properties.major}.{properties.minor}",
+    }
     gpu = nvml.handle()
     if gpu is None:
-        return {"gpu_count": 0} | dict.fromkeys(_GPU_FACTS)
-
-    def compute_capability() -> str:
-        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(gpu)
-        return f"{major}.{minor}"
-
+        return facts
     # Each fact by itself: a GPU may lack one, such as ECC, and have the others.
-    return {
-        "gpu_count": pynvml.nvmlDeviceGetCount(),
+    of_driver = {
         "gpu": nvml.read(lambda: _text(pynvml.nvmlDeviceGetName(gpu))),
         "gpu_memory_bytes": nvml.read(lambda: int(pynvml.nvmlDeviceGetMemoryInfo(gpu).total)),
         "driver": nvml.read(lambda: _text(pynvml.nvmlSystemGetDriverVersion())),
         "power_limit_w": nvml.read(lambda: pynvml.nvmlDeviceGetPowerManagementLimit(gpu) / 1000),
         "ecc": nvml.read(lambda: bool(pynvml.nvmlDeviceGetEccMode(gpu)[0])),
         "mig": nvml.read(lambda: bool(pynvml.nvmlDeviceGetMigMode(gpu)[0])),
-        "compute_capability": nvml.read(compute_capability),
     }
+    return facts | {name: value for name, value in of_driver.items() if value is not None}
 
 
 def _text(value: str | bytes) -> str:
@@ -123,8 +131,9 @@ def resolve_device(device: str) -> str:
     ``auto`` is ``cuda`` if there is a usable GPU, else ``cpu``.
 
     Raises:
-        UsageError: the setting names a GPU and there is none.
+        UsageError: the setting is no device that can be measured, or there is no GPU.
     """
+    check_device(device)
     # Without torch, whose import takes seconds.
     if device == "cpu":
         return device
@@ -138,6 +147,25 @@ def resolve_device(device: str) -> str:
             f"device {device!r}: PyTorch {torch.__version__} sees no GPU here; use --set device=cpu"
         )
     return device
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that cannot be measured.
+
+    Raises:
+        UsageError: it is none of `DEVICES`.
+    """
+    if device in DEVICES:
+        return
+    kind, _, number = str(device).partition(":")
+    if kind == "cuda" and number.isdecimal():
+        raise UsageError(
+            f"device {device!r}: a GPU is chosen by the environment; take device=cuda, and "
+            f"CUDA_VISIBLE_DEVICES={number} before the command"
+        )
+    raise UsageError(
+        f"device {str(device)!r} is not supported; known: {', '.join(DEVICES)} (NVIDIA GPUs)"
+    )
 
 
 def usable_cpus() -> int:
@@ -226,6 +254,8 @@ def different_machines(before: Mapping[str, Any], after: Mapping[str, Any]) -> l
         before, after: the facts of `describe_machine`.
     """
     facts = differing(_comparable(before), _comparable(after))
+    if None in facts.get("gpu_memory_gib", ()):  # one of the two does not say
+        del facts["gpu_memory_gib"]
     if not facts:
         return []
     named = ", ".join(f"{name} {was} and {is_now}" for name, (was, is_now) in facts.items())
@@ -235,6 +265,9 @@ def different_machines(before: Mapping[str, Any], after: Mapping[str, Any]) -> l
 def _comparable(machine: Mapping[str, Any]) -> dict[str, Any]:
     """Return what must be the same on two machines; of the driver only its major version."""
     facts = {name: machine.get(name) for name in SAME_MACHINE}
+    # Cards of one name are sold with different memory.
+    memory_bytes = machine.get("gpu_memory_bytes")
+    facts["gpu_memory_gib"] = None if memory_bytes is None else round(memory_bytes / 2**30)
     facts["driver"] = str(facts["driver"]).split(".")[0]
     return facts
 

@@ -1,31 +1,46 @@
-"""NVML, the GPU driver's own interface: what it says about CUDA's first GPU.
+"""NVML, the GPU driver's own interface: what it says about the GPU that PyTorch uses.
 
 Without a driver all is None.
 """
 
-import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-def handle() -> Any | None:
-    """Return NVML's handle of CUDA's first GPU; None without a driver or a GPU.
-
-    NVML counts all GPUs of the machine, whatever ``CUDA_VISIBLE_DEVICES`` leaves visible to CUDA.
-    So the first entry of that variable, an index or an UUID, decides.
-    """
+def count() -> int:
+    """Return how many GPUs the driver has, whatever is visible to CUDA; 0 without a driver."""
     import pynvml
 
-    def first_gpu() -> Any:
+    def gpus() -> int:
         pynvml.nvmlInit()
-        first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
-        if first.startswith("GPU-"):
-            return pynvml.nvmlDeviceGetHandleByUUID(first)
-        return pynvml.nvmlDeviceGetHandleByIndex(int(first) if first.isdigit() else 0)
+        return pynvml.nvmlDeviceGetCount()
 
-    return read(first_gpu)
+    return read(gpus) or 0
+
+
+def handle() -> Any | None:
+    """Return NVML's handle of the GPU that PyTorch calls ``cuda``; None without one.
+
+    It is found by its UUID. NVML counts all GPUs by their place on the bus. CUDA counts those that
+    ``CUDA_VISIBLE_DEVICES`` leaves, and the fastest first. So an index may mean two GPUs.
+    """
+    if not count():
+        return None
+    import pynvml
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    uuid = torch.cuda.get_device_properties(0).uuid
+    # The second is a part of a GPU that is split (MIG).
+    for name in (f"GPU-{uuid}", f"MIG-{uuid}"):
+        gpu = read(partial(pynvml.nvmlDeviceGetHandleByUUID, name))
+        if gpu is not None:
+            return gpu
+    return None
 
 
 def read(query: Callable[[], T]) -> T | None:

@@ -34,7 +34,7 @@ class CoreRotation:
             Its number; None without a GPU, or where threads cannot be pinned: anywhere but on
             Linux.
         """
-        if nvml.handle() is None or not hasattr(os, "sched_setaffinity"):
+        if not nvml.count() or not hasattr(os, "sched_setaffinity"):
             return None
         idle = _idle_cores()
         if not idle:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator
 
+from ...harness.environment import DEVICES, check_device
 from ...harness.errors import UsageError, unknown
 from .presets import PRESETS, SAM_SIZES, TINY_SAMS, Preset
 from .prompts import TEMPLATES
@@ -112,7 +113,7 @@ class LisaConfig:
         "conditioning": ("original", "described"),
         "seg_head": ("text_hidden_fcs", "seg_token_to_sam"),
         "template": tuple(TEMPLATES),
-        "device": ("auto", "cpu", "cuda"),
+        "device": DEVICES,
     }
 
     preset: str = "tiny"
@@ -139,6 +140,7 @@ class LisaConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_device(self.device)
         for setting, known in self.KNOWN.items():
             value = getattr(self, setting)
             if value not in known:

@@ -31,7 +31,7 @@ def busy_percent(monkeypatch):
     busy = dict.fromkeys((0, 1, 3, 4, 6), 0.0)
     monkeypatch.setattr(cpu_pinning, "online_cores", lambda: list(busy))
     monkeypatch.setattr(psutil, "cpu_percent", lambda *_, **__: list(busy.values()))
-    monkeypatch.setattr(nvml, "handle", object)
+    monkeypatch.setattr(nvml, "count", lambda: 1)
     monkeypatch.setattr(cpu_pinning, "usable_cores", lambda: {0, 1, 3, 6})
     return busy
 
@@ -55,7 +55,7 @@ def test_where_all_work_it_is_the_one_that_works_least(busy_percent):
 
 
 def test_without_a_gpu_nothing_is_looked_at(monkeypatch):
-    monkeypatch.setattr(nvml, "handle", lambda: None)
+    monkeypatch.setattr(nvml, "count", lambda: 0)
     monkeypatch.setattr(psutil, "cpu_percent", None)
     assert CoreRotation().next_core() is None
 
