@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ...harness.errors import DataError, RunFailed
 from ...harness.records.whole_file import whole_folder
+from ...harness.text import LONGEST_REASON, one_line
 
 LAST = re.compile(r"^checkpoint-(\d+)$")
 BEST = "best_model_epoch_"
@@ -145,7 +146,5 @@ def restore(checkpoint: Path, parameters: dict[str, nn.Parameter]) -> dict[str, 
 
 def broken(checkpoint: Path, reason: object) -> DataError:
     """Return the error for a checkpoint that a training cannot continue from."""
-    first_line = str(reason).strip().splitlines()[0] if str(reason).strip() else repr(reason)
-    return DataError(
-        f"{checkpoint} is broken ({first_line}): remove it, and start again in a new folder"
-    )
+    why = one_line(reason, LONGEST_REASON) or type(reason).__name__
+    return DataError(f"{checkpoint} is broken ({why}): remove it, and start again in a new folder")

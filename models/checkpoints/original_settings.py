@@ -64,7 +64,8 @@ def with_settings(
     for key, (value, supported) in values.items():
         if value not in supported:
             raise DataError(
-                f"{file}: {key} is {value}; these weights can be read with {supported[0]} only"
+                f"{file}: {key} is {value!r:.80}; these weights can be read with "
+                f"{supported[0]!r} only"
             )
     default = {"max_position_embeddings": llama.context, "rms_norm_eps": llama.norm_epsilon}
     with read_from(file):
@@ -88,14 +89,14 @@ def _rotary(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
     for table in ("rope_scaling", "rope_parameters"):
         settings = config.get(table, {})
         if not isinstance(settings, Mapping):
-            raise DataError(f"{file}: {table} is {settings!r}; expected an object or null")
+            raise DataError(f"{file}: {table} is {settings!r:.80}; expected an object or null")
         for key, value in settings.items():
             name = "rope_type" if key == "type" else key
             if value is None:
                 continue
             if name not in SUPPORTED:
                 raise DataError(
-                    f"{file}: {table} has {key}={value}; "
+                    f"{file}: {table} has {key!r:.80}: {value!r:.80}; "
                     "these weights can be read without such a change only"
                 )
             rotary[name] = value

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ...harness.errors import DataError
 from ...harness.json_file import read_object, stand_in
+from ...harness.text import LONGEST_REASON, one_line
 
 INDEX = "model.safetensors.index.json"
 # The names that transformers gives to files of weights, by their age: an index of shards, or a
@@ -119,7 +120,8 @@ def _opened_safetensors(file: Path) -> Opened:
     try:
         handle = safe_open(file, framework="pt", device="cpu")
     except SafetensorError as error:
-        raise DataError(f"{file} is no safetensors file ({error}): take another file") from None
+        reason = one_line(error, LONGEST_REASON)
+        raise DataError(f"{file} is no safetensors file ({reason}): take another file") from None
     shapes = {}
     for name in handle.keys():  # noqa: SIM118  (a handle cannot be iterated)
         shapes[name] = tuple(handle.get_slice(name).get_shape())
@@ -186,7 +188,7 @@ def _opened_pickle(file: Path) -> Opened:
 def _damaged(file: Path, error: Exception) -> DataError:
     # The first sentence of the library's message is enough.
     text = str(error).strip() or type(error).__name__
-    reason = text.splitlines()[0].split(". ")[0]
+    reason = one_line(text.splitlines()[0].split(". ")[0], LONGEST_REASON)
     return DataError(f"{file} cannot be read as weights of torch.save ({reason})")
 
 
@@ -207,7 +209,7 @@ def _tensors_of(file: Path, content: Any) -> Mapping[str, Tensor]:
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise DataError(
-                f"{file} holds {name!r}, which is no tensor, among its weights: "
+                f"{file} holds {name!r:.80}, which is no tensor, among its weights: "
                 "save the model's state_dict alone"
             )
     return content
@@ -288,7 +290,9 @@ def weight_map(index: Path) -> dict[str, str]:
         raise DataError(f"{index} has no weight_map from tensors to files: take a whole index")
     for name, file in file_of.items():
         if not isinstance(file, str) or not file or "\0" in file:
-            raise DataError(f"{index}: the file of {name} is {file!r}, which is no file's name")
+            raise DataError(
+                f"{index}: the file of {name!r:.80} is {file!r:.80}, which is no file's name"
+            )
     return file_of
 
 

@@ -17,6 +17,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from ...harness.errors import DataError
 from ...harness.json_file import read_object
+from ...harness.text import LONGEST_REASON, one_line
 from .prompts import END, IMAGE, IMAGE_END, IMAGE_START, SEG, TEMPLATES, teacher_forced
 
 IMAGE_ID = -200  # LLaVA's IMAGE_TOKEN_INDEX: no row of the embedding
@@ -160,7 +161,8 @@ def read(folder: Path) -> PromptTokenizer:
     except DataError:
         raise
     except Exception as error:  # the Rust library raises plain Exceptions
-        raise DataError(f"{path} is not a tokenizer ({error})") from None
+        reason = one_line(error, LONGEST_REASON)
+        raise DataError(f"{path} is not a tokenizer ({reason})") from None
 
 
 def build(words: Iterable[str]) -> Tokenizer:

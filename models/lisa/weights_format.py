@@ -15,6 +15,7 @@ from ...harness.errors import DataError, UsageError
 from ...harness.json_file import read_object
 from ...harness.paths import user_path
 from ...harness.records.from_json import from_json, read_from
+from ...harness.text import LONGEST_REASON, one_line
 from .presets import PRESETS, ClipSizes, LlamaSizes, Preset, SamSizes
 
 FORMAT = "lisabench"
@@ -149,7 +150,7 @@ def read(folder: Path) -> Saved:
     # A setting that this release does not know could change what the weights need.
     unknown_settings = content.keys() - {field.name for field in fields(Saved)}
     if unknown_settings:
-        listed = ", ".join(sorted(unknown_settings))
+        listed = one_line(", ".join(sorted(unknown_settings)), LONGEST_REASON)
         raise DataError(f"{path} was written by another release ({listed}): use that release")
     with read_from(path):
         saved = from_json(
@@ -161,7 +162,7 @@ def read(folder: Path) -> Saved:
             contaminated_splits=tuple(content["contaminated_splits"]),
         )
     if saved.preset not in PRESETS:
-        raise DataError(f"{path}: preset is {saved.preset!r}; known: {', '.join(PRESETS)}")
+        raise DataError(f"{path}: preset is {saved.preset!r:.80}; known: {', '.join(PRESETS)}")
     return saved
 
 

@@ -157,6 +157,7 @@ MANIFEST_DAMAGES: dict[str, tuple[str, str, Damage, str]] = {
     "a plan of text": ("run", RUN, lambda page: page["plan"].update(processes="3"), "processes"),
     "an unknown status": ("run", RUN, lambda page: page.update(status="done"), "status: Input"),
     "data of none": ("run", RUN, lambda page: page.update(data=None), "RunData is an object"),
+    "a machine of numbers": ("run", RUN, lambda page: page["passport"].update(cpu=7), "cpu: Input"),
     "no setup": ("training", RUN, lambda page: page.pop("setup"), "no 'setup'"),
     "warnings of a number": ("training", RUN, lambda page: page.update(warnings=3), "type"),
     "steps of text": ("study", STUDY, lambda page: page.update(steps="9"), "steps: Input"),

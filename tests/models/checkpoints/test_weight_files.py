@@ -77,7 +77,7 @@ def test_without_any_whole_set_the_first_one_is_named(tmp_path: Path) -> None:
         ({}, "has no weight_map"),
         ({"weight_map": {}}, "has no weight_map"),
         ({"weight_map": ["a"]}, "has no weight_map"),
-        ({"weight_map": {"a": 7}}, "the file of a is 7"),
+        ({"weight_map": {"a": 7}}, "the file of 'a' is 7"),
         ({"weight_map": {"a": "x\0y"}}, "no file's name"),
     ],
 )
