@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from ..text import LONGEST_REASON, one_line
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -20,5 +21,5 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise DataError(f"there is no {path}") from None
     except Exception as error:  # NumPy, zipfile and zlib raise errors of many types
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error, LONGEST_REASON) or type(error).__name__
         raise DataError(f"{path} is damaged ({reason})") from error

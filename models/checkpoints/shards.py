@@ -272,7 +272,7 @@ def _inside(folder: Path) -> list[Path]:
 def _existing(folder: Path, names: Sequence[str]) -> list[Path]:
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        listed = ", ".join(missing[:4])
+        listed = one_line(", ".join(missing[:4]), LONGEST_REASON)
         raise DataError(
             f"{folder} lacks {len(missing)} of its {len(names)} shards ({listed}): download them"
         )

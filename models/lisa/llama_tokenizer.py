@@ -190,9 +190,9 @@ def _checked_id(token: object, i: object) -> int:
         DataError: it is no id, or the token is no text.
     """
     if not isinstance(token, str) or not token:
-        raise DataError(f"{token!r} is no token; expected a text")
+        raise DataError(f"{token!r:.80} is no token; expected a text")
     if type(i) is not int or not 0 <= i < MOST_IDS:
-        raise DataError(f"the id of {token!r} is {i!r}; expected 0 to {MOST_IDS - 1}")
+        raise DataError(f"the id of {token!r:.80} is {i!r:.80}; expected 0 to {MOST_IDS - 1}")
     return i
 
 
