@@ -12,7 +12,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
@@ -199,6 +199,10 @@ class WorkerProcess:
         self._pipe.close()
         self._process.join(timeout=END_LIMIT_S)
         self._process.kill()
+        self._process.join(timeout=END_LIMIT_S)
+        # Python would give back the process's files at some later time, when it collects garbage.
+        with suppress(ValueError):  # not even killed yet: it waits for a device
+            self._process.close()
 
     def _call(self, method: Callable[..., Any], *arguments: Any) -> Any:
         """Call a method of the worker and return its result; raises as `_receive` does."""
