@@ -113,7 +113,7 @@ class CaseEntry:
     batch_trials: tuple[BatchTrial, ...] = ()
     settings: Mapping[str, Any] | None = None
     has_quality: bool | None = None
-    parameters: Mapping[str, int] | None = None
+    parameters: Mapping[str, NotNegative] | None = None
     weight_bytes: Mapping[str, int] | None = None
     paper: Paper | None = None
     build_s: float | None = None

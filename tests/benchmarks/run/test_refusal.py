@@ -1,5 +1,6 @@
 """From a checkpoint to an exit code: a trained one passes, one with shuffled tensors is refused."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from lisabench.benchmarks.run.command import Request, carry_out
 from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.harness.probe import NullProbe
 from lisabench.models.adapters.lisa_stages import Lisa
+from lisabench.models.checkpoints import weights_hash
 from lisabench.models.lisa.config import LisaConfig
 from lisabench.models.training.save import Origin, save
 from lisabench.models.training.trainable import make_trainable, trained
@@ -61,7 +63,7 @@ def learn(lisa: Lisa, embedding_BChw: torch.Tensor, seg_BC: torch.Tensor) -> Non
 
 @pytest.fixture
 def shuffled(checkpoint, tmp_path):
-    """The same numbers, each tensor's in another order."""
+    """The same numbers, each tensor's in another order, under a hash of their own."""
     folder, generator = tmp_path / "shuffled", torch.Generator().manual_seed(0)
     folder.mkdir()
     for path in checkpoint.iterdir():
@@ -73,6 +75,10 @@ def shuffled(checkpoint, tmp_path):
             for k, t in tensors.items()
         }
         save_file(mixed, file, metadata={"format": "pt"})
+    config_file = folder / "config.json"
+    config = json.loads(config_file.read_text())
+    config["weights_hash"] = weights_hash._hash(folder).weights_hash
+    config_file.write_text(json.dumps(config))
     return folder
 
 
