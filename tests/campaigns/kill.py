@@ -22,7 +22,7 @@ from random import Random
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
-from runs import Activity, Run, a_run, a_training, exit_code, faults_at_end, start
+from disturbed import Activity, Run, a_run, a_training, exit_code, faults_at_end, start
 
 ACTIVITIES = {"run": a_run, "training": a_training}
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

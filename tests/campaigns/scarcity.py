@@ -18,7 +18,7 @@ from random import Random
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
-from runs import Activity, a_run, exit_code, faults_at_end, start
+from disturbed import Activity, a_run, exit_code, faults_at_end, start
 
 LARGEST_FILE_BYTES = 40_000  # about the journal of timed queries
 # With fewer, Python's own server of processes prints a traceback.

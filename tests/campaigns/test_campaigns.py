@@ -5,7 +5,7 @@ import kill
 import pytest
 import readers
 import scarcity
-from runs import a_run
+from disturbed import a_run
 
 pytestmark = pytest.mark.no_clock
 
