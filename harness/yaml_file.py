@@ -156,4 +156,5 @@ class _Loader(yaml.SafeLoader):
 
 for _kind in (*SCALARS, "seq", "map"):
     _Loader.add_constructor(f"{TAG}{_kind}", getattr(_Loader, f"construct_yaml_{_kind}"))
-_Loader.add_constructor(None, _Loader.construct_undefined)
+# None stands for every other tag; the stubs do not know that.
+_Loader.add_constructor(None, _Loader.construct_undefined)  # pyright: ignore[reportArgumentType]
