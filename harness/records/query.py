@@ -242,17 +242,14 @@ def counts_from_json(line: Mapping[str, Any]) -> Counts:
 
 
 def _check_counts(counts: Counts, height: int, width: int) -> None:
-    """Check that the counts of a query can be those of two masks of an image of this size.
+    """Check that no score of a query in an image of this size can be out of its range.
 
     Raises:
-        DataError: they cannot.
+        DataError: one can.
     """
-    both_px = (counts.target_px, counts.predicted_px)
-    is_possible = (
-        0 <= counts.intersection_px <= min(both_px)
-        and counts.union_px == sum(both_px) - counts.intersection_px
-        and counts.union_px <= counts.valid_px <= height * width
-    )
+    pixels = (counts.target_px, counts.predicted_px, counts.union_px, counts.valid_px)
+    is_possible = min(pixels) >= 0 and max(pixels) <= height * width
+    is_possible &= 0 <= counts.intersection_px <= counts.union_px
     for box in (counts.target_box, counts.predicted_box):
         if box is not None:
             left, top, right, bottom = box

@@ -240,13 +240,12 @@ class Lisa:
             return
         if answer_limit:
             raise UsageError(
-                f"query {sample.id}: a prompt of {prompt_tokens} tokens and an answer of up to"
-                f" {answer_limit} exceed the context of {context}: lower max_new_tokens, or shorten"
-                " the query"
+                f"a prompt of {prompt_tokens} tokens and an answer of up to {answer_limit} exceed"
+                f" the context of {context}: lower max_new_tokens, or shorten query {sample.id}"
             )
         raise UsageError(
-            f"query {sample.id}: a prompt of {prompt_tokens} tokens exceeds the context of"
-            f" {context}: shorten the query"
+            f"a prompt of {prompt_tokens} tokens exceeds the context of {context}:"
+            f" shorten query {sample.id}"
         )
 
     @torch.inference_mode()

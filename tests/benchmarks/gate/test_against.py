@@ -377,7 +377,7 @@ def test_masks_of_a_version_that_kept_them_row_by_row_are_compared_with_the_work
 
 
 TURN = '            place = run.place(case, process) | {"block"'
-BUILT = "        config = self._completed_config()\n        clock = VirtualClock() if"
+BUILT = "        self.probe = TimingProbe(clock)\n        self.adapter = self._builder()"
 BREAKING = {
     "built": (
         "benchmarks/run/case_worker.py",

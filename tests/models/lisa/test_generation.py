@@ -229,7 +229,7 @@ def test_what_does_not_fit_the_context_is_refused_in_one_line() -> None:
         match=r"an answer of up to 2000 exceed the context of 2048: lower max_new_tokens",
     ):
         adapter.preprocess(QUERIES[:1])
-    with pytest.raises(UsageError, match=r"exceeds the context of 2048: shorten the query"):
+    with pytest.raises(UsageError, match=r"exceeds the context of 2048: shorten query word"):
         lisa().preprocess([noise("word " * 2000)])
 
 

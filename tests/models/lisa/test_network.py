@@ -379,7 +379,11 @@ def ours_config(sizes: object) -> dict[str, int]:
 
 @pytest.mark.parametrize("axis", KNOWN)
 def test_an_unknown_value_of_an_axis_lists_the_known_ones(axis: str) -> None:
-    with pytest.raises(UsageError, match=rf"unknown {axis} 'nonsense'.*known: .*{KNOWN[axis][0]}"):
+    # A device is no name that could be misspelt, but one that others support.
+    wrong = (
+        "device 'nonsense' is not supported" if axis == "device" else f"unknown {axis} 'nonsense'"
+    )
+    with pytest.raises(UsageError, match=rf"{wrong}.*known: .*{KNOWN[axis][0]}"):
         LisaConfig(**{axis: "nonsense"})
 
 
