@@ -472,6 +472,7 @@ def build(case: fake.FakeCase, probe):
 """
 
 
+@pytest.mark.slow
 def test_a_file_of_the_repository_is_each_versions_own_and_any_other_is_the_same_for_both(
     repository, against
 ):
@@ -513,6 +514,7 @@ def test_a_file_that_the_older_version_lacks_is_one_line(repository, against):
     assert "cannot run what the working tree can: adapter" in line and "there is no file" in line
 
 
+@pytest.mark.slow
 def test_two_pairs_measure_the_allocators_memory_and_find_64_mib_more_in_both_looks(
     repository, against
 ):
@@ -721,6 +723,7 @@ def test_a_reference_that_holds_no_lisabench_is_nothing_to_compare(repository, a
 ENDINGS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_an_interrupt_leaves_no_worktree_and_keeps_what_was_measured(repository, variables, ending):
     suite, out = suite_of(repository.parent, cases={"a": FAKE}), repository.parent / "out"

@@ -148,6 +148,7 @@ def begun_session(data_root, folder, moment):
     return session, children
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "ending"),
     [

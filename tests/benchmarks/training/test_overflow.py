@@ -77,6 +77,7 @@ def train_in_fp16(monkeypatch) -> None:
     monkeypatch.setattr(command, "_accelerator", accelerator)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_fp16")
 def test_fp16_skips_a_step_that_overflows_and_goes_on_with_a_smaller_scale(tmp_path, monkeypatch):
     weights, update = [], Trainer._update
@@ -99,6 +100,7 @@ def test_fp16_skips_a_step_that_overflows_and_goes_on_with_a_smaller_scale(tmp_p
     assert all(parameter.isfinite().all() for parameter in weights[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_fp16")
 def test_the_scale_is_kept_in_a_checkpoint(tmp_path):
     done = train(*QUICK, "--out", tmp_path / "t")

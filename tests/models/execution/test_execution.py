@@ -33,6 +33,7 @@ def compiled_and_eager(**axes: object) -> None:
     torch._dynamo.reset()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method")
 def test_compiled_gives_what_eager_gives() -> None:
     compiled_and_eager(vision="clip")
