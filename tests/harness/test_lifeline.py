@@ -4,14 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
+from waiting import HANGS_AFTER_S, is_alive, until
 
 pytestmark = pytest.mark.no_clock
 
-HANGS_AFTER_S = 300
 
 # The parent prints the id of its child, which it starts in one of three ways, and then waits.
 PARENT = """
@@ -87,17 +86,3 @@ def folder_of(process):
         return process.cwd()
     except (psutil.Error, OSError):
         return None
-
-
-def is_alive(process):
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def until(happened):
-    end = time.monotonic() + HANGS_AFTER_S
-    while not happened():
-        assert time.monotonic() < end
-        time.sleep(0.05)

@@ -4,13 +4,13 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 from raw_runs import raw_run
 from sessions import keys, run, session, suite
+from waiting import HANGS_AFTER_S, is_alive, until
 
 from lisabench.harness.records.journal import read_lines
 
@@ -74,7 +74,6 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_records(data_root, tmp_p
         assert raw_run(folder).run["status"] == "complete"
 
 
-HANGS_AFTER_S = 300
 # An adapter that says by a file that it hangs, and then holds Python's lock.
 HANGING = """
 import re
@@ -193,20 +192,6 @@ def test_all_workers_killed_at_once_is_a_status_and_exit_code_5(data_root, tmp_p
     assert {row["reason"].partition(" with")[0] for row in records.samples} == {
         "the process ended by itself"
     }
-
-
-def is_alive(process):
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def until(happened):
-    end = time.monotonic() + HANGS_AFTER_S
-    while not happened():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 LEAVES_A_SEMAPHORE = """

@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 import study_work
 from study_work import FOLDER, HANGS_AFTER_S, seen
+from waiting import is_alive, until
 
 from lisabench.benchmarks.study.jobs import Job, side_by_side
 from lisabench.harness.errors import RunFailed
@@ -87,17 +87,3 @@ def test_trainings_end_with_their_study(tmp_path, ending):
     assert running.returncode == (-ending if ending == signal.SIGKILL else 128 + ending)
     assert "Traceback" not in errors
     until(lambda: not any(is_alive(training) for training in trainings))
-
-
-def is_alive(process):
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def until(happened):
-    end = time.monotonic() + HANGS_AFTER_S
-    while not happened():
-        assert time.monotonic() < end
-        time.sleep(0.05)
