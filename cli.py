@@ -73,6 +73,9 @@ COMPARE_HELP = (
     "For trainings: their folders."
 )
 THOROUGH_PROCESSES = 8
+# What Typer raises for arguments that it does not understand. Its module depends on the version of
+# Typer, which brings a copy of click or uses click itself.
+NOT_UNDERSTOOD = typer.BadParameter.__mro__[1]
 
 # The options of `lisabench run`; the names on the command line are those of its parameters.
 Suite = Annotated[
@@ -129,7 +132,28 @@ AgainstPython = Annotated[
 
 def main() -> None:
     """Run the command line. Any error is one line and an exit code; see `benchmarks.door`."""
-    door.enter(lambda arguments: app(args=arguments, prog_name="lisabench"), sys.argv[1:])
+    door.enter(_carry_out, sys.argv[1:])
+
+
+def _carry_out(arguments: list[str]) -> None:
+    """Carry out a command, and end with its exit code.
+
+    Raises:
+        UsageError: Typer does not understand the arguments. It would print them by itself, and what
+            stands in them could act on the terminal.
+    """
+    try:
+        exit_code = app(args=arguments, prog_name="lisabench", standalone_mode=False)
+    except Exception as error:
+        if not isinstance(error, NOT_UNDERSTOOD):
+            raise
+        refusal: Any = error
+        problem = refusal.format_message().rstrip(".?")
+        if problem:
+            command_path = refusal.ctx.command_path if refusal.ctx else "lisabench"
+            raise UsageError(f"{problem}; see `{command_path} --help`") from error
+        exit_code = refusal.exit_code  # without arguments, Typer has written the help already
+    sys.exit(exit_code)
 
 
 @app.callback()

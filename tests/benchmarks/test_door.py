@@ -72,6 +72,35 @@ def test_an_error_of_ours_is_one_line_without_control_characters(monkeypatch):
     assert (done.returncode, done.stderr) == (4, "lisabench: the case a\\x1b[2J b has no pair\n")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--{}"],
+        ["{}"],
+        ["run", "tiny", "{}"],
+        ["run", "--limit", "{}"],
+        ["run", "--stop-after", "{}"],
+        ["data", "make", "d", "--{}"],
+        ["train", "--vision", "sam", "{}"],
+    ],
+)
+def test_arguments_that_are_not_understood_are_one_line_in_which_nothing_acts(arguments):
+    hostile = "x\n::error title=a::##[error]b\x1b[2J\u202ec"
+    done = lisabench(*[argument.format(hostile) for argument in arguments])
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("lisabench: ") and line.isprintable() and "##[" not in line
+    command_path = "lisabench " if len(arguments) == 1 else f"lisabench {arguments[0]} "
+    assert f"see `{command_path}" in line and line.endswith(" --help`")
+
+
+@pytest.mark.parametrize("arguments", [[], ["data"]])
+def test_without_arguments_a_group_of_commands_shows_its_help(arguments):
+    done = lisabench(*arguments)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert "Usage: lisabench" in done.stdout and "Commands" in done.stdout
+
+
 def test_an_interrupt_is_one_line_and_exit_code_130(monkeypatch):
     monkeypatch.setattr(catalogue, "catalogue", raises(KeyboardInterrupt()))
     done = lisabench("list")
