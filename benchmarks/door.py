@@ -138,8 +138,9 @@ def _settle_user() -> None:
     """Give this process a home folder and a user's name where the system knows none.
 
     That is so in containers that run as any user. Libraries keep their caches there, and fail
-    otherwise. Settings of matplotlib for other programs are left out: in a notebook, ``MPLBACKEND``
-    names a backend that is installed in its kernel alone, and matplotlib could not be imported.
+    otherwise. Settings of matplotlib for other programs are left out, since adapters may import it:
+    in a notebook, ``MPLBACKEND`` names a backend that is installed in its kernel alone, and the
+    import would fail. (Reports do without these settings in any case.)
     """
     for name in MATPLOTLIB_SETTINGS:
         os.environ.pop(name, None)

@@ -11,14 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from matplotlib import font_manager, rc_context, rcParamsDefault
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
 from ..harness.records.whole_file import whole_file
 from ..harness.text import LONGEST_REASON, one_line
+from .plotting import (
+    Artist,
+    Axes,
+    Figure,
+    FigureCanvasAgg,
+    font_manager,
+    rc_context,
+    rcParamsDefault,
+)
 
 WIDTH_IN, DPI = 10.0, 150  # 1500 pixels: sharp where a README shows it at 1000
 HEAD_IN = 1.15  # for the heading and the legend

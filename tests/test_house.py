@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from import_graph import circles, import_graph, imports_of
+from import_graph import circles, import_graph, imports_of, modules
 from places import ROOT
 
 import lisabench
@@ -128,6 +128,18 @@ def test_a_circle_is_found():
 
 def test_reports_import_no_torch():
     run_python("import lisabench.reports.run.page, sys; assert 'torch' not in sys.modules")
+
+
+def test_one_module_imports_matplotlib_without_the_users_settings():
+    importing = set()
+    for name, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                imported = [node.module or ""]
+            if any(other.split(".")[0] == "matplotlib" for other in imported):
+                importing.add(name)
+    assert importing == {"reports.plotting"}
 
 
 def test_the_hugging_face_package_named_datasets_is_not_hidden(tmp_path):

@@ -5,12 +5,6 @@ They are drawn from the summary alone, with a panel for each group and a row for
 
 from collections.abc import Sequence
 
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-
 from ...harness.contract import STAGES
 from .. import formatting
 from ..drawing import (
@@ -28,6 +22,7 @@ from ..drawing import (
 )
 from ..formatting import MemoryUnit
 from ..peaks import RESIDENT_SET
+from ..plotting import Artist, Axes, Figure, Line2D, Patch
 from . import verdict_words
 from .schema import Case, Summary
 

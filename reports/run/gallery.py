@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from ...harness.contract import IGNORED
 from ...harness.errors import DataError
@@ -35,6 +32,7 @@ from ..drawing import (
     style,
     wrapped,
 )
+from ..plotting import Figure, Patch, to_rgb
 from . import verdict_words
 from .schema import Case, Summary
 

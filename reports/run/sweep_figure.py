@@ -9,9 +9,6 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
 from pydantic import JsonValue
 
 from ...harness.statistics.estimate import Estimate
@@ -24,6 +21,7 @@ from ..drawing import (
     heading,
     wrapped,
 )
+from ..plotting import Axes, Figure, FixedLocator, NullLocator
 from . import verdict_words
 from .confounds import FOLLOWS
 from .schema import Case, Summary

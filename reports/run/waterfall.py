@@ -6,12 +6,6 @@ It goes step by step from the reference to a case that differs from it in severa
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-
 from ...harness.statistics.estimate import Estimate
 from .. import formatting
 from ..drawing import (
@@ -27,6 +21,7 @@ from ..drawing import (
     wrapped,
 )
 from ..formatting import MemoryUnit
+from ..plotting import Artist, Axes, Figure, Line2D, Patch
 from ..schema_base import Milliseconds
 from . import verdict_words
 from .schema import Attribution, Difference, Summary, TimeChange

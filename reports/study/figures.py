@@ -3,12 +3,6 @@
 from collections.abc import Sequence
 from statistics import mean
 
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
-
 from ...harness.records.study import StudyRecords
 from .. import formatting
 from ..drawing import (
@@ -30,6 +24,7 @@ from ..drawing import (
     panel_title,
     panels,
 )
+from ..plotting import Artist, Axes, Figure, Line2D, MaxNLocator
 from . import tables
 from .schema import Recipe, SeedPoints, StudySummary
 

@@ -2,12 +2,6 @@
 
 from collections.abc import Sequence
 
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
-
 from ...harness.records.training import Training, TrainingEpoch, TrainingStep
 from .. import formatting
 from ..drawing import (
@@ -24,6 +18,7 @@ from ..drawing import (
     heading,
     legend,
 )
+from ..plotting import Artist, Axes, Figure, Line2D, MaxNLocator
 from ..time_to_target import running_mean, window_of
 
 LOSS, QUALITY = "training_loss.png", "training_quality.png"
