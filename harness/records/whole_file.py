@@ -4,12 +4,17 @@ That also holds if the machine stops: what is written is on the disk before it g
 the name is on the disk before the block ends.
 """
 
+import errno
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ..errors import UsageError
 
 
 @contextmanager
@@ -42,29 +47,61 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         folder: must not exist yet, or be empty.
 
     Raises:
-        OSError: it cannot be written, or is not empty at the end.
+        UsageError: another process is writing it.
+        OSError: it cannot be written, or is not empty.
     """
     temporary = temporary_folder(folder)
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        for path in temporary.rglob("*"):
-            sync(path)
-        sync(temporary)
-        if folder.exists():
-            folder.rmdir()
-        temporary.rename(folder)
-        sync(folder.parent)
-    finally:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _only_writer(temporary):
+        # Not before: another process may just have finished it.
+        if folder.exists() and any(folder.iterdir()):
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(folder))
         shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            temporary.mkdir()
+            yield temporary
+            for path in temporary.rglob("*"):
+                sync(path)
+            sync(temporary)
+            if folder.exists():
+                folder.rmdir()
+            temporary.rename(folder)
+            sync(folder.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _only_writer(temporary: Path) -> Iterator[None]:
+    """Lock a temporary folder for this process while it writes.
+
+    The operating system frees the lock when the process ends, also when it is killed.
+
+    Raises:
+        UsageError: another process writes into it.
+    """
+    path = temporary.with_name(f"{temporary.name}.lock")
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UsageError(
+            f"another lisabench is writing into {temporary}; wait for it, or name another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        # While it is locked: afterwards it may be another process's. Windows removes no open file.
+        with suppress(OSError):
+            path.unlink()
+        lock.release()
 
 
 def temporary_folder(folder: Path) -> Path:
     """Return the folder that `whole_folder` writes into.
 
     Unlike a file's, its name is the same in every process, so that the next attempt finds and
-    removes what a killed one left: that may be gigabytes. Two processes must not write one folder.
+    removes what a killed one left: that may be gigabytes.
     """
     return folder.with_name(f".{folder.name}.partial")
 

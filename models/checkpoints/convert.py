@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...harness.errors import DataError, RunFailed, UsageError, unknown
-from ...harness.records.whole_file import temporary_folder, whole_folder
+from ...harness.records.whole_file import whole_folder
 from ...harness.text import escape
 from ..lisa import llama_tokenizer
 from ..lisa import weights_format as saved
@@ -92,7 +92,8 @@ def convert(
         trained_on_val: whether they were trained on ReasonSeg's val; None: as the files say.
 
     Raises:
-        UsageError: the arguments do not go together, or `dst` is not empty.
+        UsageError: the arguments do not go together, `dst` is not empty, or another conversion
+            writes it.
         DataError: a file is missing or broken, or the weights fit no preset.
         RunFailed: `dst` cannot be written.
     """
@@ -101,12 +102,6 @@ def convert(
     source = upstream.read(src, vision_tower, sam)
     known = facts_of(src, source.base, source.config, template, trained_on_val)
     plan = _plan(source, src, known, start=sam is not None, seed=seed, conditioning=conditioning)
-    # `whole_folder` would remove it under another conversion that is still writing.
-    if temporary_folder(dst).exists():
-        raise UsageError(
-            f"{temporary_folder(dst)} is left from a conversion that was interrupted, "
-            "or is being written: remove it, or wait"
-        )
     try:
         with whole_folder(dst) as temporary:
             conversion = _write(plan, source, temporary, progress)

@@ -1,7 +1,12 @@
 """A file or a folder that is written whole or not at all."""
 
+import signal
+import subprocess
+import sys
+
 import pytest
 
+from lisabench.harness.errors import UsageError
 from lisabench.harness.records.whole_file import temporary_folder, whole_file, whole_folder
 
 pytestmark = pytest.mark.no_clock
@@ -71,6 +76,45 @@ def test_an_error_leaves_no_folder_and_nothing_beside_it(tmp_path):
     with pytest.raises(ZeroDivisionError), whole_folder(tmp_path / "weights"):
         _ = 1 / 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_written_by_one_process_at_a_time(tmp_path):
+    folder = tmp_path / "weights"
+    with whole_folder(folder) as temporary:
+        (temporary / "shard-1").write_text("the first's")
+        with pytest.raises(UsageError, match="another lisabench is writing"), whole_folder(folder):
+            pytest.fail("two write at once")
+        with whole_folder(tmp_path / "other") as other:
+            (other / "shard-1").write_text("the other's")
+    assert (folder / "shard-1").read_text() == "the first's"
+    assert set(tmp_path.iterdir()) == {folder, tmp_path / "other"}
+
+
+def test_one_that_another_process_has_just_finished_is_refused_before_anything_is_written(tmp_path):
+    folder = tmp_path / "weights"
+    with whole_folder(folder) as temporary:
+        (temporary / "config.json").write_text("{}")
+    with pytest.raises(OSError, match="not empty"), whole_folder(folder):
+        pytest.fail("it is written for nothing")
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_killed_process_keeps_nobody_from_writing(tmp_path):
+    killed = """
+import os, pathlib, signal, sys
+from lisabench.harness.records.whole_file import whole_folder
+with whole_folder(pathlib.Path(sys.argv[1])) as temporary:
+    (temporary / "shard-1").write_text("left over")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    folder = tmp_path / "weights"
+    ended = subprocess.run([sys.executable, "-c", killed, str(folder)])
+    assert ended.returncode == -signal.SIGKILL
+    assert (temporary_folder(folder) / "shard-1").exists()
+    with whole_folder(folder) as temporary:
+        (temporary / "config.json").write_text("{}")
+    assert [path.name for path in folder.iterdir()] == ["config.json"]
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_what_a_killed_process_left_of_a_folder_is_removed(tmp_path):

@@ -113,6 +113,24 @@ def test_a_released_checkpoint_gives_the_logits_of_its_weights(
     assert_same(convert(src, tmp_path / "ours", tower).folder, tensors)
 
 
+def test_a_second_conversion_into_a_folder_is_refused_and_leaves_the_first_alone(
+    tmp_path, released, tower
+):
+    folder = tmp_path / "ours"
+    refused = []
+
+    def second(*_):
+        if not refused:
+            with pytest.raises(UsageError, match="another lisabench is writing") as error:
+                convert(released, folder, tower)
+            refused.append(error)
+
+    convert(released, folder, tower, progress=second)
+    assert refused
+    assert loaded(folder)
+    assert not list(tmp_path.glob(".ours*"))
+
+
 def test_shards_are_found_without_their_index(tmp_path: Path, tensors: dict, tower: Path) -> None:
     src = factory.write_lisa(tmp_path / "lisa", without(tensors, CLIP), "bin", 3)
     (src / "pytorch_model.bin.index.json").unlink()
