@@ -122,11 +122,16 @@ AgainstVersion = Annotated[
     str | None,
     typer.Option(
         metavar="GIT_REF",
-        help="Gate: measure this version of lisabench beside the working tree.",
+        help="Gate: measure this commit of the repository beside the working tree.",
     ),
 ]
 AgainstPython = Annotated[
-    Path | None, typer.Option("--against-python", help="The Python that runs that version.")
+    Path | None,
+    typer.Option(
+        "--against-python",
+        metavar="PYTHON",
+        help="The Python of the environment for that commit; alone, gate: the same code in it.",
+    ),
 ]
 
 
@@ -189,8 +194,8 @@ def run(
     Exit codes: 0 if every query was measured; 1 if a checkpoint is no
     better than a trivial baseline; 2 if nothing could be begun; 3 if
     --stop-after left something to --resume; 5 if something failed.
-    With --against they are those of `check`, and --set processes=N is
-    the number of pairs (5).
+    With --against or --against-python they are those of `check`, and
+    --set processes=N is the number of pairs (5).
     """
     from .benchmarks.run.command import Request, carry_out
 

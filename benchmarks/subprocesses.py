@@ -109,10 +109,13 @@ def run(*commands: Command, broken: Callable[[int, int], bool] = lambda *_: Fals
         return ended
 
 
-def end_with_parent() -> None:
+def end_with_parent(with_group: bool = False) -> None:
     """Have this process killed when the process that started it by `run` has ended.
 
     If no process started it so, nothing happens.
+
+    Args:
+        with_group: whether the programs that it has started are killed with it.
     """
     number = os.environ.pop(LIFELINE_VARIABLE, None)
     if number is None:
@@ -122,12 +125,21 @@ def end_with_parent() -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     os.set_inheritable(int(number), False)
-    end_with(Connection(int(number), writable=False))
+    end_with(Connection(int(number), writable=False), with_group)
 
 
 def without_git_variables() -> dict[str, str]:
     """Return this process's environment variables without those that git sets in hooks."""
     return {name: value for name, value in os.environ.items() if name not in GIT_VARIABLES}
+
+
+def last_line(text: str) -> str:
+    """Return the last line with a letter or digit: there git, Python and typer say the error."""
+    for line in reversed(text.splitlines()):
+        stripped = line.strip(" │\t")  # the frame of an error that typer prints
+        if any(character.isalnum() for character in stripped):
+            return stripped
+    return "nothing"
 
 
 @contextmanager

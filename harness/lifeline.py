@@ -33,17 +33,24 @@ def _close_write_end() -> None:
         _ends.clear()
 
 
-def end_with(parents_lifeline: Connection) -> None:
-    """Have this process killed as soon as the process that a lifeline belongs to has ended."""
+def end_with(parents_lifeline: Connection, with_group: bool = False) -> None:
+    """Have this process killed as soon as the process that a lifeline belongs to has ended.
+
+    Args:
+        parents_lifeline: what `lifeline` returned in that process.
+        with_group: whether all processes of its process group are killed with it. Programs of
+            others, which a command like pip starts, have no lifeline.
+    """
     if sys.platform == "linux":
-        _arm(parents_lifeline.fileno())
+        _arm(parents_lifeline.fileno(), with_group)
         if parents_lifeline.poll():  # the parent has ended already
-            os.kill(os.getpid(), signal.SIGKILL)
+            _kill(with_group)
     else:
-        threading.Thread(target=_await_end, args=(parents_lifeline,), daemon=True).start()
+        arguments = (parents_lifeline, with_group)
+        threading.Thread(target=_await_end, args=arguments, daemon=True).start()
 
 
-def _arm(file: int) -> None:
+def _arm(file: int, with_group: bool) -> None:
     """Let the kernel send SIGKILL when the write end of a pipe is closed.
 
     A thread that waits for it would not run while native code holds Python's lock, as in a hung
@@ -51,14 +58,21 @@ def _arm(file: int) -> None:
     """
     import fcntl
 
-    # The signal goes to one process per opening of a file, and all children share the opening that
-    # they were handed. So each opens the pipe once more.
+    # The signal goes to one process, or group, per opening of a file, and all children share the
+    # opening that they were handed. So each opens the pipe once more.
     opened = os.open(f"/proc/self/fd/{file}", os.O_RDONLY | os.O_NONBLOCK)
-    fcntl.fcntl(opened, fcntl.F_SETOWN, os.getpid())
+    owner = -os.getpgrp() if with_group else os.getpid()  # fcntl: a negative number is a group
+    fcntl.fcntl(opened, fcntl.F_SETOWN, owner)
     fcntl.fcntl(opened, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(opened, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
 
 
-def _await_end(parents_lifeline: Connection) -> None:
+def _await_end(parents_lifeline: Connection, with_group: bool) -> None:
     parents_lifeline.poll(None)
+    _kill(with_group)
+
+
+def _kill(with_group: bool) -> None:
+    if with_group:
+        os.killpg(os.getpgrp(), signal.SIGKILL)
     os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))

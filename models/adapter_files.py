@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from ..harness.errors import RunFailed
+
 SUFFIX = ".py"
 BUILD = "build"
 # The gate measures an older version from a worktree, and sets this variable to a list in JSON: the
-# repository, and the worktree. A file of the repository is then read from the worktree.
+# repository, and the worktree. What lies in the repository is then read from the worktree.
 MOVED = "LISABENCH_MOVED_REPOSITORY"
 
 
@@ -72,6 +74,55 @@ def moved(repository: Path, worktree: Path) -> dict[str, str]:
     return {MOVED: json.dumps([str(repository.resolve()), str(worktree)])}
 
 
+def import_from_worktree() -> None:
+    """Have modules of a repository that was moved imported from its worktree.
+
+    An editable installation or PYTHONPATH has put the repository's folders on `sys.path`.
+    """
+    if MOVED in os.environ:
+        repository, worktree = _repository_and_worktree()
+        for number, entry in enumerate(sys.path):
+            path = Path(entry).resolve()
+            if is_source(path, repository):
+                sys.path[number] = str(worktree / path.relative_to(repository))
+
+
+def refuse_modules_of_repository() -> None:
+    """Check that nothing was imported from a repository that was moved.
+
+    The hooks that some packages install for their editable form find a package wherever `sys.path`
+    points to. Two versions with such a package would run the same files.
+
+    Raises:
+        RunFailed: a module was.
+    """
+    if MOVED not in os.environ:
+        return
+    repository, _ = _repository_and_worktree()
+    own_package = Path(__file__).resolve().parents[1]
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file is None:
+            continue
+        path = Path(file).resolve()
+        # lisabench measures both versions, wherever it lies.
+        if is_source(path, repository) and not path.is_relative_to(own_package):
+            raise RunFailed(
+                f"module {name} is imported from the working tree, {path}: the other version has "
+                "none of its own"
+            )
+
+
+def is_source(path: Path, repository: Path) -> bool:
+    """Return whether a path is of a repository, and not of an environment that lies in it."""
+    return path.is_relative_to(repository) and not path.is_relative_to(Path(sys.prefix).resolve())
+
+
+def _repository_and_worktree() -> tuple[Path, Path]:
+    repository, worktree = json.loads(os.environ[MOVED])
+    return Path(repository), Path(worktree)
+
+
 def _place(name: str) -> Path:
     """Return where a file is read from.
 
@@ -80,9 +131,9 @@ def _place(name: str) -> Path:
     """
     path = Path(name).expanduser().resolve()
     if MOVED in os.environ:
-        repository, worktree = json.loads(os.environ[MOVED])
+        repository, worktree = _repository_and_worktree()
         if path.is_relative_to(repository):
-            path = Path(worktree) / path.relative_to(repository)
+            path = worktree / path.relative_to(repository)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     return path

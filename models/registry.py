@@ -108,8 +108,18 @@ def source_sha256(name: str) -> str | None:
     if adapter_files.is_file(name):
         with _importing(name):
             return adapter_files.load(name).sha256
+    path = file_of(name)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path else None
+
+
+def file_of(name: str) -> Path | None:
+    """Return the file that an adapter is loaded from; None for a module without a file.
+
+    Raises:
+        UsageError: there is no such adapter, or it cannot be loaded.
+    """
     path = getattr(_module_of(name), "__file__", None)
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None
+    return Path(path) if path else None
 
 
 def _module_of(name: str) -> ModuleType:
@@ -120,6 +130,7 @@ def _module_of(name: str) -> ModuleType:
     """
     if not isinstance(name, str):
         raise unknown("adapter", name, names())
+    adapter_files.import_from_worktree()
     if adapter_files.is_file(name):
         with _importing(name):
             return adapter_files.load(name).module

@@ -1,5 +1,7 @@
 """``lisabench run --against``: measure two versions in one job, and gate the newer one.
 
+With ``--against-python`` alone, the two are one code in two environments (see `sides`).
+
 A pair is one process of each version. The two run in lockstep, block by block, where they can, or
 one right after the other (see `pairs`); the next pair begins with the other version. The unit of
 evidence is the pair. A process is a whole ``lisabench run`` of its version, so the two share
@@ -41,7 +43,7 @@ from ...reports.gate.thresholds import Gate, gate_of
 from ..progress import Progress, shown
 from ..run import schedule
 from ..run.command import DEFAULT_SUITE, Request, as_arguments
-from ..subprocesses import Done
+from ..subprocesses import Done, last_line
 from ..suite_file import with_adapters_in
 from .check import ENOUGH_PROCESSES, Outputs, publish, publishing_what_breaks
 from .merge import merge_runs
@@ -55,7 +57,8 @@ from .pairs import (
     why_unanswered,
 )
 from .remeasure import AGAIN, definition_of
-from .versions import Version, checked_out, last_line
+from .sides import sides
+from .versions import Version
 
 ONE_PROCESS = {"plan.processes": 1, MEMORY_PROCESSES: 1}
 INTERRUPTED = 130
@@ -63,33 +66,29 @@ REFUSED = (UsageError.exit_code, NothingToCompare.exit_code)
 
 
 def side_by_side(request: Request, reference: str | None, python: Path | None) -> int:
-    """Measure a reference and the working tree, show the outcome, and return the exit code.
+    """Measure two versions or environments, show the outcome, and return the exit code.
 
     Args:
         request: what the user asks for.
-        reference: anything that git takes for a commit.
-        python: the interpreter for the reference; None: this one.
+        reference: anything that git takes for a commit; None: the same code in two environments.
+        python: the interpreter for the reference, or of the other environment; None: this one.
 
     Raises:
         LisabenchError: they could not be compared. What CI shows says so too.
     """
-    if reference is None:
-        raise UsageError(
-            "--against-python says how to run the version that --against names; "
-            "add --against GIT_REF"
-        )
     pairs, changes = _plan(request)
     suite = request.suite or DEFAULT_SUITE
     default_out = Path("runs") / f"{Path(suite).stem}-against-{datetime.now():%Y%m%d-%H%M%S}"
     out = _new_folder(request.out or default_out)
     outputs = Outputs(out / "junit.xml", out / "comment.md")
     with (
-        publishing_what_breaks(str(out), reference, outputs),
+        publishing_what_breaks(str(out), reference or str(python), outputs),
         shown() as progress,
-        checked_out(reference, python) as versions,
+        sides(reference, python, suite, changes) as versions,
     ):
         versus = Versus(versions, pairs, out, progress, Pairing(versions))
         outcome = versus.gate(suite, changes)
+        outcome = outcome.model_copy(update={"same_code": reference is None})
         write_json(out / "check.json", outcome.model_dump(mode="json", by_alias=True))
     # First what CI shows: stdout may be a full disk.
     publish(outcome, outputs)
@@ -287,7 +286,8 @@ def _refusal(version: Version, done: Done, folder: Path) -> LisabenchError:
     if version.name == "base":
         # The reference is older, and may refuse what the working tree can do. That is no mistake of
         # the user's.
-        return NothingToCompare(f"{version.label} cannot run what the working tree can: {reason}")
+        head = "this environment" if version.worktree is None else "the working tree"
+        return NothingToCompare(f"{version.label} cannot run what {head} can: {reason}")
     if done.returncode == UsageError.exit_code:
         return UsageError(reason)
     return NothingToCompare(reason)

@@ -1,17 +1,14 @@
-"""Two versions of lisabench: the working tree, and a git reference in a worktree beside it.
+"""A version that a gate measures: code and an environment, and how its commands are started.
 
-Each is started through its own command line. A folder that holds it under the name ``lisabench``
-stands first on its PYTHONPATH, so that neither an installed version nor one in the current folder
-is imported instead. Before anything is measured, each version is checked to import its own files.
+Each version is started through its own command line. A folder that holds lisabench, and whatever
+else is the version's own, stands first on its PYTHONPATH. So neither an installed package nor one
+in the current folder is imported instead. Before anything is measured, each version is checked to
+import its own files. Where the two versions of a gate come from is in `sides`.
 """
 
 import json
 import os
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,12 +17,34 @@ from typing import Any
 from ...harness.errors import NothingToCompare, RunFailed, UsageError
 from ...models import adapter_files
 from .. import subprocesses
-from ..subprocesses import Command, Done
+from ..subprocesses import Command, Done, last_line
 
 PACKAGE = "lisabench"
 ROOMS = ("harness", "models", "datasets", "reports", "benchmarks")
 LANDMARKS = ("__init__.py", "cli.py", "benchmarks/suites")  # every version has these
-PRINT_IMPORTED_FILE = f"import {PACKAGE}; print({PACKAGE}.__file__)"
+# Prints where top-level modules would be imported from, without importing them.
+PRINT_PLACES = """
+import importlib.util, json, sys
+places = {}
+for name in sys.argv[1:]:
+    spec = importlib.util.find_spec(name)
+    # A folder without an __init__.py has no origin.
+    places[name] = spec and (spec.origin or list(spec.submodule_search_locations)[0])
+print(json.dumps(places))
+"""
+
+
+@dataclass(frozen=True)
+class Worktree:
+    """A commit of a repository, checked out into another folder.
+
+    Attributes:
+        repository: its root.
+        folder: that the commit is checked out into.
+    """
+
+    repository: Path
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -35,11 +54,11 @@ class Version:
     Attributes:
         name: ``base`` or ``head``.
         label: what messages call it.
-        home: the folder that holds its files as ``lisabench``.
+        home: the folder that stands first on its PYTHONPATH, and holds ``lisabench``.
         python: the interpreter of its environment.
         source: where it is from, as ``run.json`` says it.
-        worktree_of: the repository that its files are a worktree of: where a suite names a file of
-            the repository as an adapter, this version has its own. None for the repository itself.
+        worktree: that it is read from: where a suite names a file of the repository as an adapter,
+            this version has its own. None if it is read from the repository itself.
     """
 
     name: str
@@ -47,11 +66,11 @@ class Version:
     home: Path
     python: str
     source: dict[str, Any]
-    worktree_of: Path | None = None
+    worktree: Worktree | None = None
 
     @property
     def tree(self) -> Path:
-        """The folder of its files."""
+        """The folder of its lisabench."""
         return self.home / PACKAGE
 
     @cached_property
@@ -78,8 +97,17 @@ class Version:
         """Return its command line with some arguments, to be run."""
         return self._python("-m", f"{PACKAGE}.cli", *arguments)
 
+    def run_python(self, *arguments: str | Path, **variables: str) -> Done:
+        """Run its Python in the current folder.
+
+        Args:
+            arguments: of Python.
+            variables: environment variables, besides those of every command of this version.
+        """
+        return self._start(self._python(*arguments, **variables))
+
     def prepare(self) -> None:
-        """Compile its files, and check that it imports them.
+        """Compile its lisabench, and check that it imports it.
 
         Python compiles a file when it first imports it, which would make the first process of a
         version slower than the others.
@@ -88,32 +116,45 @@ class Version:
             NothingToCompare: there is no lisabench in it.
             RunFailed: its Python imports another one, or none.
         """
-        if not _is_lisabench(self.tree):
+        if not is_lisabench(self.tree):
             raise NothingToCompare(
                 f"{self.label} holds no lisabench that could be run; name a later reference"
             )
         rooms = [self.tree / room for room in ROOMS]
-        self._start(self._python("-m", "compileall", "-q", "-l", self.tree))
-        self._start(self._python("-m", "compileall", "-q", *rooms))
-        done = self._start(self._python("-c", PRINT_IMPORTED_FILE))
-        imported = done.stdout.strip()
-        expected = self.tree / "__init__.py"
-        if not imported or Path(imported).resolve() != expected.resolve():
+        self.run_python("-m", "compileall", "-q", "-l", self.tree)
+        self.run_python("-m", "compileall", "-q", *rooms)
+        imported = self.places([PACKAGE])[PACKAGE]
+        if imported != (self.tree / "__init__.py").resolve():
             raise RunFailed(
-                f"{self.python} does not import {PACKAGE} from {self.label}; it prints: "
-                f"{imported or last_line(done.stderr)}"
+                f"{self.python} does not import {PACKAGE} from {self.label}; it imports "
+                f"{imported or 'none'}"
             )
 
-    def _python(self, *arguments: str | Path) -> Command:
+    def places(self, modules: Sequence[str]) -> Mapping[str, Path | None]:
+        """Return where its Python would import some top-level modules from; None: from nowhere.
+
+        Raises:
+            RunFailed: its Python does not say it.
+        """
+        done = self.run_python("-c", PRINT_PLACES, *modules)
+        if done.returncode:
+            raise RunFailed(f"{self.python} fails: {last_line(done.stderr)}")
+        try:
+            places = json.loads(done.stdout)
+        except json.JSONDecodeError as error:
+            raise UsageError(f"{self.python} is no Python; it prints: {done.stdout}") from error
+        return {name: place and Path(place).resolve() for name, place in places.items()}
+
+    def _python(self, *arguments: str | Path, **variables: str) -> Command:
         paths = [str(self.home)]
         if os.environ.get("PYTHONPATH"):
             paths.append(os.environ["PYTHONPATH"])
         # PYTHONSAFEPATH keeps Python from putting the current folder first.
-        variables = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
-        if self.worktree_of is not None:
-            variables |= adapter_files.moved(self.worktree_of, self.tree)
+        own = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
+        if self.worktree is not None:
+            own |= adapter_files.moved(self.worktree.repository, self.worktree.folder)
         line = [self.python, *(str(argument) for argument in arguments)]
-        return Command(line, Path.cwd(), variables)
+        return Command(line, Path.cwd(), own | variables)
 
     def _start(self, command: Command) -> Done:
         try:
@@ -125,129 +166,6 @@ class Version:
             ) from error
 
 
-@contextmanager
-def checked_out(reference: str, python: Path | None) -> Iterator[tuple[Version, Version]]:
-    """Yield the reference and the working tree, ready to be run; remove the worktree afterwards.
-
-    Args:
-        reference: anything that git takes for a commit.
-        python: the interpreter for the reference; None: this one.
-
-    Raises:
-        UsageError: the current folder is no clone of lisabench, or has no such reference.
-        NothingToCompare: the reference holds no lisabench.
-    """
-    root = _repository()
-    commit = _commit_of(root, reference)
-    folder = Path(tempfile.mkdtemp(prefix=f"{PACKAGE}-"))
-    base_home, head_home = folder / "base", folder / "head"
-    with _kept(folder, base_home / PACKAGE, root):
-        base_home.mkdir()
-        head_home.mkdir()
-        base = Version(
-            name="base",
-            label=f"{reference} ({commit[:10]})",
-            home=base_home,
-            python=str(python or sys.executable),
-            source={"reference": reference, "commit": commit},
-            worktree_of=root,
-        )
-        (head_home / PACKAGE).symlink_to(root)
-        is_changed = bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
-        head = Version(
-            name="head",
-            label="the working tree",
-            home=head_home,
-            python=sys.executable,
-            source={"commit": _git(root, "rev-parse", "HEAD"), "changed": is_changed},
-        )
-        _git(root, "worktree", "add", "--quiet", "--detach", str(base.tree), commit)
-        base.prepare()
-        head.prepare()
-        yield base, head
-
-
-@contextmanager
-def _kept(folder: Path, tree: Path, root: Path) -> Iterator[None]:
-    """Have a folder, and the worktree in it, removed at the end of the block.
-
-    A process of its own does that, so that it is done when this one is killed, too.
-    """
-    script = Path(__file__).with_name("worktree_keeper.py")
-    keeper = subprocess.Popen(
-        [sys.executable, "-I", str(script), str(folder), str(tree), str(root)],
-        env=subprocesses.without_git_variables(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # an interrupt from the keyboard does not meet it
-    )
-    try:
-        yield
-    finally:
-        keeper.communicate()
-
-
-def _repository() -> Path:
-    """Return the root of the clone of lisabench that the current folder is in."""
-    done = _run_git(Path.cwd(), "rev-parse", "--show-toplevel")
-    if done.returncode:
-        reason = last_line(done.stderr)
-        raise UsageError(
-            f"--against needs a clone of {PACKAGE} as the current folder; git says: {reason}"
-        )
-    root = Path(done.stdout.strip())
-    if not _is_lisabench(root):
-        raise UsageError(
-            f"--against compares two versions of {PACKAGE} itself, and {root} is no clone of it"
-        )
-    return root
-
-
-def _is_lisabench(tree: Path) -> bool:
+def is_lisabench(tree: Path) -> bool:
+    """Return whether a folder holds the files of lisabench."""
     return all((tree / name).exists() for name in LANDMARKS)
-
-
-def _commit_of(root: Path, reference: str) -> str:
-    done = _run_git(root, "rev-parse", "--verify", "--quiet", f"{reference}^{{commit}}")
-    if done.returncode == 0:
-        return done.stdout.strip()
-    is_shallow = _run_git(root, "rev-parse", "--is-shallow-repository").stdout.strip() == "true"
-    if is_shallow:
-        cure = (
-            "this clone is shallow: run git fetch --unshallow, or in a workflow use "
-            "actions/checkout with fetch-depth: 0"
-        )
-    else:
-        cure = "name a commit, a branch or a tag that git log finds here"
-    raise UsageError(f"git knows no commit {reference!r}; {cure}")
-
-
-def _git(root: Path, *arguments: str) -> str:
-    """Run git and return what it prints.
-
-    Raises:
-        UsageError: it failed.
-    """
-    done = _run_git(root, *arguments)
-    if done.returncode:
-        raise UsageError(f"git {arguments[0]} failed: {last_line(done.stderr)}")
-    return done.stdout.strip()
-
-
-def _run_git(folder: Path, *arguments: str) -> Done:
-    # The repository's hooks are for its own work, and may fail in a worktree.
-    line = ["git", "-c", f"core.hooksPath={os.devnull}", *arguments]
-    try:
-        return subprocesses.run(Command(line, folder))[0]
-    except FileNotFoundError:
-        raise UsageError("--against needs git, and there is none on the PATH") from None
-
-
-def last_line(text: str) -> str:
-    """Return the last line with a letter or digit: there git, Python and typer say the error."""
-    for line in reversed(text.splitlines()):
-        stripped = line.strip(" │\t")  # the frame of an error that typer prints
-        if any(character.isalnum() for character in stripped):
-            return stripped
-    return "nothing"

@@ -1,8 +1,8 @@
-"""A process that removes the worktree of a gate when the gate has ended, even if it was killed.
+"""A process that removes the folder of a gate when the gate has ended, even if it was killed.
 
-It is started as a script, with the folder, the worktree in it and the repository as arguments. Its
-stdin is a pipe from the gate, which the system closes when the gate ends. It imports nothing of
-ours, so that it starts at once.
+It is started as a script. Its arguments are the folder and, if a worktree is in it, the worktree
+and its repository. Its stdin is a pipe from the gate, which the system closes when the gate ends.
+It imports nothing of ours, so that it starts at once.
 """
 
 import os
@@ -16,8 +16,13 @@ TRIES = 120
 BETWEEN_TRIES_S = 0.5
 
 
-def keep(folder: Path, tree: Path, root: Path) -> None:
-    """Wait until the gate has ended, then remove the folder and git's note of the worktree."""
+def keep(folder: Path, *worktree: Path) -> None:
+    """Wait until the gate has ended, then remove the folder and git's note of the worktree.
+
+    Args:
+        folder: that is removed.
+        worktree: its folder, and the repository that it is of; neither if there is none.
+    """
     sys.stdin.buffer.read()
     for _ in range(TRIES):
         # The files first: git would leave those that the version has made.
@@ -25,8 +30,10 @@ def keep(folder: Path, tree: Path, root: Path) -> None:
         if not folder.exists():
             break
         time.sleep(BETWEEN_TRIES_S)  # a process of the version is still ending, and writes into it
-    git = ["git", "-C", str(root), "-c", f"core.hooksPath={os.devnull}"]
-    subprocess.run([*git, "worktree", "remove", "--force", str(tree)], check=False)
+    if worktree:
+        tree, root = worktree
+        git = ["git", "-C", str(root), "-c", f"core.hooksPath={os.devnull}"]
+        subprocess.run([*git, "worktree", "remove", "--force", str(tree)], check=False)
 
 
 if __name__ == "__main__":

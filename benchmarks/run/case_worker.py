@@ -27,7 +27,7 @@ from ...harness.memory import MemoryProbe, cap_gpu, card_bytes, largest, meter_f
 from ...harness.probe import NullProbe, TimingProbe
 from ...harness.records.manifest import BatchTrial
 from ...harness.text import one_line
-from ...models import registry
+from ...models import adapter_files, registry
 from ...models.checkpoints import weights_hash
 from . import cpu_pinning, schedule
 from .worker_messages import (
@@ -457,6 +457,7 @@ class CaseWorker:
         return registry.find(self.settings.adapter)
 
     def _built_case(self) -> BuiltCase:
+        adapter_files.refuse_modules_of_repository()
         return BuiltCase(
             settings=plain(dict(self.adapter.settings)),
             has_quality=bool(self.adapter.has_quality),

@@ -40,6 +40,9 @@ class Checked(Strict):
     in_turns: bool = Field(
         default=False, description="The two of each pair took turns block by block."
     )
+    same_code: bool = Field(
+        default=False, description="Both ran the same code, in two environments."
+    )
     outcome: Outcome = Field(description="Of the whole gate.")
     exit_code: int = Field(description="That the command ends with.")
     problem: str | None = Field(default=None, description="Why nothing could be checked.")

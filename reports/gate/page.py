@@ -35,6 +35,11 @@ PAIRED = (
 CONFOUNDED = (
     "Besides the code, this differs between the two versions and is part of every change above:"
 )
+ENVIRONMENTS = (
+    "The code is the same. This differs between the two environments, and the changes above are of "
+    "all of it together:"
+)
+SAME_ENVIRONMENTS = "The code is the same, and so are the versions of all libraries that we record."
 
 
 def page(gate: Checked) -> str:
@@ -61,8 +66,12 @@ def _sections(gate: Checked) -> Iterator[str]:
             yield UNPAIRED
     if gate.new:
         yield f"Not in the baseline, and so not gated: {escape(formatting.listed(gate.new))}."
+    if gate.same_code and not gate.problem and not gate.changed:
+        yield SAME_ENVIRONMENTS
     if gate.changed:
-        if gate.paired:
+        if gate.same_code:
+            yield ENVIRONMENTS
+        elif gate.paired:
             yield CONFOUNDED
         rows = []
         for name, (before, after) in gate.changed.items():
@@ -116,6 +125,8 @@ def _value(check: Check, value: float | None) -> str:
         return ""
     if check.unit == "ns":
         return f"{formatting.milliseconds(value / 1e6)} ms"
+    if check.unit == "1/s":
+        return f"{formatting.milliseconds(value)} queries/s"
     if check.unit == "bytes":
         # One decimal more than reports have: gates hold memory to within some MiB.
         return f"{value / formatting.MIB.size_bytes:,.1f} MiB"
@@ -150,7 +161,7 @@ def _limit(check: Check) -> str:
         return ""
     if check.unit == "score":
         return f"{check.limit:+.2f} points"
-    if check.unit in ("ns", "bytes", "mJ"):
+    if check.unit in ("ns", "1/s", "bytes", "mJ"):
         return f"{check.limit:.3f}x"
     return _value(check, check.limit)
 

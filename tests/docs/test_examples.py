@@ -81,19 +81,21 @@ def test_every_block_is_of_a_language_that_is_tested():
 # The example of an adapter
 
 
-def adapter_block(language: str, words: str) -> Block:
-    """Return the block of docs/adapters.md in this language that holds these words."""
+def adapter_block(language: str, words: str, document: str = "adapters.md") -> Block:
+    """Return the block of a document in this language that holds these words."""
     (block,) = [
         block
         for block in blocks_in(language)
-        if block.document.name == "adapters.md" and words in block.text
+        if block.document.name == document and words in block.text
     ]
     return block
 
 
 @pytest.fixture
 def example_folder(tmp_path, monkeypatch) -> Path:
-    """The current folder, with the file and the suite that the page says to save in it."""
+    """The current folder, with the files and the suite that the pages say to save in it."""
+    stand_in = adapter_block("python", "def build(", "gate.md")
+    (tmp_path / "stand_in.py").write_text(stand_in.text)
     (tmp_path / "my_model.py").write_text(adapter_block("python", "def build(").text)
     (tmp_path / "bright.yaml").write_text(adapter_block("yaml", "my_model.py").text)
     monkeypatch.chdir(tmp_path)

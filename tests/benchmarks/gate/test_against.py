@@ -32,7 +32,8 @@ from side_by_side import command, environment, lisabench_in
 
 from lisabench.benchmarks.capabilities import LOCKSTEP, RUN_WITHOUT_MEMORY_PASS
 from lisabench.benchmarks.gate.remeasure import definition_of
-from lisabench.benchmarks.gate.versions import Version, checked_out
+from lisabench.benchmarks.gate.sides import checked_out
+from lisabench.benchmarks.gate.versions import Version
 from lisabench.benchmarks.run import lockstep
 from lisabench.benchmarks.subprocesses import Done
 from lisabench.benchmarks.suite_file import load, shipped_names
@@ -648,8 +649,8 @@ PLACES = {
     "unknown": (lambda _, repository: repository, "nosuch", "git knows no commit 'nosuch'"),
     "an option": (lambda _, repository: repository, "--all", "git knows no commit '--all'"),
     "shallow": (shallow, "HEAD~1", "git fetch --unshallow"),
-    "foreign": (foreign, "HEAD", "is no clone of it"),
-    "nowhere": (lambda folder, _: folder, "HEAD", "needs a clone of lisabench"),
+    "foreign": (foreign, "HEAD", "no case of tiny has an adapter of the repository"),
+    "nowhere": (lambda folder, _: folder, "HEAD", "the current folder is in none"),
 }
 
 
@@ -667,7 +668,7 @@ def test_what_git_cannot_do_is_one_line_and_2(repository, variables, tmp_path, w
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--against-python", sys.executable], "--against-python says how"),
+        (["--against-python", sys.executable, "--resume"], "--against measures in one go"),
         (["--against", "HEAD", "--resume"], "--against measures in one go"),
         (["--against", "HEAD", "--set", "processes=0"], "processes is 0"),
         (
