@@ -43,6 +43,7 @@ def check_resolved(suite: ResolvedSuite) -> None:
         _check_batch(suite, case)
     check_factors(suite)
     suite.definition.gate.check(suite.definition.cases)
+    _check_gated_throughput(suite)
     in_suites.check(suite.trainings)
     for claim in suite.claims:
         check_claim(claim, suite.references_for(claim))
@@ -63,6 +64,19 @@ def _check_groups(suite: Suite) -> None:
             f"suite {suite.name}: each case belongs to exactly one group, "
             f"which is not so for {where}"
         )
+
+
+def _check_gated_throughput(suite: ResolvedSuite) -> None:
+    """Check that the gate has no limit on queries per second that nothing is held to."""
+    if suite.plan.scenario == "throughput":
+        return
+    gate = suite.definition.gate
+    for case in suite.models:
+        if gate.of(case.name).throughput is not None:
+            raise UsageError(
+                f"suite {suite.name}: gate.throughput limits queries per second, which the suite "
+                "does not measure; set plan.scenario to throughput, or leave the limit out"
+            )
 
 
 def _check_batch(suite: ResolvedSuite, case: ResolvedCase) -> None:

@@ -30,6 +30,7 @@ from ..peaks import by_resident_set, lacks_start, largest_by_process, memory_by_
 from ..quality import ScoredQuery
 from ..ratios import mean_over
 from ..schema_base import AnswerSpread, Count, NotNegative, Strict
+from ..throughput import seconds_by_process
 from ..times import by_process, end_to_end_times, stage_times, synchronised_times
 
 SCHEMA = "lisabench.baseline/1"
@@ -108,6 +109,11 @@ class BaselineCase(Strict):
     stages_ns: dict[str, list[Count]] = Field(description="Likewise, by stage.")
     stages_synchronised: bool = Field(
         description="Whether the GPU was waited for at the end of each stage."
+    )
+    seconds_per_query: list[NotNegative] = Field(
+        default=[],
+        description="Of each process, the mean over its timed queries of their times and of the "
+        "waits for images. Empty where latency was measured, and in older baselines.",
     )
     instrument: str | None = Field(description="What memory is by.")
     peak_figure: str = Field(
@@ -250,12 +256,17 @@ def _reduced_case(records: CaseRecords) -> BaselineCase:
         clock=entry.clock,
         timed=timed_queries if records.has_quality_pass else None,
         **_times(records),
+        seconds_per_query=_seconds_per_query(queries),
         **_energy(queries),
         answer_spread=answer_spread(queries, has_quality=entry.has_quality is True),
         **_peaks([] if entry.memory_error else records.memory),
         answers=_answers(scored),
         masks=_masks(scored),
     )
+
+
+def _seconds_per_query(queries: Sequence[QueryRecord]) -> list[float]:
+    return [mean_over(seconds, seconds) for seconds in seconds_by_process(queries).values()]
 
 
 def _answers(scored: Sequence[QueryRecord]) -> Answers:

@@ -33,6 +33,7 @@ from ..energy import ENERGY
 from ..peaks import RESIDENT_SET
 from ..quality import ScoredQuery, points
 from ..schema_base import AnswerSpread, Points, Strict
+from ..throughput import THROUGHPUT
 from ..times import END_TO_END, of_stage, other_batch_size, other_scenario
 from .baseline import Baseline, BaselineCase
 from .pairs import Pairs
@@ -49,11 +50,12 @@ Verdict = Literal[
     "not checked",
     "n/a",
 ]
-Unit = Literal["ns", "bytes", "mJ", "score", "IoU", "share", "case"]
+Unit = Literal["ns", "1/s", "bytes", "mJ", "score", "IoU", "share", "case"]
 
 FAILURES, MASKS = "failures", "masks"
 PEAK, QUERY_PEAK = "memory.peak", "memory.query_peak"
-DRIFTING: Mapping[Unit, str] = {"ns": "a time", "mJ": "an energy"}  # differ from session to session
+# What differs from session to session.
+DRIFTING: Mapping[Unit, str] = {"ns": "a time", "1/s": "a time", "mJ": "an energy"}
 NO_PAIRS: Pairs = {}
 # The kept answers of either side may lie as far from its others as the spread within a side, so the
 # limit of a score or a mask gives way by that spread twice.
@@ -77,7 +79,7 @@ class Check(Strict):
     metric: str = Field(description="What is held to a threshold, such as time.end_to_end.")
     verdict: Verdict = Field(description="What comes of it.")
     unit: Unit = Field(
-        description="Of before and after; a change of ns, bytes and mJ is a ratio, of a score "
+        description="Of before and after; a change of ns, 1/s, bytes and mJ is a ratio, of a score "
         "points."
     )
     before: float | None = Field(default=None, description="In the baseline.")
@@ -191,6 +193,7 @@ def gate_checks(
         )
         checks.append(_failures(pair))
         checks += _times(pair)
+        checks += _throughput(pair)
         checks += _energy(pair)
         checks += _peaks(pair)
         checks += _quality(pair)
@@ -273,6 +276,34 @@ def _times(pair: _CasePair) -> Iterator[Check]:
         if stage in before.stages_ns or stage in after.stages_ns:
             times_ns = [before.stages_ns.get(stage, []), after.stages_ns.get(stage, [])]
             yield _cost(pair, of_stage(stage), "ns", times_ns, allowed.of_stage(stage), refused)
+
+
+def _throughput(pair: _CasePair) -> Iterator[Check]:
+    """Return the check of queries per second; none where both sides measured latency.
+
+    It is the check of the seconds per query, the images' waits included, turned upside down: a
+    share x fewer queries per second are 1 / (1 - x) times the seconds.
+    """
+    before, after = pair.before.seconds_per_query, pair.after.seconds_per_query
+    if not before and not after:
+        return
+    fewer, more_seconds = pair.allowed.throughput, None
+    if fewer is not None:
+        more_seconds = 1 / (1 - fewer) - 1
+    check = _cost(pair, THROUGHPUT, "1/s", [before, after], more_seconds, pair.no_time)
+    inverted = {
+        "before": _inverted(check.before),
+        "after": _inverted(check.after),
+        "change": _inverted(check.change),
+        "low": _inverted(check.high),
+        "high": _inverted(check.low),
+        "limit": _inverted(check.limit),
+    }
+    yield check.model_copy(update=inverted)
+
+
+def _inverted(number: float | None) -> float | None:
+    return None if number is None else 1 / number
 
 
 def _energy(pair: _CasePair) -> Iterator[Check]:
@@ -450,7 +481,7 @@ def _geometric_mean(logs: Sequence[float]) -> float | None:
 
 def _other_queries_measured(pair: _CasePair, unit: Unit) -> bool:
     """Return whether medians or means of the two sides are over different queries."""
-    if unit == "ns":
+    if unit in ("ns", "1/s"):
         return pair.before.untimed != pair.after.untimed
     if unit == "mJ":
         return pair.before.without_energy != pair.after.without_energy

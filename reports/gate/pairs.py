@@ -5,14 +5,15 @@ from collections.abc import Mapping, Sequence
 from ...harness.contract import STAGES
 from ...harness.records.run import Run
 from ..energy import ENERGY, energy_logs
-from ..ratios import time_logs
+from ..ratios import mean_logs, time_logs
+from ..throughput import THROUGHPUT, seconds_by_process
 from ..times import END_TO_END, end_to_end_times, of_stage, stage_times, synchronised_times
 
 Pairs = Mapping[tuple[str, str], Sequence[float]]  # by case and quantity, a log ratio a pair
 
 
 def time_pairs(before: Run, after: Run) -> Pairs:
-    """Return the log ratios of the times and of the energy of each case that both runs have.
+    """Return the log ratios of times, energy and seconds per query of each case of both runs.
 
     A log ratio of times is the median over the queries of a pair of processes; stages are of the
     pass that waits for the GPU, where both runs have it. A log ratio of energies is that of their
@@ -31,6 +32,10 @@ def time_pairs(before: Run, after: Run) -> Pairs:
         pairs[name, END_TO_END] = list(end_to_end.values())
         energy = energy_logs(reference.queries, candidate.queries)
         pairs[name, ENERGY] = list(energy.values())
+        seconds = mean_logs(
+            seconds_by_process(reference.queries), seconds_by_process(candidate.queries)
+        )
+        pairs[name, THROUGHPUT] = list(seconds.values())
         both_synchronised = bool(reference.synchronised) and bool(candidate.synchronised)
         for stage in STAGES:
             if both_synchronised:

@@ -38,6 +38,9 @@ class Thresholds(BaseModel):
         default={},
         description="more time of a stage, as a share, by stage; a list gates them at 10 %",
     )
+    throughput: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        default=None, description="fewer queries per second, as a share, where a plan measures them"
+    )
     energy: NotNegative | None = Field(
         default=0.5, description="more energy of a query (GPU), as a share"
     )

@@ -293,6 +293,66 @@ def test_energy_of_other_queries_decides_nothing_and_another_machine_refuses_it(
     assert of(base, elsewhere, "energy.query").verdict == "refused"
 
 
+QUERIES_PER_SECOND = "throughput.queries_per_second"
+SECONDS = [0.1 * factor for factor in STEADY]  # 10 queries a second
+
+
+@pytest.mark.parametrize(
+    ("factor", "limit", "verdict"),
+    [(1.0, 0.05, "holds"), (0.8, 0.05, "regression"), (0.8, None, "not gated"),
+     (0.95, 0.05, "inconclusive"), (1.3, 0.05, "holds"), (0.8, 0.5, "holds")],
+)  # fmt: skip
+def test_queries_per_second_are_held_to_how_many_fewer_there_may_be(before, factor, limit, verdict):
+    base = changed(before, seconds_per_query=SECONDS)
+    after = changed(base, seconds_per_query=[seconds / factor for seconds in SECONDS])
+    found = of(base, after, QUERIES_PER_SECOND, throughput=limit)
+    assert (found.verdict, found.unit) == (verdict, "1/s")
+    assert found.before == pytest.approx(10, rel=1e-2)
+    assert found.change == pytest.approx(factor, rel=1e-9, abs=0)
+    assert found.low < found.change < found.high
+    assert found.limit == (None if limit is None else pytest.approx(1 - limit, rel=1e-12))
+
+
+def test_queries_per_second_have_the_interval_of_the_pairs(before):
+    logs = [0.09, 0.10, 0.11, 0.10, 0.12]  # of seconds
+    base = changed(before, seconds_per_query=SECONDS)
+    pairs = {("dual", QUERIES_PER_SECOND): logs}
+    checks = gate_checks(base, base, Gate(throughput=0.05), pairs=pairs)
+    (found,) = [c for c in checks if (c.case, c.metric) == ("dual", QUERIES_PER_SECOND)]
+    expected = paired_ratio([-log for log in logs])
+    assert found.verdict == "regression"
+    np.testing.assert_allclose(
+        [found.change, found.low, found.high],
+        [expected.value, expected.low, expected.high],
+        rtol=1e-12,
+    )
+
+
+def test_queries_per_second_that_one_side_lacks_are_no_pass_and_latency_has_none(before):
+    base = changed(before, seconds_per_query=SECONDS)
+    gate = {"throughput": 0.05}
+    assert of(base, before, QUERIES_PER_SECOND, **gate).verdict == "missing"
+    found = of(before, base, QUERIES_PER_SECOND, **gate)
+    assert (found.verdict, found.why) == ("n/a", "not in the baseline")
+    assert QUERIES_PER_SECOND not in {c.metric for c in gate_checks(before, before, Gate(**gate))}
+
+
+def test_queries_per_second_of_another_machine_are_refused(before):
+    base = changed(before, seconds_per_query=SECONDS)
+    elsewhere = base.model_copy(update={"environment": dict(base.environment) | {"cpu": "another"}})
+    assert of(base, elsewhere, QUERIES_PER_SECOND, throughput=0.05).verdict == "refused"
+
+
+def test_a_run_of_throughput_is_reduced_to_the_seconds_of_its_queries_and_waits(tmp_path):
+    folder = write_run(tmp_path / "run", **SMALL)
+    waits = {"data_wait_ns": 50_000_000}
+    edit_lines(folder / "samples.jsonl", lambda line: line | {"latency_ns": 150_000_000} | waits)
+    run = read_run(folder)
+    assert reduced(run).case("dual").seconds_per_query == pytest.approx([0.2] * 5, rel=1e-12)
+    pairs = time_pairs(run, run)
+    assert pairs["dual", QUERIES_PER_SECOND] == [0.0] * 5
+
+
 def spread(baseline, distance, gIoU=0.0):
     """A baseline whose own processes answer differently."""
     known = {"processes": 3, "queries": 8, "differing": 8, "pixels": 9, "iou": 0.1}

@@ -136,3 +136,16 @@ def test_a_gate_that_could_not_be_held_is_shown_as_that():
     assert "## lisabench: the gate cannot be held" in page
     assert "there is no baseline FILE" in page
     assert broken("RUN", "FILE", "another schema", 4).outcome == "nothing comparable"
+
+
+def test_a_throughput_is_in_queries_per_second():
+    fewer = changed(
+        metric="throughput.queries_per_second", unit="1/s", before=12.5, after=10.0, change=0.8,
+        low=0.78, high=0.82, limit=0.95,
+    )  # fmt: skip
+    assert row(gate_page.page(gate_of(fewer)), "queries_per_second")[2:6] == [
+        "12.5 queries/s",
+        "10.0 queries/s",
+        "0.800x [0.780, 0.820]",
+        "0.950x",
+    ]

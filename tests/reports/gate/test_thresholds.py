@@ -80,3 +80,19 @@ def test_what_no_gate_can_have_is_refused_by_name(wrong, expected):
 def test_a_gate_that_was_edited_in_run_json_is_refused():
     with pytest.raises(UsageError, match=r"gate in run\.json"):
         gate_of({"gate": {"end_to_end": "fast"}})
+
+
+@pytest.mark.parametrize("place", ["all cases", "one case"])
+def test_a_limit_of_throughput_is_refused_where_latency_is_measured(place):
+    given = {"throughput": 0.05} if place == "all cases" else {"cases": {"b": {"throughput": 0.05}}}
+    with pytest.raises(UsageError, match=r"gate\.throughput .* plan\.scenario"):
+        gate(**given)
+    plan = {"plan": {**TWO_FAKES.get("plan", {}), "scenario": "throughput"}}
+    suite = suite_file.validate(TWO_FAKES | {"gate": given} | plan)
+    assert suite.definition.gate.of("b").throughput == 0.05
+
+
+@pytest.mark.parametrize("share", [1.0, 1.5, -0.1])
+def test_a_share_of_throughput_that_leaves_none_is_refused(share):
+    with pytest.raises(UsageError, match="throughput"):
+        gate(throughput=share)
