@@ -28,8 +28,9 @@ runpy.run_module("pip", run_name="__main__", alter_sys=True)
 INSTALL = ("install", "--quiet", "--no-input", "--disable-pip-version-check", "--no-deps")
 # What the build needs is taken from the environment if it is there, so that nothing is downloaded.
 # Otherwise pip builds in an environment of its own, which is what it does by default.
-WAYS_TO_BUILD = (("--no-build-isolation", "--check-build-dependencies"), ())
+WAYS_TO_BUILD = (("--no-build-isolation",), ())
 END_OF_OUTPUT = "[end of output]"  # pip's, after what a build has written
+ERROR = "ERROR: "
 MODULE_SUFFIXES = (".py", ".so", ".pyd")
 
 
@@ -98,19 +99,23 @@ def _install(version: Version, worktree: Worktree, folders: Sequence[Path]) -> l
         source = worktree.folder / folder
         if not source.is_dir():
             raise NothingToCompare(f"{version.label} has no folder {folder} with a package")
-        reasons = []
-        for way in WAYS_TO_BUILD:
-            arguments = (*INSTALL, *way, "--target", version.home, source)
-            done = version.run_python("-c", PIP, *arguments, TMPDIR=str(temporary))
-            if done.returncode == 0:
-                break
-            reasons.append(_why_pip_failed(done.stderr))
-        else:
-            raise NothingToCompare(
-                f"pip cannot install the package of {version.label}: {reasons[0]}; "
-                f"and with build isolation: {reasons[1]}"
-            )
-    return _modules_in(version.home)
+        _pip_install(version, source, temporary)
+    modules = _modules_in(version.home)
+    if not modules:
+        raise NothingToCompare(f"the package of {version.label} has no module")
+    return modules
+
+
+def _pip_install(version: Version, source: Path, temporary: Path) -> None:
+    reasons = []
+    for way in WAYS_TO_BUILD:
+        arguments = (*INSTALL, *way, "--target", version.home, source)
+        done = version.run_python("-c", PIP, *arguments, TMPDIR=str(temporary))
+        if done.returncode == 0:
+            return
+        reasons.append(_why_pip_failed(done.stderr))
+    why = "; and with build isolation: ".join(dict.fromkeys(reasons))
+    raise NothingToCompare(f"pip cannot install the package of {version.label}: {why}")
 
 
 def _modules_in(home: Path) -> list[str]:
@@ -125,12 +130,15 @@ def _modules_in(home: Path) -> list[str]:
 
 
 def _why_pip_failed(stderr: str) -> str:
-    """Return the line that says why: the last one of the build, or else of pip's own errors."""
+    """Return the line that says why: the last one of the build, or else pip's first error."""
     before, is_of_build, _ = stderr.partition(END_OF_OUTPUT)
     if is_of_build:
-        return last_line(before)
-    errors = [line for line in stderr.splitlines() if line.startswith("ERROR:")]
-    return last_line("\n".join(errors) or stderr).removeprefix("ERROR: ")
+        return last_line(before).removeprefix(ERROR)
+    for line in stderr.splitlines():
+        # A traceback of pip's own ends with the exception.
+        if line.startswith(ERROR) and "Exception:" not in line:
+            return line.removeprefix(ERROR)
+    return last_line(stderr)
 
 
 def _check_imports(base: Version, head: Version, modules: Sequence[str], root: Path) -> None:

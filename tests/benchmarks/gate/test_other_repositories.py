@@ -215,8 +215,8 @@ BROKEN = {
         {"pyproject.toml": PYPROJECT.format(more="").replace("setuptools.build_meta", "no_such")},
         "no_such",
     ),
-    "pyproject.toml is no TOML": ({"pyproject.toml": "[project\n"}, "pyproject.toml"),
-    "no package": ({"README": ""}, "neither 'setup.py' nor 'pyproject.toml' found"),
+    "pyproject.toml is no TOML": ({"pyproject.toml": "[project\n"}, "TOMLDecodeError"),
+    "no package": ({"README": ""}, "'setup.py' nor 'pyproject.toml' found"),
 }
 
 
