@@ -11,14 +11,13 @@ from typing import Any, ClassVar, Final
 import yaml
 
 from .errors import UsageError
-from .text import ACTING, one_line
+from .text import ACTING, LONGEST_REASON, one_line
 
 LONGEST = 256 * 1024  # characters; the largest suite that comes with the package has 4,000
 DEEPEST = 32  # lists and mappings inside each other
 # Values, each counted as often as aliases repeat it. A few hundred bytes of aliases of aliases can
 # stand for more values than memory holds.
 MOST_VALUES = 100_000
-LONGEST_REASON = 200
 LARGEST_INTEGER = 2**63 - 1
 TAG = "tag:yaml.org,2002:"
 SCALARS = ("null", "bool", "int", "float", "str")
