@@ -43,7 +43,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
-from ..harness.paths import user_path
+from ..harness.paths import EMPTY, user_path
 from ..harness.text import is_folder_name, visible
 from ..reports.gate.thresholds import Gate
 from .claim import Claim
@@ -103,10 +103,17 @@ def _name_of_a_folder(name: str) -> str:
     return name
 
 
+def _given(path: Any) -> Any:
+    """Return a path that is not empty. As a `Path`, an empty one would be the current folder."""
+    if path == "":
+        raise ValueError(EMPTY)
+    return path
+
+
 Name = Annotated[str, AfterValidator(_named)]
 FolderName = Annotated[str, AfterValidator(_name_of_a_folder)]
 Title = Annotated[str, AfterValidator(_on_one_line)]
-UserPath = Annotated[Path, AfterValidator(user_path)]
+UserPath = Annotated[Path, BeforeValidator(_given), AfterValidator(user_path)]
 
 
 class Data(Strict):

@@ -26,6 +26,7 @@ def check_definition(suite: Suite) -> None:
         raise unknown("case as reference", suite.reference, suite.cases)
     _check_groups(suite)
     _check_memory_pass(suite)
+    _check_decoding(suite)
     for metric in suite.metrics:
         if metric not in metrics.METRICS:
             raise unknown("metric", metric, metrics.METRICS)
@@ -107,4 +108,14 @@ def _check_memory_pass(suite: Suite) -> None:
         raise UsageError(
             f"suite {suite.name}: memory_processes is 0, but whether the cases of a group fit side "
             "by side is known from the memory pass; make it 1 or more"
+        )
+
+
+def _check_decoding(suite: Suite) -> None:
+    """Check that processes that decode images are asked for only where the plan has them."""
+    workers = suite.plan.decode_workers
+    if workers is not None and suite.plan.scenario == "latency":
+        raise UsageError(
+            f"suite {suite.name}: decode_workers is {workers}, but for latency each image is "
+            "decoded before the clock starts; set plan.scenario to throughput, or leave it out"
         )

@@ -10,6 +10,7 @@ import pandas as pd
 from ..harness.contract import STAGES
 from ..harness.errors import UsageError
 from ..harness.masks import decode, encode
+from ..harness.paths import user_path
 from ..harness.records.journal import current_lines
 from ..harness.records.query import COUNTED, QueryRecord
 from ..harness.records.run import QUALITY, SAMPLES, read_run
@@ -59,7 +60,7 @@ def load(*folders: str | Path) -> pd.DataFrame:
 
 def _rows(folder: str | Path) -> Iterator[dict[str, Any]]:
     """Return the lines as they stand in the journals, with every key, also of a newer version."""
-    run = read_run(Path(folder))
+    run = read_run(user_path(folder))
     roles = {entry.name: entry.role for entry in run.manifest.cases}
     for kind, journal in (("timed", SAMPLES), ("quality", QUALITY)):
         for line in current_lines(run.folder / journal):

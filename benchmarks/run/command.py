@@ -140,4 +140,5 @@ def _suite_of(request: Request) -> ResolvedSuite:
         if request.suite is None and not request.changes:
             definition = read_run(request.out).manifest.definition
             return resolve_recorded(definition)
-    return load(request.suite or DEFAULT_SUITE, request.changes)
+    name = DEFAULT_SUITE if request.suite is None else request.suite
+    return load(name, request.changes)

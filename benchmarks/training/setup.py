@@ -157,9 +157,11 @@ def _take_settings(options: dict[str, Any]) -> dict[str, Any]:
 def _checked_options(given: Mapping[str, Any]) -> TrainingOptions:
     """Return the options that were given, each checked by itself."""
     known = {field.name for field in fields(TrainingOptions)}
-    for name in given:
+    for name, value in given.items():
         if name not in known:
             raise unknown("option", name, known)
+        if value == "":
+            raise UsageError(f"options of training: {name} is empty; give a value, or leave it out")
     try:
         options = TypeAdapter(TrainingOptions).validate_python(dict(given))
     except ValidationError as error:

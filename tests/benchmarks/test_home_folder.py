@@ -10,6 +10,7 @@ from sessions import TWO_FAKES
 from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.training.setup import resolve_setup
 from lisabench.harness.environment import cache_folder
+from lisabench.harness.errors import UsageError
 from lisabench.harness.paths import user_path
 
 pytestmark = pytest.mark.no_clock
@@ -37,6 +38,13 @@ def test_options_of_a_training_may_name_it_on_the_command_line_and_in_a_file(hom
     options = resolve_setup(given).options
     expected = (home / "d", home / "out", home / "c")
     assert (options.data, options.output_dir, options.checkpoint_dir) == expected
+
+
+@pytest.mark.parametrize("option", ["data", "output_dir", "checkpoint_dir"])
+def test_an_empty_path_in_a_file_of_options_is_refused(home, option):
+    (home / "o.yaml").write_text(f"{option}: ''\n")
+    with pytest.raises(UsageError, match=f"{option} is empty"):
+        resolve_setup({"config": home / "o.yaml"})
 
 
 def test_every_path_of_the_command_line_is_expanded(home):

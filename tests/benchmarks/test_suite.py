@@ -88,6 +88,9 @@ def test_a_suite_is_read_from_a_file(tmp_path):
         ({"groups": {"t": ["a"]}}, "exactly one group, which is not so for b"),
         ({"teams": {"t": ["a", "b"], "u": ["c"]}}, "unknown case in a group 'c'"),
         ({"plan": {"gpu_memory": "8"}}, "8GB"),
+        ({"plan": {"decode_workers": 2}}, "decode_workers is 2, but for latency"),
+        ({"plan": {"decode_workers": 0, "scenario": "latency"}}, "scenario to throughput"),
+        ({"data": {"root": ""}}, "data.root: the path is empty"),
     ],
 )
 def test_what_a_suite_cannot_have_is_refused_with_what_it_can(wrong, expected):

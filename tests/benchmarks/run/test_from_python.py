@@ -51,6 +51,25 @@ def test_what_a_suite_does_not_know_is_refused_before_anything_is_written(suite,
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    "begin",
+    [
+        lambda suite: lisabench.run(suite, out=""),
+        lambda suite: lisabench.run(suite, data={"root": ""}),
+        lambda _: lisabench.run(""),
+        lambda _: lisabench.load(""),
+    ],
+)
+def test_an_empty_path_is_refused_and_not_taken_for_the_current_folder(
+    suite, tmp_path, monkeypatch, begin
+):
+    monkeypatch.chdir(tmp_path)
+    there = set(tmp_path.rglob("*"))
+    with pytest.raises(UsageError, match="the path is empty"):
+        begin(suite)
+    assert set(tmp_path.rglob("*")) == there
+
+
 def test_a_script_without_a_guard_is_refused_in_one_sentence(suite, tmp_path):
     script = tmp_path / "mine.py"
     script.write_text(f"import lisabench\nlisabench.run({str(suite)!r}, {str(tmp_path / 'run')!r})")
