@@ -30,6 +30,7 @@ from ...harness.text import one_line
 from ...models import adapter_files, registry
 from ...models.checkpoints import weights_hash
 from . import cpu_pinning, schedule
+from .batch_trial import time_trial
 from .worker_messages import (
     BuiltCase,
     Line,
@@ -39,9 +40,6 @@ from .worker_messages import (
     WorkerSettings,
 )
 
-# What a batch is tried with: the more of the two.
-TRIAL_BATCHES = 3
-TRIAL_QUERIES = 8
 READ_AHEAD_BYTES = 64 << 20  # a process: over 100 of the scenes that the package generates
 
 
@@ -184,41 +182,9 @@ class CaseWorker:
         """
         if self.adapter is None:
             self.build()
-        adapter: Any = self.adapter
         queries = self.settings.timed or len(self.samples)
-        batches = list(schedule.blocks(queries, batch))
-        trial_batches = max(TRIAL_BATCHES, math.ceil(TRIAL_QUERIES / batch))
-        measure.warm_up(
-            adapter,
-            self.samples,
-            self.probe,
-            at_most,
-            every_kind=self.device.startswith("cuda"),
-            timed=min(trial_batches * batch, queries),
-            batch=batch,
-        )
-        meter = meter_for(self.device)
-        start_bytes = meter.reset()
-        whole_ns = vision_ns = 0
-        for number in range(trial_batches):
-            # Where there are fewer queries, the first are taken again.
-            positions = batches[number % len(batches)]
-            samples = [self.samples[position] for position in positions]
-            measure.decode_images(samples)
-            timed = measure.time_batch(adapter, samples, self.probe)
-            if timed.failure is not None:
-                status, reason = timed.failure
-                return BatchTrial(batch, status, reason=reason)
-            whole_ns += timed.times.latency_ns
-            vision_ns += timed.times.stage_ns("vision")
-        timed_queries = trial_batches * batch
-        return BatchTrial(
-            batch=batch,
-            status="ok",
-            queries_per_second=1e9 * timed_queries / whole_ns,
-            vision_ms=vision_ns / 1e6 / timed_queries,
-            rest_ms=(whole_ns - vision_ns) / 1e6 / timed_queries,
-            peak_bytes=meter.read(start_bytes).peak_bytes,
+        return time_trial(
+            self.adapter, self.samples, queries, self.probe, self.device, batch, at_most
         )
 
     # Quality pass

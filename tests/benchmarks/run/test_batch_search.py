@@ -150,6 +150,48 @@ def test_each_batch_is_warmed_up_and_tried_with_three_batches_and_eight_queries(
         assert trial.rest_ms == pytest.approx(6 / batch)
 
 
+TOO_LONG = "the prompt has 600 tokens"
+
+
+def failing_worker(data_root, *queries, error):
+    """Return a worker whose adapter refuses every batch with one of the named queries."""
+    data = {"root": data_root, "split": "val"}
+    worker = CaseWorker(WorkerSettings("fake", FakeCase(clock="virtual"), data, timed=6))
+    worker.build()
+    preprocess = worker.adapter.preprocess
+
+    def refusing(samples):
+        if any(sample.id in queries for sample in samples):
+            raise error
+        return preprocess(samples)
+
+    worker.adapter.preprocess = refusing
+    return worker
+
+
+@pytest.mark.parametrize("query", ["q0", "q1", "q5"])
+def test_a_query_that_is_too_long_spoils_neither_a_trial_nor_the_search(data_root, query):
+    worker = failing_worker(data_root, query, error=ValueError(TOO_LONG))
+    for batch in (1, 2, 3):
+        trial = worker.try_batch(batch, 2)
+        assert (trial.status, trial.reason) == ("ok", None)
+        assert trial.queries_per_second == pytest.approx(100.0 * batch)
+
+
+def test_a_size_of_which_all_or_three_batches_fail_has_failed(data_root):
+    worker = failing_worker(data_root, "q0", "q2", "q4", error=ValueError(TOO_LONG))
+    for batch in (1, 2, 3):
+        trial = worker.try_batch(batch, 2)
+        assert (trial.status, trial.reason) == ("error", f"ValueError: {TOO_LONG}")
+    worker = failing_worker(data_root, "q0", "q3", error=ValueError(TOO_LONG))
+    assert [worker.try_batch(batch, 2).status for batch in (1, 2, 3)] == ["ok", "ok", "error"]
+
+
+def test_a_single_batch_that_runs_out_of_memory_ends_the_trial(data_root):
+    worker = failing_worker(data_root, "q5", error=MemoryError())
+    assert [worker.try_batch(batch, 2).status for batch in (1, 2, 3)] == ["oom"] * 3
+
+
 def test_the_stages_of_a_lisa_add_up_in_a_trial(data_root):
     data = {"root": data_root, "split": "val"}
     worker = CaseWorker(WorkerSettings("lisa", LisaConfig(device="cpu"), data, timed=4))
