@@ -54,10 +54,13 @@ class _Counted:
     Attributes:
         query_N: int64, numbers of the queries in the store, on the host.
         pixels_3AN: int32, pixels of intersection, union and target, by way to answer.
+        nonfinite_AN: bool, where logits are NaN or infinite. Such an answer has no mask: the empty
+            one that comes of NaN would be right wherever the target is empty.
     """
 
     query_N: Tensor
     pixels_3AN: Tensor
+    nonfinite_AN: Tensor
 
 
 def labels(seed: int, split: str, scenes: int, processes: int) -> list[np.ndarray]:
@@ -208,11 +211,18 @@ def _count_by_scene(
         labels_HW = labels_of[int(store.scene_Q[query_M[0]])]
         size_HW = (labels_HW.shape[0], labels_HW.shape[1])
         logits_AMhw = logits_ANhw[:, of_scene_M.to(device)]
+        finite_AM = _are_finite(logits_AMhw)
         # All answers to all queries of the scene are scaled up at once.
         logits_HW = logits_at_size(logits_AMhw.flatten(0, 1), size_HW, frame_px)
-        predicted_AMHW = logits_HW.unflatten(0, logits_AMhw.shape[:2]) > 0
+        is_positive_AMHW = logits_HW.unflatten(0, logits_AMhw.shape[:2]) > 0
+        predicted_AMHW = is_positive_AMHW & finite_AM[..., None, None]
         targets_MHW = _targets(labels_HW, store.targets_Q[query_M], device)
-        yield _Counted(query_M, _count_pixels(predicted_AMHW, targets_MHW))
+        yield _Counted(query_M, _count_pixels(predicted_AMHW, targets_MHW), ~finite_AM)
+
+
+def _are_finite(logits_hw: Tensor) -> Tensor:
+    """Return which masks have finite logits only: bool, without the last two axes."""
+    return logits_hw.isfinite().flatten(-2).all(-1)
 
 
 def _targets(labels_HW: np.ndarray, targets_N: Tensor, device: torch.device) -> Tensor:
@@ -247,6 +257,7 @@ def _pixel_counts(
     """Return the pixel counts of all queries, in the order of their numbers."""
     query_Q = torch.cat([some.query_N for some in counted])
     pixels_3AQ = torch.cat([some.pixels_3AN.cpu() for some in counted], -1)
+    nonfinite_AQ = torch.cat([some.nonfinite_AN.cpu() for some in counted], -1)
     order_Q = query_Q.argsort()
     query_Q = query_Q[order_Q]
     intersection_AQ, union_AQ, target_AQ = pixels_3AQ[..., order_Q].numpy()
@@ -263,6 +274,7 @@ def _pixel_counts(
         union_px=union_AQ,
         families=FAMILIES,
         answers=tuple(answers),
+        nonfinite=nonfinite_AQ[:, order_Q].numpy(),
     )
 
 
@@ -274,7 +286,8 @@ def evaluate_trivial_baselines(store: SceneStore, labels_of: Sequence[np.ndarray
         masks = [_trivial_mask(make, labels_HW.shape) for make in TRIVIAL_BASELINES.values()]
         masks_A1HW = torch.from_numpy(np.stack(masks))[:, None]
         targets_1HW = _targets(labels_HW, store.targets_Q[query][None], torch.device("cpu"))
-        counted.append(_Counted(query[None], _count_pixels(masks_A1HW, targets_1HW)))
+        none_A1 = torch.zeros(masks_A1HW.shape[:2], dtype=torch.bool)
+        counted.append(_Counted(query[None], _count_pixels(masks_A1HW, targets_1HW), none_A1))
     return _pixel_counts(store, counted, tuple(TRIVIAL_BASELINES))
 
 
@@ -333,8 +346,10 @@ class Validation:
 
     def _ious(self, batch: SceneBatch) -> Tensor:
         target_NP, counts_NP = batch.target_and_counts
-        predicted_NP = at_labels(self._learner.logits(batch)) > 0
-        return ious(predicted_NP & counts_NP, target_NP)
+        logits_Nhw = self._learner.logits(batch)
+        predicted_NP = at_labels(logits_Nhw) > 0
+        iou_N = ious(predicted_NP & counts_NP, target_NP)
+        return torch.where(_are_finite(logits_Nhw), iou_N, 0.0)
 
 
 def ious(predicted_NP: Tensor, target_NP: Tensor) -> Tensor:

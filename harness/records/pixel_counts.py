@@ -8,6 +8,7 @@ the ways to answer them:
     query, scene, family, height, width, target_px      int [Q]; family is a place in `families`
     intersection_px, union_px                            int [A, Q]
     families, answers                                    names [F] and [A]
+    nonfinite                                            0 or 1 [A, Q]; only where one is 1
 
 A way to answer is a model's own (`OWN`), a control of it that hides one input (`CONTROLS`), or, in
 the file without a model, a trivial baseline.
@@ -15,7 +16,7 @@ the file without a model, a trivial baseline.
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ class PixelCounts:
         intersection_px, union_px: [A, Q], pixels in both target and prediction, and in either.
         families: names of the families.
         answers: names of the ways to answer.
+        nonfinite: bool [A, Q], answers whose logits were NaN or infinite; None: there are none.
+            Such an answer has failed, and its IoU is 0.
     """
 
     query: np.ndarray
@@ -56,6 +59,7 @@ class PixelCounts:
     union_px: np.ndarray
     families: tuple[str, ...]
     answers: tuple[str, ...]
+    nonfinite: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.query)
@@ -63,10 +67,17 @@ class PixelCounts:
     def iou(self, answer: str = OWN) -> np.ndarray:
         """Return the foreground IoU of every query, float [Q].
 
-        It is 1 where target and prediction are empty.
+        It is 1 where target and prediction are empty, and 0 for an answer that is not finite.
         """
         intersection_Q, union_Q = self._pixels(answer)
-        return np.divide(intersection_Q, union_Q, out=np.ones(len(self)), where=union_Q > 0)
+        iou_Q = np.divide(intersection_Q, union_Q, out=np.ones(len(self)), where=union_Q > 0)
+        return np.where(self.failed(answer), 0.0, iou_Q)
+
+    def failed(self, answer: str = OWN) -> np.ndarray:
+        """Return which answers were not finite, bool [Q]."""
+        if self.nonfinite is None:
+            return np.zeros(len(self), dtype=bool)
+        return self.nonfinite[self.answers.index(answer)]
 
     def counts(self, answer: str = OWN) -> list[Counts]:
         """Return the counts of every query as `metrics.count` does.
@@ -76,6 +87,7 @@ class PixelCounts:
         intersection_Q, union_Q = self._pixels(answer)
         predicted_Q = union_Q - self.target_px + intersection_Q
         valid_Q = self.height * self.width
+        failed_Q = self.failed(answer)
         result = []
         for q in range(len(self)):
             query_counts = Counts(
@@ -86,6 +98,7 @@ class PixelCounts:
                 valid_px=int(valid_Q[q]),
                 target_box=None,
                 predicted_box=None,
+                failed=bool(failed_Q[q]),
             )
             result.append(query_counts)
         return result
@@ -93,7 +106,7 @@ class PixelCounts:
     def parts(self, answer: str = OWN) -> np.ndarray:
         """Return what each query adds to the sums of each score; see `metrics.score_parts`."""
         intersection_Q, union_Q = self._pixels(answer)
-        return score_parts(intersection_Q, union_Q, self.target_px)
+        return score_parts(intersection_Q, union_Q, self.target_px, self.failed(answer))
 
     def _pixels(self, answer: str) -> tuple[np.ndarray, np.ndarray]:
         """Return intersection and union of one way to answer, int64 [Q]."""
@@ -103,7 +116,9 @@ class PixelCounts:
 
 _NAMES = ("families", "answers")
 _BY_ANSWER = ("intersection_px", "union_px")
-_COLUMNS = tuple(field.name for field in fields(PixelCounts) if field.name not in _NAMES)
+_NONFINITE = "nonfinite"
+_OTHERS = (*_NAMES, _NONFINITE)
+_COLUMNS = tuple(field.name for field in fields(PixelCounts) if field.name not in _OTHERS)
 
 
 def write_pixel_counts(path: Path, pixel_counts: PixelCounts) -> None:
@@ -115,6 +130,8 @@ def write_pixel_counts(path: Path, pixel_counts: PixelCounts) -> None:
         arrays[name] = column.astype(np.min_scalar_type(int(column.max(initial=0))))
     for name in _NAMES:
         arrays[name] = np.array(getattr(pixel_counts, name))
+    if pixel_counts.nonfinite is not None and pixel_counts.nonfinite.any():
+        arrays[_NONFINITE] = pixel_counts.nonfinite.astype(np.uint8)
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)
     with whole_file(path) as temporary:
@@ -136,11 +153,12 @@ def read_pixel_counts(path: Path) -> PixelCounts:
         columns = {name: arrays[name].astype(np.int64) for name in _COLUMNS}
         families = tuple(str(name) for name in arrays["families"])
         answers = tuple(str(name) for name in arrays["answers"])
+        nonfinite = arrays[_NONFINITE].astype(bool) if _NONFINITE in arrays else None
     except DataError as error:
         raise DataError(f"{error}: copy it again, or evaluate again") from None
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is damaged ({error}): copy it again, or evaluate again") from error
-    pixel_counts = PixelCounts(**columns, families=families, answers=answers)
+    pixel_counts = PixelCounts(**columns, families=families, answers=answers, nonfinite=nonfinite)
     _check(path, pixel_counts)
     return pixel_counts
 
@@ -157,6 +175,12 @@ def _check(path: Path, pixel_counts: PixelCounts) -> None:
         expected = (answers, queries) if name in _BY_ANSWER else (queries,)
         if shape != expected:
             raise DataError(f"{path} is damaged ({name} has shape {shape}, expected {expected})")
+    nonfinite = pixel_counts.nonfinite
+    if nonfinite is not None and nonfinite.shape != (answers, queries):
+        raise DataError(
+            f"{path} is damaged ({_NONFINITE} has shape {nonfinite.shape}, "
+            f"expected {(answers, queries)})"
+        )
     family_count = len(pixel_counts.families)
     is_unknown = (pixel_counts.family < 0) | (pixel_counts.family >= family_count)
     if is_unknown.any():
@@ -191,4 +215,7 @@ def chosen(pixel_counts: PixelCounts, mask_Q: Sequence[bool] | np.ndarray) -> Pi
     mask_Q = np.asarray(mask_Q, bool)
     # The last axis of every column is the queries.
     columns = {name: getattr(pixel_counts, name)[..., mask_Q] for name in _COLUMNS}
-    return PixelCounts(**columns, families=pixel_counts.families, answers=pixel_counts.answers)
+    nonfinite = pixel_counts.nonfinite
+    if nonfinite is not None:
+        nonfinite = nonfinite[:, mask_Q]
+    return replace(pixel_counts, **columns, nonfinite=nonfinite)

@@ -1,10 +1,10 @@
 """The summary of a study, computed from its records."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ...harness.records.journal import write_json
-from ...harness.records.pixel_counts import CONTROLS
-from ...harness.records.study import DUAL, StudyRecords
+from ...harness.records.pixel_counts import CONTROLS, OWN
+from ...harness.records.study import DUAL, StudyRecords, StudyTraining
 from ...harness.statistics.verdicts import claim_verdict
 from ..formatting import machine
 from ..pages import SUMMARY
@@ -186,6 +186,7 @@ def _warnings(
         warnings.append("No dual is finished: no recipe is compared with one.")
     elif len(dual.seeds) == 1:
         warnings.append(ONE_SEED)
+    warnings += _nonfinite_answers(study.trainings)
     if study.trivial_baselines is None:
         warnings.append("The trivial baselines were not counted.")
     for recipe in recipes:
@@ -202,6 +203,22 @@ def _warnings(
         missing = [name for name in CONTROLS if name not in dual.controls]
         if missing:
             warnings.append(f"The dual was evaluated without its controls {', '.join(missing)}.")
+    return warnings
+
+
+def _nonfinite_answers(trainings: Sequence[StudyTraining]) -> list[str]:
+    """Return a warning for each training, or control of it, with answers that are not finite."""
+    warnings = []
+    for training in trainings:
+        counts = training.pixel_counts
+        for answer in counts.answers:
+            failed = int(counts.failed(answer).sum())
+            if failed:
+                control = "" if answer == OWN else f", {answer}"
+                warnings.append(
+                    f"{training.name}-{training.seed}{control}: the logits of {failed} of "
+                    f"{len(counts)} masks are NaN or infinite; these answers have IoU 0."
+                )
     return warnings
 
 

@@ -33,6 +33,9 @@ from lisabench.harness.records.pixel_counts import (
     scores,
     write_pixel_counts,
 )
+from lisabench.harness.records.pixel_counts import (
+    chosen as chosen_queries,
+)
 from lisabench.models.adapters.lisa_stages import Lisa
 from lisabench.models.adapters.trivial import NoSettings, centre_box
 
@@ -234,6 +237,52 @@ def test_trivial_baselines_are_those_of_every_run_on_the_same_queries(
     assert counts_of(read_pixel_counts(tmp_path / "floors.npz"), "centre-box") == counts_of(
         baselines, "centre-box"
     )
+
+
+def broken_logits(monkeypatch, broken_at):
+    """Let the logits of some masks be broken: by the pass, the place of the mask and the value."""
+    logits, passes = module.StudyLearner.logits, []
+
+    def broken(self, batch, features=None):
+        logits_Nhw = logits(self, batch, features).clone()
+        for number, place, value in broken_at:
+            if number == len(passes):
+                logits_Nhw[place, 3, 5] = value
+        passes.append(batch)
+        return logits_Nhw
+
+    monkeypatch.setattr(module.StudyLearner, "logits", broken)
+
+
+def test_masks_from_nan_or_infinity_are_counted_and_have_iou_0(
+    at_once, files, labels_of, monkeypatch, tmp_path
+):
+    sound, lisa = at_once
+    (without_target, *_) = np.flatnonzero(sound.target_px == 0)
+    nan, inf = float("nan"), float("inf")
+    broken_logits(monkeypatch, [(0, int(without_target), nan), (0, 4, inf), (2, 5, -inf)])
+    write_pixel_counts(tmp_path / "c.npz", evaluate(lisa.model, store_of(files, lisa), labels_of))
+    counts = read_pixel_counts(tmp_path / "c.npz")
+    failed = {answer: list(np.flatnonzero(counts.failed(answer))) for answer in counts.answers}
+    expected = {OWN: sorted([without_target, 4]), "image-blind": [5]}
+    assert failed == {"query-blind": [], "llm-blind": []} | expected
+    assert not sound.failed().any()
+    assert list(counts.iou()[failed[OWN]]) == [0, 0]
+    others = ~counts.failed()
+    assert np.array_equal(counts.iou()[others], sound.iou()[others])
+    assert scores(counts)["gIoU"] == pytest.approx(
+        metrics.METRICS["gIoU"].compute(counts.counts()), rel=1e-12
+    )
+    part = chosen_queries(counts, np.arange(len(counts)) == without_target)
+    assert part.failed().tolist() == [True] and scores(part)["gIoU"] == 0
+
+
+def test_a_validation_gives_such_masks_iou_0(lisas, files, monkeypatch):
+    lisa = lisas["dual"]
+    store = store_of(files, lisa)
+    validation = module.Validation(lisa.model, store, 3, "cpu")
+    broken_logits(monkeypatch, [(0, place, float("nan")) for place in range(3)])
+    assert validation() == 0
 
 
 def test_labels_are_made_once(tmp_path, monkeypatch, labels_of):

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -331,6 +332,20 @@ def test_scenes_that_give_the_answer_away_are_a_warning(tmp_path):
         doubt.startswith("image-blind is 0.1")
         and "less than 0.3: the scenes can be solved without that input." in doubt
     )
+
+
+def test_answers_that_are_not_finite_are_named_and_have_iou_0(tmp_path):
+    write_study(tmp_path, truth={"dual": 0.8})
+    sound = read_pixel_counts(tmp_path / "dual-1" / "counts.npz")
+    nonfinite = np.zeros((len(sound.answers), len(sound)), dtype=bool)
+    nonfinite[0, [7, 8]] = nonfinite[2, 3] = True
+    broken = replace(sound, nonfinite=nonfinite)
+    write_pixel_counts(tmp_path / "dual-1" / "counts.npz", broken)
+    assert summarise_study(read_study(tmp_path)).warnings == [
+        "dual-1: the logits of 2 of 120 masks are NaN or infinite; these answers have IoU 0.",
+        "dual-1, image-blind: the logits of 1 of 120 masks are NaN or infinite; these answers "
+        "have IoU 0.",
+    ]
 
 
 def test_a_training_no_better_than_the_floors_is_a_warning(tmp_path):
