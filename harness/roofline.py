@@ -9,9 +9,8 @@ A stage's time can be compared with them, as in the roofline model (Williams, Wa
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,9 @@ from .clock import clock_for
 from .environment import SAME_TO_RESUME, cache_folder
 from .errors import DataError
 from .json_file import read_object
-from .records.from_json import from_json, read_from
+from .records.from_json import read_from
 from .records.journal import write_json
+from .records.machine import checked_rates
 
 REPETITIONS = 5
 SIDES = {
@@ -124,14 +124,6 @@ def cached_roofline(device: str) -> dict[str, Any]:
     return rates
 
 
-@dataclass(frozen=True)
-class _PeakRates:
-    """What a cache must hold; see `measure_roofline`."""
-
-    matrix_flops_per_s: Mapping[str, float]
-    bandwidth_bytes_per_s: float
-
-
 def _kept_rates(file: Path) -> dict[str, Any]:
     """Return the rates in a file of the cache.
 
@@ -140,7 +132,4 @@ def _kept_rates(file: Path) -> dict[str, Any]:
     """
     rates = read_object(file).get("ceilings", {})
     with read_from(file):
-        checked = from_json(_PeakRates, rates)
-    if min(checked.bandwidth_bytes_per_s, *checked.matrix_flops_per_s.values()) <= 0:
-        raise DataError(f"{file}: a peak rate is 0 or less")
-    return rates
+        return dict(checked_rates(rates))

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from ..contract import Paper
 from .from_json import NotNegative, from_json
+from .machine import checked_environment, checked_rates
 
 RunStatus = Literal["running", "complete", "failed"]
 
@@ -245,31 +246,6 @@ class RunData:
 
 
 @dataclass(frozen=True)
-class MachineFacts:
-    """The facts of an environment that reports show; a run has more."""
-
-    gpu: str | None = None
-    gpu_count: NotNegative | None = None
-    gpu_memory_bytes: NotNegative | None = None
-    cpu: str | None = None
-    cpu_count: NotNegative | None = None
-    memory_bytes: NotNegative | None = None
-    os: str | None = None
-
-
-def _environment(facts: Any) -> Mapping[str, Any] | None:
-    """Return the facts about the machine as they were recorded; None where there are none yet.
-
-    Raises:
-        DataError: one that is shown is of another type.
-    """
-    if facts is None:
-        return None
-    from_json(MachineFacts, facts)
-    return facts
-
-
-@dataclass(frozen=True)
 class Manifest:
     """The manifest of a run.
 
@@ -295,7 +271,7 @@ class Manifest:
         cases: models and trivial baselines.
         environment: facts about the machine; None until they are known.
         versions: of Python and of libraries; None until they are known.
-        roofline: peak rates of each device.
+        roofline: peak rates of each device; see `machine.PeakRates`.
         gallery: ids of the queries whose images are kept.
         warnings: what speaks against the measurement.
         command: the command line.
@@ -324,7 +300,7 @@ class Manifest:
     definition: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] | None = None
     versions: Mapping[str, str | None] | None = None
-    roofline: Mapping[str, Any] = field(default_factory=dict)
+    roofline: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     gallery: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     command: str | None = None
@@ -339,6 +315,8 @@ class Manifest:
         """
         cases = tuple(CaseEntry.from_json(entry) for entry in content["cases"])
         quality_pass = content.get("quality_pass")
+        facts = content.get("passport")
+        ceilings = content.get("ceilings") or {}
         return from_json(
             cls,
             content,
@@ -353,8 +331,8 @@ class Manifest:
             ),
             in_lockstep=bool(content.get("in_turns")),
             quality_pass=from_json(QualityPlan, quality_pass) if quality_pass else None,
-            environment=_environment(content.get("passport")),
-            roofline=content.get("ceilings") or {},
+            environment=None if facts is None else checked_environment(facts),
+            roofline={device: checked_rates(rates) for device, rates in ceilings.items()},
             gallery=tuple(content.get("gallery") or ()),
             warnings=tuple(content.get("warnings") or ()),
         )

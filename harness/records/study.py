@@ -20,6 +20,7 @@ from ..errors import DataError, UsageError
 from ..json_file import read_object
 from .from_json import from_json, read_from
 from .journal import holds_run, read_lines, records_of
+from .machine import checked_environment
 from .pixel_counts import PixelCounts, read_pixel_counts, same_queries
 from .run import Run, read_run
 
@@ -225,7 +226,7 @@ class StudyTrainingManifest:
             manifest,
             variant=Variant.from_json(manifest["variant"]),
             course=Course.from_json(manifest.get("course") or {}),
-            environment=manifest.get("passport") or {},
+            environment=checked_environment(manifest.get("passport") or {}),
         )
 
     def as_json(self) -> dict[str, Any]:

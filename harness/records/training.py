@@ -24,6 +24,7 @@ from .journal import (
     read_manifest,
     records_of,
 )
+from .machine import checked_environment
 from .query import RegionTime, counts_from_json
 
 TRAINING_SCHEMA = "lisabench.training/1"
@@ -142,7 +143,7 @@ class TrainingManifest:
             manifest,
             setup=from_json(TrainingSetup, setup, trains=tuple(setup.get("trains") or ())),
             model=from_json(TrainedModel, manifest["training"]),
-            environment=manifest["passport"],
+            environment=checked_environment(manifest["passport"]),
             data=data,
             memory=MemoryBeforeBuild(
                 outside_allocator_bytes=memory.get("beside_bytes"),

@@ -150,6 +150,12 @@ def test_a_doubled_line_that_is_superseded_is_none(whole: Path, tmp_path: Path) 
     assert read_run(target).cases == before.cases
 
 
+def with_roofline(**changes: Any) -> Damage:
+    """Return a damage of a manifest: its roofline of the CPU has these values."""
+    rates = {"matrix_flops_per_s": {"fp32": 1e9}, "bandwidth_bytes_per_s": 1e9}
+    return lambda page: page.update(ceilings={"cpu": rates | changes})
+
+
 MANIFEST_DAMAGES: dict[str, tuple[str, str, Damage, str]] = {
     "no cases": ("run", RUN, lambda page: page.pop("cases"), "no 'cases'"),
     "cases of a number": ("run", RUN, lambda page: page.update(cases=7), "of another type"),
@@ -158,6 +164,30 @@ MANIFEST_DAMAGES: dict[str, tuple[str, str, Damage, str]] = {
     "an unknown status": ("run", RUN, lambda page: page.update(status="done"), "status: Input"),
     "data of none": ("run", RUN, lambda page: page.update(data=None), "RunData is an object"),
     "a machine of numbers": ("run", RUN, lambda page: page["passport"].update(cpu=7), "cpu: Input"),
+    "a machine of text": ("run", RUN, lambda page: page.update(passport="H200"), "is an object"),
+    "a machine of text, of a training": (
+        "training", RUN, lambda page: page.update(passport="H200"), "MachineFacts is an object",
+    ),
+    "cores of text, of a training": (
+        "training", RUN, lambda page: page["passport"].update(cpu_count="8"), "cpu_count: Input",
+    ),
+    "memory of text, of a study": (
+        "study/sam-0", "training.json", lambda page: page.update(passport={"memory_bytes": "8GB"}),
+        "memory_bytes: Input",
+    ),
+    "a roofline of a list": ("run", RUN, lambda page: page.update(ceilings=[1]), "another type"),
+    "a bandwidth of none": (
+        "run", RUN, with_roofline(bandwidth_bytes_per_s=None),
+        "bandwidth_bytes_per_s: Input",
+    ),
+    "a rate of text": (
+        "run", RUN, with_roofline(matrix_flops_per_s={"fp32": "1"}),
+        "matrix_flops_per_s.fp32: Input",
+    ),
+    "a rate of 0": (
+        "run", RUN, with_roofline(bandwidth_bytes_per_s=0),
+        "bandwidth_bytes_per_s: Input should be greater than 0",
+    ),
     "no setup": ("training", RUN, lambda page: page.pop("setup"), "no 'setup'"),
     "warnings of a number": ("training", RUN, lambda page: page.update(warnings=3), "type"),
     "steps of text": ("study", STUDY, lambda page: page.update(steps="9"), "steps: Input"),
