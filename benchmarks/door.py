@@ -26,6 +26,7 @@ TRACEBACK = "--traceback"
 MATPLOTLIB_SETTINGS = ("MPLBACKEND", "MATPLOTLIBRC")
 # A closed terminal sends the first, a scheduler or `kill` the second.
 ENDING_SIGNALS = ("SIGHUP", "SIGTERM")
+SENT_AGAIN_AFTER_S = 0.05
 
 
 def enter(command: Callable[[list[str]], Any], arguments: list[str]) -> None:
@@ -41,7 +42,7 @@ def enter(command: Callable[[list[str]], Any], arguments: list[str]) -> None:
     try:
         subprocesses.end_with_parent()
         _refuse_empty(arguments)
-        with _ended_by_signals():
+        with _ended_by_signals(), _no_interrupt_lost():
             try:
                 command([argument for argument in arguments if argument != TRACEBACK])
             finally:
@@ -182,6 +183,32 @@ def _ended_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _no_interrupt_lost() -> Iterator[None]:
+    """Send a signal to this process again, where Python has dropped the interrupt that it raised.
+
+    Python runs a signal's handler between any two steps, also within a destructor or a callback of
+    the garbage collector. What is raised there is only printed, and the command would go on.
+    """
+    before = sys.unraisablehook
+
+    def send_again(dropped: Any) -> None:
+        if not isinstance(dropped.exc_value, KeyboardInterrupt):
+            before(dropped)
+            return
+        number = getattr(dropped.exc_value, "signal_number", signal.SIGINT)
+        # Not at once: the destructor would be interrupted again.
+        timer = threading.Timer(SENT_AGAIN_AFTER_S, os.kill, (os.getpid(), number))
+        timer.daemon = True
+        timer.start()
+
+    sys.unraisablehook = send_again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _raise_ended(number: int, frame: FrameType | None) -> None:

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import os
-import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..harness.errors import DataError, UsageError
+from ..harness.regular_file import opened
 
 JPEG_START = b"\xff\xd8"
 JPEG_SCAN = 0xDA  # second byte of the marker before the compressed pixels
@@ -159,9 +159,8 @@ def digest(path: Path) -> bytes:
     Raises:
         DataError: the file cannot be read.
     """
-    _refuse_special(path)
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             return hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
         raise _unreadable(path, error) from error
@@ -173,26 +172,11 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         DataError: the file cannot be read.
     """
-    _refuse_special(path)
     try:
-        return path.read_bytes()
+        with opened(path) as file:
+            return file.read()
     except OSError as error:
         raise _unreadable(path, error) from error
-
-
-def _refuse_special(path: Path) -> None:
-    """Refuse what is no file, such as a pipe or a device: reading it might never end.
-
-    Raises:
-        DataError: it is none, or cannot be found.
-    """
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    # A folder has an error of its own when it is read.
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise DataError(f"{path}: is a pipe, a socket or a device; expected a regular file")
 
 
 def _unreadable(path: Path, error: OSError) -> DataError:

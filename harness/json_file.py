@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError
+from .regular_file import opened, read_whole
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 GIT_LFS = b"version https://git-lfs.github.com/spec/"
@@ -21,7 +22,7 @@ def stand_in(path: Path) -> str | None:
     It is None for any other file, and for one that cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             start = file.read(200).removeprefix(BYTE_ORDER_MARK).lstrip()
     except OSError:
         return None
@@ -42,7 +43,7 @@ def read_object(path: Path) -> dict[str, Any]:
         DataError: there is no such file, it cannot be read, or it holds something else.
     """
     try:
-        content = path.read_bytes()
+        content = read_whole(path)
     except FileNotFoundError:
         raise DataError(f"there is no {path}") from None
     except OSError as error:

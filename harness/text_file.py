@@ -4,6 +4,7 @@ import codecs
 from pathlib import Path
 
 from .errors import DataError
+from .regular_file import read_whole
 
 UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -15,10 +16,10 @@ def read_text(path: Path) -> str:
     PowerShell writes, it is read as that.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it cannot be read, or is no regular file.
         DataError: it is not in UTF-8.
     """
-    return decoded(path, path.read_bytes())
+    return decoded(path, read_whole(path))
 
 
 def decoded(path: Path, encoded: bytes) -> str:

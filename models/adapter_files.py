@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ..harness.errors import RunFailed
+from ..harness.regular_file import read_whole
 
 SUFFIX = ".py"
 BUILD = "build"
@@ -54,7 +55,7 @@ def load(name: str) -> LoadedFile:
         Exception: whatever reading or running it raises.
     """
     path = _place(name)
-    source = path.read_bytes()
+    source = read_whole(path)
     sha256 = hashlib.sha256(source).hexdigest()
     known = _loaded.get(path)
     if known is not None and known.sha256 == sha256:

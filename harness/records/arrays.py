@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from ..regular_file import opened
 from ..text import LONGEST_REASON, one_line
 
 
@@ -16,7 +17,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         # No pickle: reading one could run code.
-        with np.load(path, allow_pickle=False) as arrays:
+        with opened(path) as file, np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except FileNotFoundError:
         raise DataError(f"there is no {path}") from None

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from ..errors import DataError, UsageError
 from ..json_file import parse_object, read_object
+from ..regular_file import opened
 from .folder import refuse_links
 from .from_json import read_from
 from .whole_file import sync, whole_file
@@ -231,7 +232,7 @@ def _raw_lines(path: Path) -> list[bytes]:
         DataError: it cannot be read.
     """
     try:
-        with path.open("rb") as journal:
+        with opened(path) as journal:
             return list(journal)
     except FileNotFoundError:
         return []

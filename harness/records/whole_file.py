@@ -15,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..errors import UsageError
+from ..regular_file import refuse_special
 
 
 @contextmanager
@@ -24,7 +25,12 @@ def whole_file(path: Path) -> Iterator[Path]:
     A process may be killed while it writes, and others may read at any time. A file is replaced in
     one step only within its folder, so the temporary file lies beside it. If the block raises, the
     old file stays as it was. Where several processes write one file at once, the last one wins.
+
+    Raises:
+        OSError: the file cannot be written, or a pipe, a socket or a device has its name. That
+            would be replaced by a file, for every program that uses it.
     """
+    refuse_special(path)
     # Two processes must never write into one temporary file, not even those of two containers,
     # which may have the same process id.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")

@@ -17,6 +17,7 @@ from sentencepiece import SentencePieceProcessor
 from ...harness.errors import DataError
 from ...harness.json_file import read_object, stand_in
 from ...harness.records.from_json import read_from
+from ...harness.regular_file import read_whole
 from .prompts import ADDED, END, IMAGE, SEG
 from .tokenizer import IMAGE_ID, START, not_one_token
 
@@ -132,11 +133,13 @@ def read_model(path: Path) -> SentencePieceProcessor:
         DataError: there is no such file, or it is not a complete SentencePiece model like LLaMA's.
     """
     try:
-        content = path.read_bytes()
+        content = read_whole(path)
     except FileNotFoundError:
         raise DataError(
             f"there is no {path}: it is the tokenizer that comes with the weights"
         ) from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
     problem = stand_in(path)
     if problem is not None:
         raise DataError(f"{path} {problem}")

@@ -3,9 +3,11 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from unittest import mock
 
 import pytest
@@ -106,6 +108,47 @@ def test_an_interrupt_is_one_line_and_exit_code_130(monkeypatch):
     done = lisabench("list")
     assert done.returncode == 130
     assert done.stderr == "lisabench: interrupted; what was measured is kept\n"
+
+
+class Destructor:
+    """Gets a signal while it is destroyed, where Python drops what the signal's handler raises."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __del__(self):
+        signal.raise_signal(self.number)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_that_python_drops_ends_a_command_all_the_same(monkeypatch, name):
+    number = signal.Signals[name]
+    went_on = []
+
+    def drop_and_go_on(_):
+        Destructor(number)
+        went_on.append(True)
+        time.sleep(300)  # only guards against hanging: the signal comes again
+
+    monkeypatch.setattr(catalogue, "catalogue", drop_and_go_on)
+    done = lisabench("list")
+    assert went_on
+    assert done.returncode == 128 + number
+    (line,) = done.stderr.splitlines()
+    assert line.endswith("; what was measured is kept")
+
+
+def test_other_exceptions_that_python_drops_are_printed_as_before(monkeypatch):
+    printed = []
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)
+
+    class Broken:
+        def __del__(self):
+            raise ValueError("of a destructor")
+
+    monkeypatch.setattr(catalogue, "catalogue", lambda _: Broken() and {})
+    assert lisabench("list").returncode == 0
+    assert [str(dropped.exc_value) for dropped in printed] == ["of a destructor"]
 
 
 def test_a_disk_that_fills_up_in_a_run_is_one_line_and_keeps_what_was_measured(

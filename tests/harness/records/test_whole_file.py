@@ -1,6 +1,8 @@
 """A file or a folder that is written whole or not at all."""
 
+import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -50,6 +52,32 @@ def test_a_link_of_that_name_is_replaced_and_not_followed(tmp_path):
         temporary.write_text("new")
     assert (other.read_text(), path.read_text()) == ("somebody's", "new")
     assert not path.is_symlink()
+
+
+def a_pipe(path):
+    os.mkfifo(path)
+
+
+def a_socket(path):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path.name)
+
+
+def a_link_to_a_device(path):
+    path.symlink_to("/dev/full")
+
+
+@pytest.mark.parametrize("make", [a_pipe, a_socket, a_link_to_a_device])
+def test_what_other_programs_use_is_not_replaced_by_a_file(tmp_path, monkeypatch, make):
+    monkeypatch.chdir(tmp_path)  # a socket's path must be short
+    path = tmp_path / "baseline.json"
+    make(path)
+    before = path.lstat().st_mode
+    with pytest.raises(OSError) as caught, whole_file(path) as temporary:
+        temporary.write_text("new")
+    assert "a pipe, a socket or a device" in str(caught.value.strerror)
+    assert path.lstat().st_mode == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_is_there_only_when_it_is_whole(tmp_path):

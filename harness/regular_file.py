@@ -1,0 +1,52 @@
+"""Opening files that others made.
+
+What is no file, such as a pipe or a device, is refused: reading it might never end. What is read as
+a whole has a limit, since a few bytes on the disk can stand for a file of any size.
+"""
+
+import errno
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+LARGEST = 512 << 20  # bytes; a list of all tensors or all queries has some MiB
+
+
+def opened(path: Path) -> BinaryIO:
+    """Open a file to read its bytes.
+
+    Raises:
+        OSError: it cannot be opened, or is a pipe, a socket or a device.
+    """
+    refuse_special(path)
+    return path.open("rb")
+
+
+def refuse_special(path: Path) -> None:
+    """Check that a path is not that of a pipe, a socket or a device.
+
+    Raises:
+        OSError: it is, or it cannot be found out.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    # Opening or replacing a folder has an error of its own.
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        reason = "it is a pipe, a socket or a device; expected a regular file"
+        raise OSError(errno.EINVAL, reason, str(path))
+
+
+def read_whole(path: Path) -> bytes:
+    """Return the bytes of a file that describes something, such as a suite or a list of tensors.
+
+    Raises:
+        OSError: it cannot be read, is a pipe, a socket or a device, or is larger than `LARGEST`.
+    """
+    with opened(path) as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        reason = f"it has more than {LARGEST >> 20} MiB; expected a text"
+        raise OSError(errno.EFBIG, reason, str(path))
+    return content

@@ -1,0 +1,71 @@
+"""What is no regular file is refused where it is read, and not waited for."""
+
+import os
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lisabench.harness import regular_file
+from lisabench.harness.errors import DataError
+from lisabench.harness.json_file import read_object
+from lisabench.harness.records.arrays import read_arrays
+from lisabench.harness.records.journal import read_lines
+from lisabench.harness.regular_file import opened, read_whole
+from lisabench.harness.text_file import read_text
+
+pytestmark = pytest.mark.no_clock
+
+SPECIAL = "it is a pipe, a socket or a device; expected a regular file"
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def link_to_an_endless_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def listening_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path.name)
+
+
+@pytest.fixture(params=[pipe, link_to_an_endless_device, listening_socket])
+def special(request, tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)  # a socket's path must be short
+    request.param(tmp_path / "a")
+    return tmp_path / "a"
+
+
+@pytest.mark.parametrize("read", [opened, read_whole, read_text])
+def test_what_is_no_regular_file_is_refused(special, read):
+    with pytest.raises(OSError) as caught:
+        read(special)
+    assert caught.value.strerror == SPECIAL
+
+
+@pytest.mark.parametrize("read", [read_object, read_lines, read_arrays])
+def test_a_record_that_is_no_regular_file_is_one_line(special, read):
+    with pytest.raises(DataError, match=SPECIAL) as caught:
+        read(special)
+    assert str(special) in str(caught.value)
+
+
+def test_a_file_whose_size_is_only_claimed_is_not_read_into_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(regular_file, "LARGEST", 1 << 20)
+    path = tmp_path / "run.json"
+    path.write_bytes(b"{}")
+    os.truncate(path, 1 << 40)  # takes no space on the disk
+    with pytest.raises(DataError, match=r"run\.json cannot be read: it has more than 1 MiB"):
+        read_object(path)
+
+
+def test_a_regular_file_and_a_link_to_one_are_read(tmp_path):
+    (tmp_path / "a").write_bytes(b"text")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    assert read_whole(tmp_path / "b") == b"text"
+    np.savez(tmp_path / "c.npz", x=np.arange(3))
+    assert read_arrays(tmp_path / "c.npz")["x"].tolist() == [0, 1, 2]
