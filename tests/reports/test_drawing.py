@@ -51,6 +51,37 @@ def test_every_text_of_a_query_is_drawn_without_a_warning(tmp_path, text):
     assert "gallery.png" in page and "could not be drawn" not in page
 
 
+def ink(text: str) -> np.ndarray:
+    """Return where a figure has ink that shows a text, bool [H, W], cut to the text."""
+    with drawing.style():
+        figure = drawing.canvas(2)
+        figure.text(0.1, 0.4, text, fontsize=40)
+        figure.canvas.draw()
+        is_dark_HW = np.asarray(figure.canvas.buffer_rgba())[..., 0] < 128
+    columns = np.flatnonzero(is_dark_HW.any(0))
+    return is_dark_HW[:, columns[0] : columns[-1] + 1]
+
+
+def parts(is_ink_HW: np.ndarray) -> list[int]:
+    """Return the widths of the parts of a text that touch each other, from left to right."""
+    groups = np.split(is_ink_HW.any(0), np.flatnonzero(np.diff(is_ink_HW.any(0))) + 1)
+    return [len(group) for group in groups if group[0]]
+
+
+@pytest.mark.parametrize("text", ["\u05d0\u05d9", "\u05e9\u05d5", "\u062f\u0627"])
+def test_hebrew_and_arabic_are_written_from_right_to_left(text):
+    wide, narrow = text
+    assert parts(ink(wide))[0] > parts(ink(narrow))[0]
+    left, right = parts(ink(text))
+    assert left < right
+
+
+@pytest.mark.parametrize("text", ["\u0628\u0628\u0628", "\u0633\u0633", "\u0643\u0645"])
+def test_letters_of_arabic_are_joined(text):
+    assert len(parts(ink(text))) == 1
+    assert ink(text).shape[1] < sum(ink(letter).shape[1] for letter in text)
+
+
 def test_long_headings_are_written_smaller_and_stay_within_the_figure():
     long = "peak resident set of the whole process, Python and its libraries included; " * 3
     with drawing.style():
