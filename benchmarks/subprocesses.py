@@ -18,12 +18,11 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from multiprocessing.context import BaseContext
 from pathlib import Path
 from socket import socket
 from typing import IO
 
-from ..harness.lifeline import end_with, lifeline
+from ..harness.lifeline import START_METHOD, end_with, lifeline
 
 # Git sets these in hooks. They would make a command in another worktree work on the hook's.
 GIT_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
@@ -144,15 +143,18 @@ def last_line(text: str) -> str:
 
 @contextmanager
 def process_pool(
-    processes: int, begin: Callable[[], None] | None = None, context: BaseContext | None = None
+    processes: int,
+    begin: Callable[[], None] | None = None,
+    start_method: str | None = START_METHOD,
 ) -> Iterator[ProcessPoolExecutor]:
     """Yield a pool whose processes end with this one. An interrupt kills what they are doing.
 
     Args:
         processes: how many.
         begin: is called in each of them first.
-        context: how they are started; None: as is usual.
+        start_method: how they are started, such as ``spawn``.
     """
+    context = multiprocessing.get_context(start_method)
     pool = ProcessPoolExecutor(
         processes, mp_context=context, initializer=_begin_in_pool, initargs=(lifeline(), begin)
     )

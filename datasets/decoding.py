@@ -7,7 +7,6 @@ GPU. A worker writes an image where the model's process reads it, so that it is 
 import math
 import mmap
 import multiprocessing
-import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
@@ -17,7 +16,7 @@ import numpy as np
 
 from ..harness.contract import Sample
 from ..harness.errors import DataError
-from ..harness.lifeline import end_with, lifeline
+from ..harness.lifeline import START_METHOD, end_with, lifeline
 from .reasonseg import ReasonSeg
 
 LEAST_AHEAD = 2  # images for each worker, PyTorch's own default
@@ -47,12 +46,11 @@ class AheadDecoder:
         self._loader: Any = None
         self._shared: _SharedImages | None = None
         if workers > 0:
-            can_fork = sys.platform == "linux"
-            if can_fork:
+            if START_METHOD == "fork":
                 self._shared = _SharedImages(block)
-            self._loader = self._started_loader(workers, batch, "fork" if can_fork else None)
+            self._loader = self._started_loader(workers, batch)
 
-    def _started_loader(self, workers: int, batch: int, start_method: str | None) -> Any:
+    def _started_loader(self, workers: int, batch: int) -> Any:
         # Imported here: a fake model that is measured without workers needs no torch.
         from torch.utils.data import DataLoader
 
@@ -67,7 +65,7 @@ class AheadDecoder:
             num_workers=workers,
             prefetch_factor=max(LEAST_AHEAD, math.ceil(batch / workers)),
             persistent_workers=True,
-            multiprocessing_context=start_method,
+            multiprocessing_context=START_METHOD,
             worker_init_fn=partial(_end_with, lifeline()),
         )
         iter(loader)  # starts the workers; there is nothing to decode yet

@@ -12,6 +12,9 @@ import threading
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
+# How processes are started that read data or draw scenes: by a fork, which copies what is loaded.
+# None is Python's own choice: no fork on macOS, and from Python 3.14 on none on Linux either.
+START_METHOD = "fork" if sys.platform == "linux" else None
 # The two ends of this process's own pipe, made when the first child needs one.
 _ends: list[Connection] = []
 

@@ -142,6 +142,24 @@ def test_one_module_imports_matplotlib_without_the_users_settings():
     assert importing == {"reports.plotting"}
 
 
+# What starts processes, and the argument that says how. Python's own choice depends on its version.
+START_METHODS = {"DataLoader": "multiprocessing_context", "ProcessPoolExecutor": "mp_context"}
+
+
+def test_how_processes_are_started_is_said_wherever_they_are():
+    calls = []
+    for path in modules().values():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in START_METHODS:
+                needed = START_METHODS[ast.unparse(node.func)]
+                assert needed in [keyword.arg for keyword in node.keywords], f"{path}: {needed}"
+                calls.append(path.name)
+            elif isinstance(node, ast.Call):
+                direct = ("multiprocessing.Process", "multiprocessing.Pool", "Process", "Pool")
+                assert ast.unparse(node.func) not in direct, path
+    assert sorted(calls) == ["decoding.py", "subprocesses.py", "trainer.py"]
+
+
 def test_the_hugging_face_package_named_datasets_is_not_hidden(tmp_path):
     (tmp_path / "datasets").mkdir()
     (tmp_path / "datasets" / "__init__.py").write_text("REAL = True")

@@ -3,7 +3,6 @@
 A training that starts from another one begins as soon as that one is finished.
 """
 
-import multiprocessing
 import os
 from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
@@ -176,7 +175,7 @@ def _in_own_process(
     work: Callable[[Job], Result], job: Job, gpu: str | None, threads: int
 ) -> Result:
     """Do a job in a process of its own: if that process dies, no other job dies with it."""
-    with process_pool(1, context=multiprocessing.get_context("spawn")) as process:
+    with process_pool(1, start_method="spawn") as process:
         return process.submit(_with_environment, work, job, gpu, threads).result()
 
 

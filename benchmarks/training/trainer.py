@@ -20,6 +20,7 @@ from transformers.models.sam.modeling_sam import SamVisionEncoder
 from ...datasets.reasonseg import ReasonSeg
 from ...harness.clock import clock_for
 from ...harness.errors import RunFailed
+from ...harness.lifeline import START_METHOD
 from ...harness.memory import meter_for
 from ...harness.probe import QueryTimes, TimingProbe
 from ...harness.records.query import RegionTime
@@ -316,10 +317,12 @@ class Trainer:
         if self.own_learner.teacher is not None and "sam_frame" not in views:
             views = (*views, "sam_frame")
         reader = ExampleReader(lisa.case, lisa.model.preset, views, lisa.tokenizer)
+        workers = self.setup.options.dataloader_num_workers
         loader = DataLoader(
             _Examples(self.train, reader),  # type: ignore[arg-type]
             batch_sampler=list(self.plan.batches(steps)),
-            num_workers=self.setup.options.dataloader_num_workers,
+            num_workers=workers,
+            multiprocessing_context=START_METHOD if workers else None,
             collate_fn=list,
         )
         return iter(loader)

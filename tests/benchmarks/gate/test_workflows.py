@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,26 @@ def test_only_a_job_that_checks_nothing_out_may_write(workflow):
             assert all(name.startswith("actions/download-artifact@") for name in used if name)
         else:
             assert job["permissions"] == {"contents": "read"}
+
+
+@pytest.mark.parametrize("workflow", ["ci", "latest"])
+def test_the_oldest_and_the_newest_python_that_may_install_are_tested(workflow):
+    versions = read(f".github/workflows/{workflow}.yml")["jobs"]["test"]["strategy"]["matrix"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    oldest, above_newest = re.findall(r"\d+\.(\d+)", project["requires-python"])
+    minors = [int(version.removeprefix("3.")) for version in versions["python"]]
+    assert (min(minors), max(minors) + 1) == (int(oldest), int(above_newest))
+
+
+def test_the_newest_dependencies_are_tested_each_week_with_warnings_as_errors():
+    latest = read(".github/workflows/latest.yml")
+    assert list(latest["on"]) == ["schedule", "workflow_dispatch"]
+    steps = latest["jobs"]["test"]["steps"]
+    commands = [step["run"] for step in steps if "run" in step]
+    assert commands[0].startswith("make constraints") and commands[1] == "make test"
+    assert steps[-1]["env"] == {"PYTEST_ADDOPTS": "-W error::FutureWarning"}
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]
+    assert "error::DeprecationWarning:lisabench" in settings["ini_options"]["filterwarnings"]
 
 
 def test_no_checkout_leaves_a_token_behind():
