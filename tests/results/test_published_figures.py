@@ -6,11 +6,9 @@ records or their evaluation do.
 """
 
 import json
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from statistics import median
 
 import numpy as np
 import published
@@ -38,8 +36,6 @@ from published import (
 )
 from scipy import stats
 
-from lisabench.harness.measure import PREPARED_IN_A_QUERY
-from lisabench.harness.records.query import QueryRecord
 from lisabench.harness.statistics.verdicts import claim_verdict
 from lisabench.reports import formatting
 from lisabench.reports.run.claims_table import measured
@@ -54,7 +50,8 @@ IN_NF4 = ("dual-nf4", "clip-nf4", "sam-nf4")
 
 
 GRAPHS = "graphs-7b"
-THROUGHPUT = "throughput-1280"
+ANSWERS = "answers-7b"
+THROUGHPUT = "throughput-7b"
 
 
 def graphed_row(name: str) -> list[str]:
@@ -110,42 +107,26 @@ def busy_range() -> list[str]:
     return [f"{min(shares):.0f}", f"{max(shares):.0f}"]
 
 
-def recaptured(name: str) -> tuple[int, list[float]]:
-    """Return in how many queries of each process a graph was captured, and their extra ms.
-
-    What is extra is compared with the median of the process.
-    """
-    by_process: dict[int, list[QueryRecord]] = defaultdict(list)
-    for query in published.records(GRAPHS).case(name).timed:
-        by_process[query.process].append(query)
-    counts, extra_ms = set(), []
-    for queries in by_process.values():
-        typical_ns = median(query.latency_ns or 0 for query in queries)
-        slow = [query for query in queries if PREPARED_IN_A_QUERY in query.warnings]
-        counts.add(len(slow))
-        extra_ms += [((query.latency_ns or 0) - typical_ns) / 1e6 for query in slow]
-    (count,) = counts
-    return count, extra_ms
-
-
-def recaptured_range() -> list[str]:
-    """Return the least and the most milliseconds that a second capture took."""
-    extra_ms = []
-    for name in ("dual", "clip", "sam", "clip-nf4"):
-        count, of_case_ms = recaptured(name)
-        assert count == 2
-        extra_ms += of_case_ms
-    return [f"{min(extra_ms):.0f}", f"{max(extra_ms):.0f}"]
+def answers_row(name: str) -> list[str]:
+    """Return a case's milliseconds, of a query and of a further token, and its ratio."""
+    time = case(ANSWERS, name).time
+    assert time.end_to_end_ms is not None
+    return [
+        f"{time.end_to_end_ms:.1f}",
+        formatting.milliseconds(time.further_token_ms),
+        f"{busy_share(ANSWERS, name):.0f} %",
+        "reference" if name == "clip" else time_of(ANSWERS, name),
+    ]
 
 
 def throughput_row(name: str) -> list[str]:
     """Return a case's batch, its queries per second, and their ratio."""
     time = case(THROUGHPUT, name).time
-    figures = [str(time.batch), f"{time.queries_per_second:#.3g}"]
+    figures = [str(time.batch), f"{time.queries_per_second:#.3g}".rstrip(".")]
     if name != "dual-upstream":
         ratio = published.comparison(THROUGHPUT, name).throughput
         figures.append(formatting.ratio_with_interval(ratio))
-    return figures
+    return [*figures, f"{case(THROUGHPUT, name).memory.query_peak_bytes / 2**30:.2f} GiB"]
 
 
 @dataclass(frozen=True)
@@ -223,7 +204,7 @@ SENTENCES = [
     ),
     Sentence(
         RESULTS,
-        "takes {} the time on this host, with a wide interval",
+        "takes {} the time on this host: its GPU waits",
         lambda: [time_of(GRAPHS, "dual-upstream").split()[0]],
     ),
     Sentence(
@@ -231,23 +212,40 @@ SENTENCES = [
         "too short for NVML's counter: `dual` twice differs by {}",
         lambda: [energy_of(GRAPHS, "dual-again")],
     ),
-    Sentence(RESULTS, "They took {} to {} ms more", recaptured_range),
+    # results: generated answers
+    *[
+        Sentence(
+            RESULTS,
+            f"| {label} | {{}} | {{}} | {{}} | {{}} |",
+            lambda case=case: answers_row(case),
+        )
+        for label, case in (
+            ("`clip`", "clip"),
+            ("`clip-nf4`", "clip-nf4"),
+            ("`dual-upstream`, as the original runs", "dual-upstream"),
+        )
+    ],
     # results: throughput
     Sentence(
         RESULTS,
-        "| `dual-upstream`, as the original runs | {} | {} | reference |",
+        "| `dual-upstream`, as the original runs | {} | {} | reference | {} |",
         lambda: throughput_row("dual-upstream"),
     ),
     *[
         Sentence(
-            RESULTS, f"| `{name}` | {{}} | {{}} | {{}} |", lambda name=name: throughput_row(name)
+            RESULTS,
+            f"| `{name}` | {{}} | {{}} | {{}} | {{}} |",
+            lambda name=name: throughput_row(name),
         )
-        for name in ("dual", "clip")
+        for name in (
+            *("dual-batch1", "dual-batch4", "dual-batch16"),
+            *("clip-batch1", "clip-batch4", "clip-batch16"),
+        )
     ],
     Sentence(
         RESULTS,
-        "`clip` waited for images for {} % of its time",
-        lambda: [f"{100 * case(THROUGHPUT, 'clip').time.waiting_share:.0f}"],
+        "`clip-batch16` waited for images for {} % of its time",
+        lambda: [f"{100 * case(THROUGHPUT, 'clip-batch16').time.waiting_share:.0f}"],
     ),
     Sentence(
         RESULTS,
@@ -395,6 +393,19 @@ SENTENCES = [
         "| `claims` | GPU | random | {} | {} on an H200 | `results/claims-described` |",
         lambda: [largest_process_gib(NEW), duration(NEW)],
     ),
+    *[
+        Sentence(
+            "docs/suites.md",
+            f"| `{suite}` | GPU | random | {{}} | {{}} on an H200 | `results/{suite}` |",
+            lambda suite=suite: [largest_process_gib(suite), duration(suite)],
+        )
+        for suite in (GRAPHS, ANSWERS)
+    ],
+    Sentence(
+        "docs/suites.md",
+        "| `throughput-7b` | GPU | random | {} | not measured",
+        lambda: [largest_process_gib(THROUGHPUT)],
+    ),
     Sentence(
         "docs/suites.md",
         "| `h200-lisa7b` | GPU | random | {} | not measured",
@@ -451,6 +462,34 @@ SENTENCES = [
         LOG,
         "agree to about 3 %. Measured: {}, where `claims-7b` had {}.",
         lambda: [time_of(NEW, "dual-again"), time_of("claims-7b", "dual-again")],
+    ),
+    # LOG, stages as CUDA graphs
+    Sentence(
+        LOG,
+        "`dual` measured twice is {} with an interval of +-{} %",
+        lambda: [
+            time_of(GRAPHS, "dual-again").split()[0],
+            f"{100 * summary(GRAPHS).twins[0].half_widths['time.end_to_end']:.2f}",
+        ],
+    ),
+    Sentence(
+        LOG,
+        "a further token takes {} ms in bf16 and {} in NF4, and {} the original's way; a query of "
+        "`clip-nf4` takes {} the time",
+        lambda: [
+            *(answers_row(name)[1] for name in ("clip", "clip-nf4", "dual-upstream")),
+            time_of(ANSWERS, "clip-nf4"),
+        ],
+    ),
+    Sentence(
+        LOG,
+        "`dual` answers {} and `clip` {} as many queries a second as the original's loop in "
+        "batches of 16, the waits for images included. Four at once are nearly as fast: {} and {}.",
+        lambda: [
+            throughput_row(f"{name}-batch{batch}")[2].split()[0]
+            for batch in (16, 4)
+            for name in ("dual", "clip")
+        ],
     ),
     # LOG, corrections
     Sentence(
