@@ -21,7 +21,7 @@ ENCODERS_ON_DARK = {"dual": "#E8772E", "clip": "#4AA3DF", "sam": "#2FBF8F"}
 OTHERS = ("#CC79A7", "#8F7A1E", "#7B6BD0")
 STAGES = {
     "build": "#8C8C8C",
-    "preprocess": "#4A9CC9",
+    "preprocess": "#6A99B1",
     "vision": "#B8901F",
     "llm": "#7B6BD0",
     "decoder": "#6A6A6A",
