@@ -6,13 +6,13 @@ a whole has a limit, since a few bytes on the disk can stand for a file of any s
 
 import errno
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 LARGEST = 512 << 20  # bytes; a list of all tensors or all queries has some MiB
 
 
-def opened(path: Path) -> BinaryIO:
+def opened(path: Path) -> BufferedReader:
     """Open a file to read its bytes.
 
     Raises:

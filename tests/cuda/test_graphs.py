@@ -2,6 +2,7 @@
 
 import gc
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -169,7 +170,8 @@ class Sleeper:
 
 
 def test_the_gpus_work_within_a_replayed_graph_is_that_of_its_stage():
-    adapter, batch = Sleeper(), QUERIES[:1]
+    adapter: Any = Sleeper()
+    batch = QUERIES[:1]
     predict(adapter, *batch)  # captures
     (waited,) = synchronised(adapter, batch, CudaClock())
     at_work_ns = gpu_busy(adapter, [batch], CudaClock())["stages_ns"]
