@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Literal, Protocol
 
+from .distributions import student_quantile
 from .estimate import Estimate
 
 Verdict = Literal["improvement", "same", "regression", "inconclusive"]
@@ -17,9 +18,13 @@ LimitVerdict = Literal["holds", "fails", "inconclusive"]
 ClaimVerdict = Literal["confirmed", "refuted", "inconclusive"]
 QualityWord = Literal["as good", "worse", "better", "cannot tell"]
 TimeWord = Literal["faster", "slower", "same", "cannot tell"]
+MemoryWord = Literal["smaller", "larger", "same", "cannot tell"]
 Position = Literal["below", "within", "above"]
 
 TIME_THRESHOLD = 0.05  # a share: 5 %
+# Peaks of an allocator are counts, the same in every process: a smaller threshold than of times.
+MEMORY_THRESHOLD = 0.01  # a share: 1 %
+MANY_PAIRS = 100  # from here on, t is that of the normal distribution within 1.5 %
 QUALITY_THRESHOLD = 2.0  # points: what the modified LISA's document claims, "within 2 points"
 
 
@@ -81,6 +86,12 @@ _TIME_WORDS: Mapping[Verdict, TimeWord] = {
     "same": "same",
     "inconclusive": "cannot tell",
 }
+_MEMORY_WORDS: Mapping[Verdict, MemoryWord] = {
+    "regression": "larger",
+    "improvement": "smaller",
+    "same": "same",
+    "inconclusive": "cannot tell",
+}
 
 
 def ratio_verdict(ratio: Interval, threshold: float) -> Verdict:
@@ -136,6 +147,11 @@ def time_word(ratio: Interval, threshold: float = TIME_THRESHOLD) -> TimeWord:
     return _TIME_WORDS[ratio_verdict(ratio, threshold)]
 
 
+def memory_word(ratio: Interval, threshold: float = MEMORY_THRESHOLD) -> MemoryWord:
+    """Return the word for a ratio of memory, candidate over reference; see `ratio_verdict`."""
+    return _MEMORY_WORDS[ratio_verdict(ratio, threshold)]
+
+
 def may_be_praised(difference: Interval | None) -> bool:
     """Return whether a candidate's time or memory may be emphasised.
 
@@ -179,7 +195,57 @@ def images_to_tell(difference: Estimate, threshold: float = QUALITY_THRESHOLD) -
         needed = max(needed, difference.n * (arm / (edge - difference.value)) ** 2)
     if needed == 0.0:
         return None
-    # The estimate is rough: two digits of it are shown, rounded up.
+    return _two_digits(needed)
+
+
+def images_to_show(difference: Estimate, threshold: float = QUALITY_THRESHOLD) -> int | None:
+    """Estimate how many images show a difference as small as the threshold.
+
+    The interval's longer arm must shrink to the threshold, and shrinks with the square root of the
+    number of images. Unlike `images_to_tell`, this does not depend on the measured difference.
+
+    Args:
+        difference: candidate minus reference, in points; its `n` is the number of images.
+        threshold: in points.
+
+    Returns:
+        A number of images, rounded up to two digits. None without an interval, and where its arms
+        are no longer than the threshold already.
+    """
+    arm = difference.detectable_difference
+    if arm is None or arm <= threshold:
+        return None
+    return _two_digits(difference.n * (arm / threshold) ** 2)
+
+
+def pairs_to_show(ratio: Estimate, threshold: float = TIME_THRESHOLD) -> int | None:
+    """Estimate how many pairs of processes show a ratio as close to 1 as 1 + threshold.
+
+    The arm of the interval is t * s / sqrt(n) in logarithms, with Student's t of n - 1 degrees of
+    freedom. The spread s between the pairs is taken for the true one.
+
+    Args:
+        ratio: its `n` is the number of pairs of processes.
+        threshold: a share.
+
+    Returns:
+        A number of pairs, rounded up to two digits. None without an interval, and where its arms
+        are no longer than the threshold already.
+    """
+    factor, pairs = ratio.detectable_ratio, ratio.n
+    if factor is None or factor <= 1 + threshold:
+        return None
+    spread = math.log(factor) * math.sqrt(pairs) / student_quantile(0.975, pairs - 1)
+    wanted_arm = math.log1p(threshold)
+    # Of few pairs t depends on their number, which is therefore found by trying.
+    for needed in range(pairs + 1, MANY_PAIRS):
+        if student_quantile(0.975, needed - 1) * spread / math.sqrt(needed) <= wanted_arm:
+            return needed
+    return _two_digits((student_quantile(0.975, MANY_PAIRS) * spread / wanted_arm) ** 2)
+
+
+def _two_digits(needed: float) -> int:
+    """Return a rough estimate of a number, rounded up to two digits."""
     unit = 10 ** max(0, math.floor(math.log10(needed)) - 1)
     return math.ceil(needed / unit) * unit
 

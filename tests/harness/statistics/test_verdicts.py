@@ -2,12 +2,16 @@ import math
 from types import SimpleNamespace
 
 import pytest
+import scipy.stats
 
 from lisabench.harness.statistics.estimate import Estimate
 from lisabench.harness.statistics.verdicts import (
+    images_to_show,
     images_to_tell,
     loss_at_most,
     may_be_praised,
+    memory_word,
+    pairs_to_show,
     quality_verdict,
     quality_word,
     ratio_at_most,
@@ -173,3 +177,49 @@ def test_with_as_many_images_as_estimated_there_is_a_verdict():
     shrunk = math.sqrt(images / (0.95 * needed))
     ends = difference + (low - difference) * shrunk, difference + (high - difference) * shrunk
     assert quality_word(interval(*ends)) == "cannot tell"
+
+
+@pytest.mark.parametrize(
+    ("ends", "word"),
+    [
+        ((0.80, 0.98), "smaller"),
+        ((1.02, 1.2), "larger"),
+        ((0.995, 1.005), "same"),
+        ((0.98, 1.0), "cannot tell"),
+    ],
+)
+def test_the_word_of_a_ratio_of_memory_is_its_verdict_against_one_per_cent(ends, word):
+    assert memory_word(interval(*ends)) == word
+
+
+@pytest.mark.parametrize(
+    ("ends", "images"),
+    [
+        ((-15.0, 15.0), 5700),  # 100 x (15 / 2) squared is 5625
+        ((-3.0, 1.0), 230),  # the longer arm of the two: 100 x (3 / 2) squared is 225
+        ((-2.0, 2.0), None),
+        ((None, None), None),
+    ],
+)
+def test_how_many_images_show_two_points_follows_from_the_longer_arm(ends, images):
+    assert images_to_show(Estimate(0.0, *ends, n=100)) == images
+
+
+@pytest.mark.parametrize("pairs", [2, 3, 10, 60])
+def test_with_as_many_pairs_as_estimated_the_interval_is_as_narrow_as_wanted(pairs):
+    """Against Student's t of `scipy.stats`, with the spread between the pairs that was measured."""
+    spread = 0.2
+    arm = scipy.stats.t.ppf(0.975, pairs - 1) * spread / math.sqrt(pairs)
+    needed = pairs_to_show(Estimate(1.0, math.exp(-arm), math.exp(arm), pairs))
+    if needed is None:
+        assert arm <= math.log(1.05)
+        return
+    arm_then = scipy.stats.t.ppf(0.975, needed - 1) * spread / math.sqrt(needed)
+    assert arm_then <= math.log(1.05)
+    fewer = int(0.9 * needed)
+    assert scipy.stats.t.ppf(0.975, fewer - 1) * spread / math.sqrt(fewer) > math.log(1.05)
+
+
+def test_an_interval_that_is_narrow_enough_needs_no_more_pairs():
+    assert pairs_to_show(Estimate(1.2, 1.18, 1.22, 3)) is None
+    assert pairs_to_show(Estimate(1.2, None, None, 1)) is None
