@@ -4,6 +4,8 @@ Weights stream from file to file, so that no more than a shard is in memory, wha
 the model.
 """
 
+import math
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -92,8 +94,8 @@ def convert(
         trained_on_val: whether they were trained on ReasonSeg's val; None: as the files say.
 
     Raises:
-        UsageError: the arguments do not go together, `dst` is not empty, or another conversion
-            writes it.
+        UsageError: the arguments do not go together, `dst` is not empty, its disk is too small, or
+            another conversion writes it.
         DataError: a file is missing or broken, or the weights fit no preset.
         RunFailed: `dst` cannot be written.
     """
@@ -102,6 +104,7 @@ def convert(
     source = upstream.read(src, vision_tower, sam)
     known = facts_of(src, source.base, source.config, template, trained_on_val)
     plan = _plan(source, src, known, start=sam is not None, seed=seed, conditioning=conditioning)
+    _refuse_small_disk(dst, _bytes_to_write(plan, source))
     try:
         with whole_folder(dst) as temporary:
             conversion = _write(plan, source, temporary, progress)
@@ -274,6 +277,31 @@ def _sam_name(preset: str, sizes: Preset) -> str:
         return "preset"
     name_of = {published: name for name, published in SAM_SIZES.items()}
     return name_of[sizes.sam]
+
+
+def _bytes_to_write(plan: ConversionPlan, source: Original) -> int:
+    """Return the size of all weights that a conversion writes."""
+    item_bytes = source.item_bytes
+    total = 0
+    for name, (_, shape) in weights_of(plan.saved.sizes).items():
+        # A new projection of [SEG] has the precision of the language model.
+        total += math.prod(shape) * item_bytes.get(name, item_bytes[EMBEDDING])
+    return total
+
+
+def _refuse_small_disk(folder: Path, needed_bytes: int) -> None:
+    """Check that a disk has room for a folder that is to be written.
+
+    Raises:
+        UsageError: it has not.
+    """
+    there = next(parent for parent in folder.absolute().parents if parent.exists())
+    free_bytes = shutil.disk_usage(there).free
+    if free_bytes < needed_bytes:
+        raise UsageError(
+            f"{folder} takes {needed_bytes / 2**30:.2f} GiB, and its disk has "
+            f"{free_bytes / 2**30:.2f} GiB left: make room, or name a folder on another disk"
+        )
 
 
 def _write(plan: ConversionPlan, source: Original, folder: Path, progress: Progress) -> Conversion:

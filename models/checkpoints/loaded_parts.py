@@ -104,10 +104,10 @@ class LoadedParts:
             )
         tensors: dict[str, StoredTensor] = {}
         for file in sorted(files):
-            shapes, read = opened(self._folder / file)
-            for name, shape in shapes.items():
+            content = opened(self._folder / file)
+            for name, shape in content.shapes.items():
                 if part_of(name) == part:
-                    tensors[name] = StoredTensor(shape, partial(read, name))
+                    tensors[name] = StoredTensor(shape, partial(content.read, name))
         for name in self._weight_transforms.keys() & tensors.keys():
             transformed = self._weight_transforms[name](tensors[name].read())
             tensors[name] = StoredTensor(tuple(transformed.shape), lambda value=transformed: value)

@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -39,12 +39,25 @@ TABLES = ("state_dict", "model_state_dict", "module", "model")
 WRAPPERS = ("module.", "_orig_mod.")
 MOST_HEADER_BYTES = 100_000_000  # the limit of the safetensors library
 DATA_END = re.compile(rb'"data_offsets"\s*:\s*\[\s*\d+\s*,\s*(\d+)')
+BITS = re.compile(r"\d+")
 # What files of torch.save began with before PyTorch 1.6, which writes zip files: its magic number.
 TORCH_BEFORE_1_6 = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 Shape = tuple[int, ...]
-# The shapes of a file's tensors by name, and a function that reads one of them.
-Opened = tuple[dict[str, Shape], Callable[[str], Tensor]]
+
+
+class Opened(NamedTuple):
+    """A file of weights that is open.
+
+    Attributes:
+        shapes: of its tensors, by name.
+        item_bytes: how many bytes an element of each has, by name.
+        read: reads the tensor of a name.
+    """
+
+    shapes: dict[str, Shape]
+    item_bytes: dict[str, int]
+    read: Callable[[str], Tensor]
 
 
 class WeightFiles:
@@ -52,6 +65,7 @@ class WeightFiles:
 
     Attributes:
         shapes: the shape of every tensor, by name.
+        item_bytes: how many bytes an element of each has, by name.
 
     Raises:
         DataError: a file cannot be read, or holds a tensor that another file holds too.
@@ -59,10 +73,11 @@ class WeightFiles:
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.shapes: dict[str, Shape] = {}
+        self.item_bytes: dict[str, int] = {}
         self._files: dict[str, Path] = {}
         for file in files:
-            shapes, _ = opened(file)
-            for name, shape in shapes.items():
+            content = opened(file)
+            for name, shape in content.shapes.items():
                 if name in self.shapes:
                     first = self._files[name]
                     raise DataError(
@@ -70,20 +85,21 @@ class WeightFiles:
                     )
                 self.shapes[name] = shape
                 self._files[name] = file
+            self.item_bytes |= content.item_bytes
 
     def tensors(
         self, wanted: Callable[[str], bool] = lambda _: True
     ) -> Iterator[tuple[str, Tensor]]:
         """Yield the tensors whose names are `wanted`. Each file is opened once."""
         for file in dict.fromkeys(self._files.values()):
-            shapes, read = opened(file)
-            for name in shapes:
+            content = opened(file)
+            for name in content.shapes:
                 if wanted(name):
-                    yield name, read(name)
+                    yield name, content.read(name)
 
 
 def opened(file: Path) -> Opened:
-    """Return the shapes in a file of weights, and a function that reads one of its tensors.
+    """Open a file of weights.
 
     Names lose what PyTorch puts before all of them when it wraps a model; see `WRAPPERS`.
 
@@ -97,14 +113,15 @@ def opened(file: Path) -> Opened:
         raise DataError(f"{file} {problem}")
     try:
         if file.suffix == ".safetensors":
-            shapes, read = _opened_safetensors(file)
+            content = _opened_safetensors(file)
         else:
-            shapes, read = _opened_pickle(file)
+            content = _opened_pickle(file)
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error}") from None
-    prefix = _wrapper(shapes)
-    plain_shapes = {name.removeprefix(prefix): shape for name, shape in shapes.items()}
-    return plain_shapes, lambda name: read(prefix + name)
+    prefix = _wrapper(content.shapes)
+    shapes = {name.removeprefix(prefix): shape for name, shape in content.shapes.items()}
+    item_bytes = {name.removeprefix(prefix): size for name, size in content.item_bytes.items()}
+    return Opened(shapes, item_bytes, lambda name: content.read(prefix + name))
 
 
 def _wrapper(shapes: Mapping[str, Shape]) -> str:
@@ -122,10 +139,13 @@ def _opened_safetensors(file: Path) -> Opened:
     except SafetensorError as error:
         reason = one_line(error, LONGEST_REASON)
         raise DataError(f"{file} is no safetensors file ({reason}): take another file") from None
-    shapes = {}
+    shapes, item_bytes = {}, {}
     for name in handle.keys():  # noqa: SIM118  (a handle cannot be iterated)
-        shapes[name] = tuple(handle.get_slice(name).get_shape())
-    return shapes, handle.get_tensor
+        tensor = handle.get_slice(name)
+        shapes[name] = tuple(tensor.get_shape())
+        bits = BITS.search(tensor.get_dtype())  # "BF16", "F8_E4M3"; "BOOL" has a byte
+        item_bytes[name] = int(bits[0]) // 8 if bits else 1
+    return Opened(shapes, item_bytes, handle.get_tensor)
 
 
 def _refuse_cut_safetensors(file: Path) -> None:
@@ -182,7 +202,9 @@ def _opened_pickle(file: Path) -> Opened:
             raise _cut_short(file) from None
         raise _damaged(file, error) from None
     tensors = _tensors_of(file, content)
-    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}, tensors.__getitem__
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    item_bytes = {name: tensor.element_size() for name, tensor in tensors.items()}
+    return Opened(shapes, item_bytes, tensors.__getitem__)
 
 
 def _damaged(file: Path, error: Exception) -> DataError:

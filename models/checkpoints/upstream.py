@@ -50,17 +50,20 @@ class Layer:
 
     Attributes:
         shapes: the shape of every tensor, by the original's name.
+        item_bytes: how many bytes an element of each has.
     """
 
     def __init__(self, files: Sequence[Path], rename: Callable[[str], str | None]) -> None:
         self._files = WeightFiles(files)
         self._original_name: dict[str, str] = {}
         self.shapes: dict[str, Shape] = {}
+        self.item_bytes: dict[str, int] = {}
         for file_name, shape in self._files.shapes.items():
             name = rename(file_name)
             if name is not None:
                 self._original_name[file_name] = name
                 self.shapes[name] = shape
+                self.item_bytes[name] = self._files.item_bytes[file_name]
 
     def tensors(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Tensor]]:
         """Yield the tensors whose original names are `wanted`."""
@@ -103,6 +106,14 @@ class Original:
                 if not lora.KEY.match(name):
                     shapes[name] = shape
         return shapes
+
+    @property
+    def item_bytes(self) -> dict[str, int]:
+        """How many bytes an element of each of these weights has, by the original's name."""
+        item_bytes: dict[str, int] = {}
+        for layer in self.layers:
+            item_bytes |= layer.item_bytes
+        return item_bytes
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Yield every weight once, file by file, with the adapter merged in."""

@@ -93,9 +93,9 @@ def _shard(name: str) -> Callable[[Path], Path]:
 
 def _tensors(folder: Path) -> None:
     (file,) = folder.iterdir()
-    shapes, read = shards.opened(file)
-    for name in shapes:
-        read(name)
+    content = shards.opened(file)
+    for name in content.shapes:
+        content.read(name)
 
 
 def _study(folder: Path) -> Path:

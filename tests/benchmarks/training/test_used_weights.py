@@ -47,6 +47,7 @@ def test_trained_weights_are_found_by_a_run_and_get_a_score(tmp_path):
     words = ("--recipe", "everything", *one_step, "--max_val_samples", 1)
     training = trained(*words, out=tmp_path / "training")
     (weights,) = (training.folder / "checkpoints").glob("best_model_epoch_*")
+    assert_sizes_are_as_documented(training.folder)
     changes = (f"weights={weights}", "device=cpu", "clip.weights=random", "sam.weights=random")
     words = [word for change in changes for word in ("--set", change)]
     run = lisabench("run", "tiny", "--limit", 2, *words, *LITTLE, "--out", tmp_path / "run")
@@ -55,6 +56,20 @@ def test_trained_weights_are_found_by_a_run_and_get_a_score(tmp_path):
     assert cases["dual"]["quality"]["gIoU"] is not None
     assert cases["clip"]["quality"] is None or cases["clip"]["quality"]["gIoU"] is None
     assert "clip, sam: random weights, while other cases have trained ones" in run.stderr
+
+
+def assert_sizes_are_as_documented(folder: Path) -> None:
+    """Check the sizes of a training's checkpoints against `docs/records.md`."""
+    model = json.loads((folder / "run.json").read_text())["training"]
+    trained = sum(model["trained_parameters"].values())
+    (best,) = (folder / "checkpoints").glob("best_model_epoch_*")
+    (last,) = (folder / "checkpoints").glob("checkpoint-*")
+    weights = [sum(file.stat().st_size for file in at.glob("*.safetensors")) for at in (best, last)]
+    index = json.loads((best / "model.safetensors.index.json").read_text())
+    float32_bytes = index["metadata"]["total_size"]
+    assert weights[0] == weights[1] == pytest.approx(float32_bytes, rel=0.01)
+    state_bytes = sum(file.stat().st_size for file in (last / "training").iterdir())
+    assert 4 * trained < state_bytes < 12.1 * trained
 
 
 def cases_of(run: Path) -> dict[str, Any]:

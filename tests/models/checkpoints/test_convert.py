@@ -16,6 +16,7 @@ import torch
 from original_factory import ADDED, CLIP, HEAD, PIECES, ROWS, SAM, SMALL, only, without
 
 from lisabench.harness.errors import DataError, UsageError
+from lisabench.models.checkpoints import convert as convert_module
 from lisabench.models.checkpoints import shards, upstream_names
 from lisabench.models.checkpoints.convert import Conversion, convert
 from lisabench.models.checkpoints.source import open_source
@@ -111,6 +112,28 @@ def test_a_released_checkpoint_gives_the_logits_of_its_weights(
 ) -> None:
     src = factory.write_lisa(tmp_path / "lisa", without(tensors, CLIP), kind, count)
     assert_same(convert(src, tmp_path / "ours", tower).folder, tensors)
+
+
+@pytest.mark.parametrize("source", ["a release", "a start", "two precisions"])
+def test_a_disk_that_is_too_small_is_said_before_anything_is_written(
+    tmp_path, tensors, released, tower, start, monkeypatch, source
+):
+    src, sam = released, None
+    if source == "a start":
+        src, sam = start.llava, start.sam
+    if source == "two precisions":
+        half = {name: tensor.half() for name, tensor in tensors.items() if SAM in name}
+        src = factory.write_lisa(tmp_path / "mixed", without(tensors, CLIP) | half)
+    needed = convert(src, tmp_path / "first", tower, sam).total_bytes
+    there = set(tmp_path.iterdir())
+
+    free = SimpleNamespace(free=needed - 1)
+    monkeypatch.setattr(convert_module.shutil, "disk_usage", lambda _: free)
+    with pytest.raises(UsageError, match=r"takes 0\.00 GiB, and its disk has 0\.00 GiB left"):
+        convert(src, tmp_path / "new" / "second", tower, sam)
+    assert set(tmp_path.iterdir()) == there
+    free.free = needed
+    assert convert(src, tmp_path / "new" / "second", tower, sam).total_bytes == needed
 
 
 def test_a_second_conversion_into_a_folder_is_refused_and_leaves_the_first_alone(
@@ -556,8 +579,8 @@ def test_parts_that_a_variant_does_not_use_are_not_read(
     plain = shards._opened_safetensors
 
     def watched(file: Path) -> shards.Opened:
-        shapes, get = plain(file)
-        return shapes, lambda name: read.append(name) or get(name)
+        content = plain(file)
+        return content._replace(read=lambda name: read.append(name) or content.read(name))
 
     monkeypatch.setattr(shards, "_opened_safetensors", watched)
     with pytest.raises(DataError, match="no bridge"):

@@ -93,9 +93,11 @@ def test_an_index_that_lists_no_files_is_named(
 
 
 def read_whole(file: Path) -> dict[str, torch.Tensor]:
-    shapes, read = opened(file)
-    assert shapes == {name: tuple(tensor.shape) for name, tensor in TENSORS.items()}
-    return {name: read(name) for name in shapes}
+    content = opened(file)
+    assert content.shapes == {name: tuple(tensor.shape) for name, tensor in TENSORS.items()}
+    sizes = {name: tensor.element_size() for name, tensor in TENSORS.items()}
+    assert content.item_bytes == sizes
+    return {name: content.read(name) for name in content.shapes}
 
 
 def test_the_format_of_torch_before_1_6_is_read(tmp_path: Path) -> None:
@@ -117,7 +119,7 @@ def test_names_lose_what_wraps_a_whole_model(tmp_path: Path, prefix: str, suffix
     assert_whole(read_whole(tmp_path / f"x.{suffix}"))
     # A part of that name stays what it is.
     factory.save({**wrapped, "other": torch.zeros(1)}, tmp_path / f"y.{suffix}")
-    assert opened(tmp_path / f"y.{suffix}")[0].keys() == {*wrapped, "other"}
+    assert opened(tmp_path / f"y.{suffix}").shapes.keys() == {*wrapped, "other"}
 
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
@@ -208,9 +210,9 @@ def test_no_damage_of_a_file_ends_in_another_error(tmp_path: Path, suffix: str) 
         damaged[places] = generator.integers(0, 256, 3)
         file.write_bytes(damaged.tobytes())
         try:
-            shapes, read = opened(file)
-            for name in shapes:
-                read(name)
+            content = opened(file)
+            for name in content.shapes:
+                content.read(name)
         except DataError:
             refused += 1
     assert refused > 20
