@@ -15,7 +15,8 @@ from pathlib import Path
 
 from .clock import Clock
 from .contract import Adapter, Sample
-from .measure import decode_images, predict_batch
+from .measure import decode_images, predict_batch, warm_up
+from .probe import TimingProbe
 from .records.whole_file import whole_file
 
 # Of allocations that a snapshot keeps: far more than one query makes. An entry has several KB.
@@ -30,7 +31,7 @@ class NamingProbe:
 
     def __init__(self, clock: Clock, on_gpu: bool) -> None:
         self.clock = clock
-        self._on_gpu = on_gpu
+        self.on_gpu = on_gpu
 
     def region(self, name: str) -> AbstractContextManager[object]:
         return self._named(name)
@@ -39,14 +40,41 @@ class NamingProbe:
     def _named(self, name: str) -> Iterator[None]:
         import torch
 
-        if self._on_gpu:
+        if self.on_gpu:
             torch.cuda.nvtx.range_push(name)
         try:
             with torch.profiler.record_function(name):
                 yield
         finally:
-            if self._on_gpu:
+            if self.on_gpu:
                 torch.cuda.nvtx.range_pop()
+
+
+def write_profile(
+    adapter: Adapter,
+    samples: Sequence[Sample],
+    probe: NamingProbe,
+    at_most: int,
+    batch: int,
+    trace: Path,
+    snapshot: Path,
+) -> None:
+    """Write the trace of the first batch once it is warm, and on a GPU a snapshot of its memory.
+
+    Args:
+        adapter: built with the probe.
+        samples: the queries.
+        probe: names the regions.
+        at_most: how many batches to warm up with; at least one is.
+        batch: how many queries are evaluated at once.
+        trace, snapshot: the files to write.
+    """
+    # Only the batch that is traced: then its graphs are captured, and its kernels chosen.
+    warm_up(adapter, samples, TimingProbe(probe.clock), max(1, at_most), timed=batch, batch=batch)
+    traced = [samples[position] for position in range(min(batch, len(samples)))]
+    write_trace(adapter, traced, probe, trace)
+    if probe.on_gpu:
+        write_memory_snapshot(adapter, traced, probe, snapshot)
 
 
 def write_trace(

@@ -5,11 +5,10 @@ One process does one thing: it is timed (`build`, `warm_up`, `measure_block`), o
 (`measure_memory`, `profile`), or it tries to fit a card (`try_fit`), or is traced (`trace`).
 """
 
-import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -38,6 +37,8 @@ from .worker_messages import (
     SentConfig,
     WarmedUpCase,
     WorkerSettings,
+    plain,
+    plain_counts,
 )
 
 READ_AHEAD_BYTES = 64 << 20  # a process: over 100 of the scenes that the package generates
@@ -237,7 +238,7 @@ class CaseWorker:
         with probe.stage("build"):
             self.adapter = self._builder()(config, NullProbe())
         build_s = (time.perf_counter_ns() - start_ns) / 1e9
-        part_bytes = _plain_counts(getattr(self.adapter, "weights", None))
+        part_bytes = plain_counts(getattr(self.adapter, "weights", None))
         weights_bytes = _weights_bytes(before_bytes, meter.requested_bytes(), part_bytes)
 
         batches = self._whole_batches()
@@ -339,32 +340,17 @@ class CaseWorker:
     def trace(self, at_most: int, trace: Path, snapshot: Path) -> None:
         """Build the case, and write the trace of one of its batches once it is warm.
 
-        On a GPU, a snapshot of the memory of the same batch is written, too.
-
         Args:
             at_most: how many batches to warm up with; at least one is.
-            trace, snapshot: the files to write.
+            trace, snapshot: the files to write; the second only on a GPU.
         """
         config = self._completed_config()
         clock = VirtualClock() if _is_virtual(config) else clock_for(self.device)
-        on_gpu = self.device.startswith("cuda")
         # The adapter is built with it, so that regions inside the stages are named, too.
-        probe = tracing.NamingProbe(clock, on_gpu)
+        probe = tracing.NamingProbe(clock, self.device.startswith("cuda"))
         self.adapter = self._builder()(config, probe)
         batch = self.settings.batch
-        # Only the batch that is traced: then its graphs are captured, and its kernels chosen.
-        measure.warm_up(
-            self.adapter,
-            self.samples,
-            TimingProbe(clock),
-            max(1, at_most),
-            timed=batch,
-            batch=batch,
-        )
-        samples = next(self._batches(range(min(batch, len(self.samples)))))
-        tracing.write_trace(self.adapter, samples, probe, trace)
-        if on_gpu:
-            tracing.write_memory_snapshot(self.adapter, samples, probe, snapshot)
+        tracing.write_profile(self.adapter, self.samples, probe, at_most, batch, trace, snapshot)
 
     # The process
 
@@ -428,7 +414,7 @@ class CaseWorker:
             settings=plain(dict(self.adapter.settings)),
             has_quality=bool(self.adapter.has_quality),
             warnings=tuple(one_line(text) for text in getattr(self.adapter, "warnings", ())),
-            parameters=_plain_counts(getattr(self.adapter, "parameters", None)),
+            parameters=plain_counts(getattr(self.adapter, "parameters", None)),
         )
 
 
@@ -467,29 +453,3 @@ def _weights_bytes(
     if before_bytes is not None and after_bytes is not None:
         return after_bytes - before_bytes
     return sum(part_bytes.values()) if part_bytes else None
-
-
-def plain(value: Any) -> Any:
-    """Return the same in JSON's own types: an adapter may hand over numpy's numbers.
-
-    Raises:
-        ValueError: it cannot be recorded: a number is NaN or infinite, a text cannot be written as
-            UTF-8, or a key is no text.
-    """
-    try:
-        text = json.dumps(value, default=_plain_number_or_text, allow_nan=False, ensure_ascii=False)
-        text.encode()
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"what the adapter hands over cannot be recorded: {error}") from error
-    return json.loads(text)
-
-
-def _plain_counts(counts: Mapping[str, Any] | None) -> dict[str, int] | None:
-    """Return counts by part, as an adapter hands them over; None if it has none."""
-    if counts is None:
-        return None
-    return plain({part: int(count) for part, count in counts.items()})
-
-
-def _plain_number_or_text(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else str(value)

@@ -4,6 +4,7 @@ All of it is pickled. Lines are JSON objects as the journals hold them, without 
 session adds (case, process, attempt, position).
 """
 
+import json
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -147,3 +148,29 @@ class Machine:
 
     environment: dict[str, Any]
     versions: dict[str, str | None]
+
+
+def plain(value: Any) -> Any:
+    """Return the same in JSON's own types: an adapter may hand over numpy's numbers.
+
+    Raises:
+        ValueError: it cannot be recorded: a number is NaN or infinite, a text cannot be written as
+            UTF-8, or a key is no text.
+    """
+    try:
+        text = json.dumps(value, default=_plain_number_or_text, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"what the adapter hands over cannot be recorded: {error}") from error
+    return json.loads(text)
+
+
+def plain_counts(counts: Mapping[str, Any] | None) -> dict[str, int] | None:
+    """Return counts by part, as an adapter hands them over; None if it has none."""
+    if counts is None:
+        return None
+    return plain({part: int(count) for part, count in counts.items()})
+
+
+def _plain_number_or_text(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else str(value)
