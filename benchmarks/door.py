@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from ..harness import terminal
 from ..harness.errors import PREFIX, Interrupted, UsageError, as_ours
@@ -49,15 +49,35 @@ def enter(command: Callable[[list[str]], Any], arguments: list[str]) -> None:
                 # What cannot be written must be an error, and not a message of Python's at its end.
                 if sys.stdout is not None:
                     sys.stdout.flush()
-    except SystemExit:
-        raise
+    except SystemExit as ended:
+        interrupt = _interrupt_before(ended)
+        if interrupt is None:
+            raise
+        _end_with(interrupt, show_traceback)
     except BaseException as error:
-        ours = as_ours(error)
-        if show_traceback:
-            traceback.print_exception(error)
-        else:
-            terminal.note(f"{PREFIX}{ours}")
-        sys.exit(ours.exit_code)
+        _end_with(error, show_traceback)
+
+
+def _interrupt_before(ended: SystemExit) -> BaseException | None:
+    """Return the interrupt that an exit was made of; None if there was none.
+
+    Outside of a command, while it parses and while it ends, Typer exits with 130 whatever the
+    signal was.
+    """
+    before = ended.__context__
+    while before is not None and not isinstance(before, KeyboardInterrupt):
+        before = before.__cause__ or before.__context__
+    return before
+
+
+def _end_with(error: BaseException, show_traceback: bool) -> NoReturn:
+    """Say what a command has ended with, and end this process with its exit code."""
+    ours = as_ours(error)
+    if show_traceback:
+        traceback.print_exception(error)
+    else:
+        terminal.note(f"{PREFIX}{ours}")
+    sys.exit(ours.exit_code)
 
 
 def _refuse_empty(arguments: list[str]) -> None:

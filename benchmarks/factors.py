@@ -37,7 +37,8 @@ def _design_of_group(suite: ResolvedSuite, group: Group) -> dict[str, dict[str, 
     # The values of all settings of a factor, by factor and level. A level has one meaning: a case
     # that has its first setting, and others beside it, is no part of the design.
     meanings: dict[tuple[str, str], tuple[Any, ...]] = {}
-    for name in group.cases:
+    # The reference first, wherever the suite lists it: what its levels mean is what counts.
+    for name in (group.reference, *group.cases):
         settings = suite.case(name).settings
         if _without(settings, varied) != reference_rest:
             continue
@@ -54,7 +55,7 @@ def _design_of_group(suite: ResolvedSuite, group: Group) -> dict[str, dict[str, 
                 break
         if has_known_meanings:
             levels[name] = case_levels
-    return levels
+    return {name: levels[name] for name in group.cases if name in levels}
 
 
 def _without(settings: Mapping[str, Any], varied: set[str]) -> dict[str, Any]:

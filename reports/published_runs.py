@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..harness.errors import DataError
-from ..harness.records.from_json import from_json
+from ..harness.records.from_json import from_json, read_from
 from ..harness.records.journal import read_manifest
 from ..harness.records.manifest import Manifest
 from ..harness.records.run import READABLE_RUN_SCHEMAS
@@ -101,9 +101,14 @@ def published_runs_page(results: Path = RESULTS) -> str:
 
 
 def read_index(results: Path = RESULTS) -> list[IndexEntry]:
-    """Return the entries of the index, in its order."""
+    """Return the entries of the index, in its order.
+
+    Raises:
+        LisabenchError: it is damaged.
+    """
     listed = read_yaml(read_text(results / INDEX), INDEX)
-    return [from_json(IndexEntry, entry) for entry in listed]
+    with read_from(results / INDEX):
+        return [from_json(IndexEntry, entry) for entry in listed]
 
 
 def record_facts(folder: Path) -> RecordFacts:
@@ -135,8 +140,7 @@ def _of_run(folder: Path, processes: str) -> RecordFacts:
 
 
 def _of_study(folder: Path) -> RecordFacts:
-    text = (folder / "summary.json").read_text(encoding="utf-8")
-    summary = StudySummary.model_validate_json(text)
+    summary = StudySummary.read(folder / "summary.json")
     trainings = len(list(folder.glob("*/training.json")))
     size = f"{trainings} trainings, {summary.queries:,} queries"
     chips = [_chip(description) for description in summary.machines]

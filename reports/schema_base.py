@@ -3,10 +3,14 @@
 `run.schema` says what holds for every field, and puts the parts of a run together.
 """
 
+import json
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..harness.errors import DataError, validation_problems
+from ..harness.json_file import read_object
 from ..harness.statistics.estimate import Estimate
 
 DIFFER_BY = 0.10  # the share by which a stage's two times must differ for both to be shown
@@ -23,6 +27,20 @@ class Strict(BaseModel):
     model_config = ConfigDict(
         extra="forbid", allow_inf_nan=False, populate_by_name=True, frozen=True
     )
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Return what was written into a file, such as ``summary.json``.
+
+        Raises:
+            DataError: there is no such file, or it holds something else.
+        """
+        content = read_object(path)
+        try:
+            return cls.model_validate_json(json.dumps(content))
+        except ValidationError as error:
+            problems = validation_problems(error)
+            raise DataError(f"{path}: {problems}; `lisabench report` writes it again") from None
 
 
 class Slice(Strict):

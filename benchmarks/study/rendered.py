@@ -20,6 +20,7 @@ from ...datasets.scenes.generator import Scene, chosen, scene
 from ...datasets.scenes.words import COLOURS, SHAPES, TEXTURES
 from ...harness.errors import DataError
 from ...harness.records.whole_file import whole_file
+from ...harness.text import LONGEST_REASON, one_line
 from ...models.lisa.config import LisaConfig
 from ...models.lisa.forced_prompt import forced_ids
 from ...models.lisa.frames import extent_in_frame
@@ -35,6 +36,23 @@ FINE_VIEW = "clip_frame"  # also rendered for a CLIP of a finer grid
 LABELS_PX = 128  # side of the label map, in SAM's frame
 OUTSIDE = 255
 MOST_OBJECTS = 16
+# The type of a tensor, and how many axes it has.
+Form = tuple[torch.dtype, int]
+# What a file must hold of a `Chunk`; the letters at the end of a name are the axes.
+FORMS: Mapping[str, Form] = {
+    "sizes_N2": (torch.int64, 2),
+    "labels_NHW": (torch.uint8, 3),
+    "crop_labels_NHW": (torch.uint8, 3),
+    "attributes_NO3": (torch.int16, 3),
+    "scene_Q": (torch.int32, 1),
+    "targets_Q": (torch.int32, 1),
+    "family_Q": (torch.uint8, 1),
+    "chosen_Q": (torch.bool, 1),
+    "ids_QL": (torch.int16, 2),
+    "ends_Q": (torch.int16, 1),
+    "prefix": (torch.int64, 1),
+}
+VIEW_FORM: Form = (torch.uint8, 4)
 SCENES_OF_A_FILE = 125  # few enough that many processes end at about the same time
 
 
@@ -173,8 +191,21 @@ def _save(file: Path, content: dict[str, Any]) -> None:
 
 
 def read(file: Path) -> Chunk:
-    """Read a file of `render`; its tensors stay on the disk until they are used."""
-    return Chunk(**_load(file))
+    """Read a file of `render`; its tensors stay on the disk until they are used.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    content = _load(file)
+    if content.keys() != {"views", *FORMS}:
+        raise _damaged(file, "it does not hold what is rendered of scenes")
+    for name, form in FORMS.items():
+        _check(file, content, name, form)
+    if not isinstance(content["views"], dict):
+        raise _damaged(file, "its views are no table")
+    for view in VIEWS:
+        _check(file, content["views"], view, VIEW_FORM)
+    return Chunk(**content)
 
 
 def pixels(file: Path, view: str, preset: Preset) -> Tensor:
@@ -194,7 +225,10 @@ def pixels(file: Path, view: str, preset: Preset) -> Tensor:
     side = preset.sam.image_px if view == "sam_frame" else preset.clip.image_px
     if usual.shape[-1] == side:
         return usual
-    return _load(_fine_file(file, view, side))[view]
+    fine_file = _fine_file(file, view, side)
+    content = _load(fine_file)
+    _check(fine_file, content, view, VIEW_FORM)
+    return content[view]
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -204,12 +238,29 @@ def _load(file: Path) -> dict[str, Any]:
         DataError: the file is damaged.
     """
     try:
-        return torch.load(file, mmap=True, weights_only=True)
+        content = torch.load(file, mmap=True, weights_only=True)
     except Exception as error:  # a damaged file makes the library raise errors of any type
-        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise DataError(
-            f"{file} is damaged ({reason[0]}): remove it, and it is rendered again"
-        ) from error
+        raise _damaged(file, str(error) or type(error).__name__) from error
+    if not isinstance(content, dict):
+        raise _damaged(file, "it holds no table of tensors")
+    return content
+
+
+def _check(file: Path, content: Mapping[str, Any], name: str, form: Form) -> None:
+    """Check that a table of a file holds a tensor of a type and with so many axes.
+
+    Raises:
+        DataError: it does not.
+    """
+    dtype, axes = form
+    tensor = content.get(name)
+    if not isinstance(tensor, Tensor) or tensor.dtype != dtype or tensor.ndim != axes:
+        raise _damaged(file, f"{name} is no tensor of {dtype} with {axes} axes")
+
+
+def _damaged(file: Path, reason: str) -> DataError:
+    shown = one_line(reason, LONGEST_REASON)
+    return DataError(f"{file} is damaged ({shown}): remove it, and it is rendered again")
 
 
 def chunk(scenes: Sequence[Scene]) -> Chunk:

@@ -18,6 +18,7 @@ from ..errors import DataError, validation_problems
 
 T = TypeVar("T")
 NotNegative = Annotated[int, Field(ge=0)]
+NotNegativeFloat = Annotated[float, Field(ge=0)]
 LARGEST_WHOLE = 2**53  # from there on, a float has no digits behind the point anyway
 CHANGED = "the file was edited, cut or damaged"
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..contract import Paper
-from .from_json import NotNegative, from_json
+from .from_json import NotNegative, NotNegativeFloat, from_json
 from .machine import checked_environment, checked_rates
 
 RunStatus = Literal["running", "complete", "failed"]
@@ -45,16 +45,16 @@ class WarmUpRecord:
         core: the CPU core that the process was pinned to; None where it was not pinned.
     """
 
-    process: int = 0
-    first_query_ms: float | None = None
-    warmup_queries: int | None = None
+    process: NotNegative = 0
+    first_query_ms: NotNegativeFloat | None = None
+    warmup_queries: NotNegative | None = None
     warmup_stable: bool | None = None
-    warmup_lengths: int | None = None
-    warmup_s: float | None = None
-    graphs: int | None = None
-    capture_s: float | None = None
-    compile_s: float | None = None
-    core: int | None = None
+    warmup_lengths: NotNegative | None = None
+    warmup_s: NotNegativeFloat | None = None
+    graphs: NotNegative | None = None
+    capture_s: NotNegativeFloat | None = None
+    compile_s: NotNegativeFloat | None = None
+    core: NotNegative | None = None
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,12 @@ class BatchTrial:
         reason: why it failed.
     """
 
-    batch: int
+    batch: NotNegative
     status: str
-    queries_per_second: float | None = None
-    vision_ms: float | None = None
-    rest_ms: float | None = None
-    peak_bytes: int | None = None
+    queries_per_second: NotNegativeFloat | None = None
+    vision_ms: NotNegativeFloat | None = None
+    rest_ms: NotNegativeFloat | None = None
+    peak_bytes: NotNegative | None = None
     reason: str | None = None
 
 
@@ -110,14 +110,14 @@ class CaseEntry:
     adapter: str
     role: Literal["model", "control"]
     given: Mapping[str, Any] = field(default_factory=dict)
-    batch: int = 1
+    batch: NotNegative = 1
     batch_trials: tuple[BatchTrial, ...] = ()
     settings: Mapping[str, Any] | None = None
     has_quality: bool | None = None
     parameters: Mapping[str, NotNegative] | None = None
-    weight_bytes: Mapping[str, int] | None = None
+    weight_bytes: Mapping[str, NotNegative] | None = None
     paper: Paper | None = None
-    build_s: float | None = None
+    build_s: NotNegativeFloat | None = None
     clock: str | None = None
     error: str | None = None
     memory_error: str | None = None
@@ -194,32 +194,32 @@ class RunPlan:
     Older runs lack later fields; all of them timed single queries.
     """
 
-    processes: int
-    block: int
-    warmup: int
+    processes: NotNegative
+    block: NotNegative
+    warmup: NotNegative
     scenario: Literal["latency", "throughput"] = "latency"
-    batch: int | Literal["auto"] = 1
-    memory_processes: int = 1
-    memory_queries: int = 4
-    decode_workers: int | None = None
-    timed_queries: int | None = None
-    quality_queries: int | None = None
-    quality_batch: int | None = None
+    batch: NotNegative | Literal["auto"] = 1
+    memory_processes: NotNegative = 1
+    memory_queries: NotNegative = 4
+    decode_workers: NotNegative | None = None
+    timed_queries: NotNegative | None = None
+    quality_queries: NotNegative | None = None
+    quality_batch: NotNegative | None = None
     beside: bool = True
-    gallery: int = 0
-    training_seeds: int = 3
+    gallery: NotNegative = 0
+    training_seeds: NotNegative = 3
     gpu_memory: str | None = None
     save_masks: bool = False
     profile: bool = False
-    time_limit_s: float = 600
+    time_limit_s: NotNegativeFloat = 600
 
 
 @dataclass(frozen=True)
 class QualityPlan:
     """The quality pass: each score is of so many queries, evaluated so many at a time."""
 
-    queries: int
-    batch: int
+    queries: NotNegative
+    batch: NotNegative
 
 
 @dataclass(frozen=True)
@@ -237,12 +237,12 @@ class RunData:
     """
 
     split: str
-    count: int
+    count: NotNegative
     fingerprint: str
     description: str
     root: str | None = None
     texts: str = "first"
-    limit: int | None = None
+    limit: NotNegative | None = None
 
 
 @dataclass(frozen=True)
@@ -286,7 +286,7 @@ class Manifest:
     data: RunData
     plan: RunPlan
     cases: tuple[CaseEntry, ...]
-    timed_queries: int | None = None
+    timed_queries: NotNegative | None = None
     reference: str | None = None
     groups: tuple[Group, ...] = ()
     design: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -294,7 +294,7 @@ class Manifest:
     claims: tuple[StatedClaim, ...] = ()
     trainings: tuple[SuiteTraining, ...] = ()
     finished: str | None = None
-    attempts: int = 0
+    attempts: NotNegative = 0
     in_lockstep: bool = False
     quality_pass: QualityPlan | None = None
     definition: Mapping[str, Any] = field(default_factory=dict)

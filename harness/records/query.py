@@ -11,7 +11,7 @@ from typing import Any
 from ..contract import FURTHER_TOKEN, ONCE_AN_ANSWER
 from ..errors import DataError
 from ..metrics import Counts
-from .from_json import CHANGED, NotNegative, from_json
+from .from_json import CHANGED, NotNegative, NotNegativeFloat, from_json
 
 ANSWERED = ("ok", "no_seg")
 COUNTED = tuple(name.name for name in fields(Counts) if name.name != "failed")
@@ -27,7 +27,7 @@ class RegionTime:
         inclusive_ns: with the regions inside it.
     """
 
-    calls: int
+    calls: NotNegative
     exclusive_ns: int
     inclusive_ns: int
 
@@ -75,17 +75,17 @@ class QueryRecord:
     """
 
     case: str
-    process: int
+    process: NotNegative
     sample_id: str
     image_id: str
     query: str
     status: str
     counts: Counts
-    height: int
-    width: int
-    attempt: int = 0
-    block: int | None = None
-    position: int = 0
+    height: NotNegative
+    width: NotNegative
+    attempt: NotNegative = 0
+    block: NotNegative | None = None
+    position: NotNegative = 0
     tags: Mapping[str, str] = field(default_factory=dict)
     reason: str | None = None
     latency_ns: NotNegative | None = None
@@ -98,11 +98,11 @@ class QueryRecord:
     prompt_tokens: NotNegative | None = None
     answer_tokens: NotNegative | None = None
     kv_cache_bytes: NotNegative | None = None
-    energy_mj: float | None = None
-    sm_clock_mhz: int | None = None
-    other_cores: float | None = None
+    energy_mj: NotNegativeFloat | None = None
+    sm_clock_mhz: NotNegative | None = None
+    other_cores: NotNegativeFloat | None = None
     mask_rle: Any = None
-    batch: int | None = None
+    batch: NotNegative | None = None
     warnings: tuple[str, ...] = ()
 
     @property

@@ -66,10 +66,10 @@ class MemoryRecord:
     """
 
     case: str
-    process: int
+    process: NotNegative
     stage: str
     instrument: str
-    attempt: int = 0
+    attempt: NotNegative = 0
     start_bytes: NotNegative | None = None
     peak_bytes: NotNegative | None = None
     peak_reserved_bytes: NotNegative | None = None
@@ -123,12 +123,12 @@ class PassRecord:
     """
 
     case: str
-    process: int
+    process: NotNegative
     kind: str
-    stages_ns: Mapping[str, int]
-    attempt: int = 0
+    stages_ns: Mapping[str, NotNegative]
+    attempt: NotNegative = 0
     sample_id: str | None = None
-    queries: int | None = None
+    queries: NotNegative | None = None
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -175,13 +175,13 @@ class FitRecord:
     case: str
     card: str
     status: str
-    attempt: int = 0
+    attempt: NotNegative = 0
     reason: str | None = None
-    asked: int | None = None
-    answered: int | None = None
-    outside_allocator_bytes: int | None = None
-    peak_reserved_bytes: int | None = None
-    device_process_bytes: int | None = None
+    asked: NotNegative | None = None
+    answered: NotNegative | None = None
+    outside_allocator_bytes: NotNegative | None = None
+    peak_reserved_bytes: NotNegative | None = None
+    device_process_bytes: NotNegative | None = None
 
     @property
     def key(self) -> tuple[object, ...]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import DataError, UsageError
 from ..json_file import read_object
-from .from_json import from_json, read_from
+from .from_json import NotNegative, NotNegativeFloat, from_json, read_from
 from .journal import holds_run, read_lines, records_of
 from .machine import checked_environment
 from .pixel_counts import PixelCounts, read_pixel_counts, same_queries
@@ -50,13 +50,13 @@ class StudyManifest:
         generator: version of the generator of scenes.
     """
 
-    scenes: int
-    test_queries: int
-    dual_steps: int
-    steps: int
-    batch: int
-    val_queries: int | None = None
-    generator: int | None = None
+    scenes: NotNegative
+    test_queries: NotNegative
+    dual_steps: NotNegative
+    steps: NotNegative
+    batch: NotNegative
+    val_queries: NotNegative | None = None
+    generator: NotNegative | None = None
 
     @classmethod
     def from_json(cls, manifest: Mapping[str, Any]) -> "StudyManifest":
@@ -89,7 +89,7 @@ class Variant:
     trains: tuple[str, ...]
     losses: str
     settings: Mapping[str, Any] = field(default_factory=dict)
-    lr: float = 1e-3
+    lr: NotNegativeFloat = 1e-3
     distils: bool = False
     searched_as: str = ""
 
@@ -138,16 +138,16 @@ class Course:
         guided_steps: number of steps after these in which the model has help.
     """
 
-    steps: int
-    lr: float
-    scenes: int = 256
-    queries: int = 5
-    masks: int | None = None
-    warmup: int = 300
+    steps: NotNegative
+    lr: NotNegativeFloat
+    scenes: NotNegative = 256
+    queries: NotNegative = 5
+    masks: NotNegative | None = None
+    warmup: NotNegative = 300
     weight_decay: float = 0.0
     auxiliary_heads: bool = False
-    encoder_steps: int = 0
-    guided_steps: int = 0
+    encoder_steps: NotNegative = 0
+    guided_steps: NotNegative = 0
 
     @classmethod
     def from_json(cls, course: Mapping[str, Any]) -> "Course | None":
@@ -201,16 +201,16 @@ class StudyTrainingManifest:
     """
 
     name: str
-    seed: int
+    seed: NotNegative
     variant: Variant
-    trained_parameters: Mapping[str, int]
-    seconds: float
+    trained_parameters: Mapping[str, NotNegative]
+    seconds: NotNegativeFloat
     course: Course | None = None
-    scenes: int | None = None
-    first_steps_seconds: float | None = None
+    scenes: NotNegative | None = None
+    first_steps_seconds: NotNegativeFloat | None = None
     val_gIoU: float | None = None
     scores: Mapping[str, float | None] = field(default_factory=dict)
-    queries: int | None = None
+    queries: NotNegative | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str | None] = field(default_factory=dict)
 
@@ -260,10 +260,10 @@ class CurvePoint:
         val_gIoU: gIoU on the validation queries; None where it was not validated after this step.
     """
 
-    step: int
-    seconds: float
+    step: NotNegative
+    seconds: NotNegativeFloat
     losses: Mapping[str, float] = field(default_factory=dict)
-    first_steps_seconds: float | None = None
+    first_steps_seconds: NotNegativeFloat | None = None
     val_gIoU: float | None = None
 
     @property
@@ -311,9 +311,9 @@ class SearchTrial:
     """
 
     name: str
-    seed: int
-    lr: float
-    steps: int
+    seed: NotNegative
+    lr: NotNegativeFloat
+    steps: NotNegative
     val_gIoU: float | None
 
     @property

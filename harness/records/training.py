@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import DataError
 from ..metrics import METRICS, Counts
-from .from_json import from_json, read_from
+from .from_json import NotNegative, NotNegativeFloat, from_json, read_from
 from .journal import (
     RUN,
     Line,
@@ -55,7 +55,7 @@ class TrainingSetup:
 class TrainingData:
     """The queries of one split: how many, and a digest of their images, texts and targets."""
 
-    count: int
+    count: NotNegative
     fingerprint: str
 
 
@@ -75,7 +75,7 @@ class TrainedModel:
     recipe: str
     preset: str
     vision: str
-    trained_parameters: Mapping[str, int] | None = None
+    trained_parameters: Mapping[str, NotNegative] | None = None
     settings: Mapping[str, Any] | None = None
 
 
@@ -89,8 +89,8 @@ class MemoryBeforeBuild:
         start_bytes: the resident set of the process; None on a GPU.
     """
 
-    outside_allocator_bytes: int | None = None
-    start_bytes: int | None = None
+    outside_allocator_bytes: NotNegative | None = None
+    start_bytes: NotNegative | None = None
 
 
 @dataclass(frozen=True)
@@ -209,15 +209,15 @@ class TrainingStep:
         unattributed_ns: the time that is in no region.
     """
 
-    epoch: int
-    step: int
-    queries: int
+    epoch: NotNegative
+    step: NotNegative
+    queries: NotNegative
     losses: Mapping[str, float]
     loss: float
     lr: float
     grad_norm: float | None
-    latency_ns: int
-    host_ns: int | None = None
+    latency_ns: NotNegative
+    host_ns: NotNegative | None = None
     regions: Mapping[str, RegionTime] = field(default_factory=dict)
     unattributed_ns: int | None = None
 
@@ -290,16 +290,16 @@ class TrainingEpoch:
         best: whether it was better than every epoch before it.
     """
 
-    epoch: int
-    step: int
+    epoch: NotNegative
+    step: NotNegative
     scores: Mapping[str, float | None]
-    queries: int
-    avg_inference_time_s: float
+    queries: NotNegative
+    avg_inference_time_s: NotNegativeFloat
     train_loss: float
-    step_s: float
-    train_s: float
-    peak_bytes: int | None
-    peak_reserved_bytes: int | None
+    step_s: NotNegativeFloat
+    train_s: NotNegativeFloat
+    peak_bytes: NotNegative | None
+    peak_reserved_bytes: NotNegative | None
     best: bool
 
     @property
@@ -366,17 +366,17 @@ class EvaluationRecord:
         height, width: of the image, in pixels.
     """
 
-    epoch: int
-    step: int
+    epoch: NotNegative
+    step: NotNegative
     sample_id: str
     image_id: str
     status: str
     counts: Counts
-    latency_ns: int | None = None
+    latency_ns: NotNegative | None = None
     query: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
-    height: int | None = None
-    width: int | None = None
+    height: NotNegative | None = None
+    width: NotNegative | None = None
 
     @property
     def key(self) -> tuple[object, ...]:

@@ -55,8 +55,12 @@ def write_summary(run: Run) -> Summary:
 
 
 def read_summary(folder: Path) -> Summary:
-    """Return the ``summary.json`` that was written last into the folder of a run."""
-    return Summary.model_validate_json((folder / SUMMARY).read_text(encoding="utf-8"))
+    """Return the ``summary.json`` that was written last into the folder of a run.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+    """
+    return Summary.read(folder / SUMMARY)
 
 
 def summarise(run: Run) -> Summary:

@@ -13,9 +13,10 @@ from unittest import mock
 import pytest
 from command import lisabench
 
+from lisabench import cli
 from lisabench.benchmarks import catalogue, doctor, door
 from lisabench.benchmarks.run import journal
-from lisabench.harness.errors import NothingToCompare
+from lisabench.harness.errors import Interrupted, NothingToCompare
 from lisabench.harness.text import LONGEST_REASON
 
 pytestmark = pytest.mark.no_clock
@@ -149,6 +150,15 @@ def test_other_exceptions_that_python_drops_are_printed_as_before(monkeypatch):
     monkeypatch.setattr(catalogue, "catalogue", lambda _: Broken() and {})
     assert lisabench("list").returncode == 0
     assert [str(dropped.exc_value) for dropped in printed] == ["of a destructor"]
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_the_command_line_is_parsed_ends_it_as_later_on(monkeypatch, ending):
+    parse = mock.Mock(side_effect=Interrupted(ending))
+    monkeypatch.setattr(cli.Commands, "make_context", parse)
+    done = lisabench("list")
+    assert done.returncode == 128 + ending
+    assert done.stderr == f"lisabench: ended by {ending.name}; what was measured is kept\n"
 
 
 def test_a_disk_that_fills_up_in_a_run_is_one_line_and_keeps_what_was_measured(

@@ -1,18 +1,19 @@
-"""A campaign: a run that is killed at any moment, by any signal, loses nothing and leaves nothing.
+"""A campaign: what is killed at any moment, by any signal, loses nothing and leaves nothing.
 
     python tests/campaigns/kill.py --kills 200 --seed 1
-    python tests/campaigns/kill.py --kills 50 --of training
+    python tests/campaigns/kill.py --kills 50 --of training    (or study, or gate)
 
-Each run is killed at a random moment, and so are its resumptions, until one ends by itself. Then
-the records must hold every query of every process once. After each kill, all processes of the run
-must end, and nobody must have printed a traceback.
+A run, a training or a study is killed at a random moment, and so are its resumptions, until one
+ends by itself. Then the records must hold everything once, and the same as if nobody had disturbed
+it. A gate is begun anew after each kill. After each kill, all processes must end, no traceback may
+have been printed, and neither a temporary file nor a worktree be left.
 """
 
-import argparse
+import os
+import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -22,9 +23,8 @@ from random import Random
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
-from disturbed import Activity, Run, a_run, a_training, exit_code, faults_at_end, start
+from disturbed import Activity, Run, command_line, exit_code, faults_at_end, start
 
-ACTIVITIES = {"run": a_run, "training": a_training}
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -32,57 +32,66 @@ def campaign(activity: Activity, kills: int, seed: int, workspace: Path) -> Iter
     """Kill an activity so many times, and yield a sentence for each fault."""
     random = Random(seed)
     started_s = time.monotonic()
-    exit_code(start(activity, workspace / "whole", "whole"))
+    code = exit_code(start(activity, workspace / "whole", "whole"))
     whole_s = time.monotonic() - started_s
+    if code != 0:
+        yield f"without a kill it ended with {code}"
+        return
     expected = activity.keys(workspace / "whole")
 
     killed = 0
     for number in count(1):
         if killed >= kills:
             return
-        folder = workspace / f"run-{number}"
+        folder = workspace / str(number)
         while killed < kills:
             mark = f"{workspace.name}-{number}-{killed}"
+            is_new, started_s = not folder.exists(), time.monotonic()
             run = start(activity, folder, mark)
-            sent = _killed(run, random.uniform(0, whole_s), random.choice(SIGNALS))
-            for fault in faults_at_end(run, mark):
-                yield f"run {number}, {sent}: {fault}"
+            after_s, ending = random.uniform(0, whole_s), random.choice(SIGNALS)
+            to_all = random.random() < 0.5
+            sent = _killed(run, after_s, ending, to_all)
+            for fault in faults_at_end(activity, run, mark):
+                yield f"{number}, {sent}: {fault}"
             if run.returncode == 0:
+                if is_new:  # the machine has less to do than before
+                    whole_s = min(whole_s, time.monotonic() - started_s)
                 break
+            if run.returncode not in (-ending, 128 + ending):
+                yield f"{number}, {sent}: it ended with {run.returncode}"
             killed += sent is not None
+            if activity.resume is None:
+                if any(times > 1 for kept in activity.keys(folder) for times in kept.values()):
+                    yield f"{number}, {sent}: records were doubled"
+                shutil.rmtree(folder, ignore_errors=True)
+        if activity.resume is None:
+            shutil.rmtree(folder, ignore_errors=True)
         code = exit_code(start(activity, folder, "end"))
         if code != 0:
-            yield f"run {number}: its last resumption ended with {code}"
+            yield f"{number}: undisturbed it ended with {code}"
         elif activity.keys(folder) != expected:
-            yield f"run {number}: records were lost or doubled"
+            yield f"{number}: records were lost, doubled or changed"
 
 
-def _killed(run: Run, after_s: float, number: signal.Signals) -> str | None:
-    """Send a signal after some seconds; return its name, or None if the run has ended before."""
+def _killed(run: Run, after_s: float, ending: signal.Signals, to_all: bool) -> str | None:
+    """Send a signal after some seconds; return what was sent, or None if the run ended before.
+
+    Args:
+        run: is sent it.
+        after_s: how long to wait.
+        ending: the signal.
+        to_all: whether all processes of its group get it, as from a terminal.
+    """
     try:
         run.wait(after_s)
     except subprocess.TimeoutExpired:
-        run.send_signal(number)
-        return number.name
+        if to_all:
+            os.killpg(run.pid, ending)
+        else:
+            run.send_signal(ending)
+        return f"{ending.name} {'to all ' if to_all else ''}after {after_s:.1f} s"
     return None
 
 
-def main() -> None:
-    """Run the campaign and print every fault."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--of", choices=ACTIVITIES, default="run")
-    given = parser.parse_args()
-    faults = 0
-    with tempfile.TemporaryDirectory() as workspace:
-        activity = ACTIVITIES[given.of](Path(workspace))
-        for fault in campaign(activity, given.kills, given.seed, Path(workspace)):
-            faults += 1
-            print(fault, flush=True)
-    print(f"{given.kills} kills, {faults} faults")
-    sys.exit(bool(faults))
-
-
 if __name__ == "__main__":
-    main()
+    command_line(__doc__.splitlines()[0], campaign, "kills", 20)

@@ -1,30 +1,83 @@
-"""What the campaigns damage: small sound files of each kind, and who reads them."""
+"""What the campaigns damage: small sound files of each kind, and who reads them.
 
+Every reader of files on a disk is here: of records, of data, of weights and tokenizers, of what a
+user writes, and of what the tool keeps for itself.
+"""
+
+import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
+import original_factory
 import torch
+from disturbed import a_run, exit_code, start
 from original_factory import save
+from outside_adapter import CORNER
+from PIL import Image
 from places import RESULTS, ROOT
 from run_factory import write_run
 from samples import write_sample
+from study_factory import write_study
 
 from lisabench.benchmarks import suite_file
+from lisabench.benchmarks.queries import Queries
+from lisabench.benchmarks.resolve import resolve_recorded
+from lisabench.benchmarks.run.journal import Journal
+from lisabench.benchmarks.run.manifest import ManifestWriter
+from lisabench.benchmarks.study import rendered
+from lisabench.benchmarks.study.evaluate import kept_labels
+from lisabench.benchmarks.training.checkpoints import STATE, Checkpoints
+from lisabench.benchmarks.training.setup import resolve_setup
+from lisabench.benchmarks.training.trainer import Trainer
+from lisabench.datasets.image import read_image
 from lisabench.datasets.reasonseg import ReasonSeg
+from lisabench.datasets.scenes import cache
+from lisabench.datasets.scenes.generator import scene
+from lisabench.datasets.verify import verify
+from lisabench.harness import roofline
 from lisabench.harness.records.run import read_run
-from lisabench.harness.records.study import read_study
+from lisabench.harness.records.study import read_study, read_trials
 from lisabench.harness.records.training import read_training
+from lisabench.models import registry
 from lisabench.models.checkpoints import shards
+from lisabench.models.checkpoints.convert import convert
 from lisabench.models.checkpoints.shards import weight_map
 from lisabench.models.lisa import tokenizer, weights_format
+from lisabench.models.lisa.presets import PRESETS
 from lisabench.reports.gate.baseline import read_baseline, reduced, write_baseline
 from lisabench.reports.load import load
+from lisabench.reports.published_runs import published_runs_page
+from lisabench.reports.run.gallery import gallery
 from lisabench.reports.run.page import report_text
-from lisabench.reports.run.summary import summarise
+from lisabench.reports.run.summary import read_summary, summarise
+from lisabench.reports.study.page import study_page
+from lisabench.reports.study.summary import summarise_study
+from lisabench.reports.training.page import training_page
+from lisabench.reports.training.summary import summarise_training
 
 PACKAGED = ROOT / "models" / "assets" / "tiny" / "dual"
+SUITES = ROOT / "benchmarks" / "suites"
+STUDY = RESULTS / "accuracy-tiny"
+TRAINING = RESULTS / "training-7b" / "trainings" / "clip-lean-0"
+TRAINING_FILES = ("run.json", "training.jsonl", "evaluations.jsonl")
+ON_A_GPU = RESULTS / "gate-gpu" / "unchanged" / "base"
+JOURNALS = ("run.json", "samples.jsonl", "quality.jsonl", "memory.jsonl")
+RATES = {"matrix_flops_per_s": {"float32": 1e11}, "bandwidth_bytes_per_s": 1e10}
+LORA = {"lora_alpha": 16, "r": 4, "base_model_name_or_path": "../lisa"}
+TRAINING_OPTIONS = """
+preset: tiny
+vision: dual
+recipe: lean
+epochs: 20
+lr: 1.0e-3
+optim: adamw
+set: {quantization: nf4, seg_head: text_hidden_fcs}
+"""
 
 
 @dataclass(frozen=True)
@@ -33,15 +86,17 @@ class Reader:
 
     Attributes:
         name: of the kind.
-        files: which of a folder's files are damaged, one at a time.
+        files: patterns of the files in a folder that are damaged, one file at a time.
         prepare: makes the folder, and returns it.
         read: reads it as the tool does.
+        is_slow: whether that takes much more than 10 ms.
     """
 
     name: str
     files: tuple[str, ...]
     prepare: Callable[[Path], Path]
     read: Callable[[Path], object]
+    is_slow: bool = False
 
 
 def _copied(source: Path, *names: str) -> Callable[[Path], Path]:
@@ -54,6 +109,9 @@ def _copied(source: Path, *names: str) -> Callable[[Path], Path]:
     return prepare
 
 
+# Records
+
+
 def _run(folder: Path) -> Path:
     return write_run(folder, cases=2, queries=4, processes=2, gallery=1)
 
@@ -64,10 +122,70 @@ def _reported(folder: Path) -> None:
     load(folder)
 
 
+def _run_on_a_gpu(folder: Path) -> Path:
+    _copied(ON_A_GPU, "run.json", "memory.jsonl", "passes.jsonl")(folder)
+    lines = (ON_A_GPU / "samples.jsonl").read_text().splitlines(keepends=True)
+    (folder / "samples.jsonl").write_text("".join(lines[:12]))
+    fit = (RESULTS / "claims-7b" / "fits.jsonl").read_text()
+    (folder / "fits.jsonl").write_text(fit)
+    return folder
+
+
+def _gallery(folder: Path) -> None:
+    run = read_run(folder)
+    gallery(run, summarise(run))
+
+
+def _begun(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    activity = a_run(folder)
+    assert exit_code(start(activity, folder / "out", "begun")) == 0
+    return folder / "out"
+
+
+def _resumed(folder: Path) -> None:
+    """Do what `run --resume` does before it measures."""
+    suite = resolve_recorded(read_run(folder).manifest.definition)
+    queries = Queries.of(suite)
+    manifest = ManifestWriter(folder, suite, queries)
+    journal = Journal(folder, suite, queries)
+    manifest.take_over()
+    journal.half_written()
+    manifest.forget_errors(journal.supersede_unfinished())
+    journal.failed_queries()
+
+
 def _baseline(folder: Path) -> Path:
     _run(folder / "run")
     write_baseline(folder / "baseline.json", reduced(read_run(folder / "run")))
     return folder
+
+
+def _training(folder: Path) -> None:
+    training = read_training(folder)
+    training_page(training, summarise_training(training))
+
+
+def _study(folder: Path) -> Path:
+    return write_study(folder, seeds=2, truth={"dual": 0.8, "clip": 0.5}, images=4)
+
+
+def _study_reported(folder: Path) -> None:
+    study_page(summarise_study(read_study(folder)))
+
+
+def _published(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "index.yaml").write_text(
+        "- {folder: study, question: what, answer: that, date: 2026-11-01}\n"
+        "- {folder: run, question: what, answer: that}\n"
+    )
+    _copied(STUDY, "study.json", "summary.json")(folder / "study")
+    _run(folder / "run")
+    return folder
+
+
+# Data
 
 
 def _data(folder: Path) -> Path:
@@ -81,11 +199,48 @@ def _sample(folder: Path) -> None:
         _ = sample.query, sample.image, sample.target_HW
 
 
-def _shard(name: str) -> Callable[[Path], Path]:
+def _verified(folder: Path) -> None:
+    for problem in verify(folder):
+        assert str(problem).isprintable(), problem
+
+
+def _pictures(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    colours = Image.linear_gradient("L").resize((40, 30)).convert("RGB")
+    turned = Image.Exif()
+    turned[0x0112] = 6  # the tag of the orientation: by a quarter
+    colours.save(folder / "turned.jpg", exif=turned)
+    colours.convert("CMYK").save(folder / "cmyk.jpg")
+    colours.convert("P").save(folder / "palette.png")
+    colours.convert("RGBA").save(folder / "alpha.png")
+    colours.convert("I;16").save(folder / "deep.png")
+    for kind in ("bmp", "gif", "tiff", "webp"):
+        colours.save(folder / f"picture.{kind}")
+    return folder
+
+
+def _each_picture(folder: Path) -> None:
+    failure = None
+    for path in sorted(folder.iterdir()):
+        try:
+            read_image(path)
+        except Exception as error:
+            failure = error
+    if failure is not None:
+        raise failure
+
+
+# Weights, tokenizers and checkpoints
+
+
+def _shard(name: str, **options: bool) -> Callable[[Path], Path]:
     def prepare(folder: Path) -> Path:
         folder.mkdir(parents=True)
         tensors = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4)}
-        save(tensors, folder / name)
+        if options:
+            torch.save(tensors, folder / name, **options)
+        else:
+            save(tensors, folder / name)
         return folder
 
     return prepare
@@ -98,19 +253,201 @@ def _tensors(folder: Path) -> None:
         content.read(name)
 
 
-def _study(folder: Path) -> Path:
-    shutil.copytree(STUDY / "clip-0", folder / "clip-0")
-    shutil.copy(STUDY / "study.json", folder)
+def _original(folder: Path) -> Path:
+    """Write a LISA of the original's layout, its CLIP, and an adapter for it."""
+    tensors = original_factory.weights()
+    original_factory.write_clip(folder / "clip", tensors)
+    lisa = original_factory.write_lisa(
+        folder / "lisa", original_factory.without(tensors, original_factory.CLIP)
+    )
+    decoder = {"0": {"content": "<unk>", "special": True}}
+    listed = json.dumps({"added_tokens_decoder": decoder})
+    (lisa / "tokenizer_config.json").write_text(listed)
+    adapter = folder / "adapter"
+    adapter.mkdir()
+    layer = "base_model.model.model.layers.0.self_attn.q_proj"
+    pair = {
+        f"{layer}.lora_A.weight": torch.ones(4, 64),
+        f"{layer}.lora_B.weight": torch.ones(64, 4),
+    }
+    save(pair, adapter / "adapter_model.safetensors")
+    (adapter / "adapter_config.json").write_text(json.dumps(LORA))
     return folder
 
 
-SUITES = ROOT / "benchmarks" / "suites"
-STUDY = RESULTS / "accuracy-tiny"
-STUDY_FILES = ("study.json", "clip-0/training.json", "clip-0/curve.jsonl", "clip-0/counts.npz")
-TRAINING = RESULTS / "training-7b" / "trainings" / "clip-lean-0"
-TRAINING_FILES = ("run.json", "training.jsonl", "evaluations.jsonl")
+def _converted(folder: Path) -> None:
+    with mock.patch.dict(PRESETS, {"tiny": original_factory.SMALL}):
+        try:
+            convert(folder / "adapter", folder / "out", folder / "clip")
+        finally:
+            shutil.rmtree(folder / "out", ignore_errors=True)
+
+
+def _trainer(checkpoints: Path) -> Trainer:
+    """Return a trainer of one small layer, with what it needs to continue and no more."""
+    layer = torch.nn.Linear(2, 2)
+    trainer = Trainer.__new__(Trainer)
+    trainer.parameters = dict(layer.named_parameters())
+    trainer.optimizer = torch.optim.AdamW(layer.parameters())
+    trainer.schedule = torch.optim.lr_scheduler.LambdaLR(trainer.optimizer, lambda _: 1.0)
+    trainer.checkpoints = Checkpoints(checkpoints, lambda _: None)
+    trainer.setup = SimpleNamespace(options=SimpleNamespace(seed=0, resume=True))
+    trainer.plan = SimpleNamespace(rank=0)
+    trainer.journal = SimpleNamespace(rewind=lambda _: None)
+    trainer.accelerator = SimpleNamespace(
+        scaler=None, is_main_process=True, wait_for_everyone=lambda: None
+    )
+    return trainer
+
+
+def _checkpoint(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    trainer = _trainer(folder)
+    sum(parameter.sum() for parameter in trainer.parameters.values()).backward()
+    trainer.optimizer.step()  # so that there is a state to save
+    with mock.patch("lisabench.benchmarks.training.trainer.gather_object", list):
+        trainer._save_checkpoint(3)
+    return folder
+
+
+def _continued(folder: Path) -> None:
+    trainer = _trainer(folder)
+    assert trainer._restore() in (0, 3)
+
+
+# What a user writes
+
+
+def _written(name: str, content: str) -> Callable[[Path], Path]:
+    def prepare(folder: Path) -> Path:
+        folder.mkdir(parents=True)
+        (folder / name).write_text(content)
+        return folder
+
+    return prepare
+
+
+def _outside_adapter(folder: Path) -> None:
+    name = str(folder / "outside.py")
+    registry.source_sha256(name)
+    registry.make_case(name, registry.settings_of(name))
+
+
+# What the tool keeps for itself
+
+
+def _rendered(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    drawn = rendered.chunk([scene(0, "test", 0)])
+    torch.save(vars(drawn), folder / "test.pt")
+    kept_labels(folder, 0, "test", 1)
+    return folder
+
+
+def _rendered_read(folder: Path) -> None:
+    kept_labels(folder, 0, "test", 1)
+    rendered.read(folder / "test.pt")
+
+
+def _cached(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    _from_cache(folder)
+    return folder
+
+
+def _from_cache(folder: Path) -> None:
+    with (
+        mock.patch.dict(os.environ, {"LISABENCH_CACHE": str(folder)}),
+        mock.patch.object(roofline, "measure_roofline", lambda _: RATES),
+    ):
+        cache.embedded("val", 1, 0, (240, 240))
+        roofline.cached_roofline("cpu")
+
 
 READERS = [
+    # Records
+    Reader("run", ("run.json", "samples.jsonl", "memory.jsonl"), _run, _reported, is_slow=True),
+    Reader(
+        "run on a GPU",
+        ("run.json", "samples.jsonl", "memory.jsonl", "passes.jsonl", "fits.jsonl"),
+        _run_on_a_gpu,
+        _reported,
+        is_slow=True,
+    ),
+    Reader("gallery", ("gallery.npz", "samples.jsonl"), _run, _gallery, is_slow=True),
+    Reader("resumed run", JOURNALS, _begun, _resumed, is_slow=True),
+    Reader(
+        "summary",
+        ("summary.json",),
+        _copied(RESULTS / "h200-tiny", "summary.json"),
+        read_summary,
+    ),
+    Reader(
+        "baseline",
+        ("baseline.json",),
+        _baseline,
+        lambda folder: read_baseline(folder / "baseline.json"),
+    ),
+    Reader("training", TRAINING_FILES, _copied(TRAINING, *TRAINING_FILES), _training),
+    Reader(
+        "study",
+        ("study.json", "*/training.json", "*/curve.jsonl", "*/counts.npz", "floors.npz"),
+        _study,
+        _study_reported,
+        is_slow=True,
+    ),
+    Reader("search", ("search.jsonl",), _copied(STUDY, "search.jsonl"), read_trials),
+    Reader(
+        "published runs",
+        ("index.yaml", "study/summary.json", "run/run.json"),
+        _published,
+        published_runs_page,
+    ),
+    # Data
+    Reader("annotation", ("val/a.json", "val/a.jpg"), _data, _sample),
+    Reader("verified data", ("val/a.json", "val/a.jpg"), _data, _verified),
+    Reader("picture", ("*",), _pictures, _each_picture),
+    # Weights, tokenizers and checkpoints
+    Reader(
+        "weights",
+        ("config.json",),
+        _copied(PACKAGED, "config.json", "tokenizer.json"),
+        lambda folder: weights_format.opened(str(folder)),
+    ),
+    Reader("shard", ("weights.safetensors",), _shard("weights.safetensors"), _tensors),
+    Reader("torch file", ("weights.bin",), _shard("weights.bin"), _tensors),
+    Reader(
+        "old torch file",
+        ("weights.bin",),
+        _shard("weights.bin", _use_new_zipfile_serialization=False),
+        _tensors,
+    ),
+    Reader(
+        "index",
+        ("model.safetensors.index.json",),
+        _copied(PACKAGED, "model.safetensors.index.json"),
+        lambda folder: weight_map(folder / "model.safetensors.index.json"),
+    ),
+    Reader(
+        "tokenizer",
+        ("tokenizer.json",),
+        _copied(PACKAGED, "config.json", "tokenizer.json"),
+        tokenizer.read,
+    ),
+    Reader(
+        "original checkpoint",
+        ("lisa/*.json", "lisa/tokenizer.model", "clip/config.json", "adapter/*.json"),
+        _original,
+        _converted,
+        is_slow=True,
+    ),
+    Reader(
+        "checkpoint of a training",
+        (f"checkpoint-3/{STATE}/*",),
+        _checkpoint,
+        _continued,
+    ),
+    # What a user writes
     Reader(
         "suite",
         ("claims-tiny.yaml",),
@@ -123,36 +460,14 @@ READERS = [
         _copied(SUITES, "throughput-tiny.yaml"),
         lambda folder: suite_file.load(str(folder / "throughput-tiny.yaml")),
     ),
-    Reader("run", ("run.json", "samples.jsonl", "memory.jsonl"), _run, _reported),
     Reader(
-        "baseline",
-        ("baseline.json",),
-        _baseline,
-        lambda folder: read_baseline(folder / "baseline.json"),
+        "options of a training",
+        ("options.yaml",),
+        _written("options.yaml", TRAINING_OPTIONS),
+        lambda folder: resolve_setup({"config": folder / "options.yaml"}),
     ),
-    Reader("annotation", ("val/a.json", "val/a.jpg"), _data, _sample),
-    Reader(
-        "weights",
-        ("config.json",),
-        _copied(PACKAGED, "config.json", "tokenizer.json"),
-        lambda folder: weights_format.opened(str(folder)),
-    ),
-    Reader("shard", ("weights.safetensors",), _shard("weights.safetensors"), _tensors),
-    Reader("torch file", ("weights.bin",), _shard("weights.bin"), _tensors),
-    Reader(
-        "index",
-        ("model.safetensors.index.json",),
-        _copied(PACKAGED, "model.safetensors.index.json"),
-        lambda folder: weight_map(folder / "model.safetensors.index.json"),
-    ),
-    Reader(
-        "study", ("study.json", "clip-0/training.json", "clip-0/curve.jsonl"), _study, read_study
-    ),
-    Reader("training", TRAINING_FILES, _copied(TRAINING, *TRAINING_FILES), read_training),
-    Reader(
-        "tokenizer",
-        ("tokenizer.json",),
-        _copied(PACKAGED, "config.json", "tokenizer.json"),
-        tokenizer.read,
-    ),
+    Reader("adapter", ("outside.py",), _written("outside.py", CORNER), _outside_adapter),
+    # What the tool keeps for itself
+    Reader("rendered scenes", ("*.pt", "*.npz"), _rendered, _rendered_read),
+    Reader("cache", ("*.json", "*/seal.txt"), _cached, _from_cache),
 ]

@@ -7,12 +7,10 @@ import compileall
 import hashlib
 import inspect
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -24,11 +22,12 @@ import pytest
 import yaml
 from command import lisabench
 from made_once import shared_folder
-from places import ROOT
 from raw_runs import raw_run
 from run_factory import row_by_row
 from samples import write_sample
 from side_by_side import command, environment, lisabench_in
+from small_clone import commit, git, write_clone
+from waiting import until
 
 from lisabench.benchmarks.capabilities import LOCKSTEP, RUN_WITHOUT_MEMORY_PASS
 from lisabench.benchmarks.gate.remeasure import definition_of
@@ -43,22 +42,7 @@ pytestmark = pytest.mark.no_clock
 PLAN = {"block": 3, "warmup": 0, "memory_queries": 1, "gallery": 0}
 FAKE = {"adapter": "fake", "clock": "virtual"}
 TWO_PAIRS = ["1-base", "1-head", "2-base", "2-head"]
-HANGS_AFTER_S = 300
 SLOWER = ("models/adapters/fake.py", "* 1e6 * self._factor", "* 1.1e6 * self._factor")
-
-
-def git(folder, *arguments):
-    known = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
-    who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-    done = subprocess.run(
-        ["git", *who, *arguments],
-        cwd=folder,
-        env=os.environ | known,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def edit(repository, name, before, after):
@@ -88,16 +72,7 @@ def suite_of(folder, name="s.yaml", cases=None, **more):
 @pytest.fixture(scope="module")
 def first_commit(tmp_path_factory):
     """A repository with this package, its files compiled, as they are where it was run before."""
-    repository = tmp_path_factory.mktemp("first") / "repository"
-    for room in ("harness", "models", "datasets", "reports", "benchmarks"):
-        large = shutil.ignore_patterns("__pycache__", "published", "tiny")  # fakes need no weights
-        shutil.copytree(ROOT / room, repository / room, ignore=large)
-    for name in ("__init__.py", "cli.py", ".gitignore"):
-        shutil.copyfile(ROOT / name, repository / name)
-    git(repository, "init", "--quiet", "--initial-branch=main")
-    commit(repository)
-    compileall.compile_dir(repository, quiet=1)
-    return repository
+    return write_clone(tmp_path_factory.mktemp("first") / "repository")
 
 
 CONDITIONS = """    import torch
@@ -128,11 +103,6 @@ def without_torch(first_commit, tmp_path_factory):
 def repository(without_torch, tmp_path_factory):
     """In a folder with a short name: paths of sockets below it may have 107 characters."""
     return shutil.copytree(without_torch, tmp_path_factory.mktemp("a") / "repository")
-
-
-def commit(repository):
-    git(repository, "add", "--all")
-    git(repository, "commit", "--quiet", "--message", "a version")
 
 
 @pytest.fixture(scope="module")
@@ -766,10 +736,3 @@ def test_versions_end_soon_after_whoever_began_them_was_killed(repository, varia
     running.wait()
     until(lambda: not left_over(out))
     assert raw_run(out / "parts" / "1-base").run["status"] == "running"
-
-
-def until(happened):
-    end = time.monotonic() + HANGS_AFTER_S
-    while not happened():
-        assert time.monotonic() < end
-        time.sleep(0.05)

@@ -3,7 +3,7 @@
 import signal
 import sys
 import threading
-import time
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 from run_factory import edit_lines, write_run
+from waiting import HANGS_AFTER_S, is_alive, until
 
 from lisabench.benchmarks import subprocesses
 from lisabench.benchmarks.gate.pairs import Call, Pairing
@@ -23,7 +24,7 @@ from lisabench.harness.errors import RunFailed
 
 pytestmark = pytest.mark.no_clock
 
-HANGS_AFTER_S = 600
+SLEEPS_S = 2 * HANGS_AFTER_S  # no test waits for its end
 RUN = """
 import os, signal, sys, time
 from types import SimpleNamespace
@@ -250,7 +251,7 @@ def test_what_was_measured_is_not_tried_again_whatever_the_exit_code(tmp_path, c
 )
 def test_one_that_breaks_ends_the_other_and_is_not_tried_again(tmp_path, capsys, monkeypatch, base):
     monkeypatch.setattr(subprocesses, "FAILURE_REPORT_S", 0.1)
-    sides = a_pair(tmp_path, base, {"sleeps": HANGS_AFTER_S})
+    sides = a_pair(tmp_path, base, {"sleeps": SLEEPS_S})
     pairing = Pairing(sides)
     assert carried_out(tmp_path, pairing, sides) == [("base", base["code"])]
     assert not (tmp_path / "1-head" / "run.json").exists(), "the other was waited for until its end"
@@ -258,14 +259,14 @@ def test_one_that_breaks_ends_the_other_and_is_not_tried_again(tmp_path, capsys,
 
 
 def test_of_two_that_refuse_the_first_of_the_pair_is_heard_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(subprocesses, "FAILURE_REPORT_S", HANGS_AFTER_S)
+    monkeypatch.setattr(subprocesses, "FAILURE_REPORT_S", SLEEPS_S)
     sides = a_pair(tmp_path, {"code": 2, "sleeps": 1}, {"code": 2})
     assert carried_out(tmp_path, Pairing(sides), sides) == [("base", 2), ("head", 2)]
 
 
 def test_what_a_killed_process_has_left_behind_ends_with_it(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocesses, "FAILURE_REPORT_S", 0.1)
-    sleep = ["sleep", str(HANGS_AFTER_S)]
+    sleep = ["sleep", str(SLEEPS_S)]
     leave = (
         f"import os, subprocess, sys; p = subprocess.Popen({sleep}); "
         "print(p.pid); sys.stdout.flush(); "
@@ -282,10 +283,9 @@ def test_what_a_killed_process_has_left_behind_ends_with_it(tmp_path, monkeypatc
 
 
 def until_gone(pid: int) -> None:
-    end = time.monotonic() + HANGS_AFTER_S / 2
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        until(lambda: not is_alive(process))
 
 
 class Clock:
@@ -342,7 +342,7 @@ def test_an_interrupt_ends_all_that_were_begun(monkeypatch):
     monkeypatch.setattr(
         subprocesses.subprocess, "Popen", lambda *a, **k: begun.append(popen(*a, **k)) or begun[-1]
     )
-    sleeps = f"import time; print('x' * 100_000); time.sleep({HANGS_AFTER_S})"
+    sleeps = f"import time; print('x' * 100_000); time.sleep({SLEEPS_S})"
     sleeping = subprocesses.Command([sys.executable, "-c", sleeps], Path.cwd())
     waits = subprocesses._alive_after
 

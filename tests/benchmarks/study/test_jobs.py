@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 import study_work
-from study_work import FOLDER, HANGS_AFTER_S, seen
-from waiting import is_alive, until
+from study_work import FOLDER, seen
+from waiting import HANGS_AFTER_S, is_alive, until
 
 from lisabench.benchmarks.study.jobs import Job, side_by_side
 from lisabench.harness.errors import RunFailed

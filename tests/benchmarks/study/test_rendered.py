@@ -3,10 +3,12 @@
 import hashlib
 
 import pytest
+import torch
 from torch import Tensor
 
-from lisabench.benchmarks.study.rendered import chunk
+from lisabench.benchmarks.study.rendered import chunk, read
 from lisabench.datasets.scenes.generator import scene
+from lisabench.harness.errors import DataError
 from lisabench.models.lisa.config import LisaConfig
 from lisabench.models.lisa.forced_prompt import forced_ids
 from lisabench.models.lisa.tokenizer import IMAGE_ID, PromptTokenizer, load
@@ -63,3 +65,26 @@ def test_ids_are_those_of_each_prompt_for_itself_filled_up(scenes):
         assert end == len(prompt) - image - 1
         expected = [*prompt[image + 1 :], *answer]
         assert row == expected + [0] * (len(row) - len(expected))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"unknown": 1}, "does not hold what is rendered"),
+        ({"views": None}, "its views are no table"),
+        ({"prefix": None}, "prefix is no tensor of torch.int64 with 1 axes"),
+        ({"sizes_N2": torch.zeros(2)}, "sizes_N2 is no tensor"),
+        ({"views": {"clip_crop": torch.zeros(1)}}, "clip_crop is no tensor of torch.uint8"),
+    ],
+)
+def test_a_file_that_holds_something_else_is_damaged(tmp_path, scenes, changes, reason):
+    file = tmp_path / "test.pt"
+    torch.save(vars(chunk(scenes[:1])) | changes, file)
+    with pytest.raises(DataError, match=f"is damaged .*{reason}.*rendered again"):
+        read(file)
+
+
+def test_a_file_without_a_table_is_damaged(tmp_path):
+    torch.save([1, 2], tmp_path / "test.pt")
+    with pytest.raises(DataError, match="no table of tensors"):
+        read(tmp_path / "test.pt")

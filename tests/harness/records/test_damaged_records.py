@@ -65,6 +65,14 @@ LINE_DAMAGES: dict[str, tuple[str, str, Damage, str]] = {
     "tags of numbers": ("run", QUALITY, lambda line: line.update(tags={"a": 1}), "tags.a"),
     "a box of text": ("run", QUALITY, lambda line: line.update(target_box="abc"), "target_box"),
     "memory of text": ("run", MEMORY, lambda line: line.update(peak_bytes="1"), "peak_bytes"),
+    "memory below zero": (
+        "run",
+        MEMORY,
+        lambda line: line.update(queries=-1),
+        "queries: Input should be greater than or equal to 0",
+    ),
+    "energy below zero": ("run", SAMPLES, lambda line: line.update(energy_mj=-0.5), "energy_mj"),
+    "a step below zero": ("training", EVALUATIONS, lambda line: line.update(step=-1), "step"),
     "no kind": ("training", TRAINING, lambda line: line.pop("kind"), "the kind is None"),
     "a loss of text": (
         "training",

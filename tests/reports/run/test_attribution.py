@@ -12,7 +12,9 @@ from scipy import stats
 from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.factors import design
 from lisabench.benchmarks.queries import Queries
+from lisabench.benchmarks.resolve import resolve
 from lisabench.benchmarks.run.session import Session
+from lisabench.benchmarks.suite import Suite
 from lisabench.harness.errors import UsageError
 from lisabench.harness.records.journal import read_lines
 from lisabench.harness.records.run import read_run
@@ -515,6 +517,18 @@ def test_a_case_that_differs_in_something_else_takes_no_part():
     assert list(found) == ["a", "b", "c", "d", "default"]
     assert found["a"] == {"vision_ms": "4.0", "llm_ms": "3.0"}
     assert found["b"] == found["default"] == {"vision_ms": "2.0", "llm_ms": "3.0"}
+
+
+def test_a_design_is_the_same_wherever_its_reference_is_listed():
+    together = {"noise": 0.5, "drift": 0.5}
+    cases = {"a": {}, "b": together | {"noise": 0.0}, "c": together, "d": {"vision_ms": 2.0}}
+    factors = {"factors": {"disturbance": ["noise", "drift"], "vision": ["vision_ms"]}}
+    designs = []
+    for names in ("abcd", "bcda"):
+        content = SUITE | factors | {"cases": {name: cases[name] for name in names}}
+        designs.append(design(resolve(Suite.model_validate(content))))
+    assert designs[0] == designs[1]
+    assert "a" in designs[0] and "b" not in designs[0]  # b has a's first setting and not its other
 
 
 def test_a_run_keeps_the_design_for_its_report(data_root, tmp_path):

@@ -625,6 +625,7 @@ def test_a_cache_that_cannot_be_written_to_costs_only_the_measurement(
         '{"ceilings": 7}',
         '{"ceilings": {"matrix_flops_per_s": {"float32": "fast"}, "bandwidth_bytes_per_s": 1}}',
         '{"ceilings": {"matrix_flops_per_s": {"float32": 0}, "bandwidth_bytes_per_s": 1}}',
+        '{"ceilings": {"matrix_flops_per_s": {}, "bandwidth_bytes_per_s": 1}}',
         '{"ceilings": {"matrix_flops_per_s": {"float32": NaN}, "bandwidth_bytes_per_s": 1}}',
     ],
 )
