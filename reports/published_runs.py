@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..harness.errors import DataError
 from ..harness.records.from_json import from_json, read_from
-from ..harness.records.journal import read_manifest
+from ..harness.records.journal import RUN, read_manifest
 from ..harness.records.manifest import Manifest
 from ..harness.records.run import READABLE_RUN_SCHEMAS
 from ..harness.text_file import read_text
@@ -123,7 +123,9 @@ def record_facts(folder: Path) -> RecordFacts:
 
 
 def _of_run(folder: Path, processes: str) -> RecordFacts:
-    manifest = Manifest.from_json(read_manifest(folder, READABLE_RUN_SCHEMAS))
+    content = read_manifest(folder, READABLE_RUN_SCHEMAS)
+    with read_from(folder / RUN):
+        manifest = Manifest.from_json(content)
     models = [case for case in manifest.cases if case.is_model]
     if manifest.trainings:
         size = f"{len(manifest.trainings)} trainings"

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -163,8 +163,15 @@ def start(
     )
 
 
-def faults_at_end(activity: Activity, run: Run, mark: str) -> Iterator[str]:
-    """Wait for a run and all its processes, and yield what should not have been."""
+def faults_at_end(activity: Activity, run: Run, mark: str, codes: Collection[int]) -> Iterator[str]:
+    """Wait for a run and all its processes, and yield what should not have been.
+
+    Args:
+        activity: what was started.
+        run: its process.
+        mark: of its processes.
+        codes: the exit codes that it may have.
+    """
     try:
         _, printed = run.communicate(timeout=HANGS_AFTER_S)
     except subprocess.TimeoutExpired:
@@ -172,6 +179,8 @@ def faults_at_end(activity: Activity, run: Run, mark: str) -> Iterator[str]:
         _, printed = run.communicate()
         yield f"it did not end: {printed[-2000:]}"
         return
+    if run.returncode not in codes:
+        yield f"it ended with {run.returncode}: {printed[-500:]}"
     if "Traceback" in printed:
         yield f"it printed a traceback: {printed[-2000:]}"
     deadline_s = time.monotonic() + HANGS_AFTER_S

@@ -87,11 +87,9 @@ def campaign(activity: Activity, adapters: int, seed: int, workspace: Path) -> I
         suite = _suite(place, MISDEEDS[misdeed], method, calls)
         measured = replace(activity, begin=lambda folder, suite=suite: _words(suite, folder))
         run = start(measured, place / "out", mark)
-        faults = list(faults_at_end(measured, run, mark))
+        faults = list(faults_at_end(measured, run, mark, (SUCCESS, USAGE, FAILED)))
         if run.returncode in (SUCCESS, FAILED):
             faults += _faults_of_records(place / "out")
-        elif run.returncode != USAGE:
-            faults.append(f"it ended with {run.returncode}")
         for fault in faults:
             yield f"{misdeed} in {method} after {calls} calls: {fault}"
 

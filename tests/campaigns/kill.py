@@ -51,14 +51,13 @@ def campaign(activity: Activity, kills: int, seed: int, workspace: Path) -> Iter
             after_s, ending = random.uniform(0, whole_s), random.choice(SIGNALS)
             to_all = random.random() < 0.5
             sent = _killed(run, after_s, ending, to_all)
-            for fault in faults_at_end(activity, run, mark):
+            codes = (0, -ending, 128 + ending)
+            for fault in faults_at_end(activity, run, mark, codes):
                 yield f"{number}, {sent}: {fault}"
             if run.returncode == 0:
                 if is_new:  # the machine has less to do than before
                     whole_s = min(whole_s, time.monotonic() - started_s)
                 break
-            if run.returncode not in (-ending, 128 + ending):
-                yield f"{number}, {sent}: it ended with {run.returncode}"
             killed += sent is not None
             if activity.resume is None:
                 if any(times > 1 for kept in activity.keys(folder) for times in kept.values()):

@@ -82,10 +82,9 @@ def campaign(activity: Activity, limits: int, seed: int, workspace: Path) -> Ite
             run = start(activity, folder, mark, limit.set, limit.prefix)
             if limit.read_only_after_s is not None:
                 _make_read_only(place, run, limit.read_only_after_s)
-            for fault in faults_at_end(activity, run, mark):
+            codes = (SUCCESS, USAGE, FAILED)
+            for fault in faults_at_end(activity, run, mark, codes):
                 yield f"{limit.name}: {fault}"
-            if run.returncode not in (SUCCESS, USAGE, FAILED):
-                yield f"{limit.name}: it ended with {run.returncode}"
             if limit.disk_kib is not None:
                 _mount(place, "-o", "remount,rw,size=1g")
             again = folder if activity.resume is not None else place / "again"
