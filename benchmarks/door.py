@@ -24,8 +24,9 @@ from . import subprocesses
 
 TRACEBACK = "--traceback"
 MATPLOTLIB_SETTINGS = ("MPLBACKEND", "MATPLOTLIBRC")
-# A closed terminal sends the first, a scheduler or `kill` the second.
-ENDING_SIGNALS = ("SIGHUP", "SIGTERM")
+# A closed terminal sends the first, a scheduler or `kill` the second, a keyboard the third.
+ENDING_SIGNALS = ("SIGHUP", "SIGTERM", "SIGINT")
+BY_DEFAULT = (signal.SIG_DFL, signal.default_int_handler)
 SENT_AGAIN_AFTER_S = 0.05
 
 
@@ -37,37 +38,27 @@ def enter(command: Callable[[list[str]], Any], arguments: list[str]) -> None:
         arguments: of the command line.
     """
     show_traceback = TRACEBACK in arguments
+    interrupts: list[Interrupted] = []
     _settle_streams()
     _settle_user()
     try:
         subprocesses.end_with_parent()
         _refuse_empty(arguments)
-        with _ended_by_signals(), _no_interrupt_lost():
+        with _ended_by_signals(interrupts), _no_interrupt_lost():
             try:
                 command([argument for argument in arguments if argument != TRACEBACK])
             finally:
                 # What cannot be written must be an error, and not a message of Python's at its end.
                 if sys.stdout is not None:
                     sys.stdout.flush()
-    except SystemExit as ended:
-        interrupt = _interrupt_before(ended)
-        if interrupt is None:
-            raise
-        _end_with(interrupt, show_traceback)
     except BaseException as error:
+        # Libraries make exits and errors of their own of an interrupt. Typer exits with 130 while
+        # it parses, whatever the signal was.
+        if interrupts:
+            _end_with(interrupts[0], show_traceback)
+        if isinstance(error, SystemExit):
+            raise
         _end_with(error, show_traceback)
-
-
-def _interrupt_before(ended: SystemExit) -> BaseException | None:
-    """Return the interrupt that an exit was made of; None if there was none.
-
-    Outside of a command, while it parses and while it ends, Typer exits with 130 whatever the
-    signal was.
-    """
-    before = ended.__context__
-    while before is not None and not isinstance(before, KeyboardInterrupt):
-        before = before.__cause__ or before.__context__
-    return before
 
 
 def _end_with(error: BaseException, show_traceback: bool) -> NoReturn:
@@ -187,17 +178,26 @@ def _home_for(user: int) -> Path:
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
+def _ended_by_signals(interrupts: list[Interrupted]) -> Iterator[None]:
     """Have signals end a command like an interrupt: it ends its children, and removes what it must.
 
     A signal that is ignored, as by ``nohup``, stays ignored.
+
+    Args:
+        interrupts: each that is raised is added to it.
     """
+
+    def raise_interrupt(number: int, frame: FrameType | None) -> None:
+        del frame
+        interrupts.append(Interrupted(number))
+        raise interrupts[-1]
+
     before = {}
     is_main = threading.current_thread() is threading.main_thread()
     for name in ENDING_SIGNALS:
         number = getattr(signal, name, None)
-        if is_main and number is not None and signal.getsignal(number) is signal.SIG_DFL:
-            before[number] = signal.signal(number, _raise_ended)
+        if is_main and number is not None and signal.getsignal(number) in BY_DEFAULT:
+            before[number] = signal.signal(number, raise_interrupt)
     try:
         yield
     finally:
@@ -229,8 +229,3 @@ def _no_interrupt_lost() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = before
-
-
-def _raise_ended(number: int, frame: FrameType | None) -> None:
-    del frame
-    raise Interrupted(number)

@@ -100,11 +100,11 @@ def as_ours(error: BaseException) -> LisabenchError:
     """
     if isinstance(error, LisabenchError):
         return error
-    if isinstance(error, Interrupted):
-        name = signal.Signals(error.signal_number).name
-        return Ended(f"ended by {name}; what was measured is kept", error.signal_number)
     if isinstance(error, KeyboardInterrupt):
-        return Ended("interrupted; what was measured is kept", signal.SIGINT)
+        number = error.signal_number if isinstance(error, Interrupted) else signal.SIGINT
+        is_by_keyboard = number == signal.SIGINT
+        how = "interrupted" if is_by_keyboard else f"ended by {signal.Signals(number).name}"
+        return Ended(f"{how}; what was measured is kept", number)
     # Not str(error), which an exception may not survive.
     text = "".join(traceback.format_exception_only(error))
     longest = LONGEST_REASON - len(PREFIX) - len(SHOWN_WITH)

@@ -33,7 +33,7 @@ class PeakRates:
         bandwidth_bytes_per_s: bytes a second that a copy reads and writes.
     """
 
-    matrix_flops_per_s: Mapping[str, Rate]
+    matrix_flops_per_s: Annotated[Mapping[str, Rate], Field(min_length=1)]
     bandwidth_bytes_per_s: Rate
 
 

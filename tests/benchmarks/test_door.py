@@ -16,7 +16,7 @@ from command import lisabench
 from lisabench import cli
 from lisabench.benchmarks import catalogue, doctor, door
 from lisabench.benchmarks.run import journal
-from lisabench.harness.errors import Interrupted, NothingToCompare
+from lisabench.harness.errors import NothingToCompare
 from lisabench.harness.text import LONGEST_REASON
 
 pytestmark = pytest.mark.no_clock
@@ -152,13 +152,35 @@ def test_other_exceptions_that_python_drops_are_printed_as_before(monkeypatch):
     assert [str(dropped.exc_value) for dropped in printed] == ["of a destructor"]
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+ENDINGS = {
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "ended by SIGTERM",
+    signal.SIGHUP: "ended by SIGHUP",
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_a_signal_while_the_command_line_is_parsed_ends_it_as_later_on(monkeypatch, ending):
-    parse = mock.Mock(side_effect=Interrupted(ending))
+    parse = mock.Mock(side_effect=lambda *_, **__: os.kill(os.getpid(), ending))
     monkeypatch.setattr(cli.Commands, "make_context", parse)
     done = lisabench("list")
     assert done.returncode == 128 + ending
-    assert done.stderr == f"lisabench: ended by {ending.name}; what was measured is kept\n"
+    assert done.stderr == f"lisabench: {ENDINGS[ending]}; what was measured is kept\n"
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("becomes", [RuntimeError("in a callback"), SystemExit(3)])
+def test_a_signal_that_a_library_makes_an_error_of_is_a_signal(monkeypatch, ending, becomes):
+    def library(_):
+        try:
+            os.kill(os.getpid(), ending)
+        except KeyboardInterrupt as error:
+            raise becomes from error
+
+    monkeypatch.setattr(catalogue, "catalogue", library)
+    done = lisabench("list")
+    assert done.returncode == 128 + ending
+    assert done.stderr == f"lisabench: {ENDINGS[ending]}; what was measured is kept\n"
 
 
 def test_a_disk_that_fills_up_in_a_run_is_one_line_and_keeps_what_was_measured(
