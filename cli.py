@@ -223,8 +223,34 @@ def run(
 
 
 @app.command()
-def report(folder: Folder) -> None:
-    """Write summary, figures and report of a run, training or study again from its records."""
+def report(
+    folder: Folder,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format", metavar="FORMAT", help="Write a table instead: csv, latex, parquet or json."
+        ),
+    ] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(help="The table: cases, stages, queries or claims.", show_default="cases"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The table's file.", show_default="standard output")
+    ] = None,
+) -> None:
+    """Write summary, figures and report of a run, training or study again from its records.
+
+    With --format, write one table of a run for other programs or for a paper, and nothing else.
+    """
+    if format_ is not None:
+        from .reports.export.write import Export, export_run
+
+        export_run(folder, Export(format_, table or "cases", out))
+        return
+    if table is not None or out is not None:
+        raise UsageError("--table and --out need --format, such as --format csv")
+
     from .harness.records.study import is_study
     from .harness.records.training import is_training
     from .reports.run.page import write_report

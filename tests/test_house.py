@@ -72,6 +72,7 @@ FOLDERS_BELOW = {
     "reports.run": {"reports.training"},
     "reports.study": {"reports.training", "reports.run"},
     "reports.gate": set(),
+    "reports.export": {"reports.training", "reports.run"},
     "benchmarks.training": set(),
     "benchmarks.run": {"benchmarks.training"},
     "benchmarks.gate": {"benchmarks.training", "benchmarks.run"},

@@ -1,0 +1,201 @@
+"""The tables of a run as a paper shows them, in LaTeX: fewer columns, rounded, and with intervals.
+
+A column of numbers of which no row has a value is left out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...harness.records.run import Run
+from .. import formatting
+from ..formatting import NOT_AVAILABLE, MemoryUnit
+from ..run.schema import Case, Summary
+from ..schema_base import Points, Ratio
+from .latex import Latex, latex_number, latex_table
+from .table import Row
+from .tables import MEMORY_STAGES, case_queries
+
+UNKNOWN = Latex("--")
+INTERVAL = r"[95\,\%]"
+PaperRow = Sequence[str]
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """A table for a paper.
+
+    Attributes:
+        texts: headings of the first columns, which hold texts.
+        numbers: headings of the others, in LaTeX.
+        groups: rows that stand together.
+    """
+
+    texts: Sequence[str]
+    numbers: Sequence[str]
+    groups: Sequence[Sequence[PaperRow]]
+
+    def as_latex(self, about: str) -> str:
+        """Return the table in LaTeX; `about`, a comment, says where the numbers are from."""
+        header = [Latex(heading) for heading in (*self.texts, *self.numbers)]
+        rows = [row for group in self.groups for row in group]
+        shown = []
+        for place in range(len(header)):
+            is_text = place < len(self.texts)
+            if is_text or any(row[place] != UNKNOWN for row in rows):
+                shown.append(place)
+        groups = []
+        for group in self.groups:
+            groups.append([[row[place] for place in shown] for row in group])
+        return latex_table([header[place] for place in shown], groups, len(self.texts), about)
+
+
+def paper_table(name: str, run: Run, summary: Summary) -> str:
+    """Return a table of a run in LaTeX.
+
+    Args:
+        name: cases, stages, queries or claims.
+        run: the records.
+        summary: of these records.
+    """
+    if name == "cases":
+        table = _cases(summary)
+    elif name == "stages":
+        table = _stages(summary)
+    elif name == "queries":
+        table = _queries(run)
+    else:
+        table = _claims(summary)
+    date = (summary.started or "")[:10]
+    data = run.manifest.data.description
+    return table.as_latex(f"lisabench: suite {summary.suite}, {date}, {summary.machine}; {data}")
+
+
+def _cases(summary: Summary) -> PaperTable:
+    """Return speed, memory and gIoU of each model, with a ratio to the reference of its group."""
+    unit = formatting.memory_unit(case.memory.peak_bytes for case in summary.cases)
+    if summary.measures_throughput:
+        speed = ["Queries per second", f"Throughput ratio {INTERVAL}"]
+    else:
+        speed = ["Time (ms)", f"Time ratio {INTERVAL}"]
+    numbers = [*speed, f"Peak ({unit.name})", f"gIoU {INTERVAL}"]
+    groups = []
+    for group in summary.groups:
+        groups.append([_case_row(case, summary, unit) for case in summary.in_group(group)])
+    return PaperTable(["Variant"], numbers, groups)
+
+
+def _case_row(case: Case, summary: Summary, unit: MemoryUnit) -> PaperRow:
+    comparison = summary.comparison(case.name)
+    if summary.measures_throughput:
+        speed = formatting.milliseconds(case.time.queries_per_second)
+        ratio = comparison.throughput if comparison else None
+    else:
+        speed = formatting.milliseconds(case.time.end_to_end_ms)
+        ratio = comparison.end_to_end if comparison else None
+    gIoU = formatting.score(case.quality.gIoU, case.quality.intervals.get("gIoU"))
+    return [
+        case.name,
+        _number(speed),
+        Latex("1") if summary.is_reference(case) else _ratio(ratio),
+        _number(formatting.memory(case.memory.peak_bytes, unit)),
+        _number(gIoU),
+    ]
+
+
+def _number(text: str) -> Latex:
+    """Return a number as reports write it, in LaTeX."""
+    return UNKNOWN if text == NOT_AVAILABLE else latex_number(text)
+
+
+def _ratio(ratio: Ratio | None) -> Latex:
+    """Return a ratio with its interval, such as ``0.79 [0.75, 0.84]``: without the sign x."""
+    if ratio is None:
+        return UNKNOWN
+    return _number(formatting.ratio_with_interval(ratio).replace("x", ""))
+
+
+def _stages(summary: Summary) -> PaperTable:
+    """Return time and peak of each stage of each model; `StageTime.by_itself_ms` is its time."""
+    unit = formatting.memory_unit(case.memory.peak_bytes for case in summary.cases)
+    numbers = ["Time (ms)", f"Time ratio {INTERVAL}", f"Peak ({unit.name})"]
+    groups = []
+    for case in summary.cases:
+        stages = [stage for stage in MEMORY_STAGES if stage in _stages_of(case)]
+        groups.append([_stage_row(stage, case, summary, unit) for stage in stages])
+    return PaperTable(["Variant", "Stage"], numbers, groups)
+
+
+def _stages_of(case: Case) -> set[str]:
+    return case.time.stages.keys() | case.memory.stages.keys()
+
+
+def _stage_row(stage: str, case: Case, summary: Summary, unit: MemoryUnit) -> PaperRow:
+    time, memory = case.time.stages.get(stage), case.memory.stages.get(stage)
+    comparison = summary.comparison(case.name)
+    ratio = comparison.stages.get(stage) if comparison else None
+    return [
+        case.name,
+        stage,
+        _number(formatting.milliseconds(time.by_itself_ms if time else None)),
+        Latex("1") if time and summary.is_reference(case) else _ratio(ratio),
+        _number(formatting.memory(memory.peak_bytes if memory else None, unit)),
+    ]
+
+
+def _queries(run: Run) -> PaperTable:
+    """Return the IoU and the time of each query of each model; trivial baselines are left out."""
+    groups = []
+    for case in run.cases:
+        if case.entry.is_model:
+            groups.append([_query_row(row) for row in case_queries(case)])
+    return PaperTable(["Variant", "Query", "Status"], ["IoU", "Time (ms)"], groups)
+
+
+def _query_row(row: Row) -> PaperRow:
+    iou, time_ms = row["iou"], row["time_ms"]
+    assert not isinstance(iou, str) and not isinstance(time_ms, str)
+    return [
+        str(row["case"]),
+        str(row["query"]),
+        str(row["status"]),
+        _number(formatting.score(iou)),
+        _number(formatting.milliseconds(time_ms)),
+    ]
+
+
+def _claims(summary: Summary) -> PaperTable:
+    """Return what was published, what was measured, and the verdict on each claim."""
+    rows = []
+    for claim in summary.claims:
+        bound = UNKNOWN
+        if claim.at_most is not None:
+            bound = Latex(rf"$\le$ {_claimed(claim.at_most, claim.unit)}")
+        elif claim.at_least is not None:
+            bound = Latex(rf"$\ge$ {_claimed(claim.at_least, claim.unit)}")
+        rows.append(
+            [
+                claim.claim,
+                claim.verdict,
+                _claimed(claim.published, claim.unit),
+                bound,
+                _claimed(claim.measured, claim.unit, claim.interval),
+            ]
+        )
+    numbers = ["Published", "Bound", f"Measured {INTERVAL}"]
+    return PaperTable(["Claim", "Verdict"], numbers, [rows])
+
+
+def _claimed(
+    value: float | None, unit: str | None, interval: tuple[float, float] | None = None
+) -> Latex:
+    """Return a number of a claim in its unit: ``0.79x [0.75, 0.84]``, ``-1.4 points``, GiB."""
+    if value is None:
+        return UNKNOWN
+    low, high = interval or (None, None)
+    if unit == "ratio":
+        ratio = Ratio(ratio=value, low=low, high=high, processes=0, smallest_detectable=None)
+        return latex_number(formatting.ratio_with_interval(ratio))
+    if unit == "points":
+        points = Points(difference=value, low=low, high=high, clusters=0, smallest_detectable=None)
+        return latex_number(formatting.points_with_interval(points))
+    return latex_number(f"{formatting.memory(value, formatting.GIB)} GiB")
