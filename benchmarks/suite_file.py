@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from ..harness.errors import UsageError, unknown, validation_problems
+from ..harness.input_file import read_text
 from ..harness.paths import user_path
-from ..harness.text_file import read_text
 from ..harness.yaml_file import read_yaml
 from ..models import adapter_files, registry
 from ..models.lisa import weights_format

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..harness.errors import DataError
-from ..harness.text_file import UTF_16_MARKS
+from ..harness.input_file import UTF_16_MARKS
 from .image import read_bytes
 
 CP1252 = "cp1252"

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..harness.errors import DataError, UsageError
-from ..harness.regular_file import opened
+from ..harness.input_file import opened
 
 JPEG_START = b"\xff\xd8"
 JPEG_SCAN = 0xDA  # second byte of the marker before the compressed pixels

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError
-from .regular_file import opened, read_whole
+from .input_file import opened, read_whole
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 GIT_LFS = b"version https://git-lfs.github.com/spec/"

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ..harness.errors import RunFailed
-from ..harness.regular_file import read_whole
+from ..harness.input_file import read_whole
 
 SUFFIX = ".py"
 BUILD = "build"

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..harness.errors import DataError
+from ..harness.input_file import read_text
 from ..harness.records.from_json import from_json, read_from
 from ..harness.records.journal import RUN, read_manifest
 from ..harness.records.manifest import Manifest
 from ..harness.records.run import READABLE_RUN_SCHEMAS
-from ..harness.text_file import read_text
 from ..harness.yaml_file import read_yaml
 from .formatting import machine
 from .markdown import Markup, link, markdown_table

@@ -11,9 +11,9 @@ from pydantic import TypeAdapter, ValidationError
 from ...datasets.reasonseg import ReasonSeg
 from ...datasets.scenes.cache import embedded
 from ...harness.errors import DataError, UsageError, unknown, validation_problems
+from ...harness.input_file import read_text
 from ...harness.paths import user_path
 from ...harness.records.training import TrainingSetup
-from ...harness.text_file import read_text
 from ...harness.yaml_file import read_yaml
 from ...models.lisa.config import LisaConfig
 from ...models.lisa.weights_format import RANDOM

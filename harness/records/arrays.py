@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from ..regular_file import opened
+from ..input_file import opened
 from ..text import LONGEST_REASON, one_line
 
 

@@ -17,8 +17,8 @@ from typing import Any, Protocol, Self, TypeVar
 from filelock import FileLock, Timeout
 
 from ..errors import DataError, UsageError
+from ..input_file import opened
 from ..json_file import parse_object, read_object
-from ..regular_file import opened
 from .folder import refuse_links
 from .from_json import read_from
 from .whole_file import sync, whole_file

@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..errors import UsageError
-from ..regular_file import refuse_special
+from ..input_file import refuse_special
 
 
 @contextmanager

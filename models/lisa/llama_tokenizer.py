@@ -15,9 +15,9 @@ from pathlib import Path
 from sentencepiece import SentencePieceProcessor
 
 from ...harness.errors import DataError
+from ...harness.input_file import read_whole
 from ...harness.json_file import read_object, stand_in
 from ...harness.records.from_json import read_from
-from ...harness.regular_file import read_whole
 from .prompts import ADDED, END, IMAGE, SEG
 from .tokenizer import IMAGE_ID, START, not_one_token
 

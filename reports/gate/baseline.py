@@ -17,13 +17,13 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from ...harness.contract import STAGES
 from ...harness.errors import DataError, NothingToCompare, UsageError
+from ...harness.input_file import read_text
 from ...harness.masks import decode, pack
 from ...harness.metrics import Counts
 from ...harness.records.query import ANSWERED, QueryRecord
 from ...harness.records.run import CaseRecords, MemoryRecord, Run
 from ...harness.records.whole_file import whole_file
 from ...harness.statistics.ratios import log_median
-from ...harness.text_file import read_text
 from ..agreement import answer_spread
 from ..energy import energy_by_process, without_energy
 from ..peaks import by_resident_set, lacks_start, largest_by_process, memory_by_process, of_queries

@@ -1,14 +1,19 @@
-"""Opening files that others made.
+"""Reading files that others made.
 
 What is no file, such as a pipe or a device, is refused: reading it might never end. What is read as
-a whole has a limit, since a few bytes on the disk can stand for a file of any size.
+a whole has a limit, since a few bytes on the disk can stand for a file of any size. Text that
+people write is in UTF-8, with a byte order mark or without.
 """
 
+import codecs
 import errno
 import stat
 from io import BufferedReader
 from pathlib import Path
 
+from .errors import DataError
+
+UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 LARGEST = 512 << 20  # bytes; a list of all tensors or all queries has some MiB
 
 
@@ -50,3 +55,34 @@ def read_whole(path: Path) -> bytes:
         reason = f"it has more than {LARGEST >> 20} MiB; expected a text"
         raise OSError(errno.EFBIG, reason, str(path))
     return content
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file.
+
+    A byte order mark is left out: editors on Windows write one. With a mark of UTF-16, which
+    PowerShell writes, it is read as that.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+        DataError: it is not in UTF-8.
+    """
+    return decoded(path, read_whole(path))
+
+
+def decoded(path: Path, encoded: bytes) -> str:
+    """Return the text of a file's bytes; see `read_text`.
+
+    Raises:
+        DataError: they are not UTF-8.
+    """
+    encoding = "utf-16" if encoded.startswith(UTF_16_MARKS) else "utf-8-sig"
+    try:
+        text = encoded.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = encoded.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}: was read as {encoding.removesuffix('-sig').upper()}, and line {line} is not "
+            f"(byte 0x{encoded[error.start]:02x}); save it as UTF-8"
+        ) from error
+    return text.replace("\r\n", "\n")

@@ -1,4 +1,4 @@
-"""What is no regular file is refused where it is read, and not waited for."""
+"""Files that others made: what is no regular file is refused and not waited for; encodings of text."""
 
 import os
 import socket
@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lisabench.harness import regular_file
+from lisabench.harness import input_file
 from lisabench.harness.errors import DataError
+from lisabench.harness.input_file import opened, read_text, read_whole
 from lisabench.harness.json_file import read_object
 from lisabench.harness.records.arrays import read_arrays
 from lisabench.harness.records.journal import read_lines
-from lisabench.harness.regular_file import opened, read_whole
-from lisabench.harness.text_file import read_text
 
 pytestmark = pytest.mark.no_clock
 
@@ -55,7 +54,7 @@ def test_a_record_that_is_no_regular_file_is_one_line(special, read):
 
 
 def test_a_file_whose_size_is_only_claimed_is_not_read_into_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(regular_file, "LARGEST", 1 << 20)
+    monkeypatch.setattr(input_file, "LARGEST", 1 << 20)
     path = tmp_path / "run.json"
     path.write_bytes(b"{}")
     os.truncate(path, 1 << 40)  # takes no space on the disk
@@ -69,3 +68,27 @@ def test_a_regular_file_and_a_link_to_one_are_read(tmp_path):
     assert read_whole(tmp_path / "b") == b"text"
     np.savez(tmp_path / "c.npz", x=np.arange(3))
     assert read_arrays(tmp_path / "c.npz")["x"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_file_with_a_byte_order_mark_is_read_as_one_without(tmp_path, encoding):
+    path = tmp_path / "a.yaml"
+    path.write_bytes("title: café 红\r\nb: 1\n".encode(encoding))
+    assert read_text(path) == "title: café 红\nb: 1\n"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "gbk", "cp1252"])
+def test_a_file_in_another_encoding_is_named_with_its_line_and_what_it_was_read_as(
+    tmp_path, encoding
+):
+    path = tmp_path / "a.yaml"
+    text = "红" if encoding == "gbk" else "é"
+    path.write_bytes(f"a: 1\nb: {text}\n".encode(encoding))
+    with pytest.raises(DataError, match=r"a\.yaml: was read as UTF-8, and line 2 is not .*save it"):
+        read_text(path)
+
+
+def test_half_a_character_in_utf_16_is_named(tmp_path):
+    (tmp_path / "a.yaml").write_bytes(b"\xff\xfea")
+    with pytest.raises(DataError, match="was read as UTF-16"):
+        read_text(tmp_path / "a.yaml")
