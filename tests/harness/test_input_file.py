@@ -1,4 +1,4 @@
-"""Files that others made: what is no regular file is refused and not waited for; encodings of text."""
+"""Files that others made: only regular ones are read and never waited for; encodings of text."""
 
 import os
 import socket
