@@ -12,12 +12,15 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from . import __version__
 from .benchmarks import door
 from .benchmarks.study import command
 from .benchmarks.training import options
 from .harness import terminal
 from .harness.errors import UsageError, as_ours
 from .harness.paths import user_path
+
+LONGEST_SENTENCE = 1000  # characters; no first sentence of a command's help is as long
 
 
 class Commands(TyperGroup):
@@ -37,6 +40,11 @@ class Commands(TyperGroup):
 class Command(TyperCommand):
     """A command whose paths may begin with ``~``, as those in suites may."""
 
+    def get_short_help_str(self, limit: int = 0) -> str:
+        """Return the first sentence of its help, whole: a longer one goes on in the next line."""
+        del limit
+        return super().get_short_help_str(limit=LONGEST_SENTENCE)
+
     def invoke(self, ctx: Any) -> Any:
         for name, value in ctx.params.items():
             if isinstance(value, Path):
@@ -51,14 +59,17 @@ class App(typer.Typer):
         return super().command(name, cls=Command, **settings)
 
 
+# Help is plain text: in Typer's boxes, long names of options are cut at 80 columns, and switches
+# look as if they took a value.
 app = App(
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-data_app = App(no_args_is_help=True, help="Make and check data folders in ReasonSeg's format.")
+DATA_HELP = "Make and check data folders in ReasonSeg's format."
+data_app = App(no_args_is_help=True, rich_markup_mode=None, help=DATA_HELP, short_help=DATA_HELP)
 app.add_typer(data_app, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
@@ -76,10 +87,24 @@ THOROUGH_PROCESSES = 8
 # What Typer raises for arguments that it does not understand. Its module depends on the version of
 # Typer, which brings a copy of click or uses click itself.
 NOT_UNDERSTOOD = typer.BadParameter.__mro__[1]
+WITHOUT_ARGUMENTS = "NoArgsIsHelpError"  # one of these, of a module that Typer keeps to itself
+
+
+def _suites_beginning(incomplete: str) -> list[str]:
+    """Return the shipped suites that a name may become, for the shell's completion."""
+    from .benchmarks.suite_file import shipped_names
+
+    return [name for name in shipped_names() if name.startswith(incomplete)]
+
 
 # The options of `lisabench run`; the names on the command line are those of its parameters.
 Suite = Annotated[
-    str | None, typer.Argument(help="A shipped suite or a YAML file.", show_default="tiny")
+    str | None,
+    typer.Argument(
+        help="A shipped suite or a YAML file.",
+        show_default="tiny",
+        autocompletion=_suites_beginning,
+    ),
 ]
 DataFolder = Annotated[
     Path | None,
@@ -118,6 +143,13 @@ Profile = Annotated[
         "--profile", help="Write a trace of one query of each case, for Perfetto, into RUN/profile."
     ),
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Show what would be run and about how long it takes, and measure nothing.",
+    ),
+]
 AgainstVersion = Annotated[
     str | None,
     typer.Option(
@@ -153,12 +185,20 @@ def _carry_out(arguments: list[str]) -> None:
         if not isinstance(error, NOT_UNDERSTOOD):
             raise
         refusal: Any = error
-        problem = refusal.format_message().rstrip(".?")
-        if problem:
+        if type(error).__name__ != WITHOUT_ARGUMENTS:
+            problem = refusal.format_message().rstrip(".?")
             command_path = refusal.ctx.command_path if refusal.ctx else "lisabench"
             raise UsageError(f"{problem}; see `{command_path} --help`") from error
-        exit_code = refusal.exit_code  # without arguments, Typer has written the help already
+        terminal.say(refusal.ctx.get_help())
+        exit_code = refusal.exit_code
     sys.exit(exit_code)
+
+
+def _print_version(is_asked: bool) -> None:
+    """Print the version and end, if it is asked for."""
+    if is_asked:
+        terminal.say(f"lisabench {__version__}")
+        raise typer.Exit()
 
 
 @app.callback()
@@ -166,10 +206,17 @@ def _options(
     traceback: Annotated[
         bool, typer.Option("--traceback", help="Show a traceback instead of one line.")
     ] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Show the version and exit."
+        ),
+    ] = False,
 ) -> None:
     """Is this cheaper LISA really cheaper, and is it still as good?"""
-    # The door has read the option already, so that it holds for errors of the command line, too.
-    del traceback
+    # The door has read the first option already, so that it holds for errors of the command line,
+    # too; and the second has been acted on.
+    del traceback, version
 
 
 @app.command()
@@ -186,6 +233,7 @@ def run(
     stop_after: StopAfter = None,
     save_masks: SaveMasks = False,
     profile: Profile = False,
+    dry_run: DryRun = False,
     against: AgainstVersion = None,
     python: AgainstPython = None,
 ) -> None:
@@ -197,7 +245,7 @@ def run(
     With --against or --against-python they are those of `check`, and
     --set processes=N is the number of pairs (5).
     """
-    from .benchmarks.run.command import Request, carry_out
+    from .benchmarks.run.command import Request, carry_out, show_plan
 
     named_options = {
         "data.root": None if data is None else str(data),
@@ -214,6 +262,11 @@ def run(
             suite_changes[key] = value
 
     request = Request(suite, suite_changes, out, resume, stop_after)
+    if dry_run:
+        if against is not None or python is not None:
+            raise UsageError("--dry-run shows one run, not a gate: leave out --against")
+        show_plan(request)
+        return
     if against is None and python is None:
         raise typer.Exit(carry_out(request))
 
@@ -442,6 +495,8 @@ def segment(
         terminal.say(f"answer: {segmentation.text}")
     if not segmentation.has_seg:
         terminal.note("warning: the answer has no [SEG], so the mask is empty")
+    elif segmentation.covered == 0:
+        terminal.note("warning: nothing was found: the mask is empty")
     terminal.say(f"mask: {segmentation.mask} ({segmentation.covered:.1%} of the image)")
     terminal.say(f"overlay: {segmentation.overlay}")
 
@@ -463,7 +518,7 @@ def list_(
     if as_json:
         terminal.say_json(json.dumps(listed, indent=1))
     else:
-        terminal.say(outline(listed))
+        terminal.say(outline(listed, terminal.width()))
 
 
 @app.command()

@@ -1,6 +1,8 @@
 """``lisabench list``: everything that can be named on the command line and in suites."""
 
 import dataclasses
+import inspect
+import textwrap
 from collections.abc import Mapping
 from typing import get_args, get_type_hints
 
@@ -32,14 +34,27 @@ def catalogue(heading: str | None) -> dict[str, dict[str, str]]:
     return {heading: HEADINGS[heading]()}
 
 
-def outline(catalogue: Mapping[str, Mapping[str, str]]) -> str:
-    """Return a catalogue as text: each heading, and its names and descriptions in two columns."""
+def outline(catalogue: Mapping[str, Mapping[str, str]], columns: int | None = None) -> str:
+    """Return a catalogue as text: each heading, and its names and descriptions in two columns.
+
+    Args:
+        catalogue: as `catalogue` returns it.
+        columns: of the terminal. A description that is longer goes on in the next line. None: each
+            description has one line, so that it can be searched.
+    """
     lines = []
     for heading, entries in catalogue.items():
         lines.append(f"{heading}:")
         width = max(map(len, entries), default=0)
         for name, description in entries.items():
-            lines.append(f"  {name:{width}}  {description}".rstrip())
+            line = f"  {name:{width}}  {description}".rstrip()
+            if columns is None:
+                lines.append(line)
+            else:
+                indent = " " * min(width + 4, columns // 2)
+                lines += textwrap.wrap(
+                    line, columns, subsequent_indent=indent, break_on_hyphens=False
+                )
     return "\n".join(lines)
 
 
@@ -84,13 +99,14 @@ def _settings() -> dict[str, str]:
 
 
 def _settings_of(adapter: str) -> dict[str, str]:
-    """Return an adapter's settings, each with its values, or its type, and its default."""
+    """Return an adapter's settings: of each a sentence, its values or its type, and its default."""
     try:
         case_type = registry.case_type(adapter)
     except UsageError:
         return {}  # `_adapters` tells why
     hints = get_type_hints(case_type)
     known_values = getattr(case_type, "KNOWN", {})
+    sentences = documented_attributes(case_type)
     descriptions = {}
     for field in dataclasses.fields(case_type):
         hint = hints[field.name]
@@ -100,8 +116,35 @@ def _settings_of(adapter: str) -> dict[str, str]:
             text = " | ".join(map(str, values))
         else:
             text = getattr(hint, "__name__", str(hint))
-        descriptions[field.name] = f"{text} [{field.default}]"
+        sentence = sentences.get(field.name)
+        meaning = f"{sentence} " if sentence else ""
+        descriptions[field.name] = f"{meaning}({text}) [{field.default}]"
     return descriptions
+
+
+def documented_attributes(documented: type) -> dict[str, str]:
+    """Return what the section ``Attributes`` of a class's docstring says about each of them.
+
+    The section is as in Google's style: a line ``name: text`` or ``name, name: text`` for each, and
+    further lines of its text indented.
+    """
+    docstring = inspect.getdoc(documented) or ""
+    _, _, section = docstring.partition("\nAttributes:\n")
+    texts: dict[str, str] = {}
+    names: list[str] = []
+    for line in section.splitlines():
+        if line and not line.startswith(" "):
+            break  # the next section
+        text = line.strip().replace("``", "").replace("`", "")
+        if line.startswith(" " * 5):
+            for name in names:
+                texts[name] += f" {text}"
+        elif text:
+            listed, _, text = text.partition(":")
+            names = [name.strip() for name in listed.split(",")]
+            for name in names:
+                texts[name] = text.strip()
+    return {name: text.rstrip(".") for name, text in texts.items()}
 
 
 def _presets() -> dict[str, str]:

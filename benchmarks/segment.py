@@ -25,6 +25,9 @@ LISA = "lisa"
 # Red, half transparent, as in the original's overlays.
 OVERLAY_RGB = (255, 0, 0)
 OVERLAY_OPACITY = 0.5
+# White, since red cannot be seen on what is red.
+OUTLINE_RGB = (255, 255, 255)
+OUTLINE_SHARE = 1 / 250  # thickness, as a share of the image's longer side
 SENTENCE_ENDS = (".", "?", "!")
 
 
@@ -34,7 +37,7 @@ class Segmentation:
 
     Attributes:
         mask: the file with the mask, 0 or 255 at the image's size.
-        overlay: the file with the image and the mask in red.
+        overlay: the file with the image, and the mask in red with a white outline.
         has_seg: whether the answer has a [SEG]; if not, the mask is empty.
         covered: share of the image inside the mask, 0 to 1.
         text: the answer in words; None if it was forced.
@@ -178,9 +181,20 @@ def _sample(path: Path, query: str) -> Sample:
 
 
 def _overlay(image_HW3: np.ndarray, mask_HW: np.ndarray) -> np.ndarray:
+    """Return the image with the mask in red, and the mask's outline inside it in white."""
     overlay_HW3 = image_HW3.copy()
     colour = np.array(OVERLAY_RGB)
     overlay_HW3[mask_HW] = (1 - OVERLAY_OPACITY) * image_HW3[mask_HW] + OVERLAY_OPACITY * colour
+    thickness = max(1, round(max(mask_HW.shape) * OUTLINE_SHARE))
+    # Outside of the image counts as outside of the mask, so that the outline is closed.
+    inner_HW = cv2.erode(
+        mask_HW.astype(np.uint8),
+        np.ones((3, 3), np.uint8),
+        iterations=thickness,
+        borderType=cv2.BORDER_CONSTANT,
+        borderValue=(0,),
+    ).astype(bool)
+    overlay_HW3[mask_HW & ~inner_HW] = OUTLINE_RGB
     return overlay_HW3
 
 

@@ -4,7 +4,9 @@ What they write has text from outside in it: names, queries, answers, messages. 
 escape codes in it would act. In CI, GitHub's runner carries out lines that begin with ``::``.
 """
 
+import os
 import re
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 # What GitHub's runner looks for: `::` at the beginning of a line, and the older `##[` anywhere in
 # it. Source: actions/runner, src/Runner.Common/ActionCommand.cs.
 _COMMAND = re.compile(r"(?:^|(?<=\n))\s*(:)(?=:)|(#)(?=#\[)")
+NARROWEST = 40  # columns; in fewer, nothing can be laid out
 _JSON_TO_ESCAPE = re.compile(rf"(?!\n){ACTING.pattern}|#(?=#\[)")
 
 
@@ -33,6 +36,11 @@ def say_json(json: str) -> None:
 def note(text: object) -> None:
     """Write a message to stderr, on one line."""
     print(without_commands(one_line(text)), file=sys.stderr, flush=True)
+
+
+def note_lines(text: object) -> None:
+    """Write some lines to stderr."""
+    print(without_commands(as_lines(str(text))), file=sys.stderr, flush=True)
 
 
 def workflow_command(command: str, on_stderr: bool) -> None:
@@ -61,6 +69,18 @@ def cell(text: object) -> str:
     `rich` may begin a line anywhere in it, so no two colons are left.
     """
     return one_line(text).replace("::", ":\\x3a").replace("##[", "#\\x23[")
+
+
+def width() -> int | None:
+    """Return how many columns the terminal on stdout has; None for a file or a pipe.
+
+    The variable COLUMNS, if it is set, counts for all of them.
+    """
+    if os.environ.get("COLUMNS", "").isdecimal():
+        return max(int(os.environ["COLUMNS"]), NARROWEST)
+    if not sys.stdout.isatty():
+        return None
+    return max(shutil.get_terminal_size().columns, NARROWEST)
 
 
 def console(on_stderr: bool, width: int | None = None) -> "Console":

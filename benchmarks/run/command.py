@@ -18,6 +18,7 @@ from ..resolve import resolve_recorded
 from ..resolved_suite import ResolvedSuite
 from ..suite_file import load
 from .session import Session, pool_of
+from .workload import announcement, workload_of
 
 DEFAULT_SUITE = "tiny"
 NO_BETTER = 1  # exit code: all is measured, and a checkpoint is no better than a trivial baseline
@@ -62,6 +63,23 @@ def carry_out(request: Request) -> int:
     return conclude(session.folder)
 
 
+def show_plan(request: Request) -> None:
+    """Print what a run would measure and about how long it would take. Nothing is measured.
+
+    Scenes that the suite generates are generated, since their number is part of the plan.
+
+    Raises:
+        LisabenchError: the run would be refused.
+    """
+    if request.resume:
+        raise UsageError(
+            "--dry-run shows a new run, and --resume goes on with one: leave out either"
+        )
+    suite = _suite_of(request)
+    queries = Queries.of(suite)
+    terminal.say(announcement(suite, queries, workload_of(suite, queries)))
+
+
 def measure(request: Request) -> Session:
     """Measure what is asked for, and return the session.
 
@@ -80,6 +98,9 @@ def measure(request: Request) -> Session:
         session = Session(
             suite, queries, folder, progress, _same_command(request), deadline_s, pool
         )
+        if not session.manifest.in_lockstep:
+            terminal.note_lines(announcement(suite, queries, session.workload))
+            terminal.note(f"records: {folder}")
         for warning in session.manifest.warnings:
             terminal.note(f"warning: {warning}")
         try:

@@ -16,40 +16,47 @@ from .worker_pool import WorkerLost
 
 def measure_memory(run: RunContext, process: int, case: str) -> None:
     """Measure the peak memory of a case in one fresh process; nothing if it is measured already."""
-    if not run.journal.has_memory(process, case):
-        queries = _queries_of_a_process(run, case)
-        profiled = []
-        with run.start_case(case, process) as worker:
-            try:
-                memory = worker.measure_memory(queries)
-            except WorkerLost as lost:
-                memory = MeasuredMemory(error=lost.reason)
-            # The GPU's time at work is measured in the same process: the model is built already.
-            if process == 0 and run.suite.plan.beside and memory.error is None:
-                # If it fails, the memory is measured all the same; the report leaves the profile
-                # out.
-                with suppress(WorkerLost):
-                    profiled = worker.profile()
-        run.manifest.notes(case, process).measured_memory(memory)
-        place = run.place(case, process)
-        # Before the memory lines, which make the pass complete; see `Journal.add_passes`.
-        run.journal.add_passes([PassRecord.from_json(place | line) for line in profiled])
-        run.journal.add_memory([MemoryRecord.from_json(place | line) for line in memory.lines])
-    run.steps.advance(1, f"memory of {case}")
+    what = f"memory of {case}, process {process + 1} of {run.suite.plan.memory_processes}"
+    if run.journal.has_memory(process, case):
+        run.steps.skip(1, what)
+        return
+    run.steps.advance(0, what)
+    queries = _queries_of_a_process(run, case)
+    profiled = []
+    with run.start_case(case, process) as worker:
+        try:
+            memory = worker.measure_memory(queries)
+        except WorkerLost as lost:
+            memory = MeasuredMemory(error=lost.reason)
+        # The GPU's time at work is measured in the same process: the model is built already.
+        if process == 0 and run.suite.plan.beside and memory.error is None:
+            # If it fails, the memory is measured all the same; the report leaves the profile out.
+            with suppress(WorkerLost):
+                profiled = worker.profile()
+    run.manifest.notes(case, process).measured_memory(memory)
+    place = run.place(case, process)
+    # Before the memory lines, which make the pass complete; see `Journal.add_passes`.
+    run.journal.add_passes([PassRecord.from_json(place | line) for line in profiled])
+    run.journal.add_memory([MemoryRecord.from_json(place | line) for line in memory.lines])
+    run.steps.advance(1, what)
 
 
 def try_fit(run: RunContext, case: str, card: str) -> None:
     """Try whether a case fits a card. That it does not is a result of the run, and no failure."""
-    if not run.journal.has_fit(case, card):
-        with run.start_case(case, gpu_memory=card) as worker:
-            try:
-                fit = worker.try_fit(_queries_of_a_process(run, case))
-            except (WorkerLost, UsageError) as error:
-                # The process broke, or this machine cannot imitate the card.
-                fit = {"status": "error", "reason": str(error)}
-        place = {"case": case, "card": card, "attempt": run.manifest.attempt}
-        run.journal.add_fit(FitRecord.from_json(place | fit))
-    run.steps.advance(1, f"{case} on a card of {card}")
+    what = f"{case} on a card of {card}"
+    if run.journal.has_fit(case, card):
+        run.steps.skip(1, what)
+        return
+    run.steps.advance(0, what)
+    with run.start_case(case, gpu_memory=card) as worker:
+        try:
+            fit = worker.try_fit(_queries_of_a_process(run, case))
+        except (WorkerLost, UsageError) as error:
+            # The process broke, or this machine cannot imitate the card.
+            fit = {"status": "error", "reason": str(error)}
+    place = {"case": case, "card": card, "attempt": run.manifest.attempt}
+    run.journal.add_fit(FitRecord.from_json(place | fit))
+    run.steps.advance(1, what)
 
 
 def _queries_of_a_process(run: RunContext, case: str) -> int:

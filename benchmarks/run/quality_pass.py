@@ -19,11 +19,11 @@ def evaluate_case(run: RunContext, data: DataProcess, case: str) -> None:
     label = f"quality of {case}"
     missing = run.journal.missing_batches(case)
     missing_queries = sum(len(batch) for batch in missing)
-    run.steps.advance(run.queries.scored - missing_queries, label)
+    run.steps.skip(run.queries.scored - missing_queries, label)
     if not missing:
         return
     if not run.manifest.may_have_quality(case):
-        run.steps.advance(missing_queries, label)
+        run.steps.skip(missing_queries, label)
         return
 
     processes = _processes(run, case) if len(missing) > 1 else 1

@@ -9,12 +9,12 @@ from ...models.checkpoints.weights_hash import HashedWeights
 from ..progress import Progress
 from ..queries import Queries
 from ..resolved_suite import ResolvedSuite
-from ..suite import AUTO
 from .journal import Journal
 from .lockstep import Lockstep
 from .manifest import ManifestWriter
 from .worker_messages import Line, SentConfig, WorkerSettings
 from .worker_pool import CaseProcess, WorkerPool
+from .workload import Workload
 
 MEMORY_SHARE = 0.95  # of a machine's memory that cases side by side may need
 
@@ -23,39 +23,30 @@ class Steps:
     """Counts what a run has done, and reports it.
 
     Args:
-        progress: is called with steps done, steps in all, and what is being done.
-        total: steps in all: a query, a search for a batch, a memory pass of a process, a fit, a
-            profile or a training is one step.
+        progress: is called with steps done, steps in all, what is being done, and the share of the
+            work that is left.
+        workload: the passes of the run, in their order.
     """
 
-    def __init__(self, progress: Progress, total: int) -> None:
-        self._progress, self._total = progress, total
+    def __init__(self, progress: Progress, workload: Workload) -> None:
+        self._progress, self._workload = progress, workload
         self._done = 0
+        self._skipped_s = 0.0
 
     def advance(self, steps: int, what: str) -> None:
         """Count steps as done, and show what is being done."""
         self._done += steps
-        self._progress(self._done, self._total, what)
+        # A resumed run has not spent the time of what was measured before.
+        done_s = self._workload.seconds_until(self._done) - self._skipped_s
+        all_s = self._workload.seconds - self._skipped_s
+        left = 1 - done_s / all_s if all_s > 0 else 0.0
+        self._progress(self._done, self._workload.steps, what, left)
 
-
-def count_steps(suite: ResolvedSuite, queries: Queries, trainings: int) -> int:
-    """Return how many steps a run has in all.
-
-    Args:
-        suite: what is measured.
-        queries: what it is measured on.
-        trainings: number of trainings, each seed counted.
-    """
-    models, plan = len(suite.models), suite.plan
-    searches = sum(case.batch == AUTO for case in suite.models)
-    passes = searches + models * plan.memory_processes + len(suite.fits) + trainings
-    if plan.profile:
-        passes += models
-    timed = models * plan.processes * queries.timed
-    scored = len(suite.cases) * queries.scored
-    if not queries.scored:  # baselines are then evaluated in timed rounds of their own
-        timed += len(suite.baselines) * queries.timed
-    return passes + timed + scored
+    def skip(self, steps: int, what: str) -> None:
+        """Count steps that were measured before, or that need not be measured."""
+        before_s = self._workload.seconds_until(self._done)
+        self._skipped_s += self._workload.seconds_until(self._done + steps) - before_s
+        self.advance(steps, what)
 
 
 @dataclass(frozen=True)

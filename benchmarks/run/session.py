@@ -29,8 +29,9 @@ from . import batch_search, memory_pass, profile_pass, quality_pass, timed_round
 from .journal import Journal
 from .lockstep import lockstep_of_environment
 from .manifest import ManifestWriter
-from .run_context import RunContext, Steps, count_steps
+from .run_context import RunContext, Steps
 from .worker_pool import DataProcess, WorkerPool
+from .workload import workload_of
 
 Step = Callable[[], None]
 
@@ -69,7 +70,8 @@ class Session:
     ) -> None:
         lockstep = lockstep_of_environment(suite)
         manifest = ManifestWriter(folder, suite, queries, command, in_lockstep=not lockstep.alone)
-        steps = Steps(progress, count_steps(suite, queries, len(manifest.trainings)))
+        self.workload = workload_of(suite, queries)
+        steps = Steps(progress, self.workload)
         self.run = RunContext(
             suite=suite,
             queries=queries,

@@ -24,7 +24,7 @@ def measure_round(run: RunContext, data: DataProcess, process: int, cases: Seque
     queries.
     """
     if run.journal.has_round(process, cases):
-        run.steps.advance(run.queries.timed * len(cases), "already measured")
+        run.steps.skip(run.queries.timed * len(cases), "already measured")
         return
     # Beside another session, that session's load would be found. It looks for itself between
     # rounds.
@@ -77,7 +77,7 @@ def _measure_in_turn(
             notes = run.manifest.notes(case, process)
             timed_cases[case] = TimedCase(worker, data, notes)
         for case, timed_case in timed_cases.items():
-            run.steps.advance(0, f"process {process + 1}: building and warming up {case}")
+            run.steps.advance(0, f"{_round(run, process)}: building and warming up {case}")
             timed_case.await_build()
         with run.lockstep.round():
             _measure_turns(run, process, timed_cases, core)
@@ -116,4 +116,8 @@ def _measure_turns(
             for position, line in zip(positions, measured, strict=True):
                 records.append(QueryRecord.from_json(place | {"position": position} | line))
             run.journal.add_queries(records)
-            run.steps.advance(len(positions), f"process {process + 1}: {case}")
+            run.steps.advance(len(positions), f"{_round(run, process)}: {case}")
+
+
+def _round(run: RunContext, process: int) -> str:
+    return f"round {process + 1} of {run.suite.plan.processes}"

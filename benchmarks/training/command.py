@@ -1,6 +1,5 @@
 """``lisabench train``: from options to a trained model, its records and its report."""
 
-import logging
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
@@ -35,8 +34,10 @@ from ...models.training.examples import ExampleReader
 from ...models.training.save import Origin, save
 from ...models.training.trainable import make_trainable, trained_by_part
 from ...reports.training.page import write_training_report
+from ...reports.training.summary import summarise_training
+from ...reports.training.terminal import outcome
 from ..progress import Progress, shown
-from .checkpoints import Checkpoints
+from .checkpoints import BEST, Checkpoints
 from .journal import TrainingJournal
 from .options import TrainingOptions
 from .setup import Setup, check_targets, refuse_random_bridge, resolve_setup
@@ -62,7 +63,7 @@ SETTINGS_WITH_OPTION = {
 
 
 def carry_out(given: Mapping[str, Any]) -> None:
-    """Train a model, and print the path of the report.
+    """Train a model, and print what came of it, the next command and the path of the report.
 
     Args:
         given: the options that were given, by name; see `resolve_setup`.
@@ -70,8 +71,6 @@ def carry_out(given: Mapping[str, Any]) -> None:
     Raises:
         LisabenchError: nothing could be begun, or the training cannot continue.
     """
-    # On a CPU, bitsandbytes warns about missing kernels that nothing here uses.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     setup = resolve_setup(given)
     device = environment.resolve_device(setup.case.device)
     # First of all that uses the GPU: the cap measures what the CUDA context takes.
@@ -94,9 +93,24 @@ def carry_out(given: Mapping[str, Any]) -> None:
     if accelerator.is_main_process:
         with writing(folder), undone_if_refused(folder, before), shown() as progress:
             _train(setup, accelerator, samples, journal, progress)
-        terminal.say(write_training_report(folder))
+        report = write_training_report(folder)
+        summary = summarise_training(read_training(folder))
+        terminal.say(outcome(summary))
+        terminal.say(f"next: {_next_command(setup, summary.best_epoch)}")
+        terminal.say(report)
     else:
         _train(setup, accelerator, samples, journal, _no_progress)
+
+
+def _next_command(setup: Setup, best_epoch: int | None) -> str:
+    """Return a command that uses the weights, or where none are kept, the records."""
+    best = setup.checkpoints / f"{BEST}{best_epoch}"
+    if not best.is_dir():
+        return shlex.join(["lisabench", "compare", str(setup.folder), "ANOTHER_TRAINING"])
+    weights = shlex.quote(f"weights={best}")
+    if setup.case.preset == "tiny":
+        return f"lisabench run tiny --set {weights}"
+    return f"lisabench segment IMAGE QUERY --set {weights} --out mask.png"
 
 
 def _check_lengths(setup: Setup, samples: Samples, device: str) -> None:

@@ -111,7 +111,10 @@ class TrainingOptions:
         str | None, Option(help="Weights of a dual whose SAM is distilled. Default: --weights.")
     ] = None
 
-    epochs: Annotated[int, Option("--epochs", "--num_train_epochs", min=1)] = 3
+    epochs: Annotated[
+        int,
+        Option("--epochs", "--num_train_epochs", min=1, help="Passes over the training data."),
+    ] = 3
     max_steps: Annotated[
         int | None, Option("--max_steps", min=1, help="Stop after so many steps.")
     ] = None
@@ -127,8 +130,13 @@ class TrainingOptions:
     gradient_accumulation_steps: Annotated[
         int, Option("--gradient_accumulation_steps", min=1, help="Batches per step.")
     ] = 1
-    lr: Annotated[float, Option("--lr", "--learning_rate", min=0.0)] = 3e-4
-    weight_decay: Annotated[float, Option("--weight_decay")] = 0.0
+    lr: Annotated[
+        float,
+        Option(
+            "--lr", "--learning_rate", min=0.0, help="Largest learning rate, after the warm-up."
+        ),
+    ] = 3e-4
+    weight_decay: Annotated[float, Option("--weight_decay", help="Weight decay of AdamW.")] = 0.0
     max_grad_norm: Annotated[
         float, Option("--max_grad_norm", help="Largest norm of the gradient; 0: no clipping.")
     ] = 1.0

@@ -23,7 +23,8 @@ class FakeCase:
     """The settings of the fake model.
 
     Attributes:
-        preprocess_ms, vision_ms, llm_ms, decoder_ms, postprocess_ms: time of each stage.
+        preprocess_ms, vision_ms, llm_ms, decoder_ms, postprocess_ms: milliseconds that the stage
+            takes in a query.
         per_query: time that each further query of a batch adds to each stage, as a share of the
             stage's time: 0, a batch takes as long as a query; 1, as long as its queries alone.
         noise: standard deviation of a query's log time.
@@ -32,11 +33,13 @@ class FakeCase:
         allocate_mib: memory that is held during the vision stage.
         fail: how a query fails. ``no_seg`` is an answer without [SEG], ``nonfinite`` an answer from
             NaN, ``hang`` sleeps for an hour, ``crash`` kills the process.
-        fail_every: every so-manieth query fails; 0 for none. A batch fails with any of its queries.
+        fail_every: every so many queries, one fails; 0: none does. A batch fails with any of its
+            queries.
         mask: the answer.
         shift_px: for ``mask="shifted"``, how far to the right of the target the answer is.
         clock: ``virtual`` lets simulated time pass; ``host`` sleeps.
-        seed, process: the noise depends on both. The harness sets `process`.
+        seed: the noise is drawn from it and from `process`.
+        process: number of the process; the harness sets it.
     """
 
     preprocess_ms: float = 1.0

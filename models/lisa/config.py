@@ -53,13 +53,14 @@ class LisaConfig:
         bridge: what carries one encoder's features to where the other's are expected: ``linear`` as
             the modified LISA is described; or, from CLIP to SAM's grid, ``upsampling``, a small
             network that reads several layers.
-        precision: of weights and activations. With fp16, SAM's neck is computed in fp32, as in the
-            original.
-        quantization: of the Linear layers of the parts that `quantized` names, by bitsandbytes:
-            ``nf4`` with double quantisation, computing in `precision`; ``int8`` is LLM.int8.
-        quantized: ``llm`` is the language model without its head, ``sam`` is SAM's image encoder; a
-            part that the variant lacks is skipped. ``upstream`` is the original's set: the language
-            model with its head, the projector and the projection of [SEG], computing in fp16.
+        precision: type of weights and activations. With fp16, SAM's neck is computed in fp32, as in
+            the original.
+        quantization: how bitsandbytes quantises the Linear layers of the parts that `quantized`
+            names: ``nf4`` with double quantisation, computing in `precision`; ``int8`` is LLM.int8.
+        quantized: the quantised parts: ``llm`` is the language model without its head, ``sam`` is
+            SAM's image encoder; a part that the variant lacks is skipped. ``upstream`` is the
+            original's set: the language model with its head, the projector and the projection of
+            [SEG], computing in fp16.
         execution: ``graphed`` replays each stage as a CUDA graph, so that the model is measured and
             not its host; ``eager`` launches kernel by kernel; ``compiled`` does so after compiling
             the layers; ``upstream`` runs as the original does, as a control, and never has a KV
@@ -68,7 +69,7 @@ class LisaConfig:
         answer: ``forced`` gives the model its answer, as the original's validation does;
             ``generated`` lets it write one.
         max_new_tokens: the most tokens of a generated answer.
-        kv_cache: of a generated answer.
+        kv_cache: whether a generated answer uses a KV cache.
         reuse: whether queries about one image share its encoding.
         encoder_batch: how many images of a batch are encoded at once, at most; 0: all of them. With
             ``reuse=on`` each image is encoded alone.
@@ -81,7 +82,7 @@ class LisaConfig:
         weights: a folder, a hub id, ``packaged`` for the trained tiny LISA that comes with the
             package, or ``random``, which measures time and memory only.
         device: ``auto`` takes CUDA where there is one.
-        seed: of the random weights.
+        seed: seed of the random weights.
 
     Raises:
         UsageError: a setting has an unknown value, or two settings contradict each other.

@@ -5,6 +5,7 @@ quantised to 8 bits (double quantisation, as in QLoRA, arXiv:2305.14314). int8 i
 (arXiv:2208.07339): a scale for each row, and columns of large activations computed in fp16.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -158,6 +159,8 @@ METHODS: dict[str, Callable[[nn.Linear, torch.dtype], nn.Module]] = {"nf4": _nf4
 
 
 def _bitsandbytes() -> Any:
+    # On a CPU it warns, in every process that imports it, about kernels that nothing here uses.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         import bitsandbytes
     except ImportError as error:

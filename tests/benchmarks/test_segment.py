@@ -14,6 +14,7 @@ from PIL import Image
 
 from lisabench.benchmarks import segment as module
 from lisabench.benchmarks.segment import segment
+from lisabench.harness.contract import Prediction, Sample
 from lisabench.harness.errors import DataError, LisabenchError, RunFailed, UsageError
 from lisabench.models import registry
 from lisabench.models.adapters import lisa_stages
@@ -38,6 +39,17 @@ def read(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path))
 
 
+def outline_of(mask_HW: np.ndarray) -> np.ndarray:
+    """Return the pixels of a mask of which a neighbour is outside of it, or of the image."""
+    padded = np.pad(mask_HW, 1)
+    height, width = mask_HW.shape
+    inner = np.ones_like(mask_HW)
+    for down in range(3):
+        for right in range(3):
+            inner &= padded[down : down + height, right : right + width]
+    return mask_HW & ~inner
+
+
 def test_the_mask_and_an_overlay_are_written_at_the_images_size(
     picture: Path, tmp_path: Path
 ) -> None:
@@ -52,8 +64,12 @@ def test_the_mask_and_an_overlay_are_written_at_the_images_size(
     inside = expected.mask_HW
     assert 0 < inside.mean() < 1 and found.covered == pytest.approx(inside.mean(), rel=1e-6, abs=0)
     np.testing.assert_array_equal(overlay[~inside], image[~inside])
+    outline = outline_of(inside)
+    assert 0 < outline.sum() < inside.sum()
+    assert (overlay[outline] == 255).all()
+    filled = inside & ~outline
     np.testing.assert_allclose(
-        overlay[inside], image[inside] / 2 + np.array([127.5, 0, 0]), rtol=0, atol=1
+        overlay[filled], image[filled] / 2 + np.array([127.5, 0, 0]), rtol=0, atol=1
     )
     assert found.has_seg and found.text is None and found.answer_tokens == 0
     assert found.predicted_iou == pytest.approx(expected.predicted_iou, rel=1e-4, abs=1e-5)
@@ -132,6 +148,31 @@ def test_an_answer_without_seg_is_said(
     assert done.returncode == 0
     assert done.stderr.splitlines() == ["warning: the answer has no [SEG], so the mask is empty"]
     assert "(0.0% of the image)" in done.stdout
+
+
+def test_a_mask_in_which_nothing_is_found_is_said(
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def finds_nothing(_: Lisa, sample: Sample, __: object) -> Prediction:
+        return Prediction(np.zeros(sample.image.shape[:2], bool))
+
+    monkeypatch.setattr(module, "predict", finds_nothing)
+    words = ("the red circle", "--allow-random", "--set", "device=cpu")
+    done = lisabench("segment", picture, *words, "--out", tmp_path / "mask.png")
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == ["warning: nothing was found: the mask is empty"]
+    np.testing.assert_array_equal(read(tmp_path / "mask-overlay.png"), read(picture))
+
+
+def test_a_thick_outline_is_drawn_on_a_large_image() -> None:
+    image_HW3 = np.full((500, 1000, 3), 200, np.uint8)
+    mask_HW = np.zeros((500, 1000), bool)
+    mask_HW[100:300, :400] = True  # it touches the left edge, where the outline is closed, too
+    overlay = module._overlay(image_HW3, mask_HW)
+    is_white = (overlay == 255).all(2)
+    expected = mask_HW.copy()
+    expected[104:296, 4:396] = False
+    np.testing.assert_array_equal(is_white, expected)
 
 
 def test_an_image_that_lies_on_its_side_is_turned_upright(tmp_path: Path) -> None:

@@ -62,6 +62,19 @@ def test_a_killed_training_goes_on_exactly_as_if_nobody_had_disturbed_it(whole, 
     assert last_weights(out) == last_weights(whole.folder), "the same seed gives the same bytes"
 
 
+def test_a_training_ends_with_its_outcome_the_next_command_and_the_report(tmp_path):
+    out = tmp_path / "run"
+    done = train(*QUICK, "--out", out)
+    assert done.returncode == 0, done.stderr
+    *outcome, next_command, report = done.stdout.splitlines()
+    assert [line.split("  ")[0] for line in outcome] == ["loss", "mIoU", "a step", "peak memory"]
+    assert not any("n/a" in line for line in outcome)
+    command, weights = next_command.split("weights=")
+    assert command == "next: lisabench run tiny --set "
+    assert weights_format.read(Path(weights)).trained
+    assert report == str(out / "report.md")
+
+
 def last_weights(folder: Path) -> bytes:
     return (folder / "checkpoints" / "checkpoint-6" / "model-00001.safetensors").read_bytes()
 

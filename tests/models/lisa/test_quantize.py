@@ -1,6 +1,7 @@
 """Parts at random and quantised parts, at tiny size on a CPU."""
 
 import gc
+import subprocess
 import sys
 import weakref
 from collections.abc import Callable
@@ -276,3 +277,18 @@ def test_what_quantising_replaces_leaves_the_memory_at_once(
     finally:
         gc.enable()
     assert len(replaced) == 7 * TINY.llama.layers
+
+
+QUANTISE_ALONE = """
+import torch
+from lisabench.models.lisa import quantize
+
+quantize.METHODS["nf4"](torch.nn.Linear(64, 64), torch.float32)
+"""
+
+
+def test_a_process_that_quantises_on_a_cpu_prints_nothing_of_bitsandbytes() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", QUANTISE_ALONE], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("", "")
