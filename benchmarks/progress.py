@@ -14,6 +14,8 @@ from typing import Protocol
 from ..harness import terminal
 
 LINE_EVERY_S = 30.0
+BAR_WIDTH = 12
+WIDTH_WITH_BAR = 80  # columns; in a narrower terminal there is the text alone
 # Below this share of the work, what has been done says too little about what is left.
 LEAST_SHARE = 0.02
 
@@ -109,34 +111,26 @@ class State:
 
 @contextmanager
 def _bar() -> Iterator[Progress]:
-    """Show a bar on a terminal.
+    """Show the state on one line of a terminal, with a bar where there is room.
 
     It is drawn only when it is advanced. It has no thread of its own, which would run many times a
     second while a model is timed.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bar
+    from rich.table import Column
 
-    columns = (
-        BarColumn(bar_width=16),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[times]}", markup=False),
-        TextColumn("{task.description}", markup=False),
-    )
+    console = terminal.console(on_stderr=True)
+    columns = [TextColumn("{task.description}", markup=False)]
+    if console.width >= WIDTH_WITH_BAR:
+        columns.insert(0, BarColumn(BAR_WIDTH, table_column=Column(min_width=BAR_WIDTH)))
     state = State()
-    with Bar(*columns, console=terminal.console(on_stderr=True), auto_refresh=False) as bar:
-        task = bar.add_task(state.what, total=None, times="")
+    with Bar(*columns, console=console, auto_refresh=False) as bar:
+        task = bar.add_task(state.what, total=None)
 
         def advance(done: int, total: int, what: str, left: float | None = None, /) -> None:
             state.advance(done, total, what, left)
-            bar.update(
-                task,
-                completed=done,
-                total=total,
-                description=state.what,
-                times=state.times,
-                refresh=True,
-            )
+            bar.update(task, completed=done, total=total, description=state.line, refresh=True)
 
         yield advance
 

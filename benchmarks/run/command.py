@@ -123,11 +123,11 @@ def conclude(folder: Path) -> int:
     """Write the report of a run, print its table, and return the exit code."""
     # Imported here: a run in lockstep writes no report, and needs no drawing library.
     from ...reports.run.page import write_report
-    from ...reports.run.terminal import print_table, refusals
+    from ...reports.run.terminal import print_summary, refusals
     from ...reports.run.warnings import failures
 
     report = write_report(folder)
-    print_table(folder)
+    print_summary(folder)
     terminal.say(report)
     run = read_run(folder)
     status = run.manifest.status

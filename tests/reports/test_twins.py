@@ -133,8 +133,9 @@ def test_the_report_the_terminal_and_compare_print_the_widened_interval_and_say_
     assert f"({shown}: cannot tell)" in text
     assert "`dual-again` has the settings of `dual`: two measurements of one model" in text
     assert "No interval of a ratio of times is narrower" in text
-    terminal.print_table(folder)
-    assert shown in capsys.readouterr().out
+    terminal.print_summary(folder)
+    low, high = shown.split("[")[1].rstrip("]").split(", ")
+    assert f"x, {low} to {high}\n" in capsys.readouterr().out
     compared = compare_cases(folder, "dual", "sam")
     assert compared.comparisons[0].comparison == summarise(read_run(folder)).comparison("sam")
     assert "No interval of a time is narrower than that of dual-again against dual" in side_by_side(

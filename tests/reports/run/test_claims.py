@@ -534,7 +534,7 @@ def test_the_report_shows_what_was_published_beside_what_was_measured(tmp_path):
 
 def test_a_run_without_claims_says_nothing_of_them(tmp_path, capsys):
     text = write_report(write_run(tmp_path, **PLAIN)).read_text()
-    terminal.print_table(tmp_path)
+    terminal.print_summary(tmp_path)
     assert "Claims" not in text
     assert "claims:" not in capsys.readouterr().out
 

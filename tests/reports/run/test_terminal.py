@@ -6,57 +6,79 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
+from places import ROOT
 from rich.console import Console
 from run_factory import edit_lines, edit_run, write_run
+from snapshots import assert_as_kept
 
 from lisabench.harness import terminal
 from lisabench.harness.records.run import read_run
-from lisabench.harness.statistics.verdicts import quality_word, time_word
 from lisabench.reports import formatting
 from lisabench.reports.run.page import write_report
+from lisabench.reports.run.schema import Summary
 from lisabench.reports.run.summary import summarise
-from lisabench.reports.run.terminal import print_table, terminal_table
+from lisabench.reports.run.terminal import measurements, parts, print_summary
+from lisabench.reports.run.verdicts import verdicts
 
 pytestmark = pytest.mark.no_clock
 
 SMALL = {"queries": 8, "size": (24, 32), "gallery": 2}
 WIDTHS = [60, 72, 80, 120]
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+WARNINGS = [
+    "dual failed: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of "
+    "7.79 GiB of which 1.02 GiB is free",
+    "not steady after warm-up: clip",
+    "other programs kept 1.7 cores of the host busy: measure on an idle machine",
+]
 # Prints the table of a run once for each width, which the variable COLUMNS has; "" is without it.
 SHOW = """
 import os, pathlib, sys
-from lisabench.reports.run.terminal import print_table
+from lisabench.reports.run.terminal import print_summary
 
 folder, *widths = sys.argv[1:]
 for width in widths:
     os.environ.pop("COLUMNS", None)
     if width:
         os.environ["COLUMNS"] = width
-    print_table(pathlib.Path(folder))
+    print_summary(pathlib.Path(folder))
     print("\\f", end="")
 """
 
 
-def printed(table, width: int) -> str:
+@cache
+def summary_of(name: str) -> Summary:
+    """Return the summary of a published run."""
+    return summarise(read_run(ROOT / "results" / name))
+
+
+def printed(summary, width: int) -> str:
+    """Return what a run ends with in a terminal of this width."""
     text = io.StringIO()
-    Console(width=width, file=text).print(table)
+    console = Console(width=width, file=text, markup=False, highlight=False)
+    for part in parts(summary, width):
+        console.print(part)
+        console.print()
     return text.getvalue()
 
 
 def numbers_of(summary) -> list[str]:
-    """Return what a table must show at every width: quality, time, and both differences."""
+    """Return what must be shown at every width: measurements, and verdicts on time and masks."""
     numbers = []
     for case in summary.cases:
-        numbers.append(formatting.score(case.quality.gIoU))
+        interval = case.quality.intervals.get("gIoU")
+        numbers.append(formatting.score(case.quality.gIoU, interval))
         numbers.append(formatting.milliseconds(case.time.end_to_end_ms))
     for comparison in summary.comparisons:
-        points, time = comparison.gIoU_points, comparison.end_to_end
-        numbers.append(f"{points.difference:+.1f} [{points.low:+.1f}, {points.high:+.1f}]")
-        numbers.append(quality_word(points))
-        numbers.append(formatting.ratio_with_interval(time))
-        numbers.append(time_word(time))
+        time, _, masks = verdicts(comparison, summary)
+        for verdict in (time, masks):
+            amount = verdict.amount.removesuffix(" points gIoU")
+            numbers += [verdict.word, amount, verdict.interval]
     return numbers
 
 
@@ -68,36 +90,79 @@ def assert_whole(text: str, summary, width: int) -> None:
     for number in numbers_of(summary):
         assert re.search(rf"(?<![\d.]){re.escape(number)}(?![\d.])", text), number
     # Names in these runs have no spaces, and a long one goes on in the next line.
-    first_column = "".join(re.findall(r"^ (\S+)", text, re.MULTILINE))
+    first_column = "".join(re.findall(r"^(\S+)", text, re.MULTILINE))
     assert all(case.name in first_column for case in summary.cases)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("cases", [3, 8])
-def test_the_terminal_table_is_whole_at_every_width(tmp_path, width, cases):
+def test_what_is_printed_is_whole_at_every_width(tmp_path, width, cases):
     summary = summarise(read_run(write_run(tmp_path, cases=cases, **SMALL)))
-    assert_whole(printed(terminal_table(summary, width), width), summary, width)
+    assert_whole(printed(summary, width), summary, width)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("three-cases", {}),
+        ("eight-cases", {"cases": 8}),
+        ("random-weights", {"quality": False}),
+        ("one-case", {"cases": 1}),
+    ],
+)
+def test_what_a_run_ends_with_is_as_it_is_kept(tmp_path, name, settings, width):
+    summary = summarise(read_run(write_run(tmp_path, **(SMALL | settings))))
+    summary = summary.model_copy(update={"warnings": WARNINGS})
+    assert_as_kept(SNAPSHOTS / f"terminal-{name}-{width}.txt", printed(summary, width))
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("name", ["claims-7b", "graphs-7b", "throughput-7b"])
+def test_what_a_published_run_ends_with_is_as_it_is_kept(name, width):
+    summary = summary_of(name).model_copy(update={"warnings": WARNINGS})
+    assert_as_kept(SNAPSHOTS / f"terminal-{name}-{width}.txt", printed(summary, width))
 
 
 def test_stages_are_left_out_first_and_quality_never(tmp_path):
     summary = summarise(read_run(write_run(tmp_path, **SMALL)))
     shown = {}
     for width in (*WIDTHS, 40):
-        heading = " ".join(printed(terminal_table(summary, width), width).splitlines()[2:4])
-        names = ("gIoU", "time", "peak", "vision", "llm", "decoder")
-        shown[width] = [name for name in names if name in heading]
-    assert shown[120] == ["gIoU", "time", "peak", "vision", "llm", "decoder"]
-    assert shown[60] == ["gIoU", "time", "peak"]
-    assert shown[40] == ["gIoU", "time"]
+        table = measurements(summary, width)
+        names = ("time", "gIoU", "peak", "vision", "llm", "decoder")
+        headings = " ".join(str(column.header) for column in table.columns)
+        shown[width] = [name for name in names if name in headings]
+    assert shown[120] == ["time", "gIoU", "peak", "vision", "llm", "decoder"]
+    assert shown[60] == ["time", "gIoU", "peak", "vision", "llm"]
+    assert shown[40] == ["time", "gIoU"]
     for narrow, wide in pairwise(sorted(shown)):
         assert shown[narrow] == shown[wide][: len(shown[narrow])]
 
 
 def test_random_weights_have_no_quality_in_the_terminal(tmp_path):
     summary = summarise(read_run(write_run(tmp_path, quality=False, **SMALL)))
-    text = printed(terminal_table(summary, 80), 80)
-    assert text.count("n/a") == 3 + 1  # once a case, and in the caption
+    text = printed(summary, 80)
+    assert text.count("n/a") == 3 + 1  # once a case, and in the sentence that says why
     assert "points" not in text.split("n/a")[-1]
+
+
+def test_of_many_warnings_the_gravest_are_printed_whole_and_the_others_counted(tmp_path):
+    summary = summarise(read_run(write_run(tmp_path, **SMALL)))
+    grave = "the gravest warning, " + "with many words " * 10
+    summary = summary.model_copy(update={"warnings": [grave, "b is odd", "c is odd", "d is odd"]})
+    for width in WIDTHS:
+        joined = " ".join(printed(summary, width).split())
+        assert f"warning: {' '.join(grave.split())} warning: b is odd 2 more" in joined
+        assert "c is odd" not in joined
+
+
+def test_a_claim_is_a_line_that_begins_with_its_verdict():
+    summary = summary_of("claims-7b")
+    lines = printed(summary, 120).splitlines()
+    for claim in summary.claims:
+        (line,) = [line for line in lines if claim.claim in line]
+        assert line.strip().startswith(f"{claim.verdict}  ")
+    assert "claims: 5 confirmed, 4 not measured" in lines
 
 
 def test_a_pipe_and_a_terminal_of_any_width_show_the_table_whole(tmp_path):
@@ -109,7 +174,7 @@ def test_a_pipe_and_a_terminal_of_any_width_show_the_table_whole(tmp_path):
     assert rest == ""
     for width, table in zip((None, *WIDTHS), tables, strict=True):
         assert_whole(table, summary, width or 120)
-        assert ("decoder" in table) is (width in (None, 120))
+        assert ("decoder" in table) is (width != 60)
 
 
 def test_in_a_terminal_the_table_is_as_wide_as_it_allows(tmp_path):
@@ -151,7 +216,7 @@ def read_all(descriptor: int) -> str:
 
 def test_the_table_of_a_written_report_can_be_printed(tmp_path, capsys):
     write_report(write_run(tmp_path, **SMALL))
-    print_table(tmp_path)
+    print_summary(tmp_path)
     printed_text = capsys.readouterr().out
     assert "The original LISA" in printed_text and "clip" in printed_text
 
@@ -161,7 +226,7 @@ def test_a_name_is_no_markup_of_the_terminal(tmp_path):
     for name in ("run.json", "samples.jsonl", "memory.jsonl"):
         text = (tmp_path / name).read_text()
         (tmp_path / name).write_text(text.replace('"sam"', '"a|b <i> [/c]"'))
-    text = printed(terminal_table(summarise(read_run(tmp_path)), width=100), width=100)
+    text = printed(summarise(read_run(tmp_path)), width=100)
     assert "a|b <i>" in text
     assert "[/c]" in text
 
@@ -182,7 +247,7 @@ def test_names_and_the_title_act_neither_on_a_terminal_nor_in_ci(
     write_report(tmp_path)
     for columns in ("60", "120"):
         monkeypatch.setenv("COLUMNS", columns)
-        print_table(tmp_path)
+        print_summary(tmp_path)
     out = capsys.readouterr().out
     assert "::error" not in out and "\x1b" not in out
     assert terminal.cell(hostile)[:8] in out
