@@ -45,8 +45,8 @@ def measure_again(run: Run, case: str, progress: Progress) -> Run:
     if queries.fingerprint != manifest.data.fingerprint:
         raise NothingToCompare("the data are not those of the run any more")
 
-    def show_again(done: int, total: int, label: str) -> None:
-        progress(done, total, f"again: {label}")
+    def show_again(done: int, total: int, label: str, left: float | None = None) -> None:
+        progress(done, total, f"again: {label}", left)
 
     folder = _new_folder(run.folder)
     Session(suite, queries, folder, show_again).start()

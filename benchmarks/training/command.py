@@ -258,7 +258,7 @@ def _train(
         journal.conclude("complete")
 
 
-def _no_progress(done: int, total: int, what: str) -> None:
+def _no_progress(done: int, total: int, what: str, left: float | None = None) -> None:
     """Show nothing: of several processes, only the main one shows progress."""
 
 
