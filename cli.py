@@ -306,7 +306,7 @@ def report(
 
     from .harness.records.study import is_study
     from .harness.records.training import is_training
-    from .reports.run.page import write_report
+    from .reports.run_report import write_report
     from .reports.study.page import write_study_report
     from .reports.training.page import write_training_report
 
@@ -317,6 +317,14 @@ def report(
     else:
         report_path = write_report(folder)
     terminal.say(report_path)
+
+
+@app.command()
+def view(folder: Folder) -> None:
+    """Open the page of a run in the browser: its verdicts, and every query with its masks."""
+    from .benchmarks.view import view
+
+    terminal.say(view(folder))
 
 
 @app.command()

@@ -7,6 +7,7 @@ from ..datasets.reasonseg import ReasonSeg
 from ..datasets.scenes.cache import embedded
 from ..harness.errors import UsageError
 from .resolved_suite import ResolvedSuite
+from .suite import Gallery
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,20 @@ class Queries:
             description=description,
             warnings=samples.warnings,
         )
+
+    def to_keep(self, gallery: Gallery) -> list[int]:
+        """Return the positions of the queries whose images are kept, in the order of the data.
+
+        Of so many queries each is both timed and scored: a case with random weights has only timed
+        ones. They are spread over the data.
+        """
+        if gallery == "none":
+            return []
+        if gallery == "all":
+            return list(range(max(self.timed, self.scored)))
+        shared = min(self.timed, self.scored or self.timed)
+        shown = min(gallery, shared)
+        return [number * shared // shown for number in range(shown)]
 
     def as_recorded(self) -> dict[str, Any]:
         """Return the queries as ``run.json`` holds them."""

@@ -55,6 +55,7 @@ AUTO: Final = "auto"  # a batch that the run chooses itself
 ENCODER_BATCH = "encoder_batch"  # an adapter that has this setting can encode fewer images at once
 
 Batch = int | Literal["auto"]
+Gallery = int | Literal["all", "none"]
 
 
 def as_batch(value: Any) -> Batch:
@@ -67,6 +68,18 @@ def as_batch(value: Any) -> Batch:
     if value == AUTO or (is_number and value >= 1):
         return value
     raise ValueError(f"batch is {value!r}; expected a number of queries from 1, or {AUTO}")
+
+
+def as_gallery(value: Any) -> Gallery:
+    """Return a value that is a number of queries, ``all`` or ``none``.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if value in ("all", "none") or (is_number and value >= 0):
+        return value
+    raise ValueError(f"gallery is {value!r}; expected a number of queries from 0, all or none")
 
 
 LONGEST_NAME = 200  # characters
@@ -185,8 +198,9 @@ class Plan(Strict):
     beside: bool = Field(
         default=True, description="whether the roofline and the GPU's own time are measured as well"
     )
-    gallery: int = Field(
-        default=4, ge=0, description="queries whose images and masks the report shows"
+    gallery: Annotated[Gallery, BeforeValidator(as_gallery)] = Field(
+        default="all",
+        description="queries whose images and masks are kept for the report: so many, all or none",
     )
     training_seeds: int = Field(
         default=3, gt=0, description="seeds that each training is carried out with"

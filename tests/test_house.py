@@ -70,6 +70,7 @@ FOLDERS_BELOW = {
     "datasets.scenes": set(),
     "reports.training": set(),
     "reports.run": {"reports.training"},
+    "reports.html": {"reports.training", "reports.run"},
     "reports.study": {"reports.training", "reports.run"},
     "reports.gate": set(),
     "reports.export": {"reports.training", "reports.run"},
@@ -128,7 +129,7 @@ def test_a_circle_is_found():
 
 
 def test_reports_import_no_torch():
-    run_python("import lisabench.reports.run.page, sys; assert 'torch' not in sys.modules")
+    run_python("import lisabench.reports.run_report, sys; assert 'torch' not in sys.modules")
 
 
 def test_one_module_imports_matplotlib_without_the_users_settings():
@@ -238,6 +239,7 @@ def test_the_wheel_holds_the_rooms_and_nothing_else(tmp_path):
     tops = {name.split("/")[1] for name in names if name.startswith("lisabench/")}
     assert tops == {*ROOMS, "__init__.py", "__main__.py", "cli.py", "py.typed"}
     assert "lisabench/benchmarks/suites/tiny.yaml" in names
+    assert {f"lisabench/reports/html/report.{kind}" for kind in ("html", "css", "js")} <= set(names)
     assets = [
         path.relative_to(clone) for path in (clone / "models/assets").rglob("*") if path.is_file()
     ]

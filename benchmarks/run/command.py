@@ -122,9 +122,9 @@ def as_arguments(changes: Mapping[str, Any]) -> list[str]:
 def conclude(folder: Path) -> int:
     """Write the report of a run, print its table, and return the exit code."""
     # Imported here: a run in lockstep writes no report, and needs no drawing library.
-    from ...reports.run.page import write_report
     from ...reports.run.terminal import print_summary, refusals
     from ...reports.run.warnings import failures
+    from ...reports.run_report import write_report
 
     report = write_report(folder)
     print_summary(folder)

@@ -5,6 +5,7 @@ and it must not compete with the models for memory.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,12 +13,14 @@ import numpy as np
 from ...datasets.reasonseg import ReasonSeg
 from ...harness import environment, measure, noise, roofline
 from ...harness.measure import Failure
+from ...harness.records.gallery import THUMBNAIL_PX, as_webp
+from ...harness.records.whole_file import whole_file
 from ...models.checkpoints import weights_hash
 from ...models.checkpoints.weights_hash import HashedWeights
 from ...models.lisa.weights_format import WeightsFolder
 from .worker_messages import DataReader, Line, Machine
 
-THUMBNAIL_PX = 320  # of the longer side; the report shows four images in a row
+MOST_IMAGES = 400  # that a run keeps: a page with more would be too large to send
 
 
 class DataWorker:
@@ -57,15 +60,37 @@ class DataWorker:
         return weights_hash.check(weights)
 
     def save_gallery(self, positions: Sequence[int], path: str) -> list[str]:
-        """Save small images and whole targets of some queries; return the queries' ids."""
+        """Save small images and whole targets of some queries, as `records.gallery` reads them.
+
+        An image is saved once, whatever the number of its queries.
+
+        Args:
+            positions: of the queries, those first that matter most: of at most `MOST_IMAGES` images
+                the queries are kept.
+            path: of the file.
+
+        Returns:
+            The ids of the kept queries, in the order of the data.
+        """
+        images: dict[str, int] = {}  # number of each image, by its id
+        numbers: dict[int, int] = {}  # number of a query's image, by the query's position
+        for position in positions:
+            image_id = self.samples[position].image_id
+            if image_id in images or len(images) < MOST_IMAGES:
+                numbers[position] = images.setdefault(image_id, len(images))
         arrays: dict[str, np.ndarray] = {}
-        ids = []
-        for number, position in enumerate(positions):
-            sample = self.samples[position]
-            arrays[f"image_{number}"] = _thumbnail(sample.image)
-            arrays[f"target_{number}"] = sample.target_HW
+        ids, images_of_queries = [], []
+        for place, position in enumerate(sorted(numbers)):
+            sample, number = self.samples[position], numbers[position]
+            if f"image_{number}" not in arrays:
+                webp = as_webp(_thumbnail(sample.image))
+                arrays[f"image_{number}"] = np.frombuffer(webp, np.uint8)
+            arrays[f"target_{place}"] = sample.target_HW
             ids.append(sample.id)
-        np.savez_compressed(path, **arrays)  # pyright: ignore[reportArgumentType]
+            images_of_queries.append(number)
+        arrays["images"] = np.array(images_of_queries, np.int64)
+        with whole_file(Path(path)) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
         return ids
 
     def warn_of_other_load(self, devices: Sequence[str]) -> list[str]:

@@ -80,8 +80,8 @@ def run(
     request = Request(str(suite), flat(changes), folder, resume=False)
     session = measure(request)
 
-    from ...reports.run.page import write_report
     from ...reports.run.summary import read_summary
+    from ...reports.run_report import write_report
 
     write_report(session.folder)
     return MeasuredRun(session.folder, read_summary(session.folder))

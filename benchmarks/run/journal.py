@@ -10,6 +10,7 @@ from pathlib import Path
 from ...harness import passes
 from ...harness.contract import STAGES
 from ...harness.memory import CudaMeter
+from ...harness.metrics import iou
 from ...harness.records.journal import (
     append,
     current_lines,
@@ -104,6 +105,18 @@ class Journal:
                 evaluated.add(query.position)
         batches = schedule.blocks(self.queries.scored, self.suite.plan.quality_batch)
         return [batch for batch in batches if not evaluated.issuperset(batch)]
+
+    def disagreement(self, cases: Iterable[str]) -> dict[int, float]:
+        """Return by how much the IoUs of some cases differ, by the position of the query.
+
+        It is of the quality pass: the largest IoU less the smallest one.
+        """
+        names = set(cases)
+        ious: dict[int, list[float]] = {}
+        for query in records_of(QueryRecord, current_lines(self._quality)):
+            if query.case in names:
+                ious.setdefault(query.position, []).append(iou(query.counts))
+        return {position: max(values) - min(values) for position, values in ious.items()}
 
     def has_memory(self, process: int, case: str) -> bool:
         """Return whether a process of the memory pass has measured the build and every stage."""

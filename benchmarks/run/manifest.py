@@ -233,16 +233,20 @@ class ManifestWriter:
         """Facts about the machine. To be read when `note_machine` was called."""
         return self._values["passport"]
 
-    def note_machine(self, machine: Machine, gallery: list[str]) -> None:
-        """Note the machine, and the ids of the queries that the report shows."""
+    def note_machine(self, machine: Machine) -> None:
+        """Note the machine and the software."""
         self._values["passport"] = machine.environment
         self._values["versions"] = machine.versions
-        self._values["gallery"] = gallery
+        self.save()
+
+    def note_gallery(self, ids: list[str]) -> None:
+        """Note the queries whose images are kept, by their ids."""
+        self._values["gallery"] = ids
         self.save()
 
     @property
     def gallery(self) -> tuple[str, ...]:
-        """Ids of the queries that the report shows."""
+        """Ids of the queries whose images are kept."""
         return tuple(self._values["gallery"])
 
     @property

@@ -31,7 +31,7 @@ def evaluate_case(run: RunContext, data: DataProcess, case: str) -> None:
     with ExitStack() as stack:
         evaluators = []
         for _ in range(processes):
-            start = partial(run.start_case, case)
+            start = partial(run.start_case, case, kept_masks=run.masks_of_quality)
             evaluator = Evaluator(start, data, run.manifest.notes(case), threads)
             evaluators.append(stack.enter_context(evaluator))
             evaluator.build()

@@ -76,7 +76,11 @@ class RunContext:
     hashed_weights: list[HashedWeights] = field(default_factory=list)
 
     def start_case(
-        self, case_name: str, process: int = 0, gpu_memory: str | None = None
+        self,
+        case_name: str,
+        process: int = 0,
+        gpu_memory: str | None = None,
+        kept_masks: KeptMasks = NO_MASK,
     ) -> CaseProcess:
         """Start a process of a case.
 
@@ -84,6 +88,7 @@ class RunContext:
             case_name: of a model or a trivial baseline.
             process: number of the process, from 0.
             gpu_memory: size of the card that it is limited to; None: as the plan says.
+            kept_masks: of which queries its lines keep the mask.
         """
         case = self.suite.case(case_name)
         plan = self.suite.plan
@@ -96,12 +101,6 @@ class RunContext:
         batch = self.manifest.batch_of(case_name)
         # While a batch is being chosen, images are decoded before they are needed.
         decode_workers = None if batch is None else self.manifest.decode_workers
-        if plan.save_masks:
-            kept_masks = ALL_MASKS
-        elif process == 0:
-            kept_masks = KeptMasks(ids=frozenset(self.manifest.gallery))  # the report shows these
-        else:
-            kept_masks = NO_MASK
         settings = WorkerSettings(
             adapter=case.adapter,
             config=config,
@@ -116,6 +115,26 @@ class RunContext:
             hashed_weights=tuple(self.hashed_weights),
         )
         return self.pool.start_case(settings)
+
+    @property
+    def masks_of_quality(self) -> KeptMasks:
+        """The masks that the quality pass keeps: the report shows them."""
+        plan = self.suite.plan
+        if plan.save_masks or plan.gallery == "all":
+            return ALL_MASKS
+        return KeptMasks(ids=frozenset(self.manifest.gallery))
+
+    def masks_of_round(self, process: int) -> KeptMasks:
+        """Return the masks that a timed round keeps.
+
+        Those of the first process are shown of a case with random weights, which is in no quality
+        pass.
+        """
+        if self.suite.plan.save_masks:
+            return ALL_MASKS
+        if process == 0:
+            return KeptMasks(ids=frozenset(self.manifest.gallery))
+        return NO_MASK
 
     def place(self, case: str, process: int) -> Line:
         """Return the fields of a line that say which measurement it belongs to."""

@@ -151,13 +151,9 @@ class Session:
         data.check_data()
         for weights in run.suite.weights_folders:
             run.hashed_weights.append(data.check_weights(weights))
-        # The gallery shows queries that are both timed and scored: a case with random weights has
-        # only timed ones.
-        shared = min(run.queries.timed, run.queries.scored or run.queries.timed)
-        shown = min(run.suite.plan.gallery, shared)
-        positions = [number * shared // shown for number in range(shown)]
-        gallery = data.save_gallery(positions, run.folder / GALLERY)
-        self.manifest.note_machine(this_machine, gallery)
+        self.manifest.note_machine(this_machine)
+        positions = run.queries.to_keep(run.suite.plan.gallery)
+        self.manifest.note_gallery(data.save_gallery(positions, run.folder / GALLERY))
 
     def _measure_alone(self, data: DataProcess) -> bool:
         """Carry out what a case needs the machine to itself for; return whether all of it is done.
@@ -205,9 +201,23 @@ class Session:
         if run.queries.scored:
             for case in run.suite.cases:
                 yield partial(quality_pass.evaluate_case, run, data, case.name)
+            yield partial(self._keep_what_differs_most, data)
         if run.suite.plan.profile:
             for model in run.suite.models:
                 yield partial(profile_pass.profile_case, run, model.name)
+
+    def _keep_what_differs_most(self, data: DataProcess) -> None:
+        """Where a run has more images than are kept, keep those that models answer differently.
+
+        Which these are is known after the quality pass. Until then, the first ones are kept.
+        """
+        run = self.run
+        positions = run.queries.to_keep(run.suite.plan.gallery)
+        if len(self.manifest.gallery) == len(positions):
+            return
+        disagreement = run.journal.disagreement([model.name for model in run.suite.models])
+        positions.sort(key=lambda position: disagreement.get(position, 0.0), reverse=True)
+        self.manifest.note_gallery(data.save_gallery(positions, run.folder / GALLERY))
 
     def _timed_rounds(self, data: DataProcess) -> Iterator[Step]:
         """Yield the rounds of each group, and of baselines if no quality pass has them."""

@@ -73,7 +73,8 @@ def _measure_in_turn(
     with ExitStack() as stack:
         timed_cases = {}
         for case in cases:
-            worker = stack.enter_context(run.start_case(case, process))
+            kept_masks = run.masks_of_round(process)
+            worker = stack.enter_context(run.start_case(case, process, kept_masks=kept_masks))
             notes = run.manifest.notes(case, process)
             timed_cases[case] = TimedCase(worker, data, notes)
         for case, timed_case in timed_cases.items():

@@ -206,7 +206,7 @@ class RunPlan:
     quality_queries: NotNegative | None = None
     quality_batch: NotNegative | None = None
     beside: bool = True
-    gallery: NotNegative = 0
+    gallery: NotNegative | Literal["all", "none"] = 0
     training_seeds: NotNegative = 3
     gpu_memory: str | None = None
     save_masks: bool = False

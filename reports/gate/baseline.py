@@ -20,6 +20,7 @@ from ...harness.errors import DataError, NothingToCompare, UsageError
 from ...harness.input_file import read_text
 from ...harness.masks import decode, pack
 from ...harness.metrics import Counts
+from ...harness.records.manifest import RunPlan
 from ...harness.records.query import ANSWERED, QueryRecord
 from ...harness.records.run import CaseRecords, MemoryRecord, Run
 from ...harness.records.whole_file import whole_file
@@ -34,6 +35,7 @@ from ..throughput import seconds_by_process
 from ..times import by_process, end_to_end_times, stage_times, synchronised_times
 
 SCHEMA = "lisabench.baseline/1"
+FEW_MASKS = 4  # that are compared unless a run was told which masks to keep
 COUNTED = ("intersection_px", "union_px", "target_px", "predicted_px", "valid_px")
 
 TimesOfProcesses = Sequence[dict[str, int]]  # of each process, nanoseconds by query
@@ -197,7 +199,7 @@ def reduced(run: Run) -> Baseline:
             "split": data.split,
             "count": data.count,
         },
-        cases=[_reduced_case(run.case(entry.name)) for entry in manifest.models],
+        cases=[_reduced_case(run.case(entry.name), manifest.plan) for entry in manifest.models],
     )
 
 
@@ -242,7 +244,7 @@ def _refuse_missing(run: Run, case: str, kind: str, there: int, expected: int) -
         )
 
 
-def _reduced_case(records: CaseRecords) -> BaselineCase:
+def _reduced_case(records: CaseRecords, plan: RunPlan) -> BaselineCase:
     entry, queries, scored = records.entry, records.queries, records.scored
     all_queries = [*queries, *scored] if records.has_quality_pass else queries
     timed_queries = sorted({query.sample_id for query in queries})
@@ -261,7 +263,7 @@ def _reduced_case(records: CaseRecords) -> BaselineCase:
         answer_spread=answer_spread(queries, has_quality=entry.has_quality is True),
         **_peaks([] if entry.memory_error else records.memory),
         answers=_answers(scored),
-        masks=_masks(scored),
+        masks=_masks(records, plan),
     )
 
 
@@ -281,14 +283,24 @@ def _answers(scored: Sequence[QueryRecord]) -> Answers:
     return Answers(**columns)
 
 
-def _masks(scored: Sequence[QueryRecord]) -> dict[str, PackedMask]:
-    """Return the masks that a run kept, by query.
+def _masks(records: CaseRecords, plan: RunPlan) -> dict[str, PackedMask]:
+    """Return the masks that are compared, by query.
+
+    These are all that the run was told to keep. Where it keeps every mask for its report alone, a
+    few of them are compared: baselines are committed.
 
     Raises:
         DataError: a mask is damaged.
     """
+    compared = records.scored
+    if plan.gallery == "all" and not plan.save_masks:
+        # Those that `gallery: 4` keeps: both sides of a gate then compare the same queries.
+        timed = {query.sample_id for query in records.queries}
+        shared = [query for query in records.scored if query.sample_id in timed]
+        count = min(FEW_MASKS, len(shared))
+        compared = [shared[number * len(shared) // count] for number in range(count)]
     packed = {}
-    for query in scored:
+    for query in compared:
         if query.mask_rle:
             packed[query.sample_id] = PackedMask(**pack(decode(query.mask_rle)))
     return packed

@@ -15,8 +15,8 @@ def claims_table(claims: Sequence[ClaimResult]) -> str:
         return ""
     rows = []
     for claim in claims:
-        published = _claim_value(claim.published, claim.unit)
-        rows.append([claim.claim, published, measured(claim), _bound(claim), claim.verdict])
+        published = claim_value(claim.published, claim.unit)
+        rows.append([claim.claim, published, measured(claim), bound(claim), claim.verdict])
     header = ["claim", "published", "measured [95 % interval]", "bound", "verdict"]
     notes = [_claim_note(claim) for claim in claims]
     return f"{markdown_table(header, rows)}\n\n{bullet_list(notes)}"
@@ -27,7 +27,7 @@ def measured(claim: ClaimResult) -> str:
 
     Such as ``0.63x [0.53, 0.75]``.
     """
-    value = _claim_value(claim.measured, claim.unit)
+    value = claim_value(claim.measured, claim.unit)
     if claim.interval is None:
         return value
     low, high = claim.interval
@@ -38,7 +38,7 @@ def measured(claim: ClaimResult) -> str:
     return f"{value} [{low:+.1f}, {high:+.1f}]"
 
 
-def _claim_value(value: float | None, unit: str | None) -> str:
+def claim_value(value: float | None, unit: str | None) -> str:
     if value is None:
         return "-"
     if unit == "ratio":
@@ -48,11 +48,11 @@ def _claim_value(value: float | None, unit: str | None) -> str:
     return f"{value / formatting.GIB.size_bytes:.2f} GiB"
 
 
-def _bound(claim: ClaimResult) -> str:
+def bound(claim: ClaimResult) -> str:
     if claim.at_least is not None:
-        return f"at least {_claim_value(claim.at_least, claim.unit)}"
+        return f"at least {claim_value(claim.at_least, claim.unit)}"
     if claim.at_most is not None:
-        return f"at most {_claim_value(claim.at_most, claim.unit)}"
+        return f"at most {claim_value(claim.at_most, claim.unit)}"
     return "-"
 
 

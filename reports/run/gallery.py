@@ -15,7 +15,7 @@ from ...harness.contract import IGNORED
 from ...harness.errors import DataError
 from ...harness.masks import decode
 from ...harness.metrics import iou
-from ...harness.records.arrays import read_arrays
+from ...harness.records.gallery import read_gallery
 from ...harness.records.query import QueryRecord
 from ...harness.records.run import GALLERY, Run
 from ..drawing import (
@@ -37,6 +37,7 @@ from . import verdict_words
 from .schema import Case, Summary
 
 FILE = "gallery.png"
+MOST_QUERIES = 6
 TILES_A_ROW = 5
 FEWEST_COLUMNS = 4  # tiles are no larger than if there were so many of them
 QUERY_CHARACTERS = 105  # of a query on one line
@@ -109,7 +110,7 @@ def draw_query(run: Run, summary: Summary, text: str, path: Path) -> Path:
 
 
 def gallery(run: Run, summary: Summary) -> Figure | None:
-    """Return a figure with the kept queries, one below the other.
+    """Return a figure with the kept queries about which the cases disagree most.
 
     None where the run has kept no images, or none that can be read.
     """
@@ -120,52 +121,38 @@ def gallery(run: Run, summary: Summary) -> Figure | None:
             cases.append(case)
     if not cases:
         return None
-    return _figure(queries, cases)
+    # The sort keeps the order of queries about which all agree alike.
+    queries.sort(key=lambda query: -disagreement(query))
+    return _figure(queries[:MOST_QUERIES], cases)
+
+
+def disagreement(query: GalleryQuery) -> float:
+    """Return the largest difference of IoU of two cases, 0 to 1; a failed query has IoU 0."""
+    scores = []
+    for record in query.records.values():
+        scores.append(iou(record.counts) if record.answered else 0.0)
+    return max(scores, default=0.0) - min(scores, default=0.0)
 
 
 def _gallery_queries(run: Run) -> list[GalleryQuery]:
-    ids = run.manifest.gallery
-    answers: dict[str, dict[str, QueryRecord]] = {sample_id: {} for sample_id in ids}
+    """Return the kept queries whose images can be read, in the order of the data."""
+    kept = read_gallery(run.folder / GALLERY, run.manifest.gallery)
+    answers: dict[str, dict[str, QueryRecord]] = {sample_id: {} for sample_id in kept}
     for case in run.cases:
         for record in case.scored:
             if record.sample_id in answers:
                 answers[record.sample_id][case.name] = record
-    pictures = _pictures(run.folder / GALLERY, len(ids))
     queries = []
-    for index, sample_id in enumerate(ids):
-        if index in pictures:
-            image, target_HW = pictures[index]
-            records = answers[sample_id]
-            texts = [record.query for record in records.values()]
-            queries.append(GalleryQuery(image, target_HW, texts[0] if texts else "", records))
+    for sample_id, records in answers.items():
+        texts = [record.query for record in records.values()]
+        query = GalleryQuery(
+            kept[sample_id].image.pixels,
+            kept[sample_id].target_HW,
+            texts[0] if texts else "",
+            records,
+        )
+        queries.append(query)
     return queries
-
-
-def _pictures(path: Path, count: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Return images and targets by their place in the manifest.
-
-    An unfinished run may have kept fewer than the manifest names. A file that was cut short, or is
-    not there yet, gives none.
-    """
-    try:
-        kept = read_arrays(path)
-    except DataError:
-        return {}
-    pictures = {}
-    for index in range(count):
-        image, target_HW = kept.get(f"image_{index}"), kept.get(f"target_{index}")
-        if image is None or target_HW is None:
-            continue
-        if _is_picture(image, channels=3) and _is_picture(target_HW):
-            pictures[index] = (image, target_HW)
-    return pictures
-
-
-def _is_picture(pixels: np.ndarray, channels: int | None = None) -> bool:
-    """Return whether an array is an image as a run keeps it, and not of a damaged file."""
-    shape = pixels.shape if channels is None else pixels.shape[:-1]
-    has_channels = channels is None or pixels.shape[-1:] == (channels,)
-    return pixels.dtype == np.uint8 and len(shape) == 2 and min(shape) > 0 and has_channels
 
 
 def _tiles(query: GalleryQuery, cases: Sequence[Case]) -> list[Tile]:

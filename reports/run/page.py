@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...harness.records.journal import RUN
 from ...harness.records.manifest import Manifest, RunPlan
-from ...harness.records.run import PROFILE_SUFFIXES, Run, profile_file, read_run
+from ...harness.records.run import PROFILE_SUFFIXES, Run, profile_file
 from ...harness.text import code, code_block, escape
 from .. import formatting, markdown
 from ..drawing import NOTHING_DRAWN, Drawn, draw
@@ -21,7 +21,6 @@ from .confounds import settings_that_differ
 from .headline import headline
 from .memory_and_roofline import roofline_table, roofline_text, split_table
 from .schema import Case, Summary
-from .summary import write_summary
 from .training_claims import trainings_section
 
 FIGURES = {
@@ -95,20 +94,15 @@ RATIO_OF_TIMES = (
 )
 
 
-def write_report(folder: Path) -> Path:
-    """Write ``summary.json``, the figures and ``report.md`` of a run from its records.
+def write_markdown(run: Run, summary: Summary) -> Path:
+    """Write the figures and ``report.md`` of a run into its folder.
 
     The run may be finished or not.
 
     Returns:
         The path of ``report.md``.
-
-    Raises:
-        UsageError: the folder holds no run.
-        DataError: a journal is damaged.
     """
-    run = read_run(folder)
-    summary = write_summary(run)
+    folder = run.folder
     # The tables come first: whatever happens while figures are drawn, there is a report.
     write_page(folder, report_text(run, summary))
     drawn = draw(

@@ -8,8 +8,8 @@ from lisabench.benchmarks.gate.remeasure import definition_of
 from lisabench.benchmarks.resolve import resolve_recorded
 from lisabench.benchmarks.sweep import MOST_CASES
 from lisabench.harness.errors import UsageError
-from lisabench.reports.run.page import write_report
 from lisabench.reports.run.sweep_figure import FILE
+from lisabench.reports.run_report import write_report
 
 pytestmark = pytest.mark.no_clock
 

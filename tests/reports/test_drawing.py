@@ -10,7 +10,7 @@ from run_factory import edit_lines, write_run
 
 from lisabench.reports import drawing
 from lisabench.reports.run import figures
-from lisabench.reports.run.page import write_report
+from lisabench.reports.run_report import write_report
 
 pytestmark = pytest.mark.no_clock
 

@@ -13,8 +13,9 @@ from lisabench.reports.gate.checks import Check
 from lisabench.reports.gate.outcome import Checked
 from lisabench.reports.run.across import compare_cases
 from lisabench.reports.run.across_tables import side_by_side
-from lisabench.reports.run.page import report_text, write_report
+from lisabench.reports.run.page import report_text
 from lisabench.reports.run.summary import summarise
+from lisabench.reports.run_report import write_report
 from lisabench.reports.training.compare import compare_folders
 from lisabench.reports.training.page import write_training_report
 from lisabench.reports.training.tables import training_sections

@@ -13,8 +13,8 @@ from lisabench.reports import formatting
 from lisabench.reports.run import terminal
 from lisabench.reports.run.across import compare_cases
 from lisabench.reports.run.across_tables import side_by_side
-from lisabench.reports.run.page import write_report
 from lisabench.reports.run.summary import summarise
+from lisabench.reports.run_report import write_report
 from lisabench.reports.schema_base import Ratio
 from lisabench.reports.twins import no_narrower, twin_from
 

@@ -16,7 +16,7 @@ from lisabench.harness.records.manifest import BatchTrial
 from lisabench.harness.records.run import read_run
 from lisabench.models.adapters.fake import FakeCase
 from lisabench.models.lisa.config import LisaConfig
-from lisabench.reports.run.page import write_report
+from lisabench.reports.run_report import write_report
 
 pytestmark = pytest.mark.no_clock
 

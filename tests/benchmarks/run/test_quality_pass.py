@@ -27,8 +27,8 @@ from lisabench.models import registry
 from lisabench.models.adapters.lisa_stages import Lisa
 from lisabench.models.lisa.config import LisaConfig
 from lisabench.reports.load import load
-from lisabench.reports.run.page import write_report
 from lisabench.reports.run.summary import summarise
+from lisabench.reports.run_report import write_report
 
 pytestmark = pytest.mark.no_clock
 

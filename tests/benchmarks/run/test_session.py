@@ -24,7 +24,7 @@ from lisabench.harness.records.journal import read_lines, writing
 from lisabench.harness.records.run import MEMORY
 from lisabench.models.adapters.fake import FakeCase
 from lisabench.models.lisa import packaged
-from lisabench.reports.run.page import write_report
+from lisabench.reports.run_report import write_report
 
 pytestmark = pytest.mark.no_clock
 

@@ -19,7 +19,7 @@ from lisabench.models import registry
 from lisabench.models.adapters.fake import FakeCase
 from lisabench.models.adapters.lisa_stages import Lisa
 from lisabench.models.lisa.config import LisaConfig
-from lisabench.reports.run.page import write_report
+from lisabench.reports.run_report import write_report
 
 pytestmark = pytest.mark.no_clock
 

@@ -23,8 +23,8 @@ from lisabench.harness.errors import UsageError
 from lisabench.harness.records.manifest import SuiteTraining
 from lisabench.harness.records.run import read_run
 from lisabench.harness.records.training import read_training
-from lisabench.reports.run.page import write_report
 from lisabench.reports.run.summary import summarise
+from lisabench.reports.run_report import write_report
 
 pytestmark = pytest.mark.no_clock
 

@@ -18,10 +18,10 @@ from lisabench.benchmarks.suite import Suite
 from lisabench.harness.errors import UsageError
 from lisabench.harness.records.journal import read_lines
 from lisabench.harness.records.run import read_run
-from lisabench.reports.run.page import write_report
 from lisabench.reports.run.schema import Summary
 from lisabench.reports.run.summary import summarise
 from lisabench.reports.run.waterfall import message, waterfall
+from lisabench.reports.run_report import write_report
 
 pytestmark = pytest.mark.no_clock
 

@@ -27,8 +27,8 @@ from lisabench.harness.statistics.estimate import Estimate
 from lisabench.harness.statistics.verdicts import claim_verdict
 from lisabench.models.adapters.fake import FakeCase
 from lisabench.reports.run import terminal
-from lisabench.reports.run.page import write_report
 from lisabench.reports.run.summary import summarise, write_summary
+from lisabench.reports.run_report import write_report
 
 pytestmark = pytest.mark.no_clock
 

@@ -7,8 +7,8 @@ from run_factory import edit_lines, write_run
 
 from lisabench.harness.records.run import read_run
 from lisabench.reports.run.figures import peak_memory, stage_times
-from lisabench.reports.run.page import write_report
 from lisabench.reports.run.summary import summarise
+from lisabench.reports.run_report import write_report
 
 pytestmark = pytest.mark.no_clock
 

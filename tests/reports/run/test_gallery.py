@@ -7,8 +7,8 @@ from run_factory import edit_lines, failed, make_older, write_run
 from lisabench.harness.errors import DataError
 from lisabench.harness.records.run import read_run
 from lisabench.reports.run.gallery import draw_query, gallery
-from lisabench.reports.run.page import write_report
 from lisabench.reports.run.summary import summarise
+from lisabench.reports.run_report import write_report
 
 pytestmark = pytest.mark.no_clock
 

@@ -16,9 +16,9 @@ from lisabench.harness.records.run import read_run
 from lisabench.reports import formatting
 from lisabench.reports.run import verdict_words
 from lisabench.reports.run.figures import peak_memory, stage_times
-from lisabench.reports.run.page import write_report
 from lisabench.reports.run.summary import summarise
 from lisabench.reports.run.tables import comparison_table
+from lisabench.reports.run_report import write_report
 
 pytestmark = pytest.mark.no_clock
 
@@ -47,6 +47,7 @@ def test_a_report_leaves_no_half_written_file(tmp_path):
         "gallery.npz",
         "summary.json",
         "report.md",
+        "report.html",
         *FIGURES,
     }
 
@@ -105,7 +106,8 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 def test_reports_import_neither_torch_nor_pyplot(tmp_path):
     write_run(tmp_path, **SMALL)
     program = (
-        "import sys; from pathlib import Path; from lisabench.reports.run.page import write_report;"
+        "import sys; from pathlib import Path;"
+        "from lisabench.reports.run_report import write_report;"
         "write_report(Path(sys.argv[1]));"
         "heavy = ('torch', 'transformers', 'matplotlib.pyplot'); "
         "print([name for name in heavy if name in sys.modules])"

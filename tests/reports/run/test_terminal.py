@@ -19,11 +19,11 @@ from snapshots import assert_as_kept
 from lisabench.harness import terminal
 from lisabench.harness.records.run import read_run
 from lisabench.reports import formatting
-from lisabench.reports.run.page import write_report
 from lisabench.reports.run.schema import Summary
 from lisabench.reports.run.summary import summarise
 from lisabench.reports.run.terminal import measurements, parts, print_summary
 from lisabench.reports.run.verdicts import verdicts
+from lisabench.reports.run_report import write_report
 
 pytestmark = pytest.mark.no_clock
 

@@ -1,0 +1,293 @@
+"""What stands on the page of a run, in the order in which it is read.
+
+All texts are plain: the template escapes them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...harness.contract import STAGES
+from ...harness.text import one_line
+from .. import formatting
+from ..run import claims_table, verdict_words
+from ..run.schema import Attribution, Case, Summary
+from ..run.verdicts import Verdict, in_a_sentence, verdicts
+
+UNATTRIBUTED = "unattributed"
+BAR_WIDTH = 100.0  # of the longest bar, in the units of its drawing
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is said of one candidate.
+
+    Attributes:
+        number: of the case, by which it has its colour.
+        name, reference: of the two cases.
+        verdicts: on time, memory and masks.
+    """
+
+    number: int
+    name: str
+    reference: str
+    verdicts: Sequence[Verdict]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stage in a bar.
+
+    Attributes:
+        stage: its name.
+        start, width: in the units of the bar.
+        ms: its time.
+    """
+
+    stage: str
+    start: float
+    width: float
+    ms: str
+
+
+@dataclass(frozen=True)
+class CaseRow:
+    """A case in the table of times.
+
+    Attributes:
+        number, name: of the case.
+        bar: its stages.
+        ms, ratio, memory, gIoU: numbers with the intervals that they have.
+        failed: why it has none.
+    """
+
+    number: int
+    name: str
+    bar: Sequence[Part]
+    ms: str
+    ratio: str
+    memory: str
+    gIoU: str
+    failed: str
+
+
+@dataclass(frozen=True)
+class ClaimRow:
+    """A claim with what came of it."""
+
+    verdict: str
+    claim: str
+    measured: str
+    bound: str
+    published: str
+    note: str
+
+
+@dataclass(frozen=True)
+class CauseRow:
+    """A change that is taken apart: the whole, and what each factor causes of it.
+
+    Attributes:
+        change: candidate and reference.
+        whole: of the time or of the memory.
+        parts: name and amount of each factor and of the interaction.
+    """
+
+    change: str
+    whole: str
+    parts: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Content:
+    """Everything on the page but the chart and the queries.
+
+    Attributes:
+        title, headline: of the run.
+        facts: about data, machine and date.
+        status: what is not complete; empty for a complete run.
+        cards: of the candidates.
+        warnings: as messages, in which names of commands are in backticks.
+        rows: of the cases.
+        stages: the stages that any bar has.
+        unit: of memory.
+        kind_of_time: what a time is of.
+        why_no_quality: empty where there is quality.
+        claims, causes_of_time, causes_of_memory: tables; empty where the suite has none.
+    """
+
+    title: str
+    headline: str
+    facts: Sequence[str]
+    status: str
+    cards: Sequence[Card]
+    warnings: Sequence[str]
+    rows: Sequence[CaseRow]
+    stages: Sequence[str]
+    unit: str
+    kind_of_time: str
+    why_no_quality: str
+    claims: Sequence[ClaimRow]
+    causes_of_time: Sequence[CauseRow]
+    causes_of_memory: Sequence[CauseRow]
+
+
+def content(summary: Summary) -> Content:
+    """Return the content of a run's page."""
+    rows = _rows(summary)
+    shown = {part.stage for row in rows for part in row.bar}
+    return Content(
+        title=one_line(summary.title),
+        headline=one_line(in_a_sentence(summary)),
+        facts=_facts(summary),
+        status="" if summary.status == "complete" else summary.status,
+        cards=_cards(summary),
+        warnings=[one_line(warning) for warning in summary.warnings],
+        rows=rows,
+        stages=[stage for stage in (*STAGES, UNATTRIBUTED) if stage in shown],
+        unit=verdict_words.memory_unit_of(summary).name,
+        kind_of_time=verdict_words.kind_of_time(summary.batches),
+        why_no_quality=_why_no_quality(summary),
+        claims=_claims(summary),
+        causes_of_time=[_cause_of_time(attribution) for attribution in summary.attributions],
+        causes_of_memory=_causes_of_memory(summary),
+    )
+
+
+def _facts(summary: Summary) -> list[str]:
+    data = summary.data.get("description") or f"{summary.data.get('count', 'some')} queries"
+    facts = [one_line(data), one_line(summary.machine)]
+    if summary.started:
+        facts.append(one_line(summary.started)[:16].replace("T", " "))
+    return facts
+
+
+def _cards(summary: Summary) -> list[Card]:
+    numbers = _numbers(summary)
+    cards = []
+    for comparison in summary.comparisons:
+        card = Card(
+            number=numbers[comparison.candidate],
+            name=one_line(comparison.candidate),
+            reference=one_line(comparison.reference),
+            verdicts=verdicts(comparison, summary),
+        )
+        cards.append(card)
+    return cards
+
+
+def _numbers(summary: Summary) -> dict[str, int]:
+    return {case.name: number for number, case in enumerate(summary.cases)}
+
+
+def _why_no_quality(summary: Summary) -> str:
+    if any(case.has_quality is False for case in summary.cases):
+        return formatting.WHY_NO_QUALITY
+    if not any(case.quality.n for case in summary.cases):
+        return "No query was scored."
+    return ""
+
+
+def _rows(summary: Summary) -> list[CaseRow]:
+    longest_ms = max((_whole_ms(case) for case in summary.cases), default=0.0)
+    unit = verdict_words.memory_unit_of(summary)
+    rows = []
+    for number, case in enumerate(summary.cases):
+        comparison = summary.comparison(case.name)
+        ratio = "reference" if summary.is_reference(case) else ""
+        if comparison is not None:
+            ratio = formatting.ratio_with_interval(comparison.end_to_end)
+        row = CaseRow(
+            number=number,
+            name=one_line(case.name),
+            bar=_bar(case, longest_ms),
+            ms=formatting.milliseconds(case.time.end_to_end_ms),
+            ratio=ratio,
+            memory=formatting.memory(case.memory.peak_bytes, unit),
+            gIoU=formatting.score(case.quality.gIoU, case.quality.intervals.get("gIoU")),
+            failed=one_line(case.error or "", longest=240),
+        )
+        rows.append(row)
+    return rows
+
+
+def _stages_ms(case: Case) -> dict[str, float]:
+    """Return what a bar is made of; the stages of their own pass where the GPU runs behind."""
+    stages_ms = {}
+    for stage, time in case.time.stages.items():
+        stages_ms[stage] = time.by_itself_ms
+    if stages_ms and case.time.unattributed_ms is not None and case.time.unattributed_ms > 0:
+        stages_ms[UNATTRIBUTED] = case.time.unattributed_ms
+    return stages_ms
+
+
+def _whole_ms(case: Case) -> float:
+    return sum(_stages_ms(case).values())
+
+
+def _bar(case: Case, longest_ms: float) -> list[Part]:
+    """Return the stages of a bar; the case that takes longest has the longest one."""
+    parts = []
+    start = 0.0
+    for stage, time_ms in _stages_ms(case).items():
+        width = BAR_WIDTH * time_ms / longest_ms
+        ms = formatting.milliseconds(time_ms)
+        parts.append(Part(stage, round(start, 3), round(width, 3), ms))
+        start += width
+    return parts
+
+
+def _claims(summary: Summary) -> list[ClaimRow]:
+    rows = []
+    for claim in summary.claims:
+        about = " against ".join(name for name in (claim.candidate, claim.reference) if name)
+        notes = [f"{claim.quantity} of {about}" if claim.quantity else "", claim.source or ""]
+        notes.append(claim.reason or "")
+        row = ClaimRow(
+            verdict=claim.verdict,
+            claim=one_line(claim.claim),
+            measured=claims_table.measured(claim),
+            bound=claims_table.bound(claim),
+            published=claims_table.claim_value(claim.published, claim.unit),
+            note=one_line(". ".join(note for note in notes if note)),
+        )
+        rows.append(row)
+    return rows
+
+
+def _cause_of_time(attribution: Attribution) -> CauseRow:
+    """Return the change of time in milliseconds, or as ratios where the records have no more."""
+    change = attribution.time.end_to_end_ms
+    if change is not None and change.whole.ms is not None:
+        whole = formatting.milliseconds_change(change.whole)
+        own = {name: formatting.milliseconds_change(part) for name, part in change.own.items()}
+        interaction = formatting.milliseconds_change(change.interaction)
+        return _cause(attribution, f"{whole} ms", own, interaction)
+    time = attribution.time
+    own = {name: formatting.ratio_with_interval(part) for name, part in time.own.items()}
+    whole = formatting.ratio_with_interval(time.whole)
+    interaction = formatting.ratio_with_interval(time.interaction)
+    return _cause(attribution, whole, own, interaction)
+
+
+def _causes_of_memory(summary: Summary) -> list[CauseRow]:
+    unit = verdict_words.memory_unit_of(summary)
+    rows = []
+    for attribution in summary.attributions:
+        memory = attribution.memory
+        own = {}
+        for name, part in memory.own.items():
+            own[name] = verdict_words.memory_difference(part, unit)
+        whole = f"{verdict_words.memory_difference(memory.whole, unit)} {unit.name}"
+        interaction = verdict_words.memory_difference(memory.interaction, unit)
+        rows.append(_cause(attribution, whole, own, interaction))
+    return rows
+
+
+def _cause(attribution: Attribution, whole: str, own: dict[str, str], interaction: str) -> CauseRow:
+    parts = []
+    for factor, amount in own.items():
+        _, level = attribution.levels[factor]
+        parts.append((one_line(f"{factor}: {level}"), amount))
+    parts.append(("interaction", interaction))
+    change = one_line(f"{attribution.candidate} against {attribution.reference}")
+    return CauseRow(change, whole, parts)

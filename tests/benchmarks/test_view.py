@@ -1,0 +1,5 @@
+"""``lisabench view``."""
+
+import pytest
+
+pytestmark = pytest.mark.no_clock
