@@ -14,6 +14,11 @@ from ..run.schema import Attribution, Case, Summary
 from ..run.verdicts import Verdict, in_a_sentence, verdicts
 
 UNATTRIBUTED = "unattributed"
+WHY_NO_QUALITY = "Random weights have no quality. Their time and memory are real."
+INCOMPLETE = {
+    "running": "The run is not finished: what is here was measured up to now.",
+    "failed": "A part of the run failed: what is here is what was measured.",
+}
 BAR_WIDTH = 100.0  # of the longest bar, in the units of its drawing
 
 
@@ -104,8 +109,9 @@ class Content:
     Attributes:
         title, headline: of the run.
         facts: about data, machine and date.
-        status: what is not complete; empty for a complete run.
+        incomplete: a sentence where not everything was measured; otherwise empty.
         cards: of the candidates.
+        has_groups: whether not all cards have the same reference.
         warnings: as messages, in which names of commands are in backticks.
         rows: of the cases.
         stages: the stages that any bar has.
@@ -118,8 +124,9 @@ class Content:
     title: str
     headline: str
     facts: Sequence[str]
-    status: str
+    incomplete: str
     cards: Sequence[Card]
+    has_groups: bool
     warnings: Sequence[str]
     rows: Sequence[CaseRow]
     stages: Sequence[str]
@@ -139,8 +146,9 @@ def content(summary: Summary) -> Content:
         title=one_line(summary.title),
         headline=one_line(in_a_sentence(summary)),
         facts=_facts(summary),
-        status="" if summary.status == "complete" else summary.status,
+        incomplete=INCOMPLETE.get(summary.status, ""),
         cards=_cards(summary),
+        has_groups=len({comparison.reference for comparison in summary.comparisons}) > 1,
         warnings=[one_line(warning) for warning in summary.warnings],
         rows=rows,
         stages=[stage for stage in (*STAGES, UNATTRIBUTED) if stage in shown],
@@ -181,7 +189,7 @@ def _numbers(summary: Summary) -> dict[str, int]:
 
 def _why_no_quality(summary: Summary) -> str:
     if any(case.has_quality is False for case in summary.cases):
-        return formatting.WHY_NO_QUALITY
+        return WHY_NO_QUALITY
     if not any(case.quality.n for case in summary.cases):
         return "No query was scored."
     return ""

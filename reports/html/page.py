@@ -18,9 +18,9 @@ from ...harness.records.run import Run
 from ...harness.records.whole_file import whole_file
 from .. import palette
 from ..run.schema import Summary
+from .chart import tradeoff
 from .content import UNATTRIBUTED, content
 from .explorer import Json, explorer
-from .chart import tradeoff
 
 PAGE = "report.html"
 HERE = Path(__file__).parent

@@ -274,7 +274,7 @@ def test_random_weights_have_times_and_no_quality(window, tmp_path):
     headings = [cell.strip() for cell in window.script(ROWS.replace("tbody", "thead"))[0]]
     assert headings == ["query", "area %", "dual ms", "sam ms", "clip ms"]
     text = window.script("return document.querySelector('main').textContent")
-    assert "random weights have no quality" in text and "Cost against quality" not in text
+    assert "Random weights have no quality" in text and "Cost against quality" not in text
     assert window.script("return document.querySelectorAll('.tradeoff').length") == 0
     canvas(window)
     assert window.console() == []
@@ -299,7 +299,7 @@ def test_a_run_without_any_answer_has_a_page(window, tmp_path):
     write_report(tmp_path)
     window.open(tmp_path / PAGE)
     text = window.script("return document.querySelector('main').textContent")
-    assert "No query has been evaluated." in text and "Status: running" in text
+    assert "No query has been evaluated." in text and "The run is not finished" in text
     assert window.console() == []
 
 
