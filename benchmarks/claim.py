@@ -1,7 +1,7 @@
 """Claims as a suite states them: a sentence, the quantity it is about, two cases, and a bound.
 
 What a claim can be about is in `reports/run/claims.py`; of trainings, in
-`reports/run/training_claims.py`.
+`reports/training/claims.py`.
 
 claim: peak memory falls by 40 %    the claim in words
 quantity: memory.peak               one of `reports.run.claims.QUANTITIES`

@@ -193,6 +193,11 @@ def memory(size_bytes: float | None, unit: MemoryUnit) -> str:
     return f"{size_bytes / unit.size_bytes:,.{unit.decimals}f}"
 
 
+def gib_to_spare(card_bytes: int, taken_bytes: int) -> str:
+    """Return what is left of a card's memory in GiB, without the unit."""
+    return f"{(card_bytes - taken_bytes) / GIB.size_bytes:.2f}"
+
+
 def memory_change(change_bytes: float | None, unit: MemoryUnit) -> str:
     """Return a difference of sizes in this unit, with its sign and without the unit's name."""
     if change_bytes is None:

@@ -84,6 +84,21 @@ def warnings(texts: Sequence[str]) -> str:
     return "\n".join(["> [!WARNING]", *items])
 
 
+def folded(title: str, content: str, introduction: str = "") -> str:
+    """Return a section that a reader opens; empty without content.
+
+    Args:
+        title: what is shown while it is closed: words of ours, since it is HTML.
+        content: Markdown.
+        introduction: Markdown that stands before it.
+    """
+    if not content:
+        return ""
+    parts = [f"<details>\n<summary>{title}</summary>", introduction, content, "</details>"]
+    # GitHub reads what is inside as Markdown only behind an empty line.
+    return "\n\n".join(part for part in parts if part)
+
+
 def fact(name: str, value: object) -> Row:
     """Return a fact about a machine as a row of a table; bytes are written in GiB."""
     if name.endswith("_bytes") and isinstance(value, int):

@@ -17,7 +17,7 @@ from ...harness.environment import usable_cores
 from ...harness.errors import UsageError
 from ...harness.records.from_json import from_json
 from ...harness.records.journal import RUN, now, read_manifest, write_json
-from ...harness.records.manifest import BatchTrial, Manifest, SuiteTraining
+from ...harness.records.manifest import BatchTrial, Manifest, StopReason, SuiteTraining
 from ...harness.records.run import READABLE_RUN_SCHEMAS, RUN_SCHEMA
 from ..factors import design
 from ..queries import Queries
@@ -110,6 +110,7 @@ class ManifestWriter:
             "claims": claims,
             "trainings": [asdict(training) for training in trainings],
             "status": "running",
+            "stopped": None,
             "started": now(),
             "finished": None,
             "attempts": 0,
@@ -217,6 +218,11 @@ class ManifestWriter:
                 has_failed = True
         self._values["status"] = "failed" if has_failed else "complete"
         self._values["finished"] = now()
+        self.save()
+
+    def note_stop(self, reason: StopReason) -> None:
+        """Note why the run ends before all is measured. A resume takes the note back."""
+        self._values["stopped"] = reason
         self.save()
 
     # The machine

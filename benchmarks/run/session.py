@@ -132,9 +132,16 @@ class Session:
 
     def _measure(self) -> None:
         with self.run.pool.start_data(self.run.queries.reader) as data:
-            self._prepare(data)
-            if self._measure_alone(data) and self._measure_rounds(data):
+            try:
+                self._prepare(data)
+                is_whole = self._measure_alone(data) and self._measure_rounds(data)
+            except KeyboardInterrupt:
+                self.manifest.note_stop("interrupt")
+                raise
+            if is_whole:
                 self.manifest.finish(self.run.journal.failed_queries())
+            else:
+                self.manifest.note_stop("time")
 
     def _prepare(self, data: DataProcess) -> None:
         """Note what must be known before any case is built: machine, data and gallery."""

@@ -89,6 +89,20 @@ def writing(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def is_being_written(folder: Path) -> bool:
+    """Return whether a process measures into a folder at this moment."""
+    path = folder / LOCK
+    if not path.is_file():
+        return False
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except (Timeout, OSError):
+        return True
+    lock.release()
+    return False
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file whole or not at all.
 

@@ -16,6 +16,7 @@ from .from_json import NotNegative, NotNegativeFloat, from_json
 from .machine import checked_environment, checked_rates
 
 RunStatus = Literal["running", "complete", "failed"]
+StopReason = Literal["time", "interrupt"]
 
 
 @dataclass(frozen=True)
@@ -259,6 +260,8 @@ class Manifest:
         claims: the claims of the suite.
         trainings: the trainings of the suite.
         status: ``running``, ``complete`` or ``failed``.
+        stopped: why it ended before all was measured: its ``time`` was over, or an ``interrupt``
+            came; None while it goes on, and where it was killed.
         started, finished: ISO 8601 times.
         attempts: how often the run was resumed.
         in_lockstep: whether it took turns with another version, block by block.
@@ -293,6 +296,7 @@ class Manifest:
     metrics: tuple[str, ...] = ()
     claims: tuple[StatedClaim, ...] = ()
     trainings: tuple[SuiteTraining, ...] = ()
+    stopped: StopReason | None = None
     finished: str | None = None
     attempts: NotNegative = 0
     in_lockstep: bool = False

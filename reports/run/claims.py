@@ -37,11 +37,11 @@ from ..times import (
     stage_times,
     were_synchronised,
 )
+from ..training.claims import OF_TRAININGS
 from ..trivial_baselines import against_trivial_baselines
 from ..twins import no_narrower
 from .comparison import twins_of
 from .schema import ClaimResult
-from .training_claims import OF_TRAININGS
 
 # The parts that see pixels, or carry what was seen to the language model.
 VISION_PARTS = ("clip", "sam_encoder", "projector", "bridge")

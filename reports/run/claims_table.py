@@ -5,21 +5,26 @@ from collections.abc import Sequence
 
 from ...harness.text import code, escape, message
 from .. import formatting
-from ..markdown import Markup, bullet_list, markdown_table
+from ..markdown import Markup, bold, bullet_list, markdown_table
 from .schema import ClaimResult
 
 
 def claims_table(claims: Sequence[ClaimResult]) -> str:
-    """Return the claims with their verdicts, and how each claim was read; empty without claims."""
+    """Return the claims, each with its verdict first; empty without claims."""
     if not claims:
         return ""
     rows = []
     for claim in claims:
         published = claim_value(claim.published, claim.unit)
-        rows.append([claim.claim, published, measured(claim), bound(claim), claim.verdict])
-    header = ["claim", "published", "measured [95 % interval]", "bound", "verdict"]
-    notes = [_claim_note(claim) for claim in claims]
-    return f"{markdown_table(header, rows)}\n\n{bullet_list(notes)}"
+        verdict = bold(claim.verdict)
+        rows.append([verdict, claim.claim, measured(claim), bound(claim), published])
+    header = ["verdict", "claim", "measured [95 % interval]", "bound", "published"]
+    return markdown_table(header, rows, numbers=False)
+
+
+def claim_notes(claims: Sequence[ClaimResult]) -> str:
+    """Return how each claim was read, and why its verdict is what it is; empty without claims."""
+    return bullet_list([_claim_note(claim) for claim in claims])
 
 
 def measured(claim: ClaimResult) -> str:

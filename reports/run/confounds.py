@@ -43,7 +43,7 @@ def confounds(
     comparisons: Sequence[Comparison],
     attributions: Sequence[Attribution] = (),
 ) -> Iterator[str]:
-    """Return a sentence for each set of settings that differ together, with its comparisons.
+    """Return one sentence about all settings that differ together, each set with its comparisons.
 
     Args:
         entries: the cases of the manifest, with the settings that the suite gives.
@@ -64,13 +64,13 @@ def confounds(
         explained = causes.keys() <= factors.get(comparison.candidate, set())
         if len(causes) > 1 and not explained:
             groups[tuple(sorted(causes))].append((comparison, causes))
+    clauses = []
     for members in groups.values():
         pairs = _pairs([comparison for comparison, _ in members])
         settings = formatting.listed(_with_followers([causes for _, causes in members]))
-        yield (
-            f"{pairs} differ in more than one setting ({settings}): the ratios are of all of them "
-            "together."
-        )
+        clauses.append(f"{pairs} differ in more than one setting ({settings})")
+    if clauses:
+        yield f"{'; '.join(clauses)}: the ratios are of all of them together."
 
 
 def _taken_apart(attribution: Attribution) -> bool:

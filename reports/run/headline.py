@@ -1,128 +1,216 @@
-"""The headline of a report: what was compared, on which data and machine, and the results."""
+"""The first screen of a report: the verdicts in words, and one table with a row for each case."""
 
 from collections.abc import Sequence
 
 from ...harness.text import code, escape
 from .. import formatting
-from ..markdown import Markup, bold, bullet_list
-from ..trivial_baselines import refused
+from ..formatting import MemoryUnit
+from ..markdown import Markup, Row, bold, bullet_list, markdown_table
 from . import verdict_words
-from .schema import Comparison, Summary
+from .schema import CardFit, Case, Comparison, Summary
+from .verdicts import Verdict, in_a_sentence, verdicts
 
-MOST_IN_A_PARAGRAPH = 2  # more comparisons are easier to read as a list
-NO_INTERVAL = "No ratio of times has an interval: that needs two pairs of processes."
+MOST_COLUMNS = 7  # a wider table is cut where GitHub shows it
+IN_BRACKETS = (
+    "In brackets: the 95 % interval. A ratio below 1x is cheaper. `same`: all of the interval is "
+    "within 5 % (of memory 1 %)."
+)
+AS_GOOD = "`as good`: within 2 points."
+CANNOT_TELL = "`cannot tell`: it reaches over such a limit, or there is none."
+SAME_MODEL = "same settings"
 
 
 def headline(summary: Summary) -> str:
-    """Return one paragraph, or with several groups or many variants a paragraph and a list."""
-    paragraph = [_what_was_compared(summary)]
-    for sentence in refused(summary.against_trivial_baselines):
-        paragraph.append(bold(f"{sentence[0].upper()}{sentence[1:]}."))
-    several_groups = len(summary.groups) > 1
-    if several_groups:
-        results = _results_by_group(summary)
-    else:
-        results = [_result(comparison) for comparison in summary.comparisons]
-    random_weights = _random_weights(summary)
-    if random_weights:
-        results.append(random_weights)
-    if several_groups or len(summary.comparisons) > MOST_IN_A_PARAGRAPH:
-        return "\n".join(paragraph) + "\n\n" + bullet_list(results)
-    return "\n".join(paragraph + results)
+    """Return the verdict in a sentence or two, and what it is of."""
+    return f"{bold(in_a_sentence(summary))}\n\n{_what_was_compared(summary)}"
 
 
 def _what_was_compared(summary: Summary) -> str:
-    data = summary.data.get("description") or f"{summary.data.get('count', 'some')} queries"
-    measured = "measured"
+    """Return the suite, the data, the machine and the day."""
+    data = summary.data.get("description") or "data that is not described"
+    facts = [f"Suite {code(summary.suite)}"]
+    facts.append(f"{summary.data.get('count', 'some')} queries, {escape(data)}")
     if summary.measures_throughput:
         batches = verdict_words.in_batches(summary.batches) or "in batches of 1"
-        measured = f"throughput was measured, {batches} queries,"
-    sentence = (
-        f"{_cases(summary)} in the suite {code(summary.suite)}, on {escape(data)}; "
-        f"{measured} on {escape(summary.machine)}."
-    )
-    if summary.status != "complete":
-        sentence += f" {bold(f'Status: {summary.status}.')}"
-    return sentence
+        facts.append(f"throughput {batches}")
+    facts.append(escape(summary.machine))
+    if summary.started:
+        facts.append(escape(summary.started[:10]))
+    return " · ".join(facts)
 
 
-def _cases(summary: Summary) -> str:
-    """Return which cases were compared with which reference."""
-    names = [case.name for case in summary.cases]
-    if not summary.comparisons:
-        return _in_code(names) or "No model"
-    if len(summary.groups) > 1:
-        return (
-            f"{len(names)} cases in {len(summary.groups)} groups, "
-            "each case against the reference of its group,"
-        )
-    reference = summary.comparisons[0].reference
-    candidates = [comparison.candidate for comparison in summary.comparisons]
-    return f"{_in_code(candidates)} against the reference {code(reference)}"
+def verdict_list(summary: Summary) -> str:
+    """Return a line for each variant: the words first, then numbers, intervals and what would tell.
+
+    Measurements of the same settings as the reference's are left out.
+    """
+    lines = []
+    for comparison in summary.comparisons:
+        if not comparison.same_settings:
+            lines.append(_verdict_line(comparison, summary))
+    return bullet_list(lines)
 
 
-def _result(comparison: Comparison) -> Markup:
-    """Return a candidate's time, memory and quality, and the bounds that hold together."""
-    time = verdict_words.emphasised(verdict_words.time_clause(comparison), comparison)
-    clauses = [time]
+def _verdict_line(comparison: Comparison, summary: Summary) -> Markup:
+    time, memory, masks = verdicts(comparison, summary)
+    parts = []
+    if time.word:
+        word = verdict_words.emphasised(time.word, comparison)
+        parts.append(f"{word}, {_numbers(time, ' time')}{_note(time)}")
     if comparison.throughput.ratio is not None:
         ratio = formatting.ratio_with_interval(comparison.throughput)
-        clauses.append(f"it answers {ratio} as many queries per second")
-    if comparison.peak_memory.ratio is not None:
-        kind = verdict_words.memory_kind(comparison)
-        clauses.append(f"its {kind} is {verdict_words.memory_ratios(comparison)}")
-    if comparison.gIoU_points:
-        difference = formatting.points_with_verdict(comparison.gIoU_points)
-        clauses.append(f"its gIoU differs by {difference}")
-    if comparison.joint and not comparison.same_settings:
-        clauses.append(verdict_words.joint_bounds(comparison))
-    return Markup(f"{'; '.join(clauses)}.")
-
-
-def _results_by_group(summary: Summary) -> list[Markup]:
-    """Return a line for each group: of each candidate the time, the memory and the quality."""
-    lines = []
-    for group in summary.groups:
-        candidates = []
-        for comparison in summary.comparisons:
-            if comparison.candidate in group.cases:
-                candidates.append(_result_in_group(comparison))
-        if candidates:
-            results = "; ".join(candidates)
-            line = f"{bold(group.name)}, against {code(group.reference)}: {results}."
-            lines.append(Markup(line))
-    if all(comparison.end_to_end.low is None for comparison in summary.comparisons):
-        lines.append(Markup(NO_INTERVAL))
-    return lines
-
-
-def _result_in_group(comparison: Comparison) -> str:
-    if comparison.same_settings:
-        return f"{code(comparison.candidate)} has the same settings"
-    time = verdict_words.emphasised(verdict_words.time_with_verdict(comparison), comparison)
-    parts = [f"{code(comparison.candidate)} time {time}"]
-    if comparison.peak_memory.ratio is not None:
-        kind = verdict_words.memory_kind(comparison)
-        parts.append(f"{kind} {verdict_words.memory_ratios(comparison)}")
-    if comparison.gIoU_points:
-        parts.append(f"gIoU {formatting.points_with_verdict(comparison.gIoU_points)}")
-    result = ", ".join(parts)
+        parts.append(f"{ratio} as many queries per second")
+    if memory.word:
+        word = verdict_words.emphasised(memory.word, comparison)
+        parts.append(f"{word}, {_numbers(memory, ' memory')}{_note(memory)}")
+    of_a_query = verdict_words.memory_of_a_query(comparison)
+    if of_a_query:
+        parts.append(of_a_query)
+    if masks.word:
+        parts.append(f"masks {bold(masks.word)}, {_numbers(masks)}{_note(masks)}")
     if comparison.joint:
-        result += f" ({verdict_words.joint_bounds(comparison)})"
-    return result
+        parts.append(verdict_words.joint_bounds(comparison))
+    verdict = "; ".join(parts) or "nothing could be compared"
+    return Markup(f"{code(comparison.candidate)} against {code(comparison.reference)}: {verdict}.")
 
 
-def _random_weights(summary: Summary) -> Markup:
-    """Return which models have random weights; empty if none."""
-    random = [case.name for case in summary.cases if case.has_quality is False]
-    if not random:
-        return Markup()
-    models = "all models" if len(random) == len(summary.cases) else _in_code(random)
-    return Markup(
-        f"**The weights of {models} are random**: time and memory are real, "
-        f"quality is {formatting.NOT_AVAILABLE}."
-    )
+def _numbers(verdict: Verdict, of: str = "") -> str:
+    if not verdict.interval:
+        return verdict.amount + of
+    return f"{verdict.amount}{of} ({verdict.interval})"
 
 
-def _in_code(names: Sequence[str]) -> str:
-    return formatting.listed([code(name) for name in names])
+def _note(verdict: Verdict) -> str:
+    return f": {verdict.note}" if verdict.note else ""
+
+
+# The table
+
+
+def cases_table(summary: Summary) -> str:
+    """Return one table with a row for each case, and at most seven columns.
+
+    The columns are the time and the peak of memory, each with its verdict, ratio and interval
+    against the reference, and the quality. Where the run has none of these, others take their
+    place: the card, queries per second, the batch and the energy.
+    """
+    if not summary.cases:
+        return ""
+    columns = _columns(summary)[: MOST_COLUMNS - 1]
+    header = ["case", *[heading for heading, _ in columns]]
+    rows = []
+    for group in summary.groups:
+        members = summary.in_group(group)
+        if group.name and len(summary.groups) > 1:
+            rows.append([bold(group.name), *[""] * len(columns)])
+        for case in members:
+            place = summary.cases.index(case)
+            rows.append([_name(case, summary), *[cells[place] for _, cells in columns]])
+    table = markdown_table(header, rows)
+    if not summary.comparisons:
+        return table
+    return f"{table}\n\n{_meaning(summary)}"
+
+
+def _meaning(summary: Summary) -> str:
+    sentences = [IN_BRACKETS]
+    if any(comparison.gIoU_points for comparison in summary.comparisons):
+        sentences.append(AS_GOOD)
+    return " ".join([*sentences, CANNOT_TELL])
+
+
+def _name(case: Case, summary: Summary) -> str:
+    return f"{case.name} (reference)" if summary.is_reference(case) else case.name
+
+
+def _columns(summary: Summary) -> list[tuple[str, Row]]:
+    """Return the heading and the cells of each column, what matters most first."""
+    cases = summary.cases
+    comparisons = [summary.comparison(case.name) for case in cases]
+    columns: list[tuple[str, Row]] = []
+    if summary.card_fits:
+        fits = {fit.case: fit for fit in summary.card_fits}
+        heading = f"card of {summary.card_fits[0].card}"
+        columns.append((heading, [_fit_cell(fits.get(case.name)) for case in cases]))
+    if any(case.time.end_to_end_ms is not None for case in cases):
+        kind = "time per query" if summary.measures_throughput else "time"
+        times = [formatting.milliseconds(case.time.end_to_end_ms) for case in cases]
+        columns.append((f"{kind} (ms)", times))
+        if any(comparisons):
+            columns.append(("time ratio", _verdict_cells(comparisons, summary, "time")))
+    unit = verdict_words.memory_unit_of(summary)
+    heading, sizes = _memory_cells(summary, unit)
+    columns.append((heading, sizes))
+    if any(comparisons):
+        columns.append(("memory ratio", _verdict_cells(comparisons, summary, "memory")))
+    if any(case.quality.gIoU is not None for case in cases):
+        scores = [formatting.score(case.quality.gIoU) for case in cases]
+        columns.append(("gIoU", scores))
+        if any(comparisons):
+            columns.append(("gIoU difference", _verdict_cells(comparisons, summary, "masks")))
+    if summary.measures_throughput:
+        rates = [formatting.milliseconds(case.time.queries_per_second) for case in cases]
+        columns.append(("queries per second", rates))
+    if len(set(summary.batches)) > 1:
+        columns.append(("batch", [str(batch) for batch in summary.batches]))
+    if any(case.energy_mj is not None for case in cases):
+        columns.append(("energy (J)", [formatting.joules(case.energy_mj) for case in cases]))
+    return columns
+
+
+def _memory_cells(summary: Summary, unit: MemoryUnit) -> tuple[str, Row]:
+    """Return the memory that the verdicts are of: the peak, or on a CPU the growth."""
+    growth = any(comparison.memory_definition == "growth" for comparison in summary.comparisons)
+    field, heading = ("growth_bytes", "growth") if growth else ("peak_bytes", "peak")
+    cells = [formatting.memory(getattr(case.memory, field), unit) for case in summary.cases]
+    return f"{heading} ({unit.name})", cells
+
+
+def _verdict_cells(
+    comparisons: Sequence[Comparison | None], summary: Summary, quantity: str
+) -> Row:
+    """Return the word, the ratio or difference, and the interval of each case.
+
+    Args:
+        comparisons: of each case; None for a reference.
+        summary: of the run.
+        quantity: ``time``, ``memory`` or ``masks``.
+    """
+    cells = []
+    for comparison in comparisons:
+        if comparison is None:
+            cells.append("")
+            continue
+        of_quantity = {verdict.quantity: verdict for verdict in verdicts(comparison, summary)}
+        word = of_quantity[quantity].word
+        numbers = _in_brackets(comparison, quantity)
+        if comparison.same_settings:
+            cells.append(f"{SAME_MODEL} {numbers}")
+        elif not word:
+            cells.append(formatting.NOT_AVAILABLE)
+        elif quantity == "masks":
+            cells.append(Markup(f"{bold(word)} {numbers}"))
+        else:
+            cells.append(Markup(f"{verdict_words.emphasised(word, comparison)} {numbers}"))
+    return cells
+
+
+def _in_brackets(comparison: Comparison, quantity: str) -> str:
+    """Return a ratio or a difference with its interval in brackets, as short as columns are."""
+    if quantity == "time":
+        return formatting.ratio_with_interval(comparison.end_to_end)
+    if quantity == "memory":
+        return formatting.ratio_with_interval(comparison.peak_memory)
+    points = comparison.gIoU_points
+    if points is None:
+        return formatting.NOT_AVAILABLE
+    return formatting.points_with_interval(points).replace(" points", "")
+
+
+def _fit_cell(fit: CardFit | None) -> str:
+    if fit is None or fit.fits is None:
+        return "cannot tell"
+    if not fit.fits:
+        return bold("does not fit")
+    spare = formatting.gib_to_spare(fit.card_bytes, fit.taken_bytes)
+    return Markup(f"{bold('fits')}, {spare} GiB to spare")

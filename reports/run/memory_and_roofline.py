@@ -10,12 +10,13 @@ from statistics import median
 from typing import Any
 
 from ...harness.contract import STAGES, Paper
-from ...harness.records.manifest import CaseEntry
+from ...harness.memory import card_bytes
+from ...harness.records.manifest import CaseEntry, Manifest
 from ...harness.records.run import CaseRecords, MemoryRecord, PassRecord
 from .. import formatting
 from ..markdown import Row, markdown_table
 from ..schema_base import MemorySplit
-from .schema import Case, Roofline, Summary
+from .schema import CardFit, Case, Roofline, Summary
 
 # Measured weights and their arithmetic agree to the larger of the two: allocators round sizes up.
 WITHIN_SHARE, WITHIN_BYTES = 0.01, 32 << 20
@@ -133,6 +134,46 @@ def split_table(summary: Summary) -> str:
             row.append(formatting.memory(getattr(split, part), unit))
         rows.append(row)
     return markdown_table(header, rows)
+
+
+# Whether a case fits the card that its processes were capped to
+
+
+def card_fits(manifest: Manifest, cases: Sequence[CaseRecords]) -> list[CardFit]:
+    """Return of each model whether it fits the card of the plan; empty where none was capped.
+
+    A case fits if it ran in processes that were capped to the card. The cap holds back the
+    allocator alone: where the driver counts more than the card has, that is not enough.
+    """
+    card = manifest.plan.gpu_memory
+    if card is None:
+        return []
+    size = card_bytes(card)
+    fits = []
+    for case in cases:
+        if not case.entry.is_model:
+            continue
+        taken = largest(case.memory, "device_process_bytes")
+        if taken is None:
+            taken = largest(case.memory, "peak_reserved_bytes")
+        verdict = None
+        if _ran_out_of_memory(case):
+            verdict = False
+        elif taken is not None and taken <= size:
+            verdict = True
+        fits.append(
+            CardFit(
+                case=case.name, card=card, card_bytes=size, taken_bytes=taken or 0, fits=verdict
+            )
+        )
+    return fits
+
+
+def _ran_out_of_memory(case: CaseRecords) -> bool:
+    if any(query.status == "oom" for query in case.queries):
+        return True
+    errors = (case.entry.error or "", case.entry.memory_error or "")
+    return any("out of memory" in error.lower() for error in errors)
 
 
 # How near a stage is to the roofline

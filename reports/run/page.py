@@ -12,16 +12,16 @@ from ...harness.records.run import PROFILE_SUFFIXES, Run, profile_file
 from ...harness.text import code, code_block, escape
 from .. import formatting, markdown
 from ..drawing import NOTHING_DRAWN, Drawn, draw
-from ..markdown import Markup
+from ..markdown import Markup, folded
 from ..pages import INSTRUMENTS, REPORT, SUMMARY, write_page
+from ..training.claims import trainings_section
 from . import figures, gallery, sweep_figure, tables, waterfall
 from .attribution_tables import attribution_tables
-from .claims_table import claims_table
+from .claims_table import claim_notes, claims_table
 from .confounds import settings_that_differ
-from .headline import headline
+from .headline import cases_table, headline, verdict_list
 from .memory_and_roofline import roofline_table, roofline_text, split_table
 from .schema import Case, Summary
-from .training_claims import trainings_section
 
 FIGURES = {
     figures.STAGE_TIMES: "Stacked bars: the median time of each stage, one bar per case",
@@ -38,6 +38,11 @@ FIGURES = {
     ),
     gallery.FILE: "Images with their targets and the masks that each case answered",
 }
+
+# The first of these that was drawn is shown unfolded.
+MAIN_FIGURES = (sweep_figure.FILE, figures.STAGE_TIMES)
+MOST_VERDICTS = 6  # more would push the table from the first screen
+WARNINGS_IN_FULL = 2
 
 # What stands under the titles of sections.
 BREAKDOWN = (
@@ -130,41 +135,77 @@ def report_text(run: Run, summary: Summary, drawn: Drawn = NOTHING_DRAWN) -> str
     sections = [
         f"# {escape(summary.title)}",
         headline(summary),
-        markdown.warnings([*summary.warnings, *drawn.warnings]),
-        _section("Claims", claims_table(summary.claims)),
-        "## Comparison",
-        _figure(sweep_figure.FILE, names),
-        _figure(figures.STAGE_TIMES, names),
-        tables.comparison_table(summary),
-        _figure(figures.PEAK_MEMORY, names),
-        _section(
-            "What causes the difference",
-            attribution_tables(summary, figure=_figure(waterfall.FILE, names)),
-        ),
-        _section("Where the time goes", tables.breakdown_table(summary), BREAKDOWN),
-        _section("Profiles", markdown.bullet_list(list(_profiles(run))), PROFILES),
-        _section("What the memory is made of", split_table(summary), SPLIT),
-        _section("How near the roofline", roofline_table(summary), ROOFLINE),
-        _section("Trainings", trainings_section(summary)),
-        _section("Masks", _figure(gallery.FILE, names)),
-        _section("Quality", _quality(summary)),
-        _section("Batches that were tried", tables.batch_trials_table(summary), BATCHES_TRIED),
-        _section("Cold start", tables.cold_table(summary), COLD),
-        _section("Warm-up", tables.warm_up_table(summary), WARM_UP),
-        _section("What differs between the cases", settings_that_differ(summary)),
-        _section("How this was measured", markdown.bullet_list(list(_method(run, summary)))),
-        _section("Machine and versions", _machine(run.manifest, summary)),
-        _section("How to reproduce", _reproduce(run.manifest)),
+        _verdicts(summary),
+        cases_table(summary),
+        _main_figure(names),
+        _claims(summary),
+        _warnings([*summary.warnings, *drawn.warnings]),
+        *_details(run, summary, names),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _section(title: str, content: str, introduction: str = "") -> str:
-    """Return a section with its title; empty without content."""
-    if not content:
-        return ""
-    parts = [f"## {title}", introduction, content]
-    return "\n\n".join(part for part in parts if part)
+def _details(run: Run, summary: Summary, names: Set[str]) -> Iterator[str]:
+    """Yield all other sections, folded."""
+    yield folded("Claims: how each was read", claim_notes(summary.claims))
+    yield folded("All numbers", tables.comparison_table(summary))
+    yield folded("Figures", _other_figures(names))
+    yield folded(
+        "What causes the difference",
+        attribution_tables(summary, figure=_figure(waterfall.FILE, names)),
+    )
+    yield folded("Where the time goes", tables.breakdown_table(summary), BREAKDOWN)
+    yield folded("Profiles", markdown.bullet_list(list(_profiles(run))), PROFILES)
+    yield folded("What the memory is made of", split_table(summary), SPLIT)
+    yield folded("How near the roofline", roofline_table(summary), ROOFLINE)
+    yield folded("Trainings", trainings_section(summary.trainings, summary.training_comparisons))
+    yield folded("Masks", _figure(gallery.FILE, names))
+    yield folded("Quality", _quality(summary))
+    yield folded("Batches that were tried", tables.batch_trials_table(summary), BATCHES_TRIED)
+    yield folded("Cold start", tables.cold_table(summary), COLD)
+    yield folded("Warm-up", tables.warm_up_table(summary), WARM_UP)
+    yield folded("What differs between the cases", settings_that_differ(summary))
+    yield folded("How this was measured", markdown.bullet_list(list(_method(run, summary))))
+    yield folded("Machine and versions", _machine(run.manifest, summary))
+    yield folded("How to reproduce", _reproduce(run.manifest))
+
+
+def _verdicts(summary: Summary) -> str:
+    """Return the verdict of each variant; of many variants folded, since the table has them too."""
+    lines = verdict_list(summary)
+    if len(summary.comparisons) <= MOST_VERDICTS:
+        return lines
+    return folded("The verdict of each variant in words", lines)
+
+
+def _warnings(texts: Sequence[str]) -> str:
+    """Return a box with the gravest warnings, one of each cause, and the others folded."""
+    box = markdown.warnings(texts[:WARNINGS_IN_FULL])
+    others = texts[WARNINGS_IN_FULL:]
+    if not others:
+        return box
+    count = "1 more warning" if len(others) == 1 else f"{len(others)} more warnings"
+    return f"{box}\n\n{folded(count, markdown.messages(others))}"
+
+
+def _claims(summary: Summary) -> str:
+    table = claims_table(summary.claims)
+    return f"## Claims\n\n{table}" if table else ""
+
+
+def _main_figure(drawn: Set[str]) -> str:
+    """Return the figure that says most of the run, among those that were drawn."""
+    for name in MAIN_FIGURES:
+        if name in drawn:
+            return _figure(name, drawn)
+    return ""
+
+
+def _other_figures(drawn: Set[str]) -> str:
+    """Return the figures that have no section of their own, without the main one."""
+    figures_drawn = [_figure(name, drawn) for name in (*MAIN_FIGURES, figures.PEAK_MEMORY)]
+    others = [figure for figure in figures_drawn if figure and figure != _main_figure(drawn)]
+    return "\n\n".join(others)
 
 
 def _figure(name: str, drawn: Set[str]) -> str:

@@ -33,7 +33,7 @@ from ..schema_base import (
     Time,
     Twin,
 )
-from ..training.schema import ComparedTrainings
+from ..training.schema import ComparedTrainings, TrainingRun
 
 SCHEMA = "lisabench.summary/1"
 
@@ -366,16 +366,20 @@ class ClaimResult(Strict):
     )
 
 
-class TrainingRun(Strict):
-    """One training of the suite, with one seed."""
+class CardFit(Strict):
+    """Whether a case fits the card that all processes of a run were capped to."""
 
-    name: str = Field(description="In the suite.")
-    seed: Count = Field(description="Of the training.")
-    folder: str = Field(description="Beside this summary.")
-    status: Literal["complete", "oom", "skipped", "failed"] | None = Field(
-        description="Null until it was begun."
+    case: str = Field(description="Name of the case.")
+    card: str = Field(description="The card, such as 8GB.")
+    card_bytes: Count = Field(description="Its memory.")
+    taken_bytes: Count = Field(
+        description="The most that a process of the memory pass held, by the driver; without that "
+        "what the allocator reserved. 0 where neither was measured."
     )
-    reason: str | None = Field(description="Why it is not complete.")
+    fits: bool | None = Field(
+        description="False where it ran out of memory; null where it was not measured, or where "
+        "the driver counts more than the card has."
+    )
 
 
 class Summary(Strict):
@@ -388,6 +392,12 @@ class Summary(Strict):
     title: str = Field(description="What the suite is about.")
     status: Literal["running", "complete", "failed"] = Field(
         description="How far the run has come."
+    )
+    stopped: Literal["time", "interrupt", "unknown"] | None = Field(
+        default=None,
+        description="Why the run ended before all was measured: its time was over, a user or a "
+        "signal interrupted it, or it is not known, as where it was killed. Null where all was "
+        "measured, and while the run goes on.",
     )
     started: str | None = Field(description="ISO 8601.")
     scenario: Literal["latency", "throughput"] = Field(
@@ -448,6 +458,10 @@ class Summary(Strict):
     )
     trainings: list[TrainingRun] = Field(
         default=[], description="What came of the suite's trainings, in their order."
+    )
+    card_fits: list[CardFit] = Field(
+        default=[],
+        description="Of a run whose processes were capped to a card: whether each case fits it.",
     )
     training_comparisons: list[ComparedTrainings] = Field(
         default=[],

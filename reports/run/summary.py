@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median, median_low
-from typing import Any
+from typing import Any, Literal
 
 from ...harness.contract import STAGES
 from ...harness.metrics import METRICS, scores
-from ...harness.records.journal import write_json
+from ...harness.records.journal import is_being_written, write_json
 from ...harness.records.manifest import CaseEntry, Manifest, WarmUpRecord
 from ...harness.records.query import QueryRecord, stage_of
 from ...harness.records.run import CaseRecords, MemoryRecord, Run
@@ -35,13 +35,14 @@ from ..schema_base import (
 )
 from ..throughput import queries_per_second, throughput_over_processes, waiting_share
 from ..times import PREPROCESS, end_to_end_times, token_times
+from ..training.claims import compared_trainings
+from ..training.schema import TrainingRun
 from ..trivial_baselines import against_trivial_baselines
 from .attribution import attribute
 from .claims import claim_result
 from .comparison import case_group, compare, twins_of
-from .memory_and_roofline import StagePasses, largest, memory_split, stage_passes
-from .schema import BatchTrial, Case, QualityPass, Roofline, Summary, TrainingRun
-from .training_claims import compared_trainings
+from .memory_and_roofline import StagePasses, card_fits, largest, memory_split, stage_passes
+from .schema import BatchTrial, Case, QualityPass, Roofline, Summary
 from .warnings import run_warnings
 
 MEMORY_STAGES = ("build", *STAGES)
@@ -86,6 +87,7 @@ def summarise(run: Run) -> Summary:
         suite=manifest.suite,
         title=manifest.title or manifest.suite,
         status=manifest.status,
+        stopped=_why_stopped(run),
         started=manifest.started,
         scenario=manifest.plan.scenario,
         machine=machine(dict(manifest.environment or {})),
@@ -104,11 +106,19 @@ def summarise(run: Run) -> Summary:
         attributions=sorted(attributions, key=lambda attribution: -len(attribution.levels)),
         claims=[claim_result(claim, run) for claim in manifest.claims],
         trainings=[TrainingRun(**asdict(training)) for training in manifest.trainings],
+        card_fits=card_fits(manifest, run.cases),
         training_comparisons=compared_trainings(run),
         warnings=run_warnings(
             manifest, run.cases, cases, comparisons, attributions, against_baselines
         ),
     )
+
+
+def _why_stopped(run: Run) -> Literal["time", "interrupt", "unknown"] | None:
+    """Return why a run ended before all was measured; None where it did not, or goes on."""
+    if run.manifest.status != "running" or is_being_written(run.folder):
+        return None
+    return run.manifest.stopped or "unknown"
 
 
 def _reference_first(manifest: Manifest) -> list[CaseEntry]:

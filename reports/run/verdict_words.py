@@ -102,33 +102,6 @@ def emphasised(text: str, comparison: Comparison) -> str:
     return escape(text)
 
 
-def time_clause(comparison: Comparison) -> str:
-    """Return one clause about a candidate's time."""
-    time = comparison.end_to_end
-    candidate, reference = comparison.candidate, comparison.reference
-    if comparison.same_settings:
-        ratio = formatting.ratio_with_interval(time)
-        return (
-            f"{candidate} and {reference} have the same settings: "
-            f"two measurements of one model, at {ratio}"
-        )
-    if time.ratio is None:
-        return f"{candidate} could not be compared with {reference} in time"
-    ratio = formatting.ratio(time.ratio)
-    if time.low is None or time.high is None:
-        return (
-            f"{candidate} takes {ratio} the time of {reference} "
-            "(one pair of processes, so no interval)"
-        )
-    interval = f"95 % interval {time.low:.2f} to {time.high:.2f}"
-    if formatting.excludes_one(time):
-        return f"{candidate} takes {ratio} the time of {reference} ({interval}): {time_word(time)}"
-    clause = f"{candidate} and {reference} cannot be told apart in time ({ratio}, {interval})"
-    if time_word(time) == "same":
-        clause += ": the same, within 5 %"
-    return clause
-
-
 def joint_bounds(comparison: Comparison) -> str:
     """Return the bounds of time and quality that hold together; empty where either has no interval.
 
@@ -171,24 +144,17 @@ def memory_unit_of(summary: Summary) -> MemoryUnit:
     return formatting.memory_unit(sizes)
 
 
-def memory_kind(comparison: Comparison) -> str:
-    """Return what ratios of memory are of: ``growth of memory`` on a CPU, else ``peak memory``."""
-    if comparison.memory_definition == "growth":
-        return "growth of memory"
-    return "peak memory"
+def memory_of_a_query(comparison: Comparison) -> str:
+    """Return the ratio of memory of a query alone; empty where it is that of the whole process.
 
-
-def memory_ratios(comparison: Comparison) -> str:
-    """Return the ratio of memory, and that of a query alone where it differs.
-
-    It differs where the build has a higher peak than the queries. Such as
-    ``1.17x (of a query 0.40x)``.
+    It differs where the build has a higher peak than the queries. Such as ``0.40x for a query
+    without the build``.
     """
     whole = formatting.ratio_with_interval(comparison.peak_memory)
     query = formatting.ratio_with_interval(comparison.query_peak_memory)
     if query in (whole, formatting.NOT_AVAILABLE):
-        return whole
-    return f"{whole} (of a query {query})"
+        return ""
+    return f"{query} for a query without the build"
 
 
 def memory_difference(difference: Difference, unit: MemoryUnit) -> str:

@@ -242,7 +242,8 @@ def in_a_sentence(summary: Summary) -> str:
     """Return the headline: what a run says of time, and of masks or else of memory.
 
     Such as ``clip and sam are faster than dual. Whether their masks are as good, 16 images cannot
-    tell.`` Checkpoints that are refused come first: what they score says nothing.
+    tell.`` Before it comes what a reader must know first: checkpoints that are refused, whether
+    the cases fit the card that they were capped to, and whether the run was stopped.
     """
     sentences = []
     for against in summary.against_trivial_baselines:
@@ -251,9 +252,11 @@ def in_a_sentence(summary: Summary) -> str:
                 f"The checkpoint of {against.case} is refused: it is no better than the trivial "
                 f"baseline {against.baseline}."
             )
+    sentences += [_on_card(summary), _how_it_ended(summary)]
     comparisons = [one for one in summary.comparisons if not one.same_settings]
     if not comparisons:
-        return " ".join([*sentences, _nothing_compared(summary)])
+        sentences.append(_nothing_compared(summary))
+        return " ".join(sentence for sentence in sentences if sentence)
     by_quantity = _by_word(comparisons, summary)
     reference = _reference(comparisons)
     on_time = _on_costs(by_quantity["time"], ON_TIME, len(comparisons), reference)
@@ -267,6 +270,52 @@ def in_a_sentence(summary: Summary) -> str:
         if any(case.has_quality is False for case in summary.cases):
             sentences.append("Masks are not compared: the weights are random.")
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _on_card(summary: Summary) -> str:
+    """Return which cases fit the card of a capped run, and by how much; empty without a card."""
+    fitting, too_large, unknown = [], [], []
+    spare_gib = []
+    card = ""
+    for fit in summary.card_fits:
+        card = fit.card
+        if fit.fits is None:
+            unknown.append(fit.case)
+        elif not fit.fits:
+            too_large.append(fit.case)
+        else:
+            fitting.append(fit.case)
+            spare_gib.append(formatting.gib_to_spare(fit.card_bytes, fit.taken_bytes))
+    clauses = []
+    cases = len(summary.card_fits)
+    if fitting:
+        subject, verb = _subject(fitting, cases, "cases"), "fits" if len(fitting) == 1 else "fit"
+        least, most = min(spare_gib, key=float), max(spare_gib, key=float)
+        spare = least if least == most else f"{least} to {most}"
+        clauses.append(f"{subject} {verb} a card of {card} with {spare} GiB to spare")
+    if too_large:
+        subject, verb = _subject(too_large, cases, "cases"), "does" if len(too_large) == 1 else "do"
+        clauses.append(f"{subject} {verb} not fit a card of {card}")
+    if unknown:
+        subject = _subject(unknown, cases, "cases")
+        clauses.append(f"whether {subject} would fit a card of {card} is not known")
+    return _sentence(clauses)
+
+
+def _how_it_ended(summary: Summary) -> str:
+    """Return that a run was stopped, goes on or failed in part; empty where all was measured."""
+    if summary.status == "complete":
+        return ""
+    if summary.status == "failed":
+        return "Part of the run failed."
+    if summary.stopped is None:
+        return "The run goes on: this is what it has measured so far."
+    how = {
+        "time": "The run was stopped when its time was over,",
+        "interrupt": "The run was interrupted",
+        "unknown": "The run was stopped",
+    }
+    return f"{how[summary.stopped]} before all was measured."
 
 
 def _nothing_compared(summary: Summary) -> str:
@@ -324,10 +373,7 @@ def _on_costs(
         if not clauses:
             clause += f" {predicate.to_reference} {reference}"
         clauses.append(clause)
-    text = "; ".join(clauses)
-    if text.startswith("all "):  # a name keeps its first letter as it is
-        text = text.capitalize()
-    return f"{text}." if text else ""
+    return _sentence(clauses)
 
 
 def _on_masks(candidates: Mapping[str, Sequence[str]], variants: int, images: int) -> str:
@@ -354,14 +400,21 @@ def _on_masks(candidates: Mapping[str, Sequence[str]], variants: int, images: in
             clauses.append(f"whether {masks} are as good, {unknown}")
         else:
             clauses.append(f"{masks} are {word}")
+    return _sentence(clauses)
+
+
+def _sentence(clauses: Sequence[str]) -> str:
+    """Return clauses as a sentence; empty without any. A name keeps its first letter as it is."""
     text = "; ".join(clauses)
-    return f"{text[0].upper()}{text[1:]}."
+    if text.startswith(("all ", "whether ", "the masks of ")):
+        text = f"{text[0].upper()}{text[1:]}"
+    return f"{text}." if text else ""
 
 
-def _subject(names: Sequence[str], variants: int) -> str:
+def _subject(names: Sequence[str], variants: int, kind: str = "variants") -> str:
     """Return the names, or of many how many they are."""
     if len(names) <= MOST_NAMES:
         return listed(names)
     if len(names) == variants:
-        return f"all {variants} variants"
-    return f"{len(names)} of {variants} variants"
+        return f"all {variants} {kind}"
+    return f"{len(names)} of {variants} {kind}"

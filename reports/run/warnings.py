@@ -19,6 +19,7 @@ from .schema import Attribution, Case, Comparison
 
 # The case's clock and the host's are expected to agree to this share.
 CLOCKS_DIFFER_BY = 0.10
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 def run_warnings(
@@ -29,7 +30,7 @@ def run_warnings(
     attributions: Sequence[Attribution] = (),
     against_baselines: Sequence[AgainstTrivialBaseline] = (),
 ) -> list[str]:
-    """Return all warnings of a run, the gravest first, none twice.
+    """Return all warnings of a run, the gravest first, one for each cause.
 
     Args:
         manifest: of the run.
@@ -42,12 +43,11 @@ def run_warnings(
     ordered = [by_name[case.name] for case in cases]
     warnings = [
         *refused(against_baselines),
-        *_unfinished(manifest),
-        *without_difference(cases, comparisons),
         *_errors(cases),
         *_trainings(manifest),
-        *_missing(manifest, ordered),
         *_failures(ordered),
+        *_unfinished(manifest, ordered),
+        *without_difference(cases, comparisons),
         *not_surely_better(against_baselines),
         *confounds(manifest.cases, comparisons, attributions),
         *_instruments(cases),
@@ -74,14 +74,19 @@ def _brief(error: str) -> str:
     return textwrap.shorten(error, 240, placeholder=" ...")
 
 
-def _unfinished(manifest: Manifest) -> Iterator[str]:
-    if manifest.status == "running":
-        yield (
-            "The run is not finished: it is going on, or was stopped (`lisabench run --resume` "
-            "measures the rest)."
-        )
-    elif manifest.status == "failed":
+def _unfinished(manifest: Manifest, records: Sequence[CaseRecords]) -> Iterator[str]:
+    """Return one sentence about everything that is not there, with the cases that lack records."""
+    if manifest.status == "failed":
         yield "The run failed in part: what is below is what was measured."
+    missing = "; ".join(_missing(manifest, records))
+    if manifest.status == "running":
+        rest = "`lisabench run --resume --out DIR` measures the rest"
+        if missing:
+            yield f"Not all is measured ({rest}): {missing}. All numbers are of these."
+        else:
+            yield f"Not all is measured ({rest})."
+    elif missing:
+        yield f"Not all records are there: {missing}. All numbers are of these."
 
 
 def _errors(cases: Sequence[Case | CaseEntry]) -> Iterator[str]:
@@ -103,7 +108,7 @@ def _trainings(manifest: Manifest) -> Iterator[str]:
 
 
 def _missing(manifest: Manifest, records: Sequence[CaseRecords]) -> Iterator[str]:
-    """Return a sentence for the cases that lack records, all cases with the same numbers in one.
+    """Return a clause for the cases that lack records, all cases with the same numbers in one.
 
     Models are timed in every process of the plan, and every case is in the quality pass, where the
     run has one. Without that pass a trivial baseline has one record a query.
@@ -126,12 +131,9 @@ def _missing(manifest: Manifest, records: Sequence[CaseRecords]) -> Iterator[str
                 lacking["records of the quality pass", measured, expected].append(case.name)
     for (kind, measured, expected), names in lacking.items():
         if len(names) == 1:
-            yield f"{names[0]} has {measured} of {expected} {kind}; its figures are of these."
+            yield f"{names[0]} has {measured} of {expected} {kind}"
         else:
-            yield (
-                f"{listed(names)} have {measured} of {expected} {kind} each; their figures are of "
-                "these."
-            )
+            yield f"{listed(names)} have {measured} of {expected} {kind} each"
 
 
 def _failures(records: Sequence[CaseRecords]) -> Iterator[str]:
@@ -229,18 +231,36 @@ def _unattributed(cases: Sequence[Case]) -> Iterator[str]:
 
 
 def _from_queries(records: Sequence[CaseRecords]) -> Iterator[str]:
-    """Return the warnings of single queries, those that differ only in numbers counted as one.
+    """Return the warnings of single queries: one of each cause, with the cases that have it.
 
-    The time of a trivial baseline is no result, and neither are warnings about it.
+    Warnings that differ only in numbers have one cause; of the numbers the range is given. The time
+    of a trivial baseline is no result, and neither are warnings about it.
     """
+    alike: dict[str, list[str]] = defaultdict(list)
+    counted: dict[str, list[str]] = defaultdict(list)
     for case in records:
         if not case.entry.is_model:
             continue
-        alike: dict[str, list[str]] = defaultdict(list)
+        of_case: Counter[str] = Counter()
         for query in case.queries:
             for text in query.warnings:
-                alike[re.sub(r"\d+(\.\d+)?", "#", text)].append(text)
-        for texts in alike.values():
-            example = f" ({texts[0]})" if len(set(texts)) == 1 else f" (such as: {texts[0]})"
-            count = f"{len(texts)} of {len(case.queries)} records"
-            yield f"{case.name}: a warning in {count}{example}"
+                cause = NUMBER.sub("#", text)
+                alike[cause].append(text)
+                of_case[cause] += 1
+        for cause, count in of_case.items():
+            counted[cause].append(f"{case.name} {count} of {len(case.queries)}")
+    for cause, texts in alike.items():
+        yield f"{_with_ranges(texts)} (records with this warning: {', '.join(counted[cause])})"
+
+
+def _with_ranges(texts: Sequence[str]) -> str:
+    """Return texts that differ only in numbers as one, such as ``at 1500 to 1965 MHz``."""
+    ranges = []
+    for numbers in zip(*map(NUMBER.findall, texts), strict=True):
+        least, most = min(numbers, key=float), max(numbers, key=float)
+        ranges.append(least if least == most else f"{least} to {most}")
+    parts = NUMBER.split(texts[0])
+    text = parts[0]
+    for number, part in zip(ranges, parts[1:], strict=True):
+        text += number + part
+    return text

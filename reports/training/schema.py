@@ -190,3 +190,15 @@ class ComparedTrainings(Strict):
         description="Why there is no comparison of time, memory, quality or a target."
     )
     warnings: list[str] = Field(description="What speaks against these comparisons.")
+
+
+class TrainingRun(Strict):
+    """One training of the suite, with one seed."""
+
+    name: str = Field(description="In the suite.")
+    seed: Count = Field(description="Of the training.")
+    folder: str = Field(description="Beside this summary.")
+    status: Literal["complete", "oom", "skipped", "failed"] | None = Field(
+        description="Null until it was begun."
+    )
+    reason: str | None = Field(description="Why it is not complete.")

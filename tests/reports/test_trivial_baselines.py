@@ -65,7 +65,7 @@ def test_a_checkpoint_that_is_no_better_is_refused_on_the_first_page_and_keeps_i
     )
     page = (tmp_path / "report.md").read_text()
     assert (
-        f"**R{sentence[1:]}.**" in page.split("## ")[0]
+        "**The checkpoint of dual is refused: " in page.split("<details>")[0]
         and sentence in summarise(read_run(tmp_path)).warnings
     )
     assert (tmp_path / "samples.jsonl").read_text() == before

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from lisabench.reports.run.summary import summarise
 pytestmark = pytest.mark.no_clock
 
 # Sentences may be worded better than they were; the numbers in them stay.
-SENTENCES = ("warnings", "reason", "not_compared")
+SENTENCES = ("reason", "not_compared")
 
 
 def published_runs() -> list[Path]:
@@ -70,6 +71,18 @@ def same(path: tuple[str, ...], before: Any, after: Any) -> bool:
     return before == after
 
 
+def is_in_a_warning(published: str, computed: list[str]) -> bool:
+    """Return whether one of the computed warnings has all numbers of a published one.
+
+    Warnings of one cause were sentences of their own for each case, and are one sentence now.
+    """
+    of_queries = re.fullmatch(r"(.+): a warning in (\d+ of \d+) records \(.*\)", published)
+    if of_queries:  # its other numbers are those of an example; now their range is given
+        return any(f"{of_queries[1]} {of_queries[2]}" in warning for warning in computed)
+    numbers = Counter(numbers_in(published))
+    return any(numbers <= Counter(numbers_in(warning)) for warning in computed)
+
+
 def test_there_are_published_runs():
     assert {"claims-7b", "claims-described", "h200", "h200-tiny", "training-7b"} <= {
         folder.name for folder in published_runs()
@@ -79,9 +92,15 @@ def test_there_are_published_runs():
 @pytest.mark.parametrize("folder", published_runs(), ids=lambda folder: folder.name)
 def test_a_published_summary_comes_out_of_its_records_again(folder):
     """A newer summary may have further keys; everything that the published one says is in it."""
-    published = dict(leaves(json.loads((folder / "summary.json").read_text(encoding="utf-8"))))
-    computed = dict(leaves(summarise(read_run(folder)).model_dump(mode="json", by_alias=True)))
+    published_summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    computed_summary = summarise(read_run(folder)).model_dump(mode="json", by_alias=True)
     differing = []
+    warnings = computed_summary.pop("warnings")
+    for warning in published_summary.pop("warnings"):
+        if not is_in_a_warning(warning, warnings):
+            differing.append(("warnings", warning, "missing"))
+    published = dict(leaves(published_summary))
+    computed = dict(leaves(computed_summary))
     for path, value in published.items():
         if is_of_older_definition(published, path):
             continue

@@ -75,7 +75,7 @@ def test_a_batch_that_fails_ends_the_search_and_is_no_failure_of_the_run(
     assert entry_of(result, "a")["batch"] == 2
     assert result.run["status"] == "complete"
     page = write_report(tmp_path / "out").read_text()
-    assert "## Batches that were tried" in page
+    assert "<summary>Batches that were tried</summary>" in page
     assert f"| {status}: " in page and "| ok: chosen |" in page
 
 

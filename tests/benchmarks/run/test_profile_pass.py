@@ -62,7 +62,7 @@ def test_the_trace_of_a_lisa_has_its_stages_and_regions_as_spans(data_root, tmp_
 def test_without_the_option_nothing_is_written(data_root, tmp_path):
     assert run(data_root, tmp_path, {"fake": FAKE}).returncode == 0
     assert not (tmp_path / "out" / PROFILE).exists()
-    assert "## Profiles" not in (tmp_path / "out" / "report.md").read_text()
+    assert "Profiles" not in (tmp_path / "out" / "report.md").read_text()
 
 
 def test_a_batch_is_traced_as_one(data_root, tmp_path):

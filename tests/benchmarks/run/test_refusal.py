@@ -103,7 +103,7 @@ def test_a_shuffled_checkpoint_is_refused_and_its_records_kept(shuffled, data, t
     assert last.startswith(
         "lisabench: refused: the checkpoint of dual is no better than the trivial baseline "
     )
-    assert "**Refused: the checkpoint of dual" in (tmp_path / "run" / "report.md").read_text()
+    assert "**The checkpoint of dual is refused: " in (tmp_path / "run" / "report.md").read_text()
     kept = raw_run(tmp_path / "run")
     assert kept.run["status"] == "complete" and len(kept.samples) == IMAGES
     assert len(kept.quality) == 2 * IMAGES

@@ -186,11 +186,13 @@ def test_a_run_stops_when_asked_to_and_goes_on_from_there(complete, tmp_path):
     s, whole = complete
     late = Session(s, Queries.of(s), tmp_path / "out", lambda *_: None, deadline_s=0.0)
     late.start()
-    assert raw_run(tmp_path / "out").run["status"] == "running"
-    assert not raw_run(tmp_path / "out").samples
+    stopped = raw_run(tmp_path / "out")
+    assert (stopped.run["status"], stopped.run["stopped"]) == ("running", "time")
+    assert not stopped.samples
     session(s, tmp_path / "out").resume()
-    assert keys(raw_run(tmp_path / "out")) == keys(whole)
-    assert raw_run(tmp_path / "out").run["status"] == "complete"
+    resumed = raw_run(tmp_path / "out")
+    assert keys(resumed) == keys(whole)
+    assert (resumed.run["status"], resumed.run["stopped"]) == ("complete", None)
 
 
 def test_only_the_cases_of_a_group_take_turns(data_root, tmp_path):

@@ -178,6 +178,7 @@ def test_an_interrupt_of_the_whole_group_prints_no_traceback(data_root, tmp_path
     text = (tmp_path / "stderr").read_text()
     assert "Traceback" not in text and "leaked" not in text
     assert text.splitlines()[-1] == "lisabench: interrupted; what was measured is kept"
+    assert raw_run(tmp_path / "run").run["stopped"] == "interrupt"
 
 
 def test_all_workers_killed_at_once_is_a_status_and_exit_code_5(data_root, tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from markdown_rows import folded_section
 from raw_runs import raw_run
 from run_factory import EMPTY_CLAIM, edit_run, write_run
 from sessions import QUICK, content_of
@@ -425,7 +426,7 @@ def test_a_training_fits_a_card_where_a_capped_process_made_all_of_it(
 
 def test_the_report_shows_the_pairs_that_claims_are_about(tmp_path):
     folder = with_trainings(tmp_path, claims=[{"quantity": "training.step_time", "at_most": 0.6}])
-    section = write_report(folder).read_text().split("## Trainings\n")[1].split("\n## ")[0]
+    section = folded_section(write_report(folder).read_text(), "Trainings")
     assert section.count("### clip against dual") == 1
     assert "Paired by seed, over 3 seeds" in section
     assert "[trainings/clip-2](trainings/clip-2/report.md)" in section

@@ -248,7 +248,10 @@ def test_settings_versions_and_plan_that_differ_are_listed_with_their_confounds(
 def test_doubts_about_either_side_are_told_with_their_run(runs):
     edit_lines(runs[1] / "samples.jsonl", lambda q: None if q["process"] == 2 else q)
     warnings = only(compare_cases(runs[0], "dual", "dual", [runs[1]])).warnings
-    assert warnings == [f"{runs[1]}: dual has 16 of 24 records; its figures are of these."]
+    assert warnings == [
+        f"{runs[1]}: Not all records are there: dual has 16 of 24 records. All numbers are of "
+        "these."
+    ]
 
 
 def test_the_same_case_in_two_runs_is_worth_comparing(runs):

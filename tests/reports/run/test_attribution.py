@@ -388,7 +388,7 @@ def test_unlike_clocks_and_instruments_give_no_parts(tmp_path, name):
     assert (found.time.whole.ratio is None) == (name == "clock")
     assert (found.memory.whole.bytes is None) == (name == "instrument")
     assert (
-        "## What causes the difference" in write_report(tmp_path).read_text()
+        "<summary>What causes the difference</summary>" in write_report(tmp_path).read_text()
     )  # one panel is left of two
 
 
@@ -396,8 +396,8 @@ def test_the_report_has_a_row_a_change_in_two_tables_and_a_figure(tmp_path):
     text = (
         write_report(write_design(tmp_path))
         .read_text()
-        .split("## What causes the difference")[1]
-        .split("\n## ")[0]
+        .split("<summary>What causes the difference</summary>")[1]
+        .split("</details>")[0]
     )
     assert "](attribution.png)" in text and (tmp_path / "attribution.png").is_file()
     lines = [

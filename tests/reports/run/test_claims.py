@@ -518,16 +518,16 @@ def test_the_report_shows_what_was_published_beside_what_was_measured(tmp_path):
         EMPTY_CLAIM | {"claim": "learns faster", "needs": "a training"},
     ])  # fmt: skip
     text = write_report(tmp_path).read_text()
-    section = text.split("## Claims\n")[1].split("## Comparison")[0]
+    section = text.split("| verdict |")[1]
     found = summarise(read_run(tmp_path)).claims[0]
     low, high = found.interval
     assert (
-        f"| a \\| b | 0.50x | {found.measured:.2f}x [{low:.2f}, {high:.2f}] "
-        "| at most 0.50x | confirmed |" in section
+        f"| **confirmed** | a \\| b | {found.measured:.2f}x [{low:.2f}, {high:.2f}] "
+        "| at most 0.50x | 0.50x |" in section
     )
     quality = summarise(read_run(tmp_path)).claims[1]
     assert quality.interval[0] < quality.measured < quality.interval[1] < -2
-    assert "| at least -2.0 points | refuted |" in section
+    assert "| **refuted** | a \\| b |" in section and "| at least -2.0 points | - |" in section
     assert "- a \\| b: `time.vision` of `clip` against `dual`. The paper." in section
     assert "- learns faster: not measured: it needs a training." in section
 

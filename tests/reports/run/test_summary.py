@@ -7,12 +7,12 @@ from run_factory import edit_lines, edit_run, failed, write_lines, write_run
 from scipy import stats
 
 from lisabench.harness.records.run import read_run
-from lisabench.reports import formatting
 from lisabench.reports.formatting import machine
 from lisabench.reports.run import verdict_words
 from lisabench.reports.run.schema import Summary
 from lisabench.reports.run.summary import summarise, write_summary
 from lisabench.reports.run.tables import comparison_table, warm_up_table
+from lisabench.reports.run.verdicts import verdicts
 from lisabench.reports.schema_base import Cold, WarmUpTimes
 
 pytestmark = pytest.mark.no_clock
@@ -331,7 +331,7 @@ def test_warnings_of_records_are_counted_and_those_of_controls_left_out(tmp_path
     edit_lines(tmp_path / "samples.jsonl", mark)
     summary = summarise(read_run(tmp_path))
     assert "the machine is busy" in summary.warnings
-    assert warned(summary, "dual: a warning in 24 of 24 records") and len(summary.warnings) == 2
+    assert warned(summary, "dual 24 of 24") and len(summary.warnings) == 2
 
 
 def test_a_warm_up_that_did_not_settle_is_a_warning(tmp_path):
@@ -372,7 +372,7 @@ def test_a_run_that_has_hardly_begun_has_no_figures(tmp_path):
     assert (
         summary.comparisons[0].end_to_end.ratio is None and summary.comparisons[0].differences == {}
     )
-    assert warned(summary, "not finished")
+    assert warned(summary, "Not all is measured")
 
 
 def test_percentiles_wait_for_enough_queries_however_often_they_were_repeated(tmp_path):
@@ -495,11 +495,8 @@ def test_cases_with_the_same_settings_are_a_loud_warning_and_no_claim(tmp_path):
         "dual, sam and clip have the same settings: any difference between them is noise."
     )
     assert all(found.same_settings for found in summary.comparisons)
-    time = formatting.ratio_with_interval(summary.comparison("clip").end_to_end)
-    assert verdict_words.time_clause(summary.comparison("clip")) == (
-        f"clip and dual have the same settings: two measurements of one model, at {time}"
-    )
-    assert time.endswith("]")
+    of_time = verdicts(summary.comparison("clip"), summary)[0]
+    assert (of_time.word, of_time.note) == ("", "two measurements of one model")
     assert verdict_words.time_title(summary.comparisons) == verdict_words.memory_title(
         summary.comparisons
     )
@@ -613,7 +610,7 @@ def test_the_peak_of_a_query_is_told_from_that_of_the_build(tmp_path):
     assert found.query_peak_memory.ratio == pytest.approx(
         (718 - 360) / (742 - 360), rel=1e-12, abs=0
     )
-    assert verdict_words.memory_ratios(found) == "1.41x (of a query 0.94x)"
+    assert verdict_words.memory_of_a_query(found) == "0.94x for a query without the build"
 
 
 def test_a_ratio_of_memory_has_an_interval_over_the_processes_of_the_memory_pass(tmp_path):

@@ -26,8 +26,6 @@ def comparisons_of(folder, latencies_ms):
 
 def test_a_title_claims_a_difference_only_where_the_interval_excludes_1(tmp_path):
     comparisons = comparisons_of(tmp_path, {"dual": (10, 10, 10), "sam": (9.7, 10, 10.3)})
-    clause = verdict_words.time_clause(comparisons[0])
-    assert clause.startswith("sam and dual cannot be told apart in time")
     title = verdict_words.time_title(comparisons)
     assert title == "no variant can be told apart from dual in time"
 

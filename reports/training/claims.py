@@ -4,7 +4,7 @@ The targets "to a mIoU" and "to a loss" are what both trainings of a claim ended
 of all their seeds, so that all reach it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from ...harness.records.manifest import StatedClaim, SuiteTraining
@@ -14,12 +14,11 @@ from ..finding import ON_A_CPU, Finding, NotMeasured, Quantity
 from ..markdown import link, markdown_table
 from ..peaks import RESIDENT_SET
 from ..schema_base import Ratio
-from ..training.compare import compare_groups
-from ..training.groups import Group
-from ..training.schema import ComparedTrainings
-from ..training.summary import on_card
-from ..training.tables import training_sections
-from .schema import Summary
+from .compare import compare_groups
+from .groups import Group
+from .schema import ComparedTrainings, TrainingRun
+from .summary import on_card
+from .tables import training_sections
 
 COMPLETE = "complete"
 PREFIX = "training."  # of the quantities that are of trainings
@@ -193,17 +192,24 @@ OF_TRAININGS: Mapping[str, Quantity] = {
 }
 
 
-def trainings_section(summary: Summary) -> str:
-    """Return the section on trainings of a suite's report; empty without trainings."""
-    if not summary.trainings:
+def trainings_section(
+    trainings: Sequence[TrainingRun], comparisons: Sequence[ComparedTrainings]
+) -> str:
+    """Return the section on trainings of a suite's report; empty without trainings.
+
+    Args:
+        trainings: what came of each.
+        comparisons: the pairs of them that are shown.
+    """
+    if not trainings:
         return ""
     rows = []
-    for training in summary.trainings:
+    for training in trainings:
         status = training.status or "not begun"
         linked = ""
         if training.status == COMPLETE:
             linked = link(training.folder, f"{training.folder}/report.md")
         rows.append([training.name, str(training.seed), status, linked, training.reason or ""])
     table = markdown_table(["training", "seed", "status", "report", "why"], rows, numbers=False)
-    sections = [training_sections(compared, "###") for compared in summary.training_comparisons]
+    sections = [training_sections(compared, "###") for compared in comparisons]
     return "\n\n".join([table, *sections])
