@@ -12,11 +12,13 @@ import cv2
 import numpy as np
 
 from ..datasets.image import image_hash, read_image
+from ..harness import terminal
 from ..harness.contract import Sample
 from ..harness.environment import resolve_device
 from ..harness.errors import RunFailed, UsageError
 from ..harness.measure import broken_arithmetic, predict
 from ..harness.probe import NullProbe
+from ..harness.records.whole_file import whole_file
 from ..models import registry
 from ..models.lisa import packaged, weights_format
 from ..models.lisa.preprocessing import refuse_narrow
@@ -110,11 +112,12 @@ def segment(
         refuse_narrow([sample])
     device = resolve_device(getattr(case, "device", "cpu"))
     build = registry.find(adapter)
-    model = build(registry.complete(case, device=device), NullProbe())
-    try:
-        prediction = predict(model, sample, NullProbe())
-    finally:
-        model.close()
+    with terminal.code_of_others():
+        model = build(registry.complete(case, device=device), NullProbe())
+        try:
+            prediction = predict(model, sample, NullProbe())
+        finally:
+            model.close()
 
     broken = broken_arithmetic(prediction)
     if broken is not None:
@@ -202,10 +205,11 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
     """Write a grey or BGR image.
 
     OpenCV encodes and Python writes: ``cv2.imwrite`` does not tell why it failed, and does not take
-    every file name.
+    every file name. A symbolic link is replaced, so that the file that it leads to stays.
     """
     _, encoded = cv2.imencode(".png", pixels)
     try:
-        path.write_bytes(encoded.tobytes())
+        with whole_file(path) as temporary:
+            temporary.write_bytes(encoded.tobytes())
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror})") from error

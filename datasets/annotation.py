@@ -6,6 +6,7 @@ from typing import Any
 
 from ..harness.errors import DataError
 from ..harness.input_file import UTF_16_MARKS
+from ..harness.json_file import stand_in
 from .image import read_bytes
 
 CP1252 = "cp1252"
@@ -74,7 +75,8 @@ def _parse_json(path: Path, encoded: bytes) -> Any:
     try:
         return json.loads(encoded.decode(encoding))
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is not JSON in UTF-8 or cp1252 ({error})") from error
+        problem = stand_in(path) or f"is not JSON in UTF-8 or cp1252 ({error})"
+        raise DataError(f"{path}: {problem}") from error
 
 
 def fault(annotation: Any) -> str | None:

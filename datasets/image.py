@@ -14,6 +14,7 @@ from PIL import Image
 
 from ..harness.errors import DataError, UsageError
 from ..harness.input_file import opened
+from ..harness.json_file import stand_in
 
 JPEG_START = b"\xff\xd8"
 JPEG_SCAN = 0xDA  # second byte of the marker before the compressed pixels
@@ -50,7 +51,8 @@ def read_image(path: Path) -> np.ndarray:
     with suppress(cv2.error):  # raised for an empty file, and for sizes that OpenCV does not allow
         pixels_HW3 = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
     if pixels_HW3 is None:
-        raise DataError(f"{path}: cannot be decoded as an image; replace the file")
+        problem = stand_in(path) or "cannot be decoded as an image; replace the file"
+        raise DataError(f"{path}: {problem}")
     return cv2.cvtColor(pixels_HW3, cv2.COLOR_BGR2RGB)
 
 

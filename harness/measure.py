@@ -382,14 +382,27 @@ def _outcome_fields(prediction: Prediction, sample: Sample, keep_mask: bool) -> 
         "reason": None,
         "predicted_iou": _number(prediction, "predicted_iou", float),
         "text": _writable(prediction.text),
-        "prompt_tokens": _number(prediction, "prompt_tokens", int),
-        "answer_tokens": _number(prediction, "answer_tokens", int),
-        "kv_cache_bytes": _number(prediction, "kv_cache_bytes", int),
     }
+    fields |= _sizes(prediction)
     fields |= vars(metrics.count(mask_HW, sample.target_HW))
     if keep_mask:
         fields["mask_rle"] = masks.encode(mask_HW)
     return fields
+
+
+def _sizes(prediction: Prediction) -> dict[str, float | None]:
+    """Return the sizes of a prediction, in tokens and bytes, by the names of their fields.
+
+    Raises:
+        ValueError: one is no whole number, or below 0.
+    """
+    sizes = {}
+    for name in ("prompt_tokens", "answer_tokens", "kv_cache_bytes"):
+        size = _number(prediction, name, int)
+        if size is not None and size < 0:
+            raise ValueError(f"{name} is {size}; expected a whole number from 0, or None")
+        sizes[name] = size
+    return sizes
 
 
 def _number(prediction: Prediction, name: str, kind: type[int] | type[float]) -> float | None:
@@ -624,6 +637,8 @@ def measure_memory(
             # Before the first stage, whose peak would hold the memory of the image decoder.
             decode_images(samples)
             predictions = predict_batch(adapter, samples, probe)
+            for prediction in predictions:
+                _sizes(prediction)  # that of the KV cache is recorded
         except Exception as error:
             failures.append(classify(error))
             if failures[-1].status == "oom" or len(failures) == MOST_FAILURES:

@@ -4,11 +4,14 @@ What they write has text from outside in it: names, queries, answers, messages. 
 escape codes in it would act. In CI, GitHub's runner carries out lines that begin with ``::``.
 """
 
+import io
 import os
 import re
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import TYPE_CHECKING, TextIO
 
 from .text import ACTING, as_lines, one_line
 
@@ -61,6 +64,48 @@ def without_commands(text: str) -> str:
 def _spelled(match: re.Match[str]) -> str:
     """Return the match with its last character, a colon or a hash, spelled out."""
     return f"{match[0][:-1]}\\x{ord(match[0][-1]):02x}"
+
+
+class PrintedByOthers(io.TextIOBase):
+    """A stream for code of others, such as an adapter: nothing in what it prints acts.
+
+    It is written line by line, since a command may be printed in pieces.
+
+    Args:
+        stream: takes the lines.
+    """
+
+    encoding = "utf-8"
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._line = ""
+
+    def writable(self) -> bool:
+        """Return that it can be written to."""
+        return True
+
+    def fileno(self) -> int:
+        """Return the number of the stream's file, which other processes may inherit."""
+        return self._stream.fileno()
+
+    def write(self, text: str, /) -> int:
+        """Write the lines that are whole, and keep the rest for the next call."""
+        *lines, self._line = f"{self._line}{text}".split("\n")
+        for line in lines:
+            print(without_commands(as_lines(line)), file=self._stream, flush=True)
+        return len(text)
+
+
+@contextmanager
+def code_of_others() -> Iterator[None]:
+    """Have all that is printed in the block on stderr, where nothing in it acts.
+
+    It is no output of the command, which may be JSON.
+    """
+    stream = PrintedByOthers(sys.stderr)
+    with redirect_stdout(stream), redirect_stderr(stream):
+        yield
 
 
 def cell(text: object) -> str:

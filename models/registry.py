@@ -14,11 +14,10 @@ import torch inside `build`.
 import dataclasses
 import hashlib
 import importlib
-import sys
 import traceback
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -27,6 +26,7 @@ from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
+from ..harness import terminal
 from ..harness.contract import Adapter
 from ..harness.errors import LisabenchError, UsageError, unknown, validation_problems
 from ..harness.text import LONGEST_REASON, one_line
@@ -166,13 +166,11 @@ def _named(name: str) -> str:
 def _importing(name: str) -> Iterator[None]:
     """Make one line of whatever the import of an adapter raises, also if it ends the program.
 
-    What the import prints goes to stderr: it is no output of the command, which may be JSON.
-
     Raises:
         UsageError: in place of it.
     """
     try:
-        with redirect_stdout(sys.stderr):
+        with terminal.code_of_others():
             yield
     except (Exception, SystemExit) as error:
         # Not str(error), which an exception may not survive.

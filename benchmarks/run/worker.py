@@ -6,12 +6,13 @@ the pipe does, and is killed when the session is.
 """
 
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from ...harness import measure
+from ...harness import measure, terminal
 from ...harness.errors import LisabenchError
 from ...harness.lifeline import end_with
 from .case_worker import CaseWorker
@@ -37,9 +38,12 @@ def serve(
     """
     # The pipe is read between two calls alone. A call may hang, or take minutes.
     end_with(parents_lifeline)
+    # Adapters and their libraries print. The output of the command is that of the session.
+    sys.stdout = sys.stderr = terminal.PrintedByOthers(sys.stderr)
     worker = make_worker(of)
     # A session that is interrupted leaves results unread, and the pipe is then reset, not closed.
-    with suppress(EOFError, ConnectionError):
+    # An adapter may close it, too. The session finds out that the process has ended.
+    with suppress(EOFError, OSError):
         while True:
             method, arguments = pipe.recv()
             outcome = carry_out(worker, method, arguments)
@@ -48,7 +52,8 @@ def serve(
                 worker.synchronize()
             pipe.send(outcome)
     if isinstance(worker, CaseWorker):
-        worker.close()
+        with suppress(BaseException):  # everything is measured, and an adapter may raise anything
+            worker.close()
     # Leave without Python's clean-up: libraries take seconds for theirs, and may hang in it.
     os._exit(0)
 
@@ -59,5 +64,5 @@ def carry_out(worker: CaseWorker | DataWorker, method: Method, arguments: tuple)
         return "ok", method(worker, *arguments)
     except LisabenchError as error:
         return "refused", error
-    except (Exception, SystemExit) as error:  # an adapter may call exit()
+    except BaseException as error:  # an adapter may call exit(), or raise what it likes
         return "failed", measure.classify(error)

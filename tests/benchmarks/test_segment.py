@@ -323,3 +323,16 @@ def test_images_are_read_as_data_sets_read_them(picture: Path) -> None:
     np.testing.assert_array_equal(
         module._sample(picture, "a").image, cv2.imread(str(picture))[..., ::-1]
     )
+
+
+@pytest.mark.parametrize("link", ["mask.png", "mask-overlay.png"])
+def test_a_symbolic_link_is_replaced_and_what_it_leads_to_stays(
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("precious").write_text("somebody's")
+    Path(link).symlink_to("precious")
+    done = lisabench("segment", picture, "a", "--out", "mask.png", "--set", "adapter=whole-image")
+    assert done.returncode == 0, done.stderr
+    assert Path("precious").read_text() == "somebody's"
+    assert not Path(link).is_symlink() and Path(link).read_bytes().startswith(b"\x89PNG")

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from lisabench.datasets.annotation import read_annotation
 from lisabench.datasets.image import (
     DEFAULT_MEGAPIXELS,
     LIMIT_VARIABLE,
@@ -172,6 +173,24 @@ def test_what_cannot_be_decoded_is_named(tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(LisabenchError, match=r"a\.png: cannot be decoded as an image"):
         read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 3\n",
+            "a pointer of Git LFS",
+        ),
+        (b"<!DOCTYPE html><html><body>log in</body></html>", "a web page"),
+        (b"\n<html>", "a web page"),
+    ],
+)
+@pytest.mark.parametrize(("name", "read"), [("a.jpg", read_image), ("a.json", read_annotation)])
+def test_what_lies_in_the_place_of_a_file_is_said(tmp_path, content, what, name, read):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=rf"{name}: is {what}"):
+        read(tmp_path / name)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Nothing that is printed acts on a terminal or in CI."""
 
+import io
 import json
 
 import pytest
@@ -38,6 +39,16 @@ def test_no_line_is_a_command_and_no_character_a_code(capfd, hostile):
     assert not acts(out) and not acts(err)
     assert err.count("\n") == 1
     assert "error" not in hostile or "error" in out
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_what_others_print_in_pieces_does_not_act(hostile):
+    shown = io.StringIO()
+    stream = terminal.PrintedByOthers(shown)
+    for character in f"{hostile}\n":
+        print(character, end="", file=stream)
+    assert not acts(shown.getvalue())
+    assert "error" not in hostile or "error" in shown.getvalue()
 
 
 @given(st.text(alphabet=":#[ \n\r\t\x1b\x85a", max_size=20))

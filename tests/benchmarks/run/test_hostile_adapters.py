@@ -1,6 +1,8 @@
 """Adapters of others that misbehave: each costs its own case, with a reason, and no other."""
 
 import json
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -11,7 +13,7 @@ pytestmark = pytest.mark.no_clock
 
 HEALTHY = """
 from dataclasses import dataclass
-import sys
+import os, sys
 import numpy as np
 from lisabench.harness.contract import Prediction, Preparation
 
@@ -56,6 +58,16 @@ ANSWERS = {
         "nonfinite",
         "not finite (NaN or infinity): the predicted IoU",
     ),
+    "def answer(self, mask): return Prediction(mask, prompt_tokens=-3)": (
+        "error",
+        "prompt_tokens is -3; expected a whole number from 0",
+    ),
+    "def answer(self, mask): raise GeneratorExit('I leave')": ("error", "GeneratorExit: I leave"),
+    "def answer(self, mask): raise KeyboardInterrupt('I leave')": (
+        "error",
+        "KeyboardInterrupt: I leave",
+    ),
+    "def answer(self, mask): os.closerange(3, 300)": ("error", "the process ended by itself"),
     "def answer(self, mask): return None": ("error", "'NoneType' object has no attribute"),
     "def answer(self, mask): raise ValueError('two\\nlines \\x1b[31m')": (
         "error",
@@ -110,6 +122,35 @@ def test_what_cannot_be_recorded_is_the_status_of_that_case_and_said_on_the_term
     assert case_of(summary, "box")["quality"]["status"]["ok"] == 2
     said = [line for line in done.stderr.splitlines() if line.startswith("lisabench: outside")]
     assert said and reason in " ".join(said)
+
+
+PRINTING = r"""
+def show():
+    print("::error::on stdout \x1b[31m", flush=True)
+    print(":", ":error::in pieces", sep="", file=sys.stderr)
+show()
+class Printing(Model):
+    def __init__(self): show()
+    def answer(self, mask): show(); return Prediction(mask)
+    def close(self): show(); raise GeneratorExit
+def build(case: Case, probe): return Printing()
+"""
+
+
+def test_what_an_adapter_prints_is_no_output_of_the_command_and_nothing_in_it_acts(
+    tmp_path, data_root
+):
+    (tmp_path / "outside.py").write_text(HEALTHY + PRINTING)
+    (tmp_path / "suite.yaml").write_text(SUITE)
+    command = [sys.executable, "-m", "lisabench", "run", "suite.yaml", "--data", data_root]
+    done = subprocess.run(
+        [*command, "--limit", "2", "--out", "out"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "error" not in done.stdout
+    assert "on stdout \\x1b[31m" in done.stderr and "in pieces" in done.stderr
+    assert "\x1b[31m" not in done.stderr and "Traceback" not in done.stderr
+    assert not [line for line in done.stderr.splitlines() if line.strip().startswith("::")]
 
 
 @pytest.mark.parametrize("addition", MODELS)
