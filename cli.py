@@ -291,10 +291,22 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="The table's file.", show_default="standard output")
     ] = None,
+    figures: Annotated[
+        str | None,
+        typer.Option(metavar="FORM", help="Write figures instead: png, pdf or svg."),
+    ] = None,
+    width: Annotated[
+        float | None,
+        typer.Option(
+            metavar="INCHES",
+            help="Width of these figures, such as 3.5 for a paper's column: 7 pt, no titles.",
+        ),
+    ] = None,
 ) -> None:
     """Write summary, figures and report of a run, training or study again from its records.
 
     With --format, write one table of a run for other programs or for a paper, and nothing else.
+    With --figures or --width, write the figures for a paper or a talk, and nothing else.
     """
     if format_ is not None:
         from .reports.export.write import Export, export_run
@@ -303,6 +315,12 @@ def report(
         return
     if table is not None or out is not None:
         raise UsageError("--table and --out need --format, such as --format csv")
+    if figures is not None or width is not None:
+        from .benchmarks.paper_figures import write_figures
+
+        for path in write_figures(folder, figures or "pdf", width):
+            terminal.say(path)
+        return
 
     from .harness.records.study import is_study
     from .harness.records.training import is_training

@@ -29,15 +29,25 @@ STAGES = {
 }
 # Of what is wrong in a mask. Neither is the colour of an encoder.
 TOO_MUCH, MISSED = "#E0218A", "#F0E442"
-# Texts and lines that are read on both pages: 4.7 and 3.9 to 1 at least.
-INK, MUTED, PALE = "#6B737C", "#7A828B", "#8C96A0"
+# Texts and lines that are read on both pages: their contrast is 4.3 to 1 on each, and no grey has
+# more on both.
+INK, PALE = "#737B84", "#8C96A0"
+# Of a change of costs, which is no encoder's either.
+LESS, MORE = "#7B6BD0", "#B8901F"
 GOOD_ZONE = "#2DA44E"  # always drawn nearly transparent
 WHITE_PAGE, DARK_PAGE = "#FFFFFF", "#0D1117"  # the pages of GitHub
 
 QUANTISED = {"nf4": "////", "int8": "\\\\\\\\"}
 EXECUTED = {"upstream": "....", "compiled": "----"}
+MEANINGS = {  # of the hatches
+    QUANTISED["nf4"]: "nf4",
+    QUANTISED["int8"]: "int8",
+    EXECUTED["upstream"]: "upstream",
+    EXECUTED["compiled"]: "compiled",
+}
 MARKS = {"upstream": "D", "compiled": "s"}
-DASHES = ("-", "--", ":", "-.")
+DASHES = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (9, 2)))
+Dash = str | tuple[int, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,7 @@ class Look:
     hatch: str = ""
     mark: str = "o"
     is_open: bool = False
-    dash: str = "-"
+    dash: Dash = "-"
 
 
 def looks(cases: Sequence[tuple[str, Mapping[str, Any] | None]]) -> list[Look]:
@@ -69,23 +79,32 @@ def looks(cases: Sequence[tuple[str, Mapping[str, Any] | None]]) -> list[Look]:
             colour = ENCODERS[encoder]
         else:
             colour = OTHERS[next(others) % len(OTHERS)]
-        looks.append(_look(colour, settings or {}))
+        looks.append(_look(colour, name, settings))
     return looks
 
 
 def encoder_of(name: str, settings: Mapping[str, Any] | None) -> str | None:
     """Return ``dual``, ``clip`` or ``sam``; None for a model that names no such encoder.
 
-    A case that was never built has no settings yet. Then the first part of its name tells.
+    A case that was never built has no settings yet. Then its name tells.
     """
-    encoder = name.split("-")[0]
-    if settings is not None:
-        encoder = str(settings.get("vision"))
-    return encoder if encoder in ENCODERS else None
+    return _part(name, settings, "vision", ENCODERS)
 
 
-def _look(colour: str, settings: Mapping[str, Any]) -> Look:
-    quantisation, execution = str(settings.get("quantization")), str(settings.get("execution"))
+def _part(
+    name: str, settings: Mapping[str, Any] | None, setting: str, known: Mapping[str, str]
+) -> str | None:
+    """Return the value of a setting if it is known; without settings, of a part of the name."""
+    values = name.split("-") if settings is None else [str(settings.get(setting))]
+    for value in values:
+        if value in known:
+            return value
+    return None
+
+
+def _look(colour: str, name: str, settings: Mapping[str, Any] | None) -> Look:
+    quantisation = _part(name, settings, "quantization", QUANTISED) or ""
+    execution = _part(name, settings, "execution", EXECUTED) or ""
     return Look(
         colour=colour,
         hatch=QUANTISED.get(quantisation, "") + EXECUTED.get(execution, ""),

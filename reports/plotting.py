@@ -47,11 +47,15 @@ with _default_settings():
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
+    from matplotlib.text import Annotation
     from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+    from matplotlib.transforms import Bbox
 
 __all__ = [
+    "Annotation",
     "Artist",
     "Axes",
+    "Bbox",
     "Figure",
     "FigureCanvasAgg",
     "FixedLocator",

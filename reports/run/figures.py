@@ -1,26 +1,31 @@
 """The two figures of a comparison: the times of the stages and the peaks of memory.
 
-They are drawn from the summary alone, with a panel for each group and a row for each case.
+They are drawn from the summary, with a panel for each group and a row for each case. All bars start
+at 0, and all panels of a figure have one scale. A figure of a single bar would show nothing that
+its number does not say, so it is not drawn.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from ...harness.contract import STAGES
-from .. import formatting
+from ...harness.errors import UsageError
+from ...harness.memory import card_bytes
+from ...harness.records.manifest import Manifest
+from .. import formatting, palette
 from ..drawing import (
-    BEHIND_TEXT,
-    BLACK,
-    GREY,
-    INK,
-    MUTED,
-    PALE,
-    STAGE_COLOURS,
+    REPORT_SHEET,
+    Sheet,
     heading,
     legend,
+    mark_rows,
     panel_title,
     panels,
+    widest_in,
 )
 from ..formatting import MemoryUnit
+from ..palette import INK, Look
 from ..peaks import RESIDENT_SET
 from ..plotting import Artist, Axes, Figure, Line2D, Patch
 from . import verdict_words
@@ -30,29 +35,52 @@ STAGE_TIMES, PEAK_MEMORY = "stage_times.png", "peak_memory.png"
 NO_TIMES, NOT_MEASURED = "no times", "not measured"
 FEW_CASES = 8  # with more, rows are lower
 ROW_IN, LOW_ROW_IN = 0.62, 0.52
-LEFT_IN, RIGHT_OF_TIMES_IN, RIGHT_OF_MEMORY_IN = 1.75, 1.85, 1.35
-LABELLED_FROM = 0.07  # share of the longest bar from which on a number fits into a stage's part
-DARK_STAGES = ("llm", "decoder")  # on their colours, numbers are white
+BAR = 0.62  # height of a bar; the distance of two rows is 1
+ROOM_OF_LABELS_IN = 0.15  # on both sides of what stands right of a bar, together
+BESIDE_A_BAR = 5  # points from a bar to its label
+NUMBER_IN = 0.45  # a stage's part that is narrower has no number
 DASHES = (0, (3, 2))
+UNATTRIBUTED = {"facecolor": "none", "edgecolor": palette.PALE, "hatch": "////"}
+# Cards that are much larger than all bars would press these to the left.
+FARTHEST_CARD = 1.6
 CLOCKS = {"host": "the host's clock", "cuda events": "CUDA events", "virtual": "a virtual clock"}
 INSTRUMENTS = {
     "resident set": "peak resident set of the whole process, Python and its libraries included",
     "cuda allocator": "peak of what PyTorch's CUDA allocator has given out",
 }
+# The parts of a process's memory, from the left, and how strong the colour of the case is in each.
+BEFORE, WEIGHTS, CACHE, ACTIVATIONS = "before the build", "weights", "KV cache", "activations"
+SLACK, OUTSIDE = "allocator's slack", "outside the allocator"
+REST, WHOLE = "activations and libraries", "a query"
+STRENGTHS = {
+    BEFORE: 0.0,
+    WEIGHTS: 1.0,
+    CACHE: 0.75,
+    ACTIVATIONS: 0.5,
+    REST: 0.5,
+    WHOLE: 1.0,
+    SLACK: 0.22,
+    OUTSIDE: 0.0,
+}
 
 
-def _with_times(summary: Summary) -> list[Case]:
-    return [case for case in summary.cases if case.time.end_to_end_ms is not None]
-
-
-def _with_peaks(summary: Summary) -> list[Case]:
-    return [case for case in summary.cases if case.memory.peak_bytes is not None]
+def case_looks(summary: Summary) -> dict[str, Look]:
+    """Return how each case is drawn, by its name."""
+    cases = [(case.name, case.settings) for case in summary.cases]
+    return dict(zip((name for name, _ in cases), palette.looks(cases), strict=True))
 
 
 def _group_panels(
-    summary: Summary, right_in: float
+    sheet: Sheet, summary: Summary, labels: Sequence[str], handles: Sequence[Artist]
 ) -> tuple[Figure, list[tuple[Axes, list[Case]]]]:
-    """Return a figure with a panel for each group that has cases, and the cases of each panel."""
+    """Return a figure with a panel for each group that has cases, and the cases of each panel.
+
+    Args:
+        sheet: size of the figure.
+        summary: of the run.
+        labels: what will stand right of the bars.
+        handles: of the legend.
+    """
     names, groups = [], []
     for group in summary.groups:
         cases = summary.in_group(group)
@@ -60,29 +88,68 @@ def _group_panels(
             names.append(group.name)
             groups.append(cases)
     row_in = ROW_IN if len(summary.cases) <= FEW_CASES else LOW_ROW_IN
-    rows = []
-    for cases in groups:
-        rows.append([case.name for case in cases])
-    figure, all_axes = panels(rows, row_in, LEFT_IN, right_in)
-    for axes, name in zip(all_axes, names, strict=True):
-        panel_title(axes, name)
+    rows = [[case.name for case in cases] for cases in groups]
+    right_in = widest_in(sheet, labels) + sheet.scaled(ROOM_OF_LABELS_IN)
+    figure, all_axes = panels(sheet, rows, row_in, right_in, handles, titled=any(names))
+    looks = case_looks(summary)
+    for axes, name, cases in zip(all_axes, names, groups, strict=True):
+        panel_title(sheet, axes, name)
+        mark_rows(sheet, axes, [looks[case.name] for case in cases])
     return figure, list(zip(all_axes, groups, strict=True))
 
 
-def stage_times(summary: Summary) -> Figure | None:
+def _write_label(
+    sheet: Sheet, axes: Axes, row: int, end: float, label: str, lines: Sequence[float] = ()
+) -> None:
+    """Write a label to the right of where a bar ends, and of a line that would cross it.
+
+    Args:
+        sheet: size of the figure.
+        axes: of the bar.
+        row: of the bar.
+        end: where the bar ends.
+        label: what is written.
+        lines: where vertical lines are, ascending.
+    """
+    inches = axes.get_position().width * sheet.width_in
+    needed_in = widest_in(sheet, [label]) + sheet.scaled(2 * BESIDE_A_BAR / 72)
+    needed = needed_in / inches * axes.get_xlim()[1]
+    for line in lines:
+        if end <= line < end + needed:
+            end = line
+    axes.annotate(
+        label,
+        (end, row),
+        (sheet.scaled(BESIDE_A_BAR), 0),
+        textcoords="offset points",
+        va="center",
+        linespacing=1.25,
+        annotation_clip=False,
+    )
+
+
+# Times
+
+
+def stage_times(summary: Summary, sheet: Sheet = REPORT_SHEET) -> Figure | None:
     """Return a figure with a bar for each case: the medians of its stages, one after the other.
 
-    The panel of each group has a scale of its own. None where no case has a time.
+    None where fewer than two cases have a time.
     """
-    timed = _with_times(summary)
-    if not timed:
+    timed = [case for case in summary.cases if case.time.end_to_end_ms is not None]
+    if len(timed) < 2:
         return None
-    figure, group_panels = _group_panels(summary, RIGHT_OF_TIMES_IN)
+    labels = {case.name: _time_label(summary, case) for case in summary.cases}
+    handles = _stage_handles(timed)
+    figure, group_panels = _group_panels(sheet, summary, list(labels.values()), handles)
+    longest_ms = max(_bar_ms(case) for case in timed) or 1
     for axes, cases in group_panels:
-        longest_ms = max(_bar_ms(case) for case in cases) or 1
-        for row, case in enumerate(cases):
-            _draw_time_row(axes, row, summary, case, longest_ms)
         axes.set_xlim(0, longest_ms * 1.02)
+        axes_in = axes.get_position().width * sheet.width_in
+        numbered_ms = sheet.scaled(NUMBER_IN) / axes_in * longest_ms * 1.02
+        for row, case in enumerate(cases):
+            end_ms = _draw_stages(sheet, axes, row, case, numbered_ms)
+            _write_label(sheet, axes, row, end_ms, labels[case.name])
     last_axes, _ = group_panels[-1]
     last_axes.set_xlabel("milliseconds")
 
@@ -90,17 +157,17 @@ def stage_times(summary: Summary) -> Figure | None:
     subtitle = f"bars: stage medians; label: median end to end; by {' and '.join(sorted(clocks))}"
     if verdict_words.in_batches(summary.batches):
         subtitle += f"; {verdict_words.kind_of_time(summary.batches)}"
-    if len(group_panels) > 1:
-        subtitle += "; each group on a scale of its own"
-    heading(figure, time_message(summary, timed), subtitle)
+    heading(sheet, figure, time_message(summary, timed), subtitle)
+    legend(sheet, figure, handles)
+    return figure
 
-    handles = []
+
+def _stage_handles(timed: Sequence[Case]) -> list[Artist]:
+    handles: list[Artist] = []
     for stage in STAGES:
         if any(stage in case.time.stages for case in timed):
-            handles.append(Patch(color=STAGE_COLOURS[stage], label=stage))
-    rest = Patch(facecolor="white", edgecolor=GREY, hatch="////", label="unattributed")
-    legend(figure, [*handles, rest])
-    return figure
+            handles.append(Patch(color=palette.STAGES[stage], label=stage))
+    return [*handles, Patch(label="unattributed", **UNATTRIBUTED)]
 
 
 def _bar_ms(case: Case) -> float:
@@ -113,39 +180,16 @@ def _unattributed_ms(case: Case) -> float:
     return max(case.time.unattributed_ms or 0, 0)
 
 
-def _draw_time_row(axes: Axes, row: int, summary: Summary, case: Case, longest_ms: float) -> None:
-    """Draw the bar of a case, and beside it its time and ratio."""
-    end_ms = 0.0
-    label, label_colour = NO_TIMES, MUTED
-    if case.time.end_to_end_ms is not None:
-        end_ms = _draw_stages(axes, row, case, longest_ms)
-        label, label_colour = _time_label(summary, case, case.time.end_to_end_ms), INK
-    axes.text(
-        end_ms + 0.012 * longest_ms,
-        row,
-        label,
-        va="center",
-        linespacing=1.25,
-        bbox=BEHIND_TEXT,
-        color=label_colour,
-    )
+def _draw_stages(sheet: Sheet, axes: Axes, row: int, case: Case, numbered_ms: float) -> float:
+    """Draw the stages of a case one after the other, and return where the bar ends.
 
-
-def _draw_stages(axes: Axes, row: int, case: Case, longest_ms: float) -> float:
-    """Draw the stages of a case one after the other, and return where the bar ends."""
-    height = 0.62
+    Stages from `numbered_ms` on have their number in the bar.
+    """
     end_ms = 0.0
     for stage, time in case.time.stages.items():
-        axes.barh(
-            row,
-            time.median_ms,
-            height,
-            left=end_ms,
-            color=STAGE_COLOURS[stage],
-            edgecolor="white",
-            linewidth=0.8,
-        )
-        if time.median_ms > LABELLED_FROM * longest_ms:
+        colour = palette.STAGES[stage]
+        axes.barh(row, time.median_ms, BAR, left=end_ms, color=colour, linewidth=0)
+        if time.median_ms >= numbered_ms:
             decimals = 0 if time.median_ms >= 100 else 1
             axes.text(
                 end_ms + time.median_ms / 2,
@@ -153,25 +197,18 @@ def _draw_stages(axes: Axes, row: int, case: Case, longest_ms: float) -> float:
                 f"{time.median_ms:.{decimals}f}",
                 ha="center",
                 va="center",
-                color="white" if stage in DARK_STAGES else INK,
+                color=palette.text_on(colour),
             )
         end_ms += time.median_ms
     rest_ms = _unattributed_ms(case)
-    axes.barh(
-        row,
-        rest_ms,
-        height,
-        left=end_ms,
-        facecolor="white",
-        edgecolor=GREY,
-        hatch="////",
-        linewidth=0.5,
-    )
+    axes.barh(row, rest_ms, BAR, left=end_ms, linewidth=sheet.scaled(0.5), **UNATTRIBUTED)
     return end_ms + rest_ms
 
 
-def _time_label(summary: Summary, case: Case, end_to_end_ms: float) -> str:
-    time = f"{formatting.milliseconds(end_to_end_ms)} ms"
+def _time_label(summary: Summary, case: Case) -> str:
+    if case.time.end_to_end_ms is None:
+        return NO_TIMES
+    time = f"{formatting.milliseconds(case.time.end_to_end_ms)} ms"
     comparison = summary.comparison(case.name)
     if comparison and comparison.end_to_end.ratio is not None:
         return f"{time}\n{formatting.ratio_with_interval(comparison.end_to_end)}"
@@ -197,125 +234,202 @@ def time_message(summary: Summary, timed: Sequence[Case]) -> str:
     return message
 
 
-def peak_memory(summary: Summary) -> Figure | None:
-    """Return a figure with two bars for each case: the peak of the build, and that of a query.
+# Memory
 
-    The stages are marked on the bar of the query. All panels have one scale. None where no case has
-    a peak.
+
+@dataclass(frozen=True)
+class Card:
+    """A GPU's memory, as a line across the bars.
+
+    Attributes:
+        name: such as ``8GB card``.
+        bytes: its size.
     """
-    measured = _with_peaks(summary)
-    if not measured:
+
+    name: str
+    bytes: int
+
+
+def cards_of(manifest: Manifest) -> list[Card]:
+    """Return the cards that a run is about, the smallest first.
+
+    They are the card that its processes were limited to, those that its claims name, and its GPU.
+    """
+    sizes = [manifest.plan.gpu_memory, *(claim.card for claim in manifest.claims)]
+    cards: dict[int, Card] = {}
+    for size in sizes:
+        if size is None:
+            continue
+        try:
+            size_bytes = card_bytes(size)
+        except UsageError:  # of a damaged record: the line is left out
+            continue
+        cards[size_bytes] = Card(f"{size} card", size_bytes)
+    of_gpu = (manifest.environment or {}).get("gpu_memory_bytes")
+    if isinstance(of_gpu, int) and not manifest.plan.gpu_memory:
+        cards[of_gpu] = Card(f"the GPU, {of_gpu / 2**30:.0f} GiB", of_gpu)
+    return sorted(cards.values(), key=lambda card: card.bytes)
+
+
+def peak_memory(
+    summary: Summary, sheet: Sheet = REPORT_SHEET, cards: Sequence[Card] = ()
+) -> Figure | None:
+    """Return a figure with a bar for each case: what its process takes, by parts.
+
+    The weights are hatched where they are quantised. A mark shows the peak of the build where that
+    is higher, and a line each card, unless all bars end far below it. None where fewer than two
+    cases have a peak.
+
+    Args:
+        summary: of the run.
+        sheet: size of the figure.
+        cards: the cards that a process may have to fit.
+    """
+    measured = [case for case in summary.cases if case.memory.peak_bytes is not None]
+    if len(measured) < 2:
         return None
-    figure, group_panels = _group_panels(summary, RIGHT_OF_MEMORY_IN)
     unit = verdict_words.memory_unit_of(summary)
-    largest_bytes = max(case.memory.peak_bytes or 0 for case in measured)
+    labels = {case.name: _memory_label(summary, case, unit) for case in summary.cases}
+    longest_bytes = max(_bar_bytes(case) for case in measured)
+    cards = [card for card in cards if card.bytes <= FARTHEST_CARD * longest_bytes]
+    looks = case_looks(summary)
+    hatches = {looks[case.name].hatch for case in measured}
+    handles = _memory_handles(measured, cards, hatches)
+    figure, group_panels = _group_panels(sheet, summary, list(labels.values()), handles)
+    end_bytes = max([longest_bytes, *(card.bytes for card in cards)])
+    lines = [card.bytes / unit.size_bytes for card in cards]
     for axes, cases in group_panels:
+        axes.set_xlim(0, end_bytes / unit.size_bytes * 1.02)
+        for line in lines:
+            axes.axvline(line, **_card_line(sheet))
         for row, case in enumerate(cases):
-            _draw_memory_row(axes, row, summary, case, unit)
-        axes.set_xlim(0, largest_bytes / unit.size_bytes * 1.02)
+            end = _draw_memory(sheet, axes, row, case, looks[case.name], unit)
+            _write_label(sheet, axes, row, end, labels[case.name], lines)
     last_axes, _ = group_panels[-1]
-    last_axes.set_xlabel(f"peak memory ({unit.name})")
-    heading(figure, memory_message(summary, measured), _instruments(measured))
-    legend(figure, _memory_handles(measured))
+    last_axes.set_xlabel(f"memory of a query ({unit.name})")
+    heading(sheet, figure, memory_message(summary, measured), _instruments(measured))
+    legend(sheet, figure, handles)
     return figure
 
 
-def _draw_memory_row(axes: Axes, row: int, summary: Summary, case: Case, unit: MemoryUnit) -> None:
-    memory, comparison = case.memory, summary.comparison(case.name)
-    if memory.peak_bytes is None:
-        axes.annotate(
-            NOT_MEASURED, (0, row), (5, 0), textcoords="offset points", va="center", color=MUTED
-        )
-        return
-    # The ratio of the whole peak stands at the larger bar; that of a query alone at its own bar,
-    # where the build is larger.
-    whole_ratio = query_ratio = ""
-    if comparison and comparison.peak_memory.ratio is not None:
-        whole_ratio = f"  {formatting.ratio(comparison.peak_memory.ratio)}"
-    if comparison and comparison.query_peak_memory.ratio is not None:
-        query_ratio = f"  {formatting.ratio(comparison.query_peak_memory.ratio)}"
-    build = memory.stages.get("build")
-    if build and build.peak_bytes is not None:
-        is_largest = build.peak_bytes == memory.peak_bytes
-        label = formatting.memory(build.peak_bytes, unit)
-        if is_largest:
-            label += whole_ratio
-        _draw_memory_bar(
-            axes, row - 0.2, build.peak_bytes / unit.size_bytes, GREY, label, is_largest
-        )
-    if memory.query_peak_bytes is not None:
-        query_peak = memory.query_peak_bytes
-        is_largest = query_peak == memory.peak_bytes
-        label = formatting.memory(query_peak, unit) + (whole_ratio if is_largest else query_ratio)
-        _draw_memory_bar(axes, row + 0.2, query_peak / unit.size_bytes, PALE, label, is_largest)
-    _mark_stages(axes, row, case, unit)
+def memory_parts(case: Case) -> dict[str, int]:
+    """Return the bytes of each part of a case's memory in a query, from the left; empty if unknown.
+
+    On a GPU they are those of `MemorySplit`. On a CPU they are what stood there before the build,
+    the weights, and the rest of the resident set. Of older runs the whole is known alone.
+    """
+    split, build = case.memory.split, case.memory.stages.get("build")
+    peak = case.memory.query_peak_bytes or case.memory.peak_bytes
+    if peak is None:
+        return {}
+    if split and split.activations_bytes is not None:
+        known = {
+            WEIGHTS: split.weights_bytes,
+            CACHE: split.kv_cache_bytes,
+            ACTIVATIONS: split.activations_bytes,
+            SLACK: split.slack_bytes,
+            OUTSIDE: split.outside_bytes,
+        }
+        return {part: size for part, size in known.items() if size}
+    start = build.start_bytes if build else None
+    if case.memory.instrument == RESIDENT_SET and start and split and split.weights_bytes:
+        rest = max(0, peak - start - split.weights_bytes)
+        return {BEFORE: start, WEIGHTS: split.weights_bytes, REST: rest}
+    return {WHOLE: peak}
 
 
-def _draw_memory_bar(
-    axes: Axes, y: float, length: float, colour: str, label: str, is_largest: bool
-) -> None:
-    """Draw a bar with its label, which is bold at the larger bar of a case."""
-    axes.barh(y, length, 0.36, color=colour)
-    axes.annotate(
-        label,
-        (length, y),
-        (7, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=9.5,
-        fontweight="bold" if is_largest else "normal",
-        bbox=BEHIND_TEXT,
-        annotation_clip=False,
-    )
+def _bar_bytes(case: Case) -> int:
+    """Return where the bar of a case, or the mark of its build, ends."""
+    return max(sum(memory_parts(case).values()), case.memory.peak_bytes or 0)
 
 
-def _mark_stages(axes: Axes, row: int, case: Case, unit: MemoryUnit) -> None:
-    """Draw a dot for each stage of a query, and a line at what was in use before the build."""
-    # The highest comes last, so that it lies on top of the others.
-    by_peak = sorted(case.memory.stages.items(), key=lambda item: item[1].peak_bytes or 0)
-    for stage, part in by_peak:
-        if stage == "build" or part.peak_bytes is None:
-            continue
-        axes.plot(
-            part.peak_bytes / unit.size_bytes,
-            row + 0.2,
-            "o",
-            color=STAGE_COLOURS[stage],
-            markersize=6.5,
-            markeredgecolor="white",
-            markeredgewidth=0.6,
-            clip_on=False,
-        )
-    build = case.memory.stages.get("build")
-    if build and build.start_bytes:
-        start = build.start_bytes / unit.size_bytes
-        axes.vlines(start, row - 0.42, row + 0.42, BLACK, DASHES, linewidth=1.3)
+def _build_peak(case: Case) -> int | None:
+    """Return the peak of the build where it is higher than that of a query."""
+    build, query_peak = case.memory.stages.get("build"), case.memory.query_peak_bytes
+    if build is None or build.peak_bytes is None or query_peak is None:
+        return None
+    return build.peak_bytes if build.peak_bytes > query_peak else None
 
 
-def _memory_handles(measured: Sequence[Case]) -> list[Artist]:
-    builds = [case.memory.stages["build"] for case in measured if "build" in case.memory.stages]
+def _draw_memory(
+    sheet: Sheet, axes: Axes, row: int, case: Case, look: Look, unit: MemoryUnit
+) -> float:
+    """Draw the parts of a case's memory one after the other, and return where they end."""
+    end = 0.0
+    for part, size_bytes in memory_parts(case).items():
+        length = size_bytes / unit.size_bytes
+        axes.barh(row, length, BAR, left=end, **_part_style(sheet, part, look))
+        end += length
+    build_bytes = _build_peak(case)
+    if build_bytes is not None:
+        at = build_bytes / unit.size_bytes
+        axes.vlines(at, row - 0.42, row + 0.42, INK, linewidth=sheet.scaled(1.8))
+        end = max(end, at)
+    return end
+
+
+def _part_style(sheet: Sheet, part: str, look: Look) -> dict[str, Any]:
+    """Return how a part of a bar is drawn: in the case's colour, or as a frame of it."""
+    style: dict[str, Any] = {
+        "facecolor": (look.colour, STRENGTHS[part]),
+        "edgecolor": look.colour,
+        "linewidth": sheet.scaled(0.8),
+    }
+    if part in (WEIGHTS, WHOLE) and look.hatch:
+        style |= {"hatch": look.hatch, "hatchcolor": (palette.WHITE_PAGE, 0.75)}
+    return style
+
+
+def _card_line(sheet: Sheet) -> dict[str, Any]:
+    return {"color": INK, "linewidth": sheet.scaled(1.4), "linestyle": DASHES, "zorder": 3}
+
+
+def _memory_handles(
+    measured: Sequence[Case], cards: Sequence[Card], hatches: Collection[str]
+) -> list[Artist]:
+    shown: dict[str, None] = {}  # as an ordered set
+    for case in measured:
+        for part in memory_parts(case):
+            shown[part] = None
+    grey = Look(palette.PALE)
     handles: list[Artist] = []
-    if builds:
-        handles.append(Patch(color=GREY, label="build"))
-    handles.append(Patch(color=PALE, label="a query"))
-    for stage in STAGES:
-        if any(stage in case.memory.stages for case in measured):
-            colour = STAGE_COLOURS[stage]
-            dot = Line2D([], [], label=stage, marker="o", linestyle="", color=colour)
-            handles.append(dot)
-    if any(build.start_bytes for build in builds):
-        handles.append(Line2D([], [], color=BLACK, linestyle=DASHES, label="before the build"))
+    for part in STRENGTHS:
+        if part in shown:
+            handles.append(Patch(label=part, **_part_style(REPORT_SHEET, part, grey)))
+    for hatch, meaning in palette.MEANINGS.items():
+        if any(hatch in used for used in hatches):
+            hatched = Look(palette.PALE, hatch)
+            handles.append(Patch(label=meaning, **_part_style(REPORT_SHEET, WEIGHTS, hatched)))
+    if any(_build_peak(case) is not None for case in measured):
+        handles.append(
+            Line2D([], [], color=INK, marker="|", markersize=11, linestyle="", label="build's peak")
+        )
+    for card in cards:
+        handles.append(Line2D([], [], color=INK, linestyle=DASHES, label=card.name))
     return handles
+
+
+def _memory_label(summary: Summary, case: Case, unit: MemoryUnit) -> str:
+    """Return the peak of a query and, below it, its ratio to the reference's."""
+    memory, comparison = case.memory, summary.comparison(case.name)
+    peak = memory.query_peak_bytes or memory.peak_bytes
+    if peak is None:
+        return NOT_MEASURED
+    size = f"{formatting.memory(peak, unit)} {unit.name}"
+    if comparison is None:
+        return f"{size}\n(reference)" if summary.is_reference(case) else size
+    ratio = comparison.query_peak_memory.ratio or comparison.peak_memory.ratio
+    return size if ratio is None else f"{size}\n{formatting.ratio(ratio)}"
 
 
 def _instruments(measured: Sequence[Case]) -> str:
     """Return the subtitle of the memory: what measured it, and what the ratios are of."""
     instruments = {case.memory.instrument or "" for case in measured}
     texts = {INSTRUMENTS.get(instrument, "unknown instrument") for instrument in instruments}
-    subtitle = "; ".join(sorted(texts))
+    subtitle = f"label: {'; '.join(sorted(texts))}"
     if RESIDENT_SET in instruments:
-        return f"{subtitle}; ratios are of the growth over what stood there before the build"
-    return f"{subtitle}; bold: the larger of the two, over the reference's larger"
+        return f"{subtitle}; ratio: of the growth since before the build"
+    return subtitle
 
 
 def memory_message(summary: Summary, measured: Sequence[Case]) -> str:

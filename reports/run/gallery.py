@@ -1,4 +1,6 @@
-"""The gallery: a few queries with their target and the masks of all cases, side by side.
+"""The gallery: the queries about which the cases disagree most, with the masks of all of them.
+
+Errors are marked, and pictures are cut to where something is to be seen.
 
 Shape suffixes: HW is the size of the query's image, hw the size at which the gallery keeps it.
 """
@@ -19,34 +21,39 @@ from ...harness.records.gallery import read_gallery
 from ...harness.records.query import QueryRecord
 from ...harness.records.run import GALLERY, Run
 from ..drawing import (
-    GREEN,
-    GREY,
-    HEAD_IN,
-    MUTED,
-    WIDTH_IN,
+    REPORT_SHEET,
+    Sheet,
+    add_axes,
     canvas,
-    case_colour,
+    head_in,
     heading,
     legend,
     save,
     style,
     wrapped,
 )
-from ..plotting import Figure, Patch, to_rgb
-from . import verdict_words
+from ..palette import INK, MISSED, PALE, TOO_MUCH, Look
+from ..plotting import Artist, Figure, Patch, to_rgb
+from . import figures, verdict_words
 from .schema import Case, Summary
 
 FILE = "gallery.png"
 MOST_QUERIES = 6
-TILES_A_ROW = 5
+TILE_IN = 1.8  # a tile is at least so wide
 FEWEST_COLUMNS = 4  # tiles are no larger than if there were so many of them
-QUERY_CHARACTERS = 105  # of a query on one line
+# A picture is cut to what is masked, with so much around it, as a share of the longer side of that.
+AROUND = 0.25
+SMALLEST_CUT = 0.25  # a cut picture shows at least this share of the image's sides
+LARGEST_CUT = 0.85  # beyond it, the whole image is shown
+SHARP_PX = 480  # pictures with fewer pixels are enlarged, so that outlines on them are thin
+STRIPES = 24  # across what is shown
+CHARACTERS_AN_INCH = 10.5  # of a query
 MARGIN_IN, GAP_IN = 0.15, 0.08  # at the figure's edges, and between tiles
 QUERY_LINE_IN, NAME_LINE_IN, CAPTION_IN = 0.2, 0.18, 0.27
 SPACE_IN = 0.06  # under the heading, a query, and a name
 BETWEEN_QUERIES_IN = 0.22
 CHARACTER_IN = 0.105  # width of a character of a bold name
-LOWEST, HIGHEST = 0.45, 1.15  # height over width of a tile; other images are framed in white
+LOWEST, HIGHEST = 0.45, 1.15  # height over width of a tile; other images do not fill it
 FAILURES = {
     "oom": "failed: out of memory",
     "timeout": "failed: took too long",
@@ -106,10 +113,12 @@ def draw_query(run: Run, summary: Summary, text: str, path: Path) -> Path:
             f"the gallery of {run.folder} has no query '{text}': keep more with --set gallery=8"
         )
     with style():
-        return save(_figure(queries[:1], summary.cases), path)
+        return save(
+            _figure(REPORT_SHEET, queries[:1], summary.cases, figures.case_looks(summary)), path
+        )
 
 
-def gallery(run: Run, summary: Summary) -> Figure | None:
+def gallery(run: Run, summary: Summary, sheet: Sheet = REPORT_SHEET) -> Figure | None:
     """Return a figure with the kept queries about which the cases disagree most.
 
     None where the run has kept no images, or none that can be read.
@@ -122,15 +131,23 @@ def gallery(run: Run, summary: Summary) -> Figure | None:
     if not cases:
         return None
     # The sort keeps the order of queries about which all agree alike.
-    queries.sort(key=lambda query: -disagreement(query))
-    return _figure(queries[:MOST_QUERIES], cases)
+    names = [case.name for case in cases]
+    queries.sort(key=lambda query: -disagreement(query, names))
+    return _figure(sheet, queries[:MOST_QUERIES], cases, figures.case_looks(summary))
 
 
-def disagreement(query: GalleryQuery) -> float:
-    """Return the largest difference of IoU of two cases, 0 to 1; a failed query has IoU 0."""
+def disagreement(query: GalleryQuery, cases: Sequence[str]) -> float:
+    """Return the largest difference of IoU of two cases, 0 to 1; a failed query has IoU 0.
+
+    Args:
+        query: of the gallery.
+        cases: names of those that are compared, so that trivial baselines have no say.
+    """
     scores = []
-    for record in query.records.values():
-        scores.append(iou(record.counts) if record.answered else 0.0)
+    for name in cases:
+        record = query.records.get(name)
+        if record is not None:
+            scores.append(iou(record.counts) if record.answered else 0.0)
     return max(scores, default=0.0) - min(scores, default=0.0)
 
 
@@ -155,27 +172,131 @@ def _gallery_queries(run: Run) -> list[GalleryQuery]:
     return queries
 
 
-def _tiles(query: GalleryQuery, cases: Sequence[Case]) -> list[Tile]:
+def _tiles(
+    query: GalleryQuery, cases: Sequence[Case], case_looks: Mapping[str, Look]
+) -> list[Tile]:
     """Return the tiles of a query: its image, its target, and the answer of every case."""
-    striped = _striped(query.image, _fitted(query.target_HW == IGNORED, query.image))
-    target_hw = _fitted(query.target_HW == 1, query.image)
+    image = _enlarged(query.image)
+    target_hw = _fitted(query.target_HW == 1, image)
+    masks = {}
+    for case in cases:
+        masks[case.name] = _mask(query.records.get(case.name), image)
+    shown = [target_hw, *(mask_hw for mask_hw in masks.values() if mask_hw is not None)]
+    window = _window(np.logical_or.reduce(shown))
+
+    thin = max(1, max(_cut(image, window).shape) // 250)
+    stripe_px = max(4, max(_cut(image, window).shape) // STRIPES)
+    striped = _striped(image, _fitted(query.target_HW == IGNORED, image))
     caption = "no target"
     if target_hw.any():
         caption = f"{100 * np.mean(query.target_HW == 1):.1f} % of the image"
+    target = _greyed(striped)
+    target[target_hw] = striped[target_hw]
+    _outline_target(target, target_hw, thin)
+    whole = _framed(image, window)
     tiles = [
-        Tile(query.image, "image", "", GREY),
-        Tile(_tinted(striped, target_hw, GREEN), "target", caption, GREEN),
+        Tile(whole, "image", "" if window is None else "box: what is shown beside", PALE),
+        Tile(_cut(target, window), "target", caption, PALE),
     ]
-    for index, case in enumerate(cases):
-        record = query.records.get(case.name)
-        mask_hw = _mask(record, query.image)
-        colour = case_colour(index)
-        pixels = _faded(striped) if mask_hw is None else _tinted(striped, mask_hw, colour)
-        # The target's outline in green, with a white line inside it.
-        pixels[_outline(target_hw, 3)] = 255
-        pixels[_outline(target_hw, 2)] = 255 * np.array(to_rgb(GREEN))
-        tiles.append(Tile(pixels, case.name, _caption(case, record, mask_hw), colour))
+    for case in cases:
+        record, mask_hw, look = (
+            query.records.get(case.name),
+            masks[case.name],
+            case_looks[case.name],
+        )
+        if mask_hw is None:
+            pixels = _faded(striped)
+        else:
+            ignored_hw = _fitted(query.target_HW == IGNORED, image)
+            pixels = _answer(striped, mask_hw, target_hw, ignored_hw, look.colour, stripe_px)
+        _outline_target(pixels, target_hw, thin)
+        caption = _caption(case, record, mask_hw)
+        tiles.append(Tile(_cut(pixels, window), case.name, caption, look.colour))
     return tiles
+
+
+def _enlarged(image: np.ndarray) -> np.ndarray:
+    """Return an image whose pixels are repeated until it is sharp enough to draw outlines on."""
+    times = max(1, round(SHARP_PX / max(image.shape[:2]) / SMALLEST_CUT))
+    times = min(times, 8)
+    return image.repeat(times, axis=0).repeat(times, axis=1)
+
+
+Window = tuple[int, int, int, int]  # top, bottom, left, right
+
+
+def _window(masked_hw: np.ndarray) -> Window | None:
+    """Return the part of an image, of its aspect ratio, that shows what is masked.
+
+    None where that is nearly the whole image, or nothing is masked.
+    """
+    h, w = masked_hw.shape
+    rows, columns = np.flatnonzero(masked_hw.any(axis=1)), np.flatnonzero(masked_hw.any(axis=0))
+    if not len(rows):
+        return None
+    # Both sides as shares of the image's, so that the window has its aspect ratio.
+    tall = (rows[-1] - rows[0] + 1) / h
+    wide = (columns[-1] - columns[0] + 1) / w
+    share = max(SMALLEST_CUT, (1 + AROUND) * max(tall, wide))
+    if share > LARGEST_CUT:
+        return None
+    side_h, side_w = round(share * h), round(share * w)
+    top = int(np.clip((rows[0] + rows[-1] - side_h) // 2, 0, h - side_h))
+    left = int(np.clip((columns[0] + columns[-1] - side_w) // 2, 0, w - side_w))
+    return top, top + side_h, left, left + side_w
+
+
+def _cut(pixels: np.ndarray, window: Window | None) -> np.ndarray:
+    if window is None:
+        return pixels
+    top, bottom, left, right = window
+    return pixels[top:bottom, left:right]
+
+
+def _framed(image: np.ndarray, window: Window | None) -> np.ndarray:
+    """Return an image with a box around the window: white, with a dark line on both sides."""
+    pixels = image.copy()
+    if window is None:
+        return pixels
+    top, bottom, left, right = window
+    thin = max(2, max(pixels.shape) // 160)
+    box_hw = np.zeros(pixels.shape[:2], bool)
+    box_hw[top:bottom, left:right] = True
+    pixels[_outline(box_hw, 3 * thin)] = 30
+    pixels[_outline(box_hw, 2 * thin) & ~_outline(box_hw, thin)] = 255
+    return pixels
+
+
+def _answer(
+    striped: np.ndarray,
+    mask_hw: np.ndarray,
+    target_hw: np.ndarray,
+    ignored_hw: np.ndarray,
+    colour: str,
+    stripe_px: int,
+) -> np.ndarray:
+    """Return the grey image with what a mask hits in a colour, and its errors striped.
+
+    What it has too much and what it misses are striped in two directions, so that they differ
+    without their colours, too. Ignored pixels are no errors.
+    """
+    pixels = _greyed(striped).astype(float)
+    too_much_hw, missed_hw = mask_hw & ~target_hw & ~ignored_hw, target_hw & ~mask_hw
+    hit_hw = mask_hw & ~too_much_hw
+    pixels[hit_hw] = 0.3 * striped[hit_hw] + 0.7 * 255 * np.array(to_rgb(colour))
+    y, x = np.indices(mask_hw.shape)
+    rising, falling = (x + y) % stripe_px, (x - y) % stripe_px
+    pixels[too_much_hw] = 255
+    pixels[too_much_hw & (rising < 0.6 * stripe_px)] = 255 * np.array(to_rgb(TOO_MUCH))
+    pixels[missed_hw] = 40
+    pixels[missed_hw & (falling < 0.6 * stripe_px)] = 255 * np.array(to_rgb(MISSED))
+    return pixels.clip(0, 255).astype(np.uint8)
+
+
+def _outline_target(pixels: np.ndarray, target_hw: np.ndarray, thin: int) -> None:
+    """Draw the rim of the target into an image: a white line with a dark one inside it."""
+    pixels[_outline(target_hw, 2 * thin)] = 30
+    pixels[_outline(target_hw, thin)] = 255
 
 
 def _mask(record: QueryRecord | None, image: np.ndarray) -> np.ndarray | None:
@@ -225,13 +346,10 @@ def _faded(pixels: np.ndarray) -> np.ndarray:
     return (0.3 * pixels + 0.7 * 255).astype(np.uint8)
 
 
-def _tinted(pixels: np.ndarray, mask_hw: np.ndarray, colour: str) -> np.ndarray:
-    """Return the image in pale grey, with the mask in its colour and a white line around it."""
-    tint = 255 * np.array(to_rgb(colour))
+def _greyed(pixels: np.ndarray) -> np.ndarray:
+    """Return the image in pale grey, uint8 [h, w, 3]."""
     grey = pixels.mean(axis=2, keepdims=True)
     painted = 0.55 * grey + 0.45 * 0.5 * (pixels + 255)
-    painted[mask_hw] = 0.35 * pixels[mask_hw] + 0.65 * tint
-    painted[_outline(mask_hw, 1)] = 255
     return painted.clip(0, 255).astype(np.uint8)
 
 
@@ -255,12 +373,14 @@ class Layout:
     """Where the tiles of one query go; all in inches.
 
     Attributes:
+        sheet: size of the figure.
         columns: tiles in a row.
         side_in, tile_in: width and height of a tile.
         query_lines: the query's text, broken into lines.
         name_lines: lines of the longest name.
     """
 
+    sheet: Sheet
     columns: int
     side_in: float
     tile_in: float
@@ -270,64 +390,82 @@ class Layout:
     @property
     def query_in(self) -> float:
         """Height of the query's text."""
-        return len(self.query_lines) * QUERY_LINE_IN + SPACE_IN
+        return self.sheet.scaled(len(self.query_lines) * QUERY_LINE_IN + SPACE_IN)
 
     @property
     def row_in(self) -> float:
         """Height of a row: names, tiles and captions."""
-        return self.name_lines * NAME_LINE_IN + SPACE_IN + self.tile_in + CAPTION_IN
+        texts_in = self.sheet.scaled(self.name_lines * NAME_LINE_IN + SPACE_IN + CAPTION_IN)
+        return self.tile_in + texts_in
 
     def height_in(self, tiles: int) -> float:
         """Return the height of the whole query with so many tiles."""
-        return self.query_in + math.ceil(tiles / self.columns) * self.row_in + BETWEEN_QUERIES_IN
+        rows_in = math.ceil(tiles / self.columns) * self.row_in
+        return self.query_in + rows_in + self.sheet.scaled(BETWEEN_QUERIES_IN)
 
 
-def _layout(tiles: Sequence[Tile], text: str) -> Layout:
-    columns = min(len(tiles), TILES_A_ROW)
-    room_in = WIDTH_IN - 2 * MARGIN_IN - (columns - 1) * GAP_IN
-    side_in = room_in / max(columns, FEWEST_COLUMNS)
+def _layout(sheet: Sheet, tiles: Sequence[Tile], text: str) -> Layout:
+    width_in = sheet.width_in - 2 * sheet.scaled(MARGIN_IN)
+    columns = min(len(tiles), max(1, int(width_in / sheet.scaled(TILE_IN))))
+    gap_in = sheet.scaled(GAP_IN)
+    across = columns if sheet.is_narrow else max(columns, FEWEST_COLUMNS)
+    side_in = (width_in - (across - 1) * gap_in) / across
     height, width = tiles[0].pixels.shape[:2]
+    characters = int(CHARACTERS_AN_INCH * width_in / sheet.scaled(1))
     return Layout(
+        sheet=sheet,
         columns=columns,
         side_in=side_in,
         tile_in=side_in * float(np.clip(height / width, LOWEST, HIGHEST)),
-        query_lines=textwrap.wrap(text, QUERY_CHARACTERS) or [""],
-        name_lines=max(_name(tile, side_in).count("\n") + 1 for tile in tiles),
+        query_lines=textwrap.wrap(text, characters) or [""],
+        name_lines=max(_name(sheet, tile, side_in).count("\n") + 1 for tile in tiles),
     )
 
 
-def _name(tile: Tile, side_in: float) -> str:
-    return wrapped(tile.name, int(side_in / CHARACTER_IN))
+def _name(sheet: Sheet, tile: Tile, side_in: float) -> str:
+    return wrapped(tile.name, int(side_in / sheet.scaled(CHARACTER_IN)))
 
 
-def _figure(queries: Sequence[GalleryQuery], cases: Sequence[Case]) -> Figure:
-    all_tiles = [_tiles(query, cases) for query in queries]
+def _figure(
+    sheet: Sheet,
+    queries: Sequence[GalleryQuery],
+    cases: Sequence[Case],
+    case_looks: Mapping[str, Look],
+) -> Figure:
+    all_tiles = [_tiles(query, cases, case_looks) for query in queries]
     layouts = []
     for tiles, query in zip(all_tiles, queries, strict=True):
-        layouts.append(_layout(tiles, query.text))
+        layouts.append(_layout(sheet, tiles, query.text))
     tiles_in = sum(layout.height_in(2 + len(cases)) for layout in layouts)
-    figure = canvas(HEAD_IN + SPACE_IN + tiles_in)
-    top_in = figure.get_figheight() - HEAD_IN - SPACE_IN
+    ignored = any((query.target_HW == IGNORED).any() for query in queries)
+    handles = _handles(sheet, cases, case_looks, ignored)
+    above_in = head_in(sheet, handles) + sheet.scaled(SPACE_IN)
+    figure = canvas(sheet, above_in + tiles_in)
+    top_in = figure.get_figheight() - above_in
     for tiles, layout in zip(all_tiles, layouts, strict=True):
         _draw_query(figure, tiles, layout, top_in)
         top_in -= layout.height_in(len(tiles))
     message = "A query and the masks of every case"
     if len(queries) > 1:
-        message = "A few queries and the masks of every case"
+        message = "The queries about which the cases disagree most"
     if any(case.has_quality is False for case in cases):
         message = "Random weights: these masks show that the pipeline runs, not what it can do"
     drawn = "image, target, and the answer of every case with its IoU to the target"
-    heading(figure, message, drawn)
-    ignored = any((query.target_HW == IGNORED).any() for query in queries)
-    legend(figure, _handles(ignored))
+    heading(sheet, figure, message, drawn)
+    legend(sheet, figure, handles)
     return figure
 
 
-def _handles(ignored: bool) -> list[Patch]:
-    handles = [
-        Patch(color=GREEN, alpha=0.75, label="target"),
-        Patch(facecolor="none", edgecolor=GREEN, linewidth=2, label="outline of the target"),
-        Patch(color=case_colour(0), alpha=0.75, label="a case's mask, in the colour of its frame"),
+def _handles(
+    sheet: Sheet, cases: Sequence[Case], case_looks: Mapping[str, Look], ignored: bool
+) -> list[Artist]:
+    colour = case_looks[cases[0].name].colour
+    outline = {"facecolor": "none", "edgecolor": INK, "linewidth": sheet.scaled(1.5)}
+    handles: list[Artist] = [
+        Patch(label="outline of the target", **outline),
+        Patch(color=colour, alpha=0.75, label="hit, in the colour of the case"),
+        Patch(facecolor="white", hatch="////", hatchcolor=TOO_MUCH, label="too much"),
+        Patch(facecolor="#282828", hatch="\\\\\\\\", hatchcolor=MISSED, label="missed"),
     ]
     if ignored:
         stripes = Patch(facecolor="#BBBBBB", edgecolor="white", hatch="////", label="ignored")
@@ -337,35 +475,39 @@ def _handles(ignored: bool) -> list[Patch]:
 
 def _draw_query(figure: Figure, tiles: Sequence[Tile], layout: Layout, top_in: float) -> None:
     """Draw a query's text and tiles, whose upper edge is `top_in` above the figure's lower edge."""
+    sheet = layout.sheet
+    margin_in, gap_in = sheet.scaled(MARGIN_IN), sheet.scaled(GAP_IN)
     figure.text(
-        MARGIN_IN / WIDTH_IN,
+        margin_in / sheet.width_in,
         top_in / figure.get_figheight(),
         "\n".join(layout.query_lines),
         va="top",
-        fontsize=11.5,
+        fontsize=sheet.scaled(11.5),
         fontstyle="italic",
     )
     for index, tile in enumerate(tiles):
         row, column = divmod(index, layout.columns)
-        left_in = MARGIN_IN + column * (layout.side_in + GAP_IN)
+        left_in = margin_in + column * (layout.side_in + gap_in)
         row_bottom_in = top_in - layout.query_in - (row + 1) * layout.row_in
-        _draw_tile(figure, tile, layout, left_in, row_bottom_in + CAPTION_IN)
+        _draw_tile(figure, tile, layout, left_in, row_bottom_in + sheet.scaled(CAPTION_IN))
 
 
 def _draw_tile(
     figure: Figure, tile: Tile, layout: Layout, left_in: float, bottom_in: float
 ) -> None:
     """Draw a picture, with its lower left corner at this place, its name and its caption."""
-    height_in = figure.get_figheight()
-    left, bottom = left_in / WIDTH_IN, bottom_in / height_in
-    axes = figure.add_axes((left, bottom, layout.side_in / WIDTH_IN, layout.tile_in / height_in))
+    sheet, height_in = layout.sheet, figure.get_figheight()
+    left = left_in / sheet.width_in
+    axes = add_axes(figure, left_in, bottom_in, layout.side_in, layout.tile_in)
     axes.imshow(tile.pixels, interpolation="antialiased")
+    axes.set_anchor("W")
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
-        spine.set(visible=True, color=tile.colour, linewidth=1.6)
-    name_y = (bottom_in + layout.tile_in + 0.05) / height_in
-    caption_y = (bottom_in - 0.05) / height_in
-    name = _name(tile, layout.side_in)
-    figure.text(left, name_y, name, va="bottom", fontsize=10.5, fontweight="bold")
-    figure.text(left, caption_y, tile.caption, va="top", fontsize=10, color=MUTED)
+        spine.set(visible=True, color=tile.colour, linewidth=sheet.scaled(1.6))
+    beside_in = sheet.scaled(0.05)
+    name_y = (bottom_in + layout.tile_in + beside_in) / height_in
+    caption_y = (bottom_in - beside_in) / height_in
+    name, name_pt = _name(sheet, tile, layout.side_in), sheet.scaled(10.5)
+    figure.text(left, name_y, name, va="bottom", fontsize=name_pt, fontweight="bold")
+    figure.text(left, caption_y, tile.caption, va="top", fontsize=sheet.scaled(10), color=INK)

@@ -10,12 +10,13 @@ from ...harness.records.journal import RUN
 from ...harness.records.manifest import Manifest, RunPlan
 from ...harness.records.run import PROFILE_SUFFIXES, Run, profile_file
 from ...harness.text import code, code_block, escape
-from .. import formatting, markdown
+from .. import formatting, markdown, tradeoff
 from ..drawing import NOTHING_DRAWN, Drawn, draw
 from ..markdown import Markup, folded
 from ..pages import INSTRUMENTS, REPORT, SUMMARY, write_page
 from ..training.claims import trainings_section
 from . import figures, gallery, sweep_figure, tables, waterfall
+from .all_figures import run_figures
 from .attribution_tables import attribution_tables
 from .claims_table import claim_notes, claims_table
 from .confounds import settings_that_differ
@@ -26,8 +27,11 @@ from .schema import Case, Summary
 FIGURES = {
     figures.STAGE_TIMES: "Stacked bars: the median time of each stage, one bar per case",
     figures.PEAK_MEMORY: (
-        "Bars: the peak memory of the build and of a query, with each stage marked, "
-        "one pair per case"
+        "Stacked bars: what the memory of a process is made of in a query, one bar per case"
+    ),
+    tradeoff.FILE: (
+        "Points: the time and the gIoU of each case relative to the reference, with intervals, and "
+        "the zone of those that are cheaper and within 2 points"
     ),
     sweep_figure.FILE: (
         "Lines: time or throughput, peak memory and energy of a query over the number that is swept"
@@ -40,7 +44,7 @@ FIGURES = {
 }
 
 # The first of these that was drawn is shown unfolded.
-MAIN_FIGURES = (sweep_figure.FILE, figures.STAGE_TIMES)
+MAIN_FIGURES = (sweep_figure.FILE, tradeoff.FILE, figures.STAGE_TIMES)
 MOST_VERDICTS = 6  # more would push the table from the first screen
 WARNINGS_IN_FULL = 2
 
@@ -110,16 +114,7 @@ def write_markdown(run: Run, summary: Summary) -> Path:
     folder = run.folder
     # The tables come first: whatever happens while figures are drawn, there is a report.
     write_page(folder, report_text(run, summary))
-    drawn = draw(
-        folder,
-        {
-            figures.STAGE_TIMES: lambda: figures.stage_times(summary),
-            figures.PEAK_MEMORY: lambda: figures.peak_memory(summary),
-            sweep_figure.FILE: lambda: sweep_figure.figure_of_sweep(summary),
-            waterfall.FILE: lambda: waterfall.first_waterfall(summary),
-            gallery.FILE: lambda: gallery.gallery(run, summary),
-        },
-    )
+    drawn = draw(folder, run_figures(run, summary))
     return write_page(folder, report_text(run, summary, drawn))
 
 

@@ -8,21 +8,26 @@ single point.
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import JsonValue
 
 from ...harness.statistics.estimate import Estimate
 from .. import formatting
 from ..drawing import (
-    NAME_CHARACTERS,
-    WIDTH_IN,
+    REPORT_SHEET,
+    Sheet,
+    add_axes,
     canvas,
-    case_colour,
+    head_in,
     heading,
-    wrapped,
+    legend,
+    mark,
+    mark_line,
 )
-from ..plotting import Axes, Figure, FixedLocator, NullLocator
-from . import verdict_words
+from ..palette import Look, with_dashes
+from ..plotting import Artist, Axes, Figure, FixedLocator, Line2D, NullLocator
+from . import figures, verdict_words
 from .confounds import FOLLOWS
 from .schema import Case, Summary
 
@@ -35,10 +40,9 @@ AXIS_LABELS = {
     "clip_px": "clip_px: side of CLIP's images in pixels",
     "max_new_tokens": "max_new_tokens: most tokens of an answer",
 }
-LEFT_IN, LEGEND_IN, RIGHT_IN = 0.85, 2.3, 0.2
-HEAD_IN, MAIN_IN, SMALL_IN, BELOW_IN = 0.85, 3.1, 2.0, 0.75
+LEFT_IN, RIGHT_IN = 0.85, 0.3
+MAIN_IN, SMALL_IN, BELOW_IN = 3.1, 2.0, 0.75
 BETWEEN_IN = 1.0  # between the two small panels, for the label of the right one
-MARKER = 7
 # An interval is drawn up to so many times the largest value of its panel. One that is wider, as of
 # two processes that differ, would press all points onto the axis.
 CUT_AT = 2
@@ -82,12 +86,12 @@ class Sweep:
         return sorted(values)
 
 
-def figure_of_sweep(summary: Summary) -> Figure | None:
+def figure_of_sweep(summary: Summary, sheet: Sheet = REPORT_SHEET) -> Figure | None:
     """Return the figure of what is swept; None where no number is swept."""
     sweep = sweep_of(summary)
     if sweep is None:
         return None
-    return sweep_figure(summary, sweep)
+    return sweep_figure(summary, sweep, sheet)
 
 
 # What is swept
@@ -174,42 +178,76 @@ def _rest(case: Case, setting: str) -> str:
 # Drawing
 
 
-def sweep_figure(summary: Summary, sweep: Sweep) -> Figure:
+def sweep_figure(summary: Summary, sweep: Sweep, sheet: Sheet = REPORT_SHEET) -> Figure:
     """Return a figure with time above, and memory and energy, as far as they are known, below."""
     unit = verdict_words.memory_unit_of(summary)
 
     def peak(case: Case) -> Estimate | None:
         return _exactly(case.memory.peak_bytes, 1 / unit.size_bytes)
 
+    main_label, main_quantity = "time of a query (milliseconds)", _latency
+    if summary.measures_throughput:
+        main_label, main_quantity = "queries per second", _throughput
     small_panels: list[tuple[str, Quantity]] = [
         (f"peak memory ({unit.name})", peak),
         ("energy per query (joules)", lambda case: _exactly(case.energy_mj, 1e-3)),
     ]
     small_panels = [panel for panel in small_panels if _estimates(sweep, panel[1])]
 
-    height_in = HEAD_IN + MAIN_IN + BELOW_IN
-    if small_panels:
-        height_in += SMALL_IN + BELOW_IN
-    figure = canvas(height_in)
-    width_in = WIDTH_IN - LEFT_IN - LEGEND_IN
-    main_bottom_in = height_in - HEAD_IN - MAIN_IN
-    main = _panel(figure, LEFT_IN, main_bottom_in, width_in, MAIN_IN)
-    main_label, main_quantity = "time of a query (milliseconds)", _latency
-    if summary.measures_throughput:
-        main_label, main_quantity = "queries per second", _throughput
-    _draw_panel(main, sweep, main_label, main_quantity)
-    _legend(main, sweep, main_quantity)
-
-    # One panel is as wide as the panel above it. Of two, the right one reaches below the legend.
-    small_in = width_in
-    if len(small_panels) > 1:
-        small_in = (WIDTH_IN - LEFT_IN - BETWEEN_IN - RIGHT_IN) / 2
-    for place, (label, quantity) in enumerate(small_panels):
-        left_in = LEFT_IN + place * (small_in + BETWEEN_IN)
-        axes = _panel(figure, left_in, BELOW_IN, small_in, SMALL_IN)
-        _draw_panel(axes, sweep, label, quantity)
-    heading(figure, message(summary, sweep), _subtitle(sweep, main_quantity))
+    looks = _line_looks(summary, sweep)
+    handles = _handles(sheet, sweep, looks)
+    figure, main, small_axes = _axes(sheet, handles, len(small_panels))
+    _draw_panel(sheet, main, sweep, looks, main_label, main_quantity)
+    for axes, (label, quantity) in zip(small_axes, small_panels, strict=True):
+        _draw_panel(sheet, axes, sweep, looks, label, quantity)
+    heading(sheet, figure, message(summary, sweep), _subtitle(sweep, main_quantity))
+    legend(sheet, figure, handles)
     return figure
+
+
+def _axes(
+    sheet: Sheet, handles: Sequence[Artist], small_panels: int
+) -> tuple[Figure, Axes, list[Axes]]:
+    """Return a figure, its large panel, and the small ones below: side by side if there is room."""
+    columns = 1 if sheet.is_narrow else max(1, small_panels)
+    rows = -(-small_panels // columns)
+    main_in, small_in, below_in = (sheet.scaled(part) for part in (MAIN_IN, SMALL_IN, BELOW_IN))
+    top_in = head_in(sheet, handles)
+    height_in = top_in + main_in + below_in + rows * (small_in + below_in)
+    figure = canvas(sheet, height_in)
+
+    left_in, between_in = sheet.scaled(LEFT_IN), sheet.scaled(BETWEEN_IN)
+    width_in = sheet.width_in - left_in - sheet.scaled(RIGHT_IN)
+    main = add_axes(figure, left_in, height_in - top_in - main_in, width_in, main_in)
+    column_in = (width_in - (columns - 1) * between_in) / columns
+    small_axes = []
+    for place in range(small_panels):
+        row, column = divmod(place, columns)
+        bottom_in = below_in + (rows - 1 - row) * (small_in + below_in)
+        x_in = left_in + column * (column_in + between_in)
+        small_axes.append(add_axes(figure, x_in, bottom_in, column_in, small_in))
+    return figure, main, small_axes
+
+
+def _line_looks(summary: Summary, sweep: Sweep) -> list[Look]:
+    """Return how each line is drawn: as its first case, with a dash of its own among its like."""
+    looks = figures.case_looks(summary)
+    return with_dashes([looks[next(iter(line.cases.values())).name] for line in sweep.lines])
+
+
+def _handles(sheet: Sheet, sweep: Sweep, looks: Sequence[Look]) -> list[Artist]:
+    handles: list[Artist] = []
+    for line, look in zip(sweep.lines, looks, strict=True):
+        handles.append(Line2D([], [], label=line.name, **_line_style(sheet, line, look)))
+    return handles
+
+
+def _line_style(sheet: Sheet, line: Line, look: Look) -> dict[str, Any]:
+    """Return how a line is drawn; a single case is a mark alone."""
+    style = mark(sheet, look)
+    if len(line.cases) > 1:
+        style |= mark_line(sheet, look)
+    return style
 
 
 def _exactly(value: float | None, factor: float) -> Estimate | None:
@@ -244,18 +282,17 @@ def _throughput(case: Case) -> Estimate | None:
     return over_processes.estimate if over_processes else None
 
 
-def _panel(
-    figure: Figure, left_in: float, bottom_in: float, width_in: float, height_in: float
-) -> Axes:
-    whole_in = figure.get_figheight()
-    corner = (left_in / WIDTH_IN, bottom_in / whole_in)
-    return figure.add_axes((*corner, width_in / WIDTH_IN, height_in / whole_in))
-
-
-def _draw_panel(axes: Axes, sweep: Sweep, label: str, quantity: Quantity) -> None:
+def _draw_panel(
+    sheet: Sheet,
+    axes: Axes,
+    sweep: Sweep,
+    looks: Sequence[Look],
+    label: str,
+    quantity: Quantity,
+) -> None:
     """Draw a quantity of all lines over the swept number, from 0 on, with its intervals."""
     highest = _highest_drawn(sweep, quantity)
-    for place, line in enumerate(sweep.lines):
+    for line, look in zip(sweep.lines, looks, strict=True):
         numbers, values, below, above = [], [], [], []
         for number, case in line.cases.items():
             estimate = quantity(case)
@@ -270,15 +307,11 @@ def _draw_panel(axes: Axes, sweep: Sweep, label: str, quantity: Quantity) -> Non
             numbers,
             values,
             yerr=(below, above),
-            label=wrapped(line.name, NAME_CHARACTERS),
-            color=case_colour(place),
-            marker="o" if len(line.cases) > 1 else "D",
-            markersize=MARKER,
-            markeredgecolor="white",
-            linewidth=2,
-            elinewidth=1.5,
-            capsize=4,
+            label=line.name,
+            elinewidth=sheet.scaled(1.5),
+            capsize=sheet.scaled(4),
             clip_on=False,
+            **_line_style(sheet, line, look),
         )
     if sweep.setting == BATCH:
         axes.set_xscale("log", base=2)
@@ -289,24 +322,6 @@ def _draw_panel(axes: Axes, sweep: Sweep, label: str, quantity: Quantity) -> Non
     axes.set_ylabel(label)
     axes.set_ylim(bottom=0)
     axes.grid(axis="y")
-
-
-def _legend(axes: Axes, sweep: Sweep, quantity: Quantity) -> None:
-    """Draw a legend on the right, in the order in which the lines end, from the top."""
-    # Not `get_legend_handles_labels`, which leaves out names that begin with an underscore.
-    handles = axes.containers
-    names = [wrapped(line.name, NAME_CHARACTERS) for line in sweep.lines]
-    ends = []
-    for line in sweep.lines:
-        estimate = quantity(list(line.cases.values())[-1])
-        ends.append(estimate.value if estimate else 0.0)
-    order = sorted(range(len(ends)), key=lambda place: -ends[place])
-    axes.legend(
-        [handles[place] for place in order],
-        [names[place] for place in order],
-        loc="upper left",
-        bbox_to_anchor=(1.02, 1.02),
-    )
 
 
 def _subtitle(sweep: Sweep, quantity: Quantity) -> str:
@@ -323,7 +338,7 @@ def _subtitle(sweep: Sweep, quantity: Quantity) -> str:
     if any((estimate.high or 0) > highest for estimate in _estimates(sweep, quantity)):
         intervals += f", cut at {formatting.milliseconds(highest)}"
     if any(len(line.cases) == 1 for line in sweep.lines):
-        intervals += "; diamonds: cases at one value"
+        intervals += "; marks without a line: cases at one value"
     return f"a line: cases that differ only in {sweep.setting}; {intervals}"
 
 

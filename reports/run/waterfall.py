@@ -3,24 +3,26 @@
 It goes step by step from the reference to a case that differs from it in several factors.
 """
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ...harness.statistics.estimate import Estimate
 from .. import formatting
 from ..drawing import (
-    BLUE,
-    GREY,
-    INK,
     NAME_CHARACTERS,
-    VERMILION,
+    REPORT_SHEET,
+    Sheet,
     heading,
     legend,
     panel_title,
     panels,
+    widest_in,
     wrapped,
 )
 from ..formatting import MemoryUnit
+from ..palette import INK, LESS, MORE, PALE, WHITE_PAGE
 from ..plotting import Artist, Axes, Figure, Line2D, Patch
 from ..schema_base import Milliseconds
 from . import verdict_words
@@ -28,8 +30,12 @@ from .schema import Attribution, Difference, Summary, TimeChange
 
 FILE = "attribution.png"
 INTERACTION = "interaction"
-ROW_IN, LEFT_IN, RIGHT_IN = 0.5, 1.75, 2.75
+ROW_IN = 0.5
+BESIDE_IN, LABEL_SIZE = 0.3, 0.91  # room around labels; their size, as a share of the usual one
 LEVEL_CHARACTERS = 20  # of a factor's levels on one line, under the factor
+LESS_LOOK = {"facecolor": LESS}
+MORE_LOOK = {"facecolor": MORE, "hatch": "////", "hatchcolor": (WHITE_PAGE, 0.75)}
+INTERVAL_BELOW = 0.37  # of a row
 BEYOND = 0.04  # how much longer than what is drawn an axis is, at either end
 
 
@@ -86,14 +92,14 @@ class Step:
     label: str
 
 
-def first_waterfall(summary: Summary) -> Figure | None:
+def first_waterfall(summary: Summary, sheet: Sheet = REPORT_SHEET) -> Figure | None:
     """Return the figure of the first change whose time or memory is known; None without any.
 
     The first change is that of the most factors.
     """
     for attribution in summary.attributions:
         if _memory_is_known(attribution) or _time_is_known(attribution):
-            return waterfall(summary, attribution)
+            return waterfall(summary, attribution, sheet)
     return None
 
 
@@ -106,7 +112,7 @@ def _time_is_known(attribution: Attribution) -> bool:
     return change is not None and change.whole.ms is not None
 
 
-def waterfall(summary: Summary, attribution: Attribution) -> Figure:
+def waterfall(summary: Summary, attribution: Attribution, sheet: Sheet = REPORT_SHEET) -> Figure:
     """Return a figure with a panel for memory and one for time, of which either may be unknown."""
     unit = verdict_words.memory_unit_of(summary)
     all_changes = []
@@ -115,23 +121,25 @@ def waterfall(summary: Summary, attribution: Attribution) -> Figure:
     if attribution.time.end_to_end_ms is not None and _time_is_known(attribution):
         change = attribution.time.end_to_end_ms
         all_changes.append(time_changes(attribution, change, summary.batches))
-    all_steps, rows = [], []
+    all_steps, rows, labels = [], [], []
     for changes in all_changes:
         panel_steps = steps(attribution, changes)
         all_steps.append(panel_steps)
         rows.append([step.name for step in panel_steps])
-    figure, all_axes = panels(rows, ROW_IN, LEFT_IN, RIGHT_IN)
+        labels += [_label(sheet, step) for step in panel_steps]
+    label_pt = LABEL_SIZE * sheet.text_pt
+    right_in = widest_in(sheet, labels, fontsize=label_pt) + sheet.scaled(BESIDE_IN)
+    handles = _handles(sheet)
+    figure, all_axes = panels(sheet, rows, ROW_IN, right_in, handles)
     for axes, changes, panel_steps in zip(all_axes, all_changes, all_steps, strict=True):
-        panel_title(axes, title_with_causes(changes))
+        title = changes.title if sheet.is_narrow else title_with_causes(changes)
+        panel_title(sheet, axes, title)
         axes.set_xlabel(changes.axis_label)
-        _draw_steps(axes, panel_steps)
+        _draw_steps(sheet, axes, panel_steps)
         _fit_axis(axes, panel_steps)
-    subtitle = (
-        f"from {attribution.reference} to {attribution.candidate}, one factor at a time; "
-        "the axes need not begin at 0"
-    )
-    heading(figure, message(attribution), subtitle)
-    legend(figure, _handles())
+    subtitle = f"from {attribution.reference} to {attribution.candidate}, one factor at a time"
+    heading(sheet, figure, message(attribution), subtitle)
+    legend(sheet, figure, handles)
     return figure
 
 
@@ -253,60 +261,70 @@ def _place(value: float) -> Estimate:
     return Estimate(value, None, None, n=0)
 
 
-def _draw_steps(axes: Axes, rows: Sequence[Step]) -> None:
-    """Draw marks for the reference and the candidate, bars for the changes, and their intervals."""
+def _label(sheet: Sheet, step: Step) -> str:
+    """Return what is printed beside a row; on a narrow sheet without intervals, which are drawn."""
+    if not sheet.is_narrow:
+        return step.label
+    return re.sub(r" \[.*?\]", "", step.label)
+
+
+def _draw_steps(sheet: Sheet, axes: Axes, rows: Sequence[Step]) -> None:
+    """Draw bars for the reference, the changes and the candidate, and the intervals."""
     axes.set_yticks(range(len(rows)), [step.name for step in rows])
     last = len(rows) - 1
     for row, step in enumerate(rows):
         if row in (0, last):
-            axes.plot(step.end.value, row, "D", color=INK, markersize=7, zorder=4)
+            axes.barh(row, step.end.value, 0.56, color=PALE, linewidth=0)
         else:
             length = step.end.value - step.begin
-            axes.barh(row, length, 0.56, left=step.begin, color=_colour(step), linewidth=1)
+            axes.barh(row, length, 0.56, left=step.begin, linewidth=0, **_look(step))
         if step.end.low is not None and step.end.high is not None:
-            # The white line under it keeps the interval visible on a bar.
-            for colour, width in (("white", 4), (INK, 1.6)):
-                ends = (step.end.low, step.end.high)
-                axes.plot(ends, (row, row), color=colour, linewidth=width, zorder=3)
+            # Below its bar, so that it is seen whatever the bar's colour and the page's.
+            ends, below = (step.end.low, step.end.high), row + INTERVAL_BELOW
+            axes.plot(ends, (below, below), color=INK, linewidth=sheet.scaled(1.6), zorder=3)
         if row != last:
-            axes.vlines(step.end.value, row, row + 1, GREY, linewidth=0.9, zorder=1)
+            line_pt = sheet.scaled(0.9)
+            axes.vlines(step.end.value, row, row + 1, PALE, linewidth=line_pt, zorder=1)
         axes.annotate(
-            step.label,
+            _label(sheet, step),
             (1, row),
-            (10, 0),
+            (sheet.scaled(10), 0),
             xycoords=("axes fraction", "data"),
             textcoords="offset points",
             va="center",
             linespacing=1.25,
-            fontsize=10,
+            fontsize=LABEL_SIZE * sheet.text_pt,
         )
 
 
-def _colour(step: Step) -> str:
+def _look(step: Step) -> dict[str, Any]:
+    """Return how the bar of a change is drawn: more is hatched, so that colour is not needed."""
     if step.name == INTERACTION:
-        return GREY
-    return BLUE if step.end.value < step.begin else VERMILION
+        return {"facecolor": PALE}
+    if step.end.value < step.begin:
+        return LESS_LOOK
+    return MORE_LOOK
 
 
 def _fit_axis(axes: Axes, rows: Sequence[Step]) -> None:
-    """Let the axis reach as far as what is drawn.
-
-    The reference and the candidate are marks, not bars, so the axis need not begin at 0.
-    """
-    places = []
+    """Let the axis reach from 0 as far as what is drawn."""
+    places = [0.0]
     for step in rows:
         places += [step.begin, step.end.value]
         if step.end.low is not None and step.end.high is not None:
             places += [step.end.low, step.end.high]
     low, high = min(places), max(places)
     room = BEYOND * (high - low) or 1
-    axes.set_xlim(low - room, high + room)
+    axes.set_xlim(low - room if low < 0 else 0, high + room)
 
 
-def _handles() -> list[Artist]:
+def _handles(sheet: Sheet) -> list[Artist]:
+    explained = INTERACTION
+    if not sheet.is_narrow:
+        explained += ": the whole change minus the single ones"
     return [
-        Patch(color=BLUE, label="less"),
-        Patch(color=VERMILION, label="more"),
-        Patch(color=GREY, label=f"{INTERACTION}: the whole change minus the single ones"),
-        Line2D([], [], color=INK, linewidth=1.6, label="95 % interval"),
+        Patch(label="less", linewidth=0, **LESS_LOOK),
+        Patch(label="more", linewidth=0, **MORE_LOOK),
+        Patch(color=PALE, label=explained),
+        Line2D([], [], color=INK, linewidth=sheet.scaled(1.6), label="95 % interval"),
     ]

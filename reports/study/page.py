@@ -13,11 +13,13 @@ from ..drawing import NOTHING_DRAWN, Drawn, draw
 from ..markdown import Markup, bullet_list, warnings
 from ..pages import write_page
 from . import tables
-from .figures import CURVES, FOREST, curves, forest
+from .figures import CURVES, FOREST, TRADEOFF, study_figures
 from .schema import Budget, Recipe, StudySummary, Superset
 from .summary import ESSENTIAL_POINTS, write_study_summary
 
 FIGURES = {
+    TRADEOFF: "Points: the time and the mIoU of each model relative to the dual, with intervals, "
+    "and the zone of those that are cheaper and within 2 points",
     FOREST: "A row a recipe: its difference to the dual of its seed, with intervals, and each "
     "seed as a small mark",
     CURVES: "Validation gIoU over the steps of every recipe: the mean of the seeds, and each seed "
@@ -83,7 +85,7 @@ def write_study_report(folder: Path) -> Path:
     summary = write_study_summary(study)
     # The tables come first: whatever happens while figures are drawn, there is a report.
     write_page(folder, study_page(summary))
-    drawn = draw(folder, {FOREST: lambda: forest(summary), CURVES: lambda: curves(study, summary)})
+    drawn = draw(folder, study_figures(study, summary))
     return write_page(folder, study_page(summary, drawn))
 
 
@@ -99,6 +101,7 @@ def study_page(summary: StudySummary, drawn: Drawn = NOTHING_DRAWN) -> str:
         bullet_list(_headline(summary)),
         warnings([*summary.warnings, *drawn.warnings]),
         "## Quality and cost",
+        _figure(TRADEOFF, drawn.names),
         _figure(FOREST, drawn.names),
         tables.main_table(summary),
         *_notes_on_quality(summary),

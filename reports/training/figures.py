@@ -1,76 +1,103 @@
 """The figures of a training: its loss over the steps, and its quality over the epochs."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from ...harness.records.training import Training, TrainingEpoch, TrainingStep
 from .. import formatting
 from ..drawing import (
-    BLUE,
-    GREEN,
-    HEAD_IN,
-    INK,
-    MUTED,
-    ORANGE,
-    PURPLE,
-    VERMILION,
-    WIDTH_IN,
+    REPORT_SHEET,
+    Figures,
+    Sheet,
+    add_axes,
     canvas,
+    head_in,
     heading,
     legend,
 )
+from ..palette import ENCODERS, INK, STAGES
 from ..plotting import Artist, Axes, Figure, Line2D, MaxNLocator
 from ..time_to_target import running_mean, window_of
 
 LOSS, QUALITY = "training_loss.png", "training_quality.png"
-LOSS_COLOURS = {"ce": ORANGE, "bce": BLUE, "dice": GREEN, "iou": PURPLE}
-# Colour, marker and line of each score: they differ in all three, for prints without colour.
-SCORES = {"mIoU": (VERMILION, "o", "-"), "gIoU": (BLUE, "s", "--"), "cIoU": (GREEN, "^", ":")}
+# Colour and line of each part of the loss. They are no encoder's: a training has one encoder.
+LOSS_LOOKS = {
+    "ce": (STAGES["vision"], "-"),
+    "bce": (STAGES["llm"], "--"),
+    "dice": (STAGES["postprocess"], "-."),
+    "iou": (STAGES["decoder"], ":"),
+}
+# Marker and line of each score; their colour is that of the encoder.
+SCORES = {"mIoU": ("o", "-"), "gIoU": ("s", "--"), "cIoU": ("^", ":")}
 AXES_IN, LEFT_IN, RIGHT_IN, BOTTOM_IN = 3.6, 0.85, 0.3, 0.65
 
 
-def loss_figure(training: Training) -> Figure | None:
+def training_figures(training: Training) -> Figures:
+    """Return for the name of each figure the function that draws it; see `drawing.draw`."""
+    return {
+        LOSS: lambda sheet: loss_figure(training, sheet),
+        QUALITY: lambda sheet: quality_figure(training, sheet),
+    }
+
+
+def loss_figure(training: Training, sheet: Sheet = REPORT_SHEET) -> Figure | None:
     """Return the figure of the loss, and of each weighted part of it, over the steps.
 
-    None where no step has been made.
+    None where fewer than two steps have been made.
     """
     steps = training.steps_of_epochs
-    if not steps:
+    if len(steps) < 2:
         return None
     window = window_of(len(steps))
-    figure, axes = _axes("step", "loss")
-    lines = [_loss_line(axes, steps, [step.loss for step in steps], window, INK, "loss")]
-    for name, colour in LOSS_COLOURS.items():
+    losses = {"loss": [step.loss for step in steps]}
+    looks = {"loss": (training_colour(training), "-")}
+    for name, look in LOSS_LOOKS.items():
         weight = training.manifest.setup.losses.get(name)
         if not weight or name not in steps[0].losses:
             continue
-        weighted = [weight * step.losses[name] for step in steps]
         label = f"{weight:g} x {name}"
-        lines.append(_loss_line(axes, steps, weighted, window, colour, label))
+        losses[label] = [weight * step.losses[name] for step in steps]
+        looks[label] = look
+
+    lines: list[Artist] = []
+    for label, (colour, dash) in looks.items():
+        thick = sheet.scaled(2)
+        lines.append(Line2D([], [], color=colour, linestyle=dash, linewidth=thick, label=label))
+    figure, axes = _axes(sheet, "step", "loss", lines)
+    for label, values in losses.items():
+        _draw_loss(sheet, axes, steps, values, window, looks[label])
     for epoch in training.epochs[:-1]:
-        axes.axvline(epoch.step + 0.5, color=MUTED, linewidth=0.6, alpha=0.4)
+        axes.axvline(epoch.step + 0.5, color=INK, linewidth=sheet.scaled(0.6), alpha=0.4)
     axes.set_ylim(0, axes.get_ylim()[1])
     legend_of_marks = (
         f"points: each step; lines: mean of {window} steps; grey lines: ends of epochs"
     )
-    heading(figure, loss_message(steps, window), legend_of_marks)
-    legend(figure, lines)
+    heading(sheet, figure, loss_message(steps, window), legend_of_marks)
+    legend(sheet, figure, lines)
     return figure
 
 
-def _loss_line(
+def training_colour(training: Training) -> str:
+    """Return the colour of the training's encoder."""
+    return ENCODERS[training.manifest.model.vision]
+
+
+def _draw_loss(
+    sheet: Sheet,
     axes: Axes,
     steps: Sequence[TrainingStep],
     losses: Sequence[float],
     window: int,
-    colour: str,
-    label: str,
-) -> Artist:
-    """Draw a loss at every step as a point, and its running mean as a line; return the line."""
+    look: tuple[str, str],
+) -> None:
+    """Draw a loss at every step as a point, and its running mean as a line."""
+    colour, dash = look
     numbers = [step.step for step in steps]
-    axes.plot(numbers, losses, "o", color=colour, markersize=3, alpha=0.3, markeredgewidth=0)
+    points = {"markersize": sheet.scaled(3), "alpha": 0.3, "markeredgewidth": 0}
+    axes.plot(numbers, losses, "o", color=colour, **points)
     means = running_mean(losses, window)
-    (line,) = axes.plot(numbers[window - 1 :], means, color=colour, linewidth=2, label=label)
-    return line
+    thick = sheet.scaled(2)
+    axes.plot(numbers[window - 1 :], means, color=colour, linestyle=dash, linewidth=thick)
 
 
 def loss_message(steps: Sequence[TrainingStep], window: int) -> str:
@@ -83,69 +110,71 @@ def loss_message(steps: Sequence[TrainingStep], window: int) -> str:
     return f"The loss {verb} from {first:.3g} to {last:.3g}"
 
 
-def quality_figure(training: Training) -> Figure | None:
-    """Return the figure of the three scores at the end of every epoch; None without any score.
+def quality_figure(training: Training, sheet: Sheet = REPORT_SHEET) -> Figure | None:
+    """Return the figure of the three scores at the end of every epoch.
 
-    The best epoch has a ring.
+    The best epoch has a ring. None where fewer than two epochs have scores.
     """
     epochs, best = training.epochs, training.best_epoch
-    if all(epoch.gIoU is None for epoch in epochs):
+    if sum(epoch.gIoU is not None for epoch in epochs) < 2:
         return None
-    figure, axes = _axes("epoch", "IoU (share)")
-    handles = []
+    colour = training_colour(training)
+    handles: list[Artist] = []
     for name in SCORES:
         if any(epoch.scores[name] is not None for epoch in epochs):
-            handles.append(_score_line(axes, epochs, name))
+            handles.append(Line2D([], [], label=name, **_score_style(sheet, name, colour)))
+    if best:
+        handles.append(Line2D([], [], label="best epoch", **_ring(sheet, size=10)))
+    figure, axes = _axes(sheet, "epoch", "IoU (share)", handles)
+    for name in SCORES:
+        _draw_score(sheet, axes, epochs, name, colour)
     if best:
         best_score = best.scores[_deciding_score(epochs)] or 0.0
-        axes.add_line(_ring(best.epoch, best_score, size=14))
-        in_legend = _ring(size=10)
-        in_legend.set_label("best epoch")
-        handles.append(in_legend)
+        axes.plot(best.epoch, best_score, **_ring(sheet, size=14))
     axes.set_xlim(0.5, epochs[-1].epoch + 0.5)
     # The lower end is a little below 0, so that a line of zeros does not lie on the axis.
     top = axes.get_ylim()[1]
     axes.set_ylim(-0.03 * max(1e-3, top), max(top, 0.02))
     split = training.manifest.setup.options["val_split"]
     evaluated_on = f"at the end of each epoch, over {epochs[-1].queries} queries of {split}"
-    heading(figure, quality_message(epochs), evaluated_on)
-    legend(figure, handles)
+    heading(sheet, figure, quality_message(epochs), evaluated_on)
+    legend(sheet, figure, handles)
     return figure
 
 
-def _ring(*point: float, size: float) -> Line2D:
-    """Return a ring around a point; without a point, for the legend."""
-    x, y = ([point[0]], [point[1]]) if point else ([], [])
-    return Line2D(
-        x,
-        y,
-        marker="o",
-        markerfacecolor="none",
-        markeredgecolor=INK,
-        linestyle="",
-        markersize=size,
-    )
+def _ring(sheet: Sheet, size: float) -> dict[str, Any]:
+    """Return how the ring around the best epoch is drawn."""
+    return {
+        "marker": "o",
+        "markerfacecolor": "none",
+        "markeredgecolor": INK,
+        "linestyle": "",
+        "markersize": sheet.scaled(size),
+    }
 
 
-def _score_line(axes: Axes, epochs: Sequence[TrainingEpoch], name: str) -> Artist:
-    colour, marker, style = SCORES[name]
-    points = []
+def _score_style(sheet: Sheet, name: str, colour: str) -> dict[str, Any]:
+    marker, dash = SCORES[name]
+    return {
+        "color": colour,
+        "marker": marker,
+        "linestyle": dash,
+        "markersize": sheet.scaled(5),
+        "linewidth": sheet.scaled(2),
+    }
+
+
+def _draw_score(
+    sheet: Sheet, axes: Axes, epochs: Sequence[TrainingEpoch], name: str, colour: str
+) -> None:
+    numbers, scores = [], []
     for epoch in epochs:
         score = epoch.scores[name]
         if score is not None:
-            points.append((epoch.epoch, score))
-    (line,) = axes.plot(
-        [number for number, _ in points],
-        [score for _, score in points],
-        color=colour,
-        marker=marker,
-        linestyle=style,
-        markersize=5,
-        linewidth=2,
-        label=name,
-        clip_on=False,
-    )
-    return line
+            numbers.append(epoch.epoch)
+            scores.append(score)
+    if numbers:
+        axes.plot(numbers, scores, clip_on=False, **_score_style(sheet, name, colour))
 
 
 def _deciding_score(epochs: Sequence[TrainingEpoch]) -> str:
@@ -170,12 +199,15 @@ def quality_message(epochs: Sequence[TrainingEpoch]) -> str:
     return f"{name} is best after epoch {best.epoch}: {best_score}, and {last_score} at the end"
 
 
-def _axes(x_label: str, y_label: str) -> tuple[Figure, Axes]:
+def _axes(
+    sheet: Sheet, x_label: str, y_label: str, handles: Sequence[Artist]
+) -> tuple[Figure, Axes]:
     """Return a figure with one pair of axes, whose horizontal axis counts."""
-    height_in = HEAD_IN + AXES_IN + BOTTOM_IN
-    figure = canvas(height_in)
-    width = 1 - (LEFT_IN + RIGHT_IN) / WIDTH_IN
-    axes = figure.add_axes((LEFT_IN / WIDTH_IN, BOTTOM_IN / height_in, width, AXES_IN / height_in))
+    axes_in, bottom_in = sheet.scaled(AXES_IN), sheet.scaled(BOTTOM_IN)
+    figure = canvas(sheet, head_in(sheet, handles) + axes_in + bottom_in)
+    left_in = sheet.scaled(LEFT_IN)
+    width_in = sheet.width_in - left_in - sheet.scaled(RIGHT_IN)
+    axes = add_axes(figure, left_in, bottom_in, width_in, axes_in)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

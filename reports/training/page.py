@@ -12,7 +12,7 @@ from .. import formatting
 from ..drawing import NOTHING_DRAWN, Drawn, draw
 from ..markdown import Markup, Row, bold, bullet_list, fact, markdown_table, warnings
 from ..pages import INSTRUMENTS, REPORT, SUMMARY, write_page
-from .figures import LOSS, QUALITY, loss_figure, quality_figure
+from .figures import LOSS, QUALITY, training_figures
 from .schema import TrainingSummary
 from .summary import write_training_summary
 
@@ -36,10 +36,7 @@ def write_training_report(folder: Path) -> Path:
     summary = write_training_summary(training)
     # The tables come first: whatever happens while figures are drawn, there is a report.
     write_page(folder, training_page(training, summary))
-    drawn = draw(
-        folder,
-        {LOSS: lambda: loss_figure(training), QUALITY: lambda: quality_figure(training)},
-    )
+    drawn = draw(folder, training_figures(training))
     return write_page(folder, training_page(training, summary, drawn))
 
 
