@@ -45,7 +45,7 @@ FEWEST_COLUMNS = 4  # tiles are no larger than if there were so many of them
 AROUND = 0.25
 SMALLEST_CUT = 0.25  # a cut picture shows at least this share of the image's sides
 LARGEST_CUT = 0.85  # beyond it, the whole image is shown
-SHARP_PX = 480  # pictures with fewer pixels are enlarged, so that outlines on them are thin
+SHARP_PX = 480  # what is shown is enlarged to about so many pixels, for thin outlines
 STRIPES = 24  # across what is shown
 CHARACTERS_AN_INCH = 10.5  # of a query
 MARGIN_IN, GAP_IN = 0.15, 0.08  # at the figure's edges, and between tiles
@@ -54,6 +54,8 @@ SPACE_IN = 0.06  # under the heading, a query, and a name
 BETWEEN_QUERIES_IN = 0.22
 CHARACTER_IN = 0.105  # width of a character of a bold name
 LOWEST, HIGHEST = 0.45, 1.15  # height over width of a tile; other images do not fill it
+Window = tuple[int, int, int, int]  # top, bottom, left, right
+
 FAILURES = {
     "oom": "failed: out of memory",
     "timeout": "failed: took too long",
@@ -172,18 +174,12 @@ def _gallery_queries(run: Run) -> list[GalleryQuery]:
     return queries
 
 
-def _tiles(
+def query_tiles(
     query: GalleryQuery, cases: Sequence[Case], case_looks: Mapping[str, Look]
 ) -> list[Tile]:
     """Return the tiles of a query: its image, its target, and the answer of every case."""
-    image = _enlarged(query.image)
+    image, window = _enlarged(query, cases)
     target_hw = _fitted(query.target_HW == 1, image)
-    masks = {}
-    for case in cases:
-        masks[case.name] = _mask(query.records.get(case.name), image)
-    shown = [target_hw, *(mask_hw for mask_hw in masks.values() if mask_hw is not None)]
-    window = _window(np.logical_or.reduce(shown))
-
     thin = max(1, max(_cut(image, window).shape) // 250)
     stripe_px = max(4, max(_cut(image, window).shape) // STRIPES)
     striped = _striped(image, _fitted(query.target_HW == IGNORED, image))
@@ -199,11 +195,8 @@ def _tiles(
         Tile(_cut(target, window), "target", caption, PALE),
     ]
     for case in cases:
-        record, mask_hw, look = (
-            query.records.get(case.name),
-            masks[case.name],
-            case_looks[case.name],
-        )
+        record, look = query.records.get(case.name), case_looks[case.name]
+        mask_hw = _mask(record, image)
         if mask_hw is None:
             pixels = _faded(striped)
         else:
@@ -215,14 +208,23 @@ def _tiles(
     return tiles
 
 
-def _enlarged(image: np.ndarray) -> np.ndarray:
-    """Return an image whose pixels are repeated until it is sharp enough to draw outlines on."""
-    times = max(1, round(SHARP_PX / max(image.shape[:2]) / SMALLEST_CUT))
-    times = min(times, 8)
-    return image.repeat(times, axis=0).repeat(times, axis=1)
+def _enlarged(query: GalleryQuery, cases: Sequence[Case]) -> tuple[np.ndarray, Window | None]:
+    """Return a query's image, and the window of it that is shown; None for the whole.
 
-
-Window = tuple[int, int, int, int]  # top, bottom, left, right
+    Its pixels are repeated until what is shown has enough of them to draw outlines on.
+    """
+    image = query.image
+    masked_hw = _fitted(query.target_HW == 1, image)
+    for case in cases:
+        mask_hw = _mask(query.records.get(case.name), image)
+        if mask_hw is not None:
+            masked_hw = masked_hw | mask_hw
+    window = _window(masked_hw)
+    times = max(1, round(SHARP_PX / max(_cut(image, window).shape)))
+    if window is not None:
+        top, bottom, left, right = window
+        window = (times * top, times * bottom, times * left, times * right)
+    return image.repeat(times, axis=0).repeat(times, axis=1), window
 
 
 def _window(masked_hw: np.ndarray) -> Window | None:
@@ -432,7 +434,7 @@ def _figure(
     cases: Sequence[Case],
     case_looks: Mapping[str, Look],
 ) -> Figure:
-    all_tiles = [_tiles(query, cases, case_looks) for query in queries]
+    all_tiles = [query_tiles(query, cases, case_looks) for query in queries]
     layouts = []
     for tiles, query in zip(all_tiles, queries, strict=True):
         layouts.append(_layout(sheet, tiles, query.text))

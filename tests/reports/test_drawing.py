@@ -14,6 +14,7 @@ from lisabench.reports.run_report import write_report
 
 pytestmark = pytest.mark.no_clock
 
+SHEET = drawing.REPORT_SHEET
 SMALL = {"queries": 8, "size": (24, 32), "gallery": 2}
 DOLLARS = "Which item is cheaper: the $3.99 one, 50% off, or the $5 one?"
 HOSTILE = (
@@ -54,10 +55,10 @@ def test_every_text_of_a_query_is_drawn_without_a_warning(tmp_path, text):
 def ink(text: str) -> np.ndarray:
     """Return where a figure has ink that shows a text, bool [H, W], cut to the text."""
     with drawing.style():
-        figure = drawing.canvas(2)
+        figure = drawing.canvas(SHEET, 2)
         figure.text(0.1, 0.4, text, fontsize=40)
         figure.canvas.draw()
-        is_dark_HW = np.asarray(figure.canvas.buffer_rgba())[..., 0] < 128
+        is_dark_HW = np.asarray(figure.canvas.buffer_rgba())[..., 3] > 128
     columns = np.flatnonzero(is_dark_HW.any(0))
     return is_dark_HW[:, columns[0] : columns[-1] + 1]
 
@@ -85,8 +86,8 @@ def test_letters_of_arabic_are_joined(text):
 def test_long_headings_are_written_smaller_and_stay_within_the_figure():
     long = "peak resident set of the whole process, Python and its libraries included; " * 3
     with drawing.style():
-        figure = drawing.canvas(2)
-        drawing.heading(figure, long, long)
+        figure = drawing.canvas(SHEET, 2)
+        drawing.heading(SHEET, figure, long, long)
         renderer = figure.canvas.get_renderer()
         right_edges = [text.get_window_extent(renderer).x1 for text in figure.texts]
     assert max(right_edges) < figure.bbox.x1
@@ -95,8 +96,8 @@ def test_long_headings_are_written_smaller_and_stay_within_the_figure():
 @pytest.mark.parametrize("name", [*HOSTILE, "_begins with an underscore"])
 def test_every_name_is_drawn_as_it_is(name):
     with warnings.catch_warnings(record=True) as warned, drawing.style():
-        figure, (axes,) = drawing.panels([[name]], row_in=1, left_in=2, right_in=1)
-        drawing.heading(figure, name, name)
+        figure, (axes,) = drawing.panels(SHEET, [[name]], row_in=1, right_in=1, handles=[])
+        drawing.heading(SHEET, figure, name, name)
         figure.canvas.draw()
         assert not any(text.get_parse_math() for text in figure.findobj(Text))
         assert axes.get_yticklabels()[0].get_text().replace("\n", " ")[:5] == name[:5]
@@ -107,7 +108,7 @@ def test_two_dollars_are_two_dollars_and_no_formula():
     drawn = {}
     for text in ("a $5 and $6", "a $5 and \\$6"):
         with drawing.style():
-            figure = drawing.canvas(1)
+            figure = drawing.canvas(SHEET, 1)
             figure.text(0, 0.5, text)
             figure.canvas.draw()
             drawn[text] = np.asarray(figure.canvas.buffer_rgba()).sum()
@@ -125,7 +126,7 @@ def test_a_figure_that_cannot_be_drawn_is_a_warning_and_the_others_are_drawn(tmp
     assert "the figure stage_times.png could not be drawn (RuntimeError: no ink is" in page
     assert "\x1b" not in page and "(stage_times.png)" not in page
     assert "[!WARNING]" in page and "end to end" in page
-    assert all_drawn(tmp_path) == {"peak_memory.png", "gallery.png"}
+    assert all_drawn(tmp_path) == {"peak_memory.png", "gallery.png", "tradeoff.png"}
 
 
 def test_a_gallery_that_is_too_long_for_a_picture_costs_the_gallery_only(tmp_path, monkeypatch):

@@ -14,8 +14,8 @@ before = os.getcwd(), dict(os.environ)
 from lisabench.reports import drawing
 assert (os.getcwd(), dict(os.environ)) == before
 with drawing.style():
-    figure = drawing.canvas(2)
-    drawing.heading(figure, "What it says", "and what is drawn")
+    figure = drawing.canvas(drawing.REPORT_SHEET, 2)
+    drawing.heading(drawing.REPORT_SHEET, figure, "What it says", "and what is drawn")
     drawing.save(figure, pathlib.Path(sys.argv[1]))
 """
 NO_TEXT = b"\xff\xfe\x00 figure.dpi"

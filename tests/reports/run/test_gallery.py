@@ -1,12 +1,27 @@
 """The gallery of masks."""
 
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 from run_factory import edit_lines, failed, make_older, write_run
 
 from lisabench.harness.errors import DataError
+from lisabench.harness.masks import encode
+from lisabench.harness.metrics import iou
 from lisabench.harness.records.run import read_run
-from lisabench.reports.run.gallery import draw_query, gallery
+from lisabench.reports import palette
+from lisabench.reports.run.gallery import (
+    GalleryQuery,
+    Tile,
+    disagreement,
+    draw_query,
+    gallery,
+    query_tiles,
+)
 from lisabench.reports.run.summary import summarise
 from lisabench.reports.run_report import write_report
 
@@ -59,3 +74,97 @@ def test_one_query_is_drawn_alone_and_an_unknown_one_is_refused(tmp_path):
     assert draw_query(run, summary, first, tmp_path / "one.png").is_file()
     with pytest.raises(DataError, match="has no query 'no such words'"):
         draw_query(run, summary, "no such words", tmp_path / "none.png")
+
+
+def test_the_queries_about_which_cases_disagree_most_come_first(tmp_path):
+    write_run(tmp_path, queries=8, size=(24, 32), gallery=8)
+    run = read_run(tmp_path)
+    figure = gallery(run, summarise(run))
+    first = {record.sample_id: record for record in run.cases[0].scored}
+    spread = {}
+    for sample_id in run.manifest.gallery:
+        scores = []
+        for case in run.cases[:3]:
+            (record,) = (record for record in case.scored if record.sample_id == sample_id)
+            scores.append(iou(record.counts))
+        spread[sample_id] = max(scores) - min(scores)
+    most = sorted(spread, key=lambda sample_id: -spread[sample_id])[:6]
+    expected = [first[sample_id].query for sample_id in most]
+    queries = [text.get_text() for text in figure.texts if text.get_fontstyle() == "italic"]
+    assert [" ".join(query.split()) for query in queries] == expected
+    assert spread[most[0]] > 0
+
+
+class Looked(NamedTuple):
+    """What `query_tiles` gives for one case with a square mask on a square target."""
+
+    image: Tile
+    target: Tile
+    answer: Tile
+
+
+SIDE = 400
+
+
+def looked_at(summary, record, target, mask) -> Looked:
+    """Returns the tiles of a grey image with these rectangles: rows and columns, ends included."""
+    target_HW = np.zeros((SIDE, SIDE), np.uint8)
+    target_HW[target] = 1
+    mask_HW = np.zeros((SIDE, SIDE), bool)
+    mask_HW[mask] = True
+    image = np.full((SIDE, SIDE, 3), 128, np.uint8)
+    case = summary.cases[0]
+    answer = replace(record, mask_rle=encode(mask_HW))
+    query = GalleryQuery(image, target_HW, "the square", {case.name: answer})
+    look = palette.Look(palette.ENCODERS["dual"])
+    return Looked(*query_tiles(query, [case], {case.name: look}))
+
+
+def has_colour(pixels, colour: str) -> bool:
+    wanted = np.round(255 * np.array(to_rgb(colour)))
+    return bool((np.abs(pixels.astype(float) - wanted).max(axis=2) < 2).any())
+
+
+@pytest.fixture
+def summary_and_record(tmp_path):
+    run = read_run(write_run(tmp_path, cases=1, **SMALL))
+    return summarise(run), run.cases[0].scored[0]
+
+
+def test_a_picture_of_a_small_target_is_cut_to_it_and_the_image_shows_where(summary_and_record):
+    small = np.s_[40:60, 40:60]
+    looked = looked_at(*summary_and_record, target=small, mask=small)
+    assert looked.image.pixels.shape[0] > 3 * looked.answer.pixels.shape[0]
+    assert looked.target.pixels.shape == looked.answer.pixels.shape
+    assert looked.image.caption == "box: what is shown beside"
+    wide = np.s_[40:360, 40:360]
+    whole = looked_at(*summary_and_record, target=wide, mask=small)
+    assert whole.image.pixels.shape == whole.answer.pixels.shape and not whole.image.caption
+
+
+def test_what_a_mask_has_too_much_and_what_it_misses_is_striped(summary_and_record):
+    left, right = np.s_[100:200, 100:200], np.s_[100:200, 150:250]
+    answers = {
+        "hit": looked_at(*summary_and_record, target=left, mask=left).answer.pixels,
+        "both": looked_at(*summary_and_record, target=left, mask=right).answer.pixels,
+    }
+    for colour in (palette.TOO_MUCH, palette.MISSED):
+        assert has_colour(answers["both"], colour)
+        assert not has_colour(answers["hit"], colour)
+
+
+def test_trivial_baselines_have_no_say_in_which_queries_are_shown(tmp_path):
+    run = read_run(write_run(tmp_path, **SMALL))
+    record = run.cases[0].scored[0]
+    query = GalleryQuery(
+        np.zeros((4, 4, 3), np.uint8),
+        np.zeros((4, 4), np.uint8),
+        "it",
+        {"dual": record, "empty": failed_record(record)},
+    )
+    assert disagreement(query, ["dual"]) == 0
+    assert disagreement(query, ["dual", "empty"]) == iou(record.counts) > 0
+
+
+def failed_record(record):
+    return replace(record, status="error")
