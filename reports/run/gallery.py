@@ -39,7 +39,7 @@ from .schema import Case, Summary
 
 FILE = "gallery.png"
 MOST_QUERIES = 6
-TILE_IN = 1.8  # a tile is at least so wide
+TILE_IN = 1.6  # a tile is at least so wide
 FEWEST_COLUMNS = 4  # tiles are no larger than if there were so many of them
 # A picture is cut to what is masked, with so much around it, as a share of the longer side of that.
 AROUND = 0.25
@@ -191,7 +191,7 @@ def query_tiles(
     _outline_target(target, target_hw, thin)
     whole = _framed(image, window)
     tiles = [
-        Tile(whole, "image", "" if window is None else "box: what is shown beside", PALE),
+        Tile(whole, "image", "" if window is None else "box: shown beside", PALE),
         Tile(_cut(target, window), "target", caption, PALE),
     ]
     for case in cases:

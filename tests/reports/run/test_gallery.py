@@ -136,7 +136,7 @@ def test_a_picture_of_a_small_target_is_cut_to_it_and_the_image_shows_where(summ
     looked = looked_at(*summary_and_record, target=small, mask=small)
     assert looked.image.pixels.shape[0] > 3 * looked.answer.pixels.shape[0]
     assert looked.target.pixels.shape == looked.answer.pixels.shape
-    assert looked.image.caption == "box: what is shown beside"
+    assert looked.image.caption == "box: shown beside"
     wide = np.s_[40:360, 40:360]
     whole = looked_at(*summary_and_record, target=wide, mask=small)
     assert whole.image.pixels.shape == whole.answer.pixels.shape and not whole.image.caption
