@@ -461,7 +461,11 @@ def classify(error: BaseException) -> Failure:
     # By name, because `torch.OutOfMemoryError` can be had only by importing torch.
     out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     status = "oom" if out_of_memory else "error"
-    return Failure(status, one_line(f"{type(error).__name__}: {error}", LONGEST_REASON))
+    try:
+        message = str(error)
+    except Exception:  # an adapter may raise what cannot be shown
+        message = "its message cannot be shown"
+    return Failure(status, one_line(f"{type(error).__name__}: {message}", LONGEST_REASON))
 
 
 @dataclass(frozen=True)

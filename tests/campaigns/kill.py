@@ -43,7 +43,7 @@ def campaign(activity: Activity, kills: int, seed: int, workspace: Path) -> Iter
     for number in count(1):
         if killed >= kills:
             return
-        folder = workspace / str(number)
+        folder, code = workspace / str(number), None
         while killed < kills:
             mark = f"{workspace.name}-{number}-{killed}"
             is_new, started_s = not folder.exists(), time.monotonic()
@@ -55,17 +55,18 @@ def campaign(activity: Activity, kills: int, seed: int, workspace: Path) -> Iter
             for fault in faults_at_end(activity, run, mark, codes):
                 yield f"{number}, {sent}: {fault}"
             if run.returncode == 0:
+                code = 0
                 if is_new:  # the machine has less to do than before
                     whole_s = min(whole_s, time.monotonic() - started_s)
                 break
             killed += sent is not None
+            print(f"{number}, {sent}", file=sys.stderr, flush=True)
             if activity.resume is None:
                 if any(times > 1 for kept in activity.keys(folder) for times in kept.values()):
                     yield f"{number}, {sent}: records were doubled"
                 shutil.rmtree(folder, ignore_errors=True)
-        if activity.resume is None:
-            shutil.rmtree(folder, ignore_errors=True)
-        code = exit_code(start(activity, folder, "end"))
+        if code is None:
+            code = exit_code(start(activity, folder, "end"))
         if code != 0:
             yield f"{number}: undisturbed it ended with {code}"
         elif activity.keys(folder) != expected:
