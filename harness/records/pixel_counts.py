@@ -169,6 +169,8 @@ def _check(path: Path, pixel_counts: PixelCounts) -> None:
     Raises:
         DataError: one of them does not.
     """
+    if pixel_counts.query.ndim != 1:
+        raise DataError(f"{path} is damaged (query has {pixel_counts.query.ndim} axes, expected 1)")
     queries, answers = len(pixel_counts), len(pixel_counts.answers)
     for name in _COLUMNS:
         shape = getattr(pixel_counts, name).shape

@@ -80,6 +80,28 @@ class TrainedModel:
 
 
 @dataclass(frozen=True)
+class _ShownOptions:
+    """The options that reports show; a training has more."""
+
+    ignored: str
+    val_split: str
+
+
+@dataclass(frozen=True)
+class _ComparedOptions:
+    """The options by which trainings are compared; a configuration has more."""
+
+    seed: int
+
+
+@dataclass(frozen=True)
+class _ShownSettings:
+    """The settings of a model that reports show; a model has more."""
+
+    device: str
+
+
+@dataclass(frozen=True)
 class MemoryBeforeBuild:
     """What was known about memory before the model was built. Older trainings recorded neither.
 
@@ -138,16 +160,20 @@ class TrainingManifest:
             data[use] = from_json(TrainingData, of_split)
         memory = manifest.get("memory") or {}
         setup = manifest["setup"]
+        from_json(_ShownOptions, setup["options"])
+        from_json(_ComparedOptions, manifest["configuration"]["options"])
+        model = from_json(TrainedModel, manifest["training"])
+        if model.settings is not None:
+            from_json(_ShownSettings, model.settings)
         return from_json(
             cls,
             manifest,
             setup=from_json(TrainingSetup, setup, trains=tuple(setup.get("trains") or ())),
-            model=from_json(TrainedModel, manifest["training"]),
+            model=model,
             environment=checked_environment(manifest["passport"]),
             data=data,
-            memory=MemoryBeforeBuild(
-                outside_allocator_bytes=memory.get("beside_bytes"),
-                start_bytes=memory.get("start_bytes"),
+            memory=from_json(
+                MemoryBeforeBuild, memory, outside_allocator_bytes=memory.get("beside_bytes")
             ),
             warnings=tuple(manifest.get("warnings") or ()),
         )

@@ -333,3 +333,12 @@ def test_a_damaged_file_is_one_clear_line(content, tmp_path):
         DataError, match=r"counts.npz is damaged \(.*\): copy it again, or evaluate again"
     ):
         read_pixel_counts(tmp_path / "counts.npz")
+
+
+def test_counts_without_axes_are_damaged(tmp_path):
+    write_pixel_counts(tmp_path / "counts.npz", pixel_counts_of(0.6, 2))
+    with np.load(tmp_path / "counts.npz") as arrays:
+        columns = dict(arrays)
+    np.savez(tmp_path / "counts.npz", **columns | {"query": np.array(3)})
+    with pytest.raises(DataError, match=r"counts.npz is damaged \(query has 0 axes, expected 1\)"):
+        read_pixel_counts(tmp_path / "counts.npz")

@@ -196,6 +196,18 @@ MANIFEST_DAMAGES: dict[str, tuple[str, str, Damage, str]] = {
         "run", RUN, with_roofline(bandwidth_bytes_per_s=0),
         "bandwidth_bytes_per_s: Input should be greater than 0",
     ),
+    "no device": (
+        "training", RUN, lambda page: page["training"]["settings"].pop("device"), "'device'",
+    ),
+    "no split": (
+        "training", RUN, lambda page: page["setup"]["options"].pop("val_split"), "'val_split'",
+    ),
+    "a seed of text": (
+        "training", RUN, lambda page: page["configuration"]["options"].update(seed="1"), "seed",
+    ),
+    "bytes of text": (
+        "training", RUN, lambda page: page.update(memory={"start_bytes": "1"}), "start_bytes",
+    ),
     "no setup": ("training", RUN, lambda page: page.pop("setup"), "no 'setup'"),
     "warnings of a number": ("training", RUN, lambda page: page.update(warnings=3), "type"),
     "steps of text": ("study", STUDY, lambda page: page.update(steps="9"), "steps: Input"),

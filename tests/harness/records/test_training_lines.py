@@ -25,7 +25,12 @@ MANIFEST = TrainingManifest(
     schema=TRAINING_SCHEMA,
     status="running",
     started="2026-11-01T00:00:00+00:00",
-    setup=TrainingSetup({"lr": 0.1}, {"vision": "dual"}, ("lora",), {"ce": 1.0}),
+    setup=TrainingSetup(
+        {"lr": 0.1, "ignored": "background", "val_split": "val"},
+        {"vision": "dual"},
+        ("lora",),
+        {"ce": 1.0},
+    ),
     configuration={"options": {"seed": 3}},
     model=TrainedModel("original", "tiny", "dual"),
     environment={"cpu": "x"},
