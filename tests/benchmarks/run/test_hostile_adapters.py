@@ -74,14 +74,9 @@ ANSWERS = {
         "ValueError: two lines \\x1b[31m",
     ),
     "def llm(self, inputs, features): sys.exit('I leave')": ("error", "SystemExit: I leave"),
-    "def llm(self, inputs, features): raise KeyboardInterrupt": ("error", "KeyboardInterrupt"),
     "def llm(self, inputs, features): raise type('Odd', (Exception,), {'__str__': None})": (
         "error",
         "Odd: its message cannot be shown",
-    ),
-    "def llm(self, inputs, features): import os; os.closerange(3, 1000)": (
-        "error",
-        "the process ended by itself",
     ),
 }
 # In the model itself: why the case could not be run.
