@@ -5,17 +5,22 @@ It is the one definition of memory for tables, attributions, claims, gates and `
 On a GPU it is the peak of PyTorch's allocator. On a CPU it is the growth of the resident set: its
 peak less what the process held before the model was built. Python and its libraries, some 300 MiB,
 are there before any model, and would draw a ratio of whole processes towards 1.
+
+What a process takes of a card is defined here, too, for inference and training.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from ..harness.records.run import MemoryRecord
+from ..harness.statistics.estimate import Estimate
 
 RESIDENT_SET = "resident set"
 BUILD = "build"
 GROWTH = "the growth of the resident set over what stood there before the model was built"
 NO_START = "the records do not have what the process held before the model was built"
+RESERVED_ALONE = "only what the allocator reserved: the records do not have the bytes outside of it"
 
 PeakName = Literal["peak_bytes", "peak_reserved_bytes", "device_process_bytes"]
 
@@ -84,3 +89,39 @@ def largest_by_process(records: Iterable[MemoryRecord], name: PeakName) -> dict[
 def of_queries(records: Iterable[MemoryRecord]) -> list[MemoryRecord]:
     """Return the records of the memory pass without those of the build."""
     return [record for record in records if record.stage != BUILD]
+
+
+@dataclass(frozen=True)
+class OnCard:
+    """Bytes that a process takes of a card.
+
+    Attributes:
+        bytes: reserved by PyTorch's allocator, and everything outside of it where that was
+            recorded; None if unknown.
+        about: what is missing from the bytes; None where nothing is.
+    """
+
+    bytes: int | None
+    about: str | None = None
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """The bytes as the number of a claim: of one process, so without an interval."""
+        if self.bytes is None:
+            return None
+        return Estimate(self.bytes, None, None, n=1)
+
+
+def bytes_on_card(reserved_bytes: int | None, outside_bytes: int | None) -> OnCard:
+    """Return what a process takes of a card: what the allocator reserved, and all outside of it.
+
+    Args:
+        reserved_bytes: peak of PyTorch's allocator, as reserved.
+        outside_bytes: the CUDA context, its kernels and libraries, as `harness.memory.cap_gpu`
+            measures them; None in older records of trainings.
+    """
+    if reserved_bytes is None:
+        return OnCard(None)
+    if outside_bytes is None:
+        return OnCard(reserved_bytes, RESERVED_ALONE)
+    return OnCard(reserved_bytes + outside_bytes)

@@ -95,7 +95,7 @@ def tradeoff_message(variants: Sequence[Variant]) -> str:
     inside, outside = [], []
     for variant in variants:
         time, points = variant.time, variant.points
-        if None in (time.low, time.high, points.low, points.high):
+        if time.low is None or time.high is None or points.low is None or points.high is None:
             continue
         if time.high < 1 and points.low >= -QUALITY_THRESHOLD:
             inside.append(variant.name)

@@ -17,11 +17,10 @@ from ...harness.contract import STAGES
 from ...harness.records.manifest import StatedClaim
 from ...harness.records.run import CaseRecords, FitRecord, Run
 from ...harness.statistics.verdicts import claim_verdict
-from ..card import bytes_on_card
 from ..energy import ENERGY, energy_ratio
 from ..finding import ON_A_CPU, Finding, NotMeasured, Quantity
 from ..formatting import listed, ratio_with_interval
-from ..peaks import by_resident_set, largest_by_process
+from ..peaks import by_resident_set, bytes_on_card, largest_by_process
 from ..quality import points
 from ..ratios import log_ratios, memory_logs, paired_ratio_of, time_ratios
 from ..schema_base import NO_RATIO, Ratio, Twin

@@ -1,4 +1,4 @@
-"""The two figures of a comparison: the times of the stages and the peaks of memory.
+"""The figures of a comparison: times of stages, peaks of memory, and cost against quality.
 
 They are drawn from the summary, with a panel for each group and a row for each case. All bars start
 at 0, and all panels of a figure have one scale. A figure of a single bar would show nothing that
@@ -13,6 +13,7 @@ from ...harness.contract import STAGES
 from ...harness.errors import UsageError
 from ...harness.memory import card_bytes
 from ...harness.records.manifest import Manifest
+from ...harness.statistics.estimate import Estimate
 from .. import formatting, palette
 from ..drawing import (
     REPORT_SHEET,
@@ -28,6 +29,7 @@ from ..formatting import MemoryUnit
 from ..palette import INK, Look
 from ..peaks import RESIDENT_SET
 from ..plotting import Artist, Axes, Figure, Line2D, Patch
+from ..tradeoff import Variant, at_origin, tradeoff_figure
 from . import verdict_words
 from .schema import Case, Summary
 
@@ -48,6 +50,7 @@ INSTRUMENTS = {
     "resident set": "peak resident set of the whole process, Python and its libraries included",
     "cuda allocator": "peak of what PyTorch's CUDA allocator has given out",
 }
+OF_TRADEOFF = "crosses: 95 % intervals of both; masks of all cases are scored on the same images"
 # The parts of a process's memory, from the left, and how strong the colour of the case is in each.
 BEFORE, WEIGHTS, CACHE, ACTIVATIONS = "before the build", "weights", "KV cache", "activations"
 SLACK, OUTSIDE = "allocator's slack", "outside the allocator"
@@ -443,3 +446,29 @@ def memory_message(summary: Summary, measured: Sequence[Case]) -> str:
     unit = verdict_words.memory_unit_of(summary)
     case = measured[0]
     return f"{case.name} peaks at {formatting.memory(case.memory.peak_bytes, unit)} {unit.name}"
+
+
+# Cost against quality
+
+
+def cost_against_quality(summary: Summary, sheet: Sheet = REPORT_SHEET) -> Figure | None:
+    """Return the figure; None where no case has both a ratio of times and a difference of gIoU.
+
+    Cases of several groups are drawn together, each relative to its own reference. Cases that only
+    measure their reference again are left out.
+    """
+    looks = case_looks(summary)
+    variants, references = [], {}
+    for comparison in summary.comparisons:
+        time, points = comparison.end_to_end, comparison.gIoU_points
+        if time.ratio is None or points is None or comparison.same_settings:
+            continue
+        ratio = Estimate(time.ratio, time.low, time.high, time.processes)
+        name = comparison.candidate
+        variants.append(Variant(name, looks[name], ratio, points.estimate))
+        references[comparison.reference] = looks[comparison.reference]
+    if not variants:
+        return None
+    first, look = next(iter(references.items()))
+    name = first if len(references) == 1 else "its reference"
+    return tradeoff_figure(at_origin(name, look), variants, "gIoU", OF_TRADEOFF, sheet)

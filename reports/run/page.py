@@ -11,12 +11,11 @@ from ...harness.records.manifest import Manifest, RunPlan
 from ...harness.records.run import PROFILE_SUFFIXES, Run, profile_file
 from ...harness.text import code, code_block, escape
 from .. import formatting, markdown, tradeoff
-from ..drawing import NOTHING_DRAWN, Drawn, draw
+from ..drawing import NOTHING_DRAWN, Drawn, Figures, draw
 from ..markdown import Markup, folded
 from ..pages import INSTRUMENTS, REPORT, SUMMARY, write_page
 from ..training.claims import trainings_section
 from . import figures, gallery, sweep_figure, tables, waterfall
-from .all_figures import run_figures
 from .attribution_tables import attribution_tables
 from .claims_table import claim_notes, claims_table
 from .confounds import settings_that_differ
@@ -116,6 +115,19 @@ def write_markdown(run: Run, summary: Summary) -> Path:
     write_page(folder, report_text(run, summary))
     drawn = draw(folder, run_figures(run, summary))
     return write_page(folder, report_text(run, summary, drawn))
+
+
+def run_figures(run: Run, summary: Summary) -> Figures:
+    """Return for the name of each figure the function that draws it; see `drawing.draw`."""
+    cards = figures.cards_of(run.manifest)
+    return {
+        tradeoff.FILE: lambda sheet: figures.cost_against_quality(summary, sheet),
+        figures.STAGE_TIMES: lambda sheet: figures.stage_times(summary, sheet),
+        figures.PEAK_MEMORY: lambda sheet: figures.peak_memory(summary, sheet, cards),
+        sweep_figure.FILE: lambda sheet: sweep_figure.figure_of_sweep(summary, sheet),
+        waterfall.FILE: lambda sheet: waterfall.first_waterfall(summary, sheet),
+        gallery.FILE: lambda sheet: gallery.gallery(run, summary, sheet),
+    }
 
 
 def report_text(run: Run, summary: Summary, drawn: Drawn = NOTHING_DRAWN) -> str:

@@ -9,8 +9,8 @@ from lisabench.harness.statistics.estimate import Estimate
 from lisabench.reports import palette
 from lisabench.reports.drawing import REPORT_SHEET, column, style
 from lisabench.reports.palette import ENCODERS, Look
+from lisabench.reports.run.figures import cost_against_quality
 from lisabench.reports.run.summary import summarise
-from lisabench.reports.run.tradeoff_figure import tradeoff
 from lisabench.reports.tradeoff import Variant, at_origin, tradeoff_figure, tradeoff_message
 
 pytestmark = pytest.mark.no_clock
@@ -86,9 +86,9 @@ def test_names_of_marks_that_are_close_together_do_not_cover_each_other(sheet):
 
 def test_a_run_is_drawn_from_its_summary_and_one_without_quality_is_not(tmp_path):
     summary = summarise(read_run(write_run(tmp_path / "with", **SMALL)))
-    texts = {text.get_text() for text in tradeoff(summary).findobj(Text)}
+    texts = {text.get_text() for text in cost_against_quality(summary).findobj(Text)}
     assert {"dual", "sam", "clip", "gIoU, points to dual"} <= texts
     without = write_run(tmp_path / "without", quality=False, controls=False, **SMALL)
-    assert tradeoff(summarise(read_run(without))) is None
+    assert cost_against_quality(summarise(read_run(without))) is None
     alone = write_run(tmp_path / "alone", cases=1, **SMALL)
-    assert tradeoff(summarise(read_run(alone))) is None
+    assert cost_against_quality(summarise(read_run(alone))) is None

@@ -10,7 +10,7 @@ from training_factory import falling, write_training
 
 from lisabench.harness.records.run import read_run
 from lisabench.harness.records.training import read_training
-from lisabench.reports.card import RESERVED_ALONE, bytes_on_card
+from lisabench.reports.peaks import RESERVED_ALONE, bytes_on_card
 from lisabench.reports.run.claims import claim_result
 from lisabench.reports.training.summary import memory_of, on_card
 
