@@ -193,10 +193,10 @@ def _labelled(dots: Sequence[Dot]) -> list[Dot]:
         return list(dots)
     labelled: list[Dot] = []
     for dot in sorted(dots, key=lambda dot: dot.y):
-        x, anchor = dot.x + dot.radius + 4, "start"
+        x, anchor = dot.x + dot.radius + 2, "start"
         if x > WIDTH - RIGHT - LABEL_WIDTH:
             x, anchor = dot.x - dot.radius - 4, "end"
-        y = max(dot.y - 6, TOP + LABEL_HEIGHT)
+        y = max(dot.y - dot.radius, TOP + LABEL_HEIGHT)
         for above in labelled:
             # Where names begin tells nearly enough whether two of them meet sideways.
             if above.label and abs(above.label[0] - x) < LABEL_WIDTH:

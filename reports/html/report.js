@@ -143,8 +143,26 @@ function toggle(text, isPressed, onClick) {
   return button;
 }
 
-// The rows are made once and then only moved, so that a filter is applied at every key.
+// A browser takes seconds to lay out a thousand rows. So the table has as many as are seen, and more
+// are added when it is scrolled. Each is made once and then only moved.
+const ROWS_AT_ONCE = 100;
 const tableRows = new Map();
+
+/** Add rows to the end of the table, until it has so many or all of them. */
+function fillTable(count) {
+  const body = byId("queries").tBodies[0];
+  const added = state.rows.slice(body.rows.length, count);
+  for (const query of added) {
+    if (!tableRows.has(query)) tableRows.set(query, makeRow(query));
+  }
+  body.append(...added.map((query) => tableRows.get(query)));
+}
+
+function onScroll() {
+  const box = byId("queries").parentElement;
+  const isNearEnd = box.scrollTop + 2 * box.clientHeight > box.scrollHeight;
+  if (isNearEnd) fillTable(byId("queries").tBodies[0].rows.length + ROWS_AT_ONCE);
+}
 
 function makeRow(query) {
   const row = element("tr");
@@ -194,11 +212,8 @@ function showRows() {
   const words = byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
   state.rows = data.queries.filter((query) => passes(query, words));
   if (state.column) state.rows.sort(compare);
-  for (const query of state.rows) {
-    if (!tableRows.has(query)) tableRows.set(query, makeRow(query));
-  }
-  const rows = state.rows.map((query) => tableRows.get(query));
-  byId("queries").tBodies[0].replaceChildren(...rows);
+  byId("queries").tBodies[0].replaceChildren();
+  fillTable(ROWS_AT_ONCE);
   byId("count").textContent = count();
   if (state.rows.length && !state.rows.includes(state.query)) select(state.rows[0]);
   else markRow();
@@ -232,12 +247,14 @@ function showChips() {
 
 /** Mark the row of the shown query and bring it into the visible part of the table. */
 function markRow() {
+  const place = state.rows.indexOf(state.query);
+  if (place >= 0) fillTable(place + 10); // so that some rows are seen below it
   for (const [query, row] of tableRows) {
     row.setAttribute("aria-selected", String(query === state.query));
   }
   const row = tableRows.get(state.query);
   if (!row?.isConnected) return;
-  const box = row.closest(".queries");
+  const box = byId("queries").parentElement;
   const headHeight = byId("queries").tHead.offsetHeight;
   const above = row.offsetTop - headHeight;
   const below = row.offsetTop + row.offsetHeight - box.clientHeight;
@@ -574,6 +591,7 @@ if (data.queries.length) {
   showChips();
   showHead();
   byId("filter").addEventListener("input", showRows);
+  byId("queries").parentElement.addEventListener("scroll", onScroll);
   byId("previous").addEventListener("click", () => step(-1));
   byId("next").addEventListener("click", () => step(1));
   byId("copy").addEventListener("click", copyAddress);

@@ -26,7 +26,7 @@ def test_the_page_is_written_from_the_records_opened_and_named(tmp_path, opened)
 
 
 def test_a_training_has_no_page_to_view(tmp_path, opened):
-    folder = write_training(tmp_path, losses=falling(4), mious=[0.1])
+    folder = write_training(tmp_path / "t", losses=falling(4), mious=[0.1])
     done = lisabench("view", folder)
     assert done.returncode == 2 and opened == []
     assert "is a training or a study" in done.stderr and "report.md" in done.stderr

@@ -3,10 +3,12 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from raw_runs import raw_run
+from run_factory import edit_lines
 from samples import sample_of
 from sessions import QUICK, keys, run, session, suite
 
@@ -14,6 +16,7 @@ from lisabench.benchmarks import suite as suites
 from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.queries import Queries
 from lisabench.benchmarks.run.case_worker import CaseWorker
+from lisabench.benchmarks.run.data_worker import DataWorker
 from lisabench.benchmarks.run.evaluator import MOST_LOST, Evaluator
 from lisabench.benchmarks.run.worker_messages import BuiltCase, WorkerSettings
 from lisabench.benchmarks.run.worker_pool import WorkerLost
@@ -22,6 +25,7 @@ from lisabench.datasets.scenes.cache import embedded
 from lisabench.harness import masks, measure
 from lisabench.harness.contract import Prediction
 from lisabench.harness.probe import NullProbe
+from lisabench.harness.records.gallery import read_gallery
 from lisabench.harness.records.journal import read_lines
 from lisabench.models import registry
 from lisabench.models.adapters.lisa_stages import Lisa
@@ -137,6 +141,55 @@ def test_masks_are_kept_for_the_gallery_or_all(data_root, tmp_path):
     )
     every = run(planned(data_root, save_masks=True), tmp_path / "all")
     assert all(line.get("mask_rle") for line in every.quality)
+
+
+def test_every_mask_of_the_pass_and_every_image_are_kept_for_the_report(data_root, tmp_path):
+    kept = run(planned(data_root, gallery="all"), tmp_path / "all")
+    assert all(line.get("mask_rle") for line in kept.quality)
+    ids = kept.run["gallery"]
+    assert ids == [f"q{number}" for number in range(6)]
+    pictures = read_gallery(tmp_path / "all" / "gallery.npz", ids)
+    assert list(pictures) == ids
+    none = run(planned(data_root, gallery="none"), tmp_path / "none")
+    assert none.run["gallery"] == [] and not any("mask_rle" in line for line in none.quality)
+
+
+def test_of_too_many_images_those_are_kept_that_models_answer_differently(data_root, tmp_path):
+    s = planned(data_root, gallery="all")
+    run(s, tmp_path / "out")
+
+    def apart(line):  # of q4 the models' answers have nothing in common, of q1 half of it
+        if line["case"] != "b" or line["sample_id"] not in ("q1", "q4"):
+            return line
+        common = line["union_px"] // 2 if line["sample_id"] == "q1" else 0
+        return line | {"intersection_px": common}
+
+    edit_lines(tmp_path / "out" / "quality.jsonl", apart)
+    after = session(s, tmp_path / "out")
+    asked = []
+    data = SimpleNamespace(save_gallery=lambda positions, path: asked.append(positions) or ["q4"])
+    after.manifest.note_gallery(["q0", "q1"])
+    after._keep_what_differs_most(data)
+    assert asked == [[4, 1, 0, 2, 3, 5]] and after.manifest.gallery == ("q4",)
+    after.manifest.note_gallery([f"q{number}" for number in range(6)])
+    after._keep_what_differs_most(data)
+    assert len(asked) == 1, "all of them are kept already"
+
+
+def test_an_image_is_kept_once_and_only_so_many_are(data_root, tmp_path, monkeypatch):
+    monkeypatch.setattr("lisabench.benchmarks.run.data_worker.MOST_IMAGES", 2)
+    worker = DataWorker({"root": data_root, "split": "val", "texts": "first", "limit": None})
+    path = tmp_path / "gallery.npz"
+    ids = worker.save_gallery([4, 1, 0], str(path))
+    assert ids == ["q1", "q4"], "the first two of what was asked for, in the order of the data"
+    kept = read_gallery(path, ids)
+    for sample_id, position in (("q1", 1), ("q4", 4)):
+        sample = worker.samples[position]
+        assert np.array_equal(kept[sample_id].target_HW, sample.target_HW)
+        height, width = sample.image.shape[:2]
+        assert kept[sample_id].image.size_hw == (height, width), "it is small enough as it is"
+        off = kept[sample_id].image.pixels.astype(float) - sample.image
+        assert np.abs(off).mean() < 12  # WebP is lossy
 
 
 def test_resuming_evaluates_whole_batches_that_are_missing_and_nothing_else(data_root, tmp_path):

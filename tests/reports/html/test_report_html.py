@@ -320,6 +320,23 @@ def test_older_records_have_the_same_page(tmp_path):
     assert html(older, summarise(older)) == newer
 
 
+def test_a_long_table_gets_its_rows_when_they_are_seen(window, tmp_path):
+    folder = write_run(tmp_path, **SMALL | {"queries": 250, "processes": 1, "gallery": 0})
+    run = read_run(folder)
+    window.open(write_html(run, summarise(run)))
+    assert 100 <= len(window.script(ROWS)) < 250
+    assert "250 of 250 queries" in window.script(
+        "return document.getElementById('count').textContent"
+    )
+    for _ in range(5):
+        window.script("const box = document.querySelector('.queries'); box.scrollTop = 1e6")
+        window.script("return new Promise(done => setTimeout(done, 50))")
+    assert len(window.script(ROWS)) == 250
+    window.open(folder / PAGE, "#query=scene-0249&case=dual")
+    assert window.script("return state.query.id") == "scene-0249"
+    assert window.script(SELECTED) == window.script("return state.query.text")
+
+
 def test_a_phone_needs_no_scrolling_sideways(window, run):
     window.resize(390, 844)
     try:
