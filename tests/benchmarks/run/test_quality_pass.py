@@ -167,7 +167,12 @@ def test_of_too_many_images_those_are_kept_that_models_answer_differently(data_r
     edit_lines(tmp_path / "out" / "quality.jsonl", apart)
     after = session(s, tmp_path / "out")
     asked = []
-    data = SimpleNamespace(save_gallery=lambda positions, path: asked.append(positions) or ["q4"])
+
+    def save_gallery(positions, _path):
+        asked.append(list(positions))
+        return ["q4"]
+
+    data = SimpleNamespace(save_gallery=save_gallery)
     after.manifest.note_gallery(["q0", "q1"])
     after._keep_what_differs_most(data)
     assert asked == [[4, 1, 0, 2, 3, 5]] and after.manifest.gallery == ("q4",)
