@@ -22,6 +22,13 @@ def load(*folders: "str | Path") -> "pandas.DataFrame":
     return load(*folders)
 
 
+def runs(folder: "str | Path" = "runs") -> "pandas.DataFrame":
+    """Return a table of all runs below a folder, newest first; see `reports.export.runs.runs`."""
+    from .reports.export.runs import runs
+
+    return runs(folder)
+
+
 def run(
     suite: "str | Path" = "tiny", out: "str | Path | None" = None, **changes: Any
 ) -> "MeasuredRun":

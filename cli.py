@@ -167,6 +167,16 @@ AgainstPython = Annotated[
 ]
 
 
+TableFormat = Annotated[
+    str | None,
+    typer.Option("--format", metavar="FORMAT", help="Write a table: csv, latex, parquet or json."),
+]
+TableFile = Annotated[
+    Path | None,
+    typer.Option(help="The file of the table.", show_default="standard output"),
+]
+
+
 def main() -> None:
     """Run the command line. Any error is one line and an exit code; see `benchmarks.door`."""
     door.enter(_carry_out, sys.argv[1:])
@@ -278,19 +288,12 @@ def run(
 @app.command()
 def report(
     folder: Folder,
-    format_: Annotated[
-        str | None,
-        typer.Option(
-            "--format", metavar="FORMAT", help="Write a table instead: csv, latex, parquet or json."
-        ),
-    ] = None,
+    format_: TableFormat = None,
     table: Annotated[
         str | None,
         typer.Option(help="The table: cases, stages, queries or claims.", show_default="cases"),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The table's file.", show_default="standard output")
-    ] = None,
+    out: TableFile = None,
     figures: Annotated[
         str | None,
         typer.Option(metavar="FORM", help="Write figures instead: png, pdf or svg."),
@@ -343,6 +346,80 @@ def view(folder: Folder) -> None:
     from .benchmarks.view import view
 
     terminal.say(view(folder))
+
+
+@app.command()
+def runs(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder with runs below it.")
+    ] = Path("runs"),
+    format_: TableFormat = None,
+    out: TableFile = None,
+) -> None:
+    """List all runs and trainings below a folder, newest first.
+
+    The ratio is that of the fastest variant to the reference, with its 95 % interval.
+    """
+    from .reports.export.runs import runs_table, shown_runs
+    from .reports.export.write import show_or_write
+
+    table = runs_table(folder)
+    show_or_write(table, shown_runs(table), format_, out)
+
+
+@app.command()
+def history(
+    source: Annotated[
+        Path,
+        typer.Argument(help="A history, a file with a line for each run; or a folder with runs."),
+    ],
+    add: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="First append the line of this run to the history."),
+    ] = None,
+    commit: Annotated[
+        str | None, typer.Option(help="With --add: the commit that the run measured.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="COMMIT", help="Leave out runs before this commit."),
+    ] = None,
+    case: Annotated[str | None, typer.Option(help="Only this case.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Only this metric, such as time.end_to_end.")
+    ] = None,
+    values: Annotated[
+        bool, typer.Option("--values", help="Show the value of every run, with its interval.")
+    ] = False,
+    format_: TableFormat = None,
+    out: TableFile = None,
+) -> None:
+    """Show how the numbers of a suite changed over commits, and look for slow drift.
+
+    Exit code 1 if a number drifts: the newest five runs are worse than five
+    earlier ones by more than the gate accepts of a single change.
+    """
+    from .reports.export.history import add_run, read_source
+    from .reports.export.series import (
+        drifts,
+        series_of,
+        shown_series,
+        shown_values,
+        values_table,
+    )
+    from .reports.export.write import show_or_write
+
+    if add is not None:
+        add_run(source, add, commit)
+    elif commit is not None:
+        raise UsageError("--commit needs --add RUN")
+    series = series_of(read_source(source), since, case, metric)
+    shown = shown_values(series) if values or format_ is not None else shown_series(series)
+    show_or_write(values_table(series), shown, format_, out)
+    found = drifts(series)
+    for sentence in found:
+        terminal.note(sentence)
+    raise typer.Exit(1 if found else 0)
 
 
 @app.command()

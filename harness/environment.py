@@ -253,7 +253,7 @@ def different_machines(before: Mapping[str, Any], after: Mapping[str, Any]) -> l
     Args:
         before, after: the facts of `describe_machine`.
     """
-    facts = differing(_comparable(before), _comparable(after))
+    facts = differing(comparable_facts(before), comparable_facts(after))
     if None in facts.get("gpu_memory_gib", ()):  # one of the two does not say
         del facts["gpu_memory_gib"]
     if not facts:
@@ -262,8 +262,11 @@ def different_machines(before: Mapping[str, Any], after: Mapping[str, Any]) -> l
     return [f"measured on different machines ({named})"]
 
 
-def _comparable(machine: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what must be the same on two machines; of the driver only its major version."""
+def comparable_facts(machine: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts that are the same on two machines whose costs may be compared.
+
+    Of the driver, it is only the major version.
+    """
     facts = {name: machine.get(name) for name in SAME_MACHINE}
     # Cards of one name are sold with different memory.
     memory_bytes = machine.get("gpu_memory_bytes")

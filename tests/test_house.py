@@ -73,7 +73,7 @@ FOLDERS_BELOW = {
     "reports.html": {"reports.training", "reports.run"},
     "reports.study": {"reports.training", "reports.run"},
     "reports.gate": set(),
-    "reports.export": {"reports.training", "reports.run"},
+    "reports.export": {"reports.training", "reports.run", "reports.gate"},
     "benchmarks.training": set(),
     "benchmarks.run": {"benchmarks.training"},
     "benchmarks.gate": {"benchmarks.training", "benchmarks.run"},

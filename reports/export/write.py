@@ -14,6 +14,7 @@ from ...harness.records.whole_file import whole_file
 from ...harness.text import one_line
 from ..run.summary import summarise
 from .paper_tables import paper_table
+from .shown import ShownTable
 from .table import Table, Value
 from .tables import cases_table, claims_table, queries_table, stages_table
 
@@ -72,9 +73,17 @@ def table_of(name: str, run: Run) -> Table:
     return claims_table(summary)
 
 
-def write_table(table: Table, export: Export) -> None:
-    """Write a table as CSV, JSON or Parquet."""
-    if export.format == "csv":
+def write_table(table: Table, export: Export, shown: ShownTable | None = None) -> None:
+    """Write a table.
+
+    Args:
+        table: with every number.
+        export: how and where.
+        shown: the table as people read it, for LaTeX alone.
+    """
+    if export.format == "latex" and shown is not None:
+        write_text(shown.as_latex("lisabench"), export.out)
+    elif export.format == "csv":
         write_text(as_csv(table), export.out)
     elif export.format == "json":
         text = as_json(table)
@@ -85,6 +94,28 @@ def write_table(table: Table, export: Export) -> None:
     else:
         assert export.out is not None
         write_parquet(table, export.out)
+
+
+def show_or_write(
+    table: Table, shown: ShownTable, format_name: str | None, out: Path | None
+) -> None:
+    """Show a table on standard output, or write it in a format.
+
+    Args:
+        table: with every number.
+        shown: as people read it.
+        format_name: one of `FORMATS`; None: show it.
+        out: the file to write; None: standard output.
+
+    Raises:
+        UsageError: there is a file and no format, no such format, or the file cannot be written.
+    """
+    if format_name is not None:
+        write_table(table, Export(format_name, out=out), shown)
+    elif out is not None:
+        raise UsageError("--out needs --format, such as --format csv")
+    else:
+        shown.say()
 
 
 def as_csv(table: Table) -> str:

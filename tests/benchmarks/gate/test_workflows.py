@@ -407,6 +407,57 @@ def test_against_a_baseline_the_step_ends_as_the_check_does_unless_the_run_faile
     )
 
 
+@pytest.fixture
+def look_for_drift(tmp_path):
+    """Run the action's step for the history, after `lisabench history` has ended with a code."""
+
+    def look(code=0, gate_code="0", side_by_side=False, **inputs):
+        temp, folder = tmp_path / "temp", tmp_path / "folder"
+        (folder / ("head" if side_by_side else "run")).mkdir(parents=True)
+        says = f"echo '| a table |'; exit {code}"
+        calls = stand_in(temp / "lisabench" / "bin", "lisabench", says)
+        described = read("action.yml")
+        asked = {name: entry.get("default") for name, entry in described["inputs"].items()}
+        name = "Look for slow drift"
+        step = next(step for step in described["runs"]["steps"] if step["name"] == name)
+        outputs = {"folder": str(folder), "exit-code": gate_code}
+        context = {"inputs": asked | inputs, "steps": {"gate": {"outputs": outputs}}}
+        runner = Runner(tmp_path, temp, environment={"GITHUB_SHA": "1a2b"})
+        done = runner.run(step, context)
+        summary = runner.summary.read_text() if runner.summary.exists() else ""
+        return done, calls_of(calls), summary
+
+    return look
+
+
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_a_run_is_appended_to_the_history_and_the_table_shown(
+    look_for_drift, side_by_side, tmp_path
+):
+    done, calls, summary = look_for_drift(side_by_side=side_by_side, history="h.jsonl")
+    run = tmp_path / "folder" / ("head" if side_by_side else "run")
+    assert calls == [["history", "h.jsonl", "--add", str(run), "--commit", "1a2b"]]
+    assert done.code == 0 and "| a table |" in summary and "| a table |" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("code", "fail", "expected"),
+    [(1, "false", 0), (1, "true", 1), (2, "false", 2), (5, "false", 5)],
+)
+def test_a_drift_is_a_warning_unless_it_is_to_fail(look_for_drift, code, fail, expected):
+    done, _, _ = look_for_drift(code, history="h.jsonl", **{"fail-on-drift": fail})
+    assert done.code == expected
+    assert ("::warning" in done.stdout) == ((code, expected) == (1, 0))
+
+
+@pytest.mark.parametrize(("history", "gate_code"), [("", "0"), ("h.jsonl", "2"), ("h.jsonl", "5")])
+def test_without_a_history_or_a_measured_run_nothing_is_appended(
+    look_for_drift, history, gate_code
+):
+    done, calls, summary = look_for_drift(gate_code=gate_code, history=history)
+    assert (done.code, calls, summary) == (0, [], "")
+
+
 @pytest.mark.parametrize("run", [2, 3, 4])
 def test_a_run_that_did_not_end_is_not_checked_and_never_a_pass(gate, run):
     done, calls = gate(run, baseline="b.json")
