@@ -120,8 +120,8 @@ class Series:
         """Return a change on the scale of `badness`, such as ``+7.2 %`` or ``-0.8 points``."""
         signed = -change if self.less_is_worse else change
         if self.is_score:
-            return f"{100 * signed:+.1f} points"
-        return f"{100 * math.expm1(signed):+.1f} %"
+            return f"{100 * signed:+z.1f} points"
+        return f"{100 * math.expm1(signed):+z.1f} %"
 
     @property
     def steps(self) -> list[str]:

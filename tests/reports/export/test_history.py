@@ -28,14 +28,14 @@ def folder(tmp_path_factory):
     return write_run(tmp_path_factory.mktemp("run"), cases=2, clock="cuda events", **SMALL)
 
 
-def line(place, values, machine="a", setup="s", **changes):
-    """A run of one case, the `place`-th; values by metric."""
+def line(place, numbers, machine="a", setup="s", **changes):
+    """Return a run of one case, the `place`-th; numbers by metric."""
     units = {TIME: "ms", "memory.peak": "bytes", "quality.gIoU": "score",
              "throughput.queries_per_second": "1/s", "time.vision": "ms"}  # fmt: skip
     limits = {TIME: 0.05, "memory.peak": 0.01, "quality.gIoU": 0.005,
               "throughput.queries_per_second": 0.05}  # fmt: skip
     written = []
-    for metric, value in values.items():
+    for metric, value in numbers.items():
         written.append(
             HistoryValue(
                 "dual",
