@@ -51,6 +51,14 @@ def test_its_queries_are_about_a_hundred_scenes_each_evaluated_once_for_each_cas
     )
 
 
+def test_its_page_holds_every_image_and_mask_and_can_be_sent(demo):
+    page = demo.folder / "report.html"
+    text = page.read_text()
+    assert text.count('"data:image/webp;base64,') == 100
+    assert text.count('"mask":') == 3 * 300
+    assert page.stat().st_size < 1_500_000
+
+
 @pytest.mark.parametrize(("case", "recipe"), [("clip", "clip-fine"), ("sam", "sam")])
 def test_its_verdicts_do_not_contradict_those_of_the_study(summary, case, recipe):
     """Where 5,001 queries show a loss of more than 2 points, the demo must not say the opposite.
