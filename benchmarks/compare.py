@@ -7,8 +7,8 @@ from pydantic import BaseModel
 from ..harness.errors import UsageError
 from ..harness.paths import user_path
 from ..harness.records.training import is_training
+from ..reports.page.across_tables import side_by_side
 from ..reports.run.across import compare_cases
-from ..reports.run.across_tables import side_by_side
 from ..reports.training.compare import compare_folders as compare_trainings
 from ..reports.training.tables import training_sections
 

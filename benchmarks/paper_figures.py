@@ -7,7 +7,7 @@ from ..harness.records.run import read_run
 from ..harness.records.study import is_study, read_study
 from ..harness.records.training import is_training, read_training
 from ..reports.drawing import FORMS, REPORT_SHEET, Figures, column, draw
-from ..reports.run.page import run_figures
+from ..reports.page.page import run_figures
 from ..reports.run.summary import summarise
 from ..reports.study.figures import study_figures
 from ..reports.study.summary import summarise_study

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..harness.records.run import read_run
 from .html.page import write_html
-from .run.page import write_markdown
+from .page.page import write_markdown
 from .run.summary import write_summary
 
 

@@ -122,7 +122,7 @@ def as_arguments(changes: Mapping[str, Any]) -> list[str]:
 def conclude(folder: Path) -> int:
     """Write the report of a run, print its table, and return the exit code."""
     # Imported here: a run in lockstep writes no report, and needs no drawing library.
-    from ...reports.run.terminal import print_summary, refusals
+    from ...reports.page.terminal import print_summary, refusals
     from ...reports.run.warnings import failures
     from ...reports.run_report import write_report
 

@@ -4,15 +4,16 @@ Whatever drifts on the machine then drifts for all of them. Only one process wor
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from ...harness.records.query import QueryRecord
 from ...harness.records.run import PassRecord
 from . import schedule
+from .manifest import CaseNotes
 from .run_context import MEMORY_SHARE, RunContext
-from .timed_case import TimedCase
-from .worker_pool import DataProcess
+from .worker_messages import Line
+from .worker_pool import CaseProcess, DataProcess, WorkerLost
 
 SYNCHRONISED_QUERIES = 4  # of a process, or one batch; they come before the timed ones
 
@@ -85,7 +86,7 @@ def _measure_in_turn(
 
 
 def _measure_turns(
-    run: RunContext, process: int, timed_cases: dict[str, TimedCase], core: int | None
+    run: RunContext, process: int, timed_cases: dict[str, "TimedCase"], core: int | None
 ) -> None:
     """Warm up the cases, then measure synchronised queries and timed ones in turn."""
     for case, timed_case in timed_cases.items():
@@ -122,3 +123,73 @@ def _measure_turns(
 
 def _round(run: RunContext, process: int) -> str:
     return f"round {process + 1} of {run.suite.plan.processes}"
+
+
+class TimedCase:
+    """A case in a timed round: built and warmed up once, then measured block by block.
+
+    Returns a line for every query, also if the process is lost.
+
+    The line then says why there is no answer.
+
+    Args:
+        process: of the case. It begins to build at once; other cases may build at the same time.
+        data: the process without a model, which describes the queries that a lost process leaves.
+        notes: takes what becomes known of the case.
+    """
+
+    def __init__(self, process: CaseProcess, data: DataProcess, notes: CaseNotes) -> None:
+        self._process, self._data, self._notes = process, data, notes
+        self._lost: WorkerLost | None = None
+        try:
+            process.begin_build()
+        except WorkerLost as lost:
+            self._fail_build(lost)
+
+    def await_build(self) -> None:
+        """Wait until the case is built."""
+        if self._lost is None:
+            try:
+                self._notes.built(self._process.finish_build())
+            except WorkerLost as lost:
+                self._fail_build(lost)
+
+    def warm_up(self, at_most: int, core: int | None) -> None:
+        """Bring the case to speed, then pin its process to a core.
+
+        No other process may work meanwhile.
+
+        Args:
+            at_most: how many batches to warm up with.
+            core: the core to launch GPU kernels from; None: any.
+        """
+        if self._lost is None:
+            try:
+                self._notes.warmed_up(self._process.warm_up(at_most, core))
+            except WorkerLost as lost:
+                self._fail_build(lost)
+
+    def measure_synchronised(self, positions: Sequence[int]) -> list[Line]:
+        """Return lines of synchronised queries; none on a CPU, or if the process is lost."""
+        return self._measure(self._process.measure_synchronised, positions)
+
+    def measure_block(self, positions: Sequence[int]) -> list[Line]:
+        """Return one line per position, in order."""
+        lines = self._measure(self._process.measure_block, positions)
+        if self._lost is None:
+            return lines
+        return self._data.unanswered_timed(positions, self._lost)
+
+    def _measure(
+        self, method: Callable[[Sequence[int]], list[Line]], positions: Sequence[int]
+    ) -> list[Line]:
+        if self._lost is None:
+            try:
+                return method(positions)
+            except WorkerLost as lost:
+                self._lost = lost
+        return []
+
+    def _fail_build(self, lost: WorkerLost) -> None:
+        self._lost = lost
+        self._notes.failed(f"build: {lost.reason}")

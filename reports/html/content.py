@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from ...harness.contract import STAGES
 from ...harness.text import one_line
 from .. import formatting
-from ..run import claims_table, verdict_words
+from ..page import claims_table
+from ..run import verdict_words
 from ..run.schema import Attribution, Case, Summary
 from ..run.verdicts import Verdict, in_a_sentence, verdicts
 

@@ -13,7 +13,7 @@ from lisabench.benchmarks.paper_figures import write_figures
 from lisabench.harness.errors import LisabenchError, RunFailed, UsageError
 from lisabench.harness.records.run import read_run
 from lisabench.reports.drawing import column, style
-from lisabench.reports.run.page import run_figures
+from lisabench.reports.page.page import run_figures
 from lisabench.reports.run.summary import summarise
 
 pytestmark = pytest.mark.no_clock

@@ -8,7 +8,7 @@ from lisabench.benchmarks.gate.remeasure import definition_of
 from lisabench.benchmarks.resolve import resolve_recorded
 from lisabench.benchmarks.sweep import MOST_CASES
 from lisabench.harness.errors import UsageError
-from lisabench.reports.run.sweep_figure import FILE
+from lisabench.reports.page.sweep_figure import FILE
 from lisabench.reports.run_report import write_report
 
 pytestmark = pytest.mark.no_clock

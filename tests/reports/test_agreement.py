@@ -13,8 +13,8 @@ from lisabench.reports.gate.baseline import reduced
 from lisabench.reports.gate.checks import gate_checks
 from lisabench.reports.gate.outcome import outcome
 from lisabench.reports.gate.thresholds import Gate
+from lisabench.reports.page.tables import comparison_table
 from lisabench.reports.run.summary import summarise
-from lisabench.reports.run.tables import comparison_table
 
 pytestmark = pytest.mark.no_clock
 

@@ -9,7 +9,7 @@ from matplotlib.text import Text
 from run_factory import edit_lines, write_run
 
 from lisabench.reports import drawing
-from lisabench.reports.run import figures
+from lisabench.reports.page import figures
 from lisabench.reports.run_report import write_report
 
 pytestmark = pytest.mark.no_clock
@@ -130,7 +130,7 @@ def test_a_figure_that_cannot_be_drawn_is_a_warning_and_the_others_are_drawn(tmp
 
 
 def test_a_gallery_that_is_too_long_for_a_picture_costs_the_gallery_only(tmp_path, monkeypatch):
-    monkeypatch.setattr("lisabench.reports.run.gallery.BETWEEN_QUERIES_IN", 100_000)
+    monkeypatch.setattr("lisabench.reports.page.gallery.BETWEEN_QUERIES_IN", 100_000)
     page = write_report(write_run(tmp_path, **SMALL)).read_text()
     assert "the figure gallery.png could not be drawn (ValueError" in page
     assert "(stage_times.png)" in page and "(gallery.png)" not in page

@@ -15,11 +15,11 @@ from lisabench.harness.records.manifest import StatedClaim
 from lisabench.harness.records.run import read_run
 from lisabench.reports.energy import energy_logs, energy_mj, energy_ratio, unpaired_energy_ratio
 from lisabench.reports.gate.baseline import reduced
+from lisabench.reports.page.across_tables import side_by_side
+from lisabench.reports.page.tables import comparison_table
 from lisabench.reports.run.across import compare_cases
-from lisabench.reports.run.across_tables import side_by_side
 from lisabench.reports.run.claims import claim_result
 from lisabench.reports.run.summary import summarise
-from lisabench.reports.run.tables import comparison_table
 
 pytestmark = pytest.mark.no_clock
 

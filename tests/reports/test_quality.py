@@ -5,10 +5,10 @@ from lisabench.harness.metrics import METRICS
 from lisabench.harness.records.run import read_run
 from lisabench.harness.statistics.bootstrap import bootstrap_differences, bootstrap_scores
 from lisabench.reports import formatting
+from lisabench.reports.page.tables import comparison_table
 from lisabench.reports.run import verdict_words
 from lisabench.reports.run.schema import Joint, Summary
 from lisabench.reports.run.summary import summarise
-from lisabench.reports.run.tables import comparison_table
 from lisabench.reports.run_report import write_report
 from lisabench.reports.schema_base import Quality, Ratio
 

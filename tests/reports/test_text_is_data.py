@@ -11,9 +11,9 @@ from lisabench.harness.records.run import read_run
 from lisabench.reports.gate import page as gate_page
 from lisabench.reports.gate.checks import Check
 from lisabench.reports.gate.outcome import Checked
+from lisabench.reports.page.across_tables import side_by_side
+from lisabench.reports.page.page import report_text
 from lisabench.reports.run.across import compare_cases
-from lisabench.reports.run.across_tables import side_by_side
-from lisabench.reports.run.page import report_text
 from lisabench.reports.run.summary import summarise
 from lisabench.reports.run_report import write_report
 from lisabench.reports.training.compare import compare_folders

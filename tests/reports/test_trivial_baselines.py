@@ -7,8 +7,8 @@ from raw_runs import raw_run
 from run_factory import edit_lines, edit_run, write_run
 
 from lisabench.harness.records.run import read_run
+from lisabench.reports.page.terminal import refusals
 from lisabench.reports.run.summary import summarise
-from lisabench.reports.run.terminal import refusals
 from lisabench.reports.run_report import write_report
 from lisabench.reports.trivial_baselines import against_trivial_baselines
 

@@ -10,9 +10,9 @@ from scipy import stats
 
 from lisabench.harness.records.run import read_run
 from lisabench.reports import formatting
-from lisabench.reports.run import terminal
+from lisabench.reports.page import terminal
+from lisabench.reports.page.across_tables import side_by_side
 from lisabench.reports.run.across import compare_cases
-from lisabench.reports.run.across_tables import side_by_side
 from lisabench.reports.run.summary import summarise
 from lisabench.reports.run_report import write_report
 from lisabench.reports.schema_base import Ratio

@@ -38,7 +38,7 @@ from scipy import stats
 
 from lisabench.harness.statistics.verdicts import claim_verdict
 from lisabench.reports import formatting
-from lisabench.reports.run.claims_table import measured
+from lisabench.reports.page.claims_table import measured
 from lisabench.reports.run.schema import ClaimResult
 
 pytestmark = pytest.mark.no_clock

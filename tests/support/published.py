@@ -15,8 +15,8 @@ from raw_runs import RawRun, raw_run
 from lisabench.harness.records.run import Run, read_run
 from lisabench.reports import formatting
 from lisabench.reports.gate.pairs import time_pairs
+from lisabench.reports.page.claims_table import measured
 from lisabench.reports.peaks import of_queries
-from lisabench.reports.run.claims_table import measured
 from lisabench.reports.run.schema import Attribution, Case, ClaimResult, Comparison, Summary
 from lisabench.reports.run.summary import summarise
 from lisabench.reports.times import WITHOUT_PREPROCESS, of_stage

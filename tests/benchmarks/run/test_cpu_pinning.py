@@ -14,7 +14,7 @@ from lisabench.benchmarks import subprocesses
 from lisabench.benchmarks.gate.pairs import Call, Pairing
 from lisabench.benchmarks.run import case_worker, cpu_pinning, lockstep, timed_rounds
 from lisabench.benchmarks.run.cpu_pinning import CoreRotation
-from lisabench.benchmarks.run.timed_case import TimedCase
+from lisabench.benchmarks.run.timed_rounds import TimedCase
 from lisabench.benchmarks.run.worker_messages import WorkerSettings
 from lisabench.harness import measure, nvml
 from lisabench.harness.environment import online_cores, usable_cores

@@ -14,9 +14,9 @@ from scipy import stats
 
 from lisabench.harness.errors import NothingToCompare, UsageError
 from lisabench.harness.records.run import read_run
+from lisabench.reports.page.across_tables import side_by_side
 from lisabench.reports.ratios import unpaired_memory_ratio
 from lisabench.reports.run.across import Compared, compare_cases
-from lisabench.reports.run.across_tables import side_by_side
 from lisabench.reports.run.summary import summarise
 
 pytestmark = pytest.mark.no_clock
@@ -330,7 +330,7 @@ def test_the_command_prints_tables_or_json_and_ends_with_0_2_or_4(runs):
 
 def test_comparing_imports_no_torch():
     program = (
-        "import lisabench.reports.run.across_tables, sys; "
+        "import lisabench.reports.page.across_tables, sys; "
         "assert not {'torch', 'matplotlib'} & set(sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0

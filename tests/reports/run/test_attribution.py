@@ -18,9 +18,9 @@ from lisabench.benchmarks.suite import Suite
 from lisabench.harness.errors import UsageError
 from lisabench.harness.records.journal import read_lines
 from lisabench.harness.records.run import read_run
+from lisabench.reports.page.waterfall import message, waterfall
 from lisabench.reports.run.schema import Summary
 from lisabench.reports.run.summary import summarise
-from lisabench.reports.run.waterfall import message, waterfall
 from lisabench.reports.run_report import write_report
 
 pytestmark = pytest.mark.no_clock

@@ -26,7 +26,7 @@ from lisabench.harness.records.run import read_run
 from lisabench.harness.statistics.estimate import Estimate
 from lisabench.harness.statistics.verdicts import claim_verdict
 from lisabench.models.adapters.fake import FakeCase
-from lisabench.reports.run import terminal
+from lisabench.reports.page import terminal
 from lisabench.reports.run.summary import summarise, write_summary
 from lisabench.reports.run_report import write_report
 

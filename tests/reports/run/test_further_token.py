@@ -10,10 +10,10 @@ from scipy import stats
 
 from lisabench.harness.records.run import read_run
 from lisabench.reports import formatting
+from lisabench.reports.page.across_tables import side_by_side
+from lisabench.reports.page.tables import comparison_table
 from lisabench.reports.run.across import compare_cases
-from lisabench.reports.run.across_tables import side_by_side
 from lisabench.reports.run.summary import summarise
-from lisabench.reports.run.tables import comparison_table
 
 pytestmark = pytest.mark.no_clock
 

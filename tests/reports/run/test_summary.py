@@ -8,10 +8,10 @@ from scipy import stats
 
 from lisabench.harness.records.run import read_run
 from lisabench.reports.formatting import machine
+from lisabench.reports.page.tables import comparison_table, warm_up_table
 from lisabench.reports.run import verdict_words
 from lisabench.reports.run.schema import Summary
 from lisabench.reports.run.summary import summarise, write_summary
-from lisabench.reports.run.tables import comparison_table, warm_up_table
 from lisabench.reports.run.verdicts import verdicts
 from lisabench.reports.schema_base import Cold, WarmUpTimes
 

@@ -15,10 +15,10 @@ from lisabench.reports.gate.baseline import reduced
 from lisabench.reports.gate.checks import gate_checks
 from lisabench.reports.gate.outcome import changes
 from lisabench.reports.gate.thresholds import Gate
+from lisabench.reports.page.across_tables import side_by_side
+from lisabench.reports.page.terminal import measurements
 from lisabench.reports.run.across import Compared, compare_cases
-from lisabench.reports.run.across_tables import side_by_side
 from lisabench.reports.run.summary import summarise
-from lisabench.reports.run.terminal import measurements
 from lisabench.reports.run_report import write_report
 
 pytestmark = pytest.mark.no_clock

@@ -27,9 +27,10 @@ from ..drawing import (
 )
 from ..palette import Look, with_dashes
 from ..plotting import Artist, Axes, Figure, FixedLocator, Line2D, NullLocator
-from . import figures, verdict_words
-from .confounds import FOLLOWS
-from .schema import Case, Summary
+from ..run import verdict_words
+from ..run.confounds import FOLLOWS
+from ..run.schema import Case, Summary
+from . import figures
 
 FILE = "sweep.png"
 BATCH = "batch"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from ...harness.text import code, escape, message
 from .. import formatting
 from ..markdown import Markup, bold, bullet_list, markdown_table
-from .schema import ClaimResult
+from ..run.schema import ClaimResult
 
 
 def claims_table(claims: Sequence[ClaimResult]) -> str:

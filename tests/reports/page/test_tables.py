@@ -7,9 +7,9 @@ from run_factory import edit_lines, edit_run, write_run
 from lisabench.harness.records.journal import read_lines
 from lisabench.harness.records.run import read_run
 from lisabench.harness.statistics.verdicts import quality_word
+from lisabench.reports.page.tables import comparison_table, slices_table
 from lisabench.reports.run import verdict_words
 from lisabench.reports.run.summary import summarise
-from lisabench.reports.run.tables import comparison_table, slices_table
 from lisabench.reports.run_report import write_report
 
 pytestmark = pytest.mark.no_clock

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Literal
 
 from ...harness import terminal
 from .. import formatting
+from ..run import verdict_words
+from ..run.schema import Case, ClaimResult, Summary
+from ..run.summary import read_summary
+from ..run.verdicts import SAME_SETTINGS, Tone, Verdict, in_a_sentence, verdicts
 from ..trivial_baselines import refused
-from . import verdict_words
 from .claims_table import measured
-from .schema import Case, ClaimResult, Summary
-from .summary import read_summary
-from .verdicts import SAME_SETTINGS, Tone, Verdict, in_a_sentence, verdicts
 
 # `rich` is imported inside the functions: whoever needs `refusals` alone does not wait for it.
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from .. import formatting
 from ..formatting import MemoryUnit
 from ..markdown import Markup, Row, bold, markdown_table
 from ..peaks import GROWTH, RESIDENT_SET
+from ..run import verdict_words
+from ..run.schema import Case, Comparison, Summary
 from ..schema_base import Quality, Ratio, WarmUpTimes
-from . import verdict_words
-from .schema import Case, Comparison, Summary
 
 VARIANTS_IN_A_TABLE = 3  # a table with more columns is wider than GitHub shows it
 SHOWN_WAITING = 0.01  # the least share of waiting for images that is shown

@@ -14,10 +14,10 @@ from run_factory import edit_lines, edit_run, write_run
 from lisabench.harness.errors import UsageError
 from lisabench.harness.records.run import read_run
 from lisabench.reports import formatting
+from lisabench.reports.page.figures import peak_memory, stage_times
+from lisabench.reports.page.tables import comparison_table
 from lisabench.reports.run import verdict_words
-from lisabench.reports.run.figures import peak_memory, stage_times
 from lisabench.reports.run.summary import summarise
-from lisabench.reports.run.tables import comparison_table
 from lisabench.reports.run_report import write_report
 
 pytestmark = pytest.mark.no_clock

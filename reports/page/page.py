@@ -14,14 +14,14 @@ from .. import formatting, markdown, tradeoff
 from ..drawing import NOTHING_DRAWN, Drawn, Figures, draw
 from ..markdown import Markup, folded
 from ..pages import INSTRUMENTS, REPORT, SUMMARY, write_page
+from ..run.confounds import settings_that_differ
+from ..run.memory_and_roofline import roofline_table, roofline_text, split_table
+from ..run.schema import Case, Summary
 from ..training.claims import trainings_section
 from . import figures, gallery, sweep_figure, tables, waterfall
 from .attribution_tables import attribution_tables
 from .claims_table import claim_notes, claims_table
-from .confounds import settings_that_differ
 from .headline import cases_table, headline, verdict_list
-from .memory_and_roofline import roofline_table, roofline_text, split_table
-from .schema import Case, Summary
 
 FIGURES = {
     figures.STAGE_TIMES: "Stacked bars: the median time of each stage, one bar per case",

@@ -6,9 +6,9 @@ from ...harness.text import code, escape
 from .. import formatting
 from ..formatting import MemoryUnit
 from ..markdown import Markup, Row, bold, bullet_list, markdown_table
-from . import verdict_words
-from .schema import CardFit, Case, Comparison, Summary
-from .verdicts import Verdict, in_a_sentence, verdicts
+from ..run import verdict_words
+from ..run.schema import CardFit, Case, Comparison, Summary
+from ..run.verdicts import Verdict, in_a_sentence, verdicts
 
 MOST_COLUMNS = 7  # a wider table is cut where GitHub shows it
 IN_BRACKETS = (

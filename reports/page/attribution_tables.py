@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from .. import formatting
 from ..markdown import Row, bold, markdown_table
 from ..peaks import RESIDENT_SET
-from . import verdict_words
-from .schema import Attribution, Summary, TimeChange
+from ..run import verdict_words
+from ..run.schema import Attribution, Summary, TimeChange
 
 WHAT_PARTS_ARE = (
     "Cases that differ from their reference in several factors, taken apart. The own effect of a "

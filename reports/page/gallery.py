@@ -34,8 +34,9 @@ from ..drawing import (
 )
 from ..palette import INK, MISSED, PALE, TOO_MUCH, Look
 from ..plotting import Artist, Figure, Patch, to_rgb
-from . import figures, verdict_words
-from .schema import Case, Summary
+from ..run import verdict_words
+from ..run.schema import Case, Summary
+from . import figures
 
 FILE = "gallery.png"
 MOST_QUERIES = 6

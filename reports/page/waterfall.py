@@ -24,9 +24,9 @@ from ..drawing import (
 from ..formatting import MemoryUnit
 from ..palette import INK, LESS, MORE, PALE, WHITE_PAGE
 from ..plotting import Artist, Axes, Figure, Line2D, Patch
+from ..run import verdict_words
+from ..run.schema import Attribution, Difference, Summary, TimeChange
 from ..schema_base import Milliseconds
-from . import verdict_words
-from .schema import Attribution, Difference, Summary, TimeChange
 
 FILE = "attribution.png"
 INTERACTION = "interaction"

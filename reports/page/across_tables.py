@@ -8,9 +8,9 @@ from ...harness.text import escape
 from .. import formatting
 from ..markdown import Row, cell, markdown_table, messages
 from ..peaks import GROWTH
-from . import verdict_words
-from .across import Across, Compared
-from .schema import Case
+from ..run import verdict_words
+from ..run.across import Across, Compared
+from ..run.schema import Case
 
 PAIRED = (
     "Paired: both took turns in one run. A ratio is the median over the queries within a pair of "

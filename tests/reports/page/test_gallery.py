@@ -14,7 +14,7 @@ from lisabench.harness.masks import encode
 from lisabench.harness.metrics import iou
 from lisabench.harness.records.run import read_run
 from lisabench.reports import palette
-from lisabench.reports.run.gallery import (
+from lisabench.reports.page.gallery import (
     GalleryQuery,
     Tile,
     disagreement,

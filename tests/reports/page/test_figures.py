@@ -12,7 +12,7 @@ from run_factory import edit_lines, edit_run, write_run
 from lisabench.harness.records.manifest import StatedClaim
 from lisabench.harness.records.run import read_run
 from lisabench.reports import palette
-from lisabench.reports.run.figures import Card, cards_of, peak_memory, stage_times
+from lisabench.reports.page.figures import Card, cards_of, peak_memory, stage_times
 from lisabench.reports.run.schema import Summary
 from lisabench.reports.run.summary import summarise
 from lisabench.reports.run_report import write_report

@@ -29,9 +29,9 @@ from ..formatting import MemoryUnit
 from ..palette import INK, Look
 from ..peaks import RESIDENT_SET
 from ..plotting import Artist, Axes, Figure, Line2D, Patch
+from ..run import verdict_words
+from ..run.schema import Case, Summary
 from ..tradeoff import Variant, at_origin, tradeoff_figure
-from . import verdict_words
-from .schema import Case, Summary
 
 STAGE_TIMES, PEAK_MEMORY = "stage_times.png", "peak_memory.png"
 NO_TIMES, NOT_MEASURED = "no times", "not measured"

@@ -19,9 +19,9 @@ from snapshots import assert_as_kept
 from lisabench.harness import terminal
 from lisabench.harness.records.run import read_run
 from lisabench.reports import formatting
+from lisabench.reports.page.terminal import measurements, parts, print_summary
 from lisabench.reports.run.schema import Summary
 from lisabench.reports.run.summary import summarise
-from lisabench.reports.run.terminal import measurements, parts, print_summary
 from lisabench.reports.run.verdicts import verdicts
 from lisabench.reports.run_report import write_report
 
@@ -39,7 +39,7 @@ WARNINGS = [
 # Prints the table of a run once for each width, which the variable COLUMNS has; "" is without it.
 SHOW = """
 import os, pathlib, sys
-from lisabench.reports.run.terminal import print_summary
+from lisabench.reports.page.terminal import print_summary
 
 folder, *widths = sys.argv[1:]
 for width in widths:

@@ -8,8 +8,8 @@ from matplotlib.text import Text
 from run_factory import edit_lines, edit_run, write_run
 
 from lisabench.harness.records.run import read_run
+from lisabench.reports.page.sweep_figure import FILE, message, sweep_figure, sweep_of
 from lisabench.reports.run.summary import summarise
-from lisabench.reports.run.sweep_figure import FILE, message, sweep_figure, sweep_of
 from lisabench.reports.run_report import write_report
 
 pytestmark = pytest.mark.no_clock

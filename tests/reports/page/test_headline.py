@@ -12,8 +12,8 @@ from snapshots import assert_as_kept
 from lisabench.harness.records.journal import writing
 from lisabench.harness.records.run import read_run
 from lisabench.reports.drawing import Drawn
-from lisabench.reports.run.headline import cases_table, headline
-from lisabench.reports.run.page import FIGURES, report_text
+from lisabench.reports.page.headline import cases_table, headline
+from lisabench.reports.page.page import FIGURES, report_text
 from lisabench.reports.run.summary import summarise
 
 pytestmark = pytest.mark.no_clock
