@@ -8,8 +8,8 @@ from lisabench.harness.records.run import read_run
 from lisabench.harness.statistics.estimate import Estimate
 from lisabench.reports import palette
 from lisabench.reports.drawing import REPORT_SHEET, column, style
+from lisabench.reports.page.figures import cost_against_quality
 from lisabench.reports.palette import ENCODERS, Look
-from lisabench.reports.run.figures import cost_against_quality
 from lisabench.reports.run.summary import summarise
 from lisabench.reports.tradeoff import Variant, at_origin, tradeoff_figure, tradeoff_message
 
