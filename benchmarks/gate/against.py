@@ -14,6 +14,7 @@ way, alone, before the regression counts. Memory is measured in as many pairs as
     OUT/check.json, comment.md, junit.xml    the verdicts; what `lisabench check` writes
 """
 
+import shlex
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -81,19 +82,35 @@ def side_by_side(request: Request, reference: str | None, python: Path | None) -
     default_out = Path("runs") / f"{Path(suite).stem}-against-{datetime.now():%Y%m%d-%H%M%S}"
     out = _new_folder(request.out or default_out)
     outputs = Outputs(out / "junit.xml", out / "comment.md")
+    command = _same_command(suite, request.changes, reference, python)
     with (
-        publishing_what_breaks(str(out), reference or str(python), outputs),
+        publishing_what_breaks(str(out), reference or str(python), outputs, command),
         shown() as progress,
         sides(reference, python, suite, changes) as versions,
     ):
         versus = Versus(versions, pairs, out, progress, Pairing(versions))
         outcome = versus.gate(suite, changes)
-        outcome = outcome.model_copy(update={"same_code": reference is None})
+        commit = versions[0].source.get("commit")
+        if commit:  # what HEAD^1 is depends on where one stands
+            command = _same_command(suite, request.changes, commit[:10], python)
+        outcome = outcome.model_copy(update={"same_code": reference is None, "command": command})
         write_json(out / "check.json", outcome.model_dump(mode="json", by_alias=True))
     # First what CI shows: stdout may be a full disk.
     publish(outcome, outputs)
     terminal.say(page.page(outcome))
     return outcome.exit_code
+
+
+def _same_command(
+    suite: str, changes: Mapping[str, Any], reference: str | None, python: Path | None
+) -> str:
+    """Return what a user types to measure the same two versions."""
+    words = ["lisabench", "run", suite, *as_arguments(changes)]
+    if reference is not None:
+        words += ["--against", reference]
+    if python is not None:
+        words += ["--against-python", str(python)]
+    return shlex.join(words)
 
 
 def _plan(request: Request) -> tuple[int, dict[str, Any]]:

@@ -1,14 +1,17 @@
 """``lisabench baseline`` and ``lisabench check``, from the command line to an exit code."""
 
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from ...harness import terminal
 from ...harness.errors import LisabenchError, UsageError, as_ours
 from ...harness.records.run import Run, read_run
+from ...reports.gate import ci
 from ...reports.gate import page as gate_page
 from ...reports.gate.baseline import (
     Baseline,
@@ -77,19 +80,22 @@ def check(folder: Path, file: Path, outputs: Outputs) -> int:
 
 
 @contextmanager
-def publishing_what_breaks(run: str, baseline: str, outputs: Outputs) -> Iterator[None]:
+def publishing_what_breaks(
+    run: str, baseline: str, outputs: Outputs, command: str | None = None
+) -> Iterator[None]:
     """Publish that a gate is broken if anything is raised in the block, an interrupt included.
 
     Args:
         run: folder of the run.
         baseline: file of the baseline, or name of the version that it is of.
         outputs: where it is published.
+        command: what a user types to do the same.
     """
     try:
         yield
     except BaseException as error:
         ours = as_ours(error)
-        publish(broken(run, baseline, str(ours), ours.exit_code), outputs)
+        publish(broken(run, baseline, str(ours), ours.exit_code, command), outputs)
         raise
 
 
@@ -104,7 +110,17 @@ def _check_run(folder: Path, file: Path) -> Checked:
     checks = gate_checks(baseline, measured, gate_of(run.manifest.definition))
     # A regression counts only if a second measurement of the case alone shows it, too.
     again = {case: _check_again(run, case, baseline) for case in to_remeasure(checks)}
-    return checked(str(folder), str(file), baseline, measured, with_remeasurements(checks, again))
+    final = with_remeasurements(checks, again)
+    outcome = checked(str(folder), str(file), baseline, measured, final)
+    return outcome.model_copy(update={"command": _same_command(run, file)})
+
+
+def _same_command(run: Run, file: Path) -> str | None:
+    """Return what a user types to measure the run again and check it; None of older runs."""
+    if not run.manifest.command:
+        return None
+    check_it = shlex.join(["lisabench", "check", "D", "--baseline", str(file)])
+    return f"{run.manifest.command} --out D && {check_it}"
 
 
 def _check_again(run: Run, case: str, baseline: Baseline) -> Sequence[Check] | str:
@@ -124,14 +140,15 @@ def publish(outcome: Checked, outputs: Outputs) -> None:
         UsageError: something cannot be written. Everything else is, all the same.
     """
     files = []
+    records = _address_of_the_job()
     if outputs.junit is not None:
-        files.append((outputs.junit, gate_page.junit(outcome), "w"))
+        files.append((outputs.junit, ci.junit(outcome), "w"))
     if outputs.comment is not None:
-        files.append((outputs.comment, gate_page.comment(outcome), "w"))
+        files.append((outputs.comment, gate_page.comment(outcome, records), "w"))
     # GitHub shows this file on the page of the workflow's run; other steps write into it, too.
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
-        files.append((Path(summary), f"{gate_page.page(outcome)}\n", "a"))
+        files.append((Path(summary), f"{gate_page.page(outcome, records)}\n", "a"))
     problems = []
     for path, text, mode in files:
         try:
@@ -141,7 +158,16 @@ def publish(outcome: Checked, outputs: Outputs) -> None:
             problems.append(f"cannot write to {path}: {error.strerror}")
     if os.environ.get("GITHUB_ACTIONS"):
         # GitHub reads annotations from stdout and stderr. JSON on stdout must stay JSON.
-        for command in gate_page.annotations(outcome):
+        for command in ci.annotations(outcome):
             terminal.workflow_command(command, on_stderr=outputs.as_json)
     if problems:
         raise UsageError("; ".join(problems))
+
+
+def _address_of_the_job() -> str | None:
+    """Return the address of the page with the artifacts of this job on GitHub; None elsewhere."""
+    parts = [os.environ.get(f"GITHUB_{name}") for name in ("SERVER_URL", "REPOSITORY", "RUN_ID")]
+    if not all(parts):
+        return None
+    server, repository, run = parts
+    return quote(f"{server}/{repository}/actions/runs/{run}", safe=":/")

@@ -123,6 +123,11 @@ class BaselineCase(Strict):
     )
     peak_bytes: list[Count] = Field(description="Largest of each process of the memory pass.")
     query_peak_bytes: list[Count] = Field(description="Likewise, without the build.")
+    weights_bytes: list[Count] = Field(
+        default=[],
+        description="Of each process, what the weights take. Empty where that is unknown, and in "
+        "older baselines.",
+    )
     growth_bytes: list[Count] = Field(
         default=[],
         description="On a CPU, the growth of each process over what stood there before the build. "
@@ -385,6 +390,12 @@ def _peaks(memory: Sequence[MemoryRecord]) -> dict[str, Any]:
         "peak_bytes": list(largest_by_process(memory, name).values()),
         "query_peak_bytes": list(largest_by_process(of_queries(memory), name).values()),
     }
+    # Only what an allocator counts is of the weights alone.
+    if not by_resident_set(memory):
+        weights = {
+            record.process: record.weights_bytes for record in memory if record.weights_bytes
+        }
+        peaks["weights_bytes"] = list(weights.values())
     if by_resident_set(memory) and not lacks_start(memory):
         peaks["growth_bytes"] = list(memory_by_process(memory).values())
         peaks["query_growth_bytes"] = list(memory_by_process(memory, queries_only=True).values())

@@ -28,7 +28,12 @@ from ...harness.environment import different_machines
 from ...harness.metrics import METRICS
 from ...harness.statistics.estimate import Estimate
 from ...harness.statistics.ratios import paired_ratio, unpaired_difference, unpaired_ratio
-from ...harness.statistics.verdicts import LimitVerdict, loss_at_most, ratio_at_most
+from ...harness.statistics.verdicts import (
+    LimitVerdict,
+    loss_at_most,
+    pairs_to_show,
+    ratio_at_most,
+)
 from ..energy import ENERGY
 from ..peaks import RESIDENT_SET
 from ..quality import ScoredQuery, points
@@ -53,7 +58,8 @@ Verdict = Literal[
 Unit = Literal["ns", "1/s", "bytes", "mJ", "score", "IoU", "share", "case"]
 
 FAILURES, MASKS = "failures", "masks"
-PEAK, QUERY_PEAK = "memory.peak", "memory.query_peak"
+PEAK, QUERY_PEAK, WEIGHTS = "memory.peak", "memory.query_peak", "memory.weights"
+CASE = "case"  # the metric of a case that the run lacks
 # What differs from session to session.
 DRIFTING: Mapping[Unit, str] = {"ns": "a time", "1/s": "a time", "mJ": "an energy"}
 NO_PAIRS: Pairs = {}
@@ -94,6 +100,11 @@ class Check(Strict):
         default=None, description="The smallest change that could have been told from 0."
     )
     why: str | None = Field(default=None, description="Where the verdict needs a reason.")
+    pairs_needed: int | None = Field(
+        default=None,
+        description="Of an inconclusive ratio of pairs of processes: about how many pairs make its "
+        "interval as narrow as the limit is far from 1. An estimate.",
+    )
     first: "Check | None" = Field(
         default=None, description="What was measured first, where it was measured again."
     )
@@ -176,7 +187,7 @@ def gate_checks(
         if case_after is None:
             why = "the run has no such case"
             checks.append(
-                Check(case=case.name, metric="case", verdict="missing", unit="case", why=why)
+                Check(case=case.name, metric=CASE, verdict="missing", unit="case", why=why)
             )
             continue
         pair = _CasePair(
@@ -361,6 +372,10 @@ def _peaks(pair: _CasePair) -> Iterator[Check]:
         if check.change is not None and after.instrument == RESIDENT_SET:
             check = check.model_copy(update={"why": check.why or WHOLE_PROCESSES})
         yield check
+    if before.weights_bytes and after.weights_bytes:
+        # A part of the peak, shown beside it: what a change of the peak is made of.
+        weights_bytes = [before.weights_bytes, after.weights_bytes]
+        yield _cost(pair, WEIGHTS, "bytes", weights_bytes, None, refused)
 
 
 def _peak_threshold(allowed: Thresholds, peaks_bytes: Sequence[int]) -> float | None:
@@ -467,7 +482,18 @@ def _cost(
         high=ratio.high,
         detectable=detectable,
         why=why,
+        pairs_needed=_pairs_needed(pair, metric, ratio, verdict, limit),
     )
+
+
+def _pairs_needed(
+    pair: _CasePair, metric: str, ratio: Estimate, verdict: Verdict, limit: float | None
+) -> int | None:
+    """Return about how many pairs would decide an inconclusive ratio; None where none are known."""
+    of_pairs = bool(pair.pairs.get((pair.before.name, metric)))
+    if verdict != "inconclusive" or limit is None or not of_pairs:
+        return None
+    return pairs_to_show(ratio, limit - 1)
 
 
 def _logs(costs: Sequence[float]) -> list[float]:

@@ -43,6 +43,14 @@ class Checked(Strict):
     same_code: bool = Field(
         default=False, description="Both ran the same code, in two environments."
     )
+    machine: str | None = Field(default=None, description="The GPU, or else the CPU.")
+    processes: int | None = Field(
+        default=None, description="Of each case; pairs of them where it is paired."
+    )
+    queries: int | None = Field(default=None, description="That were timed.")
+    command: str | None = Field(
+        default=None, description="What a user types to do the same; null where it is not known."
+    )
     outcome: Outcome = Field(description="Of the whole gate.")
     exit_code: int = Field(description="That the command ends with.")
     problem: str | None = Field(default=None, description="Why nothing could be checked.")
@@ -122,9 +130,15 @@ def checked(
         checks: of the run, with their re-measurements.
     """
     overall = outcome(checks)
+    environment = after.environment
+    machine = environment.get("gpu") or environment.get("cpu")
+    timed = [len(case.timed or case.answers.sample_id) for case in after.cases]
     return Checked(
         run=run,
         baseline=baseline,
+        machine=None if machine is None else str(machine),
+        processes=_whole_number(after.plan.get("processes")),
+        queries=max(timed, default=None),
         outcome=overall,
         exit_code=EXIT_CODES[overall],
         checks=list(checks),
@@ -133,13 +147,24 @@ def checked(
     )
 
 
-def broken(run: str, baseline: str, problem: str, exit_code: int) -> Checked:
+def _whole_number(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def broken(
+    run: str, baseline: str, problem: str, exit_code: int, command: str | None = None
+) -> Checked:
     """Return what is shown of a gate that could not be checked, for the comment of CI."""
     overall: Outcome = "broken"
     if exit_code == EXIT_CODES["nothing comparable"]:
         overall = "nothing comparable"
     return Checked(
-        run=run, baseline=baseline, outcome=overall, exit_code=exit_code, problem=problem
+        run=run,
+        baseline=baseline,
+        outcome=overall,
+        exit_code=exit_code,
+        problem=problem,
+        command=command,
     )
 
 

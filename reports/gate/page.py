@@ -1,28 +1,32 @@
-"""How a gate is shown: the same checks in Markdown, as GitHub's annotations, and as JUnit's XML."""
+"""How a gate is shown in Markdown: as a comment on a pull request, and on the page of a workflow.
 
-import re
+What fails or is in doubt comes first, with its cause. All other checks are folded.
+"""
+
 from collections.abc import Iterator, Sequence
-from xml.etree import ElementTree
 
-from ...harness.statistics.verdicts import quality_word
-from ...harness.text import as_lines, escape, message
-from .. import formatting
+from ...harness.text import code, message
 from ..markdown import Markup, Row, bold, cell, markdown_table
-from .checks import Check, Verdict
-from .outcome import FAILING, UNSURE, Checked
+from . import words
+from .checks import Check
+from .outcome import FAILING, UNSURE, Checked, Outcome
 
 MARK = "<!-- lisabench gate -->"  # the workflow finds its earlier comment by this, to replace it
-HEADINGS = {
-    "holds": "the gate holds",
-    "regression": "the gate fails",
-    "inconclusive": "the gate is inconclusive",
-    "nothing comparable": "the gate cannot be held",
-    "broken": "the gate cannot be held",
+SIGNS: dict[Outcome, str] = {
+    "holds": "✅",
+    "regression": "❌",
+    "inconclusive": "🟡",
+    "nothing comparable": "⛔",
+    "broken": "⛔",
 }
+LONGEST_COMMENT = 60_000  # characters; GitHub takes 65,536
+MOST_DIFFERENCES = 4  # settings and versions that differ and are not folded
+MOST_LINES = 6  # reasons that are not folded
 RULE = (
     "A metric holds if its whole interval keeps the limit, and has regressed if its whole interval "
     "is beyond the limit. A regression counts only after a second, fresh measurement has confirmed "
-    "it."
+    "it. A difference is not the quotient of the two columns before it: it compares process with "
+    "process."
 )
 UNPAIRED = (
     "In brackets: the 95 % interval. For times and peaks it is Welch's over processes (for times, "
@@ -33,223 +37,167 @@ PAIRED = (
     f"peaks Welch's over processes, for scores a bootstrap over images. {RULE}"
 )
 CONFOUNDED = (
-    "Besides the code, this differs between the two versions and is part of every change above:"
+    "Besides the code, this differs between the two versions and is part of every difference above:"
 )
 ENVIRONMENTS = (
-    "The code is the same. This differs between the two environments, and the changes above are of "
-    "all of it together:"
+    "The code is the same. This differs between the two environments, and the differences above "
+    "are of all of it together:"
 )
 SAME_ENVIRONMENTS = "The code is the same, and so are the versions of all libraries that we record."
+DIFFERS = "Besides the code, this differs from the baseline:"
 
 
-def page(gate: Checked) -> str:
-    """Return the result of a gate in Markdown; its tables also line up in a terminal."""
-    return "\n\n".join(_sections(gate)) + "\n"
+def comment(gate: Checked, records: str | None = None) -> str:
+    """Return the body of a comment on a pull request.
+
+    Args:
+        gate: what is shown.
+        records: address of the page with the records; None: there is no such page.
+    """
+    text = f"{MARK}\n{page(gate, records)}"
+    if len(text) > LONGEST_COMMENT:
+        text = f"{MARK}\n{page(gate, records, folded=False)}"
+    return text
 
 
-def comment(gate: Checked) -> str:
-    """Return the body of a comment on a pull request."""
-    return f"{MARK}\n{page(gate)}"
+def page(gate: Checked, records: str | None = None, folded: bool = True) -> str:
+    """Return the result of a gate in Markdown.
+
+    Args:
+        gate: what is shown.
+        records: address of the page with the records.
+        folded: whether it has the folded part, with the table of all checks.
+    """
+    sections = [
+        f"### {SIGNS[gate.outcome]} lisabench: {message(words.headline(gate))}",
+        *_above_the_fold(gate),
+    ]
+    if folded and gate.checks:
+        sections.append(_folded(gate))
+    elif gate.checks:
+        sections.append(f"There is no room for a table of all {len(gate.checks):,} checks.")
+    sections.append(_last_line(gate, records))
+    return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _sections(gate: Checked) -> Iterator[str]:
-    yield f"## lisabench: {HEADINGS[gate.outcome]}"
-    yield f"{escape(gate.run)} against {escape(gate.baseline)}: {_result(gate)}."
-    if gate.checks:
-        header = ["case", "metric", "baseline", "now", "change [95 %]", "limit", "verdict"]
-        rows = [_row(check) for check in gate.checks]
-        yield markdown_table(header, rows, numbers=False, aligned=True)
-        if gate.paired:
-            order = "took turns block by block" if gate.in_turns else "ran one after the other"
-            yield PAIRED.format(order=order)
-        else:
-            yield UNPAIRED
-    if gate.new:
-        yield f"Not in the baseline, and so not gated: {escape(formatting.listed(gate.new))}."
-    if gate.same_code and not gate.problem and not gate.changed:
-        yield SAME_ENVIRONMENTS
-    if gate.changed:
-        if gate.same_code:
-            yield ENVIRONMENTS
-        elif gate.paired:
-            yield CONFOUNDED
-        rows = []
-        for name, (before, after) in gate.changed.items():
-            rows.append([name, cell(before), cell(after)])
-        yield markdown_table(["differs", "baseline", "now"], rows, numbers=False, aligned=True)
-
-
-def _result(gate: Checked) -> str:
-    """Return how many checks have each verdict, or why there are none."""
+def _above_the_fold(gate: Checked) -> Iterator[str]:
     if gate.problem:
-        return message(gate.problem)
-    counts = []
-    for verdict in (*FAILING, *UNSURE, "refused", "holds"):
-        count = len(gate.of(verdict))
-        if count:
-            counts.append(f"{verdict} {count}")
-    return ", ".join(counts) or "nothing is gated"
+        if words.is_shortened(gate):
+            yield message(words.without_folders(gate.problem))
+        return
+    yield message(words.measured(gate))
+    checks = words.shown_first(gate)
+    if checks:
+        header = ["", "case", "what", "base", "this change", "difference [95 %]", "allowed"]
+        rows = [_row(check) for check in checks]
+        yield markdown_table(header, rows, numbers=False, aligned=True)
+    yield _labelled("Where", words.where(gate))
+    yield _labelled("In doubt", words.in_doubt(gate))
+    yield _labelled("Not compared", words.not_compared(gate))
+    yield _labelled("Not checked", ["; ".join(words.not_checked(gate))])
+    if gate.same_code and not gate.changed:
+        yield SAME_ENVIRONMENTS
+    if 0 < len(gate.changed) <= MOST_DIFFERENCES or gate.same_code:
+        yield _differences(gate)
+
+
+def _labelled(label: str, lines: Sequence[str]) -> str:
+    """Return sentences with a label: one beside it, several as a list; empty without any."""
+    texts = [message(line) for line in lines if line]
+    if not texts:
+        return ""
+    if len(texts) == 1:
+        return f"**{label}:** {texts[0].removesuffix('.')}."
+    items = [f"- {text}" for text in texts[:MOST_LINES]]
+    if len(texts) > MOST_LINES:
+        items.append(f"- and {len(texts) - MOST_LINES} more, see below")
+    return "\n".join([f"**{label}:**", "", *items])
 
 
 def _row(check: Check) -> Row:
-    verdict: str = check.verdict
-    if check.verdict in FAILING:
-        verdict = bold(verdict)
-    notes = _notes(check)
-    if notes:
+    before, after = words.value(check, check.before), words.value(check, check.after)
+    # The number is bold; the brackets after it, and the verdict on a score, are not.
+    number, space, rest = _split(words.difference(check))
+    difference = Markup(f"{bold(number)}{space}{rest}" if number else "")
+    if not number and check.why:
+        difference = Markup(message(words.without_folders(check.why)))
+    sign = "🔴" if check.verdict in FAILING else "🟡"
+    name = words.metric_name(check)
+    return [sign, Markup(code(check.case)), name, before, after, difference, words.allowed(check)]
+
+
+def _split(difference: str) -> tuple[str, str, str]:
+    """Return a difference as its number, a space, and the brackets that follow."""
+    brackets = [place for place in (difference.find(" ("), difference.find(" [")) if place >= 0]
+    if not brackets:
+        return difference, "", ""
+    end = min(brackets)
+    return difference[:end], " ", difference[end + 1 :]
+
+
+def _folded(gate: Checked) -> str:
+    """Return the table of all checks with numbers, and how to read it, folded."""
+    header = ["case", "what", "base", "this change", "difference [95 %]", "allowed", "verdict"]
+    rows = []
+    for check in gate.checks:
+        if check.verdict not in ("n/a", "not checked"):
+            rows.append(_row_of_all(check))
+    parts = ["<details>", f"<summary>{', '.join(words.counts(gate)) or 'All checks'}</summary>"]
+    if rows:
+        parts.append(markdown_table(header, rows, numbers=False, aligned=True))
+    order = "took turns block by block" if gate.in_turns else "ran one after the other"
+    parts.append(PAIRED.format(order=order) if gate.paired else UNPAIRED)
+    in_doubt = words.in_doubt(gate)
+    if len(in_doubt) > MOST_LINES:
+        parts.append("\n".join(f"- {message(line)}" for line in in_doubt))
+    if len(gate.changed) > MOST_DIFFERENCES and not gate.same_code:
+        parts.append(_differences(gate))
+    return "\n\n".join([*parts, "</details>"])
+
+
+def _row_of_all(check: Check) -> Row:
+    names = {"holds": "ok", "not gated": "shown only"}
+    verdict: str = Markup(names.get(check.verdict, check.verdict))
+    if check.verdict in (*FAILING, *UNSURE, "refused"):
+        verdict = bold(check.verdict)
+    notes = words.notes(check)
+    # Why something is in doubt stands above the table, or in a list below it.
+    if notes and check.verdict not in (*UNSURE, "refused"):
         verdict = Markup(f"{verdict} ({message('; '.join(notes))})")
-    before, after = _value(check, check.before), _value(check, check.after)
-    return [check.case, check.metric, before, after, _change(check), _limit(check), verdict]
+    return [
+        check.case,
+        words.metric_name(check),
+        words.value(check, check.before),
+        words.value(check, check.after),
+        words.difference(check),
+        words.allowed(check),
+        verdict,
+    ]
 
 
-def _notes(check: Check) -> list[str]:
-    """Return what a verdict needs besides its numbers."""
-    notes = []
-    if check.why:
-        notes.append(check.why)
-    if check.verdict == "inconclusive" and check.detectable:
-        detectable = f"{100 * check.detectable:.1f} %"
-        if check.unit == "score":
-            detectable = f"{check.detectable:.2f} points"
-        notes.append(f"the smallest detectable change is {detectable}")
-    if check.first is not None:
-        first = check.first
-        result = _change(first) or _value(first, first.after) or first.verdict
-        notes.append(f"measured again, at first {result}")
-    return notes
-
-
-def _value(check: Check, value: float | None) -> str:
-    """Return a number of a check in the unit that people read it in; empty where it is unknown."""
-    if value is None:
+def _differences(gate: Checked) -> str:
+    """Return the table of settings, versions and facts of the machine that differ; or nothing."""
+    if not gate.changed:
         return ""
-    if check.unit == "ns":
-        return f"{formatting.milliseconds(value / 1e6)} ms"
-    if check.unit == "1/s":
-        return f"{formatting.milliseconds(value)} queries/s"
-    if check.unit == "bytes":
-        # One decimal more than reports have: gates hold memory to within some MiB.
-        return f"{value / formatting.MIB.size_bytes:,.1f} MiB"
-    if check.unit == "mJ":
-        return f"{formatting.joules(value)} J"
-    if check.unit == "score":
-        return formatting.score(value)
-    if check.unit == "IoU":
-        return f"IoU {value:.3f}"
-    if check.unit == "share":
-        return f"{100 * value:.1f} %"
-    raise ValueError(f"a check of the unit {check.unit!r} has no numbers; it has {value}")
+    introduction = DIFFERS
+    if gate.same_code:
+        introduction = ENVIRONMENTS
+    elif gate.paired:
+        introduction = CONFOUNDED
+    rows = []
+    for name, (before, after) in gate.changed.items():
+        texts = [words.without_folders(cell(value)) for value in (before, after)]
+        rows.append([name, *texts])
+    header = ["differs", "base", "this change"]
+    table = markdown_table(header, rows, numbers=False, aligned=True)
+    return f"{introduction}\n\n{table}"
 
 
-def _change(check: Check) -> str:
-    """Return the change with its interval: a ratio, or for a score points with their verdict."""
-    if check.change is None:
-        return ""
-    in_points = check.unit == "score"
-    number_format = "+.2f" if in_points else ".3f"
-    change = f"{check.change:{number_format}}{' points' if in_points else 'x'}"
-    if check.low is not None and check.high is not None:
-        change += f" [{check.low:{number_format}}, {check.high:{number_format}}]"
-    if in_points:
-        change += f": {quality_word(check)}"
-    return change
-
-
-def _limit(check: Check) -> str:
-    """Return the limit of the change; shares and IoUs are limited themselves, not their change."""
-    if check.limit is None:
-        return ""
-    if check.unit == "score":
-        return f"{check.limit:+.2f} points"
-    if check.unit in ("ns", "1/s", "bytes", "mJ"):
-        return f"{check.limit:.3f}x"
-    return _value(check, check.limit)
-
-
-def annotations(gate: Checked) -> list[str]:
-    """Return GitHub's workflow commands: errors for checks that fail, warnings for open ones."""
-    if gate.problem:
-        return [_annotation("error", "lisabench gate", gate.problem)]
-    lines = []
-    for check in gate.of(*FAILING):
-        lines.append(_annotation("error", f"{check.case}: {check.metric}", _sentence(check)))
-    for check in gate.of(*UNSURE, "refused"):
-        lines.append(_annotation("warning", f"{check.case}: {check.metric}", _sentence(check)))
-    return lines
-
-
-def _annotation(kind: str, title: str, message: str) -> str:
-    """Return one workflow command.
-
-    The runner reads it line by line and splits it at colons and commas. Escaping as in
-    https://github.com/actions/toolkit, packages/core/src/command.ts.
-    """
-    title = _escaped_data(title).replace(":", "%3A").replace(",", "%2C")
-    return f"::{kind} title={title}::{_escaped_data(message)}"
-
-
-def _escaped_data(text: str) -> str:
-    # The percent sign comes first: later it would escape the escapes.
-    return as_lines(text).replace("%", "%25").replace("\n", "%0A")
-
-
-def _sentence(check: Check) -> str:
-    """Return a check in one sentence, for places without a table."""
-    parts = [check.verdict]
-    result = _change(check) or _value(check, check.after)
-    if result:
-        parts.append(result)
-    if check.limit is not None:
-        parts.append(f"limit {_limit(check)}")
-    return ", ".join(parts + _notes(check))
-
-
-def junit(gate: Checked) -> str:
-    """Return JUnit's XML: a suite for each case, a test for each metric.
-
-    A check that is not gated, or that decides nothing, is a skipped test.
-    """
-    suites = ElementTree.Element("testsuites", name="lisabench gate")
-    for case in dict.fromkeys(check.case for check in gate.checks):
-        _add_suite(suites, case, [check for check in gate.checks if check.case == case])
-    if gate.problem:
-        counts = {"tests": "1", "failures": "0", "errors": "1", "skipped": "0"}
-        suite = ElementTree.SubElement(suites, "testsuite", {"name": "gate"} | counts)
-        test = ElementTree.SubElement(suite, "testcase", classname="gate", name="baseline")
-        ElementTree.SubElement(test, "error", message=_xml_text(gate.problem))
-    ElementTree.indent(suites)
-    return ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
-
-
-def _add_suite(suites: ElementTree.Element, case: str, checks: Sequence[Check]) -> None:
-    tags = [_junit_tag(check.verdict) for check in checks]
-    suite = ElementTree.SubElement(
-        suites,
-        "testsuite",
-        name=_xml_text(case),
-        tests=str(len(checks)),
-        failures=str(tags.count("failure")),
-        errors=str(tags.count("error")),
-        skipped=str(tags.count("skipped")),
-    )
-    for check, tag in zip(checks, tags, strict=True):
-        name = check.metric
-        test = ElementTree.SubElement(suite, "testcase", classname=_xml_text(case), name=name)
-        if tag is not None:
-            ElementTree.SubElement(test, tag, message=_xml_text(_sentence(check)))
-
-
-def _junit_tag(verdict: Verdict) -> str | None:
-    """Return the element that marks a test of this verdict; None for a test that passes."""
-    if verdict in FAILING:
-        return "failure"
-    if verdict == "holds":
-        return None
-    if verdict == "refused":
-        return "error"
-    return "skipped"
-
-
-def _xml_text(text: str) -> str:
-    """Return a text with a question mark for each character that XML 1.0 cannot hold."""
-    return re.sub(r"[^\t\n\r\x20-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]", "?", text)
+def _last_line(gate: Checked, records: str | None) -> str:
+    """Return the command that does the same, and where the records are."""
+    parts = []
+    if gate.command:
+        parts.append(f"Reproduce: {code(words.without_folders(gate.command))}")
+    if records:
+        parts.append(f"[records of this run]({records})")
+    return " · ".join(parts)

@@ -1,13 +1,15 @@
 """Names, queries and messages in reports are data: a page shows them as they are."""
 
 import json
+import re
 
 import pytest
-from rendered_markdown import active_tokens, texts_of
+from rendered_markdown import active_tokens, texts_of, tokens_of
 from run_factory import edit_lines, edit_run, failed, write_run
 from training_factory import CLIP, falling, write_training
 
 from lisabench.harness.records.run import read_run
+from lisabench.reports.gate import ci
 from lisabench.reports.gate import page as gate_page
 from lisabench.reports.gate.checks import Check
 from lisabench.reports.gate.outcome import Checked
@@ -29,6 +31,7 @@ HOSTILE = (
     "# _h_ `c` ~~s~~ $a$ @everyone #1 \x1b[2J \u202e",
     "]: ``` --- > 1. \\",
 )
+FOLD = r"</?details>|<summary>[\w ,]*</summary>"
 # Emphasis and links that are ours.
 OURS = {"strong_open", "strong_close", "link_open", "link_close", "image"}
 
@@ -103,9 +106,12 @@ def test_a_gate_shows_names_and_problems_as_they_are(hostile):
         page = gate_page.comment(gate)
         assert page.startswith(gate_page.MARK)
         page = page.removeprefix(gate_page.MARK)
-        assert active_tokens(page) <= {"strong_open", "strong_close"}
+        # What is folded, and nothing else.
+        tags = [token.content.strip() for token in tokens_of(page) if token.type == "html_block"]
+        assert all(re.fullmatch(FOLD, tag) for tag in tags)
+        assert active_tokens(page) <= {"strong_open", "strong_close", "html_block"}
         assert "\x1b" not in page
-        for line in gate_page.annotations(gate):
+        for line in ci.annotations(gate):
             assert line.startswith("::") and line.isprintable()
 
 

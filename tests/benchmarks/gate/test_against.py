@@ -234,7 +234,7 @@ def test_an_unchanged_tree_holds_and_leaves_a_run_of_each_side_and_nothing_else(
     done, found = gated.done, gated.judged
     doubtful = [check for check in found["checks"] if check["verdict"] == "inconclusive"]
     assert (done.returncode, found["outcome"], found["paired"]) == (0, "holds", True), doubtful
-    assert "4/4" in done.stderr and done.stdout.startswith("## lisabench: the gate holds\n")
+    assert "4/4" in done.stderr and done.stdout.startswith("### ✅ lisabench: ")
     assert git(gated.repository, "status", "--porcelain") == ""
     for side in ("base", "head"):
         run = gated.run(side)
@@ -717,7 +717,10 @@ def test_an_interrupt_leaves_no_worktree_and_keeps_what_was_measured(repository,
     until(lambda: not left_over(out))
     if ending != signal.SIGKILL:
         comment = (out / "comment.md").read_text()
-        assert "the gate cannot be held" in comment and "what was measured is kept" in comment
+        assert (
+            "⛔ lisabench: nothing was checked" in comment
+            and "what was measured is kept" in comment
+        )
 
 
 def test_versions_end_soon_after_whoever_began_them_was_killed(repository, variables):

@@ -107,7 +107,7 @@ def checks_of(run, file, *arguments, **environment):
 def test_a_run_against_its_own_baseline_holds_with_0(base, baseline_of):
     done = lisabench("check", base, "--baseline", baseline_of(*CASES))
     assert done.returncode == 0, done.stdout
-    assert done.stdout.startswith("## lisabench: the gate holds\n")
+    assert done.stdout.startswith("### ✅ lisabench: time and memory")
     assert not (base / "again").exists()
 
 
@@ -260,9 +260,13 @@ def test_all_that_ci_shows_is_written_when_the_gate_fails(copied, baseline_of, t
     assert [
         line for line in done.stdout.splitlines() if line.startswith("::warning ")
     ]  # end to end is in doubt
-    assert summary.read_text().startswith("# of an earlier step\n## lisabench: the gate fails\n")
-    assert comment.read_text().startswith("<!-- lisabench gate -->\n## lisabench: the gate fails\n")
-    assert "| time.vision" in summary.read_text() and "| time.vision" in comment.read_text()
+    heading = (
+        "### ❌ lisabench: this change makes `slow` slower and leaves `gone` without a result\n"
+    )
+    assert summary.read_text().startswith(f"# of an earlier step\n{heading}")
+    assert comment.read_text().startswith(f"<!-- lisabench gate -->\n{heading}")
+    for text in (summary.read_text(), comment.read_text()):
+        assert "| time of vision" in text and str(copied) not in text
     suites = {suite.get("name"): suite for suite in ElementTree.parse(junit).getroot()}
     failures = {
         name: [t.get("name") for t in s if t.find("failure") is not None]
@@ -314,7 +318,7 @@ def test_whatever_breaks_a_gate_is_shown_in_every_output(
     reason = "interrupted" if code == 130 else type(error).__name__
     for text in (path.read_text() for path in files):
         assert reason in text
-    assert "the gate cannot be held" in files[0].read_text()
+    assert "⛔ lisabench: nothing was checked: " in files[0].read_text()
     assert ElementTree.parse(files[1]).getroot().find("testsuite/testcase/error") is not None
 
 
@@ -325,7 +329,7 @@ def test_an_output_that_cannot_be_written_keeps_no_other_from_being_written(
     outputs = ["--junit", tmp_path / "none" / "junit.xml", "--comment", comment]
     done = lisabench("check", base, "--baseline", baseline_of("moved"), *outputs)
     assert (done.returncode, "cannot write to" in done.stderr) == (2, True)
-    assert "the gate holds" in comment.read_text()
+    assert "within their limits" in comment.read_text()
 
 
 def test_a_stdout_on_a_full_disk_keeps_the_comment_and_is_no_verdict(worse, baseline_of, tmp_path):
@@ -335,4 +339,4 @@ def test_a_stdout_on_a_full_disk_keeps_the_comment_and_is_no_verdict(worse, base
         done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 5
     assert "No space left" in done.stderr and "Traceback" not in done.stderr
-    assert "the gate fails" in (tmp_path / "comment.md").read_text()
+    assert "this change makes `large` larger" in (tmp_path / "comment.md").read_text()

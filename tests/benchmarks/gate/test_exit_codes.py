@@ -39,24 +39,98 @@ def found(verdict):
     return [HELD, HELD.model_copy(update={"verdict": verdict, "metric": "memory.peak"})]
 
 
-# What is measured or raised; the exit code; the heading; JUnit's failures, errors and skipped
-# tests; and the kinds of annotations.
+HOLDS = "✅ lisabench: time and memory of `a` are within their limits"
+TIME_HOLDS = "✅ lisabench: time of `a` is within its limit"
+LARGER = "❌ lisabench: this change makes `a` larger"
+MISSING = "❌ lisabench: this change leaves `a` without a result"
+DOUBT = "🟡 lisabench: cannot tell whether this change makes `a` larger"
+REFUSED = "⛔ lisabench: memory of `a` cannot be compared: "
+NOT_COMPARED = "⛔ lisabench: nothing was compared: why"
+BROKEN = "⛔ lisabench: nothing was checked: "
+# What is measured or raised; the exit code; how the heading begins; JUnit's failures, errors and
+# skipped tests; and the kinds of annotations.
 ENDINGS = {
-    "holds": (found("holds"), 0, "the gate holds", (0, 0, 0), []),
-    "not gated": (found("not gated"), 0, "the gate holds", (0, 0, 1), []),
-    "regression": (found("regression"), 1, "the gate fails", (1, 0, 0), ["error"]),
-    "missing": (found("missing"), 1, "the gate fails", (1, 0, 0), ["error"]),
-    "bad name": (UsageError("why"), 2, "the gate cannot be held", (0, 1, 0), ["error"]),
-    "damaged": (DataError("why"), 2, "the gate cannot be held", (0, 1, 0), ["error"]),
-    "inconclusive": (found("inconclusive"), 3, "the gate is inconclusive", (0, 0, 1), ["warning"]),
-    "unconfirmed": (found("unconfirmed"), 3, "the gate is inconclusive", (0, 0, 1), ["warning"]),
-    "refused": (found("refused"), 4, "the gate cannot be held", (0, 1, 0), ["warning"]),
-    "too old": (NothingToCompare("why"), 4, "the gate cannot be held", (0, 1, 0), ["error"]),
-    "broke": (RunFailed("why"), 5, "the gate cannot be held", (0, 1, 0), ["error"]),
-    "a defect": (KeyError("why"), 5, "the gate cannot be held", (0, 1, 0), ["error"]),
-    "Ctrl-C": (KeyboardInterrupt(), 130, "the gate cannot be held", (0, 1, 0), ["error"]),
-    "SIGTERM": (Interrupted(signal.SIGTERM), 143, "the gate cannot be held", (0, 1, 0), ["error"]),
-    "SIGHUP": (Interrupted(signal.SIGHUP), 129, "the gate cannot be held", (0, 1, 0), ["error"]),
+    "holds": (
+        found("holds"),
+        0,
+        HOLDS,
+        (0, 0, 0),
+        [],
+    ),
+    "not gated": (
+        found("not gated"),
+        0,
+        TIME_HOLDS,
+        (0, 0, 1),
+        [],
+    ),
+    "regression": (
+        found("regression"),
+        1,
+        LARGER,
+        (1, 0, 0),
+        ["error"],
+    ),
+    "missing": (
+        found("missing"),
+        1,
+        MISSING,
+        (1, 0, 0),
+        ["error"],
+    ),
+    "bad name": (
+        UsageError("why"),
+        2,
+        f"{BROKEN}why",
+        (0, 1, 0),
+        ["error"],
+    ),
+    "damaged": (
+        DataError("why"),
+        2,
+        f"{BROKEN}why",
+        (0, 1, 0),
+        ["error"],
+    ),
+    "inconclusive": (found("inconclusive"), 3, DOUBT, (0, 0, 1), ["warning"]),
+    "unconfirmed": (found("unconfirmed"), 3, DOUBT, (0, 0, 1), ["warning"]),
+    "refused": (
+        found("refused"),
+        4,
+        REFUSED,
+        (0, 1, 0),
+        ["warning"],
+    ),
+    "too old": (
+        NothingToCompare("why"),
+        4,
+        NOT_COMPARED,
+        (0, 1, 0),
+        ["error"],
+    ),
+    "broke": (RunFailed("why"), 5, f"{BROKEN}why", (0, 1, 0), ["error"]),
+    "a defect": (KeyError("why"), 5, BROKEN, (0, 1, 0), ["error"]),
+    "Ctrl-C": (
+        KeyboardInterrupt(),
+        130,
+        BROKEN,
+        (0, 1, 0),
+        ["error"],
+    ),
+    "SIGTERM": (
+        Interrupted(signal.SIGTERM),
+        143,
+        BROKEN,
+        (0, 1, 0),
+        ["error"],
+    ),
+    "SIGHUP": (
+        Interrupted(signal.SIGHUP),
+        129,
+        BROKEN,
+        (0, 1, 0),
+        ["error"],
+    ),
 }
 
 
@@ -91,7 +165,7 @@ def shown(done, folder, ending):
     _, code, heading, counts, annotations = ENDINGS[ending]
     assert done.returncode == code, done.stderr
     for name in ("comment.md", "summary.md"):
-        assert f"## lisabench: {heading}\n" in (folder / name).read_text()
+        assert f"### {heading}" in (folder / name).read_text()
     assert (folder / "comment.md").read_text().startswith("<!-- lisabench gate -->\n")
     suites = ElementTree.parse(folder / "junit.xml").getroot()
     tags = [len(list(suites.iter(tag))) for tag in ("failure", "error", "skipped")]

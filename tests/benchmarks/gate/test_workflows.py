@@ -572,7 +572,7 @@ def test_the_documents_example_holds(runner, held):
         "the memory of a machine that is busy may be in doubt"
     )
     folder = Path(held.outputs["folder"])
-    assert runner.summary.read_text().startswith("## lisabench: the gate ")
+    assert runner.summary.read_text().startswith("### ")
     assert (folder / "run" / "report.md").exists() and (folder / "junit.xml").exists()
     assert runner.summary.read_text().strip() in (folder / "comment.md").read_text()
 
@@ -593,4 +593,4 @@ def test_the_documents_example_stops_what_is_slower(runner, action):
     done = runner.run(step, {"inputs": asked | {"suite": "gate.yaml", "baseline": "baseline.json"}})
     assert (done.code, done.outputs["exit-code"]) == (1, "1"), done.stdout + done.stderr
     assert "::error title=ours%3A time.end_to_end::regression" in done.stdout
-    assert "## lisabench: the gate fails" in runner.summary.read_text()
+    assert "### ❌ lisabench: this change makes `ours` slower" in runner.summary.read_text()
