@@ -90,9 +90,11 @@ def side_by_side(request: Request, reference: str | None, python: Path | None) -
     ):
         versus = Versus(versions, pairs, out, progress, Pairing(versions))
         outcome = versus.gate(suite, changes)
-        commit = versions[0].source.get("commit")
-        if commit:  # what HEAD^1 is depends on where one stands
-            command = _same_command(suite, request.changes, commit[:10], python)
+        # What HEAD^1 is depends on where one stands; a commit is the same everywhere.
+        for version in versions:
+            if version.worktree is not None:
+                commit = version.source["commit"][:10]
+                command = _same_command(suite, request.changes, commit, python)
         outcome = outcome.model_copy(update={"same_code": reference is None, "command": command})
         write_json(out / "check.json", outcome.model_dump(mode="json", by_alias=True))
     # First what CI shows: stdout may be a full disk.

@@ -107,7 +107,7 @@ def checks_of(run, file, *arguments, **environment):
 def test_a_run_against_its_own_baseline_holds_with_0(base, baseline_of):
     done = lisabench("check", base, "--baseline", baseline_of(*CASES))
     assert done.returncode == 0, done.stdout
-    assert done.stdout.startswith("### ✅ lisabench: time and memory")
+    assert done.stdout.startswith("### ✅ lisabench: time, memory, quality and masks of ")
     assert not (base / "again").exists()
 
 

@@ -275,7 +275,8 @@ def test_annotations_keep_to_one_line_whatever_is_in_them():
     odd = changed(case="a:b,c", why="100 %\nof it\r")
     (line,) = ci.annotations(gate_of(odd))
     assert line.startswith(
-        "::error title=a%3Ab%2Cc%3A time.vision::regression, +10.0 % [+8.0, +12.0], allowed +5 %"
+        "::error title=a%3Ab%2Cc%3A time.vision::regression, +10.0 %25 [+8.0, +12.0], allowed "
+        "+5 %25"
     )
     assert line.endswith("100 %25%0Aof it\\r")
 
