@@ -444,12 +444,13 @@ def compare(
     can be compared.
     """
     from .benchmarks.compare import compare_folders
+    from .reports.document import show
 
-    comparison, text = compare_folders(folder, further, target_miou, target_loss)
+    comparison, sections = compare_folders(folder, further, target_miou, target_loss)
     if as_json:
         terminal.say_json(comparison.model_dump_json(by_alias=True, indent=1))
     else:
-        terminal.say(text)
+        show(sections)
 
 
 @app.command()

@@ -7,16 +7,22 @@ from pydantic import BaseModel
 from ..harness.errors import UsageError
 from ..harness.paths import user_path
 from ..harness.records.training import is_training
+<<<<<<< HEAD
 from ..reports.page.across_tables import side_by_side
 from ..reports.run.across import compare_cases
+=======
+from ..reports.document import Section
+from ..reports.run.across import compare_cases
+from ..reports.run.across_tables import sections_of_cases
+>>>>>>> 5c98508 (check and compare print tables on a terminal, and Markdown in a pipe)
 from ..reports.training.compare import compare_folders as compare_trainings
-from ..reports.training.tables import training_sections
+from ..reports.training.tables import sections_of_trainings
 
 
 def compare_folders(
     folder: Path, further: list[str], target_miou: float | None, target_loss: float | None
-) -> tuple[BaseModel, str]:
-    """Return a comparison, and the same as text.
+) -> tuple[BaseModel, list[Section]]:
+    """Return a comparison, and the same as sections to be shown.
 
     Args:
         folder: of a run or a training.
@@ -32,7 +38,7 @@ def compare_folders(
     if is_training(folder):
         folders = [folder, *(user_path(name) for name in further)]
         trainings = compare_trainings(folders, target_miou, target_loss)
-        return trainings, training_sections(trainings)
+        return trainings, sections_of_trainings(trainings)
     if target_miou is not None or target_loss is not None:
         raise UsageError(
             f"{folder} holds no training: --target-miou and --target-loss are for trainings"
@@ -44,4 +50,4 @@ def compare_folders(
         )
     reference, candidate, *runs = further
     cases = compare_cases(folder, reference, candidate, [user_path(run) for run in runs])
-    return cases, side_by_side(cases)
+    return cases, sections_of_cases(cases)

@@ -24,7 +24,6 @@ from typing import Any
 
 import yaml
 
-from ...harness import terminal
 from ...harness.errors import (
     LisabenchError,
     NothingToCompare,
@@ -35,7 +34,6 @@ from ...harness.errors import (
 from ...harness.records.folder import refuse_links
 from ...harness.records.journal import RUN, holds_run, write_json
 from ...harness.records.run import Run, read_run
-from ...reports.gate import page
 from ...reports.gate.baseline import reduced
 from ...reports.gate.checks import Check, gate_checks
 from ...reports.gate.outcome import Checked, checked, to_remeasure, with_remeasurements
@@ -46,7 +44,7 @@ from ..run import schedule
 from ..run.command import DEFAULT_SUITE, Request, as_arguments
 from ..subprocesses import Done, last_line
 from ..suite_file import with_adapters_in
-from .check import ENOUGH_PROCESSES, Outputs, publish, publishing_what_breaks
+from .check import ENOUGH_PROCESSES, Outputs, print_gate, publish, publishing_what_breaks
 from .merge import merge_runs
 from .pairs import (
     MEASURED,
@@ -99,7 +97,7 @@ def side_by_side(request: Request, reference: str | None, python: Path | None) -
         write_json(out / "check.json", outcome.model_dump(mode="json", by_alias=True))
     # First what CI shows: stdout may be a full disk.
     publish(outcome, outputs)
-    terminal.say(page.page(outcome))
+    print_gate(outcome)
     return outcome.exit_code
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from ...reports.gate.baseline import (
 )
 from ...reports.gate.checks import Check, gate_checks
 from ...reports.gate.outcome import Checked, broken, checked, to_remeasure, with_remeasurements
+from ...reports.gate.terminal import show_gate
 from ...reports.gate.thresholds import gate_of
 from ..progress import shown
 from .remeasure import measure_again
@@ -75,8 +77,16 @@ def check(folder: Path, file: Path, outputs: Outputs) -> int:
     if outputs.as_json:
         terminal.say_json(outcome.model_dump_json(by_alias=True, indent=1))
     else:
-        terminal.say(gate_page.page(outcome))
+        print_gate(outcome)
     return outcome.exit_code
+
+
+def print_gate(outcome: Checked) -> None:
+    """Print a gate on stdout: tables on a terminal, Markdown in a pipe."""
+    if sys.stdout.isatty():
+        show_gate(outcome)
+    else:
+        terminal.say(gate_page.page(outcome))
 
 
 @contextmanager

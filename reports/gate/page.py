@@ -179,18 +179,20 @@ def _differences(gate: Checked) -> str:
     """Return the table of settings, versions and facts of the machine that differ; or nothing."""
     if not gate.changed:
         return ""
-    introduction = DIFFERS
-    if gate.same_code:
-        introduction = ENVIRONMENTS
-    elif gate.paired:
-        introduction = CONFOUNDED
     rows = []
     for name, (before, after) in gate.changed.items():
         texts = [words.without_folders(cell(value)) for value in (before, after)]
         rows.append([name, *texts])
     header = ["differs", "base", "this change"]
     table = markdown_table(header, rows, numbers=False, aligned=True)
-    return f"{introduction}\n\n{table}"
+    return f"{differences_introduction(gate)}\n\n{table}"
+
+
+def differences_introduction(gate: Checked) -> str:
+    """Return the sentence before the table of what differs."""
+    if gate.same_code:
+        return ENVIRONMENTS
+    return CONFOUNDED if gate.paired else DIFFERS
 
 
 def _last_line(gate: Checked, records: str | None) -> str:

@@ -1,12 +1,12 @@
-"""What ``lisabench compare`` prints of cases: Markdown whose columns line up in a terminal, too."""
+"""What ``lisabench compare`` says of cases, as sections for a terminal or for Markdown."""
 
 from collections.abc import Iterator
 
 from ...harness.contract import STAGES
 from ...harness.statistics.bootstrap import SCORES
-from ...harness.text import escape
 from .. import formatting
-from ..markdown import Row, cell, markdown_table, messages
+from ..document import Heading, Lines, Section, Table, markdown
+from ..markdown import Row, cell
 from ..peaks import GROWTH
 from ..run import verdict_words
 from ..run.across import Across, Compared
@@ -26,17 +26,22 @@ NO_BRACKETS = "A ratio has no interval if it is of a single process, or the same
 
 
 def side_by_side(compared: Compared) -> str:
+    """Return `sections_of_cases` in Markdown."""
+    return markdown(sections_of_cases(compared))
+
+
+def sections_of_cases(compared: Compared) -> list[Section]:
     """Return every comparison with its numbers, what differs besides them, and warnings."""
-    sections = []
+    sections: list[Section] = []
     for comparison in compared.comparisons:
         sections += _sections(comparison)
-    return "\n\n".join(sections)
+    return sections
 
 
-def _sections(across: Across) -> Iterator[str]:
+def _sections(across: Across) -> Iterator[Section]:
     comparison = across.comparison
     reference, candidate = across.reference.name, across.candidate.name
-    yield f"## {escape(candidate)} against {escape(reference)}"
+    yield Heading(f"{candidate} against {reference}")
     yield _method(across)
     header = ["", reference, candidate, "ratio or difference [95 %]"]
     rows = [
@@ -45,21 +50,21 @@ def _sections(across: Across) -> Iterator[str]:
         *_memory_rows(across),
         *_quality_rows(across),
     ]
-    yield markdown_table(header, rows, aligned=True)
+    yield Table(header, rows)
     if comparison.stages_synchronised:
         yield "Stages are of the pass that waits for the GPU at the end of each stage."
     meaning = verdict_words.meaning_of_words([comparison])
     if meaning:
         yield meaning
     if comparison.joint:
-        yield f"Of {escape(candidate)}: {verdict_words.joint_bounds(comparison)}."
+        yield f"Of {candidate}: {verdict_words.joint_bounds(comparison)}."
     if across.not_compared:
-        yield messages([f"n/a, {name}: {why}." for name, why in across.not_compared.items()])
+        yield Lines([f"n/a, {name}: {why}." for name, why in across.not_compared.items()])
     if comparison.memory_definition == "growth":
         yield f"Memory: the ratio is of {GROWTH}."
     yield _differences(across)
     if across.warnings:
-        yield messages([f"warning: {warning}" for warning in across.warnings])
+        yield Lines([f"warning: {warning}" for warning in across.warnings])
 
 
 def _method(across: Across) -> str:
@@ -159,7 +164,7 @@ def _quality_rows(across: Across) -> Iterator[Row]:
         yield row
 
 
-def _differences(across: Across) -> str:
+def _differences(across: Across) -> Section:
     """Return what is not the same: settings first, since the comparison is about them."""
     differences = {
         "setting": across.comparison.differences,
@@ -174,4 +179,4 @@ def _differences(across: Across) -> str:
     if not rows:
         return "No setting, version, fact of the machine or part of the plan differs."
     header = ["differs", across.reference.name, across.candidate.name]
-    return markdown_table(header, rows, numbers=False, aligned=True)
+    return Table(header, rows, numbers=False)

@@ -1,11 +1,11 @@
 """Trainings side by side, as ``lisabench compare`` prints them and a suite's report shows them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 
-from ...harness.text import escape
 from .. import formatting
-from ..markdown import Row, markdown_table, messages
+from ..document import Heading, Lines, Section, Table, markdown
+from ..markdown import Row
 from ..peaks import GROWTH, RESIDENT_SET
 from ..schema_base import Points, Ratio
 from .schema import ComparedTrainings, TrainedSide, TrainingComparison
@@ -31,24 +31,28 @@ PEAKS_ON_A_CPU = (
 
 
 def training_sections(compared: ComparedTrainings, level: str = "##") -> str:
-    """Return all comparisons with their tables, the options that differ, and the warnings.
+    """Return `sections_of_trainings` in Markdown.
 
     Args:
         compared: the comparisons.
-        level: of the headings, in Markdown.
+        level: of the headings.
     """
-    sections = []
+    return markdown(sections_of_trainings(compared), level)
+
+
+def sections_of_trainings(compared: ComparedTrainings) -> list[Section]:
+    """Return all comparisons with their tables, the options that differ, and the warnings."""
+    sections: list[Section] = []
     for comparison in compared.comparisons:
-        reference, candidate = escape(comparison.reference), escape(comparison.candidate)
-        sections.append(f"{level} {candidate} against {reference}")
+        sections.append(Heading(f"{comparison.candidate} against {comparison.reference}"))
         sections.append(_how_paired(comparison))
         sections.append(_table(compared, comparison))
     sections.append(_notes(compared))
     not_compared = [f"n/a, {what}: {why}." for what, why in compared.not_compared.items()]
-    sections.append(messages(not_compared))
-    sections.append(_differing_options(compared))
-    sections.append(messages([f"warning: {warning}" for warning in compared.warnings]))
-    return "\n\n".join(section for section in sections if section)
+    sections.append(Lines(not_compared))
+    sections += _differing_options(compared)
+    sections.append(Lines([f"warning: {warning}" for warning in compared.warnings]))
+    return sections
 
 
 def _how_paired(comparison: TrainingComparison) -> str:
@@ -58,7 +62,7 @@ def _how_paired(comparison: TrainingComparison) -> str:
     return ONE_SEED if seeds == 1 else PAIRED.format(seeds=seeds)
 
 
-def _table(compared: ComparedTrainings, comparison: TrainingComparison) -> str:
+def _table(compared: ComparedTrainings, comparison: TrainingComparison) -> Table:
     """Return the table of one comparison: the two sides, and their ratio or difference."""
     by_name = {side.name: side for side in compared.sides}
     before, after = by_name[comparison.reference], by_name[comparison.candidate]
@@ -97,7 +101,7 @@ def _table(compared: ComparedTrainings, comparison: TrainingComparison) -> str:
         scores = (before.best[name], after.best[name])
         rows.append(row(f"best {name}", scores, formatting.score, _points(difference)))
     header = ["", comparison.reference, comparison.candidate, "ratio or difference [95 %]"]
-    return markdown_table(header, rows, aligned=True)
+    return Table(header, rows)
 
 
 def _target_rows(
@@ -171,19 +175,15 @@ def _notes(compared: ComparedTrainings) -> str:
     return " ".join(notes)
 
 
-def _differing_options(compared: ComparedTrainings) -> str:
-    """Return the table of the options that differ, with the value of each side.
-
-    Empty without any.
-    """
+def _differing_options(compared: ComparedTrainings) -> Iterator[Table]:
+    """Yield the table of the options that differ, with the value of each side, if any differ."""
     rows = []
     for option, values in compared.differences.items():
         cells = [_option(value) for value in values]
         rows.append([option, *cells])
-    if not rows:
-        return ""
-    names = [side.name for side in compared.sides]
-    return markdown_table(["differs", *names], rows, numbers=False, aligned=True)
+    if rows:
+        names = [side.name for side in compared.sides]
+        yield Table(["differs", *names], rows, numbers=False)
 
 
 def _option(value: object) -> str:
