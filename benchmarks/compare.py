@@ -7,14 +7,9 @@ from pydantic import BaseModel
 from ..harness.errors import UsageError
 from ..harness.paths import user_path
 from ..harness.records.training import is_training
-<<<<<<< HEAD
-from ..reports.page.across_tables import side_by_side
-from ..reports.run.across import compare_cases
-=======
 from ..reports.document import Section
+from ..reports.page.across_tables import sections_of_cases
 from ..reports.run.across import compare_cases
-from ..reports.run.across_tables import sections_of_cases
->>>>>>> 5c98508 (check and compare print tables on a terminal, and Markdown in a pipe)
 from ..reports.training.compare import compare_folders as compare_trainings
 from ..reports.training.tables import sections_of_trainings
 
