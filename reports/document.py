@@ -1,24 +1,35 @@
 """Sections of headings, sentences and tables: Markdown for a pipe or a file, or for a terminal.
 
 Texts are plain; what stands in backticks is a name. Whichever way they are shown, nothing in them
-acts.
+acts. The names of a report's files are here, too, and how its page is written.
 """
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..harness import terminal
+from ..harness.records.whole_file import whole_file
 from ..harness.text import message
 from .markdown import Row, markdown_table, messages
+from .peaks import GROWTH
 
 # `rich` is imported inside the functions: whoever writes Markdown alone does not wait for it.
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table as RichTable
 
-
+SUMMARY = "summary.json"
+REPORT = "report.md"
+INSTRUMENTS = {
+    "resident set": (
+        f"{GROWTH}, in a fresh process. Ratios, differences and gates are of it. The peak of the "
+        "whole process, Python and its libraries included, is shown as well"
+    ),
+    "cuda allocator": "the peak of PyTorch's CUDA allocator, reset at the start of each stage",
+}
 BETWEEN_COLUMNS = 2
 LONGEST_WORD = 12  # characters of a name that stay together
 
@@ -156,3 +167,11 @@ def _plain_cell(text: str) -> str:
 def _plain(text: str) -> str:
     """Return a text as a terminal shows it: on one line, without the backticks around names."""
     return terminal.cell(text).replace("`", "")
+
+
+def write_page(folder: Path, text: str) -> Path:
+    """Write a folder's ``report.md`` whole or not at all, and return its path."""
+    path = folder / REPORT
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path

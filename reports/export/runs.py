@@ -14,9 +14,9 @@ from ...harness.records.manifest import Manifest
 from ...harness.records.run import READABLE_RUN_SCHEMAS
 from ...harness.records.training import TRAINING_SCHEMA, TrainingManifest
 from .. import formatting
+from ..document import SUMMARY
 from ..formatting import machine
 from ..markdown import cell
-from ..pages import SUMMARY
 from ..run.summary import read_summary
 from .shown import ShownTable
 from .table import Row, Table, Value, interval_values, texts, whole_numbers, with_interval

@@ -11,9 +11,9 @@ from ...harness.records.manifest import Manifest, RunPlan
 from ...harness.records.run import PROFILE_SUFFIXES, Run, profile_file
 from ...harness.text import code, code_block, escape
 from .. import formatting, markdown, tradeoff
+from ..document import INSTRUMENTS, REPORT, SUMMARY, write_page
 from ..drawing import NOTHING_DRAWN, Drawn, Figures, draw
 from ..markdown import Markup, folded
-from ..pages import INSTRUMENTS, REPORT, SUMMARY, write_page
 from ..run.confounds import settings_that_differ
 from ..run.memory_and_roofline import roofline_table, roofline_text, split_table
 from ..run.schema import Case, Summary

@@ -15,9 +15,9 @@ from ...harness.records.query import QueryRecord, stage_of
 from ...harness.records.run import CaseRecords, MemoryRecord, Run
 from ...harness.statistics.ratios import outliers, percentiles
 from ..agreement import answer_spread
+from ..document import SUMMARY
 from ..energy import energy_mj
 from ..formatting import machine
-from ..pages import SUMMARY
 from ..peaks import by_resident_set, memory_by_process, of_queries
 from ..quality import BOOTSTRAP, intervals
 from ..ratios import time_over_processes

@@ -9,9 +9,9 @@ from pathlib import Path
 from ...harness.records.study import DUAL, read_study
 from ...harness.text import escape
 from .. import formatting
+from ..document import write_page
 from ..drawing import NOTHING_DRAWN, Drawn, draw
 from ..markdown import Markup, bullet_list, warnings
-from ..pages import write_page
 from . import tables
 from .figures import CURVES, FOREST, TRADEOFF, study_figures
 from .schema import Budget, Recipe, StudySummary, Superset

@@ -6,8 +6,8 @@ from ...harness.records.journal import write_json
 from ...harness.records.pixel_counts import CONTROLS, OWN
 from ...harness.records.study import DUAL, StudyRecords, StudyTraining
 from ...harness.statistics.verdicts import claim_verdict
+from ..document import SUMMARY
 from ..formatting import machine
-from ..pages import SUMMARY
 from ..run.schema import Summary
 from .budgets import budget, supersets
 from .convergence import common_targets, convergence

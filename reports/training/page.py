@@ -9,9 +9,9 @@ from pathlib import Path
 from ...harness.records.training import Training, read_training
 from ...harness.text import code, escape
 from .. import formatting
+from ..document import INSTRUMENTS, REPORT, SUMMARY, write_page
 from ..drawing import NOTHING_DRAWN, Drawn, draw
 from ..markdown import Markup, Row, bold, bullet_list, fact, markdown_table, warnings
-from ..pages import INSTRUMENTS, REPORT, SUMMARY, write_page
 from .figures import LOSS, QUALITY, training_figures
 from .schema import TrainingSummary
 from .summary import write_training_summary

@@ -6,8 +6,8 @@ from statistics import median
 from ...harness.measure import UNATTRIBUTED_LIMIT
 from ...harness.records.journal import write_json
 from ...harness.records.training import Training, TrainingEpoch, TrainingStep
+from ..document import SUMMARY
 from ..formatting import machine
-from ..pages import SUMMARY
 from ..peaks import RESIDENT_SET, OnCard, bytes_on_card, growth
 from ..time_to_target import running_mean, window_of
 from .schema import Epoch, PartTime, StepTime, TrainingMemory, TrainingSummary
