@@ -201,7 +201,8 @@ def _carry_out(arguments: list[str]) -> None:
             raise UsageError(f"{problem}; see `{command_path} --help`") from error
         terminal.say(refusal.ctx.get_help())
         exit_code = refusal.exit_code
-    sys.exit(exit_code)
+    # A command that returns, rather than raising `typer.Exit`, gives None.
+    sys.exit(exit_code or 0)
 
 
 def _print_version(is_asked: bool) -> None:
