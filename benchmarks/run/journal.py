@@ -4,8 +4,9 @@ A round is complete when every query of all its cases is there. What is not comp
 and measured anew when the run is resumed, since cases are compared query by query within a round.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ...harness import passes
 from ...harness.contract import STAGES
@@ -175,7 +176,7 @@ class Journal:
             unfinished = {passes.SYNCHRONISED: rounds, passes.PROFILED: memory}
             supersede(
                 self._passes,
-                lambda line: (line["process"], line["case"]) in unfinished[line["pass"]],
+                lambda line: (line["process"], line["case"]) in unfinished.get(line["pass"], ()),
             )
         if self._fits.exists():
             supersede(self._fits, lambda line: line["status"] == "error")
@@ -217,10 +218,15 @@ class Journal:
                     missing.add((case.name, position))
         partial = set()
         for line in current_lines(self._quality):
-            if (line["case"], line["position"]) in missing:
+            if _place(line) in missing:
                 partial.add(line["case"])
-        supersede(self._quality, lambda line: (line["case"], line["position"]) in missing)
+        supersede(self._quality, lambda line: _place(line) in missing)
         return partial
+
+
+def _place(line: Mapping[str, Any]) -> tuple[str, int]:
+    """Return the case and the position of a line, which `QueryRecord` takes for 0 without one."""
+    return line["case"], line.get("position", 0)
 
 
 def _held_bytes(record: MemoryRecord) -> int:

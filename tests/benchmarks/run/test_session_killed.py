@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from raw_runs import raw_run
+from run_factory import edit_lines
 from sessions import keys, run, session, suite
 from waiting import HANGS_AFTER_S, is_alive, until
 
@@ -72,6 +73,21 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_records(data_root, tmp_p
         session(content, folder).resume()
         assert keys(raw_run(folder)) == whole
         assert raw_run(folder).run["status"] == "complete"
+
+
+def test_a_batch_of_which_a_line_lacks_its_position_is_evaluated_again(data_root, tmp_path):
+    content = suite(data_root)
+    run(content, tmp_path)
+    quality = tmp_path / "quality.jsonl"
+    whole = raw_run(tmp_path).quality
+    edit_lines(quality, lambda line: {key: line[key] for key in line if key != "position"})
+    session(content, tmp_path).resume()
+    again = raw_run(tmp_path).quality
+    assert len(read_lines(quality)) > len(whole)
+    assert {(line["case"], line["sample_id"]) for line in again} == {
+        (line["case"], line["sample_id"]) for line in whole
+    }
+    assert len(again) == len(whole)
 
 
 # An adapter that says by a file that it hangs, and then holds Python's lock.
