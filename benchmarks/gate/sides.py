@@ -24,8 +24,8 @@ OWN_TREE = Path(__file__).parents[2]
 WORKTREE = "worktree"
 # The modules that lisabench depends on, but for those that only some platforms have.
 NEEDED = (
-    "PIL", "accelerate", "cv2", "filelock", "huggingface_hub", "matplotlib", "numpy", "pandas",
-    "peft", "psutil", "pydantic", "pynvml", "rich", "safetensors", "scipy", "sentencepiece",
+    "PIL", "accelerate", "cv2", "filelock", "huggingface_hub", "jinja2", "matplotlib", "numpy",
+    "pandas", "peft", "psutil", "pydantic", "pynvml", "rich", "safetensors", "scipy", "sentencepiece",
     "tokenizers", "torch", "transformers", "typer", "typing_extensions", "yaml",
 )  # fmt: skip
 

@@ -210,7 +210,7 @@ def test_list_shows_the_settings_of_a_file_or_a_module(name):
     assert done.returncode == 0, done.stderr
     listed = json.loads(done.stdout)
     size_px = 4 if name.endswith(".py") else 6
-    assert listed == {"adapters": {name: ""}, "settings": {"size_px": f"int [{size_px}]"}}
+    assert listed == {"adapters": {name: ""}, "settings": {"size_px": f"(int) [{size_px}]"}}
 
 
 def test_what_a_file_prints_is_no_output_of_the_command(folder):

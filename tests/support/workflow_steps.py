@@ -72,8 +72,14 @@ class Runner:
         done = Done(0, "", "", {})
         for step in described["runs"]["steps"]:
             if "run" in step and done.code == 0:
-                done = self.run(step, here)
-                here["steps"][step.get("id")] = {"outputs": done.outputs}
+                of_step = self.run(step, here)
+                here["steps"][step.get("id")] = {"outputs": of_step.outputs}
+                done = Done(
+                    of_step.code,
+                    done.stdout + of_step.stdout,
+                    done.stderr + of_step.stderr,
+                    done.outputs | of_step.outputs,
+                )
         return done
 
     def _environment(self, outputs: Path) -> dict[str, str]:

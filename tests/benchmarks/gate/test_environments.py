@@ -34,7 +34,7 @@ def plant(python, name, version):
 
 
 def against_python(folder, python, suite_file):
-    temporary = folder / "temporary"
+    temporary = folder / "t"
     temporary.mkdir()
     known = environment(temporary, folder) | {"GIT_CEILING_DIRECTORIES": str(folder)}
     words = ["run", suite_file, "--out", folder / "out", "--set", "processes=1"]

@@ -49,7 +49,7 @@ def python(tmp_path):
 
 
 def variables(folder, **more):
-    temporary = folder / "temporary"
+    temporary = folder / "t"
     temporary.mkdir(exist_ok=True)
     return environment(temporary, folder) | {"GIT_CEILING_DIRECTORIES": str(folder)} | more
 
@@ -70,7 +70,7 @@ def run(python, repository, *arguments, **more):
 
 def nothing_is_left(repository):
     trees = git(repository, "worktree", "list", "--porcelain").count("worktree ")
-    return trees == 1 and not list((repository.parent / "temporary").iterdir())
+    return trees == 1 and not list((repository.parent / "t").iterdir())
 
 
 def against(python, repository, suite_file, *arguments, **more):
