@@ -25,8 +25,8 @@ WORKTREE = "worktree"
 # The modules that lisabench depends on, but for those that only some platforms have.
 NEEDED = (
     "PIL", "accelerate", "cv2", "filelock", "huggingface_hub", "jinja2", "matplotlib", "numpy",
-    "pandas", "peft", "psutil", "pydantic", "pynvml", "rich", "safetensors", "scipy", "sentencepiece",
-    "tokenizers", "torch", "transformers", "typer", "typing_extensions", "yaml",
+    "pandas", "peft", "psutil", "pydantic", "pynvml", "rich", "safetensors", "scipy",
+    "sentencepiece", "tokenizers", "torch", "transformers", "typer", "typing_extensions", "yaml",
 )  # fmt: skip
 
 Versions = tuple[Version, Version]

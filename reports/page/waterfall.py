@@ -33,8 +33,8 @@ INTERACTION = "interaction"
 ROW_IN = 0.5
 BESIDE_IN, LABEL_SIZE = 0.3, 0.91  # room around labels; their size, as a share of the usual one
 LEVEL_CHARACTERS = 20  # of a factor's levels on one line, under the factor
-LESS_LOOK = {"facecolor": LESS}
-MORE_LOOK = {"facecolor": MORE, "hatch": "////", "hatchcolor": (WHITE_PAGE, 0.75)}
+LESS_LOOK: dict[str, Any] = {"facecolor": LESS}
+MORE_LOOK: dict[str, Any] = {"facecolor": MORE, "hatch": "////", "hatchcolor": (WHITE_PAGE, 0.75)}
 INTERVAL_BELOW = 0.37  # of a row
 BEYOND = 0.04  # how much longer than what is drawn an axis is, at either end
 

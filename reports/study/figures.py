@@ -121,8 +121,8 @@ def _draw_difference(
     marker, filled = MARKS[_verdict_of(recipe)]
     if len(difference.by_seed) > 1:
         rows = [row + 0.26] * len(difference.by_seed)
-        seeds = {"markersize": sheet.scaled(5), "markeredgewidth": sheet.scaled(1)}
-        axes.plot(difference.by_seed, rows, "|", color=INK, **seeds)
+        size, thick = sheet.scaled(5), sheet.scaled(1)
+        axes.plot(difference.by_seed, rows, "|", color=INK, markersize=size, markeredgewidth=thick)
     if difference.low is not None and difference.high is not None:
         ends = [difference.low, difference.high]
         thick = sheet.scaled(2.4)
@@ -244,7 +244,9 @@ def _name_curves(
     low, high = axes.get_ylim()
     ends = [(final - low) / (high - low) for final in finals]
     box = axes.get_position()
-    apart = sheet.scaled(NAME_ROW_IN) / (box.height * axes.get_figure(root=True).get_figheight())
+    figure = axes.get_figure(root=True)
+    assert figure is not None  # axes that are drawn on have one
+    apart = sheet.scaled(NAME_ROW_IN) / (box.height * figure.get_figheight())
     across_in = box.width * sheet.width_in
     turn, begin, stop, text = (
         1 + sheet.scaled(inches) / across_in for inches in (0.03, 0.13, 0.42, 0.47)
