@@ -42,7 +42,7 @@ ROOM_OF_LABELS_IN = 0.15  # on both sides of what stands right of a bar, togethe
 BESIDE_A_BAR = 5  # points from a bar to its label
 NUMBER_IN = 0.45  # a stage's part that is narrower has no number
 DASHES = (0, (3, 2))
-UNATTRIBUTED = {"facecolor": "none", "edgecolor": palette.PALE, "hatch": "////"}
+UNATTRIBUTED: dict[str, Any] = {"facecolor": "none", "edgecolor": palette.PALE, "hatch": "////"}
 # Cards that are much larger than all bars would press these to the left.
 FARTHEST_CARD = 1.6
 CLOCKS = {"host": "the host's clock", "cuda events": "CUDA events", "virtual": "a virtual clock"}

@@ -50,7 +50,7 @@ def loss_figure(training: Training, sheet: Sheet = REPORT_SHEET) -> Figure | Non
         return None
     window = window_of(len(steps))
     losses = {"loss": [step.loss for step in steps]}
-    looks = {"loss": (training_colour(training), "-")}
+    looks: dict[str, tuple[str, Any]] = {"loss": (training_colour(training), "-")}
     for name, look in LOSS_LOOKS.items():
         weight = training.manifest.setup.losses.get(name)
         if not weight or name not in steps[0].losses:
