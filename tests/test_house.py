@@ -71,7 +71,7 @@ FOLDERS_BELOW = {
     "reports.training": set(),
     "reports.run": {"reports.training"},
     "reports.page": {"reports.training", "reports.run"},
-    "reports.html": {"reports.training", "reports.run", "reports.page"},
+    "reports.html": {"reports.training", "reports.run"},
     "reports.study": {"reports.training", "reports.run"},
     "reports.gate": set(),
     "reports.export": {"reports.training", "reports.run", "reports.gate"},

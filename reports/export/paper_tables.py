@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from ...harness.records.run import Run
 from .. import formatting
 from ..formatting import NOT_AVAILABLE, MemoryUnit
+from ..run import verdict_words
 from ..run.schema import Case, Summary
-from ..schema_base import Points, Ratio
+from ..schema_base import Ratio
 from .latex import Latex, latex_number, latex_table
 from .table import Row
 from .tables import MEMORY_STAGES, case_queries
@@ -172,30 +173,23 @@ def _claims(summary: Summary) -> PaperTable:
             bound = Latex(rf"$\le$ {_claimed(claim.at_most, claim.unit)}")
         elif claim.at_least is not None:
             bound = Latex(rf"$\ge$ {_claimed(claim.at_least, claim.unit)}")
+        measured = UNKNOWN
+        if claim.measured is not None:
+            measured = latex_number(verdict_words.claim_measured(claim))
         rows.append(
             [
                 claim.claim,
                 claim.verdict,
                 _claimed(claim.published, claim.unit),
                 bound,
-                _claimed(claim.measured, claim.unit, claim.interval),
+                measured,
             ]
         )
     numbers = ["Published", "Bound", f"Measured {INTERVAL}"]
     return PaperTable(["Claim", "Verdict"], numbers, [rows])
 
 
-def _claimed(
-    value: float | None, unit: str | None, interval: tuple[float, float] | None = None
-) -> Latex:
-    """Return a number of a claim in its unit: ``0.79x [0.75, 0.84]``, ``-1.4 points``, GiB."""
+def _claimed(value: float | None, unit: str | None) -> Latex:
     if value is None:
         return UNKNOWN
-    low, high = interval or (None, None)
-    if unit == "ratio":
-        ratio = Ratio(ratio=value, low=low, high=high, processes=0, smallest_detectable=None)
-        return latex_number(formatting.ratio_with_interval(ratio))
-    if unit == "points":
-        points = Points(difference=value, low=low, high=high, clusters=0, smallest_detectable=None)
-        return latex_number(formatting.points_with_interval(points))
-    return latex_number(f"{formatting.memory(value, formatting.GIB)} GiB")
+    return latex_number(verdict_words.claim_value(value, unit))

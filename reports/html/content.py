@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from ...harness.contract import STAGES
 from ...harness.text import one_line
 from .. import formatting
-from ..page import claims_table
 from ..run import verdict_words
 from ..run.schema import Attribution, Case, Summary
 from ..run.verdicts import Verdict, in_a_sentence, verdicts
@@ -254,9 +253,9 @@ def _claims(summary: Summary) -> list[ClaimRow]:
         row = ClaimRow(
             verdict=claim.verdict,
             claim=one_line(claim.claim),
-            measured=claims_table.measured(claim),
-            bound=claims_table.bound(claim),
-            published=claims_table.claim_value(claim.published, claim.unit),
+            measured=verdict_words.claim_measured(claim),
+            bound=verdict_words.claim_bound(claim),
+            published=verdict_words.claim_value(claim.published, claim.unit),
             note=one_line(". ".join(note for note in notes if note)),
         )
         rows.append(row)

@@ -241,3 +241,39 @@ def claims_in_one_line(claims: Sequence[ClaimResult]) -> str:
     counts = Counter(claim.verdict for claim in claims)
     parts = [f"{counts[verdict]} {verdict}" for verdict in CLAIM_VERDICTS if counts[verdict]]
     return f"claims: {', '.join(parts)}"
+
+
+def claim_measured(claim: ClaimResult) -> str:
+    """Return what was measured, with its interval unless it has none or one without width.
+
+    Such as ``0.63x [0.53, 0.75]``.
+    """
+    value = claim_value(claim.measured, claim.unit)
+    if claim.interval is None:
+        return value
+    low, high = claim.interval
+    if math.isclose(low, high, rel_tol=1e-9):
+        return value
+    if claim.unit == "ratio":
+        return f"{value} [{low:.2f}, {high:.2f}]"
+    return f"{value} [{low:+.1f}, {high:+.1f}]"
+
+
+def claim_value(value: float | None, unit: str | None) -> str:
+    """Return a number of a claim in its unit, such as ``0.63x``, or a dash without one."""
+    if value is None:
+        return "-"
+    if unit == "ratio":
+        return formatting.ratio(value)
+    if unit == "points":
+        return formatting.in_points(value)
+    return f"{value / formatting.GIB.size_bytes:.2f} GiB"
+
+
+def claim_bound(claim: ClaimResult) -> str:
+    """Return what a claim must keep, such as ``at most 0.80x``, or a dash without a bound."""
+    if claim.at_least is not None:
+        return f"at least {claim_value(claim.at_least, claim.unit)}"
+    if claim.at_most is not None:
+        return f"at most {claim_value(claim.at_most, claim.unit)}"
+    return "-"

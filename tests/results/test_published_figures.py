@@ -38,8 +38,8 @@ from scipy import stats
 
 from lisabench.harness.statistics.verdicts import claim_verdict
 from lisabench.reports import formatting
-from lisabench.reports.page.claims_table import measured
 from lisabench.reports.run.schema import ClaimResult
+from lisabench.reports.run.verdict_words import claim_measured
 
 pytestmark = pytest.mark.no_clock
 
@@ -315,7 +315,9 @@ SENTENCES = [
     Sentence(
         RESULTS,
         "(claim 5) | the same | not measured | {} | {} | `results/claims-described` |",
-        lambda: [measured(of_encoder("inference of 7B", encoder)) for encoder in ("CLIP", "SAM")],
+        lambda: [
+            claim_measured(of_encoder("inference of 7B", encoder)) for encoder in ("CLIP", "SAM")
+        ],
     ),
     Sentence(
         RESULTS,
@@ -332,7 +334,7 @@ SENTENCES = [
                 for encoder in ("CLIP", "SAM")
                 for said in (
                     of_encoder(words, encoder).verdict,
-                    measured(of_encoder(words, encoder)),
+                    claim_measured(of_encoder(words, encoder)),
                 )
             ],
         )
@@ -445,7 +447,7 @@ SENTENCES = [
         "without preprocessing it takes {} the time",
         lambda: [
             *(
-                measured(of_encoder(words, "CLIP"))
+                claim_measured(of_encoder(words, "CLIP"))
                 for words in ("inference is 20", "vision forward", "vision memory")
             ),
             saved_ms(NEW, "dual", "clip-nf4"),

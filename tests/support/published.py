@@ -15,10 +15,10 @@ from raw_runs import RawRun, raw_run
 from lisabench.harness.records.run import Run, read_run
 from lisabench.reports import formatting
 from lisabench.reports.gate.pairs import time_pairs
-from lisabench.reports.page.claims_table import measured
 from lisabench.reports.peaks import of_queries
 from lisabench.reports.run.schema import Attribution, Case, ClaimResult, Comparison, Summary
 from lisabench.reports.run.summary import summarise
+from lisabench.reports.run.verdict_words import claim_measured
 from lisabench.reports.times import WITHOUT_PREPROCESS, of_stage
 
 PUBLISHED = ROOT / "results"
@@ -93,7 +93,7 @@ def saved_ms(run: str, reference: str, candidate: str, stage: str | None = None)
 
 def claimed(run: str, words: str) -> str:
     """What a claim's table says was measured."""
-    return measured(claim(run, words))
+    return claim_measured(claim(run, words))
 
 
 def vision_peak(run: str, candidate: str) -> str:
