@@ -8,7 +8,7 @@ from ..formatting import MemoryUnit
 from ..markdown import Markup, Row, bold, bullet_list, markdown_table
 from ..run import verdict_words
 from ..run.schema import CardFit, Case, Comparison, Summary
-from ..run.verdicts import Verdict, in_a_sentence, verdicts
+from ..run.verdicts import SAME_IN_A_CELL, Verdict, in_a_sentence, verdicts
 
 MOST_COLUMNS = 7  # a wider table is cut where GitHub shows it
 IN_BRACKETS = (
@@ -17,7 +17,6 @@ IN_BRACKETS = (
 )
 AS_GOOD = "`as good`: within 2 points."
 CANNOT_TELL = "`cannot tell`: it reaches over such a limit, or there is none."
-SAME_MODEL = "same settings"
 
 
 def headline(summary: Summary) -> str:
@@ -185,7 +184,7 @@ def _verdict_cells(
         word = of_quantity[quantity].word
         numbers = _in_brackets(comparison, quantity)
         if comparison.same_settings:
-            cells.append(f"{SAME_MODEL} {numbers}")
+            cells.append(f"{SAME_IN_A_CELL} {numbers}")
         elif not word:
             cells.append(formatting.NOT_AVAILABLE)
         elif quantity == "masks":

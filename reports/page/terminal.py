@@ -17,9 +17,8 @@ from .. import formatting
 from ..run import verdict_words
 from ..run.schema import Case, ClaimResult, Summary
 from ..run.summary import read_summary
-from ..run.verdicts import SAME_SETTINGS, Tone, Verdict, in_a_sentence, verdicts
+from ..run.verdicts import SAME_IN_A_CELL, SAME_SETTINGS, Tone, Verdict, in_a_sentence, verdicts
 from ..trivial_baselines import refused
-from .claims_table import measured
 
 # `rich` is imported inside the functions: whoever needs `refusals` alone does not wait for it.
 if TYPE_CHECKING:
@@ -196,7 +195,7 @@ def _verdict_cell(verdict: Verdict) -> Text:
 
     if not verdict.amount:
         return Text(formatting.NOT_AVAILABLE)
-    word = (verdict.word or "same settings", STYLES[verdict.tone])
+    word = (verdict.word or SAME_IN_A_CELL, STYLES[verdict.tone])
     amount = verdict.amount.removesuffix(f" {POINTS}")
     return Text.assemble(word, f", {amount}\n{verdict.interval}")
 
@@ -323,7 +322,7 @@ def _claims(claims: Sequence[ClaimResult], width: int) -> Text:
     verdict_width = max(len(claim.verdict) for claim in claims)
     lines = [Text(verdict_words.claims_in_one_line(claims))]
     for claim in claims:
-        result = f": {measured(claim)}" if claim.measured is not None else ""
+        result = f": {verdict_words.claim_measured(claim)}" if claim.measured is not None else ""
         first = f"  {claim.verdict:{verdict_width}}  "
         line = Text(_wrapped(f"{claim.claim}{result}", width, first, " " * len(first)))
         line.stylize(CLAIM_STYLES.get(claim.verdict, ""), 2, 2 + len(claim.verdict))

@@ -30,6 +30,7 @@ Tone = Literal["good", "bad", "open", "same"]
 CANNOT_TELL = "cannot tell"
 NO_INTERVAL = "one pair of processes gives no interval"
 SAME_SETTINGS = "two measurements of one model"
+SAME_IN_A_CELL = "same settings"  # the same, in the place of a word
 MOST_NAMES = 4  # of more cases, a sentence says how many they are
 TONES: dict[str, Tone] = {
     "faster": "good",
@@ -88,31 +89,45 @@ def in_words(verdict: Verdict) -> str:
 
 def _of_time(comparison: Comparison) -> Verdict:
     ratio = comparison.end_to_end
-    amount, interval = change(ratio.ratio), _interval(ratio)
     if ratio.ratio is None:
         return Verdict("time", "", "", "", "time was not measured on both sides", "same")
-    if comparison.same_settings:
-        return Verdict("time", "", amount, interval, SAME_SETTINGS, "same")
-    word = time_word(ratio)
-    note = _more_pairs(ratio, TIME_THRESHOLD) if word == CANNOT_TELL else ""
-    return Verdict("time", word, amount, interval, note, TONES[word])
+    return _of_cost("time", ratio, time_word(ratio), TIME_THRESHOLD, comparison.same_settings)
 
 
 def _of_memory(comparison: Comparison) -> Verdict:
     ratio = comparison.peak_memory
-    amount, interval = change(ratio.ratio), _interval(ratio)
     if ratio.ratio is None:
         return Verdict("memory", "", "", "", "memory was not measured alike on both sides", "same")
-    if comparison.same_settings:
-        return Verdict("memory", "", amount, interval, SAME_SETTINGS, "same")
     counted = ratio
     if comparison.memory_definition == "peak" and ratio.low is None:
         # An allocator counts the bytes that it gave out, and gives out the same in every process.
         # A single count says what a sample of a time cannot say.
         counted = ratio.model_copy(update={"low": ratio.ratio, "high": ratio.ratio})
     word = memory_word(counted)
-    note = _more_pairs(ratio, MEMORY_THRESHOLD) if word == CANNOT_TELL else ""
-    return Verdict("memory", word, amount, interval, note, TONES[word])
+    return _of_cost("memory", ratio, word, MEMORY_THRESHOLD, comparison.same_settings)
+
+
+def _of_cost(
+    quantity: Literal["time", "memory"],
+    ratio: Ratio,
+    word: str,
+    threshold: float,
+    same_settings: bool,
+) -> Verdict:
+    """Return the verdict on a ratio that was measured.
+
+    Args:
+        quantity: what the ratio is of.
+        ratio: of the candidate to the reference.
+        word: the verdict in a word.
+        threshold: the share by which the word was chosen.
+        same_settings: whether these are two measurements of one model, which have no word.
+    """
+    amount, interval = change(ratio.ratio), _interval(ratio)
+    if same_settings:
+        return Verdict(quantity, "", amount, interval, SAME_SETTINGS, "same")
+    note = _more_pairs(ratio, threshold) if word == CANNOT_TELL else ""
+    return Verdict(quantity, word, amount, interval, note, TONES[word])
 
 
 def _more_pairs(ratio: Ratio, threshold: float) -> str:
