@@ -93,8 +93,17 @@ class PrintedByOthers(io.TextIOBase):
         """Write the lines that are whole, and keep the rest for the next call."""
         *lines, self._line = f"{self._line}{text}".split("\n")
         for line in lines:
-            print(without_commands(as_lines(line)), file=self._stream, flush=True)
+            self._print(line)
         return len(text)
+
+    def end_line(self) -> None:
+        """Write what was printed without an end of its line."""
+        if self._line:
+            self._print(self._line)
+            self._line = ""
+
+    def _print(self, line: str) -> None:
+        print(without_commands(as_lines(line)), file=self._stream, flush=True)
 
 
 @contextmanager
@@ -104,8 +113,11 @@ def code_of_others() -> Iterator[None]:
     It is no output of the command, which may be JSON.
     """
     stream = PrintedByOthers(sys.stderr)
-    with redirect_stdout(stream), redirect_stderr(stream):
-        yield
+    try:
+        with redirect_stdout(stream), redirect_stderr(stream):
+            yield
+    finally:
+        stream.end_line()
 
 
 def cell(text: object) -> str:

@@ -39,7 +39,8 @@ def serve(
     # The pipe is read between two calls alone. A call may hang, or take minutes.
     end_with(parents_lifeline)
     # Adapters and their libraries print. The output of the command is that of the session.
-    sys.stdout = sys.stderr = terminal.PrintedByOthers(sys.stderr)
+    printed = terminal.PrintedByOthers(sys.stderr)
+    sys.stdout = sys.stderr = printed
     worker = make_worker(of)
     # A session that is interrupted leaves results unread, and the pipe is then reset, not closed.
     # An adapter may close it, too. The session finds out that the process has ended.
@@ -54,6 +55,8 @@ def serve(
     if isinstance(worker, CaseWorker):
         with suppress(BaseException):  # everything is measured, and an adapter may raise anything
             worker.close()
+    with suppress(OSError):  # nobody may read it any more
+        printed.end_line()
     # Leave without Python's clean-up: libraries take seconds for theirs, and may hang in it.
     os._exit(0)
 

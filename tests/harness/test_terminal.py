@@ -51,6 +51,16 @@ def test_what_others_print_in_pieces_does_not_act(hostile):
     assert "error" not in hostile or "error" in shown.getvalue()
 
 
+@pytest.mark.parametrize("printed", ["half a line", "two\nlines", "::error::x", "\x1b[2J"])
+def test_what_others_print_last_is_shown_without_an_end_of_its_line(capfd, printed):
+    with terminal.code_of_others():
+        print(printed, end="")
+    out, err = capfd.readouterr()
+    assert out == "" and not acts(err)
+    last = terminal.without_commands(terminal.as_lines(printed.split("\n")[-1]))
+    assert err.split("\n")[-2:] == [last, ""]
+
+
 @given(st.text(alphabet=":#[ \n\r\t\x1b\x85a", max_size=20))
 def test_no_mixture_of_marks_is_a_command(mixture):
     for shown in (terminal.cell(mixture), terminal.without_commands(terminal.as_lines(mixture))):
