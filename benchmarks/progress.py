@@ -116,12 +116,12 @@ def _bar() -> Iterator[Progress]:
     It is drawn only when it is advanced. It has no thread of its own, which would run many times a
     second while a model is timed.
     """
-    from rich.progress import BarColumn, TextColumn
+    from rich.progress import BarColumn, ProgressColumn, TextColumn
     from rich.progress import Progress as Bar
     from rich.table import Column
 
     console = terminal.console(on_stderr=True)
-    columns = [TextColumn("{task.description}", markup=False)]
+    columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False)]
     if console.width >= WIDTH_WITH_BAR:
         columns.insert(0, BarColumn(BAR_WIDTH, table_column=Column(min_width=BAR_WIDTH)))
     state = State()

@@ -183,10 +183,9 @@ class CaseWorker:
         """
         if self.adapter is None:
             self.build()
+        adapter: Any = self.adapter
         queries = self.settings.timed or len(self.samples)
-        return time_trial(
-            self.adapter, self.samples, queries, self.probe, self.device, batch, at_most
-        )
+        return time_trial(adapter, self.samples, queries, self.probe, self.device, batch, at_most)
 
     # Quality pass
 
