@@ -126,24 +126,54 @@ def _rich_table(section: Table, width: int) -> "RichTable":
     from rich.text import Text
 
     lines = [[_plain_cell(text) for text in line] for line in (section.header, *section.rows)]
+    columns = list(zip(*lines, strict=True))
     narrowest = [
-        _narrowest(column, place in section.kept_whole)
-        for place, column in enumerate(zip(*lines, strict=True))
+        _narrowest(column, place in section.kept_whole) for place, column in enumerate(columns)
     ]
-    shown = range(len(narrowest))
-    if sum(narrowest) + BETWEEN_COLUMNS * len(narrowest) > width:
+    shown = list(range(len(columns)))
+    if sum(narrowest) + BETWEEN_COLUMNS * len(shown) > width:
         shown = [place for place in shown if place not in section.left_out]
+    widths = _widths(
+        [_longest_line(columns[place]) for place in shown],
+        [narrowest[place] for place in shown],
+        width - BETWEEN_COLUMNS * len(shown),
+    )
     table = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for place in shown:
+    for place, column_width in zip(shown, widths, strict=True):
         table.add_column(
             Text(lines[0][place]),
             justify="right" if section.numbers and place else "left",
             overflow="fold",
-            min_width=narrowest[place],
+            width=column_width,
         )
     for line in lines[1:]:
         table.add_row(*[Text(line[place]) for place in shown])
     return table
+
+
+def _widths(longest: Sequence[int], narrowest: Sequence[int], room: int) -> list[int]:
+    """Return how wide each column is, so that all of them have room.
+
+    `rich` would shrink the widest column, also below the least width that it was given, and then
+    cut the table at the edge of the terminal.
+
+    Args:
+        longest: the longest line of each column.
+        narrowest: how many characters each column needs at least. It gets less only where the
+            terminal is narrower than all of these together.
+        room: for all columns together.
+    """
+    widths = list(longest)
+    while sum(widths) > room and max(widths) > 1:
+        spare = [place for place, width in enumerate(widths) if width > narrowest[place]]
+        widest = max(spare or range(len(widths)), key=widths.__getitem__)
+        widths[widest] -= 1
+    return widths
+
+
+def _longest_line(column: Sequence[str]) -> int:
+    """Return how many characters the longest line of a column has."""
+    return max(max(map(len, text.split("\n"))) for text in column)
 
 
 def _narrowest(column: Sequence[str], kept_whole: bool) -> int:

@@ -288,6 +288,7 @@ def test_beside_an_older_version_they_run_one_after_the_other_which_is_said(
     assert gated.run("head").run["in_turns"] is False
 
 
+@pytest.mark.slow
 def test_a_capped_card_is_measured_one_after_the_other(repository, against):
     suite = suite_of(repository.parent, cases={"a": FAKE}, plan=PLAN | {"gpu_memory": "8GB"})
     gated = against(repository, suite, processes=1)
@@ -371,7 +372,10 @@ BREAKING = {
 }
 
 
-@pytest.mark.parametrize("what", BREAKING)
+@pytest.mark.parametrize(
+    "what",
+    [pytest.param(what, marks=[] if what == "built" else [pytest.mark.slow]) for what in BREAKING],
+)
 def test_a_version_that_breaks_is_measured_once_and_is_one_clear_line_and_ends_the_other(
     repository, against, what
 ):

@@ -1,6 +1,7 @@
 """`lisabench run --against` in a repository that is not lisabench's: each version has its own code.
 
-The repositories are small ones, whose packages are installed into an environment of the test.
+The repositories are small ones, whose packages are installed into an environment of the test. Each
+installation takes seconds, so most of these tests are slow.
 """
 
 import json
@@ -161,14 +162,10 @@ LAYOUTS = {
         "lib",
     ),
 }
-# Each installation takes seconds.
-SLOW = ("flat, with setup.py", "in a folder of the repository")
 
 
-@pytest.mark.parametrize(
-    "layout",
-    [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in LAYOUTS],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_module_is_each_versions_own_whatever_the_layout_of_its_repository(
     python, tmp_path, layout
 ):
@@ -187,6 +184,7 @@ def test_a_module_is_each_versions_own_whatever_the_layout_of_its_repository(
     assert ["8.0" in answer for answer in answers] == [False, True], answers
 
 
+@pytest.mark.slow
 def test_a_module_that_only_the_working_tree_has_is_never_run_as_the_other_versions(
     python, tmp_path
 ):
@@ -220,6 +218,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", BROKEN)
 def test_an_old_version_that_cannot_be_installed_is_one_line_and_4(python, tmp_path, what):
     files, expected = BROKEN[what]
@@ -237,6 +236,7 @@ def test_an_old_version_that_cannot_be_installed_is_one_line_and_4(python, tmp_p
     assert expected in (tmp_path / "out" / "comment.md").read_text()
 
 
+@pytest.mark.slow
 def test_an_old_version_without_the_entry_point_is_one_line_and_4(python, tmp_path):
     before = PACKAGED | {"pyproject.toml": PYPROJECT.format(more="")}
     repository = new_repository(tmp_path / "repository", before)
@@ -248,6 +248,7 @@ def test_an_old_version_without_the_entry_point_is_one_line_and_4(python, tmp_pa
     assert "cannot run what the working tree can: unknown adapter 'bright'" in errors(done)[0]
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_working_tree_that_is_installed_is_refused_with_the_cure(python, tmp_path):
     repository = new_repository(tmp_path / "repository", PACKAGED)
     pip_install(python, repository)
@@ -301,6 +302,7 @@ if "worktree" in os.getcwd():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_gate_that_is_ended_while_it_installs_leaves_no_worktree(python, tmp_path, ending):
     files = {"bright/__init__.py": "", "bright/adapter.py": OLD, "setup.py": SLEEPING + SETUP}

@@ -297,7 +297,15 @@ def test_negative_numbers_have_a_minus_sign(folder):
     assert re.search(r"\$-\$\d+\.\d points \[\$-\$", exported(folder, "claims", "latex"))
 
 
-@pytest.mark.parametrize("name", ["claims-described", "throughput-7b", "training-7b", "fits-8gb"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("claims-described", marks=pytest.mark.slow),
+        pytest.param("throughput-7b", marks=pytest.mark.slow),
+        "training-7b",
+        "fits-8gb",
+    ],
+)
 def test_published_runs_are_exported(name):
     for table in TABLES:
         for kind in ("csv", "json", "latex"):
