@@ -70,7 +70,8 @@ def check_factors(suite: ResolvedSuite) -> None:
         UsageError: a factor is no setting of the reference's adapter, or cases are missing.
     """
     factors = suite.definition.factors
-    if not factors:
+    # The settings of a case are unknown if its adapter cannot be loaded.
+    if not factors or any(case.load_error for case in suite.models):
         return
     known = suite.case(suite.definition.reference).settings
     for factor, names in factors.items():

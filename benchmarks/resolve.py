@@ -1,13 +1,13 @@
 """Resolve a suite: make each of its cases once, and work out what its file leaves open."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from ..harness.errors import UsageError, unknown
 from ..harness.records.manifest import Group
-from ..models import registry
+from ..models import adapter_files, registry
 from .resolved_suite import ResolvedCase, ResolvedSuite
 from .suite import ADAPTER, BATCH, Batch, Plan, Suite, as_batch
 
@@ -18,15 +18,20 @@ def resolve(suite: Suite) -> ResolvedSuite:
     Args:
         suite: its groups must be valid; `suite_file.validate` checks that first.
 
+    A case whose adapter raises while it is imported is a case that fails, as if the adapter could
+    not be built. The others are measured all the same.
+
     Raises:
         UsageError: a case names no adapter, a setting that its adapter does not take, or a batch
-            that is none.
+            that is none; or the adapter of no case can be loaded.
     """
     groups = _groups(suite)
     models = []
     for name, given in suite.cases.items():
         (group,) = [group for group in groups if name in group.cases]
         models.append(_resolved_model(name, {**suite.defaults, **given}, group, suite.plan))
+    if all(case.load_error for case in models):
+        raise registry.AdapterLoadError(models[0].load_error)
     baselines = []
     for name, given in suite.controls.items():
         baselines.append(_resolved_baseline(name, given))
@@ -69,28 +74,32 @@ def _groups(suite: Suite) -> tuple[Group, ...]:
 
 def _resolved_model(name: str, given: Mapping[str, Any], group: Group, plan: Plan) -> ResolvedCase:
     adapter = _adapter_of(name, given)
+    loaded = _loaded(given)
     return ResolvedCase(
         name=name,
         role="model",
         adapter=adapter,
         given=given,
-        config=_config_of(given),
+        config=loaded.config,
         batch=_batch_of(name, given, plan),
         group=group.name,
         reference=group.reference,
-        adapter_sha256=registry.source_sha256(adapter),
+        adapter_sha256=loaded.adapter_sha256,
+        load_error=loaded.load_error,
     )
 
 
 def _resolved_baseline(name: str, given: Mapping[str, Any]) -> ResolvedCase:
     adapter = _adapter_of(name, given)
+    loaded = _loaded(given)
     return ResolvedCase(
         name=name,
         role="control",
         adapter=adapter,
         given=given,
-        config=_config_of(given),
-        adapter_sha256=registry.source_sha256(adapter),
+        config=loaded.config,
+        adapter_sha256=loaded.adapter_sha256,
+        load_error=loaded.load_error,
     )
 
 
@@ -107,6 +116,32 @@ def _adapter_of(name: str, given: Mapping[str, Any]) -> str:
         known = ", ".join(registry.names())
         raise UsageError(f"case {name!r} names no adapter; known: {known}")
     return given[ADAPTER]
+
+
+class _Loaded(NamedTuple):
+    """What an adapter makes of the settings of a case, or why it cannot be loaded.
+
+    Attributes:
+        config: a value of its settings dataclass, or a `registry.NotLoaded`.
+        adapter_sha256: of its file; None for a shipped adapter, and for a module that cannot be
+            loaded.
+        load_error: why it cannot be loaded.
+    """
+
+    config: Any
+    adapter_sha256: str | None
+    load_error: str | None = None
+
+
+def _loaded(given: Mapping[str, Any]) -> _Loaded:
+    adapter = given[ADAPTER]
+    try:
+        return _Loaded(_config_of(given), registry.source_sha256(adapter))
+    except registry.AdapterLoadError as error:
+        # A file can be hashed all the same: a run is not resumed with another one.
+        sha256 = adapter_files.sha256_of(adapter) if adapter_files.is_file(adapter) else None
+        reason = str(error)
+        return _Loaded(registry.NotLoaded(reason), sha256, reason)
 
 
 def _config_of(given: Mapping[str, Any]) -> Any:

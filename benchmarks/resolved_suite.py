@@ -34,6 +34,8 @@ class ResolvedCase:
         group: name of its group; None for a trivial baseline.
         reference: the case that it is compared with; None for a trivial baseline.
         adapter_sha256: of the file that the adapter is loaded from; None for a shipped adapter.
+        load_error: why the adapter cannot be loaded. The config is then a `registry.NotLoaded`, and
+            each process of the case fails.
     """
 
     name: str
@@ -45,6 +47,7 @@ class ResolvedCase:
     group: str | None = None
     reference: str | None = None
     adapter_sha256: str | None = None
+    load_error: str | None = None
 
     @property
     def device(self) -> str:

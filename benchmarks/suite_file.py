@@ -218,7 +218,10 @@ def _change_everywhere(content: dict[str, Any], key: str, value: Any) -> None:
     for case, settings in _with_defaults(content).items():
         # A case without an adapter is refused when the suite is resolved.
         if "adapter" in settings:
-            settings_of[case] = set(registry.settings_of(settings["adapter"]))
+            try:
+                settings_of[case] = set(registry.settings_of(settings["adapter"]))
+            except registry.AdapterLoadError:  # the case fails with the reason, when it is measured
+                continue
             if BATCH in settings:
                 settings_of[case].add(BATCH)
     cases = [case for case, settings in settings_of.items() if key in settings]

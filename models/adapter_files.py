@@ -40,6 +40,10 @@ class LoadedFile:
 _loaded: dict[Path, LoadedFile] = {}
 
 
+class NoSuchFileError(FileNotFoundError):
+    """An adapter is named by a file that is not there."""
+
+
 def is_file(name: str) -> bool:
     """Return whether an adapter is named by its file."""
     return name.endswith(SUFFIX)
@@ -54,7 +58,7 @@ def load(name: str) -> LoadedFile:
     Raises:
         Exception: whatever reading or running it raises.
     """
-    path = _place(name)
+    path = place(name)
     source = read_whole(path)
     sha256 = hashlib.sha256(source).hexdigest()
     known = _loaded.get(path)
@@ -68,6 +72,14 @@ def load(name: str) -> LoadedFile:
     exec(compile(source, str(path), "exec"), module.__dict__)
     _loaded[path] = LoadedFile(module, sha256)
     return _loaded[path]
+
+
+def sha256_of(name: str) -> str | None:
+    """Return the SHA-256 of a file without running it; None if it cannot be read."""
+    try:
+        return hashlib.sha256(read_whole(place(name))).hexdigest()
+    except OSError:
+        return None
 
 
 def moved(repository: Path, worktree: Path) -> dict[str, str]:
@@ -124,11 +136,11 @@ def _repository_and_worktree() -> tuple[Path, Path]:
     return Path(repository), Path(worktree)
 
 
-def _place(name: str) -> Path:
+def place(name: str) -> Path:
     """Return where a file is read from.
 
     Raises:
-        FileNotFoundError: it is not there, or is no file, such as a folder or a pipe.
+        NoSuchFileError: it is not there, or is no file, such as a folder or a pipe.
     """
     path = Path(name).expanduser().resolve()
     if MOVED in os.environ:
@@ -136,7 +148,7 @@ def _place(name: str) -> Path:
         if path.is_relative_to(repository):
             path = worktree / path.relative_to(repository)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+        raise NoSuchFileError(f"there is no file {path}")
     return path
 
 

@@ -14,6 +14,8 @@ import torch inside `build`.
 import dataclasses
 import hashlib
 import importlib
+import os
+import signal
 import traceback
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -22,13 +24,13 @@ from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from pydantic import TypeAdapter, ValidationError
 
 from ..harness import terminal
 from ..harness.contract import Adapter
-from ..harness.errors import LisabenchError, UsageError, unknown, validation_problems
+from ..harness.errors import Interrupted, LisabenchError, UsageError, unknown, validation_problems
 from ..harness.text import LONGEST_REASON, one_line
 from . import adapter_files
 
@@ -42,6 +44,29 @@ ADAPTERS = {
     "empty": "lisabench.models.adapters.trivial:empty",
 }
 GROUP = "lisabench.adapters"
+
+
+class AdapterLoadError(UsageError):
+    """The code of an adapter is there, but it raises or exits while it is imported."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NotLoaded:
+    """The config of a case whose adapter cannot be loaded.
+
+    Attributes:
+        reason: why, in one line.
+    """
+
+    reason: str
+
+    def opened(self) -> NoReturn:
+        """Refuse to be a config.
+
+        Raises:
+            RuntimeError: always. In a worker, that is the status of the case.
+        """
+        raise RuntimeError(self.reason)
 
 
 def names() -> list[str]:
@@ -68,7 +93,8 @@ def find(name: str) -> Build:
             (``module:build``).
 
     Raises:
-        UsageError: there is no such adapter, or it cannot be loaded.
+        UsageError: there is no such adapter.
+        AdapterLoadError: its code raises while it is imported.
     """
     module = _module_of(name)
     attribute = adapter_files.BUILD
@@ -118,6 +144,9 @@ def file_of(name: str) -> Path | None:
     Raises:
         UsageError: there is no such adapter, or it cannot be loaded.
     """
+    if adapter_files.is_file(name):
+        with _importing(name):
+            return adapter_files.place(name)
     path = getattr(_module_of(name), "__file__", None)
     return Path(path) if path else None
 
@@ -167,16 +196,59 @@ def _importing(name: str) -> Iterator[None]:
     """Make one line of whatever the import of an adapter raises, also if it ends the program.
 
     Raises:
-        UsageError: in place of it.
+        UsageError: there is no such file or module.
+        AdapterLoadError: its code raises something.
     """
     try:
-        with terminal.code_of_others():
+        with terminal.code_of_others(), _exits_raised():
             yield
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if _is_of_the_user(error):
+            raise
         # Not str(error), which an exception may not survive.
         text = "".join(traceback.format_exception_only(error))
         reason = one_line(text, LONGEST_REASON)
-        raise UsageError(f"{_named(name)}: it cannot be loaded ({reason})") from error
+        kind = UsageError if _is_absent(name, error) else AdapterLoadError
+        raise kind(f"{_named(name)}: it cannot be loaded ({reason})") from error
+
+
+@contextmanager
+def _exits_raised() -> Iterator[None]:
+    """Have `os._exit` raise in the block, as `sys.exit` does.
+
+    It would end the command at once, and with an exit code of the adapter's: 0 would say that all
+    was measured.
+    """
+    exit_at_once, process = os._exit, os.getpid()
+
+    def raise_exit(status: int) -> NoReturn:
+        if os.getpid() != process:  # a child that the code of the adapter has forked
+            exit_at_once(status)
+        raise SystemExit(f"os._exit({status})")
+
+    os._exit = raise_exit
+    try:
+        yield
+    finally:
+        os._exit = exit_at_once
+
+
+def _is_of_the_user(error: BaseException) -> bool:
+    """Return whether an exception is an interrupt of the user, and not one that code raises."""
+    if isinstance(error, Interrupted):  # as the command line makes one of a signal
+        return True
+    by_python = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return by_python and isinstance(error, KeyboardInterrupt)
+
+
+def _is_absent(name: str, error: BaseException) -> bool:
+    """Return whether the file or module of an adapter is not there, as after a typing error."""
+    if isinstance(error, adapter_files.NoSuchFileError):
+        return True
+    if adapter_files.is_file(name) or not isinstance(error, ModuleNotFoundError):
+        return False
+    module = _place_of(name).partition(":")[0]
+    return error.name is not None and f"{module}.".startswith(f"{error.name}.")
 
 
 def case_type(name: str) -> type:

@@ -175,8 +175,12 @@ def _refuse_unmeasured(root: Path, suite: str, changes: Mapping[str, Any]) -> No
         if case.adapter in registry.ADAPTERS:
             continue
         # An adapter from elsewhere may use a package of the repository.
+        if has_packages:
+            return
+        if case.load_error is not None and not adapter_files.is_file(case.adapter):
+            continue  # where a module lies is known only once it is imported
         path = registry.file_of(case.adapter)
-        if has_packages or (path is not None and adapter_files.is_source(path.resolve(), root)):
+        if path is not None and adapter_files.is_source(path.resolve(), root):
             return
     raise UsageError(
         f"no case of {suite} has an adapter of the repository {root}, so there is nothing to "

@@ -64,7 +64,9 @@ class CaseWorker:
     def config(self) -> Any:
         """The case's value of its adapter's settings dataclass."""
         config = self.settings.config
-        return config.opened() if isinstance(config, SentConfig) else config
+        if isinstance(config, SentConfig | registry.NotLoaded):
+            return config.opened()
+        return config
 
     # Timed rounds
 

@@ -127,6 +127,7 @@ class ManifestWriter:
             "gallery": [],
             "warnings": [
                 *suite.contaminations,
+                *_warn_of_adapters(suite),
                 *_warn_of_random_weights(suite),
                 *_warn_of_untimed_queries(suite, queries),
                 *queries.warnings,
@@ -431,6 +432,15 @@ def _entry_before_measuring(case: ResolvedCase) -> dict[str, Any]:
         "warmups": [],
     }
     return entry | dict.fromkeys(KNOWN_LATER)
+
+
+def _warn_of_adapters(suite: ResolvedSuite) -> list[str]:
+    """Return a warning for each case whose adapter cannot be loaded: it is said at once."""
+    warnings = []
+    for case in suite.cases:
+        if case.load_error is not None:
+            warnings.append(f"{case.name} cannot be measured: {case.load_error}")
+    return warnings
 
 
 def _warn_of_random_weights(suite: ResolvedSuite) -> list[str]:

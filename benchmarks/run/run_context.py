@@ -96,7 +96,7 @@ class RunContext:
         encoder_batch = self.manifest.encoder_batch_of(case_name)
         if encoder_batch is not None:
             config = replace(config, encoder_batch=encoder_batch)
-        if case.adapter_sha256 is not None:
+        if case.adapter_sha256 is not None and case.load_error is None:
             config = SentConfig(case.adapter, case.adapter_sha256, pickle.dumps(config))
         batch = self.manifest.batch_of(case_name)
         # While a batch is being chosen, images are decoded before they are needed.

@@ -63,7 +63,8 @@ class WorkerSettings:
 
     Attributes:
         adapter: name of the case's adapter.
-        config: a value of the adapter's settings dataclass; of an outside adapter, a `SentConfig`.
+        config: a value of the adapter's settings dataclass; of an outside adapter, a `SentConfig`;
+            of one that cannot be loaded, a `registry.NotLoaded`.
         data: which queries to open.
         process: which of the case's processes this is, from 0.
         kept_masks: of which queries the lines keep the mask.

@@ -166,24 +166,130 @@ def test_a_model_that_cannot_be_described_costs_its_own_case(run, addition):
     assert case_of(summary, "box")["time"]["n"] == 2
 
 
+# In a file: why it cannot be loaded.
+IMPORTS = {
+    "raise RuntimeError('not today')": "RuntimeError: not today",
+    "raise GeneratorExit('I leave')": "GeneratorExit: I leave",
+    "raise KeyboardInterrupt('I leave')": "KeyboardInterrupt: I leave",
+    "import asyncio; raise asyncio.CancelledError": "CancelledError",
+    "import sys; sys.exit(0)": "SystemExit: 0",
+    "import os; os._exit(0)": "SystemExit: os._exit(0)",
+    "import nowhere": "No module named 'nowhere'",
+    "open('nowhere')": "No such file or directory: 'nowhere'",
+    "def build(:": "SyntaxError",
+    "def build(case: 'Nowhere', probe): pass": "name 'Nowhere' is not defined",
+}
+
+
+def write_imports(folder: Path, *further: str) -> list[str]:
+    """Write a file for each import that fails, and a suite of them; return the cases' names."""
+    cases = [f"broken-{number}" for number in range(len(IMPORTS))]
+    lines = [SUITE.partition("cases:")[0], "cases:", *further]
+    for case, content in zip(cases, IMPORTS, strict=True):
+        (folder / f"{case}.py").write_text(content)
+        lines.append(f"  {case}: {{adapter: ./{case}.py}}")
+    (folder / "suite.yaml").write_text("\n".join(lines))
+    return cases
+
+
+def test_an_import_that_fails_costs_its_own_case_and_is_said_on_the_terminal(
+    tmp_path, monkeypatch, data_root
+):
+    monkeypatch.chdir(tmp_path)
+    cases = write_imports(tmp_path, "  box: {adapter: fake, clock: virtual}")
+    data = ("--data", data_root, "--limit", 2)
+    done = lisabench("run", "suite.yaml", *data, "--set", "box.vision_ms=9", "--out", "out")
+    assert done.returncode == 5 and "Traceback" not in done.stderr
+    summary = json.loads(Path("out/summary.json").read_text())
+    entries = json.loads(Path("out/run.json").read_text())["cases"]
+    for case, entry, reason in zip(cases, entries[1:], IMPORTS.values(), strict=True):
+        assert entry["name"] == case and reason in entry["error"]
+        assert f"lisabench: {case} could not be run" in done.stderr and reason in done.stderr
+        assert case_of(summary, case)["quality"]["status"]["error"] == 2
+    assert case_of(summary, "box")["quality"]["status"]["ok"] == 2
+    assert case_of(summary, "box")["time"]["n"] == 2
+
+
+def test_a_suite_of_which_no_case_can_be_loaded_is_one_line_and_no_run(
+    tmp_path, monkeypatch, data_root
+):
+    monkeypatch.chdir(tmp_path)
+    write_imports(tmp_path)
+    suite = Path("suite.yaml").read_text().replace("reference: box", "reference: broken-0")
+    Path("suite.yaml").write_text(suite)
+    done = lisabench("run", "suite.yaml", "--data", data_root, "--out", "out")
+    assert (done.returncode, done.stdout, Path("out").exists()) == (2, "", False)
+    (line,) = done.stderr.splitlines()
+    assert "broken-0.py" in line and "RuntimeError: not today" in line
+
+
+@pytest.mark.parametrize("way", ["--resume", "a setting of all cases", "a factor"])
+def test_a_suite_with_an_import_that_fails_can_be_changed_and_resumed(
+    tmp_path, monkeypatch, data_root, way
+):
+    monkeypatch.chdir(tmp_path)
+    Path("outside.py").write_text("raise RuntimeError('not today')")
+    further = "  slow: {adapter: fake, clock: virtual, vision_ms: 9}\n"
+    factors = "factors: {encoder: [vision_ms], decoder: [decoder_ms]}\n"
+    Path("suite.yaml").write_text(SUITE + further + (factors if way == "a factor" else ""))
+    words = ["run", "suite.yaml", "--data", data_root, "--limit", 2, "--out", "out"]
+    if way == "--resume":
+        assert lisabench(*words, "--stop-after", "1e-9").returncode == 3
+        words = ["run", "--resume", "--out", "out"]
+    elif way == "a setting of all cases":
+        words += ["--set", "llm_ms=3"]
+    assert lisabench(*words).returncode == 5
+    summary = json.loads(Path("out/summary.json").read_text())
+    for name in ("box", "slow"):
+        assert case_of(summary, name)["quality"]["status"]["ok"] == 2
+        assert case_of(summary, name)["time"]["n"] == 2
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("raise RuntimeError('not today')", "RuntimeError: not today"),
-        ("import sys; sys.exit(0)", "SystemExit: 0"),
-        ("import nowhere", "No module named 'nowhere'"),
         ("build = 3", "it defines no function 'build'"),
-        ("def build(case: 'Nowhere', probe): pass", "name 'Nowhere' is not defined"),
+        ("def build(case, probe): pass", "must annotate `case`"),
         (HEALTHY.replace("int = 1", "int = 1\n    def __post_init__(self): {}[9]"), "KeyError: 9"),
+        (None, "there is no file"),
     ],
 )
-def test_an_adapter_that_cannot_be_loaded_is_one_line_and_no_run(
+def test_a_file_that_is_no_adapter_is_one_line_and_no_run(
     tmp_path, monkeypatch, data_root, content, reason
 ):
     monkeypatch.chdir(tmp_path)
-    Path("outside.py").write_text(content)
+    if content is not None:
+        Path("outside.py").write_text(content)
     Path("suite.yaml").write_text(SUITE)
     done = lisabench("run", "suite.yaml", "--data", data_root, "--out", "out")
     assert (done.returncode, done.stdout, Path("out").exists()) == (2, "", False)
     (line,) = done.stderr.splitlines()
     assert "outside.py" in line and reason in line
+
+
+@pytest.mark.parametrize("name", ["nowhere:build", "nowhere.module:build", "fkae", "nowhere.py"])
+def test_a_name_of_no_adapter_is_refused(tmp_path, monkeypatch, data_root, name):
+    monkeypatch.chdir(tmp_path)
+    Path("suite.yaml").write_text(SUITE.replace("./outside.py", name))
+    done = lisabench("run", "suite.yaml", "--data", data_root, "--out", "out")
+    assert (done.returncode, done.stdout, Path("out").exists()) == (2, "", False)
+    assert name in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_an_interrupt_of_the_user_ends_the_command_also_while_an_adapter_is_imported(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("outside.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    done = lisabench("list", "outside.py")
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "lisabench: interrupted; what was measured is kept\n"
+
+
+def test_a_child_that_an_adapter_forks_while_it_is_imported_ends(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fork = "child = os.fork()\nif not child: os._exit(3)\nended = os.waitpid(child, 0)[1]\n"
+    check = "assert os.waitstatus_to_exitcode(ended) == 3\n"
+    Path("outside.py").write_text(f"import os\n{fork}{check}{HEALTHY}")
+    done = lisabench("list", "outside.py")
+    assert (done.returncode, done.stderr) == (0, "")
