@@ -4,10 +4,13 @@ The rooms: ``harness`` (the instrument), ``models`` (the adapters), ``datasets``
 ``benchmarks`` (what is run). Importing the package imports none of them.
 """
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
+# Type checkers know the name. Importing `typing` takes several milliseconds, in which an interrupt
+# would still print a traceback; see `__main__`.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
     import pandas
 
     from .benchmarks.run.from_python import MeasuredRun
@@ -30,7 +33,7 @@ def runs(folder: "str | Path" = "runs") -> "pandas.DataFrame":
 
 
 def run(
-    suite: "str | Path" = "tiny", out: "str | Path | None" = None, **changes: Any
+    suite: "str | Path" = "tiny", out: "str | Path | None" = None, **changes: "Any"
 ) -> "MeasuredRun":
     """Measure a suite, write its report, and return the run.
 

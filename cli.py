@@ -555,7 +555,7 @@ def convert(
 def _train(given: dict[str, Any]) -> None:
     """Train a LISA, the original or a modified one. Writes checkpoints and a run's folder.
 
-    To train on several GPUs, start it with `accelerate launch -m lisabench.cli train ...`.
+    To train on several GPUs, start it with `accelerate launch -m lisabench train ...`.
     """
     from .benchmarks.training.command import carry_out
 

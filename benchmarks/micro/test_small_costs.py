@@ -36,7 +36,7 @@ def fastest(benchmark):
 
 
 def test_help(fastest):
-    command = [sys.executable, "-m", "lisabench.cli", "--help"]
+    command = [sys.executable, "-m", "lisabench", "--help"]
     fastest(lambda: subprocess.run(command, check=True, capture_output=True), 0.4, rounds=5)
 
 

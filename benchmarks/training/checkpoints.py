@@ -132,6 +132,9 @@ def restore(checkpoint: Path, parameters: dict[str, nn.Parameter]) -> dict[str, 
         raise broken(checkpoint, error) from error
     if not isinstance(rest, dict) or not isinstance(rest.get("step"), int):
         raise broken(checkpoint, f"{REST} has no step")
+    step = int(checkpoint.name.removeprefix("checkpoint-"))
+    if rest["step"] != step:
+        raise broken(checkpoint, f"{REST} is not of step {step}")
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     if shapes != {name: parameter.shape for name, parameter in parameters.items()}:
         raise DataError(

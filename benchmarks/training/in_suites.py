@@ -109,7 +109,7 @@ def carry_out(run: Path, training: SuiteTraining, options: Options, gpu: bool) -
     config = folder.with_name(f"{folder.name}.yaml")
     with whole_file(config) as temporary:
         temporary.write_text(yaml.safe_dump(dict(options)), encoding="utf-8")
-    command = [sys.executable, "-m", "lisabench.cli", "train"]
+    command = [sys.executable, "-m", "lisabench", "train"]
     command += ["--config", str(config)]
     command += ["--seed", str(training.seed)]
     command += ["--output_dir", str(folder)]

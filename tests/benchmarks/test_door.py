@@ -168,6 +168,23 @@ def test_a_signal_while_the_command_line_is_parsed_ends_it_as_later_on(monkeypat
     assert done.stderr == f"lisabench: {ENDINGS[ending]}; what was measured is kept\n"
 
 
+INTERRUPTED_WHILE_IMPORTING = """
+import os, signal
+os.kill(os.getpid(), signal.SIGINT)
+"""
+AS_A_MODULE = ("-m", "lisabench")
+AS_INSTALLED = ("-c", "from lisabench.__main__ import main; main()")
+
+
+@pytest.mark.parametrize("words", [AS_A_MODULE, AS_INSTALLED], ids=["module", "installed"])
+def test_an_interrupt_while_modules_are_imported_prints_nothing(tmp_path, words):
+    (tmp_path / "typer.py").write_text(INTERRUPTED_WHILE_IMPORTING)
+    command = [sys.executable, *words, "list"]
+    variables = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("becomes", [RuntimeError("in a callback"), SystemExit(3)])
 def test_a_signal_that_a_library_makes_an_error_of_is_a_signal(monkeypatch, ending, becomes):

@@ -312,7 +312,7 @@ def _checkpoint(folder: Path) -> Path:
 
 def _continued(folder: Path) -> None:
     trainer = _trainer(folder)
-    assert trainer._restore() in (0, 3)
+    assert trainer._restore() == 3
 
 
 # What a user writes

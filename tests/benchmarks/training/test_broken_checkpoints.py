@@ -50,6 +50,9 @@ DAMAGES = {
     ),
     "a rest of a list": lambda state: torch.save([1, 2], state / REST),
     "a rest without its step": lambda state: torch.save({"optimizer": {}}, state / REST),
+    "a rest of an earlier step": lambda state: torch.save({"step": 0}, state / REST),
+    "a rest of a step before the first": lambda state: torch.save({"step": -1}, state / REST),
+    "a rest of a step after the last": lambda state: torch.save({"step": 2**63}, state / REST),
     "a rest that could run code": lambda state: torch.save({"step": Code()}, state / REST),
     "no parameters": lambda state: (state / PARAMETERS).unlink(),
     "parameters that are cut": lambda state: (state / PARAMETERS).write_bytes(

@@ -146,7 +146,7 @@ def test_a_training_is_begun_with_its_options_and_seed(tmp_path, monkeypatch):
     ended = in_suites.carry_out(tmp_path, TRAINING, TWO_STEPS, gpu=False)
     assert ended == replace(TRAINING, status="complete", reason=None)
     ((*start, config, seed, number, out, folder),) = commands
-    assert start == [sys.executable, "-m", "lisabench.cli", "train", "--config"]
+    assert start == [sys.executable, "-m", "lisabench", "train", "--config"]
     assert (seed, number, out, folder) == (
         "--seed",
         "3",
@@ -212,7 +212,7 @@ def carried_out_here(monkeypatch, but):
     run = subprocesses.run
 
     def run_or_call(command):
-        is_training = command.line[:4] == [sys.executable, "-m", "lisabench.cli", "train"]
+        is_training = command.line[:4] == [sys.executable, "-m", "lisabench", "train"]
         if is_training and not Path(command.line[-1]).name.startswith(f"{but}-"):
             done = run_here(*command.line[3:])
             return [Done(done.returncode, done.stdout, done.stderr)]

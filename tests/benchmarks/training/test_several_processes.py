@@ -74,7 +74,7 @@ LAUNCH = (BIN / "accelerate", "launch", "--multi_gpu", "--mixed_precision", "no"
 @pytest.mark.slow
 def test_accelerate_launches_two_processes_that_train_as_one(tmp_path):
     one = trained(*OPTIONS, "--batch_size", 4, out=tmp_path / "one")
-    words = ("-m", "lisabench.cli", "train", "--device", "cpu", *OPTIONS, "--batch_size", 2)
+    words = ("-m", "lisabench", "train", "--device", "cpu", *OPTIONS, "--batch_size", 2)
     command = [*LAUNCH, "--num_machines", 1, *words, "--out", tmp_path / "two"]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
