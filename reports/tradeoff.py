@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..harness.statistics.estimate import Estimate
 from ..harness.statistics.verdicts import QUALITY_THRESHOLD
 from . import formatting
@@ -137,7 +139,7 @@ def _draw_zone(sheet: Sheet, axes: Axes) -> None:
     """Shade where a variant is cheaper than the reference and at most 2 points worse."""
     low, high = axes.get_xlim()[0], axes.get_ylim()[1]
     axes.fill_between([low, 1], -QUALITY_THRESHOLD, high, color=GOOD_ZONE, alpha=0.16, linewidth=0)
-    axes.annotate(
+    label = axes.annotate(
         ZONE,
         (0, 1),
         (sheet.scaled(5), -sheet.scaled(5)),
@@ -145,6 +147,9 @@ def _draw_zone(sheet: Sheet, axes: Axes) -> None:
         textcoords="offset points",
         va="top",
     )
+    zone_px = np.ptp(axes.transData.transform([(low, 0), (1, 0)])[:, 0])
+    if label.get_window_extent().width > 0.95 * zone_px:
+        label.set_text(ZONE.replace(", ", ",\n"))
     for line in (axes.axvline(1, zorder=1), axes.axhline(0, zorder=1)):
         line.set(color=PALE, linewidth=sheet.scaled(1))
 

@@ -40,6 +40,7 @@ from . import figures
 
 FILE = "gallery.png"
 MOST_QUERIES = 6
+MOST_WITHOUT_TARGET = 3
 TILE_IN = 1.6  # a tile is at least so wide
 FEWEST_COLUMNS = 4  # tiles are no larger than if there were so many of them
 # A picture is cut to what is masked, with so much around it, as a share of the longer side of that.
@@ -124,6 +125,9 @@ def draw_query(run: Run, summary: Summary, text: str, path: Path) -> Path:
 def gallery(run: Run, summary: Summary, sheet: Sheet = REPORT_SHEET) -> Figure | None:
     """Return a figure with the kept queries about which the cases disagree most.
 
+    At most half of them seek nothing. An answer to such a query is all right or all wrong, so they
+    have the largest differences, and would fill the figure.
+
     None where the run has kept no images, or none that can be read.
     """
     queries = _gallery_queries(run)
@@ -136,7 +140,21 @@ def gallery(run: Run, summary: Summary, sheet: Sheet = REPORT_SHEET) -> Figure |
     # The sort keeps the order of queries about which all agree alike.
     names = [case.name for case in cases]
     queries.sort(key=lambda query: -disagreement(query, names))
-    return _figure(sheet, queries[:MOST_QUERIES], cases, figures.case_looks(summary))
+    return _figure(sheet, shown(queries), cases, figures.case_looks(summary))
+
+
+def shown(queries: Sequence[GalleryQuery]) -> list[GalleryQuery]:
+    """Return the first queries, of which at most half seek nothing if there are enough others."""
+    seeks_nothing = [not (query.target_HW == 1).any() for query in queries]
+    left = max(MOST_WITHOUT_TARGET, MOST_QUERIES - seeks_nothing.count(False))
+    chosen = []
+    for query, is_empty in zip(queries, seeks_nothing, strict=True):
+        if is_empty:
+            if not left:
+                continue
+            left -= 1
+        chosen.append(query)
+    return chosen[:MOST_QUERIES]
 
 
 def disagreement(query: GalleryQuery, cases: Sequence[str]) -> float:
@@ -281,12 +299,14 @@ def _answer(
     """Return the grey image with what a mask hits in a colour, and its errors striped.
 
     What it has too much and what it misses are striped in two directions, so that they differ
-    without their colours, too. Ignored pixels are no errors.
+    without their colours, too. Ignored pixels are neither hits nor errors: there the mask is a
+    tint.
     """
     pixels = _greyed(striped).astype(float)
     too_much_hw, missed_hw = mask_hw & ~target_hw & ~ignored_hw, target_hw & ~mask_hw
-    hit_hw = mask_hw & ~too_much_hw
-    pixels[hit_hw] = 0.3 * striped[hit_hw] + 0.7 * 255 * np.array(to_rgb(colour))
+    rgb = 255 * np.array(to_rgb(colour))
+    for covered_hw, share in ((mask_hw & target_hw, 0.7), (mask_hw & ignored_hw, 0.3)):
+        pixels[covered_hw] = (1 - share) * striped[covered_hw] + share * rgb
     y, x = np.indices(mask_hw.shape)
     rising, falling = (x + y) % stripe_px, (x - y) % stripe_px
     pixels[too_much_hw] = 255

@@ -11,7 +11,7 @@ from lisabench.reports.drawing import REPORT_SHEET, column, style
 from lisabench.reports.page.figures import cost_against_quality
 from lisabench.reports.palette import ENCODERS, Look
 from lisabench.reports.run.summary import summarise
-from lisabench.reports.tradeoff import Variant, at_origin, tradeoff_figure, tradeoff_message
+from lisabench.reports.tradeoff import ZONE, Variant, at_origin, tradeoff_figure, tradeoff_message
 
 pytestmark = pytest.mark.no_clock
 
@@ -92,3 +92,12 @@ def test_a_run_is_drawn_from_its_summary_and_one_without_quality_is_not(tmp_path
     assert cost_against_quality(summarise(read_run(without))) is None
     alone = write_run(tmp_path / "alone", cases=1, **SMALL)
     assert cost_against_quality(summarise(read_run(alone))) is None
+
+
+@pytest.mark.parametrize(("farthest", "label"), [(1.05, ZONE), (6.0, ZONE.replace(", ", ",\n"))])
+def test_the_name_of_the_zone_stays_in_it(farthest, label):
+    figure = drawn([variant(time=(0.9, 0.4, farthest))], column(3.5))
+    (name,) = (text for text in figure.findobj(Text) if text.get_text().startswith("cheaper"))
+    assert name.get_text() == label
+    (axes,) = figure.axes
+    assert name.get_window_extent().x1 < axes.transData.transform((1, 0))[0]

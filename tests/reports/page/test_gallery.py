@@ -9,6 +9,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 from run_factory import edit_lines, failed, make_older, write_run
 
+from lisabench.harness.contract import IGNORED
 from lisabench.harness.errors import DataError
 from lisabench.harness.masks import encode
 from lisabench.harness.metrics import iou
@@ -21,6 +22,7 @@ from lisabench.reports.page.gallery import (
     draw_query,
     gallery,
     query_tiles,
+    shown,
 )
 from lisabench.reports.run.summary import summarise
 from lisabench.reports.run_report import write_report
@@ -95,6 +97,30 @@ def test_the_queries_about_which_cases_disagree_most_come_first(tmp_path):
     assert spread[most[0]] > 0
 
 
+def query_about(text, *, has_target):
+    target_HW = np.full((4, 4), int(has_target), np.uint8)
+    return GalleryQuery(np.zeros((4, 4, 3), np.uint8), target_HW, text, {})
+
+
+@pytest.mark.parametrize(
+    ("targets", "expected"),
+    [
+        ("--------++++++++", "---+++"),
+        ("+-+-+-+-+-", "+-+-+-"),
+        ("++++++----", "++++++"),
+        ("-----+", "-----+"),
+        ("-------", "------"),
+        ("+", "+"),
+    ],
+)
+def test_no_more_than_half_of_the_queries_seek_nothing_where_others_were_kept(targets, expected):
+    queries = [query_about(str(n), has_target=kind == "+") for n, kind in enumerate(targets)]
+    chosen = shown(queries)
+    assert "".join("+" if query.target_HW.any() else "-" for query in chosen) == expected
+    numbers = [int(query.text) for query in chosen]
+    assert numbers == sorted(numbers)
+
+
 class Looked(NamedTuple):
     """What `query_tiles` gives for one case with a square mask on a square target."""
 
@@ -106,10 +132,10 @@ class Looked(NamedTuple):
 SIDE = 400
 
 
-def looked_at(summary, record, target, mask) -> Looked:
+def looked_at(summary, record, target, mask, value=1) -> Looked:
     """Returns the tiles of a grey image with these rectangles: rows and columns, ends included."""
     target_HW = np.zeros((SIDE, SIDE), np.uint8)
-    target_HW[target] = 1
+    target_HW[target] = value
     mask_HW = np.zeros((SIDE, SIDE), bool)
     mask_HW[mask] = True
     image = np.full((SIDE, SIDE, 3), 128, np.uint8)
@@ -151,6 +177,20 @@ def test_what_a_mask_has_too_much_and_what_it_misses_is_striped(summary_and_reco
     for colour in (palette.TOO_MUCH, palette.MISSED):
         assert has_colour(answers["both"], colour)
         assert not has_colour(answers["hit"], colour)
+
+
+def test_a_mask_over_ignored_pixels_is_neither_a_hit_nor_an_error(summary_and_record):
+    place = np.s_[100:200, 100:200]
+    hit = looked_at(*summary_and_record, target=place, mask=place).answer.pixels
+    ignored = looked_at(*summary_and_record, place, place, IGNORED).answer.pixels
+    for colour in (palette.TOO_MUCH, palette.MISSED):
+        assert not has_colour(ignored, colour)
+    wanted = 255 * np.array(to_rgb(palette.ENCODERS["dual"]))
+
+    def nearest(pixels):
+        return np.abs(pixels - wanted).sum(axis=2).min()
+
+    assert nearest(hit) < nearest(ignored) / 1.5
 
 
 def test_trivial_baselines_have_no_say_in_which_queries_are_shown(tmp_path):
