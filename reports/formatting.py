@@ -140,12 +140,12 @@ def points_with_interval(difference: Points) -> str:
 
 
 def points_with_verdict(difference: Points) -> str:
-    """Return a difference of quality with its verdict, see `quality_word`.
+    """Return the verdict on a difference of quality, see `quality_word`, and the difference.
 
-    Such as ``-6.9 points [-10.2, -3.6]: worse``. Where the interval decides nothing, an estimate of
-    how many images would decide it follows: ``...: cannot tell; about 900 images would``.
+    Such as ``worse, -6.9 points [-10.2, -3.6]``. Where the interval decides nothing, an estimate of
+    how many images would decide it follows: ``cannot tell, ...; about 900 images would``.
     """
-    text = f"{points_with_interval(difference)}: {quality_word(difference)}"
+    text = f"{quality_word(difference)}, {points_with_interval(difference)}"
     images = images_to_tell(difference.estimate)
     if images is None:
         return text

@@ -12,13 +12,10 @@ from .. import formatting
 from ..run import verdict_words
 from ..run.schema import Attribution, Case, Summary
 from ..run.verdicts import Verdict, in_a_sentence, verdicts
+from ..run.warnings import WARNINGS_IN_FULL
 
 UNATTRIBUTED = "unattributed"
 WHY_NO_QUALITY = "Random weights have no quality. Their time and memory are real."
-INCOMPLETE = {
-    "running": "The run is not finished: what is here was measured up to now.",
-    "failed": "A part of the run failed: what is here is what was measured.",
-}
 BAR_WIDTH = 100.0  # of the longest bar, in the units of its drawing
 
 
@@ -109,10 +106,10 @@ class Content:
     Attributes:
         title, headline: of the run.
         facts: about data, machine and date.
-        incomplete: a sentence where not everything was measured; otherwise empty.
         cards: of the candidates.
         has_groups: whether not all cards have the same reference.
-        warnings: as messages, in which names of commands are in backticks.
+        warnings, more_warnings: the gravest and the others, one of each cause, as messages in
+            which names of commands are in backticks.
         rows: of the cases.
         stages: the stages that any bar has.
         unit: of memory.
@@ -124,10 +121,10 @@ class Content:
     title: str
     headline: str
     facts: Sequence[str]
-    incomplete: str
     cards: Sequence[Card]
     has_groups: bool
     warnings: Sequence[str]
+    more_warnings: Sequence[str]
     rows: Sequence[CaseRow]
     stages: Sequence[str]
     unit: str
@@ -142,14 +139,15 @@ def content(summary: Summary) -> Content:
     """Return the content of a run's page."""
     rows = _rows(summary)
     shown = {part.stage for row in rows for part in row.bar}
+    warnings = [one_line(warning) for warning in summary.warnings]
     return Content(
         title=one_line(summary.title),
         headline=one_line(in_a_sentence(summary)),
         facts=_facts(summary),
-        incomplete=INCOMPLETE.get(summary.status, ""),
         cards=_cards(summary),
         has_groups=len({comparison.reference for comparison in summary.comparisons}) > 1,
-        warnings=[one_line(warning) for warning in summary.warnings],
+        warnings=warnings[:WARNINGS_IN_FULL],
+        more_warnings=warnings[WARNINGS_IN_FULL:],
         rows=rows,
         stages=[stage for stage in (*STAGES, UNATTRIBUTED) if stage in shown],
         unit=verdict_words.memory_unit_of(summary).name,

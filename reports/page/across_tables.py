@@ -1,6 +1,6 @@
 """What ``lisabench compare`` says of cases, as sections for a terminal or for Markdown."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from ...harness.contract import STAGES
 from ...harness.statistics.bootstrap import SCORES
@@ -31,11 +31,29 @@ def side_by_side(compared: Compared) -> str:
 
 
 def sections_of_cases(compared: Compared) -> list[Section]:
-    """Return every comparison with its numbers, what differs besides them, and warnings."""
+    """Return every comparison with its numbers, what differs besides them, and warnings.
+
+    Warnings that all of several comparisons share stand once, at the end.
+    """
+    shared = _shared_warnings(compared.comparisons)
     sections: list[Section] = []
-    for comparison in compared.comparisons:
-        sections += _sections(comparison)
+    for across in compared.comparisons:
+        sections += _sections(across)
+        sections.append(_warnings(text for text in across.warnings if text not in shared))
+    if shared:
+        sections += [Heading("Warnings about all comparisons"), _warnings(shared)]
     return sections
+
+
+def _shared_warnings(comparisons: Sequence[Across]) -> list[str]:
+    first, *others = comparisons
+    if not others:
+        return []
+    return [text for text in first.warnings if all(text in across.warnings for across in others)]
+
+
+def _warnings(texts: Iterable[str]) -> Lines:
+    return Lines([f"warning: {text}" for text in texts])
 
 
 def _sections(across: Across) -> Iterator[Section]:
@@ -63,8 +81,6 @@ def _sections(across: Across) -> Iterator[Section]:
     if comparison.memory_definition == "growth":
         yield f"Memory: the ratio is of {GROWTH}."
     yield _differences(across)
-    if across.warnings:
-        yield Lines([f"warning: {warning}" for warning in across.warnings])
 
 
 def _method(across: Across) -> str:

@@ -17,6 +17,7 @@ from ..markdown import Markup, folded
 from ..run.confounds import settings_that_differ
 from ..run.memory_and_roofline import roofline_table, roofline_text, split_table
 from ..run.schema import Case, Summary
+from ..run.warnings import WARNINGS_IN_FULL
 from ..training.claims import trainings_section
 from . import figures, gallery, sweep_figure, tables, waterfall
 from .attribution_tables import attribution_tables
@@ -45,7 +46,6 @@ FIGURES = {
 # The first of these that was drawn is shown unfolded.
 MAIN_FIGURES = (sweep_figure.FILE, tradeoff.FILE, figures.STAGE_TIMES)
 MOST_VERDICTS = 6  # more would push the table from the first screen
-WARNINGS_IN_FULL = 2
 
 # What stands under the titles of sections.
 BREAKDOWN = (
@@ -263,8 +263,8 @@ def _both_answered(summary: Summary) -> str:
         difference = formatting.points_with_verdict(both.gIoU_points)
         candidate, reference = code(comparison.candidate), code(comparison.reference)
         line = (
-            f"Over the {both.n} queries that {candidate} and {reference} both answered, gIoU "
-            f"differs by {difference}."
+            f"gIoU of {candidate} against {reference} over the {both.n} queries that both "
+            f"answered: {difference}."
         )
         lines.append(Markup(line))
     return markdown.bullet_list(lines)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from ...harness.contract import STAGES
 from ...harness.metrics import METRICS
 from ...harness.statistics.ratios import PERCENTILES
+from ...harness.statistics.verdicts import time_word
 from ...harness.text import code, escape
 from .. import formatting
 from ..formatting import MemoryUnit
@@ -173,7 +174,11 @@ def _end_to_end(case: Case, comparison: Comparison | None) -> str:
     time = formatting.milliseconds(case.time.end_to_end_ms)
     if comparison is None or comparison.end_to_end.ratio is None:
         return time
-    return _with_emphasised_ratio(time, verdict_words.time_with_verdict(comparison), comparison)
+    ratio = formatting.ratio_with_interval(comparison.end_to_end)
+    if comparison.same_settings:
+        return _with_emphasised_ratio(time, ratio, comparison)
+    word = verdict_words.emphasised(time_word(comparison.end_to_end), comparison)
+    return Markup(f"{time} ({word}, {ratio})")
 
 
 def _queries_per_second(case: Case, comparison: Comparison | None) -> str:

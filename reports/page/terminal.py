@@ -18,6 +18,7 @@ from ..run import verdict_words
 from ..run.schema import Case, ClaimResult, Summary
 from ..run.summary import read_summary
 from ..run.verdicts import SAME_IN_A_CELL, SAME_SETTINGS, Tone, Verdict, in_a_sentence, verdicts
+from ..run.warnings import WARNINGS_IN_FULL
 from ..trivial_baselines import refused
 
 # `rich` is imported inside the functions: whoever needs `refusals` alone does not wait for it.
@@ -31,7 +32,6 @@ TERMINAL_STAGES = ("vision", "llm", "decoder")  # the stages that can take most 
 SHORTEST_NAME = 10  # characters that the column of names has at least; a longer name is broken
 POINTS = "points gIoU"  # the unit of the amount of a verdict on masks
 MOST_IN_FULL = 4  # candidates whose verdicts have a line each; of more, one table shows them
-WARNINGS_IN_FULL = 2
 INDENT = " " * len("  memory  ")  # of what stands below a verdict
 STYLES: dict[Tone, str] = {"good": "green", "bad": "red", "open": "yellow", "same": ""}
 CLAIM_STYLES = {"confirmed": "green", "refuted": "red", "inconclusive": "yellow"}

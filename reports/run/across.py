@@ -1,5 +1,6 @@
 """Two cases side by side, of one run or of two: what can be compared, and what cannot."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from .comparison import Methods, Side, compare_sides, paired_methods, twins_of
 from .confounds import confounds
 from .schema import Case, Comparison
 from .summary import summarise_case
-from .warnings import run_warnings
+from .warnings import cause_of, run_warnings, with_ranges
 
 SCHEMA = "lisabench.compare/1"
 PLAN = ("scenario", "processes", "block", "batch", "warmup", "memory_queries", "memory_processes")
@@ -83,14 +84,6 @@ class _CaseOfRun:
     run: Run
     records: CaseRecords
     label: str
-
-    def warnings(self) -> list[str]:
-        """Return what a report would warn of if the run had this case alone."""
-        alone = replace(self.run.manifest, cases=(self.records.entry,))
-        case = summarise_case(self.records, {})
-        against_baselines = against_trivial_baselines([self.records])
-        refused = [against for against in against_baselines if against.refused]
-        return run_warnings(alone, [self.records], [case], [], (), refused)
 
 
 def compare_cases(
@@ -346,10 +339,10 @@ def _plan(run: Run) -> dict[str, Any]:
 def _warnings(
     reference: _CaseOfRun, candidate: _CaseOfRun, comparison: Comparison
 ) -> Iterator[str]:
-    two_runs = not _are_one_run(reference.run, candidate.run)
-    for case in (reference, candidate):
-        for warning in case.warnings():
-            yield f"{case.run.folder}: {warning}" if two_runs else warning
+    if _are_one_run(reference.run, candidate.run):
+        yield from _warnings_of_run(reference.run, [reference.records, candidate.records])
+    else:
+        yield from _warnings_of_runs(reference, candidate)
     other_data = _fingerprint(reference) != _fingerprint(candidate)
     if other_data and comparison.peak_memory.ratio is not None:
         yield (
@@ -360,6 +353,28 @@ def _warnings(
     for case in (reference, candidate):
         entries.append(replace(case.records.entry, name=case.label))
     yield from confounds(entries, [comparison])
+
+
+def _warnings_of_run(run: Run, records: Sequence[CaseRecords]) -> list[str]:
+    """Return what a report would warn of if the run had these cases alone."""
+    alone = replace(run.manifest, cases=tuple(case.entry for case in records))
+    cases = [summarise_case(case, {}) for case in records]
+    against_baselines = against_trivial_baselines(records)
+    refused = [against for against in against_baselines if against.refused]
+    return run_warnings(alone, records, cases, [], (), refused)
+
+
+def _warnings_of_runs(*cases: _CaseOfRun) -> Iterator[str]:
+    """Yield one warning of each cause, with the folders of the runs that it is about."""
+    folders: dict[str, list[str]] = defaultdict(list)
+    alike: dict[str, list[str]] = defaultdict(list)
+    for case in cases:
+        for warning in _warnings_of_run(case.run, [case.records]):
+            cause = cause_of(warning)
+            folders[cause].append(str(case.run.folder))
+            alike[cause].append(warning)
+    for cause, warnings in alike.items():
+        yield f"{formatting.listed(folders[cause])}: {with_ranges(warnings)}"
 
 
 def _of_twins(twins: Sequence[Twin]) -> Iterator[str]:

@@ -17,12 +17,12 @@ from .schema import Case, ClaimResult, Comparison, Difference, Summary
 
 RATIO_OF_GROWTH = "The ratio of memory is of the growth over what stood there before the build."
 WORDS_OF_TIME = (
-    "The word after a ratio of times is its verdict at a threshold of 5 %: `same` if the whole 95 "
+    "The word before a ratio of times is its verdict at a threshold of 5 %: `same` if the whole 95 "
     "% interval is within it, `faster` or `slower` if the whole interval is beyond it, `cannot "
     "tell` otherwise."
 )
 WORDS_OF_QUALITY = (
-    "The word after a difference of quality is its verdict at a threshold of 2 points: `as good` "
+    "The word before a difference of quality is its verdict at a threshold of 2 points: `as good` "
     "if the whole 95 % interval is within it, `worse` or `better` if the whole interval is beyond "
     "it, `cannot tell` otherwise. The number of images that would tell is an estimate."
 )
@@ -82,14 +82,14 @@ def further_token(sizes: Collection[int]) -> str:
 
 
 def time_with_verdict(comparison: Comparison) -> str:
-    """Return the ratio of the end-to-end times with its verdict: ``0.78x [0.72, 0.86]: faster``.
+    """Return the verdict on the end-to-end times and their ratio: ``faster, 0.78x [0.72, 0.86]``.
 
     Two measurements of the same settings have no verdict.
     """
     ratio = formatting.ratio_with_interval(comparison.end_to_end)
     if comparison.end_to_end.ratio is None or comparison.same_settings:
         return ratio
-    return f"{ratio}: {time_word(comparison.end_to_end)}"
+    return f"{time_word(comparison.end_to_end)}, {ratio}"
 
 
 def emphasised(text: str, comparison: Comparison) -> str:

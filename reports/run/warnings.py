@@ -17,9 +17,10 @@ from .confounds import confounds, without_difference
 from .memory_and_roofline import unexpected_weights
 from .schema import Attribution, Case, Comparison
 
+WARNINGS_IN_FULL = 2  # the gravest, which every page shows unfolded
 # The case's clock and the host's are expected to agree to this share.
 CLOCKS_DIFFER_BY = 0.10
-NUMBER = re.compile(r"\d+(?:\.\d+)?")
+NUMBER = re.compile(r"(?<![\w-])\d+(?:\.\d+)?")  # but no part of a name, such as `clip-nf4`
 
 
 def run_warnings(
@@ -90,12 +91,18 @@ def _unfinished(manifest: Manifest, records: Sequence[CaseRecords]) -> Iterator[
 
 
 def _errors(cases: Sequence[Case | CaseEntry]) -> Iterator[str]:
+    """Return one sentence about all cases that failed for the same reason."""
+    failed: dict[str, list[str]] = defaultdict(list)
+    without_memory: dict[str, list[str]] = defaultdict(list)
     for case in cases:
         if case.error:
-            yield f"{case.name} could not be run: {_brief(case.error)}"
-    for case in cases:
+            failed[_brief(case.error)].append(case.name)
         if case.memory_error:
-            yield f"{case.name}: its memory could not be measured: {_brief(case.memory_error)}"
+            without_memory[_brief(case.memory_error)].append(case.name)
+    for error, names in failed.items():
+        yield f"{listed(names)} could not be run: {error}"
+    for error, names in without_memory.items():
+        yield f"the memory of {listed(names)} could not be measured: {error}"
 
 
 def _trainings(manifest: Manifest) -> Iterator[str]:
@@ -137,14 +144,20 @@ def _missing(manifest: Manifest, records: Sequence[CaseRecords]) -> Iterator[str
 
 
 def _failures(records: Sequence[CaseRecords]) -> Iterator[str]:
+    """Return one sentence about all cases whose queries failed alike."""
+    alike: dict[str, list[str]] = defaultdict(list)
     for case in records:
-        yield from _failures_of(case.name, case.queries, "queries")
+        for count, cause in _failures_of(case.queries, "queries"):
+            alike[cause].append(f"{case.name}: {count}")
         if case.has_quality_pass:
-            yield from _failures_of(case.name, case.scored, "queries of the quality pass")
+            for count, cause in _failures_of(case.scored, "queries of the quality pass"):
+                alike[cause].append(f"{case.name}: {count}")
+    for cause, counts in alike.items():
+        yield f"{listed(counts)} {cause}"
 
 
-def _failures_of(case: str, queries: Sequence[QueryRecord], kind: str) -> Iterator[str]:
-    """Return a sentence for each way in which queries failed, with the most frequent reason."""
+def _failures_of(queries: Sequence[QueryRecord], kind: str) -> Iterator[tuple[str, str]]:
+    """Yield how many queries failed, and how, with the most frequent reason, for each status."""
     failed = Counter(query.status for query in queries if not query.answered)
     for status, count in failed.items():
         reasons = Counter(
@@ -154,7 +167,7 @@ def _failures_of(case: str, queries: Sequence[QueryRecord], kind: str) -> Iterat
         if reasons:
             reason, _ = reasons.most_common(1)[0]
             most_often = f", most often: {_brief(reason)}"
-        yield f"{case}: {count} of {len(queries)} {kind} ended in {status}{most_often}"
+        yield f"{count} of {len(queries)}", f"{kind} ended in {status}{most_often}"
 
 
 def _instruments(cases: Sequence[Case]) -> Iterator[str]:
@@ -191,15 +204,19 @@ def _without_start(records: Sequence[CaseRecords]) -> Iterator[str]:
 
 
 def _clocks(cases: Sequence[Case]) -> Iterator[str]:
+    """Return one sentence about all cases of which two clocks say different times."""
+    compared = []
     for case in cases:
         clock_ms, host_ms = case.time.end_to_end_ms, case.time.host_ms
         if case.role != "model" or not clock_ms or not host_ms:
             continue
         if abs(host_ms / clock_ms - 1) > CLOCKS_DIFFER_BY:
-            yield (
-                f"{case.name}: {clock_ms:.1f} ms a query by {case.time.clock}, {host_ms:.1f} ms by "
-                "the host's clock."
+            compared.append(
+                f"{case.name} {clock_ms:.1f} ms a query by {case.time.clock}, {host_ms:.1f} ms by "
+                "the host's clock"
             )
+    if compared:
+        yield f"Two clocks disagree by more than {CLOCKS_DIFFER_BY:.0%}: {'; '.join(compared)}."
 
 
 def _not_warm(manifest: Manifest) -> Iterator[str]:
@@ -221,13 +238,17 @@ def _not_warm(manifest: Manifest) -> Iterator[str]:
 
 
 def _unattributed(cases: Sequence[Case]) -> Iterator[str]:
+    """Return one sentence about all cases with much time outside of all stages."""
+    shares = []
     for case in cases:
         share = case.time.unattributed_share
         if case.role == "model" and share is not None and not 0 <= share <= UNATTRIBUTED_LIMIT:
-            yield (
-                f"{case.name}: {share:.1%} of its time is unattributed (expected: at most "
-                f"{UNATTRIBUTED_LIMIT:.0%})."
-            )
+            shares.append(f"{case.name} {share:.1%}")
+    if shares:
+        yield (
+            f"Time that is unattributed: {', '.join(shares)} (expected: at most "
+            f"{UNATTRIBUTED_LIMIT:.0%})."
+        )
 
 
 def _from_queries(records: Sequence[CaseRecords]) -> Iterator[str]:
@@ -244,16 +265,21 @@ def _from_queries(records: Sequence[CaseRecords]) -> Iterator[str]:
         of_case: Counter[str] = Counter()
         for query in case.queries:
             for text in query.warnings:
-                cause = NUMBER.sub("#", text)
+                cause = cause_of(text)
                 alike[cause].append(text)
                 of_case[cause] += 1
         for cause, count in of_case.items():
             counted[cause].append(f"{case.name} {count} of {len(case.queries)}")
     for cause, texts in alike.items():
-        yield f"{_with_ranges(texts)} (records with this warning: {', '.join(counted[cause])})"
+        yield f"{with_ranges(texts)} (records with this warning: {', '.join(counted[cause])})"
 
 
-def _with_ranges(texts: Sequence[str]) -> str:
+def cause_of(text: str) -> str:
+    """Return what warnings that differ only in numbers have in common."""
+    return NUMBER.sub("#", text)
+
+
+def with_ranges(texts: Sequence[str]) -> str:
     """Return texts that differ only in numbers as one, such as ``at 1500 to 1965 MHz``."""
     ranges = []
     for numbers in zip(*map(NUMBER.findall, texts), strict=True):

@@ -147,11 +147,10 @@ def _headline(summary: StudySummary) -> list[str]:
         )
     compared = tables.nearest_first(summary)
     lines += _verdicts(summary, compared)
-    bound = f"within {summary.within_points:g} points"
     for recipe in compared:
         verdict = recipe.within.verdict if recipe.within else tables.NOT_MEASURED
         difference = tables.points(recipe.differences["mIoU"])
-        lines.append(f"{recipe.name}: mIoU {difference} points to the dual; {bound}: {verdict}.")
+        lines.append(f"{recipe.name}: {verdict}, mIoU {difference} points to the dual.")
     if compared and compared[0].slices.get("shape"):
         lines.append(_by_shape(compared[0]))
     not_better = [pair for pair in summary.supersets if pair.better is False]

@@ -104,8 +104,8 @@ def main_table(summary: StudySummary) -> str:
         "learns",
         "queries learned from",
         "mIoU",
-        "mIoU to dual",
         f"within {summary.within_points:g} points",
+        "mIoU to dual",
         "query (ms)",
         "peak of a query (MiB)",
         "seeds",
@@ -128,8 +128,8 @@ def _main_row(recipe: Recipe) -> Row:
         learns,
         queries(budget.queries) if budget else formatting.NOT_AVAILABLE,
         level(recipe.scores.get("mIoU")),
-        _to_dual(recipe, "mIoU"),
         verdict(recipe.within),
+        _to_dual(recipe, "mIoU"),
         time,
         memory,
         str(len(recipe.seeds)),
@@ -181,8 +181,8 @@ def supersets_table(summary: StudySummary) -> str:
     rows = []
     for pair in summary.supersets:
         extra = parts_in_words(pair.extra)
-        rows.append([pair.name, pair.subset, extra, points(pair.points), words[pair.better]])
-    header = ["", "compared with", "trains in addition", "mIoU, in points", "shown to be better"]
+        rows.append([pair.name, pair.subset, extra, words[pair.better], points(pair.points)])
+    header = ["", "compared with", "trains in addition", "shown to be better", "mIoU, in points"]
     return markdown_table(header, rows)
 
 
@@ -254,12 +254,12 @@ def ablation_table(summary: StudySummary) -> str:
     rows = []
     for ablation in summary.ablations:
         difference = points(ablation.points) if ablation.points else NOT_TRAINED
-        rows.append([ablation.change, difference, _is_essential(ablation)])
+        rows.append([ablation.change, _is_essential(ablation), difference])
     reference = summary.ablations[0].reference
     header = [
         f"{reference}, its losses changed",
-        f"mIoU to {reference}, in points",
         "costs a point or more",
+        f"mIoU to {reference}, in points",
     ]
     return markdown_table(header, rows)
 

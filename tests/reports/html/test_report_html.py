@@ -299,8 +299,23 @@ def test_a_run_without_any_answer_has_a_page(window, tmp_path):
     write_report(tmp_path)
     window.open(tmp_path / PAGE)
     text = window.script("return document.querySelector('main').textContent")
-    assert "No query has been evaluated." in text and "The run is not finished" in text
+    assert "No query has been evaluated." in text
+    assert text.count("The run was stopped") == 1 and "not finished" not in text
     assert window.console() == []
+
+
+def test_the_gravest_two_warnings_are_shown_and_the_others_folded(window, tmp_path):
+    folder = write_run(tmp_path, **SMALL)
+    edit_run(folder, warnings=["first cause: `fix it`", "second", "third", "fourth"])
+    run = read_run(folder)
+    window.open(write_html(run, summarise(run)))
+    visible = "return document.querySelector('.warnings').innerText"
+    shown = window.script(visible)
+    assert "first cause: fix it" in shown and "second" in shown and "2 more warnings" in shown
+    assert "third" not in shown
+    assert window.script("return document.querySelector('.warnings code').textContent") == "fix it"
+    window.click(".warnings summary")
+    assert "third" in window.script(visible) and "fourth" in window.script(visible)
 
 
 def test_a_run_whose_queries_all_failed_has_a_page(window, tmp_path):

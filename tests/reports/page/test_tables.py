@@ -25,7 +25,7 @@ def test_the_reference_comes_first_and_variants_carry_ratio_and_interval(tmp_pat
     ratio = summary.comparison("clip").end_to_end
     assert rows[""] == ["sam (reference)", "dual", "clip"]
     assert rows["end to end"][2].endswith(
-        f"({ratio.ratio:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]: faster)"
+        f"(faster, {ratio.ratio:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}])"
     )
     assert "x" not in rows["end to end"][0]
     assert rows["before the build"] == ["360", "360", "360"]
@@ -49,10 +49,10 @@ def test_each_difference_of_quality_has_an_interval_and_a_word(tmp_path):
         for score in ("gIoU", "cIoU", "mIoU"):
             points = getattr(summary.comparison(name), f"{score}_points")
             interval = f"[{points.low:+.1f}, {points.high:+.1f}]"
-            expected = f"({points.difference:+.1f} points {interval}: {quality_word(points)}"
+            expected = f"({quality_word(points)}, {points.difference:+.1f} points {interval}"
             assert expected in rows[score][place]
     assert summary.comparison("clip").gIoU_verdict == "regression"
-    assert ": worse)" in rows["gIoU"][2]
+    assert "(worse, -" in rows["gIoU"][2]
     assert verdict_words.WORDS_OF_QUALITY in comparison_table(summary)
 
 
@@ -94,8 +94,8 @@ def test_a_variant_that_is_as_good_is_in_bold(tmp_path):
     summary = summarise(read_run(tmp_path))
     rows = rows_of(comparison_table(summary))
     assert summary.comparison("sam").gIoU_verdict == "same"
-    assert "(**0.8" in rows["end to end"][1]
-    assert ": as good)" in rows["gIoU"][1]
+    assert "(**faster**, 0.8" in rows["end to end"][1]
+    assert "(as good, +0.0 points" in rows["gIoU"][1]
 
 
 def test_many_variants_are_spread_over_tables_that_each_begin_with_the_reference(tmp_path):

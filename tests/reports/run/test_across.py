@@ -254,6 +254,45 @@ def test_doubts_about_either_side_are_told_with_their_run(runs):
     ]
 
 
+def unsteady(folder, stable: tuple[bool, ...]) -> None:
+    """Say of each process of all cases whether it was steady after its warm-up."""
+    cases = json.loads((folder / "run.json").read_text())["cases"]
+    for case in cases:
+        case["warmups"] = []
+        for process, steady in enumerate(stable):
+            warm_up = {"process": process, "first_query_ms": 1.0, "warmup_queries": 6}
+            case["warmups"].append(warm_up | {"warmup_stable": steady})
+        for name in ("first_query_ms", "warmup_queries", "warmup_stable"):
+            case.pop(name)
+    edit_run(folder, cases=cases)
+
+
+def test_both_cases_of_a_run_share_a_warning_of_one_cause(runs):
+    unsteady(runs[0], (False, False, True))
+    assert only(compare_cases(runs[0], "dual", "clip")).warnings == [
+        "not steady after warm-up: dual (2 of 3 processes), clip (2 of 3)"
+    ]
+
+
+def test_two_runs_share_a_warning_of_one_cause(runs):
+    unsteady(runs[0], (False, False, True))
+    unsteady(runs[1], (False, True, True))
+    warnings = only(compare_cases(runs[0], "dual", "dual", [runs[1]])).warnings
+    assert warnings == [
+        f"{runs[0]} and {runs[1]}: not steady after warm-up: dual (1 to 2 of 3 processes)"
+    ]
+
+
+def test_warnings_about_all_comparisons_stand_once_at_the_end(runs, tmp_path):
+    third = write_run(tmp_path / "third", **SMALL)
+    unsteady(runs[0], (False, True, True))
+    edit_lines(third / "samples.jsonl", lambda q: None if q["process"] == 2 else q)
+    text = side_by_side(compare_cases(runs[0], "dual", "dual", [runs[1], third]))
+    compared, shared = text.split("## Warnings about all comparisons")
+    assert shared.count("warning:") == 1 and "not steady after warm-up: dual" in shared
+    assert compared.count("warning:") == 1 and "dual has 16 of 24 records" in compared
+
+
 def test_the_same_case_in_two_runs_is_worth_comparing(runs):
     text = side_by_side(compare_cases(runs[0], "dual", "dual", [runs[1]]))
     assert "No setting, version" in text and "nothing to compare" not in text
@@ -284,7 +323,7 @@ def test_the_table_lines_up_and_shows_each_figure_with_its_interval(runs):
     assert len({len(line) for line in table}) == 1
     row = next(line for line in table if line.startswith("| end to end"))
     assert row.rstrip(" |").endswith(
-        f"{ratio.ratio:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]: faster"
+        f"faster, {ratio.ratio:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]"
     )
     names = [line.split("|")[1].strip() for line in table[2:]]
     assert names[:6] == [

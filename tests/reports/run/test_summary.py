@@ -316,9 +316,7 @@ def test_unattributed_time_over_5_per_cent_is_a_warning(tmp_path):
         ),
     )
     summary = summarise(read_run(tmp_path))
-    assert warned(summary, "sam: 6.0%", "unattributed") and not warned(
-        summary, "dual:", "unattributed"
-    )
+    assert summary.warnings == ["Time that is unattributed: sam 6.0% (expected: at most 5%)."]
 
 
 def test_warnings_of_records_are_counted_and_those_of_controls_left_out(tmp_path):
@@ -519,9 +517,25 @@ def test_a_failed_build_and_a_failed_memory_pass_are_told_apart(tmp_path):
     edit_cases(tmp_path, lambda case: case.update(wrong.get(case["name"], {})))
     warnings = summarise(read_run(tmp_path)).warnings
     assert warnings[0] == "sam could not be run: no such file"
-    assert warnings[1].startswith("dual: its memory could not be measured: out of memory page")
+    assert warnings[1].startswith("the memory of dual could not be measured: out of memory page")
     assert warnings[1].endswith(" ...") and len(warnings[1]) < 300
     assert len(warnings) == 2
+
+
+def test_what_failed_for_one_reason_is_one_warning(tmp_path):
+    write_run(tmp_path, **PLAIN)
+    edit_lines(
+        tmp_path / "samples.jsonl",
+        lambda line: failed(line) if line["case"] in ("dual", "clip") else line,
+    )
+    (warning,) = [text for text in summarise(read_run(tmp_path)).warnings if "ended in" in text]
+    assert warning.startswith(
+        "dual: 24 of 24 and clip: 24 of 24 queries ended in oom, most often: "
+    )
+    edit_cases(tmp_path, lambda case: case.update(error=f"no card for a {case['role']}"))
+    warnings = summarise(read_run(tmp_path)).warnings
+    assert warnings[0] == "dual, sam and clip could not be run: no card for a model"
+    assert sum("no card for a model" in warning for warning in warnings) == 1
 
 
 def test_unsteady_processes_are_counted_by_case_in_one_warning(tmp_path):
