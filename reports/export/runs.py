@@ -34,6 +34,7 @@ COLUMNS = [
 # Folders of a gate whose runs are parts of those in its folders `base` and `head`.
 PARTS = ("parts", "again")
 HEADER = ["run", "date", "suite", "machine", "cases", "status", "fastest, over the reference"]
+NOT_WHERE_NARROW = (3, 4)  # machine and cases
 
 
 def runs(folder: str | Path) -> "pd.DataFrame":
@@ -159,7 +160,7 @@ def shown_runs(table: Table) -> ShownTable:
         if status == "running":
             status = "unfinished"
         rows.append([str(row["folder"]), started, suite, chip, cases, status, _shown_ratio(row)])
-    return ShownTable(HEADER, rows)
+    return ShownTable(HEADER, rows, NOT_WHERE_NARROW)
 
 
 def _shown_ratio(row: Row) -> str:
