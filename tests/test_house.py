@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -220,10 +221,10 @@ def test_the_source_distribution_holds_the_package_and_no_tests(tmp_path):
     subprocess.run(command, cwd=clone, check=True, capture_output=True, text=True)
     (path,) = (clone / "dist").glob("*.tar.gz")
     with tarfile.open(path) as archive:
-        names = archive.getnames()
-    tops = {name.split("/")[1] for name in names if "/" in name}
-    assert {*ROOMS, "__init__.py", "cli.py", "LICENSE", "README.md", "pyproject.toml"} <= tops
-    assert "tests" not in tops
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    expected = {*_package(), "pyproject.toml", "README.md", "LICENSE"}
+    assert expected <= names
+    assert not [name for name in names if name.startswith("tests")]
 
 
 def test_the_citation_names_this_version():
@@ -237,29 +238,40 @@ def test_the_wheel_holds_the_rooms_and_nothing_else(tmp_path):
     command = [sys.executable, "-m", "pip", "wheel", *options, str(clone)]
     subprocess.run(command, check=True, capture_output=True, text=True)
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
-    tops = {name.split("/")[1] for name in names if name.startswith("lisabench/")}
-    assert tops == {*ROOMS, "__init__.py", "__main__.py", "cli.py", "py.typed"}
-    assert "lisabench/benchmarks/suites/tiny.yaml" in names
-    assert {f"lisabench/reports/html/report.{kind}" for kind in ("html", "css", "js")} <= set(names)
-    assets = [
-        path.relative_to(clone) for path in (clone / "models/assets").rglob("*") if path.is_file()
-    ]
-    assert {f"lisabench/{path}" for path in assets} <= set(names)
-    assert "lisabench/models/assets/tiny_tokenizer.json" in names
-    there = [
-        name.split("/")[-2:] for name in names if name.startswith("lisabench/models/assets/tiny/")
-    ]
-    assert {folder for folder, file in there if file == "config.json"} == {"dual", "clip", "sam"}
-    assert {file for folder, file in there if folder == "weights"} >= {"clip+dual+sam.safetensors"}
-    assert not [name for name in names if "test" in name or "conftest" in name]
+    held = {name.removeprefix("lisabench/") for name in names if name.startswith("lisabench/")}
+    assert held == _package()
+
+
+def _package() -> set[str]:
+    """Return the tracked files that are installed: all of the rooms, but no benchmarks of ours."""
+    tops = {*ROOMS, "__init__.py", "__main__.py", "cli.py", "py.typed"}
+    installed = set()
+    for name in _tracked():
+        if name.split("/")[0] in tops and not name.startswith("benchmarks/micro/"):
+            installed.add(name)
+    return installed
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_each_folder_of_a_room_is_in_the_package(room):
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / room).rglob("*.py")}
+    expected = {"lisabench." + ".".join(folder.parts) for folder in folders}
+    expected.discard("lisabench.benchmarks.micro")
+    in_room = f"lisabench.{room}"
+    listed = {name for name in settings["packages"] if f"{name}.".startswith(f"{in_room}.")}
+    assert listed == expected
+
+
+def _tracked() -> list[str]:
+    command = ["git", "ls-files", "-z"]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    return list(filter(None, done.stdout.split("\0")))
 
 
 def _copy(folder: Path) -> Path:
     """The tracked files only, as a fresh clone has them, so that no stale build folder gets in."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout
-    for name in filter(None, listed.split("\0")):
+    for name in _tracked():
         target = folder / "clone" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((ROOT / name).read_bytes())

@@ -163,6 +163,16 @@ def test_the_oldest_and_the_newest_python_that_may_install_are_tested(workflow):
     assert (min(minors), max(minors) + 1) == (int(oldest), int(above_newest))
 
 
+def test_what_pypi_and_the_readme_say_of_python_is_what_may_install():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    oldest, above_newest = re.findall(r"\d+\.(\d+)", project["requires-python"])
+    may_install = [f"3.{minor}" for minor in range(int(oldest), int(above_newest))]
+    prefix = "Programming Language :: Python :: "
+    named = [name.removeprefix(prefix) for name in project["classifiers"] if prefix in name]
+    assert named == may_install
+    assert f"Python {may_install[0]} to {may_install[-1]}," in (ROOT / "README.md").read_text()
+
+
 def test_the_newest_dependencies_are_tested_each_week_with_warnings_as_errors():
     latest = read(".github/workflows/latest.yml")
     assert list(latest["on"]) == ["schedule", "workflow_dispatch"]
