@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import nn
-from transformers.modeling_utils import PreTrainedModel
 
 from ..lisa.config import LisaConfig
 from ..lisa.parts import DTYPES, Part, quantization
@@ -56,7 +55,7 @@ class RandomParts:
 
     def _make_large(self, name: str, build: Callable[[], nn.Module]) -> nn.Module:
         with torch.device("meta"):
-            part = cast(PreTrainedModel, build())
+            part = build()
         for path in largest_first(part):
             module = part.get_submodule(path)
             _allocate(module, self._device)
@@ -95,17 +94,21 @@ def _allocate(module: nn.Module, device: str) -> None:
         setattr(module, name, torch.empty_like(buffer, device=device))
 
 
-def _initialise(part: PreTrainedModel, path: str) -> None:
+def _initialise(part: nn.Module, path: str) -> None:
     """Initialise one module as transformers does.
+
+    A part is a model of transformers. It is not typed as one, because checking that type takes as
+    long as checking all else in this package.
 
     The modules around it are called too, as they may initialise tensors of the modules inside.
     Modules that are still empty are on the meta device and do not change. Finished ones carry
     transformers' own mark (see `_mark_initialised`) and are skipped.
     """
+    initialise: Callable[[nn.Module], None] = cast(Any, part)._init_weights
     steps = path.split(".") if path else []
     for depth in range(len(steps), -1, -1):
         ancestor = ".".join(steps[:depth])
-        part._init_weights(part.get_submodule(ancestor))
+        initialise(part.get_submodule(ancestor))
 
 
 def _cast_parameters(module: nn.Module, dtype: torch.dtype) -> None:
