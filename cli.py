@@ -326,12 +326,14 @@ def report(
             terminal.say(path)
         return
 
+    from .harness.records.folder import refuse_folders
     from .harness.records.study import is_study
     from .harness.records.training import is_training
     from .reports.run_report import write_report
     from .reports.study.page import write_study_report
     from .reports.training.page import write_training_report
 
+    refuse_folders(folder)
     if is_study(folder):
         report_path = write_study_report(folder)
     elif is_training(folder):

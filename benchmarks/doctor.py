@@ -13,11 +13,17 @@ from ..harness.environment import cache_folder
 from ..harness.errors import UsageError
 from ..harness.memory import ResidentSetMeter
 from .capabilities import capabilities
-from .run.worker_pool import check_temporary
+from .run.worker_pool import (
+    FILES_OF_CASE,
+    FILES_OF_SESSION,
+    allow_open_files,
+    check_temporary,
+)
 
 REQUIRED_LIBRARIES = (
     "torch", "transformers", "numpy", "scipy", "opencv-python-headless", "matplotlib",
 )  # fmt: skip
+MANY_CASES = 20  # side by side: a large suite
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class Check:
 
 
 def check_machine() -> list[Check]:
-    """Check libraries, machine, GPU, quantisation, memory counters, folders and the umask."""
+    """Check libraries, machine, GPU, quantisation, memory counters, folders and limits."""
     return [
         *_check_libraries(),
         _check_host(),
@@ -45,6 +51,7 @@ def check_machine() -> list[Check]:
         _check_memory_peaks(),
         _check_cache(),
         _check_temporary(),
+        _check_open_files(),
         _check_home(),
         _check_umask(),
     ]
@@ -157,6 +164,14 @@ def _check_temporary() -> Check:
     except UsageError as error:
         return Check("problem", "temporary files", str(error))
     return Check("ok", "temporary files", folder)
+
+
+def _check_open_files() -> Check:
+    try:
+        allow_open_files(FILES_OF_SESSION + MANY_CASES * FILES_OF_CASE)
+    except UsageError as error:
+        return Check("problem", "open files", str(error))
+    return Check("ok", "open files", f"enough for {MANY_CASES} cases side by side")
 
 
 def _check_home() -> Check:

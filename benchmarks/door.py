@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any, NoReturn, TextIO
 
 from ..harness import terminal
-from ..harness.errors import PREFIX, Interrupted, UsageError, as_ours
+from ..harness.errors import PREFIX, Interrupted, RunFailed, UsageError, as_ours
 from . import subprocesses
 
 TRACEBACK = "--traceback"
@@ -130,9 +130,10 @@ class _Output(io.FileIO):
                 return super().write(data)
             except BrokenPipeError:
                 self._is_lost = True
-            except OSError:
+            except OSError as error:
                 self._is_lost = True
-                raise
+                reason = error.strerror
+                raise RunFailed(f"standard output cannot be written to: {reason}") from error
         return len(data)
 
 

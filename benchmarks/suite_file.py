@@ -106,6 +106,11 @@ def _text_of(name: str) -> str:
         return _shipped_text(name)
     path = user_path(name)
     if path.suffix not in (".yaml", ".yml"):
+        if path.exists():
+            raise UsageError(
+                f"suite {name}: expected the name of a suite that comes with lisabench, or a file "
+                "whose name ends in .yaml"
+            )
         raise unknown("suite", name, shipped_names())
     try:
         return read_text(path)

@@ -39,7 +39,10 @@ def refuse_special(path: Path) -> None:
         return
     # Opening or replacing a folder has an error of its own.
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        reason = "it is a pipe, a socket or a device; expected a regular file"
+        reason = (
+            "it is a pipe, a socket or a device; expected a regular file, so write its content "
+            "into one"
+        )
         raise OSError(errno.EINVAL, reason, str(path))
 
 

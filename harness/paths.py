@@ -1,9 +1,11 @@
 """Paths as users write them: on the command line, in suites, in files of options."""
 
+import os
 from pathlib import Path
 
 from .errors import UsageError
 
+LONGEST_NAME = 255  # bytes of a file's name, on the file systems of all systems
 EMPTY = "the path is empty; name a file or a folder, or leave it out"
 
 
@@ -14,11 +16,18 @@ def user_path(path: str | Path) -> Path:
     Where there is no such user, the path stays as it is.
 
     Raises:
-        UsageError: it is empty, as a variable is that was never set. It would be the current
-            folder.
+        UsageError: it is empty, as a variable is that was never set; it would be the current
+            folder. Or it has a name in it that is too long for any file.
     """
     if path == "":
         raise UsageError(EMPTY)
+    for name in Path(path).parts:
+        size = len(os.fsencode(name))
+        if size > LONGEST_NAME:
+            raise UsageError(
+                f"the name {name[:20]}... in a path has {size} bytes; expected at most "
+                f"{LONGEST_NAME}"
+            )
     try:
         return Path(path).expanduser()
     except RuntimeError:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from ..harness.errors import RunFailed
+from ..harness.errors import RunFailed, UsageError
 from ..harness.input_file import read_whole
+from ..harness.paths import user_path
 
 SUFFIX = ".py"
 BUILD = "build"
@@ -142,7 +143,10 @@ def place(name: str) -> Path:
     Raises:
         NoSuchFileError: it is not there, or is no file, such as a folder or a pipe.
     """
-    path = Path(name).expanduser().resolve()
+    try:
+        path = user_path(name).resolve()
+    except UsageError as error:
+        raise NoSuchFileError(str(error)) from error
     if MOVED in os.environ:
         repository, worktree = _repository_and_worktree()
         if path.is_relative_to(repository):

@@ -31,7 +31,7 @@ from ...harness.errors import (
     UsageError,
     reason_of,
 )
-from ...harness.records.folder import refuse_links
+from ...harness.records.folder import refuse_folders, refuse_links
 from ...harness.records.journal import RUN, holds_run, write_json
 from ...harness.records.run import Run, read_run
 from ...reports.gate.baseline import reduced
@@ -133,6 +133,7 @@ def _plan(request: Request) -> tuple[int, dict[str, Any]]:
 
 def _new_folder(out: Path) -> Path:
     refuse_links(out)
+    refuse_folders(out)
     for name in ("base", "head", "parts", RUN):
         if (out / name).exists():
             raise UsageError(

@@ -11,6 +11,7 @@ from typing import Any
 
 from ...harness import terminal
 from ...harness.errors import UsageError
+from ...harness.paths import user_path
 from ...harness.records.run import read_run
 from ..progress import shown
 from ..queries import Queries
@@ -87,7 +88,8 @@ def measure(request: Request) -> Session:
         LisabenchError: nothing could be begun, or the run cannot go on.
     """
     suite = _suite_of(request)
-    folder = request.out or Path("runs") / f"{suite.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    default_out = Path("runs") / f"{suite.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder = request.out or user_path(default_out)
     deadline_s = None
     if request.stop_after_min:
         deadline_s = time.monotonic() + 60 * request.stop_after_min

@@ -41,7 +41,8 @@ def pool_of(suite: ResolvedSuite) -> WorkerPool:
     modules: set[str] = set()
     for adapter in {case.adapter for case in suite.cases}:
         modules.update(registry.preload(adapter))
-    return WorkerPool(sorted(modules), suite.plan.time_limit_s)
+    side_by_side = max(len(group.cases) for group in suite.groups)
+    return WorkerPool(sorted(modules), suite.plan.time_limit_s, side_by_side)
 
 
 class Session:

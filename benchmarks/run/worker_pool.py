@@ -38,6 +38,11 @@ from .worker_messages import (
     WorkerSettings,
 )
 
+try:
+    import resource
+except ModuleNotFoundError:  # on Windows
+    resource = None
+
 # The data process reads and hashes whole data sets. A suite's time limit is for a case, and may be
 # short.
 LEAST_DATA_LIMIT_S = 120
@@ -50,6 +55,10 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     "KINETO_LOG_LEVEL": "6",  # PyTorch's profiler says on stderr when it begins and ends
 }
+# How many files a session and its server of worker processes have open, and how many more for each
+# case side by side: pipes, mostly. About twice of what was counted.
+FILES_OF_SESSION = 48
+FILES_OF_CASE = 8
 END_LIMIT_S = 5  # for a process to end by itself, before it is killed
 
 
@@ -79,12 +88,15 @@ class WorkerPool:
             on them. They must not touch a GPU while they are imported: a forked process could not
             use it.
         time_limit_s: how long a case's process may take for one call.
+        side_by_side: how many cases have a process at the same time, at most.
 
     Raises:
-        UsageError: the folder for temporary files has too long a path.
+        UsageError: the folder for temporary files has too long a path, or too few files may be
+            open.
     """
 
-    def __init__(self, preload: Iterable[str], time_limit_s: float) -> None:
+    def __init__(self, preload: Iterable[str], time_limit_s: float, side_by_side: int = 1) -> None:
+        allow_open_files(FILES_OF_SESSION + side_by_side * FILES_OF_CASE)
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
         can_fork = "forkserver" in multiprocessing.get_all_start_methods()
@@ -156,6 +168,27 @@ def check_temporary(temporary: str) -> None:
             f"the folder for temporary files, {temporary}, has a path of {len(temporary)} "
             f"characters; name one with {LONGEST_TEMPORARY} or fewer in TMPDIR"
         )
+
+
+def allow_open_files(needed: int) -> None:
+    """Let this process, and those that it starts, have so many files open, if the system lets it.
+
+    Where the files of a process run out, the server of worker processes ends with a traceback.
+
+    Raises:
+        UsageError: they may not.
+    """
+    if resource is None:  # Windows has no such limit
+        return
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed == resource.RLIM_INFINITY or allowed >= needed:
+        return
+    if most != resource.RLIM_INFINITY and most < needed:
+        raise UsageError(
+            f"a process may have {most} files open here, and {needed} are needed; run "
+            f"`ulimit -n {needed}` first, or have the limit of the system raised"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, most))
 
 
 class WorkerProcess:

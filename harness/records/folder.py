@@ -8,6 +8,23 @@ from typing import NamedTuple
 
 from ..errors import LisabenchError, UsageError
 
+# Of files that lisabench writes. Its own folders have names without an ending.
+ENDINGS = (".json", ".jsonl", ".npz", ".md", ".html", ".png", ".xml", ".log", ".lock")
+
+
+def refuse_folders(folder: Path) -> None:
+    """Check that a folder holds no folder where a file may have to be written.
+
+    Raises:
+        UsageError: it holds one.
+    """
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name.endswith(ENDINGS) and path.is_dir():
+            raise UsageError(
+                f"{path} is a folder, where lisabench writes a file; remove it, or name another "
+                "folder with --out"
+            )
+
 
 def refuse_links(folder: Path) -> None:
     """Check that a folder holds no symbolic link, through which another file would be overwritten.

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from ..errors import DataError, UsageError
 from ..input_file import opened
 from ..json_file import parse_object, read_object
-from .folder import refuse_links
+from .folder import refuse_folders, refuse_links
 from .from_json import read_from
 from .whole_file import sync, whole_file
 
@@ -40,9 +40,11 @@ def create(folder: Path, journals: Sequence[str]) -> None:
         journals: names of those that every such run has.
 
     Raises:
-        UsageError: the folder cannot be written to, holds a link, or holds a run already.
+        UsageError: the folder cannot be written to, holds a link or a folder where a file is to be
+            written, or holds a run already.
     """
     refuse_links(folder)
+    refuse_folders(folder)
     if holds_run(folder):
         raise UsageError(
             f"{folder} holds a run already; continue it with --resume or name another folder "
@@ -73,8 +75,10 @@ def writing(folder: Path) -> Iterator[None]:
     The operating system frees the lock when the process ends, also when it is killed.
 
     Raises:
-        UsageError: another process measures into it, or it holds a symbolic link.
+        UsageError: another process measures into it, or it holds a symbolic link or a folder where
+            a file is to be written.
     """
+    refuse_folders(folder)
     refuse_links(folder)  # also the lock's file would be one that a link leads to
     lock = FileLock(folder / LOCK, timeout=0)
     try:

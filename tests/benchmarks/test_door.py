@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -244,7 +245,7 @@ def command(redirection, **variables):
         (">&- 2>&-", 0, ""),
         ("<&- >&- 2>&-", 0, ""),
         ("2> /dev/full", 0, ""),
-        ("> /dev/full", 5, "lisabench: OSError: [Errno 28] No space left on device"),
+        ("> /dev/full", 5, "lisabench: standard output cannot be written to: No space left on d"),
         ("--nonsense 2> /dev/full", 2, ""),
     ],
 )
@@ -330,6 +331,12 @@ def test_doctor_finds_a_folder_for_temporary_files_that_is_too_long(monkeypatch,
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
     assert doctor._check_temporary().status == "problem"
+
+
+def test_doctor_finds_a_limit_of_open_files_that_is_too_low(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (16, 32))
+    check = doctor._check_open_files()
+    assert check.status == "problem" and "a process may have 32 files open here" in check.detail
 
 
 def test_doctor_finds_a_home_that_cannot_be_written_to(monkeypatch):

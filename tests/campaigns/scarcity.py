@@ -30,8 +30,8 @@ from disturbed import Activity, Run, command_line, exit_code, faults_at_end, sta
 LARGEST_FILE_BYTES = 40_000  # about the journal of timed queries
 LARGEST_DISK_KIB = 200  # about all records of a run
 LONGEST_S = 12  # about a run
-# With less, Python itself cannot start, or its own server of processes prints a traceback.
-FEWEST_OPEN_FILES = 28
+# With less, Python itself cannot start.
+FEWEST_OPEN_FILES = 8
 LEAST_MEMORY_MIB = 900
 MOST_MEMORY_MIB = 6000
 MOST_PROCESSES = 40

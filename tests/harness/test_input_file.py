@@ -16,7 +16,9 @@ from lisabench.harness.records.journal import read_lines
 
 pytestmark = pytest.mark.no_clock
 
-SPECIAL = "it is a pipe, a socket or a device; expected a regular file"
+SPECIAL = (
+    "it is a pipe, a socket or a device; expected a regular file, so write its content into one"
+)
 
 
 def pipe(path: Path) -> None:

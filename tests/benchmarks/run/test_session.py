@@ -1,9 +1,13 @@
 """A session on fake models: real processes, simulated failures."""
 
 import json
+import resource
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections import Counter
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ from sessions import QUICK, keys, run, session, suite
 
 from lisabench.benchmarks import suite_file
 from lisabench.benchmarks.queries import Queries
+from lisabench.benchmarks.run import worker_pool
 from lisabench.benchmarks.run.case_worker import CaseWorker
 from lisabench.benchmarks.run.session import Session
 from lisabench.benchmarks.run.worker_messages import WorkerSettings
@@ -238,6 +243,41 @@ def test_a_temporary_folder_that_no_socket_fits_below_is_refused_before_anything
     with pytest.raises(UsageError, match="name one with 75 or fewer in TMPDIR"):
         session(suite(data_root), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("files", [10, 14, 16, 20])
+def test_too_few_open_files_are_refused_in_one_line(data_root, tmp_path, monkeypatch, files):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    with pytest.raises(UsageError, match=f"a process may have {files} files open here, and 64"):
+        session(suite(data_root), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("limits", "set_to"),
+    [
+        ((10, 4096), (64, 4096)),
+        ((10, resource.RLIM_INFINITY), (64, resource.RLIM_INFINITY)),
+        ((1024, 4096), None),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), None),
+    ],
+)
+def test_a_limit_of_open_files_that_the_process_may_raise_is_raised(monkeypatch, limits, set_to):
+    setrlimit = mock.Mock()
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(resource, "setrlimit", setrlimit)
+    worker_pool.allow_open_files(64)
+    expected = [] if set_to is None else [mock.call(resource.RLIMIT_NOFILE, set_to)]
+    assert setrlimit.mock_calls == expected
+
+
+@pytest.mark.parametrize("files", [8, 10, 16])
+def test_a_run_of_which_the_system_allows_too_few_open_files_says_so_alone(tmp_path, files):
+    line = f"ulimit -n {files}; exec {sys.executable} -m lisabench run tiny --out {tmp_path / 'o'}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"lisabench: a process may have {files} files open here")
+    assert done.stderr.count("\n") == 1 and list(tmp_path.iterdir()) == []
 
 
 def test_an_unwritable_folder_fails_before_anything_is_loaded(data_root, tmp_path):

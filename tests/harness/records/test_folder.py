@@ -45,6 +45,60 @@ def test_what_is_refused_leaves_neither_the_folder_nor_those_above_it(tmp_path, 
     assert list(tmp_path.iterdir()) == []
 
 
+LONG = "x" * 300
+SHORT_TRAINING = ["train", "--device", "cpu", "--max_steps", "1"]
+SHORT_TRAINING += ["--max_train_samples", "1", "--max_val_samples", "1"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "tiny", "--out", LONG],
+        ["run", "tiny", "--out", f"a/{'ä' * 130}/c"],
+        ["run", f"{LONG}.yaml"],
+        ["run", "tiny", "--data", LONG],
+        ["train", "--output_dir", LONG],
+        ["study", LONG],
+        ["data", "make", LONG],
+        ["report", LONG],
+        ["list", f"{LONG}.py"],
+    ],
+)
+def test_a_name_that_no_file_can_have_is_refused_and_leaves_nothing(tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    done = lisabench(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert "bytes; expected at most 255" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["summary.json", "report.md", "gallery.npz", "samples.jsonl"])
+def test_a_folder_in_the_place_of_a_file_is_refused_before_anything_is_measured(tmp_path, name):
+    (tmp_path / "out" / name).mkdir(parents=True)
+    done = lisabench(*suite(tmp_path), "--out", tmp_path / "out")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{name} is a folder, where lisabench writes a file" in done.stderr.splitlines()[-1]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("summary.json", ["report"]),
+        ("study.json", ["study", "--device", "cpu"]),
+        ("steps.jsonl", [*SHORT_TRAINING, "--out"]),
+        ("check.json", ["run", "tiny", "--against", "HEAD", "--out"]),
+    ],
+)
+def test_so_it_is_by_every_command_that_writes_a_folder(tmp_path, name, words):
+    (tmp_path / "out" / name).mkdir(parents=True)
+    done = lisabench(*words, tmp_path / "out")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{name} is a folder, where lisabench writes a file" in done.stderr.splitlines()[-1]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+
+
 def test_what_was_there_before_stays(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     before = before_writing(tmp_path)
