@@ -28,6 +28,7 @@ from ..contract import STAGES
 from ..errors import DataError
 from ..passes import PROFILED, SYNCHRONISED
 from .from_json import CHANGED, NotNegative, from_json, read_from
+from .gallery import KeptQuery, read_gallery
 from .journal import RUN, current_lines, read_manifest, records_of
 from .manifest import CaseEntry, Manifest
 from .query import QueryRecord
@@ -286,6 +287,11 @@ class Run:
     folder: Path
     manifest: Manifest
     cases: tuple[CaseRecords, ...]
+
+    @cached_property
+    def kept_queries(self) -> dict[str, KeptQuery]:
+        """The small images and the targets that the run keeps, by the ids of their queries."""
+        return read_gallery(self.folder / GALLERY, self.manifest.gallery)
 
     def case(self, name: str) -> CaseRecords:
         """Return everything that the run recorded about a case.

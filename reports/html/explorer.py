@@ -11,9 +11,9 @@ from typing import Any
 
 from ...harness.contract import IGNORED
 from ...harness.metrics import iou
-from ...harness.records.gallery import KeptQuery, read_gallery
+from ...harness.records.gallery import KeptQuery
 from ...harness.records.query import QueryRecord
-from ...harness.records.run import GALLERY, Run
+from ...harness.records.run import Run
 from ...harness.text import one_line
 from ..run.schema import Case, Summary
 from .pictures import as_data_url, as_text, shown_size, small_mask
@@ -39,11 +39,10 @@ class Answers:
 def explorer(run: Run, summary: Summary) -> Json:
     """Return the cases, the queries and the images as `report.js` reads them."""
     answers = [_answers(run, case) for case in summary.cases]
-    pictures = read_gallery(run.folder / GALLERY, run.manifest.gallery)
     numbers: dict[bytes, int] = {}  # of each image in the page
     queries = []
     for record in _queries(answers):
-        picture = pictures.get(record.sample_id)
+        picture = run.kept_queries.get(record.sample_id)
         query = _query(record, picture, answers)
         if picture is not None:
             query["image"] = numbers.setdefault(picture.image.webp, len(numbers))

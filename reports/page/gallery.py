@@ -17,9 +17,9 @@ from ...harness.contract import IGNORED
 from ...harness.errors import DataError
 from ...harness.masks import decode
 from ...harness.metrics import iou
-from ...harness.records.gallery import read_gallery
+from ...harness.records.gallery import KeptQuery
 from ...harness.records.query import QueryRecord
-from ...harness.records.run import GALLERY, Run
+from ...harness.records.run import Run
 from ..drawing import (
     REPORT_SHEET,
     Sheet,
@@ -71,16 +71,47 @@ class GalleryQuery:
     """One query of the gallery.
 
     Attributes:
-        image: uint8 [h, w, 3], RGB.
-        target_HW: uint8 [H, W]: 0 background, 1 target, 255 ignored.
+        kept: its small image and its target.
         text: of the query.
         records: how each case answered it, by the case's name.
     """
 
-    image: np.ndarray
-    target_HW: np.ndarray
+    kept: KeptQuery
     text: str
     records: Mapping[str, QueryRecord]
+
+    @property
+    def target_HW(self) -> np.ndarray:
+        """uint8 [H, W]: 0 background, 1 target, 255 ignored."""
+        return self.kept.target_HW
+
+
+@dataclass(frozen=True)
+class View:
+    """What is shown of an image: a part of it, enlarged so that outlines are thin.
+
+    Attributes:
+        image_hw3: what is shown, uint8 [h, w, 3], RGB.
+        times: how often each pixel of the image is repeated, down and across.
+        whole_hw: height and width of the whole image, as large as it was kept.
+        window: the part of it; None for the whole.
+    """
+
+    image_hw3: np.ndarray
+    times: int
+    whole_hw: tuple[int, int]
+    window: Window | None
+
+    def of(self, mask_HW: np.ndarray) -> np.ndarray:
+        """Return what is shown of a mask of the whole image, by the nearest pixel."""
+        h, w = self.whole_hw
+        top, bottom, left, right = self.window or (0, h, 0, w)
+        rows = np.arange(self.times * top, self.times * bottom)
+        columns = np.arange(self.times * left, self.times * right)
+        height, width = mask_HW.shape
+        return mask_HW[
+            np.ix_(rows * height // (self.times * h), columns * width // (self.times * w))
+        ]
 
 
 @dataclass(frozen=True)
@@ -174,7 +205,7 @@ def disagreement(query: GalleryQuery, cases: Sequence[str]) -> float:
 
 def _gallery_queries(run: Run) -> list[GalleryQuery]:
     """Return the kept queries whose images can be read, in the order of the data."""
-    kept = read_gallery(run.folder / GALLERY, run.manifest.gallery)
+    kept = run.kept_queries
     answers: dict[str, dict[str, QueryRecord]] = {sample_id: {} for sample_id in kept}
     for case in run.cases:
         for record in case.scored:
@@ -183,13 +214,7 @@ def _gallery_queries(run: Run) -> list[GalleryQuery]:
     queries = []
     for sample_id, records in answers.items():
         texts = [record.query for record in records.values()]
-        query = GalleryQuery(
-            kept[sample_id].image.pixels,
-            kept[sample_id].target_HW,
-            texts[0] if texts else "",
-            records,
-        )
-        queries.append(query)
+        queries.append(GalleryQuery(kept[sample_id], texts[0] if texts else "", records))
     return queries
 
 
@@ -197,53 +222,53 @@ def query_tiles(
     query: GalleryQuery, cases: Sequence[Case], case_looks: Mapping[str, Look]
 ) -> list[Tile]:
     """Return the tiles of a query: its image, its target, and the answer of every case."""
-    image, window = _enlarged(query, cases)
-    target_hw = _fitted(query.target_HW == 1, image)
-    thin = max(1, max(_cut(image, window).shape) // 250)
-    stripe_px = max(4, max(_cut(image, window).shape) // STRIPES)
-    striped = _striped(image, _fitted(query.target_HW == IGNORED, image))
+    image_hw3 = query.kept.image.pixels
+    masks = {case.name: _mask(query.records.get(case.name)) for case in cases}
+    view = _view(image_hw3, [query.target_HW == 1, *masks.values()])
+    size_px = max(view.image_hw3.shape)
+    thin, stripe_px = max(1, size_px // 250), max(4, size_px // STRIPES)
+    target_hw, ignored_hw = view.of(query.target_HW == 1), view.of(query.target_HW == IGNORED)
+    striped = _striped(view.image_hw3, ignored_hw)
+    grey = _greyed(striped)
     caption = "no target"
-    if target_hw.any():
+    if (query.target_HW == 1).any():
         caption = f"{100 * np.mean(query.target_HW == 1):.1f} % of the image"
-    target = _greyed(striped)
+    target = grey.copy()
     target[target_hw] = striped[target_hw]
     _outline_target(target, target_hw, thin)
-    whole = _framed(image, window)
+    whole_caption = "" if view.window is None else "box: shown beside"
     tiles = [
-        Tile(whole, "image", "" if window is None else "box: shown beside", PALE),
-        Tile(_cut(target, window), "target", caption, PALE),
+        Tile(_framed(image_hw3, view.window), "image", whole_caption, PALE),
+        Tile(target, "target", caption, PALE),
     ]
     for case in cases:
-        record, look = query.records.get(case.name), case_looks[case.name]
-        mask_hw = _mask(record, image)
-        if mask_hw is None:
+        look, mask_HW = case_looks[case.name], masks[case.name]
+        if mask_HW is None:
             pixels = _faded(striped)
         else:
-            ignored_hw = _fitted(query.target_HW == IGNORED, image)
-            pixels = _answer(striped, mask_hw, target_hw, ignored_hw, look.colour, stripe_px)
+            mask_hw = view.of(mask_HW)
+            pixels = _answer(striped, grey, mask_hw, target_hw, ignored_hw, look.colour, stripe_px)
         _outline_target(pixels, target_hw, thin)
-        caption = _caption(case, record, mask_hw)
-        tiles.append(Tile(_cut(pixels, window), case.name, caption, look.colour))
+        caption = _caption(case, query.records.get(case.name), mask_HW is not None)
+        tiles.append(Tile(pixels, case.name, caption, look.colour))
     return tiles
 
 
-def _enlarged(query: GalleryQuery, cases: Sequence[Case]) -> tuple[np.ndarray, Window | None]:
-    """Return a query's image, and the window of it that is shown; None for the whole.
-
-    Its pixels are repeated until what is shown has enough of them to draw outlines on.
-    """
-    image = query.image
-    masked_hw = _fitted(query.target_HW == 1, image)
-    for case in cases:
-        mask_hw = _mask(query.records.get(case.name), image)
-        if mask_hw is not None:
-            masked_hw = masked_hw | mask_hw
+def _view(image_hw3: np.ndarray, masks: Sequence[np.ndarray | None]) -> View:
+    """Return what is shown of an image: where any of the masks is, or all of it."""
+    whole_hw = image_hw3.shape[:2]
+    whole = View(image_hw3, 1, whole_hw, None)
+    masked_hw = np.zeros(whole_hw, bool)
+    for mask_HW in masks:
+        if mask_HW is not None:
+            masked_hw |= whole.of(mask_HW)
     window = _window(masked_hw)
-    times = max(1, round(SHARP_PX / max(_cut(image, window).shape)))
+    part = image_hw3
     if window is not None:
         top, bottom, left, right = window
-        window = (times * top, times * bottom, times * left, times * right)
-    return image.repeat(times, axis=0).repeat(times, axis=1), window
+        part = image_hw3[top:bottom, left:right]
+    times = max(1, round(SHARP_PX / max(part.shape)))
+    return View(part.repeat(times, axis=0).repeat(times, axis=1), times, whole_hw, window)
 
 
 def _window(masked_hw: np.ndarray) -> Window | None:
@@ -267,16 +292,9 @@ def _window(masked_hw: np.ndarray) -> Window | None:
     return top, top + side_h, left, left + side_w
 
 
-def _cut(pixels: np.ndarray, window: Window | None) -> np.ndarray:
-    if window is None:
-        return pixels
-    top, bottom, left, right = window
-    return pixels[top:bottom, left:right]
-
-
-def _framed(image: np.ndarray, window: Window | None) -> np.ndarray:
+def _framed(image_hw3: np.ndarray, window: Window | None) -> np.ndarray:
     """Return an image with a box around the window: white, with a dark line on both sides."""
-    pixels = image.copy()
+    pixels = image_hw3.copy()
     if window is None:
         return pixels
     top, bottom, left, right = window
@@ -290,6 +308,7 @@ def _framed(image: np.ndarray, window: Window | None) -> np.ndarray:
 
 def _answer(
     striped: np.ndarray,
+    grey: np.ndarray,
     mask_hw: np.ndarray,
     target_hw: np.ndarray,
     ignored_hw: np.ndarray,
@@ -302,7 +321,7 @@ def _answer(
     without their colours, too. Ignored pixels are neither hits nor errors: there the mask is a
     tint.
     """
-    pixels = _greyed(striped).astype(float)
+    pixels = grey.astype(float)
     too_much_hw, missed_hw = mask_hw & ~target_hw & ~ignored_hw, target_hw & ~mask_hw
     rgb = 255 * np.array(to_rgb(colour))
     for covered_hw, share in ((mask_hw & target_hw, 0.7), (mask_hw & ignored_hw, 0.3)):
@@ -322,17 +341,17 @@ def _outline_target(pixels: np.ndarray, target_hw: np.ndarray, thin: int) -> Non
     pixels[_outline(target_hw, thin)] = 255
 
 
-def _mask(record: QueryRecord | None, image: np.ndarray) -> np.ndarray | None:
-    """Return a case's mask, bool [h, w]; None where it was not kept or cannot be read."""
+def _mask(record: QueryRecord | None) -> np.ndarray | None:
+    """Return a case's mask, bool [H, W]; None where it was not kept or cannot be read."""
     if record is None or record.mask_rle is None:
         return None
     try:
-        return _fitted(decode(record.mask_rle), image)
+        return decode(record.mask_rle)
     except DataError:
         return None
 
 
-def _caption(case: Case, record: QueryRecord | None, mask_hw: np.ndarray | None) -> str:
+def _caption(case: Case, record: QueryRecord | None, has_mask: bool) -> str:
     """Return what stands under an answer: its IoU, or why there is none."""
     if record is None:
         return "not evaluated yet"
@@ -341,18 +360,9 @@ def _caption(case: Case, record: QueryRecord | None, mask_hw: np.ndarray | None)
     caption = verdict_words.why_no_quality(case) or f"IoU {iou(record.counts):.2f}"
     if record.status == "no_seg":
         return f"{caption}, no [SEG]"
-    if mask_hw is None:
+    if not has_mask:
         return f"{caption}, mask not kept"
     return caption
-
-
-def _fitted(mask_HW: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Return a mask at the size of the kept image, by the nearest pixel."""
-    height, width = mask_HW.shape
-    h, w = image.shape[:2]
-    rows = np.arange(h) * height // h
-    columns = np.arange(w) * width // w
-    return mask_HW[np.ix_(rows, columns)]
 
 
 def _striped(image: np.ndarray, ignored_hw: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from lisabench.harness.contract import IGNORED
 from lisabench.harness.errors import DataError
 from lisabench.harness.masks import encode
 from lisabench.harness.metrics import iou
+from lisabench.harness.records.gallery import KeptImage, KeptQuery
 from lisabench.harness.records.run import read_run
 from lisabench.reports import palette
 from lisabench.reports.page.gallery import (
@@ -99,7 +100,11 @@ def test_the_queries_about_which_cases_disagree_most_come_first(tmp_path):
 
 def query_about(text, *, has_target):
     target_HW = np.full((4, 4), int(has_target), np.uint8)
-    return GalleryQuery(np.zeros((4, 4, 3), np.uint8), target_HW, text, {})
+    return GalleryQuery(kept_query(np.zeros((4, 4, 3), np.uint8), target_HW), text, {})
+
+
+def kept_query(image: np.ndarray, target_HW: np.ndarray) -> KeptQuery:
+    return KeptQuery(KeptImage(image, image.shape[:2]), target_HW)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +146,7 @@ def looked_at(summary, record, target, mask, value=1) -> Looked:
     image = np.full((SIDE, SIDE, 3), 128, np.uint8)
     case = summary.cases[0]
     answer = replace(record, mask_rle=encode(mask_HW))
-    query = GalleryQuery(image, target_HW, "the square", {case.name: answer})
+    query = GalleryQuery(kept_query(image, target_HW), "the square", {case.name: answer})
     look = palette.Look(palette.ENCODERS["dual"])
     return Looked(*query_tiles(query, [case], {case.name: look}))
 
@@ -160,7 +165,10 @@ def summary_and_record(tmp_path):
 def test_a_picture_of_a_small_target_is_cut_to_it_and_the_image_shows_where(summary_and_record):
     small = np.s_[40:60, 40:60]
     looked = looked_at(*summary_and_record, target=small, mask=small)
-    assert looked.image.pixels.shape[0] > 3 * looked.answer.pixels.shape[0]
+    assert looked.image.pixels.shape[:2] == (SIDE, SIDE)
+    # What is not the target is paler than the image's grey, or an outline.
+    is_target = (looked.target.pixels == 128).all(axis=2)
+    assert is_target.mean() > 10 * (20 / SIDE) ** 2
     assert looked.target.pixels.shape == looked.answer.pixels.shape
     assert looked.image.caption == "box: shown beside"
     wide = np.s_[40:360, 40:360]
@@ -197,8 +205,7 @@ def test_trivial_baselines_have_no_say_in_which_queries_are_shown(tmp_path):
     run = read_run(write_run(tmp_path, **SMALL))
     record = run.cases[0].scored[0]
     query = GalleryQuery(
-        np.zeros((4, 4, 3), np.uint8),
-        np.zeros((4, 4), np.uint8),
+        kept_query(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8)),
         "it",
         {"dual": record, "empty": failed_record(record)},
     )
