@@ -63,13 +63,15 @@ def parse_object(content: bytes | str, path: Path, line: int | None = None) -> d
         line: number of the line that it is, where the file has an object a line.
 
     Raises:
-        DataError: it is not JSON, has a number that JSON does not have, or is no object.
+        DataError: it is not JSON, has a number that JSON does not have or half a character in a
+            text, or is no object.
     """
     subject = f"{path} is" if line is None else f"{path}, line {line}:"
     if not content.strip():
         raise DataError(f"{subject} not JSON (it is empty)")
     try:
         value = json.loads(content, parse_constant=_finite, parse_float=_finite)
+        is_text = _is_text(content, value)
     except json.JSONDecodeError as error:
         at_line = f"line {error.lineno}: " if line is None else ""
         raise DataError(f"{subject} not JSON ({at_line}{error.msg})") from None
@@ -81,7 +83,25 @@ def parse_object(content: bytes | str, path: Path, line: int | None = None) -> d
         raise DataError(f"{subject} not JSON (it is nested too deeply)") from None
     if not isinstance(value, dict):
         raise DataError(f"{subject} not a JSON object, which begins with {{")
+    if not is_text:
+        raise DataError(f"{subject} not JSON (it has half a surrogate pair, which is no character)")
     return value
+
+
+def _is_text(content: bytes | str, value: Any) -> bool:
+    r"""Return whether all texts of a value can be written to a file.
+
+    JSON can spell half a character as ``\ud800``, and Python's parser also takes its bytes. Without
+    a backslash, ASCII holds none. So most lines are not encoded again.
+    """
+    backslash = "\\" if isinstance(content, str) else b"\\"
+    if content.isascii() and backslash not in content:
+        return True
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _finite(text: str) -> float:

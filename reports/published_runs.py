@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..harness.errors import DataError
 from ..harness.input_file import read_text
-from ..harness.records.from_json import from_json, read_from
+from ..harness.records.from_json import InnerFolder, from_json, read_from
 from ..harness.records.journal import RUN, read_manifest
 from ..harness.records.manifest import Manifest
 from ..harness.records.run import READABLE_RUN_SCHEMAS
@@ -53,7 +53,7 @@ class IndexEntry:
         machine, date, size: where the records lack them.
     """
 
-    folder: str
+    folder: InnerFolder
     question: str
     answer: str
     machine: str | None = None

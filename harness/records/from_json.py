@@ -6,19 +6,41 @@ its field, so that the rest of the code can rely on it.
 """
 
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from pathlib import PurePosixPath
 from typing import Annotated, Any, TypeVar, get_type_hints
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
 from ..errors import DataError, validation_problems
+from ..paths import LONGEST_NAME
 
 T = TypeVar("T")
+LONGEST_FOLDER = 1024  # characters; some systems take no longer paths
+
+
+def _inside(folder: str) -> str:
+    """Return a folder's path if it can be that of a folder inside another one.
+
+    Raises:
+        ValueError: it leads out of the other one, or is longer than file systems take.
+    """
+    path = PurePosixPath(folder)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError("it leads out of the folder that it is in")
+    longest_bytes = max([len(os.fsencode(name)) for name in path.parts], default=0)
+    if longest_bytes > LONGEST_NAME or len(folder) > LONGEST_FOLDER:
+        raise ValueError("it is too long for a file system")
+    return folder
+
+
 NotNegative = Annotated[int, Field(ge=0)]
 NotNegativeFloat = Annotated[float, Field(ge=0)]
+InnerFolder = Annotated[str, AfterValidator(_inside)]
 LARGEST_WHOLE = 2**53  # from there on, a float has no digits behind the point anyway
 CHANGED = "the file was edited, cut or damaged"
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..contract import Paper
-from .from_json import NotNegative, NotNegativeFloat, from_json
+from .from_json import InnerFolder, NotNegative, NotNegativeFloat, from_json
 from .machine import checked_environment, checked_rates
 
 RunStatus = Literal["running", "complete", "failed"]
@@ -183,7 +183,7 @@ class SuiteTraining:
 
     name: str
     seed: int
-    folder: str
+    folder: InnerFolder
     status: str | None = None
     reason: str | None = None
 

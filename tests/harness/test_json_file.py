@@ -30,6 +30,10 @@ def test_an_object_is_read_with_and_without_a_byte_order_mark(tmp_path):
         (b'{"a": [1, -Infinity]}', "-Infinity is not a finite number"),
         (b'{"a": 1e999}', "1e999 is not a finite number"),
         (b'{"a": ' + b"9" * 5000 + b"}", "is not JSON"),
+        (b'{"a": ["\\ud800"]}', "is not JSON .*half a surrogate pair"),
+        (b'{"\\uDFFF": 1}', "half a surrogate pair"),
+        (b'{"a": "\xed\xa0\x80"}', "half a surrogate pair"),
+        ('{"a": "\\ud800"}'.encode("utf-16"), "half a surrogate pair"),
         (b"[1]", "is not a JSON object"),
         (b"7", "is not a JSON object"),
         (LFS, "is a pointer of Git LFS .*git lfs pull"),
@@ -42,6 +46,11 @@ def test_anything_else_is_one_line_that_names_the_file(tmp_path, content, expect
         read_object(tmp_path / "x.json")
     assert str(tmp_path / "x.json") in str(error.value)
     assert "\n" not in str(error.value) and len(str(error.value)) < 300
+
+
+def test_whole_characters_are_read_however_they_are_spelled(tmp_path):
+    (tmp_path / "x.json").write_bytes(b'{"a": "\\ud83d\\ude00 \xc3\xa9 \\\\ud800"}')
+    assert read_object(tmp_path / "x.json") == {"a": "\U0001f600 \xe9 \\ud800"}
 
 
 def test_a_file_that_is_missing_or_a_folder_is_named(tmp_path):

@@ -41,3 +41,14 @@ def test_a_fact_that_nobody_gives_is_refused(tmp_path):
     (tmp_path / INDEX).write_text(yaml.safe_dump([entry]))
     with pytest.raises(DataError, match="lost do not give its date; add `date`"):
         published_runs_page(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("folder", "problem"),
+    [("x" * 5000, "too long"), ("a/" * 5000, "too long"), ("../a", "leads out"), ("/a", "leads")],
+)
+def test_a_folder_that_cannot_be_one_of_records_is_refused(tmp_path, folder, problem):
+    entry = {"folder": folder, "question": "Where?", "answer": "Nowhere."}
+    (tmp_path / INDEX).write_text(yaml.safe_dump([entry]))
+    with pytest.raises(DataError, match=rf"{INDEX}: .*folder: .*{problem}"):
+        published_runs_page(tmp_path)

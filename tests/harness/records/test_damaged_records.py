@@ -72,6 +72,7 @@ LINE_DAMAGES: dict[str, tuple[str, str, Damage, str]] = {
         "queries: Input should be greater than or equal to 0",
     ),
     "energy below zero": ("run", SAMPLES, lambda line: line.update(energy_mj=-0.5), "energy_mj"),
+    "half a character": ("run", MEMORY, lambda line: line.update(more="\ud800"), "half a surr"),
     "a step below zero": ("training", EVALUATIONS, lambda line: line.update(step=-1), "step"),
     "no kind": ("training", TRAINING, lambda line: line.pop("kind"), "the kind is None"),
     "a loss of text": (
@@ -158,6 +159,12 @@ def test_a_doubled_line_that_is_superseded_is_none(whole: Path, tmp_path: Path) 
     assert read_run(target).cases == before.cases
 
 
+def with_training(folder: str) -> Damage:
+    """Return a damage of a manifest: it has one training, in this folder."""
+    training = {"name": "dual", "seed": 0, "folder": folder}
+    return lambda page: page.update(trainings=[training])
+
+
 def with_roofline(**changes: Any) -> Damage:
     """Return a damage of a manifest: its roofline of the CPU has these values."""
     rates = {"matrix_flops_per_s": {"fp32": 1e9}, "bandwidth_bytes_per_s": 1e9}
@@ -191,6 +198,13 @@ MANIFEST_DAMAGES: dict[str, tuple[str, str, Damage, str]] = {
     "a rate of text": (
         "run", RUN, with_roofline(matrix_flops_per_s={"fp32": "1"}),
         "matrix_flops_per_s.fp32: Input",
+    ),
+    "a training outside of the run": ("run", RUN, with_training("../dual"), "folder: .*leads out"),
+    "a training anywhere": ("run", RUN, with_training("/tmp/dual"), "folder: .*leads out"),
+    "a name that is too long": ("run", RUN, with_training("x" * 5000), "folder: .*too long"),
+    "a path that is too long": ("run", RUN, with_training("x/" * 5000), "folder: .*too long"),
+    "a name of half a character": (
+        "run", RUN, lambda page: page.update(title="\ud800"), "half a surrogate pair",
     ),
     "a rate of 0": (
         "run", RUN, with_roofline(bandwidth_bytes_per_s=0),
