@@ -99,6 +99,31 @@ def read_gallery(path: Path, ids: Sequence[str]) -> dict[str, KeptQuery]:
     return kept
 
 
+def unreadable(path: Path, ids: Sequence[str]) -> str | None:
+    """Return in a sentence what of the kept pictures cannot be read, as of a damaged file.
+
+    It is None if all can be read, or there is no file.
+
+    Args:
+        path: of ``gallery.npz``.
+        ids: the manifest's `gallery`.
+    """
+    if not path.exists():
+        return None
+    kept = len(read_gallery(path, ids))
+    if kept == len(ids):
+        return None
+    try:
+        read_arrays(path)
+        reason = "it is damaged"
+    except DataError as error:
+        reason = str(error)
+    return (
+        f"{path.name}: pictures of {len(ids) - kept} of {len(ids)} queries cannot be read, and are "
+        f"not shown ({reason}); every number is of other files"
+    )
+
+
 def _image(stored: np.ndarray | None) -> KeptImage | None:
     """Return a kept image; None where it is missing or damaged."""
     if stored is None or stored.dtype != np.uint8 or stored.size == 0:

@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 from ...harness.contract import STAGES
 from ...harness.metrics import METRICS, scores
+from ...harness.records.gallery import unreadable
 from ...harness.records.journal import is_being_written, write_json
 from ...harness.records.manifest import CaseEntry, Manifest, WarmUpRecord
 from ...harness.records.query import QueryRecord, stage_of
-from ...harness.records.run import CaseRecords, MemoryRecord, Run
+from ...harness.records.run import GALLERY, CaseRecords, MemoryRecord, Run
 from ...harness.statistics.ratios import outliers, percentiles
 from ..agreement import answer_spread
 from ..document import SUMMARY
@@ -83,6 +84,12 @@ def summarise(run: Run) -> Summary:
         attributions += attribute(cases, group, twins_of_group, run)
     against_baselines = against_trivial_baselines(run.cases)
     quality_pass = manifest.quality_pass
+    warnings = run_warnings(
+        manifest, run.cases, cases, comparisons, attributions, against_baselines
+    )
+    lost_pictures = unreadable(run.folder / GALLERY, manifest.gallery)
+    if lost_pictures is not None:
+        warnings.append(lost_pictures)
     return Summary(
         suite=manifest.suite,
         title=manifest.title or manifest.suite,
@@ -108,9 +115,7 @@ def summarise(run: Run) -> Summary:
         trainings=[TrainingRun(**asdict(training)) for training in manifest.trainings],
         card_fits=card_fits(manifest, run.cases),
         training_comparisons=compared_trainings(run),
-        warnings=run_warnings(
-            manifest, run.cases, cases, comparisons, attributions, against_baselines
-        ),
+        warnings=warnings,
     )
 
 

@@ -40,6 +40,53 @@ def test_a_gallery_that_was_cut_short_costs_the_gallery_only(tmp_path):
     text = write_report(tmp_path).read_text()
     assert "gallery.png" not in text
     assert "stage_times.png" in text
+    assert text.count("pictures of 2 of 2 queries cannot be read") == 1
+
+
+def flip_a_byte(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    path.write_bytes(content)
+
+
+def keep_without(path, name):
+    arrays = dict(np.load(path))
+    del arrays[name]
+    np.savez(path, **arrays)
+
+
+def keep_with(path, name, array):
+    np.savez(path, **(dict(np.load(path)) | {name: array}))
+
+
+DAMAGES = {
+    "empty": (lambda path: path.write_bytes(b""), 2),
+    "cut short": (lambda path: path.write_bytes(path.read_bytes()[:-30]), 2),
+    "a flipped byte": (flip_a_byte, 2),
+    "no archive": (lambda path: path.write_text("<html>"), 2),
+    "a target is missing": (lambda path: keep_without(path, "target_1"), 1),
+    "a target of numbers": (lambda path: keep_with(path, "target_0", np.zeros((24, 32))), 1),
+    "no image": (lambda path: keep_with(path, "image_0", np.zeros(99, np.uint8)), 1),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_pictures_that_cannot_be_read_are_a_warning_of_the_report(tmp_path, damage):
+    write_run(tmp_path, **SMALL)
+    spoil, lost = DAMAGES[damage]
+    spoil(tmp_path / "gallery.npz")
+    warning = f"gallery.npz: pictures of {lost} of 2 queries cannot be read, and are not shown"
+    (warned,) = [line for line in summarise(read_run(tmp_path)).warnings if warning in line]
+    assert len(warned.splitlines()) == 1
+
+
+@pytest.mark.parametrize("kept", ["whole", "not there", "none asked for"])
+def test_a_gallery_that_is_whole_or_was_not_kept_is_no_warning(tmp_path, kept):
+    write_run(tmp_path, **(SMALL | {"gallery": 0 if kept == "none asked for" else 2}))
+    if kept == "not there":
+        (tmp_path / "gallery.npz").unlink()
+    warnings = summarise(read_run(tmp_path)).warnings
+    assert not [line for line in warnings if "cannot be read" in line]
 
 
 def test_failed_queries_and_masks_that_were_not_kept_have_their_place_in_the_gallery(tmp_path):
