@@ -1,5 +1,6 @@
 """``lisabench baseline`` and ``lisabench check``, from the command line to an exit code."""
 
+import errno
 import os
 import shlex
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ...harness import terminal
-from ...harness.errors import LisabenchError, UsageError, as_ours
+from ...harness.errors import LisabenchError, RunFailed, UsageError, as_ours
 from ...harness.records.run import Run, read_run
 from ...reports.gate import ci
 from ...reports.gate import page as gate_page
@@ -29,6 +30,8 @@ from ..progress import shown
 from .remeasure import measure_again
 
 ENOUGH_PROCESSES = 5
+# Why a file cannot be written that is no mistake in its path.
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,10 @@ def publishing_what_breaks(
         yield
     except BaseException as error:
         ours = as_ours(error)
-        publish(broken(run, baseline, str(ours), ours.exit_code, command), outputs)
+        try:
+            publish(broken(run, baseline, str(ours), ours.exit_code, command), outputs)
+        except LisabenchError as problem:  # as on a disk that is full: the first error counts
+            terminal.note(f"warning: {problem}")
         raise
 
 
@@ -148,6 +154,7 @@ def publish(outcome: Checked, outputs: Outputs) -> None:
 
     Raises:
         UsageError: something cannot be written. Everything else is, all the same.
+        RunFailed: so it is, because the disk is full or broken.
     """
     files = []
     records = _address_of_the_job()
@@ -160,18 +167,21 @@ def publish(outcome: Checked, outputs: Outputs) -> None:
     if summary:
         files.append((Path(summary), f"{gate_page.page(outcome, records)}\n", "a"))
     problems = []
+    refusal: type[LisabenchError] = UsageError
     for path, text, mode in files:
         try:
             with path.open(mode, encoding="utf-8") as file:
                 file.write(text)
         except OSError as error:
             problems.append(f"cannot write to {path}: {error.strerror}")
+            if error.errno in OF_THE_DISK:
+                refusal = RunFailed
     if os.environ.get("GITHUB_ACTIONS"):
         # GitHub reads annotations from stdout and stderr. JSON on stdout must stay JSON.
         for command in ci.annotations(outcome):
             terminal.workflow_command(command, on_stderr=outputs.as_json)
     if problems:
-        raise UsageError("; ".join(problems))
+        raise refusal("; ".join(problems))
 
 
 def _address_of_the_job() -> str | None:

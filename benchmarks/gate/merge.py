@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ...harness.errors import RunFailed, UsageError
 from ...harness.records.journal import (
     RUN,
     append,
@@ -34,9 +35,13 @@ def merge_runs(parts: Sequence[Run], folder: Path, source: Json) -> Run:
         source: where the version is from that was run.
 
     Raises:
-        UsageError: the folder cannot be written.
+        RunFailed: the folder cannot be written.
     """
-    create(folder, (SAMPLES, MEMORY))
+    try:
+        create(folder, (SAMPLES, MEMORY))
+    except UsageError as error:
+        # Nothing is begun here: all is measured, and what the user named could be written before.
+        raise RunFailed(str(error)) from error
     for journal in (SAMPLES, MEMORY, PASSES):
         lines = _merge_journals(parts, journal)
         if lines:

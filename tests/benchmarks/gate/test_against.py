@@ -27,9 +27,11 @@ from run_factory import row_by_row
 from samples import write_sample
 from side_by_side import command, environment, lisabench_in
 from small_clone import commit, git, write_clone
+from spoiled_disk import disk_of, spoiled
 from waiting import until
 
 from lisabench.benchmarks.capabilities import LOCKSTEP, RUN_WITHOUT_MEMORY_PASS
+from lisabench.benchmarks.gate import against as against_module
 from lisabench.benchmarks.gate.remeasure import definition_of
 from lisabench.benchmarks.gate.sides import checked_out
 from lisabench.benchmarks.gate.versions import Version
@@ -190,6 +192,46 @@ WATCHED = """        import os, time
                 file.write(f"{begun} {time.monotonic_ns()} {side} {method.__name__}\\n")
         return "ok", found
 """
+
+
+# A function with which each phase begins, and which of its calls spoils the disk.
+PHASES = {
+    "the first pair": (against_module.Pairing, "carry_out", 0),
+    "the second pair": (against_module.Pairing, "carry_out", 1),
+    "the merge": (against_module, "merge_runs", 0),
+    "the verdicts": (against_module, "write_json", 0),
+    "what CI shows": (against_module, "publish", 0),
+}
+OF_CHILDREN = ("the first pair", "the second pair")  # which write their own files
+
+
+@pytest.mark.slow  # a gate for each phase
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_disk_that_is_spoiled_in_a_phase_ends_a_gate_in_one_line(repository, variables, phase):
+    kind, reason = "read-only", "Read-only file system"
+    # The test makes a disk read-only for the parent alone.
+    if phase in OF_CHILDREN:
+        kind, reason = "full", "No space left on device"
+    suite = suite_of(repository.parent)
+    with disk_of(kind, repository.parent / "disk", mib=8) as disk:
+        out = disk.folder / "out"
+        words = ["run", suite, "--against", "HEAD", "--set", "processes=2", "--out", out]
+        done = spoiled(
+            disk,
+            lambda patch: disk.spoiled_at(patch, *PHASES[phase]),
+            lambda: lisabench_in(repository, variables(repository.parent), *words),
+        )
+        assert done.returncode == 5, done.stderr
+        last_line = done.stderr.splitlines()[-1]
+        assert last_line.startswith("lisabench: ") and reason in last_line
+        assert "Traceback" not in done.stderr and no_trace(repository)
+        measured = [path.parent.name for path in out.glob("parts/*/run.json")]
+        if phase == "the second pair":
+            assert {"1-base", "1-head"} <= set(measured)
+        elif phase not in OF_CHILDREN:
+            assert sorted(measured) == TWO_PAIRS
+        for name in measured:
+            assert raw_run(out / "parts" / name).run["status"] == "complete"
 
 
 def watch(repository, monkeypatch):

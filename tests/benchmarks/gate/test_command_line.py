@@ -18,6 +18,7 @@ from run_factory import edit_lines, edit_run, rle
 from samples import write_sample
 
 from lisabench.benchmarks.gate import check
+from lisabench.harness.errors import LisabenchError
 
 pytestmark = pytest.mark.no_clock
 
@@ -330,6 +331,38 @@ def test_an_output_that_cannot_be_written_keeps_no_other_from_being_written(
     done = lisabench("check", base, "--baseline", baseline_of("moved"), *outputs)
     assert (done.returncode, "cannot write to" in done.stderr) == (2, True)
     assert "within their limits" in comment.read_text()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(errno.ENOSPC, 5), (errno.EROFS, 5), (errno.EDQUOT, 5), (errno.EACCES, 2)],
+)
+def test_an_output_on_a_broken_disk_is_a_failure_and_in_a_wrong_place_a_mistake(
+    tmp_path, monkeypatch, number, code
+):
+    def cannot_be_written(path, *_, **__):
+        raise OSError(number, os.strerror(number), str(path))
+
+    outcome = check.broken("runs/a", "baseline.json", "no reason", 5)
+    monkeypatch.setattr(Path, "open", cannot_be_written)
+    with pytest.raises(LisabenchError, match=r"cannot write to .*c\.md: ") as caught:
+        check.publish(outcome, check.Outputs(comment=tmp_path / "c.md"))
+    assert caught.value.exit_code == code
+
+
+def test_a_gate_that_broke_says_why_also_if_no_output_can_be_written(
+    base, baseline_of, tmp_path, monkeypatch
+):
+    file = baseline_of("moved")
+
+    def breaks(*_, **__):
+        raise FULL
+
+    monkeypatch.setattr(check, "gate_checks", breaks)
+    done = lisabench("check", base, "--baseline", file, "--comment", tmp_path / "none" / "c.md")
+    assert done.returncode == 5
+    warning, last_line = done.stderr.splitlines()[-2:]
+    assert warning.startswith("warning: cannot write to ") and "No space left" in last_line
 
 
 def test_a_stdout_on_a_full_disk_keeps_the_comment_and_is_no_verdict(worse, baseline_of, tmp_path):
