@@ -4,6 +4,8 @@ checkpoint-STEP         the last one; the one before is removed when this one is
 best_model_epoch_N      the best so far, by mIoU on the validation split
 """
 
+import hashlib
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -16,15 +18,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ...harness.errors import DataError, RunFailed
+from ...harness.input_file import opened
+from ...harness.json_file import read_object
 from ...harness.records.whole_file import whole_folder
 from ...harness.text import LONGEST_REASON, one_line
 
 LAST = re.compile(r"^checkpoint-(\d+)$")
 BEST = "best_model_epoch_"
-# A checkpoint's sub-folder with the state of the training, and its two files: the trained
-# parameters in float32 and in the form in which they are trained, and the states of optimizer,
-# schedule, scaler and random numbers.
+# A checkpoint's sub-folder with the state of the training, and its files: the trained parameters in
+# float32 and in the form in which they are trained; the states of optimizer, schedule, scaler and
+# random numbers; and the SHA-256 of both, since a flipped bit is no error to who reads them.
 STATE, PARAMETERS, REST = "training", "learned.safetensors", "rest.pt"
+HASHES = "sha256.json"
 
 
 class Checkpoints:
@@ -67,6 +72,7 @@ class Checkpoints:
                 tensors[name] = tensor.detach().cpu().contiguous()
             save_file(tensors, state / PARAMETERS)
             torch.save(rest, state / REST)
+            (state / HASHES).write_text(json.dumps(_hashes(state)), encoding="utf-8")
 
         self._write_whole(self.folder / f"checkpoint-{step}", write)
         for number, path in self._numbered().items():
@@ -122,6 +128,7 @@ def restore(checkpoint: Path, parameters: dict[str, nn.Parameter]) -> dict[str, 
     Raises:
         DataError: the checkpoint is broken, or belongs to another training.
     """
+    _check_hashes(checkpoint)
     try:
         tensors = load_file(checkpoint / STATE / PARAMETERS)
     except (OSError, SafetensorError) as error:
@@ -145,6 +152,38 @@ def restore(checkpoint: Path, parameters: dict[str, nn.Parameter]) -> dict[str, 
         for name, tensor in tensors.items():
             parameters[name].copy_(tensor)
     return rest
+
+
+def _hashes(state: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of a training's state.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    hashes = {}
+    for name in (PARAMETERS, REST):
+        with opened(state / name) as file:
+            hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes
+
+
+def _check_hashes(checkpoint: Path) -> None:
+    """Check that the state in a checkpoint is what was written. Older ones say nothing of it.
+
+    Raises:
+        DataError: it is not, or a file of it is missing.
+    """
+    state = checkpoint / STATE
+    if not (state / HASHES).exists():
+        return
+    stated = read_object(state / HASHES)
+    try:
+        hashes = _hashes(state)
+    except OSError as error:
+        raise broken(checkpoint, error) from error
+    for name, sha256 in hashes.items():
+        if stated.get(name) != sha256:
+            raise broken(checkpoint, f"{name} is not what was written")
 
 
 def broken(checkpoint: Path, reason: object) -> DataError:

@@ -1,5 +1,6 @@
 """A checkpoint that a training cannot continue from is one line, and runs no code."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 from lisabench.benchmarks.training.checkpoints import (
+    HASHES,
     PARAMETERS,
     REST,
     STATE,
@@ -41,6 +43,48 @@ def test_a_whole_checkpoint_is_restored(checkpoint: Path) -> None:
     assert torch.equal(zeros["a"], torch.arange(6.0).reshape(2, 3))
 
 
+def flip_a_bit(file: Path, share: float) -> None:
+    content = bytearray(file.read_bytes())
+    content[int(share * len(content))] ^= 1 << 6
+    file.write_bytes(content)
+
+
+FLIPPED = {
+    "a parameter": (PARAMETERS, 0.999),
+    "the header of the parameters": (PARAMETERS, 0.2),
+    "a state of the optimizer": (REST, 0.5),
+    "the end of the rest": (REST, 0.99),
+}
+
+
+@pytest.mark.parametrize("place", FLIPPED)
+def test_a_flipped_bit_of_the_state_is_seen(
+    place: str, checkpoint: Path, parameters: dict[str, nn.Parameter]
+) -> None:
+    name, share = FLIPPED[place]
+    flip_a_bit(checkpoint / STATE / name, share)
+    with pytest.raises(DataError, match=f"checkpoint-4 is broken .{name} is not what was written"):
+        restore(checkpoint, parameters)
+    assert torch.equal(parameters["a"], torch.arange(6.0).reshape(2, 3))
+
+
+def test_a_checkpoint_of_before_the_hashes_is_restored(
+    checkpoint: Path, parameters: dict[str, nn.Parameter]
+) -> None:
+    (checkpoint / STATE / HASHES).unlink()
+    assert restore(checkpoint, parameters)["step"] == 4
+
+
+def without_hashes(damage: Callable[[Path], object]) -> Callable[[Path], None]:
+    """Return a damage of a checkpoint that was written before there were hashes."""
+
+    def spoil(state: Path) -> None:
+        (state / HASHES).unlink()
+        damage(state)
+
+    return spoil
+
+
 DAMAGES = {
     "no rest": lambda state: (state / REST).unlink(),
     "an empty rest": lambda state: (state / REST).write_bytes(b""),
@@ -62,15 +106,18 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("has_hashes", [True, False])
 def test_a_damaged_one_is_named_in_one_line(
     damage: str,
+    has_hashes: bool,
     checkpoint: Path,
     parameters: dict[str, nn.Parameter],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    DAMAGES[damage](checkpoint / STATE)
+    spoil = DAMAGES[damage] if has_hashes else without_hashes(DAMAGES[damage])
+    spoil(checkpoint / STATE)
     with pytest.raises(DataError, match=r"checkpoint-4 is broken .*start again in a new") as error:
         restore(checkpoint, parameters)
     assert "\n" not in str(error.value)

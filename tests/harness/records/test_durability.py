@@ -98,7 +98,7 @@ def test_every_file_of_a_checkpoint_is_on_the_disk_before_the_one_before_is_remo
     assert events[renamed] == ("rename", ".checkpoint-2.partial", "checkpoint-2")
     synchronised = {event[1:] for event in events[:renamed]}
     files = [path for path in (tmp_path / "checkpoints").rglob("*") if path.is_file()]
-    assert len(files) == 3
+    assert len(files) == 4
     assert synchronised >= {(path.name, path.stat().st_size) for path in files}
     assert synchronised >= {("training", None), (".checkpoint-2.partial", None)}
     assert events[renamed + 1] == ("fsync", "checkpoints", None)

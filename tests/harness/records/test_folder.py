@@ -166,6 +166,7 @@ def test_an_empty_argument_is_refused(tmp_path, monkeypatch, words):
         lambda folder: [*suite(folder), "--out", folder / "out"],
         lambda folder: ["study", folder / "out"],
         lambda folder: ["study", folder / "out", "--search"],
+        lambda folder: [*SHORT_TRAINING, "--out", folder / "out"],
     ],
 )
 def test_a_folder_that_another_command_writes_into_is_refused_and_left_alone(tmp_path, words):
@@ -195,6 +196,24 @@ def test_a_study_writes_through_no_link(tmp_path):
     (tmp_path / "study" / "search.jsonl").symlink_to(tmp_path / "others")
     done = lisabench("study", tmp_path / "study")
     assert (done.returncode, "is a symbolic link" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["training.jsonl", "run.json", "outputs"])
+def test_a_training_writes_through_no_link(tmp_path, name):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).symlink_to(tmp_path / "others")
+    done = lisabench(*SHORT_TRAINING, "--out", tmp_path / "out")
+    assert (done.returncode, "is a symbolic link" in done.stderr) == (2, True)
+    assert not (tmp_path / "others").exists()
+
+
+@pytest.mark.parametrize("name", ["base", "comment.md", "check.json"])
+def test_a_gate_writes_through_no_link(tmp_path, name):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).symlink_to(tmp_path / "others")
+    done = lisabench("run", "tiny", "--against", "HEAD", "--out", tmp_path / "out")
+    assert (done.returncode, "is a symbolic link" in done.stderr) == (2, True)
+    assert not (tmp_path / "others").exists()
 
 
 def test_a_report_replaces_a_link_and_does_not_follow_it(tmp_path):

@@ -7,6 +7,8 @@ import numpy as np
 import original_factory as factory
 import pytest
 import torch
+from command import lisabench
+from places import ROOT
 from safetensors.torch import load_file, save_file
 
 from lisabench.benchmarks import suite_file
@@ -74,6 +76,58 @@ def test_a_file_of_other_weights_in_its_place_is_refused(dual: Path) -> None:
     save_file({name: torch.zeros_like(tensor) for name, tensor in tensors.items()}, file)
     with pytest.raises(DataError, match="are not those that it was written with"):
         checked(dual)
+
+
+def exchange(tensors: dict[str, torch.Tensor]) -> None:
+    first, second = "llm.model.norm.weight", "llm.model.layers.0.input_layernorm.weight"
+    tensors[first], tensors[second] = tensors[second], tensors[first]
+
+
+def add_one(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["another"] = torch.zeros(3)
+
+
+def change_type(tensors: dict[str, torch.Tensor]) -> None:
+    name = "llm.model.norm.weight"
+    tensors[name] = tensors[name].double()
+
+
+def change_shape(tensors: dict[str, torch.Tensor]) -> None:
+    name = "llm.model.norm.weight"
+    tensors[name] = tensors[name][None].contiguous()
+
+
+@pytest.mark.parametrize("change", [exchange, add_one, change_type, change_shape])
+def test_names_types_and_shapes_count_as_bytes_do(converted: Path, change) -> None:
+    (file,) = converted.glob("*.safetensors")
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file)
+    with pytest.raises(DataError, match="are not those that it was written with"):
+        checked(converted)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["segment", "{image}", "the square", "--out", "{folder}/m.png", "--set", "weights={dual}"],
+        ["train", "--device", "cpu", "--weights", "{dual}", "--max_train_samples", "1",
+         "--max_val_samples", "1", "--max_steps", "1", "--out", "{folder}/out"],
+        ["run", "tiny", "--set", "weights={dual}", "--limit", "1", "--out", "{folder}/out"],
+    ],
+    ids=lambda words: words[0],
+)  # fmt: skip
+def test_every_command_refuses_flipped_bits_and_leaves_nothing(
+    dual: Path, tmp_path: Path, words: list[str]
+) -> None:
+    flip_bit_6(dual.parent / "weights" / "dual.safetensors")
+    image = ROOT / "docs" / "masks.png"
+    there = set(tmp_path.iterdir())
+    filled = [word.format(image=image, folder=tmp_path, dual=dual) for word in words]
+    done = lisabench(*filled)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "are not those that it was written with" in done.stderr.splitlines()[-1]
+    assert set(tmp_path.iterdir()) == there
 
 
 def test_a_hash_of_another_folder_is_refused(dual: Path) -> None:
