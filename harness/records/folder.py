@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from ..errors import LisabenchError, UsageError
 
-# Of files that lisabench writes. Its own folders have names without an ending.
-ENDINGS = (".json", ".jsonl", ".npz", ".md", ".html", ".png", ".xml", ".log", ".lock")
+# Of files that a command cannot do without; a figure that cannot be written is a warning. The names
+# of folders of lisabench have no ending.
+ENDINGS = (".json", ".jsonl", ".npz", ".md", ".html", ".xml", ".lock")
 
 
 def refuse_folders(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Text in figures is data, and a figure that cannot be drawn takes nothing with it."""
 
+import shutil
 import warnings
 
 import numpy as np
@@ -7,10 +8,16 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from run_factory import edit_lines, write_run
+from study_factory import write_study
+from training_factory import falling, write_training
 
 from lisabench.reports import drawing
 from lisabench.reports.page import figures
 from lisabench.reports.run_report import write_report
+from lisabench.reports.study import figures as study_figures
+from lisabench.reports.study.page import write_study_report
+from lisabench.reports.training import figures as training_figures
+from lisabench.reports.training.page import write_training_report
 
 pytestmark = pytest.mark.no_clock
 
@@ -36,6 +43,11 @@ def with_texts(query: str = "the red mug", case: str = "sam"):
         return line | {"case": name} | ({"query": query} if "query" in line else {})
 
     return changed
+
+
+@pytest.fixture(scope="module")
+def small_study(tmp_path_factory):
+    return write_study(tmp_path_factory.mktemp("study"), seeds=2, images=10)
 
 
 def all_drawn(folder) -> set[str]:
@@ -127,6 +139,27 @@ def test_a_figure_that_cannot_be_drawn_is_a_warning_and_the_others_are_drawn(tmp
     assert "\x1b" not in page and "(stage_times.png)" not in page
     assert "[!WARNING]" in page and "end to end" in page
     assert all_drawn(tmp_path) == {"peak_memory.png", "gallery.png", "tradeoff.png"}
+
+
+@pytest.mark.parametrize("broken", ["loss_figure", "quality_figure"])
+def test_so_it_is_of_a_training(tmp_path, monkeypatch, broken):
+    monkeypatch.setattr(training_figures, broken, cannot_be_drawn)
+    folder = write_training(tmp_path / "t", losses=falling(20), mious=[0.1, 0.2, 0.4, 0.3])
+    page = write_training_report(folder).read_text()
+    name = {"loss_figure": training_figures.LOSS, "quality_figure": training_figures.QUALITY}
+    assert f"the figure {name[broken]} could not be drawn (RuntimeError: no ink is" in page
+    assert "Best after epoch 3" in page and f"]({name[broken]})" not in page
+    assert all_drawn(folder) == set(name.values()) - {name[broken]}
+
+
+@pytest.mark.parametrize("broken", ["tradeoff", "forest", "curves"])
+def test_so_it_is_of_a_study(small_study, tmp_path, monkeypatch, broken):
+    monkeypatch.setattr(study_figures, broken, cannot_be_drawn)
+    folder = shutil.copytree(small_study, tmp_path / "s")
+    page = write_study_report(folder).read_text()
+    name = getattr(study_figures, broken.upper())
+    assert f"the figure {name} could not be drawn (RuntimeError: no ink is" in page
+    assert "## " in page and f"]({name})" not in page and name not in all_drawn(folder)
 
 
 def test_a_gallery_that_is_too_long_for_a_picture_costs_the_gallery_only(tmp_path, monkeypatch):

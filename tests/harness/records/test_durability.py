@@ -3,13 +3,20 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
+from samples import write_sample
 from torch import nn
 
+from lisabench.benchmarks.run.data_worker import DataWorker
 from lisabench.benchmarks.training.checkpoints import Checkpoints
 from lisabench.harness.records import journal
+from lisabench.harness.records.pixel_counts import PixelCounts, write_pixel_counts
 from lisabench.harness.records.whole_file import whole_file
+from lisabench.reports import drawing
+from lisabench.reports.document import write_page
 
 pytestmark = pytest.mark.no_clock
 
@@ -58,6 +65,49 @@ def test_a_report_is_on_the_disk_before_it_takes_the_place_of_the_old_one(tmp_pa
     with whole_file(tmp_path / "report.md") as temporary:
         temporary.write_text("# whole")
     assert is_written_whole(events, tmp_path, tmp_path / "report.md")
+
+
+def counts_of(folder: Path) -> Path:
+    column = np.zeros(2, int)
+    one_answer = np.zeros((1, 2), int)
+    counts = PixelCounts(
+        query=column,
+        scene=column,
+        family=column,
+        height=column + 4,
+        width=column + 4,
+        target_px=column,
+        intersection_px=one_answer,
+        union_px=one_answer,
+        families=("a",),
+        answers=("own",),
+    )
+    write_pixel_counts(folder / "counts.npz", counts)
+    return folder / "counts.npz"
+
+
+def pictures_of(folder: Path) -> Path:
+    write_sample(folder.parent / "data" / "val", "q0", seed=0)
+    worker = DataWorker({"root": folder.parent / "data", "split": "val"})
+    worker.save_gallery([0], str(folder / "gallery.npz"))
+    return folder / "gallery.npz"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda folder: write_page(folder, "# whole"),
+        lambda folder: drawing.save(Figure(), folder / "a.png"),
+        counts_of,
+        pictures_of,
+    ],
+    ids=["report", "figure", "counts", "pictures"],
+)
+def test_so_is_every_other_file_that_is_written_whole(tmp_path, events, write):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    path = write(folder)
+    assert is_written_whole(events, folder, path)
 
 
 def test_a_journal_is_on_the_disk_at_the_end_of_each_block(tmp_path, events):
