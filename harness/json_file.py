@@ -70,7 +70,10 @@ def parse_object(content: bytes | str, path: Path, line: int | None = None) -> d
     if not content.strip():
         raise DataError(f"{subject} not JSON (it is empty)")
     try:
-        value = json.loads(content, parse_constant=_finite, parse_float=_finite)
+        text = content
+        if isinstance(content, bytes):
+            text = content.decode(json.detect_encoding(content), "surrogatepass")
+        value = DECODER.decode(text)
         is_text = _is_text(content, value)
     except json.JSONDecodeError as error:
         at_line = f"line {error.lineno}: " if line is None else ""
@@ -110,3 +113,7 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text} is not a finite number")
     return number
+
+
+# Made once: `json.loads` would make one for each line of a journal.
+DECODER = json.JSONDecoder(parse_constant=_finite, parse_float=_finite)

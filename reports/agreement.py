@@ -37,6 +37,7 @@ def answer_spread(queries: Sequence[QueryRecord], has_quality: bool) -> AnswerSp
     widest_iou, farthest_masks = 0.0, 0.0
     for answers in of_several:
         processes.update(answer.process for answer in answers)
+        answers = _distinct(answers)
         differing += _differ(answers)
         most_pixels = max(most_pixels, _differing_pixels(answers))
         widest_iou = max(widest_iou, _iou_range(answers))
@@ -61,6 +62,15 @@ def _by_query(queries: Iterable[QueryRecord]) -> list[Answers]:
     return list(by_query.values())
 
 
+def _distinct(answers: Answers) -> Answers:
+    """Return the first of all answers that are the same, so that few pairs are left to compare."""
+    distinct = {}
+    for answer in answers:
+        # The text of a mask, which is an object of JSON and has no hash.
+        distinct.setdefault((answer.counts, str(answer.mask_rle)), answer)
+    return list(distinct.values())
+
+
 def _differ(answers: Answers) -> bool:
     """Return whether two answers of a query differ in anything that the records hold of them."""
     first = answers[0]
@@ -79,7 +89,8 @@ def _masks_differ(a: QueryRecord, b: QueryRecord) -> bool:
 
 def _differing_pixels(answers: Answers) -> int:
     """Return the pixels in which the two most different answers of a query differ at least."""
-    return max(_least_difference(a, b) for a, b in combinations(answers, 2))
+    differences = [_least_difference(a, b) for a, b in combinations(answers, 2)]
+    return max(differences, default=0)
 
 
 def _least_difference(a: QueryRecord, b: QueryRecord) -> int:

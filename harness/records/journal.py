@@ -176,23 +176,31 @@ def read_lines(path: Path) -> list[Line]:
     Raises:
         DataError: any other line is not a JSON object.
     """
-    lines = _raw_lines(path)
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            values = parse_object(line, path, number)
-        except DataError:
-            is_half_written = number == len(lines) and not line.endswith(b"\n")
-            if not is_half_written:
-                raise
-        else:
-            rows.append(Line(values, f"{path}, line {number}"))
-    return rows
+    return list(_lines(path))
 
 
 def current_lines(path: Path) -> list[Line]:
     """Return the lines of a journal that are not superseded; see `read_lines`."""
-    return [row for row in read_lines(path) if not row.get("superseded")]
+    return list(each_current_line(path))
+
+
+def each_current_line(path: Path) -> Iterator[Line]:
+    """Yield what `current_lines` returns, so that of a long journal only the records are kept."""
+    for line in _lines(path):
+        if not line.get("superseded"):
+            yield line
+
+
+def _lines(path: Path) -> Iterator[Line]:
+    for number, line in enumerate(_raw_lines(path), start=1):
+        try:
+            values = parse_object(line, path, number)
+        except DataError:
+            is_half_written = not line.endswith(b"\n")  # only the last line can be
+            if not is_half_written:
+                raise
+        else:
+            yield Line(values, f"{path}, line {number}")
 
 
 class Record(Protocol):
@@ -236,12 +244,11 @@ def records_of(kind: type[AnyRecord], lines: Iterable[Mapping[str, Any]]) -> lis
 
 def ends_half_written(path: Path) -> bool:
     """Return whether a kill cut a journal's last line short."""
-    lines = _raw_lines(path)
-    return bool(lines) and not lines[-1].endswith(b"\n")
+    return any(not line.endswith(b"\n") for line in _raw_lines(path))
 
 
-def _raw_lines(path: Path) -> list[bytes]:
-    """Return the lines of a file, if it exists.
+def _raw_lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file, if it exists.
 
     They end at line feeds alone: a query may hold other characters that end a line in Unicode, at
     which `str.splitlines` would cut.
@@ -251,9 +258,9 @@ def _raw_lines(path: Path) -> list[bytes]:
     """
     try:
         with opened(path) as journal:
-            return list(journal)
+            yield from journal
     except FileNotFoundError:
-        return []
+        return
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
 

@@ -16,9 +16,11 @@ Where a run has a quality pass, scores are computed from its lines, and otherwis
 ones.
 """
 
+import gc
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +31,7 @@ from ..errors import DataError
 from ..passes import PROFILED, SYNCHRONISED
 from .from_json import CHANGED, NotNegative, from_json, read_from
 from .gallery import KeptQuery, read_gallery
-from .journal import RUN, current_lines, read_manifest, records_of
+from .journal import RUN, each_current_line, read_manifest, records_of
 from .manifest import CaseEntry, Manifest
 from .query import QueryRecord
 
@@ -327,14 +329,31 @@ def read_run(folder: Path) -> Run:
         DataError: a file is damaged, or of a schema that this version does not read.
     """
     manifest = read_manifest(folder, READABLE_RUN_SCHEMAS)
-    journals = {name: current_lines(folder / name) for name in JOURNALS}
-    return run_from_json(folder, manifest, journals)
+    journals = {name: each_current_line(folder / name) for name in JOURNALS}
+    with _paused_garbage_collection():
+        return run_from_json(folder, manifest, journals)
+
+
+@contextmanager
+def _paused_garbage_collection() -> Iterator[None]:
+    """Let Python not look for cycles while records are read, which have none.
+
+    It would visit all records again each time that their number has grown by a quarter, which takes
+    as long as reading them.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def run_from_json(
     folder: Path,
     manifest: Mapping[str, Any],
-    journals: Mapping[str, Sequence[Mapping[str, Any]]],
+    journals: Mapping[str, Iterable[Mapping[str, Any]]],
 ) -> Run:
     """Return the run of a manifest and of the lines of its journals.
 

@@ -12,9 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pydantic import SkipValidation
+
 from ..errors import DataError
 from ..metrics import METRICS, Counts
-from .from_json import NotNegative, NotNegativeFloat, from_json, read_from
+from .from_json import NotNegative, NotNegativeFloat, each_from_json, from_json, read_from
 from .journal import (
     RUN,
     Line,
@@ -244,7 +246,7 @@ class TrainingStep:
     grad_norm: float | None
     latency_ns: NotNegative
     host_ns: NotNegative | None = None
-    regions: Mapping[str, RegionTime] = field(default_factory=dict)
+    regions: SkipValidation[Mapping[str, RegionTime]] = field(default_factory=dict)
     unattributed_ns: int | None = None
 
     @property
@@ -261,9 +263,7 @@ class TrainingStep:
         """
         no_losses = {name.name for name in fields_of(cls)} | {"kind", "superseded"}
         losses = {name: value for name, value in line.items() if name not in no_losses}
-        regions = {}
-        for name, times in (line.get("regions") or {}).items():
-            regions[name] = from_json(RegionTime, times)
+        regions = each_from_json(RegionTime, line.get("regions") or {})
         return from_json(cls, line, losses=losses, regions=regions)
 
     def as_json(self) -> dict[str, Any]:
@@ -279,7 +279,7 @@ class TrainingStep:
             "grad_norm": self.grad_norm,
             "latency_ns": self.latency_ns,
             "host_ns": self.host_ns,
-            "regions": {name: asdict(times) for name, times in self.regions.items()},
+            "regions": {name: times._asdict() for name, times in self.regions.items()},
             "unattributed_ns": self.unattributed_ns,
         }
 

@@ -4,8 +4,10 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from statistics import median, median_low
-from typing import Any, Literal
+from statistics import median
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 from ...harness.contract import STAGES
 from ...harness.metrics import METRICS, scores
@@ -260,12 +262,18 @@ def _time(records: CaseRecords, passes: Mapping[str, StagePasses]) -> Time:
         if query.unattributed_ns is not None:
             unattributed_ms.append(query.unattributed_ns / 1e6)
             unattributed_shares.append(query.unattributed_ns / latency_ns)
+    columns = _region_columns(timed)
+    latencies_ns = np.array([_latency_ns(query) for query in timed])
     stages = {}
     for stage in records.stages:
-        stages[stage] = _stage_time(stage, timed, passes.get(stage, StagePasses()))
+        of_stage = [column for name, column in columns.items() if stage_of(name) == stage]
+        stages[stage] = _stage_time(of_stage, latencies_ns, passes.get(stage, StagePasses()))
     regions = {}
-    for name in _regions(timed):
-        regions[name] = _region_medians(name, timed)
+    for name in sorted(columns, key=_place_of_region):
+        column = columns[name]
+        regions[name] = RegionMedians(
+            calls=_lower_median(column.calls), median_ms=float(np.median(column.times_ns)) / 1e6
+        )
     further_tokens = token_times(timed)
     further_tokens_ms = [token_ns / 1e6 for token_ns in further_tokens.values()]
     return Time(
@@ -305,51 +313,69 @@ def _median(values: list[float]) -> float | None:
     return float(median(values)) if values else None
 
 
-def _regions(timed: Sequence[QueryRecord]) -> list[str]:
-    """Return the names of the regions in the order of their stages, and of their first entry."""
-    names: dict[str, None] = {}  # as an ordered set
-    for query in timed:
-        names.update(dict.fromkeys(query.regions))
+class RegionColumn(NamedTuple):
+    """What the timed queries of a case say of one region.
 
-    def place(name: str) -> int:
-        stage = stage_of(name)
-        # A region outside the five stages, as of an adapter's own, comes last.
-        return STAGES.index(stage) if stage in STAGES else len(STAGES)
+    Attributes:
+        calls: how often each query entered it, int64 [N].
+        times_ns: its exclusive time in each query, int64 [N].
+    """
 
-    return sorted(names, key=place)
+    calls: np.ndarray
+    times_ns: np.ndarray
 
 
-def _stage_time(stage: str, timed: Sequence[QueryRecord], passes: StagePasses) -> StageTime:
-    calls, times_ns, shares = [], [], []
-    for query in timed:
-        time_ns = query.stage_ns(stage)
-        times_ns.append(time_ns)
-        shares.append(time_ns / _latency_ns(query))
-        # A query enters a stage as often as the region of it that it enters most.
-        most_calls = 0
+def _region_columns(timed: Sequence[QueryRecord]) -> dict[str, RegionColumn]:
+    """Return a column of each region, in the order of their first entry.
+
+    A query that did not enter a region has 0 calls and no time in it. All records are visited once:
+    of a long run, they are more than a processor's cache holds.
+    """
+    calls: dict[str, list[int]] = {}
+    times_ns: dict[str, list[int]] = {}
+    for place, query in enumerate(timed):
         for name, region in query.regions.items():
-            if stage_of(name) == stage:
-                most_calls = max(most_calls, region.calls)
-        calls.append(most_calls)
+            if name not in calls:
+                calls[name], times_ns[name] = [0] * len(timed), [0] * len(timed)
+            calls[name][place] = region.calls
+            times_ns[name][place] = region.exclusive_ns
+    columns = {}
+    for name in calls:
+        columns[name] = RegionColumn(np.array(calls[name]), np.array(times_ns[name]))
+    return columns
+
+
+def _place_of_region(name: str) -> int:
+    stage = stage_of(name)
+    # A region outside the five stages, as of an adapter's own, comes last.
+    return STAGES.index(stage) if stage in STAGES else len(STAGES)
+
+
+def _stage_time(
+    regions: Sequence[RegionColumn], latencies_ns: np.ndarray, passes: StagePasses
+) -> StageTime:
+    """Return the medians of a stage.
+
+    Args:
+        regions: those of the stage.
+        latencies_ns: the end-to-end time of each query, int64 [N].
+        passes: what the passes apart from the timing tell.
+    """
+    times_ns = np.sum([region.times_ns for region in regions], axis=0)
+    # A query enters a stage as often as the region of it that it enters most.
+    calls = np.max([region.calls for region in regions], axis=0)
     return StageTime(
-        calls=median_low(calls),  # the lower of two middle counts, so that it stays a count
-        median_ms=median(times_ns) / 1e6,
-        share=median(shares),
+        calls=_lower_median(calls),
+        median_ms=float(np.median(times_ns)) / 1e6,
+        share=float(np.median(times_ns / latencies_ns)),
         **asdict(passes),
     )
 
 
-def _region_medians(name: str, timed: Sequence[QueryRecord]) -> RegionMedians:
-    calls, times_ns = [], []
-    for query in timed:
-        region = query.regions.get(name)
-        if region is None:
-            calls.append(0)
-            times_ns.append(0)
-        else:
-            calls.append(region.calls)
-            times_ns.append(region.exclusive_ns)
-    return RegionMedians(calls=median_low(calls), median_ms=median(times_ns) / 1e6)
+def _lower_median(counts: np.ndarray) -> int:
+    """Return the median of counts, int64 [N]: the lower of two middle ones, which is a count."""
+    middle = (len(counts) - 1) // 2
+    return int(np.partition(counts, middle)[middle])
 
 
 # Memory

@@ -28,9 +28,9 @@ HOSTILE = (
     DOLLARS,
     r"$\frac{1}{$",
     r"\textbf{x} ^_{2} $$",
-    "红色的杯子",
+    "红色的杯子, 日本語, 한국어, \U00012000 \U00013000",
     "लाल कप, แก้วสีแดง, الكوب الأحمر",
-    "a red mug 😀 \x1b[31m \x00 \u202e",
+    "a red mug 😀 \U0001f9d1\u200d\U0001f680 \x1b[31m \x00 \u202e",
     "\U000e0041\ufffe",
 )
 
@@ -73,6 +73,11 @@ def ink(text: str) -> np.ndarray:
         is_dark_HW = np.asarray(figure.canvas.buffer_rgba())[..., 3] > 128
     columns = np.flatnonzero(is_dark_HW.any(0))
     return is_dark_HW[:, columns[0] : columns[-1] + 1]
+
+
+@pytest.mark.parametrize("text", ["\U0001f9d1", "\u65e5", "\u0939", "\U00012000"])
+def test_a_character_that_no_font_has_leaves_a_mark(text):
+    assert ink(text).sum() > 50
 
 
 def parts(is_ink_HW: np.ndarray) -> list[int]:

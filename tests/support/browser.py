@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next((path for path in map(shutil.which, NAMES) if path), None)
 CHROMEDRIVER = shutil.which("chromedriver")
 IS_MISSING = not (CHROMIUM and CHROMEDRIVER)
 FLAGS = (

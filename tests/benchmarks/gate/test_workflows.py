@@ -21,6 +21,7 @@ from lisabench.reports.gate.page import MARK
 
 pytestmark = pytest.mark.no_clock
 
+BROWSER = "A browser for the tests of report.html"  # the step that installs one
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 FILES = [*WORKFLOWS, ROOT / "action.yml"]
 BIN = Path(sys.executable).parent
@@ -155,6 +156,15 @@ def test_only_a_job_that_checks_nothing_out_may_write(workflow):
 
 
 @pytest.mark.parametrize("workflow", ["ci", "latest"])
+def test_a_browser_is_there_before_the_tests_run(workflow):
+    names = [step.get("name") for step in steps_of(workflow, "test")]
+    assert names.index(BROWSER) < names.index("Test")
+    step = step_of(workflow, "test", BROWSER)
+    # It fails where there is none, so that no test is skipped without a word.
+    assert step["run"].rstrip().splitlines()[-1].startswith("chromedriver --version")
+
+
+@pytest.mark.parametrize("workflow", ["ci", "latest"])
 def test_the_oldest_and_the_newest_python_that_may_install_are_tested(workflow):
     versions = read(f".github/workflows/{workflow}.yml")["jobs"]["test"]["strategy"]["matrix"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -177,7 +187,7 @@ def test_the_newest_dependencies_are_tested_each_week_with_warnings_as_errors():
     latest = read(".github/workflows/latest.yml")
     assert list(latest["on"]) == ["schedule", "workflow_dispatch"]
     steps = latest["jobs"]["test"]["steps"]
-    commands = [step["run"] for step in steps if "run" in step]
+    commands = [step["run"] for step in steps if "run" in step and step["name"] != BROWSER]
     assert commands[0].startswith("make constraints") and commands[1] == "make test"
     assert steps[-1]["env"] == {"PYTEST_ADDOPTS": "-W error::FutureWarning"}
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]
@@ -227,7 +237,9 @@ def test_the_steps_of_the_ci_workflow_are_commands_of_the_makefile_that_work(tmp
         shutil.copyfile(ROOT / name, sample / name)
     (sample / ".venv" / ".installed").touch()
     runner = Runner(sample, tmp_path / "temp")
-    scripts = [step for step in steps_of("ci", "test") if "run" in step]
+    # The step that installs a browser would change this machine.
+    steps = [step for step in steps_of("ci", "test") if step.get("name") != BROWSER]
+    scripts = [step for step in steps if "run" in step]
     for step in scripts:
         done = runner.run(step, {})
         assert done.code == 0, done.stderr
