@@ -117,7 +117,7 @@ def _check(types: TypeAdapter[Any], values: Any, kind: type) -> None:
 def _fields(kind: type) -> tuple[tuple[str, bool], ...]:
     """Return the names of a dataclass's fields, and whether every object must have them."""
     fields = []
-    for field in dataclasses.fields(kind):
+    for field in dataclasses.fields(kind):  # pyright: ignore[reportArgumentType]
         has_default = field.default is not dataclasses.MISSING
         has_default |= field.default_factory is not dataclasses.MISSING
         fields.append((field.name, not has_default))
@@ -151,7 +151,9 @@ def _types_of_fields(kind: type) -> TypeAdapter[dict[str, Any]]:
 def _types_of_each(kind: type[NamedTuple]) -> TypeAdapter[Any]:
     """Return what checks an object of objects that have the fields of a named tuple."""
     make: Any = TypedDict
-    return TypeAdapter(dict[str, make(kind.__name__, get_type_hints(kind, include_extras=True))])
+    of_one = make(kind.__name__, get_type_hints(kind, include_extras=True))
+    of_each: Any = dict.__class_getitem__((str, of_one))  # `dict[str, of_one]`, made of a variable
+    return TypeAdapter(of_each)
 
 
 @contextmanager

@@ -32,6 +32,8 @@ SERIES_HEADER = ["suite, machine", "case", "metric", "runs", "first", "newest",
                  "newest 5 over earlier 5 [95 %]", "steps", "verdict"]  # fmt: skip
 VALUES_HEADER = ["suite", "case", "metric", "date", "commit", "value [95 %]", "step"]
 SHOWN_COMMIT = 9  # characters
+BARS = "▁▂▃▄▅▆▇█"
+MOST_BARS = 12  # the newest runs
 MOST_STEPS = 3  # in the table of series, the newest ones
 
 
@@ -241,7 +243,7 @@ def shown_series(series: Sequence[Series]) -> ShownTable:
                 f"{newest.line.suite}, {machine}",
                 newest.value.case,
                 newest.value.metric,
-                str(len(one.points)),
+                f"{len(one.points)} {sparkline(one)}",
                 shown_value(first.value, interval=False),
                 shown_value(newest.value, interval=False),
                 _shown_growth(one),
@@ -250,6 +252,23 @@ def shown_series(series: Sequence[Series]) -> ShownTable:
             ]
         )
     return ShownTable(SERIES_HEADER, rows)
+
+
+def sparkline(one: Series) -> str:
+    """Return the newest values as bars, the lowest of them lowest: ``▁▁▂▁▁▁▁█``.
+
+    The whole height is at least what the gate accepts, so that noise is no mountain.
+    """
+    values = [point.value.value for point in one.points[-MOST_BARS:]]
+    accepted = one.limit or 0.0
+    if not one.is_score:
+        accepted *= min(values)
+    span = max(max(values) - min(values), accepted)
+    bars = ""
+    for value in values:
+        share = (value - min(values)) / span if span else 0.0
+        bars += BARS[round(share * (len(BARS) - 1))]
+    return bars
 
 
 def _shown_growth(one: Series) -> str:

@@ -14,7 +14,7 @@ from lisabench.harness.records.history import HistoryLine, HistoryValue, read_hi
 from lisabench.harness.records.journal import append
 from lisabench.harness.records.run import read_run
 from lisabench.reports.export.history import line_of
-from lisabench.reports.export.series import series_of
+from lisabench.reports.export.series import series_of, sparkline
 from lisabench.reports.run.summary import summarise
 
 pytestmark = pytest.mark.no_clock
@@ -138,6 +138,15 @@ def test_only_what_became_worse_drifts_whichever_way_that_is(metric, worse, bett
     assert of_values(metric, before + [0.5 * worse] * 5).verdict == "drift"
     assert of_values(metric, before + [0.5 * better] * 5).verdict == "no drift"
     assert of_values(metric, before * 2).verdict == "no drift"
+
+
+def test_bars_show_the_newest_runs_and_noise_below_the_limit_is_low():
+    assert sparkline(of_values(TIME, [100, 100, 150, 200])) == "▁▁▅█"
+    # The gate accepts 5 %: a hundredth of the time is a fifth of that.
+    assert sparkline(of_values(TIME, [100, 101, 100])) == "▁▂▁"
+    assert sparkline(of_values("quality.gIoU", [0.5, 0.5, 0.4])) == "██▁"
+    assert sparkline(of_values(TIME, [100])) == "▁"
+    assert len(sparkline(of_values(TIME, range(1, 21)))) == 12
 
 
 def test_a_step_is_named_with_its_commit_and_its_direction():
