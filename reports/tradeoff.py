@@ -160,6 +160,10 @@ def _draw_variant(sheet: Sheet, axes: Axes, variant: Variant) -> None:
     line = mark_line(sheet, variant.look)
     if time.low is not None and time.high is not None:
         axes.plot([time.low, time.high], [points.value, points.value], **line)
+        farthest = axes.get_xlim()[1]
+        if time.high > farthest:
+            arrow = mark(sheet, variant.look, size=6) | {"marker": ">"}
+            axes.plot(farthest, points.value, clip_on=False, **arrow)
     if points.low is not None and points.high is not None:
         axes.plot([time.value, time.value], [points.low, points.high], **line)
     axes.plot(time.value, points.value, zorder=4, **mark(sheet, variant.look, size=9))

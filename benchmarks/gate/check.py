@@ -135,8 +135,8 @@ def _same_command(run: Run, file: Path) -> str | None:
     """Return what a user types to measure the run again and check it; None of older runs."""
     if not run.manifest.command:
         return None
-    check_it = shlex.join(["lisabench", "check", "D", "--baseline", str(file)])
-    return f"{run.manifest.command} --out D && {check_it}"
+    check_it = shlex.join(["lisabench", "check", "AGAIN", "--baseline", str(file)])
+    return f"{run.manifest.command} --out AGAIN && {check_it}"
 
 
 def _check_again(run: Run, case: str, baseline: Baseline) -> Sequence[Check] | str:

@@ -219,9 +219,11 @@ def refuse_incomplete(run: Run) -> None:
     """
     manifest = run.manifest
     if manifest.status != "complete":
-        raise UsageError(
-            f"the run in {run.folder} is {manifest.status}; a baseline needs one that is complete"
-        )
+        what = "failed in part"
+        if manifest.status == "running":
+            rest = f"`lisabench run --resume --out {run.folder}` measures the rest"
+            what = f"is not finished ({rest})"
+        raise UsageError(f"the run in {run.folder} {what}; a baseline needs one that is complete")
     # Older runs do not say how many queries they timed: as many as their largest process.
     timed = manifest.timed_queries
     if timed is None:

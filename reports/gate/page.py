@@ -45,6 +45,7 @@ ENVIRONMENTS = (
 )
 SAME_ENVIRONMENTS = "The code is the same, and so are the versions of all libraries that we record."
 DIFFERS = "Besides the code, this differs from the baseline:"
+INTENDED = "Intended? Commit a new baseline: `lisabench baseline RUN --out FILE`"
 
 
 def comment(gate: Checked, records: str | None = None) -> str:
@@ -200,6 +201,8 @@ def _last_line(gate: Checked, records: str | None) -> str:
     parts = []
     if gate.command:
         parts.append(f"Reproduce: {code(words.without_folders(gate.command))}")
+    if gate.of("regression") and not gate.paired:
+        parts.append(INTENDED)
     if records:
         parts.append(f"[records of this run]({records})")
     return " · ".join(parts)

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ...harness.statistics.verdicts import QUALITY_THRESHOLD
-from ..run.schema import Case, Comparison, Summary
+from ..run import verdict_words
+from ..run.schema import Comparison, Summary
 
 WIDTH, HEIGHT = 460.0, 290.0
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 10.0, 8.0, 46.0  # margins for the axes' numbers
@@ -17,6 +18,8 @@ SMALLEST_DOT, LARGEST_DOT = 4.0, 11.0  # radii
 LABEL_HEIGHT, LABEL_WIDTH = 13.0, 90.0
 MOST_LABELS = 12  # of more cases the labels would lie on each other
 TICKS = 6  # about so many on an axis
+ZONE = ("faster, and at most", f"{QUALITY_THRESHOLD:.0f} points worse")
+WIDTH_OF_ZONE_NAME = 190.0  # on one line
 
 
 @dataclass(frozen=True)
@@ -67,12 +70,14 @@ class Tradeoff:
         dots: the cases that have both a time and a quality beside their reference's.
         time_ticks, quality_ticks: numbers on the axes, and where.
         zone: x, y, width and height of the zone that is cheaper and within 2 points.
+        zone_lines: what is written into the zone.
     """
 
     dots: list[Dot]
     time_ticks: list[tuple[float, str]]
     quality_ticks: list[tuple[float, str]]
     zone: tuple[float, float, float, float]
+    zone_lines: tuple[str, ...]
     width: float = WIDTH
     height: float = HEIGHT
     left: float = LEFT
@@ -92,8 +97,9 @@ def tradeoff(summary: Summary) -> Tradeoff | None:
         return None
     times, points = _extent(comparisons)
     time_step, points_step = _step(times), _step(points)
-    time_axis = _axis(times, time_step, LEFT, WIDTH - RIGHT)
+    time_axis = _axis(times, time_step, LEFT, WIDTH - RIGHT, least=0.0)
     points_axis = _axis(points, points_step, HEIGHT - BOTTOM, TOP)
+    zone_right = time_axis.at(1.0)
     zone_bottom = points_axis.at(-QUALITY_THRESHOLD)
     return Tradeoff(
         dots=_dots(summary, comparisons, time_axis, points_axis),
@@ -105,7 +111,8 @@ def tradeoff(summary: Summary) -> Tradeoff | None:
             (points_axis.at(value), f"{value:+z.{_decimals(points_step)}f}".replace("+0", "0", 1))
             for value in _multiples(points_axis, points_step)
         ],
-        zone=(LEFT, TOP, time_axis.at(1.0) - LEFT, zone_bottom - TOP),
+        zone=(LEFT, TOP, zone_right - LEFT, zone_bottom - TOP),
+        zone_lines=ZONE if zone_right - LEFT < WIDTH_OF_ZONE_NAME else (" ".join(ZONE),),
     )
 
 
@@ -135,9 +142,11 @@ def _decimals(step: float) -> int:
     return max(0, -math.floor(math.log10(step) + 1e-9))
 
 
-def _axis(values: Sequence[float], step: float, start: float, end: float) -> Axis:
+def _axis(
+    values: Sequence[float], step: float, start: float, end: float, least: float = -math.inf
+) -> Axis:
     """Return an axis with half a step of room beyond the smallest and the largest value."""
-    return Axis(min(values) - step / 2, max(values) + step / 2, start, end)
+    return Axis(max(least, min(values) - step / 2), max(values) + step / 2, start, end)
 
 
 def _multiples(axis: Axis, step: float) -> list[float]:
@@ -151,11 +160,13 @@ def _dots(
 ) -> list[Dot]:
     """Return the dots of the references, which lie at 1 and 0, and of the candidates."""
     numbers = {case.name: number for number, case in enumerate(summary.cases)}
-    cases = {case.name: case for case in summary.cases}
-    largest_bytes = max((case.memory.peak_bytes or 0 for case in summary.cases), default=0)
+    sizes = {}
+    for case in summary.cases:
+        sizes[case.name] = verdict_words.memory_bytes(summary, case) or 0
+    largest = max(sizes.values(), default=0)
     dots = []
     for name in dict.fromkeys(comparison.reference for comparison in comparisons):
-        radius = _radius(cases[name], largest_bytes)
+        radius = _radius(sizes[name], largest)
         dots.append(Dot(numbers[name], name, time_axis.at(1.0), points_axis.at(0.0), radius))
     for comparison in comparisons:
         time, gIoU = comparison.end_to_end, comparison.gIoU_points
@@ -171,7 +182,7 @@ def _dots(
             name=comparison.candidate,
             x=time_axis.at(time.ratio),
             y=points_axis.at(gIoU.difference),
-            radius=_radius(cases[comparison.candidate], largest_bytes),
+            radius=_radius(sizes[comparison.candidate], largest),
             time=time_ends,
             quality=quality_ends,
         )
@@ -179,12 +190,11 @@ def _dots(
     return _labelled(dots)
 
 
-def _radius(case: Case, largest_bytes: int) -> float:
-    """Return the radius of a dot, whose area is proportional to the case's peak memory."""
-    if not case.memory.peak_bytes or not largest_bytes:
+def _radius(size: float, largest: float) -> float:
+    """Return the radius of a dot, whose area is proportional to the memory of the case."""
+    if not size:
         return SMALLEST_DOT
-    share = case.memory.peak_bytes / largest_bytes
-    return round(max(SMALLEST_DOT, LARGEST_DOT * math.sqrt(share)), 1)
+    return round(max(SMALLEST_DOT, LARGEST_DOT * math.sqrt(size / largest)), 1)
 
 
 def _labelled(dots: Sequence[Dot]) -> list[Dot]:

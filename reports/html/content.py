@@ -5,6 +5,7 @@ All texts are plain: the template escapes them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from ...harness.contract import STAGES
 from ...harness.text import one_line
@@ -113,6 +114,7 @@ class Content:
         rows: of the cases.
         stages: the stages that any bar has.
         unit: of memory.
+        memory: what is called so: the peak, or the growth on a CPU.
         kind_of_time: what a time is of.
         why_no_quality: empty where there is quality.
         claims, causes_of_time, causes_of_memory: tables; empty where the suite has none.
@@ -128,6 +130,7 @@ class Content:
     rows: Sequence[CaseRow]
     stages: Sequence[str]
     unit: str
+    memory: Literal["peak", "growth"]
     kind_of_time: str
     why_no_quality: str
     claims: Sequence[ClaimRow]
@@ -151,6 +154,7 @@ def content(summary: Summary) -> Content:
         rows=rows,
         stages=[stage for stage in (*STAGES, UNATTRIBUTED) if stage in shown],
         unit=verdict_words.memory_unit_of(summary).name,
+        memory=verdict_words.memory_kind(summary),
         kind_of_time=verdict_words.kind_of_time(summary.batches),
         why_no_quality=_why_no_quality(summary),
         claims=_claims(summary),
@@ -208,7 +212,7 @@ def _rows(summary: Summary) -> list[CaseRow]:
             bar=_bar(case, longest_ms),
             ms=formatting.milliseconds(case.time.end_to_end_ms),
             ratio=ratio,
-            memory=formatting.memory(case.memory.peak_bytes, unit),
+            memory=formatting.memory(verdict_words.memory_bytes(summary, case), unit),
             gIoU=formatting.score(case.quality.gIoU, case.quality.intervals.get("gIoU")),
             failed=one_line(case.error or "", longest=240),
         )

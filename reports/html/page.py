@@ -17,6 +17,7 @@ from ...harness.contract import STAGES
 from ...harness.records.run import Run
 from ...harness.records.whole_file import whole_file
 from .. import palette
+from ..peaks import GROWTH
 from ..run.schema import Summary
 from .chart import tradeoff
 from .content import UNATTRIBUTED, content
@@ -53,6 +54,7 @@ def html(run: Run, summary: Summary) -> str:
     template = environment.get_template(PAGE)
     return template.render(
         content=content(summary),
+        growth=GROWTH,
         tradeoff=tradeoff(summary),
         looks=_looks(summary),
         queries=bool(data["queries"]),

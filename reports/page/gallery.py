@@ -40,7 +40,7 @@ from . import figures
 
 FILE = "gallery.png"
 MOST_QUERIES = 6
-MOST_WITHOUT_TARGET = 3
+MOST_IN_A_COLUMN = 2  # of a paper, whose pages are about 9 inches high
 TILE_IN = 1.6  # a tile is at least so wide
 FEWEST_COLUMNS = 4  # tiles are no larger than if there were so many of them
 # A picture is cut to what is masked, with so much around it, as a share of the longer side of that.
@@ -171,13 +171,14 @@ def gallery(run: Run, summary: Summary, sheet: Sheet = REPORT_SHEET) -> Figure |
     # The sort keeps the order of queries about which all agree alike.
     names = [case.name for case in cases]
     queries.sort(key=lambda query: -disagreement(query, names))
-    return _figure(sheet, shown(queries), cases, figures.case_looks(summary))
+    most = MOST_IN_A_COLUMN if sheet.is_narrow else MOST_QUERIES
+    return _figure(sheet, shown(queries, most), cases, figures.case_looks(summary))
 
 
-def shown(queries: Sequence[GalleryQuery]) -> list[GalleryQuery]:
+def shown(queries: Sequence[GalleryQuery], most: int = MOST_QUERIES) -> list[GalleryQuery]:
     """Return the first queries, of which at most half seek nothing if there are enough others."""
     seeks_nothing = [not (query.target_HW == 1).any() for query in queries]
-    left = max(MOST_WITHOUT_TARGET, MOST_QUERIES - seeks_nothing.count(False))
+    left = max(most // 2, most - seeks_nothing.count(False))
     chosen = []
     for query, is_empty in zip(queries, seeks_nothing, strict=True):
         if is_empty:
@@ -185,7 +186,7 @@ def shown(queries: Sequence[GalleryQuery]) -> list[GalleryQuery]:
                 continue
             left -= 1
         chosen.append(query)
-    return chosen[:MOST_QUERIES]
+    return chosen[:most]
 
 
 def disagreement(query: GalleryQuery, cases: Sequence[str]) -> float:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from ...harness.text import code, escape
 from .. import formatting
-from ..formatting import MemoryUnit
 from ..markdown import Markup, Row, bold, bullet_list, markdown_table
 from ..run import verdict_words
 from ..run.schema import CardFit, Case, Comparison, Summary
@@ -138,7 +137,10 @@ def _columns(summary: Summary) -> list[tuple[str, Row]]:
         if any(comparisons):
             columns.append(("time ratio", _verdict_cells(comparisons, summary, "time")))
     unit = verdict_words.memory_unit_of(summary)
-    heading, sizes = _memory_cells(summary, unit)
+    heading = f"{verdict_words.memory_kind(summary)} ({unit.name})"
+    sizes = []
+    for case in cases:
+        sizes.append(formatting.memory(verdict_words.memory_bytes(summary, case), unit))
     columns.append((heading, sizes))
     if any(comparisons):
         columns.append(("memory ratio", _verdict_cells(comparisons, summary, "memory")))
@@ -155,14 +157,6 @@ def _columns(summary: Summary) -> list[tuple[str, Row]]:
     if any(case.energy_mj is not None for case in cases):
         columns.append(("energy (J)", [formatting.joules(case.energy_mj) for case in cases]))
     return columns
-
-
-def _memory_cells(summary: Summary, unit: MemoryUnit) -> tuple[str, Row]:
-    """Return the memory that the verdicts are of: the peak, or on a CPU the growth."""
-    growth = any(comparison.memory_definition == "growth" for comparison in summary.comparisons)
-    field, heading = ("growth_bytes", "growth") if growth else ("peak_bytes", "peak")
-    cells = [formatting.memory(getattr(case.memory, field), unit) for case in summary.cases]
-    return f"{heading} ({unit.name})", cells
 
 
 def _verdict_cells(

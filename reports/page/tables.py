@@ -17,6 +17,7 @@ from ..schema_base import Quality, Ratio, WarmUpTimes
 
 VARIANTS_IN_A_TABLE = 3  # a table with more columns is wider than GitHub shows it
 SHOWN_WAITING = 0.01  # the least share of waiting for images that is shown
+MOST_VALUES_OF_A_TAG = 24  # of one that says of what kind a query is
 MEMORY_STAGES = ("build", *STAGES)
 PREPARED = (
     "Capturing CUDA graphs includes the calls before each capture, in which layers are compiled. "
@@ -431,7 +432,8 @@ def quality_table(cases: Sequence[Case]) -> str:
 def slices_table(summary: Summary) -> str | None:
     """Return gIoU by each tag's values, models and trivial baselines side by side.
 
-    None where no model has quality, or no query has a tag.
+    None where no model has quality, or no query has a tag. A tag with many values, such as the
+    number of the scene, names queries and no kind of query.
     """
     models = [case for case in summary.cases if case.has_quality is True and case.quality.n]
     baselines = [case for case in summary.trivial_baselines if case.quality.n]
@@ -441,6 +443,8 @@ def slices_table(summary: Summary) -> str | None:
     queries: dict[tuple[str, str], int] = {}  # by tag and value
     for case in cases:
         for tag, slices in case.quality.slices.items():
+            if len(slices) > MOST_VALUES_OF_A_TAG:
+                continue
             for value, part in slices.items():
                 queries[tag, value] = part.n
     if not queries:

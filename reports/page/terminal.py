@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ...harness import terminal
 from .. import formatting
+from ..peaks import GROWTH
 from ..run import verdict_words
 from ..run.schema import Case, ClaimResult, Summary
 from ..run.summary import read_summary
@@ -211,18 +212,19 @@ def measurements(summary: Summary, width: int) -> Table:
         width: of the terminal, in columns.
     """
     unit = verdict_words.memory_unit_of(summary)
-    times, throughputs, peaks, scores = [], [], [], []
+    times, throughputs, sizes, scores = [], [], [], []
     for case in summary.cases:
         times.append(formatting.milliseconds(case.time.end_to_end_ms))
         throughputs.append(formatting.milliseconds(case.time.queries_per_second))
-        peaks.append(formatting.memory(case.memory.peak_bytes, unit))
+        sizes.append(formatting.memory(verdict_words.memory_bytes(summary, case), unit))
         interval = case.quality.intervals.get("gIoU")
         scores.append(formatting.score(case.quality.gIoU, interval))
 
     columns = [Column(_time_heading(summary.batches), times)]
     if summary.measures_throughput:
         columns.append(Column("queries/s", throughputs, leave_out=2))
-    columns.append(Column(f"peak\n({unit.name})", peaks, leave_out=1))
+    memory = f"{verdict_words.memory_kind(summary)}\n({unit.name})"
+    columns.append(Column(memory, sizes, leave_out=1))
     columns.append(Column("gIoU\n[95 %]", scores))
     for place, stage in enumerate(TERMINAL_STAGES):
         cells = [_stage(case, stage) for case in summary.cases]
@@ -248,8 +250,8 @@ def _notes(summary: Summary) -> list[str]:
     lines = []
     if any(case.has_quality is False for case in summary.cases):
         lines.append(formatting.WHY_NO_QUALITY)
-    if any(comparison.memory_definition == "growth" for comparison in summary.comparisons):
-        lines.append(verdict_words.RATIO_OF_GROWTH)
+    if verdict_words.memory_kind(summary) == "growth":
+        lines.append(f"Memory is {GROWTH}.")
     return lines
 
 

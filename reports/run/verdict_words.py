@@ -7,6 +7,7 @@ words, such as "faster" and "cannot tell", are in `harness/statistics/verdicts.p
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from typing import Literal
 
 from ...harness.statistics.verdicts import may_be_praised, time_word
 from ...harness.text import escape
@@ -15,7 +16,6 @@ from ..formatting import MemoryUnit
 from ..markdown import bold
 from .schema import Case, ClaimResult, Comparison, Difference, Summary
 
-RATIO_OF_GROWTH = "The ratio of memory is of the growth over what stood there before the build."
 WORDS_OF_TIME = (
     "The word before a ratio of times is its verdict at a threshold of 5 %: `same` if the whole 95 "
     "% interval is within it, `faster` or `slower` if the whole interval is beyond it, `cannot "
@@ -142,6 +142,17 @@ def memory_unit_of(summary: Summary) -> MemoryUnit:
         for part in (case.memory, *case.memory.stages.values()):
             sizes += [part.peak_bytes, part.peak_reserved_bytes, part.device_process_bytes]
     return formatting.memory_unit(sizes)
+
+
+def memory_kind(summary: Summary) -> Literal["peak", "growth"]:
+    """Return which memory the verdicts of a run are of: the peak, or on a CPU the growth."""
+    growth = any(comparison.memory_definition == "growth" for comparison in summary.comparisons)
+    return "growth" if growth else "peak"
+
+
+def memory_bytes(summary: Summary, case: Case) -> float | None:
+    """Return the memory of a case that the verdicts of its run are of."""
+    return getattr(case.memory, f"{memory_kind(summary)}_bytes")
 
 
 def memory_of_a_query(comparison: Comparison) -> str:

@@ -143,7 +143,7 @@ def _more_pairs(ratio: Ratio, threshold: float) -> str:
     shown = f"{detectable:.0f}" if detectable >= 9.95 else f"{detectable:.1f}"
     return (
         f"{ratio.processes} pairs of processes show only differences over {shown} %; "
-        f"{limit} takes about {pairs:,}"
+        f"{limit} takes about {pairs:,} pairs"
     )
 
 

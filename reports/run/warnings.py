@@ -56,10 +56,10 @@ def run_warnings(
         *_without_start(ordered),
         *unexpected_weights(cases),
         *_clocks(cases),
+        *_from_queries(ordered),
         *_not_warm(manifest),
         *_unattributed(cases),
         *manifest.warnings,
-        *_from_queries(ordered),
     ]
     return list(dict.fromkeys(warnings))
 

@@ -101,3 +101,14 @@ def test_the_name_of_the_zone_stays_in_it(farthest, label):
     assert name.get_text() == label
     (axes,) = figure.axes
     assert name.get_window_extent().x1 < axes.transData.transform((1, 0))[0]
+
+
+def test_an_interval_that_is_cut_ends_in_an_arrow():
+    def arrows(variants):
+        (axes,) = drawn(variants).axes
+        return [line for line in axes.lines if line.get_marker() == ">"]
+
+    assert not arrows([variant(time=(0.9, 0.4, 1.5))])
+    (arrow,) = arrows([variant(time=(0.9, 0.4, 30.0))])
+    assert arrow.get_color() == ENCODERS["clip"]
+    assert arrow.get_xdata()[0] == arrow.axes.get_xlim()[1]

@@ -543,10 +543,11 @@ def test_another_machine_is_refused_for_time_and_memory_and_not_for_quality(befo
 
 
 def test_versions_settings_and_the_plan_are_listed_and_never_refused(before):
-    settings = before.case("dual").settings | {"sam": "vit_b"}
-    after = changed(before, "dual", settings=settings).model_copy(
-        update={"versions": before.versions | {"torch": "3"}}
-    )
+    settings = before.case("dual").settings
+    before = changed(before, "dual", settings=settings | {"adapter_sha256": "0a"})
+    # The adapter's file is what is compared, and nothing beside it.
+    after = changed(before, "dual", settings=settings | {"adapter_sha256": "1b", "sam": "vit_b"})
+    after = after.model_copy(update={"versions": before.versions | {"torch": "3"}})
     assert outcome(gate_checks(before, after, Gate())) == "holds"
     assert changes(before, after) == {
         "dual: sam": ("tiny", "vit_b"),

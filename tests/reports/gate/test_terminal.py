@@ -46,7 +46,7 @@ def test_what_fails_comes_first_and_nothing_is_cut(width):
     assert "…" not in text and "/tmp" not in text
     for whole in ("+10.5 %", "[+8.6, +12.6]", "regression", "+32.5 MiB", "(+0.5 %)", "shown only"):
         assert whole in text
-    assert text.index("time of a") < text.index("peak memory") < text.index("vision")
+    assert text.index("time of a") < text.index("peak") < text.index("vision")
     flowing = " ".join(text.split())
     assert "Where: vision takes 10.5 % more [+5.0, +12.6], about 14.2 ms a query." in flowing
     assert "Reproduce: lisabench run gate-gpu --against c646147ea0" in flowing

@@ -113,6 +113,17 @@ def test_slices_show_each_case_and_the_trivial_baselines_by_kind_of_query(tmp_pa
     assert rows["family: relation"][:2] == [str(expected.n), f"{expected.gIoU:.3f}"]
 
 
+def test_a_tag_that_names_single_queries_has_no_slices(tmp_path):
+    write_run(tmp_path, **SMALL)
+    summary = summarise(read_run(tmp_path))
+    slices = summary.cases[0].quality.slices
+    of_a_kind = slices["family"]["relation"]
+    slices["scene"] = {str(scene): of_a_kind for scene in range(100)}
+    rows = rows_of(slices_table(summary))
+    assert any(name.startswith("family: ") for name in rows)
+    assert not any(name.startswith("scene: ") for name in rows)
+
+
 def test_the_comparison_shows_the_metrics_that_the_suite_asks_for(tmp_path):
     write_run(tmp_path, **SMALL)
     edit_run(tmp_path, metrics=["mIoU", "precision_0.5"])

@@ -129,11 +129,11 @@ def test_stages_are_left_out_first_and_quality_never(tmp_path):
     shown = {}
     for width in (*WIDTHS, 40):
         table = measurements(summary, width)
-        names = ("time", "gIoU", "peak", "vision", "llm", "decoder")
+        names = ("time", "gIoU", "growth", "vision", "llm", "decoder")
         headings = " ".join(str(column.header) for column in table.columns)
         shown[width] = [name for name in names if name in headings]
-    assert shown[120] == ["time", "gIoU", "peak", "vision", "llm", "decoder"]
-    assert shown[60] == ["time", "gIoU", "peak", "vision", "llm"]
+    assert shown[120] == ["time", "gIoU", "growth", "vision", "llm", "decoder"]
+    assert shown[60] == ["time", "gIoU", "growth", "vision", "llm"]
     assert shown[40] == ["time", "gIoU"]
     for narrow, wide in pairwise(sorted(shown)):
         assert shown[narrow] == shown[wide][: len(shown[narrow])]
