@@ -11,7 +11,7 @@ from .. import formatting
 from ..formatting import NOT_AVAILABLE, MemoryUnit
 from ..run import verdict_words
 from ..run.schema import Case, Summary
-from ..schema_base import Ratio
+from ..schema_base import Points, Ratio
 from .latex import Latex, latex_number, latex_table
 from .table import Row
 from .tables import MEMORY_STAGES, case_queries
@@ -72,13 +72,20 @@ def paper_table(name: str, run: Run, summary: Summary) -> str:
 
 
 def _cases(summary: Summary) -> PaperTable:
-    """Return speed, memory and gIoU of each model, with a ratio to the reference of its group."""
+    """Return speed, memory and gIoU of each model, each compared with the group's reference."""
     unit = formatting.memory_unit(case.memory.peak_bytes for case in summary.cases)
+    memory = verdict_words.memory_kind(summary).capitalize()
     if summary.measures_throughput:
         speed = ["Queries per second", f"Throughput ratio {INTERVAL}"]
     else:
         speed = ["Time (ms)", f"Time ratio {INTERVAL}"]
-    numbers = [*speed, f"Peak ({unit.name})", f"gIoU {INTERVAL}"]
+    numbers = [
+        *speed,
+        f"{memory} ({unit.name})",
+        f"{memory} ratio {INTERVAL}",
+        "gIoU",
+        f"Points {INTERVAL}",
+    ]
     groups = []
     for group in summary.groups:
         groups.append([_case_row(case, summary, unit) for case in summary.in_group(group)])
@@ -93,13 +100,16 @@ def _case_row(case: Case, summary: Summary, unit: MemoryUnit) -> PaperRow:
     else:
         speed = formatting.milliseconds(case.time.end_to_end_ms)
         ratio = comparison.end_to_end if comparison else None
-    gIoU = formatting.score(case.quality.gIoU, case.quality.intervals.get("gIoU"))
+    is_reference = summary.is_reference(case)
+    memory = verdict_words.memory_bytes(summary, case)
     return [
         case.name,
         _number(speed),
-        Latex("1") if summary.is_reference(case) else _ratio(ratio),
-        _number(formatting.memory(case.memory.peak_bytes, unit)),
-        _number(gIoU),
+        Latex("1") if is_reference else _ratio(ratio),
+        _number(formatting.memory(memory, unit)),
+        Latex("1") if is_reference else _ratio(comparison.peak_memory if comparison else None),
+        _number(formatting.score(case.quality.gIoU)),
+        _points(comparison.gIoU_points if comparison else None),
     ]
 
 
@@ -113,6 +123,13 @@ def _ratio(ratio: Ratio | None) -> Latex:
     if ratio is None:
         return UNKNOWN
     return _number(formatting.ratio_with_interval(ratio).replace("x", ""))
+
+
+def _points(difference: Points | None) -> Latex:
+    """Return a difference in points with its interval, such as ``-6.9 [-10.8, -2.9]``."""
+    if difference is None:
+        return UNKNOWN
+    return latex_number(formatting.points_with_interval(difference).replace(" points", ""))
 
 
 def _stages(summary: Summary) -> PaperTable:

@@ -276,21 +276,28 @@ def test_a_table_of_cases_in_latex_is_that_of_a_paper(folder):
     lines = exported(folder, "cases", "latex").splitlines()
     assert lines[0].startswith("% lisabench: suite tiny, 2026-01-31, AMD EPYC")
     assert lines[2:6] == [
-        r"\begin{tabular}{lrrrr}",
+        r"\begin{tabular}{lrrrrrr}",
         r"\toprule",
-        r"Variant & Time (ms) & Time ratio [95\,\%] & Peak (MiB) & gIoU [95\,\%] \\",
+        r"Variant & Time (ms) & Time ratio [95\,\%] & Growth (MiB) & Growth ratio [95\,\%] & gIoU "
+        r"& Points [95\,\%] \\",
         r"\midrule",
     ]
     assert [line.split(" & ")[0] for line in lines[6:9]] == ["dual", "sam", "clip"]
-    assert lines[6].split(" & ")[2] == "1"
-    assert re.fullmatch(r"0\.\d\d \[0\.\d\d, 0\.\d\d\]", lines[7].split(" & ")[2])
+    reference, sam = lines[6].split(" & "), lines[7].split(" & ")
+    assert (reference[2], reference[4]) == ("1", "1") and reference[6].startswith("--")
+    for place in (2, 4):
+        assert re.fullmatch(r"0\.\d\d( \[0\.\d\d, 0\.\d\d\])?", sam[place])
+    signed = r"(\$-\$|\+)\d+\.\d"
+    assert re.match(rf"{signed} \[{signed}, {signed}\]", sam[6])
     assert lines[9:] == [r"\bottomrule", r"\end{tabular}"]
 
 
 def test_a_column_without_a_number_is_left_out_of_a_paper(tmp_path):
     folder = write_run(tmp_path, cases=1, controls=False, quality=False, **SMALL)
     header = exported(folder, "cases", "latex").splitlines()[4]
-    assert header == r"Variant & Time (ms) & Time ratio [95\,\%] & Peak (MiB) \\"
+    assert header == (
+        r"Variant & Time (ms) & Time ratio [95\,\%] & Peak (MiB) & Peak ratio [95\,\%] \\"
+    )
 
 
 def test_negative_numbers_have_a_minus_sign(folder):
