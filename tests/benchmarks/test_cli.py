@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 from contextlib import chdir
@@ -18,6 +19,21 @@ pytestmark = pytest.mark.no_clock
 def lisabench_cli(*arguments, cwd="."):
     with chdir(cwd):
         return command.lisabench(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "message"),
+    [
+        (["train", "--config"], "options.yaml", "expected a regular file, so write its content"),
+        (["run"], "suite.yaml", "expected a regular file, so write its content"),
+        (["run"], "63", "a file whose name ends in .yaml"),
+    ],
+)
+def test_a_pipe_is_refused_with_what_to_do(tmp_path, words, name, message):
+    os.mkfifo(tmp_path / name)
+    done = command.lisabench(*words, tmp_path / name)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr and done.stderr.count("\n") == 1
 
 
 @pytest.fixture(scope="module")

@@ -86,7 +86,8 @@ def campaign(activity: Activity, limits: int, seed: int, workspace: Path) -> Ite
             for fault in faults_at_end(activity, run, mark, codes):
                 yield f"{limit.name}: {fault}"
             if limit.disk_kib is not None:
-                _mount(place, "-o", "remount,rw,size=1g")
+                _make_immutable(place, "-i")
+                _mount(place, "-o", "remount,size=1g")
             again = folder if activity.resume is not None else place / "again"
             code = exit_code(start(activity, again, "end"))
             if code != SUCCESS:
@@ -152,16 +153,21 @@ def _disk(place: Path, kib: int | None) -> Iterator[None]:
 
 
 def _make_read_only(place: Path, run: Run, after_s: float) -> None:
-    """Make a disk read-only after some seconds, at a moment when no file is open for writing."""
+    """Have nothing in a folder changed any more after some seconds, if the run has not ended.
+
+    It is done file by file: the disk cannot be mounted anew while a file on it is open for writing,
+    and the lock of a run is open until its end.
+    """
     deadline_s = time.monotonic() + after_s
-    while run.poll() is None:
-        if time.monotonic() > deadline_s:
-            done = subprocess.run(
-                ["mount", "-o", "remount,ro", str(place)], capture_output=True, check=False
-            )
-            if done.returncode == 0:
-                return
+    while run.poll() is None and time.monotonic() < deadline_s:
         time.sleep(0.02)
+    if run.poll() is None:
+        _make_immutable(place, "+i")
+
+
+def _make_immutable(place: Path, change: str) -> None:
+    # A file of a worker may be gone before its turn comes.
+    subprocess.run(["chattr", "-R", "-f", change, str(place)], capture_output=True, check=False)
 
 
 def _mount(place: Path, *options: str) -> None:
