@@ -41,8 +41,24 @@ def _inside(folder: str) -> str:
     return folder
 
 
+def _in_range(scores: Mapping[str, float | None]) -> Mapping[str, float | None]:
+    """Return scores by metric, if each is in its metric's range.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for name, value in scores.items():
+        # The generalised IoU of two boxes that lie apart is below 0.
+        lowest = -1 if name == "box_GIoU" else 0
+        if value is not None and not lowest <= value <= 1:
+            raise ValueError(f"{name} is not between {lowest} and 1")
+    return scores
+
+
 NotNegative = Annotated[int, Field(ge=0)]
 NotNegativeFloat = Annotated[float, Field(ge=0)]
+Score = Annotated[float, Field(ge=0, le=1)]  # such as gIoU
+Scores = Annotated[Mapping[str, float | None], AfterValidator(_in_range)]
 InnerFolder = Annotated[str, AfterValidator(_inside)]
 LARGEST_WHOLE = 2**53  # from there on, a float has no digits behind the point anyway
 CHANGED = "the file was edited, cut or damaged"

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import DataError, UsageError
 from ..json_file import read_object
-from .from_json import NotNegative, NotNegativeFloat, from_json, read_from
+from .from_json import NotNegative, NotNegativeFloat, Score, Scores, from_json, read_from
 from .journal import holds_run, read_lines, records_of
 from .machine import checked_environment
 from .pixel_counts import PixelCounts, read_pixel_counts, same_queries
@@ -208,8 +208,8 @@ class StudyTrainingManifest:
     course: Course | None = None
     scenes: NotNegative | None = None
     first_steps_seconds: NotNegativeFloat | None = None
-    val_gIoU: float | None = None
-    scores: Mapping[str, float | None] = field(default_factory=dict)
+    val_gIoU: Score | None = None
+    scores: Scores = field(default_factory=dict)
     queries: NotNegative | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str | None] = field(default_factory=dict)
@@ -264,7 +264,7 @@ class CurvePoint:
     seconds: NotNegativeFloat
     losses: Mapping[str, float] = field(default_factory=dict)
     first_steps_seconds: NotNegativeFloat | None = None
-    val_gIoU: float | None = None
+    val_gIoU: Score | None = None
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -314,7 +314,7 @@ class SearchTrial:
     seed: NotNegative
     lr: NotNegativeFloat
     steps: NotNegative
-    val_gIoU: float | None
+    val_gIoU: Score | None
 
     @property
     def key(self) -> tuple[object, ...]:

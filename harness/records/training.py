@@ -16,7 +16,7 @@ from pydantic import SkipValidation
 
 from ..errors import DataError
 from ..metrics import METRICS, Counts
-from .from_json import NotNegative, NotNegativeFloat, each_from_json, from_json, read_from
+from .from_json import NotNegative, NotNegativeFloat, Scores, each_from_json, from_json, read_from
 from .journal import (
     RUN,
     Line,
@@ -318,7 +318,7 @@ class TrainingEpoch:
 
     epoch: NotNegative
     step: NotNegative
-    scores: Mapping[str, float | None]
+    scores: Scores
     queries: NotNegative
     avg_inference_time_s: NotNegativeFloat
     train_loss: float

@@ -73,6 +73,13 @@ LINE_DAMAGES: dict[str, tuple[str, str, Damage, str]] = {
     ),
     "energy below zero": ("run", SAMPLES, lambda line: line.update(energy_mj=-0.5), "energy_mj"),
     "half a character": ("run", MEMORY, lambda line: line.update(more="\ud800"), "half a surr"),
+    "a score above 1": (
+        "training",
+        TRAINING,
+        lambda line: line.update(cIoU=10**12),
+        "scores: .*cIoU is not between 0 and 1",
+    ),
+    "a score below 0": ("study", SEARCH, lambda line: line.update(val_gIoU=-0.5), "val_gIoU: "),
     "a step below zero": ("training", EVALUATIONS, lambda line: line.update(step=-1), "step"),
     "no kind": ("training", TRAINING, lambda line: line.pop("kind"), "the kind is None"),
     "a loss of text": (
