@@ -213,7 +213,7 @@ def _rows(summary: Summary) -> list[CaseRow]:
             ms=formatting.milliseconds(case.time.end_to_end_ms),
             ratio=ratio,
             memory=formatting.memory(verdict_words.memory_bytes(summary, case), unit),
-            gIoU=formatting.score(case.quality.gIoU, case.quality.intervals.get("gIoU")),
+            gIoU=formatting.score(case.quality.gIoU),
             failed=one_line(case.error or "", longest=240),
         )
         rows.append(row)

@@ -142,7 +142,7 @@ def _more_pairs(ratio: Ratio, threshold: float) -> str:
     detectable = 100 * (factor - 1)
     shown = f"{detectable:.0f}" if detectable >= 9.95 else f"{detectable:.1f}"
     return (
-        f"{ratio.processes} pairs of processes show only differences over {shown} %; "
+        f"{ratio.processes} pairs of processes show only {shown} % or more; "
         f"{limit} takes about {pairs:,} pairs"
     )
 

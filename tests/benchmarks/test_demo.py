@@ -96,21 +96,31 @@ def test_the_difference_of_each_variant_has_an_interval(summary, metric):
         )
 
 
+def shows_score(terminal, case):
+    low, high = case["quality"]["intervals"]["gIoU"]
+    score = f"{case['quality']['gIoU']:.3f} [{low:.3f}, {high:.3f}]"
+    return re.search(rf"^{case['name']} .*  {re.escape(score)} ", terminal, re.MULTILINE)
+
+
 def test_the_documents_quote_its_scores(summary):
     table = (ROOT / "docs" / "results.md").read_text()
     terminal = (ROOT / "README.md").read_text()
     dual = summary["cases"][0]["quality"]
     low, high = dual["intervals"]["gIoU"]
     assert f"| `dual` | {dual['gIoU']:.3f} [{low:.3f}, {high:.3f}] | |" in table
-    assert re.search(rf"^ dual +{dual['gIoU']:.3f} ", terminal, re.MULTILINE)
+    assert shows_score(terminal, summary["cases"][0])
     for case, comparison in zip(summary["cases"][1:], summary["comparisons"], strict=True):
         assert case["name"] == comparison["candidate"]
         score = f"{case['quality']['gIoU']:.3f}"
         points = comparison["gIoU_points"]
         difference = f"{points['difference']:+.1f} [{points['low']:+.1f}, {points['high']:+.1f}]"
         assert f"| `{case['name']}` | {score} | {difference} |" in table
-        row = rf"^ {case['name']} +{score} .*\n +{re.escape(difference)} "
-        assert re.search(row, terminal, re.MULTILINE)
+        assert shows_score(terminal, case)
+        amount = re.escape(f"{points['difference']:+.1f} points gIoU")
+        interval = re.escape(f"{points['low']:+.1f} to {points['high']:+.1f}")
+        masks = rf"  masks +worse +{amount} +{interval}"
+        verdict = rf"^{case['name']} against dual\n(  .*\n)*?{masks}$"
+        assert re.search(verdict, terminal, re.MULTILINE)
     best = max(found["floor_gIoU"] for found in summary["against_floors"])
     assert f"| best trivial baseline | {best:.3f} | |" in table
 

@@ -14,7 +14,7 @@ from lisabench.models.training.recipes import RECIPES
 from lisabench.reports import formatting
 from lisabench.reports.drawing import Drawn
 from lisabench.reports.study import tables
-from lisabench.reports.study.figures import CURVES, FOREST
+from lisabench.reports.study.figures import CURVES, FOREST, TRADEOFF
 from lisabench.reports.study.groups import differences, trainings_by_recipe
 from lisabench.reports.study.page import study_page
 from lisabench.reports.study.schema import Recipe, StudySummary
@@ -263,5 +263,5 @@ def test_no_page_calls_the_claim_refuted_or_the_model_described(page):
 
 def test_the_published_report_is_the_page_of_the_records(summary):
     assert (PUBLISHED / "report.md").read_text() == study_page(
-        summary, Drawn(frozenset({FOREST, CURVES}))
+        summary, Drawn(frozenset({FOREST, CURVES, TRADEOFF}))
     )

@@ -85,7 +85,7 @@ def test_a_time_that_cannot_be_told_says_how_many_pairs_of_processes_would_tell(
     time, _, _ = words(summary, compared(time=ratio(1.0, 1 / 1.2, 1.2)))
     assert time == (
         "cannot tell: no difference (1.00x, 0.83 to 1.20); 3 pairs of processes show only "
-        "differences over 20 %; 5 % takes about 12 pairs"
+        "20 % or more; 5 % takes about 12 pairs"
     )
 
 
