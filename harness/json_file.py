@@ -70,10 +70,9 @@ def parse_object(content: bytes | str, path: Path, line: int | None = None) -> d
     if not content.strip():
         raise DataError(f"{subject} not JSON (it is empty)")
     try:
-        text = content
         if isinstance(content, bytes):
-            text = content.decode(json.detect_encoding(content), "surrogatepass")
-        value = DECODER.decode(text)
+            content = content.decode(json.detect_encoding(content), "surrogatepass")
+        value = DECODER.decode(content)
         is_text = _is_text(content, value)
     except json.JSONDecodeError as error:
         at_line = f"line {error.lineno}: " if line is None else ""
@@ -91,14 +90,13 @@ def parse_object(content: bytes | str, path: Path, line: int | None = None) -> d
     return value
 
 
-def _is_text(content: bytes | str, value: Any) -> bool:
+def _is_text(content: str, value: Any) -> bool:
     r"""Return whether all texts of a value can be written to a file.
 
     JSON can spell half a character as ``\ud800``, and Python's parser also takes its bytes. Without
     a backslash, ASCII holds none. So most lines are not encoded again.
     """
-    backslash = "\\" if isinstance(content, str) else b"\\"
-    if content.isascii() and backslash not in content:
+    if content.isascii() and "\\" not in content:
         return True
     try:
         json.dumps(value, ensure_ascii=False).encode()

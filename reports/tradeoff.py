@@ -162,8 +162,8 @@ def _draw_variant(sheet: Sheet, axes: Axes, variant: Variant) -> None:
         axes.plot([time.low, time.high], [points.value, points.value], **line)
         farthest = axes.get_xlim()[1]
         if time.high > farthest:
-            arrow = mark(sheet, variant.look, size=6) | {"marker": ">"}
-            axes.plot(farthest, points.value, clip_on=False, **arrow)
+            (arrow,) = axes.plot(farthest, points.value, **mark(sheet, variant.look, size=6))
+            arrow.set(marker=">", clip_on=False)
     if points.low is not None and points.high is not None:
         axes.plot([time.value, time.value], [points.low, points.high], **line)
     axes.plot(time.value, points.value, zorder=4, **mark(sheet, variant.look, size=9))

@@ -146,8 +146,10 @@ def _with_whole_numbers(value: Any) -> Any:
         return int(value)
     if isinstance(value, Mapping):
         return {key: _with_whole_numbers(item) for key, item in value.items()}
-    if type(value) in (list, tuple):  # but no named tuple, whose values were checked before
-        return type(value)(_with_whole_numbers(item) for item in value)
+    if isinstance(value, list):
+        return [_with_whole_numbers(item) for item in value]
+    if type(value) is tuple:  # but no named tuple, whose values were checked before
+        return tuple(_with_whole_numbers(item) for item in value)
     return value
 
 
