@@ -18,10 +18,13 @@ settings.register_profile("no clock", deadline=None, suppress_health_check=[Heal
 settings.load_profile("no clock")
 
 
-# A shell that starts the tests in the background has them ignore interrupts, and every program that
-# a test starts inherits that. Tests of what an interrupt does need it to be heard.
+# A shell that starts the tests in the background has them ignore interrupts, and `nohup` has them
+# ignore a hangup. Every program that a test starts inherits that. Tests of what these signals do
+# need them to be heard.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)
