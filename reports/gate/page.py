@@ -143,7 +143,9 @@ def _folded(gate: Checked) -> str:
     for check in gate.checks:
         if check.verdict not in ("n/a", "not checked"):
             rows.append(_row_of_all(check))
-    parts = ["<details>", f"<summary>{', '.join(words.counts(gate)) or 'All checks'}</summary>"]
+    counted = ", ".join(words.counts(gate))
+    title = f"All checks: {counted}" if counted else "All checks"
+    parts = ["<details>", f"<summary>{title}</summary>"]
     if rows:
         parts.append(markdown_table(header, rows, numbers=False, aligned=True))
     order = "took turns block by block" if gate.in_turns else "ran one after the other"

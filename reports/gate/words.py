@@ -426,8 +426,11 @@ def _repeats_peak(check: Check, checks: Sequence[Check]) -> bool:
 
 
 def counts(gate: Checked) -> Iterator[str]:
-    """Return how many checks are within their limits, are shown alone, and were not checked."""
+    """Return how many checks have each outcome, but for the outcomes that none has."""
     numbers = {
+        "failed": len(gate.of(*FAILING)),
+        "in doubt": len(gate.of(*UNSURE)),
+        "not comparable": len(gate.of("refused")),
         "within limits": len(gate.of("holds")),
         "shown only": len(gate.of("not gated")),
         "not checked": len(gate.of("n/a", "not checked")),

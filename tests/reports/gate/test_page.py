@@ -185,7 +185,7 @@ def test_what_holds_is_folded_and_what_was_not_checked_is_named_with_the_reason(
     assert "✅ lisabench: time of `a` is within its limit" in above
     assert "| time of vision" not in above and "| time of vision" in folded
     assert "**Not checked:** gIoU and cIoU (random weights have no quality)." in above
-    assert "<summary>1 within limits, 2 not checked</summary>" in folded
+    assert "<summary>All checks: 1 within limits, 2 not checked</summary>" in folded
 
 
 def test_what_was_measured_first_stands_beside_what_was_measured_again():
@@ -311,3 +311,9 @@ def test_a_long_problem_stands_below_the_heading_in_full():
     lines = gate_page.page(broken("RUN", "FILE", problem, 5)).splitlines()
     assert lines[0].endswith(" ...") and len(lines[0]) < 160
     assert lines[2] == problem.strip()
+
+
+def test_the_fold_counts_all_checks_those_above_it_included():
+    refused = changed(metric="memory.peak", verdict="refused")
+    page = gate_page.page(gate_of(SLOW, refused, changed(case="b", verdict="holds")))
+    assert "<summary>All checks: 1 failed, 1 not comparable, 1 within limits</summary>" in page
