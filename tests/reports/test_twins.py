@@ -130,7 +130,7 @@ def test_the_report_the_terminal_and_compare_print_the_widened_interval_and_say_
     folder = with_twin(tmp_path / "run")
     text = write_report(folder).read_text()
     shown = formatting.ratio_with_interval(summarise(read_run(folder)).comparison("sam").end_to_end)
-    assert f"({shown}: cannot tell)" in text
+    assert f"(cannot tell, {shown})" in text
     assert "`dual-again` has the settings of `dual`: two measurements of one model" in text
     assert "No interval of a ratio of times is narrower" in text
     terminal.print_summary(folder)
