@@ -31,7 +31,7 @@ HOSTILE = (
     "# _h_ `c` ~~s~~ $a$ @everyone #1 \x1b[2J \u202e",
     "]: ``` --- > 1. \\",
 )
-FOLD = r"</?details>|<summary>[\w ,]*</summary>"
+FOLD = r"</?details>|<summary>[\w ,:]*</summary>"
 # Emphasis and links that are ours.
 OURS = {"strong_open", "strong_close", "link_open", "link_close", "image"}
 
