@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from workflow_steps import ROOT, Runner, calls_of, read, stand_in
 
 from lisabench import __version__
@@ -181,6 +183,16 @@ def test_what_pypi_and_the_readme_say_of_python_is_what_may_install():
     named = [name.removeprefix(prefix) for name in project["classifiers"] if prefix in name]
     assert named == may_install
     assert f"Python {may_install[0]} to {may_install[-1]}," in (ROOT / "README.md").read_text()
+
+
+def test_every_dependency_has_an_upper_bound_above_the_tested_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pins = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines()]
+    tested = {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in pins}
+    for text in [*project["dependencies"], *project["optional-dependencies"]["parquet"]]:
+        requirement = Requirement(text)
+        assert "<" in {bound.operator for bound in requirement.specifier}, text
+        assert requirement.specifier.contains(tested[canonicalize_name(requirement.name)]), text
 
 
 def test_the_newest_dependencies_are_tested_each_week_with_warnings_as_errors():
