@@ -220,6 +220,9 @@ class Plan(Strict):
 def _each_setting_is_a_factor(factors: Any) -> Any:
     """Return factors as a mapping; in a list, each setting is a factor of its own."""
     if isinstance(factors, list | tuple):
+        for setting in factors:
+            if not isinstance(setting, str):
+                raise ValueError(f"expected names of settings, and not {setting!r}")
         return {setting: (setting,) for setting in factors}
     return factors
 

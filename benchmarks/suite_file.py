@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..harness.errors import UsageError, unknown, validation_problems
 from ..harness.input_file import read_text
-from ..harness.paths import user_path
+from ..harness.paths import missing, user_path
 from ..harness.yaml_file import read_yaml
 from ..models import adapter_files, registry
 from ..models.lisa import weights_format
@@ -114,6 +114,8 @@ def _text_of(name: str) -> str:
         raise unknown("suite", name, shipped_names())
     try:
         return read_text(path)
+    except FileNotFoundError as error:
+        raise UsageError(missing("suite", path)) from error
     except OSError as error:
         raise UsageError(f"suite {name}: {error.strerror}") from error
 

@@ -13,7 +13,7 @@ exception is a defect of ours or of a library; `as_ours` makes a `RunFailed` of 
 
 import signal
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -120,9 +120,14 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> UsageError:
         known: the names that could have been given.
     """
     names = sorted(known)
-    nearest = get_close_matches(str(name), names, n=1)
-    hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+    hint = did_you_mean(str(name), names)
     return UsageError(f"unknown {kind} {str(name)!r}{hint}; known: {', '.join(names)}")
+
+
+def did_you_mean(name: str, names: Sequence[str]) -> str:
+    """Return a hint in brackets, after a space, at the nearest of several names; or nothing."""
+    nearest = get_close_matches(name, names, n=1)
+    return f" (did you mean {nearest[0]!r}?)" if nearest else ""
 
 
 def validation_problems(error: "ValidationError", with_values: bool = False) -> str:

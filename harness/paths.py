@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from .errors import UsageError
+from .errors import UsageError, did_you_mean
 
 LONGEST_NAME = 255  # bytes of a file's name, on the file systems of all systems
 EMPTY = "the path is empty; name a file or a folder, or leave it out"
@@ -32,3 +32,19 @@ def user_path(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         return Path(path)
+
+
+def missing(kind: str, path: Path) -> str:
+    """Return what to say of a path that is not there: with the nearest name in its folder.
+
+    Such as ``there is no baseline basline.json (did you mean 'baseline.json'?)``.
+
+    Args:
+        kind: what was expected there, such as "baseline".
+        path: that was given.
+    """
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        names = []
+    return f"there is no {kind} {path}{did_you_mean(path.name, names)}"

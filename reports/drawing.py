@@ -93,6 +93,11 @@ class Sheet:
         """Whether there is no room for panels side by side."""
         return self.width_in < NARROW_IN
 
+    @property
+    def ink(self) -> str:
+        """The colour of texts and thin lines: black in a paper, whose page is white for sure."""
+        return INK if self.has_title else "black"
+
     def scaled(self, length: float) -> float:
         """Return a length of a report's figure, in inches or points, as long as it is here."""
         return length * self.text_pt / REPORT_TEXT_PT
@@ -128,12 +133,12 @@ def _settings(sheet: Sheet) -> dict[str, Any]:
         "xtick.major.width": sheet.scaled(0.8),
         "ytick.major.width": sheet.scaled(0.8),
         "legend.fontsize": text,
-        "axes.labelcolor": INK,
-        "text.color": INK,
+        "axes.labelcolor": sheet.ink,
+        "text.color": sheet.ink,
         "axes.edgecolor": PALE,
         "axes.linewidth": sheet.scaled(0.8),
-        "xtick.color": INK,
-        "ytick.color": INK,
+        "xtick.color": sheet.ink,
+        "ytick.color": sheet.ink,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.axisbelow": True,
@@ -375,7 +380,7 @@ def heading(sheet: Sheet, figure: Figure, message: str, subtitle: str) -> None:
     message_y = 1 - sheet.scaled(0.15) / height_in
     subtitle_y = 1 - sheet.scaled(0.45) / height_in
     figure.text(left, message_y, message, va="top", fontsize=size, fontweight="bold")
-    figure.text(left, subtitle_y, subtitle, va="top", fontsize=subtitle_size, color=INK)
+    figure.text(left, subtitle_y, subtitle, va="top", fontsize=subtitle_size, color=sheet.ink)
 
 
 def legend(sheet: Sheet, figure: Figure, handles: Sequence[Artist]) -> None:

@@ -9,7 +9,7 @@ from ..harness.statistics.estimate import Estimate
 from ..harness.statistics.verdicts import QUALITY_THRESHOLD
 from . import formatting
 from .drawing import REPORT_SHEET, Sheet, add_axes, canvas, head_in, heading, mark, mark_line
-from .palette import GOOD_ZONE, INK, PALE, Look
+from .palette import GOOD_ZONE, PALE, Look
 from .plotting import Annotation, Axes, Bbox, Figure
 
 FILE = "tradeoff.png"
@@ -223,6 +223,6 @@ def _name_at(
         textcoords="offset points",
         ha=horizontal,
         va=vertical,
-        color=INK,
+        color=sheet.ink,
         annotation_clip=False,
     )

@@ -39,6 +39,7 @@ from ...reports.gate.checks import Check, gate_checks
 from ...reports.gate.outcome import Checked, checked, to_remeasure, with_remeasurements
 from ...reports.gate.pairs import time_pairs
 from ...reports.gate.thresholds import Gate, gate_of
+from ...reports.run.warnings import while_measuring
 from ..progress import Progress, shown
 from ..run import schedule
 from ..run.command import DEFAULT_SUITE, Request, as_arguments
@@ -188,7 +189,10 @@ class Versus:
             with_remeasurements(checks, again),
         )
         in_lockstep = base_run.manifest.in_lockstep and head_run.manifest.in_lockstep
-        return outcome.model_copy(update={"paired": True, "in_turns": in_lockstep})
+        warnings = while_measuring({"base": base_run, "this change": head_run})
+        return outcome.model_copy(
+            update={"paired": True, "in_turns": in_lockstep, "warnings": warnings}
+        )
 
     def _check_again(
         self, runs: tuple[Run, Run], case: str, gate: Gate, folder: Path

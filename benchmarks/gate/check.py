@@ -26,6 +26,7 @@ from ...reports.gate.checks import Check, gate_checks
 from ...reports.gate.outcome import Checked, broken, checked, to_remeasure, with_remeasurements
 from ...reports.gate.terminal import show_gate
 from ...reports.gate.thresholds import gate_of
+from ...reports.run.warnings import while_measuring
 from ..progress import shown
 from .remeasure import measure_again
 
@@ -128,7 +129,8 @@ def _check_run(folder: Path, file: Path) -> Checked:
     again = {case: _check_again(run, case, baseline) for case in to_remeasure(checks)}
     final = with_remeasurements(checks, again)
     outcome = checked(str(folder), str(file), baseline, measured, final)
-    return outcome.model_copy(update={"command": _same_command(run, file)})
+    warnings = while_measuring({str(folder): run})
+    return outcome.model_copy(update={"command": _same_command(run, file), "warnings": warnings})
 
 
 def _same_command(run: Run, file: Path) -> str | None:

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from ..errors import DataError, UsageError
 from ..input_file import opened
 from ..json_file import parse_object, read_object
+from ..paths import missing
 from .folder import refuse_folders, refuse_links
 from .from_json import read_from
 from .whole_file import sync, whole_file
@@ -291,6 +292,8 @@ def read_manifest(folder: Path, schemas: Sequence[str]) -> dict[str, Any]:
         DataError: the manifest is not JSON, or has another schema.
     """
     if not holds_run(folder):
+        if not folder.exists():
+            raise UsageError(f"{missing('folder', folder)}; give the one that lisabench named")
         raise UsageError(
             f"{folder} is not a run's folder: it has no {RUN}; give the folder that lisabench named"
         )

@@ -20,6 +20,7 @@ from ...harness.errors import DataError, NothingToCompare, UsageError
 from ...harness.input_file import read_text
 from ...harness.masks import decode, pack
 from ...harness.metrics import Counts
+from ...harness.paths import missing
 from ...harness.records.manifest import RunPlan
 from ...harness.records.query import ANSWERED, QueryRecord
 from ...harness.records.run import CaseRecords, MemoryRecord, Run
@@ -466,7 +467,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     try:
         text = read_text(path)
     except FileNotFoundError as error:
-        raise UsageError(f"there is no baseline {path}; {MAKE}") from error
+        raise UsageError(f"{missing('baseline', path)}; {MAKE}") from error
     except OSError as error:
         raise UsageError(f"cannot read the baseline {path}: {error.strerror}") from error
     except DataError as error:

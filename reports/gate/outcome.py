@@ -64,6 +64,9 @@ class Checked(Strict):
     new: list[str] = Field(
         default=[], description="Cases of the run that the baseline does not have."
     )
+    warnings: list[str] = Field(
+        default=[], description="What disturbed the measurement, such as a busy host."
+    )
 
     def of(self, *verdicts: Verdict) -> list[Check]:
         """Return the checks with one of these verdicts."""

@@ -96,6 +96,7 @@ def _above_the_fold(gate: Checked) -> Iterator[str]:
     yield _labelled("In doubt", words.in_doubt(gate))
     yield _labelled("Not compared", words.not_compared(gate))
     yield _labelled("Not checked", ["; ".join(words.not_checked(gate))])
+    yield _labelled("While measuring", words.while_measuring(gate))
     if gate.same_code and not gate.changed:
         yield SAME_ENVIRONMENTS
     if 0 < len(gate.changed) <= MOST_DIFFERENCES or gate.same_code:

@@ -34,6 +34,7 @@ def gate_sections(gate: Checked) -> list[Section]:
         "In doubt": words.in_doubt(gate),
         "Not compared": words.not_compared(gate),
         "Not checked": words.not_checked(gate),
+        "While measuring": words.while_measuring(gate),
     }
     for label, lines in labelled.items():
         sections.append(Lines([f"{label}: {line}" for line in lines]))

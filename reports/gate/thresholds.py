@@ -7,20 +7,27 @@ gate:
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from ...harness.contract import STAGES
 from ...harness.errors import UsageError, unknown
 from ..schema_base import Fraction, NotNegative
 
 STAGE_SLOWER = 0.10
 
-Stage = Literal["preprocess", "vision", "llm", "decoder", "postprocess"]
-
 
 def _with_default(stages: Any) -> Any:
-    """Return stages with their thresholds; a plain list of stages gives each the default."""
+    """Return stages with their thresholds; a plain list of stages gives each the default.
+
+    Raises:
+        UsageError: there is no such stage.
+    """
+    if isinstance(stages, list | tuple | dict):
+        for name in stages:
+            if name not in STAGES:
+                raise unknown("stage in the gate", name, STAGES)
     if isinstance(stages, list | tuple):
         return dict.fromkeys(stages, STAGE_SLOWER)
     return stages
@@ -34,7 +41,7 @@ class Thresholds(BaseModel):
     end_to_end: NotNegative | None = Field(
         default=0.05, description="more time end to end, as a share"
     )
-    stages: Annotated[dict[Stage, NotNegative], BeforeValidator(_with_default)] = Field(
+    stages: Annotated[dict[str, NotNegative], BeforeValidator(_with_default)] = Field(
         default={},
         description="more time of a stage, as a share, by stage; a list gates them at 10 %",
     )
@@ -59,8 +66,7 @@ class Thresholds(BaseModel):
 
     def of_stage(self, name: str) -> float | None:
         """Return the accepted share of more time of a stage; None where it is not gated."""
-        by_name: dict[str, float] = {**self.stages}
-        return by_name.get(name)
+        return self.stages.get(name)
 
 
 class Gate(Thresholds):

@@ -390,6 +390,11 @@ def not_checked(gate: Checked) -> list[str]:
     return lines
 
 
+def while_measuring(gate: Checked) -> list[str]:
+    """Return what disturbed the measurement, without folders of the machine that measured."""
+    return [without_folders(warning) for warning in gate.warnings]
+
+
 def _by_reason(checks: Sequence[Check], gate: Checked) -> Iterator[tuple[str, str]]:
     """Yield the metrics and cases that have a reason in common, and the reason."""
     by_reason: dict[str, list[Check]] = {}

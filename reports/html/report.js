@@ -392,7 +392,10 @@ function showLegend() {
   if (isCase && query.answers[state.picture]?.mask === undefined) {
     parts.push("The mask was not kept.");
   } else if (isCase && state.errors) {
-    parts.push(swatch(HIT), "right ", swatch(TOO_MUCH), "too much ", swatch(MISSED), "missed");
+    parts.push(swatch(HIT), "right ", swatch(TOO_MUCH), "too much ", swatch(MISSED), "missed ");
+  }
+  if (state.picture !== "image" && query.ignored) {
+    parts.push(swatch(IGNORED), "striped: not counted");
   }
   byId("legend").replaceChildren(...parts);
 }

@@ -26,7 +26,7 @@ from ..drawing import (
     widest_in,
 )
 from ..formatting import MemoryUnit
-from ..palette import INK, Look
+from ..palette import Look
 from ..peaks import RESIDENT_SET
 from ..plotting import Artist, Axes, Figure, Line2D, Patch
 from ..run import verdict_words
@@ -297,7 +297,7 @@ def peak_memory(
     cards = [card for card in cards if card.bytes <= FARTHEST_CARD * longest_bytes]
     looks = case_looks(summary)
     hatches = {looks[case.name].hatch for case in measured}
-    handles = _memory_handles(measured, cards, hatches)
+    handles = _memory_handles(sheet, measured, cards, hatches)
     figure, group_panels = _group_panels(sheet, summary, list(labels.values()), handles)
     end_bytes = max([longest_bytes, *(card.bytes for card in cards)])
     lines = [card.bytes / unit.size_bytes for card in cards]
@@ -366,7 +366,7 @@ def _draw_memory(
     build_bytes = _build_peak(case)
     if build_bytes is not None:
         at = build_bytes / unit.size_bytes
-        axes.vlines(at, row - 0.42, row + 0.42, INK, linewidth=sheet.scaled(1.8))
+        axes.vlines(at, row - 0.42, row + 0.42, sheet.ink, linewidth=sheet.scaled(1.8))
         end = max(end, at)
     return end
 
@@ -384,11 +384,11 @@ def _part_style(sheet: Sheet, part: str, look: Look) -> dict[str, Any]:
 
 
 def _card_line(sheet: Sheet) -> dict[str, Any]:
-    return {"color": INK, "linewidth": sheet.scaled(1.4), "linestyle": DASHES, "zorder": 3}
+    return {"color": sheet.ink, "linewidth": sheet.scaled(1.4), "linestyle": DASHES, "zorder": 3}
 
 
 def _memory_handles(
-    measured: Sequence[Case], cards: Sequence[Card], hatches: Collection[str]
+    sheet: Sheet, measured: Sequence[Case], cards: Sequence[Card], hatches: Collection[str]
 ) -> list[Artist]:
     shown: dict[str, None] = {}  # as an ordered set
     for case in measured:
@@ -405,10 +405,18 @@ def _memory_handles(
             handles.append(Patch(label=meaning, **_part_style(REPORT_SHEET, WEIGHTS, hatched)))
     if any(_build_peak(case) is not None for case in measured):
         handles.append(
-            Line2D([], [], color=INK, marker="|", markersize=11, linestyle="", label="build's peak")
+            Line2D(
+                [],
+                [],
+                color=sheet.ink,
+                marker="|",
+                markersize=11,
+                linestyle="",
+                label="build's peak",
+            )
         )
     for card in cards:
-        handles.append(Line2D([], [], color=INK, linestyle=DASHES, label=card.name))
+        handles.append(Line2D([], [], color=sheet.ink, linestyle=DASHES, label=card.name))
     return handles
 
 

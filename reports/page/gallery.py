@@ -32,7 +32,7 @@ from ..drawing import (
     style,
     wrapped,
 )
-from ..palette import INK, MISSED, PALE, TOO_MUCH, Look
+from ..palette import MISSED, PALE, TOO_MUCH, Look
 from ..plotting import Artist, Figure, Patch, to_rgb
 from ..run import verdict_words
 from ..run.schema import Case, Summary
@@ -494,7 +494,7 @@ def _handles(
     sheet: Sheet, cases: Sequence[Case], case_looks: Mapping[str, Look], ignored: bool
 ) -> list[Artist]:
     colour = case_looks[cases[0].name].colour
-    outline = {"facecolor": "none", "edgecolor": INK, "linewidth": sheet.scaled(1.5)}
+    outline = {"facecolor": "none", "edgecolor": sheet.ink, "linewidth": sheet.scaled(1.5)}
     handles: list[Artist] = [
         Patch(label="outline of the target", **outline),
         Patch(color=colour, alpha=0.75, label="hit, in the colour of the case"),
@@ -544,4 +544,4 @@ def _draw_tile(
     caption_y = (bottom_in - beside_in) / height_in
     name, name_pt = _name(sheet, tile, layout.side_in), sheet.scaled(10.5)
     figure.text(left, name_y, name, va="bottom", fontsize=name_pt, fontweight="bold")
-    figure.text(left, caption_y, tile.caption, va="top", fontsize=sheet.scaled(10), color=INK)
+    figure.text(left, caption_y, tile.caption, va="top", fontsize=sheet.scaled(10), color=sheet.ink)

@@ -22,7 +22,7 @@ from ..drawing import (
     wrapped,
 )
 from ..formatting import MemoryUnit
-from ..palette import INK, LESS, MORE, PALE, WHITE_PAGE
+from ..palette import LESS, MORE, PALE, WHITE_PAGE
 from ..plotting import Artist, Axes, Figure, Line2D, Patch
 from ..run import verdict_words
 from ..run.schema import Attribution, Difference, Summary, TimeChange
@@ -281,7 +281,7 @@ def _draw_steps(sheet: Sheet, axes: Axes, rows: Sequence[Step]) -> None:
         if step.end.low is not None and step.end.high is not None:
             # Below its bar, so that it is seen whatever the bar's colour and the page's.
             ends, below = (step.end.low, step.end.high), row + INTERVAL_BELOW
-            axes.plot(ends, (below, below), color=INK, linewidth=sheet.scaled(1.6), zorder=3)
+            axes.plot(ends, (below, below), color=sheet.ink, linewidth=sheet.scaled(1.6), zorder=3)
         if row != last:
             line_pt = sheet.scaled(0.9)
             axes.vlines(step.end.value, row, row + 1, PALE, linewidth=line_pt, zorder=1)
@@ -326,5 +326,5 @@ def _handles(sheet: Sheet) -> list[Artist]:
         Patch(label="less", linewidth=0, **LESS_LOOK),
         Patch(label="more", linewidth=0, **MORE_LOOK),
         Patch(color=PALE, label=explained),
-        Line2D([], [], color=INK, linewidth=sheet.scaled(1.6), label="95 % interval"),
+        Line2D([], [], color=sheet.ink, linewidth=sheet.scaled(1.6), label="95 % interval"),
     ]

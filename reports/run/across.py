@@ -1,6 +1,5 @@
 """Two cases side by side, of one run or of two: what can be compared, and what cannot."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from .comparison import Methods, Side, compare_sides, paired_methods, twins_of
 from .confounds import confounds
 from .schema import Case, Comparison
 from .summary import summarise_case
-from .warnings import cause_of, run_warnings, with_ranges
+from .warnings import by_cause, run_warnings
 
 SCHEMA = "lisabench.compare/1"
 PLAN = ("scenario", "processes", "block", "batch", "warmup", "memory_queries", "memory_processes")
@@ -366,15 +365,11 @@ def _warnings_of_run(run: Run, records: Sequence[CaseRecords]) -> list[str]:
 
 def _warnings_of_runs(*cases: _CaseOfRun) -> Iterator[str]:
     """Yield one warning of each cause, with the folders of the runs that it is about."""
-    folders: dict[str, list[str]] = defaultdict(list)
-    alike: dict[str, list[str]] = defaultdict(list)
+    named = []
     for case in cases:
         for warning in _warnings_of_run(case.run, [case.records]):
-            cause = cause_of(warning)
-            folders[cause].append(str(case.run.folder))
-            alike[cause].append(warning)
-    for cause, warnings in alike.items():
-        yield f"{formatting.listed(folders[cause])}: {with_ranges(warnings)}"
+            named.append((str(case.run.folder), warning))
+    yield from by_cause(named)
 
 
 def _of_twins(twins: Sequence[Twin]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import re
 import textwrap
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ...harness.measure import UNATTRIBUTED_LIMIT
 from ...harness.records.manifest import CaseEntry, Manifest
@@ -62,6 +62,37 @@ def run_warnings(
         *manifest.warnings,
     ]
     return list(dict.fromkeys(warnings))
+
+
+def while_measuring(runs: Mapping[str, Run]) -> list[str]:
+    """Return what disturbed the measurement of runs, such as a busy host: one warning a cause.
+
+    Args:
+        runs: by the name that a warning begins with where several are measured.
+    """
+    named = []
+    for name, run in runs.items():
+        texts = [*_from_queries(run.cases), *_not_warm(run.manifest), *run.manifest.warnings]
+        named.extend((name, text) for text in dict.fromkeys(texts))
+    if len(runs) == 1:
+        return [text for _, text in named]
+    return list(by_cause(named))
+
+
+def by_cause(named: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yield one warning of each cause, after the names of all that have it.
+
+    Args:
+        named: the name and the text of each warning.
+    """
+    names: dict[str, list[str]] = defaultdict(list)
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name, text in named:
+        cause = cause_of(text)
+        names[cause].append(name)
+        alike[cause].append(text)
+    for cause, texts in alike.items():
+        yield f"{listed(list(dict.fromkeys(names[cause])))}: {with_ranges(texts)}"
 
 
 def failures(run: Run) -> list[str]:

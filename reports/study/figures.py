@@ -20,7 +20,7 @@ from ..drawing import (
     panels,
     widest_in,
 )
-from ..palette import INK, PALE, Look, looks, with_dashes
+from ..palette import PALE, Look, looks, with_dashes
 from ..plotting import Artist, Axes, Figure, Line2D, MaxNLocator
 from ..tradeoff import FILE as TRADEOFF
 from ..tradeoff import Variant, at_origin, tradeoff_figure
@@ -88,10 +88,10 @@ def forest(summary: StudySummary, sheet: Sheet = REPORT_SHEET) -> Figure | None:
     thin = sheet.scaled(1)
     for axes, score in zip(panel_axes, scores, strict=True):
         panel_title(sheet, axes, score)
-        axes.axvline(0, color=INK, linewidth=thin)
+        axes.axvline(0, color=sheet.ink, linewidth=thin)
         if score == "mIoU":
             bound = -summary.within_points
-            axes.axvline(bound, color=INK, linewidth=thin, linestyle=(0, (4, 3)))
+            axes.axvline(bound, color=sheet.ink, linewidth=thin, linestyle=(0, (4, 3)))
         for row, recipe in enumerate(recipes):
             _draw_difference(sheet, axes, row, recipe, score, drawn_as[recipe.name])
     _share_limits(panel_axes)
@@ -121,8 +121,8 @@ def _draw_difference(
     marker, filled = MARKS[_verdict_of(recipe)]
     if len(difference.by_seed) > 1:
         rows = [row + 0.26] * len(difference.by_seed)
-        size, thick = sheet.scaled(5), sheet.scaled(1)
-        axes.plot(difference.by_seed, rows, "|", color=INK, markersize=size, markeredgewidth=thick)
+        (marks,) = axes.plot(difference.by_seed, rows, "|", color=sheet.ink)
+        marks.set(markersize=sheet.scaled(5), markeredgewidth=sheet.scaled(1))
     if difference.low is not None and difference.high is not None:
         ends = [difference.low, difference.high]
         thick = sheet.scaled(2.4)
@@ -169,10 +169,10 @@ def _verdict_handles(
         handle = Line2D(
             [],
             [],
-            color=INK,
+            color=sheet.ink,
             marker=marker,
             markersize=sheet.scaled(7),
-            markerfacecolor=INK if filled else "none",
+            markerfacecolor=sheet.ink if filled else "none",
             linewidth=sheet.scaled(2.4),
             label=f"within {summary.within_points:g} points: {verdict}",
         )

@@ -15,7 +15,7 @@ from ..drawing import (
     heading,
     legend,
 )
-from ..palette import ENCODERS, INK, STAGES
+from ..palette import ENCODERS, STAGES
 from ..plotting import Artist, Axes, Figure, Line2D, MaxNLocator
 from ..time_to_target import running_mean, window_of
 
@@ -67,7 +67,7 @@ def loss_figure(training: Training, sheet: Sheet = REPORT_SHEET) -> Figure | Non
     for label, values in losses.items():
         _draw_loss(sheet, axes, steps, values, window, looks[label])
     for epoch in training.epochs[:-1]:
-        axes.axvline(epoch.step + 0.5, color=INK, linewidth=sheet.scaled(0.6), alpha=0.4)
+        axes.axvline(epoch.step + 0.5, color=sheet.ink, linewidth=sheet.scaled(0.6), alpha=0.4)
     axes.set_ylim(0, axes.get_ylim()[1])
     legend_of_marks = (
         f"points: each step; lines: mean of {window} steps; grey lines: ends of epochs"
@@ -147,7 +147,7 @@ def _ring(sheet: Sheet, size: float) -> dict[str, Any]:
     return {
         "marker": "o",
         "markerfacecolor": "none",
-        "markeredgecolor": INK,
+        "markeredgecolor": sheet.ink,
         "linestyle": "",
         "markersize": sheet.scaled(size),
     }

@@ -1,10 +1,11 @@
-"""``~`` is the home folder wherever a path is taken."""
+"""Paths as users write them: ``~`` is the home folder, and a name may be nearly right."""
 
 from pathlib import Path
 
 import pytest
 import yaml
 from command import lisabench
+from run_factory import write_run
 from sessions import TWO_FAKES
 
 from lisabench.benchmarks import suite_file
@@ -66,3 +67,26 @@ def test_a_split_that_is_a_path_is_refused_and_nothing_is_written(home, split):
     done = lisabench("data", "make", home / "made", "--split", split, "--count", 1)
     assert done.returncode == 2 and "expected the name of a folder" in done.stderr
     assert not list(home.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (("run", "brigth.yaml"), "there is no suite brigth.yaml (did you mean 'bright.yaml'?)"),
+        (("report", "rnu"), "there is no folder rnu (did you mean 'run'?)"),
+        (
+            ("check", "run", "--baseline", "bas.json"),
+            "baseline bas.json (did you mean 'base.json'?)",
+        ),
+        (("report", "none/run"), "there is no folder none/run;"),
+    ],
+)
+def test_a_path_that_is_not_there_is_named_with_the_nearest_that_is(
+    tmp_path, monkeypatch, given, expected
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("bright.yaml", "base.json"):
+        (tmp_path / name).touch()
+    write_run(tmp_path / "run", queries=2, size=(24, 32), gallery=0)
+    done = lisabench(*given)
+    assert done.returncode == 2 and expected in done.stderr

@@ -81,6 +81,7 @@ def test_a_suite_is_read_from_a_file(tmp_path):
         ({"cases": {"a": {"adapter": "lisa", "vision": "dino"}}}, "known: clip, dual, sam"),
         ({"cases": {"a": {}}}, "names no adapter"),
         ({"metrics": ["IoU"]}, "gIoU"),
+        ({"factors": [["vision"]]}, "names of settings, and not ['vision']"),
         ({"plan": {"proceses": 3}}, "proceses"),
         ({"plans": {}}, "did you mean 'plan'"),
         ({"data": {"count": 0}}, "count"),
@@ -169,7 +170,7 @@ def test_an_unknown_suite_lists_the_known_ones():
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path):
-    with pytest.raises(UsageError, match=r"gone\.yaml: No such file"):
+    with pytest.raises(UsageError, match=r"there is no suite .*gone\.yaml"):
         suite_file.load(str(tmp_path / "gone.yaml"))
     (tmp_path / "bad.yaml").write_text("title: [")
     with pytest.raises(UsageError, match=r"bad\.yaml: not YAML"):

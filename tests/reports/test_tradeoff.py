@@ -9,7 +9,7 @@ from lisabench.harness.statistics.estimate import Estimate
 from lisabench.reports import palette
 from lisabench.reports.drawing import REPORT_SHEET, column, style
 from lisabench.reports.page.figures import cost_against_quality
-from lisabench.reports.palette import ENCODERS, Look
+from lisabench.reports.palette import ENCODERS, INK, Look
 from lisabench.reports.run.summary import summarise
 from lisabench.reports.tradeoff import ZONE, Variant, at_origin, tradeoff_figure, tradeoff_message
 
@@ -82,6 +82,13 @@ def test_names_of_marks_that_are_close_together_do_not_cover_each_other(sheet):
     assert len(boxes) == 3
     for place, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[:place])
+
+
+@pytest.mark.parametrize(("sheet", "ink"), [(REPORT_SHEET, INK), (column(3.5), "black")])
+def test_texts_are_grey_for_two_pages_and_black_in_a_paper(sheet, ink):
+    (axes,) = drawn([variant()], sheet).axes
+    labels = [axes.xaxis.label, axes.yaxis.label, *axes.get_xticklabels()]
+    assert {text.get_color() for text in labels} == {ink}
 
 
 def test_a_run_is_drawn_from_its_summary_and_one_without_quality_is_not(tmp_path):

@@ -188,6 +188,14 @@ def test_what_holds_is_folded_and_what_was_not_checked_is_named_with_the_reason(
     assert "<summary>All checks: 1 within limits, 2 not checked</summary>" in folded
 
 
+def test_what_disturbed_the_measurement_is_said_above_the_fold():
+    warnings = ["base and this change: the host was busy", "base: x in /data/runs/base"]
+    above = gate_page.page(gate_of(SLOW, warnings=warnings)).partition("<details>")[0]
+    listed = "**While measuring:**\n\n- base and this change: the host was busy\n- base: x in base"
+    assert listed in above
+    assert "While measuring" not in gate_page.page(gate_of(SLOW))
+
+
 def test_what_was_measured_first_stands_beside_what_was_measured_again():
     again = changed(verdict="holds", change=1.0, low=0.99, high=1.01, first=SLOW)
     page = gate_page.page(gate_of(again))

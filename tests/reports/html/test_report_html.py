@@ -227,6 +227,9 @@ def test_what_was_not_kept_is_said(window, run):
     assert window.script(legend) == "The image was not kept. The mask was not kept."
     window.press("0")
     assert window.script(legend) == "The image was not kept. The target was not kept."
+    # No scene has pixels that are not counted, as ReasonSeg has.
+    window.script("state.query = {...state.query, target: '4', ignored: '4'}; showLegend()")
+    assert window.script(legend) == "The image was not kept. striped: not counted"
     assert window.console() == []
 
 

@@ -18,6 +18,7 @@ from lisabench.reports.page.across_tables import side_by_side
 from lisabench.reports.ratios import unpaired_memory_ratio
 from lisabench.reports.run.across import Compared, compare_cases
 from lisabench.reports.run.summary import summarise
+from lisabench.reports.run.warnings import while_measuring
 
 pytestmark = pytest.mark.no_clock
 
@@ -281,6 +282,18 @@ def test_two_runs_share_a_warning_of_one_cause(runs):
     assert warnings == [
         f"{runs[0]} and {runs[1]}: not steady after warm-up: dual (1 to 2 of 3 processes)"
     ]
+
+
+def test_what_disturbed_two_runs_of_a_gate_is_one_warning_a_cause(runs):
+    unsteady(runs[0], (False, False, True))
+    edit_run(runs[0], warnings=["another program kept 2.0 cores of the host busy"])
+    edit_run(runs[1], warnings=["another program kept 3.5 cores of the host busy"])
+    base, head = read_run(runs[0]), read_run(runs[1])
+    assert while_measuring({"base": base, "this change": head}) == [
+        "base: not steady after warm-up: dual (2 of 3 processes), sam (2 of 3), clip (2 of 3)",
+        "base and this change: another program kept 2.0 to 3.5 cores of the host busy",
+    ]
+    assert while_measuring({"RUN": head}) == ["another program kept 3.5 cores of the host busy"]
 
 
 def test_warnings_about_all_comparisons_stand_once_at_the_end(runs, tmp_path):
