@@ -137,9 +137,8 @@ class TrainingComparison(Strict):
 
     Ratios are candidate over reference, with a t interval over the pairs.
 
-    An evaluation shows that a target was reached since the one before it: the interval of what is
-        `to_mIoU` allows for
-    any step in between.
+    An evaluation shows that a target was reached since the one before it: the interval of
+    `steps_to_mIoU` and `seconds_to_mIoU` allows for any step in between.
     """
 
     reference: str = Field(description="Name of the side that is compared with.")

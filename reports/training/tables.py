@@ -3,6 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 
+from ...harness.statistics.verdicts import (
+    MEMORY_THRESHOLD,
+    QUALITY_THRESHOLD,
+    TIME_THRESHOLD,
+    memory_word,
+    quality_word,
+    time_word,
+)
 from .. import formatting
 from ..document import Heading, Lines, Section, Table, markdown
 from ..markdown import Row
@@ -23,6 +31,11 @@ NO_PAIR = "The two have no seed in common: nothing is paired, and there is no ra
 SECONDS = (
     "Seconds are of training steps alone, without evaluations and checkpoints. The best epoch is "
     "chosen by the queries that it is scored on, so its score is too high."
+)
+WORDS = (
+    "A word is the verdict of a whole interval: `same` and `as good` are within "
+    f"{100 * TIME_THRESHOLD:.0f} % of a time, {100 * MEMORY_THRESHOLD:.0f} % of memory and "
+    f"{QUALITY_THRESHOLD:.0f} points of a score, `cannot tell` reaches over that."
 )
 PEAKS_ON_A_CPU = (
     f"Peaks are resident sets of whole processes; their ratio is of {GROWTH}. The evaluations "
@@ -87,19 +100,23 @@ def _table(compared: ComparedTrainings, comparison: TrainingComparison) -> Table
     step_ms = (before.step_ms, after.step_ms)
     peak_bytes = (before.peak_bytes, after.peak_bytes)
     parameters = [f"{side.trained_parameters or 0:,}" for side in (before, after)]
+    step_change = _ratio(comparison.step_time, time_word)
+    memory_change = _ratio(comparison.peak_memory, memory_word)
     rows = [
         *_target_rows(compared, [before, after], comparison),
-        row("step (ms)", step_ms, formatting.milliseconds, _ratio(comparison.step_time)),
-        row(f"peak memory ({unit.name})", peak_bytes, memory, _ratio(comparison.peak_memory)),
+        row("step (ms)", step_ms, formatting.milliseconds, step_change),
+        row(f"peak memory ({unit.name})", peak_bytes, memory, memory_change),
         ["trained parameters", *parameters, ""],
         row("steps made", (before.steps, after.steps), _whole, ""),
     ]
     for name, difference in comparison.final.items():
         scores = (before.final[name], after.final[name])
-        rows.append(row(f"final {name}", scores, formatting.score, _points(difference)))
+        change = _points(difference, comparison)
+        rows.append(row(f"final {name}", scores, formatting.score, change))
     for name, difference in comparison.best.items():
         scores = (before.best[name], after.best[name])
-        rows.append(row(f"best {name}", scores, formatting.score, _points(difference)))
+        change = _points(difference, comparison)
+        rows.append(row(f"best {name}", scores, formatting.score, change))
     header = ["", comparison.reference, comparison.candidate, "ratio or difference [95 %]"]
     return Table(header, rows)
 
@@ -114,13 +131,15 @@ def _target_rows(
         steps = [_to_target(side, side.steps_to_mIoU, _whole) for side in sides]
         seconds = [_to_target(side, side.seconds_to_mIoU, _tenths) for side in sides]
         rows.append([f"steps to {target}", *steps, _ratio(comparison.steps_to_mIoU)])
-        rows.append([f"seconds to {target}", *seconds, _ratio(comparison.seconds_to_mIoU)])
+        change = _ratio(comparison.seconds_to_mIoU, time_word)
+        rows.append([f"seconds to {target}", *seconds, change])
     if compared.target_loss is not None:
         target = f"loss {compared.target_loss:.4g}"
         steps = [_to_target(side, side.steps_to_loss, _whole) for side in sides]
         seconds = [_to_target(side, side.seconds_to_loss, _tenths) for side in sides]
         rows.append([f"steps to {target}", *steps, _ratio(comparison.steps_to_loss)])
-        rows.append([f"seconds to {target}", *seconds, _ratio(comparison.seconds_to_loss)])
+        change = _ratio(comparison.seconds_to_loss, time_word)
+        rows.append([f"seconds to {target}", *seconds, change])
     return rows
 
 
@@ -155,19 +174,34 @@ def _tenths(value: float) -> str:
     return f"{value:,.1f}"
 
 
-def _ratio(ratio: Ratio) -> str:
-    return formatting.ratio_with_interval(ratio)
+def _ratio(ratio: Ratio, word: Callable[[Ratio], str] | None = None) -> str:
+    """Return a ratio; where its pairs give it an interval, after its verdict in a word.
+
+    Args:
+        ratio: of the candidate to the reference.
+        word: that returns the verdict; None where a quantity has none.
+    """
+    text = formatting.ratio_with_interval(ratio)
+    if word is None or ratio.low is None:
+        return text
+    return f"{word(ratio)}, {text}"
 
 
-def _points(difference: Points | None) -> str:
+def _points(difference: Points | None, comparison: TrainingComparison) -> str:
+    """Return a difference of a score; over several seeds, after its verdict in a word."""
     if difference is None:
         return formatting.NOT_AVAILABLE
-    return formatting.points_with_interval(difference)
+    text = formatting.points_with_interval(difference)
+    if len(comparison.seeds) < 2 or difference.low is None:
+        return text
+    return f"{quality_word(difference)}, {text}"
 
 
 def _notes(compared: ComparedTrainings) -> str:
     """Return how to read the tables, as one paragraph."""
     notes = [SECONDS]
+    if any(len(comparison.seeds) > 1 for comparison in compared.comparisons):
+        notes.append(WORDS)
     if compared.target_loss is not None and compared.loss_window > 1:
         notes.append(f"The loss is the mean of {compared.loss_window} steps.")
     if compared.instrument == RESIDENT_SET:

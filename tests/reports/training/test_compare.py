@@ -80,7 +80,9 @@ def test_one_seed_a_side_gives_no_interval_and_says_so(tmp_path):
     found = compare_folders(pair(tmp_path))
     time = only(found).step_time
     assert (time.ratio, time.low, time.high) == (pytest.approx(0.8, rel=1e-9, abs=0), None, None)
-    assert "One seed a side: no interval" in training_sections(found)
+    text = training_sections(found)
+    assert "One seed a side: no interval" in text
+    assert "faster" not in text and "worse" not in text and "A word" not in text
 
 
 def repeated(tmp_path, seeds=(0, 1, 2)):
@@ -109,7 +111,10 @@ def test_trainings_that_differ_in_the_seed_alone_are_repetitions(tmp_path):
     assert (time.ratio, time.low, time.high) == pytest.approx(
         (expected.value, expected.low, expected.high), rel=1e-9
     )
-    assert "Paired by seed, over 3 seeds" in training_sections(found)
+    text = training_sections(found)
+    assert "Paired by seed, over 3 seeds" in text and "within 5 % of a time, 1 % of memory" in text
+    assert " faster, 0.59x [" in text  # of a step
+    assert " cannot tell, -10.0 points [-22.4, +2.4]" in text
 
 
 def test_pairs_are_made_by_the_seed_and_not_by_the_order(tmp_path):
