@@ -41,7 +41,7 @@ class LoadedFile:
 _loaded: dict[Path, LoadedFile] = {}
 
 
-class NoSuchFileError(FileNotFoundError):
+class NoSuchFileError(UsageError):
     """An adapter is named by a file that is not there."""
 
 
@@ -79,7 +79,7 @@ def sha256_of(name: str) -> str | None:
     """Return the SHA-256 of a file without running it; None if it cannot be read."""
     try:
         return hashlib.sha256(read_whole(place(name))).hexdigest()
-    except OSError:
+    except (NoSuchFileError, OSError):
         return None
 
 

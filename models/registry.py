@@ -205,8 +205,12 @@ def _importing(name: str) -> Iterator[None]:
     except BaseException as error:
         if _is_of_the_user(error):
             raise
-        # Not str(error), which an exception may not survive.
-        text = "".join(traceback.format_exception_only(error))
+        # The message of an error of ours says all, and its class nothing to a user.
+        if isinstance(error, LisabenchError):
+            text = str(error)
+        else:
+            # Not str(error), which an exception may not survive.
+            text = "".join(traceback.format_exception_only(error))
         reason = one_line(text, LONGEST_REASON)
         kind = UsageError if _is_absent(name, error) else AdapterLoadError
         raise kind(f"{_named(name)}: it cannot be loaded ({reason})") from error

@@ -221,11 +221,32 @@ def test_what_a_file_prints_is_no_output_of_the_command(folder):
     assert done.stderr == "loaded\n"
 
 
-@pytest.mark.usefixtures("folder")
-def test_list_refuses_a_file_that_is_not_there():
+def test_list_refuses_a_file_that_is_not_there(folder):
     done = lisabench("list", "nowhere.py")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("lisabench: adapter 'nowhere.py': it cannot be loaded")
+    reason = f"there is no file {folder / 'nowhere.py'}"
+    assert done.stderr == f"lisabench: adapter 'nowhere.py': it cannot be loaded ({reason})\n"
+
+
+RAISES_OURS = """
+from lisabench.harness.errors import UsageError
+raise UsageError("there are too many heads")
+"""
+
+
+def test_of_an_error_of_ours_only_the_message_is_shown(tmp_path):
+    path = tmp_path / "model.py"
+    path.write_text(RAISES_OURS)
+    too_long = f"{'x' * 300}.py"
+    reasons = {
+        str(tmp_path / "nowhere.py"): f"there is no file {tmp_path / 'nowhere.py'}",
+        too_long: "the name xxxxxxxxxxxxxxxxxxxx... in a path has 303 bytes; expected at most 255",
+        str(path): "there are too many heads",
+    }
+    for name, reason in reasons.items():
+        with pytest.raises(UsageError) as caught:
+            registry.find(name)
+        assert str(caught.value) == f"adapter {name!r}: it cannot be loaded ({reason})"
 
 
 @pytest.mark.parametrize("name", [3, ["model.py"], None, "modle"])
