@@ -481,6 +481,13 @@ def check(
     comment: Annotated[
         Path | None, typer.Option(help="Write the result as a comment in Markdown to this file.")
     ] = None,
+    baseline_only: Annotated[
+        bool,
+        typer.Option(
+            "--baseline-only",
+            help="Only see whether the baseline can be read, before RUN is measured.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Check that no case of a run is slower, larger or worse than its baseline.
@@ -489,9 +496,13 @@ def check(
     holds; 1 for a regression or a missing case; 2 if the baseline cannot be
     used; 3 if the gate is inconclusive; 4 if something cannot be compared.
     """
-    from .benchmarks.gate.check import Outputs, check
+    from .benchmarks.gate.check import Outputs, check, check_baseline
 
-    raise typer.Exit(check(folder, against, Outputs(junit, comment, as_json)))
+    outputs = Outputs(junit, comment, as_json)
+    if baseline_only:
+        check_baseline(folder, against, outputs)
+        return
+    raise typer.Exit(check(folder, against, outputs))
 
 
 @app.command()

@@ -85,6 +85,16 @@ def check(folder: Path, file: Path, outputs: Outputs) -> int:
     return outcome.exit_code
 
 
+def check_baseline(folder: Path, file: Path, outputs: Outputs) -> None:
+    """Check that a baseline can be read, before a run is measured that it is for.
+
+    Raises:
+        LisabenchError: it cannot. All outputs say so too, as they would after the run.
+    """
+    with publishing_what_breaks(str(folder), str(file), outputs):
+        read_baseline(file)
+
+
 def print_gate(outcome: Checked) -> None:
     """Print a gate on stdout: tables on a terminal, Markdown in a pipe."""
     if sys.stdout.isatty():

@@ -227,12 +227,25 @@ def test_a_baseline_that_is_none_is_one_clear_line_and_never_a_pass(
     break_it(file)
     outputs = {"--junit": tmp_path / "junit.xml", "--comment": tmp_path / "comment.md"}
     given = [part for pair in outputs.items() for part in pair]
-    done = lisabench("check", copied, "--baseline", file, *given, GITHUB_ACTIONS="true")
-    assert done.returncode == code
-    assert len(done.stderr.strip().splitlines()) == 1 and expected in done.stderr
-    assert done.stdout.startswith("::error title=lisabench gate::") and expected in done.stdout
-    assert ElementTree.parse(outputs["--junit"]).find(".//error") is not None
-    assert expected in outputs["--comment"].read_text()
+    # After the run, and before it, so that it is not measured at all.
+    for run, further in ((copied, ()), (tmp_path / "not-yet", ("--baseline-only",))):
+        command = ("check", run, "--baseline", file, *given, *further)
+        done = lisabench(*command, GITHUB_ACTIONS="true")
+        assert done.returncode == code
+        assert len(done.stderr.strip().splitlines()) == 1 and expected in done.stderr
+        assert done.stdout.startswith("::error title=lisabench gate::") and expected in done.stdout
+        assert ElementTree.parse(outputs["--junit"]).find(".//error") is not None
+        assert expected in outputs["--comment"].read_text()
+        for path in outputs.values():
+            path.unlink()
+
+
+def test_a_baseline_that_can_be_read_is_no_gate_yet(baseline_of, tmp_path):
+    junit = tmp_path / "junit.xml"
+    given = ["--baseline", baseline_of("moved"), "--baseline-only", "--junit", junit]
+    done = lisabench("check", tmp_path / "not-yet", *given)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not junit.exists()  # which the action takes for a gate that was held
 
 
 def test_a_run_that_is_not_finished_is_refused_with_the_way_on(copied, baseline_of):

@@ -395,12 +395,16 @@ echo "<testsuites/>" > "$junit"
 
 @pytest.fixture
 def gate(tmp_path):
-    """Run the action's last step after `lisabench run` and `check` have ended with given codes."""
+    """Run the action's last step after `lisabench run` and `check` have ended with given codes.
 
-    def hold(run=0, check=0, measured=True, **inputs):
+    `readable` is what ``check --baseline-only`` ends with.
+    """
+
+    def hold(run=0, check=0, measured=True, readable=0, **inputs):
         temp = tmp_path / "temp"
         ends = f"[[ $1 == run ]] && exit {run}; exit {check}"
         says = f"{WRITES_JUNIT}\n{ends}" if measured else ends
+        says = f'[[ "$*" == *" --baseline-only" ]] && exit {readable}\n{says}'
         calls = stand_in(temp / "lisabench" / "bin", "lisabench", says)
         described = read("action.yml")
         asked = {name: entry.get("default") for name, entry in described["inputs"].items()} | {
@@ -432,13 +436,21 @@ def test_against_a_baseline_the_step_ends_as_the_check_does_unless_the_run_faile
 ):
     done, calls = gate(run, check, baseline="b.json")
     folder = done.outputs["folder"]
-    assert [call[0] for call in calls] == ["run", "check"]
     shown = ["--junit", f"{folder}/junit.xml", "--comment", f"{folder}/comment.md"]
-    assert calls[1][1:] == [f"{folder}/run", "--baseline", "b.json", *shown]
+    check_it = ["check", f"{folder}/run", "--baseline", "b.json", *shown]
+    measure = ["run", "s.yaml", "--out", f"{folder}/run"]
+    assert calls == [[*check_it, "--baseline-only"], measure, check_it]
     assert (done.code, done.outputs["exit-code"]) == (
         0 if expected == 3 else expected,
         str(expected),
     )
+
+
+@pytest.mark.parametrize("code", [2, 4, 5])
+def test_nothing_is_measured_for_a_baseline_that_cannot_be_read(gate, code):
+    done, calls = gate(readable=code, baseline="b.json")
+    assert (done.code, done.outputs["exit-code"]) == (code, str(code))
+    assert [call[-1] for call in calls] == ["--baseline-only"]
 
 
 @pytest.fixture
@@ -495,7 +507,7 @@ def test_without_a_history_or_a_measured_run_nothing_is_appended(
 @pytest.mark.parametrize("run", [2, 3, 4])
 def test_a_run_that_did_not_end_is_not_checked_and_never_a_pass(gate, run):
     done, calls = gate(run, baseline="b.json")
-    assert done.code == run and len(calls) == 1
+    assert done.code == run and [call[0] for call in calls] == ["check", "run"]
     assert done.outputs["exit-code"] == str(run)
 
 
@@ -523,7 +535,9 @@ def test_no_input_is_run_as_code(gate, tmp_path):
     nasty = f"$(touch {tmp_path}/x); `touch {tmp_path}/x` ' \" *"
     done, calls = gate(suite=nasty, baseline=nasty, args="$(touch x) *")
     assert done.code == 0 and not (tmp_path / "x").exists()
-    assert calls[0][1] == nasty and calls[0][-2:] == ["x)", "*"]
+    _, measure, check_it = calls
+    assert measure[1] == nasty and measure[-2:] == ["x)", "*"]
+    assert check_it[3] == nasty
 
 
 # The document's example, in a repository as somebody else would have it
