@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from ..harness.environment import is_numbered
 from ..harness.errors import UsageError, unknown
 from ..harness.records.manifest import Group
 from ..models import adapter_files, registry
@@ -43,6 +44,7 @@ def resolve(suite: Suite) -> ResolvedSuite:
         groups=groups,
         split=split,
         contaminations=_contaminations(suite, models, split),
+        gpu=_gpu(suite, [*models, *baselines]),
     )
 
 
@@ -153,6 +155,23 @@ def _config_of(given: Mapping[str, Any]) -> Any:
         if name not in known:
             raise unknown(f"setting of {adapter!r}", name, known)
     return registry.make_case(adapter, settings)
+
+
+def _gpu(suite: Suite, cases: list[ResolvedCase]) -> str | None:
+    """Return the GPU that cases and trainings name by its number; None where none does.
+
+    Raises:
+        UsageError: they name several.
+    """
+    devices = [case.device for case in cases]
+    devices += [str(options.get("device")) for options in suite.trainings.values()]
+    gpus = sorted({device for device in devices if is_numbered(device)})
+    if len(gpus) > 1:
+        raise UsageError(
+            f"suite {suite.name}: it names several GPUs ({', '.join(gpus)}), and costs are "
+            "compared on one; name one, or measure each in a run of its own"
+        )
+    return gpus[0] if gpus else None
 
 
 def _split(suite: Suite, models: list[ResolvedCase]) -> str:

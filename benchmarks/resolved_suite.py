@@ -51,7 +51,7 @@ class ResolvedCase:
 
     @property
     def device(self) -> str:
-        """The device that it names: ``auto``, ``cpu`` or ``cuda``.
+        """The device that it names: ``auto``, ``cpu``, ``cuda``, or a GPU such as ``cuda:1``.
 
         An adapter without the setting uses the CPU.
         """
@@ -75,6 +75,8 @@ class ResolvedSuite:
             one group where the file names none.
         split: the split of the data that is evaluated.
         contaminations: warnings about cases whose weights were trained on that split of ReasonSeg.
+        gpu: the GPU that a case or a training names, such as ``cuda:1``; then all that runs on a
+            GPU runs on this one.
     """
 
     definition: Suite
@@ -83,6 +85,7 @@ class ResolvedSuite:
     groups: tuple[Group, ...]
     split: str
     contaminations: tuple[str, ...] = ()
+    gpu: str | None = None
 
     @property
     def name(self) -> str:

@@ -7,6 +7,7 @@ A time or a peak means something only together with these facts. The records cal
 import importlib.metadata
 import os
 import platform
+import re
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
@@ -23,7 +24,9 @@ from .paths import user_path
 SAME_MACHINE = ("gpu", "gpu_count", "driver", "power_limit_w", "ecc", "mig", "cpu", "cpu_count")
 # A run that is resumed must also find the same operating system, number of threads and device.
 SAME_TO_RESUME = ("os", *SAME_MACHINE, "gpu_memory_bytes", "threads", "device")
-DEVICES = ("auto", "cpu", "cuda")
+DEVICES = ("auto", "cpu", "cuda", "cuda:N")  # N is a number
+NUMBERED = re.compile(r"cuda:(0|[1-9][0-9]{0,3})")
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 SAME_VERSIONS = ("lisabench", "python", "torch", "transformers", "bitsandbytes")
 
 DISTRIBUTIONS = (
@@ -126,17 +129,20 @@ def conditions() -> dict[str, Any]:
 
 
 def resolve_device(device: str) -> str:
-    """Return the device that a setting means.
+    """Return the device that a setting means: ``cpu`` or ``cuda``.
 
-    ``auto`` is ``cuda`` if there is a usable GPU, else ``cpu``.
+    ``auto`` is ``cuda`` if there is a usable GPU, else ``cpu``. After ``cuda:1``, this process has
+    that GPU alone, which is its ``cuda``; see `choose_gpu`.
 
     Raises:
-        UsageError: the setting is no device that can be measured, or there is no GPU.
+        UsageError: the setting is no device that can be measured, or there is no such GPU.
     """
     check_device(device)
     # Without torch, whose import takes seconds.
     if device == "cpu":
         return device
+    if is_numbered(device):
+        choose_gpu(device)
     import torch
 
     usable = torch.cuda.is_available()
@@ -146,7 +152,15 @@ def resolve_device(device: str) -> str:
         raise UsageError(
             f"device {device!r}: PyTorch {torch.__version__} sees no GPU here; use --set device=cpu"
         )
-    return device
+    # By CUDA's own count. It sees all of them where it was asked too early, as at the top of a
+    # script that calls lisabench; the first one would then be measured.
+    if is_numbered(device) and torch._C._cuda_getDeviceCount() != 1:
+        raise UsageError(
+            f"device {device!r}: CUDA was in use before it could be left this GPU alone; take "
+            f"device=cuda, and set {VISIBLE_GPUS}={os.environ[VISIBLE_GPUS]} before the program "
+            "starts"
+        )
+    return "cuda"
 
 
 def check_device(device: str) -> None:
@@ -155,17 +169,86 @@ def check_device(device: str) -> None:
     Raises:
         UsageError: it is none of `DEVICES`.
     """
-    if device in DEVICES:
+    if is_numbered(device) or device in ("auto", "cpu", "cuda"):
         return
-    kind, _, number = str(device).partition(":")
-    if kind == "cuda" and number.isdecimal():
+    if str(device).startswith("cuda:"):
         raise UsageError(
-            f"device {device!r}: a GPU is chosen by the environment; take device=cuda, and "
-            f"CUDA_VISIBLE_DEVICES={number} before the command"
+            f"device {device!r}: expected the number of a GPU after the colon, such as cuda:0"
         )
     raise UsageError(
         f"device {str(device)!r} is not supported; known: {', '.join(DEVICES)} (NVIDIA GPUs)"
     )
+
+
+def is_numbered(device: object) -> bool:
+    """Return whether a device names one of several GPUs, such as ``cuda:1``."""
+    return NUMBERED.fullmatch(str(device)) is not None
+
+
+def visible_gpu(device: str) -> str:
+    """Return the id of the GPU that a device such as ``cuda:1`` names, for `VISIBLE_GPUS`.
+
+    The number counts the GPUs that are visible, as in PyTorch.
+
+    Raises:
+        UsageError: fewer are visible.
+    """
+    number = int(device.removeprefix("cuda:"))
+    restricted_to = os.environ.get(VISIBLE_GPUS)
+    if restricted_to is not None:
+        gpus = _listed_gpus(restricted_to)
+        where = f"{VISIBLE_GPUS}={restricted_to!r} leaves"
+    elif nvml.count():
+        gpus = [str(index) for index in range(nvml.count())]
+        where = "this machine has"
+    else:
+        # No driver answers. Whether there is such a GPU shows once PyTorch looks for it.
+        return str(number)
+    if not gpus:
+        raise UsageError(f"device {device!r}: {where} no GPU; use --set device=cpu")
+    if number >= len(gpus):
+        known = ", ".join(f"cuda:{index}" for index in range(len(gpus)))
+        raise UsageError(f"device {device!r}: {where} {len(gpus)} GPUs; known: {known}")
+    return gpus[number]
+
+
+def _listed_gpus(restricted_to: str) -> list[str]:
+    """Return the ids in a value of `VISIBLE_GPUS`: indices, or UUIDs of GPUs or of parts of one.
+
+    CUDA reads them up to the first that is none, such as -1.
+    """
+    gpus = []
+    for entry in restricted_to.split(","):
+        gpu = entry.strip()
+        if not gpu or gpu.startswith("-"):
+            break
+        gpus.append(gpu)
+    return gpus
+
+
+_chosen_gpu: str | None = None  # the device that this process was left
+
+
+def choose_gpu(device: str, visible: str | None = None) -> None:
+    """Leave this process, and those that it starts, one GPU: afterwards it is their ``cuda``.
+
+    To be called before CUDA is asked for anything in this process, since CUDA reads `VISIBLE_GPUS`
+    only once. The second call with the same device changes nothing.
+
+    Args:
+        device: such as ``cuda:1``.
+        visible: id of its GPU, where another process knows it; None: as `visible_gpu` finds it.
+
+    Raises:
+        UsageError: there is no such GPU, or this process has been left another one.
+    """
+    global _chosen_gpu
+    if _chosen_gpu == device:
+        return
+    if _chosen_gpu is not None:
+        raise UsageError(f"device {device!r}: this process has {_chosen_gpu} already; name one GPU")
+    os.environ[VISIBLE_GPUS] = visible or visible_gpu(device)
+    _chosen_gpu = device
 
 
 def usable_cpus() -> int:

@@ -29,13 +29,15 @@ def measure_again(run: Run, case: str, progress: Progress) -> Run:
         LisabenchError: it could not be measured.
     """
     manifest = run.manifest
-    _check_same_machine(manifest)
     try:
         suite = resolve_recorded(definition_of(manifest.definition, manifest.data.split, case))
     except UsageError as error:
         raise NothingToCompare(f"the suite of the run cannot be used here: {error}") from error
     except (KeyError, TypeError) as error:
         raise NothingToCompare("another version of lisabench has made the run") from error
+    if suite.gpu is not None:
+        environment.choose_gpu(suite.gpu)  # before the machine is described: it may have others
+    _check_same_machine(manifest)
     adapter_sha256 = manifest.case(case).adapter_sha256  # older runs did not note it
     if adapter_sha256 is not None and adapter_sha256 != suite.case(case).adapter_sha256:
         raise NothingToCompare(

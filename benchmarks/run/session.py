@@ -37,12 +37,16 @@ Step = Callable[[], None]
 
 
 def pool_of(suite: ResolvedSuite) -> WorkerPool:
-    """Return a pool whose server begins at once to import what the suite's adapters need."""
+    """Return a pool whose server begins at once to import what the suite's adapters need.
+
+    Raises:
+        UsageError: the GPU that the suite names is not there.
+    """
     modules: set[str] = set()
     for adapter in {case.adapter for case in suite.cases}:
         modules.update(registry.preload(adapter))
     side_by_side = max(len(group.cases) for group in suite.groups)
-    return WorkerPool(sorted(modules), suite.plan.time_limit_s, side_by_side)
+    return WorkerPool(sorted(modules), suite.plan.time_limit_s, side_by_side, suite.gpu)
 
 
 class Session:
@@ -243,7 +247,8 @@ class Session:
             self.run.steps.advance(0, f"training {training.name} with seed {training.seed}")
             has_gpu = self.manifest.environment.get("device") == "cuda"
             options = self.run.suite.trainings[training.name]
-            ended = in_suites.carry_out(self.run.folder, training, options, has_gpu)
+            gpu = self.run.suite.gpu
+            ended = in_suites.carry_out(self.run.folder, training, options, has_gpu, gpu)
             self.manifest.note_training(ended)
         self.run.steps.advance(1, f"training {training.name}")
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from ...harness import measure, terminal
+from ...harness import environment, measure, terminal
 from ...harness.errors import LisabenchError
 from ...harness.lifeline import end_with
 from .case_worker import CaseWorker
@@ -20,6 +20,7 @@ from .data_worker import DataWorker
 
 Method = Callable[..., Any]
 Outcome = tuple[str, Any]
+Gpu = tuple[str, str]  # a device such as ``cuda:1``, and the id of its GPU
 
 
 def serve(
@@ -27,6 +28,7 @@ def serve(
     parents_lifeline: Connection,
     make_worker: Callable[[Any], CaseWorker | DataWorker],
     of: Any,
+    gpu: Gpu | None,
 ) -> None:
     """Carry out calls until the session closes the pipe.
 
@@ -35,7 +37,11 @@ def serve(
         parents_lifeline: of the session.
         make_worker: `CaseWorker` or `DataWorker`.
         of: what the worker is made of: its settings, or the data.
+        gpu: the one that this process is left; None: all that are visible.
     """
+    # First of all: an adapter may ask CUDA something as soon as it is imported.
+    if gpu is not None:
+        environment.choose_gpu(*gpu)
     # The pipe is read between two calls alone. A call may hang, or take minutes.
     end_with(parents_lifeline)
     # Adapters and their libraries print. The output of the command is that of the session.

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from ...harness import environment
 from ...harness.errors import RunFailed, UsageError
 from ...harness.lifeline import lifeline
 from ...harness.measure import Failure
@@ -27,7 +28,7 @@ from ...models.checkpoints.weights_hash import HashedWeights
 from ...models.lisa.weights_format import WeightsFolder
 from .case_worker import CaseWorker
 from .data_worker import DataWorker
-from .worker import serve
+from .worker import Gpu, serve
 from .worker_messages import (
     BuiltCase,
     DataReader,
@@ -89,13 +90,23 @@ class WorkerPool:
             use it.
         time_limit_s: how long a case's process may take for one call.
         side_by_side: how many cases have a process at the same time, at most.
+        gpu: the one that the processes are left, such as ``cuda:1``; None: all that are visible.
 
     Raises:
-        UsageError: the folder for temporary files has too long a path, or too few files may be
-            open.
+        UsageError: there is no such GPU, the folder for temporary files has too long a path, or too
+            few files may be open.
     """
 
-    def __init__(self, preload: Iterable[str], time_limit_s: float, side_by_side: int = 1) -> None:
+    def __init__(
+        self,
+        preload: Iterable[str],
+        time_limit_s: float,
+        side_by_side: int = 1,
+        gpu: str | None = None,
+    ) -> None:
+        # Not left to this process alone: the server may have been started by an earlier run, and
+        # its workers have the variables of that time.
+        self._gpu = None if gpu is None else (gpu, environment.visible_gpu(gpu))
         allow_open_files(FILES_OF_SESSION + side_by_side * FILES_OF_CASE)
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
@@ -112,12 +123,12 @@ class WorkerPool:
 
     def start_case(self, settings: WorkerSettings) -> "CaseProcess":
         """Start the process of a case."""
-        return CaseProcess(self._context, CaseWorker, settings, self._time_limit_s)
+        return CaseProcess(self._context, CaseWorker, settings, self._time_limit_s, self._gpu)
 
     def start_data(self, data: DataReader) -> "DataProcess":
         """Start a process without a model, which reads the data and describes the machine."""
         time_limit_s = max(self._time_limit_s, LEAST_DATA_LIMIT_S)
-        return DataProcess(self._context, DataWorker, data, time_limit_s)
+        return DataProcess(self._context, DataWorker, data, time_limit_s, self._gpu)
 
 
 @contextmanager
@@ -195,13 +206,22 @@ class WorkerProcess:
     """One worker process. A context manager: leaving it ends the process."""
 
     def __init__(
-        self, context: Any, make_worker: Callable[..., Any], of: Any, time_limit_s: float
+        self,
+        context: Any,
+        make_worker: Callable[..., Any],
+        of: Any,
+        time_limit_s: float,
+        gpu: Gpu | None = None,
     ) -> None:
         self._time_limit_s = time_limit_s
-        self._start: Callable[[], None] = partial(self._start_process, context, make_worker, of)
+        self._start: Callable[[], None] = partial(
+            self._start_process, context, make_worker, of, gpu
+        )
         self._start()
 
-    def _start_process(self, context: Any, make_worker: Callable[..., Any], of: Any) -> None:
+    def _start_process(
+        self, context: Any, make_worker: Callable[..., Any], of: Any, gpu: Gpu | None
+    ) -> None:
         """Start the process, with a new pipe.
 
         Raises:
@@ -209,7 +229,7 @@ class WorkerProcess:
         """
         self._pipe, workers_end = context.Pipe()
         self._process = context.Process(
-            target=serve, args=(workers_end, lifeline(), make_worker, of), daemon=True
+            target=serve, args=(workers_end, lifeline(), make_worker, of, gpu), daemon=True
         )
         try:
             with without_interrupts():

@@ -41,7 +41,7 @@ Jobs = Annotated[
 Search = Annotated[
     bool, Option("--search", help="Try learning rates instead; the test's queries are not used.")
 ]
-Device = Annotated[str, Option(help="auto, cpu or cuda.")]
+Device = Annotated[str, Option(help="auto, cpu, cuda, or one of several GPUs, such as cuda:1.")]
 
 
 def study(

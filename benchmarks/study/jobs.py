@@ -16,11 +16,10 @@ from concurrent.futures import (
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from ...harness.environment import usable_cpus
+from ...harness.environment import VISIBLE_GPUS, usable_cpus
 from ...harness.errors import RunFailed
 from ..subprocesses import kill_children, process_pool
 
-VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 # Each of several processes would otherwise start as many threads as the machine has cores.
 THREAD_COUNTS = ("OMP_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS")
 KILLED_EVERY_S = 0.5

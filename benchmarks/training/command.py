@@ -1,5 +1,6 @@
 """``lisabench train``: from options to a trained model, its records and its report."""
 
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
@@ -72,7 +73,14 @@ def carry_out(given: Mapping[str, Any]) -> None:
         LisabenchError: nothing could be begun, or the training cannot continue.
     """
     setup = resolve_setup(given)
-    device = environment.resolve_device(setup.case.device)
+    asked_device = setup.case.device
+    if environment.is_numbered(asked_device):
+        _refuse_several_processes(asked_device)
+    device = environment.resolve_device(asked_device)
+    if environment.is_numbered(asked_device):
+        # Afterwards it is the only GPU. A training may be resumed on another one of the same kind.
+        options = replace(setup.options, device=device)
+        setup = replace(setup, options=options, case=replace(setup.case, device=device))
     # First of all that uses the GPU: the cap measures what the CUDA context takes.
     memory = _memory_before_build(setup.options.gpu_memory, device)
     accelerator = _accelerator(setup, device)
@@ -100,6 +108,20 @@ def carry_out(given: Mapping[str, Any]) -> None:
         terminal.say(report)
     else:
         _train(setup, accelerator, samples, journal, _no_progress)
+
+
+def _refuse_several_processes(device: str) -> None:
+    """Check that this is the only process of the training: each needs a GPU of its own.
+
+    Raises:
+        UsageError: it is not.
+    """
+    processes = os.environ.get("WORLD_SIZE", "1")  # as `accelerate launch` and torchrun set it
+    if processes != "1":
+        raise UsageError(
+            f"device {device!r} is one GPU, and the training has {processes} processes: take "
+            "--device cuda, and name the GPUs with `accelerate launch --gpu_ids`"
+        )
 
 
 def _next_command(setup: Setup, best_epoch: int | None) -> str:

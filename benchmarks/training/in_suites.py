@@ -85,20 +85,23 @@ def planned(trainings: Mapping[str, Options], seeds: int) -> list[SuiteTraining]
     return in_order
 
 
-def carry_out(run: Path, training: SuiteTraining, options: Options, gpu: bool) -> SuiteTraining:
+def carry_out(
+    run: Path, training: SuiteTraining, options: Options, has_gpu: bool, gpu: str | None = None
+) -> SuiteTraining:
     """Train, or continue a training that was begun.
 
     Args:
         run: folder of the suite's run.
         training: one of `planned`.
         options: of the training.
-        gpu: whether there is a GPU.
+        has_gpu: whether there is a GPU.
+        gpu: the one that all of the run is on, such as ``cuda:1``; None: as the options say.
 
     Returns:
         The training with its `status` and, unless it is complete, the `reason` in one line.
     """
-    needs_gpu = options.get("gpu_memory") or options.get("device") == "cuda"
-    if needs_gpu and not gpu:
+    on_gpu = str(options.get("device")).startswith("cuda")
+    if (on_gpu or options.get("gpu_memory")) and not has_gpu:
         return replace(training, status=SKIPPED, reason=NEEDS_GPU)
     folder = run / training.folder
     is_begun = holds_run(folder)
@@ -113,6 +116,8 @@ def carry_out(run: Path, training: SuiteTraining, options: Options, gpu: bool) -
     command += ["--config", str(config)]
     command += ["--seed", str(training.seed)]
     command += ["--output_dir", str(folder)]
+    if gpu is not None and resolve_setup(options).case.device != "cpu":
+        command += ["--set", f"device={gpu}"]
     if is_begun:
         command.append("--resume")
     done = subprocesses.run(Command(command, Path.cwd()))[0]

@@ -44,7 +44,9 @@ class TrainingOptions:
     no_quantization: Annotated[
         bool, Option("--no_quantization", help="The same as --quantization none.")
     ] = False
-    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto"
+    device: Annotated[
+        str, Option(help="auto, cpu, cuda, or one of several GPUs, such as cuda:1.")
+    ] = "auto"
     gpu_memory: Annotated[
         str | None,
         Option(metavar="SIZE", help="Cap each process to a card of this size, such as 8GB."),

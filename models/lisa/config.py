@@ -81,7 +81,8 @@ class LisaConfig:
         template: the words around a query.
         weights: a folder, a hub id, ``packaged`` for the trained tiny LISA that comes with the
             package, or ``random``, which measures time and memory only.
-        device: ``auto`` takes CUDA where there is one.
+        device: ``auto`` takes CUDA where there is one, and ``cuda:1`` the second GPU of those that
+            are visible.
         seed: seed of the random weights.
 
     Raises:
@@ -144,7 +145,8 @@ class LisaConfig:
         check_device(self.device)
         for setting, known in self.KNOWN.items():
             value = getattr(self, setting)
-            if value not in known:
+            # Any number of a GPU is known.
+            if value not in known and setting != "device":
                 raise unknown(setting, value, known)
         self._check_sizes()
         self._check_vision()

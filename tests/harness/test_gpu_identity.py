@@ -1,5 +1,6 @@
 """Which GPU is meant: PyTorch's, whatever else the (simulated) driver shows."""
 
+import os
 from types import SimpleNamespace
 
 import pynvml
@@ -129,8 +130,13 @@ def test_cards_of_one_name_differ_by_their_memory(before_bytes, after_bytes, are
 @pytest.mark.parametrize(
     ("device", "message"),
     [
-        ("cuda:1", "device 'cuda:1': a GPU is chosen by the environment; take device=cuda, and "),
-        ("mps", r"device 'mps' is not supported; known: auto, cpu, cuda \(NVIDIA GPUs\)"),
+        ("cuda:", "device 'cuda:': expected the number of a GPU after the colon, such as cuda:0"),
+        ("cuda:one", "device 'cuda:one': expected the number"),
+        ("cuda:-1", "device 'cuda:-1': expected the number"),
+        ("cuda:01", "device 'cuda:01': expected the number"),
+        ("cuda:N", "device 'cuda:N': expected the number"),
+        ("cuda:99999", "device 'cuda:99999': expected the number"),
+        ("mps", r"device 'mps' is not supported; known: auto, cpu, cuda, cuda:N \(NVIDIA GPUs\)"),
         ("xpu:0", "device 'xpu:0' is not supported"),
         ("gpu", "device 'gpu' is not supported"),
         (0, "device '0' is not supported"),
@@ -141,3 +147,85 @@ def test_another_device_is_refused_in_one_line(device, message):
         with pytest.raises(UsageError, match=message) as caught:
             refuses(device)
         assert "\n" not in str(caught.value)
+
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def cuda_counts(monkeypatch, count):
+    """Let CUDA itself see so many GPUs; a PyTorch without CUDA has no such function."""
+    monkeypatch.setattr(torch._C, "_cuda_getDeviceCount", lambda: count, raising=False)
+
+
+@pytest.fixture
+def unnarrowed(monkeypatch):
+    """A process that no GPU has been chosen for, and that forgets it after the test."""
+    monkeypatch.setattr(environment, "_chosen_gpu", None)
+    monkeypatch.setenv(VISIBLE, "")  # so that it is put back after the test
+    monkeypatch.delenv(VISIBLE)
+    cuda_counts(monkeypatch, 1)
+
+
+@pytest.mark.parametrize(
+    ("restricted_to", "device", "gpu"),
+    [
+        (None, "cuda:0", "0"),
+        (None, "cuda:1", "1"),
+        ("3,5", "cuda:0", "3"),
+        ("3, 5", "cuda:1", "5"),
+        ("GPU-8b1a,GPU-77c0", "cuda:1", "GPU-77c0"),
+        ("MIG-1a2b", "cuda:0", "MIG-1a2b"),
+        ("MIG-GPU-8b1a/1/0,MIG-GPU-8b1a/2/0", "cuda:1", "MIG-GPU-8b1a/2/0"),
+    ],
+)
+@pytest.mark.usefixtures("driver", "unnarrowed")
+def test_a_number_counts_the_visible_gpus_and_leaves_one(monkeypatch, restricted_to, device, gpu):
+    if restricted_to is not None:
+        monkeypatch.setenv(VISIBLE, restricted_to)
+    asked = []  # what was visible whenever CUDA was asked: it reads the variable only once
+    monkeypatch.setattr(
+        torch.cuda, "is_available", lambda: asked.append(os.environ.get(VISIBLE)) or True
+    )
+    for _ in range(2):  # the second time in a process that has one GPU by now
+        assert environment.resolve_device(device) == "cuda"
+    assert environment.resolve_device("auto") == environment.resolve_device("cuda") == "cuda"
+    assert set(asked) == {gpu}
+
+
+@pytest.mark.parametrize(
+    ("restricted_to", "device", "reason"),
+    [
+        (None, "cuda:2", "this machine has 2 GPUs; known: cuda:0, cuda:1"),
+        (None, "cuda:9999", "this machine has 2 GPUs"),
+        ("3,5", "cuda:3", "CUDA_VISIBLE_DEVICES='3,5' leaves 2 GPUs; known: cuda:0, cuda:1"),
+        ("GPU-8b1a,-1,GPU-77c0", "cuda:1", "CUDA_VISIBLE_DEVICES='.*' leaves 1 GPUs"),
+        ("-1", "cuda:0", "CUDA_VISIBLE_DEVICES='-1' leaves no GPU"),
+        ("", "cuda:0", "CUDA_VISIBLE_DEVICES='' leaves no GPU"),
+    ],
+)
+@pytest.mark.usefixtures("driver", "unnarrowed")
+def test_a_gpu_that_is_not_visible_is_refused(monkeypatch, restricted_to, device, reason):
+    if restricted_to is not None:
+        monkeypatch.setenv(VISIBLE, restricted_to)
+    with pytest.raises(UsageError, match=f"device '{device}': {reason}"):
+        environment.resolve_device(device)
+    assert os.environ.get(VISIBLE) == restricted_to
+
+
+@pytest.mark.usefixtures("unnarrowed")
+def test_without_a_driver_pytorch_finds_out_that_a_gpu_is_not_there(monkeypatch):
+    no_driver(monkeypatch)
+    pytorch_sees(monkeypatch, None)
+    with pytest.raises(UsageError, match=r"device 'cuda:1': PyTorch .* sees no GPU here"):
+        environment.resolve_device("cuda:1")
+    with pytest.raises(UsageError, match="device 'cuda:0': this process has cuda:1 already"):
+        environment.resolve_device("cuda:0")
+
+
+@pytest.mark.usefixtures("driver", "unnarrowed")
+def test_a_gpu_that_is_chosen_too_late_is_refused(monkeypatch):
+    pytorch_sees(monkeypatch, "slow")
+    cuda_counts(monkeypatch, 2)
+    with pytest.raises(UsageError, match="and set CUDA_VISIBLE_DEVICES=1 before the program"):
+        environment.resolve_device("cuda:1")
+    assert environment.resolve_device("cuda") == "cuda"
