@@ -104,8 +104,8 @@ class State:
 
     @property
     def line(self) -> str:
-        """The state on one line: ``120/1878, 2 min, about 12 min left: round 1 of 3, clip``."""
-        steps = f"{self.done}/{self.total}, " if self.total else ""
+        """The state on one line: ``120/1878 steps, 2 min, about 12 min left: round 1 of 3``."""
+        steps = f"{self.done}/{self.total} steps, " if self.total else ""
         return f"{steps}{self.times}: {self.what}"
 
 

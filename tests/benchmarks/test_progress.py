@@ -45,7 +45,7 @@ def test_the_time_left_goes_by_the_share_of_the_steps_that_are_done():
     assert state.remaining_s is None  # too early
     state.advance(25, 100, "round 1 of 3: clip")
     assert state.remaining_s == pytest.approx(180, rel=1e-12)
-    assert state.line == "25/100, 60 s, about 3 min left: round 1 of 3: clip"
+    assert state.line == "25/100 steps, 60 s, about 3 min left: round 1 of 3: clip"
 
 
 def test_where_steps_take_unequally_long_the_time_left_goes_by_the_share_that_is_named():
@@ -55,7 +55,7 @@ def test_where_steps_take_unequally_long_the_time_left_goes_by_the_share_that_is
     state.advance(90, 100, "quality of dual", 0.5)
     assert state.remaining_s == pytest.approx(60, rel=1e-12)
     state.advance(100, 100, "round 3 of 3: sam", 0.0)
-    assert state.line == "100/100, 60 s: round 3 of 3: sam"
+    assert state.line == "100/100 steps, 60 s: round 3 of 3: sam"
 
 
 def test_a_log_gets_the_state_now_and_then_and_at_the_end(monkeypatch, capfd):
@@ -68,7 +68,7 @@ def test_a_log_gets_the_state_now_and_then_and_at_the_end(monkeypatch, capfd):
             waited += capfd.readouterr().err
         advance(4, 4, "done")
     *_, last = capfd.readouterr().err.splitlines()
-    assert last.startswith("4/4, ") and last.endswith(": done")
+    assert last.startswith("4/4 steps, ") and last.endswith(": done")
     assert "\r" not in waited and "\x1b" not in waited
 
 
