@@ -394,6 +394,12 @@ def history(
     values: Annotated[
         bool, typer.Option("--values", help="Show the value of every run, with its interval.")
     ] = False,
+    comment: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Append a line with the newest runs to a gate's comment.md."
+        ),
+    ] = None,
     format_: TableFormat = None,
     out: TableFile = None,
 ) -> None:
@@ -402,9 +408,10 @@ def history(
     Exit code 1 if a number drifts: the newest five runs are worse than five
     earlier ones by more than the gate accepts of a single change.
     """
-    from .reports.export.history import add_run, read_source
+    from .reports.export.history import add_run, add_to_comment, read_source
     from .reports.export.series import (
         drifts,
+        newest_runs,
         series_of,
         shown_series,
         shown_values,
@@ -418,6 +425,8 @@ def history(
         raise UsageError("--commit needs --add RUN")
     series = series_of(read_source(source), since, case, metric)
     shown = shown_values(series) if values or format_ is not None else shown_series(series)
+    if comment is not None:
+        add_to_comment(comment, newest_runs(series))
     show_or_write(values_table(series), shown, format_, out)
     found = drifts(series)
     for sentence in found:

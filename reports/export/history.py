@@ -9,6 +9,7 @@ from pathlib import Path
 from ...harness.environment import comparable_facts
 from ...harness.errors import UsageError
 from ...harness.metrics import SCORES, scores
+from ...harness.paths import missing
 from ...harness.records.history import HistoryLine, HistoryValue, Unit, read_history
 from ...harness.records.journal import append
 from ...harness.records.run import CaseRecords, Run, read_run
@@ -16,6 +17,7 @@ from ...harness.statistics.estimate import Estimate
 from ...harness.statistics.ratios import mean_of
 from .. import formatting
 from ..energy import ENERGY, energy_by_process
+from ..gate.checks import PEAK
 from ..gate.thresholds import Thresholds, gate_of
 from ..peaks import largest_by_process, memory_by_process
 from ..quality import intervals
@@ -23,8 +25,6 @@ from ..ratios import mean_over, time_over_processes
 from ..throughput import THROUGHPUT, throughput_over_processes
 from ..times import END_TO_END, end_to_end_times, of_stage, times_by_stage
 from .runs import runs_table
-
-PEAK = "memory.peak"
 
 
 def line_of(run: Run, commit: str | None) -> HistoryLine:
@@ -177,6 +177,19 @@ def add_run(path: Path, folder: Path, commit: str | None) -> None:
         ) from error
 
 
+def add_to_comment(comment: Path, text: str) -> None:
+    """Append a paragraph to the comment of a gate, if there is anything to say.
+
+    Raises:
+        UsageError: there is no such comment, or it cannot be written.
+    """
+    if not comment.is_file():
+        raise UsageError(f"{missing('comment', comment)}; `check --comment FILE` writes one")
+    if text:
+        with comment.open("a", encoding="utf-8") as file:
+            file.write(f"\n{text}\n")
+
+
 def read_source(source: Path) -> list[HistoryLine]:
     """Return the lines of a history, or of all complete runs below a folder.
 
@@ -193,7 +206,7 @@ def read_source(source: Path) -> list[HistoryLine]:
         lines = read_history(source)
     else:
         raise UsageError(
-            f"there is no {source}; name a history, or a folder with runs, or add a run: "
+            f"{missing('history', source)}; name one, or a folder with runs, or add a run: "
             f"lisabench history {source} --add RUN"
         )
     if not lines:

@@ -16,7 +16,10 @@ from typing import Literal
 from ...harness.errors import UsageError
 from ...harness.records.history import HistoryLine, HistoryValue
 from ...harness.statistics.drift import WINDOW, Growth, growth_of
+from ...harness.text import code
 from .. import formatting
+from ..gate.checks import PEAK
+from ..times import END_TO_END
 from .shown import ShownTable
 from .table import Table, Value, numbers, texts, whole_numbers, with_interval
 
@@ -34,6 +37,7 @@ VALUES_HEADER = ["suite", "case", "metric", "date", "commit", "value [95 %]", "s
 SHOWN_COMMIT = 9  # characters
 BARS = "▁▂▃▄▅▆▇█"
 MOST_BARS = 12  # the newest runs
+COMMENTED = {END_TO_END: "time", PEAK: "memory"}  # in a gate's comment
 MOST_STEPS = 3  # in the table of series, the newest ones
 
 
@@ -269,6 +273,33 @@ def sparkline(one: Series) -> str:
         share = (value - min(values)) / span if span else 0.0
         bars += BARS[round(share * (len(BARS) - 1))]
     return bars
+
+
+def newest_runs(series: Sequence[Series]) -> str:
+    """Return the newest runs on one line of Markdown, for the comment of a gate.
+
+    It has the time and the peak of each case of the newest run; it is empty where there is no
+    earlier run. Such as ``Last 8 runs: `dual` time ▂▂▃▂▂▃▂█ 131 to 154 ms, memory ▁▁▁▁▁▁▁█ ...``.
+    """
+    started = max(one.newest.line.started for one in series)
+    by_case: dict[str, list[str]] = {}
+    most_runs = 0
+    for one in series:
+        value = one.newest.value
+        name = COMMENTED.get(value.metric)
+        if name is None or one.newest.line.started != started or len(one.points) < 2:
+            continue
+        newest = [point.value for point in one.points[-MOST_BARS:]]
+        most_runs = max(most_runs, len(newest))
+        least = min(newest, key=lambda value: value.value)
+        most = max(newest, key=lambda value: value.value)
+        low, high = shown_value(least, interval=False), shown_value(most, interval=False)
+        text = high if low == high else f"{low} to {high}"
+        by_case.setdefault(value.case, []).append(f"{name} {sparkline(one)} {text}")
+    if not by_case:
+        return ""
+    cases = [f"{code(case)} {', '.join(texts)}" for case, texts in by_case.items()]
+    return f"Last {most_runs} runs: {'; '.join(cases)}"
 
 
 def _shown_growth(one: Series) -> str:

@@ -459,7 +459,7 @@ def look_for_drift(tmp_path):
 
     def look(code=0, gate_code="0", side_by_side=False, **inputs):
         temp, folder = tmp_path / "temp", tmp_path / "folder"
-        (folder / ("head" if side_by_side else "run")).mkdir(parents=True)
+        (folder / ("head" if side_by_side else "run")).mkdir(parents=True, exist_ok=True)
         says = f"echo '| a table |'; exit {code}"
         calls = stand_in(temp / "lisabench" / "bin", "lisabench", says)
         described = read("action.yml")
@@ -484,6 +484,14 @@ def test_a_run_is_appended_to_the_history_and_the_table_shown(
     run = tmp_path / "folder" / ("head" if side_by_side else "run")
     assert calls == [["history", "h.jsonl", "--add", str(run), "--commit", "1a2b"]]
     assert done.code == 0 and "| a table |" in summary and "| a table |" in done.stdout
+
+
+def test_a_comment_of_the_gate_gets_the_newest_runs(look_for_drift, tmp_path):
+    comment = tmp_path / "folder" / "comment.md"
+    comment.parent.mkdir()
+    comment.write_text("### a gate")
+    _, (call,), _ = look_for_drift(history="h.jsonl")
+    assert call[-2:] == ["--comment", str(comment)]
 
 
 @pytest.mark.parametrize(

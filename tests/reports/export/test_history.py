@@ -294,6 +294,22 @@ def test_a_missing_source_says_how_to_begin(tmp_path):
     assert done.returncode == 2 and "--commit needs --add" in done.stderr
 
 
+def test_a_gates_comment_gets_the_newest_runs_on_one_line(tmp_path):
+    times = [131, 131, 154]
+    lines = [line(n, {TIME: ms, "memory.peak": 2**30}) for n, ms in enumerate(times)]
+    path = write_history(tmp_path / "h.jsonl", lines)
+    comment = tmp_path / "comment.md"
+    done = lisabench("history", path, "--comment", comment)
+    assert done.returncode == 2 and "there is no comment" in done.stderr
+    comment.write_text("### a gate\n")
+    assert lisabench("history", path, "--comment", comment).returncode == 0
+    runs = "Last 3 runs: `dual` time ▁▁█ 131 ms to 154 ms, memory ▁▁▁ 1,024.0 MiB"
+    assert comment.read_text() == f"### a gate\n\n{runs}\n"
+    alone = write_history(tmp_path / "alone.jsonl", lines[:1])
+    assert lisabench("history", alone, "--comment", comment).returncode == 0
+    assert comment.read_text().count("Last") == 1
+
+
 def test_names_are_data(tmp_path):
     hostile = "::error::a|b\x1b[31m<b>"
     values = tuple(HistoryValue(hostile, TIME, "ms", "s", 1.0, limit=0.05) for _ in range(1))
