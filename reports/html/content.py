@@ -179,7 +179,7 @@ def _cards(summary: Summary) -> list[Card]:
             number=numbers[comparison.candidate],
             name=one_line(comparison.candidate),
             reference=one_line(comparison.reference),
-            verdicts=verdicts(comparison, summary),
+            verdicts=verdicts(comparison, summary.cases),
         )
         cards.append(card)
     return cards

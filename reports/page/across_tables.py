@@ -1,6 +1,7 @@
 """What ``lisabench compare`` says of cases, as sections for a terminal or for Markdown."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from ...harness.contract import STAGES
 from ...harness.statistics.bootstrap import SCORES
@@ -11,6 +12,7 @@ from ..peaks import GROWTH
 from ..run import verdict_words
 from ..run.across import Across, Compared
 from ..run.schema import Case
+from ..run.verdicts import in_words, verdicts
 
 PAIRED = (
     "Paired: both took turns in one run. A ratio is the median over the queries within a pair of "
@@ -60,6 +62,7 @@ def _sections(across: Across) -> Iterator[Section]:
     comparison = across.comparison
     reference, candidate = across.reference.name, across.candidate.name
     yield Heading(f"{candidate} against {reference}")
+    yield Lines(_verdicts(across))
     yield _method(across)
     header = ["", reference, candidate, "ratio or difference [95 %]"]
     rows = [
@@ -81,6 +84,22 @@ def _sections(across: Across) -> Iterator[Section]:
     if comparison.memory_definition == "growth":
         yield f"Memory: the ratio is of {GROWTH}."
     yield _differences(across)
+
+
+def _verdicts(across: Across) -> list[str]:
+    """Return what the comparison says about time, memory and masks, in words first."""
+    if across.comparison.same_settings:
+        return []
+    lines = []
+    for verdict in verdicts(across.comparison, [across.reference, across.candidate]):
+        if not verdict.word:
+            lines.append(f"{verdict.quantity}: {verdict.note}")
+            continue
+        if not across.paired and verdict.quantity != "masks":
+            # How many more would tell is known of pairs alone.
+            verdict = replace(verdict, note="")
+        lines.append(f"{verdict.quantity} {in_words(verdict)}")
+    return lines
 
 
 def _method(across: Across) -> str:

@@ -50,7 +50,7 @@ def verdict_list(summary: Summary) -> str:
 
 
 def _verdict_line(comparison: Comparison, summary: Summary) -> Markup:
-    time, memory, masks = verdicts(comparison, summary)
+    time, memory, masks = verdicts(comparison, summary.cases)
     parts = []
     if time.word:
         word = verdict_words.emphasised(time.word, comparison)
@@ -174,7 +174,7 @@ def _verdict_cells(
         if comparison is None:
             cells.append("")
             continue
-        of_quantity = {verdict.quantity: verdict for verdict in verdicts(comparison, summary)}
+        of_quantity = {verdict.quantity: verdict for verdict in verdicts(comparison, summary.cases)}
         word = of_quantity[quantity].word
         numbers = _in_brackets(comparison, quantity)
         if comparison.same_settings:

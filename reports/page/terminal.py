@@ -120,7 +120,7 @@ def verdicts_in_full(summary: Summary, width: int) -> Text:
         title = f"{comparison.candidate} against {comparison.reference}"
         if comparison.same_settings:
             title += f": {SAME_SETTINGS}"
-        of_candidates[title] = verdicts(comparison, summary)
+        of_candidates[title] = verdicts(comparison, summary.cases)
     every = [verdict for of_one in of_candidates.values() for verdict in of_one]
     word_width = max(len(verdict.word) for verdict in every)
     amount_width = max(len(verdict.amount) for verdict in every)
@@ -178,7 +178,7 @@ def verdict_table(summary: Summary, width: int) -> Table:
     names = [comparison.candidate for comparison in summary.comparisons]
     of_quantities: dict[str, list[Verdict]] = {"time": [], "memory": [], "masks": []}
     for comparison in summary.comparisons:
-        for verdict in verdicts(comparison, summary):
+        for verdict in verdicts(comparison, summary.cases):
             of_quantities[verdict.quantity].append(verdict)
     columns = []
     for quantity, of_quantity in of_quantities.items():

@@ -23,7 +23,7 @@ from ...harness.statistics.verdicts import (
 from .. import formatting
 from ..formatting import listed
 from ..schema_base import Ratio
-from .schema import Comparison, Summary
+from .schema import Case, Comparison, Summary
 
 Tone = Literal["good", "bad", "open", "same"]
 
@@ -67,9 +67,14 @@ class Verdict:
     tone: Tone
 
 
-def verdicts(comparison: Comparison, summary: Summary) -> list[Verdict]:
-    """Return what a comparison says about time, memory and masks, in this order."""
-    return [_of_time(comparison), _of_memory(comparison), _of_masks(comparison, summary)]
+def verdicts(comparison: Comparison, cases: Sequence[Case]) -> list[Verdict]:
+    """Return what a comparison says about time, memory and masks, in this order.
+
+    Args:
+        comparison: of two cases.
+        cases: the two, and maybe others.
+    """
+    return [_of_time(comparison), _of_memory(comparison), _of_masks(comparison, cases)]
 
 
 def in_words(verdict: Verdict) -> str:
@@ -147,10 +152,10 @@ def _more_pairs(ratio: Ratio, threshold: float) -> str:
     )
 
 
-def _of_masks(comparison: Comparison, summary: Summary) -> Verdict:
+def _of_masks(comparison: Comparison, cases: Sequence[Case]) -> Verdict:
     points = comparison.gIoU_points
     if points is None:
-        return Verdict("masks", "", "", "", _why_no_masks(comparison, summary), "same")
+        return Verdict("masks", "", "", "", _why_no_masks(comparison, cases), "same")
     amount = f"{formatting.in_points(points.difference)} gIoU"
     interval = ""
     if points.low is not None and points.high is not None:
@@ -162,10 +167,9 @@ def _of_masks(comparison: Comparison, summary: Summary) -> Verdict:
     return Verdict("masks", word, amount, interval, note, TONES[word])
 
 
-def _why_no_masks(comparison: Comparison, summary: Summary) -> str:
+def _why_no_masks(comparison: Comparison, cases: Sequence[Case]) -> str:
     names = (comparison.reference, comparison.candidate)
-    cases = [case for case in summary.cases if case.name in names]
-    if any(case.has_quality is False for case in cases):
+    if any(case.has_quality is False for case in cases if case.name in names):
         return "random weights have no quality"
     return "masks were not evaluated on both sides"
 
@@ -347,7 +351,7 @@ def _by_word(
     """Return the candidates by quantity and then by word; what was not compared is left out."""
     by_quantity: dict[str, dict[str, list[str]]] = {"time": {}, "memory": {}, "masks": {}}
     for comparison in comparisons:
-        for verdict in verdicts(comparison, summary):
+        for verdict in verdicts(comparison, summary.cases):
             if verdict.word:
                 candidates = by_quantity[verdict.quantity].setdefault(verdict.word, [])
                 candidates.append(comparison.candidate)

@@ -75,7 +75,7 @@ def numbers_of(summary) -> list[str]:
         numbers.append(formatting.score(case.quality.gIoU, interval))
         numbers.append(formatting.milliseconds(case.time.end_to_end_ms))
     for comparison in summary.comparisons:
-        time, _, masks = verdicts(comparison, summary)
+        time, _, masks = verdicts(comparison, summary.cases)
         for verdict in (time, masks):
             amount = verdict.amount.removesuffix(" points gIoU")
             numbers += [verdict.word, amount, verdict.interval]

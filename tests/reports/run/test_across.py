@@ -56,7 +56,10 @@ def test_two_cases_of_one_team_are_compared_as_in_the_report(runs):
     expected = summarise(read_run(runs[0])).comparison("clip")
     assert found.paired and found.queries == 8 and found.not_compared == {}
     assert found.comparison == expected
-    assert "Paired: both took turns" in side_by_side(Compared(comparisons=[found]))
+    text = side_by_side(Compared(comparisons=[found]))
+    assert "Paired: both took turns" in text
+    first = [line.partition(":")[0] for line in text.split("\n\n")[1].splitlines()]
+    assert first == ["- time faster", "- memory cannot tell", "- masks worse"]
 
 
 def test_two_candidates_of_a_team_are_a_pair_too(runs):
@@ -172,7 +175,8 @@ def test_other_data_is_refused_for_quality_and_costs_are_of_the_common_queries(r
     assert found.queries == 5 and found.comparison.gIoU_points is None
     assert any("queries of the memory passes" in warning for warning in found.warnings)
     assert (found.reference.time.queries, found.candidate.time.queries) == (5, 5)
-    assert "Common queries: 5" in side_by_side(Compared(comparisons=[found]))
+    text = side_by_side(Compared(comparisons=[found]))
+    assert "Common queries: 5" in text and "pairs of processes show" not in text
 
 
 def test_targets_that_changed_are_no_common_ground_for_quality(runs):
@@ -331,7 +335,7 @@ def test_where_nothing_can_be_compared_all_reasons_are_given(runs):
 def test_the_table_lines_up_and_shows_each_figure_with_its_interval(runs):
     found = compare_cases(runs[0], "dual", "clip")
     text = side_by_side(found)
-    table = text.split("\n\n")[2].splitlines()
+    table = text.split("\n\n")[3].splitlines()
     ratio = only(found).comparison.end_to_end
     assert len({len(line) for line in table}) == 1
     row = next(line for line in table if line.startswith("| end to end"))
