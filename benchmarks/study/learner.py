@@ -15,7 +15,7 @@ from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from ...harness.probe import NullProbe
 from ...models.lisa.encoders import Features, sam_features
-from ...models.lisa.network import LisaModel, NoCache
+from ...models.lisa.network import CACHE_ARGUMENT, LisaModel, NoCache
 from ...models.training.losses import distillation, of_masks
 from ...models.training.recipes import LossWeights
 from .batches import SceneBatch
@@ -106,8 +106,8 @@ class StudyLearner(nn.Module):
             inputs_embeds=rows_BTC.to(image_tokens_BNC.dtype),
             attention_mask=attends_11TT,
             position_ids=positions_1T,
-            past_key_values=NoCache(),
             use_cache=False,
+            **{CACHE_ARGUMENT: NoCache()},
         )[0]
         states_BSLC = states_BTC[:, before:].unflatten(1, (batch.slots, length))
         return states_BSLC[batch.scene_N, batch.slot_N]

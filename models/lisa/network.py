@@ -33,10 +33,16 @@ from .parts import Make, language_model, mask_decoder, prompt_encoder, seg_proje
 from .presets import Preset
 from .tokenizer import IMAGE_ID
 
-# What transformers' models and layers call their KV cache: 5.24 changed it, and 5.40 refuses the
-# older name.
-_IS_RENAMED = "cache" in signature(LlamaModel.forward).parameters
-CACHE_ARGUMENT = "cache" if _IS_RENAMED else "past_key_values"
+
+def cache_argument(forward: Callable[..., Any]) -> str:
+    """Return what a model or a layer of transformers calls its KV cache.
+
+    5.24 changed the name, and 5.40 refuses the older one.
+    """
+    return "cache" if "cache" in signature(forward).parameters else "past_key_values"
+
+
+CACHE_ARGUMENT = cache_argument(LlamaModel.forward)
 
 # By the settings (vision, frame, bridge) of a `LisaConfig`.
 ENCODERS: dict[tuple[str, str, str], Callable[[Preset, Make], Encoder]] = {

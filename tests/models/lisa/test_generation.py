@@ -1,16 +1,21 @@
 """Answers: given, or generated with and without a KV cache."""
 
+import inspect
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from lisas import Regions, decoded, lisa, noise, predict
+from places import ROOT
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaModel
 
 from lisabench.harness.contract import FURTHER_TOKEN, ONCE_AN_ANSWER
 from lisabench.harness.errors import UsageError
 from lisabench.models.adapters.lisa_stages import Lisa
 from lisabench.models.lisa.generation import scripted_answer
+from lisabench.models.lisa.network import CACHE_ARGUMENT, cache_argument
 from lisabench.models.lisa.prompts import described_prompt
 from lisabench.models.lisa.resampling import logits_at_size
 
@@ -193,10 +198,60 @@ def test_a_given_answer_computes_no_logits_and_keeps_no_cache(
     )
     seen = []
     adapter.model.llm.model.register_forward_hook(
-        lambda _, __, output: seen.append(output.past_key_values)
+        lambda _, __, output: seen.append(output[CACHE_ARGUMENT])
     )
     predict(adapter, QUERIES[0])
     assert [cache.get_seq_length() for cache in seen] == [0]
+
+
+class Renamed:
+    """As transformers' models are from 5.24 on."""
+
+    def forward(self, input_ids=None, cache=None, **kwargs): ...
+
+
+class NotRenamed:
+    """As they were before."""
+
+    def forward(self, input_ids=None, past_key_values=None, **kwargs): ...
+
+
+def test_a_cache_is_given_by_the_name_that_transformers_has_for_it() -> None:
+    assert cache_argument(Renamed.forward) == "cache"
+    assert cache_argument(NotRenamed.forward) == "past_key_values"
+    for module in (LlamaModel, LlamaDecoderLayer):
+        # Among the named ones: in `kwargs`, another name would be taken, and do nothing.
+        assert CACHE_ARGUMENT in inspect.signature(module.forward).parameters
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"answer": "generated"},
+        {"answer": "generated", "kv_cache": "off"},
+        {"execution": "graphed"},
+        {"execution": "graphed", "answer": "generated"},
+        {"execution": "upstream", "answer": "generated"},
+    ],
+    ids=lambda settings: "-".join(settings.values()) or "forced",
+)
+def test_no_call_of_ours_is_deprecated(settings: dict[str, str]) -> None:
+    more = {"vision": "clip", "max_new_tokens": 3} if "answer" in settings else {}
+    adapter = lisa(**settings, **more)
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
+            warnings.simplefilter("error", category)
+        assert len(predict(adapter, *QUERIES)) == 2
+
+
+def test_no_other_file_names_the_argument() -> None:
+    named = []
+    for room in ("harness", "models", "benchmarks"):
+        for path in (ROOT / room).rglob("*.py"):
+            if "past_key_values" in path.read_text(encoding="utf-8"):
+                named.append(path.name)
+    assert named == ["network.py"]
 
 
 def test_the_described_conditioning_reads_the_state_at_seg_which_ends_the_query() -> None:
