@@ -90,9 +90,14 @@ def outcome(checks: Sequence[Check]) -> Outcome:
 
 
 def to_remeasure(checks: Sequence[Check]) -> list[str]:
-    """Return the cases with a regression, without those that the run does not have."""
+    """Return the cases with a regression, without those that the run does not have.
+
+    Nor those of which it has no answer: all processes of such a case failed, each by itself. Alone,
+    it could not be measured at all.
+    """
     cases = [check.case for check in checks if check.verdict in FAILING and check.metric != "case"]
-    return list(dict.fromkeys(cases))
+    unanswered = {check.case for check in checks if check.metric == FAILURES and check.after == 1}
+    return [case for case in dict.fromkeys(cases) if case not in unanswered]
 
 
 def with_remeasurements(

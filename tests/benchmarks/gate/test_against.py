@@ -532,6 +532,27 @@ def test_a_file_that_the_older_version_lacks_is_one_line(repository, against):
     assert "cannot run what the working tree can: adapter" in line and "there is no file" in line
 
 
+BROKEN = "raise ValueError('half an edit')\n"
+
+
+@pytest.mark.slow
+def test_an_adapter_that_the_change_breaks_is_a_regression_of_its_case_alone(repository, against):
+    (repository / "mine.py").write_text(WRAPPED.format(vision_ms=4.0))
+    commit(repository)
+    (repository / "mine.py").write_text(BROKEN + WRAPPED.format(vision_ms=4.0))
+    cases = {"sound": FAKE, "mine": {"adapter": "repository/mine.py", "clock": "virtual"}}
+    gated = against(repository, suite_of(repository.parent, cases=cases))
+    assert (gated.done.returncode, gated.judged["exit_code"]) == (1, 1), gated.done.stderr
+    assert gated.verdicts["mine", "failures"] == "regression"
+    assert gated.verdicts["mine", "time.end_to_end"] == "missing"
+    of_sound = {verdict for (case, _), verdict in gated.verdicts.items() if case == "sound"}
+    assert gated.verdicts["sound", "time.end_to_end"] == "holds" and "missing" not in of_sound
+    reason = "adapter 'mine.py': it cannot be loaded (ValueError: half an edit)"
+    assert f"mine cannot be measured: {reason}" in (gated.out / "comment.md").read_text()
+    # Alone, it would be a suite of which nothing can be loaded.
+    assert not (gated.out / "again").exists()
+
+
 @pytest.mark.slow
 def test_two_pairs_measure_the_allocators_memory_and_find_64_mib_more_in_both_looks(
     repository, against

@@ -508,6 +508,33 @@ def test_a_figure_that_the_run_has_not_measured_fails_the_gate(before, gone, met
     assert of(changed(before, **gone), before, metric).verdict == "n/a"
 
 
+def test_a_case_that_could_not_be_built_has_regressed_without_a_second_measurement(before):
+    never_built = {
+        "settings": None,
+        "has_quality": None,
+        "clock": None,
+        "end_to_end_ns": [],
+        "stages_ns": {},
+        "stages_synchronised": False,
+        "instrument": None,
+        "peak_bytes": [],
+        "query_peak_bytes": [],
+        "growth_bytes": [],
+        "query_growth_bytes": [],
+        "failed": before.case("sam").records,
+    }
+    on_gpu = changed(before, "sam", clock="cuda events", stages_synchronised=True)
+    checks = gate_checks(on_gpu, changed(on_gpu, "sam", **never_built), Gate(stages=["vision"]))
+    verdicts = {check.metric: check.verdict for check in checks if check.case == "sam"}
+    assert verdicts["failures"] == "regression"
+    for metric in ("time.end_to_end", "time.vision", "memory.peak", "quality.gIoU"):
+        assert verdicts[metric] == "missing", metric
+    assert outcome(checks) == "regression" and to_remeasure(checks) == []
+    # One that has failed in part may have met a fluke.
+    in_part = gate_checks(before, changed(before, "sam", failed=1), Gate())
+    assert to_remeasure(in_part) == ["sam"]
+
+
 def test_more_failures_than_before_fail_the_gate(before):
     assert of(before, changed(before, failed=1), "failures").verdict == "regression"
     assert of(changed(before, failed=1), changed(before, failed=1), "failures").verdict == "holds"
