@@ -80,7 +80,11 @@ def write_profile(
 def write_trace(
     adapter: Adapter, samples: Sequence[Sample], probe: NamingProbe, path: Path
 ) -> None:
-    """Trace one batch of queries, and write the trace as JSON in Chrome's format, gzipped."""
+    """Trace one batch of queries, and write the trace as JSON in Chrome's format, gzipped.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     from torch.profiler import ProfilerActivity, profile, supported_activities
 
     decode_images(samples)  # before the first stage, as in the timing
@@ -91,6 +95,11 @@ def write_trace(
     with tempfile.TemporaryDirectory(prefix="lisabench-") as folder, whole_file(path) as partial:
         plain = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(plain))
+        if not plain.exists():  # PyTorch raises nothing where its disk is full
+            raise OSError(
+                f"PyTorch could not write its trace into {tempfile.gettempdir()}, whose disk may "
+                "be full; make room, or name another folder in TMPDIR"
+            )
         with plain.open("rb") as trace, gzip.open(partial, "wb") as packed:
             shutil.copyfileobj(trace, packed)
 

@@ -2,12 +2,14 @@
 
 import gzip
 import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from samples import sample_of
+from spoiled_disk import disk_of
 
 from lisabench.harness import tracing
 from lisabench.harness.clock import VirtualClock
@@ -82,3 +84,16 @@ def test_a_query_that_fails_leaves_no_file(calls, tmp_path, write):
     assert calls.count("<") == sum(call.startswith(">") for call in calls)
     if write is tracing.write_memory_snapshot:
         assert calls[-1] == "history None"
+
+
+def test_a_trace_that_the_disk_has_no_room_for_is_an_error_that_names_the_folder(tmp_path):
+    probe = NamingProbe(VirtualClock(), on_gpu=False)
+    adapter = build(FakeCase(), probe)
+    (tmp_path / "out").mkdir()
+    with disk_of("full", tmp_path / "disk", mib=1) as disk, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(disk.folder))
+        disk.spoiled_at(patch, torch.profiler.profile, "export_chrome_trace")
+        with pytest.raises(OSError, match=f"into {disk.folder}, whose disk may be full"):
+            tracing.write_trace(adapter, SAMPLES, probe, tmp_path / "out" / "a.json.gz")
+        disk.mend()
+    assert list((tmp_path / "out").iterdir()) == []

@@ -8,10 +8,11 @@ from raw_runs import raw_run
 from sessions import QUICK, QUICK_PLAN, content_of, keys
 from spoiled_disk import disk_of, spoiled
 
-from lisabench.benchmarks.run import memory_pass, quality_pass, timed_rounds
+from lisabench.benchmarks.run import memory_pass, profile_pass, quality_pass, timed_rounds
 from lisabench.benchmarks.run.journal import Journal
 from lisabench.benchmarks.run.manifest import ManifestWriter
-from lisabench.benchmarks.run.worker_pool import DataProcess
+from lisabench.benchmarks.run.worker_pool import CaseProcess, DataProcess
+from lisabench.harness.records.run import PROFILE
 from lisabench.reports import drawing, run_report
 
 pytestmark = [pytest.mark.no_clock, pytest.mark.slow]  # a session for each phase
@@ -24,6 +25,9 @@ PHASES = {
     "a line of the memory pass": (Journal, "add_memory", 0),
     "the quality pass": (quality_pass, "evaluate_case", 1),
     "a line of the quality pass": (Journal, "add_quality", 0),
+    "the profile": (profile_pass, "profile_case", 0),
+    "a trace": (CaseProcess, "trace", 0),
+    "the second profile": (profile_pass, "profile_case", 1),
     "a timed round": (timed_rounds, "measure_round", 1),
     "a line of a timed round": (Journal, "add_queries", 1),
     "the end": (ManifestWriter, "finish", 0),
@@ -32,7 +36,7 @@ PHASES = {
     "a figure": (drawing, "save", 0),
     "the page": (run_report, "write_html", 0),
 }
-OF_WORKERS = ("pictures",)  # which another process writes
+OF_WORKERS = ("pictures", "a trace")  # which another process writes
 REASONS = {"full": "No space left on device", "read-only": "Read-only file system"}
 
 
@@ -40,7 +44,7 @@ REASONS = {"full": "No space left on device", "read-only": "Read-only file syste
 def test_a_run_goes_on_after_each_phase_and_has_lost_and_doubled_nothing(data_root, tmp_path, kind):
     suite = tmp_path / "suite.yaml"
     cases = {"a": QUICK, "b": QUICK | {"vision_ms": 9.0}}
-    content = content_of(str(data_root), cases, {"gallery": 2}, name="s")
+    content = content_of(str(data_root), cases, {"gallery": 2, "profile": True}, name="s")
     suite.write_text(json.dumps(content))
     out = tmp_path / "disk" / "out"
     had = 0
@@ -67,4 +71,5 @@ def test_a_run_goes_on_after_each_phase_and_has_lost_and_doubled_nothing(data_ro
         run = raw_run(out)
         assert set(keys(run).values()) == {1} and len(keys(run)) == 2 * 6 * QUICK_PLAN["processes"]
         assert len(run.quality) == 2 * 6 and run.run["status"] == "complete"
-        assert (out / "report.html").exists() and not list(out.glob("*.partial"))
+        assert (out / "report.html").exists() and not list(out.rglob("*.partial"))
+        assert sorted(path.name for path in (out / PROFILE).iterdir()) == ["a.json.gz", "b.json.gz"]
