@@ -16,6 +16,7 @@ from ...harness.records.journal import (
     append,
     current_lines,
     ends_half_written,
+    read_records,
     records_of,
     supersede,
 )
@@ -85,7 +86,7 @@ class Journal:
     def has_round(self, process: int, cases: Iterable[str]) -> bool:
         """Return whether every query of these cases is there from this process."""
         measured = set()
-        for query in records_of(QueryRecord, current_lines(self._samples)):
+        for query in read_records(QueryRecord, self._samples):
             if query.process == process:
                 measured.add((query.case, query.position))
         for case in cases:
@@ -101,7 +102,7 @@ class Journal:
         differ.
         """
         evaluated = set()
-        for query in records_of(QueryRecord, current_lines(self._quality)):
+        for query in read_records(QueryRecord, self._quality):
             if query.case == case:
                 evaluated.add(query.position)
         batches = schedule.blocks(self.queries.scored, self.suite.plan.quality_batch)
@@ -114,7 +115,7 @@ class Journal:
         """
         names = set(cases)
         ious: dict[int, list[float]] = {}
-        for query in records_of(QueryRecord, current_lines(self._quality)):
+        for query in read_records(QueryRecord, self._quality):
             if query.case in names:
                 ious.setdefault(query.position, []).append(iou(query.counts))
         return {position: max(values) - min(values) for position, values in ious.items()}
@@ -147,8 +148,8 @@ class Journal:
 
     def failed_queries(self) -> int:
         """Return how many lines of the timed rounds and of the quality pass have no answer."""
-        timed = records_of(QueryRecord, current_lines(self._samples))
-        scored = records_of(QueryRecord, current_lines(self._quality))
+        timed = read_records(QueryRecord, self._samples)
+        scored = read_records(QueryRecord, self._quality)
         return sum(not query.answered for query in (*timed, *scored))
 
     def _memory_records(self) -> list[MemoryRecord]:

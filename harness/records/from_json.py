@@ -13,16 +13,21 @@ from functools import cache
 from operator import itemgetter
 from pathlib import PurePosixPath
 from sys import intern
-from typing import Annotated, Any, NamedTuple, TypeVar, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    NotRequired,  # pydantic takes no other before Python 3.12
+    TypeVar,
+    get_type_hints,
+)
 
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
-from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from ..errors import DataError, validation_problems
 from ..paths import LONGEST_NAME
 
 T = TypeVar("T")
-Named = TypeVar("Named", bound=NamedTuple)
 LONGEST_FOLDER = 1024  # characters; some systems take no longer paths
 
 
@@ -91,13 +96,13 @@ def from_json(kind: type[T], values: Mapping[str, Any], /, **changed: Any) -> T:
     return kind(**arguments)
 
 
-def each_from_json(kind: type[Named], values: Any) -> dict[str, Named]:
+def each_from_json(kind: type[T], values: Any) -> dict[str, T]:
     """Return a `kind` made of each value of an object, by the value's name.
 
     All of them are checked at once, which takes less time: a run has millions of regions.
 
     Args:
-        kind: a named tuple.
+        kind: a frozen dataclass.
         values: the JSON object, of objects that have all fields of `kind`.
 
     Raises:
@@ -106,9 +111,33 @@ def each_from_json(kind: type[Named], values: Any) -> dict[str, Named]:
     if not isinstance(values, Mapping):
         raise DataError(f"what holds each {kind.__name__} is of another type; {CHANGED}")
     _check(_types_of_each(kind), values, kind)
-    fields_of = itemgetter(*kind._fields)
+    fields_of = itemgetter(*[name for name, _ in _fields(kind)])
     # The names are the same in every line, and are kept once.
-    return {intern(name): kind._make(fields_of(value)) for name, value in values.items()}
+    return {intern(name): kind(*fields_of(value)) for name, value in values.items()}
+
+
+def types_of_text(*kinds: type, without: str, **changed: Any) -> TypeAdapter[dict[str, Any]]:
+    """Return what parses a line of a journal and checks it, both at once.
+
+    It takes a line that has the fields of `kinds`, each of its own type, and nothing else. So it
+    finds every NaN and every infinity: no number is left that has no type.
+
+    Args:
+        kinds: frozen dataclasses.
+        without: a field that is not a key of the line.
+        changed: fields whose type in the line is not the one that the dataclass has.
+    """
+    types: dict[str, Any] = {}
+    for kind in kinds:
+        types_of_kind = get_type_hints(kind, include_extras=True) | changed
+        for name, is_required in _fields(kind):
+            of_field = types_of_kind[name]
+            types[name] = of_field if is_required else NotRequired[of_field]
+    del types[without]
+    make: Any = TypedDict  # a type checker knows none that is made of a variable's fields
+    line = make("line", types)
+    line.__pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
+    return TypeAdapter(line)
 
 
 def _check(types: TypeAdapter[Any], values: Any, kind: type) -> None:
@@ -166,8 +195,8 @@ def _types_of_fields(kind: type) -> TypeAdapter[dict[str, Any]]:
 
 
 @cache
-def _types_of_each(kind: type[NamedTuple]) -> TypeAdapter[Any]:
-    """Return what checks an object of objects that have the fields of a named tuple."""
+def _types_of_each(kind: type) -> TypeAdapter[Any]:
+    """Return what checks an object of objects that have the fields of a dataclass."""
     make: Any = TypedDict
     of_one = make(kind.__name__, get_type_hints(kind, include_extras=True))
     of_each: Any = dict.__class_getitem__((str, of_one))  # `dict[str, of_one]`, made of a variable

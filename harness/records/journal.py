@@ -182,26 +182,29 @@ def read_lines(path: Path) -> list[Line]:
 
 def current_lines(path: Path) -> list[Line]:
     """Return the lines of a journal that are not superseded; see `read_lines`."""
-    return list(each_current_line(path))
-
-
-def each_current_line(path: Path) -> Iterator[Line]:
-    """Yield what `current_lines` returns, so that of a long journal only the records are kept."""
-    for line in _lines(path):
-        if not line.get("superseded"):
-            yield line
+    return [line for line in _lines(path) if not line.get("superseded")]
 
 
 def _lines(path: Path) -> Iterator[Line]:
-    for number, line in enumerate(_raw_lines(path), start=1):
-        try:
-            values = parse_object(line, path, number)
-        except DataError:
-            is_half_written = not line.endswith(b"\n")  # only the last line can be
-            if not is_half_written:
-                raise
-        else:
-            yield Line(values, f"{path}, line {number}")
+    for number, text in enumerate(_raw_lines(path), start=1):
+        line = _line(text, path, number)
+        if line is not None:
+            yield line
+
+
+def _line(text: bytes, path: Path, number: int) -> Line | None:
+    """Return a line of a journal; None if it is the last one and half-written.
+
+    Raises:
+        DataError: it is not a JSON object.
+    """
+    try:
+        return Line(parse_object(text, path, number), f"{path}, line {number}")
+    except DataError:
+        is_half_written = not text.endswith(b"\n")  # only the last line can be
+        if is_half_written:
+            return None
+        raise
 
 
 class Record(Protocol):
@@ -218,7 +221,41 @@ class Record(Protocol):
         ...
 
 
+class TextRecord(Record, Protocol):
+    """What a line of a long journal holds."""
+
+    @classmethod
+    def from_text(cls, text: bytes, /) -> Self | None:
+        """Return the record of a line, if the line is of the usual form; see `read_records`."""
+        ...
+
+
 AnyRecord = TypeVar("AnyRecord", bound=Record)
+AnyTextRecord = TypeVar("AnyTextRecord", bound=TextRecord)
+
+
+def read_records(kind: type[AnyTextRecord], path: Path) -> list[AnyTextRecord]:
+    """Return the records of a journal that are not superseded; none where there is no journal.
+
+    Most lines are of the usual form, and are read at once. Any other is read as elsewhere: it may
+    be superseded, half-written, older, newer or damaged.
+
+    Raises:
+        DataError: a line is damaged, or is there twice; naming file and line.
+    """
+    return _distinct(_each_record(kind, path))
+
+
+def _each_record(kind: type[AnyTextRecord], path: Path) -> Iterator[tuple[str, AnyTextRecord]]:
+    """Yield the place and the record of each line that counts."""
+    for number, text in enumerate(_raw_lines(path), start=1):
+        record = kind.from_text(text)
+        if record is not None:
+            yield f"{path}, line {number}", record
+            continue
+        line = _line(text, path, number)
+        if line is not None and not line.get("superseded"):
+            yield line.place, _record(kind, line, line.place)
 
 
 def records_of(kind: type[AnyRecord], lines: Iterable[Mapping[str, Any]]) -> list[AnyRecord]:
@@ -227,18 +264,34 @@ def records_of(kind: type[AnyRecord], lines: Iterable[Mapping[str, Any]]) -> lis
     Raises:
         DataError: a line is damaged, or is there twice; naming file and line.
     """
-    records: list[AnyRecord] = []
-    place_of: dict[Hashable, str] = {}
+    places_and_records = []
     for line in lines:
         place = line.place if isinstance(line, Line) else "a line"
-        with read_from(place):
-            record = kind.from_json(line)
-        if record.key in place_of:
+        places_and_records.append((place, _record(kind, line, place)))
+    return _distinct(places_and_records)
+
+
+def _record(kind: type[AnyRecord], line: Mapping[str, Any], place: str) -> AnyRecord:
+    with read_from(place):
+        return kind.from_json(line)
+
+
+def _distinct(places_and_records: Iterable[tuple[str, AnyRecord]]) -> list[AnyRecord]:
+    """Return the records, if none is there twice.
+
+    Raises:
+        DataError: one is.
+    """
+    records: list[AnyRecord] = []
+    place_of: dict[Hashable, str] = {}
+    for place, record in places_and_records:
+        key = record.key
+        if key in place_of:
             raise DataError(
-                f"{place} is of the same measurement as {place_of[record.key]}: "
+                f"{place} is of the same measurement as {place_of[key]}: "
                 "remove the one that was added"
             )
-        place_of[record.key] = place
+        place_of[key] = place
         records.append(record)
     return records
 

@@ -6,23 +6,32 @@ It is a line of ``samples.jsonl`` or of ``quality.jsonl``.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache, cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
-from pydantic import SkipValidation
+from pydantic import SkipValidation, TypeAdapter, ValidationError
+from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
 from ..contract import FURTHER_TOKEN, ONCE_AN_ANSWER
 from ..errors import DataError
 from ..metrics import Counts
-from .from_json import CHANGED, NotNegative, NotNegativeFloat, each_from_json, from_json
+from .from_json import (
+    CHANGED,
+    NotNegative,
+    NotNegativeFloat,
+    each_from_json,
+    from_json,
+    types_of_text,
+)
 
 ANSWERED = ("ok", "no_seg")
 COUNTED = tuple(name.name for name in fields(Counts) if name.name != "failed")
 
 
-class RegionTime(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class RegionTime:
     """The time of one region of a query.
 
-    It is a tuple, since a run of 100,000 queries has millions of them.
+    It has slots, since a run of 100,000 queries has millions of regions.
 
     Attributes:
         calls: how often the region was entered.
@@ -33,6 +42,21 @@ class RegionTime(NamedTuple):
     calls: NotNegative
     exclusive_ns: int
     inclusive_ns: int
+
+    def as_json(self) -> dict[str, int]:
+        """Return the region of a line."""
+        return {
+            "calls": self.calls,
+            "exclusive_ns": self.exclusive_ns,
+            "inclusive_ns": self.inclusive_ns,
+        }
+
+
+class StoredMask(TypedDict):
+    """A mask as `masks.encode` returns it."""
+
+    size: list[int]
+    counts: str
 
 
 @dataclass(frozen=True)
@@ -121,10 +145,31 @@ class QueryRecord:
             DataError: the line lacks a key that every record has.
         """
         counts = counts_from_json(line)
-        _check_counts(counts, line["height"], line["width"])
+        if not _are_possible(counts, line["height"], line["width"]):
+            raise DataError(f"the pixel counts contradict each other; {CHANGED}")
         regions = each_from_json(RegionTime, line.get("regions") or {})
         warnings = tuple(line.get("warnings") or ())
         return from_json(cls, line, counts=counts, regions=regions, warnings=warnings)
+
+    @classmethod
+    def from_text(cls, text: bytes) -> "QueryRecord | None":
+        """Return the record of a journal's line that is as `as_json` writes it.
+
+        Such a line is parsed and checked at once, in less than half of the time.
+
+        Returns:
+            None for any other line: `from_json` reads it, or says what is wrong.
+        """
+        try:
+            line = _types_of_text().validate_json(text, strict=True)
+        except ValidationError:
+            return None
+        counted = {name: line.pop(name) for name in COUNTED}
+        line.pop("failed", None)  # the status says it
+        counts = Counts(**counted, failed=line["status"] not in ANSWERED)
+        if not _are_possible(counts, line["height"], line["width"]):
+            return None
+        return cls(counts=counts, **line)
 
     def as_json(self) -> dict[str, Any]:
         """Return the line of ``samples.jsonl``, or without a block of ``quality.jsonl``.
@@ -156,7 +201,7 @@ class QueryRecord:
             line |= {
                 "latency_ns": self.latency_ns,
                 "host_ns": self.host_ns,
-                "regions": {name: times._asdict() for name, times in self.regions.items()},
+                "regions": {name: times.as_json() for name, times in self.regions.items()},
                 "unattributed_ns": self.unattributed_ns,
                 "warnings": list(self.warnings),
             }
@@ -242,12 +287,20 @@ def counts_from_json(line: Mapping[str, Any]) -> Counts:
     return from_json(Counts, line, **boxes, failed=line["status"] not in ANSWERED)
 
 
-def _check_counts(counts: Counts, height: int, width: int) -> None:
-    """Check that no score of a query in an image of this size can be out of its range.
+@cache
+def _types_of_text() -> TypeAdapter[dict[str, Any]]:
+    """Return what parses and checks a line. Cached: making it takes longer than many lines."""
+    return types_of_text(
+        QueryRecord,
+        Counts,
+        without="counts",
+        regions=dict[str, RegionTime],
+        mask_rle=StoredMask | None,
+    )
 
-    Raises:
-        DataError: one can.
-    """
+
+def _are_possible(counts: Counts, height: int, width: int) -> bool:
+    """Return whether no score of a query in an image of this size can be out of its range."""
     pixels = (counts.target_px, counts.predicted_px, counts.union_px, counts.valid_px)
     is_possible = min(pixels) >= 0 and max(pixels) <= height * width
     is_possible &= 0 <= counts.intersection_px <= counts.union_px
@@ -255,8 +308,7 @@ def _check_counts(counts: Counts, height: int, width: int) -> None:
         if box is not None:
             left, top, right, bottom = box
             is_possible &= 0 <= left < right <= width and 0 <= top < bottom <= height
-    if not is_possible:
-        raise DataError(f"the pixel counts contradict each other; {CHANGED}")
+    return is_possible
 
 
 @cache

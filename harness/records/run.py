@@ -31,7 +31,7 @@ from ..errors import DataError
 from ..passes import PROFILED, SYNCHRONISED
 from .from_json import CHANGED, NotNegative, from_json, read_from
 from .gallery import KeptQuery, read_gallery
-from .journal import RUN, each_current_line, read_manifest, records_of
+from .journal import RUN, current_lines, read_manifest, read_records, records_of
 from .manifest import CaseEntry, Manifest
 from .query import QueryRecord
 
@@ -328,10 +328,14 @@ def read_run(folder: Path) -> Run:
         UsageError: the folder holds no run.
         DataError: a file is damaged, or of a schema that this version does not read.
     """
-    manifest = read_manifest(folder, READABLE_RUN_SCHEMAS)
-    journals = {name: each_current_line(folder / name) for name in JOURNALS}
+    content = read_manifest(folder, READABLE_RUN_SCHEMAS)
+    with read_from(folder / RUN):
+        manifest = Manifest.from_json(content)
     with _paused_garbage_collection():
-        return run_from_json(folder, manifest, journals)
+        queries = read_records(QueryRecord, folder / SAMPLES)
+        scored = read_records(QueryRecord, folder / QUALITY)
+        short_journals = {name: current_lines(folder / name) for name in (MEMORY, PASSES, FITS)}
+        return _run(folder, manifest, queries, scored, short_journals)
 
 
 @contextmanager
@@ -369,17 +373,31 @@ def run_from_json(
         typed_manifest = Manifest.from_json(manifest)
     queries = records_of(QueryRecord, journals.get(SAMPLES, ()))
     scored = records_of(QueryRecord, journals.get(QUALITY, ()))
+    return _run(folder, typed_manifest, queries, scored, journals)
+
+
+def _run(
+    folder: Path,
+    manifest: Manifest,
+    queries: Sequence[QueryRecord],
+    scored: Sequence[QueryRecord],
+    journals: Mapping[str, Iterable[Mapping[str, Any]]],
+) -> Run:
+    """Return a run; see `run_from_json`.
+
+    Args:
+        queries, scored: the records of the timed rounds and of the quality pass.
+        journals: the lines of the other journals.
+    """
     _check_targets([*queries, *scored])
     memory = records_of(MemoryRecord, journals.get(MEMORY, ()))
     passes = records_of(PassRecord, journals.get(PASSES, ()))
     fits = records_of(FitRecord, journals.get(FITS, ()))
     cases = []
-    for entry in typed_manifest.cases:
+    for entry in manifest.cases:
         own_queries = _of_case(entry, queries)
         # Older runs have no quality pass, and cases with random weights take no part in it.
-        has_quality_pass = (
-            typed_manifest.quality_pass is not None and entry.has_quality is not False
-        )
+        has_quality_pass = manifest.quality_pass is not None and entry.has_quality is not False
         own_scored = _of_case(entry, scored)
         if not has_quality_pass:
             own_scored = tuple(first_of_each_query(own_queries))
@@ -393,7 +411,7 @@ def run_from_json(
             has_quality_pass=has_quality_pass,
         )
         cases.append(case)
-    return Run(folder, typed_manifest, tuple(cases))
+    return Run(folder, manifest, tuple(cases))
 
 
 def _of_case(entry: CaseEntry, records: Sequence[OfCase]) -> tuple[OfCase, ...]:

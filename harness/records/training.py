@@ -279,7 +279,7 @@ class TrainingStep:
             "grad_norm": self.grad_norm,
             "latency_ns": self.latency_ns,
             "host_ns": self.host_ns,
-            "regions": {name: times._asdict() for name, times in self.regions.items()},
+            "regions": {name: times.as_json() for name, times in self.regions.items()},
             "unattributed_ns": self.unattributed_ns,
         }
 

@@ -3,10 +3,14 @@ order.
 """
 
 import json
+import random
 
 import pytest
 from places import RESULTS
 
+from lisabench.harness.errors import DataError
+from lisabench.harness.json_file import parse_object
+from lisabench.harness.records.from_json import read_from
 from lisabench.harness.records.journal import read_lines
 from lisabench.harness.records.query import QueryRecord
 from lisabench.harness.records.run import FitRecord, MemoryRecord, PassRecord
@@ -119,3 +123,62 @@ def test_a_published_line_is_written_as_it_was_read(journal):
 )
 def test_a_line_is_written_as_it_was_read(kind, line):
     assert json.dumps(kind.from_json(line).as_json()) == json.dumps(line)
+
+
+def read_with_care(text):
+    """Return the record of a line's text as `from_json` reads it; None if it does not."""
+    try:
+        line = parse_object(text, RESULTS, 1)
+        with read_from(RESULTS):
+            return QueryRecord.from_json(line)
+    except DataError:
+        return None
+
+
+@pytest.mark.parametrize("line", [SCORED, TIMED_IN_BATCHES], ids=["scored", "timed"])
+def test_a_line_as_this_version_writes_it_is_parsed_and_checked_at_once(line):
+    text = json.dumps(line).encode()
+    record = QueryRecord.from_text(text)
+    assert record == read_with_care(text) and record is not None
+
+
+REGION = {"calls": 1, "exclusive_ns": 1, "inclusive_ns": 1}
+OTHER_LINES = {
+    "superseded": {"superseded": True},
+    "of a newer version": {"colour": "red"},
+    "a newer region": {"regions": {"vision": {**REGION, "cores": 2}}},
+    "a mask of version 1": {"mask_rle": {"size": [10, 10], "counts": [100]}},
+    "no regions": {"regions": None},
+    "a whole number with a point": {"process": 1.0},
+    "pixels that contradict each other": {"intersection_px": 6},
+    "a text for a number": {"latency_ns": "12"},
+    "a number below 0": {"latency_ns": -1},
+    "infinity": {"energy_mj": float("inf")},
+    "infinity where nothing is expected": {"colour": float("inf")},
+    "half a character": {"query": "\ud800"},
+}
+
+
+@pytest.mark.parametrize("name", OTHER_LINES)
+def test_any_other_line_is_left_to_from_json(name):
+    text = json.dumps(TIMED_IN_BATCHES | OTHER_LINES[name]).encode()
+    assert QueryRecord.from_text(text) is None
+
+
+def test_a_damaged_line_is_read_at_once_only_if_it_is_read_with_care():
+    """Both ways must see the same in it, whatever bytes are changed."""
+    fragments = [b"NaN", b"1e999", b"null", b"true", b"-1", b"0.5", b"\\ud800", b"\xff", b"\x01"]
+    fragments += [b"{}", b"[]", b"01", b'"query": "a", ', b'"a": NaN, ', b"7", b" ", b"x", b","]
+    rng = random.Random(0)
+    texts = [json.dumps(line).encode() for line in (SCORED, TIMED_IN_BATCHES)]
+    at_once = 0
+    for _ in range(2000):
+        text = rng.choice(texts)
+        start = rng.randrange(len(text))
+        end = start + rng.randrange(4)
+        damaged = text[:start] + rng.choice(fragments) + text[end:]
+        record = QueryRecord.from_text(damaged)
+        if record is not None:
+            at_once += 1
+            assert record == read_with_care(damaged), damaged
+    assert at_once > 50
