@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..harness.records.run import CaseRecords, MemoryRecord
+from ..harness.records.times import Times
 from ..harness.statistics.ratios import (
     log_median,
     log_ratio,
@@ -22,13 +23,9 @@ from .times import (
     PREPROCESS,
     TOKEN,
     WITHOUT_PREPROCESS,
-    Times,
     by_process,
-    end_to_end_times,
     of_stage,
     times_by_stage,
-    times_without_preprocess,
-    token_times,
     were_synchronised,
 )
 
@@ -173,14 +170,11 @@ def time_ratios(
         By quantity, such as ``time.end_to_end``.
     """
     cases = [reference, candidate]
-    before = end_to_end_times(reference.queries)
-    after = end_to_end_times(candidate.queries)
-    ratios = {END_TO_END: ratio_of(before, after)}
+    ratios = {END_TO_END: ratio_of(reference.end_to_end_ns, candidate.end_to_end_ns)}
     if PREPROCESS in reference.stages:
-        before = times_without_preprocess(reference.queries)
-        after = times_without_preprocess(candidate.queries)
+        before, after = reference.without_preprocess_ns, candidate.without_preprocess_ns
         ratios[WITHOUT_PREPROCESS] = ratio_of(before, after)
-    before, after = token_times(reference.queries), token_times(candidate.queries)
+    before, after = reference.further_token_ns, candidate.further_token_ns
     if before and after:
         ratios[TOKEN] = ratio_of(before, after)
     # The synchronised pass is paired even where `ratio_of` is not: both cases took turns in it.
@@ -196,7 +190,7 @@ def time_differences(reference: CaseRecords, candidate: CaseRecords) -> dict[str
     They are named by quantity. Stages are of the same pass as those of `time_ratios`.
     """
     cases = [reference, candidate]
-    times = {END_TO_END: [end_to_end_times(case.queries) for case in cases]}
+    times = {END_TO_END: [case.end_to_end_ns for case in cases]}
     for stage, stage_times in times_by_stage(cases).items():
         times[of_stage(stage)] = stage_times
     differences = {}

@@ -5,7 +5,7 @@
 
 from pathlib import Path
 
-from ..harness.records.run import read_run
+from ..harness.records.run import paused_garbage_collection, read_run
 from .html.page import write_html
 from .page.page import write_markdown
 from .run.summary import write_summary
@@ -23,8 +23,9 @@ def write_report(folder: Path) -> Path:
         UsageError: the folder holds no run.
         DataError: a journal is damaged.
     """
-    run = read_run(folder)
-    summary = write_summary(run)
+    with paused_garbage_collection():
+        run = read_run(folder)
+        summary = write_summary(run)
     report = write_markdown(run, summary)
     write_html(run, summary)
     return report

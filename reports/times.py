@@ -1,22 +1,20 @@
-"""Times of queries, by process and query: what ratios and differences of times are computed from.
+"""Which times of cases are compared, and when they must not be.
 
 A time is named by its quantity, as in claims: ``time.end_to_end``, ``time.without_preprocess``,
 ``time.token``, or ``time.`` and a stage.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from ..harness.contract import STAGES
-from ..harness.records.query import QueryRecord
 from ..harness.records.run import CaseRecords, PassRecord
+from ..harness.records.times import Times
 
 END_TO_END = "time.end_to_end"
 WITHOUT_PREPROCESS = "time.without_preprocess"
 TOKEN = "time.token"  # one further token of a generated answer
 PREPROCESS = "preprocess"
-
-Times = Mapping[tuple[int, str], int]  # nanoseconds, by process and id of the query
 
 
 def of_stage(stage: str) -> str:
@@ -49,43 +47,6 @@ def other_scenario(before: str, after: str) -> str | None:
     if before == after:
         return None
     return f"one run measured {before}, and the other {after}"
-
-
-def end_to_end_times(queries: Iterable[QueryRecord]) -> Times:
-    """Return the end-to-end time of each query that has one."""
-    times = {}
-    for query in queries:
-        if query.is_timed:
-            times[query.process, query.sample_id] = query.latency_ns or 0
-    return times
-
-
-def times_without_preprocess(queries: Iterable[QueryRecord]) -> Times:
-    """Return the end-to-end time without preprocessing of each query that has a time."""
-    times = {}
-    for query in queries:
-        if query.is_timed:
-            times[query.process, query.sample_id] = query.without_preprocess_ns
-    return times
-
-
-def token_times(queries: Iterable[QueryRecord]) -> Times:
-    """Return the time of a further token in each timed query that generated one."""
-    times = {}
-    for query in queries:
-        token_ns = query.further_token_ns
-        if query.is_timed and token_ns is not None:
-            times[query.process, query.sample_id] = token_ns
-    return times
-
-
-def stage_times(queries: Iterable[QueryRecord], stage: str) -> Times:
-    """Return the time of a stage in each timed query; 0 where the query did not enter it."""
-    times = {}
-    for query in queries:
-        if query.is_timed:
-            times[query.process, query.sample_id] = query.stage_ns(stage)
-    return times
 
 
 def synchronised_times(passes: Iterable[PassRecord], stage: str) -> Times:
@@ -134,7 +95,7 @@ def times_by_stage(cases: Sequence[CaseRecords]) -> dict[str, list[Times]]:
             times[stage] = [synchronised_times(case.synchronised, stage) for case in cases]
     else:
         for stage in cases[0].stages:
-            times[stage] = [stage_times(case.timed, stage) for case in cases]
+            times[stage] = [case.stages_ns[stage] for case in cases]
     return times
 
 

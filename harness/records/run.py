@@ -34,6 +34,7 @@ from .gallery import KeptQuery, read_gallery
 from .journal import RUN, current_lines, read_manifest, read_records, records_of
 from .manifest import CaseEntry, Manifest
 from .query import QueryRecord
+from .times import Times, end_to_end_times, stage_times, times_without_preprocess, token_times
 
 RUN_SCHEMA = "lisabench.run/2"
 # Version 1 kept masks row by row, as lists of integers. Version 2 keeps them in COCO's form, as
@@ -265,6 +266,28 @@ class CaseRecords:
         entered = {stage for query in self.timed for stage in query.stages_ns}
         return tuple(stage for stage in STAGES if stage in entered)
 
+    # The times of its timed queries. Each is compared with those of several other cases.
+
+    @cached_property
+    def end_to_end_ns(self) -> Times:
+        """The end-to-end time."""
+        return end_to_end_times(self.timed)
+
+    @cached_property
+    def without_preprocess_ns(self) -> Times:
+        """The end-to-end time without preprocessing."""
+        return times_without_preprocess(self.timed)
+
+    @cached_property
+    def further_token_ns(self) -> Times:
+        """The time of a further token, of the queries that generated one."""
+        return token_times(self.timed)
+
+    @cached_property
+    def stages_ns(self) -> dict[str, Times]:
+        """The time by stage, in the timing; 0 where a query did not enter the stage."""
+        return {stage: stage_times(self.timed, stage) for stage in STAGES}
+
     @cached_property
     def synchronised(self) -> tuple[PassRecord, ...]:
         """The records of the pass whose stages waited for the GPU."""
@@ -331,7 +354,7 @@ def read_run(folder: Path) -> Run:
     content = read_manifest(folder, READABLE_RUN_SCHEMAS)
     with read_from(folder / RUN):
         manifest = Manifest.from_json(content)
-    with _paused_garbage_collection():
+    with paused_garbage_collection():
         queries = read_records(QueryRecord, folder / SAMPLES)
         scored = read_records(QueryRecord, folder / QUALITY)
         short_journals = {name: current_lines(folder / name) for name in (MEMORY, PASSES, FITS)}
@@ -339,11 +362,11 @@ def read_run(folder: Path) -> Run:
 
 
 @contextmanager
-def _paused_garbage_collection() -> Iterator[None]:
-    """Let Python not look for cycles while records are read, which have none.
+def paused_garbage_collection() -> Iterator[None]:
+    """Let Python not look for cycles while records are read and summarised, which have none.
 
-    It would visit all records again each time that their number has grown by a quarter, which takes
-    as long as reading them.
+    It would visit all records again each time that the number of objects has grown by a quarter,
+    which takes as long as reading them.
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -23,7 +23,7 @@ from ..peaks import largest_by_process, memory_by_process
 from ..quality import intervals
 from ..ratios import mean_over, time_over_processes
 from ..throughput import THROUGHPUT, throughput_over_processes
-from ..times import END_TO_END, end_to_end_times, of_stage, times_by_stage
+from ..times import END_TO_END, of_stage, times_by_stage
 from .runs import runs_table
 
 
@@ -66,7 +66,7 @@ def _values(run: Run, case: CaseRecords, limits: Thresholds) -> Iterator[History
             case.name, metric, unit, setup, estimate.value, *ends, estimate.n, limit
         )
 
-    end_to_end = time_over_processes(end_to_end_times(case.queries))
+    end_to_end = time_over_processes(case.end_to_end_ns)
     if end_to_end is not None:
         yield value(END_TO_END, "ms", end_to_end.estimate, limits.end_to_end)
     for stage, (times,) in times_by_stage([case]).items():

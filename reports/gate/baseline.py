@@ -33,7 +33,7 @@ from ..quality import ScoredQuery
 from ..ratios import mean_over
 from ..schema_base import AnswerSpread, Count, NotNegative, Strict
 from ..throughput import seconds_by_process
-from ..times import by_process, end_to_end_times, stage_times, synchronised_times
+from ..times import by_process, synchronised_times
 
 SCHEMA = "lisabench.baseline/1"
 FEW_MASKS = 4  # that are compared unless a run was told which masks to keep
@@ -320,7 +320,7 @@ def _times(records: CaseRecords) -> dict[str, Any]:
     Stages are of the pass that waits for the GPU, where there is one. A stage without a time in
     some query has no median, since another run's may be over other queries.
     """
-    end_to_end = by_process(end_to_end_times(records.queries))
+    end_to_end = by_process(records.end_to_end_ns)
     common = _common(end_to_end)
     all_queries = {query.sample_id for query in records.queries}
     waited = records.synchronised
@@ -330,7 +330,7 @@ def _times(records: CaseRecords) -> dict[str, Any]:
             of_stage = by_process(synchronised_times(waited, stage))
             medians = _medians(of_stage, _common(of_stage))
         else:
-            medians = _medians(by_process(stage_times(records.queries, stage)), common)
+            medians = _medians(by_process(records.stages_ns[stage]), common)
         if medians:
             stages_ns[stage] = medians
     return {

@@ -7,7 +7,7 @@ from ...harness.records.run import Run
 from ..energy import ENERGY, energy_logs
 from ..ratios import mean_logs, time_logs
 from ..throughput import THROUGHPUT, seconds_by_process
-from ..times import END_TO_END, end_to_end_times, of_stage, stage_times, synchronised_times
+from ..times import END_TO_END, of_stage, synchronised_times
 
 Pairs = Mapping[tuple[str, str], Sequence[float]]  # by case and quantity, a log ratio a pair
 
@@ -26,9 +26,7 @@ def time_pairs(before: Run, after: Run) -> Pairs:
         if name not in names_after:
             continue
         candidate = after.case(name)
-        end_to_end = time_logs(
-            end_to_end_times(reference.queries), end_to_end_times(candidate.queries)
-        )
+        end_to_end = time_logs(reference.end_to_end_ns, candidate.end_to_end_ns)
         pairs[name, END_TO_END] = list(end_to_end.values())
         energy = energy_logs(reference.queries, candidate.queries)
         pairs[name, ENERGY] = list(energy.values())
@@ -44,8 +42,6 @@ def time_pairs(before: Run, after: Run) -> Pairs:
                     synchronised_times(candidate.synchronised, stage),
                 )
             else:
-                logs = time_logs(
-                    stage_times(reference.queries, stage), stage_times(candidate.queries, stage)
-                )
+                logs = time_logs(reference.stages_ns[stage], candidate.stages_ns[stage])
             pairs[name, of_stage(stage)] = list(logs.values())
     return pairs

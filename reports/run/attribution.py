@@ -7,12 +7,13 @@ import numpy as np
 
 from ...harness.records.manifest import Group
 from ...harness.records.run import CaseRecords, Run
+from ...harness.records.times import Times
 from ...harness.statistics.factorial import corners
 from ...harness.statistics.ratios import mean_of
 from ..peaks import memory_by_process
 from ..ratios import mean_milliseconds, medians_ms, paired_ratio_of, time_logs
 from ..schema_base import Ratio, Twin
-from ..times import END_TO_END, Times, end_to_end_times, times_by_stage, were_synchronised
+from ..times import END_TO_END, times_by_stage, were_synchronised
 from ..twins import no_narrower
 from .schema import Attribution, Case, Difference, MemoryParts, TimeChange, TimeParts
 
@@ -69,7 +70,7 @@ def _time_parts(
     """Return the parts of a change of time. Times by different clocks have none."""
     if not one_clock:
         cases = [CaseRecords(case.entry) for case in cases]
-    times = [end_to_end_times(case.queries) for case in cases]
+    times = [case.end_to_end_ns for case in cases]
     before, *after = in_all(times)
     *own_logs, whole = [time_logs(before, of_case) for of_case in after]
 

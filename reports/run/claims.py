@@ -16,6 +16,7 @@ from statistics import median
 from ...harness.contract import STAGES
 from ...harness.records.manifest import StatedClaim
 from ...harness.records.run import CaseRecords, FitRecord, Run
+from ...harness.records.times import Times
 from ...harness.statistics.verdicts import claim_verdict
 from ..energy import ENERGY, energy_ratio
 from ..finding import ON_A_CPU, Finding, NotMeasured, Quantity
@@ -30,10 +31,7 @@ from ..times import (
     PREPROCESS,
     TOKEN,
     WITHOUT_PREPROCESS,
-    Times,
-    end_to_end_times,
     of_stage,
-    stage_times,
     were_synchronised,
 )
 from ..training.claims import OF_TRAININGS
@@ -249,11 +247,9 @@ def _preprocessing(
     """Return how much of a change of medians is preprocessing, and the ratio without it."""
     if without.ratio is None:
         return None
-    change_ms = _difference_of_medians_ms(
-        end_to_end_times(reference.timed), end_to_end_times(candidate.timed)
-    )
+    change_ms = _difference_of_medians_ms(reference.end_to_end_ns, candidate.end_to_end_ns)
     preprocess_ms = _difference_of_medians_ms(
-        stage_times(reference.timed, PREPROCESS), stage_times(candidate.timed, PREPROCESS)
+        reference.stages_ns[PREPROCESS], candidate.stages_ns[PREPROCESS]
     )
     verdict, _ = claim_verdict(without, claim.at_most, claim.at_least)
     return (

@@ -37,7 +37,7 @@ from ..schema_base import (
     WarmUpTimes,
 )
 from ..throughput import queries_per_second, throughput_over_processes, waiting_share
-from ..times import PREPROCESS, end_to_end_times, token_times
+from ..times import PREPROCESS
 from ..training.claims import compared_trainings
 from ..training.schema import TrainingRun
 from ..trivial_baselines import against_trivial_baselines
@@ -274,8 +274,7 @@ def _time(records: CaseRecords, passes: Mapping[str, StagePasses]) -> Time:
         regions[name] = RegionMedians(
             calls=_lower_median(column.calls), median_ms=float(np.median(column.times_ns)) / 1e6
         )
-    further_tokens = token_times(timed)
-    further_tokens_ms = [token_ns / 1e6 for token_ns in further_tokens.values()]
+    further_tokens_ms = [token_ns / 1e6 for token_ns in records.further_token_ns.values()]
     return Time(
         clock=records.entry.clock,
         batch=batch,
@@ -283,14 +282,14 @@ def _time(records: CaseRecords, passes: Mapping[str, StagePasses]) -> Time:
         queries=queries,
         processes=len({query.process for query in timed}),
         end_to_end_ms=_median(latencies_ms),
-        end_to_end_over_processes=time_over_processes(end_to_end_times(timed)),
+        end_to_end_over_processes=time_over_processes(records.end_to_end_ns),
         queries_per_second=queries_per_second(timed),
         queries_per_second_over_processes=throughput_over_processes(timed),
         waiting_share=waiting_share(timed),
         without_preprocess_ms=_median(without_preprocess_ms),
         host_ms=_median(host_times_ms),
         further_token_ms=_median(further_tokens_ms),
-        further_token_over_processes=time_over_processes(further_tokens),
+        further_token_over_processes=time_over_processes(records.further_token_ns),
         # Percentiles need independent samples: repetitions of a query in other processes are not,
         # and neither are the queries of a batch, which share its time.
         percentiles_ms=percentiles(latencies_ms, queries // batch) if timed else {},

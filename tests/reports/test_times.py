@@ -12,11 +12,8 @@ from lisabench.harness.records.run import CaseRecords, PassRecord
 from lisabench.reports.ratios import medians_ms, time_logs, unpaired_time_ratio
 from lisabench.reports.times import (
     by_process,
-    end_to_end_times,
-    stage_times,
     synchronised_times,
     times_by_stage,
-    token_times,
     were_synchronised,
 )
 
@@ -37,34 +34,8 @@ def case(queries, passes=()):
     return CaseRecords(entry, queries=tuple(queries), passes=tuple(passes))
 
 
-def test_a_failed_query_has_no_time_and_a_stage_that_was_not_entered_takes_none():
-    queries = [timed("a", 100, vision=60), timed("b", 90, llm=50), timed("c", 80, status="error")]
-    assert end_to_end_times(queries) == {(0, "a"): 100, (0, "b"): 90}
-    assert stage_times(queries, "vision") == {(0, "a"): 60, (0, "b"): 0}
-    assert by_process(stage_times(queries, "vision")) == [{"a": 60}]
-
-
-def generated(sample_id, steps, status="ok"):
-    """Return a query whose prompt takes 70 ns, each further token 10 ns, and the rest of llm 9."""
-    spans_ns = {"llm": 3, "llm.embed": 20, "llm.prefill": 50, "llm.head": 6, "llm.projection": 40}
-    regions = {name: RegionTime(1, span_ns, span_ns) for name, span_ns in spans_ns.items()}
-    regions["vision.clip"] = RegionTime(1 + steps, 500, 500)
-    if steps:
-        regions["llm.decode"] = RegionTime(steps, 10 * steps, 10 * steps)
-    return query_record(sample_id, status=status, latency_ns=1000, regions=regions)
-
-
-def test_a_further_token_takes_the_language_model_without_the_prompt_and_the_projection():
-    queries = [
-        generated("a", steps=1),
-        generated("b", steps=3),
-        generated("c", steps=3, status="oom"),
-    ]
-    assert token_times(queries) == {(0, "a"): 19, (0, "b"): (9 + 30) // 3}
-
-
-def test_an_answer_of_one_token_or_a_given_answer_has_no_further_token():
-    assert token_times([generated("a", steps=0), timed("b", 100, llm=60)]) == {}
+def test_a_time_of_0_is_left_out_of_the_times_by_process():
+    assert by_process({(0, "a"): 60, (0, "b"): 0, (1, "a"): 70}) == [{"a": 60}, {"a": 70}]
 
 
 def test_stages_are_of_the_synchronised_pass_where_all_cases_have_it():

@@ -12,11 +12,11 @@ from lisabench.harness.clock import VirtualClock
 from lisabench.harness.measure import measure
 from lisabench.harness.probe import TimingProbe
 from lisabench.harness.records.query import QueryRecord
+from lisabench.harness.records.times import end_to_end_times
 from lisabench.harness.statistics.verdicts import ratio_verdict
 from lisabench.models.adapters.fake import FakeCase, build
 from lisabench.reports.ratios import time_ratio
 from lisabench.reports.schema_base import Ratio
-from lisabench.reports.times import end_to_end_times
 
 THRESHOLD = 0.05
 SAMPLES = [sample_of(np.eye(4, dtype=np.uint8), f"q{i}") for i in range(24)]

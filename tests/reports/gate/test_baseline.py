@@ -16,11 +16,11 @@ from lisabench.harness import masks
 from lisabench.harness.errors import DataError, NothingToCompare, UsageError
 from lisabench.harness.records.journal import read_lines
 from lisabench.harness.records.run import SAMPLES, read_run
+from lisabench.harness.records.times import end_to_end_times, stage_times
 from lisabench.harness.statistics.ratios import unpaired_ratio
 from lisabench.reports.gate.baseline import digest, read_baseline, reduced, write_baseline
 from lisabench.reports.quality import points
 from lisabench.reports.ratios import unpaired_memory_ratio, unpaired_time_ratio
-from lisabench.reports.times import end_to_end_times, stage_times
 
 pytestmark = pytest.mark.no_clock
 
