@@ -12,7 +12,7 @@ from ..harness.metrics import METRICS
 from ..harness.records.manifest import CaseEntry
 from ..harness.records.query import QueryRecord
 from ..harness.records.run import CaseRecords
-from .quality import in_both, points
+from .quality import Scored, ScoredQuery, in_both, points
 from .schema_base import AgainstTrivialBaseline
 
 # With fewer images the 95 % interval of a score is too narrow: see the simulated coverage in
@@ -52,7 +52,7 @@ def _against_best(
 
     None if no query is in both.
     """
-    baselines = _computed(answered) | evaluated
+    baselines: dict[str, Sequence[Scored]] = {**_computed(answered), **evaluated}
     pairs = {}
     gaps = {}
     for name, queries in baselines.items():
@@ -91,7 +91,7 @@ def _is_checkpoint(entry: CaseEntry) -> bool:
     return (entry.settings or {}).get("weights_hash") is not None
 
 
-def _computed(queries: Sequence[QueryRecord]) -> dict[str, list[QueryRecord]]:
+def _computed(queries: Sequence[QueryRecord]) -> dict[str, list[ScoredQuery]]:
     """Return what the whole image and an empty mask would score on these queries."""
     whole_image, empty = [], []
     for query in queries:
@@ -103,12 +103,12 @@ def _computed(queries: Sequence[QueryRecord]) -> dict[str, list[QueryRecord]]:
             predicted_px=counts.valid_px,
         )
         none = replace(counts, intersection_px=0, union_px=counts.target_px, predicted_px=0)
-        whole_image.append(replace(query, counts=whole))
-        empty.append(replace(query, counts=none))
+        whole_image.append(ScoredQuery(query.sample_id, query.image_id, whole))
+        empty.append(ScoredQuery(query.sample_id, query.image_id, none))
     return {WHOLE_IMAGE: whole_image, EMPTY: empty}
 
 
-def _gIoU(queries: Sequence[QueryRecord]) -> float:
+def _gIoU(queries: Sequence[Scored]) -> float:
     gIoU = METRICS["gIoU"].compute([query.counts for query in queries])
     assert gIoU is not None, "there is at least one query"
     return gIoU

@@ -10,7 +10,7 @@ Shape suffixes: HW is the size of the query's image, hw the size at which it is 
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -99,19 +99,17 @@ def read_gallery(path: Path, ids: Sequence[str]) -> dict[str, KeptQuery]:
     return kept
 
 
-def unreadable(path: Path, ids: Sequence[str]) -> str | None:
+def unreadable(path: Path, kept: Collection[str], ids: Sequence[str]) -> str | None:
     """Return in a sentence what of the kept pictures cannot be read, as of a damaged file.
 
     It is None if all can be read, or there is no file.
 
     Args:
         path: of ``gallery.npz``.
+        kept: ids of the queries that `read_gallery` returns.
         ids: the manifest's `gallery`.
     """
-    if not path.exists():
-        return None
-    kept = len(read_gallery(path, ids))
-    if kept == len(ids):
+    if not path.exists() or len(kept) == len(ids):
         return None
     try:
         read_arrays(path)
@@ -119,8 +117,8 @@ def unreadable(path: Path, ids: Sequence[str]) -> str | None:
     except DataError as error:
         reason = str(error)
     return (
-        f"{path.name}: pictures of {len(ids) - kept} of {len(ids)} queries cannot be read, and are "
-        f"not shown ({reason}); every number is of other files"
+        f"{path.name}: pictures of {len(ids) - len(kept)} of {len(ids)} queries cannot be read, "
+        f"and are not shown ({reason}); every number is of other files"
     )
 
 

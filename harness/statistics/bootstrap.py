@@ -22,8 +22,9 @@ for numerator and denominator.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -201,15 +202,21 @@ def _ratios(sums: np.ndarray) -> np.ndarray:
 def _resampled_scores(sums_IVK2: np.ndarray, draws: Draws) -> np.ndarray:
     """Return the scores of every draw of the images, [R, V, K]."""
     flat_sums = sums_IVK2.reshape(len(sums_IVK2), -1)
-    drawn_sums = [weights_RI @ flat_sums for weights_RI in _weights(len(sums_IVK2), draws)]
+    drawn_sums = []
+    for times_drawn_RI in _times_drawn(len(sums_IVK2), draws):
+        drawn_sums.append(times_drawn_RI.astype(float) @ flat_sums)
     return _ratios(np.concatenate(drawn_sums).reshape(draws.resamples, *sums_IVK2.shape[1:]))
 
 
-def _weights(images: int, draws: Draws) -> Iterator[np.ndarray]:
-    """Yield how often each draw has each image, [some resamples, I].
+@lru_cache(maxsize=1)
+def _times_drawn(images: int, draws: Draws) -> list[np.ndarray]:
+    """Return how often each draw has each image, uint8 [some resamples, I].
 
-    In pieces: for 5,001 images, all 10,000 draws at once would be 400 MB.
+    Kept, because a report scores many cases on the same draws. For 5,001 images they are 50 MB; in
+    pieces, so that only one of them at a time becomes eight times as many bytes of float64. No draw
+    of more images than 255 has one of them 256 times.
     """
+    pieces = []
     rng = np.random.default_rng(draws.seed)
     at_once = max(1, _WEIGHTS_AT_ONCE // images)
     for start in range(0, draws.resamples, at_once):
@@ -218,4 +225,5 @@ def _weights(images: int, draws: Draws) -> Iterator[np.ndarray]:
         # One count for all rows: the images of row r are numbered from r * images on.
         drawn += images * np.arange(rows)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=rows * images)
-        yield counts.reshape(rows, images).astype(float)
+        pieces.append(counts.reshape(rows, images).astype(np.uint8))
+    return pieces

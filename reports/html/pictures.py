@@ -50,4 +50,5 @@ def as_text(mask_HW: np.ndarray, size_hw: tuple[int, int]) -> str:
         return encode(np.zeros(size_hw, bool))["counts"]
     rows = (2 * np.arange(h) + 1) * height // (2 * h)
     columns = (2 * np.arange(w) + 1) * width // (2 * w)
-    return encode(mask_HW[np.ix_(rows, columns)])["counts"]
+    # One axis after the other: both at once takes four times as long.
+    return encode(mask_HW[:, columns][rows])["counts"]

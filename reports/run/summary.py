@@ -89,7 +89,7 @@ def summarise(run: Run) -> Summary:
     warnings = run_warnings(
         manifest, run.cases, cases, comparisons, attributions, against_baselines
     )
-    lost_pictures = unreadable(run.folder / GALLERY, manifest.gallery)
+    lost_pictures = unreadable(run.folder / GALLERY, run.kept_queries, manifest.gallery)
     if lost_pictures is not None:
         warnings.append(lost_pictures)
     return Summary(
@@ -230,9 +230,11 @@ def _slices(queries: Sequence[QueryRecord], has_quality: bool) -> dict[str, dict
         slices[tag] = {}
         for value in sorted(members[tag]):
             of_value = members[tag][value]
-            by_metric = _scores(of_value, has_quality)
+            counts = [query.counts for query in of_value] if has_quality else []
             slices[tag][value] = Slice(
-                n=len(of_value), gIoU=by_metric["gIoU"], cIoU=by_metric["cIoU"]
+                n=len(of_value),
+                gIoU=METRICS["gIoU"].compute(counts),
+                cIoU=METRICS["cIoU"].compute(counts),
             )
     return slices
 
