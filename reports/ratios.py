@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..harness.records.costs import MeansOf, Times
 from ..harness.records.run import CaseRecords, MemoryRecord
-from ..harness.records.times import Times
 from ..harness.statistics.ratios import (
     log_median,
     log_ratio,
@@ -30,7 +30,6 @@ from .times import (
 )
 
 TimeRatio = Callable[[Times, Times], Ratio]
-MeansOf = dict[int, dict[str, float]]  # what means are taken of: by process, then by query
 
 
 def no_ratio(*_: Any) -> Ratio:

@@ -26,6 +26,6 @@ def write_report(folder: Path) -> Path:
     with paused_garbage_collection():
         run = read_run(folder)
         summary = write_summary(run)
-    report = write_markdown(run, summary)
-    write_html(run, summary)
+        report = write_markdown(run, summary)
+        write_html(run, summary)
     return report

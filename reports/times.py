@@ -8,8 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from ..harness.contract import STAGES
+from ..harness.records.costs import Times
 from ..harness.records.run import CaseRecords, PassRecord
-from ..harness.records.times import Times
 
 END_TO_END = "time.end_to_end"
 WITHOUT_PREPROCESS = "time.without_preprocess"

@@ -29,12 +29,21 @@ from typing import Any, TypeVar
 from ..contract import STAGES
 from ..errors import DataError
 from ..passes import PROFILED, SYNCHRONISED
+from .costs import (
+    MeansOf,
+    Times,
+    end_to_end_times,
+    energy_by_process,
+    seconds_by_process,
+    stage_times,
+    times_without_preprocess,
+    token_times,
+)
 from .from_json import CHANGED, NotNegative, from_json, read_from
 from .gallery import KeptQuery, read_gallery
 from .journal import RUN, current_lines, read_manifest, read_records, records_of
 from .manifest import CaseEntry, Manifest
 from .query import QueryRecord
-from .times import Times, end_to_end_times, stage_times, times_without_preprocess, token_times
 
 RUN_SCHEMA = "lisabench.run/2"
 # Version 1 kept masks row by row, as lists of integers. Version 2 keeps them in COCO's form, as
@@ -266,7 +275,7 @@ class CaseRecords:
         entered = {stage for query in self.timed for stage in query.stages_ns}
         return tuple(stage for stage in STAGES if stage in entered)
 
-    # The times of its timed queries. Each is compared with those of several other cases.
+    # What its queries cost. Each cost is compared with those of several other cases.
 
     @cached_property
     def end_to_end_ns(self) -> Times:
@@ -287,6 +296,16 @@ class CaseRecords:
     def stages_ns(self) -> dict[str, Times]:
         """The time by stage, in the timing; 0 where a query did not enter the stage."""
         return {stage: stage_times(self.timed, stage) for stage in STAGES}
+
+    @cached_property
+    def seconds(self) -> MeansOf:
+        """The seconds of each timed query, its wait included; none where latency was measured."""
+        return seconds_by_process(self.timed)
+
+    @cached_property
+    def energy_mj(self) -> MeansOf:
+        """The energy of each query in millijoules, where it is known."""
+        return energy_by_process(self.queries)
 
     @cached_property
     def synchronised(self) -> tuple[PassRecord, ...]:
@@ -363,10 +382,10 @@ def read_run(folder: Path) -> Run:
 
 @contextmanager
 def paused_garbage_collection() -> Iterator[None]:
-    """Let Python not look for cycles while records are read and summarised, which have none.
+    """Let Python not look for cycles while records are read and reported. They have none.
 
     It would visit all records again each time that the number of objects has grown by a quarter,
-    which takes as long as reading them.
+    and once after they are read. Each of these takes as long as reading them.
     """
     was_enabled = gc.isenabled()
     gc.disable()

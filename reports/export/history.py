@@ -16,7 +16,7 @@ from ...harness.records.run import CaseRecords, Run, read_run
 from ...harness.statistics.estimate import Estimate
 from ...harness.statistics.ratios import mean_of
 from .. import formatting
-from ..energy import ENERGY, energy_by_process
+from ..energy import ENERGY
 from ..gate.checks import PEAK
 from ..gate.thresholds import Thresholds, gate_of
 from ..peaks import largest_by_process, memory_by_process
@@ -73,7 +73,7 @@ def _values(run: Run, case: CaseRecords, limits: Thresholds) -> Iterator[History
         time = time_over_processes(times)
         if time is not None:
             yield value(of_stage(stage), "ms", time.estimate, limits.of_stage(stage))
-    throughput = throughput_over_processes(case.queries)
+    throughput = throughput_over_processes(case.seconds)
     if throughput is not None:
         yield value(THROUGHPUT, "1/s", throughput.estimate, limits.throughput)
     memory = _memory(case)
@@ -139,7 +139,7 @@ def _memory_limit(case: CaseRecords, memory: Estimate, limits: Thresholds) -> fl
 
 
 def _energy(case: CaseRecords) -> Estimate | None:
-    means = [mean_over(energy, energy) for energy in energy_by_process(case.queries).values()]
+    means = [mean_over(energy, energy) for energy in case.energy_mj.values()]
     return _over_processes(means)
 
 

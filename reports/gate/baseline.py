@@ -27,12 +27,11 @@ from ...harness.records.run import CaseRecords, MemoryRecord, Run
 from ...harness.records.whole_file import whole_file
 from ...harness.statistics.ratios import log_median
 from ..agreement import answer_spread
-from ..energy import energy_by_process, without_energy
+from ..energy import without_energy
 from ..peaks import by_resident_set, lacks_start, largest_by_process, memory_by_process, of_queries
 from ..quality import ScoredQuery
 from ..ratios import mean_over
 from ..schema_base import AnswerSpread, Count, NotNegative, Strict
-from ..throughput import seconds_by_process
 from ..times import by_process, synchronised_times
 
 SCHEMA = "lisabench.baseline/1"
@@ -266,17 +265,13 @@ def _reduced_case(records: CaseRecords, plan: RunPlan) -> BaselineCase:
         clock=entry.clock,
         timed=timed_queries if records.has_quality_pass else None,
         **_times(records),
-        seconds_per_query=_seconds_per_query(queries),
-        **_energy(queries),
+        seconds_per_query=[mean_over(seconds, seconds) for seconds in records.seconds.values()],
+        **_energy(records),
         answer_spread=answer_spread(queries, has_quality=entry.has_quality is True),
         **_peaks([] if entry.memory_error else records.memory),
         answers=_answers(scored),
         masks=_masks(records, plan),
     )
-
-
-def _seconds_per_query(queries: Sequence[QueryRecord]) -> list[float]:
-    return [mean_over(seconds, seconds) for seconds in seconds_by_process(queries).values()]
 
 
 def _answers(scored: Sequence[QueryRecord]) -> Answers:
@@ -366,12 +361,12 @@ def _medians(processes: TimesOfProcesses, queries: set[str]) -> list[int]:
     return medians
 
 
-def _energy(queries: Sequence[QueryRecord]) -> dict[str, Any]:
+def _energy(records: CaseRecords) -> dict[str, Any]:
     """Return the mean energy of each process, over the queries whose energy every process has."""
-    unknown = without_energy(queries)
+    unknown = without_energy(records)
     # A mean over other queries would differ for that reason alone.
-    measured = {query.sample_id for query in queries} - set(unknown)
-    means = [mean_over(energy, measured) for energy in energy_by_process(queries).values()]
+    measured = {query.sample_id for query in records.queries} - set(unknown)
+    means = [mean_over(energy, measured) for energy in records.energy_mj.values()]
     if not measured or not means or min(means) <= 0:
         return {"energy_mj": [], "without_energy": []}
     return {"energy_mj": means, "without_energy": unknown}

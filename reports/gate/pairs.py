@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from ...harness.contract import STAGES
 from ...harness.records.run import Run
-from ..energy import ENERGY, energy_logs
+from ..energy import ENERGY
 from ..ratios import mean_logs, time_logs
-from ..throughput import THROUGHPUT, seconds_by_process
+from ..throughput import THROUGHPUT
 from ..times import END_TO_END, of_stage, synchronised_times
 
 Pairs = Mapping[tuple[str, str], Sequence[float]]  # by case and quantity, a log ratio a pair
@@ -28,11 +28,9 @@ def time_pairs(before: Run, after: Run) -> Pairs:
         candidate = after.case(name)
         end_to_end = time_logs(reference.end_to_end_ns, candidate.end_to_end_ns)
         pairs[name, END_TO_END] = list(end_to_end.values())
-        energy = energy_logs(reference.queries, candidate.queries)
+        energy = mean_logs(reference.energy_mj, candidate.energy_mj)
         pairs[name, ENERGY] = list(energy.values())
-        seconds = mean_logs(
-            seconds_by_process(reference.queries), seconds_by_process(candidate.queries)
-        )
+        seconds = mean_logs(reference.seconds, candidate.seconds)
         pairs[name, THROUGHPUT] = list(seconds.values())
         both_synchronised = bool(reference.synchronised) and bool(candidate.synchronised)
         for stage in STAGES:

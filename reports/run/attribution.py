@@ -5,9 +5,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from ...harness.records.costs import Times
 from ...harness.records.manifest import Group
 from ...harness.records.run import CaseRecords, Run
-from ...harness.records.times import Times
 from ...harness.statistics.factorial import corners
 from ...harness.statistics.ratios import mean_of
 from ..peaks import memory_by_process

@@ -14,9 +14,9 @@ from functools import partial
 from statistics import median
 
 from ...harness.contract import STAGES
+from ...harness.records.costs import Times
 from ...harness.records.manifest import StatedClaim
 from ...harness.records.run import CaseRecords, FitRecord, Run
-from ...harness.records.times import Times
 from ...harness.statistics.verdicts import claim_verdict
 from ..energy import ENERGY, energy_ratio
 from ..finding import ON_A_CPU, Finding, NotMeasured, Quantity
@@ -175,7 +175,7 @@ def _throughput(claim: StatedClaim, run: Run) -> Finding:
     reference, candidate = _timed_cases(claim, run)
     twins = _twins_in_their_group(reference, candidate, run)
     _refuse_different_clocks(reference, candidate)
-    ratio = throughput_ratio(reference.queries, candidate.queries)
+    ratio = throughput_ratio(reference.seconds, candidate.seconds)
     about = _joined(
         _in_batches(reference, candidate),
         _kind_of_answers(reference, candidate),
@@ -270,7 +270,7 @@ def _energy(claim: StatedClaim, run: Run) -> Finding:
     """Return the ratio of the mean energy of a query in each process, by the GPU's counter."""
     reference, candidate = _timed_cases(claim, run)
     twins = _twins_in_their_group(reference, candidate, run)
-    ratio = no_narrower(energy_ratio(reference.queries, candidate.queries), ENERGY, twins)
+    ratio = no_narrower(energy_ratio(reference.energy_mj, candidate.energy_mj), ENERGY, twins)
     if ratio.estimate is None:
         raise NotMeasured("no process of both cases has read a GPU's energy counter")
     about = _joined(_in_batches(reference, candidate), _widened_by(twins))

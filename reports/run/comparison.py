@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ...harness.contract import STAGES
+from ...harness.records.costs import MeansOf
 from ...harness.records.manifest import CaseEntry, Group
 from ...harness.records.query import QueryRecord
 from ...harness.records.run import CaseRecords, MemoryRecord, Run
@@ -53,8 +54,8 @@ class Methods:
 
     time: TimeRatio
     memory: Callable[[Sequence[MemoryRecord], Sequence[MemoryRecord], bool], Ratio]
-    energy: Callable[[Sequence[QueryRecord], Sequence[QueryRecord]], Ratio]
-    throughput: Callable[[Sequence[QueryRecord], Sequence[QueryRecord]], Ratio]
+    energy: Callable[[MeansOf, MeansOf], Ratio]
+    throughput: Callable[[MeansOf, MeansOf], Ratio]
     quality: Callable[[Sequence[QueryRecord], Sequence[QueryRecord]], PointsByScore]
 
 
@@ -95,8 +96,8 @@ def twins_of(group: Group, run: Run) -> list[Twin]:
         if name != group.reference and _measures_again(reference.entry, entry):
             again = run.case(name)
             ratios = time_ratios(reference, again)
-            ratios[ENERGY] = energy_ratio(reference.queries, again.queries)
-            ratios[THROUGHPUT] = throughput_ratio(reference.queries, again.queries)
+            ratios[ENERGY] = energy_ratio(reference.energy_mj, again.energy_mj)
+            ratios[THROUGHPUT] = throughput_ratio(reference.seconds, again.seconds)
             differences = time_differences(reference, again)
             twins.append(twin_from(group.reference, name, ratios, differences))
     return twins
@@ -141,8 +142,8 @@ def compare_sides(
     )
 
     times = time_ratios(before, after, methods.time)
-    energy = methods.energy(before.queries, after.queries)
-    throughput = methods.throughput(before.queries, after.queries)
+    energy = methods.energy(before.energy_mj, after.energy_mj)
+    throughput = methods.throughput(before.seconds, after.seconds)
     if not same_settings:  # a twin's own interval stays as it was measured
         for quantity, ratio in times.items():
             times[quantity] = no_narrower(ratio, quantity, twins)

@@ -19,7 +19,7 @@ from ...harness.records.run import GALLERY, CaseRecords, MemoryRecord, Run
 from ...harness.statistics.ratios import outliers, percentiles
 from ..agreement import answer_spread
 from ..document import SUMMARY
-from ..energy import energy_mj
+from ..energy import mean_energy_mj
 from ..formatting import machine
 from ..peaks import by_resident_set, memory_by_process, of_queries
 from ..quality import BOOTSTRAP, intervals
@@ -158,7 +158,7 @@ def summarise_case(records: CaseRecords, roofline: Mapping[str, Any]) -> Case:
         quality=_quality(records.scored, has_quality),
         time=_time(records, stage_passes(records, roofline)),
         memory=_memory(records),
-        energy_mj=energy_mj(records.queries),
+        energy_mj=mean_energy_mj(records.energy_mj),
         answer_spread=answer_spread(records.queries, has_quality),
         batch_trials=[BatchTrial(**asdict(trial)) for trial in entry.batch_trials],
         cold=_cold(entry),
@@ -285,8 +285,8 @@ def _time(records: CaseRecords, passes: Mapping[str, StagePasses]) -> Time:
         processes=len({query.process for query in timed}),
         end_to_end_ms=_median(latencies_ms),
         end_to_end_over_processes=time_over_processes(records.end_to_end_ns),
-        queries_per_second=queries_per_second(timed),
-        queries_per_second_over_processes=throughput_over_processes(timed),
+        queries_per_second=queries_per_second(records.seconds),
+        queries_per_second_over_processes=throughput_over_processes(records.seconds),
         waiting_share=waiting_share(timed),
         without_preprocess_ms=_median(without_preprocess_ms),
         host_ms=_median(host_times_ms),

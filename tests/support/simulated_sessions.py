@@ -11,8 +11,8 @@ from lisabench.benchmarks.run import schedule
 from lisabench.harness.clock import VirtualClock
 from lisabench.harness.measure import measure
 from lisabench.harness.probe import TimingProbe
+from lisabench.harness.records.costs import end_to_end_times
 from lisabench.harness.records.query import QueryRecord
-from lisabench.harness.records.times import end_to_end_times
 from lisabench.harness.statistics.verdicts import ratio_verdict
 from lisabench.models.adapters.fake import FakeCase, build
 from lisabench.reports.ratios import time_ratio

@@ -14,9 +14,9 @@ from run_factory import edit_lines, edit_run, failed, make_older, write_run
 from lisabench.benchmarks.gate.check import keep_baseline
 from lisabench.harness import masks
 from lisabench.harness.errors import DataError, NothingToCompare, UsageError
+from lisabench.harness.records.costs import end_to_end_times, stage_times
 from lisabench.harness.records.journal import read_lines
 from lisabench.harness.records.run import SAMPLES, read_run
-from lisabench.harness.records.times import end_to_end_times, stage_times
 from lisabench.harness.statistics.ratios import unpaired_ratio
 from lisabench.reports.gate.baseline import digest, read_baseline, reduced, write_baseline
 from lisabench.reports.quality import points

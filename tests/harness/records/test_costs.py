@@ -1,12 +1,12 @@
-"""Times of queries by process and query: of which queries they are."""
+"""What queries cost, by process and query: of which queries it is."""
 
 import pytest
 from query_records import query_record
 
+from lisabench.harness.records.costs import end_to_end_times, stage_times, token_times
 from lisabench.harness.records.manifest import CaseEntry
 from lisabench.harness.records.query import RegionTime
 from lisabench.harness.records.run import CaseRecords
-from lisabench.harness.records.times import end_to_end_times, stage_times, token_times
 
 pytestmark = pytest.mark.no_clock
 
@@ -45,7 +45,7 @@ def test_an_answer_of_one_token_or_a_given_answer_has_no_further_token():
     assert token_times([generated("a", steps=0), timed("b", 100, llm=60)]) == {}
 
 
-def test_a_case_has_the_times_of_its_timed_queries():
+def test_a_case_has_the_costs_of_its_timed_queries():
     queries = [timed("a", 100, preprocess=10, vision=60), timed("b", 90, status="error")]
     case = CaseRecords(CaseEntry("dual", "lisa", "model"), queries=tuple(queries))
     assert case.end_to_end_ns == {(0, "a"): 100}
@@ -53,3 +53,4 @@ def test_a_case_has_the_times_of_its_timed_queries():
     assert case.further_token_ns == {}
     assert case.stages_ns["vision"] == {(0, "a"): 60}
     assert case.stages_ns["decoder"] == {(0, "a"): 0}
+    assert case.seconds == case.energy_mj == {}
