@@ -21,6 +21,9 @@ from .records.whole_file import whole_file
 
 # Of allocations that a snapshot keeps: far more than one query makes. An entry has several KB.
 MOST_ALLOCATIONS = 100_000
+# How a trace ends.
+LAST_KEY = b'"traceName"'
+LONGEST_END = 8192  # bytes; a path has at most 4096
 
 
 class NamingProbe:
@@ -95,13 +98,27 @@ def write_trace(
     with tempfile.TemporaryDirectory(prefix="lisabench-") as folder, whole_file(path) as partial:
         plain = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(plain))
-        if not plain.exists():  # PyTorch raises nothing where its disk is full
+        if not _is_whole(plain):
             raise OSError(
                 f"PyTorch could not write its trace into {tempfile.gettempdir()}, whose disk may "
                 "be full; make room, or name another folder in TMPDIR"
             )
         with plain.open("rb") as trace, gzip.open(partial, "wb") as packed:
             shutil.copyfileobj(trace, packed)
+
+
+def _is_whole(trace: Path) -> bool:
+    """Return whether PyTorch has written a trace to its end.
+
+    It raises nothing where the disk is full: the file is then cut short, or is not there.
+    """
+    if not trace.exists():
+        return False
+    with trace.open("rb") as file:
+        file.seek(max(0, trace.stat().st_size - LONGEST_END))
+        end = file.read().rstrip()
+    # The last key of the object; its value is the path.
+    return LAST_KEY in end and end.endswith(b"}")
 
 
 def write_memory_snapshot(

@@ -86,13 +86,20 @@ def test_a_query_that_fails_leaves_no_file(calls, tmp_path, write):
         assert calls[-1] == "history None"
 
 
-def test_a_trace_that_the_disk_has_no_room_for_is_an_error_that_names_the_folder(tmp_path):
+# With no byte, PyTorch leaves an empty file; with a page, one that is cut short.
+@pytest.mark.parametrize("left_bytes", [0, 4096])
+def test_a_trace_that_the_disk_has_no_room_for_is_an_error_that_names_the_folder(
+    tmp_path, left_bytes
+):
     probe = NamingProbe(VirtualClock(), on_gpu=False)
     adapter = build(FakeCase(), probe)
     (tmp_path / "out").mkdir()
     with disk_of("full", tmp_path / "disk", mib=1) as disk, pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(disk.folder))
-        disk.spoiled_at(patch, torch.profiler.profile, "export_chrome_trace")
+        patch.setattr(tracing, "predict_batch", lambda *_: [torch.ones(3) for _ in range(100)])
+        (disk.folder / "room").write_bytes(bytes(left_bytes))
+        disk.spoil()
+        (disk.folder / "room").unlink()
         with pytest.raises(OSError, match=f"into {disk.folder}, whose disk may be full"):
             tracing.write_trace(adapter, SAMPLES, probe, tmp_path / "out" / "a.json.gz")
         disk.mend()
