@@ -68,6 +68,7 @@ FOLDERS_BELOW = {
     "models.execution": {"models.lisa"},
     "models.adapters": {"models.lisa", "models.checkpoints", "models.execution"},
     "models.training": {"models.lisa", "models.checkpoints", "models.adapters"},
+    "datasets.layouts": set(),
     "datasets.scenes": set(),
     "reports.training": set(),
     "reports.run": {"reports.training"},
