@@ -8,12 +8,14 @@ The rooms: ``harness`` (the instrument), ``models`` (the adapters), ``datasets``
 # would still print a traceback; see `__main__`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from typing import Any
 
     import pandas
 
     from .benchmarks.run.from_python import MeasuredRun
+    from .reports.load import KeptMask
 
 __version__ = "0.1.0"
 
@@ -23,6 +25,13 @@ def load(*folders: "str | Path") -> "pandas.DataFrame":
     from .reports.load import load
 
     return load(*folders)
+
+
+def masks(folder: "str | Path") -> "Iterator[KeptMask]":
+    """Yield every mask that a run keeps, as an array; see `reports.load.masks`."""
+    from .reports.load import masks
+
+    return masks(folder)
 
 
 def runs(folder: "str | Path" = "runs") -> "pandas.DataFrame":

@@ -309,9 +309,16 @@ def report(
 ) -> None:
     """Write summary, figures and report of a run, training or study again from its records.
 
-    With --format, write one table of a run for other programs or for a paper, and nothing else.
+    With --format, write one table of a run for other programs or for a paper, and nothing else;
+    with --format coco its masks, into the folder that --out names.
     With --figures or --width, write the figures for a paper or a talk, and nothing else.
     """
+    if format_ == "coco" and table is None:
+        from .reports.export.coco import export_masks
+
+        for path in export_masks(folder, out):
+            terminal.say(path)
+        return
     if format_ is not None:
         from .reports.export.write import Export, export_run
 

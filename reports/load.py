@@ -1,10 +1,11 @@
-"""Records as a table, for notebooks."""
+"""Records for notebooks: queries as a table, and masks as arrays."""
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..harness.contract import STAGES
@@ -13,7 +14,7 @@ from ..harness.masks import decode, encode
 from ..harness.paths import user_path
 from ..harness.records.journal import current_lines
 from ..harness.records.query import COUNTED, QueryRecord
-from ..harness.records.run import QUALITY, SAMPLES, read_run
+from ..harness.records.run import QUALITY, SAMPLES, Run, read_run
 
 NESTED = ("counts", "regions", "tags", "mask_rle")  # fields of a record that become several columns
 # What every run has a column of. Those of regions, tags and masks are as the lines have them.
@@ -72,3 +73,52 @@ def _rows(folder: str | Path) -> Iterator[dict[str, Any]]:
                 for stage in STAGES:
                     row[f"stages.{stage}_ns"] = query.stage_ns(stage)
             yield row
+
+
+@dataclass(frozen=True)
+class KeptMask:
+    """What a case answered to a query.
+
+    Attributes:
+        case: name of the case.
+        sample_id: id of the query.
+        image_id: id of the image; several queries may share it.
+        query: the text.
+        mask_HW: bool [H, W], of the size of the image.
+    """
+
+    case: str
+    sample_id: str
+    image_id: str
+    query: str
+    mask_HW: np.ndarray
+
+
+def masks(folder: str | Path) -> Iterator[KeptMask]:
+    """Yield every mask that a run keeps, case by case, in the order of the data.
+
+    One mask is decoded at a time, so that a large run takes little memory.
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        UsageError: the folder holds no run.
+        DataError: a record is damaged.
+    """
+    for record in records_with_masks(read_run(user_path(folder))):
+        mask_HW = decode(record.mask_rle)
+        yield KeptMask(record.case, record.sample_id, record.image_id, record.query, mask_HW)
+
+
+def records_with_masks(run: Run) -> Iterator[QueryRecord]:
+    """Yield a record of each query whose mask a run keeps, one for each case.
+
+    It is that of the quality pass; of a case in no quality pass that of the first process with one.
+    """
+    for case in run.cases:
+        by_query: dict[str, QueryRecord] = {}
+        for record in (*case.scored, *case.queries):
+            if record.mask_rle is not None:
+                by_query.setdefault(record.sample_id, record)
+        yield from sorted(by_query.values(), key=lambda record: record.position)

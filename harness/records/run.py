@@ -357,10 +357,15 @@ def profile_file(folder: Path, case: str, kind: str) -> Path:
         case: name of the case.
         kind: a key of `PROFILE_SUFFIXES`.
     """
+    return folder / PROFILE / f"{file_stem(case)}{PROFILE_SUFFIXES[kind]}"
+
+
+def file_stem(case: str) -> str:
+    """Return the name of a case as the stem of a file: names of cases may hold any character."""
     stem = re.sub(r"[^\w.+-]", "_", case)[:LONGEST_STEM]
     if stem != case:  # two such names may be the same otherwise
         stem += f"-{hashlib.sha256(case.encode(errors='surrogatepass')).hexdigest()[:8]}"
-    return folder / PROFILE / f"{stem}{PROFILE_SUFFIXES[kind]}"
+    return stem
 
 
 def read_run(folder: Path) -> Run:
