@@ -23,9 +23,14 @@ def write_report(folder: Path) -> Path:
         UsageError: the folder holds no run.
         DataError: a journal is damaged.
     """
+    # When Python looks for cycles again, the records are gone.
     with paused_garbage_collection():
-        run = read_run(folder)
-        summary = write_summary(run)
-        report = write_markdown(run, summary)
-        write_html(run, summary)
+        return _write(folder)
+
+
+def _write(folder: Path) -> Path:
+    run = read_run(folder)
+    summary = write_summary(run)
+    report = write_markdown(run, summary)
+    write_html(run, summary)
     return report

@@ -1,12 +1,27 @@
 """What each query costs, by process: what ratios and differences of cases are computed from."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
-from .query import QueryRecord
+import numpy as np
+
+from .query import QueryRecord, stage_of
 
 Times = Mapping[tuple[int, str], int]  # nanoseconds, by process and id of the query
 MeansOf = dict[int, dict[str, float]]  # what means are taken of: by process, then by query
+
+
+class RegionColumn(NamedTuple):
+    """What the timed queries of a case say of one region.
+
+    Attributes:
+        calls: how often each query entered it, int64 [N].
+        times_ns: its exclusive time in each query, int64 [N].
+    """
+
+    calls: np.ndarray
+    times_ns: np.ndarray
 
 
 def end_to_end_times(queries: Iterable[QueryRecord]) -> Times:
@@ -15,15 +30,6 @@ def end_to_end_times(queries: Iterable[QueryRecord]) -> Times:
     for query in queries:
         if query.is_timed:
             times[query.process, query.sample_id] = query.latency_ns or 0
-    return times
-
-
-def times_without_preprocess(queries: Iterable[QueryRecord]) -> Times:
-    """Return the end-to-end time without preprocessing of each query that has a time."""
-    times = {}
-    for query in queries:
-        if query.is_timed:
-            times[query.process, query.sample_id] = query.without_preprocess_ns
     return times
 
 
@@ -37,13 +43,33 @@ def token_times(queries: Iterable[QueryRecord]) -> Times:
     return times
 
 
-def stage_times(queries: Iterable[QueryRecord], stage: str) -> Times:
-    """Return the time of a stage in each timed query; 0 where the query did not enter it."""
-    times = {}
-    for query in queries:
-        if query.is_timed:
-            times[query.process, query.sample_id] = query.stage_ns(stage)
-    return times
+def region_columns(timed: Sequence[QueryRecord]) -> dict[str, RegionColumn]:
+    """Return a column of each region, in the order of their first entry.
+
+    A query that did not enter a region has 0 calls and no time in it. All records are visited once:
+    of a long run, they are more than a processor's cache holds.
+    """
+    calls: dict[str, list[int]] = {}
+    times_ns: dict[str, list[int]] = {}
+    for place, query in enumerate(timed):
+        for name, region in query.regions.items():
+            if name not in calls:
+                calls[name], times_ns[name] = [0] * len(timed), [0] * len(timed)
+            calls[name][place] = region.calls
+            times_ns[name][place] = region.exclusive_ns
+    columns = {}
+    for name in calls:
+        columns[name] = RegionColumn(np.array(calls[name]), np.array(times_ns[name]))
+    return columns
+
+
+def stage_times(regions: Mapping[str, RegionColumn], stage: str) -> list[int] | None:
+    """Return the time of a stage in each query, in nanoseconds; None if no query entered it.
+
+    It is the sum of the exclusive times of the stage's regions.
+    """
+    of_stage = [column.times_ns for name, column in regions.items() if stage_of(name) == stage]
+    return np.sum(of_stage, axis=0).tolist() if of_stage else None
 
 
 def seconds_by_process(queries: Iterable[QueryRecord]) -> MeansOf:

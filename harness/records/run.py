@@ -19,6 +19,7 @@ ones.
 import gc
 import hashlib
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,24 +27,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..contract import STAGES
+from ..contract import FURTHER_TOKEN, STAGES
 from ..errors import DataError
 from ..passes import PROFILED, SYNCHRONISED
 from .costs import (
     MeansOf,
+    RegionColumn,
     Times,
     end_to_end_times,
     energy_by_process,
+    region_columns,
     seconds_by_process,
     stage_times,
-    times_without_preprocess,
     token_times,
 )
 from .from_json import CHANGED, NotNegative, from_json, read_from
 from .gallery import KeptQuery, read_gallery
 from .journal import RUN, current_lines, read_manifest, read_records, records_of
 from .manifest import CaseEntry, Manifest
-from .query import QueryRecord
+from .query import QueryRecord, stage_of
 
 RUN_SCHEMA = "lisabench.run/2"
 # Version 1 kept masks row by row, as lists of integers. Version 2 keeps them in COCO's form, as
@@ -272,10 +274,15 @@ class CaseRecords:
     @cached_property
     def stages(self) -> tuple[str, ...]:
         """The stages that its timed queries entered, in the order in which they run."""
-        entered = {stage for query in self.timed for stage in query.stages_ns}
+        entered = {stage_of(region) for region in self.regions}
         return tuple(stage for stage in STAGES if stage in entered)
 
     # What its queries cost. Each cost is compared with those of several other cases.
+
+    @cached_property
+    def regions(self) -> dict[str, RegionColumn]:
+        """What its timed queries, in their order, say of each region."""
+        return region_columns(self.timed)
 
     @cached_property
     def end_to_end_ns(self) -> Times:
@@ -285,17 +292,25 @@ class CaseRecords:
     @cached_property
     def without_preprocess_ns(self) -> Times:
         """The end-to-end time without preprocessing."""
-        return times_without_preprocess(self.timed)
+        preprocess_ns = self.stages_ns["preprocess"]
+        times = {}
+        for query, latency_ns in self.end_to_end_ns.items():
+            times[query] = latency_ns - preprocess_ns[query]
+        return times
 
     @cached_property
     def further_token_ns(self) -> Times:
         """The time of a further token, of the queries that generated one."""
-        return token_times(self.timed)
+        return token_times(self.timed) if FURTHER_TOKEN in self.regions else {}
 
     @cached_property
     def stages_ns(self) -> dict[str, Times]:
         """The time by stage, in the timing; 0 where a query did not enter the stage."""
-        return {stage: stage_times(self.timed, stage) for stage in STAGES}
+        times: dict[str, Times] = {}
+        for stage in STAGES:
+            of_queries = stage_times(self.regions, stage) or [0] * len(self.timed)
+            times[stage] = dict(zip(self.end_to_end_ns, of_queries, strict=True))
+        return times
 
     @cached_property
     def seconds(self) -> MeansOf:
@@ -440,29 +455,35 @@ def _run(
     memory = records_of(MemoryRecord, journals.get(MEMORY, ()))
     passes = records_of(PassRecord, journals.get(PASSES, ()))
     fits = records_of(FitRecord, journals.get(FITS, ()))
+    queries_of, scored_of = _by_case(queries), _by_case(scored)
+    memory_of, passes_of, fits_of = _by_case(memory), _by_case(passes), _by_case(fits)
     cases = []
     for entry in manifest.cases:
-        own_queries = _of_case(entry, queries)
+        own_queries = tuple(queries_of[entry.name])
         # Older runs have no quality pass, and cases with random weights take no part in it.
         has_quality_pass = manifest.quality_pass is not None and entry.has_quality is not False
-        own_scored = _of_case(entry, scored)
+        own_scored = tuple(scored_of[entry.name])
         if not has_quality_pass:
             own_scored = tuple(first_of_each_query(own_queries))
         case = CaseRecords(
             entry=entry,
             queries=own_queries,
             scored=own_scored,
-            memory=_of_case(entry, memory),
-            passes=_of_case(entry, passes),
-            fits=_of_case(entry, fits),
+            memory=tuple(memory_of[entry.name]),
+            passes=tuple(passes_of[entry.name]),
+            fits=tuple(fits_of[entry.name]),
             has_quality_pass=has_quality_pass,
         )
         cases.append(case)
     return Run(folder, manifest, tuple(cases))
 
 
-def _of_case(entry: CaseEntry, records: Sequence[OfCase]) -> tuple[OfCase, ...]:
-    return tuple(record for record in records if record.case == entry.name)
+def _by_case(records: Iterable[OfCase]) -> dict[str, list[OfCase]]:
+    """Return the records by the name of their case; an empty list for a case without any."""
+    by_case: dict[str, list[OfCase]] = defaultdict(list)
+    for record in records:
+        by_case[record.case].append(record)
+    return by_case
 
 
 def _check_targets(queries: Iterable[QueryRecord]) -> None:

@@ -1,16 +1,17 @@
 """From the records of a run to its summary: all that the tables and figures show."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
 from ...harness.contract import STAGES
 from ...harness.metrics import METRICS, scores
+from ...harness.records.costs import RegionColumn
 from ...harness.records.gallery import unreadable
 from ...harness.records.journal import is_being_written, write_json
 from ...harness.records.manifest import CaseEntry, Manifest, WarmUpRecord
@@ -249,40 +250,40 @@ def _time(records: CaseRecords, passes: Mapping[str, StagePasses]) -> Time:
         records: of the case.
         passes: by stage, what the passes apart from the timing tell.
     """
-    timed, batch = records.timed, records.batch
-    queries = len({query.sample_id for query in timed})
-    latencies_ms, host_times_ms = [], []
+
+    def in_ms(times_ns: Iterable[int]) -> list[float]:
+        return [time_ns / 1e6 for time_ns in times_ns]
+
+    timed, batch, times_ns = records.timed, records.batch, records.end_to_end_ns
+    queries = len({sample_id for _, sample_id in times_ns})
+    latencies_ns = list(times_ns.values())
+    latencies_ms = in_ms(latencies_ns)
     without_preprocess_ms = []
+    if PREPROCESS in records.stages:
+        without_preprocess_ms = in_ms(records.without_preprocess_ns.values())
+    host_times_ms = in_ms(query.host_ns for query in timed if query.host_ns is not None)
     unattributed_ms, unattributed_shares = [], []
-    for query in timed:
-        latency_ns = _latency_ns(query)
-        latencies_ms.append(latency_ns / 1e6)
-        if query.host_ns is not None:
-            host_times_ms.append(query.host_ns / 1e6)
-        if PREPROCESS in records.stages:
-            without_preprocess_ms.append(query.without_preprocess_ns / 1e6)
+    for query, latency_ns in zip(timed, latencies_ns, strict=True):
         if query.unattributed_ns is not None:
             unattributed_ms.append(query.unattributed_ns / 1e6)
             unattributed_shares.append(query.unattributed_ns / latency_ns)
-    columns = _region_columns(timed)
-    latencies_ns = np.array([_latency_ns(query) for query in timed])
     stages = {}
     for stage in records.stages:
-        of_stage = [column for name, column in columns.items() if stage_of(name) == stage]
-        stages[stage] = _stage_time(of_stage, latencies_ns, passes.get(stage, StagePasses()))
+        of_stage = [column for name, column in records.regions.items() if stage_of(name) == stage]
+        of_passes = passes.get(stage, StagePasses())
+        stages[stage] = _stage_time(of_stage, np.array(latencies_ns), of_passes)
     regions = {}
-    for name in sorted(columns, key=_place_of_region):
-        column = columns[name]
+    for name in sorted(records.regions, key=_place_of_region):
+        column = records.regions[name]
         regions[name] = RegionMedians(
             calls=_lower_median(column.calls), median_ms=float(np.median(column.times_ns)) / 1e6
         )
-    further_tokens_ms = [token_ns / 1e6 for token_ns in records.further_token_ns.values()]
     return Time(
         clock=records.entry.clock,
         batch=batch,
         n=len(timed),
         queries=queries,
-        processes=len({query.process for query in timed}),
+        processes=len({process for process, _ in times_ns}),
         end_to_end_ms=_median(latencies_ms),
         end_to_end_over_processes=time_over_processes(records.end_to_end_ns),
         queries_per_second=queries_per_second(records.seconds),
@@ -290,7 +291,7 @@ def _time(records: CaseRecords, passes: Mapping[str, StagePasses]) -> Time:
         waiting_share=waiting_share(timed),
         without_preprocess_ms=_median(without_preprocess_ms),
         host_ms=_median(host_times_ms),
-        further_token_ms=_median(further_tokens_ms),
+        further_token_ms=_median(in_ms(records.further_token_ns.values())),
         further_token_over_processes=time_over_processes(records.further_token_ns),
         # Percentiles need independent samples: repetitions of a query in other processes are not,
         # and neither are the queries of a batch, which share its time.
@@ -304,46 +305,8 @@ def _time(records: CaseRecords, passes: Mapping[str, StagePasses]) -> Time:
     )
 
 
-def _latency_ns(query: QueryRecord) -> int:
-    """Return the end-to-end time of a query that is timed."""
-    assert query.latency_ns is not None
-    return query.latency_ns
-
-
 def _median(values: list[float]) -> float | None:
     return float(median(values)) if values else None
-
-
-class RegionColumn(NamedTuple):
-    """What the timed queries of a case say of one region.
-
-    Attributes:
-        calls: how often each query entered it, int64 [N].
-        times_ns: its exclusive time in each query, int64 [N].
-    """
-
-    calls: np.ndarray
-    times_ns: np.ndarray
-
-
-def _region_columns(timed: Sequence[QueryRecord]) -> dict[str, RegionColumn]:
-    """Return a column of each region, in the order of their first entry.
-
-    A query that did not enter a region has 0 calls and no time in it. All records are visited once:
-    of a long run, they are more than a processor's cache holds.
-    """
-    calls: dict[str, list[int]] = {}
-    times_ns: dict[str, list[int]] = {}
-    for place, query in enumerate(timed):
-        for name, region in query.regions.items():
-            if name not in calls:
-                calls[name], times_ns[name] = [0] * len(timed), [0] * len(timed)
-            calls[name][place] = region.calls
-            times_ns[name][place] = region.exclusive_ns
-    columns = {}
-    for name in calls:
-        columns[name] = RegionColumn(np.array(calls[name]), np.array(times_ns[name]))
-    return columns
 
 
 def _place_of_region(name: str) -> int:

@@ -3,7 +3,7 @@
 import pytest
 from query_records import query_record
 
-from lisabench.harness.records.costs import end_to_end_times, stage_times, token_times
+from lisabench.harness.records.costs import end_to_end_times, token_times
 from lisabench.harness.records.manifest import CaseEntry
 from lisabench.harness.records.query import RegionTime
 from lisabench.harness.records.run import CaseRecords
@@ -19,7 +19,9 @@ def timed(sample_id, latency_ns, process=0, status="ok", **stages_ns):
 def test_a_failed_query_has_no_time_and_a_stage_that_was_not_entered_takes_none():
     queries = [timed("a", 100, vision=60), timed("b", 90, llm=50), timed("c", 80, status="error")]
     assert end_to_end_times(queries) == {(0, "a"): 100, (0, "b"): 90}
-    assert stage_times(queries, "vision") == {(0, "a"): 60, (0, "b"): 0}
+    case = CaseRecords(CaseEntry("dual", "lisa", "model"), queries=tuple(queries))
+    assert case.stages == ("vision", "llm")
+    assert case.stages_ns["vision"] == {(0, "a"): 60, (0, "b"): 0}
 
 
 def generated(sample_id, steps, status="ok"):

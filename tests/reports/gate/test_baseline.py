@@ -14,7 +14,6 @@ from run_factory import edit_lines, edit_run, failed, make_older, write_run
 from lisabench.benchmarks.gate.check import keep_baseline
 from lisabench.harness import masks
 from lisabench.harness.errors import DataError, NothingToCompare, UsageError
-from lisabench.harness.records.costs import end_to_end_times, stage_times
 from lisabench.harness.records.journal import read_lines
 from lisabench.harness.records.run import SAMPLES, read_run
 from lisabench.harness.statistics.ratios import unpaired_ratio
@@ -47,10 +46,10 @@ def test_a_baseline_reads_back_as_it_was_written_and_holds_the_models_alone(fold
 
 @pytest.mark.parametrize("stage", [None, "vision", "decoder"])
 def test_the_interval_of_a_time_is_that_of_the_records(folder, file, stage):
-    def times(queries):
-        return end_to_end_times(queries) if stage is None else stage_times(queries, stage)
+    def times(case):
+        return case.end_to_end_ns if stage is None else case.stages_ns[stage]
 
-    sides = [times(read_run(folder).case(name).queries) for name in ("dual", "sam")]
+    sides = [times(read_run(folder).case(name)) for name in ("dual", "sam")]
     cases = [read_baseline(file).case(name) for name in ("dual", "sam")]
     kept = [case.end_to_end_ns if stage is None else case.stages_ns[stage] for case in cases]
     again = unpaired_ratio(*(list(map(math.log, side)) for side in kept))
