@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
 from ...harness.errors import UsageError
+from . import coco, refer
 from .query import Layout
 
 GROUP = "lisabench.layouts"  # entry points of outside packages; each names a function like `found`
@@ -29,7 +30,10 @@ class KnownLayout:
 
 
 # One a line. The first that knows a source reads it.
-LAYOUTS: tuple[KnownLayout, ...] = ()
+LAYOUTS: tuple[KnownLayout, ...] = (
+    KnownLayout("refer", "a folder with refcoco/refs(unc).p and instances.json", refer.found),
+    KnownLayout("coco", "a COCO annotation file, FILE.json", coco.found),
+)
 
 
 def layout_of(source: str) -> Layout | None:
