@@ -101,9 +101,10 @@ def time_logs(before: Times, after: Times) -> dict[int, float]:
     """
     reference: dict[int, list[int]] = defaultdict(list)
     candidate: dict[int, list[int]] = defaultdict(list)
-    for (process, sample_id), after_ns in after.items():
-        before_ns = before.get((process, sample_id), 0)
+    for query, after_ns in after.items():
+        before_ns = before.get(query, 0)
         if before_ns > 0 and after_ns > 0:
+            process, _ = query
             reference[process].append(before_ns)
             candidate[process].append(after_ns)
     logs = {}
@@ -210,17 +211,17 @@ def medians_ms(times_of_cases: Sequence[Times]) -> list[dict[int, float]]:
         Milliseconds by process, one mapping a case.
     """
     # Medians over other queries would differ for that reason alone.
-    common = set(times_of_cases[0])
-    for times in times_of_cases:
-        common &= times.keys()
+    common: dict[int, list[tuple[int, str]]] = defaultdict(list)  # by process
+    for query in times_of_cases[0]:
+        if all(query in times for times in times_of_cases):
+            process, _ = query
+            common[process].append(query)
     medians = []
     for times in times_of_cases:
-        times_ns: dict[int, list[int]] = {}
-        for process, sample_id in sorted(common):
-            times_ns.setdefault(process, []).append(times[process, sample_id])
         medians_of_case = {}
-        for process, of_process in times_ns.items():
-            medians_of_case[process] = float(np.median(of_process)) / 1e6
+        for process in sorted(common):
+            times_ns = [times[query] for query in common[process]]
+            medians_of_case[process] = float(np.median(times_ns)) / 1e6
         medians.append(medians_of_case)
     return medians
 

@@ -85,20 +85,15 @@ def seconds_by_process(queries: Iterable[QueryRecord]) -> MeansOf:
     return dict(seconds)
 
 
-def energy_by_process(queries: Iterable[QueryRecord]) -> MeansOf:
+def energy_by_process(queries: Sequence[QueryRecord]) -> MeansOf:
     """Return the energy in millijoules of each query of each process, as the mean over its block.
 
     A block in which a query failed is left out: its energy is not that of a whole number of
     answers.
     """
-    blocks: dict[tuple[int, int | None], list[QueryRecord]] = defaultdict(list)
-    for query in queries:
-        blocks[query.process, query.block].append(query)
+    failed = {(query.process, query.block) for query in queries if not query.answered}
     energy: MeansOf = defaultdict(dict)
-    for (process, _), block in blocks.items():
-        if not all(query.answered for query in block):
-            continue
-        for query in block:
-            if query.energy_mj is not None:
-                energy[process][query.sample_id] = query.energy_mj
+    for query in queries:
+        if query.energy_mj is not None and (query.process, query.block) not in failed:
+            energy[query.process][query.sample_id] = query.energy_mj
     return dict(energy)

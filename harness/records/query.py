@@ -6,6 +6,7 @@ It is a line of ``samples.jsonl`` or of ``quality.jsonl``.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
+from sys import intern
 from typing import Any
 
 from pydantic import SkipValidation, TypeAdapter, ValidationError
@@ -166,6 +167,8 @@ class QueryRecord:
             line = _types_of_text().validate_json(text, strict=True)
         except ValidationError:
             return None
+        for name in ("case", "sample_id", "image_id", "status"):
+            line[name] = intern(line[name])  # kept once, however many records have it
         counted = {name: line.pop(name) for name in COUNTED}
         line.pop("failed", None)  # the status says it
         counts = Counts(**counted, failed=line["status"] not in ANSWERED)
