@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
 from ...harness.errors import UsageError
-from . import coco, refer
+from . import coco, hub, parquet, refer
 from .query import Layout
 
 GROUP = "lisabench.layouts"  # entry points of outside packages; each names a function like `found`
@@ -33,6 +33,8 @@ class KnownLayout:
 LAYOUTS: tuple[KnownLayout, ...] = (
     KnownLayout("refer", "a folder with refcoco/refs(unc).p and instances.json", refer.found),
     KnownLayout("coco", "a COCO annotation file, FILE.json", coco.found),
+    KnownLayout("parquet", "a parquet file, or a folder with such files", parquet.found),
+    KnownLayout("hub", "hf://owner/name[@revision], with parquet files", hub.found),
 )
 
 

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 import original_factory
+import parquet_files
 import torch
 from disturbed import a_run, exit_code, start
 from original_factory import save
@@ -35,6 +36,7 @@ from lisabench.benchmarks.training.checkpoints import STATE, Checkpoints
 from lisabench.benchmarks.training.setup import resolve_setup
 from lisabench.benchmarks.training.trainer import Trainer
 from lisabench.datasets.image import read_image
+from lisabench.datasets.layouts import parquet
 from lisabench.datasets.reasonseg import ReasonSeg
 from lisabench.datasets.scenes import cache
 from lisabench.datasets.scenes.generator import scene
@@ -202,6 +204,22 @@ def _sample(folder: Path) -> None:
 def _verified(folder: Path) -> None:
     for problem in verify(folder):
         assert str(problem).isprintable(), problem
+
+
+def _tables(folder: Path) -> Path:
+    parquet_files.reasonseg_copy(folder / "reasonseg")
+    parquet_files.refcoco_of_lmms(folder / "lmms")
+    parquet_files.refcoco_of_jxu(folder / "jxu", [768])
+    parquet_files.refcoco_m(folder / "moondream", {"1": "0", "2": "PQ30"})
+    return folder
+
+
+def _tables_read(folder: Path) -> None:
+    for source in folder.iterdir():
+        layout = parquet.found(str(source))
+        assert layout is not None
+        for split in layout.splits():
+            list(layout.queries(split))
 
 
 def _pictures(folder: Path) -> Path:
@@ -407,6 +425,7 @@ READERS = [
     Reader("annotation", ("val/a.json", "val/a.jpg"), _data, _sample),
     Reader("verified data", ("val/a.json", "val/a.jpg"), _data, _verified),
     Reader("picture", ("*",), _pictures, _each_picture),
+    Reader("tables", ("*/data/*.parquet",), _tables, _tables_read, is_slow=True),
     # Weights, tokenizers and checkpoints
     Reader(
         "weights",

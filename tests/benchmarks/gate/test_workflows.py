@@ -189,7 +189,8 @@ def test_every_dependency_has_an_upper_bound_above_the_tested_version():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pins = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines()]
     tested = {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in pins}
-    for text in [*project["dependencies"], *project["optional-dependencies"]["parquet"]]:
+    extras = project["optional-dependencies"]
+    for text in [*project["dependencies"], *extras["parquet"], *extras["data"]]:
         requirement = Requirement(text)
         assert "<" in {bound.operator for bound in requirement.specifier}, text
         assert requirement.specifier.contains(tested[canonicalize_name(requirement.name)]), text
