@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -175,9 +176,15 @@ def faults_at_end(activity: Activity, run: Run, mark: str, codes: Collection[int
     try:
         _, printed = run.communicate(timeout=HANGS_AFTER_S)
     except subprocess.TimeoutExpired:
+        # It may have ended, and a process that it has left have its stderr open.
+        what = "it did not end" if run.poll() is None else "something that it started did not end"
         run.send_signal(signal.SIGABRT)  # it prints where it was, see `start`
+        with suppress(subprocess.TimeoutExpired):
+            run.wait(HANGS_AFTER_S)
+        for process in _marked(mark):
+            process.kill()
         _, printed = run.communicate()
-        yield f"it did not end: {printed[-2000:]}"
+        yield f"{what}: {printed[-2000:]}"
         return
     if run.returncode not in codes:
         yield f"it ended with {run.returncode}: {printed[-500:]}"

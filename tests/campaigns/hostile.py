@@ -2,14 +2,15 @@
 
     python tests/campaigns/hostile.py --adapters 60 --seed 1
 
-Each run measures a sound case beside an adapter that does one harmful thing, at a random query and
-in a random method. The run must end with exit code 0, 2 or 5 and without a traceback; the sound
-case must be measured whole; each query of the other must have a status; and nothing may be left.
+Each run measures a sound case beside an adapter that does one harmful thing: at a random query and
+in a random method, or while it is imported. The run must end with exit code 0, 2 or 5 and without a
+traceback; the sound case must be measured whole; each query of the other must have a status; and
+nothing may be left.
 """
 
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -60,10 +61,33 @@ MISDEEDS = {
     "turns numbers": "np.seterr(all='raise')",
 }
 METHODS = ("__init__", *STAGES, "close")
+# What a module does while the command itself imports it. Nothing that harms the command in another
+# way: a crash ends it, and an import has no time limit. Nor what outlives an import: programs that
+# it starts, and threads (see docs/adapters.md).
+IN_THE_COMMAND = (
+    "raises",
+    "raises what cannot be shown",
+    "raises an interrupt",
+    "leaves",
+    "leaves at once",
+    "recurses",
+    "takes all memory",
+    "writes noise",
+    "exits its thread",
+    "warns",
+    "turns numbers",
+)
+# In a worker, it may do whatever a method may. A module returns nothing.
+IN_A_WORKER = tuple(name for name in MISDEEDS if not name.startswith("returns"))
+IMPORTERS = {
+    "the command": ("multiprocessing.parent_process() is None", IN_THE_COMMAND),
+    "a worker": ("multiprocessing.parent_process() is not None", IN_A_WORKER),
+    "every process": ("True", IN_THE_COMMAND),
+}
+IMPORTS = 0.3  # the share of adapters that misbehave while they are imported
 QUERIES, PROCESSES = 6, 2
+NEEDED = "import multiprocessing, os, re, signal, subprocess, sys, threading, time\n"
 HOSTILE = """
-import os, re, signal, subprocess, sys, threading, time
-
 class Hostile(Corner):
     calls = 0
 
@@ -75,6 +99,23 @@ class Hostile(Corner):
 
 def build(case: Case, probe): return Hostile(case)
 """
+HOSTILE_IMPORT = """
+if {condition}:
+    {misdeed}
+"""
+
+
+@dataclass(frozen=True)
+class HostileAdapter:
+    """An adapter that does one harmful thing.
+
+    Attributes:
+        description: what it does, and when.
+        source: of its file.
+    """
+
+    description: str
+    source: str
 
 
 def campaign(activity: Activity, adapters: int, seed: int, workspace: Path) -> Iterator[str]:
@@ -82,30 +123,46 @@ def campaign(activity: Activity, adapters: int, seed: int, workspace: Path) -> I
     random = Random(seed)
     for number in range(adapters):
         place, mark = workspace / str(number), f"{workspace.name}-{number}"
-        misdeed, method = random.choice(list(MISDEEDS)), random.choice(METHODS)
-        calls = 0 if method in ("__init__", "close") else random.randrange(QUERIES + 2)
-        suite = _suite(place, MISDEEDS[misdeed], method, calls)
+        adapter = _while_imported(random) if random.random() < IMPORTS else _in_a_method(random)
+        suite = _suite(place, adapter)
         measured = replace(activity, begin=lambda folder, suite=suite: _words(suite, folder))
         run = start(measured, place / "out", mark)
         faults = list(faults_at_end(measured, run, mark, (SUCCESS, USAGE, FAILED)))
         if run.returncode in (SUCCESS, FAILED):
             faults += _faults_of_records(place / "out")
         for fault in faults:
-            yield f"{misdeed} in {method} after {calls} calls: {fault}"
+            yield f"{adapter.description}: {fault}"
 
 
-def _suite(place: Path, misdeed: str, method: str, calls: int) -> Path:
+def _in_a_method(random: Random) -> HostileAdapter:
+    misdeed, method = random.choice(list(MISDEEDS)), random.choice(METHODS)
+    calls = 0 if method in ("__init__", "close") else random.randrange(QUERIES + 2)
+    hostile = HOSTILE.format(misdeed=MISDEEDS[misdeed], method=method, calls=calls)
+    description = f"{misdeed} in {method} after {calls} calls"
+    return HostileAdapter(description, CORNER + NEEDED + hostile)
+
+
+def _while_imported(random: Random) -> HostileAdapter:
+    importer = random.choice(list(IMPORTERS))
+    condition, misdeeds = IMPORTERS[importer]
+    misdeed = random.choice(misdeeds)
+    hostile = HOSTILE_IMPORT.format(condition=condition, misdeed=MISDEEDS[misdeed])
+    description = f"{misdeed} while {importer} imports it"
+    return HostileAdapter(description, CORNER + NEEDED + hostile)
+
+
+def _suite(place: Path, adapter: HostileAdapter) -> Path:
     """Write an adapter, and a suite that measures it beside a sound case."""
     place.mkdir()
-    adapter = place / "hostile.py"
-    adapter.write_text(CORNER + HOSTILE.format(misdeed=misdeed, method=method, calls=calls))
+    file = place / "hostile.py"
+    file.write_text(adapter.source)
     plan = QUICK_PLAN | {"processes": PROCESSES, "time_limit_s": TIME_LIMIT_S}
     content = {
         "title": "a sound case and a hostile one",
         "reference": "sound",
         "data": {"count": QUERIES},
         "plan": plan,
-        "cases": {"sound": QUICK, "hostile": {"adapter": str(adapter)}},
+        "cases": {"sound": QUICK, "hostile": {"adapter": str(file)}},
     }
     suite = place / "suite.yaml"
     suite.write_text(yaml.safe_dump(content))
