@@ -22,19 +22,6 @@ from lisabench.harness.probe import NullProbe, TimingProbe
 ENTRIES = 1000
 
 
-@pytest.fixture
-def fastest(benchmark):
-    """Times a call, and holds its fastest round to a budget in seconds."""
-
-    def timed(call, budget_s, rounds=20, divided_by=1):
-        found = benchmark.pedantic(call, rounds=rounds, warmup_rounds=1)
-        if benchmark.stats is not None:  # None where benchmarks are disabled
-            assert benchmark.stats.stats.min / divided_by < budget_s
-        return found
-
-    return timed
-
-
 def test_help(fastest):
     command = [sys.executable, "-m", "lisabench", "--help"]
     fastest(lambda: subprocess.run(command, check=True, capture_output=True), 0.4, rounds=5)

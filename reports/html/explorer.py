@@ -64,8 +64,8 @@ def explorer(run: Run, summary: Summary) -> Json:
 def _answers(run: Run, case: Case) -> Answers:
     records = run.case(case.name)
     times: dict[str, list[int]] = {}
-    for record in records.timed:
-        times.setdefault(record.sample_id, []).append(record.latency_ns or 0)
+    for (_, sample_id), latency_ns in records.end_to_end_ns.items():
+        times.setdefault(sample_id, []).append(latency_ns)
     latency_ms = {}
     for sample_id, latencies_ns in times.items():
         latency_ms[sample_id] = statistics.median(latencies_ns) / 1e6
